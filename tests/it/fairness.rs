@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use relais_proto::{FrameType, Login, Lsn, Reply, Request, Wanted};
+use relais_proto::{FrameType, IfMatch, Login, Lsn, Reply, Request};
 
 use crate::accounts;
 use crate::harness::{
@@ -49,7 +49,7 @@ impl Flood {
                         sent += ahead / 2;
                     }
                     match wire.frame() {
-                        Ok(Some((FrameType::Wait | FrameType::Alone, _))) => {}
+                        Ok(Some((FrameType::Wait | FrameType::MasterUnreachable, _))) => {}
                         Ok(Some((frame, _))) => {
                             answered += 1;
                             done.fetch_add(usize::from(frame == kind), SeqCst);
@@ -87,7 +87,7 @@ impl Drop for Flood {
 #[track_caller]
 fn latest(wire: &mut Wire) -> u64 {
     match wire.ask(&Request::Stat(path(""))) {
-        Reply::Details { mark, .. } => mark.number,
+        Reply::Details { lsn, .. } => lsn.number,
         other => panic!("{other:?}"),
     }
 }
@@ -218,7 +218,7 @@ fn piece_values_come_soon_beside_another_addresss_flood() {
     let size = u64::from(PIECES) << 20;
     File::options().write(true).open(slave.root.join("f")).unwrap().set_len(size).unwrap();
     let ask =
-        |count: u32| Request::Pieces { path: path("f"), wanted: Wanted::Any, first: 0, count };
+        |count: u32| Request::Pieces { path: path("f"), if_match: IfMatch::Any, first: 0, count };
     let mut wire = session_from([127, 0, 0, 1], slave.addr);
     let flood = Flood::start(
         (0..40).map(|_| session_from([127, 0, 0, 2], slave.addr)).collect(),

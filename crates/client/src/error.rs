@@ -6,7 +6,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::sanitize::clean;
+use crate::sanitize::sanitize;
 use relais_proto::{ErrorCode, NameError, Refusal, WireError};
 use thiserror::Error;
 
@@ -79,7 +79,7 @@ impl Failure {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         // One line, whatever the server has put into it.
-        Self::new(refusal.code, clean(&refusal.message).into_owned())
+        Self::new(refusal.code, sanitize(&refusal.message).into_owned())
     }
 }
 

@@ -7,7 +7,7 @@ use relais_proto::TreePath;
 
 use crate::notices::Notices;
 use crate::recursive::BatchBar;
-use crate::sanitize::clean;
+use crate::sanitize::sanitize;
 
 /// The line of a terminal that has room for a bar. What stands beside bar and label has at most
 /// [`WIDE_REST`] columns.
@@ -112,7 +112,7 @@ impl BarLayout {
 
     /// A name made safe for the terminal, without its beginning if it is too long.
     pub fn name(&self, name: &str) -> String {
-        let name = clean(name);
+        let name = sanitize(name);
         let length = name.chars().count();
         if length <= self.name {
             return name.into_owned();

@@ -4,12 +4,12 @@
 //! terminal or make text look like other text. They are shown as escapes. Every text that
 //! did not originate in this program passes here before it is printed.
 
-pub use relais_proto::{clean, is_harmful};
+pub use relais_proto::{is_unsafe_char, sanitize};
 
 /// As [`clean`], but keeps line ends: for messages of several lines.
 #[must_use]
 pub fn clean_lines(text: &str) -> String {
-    text.lines().map(clean).collect::<Vec<_>>().join("\n")
+    text.lines().map(sanitize).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use relais_proto::{
 
 /// What a change has to know of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Node {
+pub struct TreeNode {
     /// File or folder.
     pub kind: Kind,
     /// The last change to its path; none where it was never numbered.
@@ -19,7 +19,7 @@ pub struct Node {
 }
 
 /// The tree as a change finds it.
-pub trait View {
+pub trait TreeView {
     /// Why the tree could not be read.
     type Error;
 
@@ -27,7 +27,7 @@ pub trait View {
     ///
     /// # Errors
     /// That the tree cannot be read.
-    fn node(&mut self, path: &TreePath) -> Result<Option<Node>, Self::Error>;
+    fn node(&mut self, path: &TreePath) -> Result<Option<TreeNode>, Self::Error>;
 
     /// Whether a folder has anything in it, or holds something that is not served and so cannot be removed.
     ///
@@ -53,7 +53,7 @@ pub trait View {
 ///
 /// # Errors
 /// That the tree cannot be read.
-pub fn check<V: View>(
+pub fn check<V: TreeView>(
     change: &Change,
     expect: Expect,
     tree: &mut V,
@@ -82,7 +82,10 @@ fn refuse_at<E>(
 }
 
 /// The refusal where the folder that `path` lies in is no folder; none where it is one.
-fn parent_is_missing<V: View>(path: &TreePath, tree: &mut V) -> Result<Option<Refusal>, V::Error> {
+fn parent_is_missing<V: TreeView>(
+    path: &TreePath,
+    tree: &mut V,
+) -> Result<Option<Refusal>, V::Error> {
     let Some((parent, _)) = path.split_last() else { return Ok(None) };
     if parent.is_root() {
         return Ok(None);
@@ -94,7 +97,7 @@ fn parent_is_missing<V: View>(path: &TreePath, tree: &mut V) -> Result<Option<Re
     })
 }
 
-fn check_put<V: View>(
+fn check_put<V: TreeView>(
     path: &TreePath,
     expect: Expect,
     tree: &mut V,
@@ -112,8 +115,8 @@ fn check_put<V: View>(
     if !expect.fits(node.map(|node| node.version)) {
         let found = match node {
             None => "nothing".to_owned(),
-            Some(Node { version: None, .. }) => "something that was never numbered".to_owned(),
-            Some(Node { version: Some(version), .. }) => format!("version {version}"),
+            Some(TreeNode { version: None, .. }) => "something that was never numbered".to_owned(),
+            Some(TreeNode { version: Some(version), .. }) => format!("version {version}"),
         };
         return refuse_at(
             path,
@@ -124,7 +127,7 @@ fn check_put<V: View>(
     Ok(Ok(()))
 }
 
-fn check_make_folder<V: View>(
+fn check_make_folder<V: TreeView>(
     path: &TreePath,
     tree: &mut V,
 ) -> Result<Result<(), Refusal>, V::Error> {
@@ -141,7 +144,7 @@ fn check_make_folder<V: View>(
     }
 }
 
-fn check_remove<V: View>(
+fn check_remove<V: TreeView>(
     path: &TreePath,
     recursive: bool,
     expect: Expect,
@@ -163,7 +166,7 @@ fn check_remove<V: View>(
     }
 }
 
-fn check_set_mode<V: View>(
+fn check_set_mode<V: TreeView>(
     path: &TreePath,
     expect: Expect,
     tree: &mut V,
@@ -180,7 +183,7 @@ fn check_set_mode<V: View>(
     }
 }
 
-fn check_move<V: View>(
+fn check_move<V: TreeView>(
     from: &TreePath,
     to: &TreePath,
     tree: &mut V,
@@ -230,11 +233,11 @@ mod tests {
     use super::*;
     use relais_proto::{Digest, FileTime};
 
-    struct Tree(BTreeMap<&'static str, Node>);
+    struct Tree(BTreeMap<&'static str, TreeNode>);
 
-    impl View for Tree {
+    impl TreeView for Tree {
         type Error = Infallible;
-        fn node(&mut self, path: &TreePath) -> Result<Option<Node>, Infallible> {
+        fn node(&mut self, path: &TreePath) -> Result<Option<TreeNode>, Infallible> {
             Ok(self.0.get(path.as_str()).copied())
         }
         fn is_empty(&mut self, folder: &TreePath) -> Result<bool, Infallible> {
@@ -251,14 +254,14 @@ mod tests {
     }
 
     fn tree() -> Tree {
-        let node = |kind, number| Node {
+        let node = |kind, number| TreeNode {
             kind,
             version: Some(Lsn { epoch: 1, number }),
             mode: Mode::new(0o644),
         };
         Tree(BTreeMap::from([
             ("file", node(Kind::File, 1)),
-            ("old", Node { kind: Kind::File, version: None, mode: Mode::new(0o644) }),
+            ("old", TreeNode { kind: Kind::File, version: None, mode: Mode::new(0o644) }),
             ("empty", node(Kind::Folder, 2)),
             ("full", node(Kind::Folder, 3)),
             ("full/inside", node(Kind::File, 4)),
@@ -342,15 +345,16 @@ mod tests {
         let short = deep(4095 - 300);
         let (fits, long) = ("y".repeat(200), deep(600));
         let mut tree = tree();
-        tree.0.insert("far", Node { kind: Kind::Folder, version: None, mode: Mode::new(0o755) });
+        tree.0
+            .insert("far", TreeNode { kind: Kind::Folder, version: None, mode: Mode::new(0o755) });
         let below: &'static str = Box::leak(format!("far/{short}").into_boxed_str());
-        tree.0.insert(below, Node { kind: Kind::File, version: None, mode: Mode::new(0o644) });
+        tree.0.insert(below, TreeNode { kind: Kind::File, version: None, mode: Mode::new(0o644) });
         let mut parent = String::new();
         for part in long.split('/') {
             parent = if parent.is_empty() { part.to_owned() } else { format!("{parent}/{part}") };
             tree.0.insert(
                 Box::leak(parent.clone().into_boxed_str()),
-                Node { kind: Kind::Folder, version: None, mode: Mode::new(0o755) },
+                TreeNode { kind: Kind::Folder, version: None, mode: Mode::new(0o755) },
             );
         }
         let mut ask = |to: &str| {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use relais_proto::{Endpoint, FolderId, Heartbeat, Lsn, SlaveId, SlaveReport, SlaveState, limits};
 use thiserror::Error;
 
-use crate::address::{Place, Viewpoint, claims, collide, endpoints_for};
 use crate::round_robin::{Balance, RoundRobin};
-use crate::slave::{LinkId, Slave};
+use crate::slave::{LinkId, RegisteredSlave};
+use crate::slave_addresses::{ConnectionAddrs, SlaveAddresses, claims, collide, endpoints_for};
 
 /// Most slaves that are remembered. Above it the one that is gone longest is forgotten.
 pub const KNOWN_MAX: usize = 1024;
@@ -22,11 +22,11 @@ pub struct JoinRequest {
     /// The link it asks on; proof of the key has been given there.
     pub link: LinkId,
     /// Where it is.
-    pub place: Place,
+    pub place: SlaveAddresses,
     /// The folder that it serves.
     pub folder: FolderId,
     /// The latest change that it has.
-    pub mark: Lsn,
+    pub lsn: Lsn,
 }
 
 /// What is remembered of a slave while no master runs.
@@ -37,7 +37,7 @@ pub struct KnownSlave {
     /// The folder that it served last.
     pub folder: FolderId,
     /// Where it was last.
-    pub place: Place,
+    pub place: SlaveAddresses,
 }
 
 /// What a registration led to.
@@ -118,7 +118,7 @@ pub struct SlaveStateChange {
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     balance: Balance,
-    slaves: Vec<Slave>,
+    slaves: Vec<RegisteredSlave>,
     turn: RoundRobin,
 }
 
@@ -132,11 +132,11 @@ impl Registry {
     /// Slaves that a former master knew. They are down until they register.
     #[must_use]
     pub fn with_known(mut self, known: &[KnownSlave]) -> Self {
-        self.slaves.extend(known.iter().take(KNOWN_MAX).map(|slave| Slave {
+        self.slaves.extend(known.iter().take(KNOWN_MAX).map(|slave| RegisteredSlave {
             id: slave.id,
             folder: slave.folder,
             place: slave.place.clone(),
-            mark: Lsn::default(),
+            lsn: Lsn::default(),
             link: None,
             heard: None,
             beat: None,
@@ -157,13 +157,13 @@ impl Registry {
         now: Duration,
     ) -> Result<Registered, Conflict> {
         self.check(&joining, now)?;
-        let JoinRequest { id, link, place, folder, mark } = joining;
+        let JoinRequest { id, link, place, folder, lsn } = joining;
         if let Some(slave) = self.slaves.iter_mut().find(|slave| slave.id == id) {
             let replaced = slave.link.replace(link).filter(|old| *old != link);
-            *slave = Slave {
+            *slave = RegisteredSlave {
                 folder,
                 place,
-                mark,
+                lsn,
                 heard: Some(now),
                 beat: None,
                 sent: 0,
@@ -172,11 +172,11 @@ impl Registry {
             return Ok(Registered { replaced });
         }
         self.make_room(now)?;
-        self.slaves.push(Slave {
+        self.slaves.push(RegisteredSlave {
             id,
             folder,
             place,
-            mark,
+            lsn,
             link: Some(link),
             heard: Some(now),
             beat: None,
@@ -191,7 +191,7 @@ impl Registry {
         let Some(slave) = self.slaves.iter_mut().find(|slave| slave.link == Some(link)) else {
             return false;
         };
-        slave.mark = beat.mark;
+        slave.lsn = beat.lsn;
         slave.beat = Some(beat);
         slave.heard = Some(now);
         slave.sent = 0;
@@ -232,7 +232,7 @@ impl Registry {
     /// Why there is none.
     pub fn redirect(
         &mut self,
-        client: Viewpoint,
+        client: ConnectionAddrs,
         avoid: &[SlaveId],
         prefer: Option<SlaveId>,
         writes: bool,
@@ -266,12 +266,12 @@ impl Registry {
 
     /// All slaves, in the order of the turn's list, as the asker sees them.
     #[must_use]
-    pub fn reports(&self, asker: Viewpoint, now: Duration) -> Vec<SlaveReport> {
+    pub fn reports(&self, asker: ConnectionAddrs, now: Duration) -> Vec<SlaveReport> {
         self.slaves.iter().map(|slave| slave.report(asker, now)).collect()
     }
 
     /// The places of the slaves that this client can be sent to.
-    fn reachable(&self, client: Viewpoint, now: Duration) -> Result<Vec<usize>, NoSlave> {
+    fn reachable(&self, client: ConnectionAddrs, now: Duration) -> Result<Vec<usize>, NoSlave> {
         let in_service: Vec<usize> =
             (0..self.slaves.len()).filter(|place| self.slaves[*place].in_service(now)).collect();
         if in_service.is_empty() {
@@ -284,7 +284,7 @@ impl Registry {
         if with_address.is_empty() { Err(NoSlave::NoAddress) } else { Ok(with_address) }
     }
 
-    fn endpoint(&self, place: usize, client: Viewpoint) -> Endpoint {
+    fn endpoint(&self, place: usize, client: ConnectionAddrs) -> Endpoint {
         let slave = &self.slaves[place];
         Endpoint { id: slave.id, addrs: endpoints_for(&slave.place, client) }
     }

@@ -10,15 +10,15 @@ use std::collections::HashMap;
 pub use relais_proto::ChangeRequest;
 use relais_proto::{Change, ChangeId, Kind, LogEntry, Lsn, Refusal, TreePath};
 
-use crate::check::{Node, View, check};
+use crate::check::{TreeNode, TreeView, check};
 
 /// What came of asking for a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum SequenceResult {
     /// It has a number now.
-    LogEntry(LogEntry),
+    Accepted(LogEntry),
     /// It was made before, under this number; or it is among those numbered just now.
-    Known(Lsn),
+    AlreadyCommitted(Lsn),
     /// It does not fit, and nothing happens.
     Refused(Refusal),
 }
@@ -53,22 +53,22 @@ impl Sequencer {
         self.last = self.last.min(last);
     }
 
-    /// Decides about the first of `asked`, as many as can be decided together, at least one: one verdict each.
+    /// Decides about the first of `request`, as many as can be decided together, at least one: one verdict each.
     ///
     /// # Errors
     /// That the tree cannot be read; no number is given then.
-    pub fn sequence<V: View>(
+    pub fn sequence<V: TreeView>(
         &mut self,
-        asked: &[ChangeRequest],
+        request: &[ChangeRequest],
         tree: &mut V,
         time_ms: u64,
-    ) -> Result<Vec<Verdict>, V::Error> {
+    ) -> Result<Vec<SequenceResult>, V::Error> {
         let (mut verdicts, mut ids, mut draft) =
-            (Vec::new(), HashMap::new(), Draft { base: tree, nodes: HashMap::new() });
+            (Vec::new(), HashMap::new(), TreeOverlay { base: tree, nodes: HashMap::new() });
         let mut next = self.last;
-        for ask in asked {
+        for ask in request {
             if let Some(version) = ids.get(&ask.id).copied().or(draft.base.number_of(ask.id)?) {
-                verdicts.push(Verdict::Known(version));
+                verdicts.push(SequenceResult::AlreadyCommitted(version));
                 continue;
             }
             let alone = draft.must_be_alone(&ask.change)?;
@@ -76,13 +76,13 @@ impl Sequencer {
                 break;
             }
             match check(&ask.change, ask.expect, &mut draft)? {
-                Err(refusal) => verdicts.push(Verdict::Refused(refusal)),
+                Err(refusal) => verdicts.push(SequenceResult::Refused(refusal)),
                 Ok(()) => {
                     next.number += 1;
                     let change = draft.decided(ask)?;
                     draft.accept(&change, next);
                     ids.insert(ask.id, next);
-                    verdicts.push(Verdict::LogEntry(LogEntry {
+                    verdicts.push(SequenceResult::Accepted(LogEntry {
                         version: next,
                         id: ask.id,
                         time_ms,
@@ -100,15 +100,15 @@ impl Sequencer {
 }
 
 /// The tree with the changes on it that were accepted since.
-struct Draft<'a, V> {
+struct TreeOverlay<'a, V> {
     base: &'a mut V,
-    nodes: HashMap<TreePath, Option<Node>>,
+    nodes: HashMap<TreePath, Option<TreeNode>>,
 }
 
-impl<V: View> View for Draft<'_, V> {
+impl<V: TreeView> TreeView for TreeOverlay<'_, V> {
     type Error = V::Error;
 
-    fn node(&mut self, path: &TreePath) -> Result<Option<Node>, V::Error> {
+    fn node(&mut self, path: &TreePath) -> Result<Option<TreeNode>, V::Error> {
         match self.nodes.get(path) {
             Some(node) => Ok(*node),
             None => self.base.node(path),
@@ -129,7 +129,7 @@ impl<V: View> View for Draft<'_, V> {
     }
 }
 
-impl<V: View> Draft<'_, V> {
+impl<V: TreeView> TreeOverlay<'_, V> {
     /// Whether a change concerns more paths than its own.
     fn must_be_alone(&mut self, change: &Change) -> Result<bool, V::Error> {
         match change {
@@ -154,7 +154,7 @@ impl<V: View> Draft<'_, V> {
     }
 
     fn accept(&mut self, change: &Change, version: Lsn) {
-        let node = |kind, mode| Some(Node { kind, version: Some(version), mode });
+        let node = |kind, mode| Some(TreeNode { kind, version: Some(version), mode });
         let (path, node) = match change {
             Change::Put { path, mode, .. } => (path, node(Kind::File, *mode)),
             Change::MakeFolder { path, mode } => (path, node(Kind::Folder, *mode)),
@@ -179,13 +179,13 @@ mod tests {
 
     #[derive(Default)]
     struct Tree {
-        nodes: BTreeMap<String, Node>,
+        nodes: BTreeMap<String, TreeNode>,
         made: HashMap<ChangeId, Lsn>,
     }
 
-    impl View for Tree {
+    impl TreeView for Tree {
         type Error = Infallible;
-        fn node(&mut self, path: &TreePath) -> Result<Option<Node>, Infallible> {
+        fn node(&mut self, path: &TreePath) -> Result<Option<TreeNode>, Infallible> {
             Ok(self.nodes.get(path.as_str()).copied())
         }
         fn is_empty(&mut self, folder: &TreePath) -> Result<bool, Infallible> {
@@ -204,7 +204,7 @@ mod tests {
         TreePath::new(text).unwrap()
     }
 
-    fn asked(n: u8, change: Change) -> ChangeRequest {
+    fn request(n: u8, change: Change) -> ChangeRequest {
         ChangeRequest { id: ChangeId([n; 16]), change, expect: Expect::Any, keep_mode: false }
     }
 
@@ -226,14 +226,14 @@ mod tests {
         Change::Remove { path: path(text), recursive: false }
     }
 
-    fn run(tree: &mut Tree, asked: &[ChangeRequest]) -> Vec<Result<u64, Option<ErrorCode>>> {
-        let Ok(verdicts) = Sequencer::new(Lsn { epoch: 1, number: 10 }).sequence(asked, tree, 0);
+    fn run(tree: &mut Tree, request: &[ChangeRequest]) -> Vec<Result<u64, Option<ErrorCode>>> {
+        let Ok(verdicts) = Sequencer::new(Lsn { epoch: 1, number: 10 }).sequence(request, tree, 0);
         verdicts
             .into_iter()
             .map(|verdict| match verdict {
-                Verdict::LogEntry(numbered) => Ok(numbered.version.number),
-                Verdict::Known(_) => Err(None),
-                Verdict::Refused(refusal) => Err(Some(refusal.code)),
+                SequenceResult::Accepted(log_entry) => Ok(log_entry.version.number),
+                SequenceResult::AlreadyCommitted(_) => Err(None),
+                SequenceResult::Refused(refusal) => Err(Some(refusal.code)),
             })
             .collect()
     }
@@ -248,13 +248,15 @@ mod tests {
             if let Change::Put { mode, .. } = &mut change {
                 *mode = Mode::new(bits);
             }
-            all.push(ChangeRequest { keep_mode, ..asked(n, change) });
+            all.push(ChangeRequest { keep_mode, ..request(n, change) });
         }
         let Ok(verdicts) = Sequencer::new(Lsn::default()).sequence(&all, &mut Tree::default(), 0);
         let modes: Vec<_> = verdicts
             .iter()
             .map(|verdict| match verdict {
-                Verdict::LogEntry(LogEntry { change: Change::Put { mode, .. }, .. }) => mode.bits(),
+                SequenceResult::Accepted(LogEntry { change: Change::Put { mode, .. }, .. }) => {
+                    mode.bits()
+                }
                 other => panic!("{other:?}"),
             })
             .collect();
@@ -263,14 +265,14 @@ mod tests {
 
     #[test]
     fn each_sees_what_those_before_it_have_done() {
-        let asked = [
-            asked(1, put("a/b")),
-            asked(2, folder("a")),
-            asked(3, put("a/b")),
-            asked(4, folder("a/b")),
-            asked(5, remove("a/b")),
-            asked(6, remove("a/b")),
-            asked(7, folder("a/b")),
+        let request = [
+            request(1, put("a/b")),
+            request(2, folder("a")),
+            request(3, put("a/b")),
+            request(4, folder("a/b")),
+            request(5, remove("a/b")),
+            request(6, remove("a/b")),
+            request(7, folder("a/b")),
         ];
         use ErrorCode::{NotFolder, NotFound};
         let wanted = vec![
@@ -282,19 +284,21 @@ mod tests {
             Err(Some(NotFound)),
             Ok(14),
         ];
-        assert_eq!(run(&mut Tree::default(), &asked), wanted);
+        assert_eq!(run(&mut Tree::default(), &request), wanted);
     }
 
     #[test]
     fn what_concerns_a_subtree_is_decided_alone() {
         let mut tree = Tree::default();
-        tree.nodes
-            .insert("d".into(), Node { kind: Kind::Folder, version: None, mode: Mode::new(0o755) });
-        let several = [asked(1, put("x")), asked(2, remove("d")), asked(3, put("d/x"))];
+        tree.nodes.insert(
+            "d".into(),
+            TreeNode { kind: Kind::Folder, version: None, mode: Mode::new(0o755) },
+        );
+        let several = [request(1, put("x")), request(2, remove("d")), request(3, put("d/x"))];
         assert_eq!(run(&mut tree, &several), [Ok(11)]);
         assert_eq!(run(&mut tree, &several[1..]), [Ok(11)], "the next sees the tree without it");
-        let moved = asked(4, Change::Move { from: path("d"), to: path("e") });
-        assert_eq!(run(&mut tree, &[moved, asked(5, put("e/x"))]), [Ok(11)]);
+        let moved = request(4, Change::Move { from: path("d"), to: path("e") });
+        assert_eq!(run(&mut tree, &[moved, request(5, put("e/x"))]), [Ok(11)]);
     }
 
     #[test]
@@ -302,7 +306,7 @@ mod tests {
         let mut tree = Tree::default();
         tree.made.insert(ChangeId([9; 16]), Lsn { epoch: 1, number: 3 });
         assert_eq!(
-            run(&mut tree, &[asked(9, put("a")), asked(1, put("b")), asked(1, put("b"))]),
+            run(&mut tree, &[request(9, put("a")), request(1, put("b")), request(1, put("b"))]),
             [Err(None), Ok(11), Err(None)]
         );
     }
@@ -311,7 +315,7 @@ mod tests {
     fn numbers_are_taken_back_only_where_nobody_saw_them() {
         let mut sequencer = Sequencer::new(Lsn::default());
         assert_eq!(sequencer.last(), Lsn { epoch: 1, number: 0 });
-        let Ok(_) = sequencer.sequence(&[asked(1, put("a"))], &mut Tree::default(), 0);
+        let Ok(_) = sequencer.sequence(&[request(1, put("a"))], &mut Tree::default(), 0);
         let before = sequencer.last();
         sequencer.number(ChangeId([2; 16]), Change::Withdraw { of: before }, 0);
         sequencer.forget_after(before);

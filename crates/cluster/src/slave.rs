@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use relais_proto::{Counters, FolderId, Heartbeat, Lsn, SlaveId, SlaveReport, SlaveState, limits};
 
-use crate::address::{Place, Viewpoint, endpoints_for};
+use crate::slave_addresses::{ConnectionAddrs, SlaveAddresses, endpoints_for};
 
 /// A connection of a slave to the master; no two ever have the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,11 +17,11 @@ pub(crate) fn patience() -> Duration {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Slave {
+pub(crate) struct RegisteredSlave {
     pub id: SlaveId,
     pub folder: FolderId,
-    pub place: Place,
-    pub mark: Lsn,
+    pub place: SlaveAddresses,
+    pub lsn: Lsn,
     /// The connection it has, if any.
     pub link: Option<LinkId>,
     /// When it was last heard of; none: not since the start.
@@ -34,7 +34,7 @@ pub(crate) struct Slave {
     pub told: Option<SlaveState>,
 }
 
-impl Slave {
+impl RegisteredSlave {
     /// Whether its link is there and was heard of lately.
     pub fn is_alive(&self, now: Duration) -> bool {
         self.link.is_some() && self.silence(now).is_some_and(|silence| silence < patience())
@@ -70,7 +70,7 @@ impl Slave {
             .saturating_add(self.sent)
     }
 
-    pub fn report(&self, asker: Viewpoint, now: Duration) -> SlaveReport {
+    pub fn report(&self, asker: ConnectionAddrs, now: Duration) -> SlaveReport {
         let (counters, last_error) =
             self.beat.as_ref().map_or((Counters::default(), String::new()), |beat| {
                 let counters = match self.state(now) {
@@ -87,7 +87,7 @@ impl Slave {
             folder: self.folder,
             addrs: self.seen_from(asker),
             state: self.state(now),
-            mark: self.mark,
+            lsn: self.lsn,
             counters,
             last_error,
             silent_ms: self
@@ -98,12 +98,12 @@ impl Slave {
     }
 
     /// Its addresses for the asker; for one that can use none of them, those that it claims.
-    fn seen_from(&self, asker: Viewpoint) -> Vec<std::net::SocketAddr> {
+    fn seen_from(&self, asker: ConnectionAddrs) -> Vec<std::net::SocketAddr> {
         let found = endpoints_for(&self.place, asker);
         if !found.is_empty() {
             return found;
         }
         let own: IpAddr = self.place.peer.to_canonical();
-        endpoints_for(&self.place, Viewpoint { peer: own, local: own })
+        endpoints_for(&self.place, ConnectionAddrs { peer: own, local: own })
     }
 }

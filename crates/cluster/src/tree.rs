@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 use relais_proto::{Change, ChangeId, LogEntry, Lsn, TreePath};
-pub use relais_proto::{Content, TreeEntry as Entry};
+pub use relais_proto::{FileContent, TreeEntry as Entry};
 
-use crate::check::{Node, View};
+use crate::check::{TreeNode, TreeView};
 
 /// Changes after which what a put has replaced is forgotten, though the put was never known to be safe.
 const MEMORY: u64 = 100_000;
@@ -106,8 +106,8 @@ impl Tree {
     }
 
     /// Applies the next change. One that is not behind the last is left out: it was applied before.
-    pub fn apply(&mut self, numbered: &LogEntry) -> Effects {
-        let version = numbered.version;
+    pub fn apply(&mut self, log_entry: &LogEntry) -> Effects {
+        let version = log_entry.version;
         if version <= self.last {
             return Effects::default();
         }
@@ -120,9 +120,10 @@ impl Tree {
         {
             oldest.remove();
         }
-        let paths = match &numbered.change {
+        let paths = match &log_entry.change {
             Change::Put { path, size, digest, mtime, mode } => {
-                let content = Content { put: version, digest: *digest, size: *size, mtime: *mtime };
+                let content =
+                    FileContent { put: version, digest: *digest, size: *size, mtime: *mtime };
                 self.insert(path, Entry { version, mode: *mode, content: Some(content) })
             }
             Change::MakeFolder { path, mode } => {
@@ -138,7 +139,7 @@ impl Tree {
             Change::Move { from, to } => self.relocate(from, to, version),
             Change::Withdraw { of } => return self.withdraw(*of, version),
         };
-        if matches!(numbered.change, Change::Put { .. }) {
+        if matches!(log_entry.change, Change::Put { .. }) {
             self.formers.insert(version, paths.first().and_then(|(_, former)| *former));
         }
         let gone = paths
@@ -266,26 +267,26 @@ fn begins(path: &TreePath, folder: &TreePath) -> bool {
 
 /// A tree, and the changes that made it by their ids.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct TreeState {
     /// The tree.
     pub tree: Tree,
     /// Numbers of changes.
     pub ids: HashMap<ChangeId, Lsn>,
 }
 
-impl Known {
+impl TreeState {
     /// Applies the next change and remembers its id.
-    pub fn apply(&mut self, numbered: &LogEntry) -> Effects {
-        self.ids.insert(numbered.id, numbered.version);
-        self.tree.apply(numbered)
+    pub fn apply(&mut self, log_entry: &LogEntry) -> Effects {
+        self.ids.insert(log_entry.id, log_entry.version);
+        self.tree.apply(log_entry)
     }
 }
 
-impl View for Known {
+impl TreeView for TreeState {
     type Error = std::convert::Infallible;
 
-    fn node(&mut self, path: &TreePath) -> Result<Option<Node>, Self::Error> {
-        Ok(self.tree.get(path).map(|entry| Node {
+    fn node(&mut self, path: &TreePath) -> Result<Option<TreeNode>, Self::Error> {
+        Ok(self.tree.get(path).map(|entry| TreeNode {
             kind: entry.kind(),
             version: Some(entry.version),
             mode: entry.mode,
@@ -308,7 +309,7 @@ impl View for Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sequence::{ChangeRequest, Sequencer, Verdict};
+    use crate::sequence::{ChangeRequest, SequenceResult, Sequencer};
     use relais_proto::{Digest, Expect, FileTime, Mode};
 
     fn path(text: &str) -> TreePath {
@@ -326,19 +327,19 @@ mod tests {
     }
 
     /// Applies changes that fit, as a master does; the paths that are there afterwards with number and size.
-    fn made(changes: &[Change]) -> (Known, Vec<(String, u64, Option<u64>)>) {
-        let (mut known, mut sequencer) = (Known::default(), Sequencer::new(Lsn::default()));
+    fn made(changes: &[Change]) -> (TreeState, Vec<(String, u64, Option<u64>)>) {
+        let (mut known, mut sequencer) = (TreeState::default(), Sequencer::new(Lsn::default()));
         for (n, change) in changes.iter().enumerate() {
             let id = ChangeId([u8::try_from(n).unwrap(); 16]);
-            let asked = [ChangeRequest {
+            let request = [ChangeRequest {
                 id,
                 change: change.clone(),
                 expect: Expect::Any,
                 keep_mode: false,
             }];
-            let Ok(verdicts) = sequencer.sequence(&asked, &mut known, 0);
+            let Ok(verdicts) = sequencer.sequence(&request, &mut known, 0);
             match &verdicts[..] {
-                [Verdict::LogEntry(numbered)] => drop(known.apply(numbered)),
+                [SequenceResult::Accepted(log_entry)] => drop(known.apply(log_entry)),
                 other => panic!("{change:?}: {other:?}"),
             }
         }

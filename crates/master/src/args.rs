@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use relais_net::Host;
 use relais_net::tls::{TlsMode, TlsOptions};
-use relais_proto::clean;
+use relais_proto::sanitize;
 
 /// Where a master listens and is looked for, unless an option says otherwise.
 const ADDRESS: &str = "127.0.0.1:2121";
@@ -324,7 +324,7 @@ impl Args {
 
 /// Days, which need not be whole ones.
 fn days(text: &str) -> Result<Duration, String> {
-    let days: f64 = text.parse().map_err(|_| format!("{} is no number", clean(text)))?;
+    let days: f64 = text.parse().map_err(|_| format!("{} is no number", sanitize(text)))?;
     let time = Duration::try_from_secs_f64(days * 24.0 * 60.0 * 60.0)
         .map_err(|_| "it must be a positive number".to_owned())?;
     let range = Duration::from_secs(1)..=Duration::from_secs(3650 * 24 * 60 * 60);
@@ -341,7 +341,7 @@ fn host_and_port(text: &str) -> Result<String, String> {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
             Ok(text.to_owned())
         }
-        _ => Err(format!("{} is not ADDR:PORT", clean(text))),
+        _ => Err(format!("{} is not ADDR:PORT", sanitize(text))),
     }
 }
 

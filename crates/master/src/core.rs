@@ -10,13 +10,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, info, warn};
 use relais_cluster::{
-    Conflict, Event, JoinRequest, LinkId, NoSlave, Place, Registry, SlaveStateChange, Viewpoint,
-    same_host,
+    Conflict, ConnectionAddrs, Event, JoinRequest, LinkId, NoSlave, Registry, SlaveAddresses,
+    SlaveStateChange, same_host,
 };
 use relais_proto::{
-    ClusterId, Endpoint, ErrorCode, Heartbeat, LinkMessage, LogRateLimiter, Login, PathPart,
-    Refusal, Registration, Reply, Scrub, SlaveId, SlaveReport, SlaveState, TreePart, TreePath,
-    clean, limits, quoted,
+    ClusterId, Endpoint, ErrorCode, Heartbeat, LinkMessage, LogRateLimiter, Login, PathPage,
+    Refusal, Registration, Reply, Scrub, SlaveId, SlaveReport, SlaveState, TreePage, TreePath,
+    limits, quote, sanitize,
 };
 use relais_state::{
     AuthenticatedUser, ClusterKey, FailedLogins, LiveAccounts, LocalLoginState, PasswordVerifier,
@@ -54,9 +54,9 @@ pub(crate) struct Core {
     /// What everybody is told of the order.
     pub shown: Shown,
     /// Questions for slaves' trees.
-    pub queries: Queries<TreePart>,
+    pub queries: Queries<TreePage>,
     /// Questions for lists of paths.
-    pub lists: Queries<PathPart>,
+    pub lists: Queries<PathPage>,
     /// How often all contents were to be read and checked.
     pub scrubs: AtomicU64,
     /// Who may log in.
@@ -156,10 +156,10 @@ impl Core {
             )),
             (None, false) => {
                 static REFUSED: LogRateLimiter = LogRateLimiter::new();
-                if let Some(more) = REFUSED.turn(Instant::now()) {
+                if let Some(more) = REFUSED.allow(Instant::now()) {
                     info!(
                         "{peer}: login as {} refused: there are no accounts{more}",
-                        quoted(&login.user)
+                        quote(&login.user)
                     );
                 }
                 refuse(
@@ -196,7 +196,7 @@ impl Core {
         local: SocketAddr,
         ticket: Ticket,
     ) -> Reply {
-        let client = Viewpoint::new(peer.ip(), local.ip());
+        let client = ConnectionAddrs::new(peer.ip(), local.ip());
         let writes = ticket.rights == Rights::Write;
         let slaves: Result<Vec<Endpoint>, NoSlave> =
             self.registry().redirect(client, &login.avoid, login.prefer, writes, self.now());
@@ -206,7 +206,7 @@ impl Core {
                     "{peer}: sent to {}",
                     slaves.first().map_or_else(String::new, |s| format!("{} {:?}", s.id, s.addrs))
                 );
-                Reply::Redirect { ticket: ticket.mint(&self.key), mark: self.shown.mark(), slaves }
+                Reply::Redirect { ticket: ticket.mint(&self.key), lsn: self.shown.lsn(), slaves }
             }
             Err(error) => {
                 debug!("{peer}: {error}");
@@ -267,15 +267,15 @@ impl Core {
         wish: &Registration,
         peer: IpAddr,
         local: IpAddr,
-    ) -> Result<Place, Refusal> {
-        let place = Place {
+    ) -> Result<SlaveAddresses, Refusal> {
+        let place = SlaveAddresses {
             listen: wish.listen.clone(),
             advertised: resolve(&wish.advertise)?,
             peer: peer.to_canonical(),
             same_host: same_host(peer, local),
         };
         let joining =
-            JoinRequest { id, link, place: place.clone(), folder: wish.folder, mark: wish.mark };
+            JoinRequest { id, link, place: place.clone(), folder: wish.folder, lsn: wish.lsn };
         loop {
             let result = self.registry().register(joining.clone(), self.now());
             match result {
@@ -315,7 +315,7 @@ impl Core {
             (marked.draining.contains(&slave), retries)
         };
         LinkMessage::HeartbeatAck {
-            mark: self.shown.mark(),
+            lsn: self.shown.lsn(),
             time_ms: self.time_ms(),
             generation: self.accounts.generation(),
             draining,
@@ -338,7 +338,7 @@ impl Core {
         self.links.remove(link);
         self.queries.ended(link);
         self.lists.ended(link);
-        self.orders.tell(Job::Event(Event::Left { link }));
+        self.orders.tell(Job::Event(Event::LinkClosed { link }));
         self.announce();
     }
 
@@ -374,7 +374,7 @@ impl Core {
     }
 
     /// All slaves, as an operator at this address sees them.
-    pub fn reports(&self, asker: Viewpoint) -> Vec<SlaveReport> {
+    pub fn reports(&self, asker: ConnectionAddrs) -> Vec<SlaveReport> {
         let mut reports = self.registry().reports(asker, self.now());
         let marked = self.marked();
         reports.retain(|report| !marked.forgotten.contains(&report.id));
@@ -426,7 +426,10 @@ fn resolve(advertise: &str) -> Result<Vec<SocketAddr>, Refusal> {
         return Ok(Vec::new());
     }
     let bad = |why: String| {
-        Refusal::new(ErrorCode::BadRequest, format!("cannot advertise {}: {why}", clean(advertise)))
+        Refusal::new(
+            ErrorCode::BadRequest,
+            format!("cannot advertise {}: {why}", sanitize(advertise)),
+        )
     };
     let found: Vec<SocketAddr> =
         advertise.to_socket_addrs().map_err(|e| bad(e.to_string()))?.collect();

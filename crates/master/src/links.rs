@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use relais_cluster::{LinkId, Place, Viewpoint, endpoints_for};
-use relais_proto::{FolderId, LinkMessage, Peer, SlaveId, limits};
+use relais_cluster::{ConnectionAddrs, LinkId, SlaveAddresses, endpoints_for};
+use relais_proto::{FolderId, LinkMessage, PeerSlave, SlaveId, limits};
 
 use crate::outbox::Outbox;
 
@@ -14,9 +14,9 @@ pub(crate) struct Linked {
     pub link: LinkId,
     pub slave: SlaveId,
     pub folder: FolderId,
-    pub place: Place,
+    pub place: SlaveAddresses,
     /// Both ends of its link.
-    pub seen_from: Viewpoint,
+    pub seen_from: ConnectionAddrs,
     pub outbox: Arc<Outbox>,
 }
 
@@ -66,9 +66,9 @@ impl Links {
 /// Under the lock, so that no list overtakes a later one; it only appends to queues.
 fn tell_all(open: &BTreeMap<LinkId, Linked>) {
     for to in open.values() {
-        let peers: Vec<Peer> = open
+        let peers: Vec<PeerSlave> = open
             .values()
-            .map(|peer| Peer {
+            .map(|peer| PeerSlave {
                 slave: peer.slave,
                 folder: peer.folder,
                 addrs: endpoints_for(&peer.place, to.seen_from),

@@ -12,7 +12,7 @@ use relais_net::tls::ChannelBinding;
 use relais_net::{LoginHandler, LoginStep};
 use relais_proto::{
     ErrorCode, FrameType, Hello, LinkMessage, LogRateLimiter, Login, Refusal, Reply, Request, Role,
-    ServerRole, SlaveId, VERSIONS, WireError, clean, common_version, limits,
+    ServerRole, SlaveId, VERSIONS, WireError, common_version, limits, sanitize,
 };
 use relais_state::{LinkChallenger, LinkError, LoginResult, PendingLogin};
 
@@ -91,7 +91,7 @@ impl MasterLogin {
             return Err(unexpected(kind));
         };
         let version = common_version(VERSIONS, versions).map_err(|error| refusal(&error))?;
-        debug!("{}: {role:?} {}", self.peer, clean(&agent));
+        debug!("{}: {role:?} {}", self.peer, sanitize(&agent));
         self.under_way = Some(Counted::new(&self.core.logins));
         self.stage = match role {
             Role::Client => Stage::Login,
@@ -178,7 +178,7 @@ impl MasterLogin {
         challenger.check(&message, &self.core.key).map_err(|error| {
             static BAD_PROOF: LogRateLimiter = LogRateLimiter::new();
             if matches!(error, LinkError::BadProof)
-                && let Some(more) = BAD_PROOF.turn(Instant::now())
+                && let Some(more) = BAD_PROOF.allow(Instant::now())
             {
                 warn!(
                     "{}: a {who:?} that claims the id {} does not have the cluster key{more}",
@@ -202,7 +202,7 @@ impl Drop for MasterLogin {
         static UNPROVED: LogRateLimiter = LogRateLimiter::new();
         if let Stage::Proof(who, challenger) = &self.stage
             && !self.core.stopping.load(Ordering::Relaxed)
-            && let Some(more) = UNPROVED.turn(Instant::now())
+            && let Some(more) = UNPROVED.allow(Instant::now())
         {
             warn!(
                 "{}: a {who:?} that claims the id {} left without proving the cluster key; its key file is probably that of another cluster{more}",

@@ -13,7 +13,7 @@ use args::{Args, Command};
 use log::LevelFilter;
 use nix::sys::signal::{SigSet, Signal};
 use relais_master::{Certifier, Config, Operation, Stop, Store, run, status};
-use relais_proto::clean;
+use relais_proto::sanitize;
 use relais_state::{AccountsFile, Authority, ClusterKey, LiveAccounts, StateDir};
 
 const FAILED: u8 = 1;
@@ -171,7 +171,7 @@ fn operate(args: &Args, command: &Command) -> anyhow::Result<ExitCode> {
     let done =
         relais_master::operate(&reach.master(), &key(args)?, reach.encrypt(), operation, |line| {
             if written.is_ok() {
-                written = writeln!(out, "{}", clean(line))
+                written = writeln!(out, "{}", sanitize(line))
                     .and_then(|()| if prompt { out.flush() } else { Ok(()) });
             }
         })?;

@@ -1,7 +1,7 @@
 //! One operator's link: answers what `ftpmaster status` asks, and has done what its other commands want.
 
 use log::debug;
-use relais_cluster::Viewpoint;
+use relais_cluster::ConnectionAddrs;
 use relais_net::Connection;
 use relais_proto::{LinkMessage, Reply, WireError};
 
@@ -13,7 +13,7 @@ use crate::shown::State;
 /// Answers the operator until the link ends.
 pub(crate) fn serve(core: &Core, mut connection: Connection) {
     let peer = connection.peer();
-    let asker = Viewpoint::new(peer.ip(), connection.local().ip());
+    let asker = ConnectionAddrs::new(peer.ip(), connection.local().ip());
     while let Some(message) = next(&mut connection) {
         if let LinkMessage::Operate(operation) = &message {
             if operate::run(core, asker, operation, &mut connection) {
@@ -25,10 +25,10 @@ pub(crate) fn serve(core: &Core, mut connection: Connection) {
             core.reports(asker)
                 .into_iter()
                 .for_each(|report| connection.queue_link(&LinkMessage::SlaveReport(report)));
-            let State { mark, halted, lost, removals } = core.shown.get();
+            let State { lsn, halted, lost, removals } = core.shown.get();
             let halted = halted.map_or_else(String::new, |halt| halt.why().to_owned());
             connection.queue_link(&LinkMessage::ReportEnd {
-                mark,
+                lsn,
                 halted,
                 lost,
                 removals: removals.0,

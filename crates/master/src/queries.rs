@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use relais_cluster::LinkId;
-use relais_proto::{LinkMessage, PathPart, TreePart};
+use relais_proto::{LinkMessage, PathPage, TreePage};
 
 use crate::links::{Linked, Links};
 
@@ -24,7 +24,7 @@ pub(crate) trait Part {
     fn is_last(&self) -> bool;
 }
 
-impl Part for TreePart {
+impl Part for TreePage {
     fn query(&self) -> u64 {
         self.query
     }
@@ -34,7 +34,7 @@ impl Part for TreePart {
     }
 }
 
-impl Part for PathPart {
+impl Part for PathPage {
     fn query(&self) -> u64 {
         self.query
     }
@@ -135,7 +135,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Instant;
 
-    use relais_cluster::{Place, Viewpoint};
+    use relais_cluster::{ConnectionAddrs, SlaveAddresses};
     use relais_proto::{FolderId, SlaveId};
 
     use super::*;
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_question_on_a_link_that_has_ended_does_not_wait() {
-        let (links, queries) = (Links::default(), Queries::<TreePart>::default());
+        let (links, queries) = (Links::default(), Queries::<TreePage>::default());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let at = stream.local_addr().unwrap();
@@ -151,13 +151,13 @@ mod tests {
             link: LinkId(7),
             slave: SlaveId([1; 16]),
             folder: FolderId([2; 16]),
-            place: Place {
+            place: SlaveAddresses {
                 listen: vec![at],
                 advertised: Vec::new(),
                 peer: at.ip(),
                 same_host: true,
             },
-            seen_from: Viewpoint { peer: at.ip(), local: at.ip() },
+            seen_from: ConnectionAddrs { peer: at.ip(), local: at.ip() },
             outbox: Arc::new(Outbox::new(Arc::new(stream.into()))),
         };
         links.add(linked.clone());

@@ -2,16 +2,16 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use relais_cluster::Halt;
+use relais_cluster::HaltReason;
 use relais_proto::Lsn;
 
 /// The state of the order, set by its thread.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct State {
     /// The last change that is in the journal.
-    pub mark: Lsn,
+    pub lsn: Lsn,
     /// Why nothing is numbered, where that is so.
-    pub halted: Option<Halt>,
+    pub halted: Option<HaltReason>,
     /// Contents that nobody is known to have.
     pub lost: u64,
     /// How many removal records there are, and how many there may be.
@@ -29,26 +29,26 @@ impl Shown {
     }
 
     /// The last change that is in the journal.
-    pub fn mark(&self) -> Lsn {
-        self.state().mark
+    pub fn lsn(&self) -> Lsn {
+        self.state().lsn
     }
 
     /// A change is in the journal now.
     pub fn set_mark(&self, last: Lsn) {
-        self.state().mark = at_least_first(last);
+        self.state().lsn = at_least_first(last);
     }
 
     /// All of it.
     pub fn set(
         &self,
         last: Lsn,
-        halted: Option<Halt>,
+        halted: Option<HaltReason>,
         lost: usize,
         (removals, removals_cap): (usize, usize),
     ) {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         *self.state() = State {
-            mark: at_least_first(last),
+            lsn: at_least_first(last),
             halted,
             lost: count(lost),
             removals: (count(removals), count(removals_cap)),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::{info, warn};
-use relais_cluster::{Event, KnownSlave, LinkId, Viewpoint};
+use relais_cluster::{ConnectionAddrs, Event, KnownSlave, LinkId};
 use relais_net::Connection;
 use relais_proto::{
     ErrorCode, LinkMessage, Refusal, Reply, SlaveId, SlaveState, ToMaster, WireError, limits,
@@ -144,7 +144,7 @@ fn register(
     };
     let (peer, local) = (connection.peer().ip(), connection.local().ip());
     let at = core.register(id, place.link, &wish, peer, local).map_err(End::Refused)?;
-    outbox.send(&LinkMessage::Registered { mark: core.shown.mark(), time_ms: core.time_ms() });
+    outbox.send(&LinkMessage::Registered { lsn: core.shown.lsn(), time_ms: core.time_ms() });
     core.orders.tell(Job::Linked {
         link: place.link,
         slave: id,
@@ -156,7 +156,7 @@ fn register(
         slave: id,
         folder: wish.folder,
         place: at.clone(),
-        seen_from: Viewpoint::new(peer, local),
+        seen_from: ConnectionAddrs::new(peer, local),
         outbox: Arc::clone(outbox),
     });
     Ok(KnownSlave { id, folder: wish.folder, place: at })
@@ -189,13 +189,13 @@ fn answer(
                 );
                 return Err(End::Refused(Refusal::new(ErrorCode::BadRequest, why)));
             }
-            core.orders.tell(Job::Event(Event::Heard { link, message }));
+            core.orders.tell(Job::Event(Event::Received { link, message }));
         }
         LinkMessage::AskCertificate { point } => {
             core.certifier.for_slave(&point).iter().for_each(|answer| outbox.send(answer))
         }
-        LinkMessage::TreePart(part) => core.queries.came(link, part),
-        LinkMessage::PathPart(part) => core.lists.came(link, part),
+        LinkMessage::TreePage(part) => core.queries.came(link, part),
+        LinkMessage::PathPage(part) => core.lists.came(link, part),
         other => return Err(unexpected(&other)),
     }
     Ok(())

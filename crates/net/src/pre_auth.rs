@@ -253,7 +253,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
 
     fn note_foreign(&self, foreign: ForeignProtocol) {
         static NOTED: LogRateLimiter = LogRateLimiter::new();
-        if let Some(more) = NOTED.turn(Instant::now()) {
+        if let Some(more) = NOTED.allow(Instant::now()) {
             info!("{} speaks {} and is sent away{more}", self.peer, foreign.name());
         }
     }

@@ -214,7 +214,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
                 }
                 Err(e) => {
                     static REFUSED: LogRateLimiter = LogRateLimiter::new();
-                    if let Some(more) = REFUSED.turn(Instant::now()) {
+                    if let Some(more) = REFUSED.allow(Instant::now()) {
                         warn!("cannot accept a connection: {e}{more}");
                     }
                     self.make_room();
@@ -342,7 +342,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
                         Ok(stream) => arrivals.push(AuthenticatedConnection { stream, value }),
                         Err(e) => {
                             static KEPT: LogRateLimiter = LogRateLimiter::new();
-                            if let Some(more) = KEPT.turn(Instant::now()) {
+                            if let Some(more) = KEPT.allow(Instant::now()) {
                                 warn!("cannot hand over {peer}: {e}{more}");
                             }
                         }

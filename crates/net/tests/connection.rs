@@ -120,7 +120,8 @@ fn there_is_no_connecting_to_nowhere() {
 fn the_watcher_is_shown_each_reply_whoever_reads_it() {
     let (mut ours, theirs) = pair();
     let mut theirs = Connection::new(theirs).unwrap();
-    let replies = [Reply::Alone { ms: 1 }, Reply::Pong, Reply::Alone { ms: 2 }];
+    let replies =
+        [Reply::MasterUnreachable { ms: 1 }, Reply::Pong, Reply::MasterUnreachable { ms: 2 }];
     replies.iter().for_each(|reply| theirs.queue_reply(reply));
     theirs.flush().unwrap();
     let shown = Arc::new(Mutex::new(Vec::new()));

@@ -1,19 +1,19 @@
-//! Changes to the tree: what clients ask for, what is numbered, and what journals keep.
+//! Changes to the tree: requests, log entries and their encoding.
 
 use crate::types::decode_size;
 use crate::{ChangeId, Decode, Decoder, Digest, Encoder, FileTime, Lsn, Mode, TreePath, WireError};
 
-/// What must be at a path for a put to be made.
+/// Precondition of a put: the expected entry at its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Expect {
-    /// Whatever is there.
+    /// Any entry, or none.
     #[default]
     Any,
-    /// Nothing.
+    /// No entry.
     Absent,
-    /// Something that was never numbered.
+    /// An entry without a log sequence number.
     Unnumbered,
-    /// Something whose last change had this number.
+    /// An entry whose last change has this number.
     Lsn(Lsn),
 }
 
@@ -31,7 +31,7 @@ impl Expect {
         };
     }
 
-    /// What expects exactly what is there: nothing, or an entry with this number.
+    /// Returns the precondition that only this entry, or no entry, fulfils.
     #[must_use]
     pub fn exactly(entry: Option<Option<Lsn>>) -> Self {
         match entry {
@@ -41,7 +41,7 @@ impl Expect {
         }
     }
 
-    /// Whether what is there is what was expected.
+    /// Returns whether the entry fulfils the precondition.
     #[must_use]
     pub fn fits(self, entry: Option<Option<Lsn>>) -> bool {
         self == Self::Any || self == Self::exactly(entry)
@@ -60,55 +60,40 @@ impl Decode for Expect {
     }
 }
 
-/// A change to the tree, as it is numbered, journaled and applied.
+/// A change to the tree, as it is logged and applied.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// A file with this content, in place of a file that may be there.
+    /// Stores a file; replaces a file that exists.
     Put {
-        /// Which file.
         path: TreePath,
-        /// Bytes of the content.
+        /// Size of the content in bytes.
         size: u64,
         /// Digest of the content.
         digest: Digest,
-        /// Last modification.
         mtime: FileTime,
-        /// Permission bits.
         mode: Mode,
     },
-    /// An empty folder where nothing is.
-    MakeFolder {
-        /// Which folder.
-        path: TreePath,
-        /// Permission bits.
-        mode: Mode,
-    },
-    /// A file or an empty folder goes; or a folder with all that is below it at this number.
+    /// Makes an empty folder where nothing exists.
+    MakeFolder { path: TreePath, mode: Mode },
+    /// Removes a file, an empty folder, or a folder with all entries that are below it at this
+    /// number.
     Remove {
-        /// Which path.
         path: TreePath,
-        /// Whether what is below a folder goes with it.
+        /// Whether the entries below a folder are removed with it.
         recursive: bool,
     },
-    /// As rename(2), but never onto a folder.
-    Move {
-        /// What is moved.
-        from: TreePath,
-        /// Its new path.
-        to: TreePath,
-    },
-    /// An earlier change could not be carried out: what it concerned has its former state, under this number.
+    /// Renames like rename(2), but never onto a folder.
+    Move { from: TreePath, to: TreePath },
+    /// Withdraws an earlier change that could not be applied.
+    ///
+    /// The paths of that change get their former state back, under this number.
     Withdraw {
-        /// The earlier change.
+        /// The withdrawn change.
         of: Lsn,
     },
-    /// Other permission bits for a file or folder, which is the same otherwise.
-    SetMode {
-        /// Which file or folder.
-        path: TreePath,
-        /// Permission bits.
-        mode: Mode,
-    },
+    /// Sets the permission bits of a file or folder.
+    SetMode { path: TreePath, mode: Mode },
 }
 
 impl Change {
@@ -158,16 +143,17 @@ impl Decode for Change {
     }
 }
 
-/// A change that has its place in the order.
+/// A change with its position in the log.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
-    /// Its number.
+    /// Position in the log.
     pub version: Lsn,
     /// Chosen by whoever asked for it: asked again, it is not made again.
     pub id: ChangeId,
-    /// When it was numbered, in milliseconds since 1970 UTC. For people and for forgetting; orders nothing.
+    /// Time of the log entry in milliseconds since 1970 UTC. For display and expiry; orders
+    /// nothing.
     pub time_ms: u64,
-    /// The change.
     pub change: Change,
 }
 

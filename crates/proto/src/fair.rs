@@ -12,15 +12,15 @@ pub struct FairQueue<G, M, T> {
     capacity: usize,
     len: usize,
     /// The groups that have an item, each once, in the order of their turns.
-    turns: VecDeque<G>,
-    groups: HashMap<G, Group<M, T>>,
+    round: VecDeque<G>,
+    groups: HashMap<G, GroupQueue<M, T>>,
 }
 
 #[derive(Debug, Clone)]
-struct Group<M, T> {
+struct GroupQueue<M, T> {
     len: usize,
     /// The members that have an item, each once, in the order of their turns.
-    turns: VecDeque<M>,
+    round: VecDeque<M>,
     members: HashMap<M, VecDeque<T>>,
 }
 
@@ -28,7 +28,7 @@ impl<G: Clone + Eq + Hash, M: Clone + Eq + Hash, T> FairQueue<G, M, T> {
     /// An empty queue that takes at most `capacity` items.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { capacity, len: 0, turns: VecDeque::new(), groups: HashMap::new() }
+        Self { capacity, len: 0, round: VecDeque::new(), groups: HashMap::new() }
     }
 
     /// Items in the queue.
@@ -58,11 +58,11 @@ impl<G: Clone + Eq + Hash, M: Clone + Eq + Hash, T> FairQueue<G, M, T> {
             return Err(item);
         }
         let queue = self.groups.entry(group.clone()).or_insert_with(|| {
-            self.turns.push_back(group);
-            Group { len: 0, turns: VecDeque::new(), members: HashMap::new() }
+            self.round.push_back(group);
+            GroupQueue { len: 0, round: VecDeque::new(), members: HashMap::new() }
         });
         let items = queue.members.entry(member.clone()).or_insert_with(|| {
-            queue.turns.push_back(member);
+            queue.round.push_back(member);
             VecDeque::new()
         });
         items.push_back(item);
@@ -73,9 +73,9 @@ impl<G: Clone + Eq + Hash, M: Clone + Eq + Hash, T> FairQueue<G, M, T> {
 
     /// Takes the oldest item of the member whose turn it is in the group whose turn it is.
     pub fn pop(&mut self) -> Option<(G, M, T)> {
-        let group = self.turns.pop_front()?;
+        let group = self.round.pop_front()?;
         let queue = self.groups.get_mut(&group)?;
-        let member = queue.turns.pop_front()?;
+        let member = queue.round.pop_front()?;
         let items = queue.members.get_mut(&member)?;
         let item = items.pop_front()?;
         queue.len -= 1;
@@ -83,22 +83,22 @@ impl<G: Clone + Eq + Hash, M: Clone + Eq + Hash, T> FairQueue<G, M, T> {
         if items.is_empty() {
             queue.members.remove(&member);
         } else {
-            queue.turns.push_back(member.clone());
+            queue.round.push_back(member.clone());
         }
         if queue.len == 0 {
             self.groups.remove(&group);
         } else {
-            self.turns.push_back(group.clone());
+            self.round.push_back(group.clone());
         }
         Some((group, member, item))
     }
 
     /// All items, by group and member in the order of their turns, and by age.
     pub fn iter(&self) -> impl Iterator<Item = (&G, &M, &T)> {
-        self.turns.iter().filter_map(|group| Some((group, self.groups.get(group)?))).flat_map(
+        self.round.iter().filter_map(|group| Some((group, self.groups.get(group)?))).flat_map(
             |(group, queue)| {
                 queue
-                    .turns
+                    .round
                     .iter()
                     .filter_map(|member| Some((member, queue.members.get(member)?)))
                     .flat_map(move |(member, items)| {
@@ -110,11 +110,11 @@ impl<G: Clone + Eq + Hash, M: Clone + Eq + Hash, T> FairQueue<G, M, T> {
 
     /// Drops the items that `keep` does not want, in the order of [`Self::iter`]. Turns stay as they are.
     pub fn retain(&mut self, mut keep: impl FnMut(&G, &M, &mut T) -> bool) {
-        let Self { turns, groups, len, .. } = self;
-        turns.retain(|group| {
+        let Self { round, groups, len, .. } = self;
+        round.retain(|group| {
             let Some(queue) = groups.get_mut(group) else { return false };
-            let Group { turns, members, len: of_group } = queue;
-            turns.retain(|member| {
+            let GroupQueue { round, members, len: of_group } = queue;
+            round.retain(|member| {
                 let Some(items) = members.get_mut(member) else { return false };
                 let before = items.len();
                 items.retain_mut(|item| keep(group, member, item));
@@ -142,10 +142,10 @@ impl<G: Clone + Eq + Hash, M: Clone + Eq + Hash, T> FairQueue<G, M, T> {
     /// Takes the newest item of the member that has most, in the group that has most.
     pub fn take_from_largest(&mut self) -> Option<T> {
         let group =
-            self.turns.iter().max_by_key(|group| self.groups.get(group).map(|g| g.len))?.clone();
+            self.round.iter().max_by_key(|group| self.groups.get(group).map(|g| g.len))?.clone();
         let queue = self.groups.get_mut(&group)?;
         let member = queue
-            .turns
+            .round
             .iter()
             .max_by_key(|member| queue.members.get(member).map(VecDeque::len))?
             .clone();
@@ -155,11 +155,11 @@ impl<G: Clone + Eq + Hash, M: Clone + Eq + Hash, T> FairQueue<G, M, T> {
         self.len -= 1;
         if items.is_empty() {
             queue.members.remove(&member);
-            queue.turns.retain(|other| *other != member);
+            queue.round.retain(|other| *other != member);
         }
         if queue.len == 0 {
             self.groups.remove(&group);
-            self.turns.retain(|other| *other != group);
+            self.round.retain(|other| *other != group);
         }
         Some(item)
     }
@@ -185,7 +185,7 @@ mod tests {
 
     fn drained(mut queue: FairQueue<char, u8, u8>) -> Vec<(char, u8, u8)> {
         let all = std::iter::from_fn(|| queue.pop()).collect();
-        assert!(queue.is_empty() && queue.groups.is_empty() && queue.turns.is_empty());
+        assert!(queue.is_empty() && queue.groups.is_empty() && queue.round.is_empty());
         all
     }
 
@@ -240,7 +240,7 @@ mod tests {
         queue.push('c', 1, ('c', 1)).unwrap();
         assert_eq!((queue.len(), queue.len_of(&'b'), queue.len_of(&'x')), (4, 2, 0));
         while queue.take_from_largest().is_some() {}
-        assert!(queue.is_empty() && queue.groups.is_empty() && queue.turns.is_empty());
+        assert!(queue.is_empty() && queue.groups.is_empty() && queue.round.is_empty());
     }
 
     proptest! {
@@ -259,7 +259,7 @@ mod tests {
             prop_assert_eq!(queue.iter().count(), kept);
             let all: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
             prop_assert_eq!(all.len(), kept);
-            prop_assert!(queue.groups.is_empty() && queue.turns.is_empty());
+            prop_assert!(queue.groups.is_empty() && queue.round.is_empty());
             for group in 0..4 {
                 for member in 0..4 {
                     let of: Vec<usize> = all

@@ -85,13 +85,13 @@ frame_types! {
     /// What a slave says about changes.
     ToMaster = 0x45;
     /// A part of a slave's tree.
-    TreePart = 0x46;
+    TreePage = 0x46;
     /// An operator wants something done.
     Operate = 0x47;
     /// A slave wants a certificate.
     AskCertificate = 0x48;
     /// Some paths of a slave's list.
-    PathPart = 0x49;
+    PathPage = 0x49;
     /// Answer to `Hello`.
     Welcome = 0x81;
     /// Which slaves to go to, and a ticket for them.
@@ -129,7 +129,7 @@ frame_types! {
     /// The content is not here yet; others have it.
     Elsewhere = 0x9b;
     /// The slave does not reach its master; an answer follows.
-    Alone = 0x9c;
+    MasterUnreachable = 0x9c;
     /// Second step of a cluster link: the master's proof.
     LinkChallenge = 0xc1;
     /// The slave is registered.
@@ -166,7 +166,7 @@ impl FrameType {
             Self::Block | Self::Data => limits::BLOCK_MAX,
             Self::Hello | Self::Login | Self::LinkOpen | Self::LinkProof => limits::GREETING_FRAME,
             Self::Ticket => limits::TICKET_FRAME,
-            Self::ToMaster | Self::TreePart | Self::PathPart => limits::CONTROL_FRAME,
+            Self::ToMaster | Self::TreePage | Self::PathPage => limits::CONTROL_FRAME,
             _ if self.number() < 0x80 => limits::REQUEST_FRAME,
             _ => limits::CONTROL_FRAME,
         }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use crate::message::{decode_addrs, encode_addrs};
 use crate::{
     ClusterId, Counters, Decode, Decoder, Encoder, FolderId, FrameType, Lsn, SlaveId, ToMaster,
-    ToSlave, TreePart, WireError, encode_frame, limits,
+    ToSlave, TreePage, WireError, encode_frame, limits,
 };
 
 /// A state in which the master has a slave.
@@ -69,7 +69,7 @@ pub struct Registration {
     /// Where clients shall be sent instead, `HOST:PORT`; empty: nowhere else.
     pub advertise: String,
     /// The latest change that it has.
-    pub mark: Lsn,
+    pub lsn: Lsn,
 }
 
 /// A slave's heartbeat.
@@ -78,7 +78,7 @@ pub struct Heartbeat {
     /// What the slave thinks of itself; never `Down`.
     pub state: SlaveState,
     /// The latest change that it has.
-    pub mark: Lsn,
+    pub lsn: Lsn,
     /// Pool and folder.
     pub counters: Counters,
     /// Its last error; empty where there was none.
@@ -189,7 +189,7 @@ impl Decode for PathList {
 
 /// A path of such a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PathNote {
+pub struct ListedPath {
     /// The path, with all that cannot be shown escaped.
     pub path: String,
     /// Why it is in the list.
@@ -198,7 +198,7 @@ pub struct PathNote {
     pub since_ms: u64,
 }
 
-impl PathNote {
+impl ListedPath {
     fn encode(&self, to: &mut Encoder<'_>) {
         to.short_text(&self.path[..self.path.floor_char_boundary(limits::SHOWN_PATH)])
             .message(&self.reason)
@@ -206,7 +206,7 @@ impl PathNote {
     }
 }
 
-impl Decode for PathNote {
+impl Decode for ListedPath {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         Ok(Self {
             path: from.short_text("shown path", limits::SHOWN_PATH)?.to_owned(),
@@ -218,11 +218,11 @@ impl Decode for PathNote {
 
 /// Some paths of a slave's list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PathPart {
+pub struct PathPage {
     /// The number of the question.
     pub query: u64,
     /// At most [`limits::LINK_LIST`], and [`limits::SHOWN_PATHS`] in all parts together.
-    pub paths: Vec<PathNote>,
+    pub paths: Vec<ListedPath>,
     /// How many there are, also those that are not named.
     pub total: u64,
     /// Whether this is the last part.
@@ -241,7 +241,7 @@ pub struct SlaveReport {
     /// Its state.
     pub state: SlaveState,
     /// The latest change that it has.
-    pub mark: Lsn,
+    pub lsn: Lsn,
     /// Its counters.
     pub counters: Counters,
     /// Its last error; empty where there was none.
@@ -263,7 +263,7 @@ impl SlaveReport {
 
 /// A slave as other slaves know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
+pub struct PeerSlave {
     /// Which slave.
     pub slave: SlaveId,
     /// The folder that it serves.
@@ -272,7 +272,7 @@ pub struct Peer {
     pub addrs: Vec<SocketAddr>,
 }
 
-impl Peer {
+impl PeerSlave {
     fn encode(&self, to: &mut Encoder<'_>) {
         self.slave.encode(to);
         self.folder.encode(to);
@@ -280,7 +280,7 @@ impl Peer {
     }
 }
 
-impl Decode for Peer {
+impl Decode for PeerSlave {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         Ok(Self {
             slave: SlaveId::decode(from)?,
@@ -379,7 +379,7 @@ pub enum LinkMessage {
     /// It is known from now on.
     Registered {
         /// The latest change.
-        mark: Lsn,
+        lsn: Lsn,
         /// The master's time: milliseconds since 1970 UTC.
         time_ms: u64,
     },
@@ -388,7 +388,7 @@ pub enum LinkMessage {
     /// Answer to a heartbeat.
     HeartbeatAck {
         /// The latest change.
-        mark: Lsn,
+        lsn: Lsn,
         /// The master's time: milliseconds since 1970 UTC.
         time_ms: u64,
         /// Generation of the accounts; tickets of older ones are refused.
@@ -409,7 +409,7 @@ pub enum LinkMessage {
     /// All slaves were named.
     ReportEnd {
         /// The latest change.
-        mark: Lsn,
+        lsn: Lsn,
         /// Why no changes are taken; empty where they are.
         halted: String,
         /// Contents that no slave is known to have.
@@ -426,7 +426,7 @@ pub enum LinkMessage {
     /// The slaves of the cluster, in pages; the list counts once the last has come.
     Peers {
         /// At most [`limits::PEERS`].
-        peers: Vec<Peer>,
+        peers: Vec<PeerSlave>,
         /// Whether this is the last page.
         last: bool,
     },
@@ -438,7 +438,7 @@ pub enum LinkMessage {
         ids: bool,
     },
     /// A part of a slave's tree.
-    TreePart(TreePart),
+    TreePage(TreePage),
     /// The master asks for paths of a slave that need an operator's eye.
     AskPaths {
         /// The number of the question.
@@ -447,7 +447,7 @@ pub enum LinkMessage {
         list: PathList,
     },
     /// Some of them.
-    PathPart(PathPart),
+    PathPage(PathPage),
     /// The cluster is recovered in this epoch: nothing of an earlier one is followed any more.
     Recovering {
         /// The epoch.
@@ -495,9 +495,9 @@ impl LinkMessage {
             Self::ToSlave(_) => FrameType::ToSlave,
             Self::Peers { .. } => FrameType::Peers,
             Self::AskTree { .. } => FrameType::AskTree,
-            Self::TreePart(_) => FrameType::TreePart,
+            Self::TreePage(_) => FrameType::TreePage,
             Self::AskPaths { .. } => FrameType::AskPaths,
-            Self::PathPart(_) => FrameType::PathPart,
+            Self::PathPage(_) => FrameType::PathPage,
             Self::Recovering { .. } => FrameType::Recovering,
             Self::Operate(_) => FrameType::Operate,
             Self::Line(_) => FrameType::Line,
@@ -527,22 +527,22 @@ impl LinkMessage {
                     r.folder.encode(to);
                     encode_addrs(&r.listen, to);
                     to.message(&r.advertise);
-                    r.mark.encode(to);
+                    r.lsn.encode(to);
                 }
-                Self::Registered { mark, time_ms } => {
-                    mark.encode(to);
+                Self::Registered { lsn, time_ms } => {
+                    lsn.encode(to);
                     to.u64(*time_ms);
                 }
                 Self::Heartbeat(beat) => {
                     beat.state.encode(to);
-                    beat.mark.encode(to);
+                    beat.lsn.encode(to);
                     beat.counters.encode(to);
                     to.message(&beat.last_error);
                     beat.disk.encode(to);
                     beat.scrub.encode(to);
                 }
                 Self::HeartbeatAck {
-                    mark,
+                    lsn,
                     time_ms,
                     generation,
                     draining,
@@ -550,7 +550,7 @@ impl LinkMessage {
                     copies,
                     retries,
                 } => {
-                    mark.encode(to);
+                    lsn.encode(to);
                     to.u64(*time_ms).u64(*generation).bool(*draining).u64(*scrubs).u16(*copies);
                     to.u64(*retries);
                 }
@@ -560,26 +560,26 @@ impl LinkMessage {
                     r.folder.encode(to);
                     encode_addrs(&r.addrs, to);
                     r.state.encode(to);
-                    r.mark.encode(to);
+                    r.lsn.encode(to);
                     r.counters.encode(to);
                     to.message(&r.last_error).u64(r.silent_ms);
                 }
-                Self::ReportEnd { mark, halted, lost, removals, removals_cap } => {
-                    mark.encode(to);
+                Self::ReportEnd { lsn, halted, lost, removals, removals_cap } => {
+                    lsn.encode(to);
                     to.message(halted).u64(*lost).u64(*removals).u64(*removals_cap);
                 }
                 Self::ToMaster(message) => message.encode(to),
                 Self::ToSlave(message) => message.encode(to),
                 Self::Peers { peers, last } => {
-                    to.list(peers, Peer::encode).bool(*last);
+                    to.list(peers, PeerSlave::encode).bool(*last);
                 }
                 Self::AskTree { query, ids } => {
                     to.u64(*query).bool(*ids);
                 }
-                Self::TreePart(part) => part.encode(to),
+                Self::TreePage(part) => part.encode(to),
                 Self::AskPaths { query, list } => list.encode(to.u64(*query)),
-                Self::PathPart(part) => {
-                    to.u64(part.query).list(&part.paths, PathNote::encode);
+                Self::PathPage(part) => {
+                    to.u64(part.query).list(&part.paths, ListedPath::encode);
                     to.u64(part.total).bool(part.last);
                 }
                 Self::Recovering { epoch } => {
@@ -624,21 +624,21 @@ impl LinkMessage {
                 folder: FolderId::decode(from)?,
                 listen: decode_addrs(from)?,
                 advertise: from.short_text("advertised address", limits::TEXT)?.to_owned(),
-                mark: Lsn::decode(from)?,
+                lsn: Lsn::decode(from)?,
             }),
             FrameType::Registered => {
-                Self::Registered { mark: Lsn::decode(from)?, time_ms: from.u64()? }
+                Self::Registered { lsn: Lsn::decode(from)?, time_ms: from.u64()? }
             }
             FrameType::Heartbeat => Self::Heartbeat(Heartbeat {
                 state: SlaveState::decode(from)?,
-                mark: Lsn::decode(from)?,
+                lsn: Lsn::decode(from)?,
                 counters: Counters::decode(from)?,
                 last_error: from.short_text("last error", limits::TEXT)?.to_owned(),
                 disk: DiskSpace::decode(from)?,
                 scrub: Scrub::decode(from)?,
             }),
             FrameType::HeartbeatAck => Self::HeartbeatAck {
-                mark: Lsn::decode(from)?,
+                lsn: Lsn::decode(from)?,
                 time_ms: from.u64()?,
                 generation: from.u64()?,
                 draining: from.bool()?,
@@ -652,13 +652,13 @@ impl LinkMessage {
                 folder: FolderId::decode(from)?,
                 addrs: decode_addrs(from)?,
                 state: SlaveState::decode(from)?,
-                mark: Lsn::decode(from)?,
+                lsn: Lsn::decode(from)?,
                 counters: Counters::decode(from)?,
                 last_error: from.short_text("last error", limits::TEXT)?.to_owned(),
                 silent_ms: from.u64()?,
             }),
             FrameType::ReportEnd => Self::ReportEnd {
-                mark: Lsn::decode(from)?,
+                lsn: Lsn::decode(from)?,
                 halted: from.short_text("reason", limits::TEXT)?.to_owned(),
                 lost: from.u64()?,
                 removals: from.u64()?,
@@ -670,11 +670,11 @@ impl LinkMessage {
                 Self::Peers { peers: from.list("slaves", limits::PEERS)?, last: from.bool()? }
             }
             FrameType::AskTree => Self::AskTree { query: from.u64()?, ids: from.bool()? },
-            FrameType::TreePart => Self::TreePart(TreePart::decode(from)?),
+            FrameType::TreePage => Self::TreePage(TreePage::decode(from)?),
             FrameType::AskPaths => {
                 Self::AskPaths { query: from.u64()?, list: PathList::decode(from)? }
             }
-            FrameType::PathPart => Self::PathPart(PathPart {
+            FrameType::PathPage => Self::PathPage(PathPage {
                 query: from.u64()?,
                 paths: from.list("paths", limits::LINK_LIST)?,
                 total: from.u64()?,

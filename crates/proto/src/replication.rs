@@ -11,16 +11,16 @@ use crate::{
 
 /// A hash over all changes, in order: equal for two servers only where both have had the same changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Chain(pub [u8; 32]);
+pub struct HistoryHash(pub [u8; 32]);
 
-impl Chain {
+impl HistoryHash {
     /// Appends the bytes.
     pub fn encode(&self, to: &mut Encoder<'_>) {
         to.bytes(&self.0);
     }
 }
 
-impl Decode for Chain {
+impl Decode for HistoryHash {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         from.array().map(Self)
     }
@@ -55,7 +55,7 @@ impl Decode for Timeline {
 
 /// Content of a file: what a put has brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Content {
+pub struct FileContent {
     /// The put.
     pub put: Lsn,
     /// BLAKE3 of the whole.
@@ -66,7 +66,7 @@ pub struct Content {
     pub mtime: FileTime,
 }
 
-impl Content {
+impl FileContent {
     fn encode(&self, to: &mut Encoder<'_>) {
         self.put.encode(to);
         self.digest.encode(to);
@@ -75,7 +75,7 @@ impl Content {
     }
 }
 
-impl Decode for Content {
+impl Decode for FileContent {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         Ok(Self {
             put: Lsn::decode(from)?,
@@ -94,7 +94,7 @@ pub struct TreeEntry {
     /// Permission bits.
     pub mode: Mode,
     /// Its content; none for a folder.
-    pub content: Option<Content>,
+    pub content: Option<FileContent>,
 }
 
 impl TreeEntry {
@@ -108,7 +108,7 @@ impl TreeEntry {
     pub fn encode(&self, to: &mut Encoder<'_>) {
         self.version.encode(to);
         self.mode.encode(to);
-        to.option(self.content.as_ref(), Content::encode);
+        to.option(self.content.as_ref(), FileContent::encode);
     }
 }
 
@@ -119,22 +119,22 @@ impl Decode for TreeEntry {
 }
 
 /// An entry and its path, as lists of them go over the wire.
-struct Placed((TreePath, TreeEntry));
+struct PathEntry((TreePath, TreeEntry));
 
-impl Decode for Placed {
+impl Decode for PathEntry {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         Ok(Self((from.path()?, TreeEntry::decode(from)?)))
     }
 }
 
-fn encode_placed((path, entry): &(TreePath, TreeEntry), to: &mut Encoder<'_>) {
+fn encode_path_entry((path, entry): &(TreePath, TreeEntry), to: &mut Encoder<'_>) {
     entry.encode(to.path(path));
 }
 
 /// A change by its id.
-struct ById((ChangeId, Lsn));
+struct IdLsn((ChangeId, Lsn));
 
-impl Decode for ById {
+impl Decode for IdLsn {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         Ok(Self((ChangeId::decode(from)?, Lsn::decode(from)?)))
     }
@@ -148,8 +148,8 @@ pub(crate) fn encode_ids(ids: &[(ChangeId, Lsn)], to: &mut Encoder<'_>) {
 }
 
 pub(crate) fn decode_ids(from: &mut Decoder<'_>) -> Result<Vec<(ChangeId, Lsn)>, WireError> {
-    let ids: Vec<ById> = from.list("ids", limits::LINK_LIST)?;
-    Ok(ids.into_iter().map(|ById(id)| id).collect())
+    let ids: Vec<IdLsn> = from.list("ids", limits::LINK_LIST)?;
+    Ok(ids.into_iter().map(|IdLsn(id)| id).collect())
 }
 
 /// A change that somebody asks for.
@@ -171,7 +171,7 @@ pub struct ReplicaPosition {
     /// The last change that it has applied, for good.
     pub applied: Lsn,
     /// The hash over all changes up to there.
-    pub chain: Chain,
+    pub chain: HistoryHash,
     /// The highest epoch that it has heard of. No master with a lower one is followed.
     pub epoch: u32,
 }
@@ -187,7 +187,11 @@ impl ReplicaPosition {
 
 impl Decode for ReplicaPosition {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        Ok(Self { applied: Lsn::decode(from)?, chain: Chain::decode(from)?, epoch: from.u32()? })
+        Ok(Self {
+            applied: Lsn::decode(from)?,
+            chain: HistoryHash::decode(from)?,
+            epoch: from.u32()?,
+        })
     }
 }
 
@@ -195,7 +199,7 @@ impl Decode for ReplicaPosition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedEntry {
     /// The change.
-    pub numbered: LogEntry,
+    pub entry: LogEntry,
     /// For a put: the folders that hold its content.
     pub holders: Vec<FolderId>,
     /// For a withdrawal: each path concerned, and what is there now.
@@ -204,7 +208,7 @@ pub struct CommittedEntry {
 
 impl CommittedEntry {
     fn encode(&self, to: &mut Encoder<'_>) {
-        self.numbered.encode(to);
+        self.entry.encode(to);
         to.list(&self.holders, FolderId::encode).list(&self.restored, |(path, entry), to| {
             to.path(path).option(entry.as_ref(), TreeEntry::encode);
         });
@@ -213,10 +217,10 @@ impl CommittedEntry {
 
 impl Decode for CommittedEntry {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        let (numbered, holders) = (LogEntry::decode(from)?, from.list("holders", limits::HOLDERS)?);
+        let (entry, holders) = (LogEntry::decode(from)?, from.list("holders", limits::HOLDERS)?);
         let restored: Vec<Restored> = from.list("paths of a withdrawal", limits::LINK_LIST)?;
         Ok(Self {
-            numbered,
+            entry,
             holders,
             restored: restored.into_iter().map(|Restored(restored)| restored).collect(),
         })
@@ -241,7 +245,7 @@ pub enum ToMaster {
         /// The folder that it serves.
         folder: FolderId,
         /// Where that stands.
-        standing: ReplicaPosition,
+        position: ReplicaPosition,
     },
     /// Of all content that is in the tree after `upto` it lacks only these. It comes in pages, and counts once the last has come.
     MissingContents {
@@ -255,14 +259,14 @@ pub enum ToMaster {
     /// It asks for a change. The content of a put is on its disk.
     Propose {
         /// The change.
-        asked: ChangeRequest,
+        request: ChangeRequest,
         /// Whether it is something that was found in the folder, not asked for by a session.
         found: bool,
         /// How many copies the asker wants to hear of; 0 and 1 are there once it is done.
         copies: u16,
     },
     /// What has become of a change that it once asked for? The answer is `Answer`; [`crate::ErrorCode::NotFound`] where it never got a number.
-    Seek {
+    QueryChange {
         /// The change.
         id: ChangeId,
     },
@@ -279,7 +283,7 @@ pub enum ToMaster {
         has: bool,
     },
     /// It could not place the content of a put that it asked for itself.
-    Failed {
+    PublishFailed {
         /// The put.
         of: Lsn,
     },
@@ -289,7 +293,7 @@ pub enum ToMaster {
         put: Lsn,
     },
     /// Who holds the content of this put?
-    Want {
+    FindHolders {
         /// The put.
         put: Lsn,
     },
@@ -301,30 +305,30 @@ impl ToMaster {
     /// Appends a tag and the fields.
     pub fn encode(&self, to: &mut Encoder<'_>) {
         match self {
-            Self::Join { slave, folder, standing } => {
+            Self::Join { slave, folder, position } => {
                 slave.encode(to.u8(0));
                 folder.encode(to);
-                standing.encode(to);
+                position.encode(to);
             }
             Self::MissingContents { upto, puts, last } => {
                 upto.encode(to.u8(1));
                 to.list(puts, Lsn::encode).bool(*last);
             }
-            Self::Propose { asked, found, copies } => {
-                asked.id.encode(to.u8(2));
-                asked.change.encode(to);
-                asked.expect.encode(to);
-                to.bool(asked.keep_mode).bool(*found).u16(*copies);
+            Self::Propose { request, found, copies } => {
+                request.id.encode(to.u8(2));
+                request.change.encode(to);
+                request.expect.encode(to);
+                to.bool(request.keep_mode).bool(*found).u16(*copies);
             }
-            Self::Seek { id } => id.encode(to.u8(3)),
+            Self::QueryChange { id } => id.encode(to.u8(3)),
             Self::Applied { upto } => upto.encode(to.u8(4)),
             Self::Holds { put, has } => {
                 put.encode(to.u8(5));
                 to.bool(*has);
             }
-            Self::Failed { of } => of.encode(to.u8(6)),
+            Self::PublishFailed { of } => of.encode(to.u8(6)),
             Self::GivenUp { put } => put.encode(to.u8(7)),
-            Self::Want { put } => put.encode(to.u8(8)),
+            Self::FindHolders { put } => put.encode(to.u8(8)),
             Self::Ready => {
                 to.u8(9);
             }
@@ -338,7 +342,7 @@ impl Decode for ToMaster {
             0 => Self::Join {
                 slave: SlaveId::decode(from)?,
                 folder: FolderId::decode(from)?,
-                standing: ReplicaPosition::decode(from)?,
+                position: ReplicaPosition::decode(from)?,
             },
             1 => Self::MissingContents {
                 upto: Lsn::decode(from)?,
@@ -346,7 +350,7 @@ impl Decode for ToMaster {
                 last: from.bool()?,
             },
             2 => Self::Propose {
-                asked: ChangeRequest {
+                request: ChangeRequest {
                     id: ChangeId::decode(from)?,
                     change: Change::decode(from)?,
                     expect: Expect::decode(from)?,
@@ -355,12 +359,12 @@ impl Decode for ToMaster {
                 found: from.bool()?,
                 copies: from.u16()?,
             },
-            3 => Self::Seek { id: ChangeId::decode(from)? },
+            3 => Self::QueryChange { id: ChangeId::decode(from)? },
             4 => Self::Applied { upto: Lsn::decode(from)? },
             5 => Self::Holds { put: Lsn::decode(from)?, has: from.bool()? },
-            6 => Self::Failed { of: Lsn::decode(from)? },
+            6 => Self::PublishFailed { of: Lsn::decode(from)? },
             7 => Self::GivenUp { put: Lsn::decode(from)? },
-            8 => Self::Want { put: Lsn::decode(from)? },
+            8 => Self::FindHolders { put: Lsn::decode(from)? },
             9 => Self::Ready,
             other => {
                 return Err(WireError::BadValue {
@@ -380,9 +384,9 @@ pub enum ToSlave {
         /// The master's epoch.
         epoch: u32,
         /// The last change.
-        mark: Lsn,
+        lsn: Lsn,
         /// The hash at the slave's number. A slave without any change takes it over.
-        chain: Chain,
+        chain: HistoryHash,
         /// As `GiveUp`, for all of these; at most [`limits::GIVEN_UP`].
         given_up: Vec<Lsn>,
         /// The timelines of the master's history, oldest first.
@@ -393,7 +397,7 @@ pub enum ToSlave {
         /// The master's epoch.
         epoch: u32,
         /// The last change.
-        mark: Lsn,
+        lsn: Lsn,
         /// As `GiveUp`, for all of these; at most [`limits::GIVEN_UP`].
         given_up: Vec<Lsn>,
     },
@@ -407,21 +411,21 @@ pub enum ToSlave {
     /// The tree was told whole.
     End {
         /// The tree is as after this change.
-        mark: Lsn,
+        lsn: Lsn,
         /// The hash there.
-        chain: Chain,
+        chain: HistoryHash,
         /// The timelines of the history that made this tree, oldest first.
         timelines: Vec<Timeline>,
         /// How many entries there were.
         entries: u64,
     },
     /// The next changes, in order.
-    Tell {
+    Commit {
         /// Changes.
         changes: Vec<CommittedEntry>,
     },
     /// What became of a change that it asked for, or asked about, where that is not told as a change.
-    Answer {
+    ProposalResult {
         /// The change.
         id: ChangeId,
         /// The number that it has already, or why it has none.
@@ -441,7 +445,7 @@ pub enum ToSlave {
         put: Lsn,
     },
     /// Who holds content.
-    Where {
+    Holders {
         /// The put.
         put: Lsn,
         /// The folders that hold it; at most [`limits::HOLDERS`] are named.
@@ -460,28 +464,28 @@ impl ToSlave {
     /// Appends a tag and the fields.
     pub fn encode(&self, to: &mut Encoder<'_>) {
         match self {
-            Self::Follow { epoch, mark, chain, given_up, timelines } => {
-                mark.encode(to.u8(0).u32(*epoch));
+            Self::Follow { epoch, lsn, chain, given_up, timelines } => {
+                lsn.encode(to.u8(0).u32(*epoch));
                 chain.encode(to);
                 to.list(given_up, Lsn::encode).list(timelines, Timeline::encode);
             }
-            Self::Compare { epoch, mark, given_up } => {
-                mark.encode(to.u8(1).u32(*epoch));
+            Self::Compare { epoch, lsn, given_up } => {
+                lsn.encode(to.u8(1).u32(*epoch));
                 to.list(given_up, Lsn::encode);
             }
             Self::Page { entries, ids } => {
-                to.u8(2).list(entries, encode_placed);
+                to.u8(2).list(entries, encode_path_entry);
                 encode_ids(ids, to);
             }
-            Self::End { mark, chain, timelines, entries } => {
-                mark.encode(to.u8(3));
+            Self::End { lsn, chain, timelines, entries } => {
+                lsn.encode(to.u8(3));
                 chain.encode(to);
                 to.list(timelines, Timeline::encode).u64(*entries);
             }
-            Self::Tell { changes } => {
+            Self::Commit { changes } => {
                 to.u8(4).list(changes, CommittedEntry::encode);
             }
-            Self::Answer { id, answer } => {
+            Self::ProposalResult { id, answer } => {
                 id.encode(to.u8(5));
                 match answer {
                     Ok(version) => version.encode(to.bool(true)),
@@ -498,7 +502,7 @@ impl ToSlave {
                 to.u16(*copies);
             }
             Self::GiveUp { put } => put.encode(to.u8(7)),
-            Self::Where { put, holders } => {
+            Self::Holders { put, holders } => {
                 put.encode(to.u8(8));
                 to.list(holders, FolderId::encode);
             }
@@ -512,31 +516,31 @@ impl Decode for ToSlave {
         Ok(match from.u8()? {
             0 => Self::Follow {
                 epoch: from.u32()?,
-                mark: Lsn::decode(from)?,
-                chain: Chain::decode(from)?,
+                lsn: Lsn::decode(from)?,
+                chain: HistoryHash::decode(from)?,
                 given_up: from.list("puts that are given up", limits::GIVEN_UP)?,
                 timelines: from.list("timelines", limits::TIMELINES)?,
             },
             1 => Self::Compare {
                 epoch: from.u32()?,
-                mark: Lsn::decode(from)?,
+                lsn: Lsn::decode(from)?,
                 given_up: from.list("puts that are given up", limits::GIVEN_UP)?,
             },
             2 => {
-                let entries: Vec<Placed> = from.list("entries", limits::LINK_LIST)?;
+                let entries: Vec<PathEntry> = from.list("entries", limits::LINK_LIST)?;
                 Self::Page {
-                    entries: entries.into_iter().map(|Placed(entry)| entry).collect(),
+                    entries: entries.into_iter().map(|PathEntry(entry)| entry).collect(),
                     ids: decode_ids(from)?,
                 }
             }
             3 => Self::End {
-                mark: Lsn::decode(from)?,
-                chain: Chain::decode(from)?,
+                lsn: Lsn::decode(from)?,
+                chain: HistoryHash::decode(from)?,
                 timelines: from.list("timelines", limits::TIMELINES)?,
                 entries: from.u64()?,
             },
-            4 => Self::Tell { changes: from.list("changes", limits::LINK_LIST)? },
-            5 => Self::Answer {
+            4 => Self::Commit { changes: from.list("changes", limits::LINK_LIST)? },
+            5 => Self::ProposalResult {
                 id: ChangeId::decode(from)?,
                 answer: if from.bool()? {
                     Ok(Lsn::decode(from)?)
@@ -548,7 +552,7 @@ impl Decode for ToSlave {
             },
             6 => Self::Copies { put: Lsn::decode(from)?, copies: from.u16()? },
             7 => Self::GiveUp { put: Lsn::decode(from)? },
-            8 => Self::Where {
+            8 => Self::Holders {
                 put: Lsn::decode(from)?,
                 holders: from.list("holders", limits::HOLDERS)?,
             },
@@ -565,7 +569,7 @@ impl Decode for ToSlave {
 
 /// A part of a slave's tree, as the master asked for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TreePart {
+pub struct TreePage {
     /// The number of the question.
     pub query: u64,
     /// Entries in the order of the paths, and whether the content is there.
@@ -573,42 +577,42 @@ pub struct TreePart {
     /// Changes by their ids; only where they were asked for.
     pub ids: Vec<(ChangeId, Lsn)>,
     /// Where the folder stands; the same in all parts.
-    pub standing: ReplicaPosition,
+    pub position: ReplicaPosition,
     /// The timelines of the history that made this tree, oldest first; in the first part only.
     pub timelines: Vec<Timeline>,
     /// Whether this is the last part.
     pub last: bool,
 }
 
-impl TreePart {
+impl TreePage {
     pub(crate) fn encode(&self, to: &mut Encoder<'_>) {
         to.u64(self.query).list(&self.entries, |(path, entry, here), to| {
             entry.encode(to.path(path));
             to.bool(*here);
         });
         encode_ids(&self.ids, to);
-        self.standing.encode(to);
+        self.position.encode(to);
         to.list(&self.timelines, Timeline::encode).bool(self.last);
     }
 }
 
-struct Held((TreePath, TreeEntry, bool));
+struct PathEntryStatus((TreePath, TreeEntry, bool));
 
-impl Decode for Held {
+impl Decode for PathEntryStatus {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         Ok(Self((from.path()?, TreeEntry::decode(from)?, from.bool()?)))
     }
 }
 
-impl Decode for TreePart {
+impl Decode for TreePage {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         let query = from.u64()?;
-        let entries: Vec<Held> = from.list("entries", limits::LINK_LIST)?;
+        let entries: Vec<PathEntryStatus> = from.list("entries", limits::LINK_LIST)?;
         Ok(Self {
             query,
-            entries: entries.into_iter().map(|Held(entry)| entry).collect(),
+            entries: entries.into_iter().map(|PathEntryStatus(entry)| entry).collect(),
             ids: decode_ids(from)?,
-            standing: ReplicaPosition::decode(from)?,
+            position: ReplicaPosition::decode(from)?,
             timelines: from.list("timelines", limits::TIMELINES)?,
             last: from.bool()?,
         })

@@ -27,7 +27,7 @@ macro_rules! id_type {
             /// Reads lower- or upper-case hexadecimal.
             fn from_str(text: &str) -> Result<Self, WireError> {
                 let bad = || WireError::BadValue { what: stringify!($name), value: 0 };
-                // from_str_radix alone would also take a sign.
+                // `from_str_radix` alone would also accept a sign.
                 if text.len() != 2 * $len || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
                     return Err(bad());
                 }
@@ -46,7 +46,7 @@ macro_rules! id_type {
         }
 
         impl $name {
-            /// Appends the bytes.
+            /// Appends the raw bytes.
             pub fn encode(&self, to: &mut Encoder<'_>) {
                 to.bytes(&self.0);
             }
@@ -55,24 +55,27 @@ macro_rules! id_type {
 }
 
 id_type! {
-    /// A cluster, or a slave that stands alone: what a resume and a ticket are bound to.
+    /// Identifies a cluster or a standalone slave. Tickets and resumable transfers are bound to it.
     ClusterId[16];
-    /// A slave; it is known by this, never by its address.
+    /// Identifies a slave. A slave is known by its id, never by its address.
     SlaveId[16];
-    /// A served folder. Two slaves on one folder share it and count as one copy.
+    /// Identifies a served folder. Two slaves on one folder share the id and count as one copy.
     FolderId[16];
-    /// A change, chosen at random by whoever asks for it; asked again it is the same change.
-    /// A slave gives the changes of its sessions ids that begin with a tag of the account.
+    /// Identifies a change; the requester chooses it at random.
+    ///
+    /// A request that is repeated with the same id is the same change. The ids that a slave gives
+    /// to the changes of its sessions begin with the tag of the account.
     ChangeId[16];
-    /// BLAKE3 of whole content, as `b3sum` prints it.
+    /// BLAKE3 digest of the whole content, as `b3sum` prints it.
     Digest[32];
-    /// Names content by where it lies on one folder's disk, for the time in
-    /// which its digest is not known. Opaque to a client.
+    /// Identifies content by its location on one folder's disk while its digest is not known.
+    ///
+    /// Opaque to a client.
     Identity[16];
 }
 
 impl ChangeId {
-    /// The tag of the account that made the change; 0 for what was found in a folder.
+    /// Returns the tag of the account that made the change; 0 for local changes.
     #[must_use]
     pub fn account(&self) -> u32 {
         let [a, b, c, d, ..] = self.0;
@@ -80,12 +83,12 @@ impl ChangeId {
     }
 }
 
-/// The number of a change: an epoch, and a count within it. Orders changes.
+/// Log sequence number: the epoch and the number of a change. Orders all changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Lsn {
-    /// Raised by a recovery of the master's state.
+    /// A recovery of the master's state raises it.
     pub epoch: u32,
-    /// Counts changes; 0 before the first.
+    /// Position within the epoch; 0 before the first change.
     pub number: u64,
 }
 
@@ -136,28 +139,29 @@ impl Decode for FileTime {
 
 /// Permission bits of a file or folder: read, write and execute for owner, group and others.
 ///
-/// setuid, setgid and sticky are no part of it: they are never sent, and never set from what was sent.
+/// setuid, setgid and sticky are not part of it. They are never sent, and never set from received
+/// values.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mode(u16);
 
 impl Mode {
-    /// All bits that there are.
+    /// All permission bits.
     const ALL: u32 = 0o777;
-    /// The slave that serves a file must be able to read it.
+    /// Owner bits that the slave needs to serve a file.
     const SERVED_FILE: u32 = 0o400;
-    /// The slave that serves a folder must be able to change what is in it.
+    /// Owner bits that the slave needs to change the contents of a folder.
     const SERVED_FOLDER: u32 = 0o700;
 
-    /// The permission bits among `bits`.
+    /// Keeps the permission bits of `bits`.
     #[must_use]
     pub const fn new(bits: u32) -> Self {
         // Nine bits fit.
         Self((bits & Self::ALL) as u16)
     }
 
-    /// The mode that a served file or folder has where its owner's bits are added that the slave itself needs.
+    /// Adds the owner bits that the slave needs to serve a file or folder.
     #[must_use]
-    pub const fn served(self, kind: Kind) -> Self {
+    pub const fn with_owner_access(self, kind: Kind) -> Self {
         Self::new(
             self.bits()
                 | match kind {
@@ -167,13 +171,13 @@ impl Mode {
         )
     }
 
-    /// The mode of what is new: without the bits of a umask.
+    /// Removes the bits of a umask, for a new file or folder.
     #[must_use]
     pub const fn masked(self, umask: Self) -> Self {
         Self::new(self.bits() & !umask.bits())
     }
 
-    /// As a number.
+    /// Returns the bits as a number.
     #[must_use]
     pub const fn bits(self) -> u32 {
         self.0 as u32
@@ -207,7 +211,7 @@ impl Decode for Mode {
     }
 }
 
-/// What an entry is. Nothing else is served.
+/// Type of an entry. Only these two are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A regular file.
@@ -236,10 +240,10 @@ impl Decode for Kind {
     }
 }
 
-/// One name in a folder.
+/// A file or folder as listings show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The last part of its path; empty for the top of the tree alone.
+    /// Last part of the path; empty only for the root of the tree.
     pub name: String,
     /// File or folder.
     pub kind: Kind,
@@ -249,7 +253,7 @@ pub struct Entry {
     pub size: u64,
     /// Last modification.
     pub mtime: FileTime,
-    /// The last change to its path; none where the entry was never numbered.
+    /// Last change to the path; `None` if the entry has no log entry.
     pub version: Option<Lsn>,
 }
 
@@ -282,7 +286,7 @@ impl Decode for Entry {
     }
 }
 
-/// The size of a file. Offsets are signed 64-bit numbers in Linux, so no file is longer than that.
+/// Decodes a file size. Linux offsets are signed 64-bit numbers, so no file is longer.
 pub(crate) fn decode_size(from: &mut Decoder<'_>) -> Result<u64, WireError> {
     let size = from.u64()?;
     if size > limits::FILE_SIZE {
@@ -291,7 +295,7 @@ pub(crate) fn decode_size(from: &mut Decoder<'_>) -> Result<u64, WireError> {
     Ok(size)
 }
 
-/// What a slave knows of its folder and its pool, for `status`.
+/// State of a slave's folder and pool, for `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Files in the catalogue.
@@ -300,62 +304,66 @@ pub struct Counters {
     pub folders: u64,
     /// Bytes of all files in the catalogue.
     pub bytes: u64,
-    /// Files whose digest is not known yet.
+    /// Files without a known digest.
     pub unhashed: u64,
-    /// Symbolic links, skipped.
+    /// Skipped symbolic links.
     pub skipped_links: u64,
-    /// Devices, FIFOs and sockets, skipped.
+    /// Skipped devices, FIFOs and sockets.
     pub skipped_special: u64,
-    /// Mount points, skipped.
+    /// Skipped mount points.
     pub skipped_mounts: u64,
-    /// Names that are not UTF-8 or break the rules for names, skipped.
+    /// Skipped names that are not UTF-8 or break the rules for names.
     pub skipped_names: u64,
-    /// Files and folders that could not be read, skipped.
+    /// Skipped files and folders that could not be read.
     pub skipped_unreadable: u64,
-    /// Times that a watch overflowed or was refused and a rescan took its place.
+    /// Rescans after a watch overflowed or was refused.
     pub rescans: u64,
-    /// Files whose content is not here yet.
+    /// Files without their content yet.
     pub lacking: u64,
-    /// Bytes of those.
+    /// Bytes of these files.
     pub lacking_bytes: u64,
-    /// Files that were set aside in `.relais/conflicts`, since the start.
+    /// Files quarantined in `.relais/conflicts` since the start.
     pub set_aside: u64,
-    /// Removals by hand that are held back because there were too many at once.
+    /// Local removals that are held back because there were too many at once.
     pub held: u64,
-    /// Files whose content was found damaged, and that are not repaired yet.
+    /// Files with damaged content that is not repaired yet.
     pub damaged: u64,
     /// Unfinished uploads.
     pub uploads: u64,
-    /// Bytes of those.
+    /// Bytes of the unfinished uploads.
     pub upload_bytes: u64,
-    /// Paths at which the disk is not as the tree says, because it refuses what a change has made there.
+    /// Paths where the disk refused a change, so the disk differs from the tree.
     pub unapplied: u64,
     /// Open sessions.
     pub sessions: u32,
-    /// Sessions that wait for a place.
+    /// Sessions that wait for a pool slot.
     pub waiting: u32,
     /// Worker processes that were alive in the last 2 s.
     pub workers: u32,
-    /// What is in force in all of those.
+    /// Measures in force in all of these workers.
     pub confinement: Confinement,
 }
 
-/// What keeps a worker process that somebody has taken over from doing harm: a bit for each measure. Bits without a name are left as they are.
+/// Sandbox measures of a worker process, one bit each.
+///
+/// They limit the harm of a compromised worker. Unknown bits are kept as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Confinement(pub u32);
 
 impl Confinement {
-    /// It does not run as root.
+    /// The worker does not run as root.
     pub const UNPRIVILEGED: Self = Self(1);
-    /// It can change nothing but what is in its folder, and read little else.
+    /// The worker can change only its folder, and read little else.
     pub const FOLDER: Self = Self(2);
-    /// No program that it starts can have more rights.
+    /// No program that the worker starts can gain rights.
     pub const NO_NEW_PRIVILEGES: Self = Self(4);
-    /// Where it crashes nothing of its memory is kept.
+    /// A crash of the worker leaves no core dump.
     pub const NO_CORE_DUMPS: Self = Self(8);
-    /// It cannot look into other processes, end them, become another program, or ask the kernel for what serving files does not need.
+    /// System calls that file serving does not need are blocked.
+    ///
+    /// The worker cannot inspect or end other processes, or become another program.
     pub const SYSTEM_CALLS: Self = Self(16);
-    /// All that have a name.
+    /// All measures that have a name.
     const NAMED: [(Self, &'static str); 5] = [
         (Self::UNPRIVILEGED, "unprivileged"),
         (Self::FOLDER, "folder"),
@@ -364,19 +372,19 @@ impl Confinement {
         (Self::SYSTEM_CALLS, "system-calls"),
     ];
 
-    /// Both.
+    /// Combines two sets of measures.
     #[must_use]
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether this measure is in force.
+    /// Returns whether the measure is in force.
     #[must_use]
     pub fn has(self, measure: Self) -> bool {
         self.0 & measure.0 == measure.0
     }
 
-    /// The measures in force, by name.
+    /// Returns the names of the measures in force.
     #[must_use]
     pub fn names(self) -> Vec<&'static str> {
         Self::NAMED
@@ -388,7 +396,7 @@ impl Confinement {
 }
 
 impl Counters {
-    /// Everything that is in the folder and not served.
+    /// Returns the number of names in the folder that are not served.
     #[must_use]
     pub fn skipped(&self) -> u64 {
         [

@@ -296,7 +296,7 @@ fn every_frame_length_is_held_to_its_cap() {
                 2560
             }
             FrameType::Ticket => 5120,
-            FrameType::ToMaster | FrameType::TreePart | FrameType::PathPart => 64 << 10,
+            FrameType::ToMaster | FrameType::TreePage | FrameType::PathPage => 64 << 10,
             kind if kind.number() < 0x80 => (8 << 10) + 256,
             _ => 64 << 10,
         };
@@ -390,7 +390,7 @@ fn flags_and_small_numbers_have_no_undefined_values() {
     // The higher byte of the mode.
     let header =
         |mode: u8| [[0; 24].as_slice(), &[0, 0, 0, 1], &[0; 12], &[mode, 0], &[0; 18]].concat();
-    let wanted = |tag: u8| {
+    let if_match = |tag: u8| {
         [
             &[0, 1, b'a'],
             [0; 16].as_slice(),
@@ -402,7 +402,7 @@ fn flags_and_small_numbers_have_no_undefined_values() {
     for value in 0..=u8::MAX {
         assert_eq!(decode(FrameType::ContentHeader, &header(value)).is_ok(), value <= 1);
         assert_eq!(decode(FrameType::Wait, &[value]).is_ok(), value <= 4);
-        assert_eq!(decode(FrameType::Get, &wanted(value)).is_ok(), value <= 2);
+        assert_eq!(decode(FrameType::Get, &if_match(value)).is_ok(), value <= 2);
         let staged =
             [[0; 8].as_slice(), &[value], &[0; MARK][..if value == 3 { MARK } else { 0 }]].concat();
         assert_eq!(decode(FrameType::Staged, &staged).is_ok(), value <= 3);

@@ -39,7 +39,7 @@ fn peak_of<T>(work: impl FnOnce() -> T) -> usize {
 
 fn check(what: &str, kind: FrameType, payload: &[u8]) {
     let factor =
-        if matches!(kind, FrameType::ToSlave | FrameType::TreePart) { TREE_FACTOR } else { FACTOR };
+        if matches!(kind, FrameType::ToSlave | FrameType::TreePage) { TREE_FACTOR } else { FACTOR };
     let most = factor * payload.len() + BASE;
     for (decoder, peak) in [
         ("request", peak_of(|| Request::decode(kind, payload))),
@@ -76,7 +76,7 @@ fn check_stream(what: &str, bytes: &[u8]) {
 fn short_slaves() -> Vec<(String, Vec<u8>)> {
     let redirect = |slaves: Vec<Endpoint>| {
         let mut frame = Vec::new();
-        Reply::Redirect { ticket: Vec::new(), mark: samples::LOW, slaves }.encode(&mut frame);
+        Reply::Redirect { ticket: Vec::new(), lsn: samples::LOW, slaves }.encode(&mut frame);
         frame
     };
     let v4_only = |count| {

@@ -234,9 +234,8 @@ fn write_examples() {
 
 /// The text before and behind an example, and the example.
 fn cut_out<'a>(text: &'a str, name: &str) -> (&'a str, &'a str, &'a str) {
-    let mark = format!("<!-- example: {name} -->\n```text\n");
-    let start =
-        text.find(&mark).unwrap_or_else(|| panic!("no {mark:?} in PROTOCOL.md")) + mark.len();
+    let lsn = format!("<!-- example: {name} -->\n```text\n");
+    let start = text.find(&lsn).unwrap_or_else(|| panic!("no {lsn:?} in PROTOCOL.md")) + lsn.len();
     let end = start
         + text[start..].find("```\n").unwrap_or_else(|| panic!("the example {name:?} has no end"));
     (&text[..start], &text[end..], &text[start..end])

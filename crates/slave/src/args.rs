@@ -9,7 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum, ValueHint};
 use relais_net::Host;
 use relais_net::tls::{TlsMode, TlsOptions};
-use relais_proto::{Mode, clean, limits};
+use relais_proto::{Mode, limits, sanitize};
 use relais_slave::catalogue::WatchMode;
 use relais_slave::config::{self, Cluster, Config};
 use relais_slave::upload_table;
@@ -285,7 +285,7 @@ fn workers(text: &str) -> Result<usize, String> {
     let most = config::WORKERS_MAX;
     match text.parse() {
         Ok(workers) if (1..=most).contains(&workers) => Ok(workers),
-        _ => Err(format!("{} is not a number from 1 to {most}", clean(text))),
+        _ => Err(format!("{} is not a number from 1 to {most}", sanitize(text))),
     }
 }
 
@@ -293,5 +293,5 @@ fn workers(text: &str) -> Result<usize, String> {
 fn host_and_port(text: &str) -> Result<String, String> {
     let host: Host = text.parse()?;
     let bare = text.rsplit_once(':').is_none_or(|(_, port)| port.parse() != Ok(host.port));
-    if bare { Err(format!("{} has no port", clean(text))) } else { Ok(host.to_string()) }
+    if bare { Err(format!("{} has no port", sanitize(text))) } else { Ok(host.to_string()) }
 }

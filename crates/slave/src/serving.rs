@@ -176,7 +176,7 @@ impl ServingContext {
         let spare = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let failed = |e: CatalogError| {
             static UNREADABLE: LogRateLimiter = LogRateLimiter::new();
-            if let Some(more) = UNREADABLE.turn(Instant::now()) {
+            if let Some(more) = UNREADABLE.allow(Instant::now()) {
                 error!("cannot read the catalogue: {e}{more}");
             }
             Refusal::new(ErrorCode::Storage, "the slave cannot read its catalogue")
@@ -344,7 +344,7 @@ impl ServingContext {
     /// Logs an error of the disk, limited in rate.
     pub fn log_failure(path: &TreePath, error: &dyn std::fmt::Display) {
         static FAILED: LogRateLimiter = LogRateLimiter::new();
-        if let Some(more) = FAILED.turn(Instant::now()) {
+        if let Some(more) = FAILED.allow(Instant::now()) {
             warn!("{path}: {error}{more}");
         }
     }

@@ -4,7 +4,7 @@
 //! fetches from another alike. It opens no connection, names no file and prints nothing: callers
 //! hand it open files and sessions, and are told what happens.
 
-pub mod fetch;
+pub mod download;
 pub mod pipeline;
 mod ranges;
 mod retry;
@@ -12,4 +12,4 @@ mod send;
 pub mod upload;
 
 pub use ranges::{MOST_RANGES, Ranges, RangesError};
-pub use send::{SENDFILE_FROM, Seen, Sent, Span, send_blocks};
+pub use send::{BlockRange, ByteObserver, SENDFILE_FROM, SendOutcome, send_blocks};

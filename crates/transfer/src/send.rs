@@ -20,7 +20,7 @@ const COPY: usize = 256 * 1024;
 
 /// Which bytes of a file go out, and how.
 #[derive(Debug, Clone, Copy)]
-pub struct Span {
+pub struct BlockRange {
     /// The first byte.
     pub offset: u64,
     /// How many.
@@ -31,7 +31,7 @@ pub struct Span {
 
 /// How sending ended, where the connection did not fail.
 #[derive(Debug)]
-pub enum Sent {
+pub enum SendOutcome {
     /// All of it went out.
     Whole,
     /// The file ended early; its last block was filled up with zeros. The caller
@@ -42,7 +42,7 @@ pub enum Sent {
 }
 
 /// Is shown the bytes that go out, in order.
-pub type Seen<'a> = &'a mut dyn FnMut(&[u8]);
+pub type ByteObserver<'a> = &'a mut dyn FnMut(&[u8]);
 
 /// Sends `span` of `file` as blocks, behind what the connection has queued. Where
 /// `seen` is given, each byte is shown to it in order, and copied for that. `moved` is raised by the bytes of content that were
@@ -53,10 +53,10 @@ pub type Seen<'a> = &'a mut dyn FnMut(&[u8]);
 pub fn send_blocks(
     to: &mut Connection,
     file: &File,
-    span: Span,
-    seen: Option<Seen<'_>>,
+    span: BlockRange,
+    seen: Option<ByteObserver<'_>>,
     moved: &mut u64,
-) -> io::Result<Sent> {
+) -> io::Result<SendOutcome> {
     match seen {
         None if span.block_size >= SENDFILE_FROM => send_directly(to, file, span, moved),
         seen => send_copied(to, file, span, seen, moved),
@@ -68,16 +68,16 @@ fn block_header(len: u32) -> [u8; relais_proto::HEADER_LEN] {
 }
 
 /// The length of the block at `done`, at most the block size and so in 32 bits.
-fn block_len(span: Span, done: u64) -> u32 {
+fn block_len(span: BlockRange, done: u64) -> u32 {
     u32::try_from(span.length - done).map_or(span.block_size, |rest| rest.min(span.block_size))
 }
 
 fn send_directly(
     to: &mut Connection,
     file: &File,
-    span: Span,
+    span: BlockRange,
     moved: &mut u64,
-) -> io::Result<Sent> {
+) -> io::Result<SendOutcome> {
     let mut pace = MinimumThroughput::new(Instant::now());
     let mut done = 0;
     while done < span.length {
@@ -90,11 +90,11 @@ fn send_directly(
             // A call moves at most 0x7ffff000 bytes, and blocks are far smaller.
             let rest = usize::try_from(end - at).unwrap_or(usize::MAX);
             let sent = match rustix::fs::sendfile(to.stream(), file, Some(&mut at), rest) {
-                Ok(0) => return fill_up(to, end - at).map(|()| Sent::Short),
+                Ok(0) => return fill_up(to, end - at).map(|()| SendOutcome::Short),
                 Ok(sent) => sent as u64,
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
                 Err(e) if is_of_the_file(e) => {
-                    return fill_up(to, end - at).map(|()| Sent::Unreadable(e.into()));
+                    return fill_up(to, end - at).map(|()| SendOutcome::Unreadable(e.into()));
                 }
                 Err(e) => return Err(e.into()),
             };
@@ -103,7 +103,7 @@ fn send_directly(
         }
         done += u64::from(len);
     }
-    Ok(Sent::Whole)
+    Ok(SendOutcome::Whole)
 }
 
 /// Whether an error of sendfile comes from reading the file rather than from the socket.
@@ -141,10 +141,10 @@ fn send_more(to: &mut Connection, pace: &mut MinimumThroughput) -> io::Result<()
 fn send_copied(
     to: &mut Connection,
     file: &File,
-    span: Span,
-    mut seen: Option<Seen<'_>>,
+    span: BlockRange,
+    mut seen: Option<ByteObserver<'_>>,
     moved: &mut u64,
-) -> io::Result<Sent> {
+) -> io::Result<SendOutcome> {
     let mut buffer = vec![0; COPY.max(span.block_size as usize)];
     // Whole blocks only, so that no block is begun before all its bytes are there.
     let step = buffer.len() - buffer.len() % span.block_size as usize;
@@ -153,7 +153,7 @@ fn send_copied(
         let want = usize::try_from(span.length - done).map_or(step, |rest| rest.min(step));
         let got = match read_full(file, &mut buffer[..want], span.offset + done) {
             Ok(got) => got,
-            Err(e) => return Ok(Sent::Unreadable(e)),
+            Err(e) => return Ok(SendOutcome::Unreadable(e)),
         };
         if let Some(seen) = seen.as_deref_mut() {
             seen(&buffer[..got]);
@@ -169,11 +169,11 @@ fn send_copied(
         to.flush()?;
         *moved += got as u64;
         if got < want {
-            return Ok(Sent::Short);
+            return Ok(SendOutcome::Short);
         }
         done += want as u64;
     }
-    Ok(Sent::Whole)
+    Ok(SendOutcome::Whole)
 }
 
 /// Reads until `buffer` is full or the file ends.

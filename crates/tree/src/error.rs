@@ -9,7 +9,7 @@ use thiserror::Error;
 
 /// What is there instead of a file or folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Unserved {
+pub enum UnservedKind {
     /// A symbolic link.
     Link,
     /// A device, FIFO or socket.
@@ -18,7 +18,7 @@ pub enum Unserved {
     Mount,
 }
 
-impl fmt::Display for Unserved {
+impl fmt::Display for UnservedKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Link => "a symbolic link",
@@ -42,7 +42,7 @@ pub enum TreeError {
     NotFolder,
     /// Something is there that is not used: a link, a device, a mount point.
     #[error("not served: {0}")]
-    NotServed(Unserved),
+    NotServed(UnservedKind),
     /// A new name was wanted, and it is taken.
     #[error("the name is taken")]
     Taken,
@@ -117,7 +117,7 @@ impl TreeError {
                 let plain = text.split(" (os error").next().unwrap_or_default().to_lowercase();
                 format!("cannot {op}: {plain}")
             }
-            Self::NotServed(Unserved::Mount) => "a mount point is in the way".to_owned(),
+            Self::NotServed(UnservedKind::Mount) => "a mount point is in the way".to_owned(),
             other => other.to_string(),
         }
     }
@@ -154,9 +154,9 @@ impl TreeError {
             Errno::ISDIR => Self::IsFolder,
             Errno::EXIST => Self::Taken,
             Errno::NOTEMPTY => Self::NotEmpty,
-            Errno::LOOP => Self::NotServed(Unserved::Link),
-            Errno::XDEV => Self::NotServed(Unserved::Mount),
-            Errno::NXIO | Errno::NODEV => Self::NotServed(Unserved::Special),
+            Errno::LOOP => Self::NotServed(UnservedKind::Link),
+            Errno::XDEV => Self::NotServed(UnservedKind::Mount),
+            Errno::NXIO | Errno::NODEV => Self::NotServed(UnservedKind::Special),
             _ => Self::Io(op, e.into()),
         }
     }

@@ -10,16 +10,16 @@ use rustix::fs::{
     statat, statx,
 };
 
-use crate::error::{TreeError, Unserved};
-use crate::list::Listing;
+use crate::error::{TreeError, UnservedKind};
+use crate::list::FolderEntries;
 use crate::meta::{Meta, MetaKind};
-use crate::resolve::Way;
+use crate::resolve::ResolveMethod;
 
 /// A folder, held by its descriptor: it stays the same one whatever its path comes to mean.
 #[derive(Debug)]
 pub struct Folder {
     fd: OwnedFd,
-    way: Way,
+    way: ResolveMethod,
 }
 
 /// A regular file that was opened for reading, and what it was then.
@@ -56,7 +56,7 @@ impl OpenFile {
 
 /// What lies under one name of a folder.
 #[derive(Debug, Clone, Copy)]
-pub struct Survey {
+pub struct EntryInfo {
     /// As `stat_part` tells it.
     pub meta: Meta,
     /// Whether another file system, or another part of this one, is mounted there.
@@ -79,10 +79,10 @@ impl Folder {
     /// # Errors
     /// [`TreeError::NotFound`], [`TreeError::NotFolder`], or what the system says.
     pub fn open(path: &Path) -> Result<Self, TreeError> {
-        Self::open_by(path, Way::best())
+        Self::open_by(path, ResolveMethod::best())
     }
 
-    pub(crate) fn open_by(path: &Path, way: Way) -> Result<Self, TreeError> {
+    pub(crate) fn open_by(path: &Path, way: ResolveMethod) -> Result<Self, TreeError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = open(path, flags, Mode::empty())
             .map_err(|e| TreeError::from_errno("open the folder", e))?;
@@ -111,8 +111,8 @@ impl Folder {
         match meta.kind {
             MetaKind::File => Ok(OpenFile { file, meta }),
             MetaKind::Folder => Err(TreeError::IsFolder),
-            MetaKind::Link => Err(TreeError::NotServed(Unserved::Link)),
-            MetaKind::Special => Err(TreeError::NotServed(Unserved::Special)),
+            MetaKind::Link => Err(TreeError::NotServed(UnservedKind::Link)),
+            MetaKind::Special => Err(TreeError::NotServed(UnservedKind::Special)),
         }
     }
 
@@ -185,14 +185,14 @@ impl Folder {
     ///
     /// # Errors
     /// As [`Self::stat_part`].
-    pub fn survey(&self, name: &[u8]) -> Result<Survey, TreeError> {
+    pub fn survey(&self, name: &[u8]) -> Result<EntryInfo, TreeError> {
         if name.is_empty() || name.contains(&b'/') {
             return Err(TreeError::NotFound);
         }
         let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
         let found = statx(self, name, flags, StatxFlags::BASIC_STATS)
             .map_err(|e| TreeError::from_errno("look at", e))?;
-        Ok(Survey {
+        Ok(EntryInfo {
             meta: Meta::from_statx(&found),
             mount_point: found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
         })
@@ -210,8 +210,8 @@ impl Folder {
     ///
     /// # Errors
     /// Those of opening it once more, which gives the listing a position of its own.
-    pub fn list(&self) -> Result<Listing, TreeError> {
-        Dir::read_from(self).map(Listing::new).map_err(|e| TreeError::from_errno("list", e))
+    pub fn list(&self) -> Result<FolderEntries, TreeError> {
+        Dir::read_from(self).map(FolderEntries::new).map_err(|e| TreeError::from_errno("list", e))
     }
 
     /// Asks whether names can be made and removed in this folder, by its rights and those of its mount.

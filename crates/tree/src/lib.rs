@@ -19,10 +19,10 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 
-pub use error::{TreeError, Unserved};
-pub use folder::{Folder, OpenFile, Survey};
+pub use error::{TreeError, UnservedKind};
+pub use folder::{EntryInfo, Folder, OpenFile};
 pub use hash::{hash_file, piece_values};
-pub use list::{Listed, Listing};
+pub use list::{FolderEntries, FolderEntry};
 pub use local::{set_mode, set_times, umask};
 pub use meta::{Meta, MetaKind};
 pub use pieces::{PieceHasher, join, piece_count, piece_value};

@@ -9,11 +9,11 @@ use crate::meta::MetaKind;
 
 /// One name that a folder holds. It may be any bytes.
 #[derive(Debug)]
-pub struct Listed {
+pub struct FolderEntry {
     entry: DirEntry,
 }
 
-impl Listed {
+impl FolderEntry {
     /// The name as the file system has it.
     #[must_use]
     pub fn name(&self) -> &[u8] {
@@ -35,12 +35,12 @@ impl Listed {
 
 /// The names in a folder, in no order, without `.` and `..`. After an error comes nothing more,
 /// and what came before it is not the whole folder.
-pub struct Listing {
+pub struct FolderEntries {
     dir: Dir,
     failed: bool,
 }
 
-impl Listing {
+impl FolderEntries {
     pub(crate) fn new(dir: Dir) -> Self {
         Self { dir, failed: false }
     }
@@ -50,14 +50,14 @@ fn is_dots(name: &CStr) -> bool {
     matches!(name.to_bytes(), b"." | b"..")
 }
 
-impl Iterator for Listing {
-    type Item = Result<Listed, TreeError>;
+impl Iterator for FolderEntries {
+    type Item = Result<FolderEntry, TreeError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         while !self.failed {
             match self.dir.read()? {
                 Ok(entry) if is_dots(entry.file_name()) => {}
-                Ok(entry) => return Some(Ok(Listed { entry })),
+                Ok(entry) => return Some(Ok(FolderEntry { entry })),
                 Err(e) => {
                     self.failed = true;
                     return Some(Err(TreeError::from_errno("list", e)));

@@ -17,7 +17,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::error::{TreeError, Unserved};
+use crate::error::{TreeError, UnservedKind};
 use crate::folder::{Folder, OpenFile, meta_of};
 use crate::meta::{Meta, MetaKind};
 
@@ -51,8 +51,8 @@ fn own_file(file: &File) -> Result<Meta, TreeError> {
     let meta = meta_of(file.as_fd())?;
     match meta.kind {
         MetaKind::Folder => Err(TreeError::IsFolder),
-        MetaKind::Link => Err(TreeError::NotServed(Unserved::Link)),
-        MetaKind::Special => Err(TreeError::NotServed(Unserved::Special)),
+        MetaKind::Link => Err(TreeError::NotServed(UnservedKind::Link)),
+        MetaKind::Special => Err(TreeError::NotServed(UnservedKind::Special)),
         MetaKind::File if meta.nlink > 1 => Err(TreeError::Io(
             "use the file",
             std::io::Error::other("it has a second name, which would change with it"),
@@ -140,7 +140,7 @@ impl Folder {
         match meta.kind {
             MetaKind::File => Ok(OpenFile { file, meta }),
             MetaKind::Folder => Err(TreeError::IsFolder),
-            _ => Err(TreeError::NotServed(Unserved::Special)),
+            _ => Err(TreeError::NotServed(UnservedKind::Special)),
         }
     }
 
@@ -234,7 +234,7 @@ impl Folder {
             match fchown(file, None, Some(Gid::from_raw(ours.st_gid))) {
                 Ok(()) => changed = true,
                 Err(Errno::PERM) => {
-                    if let Some(more) = OTHER_GROUP.turn(Instant::now()) {
+                    if let Some(more) = OTHER_GROUP.allow(Instant::now()) {
                         log::warn!(
                             "files in a setgid folder do not get its group {}: this program's user is not in it{more}",
                             ours.st_gid

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, fstat, openat, openat2, statat};
 use rustix::io::Errno;
 
-use crate::error::{TreeError, Unserved};
+use crate::error::{TreeError, UnservedKind};
 use crate::meta::{Meta, MetaKind};
 
 /// Flags of every descriptor: opening must not wait for the other end of a FIFO, make a
@@ -20,17 +20,17 @@ const TRIES: usize = 64;
 
 /// How paths are resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum ResolveMethod {
     /// By `openat2`.
     Kernel,
     /// Part by part.
     Walk,
 }
 
-impl Way {
+impl ResolveMethod {
     /// The better one that works here; found out once in a process.
     pub(crate) fn best() -> Self {
-        static BEST: OnceLock<Way> = OnceLock::new();
+        static BEST: OnceLock<ResolveMethod> = OnceLock::new();
         *BEST.get_or_init(|| {
             match openat2(CWD, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), rules()) {
                 // EPERM is what a filter of system calls answers. Other errors are about the folder.
@@ -104,7 +104,7 @@ fn step(at: BorrowedFd<'_>, part: &str, flags: OFlags, device: u64) -> Result<Ow
         Err(e) => return Err(TreeError::from_errno("open", e)),
     };
     if device_of(rustix::fd::AsFd::as_fd(&fd))? != device {
-        return Err(TreeError::NotServed(Unserved::Mount));
+        return Err(TreeError::NotServed(UnservedKind::Mount));
     }
     Ok(fd)
 }
@@ -112,7 +112,7 @@ fn step(at: BorrowedFd<'_>, part: &str, flags: OFlags, device: u64) -> Result<Ow
 fn why_no_folder(at: BorrowedFd<'_>, part: &str) -> TreeError {
     match statat(at, part, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if Meta::from_stat(&stat).kind == MetaKind::Link => {
-            TreeError::NotServed(Unserved::Link)
+            TreeError::NotServed(UnservedKind::Link)
         }
         Ok(_) => TreeError::NotFolder,
         Err(e) => TreeError::from_errno("look at", e),

@@ -205,7 +205,7 @@ fn login(name: &str, password: &str) -> Request {
 
 fn try_session(slave: SocketAddr, ticket: &[u8]) -> Result<Wire, Refusal> {
     let mut wire = Wire::connect(slave);
-    wire.send(&[hello(), Request::Ticket { ticket: ticket.to_vec(), mark: Lsn::default() }]);
+    wire.send(&[hello(), Request::Ticket { ticket: ticket.to_vec(), lsn: Lsn::default() }]);
     assert!(matches!(wire.reply(), Reply::Welcome { .. }));
     match wire.reply() {
         Reply::Opened { .. } => Ok(wire),

@@ -125,7 +125,7 @@ fn no_slave_forgets_who_was_removed_also_two_of_one_folder_and_from_the_first_mo
         let addr = cluster.slaves[n].addr;
         for _ in 0..20 {
             let mut wire = Wire::connect(addr);
-            wire.send(&[hello(), Request::Ticket { ticket: ticket.clone(), mark: Lsn::default() }]);
+            wire.send(&[hello(), Request::Ticket { ticket: ticket.clone(), lsn: Lsn::default() }]);
             let answers = [wire.frame(), wire.frame()].map(|frame| frame.ok().flatten());
             let opened = answers.iter().flatten().any(|(kind, payload)| {
                 matches!(Reply::decode(*kind, payload), Ok(Reply::Opened { .. }))

@@ -87,7 +87,7 @@ fn in_a_cluster_on_loopback_anybody_may() {
     let cluster = Cluster::of(1).start();
     let (ticket, _) = ticket(cluster.addr);
     let (mut wire, writable) =
-        opened(cluster.slaves[0].addr, Request::Ticket { ticket, mark: Lsn::default() });
+        opened(cluster.slaves[0].addr, Request::Ticket { ticket, lsn: Lsn::default() });
     assert!(writable);
     wire.put("f", b"1").unwrap();
 }
@@ -97,7 +97,7 @@ fn in_a_cluster_beyond_loopback_nobody_may_without_an_account() {
     let cluster = Cluster::of(1).listen("0.0.0.0").file("f", b"1").file("folder/x", b"2").start();
     let (ticket, _) = ticket(cluster.addr);
     let slave = &cluster.slaves[0];
-    let (mut wire, writable) = opened(slave.addr, Request::Ticket { ticket, mark: Lsn::default() });
+    let (mut wire, writable) = opened(slave.addr, Request::Ticket { ticket, lsn: Lsn::default() });
     assert!(!writable);
     // What lies in the folder gets its number first.
     crate::harness::eventually(crate::harness::SOON, "all is numbered", || {

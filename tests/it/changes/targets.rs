@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use relais_proto::{ErrorCode, FrameType, Reply, Request, TreePath, Wanted};
+use relais_proto::{ErrorCode, FrameType, IfMatch, Reply, Request, TreePath};
 
 use super::{open, tree, wait_published};
 use crate::harness::{
@@ -53,7 +53,7 @@ fn request(row: &str, target: &str, at: &str) -> Vec<u8> {
         "Stat" => Request::Stat(on),
         "Hash" => Request::Hash(on),
         "Get" => get(target),
-        "Pieces" => Request::Pieces { path: on, wanted: Wanted::Any, first: 0, count: 1 },
+        "Pieces" => Request::Pieces { path: on, if_match: IfMatch::Any, first: 0, count: 1 },
         "Put" => return upload(&put(target, 3), b"new", 3),
         "Resume" => resume(&put(target, 3)),
         "MakeFolder" => make_folder(target),

@@ -150,23 +150,23 @@ fn what_one_session_reads_never_goes_back_while_slaves_die_under_it() {
     );
 }
 
-/// What somebody who has seen `mark` is told about a path by the slave at `addr`: the number that it has; none where the slave says that it
+/// What somebody who has seen `lsn` is told about a path by the slave at `addr`: the number that it has; none where the slave says that it
 /// is behind.
 #[track_caller]
 fn asked_having_seen(
     addr: SocketAddr,
     ticket: &[u8],
-    mark: Lsn,
+    lsn: Lsn,
     in_ticket: bool,
     name: &str,
 ) -> Option<Lsn> {
-    let mut wire: Wire = session_with(addr, ticket, if in_ticket { mark } else { Lsn::default() });
+    let mut wire: Wire = session_with(addr, ticket, if in_ticket { lsn } else { Lsn::default() });
     if !in_ticket {
-        wire.send(&[Request::Seen { mark }]);
+        wire.send(&[Request::Seen { lsn }]);
     }
     match wire.ask(&Request::Stat(path(name))) {
-        Reply::Details { entry, mark: at, .. } => {
-            assert!(at >= mark, "answered at {at} to one who has seen {mark}");
+        Reply::Details { entry, lsn: at, .. } => {
+            assert!(at >= lsn, "answered at {at} to one who has seen {lsn}");
             entry.version
         }
         Reply::Error(refusal) if refusal.code == ErrorCode::Behind => None,

@@ -3,7 +3,7 @@
 use std::fs;
 
 use nix::sys::signal::Signal;
-use relais_cluster::record::{Replayed, replay_order, replay_replica};
+use relais_cluster::record::{Replayed, replay_coordinator, replay_replica};
 
 use super::lab::{open, tree_of, wait_for, wait_settled};
 use crate::harness::{Cluster, SOON, TestDir, content, eventually, make_folder, remove};
@@ -53,7 +53,7 @@ fn recordings_of_real_runs_replay() {
         let (name, bytes) =
             (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap());
         let (count, result) = match name.split_once('-').unwrap().0 {
-            "master" => (&mut orders, replay_order(&bytes)),
+            "master" => (&mut orders, replay_coordinator(&bytes)),
             "slave" => (&mut replicas, replay_replica(&bytes)),
             other => panic!("{other} is no part that is recorded"),
         };

@@ -437,17 +437,17 @@ fn a_server_that_closes_at_each_step_is_followed_by_one_that_does_not() {
 fn a_server_that_answers_with_something_else_at_each_step() {
     let replies = [
         FakeServer::encoded(&[Reply::Pong]),
-        FakeServer::encoded(&[Reply::Done { mark: Lsn::default() }]),
+        FakeServer::encoded(&[Reply::Done { lsn: Lsn::default() }]),
         FakeServer::encoded(&[Reply::Redirect {
             ticket: vec![1; 40],
-            mark: Lsn::default(),
+            lsn: Lsn::default(),
             slaves: Vec::new(),
         }]),
         FakeServer::encoded(&[Reply::AskMaster("127.0.0.1:1".to_owned())]),
         FakeServer::encoded(&[Reply::Committed {
             version: Lsn::default(),
             copies: 1,
-            mark: Lsn::default(),
+            lsn: Lsn::default(),
             digest: None,
             current: true,
         }]),

@@ -26,7 +26,7 @@ fn claiming(cluster: ClusterId) -> (FakeServer, Arc<Mutex<Vec<Request>>>) {
                 agent: "fake".to_owned(),
             },
             Request::Login(_) => {
-                Reply::Opened { slave: SlaveId([8; 16]), mark: FORGED, writable: true }
+                Reply::Opened { slave: SlaveId([8; 16]), lsn: FORGED, writable: true }
             }
             other => return (polite(other), false),
         };
@@ -78,7 +78,7 @@ fn a_server_that_claims_the_id_gets_no_upload_and_locks_nobody_out() {
             "{request:?}"
         );
         if let Request::Login(login) = request {
-            assert_eq!((login.mark, login.prefer), (Lsn::default(), None));
+            assert_eq!((login.lsn, login.prefer), (Lsn::default(), None));
         }
     }
     assert!(fs::read(client.folder().join(".log")).unwrap() == log);

@@ -107,9 +107,9 @@ impl Wire {
     #[track_caller]
     pub fn committed(&mut self) -> Result<Lsn, Refusal> {
         match self.reply() {
-            Reply::Committed { version, copies, mark, .. } => {
+            Reply::Committed { version, copies, lsn, .. } => {
                 assert!(copies >= 1, "made on {copies} disks");
-                assert!(mark >= version, "the latest change {mark} is before {version}");
+                assert!(lsn >= version, "the latest change {lsn} is before {version}");
                 Ok(version)
             }
             Reply::Error(refusal) => Err(refusal),
@@ -278,7 +278,7 @@ fn try_open(addr: SocketAddr) -> Option<Wire> {
     let stream = std::net::TcpStream::connect(addr).ok()?;
     stream.set_read_timeout(Some(SOON)).ok()?;
     let mut wire = Wire(stream);
-    let login = Request::Login(Login { mark: Lsn::default(), ..Login::default() });
+    let login = Request::Login(Login { lsn: Lsn::default(), ..Login::default() });
     wire.raw(&encoded(&[hello(), login])).then_some(())?;
     loop {
         match wire.frame().ok()??.0 {

@@ -27,7 +27,7 @@ pub fn raw_entry(name: &[u8], kind: u8, size: u64) -> Vec<u8> {
 /// An answer to a listing: these entries in this order, and its end.
 pub fn listing(entries: &[Vec<u8>]) -> Vec<u8> {
     let mut frames = pages(entries);
-    frames.extend(FakeServer::encoded(&[Reply::Done { mark: Lsn::default() }]));
+    frames.extend(FakeServer::encoded(&[Reply::Done { lsn: Lsn::default() }]));
     frames
 }
 
@@ -161,7 +161,7 @@ impl FakeTree {
             entry,
             digest,
             holders: Vec::new(),
-            mark: Lsn::default(),
+            lsn: Lsn::default(),
         }])
     }
 

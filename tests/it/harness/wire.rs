@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use relais_proto::{
-    ClusterId, ContentHeader, Counters, Endpoint, FrameType, GetRequest, Hello, Identity, Login,
-    Lsn, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, VERSIONS, Wanted, WireError,
+    ClusterId, ContentHeader, Counters, Endpoint, FrameType, GetRequest, Hello, Identity, IfMatch,
+    Login, Lsn, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, VERSIONS, WireError,
     encode_frame, read_frame, read_header,
 };
 
@@ -74,7 +74,7 @@ impl Wire {
             assert!(began.elapsed() < SOON, "nothing but `Wait` for {SOON:?}");
             let (kind, payload) = self.frame().unwrap().expect("the server closed the connection");
             match Reply::decode(kind, &payload).unwrap() {
-                Reply::Wait(_) | Reply::Alone { .. } => {}
+                Reply::Wait(_) | Reply::MasterUnreachable { .. } => {}
                 reply => return reply,
             }
         }
@@ -193,8 +193,8 @@ pub fn session(slave: SocketAddr, ticket: &[u8]) -> Wire {
 
 /// The same for a client that has seen a change.
 #[track_caller]
-pub fn session_with(slave: SocketAddr, ticket: &[u8], mark: Lsn) -> Wire {
-    open(slave, Request::Ticket { ticket: ticket.to_vec(), mark })
+pub fn session_with(slave: SocketAddr, ticket: &[u8], lsn: Lsn) -> Wire {
+    open(slave, Request::Ticket { ticket: ticket.to_vec(), lsn })
 }
 
 /// Opens `n` sessions on a slave that stands alone.
@@ -219,7 +219,7 @@ pub fn get(path: &str) -> Request {
         path: TreePath::new(path).unwrap(),
         offset: 0,
         length: u64::MAX,
-        wanted: Wanted::Any,
+        if_match: IfMatch::Any,
     })
 }
 
@@ -274,7 +274,7 @@ impl Drop for FakeServer {
 
 /// What a decent slave with one file `f` of 10 bytes answers; nothing to a `Get`.
 pub fn polite(request: &Request) -> Vec<u8> {
-    let mark = Lsn::default();
+    let lsn = Lsn::default();
     let entry = relais_proto::Entry {
         name: "f".to_owned(),
         kind: relais_proto::Kind::File,
@@ -293,21 +293,21 @@ pub fn polite(request: &Request) -> Vec<u8> {
             }]
         }
         Request::Login(_) | Request::Ticket { .. } => {
-            vec![Reply::Opened { slave: SlaveId([8; 16]), mark, writable: false }]
+            vec![Reply::Opened { slave: SlaveId([8; 16]), lsn, writable: false }]
         }
         Request::List { after, .. } if after.is_empty() => {
             let mut page = relais_proto::PageBuilder::new();
             page.push(&entry);
-            vec![Reply::Entries(page.finish()), Reply::Done { mark }]
+            vec![Reply::Entries(page.finish()), Reply::Done { lsn }]
         }
-        Request::List { .. } => vec![Reply::Done { mark }],
+        Request::List { .. } => vec![Reply::Done { lsn }],
         Request::Stat(_) | Request::Hash(_) => {
-            vec![Reply::Details { entry, digest: None, holders: Vec::new(), mark }]
+            vec![Reply::Details { entry, digest: None, holders: Vec::new(), lsn }]
         }
         Request::Status => {
             vec![Reply::StatusReport {
                 slave: SlaveId([8; 16]),
-                mark,
+                lsn,
                 counters: Counters::default(),
                 last_error: String::new(),
             }]
@@ -318,10 +318,10 @@ pub fn polite(request: &Request) -> Vec<u8> {
         }
         Request::PutEnd { digest } => {
             let digest = Some(*digest);
-            vec![Reply::Committed { version: mark, copies: 1, mark, digest, current: true }]
+            vec![Reply::Committed { version: lsn, copies: 1, lsn, digest, current: true }]
         }
         Request::MakeFolder { .. } | Request::Remove { .. } | Request::Move { .. } => {
-            vec![Reply::Committed { version: mark, copies: 1, mark, digest: None, current: true }]
+            vec![Reply::Committed { version: lsn, copies: 1, lsn, digest: None, current: true }]
         }
         Request::Get(_) | Request::Pieces { .. } | Request::Put(_) | Request::Seen { .. } => {
             Vec::new()

@@ -98,7 +98,7 @@ fn cut_after_every_byte_of_a_session() {
     let (good, _) = ticket(cluster.addr);
     let to_slave = encoded(&[
         hello(),
-        Request::Ticket { ticket: good, mark: Lsn::default() },
+        Request::Ticket { ticket: good, lsn: Lsn::default() },
         get("f"),
         Request::Ping,
     ]);
@@ -195,7 +195,7 @@ fn a_request_of_an_unknown_type_is_unsupported_and_no_more() {
 #[test]
 fn a_request_out_of_its_place_ends_the_session() {
     let slave = Standalone::start(&[], &[("f", b"1")]);
-    let ticket = Request::Ticket { ticket: Vec::new(), mark: Lsn::default() };
+    let ticket = Request::Ticket { ticket: Vec::new(), lsn: Lsn::default() };
     let end = Request::PutEnd { digest: relais_proto::Digest([0; 32]) };
     for request in [hello(), login(), ticket, end] {
         let mut wire = sessions(slave.addr, 1).remove(0);
@@ -255,7 +255,7 @@ fn altered_tickets_are_refused() {
     }
     for ticket in bad {
         let mut wire = Wire::connect(slave);
-        wire.send(&[hello(), Request::Ticket { ticket, mark: Lsn::default() }]);
+        wire.send(&[hello(), Request::Ticket { ticket, lsn: Lsn::default() }]);
         let refused = loop {
             match wire.reply() {
                 Reply::Welcome { .. } => {}

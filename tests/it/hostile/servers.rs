@@ -85,7 +85,7 @@ fn a_server_that_sends_wrong_frames() {
         FakeServer::encoded(&[Reply::Pong]),
         FakeServer::encoded(&[Reply::Opened {
             slave: SlaveId([1; 16]),
-            mark: Lsn::default(),
+            lsn: Lsn::default(),
             writable: true,
         }]),
         end(),
@@ -135,7 +135,7 @@ fn escapes_in_names_and_messages_do_not_reach_the_terminal() {
                 false,
             ),
             Request::Status => {
-                let Ok(Reply::StatusReport { slave, mark, counters, .. }) =
+                let Ok(Reply::StatusReport { slave, lsn, counters, .. }) =
                     decoded(&polite(request))
                 else {
                     unreachable!()
@@ -143,7 +143,7 @@ fn escapes_in_names_and_messages_do_not_reach_the_terminal() {
                 (
                     FakeServer::encoded(&[Reply::StatusReport {
                         slave,
-                        mark,
+                        lsn,
                         counters,
                         last_error: evil.to_owned(),
                     }]),
@@ -166,7 +166,7 @@ fn escapes_in_names_and_messages_do_not_reach_the_terminal() {
                 page.push(&entry);
                 let mut bytes = FakeServer::encoded(&[
                     Reply::Entries(page.finish()),
-                    Reply::Done { mark: Lsn::default() },
+                    Reply::Done { lsn: Lsn::default() },
                 ]);
                 let at = bytes.windows(3).position(|w| w == b"XXX").unwrap();
                 bytes[at] = 0x1b;
@@ -210,7 +210,7 @@ fn names_that_lead_out_are_not_taken() {
                 page.push(&entry);
                 let mut bytes = FakeServer::encoded(&[
                     Reply::Entries(page.finish()),
-                    Reply::Done { mark: Lsn::default() },
+                    Reply::Done { lsn: Lsn::default() },
                 ]);
                 let at = bytes.windows(4).position(|w| w == b"WXYZ").unwrap();
                 bytes[at..at + 4].copy_from_slice(evil.as_bytes());
@@ -243,7 +243,7 @@ fn redirecting(to: impl Fn() -> Vec<SocketAddr> + Send + Sync + 'static) -> Fake
             (
                 FakeServer::encoded(&[Reply::Redirect {
                     ticket: vec![1; 40],
-                    mark: Lsn::default(),
+                    lsn: Lsn::default(),
                     slaves,
                 }]),
                 false,
@@ -270,7 +270,7 @@ fn redirects_to_nowhere_in_circles_and_to_itself() {
             (
                 FakeServer::encoded(&[Reply::Redirect {
                     ticket: vec![1; 40],
-                    mark: Lsn::default(),
+                    lsn: Lsn::default(),
                     slaves,
                 }]),
                 false,

@@ -15,7 +15,7 @@ use super::shapes::{
 };
 use crate::Failure;
 use crate::outcome::{CommandOutcome, ListedEntry};
-use crate::sanitize::is_harmful;
+use crate::sanitize::is_unsafe_char;
 
 /// Writes the object of a command that did not list entries, and a line end.
 ///
@@ -137,7 +137,7 @@ impl Formatter for EscapingFormatter {
         fragment: &str,
     ) -> io::Result<()> {
         let mut rest = fragment;
-        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_harmful(*c)) {
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_unsafe_char(*c)) {
             writer.write_all(&rest.as_bytes()[..at])?;
             for unit in c.encode_utf16(&mut [0; 2]) {
                 write!(writer, "\\u{unit:04x}")?;

@@ -14,7 +14,7 @@ use relais_proto::ErrorCode;
 use crate::Failure;
 use crate::notices::Notices;
 use crate::outcome::{CommandOutcome, ListedEntry, ListedKind, Received, Sent};
-use crate::sanitize::{clean, clean_lines};
+use crate::sanitize::{clean_lines, sanitize};
 
 /// Most names that are held to be shown in columns; a larger folder is shown line by line.
 const COLUMN_NAMES: usize = 2000;
@@ -176,7 +176,7 @@ impl Output {
     /// # Errors
     /// That standard output cannot be written.
     pub fn received(&mut self, file: &Received) -> Result<(), Failure> {
-        if self.json { Ok(()) } else { self.line(&clean(&text::received(file))) }
+        if self.json { Ok(()) } else { self.line(&sanitize(&text::received(file))) }
     }
 
     /// One file of several is stored.
@@ -184,7 +184,7 @@ impl Output {
     /// # Errors
     /// That standard output cannot be written.
     pub fn sent(&mut self, file: &Sent) -> Result<(), Failure> {
-        if self.json { Ok(()) } else { self.line(&clean(&text::sent(file))) }
+        if self.json { Ok(()) } else { self.line(&sanitize(&text::sent(file))) }
     }
 
     /// One name of several failed.
@@ -240,7 +240,7 @@ impl Output {
                 self.failed(failure);
                 Ok(())
             }
-            Ok(CommandOutcome::Folder(path)) => self.line(&clean(path)),
+            Ok(CommandOutcome::Folder(path)) => self.line(&sanitize(path)),
             Ok(CommandOutcome::Text(text)) => self.line(&clean_lines(text)),
             Ok(CommandOutcome::Received(file)) => self.received(file),
             Ok(CommandOutcome::Sent(file)) => self.sent(file),

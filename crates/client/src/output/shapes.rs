@@ -327,7 +327,7 @@ impl<'a> From<&'a ServerStatus> for JsonStatus<'a> {
             cluster: state.cluster.map(|c| c.to_string()),
             encrypted: state.authority.is_some(),
             authority: state.authority.map(|authority| authority.to_string()),
-            number: report.mark.to_string(),
+            number: report.lsn.to_string(),
             files: counters.files,
             folders: counters.folders,
             bytes: counters.bytes,

@@ -9,7 +9,7 @@ use crate::outcome::{
     BatchSummary, ListedEntry, ListedKind, MirrorResult, Received, Sent, ServerStatus,
     UnfinishedTransfer, UnfinishedTransfers,
 };
-use crate::sanitize::clean;
+use crate::sanitize::sanitize;
 
 /// Space between two columns.
 const GAP: usize = 2;
@@ -108,7 +108,7 @@ fn transfer(transfer: &UnfinishedTransfer) -> String {
         (None, _) => String::new(),
     };
     let since = short_time(seconds(*since));
-    clean(&format!("{direction}{recursive} {from} -> {to}{done}, at {host}, since {since}"))
+    sanitize(&format!("{direction}{recursive} {from} -> {to}{done}, at {host}, since {since}"))
         .into_owned()
 }
 
@@ -122,7 +122,7 @@ pub(super) fn seconds(seconds: u64) -> FileTime {
 pub fn mirrored(mirrored: &MirrorResult) -> Vec<String> {
     match &mirrored.planned {
         Some(steps) if !steps.is_empty() => {
-            steps.iter().map(|step| format!("{} {}", step.action, clean(&step.path))).collect()
+            steps.iter().map(|step| format!("{} {}", step.action, sanitize(&step.path))).collect()
         }
         None if !mirrored.is_unchanged() => vec![with_deleted(&mirrored.summary, mirrored.deleted)],
         _ => {
@@ -157,7 +157,7 @@ fn with_deleted(several: &BatchSummary, deleted: u64) -> String {
 #[must_use]
 pub fn name(shown: &ListedEntry) -> String {
     let slash = if shown.kind == ListedKind::Folder && shown.name != "/" { "/" } else { "" };
-    format!("{}{slash}", clean(&shown.name))
+    format!("{}{slash}", sanitize(&shown.name))
 }
 
 /// A line of `ls -l`: kind, permission bits, size, time in UTC, name.
@@ -188,7 +188,7 @@ pub fn details(shown: &ListedEntry) -> String {
         ListedKind::Other => "other",
     };
     let mut lines = vec![
-        clean(shown.path.as_deref().unwrap_or(&shown.name)).into_owned(),
+        sanitize(shown.path.as_deref().unwrap_or(&shown.name)).into_owned(),
         format!("  kind     {kind}"),
         format!("  mode     {}", shown.mode),
     ];
@@ -219,7 +219,7 @@ pub fn digest(shown: &ListedEntry) -> String {
         .as_ref()
         .and_then(|c| c.digest)
         .map_or_else(|| "-".to_owned(), |d| d.to_string());
-    format!("{digest}  {}", clean(shown.path.as_deref().unwrap_or(&shown.name)))
+    format!("{digest}  {}", sanitize(shown.path.as_deref().unwrap_or(&shown.name)))
 }
 
 /// The server in use, as lines.
@@ -242,7 +242,7 @@ pub fn status(state: &ServerStatus) -> String {
                 |by| format!("encrypted (TLS 1.3), authority {by}")
             )
         ),
-        format!("number    {}", report.mark),
+        format!("number    {}", report.lsn),
         format!(
             "holds     {} files, {} folders, {}",
             counters.files,
@@ -275,7 +275,7 @@ pub fn status(state: &ServerStatus) -> String {
         );
     }
     if !report.last_error.is_empty() {
-        lines.push(format!("error     {}", clean(&report.last_error)));
+        lines.push(format!("error     {}", sanitize(&report.last_error)));
     }
     lines.join("\n")
 }

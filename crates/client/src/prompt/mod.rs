@@ -25,7 +25,7 @@ use rustyline::{
 use crate::Failure;
 use crate::interrupt::Activity;
 use crate::outcome::ListedEntry;
-use crate::sanitize::clean;
+use crate::sanitize::sanitize;
 use crate::shell::Shell;
 use complete::Completer;
 use history::HistoryFile;
@@ -137,7 +137,7 @@ fn read(editor: &mut Editor<Completer, FileHistory>, shell: &Rc<RefCell<Shell>>)
 /// The prompt without and with colours.
 fn prompts(shell: &Shell) -> (String, String) {
     let (host, place) = (shell.session.host().to_string(), shell.cwd.to_string());
-    let (host, place) = (clean(&host), clean(&place));
+    let (host, place) = (sanitize(&host), sanitize(&place));
     let plain = format!("{host}:{place}> ");
     let coloured = if shell.output.has_colours() {
         format!("\u{1b}[32m{host}\u{1b}[0m:\u{1b}[1;34m{place}\u{1b}[0m> ")

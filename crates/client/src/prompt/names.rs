@@ -12,7 +12,7 @@ use std::path::Path;
 use relais_proto::{Kind, TreePath, limits};
 
 use crate::Failure;
-use crate::sanitize::is_harmful;
+use crate::sanitize::is_unsafe_char;
 use crate::session::Session;
 
 /// Most names offered; nobody picks one from more by eye.
@@ -73,7 +73,7 @@ impl NameSearch {
     fn fits(&self, name: &CandidateName) -> bool {
         (name.folder || !self.folders)
             && name.text.starts_with(&self.prefix)
-            && !name.text.contains(is_harmful)
+            && !name.text.contains(is_unsafe_char)
     }
 }
 
@@ -210,7 +210,7 @@ mod tests {
             if !page.is_empty() {
                 replies.push(Reply::Entries(page.finish()));
             }
-            replies.push(Reply::Done { mark: fake::MARK });
+            replies.push(Reply::Done { lsn: fake::MARK });
             (replies, false)
         });
         (fake::master(vec![fake::endpoint(1, slave)]).0, asked)
@@ -269,7 +269,7 @@ mod tests {
         };
         let slaves = vec![
             slave(1, || vec![fake::page(&["a", "b"])], true),
-            slave(2, || vec![fake::page(&["c"]), Reply::Done { mark: fake::MARK }], false),
+            slave(2, || vec![fake::page(&["c"]), Reply::Done { lsn: fake::MARK }], false),
         ];
         let mut session = fake::session(fake::master(slaves).0, Duration::ZERO);
         let found = remote(&mut session, &TreePath::root(), &search("", false)).unwrap();
@@ -284,7 +284,7 @@ mod tests {
             (
                 vec![
                     fake::page(&names.iter().map(String::as_str).collect::<Vec<_>>()),
-                    Reply::Done { mark: fake::MARK },
+                    Reply::Done { lsn: fake::MARK },
                 ],
                 false,
             )

@@ -15,8 +15,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use relais_proto::{ErrorCode, Mode, TreePath};
-use relais_transfer::fetch::{FetchError, Fetched, Resume, fetch};
-use relais_tree::{Folder, MetaKind, TreeError, Unserved, set_mode, set_times, umask};
+use relais_transfer::download::{CompletedDownload, DownloadError, Resume, download};
+use relais_tree::{Folder, MetaKind, TreeError, UnservedKind, set_mode, set_times, umask};
 
 use crate::Failure;
 use crate::error::plain;
@@ -84,7 +84,7 @@ impl Shell {
             self.interrupt.clone(),
             handle.as_mut(),
         );
-        let result = fetch(&mut self.session, &job.remote, part, resume, &mut progress);
+        let result = download(&mut self.session, &job.remote, part, resume, &mut progress);
         drop(progress);
         let fetched = match result {
             Ok(fetched) => fetched,
@@ -162,7 +162,7 @@ struct PartFile<'a> {
 impl PartFile<'_> {
     /// Gives the whole content its time, its mode and its name. It is not synced: like other
     /// download programs, the client leaves it to the system when it goes to the disk.
-    fn name(&self, fetched: &Fetched, name: &str) -> Result<(), TreeError> {
+    fn name(&self, fetched: &CompletedDownload, name: &str) -> Result<(), TreeError> {
         set_received_mode(self.part, self.folder, name, fetched.mode)?;
         set_times(self.part, fetched.mtime)?;
         self.folder.rename(self.part_name, name)
@@ -175,22 +175,22 @@ impl PartFile<'_> {
 }
 
 /// What the user is told of a transfer that failed.
-fn given_up(error: &FetchError, shown: &str) -> Failure {
+fn given_up(error: &DownloadError, shown: &str) -> Failure {
     match error {
-        FetchError::Refused(refusal) if refusal.code == ErrorCode::NoContent => Failure::new(
+        DownloadError::Refused(refusal) if refusal.code == ErrorCode::NoContent => Failure::new(
             ErrorCode::NoContent,
             format!("{refusal}; it can be resumed: the same get carries it on"),
         ),
-        FetchError::Refused(refusal) => refusal.clone().into(),
-        FetchError::Interrupted => Failure::new(
+        DownloadError::Refused(refusal) => refusal.clone().into(),
+        DownloadError::Interrupted => Failure::new(
             ErrorCode::Interrupted,
             "interrupted; the same get, or the next prompt, resumes it",
         ),
-        FetchError::Local { what, error } => {
+        DownloadError::Local { what, error } => {
             Failure::new(ErrorCode::Local, format!("{shown}: {what}: {}", plain(error)))
         }
         // For one file these mean the same to the user: it is not here, and can be carried on.
-        FetchError::Unreachable(_) | FetchError::Cut { .. } => {
+        DownloadError::Unreachable(_) | DownloadError::Cut { .. } => {
             Failure::new(ErrorCode::Cut, format!("{error}; the same get carries it on"))
         }
         other => Failure::new(other.code(), other.to_string()),
@@ -243,7 +243,9 @@ fn check_free(folder: &Folder, name: &str) -> Result<(), TreeError> {
     match folder.stat_part(name.as_bytes()) {
         Ok(meta) if meta.kind == MetaKind::Folder => Err(TreeError::IsFolder),
         // A device or FIFO is no content that could be replaced. A link is: its place is taken, never its target.
-        Ok(meta) if meta.kind == MetaKind::Special => Err(TreeError::NotServed(Unserved::Special)),
+        Ok(meta) if meta.kind == MetaKind::Special => {
+            Err(TreeError::NotServed(UnservedKind::Special))
+        }
         Ok(_) | Err(TreeError::NotFound) => Ok(()),
         Err(e) => Err(e),
     }

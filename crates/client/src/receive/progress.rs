@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use relais_proto::TreePath;
-use relais_transfer::fetch::{Progress, Resume};
+use relais_transfer::download::{Progress, Resume};
 
 use crate::interrupt::Interrupt;
 use crate::notices::Notices;

@@ -12,10 +12,10 @@ use std::time::Instant;
 use log::debug;
 use relais_net::Connection;
 use relais_proto::{
-    ContentHeader, Digest, Endpoint, ErrorCode, FrameType, GetRequest, Refusal, Reply, Request,
-    TreePath, Wanted, WireError, limits,
+    ContentHeader, Digest, Endpoint, ErrorCode, FrameType, GetRequest, IfMatch, Refusal, Reply,
+    Request, TreePath, WireError, limits,
 };
-use relais_transfer::fetch::{Detours, FetchError, Sessions};
+use relais_transfer::download::{DownloadError, Redirects, Sessions};
 
 use crate::Failure;
 use crate::error::why_gone;
@@ -42,7 +42,7 @@ struct OutputStream {
 struct StreamedContent {
     size: u64,
     digest: Option<Digest>,
-    wanted: Wanted,
+    wanted: IfMatch,
 }
 
 /// Why one server did not bring it to its end.
@@ -104,7 +104,7 @@ impl Shell {
 
     fn stream(&mut self, path: &TreePath, stream: &mut OutputStream) -> Result<(), Failure> {
         self.session.connect()?;
-        let (mut failures, mut why, mut redirects) = (0, String::new(), Detours::new());
+        let (mut failures, mut why, mut redirects) = (0, String::new(), Redirects::new());
         let interrupt = self.interrupt.clone();
         while failures < MAX_FAILURES {
             let connection =
@@ -175,12 +175,12 @@ impl OutputStream {
             // Nothing of it was seen: whatever is there now will do.
             self.content = None;
         }
-        let wanted = self.content.map_or(Wanted::Any, |content| content.wanted);
+        let wanted = self.content.map_or(IfMatch::Any, |content| content.wanted);
         from.queue(&Request::Get(GetRequest {
             path: path.clone(),
             offset: self.out,
             length: u64::MAX,
-            wanted,
+            if_match: wanted,
         }));
         from.flush()?;
         let header = match answer(from)? {
@@ -222,7 +222,7 @@ impl OutputStream {
         let known = self.content.unwrap_or(StreamedContent {
             size: header.size,
             digest: header.digest,
-            wanted: Wanted::Any,
+            wanted: IfMatch::Any,
         });
         if known.size != header.size
             || matches!((known.digest, header.digest), (Some(a), Some(b)) if a != b)
@@ -232,7 +232,7 @@ impl OutputStream {
             ));
         }
         let digest = known.digest.or(header.digest);
-        let wanted = digest.map_or(Wanted::Identity(header.identity), Wanted::Digest);
+        let wanted = digest.map_or(IfMatch::Identity(header.identity), IfMatch::Digest);
         self.content = Some(StreamedContent { size: header.size, digest, wanted });
         Ok(header)
     }
@@ -253,7 +253,7 @@ impl OutputStream {
                 return Err(StreamError::Protocol("a block has not its length".to_owned()));
             }
             match from.read_reply_of(header)? {
-                Reply::Wait(_) | Reply::Alone { .. } => {}
+                Reply::Wait(_) | Reply::MasterUnreachable { .. } => {}
                 Reply::Error(refusal) => return Err(self.refused(refusal)),
                 other => return Err(unexpected(&other)),
             }
@@ -322,7 +322,7 @@ impl OutputStream {
         from.flush()?;
         match answer(from)? {
             Reply::Details { entry, digest: Some(digest), .. } if entry.size == content.size => {
-                (content.digest, content.wanted) = (Some(digest), Wanted::Digest(digest));
+                (content.digest, content.wanted) = (Some(digest), IfMatch::Digest(digest));
                 Ok(())
             }
             Reply::Details { .. } => Err(replaced()),
@@ -339,8 +339,8 @@ fn answer(from: &mut Connection) -> Result<Reply, StreamError> {
     let until = Instant::now() + limits::IDLE_TIME;
     loop {
         match from.read_reply()?.ok_or_else(closed)? {
-            Reply::Wait(_) | Reply::Alone { .. } if Instant::now() < until => {}
-            Reply::Wait(_) | Reply::Alone { .. } => {
+            Reply::Wait(_) | Reply::MasterUnreachable { .. } if Instant::now() < until => {}
+            Reply::Wait(_) | Reply::MasterUnreachable { .. } => {
                 return Err(StreamError::ServerLost("no answer came in time".to_owned()));
             }
             reply => return Ok(reply),
@@ -356,11 +356,11 @@ fn unexpected(reply: &Reply) -> StreamError {
     StreamError::Protocol(WireError::Unexpected(reply.frame_type().number()).to_string())
 }
 
-fn unreachable(error: FetchError, out: u64) -> Failure {
+fn unreachable(error: DownloadError, out: u64) -> Failure {
     match error {
-        FetchError::Interrupted => Failure::interrupted(),
-        FetchError::Refused(refusal) => refusal.into(),
-        FetchError::Unreachable(why) if out > 0 => {
+        DownloadError::Interrupted => Failure::interrupted(),
+        DownloadError::Refused(refusal) => refusal.into(),
+        DownloadError::Unreachable(why) if out > 0 => {
             Failure::new(ErrorCode::Cut, format!("cut at byte {out}: {why}"))
         }
         other => Failure::new(other.code(), other.to_string()),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use relais_proto::{ChangeId, ErrorCode, TreePath};
-use relais_transfer::pipeline::{Conversation, PipelineError, Ran, run};
+use relais_transfer::pipeline::{PipelineError, PipelineHandler, PipelineStats, run};
 
 use crate::Failure;
 use crate::interrupt::Interrupt;
@@ -46,8 +46,8 @@ impl ConversationContext {
 pub fn run_conversation(
     session: &mut Session,
     notices: &Notices,
-    conversation: &mut dyn Conversation,
-) -> Result<Ran, Failure> {
+    conversation: &mut dyn PipelineHandler,
+) -> Result<PipelineStats, Failure> {
     let ran = run(session, conversation).map_err(failure)?;
     // A server that went away before its first answer: the conversation was not told.
     if let (Some(gone), Some((now, _))) = (notices.take_lost(), session.server()) {

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use log::debug;
 use relais_proto::{Digest, TreePath};
-use relais_transfer::pipeline::{Answer, Ask, Conversation, PipelineError};
+use relais_transfer::pipeline::{PipelineError, PipelineHandler, PipelineReply, PipelineRequest};
 use relais_tree::hash_file;
 
 use super::conversation::{ConversationContext, run_conversation, stopped, under};
@@ -77,23 +77,23 @@ struct DigestQuery<'a> {
     context: ConversationContext,
 }
 
-impl Conversation for DigestQuery<'_> {
-    fn next(&mut self) -> Option<(u64, Ask)> {
+impl PipelineHandler for DigestQuery<'_> {
+    fn next(&mut self) -> Option<(u64, PipelineRequest)> {
         loop {
             let at = self.next;
             let node = self.files.get(at)?;
             self.next += 1;
             if let Ok(path) = under(self.base, &node.path) {
-                return Some((u64::try_from(at).ok()?, Ask::Hash(path)));
+                return Some((u64::try_from(at).ok()?, PipelineRequest::Hash(path)));
             }
         }
     }
 
-    fn answer(&mut self, tag: u64, answer: Answer<'_>) -> Result<(), PipelineError> {
+    fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), PipelineError> {
         let tree = usize::try_from(tag).ok().and_then(|at| self.digests.get_mut(at));
         match (tree, answer) {
-            (Some(tree), Answer::Details { digest, .. }) => *tree = digest,
-            (Some(_), Answer::Refused(refusal)) => debug!("no digest: {refusal}"),
+            (Some(tree), PipelineReply::Details { digest, .. }) => *tree = digest,
+            (Some(_), PipelineReply::Refused(refusal)) => debug!("no digest: {refusal}"),
             _ => {
                 return Err(stopped(Failure::bad_server(
                     "a request for a digest was answered with something else",

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use relais_proto::{Entry, ErrorCode, Kind, TreePath};
-use relais_transfer::pipeline::{Answer, Ask, Conversation, PipelineError};
+use relais_transfer::pipeline::{PipelineError, PipelineHandler, PipelineReply, PipelineRequest};
 use relais_tree::{Folder, MetaKind, TreeError};
 
 use super::conversation::{ConversationContext, run_conversation, stopped};
@@ -101,33 +101,35 @@ struct PatternQuery<'a> {
     context: ConversationContext,
 }
 
-impl Conversation for PatternQuery<'_> {
-    fn next(&mut self) -> Option<(u64, Ask)> {
+impl PipelineHandler for PatternQuery<'_> {
+    fn next(&mut self) -> Option<(u64, PipelineRequest)> {
         loop {
             let (at, folder) = (self.next, self.folders.get(self.next)?);
             self.next += 1;
             let ask = match self.part {
                 PatternPart::Name(name) => match folder.join(name) {
-                    Ok(path) => Ask::Stat(path),
+                    Ok(path) => PipelineRequest::Stat(path),
                     Err(_) => continue,
                 },
-                _ => Ask::List { path: folder.clone() },
+                _ => PipelineRequest::List { path: folder.clone() },
             };
             return Some((u64::try_from(at).ok()?, ask));
         }
     }
 
-    fn answer(&mut self, tag: u64, answer: Answer<'_>) -> Result<(), PipelineError> {
+    fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), PipelineError> {
         let at = usize::try_from(tag).ok().filter(|at| *at < self.folders.len());
         let (at, entry) = match (at, answer) {
-            (Some(at), Answer::Entry(entry) | Answer::Details { entry, .. }) => (at, entry),
-            (_, Answer::Listed) => return Ok(()),
-            (_, Answer::Refused(refusal))
+            (Some(at), PipelineReply::Entry(entry) | PipelineReply::Details { entry, .. }) => {
+                (at, entry)
+            }
+            (_, PipelineReply::Listed) => return Ok(()),
+            (_, PipelineReply::Refused(refusal))
                 if matches!(refusal.code, ErrorCode::NotFound | ErrorCode::NotFolder) =>
             {
                 return Ok(());
             }
-            (Some(at), Answer::Refused(refusal)) => {
+            (Some(at), PipelineReply::Refused(refusal)) => {
                 return Err(stopped(Failure::from(refusal).of(&self.folders[at].to_string())));
             }
             _ => {

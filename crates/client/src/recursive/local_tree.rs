@@ -12,7 +12,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use relais_proto::{ContentHeader, ErrorCode, Kind, TreePath};
-use relais_tree::{Folder, MetaKind, OpenFile, TreeError, Unserved, set_times};
+use relais_tree::{Folder, MetaKind, OpenFile, TreeError, UnservedKind, set_times};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::Failure;
@@ -98,7 +98,7 @@ impl LocalTree {
         match folder.make_folder(name, false) {
             Err(TreeError::Taken) => match folder.stat_part(name.as_bytes())?.kind {
                 MetaKind::Folder => Ok(()),
-                MetaKind::Link => Err(TreeError::NotServed(Unserved::Link)),
+                MetaKind::Link => Err(TreeError::NotServed(UnservedKind::Link)),
                 MetaKind::File | MetaKind::Special => Err(TreeError::NotFolder),
             },
             other => other,
@@ -173,14 +173,14 @@ impl LocalTree {
         }
         let folder = self.folder(&parent)?;
         match (kind, folder.survey(name.as_bytes())?) {
-            (_, found) if found.mount_point => Err(TreeError::NotServed(Unserved::Mount)),
+            (_, found) if found.mount_point => Err(TreeError::NotServed(UnservedKind::Mount)),
             (Kind::Folder, found) if found.meta.kind == MetaKind::Folder => {
                 folder.remove_folder(name)
             }
             (Kind::File, found) if found.meta.kind == MetaKind::File => folder.unlink(name),
             (_, found) => Err(match found.meta.kind {
-                MetaKind::Link => TreeError::NotServed(Unserved::Link),
-                MetaKind::Special => TreeError::NotServed(Unserved::Special),
+                MetaKind::Link => TreeError::NotServed(UnservedKind::Link),
+                MetaKind::Special => TreeError::NotServed(UnservedKind::Special),
                 MetaKind::Folder => TreeError::IsFolder,
                 MetaKind::File => TreeError::NotFolder,
             }),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use relais_proto::{ErrorCode, Kind, TreePath};
-use relais_tree::{Folder, MetaKind, TreeError, Unserved};
+use relais_tree::{Folder, MetaKind, TreeError, UnservedKind};
 
 use super::batch_report::{BatchReport, ends_all};
 use super::expand::{self, PatternMatches};
@@ -261,7 +261,7 @@ fn check_free(tree: &LocalTree, path: &TreePath) -> Result<(), Failure> {
     let shown = tree.shown(path);
     match tree.top().stat_part(name.as_bytes()) {
         Ok(meta) if meta.kind == MetaKind::Special => {
-            Err(failure(&shown, &TreeError::NotServed(Unserved::Special)))
+            Err(failure(&shown, &TreeError::NotServed(UnservedKind::Special)))
         }
         Ok(meta) if meta.kind == MetaKind::Folder => Err(failure(&shown, &TreeError::IsFolder)),
         Ok(_) | Err(TreeError::NotFound) => Ok(()),

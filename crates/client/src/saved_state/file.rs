@@ -102,14 +102,14 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// The text for the highest change seen.
-pub fn format_mark(mark: Lsn) -> String {
-    format!("{mark}\n")
+pub fn format_mark(lsn: Lsn) -> String {
+    format!("{lsn}\n")
 }
 
 /// The highest change that a text names; none where it is not one that [`format_mark`] has made.
 pub fn parse_mark(text: &str) -> Option<Lsn> {
     let (epoch, number) = text.strip_suffix('\n')?.split_once('-')?;
-    let mark = Lsn { epoch: epoch.parse().ok()?, number: number.parse().ok()? };
+    let lsn = Lsn { epoch: epoch.parse().ok()?, number: number.parse().ok()? };
     // Only as it is written here: no sign, no zero in front.
-    (format_mark(mark) == text).then_some(mark)
+    (format_mark(lsn) == text).then_some(lsn)
 }

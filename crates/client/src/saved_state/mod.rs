@@ -78,14 +78,14 @@ impl SavedState {
 
     /// The highest change that any run has seen of these servers.
     #[must_use]
-    pub fn mark(&self, origin: &Origin) -> Option<Lsn> {
+    pub fn lsn(&self, origin: &Origin) -> Option<Lsn> {
         let name = mark_name(origin);
         let text = self.read(&name)?;
-        let mark = file::parse_mark(&text);
-        if mark.is_none() {
+        let lsn = file::parse_mark(&text);
+        if lsn.is_none() {
             self.warn_bad_file(&name, "it holds no number of a change");
         }
-        mark
+        lsn
     }
 
     /// Where the highest change of these servers is kept.
@@ -136,29 +136,29 @@ impl SavedState {
     }
 
     /// Writes what is new.
-    pub fn save(&mut self, origin: &Origin, mark: Lsn) {
-        let is_known = self.kept.as_ref().is_some_and(|(of, kept)| of == origin && *kept >= mark);
+    pub fn save(&mut self, origin: &Origin, lsn: Lsn) {
+        let is_known = self.kept.as_ref().is_some_and(|(of, kept)| of == origin && *kept >= lsn);
         if self.new.is_none() && is_known {
             return;
         }
-        if let Err(why) = self.write(origin, mark) {
+        if let Err(why) = self.write(origin, lsn) {
             debug!("nothing is kept for later runs: {why}");
         }
     }
 
-    /// What was kept of these servers is impossible: `mark` takes its place, though it is lower.
-    pub fn lower(&mut self, origin: &Origin, mark: Lsn) {
+    /// What was kept of these servers is impossible: `lsn` takes its place, though it is lower.
+    pub fn lower(&mut self, origin: &Origin, lsn: Lsn) {
         self.kept = None;
         let lowered = self
             .folder
             .writer()
-            .and_then(|writer| writer.replace(&mark_name(origin), &file::format_mark(mark)));
+            .and_then(|writer| writer.replace(&mark_name(origin), &file::format_mark(lsn)));
         if let Err(why) = lowered {
             debug!("the impossible mark is still kept: {why}");
         }
     }
 
-    fn write(&mut self, origin: &Origin, mark: Lsn) -> Result<(), String> {
+    fn write(&mut self, origin: &Origin, lsn: Lsn) -> Result<(), String> {
         let writer = self.folder.writer()?;
         if let Some(text) = &self.new {
             writer.replace(&self.name(), text)?;
@@ -167,10 +167,10 @@ impl SavedState {
         // Another client may have seen more in the meantime; the lock keeps it from writing between the two steps.
         let name = mark_name(origin);
         let known = self.folder.read(&name).ok().flatten().and_then(|text| file::parse_mark(&text));
-        if known.is_none_or(|known| known < mark) {
-            writer.replace(&name, &file::format_mark(mark))?;
+        if known.is_none_or(|known| known < lsn) {
+            writer.replace(&name, &file::format_mark(lsn))?;
         }
-        self.kept = Some((origin.clone(), known.map_or(mark, |known| known.max(mark))));
+        self.kept = Some((origin.clone(), known.map_or(lsn, |known| known.max(lsn))));
         Ok(())
     }
 

@@ -26,7 +26,7 @@ fn route() -> Route {
     }
 }
 
-fn mark(number: u64) -> Lsn {
+fn lsn(number: u64) -> Lsn {
     Lsn { epoch: 1, number }
 }
 
@@ -48,20 +48,20 @@ fn what_is_kept_is_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("a/relais");
     let mut one = saved(&folder, "ann");
-    assert_eq!((one.route(), one.mark(&origin())), (None, None));
+    assert_eq!((one.route(), one.lsn(&origin())), (None, None));
     one.set_route(&route());
-    one.save(&origin(), mark(42));
+    one.save(&origin(), lsn(42));
     let mut other = saved(&folder, "ann");
-    assert_eq!((other.route(), other.mark(&origin())), (Some(route()), Some(mark(42))));
+    assert_eq!((other.route(), other.lsn(&origin())), (Some(route()), Some(lsn(42))));
     // The ticket is this user's alone; what was seen of the cluster is not.
     let mut bob = saved(&folder, "bob");
     assert_eq!(
         (
             bob.route(),
-            bob.mark(&origin()),
-            bob.mark(&Origin { cluster: ClusterId([8; 16]), ..origin() })
+            bob.lsn(&origin()),
+            bob.lsn(&Origin { cluster: ClusterId([8; 16]), ..origin() })
         ),
-        (None, Some(mark(42)), None)
+        (None, Some(lsn(42)), None)
     );
     assert_eq!(mode(&folder), 0o700);
     let files: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -74,16 +74,16 @@ fn what_is_kept_is_read_again() {
 fn nobody_lowers_what_was_seen() {
     let dir = tempfile::tempdir().unwrap();
     let (mut one, mut other) = (saved(dir.path(), ""), saved(dir.path(), ""));
-    one.save(&origin(), mark(10));
-    other.save(&origin(), mark(12));
-    one.save(&origin(), mark(11));
-    assert_eq!(one.mark(&origin()), Some(mark(12)));
+    one.save(&origin(), lsn(10));
+    other.save(&origin(), lsn(12));
+    one.save(&origin(), lsn(11));
+    assert_eq!(one.lsn(&origin()), Some(lsn(12)));
     one.save(&origin(), Lsn { epoch: 2, number: 1 });
-    assert_eq!(other.mark(&origin()), Some(Lsn { epoch: 2, number: 1 }));
+    assert_eq!(other.lsn(&origin()), Some(Lsn { epoch: 2, number: 1 }));
     // What is not new is not written.
     std::fs::remove_file(dir.path().join(mark_name(&origin()))).unwrap();
-    one.save(&origin(), mark(99));
-    assert_eq!(one.mark(&origin()), None);
+    one.save(&origin(), lsn(99));
+    assert_eq!(one.lsn(&origin()), None);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_ticket_that_is_over_is_not_used() {
         (limits::TICKET_TIME.as_secs(), false),
     ] {
         saved.new = Some(file::format(&route(), "box:2121", "", now() - age));
-        saved.save(&origin(), mark(1));
+        saved.save(&origin(), lsn(1));
         assert_eq!(saved.route().is_some(), used, "{age}");
     }
     assert!(saved.notices.collected().is_empty());
@@ -140,21 +140,21 @@ fn what_is_no_good_is_told_once_and_replaced() {
         std::fs::write(dir.path().join(mark_name(&origin())), b"1-99999999999999999999\n").unwrap();
         let start = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
         assert_eq!(
-            (saved.route(), saved.route(), saved.mark(&origin())),
+            (saved.route(), saved.route(), saved.lsn(&origin())),
             (None, None, None),
             "{start}"
         );
         let warned = saved.notices.collected();
         assert!(warned.len() == 1 && warned[0].contains(": left out: "), "{start}: {warned:?}");
         saved.set_route(&route());
-        saved.save(&origin(), mark(3));
-        assert_eq!((saved.route(), saved.mark(&origin())), (Some(route()), Some(mark(3))));
+        saved.save(&origin(), lsn(3));
+        assert_eq!((saved.route(), saved.lsn(&origin())), (Some(route()), Some(lsn(3))));
     }
 }
 
 #[test]
 fn only_one_spelling_of_a_mark_is_read() {
-    assert_eq!(file::parse_mark("1-42\n"), Some(mark(42)));
+    assert_eq!(file::parse_mark("1-42\n"), Some(lsn(42)));
     for bad in [
         "",
         "\n",
@@ -186,7 +186,7 @@ fn links_and_folders_are_not_followed() {
     assert_eq!(saved.notices.collected().len(), 1);
     let before = std::fs::read(&target).unwrap();
     saved.set_route(&Route { ticket: vec![1], ..route() });
-    saved.save(&origin(), mark(1));
+    saved.save(&origin(), lsn(1));
     assert_eq!(saved.route().unwrap().ticket, [1]);
     assert!(std::fs::read(&target).unwrap() == before && !path.is_symlink());
 
@@ -194,7 +194,7 @@ fn links_and_folders_are_not_followed() {
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
     saved.set_route(&route());
-    saved.save(&origin(), mark(1));
+    saved.save(&origin(), lsn(1));
     assert_eq!(saved.route(), None);
 }
 
@@ -212,7 +212,7 @@ fn without_a_place_nothing_is_kept_and_nothing_is_said() {
     std::fs::write(dir.path().join("file"), "").unwrap();
     let mut saved = saved(&dir.path().join("file/relais"), "");
     saved.set_route(&route());
-    saved.save(&origin(), mark(1));
-    assert_eq!((saved.route(), saved.mark(&origin())), (None, None));
+    saved.save(&origin(), lsn(1));
+    assert_eq!((saved.route(), saved.lsn(&origin())), (None, None));
     assert!(saved.notices.collected().is_empty());
 }

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use relais_proto::{ErrorCode, Expect, TreePath};
-use relais_transfer::upload::{Target, UploadError, put_stream};
+use relais_transfer::upload::{UploadError, UploadTarget, put_stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::progress::UploadProgress;
@@ -66,8 +66,13 @@ impl Shell {
     ) -> Result<Sent, Failure> {
         let begun = Instant::now();
         self.session.connect()?;
-        let target =
-            Target { id: new_id()?, is_old: false, path: remote, expect, copies: self.copies };
+        let target = UploadTarget {
+            id: new_id()?,
+            is_old: false,
+            path: remote,
+            expect,
+            copies: self.copies,
+        };
         let mut progress = UploadProgress::without_log(remote, self);
         let mut input = InterruptibleInput { file, interrupt: self.interrupt.clone() };
         let result = put_stream(&mut self.session, &mut input, &target, &mut progress);
@@ -86,7 +91,7 @@ fn given_up(error: &UploadError, remote: &TreePath) -> Failure {
         }
         UploadError::Refused(refusal) => refusal.clone().into(),
         UploadError::Interrupted => Failure::interrupted(),
-        UploadError::Source(e) => {
+        UploadError::UploadSource(e) => {
             Failure::new(ErrorCode::Local, format!("standard input: {}", plain(e)))
         }
         UploadError::Cut { .. } => Failure::new(

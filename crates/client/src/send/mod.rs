@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use log::debug;
 use relais_proto::{ErrorCode, Expect, Refusal, TreePath};
-use relais_transfer::upload::{Source, Stored, Target, UploadError, put};
+use relais_transfer::upload::{CompletedUpload, UploadError, UploadSource, UploadTarget, put};
 use relais_tree::{Folder, OpenFile, TreeError};
 
 use crate::Failure;
@@ -105,7 +105,7 @@ impl Shell {
     ) -> Result<Sent, Failure> {
         let begun = Instant::now();
         let (mut handle, mut upload, mut is_old) = self.enter_upload(job, local, origin)?;
-        let source = Source {
+        let source = UploadSource {
             file: &local.file,
             size: local.meta.size,
             mtime: local.meta.mtime,
@@ -113,7 +113,7 @@ impl Shell {
         };
         let (result, resumed_from) = loop {
             let mut progress = UploadProgress::new(&job.remote, self, handle.as_mut(), upload);
-            let target = Target {
+            let target = UploadTarget {
                 id: upload.id,
                 is_old,
                 path: &job.remote,
@@ -150,10 +150,10 @@ impl Shell {
     /// Asks again for a while where changes are not possible at the moment: the bytes are there by then.
     fn put(
         &mut self,
-        source: &Source<'_>,
-        target: &Target<'_>,
+        source: &UploadSource<'_>,
+        target: &UploadTarget<'_>,
         progress: &mut UploadProgress<'_>,
-    ) -> Result<Stored, UploadError> {
+    ) -> Result<CompletedUpload, UploadError> {
         let until = Instant::now() + self.session.retry();
         let mut first = None;
         loop {
@@ -288,7 +288,7 @@ fn sent(
     remote: String,
     local: String,
     begun: Instant,
-    stored: Stored,
+    stored: CompletedUpload,
     resumed_from: Option<u64>,
 ) -> Sent {
     Sent {
@@ -336,7 +336,7 @@ fn given_up(error: &UploadError, job: &UploadJob, in_log: bool) -> Failure {
             "interrupted; the same put, or the next prompt, resumes it",
         ),
         UploadError::Interrupted => Failure::interrupted(),
-        UploadError::Source(e) => {
+        UploadError::UploadSource(e) => {
             Failure::new(ErrorCode::Local, format!("{}: {}", job.shown, plain(e)))
         }
         UploadError::SourceChanged => Failure::new(

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use relais_proto::{ErrorCode, FolderId, Identity};
-use relais_tree::{Folder, MetaKind, OpenFile, TreeError, Unserved};
+use relais_tree::{Folder, MetaKind, OpenFile, TreeError, UnservedKind};
 
 use crate::Failure;
 use crate::local::openable;
@@ -30,8 +30,8 @@ pub fn regular(folder: &Folder, name: impl AsRef<std::ffi::OsStr>) -> Result<Ope
     match folder.stat_part(name.as_ref().as_bytes())?.kind {
         MetaKind::File => folder.open_read(name),
         MetaKind::Folder => Err(TreeError::IsFolder),
-        MetaKind::Link => Err(TreeError::NotServed(Unserved::Link)),
-        MetaKind::Special => Err(TreeError::NotServed(Unserved::Special)),
+        MetaKind::Link => Err(TreeError::NotServed(UnservedKind::Link)),
+        MetaKind::Special => Err(TreeError::NotServed(UnservedKind::Special)),
     }
 }
 

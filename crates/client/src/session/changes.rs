@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use relais_proto::{ChangeId, ErrorCode, Lsn, Reply, Request, TreePath};
-use relais_transfer::fetch::Sessions;
+use relais_transfer::download::Sessions;
 
 use super::Session;
 use super::handshake::{next_reply, unexpected};
@@ -84,12 +84,12 @@ impl Session {
         loop {
             let asked =
                 self.ask(request, &mut |connection| match next_reply(connection, &mut |_| {})? {
-                    Reply::Committed { version, mark, .. } => Ok((version, mark)),
+                    Reply::Committed { version, lsn, .. } => Ok((version, lsn)),
                     other => Err(unexpected(&other)),
                 });
             match asked {
-                Ok((version, mark)) => {
-                    self.record_lsn(version.max(mark));
+                Ok((version, lsn)) => {
+                    self.record_lsn(version.max(lsn));
                     return Ok(version);
                 }
                 Err(failure) if failure.code == ErrorCode::NoChanges => {

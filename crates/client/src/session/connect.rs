@@ -329,7 +329,7 @@ impl Session {
         let login = Login {
             user: self.settings.user.clone(),
             password: self.settings.password.clone().unwrap_or_default(),
-            mark: self.observed.lsn(),
+            lsn: self.observed.lsn(),
             avoid: self.avoid.ids(Instant::now()),
             prefer: self.preferred(),
         };
@@ -337,19 +337,19 @@ impl Session {
             handshake::log_in(&mut connection, &login, &mut queue_notice(&self.notices))?;
         let authority = authority_of(&connection);
         match (welcome.role, answer) {
-            (ServerRole::Master, LoginReply::Redirect { ticket, mark, slaves }) => {
-                self.enter_authoritative(welcome.cluster, authority, mark);
+            (ServerRole::Master, LoginReply::Redirect { ticket, lsn, slaves }) => {
+                self.enter_authoritative(welcome.cluster, authority, lsn);
                 let cluster = welcome.cluster;
                 Ok(LoginOutcome::Redirected(Route { cluster, authority, ticket, slaves }))
             }
-            (ServerRole::Standalone, LoginReply::Opened { slave, mark }) => {
-                self.enter_authoritative(welcome.cluster, authority, mark);
+            (ServerRole::Standalone, LoginReply::Opened { slave, lsn }) => {
+                self.enter_authoritative(welcome.cluster, authority, lsn);
                 // What an earlier run has seen is told with the first request: only now it is known whose server this is.
                 Ok(LoginOutcome::Session(Box::new(self.into_open_session(
                     connection,
                     slave,
                     welcome,
-                    login.mark.max(mark),
+                    login.lsn.max(lsn),
                 ))))
             }
             (ServerRole::Slave, LoginReply::AskMaster(address)) => {

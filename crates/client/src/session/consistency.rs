@@ -39,7 +39,7 @@ impl Session {
         &mut self,
         cluster: ClusterId,
         authority: Option<Fingerprint>,
-        mark: Lsn,
+        lsn: Lsn,
     ) {
         let origin = Origin::new(&self.settings.host, authority, cluster);
         if self.origin.as_ref().is_none_or(|before| before.cluster != cluster) {
@@ -49,7 +49,7 @@ impl Session {
             self.origin = Some(origin);
             self.load_seen();
         }
-        self.record_lsn(mark);
+        self.record_lsn(lsn);
     }
 
     /// As [`Self::enter_cluster`], for a server that gives the numbers itself, so that none is higher than its latest. What was
@@ -78,19 +78,19 @@ impl Session {
     /// What earlier runs, or others that run now, have seen of these servers counts as seen.
     pub(super) fn load_seen(&self) {
         let (Some(saved), Some(origin)) = (&self.saved, &self.origin) else { return };
-        if let Some(mark) = saved.mark(origin) {
-            self.record_lsn(mark);
+        if let Some(lsn) = saved.lsn(origin) {
+            self.record_lsn(lsn);
         }
     }
 
     /// Tells a server of changes that were seen elsewhere, so that it answers with those as well; none where it is gone.
     pub(super) fn send_seen(&mut self, mut open: OpenSession) -> Option<OpenSession> {
-        let mark = self.observed.lsn();
-        if current_lsn(&open.server_lsn) >= mark {
+        let lsn = self.observed.lsn();
+        if current_lsn(&open.server_lsn) >= lsn {
             return Some(open);
         }
-        open.connection.queue(&Request::Seen { mark });
-        raise_lsn(&open.server_lsn, mark);
+        open.connection.queue(&Request::Seen { lsn });
+        raise_lsn(&open.server_lsn, lsn);
         match open.connection.flush() {
             Ok(()) => Some(open),
             Err(error) => {
@@ -102,7 +102,7 @@ impl Session {
     }
 
     /// A change with this number was seen: no server may answer with less from here on.
-    pub fn record_lsn(&self, mark: Lsn) {
-        self.observed.record_lsn(mark);
+    pub fn record_lsn(&self, lsn: Lsn) {
+        self.observed.record_lsn(lsn);
     }
 }

@@ -81,7 +81,7 @@ pub enum LoginReply {
         /// For the slaves.
         ticket: Vec<u8>,
         /// The latest change.
-        mark: Lsn,
+        lsn: Lsn,
         /// At least one.
         slaves: Vec<Endpoint>,
     },
@@ -90,7 +90,7 @@ pub enum LoginReply {
         /// Which slave it is.
         slave: SlaveId,
         /// The latest change that it has.
-        mark: Lsn,
+        lsn: Lsn,
     },
     /// A slave's of a cluster that was shown no ticket.
     AskMaster(String),
@@ -140,11 +140,11 @@ pub fn log_in(
 pub fn show_ticket(
     connection: &mut Connection,
     ticket: &[u8],
-    mark: Lsn,
+    lsn: Lsn,
     wait: &mut dyn FnMut(WaitReason),
 ) -> Result<(Welcome, LoginReply), ServerError> {
     connection.queue(&hello());
-    connection.queue(&Request::Ticket { ticket: ticket.to_vec(), mark });
+    connection.queue(&Request::Ticket { ticket: ticket.to_vec(), lsn });
     connection.flush()?;
     let welcome = read_welcome(connection)?;
     Ok((welcome, read_login_reply(connection, wait)?))
@@ -183,10 +183,8 @@ fn read_login_reply(
     wait: &mut dyn FnMut(WaitReason),
 ) -> Result<LoginReply, ServerError> {
     match next_reply(connection, wait)? {
-        Reply::Redirect { ticket, mark, slaves } => {
-            Ok(LoginReply::Redirect { ticket, mark, slaves })
-        }
-        Reply::Opened { slave, mark, .. } => Ok(LoginReply::Opened { slave, mark }),
+        Reply::Redirect { ticket, lsn, slaves } => Ok(LoginReply::Redirect { ticket, lsn, slaves }),
+        Reply::Opened { slave, lsn, .. } => Ok(LoginReply::Opened { slave, lsn }),
         Reply::AskMaster(addr) => Ok(LoginReply::AskMaster(addr)),
         other => Err(unexpected(&other)),
     }
@@ -204,11 +202,13 @@ pub fn next_reply(
     loop {
         match connection.read_reply()? {
             None => return Err(ServerError::Disconnected("connection closed".to_owned())),
-            Some(Reply::Wait(_) | Reply::Alone { .. }) if begun.elapsed() > limits::IDLE_TIME => {
+            Some(Reply::Wait(_) | Reply::MasterUnreachable { .. })
+                if begun.elapsed() > limits::IDLE_TIME =>
+            {
                 return Err(ServerError::Disconnected("no answer came in time".to_owned()));
             }
             Some(Reply::Wait(reason)) => wait(reason),
-            Some(Reply::Alone { .. }) => {}
+            Some(Reply::MasterUnreachable { .. }) => {}
             Some(Reply::Error(refusal)) => return Err(ServerError::Refused(refusal)),
             Some(reply) => return Ok(reply),
         }

@@ -34,7 +34,7 @@ struct IsolatedServer {
 
 #[derive(Debug, Default)]
 struct Observations {
-    mark: Lsn,
+    lsn: Lsn,
     isolated: Vec<IsolatedServer>,
 }
 
@@ -45,19 +45,19 @@ pub struct ObservedState(Arc<Mutex<Observations>>);
 impl ObservedState {
     /// The highest change that was seen.
     pub fn lsn(&self) -> Lsn {
-        self.state().mark
+        self.state().lsn
     }
 
     /// A change with this number was seen.
-    pub fn record_lsn(&self, mark: Lsn) {
+    pub fn record_lsn(&self, lsn: Lsn) {
         let mut state = self.state();
-        state.mark = state.mark.max(mark);
+        state.lsn = state.lsn.max(lsn);
     }
 
-    /// Nothing above `mark` was seen after all.
-    pub fn lower_lsn(&self, mark: Lsn) {
+    /// Nothing above `lsn` was seen after all.
+    pub fn lower_lsn(&self, lsn: Lsn) {
         let mut state = self.state();
-        state.mark = state.mark.min(mark);
+        state.lsn = state.lsn.min(lsn);
     }
 
     /// Another cluster: what was seen counts no more.
@@ -89,16 +89,16 @@ impl ObservedState {
         let (observed, notices, addr) = (self.clone(), notices.clone(), connection.peer());
         connection.observe_replies(Box::new(move |reply| {
             observed.record_isolation(addr, reply, &notices);
-            if let Some(mark) = reply_lsn(reply) {
-                observed.record_lsn(mark);
-                raise_lsn(&server_lsn, mark);
+            if let Some(lsn) = reply_lsn(reply) {
+                observed.record_lsn(lsn);
+                raise_lsn(&server_lsn, lsn);
             }
         }));
     }
 
     /// Tells the user once for each time that a server is alone.
     fn record_isolation(&self, addr: SocketAddr, reply: &Reply, notices: &Notices) {
-        let Reply::Alone { ms } = *reply else { return };
+        let Reply::MasterUnreachable { ms } = *reply else { return };
         // A server may claim any time; one before this host's clock began is as good as none.
         let heard = Instant::now();
         let since = heard.checked_sub(Duration::from_millis(ms));
@@ -133,9 +133,9 @@ impl Observations {
 }
 
 /// Raises what was heard.
-pub fn raise_lsn(shared: &SharedLsn, mark: Lsn) {
+pub fn raise_lsn(shared: &SharedLsn, seen: Lsn) {
     let mut lsn = shared.lock().unwrap_or_else(PoisonError::into_inner);
-    *lsn = (*lsn).max(mark);
+    *lsn = (*lsn).max(seen);
 }
 
 /// What was heard.
@@ -146,10 +146,10 @@ pub fn current_lsn(shared: &SharedLsn) -> Lsn {
 /// The change that an answer goes up to.
 fn reply_lsn(reply: &Reply) -> Option<Lsn> {
     match reply {
-        Reply::Done { mark } | Reply::Details { mark, .. } | Reply::StatusReport { mark, .. } => {
-            Some(*mark)
+        Reply::Done { lsn } | Reply::Details { lsn, .. } | Reply::StatusReport { lsn, .. } => {
+            Some(*lsn)
         }
-        Reply::Committed { version, mark, .. } => Some((*version).max(*mark)),
+        Reply::Committed { version, lsn, .. } => Some((*version).max(*lsn)),
         Reply::ContentHeader(header) => header.version,
         _ => None,
     }
@@ -173,7 +173,7 @@ mod tests {
             (one, u64::MAX, 3),
             (one, 0, 4),
         ] {
-            observed.record_isolation(addr, &Reply::Alone { ms }, &notices);
+            observed.record_isolation(addr, &Reply::MasterUnreachable { ms }, &notices);
             assert_eq!(notices.collected().len(), lines, "{ms}");
         }
         assert_eq!(
@@ -187,7 +187,7 @@ mod tests {
         for port in 1000..2000 {
             observed.record_isolation(
                 SocketAddr::from(([127, 0, 0, 1], port)),
-                &Reply::Alone { ms: 1 },
+                &Reply::MasterUnreachable { ms: 1 },
                 &notices,
             );
         }

@@ -9,7 +9,7 @@ use relais_proto::{
     Counters, Digest, Endpoint, Entry, ErrorCode, Kind, Lsn, Refusal, Reply, Request, SlaveId,
     TreePath,
 };
-use relais_transfer::fetch::Detours;
+use relais_transfer::download::Redirects;
 
 use super::handshake::{ServerError, next_reply, unexpected};
 use super::{OpenSession, Session};
@@ -27,7 +27,7 @@ const RETRY_TIME: Duration = Duration::from_secs(15);
 struct RetryState {
     failed: u32,
     first: Option<Instant>,
-    detours: Detours,
+    detours: Redirects,
 }
 
 impl RetryState {
@@ -56,7 +56,7 @@ pub struct StatusReport {
     /// Which slave.
     pub slave: SlaveId,
     /// The latest change that it has.
-    pub mark: Lsn,
+    pub lsn: Lsn,
     /// Its counters.
     pub counters: Counters,
     /// Its last error; empty where there was none.
@@ -89,16 +89,16 @@ impl Session {
     /// # Errors
     /// The server's refusal, or that none answers.
     pub fn status(&mut self) -> Result<StatusReport, Failure> {
-        let (mark, report) = self.ask(&Request::Status, &mut |connection| match next_reply(
+        let (lsn, report) = self.ask(&Request::Status, &mut |connection| match next_reply(
             connection,
             &mut |_| {},
         )? {
-            Reply::StatusReport { slave, mark, counters, last_error } => {
-                Ok((mark, StatusReport { slave, mark, counters, last_error }))
+            Reply::StatusReport { slave, lsn, counters, last_error } => {
+                Ok((lsn, StatusReport { slave, lsn, counters, last_error }))
             }
             other => Err(unexpected(&other)),
         })?;
-        self.record_lsn(mark);
+        self.record_lsn(lsn);
         Ok(report)
     }
 
@@ -151,8 +151,8 @@ impl Session {
             match self.ask_once(&request, &mut |connection| {
                 read_listing(connection, &mut after, &mut left, each)
             }) {
-                Ok(mark) => {
-                    self.record_lsn(mark);
+                Ok(lsn) => {
+                    self.record_lsn(lsn);
                     return Ok(());
                 }
                 Err(RequestError::ServerLost) if after > before => retries = RetryState::default(),
@@ -163,10 +163,10 @@ impl Session {
 
     fn details(&mut self, path: &TreePath, request: &Request) -> Result<Details, Failure> {
         let wants_content = matches!(request, Request::Hash(_));
-        let (details, mark) =
+        let (details, lsn) =
             self.ask(request, &mut |connection| match next_reply(connection, &mut |_| {})? {
-                Reply::Details { entry, digest, holders, mark } => {
-                    Ok((Details { entry, digest, holders }, mark))
+                Reply::Details { entry, digest, holders, lsn } => {
+                    Ok((Details { entry, digest, holders }, lsn))
                 }
                 Reply::Elsewhere { holders } if wants_content => {
                     Err(ServerError::Elsewhere(holders))
@@ -176,7 +176,7 @@ impl Session {
         if details.entry.name != path.last().unwrap_or_default() {
             return self.drop_bad_server("the answer is about another name");
         }
-        self.record_lsn(mark);
+        self.record_lsn(lsn);
         Ok(details)
     }
 
@@ -316,7 +316,7 @@ fn read_listing(
     loop {
         let page = match next_reply(connection, &mut |_| {})? {
             Reply::Entries(page) => page,
-            Reply::Done { mark } => return Ok(mark),
+            Reply::Done { lsn } => return Ok(lsn),
             other => return Err(unexpected(&other)),
         };
         for entry in page.iter() {

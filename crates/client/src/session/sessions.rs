@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use relais_net::Connection;
 use relais_proto::{Endpoint, ErrorCode, Refusal};
-use relais_transfer::fetch::{FetchError, Sessions};
+use relais_transfer::download::{DownloadError, Sessions};
 
 use super::Session;
 use crate::Failure;
 
 impl Sessions for Session {
-    fn connection(&mut self) -> Result<&mut Connection, FetchError> {
+    fn connection(&mut self) -> Result<&mut Connection, DownloadError> {
         self.ensure_open().map(|open| &mut open.connection).map_err(into_fetch_error)
     }
 
@@ -50,15 +50,15 @@ impl Sessions for Session {
 }
 
 /// Only what no other server would do better ends a transfer for good.
-fn into_fetch_error(failure: Failure) -> FetchError {
+fn into_fetch_error(failure: Failure) -> DownloadError {
     use ErrorCode::{
         BadTicket, Behind, Denied, Interrupted, LoginNeeded, LoginRefused, NotTrusted, TlsNeeded,
     };
     match failure.code {
-        Interrupted => FetchError::Interrupted,
+        Interrupted => DownloadError::Interrupted,
         LoginNeeded | LoginRefused | BadTicket | Denied | Behind | TlsNeeded | NotTrusted => {
-            FetchError::Refused(Refusal::new(failure.code, failure.message))
+            DownloadError::Refused(Refusal::new(failure.code, failure.message))
         }
-        _ => FetchError::Unreachable(failure.message),
+        _ => DownloadError::Unreachable(failure.message),
     }
 }

@@ -115,9 +115,9 @@ impl Session {
             _ if welcome.cluster != route.cluster => {
                 Err(ServerError::Protocol("it is of another cluster".to_owned()))
             }
-            (ServerRole::Slave, LoginReply::Opened { slave, mark }) => {
-                self.enter_cluster(welcome.cluster, authority, mark);
-                Ok(self.into_open_session(connection, slave, welcome, shown.max(mark)))
+            (ServerRole::Slave, LoginReply::Opened { slave, lsn }) => {
+                self.enter_cluster(welcome.cluster, authority, lsn);
+                Ok(self.into_open_session(connection, slave, welcome, shown.max(lsn)))
             }
             (role, LoginReply::Opened { .. }) => {
                 Err(ServerError::Protocol(format!("a slave was expected there, not a {role:?}")))

@@ -176,7 +176,7 @@ fn a_listing_goes_on_behind_the_last_name_on_another_slave() {
     });
     let second = slave(2, |request| {
         assert!(matches!(request, Request::List { after, .. } if after == "b"));
-        (vec![page(&["c"]), Reply::Done { mark: MARK }], false)
+        (vec![page(&["c"]), Reply::Done { lsn: MARK }], false)
     });
     let (master, logins) = master(vec![endpoint(1, first), endpoint(2, second)]);
     let mut session = session(master, NO_RETRY);
@@ -186,7 +186,7 @@ fn a_listing_goes_on_behind_the_last_name_on_another_slave() {
         [format!("{first} is gone (connection closed); going on from {second}")]
     );
     let logins = logins.lock().unwrap();
-    assert_eq!((logins.len(), logins[1].avoid.as_slice(), logins[1].mark), (2, &[id(1)][..], MARK));
+    assert_eq!((logins.len(), logins[1].avoid.as_slice(), logins[1].lsn), (2, &[id(1)][..], MARK));
 }
 
 #[test]

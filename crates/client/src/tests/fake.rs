@@ -75,18 +75,18 @@ pub fn redirect(slaves: Vec<Endpoint>) -> Reply {
     redirect_at(MARK, slaves)
 }
 
-/// A redirect of a master whose latest change is `mark`.
-pub fn redirect_at(mark: Lsn, slaves: Vec<Endpoint>) -> Reply {
-    Reply::Redirect { ticket: b"ticket".to_vec(), mark, slaves }
+/// A redirect of a master whose latest change is `lsn`.
+pub fn redirect_at(lsn: Lsn, slaves: Vec<Endpoint>) -> Reply {
+    Reply::Redirect { ticket: b"ticket".to_vec(), lsn, slaves }
 }
 
 pub fn opened(n: u8) -> Reply {
     opened_at(MARK, n)
 }
 
-/// An open session with a slave whose latest change is `mark`.
-pub fn opened_at(mark: Lsn, n: u8) -> Reply {
-    Reply::Opened { slave: id(n), mark, writable: false }
+/// An open session with a slave whose latest change is `lsn`.
+pub fn opened_at(lsn: Lsn, n: u8) -> Reply {
+    Reply::Opened { slave: id(n), lsn, writable: false }
 }
 
 pub fn refusal(code: relais_proto::ErrorCode) -> Reply {
@@ -159,7 +159,7 @@ pub fn slave(
 pub fn one_file(request: &Request) -> (Vec<Reply>, bool) {
     let Request::Stat(path) = request else { panic!("{request:?}") };
     let entry = file(path.last().unwrap());
-    (vec![Reply::Details { entry, digest: None, holders: vec![], mark: MARK }], false)
+    (vec![Reply::Details { entry, digest: None, holders: vec![], lsn: MARK }], false)
 }
 
 pub fn session(addr: SocketAddr, retry: Duration) -> Session {

@@ -33,11 +33,11 @@ fn seen(tree: &Tree) -> Vec<Lsn> {
     tree.state()
         .asked
         .iter()
-        .filter_map(|request| if let Request::Seen { mark } = request { Some(*mark) } else { None })
+        .filter_map(|request| if let Request::Seen { lsn } = request { Some(*lsn) } else { None })
         .collect()
 }
 
-fn mark(number: u64) -> Lsn {
+fn lsn(number: u64) -> Lsn {
     Lsn { epoch: 1, number }
 }
 
@@ -82,7 +82,7 @@ fn what_an_earlier_run_has_seen_is_told_only_where_it_is_news() {
         (second.execute("mkdir n").status, first.execute("ls").status, first.execute("ls").status),
         (0, 0, 0)
     );
-    assert_eq!(seen(&tree), [mark(6)]);
+    assert_eq!(seen(&tree), [lsn(6)]);
     assert!(first.notices.collected().is_empty() && second.notices.collected().is_empty());
 }
 
@@ -99,7 +99,7 @@ fn an_impossible_mark_is_dropped_with_a_warning() {
         let saved = || {
             SavedState::new(StateFolder::at(&kept), first.session.host(), "", Notices::collecting())
         };
-        for forged in [Lsn { epoch: u32::MAX, number: u64::MAX }, mark(6)] {
+        for forged in [Lsn { epoch: u32::MAX, number: u64::MAX }, lsn(6)] {
             saved().save(&origin, forged);
             let (mut second, _) = shell_with_memory(addr, dir.path(), &kept);
             assert_eq!((second.execute("ls").status, second.execute("ls").status), (0, 0));
@@ -110,7 +110,7 @@ fn an_impossible_mark_is_dropped_with_a_warning() {
                     && told[0].contains("whose latest is 1-5"),
                 "{told:?}"
             );
-            assert_eq!(saved().mark(&origin), Some(mark(5)));
+            assert_eq!(saved().lsn(&origin), Some(lsn(5)));
         }
     }
 }
@@ -127,7 +127,7 @@ fn what_is_kept_of_one_host_is_not_used_for_another() {
     let (mut second, _) = shell_with_memory(other, dir.path(), &kept);
     assert_eq!(second.execute("ls").status, 0);
     assert!(second.notices.collected().is_empty(), "{:?}", second.notices.collected());
-    assert_eq!(logins.lock().unwrap()[0].mark, Lsn::default());
+    assert_eq!(logins.lock().unwrap()[0].lsn, Lsn::default());
 }
 
 #[test]
@@ -137,15 +137,15 @@ fn a_ticket_carries_what_an_earlier_run_has_seen() {
     let tickets: Arc<Mutex<Vec<Lsn>>> = Arc::default();
     let (shown, inner) = (tickets.clone(), tree.slave(1));
     let slave = serve(move |connection, _| {
-        let Some(Request::Ticket { mark, .. }) = opening(connection) else { return };
-        shown.lock().unwrap().push(mark);
+        let Some(Request::Ticket { lsn, .. }) = opening(connection) else { return };
+        shown.lock().unwrap().push(lsn);
         let mut behind = relais_net::Connection::connect(inner, Duration::from_secs(1)).unwrap();
         behind.queue(&Request::Hello(relais_proto::Hello {
             role: relais_proto::Role::Client,
             versions: relais_proto::VERSIONS,
             agent: String::new(),
         }));
-        behind.queue(&Request::Ticket { ticket: b"ticket".to_vec(), mark });
+        behind.queue(&Request::Ticket { ticket: b"ticket".to_vec(), lsn });
         behind.flush().unwrap();
         while let Ok(Some(reply)) = behind.read_reply() {
             let opened = matches!(reply, relais_proto::Reply::Opened { .. });
@@ -168,7 +168,7 @@ fn a_ticket_carries_what_an_earlier_run_has_seen() {
         let (mut shell, _) = shell_with_memory(addr, dir.path(), &kept);
         assert_eq!(shell.execute(line).status, 0, "{:?}", shell.notices.collected());
     }
-    assert_eq!(*tickets.lock().unwrap(), [mark(0), mark(5)]);
+    assert_eq!(*tickets.lock().unwrap(), [lsn(0), lsn(5)]);
     assert!(seen(&tree).is_empty());
 }
 
@@ -227,5 +227,5 @@ fn a_file_of_an_earlier_run_that_is_no_good_is_told_of_and_replaced() {
     let notices = Notices::collecting();
     let saved = SavedState::new(StateFolder::at(&kept), second.session.host(), "", notices.clone());
     let origin = super::origin(&second);
-    assert_eq!((saved.mark(&origin), notices.collected()), (Some(mark(6)), vec![]));
+    assert_eq!((saved.lsn(&origin), notices.collected()), (Some(lsn(6)), vec![]));
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use relais_net::Connection;
 use relais_proto::{
     ChangeId, ContentHeader, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, GetRequest,
-    Identity, Kind, Lsn, Mode, PageBuilder, Refusal, Reply, Request, ServerRole, TreePath, Wanted,
+    Identity, IfMatch, Kind, Lsn, Mode, PageBuilder, Refusal, Reply, Request, ServerRole, TreePath,
     encode_frame,
 };
 
@@ -124,8 +124,8 @@ impl Tree {
                 Some(Request::Login(_)) => ServerRole::Standalone,
                 _ => return,
             };
-            let mark = if role == ServerRole::Slave { MARK } else { tree.latest() };
-            send(connection, &[welcome(role), opened_at(mark, n)]);
+            let lsn = if role == ServerRole::Slave { MARK } else { tree.latest() };
+            send(connection, &[welcome(role), opened_at(lsn, n)]);
             while let Ok(Some(request)) = connection.read_request() {
                 if !tree.answer(connection, request, n) {
                     return;
@@ -141,7 +141,7 @@ impl Tree {
         }
         match self.alone.load(Ordering::SeqCst) {
             0 => {}
-            ms => connection.queue_reply(&Reply::Alone { ms }),
+            ms => connection.queue_reply(&Reply::MasterUnreachable { ms }),
         }
         let refused = if matches!(request, Request::Put(_)) {
             None
@@ -173,7 +173,7 @@ impl Tree {
             }
             Request::Status => Reply::StatusReport {
                 slave: id(n),
-                mark: MARK,
+                lsn: MARK,
                 counters: relais_proto::Counters {
                     files: 3,
                     skipped_links: 2,
@@ -203,7 +203,7 @@ impl Tree {
             entry,
             digest,
             holders: vec![endpoint(n, "127.0.0.1:2122".parse().unwrap())],
-            mark: MARK,
+            lsn: MARK,
         }
     }
 
@@ -232,7 +232,7 @@ impl Tree {
         for name in names.into_iter().take(most) {
             assert!(page.push(&self.entry(&path.join(&name).unwrap()).unwrap()));
         }
-        send(connection, &[Reply::Entries(page.finish()), Reply::Done { mark: MARK }]);
+        send(connection, &[Reply::Entries(page.finish()), Reply::Done { lsn: MARK }]);
         true
     }
 
@@ -251,9 +251,9 @@ impl Tree {
             return true;
         };
         let digest = digest(bytes);
-        let identity = Identity([self.mark(); 16]);
-        if matches!(get.wanted, Wanted::Digest(wanted) if wanted != digest)
-            || matches!(get.wanted, Wanted::Identity(id) if id != identity)
+        let identity = Identity([self.lsn(); 16]);
+        if matches!(get.if_match, IfMatch::Digest(wanted) if wanted != digest)
+            || matches!(get.if_match, IfMatch::Identity(id) if id != identity)
         {
             send(connection, &[Reply::Error(Refusal::new(ErrorCode::Changed, "it was replaced"))]);
             return true;
@@ -289,7 +289,7 @@ impl Tree {
     }
 
     /// Tells this slave's folder from those of others.
-    fn mark(&self) -> u8 {
+    fn lsn(&self) -> u8 {
         u8::try_from(Arc::as_ptr(&self.until_cut).addr() / 16 % 251).unwrap()
     }
 }

@@ -13,7 +13,7 @@
 //! front: so its lines are known for whole, and are kept.
 
 use relais_proto::{Expect, FileTime, Lsn, NameError, TreePath, limits};
-use relais_transfer::fetch::Resume;
+use relais_transfer::download::Resume;
 use relais_transfer::{MOST_RANGES, Ranges, RangesError};
 use thiserror::Error;
 

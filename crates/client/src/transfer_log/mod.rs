@@ -14,7 +14,7 @@ mod names;
 mod tests;
 
 use relais_proto::{ChangeId, Expect, Identity, SlaveId, TreePath};
-use relais_transfer::fetch::Resume;
+use relais_transfer::download::Resume;
 use relais_tree::TreeError;
 use thiserror::Error;
 

@@ -8,7 +8,7 @@ use relais_proto::{
     ChangeId, ClusterId, Digest, Expect, FileTime, Identity, Lsn, SlaveId, TreePath,
 };
 use relais_transfer::Ranges;
-use relais_transfer::fetch::Resume;
+use relais_transfer::download::Resume;
 use relais_tree::Folder;
 
 use super::file::parse_all;

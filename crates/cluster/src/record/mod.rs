@@ -1,4 +1,4 @@
-//! Recordings of what [`Order`] and [`Replica`] did: all that went into one of them, and a digest of what came out.
+//! Recordings of what [`Coordinator`] and [`Replica`] did: all that went into one of them, and a digest of what came out.
 //!
 //! Whoever runs a machine writes down its start, then each event before it is handed over, and what followed from it. A machine that
 //! is given the same again has to do the same again; so a recording of a real run shows, event by event, what the machine had to
@@ -7,8 +7,8 @@
 //!
 //! Pure as the machines are: it writes to where the caller says, and reads bytes.
 
+mod coordinator;
 mod frame;
-mod order;
 mod parts;
 mod replica;
 #[cfg(test)]
@@ -20,10 +20,10 @@ use std::io::{self, Write};
 use relais_proto::{Decoder, Digest, Encoder, WireError};
 use thiserror::Error;
 
+pub use self::coordinator::{CoordinatorRecorder, Trimmed};
 use self::frame::{Frames, Reader};
-pub use self::order::{Forgotten, OrderRecorder};
 pub use self::replica::ReplicaRecorder;
-use crate::order::Order;
+use crate::coordinator::Coordinator;
 use crate::replica::Replica;
 
 /// The record before the actions that followed from it.
@@ -135,14 +135,14 @@ fn add_actions<M: Machine>(
 ///
 /// # Errors
 /// The first event from which something else follows now, or what is wrong with the recording.
-pub fn replay_order(bytes: &[u8]) -> Result<Replayed, RecordError> {
-    run::<Order>(bytes)
+pub fn replay_coordinator(bytes: &[u8]) -> Result<Replayed, RecordError> {
+    run::<Coordinator>(bytes)
 }
 
 /// Runs a slave's part from its recording.
 ///
 /// # Errors
-/// As [`replay_order`].
+/// As [`replay_coordinator`].
 pub fn replay_replica(bytes: &[u8]) -> Result<Replayed, RecordError> {
     run::<Replica>(bytes)
 }
@@ -150,9 +150,9 @@ pub fn replay_replica(bytes: &[u8]) -> Result<Replayed, RecordError> {
 /// Runs whichever part the recording is of.
 ///
 /// # Errors
-/// As [`replay_order`].
+/// As [`replay_coordinator`].
 pub fn replay(bytes: &[u8]) -> Result<Replayed, RecordError> {
-    match replay_order(bytes) {
+    match replay_coordinator(bytes) {
         Err(RecordError::Kind(Replica::KIND)) => replay_replica(bytes),
         result => result,
     }

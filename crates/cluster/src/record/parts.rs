@@ -4,8 +4,8 @@ use relais_proto::{
     Decode, Decoder, Digest, Encoder, ErrorCode, FolderId, Lsn, Refusal, TreeEntry, WireError,
 };
 
-use crate::message::CommittedEntry;
-use crate::order::{count, many};
+use crate::coordinator::{count, many};
+use crate::message_budget::CommittedEntry;
 use crate::replica::MissingContent;
 use crate::sequence::ChangeRequest;
 
@@ -50,8 +50,8 @@ pub(super) fn decode_refusal(from: &mut Decoder<'_>) -> Result<Refusal, WireErro
     Ok(Refusal { code, message, retry_after, path })
 }
 
-pub(super) fn encode_asked(asked: &ChangeRequest, to: &mut Encoder<'_>) {
-    let ChangeRequest { id, change, expect, keep_mode } = asked;
+pub(super) fn encode_asked(request: &ChangeRequest, to: &mut Encoder<'_>) {
+    let ChangeRequest { id, change, expect, keep_mode } = request;
     id.encode(to);
     change.encode(to);
     expect.encode(to);
@@ -86,8 +86,8 @@ pub(super) fn decode_lack(from: &mut Decoder<'_>) -> Result<MissingContent, Wire
 }
 
 pub(super) fn encode_told(told: &CommittedEntry, to: &mut Encoder<'_>) {
-    let CommittedEntry { numbered, holders, restored } = told;
-    numbered.encode(to);
+    let CommittedEntry { entry, holders, restored } = told;
+    entry.encode(to);
     encode_all(holders.iter(), to, FolderId::encode);
     encode_all(restored.iter(), to, |(path, entry), to| {
         to.path(path).option(entry.as_ref(), TreeEntry::encode);

@@ -14,9 +14,11 @@ use super::parts::{
     encode_told,
 };
 use super::{EVENT, Machine, add_actions};
-use crate::message::ReplicaPosition;
-use crate::order::many;
-use crate::replica::{Action, Answer, Blame, Event, Listing, MissingContent, Replica, Session};
+use crate::coordinator::many;
+use crate::message_budget::ReplicaPosition;
+use crate::replica::{
+    Action, Event, FetchFault, MissingContent, ProposalResult, ReceivedTree, Replica, Session,
+};
 use crate::timeline::Timeline;
 
 /// Records what a [`Replica`] is given and does. After an error the recording is at its end.
@@ -31,7 +33,7 @@ impl ReplicaRecorder {
     pub fn begin(
         slave: SlaveId,
         folder: FolderId,
-        standing: &ReplicaPosition,
+        position: &ReplicaPosition,
         lacks: &[MissingContent],
         staged: &BTreeSet<ChangeId>,
         to: &mut dyn Write,
@@ -40,7 +42,7 @@ impl ReplicaRecorder {
         frames.add(to, |to| {
             slave.encode(to.u8(Replica::KIND));
             folder.encode(to);
-            standing.encode(to);
+            position.encode(to);
             encode_all(lacks.iter(), to, encode_lack);
             encode_all(staged.iter(), to, ChangeId::encode);
         })?;
@@ -72,10 +74,10 @@ impl Machine for Replica {
     type Action = Action;
 
     fn start(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        let (slave, folder, standing) =
+        let (slave, folder, position) =
             (SlaveId::decode(from)?, FolderId::decode(from)?, ReplicaPosition::decode(from)?);
         let (lacks, staged) = (many(from, decode_lack)?, decode_all(from)?);
-        Ok(Self::new(slave, folder, standing, lacks, staged.into_iter().collect()))
+        Ok(Self::new(slave, folder, position, lacks, staged.into_iter().collect()))
     }
 
     fn event(&mut self, from: &mut Decoder<'_>) -> Result<(Event, Vec<Action>), WireError> {
@@ -92,16 +94,16 @@ impl Machine for Replica {
         match action {
             Action::Send(message) => message.encode(to.u8(0)),
             Action::Close(why) => encode_refusal(why, to.u8(1)),
-            Action::Raise(epoch) => {
+            Action::RaiseEpoch(epoch) => {
                 to.u8(2).u32(*epoch);
             }
-            Action::Begin(chain) => chain.encode(to.u8(3)),
-            Action::Carry { changes, standing } => {
-                standing.encode(to.u8(4));
+            Action::BeginHistory(chain) => chain.encode(to.u8(3)),
+            Action::Apply { changes, position } => {
+                position.encode(to.u8(4));
                 encode_all(changes.iter(), to, encode_told);
             }
-            Action::Adopt { listing, standing } => {
-                standing.encode(to.u8(5));
+            Action::Adopt { listing, position } => {
+                position.encode(to.u8(5));
                 encode_listing(listing, to);
             }
             Action::Fetch { put, lack, from } => {
@@ -109,48 +111,48 @@ impl Machine for Replica {
                 from.encode(to);
                 encode_lack(lack, to);
             }
-            Action::Place { id, put } => {
+            Action::Publish { id, put } => {
                 id.encode(to.u8(7));
                 put.encode(to);
             }
             Action::Discard(id) => id.encode(to.u8(8)),
-            Action::SetAside { id, why } => {
+            Action::Quarantine { id, why } => {
                 id.encode(to.u8(9));
                 encode_refusal(why, to);
             }
-            Action::Answer { session, id, answer } => {
+            Action::Reply { session, id, answer } => {
                 id.encode(to.u8(10).u64(session.0));
                 encode_answer(answer, to);
             }
-            Action::Serve(session) => {
+            Action::ServeReader(session) => {
                 to.u8(11).u64(session.0);
             }
-            Action::SendAway(session) => {
+            Action::RedirectReader(session) => {
                 to.u8(12).u64(session.0);
             }
-            Action::Timelines(timelines) => {
+            Action::SetTimelines(timelines) => {
                 encode_all(timelines.iter(), to.u8(13), Timeline::encode);
             }
         }
     }
 }
 
-fn encode_listing(listing: &Listing, to: &mut Encoder<'_>) {
-    let Listing { entries, ids, mark, timelines } = listing;
+fn encode_listing(listing: &ReceivedTree, to: &mut Encoder<'_>) {
+    let ReceivedTree { entries, ids, lsn, timelines } = listing;
     encode_all(entries.iter(), to, |(path, entry), to| TreeEntry::encode(entry, to.path(path)));
     encode_all(ids.iter(), to, |(id, version), to| {
         id.encode(to);
         version.encode(to);
     });
-    mark.encode(to);
+    lsn.encode(to);
     encode_all(timelines.iter(), to, Timeline::encode);
 }
 
-fn encode_answer(answer: &Answer, to: &mut Encoder<'_>) {
+fn encode_answer(answer: &ProposalResult, to: &mut Encoder<'_>) {
     match answer {
-        Answer::Done { version, copies } => version.encode(to.u8(0).u16(*copies)),
-        Answer::TooFewCopies { version, copies } => version.encode(to.u8(1).u16(*copies)),
-        Answer::Refused(refusal) => encode_refusal(refusal, to.u8(2)),
+        ProposalResult::Done { version, copies } => version.encode(to.u8(0).u16(*copies)),
+        ProposalResult::TooFewCopies { version, copies } => version.encode(to.u8(1).u16(*copies)),
+        ProposalResult::Refused(refusal) => encode_refusal(refusal, to.u8(2)),
     }
 }
 
@@ -162,38 +164,38 @@ fn encode_event(event: &Event, to: &mut Encoder<'_>) {
         Event::Unlinked => {
             to.u8(1);
         }
-        Event::Heard(message) => message.encode(to.u8(2)),
-        Event::Marked(mark) => mark.encode(to.u8(3)),
-        Event::ChangeRequest { session, asked, copies } => {
+        Event::Received(message) => message.encode(to.u8(2)),
+        Event::MasterLsn(lsn) => lsn.encode(to.u8(3)),
+        Event::Proposed { session, request, copies } => {
             to.u8(4).u16(*copies).option(*session, |session, to| {
                 to.u64(session.0);
             });
-            encode_asked(asked, to);
+            encode_asked(request, to);
         }
-        Event::Read { session, mark } => mark.encode(to.u8(5).u64(session.0)),
-        Event::Gone(session) => {
+        Event::Read { session, lsn } => lsn.encode(to.u8(5).u64(session.0)),
+        Event::SessionClosed(session) => {
             to.u8(6).u64(session.0);
         }
-        Event::Carried { lacks, failed } => {
+        Event::Applied { lacks, failed } => {
             encode_all(lacks.iter(), to.u8(7), Lsn::encode);
             encode_all(failed.iter(), to, Lsn::encode);
         }
-        Event::NotCarried => {
+        Event::ApplyFailed => {
             to.u8(8);
         }
         Event::Adopted { lacks } => encode_all(lacks.iter(), to.u8(9), encode_lack),
-        Event::NotAdopted => {
+        Event::AdoptFailed => {
             to.u8(10);
         }
         Event::Fetched { put, from, result } => {
             put.encode(to.u8(11).u8(match result {
                 Ok(()) => 0,
-                Err(Blame::Holder) => 1,
-                Err(Blame::Here) => 2,
+                Err(FetchFault::Holder) => 1,
+                Err(FetchFault::Local) => 2,
             }));
             from.encode(to);
         }
-        Event::Placed { id, put, ok } => {
+        Event::Published { id, put, ok } => {
             id.encode(to.u8(12).bool(*ok));
             put.encode(to);
         }
@@ -212,24 +214,24 @@ fn decode_event(from: &mut Decoder<'_>) -> Result<Event, WireError> {
     Ok(match from.u8()? {
         0 => Event::Linked,
         1 => Event::Unlinked,
-        2 => Event::Heard(ToSlave::decode(from)?),
-        3 => Event::Marked(Lsn::decode(from)?),
+        2 => Event::Received(ToSlave::decode(from)?),
+        3 => Event::MasterLsn(Lsn::decode(from)?),
         4 => {
             let copies = from.u16()?;
             let session = if from.bool()? { Some(Session(from.u64()?)) } else { None };
-            Event::ChangeRequest { session, asked: decode_asked(from)?, copies }
+            Event::Proposed { session, request: decode_asked(from)?, copies }
         }
-        5 => Event::Read { session: Session(from.u64()?), mark: Lsn::decode(from)? },
-        6 => Event::Gone(Session(from.u64()?)),
-        7 => Event::Carried { lacks: decode_all(from)?, failed: decode_all(from)? },
-        8 => Event::NotCarried,
+        5 => Event::Read { session: Session(from.u64()?), lsn: Lsn::decode(from)? },
+        6 => Event::SessionClosed(Session(from.u64()?)),
+        7 => Event::Applied { lacks: decode_all(from)?, failed: decode_all(from)? },
+        8 => Event::ApplyFailed,
         9 => Event::Adopted { lacks: many(from, decode_lack)? },
-        10 => Event::NotAdopted,
+        10 => Event::AdoptFailed,
         11 => {
             let result = match from.u8()? {
                 0 => Ok(()),
-                1 => Err(Blame::Holder),
-                2 => Err(Blame::Here),
+                1 => Err(FetchFault::Holder),
+                2 => Err(FetchFault::Local),
                 other => {
                     return Err(WireError::BadValue {
                         what: "end of a fetch",
@@ -241,7 +243,7 @@ fn decode_event(from: &mut Decoder<'_>) -> Result<Event, WireError> {
         }
         12 => {
             let ok = from.bool()?;
-            Event::Placed { id: ChangeId::decode(from)?, put: Lsn::decode(from)?, ok }
+            Event::Published { id: ChangeId::decode(from)?, put: Lsn::decode(from)?, ok }
         }
         13 => Event::Missing(decode_lack(from)?),
         14 => Event::Recovering(from.u32()?),

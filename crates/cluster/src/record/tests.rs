@@ -7,9 +7,9 @@ use relais_proto::{
 };
 
 use super::*;
-use crate::message::{CommittedEntry, ReplicaPosition};
-use crate::order::{self, MasterState};
-use crate::replica::{self, Blame, MissingContent, Session};
+use crate::coordinator::{self, MasterState};
+use crate::message_budget::{CommittedEntry, ReplicaPosition};
+use crate::replica::{self, FetchFault, MissingContent, Session};
 use crate::sequence::ChangeRequest;
 use crate::slave::LinkId;
 
@@ -31,7 +31,7 @@ fn change() -> Change {
     }
 }
 
-fn asked() -> ChangeRequest {
+fn request() -> ChangeRequest {
     ChangeRequest { id: ID, change: change(), expect: Expect::Lsn(PUT), keep_mode: true }
 }
 
@@ -50,28 +50,28 @@ fn refusal() -> Refusal {
     Refusal { code: ErrorCode::NoSpace, message: "é".repeat(2000), retry_after: 8, path }
 }
 
-fn of_master() -> Vec<order::Event> {
-    use order::Event;
+fn of_master() -> Vec<coordinator::Event> {
+    use coordinator::Event;
     let link = LinkId(u64::MAX);
     vec![
-        Event::Heard {
+        Event::Received {
             link,
-            message: ToMaster::Propose { asked: asked(), found: true, copies: 3 },
+            message: ToMaster::Propose { request: request(), found: true, copies: 3 },
         },
-        Event::Left { link },
+        Event::LinkClosed { link },
         Event::Written,
-        Event::NotWritten { for_good: true, refusal: refusal() },
-        Event::Opened,
+        Event::WriteFailed { for_good: true, refusal: refusal() },
+        Event::GraceEnded,
         Event::Forget { folder: FOLDER },
     ]
 }
 
 fn of_slave() -> Vec<replica::Event> {
     use replica::Event;
-    let (session, numbered) =
+    let (session, log_entry) =
         (Session(6), LogEntry { version: PUT, id: ID, time_ms: 1, change: change() });
     let told = CommittedEntry {
-        numbered,
+        entry: log_entry,
         holders: vec![FOLDER],
         restored: vec![(
             path(),
@@ -82,20 +82,20 @@ fn of_slave() -> Vec<replica::Event> {
     vec![
         Event::Linked,
         Event::Unlinked,
-        Event::Heard(ToSlave::Tell { changes: vec![told] }),
-        Event::Marked(PUT),
-        Event::ChangeRequest { session: Some(session), asked: asked(), copies: 2 },
-        Event::ChangeRequest { session: None, asked: asked(), copies: 1 },
-        Event::Read { session, mark: PUT },
-        Event::Gone(session),
-        Event::Carried { lacks: vec![PUT; 3], failed: vec![PUT] },
-        Event::NotCarried,
+        Event::Received(ToSlave::Commit { changes: vec![told] }),
+        Event::MasterLsn(PUT),
+        Event::Proposed { session: Some(session), request: request(), copies: 2 },
+        Event::Proposed { session: None, request: request(), copies: 1 },
+        Event::Read { session, lsn: PUT },
+        Event::SessionClosed(session),
+        Event::Applied { lacks: vec![PUT; 3], failed: vec![PUT] },
+        Event::ApplyFailed,
         Event::Adopted { lacks: vec![lack(); 2] },
-        Event::NotAdopted,
+        Event::AdoptFailed,
         fetched(Ok(())),
-        fetched(Err(Blame::Holder)),
-        fetched(Err(Blame::Here)),
-        Event::Placed { id: ID, put: PUT, ok: true },
+        fetched(Err(FetchFault::Holder)),
+        fetched(Err(FetchFault::Local)),
+        Event::Published { id: ID, put: PUT, ok: true },
         Event::Missing(lack()),
         Event::Refused { put: PUT, retry: true },
         Event::Refused { put: PUT, retry: false },
@@ -106,15 +106,15 @@ fn of_slave() -> Vec<replica::Event> {
 
 /// A recording of these events, as a slave that has just started deals with them.
 fn recorded(events: &[replica::Event]) -> Vec<u8> {
-    let (slave, standing) = (
+    let (slave, position) = (
         SlaveId([3; 16]),
         ReplicaPosition { applied: PUT, epoch: 2, ..ReplicaPosition::default() },
     );
     let (lacks, staged) = (vec![lack()], BTreeSet::from([ID]));
     let mut bytes = Vec::new();
     let mut recorder =
-        ReplicaRecorder::begin(slave, FOLDER, &standing, &lacks, &staged, &mut bytes).unwrap();
-    let mut replica = Replica::new(slave, FOLDER, standing, lacks, staged);
+        ReplicaRecorder::begin(slave, FOLDER, &position, &lacks, &staged, &mut bytes).unwrap();
+    let mut replica = Replica::new(slave, FOLDER, position, lacks, staged);
     for (n, event) in (0..).zip(events) {
         let now = Duration::from_nanos(n * 1_000_000_007);
         recorder.event(event, now, &mut bytes).unwrap();
@@ -140,20 +140,21 @@ fn all_events_come_back() {
     assert_eq!(replica, events);
 
     let (mut bytes, folders) = (Vec::new(), BTreeSet::from([FOLDER]));
-    let mut recorder = OrderRecorder::begin(&MasterState::default(), &folders, &mut bytes).unwrap();
-    let mut order = Order::new(MasterState::default(), folders);
+    let mut recorder =
+        CoordinatorRecorder::begin(&MasterState::default(), &folders, &mut bytes).unwrap();
+    let mut order = Coordinator::new(MasterState::default(), folders);
     for event in of_master() {
         recorder.event(&event, 77, &mut bytes).unwrap();
         recorder.actions(&order.on(event, 77), &mut bytes).unwrap();
-        for forgotten in [Forgotten::Removed(5), Forgotten::Ids(PUT), Forgotten::Changes(PUT)] {
+        for forgotten in [Trimmed::RemovalRecords(5), Trimmed::Ids(PUT), Trimmed::Changes(PUT)] {
             recorder.forgotten(forgotten, &mut bytes).unwrap();
-            forgotten.apply(order.ledger_mut());
+            forgotten.apply(order.state_mut());
         }
     }
     assert_eq!(replay(&bytes).unwrap(), Replayed { events: 6, torn: false });
     let mut reader = Reader::new(&bytes).unwrap();
     let mut machine =
-        Order::start(&mut Decoder::new(&reader.next().unwrap().unwrap()[1..])).unwrap();
+        Coordinator::start(&mut Decoder::new(&reader.next().unwrap().unwrap()[1..])).unwrap();
     let mut events = Vec::new();
     while let Some(record) = reader.next().unwrap() {
         if record[0] == EVENT {
@@ -219,7 +220,7 @@ fn nonsense_is_refused() {
     let bytes = recorded(&[]);
     let start = Reader::new(&bytes).unwrap().next().unwrap().unwrap();
     assert_eq!(of(&[start]).unwrap(), Replayed { events: 0, torn: false });
-    assert!(matches!(replay_order(&bytes), Err(RecordError::Kind(2))));
+    assert!(matches!(replay_coordinator(&bytes), Err(RecordError::Kind(2))));
     let tick = [EVENT, 0, 0, 0, 0, 0, 0, 0, 0, 15];
     assert_eq!(of(&[start, &tick]).unwrap(), Replayed { events: 1, torn: true });
     for wrong in [
@@ -239,17 +240,17 @@ fn nonsense_is_refused() {
 
 #[test]
 fn what_follows_otherwise_is_told() {
-    let (slave, standing) = (SlaveId([3; 16]), ReplicaPosition::default());
+    let (slave, position) = (SlaveId([3; 16]), ReplicaPosition::default());
     let mut bytes = Vec::new();
     let mut recorder =
-        ReplicaRecorder::begin(slave, FOLDER, &standing, &[], &BTreeSet::new(), &mut bytes)
+        ReplicaRecorder::begin(slave, FOLDER, &position, &[], &BTreeSet::new(), &mut bytes)
             .unwrap();
-    let mut replica = Replica::new(slave, FOLDER, standing, Vec::new(), BTreeSet::new());
+    let mut replica = Replica::new(slave, FOLDER, position, Vec::new(), BTreeSet::new());
     for event in [replica::Event::Tick, replica::Event::Linked] {
         recorder.event(&event, Duration::ZERO, &mut bytes).unwrap();
         let mut actions = replica.on(event, Duration::ZERO);
-        if let Some(replica::Action::Send(ToMaster::Join { standing, .. })) = actions.first_mut() {
-            standing.epoch = 1;
+        if let Some(replica::Action::Send(ToMaster::Join { position, .. })) = actions.first_mut() {
+            position.epoch = 1;
         }
         recorder.actions(&actions, &mut bytes).unwrap();
     }

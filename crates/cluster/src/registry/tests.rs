@@ -8,7 +8,7 @@ use relais_proto::Counters;
 use super::*;
 
 const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-const CLIENT: Viewpoint = Viewpoint { peer: HOME, local: HOME };
+const CLIENT: ConnectionAddrs = ConnectionAddrs { peer: HOME, local: HOME };
 
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
@@ -19,7 +19,7 @@ fn id(n: u8) -> SlaveId {
 }
 
 fn joining(n: u8, link: u64) -> JoinRequest {
-    let place = Place {
+    let place = SlaveAddresses {
         listen: vec![SocketAddr::new(HOME, 2000 + u16::from(n))],
         advertised: Vec::new(),
         peer: HOME,
@@ -30,14 +30,14 @@ fn joining(n: u8, link: u64) -> JoinRequest {
         link: LinkId(link),
         place,
         folder: FolderId([n; 16]),
-        mark: Lsn::default(),
+        lsn: Lsn::default(),
     }
 }
 
 fn beat_with(state: SlaveState, sessions: u32, workers: u32) -> Heartbeat {
     Heartbeat {
         state,
-        mark: Lsn::default(),
+        lsn: Lsn::default(),
         counters: Counters { sessions, workers, ..Counters::default() },
         last_error: String::new(),
         disk: relais_proto::DiskSpace::default(),
@@ -213,7 +213,7 @@ fn an_address_is_held_by_a_living_slave() {
 #[test]
 fn who_listens_nowhere_cannot_join() {
     for listen in [vec![], vec!["127.0.0.1:0".parse().unwrap()]] {
-        let place = Place { listen, ..joining(1, 1).place };
+        let place = SlaveAddresses { listen, ..joining(1, 1).place };
         assert_eq!(
             cluster(0).register(JoinRequest { place, ..joining(1, 1) }, ms(0)),
             Err(Conflict::Nowhere)
@@ -224,7 +224,8 @@ fn who_listens_nowhere_cannot_join() {
 #[test]
 fn clients_that_can_use_no_address_are_told_what_to_do() {
     let mut registry = cluster(2);
-    let far = Viewpoint { peer: "192.0.2.7".parse().unwrap(), local: "192.0.2.1".parse().unwrap() };
+    let far =
+        ConnectionAddrs { peer: "192.0.2.7".parse().unwrap(), local: "192.0.2.1".parse().unwrap() };
     let refused = registry.redirect(far, &[], None, false, ms(1)).unwrap_err();
     assert!(refused.to_string().contains("--listen"));
     assert_eq!(registry.redirect(far, &[], None, false, ms(4_000)), Err(NoSlave::NoneInService));
@@ -249,25 +250,25 @@ fn changes_are_noticed_once() {
 #[test]
 fn memory_is_bounded() {
     let mut registry = Registry::new(Balance::RoundRobin);
-    let numbered = |n: usize| {
+    let log_entry = |n: usize| {
         let low = u16::try_from(n).unwrap();
         let mut bytes = [0; 16];
         bytes[..2].copy_from_slice(&low.to_be_bytes());
         let listen = vec![SocketAddr::new(HOME, 1 + low)];
         JoinRequest {
             id: SlaveId(bytes),
-            place: Place { listen, ..joining(0, 0).place },
+            place: SlaveAddresses { listen, ..joining(0, 0).place },
             ..joining(0, n as u64)
         }
     };
     for n in 0..KNOWN_MAX {
-        registry.register(numbered(n), ms(n as u64 / 1000)).unwrap();
+        registry.register(log_entry(n), ms(n as u64 / 1000)).unwrap();
     }
-    assert_eq!(registry.register(numbered(KNOWN_MAX), ms(1)), Err(Conflict::Full));
+    assert_eq!(registry.register(log_entry(KNOWN_MAX), ms(1)), Err(Conflict::Full));
     registry.closed(LinkId(7));
-    registry.register(numbered(KNOWN_MAX), ms(1)).unwrap();
+    registry.register(log_entry(KNOWN_MAX), ms(1)).unwrap();
     assert_eq!(registry.slaves.len(), KNOWN_MAX);
-    assert!(!registry.slaves.iter().any(|slave| slave.id == numbered(7).id));
+    assert!(!registry.slaves.iter().any(|slave| slave.id == log_entry(7).id));
 }
 
 /// A small generator with a seed (xorshift), so that a failure can be run again.

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use relais_proto::Change;
 
-use crate::message::CommittedEntry;
+use crate::message_budget::CommittedEntry;
 
 /// Paths that changes of a batch concern.
 #[derive(Debug, Default)]
@@ -88,7 +88,7 @@ fn folders_above(path: &str) -> impl Iterator<Item = &str> {
 /// How many of these, at most `most`, can be carried out in one batch; at least one where there is one.
 pub(super) fn length<'a>(changes: impl Iterator<Item = &'a CommittedEntry>, most: usize) -> usize {
     let mut touched = Touched::default();
-    let fitting = changes.take(most).take_while(|told| touched.take(&told.numbered.change)).count();
+    let fitting = changes.take(most).take_while(|told| touched.take(&told.entry.change)).count();
     fitting.max(1)
 }
 
@@ -123,7 +123,7 @@ mod tests {
 
     fn batches(lines: &[&str]) -> Vec<usize> {
         let told = |line: &&str| CommittedEntry {
-            numbered: LogEntry {
+            entry: LogEntry {
                 version: Lsn::default(),
                 id: ChangeId([1; 16]),
                 time_ms: 0,

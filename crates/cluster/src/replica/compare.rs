@@ -13,18 +13,18 @@ use crate::tree::Entry;
 
 /// A tree that is told in pages. Nobody may act on it before it is whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listing {
+pub struct ReceivedTree {
     /// In the order of the paths.
     pub entries: Vec<(TreePath, Entry)>,
     /// Changes by their ids.
     pub ids: Vec<(ChangeId, Lsn)>,
     /// The tree is as after this change.
-    pub mark: Lsn,
+    pub lsn: Lsn,
     /// Which masters have numbered the changes that made it, oldest first.
     pub timelines: Vec<Timeline>,
 }
 
-impl Listing {
+impl ReceivedTree {
     /// Takes a page; false where it does not come behind the last.
     pub(super) fn add(
         &mut self,
@@ -83,7 +83,7 @@ pub struct Differences {
 pub fn compare<'a>(
     own: impl IntoIterator<Item = (&'a TreePath, &'a Entry)>,
     fork: Lsn,
-    listing: &Listing,
+    listing: &ReceivedTree,
 ) -> Differences {
     let mut found = Differences::default();
     let mut theirs = listing.entries.iter().peekable();
@@ -148,7 +148,7 @@ pub fn compare<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::Content;
+    use crate::tree::FileContent;
     use relais_proto::{Digest, FileTime, Mode};
 
     fn version(epoch: u32, number: u64) -> Lsn {
@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn file(path: &str, put: Lsn) -> (TreePath, Entry) {
-        let content = Content {
+        let content = FileContent {
             put,
             digest: Digest([u8::try_from(put.number).unwrap(); 32]),
             size: 1,
@@ -182,7 +182,8 @@ mod tests {
         fork: Lsn,
         theirs: Vec<(TreePath, Entry)>,
     ) -> Differences {
-        let listing = Listing { entries: theirs, mark: version(2, 1), ..Listing::default() };
+        let listing =
+            ReceivedTree { entries: theirs, lsn: version(2, 1), ..ReceivedTree::default() };
         compare(own.iter().map(|(path, entry)| (path, entry)), fork, &listing)
     }
 
@@ -276,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_listing_counts_only_in_order_and_whole() {
-        let mut listing = Listing::default();
+        let mut listing = ReceivedTree::default();
         assert!(listing.add(vec![file("a", version(1, 1)), file("b", version(1, 1))], vec![]));
         assert!(listing.add(vec![], vec![]) && !listing.is_whole(3) && listing.is_whole(2));
         assert!(listing.clone().add(vec![file("c", version(1, 1))], vec![]));

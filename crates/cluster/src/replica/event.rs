@@ -2,9 +2,9 @@
 
 use relais_proto::{ChangeId, FolderId, Lsn, Refusal};
 
-use super::{Blame, Listing, MissingContent};
-use crate::chain::Chain;
-use crate::message::{CommittedEntry, ReplicaPosition, ToMaster, ToSlave};
+use super::{FetchFault, MissingContent, ReceivedTree};
+use crate::history_hash::HistoryHash;
+use crate::message_budget::{CommittedEntry, ReplicaPosition, ToMaster, ToSlave};
 use crate::sequence::ChangeRequest;
 use crate::timeline::Timeline;
 
@@ -20,15 +20,15 @@ pub enum Event {
     /// The link is gone.
     Unlinked,
     /// The master has said something on it.
-    Heard(ToSlave),
+    Received(ToSlave),
     /// The master's last number, from its answer to a heartbeat.
-    Marked(Lsn),
+    MasterLsn(Lsn),
     /// A change is asked for; the content of a put is staged under its id, for good.
-    ChangeRequest {
+    Proposed {
         /// Who asks; none for what was found in the folder.
         session: Option<Session>,
         /// The change.
-        asked: ChangeRequest,
+        request: ChangeRequest,
         /// How many copies are wanted.
         copies: u16,
     },
@@ -37,26 +37,26 @@ pub enum Event {
         /// Which session.
         session: Session,
         /// The highest number that it has seen.
-        mark: Lsn,
+        lsn: Lsn,
     },
     /// A session is gone.
-    Gone(Session),
+    SessionClosed(Session),
     /// What was to be carried out is done, for good.
-    Carried {
+    Applied {
         /// Contents that these changes brought, or brought back, and that are not here.
         lacks: Vec<Lsn>,
         /// Those of them that were staged here and could not be placed.
         failed: Vec<Lsn>,
     },
     /// It could not be carried out; nothing of it counts. It is tried again.
-    NotCarried,
+    ApplyFailed,
     /// The tree was compared and taken over, for good. These contents are not here.
     Adopted {
         /// What is lacking.
         lacks: Vec<MissingContent>,
     },
     /// It could not be taken over; nothing of it counts.
-    NotAdopted,
+    AdoptFailed,
     /// Content was fetched, checked, and is under its name for good; or not.
     Fetched {
         /// The put.
@@ -64,10 +64,10 @@ pub enum Event {
         /// Where it came from.
         from: FolderId,
         /// Why it is not here.
-        result: Result<(), Blame>,
+        result: Result<(), FetchFault>,
     },
     /// What was staged for a change is in the place of the put's content, for good; or it could not be placed there.
-    Placed {
+    Published {
         /// The change.
         id: ChangeId,
         /// The put.
@@ -94,7 +94,7 @@ pub enum Event {
 
 /// What a session is told of the change that it asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum ProposalResult {
     /// It is made, and stored.
     Done {
         /// Its number.
@@ -122,26 +122,26 @@ pub enum Action {
     /// Close the link: the master broke the rules, or must not be followed. The link counts as gone.
     Close(Refusal),
     /// Note, for good and before anything else is done, that a higher epoch was heard of. What is noted never goes down again.
-    Raise(u32),
+    RaiseEpoch(u32),
     /// Note, for good and before anything else is done: the folder has no change yet, and its hashes begin with this one.
-    Begin(Chain),
+    BeginHistory(HistoryHash),
     /// Note, for good and before anything else is done, which masters have numbered the changes of the history that is followed.
-    Timelines(Vec<Timeline>),
+    SetTimelines(Vec<Timeline>),
     /// Carry these out, in order, what is staged for one of them included; the answer is `Carried` or `NotCarried`.
     /// There is never a second one before the answer.
-    Carry {
+    Apply {
         /// The changes.
         changes: Vec<CommittedEntry>,
         /// Where the folder stands then.
-        standing: ReplicaPosition,
+        position: ReplicaPosition,
     },
     /// Compare the catalogue with this tree and take it over; the answer is `Adopted` or `NotAdopted`. It takes the place of all that was
     /// to be carried out before and was not.
     Adopt {
         /// The tree.
-        listing: Listing,
+        listing: ReceivedTree,
         /// Where the folder stands then.
-        standing: ReplicaPosition,
+        position: ReplicaPosition,
     },
     /// Fetch content; the answer is `Fetched`.
     Fetch {
@@ -153,7 +153,7 @@ pub enum Action {
         from: FolderId,
     },
     /// Put what is staged for a change in the place of the put's content, if it is lacking there; the answer is `Placed`.
-    Place {
+    Publish {
         /// The change.
         id: ChangeId,
         /// The put.
@@ -162,23 +162,23 @@ pub enum Action {
     /// Free what is staged for a change.
     Discard(ChangeId),
     /// What was found in the folder is not part of the tree: put it where nobody is served from, and report it.
-    SetAside {
+    Quarantine {
         /// Its id.
         id: ChangeId,
         /// Why.
         why: Refusal,
     },
     /// Answer a session that asked for a change.
-    Answer {
+    Reply {
         /// Which session.
         session: Session,
         /// The change.
         id: ChangeId,
         /// What became of it.
-        answer: Answer,
+        answer: ProposalResult,
     },
     /// A session that wants to read sees all that it has to.
-    Serve(Session),
+    ServeReader(Session),
     /// It does not in time: send it to another slave.
-    SendAway(Session),
+    RedirectReader(Session),
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use relais_proto::{ErrorCode, Lsn, Refusal};
 
-use super::{Action, Link, Listing, MissingContent, PAGE, Phase, Replica};
-use crate::message::{ReplicaPosition, ToMaster, ToSlave};
+use super::{Action, Link, MissingContent, PAGE, Phase, ReceivedTree, Replica};
+use crate::message_budget::{ReplicaPosition, ToMaster, ToSlave};
 
 impl Replica {
     pub(super) fn linked(&mut self, actions: &mut Vec<Action>) {
@@ -27,10 +27,10 @@ impl Replica {
     }
 
     pub(super) fn join(&mut self, actions: &mut Vec<Action>) {
-        self.phase = Phase::JoinRequest;
+        self.phase = Phase::Joining;
         self.whole = false;
-        let (slave, folder, standing) = (self.slave, self.folder, self.standing);
-        actions.push(Action::Send(ToMaster::Join { slave, folder, standing }));
+        let (slave, folder, position) = (self.slave, self.folder, self.position);
+        actions.push(Action::Send(ToMaster::Join { slave, folder, position }));
     }
 
     pub(super) fn unlinked(&mut self, now: Duration) {
@@ -58,94 +58,94 @@ impl Replica {
         now: Duration,
         actions: &mut Vec<Action>,
     ) -> bool {
-        if epoch < self.standing.epoch {
+        if epoch < self.position.epoch {
             let why = format!(
                 "the master is in epoch {epoch}, and epoch {} has begun",
-                self.standing.epoch
+                self.position.epoch
             );
             self.unlinked(now);
             actions.push(Action::Close(Refusal::new(ErrorCode::Conflict, why)));
             return false;
         }
-        if epoch > self.standing.epoch {
-            self.standing.epoch = epoch;
+        if epoch > self.position.epoch {
+            self.position.epoch = epoch;
             self.own.epoch_began();
-            if let Some((_, standing)) = &mut self.carrying {
-                standing.epoch = epoch;
+            if let Some((_, position)) = &mut self.carrying {
+                position.epoch = epoch;
             }
-            actions.push(Action::Raise(epoch));
+            actions.push(Action::RaiseEpoch(epoch));
         }
         true
     }
 
     pub(super) fn hear(&mut self, message: ToSlave, now: Duration, actions: &mut Vec<Action>) {
         match (&mut self.phase, message) {
-            (Phase::JoinRequest, ToSlave::Follow { epoch, mark, chain, given_up, timelines }) => {
+            (Phase::Joining, ToSlave::Follow { epoch, lsn, chain, given_up, timelines }) => {
                 if self.meets_epoch(epoch, now, actions) {
                     self.lacks.give_up_only(&given_up);
-                    if self.standing.applied == Lsn::default() && self.standing.chain != chain {
-                        self.standing.chain = chain;
-                        actions.push(Action::Begin(chain));
+                    if self.position.applied == Lsn::default() && self.position.chain != chain {
+                        self.position.chain = chain;
+                        actions.push(Action::BeginHistory(chain));
                     }
-                    actions.push(Action::Timelines(timelines));
-                    self.follow(mark, now, actions);
+                    actions.push(Action::SetTimelines(timelines));
+                    self.follow(lsn, now, actions);
                 }
             }
-            (Phase::JoinRequest, ToSlave::Compare { epoch, mark, given_up }) => {
+            (Phase::Joining, ToSlave::Compare { epoch, lsn, given_up }) => {
                 if self.meets_epoch(epoch, now, actions) {
                     self.lacks.give_up_only(&given_up);
-                    self.phase = Phase::Listing(Listing::default());
-                    self.note_mark(mark, now);
+                    self.phase = Phase::ReceivingTree(ReceivedTree::default());
+                    self.note_mark(lsn, now);
                 }
             }
-            (Phase::JoinRequest, ToSlave::Refuse { epoch, why }) => {
+            (Phase::Joining, ToSlave::Refuse { epoch, why }) => {
                 if self.meets_epoch(epoch, now, actions) {
                     self.unlinked(now);
                     actions.push(Action::Close(why));
                 }
             }
-            (Phase::Listing(listing), ToSlave::Page { entries, ids }) => {
+            (Phase::ReceivingTree(listing), ToSlave::Page { entries, ids }) => {
                 if listing.add(entries, ids) {
                     actions.push(Action::Send(ToMaster::Ready));
                 } else {
                     self.close("the tree was not told in order", now, actions);
                 }
             }
-            (Phase::Listing(listing), ToSlave::End { mark, chain, timelines, entries }) => {
+            (Phase::ReceivingTree(listing), ToSlave::End { lsn, chain, timelines, entries }) => {
                 if !listing.is_whole(entries) {
                     return self.close("the tree was not told whole", now, actions);
                 }
                 let mut listing = std::mem::take(listing);
-                (listing.mark, listing.timelines) = (mark, timelines);
-                let standing = ReplicaPosition { applied: mark, chain, epoch: self.standing.epoch };
-                self.phase = Phase::Adopting { standing, link: Link::Same };
+                (listing.lsn, listing.timelines) = (lsn, timelines);
+                let position = ReplicaPosition { applied: lsn, chain, epoch: self.position.epoch };
+                self.phase = Phase::Adopting { position, link: Link::Same };
                 // What is being carried out comes first; the caller does one after the other.
-                actions.push(Action::Adopt { listing, standing });
+                actions.push(Action::Adopt { listing, position });
             }
-            (Phase::Following, ToSlave::Tell { changes }) => self.told(changes, now, actions),
-            (Phase::Following, ToSlave::Answer { id, answer }) => {
+            (Phase::Following, ToSlave::Commit { changes }) => self.told(changes, now, actions),
+            (Phase::Following, ToSlave::ProposalResult { id, answer }) => {
                 self.own.answered(id, answer, actions)
             }
             (Phase::Following, ToSlave::Copies { put, copies }) => self.own.copies(put, copies),
             (Phase::Following, ToSlave::GiveUp { put }) => self.give_up(put, actions),
-            (Phase::Following, ToSlave::Where { put, holders }) => {
+            (Phase::Following, ToSlave::Holders { put, holders }) => {
                 self.lacks.held_by(put, &holders, now);
                 self.note_whole();
             }
             // What was asked before the tree was to be compared is asked again afterwards.
             (
-                Phase::Listing(_) | Phase::Adopting { .. },
-                ToSlave::Answer { .. } | ToSlave::Copies { .. } | ToSlave::Where { .. },
+                Phase::ReceivingTree(_) | Phase::Adopting { .. },
+                ToSlave::ProposalResult { .. } | ToSlave::Copies { .. } | ToSlave::Holders { .. },
             ) => {}
             (Phase::Away | Phase::Waiting | Phase::Adopting { link: Link::Gone, .. }, _) => {}
             _ => self.close("a message that does not belong here", now, actions),
         }
     }
 
-    pub(super) fn follow(&mut self, mark: Lsn, now: Duration, actions: &mut Vec<Action>) {
+    pub(super) fn follow(&mut self, lsn: Lsn, now: Duration, actions: &mut Vec<Action>) {
         self.phase = Phase::Following;
-        self.note_mark(mark, now);
-        self.joined_at = Some(mark);
+        self.note_mark(lsn, now);
+        self.joined_at = Some(lsn);
         self.whole = false;
         self.note_whole();
         self.state_lacks(actions);
@@ -153,7 +153,7 @@ impl Replica {
     }
 
     pub(super) fn state_lacks(&self, actions: &mut Vec<Action>) {
-        let upto = self.standing.applied;
+        let upto = self.position.applied;
         let puts: Vec<Lsn> = self.lacks.puts().collect();
         let mut pages: Vec<Vec<Lsn>> = puts.chunks(PAGE).map(<[Lsn]>::to_vec).collect();
         let end = pages.pop().unwrap_or_default();
@@ -171,8 +171,8 @@ impl Replica {
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
-        let Phase::Adopting { standing, link } = self.phase else { return };
-        self.standing = ReplicaPosition { epoch: self.standing.epoch, ..standing };
+        let Phase::Adopting { position, link } = self.phase else { return };
+        self.position = ReplicaPosition { epoch: self.position.epoch, ..position };
         (self.carrying, self.retry_carry) = (None, None);
         self.lacks = self.lacks.instead(lacks);
         self.note_applied();
@@ -184,8 +184,8 @@ impl Replica {
             Link::New => return self.join(actions),
             Link::Same => {}
         }
-        actions.push(Action::Send(ToMaster::Applied { upto: standing.applied }));
-        self.follow(standing.applied, now, actions);
+        actions.push(Action::Send(ToMaster::Applied { upto: position.applied }));
+        self.follow(position.applied, now, actions);
         actions.push(Action::Send(ToMaster::Ready));
     }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use relais_proto::{Change, Digest, FolderId, Lsn, TreePath};
 
 use super::Action;
-use crate::message::{CommittedEntry, LARGE, ToMaster};
+use crate::message_budget::{CommittedEntry, LARGE, ToMaster};
 
 /// Most contents below [`LARGE`] that are fetched at once.
 const SMALL_PLACES: usize = 6;
@@ -40,15 +40,15 @@ pub struct MissingContent {
 
 /// Why content could not be fetched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
+pub enum FetchFault {
     /// The holder does not answer, has it no more, is busy, or sent something else.
     Holder,
     /// It could not be stored here.
-    Here,
+    Local,
 }
 
 #[derive(Debug, Clone)]
-struct Wanted {
+struct FetchTask {
     lack: MissingContent,
     from: Option<FolderId>,
     failed: BTreeSet<FolderId>,
@@ -63,7 +63,7 @@ struct Wanted {
 #[derive(Debug, Clone)]
 pub struct MissingContents {
     here: FolderId,
-    wanted: BTreeMap<Lsn, Wanted>,
+    wanted: BTreeMap<Lsn, FetchTask>,
     /// Given up; whether on this link.
     given_up: BTreeMap<Lsn, bool>,
     /// The disk refuses these at their paths; whether another try is under way.
@@ -159,8 +159,9 @@ impl MissingContents {
 
     /// The oldest put whose content somebody may have, and that the disk does not refuse.
     pub(super) fn oldest(&self) -> Option<Lsn> {
-        let counts =
-            |(put, wanted): &(&Lsn, &Wanted)| !wanted.homeless && !self.refused.contains_key(*put);
+        let counts = |(put, wanted): &(&Lsn, &FetchTask)| {
+            !wanted.homeless && !self.refused.contains_key(*put)
+        };
         self.wanted.iter().find(counts).map(|(put, _)| *put)
     }
 
@@ -216,7 +217,7 @@ impl MissingContents {
     }
 
     pub(super) fn add(&mut self, lack: MissingContent, now: Duration) {
-        let wanted = Wanted {
+        let wanted = FetchTask {
             from: None,
             failed: BTreeSet::new(),
             not_before: now,
@@ -246,8 +247,8 @@ impl MissingContents {
 
     /// Follows a change in what is lacking; `lacking` are those that came to be so with it.
     pub(super) fn follow(&mut self, told: &CommittedEntry, lacking: &[Lsn], now: Duration) {
-        let version = told.numbered.version;
-        match &told.numbered.change {
+        let version = told.entry.version;
+        match &told.entry.change {
             Change::Put { path, size, digest, .. } => {
                 self.drop_below(path);
                 if lacking.contains(&version) {
@@ -280,7 +281,8 @@ impl MissingContents {
     }
 
     fn drop_below(&mut self, path: &TreePath) {
-        let gone = |wanted: &Wanted| wanted.lack.path == *path || wanted.lack.path.is_below(path);
+        let gone =
+            |wanted: &FetchTask| wanted.lack.path == *path || wanted.lack.path.is_below(path);
         let gone: Vec<Lsn> =
             self.wanted.iter().filter(|(_, wanted)| gone(wanted)).map(|(put, _)| *put).collect();
         for put in gone {
@@ -323,17 +325,17 @@ impl MissingContents {
         &mut self,
         put: Lsn,
         from: FolderId,
-        result: Result<(), Blame>,
+        result: Result<(), FetchFault>,
         now: Duration,
     ) -> bool {
         let waits = self.waits(put);
         let Some(wanted) = self.wanted.get_mut(&put) else { return false };
         match result {
             Ok(()) => return self.remove(put),
-            Err(Blame::Holder) => {
+            Err(FetchFault::Holder) => {
                 wanted.failed.insert(from);
             }
-            Err(Blame::Here) => wanted.not_before = now + AGAIN,
+            Err(FetchFault::Local) => wanted.not_before = now + AGAIN,
         }
         wanted.from = None;
         if self.under_way.remove(&put) && !waits {
@@ -380,7 +382,7 @@ impl MissingContents {
                 wanted.not_before = now + AGAIN * 2u32.pow(wanted.rounds);
                 wanted.rounds = (wanted.rounds + 1).min(DOUBLINGS);
                 self.later.insert((wanted.not_before, put));
-                actions.push(Action::Send(ToMaster::Want { put }));
+                actions.push(Action::Send(ToMaster::FindHolders { put }));
                 continue;
             };
             places[class] -= 1;
@@ -393,12 +395,16 @@ impl MissingContents {
 }
 
 /// Which places a content takes.
-fn class_of(wanted: &Wanted) -> usize {
+fn class_of(wanted: &FetchTask) -> usize {
     usize::from(wanted.lack.size >= LARGE)
 }
 
 /// The holder that sends us least; among equals the first one behind a place that differs from slave to slave and from put to put.
-fn choose(here: FolderId, wanted: &Wanted, busy: &BTreeMap<FolderId, usize>) -> Option<FolderId> {
+fn choose(
+    here: FolderId,
+    wanted: &FetchTask,
+    busy: &BTreeMap<FolderId, usize>,
+) -> Option<FolderId> {
     let holders: Vec<FolderId> = wanted
         .lack
         .holders

@@ -1,6 +1,6 @@
 //! The slave's part in changes: what it asks for, what it is told and applies, which contents it fetches, whom it serves.
 //!
-//! Pure, the other half of [`crate::Order`]: an event and its consequences, as actions that the caller carries out in their
+//! Pure, the other half of [`crate::Coordinator`]: an event and its consequences, as actions that the caller carries out in their
 //! order. It knows neither the tree nor the folder; those are the caller's, in a catalogue. Names come at once and in
 //! order, contents after.
 //!
@@ -8,13 +8,13 @@
 //! what the changes up to it have made of the catalogue; which contents are there; what is staged, by the id of its change.
 //! All else may be lost at any time: changes are told again, sessions ask again, and what is staged is asked about.
 
+mod apply;
 mod batch;
-mod carry;
 mod compare;
 mod event;
 mod link;
 mod missing_contents;
-mod own;
+mod own_proposals;
 mod readers;
 mod service;
 #[cfg(test)]
@@ -25,15 +25,15 @@ use std::time::Duration;
 
 use relais_proto::{ChangeId, Digest, ErrorCode, FolderId, Lsn, Refusal, SlaveId, TreePath};
 
-use self::own::Own;
+use self::own_proposals::OwnProposals;
 use self::readers::WaitingReaders;
-use crate::message::{CommittedEntry, ReplicaPosition, ToMaster};
+use crate::message_budget::{CommittedEntry, ReplicaPosition, ToMaster};
 use crate::sequence::ChangeRequest;
 use crate::tree::Entry;
 
-pub use self::compare::{Differences, DivergentEntry, Listing, compare};
-pub use self::event::{Action, Answer, Event, Session};
-pub use self::missing_contents::{Blame, MissingContent, MissingContents};
+pub use self::compare::{Differences, DivergentEntry, ReceivedTree, compare};
+pub use self::event::{Action, Event, ProposalResult, Session};
+pub use self::missing_contents::{FetchFault, MissingContent, MissingContents};
 pub use self::service::{BEHIND, ServiceReadiness, YOUNG, in_service};
 
 /// Most changes that are applied together.
@@ -60,13 +60,13 @@ enum Phase {
     /// No link.
     Away,
     /// A link, and the join is said.
-    JoinRequest,
+    Joining,
     /// A link; the join is said once what is being carried out is settled.
     Waiting,
     /// The tree comes in pages.
-    Listing(Listing),
+    ReceivingTree(ReceivedTree),
     /// It came whole and is being taken over.
-    Adopting { standing: ReplicaPosition, link: Link },
+    Adopting { position: ReplicaPosition, link: Link },
     /// Changes are told.
     Following,
 }
@@ -76,7 +76,7 @@ enum Phase {
 pub struct Replica {
     slave: SlaveId,
     folder: FolderId,
-    standing: ReplicaPosition,
+    position: ReplicaPosition,
     phase: Phase,
     /// Told, and not handed out yet.
     queue: VecDeque<CommittedEntry>,
@@ -85,7 +85,7 @@ pub struct Replica {
     retry_carry: Option<Duration>,
     owes_ready: bool,
     lacks: MissingContents,
-    own: Own,
+    own: OwnProposals,
     readers: WaitingReaders,
     /// Numbers that were heard of, with the time, and are not applied yet.
     heard: VecDeque<(Lsn, Duration)>,
@@ -100,21 +100,21 @@ impl Replica {
     pub fn new(
         slave: SlaveId,
         folder: FolderId,
-        standing: ReplicaPosition,
+        position: ReplicaPosition,
         lacks: Vec<MissingContent>,
         staged: BTreeSet<ChangeId>,
     ) -> Self {
         Self {
             slave,
             folder,
-            standing,
+            position,
             phase: Phase::Away,
             queue: VecDeque::new(),
             carrying: None,
             retry_carry: None,
             owes_ready: false,
             lacks: MissingContents::new(folder, lacks),
-            own: Own::new(staged),
+            own: OwnProposals::new(staged),
             readers: WaitingReaders::default(),
             heard: VecDeque::new(),
             joined_at: None,
@@ -125,13 +125,13 @@ impl Replica {
     /// The last change that it has applied, for good.
     #[must_use]
     pub fn applied(&self) -> Lsn {
-        self.standing.applied
+        self.position.applied
     }
 
     /// Where it stands.
     #[must_use]
-    pub fn standing(&self) -> ReplicaPosition {
-        self.standing
+    pub fn position(&self) -> ReplicaPosition {
+        self.position
     }
 
     /// Whether changes can be asked for.
@@ -144,13 +144,13 @@ impl Replica {
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
         matches!(self.phase, Phase::Following)
-            && self.standing.applied >= self.joined_at.unwrap_or_default()
+            && self.position.applied >= self.joined_at.unwrap_or_default()
     }
 
     /// Changes that sessions have asked for and that are not applied yet.
     #[must_use]
     pub fn under_way(&self) -> usize {
-        self.own.under_way(self.standing.applied)
+        self.own.under_way(self.position.applied)
     }
 
     /// Contents that it lacks.
@@ -160,7 +160,7 @@ impl Replica {
     }
 
     /// Whether content that was fetched, or is to be placed, may still come under its name: it is lacking, and was not given up. Whoever carries
-    /// out `Fetch` and `Place` asks this in the step before; where it says no the answer is that it is not here.
+    /// out `Fetch` and `SlaveAddresses` asks this in the step before; where it says no the answer is that it is not here.
     #[must_use]
     pub fn wants(&self, put: Lsn) -> bool {
         self.lacks.wants(put)
@@ -168,7 +168,7 @@ impl Replica {
 
     /// What speaks for and against sessions here. `bytes` are those of all contents in the tree.
     #[must_use]
-    pub fn fitness(&self, now: Duration, bytes: u64) -> ServiceReadiness {
+    pub fn readiness(&self, now: Duration, bytes: u64) -> ServiceReadiness {
         let behind =
             self.heard.front().map_or(Duration::ZERO, |(_, since)| now.saturating_sub(*since));
         let following = matches!(self.phase, Phase::Following);
@@ -187,26 +187,26 @@ impl Replica {
         match event {
             Event::Linked => self.linked(&mut actions),
             Event::Unlinked => self.unlinked(now),
-            Event::Heard(message) => self.hear(message, now, &mut actions),
-            Event::Marked(mark) => self.note_mark(mark, now),
-            Event::ChangeRequest { session, asked, copies } => {
-                self.asked(session, asked, copies, now, &mut actions)
+            Event::Received(message) => self.hear(message, now, &mut actions),
+            Event::MasterLsn(lsn) => self.note_mark(lsn, now),
+            Event::Proposed { session, request, copies } => {
+                self.request(session, request, copies, now, &mut actions)
             }
-            Event::Read { session, mark } => self.readers.add(session, mark, now),
-            Event::Gone(session) => {
+            Event::Read { session, lsn } => self.readers.add(session, lsn, now),
+            Event::SessionClosed(session) => {
                 self.readers.remove(session);
                 self.own.gone(session);
             }
-            Event::Carried { lacks, failed } => self.carried(&lacks, &failed, now, &mut actions),
-            Event::NotCarried => self.not_carried(now, &mut actions),
+            Event::Applied { lacks, failed } => self.carried(&lacks, &failed, now, &mut actions),
+            Event::ApplyFailed => self.not_carried(now, &mut actions),
             Event::Adopted { lacks } => self.adopted(lacks, now, &mut actions),
-            Event::NotAdopted => self.not_adopted(&mut actions),
+            Event::AdoptFailed => self.not_adopted(&mut actions),
             Event::Fetched { put, from, result } => {
                 if self.lacks.fetched(put, from, result, now) {
                     self.has(put, &mut actions);
                 }
             }
-            Event::Placed { id, put, ok } => self.placed(id, put, ok, &mut actions),
+            Event::Published { id, put, ok } => self.placed(id, put, ok, &mut actions),
             Event::Missing(lack) => self.missing(lack, now, &mut actions),
             Event::Refused { put, retry } => {
                 self.lacks.refuse(put, retry, now);
@@ -222,37 +222,36 @@ impl Replica {
         self.carry_next(now, &mut actions);
         if matches!(self.phase, Phase::Following) {
             self.own
-                .seek(self.standing.applied >= self.joined_at.unwrap_or_default(), &mut actions);
+                .seek(self.position.applied >= self.joined_at.unwrap_or_default(), &mut actions);
             self.lacks.next(now, &mut actions);
         }
-        self.own.finish(self.standing.applied, &self.lacks, now, &mut actions);
-        self.readers.answer(self.standing.applied, now, &mut actions);
+        self.own.finish(self.position.applied, &self.lacks, now, &mut actions);
+        self.readers.answer(self.position.applied, now, &mut actions);
         actions
     }
 
-    fn note_mark(&mut self, mark: Lsn, now: Duration) {
+    fn note_mark(&mut self, lsn: Lsn, now: Duration) {
         // An epoch in which nothing was numbered yet has nothing to be waited for.
-        if mark.number > 0
-            && mark > self.heard.back().map_or(self.standing.applied, |(mark, _)| *mark)
+        if lsn.number > 0 && lsn > self.heard.back().map_or(self.position.applied, |(lsn, _)| *lsn)
         {
-            self.heard.push_back((mark, now));
+            self.heard.push_back((lsn, now));
         }
     }
 
     fn note_applied(&mut self) {
-        while self.heard.front().is_some_and(|(mark, _)| *mark <= self.standing.applied) {
+        while self.heard.front().is_some_and(|(lsn, _)| *lsn <= self.position.applied) {
             self.heard.pop_front();
         }
         self.note_whole();
     }
 
     fn note_whole(&mut self) {
-        if self.joined_at.is_some_and(|mark| self.standing.applied >= mark) {
+        if self.joined_at.is_some_and(|lsn| self.position.applied >= lsn) {
             self.lacks.forget_given_up_before();
         }
-        if let Some(mark) = self.joined_at
-            && self.standing.applied >= mark
-            && self.lacks.oldest().is_none_or(|oldest| oldest > mark)
+        if let Some(lsn) = self.joined_at
+            && self.position.applied >= lsn
+            && self.lacks.oldest().is_none_or(|oldest| oldest > lsn)
         {
             self.whole = true;
         }
@@ -268,7 +267,7 @@ impl Replica {
     fn placed(&mut self, id: ChangeId, put: Lsn, ok: bool, actions: &mut Vec<Action>) {
         self.own.placed(id, ok, actions);
         if !ok && self.lacks.has(put) && matches!(self.phase, Phase::Following) {
-            actions.push(Action::Send(ToMaster::Failed { of: put }));
+            actions.push(Action::Send(ToMaster::PublishFailed { of: put }));
         }
         if ok && self.lacks.remove(put) {
             self.has(put, actions);
@@ -292,30 +291,37 @@ impl Replica {
         }
     }
 
-    fn asked(
+    fn request(
         &mut self,
         session: Option<Session>,
-        asked: ChangeRequest,
+        request: ChangeRequest,
         copies: u16,
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
         if !self.is_linked() {
             if let Some(session) = session {
-                self.own.left_staged(&asked);
+                self.own.left_staged(&request);
                 let why = Refusal::new(
                     ErrorCode::NoChanges,
                     "changes are not possible now: this slave does not reach its master",
                 );
-                actions.push(Action::Answer {
+                actions.push(Action::Reply {
                     session,
-                    id: asked.id,
-                    answer: Answer::Refused(why),
+                    id: request.id,
+                    answer: ProposalResult::Refused(why),
                 });
             }
             return;
         }
-        self.own.add(session, asked, copies, now, matches!(self.phase, Phase::Following), actions);
+        self.own.add(
+            session,
+            request,
+            copies,
+            now,
+            matches!(self.phase, Phase::Following),
+            actions,
+        );
     }
 }
 

@@ -17,8 +17,8 @@ pub(super) struct WaitingReaders {
 }
 
 impl WaitingReaders {
-    pub fn add(&mut self, session: Session, mark: Lsn, now: Duration) {
-        self.waiting.insert(session, (mark, now + PATIENCE));
+    pub fn add(&mut self, session: Session, lsn: Lsn, now: Duration) {
+        self.waiting.insert(session, (lsn, now + PATIENCE));
     }
 
     pub fn remove(&mut self, session: Session) {
@@ -26,13 +26,13 @@ impl WaitingReaders {
     }
 
     pub fn answer(&mut self, applied: Lsn, now: Duration, actions: &mut Vec<Action>) {
-        self.waiting.retain(|session, (mark, until)| {
-            if *mark <= applied {
-                actions.push(Action::Serve(*session));
+        self.waiting.retain(|session, (lsn, until)| {
+            if *lsn <= applied {
+                actions.push(Action::ServeReader(*session));
                 return false;
             }
             if now >= *until {
-                actions.push(Action::SendAway(*session));
+                actions.push(Action::RedirectReader(*session));
                 return false;
             }
             true

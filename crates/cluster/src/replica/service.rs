@@ -24,11 +24,11 @@ pub struct ServiceReadiness {
 
 /// Whether a slave may have sessions. That it answers heartbeats, and is not being drained, is for its master to see.
 #[must_use]
-pub fn in_service(fitness: &ServiceReadiness) -> bool {
-    fitness.following
-        && fitness.whole
-        && fitness.behind < BEHIND
-        && fitness.old_lacks <= fitness.bytes / 100
+pub fn in_service(readiness: &ServiceReadiness) -> bool {
+    readiness.following
+        && readiness.whole
+        && readiness.behind < BEHIND
+        && readiness.old_lacks <= readiness.bytes / 100
 }
 
 #[cfg(test)]

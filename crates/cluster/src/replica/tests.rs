@@ -1,6 +1,6 @@
 use super::*;
-use crate::chain::Chain;
-use crate::message::ToSlave;
+use crate::history_hash::HistoryHash;
+use crate::message_budget::ToSlave;
 use relais_proto::{Change, Expect, FileTime, LogEntry, Mode};
 
 const HERE: FolderId = FolderId([1; 16]);
@@ -32,7 +32,7 @@ fn put_change(n: u8, name: &str, size: u64) -> Change {
 fn told(number: u64, change: Change, holders: &[FolderId]) -> CommittedEntry {
     let id = ChangeId([u8::try_from(number).unwrap(); 16]);
     CommittedEntry {
-        numbered: LogEntry { version: version(number), id, time_ms: 0, change },
+        entry: LogEntry { version: version(number), id, time_ms: 0, change },
         holders: holders.to_vec(),
         restored: Vec::new(),
     }
@@ -43,11 +43,11 @@ fn put(number: u64, holders: &[FolderId]) -> CommittedEntry {
 }
 
 fn hear(replica: &mut Replica, message: ToSlave) -> Vec<Action> {
-    replica.on(Event::Heard(message), Duration::ZERO)
+    replica.on(Event::Received(message), Duration::ZERO)
 }
 
 fn tell(replica: &mut Replica, changes: &[CommittedEntry]) -> Vec<Action> {
-    hear(replica, ToSlave::Tell { changes: changes.to_vec() })
+    hear(replica, ToSlave::Commit { changes: changes.to_vec() })
 }
 
 fn following() -> Replica {
@@ -60,8 +60,8 @@ fn following() -> Replica {
         &mut replica,
         ToSlave::Follow {
             epoch: 1,
-            mark: Lsn::default(),
-            chain: Chain::default(),
+            lsn: Lsn::default(),
+            chain: HistoryHash::default(),
             given_up: Vec::new(),
             timelines: Vec::new(),
         },
@@ -69,8 +69,8 @@ fn following() -> Replica {
     assert!(matches!(
         actions[..],
         [
-            Action::Raise(1),
-            Action::Timelines(_),
+            Action::RaiseEpoch(1),
+            Action::SetTimelines(_),
             Action::Send(ToMaster::MissingContents { last: true, .. })
         ]
     ));
@@ -79,15 +79,15 @@ fn following() -> Replica {
 
 fn carried(replica: &mut Replica, lacks: &[u64]) -> Vec<Action> {
     replica.on(
-        Event::Carried { lacks: lacks.iter().copied().map(version).collect(), failed: Vec::new() },
+        Event::Applied { lacks: lacks.iter().copied().map(version).collect(), failed: Vec::new() },
         Duration::ZERO,
     )
 }
 
 fn carries(actions: &[Action]) -> Vec<u64> {
     let of = |action: &Action| match action {
-        Action::Carry { changes, .. } => {
-            changes.iter().map(|told| told.numbered.version.number).collect()
+        Action::Apply { changes, .. } => {
+            changes.iter().map(|told| told.entry.version.number).collect()
         }
         _ => Vec::new(),
     };
@@ -103,21 +103,21 @@ fn fetches(actions: &[Action]) -> Vec<(u64, u8)> {
 }
 
 fn ask(replica: &mut Replica, n: u8, copies: u16) -> Vec<Action> {
-    let asked = ChangeRequest {
+    let request = ChangeRequest {
         id: ChangeId([n; 16]),
         change: put_change(n, &format!("f{n}"), 1),
         expect: Expect::Any,
         keep_mode: true,
     };
     replica.on(
-        Event::ChangeRequest { session: Some(Session(u64::from(n))), asked, copies },
+        Event::Proposed { session: Some(Session(u64::from(n))), request, copies },
         Duration::ZERO,
     )
 }
 
-fn answers(actions: &[Action]) -> Vec<(u64, &Answer)> {
+fn answers(actions: &[Action]) -> Vec<(u64, &ProposalResult)> {
     let of = |action| match action {
-        &Action::Answer { session, ref answer, .. } => Some((session.0, answer)),
+        &Action::Reply { session, ref answer, .. } => Some((session.0, answer)),
         _ => None,
     };
     actions.iter().filter_map(of).collect()
@@ -144,7 +144,7 @@ fn changes_are_applied_in_order_once_and_never_with_a_gap() {
 fn what_could_not_be_carried_out_is_tried_again() {
     let mut replica = following();
     tell(&mut replica, &[put(1, &[HERE])]);
-    assert!(replica.on(Event::NotCarried, seconds(1)).is_empty());
+    assert!(replica.on(Event::ApplyFailed, seconds(1)).is_empty());
     assert_eq!(carries(&replica.on(Event::Tick, seconds(1))), [0u64; 0]);
     assert_eq!(carries(&replica.on(Event::Tick, seconds(2))), [1]);
     assert_eq!(carries(&replica.on(Event::Tick, seconds(3))), [0u64; 0]);
@@ -161,26 +161,26 @@ fn a_session_is_answered_when_its_change_is_applied_and_asks_again_after_a_cut()
     ));
     replica.on(Event::Unlinked, Duration::ZERO);
     assert!(
-        matches!(answers(&ask(&mut replica, 9, 1))[..], [(9, Answer::Refused(refusal))] if refusal.code == ErrorCode::NoChanges)
+        matches!(answers(&ask(&mut replica, 9, 1))[..], [(9, ProposalResult::Refused(refusal))] if refusal.code == ErrorCode::NoChanges)
     );
     replica.on(Event::Linked, Duration::ZERO);
     let actions = hear(
         &mut replica,
         ToSlave::Follow {
             epoch: 1,
-            mark: version(1),
-            chain: Chain::default(),
+            lsn: version(1),
+            chain: HistoryHash::default(),
             given_up: Vec::new(),
             timelines: Vec::new(),
         },
     );
     assert!(
-        matches!(&actions[2], Action::Send(ToMaster::Propose { asked, .. }) if asked.id == ChangeId([1; 16])),
+        matches!(&actions[2], Action::Send(ToMaster::Propose { request, .. }) if request.id == ChangeId([1; 16])),
         "{actions:?}"
     );
     assert!(answers(&tell(&mut replica, &[put(1, &[HERE])])).is_empty(), "not on disk yet");
     let actions = carried(&mut replica, &[]);
-    assert_eq!(answers(&actions), [(1, &Answer::Done { version: version(1), copies: 1 })]);
+    assert_eq!(answers(&actions), [(1, &ProposalResult::Done { version: version(1), copies: 1 })]);
     assert!(
         actions.contains(&Action::Discard(ChangeId([1; 16])))
             && actions.contains(&Action::Send(ToMaster::Holds { put: version(1), has: true }))
@@ -189,15 +189,15 @@ fn a_session_is_answered_when_its_change_is_applied_and_asks_again_after_a_cut()
 
 #[test]
 fn copies_are_waited_for_and_not_for_ever() {
-    let done = Answer::Done { version: version(1), copies: 2 };
-    let few = Answer::TooFewCopies { version: version(1), copies: 1 };
+    let done = ProposalResult::Done { version: version(1), copies: 2 };
+    let few = ProposalResult::TooFewCopies { version: version(1), copies: 1 };
     for (copies, answer) in [(true, done), (false, few)] {
         let mut replica = following();
         ask(&mut replica, 1, 2);
         tell(&mut replica, &[put(1, &[HERE])]);
         assert!(answers(&carried(&mut replica, &[])).is_empty());
         let event = if copies {
-            Event::Heard(ToSlave::Copies { put: version(1), copies: 2 })
+            Event::Received(ToSlave::Copies { put: version(1), copies: 2 })
         } else {
             Event::Tick
         };
@@ -211,11 +211,13 @@ fn what_is_known_by_its_id_is_placed_from_what_was_staged_again() {
     tell(&mut replica, &[put(1, &[OTHER])]);
     carried(&mut replica, &[1]);
     ask(&mut replica, 1, 1);
-    let actions =
-        hear(&mut replica, ToSlave::Answer { id: ChangeId([1; 16]), answer: Ok(version(1)) });
-    assert_eq!(actions, [Action::Place { id: ChangeId([1; 16]), put: version(1) }]);
+    let actions = hear(
+        &mut replica,
+        ToSlave::ProposalResult { id: ChangeId([1; 16]), answer: Ok(version(1)) },
+    );
+    assert_eq!(actions, [Action::Publish { id: ChangeId([1; 16]), put: version(1) }]);
     let actions = replica
-        .on(Event::Placed { id: ChangeId([1; 16]), put: version(1), ok: true }, Duration::ZERO);
+        .on(Event::Published { id: ChangeId([1; 16]), put: version(1), ok: true }, Duration::ZERO);
     assert!(actions.contains(&Action::Send(ToMaster::Holds { put: version(1), has: true })));
     assert_eq!(answers(&actions).len(), 1);
 }
@@ -226,10 +228,10 @@ fn content_that_cannot_be_placed_is_reported_and_fetched_or_withdrawn() {
     ask(&mut replica, 1, 1);
     tell(&mut replica, &[put(1, &[HERE])]);
     let actions = replica
-        .on(Event::Carried { lacks: vec![version(1)], failed: vec![version(1)] }, Duration::ZERO);
-    assert!(actions.contains(&Action::Send(ToMaster::Failed { of: version(1) })));
+        .on(Event::Applied { lacks: vec![version(1)], failed: vec![version(1)] }, Duration::ZERO);
+    assert!(actions.contains(&Action::Send(ToMaster::PublishFailed { of: version(1) })));
     assert!(
-        !actions.iter().any(|action| matches!(action, Action::Place { .. })),
+        !actions.iter().any(|action| matches!(action, Action::Publish { .. })),
         "the same bytes are not tried again"
     );
     let mut withdraw = told(2, Change::Withdraw { of: version(1) }, &[]);
@@ -237,7 +239,7 @@ fn content_that_cannot_be_placed_is_reported_and_fetched_or_withdrawn() {
     tell(&mut replica, &[withdraw]);
     let actions = carried(&mut replica, &[]);
     assert!(
-        matches!(answers(&actions)[..], [(1, Answer::Refused(refusal))] if refusal.code == ErrorCode::Storage)
+        matches!(answers(&actions)[..], [(1, ProposalResult::Refused(refusal))] if refusal.code == ErrorCode::Storage)
     );
     assert!(replica.lacks().is_empty());
 }
@@ -257,17 +259,17 @@ fn small_contents_do_not_wait_behind_large_ones_and_another_holder_is_asked() {
     let failed = Event::Fetched {
         put: version(5),
         from: FolderId([begun[2].1; 16]),
-        result: Err(Blame::Holder),
+        result: Err(FetchFault::Holder),
     };
     let again = fetches(&replica.on(failed, Duration::ZERO));
     assert!(matches!(again[..], [(5, from)] if from != begun[2].1));
     let failed = Event::Fetched {
         put: version(5),
         from: FolderId([again[0].1; 16]),
-        result: Err(Blame::Holder),
+        result: Err(FetchFault::Holder),
     };
     let actions = replica.on(failed, Duration::ZERO);
-    assert!(actions.contains(&Action::Send(ToMaster::Want { put: version(5) })));
+    assert!(actions.contains(&Action::Send(ToMaster::FindHolders { put: version(5) })));
     assert!(matches!(fetches(&actions)[..], [(11, _)]), "the next one has its place");
 }
 
@@ -281,15 +283,15 @@ fn content_that_the_disk_refuses_waits_and_speaks_against_nothing() {
     assert_eq!(fetches(&carried(&mut replica, &[1, 2])), [(2, 2)]);
     // Said while it is fetched.
     replica.on(refused(2, false), Duration::ZERO);
-    let failed = Event::Fetched { put: version(2), from: OTHER, result: Err(Blame::Here) };
+    let failed = Event::Fetched { put: version(2), from: OTHER, result: Err(FetchFault::Local) };
     let later = Duration::from_secs(3600);
     assert!(fetches(&replica.on(failed, Duration::ZERO)).is_empty());
     assert!(fetches(&replica.on(Event::Tick, later)).is_empty());
-    let fitness = replica.fitness(later, 1000);
-    assert!(fitness.old_lacks == 0 && fitness.whole, "{fitness:?}");
+    let readiness = replica.readiness(later, 1000);
+    assert!(readiness.old_lacks == 0 && readiness.whole, "{readiness:?}");
     // Another try.
     assert_eq!(fetches(&replica.on(refused(1, true), later)), [(1, 2)]);
-    assert_eq!(replica.fitness(later * 2, 1000).old_lacks, 0, "the try counts no more");
+    assert_eq!(replica.readiness(later * 2, 1000).old_lacks, 0, "the try counts no more");
     let came = Event::Fetched { put: version(1), from: OTHER, result: Ok(()) };
     let actions = replica.on(came, later);
     assert_eq!(actions, [Action::Send(ToMaster::Holds { put: version(1), has: true })]);
@@ -321,7 +323,7 @@ fn names_move_with_what_is_lacking() {
     tell(&mut replica, &[made, told(2, put_change(2, "d/x", 1), &[]), moved]);
     assert_eq!(carries(&carried(&mut replica, &[2])), [3], "what moves them is a batch of its own");
     carried(&mut replica, &[]);
-    let actions = hear(&mut replica, ToSlave::Where { put: version(2), holders: vec![OTHER] });
+    let actions = hear(&mut replica, ToSlave::Holders { put: version(2), holders: vec![OTHER] });
     assert!(
         matches!(&actions[..], [Action::Fetch { lack, .. }] if lack.path == path("e/x")),
         "{actions:?}"
@@ -331,13 +333,16 @@ fn names_move_with_what_is_lacking() {
 #[test]
 fn a_reader_waits_for_what_it_has_seen_and_is_sent_away_after_5_seconds() {
     let mut replica = following();
-    let read = |session| Event::Read { session: Session(session), mark: version(1) };
+    let read = |session| Event::Read { session: Session(session), lsn: version(1) };
     assert!(replica.on(read(1), Duration::ZERO).is_empty());
     assert!(replica.on(read(2), seconds(2)).is_empty());
-    assert_eq!(replica.on(Event::Tick, seconds(5)), [Action::SendAway(Session(1))]);
+    assert_eq!(replica.on(Event::Tick, seconds(5)), [Action::RedirectReader(Session(1))]);
     tell(&mut replica, &[put(1, &[])]);
-    assert!(carried(&mut replica, &[1]).contains(&Action::Serve(Session(2))), "its name is here");
-    assert!(replica.on(read(3), seconds(9)).contains(&Action::Serve(Session(3))));
+    assert!(
+        carried(&mut replica, &[1]).contains(&Action::ServeReader(Session(2))),
+        "its name is here"
+    );
+    assert!(replica.on(read(3), seconds(9)).contains(&Action::ServeReader(Session(3))));
 }
 
 #[test]
@@ -345,22 +350,22 @@ fn a_lower_epoch_is_refused_also_after_a_restart() {
     let mut replica = replica();
     replica.on(Event::Linked, Duration::ZERO);
     assert_eq!(
-        hear(&mut replica, ToSlave::Compare { epoch: 3, mark: version(1), given_up: Vec::new() })[..],
-        [Action::Raise(3)]
+        hear(&mut replica, ToSlave::Compare { epoch: 3, lsn: version(1), given_up: Vec::new() })[..],
+        [Action::RaiseEpoch(3)]
     );
     replica.on(Event::Unlinked, Duration::ZERO);
-    let standing = replica.standing();
-    assert_eq!((standing.epoch, standing.applied), (3, Lsn::default()));
-    let mut again = Replica::new(SlaveId([1; 16]), HERE, standing, Vec::new(), BTreeSet::new());
+    let position = replica.position();
+    assert_eq!((position.epoch, position.applied), (3, Lsn::default()));
+    let mut again = Replica::new(SlaveId([1; 16]), HERE, position, Vec::new(), BTreeSet::new());
     for message in [
         ToSlave::Follow {
             epoch: 2,
-            mark: version(1),
-            chain: Chain::default(),
+            lsn: version(1),
+            chain: HistoryHash::default(),
             given_up: Vec::new(),
             timelines: Vec::new(),
         },
-        ToSlave::Compare { epoch: 2, mark: version(1), given_up: Vec::new() },
+        ToSlave::Compare { epoch: 2, lsn: version(1), given_up: Vec::new() },
         ToSlave::Refuse { epoch: 2, why: Refusal::new(ErrorCode::Conflict, "") },
     ] {
         again.on(Event::Linked, Duration::ZERO);
@@ -378,15 +383,15 @@ fn only_a_tree_that_arrived_whole_is_taken_over() {
         ids: Vec::new(),
     };
     let end = |entries| ToSlave::End {
-        mark: version(4),
-        chain: Chain([4; 32]),
+        lsn: version(4),
+        chain: HistoryHash([4; 32]),
         timelines: Vec::new(),
         entries,
     };
     for (cut, entries) in [(true, 1), (false, 2)] {
         let mut replica = replica();
         replica.on(Event::Linked, Duration::ZERO);
-        hear(&mut replica, ToSlave::Compare { epoch: 1, mark: version(4), given_up: Vec::new() });
+        hear(&mut replica, ToSlave::Compare { epoch: 1, lsn: version(4), given_up: Vec::new() });
         hear(&mut replica, page());
         if cut {
             replica.on(Event::Unlinked, Duration::ZERO);
@@ -397,7 +402,7 @@ fn only_a_tree_that_arrived_whole_is_taken_over() {
     }
     let mut replica = replica();
     replica.on(Event::Linked, Duration::ZERO);
-    hear(&mut replica, ToSlave::Compare { epoch: 1, mark: version(4), given_up: Vec::new() });
+    hear(&mut replica, ToSlave::Compare { epoch: 1, lsn: version(4), given_up: Vec::new() });
     assert_eq!(hear(&mut replica, page()), [Action::Send(ToMaster::Ready)]);
     assert!(matches!(hear(&mut replica, end(1))[..], [Action::Adopt { .. }]));
     let lack = lack_of(&TreePath::new("f").unwrap(), version(2), 1, Digest([2; 32]), vec![OTHER]);
@@ -405,10 +410,10 @@ fn only_a_tree_that_arrived_whole_is_taken_over() {
     let lacks = ToMaster::MissingContents { upto: version(4), puts: vec![version(2)], last: true };
     let wanted = [ToMaster::Applied { upto: version(4) }, lacks, ToMaster::Ready].map(Action::Send);
     assert_eq!((&actions[..3], fetches(&actions)), (&wanted[..], vec![(2, 2)]));
-    assert_eq!((replica.applied(), replica.standing().chain), (version(4), Chain([4; 32])));
-    assert!(!in_service(&replica.fitness(Duration::ZERO, 1)));
+    assert_eq!((replica.applied(), replica.position().chain), (version(4), HistoryHash([4; 32])));
+    assert!(!in_service(&replica.readiness(Duration::ZERO, 1)));
     replica.on(Event::Fetched { put: version(2), from: OTHER, result: Ok(()) }, Duration::ZERO);
-    assert!(in_service(&replica.fitness(Duration::ZERO, 1)));
+    assert!(in_service(&replica.readiness(Duration::ZERO, 1)));
 }
 
 #[test]
@@ -416,12 +421,12 @@ fn a_link_that_comes_while_a_tree_is_taken_over_begins_with_a_join() {
     for ok in [true, false] {
         let mut replica = replica();
         replica.on(Event::Linked, Duration::ZERO);
-        hear(&mut replica, ToSlave::Compare { epoch: 1, mark: version(4), given_up: Vec::new() });
+        hear(&mut replica, ToSlave::Compare { epoch: 1, lsn: version(4), given_up: Vec::new() });
         hear(
             &mut replica,
             ToSlave::End {
-                mark: version(4),
-                chain: Chain([4; 32]),
+                lsn: version(4),
+                chain: HistoryHash([4; 32]),
                 timelines: Vec::new(),
                 entries: 0,
             },
@@ -431,11 +436,11 @@ fn a_link_that_comes_while_a_tree_is_taken_over_begins_with_a_join() {
             replica.on(Event::Linked, Duration::ZERO).is_empty(),
             "not before it is settled where it stands"
         );
-        let event = if ok { Event::Adopted { lacks: Vec::new() } } else { Event::NotAdopted };
+        let event = if ok { Event::Adopted { lacks: Vec::new() } } else { Event::AdoptFailed };
         let actions = replica.on(event, Duration::ZERO);
         let applied = if ok { version(4) } else { Lsn::default() };
         assert!(
-            matches!(actions[..], [Action::Send(ToMaster::Join { standing, .. })] if standing.applied == applied),
+            matches!(actions[..], [Action::Send(ToMaster::Join { position, .. })] if position.applied == applied),
             "{actions:?}"
         );
     }
@@ -449,14 +454,14 @@ fn the_join_waits_for_what_is_being_carried_out() {
         replica.on(Event::Unlinked, Duration::ZERO);
         assert!(replica.on(Event::Linked, Duration::ZERO).is_empty());
         let event = if done {
-            Event::Carried { lacks: Vec::new(), failed: Vec::new() }
+            Event::Applied { lacks: Vec::new(), failed: Vec::new() }
         } else {
-            Event::NotCarried
+            Event::ApplyFailed
         };
         let actions = replica.on(event, Duration::ZERO);
         let applied = if done { version(1) } else { Lsn::default() };
         assert!(
-            matches!(actions[..], [Action::Send(ToMaster::Join { standing, .. })] if standing.applied == applied),
+            matches!(actions[..], [Action::Send(ToMaster::Join { position, .. })] if position.applied == applied),
             "{actions:?}"
         );
         assert!(
@@ -476,8 +481,8 @@ fn what_is_staged_for_nobody_is_asked_about_once_the_slave_has_caught_up() {
         &mut replica,
         ToSlave::Follow {
             epoch: 1,
-            mark: version(1),
-            chain: Chain::default(),
+            lsn: version(1),
+            chain: HistoryHash::default(),
             given_up: Vec::new(),
             timelines: Vec::new(),
         },
@@ -485,7 +490,7 @@ fn what_is_staged_for_nobody_is_asked_about_once_the_slave_has_caught_up() {
     let sought = |actions: &[Action]| {
         actions
             .iter()
-            .filter(|action| matches!(action, Action::Send(ToMaster::Seek { .. })))
+            .filter(|action| matches!(action, Action::Send(ToMaster::QueryChange { .. })))
             .count()
     };
     assert_eq!(sought(&actions), 0);
@@ -495,14 +500,16 @@ fn what_is_staged_for_nobody_is_asked_about_once_the_slave_has_caught_up() {
     assert!(actions.contains(&Action::Discard(ChangeId([1; 16]))));
     let unknown = Err(Refusal::new(ErrorCode::NotFound, ""));
     assert_eq!(
-        hear(&mut replica, ToSlave::Answer { id: ChangeId([2; 16]), answer: unknown }),
+        hear(&mut replica, ToSlave::ProposalResult { id: ChangeId([2; 16]), answer: unknown }),
         [Action::Discard(ChangeId([2; 16]))]
     );
     tell(&mut replica, &[put(2, &[OTHER])]);
     carried(&mut replica, &[2]);
-    let actions =
-        hear(&mut replica, ToSlave::Answer { id: ChangeId([3; 16]), answer: Ok(version(2)) });
-    assert_eq!(actions, [Action::Place { id: ChangeId([3; 16]), put: version(2) }]);
+    let actions = hear(
+        &mut replica,
+        ToSlave::ProposalResult { id: ChangeId([3; 16]), answer: Ok(version(2)) },
+    );
+    assert_eq!(actions, [Action::Publish { id: ChangeId([3; 16]), put: version(2) }]);
 }
 
 #[test]
@@ -515,8 +522,8 @@ fn whoever_asks_for_what_was_just_asked_about_is_not_told_that_nobody_knows_it()
         &mut replica,
         ToSlave::Follow {
             epoch: 1,
-            mark: version(1),
-            chain: Chain::default(),
+            lsn: version(1),
+            chain: HistoryHash::default(),
             given_up: Vec::new(),
             timelines: Vec::new(),
         },
@@ -524,33 +531,34 @@ fn whoever_asks_for_what_was_just_asked_about_is_not_told_that_nobody_knows_it()
     tell(&mut replica, &[put(1, &[OTHER])]);
     assert!(
         carried(&mut replica, &[])
-            .contains(&Action::Send(ToMaster::Seek { id: ChangeId([2; 16]) }))
+            .contains(&Action::Send(ToMaster::QueryChange { id: ChangeId([2; 16]) }))
     );
     ask(&mut replica, 2, 0);
-    let unknown = || ToSlave::Answer {
+    let unknown = || ToSlave::ProposalResult {
         id: ChangeId([2; 16]),
         answer: Err(Refusal::new(ErrorCode::NotFound, "")),
     };
     assert_eq!(hear(&mut replica, unknown()), [], "that was the answer to the question");
     let actions = hear(&mut replica, unknown());
-    assert!(matches!(answers(&actions)[..], [(2, Answer::Refused(_))]), "{actions:?}");
+    assert!(matches!(answers(&actions)[..], [(2, ProposalResult::Refused(_))]), "{actions:?}");
 }
 
 #[test]
 fn what_was_found_and_is_refused_is_set_aside_unless_it_can_be_tried_later() {
     for (code, aside) in [(ErrorCode::Changed, true), (ErrorCode::NoChanges, false)] {
         let mut replica = following();
-        let asked = ChangeRequest {
+        let request = ChangeRequest {
             id: ChangeId([1; 16]),
             change: put_change(1, "f", 1),
             expect: Expect::Absent,
             keep_mode: false,
         };
         let actions =
-            replica.on(Event::ChangeRequest { session: None, asked, copies: 1 }, Duration::ZERO);
+            replica.on(Event::Proposed { session: None, request, copies: 1 }, Duration::ZERO);
         assert!(matches!(actions[..], [Action::Send(ToMaster::Propose { found: true, .. })]));
-        let answer = ToSlave::Answer { id: ChangeId([1; 16]), answer: Err(Refusal::new(code, "")) };
-        assert_eq!(matches!(hear(&mut replica, answer)[..], [Action::SetAside { .. }]), aside);
+        let answer =
+            ToSlave::ProposalResult { id: ChangeId([1; 16]), answer: Err(Refusal::new(code, "")) };
+        assert_eq!(matches!(hear(&mut replica, answer)[..], [Action::Quarantine { .. }]), aside);
     }
 }
 
@@ -563,10 +571,13 @@ fn content_that_is_missing_is_reported_and_fetched_again() {
     let actions = replica.on(Event::Missing(lack), Duration::ZERO);
     assert_eq!(
         actions,
-        [ToMaster::Holds { put: version(1), has: false }, ToMaster::Want { put: version(1) }]
-            .map(Action::Send)
+        [
+            ToMaster::Holds { put: version(1), has: false },
+            ToMaster::FindHolders { put: version(1) }
+        ]
+        .map(Action::Send)
     );
-    let actions = hear(&mut replica, ToSlave::Where { put: version(1), holders: vec![OTHER] });
+    let actions = hear(&mut replica, ToSlave::Holders { put: version(1), holders: vec![OTHER] });
     assert_eq!(fetches(&actions), [(1, 2)]);
 }
 
@@ -581,8 +592,8 @@ fn what_is_given_up_is_taken_from_nowhere_until_somebody_holds_it() {
         &mut replica,
         ToSlave::Follow {
             epoch: 1,
-            mark: version(3),
-            chain: Chain::default(),
+            lsn: version(3),
+            chain: HistoryHash::default(),
             given_up: vec![version(2)],
             timelines: Vec::new(),
         },
@@ -593,8 +604,10 @@ fn what_is_given_up_is_taken_from_nowhere_until_somebody_holds_it() {
     );
     assert!(!replica.wants(version(1)) && !replica.wants(version(2)), "also what is on its way");
     ask(&mut replica, 2, 1);
-    let actions =
-        hear(&mut replica, ToSlave::Answer { id: ChangeId([2; 16]), answer: Ok(version(2)) });
+    let actions = hear(
+        &mut replica,
+        ToSlave::ProposalResult { id: ChangeId([2; 16]), answer: Ok(version(2)) },
+    );
     assert!(actions.is_empty(), "nor from what a session has staged: {actions:?}");
     replica.on(Event::Unlinked, Duration::ZERO);
     replica.on(Event::Linked, Duration::ZERO);
@@ -602,8 +615,8 @@ fn what_is_given_up_is_taken_from_nowhere_until_somebody_holds_it() {
         &mut replica,
         ToSlave::Follow {
             epoch: 1,
-            mark: version(3),
-            chain: Chain::default(),
+            lsn: version(3),
+            chain: HistoryHash::default(),
             given_up: Vec::new(),
             timelines: Vec::new(),
         },
@@ -612,14 +625,14 @@ fn what_is_given_up_is_taken_from_nowhere_until_somebody_holds_it() {
     tell(&mut replica, &[put(3, &[HERE])]);
     assert!(
         carried(&mut replica, &[])
-            .contains(&Action::Place { id: ChangeId([2; 16]), put: version(2) })
+            .contains(&Action::Publish { id: ChangeId([2; 16]), put: version(2) })
     );
     assert_eq!(
         hear(&mut replica, ToSlave::GiveUp { put: version(3) }),
         [Action::Send(ToMaster::Holds { put: version(3), has: true })]
     );
     hear(&mut replica, ToSlave::GiveUp { put: version(1) });
-    hear(&mut replica, ToSlave::Where { put: version(1), holders: vec![THIRD] });
+    hear(&mut replica, ToSlave::Holders { put: version(1), holders: vec![THIRD] });
     assert!(replica.wants(version(1)));
 }
 
@@ -629,22 +642,24 @@ fn nothing_of_a_former_epoch_is_called_done_unless_the_new_master_knows_it() {
     ask(&mut replica, 1, 1);
     tell(&mut replica, &[put(1, &[HERE])]);
     let actions = replica.on(Event::Recovering(2), Duration::ZERO);
-    assert!(matches!(actions[..], [Action::Raise(2), Action::Close(_)]));
+    assert!(matches!(actions[..], [Action::RaiseEpoch(2), Action::Close(_)]));
     assert!(answers(&carried(&mut replica, &[])).is_empty());
     replica.on(Event::Linked, Duration::ZERO);
     hear(
         &mut replica,
         ToSlave::Follow {
             epoch: 2,
-            mark: version(1),
-            chain: Chain::default(),
+            lsn: version(1),
+            chain: HistoryHash::default(),
             given_up: Vec::new(),
             timelines: Vec::new(),
         },
     );
     assert_eq!(replica.applied(), version(1));
-    let actions =
-        hear(&mut replica, ToSlave::Answer { id: ChangeId([1; 16]), answer: Ok(version(1)) });
+    let actions = hear(
+        &mut replica,
+        ToSlave::ProposalResult { id: ChangeId([1; 16]), answer: Ok(version(1)) },
+    );
     assert_eq!(answers(&actions).len(), 1);
     assert!(
         replica
@@ -658,35 +673,36 @@ fn nothing_of_a_former_epoch_is_called_done_unless_the_new_master_knows_it() {
 #[test]
 fn a_slave_that_missed_nothing_is_in_service_as_soon_as_it_is_back() {
     let mut replica = following();
-    assert!(in_service(&replica.fitness(Duration::ZERO, 0)));
+    assert!(in_service(&replica.readiness(Duration::ZERO, 0)));
     tell(&mut replica, &[put(1, &[HERE]), put(2, &[HERE])]);
     assert!(
-        in_service(&replica.fitness(seconds(1), 0)) && !in_service(&replica.fitness(seconds(2), 0)),
+        in_service(&replica.readiness(seconds(1), 0))
+            && !in_service(&replica.readiness(seconds(2), 0)),
         "it does not get on"
     );
     carried(&mut replica, &[2]);
     assert!(
-        in_service(&replica.fitness(seconds(9), 1))
-            && !in_service(&replica.fitness(seconds(10), 1)),
+        in_service(&replica.readiness(seconds(9), 1))
+            && !in_service(&replica.readiness(seconds(10), 1)),
         "it lacks all there is"
     );
     replica.on(Event::Unlinked, seconds(10));
-    assert!(!in_service(&replica.fitness(seconds(10), 1000)), "on its own");
+    assert!(!in_service(&replica.readiness(seconds(10), 1000)), "on its own");
     replica.on(Event::Linked, seconds(10));
     hear(
         &mut replica,
         ToSlave::Follow {
             epoch: 1,
-            mark: version(2),
-            chain: Chain::default(),
+            lsn: version(2),
+            chain: HistoryHash::default(),
             given_up: Vec::new(),
             timelines: Vec::new(),
         },
     );
     assert!(
-        !in_service(&replica.fitness(seconds(10), 1000)),
+        !in_service(&replica.readiness(seconds(10), 1000)),
         "it lacks what was there when it came back"
     );
     replica.on(Event::Fetched { put: version(2), from: OTHER, result: Ok(()) }, seconds(10));
-    assert!(in_service(&replica.fitness(seconds(10), 1000)));
+    assert!(in_service(&replica.readiness(seconds(10), 1000)));
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use relais_cluster::{Chain, Entry, MasterState, ReplicaPosition, Tree, next_chain};
+use relais_cluster::{Entry, HistoryHash, MasterState, ReplicaPosition, Tree, next_history_hash};
 use relais_proto::{Change, ChangeId, Digest, LogEntry, Lsn, TreePath};
 
 use crate::disk::{Value, digest};
@@ -83,7 +83,7 @@ impl Checks {
         self.violation.get_or_insert(Violation { of, what });
     }
 
-    fn remember(&mut self, master: usize, chain: Chain) {
+    fn remember(&mut self, master: usize, chain: HistoryHash) {
         let line = &self.lines[master];
         let all = line.tree.iter().map(|(path, entry)| (path.clone(), *entry)).collect();
         self.trees.insert(chain.0, (line.name, Rc::new(all)));
@@ -111,12 +111,18 @@ impl Checks {
     }
 
     /// A change is in a journal.
-    pub fn numbered(&mut self, numbered: &LogEntry, master: usize, real: bool, chain: Chain) {
-        let version = numbered.version;
+    pub fn log_entry(
+        &mut self,
+        log_entry: &LogEntry,
+        master: usize,
+        real: bool,
+        chain: HistoryHash,
+    ) {
+        let version = log_entry.version;
         if !real {
             self.violate(EPOCH_REFUSED, format!("an old master has numbered {version}"));
         }
-        let replaced = match &numbered.change {
+        let replaced = match &log_entry.change {
             Change::Withdraw { of } => {
                 let id = self.lines[master].numbers.get(of);
                 let digest = id.and_then(|id| self.puts.get(id));
@@ -126,22 +132,22 @@ impl Checks {
         };
         let line = &mut self.lines[master];
         let mut wrong = Vec::new();
-        if line.numbers.insert(version, numbered.id).is_some() {
+        if line.numbers.insert(version, log_entry.id).is_some() {
             wrong.push((NUMBERS_ONCE, format!("{version} was given twice")));
         }
         if version <= line.tree.last() {
             let what = format!("{version} comes behind {}", line.tree.last());
             wrong.push((NUMBERS_ONCE, what));
         }
-        if let Some(first) = line.ids.insert(numbered.id, version) {
-            let what = format!("{:?} has the numbers {first} and {version}", numbered.id);
+        if let Some(first) = line.ids.insert(log_entry.id, version) {
+            let what = format!("{:?} has the numbers {first} and {version}", log_entry.id);
             wrong.push((ID_ONCE, what));
         }
-        match &numbered.change {
+        match &log_entry.change {
             Change::Put { path, digest, .. } => {
                 self.values.entry(version).or_default().insert(*digest);
-                self.puts.insert(numbered.id, *digest);
-                if self.found.contains(&numbered.id) {
+                self.puts.insert(log_entry.id, *digest);
+                if self.found.contains(&log_entry.id) {
                     self.offered.insert(*digest);
                     if line.gone.contains(&(path.clone(), *digest)) {
                         let what = format!(
@@ -168,13 +174,13 @@ impl Checks {
             }
             Change::Remove { .. } | Change::Move { .. } | Change::SetMode { .. } => {}
         }
-        let effects = line.tree.apply(numbered);
+        let effects = line.tree.apply(log_entry);
         for (path, entry) in effects.gone {
             let now = line.tree.get(&path);
             if now.is_none() {
                 line.removed.insert(path.clone());
             }
-            let withdrawn = matches!(numbered.change, Change::Withdraw { .. });
+            let withdrawn = matches!(log_entry.change, Change::Withdraw { .. });
             if let Some(content) = entry.content
                 && !withdrawn
                 // What was moved is in the tree still.
@@ -184,7 +190,7 @@ impl Checks {
                 line.gone.insert((path, content.digest));
             }
         }
-        if let Change::Move { to, .. } = &numbered.change {
+        if let Change::Move { to, .. } = &log_entry.change {
             let here: Vec<TreePath> = line
                 .removed
                 .iter()
@@ -201,7 +207,7 @@ impl Checks {
             }
             // Who destroys what has replaced something destroys that too.
             if let (Change::Withdraw { of }, Some(content)) =
-                (&numbered.change, entry.and_then(|entry| entry.content))
+                (&log_entry.change, entry.and_then(|entry| entry.content))
                 && let Some(digest) = line.numbers.get(of).and_then(|id| self.puts.get(id))
                 && self.exempt.contains(digest)
             {
@@ -217,19 +223,19 @@ impl Checks {
         self.lines[0] = Line { name: self.next_name(), ..Line::default() };
         (self.trees, self.values) = Default::default();
         let mut chain = SEED;
-        for (_, numbered) in journal {
-            chain = next_chain(chain, numbered);
-            self.numbered(numbered, 0, true, chain);
+        for (_, log_entry) in journal {
+            chain = next_history_hash(chain, log_entry);
+            self.log_entry(log_entry, 0, true, chain);
         }
     }
 
     /// A cluster was recovered: what counts now is this tree, as it was after `last`.
-    pub fn recovered(&mut self, ledger: &MasterState, last: Lsn, branched: bool) {
-        self.lines[0].ids = ledger.ids().collect();
+    pub fn recovered(&mut self, state: &MasterState, last: Lsn, branched: bool) {
+        self.lines[0].ids = state.ids().collect();
         if branched {
-            self.owe(ledger);
+            self.owe(state);
         } else if let Some((id, version)) =
-            self.acked.iter().find(|(id, version)| ledger.number_of(**id) != Some(**version))
+            self.acked.iter().find(|(id, version)| state.number_of(**id) != Some(**version))
         {
             let what = format!(
                 "{id:?} was acknowledged as {version}, and the recovered tree is without it"
@@ -240,29 +246,29 @@ impl Checks {
             }
         }
         let entries: Vec<_> =
-            ledger.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect();
+            state.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect();
         let name = self.next_name();
         let line = &mut self.lines[0];
         line.name = name;
-        line.tree = Tree::listed(entries, ledger.last());
+        line.tree = Tree::listed(entries, state.last());
         line.removed.retain(|path| line.tree.get(path).is_none());
         // The new journal does not know what was removed before.
         line.gone.clear();
-        self.remember(0, ledger.chain());
+        self.remember(0, state.chain());
     }
 
     /// What was acknowledged in histories that are no part of this one, and was not replaced there, is owed.
-    fn owe(&mut self, ledger: &MasterState) {
+    fn owe(&mut self, state: &MasterState) {
         let lost: Vec<ChangeId> = self
             .acked
             .iter()
-            .filter(|(id, version)| ledger.number_of(**id) != Some(**version))
+            .filter(|(id, version)| state.number_of(**id) != Some(**version))
             .map(|(id, _)| *id)
             .collect();
         for id in lost {
             self.acked.remove(&id);
             // Asked for on both sides it is part of this history too.
-            if let Some(version) = ledger.number_of(id) {
+            if let Some(version) = state.number_of(id) {
                 self.acked.insert(id, version);
                 continue;
             }
@@ -283,7 +289,7 @@ impl Checks {
         self.lines[0].ids.entry(id).or_insert(version);
     }
 
-    pub fn tree_at(&self, chain: Chain) -> Option<&Listed> {
+    pub fn tree_at(&self, chain: HistoryHash) -> Option<&Listed> {
         self.trees.get(&chain.0).map(|(_, tree)| tree)
     }
 
@@ -294,12 +300,12 @@ impl Checks {
     }
 
     /// A slave's tree has to be what the journal makes of it up to its number.
-    pub fn same_tree(&mut self, slave: usize, tree: &Tree, standing: &ReplicaPosition) {
-        let applied = standing.applied;
+    pub fn same_tree(&mut self, slave: usize, tree: &Tree, position: &ReplicaPosition) {
+        let applied = position.applied;
         if applied == Lsn::default() {
             return;
         }
-        let Some((line, wanted)) = self.trees.get(&standing.chain.0) else {
+        let Some((line, wanted)) = self.trees.get(&position.chain.0) else {
             return self.violate(
                 TREES_EQUAL,
                 format!("slave {slave} is at {applied}, which nobody has numbered"),
@@ -345,8 +351,8 @@ impl World {
             *seen = entry.version;
         }
         let image = &self.slaves[slave].disk.now;
-        let standing = image.standing;
-        self.checks.same_tree(slave, &image.known.tree, &standing);
+        let position = image.position;
+        self.checks.same_tree(slave, &image.known.tree, &position);
         for (put, value) in &image.contents {
             self.checks.is_whole(slave, *put, *value);
         }
@@ -364,7 +370,7 @@ impl World {
         for (at, slave) in self.slaves.iter().enumerate() {
             let image = &slave.disk.now;
             let Some(replica) = &slave.replica else { return Some(format!("slave {at} is down")) };
-            if replica.applied() != order.last() || image.standing.applied != order.last() {
+            if replica.applied() != order.last() || image.position.applied != order.last() {
                 return Some(format!("slave {at} is at {} of {}", replica.applied(), order.last()));
             }
             if let Some(lack) = image.lacks().iter().find(|lack| !lost.contains(&lack.put)) {
@@ -392,10 +398,10 @@ impl World {
     /// At the end, when all is quiet.
     pub fn check_end(&mut self) {
         let Some(order) = &self.masters[0].order else { return };
-        let (last, ledger) = (order.last(), order.ledger().clone());
+        let (last, state) = (order.last(), order.state().clone());
         for slave in 0..SLAVES {
             self.check_slave(slave);
-            let applied = self.slaves[slave].disk.now.standing.applied;
+            let applied = self.slaves[slave].disk.now.position.applied;
             if applied != last {
                 self.checks
                     .violate(TREES_EQUAL, format!("slave {slave} is at {applied} of {last}"));
@@ -409,13 +415,13 @@ impl World {
             }
         }
         if self.branched {
-            self.checks.owe(&ledger);
+            self.checks.owe(&state);
         }
         for digest in self.checks.owed.clone() {
             let held = |put: &Lsn| {
                 self.slaves.iter().any(|slave| slave.disk.now.contents.contains_key(put))
             };
-            let kept = ledger
+            let kept = state
                 .tree()
                 .iter()
                 .filter_map(|(_, entry)| entry.content)
@@ -434,7 +440,7 @@ impl World {
             if self.has(crate::bugs::Bug::IdsForgotten) {
                 break;
             }
-            if ledger.number_of(id) != Some(version) {
+            if state.number_of(id) != Some(version) {
                 self.checks.violate(
                     ACKED_KEPT,
                     format!("{id:?} was acknowledged as {version} and is not in the journal"),
@@ -444,7 +450,7 @@ impl World {
                 self.checks.exempt.contains(put)
                     || self.checks.is_replaced_on_a_branch(version, put)
             });
-            let in_tree = ledger.tree().path_of(version).is_some() && !exempt;
+            let in_tree = state.tree().path_of(version).is_some() && !exempt;
             if in_tree
                 && !self.slaves.iter().any(|slave| slave.disk.now.contents.contains_key(&version))
             {

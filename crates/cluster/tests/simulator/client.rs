@@ -1,7 +1,7 @@
 //! Clients: they ask for changes, again under the same id where the answer was lost, and read.
 
 use relais_cluster::ChangeRequest;
-use relais_cluster::replica::{Answer, Event, Session};
+use relais_cluster::replica::{Event, ProposalResult, Session};
 use relais_proto::{Change, ChangeId, ErrorCode, Expect, Lsn};
 
 use crate::bugs::Bug;
@@ -13,13 +13,13 @@ use crate::world::{Due, Reply, World};
 
 #[derive(Debug, Clone)]
 enum Wish {
-    Change { asked: ChangeRequest, value: Option<Value> },
+    Change { request: ChangeRequest, value: Option<Value> },
     Read { path: usize },
 }
 
 #[derive(Debug)]
 pub struct Client {
-    pub mark: Lsn,
+    pub lsn: Lsn,
     slave: usize,
     /// The life of the slave that was asked: a new one knows nothing of it.
     life: u64,
@@ -32,7 +32,7 @@ pub struct Client {
 impl Client {
     pub fn new(at: usize) -> Self {
         Self {
-            mark: Lsn::default(),
+            lsn: Lsn::default(),
             slave: at % SLAVES,
             life: 0,
             wish: None,
@@ -57,8 +57,8 @@ impl World {
             let slave = self.rng.index(SLAVES);
             self.clients[client].slave = slave;
             if let Some(order) = &self.masters[0].order {
-                let mark = order.last();
-                self.clients[client].mark = self.clients[client].mark.max(mark);
+                let lsn = order.last();
+                self.clients[client].lsn = self.clients[client].lsn.max(lsn);
             }
         }
         let wish = if self.rng.chance(600) {
@@ -102,7 +102,7 @@ impl World {
             _ => Expect::Any,
         };
         Wish::Change {
-            asked: ChangeRequest { id, change, expect, keep_mode: self.rng.chance(500) },
+            request: ChangeRequest { id, change, expect, keep_mode: self.rng.chance(500) },
             value,
         }
     }
@@ -124,7 +124,7 @@ impl World {
     /// A request comes to its slave.
     pub fn request(&mut self, client: usize, request: u64) {
         let it = &self.clients[client];
-        let (slave, mark) = (it.slave, it.mark);
+        let (slave, lsn) = (it.slave, it.lsn);
         if it.request != request || self.slaves[slave].replica.is_none() {
             return;
         }
@@ -134,8 +134,8 @@ impl World {
         self.sessions.insert(session, (client, request));
         match wish {
             Wish::Read { .. } if self.has(Bug::ReadersNotHeld) => self.serve(slave, session),
-            Wish::Read { .. } => self.slave_event(slave, Event::Read { session, mark }),
-            Wish::Change { asked, value } => {
+            Wish::Read { .. } => self.slave_event(slave, Event::Read { session, lsn }),
+            Wish::Change { request, value } => {
                 if let Some(value) = value {
                     if self.slaves[slave].disk.full {
                         self.counts.add("fault: no room to stage");
@@ -145,14 +145,14 @@ impl World {
                         .disk
                         .now
                         .staged
-                        .insert(asked.id, Staged { value, found: None });
+                        .insert(request.id, Staged { value, found: None });
                     self.slaves[slave].disk.sync();
                 }
-                self.say(|| format!("client {client} asks slave {slave}: {asked:?}"));
+                self.say(|| format!("client {client} asks slave {slave}: {request:?}"));
                 let copies = self.copies;
                 self.slave_event(
                     slave,
-                    Event::ChangeRequest { session: Some(session), asked, copies },
+                    Event::Proposed { session: Some(session), request, copies },
                 );
             }
         }
@@ -167,11 +167,11 @@ impl World {
             return;
         };
         let image = &self.slaves[slave].disk.now;
-        let applied = image.standing.applied;
-        if applied < it.mark {
+        let applied = image.position.applied;
+        if applied < it.lsn {
             let what = format!(
                 "client {client} has seen {}, and slave {slave} serves it at {applied}",
-                it.mark
+                it.lsn
             );
             self.checks.violate(FRESH, what);
         }
@@ -185,7 +185,7 @@ impl World {
                 None => self.counts.add("read: sent to a holder"),
             }
         }
-        self.respond(session, Reply::Read { mark: applied });
+        self.respond(session, Reply::Read { lsn: applied });
     }
 
     pub fn respond(&mut self, session: Session, reply: Reply) {
@@ -220,18 +220,20 @@ impl World {
             return;
         }
         match reply {
-            Reply::Change(Answer::Done { version, .. } | Answer::TooFewCopies { version, .. }) => {
-                it.mark = it.mark.max(version);
+            Reply::Change(
+                ProposalResult::Done { version, .. } | ProposalResult::TooFewCopies { version, .. },
+            ) => {
+                it.lsn = it.lsn.max(version);
                 self.done(client);
             }
-            Reply::Change(Answer::Refused(refusal)) => match refusal.code {
+            Reply::Change(ProposalResult::Refused(refusal)) => match refusal.code {
                 ErrorCode::NoChanges | ErrorCode::TimedOut | ErrorCode::NoSpace => {
                     self.move_on(client)
                 }
                 _ => self.done(client),
             },
-            Reply::Read { mark } => {
-                it.mark = it.mark.max(mark);
+            Reply::Read { lsn } => {
+                it.lsn = it.lsn.max(lsn);
                 self.done(client);
             }
             Reply::Moved | Reply::Elsewhere => self.move_on(client),
@@ -263,7 +265,7 @@ impl World {
         }
         let slave = &self.slaves[it.slave];
         let waits =
-            self.sessions.values().any(|(other, asked)| *other == client && *asked == request);
+            self.sessions.values().any(|(other, current)| *other == client && *current == request);
         // A slave that still works on it says so each second.
         if waits && slave.replica.is_some() && slave.life == it.life && self.now - it.since < 40_000
         {
@@ -278,7 +280,7 @@ impl World {
         let at = it.slave;
         for session in gone {
             self.sessions.remove(&session);
-            self.slave_event(at, Event::Gone(session));
+            self.slave_event(at, Event::SessionClosed(session));
         }
         self.move_on(client);
     }
@@ -293,7 +295,7 @@ impl World {
         let at = self.clients[client].slave;
         for session in gone {
             self.sessions.remove(&session);
-            self.slave_event(at, Event::Gone(session));
+            self.slave_event(at, Event::SessionClosed(session));
         }
         self.clients[client].wish = None;
         self.clients[client].request += 1;

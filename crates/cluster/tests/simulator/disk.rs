@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use relais_cluster::replica::{MissingContent, lack_of_entry};
-use relais_cluster::{Known, ReplicaPosition, Tree};
+use relais_cluster::{ReplicaPosition, Tree, TreeState};
 use relais_proto::{ChangeId, Digest, Expect, Lsn, Timeline, TreePath};
 
 /// Content stands for its bytes: a number that no other content has.
@@ -25,8 +25,8 @@ pub struct Staged {
 
 #[derive(Debug, Clone, Default)]
 pub struct Image {
-    pub standing: ReplicaPosition,
-    pub known: Known,
+    pub position: ReplicaPosition,
+    pub known: TreeState,
     pub timelines: Vec<Timeline>,
     pub contents: BTreeMap<Lsn, Value>,
     /// For a put whose content is lacking: the put whose content is still there in its place.

@@ -1,8 +1,8 @@
 //! What goes wrong, and what people do to the machines.
 
-use relais_cluster::record::Forgotten;
+use relais_cluster::record::Trimmed;
 use relais_cluster::replica::Event as Happened;
-use relais_cluster::{Event, Halt, MasterState};
+use relais_cluster::{Event, HaltReason, MasterState};
 use relais_proto::{FolderId, Lsn};
 
 use crate::check::{RESTS, Violation};
@@ -143,7 +143,10 @@ impl World {
 
     /// Starts the master where it is down, or says that it cannot write.
     fn mend_master(&mut self) {
-        if self.masters[0].order.as_ref().is_some_and(|order| order.halted() == Some(Halt::Broken))
+        if self.masters[0]
+            .order
+            .as_ref()
+            .is_some_and(|order| order.halted() == Some(HaltReason::Broken))
         {
             self.crash_master(0);
         }
@@ -175,7 +178,7 @@ impl World {
         let mut it = Slave::default();
         it.life = life;
         it.disk.now = image.unwrap_or_default();
-        it.heard = it.disk.now.standing.epoch;
+        it.heard = it.disk.now.position.epoch;
         it.disk.sync();
         self.slaves[slave] = it;
         self.start_slave(slave);
@@ -207,8 +210,8 @@ impl World {
         if self.copies < 2 || self.spare + 1 < self.copies {
             return Ok(());
         }
-        let ledger = &self.masters[0].ledger;
-        if ledger.epoch() > 1 || ledger.last().number < 4 {
+        let state = &self.masters[0].state;
+        if state.epoch() > 1 || state.last().number < 4 {
             return Ok(());
         }
         self.spare = 0;
@@ -220,17 +223,17 @@ impl World {
         self.hold_faults(700)?;
         // What was written and came to no slave is gone with the disk, and nobody has seen it.
         let told = (0..SLAVES)
-            .map(|slave| self.slaves[slave].disk.now.standing.applied)
+            .map(|slave| self.slaves[slave].disk.now.position.applied)
             .max()
             .unwrap_or_default();
         let master = &mut self.masters[0];
-        master.journal.retain(|(_, numbered)| numbered.version <= told);
+        master.journal.retain(|(_, log_entry)| log_entry.version <= told);
         self.checks.begin_again(&master.journal);
         let upto = self.rng.index(master.journal.len() + 1);
-        master.ledger = MasterState::new(SEED);
-        for (timeline, numbered) in &master.journal[..upto] {
-            master.ledger.begin_timeline(*timeline);
-            master.ledger.apply(numbered.clone());
+        master.state = MasterState::new(SEED);
+        for (timeline, log_entry) in &master.journal[..upto] {
+            master.state.begin_timeline(*timeline);
+            master.state.apply(log_entry.clone());
         }
         self.start_master(0);
         let held = self.hold_faults(4500);
@@ -271,7 +274,7 @@ impl World {
         let two = self.rng.chance(500);
         for master in 0..=usize::from(two) {
             let it = &mut self.masters[master];
-            (it.ledger, it.folders, it.journal) = backup.clone();
+            (it.state, it.folders, it.journal) = backup.clone();
             it.full = false;
             self.checks.goes_on_from(master, line.clone());
             self.start_master(master);
@@ -311,22 +314,21 @@ impl World {
     }
 
     pub fn recover_if_halted(&mut self) {
-        let halted = self.masters[0].order.as_ref().and_then(relais_cluster::Order::halted);
-        if matches!(halted, Some(Halt::Behind | Halt::Differs | Halt::Superseded)) {
+        let halted = self.masters[0].order.as_ref().and_then(relais_cluster::Coordinator::halted);
+        if matches!(halted, Some(HaltReason::Behind | HaltReason::Differs | HaltReason::Superseded))
+        {
             self.recover();
         }
     }
 
     /// The cluster is recovered though the old master lives, and somebody starts that one again.
     fn second_master(&mut self) -> Result<(), Violation> {
-        if self.master_first
-            || self.masters[1].order.is_some()
-            || self.masters[0].ledger.epoch() > 2
+        if self.master_first || self.masters[1].order.is_some() || self.masters[0].state.epoch() > 2
         {
             return Ok(());
         }
         self.heal_all();
-        let old = self.masters[0].ledger.clone();
+        let old = self.masters[0].state.clone();
         let folders = self.masters[0].folders.clone();
         self.crash_master(0);
         self.hold_faults(700)?;
@@ -336,7 +338,7 @@ impl World {
             self.hold_faults(50)?;
             if self.slaves.iter().all(|slave| slave.heard == epoch) {
                 self.counts.add("fault: second master");
-                self.masters[1].ledger = old;
+                self.masters[1].state = old;
                 self.masters[1].folders = folders;
                 let slave = self.rng.index(SLAVES);
                 self.crash_slave(slave);
@@ -408,14 +410,14 @@ impl World {
 
     fn shorten(&mut self) {
         let Some(order) = &mut self.masters[0].order else { return };
-        let kept: Vec<Lsn> = order.ledger().kept().map(|kept| kept.version).collect();
+        let kept: Vec<Lsn> = order.state().kept().map(|kept| kept.version).collect();
         if kept.is_empty() {
             return;
         }
         let upto = kept[self.rng.index(kept.len())];
-        order.ledger_mut().shorten(upto);
-        self.recordings.master_forgets(0, Forgotten::Changes(upto));
-        self.masters[0].ledger.shorten(upto);
+        order.state_mut().shorten(upto);
+        self.recordings.master_forgets(0, Trimmed::Changes(upto));
+        self.masters[0].state.shorten(upto);
         self.counts.add("fault: shortened");
     }
 

@@ -60,14 +60,15 @@ impl World {
         conn.master_heard = now;
         match message {
             Up::Heartbeat => {
-                let mark = self.masters[master].order.as_ref().map(relais_cluster::Order::last);
-                if let Some(mark) = mark {
-                    self.send_down(link, Down::Ack(mark));
+                let lsn =
+                    self.masters[master].order.as_ref().map(relais_cluster::Coordinator::last);
+                if let Some(lsn) = lsn {
+                    self.send_down(link, Down::Ack(lsn));
                 }
             }
             Up::Closed => {
                 conn.master_open = false;
-                self.master_event(master, Event::Left { link });
+                self.master_event(master, Event::LinkClosed { link });
             }
             Up::Message(mut message) => {
                 self.counts.add(from_slave(&message));
@@ -77,7 +78,7 @@ impl World {
                     *found = false;
                 }
                 self.say(|| format!("master {master} hears slave {slave}: {message:?}"));
-                self.master_event(master, Event::Heard { link, message });
+                self.master_event(master, Event::Received { link, message });
             }
         }
     }
@@ -95,7 +96,7 @@ impl World {
         }
         conn.slave_heard = now;
         match message {
-            Down::Ack(mark) => self.slave_event(slave, Happened::Marked(mark)),
+            Down::Ack(lsn) => self.slave_event(slave, Happened::MasterLsn(lsn)),
             Down::Closed => {
                 conn.slave_open = false;
                 self.unlinked(slave, link);
@@ -111,7 +112,7 @@ impl World {
                     message,
                     ToSlave::Follow { .. } | ToSlave::Compare { .. } | ToSlave::Refuse { .. }
                 );
-                self.slave_event(slave, Happened::Heard(message));
+                self.slave_event(slave, Happened::Received(message));
                 let it = &mut self.slaves[slave];
                 if joins && epoch < it.heard && it.link == Some(link) {
                     let what = format!(
@@ -193,7 +194,7 @@ impl World {
         let Some(conn) = self.conns.get(&link) else { return };
         if conn.master_open && now - conn.master_heard > SILENCE {
             self.close_at_master(link);
-            self.master_event(master, Event::Left { link });
+            self.master_event(master, Event::LinkClosed { link });
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use relais_cluster::{Action, Chain, Event, Known, MasterState, Order};
+use relais_cluster::{Action, Coordinator, Event, HistoryHash, MasterState, TreeState};
 use relais_proto::{ErrorCode, FolderId, LogEntry, Refusal};
 
 use crate::bugs::Bug;
@@ -11,7 +11,7 @@ use crate::net::{Down, SLAVES};
 use crate::world::{Due, World};
 
 /// Where the hashes of this cluster begin.
-pub const SEED: Chain = Chain([7; 32]);
+pub const SEED: HistoryHash = HistoryHash([7; 32]);
 
 /// How long a master that starts waits for the slaves that it knows.
 const OPENING: u64 = 5000;
@@ -21,10 +21,10 @@ pub type Disk = (MasterState, BTreeSet<FolderId>, Vec<([u8; 16], LogEntry)>);
 
 #[derive(Debug)]
 pub struct Master {
-    pub order: Option<Order>,
+    pub order: Option<Coordinator>,
     pub life: u64,
     /// What is on its disk.
-    pub ledger: MasterState,
+    pub state: MasterState,
     pub folders: BTreeSet<FolderId>,
     /// What was being written when it went down.
     writing: Vec<LogEntry>,
@@ -37,11 +37,11 @@ pub struct Master {
 
 impl Master {
     pub fn new(seeded: bool) -> Self {
-        let ledger = if seeded { MasterState::new(SEED) } else { MasterState::default() };
+        let state = if seeded { MasterState::new(SEED) } else { MasterState::default() };
         Self {
             order: None,
             life: 0,
-            ledger,
+            state,
             folders: BTreeSet::new(),
             writing: Vec::new(),
             full: false,
@@ -52,11 +52,11 @@ impl Master {
 
     /// What is on its disk.
     pub fn clone_disk(&self) -> Disk {
-        (self.ledger.clone(), self.folders.clone(), self.journal.clone())
+        (self.state.clone(), self.folders.clone(), self.journal.clone())
     }
 
     pub fn epoch(&self) -> u32 {
-        self.ledger.epoch()
+        self.state.epoch()
     }
 }
 
@@ -68,9 +68,9 @@ impl World {
         }
         it.life += 1;
         let timeline = self.rng.bytes();
-        it.ledger.begin_timeline(timeline);
-        self.recordings.master_starts(master, &it.ledger, &it.folders);
-        it.order = Some(Order::new(it.ledger.clone(), it.folders.clone()));
+        it.state.begin_timeline(timeline);
+        self.recordings.master_starts(master, &it.state, &it.folders);
+        it.order = Some(Coordinator::new(it.state.clone(), it.folders.clone()));
         let life = it.life;
         self.say(|| format!("master {master} starts"));
         self.later(OPENING, Due::Opened { master, life });
@@ -85,7 +85,7 @@ impl World {
         it.life += 1;
         let writing = std::mem::take(&mut it.writing);
         if let (Some(before), Some(Bug::JournalNotSynced)) = (it.before.take(), self.bug) {
-            it.ledger = before;
+            it.state = before;
         }
         self.say(|| format!("master {master} crashes"));
         if written && !writing.is_empty() {
@@ -98,16 +98,16 @@ impl World {
     /// The batch is in the journal.
     fn keep(&mut self, master: usize, batch: Vec<LogEntry>) {
         if self.has(Bug::JournalNotSynced) {
-            self.masters[master].before = Some(self.masters[master].ledger.clone());
+            self.masters[master].before = Some(self.masters[master].state.clone());
         }
-        for numbered in batch {
+        for log_entry in batch {
             let real = master == 0 || self.copies_run;
             let it = &mut self.masters[master];
-            let timeline = it.ledger.timelines().last().map_or([0; 16], |last| last.id);
-            it.journal.push((timeline, numbered.clone()));
-            it.ledger.apply(numbered.clone());
-            let chain = it.ledger.chain();
-            self.checks.numbered(&numbered, master, real, chain);
+            let timeline = it.state.timelines().last().map_or([0; 16], |last| last.id);
+            it.journal.push((timeline, log_entry.clone()));
+            it.state.apply(log_entry.clone());
+            let chain = it.state.chain();
+            self.checks.log_entry(&log_entry, master, real, chain);
         }
     }
 
@@ -119,7 +119,7 @@ impl World {
         if self.masters[master].full {
             self.counts.add("fault: journal full");
             let refusal = Refusal::new(ErrorCode::NoSpace, "the journal's disk is full");
-            return self.master_event(master, Event::NotWritten { for_good: false, refusal });
+            return self.master_event(master, Event::WriteFailed { for_good: false, refusal });
         }
         if !self.quiet && self.rng.chance(12) {
             // The sync failed: what is on the disk is not known until the start after this.
@@ -127,7 +127,7 @@ impl World {
                 self.keep(master, batch);
             }
             let refusal = Refusal::new(ErrorCode::NoChanges, "the journal cannot be written");
-            return self.master_event(master, Event::NotWritten { for_good: true, refusal });
+            return self.master_event(master, Event::WriteFailed { for_good: true, refusal });
         }
         self.keep(master, batch);
         self.master_event(master, Event::Written);
@@ -135,9 +135,9 @@ impl World {
 
     pub fn opened(&mut self, master: usize, life: u64) {
         if self.masters[master].life == life
-            && self.masters[master].order.as_ref().is_some_and(Order::is_opening)
+            && self.masters[master].order.as_ref().is_some_and(Coordinator::is_opening)
         {
-            self.master_event(master, Event::Opened);
+            self.master_event(master, Event::GraceEnded);
         }
     }
 
@@ -166,7 +166,7 @@ impl World {
                 }
                 Action::Send { link, message } => self.send_down(link, Down::Message(message)),
                 Action::Close { link } => self.close_at_master(link),
-                Action::Know { folder } => {
+                Action::AddFolder { folder } => {
                     self.masters[master].folders.insert(folder);
                 }
                 Action::Halted(halt) => self.say(|| format!("master {master} halts: {halt:?}")),
@@ -181,7 +181,7 @@ impl World {
         self.crash_master(0);
         self.masters[0].full = false;
         let heard =
-            (0..SLAVES).map(|slave| self.slaves[slave].disk.now.standing.epoch).max().unwrap_or(0);
+            (0..SLAVES).map(|slave| self.slaves[slave].disk.now.position.epoch).max().unwrap_or(0);
         let epoch = heard.max(self.masters[0].epoch()) + 1;
         for slave in 0..SLAVES {
             if self.slaves[slave].replica.is_some() {
@@ -193,7 +193,7 @@ impl World {
         let is_there = |slave: &usize| !self.branched || self.slaves[*slave].replica.is_some();
         let Some(best) = (0..SLAVES)
             .filter(is_there)
-            .max_by_key(|slave| self.slaves[*slave].disk.now.standing.applied)
+            .max_by_key(|slave| self.slaves[*slave].disk.now.position.applied)
         else {
             return;
         };
@@ -203,18 +203,18 @@ impl World {
         } else {
             image.known.ids.clone()
         };
-        let known = Known { tree: image.known.tree.clone(), ids };
+        let known = TreeState { tree: image.known.tree.clone(), ids };
         let last = known.tree.last();
-        let seed = Chain([u8::try_from(epoch % 250).unwrap(); 32]);
+        let seed = HistoryHash([u8::try_from(epoch % 250).unwrap(); 32]);
         let (timelines, timeline) = (image.timelines.clone(), self.rng.bytes());
-        let ledger = MasterState::recovered(known, timelines, epoch, seed, timeline);
+        let state = MasterState::recovered(known, timelines, epoch, seed, timeline);
         self.say(|| format!("recovered from slave {best}, epoch {epoch}"));
         self.counts.add("fault: recover");
-        self.checks.recovered(&ledger, last, self.branched);
+        self.checks.recovered(&state, last, self.branched);
         for (id, version) in self.slaves[best].disk.now.known.ids.clone() {
             self.checks.knows(id, version);
         }
-        self.masters[0].ledger = ledger;
+        self.masters[0].state = state;
         self.start_master(0);
     }
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use relais_cluster::record::{
-    Difference, Forgotten, OrderRecorder, RecordError, Replayed, ReplicaRecorder, replay,
-    replay_order, replay_replica,
+    CoordinatorRecorder, Difference, RecordError, Replayed, ReplicaRecorder, Trimmed, replay,
+    replay_coordinator, replay_replica,
 };
 use relais_cluster::replica::{self, MissingContent};
 use relais_cluster::{Action, Event, MasterState, ReplicaPosition, ToMaster};
@@ -36,7 +36,7 @@ impl<R> Recording<R> {
 #[derive(Default)]
 pub struct Recordings {
     on: bool,
-    masters: [Vec<Recording<OrderRecorder>>; MASTERS],
+    masters: [Vec<Recording<CoordinatorRecorder>>; MASTERS],
     slaves: [Vec<Recording<ReplicaRecorder>>; SLAVES],
     /// The event that is planted in place of the first change that a slave asks for.
     plant: Option<Event>,
@@ -46,11 +46,11 @@ impl Recordings {
     pub fn master_starts(
         &mut self,
         master: usize,
-        ledger: &MasterState,
+        state: &MasterState,
         folders: &BTreeSet<FolderId>,
     ) {
         if self.on {
-            let begin = |to: &mut Vec<u8>| OrderRecorder::begin(ledger, folders, to).unwrap();
+            let begin = |to: &mut Vec<u8>| CoordinatorRecorder::begin(state, folders, to).unwrap();
             self.masters[master].push(Recording::begin(begin));
         }
     }
@@ -58,7 +58,7 @@ impl Recordings {
     pub fn master_event(&mut self, master: usize, event: &Event, now: u64) {
         let Some(last) = self.masters[master].last_mut() else { return };
         let start = last.bytes.len();
-        let planted = matches!(event, Event::Heard { message: ToMaster::Propose { .. }, .. })
+        let planted = matches!(event, Event::Received { message: ToMaster::Propose { .. }, .. })
             .then(|| self.plant.take())
             .flatten();
         last.recorder.event(planted.as_ref().unwrap_or(event), now, &mut last.bytes).unwrap();
@@ -71,7 +71,7 @@ impl Recordings {
         last.places.last_mut().unwrap().1 = last.bytes.len();
     }
 
-    pub fn master_forgets(&mut self, master: usize, forgotten: Forgotten) {
+    pub fn master_forgets(&mut self, master: usize, forgotten: Trimmed) {
         let Some(last) = self.masters[master].last_mut() else { return };
         last.recorder.forgotten(forgotten, &mut last.bytes).unwrap();
     }
@@ -79,13 +79,13 @@ impl Recordings {
     pub fn slave_starts(
         &mut self,
         slave: usize,
-        standing: &ReplicaPosition,
+        position: &ReplicaPosition,
         lacks: &[MissingContent],
         staged: &BTreeSet<ChangeId>,
     ) {
         if self.on {
             let begin = |to: &mut Vec<u8>| {
-                ReplicaRecorder::begin(slave_id(slave), folder(slave), standing, lacks, staged, to)
+                ReplicaRecorder::begin(slave_id(slave), folder(slave), position, lacks, staged, to)
                     .unwrap()
             };
             self.slaves[slave].push(Recording::begin(begin));
@@ -124,7 +124,7 @@ fn recordings_replay_to_the_same_actions() {
     for seed in 0..40 {
         let all = recorded(seed, None);
         for one in all.masters.iter().flatten() {
-            assert_eq!(replay_order(&one.bytes).unwrap(), whole(&one.places), "seed {seed}");
+            assert_eq!(replay_coordinator(&one.bytes).unwrap(), whole(&one.places), "seed {seed}");
             orders += one.places.len();
         }
         for one in all.slaves.iter().flatten() {
@@ -139,12 +139,12 @@ fn recordings_replay_to_the_same_actions() {
 fn another_event_than_there_was_is_noticed() {
     for seed in 0..20 {
         // Its sums are right: what the master did then was not what follows from it.
-        let all = recorded(seed, Some(Event::Opened));
+        let all = recorded(seed, Some(Event::GraceEnded));
         let found: Vec<Box<Difference>> = all
             .masters
             .iter()
             .flatten()
-            .filter_map(|one| match replay_order(&one.bytes) {
+            .filter_map(|one| match replay_coordinator(&one.bytes) {
                 Err(RecordError::Differs(found)) => Some(found),
                 result => {
                     result.unwrap();

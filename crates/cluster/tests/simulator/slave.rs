@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use relais_cluster::replica::{Action, Answer, Blame, Event, Listing, Replica, Session, compare};
+use relais_cluster::replica::{
+    Action, Event, FetchFault, ProposalResult, ReceivedTree, Replica, Session, compare,
+};
 use relais_cluster::{
-    ChangeRequest, CommittedEntry, Entry, Known, LARGE, LinkId, ReplicaPosition, Tree, next_chain,
-    timeline,
+    ChangeRequest, CommittedEntry, Entry, LARGE, LinkId, ReplicaPosition, Tree, TreeState,
+    next_history_hash, timeline,
 };
 use relais_proto::{Change, ChangeId, Digest, Expect, FileTime, FolderId, Lsn, Mode, TreePath};
 
@@ -66,9 +68,9 @@ impl World {
         it.life += 1;
         it.disk.now.free();
         let image = &it.disk.now;
-        let mut standing = image.standing;
+        let mut position = image.position;
         if epoch_forgotten {
-            standing.epoch = standing.applied.epoch;
+            position.epoch = position.applied.epoch;
         }
         // What was found is proposed again by the shell, under the same id.
         let staged = image
@@ -78,8 +80,8 @@ impl World {
             .map(|(id, _)| *id)
             .collect();
         let lacks = image.lacks();
-        self.recordings.slave_starts(slave, &standing, &lacks, &staged);
-        it.replica = Some(Replica::new(slave_id(slave), folder(slave), standing, lacks, staged));
+        self.recordings.slave_starts(slave, &position, &lacks, &staged);
+        it.replica = Some(Replica::new(slave_id(slave), folder(slave), position, lacks, staged));
         it.proposed.clear();
         let life = it.life;
         self.check_slave(slave);
@@ -138,13 +140,13 @@ impl World {
         let image = &mut it.disk.now;
         let mut failed = Vec::new();
         for told in changes {
-            let (numbered, version) = (&told.numbered, told.numbered.version);
-            image.standing = ReplicaPosition {
+            let (log_entry, version) = (&told.entry, told.entry.version);
+            image.position = ReplicaPosition {
                 applied: version,
-                chain: next_chain(image.standing.chain, numbered),
-                epoch: image.standing.epoch.max(version.epoch),
+                chain: next_history_hash(image.position.chain, log_entry),
+                epoch: image.position.epoch.max(version.epoch),
             };
-            match &numbered.change {
+            match &log_entry.change {
                 Change::Put { path, digest: wanted, .. } => {
                     let old = image
                         .known
@@ -152,12 +154,12 @@ impl World {
                         .get(path)
                         .and_then(|entry| entry.content)
                         .map(|content| content.put);
-                    image.known.apply(numbered);
+                    image.known.apply(log_entry);
                     if image
                         .staged
-                        .get(&numbered.id)
+                        .get(&log_entry.id)
                         .is_some_and(|staged| digest(staged.value) == *wanted)
-                        && let Some(staged) = image.staged.remove(&numbered.id)
+                        && let Some(staged) = image.staged.remove(&log_entry.id)
                     {
                         if fails && staged.found.is_none() {
                             failed.push(version);
@@ -169,7 +171,7 @@ impl World {
                     keep_replaced(image, version, old, bug);
                 }
                 Change::Withdraw { .. } => {
-                    image.known.ids.insert(numbered.id, version);
+                    image.known.ids.insert(log_entry.id, version);
                     let content = |entry: &Entry| entry.content.map(|content| content.put);
                     let old: Vec<_> = told
                         .restored
@@ -187,7 +189,7 @@ impl World {
                     image.known.tree.restore(version, &[])
                 }
                 _ => {
-                    image.known.apply(numbered);
+                    image.known.apply(log_entry);
                 }
             }
             image.known.tree.settle(version);
@@ -202,19 +204,19 @@ impl World {
             return;
         }
         match work {
-            Work::Carry { changes, standing } => self.carried(slave, &changes, standing),
-            Work::Adopt { listing, standing } => self.adopted(slave, &listing, standing),
+            Work::Carry { changes, position } => self.carried(slave, &changes, position),
+            Work::Adopt { listing, position } => self.adopted(slave, &listing, position),
             Work::Fetch { put, lack, from } => self.fetched(slave, put, lack.digest, from),
             Work::Place { id, put } => self.placed(slave, id, put),
         }
     }
 
-    fn carried(&mut self, slave: usize, changes: &[CommittedEntry], standing: ReplicaPosition) {
+    fn carried(&mut self, slave: usize, changes: &[CommittedEntry], position: ReplicaPosition) {
         self.slaves[slave].carrying = None;
         if !self.quiet
             && (self.rng.chance(10) || self.slaves[slave].disk.full && self.rng.chance(300))
         {
-            return self.slave_event(slave, Event::NotCarried);
+            return self.slave_event(slave, Event::ApplyFailed);
         }
         let fails = !self.quiet && self.rng.chance(40);
         let (lacks, failed) = self.carry_out(slave, changes, fails);
@@ -223,24 +225,24 @@ impl World {
         }
         let it = &mut self.slaves[slave];
         assert_eq!(
-            (it.disk.now.standing.applied, it.disk.now.standing.chain),
-            (standing.applied, standing.chain)
+            (it.disk.now.position.applied, it.disk.now.position.chain),
+            (position.applied, position.chain)
         );
         it.disk.sync();
         self.check_slave(slave);
         for put in &lacks {
             self.refuse_some(slave, *put);
         }
-        self.slave_event(slave, Event::Carried { lacks, failed });
+        self.slave_event(slave, Event::Applied { lacks, failed });
     }
 
-    fn adopted(&mut self, slave: usize, listing: &Listing, standing: ReplicaPosition) {
+    fn adopted(&mut self, slave: usize, listing: &ReceivedTree, position: ReplicaPosition) {
         if !self.quiet && self.rng.chance(150) {
-            return self.slave_event(slave, Event::NotAdopted);
+            return self.slave_event(slave, Event::AdoptFailed);
         }
         let own = self.slaves[slave].disk.now.known.tree.clone();
         let (applied, timelines) = (own.last(), &self.slaves[slave].disk.now.timelines);
-        let mut fork = timeline::fork(timelines, applied, &listing.timelines, listing.mark);
+        let mut fork = timeline::fork(timelines, applied, &listing.timelines, listing.lsn);
         if self.has(Bug::NumbersTrusted) {
             fork = applied;
         }
@@ -251,7 +253,7 @@ impl World {
             self.slaves[slave].seen.clear();
         }
         let differences = compare(own.iter(), fork, listing);
-        if let Some(wanted) = self.checks.tree_at(standing.chain).cloned() {
+        if let Some(wanted) = self.checks.tree_at(position.chain).cloned() {
             for (path, entry) in &differences.gone {
                 let put =
                     |entry: &Entry| entry.content.map(|content| (content.put, content.digest));
@@ -299,12 +301,12 @@ impl World {
                 keep_replaced(image, new, old, bug);
             }
         }
-        let tree = Tree::listed(listing.entries.iter().cloned(), listing.mark);
-        image.known = Known { tree, ids: listing.ids.iter().copied().collect() };
+        let tree = Tree::listed(listing.entries.iter().cloned(), listing.lsn);
+        image.known = TreeState { tree, ids: listing.ids.iter().copied().collect() };
         image.timelines.clone_from(&listing.timelines);
         image.take_over_contents(&own, fork);
-        image.standing =
-            ReplicaPosition { epoch: image.standing.epoch.max(standing.epoch), ..standing };
+        image.position =
+            ReplicaPosition { epoch: image.position.epoch.max(position.epoch), ..position };
         image.free();
         let lacks = image.lacks();
         it.disk.sync();
@@ -329,10 +331,10 @@ impl World {
         let wants = self.slaves[slave].replica.as_ref().is_some_and(|replica| replica.wants(put));
         let result = match sent {
             // It was given up meanwhile.
-            Some(_) if !wants && known => Err(Blame::Here),
-            None => Err(Blame::Holder),
+            Some(_) if !wants && known => Err(FetchFault::Local),
+            None => Err(FetchFault::Holder),
             Some(_) if self.slaves[slave].disk.full || self.refuse_some(slave, put) => {
-                Err(Blame::Here)
+                Err(FetchFault::Local)
             }
             // It went meanwhile.
             Some(_) if !known => Ok(()),
@@ -384,7 +386,7 @@ impl World {
             (Some(_), _) => image.contents.contains_key(&put),
             (None, _) => true,
         };
-        self.slave_event(slave, Event::Placed { id, put, ok });
+        self.slave_event(slave, Event::Published { id, put, ok });
     }
 
     pub fn slave_event(&mut self, slave: usize, event: Event) {
@@ -416,23 +418,23 @@ impl World {
                 let wait = self.rng.between(100, 800);
                 self.later(wait, Due::Connect { slave, life });
             }
-            Action::Raise(epoch) => {
+            Action::RaiseEpoch(epoch) => {
                 let it = &mut self.slaves[slave];
-                it.disk.now.standing.epoch = it.disk.now.standing.epoch.max(epoch);
+                it.disk.now.position.epoch = it.disk.now.position.epoch.max(epoch);
                 it.disk.sync();
             }
-            Action::Begin(chain) => {
+            Action::BeginHistory(chain) => {
                 let it = &mut self.slaves[slave];
-                it.disk.now.standing.chain = chain;
+                it.disk.now.position.chain = chain;
                 it.disk.sync();
             }
-            Action::Timelines(timelines) => {
+            Action::SetTimelines(timelines) => {
                 let it = &mut self.slaves[slave];
                 it.disk.now.timelines = timelines;
                 it.disk.sync();
             }
-            Action::Carry { changes, standing } => {
-                self.say(|| format!("slave {slave} carries out up to {}", standing.applied));
+            Action::Apply { changes, position } => {
+                self.say(|| format!("slave {slave} carries out up to {}", position.applied));
                 self.slaves[slave].carrying = Some(changes.clone());
                 let wait = if self.rng.chance(100) {
                     self.rng.between(60, 600)
@@ -444,12 +446,12 @@ impl World {
                 }
                 self.later(
                     wait,
-                    Due::Work { slave, life, work: Work::Carry { changes, standing } },
+                    Due::Work { slave, life, work: Work::Carry { changes, position } },
                 );
             }
-            Action::Adopt { listing, standing } => {
+            Action::Adopt { listing, position } => {
                 // Behind what is being carried out.
-                self.later(601, Due::Work { slave, life, work: Work::Adopt { listing, standing } });
+                self.later(601, Due::Work { slave, life, work: Work::Adopt { listing, position } });
             }
             Action::Fetch { put, lack, from } => {
                 let wait = if lack.size >= LARGE {
@@ -459,15 +461,15 @@ impl World {
                 };
                 self.later(wait, Due::Work { slave, life, work: Work::Fetch { put, lack, from } });
             }
-            Action::Place { id, put } => {
+            Action::Publish { id, put } => {
                 let wait = self.rng.between(1, 40);
                 self.later(wait, Due::Work { slave, life, work: Work::Place { id, put } });
             }
             Action::Discard(id) => self.discard(slave, id),
-            Action::SetAside { id, .. } => self.set_aside(slave, id),
-            Action::Answer { session, id, answer } => self.answer(slave, session, id, answer),
-            Action::Serve(session) => self.serve(slave, session),
-            Action::SendAway(session) => self.respond(session, Reply::Moved),
+            Action::Quarantine { id, .. } => self.set_aside(slave, id),
+            Action::Reply { session, id, answer } => self.answer(slave, session, id, answer),
+            Action::ServeReader(session) => self.serve(slave, session),
+            Action::RedirectReader(session) => self.respond(session, Reply::Moved),
         }
     }
 
@@ -489,9 +491,9 @@ impl World {
         self.slaves[slave].disk.sync();
     }
 
-    fn answer(&mut self, slave: usize, session: Session, id: ChangeId, answer: Answer) {
+    fn answer(&mut self, slave: usize, session: Session, id: ChangeId, answer: ProposalResult) {
         self.say(|| format!("slave {slave} answers {id:?}: {answer:?}"));
-        if let Answer::Done { version, .. } = &answer {
+        if let ProposalResult::Done { version, .. } = &answer {
             self.checks.acked.insert(id, *version);
         }
         self.respond(session, Reply::Change(answer));
@@ -522,9 +524,9 @@ impl World {
                 });
             }
         }
-        for asked in again {
-            self.slaves[slave].proposed.insert(asked.id, now);
-            self.slave_event(slave, Event::ChangeRequest { session: None, asked, copies: 1 });
+        for request in again {
+            self.slaves[slave].proposed.insert(request.id, now);
+            self.slave_event(slave, Event::Proposed { session: None, request, copies: 1 });
         }
     }
 
@@ -585,8 +587,7 @@ fn keep_replaced(image: &mut Image, new: Lsn, old: Option<Lsn>, bug: Option<Bug>
 /// The puts whose contents some changes bring, or bring back.
 fn brought(changes: &[CommittedEntry]) -> impl Iterator<Item = Lsn> + '_ {
     changes.iter().flat_map(|told| {
-        let put =
-            matches!(told.numbered.change, Change::Put { .. }).then_some(told.numbered.version);
+        let put = matches!(told.entry.change, Change::Put { .. }).then_some(told.entry.version);
         let back = told
             .restored
             .iter()

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use relais_cluster::replica::{Answer, Listing, MissingContent, Session};
+use relais_cluster::replica::{MissingContent, ProposalResult, ReceivedTree, Session};
 use relais_cluster::{CommittedEntry, LinkId, ReplicaPosition};
 use relais_proto::{ChangeId, FolderId, LogEntry, Lsn, SlaveId, TreePath};
 
@@ -20,8 +20,8 @@ use crate::slave::Slave;
 /// What a slave's shell does, and when it is done.
 #[derive(Debug, Clone)]
 pub enum Work {
-    Carry { changes: Vec<CommittedEntry>, standing: ReplicaPosition },
-    Adopt { listing: Listing, standing: ReplicaPosition },
+    Carry { changes: Vec<CommittedEntry>, position: ReplicaPosition },
+    Adopt { listing: ReceivedTree, position: ReplicaPosition },
     Fetch { put: Lsn, lack: MissingContent, from: FolderId },
     Place { id: ChangeId, put: Lsn },
 }
@@ -29,8 +29,8 @@ pub enum Work {
 /// What a client hears.
 #[derive(Debug, Clone)]
 pub enum Reply {
-    Change(Answer),
-    Read { mark: Lsn },
+    Change(ProposalResult),
+    Read { lsn: Lsn },
     Moved,
     Elsewhere,
 }

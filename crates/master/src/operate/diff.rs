@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;
 
-use relais_cluster::Viewpoint;
-use relais_proto::{Chain, Lsn, PathList, PathNote, TreeEntry, TreePath};
+use relais_cluster::ConnectionAddrs;
+use relais_proto::{HistoryHash, ListedPath, Lsn, PathList, TreeEntry, TreePath};
 
 use super::trees::{SlaveTree, ask};
 use super::{Done, Outcome, Teller, ended, paths};
@@ -20,12 +20,12 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The master's tree at one number.
 struct Wanted {
     last: Lsn,
-    chain: Chain,
+    chain: HistoryHash,
     entries: BTreeMap<TreePath, TreeEntry>,
 }
 
 /// Compares the tree of each slave that is linked with the master's, and names each known slave that is not.
-pub(super) fn diff(core: &Core, asker: Viewpoint, tell: &mut Teller<'_>) -> Done {
+pub(super) fn diff(core: &Core, asker: ConnectionAddrs, tell: &mut Teller<'_>) -> Done {
     let linked = core.links.all();
     let mut absent = core.reports(asker);
     absent.retain(|report| linked.iter().all(|linked| linked.slave != report.id));
@@ -105,9 +105,9 @@ fn compare(core: &Core, of: &Linked) -> Result<Result<(Wanted, SlaveTree), Strin
                 continue;
             }
         };
-        let applied = tree.standing.applied;
+        let applied = tree.position.applied;
         let wanted = core.orders.ask(move |engine| {
-            let ledger = engine.order().ledger();
+            let ledger = engine.order().state();
             let same = applied == ledger.last();
             same.then(|| Wanted {
                 last: ledger.last(),
@@ -128,7 +128,7 @@ fn compare(core: &Core, of: &Linked) -> Result<Result<(Wanted, SlaveTree), Strin
 type Differences = Vec<(String, Vec<String>)>;
 
 /// Adds what the slave's disk refuses, with its reasons.
-fn add_refused(differences: &mut Differences, refused: &[PathNote]) {
+fn add_refused(differences: &mut Differences, refused: &[ListedPath]) {
     let mut at: BTreeMap<String, usize> =
         differences.iter().enumerate().map(|(n, (path, _))| (path.clone(), n)).collect();
     for note in refused {
@@ -145,7 +145,7 @@ fn add_refused(differences: &mut Differences, refused: &[PathNote]) {
 /// Each path that differs, and how.
 fn differences(wanted: &Wanted, tree: &SlaveTree) -> Differences {
     let mut found = Vec::new();
-    if tree.standing.chain != wanted.chain && wanted.last != Lsn::default() {
+    if tree.position.chain != wanted.chain && wanted.last != Lsn::default() {
         found.push((
             "all changes".to_owned(),
             vec!["other changes under the same numbers".to_owned()],
@@ -180,13 +180,13 @@ fn differences(wanted: &Wanted, tree: &SlaveTree) -> Differences {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relais_proto::{Content, Digest, FileTime, Mode, ReplicaPosition};
+    use relais_proto::{Digest, FileContent, FileTime, Mode, ReplicaPosition};
 
     #[test]
     fn each_difference_is_named() {
         let version = |number| Lsn { epoch: 1, number };
         let file = |number, digest| {
-            let content = Content {
+            let content = FileContent {
                 put: version(1),
                 digest: Digest([digest; 32]),
                 size: 1,
@@ -205,7 +205,7 @@ mod tests {
             ("f", folder),
         ];
         let entries = entries.map(|(name, entry)| (path(name), entry)).into();
-        let wanted = Wanted { last: version(9), chain: Chain([1; 32]), entries };
+        let wanted = Wanted { last: version(9), chain: HistoryHash([1; 32]), entries };
         let there = [
             ("a", file(1, 1), true),
             ("b", file(2, 1), true),
@@ -218,8 +218,9 @@ mod tests {
             .chain(more)
             .map(|(name, entry, here)| (path(name), (entry, here)))
             .collect();
-        let standing = ReplicaPosition { applied: version(9), chain: Chain([1; 32]), epoch: 1 };
-        let mut tree = SlaveTree { entries: there, standing, ..SlaveTree::default() };
+        let position =
+            ReplicaPosition { applied: version(9), chain: HistoryHash([1; 32]), epoch: 1 };
+        let mut tree = SlaveTree { entries: there, position, ..SlaveTree::default() };
         let found: Vec<String> = differences(&wanted, &tree)
             .iter()
             .map(|(path, how)| format!("{path} {}", how.join("+")))
@@ -233,7 +234,7 @@ mod tests {
             "/g extra",
         ];
         assert_eq!(found, all);
-        let note = |path: &str| PathNote {
+        let note = |path: &str| ListedPath {
             path: path.to_owned(),
             reason: "not applied here: why".to_owned(),
             since_ms: 1,
@@ -243,7 +244,7 @@ mod tests {
         assert_eq!(both.len(), all.len() + 1);
         assert_eq!(both[3].1, ["content not there yet", "not applied here: why"]);
         assert_eq!(both[6], ("/left".to_owned(), vec!["not applied here: why".to_owned()]));
-        tree.standing.chain = Chain([2; 32]);
+        tree.position.chain = HistoryHash([2; 32]);
         assert_eq!(differences(&wanted, &tree).len(), all.len() + 1);
     }
 }

@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use log::info;
-use relais_cluster::Viewpoint;
+use relais_cluster::ConnectionAddrs;
 use relais_proto::SlaveState;
 
 use super::{Done, Outcome, Teller, find};
@@ -17,7 +17,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// No more clients for a slave, and the sessions that it has move on.
-pub(super) fn drain(core: &Core, asker: Viewpoint, name: &str, tell: &mut Teller<'_>) -> Done {
+pub(super) fn drain(
+    core: &Core,
+    asker: ConnectionAddrs,
+    name: &str,
+    tell: &mut Teller<'_>,
+) -> Done {
     let slave = find::slave(core, asker, name)?;
     core.drain(slave.id, true);
     info!("slave {} is drained", slave.id);
@@ -54,7 +59,7 @@ pub(super) fn drain(core: &Core, asker: Viewpoint, name: &str, tell: &mut Teller
 }
 
 /// A drained slave gets sessions again, and tries again what its disk has refused.
-pub(super) fn ready(core: &Core, asker: Viewpoint, name: &str) -> Done {
+pub(super) fn ready(core: &Core, asker: ConnectionAddrs, name: &str) -> Done {
     let slave = find::slave(core, asker, name)?;
     core.drain(slave.id, false);
     info!("slave {} is made ready", slave.id);

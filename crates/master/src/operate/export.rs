@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use jiff::Timestamp;
-use relais_proto::{Change, LogEntry, is_harmful};
+use relais_proto::{Change, LogEntry, is_unsafe_char};
 use relais_state::JournalError;
 use serde::Serialize;
 
@@ -106,7 +106,7 @@ fn line(numbered: &LogEntry) -> Result<String, serde_json::Error> {
 fn harmless(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
-        if is_harmful(c) {
+        if is_unsafe_char(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 // Writing to a String does not fail.
                 let _ = write!(out, "\\u{unit:04x}");

@@ -2,8 +2,8 @@
 
 use std::fmt::Display;
 
-use relais_cluster::Viewpoint;
-use relais_proto::{SlaveReport, clean};
+use relais_cluster::ConnectionAddrs;
+use relais_proto::{SlaveReport, sanitize};
 
 use crate::core::Core;
 
@@ -11,7 +11,11 @@ use crate::core::Core;
 const DIGITS: usize = 4;
 
 /// The slave with this id, with an id that begins so, or with this address.
-pub(super) fn slave(core: &Core, asker: Viewpoint, name: &str) -> Result<SlaveReport, String> {
+pub(super) fn slave(
+    core: &Core,
+    asker: ConnectionAddrs,
+    name: &str,
+) -> Result<SlaveReport, String> {
     let reports = core.reports(asker);
     let named = |report: &SlaveReport| {
         begins(&report.id, name) || report.addrs.iter().any(|addr| addr.to_string() == name)
@@ -31,7 +35,7 @@ pub(super) fn one<T, I: Display>(
     what: &str,
     id: impl Fn(&T) -> I,
 ) -> Result<T, String> {
-    let name = clean(name);
+    let name = sanitize(name);
     match (found.next(), found.next()) {
         (Some(found), None) => Ok(found),
         (Some(first), Some(second)) => Err(format!(

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use log::info;
-use relais_cluster::Viewpoint;
+use relais_cluster::ConnectionAddrs;
 use relais_proto::FolderId;
 
 use super::{Done, Outcome, ended, find};
@@ -11,7 +11,7 @@ use crate::core::Core;
 use crate::links::Linked;
 
 /// Forgets a slave, or a folder whose slaves are not linked.
-pub(super) fn forget(core: &Core, asker: Viewpoint, name: &str) -> Done {
+pub(super) fn forget(core: &Core, asker: ConnectionAddrs, name: &str) -> Done {
     let reports = core.reports(asker);
     let linked = core.links.all();
     let (slave, folder) = match find::slave(core, asker, name) {

@@ -11,7 +11,7 @@ mod scrub;
 mod trees;
 
 use log::{debug, info};
-use relais_cluster::Viewpoint;
+use relais_cluster::ConnectionAddrs;
 use relais_net::Connection;
 use relais_proto::{LinkMessage, Operation};
 
@@ -66,7 +66,7 @@ impl<'a> Teller<'a> {
 /// Does what the operator at `asker` wants, and tells how it went. False where nobody listens any more.
 pub(crate) fn run(
     core: &Core,
-    asker: Viewpoint,
+    asker: ConnectionAddrs,
     operation: &Operation,
     connection: &mut Connection,
 ) -> bool {

@@ -1,6 +1,6 @@
 //! Paths of the slaves that need an operator's eye: names that are not served, and what a disk refuses.
 
-use relais_proto::{LinkMessage, PathList, PathNote};
+use relais_proto::{LinkMessage, ListedPath, PathList};
 
 use super::{Done, Outcome, Teller};
 use crate::core::Core;
@@ -9,7 +9,7 @@ use crate::links::Linked;
 /// A slave's list, as far as it names the paths.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
-    pub named: Vec<PathNote>,
+    pub named: Vec<ListedPath>,
     /// How many there are.
     pub total: u64,
 }

@@ -3,8 +3,8 @@
 //! The new epoch is heard by all slaves that can be reached before the tree is taken: nothing of an earlier one is followed then,
 //! so nothing is called done that the new tree lacks.
 
-use relais_cluster::replica::{DivergentEntry, Listing, compare};
-use relais_cluster::{Chain, Halt, Known, LinkId, MasterState, Tree, timeline};
+use relais_cluster::replica::{DivergentEntry, ReceivedTree, compare};
+use relais_cluster::{HaltReason, HistoryHash, LinkId, MasterState, Tree, TreeState, timeline};
 use relais_proto::{Lsn, ReplicaPosition, SlaveId};
 
 use super::trees::ask;
@@ -16,7 +16,7 @@ use crate::order::Engine;
 struct Survey {
     last: Lsn,
     epoch: u32,
-    halted: Option<Halt>,
+    halted: Option<HaltReason>,
     /// Slaves that have said where they stand, and those that have not.
     slaves: Vec<(LinkId, SlaveId, Option<ReplicaPosition>)>,
 }
@@ -27,23 +27,23 @@ impl Survey {
         // A slave that has joined has gone on since.
         let now = |link: LinkId, said: ReplicaPosition| match order.applied(link) {
             Some(applied) => {
-                ReplicaPosition { applied, epoch: said.epoch.max(order.ledger().epoch()), ..said }
+                ReplicaPosition { applied, epoch: said.epoch.max(order.state().epoch()), ..said }
             }
             None => said,
         };
         let slaves = engine
             .links()
             .iter()
-            .map(|(link, open)| (*link, open.slave, open.standing.map(|said| now(*link, said))))
+            .map(|(link, open)| (*link, open.slave, open.position.map(|said| now(*link, said))))
             .collect();
-        Self { last: order.last(), epoch: order.ledger().epoch(), halted: order.halted(), slaves }
+        Self { last: order.last(), epoch: order.state().epoch(), halted: order.halted(), slaves }
     }
 
     /// The slave with the latest change.
     fn best(&self) -> Option<(LinkId, SlaveId, ReplicaPosition)> {
         self.slaves
             .iter()
-            .filter_map(|(link, slave, standing)| Some((*link, *slave, (*standing)?)))
+            .filter_map(|(link, slave, position)| Some((*link, *slave, (*position)?)))
             .max_by_key(|(_, _, it)| it.applied)
     }
 
@@ -52,8 +52,8 @@ impl Survey {
         let heard = self
             .slaves
             .iter()
-            .filter_map(|(_, _, standing)| *standing)
-            .map(|standing| standing.epoch.max(standing.applied.epoch));
+            .filter_map(|(_, _, position)| *position)
+            .map(|position| position.epoch.max(position.applied.epoch));
         heard.fold(self.epoch, u32::max).checked_add(1)
     }
 }
@@ -65,10 +65,10 @@ pub(super) fn recover(core: &Core, go: bool, tell: &mut Teller<'_>) -> Done {
         "the master: last change {}, epoch {}; {}",
         survey.last,
         survey.epoch,
-        survey.halted.map_or("changes are taken", Halt::why)
+        survey.halted.map_or("changes are taken", HaltReason::why)
     ));
-    for (_, slave, standing) in &survey.slaves {
-        tell.line(match standing {
+    for (_, slave, position) in &survey.slaves {
+        tell.line(match position {
             Some(ReplicaPosition { applied, epoch, .. }) => {
                 format!("slave {slave}: last change {applied}, epoch {epoch}")
             }
@@ -79,12 +79,12 @@ pub(super) fn recover(core: &Core, go: bool, tell: &mut Teller<'_>) -> Done {
         let said = "changes are taken: there is nothing to recover";
         return Ok(if go { Outcome::failed(said) } else { Outcome::done(said) });
     }
-    if survey.halted == Some(Halt::Broken) {
+    if survey.halted == Some(HaltReason::Broken) {
         return Ok(Outcome::failed(
             "see to the disk of the state folder and start the master again: there is nothing to recover",
         ));
     }
-    let Some((link, slave, standing)) = survey.best() else {
+    let Some((link, slave, position)) = survey.best() else {
         return Ok(Outcome::failed(
             "no slave is linked that has said where it stands: there is nothing to recover from",
         ));
@@ -92,7 +92,7 @@ pub(super) fn recover(core: &Core, go: bool, tell: &mut Teller<'_>) -> Done {
     let epoch = survey.next_epoch().ok_or("there is no higher epoch")?;
     let plan = format!(
         "the tree of slave {slave}, at change {}, becomes everybody's, in epoch {epoch}",
-        standing.applied
+        position.applied
     );
     list_branches(core, &survey, link, tell)?;
     if !go {
@@ -129,13 +129,13 @@ fn rebuilt(core: &Core, link: LinkId, epoch: u32) -> Result<MasterState, String>
     let of = linked.iter().find(|linked| linked.link == link).ok_or("its link ended")?;
     let tree = ask(core, of, true)?;
     let entries = tree.entries.into_iter().map(|(path, (entry, _))| (path, entry));
-    let known = Known { tree: Tree::listed(entries, tree.standing.applied), ids: tree.ids };
+    let known = TreeState { tree: Tree::listed(entries, tree.position.applied), ids: tree.ids };
     let seed = relais_state::random().map_err(|error| error.to_string())?;
     let timeline = core
         .orders
         .ask(|engine| engine.begin_timeline().map_err(|error| error.to_string()))
         .ok_or_else(ended)??;
-    Ok(MasterState::recovered(known, tree.timelines, epoch, Chain(seed), timeline))
+    Ok(MasterState::recovered(known, tree.timelines, epoch, HistoryHash(seed), timeline))
 }
 
 /// Most paths that are listed for one slave; of more it is said how many there are.
@@ -153,15 +153,15 @@ fn list_branches(
     let find = |link: LinkId| linked.iter().find(|linked| linked.link == link);
     let survivor = ask(core, find(best).ok_or("its link ended")?, false)
         .map_err(|why| format!("the tree to go on from cannot be had: {why}; try again"))?;
-    let last = survivor.standing.applied;
-    let listing = Listing {
+    let last = survivor.position.applied;
+    let listing = ReceivedTree {
         entries: survivor.entries.into_iter().map(|(path, (entry, _))| (path, entry)).collect(),
-        mark: last,
+        lsn: last,
         timelines: survivor.timelines,
-        ..Listing::default()
+        ..ReceivedTree::default()
     };
-    for (link, slave, standing) in &survey.slaves {
-        if *link == best || standing.is_none() || tell.is_gone() {
+    for (link, slave, position) in &survey.slaves {
+        if *link == best || position.is_none() || tell.is_gone() {
             continue;
         }
         let Some(of) = find(*link) else { continue };
@@ -172,7 +172,7 @@ fn list_branches(
                 continue;
             }
         };
-        let applied = tree.standing.applied;
+        let applied = tree.position.applied;
         let fork = timeline::fork(&tree.timelines, applied, &listing.timelines, last);
         if fork == applied {
             continue;

@@ -13,7 +13,7 @@ pub(super) struct SlaveTree {
     /// Entries, and whether the content is there.
     pub entries: BTreeMap<TreePath, (TreeEntry, bool)>,
     pub ids: HashMap<ChangeId, Lsn>,
-    pub standing: ReplicaPosition,
+    pub position: ReplicaPosition,
     /// Which masters have numbered the changes that made it.
     pub timelines: Vec<Timeline>,
 }
@@ -23,10 +23,10 @@ pub(super) struct SlaveTree {
 /// # Errors
 /// Why it did not come whole.
 pub(super) fn ask(core: &Core, of: &Linked, ids: bool) -> Result<SlaveTree, String> {
-    let (mut tree, mut standing, mut moved) = (SlaveTree::default(), None, false);
+    let (mut tree, mut position, mut moved) = (SlaveTree::default(), None, false);
     let question = |query| LinkMessage::AskTree { query, ids };
     core.queries.ask(&core.links, of, question, |part| {
-        moved |= *standing.get_or_insert(part.standing) != part.standing;
+        moved |= *position.get_or_insert(part.position) != part.position;
         tree.entries
             .extend(part.entries.into_iter().map(|(path, entry, here)| (path, (entry, here))));
         tree.ids.extend(part.ids);
@@ -35,6 +35,6 @@ pub(super) fn ask(core: &Core, of: &Linked, ids: bool) -> Result<SlaveTree, Stri
     if moved {
         return Err("its tree changed while it was told".to_owned());
     }
-    tree.standing = standing.unwrap_or_default();
+    tree.position = position.unwrap_or_default();
     Ok(tree)
 }

@@ -11,9 +11,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
-use relais_cluster::record::{Forgotten, OrderRecorder};
+use relais_cluster::record::{CoordinatorRecorder, Trimmed};
 use relais_cluster::{
-    Action, Event, Halt, KnownSlave, LinkId, MasterState, Order, ReplicaPosition,
+    Action, Coordinator, Event, HaltReason, KnownSlave, LinkId, MasterState, ReplicaPosition,
 };
 use relais_proto::{
     ErrorCode, FolderId, LinkMessage, LogEntry, Lsn, Refusal, SlaveId, ToMaster, ToSlave,
@@ -39,15 +39,15 @@ pub(crate) struct Link {
     pub folder: FolderId,
     pub outbox: Arc<Outbox>,
     /// Where it said that it stands, once it wanted to join.
-    pub standing: Option<ReplicaPosition>,
+    pub position: Option<ReplicaPosition>,
 }
 
 /// The order, its journal, and the links that it speaks through.
 pub(crate) struct Engine {
     core: Arc<Core>,
-    order: Order,
+    order: Coordinator,
     /// All that the order is given and does, where somebody wants that.
-    tape: Recording<OrderRecorder>,
+    tape: Recording<CoordinatorRecorder>,
     store: Store,
     links: BTreeMap<LinkId, Link>,
     /// What is to be written next.
@@ -115,7 +115,7 @@ impl Engine {
     }
 
     /// The order.
-    pub fn order(&self) -> &Order {
+    pub fn order(&self) -> &Coordinator {
         &self.order
     }
 
@@ -184,7 +184,7 @@ impl Engine {
                     "some folders of the cluster have not joined within {} s; changes are taken without them",
                     OPENING.as_secs()
                 );
-                self.event(Event::Opened);
+                self.event(Event::GraceEnded);
             }
         }
     }
@@ -198,14 +198,14 @@ impl Engine {
         self.look = Instant::now() + LOOK_EVERY;
         let now_ms = self.core.time_ms();
         let remembered = u64::try_from(self.remember.as_millis()).unwrap_or(u64::MAX);
-        let removed = Forgotten::Removed(now_ms.saturating_sub(remembered));
-        removed.apply(self.order.ledger_mut());
+        let removed = Trimmed::RemovalRecords(now_ms.saturating_sub(remembered));
+        removed.apply(self.order.state_mut());
         self.tape.note(|tape, to| tape.forgotten(removed, to));
         if self.store.is_long(now_ms) {
-            if let Some(upto) = self.store.forgettable(self.order.ledger(), now_ms) {
-                self.tape.note(|tape, to| tape.forgotten(Forgotten::Ids(upto), to));
+            if let Some(upto) = self.store.forgettable(self.order.state(), now_ms) {
+                self.tape.note(|tape, to| tape.forgotten(Trimmed::Ids(upto), to));
             }
-            if let Err(failed) = self.store.shorten(self.order.ledger_mut(), now_ms) {
+            if let Err(failed) = self.store.shorten(self.order.state_mut(), now_ms) {
                 error!("the journal is not shortened: {failed}");
             }
         }
@@ -214,12 +214,12 @@ impl Engine {
     fn deal_with(&mut self, job: Job) {
         match job {
             Job::Linked { link, slave, folder, outbox } => {
-                self.links.insert(link, Link { slave, folder, outbox, standing: None });
+                self.links.insert(link, Link { slave, folder, outbox, position: None });
             }
             Job::Known(slave) => self.know_slave(slave),
-            Job::Event(Event::Left { link }) => {
+            Job::Event(Event::LinkClosed { link }) => {
                 self.links.remove(&link);
-                self.event(Event::Left { link });
+                self.event(Event::LinkClosed { link });
             }
             Job::Event(event) => self.heard(event),
             Job::Look(look) => look(self),
@@ -228,13 +228,13 @@ impl Engine {
     }
 
     fn heard(&mut self, event: Event) {
-        if let Event::Heard { link, message } = &event {
+        if let Event::Received { link, message } = &event {
             let Some(open) = self.links.get_mut(link) else { return };
             if self.fenced {
                 return;
             }
-            if let ToMaster::Join { standing, .. } = message {
-                open.standing = Some(*standing);
+            if let ToMaster::Join { position, .. } = message {
+                open.position = Some(*position);
                 let link = *link;
                 if !self.remember() {
                     return self.close(link);
@@ -255,7 +255,7 @@ impl Engine {
                 Action::Write(batch) => self.pending = Some(batch),
                 Action::Send { link, message } => self.send(link, message),
                 Action::Close { link } => self.close(link),
-                Action::Know { folder } => {
+                Action::AddFolder { folder } => {
                     self.unknown.push(folder);
                     if !self.remember() {
                         self.links
@@ -318,7 +318,7 @@ impl Engine {
                     JournalError::Gone(_) => "the master's journal was removed or replaced",
                     _ => "the master's journal cannot be written",
                 };
-                Event::NotWritten {
+                Event::WriteFailed {
                     for_good,
                     refusal: Refusal::new(code, format!("changes are not possible now: {why}")),
                 }
@@ -333,7 +333,7 @@ impl Engine {
             self.order.last(),
             self.order.halted(),
             self.order.lost().count(),
-            self.order.ledger().removal_records(),
+            self.order.state().removal_records(),
         );
     }
 
@@ -356,18 +356,21 @@ impl Engine {
 }
 
 /// An order that goes on from a ledger, and its recording, where somebody wants one.
-fn begin(ledger: MasterState, folders: &BTreeSet<FolderId>) -> (Order, Recording<OrderRecorder>) {
-    let tape = Recording::start("master", |to| OrderRecorder::begin(&ledger, folders, to));
-    (Order::new(ledger, folders.clone()), tape)
+fn begin(
+    ledger: MasterState,
+    folders: &BTreeSet<FolderId>,
+) -> (Coordinator, Recording<CoordinatorRecorder>) {
+    let tape = Recording::start("master", |to| CoordinatorRecorder::begin(&ledger, folders, to));
+    (Coordinator::new(ledger, folders.clone()), tape)
 }
 
-fn say_halted(halt: Halt) {
+fn say_halted(halt: HaltReason) {
     error!("NO CHANGES ARE TAKEN ANY MORE: {}", halt.why());
     match halt {
-        Halt::Broken => error!(
+        HaltReason::Broken => error!(
             "see to the disk of the state folder and start the master again; downloads go on"
         ),
-        Halt::Behind | Halt::Differs | Halt::Superseded => {
+        HaltReason::Behind | HaltReason::Differs | HaltReason::Superseded => {
             error!(
                 "`ftpmaster recover` shows what each slave has, `ftpmaster recover --yes` goes on from the latest; downloads go on"
             );

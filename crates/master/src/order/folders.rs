@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use relais_cluster::{KNOWN_MAX, KnownSlave, Place};
+use relais_cluster::{KNOWN_MAX, KnownSlave, SlaveAddresses};
 use relais_proto::{ClusterId, FolderId, SlaveId};
 use relais_state::write_atomically;
 use thiserror::Error;
@@ -122,7 +122,7 @@ fn slave(text: &str) -> Option<KnownSlave> {
         "elsewhere" => false,
         _ => return None,
     };
-    let place = Place {
+    let place = SlaveAddresses {
         listen: list(listen)?,
         advertised: list(advertised)?,
         peer: peer.parse().ok()?,
@@ -171,7 +171,7 @@ mod tests {
 
     fn known(n: u8, port: u16) -> KnownSlave {
         let addr = |ip: &str| SocketAddr::new(ip.parse().unwrap(), port);
-        let place = Place {
+        let place = SlaveAddresses {
             listen: vec![addr("127.0.0.1"), addr("::1")],
             advertised: if n == 1 { Vec::new() } else { vec![addr("10.0.0.1")] },
             peer: addr("127.0.0.1").ip(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::{error, info, warn};
-use relais_cluster::{Chain, KnownSlave, MasterState};
+use relais_cluster::{HistoryHash, KnownSlave, MasterState};
 use relais_proto::{ClusterId, FolderId, LogEntry, Lsn, SlaveId};
 use relais_state::{
     ChangeLog, Journal, JournalError, JournalReader, Snapshot, SnapshotError, chain_seed,
@@ -71,7 +71,7 @@ impl Store {
                 let last = ledger.last();
                 (ledger, Some((made_ms, last)))
             }
-            None => (MasterState::new(Chain(chain_seed(cluster))), None),
+            None => (MasterState::new(HistoryHash(chain_seed(cluster))), None),
         };
         let (mut oldest_ms, ends) = (None, ledger.last());
         let journal = Journal::open(&folder.join("journal"), cluster.0, &mut |numbered| {

@@ -18,7 +18,7 @@ use crate::AGENT;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// The latest change.
-    pub mark: Lsn,
+    pub lsn: Lsn,
     /// All slaves that the master knows, in the order of their turn.
     pub slaves: Vec<SlaveReport>,
     /// Why no changes are taken; empty where they are.
@@ -149,8 +149,8 @@ fn collect(connection: &mut Connection) -> Result<Report, LinkError> {
                 }
                 .into());
             }
-            LinkMessage::ReportEnd { mark, halted, lost, removals, removals_cap } => {
-                return Ok(Report { mark, slaves, halted, lost, removals, removals_cap });
+            LinkMessage::ReportEnd { lsn, halted, lost, removals, removals_cap } => {
+                return Ok(Report { lsn, slaves, halted, lost, removals, removals_cap });
             }
             other => return Err(WireError::Unexpected(other.frame_type().number()).into()),
         }
@@ -164,8 +164,8 @@ pub(super) fn shown_addr(slave: &SlaveReport) -> Option<SocketAddr> {
 
 /// Changes that the slave lacks; none where nothing can be said: it is in another epoch, or was not heard since the master's start.
 pub(super) fn lag(slave: &SlaveReport, latest: Lsn) -> Option<u64> {
-    let none_yet = slave.mark == Lsn::default();
+    let none_yet = slave.lsn == Lsn::default();
     let is_known = slave.silence_ms().is_some();
-    (is_known && (none_yet || slave.mark.epoch == latest.epoch))
-        .then(|| latest.number.saturating_sub(slave.mark.number))
+    (is_known && (none_yet || slave.lsn.epoch == latest.epoch))
+        .then(|| latest.number.saturating_sub(slave.lsn.number))
 }

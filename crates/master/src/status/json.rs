@@ -1,6 +1,6 @@
 //! The report as `status --json` prints it. The names are a contract.
 
-use relais_proto::{Lsn, SlaveReport, clean};
+use relais_proto::{Lsn, SlaveReport, sanitize};
 use serde::Serialize;
 
 use super::Report;
@@ -76,11 +76,11 @@ struct Skipped {
 /// # Errors
 /// Those of the serializer.
 pub fn json(report: &Report) -> Result<String, serde_json::Error> {
-    let slaves = report.slaves.iter().map(|slave| entry(slave, report.mark)).collect();
-    let halted = (!report.halted.is_empty()).then(|| clean(&report.halted).into_owned());
+    let slaves = report.slaves.iter().map(|slave| entry(slave, report.lsn)).collect();
+    let halted = (!report.halted.is_empty()).then(|| sanitize(&report.halted).into_owned());
     serde_json::to_string(&Status {
-        epoch: report.mark.epoch,
-        number: report.mark.number,
+        epoch: report.lsn.epoch,
+        number: report.lsn.number,
         slaves,
         halted,
         lost: report.lost,
@@ -95,7 +95,7 @@ fn entry(slave: &SlaveReport, latest: Lsn) -> Slave {
         id: slave.id.to_string(),
         addr: shown_addr(slave).map(|addr| addr.to_string()),
         state: slave.state.text(),
-        number: slave.mark.number,
+        number: slave.lsn.number,
         lag: lag(slave, latest),
         sessions: counters.sessions,
         waiting: counters.waiting,
@@ -122,8 +122,9 @@ fn entry(slave: &SlaveReport, latest: Lsn) -> Slave {
         },
         rescans: counters.rescans,
         folder: slave.folder.to_string(),
-        epoch: slave.mark.epoch,
-        last_error: (!slave.last_error.is_empty()).then(|| clean(&slave.last_error).into_owned()),
+        epoch: slave.lsn.epoch,
+        last_error: (!slave.last_error.is_empty())
+            .then(|| sanitize(&slave.last_error).into_owned()),
         silent_ms: slave.silence_ms(),
     }
 }
@@ -141,7 +142,7 @@ mod tests {
             folder: FolderId([1; 16]),
             addrs: vec!["127.0.0.1:2122".parse().unwrap()],
             state: SlaveState::InService,
-            mark: Lsn { epoch: 1, number: 40 },
+            lsn: Lsn { epoch: 1, number: 40 },
             counters: Counters {
                 sessions: 3,
                 skipped_links: 2,
@@ -157,9 +158,9 @@ mod tests {
             last_error: "bad\u{1b}[2J".to_owned(),
             silent_ms: 12,
         };
-        let slaves = vec![SlaveReport { mark: Lsn { epoch: 2, number: 1 }, ..slave.clone() }];
+        let slaves = vec![SlaveReport { lsn: Lsn { epoch: 2, number: 1 }, ..slave.clone() }];
         let other = json(&Report {
-            mark: Lsn { epoch: 1, number: 42 },
+            lsn: Lsn { epoch: 1, number: 42 },
             slaves,
             halted: "no\u{1b}".to_owned(),
             lost: 3,
@@ -174,7 +175,7 @@ mod tests {
             "{other}"
         );
         let text = json(&Report {
-            mark: Lsn { epoch: 1, number: 42 },
+            lsn: Lsn { epoch: 1, number: 42 },
             slaves: vec![slave],
             halted: String::new(),
             lost: 0,
@@ -198,7 +199,7 @@ mod tests {
         assert!(!text.chars().any(char::is_control) && !text.contains("u001b"));
         assert_eq!(
             json(&Report {
-                mark: Lsn { epoch: 1, number: 0 },
+                lsn: Lsn { epoch: 1, number: 0 },
                 slaves: vec![],
                 halted: String::new(),
                 lost: 0,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use relais_proto::{Confinement, Counters, Lsn, SlaveReport, clean};
+use relais_proto::{Confinement, Counters, Lsn, SlaveReport, sanitize};
 
 use super::Report;
 use super::ask::{lag, shown_addr};
@@ -18,10 +18,10 @@ const ID_DIGITS: usize = 12;
 /// The report as lines of text, the last one ended.
 #[must_use]
 pub fn table(report: &Report) -> String {
-    let mut out = format!("latest change: {}\n", report.mark);
+    let mut out = format!("latest change: {}\n", report.lsn);
     // Writing to a String does not fail.
     if !report.halted.is_empty() {
-        let _ = writeln!(out, "NO CHANGES ARE TAKEN: {}", clean(&report.halted));
+        let _ = writeln!(out, "NO CHANGES ARE TAKEN: {}", sanitize(&report.halted));
     }
     if report.lost > 0 {
         let _ = writeln!(out, "lost: {} contents that no slave is known to have", report.lost);
@@ -29,7 +29,7 @@ pub fn table(report: &Report) -> String {
     let _ =
         writeln!(out, "removal records: {} of at most {}", report.removals, report.removals_cap);
     if !report.slaves.is_empty() {
-        let rows: Vec<_> = report.slaves.iter().map(|slave| row(slave, report.mark)).collect();
+        let rows: Vec<_> = report.slaves.iter().map(|slave| row(slave, report.lsn)).collect();
         let widths: Vec<usize> = (0..HEADINGS.len())
             .map(|column| {
                 rows.iter()
@@ -59,7 +59,7 @@ fn row(slave: &SlaveReport, latest: Lsn) -> [String; HEADINGS.len()] {
         id,
         shown_addr(slave).map_or_else(|| "-".to_owned(), |addr| addr.to_string()),
         slave.state.text().to_owned(),
-        known(slave.mark.number.to_string()),
+        known(slave.lsn.number.to_string()),
         lag(slave, latest).map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
         match counters.waiting {
             0 => counters.sessions.to_string(),
@@ -166,7 +166,7 @@ fn remarks(out: &mut String, slave: &SlaveReport) {
         }
     }
     if !slave.last_error.is_empty() {
-        let _ = writeln!(out, "    last error: {}", clean(&slave.last_error));
+        let _ = writeln!(out, "    last error: {}", sanitize(&slave.last_error));
     }
 }
 
@@ -183,7 +183,7 @@ mod tests {
             folder: FolderId([1; 16]),
             addrs: vec!["127.0.0.1:2122".parse().unwrap()],
             state: SlaveState::InService,
-            mark: Lsn { epoch: 1, number: 0 },
+            lsn: Lsn { epoch: 1, number: 0 },
             counters: Counters {
                 files: 7,
                 sessions: 3,
@@ -202,7 +202,7 @@ mod tests {
             silent_ms: 1_290,
         };
         let halted = Report {
-            mark: Lsn { epoch: 1, number: 0 },
+            lsn: Lsn { epoch: 1, number: 0 },
             slaves: vec![slave.clone()],
             halted: "why".to_owned(),
             lost: 2,
@@ -214,7 +214,7 @@ mod tests {
                 .starts_with("latest change: 1-0\nNO CHANGES ARE TAKEN: why\nlost: 2 contents")
         );
         let text = table(&Report {
-            mark: Lsn { epoch: 1, number: 0 },
+            lsn: Lsn { epoch: 1, number: 0 },
             slaves: vec![slave],
             halted: String::new(),
             lost: 0,
@@ -240,7 +240,7 @@ mod tests {
         assert!(text.contains("last error: disk\\u{a}full\n") && !text.contains("no slave"));
         assert!(
             table(&Report {
-                mark: Lsn::default(),
+                lsn: Lsn::default(),
                 slaves: vec![],
                 halted: String::new(),
                 lost: 0,

@@ -2,7 +2,7 @@
 
 use relais_net::tls::TlsMode;
 use relais_proto::{
-    Chain, Change, ChangeId, ChangeRequest, Digest, ErrorCode, Expect, FileTime, Lsn, Mode,
+    Change, ChangeId, ChangeRequest, Digest, ErrorCode, Expect, FileTime, HistoryHash, Lsn, Mode,
     ReplicaPosition, ToMaster, ToSlave, TreePath,
 };
 use relais_state::chain_seed;
@@ -40,10 +40,10 @@ pub(super) fn hear(connection: &mut Connection) -> ToSlave {
     }
 }
 
-pub(super) fn join(connection: &mut Connection, n: u8, standing: ReplicaPosition) -> ToSlave {
+pub(super) fn join(connection: &mut Connection, n: u8, position: ReplicaPosition) -> ToSlave {
     say(
         connection,
-        ToMaster::Join { slave: SlaveId([n; 16]), folder: FolderId([n; 16]), standing },
+        ToMaster::Join { slave: SlaveId([n; 16]), folder: FolderId([n; 16]), position },
     );
     hear(connection)
 }
@@ -75,15 +75,15 @@ pub(super) fn joined(master: &Running, n: u8) -> Connection {
 }
 
 pub(super) fn propose(connection: &mut Connection, asked: ChangeRequest) {
-    say(connection, ToMaster::Propose { asked, found: false, copies: 1 });
+    say(connection, ToMaster::Propose { request: asked, found: false, copies: 1 });
 }
 
 /// The numbers of the next changes that a slave is told; it can take more then.
 pub(super) fn told(connection: &mut Connection) -> Vec<u64> {
     match hear(connection) {
-        ToSlave::Tell { changes } => {
+        ToSlave::Commit { changes } => {
             say(connection, ToMaster::Ready);
-            changes.iter().map(|told| told.numbered.version.number).collect()
+            changes.iter().map(|told| told.entry.version.number).collect()
         }
         other => panic!("{other:?}"),
     }
@@ -108,7 +108,7 @@ fn a_change_of_one_slave_is_numbered_and_told_to_all() {
     assert_eq!((told(&mut one), told(&mut two)), (vec![1], vec![1]));
     propose(&mut two, put(2, "a/b"));
     assert!(
-        matches!(hear(&mut two), ToSlave::Answer { answer: Err(refusal), .. } if refusal.code == ErrorCode::NotFolder)
+        matches!(hear(&mut two), ToSlave::ProposalResult { answer: Err(refusal), .. } if refusal.code == ErrorCode::NotFolder)
     );
     for n in 2..=50 {
         propose(&mut one, put(n, "b"));
@@ -116,10 +116,8 @@ fn a_change_of_one_slave_is_numbered_and_told_to_all() {
     let all: Vec<u64> = (2..=50).collect();
     assert_eq!(told_up_to(&mut one, 50), all);
     assert_eq!(told_up_to(&mut two, 50), all);
-    let Reply::Redirect { mark, .. } = master.login(Login::default()) else {
-        panic!("no redirect")
-    };
-    assert_eq!(mark, version(50), "clients hear of the last change");
+    let Reply::Redirect { lsn, .. } = master.login(Login::default()) else { panic!("no redirect") };
+    assert_eq!(lsn, version(50), "clients hear of the last change");
 }
 
 #[test]
@@ -136,11 +134,13 @@ fn a_restarted_master_knows_its_changes_by_their_ids() {
     let master = master.again();
     let mut one = slave(&master, 1);
     assert!(
-        matches!(join(&mut one, 1, ReplicaPosition::default()), ToSlave::Compare { mark, .. } if mark == version(2))
+        matches!(join(&mut one, 1, ReplicaPosition::default()), ToSlave::Compare { lsn, .. } if lsn == version(2))
     );
     take_tree(&mut one);
     propose(&mut one, put(2, "b"));
-    assert!(matches!(hear(&mut one), ToSlave::Answer { answer: Ok(at), .. } if at == version(2)));
+    assert!(
+        matches!(hear(&mut one), ToSlave::ProposalResult { answer: Ok(at), .. } if at == version(2))
+    );
     propose(&mut one, put(3, "c"));
     assert_eq!(told(&mut one), [3]);
 }
@@ -172,8 +172,8 @@ fn after_a_start_folders_that_are_known_are_waited_for() {
         one.queue_link(&beat());
         one.flush().unwrap();
         match next(&mut one).unwrap() {
-            LinkMessage::ToSlave(ToSlave::Tell { changes }) => {
-                break changes[0].numbered.version.number;
+            LinkMessage::ToSlave(ToSlave::Commit { changes }) => {
+                break changes[0].entry.version.number;
             }
             _ => std::thread::sleep(Duration::from_millis(100)),
         }
@@ -199,7 +199,7 @@ fn a_torn_batch_is_cut_off_and_a_damaged_journal_is_refused_with_its_place() {
     let mut master = master.again();
     let mut one = slave(&master, 1);
     assert!(
-        matches!(join(&mut one, 1, ReplicaPosition::default()), ToSlave::Compare { mark, .. } if mark == version(2))
+        matches!(join(&mut one, 1, ReplicaPosition::default()), ToSlave::Compare { lsn, .. } if lsn == version(2))
     );
     drop(one);
     master.end();
@@ -219,12 +219,12 @@ fn a_slave_that_is_ahead_halts_the_order_and_stays_linked() {
     let master = Running::start();
     let mut one = joined(&master, 1);
     let mut two = slave(&master, 2);
-    let ahead = ReplicaPosition { applied: version(9), chain: Chain([1; 32]), epoch: 1 };
+    let ahead = ReplicaPosition { applied: version(9), chain: HistoryHash([1; 32]), epoch: 1 };
     assert!(matches!(join(&mut two, 2, ahead), ToSlave::Refuse { .. }));
     beaten(&mut two);
     propose(&mut one, put(1, "a"));
     assert!(
-        matches!(hear(&mut one), ToSlave::Answer { answer: Err(refusal), .. } if refusal.code == ErrorCode::NoChanges)
+        matches!(hear(&mut one), ToSlave::ProposalResult { answer: Err(refusal), .. } if refusal.code == ErrorCode::NoChanges)
     );
     assert_eq!(master.redirect().unwrap().len(), 2, "reads go on");
     let report =
@@ -242,14 +242,14 @@ fn who_joins_as_somebody_else_is_refused() {
             ToMaster::Join {
                 slave: SlaveId([id; 16]),
                 folder: FolderId([folder; 16]),
-                standing: ReplicaPosition::default(),
+                position: ReplicaPosition::default(),
             },
         );
         assert!(
             matches!(next(&mut one), Err(LinkError::Refused(refusal)) if refusal.code == ErrorCode::BadRequest)
         );
     }
-    let seed = Chain(chain_seed(master.key.cluster_id()));
+    let seed = HistoryHash(chain_seed(master.key.cluster_id()));
     let mut one = slave(&master, 1);
     assert!(
         matches!(join(&mut one, 1, ReplicaPosition::default()), ToSlave::Follow { chain, .. } if chain == seed)

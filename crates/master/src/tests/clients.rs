@@ -14,7 +14,7 @@ fn clients_go_to_the_slaves_in_turn_with_a_ticket_that_holds() {
     let master = Running::start();
     let (_one, _two) = (slave(&master, 1), slave(&master, 2));
     assert_eq!([master.first(), master.first(), master.first()], [1, 2, 1]);
-    let Reply::Redirect { ticket, mark, slaves } = master.login(Login::default()) else {
+    let Reply::Redirect { ticket, lsn, slaves } = master.login(Login::default()) else {
         panic!("no redirect")
     };
     let cluster = master.key.cluster_id();
@@ -23,7 +23,7 @@ fn clients_go_to_the_slaves_in_turn_with_a_ticket_that_holds() {
     let ticket =
         Ticket::check(&ticket, &master.key, cluster, u64::try_from(now).unwrap(), 0).unwrap();
     assert_eq!((ticket.user.as_str(), ticket.rights), ("", Rights::Write));
-    assert_eq!((mark.epoch, mark.number), (1, 0));
+    assert_eq!((lsn.epoch, lsn.number), (1, 0));
     assert_eq!(
         slaves.iter().map(|s| s.addrs[0].to_string()).collect::<Vec<_>>(),
         ["127.0.0.1:1002", "127.0.0.1:1001"]

@@ -148,7 +148,7 @@ fn registration(n: u8) -> Registration {
         folder: FolderId([n; 16]),
         listen,
         advertise: String::new(),
-        mark: Lsn::default(),
+        lsn: Lsn::default(),
     }
 }
 
@@ -156,7 +156,7 @@ fn beat() -> LinkMessage {
     let counters = Counters { workers: 1, sessions: 3, ..Counters::default() };
     LinkMessage::Heartbeat(Heartbeat {
         state: SlaveState::InService,
-        mark: Lsn::default(),
+        lsn: Lsn::default(),
         counters,
         last_error: String::new(),
         disk: relais_proto::DiskSpace::default(),

@@ -4,8 +4,8 @@ use relais_net::tls::TlsMode;
 use std::sync::mpsc::{Receiver, channel};
 
 use relais_proto::{
-    Chain, ErrorCode, Lsn, PathPart, ReplicaPosition, Timeline, ToMaster, ToSlave, TreeEntry,
-    TreePart, TreePath,
+    ErrorCode, HistoryHash, Lsn, PathPage, ReplicaPosition, Timeline, ToMaster, ToSlave, TreeEntry,
+    TreePage, TreePath,
 };
 use relais_state::chain_seed;
 
@@ -28,7 +28,7 @@ fn id(n: u8) -> String {
 }
 
 /// What a slave hears while it answers for its tree and beats.
-fn answering(mut connection: Connection, tree: TreePart) -> Receiver<LinkMessage> {
+fn answering(mut connection: Connection, tree: TreePage) -> Receiver<LinkMessage> {
     let (to, heard) = channel();
     std::thread::spawn(move || {
         connection.set_silence(Duration::from_millis(50));
@@ -58,23 +58,23 @@ fn answering(mut connection: Connection, tree: TreePart) -> Receiver<LinkMessage
 fn answer(
     connection: &mut Connection,
     message: &LinkMessage,
-    tree: &TreePart,
+    tree: &TreePage,
 ) -> std::io::Result<()> {
     match *message {
         LinkMessage::AskTree { query, ids } => {
             let mut entries = tree.entries.clone();
             let rest = entries.split_off(entries.len() / 2);
             let known = if ids { tree.ids.clone() } else { Vec::new() };
-            let first = TreePart { query, entries, ids: known, last: false, ..tree.clone() };
-            connection.queue_link(&LinkMessage::TreePart(first));
-            let standing = tree.standing;
+            let first = TreePage { query, entries, ids: known, last: false, ..tree.clone() };
+            connection.queue_link(&LinkMessage::TreePage(first));
+            let position = tree.position;
             let (ids, timelines, last) = (Vec::new(), Vec::new(), true);
-            let second = TreePart { query, entries: rest, ids, standing, timelines, last };
-            connection.queue_link(&LinkMessage::TreePart(second));
+            let second = TreePage { query, entries: rest, ids, position, timelines, last };
+            connection.queue_link(&LinkMessage::TreePage(second));
         }
         LinkMessage::AskPaths { query, .. } => {
-            let none = PathPart { query, paths: Vec::new(), total: 0, last: true };
-            connection.queue_link(&LinkMessage::PathPart(none));
+            let none = PathPage { query, paths: Vec::new(), total: 0, last: true };
+            connection.queue_link(&LinkMessage::PathPage(none));
         }
         _ => {}
     }
@@ -82,13 +82,13 @@ fn answer(
 }
 
 /// The tree that the first puts make, all of it there.
-fn tree_of(chain: Chain, puts: &[(u8, &str)]) -> TreePart {
+fn tree_of(chain: HistoryHash, puts: &[(u8, &str)]) -> TreePage {
     let entry = |n: u8, name: &str| {
         let relais_proto::Change::Put { size, digest, mtime, mode, .. } = put(n, name).change
         else {
             panic!("no put")
         };
-        let content = relais_proto::Content { put: version(n.into()), digest, size, mtime };
+        let content = relais_proto::FileContent { put: version(n.into()), digest, size, mtime };
         (
             TreePath::new(name).unwrap(),
             TreeEntry { version: version(n.into()), mode, content: Some(content) },
@@ -96,14 +96,14 @@ fn tree_of(chain: Chain, puts: &[(u8, &str)]) -> TreePart {
         )
     };
     let applied = puts.last().map_or(Lsn::default(), |(n, _)| version((*n).into()));
-    TreePart {
+    TreePage {
         query: 0,
         entries: puts.iter().map(|(n, name)| entry(*n, name)).collect(),
         ids: puts
             .iter()
             .map(|(n, _)| (relais_proto::ChangeId([*n; 16]), version((*n).into())))
             .collect(),
-        standing: ReplicaPosition { applied, chain, epoch: 1 },
+        position: ReplicaPosition { applied, chain, epoch: 1 },
         timelines: vec![Timeline { after: Lsn::default(), id: [7; 16] }],
         last: true,
     }
@@ -117,7 +117,7 @@ fn a_drained_slave_gets_no_clients_until_it_is_ready_also_when_it_comes_back() {
     let idle = Counters { workers: 1, ..Counters::default() };
     let idle = LinkMessage::Heartbeat(Heartbeat {
         state: SlaveState::InService,
-        mark: Lsn::default(),
+        lsn: Lsn::default(),
         counters: idle,
         last_error: String::new(),
         disk: relais_proto::DiskSpace::default(),
@@ -200,14 +200,14 @@ fn a_slave_that_will_not_come_back_is_forgotten_with_its_folder() {
 #[test]
 fn what_differs_from_the_masters_tree_is_named() {
     let master = Running::start();
-    let mut chain = Chain(chain_seed(master.key.cluster_id()));
+    let mut chain = HistoryHash(chain_seed(master.key.cluster_id()));
     let mut one = joined(&master, 1);
     for (n, name) in [(1, "a"), (2, "b"), (3, "c")] {
         propose(&mut one, put(n, name));
         match hear(&mut one) {
-            ToSlave::Tell { changes } => changes
+            ToSlave::Commit { changes } => changes
                 .iter()
-                .for_each(|told| chain = relais_cluster::next_chain(chain, &told.numbered)),
+                .for_each(|told| chain = relais_cluster::next_history_hash(chain, &told.entry)),
             other => panic!("{other:?}"),
         }
         say(&mut one, ToMaster::Ready);
@@ -283,9 +283,9 @@ fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change
     let (ok, lines) = done(&master, Operation::Recover { go: true });
     assert!(!ok && lines.last().unwrap().contains("nothing to recover"), "{lines:?}");
     let (mut one, mut two) = (slave(&master, 1), slave(&master, 2));
-    let ahead = tree_of(Chain([5; 32]), &[(1, "a"), (2, "b"), (3, "c")]);
-    let behind = ReplicaPosition { applied: version(2), chain: Chain([4; 32]), epoch: 3 };
-    assert!(matches!(join(&mut one, 1, ahead.standing), ToSlave::Refuse { .. }));
+    let ahead = tree_of(HistoryHash([5; 32]), &[(1, "a"), (2, "b"), (3, "c")]);
+    let behind = ReplicaPosition { applied: version(2), chain: HistoryHash([4; 32]), epoch: 3 };
+    assert!(matches!(join(&mut one, 1, ahead.position), ToSlave::Refuse { .. }));
     assert!(matches!(join(&mut two, 2, behind), ToSlave::Refuse { .. }));
     let (one, two) = (answering(one, ahead.clone()), answering(two, ahead.clone()));
     let (ok, lines) = done(&master, Operation::Recover { go: false });
@@ -329,10 +329,10 @@ fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change
             master = master.again();
         }
         let report = status::ask(&master.addr.to_string(), &master.key, TlsMode::Remote).unwrap();
-        assert_eq!((report.halted.as_str(), report.mark.epoch), ("", 4));
+        assert_eq!((report.halted.as_str(), report.lsn.epoch), ("", 4));
         let mut one = slave(&master, 1);
-        let standing = ReplicaPosition { epoch: 4, ..ahead.standing };
-        assert!(matches!(join(&mut one, 1, standing), ToSlave::Compare { epoch: 4, .. }));
+        let position = ReplicaPosition { epoch: 4, ..ahead.position };
+        assert!(matches!(join(&mut one, 1, position), ToSlave::Compare { epoch: 4, .. }));
         assert!(
             matches!(hear(&mut one), ToSlave::Page { entries, ids } if entries.len() == 3 + usize::from(again) && ids.len() == entries.len())
         );
@@ -343,12 +343,12 @@ fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change
         say(&mut one, ToMaster::Ready);
         propose(&mut one, put(2, "b"));
         assert!(
-            matches!(hear(&mut one), ToSlave::Answer { answer: Ok(at), .. } if at == version(2))
+            matches!(hear(&mut one), ToSlave::ProposalResult { answer: Ok(at), .. } if at == version(2))
         );
         if !again {
             propose(&mut one, put(9, "d"));
             assert!(
-                matches!(hear(&mut one), ToSlave::Tell { changes } if changes[0].numbered.version == Lsn { epoch: 4, number: 1 })
+                matches!(hear(&mut one), ToSlave::Commit { changes } if changes[0].entry.version == Lsn { epoch: 4, number: 1 })
             );
         }
     }
@@ -358,8 +358,8 @@ fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change
 fn a_recovery_that_fails_can_be_tried_again() {
     let master = Running::start();
     let mut one = slave(&master, 1);
-    let ahead = tree_of(Chain([5; 32]), &[(1, "a")]);
-    join(&mut one, 1, ahead.standing);
+    let ahead = tree_of(HistoryHash([5; 32]), &[(1, "a")]);
+    join(&mut one, 1, ahead.position);
     let address = (master.addr.to_string(), master.key.clone());
     let first = std::thread::spawn(move || {
         operate(&address.0, &address.1, TlsMode::Remote, Operation::Recover { go: true }, |_| {})
@@ -388,11 +388,11 @@ fn a_recovery_that_fails_can_be_tried_again() {
     drop(one);
     assert!(!first.join().unwrap());
     let mut one = slave(&master, 1);
-    let standing = ReplicaPosition { epoch: 2, ..ahead.standing };
+    let position = ReplicaPosition { epoch: 2, ..ahead.position };
     assert!(
-        matches!(join(&mut one, 1, standing), ToSlave::Refuse { why, .. } if why.code == ErrorCode::Conflict)
+        matches!(join(&mut one, 1, position), ToSlave::Refuse { why, .. } if why.code == ErrorCode::Conflict)
     );
-    let _one = answering(one, TreePart { standing, ..ahead });
+    let _one = answering(one, TreePage { position, ..ahead });
     let (ok, lines) = done(&master, Operation::Recover { go: true });
     assert!(ok && lines.last().unwrap().contains("epoch 3"), "{lines:?}");
 }

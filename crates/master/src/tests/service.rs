@@ -39,7 +39,7 @@ fn operators_see_the_slaves() {
     let seen: Vec<_> =
         report.slaves.iter().map(|s| (s.addrs[0].port(), s.state, s.counters.sessions)).collect();
     assert_eq!(seen, [(1001, SlaveState::InService, 3), (1002, SlaveState::Down, 0)]);
-    assert_eq!((report.mark.epoch, report.mark.number), (1, 0));
+    assert_eq!((report.lsn.epoch, report.lsn.number), (1, 0));
 }
 
 #[test]

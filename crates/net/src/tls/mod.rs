@@ -24,7 +24,7 @@ pub use trust::{
     Fingerprint, MASTER_NAME, SLAVE_NAME, TrustError, TrustPolicy, TrustedAuthorities,
 };
 
-use relais_proto::{clean, quoted};
+use relais_proto::{quote, sanitize};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem;
 
@@ -112,10 +112,10 @@ fn read_bounded(file: File) -> io::Result<Vec<u8>> {
 fn shown(error: &pem::Error) -> String {
     match error {
         pem::Error::MissingSectionEnd { end_marker } => {
-            format!("a section has no line {}", clean(&String::from_utf8_lossy(end_marker)))
+            format!("a section has no line {}", sanitize(&String::from_utf8_lossy(end_marker)))
         }
         pem::Error::IllegalSectionStart { line } => {
-            format!("a section begins with {}", quoted(&String::from_utf8_lossy(line)))
+            format!("a section begins with {}", quote(&String::from_utf8_lossy(line)))
         }
         other => other.to_string(),
     }

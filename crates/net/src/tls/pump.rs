@@ -373,7 +373,7 @@ impl Pump {
             Some(pace) if self.up != Up::Over => {
                 static LATE: LogRateLimiter = LogRateLimiter::new();
                 pace.moved(bytes as u64, Instant::now()).inspect_err(|_| {
-                    if let Some(more) = LATE.turn(Instant::now()) {
+                    if let Some(more) = LATE.allow(Instant::now()) {
                         warn!("what was said last cannot be delivered{more}");
                     }
                 })

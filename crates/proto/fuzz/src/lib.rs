@@ -108,7 +108,7 @@ pub fn link(data: &[u8]) {
     match message {
         LinkMessage::ToMaster(message) => to_master(&message),
         LinkMessage::ToSlave(message) => to_slave(&message),
-        LinkMessage::TreePart(part) => {
+        LinkMessage::TreePage(part) => {
             assert!(
                 [part.entries.len(), part.ids.len(), part.timelines.len()]
                     .iter()
@@ -136,7 +136,7 @@ pub fn link(data: &[u8]) {
 fn to_master(message: &ToMaster) {
     match message {
         ToMaster::MissingContents { puts, .. } => assert!(puts.len() <= limits::LINK_LIST),
-        ToMaster::Propose { asked, .. } => change(&asked.change),
+        ToMaster::Propose { request, .. } => change(&request.change),
         _ => {}
     }
 }
@@ -151,14 +151,14 @@ fn to_slave(message: &ToSlave) {
             entries.iter().for_each(|(at, entry)| placed(at, entry));
         }
         ToSlave::End { timelines, .. } => assert!(timelines.len() <= limits::TIMELINES),
-        ToSlave::Tell { changes } => {
+        ToSlave::Commit { changes } => {
             assert!(changes.len() <= limits::LINK_LIST);
             for told in changes {
                 assert!(
                     told.holders.len() <= limits::HOLDERS
                         && told.restored.len() <= limits::LINK_LIST
                 );
-                change(&told.numbered.change);
+                change(&told.entry.change);
                 told.restored.iter().for_each(|(at, _)| path(at.as_str().as_bytes()));
                 told.restored
                     .iter()
@@ -166,8 +166,8 @@ fn to_slave(message: &ToSlave) {
                     .for_each(|(at, entry)| placed(at, entry));
             }
         }
-        ToSlave::Where { holders, .. } => assert!(holders.len() <= limits::HOLDERS),
-        ToSlave::Answer { answer: Err(why), .. } | ToSlave::Refuse { why, .. } => {
+        ToSlave::Holders { holders, .. } => assert!(holders.len() <= limits::HOLDERS),
+        ToSlave::ProposalResult { answer: Err(why), .. } | ToSlave::Refuse { why, .. } => {
             assert!(why.message.len() <= limits::TEXT)
         }
         _ => {}

@@ -7,8 +7,8 @@ mod request;
 
 pub use page::{EntriesPage, PageBuilder};
 pub use parts::{
-    ContentHeader, Endpoint, GetRequest, Hello, Login, PutRequest, Role, ServerRole, WaitReason,
-    Wanted,
+    ContentHeader, Endpoint, GetRequest, Hello, IfMatch, Login, PutRequest, Role, ServerRole,
+    WaitReason,
 };
 pub(crate) use parts::{decode_addrs, encode_addrs};
 pub use reply::Reply;

@@ -54,7 +54,7 @@ pub struct Login {
     /// At most [`limits::PASSWORD`] bytes.
     pub password: Vec<u8>,
     /// The highest change that the client has seen.
-    pub mark: Lsn,
+    pub lsn: Lsn,
     /// Slaves that have just failed the client; the master leaves them out while others are in service.
     pub avoid: Vec<SlaveId>,
     /// The slave that has what this client wants to carry on.
@@ -72,7 +72,7 @@ pub struct Endpoint {
 
 /// Which content a client wants to go on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Wanted {
+pub enum IfMatch {
     /// Whatever is there.
     Any,
     /// Content with this digest.
@@ -91,7 +91,7 @@ pub struct GetRequest {
     /// Most bytes that are wanted; `u64::MAX` for all to the end.
     pub length: u64,
     /// Where it is something else that is there: [`crate::ErrorCode::Changed`].
-    pub wanted: Wanted,
+    pub if_match: IfMatch,
 }
 
 /// An upload that begins, or goes on.
@@ -182,7 +182,7 @@ small_enum!(
     Storing = 4
 );
 
-impl Wanted {
+impl IfMatch {
     pub(super) fn encode(&self, to: &mut Encoder<'_>) {
         match self {
             Self::Any => {
@@ -194,7 +194,7 @@ impl Wanted {
     }
 }
 
-impl Decode for Wanted {
+impl Decode for IfMatch {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         match from.u8()? {
             0 => Ok(Self::Any),

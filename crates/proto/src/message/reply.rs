@@ -27,7 +27,7 @@ pub enum Reply {
         /// To be shown to the slave.
         ticket: Vec<u8>,
         /// The latest change.
-        mark: Lsn,
+        lsn: Lsn,
         /// 1 to [`limits::REDIRECT_SLAVES`].
         slaves: Vec<Endpoint>,
     },
@@ -36,7 +36,7 @@ pub enum Reply {
         /// Which slave this is.
         slave: SlaveId,
         /// The latest change that the slave has.
-        mark: Lsn,
+        lsn: Lsn,
         /// Whether the user may change anything here.
         writable: bool,
     },
@@ -51,7 +51,7 @@ pub enum Reply {
     /// End of a listing.
     Done {
         /// The change at which the listing was computed.
-        mark: Lsn,
+        lsn: Lsn,
     },
     /// One entry.
     Details {
@@ -62,7 +62,7 @@ pub enum Reply {
         /// Who has the content.
         holders: Vec<Endpoint>,
         /// The change at which this was computed.
-        mark: Lsn,
+        lsn: Lsn,
     },
     /// Content follows.
     ContentHeader(ContentHeader),
@@ -83,7 +83,7 @@ pub enum Reply {
         /// Which slave.
         slave: SlaveId,
         /// The latest change that it has.
-        mark: Lsn,
+        lsn: Lsn,
         /// Its counters.
         counters: Counters,
         /// Its last error; empty where there was none.
@@ -104,7 +104,7 @@ pub enum Reply {
         holders: Vec<Endpoint>,
     },
     /// The slave does not reach its master: what follows may be old. No answer; one follows.
-    Alone {
+    MasterUnreachable {
         /// For so many milliseconds.
         ms: u64,
     },
@@ -115,7 +115,7 @@ pub enum Reply {
         /// How many slaves' disks hold it.
         copies: u16,
         /// The latest change.
-        mark: Lsn,
+        lsn: Lsn,
         /// Digest of the content that a put has stored under this id; none for other changes, and where it is not known any more.
         digest: Option<Digest>,
         /// Whether it was made just now, or its path has not been changed since. Where not, it was made before, and something
@@ -144,7 +144,7 @@ impl Reply {
             Self::StatusReport { .. } => FrameType::StatusReport,
             Self::Pong => FrameType::Pong,
             Self::Elsewhere { .. } => FrameType::Elsewhere,
-            Self::Alone { .. } => FrameType::Alone,
+            Self::MasterUnreachable { .. } => FrameType::MasterUnreachable,
             Self::Staged { .. } => FrameType::Staged,
             Self::Committed { .. } => FrameType::Committed,
         }
@@ -161,14 +161,14 @@ impl Reply {
                     cluster.encode(to);
                     to.message(agent);
                 }
-                Self::Redirect { ticket, mark, slaves } => {
+                Self::Redirect { ticket, lsn, slaves } => {
                     to.short_bytes(ticket);
-                    mark.encode(to);
+                    lsn.encode(to);
                     to.list(slaves, Endpoint::encode);
                 }
-                Self::Opened { slave, mark, writable } => {
+                Self::Opened { slave, lsn, writable } => {
                     slave.encode(to);
-                    mark.encode(to);
+                    lsn.encode(to);
                     to.bool(*writable);
                 }
                 Self::Wait(reason) => reason.encode(to),
@@ -179,20 +179,20 @@ impl Reply {
                 Self::Entries(page) => {
                     to.bytes(&page.0);
                 }
-                Self::Done { mark } => mark.encode(to),
-                Self::Details { entry, digest, holders, mark } => {
+                Self::Done { lsn } => lsn.encode(to),
+                Self::Details { entry, digest, holders, lsn } => {
                     entry.encode(to);
                     to.option(digest.as_ref(), Digest::encode).list(holders, Endpoint::encode);
-                    mark.encode(to);
+                    lsn.encode(to);
                 }
                 Self::ContentHeader(header) => header.encode(to),
                 Self::End { digest } => digest.encode(to),
                 Self::PieceValues { first, values } => {
                     to.u64(*first).list(values, Digest::encode);
                 }
-                Self::StatusReport { slave, mark, counters, last_error } => {
+                Self::StatusReport { slave, lsn, counters, last_error } => {
                     slave.encode(to);
-                    mark.encode(to);
+                    lsn.encode(to);
                     counters.encode(to);
                     to.message(last_error);
                 }
@@ -200,17 +200,17 @@ impl Reply {
                 Self::Elsewhere { holders } => {
                     to.list(holders, Endpoint::encode);
                 }
-                Self::Alone { ms } => {
+                Self::MasterUnreachable { ms } => {
                     to.u64(*ms);
                 }
                 Self::Staged { offset, current } => {
                     to.u64(*offset);
                     current.encode(to);
                 }
-                Self::Committed { version, copies, mark, digest, current } => {
+                Self::Committed { version, copies, lsn, digest, current } => {
                     version.encode(to);
                     to.u16(*copies);
-                    mark.encode(to);
+                    lsn.encode(to);
                     to.option(digest.as_ref(), Digest::encode).bool(*current);
                 }
             }
@@ -234,12 +234,12 @@ impl Reply {
             },
             FrameType::Redirect => Self::Redirect {
                 ticket: from_.short_bytes("ticket", limits::TICKET)?.to_vec(),
-                mark: Lsn::decode(from_)?,
+                lsn: Lsn::decode(from_)?,
                 slaves: decode_slaves(from_)?,
             },
             FrameType::Opened => Self::Opened {
                 slave: SlaveId::decode(from_)?,
-                mark: Lsn::decode(from_)?,
+                lsn: Lsn::decode(from_)?,
                 writable: from_.bool()?,
             },
             FrameType::Wait => Self::Wait(WaitReason::decode(from_)?),
@@ -248,12 +248,12 @@ impl Reply {
             }
             FrameType::Error => Self::Error(decode_refusal(from_)?),
             FrameType::Entries => Self::Entries(EntriesPage::decode_all(from_)?),
-            FrameType::Done => Self::Done { mark: Lsn::decode(from_)? },
+            FrameType::Done => Self::Done { lsn: Lsn::decode(from_)? },
             FrameType::Details => Self::Details {
                 entry: Entry::decode(from_)?,
                 digest: from_.option()?,
                 holders: from_.list("holders", limits::REDIRECT_SLAVES)?,
-                mark: Lsn::decode(from_)?,
+                lsn: Lsn::decode(from_)?,
             },
             FrameType::ContentHeader => Self::ContentHeader(ContentHeader::decode(from_)?),
             FrameType::End => Self::End { digest: Digest::decode(from_)? },
@@ -265,7 +265,7 @@ impl Reply {
             }
             FrameType::StatusReport => Self::StatusReport {
                 slave: SlaveId::decode(from_)?,
-                mark: Lsn::decode(from_)?,
+                lsn: Lsn::decode(from_)?,
                 counters: Counters::decode(from_)?,
                 last_error: from_.short_text("last error", limits::TEXT)?.to_owned(),
             },
@@ -273,14 +273,14 @@ impl Reply {
             FrameType::Elsewhere => {
                 Self::Elsewhere { holders: from_.list("holders", limits::REDIRECT_SLAVES)? }
             }
-            FrameType::Alone => Self::Alone { ms: from_.u64()? },
+            FrameType::MasterUnreachable => Self::MasterUnreachable { ms: from_.u64()? },
             FrameType::Staged => {
                 Self::Staged { offset: decode_size(from_)?, current: Expect::decode(from_)? }
             }
             FrameType::Committed => Self::Committed {
                 version: Lsn::decode(from_)?,
                 copies: from_.u16()?,
-                mark: Lsn::decode(from_)?,
+                lsn: Lsn::decode(from_)?,
                 digest: from_.option()?,
                 current: from_.bool()?,
             },

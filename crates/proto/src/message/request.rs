@@ -3,8 +3,8 @@
 use super::{PutRequest, check_pieces};
 use crate::types::decode_size;
 use crate::{
-    ChangeId, Decode, Decoder, Digest, Encoder, FrameType, GetRequest, Hello, Login, Lsn, SlaveId,
-    TreePath, Wanted, WireError, encode_frame, limits,
+    ChangeId, Decode, Decoder, Digest, Encoder, FrameType, GetRequest, Hello, IfMatch, Login, Lsn,
+    SlaveId, TreePath, WireError, encode_frame, limits,
 };
 
 /// What a client asks.
@@ -19,7 +19,7 @@ pub enum Request {
         /// As the master gave it; at most [`limits::TICKET`] bytes.
         ticket: Vec<u8>,
         /// The highest change that the client has seen.
-        mark: Lsn,
+        lsn: Lsn,
     },
     /// Lists a folder in byte order of the names.
     List {
@@ -41,7 +41,7 @@ pub enum Request {
         /// Which file.
         path: TreePath,
         /// Which content of it.
-        wanted: Wanted,
+        if_match: IfMatch,
         /// Number of the first piece.
         first: u64,
         /// How many, at most [`limits::PIECES_PER_PAGE`].
@@ -54,7 +54,7 @@ pub enum Request {
     /// Whatever follows on this connection is to be answered with what this change and those before it have made. It has no answer itself.
     Seen {
         /// The highest change that the client has seen.
-        mark: Lsn,
+        lsn: Lsn,
     },
     /// Opens an upload. `Data` frames follow, and `PutEnd`.
     Put(PutRequest),
@@ -132,13 +132,13 @@ impl Request {
                 Self::Hello(hello) => hello.encode(to),
                 Self::Login(login) => {
                     to.short_text(&login.user).short_bytes(&login.password);
-                    login.mark.encode(to);
+                    login.lsn.encode(to);
                     to.list(&login.avoid, SlaveId::encode)
                         .option(login.prefer.as_ref(), SlaveId::encode);
                 }
-                Self::Ticket { ticket, mark } => {
+                Self::Ticket { ticket, lsn } => {
                     to.short_bytes(ticket);
-                    mark.encode(to);
+                    lsn.encode(to);
                 }
                 Self::List { path, after, most } => {
                     to.path(path).short_text(after).u32(*most);
@@ -148,15 +148,15 @@ impl Request {
                 }
                 Self::Get(get) => {
                     to.path(&get.path).u64(get.offset).u64(get.length);
-                    get.wanted.encode(to);
+                    get.if_match.encode(to);
                 }
-                Self::Pieces { path, wanted, first, count } => {
+                Self::Pieces { path, if_match, first, count } => {
                     to.path(path);
-                    wanted.encode(to);
+                    if_match.encode(to);
                     to.u64(*first).u32(*count);
                 }
                 Self::Status | Self::Ping => {}
-                Self::Seen { mark } => mark.encode(to),
+                Self::Seen { lsn } => lsn.encode(to),
                 Self::Put(put) => put.encode(to),
                 Self::PutEnd { digest } => digest.encode(to),
                 Self::Resume { id, path, size } => {
@@ -190,13 +190,13 @@ impl Request {
             FrameType::Login => Self::Login(Login {
                 user: from.short_text("user name", limits::USER)?.to_owned(),
                 password: from.short_bytes("password", limits::PASSWORD)?.to_vec(),
-                mark: Lsn::decode(&mut from)?,
+                lsn: Lsn::decode(&mut from)?,
                 avoid: from.list("slaves to avoid", limits::AVOID)?,
                 prefer: from.option()?,
             }),
             FrameType::Ticket => Self::Ticket {
                 ticket: from.short_bytes("ticket", limits::TICKET)?.to_vec(),
-                mark: Lsn::decode(&mut from)?,
+                lsn: Lsn::decode(&mut from)?,
             },
             FrameType::List => Self::List {
                 path: from.path()?,
@@ -209,10 +209,10 @@ impl Request {
                 path: from.path()?,
                 offset: from.u64()?,
                 length: from.u64()?,
-                wanted: Wanted::decode(&mut from)?,
+                if_match: IfMatch::decode(&mut from)?,
             }),
             FrameType::Pieces => {
-                let (path, wanted) = (from.path()?, Wanted::decode(&mut from)?);
+                let (path, if_match) = (from.path()?, IfMatch::decode(&mut from)?);
                 let (first, count) = (from.u64()?, from.u32()?);
                 if count > limits::PIECES_PER_PAGE {
                     return Err(WireError::OverCap {
@@ -222,11 +222,11 @@ impl Request {
                     });
                 }
                 check_pieces(first, count.into())?;
-                Self::Pieces { path, wanted, first, count }
+                Self::Pieces { path, if_match, first, count }
             }
             FrameType::Status => Self::Status,
             FrameType::Ping => Self::Ping,
-            FrameType::Seen => Self::Seen { mark: Lsn::decode(&mut from)? },
+            FrameType::Seen => Self::Seen { lsn: Lsn::decode(&mut from)? },
             FrameType::Put => Self::Put(PutRequest::decode(&mut from)?),
             FrameType::PutEnd => Self::PutEnd { digest: Digest::decode(&mut from)? },
             FrameType::Resume => Self::Resume {

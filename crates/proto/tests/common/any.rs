@@ -7,9 +7,9 @@ use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
     ChangeId, ClusterId, ContentHeader, Counters, Digest, Endpoint, Entry, ErrorCode, Expect,
-    FileTime, GetRequest, Hello, Identity, Kind, Login, Lsn, Mode, PageBuilder, PutRequest,
-    Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, WaitReason, Wanted, check_part,
-    limits,
+    FileTime, GetRequest, Hello, Identity, IfMatch, Kind, Login, Lsn, Mode, PageBuilder,
+    PutRequest, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, WaitReason,
+    check_part, limits,
 };
 
 #[path = "any_link.rs"]
@@ -23,7 +23,7 @@ pub fn digest() -> impl Strategy<Value = Digest> {
     any::<[u8; 32]>().prop_map(Digest)
 }
 
-pub fn mark() -> impl Strategy<Value = Lsn> {
+pub fn lsn() -> impl Strategy<Value = Lsn> {
     any::<(u32, u64)>().prop_map(|(epoch, number)| Lsn { epoch, number })
 }
 
@@ -66,7 +66,7 @@ pub fn mode() -> impl Strategy<Value = Mode> {
 
 pub fn entry() -> impl Strategy<Value = Entry> {
     let kind = prop_oneof![Just(Kind::File), Just(Kind::Folder)];
-    (part(), kind, mode(), 0..=limits::FILE_SIZE, time(), option::of(mark())).prop_map(
+    (part(), kind, mode(), 0..=limits::FILE_SIZE, time(), option::of(lsn())).prop_map(
         |(name, kind, mode, size, mtime, version)| Entry { name, kind, mode, size, mtime, version },
     )
 }
@@ -98,11 +98,11 @@ pub fn counters() -> impl Strategy<Value = Counters> {
     })
 }
 
-pub fn wanted() -> impl Strategy<Value = Wanted> {
+pub fn wanted() -> impl Strategy<Value = IfMatch> {
     prop_oneof![
-        Just(Wanted::Any),
-        digest().prop_map(Wanted::Digest),
-        id16().prop_map(|id| Wanted::Identity(Identity(id)))
+        Just(IfMatch::Any),
+        digest().prop_map(IfMatch::Digest),
+        id16().prop_map(|id| IfMatch::Identity(Identity(id)))
     ]
 }
 
@@ -118,19 +118,19 @@ pub fn login() -> impl Strategy<Value = Request> {
     (
         text(limits::USER),
         vec(any::<u8>(), 0..=limits::PASSWORD),
-        mark(),
+        lsn(),
         avoid,
         option::of(id16().prop_map(SlaveId)),
     )
-        .prop_map(|(user, password, mark, avoid, prefer)| {
-            Request::Login(Login { user, password, mark, avoid, prefer })
+        .prop_map(|(user, password, lsn, avoid, prefer)| {
+            Request::Login(Login { user, password, lsn, avoid, prefer })
         })
 }
 
 pub fn pieces() -> impl Strategy<Value = Request> {
     let number = 0..=limits::PIECES - u64::from(limits::PIECES_PER_PAGE);
     (path(), wanted(), number, 0..=limits::PIECES_PER_PAGE)
-        .prop_map(|(path, wanted, first, count)| Request::Pieces { path, wanted, first, count })
+        .prop_map(|(path, if_match, first, count)| Request::Pieces { path, if_match, first, count })
 }
 
 pub fn expect() -> impl Strategy<Value = Expect> {
@@ -138,7 +138,7 @@ pub fn expect() -> impl Strategy<Value = Expect> {
         Just(Expect::Any),
         Just(Expect::Absent),
         Just(Expect::Unnumbered),
-        mark().prop_map(Expect::Lsn)
+        lsn().prop_map(Expect::Lsn)
     ]
 }
 
@@ -183,8 +183,8 @@ pub fn request() -> impl Strategy<Value = Request> {
     prop_oneof![
         hello(),
         login(),
-        (vec(any::<u8>(), 0..=limits::TICKET), mark())
-            .prop_map(|(ticket, mark)| Request::Ticket { ticket, mark }),
+        (vec(any::<u8>(), 0..=limits::TICKET), lsn())
+            .prop_map(|(ticket, lsn)| Request::Ticket { ticket, lsn }),
         (path(), text(limits::NAME_PART), any::<u32>())
             .prop_map(|(path, after, most)| Request::List { path, after, most }),
         put(),
@@ -192,13 +192,13 @@ pub fn request() -> impl Strategy<Value = Request> {
         change(),
         path().prop_map(Request::Stat),
         path().prop_map(Request::Hash),
-        (path(), any::<(u64, u64)>(), wanted()).prop_map(|(path, (offset, length), wanted)| {
-            Request::Get(GetRequest { path, offset, length, wanted })
+        (path(), any::<(u64, u64)>(), wanted()).prop_map(|(path, (offset, length), if_match)| {
+            Request::Get(GetRequest { path, offset, length, if_match })
         }),
         pieces(),
         Just(Request::Status),
         Just(Request::Ping),
-        mark().prop_map(|mark| Request::Seen { mark }),
+        lsn().prop_map(|lsn| Request::Seen { lsn }),
     ]
 }
 
@@ -206,7 +206,7 @@ pub fn header() -> impl Strategy<Value = Reply> {
     let span = (0..=limits::FILE_SIZE)
         .prop_flat_map(|size| (Just(size), 0..=size))
         .prop_flat_map(|(size, offset)| (Just(size), Just(offset), 0..=size - offset));
-    (span, 1..=limits::BLOCK_MAX, time(), mode(), option::of(mark()), option::of(digest()), id16())
+    (span, 1..=limits::BLOCK_MAX, time(), mode(), option::of(lsn()), option::of(digest()), id16())
         .prop_map(|((size, offset, length), block_size, mtime, mode, version, digest, identity)| {
             Reply::ContentHeader(ContentHeader {
                 size,
@@ -240,13 +240,13 @@ pub fn opening() -> impl Strategy<Value = Reply> {
         }),
         (
             vec(any::<u8>(), 0..=limits::TICKET),
-            mark(),
+            lsn(),
             vec(endpoint(1), 1..=limits::REDIRECT_SLAVES)
         )
-            .prop_map(|(ticket, mark, slaves)| Reply::Redirect { ticket, mark, slaves }),
-        (id16(), mark(), any::<bool>()).prop_map(|(id, mark, writable)| Reply::Opened {
+            .prop_map(|(ticket, lsn, slaves)| Reply::Redirect { ticket, lsn, slaves }),
+        (id16(), lsn(), any::<bool>()).prop_map(|(id, lsn, writable)| Reply::Opened {
             slave: SlaveId(id),
-            mark,
+            lsn,
             writable
         }),
         proptest::sample::select(&[
@@ -272,19 +272,19 @@ pub fn reply() -> impl Strategy<Value = Reply> {
     prop_oneof![
         3 => opening(),
         1 => vec(entry(), 0..20).prop_map(|entries| page(&entries)),
-        1 => mark().prop_map(|mark| Reply::Done { mark }),
-        1 => (entry(), option::of(digest()), vec(endpoint(0), 0..=limits::REDIRECT_SLAVES), mark())
-            .prop_map(|(entry, digest, holders, mark)| Reply::Details { entry, digest, holders, mark }),
+        1 => lsn().prop_map(|lsn| Reply::Done { lsn }),
+        1 => (entry(), option::of(digest()), vec(endpoint(0), 0..=limits::REDIRECT_SLAVES), lsn())
+            .prop_map(|(entry, digest, holders, lsn)| Reply::Details { entry, digest, holders, lsn }),
         2 => header(),
         1 => digest().prop_map(|digest| Reply::End { digest }),
         1 => (0..limits::PIECES - 50, vec(digest(), 0..50)).prop_map(|(first, values)| Reply::PieceValues { first, values }),
-        1 => (id16(), mark(), counters(), text(limits::TEXT))
-            .prop_map(|(id, mark, counters, last_error)| Reply::StatusReport { slave: SlaveId(id), mark, counters, last_error }),
+        1 => (id16(), lsn(), counters(), text(limits::TEXT))
+            .prop_map(|(id, lsn, counters, last_error)| Reply::StatusReport { slave: SlaveId(id), lsn, counters, last_error }),
         1 => Just(Reply::Pong),
         1 => vec(endpoint(0), 0..=limits::REDIRECT_SLAVES).prop_map(|holders| Reply::Elsewhere { holders }),
-        1 => any::<u64>().prop_map(|ms| Reply::Alone { ms }),
+        1 => any::<u64>().prop_map(|ms| Reply::MasterUnreachable { ms }),
         1 => (0..=limits::FILE_SIZE, expect()).prop_map(|(offset, current)| Reply::Staged { offset, current }),
-        1 => (mark(), any::<u16>(), mark(), option::of(digest()), any::<bool>())
-            .prop_map(|(version, copies, mark, digest, current)| Reply::Committed { version, copies, mark, digest, current }),
+        1 => (lsn(), any::<u16>(), lsn(), option::of(digest()), any::<bool>())
+            .prop_map(|(version, copies, lsn, digest, current)| Reply::Committed { version, copies, lsn, digest, current }),
     ]
 }

@@ -4,13 +4,13 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
-    Chain, Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry, Content, DiskSpace,
-    FolderId, Heartbeat, LinkMessage, LogEntry, Lsn, Operation, PathList, PathNote, PathPart, Peer,
-    Refusal, Registration, ReplicaPosition, Scrub, SlaveId, SlaveReport, SlaveState, Timeline,
-    ToMaster, ToSlave, TreeEntry, TreePart, limits,
+    Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry, DiskSpace, FileContent, FolderId,
+    Heartbeat, HistoryHash, LinkMessage, ListedPath, LogEntry, Lsn, Operation, PathList, PathPage,
+    PeerSlave, Refusal, Registration, ReplicaPosition, Scrub, SlaveId, SlaveReport, SlaveState,
+    Timeline, ToMaster, ToSlave, TreeEntry, TreePage, limits,
 };
 
-use super::{addr, counters, digest, expect, id16, mark, mode, path, refusal, text, time};
+use super::{addr, counters, digest, expect, id16, lsn, mode, path, refusal, text, time};
 
 /// Longest list in a message of which a frame holds any: entries have long paths.
 const FEW: usize = 12;
@@ -32,8 +32,8 @@ fn folder() -> impl Strategy<Value = FolderId> {
     id16().prop_map(FolderId)
 }
 
-fn chain() -> impl Strategy<Value = Chain> {
-    any::<[u8; 32]>().prop_map(Chain)
+fn chain() -> impl Strategy<Value = HistoryHash> {
+    any::<[u8; 32]>().prop_map(HistoryHash)
 }
 
 fn size() -> impl Strategy<Value = u64> {
@@ -49,12 +49,12 @@ fn change() -> impl Strategy<Value = Change> {
         (path(), mode()).prop_map(|(path, mode)| Change::SetMode { path, mode }),
         (path(), any::<bool>()).prop_map(|(path, recursive)| Change::Remove { path, recursive }),
         (path(), path()).prop_map(|(from, to)| Change::Move { from, to }),
-        mark().prop_map(|of| Change::Withdraw { of }),
+        lsn().prop_map(|of| Change::Withdraw { of }),
     ]
 }
 
-fn standing() -> impl Strategy<Value = ReplicaPosition> {
-    (mark(), chain(), any::<u32>()).prop_map(|(applied, chain, epoch)| ReplicaPosition {
+fn position() -> impl Strategy<Value = ReplicaPosition> {
+    (lsn(), chain(), any::<u32>()).prop_map(|(applied, chain, epoch)| ReplicaPosition {
         applied,
         chain,
         epoch,
@@ -62,9 +62,9 @@ fn standing() -> impl Strategy<Value = ReplicaPosition> {
 }
 
 fn entry() -> impl Strategy<Value = TreeEntry> {
-    let content = (mark(), digest(), size(), time())
-        .prop_map(|(put, digest, size, mtime)| Content { put, digest, size, mtime });
-    (mark(), mode(), option::of(content)).prop_map(|(version, mode, content)| TreeEntry {
+    let content = (lsn(), digest(), size(), time())
+        .prop_map(|(put, digest, size, mtime)| FileContent { put, digest, size, mtime });
+    (lsn(), mode(), option::of(content)).prop_map(|(version, mode, content)| TreeEntry {
         version,
         mode,
         content,
@@ -72,86 +72,86 @@ fn entry() -> impl Strategy<Value = TreeEntry> {
 }
 
 fn ids() -> impl Strategy<Value = Vec<(ChangeId, Lsn)>> {
-    vec((change_id(), mark()), 0..200)
+    vec((change_id(), lsn()), 0..200)
 }
 
 fn told() -> impl Strategy<Value = CommittedEntry> {
-    let numbered = (mark(), change_id(), any::<u64>(), change())
+    let log_entry = (lsn(), change_id(), any::<u64>(), change())
         .prop_map(|(version, id, time_ms, change)| LogEntry { version, id, time_ms, change });
     let restored = vec((path(), option::of(entry())), 0..3);
-    (numbered, vec(folder(), 0..=limits::HOLDERS), restored)
-        .prop_map(|(numbered, holders, restored)| CommittedEntry { numbered, holders, restored })
+    (log_entry, vec(folder(), 0..=limits::HOLDERS), restored)
+        .prop_map(|(entry, holders, restored)| CommittedEntry { entry, holders, restored })
 }
 
 fn to_master() -> impl Strategy<Value = ToMaster> {
     prop_oneof![
-        (id16(), folder(), standing()).prop_map(|(slave, folder, standing)| ToMaster::Join {
+        (id16(), folder(), position()).prop_map(|(slave, folder, position)| ToMaster::Join {
             slave: SlaveId(slave),
             folder,
-            standing
+            position
         }),
-        (mark(), vec(mark(), 0..=limits::LINK_LIST), any::<bool>())
+        (lsn(), vec(lsn(), 0..=limits::LINK_LIST), any::<bool>())
             .prop_map(|(upto, puts, last)| ToMaster::MissingContents { upto, puts, last }),
         (change_id(), change(), expect(), any::<(bool, bool)>(), any::<u16>()).prop_map(
             |(id, change, expect, (keep_mode, found), copies)| ToMaster::Propose {
-                asked: ChangeRequest { id, change, expect, keep_mode },
+                request: ChangeRequest { id, change, expect, keep_mode },
                 found,
                 copies
             }
         ),
-        change_id().prop_map(|id| ToMaster::Seek { id }),
-        mark().prop_map(|upto| ToMaster::Applied { upto }),
-        (mark(), any::<bool>()).prop_map(|(put, has)| ToMaster::Holds { put, has }),
-        mark().prop_map(|of| ToMaster::Failed { of }),
-        mark().prop_map(|put| ToMaster::GivenUp { put }),
-        mark().prop_map(|put| ToMaster::Want { put }),
+        change_id().prop_map(|id| ToMaster::QueryChange { id }),
+        lsn().prop_map(|upto| ToMaster::Applied { upto }),
+        (lsn(), any::<bool>()).prop_map(|(put, has)| ToMaster::Holds { put, has }),
+        lsn().prop_map(|of| ToMaster::PublishFailed { of }),
+        lsn().prop_map(|put| ToMaster::GivenUp { put }),
+        lsn().prop_map(|put| ToMaster::FindHolders { put }),
         Just(ToMaster::Ready),
     ]
 }
 
 fn to_slave() -> impl Strategy<Value = ToSlave> {
-    let given_up = || vec(mark(), 0..=limits::GIVEN_UP);
+    let given_up = || vec(lsn(), 0..=limits::GIVEN_UP);
     let about = (refusal(), option::of(path()))
         .prop_map(|(refusal, path)| Err(Refusal { path, ..refusal }));
-    let answer = prop_oneof![mark().prop_map(Ok), about];
+    let answer = prop_oneof![lsn().prop_map(Ok), about];
     prop_oneof![
-        (any::<u32>(), mark(), chain(), given_up(), timelines()).prop_map(
-            |(epoch, mark, chain, given_up, timelines)| ToSlave::Follow {
+        (any::<u32>(), lsn(), chain(), given_up(), timelines()).prop_map(
+            |(epoch, lsn, chain, given_up, timelines)| ToSlave::Follow {
                 epoch,
-                mark,
+                lsn,
                 chain,
                 given_up,
                 timelines,
             }
         ),
-        (any::<u32>(), mark(), given_up()).prop_map(|(epoch, mark, given_up)| ToSlave::Compare {
+        (any::<u32>(), lsn(), given_up()).prop_map(|(epoch, lsn, given_up)| ToSlave::Compare {
             epoch,
-            mark,
+            lsn,
             given_up
         }),
         (vec((path(), entry()), 0..FEW), ids())
             .prop_map(|(entries, ids)| ToSlave::Page { entries, ids }),
-        (mark(), chain(), timelines(), any::<u64>()).prop_map(
-            |(mark, chain, timelines, entries)| ToSlave::End { mark, chain, timelines, entries }
-        ),
-        vec(told(), 0..8).prop_map(|changes| ToSlave::Tell { changes }),
-        (change_id(), answer).prop_map(|(id, answer)| ToSlave::Answer { id, answer }),
-        (mark(), any::<u16>()).prop_map(|(put, copies)| ToSlave::Copies { put, copies }),
-        mark().prop_map(|put| ToSlave::GiveUp { put }),
-        (mark(), vec(folder(), 0..=limits::HOLDERS))
-            .prop_map(|(put, holders)| ToSlave::Where { put, holders }),
+        (lsn(), chain(), timelines(), any::<u64>()).prop_map(|(lsn, chain, timelines, entries)| {
+            ToSlave::End { lsn, chain, timelines, entries }
+        }),
+        vec(told(), 0..8).prop_map(|changes| ToSlave::Commit { changes }),
+        (change_id(), answer).prop_map(|(id, answer)| ToSlave::ProposalResult { id, answer }),
+        (lsn(), any::<u16>()).prop_map(|(put, copies)| ToSlave::Copies { put, copies }),
+        lsn().prop_map(|put| ToSlave::GiveUp { put }),
+        (lsn(), vec(folder(), 0..=limits::HOLDERS))
+            .prop_map(|(put, holders)| ToSlave::Holders { put, holders }),
         (any::<u32>(), refusal()).prop_map(|(epoch, why)| ToSlave::Refuse { epoch, why }),
     ]
 }
 
-fn tree_part() -> impl Strategy<Value = TreePart> {
+fn tree_part() -> impl Strategy<Value = TreePage> {
     let entries = || vec((path(), entry(), any::<bool>()), 0..FEW);
-    (any::<u64>(), entries(), ids(), standing(), timelines(), any::<bool>()).prop_map(
-        |(query, entries, ids, standing, timelines, last)| TreePart {
+    (any::<u64>(), entries(), ids(), position(), timelines(), any::<bool>()).prop_map(
+        |(query, entries, ids, position, timelines, last)| TreePage {
             query,
             entries,
             ids,
-            standing,
+            position,
             timelines,
             last,
         },
@@ -167,50 +167,49 @@ fn opening() -> impl Strategy<Value = LinkMessage> {
             LinkMessage::LinkChallenge { cluster: ClusterId(id), nonce, proof }
         }),
         any::<[u8; 32]>().prop_map(|proof| LinkMessage::LinkProof { proof }),
-        (folder(), addrs, text(limits::TEXT), mark()).prop_map(
-            |(folder, listen, advertise, mark)| {
-                LinkMessage::Register(Registration { folder, listen, advertise, mark })
+        (folder(), addrs, text(limits::TEXT), lsn()).prop_map(
+            |(folder, listen, advertise, lsn)| {
+                LinkMessage::Register(Registration { folder, listen, advertise, lsn })
             }
         ),
-        (mark(), any::<u64>())
-            .prop_map(|(mark, time_ms)| LinkMessage::Registered { mark, time_ms }),
+        (lsn(), any::<u64>()).prop_map(|(lsn, time_ms)| LinkMessage::Registered { lsn, time_ms }),
     ]
 }
 
 fn service() -> impl Strategy<Value = LinkMessage> {
     let addrs = || vec(addr(), 0..=limits::ADDRESSES);
     let report =
-        (id16(), folder(), addrs(), state(), mark(), counters(), text(limits::TEXT), any::<u64>())
-            .prop_map(|(id, folder, addrs, state, mark, counters, last_error, silent_ms)| {
+        (id16(), folder(), addrs(), state(), lsn(), counters(), text(limits::TEXT), any::<u64>())
+            .prop_map(|(id, folder, addrs, state, lsn, counters, last_error, silent_ms)| {
                 LinkMessage::SlaveReport(SlaveReport {
                     id: SlaveId(id),
                     folder,
                     addrs,
                     state,
-                    mark,
+                    lsn,
                     counters,
                     last_error,
                     silent_ms,
                 })
             });
-    let peer = (id16(), folder(), addrs()).prop_map(|(slave, folder, addrs)| Peer {
+    let peer = (id16(), folder(), addrs()).prop_map(|(slave, folder, addrs)| PeerSlave {
         slave: SlaveId(slave),
         folder,
         addrs,
     });
     prop_oneof![
-        (state(), mark(), counters(), text(limits::TEXT), any::<([u64; 8], bool)>()).prop_map(
-            |(state, mark, counters, last_error, (n, done))| {
+        (state(), lsn(), counters(), text(limits::TEXT), any::<([u64; 8], bool)>()).prop_map(
+            |(state, lsn, counters, last_error, (n, done))| {
                 let [order, files, read, damaged, repaired, unreadable, free, size] = n;
                 let scrub = Scrub { order, done, files, read, damaged, repaired, unreadable };
                 let disk = DiskSpace { free, size };
-                LinkMessage::Heartbeat(Heartbeat { state, mark, counters, last_error, disk, scrub })
+                LinkMessage::Heartbeat(Heartbeat { state, lsn, counters, last_error, disk, scrub })
             }
         ),
-        (mark(), any::<[u64; 4]>(), any::<(bool, u16)>()).prop_map(
-            |(mark, [time_ms, generation, scrubs, retries], (draining, copies))| {
+        (lsn(), any::<[u64; 4]>(), any::<(bool, u16)>()).prop_map(
+            |(lsn, [time_ms, generation, scrubs, retries], (draining, copies))| {
                 LinkMessage::HeartbeatAck {
-                    mark,
+                    lsn,
                     time_ms,
                     generation,
                     draining,
@@ -224,9 +223,9 @@ fn service() -> impl Strategy<Value = LinkMessage> {
             .prop_map(|(peers, last)| LinkMessage::Peers { peers, last }),
         Just(LinkMessage::AskReport),
         report,
-        (mark(), text(limits::TEXT), any::<[u64; 3]>()).prop_map(
-            |(mark, halted, [lost, removals, removals_cap])| LinkMessage::ReportEnd {
-                mark,
+        (lsn(), text(limits::TEXT), any::<[u64; 3]>()).prop_map(
+            |(lsn, halted, [lost, removals, removals_cap])| LinkMessage::ReportEnd {
+                lsn,
                 halted,
                 lost,
                 removals,
@@ -242,16 +241,16 @@ fn path_list() -> impl Strategy<Value = PathList> {
 
 fn path_part() -> impl Strategy<Value = LinkMessage> {
     let note = (text(4000), text(limits::TEXT), any::<u64>())
-        .prop_map(|(path, reason, since_ms)| PathNote { path, reason, since_ms });
+        .prop_map(|(path, reason, since_ms)| ListedPath { path, reason, since_ms });
     (any::<[u64; 2]>(), vec(note, 0..=FEW), any::<bool>()).prop_map(
         |([query, total], paths, last)| {
-            LinkMessage::PathPart(PathPart { query, paths, total, last })
+            LinkMessage::PathPage(PathPage { query, paths, total, last })
         },
     )
 }
 
 fn timelines() -> impl Strategy<Value = Vec<Timeline>> {
-    let one = (mark(), any::<[u8; 16]>()).prop_map(|(after, id)| Timeline { after, id });
+    let one = (lsn(), any::<[u8; 16]>()).prop_map(|(after, id)| Timeline { after, id });
     vec(one, 0..=limits::TIMELINES)
 }
 
@@ -288,7 +287,7 @@ pub fn link() -> impl Strategy<Value = LinkMessage> {
         4 => to_master().prop_map(LinkMessage::ToMaster),
         4 => to_slave().prop_map(LinkMessage::ToSlave),
         1 => (any::<u64>(), any::<bool>()).prop_map(|(query, ids)| LinkMessage::AskTree { query, ids }),
-        1 => tree_part().prop_map(LinkMessage::TreePart),
+        1 => tree_part().prop_map(LinkMessage::TreePage),
         1 => (any::<u64>(), path_list()).prop_map(|(query, list)| LinkMessage::AskPaths { query, list }),
         1 => path_part(),
         1 => any::<u32>().prop_map(|epoch| LinkMessage::Recovering { epoch }),

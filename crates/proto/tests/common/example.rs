@@ -2,8 +2,8 @@
 
 use relais_proto::{
     ClusterId, ContentHeader, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, GetRequest,
-    Hello, Identity, Kind, Login, Lsn, Mode, PageBuilder, Refusal, Reply, Request, Role,
-    ServerRole, SlaveId, TreePath, VERSIONS, Wanted, write_frame,
+    Hello, Identity, IfMatch, Kind, Login, Lsn, Mode, PageBuilder, Refusal, Reply, Request, Role,
+    ServerRole, SlaveId, TreePath, VERSIONS, write_frame,
 };
 
 pub fn hex(bytes: &[u8]) -> String {
@@ -105,7 +105,7 @@ fn welcome(way: &'static str, role: ServerRole, agent: &str) -> Shown {
 fn at_the_master() -> Vec<Shown> {
     let login = request(&Request::Login(Login::default()));
     let slaves = vec![Endpoint { id: SLAVE, addrs: vec![([127, 0, 0, 1], 2122).into()] }];
-    let redirect = reply(&Reply::Redirect { ticket: TICKET.to_vec(), mark: MARK, slaves });
+    let redirect = reply(&Reply::Redirect { ticket: TICKET.to_vec(), lsn: MARK, slaves });
     vec![
         hello("C → M"),
         shown(
@@ -141,8 +141,8 @@ fn at_the_master() -> Vec<Shown> {
 }
 
 fn into_the_session() -> Vec<Shown> {
-    let ticket = request(&Request::Ticket { ticket: TICKET.to_vec(), mark: MARK });
-    let opened = reply(&Reply::Opened { slave: SLAVE, mark: MARK, writable: false });
+    let ticket = request(&Request::Ticket { ticket: TICKET.to_vec(), lsn: MARK });
+    let opened = reply(&Reply::Opened { slave: SLAVE, lsn: MARK, writable: false });
     vec![
         hello("C → S"),
         shown(
@@ -220,7 +220,7 @@ fn listing() -> Vec<Shown> {
         ),
         shown(
             "S → C",
-            reply(&Reply::Done { mark: MARK }),
+            reply(&Reply::Done { lsn: MARK }),
             [(4, "mark: epoch 1"), (8, "mark: number 0")],
         ),
     ]
@@ -232,7 +232,7 @@ fn content() -> Vec<Shown> {
         path: path("hello.txt"),
         offset: HERE as u64,
         length: u64::MAX,
-        wanted: Wanted::Digest(digest),
+        if_match: IfMatch::Digest(digest),
     };
     let rest = &CONTENT[HERE..];
     let header = ContentHeader {
@@ -297,7 +297,7 @@ fn content() -> Vec<Shown> {
 
 fn an_error() -> Vec<Shown> {
     let get =
-        GetRequest { path: path("nothing"), offset: 0, length: u64::MAX, wanted: Wanted::Any };
+        GetRequest { path: path("nothing"), offset: 0, length: u64::MAX, if_match: IfMatch::Any };
     let message = "/nothing: there is no such file or folder";
     vec![
         shown(

@@ -127,24 +127,24 @@ fn to_slave() -> Vec<Field> {
 }
 
 fn trees() -> Vec<Field> {
-    use FrameType::{PathPart, TreePart};
+    use FrameType::{PathPage, TreePage};
     let note = [[0; 8].as_slice(), &[0, 1]].concat();
     vec![
-        field("paths", PathPart, 4096, vec![0; 8], |n| repeat(&[0; 2 + 2 + 8], n, 8 + 1)),
-        field("shown path", PathPart, 16_384, note.clone(), |n| text(n, 2 + 8 + 8 + 1)),
-        field("reason", PathPart, 1024, [note.as_slice(), &[0; 2]].concat(), |n| {
+        field("paths", PathPage, 4096, vec![0; 8], |n| repeat(&[0; 2 + 2 + 8], n, 8 + 1)),
+        field("shown path", PathPage, 16_384, note.clone(), |n| text(n, 2 + 8 + 8 + 1)),
+        field("reason", PathPage, 1024, [note.as_slice(), &[0; 2]].concat(), |n| {
             text(n, 8 + 8 + 1)
         }),
-        field("entries", TreePart, 4096, vec![0; 8], |n| {
+        field("entries", TreePage, 4096, vec![0; 8], |n| {
             repeat(&[0; PLACED + 1], n, 2 + STANDING + 2 + 1)
         }),
-        field("path of an entry", TreePart, 4095, [[0; 8].as_slice(), &[0, 1]].concat(), |n| {
+        field("path of an entry", TreePage, 4095, [[0; 8].as_slice(), &[0, 1]].concat(), |n| {
             path(n, MARK + MODE + 1 + 1 + 2 + STANDING + 2 + 1)
         }),
-        field("ids", TreePart, 4096, vec![0; 8 + 2], |n| {
+        field("ids", TreePage, 4096, vec![0; 8 + 2], |n| {
             repeat(&[0; 16 + MARK], n, STANDING + 2 + 1)
         }),
-        field("timelines", TreePart, 512, vec![0; 8 + 2 + 2 + STANDING], |n| {
+        field("timelines", TreePage, 512, vec![0; 8 + 2 + 2 + STANDING], |n| {
             repeat(&[0; MARK + 16], n, 1)
         }),
     ]

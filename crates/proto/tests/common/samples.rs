@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use relais_proto::{
     ChangeId, ClusterId, ContentHeader, Counters, Digest, Endpoint, EntriesPage, Entry, ErrorCode,
-    Expect, FileTime, FrameType, GetRequest, Hello, Identity, Kind, LinkMessage, Login, Lsn, Mode,
-    PageBuilder, PutRequest, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath,
-    WaitReason, Wanted, limits, read_frame,
+    Expect, FileTime, FrameType, GetRequest, Hello, Identity, IfMatch, Kind, LinkMessage, Login,
+    Lsn, Mode, PageBuilder, PutRequest, Refusal, Reply, Request, Role, ServerRole, SlaveId,
+    TreePath, WaitReason, limits, read_frame,
 };
 
 #[path = "samples_link.rs"]
@@ -109,7 +109,7 @@ pub fn requests() -> Vec<(&'static str, Request)> {
     let login = Login {
         user: "u".repeat(limits::USER),
         password: vec![0xff; limits::PASSWORD],
-        mark: HIGH,
+        lsn: HIGH,
         avoid: vec![SlaveId([9; 16]); limits::AVOID],
         prefer: Some(SlaveId([8; 16])),
     };
@@ -165,8 +165,8 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         ),
         ("login-min", Request::Login(Login::default())),
         ("login-max", Request::Login(login)),
-        ("ticket-min", Request::Ticket { ticket: Vec::new(), mark: LOW }),
-        ("ticket-max", Request::Ticket { ticket: vec![0xa5; limits::TICKET], mark: HIGH }),
+        ("ticket-min", Request::Ticket { ticket: Vec::new(), lsn: LOW }),
+        ("ticket-max", Request::Ticket { ticket: vec![0xa5; limits::TICKET], lsn: HIGH }),
         ("list-min", Request::List { path: TreePath::root(), after: String::new(), most: 0 }),
         (
             "list-max",
@@ -178,7 +178,12 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         ("hash-max", Request::Hash(long())),
         (
             "get-min",
-            Request::Get(GetRequest { path: path("a"), offset: 0, length: 0, wanted: Wanted::Any }),
+            Request::Get(GetRequest {
+                path: path("a"),
+                offset: 0,
+                length: 0,
+                if_match: IfMatch::Any,
+            }),
         ),
         (
             "get-resume",
@@ -186,7 +191,7 @@ pub fn requests() -> Vec<(&'static str, Request)> {
                 path: path("naïve/日本.bin"),
                 offset: 1 << 32,
                 length: u64::MAX,
-                wanted: Wanted::Identity(Identity([7; 16])),
+                if_match: IfMatch::Identity(Identity([7; 16])),
             }),
         ),
         (
@@ -195,26 +200,26 @@ pub fn requests() -> Vec<(&'static str, Request)> {
                 path: long(),
                 offset: u64::MAX,
                 length: u64::MAX,
-                wanted: Wanted::Digest(Digest([0xff; 32])),
+                if_match: IfMatch::Digest(Digest([0xff; 32])),
             }),
         ),
         (
             "pieces-min",
-            Request::Pieces { path: path("a"), wanted: Wanted::Any, first: 0, count: 0 },
+            Request::Pieces { path: path("a"), if_match: IfMatch::Any, first: 0, count: 0 },
         ),
         (
             "pieces-max",
             Request::Pieces {
                 path: long(),
-                wanted: Wanted::Digest(Digest([1; 32])),
+                if_match: IfMatch::Digest(Digest([1; 32])),
                 first: limits::PIECES - u64::from(limits::PIECES_PER_PAGE),
                 count: limits::PIECES_PER_PAGE,
             },
         ),
         ("status", Request::Status),
         ("ping", Request::Ping),
-        ("seen-min", Request::Seen { mark: LOW }),
-        ("seen-max", Request::Seen { mark: HIGH }),
+        ("seen-min", Request::Seen { lsn: LOW }),
+        ("seen-max", Request::Seen { lsn: HIGH }),
         ("put-min", Request::Put(small_put)),
         ("put-max", Request::Put(full_put)),
         ("put-end", Request::PutEnd { digest: Digest([3; 32]) }),
@@ -273,17 +278,13 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
                 agent: text(),
             },
         ),
-        ("redirect-min", Reply::Redirect { ticket: Vec::new(), mark: LOW, slaves: slaves(1, 1) }),
+        ("redirect-min", Reply::Redirect { ticket: Vec::new(), lsn: LOW, slaves: slaves(1, 1) }),
         (
             "redirect-max",
-            Reply::Redirect {
-                ticket: vec![0x5a; limits::TICKET],
-                mark: HIGH,
-                slaves: all_slaves(),
-            },
+            Reply::Redirect { ticket: vec![0x5a; limits::TICKET], lsn: HIGH, slaves: all_slaves() },
         ),
-        ("opened-min", Reply::Opened { slave: SlaveId([0; 16]), mark: LOW, writable: false }),
-        ("opened-max", Reply::Opened { slave: SlaveId([0xff; 16]), mark: HIGH, writable: true }),
+        ("opened-min", Reply::Opened { slave: SlaveId([0; 16]), lsn: LOW, writable: false }),
+        ("opened-max", Reply::Opened { slave: SlaveId([0xff; 16]), lsn: HIGH, writable: true }),
         ("wait-min", Reply::Wait(WaitReason::Queue)),
         ("wait-max", Reply::Wait(WaitReason::Storing)),
         ("ask-master-min", Reply::AskMaster(String::new())),
@@ -301,11 +302,11 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
         ("entries-none", Reply::Entries(PageBuilder::new().finish())),
         ("entries-one", Reply::Entries(page(1, &entry("a")))),
         ("entries-long", Reply::Entries(page(8, &full_entry()))),
-        ("done-min", Reply::Done { mark: LOW }),
-        ("done-max", Reply::Done { mark: HIGH }),
+        ("done-min", Reply::Done { lsn: LOW }),
+        ("done-max", Reply::Done { lsn: HIGH }),
         (
             "details-min",
-            Reply::Details { entry: entry(""), digest: None, holders: Vec::new(), mark: LOW },
+            Reply::Details { entry: entry(""), digest: None, holders: Vec::new(), lsn: LOW },
         ),
         (
             "details-max",
@@ -313,7 +314,7 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
                 entry: full_entry(),
                 digest: Some(Digest([2; 32])),
                 holders: all_slaves(),
-                mark: HIGH,
+                lsn: HIGH,
             },
         ),
         ("header-min", Reply::ContentHeader(small_header)),
@@ -328,7 +329,7 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
             "status-report-min",
             Reply::StatusReport {
                 slave: SlaveId([0; 16]),
-                mark: LOW,
+                lsn: LOW,
                 counters: Counters::default(),
                 last_error: String::new(),
             },
@@ -337,7 +338,7 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
             "status-report-max",
             Reply::StatusReport {
                 slave: SlaveId([1; 16]),
-                mark: HIGH,
+                lsn: HIGH,
                 counters: full_counters(),
                 last_error: text(),
             },
@@ -345,20 +346,20 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
         ("pong", Reply::Pong),
         ("elsewhere-min", Reply::Elsewhere { holders: Vec::new() }),
         ("elsewhere-max", Reply::Elsewhere { holders: all_slaves() }),
-        ("alone-min", Reply::Alone { ms: 0 }),
-        ("alone-max", Reply::Alone { ms: u64::MAX }),
+        ("alone-min", Reply::MasterUnreachable { ms: 0 }),
+        ("alone-max", Reply::MasterUnreachable { ms: u64::MAX }),
         ("staged-min", Reply::Staged { offset: 0, current: Expect::Absent }),
         ("staged-max", Reply::Staged { offset: limits::FILE_SIZE, current: Expect::Lsn(HIGH) }),
         (
             "committed-min",
-            Reply::Committed { version: LOW, copies: 0, mark: LOW, digest: None, current: false },
+            Reply::Committed { version: LOW, copies: 0, lsn: LOW, digest: None, current: false },
         ),
         (
             "committed-max",
             Reply::Committed {
                 version: HIGH,
                 copies: u16::MAX,
-                mark: HIGH,
+                lsn: HIGH,
                 digest: Some(Digest([0xff; 32])),
                 current: true,
             },

@@ -1,11 +1,11 @@
 //! The messages of cluster links.
 
 use relais_proto::{
-    Chain, Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry, Content, Counters, Digest,
-    DiskSpace, ErrorCode, Expect, FileTime, FolderId, Heartbeat, LinkMessage, LogEntry, Lsn, Mode,
-    Operation, PathList, PathNote, PathPart, Peer, Refusal, Registration, ReplicaPosition, Scrub,
-    SlaveId, SlaveReport, SlaveState, Timeline, ToMaster, ToSlave, TreeEntry, TreePart, TreePath,
-    limits,
+    Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry, Counters, Digest, DiskSpace,
+    ErrorCode, Expect, FileContent, FileTime, FolderId, Heartbeat, HistoryHash, LinkMessage,
+    ListedPath, LogEntry, Lsn, Mode, Operation, PathList, PathPage, PeerSlave, Refusal,
+    Registration, ReplicaPosition, Scrub, SlaveId, SlaveReport, SlaveState, Timeline, ToMaster,
+    ToSlave, TreeEntry, TreePage, TreePath, limits,
 };
 
 use super::{HIGH, LOW, addrs, full_counters, path, path_of};
@@ -17,12 +17,12 @@ const SMALL_ID: ChangeId = ChangeId([0; 16]);
 const FULL_ID: ChangeId = ChangeId([0xff; 16]);
 const FOLDER: TreeEntry = TreeEntry { version: LOW, mode: Mode::new(0), content: None };
 const FULL_TIMELINE: Timeline = Timeline { after: HIGH, id: [0xff; 16] };
-const FULL_CHAIN: Chain = Chain([0xff; 32]);
+const FULL_CHAIN: HistoryHash = HistoryHash([0xff; 32]);
 const FULL_STANDING: ReplicaPosition =
     ReplicaPosition { applied: HIGH, chain: FULL_CHAIN, epoch: u32::MAX };
 
-fn full_content() -> Content {
-    Content { put: HIGH, digest: Digest([9; 32]), size: limits::FILE_SIZE, mtime: FULL_TIME }
+fn full_content() -> FileContent {
+    FileContent { put: HIGH, digest: Digest([9; 32]), size: limits::FILE_SIZE, mtime: FULL_TIME }
 }
 
 fn full_file() -> TreeEntry {
@@ -52,12 +52,12 @@ fn full_put() -> Change {
 }
 
 fn told(version: Lsn, change: Change) -> CommittedEntry {
-    let numbered = LogEntry { version, id: FULL_ID, time_ms: u64::MAX, change };
-    CommittedEntry { numbered, holders: Vec::new(), restored: Vec::new() }
+    let entry = LogEntry { version, id: FULL_ID, time_ms: u64::MAX, change };
+    CommittedEntry { entry, holders: Vec::new(), restored: Vec::new() }
 }
 
-fn peer(n: u8, addresses: usize) -> Peer {
-    Peer { slave: SlaveId([n; 16]), folder: FolderId([n; 16]), addrs: addrs(addresses) }
+fn peer(n: u8, addresses: usize) -> PeerSlave {
+    PeerSlave { slave: SlaveId([n; 16]), folder: FolderId([n; 16]), addrs: addrs(addresses) }
 }
 
 /// One or more for each type, the shortest of each first.
@@ -75,8 +75,8 @@ pub fn samples() -> Vec<Named> {
 
 fn opening() -> Vec<Named> {
     let text = || "t".repeat(limits::TEXT);
-    let register = |listen, advertise, mark| {
-        LinkMessage::Register(Registration { folder: FolderId([2; 16]), listen, advertise, mark })
+    let register = |listen, advertise, lsn| {
+        LinkMessage::Register(Registration { folder: FolderId([2; 16]), listen, advertise, lsn })
     };
     vec![
         ("link-open-min", LinkMessage::LinkOpen { id: SlaveId([0; 16]), nonce: [0; 32] }),
@@ -92,8 +92,8 @@ fn opening() -> Vec<Named> {
         ("link-proof", LinkMessage::LinkProof { proof: [4; 32] }),
         ("register-min", register(Vec::new(), String::new(), LOW)),
         ("register-max", register(addrs(limits::ADDRESSES), text(), HIGH)),
-        ("registered-min", LinkMessage::Registered { mark: LOW, time_ms: 0 }),
-        ("registered-max", LinkMessage::Registered { mark: HIGH, time_ms: u64::MAX }),
+        ("registered-min", LinkMessage::Registered { lsn: LOW, time_ms: 0 }),
+        ("registered-max", LinkMessage::Registered { lsn: HIGH, time_ms: u64::MAX }),
     ]
 }
 
@@ -105,7 +105,7 @@ fn service() -> Vec<Named> {
         folder: FolderId([0; 16]),
         addrs: Vec::new(),
         state: SlaveState::InService,
-        mark: LOW,
+        lsn: LOW,
         counters: Counters::default(),
         last_error: String::new(),
         silent_ms: 0,
@@ -115,7 +115,7 @@ fn service() -> Vec<Named> {
         folder: FolderId([0xff; 16]),
         addrs: addrs(limits::ADDRESSES),
         state: SlaveState::Down,
-        mark: HIGH,
+        lsn: HIGH,
         counters: full_counters(),
         last_error: text(),
         silent_ms: u64::MAX,
@@ -129,20 +129,20 @@ fn service() -> Vec<Named> {
         repaired: u64::MAX,
         unreadable: u64::MAX,
     };
-    let beat = |state, mark, counters: Counters, last_error, scrub| {
+    let beat = |state, lsn, counters: Counters, last_error, scrub| {
         let full = counters.files;
         let disk = DiskSpace { free: full, size: full };
-        LinkMessage::Heartbeat(Heartbeat { state, mark, counters, last_error, disk, scrub })
+        LinkMessage::Heartbeat(Heartbeat { state, lsn, counters, last_error, disk, scrub })
     };
-    let report_end = |mark, halted, n| LinkMessage::ReportEnd {
-        mark,
+    let report_end = |lsn, halted, n| LinkMessage::ReportEnd {
+        lsn,
         halted,
         lost: n,
         removals: n,
         removals_cap: n,
     };
-    let beat_ack = |mark, n, draining| LinkMessage::HeartbeatAck {
-        mark,
+    let beat_ack = |lsn, n, draining| LinkMessage::HeartbeatAck {
+        lsn,
         time_ms: n,
         generation: n,
         draining,
@@ -176,7 +176,7 @@ fn service() -> Vec<Named> {
 
 fn to_master() -> Vec<(&'static str, ToMaster)> {
     let propose = |id, change, expect, found, copies| ToMaster::Propose {
-        asked: ChangeRequest { id, change, expect, keep_mode: found },
+        request: ChangeRequest { id, change, expect, keep_mode: found },
         found,
         copies,
     };
@@ -187,7 +187,7 @@ fn to_master() -> Vec<(&'static str, ToMaster)> {
             ToMaster::Join {
                 slave: SlaveId([0; 16]),
                 folder: FolderId([0; 16]),
-                standing: ReplicaPosition::default(),
+                position: ReplicaPosition::default(),
             },
         ),
         (
@@ -195,7 +195,7 @@ fn to_master() -> Vec<(&'static str, ToMaster)> {
             ToMaster::Join {
                 slave: SlaveId([0xff; 16]),
                 folder: FolderId([0xff; 16]),
-                standing: FULL_STANDING,
+                position: FULL_STANDING,
             },
         ),
         ("lacks-min", ToMaster::MissingContents { upto: LOW, puts: Vec::new(), last: true }),
@@ -248,14 +248,14 @@ fn to_master() -> Vec<(&'static str, ToMaster)> {
             propose(FULL_ID, Change::Withdraw { of: HIGH }, Expect::Any, false, 0),
         ),
         ("propose-max", propose(FULL_ID, full_put(), Expect::Lsn(HIGH), true, u16::MAX)),
-        ("seek", ToMaster::Seek { id: FULL_ID }),
+        ("seek", ToMaster::QueryChange { id: FULL_ID }),
         ("applied-min", ToMaster::Applied { upto: LOW }),
         ("applied-max", ToMaster::Applied { upto: HIGH }),
         ("holds-min", ToMaster::Holds { put: LOW, has: false }),
         ("holds-max", ToMaster::Holds { put: HIGH, has: true }),
-        ("failed", ToMaster::Failed { of: HIGH }),
+        ("failed", ToMaster::PublishFailed { of: HIGH }),
         ("given-up", ToMaster::GivenUp { put: HIGH }),
-        ("want", ToMaster::Want { put: HIGH }),
+        ("want", ToMaster::FindHolders { put: HIGH }),
     ]
 }
 
@@ -275,8 +275,8 @@ fn to_slave() -> Vec<(&'static str, ToSlave)> {
             "follow-min",
             ToSlave::Follow {
                 epoch: 0,
-                mark: LOW,
-                chain: Chain::default(),
+                lsn: LOW,
+                chain: HistoryHash::default(),
                 given_up: Vec::new(),
                 timelines: Vec::new(),
             },
@@ -285,17 +285,14 @@ fn to_slave() -> Vec<(&'static str, ToSlave)> {
             "follow-max",
             ToSlave::Follow {
                 epoch: u32::MAX,
-                mark: HIGH,
+                lsn: HIGH,
                 chain: FULL_CHAIN,
                 given_up: vec![LOW, HIGH],
                 timelines: vec![Timeline::default(), FULL_TIMELINE],
             },
         ),
-        ("compare-min", ToSlave::Compare { epoch: 0, mark: LOW, given_up: Vec::new() }),
-        (
-            "compare-max",
-            ToSlave::Compare { epoch: u32::MAX, mark: HIGH, given_up: vec![LOW, HIGH] },
-        ),
+        ("compare-min", ToSlave::Compare { epoch: 0, lsn: LOW, given_up: Vec::new() }),
+        ("compare-max", ToSlave::Compare { epoch: u32::MAX, lsn: HIGH, given_up: vec![LOW, HIGH] }),
         ("page-min", ToSlave::Page { entries: Vec::new(), ids: Vec::new() }),
         (
             "page-max",
@@ -303,37 +300,45 @@ fn to_slave() -> Vec<(&'static str, ToSlave)> {
         ),
         (
             "tree-end-min",
-            ToSlave::End { mark: LOW, chain: Chain::default(), timelines: Vec::new(), entries: 0 },
+            ToSlave::End {
+                lsn: LOW,
+                chain: HistoryHash::default(),
+                timelines: Vec::new(),
+                entries: 0,
+            },
         ),
         (
             "tree-end-max",
             ToSlave::End {
-                mark: HIGH,
+                lsn: HIGH,
                 chain: FULL_CHAIN,
                 timelines: vec![Timeline::default(), FULL_TIMELINE],
                 entries: u64::MAX,
             },
         ),
-        ("tell-min", ToSlave::Tell { changes: Vec::new() }),
-        ("tell-max", ToSlave::Tell { changes: vec![made, full_told, withdrawn] }),
-        ("answer-number", ToSlave::Answer { id: FULL_ID, answer: Ok(HIGH) }),
+        ("tell-min", ToSlave::Commit { changes: Vec::new() }),
+        ("tell-max", ToSlave::Commit { changes: vec![made, full_told, withdrawn] }),
+        ("answer-number", ToSlave::ProposalResult { id: FULL_ID, answer: Ok(HIGH) }),
         (
             "answer-min",
-            ToSlave::Answer { id: SMALL_ID, answer: Err(Refusal::new(ErrorCode::NotFound, "")) },
+            ToSlave::ProposalResult {
+                id: SMALL_ID,
+                answer: Err(Refusal::new(ErrorCode::NotFound, "")),
+            },
         ),
         (
             "answer-max",
-            ToSlave::Answer {
+            ToSlave::ProposalResult {
                 id: FULL_ID,
                 answer: Err(Refusal { path: Some(path_of(limits::PATH)), ..full_refusal() }),
             },
         ),
         ("copies-min", ToSlave::Copies { put: LOW, copies: 0 }),
         ("copies-max", ToSlave::Copies { put: HIGH, copies: u16::MAX }),
-        ("where-min", ToSlave::Where { put: LOW, holders: Vec::new() }),
+        ("where-min", ToSlave::Holders { put: LOW, holders: Vec::new() }),
         (
             "where-max",
-            ToSlave::Where { put: HIGH, holders: vec![FolderId([0xff; 16]); limits::HOLDERS] },
+            ToSlave::Holders { put: HIGH, holders: vec![FolderId([0xff; 16]); limits::HOLDERS] },
         ),
         ("refuse-min", ToSlave::Refuse { epoch: 0, why: Refusal::new(ErrorCode::Conflict, "") }),
         ("refuse-max", ToSlave::Refuse { epoch: u32::MAX, why: full_refusal() }),
@@ -341,15 +346,15 @@ fn to_slave() -> Vec<(&'static str, ToSlave)> {
 }
 
 fn trees() -> Vec<Named> {
-    let small = TreePart {
+    let small = TreePage {
         query: 0,
         entries: Vec::new(),
         ids: Vec::new(),
-        standing: ReplicaPosition::default(),
+        position: ReplicaPosition::default(),
         timelines: Vec::new(),
         last: true,
     };
-    let full = TreePart {
+    let full = TreePage {
         query: u64::MAX,
         entries: two_entries()
             .into_iter()
@@ -357,28 +362,28 @@ fn trees() -> Vec<Named> {
             .map(|((path, entry), here)| (path, entry, here))
             .collect(),
         ids: vec![(SMALL_ID, LOW), (FULL_ID, HIGH)],
-        standing: FULL_STANDING,
+        position: FULL_STANDING,
         timelines: vec![Timeline::default(), FULL_TIMELINE],
         last: false,
     };
     vec![
         ("ask-tree-min", LinkMessage::AskTree { query: 0, ids: false }),
         ("ask-tree-max", LinkMessage::AskTree { query: u64::MAX, ids: true }),
-        ("tree-part-min", LinkMessage::TreePart(small)),
-        ("tree-part-max", LinkMessage::TreePart(full)),
+        ("tree-part-min", LinkMessage::TreePage(small)),
+        ("tree-part-max", LinkMessage::TreePage(full)),
         ("ask-paths-min", LinkMessage::AskPaths { query: 0, list: PathList::Skipped }),
         ("ask-paths-max", LinkMessage::AskPaths { query: u64::MAX, list: PathList::Unapplied }),
         (
             "path-part-min",
-            LinkMessage::PathPart(PathPart { query: 0, paths: Vec::new(), total: 0, last: true }),
+            LinkMessage::PathPage(PathPage { query: 0, paths: Vec::new(), total: 0, last: true }),
         ),
         (
             "path-part-max",
-            LinkMessage::PathPart(PathPart {
+            LinkMessage::PathPage(PathPage {
                 query: u64::MAX,
                 paths: vec![
-                    PathNote { path: "/a\\xff".into(), reason: String::new(), since_ms: 0 },
-                    PathNote {
+                    ListedPath { path: "/a\\xff".into(), reason: String::new(), since_ms: 0 },
+                    ListedPath {
                         path: "p".repeat(limits::SHOWN_PATH),
                         reason: "t".repeat(limits::TEXT),
                         since_ms: u64::MAX,
@@ -424,7 +429,7 @@ fn operations() -> Vec<Named> {
 /// Lists and texts as long as they may be, as far as one frame holds them.
 pub fn giants() -> Vec<Named> {
     let top = TreePath::root;
-    let tell = |changes| LinkMessage::ToSlave(ToSlave::Tell { changes });
+    let tell = |changes| LinkMessage::ToSlave(ToSlave::Commit { changes });
     let withdrawn = CommittedEntry {
         restored: vec![(top(), None); limits::LINK_LIST],
         ..told(HIGH, Change::Withdraw { of: LOW })
@@ -435,15 +440,15 @@ pub fn giants() -> Vec<Named> {
     };
     // As many as fit into a frame.
     let entries = vec![(top(), FOLDER); 3800];
-    let part = TreePart {
+    let part = TreePage {
         query: 1,
         entries: vec![(top(), FOLDER, true); 3600],
         ids: Vec::new(),
-        standing: FULL_STANDING,
+        position: FULL_STANDING,
         timelines: Vec::new(),
         last: true,
     };
-    let (epoch, mark, chain) = (1, HIGH, FULL_CHAIN);
+    let (epoch, lsn, chain) = (1, HIGH, FULL_CHAIN);
     vec![
         (
             "lacks-most",
@@ -457,7 +462,7 @@ pub fn giants() -> Vec<Named> {
             "follow-most",
             LinkMessage::ToSlave(ToSlave::Follow {
                 epoch,
-                mark,
+                lsn,
                 chain,
                 given_up: vec![HIGH; limits::GIVEN_UP],
                 timelines: vec![FULL_TIMELINE; limits::TIMELINES],
@@ -483,13 +488,13 @@ pub fn giants() -> Vec<Named> {
         (
             "tree-end-most",
             LinkMessage::ToSlave(ToSlave::End {
-                mark,
+                lsn,
                 chain,
                 timelines: vec![FULL_TIMELINE; limits::TIMELINES],
                 entries: 1,
             }),
         ),
-        ("tree-part-most", LinkMessage::TreePart(part)),
+        ("tree-part-most", LinkMessage::TreePage(part)),
         (
             "peers-most",
             LinkMessage::Peers {

@@ -1,6 +1,6 @@
 //! Lists of paths for operators: what is not served, and what the disk refuses.
 
-use relais_proto::{PathList, PathNote, PathPart, limits};
+use relais_proto::{ListedPath, PathList, PathPage, limits};
 use rusqlite::{Connection, params};
 
 use super::reader::CatalogReader;
@@ -13,15 +13,15 @@ const PART: usize = 40 * 1024;
 /// A list, as far as its paths are named, and how long it is.
 #[derive(Debug, Default)]
 pub struct PathListing {
-    notes: Vec<PathNote>,
+    notes: Vec<ListedPath>,
     total: u64,
 }
 
 impl PathListing {
     /// As an answer to a question.
-    pub fn into_parts(self, query: u64) -> Vec<PathPart> {
+    pub fn into_parts(self, query: u64) -> Vec<PathPage> {
         let total = self.total;
-        let part = || PathPart { query, paths: Vec::new(), total, last: false };
+        let part = || PathPage { query, paths: Vec::new(), total, last: false };
         let (mut parts, mut bytes) = (vec![part()], 0);
         for note in self.notes {
             let size = note.path.len() + note.reason.len() + 12;
@@ -80,7 +80,11 @@ fn read(database: &Connection, list: PathList) -> rusqlite::Result<PathListing> 
             PathList::Unapplied if removal => format!("not removed here: {why}"),
             PathList::Unapplied => format!("not applied here: {why}"),
         };
-        Ok(PathNote { path: escape_path(&folder, &name), reason, since_ms: since.cast_unsigned() })
+        Ok(ListedPath {
+            path: escape_path(&folder, &name),
+            reason,
+            since_ms: since.cast_unsigned(),
+        })
     })?;
     let notes = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     Ok(PathListing { notes, total: total.cast_unsigned() })
@@ -91,7 +95,7 @@ pub(super) fn escape_path(folder: &str, name: &[u8]) -> String {
     let mut text = if folder.is_empty() { String::from("/") } else { format!("/{folder}/") };
     for chunk in name.utf8_chunks() {
         text.extend(chunk.valid().chars().flat_map(|c| {
-            let escapes = c.is_control() || c == '\\' || relais_proto::is_harmful(c);
+            let escapes = c.is_control() || c == '\\' || relais_proto::is_unsafe_char(c);
             let escaped: Vec<char> = if escapes { c.escape_default().collect() } else { vec![c] };
             escaped
         }));
@@ -112,7 +116,7 @@ mod tests {
 
     #[test]
     fn long_lists_come_in_parts_that_fit() {
-        let note = |n: usize| PathNote {
+        let note = |n: usize| ListedPath {
             path: "p".repeat(n),
             reason: "r".repeat(limits::TEXT),
             since_ms: 1,

@@ -2,9 +2,9 @@
 //! is kept until new content comes, and where the folder stands.
 
 use relais_cluster::replica::MissingContent;
-use relais_cluster::{Chain, Content, Entry, ReplicaPosition};
+use relais_cluster::{Entry, FileContent, HistoryHash, ReplicaPosition};
 use relais_proto::{
-    ChangeId, Digest, FileTime, FolderId, Kind, Lsn, Peer, Scrub, Timeline, TreePath,
+    ChangeId, Digest, FileTime, FolderId, Kind, Lsn, PeerSlave, Scrub, Timeline, TreePath,
 };
 use relais_tree::Meta;
 use rusqlite::{OptionalExtension, Row, params};
@@ -19,7 +19,7 @@ use crate::changes::Commit;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetainedContent {
     /// The content.
-    pub content: Content,
+    pub content: FileContent,
     /// When its inode last changed.
     pub ctime: FileTime,
     /// The time of last modification that the disk has.
@@ -53,7 +53,7 @@ impl CatalogRow {
         let version = self.entry.version?;
         let content = match self.entry.kind {
             Kind::Folder => None,
-            Kind::File => Some(Content {
+            Kind::File => Some(FileContent {
                 put: self.content?,
                 digest: self.digest?,
                 size: self.entry.size,
@@ -396,7 +396,7 @@ impl CatalogStore {
         let epoch = meta::<u32>(&self.database, "epoch").map_err(failed(&self.file))?;
         Ok(ReplicaPosition {
             applied,
-            chain: Chain(chain.unwrap_or_default()),
+            chain: HistoryHash(chain.unwrap_or_default()),
             epoch: epoch.unwrap_or_default().max(applied.epoch),
         })
     }
@@ -405,10 +405,10 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn set_position(&self, standing: &ReplicaPosition) -> Result<(), CatalogError> {
-        self.set_applied(standing.applied)?;
-        self.set_meta("chain", standing.chain.0)?;
-        self.raise_epoch(standing.epoch)
+    pub fn set_position(&self, position: &ReplicaPosition) -> Result<(), CatalogError> {
+        self.set_applied(position.applied)?;
+        self.set_meta("chain", position.chain.0)?;
+        self.raise_epoch(position.epoch)
     }
 
     /// Notes that an epoch was heard of.
@@ -526,7 +526,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of the database.
-    pub fn set_peers(&self, peers: &[Peer]) -> Result<(), CatalogError> {
+    pub fn set_peers(&self, peers: &[PeerSlave]) -> Result<(), CatalogError> {
         self.run("DELETE FROM peer", [])?;
         for peer in peers {
             self.run(
@@ -582,7 +582,7 @@ pub(super) fn read_retained(row: &Row<'_>) -> rusqlite::Result<RetainedContent> 
         Ok(FileTime { seconds: row.get(s)?, nanos: row.get(ns)? })
     };
     let unsigned = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
-    let content = Content {
+    let content = FileContent {
         put: Lsn { epoch: row.get(0)?, number: unsigned(1)? },
         digest: Digest(row.get(2)?),
         size: unsigned(3)?,

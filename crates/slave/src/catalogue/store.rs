@@ -199,7 +199,7 @@ impl CatalogStore {
             // It is the same folder whatever comes and goes in it.
             Some(row) if kind == Kind::Folder && row.entry.kind == kind => {
                 self.update_disk_meta(path, meta)?;
-                return self.set_mode(path, meta.mode.served(kind));
+                return self.set_mode(path, meta.mode.with_owner_access(kind));
             }
             // What was below a folder goes with it.
             Some(row) if row.entry.kind != kind => self.remove(path)?,
@@ -461,7 +461,7 @@ impl CatalogStore {
                 folder.as_str(),
                 name,
                 i64::from(kind == Kind::Folder),
-                meta.mode.served(kind).bits(),
+                meta.mode.with_owner_access(kind).bits(),
                 size,
                 meta.mtime.seconds,
                 meta.mtime.nanos,

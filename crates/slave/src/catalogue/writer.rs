@@ -363,7 +363,7 @@ impl WriterLoop {
         if self.memory.is_empty() {
             // Only now: a keeper that ends before begins anew with the whole journal.
             if let ChangeDriver::Standalone(committer) = &self.driver {
-                store.set_applied(committer.mark())?;
+                store.set_applied(committer.lsn())?;
             }
         }
         store.commit()

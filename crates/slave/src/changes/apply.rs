@@ -225,7 +225,7 @@ impl Applier<'_, '_> {
         let own = &self.staging.staged;
         // Under its name it must not be open to others for a moment.
         let content = own.open_read(staged.as_str())?.file;
-        if folder.prepare(&content, mode.served(Kind::File))? {
+        if folder.prepare(&content, mode.with_owner_access(Kind::File))? {
             content.sync_all().map_err(|e| TreeError::Io("sync the file", e))?;
         }
         drop(content);
@@ -548,8 +548,8 @@ fn free_name(
 pub fn set_mode_of(root: &Folder, path: &TreePath, mode: Mode) -> Result<Meta, TreeError> {
     let there = root.stat(path)?;
     let Some(kind) = there.served_kind() else { return Ok(there) };
-    let mode = mode.served(kind);
-    if there.mode.served(kind) == mode {
+    let mode = mode.with_owner_access(kind);
+    if there.mode.with_owner_access(kind) == mode {
         return Ok(there);
     }
     match kind {
@@ -574,7 +574,7 @@ fn make_folder(
 ) -> Result<Applied, TreeError> {
     let (parent, name) = place(path)?;
     let folder = parents.get(&parent)?;
-    folder.make_folder_as(&name, mode.served(Kind::Folder))?;
+    folder.make_folder_as(&name, mode.with_owner_access(Kind::Folder))?;
     let meta = folder.stat_part(name.as_bytes())?;
     Ok(Applied {
         parents: vec![parent.clone()],

@@ -8,7 +8,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use log::error;
-use relais_cluster::{ChangeRequest, Verdict};
+use relais_cluster::{ChangeRequest, SequenceResult};
 use relais_proto::{Change, ErrorCode, Kind, LogEntry, Lsn, Refusal, TreePath};
 use relais_tree::{Folder, Meta, MetaKind, TreeError};
 
@@ -92,7 +92,7 @@ impl Committer {
 
     /// The latest change that was made.
     #[must_use]
-    pub fn mark(&self) -> Lsn {
+    pub fn lsn(&self) -> Lsn {
         self.scoreboard.applied_lsn()
     }
 
@@ -263,12 +263,12 @@ impl Committer {
             let (mut jobs, mut known) = (Vec::new(), Vec::new());
             for (at, verdict) in open.into_iter().zip(verdicts) {
                 match verdict {
-                    Verdict::LogEntry(numbered) => {
+                    SequenceResult::Accepted(numbered) => {
                         let result = Err(TreeError::NotFound);
                         jobs.push(Job { numbered, proposal: &proposals[at], at, result });
                     }
-                    Verdict::Known(version) => known.push((at, version)),
-                    Verdict::Refused(refusal) => answers[at] = Some(Err(refusal)),
+                    SequenceResult::AlreadyCommitted(version) => known.push((at, version)),
+                    SequenceResult::Refused(refusal) => answers[at] = Some(Err(refusal)),
                 }
             }
             let numbered: Vec<(Lsn, usize)> =

@@ -6,7 +6,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::error;
-use relais_cluster::{ChangeRequest, Sequencer, Verdict};
+use relais_cluster::{ChangeRequest, SequenceResult, Sequencer};
 use relais_proto::{Change, ChangeId, ErrorCode, LogEntry, Lsn, Refusal};
 use relais_state::{ChangeLog, Journal, JournalError};
 
@@ -25,7 +25,7 @@ pub trait Numbering: Send {
         &mut self,
         asked: &[ChangeRequest],
         tree: &mut CatalogueView<'_>,
-    ) -> Result<Vec<Verdict>, Refusal>;
+    ) -> Result<Vec<SequenceResult>, Refusal>;
 
     /// Withdraws changes that could not be carried out: the new numbers, in the same order.
     ///
@@ -87,7 +87,7 @@ impl Numbering for Standalone {
         &mut self,
         asked: &[ChangeRequest],
         tree: &mut CatalogueView<'_>,
-    ) -> Result<Vec<Verdict>, Refusal> {
+    ) -> Result<Vec<SequenceResult>, Refusal> {
         let before = self.sequencer.last();
         let verdicts = self.sequencer.sequence(asked, tree, now_ms()).map_err(|e| {
             error!("the catalogue cannot be read: {e}");
@@ -96,8 +96,8 @@ impl Numbering for Standalone {
         let batch: Vec<LogEntry> = verdicts
             .iter()
             .filter_map(|verdict| match verdict {
-                Verdict::LogEntry(numbered) => Some(numbered.clone()),
-                Verdict::Known(_) | Verdict::Refused(_) => None,
+                SequenceResult::Accepted(numbered) => Some(numbered.clone()),
+                SequenceResult::AlreadyCommitted(_) | SequenceResult::Refused(_) => None,
             })
             .collect();
         if !batch.is_empty() {

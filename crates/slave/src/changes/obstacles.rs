@@ -4,7 +4,7 @@
 //! Nothing that the catalogue does not have is ever replaced or removed: it may be somebody's only copy.
 
 use relais_proto::{Change, ErrorCode, Kind, Refusal, TreePath};
-use relais_tree::{Folder, MetaKind, Survey, TreeError};
+use relais_tree::{EntryInfo, Folder, MetaKind, TreeError};
 
 use super::apply::FolderCache;
 use super::changes_unavailable_at;
@@ -13,7 +13,7 @@ use crate::requests::refuse;
 
 /// What lies at a path on the disk, and what the catalogue has there.
 struct Found {
-    survey: Option<Survey>,
+    survey: Option<EntryInfo>,
     row: Option<CatalogRow>,
     /// Why it is not served, if the catalogue leaves it out.
     skip: Option<SkipReason>,
@@ -130,7 +130,7 @@ impl<'a> Obstacles<'a> {
     fn subtree(&self, top: &TreePath) -> Looked<()> {
         let mut open = vec![top.clone()];
         while let Some(path) = open.pop() {
-            let read = || -> Result<Vec<(Vec<u8>, Survey)>, TreeError> {
+            let read = || -> Result<Vec<(Vec<u8>, EntryInfo)>, TreeError> {
                 let folder = self.root.open_folder(&path)?;
                 let mut found = Vec::new();
                 for listed in folder.list()? {
@@ -229,7 +229,7 @@ fn unknown_below(path: &TreePath) -> Refusal {
 }
 
 /// Whether what is on the disk is what the catalogue has.
-fn known(path: &TreePath, survey: &Survey, row: &CatalogRow) -> Result<(), Refusal> {
+fn known(path: &TreePath, survey: &EntryInfo, row: &CatalogRow) -> Result<(), Refusal> {
     let same = match row.entry.kind {
         Kind::File => row.matches(&survey.meta),
         Kind::Folder => survey.meta.kind == MetaKind::Folder,

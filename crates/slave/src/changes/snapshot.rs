@@ -170,7 +170,7 @@ impl SnapshotFile {
 
 #[cfg(test)]
 mod tests {
-    use relais_cluster::Content;
+    use relais_cluster::FileContent;
     use relais_proto::{FileTime, Mode};
 
     use super::*;
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn a_snapshot_comes_back_and_a_cut_one_does_not() {
         let version = |number| Lsn { epoch: 1, number };
-        let content = Content {
+        let content = FileContent {
             put: version(2),
             digest: Digest([3; 32]),
             size: 4,

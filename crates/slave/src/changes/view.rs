@@ -1,6 +1,6 @@
 //! The tree as the catalogue has it, for the check of changes.
 
-use relais_cluster::{Node, View};
+use relais_cluster::{TreeNode, TreeView};
 use relais_proto::{ChangeId, Lsn, TreePath};
 
 use crate::catalogue::{CatalogError, CatalogStore};
@@ -8,11 +8,11 @@ use crate::catalogue::{CatalogError, CatalogStore};
 /// Reads through the one connection that writes.
 pub struct CatalogueView<'a>(pub &'a CatalogStore);
 
-impl View for CatalogueView<'_> {
+impl TreeView for CatalogueView<'_> {
     type Error = CatalogError;
 
-    fn node(&mut self, path: &TreePath) -> Result<Option<Node>, CatalogError> {
-        Ok(self.0.row(path)?.map(|row| Node {
+    fn node(&mut self, path: &TreePath) -> Result<Option<TreeNode>, CatalogError> {
+        Ok(self.0.row(path)?.map(|row| TreeNode {
             kind: row.entry.kind,
             version: row.entry.version,
             mode: row.entry.mode,

@@ -16,13 +16,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use log::{debug, error, warn};
-use relais_cluster::replica::{Blame, MissingContent};
+use relais_cluster::replica::{FetchFault, MissingContent};
 use relais_net::Connection;
 use relais_net::tls::{Dialer, TrustPolicy};
-use relais_proto::{FileTime, FolderId, Lsn, Peer, Reply, Request, SlaveId, limits};
+use relais_proto::{FileTime, FolderId, Lsn, PeerSlave, Reply, Request, SlaveId, limits};
 use relais_state::{ClusterKey, LinkHandshake, LinkRole};
 use relais_transfer::Ranges;
-use relais_transfer::fetch::{FetchError, Progress, Resume, Sessions, fetch};
+use relais_transfer::download::{DownloadError, Progress, Resume, Sessions, download};
 use relais_tree::{TreeError, set_mode, set_times};
 
 use crate::staging::{StagedName, Staging};
@@ -49,13 +49,13 @@ pub struct FetchResult {
 #[derive(Debug)]
 pub struct FetchFailure {
     /// The side that failed.
-    pub blame: Blame,
+    pub blame: FetchFault,
     /// The error of this slave's disk, if a retry would fail in the same way.
     pub lasting: Option<String>,
 }
 
-impl From<Blame> for FetchFailure {
-    fn from(blame: Blame) -> Self {
+impl From<FetchFault> for FetchFailure {
+    fn from(blame: FetchFault) -> Self {
         Self { blame, lasting: None }
     }
 }
@@ -82,7 +82,7 @@ struct FetchContext {
     key_file: PathBuf,
     dialer: Dialer,
     staging: Staging,
-    peers: Mutex<Vec<Peer>>,
+    peers: Mutex<Vec<PeerSlave>>,
     /// What is known about partial files, by their puts.
     partials: Mutex<HashMap<Lsn, Resume>>,
     jobs: Mutex<Receiver<FetchJob>>,
@@ -132,7 +132,7 @@ impl FetchPool {
     }
 
     /// Sets the other slaves.
-    pub fn set_peers(&self, peers: Vec<Peer>) {
+    pub fn set_peers(&self, peers: Vec<PeerSlave>) {
         *lock(&self.context.peers) = peers;
     }
 
@@ -186,7 +186,7 @@ fn run_worker(context: &FetchContext, tell: &Sender<FetchResult>) {
             peer = None;
             error!("the thread that fetches {} has panicked; trying again", missing.path);
         }
-        let result = result.unwrap_or_else(|| Err(Blame::Holder.into()));
+        let result = result.unwrap_or_else(|| Err(FetchFault::Holder.into()));
         if tell.send(FetchResult { put, from, result }).is_err() {
             return;
         }
@@ -215,7 +215,7 @@ fn fetch_one(
     let name = StagedName::of_put(put);
     let local_failure = |what: &str, e: &TreeError| {
         warn!("cannot store {}: cannot {what}: {e}", missing.path);
-        FetchFailure { blame: Blame::Here, lasting: (!e.is_transient()).then(|| e.reason()) }
+        FetchFailure { blame: FetchFault::Local, lasting: (!e.is_transient()).then(|| e.reason()) }
     };
     // From now on no other thread discards the partial file.
     let known = lock(&context.partials).remove(&put);
@@ -230,9 +230,10 @@ fn fetch_one(
     });
     let mut sessions = FolderSessions { context, peer, put, from, failed: false };
     let mut checkpoint = LastCheckpoint(None);
-    let fetched = match fetch(&mut sessions, &missing.path, &part, Some(resume), &mut checkpoint) {
+    let fetched = match download(&mut sessions, &missing.path, &part, Some(resume), &mut checkpoint)
+    {
         Ok(fetched) => fetched,
-        Err(FetchError::Local { error, what }) => {
+        Err(DownloadError::Local { error, what }) => {
             context.staging.discard(&name);
             return Err(local_failure(what, &TreeError::Io(what, error)));
         }
@@ -242,13 +243,13 @@ fn fetch_one(
                 Some(resume) => keep_partial(context, put, resume),
                 None => context.staging.discard(&name),
             }
-            return Err(Blame::Holder.into());
+            return Err(FetchFault::Holder.into());
         }
     };
     if fetched.digest != missing.digest {
         debug!("{}: folder {from} has other content", missing.path);
         context.staging.discard(&name);
-        return Err(Blame::Holder.into());
+        return Err(FetchFault::Holder.into());
     }
     let completed = set_mode(&part, fetched.mode)
         .and_then(|()| set_times(&part, fetched.mtime))
@@ -292,9 +293,9 @@ struct FolderSessions<'a> {
 }
 
 impl Sessions for FolderSessions<'_> {
-    fn connection(&mut self) -> Result<&mut Connection, FetchError> {
+    fn connection(&mut self) -> Result<&mut Connection, DownloadError> {
         if self.failed {
-            return Err(FetchError::Unreachable("the other slave failed".to_owned()));
+            return Err(DownloadError::Unreachable("the other slave failed".to_owned()));
         }
         if self
             .peer
@@ -308,11 +309,11 @@ impl Sessions for FolderSessions<'_> {
                 // The other slave may not have applied the put yet. Then it waits until it has.
                 if peer.seen < self.put {
                     peer.seen = self.put;
-                    peer.connection.queue(&Request::Seen { mark: self.put });
+                    peer.connection.queue(&Request::Seen { lsn: self.put });
                 }
                 Ok(&mut peer.connection)
             }
-            None => Err(FetchError::Unreachable("there is no connection".to_owned())),
+            None => Err(DownloadError::Unreachable("there is no connection".to_owned())),
         }
     }
 
@@ -325,8 +326,8 @@ impl Sessions for FolderSessions<'_> {
 }
 
 impl FolderSessions<'_> {
-    fn dial(&self) -> Result<PeerConnection, FetchError> {
-        let peers: Vec<Peer> = lock(&self.context.peers)
+    fn dial(&self) -> Result<PeerConnection, DownloadError> {
+        let peers: Vec<PeerSlave> = lock(&self.context.peers)
             .iter()
             .filter(|peer| peer.folder == self.from)
             .cloned()
@@ -345,7 +346,7 @@ impl FolderSessions<'_> {
                 Err(e) => why = format!("{addr}: {e}"),
             }
         }
-        Err(FetchError::Unreachable(why))
+        Err(DownloadError::Unreachable(why))
     }
 
     fn open(&self, addr: SocketAddr) -> Result<Connection, String> {
@@ -373,7 +374,7 @@ impl FolderSessions<'_> {
                 .map_err(|e| text(&e))?
                 .ok_or("it closed the connection")?
             {
-                Reply::Wait(_) | Reply::Alone { .. } => {}
+                Reply::Wait(_) | Reply::MasterUnreachable { .. } => {}
                 Reply::Opened { .. } => return Ok(connection),
                 Reply::Error(refusal) => return Err(refusal.message),
                 other => return Err(format!("an unexpected answer: {:?}", other.frame_type())),

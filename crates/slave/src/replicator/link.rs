@@ -16,7 +16,7 @@ use log::{debug, info, warn};
 use relais_net::tls::{Dialer, TrustPolicy};
 use relais_net::{Connection, Socket};
 use relais_proto::{
-    DiskSpace, ErrorCode, FolderId, Heartbeat, LinkMessage, Peer, Registration, SlaveId,
+    DiskSpace, ErrorCode, FolderId, Heartbeat, LinkMessage, PeerSlave, Registration, SlaveId,
     SlaveState, WireError, limits,
 };
 use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, decode_link_frame};
@@ -210,7 +210,7 @@ impl LinkThread {
             folder: self.folder,
             listen: vec![self.listen],
             advertise: self.cluster.advertise.clone(),
-            mark: self.heartbeats.scoreboard.applied_lsn(),
+            lsn: self.heartbeats.scoreboard.applied_lsn(),
         }));
         connection.flush().map_err(|e| text(&e))?;
         let answer = read_message(connection);
@@ -220,12 +220,12 @@ impl LinkThread {
             self.id_conflict.record(&self.heartbeats.scoreboard);
         }
         match answer.map_err(|e| text(&e))? {
-            LinkMessage::Registered { mark, time_ms } => {
+            LinkMessage::Registered { lsn, time_ms } => {
                 self.id_conflict = IdConflict::default();
                 self.heartbeats
                     .scoreboard
                     .record_master(time_ms, self.heartbeats.scoreboard.generation());
-                self.events.send(LinkEvent::MasterLsn(mark));
+                self.events.send(LinkEvent::MasterLsn(lsn));
                 Ok(())
             }
             other => Err(format!("an unexpected answer: {:?}", other.frame_type())),
@@ -311,7 +311,7 @@ struct LinkReader<'a> {
     scoreboard: Arc<Scoreboard>,
     events: &'a LinkEventSender,
     /// Pages of a list of slaves that is not complete yet.
-    peers: Vec<Peer>,
+    peers: Vec<PeerSlave>,
     scrubs: &'a mut Option<u64>,
     retries: &'a mut Option<u64>,
     generation: &'a mut GenerationFile,
@@ -333,7 +333,7 @@ impl LinkReader<'_> {
     fn handle(&mut self, message: LinkMessage) -> Result<(), LinkError> {
         match message {
             LinkMessage::HeartbeatAck {
-                mark,
+                lsn,
                 time_ms,
                 generation,
                 draining,
@@ -345,7 +345,7 @@ impl LinkReader<'_> {
                 self.generation.write(generation);
                 self.scoreboard.set_draining(draining);
                 self.scoreboard.set_copies(copies);
-                self.events.send(LinkEvent::MasterLsn(mark));
+                self.events.send(LinkEvent::MasterLsn(lsn));
                 // Orders from before this slave connected do not concern it.
                 if self.scrubs.replace(scrubs).is_some_and(|before| scrubs > before) {
                     self.events.send(LinkEvent::Scrub(scrubs));
@@ -481,7 +481,7 @@ impl HeartbeatSender {
         };
         Heartbeat {
             state,
-            mark: self.scoreboard.applied_lsn(),
+            lsn: self.scoreboard.applied_lsn(),
             counters: with_pool_counters(counters, &self.scoreboard),
             last_error,
             disk: self.disk(),

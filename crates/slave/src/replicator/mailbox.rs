@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::debug;
-use relais_proto::{LinkMessage, Lsn, PathList, PathPart, Peer, ToMaster, ToSlave, TreePart};
+use relais_proto::{LinkMessage, Lsn, PathList, PathPage, PeerSlave, ToMaster, ToSlave, TreePage};
 
 use crate::scoreboard::Scoreboard;
 
@@ -42,7 +42,7 @@ pub enum LinkEvent {
     /// The latest change of the master.
     MasterLsn(Lsn),
     /// The slaves of the cluster, including this one.
-    Peers(Vec<Peer>),
+    Peers(Vec<PeerSlave>),
     /// The master asks for the tree of this slave.
     TreeQuery {
         /// Number of the query.
@@ -128,13 +128,13 @@ impl LinkMailbox {
     }
 
     /// Sends a part of the tree.
-    pub fn send_part(&self, link: u64, part: TreePart) {
-        self.outgoing.send(link, LinkMessage::TreePart(part));
+    pub fn send_part(&self, link: u64, part: TreePage) {
+        self.outgoing.send(link, LinkMessage::TreePage(part));
     }
 
     /// Sends some paths of a list.
-    pub fn send_paths(&self, link: u64, part: PathPart) {
-        self.outgoing.send(link, LinkMessage::PathPart(part));
+    pub fn send_paths(&self, link: u64, part: PathPage) {
+        self.outgoing.send(link, LinkMessage::PathPage(part));
     }
 
     /// Closes the link with this number.

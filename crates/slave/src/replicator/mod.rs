@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 use relais_net::tls::Dialer;
-use relais_proto::{Lsn, PathList, Peer, SlaveId};
+use relais_proto::{Lsn, PathList, PeerSlave, SlaveId};
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -191,7 +191,7 @@ struct StandbyReplicator {
     reader: Option<CatalogReader>,
     handoff: HandoffClient,
     linked: Option<u64>,
-    peers: Option<Vec<Peer>>,
+    peers: Option<Vec<PeerSlave>>,
     master_lsn: Option<Lsn>,
 }
 

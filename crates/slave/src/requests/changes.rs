@@ -28,7 +28,7 @@ pub(super) fn make_folder(context: &mut RequestContext<'_>, request: Request) ->
         context.session.resolve(&path)?
     };
     let id = bind_id(context.session, id, "mkdir", &[&path], None);
-    let mode = Mode::new(0o777).masked(context.serving.umask).served(Kind::Folder);
+    let mode = Mode::new(0o777).masked(context.serving.umask).with_owner_access(Kind::Folder);
     propose(id, Change::MakeFolder { path, mode })
 }
 

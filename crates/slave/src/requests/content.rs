@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use relais_proto::{
-    ContentHeader, Digest, Endpoint, ErrorCode, FolderId, GetRequest, Kind, Lsn, Refusal, Reply,
-    Request, TreePath, WaitReason, Wanted,
+    ContentHeader, Digest, Endpoint, ErrorCode, FolderId, GetRequest, IfMatch, Kind, Lsn, Refusal,
+    Reply, Request, TreePath, WaitReason,
 };
 use relais_tree::{OpenFile, TreeError, hash_file};
 
@@ -31,7 +31,7 @@ pub(super) fn get(context: &mut RequestContext<'_>, request: Request) -> Handler
             return Ok(RequestOutcome::Reply(Reply::Elsewhere { holders }));
         }
     };
-    let facts = check_wanted(context, &path, &file, get.wanted)?;
+    let facts = check_wanted(context, &path, &file, get.if_match)?;
     let header = header(context.serving, &file, &get, facts)?;
     Ok(RequestOutcome::Content(Box::new(FileContent { file, path, header })))
 }
@@ -149,14 +149,14 @@ pub(super) fn check_wanted(
     context: &mut RequestContext<'_>,
     path: &TreePath,
     file: &OpenFile,
-    wanted: Wanted,
+    wanted: IfMatch,
 ) -> Result<EntryFacts, Refusal> {
     let serving = context.serving;
     let mut facts = serving.facts(path, &file.meta)?;
     let fits = match wanted {
-        Wanted::Any => true,
-        Wanted::Identity(identity) => file.meta.identity(&serving.folder_id) == identity,
-        Wanted::Digest(digest) => {
+        IfMatch::Any => true,
+        IfMatch::Identity(identity) => file.meta.identity(&serving.folder_id) == identity,
+        IfMatch::Digest(digest) => {
             let ours = digest_of(&facts, path, file, context.keepalive)?;
             facts.digest = Some(ours);
             ours == digest
@@ -183,7 +183,7 @@ fn header(
             format!("offset {} is beyond the end at {size}", get.offset),
         ));
     };
-    let on_disk = (file.meta.mode.served(Kind::File), file.meta.mtime);
+    let on_disk = (file.meta.mode.with_owner_access(Kind::File), file.meta.mtime);
     let (mode, mtime) = facts.attributes.unwrap_or(on_disk);
     Ok(ContentHeader {
         size,

@@ -70,7 +70,7 @@ fn from_tree(
     if row.entry.version.is_none() {
         return Ok(None);
     }
-    let mark = serving.visible_lsn();
+    let lsn = serving.visible_lsn();
     let mut known = Vec::new();
     if let Some(put) = row.content.filter(|_| row.entry.kind == Kind::File) {
         let mut folders = holders;
@@ -84,7 +84,7 @@ fn from_tree(
         entry: row.entry,
         digest: row.digest,
         holders: known,
-        mark,
+        lsn,
     })))
 }
 
@@ -97,6 +97,6 @@ fn details(serving: &ServingContext, entry: Entry, digest: Option<Digest>) -> Re
         entry,
         digest,
         holders: serving.as_holder(),
-        mark: serving.visible_lsn(),
+        lsn: serving.visible_lsn(),
     })
 }

@@ -155,7 +155,7 @@ fn entry_of(path: &TreePath, meta: &Meta, facts: &EntryFacts) -> Result<Entry, R
         return Err(Refusal::at(path, ErrorCode::NotServed, "neither a file nor a folder"));
     };
     let file = kind == relais_proto::Kind::File;
-    let (mode, mtime) = facts.attributes.unwrap_or((meta.mode.served(kind), meta.mtime));
+    let (mode, mtime) = facts.attributes.unwrap_or((meta.mode.with_owner_access(kind), meta.mtime));
     Ok(Entry {
         name: path.last().unwrap_or_default().to_owned(),
         kind,

@@ -5,7 +5,9 @@ use relais_proto::{Refusal, Reply, Request, WaitReason, limits};
 use super::{HandlerResult, RequestContext, RequestOutcome, content, misrouted};
 
 pub(super) fn pieces(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
-    let Request::Pieces { path, wanted, first, count } = request else { return Err(misrouted()) };
+    let Request::Pieces { path, if_match: wanted, first, count } = request else {
+        return Err(misrouted());
+    };
     let path = context.session.resolve(&path)?;
     let file = match content::open(context, &path)? {
         content::FileLocation::Here(file) => file,

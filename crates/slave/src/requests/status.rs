@@ -18,7 +18,7 @@ pub(super) fn status(context: &mut RequestContext<'_>, request: Request) -> Hand
     }
     Ok(RequestOutcome::Reply(Reply::StatusReport {
         slave: serving.slave_id,
-        mark: serving.visible_lsn(),
+        lsn: serving.visible_lsn(),
         counters,
         last_error,
     }))

@@ -80,7 +80,7 @@ pub(super) fn put(context: &mut RequestContext<'_>, request: Request) -> Handler
             .check_disk_space(&put.path, put.size.map_or(0, |size| size.saturating_sub(at)))?;
     }
     let requested_mode = put.mode.unwrap_or(Mode::new(0o666));
-    let mode = requested_mode.masked(context.serving.umask).served(Kind::File);
+    let mode = requested_mode.masked(context.serving.umask).with_owner_access(Kind::File);
     let file = match find_staged(context, &put.path, &name, true)? {
         StagedState::Complete => return Ok(complete_upload(put, &name, mode)),
         StagedState::Partial(file) => file,
@@ -183,7 +183,7 @@ fn committed(serving: &ServingContext, commit: Commit, path: &TreePath) -> Handl
     Ok(RequestOutcome::Reply(Reply::Committed {
         version,
         copies: 1,
-        mark: serving.visible_lsn().max(version),
+        lsn: serving.visible_lsn().max(version),
         digest,
         current: serving.is_current(path, version)?,
     }))

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use log::{error, warn};
-use relais_proto::{ErrorCode, FrameType, Request, SlaveId, TreePath, is_harmful};
+use relais_proto::{ErrorCode, FrameType, Request, SlaveId, TreePath, is_unsafe_char};
 use serde::Serialize;
 
 use self::sink::Sink;
@@ -149,7 +149,7 @@ impl TransferLog {
 fn escape_line(json: &str) -> String {
     let mut text = String::with_capacity(json.len() + 1);
     for c in json.chars() {
-        if is_harmful(c) {
+        if is_unsafe_char(c) {
             let mut units = [0; 2];
             text.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
         } else {
@@ -313,7 +313,7 @@ mod tests {
             Err(ErrorCode::NotFound),
         );
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.ends_with('\n') && !text.trim_end().contains(is_harmful), "{text:?}");
+        assert!(text.ends_with('\n') && !text.trim_end().contains(is_unsafe_char), "{text:?}");
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
             (&line["user"], &line["command"], &line["result"]),

@@ -194,7 +194,7 @@ impl Drop for WriterGuard<'_> {
 
 fn log_loss(why: &io::Error) {
     static LOST: LogRateLimiter = LogRateLimiter::new();
-    if let Some(more) = LOST.turn(Instant::now()) {
+    if let Some(more) = LOST.allow(Instant::now()) {
         warn!("dropped a line of the transfer log: {why}{more}");
     }
 }

@@ -87,7 +87,7 @@ impl LoginPolicy {
     fn check_ticket(
         &self,
         ticket: &[u8],
-        mark: Lsn,
+        lsn: Lsn,
         scoreboard: &Scoreboard,
     ) -> Result<Session, Refusal> {
         let Self::Cluster { key, .. } = self else {
@@ -116,7 +116,7 @@ impl LoginPolicy {
                     owner: Owner::default(),
                     root,
                     writable: rights == Rights::Write,
-                    seen_lsn: mark,
+                    seen_lsn: lsn,
                     is_peer: false,
                     generation,
                     ends_ms,
@@ -207,8 +207,8 @@ impl SlaveLogin {
                 ErrorCode::BadRequest,
                 "this is a slave; only clients connect to it",
             )),
-            (Request::Ticket { ticket, mark }, true) => {
-                self.admit(self.policy.check_ticket(&ticket, mark, &self.scoreboard)?)
+            (Request::Ticket { ticket, lsn }, true) => {
+                self.admit(self.policy.check_ticket(&ticket, lsn, &self.scoreboard)?)
             }
             (Request::Login(login), true) => self.login(&login),
             _ => {

@@ -267,7 +267,7 @@ impl SessionPool {
             std::thread::Builder::new().name("session".to_owned()).stack_size(STACK).spawn(run)
         {
             static NO_THREAD: LogRateLimiter = LogRateLimiter::new();
-            if let Some(more) = NO_THREAD.turn(Instant::now()) {
+            if let Some(more) = NO_THREAD.allow(Instant::now()) {
                 warn!("cannot start a thread for a session: {e}{more}");
             }
             wait_queue::refuse_session(&socket);

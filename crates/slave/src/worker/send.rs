@@ -4,7 +4,7 @@ use std::io;
 
 use relais_net::Connection;
 use relais_proto::{Digest, ErrorCode, Refusal, Reply, TreePath, WireError};
-use relais_transfer::{Sent, Span, send_blocks};
+use relais_transfer::{BlockRange, SendOutcome, send_blocks};
 use relais_tree::OpenFile;
 
 use super::session::SessionKeepAlive;
@@ -29,7 +29,7 @@ pub fn send(
         RequestOutcome::Listing(mut pages) => loop {
             match pages.next(serving) {
                 Ok(Some(page)) => connection.queue_reply(&Reply::Entries(page)),
-                Ok(None) => break Reply::Done { mark: serving.visible_lsn() },
+                Ok(None) => break Reply::Done { lsn: serving.visible_lsn() },
                 Err(refusal) => break Reply::Error(refusal),
             }
             connection.flush()?;
@@ -87,7 +87,8 @@ fn send_content(
 ) -> io::Result<Result<Digest, Refusal>> {
     let FileContent { file, path, header } = content;
     connection.queue_reply(&Reply::ContentHeader(header.clone()));
-    let span = Span { offset: header.offset, length: header.length, block_size: header.block_size };
+    let span =
+        BlockRange { offset: header.offset, length: header.length, block_size: header.block_size };
     // An unknown digest is computed while the content is sent, if all of it is sent.
     let mut hasher =
         (header.digest.is_none() && header.length == header.size).then(blake3::Hasher::new);
@@ -104,9 +105,9 @@ fn send_content(
         None => send_blocks(connection, &file.file, span, None, moved)?,
     };
     match sent {
-        Sent::Whole => {}
-        Sent::Short => return Ok(Err(requests::changed(path))),
-        Sent::Unreadable(e) => return Ok(Err(ServingContext::storage_refusal(path, &e))),
+        SendOutcome::Whole => {}
+        SendOutcome::Short => return Ok(Err(requests::changed(path))),
+        SendOutcome::Unreadable(e) => return Ok(Err(ServingContext::storage_refusal(path, &e))),
     }
     let digest = match (header.digest, hasher) {
         (Some(digest), _) => digest,

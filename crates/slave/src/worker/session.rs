@@ -43,10 +43,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Serves one session until either side ends it.
 pub fn serve(mut connection: Connection, session: &Session, serving: &ServingContext) {
     connection.set_timeouts(ReadTimeouts::SESSION);
-    let mark = serving.visible_lsn();
+    let lsn = serving.visible_lsn();
     connection.queue_reply(&Reply::Opened {
         slave: serving.slave_id,
-        mark,
+        lsn,
         writable: session.writable,
     });
     let peer = connection.peer();
@@ -73,7 +73,7 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &ServingCon
         Err(WireError::Io(e)) if e.kind() == io::ErrorKind::TimedOut => {
             let can_refuse = !handler.is_cut && handler.connection.output().is_empty();
             static TIMED_OUT: LogRateLimiter = LogRateLimiter::new();
-            if let Some(more) = TIMED_OUT.turn(Instant::now()) {
+            if let Some(more) = TIMED_OUT.allow(Instant::now()) {
                 info!("{peer}: the session timed out: {e}{more}");
             }
             // Within an answer the client would take the refusal for part of that answer.
@@ -86,7 +86,7 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &ServingCon
         Err(WireError::Io(e)) => debug!("{peer}: the session was cut: {e}"),
         Err(error) => {
             static BROKEN: LogRateLimiter = LogRateLimiter::new();
-            if let Some(more) = BROKEN.turn(Instant::now()) {
+            if let Some(more) = BROKEN.allow(Instant::now()) {
                 info!("{peer}: {error}{more}");
             }
             handler
@@ -228,8 +228,8 @@ impl SessionHandler<'_> {
                 }
                 Err(e) => return Err(e),
             };
-            if let Request::Seen { mark } = request {
-                self.seen_lsn = self.seen_lsn.max(mark);
+            if let Request::Seen { lsn } = request {
+                self.seen_lsn = self.seen_lsn.max(lsn);
                 continue;
             }
             if !is_pipelined(&request) {
@@ -267,7 +267,7 @@ impl SessionHandler<'_> {
         if let Some(outage) = outage
             && self.outage.is_none_or(|reported| outage < reported)
         {
-            self.connection.queue_reply(&Reply::Alone {
+            self.connection.queue_reply(&Reply::MasterUnreachable {
                 ms: u64::try_from(outage.as_millis()).unwrap_or(u64::MAX),
             });
         }
@@ -590,8 +590,8 @@ fn wait_at_most(fds: &mut [PollFd<'_>], time: Duration) -> io::Result<bool> {
 fn reply_to(answer: Result<CommittedChange, Refusal>, serving: &ServingContext) -> Reply {
     match answer {
         Ok(CommittedChange { done: CommitReceipt { version, copies, digest, .. }, current }) => {
-            let mark = serving.visible_lsn().max(version);
-            Reply::Committed { version, copies, mark, digest, current }
+            let lsn = serving.visible_lsn().max(version);
+            Reply::Committed { version, copies, lsn, digest, current }
         }
         Err(refusal) => Reply::Error(refusal),
     }

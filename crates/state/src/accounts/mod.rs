@@ -12,7 +12,7 @@ mod password_verifier;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use relais_proto::{TreePath, is_harmful, limits};
+use relais_proto::{TreePath, is_unsafe_char, limits};
 use thiserror::Error;
 
 use crate::Rights;
@@ -249,8 +249,9 @@ fn parse_line(line: &str) -> Result<(String, Account), String> {
 
 fn check_name(name: &str) -> Result<(), AccountError> {
     let fits = !name.is_empty() && name.len() <= limits::USER && !name.starts_with('-');
-    let is_plain =
-        |c: char| !c.is_whitespace() && !c.is_control() && !is_harmful(c) && c != ':' && c != '/';
+    let is_plain = |c: char| {
+        !c.is_whitespace() && !c.is_control() && !is_unsafe_char(c) && c != ':' && c != '/'
+    };
     if fits && name.chars().all(is_plain) { Ok(()) } else { Err(AccountError::BadName) }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
-use relais_proto::{ErrorCode, FairQueue, LogRateLimiter, Refusal, TreePath, network_of, quoted};
+use relais_proto::{ErrorCode, FairQueue, LogRateLimiter, Refusal, TreePath, network_of, quote};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::password::Scratch;
@@ -230,8 +230,8 @@ impl Shared {
         if !wait.is_zero() {
             // Nothing was hashed for it, so there may be thousands a second.
             static PUT_OFF: LogRateLimiter = LogRateLimiter::new();
-            if let Some(more) = PUT_OFF.turn(Instant::now()) {
-                info!("login put off for {} from {}{more}", quoted(&job.user), job.addr);
+            if let Some(more) = PUT_OFF.allow(Instant::now()) {
+                info!("login put off for {} from {}{more}", quote(&job.user), job.addr);
             }
             return Err(later(wait));
         }
@@ -261,7 +261,7 @@ impl Shared {
         }
         welcome.ok_or_else(|| {
             self.guesses.failed(self.common.slots(), job.addr, &job.user, now());
-            warn!("login failed for {} from {}", quoted(&job.user), job.addr);
+            warn!("login failed for {} from {}", quote(&job.user), job.addr);
             Refusal::new(ErrorCode::LoginRefused, "user or password are wrong")
         })
     }

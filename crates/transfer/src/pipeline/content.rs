@@ -6,7 +6,7 @@ use relais_net::{Connection, MinimumThroughput};
 use relais_proto::{ContentHeader, Digest, FrameType, Refusal, Reply, WireError};
 
 use super::SMALL;
-use super::error::Stop;
+use super::error::PipelineInterrupt;
 
 /// Room that is made before the first byte of content has come. From there on it doubles with what came.
 const LEAST_ROOM: usize = 64 * 1024;
@@ -15,12 +15,12 @@ const LEAST_ROOM: usize = 64 * 1024;
 pub(super) type Ended = Result<Digest, Refusal>;
 
 /// Checks that the server sends what was asked for: the begin of the content, as much of it as is small.
-pub(super) fn check_header(header: &ContentHeader) -> Result<(), Stop> {
+pub(super) fn check_header(header: &ContentHeader) -> Result<(), PipelineInterrupt> {
     if header.offset != 0 {
-        return Err(Stop::bad_value("offset", header.offset));
+        return Err(PipelineInterrupt::bad_value("offset", header.offset));
     }
     if header.length != header.size.min(SMALL) {
-        return Err(Stop::bad_value("length", header.length));
+        return Err(PipelineInterrupt::bad_value("length", header.length));
     }
     Ok(())
 }
@@ -32,7 +32,7 @@ pub(super) fn take_in(
     header: &ContentHeader,
     buffer: &mut Vec<u8>,
     came: &mut u64,
-) -> Result<Ended, Stop> {
+) -> Result<Ended, PipelineInterrupt> {
     let now = Instant::now();
     let (mut pace, until) = (MinimumThroughput::new(now), now + crate::retry::PATIENCE);
     let mut left = header.length;
@@ -43,7 +43,9 @@ pub(super) fn take_in(
             u32::try_from(left).map_or(header.block_size, |left| left.min(header.block_size));
         match next(from, until)? {
             Next::Block(len) if len == expected => {}
-            Next::Block(len) => return Err(Stop::bad_value("block length", len.into())),
+            Next::Block(len) => {
+                return Err(PipelineInterrupt::bad_value("block length", len.into()));
+            }
             Next::Reply(reply) => match *reply {
                 Reply::Error(refusal) => return Ok(Err(refusal)),
                 other => return Err(unexpected(&other)),
@@ -56,13 +58,13 @@ pub(super) fn take_in(
         untold += u64::from(expected);
         if !from.has_input() {
             pace.moved(std::mem::take(&mut untold), Instant::now())
-                .map_err(|e| Stop::Lost(e.to_string()))?;
+                .map_err(|e| PipelineInterrupt::Lost(e.to_string()))?;
         }
     }
     match next(from, until)? {
         Next::Reply(reply) => match *reply {
             Reply::End { digest } if header.digest.is_some_and(|announced| announced != digest) => {
-                Err(Stop::bad_value("digest at the end", 0))
+                Err(PipelineInterrupt::bad_value("digest at the end", 0))
             }
             Reply::End { digest } => Ok(Ok(digest)),
             Reply::Error(refusal) => Ok(Err(refusal)),
@@ -73,7 +75,7 @@ pub(super) fn take_in(
 }
 
 /// An answer that has no place here.
-pub(super) fn unexpected(reply: &Reply) -> Stop {
+pub(super) fn unexpected(reply: &Reply) -> PipelineInterrupt {
     WireError::Unexpected(reply.frame_type().number()).into()
 }
 
@@ -83,16 +85,16 @@ enum Next {
 }
 
 /// The next frame that is no sign of life. Of a block only the header is read.
-fn next(from: &mut Connection, until: Instant) -> Result<Next, Stop> {
+fn next(from: &mut Connection, until: Instant) -> Result<Next, PipelineInterrupt> {
     loop {
-        let Some(header) = from.read_header()? else { return Err(Stop::closed()) };
+        let Some(header) = from.read_header()? else { return Err(PipelineInterrupt::closed()) };
         if header.kind == FrameType::Block {
             return Ok(Next::Block(header.len));
         }
         match from.read_reply_of(header)? {
-            Reply::Wait(_) | Reply::Alone { .. } if Instant::now() < until => {}
-            Reply::Wait(_) | Reply::Alone { .. } => {
-                return Err(Stop::Lost("no answer came in time".to_owned()));
+            Reply::Wait(_) | Reply::MasterUnreachable { .. } if Instant::now() < until => {}
+            Reply::Wait(_) | Reply::MasterUnreachable { .. } => {
+                return Err(PipelineInterrupt::Lost("no answer came in time".to_owned()));
             }
             reply => return Ok(Next::Reply(Box::new(reply))),
         }
@@ -106,7 +108,7 @@ fn read_block(
     mut at: usize,
     end: usize,
     came: &mut u64,
-) -> Result<(), Stop> {
+) -> Result<(), PipelineInterrupt> {
     while at < end {
         if at == buffer.len() {
             buffer.resize(at.saturating_mul(2).max(LEAST_ROOM), 0);

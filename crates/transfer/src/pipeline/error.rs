@@ -1,6 +1,6 @@
 //! How a conversation fails, and how one connection of it ends.
 //!
-//! [`PipelineError`] is for callers. [`Stop`] is for the loop in `drive.rs`, which decides from its
+//! [`PipelineError`] is for callers. [`PipelineInterrupt`] is for the loop in `retry_loop.rs`, which decides from its
 //! kind whether to ask again elsewhere or to give up.
 
 use std::error::Error as StdError;
@@ -8,7 +8,7 @@ use std::error::Error as StdError;
 use relais_proto::{Endpoint, ErrorCode, Refusal, WireError};
 use thiserror::Error;
 
-use crate::fetch::FetchError;
+use crate::download::DownloadError;
 
 /// Why a conversation gave up. What was not answered by then may have been done or not; a change
 /// can be asked for again with its id.
@@ -50,12 +50,12 @@ impl PipelineError {
     }
 }
 
-impl From<FetchError> for PipelineError {
-    fn from(error: FetchError) -> Self {
+impl From<DownloadError> for PipelineError {
+    fn from(error: DownloadError) -> Self {
         match error {
-            FetchError::Interrupted => Self::Interrupted,
-            FetchError::Refused(refusal) => Self::Refused(refusal),
-            FetchError::BadServer(error) => Self::BadServer(error.to_string()),
+            DownloadError::Interrupted => Self::Interrupted,
+            DownloadError::Refused(refusal) => Self::Refused(refusal),
+            DownloadError::BadServer(error) => Self::BadServer(error.to_string()),
             other => Self::Unreachable(other.to_string()),
         }
     }
@@ -63,7 +63,7 @@ impl From<FetchError> for PipelineError {
 
 /// Why a connection is not used any further.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(super) enum PipelineInterrupt {
     /// It is gone, silent or too slow, or the server says that it goes.
     Lost(String),
     /// The server broke the protocol.
@@ -82,14 +82,14 @@ pub(super) enum Stop {
     Fatal(PipelineError),
 }
 
-impl Stop {
+impl PipelineInterrupt {
     /// An answer that the protocol does not allow here.
     pub(super) fn bad_value(what: &'static str, value: u64) -> Self {
         WireError::BadValue { what, value }.into()
     }
 }
 
-impl From<WireError> for Stop {
+impl From<WireError> for PipelineInterrupt {
     fn from(error: WireError) -> Self {
         match error {
             WireError::Truncated => Self::closed(),
@@ -99,14 +99,14 @@ impl From<WireError> for Stop {
     }
 }
 
-impl Stop {
+impl PipelineInterrupt {
     /// The server closed the connection.
     pub(super) fn closed() -> Self {
         Self::Lost("the connection was closed".to_owned())
     }
 }
 
-impl From<PipelineError> for Stop {
+impl From<PipelineError> for PipelineInterrupt {
     fn from(error: PipelineError) -> Self {
         Self::Fatal(error)
     }

@@ -1,6 +1,6 @@
 //! Many small requests over one session: they are sent ahead, so that none costs a round trip.
 //!
-//! [`run`] asks what its [`Conversation`] wants to ask, up to [`limits::AHEAD`] bytes ahead of the
+//! [`run`] asks what its [`PipelineHandler`] wants to ask, up to [`limits::AHEAD`] bytes ahead of the
 //! answers, and hands the answers back, each checked and each once. Where a connection fails, all that
 //! is unanswered is asked again at another server.
 //!
@@ -8,10 +8,10 @@
 
 mod answers;
 mod content;
-mod drive;
 mod error;
 mod outbox;
 mod queue;
+mod retry_loop;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +21,7 @@ use relais_proto::{
     ChangeId, ContentHeader, Digest, Entry, Lsn, PutRequest, Refusal, TreePath, limits,
 };
 
-use crate::fetch::Sessions;
+use crate::download::Sessions;
 pub use error::PipelineError;
 
 /// Content of up to so many bytes goes through the pipeline whole, in memory.
@@ -29,7 +29,7 @@ pub const SMALL: u64 = limits::PIECE;
 
 /// What is asked. Changes carry their id, so that asking again is harmless.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
+pub enum PipelineRequest {
     /// All names in a folder.
     List {
         /// Which folder.
@@ -71,16 +71,16 @@ pub enum Ask {
 
 /// What came back. It was checked: names rise, content has its digest.
 #[derive(Debug)]
-pub enum Answer<'a> {
+pub enum PipelineReply<'a> {
     /// The next entry of a listing. After a lost connection the listing goes on behind the last one.
     Entry(Entry),
     /// The listing is complete.
     Listed,
-    /// Answer to [`Ask::Stat`] and [`Ask::Hash`].
+    /// Answer to [`PipelineRequest::Stat`] and [`PipelineRequest::Hash`].
     Details {
         /// The entry.
         entry: Entry,
-        /// Its digest; always there for [`Ask::Hash`].
+        /// Its digest; always there for [`PipelineRequest::Hash`].
         digest: Option<Digest>,
     },
     /// The whole content of a file.
@@ -109,16 +109,16 @@ pub enum Answer<'a> {
 }
 
 /// Whoever asks.
-pub trait Conversation {
+pub trait PipelineHandler {
     /// The next thing to ask, with a tag that its answer brings back; none where there is nothing
     /// now. It is called again after answers, which may have brought more to ask.
-    fn next(&mut self) -> Option<(u64, Ask)>;
+    fn next(&mut self) -> Option<(u64, PipelineRequest)>;
 
     /// An answer. Answers come in the order of the asks, but for those that had to be asked again.
     ///
     /// # Errors
     /// Any error ends everything; [`run`] hands it out.
-    fn answer(&mut self, tag: u64, answer: Answer<'_>) -> Result<(), PipelineError>;
+    fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), PipelineError>;
 
     /// The connection to `from` was lost, and `to` has answered. Both are the same where the same
     /// server was reached again.
@@ -134,7 +134,7 @@ pub trait Conversation {
 
 /// A conversation that ended well: everything was answered.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Ran {
+pub struct PipelineStats {
     /// Bytes of content that came in, also those of tries that failed.
     pub bytes_in: u64,
     /// Bytes of content that went out, also those of tries that failed.
@@ -143,13 +143,13 @@ pub struct Ran {
     pub servers: Vec<SocketAddr>,
 }
 
-/// Asks everything, until `conversation` has nothing more and nothing is unanswered.
+/// Asks everything, until `handler` has nothing more and nothing is unanswered.
 ///
 /// # Errors
-/// See [`PipelineError`]. A refusal of one ask is an [`Answer`] and ends nothing.
+/// See [`PipelineError`]. A refusal of one ask is an [`PipelineReply`] and ends nothing.
 pub fn run(
     sessions: &mut dyn Sessions,
-    conversation: &mut dyn Conversation,
-) -> Result<Ran, PipelineError> {
-    drive::run(sessions, conversation)
+    handler: &mut dyn PipelineHandler,
+) -> Result<PipelineStats, PipelineError> {
+    retry_loop::run(sessions, handler)
 }

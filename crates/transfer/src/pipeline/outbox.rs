@@ -16,8 +16,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
-use super::error::Stop;
-use super::queue::{Item, Load};
+use super::error::PipelineInterrupt;
+use super::queue::{Load, PendingRequest};
 
 /// Frames are sent once there are so many bytes of them, so that the server is not idle while more are made.
 pub(super) const BATCH: u64 = 64 * 1024;
@@ -61,7 +61,7 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Appends the frames of `item`, and its content; false, and nothing done, where the frames
     /// would not fit into `room` bytes.
-    pub fn append(&mut self, item: &mut Item, room: usize) -> bool {
+    pub fn append(&mut self, item: &mut PendingRequest, room: usize) -> bool {
         let mut frames = self.take_tail();
         let before = frames.len();
         item.request.encode(&mut frames);
@@ -145,7 +145,7 @@ impl Outbox {
     }
 
     /// Sends what the socket takes without waiting.
-    pub fn send(&mut self, to: &Socket) -> Result<(), Stop> {
+    pub fn send(&mut self, to: &Socket) -> Result<(), PipelineInterrupt> {
         while self.pending() > 0 {
             let mut slices = [IoSlice::new(&[]); CHUNKS];
             let (mut count, mut offered) = (0, 0);
@@ -164,7 +164,7 @@ impl Outbox {
                 }
                 Err(Errno::AGAIN) => return self.stalled(0),
                 Err(Errno::INTR) => {}
-                Err(e) => return Err(Stop::Lost(std::io::Error::from(e).to_string())),
+                Err(e) => return Err(PipelineInterrupt::Lost(std::io::Error::from(e).to_string())),
             }
         }
         self.pace = None;
@@ -189,28 +189,30 @@ impl Outbox {
     }
 
     /// The socket is full after `sent` bytes more.
-    fn stalled(&mut self, sent: usize) -> Result<(), Stop> {
+    fn stalled(&mut self, sent: usize) -> Result<(), PipelineInterrupt> {
         let now = Instant::now();
         self.pace
             .get_or_insert_with(|| MinimumThroughput::new(now))
             .moved(sent as u64, now)
-            .map_err(|e| Stop::Lost(e.to_string()))
+            .map_err(|e| PipelineInterrupt::Lost(e.to_string()))
     }
 }
 
 /// Waits until more can be sent on `stream`, or, with `reading`, something can be read; whether something can be read.
-pub(super) fn wait(stream: &Socket, reading: bool) -> Result<bool, Stop> {
+pub(super) fn wait(stream: &Socket, reading: bool) -> Result<bool, PipelineInterrupt> {
     let flags = if reading { PollFlags::OUT | PollFlags::IN } else { PollFlags::OUT };
     let mut fds = [PollFd::new(stream, flags)];
     let timeout = Timespec::try_from(limits::SILENCE).ok();
     match poll(&mut fds, timeout.as_ref()) {
-        Ok(0) => Err(Stop::Lost("nothing came in time, and nothing was taken".to_owned())),
+        Ok(0) => {
+            Err(PipelineInterrupt::Lost("nothing came in time, and nothing was taken".to_owned()))
+        }
         // A failed socket is found out by reading from it.
         Ok(_) => {
             Ok(reading
                 && fds[0].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR))
         }
         Err(Errno::INTR) => Ok(false),
-        Err(e) => Err(Stop::Lost(std::io::Error::from(e).to_string())),
+        Err(e) => Err(PipelineInterrupt::Lost(std::io::Error::from(e).to_string())),
     }
 }

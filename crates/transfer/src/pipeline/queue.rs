@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use relais_proto::{Digest, GetRequest, PutRequest, Request, TreePath, Wanted};
+use relais_proto::{Digest, GetRequest, IfMatch, PutRequest, Request, TreePath};
 
-use super::{Ask, PipelineError, SMALL};
+use super::{PipelineError, PipelineRequest, SMALL};
 
 /// One ask, with all that is needed to ask it again.
 #[derive(Debug)]
-pub(super) struct Item {
+pub(super) struct PendingRequest {
     pub tag: u64,
     /// The first frame of it. For a listing it names the last entry that was handed out.
     pub request: Request,
@@ -53,21 +53,23 @@ impl Load {
     }
 }
 
-impl Item {
+impl PendingRequest {
     /// Takes an ask over; content is hashed here, once.
-    pub fn new(tag: u64, ask: Ask) -> Result<Self, PipelineError> {
+    pub fn new(tag: u64, ask: PipelineRequest) -> Result<Self, PipelineError> {
         let mut upload = None;
         let request = match ask {
-            Ask::List { path } => Request::List { path, after: String::new(), most: 0 },
-            Ask::Stat(path) => Request::Stat(path),
-            Ask::Hash(path) => Request::Hash(path),
+            PipelineRequest::List { path } => Request::List { path, after: String::new(), most: 0 },
+            PipelineRequest::Stat(path) => Request::Stat(path),
+            PipelineRequest::Hash(path) => Request::Hash(path),
             // No more than what is small: of larger content the rest would be sent for nothing.
-            Ask::Get { path } => {
-                Request::Get(GetRequest { path, offset: 0, length: SMALL, wanted: Wanted::Any })
+            PipelineRequest::Get { path } => {
+                Request::Get(GetRequest { path, offset: 0, length: SMALL, if_match: IfMatch::Any })
             }
-            Ask::MakeFolder { id, path } => Request::MakeFolder { id, path },
-            Ask::Remove { id, path, recursive } => Request::Remove { id, path, recursive },
-            Ask::Put { request, content } => {
+            PipelineRequest::MakeFolder { id, path } => Request::MakeFolder { id, path },
+            PipelineRequest::Remove { id, path, recursive } => {
+                Request::Remove { id, path, recursive }
+            }
+            PipelineRequest::Put { request, content } => {
                 let size = content.len() as u64;
                 if size > SMALL {
                     return Err(PipelineError::stopped(format!(

@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 
 use relais_proto::{Expect, FileTime, Mode, PutRequest};
 
-use super::error::Stop;
-use super::{Source, Target, UploadError};
+use super::error::UploadInterrupt;
+use super::{UploadError, UploadSource, UploadTarget};
 use crate::send::read_full;
 
 /// Files up to this size are read, hashed and sent in one go: a second thread costs more.
@@ -52,8 +52,8 @@ pub(super) struct Body<'a> {
 
 impl<'a> Body<'a> {
     /// A file as it is now, if it still has the size that the caller knows.
-    pub(super) fn of_file(source: &Source<'a>) -> Result<Self, UploadError> {
-        let snapshot = Snapshot::of(&source.file.metadata().map_err(UploadError::Source)?);
+    pub(super) fn of_file(source: &UploadSource<'a>) -> Result<Self, UploadError> {
+        let snapshot = Snapshot::of(&source.file.metadata().map_err(UploadError::UploadSource)?);
         if snapshot.size != source.size {
             return Err(UploadError::SourceChanged);
         }
@@ -78,13 +78,13 @@ impl<'a> Body<'a> {
     }
 
     /// All of it, where it is sent from memory.
-    pub(super) fn small(&self) -> Result<Option<Cow<'a, [u8]>>, Stop> {
+    pub(super) fn small(&self) -> Result<Option<Cow<'a, [u8]>>, UploadInterrupt> {
         match &self.place {
             Place::Memory(bytes) => Ok(Some(Cow::Borrowed(bytes))),
             Place::File(_, _) if self.size > SMALL => Ok(None),
             Place::File(file, _) => {
                 let mut bytes = vec![0; usize::try_from(self.size).unwrap_or(0)];
-                let got = read_full(file, &mut bytes, 0).map_err(Stop::source)?;
+                let got = read_full(file, &mut bytes, 0).map_err(UploadInterrupt::source)?;
                 if got < bytes.len() {
                     return Err(UploadError::SourceChanged.into());
                 }
@@ -98,14 +98,14 @@ impl<'a> Body<'a> {
         match &self.place {
             Place::Memory(_) => Ok(()),
             Place::File(file, snapshot) => {
-                let now = Snapshot::of(&file.metadata().map_err(UploadError::Source)?);
+                let now = Snapshot::of(&file.metadata().map_err(UploadError::UploadSource)?);
                 if now == *snapshot { Ok(()) } else { Err(UploadError::SourceChanged) }
             }
         }
     }
 
     /// The request that opens the upload at `offset`.
-    pub(super) fn opening(&self, target: &Target<'_>, offset: u64) -> PutRequest {
+    pub(super) fn opening(&self, target: &UploadTarget<'_>, offset: u64) -> PutRequest {
         let expect: Expect = target.expect;
         PutRequest {
             id: target.id,

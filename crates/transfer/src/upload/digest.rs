@@ -13,7 +13,7 @@ use std::time::Duration;
 use relais_proto::Digest;
 
 use super::body::Body;
-use super::error::Stop;
+use super::error::UploadInterrupt;
 
 #[derive(Debug, Default)]
 struct State {
@@ -71,7 +71,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
     }
 
     /// Begins to hash `file`, where that was not done.
-    pub(super) fn begin(&mut self, file: &'env File) -> Result<(), Stop> {
+    pub(super) fn begin(&mut self, file: &'env File) -> Result<(), UploadInterrupt> {
         if self.known.is_some() || self.running.is_some() {
             return Ok(());
         }
@@ -81,13 +81,13 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         self.running = Some(
             thread
                 .spawn_scoped(self.scope, move || hash(file, size, reached))
-                .map_err(Stop::source)?,
+                .map_err(UploadInterrupt::source)?,
         );
         Ok(())
     }
 
     /// Waits at most `patience` until the first `at` bytes are hashed; says whether they are.
-    pub(super) fn wait(&mut self, at: u64, patience: Duration) -> Result<bool, Stop> {
+    pub(super) fn wait(&mut self, at: u64, patience: Duration) -> Result<bool, UploadInterrupt> {
         if self.known.is_some() {
             return Ok(true);
         }
@@ -100,7 +100,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
     }
 
     /// Takes in what the thread came to.
-    fn join(&mut self) -> Result<Digest, Stop> {
+    fn join(&mut self) -> Result<Digest, UploadInterrupt> {
         let ended = self.running.take().map_or_else(
             || Err(io::Error::other("no digest was begun")),
             |thread| match thread.join() {
@@ -108,7 +108,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
                 Err(_) => Err(io::Error::other("the thread that computes the digest ended early")),
             },
         );
-        let digest = ended.map_err(Stop::source)?;
+        let digest = ended.map_err(UploadInterrupt::source)?;
         Ok(*self.known.insert(digest))
     }
 
@@ -153,7 +153,7 @@ fn hash(file: &File, size: u64, reached: &Reached) -> io::Result<Digest> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Source;
+    use super::super::UploadSource;
     use super::*;
     use relais_proto::{FileTime, Mode};
 
@@ -163,8 +163,12 @@ mod tests {
     fn it_is_computed_beside_and_again_where_it_was_forgotten() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(SIZE).unwrap();
-        let source =
-            Source { file: &file, size: SIZE, mtime: FileTime::default(), mode: Mode::new(0o644) };
+        let source = UploadSource {
+            file: &file,
+            size: SIZE,
+            mtime: FileTime::default(),
+            mode: Mode::new(0o644),
+        };
         let (body, reached) = (Body::of_file(&source).unwrap(), Reached::default());
         std::thread::scope(|scope| {
             let mut hashing = Hashing::new(scope, &body, &reached);
@@ -183,7 +187,10 @@ mod tests {
             hashing.begin(&file).unwrap();
             let waited = hashing.wait(SIZE, Duration::from_secs(5));
             assert!(
-                matches!(waited, Err(Stop::Fatal(super::super::UploadError::SourceChanged))),
+                matches!(
+                    waited,
+                    Err(UploadInterrupt::Fatal(super::super::UploadError::SourceChanged))
+                ),
                 "{waited:?}"
             );
         });

@@ -1,6 +1,6 @@
 //! How an upload fails, and how one try with one server fails.
 //!
-//! [`UploadError`] is for callers. [`Stop`] is for the loops, which decide from its kind whether to
+//! [`UploadError`] is for callers. [`UploadInterrupt`] is for the loops, which decide from its kind whether to
 //! ask again, to move on, to begin again or to give up.
 
 use std::io;
@@ -8,7 +8,7 @@ use std::io;
 use relais_proto::{Digest, ErrorCode, Refusal, WireError};
 use thiserror::Error;
 
-use crate::fetch::FetchError;
+use crate::download::DownloadError;
 
 /// Why an upload gave up. Nothing of it is visible at its path, unless the answer alone was lost.
 #[derive(Debug, Error)]
@@ -37,7 +37,7 @@ pub enum UploadError {
     SourceChanged,
     /// The local file, or standard input, could not be read.
     #[error("{0}")]
-    Source(io::Error),
+    UploadSource(io::Error),
     /// Servers broke the protocol, again and again.
     #[error("the server broke the protocol: {0}")]
     BadServer(String),
@@ -65,7 +65,7 @@ impl UploadError {
             Self::Unreachable(_) => ErrorCode::Unreachable,
             Self::Refused(refusal) => refusal.code,
             Self::Cut { .. } => ErrorCode::Cut,
-            Self::SourceChanged | Self::Source(_) => ErrorCode::Local,
+            Self::SourceChanged | Self::UploadSource(_) => ErrorCode::Local,
             Self::BadServer(_) => ErrorCode::BadServer,
             Self::Superseded => ErrorCode::Conflict,
             Self::OtherContent { .. } => ErrorCode::Damaged,
@@ -85,7 +85,7 @@ impl UploadError {
                     || matches!(refusal.code, NoChanges | Behind | LoginNeeded | LoginRefused)
             }
             Self::SourceChanged
-            | Self::Source(_)
+            | Self::UploadSource(_)
             | Self::Superseded
             | Self::OtherContent { .. } => false,
         }
@@ -93,12 +93,12 @@ impl UploadError {
 }
 
 /// What sessions answer where they have no connection.
-impl From<FetchError> for UploadError {
-    fn from(error: FetchError) -> Self {
+impl From<DownloadError> for UploadError {
+    fn from(error: DownloadError) -> Self {
         match error {
-            FetchError::Interrupted => Self::Interrupted,
-            FetchError::Refused(refusal) => Self::Refused(refusal),
-            FetchError::BadServer(error) => Self::BadServer(error.to_string()),
+            DownloadError::Interrupted => Self::Interrupted,
+            DownloadError::Refused(refusal) => Self::Refused(refusal),
+            DownloadError::BadServer(error) => Self::BadServer(error.to_string()),
             other => Self::Unreachable(other.to_string()),
         }
     }
@@ -118,7 +118,7 @@ fn is_clients_own(code: ErrorCode) -> bool {
 
 /// Why one try with one server did not end well.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(super) enum UploadInterrupt {
     /// The connection is gone, silent or too slow.
     Lost(String),
     /// The server answered with an error. Only where it is clean can the connection carry another request.
@@ -129,7 +129,7 @@ pub(super) enum Stop {
     Fatal(UploadError),
 }
 
-impl Stop {
+impl UploadInterrupt {
     pub(super) fn refused(refusal: Refusal, clean: bool) -> Self {
         if is_clients_own(refusal.code) {
             return Self::Violation(format!("a server does not answer {}", refusal.code));
@@ -147,13 +147,13 @@ impl Stop {
         let error = if error.kind() == io::ErrorKind::UnexpectedEof {
             UploadError::SourceChanged
         } else {
-            UploadError::Source(error)
+            UploadError::UploadSource(error)
         };
         Self::Fatal(error)
     }
 }
 
-impl From<WireError> for Stop {
+impl From<WireError> for UploadInterrupt {
     fn from(error: WireError) -> Self {
         match error {
             WireError::Truncated => Self::Lost("the connection was closed".to_owned()),
@@ -163,13 +163,13 @@ impl From<WireError> for Stop {
     }
 }
 
-impl From<FetchError> for Stop {
-    fn from(error: FetchError) -> Self {
+impl From<DownloadError> for UploadInterrupt {
+    fn from(error: DownloadError) -> Self {
         Self::Fatal(error.into())
     }
 }
 
-impl From<UploadError> for Stop {
+impl From<UploadError> for UploadInterrupt {
     fn from(error: UploadError) -> Self {
         Self::Fatal(error)
     }

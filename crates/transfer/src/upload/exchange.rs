@@ -7,14 +7,14 @@ use relais_net::Connection;
 use relais_proto::{Reply, Request};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::error::Stop;
+use super::error::UploadInterrupt;
 use crate::retry::PATIENCE;
 
 /// Signs of life that are read in one go: a server that sends nothing else must not hold up the sender.
 const MOST_SIGNS: u32 = 64;
 
 /// Sends `request` and returns the first answer that is no sign of life.
-pub(super) fn ask(to: &mut Connection, request: &Request) -> Result<Reply, Stop> {
+pub(super) fn ask(to: &mut Connection, request: &Request) -> Result<Reply, UploadInterrupt> {
     to.queue(request);
     if let Err(e) = to.flush() {
         return Err(after_failed_send(to, &e));
@@ -22,16 +22,16 @@ pub(super) fn ask(to: &mut Connection, request: &Request) -> Result<Reply, Stop>
     answer(to)
 }
 
-/// The next answer that is no sign of life; an error is a clean [`Stop::Refused`].
-pub(super) fn answer(from: &mut Connection) -> Result<Reply, Stop> {
+/// The next answer that is no sign of life; an error is a clean [`UploadInterrupt::Refused`].
+pub(super) fn answer(from: &mut Connection) -> Result<Reply, UploadInterrupt> {
     let until = Instant::now() + PATIENCE;
     loop {
         match from.read_reply()? {
-            None => return Err(Stop::Lost("the connection was closed".to_owned())),
-            Some(Reply::Error(refusal)) => return Err(Stop::refused(refusal, true)),
-            Some(Reply::Wait(_) | Reply::Alone { .. }) if Instant::now() < until => {}
-            Some(Reply::Wait(_) | Reply::Alone { .. }) => {
-                return Err(Stop::Lost("no answer came in time".to_owned()));
+            None => return Err(UploadInterrupt::Lost("the connection was closed".to_owned())),
+            Some(Reply::Error(refusal)) => return Err(UploadInterrupt::refused(refusal, true)),
+            Some(Reply::Wait(_) | Reply::MasterUnreachable { .. }) if Instant::now() < until => {}
+            Some(Reply::Wait(_) | Reply::MasterUnreachable { .. }) => {
+                return Err(UploadInterrupt::Lost("no answer came in time".to_owned()));
             }
             Some(reply) => return Ok(reply),
         }
@@ -39,31 +39,31 @@ pub(super) fn answer(from: &mut Connection) -> Result<Reply, Stop> {
 }
 
 /// Looks, without waiting, whether the server refuses what is under way; whether it gave a sign of life.
-pub(super) fn listen(to: &mut Connection) -> Result<bool, Stop> {
+pub(super) fn listen(to: &mut Connection) -> Result<bool, UploadInterrupt> {
     let mut alive = false;
     for _ in 0..MOST_SIGNS {
         if !has_something(to)? {
             break;
         }
         match to.read_reply()? {
-            None => return Err(Stop::Lost("the connection was closed".to_owned())),
-            Some(Reply::Error(refusal)) => return Err(Stop::refused(refusal, false)),
-            Some(Reply::Wait(_) | Reply::Alone { .. }) => alive = true,
-            Some(reply) => return Err(Stop::unexpected(&reply)),
+            None => return Err(UploadInterrupt::Lost("the connection was closed".to_owned())),
+            Some(Reply::Error(refusal)) => return Err(UploadInterrupt::refused(refusal, false)),
+            Some(Reply::Wait(_) | Reply::MasterUnreachable { .. }) => alive = true,
+            Some(reply) => return Err(UploadInterrupt::unexpected(&reply)),
         }
     }
     Ok(alive)
 }
 
 /// Sending failed. What the server said before says why.
-pub(super) fn after_failed_send(to: &mut Connection, error: &io::Error) -> Stop {
+pub(super) fn after_failed_send(to: &mut Connection, error: &io::Error) -> UploadInterrupt {
     match listen(to) {
-        Err(stop @ (Stop::Refused { .. } | Stop::Violation(_))) => stop,
-        Ok(_) | Err(_) => Stop::Lost(error.to_string()),
+        Err(stop @ (UploadInterrupt::Refused { .. } | UploadInterrupt::Violation(_))) => stop,
+        Ok(_) | Err(_) => UploadInterrupt::Lost(error.to_string()),
     }
 }
 
-fn has_something(to: &Connection) -> Result<bool, Stop> {
+fn has_something(to: &Connection) -> Result<bool, UploadInterrupt> {
     if to.has_input() {
         return Ok(true);
     }
@@ -73,7 +73,7 @@ fn has_something(to: &Connection) -> Result<bool, Stop> {
         match poll(&mut [PollFd::new(&**stream, PollFlags::IN)], Some(&now)) {
             Ok(ready) => return Ok(ready > 0),
             Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(Stop::Lost(e.to_string())),
+            Err(e) => return Err(UploadInterrupt::Lost(e.to_string())),
         }
     }
 }

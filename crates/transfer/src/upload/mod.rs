@@ -10,13 +10,13 @@
 
 mod body;
 mod digest;
-mod drive;
 mod error;
 mod exchange;
 mod outgoing;
+mod retry_loop;
 mod send;
+mod stats;
 mod stream;
-mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -26,13 +26,13 @@ use std::net::SocketAddr;
 
 use relais_proto::{ChangeId, Digest, Expect, FileTime, Lsn, Mode, TreePath};
 
-use crate::fetch::Sessions;
+use crate::download::Sessions;
 use body::Body;
 pub use error::UploadError;
 
 /// One file to be put. It is open already, and read at explicit offsets.
 #[derive(Debug, Clone, Copy)]
-pub struct Source<'a> {
+pub struct UploadSource<'a> {
     /// Where the content is.
     pub file: &'a File,
     /// Its bytes.
@@ -45,7 +45,7 @@ pub struct Source<'a> {
 
 /// Where it goes.
 #[derive(Debug, Clone, Copy)]
-pub struct Target<'a> {
+pub struct UploadTarget<'a> {
     /// Chosen by the caller. Asked again with the same id, path and size it is the same upload.
     pub id: ChangeId,
     /// Whether an earlier call may have used the id: then what it put counts only while it is still at the path.
@@ -60,7 +60,7 @@ pub struct Target<'a> {
 
 /// An upload that a server has stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct CompletedUpload {
     /// Number of the change.
     pub version: Lsn,
     /// How many slaves' disks hold it.
@@ -120,12 +120,12 @@ pub trait Progress {
 /// See [`UploadError`]; [`UploadError::can_resume`] says whether a later call with the same id may go on.
 pub fn put(
     sessions: &mut dyn Sessions,
-    source: &Source<'_>,
-    target: &Target<'_>,
+    source: &UploadSource<'_>,
+    target: &UploadTarget<'_>,
     progress: &mut dyn Progress,
-) -> Result<Stored, UploadError> {
+) -> Result<CompletedUpload, UploadError> {
     let body = Body::of_file(source)?;
-    drive::run(sessions, &body, target, progress)
+    retry_loop::run(sessions, &body, target, progress)
 }
 
 /// Sends content of unknown length. Up to 1 MiB is read before a server is asked: content that
@@ -136,8 +136,8 @@ pub fn put(
 pub fn put_stream(
     sessions: &mut dyn Sessions,
     from: &mut dyn Read,
-    target: &Target<'_>,
+    target: &UploadTarget<'_>,
     progress: &mut dyn Progress,
-) -> Result<Stored, UploadError> {
+) -> Result<CompletedUpload, UploadError> {
     stream::run(sessions, from, target, progress)
 }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 use super::UploadError;
-use super::error::Stop;
+use super::error::UploadInterrupt;
 use super::exchange::{after_failed_send, listen};
 use crate::send::is_of_the_file;
 
@@ -33,22 +33,24 @@ impl Taken {
     }
 
     /// So many bytes were taken just now; for none of them the server is listened to.
-    fn moved(&mut self, to: &mut Connection, bytes: u64) -> Result<(), Stop> {
+    fn moved(&mut self, to: &mut Connection, bytes: u64) -> Result<(), UploadInterrupt> {
         // A server that takes nothing may have said why.
         let alive = bytes > 0 || listen(to)?;
         let now = Instant::now();
         if alive {
             self.last = now;
         } else if now.duration_since(self.last) >= limits::SILENCE {
-            return Err(Stop::Lost("it takes nothing any more".to_owned()));
+            return Err(UploadInterrupt::Lost("it takes nothing any more".to_owned()));
         }
         self.pace.moved(bytes, now).map_err(|e| after_failed_send(to, &e))
     }
 }
 
 /// Has calls that send come back soon where the server takes nothing. To be called before content goes out.
-pub(super) fn prepare(to: &Connection) -> Result<(), Stop> {
-    to.stream().set_write_timeout(Some(LOOK_EVERY)).map_err(|e| Stop::Lost(e.to_string()))
+pub(super) fn prepare(to: &Connection) -> Result<(), UploadInterrupt> {
+    to.stream()
+        .set_write_timeout(Some(LOOK_EVERY))
+        .map_err(|e| UploadInterrupt::Lost(e.to_string()))
 }
 
 /// Appends `bytes` to what the connection sends next.
@@ -59,11 +61,15 @@ pub(super) fn queue_bytes(to: &mut Connection, bytes: &[u8]) {
 }
 
 /// Sends what is queued.
-pub(super) fn flush(to: &mut Connection) -> Result<(), Stop> {
+pub(super) fn flush(to: &mut Connection) -> Result<(), UploadInterrupt> {
     send_queued(to, &mut Taken::new(), SendFlags::NOSIGNAL)
 }
 
-fn send_queued(to: &mut Connection, taken: &mut Taken, flags: SendFlags) -> Result<(), Stop> {
+fn send_queued(
+    to: &mut Connection,
+    taken: &mut Taken,
+    flags: SendFlags,
+) -> Result<(), UploadInterrupt> {
     let stream = to.stream().clone();
     let queued = std::mem::take(to.output());
     let mut rest = queued.as_slice();
@@ -89,7 +95,7 @@ pub(super) fn send_from_file(
     file: &File,
     at: u64,
     len: u32,
-) -> Result<(), Stop> {
+) -> Result<(), UploadInterrupt> {
     let mut taken = Taken::new();
     to.output().extend_from_slice(&FrameHeader { kind: FrameType::Data, len }.to_bytes());
     send_queued(to, &mut taken, SendFlags::NOSIGNAL | SendFlags::MORE)?;
@@ -102,7 +108,7 @@ pub(super) fn send_from_file(
             Ok(0) => return Err(UploadError::SourceChanged.into()),
             Ok(sent) => sent as u64,
             Err(Errno::AGAIN | Errno::INTR) => 0,
-            Err(e) if is_of_the_file(e) => return Err(Stop::source(e.into())),
+            Err(e) if is_of_the_file(e) => return Err(UploadInterrupt::source(e.into())),
             Err(e) => return Err(after_failed_send(to, &io::Error::from(e))),
         };
         taken.moved(to, sent)?;

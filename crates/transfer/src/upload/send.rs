@@ -9,10 +9,10 @@ use relais_proto::{Digest, Lsn, Reply, Request, limits};
 
 use super::body::Body;
 use super::digest::Hashing;
-use super::error::Stop;
+use super::error::UploadInterrupt;
 use super::exchange::{answer, ask, listen};
 use super::outgoing::{FRAME, flush, prepare, queue_bytes, send_from_file};
-use super::{Progress, Target, UploadError};
+use super::{Progress, UploadError, UploadTarget};
 
 /// How far the sender may be ahead of the digest. What is left at the end is hashed in well under the time in
 /// which a server wants to see bytes.
@@ -33,7 +33,7 @@ pub(super) struct Commit {
 
 impl Commit {
     /// Compares what is stored with what was to be put. `is_old` says whether the id may be that of an earlier put.
-    pub(super) fn check(&self, sent: Digest, is_old: bool) -> Result<(), Stop> {
+    pub(super) fn check(&self, sent: Digest, is_old: bool) -> Result<(), UploadInterrupt> {
         if is_old && (!self.current || self.digest != Some(sent)) {
             return Err(UploadError::Superseded.into());
         }
@@ -43,7 +43,7 @@ impl Commit {
             }
             // What has gone from its path since may be forgotten; what was made just now is not.
             None if self.current => {
-                Err(Stop::Violation("an acknowledgement has no digest".to_owned()))
+                Err(UploadInterrupt::Violation("an acknowledgement has no digest".to_owned()))
             }
             _ => Ok(()),
         }
@@ -52,7 +52,7 @@ impl Commit {
 
 pub(super) struct Sender<'a, 'scope, 'env> {
     pub body: &'env Body<'env>,
-    pub target: &'a Target<'a>,
+    pub target: &'a UploadTarget<'a>,
     pub progress: &'a mut dyn Progress,
     pub hashing: Hashing<'scope, 'env>,
     /// Where the content that went out ends.
@@ -67,7 +67,7 @@ pub(super) struct Sender<'a, 'scope, 'env> {
 impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
     pub(super) fn new(
         body: &'env Body<'env>,
-        target: &'a Target<'a>,
+        target: &'a UploadTarget<'a>,
         progress: &'a mut dyn Progress,
         hashing: Hashing<'scope, 'env>,
     ) -> Self {
@@ -84,7 +84,11 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
     }
 
     /// Sends what lies behind `offset`; returns what the server stored it as.
-    pub(super) fn send(&mut self, server: &mut Connection, offset: u64) -> Result<Commit, Stop> {
+    pub(super) fn send(
+        &mut self,
+        server: &mut Connection,
+        offset: u64,
+    ) -> Result<Commit, UploadInterrupt> {
         self.asked = false;
         prepare(server)?;
         match self.body.large_file() {
@@ -95,9 +99,9 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
             Ok(Reply::Committed { version, copies, digest, current, .. }) => {
                 Ok(Commit { version, copies, digest, current })
             }
-            Ok(other) => Err(Stop::unexpected(&other)),
+            Ok(other) => Err(UploadInterrupt::unexpected(&other)),
             // More than this it does not read and drop after a refusal: it closes.
-            Err(Stop::Refused { refusal, clean }) => Err(Stop::Refused {
+            Err(UploadInterrupt::Refused { refusal, clean }) => Err(UploadInterrupt::Refused {
                 refusal,
                 clean: clean && self.body.size() - offset <= limits::DISCARD,
             }),
@@ -106,7 +110,7 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
     }
 
     /// All in one go: read, hashed and queued before the first byte goes out.
-    fn send_small(&mut self, server: &mut Connection, offset: u64) -> Result<(), Stop> {
+    fn send_small(&mut self, server: &mut Connection, offset: u64) -> Result<(), UploadInterrupt> {
         let Some(bytes) = self.body.small()? else { return Err(UploadError::SourceChanged.into()) };
         let digest = self.hashing.take(&bytes);
         self.body.check_unchanged()?;
@@ -126,7 +130,7 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
         server: &mut Connection,
         file: &'env File,
         offset: u64,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), UploadInterrupt> {
         self.hashing.begin(file)?;
         self.keep_within_reach(server, offset)?;
         self.open(server, offset);
@@ -164,7 +168,11 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
 
     /// Waits where the digest is far behind `at`. Before `Put` it shows meanwhile that the session is wanted, and
     /// behind it the wait is short: the digest was near when it was sent.
-    fn keep_within_reach(&mut self, server: &mut Connection, at: u64) -> Result<(), Stop> {
+    fn keep_within_reach(
+        &mut self,
+        server: &mut Connection,
+        at: u64,
+    ) -> Result<(), UploadInterrupt> {
         let mut shown = Instant::now();
         while !self.hashing.wait(at.saturating_sub(LEAD), GLANCE)? {
             if self.progress.interrupted() {
@@ -173,7 +181,7 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
             if !self.asked && shown.elapsed() >= PING_EVERY {
                 match ask(server, &Request::Ping)? {
                     Reply::Pong => shown = Instant::now(),
-                    other => return Err(Stop::unexpected(&other)),
+                    other => return Err(UploadInterrupt::unexpected(&other)),
                 }
             }
         }
@@ -181,7 +189,7 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
     }
 
     /// The digest of the whole content, computed now where that was not done.
-    pub(super) fn digest(&mut self) -> Result<Digest, Stop> {
+    pub(super) fn digest(&mut self) -> Result<Digest, UploadInterrupt> {
         loop {
             if let Some(digest) = self.hashing.known() {
                 return Ok(digest);

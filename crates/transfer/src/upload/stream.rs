@@ -6,13 +6,13 @@ use log::debug;
 use relais_proto::{Digest, ErrorCode, PutRequest, Reply, Request, limits};
 
 use super::body::Body;
-use super::error::{Stop, is_passing};
+use super::error::{UploadInterrupt, is_passing};
 use super::exchange::{answer, listen};
 use super::outgoing::{flush, prepare, queue_bytes};
 use super::send::Commit;
-use super::tally::Tally;
-use super::{Progress, Stored, Target, UploadError, drive};
-use crate::fetch::Sessions;
+use super::stats::UploadStats;
+use super::{CompletedUpload, Progress, UploadError, UploadTarget, retry_loop};
+use crate::download::Sessions;
 
 /// Bytes that are read before a server is asked, and at most in one step from there on.
 pub(super) const FIRST: usize = 1024 * 1024;
@@ -20,14 +20,21 @@ pub(super) const FIRST: usize = 1024 * 1024;
 pub(super) fn run(
     sessions: &mut dyn Sessions,
     from: &mut dyn Read,
-    target: &Target<'_>,
+    target: &UploadTarget<'_>,
     progress: &mut dyn Progress,
-) -> Result<Stored, UploadError> {
+) -> Result<CompletedUpload, UploadError> {
     let mut first = vec![0; FIRST];
     let mut filled = 0;
     while filled < FIRST {
         match read(from, &mut first[filled..], progress)? {
-            0 => return drive::run(sessions, &Body::in_memory(&first[..filled]), target, progress),
+            0 => {
+                return retry_loop::run(
+                    sessions,
+                    &Body::in_memory(&first[..filled]),
+                    target,
+                    progress,
+                );
+            }
             got => filled += got,
         }
     }
@@ -41,11 +48,11 @@ pub(super) fn run(
         ended: false,
         midway: false,
     };
-    let mut tally = Tally::default();
+    let mut stats = UploadStats::default();
     loop {
         match stream.try_once(sessions, &first) {
             Ok(stored) => return Ok(stored),
-            Err(stop) => stream.recover(sessions, stop, &mut tally)?,
+            Err(stop) => stream.recover(sessions, stop, &mut stats)?,
         }
     }
 }
@@ -62,14 +69,14 @@ fn read(
         }
         match from.read(buffer) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            other => return other.map_err(UploadError::Source),
+            other => return other.map_err(UploadError::UploadSource),
         }
     }
 }
 
 struct Stream<'a> {
     from: &'a mut dyn Read,
-    target: &'a Target<'a>,
+    target: &'a UploadTarget<'a>,
     progress: &'a mut dyn Progress,
     /// Bytes that went to the current server.
     sent: u64,
@@ -83,7 +90,11 @@ struct Stream<'a> {
 }
 
 impl Stream<'_> {
-    fn try_once(&mut self, sessions: &mut dyn Sessions, first: &[u8]) -> Result<Stored, Stop> {
+    fn try_once(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        first: &[u8],
+    ) -> Result<CompletedUpload, UploadInterrupt> {
         (self.sent, self.ended, self.midway) = (0, false, false);
         let server = sessions.connection()?;
         prepare(server)?;
@@ -114,14 +125,22 @@ impl Stream<'_> {
         match answer(server)? {
             Reply::Committed { version, copies, digest: stored, current, .. } => {
                 Commit { version, copies, digest: stored, current }.check(digest, false)?;
-                Ok(Stored { version, copies, digest, size, resumed_from: 0, servers, bytes_moved })
+                Ok(CompletedUpload {
+                    version,
+                    copies,
+                    digest,
+                    size,
+                    resumed_from: 0,
+                    servers,
+                    bytes_moved,
+                })
             }
-            other => Err(Stop::unexpected(&other)),
+            other => Err(UploadInterrupt::unexpected(&other)),
         }
     }
 
     fn opening(&self) -> PutRequest {
-        let Target { id, path, expect, copies, .. } = *self.target;
+        let UploadTarget { id, path, expect, copies, .. } = *self.target;
         PutRequest {
             id,
             path: path.clone(),
@@ -137,32 +156,32 @@ impl Stream<'_> {
     fn recover(
         &self,
         sessions: &mut dyn Sessions,
-        stop: Stop,
-        tally: &mut Tally,
+        stop: UploadInterrupt,
+        stats: &mut UploadStats,
     ) -> Result<(), UploadError> {
         if self.progress.interrupted() {
             self.leave(sessions);
             return Err(UploadError::Interrupted);
         }
         let why = match stop {
-            Stop::Lost(why) => why,
-            Stop::Refused { refusal, .. }
+            UploadInterrupt::Lost(why) => why,
+            UploadInterrupt::Refused { refusal, .. }
                 if is_passing(refusal.code) || refusal.code == ErrorCode::Behind =>
             {
                 refusal.message
             }
-            Stop::Refused { refusal, clean } => {
+            UploadInterrupt::Refused { refusal, clean } => {
                 if !clean || !self.ended || self.sent > limits::DISCARD {
                     sessions.abandon();
                 }
                 return Err(UploadError::Refused(refusal));
             }
-            Stop::Violation(why) if !self.read_on && tally.violated() => why,
-            Stop::Violation(why) => {
+            UploadInterrupt::Violation(why) if !self.read_on && stats.violated() => why,
+            UploadInterrupt::Violation(why) => {
                 sessions.failed(&why);
                 return Err(UploadError::BadServer(why));
             }
-            Stop::Fatal(error) => {
+            UploadInterrupt::Fatal(error) => {
                 // Never a digest of less than all.
                 self.leave(sessions);
                 return Err(error);
@@ -170,7 +189,7 @@ impl Stream<'_> {
         };
         debug!("{}: {why}", self.target.path);
         sessions.failed(&why);
-        if self.read_on || !tally.lost() {
+        if self.read_on || !stats.lost() {
             return Err(UploadError::Cut { sent: self.sent, size: None, why });
         }
         Ok(())

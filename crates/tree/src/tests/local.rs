@@ -8,7 +8,7 @@ use relais_proto::FileTime;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use tempfile::TempDir;
 
-use crate::{Folder, TreeError, Unserved, set_mode, set_times};
+use crate::{Folder, TreeError, UnservedKind, set_mode, set_times};
 
 fn place() -> (TempDir, Folder) {
     let dir = TempDir::new().unwrap();
@@ -45,16 +45,16 @@ fn what_is_no_file_of_ours_is_never_opened_for_writing() {
     assert!(matches!(folder.create_or_open_part("second"), Err(TreeError::Io(..))));
     assert!(matches!(
         folder.create_or_open_part("link"),
-        Err(TreeError::NotServed(Unserved::Link))
+        Err(TreeError::NotServed(UnservedKind::Link))
     ));
     assert!(matches!(
         folder.create_or_open_part("dangling"),
-        Err(TreeError::NotServed(Unserved::Link))
+        Err(TreeError::NotServed(UnservedKind::Link))
     ));
     assert!(matches!(folder.create_or_open_part("folder"), Err(TreeError::IsFolder)));
     assert!(matches!(
         folder.create_or_open_part("fifo"),
-        Err(TreeError::NotServed(Unserved::Special))
+        Err(TreeError::NotServed(UnservedKind::Special))
     ));
     for name in ["victim", "link", "dangling", "folder", "fifo"] {
         assert!(matches!(folder.create_new(name), Err(TreeError::Taken)), "{name}");

@@ -11,7 +11,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use tempfile::TempDir;
 
 use super::tricks::{WAYS, path};
-use crate::resolve::Way;
+use crate::resolve::ResolveMethod;
 use crate::{Folder, TreeError};
 
 const READERS: usize = 8;
@@ -47,7 +47,7 @@ fn look(folder: &Folder) {
     }
 }
 
-fn race(way: Way, swap: fn(&Path)) {
+fn race(way: ResolveMethod, swap: fn(&Path)) {
     let dir = TempDir::new().unwrap();
     let root = dir.path().join("root");
     fs::create_dir_all(root.join("folder/deep")).unwrap();

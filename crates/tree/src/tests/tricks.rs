@@ -12,11 +12,11 @@ use relais_proto::{ErrorCode, TreePath};
 use rustix::fs::{CWD, FileType, Mode, makedev, mkfifoat, mknodat};
 use tempfile::TempDir;
 
-use crate::resolve::Way;
-use crate::{Folder, MetaKind, TreeError, Unserved};
+use crate::resolve::ResolveMethod;
+use crate::{Folder, MetaKind, TreeError, UnservedKind};
 
 /// Both ways; where the kernel lacks the first, both are the walk.
-pub(super) const WAYS: [Way; 2] = [Way::Kernel, Way::Walk];
+pub(super) const WAYS: [ResolveMethod; 2] = [ResolveMethod::Kernel, ResolveMethod::Walk];
 
 pub(super) fn path(text: &str) -> TreePath {
     TreePath::new(text).unwrap()
@@ -128,16 +128,16 @@ fn follows_no_link() {
             "magic/etc/passwd",
         ] {
             let error = read(&folder, name).unwrap_err();
-            assert!(matches!(error, TreeError::NotServed(Unserved::Link)), "{name}: {error:?}");
+            assert!(matches!(error, TreeError::NotServed(UnservedKind::Link)), "{name}: {error:?}");
             assert_eq!(error.code(), ErrorCode::NotServed);
         }
         for name in ["folder", "inner", "up", "loop", "magic"] {
             let error = folder.open_folder(&path(name)).unwrap_err();
-            assert!(matches!(error, TreeError::NotServed(Unserved::Link)), "{name}: {error:?}");
+            assert!(matches!(error, TreeError::NotServed(UnservedKind::Link)), "{name}: {error:?}");
             assert!(folder.sub(name).is_err());
             assert_eq!(folder.stat(&path(name)).unwrap().kind, MetaKind::Link);
         }
-        assert!(matches!(folder.open_read("file"), Err(TreeError::NotServed(Unserved::Link))));
+        assert!(matches!(folder.open_read("file"), Err(TreeError::NotServed(UnservedKind::Link))));
     }
 }
 
@@ -245,18 +245,21 @@ fn mount_points_are_not_served() {
             let folder = Folder::open_by(root.as_ref(), way).unwrap();
             assert!(matches!(
                 folder.open_folder(&path("tmpfs")),
-                Err(TreeError::NotServed(Unserved::Mount))
+                Err(TreeError::NotServed(UnservedKind::Mount))
             ));
             assert!(matches!(
                 folder.stat(&path("tmpfs/x")),
-                Err(TreeError::NotServed(Unserved::Mount))
+                Err(TreeError::NotServed(UnservedKind::Mount))
             ));
-            assert!(matches!(read(&folder, "tmpfs/x"), Err(TreeError::NotServed(Unserved::Mount))));
-            assert!(matches!(folder.sub("tmpfs"), Err(TreeError::NotServed(Unserved::Mount))));
+            assert!(matches!(
+                read(&folder, "tmpfs/x"),
+                Err(TreeError::NotServed(UnservedKind::Mount))
+            ));
+            assert!(matches!(folder.sub("tmpfs"), Err(TreeError::NotServed(UnservedKind::Mount))));
         }
         // A bind mount has the same device: only the kernel can tell.
-        let folder = Folder::open_by(root.as_ref(), Way::Kernel).unwrap();
-        assert!(matches!(read(&folder, "in/file"), Err(TreeError::NotServed(Unserved::Mount))));
+        let folder = Folder::open_by(root.as_ref(), ResolveMethod::Kernel).unwrap();
+        assert!(matches!(read(&folder, "in/file"), Err(TreeError::NotServed(UnservedKind::Mount))));
         return;
     }
     let place = Place::new();

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use relais_proto::TreePath;
-use relais_transfer::pipeline::{Answer, Ask, Conversation, PipelineError, SMALL};
+use relais_transfer::pipeline::{
+    PipelineError, PipelineHandler, PipelineReply, PipelineRequest, SMALL,
+};
 
 use super::{MIN_LOGGED_SIZE, PlanRunner, about, failure, remote_name};
 use crate::Failure;
@@ -95,8 +97,8 @@ impl SmallDownloads<'_> {
     }
 }
 
-impl Conversation for SmallDownloads<'_> {
-    fn next(&mut self) -> Option<(u64, Ask)> {
+impl PipelineHandler for SmallDownloads<'_> {
+    fn next(&mut self) -> Option<(u64, PipelineRequest)> {
         loop {
             let at = *self.picks.next()?;
             let node = &self.nodes[at];
@@ -105,18 +107,18 @@ impl Conversation for SmallDownloads<'_> {
                 continue;
             }
             match under(self.base, &node.path) {
-                Ok(path) => return Some((u64::try_from(at).ok()?, Ask::Get { path })),
+                Ok(path) => return Some((u64::try_from(at).ok()?, PipelineRequest::Get { path })),
                 Err(failure) => self.fail(&node.path, failure),
             }
         }
     }
 
-    fn answer(&mut self, tag: u64, answer: Answer<'_>) -> Result<(), PipelineError> {
+    fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), PipelineError> {
         let nodes = self.nodes;
         let found = usize::try_from(tag).ok().and_then(|at| Some((at, nodes.get(at)?)));
         let Some((at, node)) = found else { return Err(wrong()) };
         match answer {
-            Answer::Content { header, bytes, .. } => match self
+            PipelineReply::Content { header, bytes, .. } => match self
                 .tree
                 .store(&node.path, header, bytes)
             {
@@ -130,8 +132,8 @@ impl Conversation for SmallDownloads<'_> {
                 }
                 Err(error) => self.fail(&node.path, failure(&self.tree.shown(&node.path), &error)),
             },
-            Answer::TooLarge { .. } => self.large.push(at),
-            Answer::Refused(refusal) => {
+            PipelineReply::TooLarge { .. } => self.large.push(at),
+            PipelineReply::Refused(refusal) => {
                 let name = remote_name(self.base, &node.path);
                 self.fail(&node.path, about(&name, refusal.into()));
             }

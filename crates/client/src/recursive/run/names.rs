@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use relais_proto::{ChangeId, ErrorCode, TreePath};
-use relais_transfer::pipeline::{Answer, Ask, Conversation, PipelineError};
+use relais_transfer::pipeline::{PipelineError, PipelineHandler, PipelineReply, PipelineRequest};
 
 use super::PlanRunner;
 use crate::Failure;
@@ -31,10 +31,10 @@ enum RefusalAction {
 }
 
 impl NameChange {
-    fn ask(self, id: ChangeId, path: TreePath) -> Ask {
+    fn ask(self, id: ChangeId, path: TreePath) -> PipelineRequest {
         match self {
-            Self::MakeFolder => Ask::MakeFolder { id, path },
-            Self::Remove => Ask::Remove { id, path, recursive: false },
+            Self::MakeFolder => PipelineRequest::MakeFolder { id, path },
+            Self::Remove => PipelineRequest::Remove { id, path, recursive: false },
         }
     }
 
@@ -100,8 +100,8 @@ struct NameRequests<'a> {
     context: ConversationContext,
 }
 
-impl Conversation for NameRequests<'_> {
-    fn next(&mut self) -> Option<(u64, Ask)> {
+impl PipelineHandler for NameRequests<'_> {
+    fn next(&mut self) -> Option<(u64, PipelineRequest)> {
         loop {
             let at = *self.picks.next()?;
             match under(self.base, &self.nodes[at].path) {
@@ -113,12 +113,12 @@ impl Conversation for NameRequests<'_> {
         }
     }
 
-    fn answer(&mut self, tag: u64, answer: Answer<'_>) -> Result<(), PipelineError> {
+    fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), PipelineError> {
         let Ok(at) = usize::try_from(tag) else { return Err(wrong()) };
         let round = &mut self.round;
         match answer {
-            Answer::Committed { .. } => round.done += 1,
-            Answer::Refused(refusal) => {
+            PipelineReply::Committed { .. } => round.done += 1,
+            PipelineReply::Refused(refusal) => {
                 match self.change.refused(refusal.code, !round.again.is_empty()) {
                     RefusalAction::Done => round.done += 1,
                     RefusalAction::NotNeeded => {}

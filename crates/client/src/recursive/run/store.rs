@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use relais_proto::{ErrorCode, Expect, PutRequest, TreePath};
-use relais_transfer::pipeline::{Answer, Ask, Conversation, PipelineError, SMALL};
+use relais_transfer::pipeline::{
+    PipelineError, PipelineHandler, PipelineReply, PipelineRequest, SMALL,
+};
 
 use super::{MIN_LOGGED_SIZE, PlanRunner, about, failure, remote_name};
 use crate::Failure;
@@ -119,7 +121,7 @@ impl SmallUploads<'_> {
     }
 
     /// The request for a file; none where it is too large or failed.
-    fn ask(&mut self, at: usize) -> Option<(u64, Ask)> {
+    fn ask(&mut self, at: usize) -> Option<(u64, PipelineRequest)> {
         let node = &self.nodes[at];
         if node.size > SMALL {
             self.large.push(at);
@@ -156,12 +158,12 @@ impl SmallUploads<'_> {
             expect: Expect::Any,
             copies: self.copies,
         };
-        Some((tag, Ask::Put { request, content: bytes }))
+        Some((tag, PipelineRequest::Put { request, content: bytes }))
     }
 }
 
-impl Conversation for SmallUploads<'_> {
-    fn next(&mut self) -> Option<(u64, Ask)> {
+impl PipelineHandler for SmallUploads<'_> {
+    fn next(&mut self) -> Option<(u64, PipelineRequest)> {
         loop {
             let at = *self.picks.next()?;
             let ask = self.ask(at);
@@ -171,19 +173,21 @@ impl Conversation for SmallUploads<'_> {
         }
     }
 
-    fn answer(&mut self, tag: u64, answer: Answer<'_>) -> Result<(), PipelineError> {
+    fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), PipelineError> {
         let nodes = self.nodes;
         let found = usize::try_from(tag)
             .ok()
             .and_then(|at| Some((at, nodes.get(at)?, self.sizes.remove(&tag)?)));
         let Some((at, node, size)) = found else { return Err(wrong()) };
         match answer {
-            Answer::Committed { .. } => {
+            PipelineReply::Committed { .. } => {
                 self.report.count(size);
                 self.progress.done(&node.path, size);
             }
-            Answer::Refused(refusal) if refusal.code == ErrorCode::NoChanges => self.again.push(at),
-            Answer::Refused(refusal) => {
+            PipelineReply::Refused(refusal) if refusal.code == ErrorCode::NoChanges => {
+                self.again.push(at)
+            }
+            PipelineReply::Refused(refusal) => {
                 let name = remote_name(self.base, &node.path);
                 let failure = if refusal.code == ErrorCode::TooFewCopies {
                     too_few(&refusal.message)

@@ -2,7 +2,7 @@
 //! whatever is renamed meanwhile. One folder is open at a time besides the top.
 
 use relais_proto::{ErrorCode, TreePath};
-use relais_tree::{Folder, Listed, Meta, MetaKind, TreeError};
+use relais_tree::{Folder, FolderEntry, Meta, MetaKind, TreeError};
 
 use crate::Failure;
 use crate::interrupt::Interrupt;
@@ -49,7 +49,7 @@ fn enter(folder: &Folder, path: &TreePath, listing: &mut TreeListing) {
     }
 }
 
-fn take(folder: &Folder, path: &TreePath, listed: &Listed, listing: &mut TreeListing) {
+fn take(folder: &Folder, path: &TreePath, listed: &FolderEntry, listing: &mut TreeListing) {
     let found = std::str::from_utf8(listed.name())
         .ok()
         .and_then(|name| Some((name, path.join(name).ok()?)));

@@ -1,7 +1,7 @@
 //! A remote subtree: the folders are asked for ahead, and the names put together as they come.
 
 use relais_proto::{Entry, ErrorCode, TreePath};
-use relais_transfer::pipeline::{Answer, Ask, Conversation, PipelineError};
+use relais_transfer::pipeline::{PipelineError, PipelineHandler, PipelineReply, PipelineRequest};
 
 use crate::Failure;
 use crate::recursive::conversation::{ConversationContext, run_conversation, stopped, under};
@@ -73,8 +73,8 @@ impl RemoteWalk<'_> {
     }
 }
 
-impl Conversation for RemoteWalk<'_> {
-    fn next(&mut self) -> Option<(u64, Ask)> {
+impl PipelineHandler for RemoteWalk<'_> {
+    fn next(&mut self) -> Option<(u64, PipelineRequest)> {
         loop {
             let tag = self.next;
             if tag > 0 && !self.listing.nodes.get(tag - 1)?.is_folder() {
@@ -85,17 +85,17 @@ impl Conversation for RemoteWalk<'_> {
             let tag = u64::try_from(tag).ok()?;
             let path = self.folder(tag);
             match under(self.base, &path) {
-                Ok(path) => return Some((tag, Ask::List { path })),
+                Ok(path) => return Some((tag, PipelineRequest::List { path })),
                 Err(failure) => self.listing.failed.push((path, failure)),
             }
         }
     }
 
-    fn answer(&mut self, tag: u64, answer: Answer<'_>) -> Result<(), PipelineError> {
+    fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), PipelineError> {
         match answer {
-            Answer::Entry(entry) => return self.entry(tag, &entry),
-            Answer::Listed => {}
-            Answer::Refused(refusal) => {
+            PipelineReply::Entry(entry) => return self.entry(tag, &entry),
+            PipelineReply::Listed => {}
+            PipelineReply::Refused(refusal) => {
                 let path = self.folder(tag);
                 // Nobody knows what else it holds.
                 self.listing.skipped.push(SkippedName {
@@ -156,16 +156,16 @@ mod tests {
         let mut walk =
             RemoteWalk { base: &base, listing: TreeListing::default(), next: 0, budget, context };
         while let Some((tag, ask)) = walk.next() {
-            let Ask::List { path } = ask else { panic!("no listing") };
+            let PipelineRequest::List { path } = ask else { panic!("no listing") };
             let Some((_, names)) = table.iter().find(|(folder, _)| *folder == path.as_str()) else {
-                walk.answer(tag, Answer::Refused(Refusal::new(ErrorCode::NotFound, "no")))?;
+                walk.answer(tag, PipelineReply::Refused(Refusal::new(ErrorCode::NotFound, "no")))?;
                 continue;
             };
             for name in *names {
                 let kind = if name.ends_with('/') { Kind::Folder } else { Kind::File };
-                walk.answer(tag, Answer::Entry(entry(name.trim_end_matches('/'), kind)))?;
+                walk.answer(tag, PipelineReply::Entry(entry(name.trim_end_matches('/'), kind)))?;
             }
-            walk.answer(tag, Answer::Listed)?;
+            walk.answer(tag, PipelineReply::Listed)?;
         }
         walk.listing.sort();
         Ok(walk.listing)

@@ -238,7 +238,7 @@ impl TreeState {
 
 fn committed(number: u64, digest: Option<Digest>, current: bool) -> Reply {
     let version = Lsn { epoch: 1, number };
-    Reply::Committed { version, copies: 1, mark: version, digest, current }
+    Reply::Committed { version, copies: 1, lsn: version, digest, current }
 }
 
 fn refused(code: ErrorCode) -> Reply {

@@ -12,7 +12,7 @@ impl Engine {
     /// Begins a recovery: all slaves hear of the new epoch, and nothing that they say counts until its end. False where one is
     /// under way already, or has been made since somebody looked: its epoch is never used again.
     pub fn fence(&mut self, epoch: u32) -> bool {
-        if self.fenced || self.order.halted().is_none() || epoch <= self.order.ledger().epoch() {
+        if self.fenced || self.order.halted().is_none() || epoch <= self.order.state().epoch() {
             return false;
         }
         while self.write() {}
@@ -55,7 +55,7 @@ impl Engine {
     fn cut_all(&mut self) {
         for (link, open) in std::mem::take(&mut self.links) {
             open.outbox.cut();
-            self.event(Event::Left { link });
+            self.event(Event::LinkClosed { link });
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use log::{debug, error, warn};
 use relais_cluster::replica::{Event, MissingContent};
-use relais_cluster::{CommittedEntry, Content, Entry, ReplicaPosition};
+use relais_cluster::{CommittedEntry, Entry, FileContent, ReplicaPosition};
 use relais_proto::{Change, ChangeId, Kind, Lsn, Mode, TreePath};
 use relais_tree::{Meta, MetaKind};
 
@@ -55,7 +55,7 @@ impl ReplicaDriver {
     pub(super) fn apply_batch(
         &mut self,
         changes: &[CommittedEntry],
-        standing: &ReplicaPosition,
+        position: &ReplicaPosition,
         store: &CatalogStore,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
@@ -76,8 +76,8 @@ impl ReplicaDriver {
                 })
                 .and_then(|()| disk.sync())
                 .and_then(|()| {
-                    announce(&self.scoreboard, standing.applied);
-                    store.set_position(standing)?;
+                    announce(&self.scoreboard, position.applied);
+                    store.set_position(position)?;
                     Ok(store.commit()?)
                 });
             match result {
@@ -95,32 +95,32 @@ impl ReplicaDriver {
                     {
                         continue;
                     }
-                    error!("changes up to {} cannot be carried out now: {e}", standing.applied);
+                    error!("changes up to {} cannot be carried out now: {e}", position.applied);
                     store.set_meta("last-error", e.to_string())?;
-                    events.push_back(Event::NotCarried);
+                    events.push_back(Event::ApplyFailed);
                     return Ok(());
                 }
             }
         };
         // A crash may have left what one of these has removed.
         let removes = |committed: &CommittedEntry| {
-            matches!(committed.numbered.change, Change::Remove { .. } | Change::Move { .. })
+            matches!(committed.entry.change, Change::Remove { .. } | Change::Move { .. })
         };
         self.litter |= changes.iter().any(removes);
-        self.scoreboard.set_applied_lsn(standing.applied);
+        self.scoreboard.set_applied_lsn(position.applied);
         for id in &out.used {
             self.staged.remove(id);
             self.checked.remove(id);
         }
         for committed in changes {
-            self.local_changes.made(&committed.numbered.change);
+            self.local_changes.made(&committed.entry.change);
         }
         self.local_changes.look_again(out.chmods);
         self.free_staged(changes);
         // Said first: what the disk refuses is not fetched.
         events
             .extend(out.refused.puts.iter().map(|put| Event::Refused { put: *put, retry: false }));
-        events.push_back(Event::Carried { lacks: out.lacks, failed: out.failed });
+        events.push_back(Event::Applied { lacks: out.lacks, failed: out.failed });
         events.extend(out.missing.into_iter().chain(out.refused.missing).map(Event::Missing));
         Ok(())
     }
@@ -130,7 +130,7 @@ impl ReplicaDriver {
         // What this process still has a use for frees itself.
         let made: HashSet<ChangeId> = changes
             .iter()
-            .map(|committed| committed.numbered.id)
+            .map(|committed| committed.entry.id)
             .filter(|id| !self.staged.contains_key(id))
             .collect();
         for name in self.scoreboard.uploads().names_of(&made) {
@@ -146,18 +146,18 @@ impl ReplicaDriver {
     /// For each change the file that is staged for it here.
     fn staged_for_all(&self, changes: &[CommittedEntry]) -> Vec<Option<StagedName>> {
         let of = |committed: &CommittedEntry| {
-            let content = content_of(&committed.numbered.change, committed.numbered.version)?;
-            self.staged_for(committed.numbered.id, &content)
+            let content = content_of(&committed.entry.change, committed.entry.version)?;
+            self.staged_for(committed.entry.id, &content)
         };
         changes.iter().map(of).collect()
     }
 }
 
 /// The content that a put brings.
-pub(super) fn content_of(change: &Change, version: Lsn) -> Option<Content> {
+pub(super) fn content_of(change: &Change, version: Lsn) -> Option<FileContent> {
     match change {
         Change::Put { size, digest, mtime, .. } => {
-            Some(Content { put: version, digest: *digest, size: *size, mtime: *mtime })
+            Some(FileContent { put: version, digest: *digest, size: *size, mtime: *mtime })
         }
         _ => None,
     }
@@ -173,7 +173,7 @@ fn apply_entry(
     out: &mut BatchResult,
 ) -> Result<(), ApplyError> {
     let (version, id, change) =
-        (committed.numbered.version, committed.numbered.id, &committed.numbered.change);
+        (committed.entry.version, committed.entry.id, &committed.entry.change);
     debug!(
         "change {version} is carried out: {change:?}{}",
         if staged.is_some() { ", staged" } else { "" }
@@ -187,7 +187,7 @@ fn apply_entry(
                 record_restored(store, path, entry.as_ref(), version, &why, out)?;
             }
         }
-        return Ok(store.record_change(id, Commit::from(&committed.numbered))?);
+        return Ok(store.record_change(id, Commit::from(&committed.entry))?);
     }
     let paths: Vec<&TreePath> = match change {
         Change::Put { path, .. }
@@ -204,7 +204,7 @@ fn apply_entry(
         paths.first().iter().for_each(|path| warn_unapplied(version, path, &why));
         record(store, committed, staged.is_some(), &why, out)?;
     }
-    Ok(store.record_change(id, Commit::from(&committed.numbered))?)
+    Ok(store.record_change(id, Commit::from(&committed.entry))?)
 }
 
 fn warn_unapplied(version: Lsn, path: &TreePath, why: &str) {
@@ -244,8 +244,8 @@ fn record(
     why: &str,
     out: &mut BatchResult,
 ) -> Result<(), ApplyError> {
-    let version = committed.numbered.version;
-    match &committed.numbered.change {
+    let version = committed.entry.version;
+    match &committed.entry.change {
         change @ Change::Put { path, mode, .. } => {
             let entry = Entry { version, mode: *mode, content: content_of(change, version) };
             unapplied::put(store, path, &entry, &committed.holders, why, &mut out.refused)?;
@@ -302,10 +302,10 @@ impl Batch<'_, '_> {
         committed: &CommittedEntry,
         staged: Option<&StagedName>,
     ) -> Result<(), ApplyError> {
-        let (version, id) = (committed.numbered.version, committed.numbered.id);
-        match &committed.numbered.change {
+        let (version, id) = (committed.entry.version, committed.entry.id);
+        match &committed.entry.change {
             Change::Put { path, mode, .. } => {
-                if let Some(content) = content_of(&committed.numbered.change, version) {
+                if let Some(content) = content_of(&committed.entry.change, version) {
                     let entry = Entry { version, mode: *mode, content: Some(content) };
                     self.put(path, &entry, content, id, staged, committed)?;
                 }
@@ -325,7 +325,7 @@ impl Batch<'_, '_> {
         &mut self,
         path: &TreePath,
         entry: &Entry,
-        content: Content,
+        content: FileContent,
         id: ChangeId,
         staged: Option<&StagedName>,
         committed: &CommittedEntry,
@@ -398,7 +398,9 @@ impl Batch<'_, '_> {
         }
         // A newer chmod of a user is not decided by this: it is offered on what the tree has from now on.
         let kind = row.entry.kind;
-        if row.here && meta.mode.served(kind) != mode.served(kind) && meta.mode != row.on_disk.mode
+        if row.here
+            && meta.mode.with_owner_access(kind) != mode.with_owner_access(kind)
+            && meta.mode != row.on_disk.mode
         {
             self.out.chmods.push((path.clone(), meta));
             return Ok(());

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use log::{debug, error, warn};
-use relais_cluster::Content;
+use relais_cluster::FileContent;
 use relais_proto::{Change, Digest, Kind, Lsn, Mode, TreePath};
 use relais_tree::{
-    Folder, Meta, MetaKind, OpenFile, TreeError, Unserved, hash_file, set_mode, set_times,
+    Folder, Meta, MetaKind, OpenFile, TreeError, UnservedKind, hash_file, set_mode, set_times,
 };
 
 use super::quarantine::Quarantine;
@@ -19,7 +19,7 @@ use crate::staging::{StagedName, Staging};
 /// Something was taken out of the tree, and lay where nothing belongs any more.
 const DISPLACED: &str = "something else has its place in the tree";
 /// Something is mounted where the tree has something.
-const MOUNTED: TreeError = TreeError::NotServed(Unserved::Mount);
+const MOUNTED: TreeError = TreeError::NotServed(UnservedKind::Mount);
 
 /// Steps on the disk that belong together: safe once all folders concerned are synced, or taken back.
 pub(super) struct DiskTransaction<'a> {
@@ -80,7 +80,7 @@ impl<'a> DiskTransaction<'a> {
         let Some((parent, name)) = path.split_last() else { return Ok(()) };
         self.ensure_folder(&parent)?;
         let folder = self.root.open_folder(&parent).map_err(ApplyError::at(&parent))?;
-        match folder.make_folder_as(name, mode.served(Kind::Folder)) {
+        match folder.make_folder_as(name, mode.with_owner_access(Kind::Folder)) {
             Ok(()) => {}
             Err(TreeError::Taken) => {
                 // A folder that is there and cannot be used is left alone.
@@ -89,7 +89,7 @@ impl<'a> DiskTransaction<'a> {
                 }
                 self.quarantine.take(path, DISPLACED).map_err(ApplyError::at(path))?;
                 folder
-                    .make_folder_as(name, mode.served(Kind::Folder))
+                    .make_folder_as(name, mode.with_owner_access(Kind::Folder))
                     .map_err(ApplyError::at(path))?;
             }
             Err(e) => return Err(ApplyError::at(path)(e)),
@@ -203,7 +203,7 @@ impl<'a> DiskTransaction<'a> {
     pub fn put(
         &mut self,
         path: &TreePath,
-        content: &Content,
+        content: &FileContent,
         mode: Mode,
         staged: &StagedName,
     ) -> Result<Meta, ApplyError> {
@@ -219,16 +219,16 @@ impl<'a> DiskTransaction<'a> {
     /// Gives staged content the time and the mode that it shall have: another slave's file with the same bytes may have had others.
     pub fn fix_attributes(
         &self,
-        content: &Content,
+        content: &FileContent,
         mode: Mode,
         staged: &StagedName,
     ) -> Result<(), ApplyError> {
         let meta = self.staging.staged.stat_part(staged.as_str().as_bytes())?;
-        if (meta.mtime, meta.mode) == (content.mtime, mode.served(Kind::File)) {
+        if (meta.mtime, meta.mode) == (content.mtime, mode.with_owner_access(Kind::File)) {
             return Ok(());
         }
         let file = self.staging.staged.open_read(staged.as_str())?.file;
-        set_mode(&file, mode.served(Kind::File))?;
+        set_mode(&file, mode.with_owner_access(Kind::File))?;
         set_times(&file, content.mtime)?;
         Ok(file.sync_all().map_err(|e| TreeError::Io("sync the file", e))?)
     }
@@ -274,7 +274,7 @@ impl<'a> DiskTransaction<'a> {
     pub fn claim_existing(
         &mut self,
         path: &TreePath,
-        content: &Content,
+        content: &FileContent,
         mode: Mode,
         row: Option<&CatalogRow>,
         retained: Option<&RetainedContent>,
@@ -299,8 +299,8 @@ impl<'a> DiskTransaction<'a> {
         if !has_content(&file, content, known).map_err(ApplyError::at(path))? {
             return Ok(None);
         }
-        let wanted = mode.served(Kind::File);
-        if file.meta.mode.served(Kind::File) != wanted
+        let wanted = mode.with_owner_access(Kind::File);
+        if file.meta.mode.with_owner_access(Kind::File) != wanted
             && let Err(e) = set_mode(&file.file, wanted)
         {
             warn!("{path} cannot have mode {mode} on this disk: {e}");
@@ -417,8 +417,8 @@ impl<'a> DiskTransaction<'a> {
 }
 
 /// A put of this content.
-pub(super) fn put_of(path: &TreePath, content: &Content, mode: Mode) -> Change {
-    let Content { size, digest, mtime, .. } = *content;
+pub(super) fn put_of(path: &TreePath, content: &FileContent, mode: Mode) -> Change {
+    let FileContent { size, digest, mtime, .. } = *content;
     Change::Put { path: path.clone(), size, digest, mtime, mode }
 }
 
@@ -427,7 +427,7 @@ impl ReplicaDriver {
     pub(super) fn staged_for(
         &self,
         id: relais_proto::ChangeId,
-        content: &Content,
+        content: &FileContent,
     ) -> Option<StagedName> {
         let name = self.staged.get(&id)?;
         if let Some(digest) = self.checked.get(&id) {
@@ -456,14 +456,14 @@ impl ReplicaDriver {
 }
 
 /// Whether a file may be this content, by what a look tells.
-fn may_be(there: &Meta, content: &Content) -> bool {
+fn may_be(there: &Meta, content: &FileContent) -> bool {
     there.kind == MetaKind::File && there.size == content.size
 }
 
 /// Whether a file holds this content; its digest is computed where it is not known.
 fn has_content(
     file: &OpenFile,
-    content: &Content,
+    content: &FileContent,
     known: Option<Digest>,
 ) -> Result<bool, TreeError> {
     if !may_be(&file.meta, content) {

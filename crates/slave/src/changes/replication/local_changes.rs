@@ -161,7 +161,7 @@ impl LocalChanges {
         let asked = change.to_request(id);
         self.by_id.insert(id, change);
         self.by_path.insert(path, id);
-        Some(Event::ChangeRequest { session: None, asked, copies: 0 })
+        Some(Event::Proposed { session: None, request: asked, copies: 0 })
     }
 
     /// Takes over what a branch has.
@@ -228,7 +228,7 @@ impl LocalChanges {
         let due = self.by_id.iter_mut().filter(|(_, change)| change.offered.elapsed() >= after);
         let again = due.map(|(id, change)| {
             change.offered = Instant::now();
-            Event::ChangeRequest { session: None, asked: change.to_request(*id), copies: 0 }
+            Event::Proposed { session: None, request: change.to_request(*id), copies: 0 }
         });
         again.collect()
     }
@@ -550,7 +550,7 @@ impl ReplicaDriver {
             return Ok(());
         };
         let Some(content) = entry.content else {
-            let mode = meta.mode.served(Kind::Folder);
+            let mode = meta.mode.with_owner_access(Kind::Folder);
             if meta.served_kind() == Some(Kind::Folder) {
                 self.propose_mode(path, mode, &row, base, meta, store, events)?;
             }
@@ -956,7 +956,7 @@ impl ReplicaDriver {
 
 /// The mode that a file of the tree has after an edit: where the disk has the same as before, what the tree has.
 fn wanted_mode(row: &CatalogRow, on_disk: Mode) -> Mode {
-    if row.on_disk.mode == on_disk { row.entry.mode } else { on_disk.served(Kind::File) }
+    if row.on_disk.mode == on_disk { row.entry.mode } else { on_disk.with_owner_access(Kind::File) }
 }
 
 fn file_identity(row: &CatalogRow) -> FileIdentity {

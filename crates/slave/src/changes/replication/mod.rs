@@ -20,11 +20,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
-use relais_cluster::Room;
+use relais_cluster::MessageBudget;
 use relais_cluster::record::ReplicaRecorder;
 use relais_cluster::replica::{self, Action, Event, Replica, in_service};
 use relais_proto::{
-    ChangeId, ErrorCode, FolderId, Lsn, Refusal, SlaveId, ToSlave, TreePart, TreePath,
+    ChangeId, ErrorCode, FolderId, Lsn, Refusal, SlaveId, ToSlave, TreePage, TreePath,
 };
 use relais_state::Recording;
 use relais_tree::{Folder, TreeError};
@@ -154,14 +154,14 @@ impl ReplicaDriver {
                 staged.insert(name.id(), name);
             }
         }
-        let standing = store.position()?;
-        scoreboard.set_visible_lsn(standing.applied);
-        scoreboard.set_applied_lsn(standing.applied);
+        let position = store.position()?;
+        scoreboard.set_visible_lsn(position.applied);
+        scoreboard.set_applied_lsn(position.applied);
         let (lacks, ids) = (store.missing_content()?, staged.keys().copied().collect());
         let tape = Recording::start(&format!("slave-{slave}"), |to| {
-            ReplicaRecorder::begin(slave, folder, &standing, &lacks, &ids, to)
+            ReplicaRecorder::begin(slave, folder, &position, &lacks, &ids, to)
         });
-        let replica = Replica::new(slave, folder, standing, lacks, ids);
+        let replica = Replica::new(slave, folder, position, lacks, ids);
         store.set_meta("fit", "")?;
         store.retry_all_unapplied()?;
         let first = Self::refused_before(store)?;
@@ -297,43 +297,43 @@ impl ReplicaDriver {
                     self.mailbox.close(link);
                 }
             }
-            Action::Raise(epoch) => store.raise_epoch(epoch)?,
-            Action::Begin(chain) => store.set_meta("chain", chain.0)?,
-            Action::Timelines(timelines) => store.set_timelines(&timelines)?,
-            Action::Carry { changes, standing } => {
-                self.apply_batch(&changes, &standing, store, events)?
+            Action::RaiseEpoch(epoch) => store.raise_epoch(epoch)?,
+            Action::BeginHistory(chain) => store.set_meta("chain", chain.0)?,
+            Action::SetTimelines(timelines) => store.set_timelines(&timelines)?,
+            Action::Apply { changes, position } => {
+                self.apply_batch(&changes, &position, store, events)?
             }
-            Action::Adopt { listing, standing } => {
-                self.resync(&listing, &standing, store, events)?
+            Action::Adopt { listing, position } => {
+                self.resync(&listing, &position, store, events)?
             }
             Action::Fetch { put, lack, from } => self.fetch_pool.order(put, lack, from),
-            Action::Place { id, put } => {
+            Action::Publish { id, put } => {
                 let mut all = vec![(id, put)];
                 // Many at once share the wait for the disk.
-                while let Some(Action::Place { id, put }) = next.front() {
+                while let Some(Action::Publish { id, put }) = next.front() {
                     all.push((*id, *put));
                     next.pop_front();
                 }
                 self.publish_staged(&all, store, events)?;
             }
             Action::Discard(id) => self.discard_staged(id, store, events)?,
-            Action::SetAside { id, why } => {
+            Action::Quarantine { id, why } => {
                 self.quarantine_change(id, &why.to_string(), store, events)?
             }
-            Action::Answer { session, id, answer } => {
+            Action::Reply { session, id, answer } => {
                 let answer = match answer {
-                    replica::Answer::Done { version, copies } => {
+                    replica::ProposalResult::Done { version, copies } => {
                         self.receipt_for(session, id, version, copies, store)?
                     }
-                    replica::Answer::TooFewCopies { version, copies } => {
+                    replica::ProposalResult::TooFewCopies { version, copies } => {
                         Err(too_few_copies(version, copies))
                     }
-                    replica::Answer::Refused(refusal) => Err(self.explain_refusal(refusal)),
+                    replica::ProposalResult::Refused(refusal) => Err(self.explain_refusal(refusal)),
                 };
                 self.pending_answers.answer(session, answer, &self.receiver);
             }
             // Workers wait for what they have to see by themselves.
-            Action::Serve(_) | Action::SendAway(_) => {}
+            Action::ServeReader(_) | Action::RedirectReader(_) => {}
         }
         Ok(())
     }
@@ -384,20 +384,20 @@ impl ReplicaDriver {
                     if matches!(message, ToSlave::Follow { .. } | ToSlave::Compare { .. }) {
                         self.id_conflict = IdConflict::default();
                     }
-                    if let ToSlave::Where { put, holders } = &message {
+                    if let ToSlave::Holders { put, holders } = &message {
                         store.set_holders(*put, holders)?;
                         self.tell_holders(*put, holders);
                     }
-                    if let ToSlave::Answer { id, answer: Ok(_) } = &message
+                    if let ToSlave::ProposalResult { id, answer: Ok(_) } = &message
                         && self.staged.contains_key(id)
                     {
                         self.known.insert(*id);
                     }
-                    events.push_back(Event::Heard(message));
+                    events.push_back(Event::Received(message));
                 }
                 // Of a link that was closed from here.
                 LinkEvent::Message(_) => {}
-                LinkEvent::MasterLsn(mark) => events.push_back(Event::Marked(mark)),
+                LinkEvent::MasterLsn(lsn) => events.push_back(Event::MasterLsn(lsn)),
                 LinkEvent::Peers(peers) => {
                     store.set_peers(&peers)?;
                     self.fetch_pool.set_peers(peers);
@@ -435,12 +435,12 @@ impl ReplicaDriver {
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
         let Some(link) = self.link else { return Ok(()) };
-        let (standing, timelines) = (self.replica.standing(), store.timelines()?);
-        let first = TreePart {
+        let (position, timelines) = (self.replica.position(), store.timelines()?);
+        let first = TreePage {
             query,
             entries: Vec::new(),
             ids: Vec::new(),
-            standing,
+            position,
             timelines,
             last: false,
         };
@@ -452,7 +452,7 @@ impl ReplicaDriver {
             .peekable();
         let mut ids = if ids { store.ids()? } else { Vec::new() };
         loop {
-            let (mut room, mut part) = (Room::default(), Vec::new());
+            let (mut room, mut part) = (MessageBudget::default(), Vec::new());
             while let Some(entry) = entries.next_if(|(path, ..)| room.take([path], 0)) {
                 part.push(entry);
             }
@@ -460,7 +460,7 @@ impl ReplicaDriver {
             let last = entries.peek().is_none() && ids.is_empty();
             self.mailbox.send_part(
                 link,
-                TreePart { query, entries: part, ids: some, standing, timelines: Vec::new(), last },
+                TreePage { query, entries: part, ids: some, position, timelines: Vec::new(), last },
             );
             if last {
                 return Ok(());
@@ -469,12 +469,12 @@ impl ReplicaDriver {
     }
 
     fn update_fitness(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
-        let mut fitness = self.replica.fitness(self.started.elapsed(), store.total_bytes()?);
+        let mut readiness = self.replica.readiness(self.started.elapsed(), store.total_bytes()?);
         if self.master_refusal.is_some() {
             // There is nothing to catch up with.
-            (fitness.following, fitness.whole, fitness.behind) = (true, true, Duration::ZERO);
+            (readiness.following, readiness.whole, readiness.behind) = (true, true, Duration::ZERO);
         }
-        let fit = in_service(&fitness);
+        let fit = in_service(&readiness);
         if fit != self.in_service {
             info!(
                 "{}",
@@ -611,8 +611,8 @@ impl ApplyError {
 }
 
 /// A mark for readers who meet what is about to be noted.
-fn announce(scoreboard: &Scoreboard, mark: Lsn) {
-    scoreboard.set_visible_lsn(mark.max(scoreboard.applied_lsn()));
+fn announce(scoreboard: &Scoreboard, lsn: Lsn) {
+    scoreboard.set_visible_lsn(lsn.max(scoreboard.applied_lsn()));
 }
 
 fn roll_back_catalog(store: &CatalogStore) {

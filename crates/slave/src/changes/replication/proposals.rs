@@ -31,7 +31,7 @@ impl ReplicaDriver {
         let gathered = self.receiver.gather(self.room());
         for channel in gathered.gone.into_iter().chain(self.pending_answers.take_lost()) {
             self.receiver.close(channel);
-            events.extend(self.pending_answers.gone(channel).into_iter().map(Event::Gone));
+            events.extend(self.pending_answers.gone(channel).into_iter().map(Event::SessionClosed));
         }
         for (channel, put) in gathered.holders {
             self.ask_holders(channel, put);
@@ -77,9 +77,9 @@ impl ReplicaDriver {
                     self.checked.insert(id, *digest);
                 }
             }
-            events.push_back(Event::ChangeRequest {
+            events.push_back(Event::Proposed {
                 session: Some(session),
-                asked: ChangeRequest { id, change, expect, keep_mode },
+                request: ChangeRequest { id, change, expect, keep_mode },
                 copies,
             });
         }
@@ -96,7 +96,7 @@ impl ReplicaDriver {
     fn ask_holders(&mut self, channel: u64, put: Lsn) {
         match self.link.filter(|_| self.link_announced) {
             Some(link) => {
-                self.mailbox.send(link, ToMaster::Want { put });
+                self.mailbox.send(link, ToMaster::FindHolders { put });
                 self.holder_queries.entry(put).or_default().push(channel);
             }
             None => self.receiver.tell_holders(channel, &[]),

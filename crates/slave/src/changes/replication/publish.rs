@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use log::{error, warn};
-use relais_cluster::replica::{Blame, Event};
-use relais_cluster::{Content, Entry};
+use relais_cluster::replica::{Event, FetchFault};
+use relais_cluster::{Entry, FileContent};
 use relais_proto::{ChangeId, Lsn, TreePath};
 use relais_tree::Meta;
 
@@ -45,7 +45,7 @@ impl ReplicaDriver {
                     events.push_back(Event::Fetched {
                         put: fetched.put,
                         from: fetched.from,
-                        result: Err(Blame::Here),
+                        result: Err(FetchFault::Local),
                     });
                 }
                 Ok(part) => whole.push((fetched.put, fetched.from, part)),
@@ -57,7 +57,7 @@ impl ReplicaDriver {
                         store.record_unapplied(&path, fetched.put, false, &why, None)?;
                         store.commit()?;
                         events.push_back(Event::Refused { put: fetched.put, retry: false });
-                    } else if blame == Blame::Here {
+                    } else if blame == FetchFault::Local {
                         self.cannot_store = true;
                         store.set_meta(
                             "last-error",
@@ -92,7 +92,7 @@ impl ReplicaDriver {
             // Only now may somebody else begin such a file.
             drop(file);
             let result =
-                if published == PublishResult::Published { Ok(()) } else { Err(Blame::Here) };
+                if published == PublishResult::Published { Ok(()) } else { Err(FetchFault::Local) };
             events.push_back(Event::Fetched { put, from, result });
         }
         Ok(())
@@ -119,7 +119,7 @@ impl ReplicaDriver {
                 Some(name) => wanted.push((*id, *put, name)),
                 None => {
                     let here = store.row_of_put(*put)?.is_none_or(|(_, row)| row.here);
-                    events.push_back(Event::Placed { id: *id, put: *put, ok: here });
+                    events.push_back(Event::Published { id: *id, put: *put, ok: here });
                 }
             }
         }
@@ -127,7 +127,11 @@ impl ReplicaDriver {
             wanted.iter().map(|(_, put, name)| (*put, name.clone())).collect();
         let published = self.publish(&names, store)?;
         for ((id, put, _), published) in wanted.into_iter().zip(published) {
-            events.push_back(Event::Placed { id, put, ok: published == PublishResult::Published });
+            events.push_back(Event::Published {
+                id,
+                put,
+                ok: published == PublishResult::Published,
+            });
         }
         Ok(())
     }
@@ -213,7 +217,7 @@ pub(super) fn publish_one(
     disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
     path: &TreePath,
-    (entry, content): (&Entry, &Content),
+    (entry, content): (&Entry, &FileContent),
     name: &StagedName,
 ) -> Result<Meta, ApplyError> {
     check_not_source(store, path)?;

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use log::{error, info, warn};
-use relais_cluster::replica::{DivergentEntry, Event, Listing, compare};
-use relais_cluster::{Content, Entry, ReplicaPosition, timeline};
+use relais_cluster::replica::{DivergentEntry, Event, ReceivedTree, compare};
+use relais_cluster::{Entry, FileContent, ReplicaPosition, timeline};
 use relais_proto::{Digest, Expect, Kind, Lsn, TreePath};
 
 use super::apply_batch::{check_not_source, remove_leftover};
@@ -29,7 +29,7 @@ struct Branch<'a> {
 
 impl Branch<'_> {
     /// The lines of a note about content of the branch.
-    fn details(&self, content: &Content) -> String {
+    fn details(&self, content: &FileContent) -> String {
         let ReplicaPosition { applied, chain, .. } = self.end;
         format!(
             "\ndigest: {}\nchange: {}\nbranch: {applied} {}",
@@ -53,17 +53,17 @@ impl ReplicaDriver {
     /// Compares the catalogue with a tree that came whole and takes that over; tells the replica what came of it.
     pub(super) fn resync(
         &mut self,
-        listing: &Listing,
-        standing: &ReplicaPosition,
+        listing: &ReceivedTree,
+        position: &ReplicaPosition,
         store: &CatalogStore,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
         info!("the tree is compared with the master's, of {} entries", listing.entries.len());
         store.commit()?;
         store.begin()?;
-        let end = self.replica.standing();
+        let end = self.replica.position();
         let fork =
-            timeline::fork(&store.timelines()?, end.applied, &listing.timelines, listing.mark);
+            timeline::fork(&store.timelines()?, end.applied, &listing.timelines, listing.lsn);
         if fork < end.applied {
             warn!(
                 "changes from {fork} to {} are not part of the cluster's history: what they made is offered again, or set quarantine",
@@ -76,10 +76,10 @@ impl ReplicaDriver {
         let result =
             take_over(&mut disk, store, listing, &branch, &mut refused).and_then(|offered| {
                 disk.sync()?;
-                announce(&self.scoreboard, standing.applied);
+                announce(&self.scoreboard, position.applied);
                 store.replace_ids(&listing.ids)?;
                 store.set_timelines(&listing.timelines)?;
-                store.set_position(standing)?;
+                store.set_position(position)?;
                 store.commit()?;
                 Ok(offered)
             });
@@ -90,12 +90,12 @@ impl ReplicaDriver {
                 disk.roll_back();
                 error!("the master's tree cannot be taken over now: {e}");
                 store.set_meta("last-error", e.to_string())?;
-                events.push_back(Event::NotAdopted);
+                events.push_back(Event::AdoptFailed);
                 return Ok(());
             }
         };
         self.litter |= disk.finish();
-        self.scoreboard.set_applied_lsn(standing.applied);
+        self.scoreboard.set_applied_lsn(position.applied);
         self.local_changes.offer_branch(offered);
         events.extend(refused.puts.iter().map(|put| Event::Refused { put: *put, retry: false }));
         events.push_back(Event::Adopted { lacks: store.missing_content()? });
@@ -106,7 +106,7 @@ impl ReplicaDriver {
 fn take_over(
     disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
-    listing: &Listing,
+    listing: &ReceivedTree,
     branch: &Branch<'_>,
     refused: &mut RefusedContents,
 ) -> Result<Vec<DivergentOffer>, ApplyError> {
@@ -123,7 +123,7 @@ fn take_over(
     let coming: HashMap<&TreePath, &Entry> =
         found.come.iter().map(|(path, entry)| (path, entry)).collect();
     // What is removed may have to get its place back: the sweeper must not take it for something that is settled.
-    let unsettled = Lsn { number: listing.mark.number + 1, ..listing.mark };
+    let unsettled = Lsn { number: listing.lsn.number + 1, ..listing.lsn };
     let mut offered = Vec::new();
     for stray in &found.strays {
         let there = coming.get(&stray.path).copied();
@@ -157,7 +157,7 @@ fn take_over(
             Err(_) if stays => {}
             Err(why) => {
                 warn!("{path} cannot be removed here: {why}; it is tried again");
-                unapplied::removal(store, path, listing.mark, &why)?;
+                unapplied::removal(store, path, listing.lsn, &why)?;
             }
         }
     }
@@ -192,7 +192,7 @@ fn handle_divergent(
     store: &CatalogStore,
     stray: &DivergentEntry,
     there: Option<&Entry>,
-    mark: Lsn,
+    lsn: Lsn,
     branch: &Branch<'_>,
 ) -> Result<Option<DivergentOffer>, ApplyError> {
     let path = &stray.path;
@@ -243,7 +243,7 @@ fn handle_divergent(
                 .map_err(ApplyError::at(path))?;
             store.set_retained(path, None)?;
         } else if !file_comes {
-            disk.remove(path, mark)?;
+            disk.remove(path, lsn)?;
         }
     }
     if !file_comes {
@@ -257,14 +257,14 @@ fn remove_entry(
     disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
     path: &TreePath,
-    content: Option<&Content>,
+    content: Option<&FileContent>,
     wanted: &HashMap<Lsn, Digest>,
     stays: bool,
-    mark: Lsn,
+    lsn: Lsn,
 ) -> Result<Option<StagedName>, ApplyError> {
     let Some(content) = content else {
         check_not_source(store, path)?;
-        disk.remove_folder(path, mark)?;
+        disk.remove_folder(path, lsn)?;
         store.remove(path)?;
         return Ok(None);
     };
@@ -281,7 +281,7 @@ fn remove_entry(
             let name = StagedName::of_put(content.put);
             held = disk.hold(path, &name)?.then_some(name);
         } else if !stays {
-            disk.remove(path, mark)?;
+            disk.remove(path, lsn)?;
         }
     }
     if !stays || held.is_some() {
@@ -296,7 +296,7 @@ fn create_folder(
     store: &CatalogStore,
     path: &TreePath,
     entry: &Entry,
-    mark: Lsn,
+    lsn: Lsn,
 ) -> Result<(), ApplyError> {
     let row = store.row(path)?;
     if row.is_some_and(|row| row.entry.kind == Kind::File) {
@@ -304,7 +304,7 @@ fn create_folder(
         store.remove(path)?;
     }
     if store.unapplied(path)?.is_some_and(|found| found.removal) {
-        remove_leftover(disk, store, path, mark)?;
+        remove_leftover(disk, store, path, lsn)?;
         store.remove(path)?;
     }
     disk.ensure_folder_as(path, entry.mode)?;
@@ -319,7 +319,7 @@ fn install_file(
     store: &CatalogStore,
     path: &TreePath,
     entry: &Entry,
-    content: &Content,
+    content: &FileContent,
     held: Option<&StagedName>,
 ) -> Result<(), ApplyError> {
     let (mut row, mut retained) = disk.load_rows(store, path)?;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use log::{info, warn};
 use relais_cluster::replica::Event;
-use relais_cluster::{Content, Entry};
+use relais_cluster::{Entry, FileContent};
 use relais_proto::{Change, Lsn, TreePath};
 use relais_tree::Folder;
 
@@ -222,7 +222,7 @@ fn install_content(
     store: &CatalogStore,
     root: &Folder,
     entry: &Entry,
-    content: &Content,
+    content: &FileContent,
     record: &UnappliedPath,
     staged: Option<&StagedName>,
 ) -> Result<RetryResult, ApplyError> {

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use relais_cluster::{ChangeRequest, Verdict};
+use relais_cluster::{ChangeRequest, SequenceResult};
 use relais_proto::{
     Change, ChangeId, Digest, ErrorCode, Expect, FileTime, FolderId, Kind, LogEntry, Lsn, Mode,
     TreePath,
@@ -282,7 +282,7 @@ impl Rig {
         let verdicts = numbering.number(&asked, &mut CatalogueView(&store)).unwrap();
         assert_eq!(verdicts.len(), asked.len());
         let numbered = |verdict| match verdict {
-            Verdict::LogEntry(numbered) => numbered,
+            SequenceResult::Accepted(numbered) => numbered,
             other => panic!("{other:?}"),
         };
         verdicts.into_iter().map(numbered).collect()

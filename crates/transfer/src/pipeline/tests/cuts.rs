@@ -13,7 +13,7 @@ fn tree() -> Tree {
     ])
 }
 
-fn asks() -> Vec<Ask> {
+fn asks() -> Vec<PipelineRequest> {
     vec![
         get("a"),
         list(""),
@@ -21,7 +21,7 @@ fn asks() -> Vec<Ask> {
         get("missing"),
         get("b"),
         make_folder(2, "q"),
-        Ask::Hash(path("b")),
+        PipelineRequest::Hash(path("b")),
         put(3, "r", bytes(3)),
         get("c"),
     ]

@@ -12,7 +12,7 @@ fn liar(lie: Vec<u8>) -> Server {
 
 /// The lie is found by whoever asks `ask`; an honest server then answers.
 #[track_caller]
-fn found(ask: &Ask, lie: &[u8], what: &str) {
+fn found(ask: &PipelineRequest, lie: &[u8], what: &str) {
     let tree = Tree::new([("a", bytes(2500)), ("b", bytes(1))]);
     let server = liar(lie.to_vec());
     let held = Held::new(&[&server], [ask.clone()]);
@@ -40,17 +40,17 @@ fn answers_of_another_kind() {
             mtime: MTIME,
             version: None,
         };
-        Reply::Details { entry, digest, holders: Vec::new(), mark: Lsn::default() }
+        Reply::Details { entry, digest, holders: Vec::new(), lsn: Lsn::default() }
     };
     let committed = Reply::Committed {
         version: Lsn::default(),
         copies: 1,
-        mark: Lsn::default(),
+        lsn: Lsn::default(),
         digest: None,
         current: true,
     };
     let header = Reply::ContentHeader(Tree::header(&[], 0));
-    let done = Reply::Done { mark: Lsn::default() };
+    let done = Reply::Done { lsn: Lsn::default() };
     let page = Reply::Entries(PageBuilder::new().finish());
     let end = Reply::End { digest: Digest([0; 32]) };
     let right = details("a", Kind::File, Some(Digest([0; 32])));
@@ -59,8 +59,8 @@ fn answers_of_another_kind() {
     for (ask, wrong) in [
         (list(""), vec![&committed, &header, &end, &right, &staged, &Reply::Pong]),
         (get("a"), vec![&committed, &done, &end, &right, &page, &staged]),
-        (Ask::Stat(path("a")), vec![&committed, &done, &header]),
-        (Ask::Hash(path("a")), vec![&committed, &done, &header]),
+        (PipelineRequest::Stat(path("a")), vec![&committed, &done, &header]),
+        (PipelineRequest::Hash(path("a")), vec![&committed, &done, &header]),
         (put, vec![&done, &end, &header, &right, &staged]),
         (folder, vec![&done, &end, &header, &right, &staged]),
     ] {
@@ -71,10 +71,18 @@ fn answers_of_another_kind() {
         encode_frame(&mut block, FrameType::Block, |to| to.push(1));
         found(&ask, &block, &format!("{ask:?}, a block"));
     }
-    found(&Ask::Stat(path("a")), &encode(&[details("b", Kind::File, None)]), "another name");
-    found(&Ask::Hash(path("a")), &encode(&[details("a", Kind::File, None)]), "no digest");
     found(
-        &Ask::Hash(path("a")),
+        &PipelineRequest::Stat(path("a")),
+        &encode(&[details("b", Kind::File, None)]),
+        "another name",
+    );
+    found(
+        &PipelineRequest::Hash(path("a")),
+        &encode(&[details("a", Kind::File, None)]),
+        "no digest",
+    );
+    found(
+        &PipelineRequest::Hash(path("a")),
         &encode(&[details("a", Kind::Folder, Some(Digest([0; 32])))]),
         "the digest of a folder",
     );
@@ -106,7 +114,7 @@ fn listing(names: &[&str]) -> Vec<u8> {
         };
         assert!(page.push(&entry));
     }
-    encode(&[Reply::Entries(page.finish()), Reply::Done { mark: Lsn::default() }])
+    encode(&[Reply::Entries(page.finish()), Reply::Done { lsn: Lsn::default() }])
 }
 
 #[test]
@@ -124,7 +132,7 @@ fn names_that_do_not_rise_or_are_none() {
     }
     // Over frames, and over connections.
     let mut two = listing(&["a", "b"]);
-    two.truncate(two.len() - encode(&[Reply::Done { mark: Lsn::default() }]).len());
+    two.truncate(two.len() - encode(&[Reply::Done { lsn: Lsn::default() }]).len());
     two.extend(listing(&["b"]));
     let held = Held::new(&[&liar(two)], [list("")]);
     assert!(matches!(held.result, Err(PipelineError::BadServer(_))));
@@ -243,7 +251,7 @@ fn answers_that_nobody_asked_for() {
 fn any_flip_of_an_answer_ends() {
     // Whatever single bit of an answer is wrong, what is told is right or there is an error.
     let tree = Tree::new([("a", bytes(40)), ("b", bytes(3))]);
-    let asks = || [get("a"), Ask::Hash(path("b")), get("b")];
+    let asks = || [get("a"), PipelineRequest::Hash(path("b")), get("b")];
     let length: usize = {
         let server = Server::honest(&tree);
         Held::new(&[&server], asks()).ran();

@@ -2,8 +2,8 @@
 //! writes down what it is told.
 
 mod cuts;
-mod detours;
 mod lies;
+mod redirects;
 mod server;
 mod useless;
 mod whole;
@@ -18,8 +18,10 @@ use relais_proto::{
     ChangeId, Digest, Endpoint, ErrorCode, Expect, FileTime, PutRequest, Reply, Request, TreePath,
 };
 
-use super::{Answer, Ask, Conversation, PipelineError, Ran, SMALL, run};
-use crate::fetch::{FetchError, Sessions};
+use super::{
+    PipelineError, PipelineHandler, PipelineReply, PipelineRequest, PipelineStats, SMALL, run,
+};
+use crate::download::{DownloadError, Sessions};
 use server::{Server, Tree, encode};
 
 const MTIME: FileTime = FileTime { seconds: 1_700_000_000, nanos: 5 };
@@ -37,19 +39,19 @@ fn path(text: &str) -> TreePath {
     TreePath::new(text).unwrap()
 }
 
-fn get(text: &str) -> Ask {
-    Ask::Get { path: path(text) }
+fn get(text: &str) -> PipelineRequest {
+    PipelineRequest::Get { path: path(text) }
 }
 
-fn list(text: &str) -> Ask {
-    Ask::List { path: path(text) }
+fn list(text: &str) -> PipelineRequest {
+    PipelineRequest::List { path: path(text) }
 }
 
-fn make_folder(number: u8, text: &str) -> Ask {
-    Ask::MakeFolder { id: ChangeId([number; 16]), path: path(text) }
+fn make_folder(number: u8, text: &str) -> PipelineRequest {
+    PipelineRequest::MakeFolder { id: ChangeId([number; 16]), path: path(text) }
 }
 
-fn put(number: u8, text: &str, content: Vec<u8>) -> Ask {
+fn put(number: u8, text: &str, content: Vec<u8>) -> PipelineRequest {
     let request = PutRequest {
         id: ChangeId([number; 16]),
         path: path(text),
@@ -60,7 +62,7 @@ fn put(number: u8, text: &str, content: Vec<u8>) -> Ask {
         expect: Expect::Any,
         copies: 0,
     };
-    Ask::Put { request, content }
+    PipelineRequest::Put { request, content }
 }
 
 /// What an answer told.
@@ -78,7 +80,7 @@ enum Told {
 /// Asks a list of things, and keeps what it is told.
 #[derive(Default)]
 struct Asker {
-    asks: VecDeque<Ask>,
+    asks: VecDeque<PipelineRequest>,
     asked: u64,
     told: Vec<(u64, Told)>,
     moved: Vec<(SocketAddr, SocketAddr)>,
@@ -89,7 +91,7 @@ struct Asker {
 }
 
 impl Asker {
-    fn new(asks: impl IntoIterator<Item = Ask>) -> Self {
+    fn new(asks: impl IntoIterator<Item = PipelineRequest>) -> Self {
         Self { asks: asks.into_iter().collect(), ..Self::default() }
     }
 
@@ -99,33 +101,33 @@ impl Asker {
     }
 }
 
-impl Conversation for Asker {
-    fn next(&mut self) -> Option<(u64, Ask)> {
+impl PipelineHandler for Asker {
+    fn next(&mut self) -> Option<(u64, PipelineRequest)> {
         let ask = self.asks.pop_front()?;
         self.asked += 1;
         Some((self.asked - 1, ask))
     }
 
-    fn answer(&mut self, tag: u64, answer: Answer<'_>) -> Result<(), PipelineError> {
+    fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), PipelineError> {
         let told = match answer {
-            Answer::Entry(entry) => {
+            PipelineReply::Entry(entry) => {
                 if self.walks {
                     self.asks.push_back(get(&entry.name));
                 }
                 Told::Entry(entry.name)
             }
-            Answer::Listed => Told::Listed,
-            Answer::Details { entry, digest } => Told::Details(entry.name, digest),
-            Answer::Content { header, bytes, digest } => {
+            PipelineReply::Listed => Told::Listed,
+            PipelineReply::Details { entry, digest } => Told::Details(entry.name, digest),
+            PipelineReply::Content { header, bytes, digest } => {
                 assert_eq!((header.size, digest), (bytes.len() as u64, digest_of(bytes)));
                 Told::Content(bytes.to_vec())
             }
-            Answer::TooLarge { header } => Told::TooLarge(header.size),
-            Answer::Committed { version, copies } => {
+            PipelineReply::TooLarge { header } => Told::TooLarge(header.size),
+            PipelineReply::Committed { version, copies } => {
                 assert_eq!(copies, 1);
                 Told::Committed(version.number)
             }
-            Answer::Refused(refusal) => Told::Refused(refusal.code),
+            PipelineReply::Refused(refusal) => Told::Refused(refusal.code),
         };
         self.told.push((tag, told));
         if self.stop_at.is_some_and(|at| self.told.len() >= at) {
@@ -173,11 +175,11 @@ impl Servers {
 }
 
 impl Sessions for Servers {
-    fn connection(&mut self) -> Result<&mut Connection, FetchError> {
+    fn connection(&mut self) -> Result<&mut Connection, DownloadError> {
         if self.open.is_none() {
             let mut connection =
                 Connection::connect(self.addrs[self.current], Duration::from_secs(5))
-                    .map_err(|e| FetchError::Unreachable(e.to_string()))?;
+                    .map_err(|e| DownloadError::Unreachable(e.to_string()))?;
             connection.set_silence(self.silence);
             if self.send_buffer > 0 {
                 rustix::net::sockopt::set_socket_send_buffer_size(
@@ -188,7 +190,7 @@ impl Sessions for Servers {
             }
             self.open = Some(connection);
         }
-        self.open.as_mut().ok_or_else(|| FetchError::Unreachable(String::new()))
+        self.open.as_mut().ok_or_else(|| DownloadError::Unreachable(String::new()))
     }
 
     fn failed(&mut self, why: &str) {
@@ -223,11 +225,11 @@ impl Sessions for Servers {
 struct Held {
     asker: Asker,
     sessions: Servers,
-    result: Result<Ran, PipelineError>,
+    result: Result<PipelineStats, PipelineError>,
 }
 
 impl Held {
-    fn new(servers: &[&Server], asks: impl IntoIterator<Item = Ask>) -> Self {
+    fn new(servers: &[&Server], asks: impl IntoIterator<Item = PipelineRequest>) -> Self {
         Self::with(servers, Asker::new(asks))
     }
 
@@ -241,7 +243,7 @@ impl Held {
     }
 
     #[track_caller]
-    fn ran(&self) -> &Ran {
+    fn ran(&self) -> &PipelineStats {
         match &self.result {
             Ok(ran) => ran,
             Err(e) => panic!("{e:?}, failures {:?}", self.sessions.failures),

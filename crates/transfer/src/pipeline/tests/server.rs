@@ -68,7 +68,7 @@ impl Tree {
         });
         let version = Lsn { epoch: 1, number: number as u64 + 1 };
         let digest = state.digests.get(&id).copied();
-        Reply::Committed { version, copies: 1, mark: version, digest, current: true }
+        Reply::Committed { version, copies: 1, lsn: version, digest, current: true }
     }
 
     fn entry(name: &str, content: &[u8]) -> Entry {
@@ -111,7 +111,7 @@ impl Tree {
             assert!(three.iter().all(|entry| page.push(entry)));
             replies.push(Reply::Entries(page.finish()));
         }
-        replies.push(Reply::Done { mark: Lsn::default() });
+        replies.push(Reply::Done { lsn: Lsn::default() });
         encode(&replies)
     }
 
@@ -124,7 +124,7 @@ impl Tree {
             entry,
             digest: hashed.then(|| digest_of(&content)),
             holders: Vec::new(),
-            mark: Lsn::default(),
+            lsn: Lsn::default(),
         }])
     }
 
@@ -188,7 +188,7 @@ pub struct Seen {
     pub most_requests: usize,
 }
 
-pub type Answer = Box<dyn FnMut(&Request, &[u8]) -> Vec<u8> + Send>;
+pub type PipelineReply = Box<dyn FnMut(&Request, &[u8]) -> Vec<u8> + Send>;
 
 /// How a server talks, apart from what it says.
 #[derive(Default)]
@@ -227,7 +227,7 @@ impl Server {
         Self::start(Manner::default(), Box::new(answer))
     }
 
-    pub fn start(mut manner: Manner, mut answer: Answer) -> Self {
+    pub fn start(mut manner: Manner, mut answer: PipelineReply) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
@@ -303,7 +303,12 @@ impl Pending {
     }
 }
 
-fn serve(mut stream: &TcpStream, manner: &mut Manner, answer: &mut Answer, seen: &Mutex<Seen>) {
+fn serve(
+    mut stream: &TcpStream,
+    manner: &mut Manner,
+    answer: &mut PipelineReply,
+    seen: &Mutex<Seen>,
+) {
     let mut left = manner.cuts.pop_front().unwrap_or(usize::MAX);
     let mut pending = Pending::default();
     let mut buffer = vec![0; if manner.reads == 0 { 1 << 20 } else { manner.reads }];
@@ -339,7 +344,7 @@ fn answer_all(
     mut stream: &TcpStream,
     pending: &mut Pending,
     left: &mut usize,
-    answer: &mut Answer,
+    answer: &mut PipelineReply,
     seen: &Mutex<Seen>,
 ) -> bool {
     if pending.requests.is_empty() {

@@ -46,7 +46,7 @@ fn others_are_fine(held: &Held) {
     assert_eq!(held.asker.of(2), [Told::Content(bytes(20))]);
 }
 
-fn asks() -> [Ask; 3] {
+fn asks() -> [PipelineRequest; 3] {
     [get("a"), get("bad"), get("c")]
 }
 
@@ -152,8 +152,8 @@ fn a_full_server_is_asked_again_once_and_then_refuses() {
     let held = Held::new(&[&server], [put(1, "x", bytes(10)), make_folder(2, "y")]);
     held.ran();
     // There is no other: each ask is answered, and asked at most twice.
-    let wanted = ErrorCode::NoSpace;
-    assert_eq!(held.asker.told, [(0, Told::Refused(wanted)), (1, Told::Refused(wanted))]);
+    let if_match = ErrorCode::NoSpace;
+    assert_eq!(held.asker.told, [(0, Told::Refused(if_match)), (1, Told::Refused(if_match))]);
     assert!(server.requests().len() <= 4);
 }
 

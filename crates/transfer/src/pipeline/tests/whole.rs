@@ -12,8 +12,8 @@ fn every_ask_gets_its_answer_in_order() {
         [
             list(""),
             get("a"),
-            Ask::Stat(path("b")),
-            Ask::Hash(path("b")),
+            PipelineRequest::Stat(path("b")),
+            PipelineRequest::Hash(path("b")),
             get("b"),
             get("c"),
             put(1, "e", bytes(70_000)),
@@ -21,7 +21,7 @@ fn every_ask_gets_its_answer_in_order() {
             get("e"),
             put(3, "g", Vec::new()),
             get("g"),
-            Ask::Remove { id: ChangeId([4; 16]), path: path("d"), recursive: false },
+            PipelineRequest::Remove { id: ChangeId([4; 16]), path: path("d"), recursive: false },
             get("d"),
         ],
     );
@@ -61,7 +61,7 @@ fn every_ask_gets_its_answer_in_order() {
 fn without_an_ask_no_connection_is_opened() {
     let server = Server::honest(&Tree::default());
     let held = Held::new(&[&server], []);
-    assert_eq!(*held.ran(), Ran::default());
+    assert_eq!(*held.ran(), PipelineStats::default());
     assert!(held.sessions.open.is_none());
 }
 
@@ -129,7 +129,7 @@ fn a_listing_that_breaks_off_is_refused() {
         let mut out = honest.answer(request, data);
         if matches!(request, Request::List { .. }) {
             out.truncate(
-                out.len() - encode(&[Reply::Done { mark: relais_proto::Lsn::default() }]).len(),
+                out.len() - encode(&[Reply::Done { lsn: relais_proto::Lsn::default() }]).len(),
             );
             out.extend(server::refused(ErrorCode::NotFolder));
         }
@@ -229,12 +229,12 @@ fn the_user_interrupts() {
 /// Interrupted from another thread, which shuts the socket down.
 struct Waiting(std::sync::Arc<std::sync::atomic::AtomicBool>, bool);
 
-impl Conversation for Waiting {
-    fn next(&mut self) -> Option<(u64, Ask)> {
+impl PipelineHandler for Waiting {
+    fn next(&mut self) -> Option<(u64, PipelineRequest)> {
         (!std::mem::replace(&mut self.1, true)).then(|| (0, get("a")))
     }
 
-    fn answer(&mut self, _: u64, _: Answer<'_>) -> Result<(), PipelineError> {
+    fn answer(&mut self, _: u64, _: PipelineReply<'_>) -> Result<(), PipelineError> {
         panic!("nothing was answered")
     }
 

@@ -43,7 +43,10 @@ fn the_window_is_filled_and_never_exceeded() {
 #[test]
 fn the_number_of_asks_is_bounded() {
     let server = patient(&Tree::default());
-    let held = Held::new(&[&server], std::iter::repeat_with(|| Ask::Stat(path("a"))).take(5000));
+    let held = Held::new(
+        &[&server],
+        std::iter::repeat_with(|| PipelineRequest::Stat(path("a"))).take(5000),
+    );
     held.ran();
     let seen = server.seen.lock().unwrap();
     assert!((1000..=1024).contains(&seen.most_requests), "{}", seen.most_requests);
@@ -143,7 +146,7 @@ fn answers_that_come_before_what_they_answer_are_lies() {
     let committed = Reply::Committed {
         version: relais_proto::Lsn::default(),
         copies: 1,
-        mark: relais_proto::Lsn::default(),
+        lsn: relais_proto::Lsn::default(),
         digest: None,
         current: true,
     };

@@ -1,8 +1,8 @@
 //! Servers that take uploads in this process, honestly or as a test wants it, and a caller that records what it is told.
 
 mod cuts;
-mod detours;
 mod lies;
+mod redirects;
 mod refusals;
 mod server;
 mod streams;
@@ -19,8 +19,8 @@ use relais_proto::{
     WaitReason,
 };
 
-use super::{Progress, Source, Stored, Target, UploadError, put, put_stream};
-use crate::fetch::{FetchError, Sessions};
+use super::{CompletedUpload, Progress, UploadError, UploadSource, UploadTarget, put, put_stream};
+use crate::download::{DownloadError, Sessions};
 use server::{Cluster, Script, Server};
 
 const MODE: Mode = Mode::new(0o750);
@@ -92,16 +92,16 @@ impl Servers {
 }
 
 impl Sessions for Servers {
-    fn connection(&mut self) -> Result<&mut Connection, FetchError> {
+    fn connection(&mut self) -> Result<&mut Connection, DownloadError> {
         if self.open.is_none() {
             let mut connection =
                 Connection::connect(self.addrs[self.current], Duration::from_secs(5))
-                    .map_err(|e| FetchError::Unreachable(e.to_string()))?;
+                    .map_err(|e| DownloadError::Unreachable(e.to_string()))?;
             connection.set_silence(Duration::from_secs(2));
             self.opened += 1;
             self.open = Some(connection);
         }
-        self.open.as_mut().ok_or_else(|| FetchError::Unreachable(String::new()))
+        self.open.as_mut().ok_or_else(|| DownloadError::Unreachable(String::new()))
     }
 
     fn failed(&mut self, why: &str) {
@@ -164,7 +164,7 @@ impl Progress for Recorder {
 struct Run {
     told: Recorder,
     sessions: Servers,
-    result: Result<Stored, UploadError>,
+    result: Result<CompletedUpload, UploadError>,
 }
 
 impl Run {
@@ -174,11 +174,17 @@ impl Run {
 
     fn with(servers: &[&Server], file: &File, size: usize, mut told: Recorder) -> Self {
         let mut sessions = Servers::new(servers);
-        let source = Source { file, size: size as u64, mtime: MTIME, mode: MODE };
+        let source = UploadSource { file, size: size as u64, mtime: MTIME, mode: MODE };
         let result = put(
             &mut sessions,
             &source,
-            &Target { id: ID, is_old: false, path: &path(), expect: Expect::Absent, copies: 3 },
+            &UploadTarget {
+                id: ID,
+                is_old: false,
+                path: &path(),
+                expect: Expect::Absent,
+                copies: 3,
+            },
             &mut told,
         );
         Self { told, sessions, result }
@@ -186,7 +192,7 @@ impl Run {
 
     /// Checks that the content was stored whole, once, and that the connection is in order.
     #[track_caller]
-    fn expect(&mut self, cluster: &Cluster, content: &[u8]) -> Stored {
+    fn expect(&mut self, cluster: &Cluster, content: &[u8]) -> CompletedUpload {
         let stored = match &self.result {
             Ok(stored) => stored.clone(),
             Err(e) => {
@@ -222,5 +228,5 @@ fn staged(offset: u64) -> Reply {
 
 fn committed(digest: Digest) -> Reply {
     let version = Lsn { epoch: 1, number: 1 };
-    Reply::Committed { version, copies: 2, mark: version, digest: Some(digest), current: true }
+    Reply::Committed { version, copies: 2, lsn: version, digest: Some(digest), current: true }
 }

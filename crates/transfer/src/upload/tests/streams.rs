@@ -28,7 +28,7 @@ fn run_stream(servers: &[&Server], from: &mut dyn Read, mut told: Recorder) -> R
     let result = put_stream(
         &mut sessions,
         from,
-        &Target { id: ID, is_old: false, path: &path(), expect: Expect::Any, copies: 0 },
+        &UploadTarget { id: ID, is_old: false, path: &path(), expect: Expect::Any, copies: 0 },
         &mut told,
     );
     Run { told, sessions, result }
@@ -117,7 +117,7 @@ fn a_source_that_fails_is_never_stored() {
             &mut Slowly { rest: &content, step: 70_000, fails: true },
             Recorder::default(),
         );
-        assert!(matches!(run.result, Err(UploadError::Source(_))), "{:?}", run.result);
+        assert!(matches!(run.result, Err(UploadError::UploadSource(_))), "{:?}", run.result);
         assert!(cluster.made().is_empty() && server.ends() == 0);
         assert!(run.sessions.open.is_none());
     }

@@ -1,0 +1,272 @@
+//! What becomes of contents: who holds which, who waits for copies, and which nobody holds any more.
+//!
+//! A content is given up only where every folder of the cluster is there and has said that it lacks it. Until then a folder
+//! that is away may bring it back.
+
+use std::collections::BTreeSet;
+
+use relais_proto::{Change, ChangeId, Expect, FolderId, LogEntry, Lsn, limits};
+
+use super::{Action, Coordinator, QueuedProposal};
+use crate::message_budget::{LARGE, ToSlave};
+use crate::sequence::ChangeRequest;
+use crate::slave::LinkId;
+
+impl Coordinator {
+    /// A slave's list of what it missing_contents; it counts once it has come whole.
+    pub(super) fn lacks(
+        &mut self,
+        link: LinkId,
+        upto: Lsn,
+        puts: Vec<Lsn>,
+        last: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(peer) = self.peers.get_mut(&link) else { return };
+        peer.lacking.extend(puts);
+        if !last {
+            return;
+        }
+        let (lacking, folder) = (std::mem::take(&mut peer.lacking), peer.folder);
+        peer.stated = true;
+        peer.applied = peer.applied.max(upto);
+        let all: Vec<(Lsn, Lsn)> = self
+            .tree()
+            .puts()
+            .take_while(|(put, _)| *put <= upto)
+            .filter_map(|(put, path)| self.tree().get(path).map(|entry| (put, entry.version)))
+            .collect();
+        for (put, changed) in all {
+            if lacking.contains(&put) {
+                self.loses(put, folder);
+            } else if changed <= upto || !self.restored_since(put, upto) {
+                self.gains(put, folder, actions);
+            }
+        }
+    }
+
+    /// Whether the content came back by a withdrawal that the folder had not applied yet: it may have dropped it before.
+    fn restored_since(&self, put: Lsn, upto: Lsn) -> bool {
+        let from = self.state.behind(upto);
+        self.state.tail.range(from..).flat_map(|kept| &kept.restored).any(|(_, entry)| {
+            entry.and_then(|entry| entry.content).is_some_and(|content| content.put == put)
+        })
+    }
+
+    pub(super) fn holds(&mut self, link: LinkId, put: Lsn, has: bool, actions: &mut Vec<Action>) {
+        let Some(folder) = self.peers.get(&link).map(|peer| peer.folder) else { return };
+        if self.tree().path_of(put).is_none() {
+            return;
+        }
+        if has { self.gains(put, folder, actions) } else { self.loses(put, folder) }
+    }
+
+    fn gains(&mut self, put: Lsn, folder: FolderId, actions: &mut Vec<Action>) {
+        let before = self.holders.copies(put);
+        self.holders.add(put, folder);
+        self.homeless.remove(&put);
+        self.lost.remove(&put);
+        self.asking.remove(&put);
+        let copies = self.holders.copies(put);
+        if copies == before {
+            return;
+        }
+        // Two disks have it: what it replaced will not be needed again.
+        if copies > 1 && !self.withdrawing.contains(&put) {
+            self.state.settle(put);
+        }
+        self.tell_copies(put, actions);
+        let size = self
+            .tree()
+            .path_of(put)
+            .and_then(|path| self.tree().get(path))
+            .and_then(|entry| entry.content)
+            .map_or(0, |c| c.size);
+        // Who found no holder asks less and less often.
+        if size >= LARGE || before == 0 {
+            self.tell_holders(put, actions);
+        }
+    }
+
+    fn loses(&mut self, put: Lsn, folder: FolderId) {
+        self.holders.remove(put, folder);
+        if self.holders.copies(put) == 0 {
+            self.homeless.insert(put);
+        }
+    }
+
+    pub(super) fn forget(&mut self, folder: FolderId) {
+        self.folders.remove(&folder);
+        self.expected.remove(&folder);
+        self.holders.forget(folder);
+        let homeless: Vec<Lsn> = self
+            .tree()
+            .puts()
+            .map(|(put, _)| put)
+            .filter(|put| self.holders.copies(*put) == 0)
+            .collect();
+        self.homeless.extend(homeless);
+        let links: Vec<LinkId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.folder == folder)
+            .map(|(link, _)| *link)
+            .collect();
+        links.into_iter().for_each(|link| self.left(link));
+    }
+
+    /// Applies what was written, and forgets who held contents that it took out of the tree.
+    pub(super) fn drop_contents(&mut self, log_entry: LogEntry) {
+        for put in self.state.apply(log_entry) {
+            self.holders.drop_content(put);
+            self.homeless.remove(&put);
+            self.lost.remove(&put);
+            self.failed.remove(&put);
+            self.asking.remove(&put);
+            // It is not in the tree any more: its copies are not counted to the end.
+            self.awaited.remove(&put);
+        }
+    }
+
+    /// Withdraws nothing that somebody turned out to hold, or that went out of the tree, while it waited.
+    pub(super) fn spare_found(&mut self) {
+        let (holders, state, withdrawing) = (&self.holders, &self.state, &mut self.withdrawing);
+        self.queue.retain(|waiting| {
+            let Change::Withdraw { of } = waiting.request.change else { return true };
+            let stands = holders.copies(of) == 0 && state.can_withdraw(of);
+            if !stands {
+                withdrawing.remove(&of);
+            }
+            stands
+        });
+    }
+
+    /// After a withdrawal: contents that are back in the tree. Each slave says whether it kept them.
+    pub(super) fn find_homeless(&mut self, version: Lsn) {
+        let Some(kept) = self.state.tail.back().filter(|kept| kept.entry.version == version) else {
+            return;
+        };
+        let back = kept
+            .restored
+            .iter()
+            .filter_map(|(_, entry)| entry.and_then(|entry| entry.content))
+            .map(|content| content.put);
+        self.homeless.extend(back.collect::<Vec<_>>());
+    }
+
+    /// The change has its number: from now on copies of its content are counted for whoever wants to hear of them.
+    pub(super) fn await_copies(&mut self, id: ChangeId, version: Lsn, actions: &mut Vec<Action>) {
+        if let Some((link, copies)) = self.wanted.remove(&id) {
+            self.awaited.entry(version).or_default().insert(link, copies);
+            self.tell_copies(version, actions);
+        }
+    }
+
+    fn tell_copies(&mut self, put: Lsn, actions: &mut Vec<Action>) {
+        let copies = u16::try_from(self.holders.copies(put)).unwrap_or(u16::MAX);
+        let Some(links) = self.awaited.get_mut(&put) else { return };
+        links.retain(|link, wanted| {
+            // Also where more are wanted: who waits in vain hears how many there are.
+            if copies > 0 {
+                actions
+                    .push(Action::Send { link: *link, message: ToSlave::Copies { put, copies } });
+            }
+            copies < *wanted
+        });
+        if links.is_empty() {
+            self.awaited.remove(&put);
+        }
+    }
+
+    /// Tells those who still fetch a large content that they can have it from somebody else too.
+    fn tell_holders(&self, put: Lsn, actions: &mut Vec<Action>) {
+        let holders: BTreeSet<FolderId> = self.holders.of(put).collect();
+        for (link, peer) in &self.peers {
+            if peer.stated && peer.told >= put && !holders.contains(&peer.folder) {
+                let message = ToSlave::Holders {
+                    put,
+                    holders: holders.iter().copied().take(limits::HOLDERS).collect(),
+                };
+                actions.push(Action::Send { link: *link, message });
+            }
+        }
+    }
+
+    /// Withdraws contents that are gone for good. They are called lost instead where nothing would come back: what they replaced is
+    /// not known any more, or was nothing, and the put may have been answered.
+    pub(super) fn decide(&mut self, actions: &mut Vec<Action>) {
+        if self.homeless.is_empty() || self.halted.is_some() || !self.expected.is_empty() {
+            return;
+        }
+        let all_there = self
+            .folders
+            .iter()
+            .all(|folder| self.peers.values().any(|peer| peer.folder == *folder && peer.stated));
+        let Some(applied) =
+            self.peers.values().map(|peer| peer.applied).min().filter(|_| all_there)
+        else {
+            return;
+        };
+        let gone: Vec<Lsn> = self
+            .homeless
+            .iter()
+            .copied()
+            .filter(|put| {
+                let entry = self.tree().path_of(*put).and_then(|path| self.tree().get(path));
+                entry.is_some_and(|entry| entry.version <= applied)
+                    && !self.asking.contains_key(put)
+            })
+            .collect();
+        // A slave that joins is told all that are given up in one message.
+        let places = limits::GIVEN_UP.saturating_sub(self.asking.len() + self.withdrawing.len());
+        for put in gone.into_iter().take(places) {
+            let brings_back = self.failed.contains(&put) || self.state.replaced(put);
+            if self.state.can_withdraw(put) && brings_back {
+                self.asking.insert(put, self.peers.keys().copied().collect());
+                actions.extend(
+                    self.peers
+                        .keys()
+                        .map(|link| Action::Send { link: *link, message: ToSlave::GiveUp { put } }),
+                );
+            } else {
+                self.homeless.remove(&put);
+                if self.lost.insert(put) {
+                    actions.push(Action::Lost { put });
+                }
+            }
+        }
+    }
+
+    /// A slave has given up a content. Once all have, it is withdrawn.
+    pub(super) fn given_up(&mut self, link: LinkId, put: Lsn) {
+        let Some(links) = self.asking.get_mut(&put) else { return };
+        links.remove(&link);
+        if links.is_empty() {
+            self.asking.remove(&put);
+            self.homeless.remove(&put);
+            self.withdrawing.insert(put);
+            let request = ChangeRequest {
+                id: withdrawal(put),
+                change: Change::Withdraw { of: put },
+                expect: Expect::Any,
+                keep_mode: false,
+            };
+            self.queue.push_back(QueuedProposal { asker: None, request, found: false });
+        }
+    }
+
+    /// Puts that whoever joins now has to give up.
+    pub(super) fn to_give_up(&self) -> Vec<Lsn> {
+        self.withdrawing.iter().copied().collect()
+    }
+}
+
+/// The id of the change that withdraws a put: always the same, so that it is withdrawn once.
+fn withdrawal(of: Lsn) -> ChangeId {
+    let mut bytes = b"relais withdraw ".to_vec();
+    bytes.extend_from_slice(&of.epoch.to_be_bytes());
+    bytes.extend_from_slice(&of.number.to_be_bytes());
+    let mut id = [0; 16];
+    id.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..16]);
+    ChangeId(id)
+}

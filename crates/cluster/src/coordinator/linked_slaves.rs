@@ -1,0 +1,237 @@
+//! The slaves that are there: how each joins, and what it is told.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use relais_proto::{
+    Change, ChangeId, ErrorCode, FolderId, Lsn, Refusal, SlaveId, TreePath, limits,
+};
+
+use super::master_state::{HistoryRelation, MasterState, RecentChange};
+use super::{Action, Coordinator, HaltReason, Holders};
+use crate::history_hash::HistoryHash;
+use crate::message_budget::{CommittedEntry, MessageBudget, PAGE, ReplicaPosition, ToSlave};
+use crate::slave::LinkId;
+use crate::timeline::Timeline;
+use crate::tree::Entry;
+
+/// A slave that is there.
+#[derive(Debug, Clone)]
+pub(super) struct LinkedSlave {
+    slave: SlaveId,
+    pub folder: FolderId,
+    /// The last change that it was told of.
+    pub told: Lsn,
+    /// The last change that it has applied.
+    pub applied: Lsn,
+    /// Whether it can be sent more.
+    pub ready: bool,
+    /// Whether it has said which contents it lacks, since it joined.
+    pub stated: bool,
+    /// What it has said of that so far.
+    pub lacking: BTreeSet<Lsn>,
+    /// What is left of the tree that it is being told.
+    listing: Option<TreeTransfer>,
+}
+
+/// The tree as it was when a slave was to compare.
+#[derive(Debug, Clone)]
+struct TreeTransfer {
+    entries: VecDeque<(TreePath, Entry)>,
+    ids: VecDeque<(ChangeId, Lsn)>,
+    lsn: Lsn,
+    chain: HistoryHash,
+    timelines: Vec<Timeline>,
+    count: u64,
+}
+
+impl TreeTransfer {
+    fn of(state: &MasterState) -> Self {
+        let entries: VecDeque<_> =
+            state.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect();
+        let count = u64::try_from(entries.len()).unwrap_or(u64::MAX);
+        // The ledger has them in no order; the same events shall lead to the same pages.
+        let mut ids: Vec<_> = state.ids().collect();
+        ids.sort_unstable();
+        Self {
+            entries,
+            ids: ids.into(),
+            lsn: state.last(),
+            chain: state.chain(),
+            timelines: state.timelines().to_vec(),
+            count,
+        }
+    }
+
+    fn next(&mut self) -> Option<ToSlave> {
+        if self.entries.is_empty() && self.ids.is_empty() {
+            return None;
+        }
+        let mut room = MessageBudget::default();
+        let count = self.entries.iter().take_while(|(path, _)| room.take([path], 0)).count();
+        let entries = self.entries.drain(..count).collect();
+        let ids = self.ids.drain(..self.ids.len().min(PAGE)).collect();
+        Some(ToSlave::Page { entries, ids })
+    }
+}
+
+impl Coordinator {
+    pub(super) fn joined(
+        &mut self,
+        link: LinkId,
+        slave: SlaveId,
+        folder: FolderId,
+        position: &ReplicaPosition,
+        actions: &mut Vec<Action>,
+    ) {
+        let older: Vec<LinkId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.slave == slave)
+            .map(|(link, _)| *link)
+            .collect();
+        for link in older {
+            self.left(link);
+            actions.push(Action::Close { link });
+        }
+        // Of the slaves that share a folder only the one that keeps it joins: this is a copy of that folder, or it takes over before the other's
+        // link is seen to be gone.
+        if self.peers.values().any(|peer| peer.folder == folder) {
+            let why = Refusal::new(
+                ErrorCode::Exists,
+                format!("another slave has joined with the folder {folder}"),
+            );
+            actions.push(Action::Send {
+                link,
+                message: ToSlave::Refuse { epoch: self.state.epoch(), why },
+            });
+            return;
+        }
+        let reach = self.state.reach(position);
+        let halt = match reach {
+            HistoryRelation::NewerEpoch => Some(HaltReason::Superseded),
+            HistoryRelation::Ahead => Some(HaltReason::Behind),
+            HistoryRelation::Diverged => Some(HaltReason::Differs),
+            HistoryRelation::CanFollow(_) | HistoryRelation::MustCompare => None,
+        };
+        let epoch = self.state.epoch();
+        if let Some(halt) = halt {
+            self.halt(halt, actions);
+            let why = Refusal::new(ErrorCode::Conflict, halt.refusal().message);
+            actions.push(Action::Send { link, message: ToSlave::Refuse { epoch, why } });
+            return;
+        }
+        if self.folders.insert(folder) {
+            actions.push(Action::AddFolder { folder });
+        }
+        self.expected.remove(&folder);
+        let lsn = self.last();
+        let given_up = self.to_give_up();
+        let (message, listing) = match reach {
+            HistoryRelation::CanFollow(chain) => {
+                let timelines = self.state.timelines().to_vec();
+                (ToSlave::Follow { epoch, lsn, chain, given_up, timelines }, None)
+            }
+            _ => (ToSlave::Compare { epoch, lsn, given_up }, Some(TreeTransfer::of(&self.state))),
+        };
+        let applied = position.applied;
+        let peer = LinkedSlave {
+            slave,
+            folder,
+            told: applied,
+            applied,
+            ready: true,
+            stated: false,
+            lacking: BTreeSet::new(),
+            listing,
+        };
+        self.peers.insert(link, peer);
+        actions.push(Action::Send { link, message });
+    }
+
+    /// The last change that the slave on this link has applied.
+    #[must_use]
+    pub fn applied(&self, link: LinkId) -> Option<Lsn> {
+        self.peers.get(&link).map(|peer| peer.applied)
+    }
+
+    /// The last change that every folder of the cluster has applied, as far as they are there: changes up to it need not be kept.
+    #[must_use]
+    pub fn applied_by_all(&self) -> Option<Lsn> {
+        let all = self
+            .folders
+            .iter()
+            .all(|folder| self.peers.values().any(|peer| peer.folder == *folder));
+        if all { self.peers.values().map(|peer| peer.applied).min() } else { None }
+    }
+
+    /// Sends each slave that can take it what it has not been told.
+    pub(super) fn tell_all(&mut self, actions: &mut Vec<Action>) {
+        let mut outrun = Vec::new();
+        for (link, peer) in &mut self.peers {
+            if !peer.ready {
+                continue;
+            }
+            let message = match &mut peer.listing {
+                Some(listing) => match listing.next() {
+                    Some(page) => page,
+                    None => {
+                        let (lsn, chain, entries) = (listing.lsn, listing.chain, listing.count);
+                        let timelines = std::mem::take(&mut listing.timelines);
+                        peer.told = lsn;
+                        peer.listing = None;
+                        ToSlave::End { lsn, chain, timelines, entries }
+                    }
+                },
+                None if peer.told >= self.state.last() => continue,
+                None if !self.state.reaches(peer.told) => {
+                    outrun.push(*link);
+                    continue;
+                }
+                None => {
+                    let from = self.state.behind(peer.told);
+                    let mut room = MessageBudget::default();
+                    let changes =
+                        self.state.tail.range(from..).map(|kept| told(kept, &self.holders));
+                    let changes: Vec<CommittedEntry> = changes
+                        .take_while(|told| room.take(paths(told), told.holders.len() * 16))
+                        .collect();
+                    let Some(last) = changes.last().map(|told| told.entry.version) else {
+                        continue;
+                    };
+                    peer.told = last;
+                    ToSlave::Commit { changes }
+                }
+            };
+            peer.ready = false;
+            actions.push(Action::Send { link: *link, message });
+        }
+        // The changes behind what it was told are kept no more: it joins again, and compares.
+        for link in outrun {
+            self.left(link);
+            actions.push(Action::Close { link });
+        }
+    }
+}
+
+fn told(kept: &RecentChange, holders: &Holders) -> CommittedEntry {
+    let log_entry = kept.entry.clone();
+    CommittedEntry {
+        holders: holders.of(log_entry.version).take(limits::HOLDERS).collect(),
+        entry: log_entry,
+        restored: kept.restored.clone(),
+    }
+}
+
+/// The paths of which a change tells.
+fn paths(told: &CommittedEntry) -> impl Iterator<Item = &TreePath> {
+    let (first, second) = match &told.entry.change {
+        Change::Put { path, .. }
+        | Change::MakeFolder { path, .. }
+        | Change::Remove { path, .. }
+        | Change::SetMode { path, .. } => (Some(path), None),
+        Change::Move { from, to } => (Some(from), Some(to)),
+        Change::Withdraw { .. } => (None, None),
+    };
+    // A restored path comes with an entry, which is about as long as a change.
+    first.into_iter().chain(second).chain(told.restored.iter().map(|(path, _)| path))
+}

@@ -1,0 +1,216 @@
+//! Removal records: content that was removed or replaced. Where it turns up again in a folder it is
+//! an old copy, not a new file.
+//!
+//! A record has a fixed size, whatever the length of its path. Their number is capped, for each
+//! account and in total, so that no account makes the master's memory grow or pushes out the
+//! records of others: over the total cap the account with most records loses its oldest.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use relais_proto::{Digest, Lsn, TreePath};
+
+/// Most removal records.
+pub const REMOVALS: usize = 400_000;
+/// Most removal records of one account.
+pub const REMOVALS_PER_ACCOUNT: usize = 200_000;
+
+/// Keeps this hash apart from every other one.
+const DOMAIN: &str = "relais 2026-11 removal record 1";
+
+/// A hash of path and digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct RemovalKey(pub [u8; 16]);
+
+impl RemovalKey {
+    fn new(path: &TreePath, digest: Digest) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(DOMAIN);
+        hasher.update(&digest.0).update(path.as_str().as_bytes());
+        let mut key = [0; 16];
+        hasher.finalize_xof().fill(&mut key);
+        Self(key)
+    }
+}
+
+/// One record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RemovalRecord {
+    pub key: RemovalKey,
+    /// The change with which the content went.
+    pub version: Lsn,
+    /// In milliseconds since 1970.
+    pub time_ms: u64,
+}
+
+/// The removal records.
+#[derive(Debug, Clone)]
+pub struct RemovalRecords {
+    by_key: HashMap<RemovalKey, Lsn>,
+    /// Oldest first, by account. A record that a later one with the same key has replaced stays until
+    /// its turn comes.
+    by_account: BTreeMap<u32, VecDeque<RemovalRecord>>,
+    len: usize,
+    cap: usize,
+    account_cap: usize,
+}
+
+impl Default for RemovalRecords {
+    fn default() -> Self {
+        Self::with_caps(REMOVALS, REMOVALS_PER_ACCOUNT)
+    }
+}
+
+impl RemovalRecords {
+    /// With caps for all and for one account.
+    #[must_use]
+    pub fn with_caps(cap: usize, account_cap: usize) -> Self {
+        Self {
+            by_key: HashMap::new(),
+            by_account: BTreeMap::new(),
+            len: 0,
+            cap,
+            account_cap: account_cap.min(cap),
+        }
+    }
+
+    /// The content went from the path with this change of this account.
+    pub fn note(
+        &mut self,
+        account: u32,
+        path: &TreePath,
+        digest: Digest,
+        version: Lsn,
+        time_ms: u64,
+    ) {
+        self.add(account, RemovalRecord { key: RemovalKey::new(path, digest), version, time_ms });
+    }
+
+    pub(super) fn add(&mut self, account: u32, removal: RemovalRecord) {
+        let newest = self.by_key.entry(removal.key).or_insert(removal.version);
+        *newest = removal.version.max(*newest);
+        let records = self.by_account.entry(account).or_default();
+        records.push_back(removal);
+        self.len += 1;
+        if records.len() > self.account_cap {
+            self.drop_oldest(account);
+        }
+        if self.len > self.cap
+            && let Some(largest) = self.largest()
+        {
+            self.drop_oldest(largest);
+        }
+    }
+
+    /// The account with most records.
+    fn largest(&self) -> Option<u32> {
+        self.by_account.iter().max_by_key(|(_, records)| records.len()).map(|(account, _)| *account)
+    }
+
+    fn drop_oldest(&mut self, account: u32) {
+        let Some(records) = self.by_account.get_mut(&account) else { return };
+        if let Some(oldest) = records.pop_front() {
+            self.len -= 1;
+            // A later record has the same key.
+            if self.by_key.get(&oldest.key) == Some(&oldest.version) {
+                self.by_key.remove(&oldest.key);
+            }
+        }
+        if records.is_empty() {
+            self.by_account.remove(&account);
+        } else if records.capacity() > 1024 && records.len() < records.capacity() / 4 {
+            records.shrink_to(records.len() * 2);
+        }
+    }
+
+    /// The change with which this content went from this path.
+    #[must_use]
+    pub fn find(&self, path: &TreePath, digest: Digest) -> Option<Lsn> {
+        self.by_key.get(&RemovalKey::new(path, digest)).copied()
+    }
+
+    /// All records with their accounts; those of one account oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &RemovalRecord)> {
+        self.by_account
+            .iter()
+            .flat_map(|(account, records)| records.iter().map(|removal| (*account, removal)))
+    }
+
+    /// Forgets what went before a time.
+    pub fn forget(&mut self, before_ms: u64) {
+        let accounts: Vec<u32> = self.by_account.keys().copied().collect();
+        for account in accounts {
+            while self
+                .by_account
+                .get(&account)
+                .and_then(VecDeque::front)
+                .is_some_and(|oldest| oldest.time_ms < before_ms)
+            {
+                self.drop_oldest(account);
+            }
+        }
+    }
+
+    /// How many records there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many records there may be.
+    #[must_use]
+    pub fn cap(&self) -> usize {
+        self.cap
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(n: u64) -> TreePath {
+        TreePath::new(format!("f{n}")).unwrap()
+    }
+
+    fn note(removed: &mut RemovalRecords, account: u32, n: u64) {
+        let version = Lsn { epoch: 1, number: n };
+        removed.note(account, &path(n), Digest([1; 32]), version, n);
+    }
+
+    fn kept(removed: &RemovalRecords, numbers: std::ops::RangeInclusive<u64>) -> Vec<u64> {
+        numbers.filter(|n| removed.find(&path(*n), Digest([1; 32])).is_some()).collect()
+    }
+
+    #[test]
+    fn the_oldest_of_the_largest_account_goes_first() {
+        let mut removed = RemovalRecords::with_caps(10, 8);
+        (1..=3).for_each(|n| note(&mut removed, 7, n));
+        (11..=40).for_each(|n| note(&mut removed, 8, n));
+        assert_eq!((removed.len(), removed.cap()), (10, 10));
+        assert_eq!(kept(&removed, 1..=3), [1, 2, 3], "another account's flood takes none of these");
+        assert_eq!(kept(&removed, 11..=40), (34..=40).collect::<Vec<_>>());
+        removed.forget(38);
+        assert_eq!((removed.len(), kept(&removed, 1..=40)), (3, vec![38, 39, 40]));
+        removed.forget(u64::MAX);
+        assert!(removed.is_empty() && removed.by_key.is_empty() && removed.by_account.is_empty());
+    }
+
+    #[test]
+    fn what_goes_again_is_kept_until_its_last_record_goes() {
+        let mut removed = RemovalRecords::with_caps(3, 3);
+        let again = |removed: &mut RemovalRecords, n| {
+            removed.note(1, &path(0), Digest([1; 32]), Lsn { epoch: 1, number: n }, n);
+        };
+        again(&mut removed, 1);
+        again(&mut removed, 2);
+        removed.forget(2);
+        let found = removed.find(&path(0), Digest([1; 32]));
+        assert_eq!(found, Some(Lsn { epoch: 1, number: 2 }));
+        (1..=100).for_each(|n| again(&mut removed, n));
+        assert_eq!((removed.len(), removed.by_key.len()), (3, 1));
+    }
+}

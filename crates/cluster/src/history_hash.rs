@@ -1,0 +1,42 @@
+//! A hash over all changes, in order: equal for two servers only where both have had the same changes.
+
+use relais_proto::{Encoder, LogEntry};
+
+pub use relais_proto::HistoryHash;
+
+/// The hash behind the next change. It holds the hash before it, so it stands for all changes up to there.
+#[must_use]
+pub fn next(chain: HistoryHash, log_entry: &LogEntry) -> HistoryHash {
+    let mut bytes = Vec::with_capacity(192);
+    bytes.extend_from_slice(&chain.0);
+    log_entry.encode(&mut Encoder::new(&mut bytes));
+    HistoryHash(*blake3::hash(&bytes).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use relais_proto::{Change, ChangeId, Lsn, Mode, TreePath};
+
+    #[test]
+    fn it_tells_what_was_changed_and_in_which_order() {
+        let log_entry = |number, id| LogEntry {
+            version: Lsn { epoch: 1, number },
+            id: ChangeId([id; 16]),
+            time_ms: 0,
+            change: Change::MakeFolder {
+                path: TreePath::new("a").unwrap(),
+                mode: Mode::new(0o755),
+            },
+        };
+        let of = |ids: [u8; 2]| {
+            next(next(HistoryHash::default(), &log_entry(1, ids[0])), &log_entry(2, ids[1]))
+        };
+        assert_eq!(of([1, 2]), of([1, 2]));
+        assert!(
+            of([1, 2]) != of([2, 1])
+                && of([1, 2]) != of([1, 3])
+                && of([1, 2]) != HistoryHash::default()
+        );
+    }
+}

@@ -1,0 +1,183 @@
+//! Recordings of a master's part.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+
+use relais_proto::{Decode, Decoder, Encoder, FolderId, LogEntry, Lsn, ToMaster, WireError};
+
+use super::frame::Frames;
+use super::parts::{decode_all, decode_refusal, encode_all, encode_refusal};
+use super::{EVENT, Machine, add_actions};
+use crate::coordinator::{Action, Coordinator, Event, HaltReason, MasterState};
+use crate::slave::LinkId;
+
+/// Something of the ledger was forgotten.
+const FORGOTTEN: u8 = 2;
+
+/// What was forgotten by hand, with [`Coordinator::state_mut`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trimmed {
+    /// [`MasterState::forget_removed`] before this time.
+    RemovalRecords(u64),
+    /// [`MasterState::forget_ids`] up to this change.
+    Ids(Lsn),
+    /// [`MasterState::shorten`] up to this change.
+    Changes(Lsn),
+}
+
+impl Trimmed {
+    /// Forgets it.
+    pub fn apply(self, state: &mut MasterState) {
+        match self {
+            Self::RemovalRecords(before_ms) => state.forget_removed(before_ms),
+            Self::Ids(upto) => state.forget_ids(upto),
+            Self::Changes(upto) => state.shorten(upto),
+        }
+    }
+}
+
+/// Records what an [`Coordinator`] is given and does. After an error the recording is at its end.
+#[derive(Debug, Clone)]
+pub struct CoordinatorRecorder(Frames);
+
+impl CoordinatorRecorder {
+    /// Begins with what is given to [`Coordinator::new`].
+    ///
+    /// # Errors
+    /// What was said to the bytes.
+    pub fn begin(
+        state: &MasterState,
+        folders: &BTreeSet<FolderId>,
+        to: &mut dyn Write,
+    ) -> io::Result<Self> {
+        let mut frames = Frames::begin(to)?;
+        frames.add(to, |to| {
+            to.u8(Coordinator::KIND);
+            encode_all(folders.iter(), to, FolderId::encode);
+            to.bytes(&state.to_bytes());
+        })?;
+        Ok(Self(frames))
+    }
+
+    /// Notes what is handed to [`Coordinator::on`] next.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn event(&mut self, event: &Event, now_ms: u64, to: &mut dyn Write) -> io::Result<()> {
+        self.0.add(to, |to| encode_event(event, to.u8(EVENT).u64(now_ms)))
+    }
+
+    /// Notes what followed from it.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn actions(&mut self, actions: &[Action], to: &mut dyn Write) -> io::Result<()> {
+        add_actions::<Coordinator>(&mut self.0, actions, to)
+    }
+
+    /// Notes what was forgotten.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn forgotten(&mut self, forgotten: Trimmed, to: &mut dyn Write) -> io::Result<()> {
+        self.0.add(to, |to| {
+            to.u8(FORGOTTEN);
+            match forgotten {
+                Trimmed::RemovalRecords(before_ms) => {
+                    to.u8(0).u64(before_ms);
+                }
+                Trimmed::Ids(upto) => upto.encode(to.u8(1)),
+                Trimmed::Changes(upto) => upto.encode(to.u8(2)),
+            }
+        })
+    }
+}
+
+impl Machine for Coordinator {
+    const KIND: u8 = 1;
+    type Event = Event;
+    type Action = Action;
+
+    fn start(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        let folders: Vec<FolderId> = decode_all(from)?;
+        Ok(Self::new(MasterState::from_bytes(from.rest())?, folders.into_iter().collect()))
+    }
+
+    fn event(&mut self, from: &mut Decoder<'_>) -> Result<(Event, Vec<Action>), WireError> {
+        let (now_ms, event) = (from.u64()?, decode_event(from)?);
+        let actions = self.on(event.clone(), now_ms);
+        Ok((event, actions))
+    }
+
+    fn other(&mut self, tag: u8, from: &mut Decoder<'_>) -> Result<(), WireError> {
+        if tag != FORGOTTEN {
+            return Err(WireError::BadValue { what: "kind of record", value: tag.into() });
+        }
+        let forgotten = match from.u8()? {
+            0 => Trimmed::RemovalRecords(from.u64()?),
+            1 => Trimmed::Ids(Lsn::decode(from)?),
+            2 => Trimmed::Changes(Lsn::decode(from)?),
+            other => {
+                return Err(WireError::BadValue {
+                    what: "what was forgotten",
+                    value: other.into(),
+                });
+            }
+        };
+        forgotten.apply(self.state_mut());
+        Ok(())
+    }
+
+    fn encode_action(action: &Action, to: &mut Encoder<'_>) {
+        match action {
+            Action::Write(batch) => encode_all(batch.iter(), to.u8(0), LogEntry::encode),
+            Action::Send { link, message } => message.encode(to.u8(1).u64(link.0)),
+            Action::Close { link } => {
+                to.u8(2).u64(link.0);
+            }
+            Action::AddFolder { folder } => folder.encode(to.u8(3)),
+            Action::Halted(halt) => {
+                to.u8(4).u8(match halt {
+                    HaltReason::Broken => 0,
+                    HaltReason::Behind => 1,
+                    HaltReason::Differs => 2,
+                    HaltReason::Superseded => 3,
+                });
+            }
+            Action::Lost { put } => put.encode(to.u8(5)),
+        }
+    }
+}
+
+fn encode_event(event: &Event, to: &mut Encoder<'_>) {
+    match event {
+        Event::Received { link, message } => message.encode(to.u8(0).u64(link.0)),
+        Event::LinkClosed { link } => {
+            to.u8(1).u64(link.0);
+        }
+        Event::Written => {
+            to.u8(2);
+        }
+        Event::WriteFailed { for_good, refusal } => {
+            encode_refusal(refusal, to.u8(3).bool(*for_good))
+        }
+        Event::GraceEnded => {
+            to.u8(4);
+        }
+        Event::Forget { folder } => folder.encode(to.u8(5)),
+    }
+}
+
+fn decode_event(from: &mut Decoder<'_>) -> Result<Event, WireError> {
+    Ok(match from.u8()? {
+        0 => Event::Received { link: LinkId(from.u64()?), message: ToMaster::decode(from)? },
+        1 => Event::LinkClosed { link: LinkId(from.u64()?) },
+        2 => Event::Written,
+        3 => Event::WriteFailed { for_good: from.bool()?, refusal: decode_refusal(from)? },
+        4 => Event::GraceEnded,
+        5 => Event::Forget { folder: FolderId::decode(from)? },
+        other => {
+            return Err(WireError::BadValue { what: "event of a master", value: other.into() });
+        }
+    })
+}

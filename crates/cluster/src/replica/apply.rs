@@ -1,0 +1,143 @@
+//! Changes that are told, in order, and carried out, each once.
+
+use std::time::Duration;
+
+use relais_proto::{Change, Lsn};
+
+use super::{Action, BATCH, Phase, QUEUE, Replica, batch, missing_contents};
+use crate::history_hash;
+use crate::message_budget::{CommittedEntry, ToMaster};
+
+impl Replica {
+    /// The last change that it has been told of and will apply.
+    fn last_told(&self) -> Lsn {
+        let carried =
+            self.carrying.as_ref().map_or(self.position.applied, |(_, position)| position.applied);
+        self.queue.back().map_or(carried, |told| told.entry.version)
+    }
+
+    pub(super) fn told(
+        &mut self,
+        changes: Vec<CommittedEntry>,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        for told in changes {
+            let (last, next) = (self.last_told(), told.entry.version);
+            if next <= last {
+                continue;
+            }
+            let in_order = if last == Lsn::default() {
+                next.number == 1
+            } else {
+                next.epoch == last.epoch && next.number == last.number + 1
+            };
+            if !in_order {
+                return self.close("a change was left out", now, actions);
+            }
+            self.note_mark(next, now);
+            self.queue.push_back(told);
+        }
+        if self.queue.len() < QUEUE {
+            actions.push(Action::Send(ToMaster::Ready));
+        } else {
+            self.owes_ready = true;
+        }
+    }
+
+    pub(super) fn carry_next(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if let (Some(at), Some((changes, position))) = (self.retry_carry, &self.carrying) {
+            if now >= at {
+                self.retry_carry = None;
+                actions.push(Action::Apply { changes: changes.clone(), position: *position });
+            }
+            return;
+        }
+        if self.carrying.is_some()
+            || self.queue.is_empty()
+            || !matches!(self.phase, Phase::Following)
+        {
+            return;
+        }
+        let length = batch::length(self.queue.iter(), BATCH);
+        let changes: Vec<CommittedEntry> = self.queue.drain(..length).collect();
+        let mut position = self.position;
+        for told in &changes {
+            position.chain = history_hash::next(position.chain, &told.entry);
+            position.applied = told.entry.version;
+        }
+        if self.owes_ready && self.queue.len() < QUEUE / 2 {
+            self.owes_ready = false;
+            actions.push(Action::Send(ToMaster::Ready));
+        }
+        self.carrying = Some((changes.clone(), position));
+        actions.push(Action::Apply { changes, position });
+    }
+
+    pub(super) fn carried(
+        &mut self,
+        lacking: &[Lsn],
+        failed: &[Lsn],
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some((changes, position)) = self.carrying.take() else { return };
+        self.retry_carry = None;
+        self.position = position;
+        let mut reports = Vec::new();
+        for told in &changes {
+            let version = told.entry.version;
+            // Where another epoch has begun its master says whether this change is part of its order.
+            if version.epoch == self.position.epoch {
+                self.own.log_entry(told.entry.id, version);
+            }
+            let claimed = told.holders.contains(&self.folder);
+            match &told.entry.change {
+                Change::Put { .. } if failed.contains(&version) => {
+                    self.own.placed(told.entry.id, false, actions);
+                    reports.push(ToMaster::PublishFailed { of: version });
+                }
+                Change::Put { .. } => {
+                    let has = !lacking.contains(&version);
+                    if has || claimed {
+                        reports.push(ToMaster::Holds { put: version, has });
+                    }
+                }
+                Change::Withdraw { of } => {
+                    self.own.withdrawn(*of, actions);
+                    for content in told
+                        .restored
+                        .iter()
+                        .filter_map(|(_, entry)| entry.and_then(|entry| entry.content))
+                    {
+                        reports.push(ToMaster::Holds {
+                            put: content.put,
+                            has: !lacking.contains(&content.put),
+                        });
+                    }
+                }
+                Change::MakeFolder { .. }
+                | Change::Remove { .. }
+                | Change::Move { .. }
+                | Change::SetMode { .. } => {}
+            }
+            self.lacks.follow(told, lacking, now);
+        }
+        if matches!(self.phase, Phase::Following) {
+            // Whoever has applied a change and was not heard to hold its content lacks it: so this comes first.
+            reports.push(ToMaster::Applied { upto: position.applied });
+            actions.extend(reports.into_iter().map(Action::Send));
+        }
+        self.note_applied();
+        self.join_at_last(actions);
+    }
+
+    pub(super) fn not_carried(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if matches!(self.phase, Phase::Following) {
+            self.retry_carry = Some(now + missing_contents::AGAIN);
+            return;
+        }
+        self.carrying = None;
+        self.join_at_last(actions);
+    }
+}

@@ -1,0 +1,346 @@
+//! Changes that were asked for here: until each has its answer, and what is staged for it has its place or is freed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use relais_proto::{Change, ChangeId, ErrorCode, Lsn, Refusal};
+
+use super::{Action, MissingContents, ProposalResult, Session};
+use crate::message_budget::ToMaster;
+use crate::sequence::ChangeRequest;
+
+/// How long a session waits for its change and for its copies.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it waits once the link is gone: it may well be back by then.
+const ALONE: Duration = Duration::from_secs(5);
+
+/// A change that was asked for.
+#[derive(Debug, Clone)]
+struct PendingProposal {
+    request: ChangeRequest,
+    sessions: Vec<Session>,
+    found: bool,
+    wanted: u16,
+    copies: u16,
+    version: Option<Lsn>,
+    /// What is staged is on its way to its place.
+    placing: bool,
+    /// It could not be placed: nobody tries that again with the same bytes.
+    unplaceable: bool,
+    /// The master was asked what became of it, before somebody asked for it anew: it may still answer that it knows nothing.
+    sought: bool,
+    until: Duration,
+}
+
+/// Something is staged and nobody waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OrphanedUpload {
+    /// The master was not asked about it on this link.
+    Unasked,
+    ChangeRequest,
+    /// It has a number.
+    LogEntry(Lsn),
+    Placing,
+}
+
+/// See the module.
+#[derive(Debug, Clone)]
+pub(super) struct OwnProposals {
+    mine: BTreeMap<ChangeId, PendingProposal>,
+    orphans: BTreeMap<ChangeId, OrphanedUpload>,
+}
+
+impl OwnProposals {
+    pub fn new(staged: BTreeSet<ChangeId>) -> Self {
+        Self {
+            mine: BTreeMap::new(),
+            orphans: staged.into_iter().map(|id| (id, OrphanedUpload::Unasked)).collect(),
+        }
+    }
+
+    pub fn add(
+        &mut self,
+        session: Option<Session>,
+        request: ChangeRequest,
+        copies: u16,
+        now: Duration,
+        speaks: bool,
+        actions: &mut Vec<Action>,
+    ) {
+        let id = request.id;
+        // It may be on the way to its place already; then it is found there.
+        let orphan = self.orphans.remove(&id);
+        let known = self.mine.remove(&id);
+        let mut mine = known.unwrap_or_else(|| PendingProposal {
+            request,
+            sessions: Vec::new(),
+            found: session.is_none(),
+            wanted: 0,
+            copies: 0,
+            version: None,
+            placing: orphan == Some(OrphanedUpload::Placing),
+            unplaceable: false,
+            sought: orphan == Some(OrphanedUpload::ChangeRequest),
+            until: now,
+        });
+        // Who asks again has staged it again.
+        mine.unplaceable = false;
+        mine.sessions.extend(session);
+        mine.wanted = mine.wanted.max(copies);
+        mine.until = now + PATIENCE;
+        if speaks {
+            actions.push(propose(&mine));
+        }
+        self.mine.insert(id, mine);
+    }
+
+    /// The change is refused for now; what is staged for it is asked about later.
+    pub fn left_staged(&mut self, request: &ChangeRequest) {
+        if matches!(request.change, Change::Put { .. }) && !self.mine.contains_key(&request.id) {
+            self.orphans.entry(request.id).or_insert(OrphanedUpload::Unasked);
+        }
+    }
+
+    pub fn propose_all(&mut self, actions: &mut Vec<Action>) {
+        for mine in self.mine.values() {
+            actions.push(propose(mine));
+            if let Some(of) = mine.version.filter(|_| mine.unplaceable) {
+                actions.push(Action::Send(ToMaster::PublishFailed { of }));
+            }
+        }
+    }
+
+    /// Changes of sessions that have no number, or one that is not applied.
+    pub fn under_way(&self, applied: Lsn) -> usize {
+        let is_under_way = |mine: &&PendingProposal| {
+            !mine.found && mine.version.is_none_or(|version| version > applied)
+        };
+        self.mine.values().filter(is_under_way).count()
+    }
+
+    pub fn gone(&mut self, session: Session) {
+        for mine in self.mine.values_mut() {
+            mine.sessions.retain(|other| *other != session);
+        }
+    }
+
+    pub fn unlinked(&mut self, now: Duration) {
+        for mine in self.mine.values_mut() {
+            mine.until = mine.until.min(now + ALONE);
+            mine.sought = false;
+        }
+        for orphan in
+            self.orphans.values_mut().filter(|orphan| **orphan == OrphanedUpload::ChangeRequest)
+        {
+            *orphan = OrphanedUpload::Unasked;
+        }
+    }
+
+    /// Asks about what is staged for nobody, once all changes are here that there were at the join.
+    pub fn seek(&mut self, caught_up: bool, actions: &mut Vec<Action>) {
+        if !caught_up {
+            return;
+        }
+        for (id, orphan) in
+            self.orphans.iter_mut().filter(|(_, orphan)| **orphan == OrphanedUpload::Unasked)
+        {
+            *orphan = OrphanedUpload::ChangeRequest;
+            actions.push(Action::Send(ToMaster::QueryChange { id: *id }));
+        }
+    }
+
+    /// Another master counts: numbers that the former one gave are to be confirmed.
+    pub fn epoch_began(&mut self) {
+        self.mine.values_mut().for_each(|mine| mine.version = None);
+        for orphan in self.orphans.values_mut().filter(|orphan| **orphan != OrphanedUpload::Placing)
+        {
+            *orphan = OrphanedUpload::Unasked;
+        }
+    }
+
+    /// A change with this id was told.
+    pub fn log_entry(&mut self, id: ChangeId, version: Lsn) {
+        if let Some(mine) = self.mine.get_mut(&id) {
+            mine.version = Some(version);
+        }
+        if let Some(orphan) =
+            self.orphans.get_mut(&id).filter(|orphan| **orphan != OrphanedUpload::Placing)
+        {
+            *orphan = OrphanedUpload::LogEntry(version);
+        }
+    }
+
+    pub fn answered(
+        &mut self,
+        id: ChangeId,
+        answer: Result<Lsn, Refusal>,
+        actions: &mut Vec<Action>,
+    ) {
+        let refusal = match answer {
+            Ok(version) => return self.log_entry(id, version),
+            Err(refusal) => refusal,
+        };
+        if self.orphans.get(&id) == Some(&OrphanedUpload::ChangeRequest) {
+            self.orphans.remove(&id);
+            actions.push(Action::Discard(id));
+            return;
+        }
+        // An answer to an earlier question about a change that somebody has asked for since.
+        if refusal.code == ErrorCode::NotFound
+            && let Some(mine) = self.mine.get_mut(&id)
+            && (mine.version.is_some() || std::mem::take(&mut mine.sought))
+        {
+            return;
+        }
+        let Some(mine) = self.mine.remove(&id) else { return };
+        let later = refusal.code == ErrorCode::NoChanges || refusal.code == ErrorCode::NoSpace;
+        for session in mine.sessions {
+            actions.push(Action::Reply {
+                session,
+                id,
+                answer: ProposalResult::Refused(refusal.clone()),
+            });
+        }
+        match (mine.found, later) {
+            // What was found is found again by the next look.
+            (true, true) => {}
+            (true, false) => actions.push(Action::Quarantine { id, why: refusal }),
+            (false, _) => actions.push(Action::Discard(id)),
+        }
+    }
+
+    pub fn copies(&mut self, put: Lsn, copies: u16) {
+        for mine in self.mine.values_mut().filter(|mine| mine.version == Some(put)) {
+            mine.copies = mine.copies.max(copies);
+        }
+    }
+
+    /// A put was withdrawn.
+    pub fn withdrawn(&mut self, of: Lsn, actions: &mut Vec<Action>) {
+        let ids: Vec<ChangeId> = self
+            .mine
+            .iter()
+            .filter(|(_, mine)| mine.version == Some(of))
+            .map(|(id, _)| *id)
+            .collect();
+        for mine in ids.into_iter().filter_map(|id| self.mine.remove(&id)) {
+            let why = Refusal::new(
+                ErrorCode::Storage,
+                format!("the content could not be stored; change {of} was withdrawn"),
+            );
+            for session in mine.sessions {
+                actions.push(Action::Reply {
+                    session,
+                    id: mine.request.id,
+                    answer: ProposalResult::Refused(why.clone()),
+                });
+            }
+            actions.push(Action::Discard(mine.request.id));
+        }
+    }
+
+    pub fn placed(&mut self, id: ChangeId, ok: bool, actions: &mut Vec<Action>) {
+        if let Some(mine) = self.mine.get_mut(&id) {
+            mine.placing = false;
+            mine.unplaceable = !ok;
+        }
+        if self.orphans.get(&id).is_some_and(|orphan| *orphan == OrphanedUpload::Placing || !ok) {
+            self.orphans.remove(&id);
+            actions.push(Action::Discard(id));
+        }
+    }
+
+    /// Answers whose change is applied and stored, or who have waited too long.
+    pub fn finish(
+        &mut self,
+        applied: Lsn,
+        lacks: &MissingContents,
+        now: Duration,
+        actions: &mut Vec<Action>,
+    ) {
+        let mut left = Vec::new();
+        self.mine.retain(|id, mine| {
+            let version = mine.version.filter(|version| *version <= applied);
+            // Where what has replaced it is still lacking, it may have to come back: what is staged is kept, and nothing is called done.
+            let stored = version.filter(|version| {
+                !lacks.has(*version) && !lacks.behind(*version, &mine.request.change)
+            });
+            if let (Some(version), None) = (version, stored)
+                && !mine.placing
+                && !mine.unplaceable
+                && lacks.fits(version, digest(&mine.request.change))
+            {
+                mine.placing = true;
+                actions.push(Action::Publish { id: *id, put: version });
+            }
+            let answer = match stored {
+                Some(version) if mine.wanted <= 1 || mine.copies >= mine.wanted => {
+                    ProposalResult::Done { version, copies: mine.copies.max(1) }
+                }
+                Some(version) if now >= mine.until => {
+                    ProposalResult::TooFewCopies { version, copies: mine.copies.max(1) }
+                }
+                // It was made and replaced since; what replaced it cannot be had.
+                None if now >= mine.until && version.is_some_and(|version| !lacks.has(version)) => {
+                    ProposalResult::TooFewCopies { version: version.unwrap_or_default(), copies: 0 }
+                }
+                _ if now >= mine.until => {
+                    let why = "nobody knows yet what became of this change; ask again";
+                    ProposalResult::Refused(Refusal::new(ErrorCode::TimedOut, why))
+                }
+                _ => return true,
+            };
+            if stored.is_some() && !mine.placing {
+                actions.push(Action::Discard(*id));
+            } else {
+                // What is staged may still be needed.
+                left.push((
+                    *id,
+                    if mine.placing {
+                        OrphanedUpload::Placing
+                    } else {
+                        version.map_or(OrphanedUpload::Unasked, OrphanedUpload::LogEntry)
+                    },
+                ));
+            }
+            for session in &mine.sessions {
+                actions.push(Action::Reply { session: *session, id: *id, answer: answer.clone() });
+            }
+            false
+        });
+        self.orphans.extend(left);
+        self.orphans.retain(|id, orphan| {
+            let OrphanedUpload::LogEntry(version) = *orphan else { return true };
+            if version > applied {
+                return true;
+            }
+            if lacks.has(version) != lacks.wants(version)
+                || lacks.any_behind(version) && !lacks.has(version)
+            {
+                return true;
+            }
+            if lacks.has(version) {
+                *orphan = OrphanedUpload::Placing;
+                actions.push(Action::Publish { id: *id, put: version });
+                return true;
+            }
+            actions.push(Action::Discard(*id));
+            false
+        });
+    }
+}
+
+fn propose(mine: &PendingProposal) -> Action {
+    Action::Send(ToMaster::Propose {
+        request: mine.request.clone(),
+        found: mine.found,
+        copies: mine.wanted,
+    })
+}
+
+fn digest(change: &Change) -> Option<relais_proto::Digest> {
+    match change {
+        Change::Put { digest, .. } => Some(*digest),
+        _ => None,
+    }
+}

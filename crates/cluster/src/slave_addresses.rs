@@ -1,0 +1,290 @@
+//! Which addresses of a slave a client can use. Pure functions over addresses;
+//! names are resolved by whoever calls.
+
+use std::net::{IpAddr, SocketAddr};
+
+use relais_proto::limits;
+
+/// Where a slave is, as it says itself and as the master sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlaveAddresses {
+    /// Where the slave listens; the unspecified address means all interfaces.
+    pub listen: Vec<SocketAddr>,
+    /// Where clients shall be sent instead, resolved; empty: nowhere else.
+    pub advertised: Vec<SocketAddr>,
+    /// The slave's address as the master sees it.
+    pub peer: IpAddr,
+    /// Whether the slave runs on the master's host.
+    pub same_host: bool,
+}
+
+/// Both ends of a client's connection to the master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionAddrs {
+    /// The client's address.
+    pub peer: IpAddr,
+    /// The master's address, as this client reached it.
+    pub local: IpAddr,
+}
+
+impl ConnectionAddrs {
+    /// A viewpoint with both addresses canonical.
+    #[must_use]
+    pub fn new(peer: IpAddr, local: IpAddr) -> Self {
+        Self { peer: peer.to_canonical(), local: local.to_canonical() }
+    }
+}
+
+/// Whether a connection comes from the host it goes to: from loopback, or from
+/// the very address that it reached.
+#[must_use]
+pub fn same_host(peer: IpAddr, local: IpAddr) -> bool {
+    let peer = peer.to_canonical();
+    peer.is_loopback() || peer == local.to_canonical()
+}
+
+/// The addresses at which this client can reach the slave, those of the
+/// client's own address family first; none where there are none.
+#[must_use]
+pub fn endpoints_for(place: &SlaveAddresses, client: ConnectionAddrs) -> Vec<SocketAddr> {
+    let client = ConnectionAddrs::new(client.peer, client.local);
+    let mut found: Vec<SocketAddr> = if place.advertised.is_empty() {
+        place
+            .listen
+            .iter()
+            .filter_map(|listen| reachable(canonical(*listen), place, client))
+            .collect()
+    } else {
+        place
+            .advertised
+            .iter()
+            .copied()
+            .map(canonical)
+            .filter(|addr| client.peer.is_loopback() || !addr.ip().is_loopback())
+            .collect()
+    };
+    found.retain(|addr| usable(*addr));
+    found.sort_by_key(|addr| addr.is_ipv6() != client.peer.is_ipv6());
+    keep_first(&mut found);
+    found.truncate(limits::ADDRESSES);
+    found
+}
+
+/// What a slave occupies, for telling whether two claim the same. Addresses on
+/// another host's loopback are nobody's business and left out.
+pub(crate) fn claims(place: &SlaveAddresses) -> Vec<SocketAddr> {
+    let peer = place.peer.to_canonical();
+    if !place.advertised.is_empty() {
+        return place.advertised.iter().copied().map(canonical).collect();
+    }
+    let on_its_host = place
+        .listen
+        .iter()
+        .copied()
+        .map(canonical)
+        .filter(|addr| place.same_host || !addr.ip().is_loopback());
+    if place.same_host {
+        return on_its_host.collect();
+    }
+    on_its_host
+        .map(
+            |addr| {
+                if addr.ip().is_unspecified() { SocketAddr::new(peer, addr.port()) } else { addr }
+            },
+        )
+        .collect()
+}
+
+/// Whether two claims stand in each other's way.
+pub(crate) fn collide(a: &SlaveAddresses, b: &SlaveAddresses) -> bool {
+    let (ours, theirs) = (claims(a), claims(b));
+    // All interfaces of the master's host include each single one of them.
+    let both_here = [a, b].iter().all(|place| place.same_host && place.advertised.is_empty());
+    ours.iter().any(|x| {
+        theirs.iter().any(|y| {
+            let covers = both_here && (x.ip().is_unspecified() || y.ip().is_unspecified());
+            x.port() == y.port() && (x.ip() == y.ip() || covers)
+        })
+    })
+}
+
+/// Where the client finds a slave that listens on `listen`.
+fn reachable(
+    listen: SocketAddr,
+    place: &SlaveAddresses,
+    client: ConnectionAddrs,
+) -> Option<SocketAddr> {
+    let (ip, port) = (listen.ip(), listen.port());
+    if ip.is_loopback() {
+        return (place.same_host && client.peer.is_loopback()).then_some(listen);
+    }
+    if !ip.is_unspecified() {
+        return Some(listen);
+    }
+    let peer = place.peer.to_canonical();
+    let hosts = if place.same_host { [Some(client.local), Some(peer)] } else { [Some(peer), None] };
+    hosts
+        .into_iter()
+        .flatten()
+        .find(|host| serves(ip, *host) && (client.peer.is_loopback() || !host.is_loopback()))
+        .map(|host| SocketAddr::new(host, port))
+}
+
+/// Whether who listens on all interfaces, as `any`, takes connections to `host`.
+/// The IPv6 wildcard takes IPv4 too: our servers listen that way.
+fn serves(any: IpAddr, host: IpAddr) -> bool {
+    any.is_ipv6() || host.is_ipv4()
+}
+
+/// Whether the address can be given away. A link-local one means something on
+/// one link alone, and a redirect cannot say which.
+fn usable(addr: SocketAddr) -> bool {
+    let link_local = matches!(addr.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local());
+    addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast() && !link_local
+}
+
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+fn keep_first(addrs: &mut Vec<SocketAddr>) {
+    let mut seen = std::collections::HashSet::new();
+    addrs.retain(|addr| seen.insert(*addr));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn place(listen: &[&str], peer: &str, same_host: bool) -> SlaveAddresses {
+        SlaveAddresses {
+            listen: listen.iter().map(|a| addr(a)).collect(),
+            advertised: Vec::new(),
+            peer: peer.parse().unwrap(),
+            same_host,
+        }
+    }
+
+    fn seen(place: &SlaveAddresses, peer: &str, local: &str) -> Vec<String> {
+        let found = endpoints_for(
+            place,
+            ConnectionAddrs { peer: peer.parse().unwrap(), local: local.parse().unwrap() },
+        );
+        found.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn loopback_is_for_loopback_clients_of_the_masters_host() {
+        let here = place(&["127.0.0.1:2122"], "127.0.0.1", true);
+        assert_eq!(seen(&here, "127.0.0.1", "127.0.0.1"), ["127.0.0.1:2122"]);
+        assert_eq!(seen(&here, "::1", "::1"), ["127.0.0.1:2122"]);
+        assert_eq!(seen(&here, "::ffff:127.0.0.1", "::ffff:127.0.0.1"), ["127.0.0.1:2122"]);
+        assert!(seen(&here, "192.0.2.7", "192.0.2.1").is_empty());
+        let elsewhere = place(&["127.0.0.1:2122", "[::1]:2122"], "192.0.2.9", false);
+        assert!(seen(&elsewhere, "127.0.0.1", "127.0.0.1").is_empty());
+        assert!(seen(&elsewhere, "192.0.2.9", "192.0.2.1").is_empty());
+    }
+
+    #[test]
+    fn on_the_masters_host_the_client_goes_where_it_came() {
+        for peer in ["127.0.0.1", "192.0.2.1"] {
+            let all = place(&["0.0.0.0:2122"], peer, true);
+            assert_eq!(seen(&all, "127.0.0.1", "127.0.0.1"), ["127.0.0.1:2122"]);
+            assert_eq!(seen(&all, "192.0.2.7", "192.0.2.1"), ["192.0.2.1:2122"]);
+            assert_eq!(seen(&all, "::ffff:10.0.0.7", "::ffff:10.0.0.1"), ["10.0.0.1:2122"]);
+            let six = place(&["[::]:2122"], peer, true);
+            assert_eq!(seen(&six, "192.0.2.7", "192.0.2.1"), ["192.0.2.1:2122"]);
+            assert_eq!(seen(&six, "2001:db8::7", "2001:db8::1"), ["[2001:db8::1]:2122"]);
+        }
+        let one = place(&["192.0.2.1:2122"], "192.0.2.1", true);
+        assert_eq!(seen(&one, "192.0.2.7", "192.0.2.1"), ["192.0.2.1:2122"]);
+        assert_eq!(seen(&one, "10.0.0.7", "10.0.0.1"), ["192.0.2.1:2122"]);
+    }
+
+    #[test]
+    fn ipv4_wildcards_are_not_offered_by_ipv6_addresses() {
+        let here = place(&["0.0.0.0:2122"], "127.0.0.1", true);
+        assert_eq!(seen(&here, "::1", "::1"), ["127.0.0.1:2122"]);
+        assert!(seen(&here, "2001:db8::7", "2001:db8::1").is_empty());
+        let away = place(&["0.0.0.0:2122"], "2001:db8::9", false);
+        assert!(seen(&away, "192.0.2.7", "192.0.2.1").is_empty());
+    }
+
+    #[test]
+    fn elsewhere_the_slaves_own_address_counts() {
+        let all = place(&["0.0.0.0:2122"], "::ffff:192.0.2.9", false);
+        assert_eq!(seen(&all, "192.0.2.7", "192.0.2.1"), ["192.0.2.9:2122"]);
+        assert_eq!(seen(&all, "127.0.0.1", "127.0.0.1"), ["192.0.2.9:2122"]);
+        let one = place(&["10.0.0.9:2122"], "192.0.2.9", false);
+        assert_eq!(seen(&one, "192.0.2.7", "192.0.2.1"), ["10.0.0.9:2122"]);
+        let two = place(&["[2001:db8::9]:1", "192.0.2.9:1", "0.0.0.0:1"], "192.0.2.9", false);
+        assert_eq!(seen(&two, "192.0.2.7", "192.0.2.1"), ["192.0.2.9:1", "[2001:db8::9]:1"]);
+    }
+
+    #[test]
+    fn what_is_advertised_wins() {
+        let advertised = vec![
+            addr("[2001:db8::1]:9"),
+            addr("198.51.100.1:9"),
+            addr("198.51.100.1:0"),
+            addr("127.0.0.1:8"),
+        ];
+        let slave = SlaveAddresses { advertised, ..place(&["0.0.0.0:2122"], "192.0.2.9", false) };
+        assert_eq!(seen(&slave, "192.0.2.7", "192.0.2.1"), ["198.51.100.1:9", "[2001:db8::1]:9"]);
+        assert_eq!(
+            seen(&slave, "127.0.0.1", "127.0.0.1"),
+            ["198.51.100.1:9", "127.0.0.1:8", "[2001:db8::1]:9"]
+        );
+    }
+
+    #[test]
+    fn nothing_unusable_is_offered_and_not_too_much() {
+        let bad =
+            ["0.0.0.0:0", "192.0.2.9:0", "127.0.0.1:0", "[::]:0", "224.0.0.1:7", "[fe80::1]:7"];
+        assert!(seen(&place(&bad, "127.0.0.1", true), "127.0.0.1", "127.0.0.1").is_empty());
+        assert!(seen(&place(&[], "127.0.0.1", true), "127.0.0.1", "127.0.0.1").is_empty());
+        let many: Vec<String> = (1..=20).map(|n| format!("192.0.2.{n}:7")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(
+            seen(&place(&many, "192.0.2.1", false), "192.0.2.7", "192.0.2.1").len(),
+            limits::ADDRESSES
+        );
+    }
+
+    #[test]
+    fn knows_its_own_host() {
+        let same =
+            |peer: &str, local: &str| same_host(peer.parse().unwrap(), local.parse().unwrap());
+        assert!(
+            same("127.0.0.1", "127.0.0.1")
+                && same("::ffff:127.0.0.1", "::1")
+                && same("192.0.2.1", "::ffff:192.0.2.1")
+        );
+        assert!(!same("192.0.2.2", "192.0.2.1"));
+    }
+
+    #[test]
+    fn the_same_address_is_claimed_once() {
+        let (a, b) = (
+            place(&["127.0.0.1:1"], "192.0.2.8", false),
+            place(&["127.0.0.1:1"], "192.0.2.9", false),
+        );
+        assert!(!collide(&a, &b), "loopback of two other hosts");
+        let (a, b) =
+            (place(&["0.0.0.0:1"], "192.0.2.8", false), place(&["0.0.0.0:1"], "192.0.2.9", false));
+        assert!(!collide(&a, &b) && collide(&a, &a));
+        assert!(
+            collide(&a, &place(&["192.0.2.8:1"], "192.0.2.9", false)),
+            "somebody else's address"
+        );
+        let here = place(&["0.0.0.0:1"], "127.0.0.1", true);
+        assert!(collide(&here, &place(&["127.0.0.1:1"], "192.0.2.1", true)));
+        assert!(!collide(&here, &place(&["127.0.0.1:2"], "127.0.0.1", true)));
+        let away = SlaveAddresses { advertised: vec![addr("192.0.2.8:1")], ..here.clone() };
+        assert!(collide(&a, &away) && !collide(&here, &away));
+    }
+}

@@ -1,0 +1,364 @@
+//! Piece values of what is in the part file, computed beside the receiving thread.
+//!
+//! Pieces that came in whole are hashed from the buffer that they came in. All others, and those
+//! that were there before, are read back from the part file, so a byte that went wrong on the disk
+//! is found as well. What has just come goes first: a long way of reading back does not hold up
+//! the receiver.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::Scope;
+use std::time::Duration;
+
+use relais_proto::Digest;
+use relais_proto::limits::PIECE;
+
+use super::DownloadError;
+use super::blocks::piece_range;
+use super::state::DownloadState;
+
+/// Content up to this size is hashed in the receiving thread: starting another costs more.
+const INLINE: u64 = 256 * 1024;
+/// Piece buffers in use at once; the receiver waits where the hashing thread has them all.
+const BUFFERS: usize = 4;
+/// Time between two looks for an interruption while values are awaited.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// The values that are known so far, by number. Grows with what has come, not with what is announced.
+#[derive(Debug, Default)]
+pub(super) struct PieceTable(Mutex<Vec<Option<Digest>>>);
+
+impl PieceTable {
+    fn with<T>(&self, use_it: impl FnOnce(&mut Vec<Option<Digest>>) -> T) -> T {
+        // Plain values: whole even after a panic elsewhere.
+        use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set(&self, index: u64, value: Option<Digest>) {
+        let Ok(index) = usize::try_from(index) else { return };
+        self.with(|values| {
+            if values.len() <= index && value.is_some() {
+                values.resize(index + 1, None);
+            }
+            if let Some(place) = values.get_mut(index) {
+                *place = value;
+            }
+        });
+    }
+}
+
+/// A piece's place in content of a certain size.
+#[derive(Debug, Clone, Copy)]
+struct PieceInBuffer {
+    index: u64,
+    size: u64,
+}
+
+impl PieceInBuffer {
+    fn value(self, bytes: &[u8]) -> Option<Digest> {
+        relais_tree::piece_value(self.size, self.index, bytes)
+    }
+
+    /// The value of what the part file has there; none where it ends before.
+    fn read(self, part: &File, buffer: &mut Vec<u8>) -> io::Result<Option<Digest>> {
+        let range = piece_range(self.index, self.size);
+        buffer.resize(usize::try_from(range.end - range.start).unwrap_or(0), 0);
+        match part.read_exact_at(buffer, range.start) {
+            Ok(()) => Ok(self.value(buffer)),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+enum HashJob {
+    Bytes { place: PieceInBuffer, buffer: Vec<u8>, length: usize },
+    Disk { pieces: Range<u64>, size: u64 },
+    Reset,
+    Settle(Sender<io::Result<()>>),
+}
+
+/// The receiving thread's side.
+pub(super) struct Hashing<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    state: &'env DownloadState<'env>,
+    table: &'env PieceTable,
+    size: u64,
+    begun: bool,
+    thread: Option<Thread>,
+    /// Dropping it ends the thread that saves.
+    saver: Option<Sender<()>>,
+    spare: Vec<Vec<u8>>,
+    made: usize,
+}
+
+struct Thread {
+    jobs: Sender<HashJob>,
+    used: Receiver<Vec<u8>>,
+}
+
+impl<'scope, 'env> Hashing<'scope, 'env> {
+    pub(super) fn new(
+        scope: &'scope Scope<'scope, 'env>,
+        state: &'env DownloadState<'env>,
+        table: &'env PieceTable,
+    ) -> Self {
+        Self {
+            scope,
+            state,
+            table,
+            size: 0,
+            begun: false,
+            thread: None,
+            saver: None,
+            spare: Vec::new(),
+            made: 0,
+        }
+    }
+
+    /// Begins with content of `size` bytes, and with the pieces of it that are here already. Does
+    /// nothing where that was done.
+    pub(super) fn begin(&mut self, size: u64) -> Result<(), DownloadError> {
+        if self.begun {
+            return Ok(());
+        }
+        (self.begun, self.size) = (true, size);
+        if size > INLINE && self.thread.is_none() {
+            self.start_thread()?;
+        }
+        if size == 0 {
+            // No byte will come that could bring its one empty piece along.
+            return self.on_disk(0..1);
+        }
+        let here: Vec<Range<u64>> =
+            self.state.with(|content| content.good.iter().collect()).unwrap_or_default();
+        for range in here {
+            let last =
+                if range.end >= size { relais_tree::piece_count(size) } else { range.end / PIECE };
+            self.on_disk(range.start.div_ceil(PIECE)..last)?;
+        }
+        Ok(())
+    }
+
+    fn start_thread(&mut self) -> Result<(), DownloadError> {
+        let (jobs, todo) = channel();
+        let (give_back, used) = channel();
+        let (state, table) = (self.state, self.table);
+        let worker = Worker {
+            state,
+            table,
+            todo,
+            give_back,
+            backlog: VecDeque::new(),
+            waiting: None,
+            failed: None,
+            buffer: Vec::new(),
+        };
+        self.spawn("hash", move || worker.run())?;
+        self.thread = Some(Thread { jobs, used });
+        Ok(())
+    }
+
+    /// Sees to it that what has come is saved from time to time; for a fetch that takes its time.
+    pub(super) fn save_from_now_on(&mut self) -> Result<(), DownloadError> {
+        if self.saver.is_none() {
+            let (stop, stopped) = channel();
+            let state = self.state;
+            self.spawn("save", move || state.keep_saving(&stopped))?;
+            self.saver = Some(stop);
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'scope) -> Result<(), DownloadError> {
+        let builder = std::thread::Builder::new().name(name.to_owned());
+        builder
+            .spawn_scoped(self.scope, work)
+            .map(|_| ())
+            .map_err(DownloadError::local("starting a thread"))
+    }
+
+    /// A buffer of at least `length` bytes, at most a piece.
+    pub(super) fn buffer(&mut self, length: usize) -> Result<Vec<u8>, DownloadError> {
+        let waiting = self.made >= BUFFERS;
+        let mut buffer = match (self.spare.pop(), &self.thread) {
+            (Some(buffer), _) => buffer,
+            (None, Some(thread)) if waiting => thread.used.recv().map_err(|_| gone())?,
+            (None, Some(thread)) => thread.used.try_recv().unwrap_or_default(),
+            (None, None) => Vec::new(),
+        };
+        if buffer.is_empty() {
+            self.made += 1;
+        }
+        if buffer.len() < length {
+            buffer = vec![0; length];
+        }
+        Ok(buffer)
+    }
+
+    /// Takes back a buffer that was not needed.
+    pub(super) fn give_back(&mut self, buffer: Vec<u8>) {
+        self.spare.push(buffer);
+    }
+
+    /// The piece `index` is in the first `length` bytes of `buffer`, whole.
+    pub(super) fn in_memory(
+        &mut self,
+        index: u64,
+        buffer: Vec<u8>,
+        length: usize,
+    ) -> Result<(), DownloadError> {
+        let place = PieceInBuffer { index, size: self.size };
+        if let Some(thread) = &self.thread {
+            return thread.jobs.send(HashJob::Bytes { place, buffer, length }).map_err(|_| gone());
+        }
+        self.table.set(index, place.value(&buffer[..length]));
+        self.spare.push(buffer);
+        Ok(())
+    }
+
+    /// These pieces are whole in the part file.
+    pub(super) fn on_disk(&mut self, pieces: Range<u64>) -> Result<(), DownloadError> {
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        if let Some(thread) = &self.thread {
+            return thread.jobs.send(HashJob::Disk { pieces, size: self.size }).map_err(|_| gone());
+        }
+        let mut buffer = Vec::new();
+        for index in pieces {
+            let value = PieceInBuffer { index, size: self.size }
+                .read(self.state.part, &mut buffer)
+                .map_err(reading())?;
+            self.table.set(index, value);
+        }
+        Ok(())
+    }
+
+    /// Waits until all pieces that were handed over are hashed.
+    pub(super) fn settle(&mut self) -> Result<(), DownloadError> {
+        let Some(thread) = &self.thread else { return Ok(()) };
+        let (done, settled) = channel();
+        thread.jobs.send(HashJob::Settle(done)).map_err(|_| gone())?;
+        loop {
+            match settled.recv_timeout(GLANCE) {
+                Ok(result) => return result.map_err(reading()),
+                Err(RecvTimeoutError::Disconnected) => return Err(gone()),
+                Err(RecvTimeoutError::Timeout) if self.state.interrupted() => {
+                    return Err(DownloadError::Interrupted);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// The known values, by number; call [`Self::settle`] first.
+    pub(super) fn values<T>(&self, look: impl FnOnce(&[Option<Digest>]) -> T) -> T {
+        self.table.with(|values| look(values))
+    }
+
+    /// The value of this piece is of no use.
+    pub(super) fn forget(&self, index: u64) {
+        self.table.set(index, None);
+    }
+
+    /// Keeps the first `count` values, for content that is `size` bytes long.
+    pub(super) fn keep_first(&mut self, count: usize, size: u64) {
+        self.table.with(|values| values.truncate(count));
+        self.size = size;
+    }
+
+    /// Forgets everything; the next [`Self::begin`] is for another content.
+    pub(super) fn reset(&mut self) -> Result<(), DownloadError> {
+        if let Some(thread) = &self.thread {
+            thread.jobs.send(HashJob::Reset).map_err(|_| gone())?;
+            self.settle()?;
+        }
+        self.table.with(Vec::clear);
+        self.begun = false;
+        Ok(())
+    }
+}
+
+/// The thread ended before its time; a panic of it comes out where the threads are joined.
+fn gone() -> DownloadError {
+    DownloadError::Local {
+        error: io::Error::other("the hashing thread has ended"),
+        what: "hashing",
+    }
+}
+
+fn reading() -> impl FnOnce(io::Error) -> DownloadError {
+    DownloadError::local("reading the part file back")
+}
+
+/// The hashing thread.
+struct Worker<'env> {
+    state: &'env DownloadState<'env>,
+    table: &'env PieceTable,
+    todo: Receiver<HashJob>,
+    give_back: Sender<Vec<u8>>,
+    /// Pieces to be read back.
+    backlog: VecDeque<(Range<u64>, u64)>,
+    /// Told when the backlog is empty.
+    waiting: Option<Sender<io::Result<()>>>,
+    failed: Option<io::Error>,
+    buffer: Vec<u8>,
+}
+
+impl Worker<'_> {
+    fn run(mut self) {
+        loop {
+            let idle = self.backlog.is_empty();
+            if idle && let Some(waiting) = self.waiting.take() {
+                // Nobody listens any more where the fetch has ended.
+                let _ = waiting.send(self.failed.take().map_or(Ok(()), Err));
+            }
+            let job = if idle {
+                self.todo.recv().map_err(|_| TryRecvError::Disconnected)
+            } else {
+                self.todo.try_recv()
+            };
+            match job {
+                Ok(job) => self.work(job),
+                Err(TryRecvError::Empty) => self.read_back(),
+                Err(TryRecvError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn work(&mut self, job: HashJob) {
+        match job {
+            HashJob::Bytes { place, buffer, length } => {
+                self.table.set(place.index, place.value(&buffer[..length]));
+                // The receiving thread takes no more buffers where the fetch has ended.
+                let _ = self.give_back.send(buffer);
+            }
+            HashJob::Disk { pieces, size } => self.backlog.push_back((pieces, size)),
+            HashJob::Reset => {
+                self.backlog.clear();
+                self.failed = None;
+            }
+            HashJob::Settle(done) => self.waiting = Some(done),
+        }
+    }
+
+    /// Hashes the next piece of the backlog.
+    fn read_back(&mut self) {
+        let Some((pieces, size)) = self.backlog.front_mut() else { return };
+        let place = PieceInBuffer { index: pieces.start, size: *size };
+        pieces.start += 1;
+        if pieces.is_empty() {
+            self.backlog.pop_front();
+        }
+        match place.read(self.state.part, &mut self.buffer) {
+            Ok(value) => self.table.set(place.index, value),
+            Err(e) => self.failed = Some(e),
+        }
+    }
+}

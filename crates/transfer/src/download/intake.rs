@@ -1,0 +1,243 @@
+//! Blocks of one answer, from the connection to the part file.
+//!
+//! Bytes are read straight into a piece's buffer and written from there at their own offset, a
+//! piece at a time, or earlier where they come slowly: what has come must not be lost with the
+//! process. Whole pieces go on to be hashed in the same buffer.
+
+use std::time::{Duration, Instant};
+
+use relais_net::{Connection, MinimumThroughput};
+use relais_proto::limits::PIECE;
+use relais_proto::{ContentHeader, Digest, FrameType, Reply, WireError};
+
+use super::DownloadError;
+use super::blocks::{block_length, piece_range};
+use super::error::DownloadInterrupt;
+use super::exchange::{answer, unexpected};
+use super::hashing::Hashing;
+use super::state::DownloadState;
+
+/// Longest time that received bytes wait to be written.
+const WRITE_EVERY: Duration = Duration::from_millis(250);
+/// Fewest bytes asked of the connection at once. What a failed read had got is lost, so reading
+/// begins with little and takes more as long as it comes fast.
+const READ_LEAST: usize = 4 * 1024;
+/// Most bytes asked of the connection at once.
+const READ_MOST: usize = 256 * 1024;
+/// A read that took less than this may ask for twice as much.
+const FAST: Duration = Duration::from_millis(20);
+/// After a read that took longer than this, half as much is asked for.
+const SLOW: Duration = Duration::from_millis(200);
+
+/// Takes in what follows `header`, and the end; the digest of the whole content. `moved` counts
+/// the bytes that came, also where it fails.
+pub(super) fn take_in<'env>(
+    from: &mut Connection,
+    header: &ContentHeader,
+    state: &'env DownloadState<'env>,
+    hashing: &mut Hashing<'_, 'env>,
+    moved: &mut u64,
+) -> Result<Digest, DownloadInterrupt> {
+    let mut intake = Intake::new(header, state, hashing);
+    let result = intake.blocks(from, header, moved);
+    // Also after a failure: what came is good.
+    intake.finish()?;
+    result?;
+    match answer(from)? {
+        Reply::End { digest } => Ok(digest),
+        other => Err(unexpected(&other)),
+    }
+}
+
+struct Intake<'a, 'scope, 'env> {
+    state: &'env DownloadState<'env>,
+    hashing: &'a mut Hashing<'scope, 'env>,
+    size: u64,
+    /// The current piece's number, start and length.
+    index: u64,
+    start: u64,
+    length: usize,
+    /// Bytes of the current piece, at their place in it; no buffer before the first comes.
+    buffer: Vec<u8>,
+    /// Place in the piece of the first byte that came, of the first that is not written, and of the next to come.
+    begun: usize,
+    unwritten: usize,
+    filled: usize,
+    /// Bytes to ask for at once.
+    step: usize,
+    pace: MinimumThroughput,
+    /// Bytes that the pace has not been told of.
+    untold: u64,
+    last_look: Instant,
+    last_write: Instant,
+}
+
+impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
+    fn new(
+        header: &ContentHeader,
+        state: &'env DownloadState<'env>,
+        hashing: &'a mut Hashing<'scope, 'env>,
+    ) -> Self {
+        let now = Instant::now();
+        let place = usize::try_from(header.offset % PIECE).unwrap_or(0);
+        let mut intake = Self {
+            state,
+            hashing,
+            size: header.size,
+            index: 0,
+            start: 0,
+            length: 0,
+            buffer: Vec::new(),
+            begun: 0,
+            unwritten: 0,
+            filled: 0,
+            step: READ_LEAST,
+            pace: MinimumThroughput::new(now),
+            untold: 0,
+            last_look: now,
+            last_write: now,
+        };
+        intake.enter(header.offset / PIECE, place);
+        intake
+    }
+
+    /// Goes on at `place` in piece `index`.
+    fn enter(&mut self, index: u64, place: usize) {
+        let range = piece_range(index, self.size);
+        (self.index, self.start) = (index, range.start);
+        self.length = usize::try_from(range.end - range.start).unwrap_or(0);
+        (self.begun, self.unwritten, self.filled) = (place, place, place);
+    }
+
+    /// Takes in all blocks.
+    fn blocks(
+        &mut self,
+        from: &mut Connection,
+        header: &ContentHeader,
+        moved: &mut u64,
+    ) -> Result<(), DownloadInterrupt> {
+        let mut left = header.length;
+        while left > 0 {
+            let expected = block_length(header, left);
+            self.block_header(from, expected)?;
+            self.block(from, expected as usize, moved)?;
+            left -= u64::from(expected);
+        }
+        Ok(())
+    }
+
+    /// Reads headers up to that of the next block, which has to have the `expected` length.
+    fn block_header(
+        &mut self,
+        from: &mut Connection,
+        expected: u32,
+    ) -> Result<(), DownloadInterrupt> {
+        loop {
+            let header = from.read_header()?.ok_or(WireError::Truncated)?;
+            if header.kind == FrameType::Block {
+                return if header.len == expected {
+                    Ok(())
+                } else {
+                    Err(DownloadInterrupt::bad_value("length of a block", header.len.into()))
+                };
+            }
+            match from.read_reply_of(header)? {
+                // A slow disk: the blocks go on.
+                Reply::Wait(_) | Reply::MasterUnreachable { .. } => self.look(from)?,
+                Reply::Error(refusal) => return Err(DownloadInterrupt::Refused(refusal)),
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Reads the bytes of one block.
+    fn block(
+        &mut self,
+        from: &mut Connection,
+        mut left: usize,
+        moved: &mut u64,
+    ) -> Result<(), DownloadInterrupt> {
+        while left > 0 {
+            if self.buffer.is_empty() {
+                self.buffer = self.hashing.buffer(self.length)?;
+            }
+            let take = left.min(self.length - self.filled).min(self.step);
+            from.read_exact_into(&mut self.buffer[self.filled..self.filled + take])?;
+            left -= take;
+            self.filled += take;
+            self.untold += take as u64;
+            *moved += take as u64;
+            if self.filled == self.length {
+                self.close_piece()?;
+            }
+            self.look(from)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the clock, where time may have passed: not while bytes lie ready, unless many have been
+    /// taken since. Small blocks leave a part of the next one ready nearly always.
+    fn look(&mut self, from: &Connection) -> Result<(), DownloadInterrupt> {
+        if from.has_input() && self.untold < READ_LEAST as u64 {
+            return Ok(());
+        }
+        let now = Instant::now();
+        self.pace.moved(std::mem::take(&mut self.untold), now).map_err(WireError::Io)?;
+        match now.duration_since(self.last_look) {
+            took if took < FAST => self.step = (self.step * 2).min(READ_MOST),
+            took if took > SLOW => self.step = (self.step / 2).max(READ_LEAST),
+            _ => {}
+        }
+        self.last_look = now;
+        if now.duration_since(self.last_write) >= WRITE_EVERY {
+            self.write()?;
+            self.last_write = now;
+            self.hashing.save_from_now_on()?;
+            if self.state.glance_interrupted() {
+                return Err(DownloadError::Interrupted.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what of the current piece is not written.
+    fn write(&mut self) -> Result<(), DownloadError> {
+        let bytes = &self.buffer[self.unwritten.min(self.filled)..self.filled];
+        self.state.write(bytes, self.start + self.unwritten as u64)?;
+        self.unwritten = self.filled;
+        Ok(())
+    }
+
+    /// The last byte of the current piece has come.
+    fn close_piece(&mut self) -> Result<(), DownloadError> {
+        self.write()?;
+        let buffer = std::mem::take(&mut self.buffer);
+        if self.begun == 0 {
+            self.hashing.in_memory(self.index, buffer, self.length)?;
+        } else {
+            self.hashing.give_back(buffer);
+            self.hash_from_disk()?;
+        }
+        self.enter(self.index + 1, 0);
+        Ok(())
+    }
+
+    /// Writes what there is of a piece that did not come to its end.
+    fn finish(mut self) -> Result<(), DownloadError> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        self.write()?;
+        self.hashing.give_back(std::mem::take(&mut self.buffer));
+        self.hash_from_disk()
+    }
+
+    /// Has the current piece hashed from the part file, where all of it is there.
+    fn hash_from_disk(&mut self) -> Result<(), DownloadError> {
+        if self.state.has(&piece_range(self.index, self.size)) {
+            self.hashing.on_disk(self.index..self.index + 1)
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Whether what is in the part file is the content: the digest at the end, the search for bad
+//! pieces where it does not fit, and the comparison with another server's copy where no digest
+//! is known that both could name.
+
+use relais_net::Connection;
+use relais_proto::limits::PIECE;
+use relais_proto::{Digest, ErrorCode, IfMatch, TreePath};
+
+use super::blocks::piece_range;
+use super::error::{DownloadError, DownloadInterrupt};
+use super::exchange::{ask_for_digest, ask_for_pieces, if_match};
+use super::hashing::Hashing;
+use super::state::DownloadState;
+use super::{Resume, retry_loop::ASK_AGAIN};
+
+/// What became of the check.
+pub(super) enum Verification {
+    /// The part file holds exactly the content.
+    Whole,
+    /// Some bytes are missing now, to be fetched again.
+    Incomplete,
+}
+
+/// The digest that these values make up; none where one is missing.
+fn join(values: &[Option<Digest>], size: u64) -> Option<Digest> {
+    let values: Option<Vec<Digest>> = values.iter().copied().collect();
+    relais_tree::join(&values?, size)
+}
+
+/// Compares what is in the part file with `digest`, once nothing is missing. Where it differs, asks
+/// the server for its piece values and takes the bad pieces out of the good bytes. `rounds` counts
+/// how often that was done with this server.
+pub(super) fn verify(
+    server: &mut Connection,
+    path: &TreePath,
+    digest: Digest,
+    state: &DownloadState<'_>,
+    hashing: &mut Hashing<'_, '_>,
+    rounds: &mut u32,
+) -> Result<Verification, DownloadInterrupt> {
+    hashing.settle()?;
+    let Some(size) = state.with(|content| content.size) else {
+        return Ok(Verification::Incomplete);
+    };
+    let count = usize::try_from(relais_tree::piece_count(size))
+        .map_err(|_| DownloadInterrupt::bad_value("size", size))?;
+    let ours = hashing.values(|values| join(values, size));
+    if ours == Some(digest) {
+        return Ok(Verification::Whole);
+    }
+    if size == 0 {
+        return Err(DownloadInterrupt::Rotten(
+            "empty content came with the digest of something else".to_owned(),
+        ));
+    }
+    *rounds += 1;
+    if ours.is_none() {
+        if *rounds > ASK_AGAIN {
+            return Err(unstable().into());
+        }
+        forget_unhashed(size, count, state, hashing);
+        return Ok(Verification::Incomplete);
+    }
+    if *rounds > ASK_AGAIN {
+        return Err(DownloadInterrupt::Rotten(
+            "pieces that were fetched again are still damaged".to_owned(),
+        ));
+    }
+    let theirs = their_values(server, path, digest, size)?;
+    let bad: Vec<u64> = hashing.values(|values| {
+        (0..)
+            .zip(values.iter().zip(&theirs))
+            .filter(|(_, (a, b))| **a != Some(**b))
+            .map(|(i, _)| i)
+            .collect()
+    });
+    log::debug!("{path}: {} of {count} pieces are damaged and are fetched again", bad.len());
+    forget(bad, size, state, hashing);
+    Ok(Verification::Incomplete)
+}
+
+/// Pieces without a value could not be read back: somebody has cut the part file.
+fn forget_unhashed(size: u64, count: usize, state: &DownloadState<'_>, hashing: &Hashing<'_, '_>) {
+    let missing = hashing.values(|values| {
+        (0..count as u64)
+            .zip(values.iter().chain(std::iter::repeat(&None)))
+            .filter(|(_, v)| v.is_none())
+            .map(|(i, _)| i)
+            .collect()
+    });
+    forget(missing, size, state, hashing);
+}
+
+fn forget(pieces: Vec<u64>, size: u64, state: &DownloadState<'_>, hashing: &Hashing<'_, '_>) {
+    for index in pieces {
+        hashing.forget(index);
+        state.with(|content| content.good.remove(piece_range(index, size)));
+    }
+}
+
+/// The server's piece values, checked against the digest.
+fn their_values(
+    server: &mut Connection,
+    path: &TreePath,
+    digest: Digest,
+    size: u64,
+) -> Result<Vec<Digest>, DownloadInterrupt> {
+    let values =
+        ask_for_pieces(server, path, IfMatch::Digest(digest), 0, relais_tree::piece_count(size))
+            .map_err(|stop| match stop {
+                DownloadInterrupt::Refused(refusal)
+                    if !super::retry_loop::is_passing(refusal.code) =>
+                {
+                    DownloadInterrupt::Rotten(format!(
+                        "the content came damaged and cannot be repaired: {}",
+                        refusal.message
+                    ))
+                }
+                other => other,
+            })?;
+    if relais_tree::join(&values, size) == Some(digest) {
+        Ok(values)
+    } else {
+        Err(DownloadInterrupt::Rotten("the server's content does not have its digest".to_owned()))
+    }
+}
+
+/// Looks behind the bytes that were counted as good, up to `end`: whoever was killed had written more
+/// than it had noted. Pieces that equal the server's are kept and need not come again. A lie of
+/// the server shows in the digest at the end, as with every other byte.
+pub(super) fn salvage(
+    server: &mut Connection,
+    path: &TreePath,
+    state: &DownloadState<'_>,
+    end: u64,
+) -> Result<(), DownloadInterrupt> {
+    let Some(known) = state.content() else { return Ok(()) };
+    let end = end.min(known.size);
+    let first = known.good.prefix() / PIECE;
+    // The last piece may be short; any other counts only whole.
+    let behind = if end == known.size { relais_tree::piece_count(known.size) } else { end / PIECE };
+    let Some(count) = u32::try_from(behind.saturating_sub(first)).ok().filter(|count| *count > 0)
+    else {
+        return Ok(());
+    };
+    let read = relais_tree::piece_values(state.part, known.size, first, count, &mut |_| Ok(()));
+    let ours = read.map_err(DownloadError::local("reading the part file"))?;
+    let theirs = match ask_for_pieces(server, path, if_match(Some(&known)), first, count.into()) {
+        Ok(theirs) => theirs,
+        // The request for the content itself will be told the same, and knows what to do.
+        Err(DownloadInterrupt::Refused(_)) => return Ok(()),
+        Err(stop) => return Err(stop),
+    };
+    for (index, _) in
+        (first..).zip(ours.iter().zip(&theirs)).filter(|(_, (ours, theirs))| ours == theirs)
+    {
+        state.with(|content| content.good.insert(piece_range(index, known.size)));
+    }
+    Ok(())
+}
+
+/// What is to be done with content that was begun on one server's disk, on another server.
+pub(super) enum Comparison {
+    /// The other server's copy begins with the same pieces: it goes on from there.
+    Same(Resume),
+    /// It does not, or nothing could be compared.
+    Different(String),
+}
+
+/// Compares the pieces that are here with those of the server's copy.
+pub(super) fn compare(
+    server: &mut Connection,
+    path: &TreePath,
+    state: &DownloadState<'_>,
+    hashing: &mut Hashing<'_, '_>,
+) -> Result<Comparison, DownloadInterrupt> {
+    let different = |why: &str| Ok(Comparison::Different(why.to_owned()));
+    let Some(known) = state.content() else { return different("nothing is known of it") };
+    hashing.begin(known.size)?;
+    hashing.settle()?;
+    // Values may be there for pieces behind a gap as well; only those before it are kept.
+    let whole = usize::try_from(known.good.prefix() / PIECE).unwrap_or(0);
+    let ours: Vec<Digest> =
+        hashing.values(|values| values.iter().take(whole).map_while(|v| *v).collect());
+    if ours.is_empty() {
+        return different("too little of it had come to compare it");
+    }
+    let (size, digest) = ask_for_digest(server, path)?;
+    let Some(digest) = digest else { return different("the server does not tell its digest") };
+    let count = ours.len() as u64;
+    if size / PIECE < count {
+        return different("it is shorter now");
+    }
+    match ask_for_pieces(server, path, IfMatch::Digest(digest), 0, count) {
+        Ok(theirs) if theirs == ours => {}
+        Ok(_) => return different("it has other bytes now"),
+        Err(DownloadInterrupt::Refused(refusal)) if refusal.code == ErrorCode::Changed => {
+            return different("it is being changed");
+        }
+        Err(stop) => return Err(stop),
+    }
+    hashing.keep_first(ours.len(), size);
+    let mut good = known.good;
+    good.clip(count * PIECE);
+    Ok(Comparison::Same(Resume { size, digest: Some(digest), identity: None, good, ..known }))
+}
+
+/// Why a part file that keeps losing its bytes cannot be finished.
+fn unstable() -> DownloadError {
+    DownloadError::Local {
+        error: std::io::Error::other("somebody else changes it"),
+        what: "using the part file",
+    }
+}
