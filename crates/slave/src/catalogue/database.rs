@@ -1,4 +1,4 @@
-//! The database file: opening it, its schema, and rows.
+//! The database file: how it is opened, its schema, and its rows.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,28 +10,35 @@ use rusqlite::{Connection, OpenFlags, Row};
 use super::{CatalogError, FOLDER, MetadataFolder};
 use crate::sys::sqlite::keep_names;
 
-/// Name of the file in the slave's own folder.
+/// Name of the file in the metadata folder.
 const FILE: &str = "catalogue.db";
-/// Raised with every change of the schema.
+/// Must be raised with every change of the schema.
 const SCHEMA_VERSION: i64 = 4;
-/// Bytes that the database's log gets at once: about what it has when SQLite begins it anew.
+/// Bytes reserved for the write-ahead log: about its size when SQLite starts it anew.
 const LOG: u32 = 4 * 1024 * 1024;
-/// Free bytes of the disk from which on it does. A smaller disk is left to the files.
+/// Free disk space required for the reservation, in bytes. A smaller disk is left to the files.
 const ROOM: u64 = 2 * LOG as u64;
-/// How long a reader or the writer waits for the other.
+/// Time that a reader or the writer waits for the other.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Entries are keyed by the path of their folder and their name, in byte order, so a listing is a range and
-/// one look-up finds a path. Totals are kept by triggers, so they are right whoever changes a row.
-/// `kind` 0 is a file, 1 a folder; `found` is when the row's identity was first seen, by a monotonic clock in
-/// milliseconds. `epoch` and `number` are those of the last change to the path, `content_*` those of the put
-/// that made the content. `change` has the changes that were made, by their ids. `here` is 0 where the content is not here yet:
-/// then the row says what it shall be, and `holders` which folders have it, by 16 bytes each, and `damaged` is 1 where it was here
-/// and was found damaged; `kept` is what lies at its path until
-/// it comes. `unapplied` has the paths at which the disk is not as the tree says, with the reason; `due` is when such a path is tried again, by the
-/// monotonic clock in milliseconds, and none where it waits for the folder above it; `lies` is 1 where
-/// something is left that a change has removed. `peer` has the slaves of the cluster. `mode` and `mtime_*` are the tree's; `disk_*` what the disk
-/// has of them, which may be unable to hold them.
+/// Schema of the database.
+///
+/// The key of `entry` is the path of the folder and the name, in byte order: a listing is a range,
+/// and one look-up finds a path. Triggers keep the totals, so every change of a row counts.
+///
+/// Columns of `entry`: `kind` is 0 for a file and 1 for a folder. `found` is the monotonic time in
+/// milliseconds when the row's file identity was first seen. `epoch` and `number` are the LSN of
+/// the last change to the path, `content_*` that of the put that stored the content. `mode` and
+/// `mtime_*` belong to the tree; `disk_*` is their state on the disk, which may not support them.
+/// If `here` is 0 the content is missing and the row describes what must be fetched. `holders` then
+/// has the ids of folders with the content, 16 bytes each. `damaged` is 1 if the content was here
+/// and was found damaged.
+///
+/// `kept` has the retained content of a path until the new content arrives. `unapplied` has the
+/// paths where the disk differs from the tree, with the reason. Its `due` is the monotonic time of
+/// the next retry in milliseconds, or NULL if the path waits for the folder above. Its `lies` is 1
+/// if a removed file is still on the disk. `change` has the committed changes by id. `peer` has the
+/// slaves of the cluster.
 const SCHEMA: &str = "
 CREATE TABLE entry (
     folder TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, mode INTEGER NOT NULL, size INTEGER NOT NULL,
@@ -93,19 +100,19 @@ CREATE TRIGGER skip_in AFTER INSERT ON skipped BEGIN UPDATE total SET n = n + 1 
 CREATE TRIGGER skip_out AFTER DELETE ON skipped BEGIN UPDATE total SET n = n - 1 WHERE what = 'skipped-' || OLD.why; END;
 ";
 
-/// Tables of an older schema.
+/// Drops the tables of an older schema.
 const CLEAR: &str = "DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS skipped; DROP TABLE IF EXISTS total; DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS change; DROP TABLE IF EXISTS kept; DROP TABLE IF EXISTS unapplied; DROP TABLE IF EXISTS peer;";
 
-/// The columns that [`read_row`] reads, in its order.
+/// Columns that [`read_row`] reads, in this order.
 pub(super) const COLUMNS: &str = "name, kind, mode, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino, digest, epoch, number, content_epoch, content_number, here, disk_mode, disk_mtime_s, disk_mtime_ns";
 
-/// The database's file, for people: where it lies now.
+/// Returns the current path of the database, for messages.
 pub(super) fn file(own: &MetadataFolder) -> PathBuf {
     let shown = relais_state::display_path(&own.path(FILE));
     if shown == own.path(FILE) { Path::new(FOLDER).join(FILE) } else { shown }
 }
 
-/// Opens the database below the descriptor of its folder.
+/// Opens the database relative to the descriptor of the metadata folder.
 fn connect(own: &MetadataFolder, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let misuse = |why: &str| {
         rusqlite::Error::SqliteFailure(
@@ -117,16 +124,16 @@ fn connect(own: &MetadataFolder, flags: OpenFlags) -> rusqlite::Result<Connectio
     Connection::open_with_flags(own.path(FILE), flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
 }
 
-/// Names the file in an error.
+/// Adds the database file to an error.
 pub(super) fn failed(file: &Path) -> impl Fn(rusqlite::Error) -> CatalogError {
     let file = file.display().to_string();
     move |source| CatalogError::Database { file: file.clone(), source }
 }
 
-/// Opens the database for its one writer, and makes it where it is missing.
+/// Opens the database for the writer, and creates it if it is missing.
 ///
-/// Its structure is checked first: that reads the whole file, about a second for a
-/// million entries, and a damaged catalogue would show wrong things for good.
+/// The structure is checked first, because a damaged catalogue would return wrong entries forever.
+/// The check reads the whole file: about a second for a million entries.
 pub(super) fn open_writer(own: &MetadataFolder) -> Result<Connection, CatalogError> {
     let file = file(own);
     let open = || -> Result<Connection, rusqlite::Error> {
@@ -134,12 +141,12 @@ pub(super) fn open_writer(own: &MetadataFolder) -> Result<Connection, CatalogErr
             connect(own, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         database.busy_timeout(BUSY)?;
         database.pragma_update(None, "journal_mode", "WAL")?;
-        // The journal is followed from where the catalogue ends. What is on the disk of the folder since long must not be
-        // done a second time: what came later may have taken its place.
+        // Recovery replays the journal from the end of the catalogue. Each commit is synced,
+        // because a change must not be applied twice: newer files may have replaced its result.
         database.pragma_update(None, "synchronous", "FULL")?;
         Ok(database)
     };
-    // SQLite refuses it too, with an error that tells nobody what to do.
+    // SQLite refuses a link too, but its error does not say how to fix it.
     if own.folder().stat_part(FILE.as_bytes()).is_ok_and(|meta| meta.kind == MetaKind::Link) {
         let (file, what) = (file.display().to_string(), "it is a link".to_owned());
         return Err(CatalogError::Damaged { file, what });
@@ -160,7 +167,7 @@ pub(super) fn open_writer(own: &MetadataFolder) -> Result<Connection, CatalogErr
         .map_err(failed(&file))?
     {
         SCHEMA_VERSION => {}
-        // An older one is built anew from the folder and the journal.
+        // An older schema is rebuilt from the folder and the journal.
         older if (0..SCHEMA_VERSION).contains(&older) => {
             let build =
                 format!("BEGIN; {CLEAR} {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;");
@@ -171,8 +178,8 @@ pub(super) fn open_writer(own: &MetadataFolder) -> Result<Connection, CatalogErr
     Ok(database)
 }
 
-/// Gives the database's log its room while there is some: a change that has its number must not fail for want of
-/// a place to note it. What is written into it here is given up at once.
+/// Reserves disk space for the write-ahead log. A committed change must not fail because it cannot
+/// be recorded. The test data is rolled back at once.
 pub(super) fn reserve_log(own: &MetadataFolder, database: &Connection) -> rusqlite::Result<()> {
     if rustix::fs::fstatvfs(own.folder())
         .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM)
@@ -180,7 +187,7 @@ pub(super) fn reserve_log(own: &MetadataFolder, database: &Connection) -> rusqli
         return Ok(());
     }
     let kept: i64 = database.pragma_query_value(None, "cache_size", |row| row.get(0))?;
-    // What does not fit into the cache goes to the log before the end of the change.
+    // Pages that exceed the cache go to the log before the end of the transaction.
     database.pragma_update(None, "cache_size", 16)?;
     let filled = database
         .execute_batch("BEGIN IMMEDIATE; CREATE TABLE room (bytes BLOB);")
@@ -197,7 +204,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
-/// Opens the database for reading; none where the keeper has not made it yet.
+/// Opens the database for reading. Returns `None` if the writer has not created it yet.
 pub(super) fn open_reader(own: &MetadataFolder) -> Result<Option<Connection>, CatalogError> {
     match own.folder().stat_part(FILE.as_bytes()) {
         Ok(_) => {}
@@ -213,7 +220,7 @@ pub(super) fn open_reader(own: &MetadataFolder) -> Result<Option<Connection>, Ca
     Ok((version == SCHEMA_VERSION).then_some(database))
 }
 
-/// One entry, with what ties its digest to the disk.
+/// One entry, with the file identity that its digest belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CatalogRow {
     pub entry: Entry,
@@ -221,15 +228,15 @@ pub(crate) struct CatalogRow {
     pub dev: u64,
     pub ino: u64,
     pub digest: Option<Digest>,
-    /// The put that made the content.
+    /// LSN of the put that stored the content.
     pub content: Option<Lsn>,
-    /// Whether the content is here; else the row says what it shall be.
+    /// Whether the content is on this disk. Otherwise the row describes what must be fetched.
     pub here: bool,
-    /// What the disk has of mode and time. One that cannot hold those of the tree has others.
+    /// Mode and time on the disk, which may not support those of the tree.
     pub on_disk: OnDisk,
 }
 
-/// Mode and time of last modification, as the disk has them.
+/// Mode and modification time as the disk has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OnDisk {
     pub mode: Mode,
@@ -237,7 +244,7 @@ pub(crate) struct OnDisk {
 }
 
 impl CatalogRow {
-    /// Whether the digest belongs to what `meta` was read from.
+    /// Returns whether `meta` is of the file that the digest belongs to.
     pub fn matches(&self, meta: &Meta) -> bool {
         self.here
             && (self.dev, self.ino, self.ctime, self.on_disk.mtime)
@@ -248,8 +255,10 @@ impl CatalogRow {
 }
 
 impl CatalogRow {
-    /// Whether it is this file though its ctime is another, as after it was moved and moved back. Its content may have been
-    /// edited, and its times set back: where that matters its digest is computed.
+    /// Returns whether `meta` is of the same file apart from its ctime, as after a rename.
+    ///
+    /// A program may have edited the content and restored the times. Callers that depend on the
+    /// content compute its digest.
     pub fn matches_except_ctime(&self, meta: &Meta) -> bool {
         self.here
             && (self.dev, self.ino) == (meta.dev, meta.ino)
@@ -259,7 +268,7 @@ impl CatalogRow {
     }
 }
 
-/// Reads [`COLUMNS`].
+/// Reads the columns of [`COLUMNS`].
 pub(super) fn read_row(row: &Row<'_>) -> rusqlite::Result<CatalogRow> {
     let time = |s, ns| -> rusqlite::Result<FileTime> {
         Ok(FileTime { seconds: row.get(s)?, nanos: row.get(ns)? })

@@ -1,16 +1,17 @@
-//! Names that have just changed, until they have been quiet for a while. Pure: the caller passes the time.
+//! Delays names that have just changed until they are quiet. Does no I/O: the caller passes the
+//! time.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use relais_proto::TreePath;
 
-/// How long a name must be quiet before it is looked at.
+/// Time without a change after which a name is scanned.
 pub const QUIET: Duration = Duration::from_secs(1);
-/// Most names kept; more become a rescan.
+/// Most names kept. More names cause a rescan.
 const MOST_NAMES: usize = 100_000;
 
-/// Names and when they changed last.
+/// Changed names and the time of their last change.
 #[derive(Debug, Default)]
 pub struct Debounce {
     changed: HashMap<TreePath, Instant>,
@@ -18,7 +19,7 @@ pub struct Debounce {
 }
 
 impl Debounce {
-    /// `path` has changed: its quiet time begins again.
+    /// Records a change of `path` and restarts its quiet time.
     pub fn restart(&mut self, path: TreePath, now: Instant) {
         if self.changed.len() < MOST_NAMES || self.changed.contains_key(&path) {
             self.changed.insert(path, now);
@@ -27,24 +28,24 @@ impl Debounce {
         }
     }
 
-    /// `path` is to be looked at again; where it waits already, that wait goes on.
+    /// Schedules a scan of `path`. A path that waits already keeps its time.
     pub fn add(&mut self, path: TreePath, now: Instant) {
         if !self.changed.contains_key(&path) {
             self.restart(path, now);
         }
     }
 
-    /// Whether `path` waits to be looked at.
+    /// Returns whether `path` waits for its scan.
     pub fn contains(&self, path: &TreePath) -> bool {
         self.changed.contains_key(path)
     }
 
-    /// Whether a name had to be dropped since the last time this was asked.
+    /// Returns whether a name was dropped since the last call.
     pub fn take_overflow(&mut self) -> bool {
         std::mem::take(&mut self.overflow)
     }
 
-    /// Takes out the names that have been quiet long enough.
+    /// Removes and returns the names that have been quiet long enough.
     pub fn due(&mut self, now: Instant) -> Vec<TreePath> {
         let mut due: Vec<_> = self
             .changed
@@ -55,12 +56,12 @@ impl Debounce {
         due
     }
 
-    /// When the next name is due.
+    /// Returns the time when the next name is due.
     pub fn next(&self) -> Option<Instant> {
         self.changed.values().min().map(|changed| *changed + QUIET)
     }
 
-    /// Forgets everything, before a scan that looks at all names.
+    /// Removes all names, before a full scan.
     pub fn clear(&mut self) {
         self.changed.clear();
         self.overflow = false;

@@ -14,26 +14,26 @@ use relais_tree::{Folder, hash_file};
 use super::CatalogError;
 use super::store::{FileIdentity, UnhashedFile};
 
-/// What came of hashing one file.
+/// Result of hashing one file.
 pub enum Hashed {
-    /// Its digest.
+    /// The digest of the file.
     Digest(UnhashedFile, Digest),
-    /// It is not what the row says, or cannot be read: to be looked at again.
+    /// The file differs from its row, or cannot be read. It needs a new scan.
     Changed(UnhashedFile),
 }
 
-/// Takes files and gives digests back, in order.
+/// Hashes files on a thread of its own and returns the digests in order.
 pub struct Hasher {
     orders: Option<Sender<Vec<UnhashedFile>>>,
     results: Receiver<Hashed>,
-    /// Can be read when results lie ready.
+    /// Readable when results are available.
     ready: Arc<OwnedFd>,
     pending: usize,
     thread: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
 }
 
-/// Wakes the keeper, however the thread ends.
+/// Wakes the catalogue writer, also when the thread panics.
 struct Ring(Arc<OwnedFd>);
 
 impl Ring {
@@ -51,10 +51,12 @@ impl Drop for Ring {
 }
 
 impl Hasher {
-    /// Starts the thread; it ends when `stop` is set or this is dropped. With `syncs` what it has hashed is on the disk.
+    /// Starts the thread. It ends when `stop` is set or the hasher is dropped.
+    ///
+    /// With `syncs` each hashed file is synced before its digest is reported.
     ///
     /// # Errors
-    /// Those of the system calls.
+    /// Returns the errors of the system calls.
     pub fn start(root: &Folder, syncs: bool, stop: Arc<AtomicBool>) -> Result<Self, CatalogError> {
         let root = root.try_clone()?;
         let (orders, to_do) = channel::<Vec<UnhashedFile>>();
@@ -77,27 +79,27 @@ impl Hasher {
         Ok(Self { orders: Some(orders), results, ready, pending: 0, thread: Some(thread), stop })
     }
 
-    /// Whether it has nothing to do.
+    /// Returns whether no file waits for its digest.
     pub fn is_idle(&self) -> bool {
         self.pending == 0
     }
 
-    /// Gives it work.
+    /// Queues files for hashing.
     ///
     /// # Panics
-    /// Where its thread has panicked: the keeper is of no use without it, and ends as well.
+    /// Panics if the thread has panicked, because the writer cannot work without it.
     pub fn order(&mut self, files: Vec<UnhashedFile>) {
         self.pending += files.len();
         let taken = self.orders.as_ref().is_some_and(|orders| orders.send(files).is_ok());
         assert!(taken, "the hashing thread has ended");
     }
 
-    /// What is done so far.
+    /// Returns the results so far.
     ///
     /// # Panics
-    /// As [`Self::order`].
+    /// Same as [`Self::order`].
     pub fn results(&mut self) -> Vec<Hashed> {
-        // The counter starts anew; what comes meanwhile is taken as well.
+        // Resets the event counter before the results are taken, so that no wake-up is lost.
         let _ = rustix::io::read(&*self.ready, &mut [0_u8; 8]);
         let results: Vec<_> = self.results.try_iter().collect();
         self.pending -= results.len().min(self.pending);
@@ -106,7 +108,7 @@ impl Hasher {
         results
     }
 
-    /// Readable when there are results.
+    /// Returns a descriptor that is readable when there are results.
     pub fn ready(&self) -> BorrowedFd<'_> {
         self.ready.as_fd()
     }
@@ -139,7 +141,7 @@ fn hash(root: &Folder, order: UnhashedFile, syncs: bool, stop: &AtomicBool) -> H
         Ok((digest, _))
             if file.meta_now().is_ok_and(|now| FileIdentity::from(&now) == order.meta) =>
         {
-            // Others are told that it is here: it has to be on the disk before.
+            // Other slaves learn that the content is here, so it must be on the disk first.
             if syncs && let Err(e) = file.file.sync_all() {
                 warn!("{} cannot be put on the disk: {e}", order.path);
                 return Hashed::Changed(order);

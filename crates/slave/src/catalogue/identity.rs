@@ -1,4 +1,4 @@
-//! What a slave owns in its folder: the folder's id, an id of its own, and the keeper's lock.
+//! A slave's identity in its folder: the folder id, the slave id, and the writer lock.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -12,56 +12,56 @@ use relais_tree::{Folder, TreeError};
 
 use super::{CatalogError, FOLDER};
 
-/// Name of the folder id's file.
+/// Name of the folder id file.
 const FOLDER_ID: &str = "folder.id";
-/// Folder of the slave ids' files.
+/// Folder of the slave id files.
 const SLAVES: &str = "slaves";
-/// The keeper's lock.
+/// Name of the writer lock.
 const LOCK: &str = "lock";
 /// Longest id file that is read, in bytes.
 const ID_FILE: u64 = 256;
 
-/// The slave's own folder, pinned below the served one. Each file in it is opened below this descriptor, whatever the
-/// path of the folder comes to mean.
+/// The metadata folder, held open. Files in it are opened relative to its descriptor, even if the
+/// served folder is renamed.
 #[derive(Debug, Clone)]
 pub struct MetadataFolder(Arc<Folder>);
 
 impl MetadataFolder {
-    /// Pins it.
+    /// Opens the metadata folder.
     ///
     /// # Errors
-    /// Those of the folder, also that it is missing.
+    /// Returns the errors of the folder, also if it is missing.
     pub fn open(root: &Folder) -> Result<Self, TreeError> {
         Ok(Self(Arc::new(root.sub(FOLDER)?)))
     }
 
-    /// The folder.
+    /// Returns the open folder.
     #[must_use]
     pub fn folder(&self) -> &Folder {
         &self.0
     }
 
-    /// A path to a file in it by way of the descriptor. It is good for as long as this or a clone of it lives, in this
-    /// process and in those that are forked from it.
+    /// Returns a path to a file through the descriptor. The path is valid while this or a clone
+    /// exists, in this process and its forked children.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.0.as_fd().as_raw_fd()))
     }
 }
 
-/// How a slave is started: by this it finds the id again that it had.
+/// Start parameters of a slave, by which it finds its former id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StartParameters {
-    /// Without a master.
+    /// Whether the slave runs without a master.
     pub standalone: bool,
-    /// The port that was requested_port for; 0 for any.
+    /// Requested port; 0 for any.
     pub requested_port: u16,
-    /// The port that it got.
+    /// Port that the slave got.
     pub bound_port: u16,
 }
 
 impl StartParameters {
-    /// Reads what [`Self::to_line`] wrote; none where the file says nothing of that kind.
+    /// Parses the output of [`Self::to_line`]. Returns `None` for other text.
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.split_whitespace();
         let standalone = match words.next()? {
@@ -79,9 +79,10 @@ impl StartParameters {
         format!("{kind} {} {}\n", self.requested_port, self.bound_port)
     }
 
-    /// How well an id fits that was last used as `last`; the lowest is taken, none never.
+    /// Ranks an id that was last used as `last`. The lowest rank wins; `None` excludes the id.
     ///
-    /// Two ports that were both requested_port for are two slaves. A slave whose port does not matter takes an id of its kind.
+    /// Two different requested ports are two slaves. A slave without a requested port takes any id
+    /// of its kind.
     fn rank(self, last: Option<Self>) -> Option<u8> {
         let Some(last) = last else { return Some(2) };
         match (self.requested_port, last.requested_port) {
@@ -96,25 +97,26 @@ impl StartParameters {
     }
 }
 
-/// A slave's identity in its folder, held by a lock until all its processes have ended.
+/// A slave's identity in its folder, locked until all its processes have ended.
 #[derive(Debug)]
 pub struct SlaveIdentity {
-    /// The folder, whoever serves it.
+    /// Id of the folder, shared by all slaves that serve it.
     pub folder_id: FolderId,
-    /// This slave.
+    /// Id of this slave.
     pub slave_id: SlaveId,
-    /// Where it keeps what is its own.
+    /// The metadata folder.
     pub folder: MetadataFolder,
-    /// The lock on this slave's id file, in the one process that holds it.
+    /// Lock on the slave id file, in the one process that holds it.
     lock: Mutex<Option<File>>,
 }
 
 impl SlaveIdentity {
-    /// Makes the slave's own folder where it is missing, and takes the id that a slave that was started in the same way had
-    /// last, or else a new one. No other slave uses it now.
+    /// Acquires the id that a slave with these parameters had last, or a new one.
+    ///
+    /// Creates the metadata folder if it is missing. No other slave uses the id now.
     ///
     /// # Errors
-    /// Those of the folder, or [`CatalogError::BadId`].
+    /// Returns the errors of the folder, or [`CatalogError::BadId`].
     pub fn acquire(root: &Folder, started: StartParameters) -> Result<Self, CatalogError> {
         make_own_folder(root, FOLDER)?;
         let folder = MetadataFolder::open(root)?;
@@ -127,7 +129,7 @@ impl SlaveIdentity {
                 break found;
             }
             match new_id(&slaves) {
-                // Another slave that starts now has found it between its making and its lock.
+                // Another slave has taken the new file before this one locked it.
                 Err(CatalogError::Tree(TreeError::InUse)) => {}
                 other => break other?,
             }
@@ -135,24 +137,26 @@ impl SlaveIdentity {
         let line = started.to_line();
         lock.set_len(line.len() as u64)?;
         lock.write_all_at(line.as_bytes(), 0)?;
-        // What an earlier keeper found may be wrong by now: nobody vouches for it until there is a new one.
+        // The new lock file has no token, so the catalogue of an earlier writer counts as
+        // incomplete.
         drop(WriterLock::try_acquire(&folder)?);
         Ok(Self { folder_id, slave_id, folder, lock: Mutex::new(Some(lock)) })
     }
 }
 
-/// Gives up ids that another host's slave has too, because the disk was copied with them. A slave that begins anew takes others.
-/// What the folder has of the tree stays as it is.
+/// Discards ids that a slave on another host uses too, because the disk was copied.
+///
+/// After its restart the slave generates new ids. Its files and catalogue are kept.
 ///
 /// # Errors
-/// Those of the folder.
+/// Returns the errors of the folder.
 pub fn discard_ids(
     own: &MetadataFolder,
     slave: SlaveId,
     folder: FolderId,
 ) -> Result<(), CatalogError> {
     let own = own.folder();
-    // Another slave of this folder may have been faster.
+    // Another slave of this folder may have changed the id already.
     if folder_id(own)? == folder {
         let id = FolderId(relais_state::random()?);
         let aside = format!("{FOLDER_ID}.{}", std::process::id());
@@ -169,14 +173,14 @@ pub fn discard_ids(
 }
 
 impl SlaveIdentity {
-    /// Closes a forked child's copy of the lock. The supervisor alone holds it then, so that it is free the
-    /// moment that one is gone, and a slave started anew finds its id.
+    /// Closes the lock in a forked child, so that only the supervisor holds it. The id is free as
+    /// soon as the supervisor ends, and a restarted slave finds it again.
     pub fn close_in_child(&self) {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
-/// Makes a folder of our own; one that is there already will do.
+/// Creates a folder, unless it exists.
 fn make_own_folder(within: &Folder, name: &str) -> Result<(), TreeError> {
     match within.make_folder(name, true) {
         Ok(()) | Err(TreeError::Taken) => Ok(()),
@@ -189,7 +193,8 @@ fn folder_id(own: &Folder) -> Result<FolderId, CatalogError> {
         Err(TreeError::NotFound) => {}
         other => return read_id(other?.file),
     }
-    // Written aside and named in one step: of two slaves that start at once, one wins and both agree.
+    // The id is written to a temporary file and then renamed. If two slaves start at once, both get
+    // the same id.
     let id = FolderId(relais_state::random()?);
     let aside = format!("{FOLDER_ID}.{}", std::process::id());
     let mut file = own.create_new(&aside)?;
@@ -211,7 +216,7 @@ fn read_id(file: File) -> Result<FolderId, CatalogError> {
     text.trim_end().parse().map_err(|_| CatalogError::BadId(format!("{FOLDER}/{FOLDER_ID}")))
 }
 
-/// The id that fits best of those that no slave holds; of equal ones the first in the order of the names.
+/// Returns the free id with the best rank; among equals the first by name.
 fn free_id(
     slaves: &Folder,
     started: StartParameters,
@@ -246,17 +251,17 @@ fn new_id(slaves: &Folder) -> Result<(SlaveId, File), CatalogError> {
     Ok((id, slaves.create_or_open_part(id.to_string())?))
 }
 
-/// Held by the one process that writes a folder's catalogue.
+/// Held by the one process that writes the catalogue of a folder.
 #[derive(Debug)]
 pub struct WriterLock {
     file: File,
 }
 
 impl WriterLock {
-    /// Takes the lock; none where another slave of this host has it.
+    /// Acquires the lock. Returns `None` if another slave of this host has it.
     ///
     /// # Errors
-    /// Those of the folder.
+    /// Returns the errors of the folder.
     pub fn try_acquire(own: &MetadataFolder) -> Result<Option<Self>, CatalogError> {
         match own.folder().create_or_open_part(LOCK) {
             Ok(file) => {
@@ -268,11 +273,11 @@ impl WriterLock {
         }
     }
 
-    /// Writes a fresh token into the lock's file. Who finds the same token in the catalogue knows that
-    /// this keeper vouches for it.
+    /// Writes a new token into the lock file. A catalogue with the same token is complete and
+    /// current.
     ///
     /// # Errors
-    /// Those of the system calls.
+    /// Returns the errors of the system calls.
     pub fn new_token(&self) -> Result<String, CatalogError> {
         let token = SlaveId(relais_state::random()?).to_string();
         self.file.set_len(0)?;
@@ -280,10 +285,10 @@ impl WriterLock {
         Ok(token)
     }
 
-    /// The token of the keeper that has the lock, or had it last; empty where there is none.
+    /// Returns the token of the current or last writer; empty if there is none.
     ///
     /// # Errors
-    /// Those of the system calls.
+    /// Returns the errors of the system calls.
     pub fn token_of(own: &MetadataFolder) -> Result<String, CatalogError> {
         let file = match own.folder().open_read(LOCK) {
             Ok(opened) => opened.file,
@@ -317,7 +322,7 @@ mod tests {
             let all = [on(2122), on(2123), alone];
             let ids = all.map(id);
             assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
-            // In another order, and while others run.
+            // The order differs, and another slave is running.
             let _other = SlaveIdentity::acquire(&root, on(2123)).unwrap();
             assert_eq!([id(alone), id(on(2122))], [ids[2], ids[0]]);
         }
@@ -332,7 +337,7 @@ mod tests {
         let first = id(ANY);
         assert_eq!([id(ANY), id(on(40_000)), id(ANY), id(on(2122)), id(on(2122))], [first; 5]);
         assert_ne!(id(on(2123)), first);
-        // What an id file says beside is of no matter.
+        // Malformed id files are ignored.
         std::fs::write(dir.path().join(".relais/slaves").join(first.to_string()), [0xff]).unwrap();
         assert_eq!(id(on(2122)), first);
     }
@@ -388,7 +393,7 @@ mod tests {
         let first = SlaveIdentity::acquire(&root, ANY).unwrap();
         let (slave, folder) = (first.slave_id, first.folder_id);
         discard_ids(&first.folder, slave, folder).unwrap();
-        // The lock on a file that is gone holds nobody up.
+        // A lock on a deleted file does not block.
         let second = SlaveIdentity::acquire(&root, ANY).unwrap();
         assert!(second.slave_id != slave && second.folder_id != folder);
         discard_ids(&first.folder, slave, folder).unwrap();

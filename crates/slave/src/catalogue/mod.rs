@@ -1,7 +1,7 @@
-//! The catalogue: what is in the folder, in `.relais/catalogue.db`.
+//! The catalogue: the content of the served folder, in `.relais/catalogue.db`.
 //!
-//! One process writes it, the keeper, which scans the folder at its start and then follows it by
-//! inotify. Workers read. It can always be rebuilt from the folder.
+//! One process writes it. Its writer scans the folder at the start and then follows it by inotify.
+//! Workers only read. The catalogue can always be rebuilt from the folder.
 
 mod database;
 mod debounce;
@@ -32,37 +32,37 @@ use std::io;
 use relais_tree::TreeError;
 use thiserror::Error;
 
-/// The slave's own folder.
+/// Name of the metadata folder within the served folder.
 pub const FOLDER: &str = ".relais";
 
-/// Why the catalogue cannot be used.
+/// Error of the catalogue.
 #[derive(Debug, Error)]
 pub enum CatalogError {
     /// The database reports an error.
     #[error("{file}: {source}")]
     Database {
-        /// Its file.
+        /// Database file.
         file: String,
-        /// What it reports.
+        /// Error of SQLite.
         source: rusqlite::Error,
     },
-    /// The database is damaged; it can be removed and is then built anew.
+    /// The database is damaged. After its removal it is rebuilt from the folder.
     #[error(
         "{file} is damaged ({what}); remove it together with its -wal and -shm, and it is built anew"
     )]
     Damaged {
-        /// Its file.
+        /// Database file.
         file: String,
-        /// What was found, with the place.
+        /// Finding and its place in the file.
         what: String,
     },
-    /// Changes that have their numbers could not be noted. The journal is followed anew by the next keeper.
+    /// Committed changes could not be recorded. The next writer replays the journal.
     #[error("changes that were made could not be noted: {0}")]
     Behind(String),
-    /// A file of the slave's own has no sense.
+    /// A file in the metadata folder is malformed.
     #[error("{0} is damaged")]
     BadId(String),
-    /// The snapshot that stands for the journal's former changes.
+    /// The snapshot of the journal cannot be used.
     #[error(transparent)]
     Snapshot(Box<relais_state::SnapshotError>),
     /// The journal cannot be used.

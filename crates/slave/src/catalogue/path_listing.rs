@@ -1,4 +1,4 @@
-//! Lists of paths for operators: what is not served, and what the disk refuses.
+//! Path lists for operators: skipped names and unapplied paths.
 
 use relais_proto::{ListedPath, PathList, PathPage, limits};
 use rusqlite::{Connection, params};
@@ -7,10 +7,10 @@ use super::reader::CatalogReader;
 use super::store::{CatalogStore, SkipReason};
 use super::{CatalogError, database};
 
-/// Bytes of the paths and reasons in one part. A part has room for the longest path and reason behind that.
+/// Bytes of paths and reasons in one part. The frame has room for one more path and reason.
 const PART: usize = 40 * 1024;
 
-/// A list, as far as its paths are named, and how long it is.
+/// A list of paths, cut at a limit, and the total number of them.
 #[derive(Debug, Default)]
 pub struct PathListing {
     notes: Vec<ListedPath>,
@@ -18,7 +18,7 @@ pub struct PathListing {
 }
 
 impl PathListing {
-    /// As an answer to a question.
+    /// Converts the list to the messages that answer `query`.
     pub fn into_parts(self, query: u64) -> Vec<PathPage> {
         let total = self.total;
         let part = || PathPage { query, paths: Vec::new(), total, last: false };
@@ -38,20 +38,20 @@ impl PathListing {
 }
 
 impl CatalogStore {
-    /// A list for an operator.
+    /// Reads a path list for an operator.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn path_listing(&self, list: PathList) -> Result<PathListing, CatalogError> {
         read(&self.database, list).map_err(database::failed(&self.file))
     }
 }
 
 impl CatalogReader {
-    /// A list for an operator.
+    /// Reads a path list for an operator.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn path_listing(&mut self, list: PathList) -> Result<PathListing, CatalogError> {
         self.ask(|database| read(database, list))
     }
@@ -90,7 +90,7 @@ fn read(database: &Connection, list: PathList) -> rusqlite::Result<PathListing> 
     Ok(PathListing { notes, total: total.cast_unsigned() })
 }
 
-/// A path with all that cannot be shown escaped.
+/// Formats a path and escapes all bytes that are unsafe on a terminal.
 pub(super) fn escape_path(folder: &str, name: &[u8]) -> String {
     let mut text = if folder.is_empty() { String::from("/") } else { format!("/{folder}/") };
     for chunk in name.utf8_chunks() {

@@ -1,7 +1,7 @@
-//! Reading the catalogue, from any process of the slave.
+//! Reads the catalogue, in any process of the slave.
 //!
-//! Every call is a transaction of its own that has ended when it returns. The database may not
-//! be there yet: then nothing is known.
+//! Every call is a transaction of its own. If the database does not exist yet, calls return empty
+//! results.
 
 use relais_proto::{
     ChangeId, Counters, Digest, FileTime, FolderId, Kind, Lsn, Mode, PageBuilder, Scrub, SlaveId,
@@ -17,53 +17,54 @@ use crate::changes::Commit;
 /// Most rows that one page reads.
 const PAGE: u32 = 1000;
 
-/// What came of asking for a page.
+/// Result of a listing.
 #[derive(Debug, PartialEq, Eq)]
 pub enum ListOutcome {
     /// Entries were added to the page.
     Page {
-        /// The last name on it.
+        /// Last name on the page.
         last: String,
-        /// How many entries.
+        /// Number of entries.
         count: u32,
-        /// Whether there may be more behind it.
+        /// Whether more entries may follow.
         more: bool,
     },
     /// The catalogue has no such path.
     NotFound,
-    /// It is a file.
+    /// The path is a file.
     NotFolder,
 }
 
-/// What the catalogue knows of what lies at a path.
+/// What the catalogue knows of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct EntryFacts {
-    /// The content's digest; none for a folder, and where it will be computed.
+    /// Digest of the content; `None` for a folder, or if it is not computed yet.
     pub digest: Option<Digest>,
-    /// The last change to the path.
+    /// LSN of the last change to the path.
     pub version: Option<Lsn>,
-    /// The put that made the content.
+    /// LSN of the put that stored the content.
     pub content: Option<Lsn>,
-    /// The mode in the tree, and of a file the time of last modification.
+    /// Mode in the tree, and modification time of a file.
     pub attributes: Option<(Mode, FileTime)>,
 }
 
-/// A connection to the catalogue that only reads.
+/// A read-only connection to the catalogue.
 pub struct CatalogReader {
     database: Option<Connection>,
     own: MetadataFolder,
 }
 
 impl CatalogReader {
-    /// Opens the catalogue in a slave's own folder.
+    /// Opens the catalogue in the metadata folder.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn open(own: &MetadataFolder) -> Result<Self, CatalogError> {
         Ok(Self { database: open_reader(own)?, own: own.clone() })
     }
 
-    /// Asks the database, opened now if it has come meanwhile; the default while there is none.
+    /// Queries the database, and opens it first if it exists by now. Without a database the result
+    /// is the default.
     pub(super) fn ask<T: Default>(
         &mut self,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -77,10 +78,10 @@ impl CatalogReader {
         }
     }
 
-    /// Whether the present keeper has read the whole folder.
+    /// Returns whether the current writer has scanned the whole folder.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn is_complete(&mut self) -> Result<bool, CatalogError> {
         let current = WriterLock::token_of(&self.own)?;
         self.ask(|database| {
@@ -89,10 +90,10 @@ impl CatalogReader {
         })
     }
 
-    /// Whether the slave may have sessions, as the present keeper says.
+    /// Returns whether the slave may have sessions, according to the current writer.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn is_fit(&mut self) -> Result<bool, CatalogError> {
         let current = WriterLock::token_of(&self.own)?;
         self.ask(|database| {
@@ -101,20 +102,21 @@ impl CatalogReader {
         })
     }
 
-    /// Whether the present keeper is still reading the folder for the first time.
+    /// Returns whether the current writer is running its first full scan.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn is_scanning(&mut self) -> Result<bool, CatalogError> {
-        // One that only begins, and may never come to it, has no token yet.
+        // A writer that is only starting, and may fail, has no token yet.
         Ok(!WriterLock::token_of(&self.own)?.is_empty() && !self.is_complete()?)
     }
 
-    /// Adds entries of the folder `path` behind the name `after` to `page`, until that is full or the folder ends, or there are
-    /// as many as `most`.
+    /// Adds entries of folder `path` after the name `after` to `page`.
+    ///
+    /// Stops when the page is full, the folder ends, or `most` entries were added.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn list(
         &mut self,
         path: &TreePath,
@@ -128,17 +130,18 @@ impl CatalogReader {
         Ok(found.unwrap_or(ListOutcome::NotFound))
     }
 
-    /// What is known of what `meta` was read from; none where the catalogue has other content there, or nothing.
+    /// Returns the facts of the file that `meta` describes. Returns `None` if the catalogue has no
+    /// row for it, or one of other content.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn facts_of(
         &mut self,
         path: &TreePath,
         meta: &Meta,
     ) -> Result<Option<EntryFacts>, CatalogError> {
         let row = self.ask(|database| row_of(database, path))?;
-        // A folder stays the same whatever comes and goes in it.
+        // A folder stays the same when its entries change.
         let is_folder =
             |row: &CatalogRow| row.entry.kind == Kind::Folder && meta.kind == MetaKind::Folder;
         Ok(row.filter(|row| row.matches(meta) || is_folder(row)).map(|row| EntryFacts {
@@ -149,10 +152,10 @@ impl CatalogReader {
         }))
     }
 
-    /// What is at a path, and which folders are known to have its content where that is not here.
+    /// Returns the row of a path, and the known holders if its content is missing.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub(crate) fn at(
         &mut self,
         path: &TreePath,
@@ -173,10 +176,10 @@ impl CatalogReader {
         })
     }
 
-    /// Whether the disk refuses what the tree has at a path: it is not here, and will not come soon.
+    /// Returns whether the path is unapplied: its content is missing and will not arrive soon.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub(crate) fn is_unapplied(&mut self, path: &TreePath) -> Result<bool, CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(false) };
         self.ask(|database| {
@@ -185,10 +188,10 @@ impl CatalogReader {
         })
     }
 
-    /// The slaves of the cluster and their folders.
+    /// Returns the slaves of the cluster and their folders.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn peers(&mut self) -> Result<Vec<(SlaveId, FolderId)>, CatalogError> {
         self.ask(|database| {
             let mut statement = database.prepare_cached("SELECT slave, folder FROM peer")?;
@@ -198,26 +201,26 @@ impl CatalogReader {
         })
     }
 
-    /// The last change to a path, where the catalogue has something there.
+    /// Returns the LSN of the last change to a path; `None` if the path has no row.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn version_at(&mut self, path: &TreePath) -> Result<Option<Option<Lsn>>, CatalogError> {
         Ok(self.ask(|database| row_of(database, path))?.map(|row| row.entry.version))
     }
 
-    /// What the change with this id was made as; none where it was not made.
+    /// Returns the commit of the change with this id; `None` if it was not committed.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn commit_of(&mut self, id: ChangeId) -> Result<Option<Commit>, CatalogError> {
         self.ask(|database| change_of(database, id))
     }
 
-    /// What is known of the folder; the pool's counters stay 0.
+    /// Returns the counters of the folder; the counters of the pool stay 0.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn counters(&mut self) -> Result<Counters, CatalogError> {
         self.ask(|database| {
             let mut counters = Counters::default();
@@ -250,33 +253,33 @@ impl CatalogReader {
         })
     }
 
-    /// Up to which change the folder has all; 0-0 where the catalogue knows of none.
+    /// Returns the LSN of the last applied change; 0-0 if there is none.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn applied(&mut self) -> Result<Lsn, CatalogError> {
         self.ask(|database| Ok(applied(database)?.unwrap_or_default()))
     }
 
-    /// How far reading and checking of all contents has come.
+    /// Returns the progress of the scrub.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn scrub(&mut self) -> Result<Scrub, CatalogError> {
         let text: Option<String> = self.ask(|database| meta(database, "scrub"))?;
         Ok(text.and_then(|text| parse_scrub(&text)).unwrap_or_default())
     }
 
-    /// The keeper's last error; empty where there was none.
+    /// Returns the last error of the writer; empty if there is none.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn last_error(&mut self) -> Result<String, CatalogError> {
         self.ask(|database| Ok(meta(database, "last-error")?.unwrap_or_default()))
     }
 }
 
-/// How the keeper notes it: whether it is done, and the numbers.
+/// Formats the progress of a scrub for the `meta` table.
 pub(super) fn scrub_text(scrub: &Scrub) -> String {
     let Scrub { order, done, files, read, damaged, repaired, unreadable } = scrub;
     format!("{order} {} {files} {read} {damaged} {repaired} {unreadable}", u8::from(*done))
@@ -300,16 +303,16 @@ pub(super) fn meta<T: rusqlite::types::FromSql>(
         .optional()
 }
 
-/// Up to which change the folder has all; none where the catalogue knows of none.
+/// Returns the LSN of the last applied change; `None` if there is none.
 pub(super) fn applied(database: &Connection) -> rusqlite::Result<Option<Lsn>> {
     let (epoch, number) =
         (meta::<u32>(database, "applied-epoch")?, meta::<i64>(database, "applied-number")?);
     Ok(epoch.zip(number).map(|(epoch, number)| Lsn { epoch, number: number.cast_unsigned() }))
 }
 
-/// What the change with this id was made as.
+/// Returns the commit of the change with this id.
 pub(super) fn change_of(database: &Connection, id: ChangeId) -> rusqlite::Result<Option<Commit>> {
-    // Of a change that came with the master's whole tree only the tree knows what it has stored.
+    // A change that came with a resync has no digest of its own; the entry has it.
     let mut statement = database.prepare_cached(
         "SELECT epoch, number, coalesce(digest, (SELECT digest FROM entry WHERE content_epoch = change.epoch AND content_number = change.number LIMIT 1)) FROM change WHERE id = ?",
     )?;
@@ -321,7 +324,7 @@ pub(super) fn change_of(database: &Connection, id: ChangeId) -> rusqlite::Result
         .optional()
 }
 
-/// The row of a path; none for the top.
+/// Returns the row of a path; `None` for the root.
 pub(super) fn row_of(
     database: &Connection,
     path: &TreePath,

@@ -1,5 +1,5 @@
-//! What a slave of a cluster notes beside what it finds: entries by their changes, with or without their content, what
-//! is kept until new content comes, and where the folder stands.
+//! Catalogue data of a slave in a cluster: committed entries, with or without their content,
+//! retained content, and the replica position.
 
 use relais_cluster::replica::MissingContent;
 use relais_cluster::{Entry, FileContent, HistoryHash, ReplicaPosition};
@@ -15,29 +15,28 @@ use super::reader::{meta, scrub_text};
 use super::store::CatalogStore;
 use crate::changes::Commit;
 
-/// Former content that lies at a path until the new content has come.
+/// Former content that stays at a path until the new content arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetainedContent {
-    /// The content.
     pub content: FileContent,
-    /// When its inode last changed.
+    /// Change time of the inode.
     pub ctime: FileTime,
-    /// The time of last modification that the disk has.
+    /// Modification time on the disk.
     pub mtime: FileTime,
-    /// Where it lies.
+    /// Device of the file.
     pub dev: u64,
-    /// Its inode.
+    /// Inode of the file.
     pub ino: u64,
 }
 
 impl RetainedContent {
-    /// Whether it is what `meta` was read from, unchanged.
+    /// Returns whether `meta` is of this file, unchanged.
     #[must_use]
     pub fn matches(&self, meta: &Meta) -> bool {
         self.matches_except_ctime(meta) && self.ctime == meta.ctime
     }
 
-    /// Whether it is the file that `meta` was read from, also after it was moved. Its content may be another one.
+    /// Returns whether `meta` is of this file, also after a rename. Its content may have changed.
     #[must_use]
     pub fn matches_except_ctime(&self, meta: &Meta) -> bool {
         (self.dev, self.ino) == (meta.dev, meta.ino)
@@ -47,7 +46,7 @@ impl RetainedContent {
 }
 
 impl CatalogRow {
-    /// The row as an entry of the tree; none where it was never numbered.
+    /// Returns the row as an entry of the tree; `None` if it was never committed.
     #[must_use]
     pub fn tree_entry(&self) -> Option<Entry> {
         let version = self.entry.version?;
@@ -63,7 +62,7 @@ impl CatalogRow {
         Some(Entry { version, mode: self.entry.mode, content })
     }
 
-    /// Its content as something to keep, where it is here.
+    /// Returns the content as retained content, if it is on this disk.
     #[must_use]
     pub fn to_retained(&self) -> Option<RetainedContent> {
         let content = self.tree_entry()?.content.filter(|_| self.here)?;
@@ -81,7 +80,7 @@ fn path_of(folder: &str, name: &str) -> Option<TreePath> {
     TreePath::new(if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }).ok()
 }
 
-/// Reads the folder's path behind [`COLUMNS`].
+/// Reads a row and its path; the folder follows [`COLUMNS`].
 fn read_placed(row: &Row<'_>) -> rusqlite::Result<Option<(TreePath, CatalogRow)>> {
     let (folder, stored): (String, _) = (row.get(19)?, read_row(row)?);
     Ok(path_of(&folder, &stored.entry.name).map(|path| (path, stored)))
@@ -102,20 +101,20 @@ impl CatalogStore {
         Ok(read().map_err(failed(&self.file))?.into_iter().flatten().collect())
     }
 
-    /// All that was numbered, in the order of the paths.
+    /// Returns all committed entries, ordered by path.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn committed_entries(&self) -> Result<Vec<(TreePath, CatalogRow)>, CatalogError> {
         let mut rows = self.rows("epoch IS NOT NULL", [])?;
         rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok(rows)
     }
 
-    /// Everything below a path, in the order of the paths.
+    /// Returns all rows below a path, ordered by path.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn below(&self, path: &TreePath) -> Result<Vec<(TreePath, CatalogRow)>, CatalogError> {
         let mut rows = self
             .rows("folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')", [path.as_str()])?;
@@ -123,10 +122,10 @@ impl CatalogStore {
         Ok(rows)
     }
 
-    /// Where the content of a put belongs.
+    /// Returns the path and row whose content a put stored.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn row_of_put(&self, put: Lsn) -> Result<Option<(TreePath, CatalogRow)>, CatalogError> {
         let rows = self.rows(
             "content_epoch = ? AND content_number = ? LIMIT 1",
@@ -135,10 +134,11 @@ impl CatalogStore {
         Ok(rows.into_iter().next())
     }
 
-    /// Some of what was found and never numbered, folders before what is in them. Of files those whose digest is known.
+    /// Returns uncommitted entries after a path: folders, and files with a digest. A folder comes
+    /// before its entries.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn uncommitted(
         &self,
         after: &TreePath,
@@ -153,19 +153,20 @@ impl CatalogStore {
         )
     }
 
-    /// The contents that are not here.
+    /// Returns the contents that are not on this disk.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn missing_content(&self) -> Result<Vec<MissingContent>, CatalogError> {
         let rows = self.rows("here = 0", [])?;
         Ok(rows.iter().filter_map(|(path, row)| missing_content_of(path, row)).collect())
     }
 
-    /// Writes an entry of the tree. `meta` is of what has its name on the disk; without it its content is not here yet.
+    /// Writes an entry of the tree. `meta` describes the file on the disk; without it the content
+    /// is missing.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn put_entry(
         &self,
         path: &TreePath,
@@ -215,10 +216,10 @@ impl CatalogStore {
         .map(drop)
     }
 
-    /// An entry is as if it had been found: no change has made it.
+    /// Clears the LSNs of an entry, which is then like a newly found one.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn clear_lsn(&self, path: &TreePath) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let unset = "epoch = NULL, number = NULL, content_epoch = NULL, content_number = NULL";
@@ -229,10 +230,10 @@ impl CatalogStore {
         .map(drop)
     }
 
-    /// Notes that the content of an entry, which is not here, was found damaged. It counts until there is another row.
+    /// Marks the missing content of an entry as damaged. The mark goes with the row.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn mark_damaged(&self, path: &TreePath) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.run(
@@ -242,20 +243,21 @@ impl CatalogStore {
         .map(drop)
     }
 
-    /// Notes who has a content that is not here.
+    /// Records the holders of a missing content.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn set_holders(&self, put: Lsn, holders: &[FolderId]) -> Result<(), CatalogError> {
         let holders: Vec<u8> = holders.iter().flat_map(|folder| folder.0).collect();
         let values = params![holders, put.epoch, put.number.cast_signed()];
         self.run("UPDATE entry SET holders = ? WHERE content_epoch = ? AND content_number = ? AND here = 0", values).map(drop)
     }
 
-    /// Moves what is at and below `from` to `to`, where nothing is. What was numbered has the number of that change from now on.
+    /// Moves the rows at and below `from` to `to`, where no row is. Committed rows get the LSN of
+    /// the move.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn relocate(
         &self,
         from: &TreePath,
@@ -266,10 +268,10 @@ impl CatalogStore {
         self.relocate_tables(&["skipped", "kept"], from, to)
     }
 
-    /// As [`Self::relocate`], without what lies on the disk beside the entries: that stays where it is.
+    /// Same as [`Self::relocate`], but retained content and skipped names stay at the old path.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn relocate_entries(
         &self,
         from: &TreePath,
@@ -296,7 +298,7 @@ impl CatalogStore {
             params![from.as_str(), to.as_str(), epoch, number],
         )?;
         self.relocate_tables(&["unapplied"], from, to)?;
-        // What was refused in one place may be taken in the other.
+        // The disk may accept at the new path what it refused at the old one.
         self.run(
             "UPDATE unapplied SET due = 0 WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0') OR folder = ?2 AND name = ?3",
             params![to.as_str(), folder.as_str(), name],
@@ -324,7 +326,7 @@ impl CatalogStore {
             let names = [folder.as_str(), name, old_folder.as_str(), old_name];
             let at =
                 format!("UPDATE {table} SET folder = ?, name = ? WHERE folder = ? AND name = ?");
-            // Of a name that is skipped itself there is no entry to be moved.
+            // A skipped name has no entry that could be moved.
             if *table != "skipped" {
                 self.run(&at, names)?;
             }
@@ -332,10 +334,10 @@ impl CatalogStore {
         Ok(())
     }
 
-    /// What is kept at a path until its content comes.
+    /// Returns the retained content of a path.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn retained(&self, path: &TreePath) -> Result<Option<RetainedContent>, CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(None) };
         let ask = || {
@@ -349,10 +351,10 @@ impl CatalogStore {
         ask().map_err(failed(&self.file))
     }
 
-    /// Notes what is kept at a path; with none, that nothing is.
+    /// Sets or clears the retained content of a path.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn set_retained(
         &self,
         path: &TreePath,
@@ -386,10 +388,10 @@ impl CatalogStore {
         .map(drop)
     }
 
-    /// Where the folder stands.
+    /// Returns the position of the replica.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn position(&self) -> Result<ReplicaPosition, CatalogError> {
         let applied = self.applied()?.unwrap_or_default();
         let chain = meta::<[u8; 32]>(&self.database, "chain").map_err(failed(&self.file))?;
@@ -401,29 +403,29 @@ impl CatalogStore {
         })
     }
 
-    /// Notes where the folder stands. The epoch never goes down.
+    /// Records the position of the replica. The epoch never decreases.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn set_position(&self, position: &ReplicaPosition) -> Result<(), CatalogError> {
         self.set_applied(position.applied)?;
         self.set_meta("chain", position.chain.0)?;
         self.raise_epoch(position.epoch)
     }
 
-    /// Notes that an epoch was heard of.
+    /// Raises the highest known epoch.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn raise_epoch(&self, epoch: u32) -> Result<(), CatalogError> {
         self.run("INSERT INTO meta VALUES ('epoch', ?) ON CONFLICT (what) DO UPDATE SET value = max(value, excluded.value)", [epoch])
             .map(drop)
     }
 
-    /// Which masters have numbered the changes of the folder's history, oldest first.
+    /// Returns the timelines of the folder's history, oldest first.
     ///
     /// # Errors
-    /// Those of the database, or that it holds no such list.
+    /// Returns database errors, or an error for a malformed list.
     pub fn timelines(&self) -> Result<Vec<Timeline>, CatalogError> {
         let text: Option<String> = meta(&self.database, "timelines").map_err(failed(&self.file))?;
         let parse = |timeline: &str| {
@@ -441,10 +443,10 @@ impl CatalogStore {
         })
     }
 
-    /// Notes which masters have numbered the changes.
+    /// Records the timelines of the folder's history.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn set_timelines(&self, timelines: &[Timeline]) -> Result<(), CatalogError> {
         let one = |timeline: &Timeline| {
             format!("{}:{:032x}", timeline.after, u128::from_be_bytes(timeline.id))
@@ -452,10 +454,10 @@ impl CatalogStore {
         self.set_meta("timelines", timelines.iter().map(one).collect::<Vec<_>>().join(" "))
     }
 
-    /// All changes by their ids.
+    /// Returns all committed changes by id.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn ids(&self) -> Result<Vec<(ChangeId, Lsn)>, CatalogError> {
         let read = || {
             let mut statement =
@@ -471,10 +473,10 @@ impl CatalogStore {
         read().map_err(failed(&self.file))
     }
 
-    /// All changes by their ids, with what their puts have stored.
+    /// Returns all committed changes by id, with the digests of their puts.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn commits(&self) -> Result<Vec<(ChangeId, Commit)>, CatalogError> {
         let read = || {
             let mut statement =
@@ -490,10 +492,10 @@ impl CatalogStore {
         read().map_err(failed(&self.file))
     }
 
-    /// Forgets the id of a change that was withdrawn: whoever asks for it again asks for a new one.
+    /// Deletes the id of a withdrawn change. The same id then counts as a new change.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn forget_change(&self, version: Lsn) -> Result<(), CatalogError> {
         self.run(
             "DELETE FROM change WHERE epoch = ? AND number = ?",
@@ -502,30 +504,30 @@ impl CatalogStore {
         .map(drop)
     }
 
-    /// Takes over the ids of another tree.
+    /// Replaces the ids of all changes with those of the master's tree.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn replace_ids(&self, ids: &[(ChangeId, Lsn)]) -> Result<(), CatalogError> {
         self.run("DELETE FROM change", [])?;
-        // The master does not tell what each put has stored; the entries of the tree do.
+        // The master does not send the digest of each put; the entries of the tree have it.
         ids.iter().try_for_each(|(id, version)| {
             self.record_change(*id, Commit { version: *version, digest: None })
         })
     }
 
-    /// Notes how far reading and checking of all contents has come.
+    /// Records the progress of the scrub.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn set_scrub(&self, scrub: &Scrub) -> Result<(), CatalogError> {
         self.set_meta("scrub", scrub_text(scrub))
     }
 
-    /// Notes the slaves of the cluster.
+    /// Records the slaves of the cluster.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn set_peers(&self, peers: &[PeerSlave]) -> Result<(), CatalogError> {
         self.run("DELETE FROM peer", [])?;
         for peer in peers {
@@ -537,18 +539,18 @@ impl CatalogStore {
         Ok(())
     }
 
-    /// Bytes of all contents.
+    /// Returns the total size of all contents in bytes.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn total_bytes(&self) -> Result<u64, CatalogError> {
         self.total("bytes")
     }
 
-    /// How many files there are.
+    /// Returns the number of files.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn file_count(&self) -> Result<u64, CatalogError> {
         self.total("files")
     }
@@ -562,16 +564,16 @@ impl CatalogStore {
         ask().map(i64::cast_unsigned).map_err(failed(&self.file))
     }
 
-    /// Adds to a total.
+    /// Adds `n` to a total.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn add_to_total(&self, what: &str, n: i64) -> Result<(), CatalogError> {
         self.run("UPDATE total SET n = n + ? WHERE what = ?", params![n, what]).map(drop)
     }
 }
 
-/// A row whose content is not here, as something that is lacking.
+/// Returns the missing content of a row.
 #[must_use]
 pub fn missing_content_of(path: &TreePath, row: &CatalogRow) -> Option<MissingContent> {
     row.tree_entry().and_then(|entry| relais_cluster::replica::lack_of_entry(path, &entry))

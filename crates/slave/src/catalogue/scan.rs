@@ -1,7 +1,7 @@
-//! Looking at the folder: one name, one folder, everything; and writing down what is there.
+//! Scans a name, a folder or the whole tree, and records it in the catalogue.
 //!
-//! A new or changed file is written down once nobody writes to it and it has been quiet; until
-//! then it is left as it was and looked at again.
+//! A new or changed file is recorded once it is quiet and no process has it open for writing. Until
+//! then its row stays as it was, and the file is scanned again later.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,43 +20,45 @@ use crate::sys::lease::{Writers, writers};
 /// Rows written in one transaction.
 const BATCH: usize = 1000;
 
-/// What of a folder's names may be new to the catalogue.
+/// Whether the rows of a folder's names must be looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RowLookup {
-    /// All of them.
+    /// The catalogue has no name of the folder, so there is no row.
     Skip,
-    /// Some.
+    /// Some names may have a row.
     Needed,
 }
 
-/// What was found different from what changes have made: for whoever follows a cluster's tree. The catalogue keeps what the tree has.
+/// Differences between the folder and the committed tree, for a slave of a cluster. The catalogue
+/// keeps the entries of the tree.
 #[derive(Debug, Default)]
 pub struct DetectedChanges {
-    /// Files and folders that are other than the tree's, or lie where its content is not here yet.
+    /// Entries that differ from the tree, or lie where its content is missing.
     pub edited: Vec<(TreePath, Meta)>,
-    /// What is gone, or has something else in its place; whether it was seen to go.
+    /// Entries that are gone or replaced, and whether an event has reported it.
     pub vanished: Vec<(TreePath, bool)>,
 }
 
-/// What looking needs: the folder, the database, the watches, and the names to look at again.
+/// Scans the folder into the database. Owns the watches and the names to scan again.
 pub struct Scanner {
     pub root: Folder,
     pub store: CatalogStore,
     pub watch: Option<FolderWatcher>,
     pub debounce: Debounce,
-    /// Set when the keeper shall end.
+    /// Set when the catalogue writer must end.
     pub stop: std::sync::Arc<AtomicBool>,
     written: usize,
-    /// Folders that the scan of everything has still to read; none where no such scan is under way.
+    /// Folders that the full scan has still to read; `None` if no full scan is running.
     open: Option<Vec<TreePath>>,
-    /// Where what is numbered must not be written over; none where this slave stands alone.
+    /// Differences of committed entries, which a scan must not overwrite; `None` in a standalone
+    /// slave.
     detected: Option<DetectedChanges>,
-    /// Whether an event has led here, not a scan.
+    /// Whether an event caused this scan, instead of a full scan.
     by_event: bool,
 }
 
 impl Scanner {
-    /// Looks at nothing yet.
+    /// Creates a scanner; it reads nothing yet.
     pub fn new(
         root: Folder,
         store: CatalogStore,
@@ -78,18 +80,18 @@ impl Scanner {
         }
     }
 
-    /// What was found different since the last time this was asked.
+    /// Returns the differences that were found since the last call.
     pub fn take_detected(&mut self) -> DetectedChanges {
         self.detected.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Whether changes have made what the catalogue has at a path, and others follow them too.
+    /// Returns whether a path has a committed entry of the cluster's tree.
     fn is_tree(&self, path: &TreePath) -> Result<bool, CatalogError> {
         Ok(self.detected.is_some()
             && self.store.row(path)?.is_some_and(|row| row.entry.version.is_some()))
     }
 
-    /// Names in a folder at which the disk is not as the tree says, as far as is known: nothing is concluded from what lies there.
+    /// Returns the unapplied names in a folder. The scan draws no conclusions from their files.
     fn blocked_in(&self, folder: &TreePath) -> Result<HashSet<Vec<u8>>, CatalogError> {
         if self.detected.is_none() {
             return Ok(HashSet::new());
@@ -107,7 +109,7 @@ impl Scanner {
         }
     }
 
-    /// Begins to read the whole folder, and to forget what is not there any more.
+    /// Starts a full scan. It also removes rows of entries that are gone.
     pub fn begin_scan(&mut self) {
         if let Some(watch) = &mut self.watch {
             watch.clear();
@@ -116,15 +118,16 @@ impl Scanner {
         self.open = Some(vec![TreePath::root()]);
     }
 
-    /// Whether a scan of everything is under way.
+    /// Returns whether a full scan is running.
     pub fn is_scanning(&self) -> bool {
         self.open.is_some()
     }
 
-    /// Goes on with the scan of everything until `until`; true where it has ended.
+    /// Continues the full scan until `until`. Returns `true` when it has ended.
     ///
     /// # Errors
-    /// Those of the database, or of the top. The scan has to begin again then.
+    /// Returns the errors of the database and of the served folder. After an error the scan must
+    /// start again.
     pub fn continue_scan(&mut self, until: Instant) -> Result<bool, CatalogError> {
         let Some(mut open) = self.open.take() else { return Ok(false) };
         self.by_event = false;
@@ -149,7 +152,7 @@ impl Scanner {
         }
     }
 
-    /// Reads a folder that has come, and everything below it.
+    /// Scans a new folder and everything below it.
     fn scan_below(&mut self, top: TreePath) -> Result<(), CatalogError> {
         let mut open = vec![top];
         while let Some(path) = open.pop().filter(|_| !self.stop.load(Ordering::Relaxed)) {
@@ -161,7 +164,7 @@ impl Scanner {
     fn folder_failed(&mut self, path: &TreePath, error: &TreeError) -> Result<(), CatalogError> {
         debug!("{path} cannot be read: {error}");
         match (path.split_last(), error) {
-            // A file may have come in its place, which the catalogue has already.
+            // A file may have replaced the folder, and the catalogue may have its row already.
             (Some((parent, name)), TreeError::NotFolder) => match self.open_for_refresh(&parent)? {
                 Some(opened) => {
                     self.scan_name(&opened, &parent, name.as_bytes(), RowLookup::Needed).map(drop)
@@ -171,7 +174,7 @@ impl Scanner {
             (Some((parent, name)), TreeError::NotFound | TreeError::NotServed(_)) => {
                 self.forget(&parent, name.as_bytes())
             }
-            // What the tree has there stays known, and is read elsewhere.
+            // The entries of the tree stay known; other slaves serve their content.
             (Some((parent, name)), _) => {
                 self.skip(&parent, name.as_bytes(), SkipReason::Unreadable).map(drop)
             }
@@ -179,20 +182,20 @@ impl Scanner {
         }
     }
 
-    /// Reads one folder; folders found in it are appended to `below`.
+    /// Scans one folder and appends the folders in it to `below`.
     fn scan_folder(
         &mut self,
         path: &TreePath,
         below: &mut Vec<TreePath>,
     ) -> Result<(), CatalogError> {
         let folder = self.root.open_folder(path)?;
-        // Watched first: whatever comes while the names are read leaves an event.
+        // The watch comes first, so that each change during the listing leaves an event.
         if let Some(watch) = &mut self.watch {
             watch.add(&folder, path);
         }
         let blocked = self.blocked_in(path)?;
         let known = self.store.names(path)?;
-        // Of a folder that is new nothing has to be looked up: half the time of a first scan.
+        // A new folder needs no look-ups, which halves the time of a first scan.
         let lookup = if known.is_empty() { RowLookup::Skip } else { RowLookup::Needed };
         let mut seen = HashSet::new();
         for listed in folder.list()? {
@@ -208,7 +211,7 @@ impl Scanner {
                 return Ok(());
             }
         }
-        // The listing arrived whole, so what it lacks is gone.
+        // The listing is complete, so a name that it lacks is gone.
         for name in known {
             if !seen.contains(&name) && !blocked.contains(&name) {
                 self.forget(path, &name)?;
@@ -217,10 +220,10 @@ impl Scanner {
         Ok(())
     }
 
-    /// Looks at one name after an event. A folder is read with everything below it.
+    /// Scans one name after an event. A folder is scanned with everything below it.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn refresh(&mut self, folder: &TreePath, name: &[u8]) -> Result<(), CatalogError> {
         match self.open_for_refresh(folder)? {
             Some(opened) => self.refresh_in(&opened, folder, name),
@@ -228,10 +231,11 @@ impl Scanner {
         }
     }
 
-    /// The folder that an event is about; none where it is gone, of which its own event tells.
+    /// Opens the folder of an event. Returns `None` if it is gone, because its own event reports
+    /// that.
     ///
     /// # Errors
-    /// Those of opening it.
+    /// Returns the error of opening the folder.
     pub fn open_for_refresh(&self, folder: &TreePath) -> Result<Option<Folder>, CatalogError> {
         match self.root.open_folder(folder) {
             Ok(opened) => Ok(Some(opened)),
@@ -243,10 +247,10 @@ impl Scanner {
         }
     }
 
-    /// As [`Self::refresh`], in the folder that is open already.
+    /// Same as [`Self::refresh`], in a folder that is open already.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn refresh_in(
         &mut self,
         opened: &Folder,
@@ -263,7 +267,7 @@ impl Scanner {
         }
     }
 
-    /// Looks at one name and writes down what it is; its path where it is a folder.
+    /// Scans one name and records it. Returns the path of a folder.
     fn scan_name(
         &mut self,
         folder: &Folder,
@@ -369,7 +373,7 @@ impl Scanner {
         }
     }
 
-    /// Something lies where the tree has an entry.
+    /// Compares a file or folder with the committed entry at its path.
     fn report_edited(
         &mut self,
         path: &TreePath,
@@ -384,7 +388,7 @@ impl Scanner {
             (Kind::File, Kind::File) if row.matches(meta) && row.on_disk.mode == meta.mode => {
                 Ok(())
             }
-            // What is to be replaced when the content comes.
+            // The retained content stays until the new content arrives.
             (Kind::File, Kind::File)
                 if self.store.retained(path)?.is_some_and(|retained| retained.matches(meta)) =>
             {
@@ -415,7 +419,7 @@ impl Scanner {
         }
     }
 
-    /// Many rows share a transaction; not too many, so that it does not get in readers' way.
+    /// Groups rows into transactions that are short enough not to block readers.
     fn batch(&mut self) -> Result<(), CatalogError> {
         self.written += 1;
         if self.written.is_multiple_of(BATCH) {
@@ -425,7 +429,8 @@ impl Scanner {
     }
 }
 
-/// Whether a file changed long enough ago. One from the future is taken as it is: the lease still tells whether somebody writes.
+/// Returns whether a file changed long enough ago. A time in the future counts as quiet, because
+/// the lease still detects writers.
 fn is_quiet(ctime: FileTime, now: SystemTime) -> bool {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let changed = u64::try_from(ctime.seconds)

@@ -1,4 +1,4 @@
-//! Writing the catalogue. The keeper alone does.
+//! Writes the catalogue. Only the catalogue writer uses it.
 
 use std::path::PathBuf;
 
@@ -13,14 +13,14 @@ use super::{CatalogError, MetadataFolder};
 use crate::changes::{Commit, Remembered};
 use crate::scoreboard::monotonic_ms;
 
-/// A digest counts only where computing it began so long after the file's last change, in milliseconds: within the
-/// grain of the clock a second change would leave no trace.
+/// Minimum age of a file's last change before its digest is trusted, in milliseconds. A second
+/// change within the clock's granularity would leave no trace.
 pub const TRUSTED_AFTER_MS: i64 = 2000;
 
-/// Changes after which the ids of old changes are forgotten.
+/// Number of changes after which old change ids are deleted.
 const FORGET_EVERY: u64 = 64;
 
-/// Why a name is not served; the number is the one in the database.
+/// Why a name is not served. The number is stored in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SkipReason {
     /// A symbolic link.
@@ -29,21 +29,21 @@ pub enum SkipReason {
     Special = 1,
     /// A mount point.
     Mount = 2,
-    /// Not UTF-8, or against the rules for names.
+    /// The name is not UTF-8, or violates the rules for names.
     Name = 3,
-    /// It cannot be read.
+    /// The file or folder cannot be read.
     Unreadable = 4,
 }
 
 impl SkipReason {
-    /// By the number in the database.
+    /// Returns the reason with this database number.
     pub fn from_number(number: i64) -> Option<Self> {
         [Self::Link, Self::Special, Self::Mount, Self::Name, Self::Unreadable]
             .into_iter()
             .find(|skip| *skip as i64 == number)
     }
 
-    /// What it is, for people.
+    /// Describes the reason for operators.
     pub fn text(self) -> &'static str {
         match self {
             Self::Link => "a symbolic link",
@@ -55,16 +55,16 @@ impl SkipReason {
     }
 }
 
-/// A file whose digest is wanted.
+/// A file that needs a digest.
 #[derive(Debug, Clone)]
 pub struct UnhashedFile {
-    /// Which file.
+    /// Path of the file.
     pub path: TreePath,
-    /// Which content of it.
+    /// Identity of the content to hash.
     pub meta: FileIdentity,
 }
 
-/// What ties a row to the disk.
+/// Identity of a file's content on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileIdentity {
     pub dev: u64,
@@ -80,35 +80,33 @@ impl From<&Meta> for FileIdentity {
     }
 }
 
-/// What a change has put at a path.
+/// An entry that a change has put at a path.
 #[derive(Debug, Clone, Copy)]
 pub struct AppliedEntry<'a> {
-    /// File or folder.
     pub kind: Kind,
-    /// What is on the disk.
+    /// Metadata of the file or folder on the disk.
     pub meta: &'a Meta,
-    /// The change.
+    /// LSN of the change.
     pub version: Lsn,
-    /// The put that made the content.
+    /// LSN of the put that stored the content.
     pub content: Option<Lsn>,
-    /// The content's digest.
     pub digest: Option<Digest>,
 }
 
-/// The one connection that writes.
+/// The database connection of the catalogue writer.
 pub struct CatalogStore {
     pub(super) database: Connection,
-    /// For people.
+    /// Path of the database, for messages.
     pub(super) file: PathBuf,
-    /// Its files are opened below this.
+    /// Keeps the descriptor open through which SQLite opens its files.
     _own: MetadataFolder,
 }
 
 impl CatalogStore {
-    /// Opens the catalogue in a slave's own folder, which counts as incomplete from here on.
+    /// Opens the catalogue in the metadata folder and marks it as incomplete.
     ///
     /// # Errors
-    /// Those of the database, also that it is damaged.
+    /// Returns database errors, also for a damaged database.
     pub fn open(own: &MetadataFolder) -> Result<Self, CatalogError> {
         let store = Self { database: open_writer(own)?, file: file(own), _own: own.clone() };
         if let Err(e) = reserve_log(own, &store.database) {
@@ -128,10 +126,10 @@ impl CatalogStore {
         run().map_err(failed(&self.file))
     }
 
-    /// Makes what follows, up to [`Self::commit`], one change.
+    /// Begins a transaction, unless one is open.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn begin(&self) -> Result<(), CatalogError> {
         if self.database.is_autocommit() {
             self.run("BEGIN IMMEDIATE", [])?;
@@ -139,10 +137,10 @@ impl CatalogStore {
         Ok(())
     }
 
-    /// Ends the change that is open, if one is.
+    /// Commits the open transaction, if any.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn commit(&self) -> Result<(), CatalogError> {
         if !self.database.is_autocommit() {
             self.run("COMMIT", [])?;
@@ -150,10 +148,10 @@ impl CatalogStore {
         Ok(())
     }
 
-    /// Drops the change that is open, if one is.
+    /// Rolls back the open transaction, if any.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn rollback(&self) -> Result<(), CatalogError> {
         if !self.database.is_autocommit() {
             self.run("ROLLBACK", [])?;
@@ -161,34 +159,35 @@ impl CatalogStore {
         Ok(())
     }
 
-    /// Notes a value for readers.
+    /// Sets a value of the `meta` table.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn set_meta(&self, what: &str, value: impl rusqlite::ToSql) -> Result<(), CatalogError> {
         self.run("INSERT INTO meta VALUES (?, ?) ON CONFLICT (what) DO UPDATE SET value = excluded.value", params![what, value]).map(drop)
     }
 
-    /// One more rescan.
+    /// Counts a rescan.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn count_rescan(&self) -> Result<(), CatalogError> {
         self.run("UPDATE total SET n = n + 1 WHERE what = 'rescans'", []).map(drop)
     }
 
-    /// The row of a path.
+    /// Returns the row of a path.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn row(&self, path: &TreePath) -> Result<Option<CatalogRow>, CatalogError> {
         row_of(&self.database, path).map_err(failed(&self.file))
     }
 
-    /// Writes what `meta` says of `path`. A digest of other content is forgotten; what was skipped there is skipped no more.
+    /// Records the file or folder that `meta` describes. Drops the digest of other content, and the
+    /// skip record of the name.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn put(&self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.unskip(folder.as_str(), name.as_bytes())?;
@@ -196,12 +195,12 @@ impl CatalogStore {
             Some(row) if row.matches(meta) && row.on_disk.mode == meta.mode => {
                 return Ok(());
             }
-            // It is the same folder whatever comes and goes in it.
+            // A folder stays the same when its entries change.
             Some(row) if kind == Kind::Folder && row.entry.kind == kind => {
                 self.update_disk_meta(path, meta)?;
                 return self.set_mode(path, meta.mode.with_owner_access(kind));
             }
-            // What was below a folder goes with it.
+            // The entries below a folder are removed with it.
             Some(row) if row.entry.kind != kind => self.remove(path)?,
             Some(_) => self.remove_row(folder.as_str(), name)?,
             None => {}
@@ -209,11 +208,11 @@ impl CatalogStore {
         self.insert(path, kind, meta)
     }
 
-    /// Writes what the disk has of an entry into its row: a new place, and other times and mode. For the tree the entry is the same,
-    /// but for a folder's time, which is each disk's own.
+    /// Updates the disk columns of an entry: inode, times and mode. The entry in the tree stays the
+    /// same, except a folder's time, which each disk has for itself.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn update_disk_meta(&self, path: &TreePath, meta: &Meta) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.run(
@@ -234,10 +233,10 @@ impl CatalogStore {
         .map(drop)
     }
 
-    /// Notes the mode of an entry in the tree.
+    /// Sets the mode of an entry in the tree.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn set_mode(&self, path: &TreePath, mode: Mode) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.run(
@@ -247,10 +246,10 @@ impl CatalogStore {
         .map(drop)
     }
 
-    /// Writes what a change has put at `path`: its content came with put `content` and has this digest.
+    /// Writes an entry that a change has put at `path`, with its LSNs and digest.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn put_committed(
         &self,
         path: &TreePath,
@@ -275,10 +274,10 @@ impl CatalogStore {
         .map(drop)
     }
 
-    /// Gives the entry at `path`, if there is one, the number of a change that left it as it was.
+    /// Sets the LSN of an entry that a change left as it was.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn set_lsn(&self, path: &TreePath, version: Lsn) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let values = params![version.epoch, version.number.cast_signed(), folder.as_str(), name];
@@ -286,10 +285,11 @@ impl CatalogStore {
             .map(drop)
     }
 
-    /// Moves what is at and below `from` to `to`, where nothing is, under the number of that change. `meta` is of what is at `to` now.
+    /// Moves the rows at and below `from` to `to`, where no row is, and sets the LSN of the move.
+    /// `meta` describes the entry at `to`.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn move_committed(
         &self,
         from: &TreePath,
@@ -308,7 +308,7 @@ impl CatalogStore {
             params![folder.as_str(), name, version.epoch, version.number.cast_signed(), old_folder.as_str(), old_name],
         )?;
         self.update_disk_meta(to, meta)?;
-        // All that is below it has another path now, by the same change.
+        // Everything below has another path now, by the same change.
         self.run(
             "UPDATE entry SET folder = ?2 || substr(folder, length(?1) + 1), epoch = ?3, number = ?4
              WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')",
@@ -321,10 +321,10 @@ impl CatalogStore {
         .map(drop)
     }
 
-    /// Gives an entry that the scan has found the numbers that the journal has for exactly such an entry.
+    /// Assigns the LSNs of the journal to an entry of the scan, if both describe the same file.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn assign_lsn(&self, path: &TreePath, remembered: &Remembered) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let Remembered { kind, version, content, .. } = remembered;
@@ -351,10 +351,10 @@ impl CatalogStore {
         .map(drop)
     }
 
-    /// How much lies right in a folder: entries, and names that are not served.
+    /// Returns whether a folder has neither entries nor skipped names.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn is_empty(&self, folder: &TreePath) -> Result<bool, CatalogError> {
         let ask = || {
             let select = "SELECT EXISTS (SELECT 1 FROM entry WHERE folder = ?1) OR EXISTS (SELECT 1 FROM skipped WHERE folder = ?1)";
@@ -365,10 +365,10 @@ impl CatalogStore {
         ask().map(|found| !found).map_err(failed(&self.file))
     }
 
-    /// The length in bytes of the longest path below a folder; 0 where it is empty.
+    /// Returns the length in bytes of the longest path below a folder; 0 if it is empty.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn longest_below(&self, folder: &TreePath) -> Result<usize, CatalogError> {
         let ask = || {
             let select = "SELECT max(octet_length(folder) + 1 + octet_length(name)) FROM entry
@@ -381,10 +381,10 @@ impl CatalogStore {
         Ok(longest.and_then(|longest| usize::try_from(longest).ok()).unwrap_or(0))
     }
 
-    /// How many names at or below a path are not served.
+    /// Returns the number of skipped names at or below a path.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn skipped_below(&self, path: &TreePath) -> Result<u64, CatalogError> {
         let ask = || {
             let select = "SELECT count(*) FROM skipped WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')";
@@ -395,18 +395,18 @@ impl CatalogStore {
         ask().map(i64::cast_unsigned).map_err(failed(&self.file))
     }
 
-    /// What the change with this id was made as; none where it was not made.
+    /// Returns the commit of the change with this id; `None` if it was not committed.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn commit_of(&self, id: ChangeId) -> Result<Option<Commit>, CatalogError> {
         change_of(&self.database, id).map_err(failed(&self.file))
     }
 
-    /// Notes that a change was made.
+    /// Records a committed change.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn record_change(&self, id: ChangeId, commit: Commit) -> Result<(), CatalogError> {
         let Commit { version, digest } = commit;
         self.run(
@@ -419,7 +419,7 @@ impl CatalogStore {
             ],
         )?;
         match version.number.checked_sub(IDS as u64) {
-            // As the master, it knows the latest ids.
+            // The slave keeps as many ids as the master.
             Some(oldest) if version.number.is_multiple_of(FORGET_EVERY) => self
                 .run(
                     "DELETE FROM change WHERE (epoch, number) <= (?, ?)",
@@ -430,27 +430,27 @@ impl CatalogStore {
         }
     }
 
-    /// Up to which change the folder has all; none where the catalogue is new.
+    /// Returns the LSN of the last applied change; `None` for a new catalogue.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn applied(&self) -> Result<Option<Lsn>, CatalogError> {
         applied(&self.database).map_err(failed(&self.file))
     }
 
-    /// Notes up to which change the folder has all.
+    /// Sets the LSN of the last applied change.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn set_applied(&self, version: Lsn) -> Result<(), CatalogError> {
         self.set_meta("applied-epoch", version.epoch)?;
         self.set_meta("applied-number", version.number.cast_signed())
     }
 
-    /// Writes what `meta` says of `path`, of which the catalogue has nothing.
+    /// Inserts the row of a path that has none.
     ///
     /// # Errors
-    /// Those of the database, also where it has something.
+    /// Returns database errors, also if the path has a row.
     pub fn insert(&self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let size = if kind == Kind::File { meta.size.cast_signed() } else { 0 };
@@ -480,15 +480,16 @@ impl CatalogStore {
         self.run("DELETE FROM entry WHERE folder = ? AND name = ?", [folder, name]).map(drop)
     }
 
-    /// Removes a path, and everything below it.
+    /// Removes the rows at and below a path.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn remove(&self, path: &TreePath) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.unskip(folder.as_str(), name.as_bytes())?;
         self.remove_row(folder.as_str(), name)?;
-        // Everything below has the folder `path` itself or one that begins with `path/`; `0` follows `/`.
+        // A row below the path has the folder `path`, or one that begins with `path/`; `0` follows
+        // `/`.
         for table in ["kept", "unapplied"] {
             let statement = format!("DELETE FROM {table} WHERE folder = ? AND name = ?");
             self.run(&statement, [folder.as_str(), name])?;
@@ -502,10 +503,10 @@ impl CatalogStore {
         Ok(())
     }
 
-    /// Notes that a name in a folder is not served. What was served there is no more.
+    /// Records that a name in a folder is not served, and removes its entry.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn skip(
         &self,
         folder: &TreePath,
@@ -525,18 +526,18 @@ impl CatalogStore {
             .map(drop)
     }
 
-    /// Forgets a skipped name that is gone, by its bytes.
+    /// Removes the skip record of a name, given as bytes.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn forget_skipped(&self, folder: &TreePath, name: &[u8]) -> Result<(), CatalogError> {
         self.unskip(folder.as_str(), name)
     }
 
-    /// The names that the catalogue has in a folder, served and skipped.
+    /// Returns the names of a folder in the catalogue, served and skipped.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn names(&self, folder: &TreePath) -> Result<Vec<Vec<u8>>, CatalogError> {
         let read = || {
             let select = "SELECT CAST(name AS BLOB) FROM entry WHERE folder = ?1 UNION ALL SELECT name FROM skipped WHERE folder = ?1";
@@ -548,16 +549,17 @@ impl CatalogStore {
         read().map_err(failed(&self.file))
     }
 
-    /// Some files without a digest that may be hashed at wall time `now_s`, seconds since 1970.
+    /// Returns files without a digest that may be hashed at wall time `now_s`, in seconds since
+    /// 1970.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn unhashed(&self, now_s: i64, most: u32) -> Result<Vec<UnhashedFile>, CatalogError> {
         let read = || {
             let select = "SELECT folder, name, dev, ino, size, mtime_s, mtime_ns, ctime_s, ctime_ns FROM entry
                  WHERE kind = 0 AND digest IS NULL AND (ctime_s < ?1 OR found <= ?2 OR found > ?3) ORDER BY found, folder, name LIMIT ?4";
             let now = monotonic_ms().cast_signed();
-            // Seconds are cut off: more than two whole ones are at least two.
+            // The time is truncated to seconds, so a difference of more than two is at least two.
             let old = now_s - TRUSTED_AFTER_MS / 1000;
             self.database
                 .prepare_cached(select)?
@@ -590,10 +592,10 @@ impl CatalogStore {
             .collect())
     }
 
-    /// Notes the digest of exactly this content; nothing where the row is of other content by now.
+    /// Sets the digest of this content. Does nothing if the row has other content by now.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn set_digest(&self, of: &UnhashedFile, digest: Digest) -> Result<(), CatalogError> {
         let Some((folder, name)) = of.path.split_last() else { return Ok(()) };
         let meta = &of.meta;

@@ -1,4 +1,5 @@
-//! What of the tree this disk does not take at its path, each with its reason. Scans leave such a path alone, and it is tried again.
+//! Paths at which this disk refuses what the tree has, each with its reason. Scans leave such a
+//! path alone, and it is retried.
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,32 +13,32 @@ use super::replica_store::{RetainedContent, read_retained};
 use super::store::CatalogStore;
 use crate::scoreboard::monotonic_ms;
 
-/// Pause before the first retry. It doubles with each failure.
+/// Pause before the first retry. Each failure doubles it.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest pause between two retries.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
-/// A path at which the disk is not as the tree says.
+/// A path at which the disk differs from the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnappliedPath {
-    /// The path.
     pub path: TreePath,
-    /// The change that could not be made.
+    /// Change that could not be applied.
     pub version: Lsn,
-    /// Whether something is still there that was removed from the tree; else what the tree has is not there.
+    /// Whether a removed entry is still on the disk. Otherwise the entry of the tree is missing
+    /// there.
     pub removal: bool,
-    /// The reason, for operators.
+    /// Reason, for operators.
     pub why: String,
-    /// Since when, in milliseconds since 1970 UTC.
+    /// Time of the first failure, in milliseconds since 1970 UTC.
     pub since_ms: u64,
-    /// Where the content lies meanwhile, if a move could not be made.
+    /// Where the content lies if a move could not be applied.
     pub source: Option<TreePath>,
-    /// Whether something is left there that a change has removed.
+    /// Whether a removed entry is still on the disk at this path.
     pub lies: bool,
 }
 
 const COLUMNS: &str = "folder, name, epoch, number, removal, why, since, source, lies";
-/// At and below the path that is the first parameter.
+/// Condition for rows at and below the path in the first parameter.
 const BELOW: &str = "(folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0'))";
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Option<UnappliedPath>> {
@@ -78,11 +79,13 @@ impl CatalogStore {
         ask().map_err(failed(&self.file))
     }
 
-    /// Notes that the disk refuses a path; `source` is where its content lies, if that is known. What failed before is retried after
-    /// a longer pause. Below a folder that is not there nothing is tried before the folder.
+    /// Records that the disk refuses a path. `source` is the present path of its content, if known.
+    ///
+    /// Each failure doubles the pause before the next retry. A path below an unapplied folder waits
+    /// for that folder.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn record_unapplied(
         &self,
         path: &TreePath,
@@ -117,20 +120,20 @@ impl CatalogStore {
         .map(drop)
     }
 
-    /// What the disk refuses at a path; none where it does not.
+    /// Returns the record of a path; `None` if the path is applied.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn unapplied(&self, path: &TreePath) -> Result<Option<UnappliedPath>, CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(None) };
         let found = self.unapplied_where("folder = ? AND name = ?", [folder.as_str(), name])?;
         Ok(found.into_iter().next())
     }
 
-    /// The folder above a path that the disk refuses.
+    /// Returns the unapplied folder above a path.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn unapplied_above(&self, path: &TreePath) -> Result<Option<UnappliedPath>, CatalogError> {
         if !self.has_unapplied()? {
             return Ok(None);
@@ -145,10 +148,10 @@ impl CatalogStore {
         Ok(None)
     }
 
-    /// Whether the disk refuses a path, or a folder above it: then what lies there is left alone.
+    /// Returns whether a path or a folder above it is unapplied. Scans leave such a path alone.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn is_blocked(&self, path: &TreePath) -> Result<bool, CatalogError> {
         if !self.has_unapplied()? {
             return Ok(false);
@@ -163,10 +166,10 @@ impl CatalogStore {
         Ok(false)
     }
 
-    /// The names right in a folder that the disk refuses.
+    /// Returns the unapplied names in a folder.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn unapplied_in(&self, folder: &TreePath) -> Result<HashSet<Vec<u8>>, CatalogError> {
         let ask = || {
             let select = "SELECT CAST(name AS BLOB) FROM unapplied WHERE folder = ?";
@@ -182,10 +185,11 @@ impl CatalogStore {
         self.exists("1", [])
     }
 
-    /// What is left of earlier removals stays where it is when the entries of a path are moved.
+    /// Clears the leftover flag of a path. Leftovers of earlier removals stay when the entries
+    /// move.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn clear_leftover(&self, path: &TreePath) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.run(
@@ -195,10 +199,10 @@ impl CatalogStore {
         .map(drop)
     }
 
-    /// Whether what lies at or below a path waits for being moved elsewhere.
+    /// Returns whether a file at or below a path waits to be moved elsewhere.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn is_source(&self, path: &TreePath) -> Result<bool, CatalogError> {
         self.exists(
             "source IS NOT NULL AND (source = ?1 OR (source > ?1 || '/' AND source < ?1 || '0'))",
@@ -206,18 +210,18 @@ impl CatalogStore {
         )
     }
 
-    /// Whether the disk refuses something at or below a path, or something is left there that was removed.
+    /// Returns the records at and below a path.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn unapplied_below(&self, path: &TreePath) -> Result<Vec<UnappliedPath>, CatalogError> {
         self.unapplied_where(&format!("{BELOW} ORDER BY folder, name"), [path.as_str()])
     }
 
-    /// The disk is as the tree says at a path: what waited for a folder there is tried now.
+    /// Deletes the record of a path. Paths that waited for this folder are retried now.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn clear_unapplied(&self, path: &TreePath) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let gone = self
@@ -231,18 +235,18 @@ impl CatalogStore {
         Ok(())
     }
 
-    /// All is tried again at once, as after a start.
+    /// Schedules a retry of all paths at once, as after a start.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn retry_all_unapplied(&self) -> Result<(), CatalogError> {
         self.run("UPDATE unapplied SET due = 0, pause = ?", [milliseconds(FIRST_RETRY)]).map(drop)
     }
 
-    /// What is to be tried now: what shall come before what shall go, folders before what is in them.
+    /// Returns the paths to retry now: additions before removals, folders before their entries.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn due_unapplied(&self, most: u32) -> Result<Vec<UnappliedPath>, CatalogError> {
         self.unapplied_where(
             "due <= ? ORDER BY removal, folder, name LIMIT ?",
@@ -250,10 +254,11 @@ impl CatalogStore {
         )
     }
 
-    /// A path is tried again after its present pause; with `when_told` only when something else says so.
+    /// Delays the next retry of a path by its current pause. With `when_told` it waits for an
+    /// event.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn postpone_unapplied(&self, path: &TreePath, when_told: bool) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.run(
@@ -263,10 +268,10 @@ impl CatalogStore {
         .map(drop)
     }
 
-    /// Former contents that are kept at and below a path.
+    /// Returns the retained contents at and below a path.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn retained_below(
         &self,
         path: &TreePath,
@@ -290,18 +295,18 @@ impl CatalogStore {
         Ok(found)
     }
 
-    /// Where a step begins that can be undone without the rest.
+    /// Begins a savepoint, which can be rolled back on its own.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn begin_savepoint(&self) -> Result<(), CatalogError> {
         self.run("SAVEPOINT step", []).map(drop)
     }
 
-    /// The step counts, or nothing of it does.
+    /// Releases the savepoint, or rolls it back.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn end_savepoint(&self, counts: bool) -> Result<(), CatalogError> {
         if !counts {
             self.run("ROLLBACK TO step", [])?;
@@ -309,10 +314,10 @@ impl CatalogStore {
         self.run("RELEASE step", []).map(drop)
     }
 
-    /// The first name below a folder that is not served, escaped, and what it is.
+    /// Returns the first skipped name below a folder, escaped, and what it is.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn first_skipped_below(
         &self,
         path: &TreePath,
@@ -338,10 +343,10 @@ impl CatalogStore {
         }))
     }
 
-    /// Why a name is not served; none where it is, or nothing is there.
+    /// Returns why a name is skipped; `None` if it is served or missing.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Returns database errors.
     pub fn skipped_at(
         &self,
         path: &TreePath,

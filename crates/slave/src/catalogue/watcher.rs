@@ -1,4 +1,4 @@
-//! inotify: which folders are watched, and what their events mean.
+//! Watches folders with inotify and translates the events.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,17 +9,17 @@ use log::warn;
 use relais_proto::TreePath;
 use relais_tree::Folder;
 
-/// Room for the events of one read.
+/// Buffer size for the events of one read.
 const BUFFER: usize = 64 * 1024;
 
-/// What happened.
+/// An event in a watched folder.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FolderEvent {
-    /// A name in a folder was made, written, or given other attributes.
+    /// A name was created, written, or its attributes changed.
     Touched(TreePath, Vec<u8>),
-    /// A name in a folder has come or gone.
+    /// A name was added or removed.
     Moved(TreePath, Vec<u8>),
-    /// Events were lost, or the top itself is concerned: only a scan helps.
+    /// Events were lost, or the served folder itself was removed or unmounted. Only a scan helps.
     RescanNeeded,
 }
 
@@ -30,15 +30,15 @@ pub struct FolderWatcher {
     folders: HashMap<WatchDescriptor, TreePath>,
     by_path: HashMap<TreePath, WatchDescriptor>,
     buffer: Vec<u8>,
-    /// Whether some folder could not be watched.
+    /// Whether a folder could not be watched.
     partial: bool,
 }
 
 impl FolderWatcher {
-    /// Watches nothing yet.
+    /// Creates a watcher without folders.
     ///
     /// # Errors
-    /// Those of the system call.
+    /// Returns the error of the system call.
     pub fn new() -> io::Result<Self> {
         let inotify = Inotify::init()?;
         let watches = inotify.watches();
@@ -52,12 +52,12 @@ impl FolderWatcher {
         })
     }
 
-    /// Whether some folder could not be watched since the last [`Self::clear`].
+    /// Returns whether a folder could not be watched since the last [`Self::clear`].
     pub fn is_partial(&self) -> bool {
         self.partial
     }
 
-    /// Watches a folder that is held open as `folder` and has the path `path`.
+    /// Watches the open folder `folder`, which has the path `path`.
     pub fn add(&mut self, folder: &Folder, path: &TreePath) {
         let mask = WatchMask::CREATE
             | WatchMask::CLOSE_WRITE
@@ -69,7 +69,7 @@ impl FolderWatcher {
             | WatchMask::MOVE_SELF
             | WatchMask::ONLYDIR
             | WatchMask::EXCL_UNLINK;
-        // By its descriptor: the path may lead elsewhere by now.
+        // The watch uses the descriptor, because the path may lead elsewhere by now.
         let name = format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd());
         match self.watches.add(&name, mask) {
             Ok(watch) => {
@@ -90,7 +90,7 @@ impl FolderWatcher {
         }
     }
 
-    /// Watches a path and what is below it no more.
+    /// Stops watching a path and everything below it.
     pub fn remove(&mut self, path: &TreePath) {
         let below = |other: &TreePath| {
             other == path
@@ -103,21 +103,21 @@ impl FolderWatcher {
         for path in gone {
             if let Some(watch) = self.by_path.remove(&path) {
                 self.folders.remove(&watch);
-                // The kernel has removed it already where the folder is gone.
+                // The kernel has removed the watch already if the folder is gone.
                 let _ = self.watches.remove(watch);
             }
         }
     }
 
-    /// Forgets that folders could not be watched, before a scan tries again.
+    /// Clears the record of failed watches, before a scan tries them again.
     pub fn clear(&mut self) {
         self.partial = false;
     }
 
-    /// Takes the events that have come.
+    /// Returns the events that have arrived.
     ///
     /// # Errors
-    /// Those of the system call.
+    /// Returns the error of the system call.
     pub fn read_events(&mut self) -> io::Result<Vec<FolderEvent>> {
         let events = match self.inotify.read_events(&mut self.buffer) {
             Ok(events) => events,
@@ -158,7 +158,7 @@ impl FolderWatcher {
         Ok(changes)
     }
 
-    /// Readable when there are events.
+    /// Returns a descriptor that is readable when there are events.
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
     }

@@ -1,4 +1,4 @@
-//! The keeper: the one thread that writes the catalogue.
+//! The catalogue writer: the one thread that writes the catalogue.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,61 +29,61 @@ use crate::replicator::mailbox::{LinkEvent, LinkMailbox};
 use crate::scoreboard::Scoreboard;
 use crate::staging::{Staging, Sweeper};
 
-/// Files given to the hashing thread at once.
+/// Files passed to the hashing thread at once.
 const HASH_BATCH: u32 = 64;
-/// Time between two looks for files whose digest may be computed by now.
+/// Interval between two checks for files that are ready to be hashed.
 const HASH_INTERVAL: Duration = Duration::from_millis(250);
-/// Time between two rescans where some folder cannot be watched.
+/// Interval between two rescans if a folder cannot be watched.
 const RESCAN_INTERVAL: Duration = Duration::from_secs(10);
-/// Time for which a scan of everything goes on before changes and events get their turn.
+/// Duration of one slice of a full scan. Changes and events are handled between slices.
 const SCAN_SLICE: Duration = Duration::from_millis(20);
-/// How long the first listing waits for files that were written right before the start.
+/// Time that the first scan waits for files that were written right before the start.
 const FIRST_SCAN_WAIT: Duration = QUIET.saturating_mul(2);
-/// Pause after the folder or the database failed, before the whole folder is read again.
+/// Pause after an error of the folder or database, before the rescan.
 const ERROR_PAUSE: Duration = Duration::from_secs(2);
 
-/// Whether and how the folder is watched.
+/// How the folder is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WatchMode {
-    /// Only the scan at the start.
+    /// The folder is scanned at the start only.
     Off,
-    /// Additions and edits are noticed.
+    /// Additions and edits are detected.
     Add,
-    /// Removals too.
+    /// Removals are detected too.
     All,
 }
 
-/// A keeper's settings, and what it shares with the rest of the slave.
+/// Settings of the catalogue writer, and what it shares with the rest of the slave.
 #[derive(Debug, Clone)]
 pub struct CatalogWriterConfig {
-    /// Whether and how the folder is watched.
+    /// How the folder is watched.
     pub watch: WatchMode,
-    /// Which folder it is.
+    /// Id of the folder.
     pub folder: FolderId,
-    /// Which slave it is.
+    /// Id of the slave.
     pub slave: SlaveId,
-    /// What the processes share.
+    /// Counters in shared memory.
     pub scoreboard: Arc<Scoreboard>,
-    /// What workers found different from the catalogue.
+    /// Hints of workers that a file differs from the catalogue.
     pub hints: Arc<Hints>,
-    /// Where sessions bring their changes.
+    /// Receives the proposals of sessions.
     pub proposal_socket: Arc<ProposalSocket>,
 }
 
-/// What a keeper needs that follows a master.
+/// What the writer needs to replicate from a master.
 pub struct ReplicationConfig {
-    /// The way to the master.
+    /// Mailbox of the link to the master.
     pub mailbox: LinkMailbox,
-    /// What came over it while another slave kept the folder.
+    /// Link events that arrived while another slave wrote the catalogue.
     pub backlog: Vec<LinkEvent>,
-    /// The cluster key's file, for other slaves.
+    /// Cluster key file, for connections to other slaves.
     pub key_file: PathBuf,
-    /// How other slaves are reached.
+    /// Dials other slaves.
     pub dialer: Dialer,
 }
 
 impl CatalogWriterConfig {
-    /// Who makes changes here, and what the journal says of the tree where the catalogue was built anew.
+    /// Creates the change driver. For a rebuilt catalogue it also returns the tree of the journal.
     fn change_driver(
         &self,
         own: &MetadataFolder,
@@ -120,7 +120,7 @@ impl CatalogWriterConfig {
     }
 }
 
-/// A running keeper.
+/// A running catalogue writer.
 pub struct CatalogWriter {
     stop: Arc<AtomicBool>,
     wake: Arc<OwnedFd>,
@@ -128,10 +128,10 @@ pub struct CatalogWriter {
 }
 
 impl CatalogWriter {
-    /// Opens the catalogue and starts the thread, which holds the lock until it ends.
+    /// Opens the catalogue and starts the thread. The thread holds the lock until it ends.
     ///
     /// # Errors
-    /// Those of the database, also that it is damaged, and of the system calls.
+    /// Returns the errors of the database, also for a damaged database, and of the system calls.
     pub fn start(
         root: &Folder,
         own: &MetadataFolder,
@@ -174,12 +174,12 @@ impl CatalogWriter {
         Ok(Self { stop, wake, thread: Some(thread) })
     }
 
-    /// Whether one of the threads ended though nobody asked it to.
+    /// Returns whether a thread has ended without a request.
     pub fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Ends the thread and waits for it.
+    /// Stops the thread and waits for it.
     pub fn stop(self) {
         drop(self);
     }
@@ -199,33 +199,33 @@ impl Drop for CatalogWriter {
     }
 }
 
-/// Who makes changes.
+/// Applies changes to the folder.
 enum ChangeDriver {
-    /// This slave alone.
+    /// A standalone slave numbers and applies its changes itself.
     Standalone(Box<Committer>),
-    /// Its master, and it follows.
+    /// A slave of a cluster applies the changes of its master.
     Cluster(Box<ReplicaDriver>),
 }
 
-/// The keeper's state from round to round.
+/// State of the writer between iterations.
 struct WriterLoop {
     scanner: Scanner,
     hasher: Hasher,
     driver: ChangeDriver,
     sweeper: Sweeper,
-    /// The tree by the journal, where the catalogue was built anew and the first scan is not through.
+    /// Tree of the journal, if the catalogue was rebuilt and the first scan has not ended.
     memory: Memory,
-    /// Names that somebody found different.
+    /// Names that workers found to differ.
     hints: Arc<Hints>,
-    /// Written into the catalogue once it is complete.
+    /// Token that the catalogue gets once it is complete.
     token: String,
-    /// Whether the whole folder was read. Nothing is changed before.
+    /// Whether the whole folder was scanned. No change is applied before.
     complete: bool,
-    /// When the scan of everything ended from which no conclusions were drawn yet.
+    /// End of a full scan that was not evaluated yet.
     scan_ended: Option<Instant>,
-    /// When the whole folder is to be read again.
+    /// Time of the next full scan.
     rescan_at: Option<Instant>,
-    /// When files without a digest were last last_hash_check for.
+    /// Time of the last check for files without a digest.
     last_hash_check: Option<Instant>,
 }
 
@@ -255,7 +255,7 @@ impl WriterLoop {
         }
     }
 
-    /// Whatever failed, reading the folder again brings everything in order.
+    /// Logs an error and schedules a rescan, which repairs the catalogue.
     fn failed(&mut self, error: &CatalogError) {
         error!("the catalogue falls behind: {error}");
         self.rescan_at = Some(Instant::now() + ERROR_PAUSE);
@@ -269,7 +269,7 @@ impl WriterLoop {
         }
     }
 
-    /// One round; whether the first scan of everything has ended in it.
+    /// Runs one iteration. Returns whether the first full scan ended in it.
     fn run_once(&mut self) -> Result<bool, CatalogError> {
         if self.complete {
             let litter = match &mut self.driver {
@@ -278,7 +278,8 @@ impl WriterLoop {
                     committer.take_litter()
                 }
                 ChangeDriver::Cluster(driver) => {
-                    // What it has begun for the replica is not known any more then: a new one begins with what is on the disk.
+                    // The state that the driver has begun for the replica is lost. A new driver
+                    // starts from the disk.
                     driver
                         .run_once(&mut self.scanner)
                         .map_err(|e| CatalogError::Behind(e.to_string()))?;
@@ -325,8 +326,10 @@ impl WriterLoop {
         Ok(first)
     }
 
-    /// Draws the conclusions of a scan of everything that has ended. After the first one, files that were too fresh to be taken in get the time to
-    /// settle: whoever lists a folder right after the start must not miss what was put there right before. True where it was the first.
+    /// Evaluates a full scan that has ended. Returns `true` for the first one.
+    ///
+    /// The first scan waits until fresh files are quiet, because a listing right after the start
+    /// must contain files that were written right before it.
     fn finish_scan(&mut self) -> Result<bool, CatalogError> {
         let Some(ended) = self.scan_ended else { return Ok(false) };
         if !self.complete
@@ -349,8 +352,8 @@ impl WriterLoop {
         Ok(first)
     }
 
-    /// Gives what the scan has found the numbers that the journal has for it. What has just changed is not written down
-    /// before it is quiet.
+    /// Assigns the LSNs of the journal to the entries that the scan has found. Paths that are not
+    /// quiet yet wait.
     fn adopt(&mut self) -> Result<(), CatalogError> {
         let store = &self.scanner.store;
         store.begin()?;
@@ -361,7 +364,8 @@ impl WriterLoop {
         }
         self.memory.retain(|path, _| self.scanner.debounce.contains(path));
         if self.memory.is_empty() {
-            // Only now: a keeper that ends before begins anew with the whole journal.
+            // The position is written last, so that a writer that ends earlier replays the whole
+            // journal.
             if let ChangeDriver::Standalone(committer) = &self.driver {
                 store.set_applied(committer.lsn())?;
             }
@@ -369,7 +373,7 @@ impl WriterLoop {
         store.commit()
     }
 
-    /// Has everything read again soon: what comes at once is brought in order by one scan.
+    /// Schedules a full scan. Several requests share one scan.
     fn rescan(&mut self, why: &str) -> Result<(), CatalogError> {
         if self.rescan_at.is_some_and(|at| at <= Instant::now() + QUIET) {
             return Ok(());
@@ -381,14 +385,14 @@ impl WriterLoop {
 
     fn take_events(&mut self) -> Result<(), CatalogError> {
         let Some(watch) = &mut self.scanner.watch else { return Ok(()) };
-        // Most events of one read are about one folder: the changes that were just made in it.
+        // Most events of one read are about one folder, in which changes were just applied.
         let mut last: Option<(TreePath, Option<Folder>)> = None;
         for change in watch.read_events()? {
             match change {
                 FolderEvent::Touched(folder, name) => {
                     match std::str::from_utf8(&name).ok().and_then(|name| folder.join(name).ok()) {
                         Some(path) => self.scanner.debounce.restart(path, Instant::now()),
-                        // It can only be skipped, and need not be waited for.
+                        // Such a name is only skipped, so it needs no quiet time.
                         None => self.scanner.refresh(&folder, &name)?,
                     }
                 }
@@ -422,7 +426,8 @@ impl WriterLoop {
                     if let ChangeDriver::Cluster(driver) = &mut self.driver {
                         driver.hashed(&of, None, &self.scanner.store)?;
                     }
-                    // The row is of other content. It is left alone for a while, so that the look comes before the next order.
+                    // The row is of other content. The pause lets the scan come before the next
+                    // hash request.
                     self.scanner.debounce.add(of.path, Instant::now());
                     self.last_hash_check = Some(Instant::now());
                 }
@@ -453,7 +458,7 @@ impl WriterLoop {
             .map_or(0, |t| i64::try_from(t.as_secs()).unwrap_or(i64::MAX));
         let mut files = self.scanner.store.unhashed(wall, HASH_BATCH)?;
         files.retain(|file| !self.scanner.debounce.contains(&file.path));
-        // After a full order the next look comes as soon as it is done.
+        // After a full batch the next check follows at once.
         self.last_hash_check = files.is_empty().then_some(now);
         if !files.is_empty() {
             self.hasher.order(files);
@@ -461,7 +466,7 @@ impl WriterLoop {
         Ok(())
     }
 
-    /// Waits for events, digests, the next quiet name, or the next look.
+    /// Waits for an event, a digest, the next quiet name, or the next check.
     fn wait(&self, wake: &OwnedFd) -> io::Result<()> {
         let now = Instant::now();
         let look = self

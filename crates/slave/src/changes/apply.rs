@@ -1,11 +1,12 @@
-//! Carrying out one change on the disk, in a way that can be taken back until it is safe.
+//! Applies one change on the disk, so that it can be rolled back until it is synced.
 //!
-//! A name changes in one step. What a change replaces or removes is kept aside until the folders
-//! concerned are on the disk: where that fails, it gets its place back.
+//! A name changes in one step. The file that a change replaces or removes is kept until the folders
+//! concerned are synced. If the sync fails, the file gets its name back.
 //!
-//! Users work in the same folder and use no lock. So whatever has left its place is looked at then: only what the
-//! catalogue has there may go. Anything else is a user's file that came after the last look; it is quarantined, or the
-//! change is rolled back. A name that was free is taken by calls that replace nothing.
+//! Users work in the same folder without a lock. Each displaced file is therefore checked after its
+//! rename: only a file that the catalogue knows may go. Any other file was put there by a user
+//! after the last check. It is quarantined, or the change is rolled back. Free names are taken by
+//! calls that replace nothing.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,58 +21,58 @@ use crate::staging::{StagedName, Staging};
 /// Why a file was quarantined.
 const CAME_MEANWHILE: &str =
     "it was put there by hand in the moment in which a change was made to that path";
-/// Tries where users keep putting things in the place of a change.
+/// Attempts if users keep putting files in the way of a change.
 const TRIES: usize = 16;
 
-/// A change that was carried out, and may still be taken back.
+/// A change that was applied and can still be rolled back.
 #[derive(Debug)]
 pub struct Applied {
-    /// The folders whose names have changed.
+    /// Folders whose names have changed.
     pub parents: Vec<TreePath>,
-    /// What is at the path now; none where it was removed, or where what was to be moved was gone.
+    /// Metadata of the entry at the path; `None` after a removal, or if the file to move was gone.
     pub meta: Option<Meta>,
-    /// What has left its place and is to be dropped.
+    /// The displaced file that [`Self::finish`] deletes.
     out: Option<ToDrop>,
     undo: Undo,
 }
 
-/// What is to be dropped, as it was when it was found to be what the catalogue has.
+/// A displaced file that may be deleted, as it was when it was checked.
 #[derive(Debug, Clone, Copy)]
 enum ToDrop {
     File(Meta),
-    /// The fingerprint of all that is in it.
+    /// Fingerprint of everything in the folder.
     Folder(u64),
 }
 
-/// Something that has left its place.
+/// A file or folder that a change has displaced.
 pub struct Displaced<'a> {
-    /// Where it was.
+    /// Path in the tree that it had.
     pub path: &'a TreePath,
-    /// Where it lies now.
+    /// Folder in which it is now.
     pub folder: &'a Folder,
-    /// Its name there.
+    /// Its name in that folder.
     pub name: &'a [u8],
-    /// What it is.
     pub meta: &'a Meta,
-    /// Whether it was renamed itself, which changes its ctime; else a folder above it was.
+    /// Whether the file itself was renamed, which changes its ctime. Otherwise a folder above it
+    /// was.
     pub renamed: bool,
 }
 
-/// Tells whether something that has left its place is what the catalogue has there.
+/// Returns whether a displaced file is the one that the catalogue knows.
 pub type IsKnown<'a> = dyn FnMut(&Displaced<'_>) -> Result<bool, TreeError> + 'a;
 
-/// What follows where it is not.
+/// What to do with a displaced file that the catalogue does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnForeign {
-    /// It gets its place back, and the change fails.
+    /// The file gets its name back, and the change fails.
     RollBack,
-    /// It is quarantined, and the change is made: others have it already.
+    /// The file is quarantined, and the change is applied, because other slaves have it already.
     Quarantine,
 }
 
 #[derive(Debug)]
 enum Undo {
-    /// New content goes back to staging, and former content back to its name.
+    /// New content returns to staging, and former content to its name.
     Put {
         parent: TreePath,
         name: String,
@@ -83,18 +84,18 @@ enum Undo {
         parent: TreePath,
         name: String,
     },
-    /// It gets its former mode back.
+    /// The entry gets its former mode back.
     SetMode {
         path: TreePath,
         former: Mode,
     },
-    /// What was kept quarantine goes back to its name.
+    /// The removed file returns to its name.
     Remove {
         parent: TreePath,
         name: String,
         kept: String,
     },
-    /// An empty folder is made again.
+    /// An empty folder is created again.
     RemoveFolder {
         parent: TreePath,
         name: String,
@@ -105,7 +106,7 @@ enum Undo {
         to: (TreePath, String),
         kept: Option<String>,
     },
-    /// What is held goes back to its name.
+    /// The held file returns to its name.
     Hold {
         parent: TreePath,
         name: String,
@@ -114,28 +115,28 @@ enum Undo {
     Nothing,
 }
 
-/// The folders that a batch concerns, each opened once.
+/// Folders of a batch, each opened once.
 pub struct FolderCache<'a> {
     root: &'a Folder,
     open: HashMap<TreePath, Folder>,
 }
 
 impl<'a> FolderCache<'a> {
-    /// None is open yet.
+    /// Creates an empty cache.
     #[must_use]
     pub fn new(root: &'a Folder) -> Self {
         Self { root, open: HashMap::new() }
     }
 
-    /// Forgets the open folders: a path may lead to another one from now on.
+    /// Closes the open folders, because a path may now lead to another folder.
     pub fn clear(&mut self) {
         self.open.clear();
     }
 
-    /// The folder at `path`.
+    /// Returns the open folder at `path`.
     ///
     /// # Errors
-    /// Those of opening it.
+    /// Returns the error of opening the folder.
     pub fn get(&mut self, path: &TreePath) -> Result<&Folder, TreeError> {
         if !self.open.contains_key(path) {
             let folder = self.root.open_folder(path)?;
@@ -145,30 +146,28 @@ impl<'a> FolderCache<'a> {
     }
 }
 
-/// Folder and name of a path below the top.
+/// Splits a path into folder and name. The root is an error.
 fn place(path: &TreePath) -> Result<(TreePath, String), TreeError> {
     path.split_last().map(|(parent, name)| (parent, name.to_owned())).ok_or(TreeError::IsFolder)
 }
 
-/// What carrying out changes needs.
+/// Applies single changes to the disk.
 pub struct Applier<'a, 'r> {
-    /// The folders concerned.
     pub parents: &'a mut FolderCache<'r>,
-    /// Where content of puts lies, and where what leaves its place goes.
+    /// Staged content, and the folder of removed files.
     pub staging: &'a Staging,
-    /// The quarantine.
     pub quarantine: &'a mut Quarantine,
-    /// What the catalogue has.
+    /// Check for displaced files.
     pub known: &'a mut IsKnown<'a>,
-    /// What to do with anything else.
+    /// What to do with unknown files.
     pub on_foreign: OnForeign,
 }
 
 impl Applier<'_, '_> {
-    /// Carries out a change. `staged` is where the content of a put lies.
+    /// Applies a change. `staged` is the content of a put.
     ///
     /// # Errors
-    /// Those of the disk, and [`TreeError::Changing`]; the folder is as it was then.
+    /// Returns disk errors, and [`TreeError::Changing`]. After an error the folder is as before.
     pub fn apply(
         &mut self,
         change: &Change,
@@ -191,7 +190,7 @@ impl Applier<'_, '_> {
         self.on_foreign == OnForeign::Quarantine
     }
 
-    /// Quarantines what has a name in a folder of the tree.
+    /// Quarantines the entry with this name in a folder of the tree.
     fn clear(&mut self, folder: &Folder, name: &str, path: &TreePath) -> Result<(), TreeError> {
         self.quarantine.take_from(folder, name, path.as_str(), CAME_MEANWHILE, "").map(drop)
     }
@@ -201,7 +200,7 @@ impl Applier<'_, '_> {
         let former = self.parents.root.stat(path)?.mode;
         let meta = set_mode_of(self.parents.root, path, mode)?;
         let undo = Undo::SetMode { path: path.clone(), former };
-        // What is noted as the catalogue's must be the catalogue's.
+        // The row may only describe a file that the catalogue knows.
         let folder = self.parents.get(&parent)?.try_clone()?;
         let name = name.as_bytes();
         let left = Displaced { path, folder: &folder, name, meta: &meta, renamed: true };
@@ -223,7 +222,7 @@ impl Applier<'_, '_> {
         let (parent, name) = place(path)?;
         let folder = self.parents.get(&parent)?.try_clone()?;
         let own = &self.staging.staged;
-        // Under its name it must not be open to others for a moment.
+        // The mode is set first, so that the content is never exposed under its name.
         let content = own.open_read(staged.as_str())?.file;
         if folder.prepare(&content, mode.with_owner_access(Kind::File))? {
             content.sync_all().map_err(|e| TreeError::Io("sync the file", e))?;
@@ -290,8 +289,8 @@ impl Applier<'_, '_> {
             over,
             ours,
         };
-        // Renaming changes the ctime, so it is looked at now. Where a user was faster the row is of ours, and the next
-        // look finds the edit.
+        // The rename changed the ctime, so the metadata is read again. If a user was faster, the
+        // row gets our metadata, and the next scan finds the edit.
         match folder.stat_part(name.as_bytes()) {
             Ok(now) => {
                 let meta = if now.same_but_renamed(&ours) { now } else { ours };
@@ -307,11 +306,11 @@ impl Applier<'_, '_> {
         }
     }
 
-    /// Takes a file out of its place for a while, to be given another one; under a staged name. None where a user had just
-    /// put something else there: that is quarantined.
+    /// Moves a file to a staged name, to give it another path later. Returns `None` if the file is
+    /// unknown; it is then quarantined.
     ///
     /// # Errors
-    /// Those of the disk.
+    /// Returns disk errors.
     pub fn hold(
         &mut self,
         path: &TreePath,
@@ -356,12 +355,12 @@ impl Applier<'_, '_> {
         let folder = self.parents.get(&parent)?.try_clone()?;
         let (is_folder, mode) = match folder.stat_part(name.as_bytes()) {
             Ok(meta) => (meta.kind == MetaKind::Folder, meta.mode),
-            // Somebody was faster on the server; it is gone, as was wanted.
+            // A user has removed the entry already, which is the wanted result.
             Err(TreeError::NotFound) => return Ok(nothing(vec![parent], None)),
             Err(e) => return Err(e),
         };
         if is_folder && !recursive {
-            // The system looks whether it is empty in the same step.
+            // The system call checks in the same step that the folder is empty.
             folder.remove_folder(&name)?;
             let undo = Undo::RemoveFolder { parent: parent.clone(), name, mode };
             return Ok(Applied { parents: vec![parent], meta: None, out: None, undo });
@@ -391,8 +390,10 @@ impl Applier<'_, '_> {
         }
     }
 
-    /// What was taken out of the tree as `kept`, where that may go; none where it is something else than what was meant.
-    /// In a folder that may go, foreign files are quarantined one by one.
+    /// Returns the displaced entry `kept` if it may be deleted. Returns `None` if it is another
+    /// one.
+    ///
+    /// Unknown files in a displaced folder are quarantined one by one.
     fn check_removed(
         &mut self,
         path: &TreePath,
@@ -416,8 +417,8 @@ impl Applier<'_, '_> {
         }
         let below = removed.sub(kept)?;
         loop {
-            // Taken before the look: what comes behind it, by a program that was on its way into the folder, is found when
-            // the folder is dropped.
+            // The fingerprint comes before the check. A file that another program creates
+            // afterwards is then found when the folder is deleted.
             let fingerprint = fingerprint(&below)?;
             if !self.quarantines() {
                 let all = all_known(path, &below, self.known)?;
@@ -447,7 +448,8 @@ impl Applier<'_, '_> {
             vec![from_place.0.clone(), to_place.0.clone()]
         };
         let removed = &self.staging.removed;
-        // What is replaced is taken out first: a rename over it could destroy what comes there meanwhile.
+        // The replaced file is moved away first, because a rename over it could destroy a file that
+        // a user puts there meanwhile.
         let mut kept = None;
         match target.stat_part(to_place.1.as_bytes()) {
             Ok(meta) if meta.kind == MetaKind::File => {
@@ -495,7 +497,7 @@ impl Applier<'_, '_> {
             }
             return Err(e);
         }
-        // What has moved is what was meant?
+        // Checks that the moved entry is the one that was meant.
         let looked = target.stat_part(to_place.1.as_bytes()).and_then(|meta| {
             let name = to_place.1.as_bytes();
             let left = Displaced { path: from, folder: &target, name, meta: &meta, renamed: true };
@@ -520,13 +522,13 @@ impl Applier<'_, '_> {
     }
 }
 
-/// A step that needs nothing to be taken back.
+/// Returns a step that needs no rollback.
 fn nothing(parents: Vec<TreePath>, meta: Option<Meta>) -> Applied {
     Applied { parents, meta, out: None, undo: Undo::Nothing }
 }
 
-/// Moves something to the first name that is free among those of a change: `V`, `V.1`, `V.2`… A change that is carried out
-/// again, or takes several things away, finds its first name taken.
+/// Moves an entry to the first free name of a change: `V`, `V.1`, `V.2`… The first name may be
+/// taken if a change is applied again, or displaces several entries.
 fn free_name(
     version: Lsn,
     mut move_to: impl FnMut(&str) -> Result<(), TreeError>,
@@ -541,10 +543,11 @@ fn free_name(
     }
 }
 
-/// Sets the mode of what lies at a path. Of a folder's owner bits, and whether a file's owner may read it, each slave's disk decides.
+/// Sets the mode of the entry at a path. Each disk decides about the owner bits of folders, and
+/// about read permission for a file's owner.
 ///
 /// # Errors
-/// Those of the disk.
+/// Returns disk errors.
 pub fn set_mode_of(root: &Folder, path: &TreePath, mode: Mode) -> Result<Meta, TreeError> {
     let there = root.stat(path)?;
     let Some(kind) = there.served_kind() else { return Ok(there) };
@@ -584,7 +587,7 @@ fn make_folder(
     })
 }
 
-/// Whether the catalogue has all that lies below a folder that was taken out of the tree.
+/// Returns whether the catalogue knows everything below a displaced folder.
 fn all_known(top: &TreePath, folder: &Folder, known: &mut IsKnown<'_>) -> Result<bool, TreeError> {
     let mut open = vec![(top.clone(), TreePath::root())];
     while let Some((path, at)) = open.pop() {
@@ -616,7 +619,7 @@ fn all_known(top: &TreePath, folder: &Folder, known: &mut IsKnown<'_>) -> Result
     Ok(true)
 }
 
-/// Changes with whatever is made, written, renamed or removed in a folder.
+/// Returns a fingerprint that changes with each creation, write, rename or removal in a folder.
 fn fingerprint(folder: &Folder) -> Result<u64, TreeError> {
     let mut sum = 0_u64;
     let mut add = |meta: &Meta| {
@@ -646,7 +649,7 @@ fn fingerprint(folder: &Folder) -> Result<u64, TreeError> {
     Ok(sum)
 }
 
-/// Gives something its place back. Where a user has put something there, it is quarantined.
+/// Gives an entry its name back. If a user has taken the name, the entry is quarantined.
 fn restore_name(
     from: &Folder,
     name: &str,
@@ -661,7 +664,7 @@ fn restore_name(
 }
 
 impl Applied {
-    /// Makes the folder what it was before. What cannot be taken back is found by the keeper's next look.
+    /// Rolls back the change. If that fails, the next scan finds the difference.
     pub fn roll_back(
         &self,
         parents: &mut FolderCache<'_>,
@@ -671,8 +674,9 @@ impl Applied {
         self.undo.run_or_warn(parents, staging, quarantine);
     }
 
-    /// What was kept quarantine is of no more use; whether something is left for the sweeper. What was written to meanwhile, by a
-    /// program that still had it open, is quarantined.
+    /// Deletes the displaced file. Returns whether the sweeper has something to do.
+    ///
+    /// A file that another program has written to meanwhile is quarantined.
     pub fn finish(&self, staging: &Staging, quarantine: &mut Quarantine) -> bool {
         let (folder, name, place) = match &self.undo {
             Undo::Put { staged, over: true, parent, name, .. } => {
@@ -696,7 +700,7 @@ impl Applied {
             None => Ok(true),
         };
         let dropped = match (untouched, self.out) {
-            // It may take long: the sweeper does it.
+            // Deleting a folder may take long, so the sweeper does it.
             (Ok(true), Some(ToDrop::Folder(_))) => return true,
             (Ok(true), _) => folder.unlink(name),
             (Ok(false), _) => match place.0.join(place.1) {
@@ -740,7 +744,7 @@ impl Undo {
                 if *over {
                     match own.exchange(staged.as_str(), folder, name) {
                         Ok(()) => {}
-                        // A user has removed ours.
+                        // A user has removed the new file.
                         Err(_) => {
                             return restore_name(
                                 own,
@@ -754,7 +758,7 @@ impl Undo {
                 } else {
                     folder.take_out(name, own, staged.as_str())?;
                 }
-                // A user may have put something in the place of ours.
+                // A user may have replaced the new file.
                 if own.stat_part(staged.as_str().as_bytes())?.same_but_renamed(ours) {
                     Ok(())
                 } else if *over {

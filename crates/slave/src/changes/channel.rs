@@ -1,9 +1,11 @@
-//! The way from a session in a worker to the replicator, and back.
+//! The channel between a session in a worker and the replicator.
 //!
-//! The proposal_socket is a pair of sockets made before the first fork: every worker can write to it, and each
-//! replicator in turn reads it. A session that wants to change something makes a channel, a pair of sockets of
-//! its own, says on it whose work this is, and passes the other end over the proposal_socket. The replicator says hello on it once it has it.
-//! Proposals go in, answers come out in the same order. Each side sees when the other is gone.
+//! The proposal socket is a pair of sockets that exists before the first fork. All workers write to
+//! it, and the current replicator reads it. A session that changes something creates a channel,
+//! which is another pair of sockets. It sends its owner on the channel and passes the other end
+//! over the proposal socket. The replicator greets on the channel when it has received it.
+//! Proposals go in; results come out in the same order. Each side notices when the other has
+//! closed.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -19,10 +21,10 @@ use rustix::net::{
 use super::{ChannelRequest, ProposalResult, answer_from_bytes, answer_to_bytes};
 use crate::owner::Owner;
 
-/// Longest message: two paths and a few fields.
+/// Longest message in bytes: two paths and a few fields.
 const MESSAGE: usize = 2 * limits::PATH + 1024;
-/// Proposals of one channel without their answer. So many small messages fit into a socket's buffer in either
-/// direction, so no side waits for the other to read.
+/// Most unanswered proposals of one channel. So many small messages fit into the socket buffers in
+/// both directions, so neither side blocks on the other.
 pub const MOST_PENDING: usize = 128;
 
 fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -30,21 +32,22 @@ fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
 }
 
-/// What came of looking for a message.
+/// Result of reading a message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Received<T> {
-    /// A message.
+    /// A message was read.
     Message(T),
-    /// There is none now.
+    /// There is no message now.
     Nothing,
-    /// The other side is gone.
+    /// The other side has closed.
     Gone,
 }
 
 /// Reads one message into `buffer`.
 fn receive<'a>(fd: &OwnedFd, buffer: &'a mut [u8; MESSAGE]) -> io::Result<Received<&'a [u8]>> {
     let mut received = rustix::net::recv(fd, &mut buffer[..], RecvFlags::DONTWAIT);
-    // Said once, where the other side has left without reading all; what it had sent before lies here still.
+    // The error is reported once if the other side closed without reading all. Its earlier messages
+    // can still be read.
     if matches!(received, Err(Errno::CONNRESET)) {
         received = rustix::net::recv(fd, &mut buffer[..], RecvFlags::DONTWAIT);
     }
@@ -56,7 +59,7 @@ fn receive<'a>(fd: &OwnedFd, buffer: &'a mut [u8; MESSAGE]) -> io::Result<Receiv
     }
 }
 
-/// Sends one message; false where the other side has to read first, or is gone.
+/// Sends one message. Returns `false` if the other side must read first, or has closed.
 fn send(fd: &OwnedFd, message: &[u8]) -> io::Result<bool> {
     match rustix::net::send(fd, message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
         Ok(_) => Ok(true),
@@ -72,7 +75,7 @@ fn senseless(e: impl std::fmt::Display) -> io::Error {
     )
 }
 
-/// Where sessions bring their channels.
+/// Passes channels from sessions to the replicator.
 #[derive(Debug)]
 pub struct ProposalSocket {
     send: OwnedFd,
@@ -80,22 +83,24 @@ pub struct ProposalSocket {
 }
 
 impl ProposalSocket {
-    /// An empty proposal_socket.
+    /// Creates an empty socket pair.
     ///
     /// # Errors
-    /// Those of the system call.
+    /// Returns the error of the system call.
     pub fn new() -> io::Result<Self> {
         let (send, receive) = pair()?;
         Ok(Self { send, receive })
     }
 
-    /// A new channel for this owner's work, whose other end lies on the proposal_socket.
+    /// Opens a channel for this owner and passes its other end to the replicator.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] where the proposal_socket is full; those of the system calls.
+    /// Returns [`io::ErrorKind::WouldBlock`] if the socket is full, and the errors of the system
+    /// calls.
     pub fn open(&self, owner: &Owner) -> io::Result<SessionEnd> {
         let (ours, theirs) = pair()?;
-        // It is there before the channel is: whoever takes that does not have to wait for it. An empty message would look like the end.
+        // The owner is sent before the channel is passed, so the receiver need not wait for it. An
+        // empty message would look like the end.
         if !send(&ours, format!(" {}", owner.as_str()).as_bytes())? {
             return Err(io::Error::other("a new channel takes no message"));
         }
@@ -114,24 +119,24 @@ impl ProposalSocket {
         Ok(SessionEnd { fd: ours })
     }
 
-    /// Can be read when there is a channel.
+    /// Returns a descriptor that is readable when a channel waits.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.receive.as_fd()
     }
 
-    /// Takes a channel from the proposal_socket and says hello on it; none where there is none.
+    /// Receives a channel and greets on it. Returns `None` if no channel waits.
     ///
     /// # Errors
-    /// Those of the system calls.
+    /// Returns the errors of the system calls.
     pub fn accept(&self) -> io::Result<Option<ReplicatorEnd>> {
         self.receive()?.map(ReplicatorEnd::greet).transpose()
     }
 
-    /// Takes a channel from the proposal_socket, for somebody else.
+    /// Receives a channel without a greeting, to pass it on.
     ///
     /// # Errors
-    /// Those of the system calls.
+    /// Returns the errors of the system calls.
     pub fn receive(&self) -> io::Result<Option<OwnedFd>> {
         let mut byte = [0];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -155,25 +160,26 @@ impl ProposalSocket {
     }
 }
 
-/// A session's end of a channel.
+/// The session's end of a channel.
 #[derive(Debug)]
 pub struct SessionEnd {
     fd: OwnedFd,
 }
 
 impl SessionEnd {
-    /// Hands a proposal in; false where that has to wait until answers were read, or the replicator is gone.
+    /// Sends a proposal. Returns `false` if answers must be read first, or the replicator has
+    /// closed.
     ///
     /// # Errors
-    /// Those of the system call.
+    /// Returns the error of the system call.
     pub fn propose(&self, proposal: &[u8]) -> io::Result<bool> {
         send(&self.fd, proposal)
     }
 
-    /// Whether the replicator has said hello.
+    /// Reads the greeting of the replicator.
     ///
     /// # Errors
-    /// Those of the system call.
+    /// Returns the error of the system call.
     pub fn hello(&self) -> io::Result<Received<()>> {
         Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
             Received::Message(_) => Received::Message(()),
@@ -182,18 +188,18 @@ impl SessionEnd {
         })
     }
 
-    /// Asks which folders hold the content of a put; false where that cannot be asked now.
+    /// Asks which folders hold the content of a put. Returns `false` if the request cannot be sent.
     ///
     /// # Errors
-    /// Those of the system call.
+    /// Returns the error of the system call.
     pub fn ask_holders(&self, put: Lsn) -> io::Result<bool> {
         send(&self.fd, &ChannelRequest::holders(put))
     }
 
-    /// The answer to that.
+    /// Reads the answer to [`Self::ask_holders`].
     ///
     /// # Errors
-    /// Those of the system call, or bytes without a sense.
+    /// Returns the error of the system call, or an error for a malformed message.
     pub fn holders(&self) -> io::Result<Received<Vec<FolderId>>> {
         Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
             Received::Message(bytes) => {
@@ -208,10 +214,10 @@ impl SessionEnd {
         })
     }
 
-    /// The next answer.
+    /// Reads the next result.
     ///
     /// # Errors
-    /// Those of the system call, or bytes without a sense.
+    /// Returns the error of the system call, or an error for a malformed message.
     pub fn answer(&self) -> io::Result<Received<ProposalResult>> {
         Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
             Received::Message(bytes) => {
@@ -237,10 +243,10 @@ pub struct ReplicatorEnd {
 }
 
 impl ReplicatorEnd {
-    /// Learns whose channel this is, and says hello on it.
+    /// Reads the owner of a channel and greets on it.
     ///
     /// # Errors
-    /// Those of the system calls, or that its owner is not said.
+    /// Returns the errors of the system calls, or an error if the owner is missing.
     pub fn greet(fd: OwnedFd) -> io::Result<Self> {
         let mut buffer = [0; MESSAGE];
         let Received::Message(bytes) = receive(&fd, &mut buffer)? else {
@@ -252,16 +258,16 @@ impl ReplicatorEnd {
         Ok(Self { fd, owner })
     }
 
-    /// Whose work comes over it.
+    /// Returns the owner whose changes come over the channel.
     #[must_use]
     pub fn owner(&self) -> &Owner {
         &self.owner
     }
 
-    /// The next question.
+    /// Reads the next request.
     ///
     /// # Errors
-    /// Those of the system call, or bytes without a sense.
+    /// Returns the error of the system call, or an error for a malformed message.
     pub fn ask(&self) -> io::Result<Received<ChannelRequest>> {
         Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
             Received::Message(bytes) => {
@@ -272,18 +278,19 @@ impl ReplicatorEnd {
         })
     }
 
-    /// Answers the longest unanswered proposal; false where that cannot be sent, and the channel is of no more use.
+    /// Answers the oldest unanswered proposal. Returns `false` if the result cannot be sent; the
+    /// channel is then useless.
     ///
     /// # Errors
-    /// Those of the system call.
+    /// Returns the error of the system call.
     pub fn answer(&self, answer: &ProposalResult) -> io::Result<bool> {
         send(&self.fd, &answer_to_bytes(answer))
     }
 
-    /// Answers who holds content; false where that cannot be sent.
+    /// Sends the holders of a content. Returns `false` if they cannot be sent.
     ///
     /// # Errors
-    /// Those of the system call.
+    /// Returns the error of the system call.
     pub fn tell_holders(&self, holders: &[FolderId]) -> io::Result<bool> {
         // An empty message would look like the end.
         let none = [FolderId([0; 16])];

@@ -1,7 +1,8 @@
-//! The way to the folder's keeper from other slaves of this host that serve the same folder: a socket in the slaves' own folder.
+//! Hands the channels of sessions to the slave that writes the catalogue, if several slaves of a
+//! host serve one folder. The socket is in the metadata folder.
 //!
-//! A session's channel is a pair of descriptors. Where the slave that it belongs to does not keep the folder, that
-//! slave hands the channel on, and the keeper answers on it as on its own sessions' channels.
+//! A channel is a pair of descriptors. A slave that does not hold the writer lock passes the
+//! replicator's end on. The catalogue writer answers on it as on the channels of its own sessions.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -21,19 +22,19 @@ use crate::catalogue::FOLDER;
 
 /// Name of the socket.
 const SOCKET: &str = "keeper";
-/// Slaves that may be waiting for the keeper to take their call.
+/// Most slaves that wait for the writer to accept.
 const BACKLOG: i32 = 16;
 
 fn flags() -> SocketFlags {
     SocketFlags::CLOEXEC | SocketFlags::NONBLOCK
 }
 
-/// By the folder's descriptor: its path may be longer than a socket's name can be.
+/// Returns the socket address by descriptor, because the path may be longer than an address allows.
 fn address(own: &Folder) -> Result<SocketAddrUnix, Errno> {
     SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", own.as_fd().as_raw_fd()))
 }
 
-/// The keeper's side.
+/// Receives channels in the slave that holds the writer lock.
 #[derive(Debug)]
 pub struct HandoffListener {
     listener: OwnedFd,
@@ -41,10 +42,10 @@ pub struct HandoffListener {
 }
 
 impl HandoffListener {
-    /// Opens the door. Whoever had it before is gone: the caller holds the keeper's lock.
+    /// Binds the socket. The caller holds the writer lock, so an existing socket is stale.
     ///
     /// # Errors
-    /// Those of the folder and the system calls.
+    /// Returns the errors of the folder and of the system calls.
     pub fn bind(root: &Folder) -> io::Result<Self> {
         let own = root.sub(FOLDER).map_err(io::Error::other)?;
         match own.unlink(SOCKET) {
@@ -57,12 +58,12 @@ impl HandoffListener {
         Ok(Self { listener, guests: Vec::new() })
     }
 
-    /// Can be read when there is something to take.
+    /// Returns the descriptors to poll.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         std::iter::once(self.listener.as_fd()).chain(self.guests.iter().map(AsFd::as_fd))
     }
 
-    /// The channels that were handed on.
+    /// Receives the channels that other slaves handed off.
     pub fn receive_channels(&mut self) -> Vec<ReplicatorEnd> {
         while let Ok(guest) = accept_with(&self.listener, flags()) {
             self.guests.push(guest);
@@ -86,7 +87,7 @@ impl HandoffListener {
     }
 }
 
-/// The next descriptor; none where there is none now.
+/// Receives the next descriptor. Returns `None` if there is none now.
 fn receive(guest: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     let mut byte = [0];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -110,17 +111,18 @@ fn receive(guest: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// The side of a slave that does not keep the folder.
+/// Passes channels to the slave that holds the writer lock.
 #[derive(Debug, Default)]
 pub struct HandoffClient {
     socket: Option<OwnedFd>,
 }
 
 impl HandoffClient {
-    /// Hands a channel on to the keeper.
+    /// Passes a channel to the catalogue writer.
     ///
     /// # Errors
-    /// That there is no keeper now; the channel is closed then, and its session brings another one.
+    /// Returns an error if there is no writer now. The channel is then closed, and its session
+    /// opens another.
     pub fn hand_off(&mut self, root: &Folder, channel: &OwnedFd) -> io::Result<()> {
         if let Some(socket) = &self.socket
             && send(socket, channel).is_ok()
@@ -171,7 +173,7 @@ mod tests {
         drop(channel);
         assert_eq!(session.hello().unwrap(), Received::Gone);
         for _ in 0..2 {
-            // The second keeper takes over from the first.
+            // The second writer takes over from the first.
             let mut listener = HandoffListener::bind(&root).unwrap();
             let session = proposal_socket.open(&owner).unwrap();
             let channel = proposal_socket.receive().unwrap().unwrap();

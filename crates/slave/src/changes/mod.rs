@@ -1,9 +1,10 @@
-//! Changes to the tree, from the session that asks for one to the folder on the disk.
+//! Changes to the tree, from the proposal of a session to the folder on the disk.
 //!
-//! A worker stages content, hands each change to the replicator over a channel, and waits for the
-//! answer. The replicator takes what has come together, and for all of it at once: puts the staged content on the
-//! disk, has it checked and numbered (`numbering`), carries it out (`apply`), notes it in the catalogue, and answers.
-//! Only its keeper thread does, so nothing else renames, removes or makes anything in the folder.
+//! A worker stages content, sends each proposal to the replicator over a channel, and waits for the
+//! result. The replicator handles all waiting proposals in one batch: it syncs the staged content,
+//! has the changes checked and numbered (`numbering`), applies them (`apply`), records them in the
+//! catalogue, and answers. Only its catalogue writer does this, so no other thread renames, removes
+//! or creates anything in the folder.
 
 mod apply;
 pub mod channel;
@@ -35,32 +36,32 @@ use crate::staging::StagedName;
 /// A change that a session asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
-    /// Asked again it is the same change.
+    /// Id of the change. A repeated id is the same change.
     pub id: ChangeId,
-    /// The change.
     pub change: Change,
-    /// What must be there for a put.
+    /// Required state of the path for a put.
     pub expect: Expect,
     /// Whether a put keeps the mode of the file that it replaces.
     pub keep_mode: bool,
-    /// Where the content of a put lies.
+    /// Staged file with the content of a put.
     pub staged: Option<StagedName>,
-    /// Whether the content is on the disk already.
+    /// Whether the content is synced already.
     pub synced: bool,
-    /// How many disks must have the content before it is answered; 0: as many as the cluster asks for.
+    /// Number of disks that must hold the content before the result; 0 for the setting of the
+    /// cluster.
     pub copies: u16,
 }
 
-/// A change that is made and stored.
+/// Receipt of a committed change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommitReceipt {
-    /// Its number.
+    /// LSN of the change.
     pub version: Lsn,
-    /// How many disks have its content, at the least.
+    /// Number of disks that hold the content, at least.
     pub copies: u16,
-    /// What a put has stored; none for other changes, and where it is not known any more.
+    /// Digest of the content of a put; `None` for other changes, or if it is not known.
     pub digest: Option<Digest>,
-    /// Whether it was made just now. One that was made before may have been superseded at its path.
+    /// Whether the change was committed just now. An earlier change may be superseded at its path.
     pub fresh: bool,
 }
 
@@ -71,12 +72,12 @@ impl From<Lsn> for CommitReceipt {
     }
 }
 
-/// What a change was made as.
+/// What a change id was committed as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Commit {
-    /// Its number.
+    /// LSN of the change.
     pub version: Lsn,
-    /// What a put has stored; none for other changes, and where it is not known any more.
+    /// Digest of the content of a put; `None` for other changes, or if it is not known.
     pub digest: Option<Digest>,
 }
 
@@ -87,10 +88,10 @@ impl From<&LogEntry> for Commit {
 }
 
 impl Commit {
-    /// The answer to `change` under an id that was used before: an id stands for one content.
+    /// Answers a proposal whose id was used before. An id stands for one content.
     ///
     /// # Errors
-    /// [`ErrorCode::Conflict`] where other content was stored under the id.
+    /// Returns [`ErrorCode::Conflict`] if other content was stored under the id.
     pub fn answer_to(self, change: &Change) -> ProposalResult {
         match (self.digest, digest_of(change)) {
             (Some(stored), Some(asked)) if stored != asked => Err(other_content(change)),
@@ -101,7 +102,7 @@ impl Commit {
     }
 }
 
-/// The digest of the content of a put.
+/// Returns the digest of the content of a put.
 fn digest_of(change: &Change) -> Option<Digest> {
     match change {
         Change::Put { digest, .. } => Some(*digest),
@@ -109,7 +110,7 @@ fn digest_of(change: &Change) -> Option<Digest> {
     }
 }
 
-/// The refusal of content under an id that stands for other content.
+/// Refusal of an id that stands for other content.
 fn other_content(change: &Change) -> Refusal {
     let why = "this upload id was used for other content; nothing was stored, use a new id";
     match change {
@@ -118,23 +119,23 @@ fn other_content(change: &Change) -> Refusal {
     }
 }
 
-/// What came of it.
+/// Result of a proposal.
 pub type ProposalResult = Result<CommitReceipt, Refusal>;
 
-/// The refusal where nobody can make changes.
+/// Refusal if no process can make changes now.
 #[must_use]
 pub fn changes_unavailable(why: &str) -> Refusal {
     Refusal::new(ErrorCode::NoChanges, format!("changes are not possible now: {why}"))
 }
 
-/// As [`changes_unavailable`], because of what is at this path.
+/// Same as [`changes_unavailable`], because of the state of a path.
 #[must_use]
 pub fn changes_unavailable_at(path: &TreePath, why: &str) -> Refusal {
     Refusal { path: Some(path.clone()), ..changes_unavailable(why) }
 }
 
 impl Proposal {
-    /// As bytes for the channel.
+    /// Encodes the proposal for the channel.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![CHANGE];
@@ -151,10 +152,10 @@ impl Proposal {
         bytes
     }
 
-    /// From the bytes of the channel, behind the first.
+    /// Decodes a proposal, without the first byte of the message.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// Returns a [`WireError`] for malformed bytes.
     fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
         let mut from = Decoder::new(bytes);
         let bad = WireError::BadValue { what: "staged name", value: 0 };
@@ -178,17 +179,17 @@ impl Proposal {
     }
 }
 
-/// What a session asks of the replicator.
+/// A request of a session to the replicator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChannelRequest {
-    /// To make a change. The answer is an [`ProposalResult`].
+    /// Make a change. The answer is a [`ProposalResult`].
     Change(Proposal),
-    /// Which folders hold the content of a put. The answer is their ids.
+    /// List the folders that hold the content of a put. The answer is their ids.
     Holders(Lsn),
 }
 
 impl ChannelRequest {
-    /// The question for holders as bytes for the channel.
+    /// Encodes a holders request for the channel.
     #[must_use]
     pub fn holders(put: Lsn) -> Vec<u8> {
         let mut bytes = vec![HOLDERS];
@@ -196,10 +197,10 @@ impl ChannelRequest {
         bytes
     }
 
-    /// From the bytes of the channel.
+    /// Decodes a message of the channel.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// Returns a [`WireError`] for malformed bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
         match bytes.split_first() {
             Some((&CHANGE, proposal)) => Proposal::from_bytes(proposal).map(Self::Change),
@@ -217,11 +218,11 @@ impl ChannelRequest {
     }
 }
 
-/// First byte of each question.
+/// First byte of each request.
 const CHANGE: u8 = 0;
 const HOLDERS: u8 = 1;
 
-/// An answer as bytes for the channel.
+/// Encodes a result for the channel.
 #[must_use]
 pub fn answer_to_bytes(answer: &ProposalResult) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -233,7 +234,8 @@ pub fn answer_to_bytes(answer: &ProposalResult) -> Vec<u8> {
         }
         Err(refusal) => {
             to.bool(false).u16(refusal.code.number()).message(&refusal.message);
-            // As many answers as may be pending have to fit into the socket; a client says itself what it asked for.
+            // All pending results must fit into the socket. The client knows which path it asked
+            // for.
             let room = limits::TEXT.saturating_sub(refusal.message.len());
             let path = refusal.path.as_ref().filter(|path| path.as_str().len() <= room);
             to.option(path, |path, to| {
@@ -244,10 +246,10 @@ pub fn answer_to_bytes(answer: &ProposalResult) -> Vec<u8> {
     bytes
 }
 
-/// An answer from the bytes of the channel.
+/// Decodes a result from the channel.
 ///
 /// # Errors
-/// What is wrong with them.
+/// Returns a [`WireError`] for malformed bytes.
 pub fn answer_from_bytes(bytes: &[u8]) -> Result<ProposalResult, WireError> {
     let mut from = Decoder::new(bytes);
     let answer = if from.bool()? {

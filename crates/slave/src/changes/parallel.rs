@@ -1,4 +1,4 @@
-//! Waiting for the disk for many files at once: the file system makes one write of what is asked for together.
+//! Runs blocking disk operations in parallel, so that the file system can combine their syncs.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 /// Most threads that wait for the disk at the same time.
 const THREADS: usize = 16;
 
-/// Runs `work` on each of `items`, several at a time; the results in the order of the items.
+/// Runs `work` on each of `items` in parallel. The results have the order of the items.
 pub fn parallel_map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     if items.len() <= 1 {
         return items.iter().map(work).collect();
@@ -19,7 +19,7 @@ pub fn parallel_map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync
         }
     };
     std::thread::scope(|scope| {
-        // This thread works too: where the system has no more threads it does all of it.
+        // This thread works too. If the system has no more threads, it does all the work.
         for _ in 1..items.len().min(THREADS) {
             if std::thread::Builder::new().name("sync".to_owned()).spawn_scoped(scope, run).is_err()
             {

@@ -1,4 +1,4 @@
-//! Where the replicator takes proposals and hands answers out: the channels of all sessions.
+//! Receives proposals from the channels of all sessions and sends the results.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,50 +12,50 @@ use super::handoff::HandoffListener;
 use super::{ChannelRequest, Proposal, ProposalResult};
 use crate::owner::Owner;
 
-/// Most work that is done together: more would keep the first ones waiting.
+/// Largest cost of a batch. A larger batch would delay its first changes.
 pub const BATCH: usize = 256;
-/// What a change costs that is numbered, and so synced, on its own. Others cost 1.
+/// Cost of a change that is committed and synced in a batch of its own. Others cost 1.
 const ALONE: usize = 32;
 
-/// The channels of all sessions that change something, each with a number of its own.
+/// The channels of all sessions that change something, each with a number.
 #[derive(Debug)]
 pub struct ProposalReceiver {
     proposal_socket: Arc<ProposalSocket>,
-    /// Where other slaves of the folder bring their sessions' channels.
+    /// Receives the channels of other slaves of the folder.
     handoff: Option<HandoffListener>,
     channels: BTreeMap<u64, Channel>,
     next: u64,
-    /// Channels with something to be read: their owners take turns, and the channels of each.
+    /// Channels with unread messages, in turns by owner and then by channel.
     turns: FairQueue<Owner, u64, ()>,
 }
 
 #[derive(Debug)]
 struct Channel {
     end: ReplicatorEnd,
-    /// Whether it has its place in the turns.
+    /// Whether the channel has its place in the turns.
     has_turn: bool,
 }
 
-/// What has come over the channels.
+/// Messages that were read from the channels.
 #[derive(Debug, Default)]
 pub struct ReceivedMessages {
-    /// Proposals, and the channel that each came on.
+    /// Proposals, each with its channel.
     pub proposals: Vec<(u64, Proposal)>,
-    /// Puts whose holders somebody wants to know.
+    /// Puts whose holders a session asks for, each with its channel.
     pub holders: Vec<(u64, Lsn)>,
-    /// Channels that nothing more comes from.
+    /// Channels that have closed.
     pub gone: BTreeSet<u64>,
 }
 
 impl ProposalReceiver {
-    /// Has no channel yet.
+    /// Creates a receiver without channels.
     #[must_use]
     pub fn new(proposal_socket: Arc<ProposalSocket>, handoff: Option<HandoffListener>) -> Self {
         let turns = FairQueue::new(usize::MAX);
         Self { proposal_socket, handoff, channels: BTreeMap::new(), next: 0, turns }
     }
 
-    /// Can be read when there is something to do; without `proposals` what sessions ask for has to wait.
+    /// Returns the descriptors to poll. Without `proposals` the channels are left out.
     pub fn fds(&self, proposals: bool) -> impl Iterator<Item = BorrowedFd<'_>> {
         let channels = self.channels.values().filter(move |_| proposals);
         let own = std::iter::once(self.proposal_socket.as_fd())
@@ -63,18 +63,18 @@ impl ProposalReceiver {
         own.chain(self.handoff.iter().flat_map(HandoffListener::fds))
     }
 
-    /// Closes all channels: their sessions hand in again what has no answer.
+    /// Closes all channels. Their sessions send unanswered proposals again.
     pub fn close_all(&mut self) {
         self.channels.clear();
     }
 
-    /// Takes the channels that sessions have brought.
+    /// Accepts new channels.
     pub fn accept(&mut self) {
         loop {
             match self.proposal_socket.accept() {
                 Ok(Some(channel)) => self.add(channel),
                 Ok(None) => break,
-                // Its session sees that it is closed, and brings another.
+                // The session notices that its channel is closed and opens another.
                 Err(e) => {
                     error!("a channel is lost: {e}");
                     break;
@@ -93,19 +93,19 @@ impl ProposalReceiver {
         self.channels.insert(self.next, Channel { end, has_turn: false });
     }
 
-    /// Closes a channel that is of no more use. Its session hands in again what has no answer.
+    /// Closes a useless channel. Its session sends unanswered proposals again.
     pub fn close(&mut self, channel: u64) {
         self.channels.remove(&channel);
     }
 
-    /// Takes proposals from the channels, at most `most` and no more than a batch: by owner in turn, then by channel.
+    /// Reads at most `most` proposals and at most one batch, in turns by owner and then by channel.
     pub fn gather(&mut self, most: usize) -> ReceivedMessages {
         let mut gathered = ReceivedMessages::default();
         self.look(&mut gathered);
         let (mut cost, mut count) = (0, 0);
         while cost < BATCH && count < most {
             let Some((owner, number, ())) = self.turns.pop() else { break };
-            // One that was closed loses its turn.
+            // A closed channel loses its turn.
             let Some(channel) = self.channels.get_mut(&number) else { continue };
             channel.has_turn = false;
             match channel.end.ask() {
@@ -128,14 +128,14 @@ impl ProposalReceiver {
                     continue;
                 }
             }
-            // There is room for each channel once.
+            // The queue has room for each channel once.
             channel.has_turn = self.turns.push(owner, number, ()).is_ok();
         }
         gathered
     }
 
-    /// Looks which channels have something to be read, and whose sessions have left. What those have asked for is not made: nobody waits
-    /// for it. What is staged for it stays as that of an upload that was cut.
+    /// Finds channels with unread messages, and closed ones. Proposals of closed channels are
+    /// dropped. Their staged content stays, as that of an interrupted upload.
     fn look(&mut self, gathered: &mut ReceivedMessages) {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -158,7 +158,7 @@ impl ProposalReceiver {
         }
     }
 
-    /// Tells who holds content. Where that is lost its session goes on without.
+    /// Sends the holders of a content. If the message is lost, the session continues without it.
     pub fn tell_holders(&self, channel: u64, holders: &[FolderId]) {
         if let Some(Err(e)) =
             self.channels.get(&channel).map(|channel| channel.end.tell_holders(holders))
@@ -167,7 +167,8 @@ impl ProposalReceiver {
         }
     }
 
-    /// Answers a proposal; false where the answer is lost: the session has left, or reads none of its answers.
+    /// Sends the result of a proposal. Returns `false` if it is lost, because the session has
+    /// closed or reads no results.
     pub fn answer(&self, channel: u64, answer: &ProposalResult) -> bool {
         match self.channels.get(&channel).map(|channel| channel.end.answer(answer)) {
             Some(Ok(sent)) => {

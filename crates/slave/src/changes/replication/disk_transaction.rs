@@ -1,4 +1,4 @@
-//! The folder on the disk, as changes need it: what lies at a path, folders that were lost, and what is in the way.
+//! Disk steps of a batch, which are synced or rolled back together.
 
 use std::collections::BTreeSet;
 
@@ -16,12 +16,12 @@ use crate::changes::apply::{Applied, Applier, Displaced, FolderCache, OnForeign,
 use crate::changes::parallel::parallel_map;
 use crate::staging::{StagedName, Staging};
 
-/// Something was taken out of the tree, and lay where nothing belongs any more.
+/// Why a displaced file was quarantined.
 const DISPLACED: &str = "something else has its place in the tree";
-/// Something is mounted where the tree has something.
+/// Error for a mount point at a path of the tree.
 const MOUNTED: TreeError = TreeError::NotServed(UnservedKind::Mount);
 
-/// Steps on the disk that belong together: safe once all folders concerned are synced, or taken back.
+/// Disk steps that belong together. They are durable after [`Self::sync`], or can be rolled back.
 pub(super) struct DiskTransaction<'a> {
     pub root: &'a Folder,
     store: &'a CatalogStore,
@@ -29,7 +29,7 @@ pub(super) struct DiskTransaction<'a> {
     pub quarantine: &'a mut Quarantine,
     parents: FolderCache<'a>,
     done: Vec<Applied>,
-    /// Folders that were made or changed beside those of [`Self::done`].
+    /// Folders to sync beside those of [`Self::done`].
     touched: BTreeSet<TreePath>,
 }
 
@@ -51,7 +51,7 @@ impl<'a> DiskTransaction<'a> {
         }
     }
 
-    /// What lies at a path; none where nothing does, or the way there is missing.
+    /// Returns the metadata at a path; `None` if nothing is there or a folder above is missing.
     pub fn stat(&self, path: &TreePath) -> Result<Option<Meta>, ApplyError> {
         let Some((parent, name)) = path.split_last() else { return Ok(None) };
         let looked =
@@ -64,15 +64,15 @@ impl<'a> DiskTransaction<'a> {
         }
     }
 
-    /// Makes sure that there is a folder at a path and above it, each with the mode that it has in the tree.
+    /// Creates the folder at a path and those above it, each with its mode in the tree.
     pub fn ensure_folder(&mut self, path: &TreePath) -> Result<(), ApplyError> {
         let row = self.store.row(path)?.filter(|row| row.entry.kind == Kind::Folder);
-        // One that is not in the tree yet is nobody else's until it is.
+        // A folder that is not in the tree yet stays private until it is.
         let mode = row.map_or(Mode::new(0o700), |row| row.entry.mode);
         self.ensure_folder_as(path, mode)
     }
 
-    /// As [`Self::ensure_folder`]; the folder gets this mode where it is made.
+    /// Same as [`Self::ensure_folder`]; a new folder gets this mode.
     pub fn ensure_folder_as(&mut self, path: &TreePath, mode: Mode) -> Result<(), ApplyError> {
         if path.is_root() || self.root.open_folder(path).is_ok() {
             return Ok(());
@@ -83,7 +83,7 @@ impl<'a> DiskTransaction<'a> {
         match folder.make_folder_as(name, mode.with_owner_access(Kind::Folder)) {
             Ok(()) => {}
             Err(TreeError::Taken) => {
-                // A folder that is there and cannot be used is left alone.
+                // A folder that exists and cannot be used is left alone.
                 if self.stat(path)?.is_some_and(|there| there.kind == MetaKind::Folder) {
                     return self.root.open_folder(path).map(drop).map_err(ApplyError::at(path));
                 }
@@ -98,8 +98,11 @@ impl<'a> DiskTransaction<'a> {
         Ok(())
     }
 
-    /// Whether what lies at a path is what the catalogue knows there, its content or what is kept until that comes. Where
-    /// nothing but its ctime differs its content is read: it may have been edited, and its times set back.
+    /// Returns whether a file or folder is the one that the catalogue knows, or its retained
+    /// content.
+    ///
+    /// If only the ctime differs the content is read, because a program may have edited it and
+    /// restored the times.
     pub fn is_ours(
         &self,
         path: &TreePath,
@@ -112,7 +115,8 @@ impl<'a> DiskTransaction<'a> {
         is_ours(meta, row, retained, open).map_err(ApplyError::at(path))
     }
 
-    /// Whether what lies at a path is the same file or folder that the catalogue knows there, whatever its content is now.
+    /// Returns whether a file or folder is the one that the catalogue knows, whatever its content
+    /// is.
     pub fn is_same_file(
         meta: &Meta,
         row: Option<&CatalogRow>,
@@ -123,7 +127,8 @@ impl<'a> DiskTransaction<'a> {
         numbered || retained.is_some_and(|retained| retained.matches_except_ctime(meta))
     }
 
-    /// Sets quarantine what lies at a path, unless the catalogue knows it. Whether something that it knows is there.
+    /// Quarantines the entry at a path, unless the catalogue knows it. Returns whether a known
+    /// entry is there.
     pub fn quarantine_unknown(
         &mut self,
         path: &TreePath,
@@ -143,7 +148,7 @@ impl<'a> DiskTransaction<'a> {
         }
     }
 
-    /// Carries out a step that can be taken back.
+    /// Applies a change as a step that can be rolled back.
     pub fn apply(
         &mut self,
         change: &Change,
@@ -159,7 +164,8 @@ impl<'a> DiskTransaction<'a> {
         Ok(meta)
     }
 
-    /// What the catalogue does not have is quarantined: others have the change already.
+    /// Runs `work` with an applier that quarantines unknown files, because other slaves have the
+    /// change already.
     fn with_applier<T>(
         &mut self,
         work: impl FnOnce(&mut Applier<'_, 'a>) -> Result<T, TreeError>,
@@ -177,7 +183,8 @@ impl<'a> DiskTransaction<'a> {
         })
     }
 
-    /// Takes a file out of its place, to be given another one; false where a user had just put something else there.
+    /// Moves a file to a staged name. Returns `false` if the file is unknown; it is then
+    /// quarantined.
     pub fn hold(&mut self, path: &TreePath, name: &StagedName) -> Result<bool, ApplyError> {
         let held =
             self.with_applier(|applier| applier.hold(path, name)).map_err(ApplyError::at(path))?;
@@ -186,8 +193,8 @@ impl<'a> DiskTransaction<'a> {
         Ok(is_held)
     }
 
-    /// Sets the mode of what lies at a path; what it is then, where anything lies there. What the disk refuses stays as it is there:
-    /// the tree has the mode all the same.
+    /// Sets the mode at a path and returns the new metadata, if an entry is there. If the disk
+    /// refuses the mode, the tree has it all the same.
     pub fn set_mode(&self, path: &TreePath, mode: Mode) -> Result<Option<Meta>, ApplyError> {
         match set_mode_of(self.root, path, mode) {
             Ok(meta) => Ok(Some(meta)),
@@ -199,7 +206,7 @@ impl<'a> DiskTransaction<'a> {
         }
     }
 
-    /// Gives staged content its name, over what is kept there.
+    /// Publishes staged content at a path, over the retained content there.
     pub fn put(
         &mut self,
         path: &TreePath,
@@ -216,7 +223,8 @@ impl<'a> DiskTransaction<'a> {
             .ok_or(ApplyError::Tree(TreeError::NotFound))
     }
 
-    /// Gives staged content the time and the mode that it shall have: another slave's file with the same bytes may have had others.
+    /// Sets mode and time of staged content. A file with the same bytes on another slave may have
+    /// had others.
     pub fn fix_attributes(
         &self,
         content: &FileContent,
@@ -233,14 +241,16 @@ impl<'a> DiskTransaction<'a> {
         Ok(file.sync_all().map_err(|e| TreeError::Io("sync the file", e))?)
     }
 
-    /// Takes a file away that the catalogue knows, in a way that can be taken back.
+    /// Removes a known file. The step can be rolled back.
     pub fn remove(&mut self, path: &TreePath, version: Lsn) -> Result<(), ApplyError> {
         let change = Change::Remove { path: path.clone(), recursive: true };
         self.apply(&change, version, None).map_err(ApplyError::at(path)).map(drop)
     }
 
-    /// Takes a folder away with all that the catalogue knows below it; what it does not know is quarantined. A folder that holds a mount
-    /// point, or one that cannot be read, stays: what lies there is no part of the tree, and would go with it.
+    /// Removes a folder and its known entries; unknown ones are quarantined.
+    ///
+    /// The folder stays if it holds a mount point or an unreadable folder, because their files are
+    /// no part of the tree and would be lost.
     pub fn remove_folder(&mut self, path: &TreePath, version: Lsn) -> Result<(), ApplyError> {
         if self.stat(path)?.is_none() {
             return Ok(());
@@ -270,7 +280,8 @@ impl<'a> DiskTransaction<'a> {
         self.remove(path, version)
     }
 
-    /// Content that lies at a path already, though nobody has noted it as this. What is there gets the times and the mode that it shall have.
+    /// Returns the metadata of a file that already has this content, though the catalogue does not
+    /// know it. The file gets the mode and the time of the tree.
     pub fn claim_existing(
         &mut self,
         path: &TreePath,
@@ -305,7 +316,7 @@ impl<'a> DiskTransaction<'a> {
         {
             warn!("{path} cannot have mode {mode} on this disk: {e}");
         }
-        // Another user's file cannot get it; one of our own takes its place.
+        // A file of another user cannot get the time. Our own copy replaces it.
         if file.meta.mtime != content.mtime
             && let Err(e) = set_times(&file.file, content.mtime)
         {
@@ -321,8 +332,10 @@ impl<'a> DiskTransaction<'a> {
         file.meta_now().map(Some).map_err(ApplyError::at(path))
     }
 
-    /// What the catalogue has at a path. Content that got its name before a crash, which came before the note of it, is noted first:
-    /// it must not be taken for something of somebody's.
+    /// Returns the row and the retained content of a path.
+    ///
+    /// A crash may have come between the rename and the commit. Such content is recorded first, so
+    /// that it does not count as a user's file.
     pub fn load_rows(
         &mut self,
         store: &CatalogStore,
@@ -352,14 +365,14 @@ impl<'a> DiskTransaction<'a> {
         Ok((store.row(path)?, None))
     }
 
-    /// Puts all names concerned on the disk.
+    /// Syncs all folders concerned.
     pub fn sync(&mut self) -> Result<(), ApplyError> {
         let mut concerned: BTreeSet<TreePath> =
             self.done.iter().flat_map(|applied| applied.parents.iter().cloned()).collect();
         concerned.append(&mut self.touched);
         let concerned: Vec<TreePath> = concerned.into_iter().collect();
         let results = parallel_map(&concerned, |path| match self.root.open_folder(path) {
-            // It was taken away since, and that is in the folder above it.
+            // A folder that was removed since is synced with the folder above it.
             Err(TreeError::NotFound | TreeError::NotFolder) => Ok(()),
             opened => opened.and_then(|folder| folder.sync()),
         });
@@ -369,20 +382,20 @@ impl<'a> DiskTransaction<'a> {
             .try_for_each(|(path, result)| result.map_err(ApplyError::at(path)))
     }
 
-    /// What was replaced or removed is of no more use; whether something is left for the sweeper.
+    /// Deletes replaced and removed files. Returns whether the sweeper has something to do.
     pub fn finish(self) -> bool {
         let Self { done, staging, quarantine, .. } = self;
         done.iter().filter(|applied| applied.finish(staging, quarantine)).count() > 0
     }
 
-    /// Makes the folder what it was before.
+    /// Rolls back all steps.
     pub fn roll_back(mut self) {
         self.roll_back_to(0);
     }
 
-    /// Makes the folder what it was after so many disk.
-    fn roll_back_to(&mut self, disk: usize) {
-        while self.done.len() > disk
+    /// Rolls back the steps after the first `count`.
+    fn roll_back_to(&mut self, count: usize) {
+        while self.done.len() > count
             && let Some(applied) = self.done.pop()
         {
             self.parents.clear();
@@ -391,8 +404,9 @@ impl<'a> DiskTransaction<'a> {
         self.parents.clear();
     }
 
-    /// Does something that the disk may refuse for a reason that lies in the path: then nothing of it is left, on the disk and in the
-    /// catalogue, and the inner result is the reason.
+    /// Runs `work`, which the disk may refuse for a reason that concerns the path.
+    ///
+    /// In that case its steps and rows are rolled back, and the inner result is the reason.
     pub fn attempt<T>(
         &mut self,
         store: &CatalogStore,
@@ -416,14 +430,14 @@ impl<'a> DiskTransaction<'a> {
     }
 }
 
-/// A put of this content.
+/// Builds a put of this content.
 pub(super) fn put_of(path: &TreePath, content: &FileContent, mode: Mode) -> Change {
     let FileContent { size, digest, mtime, .. } = *content;
     Change::Put { path: path.clone(), size, digest, mtime, mode }
 }
 
 impl ReplicaDriver {
-    /// The staged file that holds exactly what a put has to give its name.
+    /// Returns the staged file with exactly this content.
     pub(super) fn staged_for(
         &self,
         id: relais_proto::ChangeId,
@@ -433,7 +447,7 @@ impl ReplicaDriver {
         if let Some(digest) = self.checked.get(&id) {
             return (*digest == content.digest).then(|| name.clone());
         }
-        // It was staged before this process began.
+        // The file was staged before this process started.
         let open = || -> Result<bool, TreeError> {
             let file = self.staging.staged.open_read(name.as_str())?;
             if (file.meta.size, file.meta.mtime) != (content.size, content.mtime) {
@@ -455,12 +469,12 @@ impl ReplicaDriver {
     }
 }
 
-/// Whether a file may be this content, by what a look tells.
+/// Returns whether a file may have this content, by kind and size.
 fn may_be(there: &Meta, content: &FileContent) -> bool {
     there.kind == MetaKind::File && there.size == content.size
 }
 
-/// Whether a file holds this content; its digest is computed where it is not known.
+/// Returns whether a file has this content. Computes the digest if it is not known.
 fn has_content(
     file: &OpenFile,
     content: &FileContent,
@@ -475,7 +489,7 @@ fn has_content(
     }
 }
 
-/// The digest of a file; none where it changes meanwhile.
+/// Returns the digest of a file; `None` if the file changes meanwhile.
 fn digest_of(file: &OpenFile) -> Result<Option<Digest>, TreeError> {
     let hashed =
         hash_file(&file.file, file.meta.size, &mut |_| std::ops::ControlFlow::Continue(()));
@@ -486,8 +500,8 @@ fn digest_of(file: &OpenFile) -> Result<Option<Digest>, TreeError> {
     }
 }
 
-/// Whether a file or folder is what the catalogue has at a path, or keeps there. Where nothing but the ctime of a file
-/// differs its content is read.
+/// Returns whether a file or folder is the one that the catalogue knows, or its retained content.
+/// If only the ctime differs the content is read.
 fn is_ours(
     meta: &Meta,
     row: Option<&CatalogRow>,
@@ -497,7 +511,7 @@ fn is_ours(
     if !DiskTransaction::is_same_file(meta, row, retained) {
         return Ok(false);
     }
-    // What was never numbered is somebody's own.
+    // An entry without an LSN belongs to a user.
     let row = row.filter(|row| row.entry.version.is_some() && row.matches_except_ctime(meta));
     let retained = retained.filter(|retained| retained.matches_except_ctime(meta));
     if meta.kind == MetaKind::Folder
@@ -516,10 +530,10 @@ fn is_ours(
     Ok(wanted.contains(&Some(digest)))
 }
 
-/// Whether something that has left its place is part of what the tree has there.
+/// Returns whether a displaced file is part of the tree at its path.
 fn belongs(store: &CatalogStore, left: &Displaced<'_>) -> Result<bool, ApplyError> {
     let (row, retained) = (store.row(left.path)?, store.retained(left.path)?);
-    // It was looked at with its ctime right before it was renamed.
+    // The file was checked, with its ctime, right before the rename.
     if left.renamed && DiskTransaction::is_same_file(left.meta, row.as_ref(), retained.as_ref()) {
         return Ok(true);
     }
@@ -532,7 +546,7 @@ fn belongs(store: &CatalogStore, left: &Displaced<'_>) -> Result<bool, ApplyErro
     {
         return Ok(true);
     }
-    // It may have got its name just before a crash.
+    // The file may have got its name right before a crash.
     let content = row
         .filter(|row| !row.here)
         .and_then(|row| row.tree_entry())

@@ -1,7 +1,8 @@
-//! Changes in a slave of a cluster: what its sessions ask for goes to the master, and what the master has numbered is carried out here.
+//! Replication in a slave of a cluster. Proposals of sessions go to the master, and committed
+//! changes of the master are applied.
 //!
-//! The shell around [`Replica`], which decides everything: this does the disk, the catalogue, the link and the other
-//! slaves for it. Run by the keeper's thread alone.
+//! The driver runs the state machine [`Replica`], which makes all decisions. The driver does the
+//! I/O: disk, catalogue, link and transfers. Only the thread of the catalogue writer runs it.
 
 mod apply_batch;
 mod disk_transaction;
@@ -43,34 +44,34 @@ use crate::replicator::mailbox::{IdConflict, LinkEvent, LinkMailbox};
 use crate::scoreboard::Scoreboard;
 use crate::staging::{StagedName, Staging};
 
-/// Time between two looks at what may have become due.
+/// Interval of the replica's tick.
 const TICK: Duration = Duration::from_millis(100);
 
-/// What a driver is made of.
+/// What a driver needs.
 pub struct ReplicaDriverConfig {
-    /// The folder.
+    /// The served folder.
     pub root: Folder,
-    /// Which slave.
+    /// Id of the slave.
     pub slave: SlaveId,
-    /// Which folder.
+    /// Id of the folder.
     pub folder: FolderId,
-    /// What the processes share.
+    /// Counters in shared memory.
     pub scoreboard: Arc<Scoreboard>,
-    /// Where sessions bring their changes.
+    /// Receives the proposals of sessions.
     pub proposal_socket: Arc<ProposalSocket>,
-    /// The way to the master.
+    /// Mailbox of the link to the master.
     pub mailbox: LinkMailbox,
-    /// What came over it before.
+    /// Link events that arrived earlier.
     pub backlog: Vec<LinkEvent>,
-    /// Those who fetch content.
+    /// Threads that fetch content from other slaves.
     pub fetch_pool: FetchPool,
-    /// Whether removals by hand become changes.
+    /// How the folder is watched; decides whether local removals become changes.
     pub watch: WatchMode,
-    /// What the keeper's lock says, for whoever asks whether this keeper vouches for something.
+    /// Token of the writer lock. A reader that finds it in the catalogue trusts the row with it.
     pub writer_token: String,
 }
 
-/// See the module.
+/// Runs the replica of this slave. See the module.
 pub struct ReplicaDriver {
     root: Folder,
     staging: Staging,
@@ -79,53 +80,55 @@ pub struct ReplicaDriver {
     receiver: ProposalReceiver,
     pending_answers: PendingAnswers,
     replica: Replica,
-    /// All that the replica is given and does, where somebody wants that.
+    /// Recording of all events and actions, if it is enabled.
     recording: Recording<ReplicaRecorder>,
     mailbox: LinkMailbox,
     backlog: Vec<LinkEvent>,
     fetch_pool: FetchPool,
     started: Instant,
     last_tick: Instant,
-    /// The link that is there, by its number.
+    /// Number of the present link.
     link: Option<u64>,
-    /// Whether the replica knows of it.
+    /// Whether the replica knows about the link.
     link_announced: bool,
-    /// Why the master on it is not followed. The link stays: what is here can be read, and an operator can recover the cluster.
+    /// Why the master is not followed. The link stays: files can be read, and an operator can
+    /// recover the cluster.
     master_refusal: Option<Refusal>,
-    /// What is staged for changes of sessions. The digest is that of the change where this process has seen it checked.
+    /// Staged content of sessions' changes. `checked` has the digests that this process has
+    /// verified.
     staged: HashMap<ChangeId, StagedName>,
     checked: HashMap<ChangeId, relais_proto::Digest>,
-    /// Puts of sessions that the master had numbered before they were asked for on this link.
+    /// Puts that were committed before a session proposed them on this link.
     known: HashSet<ChangeId>,
     local_changes: LocalChanges,
-    /// Sessions that want to know who holds a content.
+    /// Channels that ask for the holders of a content.
     holder_queries: HashMap<Lsn, Vec<u64>>,
-    /// What came up beside the events, for the next round.
+    /// Events for the next iteration.
     deferred: VecDeque<Event>,
-    /// What the replica is told before anything else.
+    /// Events that the replica gets before any other.
     initial_events: Vec<Event>,
-    /// The order to read all contents that was not begun yet.
+    /// Scrub order that was not started yet.
     scrub_wanted: Option<u64>,
     parked: ParkedContents,
-    /// Whether the master says that another slave has joined with our folder.
+    /// Whether the master reports another slave with our folder id.
     id_conflict: IdConflict,
-    /// Whether content that was fetched could not be stored, and none since.
+    /// Whether fetched content could not be stored, and none was stored since.
     cannot_store: bool,
     folder: FolderId,
     watch: WatchMode,
     writer_token: String,
     in_service: bool,
-    /// Whether something lies in the folder of removed things.
+    /// Whether the folder of removed files needs sweeping.
     litter: bool,
-    /// The last trouble, so that it is not said again and again.
+    /// Last warning, to avoid repeating it.
     last_warning: String,
 }
 
 impl ReplicaDriver {
-    /// Goes on from where the catalogue stands.
+    /// Creates a driver that continues at the position in the catalogue.
     ///
     /// # Errors
-    /// Those of the folder and the catalogue.
+    /// Returns the errors of the folder and of the catalogue.
     pub fn new(parts: ReplicaDriverConfig, store: &CatalogStore) -> Result<Self, CatalogError> {
         let ReplicaDriverConfig {
             root,
@@ -147,7 +150,7 @@ impl ReplicaDriver {
             else {
                 continue;
             };
-            // What was being fetched is fetched anew; what a session was sending may be gone on with.
+            // Content from other slaves is fetched again. An upload of a session may be resumed.
             if name.is_fetched() {
                 restore_held(&root, &staging, &mut quarantine, store, &name)?;
             } else if name.is_sealed() {
@@ -202,31 +205,32 @@ impl ReplicaDriver {
         })
     }
 
-    /// Can be read when there is something to do.
+    /// Returns the descriptors to poll.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.receiver.fds(self.room() > 0).chain([self.mailbox.as_fd(), self.fetch_pool.as_fd()])
     }
 
-    /// When there is something to do though nothing can be read.
+    /// Returns the time of the next tick.
     #[must_use]
     pub fn due(&self) -> Instant {
         self.last_tick + TICK
     }
 
-    /// Whether there is something for the sweeper, since this was last asked.
+    /// Returns whether the sweeper has something to do since the last call.
     pub fn take_litter(&mut self) -> bool {
         std::mem::take(&mut self.litter)
     }
 
-    /// Does what has become due.
+    /// Handles all waiting events, proposals, contents and retries.
     ///
     /// # Errors
-    /// Those of the catalogue and the folder. What was begun is done again.
+    /// Returns the errors of the catalogue and of the folder. The work is repeated later.
     pub fn run_once(&mut self, scanner: &mut Scanner) -> Result<(), CatalogError> {
         self.scoreboard.tick_catalog_writer();
         let mut events = VecDeque::from(std::mem::take(&mut self.initial_events));
         self.take_link_events(&scanner.store, &mut events)?;
-        // Before anything else is taken: what is freed because of this must not be what a session has just staged for the same change.
+        // These events run first. They may discard staged content, which must not be an upload that
+        // a session has just staged for the same change.
         let mut run = self.run(std::mem::take(&mut events), &scanner.store);
         if run.is_ok() {
             self.take_proposals(&scanner.store, &mut events)?;
@@ -252,7 +256,7 @@ impl ReplicaDriver {
         self.update_fitness(&scanner.store)
     }
 
-    /// Gives the replica what has happened, and does what it wants done, until there is nothing more.
+    /// Passes events to the replica and executes its actions, until there are none left.
     fn run(
         &mut self,
         mut events: VecDeque<Event>,
@@ -309,7 +313,7 @@ impl ReplicaDriver {
             Action::Fetch { put, lack, from } => self.fetch_pool.order(put, lack, from),
             Action::Publish { id, put } => {
                 let mut all = vec![(id, put)];
-                // Many at once share the wait for the disk.
+                // Several contents share one sync.
                 while let Some(Action::Publish { id, put }) = next.front() {
                     all.push((*id, *put));
                     next.pop_front();
@@ -332,13 +336,16 @@ impl ReplicaDriver {
                 };
                 self.pending_answers.answer(session, answer, &self.receiver);
             }
-            // Workers wait for what they have to see by themselves.
+            // Workers themselves wait for the LSN that they need.
             Action::ServeReader(_) | Action::RedirectReader(_) => {}
         }
         Ok(())
     }
 
-    /// The answer to a session whose change is made: it is told what is stored under the id, which may be older than what it asked for.
+    /// Builds the result for a session whose change is committed.
+    ///
+    /// The digest is that of the stored content, which an earlier proposal with the same id may
+    /// have stored.
     fn receipt_for(
         &mut self,
         session: replica::Session,
@@ -368,7 +375,7 @@ impl ReplicaDriver {
             match event {
                 LinkEvent::Linked(link) => {
                     self.link = Some(link);
-                    // Its orders have numbers of their own.
+                    // Scrub orders are numbered per link.
                     self.forget_scrub_order();
                 }
                 LinkEvent::Unlinked => {
@@ -395,7 +402,7 @@ impl ReplicaDriver {
                     }
                     events.push_back(Event::Received(message));
                 }
-                // Of a link that was closed from here.
+                // The message came over a link that this slave has closed.
                 LinkEvent::Message(_) => {}
                 LinkEvent::MasterLsn(lsn) => events.push_back(Event::MasterLsn(lsn)),
                 LinkEvent::Peers(peers) => {
@@ -420,7 +427,7 @@ impl ReplicaDriver {
         }
         if self.link.is_some() && !self.link_announced {
             self.link_announced = true;
-            // What the link's thread has put in before this one is not of it.
+            // Messages that the link's thread queued before this event belong to an earlier link.
             events.push_back(Event::Linked);
             events.extend(self.local_changes.offer_all());
         }
@@ -490,7 +497,7 @@ impl ReplicaDriver {
         Ok(())
     }
 
-    /// Why no change is possible, where the master is there and is not followed.
+    /// Adds the reason why the master is not followed to a refusal.
     fn explain_refusal(&self, refusal: Refusal) -> Refusal {
         const HEAD: &str = "changes are not possible now: ";
         match &self.master_refusal {
@@ -502,7 +509,7 @@ impl ReplicaDriver {
         }
     }
 
-    /// Says what is wrong, once.
+    /// Logs a warning, unless it was the last one.
     fn warn_once(&mut self, what: String) {
         if self.last_warning != what {
             warn!("{what}");
@@ -510,7 +517,8 @@ impl ReplicaDriver {
         }
     }
 
-    /// Forgets what was staged for a change. What a user has put into the folder by hand is never destroyed.
+    /// Discards the staged content of a change. Files that users put into the folder are never
+    /// deleted.
     fn discard_staged(
         &mut self,
         id: ChangeId,
@@ -528,8 +536,11 @@ impl ReplicaDriver {
     }
 }
 
-/// What was being fetched is fetched anew. What was held for another path when everything stopped goes back to its own, or
-/// is quarantined where that is taken: this may be the only copy.
+/// Handles a staged file that an earlier process left. Content from other slaves is discarded and
+/// fetched again.
+///
+/// A file that was held for another path returns to its own path, or is quarantined if that is
+/// taken. It may be the only copy.
 fn restore_held(
     root: &Folder,
     staging: &Staging,
@@ -569,7 +580,7 @@ fn too_few_copies(version: Lsn, copies: u16) -> Refusal {
     )
 }
 
-/// What goes wrong while something is brought to the disk; whoever asked for it tries again.
+/// Error while a change is applied on the disk. The caller retries.
 #[derive(Debug, thiserror::Error)]
 enum ApplyError {
     #[error(transparent)]
@@ -578,13 +589,13 @@ enum ApplyError {
     Disk(TreePath, TreeError),
     #[error(transparent)]
     Tree(#[from] TreeError),
-    /// Something else that lies in the path.
+    /// Another obstacle at the path.
     #[error("{0}")]
     Refused(String),
 }
 
 impl ApplyError {
-    /// Whether it belongs to the path alone: what has nothing to do with that path goes on.
+    /// Returns whether the error concerns this path only, so that other changes can continue.
     fn is_path_specific(&self) -> bool {
         match self {
             Self::Catalogue(_) => false,
@@ -593,7 +604,7 @@ impl ApplyError {
         }
     }
 
-    /// The reason for operators, where it failed for the change of `path`.
+    /// Formats the reason for operators; `path` is the path of the change.
     fn reason(&self, path: &TreePath) -> String {
         match self {
             Self::Disk(at, e) if at == path => e.reason(),
@@ -610,7 +621,7 @@ impl ApplyError {
     }
 }
 
-/// A mark for readers who meet what is about to be noted.
+/// Publishes an LSN for readers that may see a change before it is recorded.
 fn announce(scoreboard: &Scoreboard, lsn: Lsn) {
     scoreboard.set_visible_lsn(lsn.max(scoreboard.applied_lsn()));
 }

@@ -1,4 +1,4 @@
-//! Sessions that wait for answers: each channel gets its answers in the order in which it asked.
+//! Sessions that wait for results. Each channel gets its results in the order of its proposals.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -8,20 +8,20 @@ use relais_proto::Change;
 use crate::changes::ProposalResult;
 use crate::changes::proposal_receiver::ProposalReceiver;
 
-/// Who waits on which channel.
+/// The waiting sessions of each channel.
 #[derive(Debug, Default)]
 pub struct PendingAnswers {
     next: u64,
     channels: BTreeMap<u64, VecDeque<(Session, Option<ProposalResult>)>>,
     channel_of: HashMap<Session, u64>,
-    /// What each session that waits has asked for.
+    /// Proposed change of each waiting session.
     changes: HashMap<Session, Change>,
-    /// Channels on which an answer was lost: what was asked there is still to be read.
+    /// Channels on which a result was lost. Their proposals must still be read.
     lost: BTreeSet<u64>,
 }
 
 impl PendingAnswers {
-    /// Something was asked on this channel.
+    /// Registers a proposal of a channel.
     pub fn begin(&mut self, channel: u64, change: &Change) -> Session {
         self.next += 1;
         let session = Session(self.next);
@@ -31,12 +31,12 @@ impl PendingAnswers {
         session
     }
 
-    /// What a session that waits has asked for.
+    /// Returns the change that a waiting session has proposed.
     pub fn change_of(&self, session: Session) -> Option<&Change> {
         self.changes.get(&session)
     }
 
-    /// The answer has come: it and those that waited for it go out.
+    /// Stores a result, and sends it as soon as all earlier results of the channel are sent.
     pub fn answer(
         &mut self,
         session: Session,
@@ -51,7 +51,7 @@ impl PendingAnswers {
         while let Some((session, Some(answer))) = waiting.front() {
             self.channel_of.remove(session);
             self.changes.remove(session);
-            // Behind an answer that is lost, the next would be taken for it.
+            // After a lost result the session would take the next one for it.
             if !self.lost.contains(&channel) && !receiver.answer(channel, answer) {
                 self.lost.insert(channel);
             }
@@ -62,12 +62,13 @@ impl PendingAnswers {
         }
     }
 
-    /// The channels on which an answer was lost: they are to be closed, once all was read that was asked on them.
+    /// Returns the channels on which a result was lost. The caller closes them after it has read
+    /// their proposals.
     pub fn take_lost(&mut self) -> BTreeSet<u64> {
         std::mem::take(&mut self.lost)
     }
 
-    /// The channel is gone: these have no session any more.
+    /// Removes a closed channel. Returns its waiting sessions.
     pub fn gone(&mut self, channel: u64) -> Vec<Session> {
         let sessions: Vec<Session> = self
             .channels

@@ -1,4 +1,4 @@
-//! What sessions ask for: looked at, put on the disk where content came with it, and handed to the replica.
+//! Checks the proposals of sessions, syncs their staged content, and passes them to the replica.
 
 use std::collections::VecDeque;
 
@@ -17,11 +17,12 @@ use crate::changes::{Proposal, changes_unavailable_at};
 use crate::requests::refuse;
 use crate::staging::StagedName;
 
-/// Most changes of sessions that are on their way to the master or back, or being carried out: while one batch is, the next is numbered.
+/// Most proposals that are on the way to the master or being applied. One batch is committed while
+/// another one is applied.
 const UNDER_WAY: usize = 2 * BATCH;
 
 impl ReplicaDriver {
-    /// Takes what has come over the channels.
+    /// Reads proposals from the channels.
     pub(super) fn take_proposals(
         &mut self,
         store: &CatalogStore,
@@ -43,7 +44,7 @@ impl ReplicaDriver {
         let unsynced = self.sync_staged(&gathered.proposals);
         for ((channel, proposal), unsynced) in gathered.proposals.into_iter().zip(unsynced) {
             let session = self.pending_answers.begin(channel, &proposal.change);
-            // Content that this slave lacks is taken from the upload, where that is here still.
+            // If the content is missing here, it is taken from the upload, unless that is gone.
             let known = store
                 .commit_of(proposal.id)?
                 .filter(|commit| unsynced.is_some() || !self.replica.lacks().has(commit.version));
@@ -65,14 +66,15 @@ impl ReplicaDriver {
                 continue;
             }
             let Proposal { id, change, expect, keep_mode, staged, copies, .. } = proposal;
-            // What has no content is on as many disks as the journal.
+            // A change without content needs no copies; the journal is enough.
             let copies = match change {
                 Change::Put { .. } if copies == 0 => self.scoreboard.copies(),
                 Change::Put { .. } => copies,
                 _ => 0,
             };
             if let (Some(staged), Change::Put { digest, .. }) = (staged, &change) {
-                // What lay there when this process began may be what the change has replaced: an earlier process was killed behind that.
+                // An earlier process may have been killed after a put, so a staged file from before
+                // the start may be the replaced content.
                 if self.staged.insert(id, staged).is_none() {
                     self.checked.insert(id, *digest);
                 }
@@ -86,13 +88,13 @@ impl ReplicaDriver {
         Ok(())
     }
 
-    /// Changes that may be handed to the replica now. What is under way is made in the order in which it got there: what has to wait
+    /// Returns how many more proposals the replica may get. It handles them in order, so the rest
     /// waits in the channels, where sessions take turns.
     pub(super) fn room(&self) -> usize {
         UNDER_WAY.saturating_sub(self.replica.under_way())
     }
 
-    /// Asks the master who holds content; nobody else knows all.
+    /// Asks the master for the holders of a content. Only the master knows all of them.
     fn ask_holders(&mut self, channel: u64, put: Lsn) {
         match self.link.filter(|_| self.link_announced) {
             Some(link) => {
@@ -103,14 +105,15 @@ impl ReplicaDriver {
         }
     }
 
-    /// The master has said who holds content.
+    /// Passes the holders from the master to the sessions that asked.
     pub(super) fn tell_holders(&mut self, put: Lsn, holders: &[FolderId]) {
         for channel in self.holder_queries.remove(&put).unwrap_or_default() {
             self.receiver.tell_holders(channel, holders);
         }
     }
 
-    /// What was staged for a change that needs it no more. A second connection may have sent it while the first one's is under way.
+    /// Discards the staged content of a proposal that does not need it. A second connection may
+    /// have sent it while the first proposal is pending.
     fn forget_staged(&self, proposal: &Proposal) {
         if let Some(staged) =
             proposal.staged.as_ref().filter(|_| !self.staged.contains_key(&proposal.id))
@@ -119,13 +122,14 @@ impl ReplicaDriver {
         }
     }
 
-    /// Frees a staged upload, and its row in the table: the session that was answered before may have found the file still there.
+    /// Discards a staged upload and its row in the table. An earlier session may have left the row
+    /// because the file was still there.
     pub(super) fn discard_upload(&self, staged: &StagedName) {
         self.staging.discard(staged);
         self.scoreboard.uploads().release(staged, &self.staging);
     }
 
-    /// Puts staged content on the disk; for each proposal why that was not possible.
+    /// Syncs staged content. Returns the refusal for each proposal whose content cannot be synced.
     fn sync_staged(&self, proposals: &[(u64, Proposal)]) -> Vec<Option<Refusal>> {
         let mut results = vec![None; proposals.len()];
         let staged: Vec<_> = proposals
@@ -141,7 +145,7 @@ impl ReplicaDriver {
         let mut failed = |at: usize, e: &TreeError| {
             let path = path_of(&proposals[at].1.change);
             results[at] = Some(match e {
-                // It was freed after an earlier answer to the same change, while the session asked again.
+                // The file was discarded after an earlier result of the same change.
                 TreeError::NotFound => {
                     changes_unavailable_at(&path, "what had come of it is not here any more")
                 }
@@ -165,7 +169,7 @@ impl ReplicaDriver {
         results
     }
 
-    /// What on this slave's disk keeps a change from being made: the other slaves do not know of it.
+    /// Returns why this disk cannot hold the result of a change. Other slaves do not know that.
     fn obstacle(&self, change: &Change) -> Option<Refusal> {
         let (Change::Put { path, .. }
         | Change::MakeFolder { path, .. }
@@ -176,7 +180,7 @@ impl ReplicaDriver {
         let (parent, name) = path.split_last()?;
         let folder = match self.root.open_folder(&parent) {
             Ok(folder) => folder,
-            // Whether there is such a folder the master knows.
+            // The master knows whether the folder exists.
             Err(TreeError::NotFound | TreeError::NotFolder) => return None,
             Err(e) => return self.cannot_store(change, &parent, &e),
         };
@@ -195,7 +199,8 @@ impl ReplicaDriver {
 }
 
 impl ReplicaDriver {
-    /// The content of a put has to be here before it is acknowledged; other changes are made by those who can.
+    /// Refuses a put that this slave cannot store. The other slaves can apply changes without
+    /// content.
     fn cannot_store(&self, change: &Change, at: &TreePath, e: &TreeError) -> Option<Refusal> {
         let Change::Put { path, .. } = change else { return None };
         let whose = if at == path { "" } else { "its folder: " };
