@@ -12,8 +12,7 @@ use relais_proto::network_of;
 
 use crate::sys::memory::SharedWords;
 
-/// Words of a row beyond its served and waiting sessions, for sessions on their way from the queue
-/// to a slot.
+/// Words of a row beyond its sessions, for sessions on their way from the queue to a slot.
 const SPARE: usize = 64;
 
 /// The sessions of all addresses, as one word each.

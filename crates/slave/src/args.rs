@@ -65,7 +65,7 @@ pub struct Args {
         value_parser = host_and_port,
     )]
     advertise: Option<String>,
-    /// User to serve as when started by root; needs access to the folder, the state folder and the
+    /// User to serve as when root starts the slave; needs access to folder, state folder and
     /// cluster key
     #[arg(help_heading = SYSTEM, long, value_name = "USER", value_hint = ValueHint::Username)]
     pub user: Option<String>,
@@ -146,8 +146,8 @@ pub struct Args {
         default_value_t = Watch::Add,
     )]
     watch: Watch,
-    /// File that gets a line of JSON for each transfer and change; reopened on SIGUSR1; - is
-    /// standard output
+    /// File for a line of JSON on each transfer and change; reopened on SIGUSR1; - is standard
+    /// output
     #[arg(help_heading = SYSTEM, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     transfer_log: Option<PathBuf>,
     /// Which connections use TLS: all, those with other machines, or none
@@ -160,8 +160,7 @@ pub struct Args {
             .try_map(|text| text.parse::<TlsMode>()),
     )]
     tls: TlsMode,
-    /// Certificate of your own authority, used instead of the cluster's: PEM, the authority's
-    /// certificate last
+    /// Certificate of your own authority instead of the cluster's: PEM, the authority's last
     #[arg(help_heading = NETWORK, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     tls_cert: Option<PathBuf>,
     /// Private key of that certificate, if it is in another file

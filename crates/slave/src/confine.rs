@@ -1,8 +1,8 @@
 //! Confines workers, so that a compromised worker can do little harm.
 //!
 //! A worker has only its user's rights, gains none from any program, and leaves no core dump with
-//! secrets. It sees only the served files and the few system files that it needs. It has no use of
-//! system calls by which processes inspect or end each other, or that reach parts of the kernel
+//! secrets. It sees only the served files and the few system files that it needs. It may not use
+//! system calls by which processes inspect or end each other. It may not use parts of the kernel
 //! that serving files does not need.
 
 use std::collections::BTreeMap;

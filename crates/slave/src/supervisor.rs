@@ -1,8 +1,8 @@
 //! The supervisor: forks workers and replicator, replaces those that die, and ends them all.
 //!
 //! It has one thread and opens no database and no connection. It blocks signals and reads them from
-//! a descriptor. Its children keep the signals blocked and are ended through their control sockets,
-//! so a terminal that signals the whole group cannot end them out of order.
+//! a descriptor. Its children keep the signals blocked and are ended through their control sockets.
+//! So a terminal that signals the whole group cannot end them out of order.
 
 use std::io;
 use std::net::TcpListener;

@@ -95,8 +95,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A pool of threads that fetch contents.
 pub struct FetchPool {
-    orders: Sender<FetchJob>,
-    done: Receiver<FetchResult>,
+    queue: Sender<FetchJob>,
+    results: Receiver<FetchResult>,
     context: Arc<FetchContext>,
 }
 
@@ -111,7 +111,7 @@ impl FetchPool {
         dialer: Dialer,
         staging: Staging,
     ) -> io::Result<Self> {
-        let ((orders, jobs), (tell, done)) = (channel(), channel());
+        let ((queue, jobs), (sender, results)) = (channel(), channel());
         let context = Arc::new(FetchContext {
             slave,
             key_file,
@@ -123,12 +123,12 @@ impl FetchPool {
             wake: relais_net::wake_fd()?,
         });
         for _ in 0..THREADS {
-            let (context, tell) = (context.clone(), tell.clone());
+            let (context, sender) = (context.clone(), sender.clone());
             std::thread::Builder::new()
                 .name("fetch".to_owned())
-                .spawn(move || run_worker(&context, &tell))?;
+                .spawn(move || run_worker(&context, &sender))?;
         }
-        Ok(Self { orders, done, context })
+        Ok(Self { queue, results, context })
     }
 
     /// Sets the other slaves.
@@ -138,7 +138,7 @@ impl FetchPool {
 
     /// Orders a content from the slaves of one folder.
     pub fn order(&self, put: Lsn, missing: MissingContent, from: FolderId) {
-        if self.orders.send(FetchJob { put, missing, from }).is_err() {
+        if self.queue.send(FetchJob { put, missing, from }).is_err() {
             warn!("the threads that fetch content have ended");
         }
     }
@@ -159,7 +159,7 @@ impl FetchPool {
     pub fn take(&self) -> Vec<FetchResult> {
         // The counter is reset first; results that come meanwhile are taken as well.
         let _ = rustix::io::read(&self.context.wake, &mut [0_u8; 8]);
-        self.done.try_iter().collect()
+        self.results.try_iter().collect()
     }
 
     /// Returns the descriptor that is readable when results have come.
@@ -176,7 +176,7 @@ fn catch_panic<T>(fetch: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(fetch)).ok()
 }
 
-fn run_worker(context: &FetchContext, tell: &Sender<FetchResult>) {
+fn run_worker(context: &FetchContext, results: &Sender<FetchResult>) {
     let mut peer = None;
     loop {
         let Ok(FetchJob { put, missing, from }) = lock(&context.jobs).recv() else { return };
@@ -187,7 +187,7 @@ fn run_worker(context: &FetchContext, tell: &Sender<FetchResult>) {
             error!("the thread that fetches {} has panicked; trying again", missing.path);
         }
         let result = result.unwrap_or_else(|| Err(FetchFault::Holder.into()));
-        if tell.send(FetchResult { put, from, result }).is_err() {
+        if results.send(FetchResult { put, from, result }).is_err() {
             return;
         }
         if let Err(e) = rustix::io::write(&context.wake, &1_u64.to_ne_bytes()) {

@@ -31,7 +31,7 @@ use crate::scoreboard::Scoreboard;
 use crate::serving::{DISPLACED, with_pool_counters};
 
 /// Shortest and longest pause between two attempts to reach the master.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// Time between two checks whether a slave has become ready.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -110,6 +110,7 @@ fn shut_down(socket: &LinkSocket) {
     }
 }
 
+/// The state of the link's thread.
 struct LinkThread {
     cluster: Cluster,
     slave: SlaveId,
@@ -138,7 +139,7 @@ struct LinkThread {
 
 impl LinkThread {
     fn run(mut self) {
-        let mut pause = PAUSES.0;
+        let mut pause = RETRY_PAUSES.0;
         while !self.is_stopping() {
             let began = Instant::now();
             match self.run_link() {
@@ -147,8 +148,11 @@ impl LinkThread {
             }
             // A link that was up for a while failed for a new reason, so the next attempt comes
             // soon.
-            pause =
-                if began.elapsed() > PAUSES.1 * 2 { PAUSES.0 } else { (pause * 2).min(PAUSES.1) };
+            pause = if began.elapsed() > RETRY_PAUSES.1 * 2 {
+                RETRY_PAUSES.0
+            } else {
+                (pause * 2).min(RETRY_PAUSES.1)
+            };
             self.pause(pause);
         }
     }
@@ -245,13 +249,13 @@ impl LinkThread {
             // A thread that panics ends the other one, so that the end of the link is noticed.
             let _end = LinkShutdown { outgoing: &self.outgoing, stream: &stream };
             let scoreboard = self.heartbeats.scoreboard.clone();
-            let (heartbeats, stop, stream, writing) =
+            let (heartbeats, stop, stream, writer) =
                 (&mut self.heartbeats, &self.stop, &stream, connection.writer());
             let sender = std::thread::Builder::new().name("heartbeats".to_owned()).spawn_scoped(
                 scope,
                 move || {
                     let _shutdown = SocketShutdown(stream);
-                    send(writing, &queue, heartbeats, stop, certificate)
+                    send(writer, &queue, heartbeats, stop, certificate)
                 },
             );
             let sender = sender.map_err(|e| e.to_string())?;

@@ -68,14 +68,14 @@ pub enum LinkEvent {
 /// Sends events from the link's thread, and wakes the receiver.
 #[derive(Debug, Clone)]
 pub struct LinkEventSender {
-    to: Sender<LinkEvent>,
+    sender: Sender<LinkEvent>,
     wake: Arc<OwnedFd>,
 }
 
 impl LinkEventSender {
     /// Sends an event; it is dropped if the receiver has gone.
     pub fn send(&self, event: LinkEvent) {
-        if self.to.send(event).is_err() {
+        if self.sender.send(event).is_err() {
             return;
         }
         if let Err(e) = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes()) {
@@ -87,7 +87,7 @@ impl LinkEventSender {
 /// The catalogue writer's side: receives events, and sends messages to the master.
 #[derive(Debug)]
 pub struct LinkMailbox {
-    from: Receiver<LinkEvent>,
+    receiver: Receiver<LinkEvent>,
     wake: Arc<OwnedFd>,
     outgoing: Arc<OutgoingMessages>,
 }
@@ -98,12 +98,12 @@ impl LinkMailbox {
     /// # Errors
     /// Those of the system call.
     pub fn new() -> io::Result<(LinkEventSender, Self, Arc<OutgoingMessages>)> {
-        let (to, from) = channel();
+        let (sender, receiver) = channel();
         let wake = Arc::new(relais_net::wake_fd()?);
         let outgoing = Arc::new(OutgoingMessages::default());
         Ok((
-            LinkEventSender { to, wake: wake.clone() },
-            Self { from, wake, outgoing: outgoing.clone() },
+            LinkEventSender { sender, wake: wake.clone() },
+            Self { receiver, wake, outgoing: outgoing.clone() },
             outgoing,
         ))
     }
@@ -113,7 +113,7 @@ impl LinkMailbox {
     pub fn receive(&self) -> Vec<LinkEvent> {
         // The counter is reset first; events that come meanwhile are taken as well.
         let _ = rustix::io::read(&*self.wake, &mut [0_u8; 8]);
-        self.from.try_iter().collect()
+        self.receiver.try_iter().collect()
     }
 
     /// Returns the descriptor that is readable when events have come.
@@ -146,37 +146,37 @@ impl LinkMailbox {
 /// The messages to be sent on the current link.
 #[derive(Debug, Default)]
 pub struct OutgoingMessages {
-    open: Mutex<Option<(u64, Sender<LinkMessage>)>>,
+    current: Mutex<Option<(u64, Sender<LinkMessage>)>>,
 }
 
 impl OutgoingMessages {
-    fn open(&self) -> MutexGuard<'_, Option<(u64, Sender<LinkMessage>)>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<(u64, Sender<LinkMessage>)>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a link; the queue that is returned yields its messages.
     pub fn begin(&self, link: u64) -> Receiver<LinkMessage> {
-        let (to, from) = channel();
-        *self.open() = Some((link, to));
-        from
+        let (sender, receiver) = channel();
+        *self.lock() = Some((link, sender));
+        receiver
     }
 
     /// Ends the current link.
     pub fn end(&self) {
-        *self.open() = None;
+        *self.lock() = None;
     }
 
     fn send(&self, link: u64, message: LinkMessage) {
-        if let Some((_, to)) = self.open().as_ref().filter(|(open, _)| *open == link) {
+        if let Some((_, sender)) = self.lock().as_ref().filter(|(number, _)| *number == link) {
             // The link's thread has ended, which it reports itself.
-            let _ = to.send(message);
+            let _ = sender.send(message);
         }
     }
 
     fn close(&self, link: u64) {
-        let mut open = self.open();
-        if open.as_ref().is_some_and(|(number, _)| *number == link) {
-            *open = None;
+        let mut current = self.lock();
+        if current.as_ref().is_some_and(|(number, _)| *number == link) {
+            *current = None;
         }
     }
 }

@@ -190,7 +190,7 @@ fn replace_cloned_ids(setup: &ReplicatorSetup) -> io::Result<()> {
 struct StandbyReplicator {
     reader: Option<CatalogReader>,
     handoff: HandoffClient,
-    linked: Option<u64>,
+    link: Option<u64>,
     peers: Option<Vec<PeerSlave>>,
     master_lsn: Option<Lsn>,
 }
@@ -208,8 +208,8 @@ impl StandbyReplicator {
         }
         for event in mailbox.receive() {
             match event {
-                LinkEvent::Linked(link) => self.linked = Some(link),
-                LinkEvent::Unlinked => self.linked = None,
+                LinkEvent::Linked(link) => self.link = Some(link),
+                LinkEvent::Unlinked => self.link = None,
                 LinkEvent::Peers(peers) => self.peers = Some(peers),
                 LinkEvent::MasterLsn(lsn) => self.master_lsn = Some(lsn),
                 LinkEvent::PathQuery { query, list } => self.send_paths(query, list, mailbox),
@@ -225,7 +225,7 @@ impl StandbyReplicator {
 
     /// Sends paths that the catalogue lists, whichever slave writes it.
     fn send_paths(&mut self, query: u64, list: PathList, mailbox: &LinkMailbox) {
-        let (Some(link), Some(reader)) = (self.linked, &mut self.reader) else { return };
+        let (Some(link), Some(reader)) = (self.link, &mut self.reader) else { return };
         match reader.path_listing(list) {
             Ok(listed) => {
                 listed
@@ -251,9 +251,8 @@ impl StandbyReplicator {
 
     /// Returns the events that this slave's catalogue writer has to know when it takes over.
     fn backlog(self) -> Vec<LinkEvent> {
-        let linked = self.linked.map(LinkEvent::Linked);
-        linked
-            .into_iter()
+        let link = self.link.map(LinkEvent::Linked);
+        link.into_iter()
             .chain(self.peers.map(LinkEvent::Peers))
             .chain(self.master_lsn.map(LinkEvent::MasterLsn))
             .collect()

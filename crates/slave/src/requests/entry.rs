@@ -51,8 +51,9 @@ pub(super) fn hash(context: &mut RequestContext<'_>, request: Request) -> Handle
     Ok(hide_root_name(is_root, outcome))
 }
 
-/// Returns the tree's entry at a path; none if the slave is standalone or the entry has no change
-/// id yet.
+/// Returns the tree's entry at a path.
+///
+/// There is none if the slave is standalone, or if the entry has no change id yet.
 fn from_tree(
     context: &RequestContext<'_>,
     path: &TreePath,

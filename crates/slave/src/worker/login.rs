@@ -45,8 +45,7 @@ pub enum LoginPolicy {
 }
 
 impl LoginPolicy {
-    /// Returns descriptors that are readable once a password was verified or the supervisor has
-    /// sent secrets.
+    /// Returns the descriptors that are readable after a password check or new secrets.
     pub fn wake(&self) -> Vec<BorrowedFd<'_>> {
         match self {
             Self::Standalone { passwords: Some(passwords), .. } => {
@@ -337,9 +336,9 @@ impl SlaveLogin {
             return Err(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
         }
         let claim = if session.is_peer {
-            SlotClaim::of_peer(self.scoreboard.clone(), self.worker)
+            SlotClaim::for_peer(self.scoreboard.clone(), self.worker)
         } else {
-            SlotClaim::of_client(self.scoreboard.clone(), self.worker, self.addr.ip())
+            SlotClaim::for_client(self.scoreboard.clone(), self.worker, self.addr.ip())
         };
         let claim = claim.map_err(|why| {
             let what = match why {

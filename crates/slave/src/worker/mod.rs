@@ -41,8 +41,9 @@ use crate::serving::{ServingContext, Session};
 const PRE_AUTH_CONNECTIONS: usize = 512;
 /// Descriptors that a session may have open.
 ///
-/// They are its socket, which takes three if it is encrypted, the channel to the replicator, a
-/// file, a folder or second file, and one more while the session changes from one to the next.
+/// The socket takes three descriptors if it is encrypted. The channel to the replicator, a file,
+/// and a folder or second file take one each. One more is open while the session changes from one
+/// file to the next.
 const DESCRIPTORS_PER_SESSION: u64 = 7;
 /// Descriptors of a waiting session: one, and two more if it is encrypted.
 const DESCRIPTORS_PER_QUEUED_SESSION: u64 = 3;
@@ -108,7 +109,7 @@ pub fn run(setup: WorkerSetup) -> io::Result<()> {
         PreAuthPool::new(listener, raise_fd_limit(reserve, PRE_AUTH_CONNECTIONS), Some(tls))?;
     let mut queue = WaitQueue::default();
     pool.start_inherited();
-    let mut drained = DrainState::Serving;
+    let mut drain_state = DrainState::Serving;
     loop {
         scoreboard.tick(index);
         // What comes after this call wakes the poll below.
@@ -128,7 +129,7 @@ pub fn run(setup: WorkerSetup) -> io::Result<()> {
             pool.dispatch(worker, stream, session);
         }
         queue.send_keepalives();
-        pool.drain(&mut drained);
+        pool.drain(&mut drain_state);
         if is_readable(&control)? {
             break;
         }
@@ -153,7 +154,7 @@ fn is_readable(fd: &OwnedFd) -> io::Result<bool> {
 /// How far the sessions of a draining slave have been ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DrainState {
-    /// The slave is not being drained.
+    /// The slave is not being drain_state.
     Serving,
     /// Since this time the sessions read no further request.
     ReadsEnded(Instant),
@@ -169,8 +170,8 @@ impl SessionPool {
     ///
     /// First they read no further request. After a while they are cut, and clients resume at the
     /// next byte.
-    fn drain(&self, drained: &mut DrainState) {
-        *drained = match (*drained, self.scoreboard.is_draining()) {
+    fn drain(&self, drain_state: &mut DrainState) {
+        *drain_state = match (*drain_state, self.scoreboard.is_draining()) {
             (_, false) => DrainState::Serving,
             (DrainState::Serving, true) => {
                 self.shut_down_all(Shutdown::Read);
@@ -184,9 +185,9 @@ impl SessionPool {
         }
     }
 
-    fn shut_down_all(&self, how: Shutdown) {
+    fn shut_down_all(&self, which: Shutdown) {
         for stream in self.lock().values() {
-            if let Err(e) = stream.shutdown(how) {
+            if let Err(e) = stream.shutdown(which) {
                 debug!("cannot shut down a session that has ended: {e}");
             }
         }
@@ -197,8 +198,8 @@ impl SessionPool {
     /// Their slots were cleared with that worker's row. No worker sends more before this one has
     /// ticked.
     fn start_inherited(self: &Arc<Self>) {
-        while let Ok(Some(mail)) = self.mailboxes[self.index].receive() {
-            match mail {
+        while let Ok(Some(message)) = self.mailboxes[self.index].receive() {
+            match message {
                 WorkerMessage::Session(stream, session)
                     if self.scoreboard.take_slot(self.index) =>
                 {

@@ -40,9 +40,9 @@ pub struct PendingChanges<'a> {
     owner: &'a Owner,
     channel: Option<SessionEnd>,
     /// Oldest first; they are kept to be handed in again.
-    waiting: VecDeque<PendingChange>,
+    changes: VecDeque<PendingChange>,
     /// Results that did not come over the channel.
-    failed: VecDeque<Result<CommittedChange, Refusal>>,
+    local_results: VecDeque<Result<CommittedChange, Refusal>>,
     /// When the replicator last answered, or was first given a change after that.
     answered_at: Instant,
 }
@@ -51,9 +51,9 @@ pub struct PendingChanges<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommittedChange {
     /// The result from the replicator.
-    pub done: CommitReceipt,
+    pub receipt: CommitReceipt,
     /// Whether the path of a put still has the content of that put.
-    pub current: bool,
+    pub is_current: bool,
 }
 
 /// A change without an answer.
@@ -72,8 +72,8 @@ impl<'a> PendingChanges<'a> {
             serving,
             owner,
             channel: None,
-            waiting: VecDeque::new(),
-            failed: VecDeque::new(),
+            changes: VecDeque::new(),
+            local_results: VecDeque::new(),
             answered_at: Instant::now(),
         }
     }
@@ -81,13 +81,13 @@ impl<'a> PendingChanges<'a> {
     /// Whether every change was answered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.failed.is_empty()
+        self.changes.is_empty() && self.local_results.is_empty()
     }
 
     /// Whether answers have to be taken before a further change.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.waiting.len() >= MOST_PENDING
+        self.changes.len() >= MOST_PENDING
     }
 
     /// Returns the descriptor that is readable when an answer has come.
@@ -118,10 +118,10 @@ impl<'a> PendingChanges<'a> {
         match self.channel.as_ref().map(|channel| channel.propose(&bytes)) {
             Some(Ok(true)) => {
                 self.start_answer_timer();
-                self.waiting.push_back(PendingChange { bytes, staged, for_copies });
+                self.changes.push_back(PendingChange { bytes, staged, for_copies });
                 Ok(true)
             }
-            Some(Ok(false)) if !self.waiting.is_empty() => Ok(false),
+            Some(Ok(false)) if !self.changes.is_empty() => Ok(false),
             // The replicator has gone while no change was pending; there may be a new one already.
             Some(Ok(false)) => {
                 self.channel = None;
@@ -129,7 +129,7 @@ impl<'a> PendingChanges<'a> {
                 let submitted = channel.propose(&bytes).map_err(|e| channel_failed(&e))?;
                 self.channel = Some(channel);
                 self.start_answer_timer();
-                self.waiting.push_back(PendingChange { bytes, staged, for_copies });
+                self.changes.push_back(PendingChange { bytes, staged, for_copies });
                 if submitted { Ok(true) } else { Err(self.drop_last()) }
             }
             Some(Err(e)) => Err(channel_failed(&e)),
@@ -145,7 +145,7 @@ impl<'a> PendingChanges<'a> {
 
     /// Returns how long the replicator may send no answer now.
     fn answer_timeout(&self) -> Duration {
-        if self.waiting.iter().any(|waiting| waiting.for_copies) {
+        if self.changes.iter().any(|change| change.for_copies) {
             ANSWER_TIMEOUT_WITH_COPIES
         } else {
             ANSWER_TIMEOUT
@@ -153,7 +153,7 @@ impl<'a> PendingChanges<'a> {
     }
 
     fn drop_last(&mut self) -> Refusal {
-        self.waiting.pop_back();
+        self.changes.pop_back();
         changes_unavailable("the slave's replicator has ended")
     }
 
@@ -205,37 +205,37 @@ impl<'a> PendingChanges<'a> {
         &mut self,
         keepalive: &mut dyn KeepAlive,
     ) -> Option<Result<CommittedChange, Refusal>> {
-        if let Some(answer) = self.failed.pop_front() {
+        if let Some(answer) = self.local_results.pop_front() {
             return Some(answer);
         }
         match self.channel.as_ref()?.answer() {
             Ok(Received::Message(answer)) => {
                 self.answered_at = Instant::now();
-                let waiting = self.waiting.pop_front();
-                if let Some(staged) = waiting.as_ref().and_then(|waiting| waiting.staged.as_ref()) {
+                let change = self.changes.pop_front();
+                if let Some(staged) = change.as_ref().and_then(|change| change.staged.as_ref()) {
                     self.serving.finish_upload(staged);
                 }
-                Some(answer.map(|done| self.to_committed(done, waiting.as_ref())))
+                Some(answer.map(|receipt| self.to_committed(receipt, change.as_ref())))
             }
             Ok(Received::Nothing)
-                if !self.waiting.is_empty()
+                if !self.changes.is_empty()
                     && self.answered_at.elapsed() >= self.answer_timeout() =>
             {
                 self.fail_all(&changes_unavailable(
                     "it is not known yet whether the change was made; ask again",
                 ));
-                self.failed.pop_front()
+                self.local_results.pop_front()
             }
             Ok(Received::Nothing) => None,
             Ok(Received::Gone) => {
                 debug!("the replicator has gone");
                 self.resubmit_all(keepalive);
-                self.failed.pop_front()
+                self.local_results.pop_front()
             }
             Err(e) => {
                 error!("cannot read an answer of the replicator: {e}");
                 self.fail_all(&channel_failed(&e));
-                self.failed.pop_front()
+                self.local_results.pop_front()
             }
         }
     }
@@ -243,33 +243,33 @@ impl<'a> PendingChanges<'a> {
     /// Returns what the client is told about a change that was made.
     fn to_committed(
         &self,
-        done: CommitReceipt,
-        waiting: Option<&PendingChange>,
+        receipt: CommitReceipt,
+        change: Option<&PendingChange>,
     ) -> CommittedChange {
-        let path = || match ChannelRequest::from_bytes(&waiting?.bytes) {
+        let path = || match ChannelRequest::from_bytes(&change?.bytes) {
             Ok(ChannelRequest::Change(Proposal { change: Change::Put { path, .. }, .. })) => {
                 Some(path)
             }
             _ => None,
         };
-        let current = done.fresh
+        let is_current = receipt.fresh
             || path().is_none_or(|path| {
                 // If the catalogue cannot tell, the client checks for itself.
-                self.serving.is_current(&path, done.version).unwrap_or(false)
+                self.serving.is_current(&path, receipt.version).unwrap_or(false)
             });
-        CommittedChange { done, current }
+        CommittedChange { receipt, is_current }
     }
 
     /// Hands all pending changes to the next replicator.
     fn resubmit_all(&mut self, keepalive: &mut dyn KeepAlive) {
         self.channel = None;
-        if self.waiting.is_empty() {
+        if self.changes.is_empty() {
             return;
         }
         let submitted = self.open(keepalive).and_then(|channel| {
-            self.waiting
+            self.changes
                 .iter()
-                .try_for_each(|waiting| submit_one(&channel, &waiting.bytes, keepalive))?;
+                .try_for_each(|change| submit_one(&channel, &change.bytes, keepalive))?;
             Ok(channel)
         });
         match submitted {
@@ -283,14 +283,14 @@ impl<'a> PendingChanges<'a> {
 
     /// Restarts the timer for answers, if no change is pending.
     fn start_answer_timer(&mut self) {
-        if self.waiting.is_empty() {
+        if self.changes.is_empty() {
             self.answered_at = Instant::now();
         }
     }
 
     fn fail_all(&mut self, refusal: &Refusal) {
         self.channel = None;
-        self.failed.extend(self.waiting.drain(..).map(|_| Err(refusal.clone())));
+        self.local_results.extend(self.changes.drain(..).map(|_| Err(refusal.clone())));
     }
 }
 
@@ -421,7 +421,7 @@ mod tests {
 
     fn numbers(pending: &mut PendingChanges<'_>, replicator: &mut Replicator) -> Vec<u64> {
         std::iter::from_fn(|| pending.answer(replicator))
-            .map(|answer| answer.unwrap().done.version.number)
+            .map(|answer| answer.unwrap().receipt.version.number)
             .collect()
     }
 

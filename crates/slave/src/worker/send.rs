@@ -13,7 +13,7 @@ use crate::serving::{ServingContext, Session};
 
 /// Sends an outcome that is no change, to a client or another slave; returns its error, if any.
 ///
-/// `moved` is raised by the bytes of content that were sent.
+/// `bytes_sent` is raised by the bytes of content that were sent.
 ///
 /// # Errors
 /// The connection's.
@@ -22,7 +22,7 @@ pub fn send(
     serving: &ServingContext,
     session: &Session,
     outcome: RequestOutcome,
-    moved: &mut u64,
+    bytes_sent: &mut u64,
 ) -> Result<Result<(), ErrorCode>, WireError> {
     let last = match outcome {
         RequestOutcome::Reply(reply) => reply,
@@ -46,7 +46,7 @@ pub fn send(
                 return Ok(Err(ErrorCode::Busy));
             }
             let _slot = large.then(|| LargeTransferSlot(serving));
-            match send_content(connection, (serving, session), &content, moved)? {
+            match send_content(connection, (serving, session), &content, bytes_sent)? {
                 Ok(digest) => Reply::End { digest },
                 Err(refusal) => Reply::Error(refusal),
             }
@@ -83,7 +83,7 @@ fn send_content(
     connection: &mut Connection,
     (serving, session): (&ServingContext, &Session),
     content: &FileContent,
-    moved: &mut u64,
+    bytes_sent: &mut u64,
 ) -> io::Result<Result<Digest, Refusal>> {
     let FileContent { file, path, header } = content;
     connection.queue_reply(&Reply::ContentHeader(header.clone()));
@@ -100,9 +100,9 @@ fn send_content(
             Some(&mut |bytes| {
                 hasher.update(bytes);
             }),
-            moved,
+            bytes_sent,
         )?,
-        None => send_blocks(connection, &file.file, span, None, moved)?,
+        None => send_blocks(connection, &file.file, span, None, bytes_sent)?,
     };
     match sent {
         SendOutcome::Whole => {}

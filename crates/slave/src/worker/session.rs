@@ -36,7 +36,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// Outage of the link to the master after which clients are notified.
 const REPORT_DISCONNECTED_AFTER: Duration = Duration::from_secs(2);
 /// First frame type of cluster links; servers' frames follow.
-const FIRST_OF_LINKS: u8 = 0x40;
+const FIRST_LINK_FRAME: u8 = 0x40;
 /// How long a refused peer may take to read the refusal.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -64,7 +64,7 @@ pub fn serve(mut connection: Connection, session: &Session, serving: &ServingCon
         is_cut: false,
         recorder,
     };
-    match handler.answer_all() {
+    match handler.run() {
         Ok(()) if handler.is_closing => {
             info!("{peer}: the slave closes the session of {}", handler.session.name());
             handler.connection.close_gracefully(CLOSE_TIMEOUT);
@@ -108,7 +108,7 @@ struct SessionHandler<'a> {
     seen_lsn: Lsn,
     /// The outage of the link to the master when the client was last notified; none: no outage.
     outage: Option<Duration>,
-    /// Whether the client was sent_at that it gets no further answers.
+    /// Whether the client was told that it gets no further answers.
     is_closing: bool,
     /// Whether an answer may have ended within a frame.
     is_cut: bool,
@@ -116,40 +116,40 @@ struct SessionHandler<'a> {
     recorder: TransferRecorder<'a>,
 }
 
-/// Sends a `Wait` frame for each second of waiting, and waits for turns to hash.
+/// Sends a `Wait` frame for each second of waiting, and waits for permits to hash.
 pub struct SessionKeepAlive<'a> {
     connection: &'a mut Connection,
     since: Instant,
     hashing: Option<(&'a HashSemaphore, &'a Owner)>,
-    /// The turn in which the next piece is hashed.
-    turn: Option<HashPermit>,
+    /// The permit to hash the next piece.
+    permit: Option<HashPermit>,
 }
 
 impl<'a> SessionKeepAlive<'a> {
     /// Makes a keep-alive for an answer that begins to wait now.
     pub fn new(connection: &'a mut Connection) -> Self {
-        Self { connection, since: Instant::now(), hashing: None, turn: None }
+        Self { connection, since: Instant::now(), hashing: None, permit: None }
     }
 
     /// Makes a keep-alive for an answer that may need hashing.
     ///
-    /// Each [`KeepAlive::send_keepalive`] for hashing waits for a turn.
+    /// Each [`KeepAlive::send_keepalive`] for hashing waits for a permit.
     pub fn hashing(
         connection: &'a mut Connection,
         serving: &'a ServingContext,
         session: &'a Session,
     ) -> Self {
         let hashing = Some((&serving.hash_semaphore, &session.owner));
-        Self { connection, since: Instant::now(), hashing, turn: None }
+        Self { connection, since: Instant::now(), hashing, permit: None }
     }
 }
 
 impl KeepAlive for SessionKeepAlive<'_> {
     fn send_keepalive(&mut self, reason: WaitReason) -> io::Result<()> {
-        // The turn ends before the `Wait` frame is sent, so a client that does not read blocks no
-        // other session.
-        self.turn = None;
-        let Self { connection, since, hashing, turn } = self;
+        // The permit is returned before the `Wait` frame is sent, so a client that does not read
+        // blocks no other session.
+        self.permit = None;
+        let Self { connection, since, hashing, permit } = self;
         let mut send_wait = || {
             check_connected(connection)?;
             if since.elapsed() >= limits::WAIT_EVERY {
@@ -160,8 +160,8 @@ impl KeepAlive for SessionKeepAlive<'_> {
             Ok(())
         };
         send_wait()?;
-        if let (WaitReason::Hashing, Some((turns, owner))) = (reason, hashing) {
-            *turn = Some(turns.take(owner, &mut send_wait)?);
+        if let (WaitReason::Hashing, Some((semaphore, owner))) = (reason, hashing) {
+            *permit = Some(semaphore.take(owner, &mut send_wait)?);
         }
         Ok(())
     }
@@ -189,9 +189,9 @@ fn is_pipelined(request: &Request) -> bool {
 }
 
 impl SessionHandler<'_> {
-    fn answer_all(&mut self) -> Result<(), WireError> {
+    fn run(&mut self) -> Result<(), WireError> {
         loop {
-            self.take_answers();
+            self.queue_answers();
             if !self.connection.has_input() || self.connection.output().len() > MAX_HELD_BYTES {
                 self.connection.flush()?;
             }
@@ -208,7 +208,7 @@ impl SessionHandler<'_> {
                 Ok(Some(header)) => header,
                 Ok(None) => return self.finish_pending(),
                 // The request is of a later version; only its length is known.
-                Err(WireError::UnknownType(kind)) if kind < FIRST_OF_LINKS => {
+                Err(WireError::UnknownType(kind)) if kind < FIRST_LINK_FRAME => {
                     self.connection.skip_unknown()?;
                     let message = format!("this server does not know requests of type {kind:#04x}");
                     self.refuse(Refusal::new(ErrorCode::Unsupported, message))?;
@@ -344,7 +344,7 @@ impl SessionHandler<'_> {
         {
             self.drain_pending()?;
         }
-        let handled = {
+        let result = {
             let mut keepalive =
                 SessionKeepAlive::hashing(&mut self.connection, self.serving, self.session);
             let (serving, session) = (self.serving, self.session);
@@ -353,7 +353,7 @@ impl SessionHandler<'_> {
                 request,
             )
         };
-        match handled {
+        match result {
             Ok(RequestOutcome::Change(proposal)) => self.submit(&proposal, record),
             Ok(RequestOutcome::Upload(upload)) => {
                 match self
@@ -387,13 +387,18 @@ impl SessionHandler<'_> {
                 }
             }
             Ok(outcome) => {
-                let mut moved = 0;
-                let sent =
-                    send(&mut self.connection, self.serving, self.session, outcome, &mut moved);
-                record.iter_mut().for_each(|record| record.set_bytes(moved));
+                let mut bytes_sent = 0;
+                let sent = send(
+                    &mut self.connection,
+                    self.serving,
+                    self.session,
+                    outcome,
+                    &mut bytes_sent,
+                );
+                record.iter_mut().for_each(|record| record.set_bytes(bytes_sent));
                 self.is_cut = sent.is_err();
-                let result = sent.as_ref().map_or(Err(ErrorCode::Cut), |sent| *sent);
-                self.recorder.end(record.as_ref(), result);
+                let outcome = sent.as_ref().map_or(Err(ErrorCode::Cut), |sent| *sent);
+                self.recorder.end(record.as_ref(), outcome);
                 sent.map(drop)
             }
             Err(refusal) => {
@@ -422,7 +427,7 @@ impl SessionHandler<'_> {
         Ok(())
     }
 
-    /// Refuses an upload at once, and discards the rest of its data.
+    /// Refuses an upload before its data has come, and discards that data.
     fn refuse_upload(&mut self, refusal: Refusal) -> Result<(), WireError> {
         self.refuse(refusal)?;
         self.connection.flush()?;
@@ -447,7 +452,7 @@ impl SessionHandler<'_> {
                     return self.refuse(refusal);
                 }
             }
-            self.take_answers();
+            self.queue_answers();
         }
     }
 
@@ -465,18 +470,18 @@ impl SessionHandler<'_> {
             // The callback runs each time that data has come.
             let mut has_data = true;
             loop {
-                take_answers(connection, pending, recorder, serving);
+                queue_answers(connection, pending, recorder, serving);
                 let stream = connection.stream().clone();
                 let mut fds = vec![PollFd::new(&*stream, PollFlags::IN)];
                 fds.extend(
                     pending.fd().map(|channel| PollFd::from_borrowed_fd(channel, PollFlags::IN)),
                 );
                 let has_more = wait_at_most(&mut fds[..1], Duration::ZERO)?;
-                let silent = sent_at.elapsed() >= limits::WAIT_EVERY;
-                if silent && (std::mem::take(&mut has_data) || !pending.is_empty()) {
+                let is_wait_due = sent_at.elapsed() >= limits::WAIT_EVERY;
+                if is_wait_due && (std::mem::take(&mut has_data) || !pending.is_empty()) {
                     connection.queue_reply(&Reply::Wait(WaitReason::Storing));
                 }
-                if silent
+                if is_wait_due
                     || !connection.output().is_empty()
                         && (!has_more || sent_at.elapsed() >= MAX_HELD_TIME)
                 {
@@ -499,17 +504,17 @@ impl SessionHandler<'_> {
     }
 
     /// Queues the answers that have come.
-    fn take_answers(&mut self) {
-        take_answers(&mut self.connection, &mut self.pending, &mut self.recorder, self.serving);
+    fn queue_answers(&mut self) {
+        queue_answers(&mut self.connection, &mut self.pending, &mut self.recorder, self.serving);
     }
 
     /// Waits until every change is answered.
     fn drain_pending(&mut self) -> Result<(), WireError> {
-        self.take_answers();
+        self.queue_answers();
         while !self.pending.is_empty() {
             self.connection.flush()?;
             self.wait_for_answer()?;
-            self.take_answers();
+            self.queue_answers();
         }
         Ok(())
     }
@@ -529,11 +534,11 @@ impl SessionHandler<'_> {
             PollFd::from_borrowed_fd(channel, PollFlags::IN),
             PollFd::new(&*stream, PollFlags::empty()),
         ];
-        let waited = wait(&mut fds)?;
+        let is_ready = wait(&mut fds)?;
         if fds[0].revents().is_empty() {
             check_connected(&self.connection)?;
         }
-        self.send_wait_after_timeout(waited)
+        self.send_wait_after_timeout(is_ready)
     }
 
     /// Waits for an answer or a request; true if a request came.
@@ -544,15 +549,15 @@ impl SessionHandler<'_> {
             PollFd::new(&*stream, PollFlags::IN),
             PollFd::from_borrowed_fd(channel, PollFlags::IN),
         ];
-        let waited = wait(&mut fds)?;
-        let request = !fds[0].revents().is_empty();
-        self.send_wait_after_timeout(waited)?;
-        Ok(request)
+        let is_ready = wait(&mut fds)?;
+        let has_request = !fds[0].revents().is_empty();
+        self.send_wait_after_timeout(is_ready)?;
+        Ok(has_request)
     }
 
     /// Sends a `Wait` frame, unless an answer or a request came in time.
-    fn send_wait_after_timeout(&mut self, came: bool) -> Result<(), WireError> {
-        if !came {
+    fn send_wait_after_timeout(&mut self, is_ready: bool) -> Result<(), WireError> {
+        if !is_ready {
             self.connection.queue_reply(&Reply::Wait(WaitReason::Storing));
             self.connection.flush()?;
         }
@@ -560,7 +565,7 @@ impl SessionHandler<'_> {
     }
 }
 
-fn take_answers(
+fn queue_answers(
     connection: &mut Connection,
     pending: &mut PendingChanges<'_>,
     recorder: &mut TransferRecorder<'_>,
@@ -589,9 +594,12 @@ fn wait_at_most(fds: &mut [PollFd<'_>], time: Duration) -> io::Result<bool> {
 
 fn reply_to(answer: Result<CommittedChange, Refusal>, serving: &ServingContext) -> Reply {
     match answer {
-        Ok(CommittedChange { done: CommitReceipt { version, copies, digest, .. }, current }) => {
+        Ok(CommittedChange {
+            receipt: CommitReceipt { version, copies, digest, .. },
+            is_current,
+        }) => {
             let lsn = serving.visible_lsn().max(version);
-            Reply::Committed { version, copies, lsn, digest, current }
+            Reply::Committed { version, copies, lsn, digest, current: is_current }
         }
         Err(refusal) => Reply::Error(refusal),
     }

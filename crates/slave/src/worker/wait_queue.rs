@@ -27,7 +27,7 @@ pub struct SlotClaim {
     /// The worker in which a slot is taken; none while the session waits.
     slot: Option<usize>,
     /// Whether dropping the claim releases it.
-    held: bool,
+    is_held: bool,
 }
 
 /// Reasons for refusing a claim.
@@ -44,7 +44,7 @@ impl SlotClaim {
     ///
     /// # Errors
     /// The reason why there is neither.
-    pub fn of_client(
+    pub fn for_client(
         scoreboard: Arc<Scoreboard>,
         own: usize,
         addr: IpAddr,
@@ -61,17 +61,16 @@ impl SlotClaim {
             }
             return Err(ClaimError::Address);
         }
-        Ok(Self { scoreboard, own, addr: Some(addr), slot, held: true })
+        Ok(Self { scoreboard, own, addr: Some(addr), slot, is_held: true })
     }
 
     /// Takes a peer slot for another slave in worker `own`.
     ///
     /// # Errors
     /// [`ClaimError::Full`] if there is none.
-    pub fn of_peer(scoreboard: Arc<Scoreboard>, own: usize) -> Result<Self, ClaimError> {
-        let taken = scoreboard.take_peer_slot(own);
-        if taken {
-            Ok(Self { scoreboard, own, addr: None, slot: Some(own), held: true })
+    pub fn for_peer(scoreboard: Arc<Scoreboard>, own: usize) -> Result<Self, ClaimError> {
+        if scoreboard.take_peer_slot(own) {
+            Ok(Self { scoreboard, own, addr: None, slot: Some(own), is_held: true })
         } else {
             Err(ClaimError::Full)
         }
@@ -93,14 +92,14 @@ impl SlotClaim {
     /// Returns the worker that has the slot, which the caller has to free from now on.
     fn hand_over(mut self) -> Option<usize> {
         let slot = self.slot?;
-        self.held = false;
+        self.is_held = false;
         Some(slot)
     }
 }
 
 impl Drop for SlotClaim {
     fn drop(&mut self) {
-        if !self.held {
+        if !self.is_held {
             return;
         }
         let Some(addr) = self.addr else { return self.scoreboard.free_peer_slot(self.own) };
@@ -182,8 +181,8 @@ fn send_now(stream: &Socket, bytes: &[u8]) -> std::io::Result<usize> {
 pub fn refuse_session(socket: &Socket) {
     let mut frame = Vec::new();
     Reply::Error(no_thread()).encode(&mut frame);
-    let notified_at = send_now(socket, &frame).and_then(|_| socket.shutdown(Shutdown::Write));
-    if let Err(e) = notified_at {
+    let result = send_now(socket, &frame).and_then(|_| socket.shutdown(Shutdown::Write));
+    if let Err(e) = result {
         debug!("a client disconnected before it was refused: {e}");
     }
     // Unread requests would make the kernel reset the connection before the refusal arrives.
