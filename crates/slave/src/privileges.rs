@@ -11,7 +11,7 @@ use crate::sys::descriptors;
 
 /// Errors of changing to another user.
 #[derive(Debug, Error)]
-pub enum DropError {
+pub enum PrivilegeError {
     /// There is no user of that name.
     #[error("there is no user {0}")]
     Unknown(String),
@@ -51,16 +51,20 @@ impl Inherited {
 /// Checks that `user` exists and is not root.
 ///
 /// # Errors
-/// Why not.
-pub fn check_user(user: &str) -> Result<(), DropError> {
+/// The reason why it cannot be used.
+pub fn check_user(user: &str) -> Result<(), PrivilegeError> {
     find_user(user).map(|_| ())
 }
 
-fn find_user(user: &str) -> Result<User, DropError> {
-    let found = User::from_name(user)
-        .map_err(|e| DropError::Refused { user: user.to_owned(), cause: e.into() })?
-        .ok_or_else(|| DropError::Unknown(user.to_owned()))?;
-    if found.uid.is_root() { Err(DropError::Root(user.to_owned())) } else { Ok(found) }
+fn find_user(user: &str) -> Result<User, PrivilegeError> {
+    let user_entry = User::from_name(user)
+        .map_err(|e| PrivilegeError::Refused { user: user.to_owned(), cause: e.into() })?
+        .ok_or_else(|| PrivilegeError::Unknown(user.to_owned()))?;
+    if user_entry.uid.is_root() {
+        Err(PrivilegeError::Root(user.to_owned()))
+    } else {
+        Ok(user_entry)
+    }
 }
 
 /// Makes this process one of `user`, with the user's groups and no others, for good.
@@ -69,20 +73,20 @@ fn find_user(user: &str) -> Result<User, DropError> {
 ///
 /// # Errors
 /// The reason why the process keeps its user.
-pub fn become_user(user: &str) -> Result<(), DropError> {
-    let refused = |cause: io::Error| DropError::Refused { user: user.to_owned(), cause };
-    let found = find_user(user)?;
+pub fn become_user(user: &str) -> Result<(), PrivilegeError> {
+    let refused = |cause: io::Error| PrivilegeError::Refused { user: user.to_owned(), cause };
+    let user_entry = find_user(user)?;
     let own = nix::unistd::geteuid();
-    if own == found.uid {
+    if own == user_entry.uid {
         return Ok(());
     }
     if !own.is_root() {
-        return Err(DropError::NotRoot);
+        return Err(PrivilegeError::NotRoot);
     }
     let name = CString::new(user).map_err(|e| refused(e.into()))?;
-    initgroups(&name, found.gid).map_err(|e| refused(e.into()))?;
-    setresgid(found.gid, found.gid, found.gid).map_err(|e| refused(e.into()))?;
-    setresuid(found.uid, found.uid, found.uid).map_err(|e| refused(e.into()))?;
+    initgroups(&name, user_entry.gid).map_err(|e| refused(e.into()))?;
+    setresgid(user_entry.gid, user_entry.gid, user_entry.gid).map_err(|e| refused(e.into()))?;
+    setresuid(user_entry.uid, user_entry.uid, user_entry.uid).map_err(|e| refused(e.into()))?;
     // Make sure that root's rights cannot come back.
     match setresuid(
         nix::unistd::Uid::from_raw(0),

@@ -44,7 +44,7 @@ struct SecretsState {
     key: Option<ClusterKey>,
     stamp: Option<FileStamp>,
     /// The last error of reading the key, so that it is logged once.
-    trouble: String,
+    last_error: String,
     /// The accounts that were last sent to the workers.
     accounts: Option<Arc<Accounts>>,
     /// What each worker has not been sent yet.
@@ -199,16 +199,16 @@ impl SecretsState {
             Ok(Some(key)) => {
                 info!("the cluster key was read from {}", path.display());
                 (self.key, self.stamp) = (Some(key), stamp);
-                self.trouble.clear();
+                self.last_error.clear();
                 true
             }
             // The link's thread logs that it waits for the key.
             Ok(None) => false,
             Err(e) => {
-                let trouble = e.to_string();
-                if trouble != self.trouble {
-                    warn!("{trouble}");
-                    self.trouble = trouble;
+                let error = e.to_string();
+                if error != self.last_error {
+                    warn!("{error}");
+                    self.last_error = error;
                 }
                 false
             }

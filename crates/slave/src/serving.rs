@@ -56,7 +56,7 @@ pub struct ServingContext {
     pub proposal_socket: Arc<ProposalSocket>,
     /// The staging folder, with the files of uploads.
     pub staging: Staging,
-    /// Turns that sessions take to hash content.
+    /// Permits that sessions need to hash content.
     pub hash_semaphore: HashSemaphore,
     /// The uploads under way in this worker.
     pub uploads: ActiveUploads,
@@ -102,7 +102,7 @@ pub struct ServingParts {
     pub mailboxes: Arc<Vec<WorkerMailbox>>,
     /// See [`ServingContext::read_only`].
     pub read_only: Option<&'static str>,
-    /// See [`ServingContext::follows`].
+    /// See [`ServingContext::is_cluster_member`].
     pub is_cluster_member: bool,
     /// See [`ServingContext::worker`].
     pub worker: usize,

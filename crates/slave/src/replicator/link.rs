@@ -36,7 +36,7 @@ const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The thread that keeps the link.
-pub struct Link {
+pub struct MasterLink {
     thread: Option<JoinHandle<()>>,
     socket: LinkSocket,
 }
@@ -44,7 +44,7 @@ pub struct Link {
 /// The socket of the current link, so that another thread can close it.
 type LinkSocket = Arc<Mutex<Option<Arc<Socket>>>>;
 
-impl Link {
+impl MasterLink {
     /// Starts the thread, if the slave belongs to a cluster.
     ///
     /// # Errors

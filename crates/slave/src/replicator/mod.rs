@@ -21,7 +21,7 @@ use relais_proto::{Lsn, PathList, PeerSlave, SlaveId};
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-pub use self::link::Link;
+pub use self::link::MasterLink;
 use self::mailbox::{LinkEvent, LinkMailbox};
 use crate::catalogue::{
     CatalogError, CatalogReader, CatalogWriter, CatalogWriterConfig, MetadataFolder,
@@ -81,7 +81,7 @@ pub fn run(setup: ReplicatorSetup) -> io::Result<()> {
     let _ = relais_net::raise_fd_limit(0, 0);
     let stop = Arc::new(AtomicBool::new(false));
     let (events, mailbox, outgoing) = LinkMailbox::new()?;
-    let link = Link::start(&setup, stop.clone(), events, outgoing)?;
+    let link = MasterLink::start(&setup, stop.clone(), events, outgoing)?;
     let result = run_writer(&setup, &link, mailbox);
     stop.store(true, Ordering::Relaxed);
     link.end();
@@ -89,7 +89,7 @@ pub fn run(setup: ReplicatorSetup) -> io::Result<()> {
 }
 
 /// Waits until no other slave writes the catalogue, and writes it until the end.
-fn run_writer(setup: &ReplicatorSetup, link: &Link, mailbox: LinkMailbox) -> io::Result<()> {
+fn run_writer(setup: &ReplicatorSetup, link: &MasterLink, mailbox: LinkMailbox) -> io::Result<()> {
     let mut is_logged = false;
     let mut standby = StandbyReplicator::default();
     let lock = loop {

@@ -56,7 +56,9 @@ pub struct FileContent {
 
 /// Keeps the connection alive while an answer takes its time.
 pub trait KeepAlive {
-    /// Reports that the work goes on; sends the peer a `Wait` frame from time to time.
+    /// Sends the peer a `Wait` frame if one is due.
+    ///
+    /// Work that takes its time calls it regularly.
     ///
     /// # Errors
     /// The connection's: the peer has gone, and the work can end.

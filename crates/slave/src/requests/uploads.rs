@@ -156,7 +156,7 @@ pub(super) fn resume(context: &mut RequestContext<'_>, request: Request) -> Hand
     let serving = context.serving;
     let id = bind_id(context.session, id, "put", &[&path], Some(size));
     if let Some(commit) = serving.with_catalogue(|reader| reader.commit_of(id))? {
-        return committed(serving, commit, &path);
+        return reply_committed(serving, commit, &path);
     }
     let name = StagedName::new(id, &context.session.user, &path, Some(size));
     let offset = match find_staged(context, &path, &name, false)? {
@@ -169,7 +169,7 @@ pub(super) fn resume(context: &mut RequestContext<'_>, request: Request) -> Hand
         StagedState::Missing { ending: false } => 0,
         // The upload was complete a moment ago: its change is being made.
         StagedState::Missing { ending: true } => match wait_for_commit(context, id)? {
-            Some(commit) => return committed(serving, commit, &path),
+            Some(commit) => return reply_committed(serving, commit, &path),
             None => 0,
         },
     };
@@ -178,7 +178,7 @@ pub(super) fn resume(context: &mut RequestContext<'_>, request: Request) -> Hand
 }
 
 /// Returns the answer for an upload whose change was made already.
-fn committed(serving: &ServingContext, commit: Commit, path: &TreePath) -> HandlerResult {
+fn reply_committed(serving: &ServingContext, commit: Commit, path: &TreePath) -> HandlerResult {
     let Commit { version, digest } = commit;
     Ok(RequestOutcome::Reply(Reply::Committed {
         version,

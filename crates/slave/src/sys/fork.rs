@@ -15,7 +15,7 @@ const PANICKED: i32 = 101;
 /// The child dies with its parent, whatever kills the parent.
 ///
 /// # Errors
-/// [`io::ErrorKind::Other`] where this process has a second thread, or fork's error.
+/// [`io::ErrorKind::Other`] if this process has a second thread, or fork's error.
 pub fn spawn(body: impl FnOnce() -> i32) -> io::Result<Pid> {
     if count_threads()? != 1 {
         return Err(io::Error::other("only a process with a single thread may fork"));

@@ -130,7 +130,7 @@ impl LoginPolicy {
 const RETRY_AFTER: u16 = 1;
 
 /// Returns the refusal of a session for which there is no thread.
-pub fn no_thread() -> Refusal {
+pub fn no_thread_refusal() -> Refusal {
     let message = format!("the slave cannot start another session; try again in {RETRY_AFTER} s");
     Refusal { retry_after: RETRY_AFTER, ..Refusal::new(ErrorCode::Busy, message) }
 }
@@ -342,7 +342,7 @@ impl SlaveLogin {
         };
         let claim = claim.map_err(|why| {
             let what = match why {
-                ClaimError::Full => "all sessions are taken",
+                ClaimError::Full => "all session slots are taken",
                 ClaimError::Address => "your address has as many sessions here as it may have",
             };
             let message = format!("{what}; try again in {RETRY_AFTER} s");
@@ -385,7 +385,7 @@ impl LoginHandler for SlaveLogin {
     }
 
     fn refuse_busy(&mut self) -> Vec<u8> {
-        encoded(&Reply::Error(no_thread()))
+        encoded(&Reply::Error(no_thread_refusal()))
     }
 
     fn refuse(&mut self, error: &WireError) -> Vec<u8> {

@@ -78,7 +78,7 @@ impl SharedPasswords {
     /// Reads the accounts.
     ///
     /// # Errors
-    /// What is wrong with the file.
+    /// The error in the file.
     pub fn open(file: AccountsFile) -> Result<Self, AccountsError> {
         let path = file.path().to_owned();
         let io_error = |cause| AccountsError::Io { path: path.clone(), cause };

@@ -11,7 +11,7 @@ use relais_proto::{Reply, WaitReason, limits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::login::no_thread;
+use super::login::no_thread_refusal;
 use crate::scoreboard::Scoreboard;
 use crate::serving::Session;
 
@@ -180,7 +180,7 @@ fn send_now(stream: &Socket, bytes: &[u8]) -> std::io::Result<usize> {
 /// The refusal is lost if the client does not read.
 pub fn refuse_session(socket: &Socket) {
     let mut frame = Vec::new();
-    Reply::Error(no_thread()).encode(&mut frame);
+    Reply::Error(no_thread_refusal()).encode(&mut frame);
     let result = send_now(socket, &frame).and_then(|_| socket.shutdown(Shutdown::Write));
     if let Err(e) = result {
         debug!("a client disconnected before it was refused: {e}");
