@@ -227,8 +227,8 @@ impl StandbyReplicator {
     fn send_paths(&mut self, query: u64, list: PathList, mailbox: &LinkMailbox) {
         let (Some(link), Some(reader)) = (self.link, &mut self.reader) else { return };
         match reader.path_listing(list) {
-            Ok(listed) => {
-                listed
+            Ok(listing) => {
+                listing
                     .into_parts(query)
                     .into_iter()
                     .for_each(|part| mailbox.send_paths(link, part));
