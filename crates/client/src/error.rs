@@ -1,7 +1,7 @@
-//! Why a command failed, and what the program's exit status becomes.
+//! The failure of a command, and the exit status that follows from it.
 //!
-//! Everything that can go wrong ends up here as a code from the closed list of the protocol
-//! and a message for people. Nothing here prints.
+//! Every error becomes a code of the protocol's closed list and a message for the user. Nothing
+//! here prints.
 
 use std::io;
 use std::path::Path;
@@ -14,51 +14,52 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{message}")]
 pub struct Failure {
-    /// What kind of failure it is.
+    /// Error code, also the one in JSON.
     pub code: ErrorCode,
-    /// For people; may hold names and texts from the server, so it is cleaned before it is shown.
+    /// Message for the user. It may hold text from the server, so it is sanitized before it is
+    /// shown.
     pub message: String,
 }
 
 impl Failure {
-    /// A failure of this kind.
+    /// Creates a failure from its code and message.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
-    /// The command line is wrong.
+    /// The failure for a wrong command line.
     #[must_use]
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Usage, message)
     }
 
-    /// The user interrupted.
+    /// The failure for an interruption by the user.
     #[must_use]
     pub fn interrupted() -> Self {
         Self::new(ErrorCode::Interrupted, "interrupted")
     }
 
-    /// The server broke the protocol.
+    /// The failure for a server that broke the protocol.
     #[must_use]
     pub fn bad_server(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::BadServer, message)
     }
 
-    /// A local file or folder could not be used.
+    /// The failure for a local file or folder that cannot be used.
     #[must_use]
     pub fn local(path: &Path, error: &io::Error) -> Self {
         Self::new(ErrorCode::Local, format!("{}: {}", path.display(), plain(error)))
     }
 
-    /// The same failure with `context` and a colon before the message.
+    /// Prefixes the message with `context` and a colon.
     #[must_use]
     pub fn of(mut self, context: &str) -> Self {
         self.message = format!("{context}: {}", self.message);
         self
     }
 
-    /// What the program ends with where this is the first failure.
+    /// Returns the exit status of the program if this is the first failure.
     #[must_use]
     pub fn status(&self) -> u8 {
         match self.code {
@@ -78,7 +79,7 @@ impl Failure {
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        // One line, whatever the server has put into it.
+        // The message of a server becomes one line.
         Self::new(refusal.code, sanitize(&refusal.message).into_owned())
     }
 }
@@ -89,7 +90,7 @@ impl From<NameError> for Failure {
     }
 }
 
-/// The system's words for an error, without the number that Rust puts behind them.
+/// Returns the system's text for an error, without the number that Rust appends.
 #[must_use]
 pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
@@ -99,7 +100,7 @@ pub fn plain(error: &io::Error) -> String {
     }
 }
 
-/// Why a connection is of no more use, in a few words.
+/// Explains in a few words why a connection cannot be used any more.
 #[must_use]
 pub fn why_gone(error: &WireError) -> String {
     match error {

@@ -1,8 +1,8 @@
-//! Ctrl-C: a flag that everything long looks at, and a socket to wake whoever reads from it.
+//! Ctrl-C: a flag that long operations check, and a socket that the handler shuts down.
 //!
-//! The handler runs in a thread of its own while the main thread may be blocked in a read; it
-//! shuts the socket down, so that the read returns. Nothing here ends the process: the caller
-//! of [`Interrupt::raise`] is told whether to.
+//! The handler runs in its own thread while the main thread may block in a read. Shutting the
+//! socket down makes the read return. Nothing here ends the process: [`Interrupt::raise`] tells its
+//! caller whether to.
 
 use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,20 +10,20 @@ use std::time::{Duration, Instant};
 
 use relais_net::Socket;
 
-/// Presses in one command after which the program no longer waits for it to end well.
+/// Presses during one command after which the program exits at once.
 const MAX_PRESSES: u32 = 3;
 
-/// What the main thread is doing.
+/// The current activity of the main thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Activity {
-    /// It runs a command.
+    /// A command runs.
     #[default]
     Command,
-    /// It waits for the next line at the prompt, which sees Ctrl-C itself.
+    /// The prompt waits for a line; the editor handles Ctrl-C.
     Prompt,
-    /// It waits for the next line from a pipe or a file.
+    /// The client waits for a line from a pipe or a file.
     Input,
-    /// It waits for a program of the user's, which sees Ctrl-C itself.
+    /// A local program runs, which gets Ctrl-C itself.
     Child,
 }
 
@@ -34,25 +34,26 @@ struct InterruptState {
     socket: Option<Arc<Socket>>,
 }
 
-/// Shared between the main thread and the handler of Ctrl-C.
+/// State shared between the main thread and the Ctrl-C handler.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt(Arc<(Mutex<InterruptState>, Condvar)>);
 
 impl Interrupt {
-    /// Nothing is interrupted yet.
+    /// Creates the state without an interruption.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Ctrl-C was pressed. True where the process should end at once: nothing runs that
-    /// could end well, or it was pressed again and again.
+    /// Records a press of Ctrl-C; returns true if the process should exit at once.
+    ///
+    /// That is so if no running operation can end cleanly, or after [`MAX_PRESSES`].
     #[must_use]
     pub fn raise(&self) -> bool {
         let mut state = self.state();
         state.presses = state.presses.saturating_add(1);
         if let Some(socket) = state.socket.take() {
-            // It may be closed already; then there is nothing to wake.
+            // The socket may be closed already; then no read is blocked.
             let _ = socket.shutdown(Shutdown::Both);
         }
         self.0.1.notify_all();
@@ -63,35 +64,35 @@ impl Interrupt {
         }
     }
 
-    /// What the main thread does from here on; a new command begins with no press counted.
+    /// Sets the activity of the main thread and resets the presses.
     pub fn enter(&self, activity: Activity) {
         let mut state = self.state();
         state.activity = activity;
         state.presses = 0;
     }
 
-    /// Whether Ctrl-C was pressed since the command began.
+    /// Whether Ctrl-C was pressed since the activity began.
     #[must_use]
     pub fn is_raised(&self) -> bool {
         self.state().presses > 0
     }
 
-    /// The socket that the main thread is about to read from.
+    /// Registers the socket that the main thread is about to read from.
     pub fn watch(&self, socket: &Arc<Socket>) {
         let mut state = self.state();
         if state.presses > 0 {
-            // Pressed while the connection was made: the first read must not wait.
+            // Ctrl-C came while the connection was being made: the first read must not block.
             let _ = socket.shutdown(Shutdown::Both);
         }
         state.socket = Some(Arc::clone(socket));
     }
 
-    /// The socket is given up.
+    /// Unregisters the socket.
     pub fn unwatch(&self) {
         self.state().socket = None;
     }
 
-    /// Waits, at most until Ctrl-C is pressed; true where it was.
+    /// Waits for `time` or until Ctrl-C is pressed; returns true if it was.
     #[must_use]
     pub fn pause(&self, time: Duration) -> bool {
         let until = Instant::now() + time;
@@ -106,7 +107,7 @@ impl Interrupt {
         true
     }
 
-    /// A panic elsewhere leaves these few fields whole, so the lock is usable after it.
+    /// Ignores poisoning: a panic elsewhere leaves these fields intact.
     fn state(&self) -> MutexGuard<'_, InterruptState> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

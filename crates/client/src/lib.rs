@@ -1,9 +1,9 @@
 //! The client: a prompt, and commands from scripts, over a session that moves between slaves.
 //!
-//! [`run`] is the whole program but for its command line, which `main.rs` reads. Commands
-//! return outcomes; `output` shows them; `session` finds servers; `receive` brings files in and `send`
-//! brings them out, through `relais-transfer` and `relais-tree`; `log` remembers what is unfinished;
-//! `recursive` does so for whole folders.
+//! [`run`] is the whole program except for its command line, which `main.rs` parses. Commands
+//! return outcomes, and `output` shows them. `session` finds servers. `receive` fetches files and
+//! `send` sends them, through `relais-transfer` and `relais-tree`. `transfer_log` records
+//! unfinished transfers. `recursive` transfers whole folders.
 
 mod commands;
 mod error;

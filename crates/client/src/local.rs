@@ -1,7 +1,7 @@
-//! Local names: the folder of `-d`, the folder that `lcd` chose, and what a name means in it.
+//! Local names: the folder of `-d`, the folder of `lcd`, and how names are resolved.
 //!
-//! The process never changes its own folder, so names stay short and true in messages, and
-//! the `.log` stays where it was opened. Nothing here writes.
+//! The process never changes its own current folder. Names in messages therefore stay short and
+//! correct, and the `.log` stays where it was opened. Nothing here writes.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -9,7 +9,7 @@ use relais_proto::ErrorCode;
 
 use crate::Failure;
 
-/// The folder that is used where the current folder has it and no other is named.
+/// The default local folder, if the current folder contains it.
 pub const DEFAULT_FOLDER: &str = "_CLIENTROOT";
 
 /// The local folders of a session.
@@ -17,21 +17,21 @@ pub const DEFAULT_FOLDER: &str = "_CLIENTROOT";
 pub struct LocalFolders {
     /// The folder of `-d`, as the user named it; empty for the current folder.
     home: PathBuf,
-    /// Where relative names begin now.
+    /// The folder against which relative names are resolved.
     current: PathBuf,
 }
 
-/// Where a fetched file goes.
+/// The local destination of a fetched file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalTarget {
     /// The folder; empty for the current one.
     pub folder: PathBuf,
-    /// The name in it.
+    /// The name in the folder.
     pub name: String,
 }
 
 impl LocalTarget {
-    /// The local name as the user knows it.
+    /// Returns the local name for messages.
     #[must_use]
     pub fn shown(&self) -> String {
         self.folder.join(&self.name).display().to_string()
@@ -39,10 +39,10 @@ impl LocalTarget {
 }
 
 impl LocalFolders {
-    /// Begins in `folder`, or where none is named in [`DEFAULT_FOLDER`] or the current folder.
+    /// Starts in `folder`, else in [`DEFAULT_FOLDER`] or the current folder.
     ///
     /// # Errors
-    /// That the folder is not there: a mistake on the command line.
+    /// The folder does not exist, which is a usage error.
     pub fn new(folder: Option<PathBuf>) -> Result<Self, Failure> {
         let home = match folder {
             Some(folder) => folder,
@@ -51,61 +51,63 @@ impl LocalFolders {
         };
         match std::fs::metadata(openable(&home)) {
             Ok(found) if found.is_dir() => Ok(Self { current: home.clone(), home }),
-            Ok(_) => Err(Failure::usage(format!("{} is no folder", home.display()))),
+            Ok(_) => Err(Failure::usage(format!("{} is not a folder", home.display()))),
             Err(e) => Err(Failure { code: ErrorCode::Usage, ..Failure::local(&home, &e) }),
         }
     }
 
-    /// The folder of `-d`, to be opened.
+    /// Returns the folder of `-d` as a path that can be opened.
     #[must_use]
     pub fn home(&self) -> &Path {
         openable(&self.home)
     }
 
-    /// The folder of `-d`, as it is put before names.
+    /// Returns the folder of `-d` as a prefix of names.
     #[must_use]
     pub fn home_display(&self) -> &Path {
         &self.home
     }
 
-    /// What a name means now.
+    /// Resolves a name against the current local folder.
     #[must_use]
     pub fn resolve(&self, name: &str) -> PathBuf {
         self.current.join(name)
     }
 
-    /// The folder where relative names begin now, in full.
+    /// Returns the absolute path of the current local folder.
     ///
     /// # Errors
-    /// That it has gone.
+    /// The folder no longer exists.
     pub fn current_dir(&self) -> Result<PathBuf, Failure> {
         openable(&self.current).canonicalize().map_err(|e| Failure::local(&self.current, &e))
     }
 
-    /// Goes to another folder; without a name back to that of `-d`.
+    /// Changes the local folder; without a name back to that of `-d`.
     ///
     /// # Errors
-    /// That it is no folder.
+    /// The name is not a folder.
     pub fn change(&mut self, name: Option<&str>) -> Result<PathBuf, Failure> {
         let wanted = name.map_or_else(|| self.home.clone(), |name| self.resolve(name));
         let place = openable(&wanted).canonicalize().map_err(|e| Failure::local(&wanted, &e))?;
         if !place.is_dir() {
             return Err(Failure::new(
                 ErrorCode::Local,
-                format!("{} is no folder", wanted.display()),
+                format!("{} is not a folder", wanted.display()),
             ));
         }
-        // At home names are shown as at the start.
+        // In the folder of `-d`, names are shown as at the start.
         let at_home = self.home().canonicalize().is_ok_and(|home| home == place);
         self.current = if at_home { self.home.clone() } else { place.clone() };
         Ok(place)
     }
 
-    /// Where a remote file called `remote_name` goes. `into` is what the user asked for;
-    /// one that names a folder, or ends in `/`, means into it. With several files it must.
+    /// Returns where a remote file called `remote_name` is stored.
+    ///
+    /// `into` is the user's choice. If it names a folder or ends in `/`, the file goes into that
+    /// folder. With several files it must name a folder.
     ///
     /// # Errors
-    /// A name that cannot be used.
+    /// The name cannot be used.
     pub fn target(
         &self,
         remote_name: &str,
@@ -130,18 +132,20 @@ impl LocalFolders {
         if several {
             return Err(Failure::new(
                 ErrorCode::Local,
-                format!("{into} is no folder, and several files cannot have one name"),
+                format!("{into} is not a folder, and several files need a folder"),
             ));
         }
         let (Some(Component::Normal(name)), Some(folder)) =
             (path.components().next_back(), path.parent())
         else {
-            return Err(Failure::usage(format!("{into} is no name for a file")));
+            return Err(Failure::usage(format!("{into} is not a file name")));
         };
         Ok(LocalTarget { folder: folder.to_path_buf(), name: name.to_string_lossy().into_owned() })
     }
 
-    /// The place with exactly this name, also where it is that of a folder; none where only a folder can be meant.
+    /// Returns the target with exactly this name, even if a folder has it.
+    ///
+    /// Returns none if the name can only mean a folder.
     #[must_use]
     pub fn exact_target(&self, name: &str) -> Option<LocalTarget> {
         let path = self.resolve(name);
@@ -153,10 +157,11 @@ impl LocalFolders {
         }
     }
 
-    /// A local name for the `.log`: relative to the folder of `-d` where it lies in it, else in full.
+    /// Returns a local name for the `.log`: relative to the folder of `-d` if possible, else
+    /// absolute.
     ///
     /// # Errors
-    /// That the folder has gone.
+    /// The folder no longer exists.
     pub fn log_name(&self, target: &LocalTarget) -> Result<String, Failure> {
         let full =
             |path: &Path| openable(path).canonicalize().map_err(|e| Failure::local(path, &e));
@@ -167,7 +172,9 @@ impl LocalFolders {
 }
 
 impl LocalFolders {
-    /// As [`Self::log_name`], for a file that is sent. Where its folder has gone the name is as it was given.
+    /// As [`Self::log_name`], for a file that is sent.
+    ///
+    /// If its folder no longer exists, the name stays as the user gave it.
     #[must_use]
     pub fn log_name_of(&self, path: &Path) -> String {
         let log_name = path.file_name().and_then(|name| {
@@ -181,15 +188,14 @@ impl LocalFolders {
     }
 }
 
-/// The parts of a logged name that lies in the folder of `-d`, folders first; none for one
-/// that leads out of it.
+/// Splits a logged name into its parts; returns none if it leads out of the folder of `-d`.
 #[must_use]
 pub fn parts_inside(log_name: &str) -> Option<Vec<&str>> {
     let parts: Vec<&str> = log_name.split('/').collect();
     parts.iter().all(|part| relais_proto::check_part(part).is_ok()).then_some(parts)
 }
 
-/// The path to open for a name: the empty one is the current folder.
+/// Returns the path to open for a name: the empty name is the current folder.
 #[must_use]
 pub fn openable(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }

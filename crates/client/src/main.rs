@@ -1,4 +1,4 @@
-//! `ftpclient`: reads the command line, arranges for Ctrl-C, runs the library, ends with its status.
+//! `ftpclient`: parses the command line, handles Ctrl-C, runs the library, and exits.
 
 mod args;
 
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use log::LevelFilter;
 use relais_client::Interrupt;
 
-/// Status after Ctrl-C, as shells have it.
+/// Exit status after Ctrl-C, as in shells.
 const INTERRUPTED: i32 = 130;
 
 fn main() -> ExitCode {

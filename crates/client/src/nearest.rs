@@ -1,6 +1,6 @@
-//! What is there, for a user who named something that is not.
+//! Suggestions for a remote name that does not exist.
 //!
-//! Looks through a folder of any size and keeps only a few names.
+//! The search reads a folder of any size and keeps only a few names.
 
 use std::cmp::Reverse;
 
@@ -9,20 +9,20 @@ use relais_proto::{Kind, TreePath};
 use crate::Failure;
 use crate::session::Session;
 
-/// Folders up to this many names are told whole.
+/// Folders up to this many names are shown completely.
 const FEW: usize = 20;
-/// Names told of a larger folder.
+/// Names shown of a larger folder.
 const BEST: usize = 10;
-/// How alike a name must be to be told, in thousandths.
+/// Minimum similarity of a shown name, in thousandths.
 const ALIKE: u32 = 500;
 
-/// Collects the names nearest to a wanted one.
+/// Collects the names that are most similar to a wanted one.
 #[derive(Debug)]
 struct Nearest {
     wanted: String,
-    /// All names, while they are few.
+    /// All names, as long as they are few.
     all: Vec<String>,
-    /// The most alike first.
+    /// The most similar names, best first.
     best: Vec<(Reverse<u32>, String)>,
     seen: u64,
 }
@@ -48,12 +48,12 @@ impl Nearest {
         self.best.truncate(BEST);
     }
 
-    /// How alike, in thousandths.
+    /// Returns the similarity of a name, in thousandths.
     fn alike(&self, name: &str) -> u32 {
         let name = name.trim_end_matches('/').to_lowercase();
         let alike = strsim::normalized_damerau_levenshtein(&self.wanted, &name)
             .max(strsim::jaro_winkler(&self.wanted, &name) - 0.3);
-        // Steps of a thousandth, counted up: no cast from a float is needed.
+        // Searches for the value in thousandths, because that needs no cast from a float.
         (1..=1000).rev().find(|step| f64::from(*step) <= alike * 1000.0).unwrap_or(0)
     }
 
@@ -66,21 +66,21 @@ impl Nearest {
         }
         let names: Vec<_> = self.best.into_iter().map(|(_, name)| name).collect();
         match names.as_slice() {
-            [] => format!("none of the {} names in {folder} is like it", self.seen),
+            [] => format!("none of the {} names in {folder} is similar", self.seen),
             names => {
-                format!("nearest of the {} names in {folder}: {}", self.seen, names.join(", "))
+                format!("most similar of the {} names in {folder}: {}", self.seen, names.join(", "))
             }
         }
     }
 }
 
-/// What is in the folder of `path`, for a message; none where that cannot be told either.
+/// Describes the names in the folder of `path`, for an error message.
 ///
 /// # Errors
-/// That the user interrupted, or the folder cannot be listed.
+/// The user interrupted, or the folder cannot be listed.
 pub fn suggest_names(session: &mut Session, path: &TreePath) -> Result<String, Failure> {
     let Some((folder, wanted)) = path.split_last() else {
-        return Err(Failure::bad_server("the server has no top folder"));
+        return Err(Failure::bad_server("the server has no root folder"));
     };
     let mut nearest = Nearest::new(wanted);
     session.list(&folder, &mut |entry| {
@@ -112,10 +112,10 @@ mod tests {
     fn of_a_large_folder_the_nearest_are_told() {
         let names = || (0..100_000).map(|n| format!("file-{n:06}.dat"));
         let told = tell("file-04711.dat", names().chain(["big.bin".into()]));
-        assert!(told.starts_with("nearest of the 100001 names in /: file-"), "{told}");
+        assert!(told.starts_with("most similar of the 100001 names in /: file-"), "{told}");
         assert!(told.contains("file-004711.dat"), "{told}");
         assert_eq!(told.split(", ").count(), 10);
         assert!(tell("bgi.bin", names().chain(["big.bin".into()])).ends_with(": big.bin"));
-        assert_eq!(tell("zzz", names()), "none of the 100000 names in / is like it");
+        assert_eq!(tell("zzz", names()), "none of the 100000 names in / is similar");
     }
 }

@@ -1,8 +1,7 @@
-//! Lines on standard error: what happens on the way, apart from the outcome of a command.
+//! Lines on standard error: events during a command, apart from its outcome.
 //!
-//! A progress bar may be standing on the terminal; lines are printed above it. Everything is
-//! cleaned before it is shown. A notice that cannot be printed is dropped: where standard
-//! error is gone there is nobody to tell.
+//! If a progress bar is drawn, lines are printed above it. All text is sanitized first. A notice
+//! that cannot be printed is dropped: without standard error there is no other channel.
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -11,14 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use indicatif::ProgressBar;
 
 use crate::recursive::BatchBar;
-use crate::sanitize::clean_lines;
+use crate::sanitize::sanitize_lines;
 
-/// A server that failed the client, not told to the user yet.
+/// A failed server that the user has not been told of yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostServer {
-    /// Its address.
+    /// Address of the server.
     pub addr: SocketAddr,
-    /// Why, in a few words.
+    /// The reason in a few words.
     pub why: String,
 }
 
@@ -30,18 +29,18 @@ struct NoticeState {
     collected: Option<Vec<String>>,
 }
 
-/// Where notices go; clones share it.
+/// The destination of notices; clones share it.
 #[derive(Clone, Default)]
 pub struct Notices(Arc<Mutex<NoticeState>>);
 
 impl Notices {
-    /// Notices for standard error.
+    /// Creates notices that go to standard error.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Notices that are kept for a test to look at.
+    /// Creates notices that a test can inspect.
     #[cfg(test)]
     #[must_use]
     pub fn collecting() -> Self {
@@ -51,14 +50,14 @@ impl Notices {
         })))
     }
 
-    /// What was collected.
+    /// Returns the collected notices.
     #[cfg(test)]
     #[must_use]
     pub fn collected(&self) -> Vec<String> {
         self.state().collected.clone().unwrap_or_default()
     }
 
-    /// Whether somebody is looking at standard error.
+    /// Whether standard error is a terminal.
     #[must_use]
     pub fn on_terminal(&self) -> bool {
         self.state().collected.is_none() && std::io::stderr().is_terminal()
@@ -66,7 +65,7 @@ impl Notices {
 
     /// Prints one notice.
     pub fn say(&self, text: &str) {
-        let text = clean_lines(text);
+        let text = sanitize_lines(text);
         let mut state = self.state();
         if let Some(collected) = &mut state.collected {
             collected.push(text);
@@ -81,42 +80,42 @@ impl Notices {
         }
     }
 
-    /// Lines go above this bar from here on, or to a bare terminal again.
+    /// Sets the progress bar above which lines are printed; none for a plain terminal.
     pub fn set_bar(&self, bar: Option<ProgressBar>) {
         self.state().bar = bar;
     }
 
-    /// Files show their progress in this bar of a whole command from here on, or in one of their own again.
+    /// Sets the bar in which all files of a command show their progress; none for a bar per file.
     pub fn set_batch_bar(&self, batch_bar: Option<BatchBar>) {
         self.state().batch_bar = batch_bar;
     }
 
-    /// The bar of the whole command.
+    /// Returns the progress bar of the whole command.
     #[must_use]
     pub fn batch_bar(&self) -> Option<BatchBar> {
         self.state().batch_bar.clone()
     }
 
-    /// A server failed; the first of several in a row is the one to tell of.
+    /// Records a failed server. Of several in a row the first is reported.
     pub fn record_lost(&self, addr: SocketAddr, why: &str) {
-        // The system's number for an error says nothing to the user.
+        // The system's error number means nothing to the user.
         let why = why.split_once(" (os error ").map_or(why, |(words, _)| words);
         self.state().gone.get_or_insert_with(|| LostServer { addr, why: why.to_owned() });
     }
 
-    /// The server that failed, where it was not told of yet; told by the caller then.
+    /// Takes the failed server; the caller reports it.
     #[must_use]
     pub fn take_lost(&self) -> Option<LostServer> {
         self.state().gone.take()
     }
 
-    /// Why the server failed that was not told of yet; told by the caller then.
+    /// Takes the reason of the failure; the caller reports it.
     #[must_use]
     pub fn take_lost_reason(&self) -> String {
         self.take_lost().map_or_else(|| "connection closed".to_owned(), |gone| gone.why)
     }
 
-    /// A panic elsewhere leaves these few fields whole.
+    /// Ignores poisoning: a panic elsewhere leaves these fields intact.
     fn state(&self) -> MutexGuard<'_, NoticeState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

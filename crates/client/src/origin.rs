@@ -1,43 +1,43 @@
-//! Whose servers something that is kept belongs to.
+//! The cluster that saved data belongs to.
 //!
-//! Every server can claim the id of every cluster, so the id alone says nothing. What is kept for a later run is bound to the
-//! host as the user typed it and to the authority that certified its servers as well.
+//! Any server can claim any cluster id, so the id alone proves nothing. Saved data is therefore
+//! also bound to the host that the user named and to the authority that certified its servers.
 
 use relais_net::tls::Fingerprint;
 use relais_proto::ClusterId;
 
 use crate::session::Host;
 
-/// A cluster, as it is known to this client.
+/// A cluster as this client knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// `HOST:PORT` as the user typed it, in small letters and without a dot at the end of the name.
+    /// `HOST:PORT` as the user typed it, in lower case and without a trailing dot.
     pub host: String,
-    /// The authority that has certified the server; none for a connection in the clear.
+    /// Authority that certified the server; none without encryption.
     pub authority: Option<Fingerprint>,
-    /// What the server says that its cluster is.
+    /// Cluster id that the server reports.
     pub cluster: ClusterId,
 }
 
 impl Origin {
-    /// The origin of what comes from `host`.
+    /// Creates the origin of data from `host`.
     #[must_use]
     pub fn new(host: &Host, authority: Option<Fingerprint>, cluster: ClusterId) -> Self {
         Self { host: host_key(host), authority, cluster }
     }
 
-    /// A hash over all of it, as 32 hexadecimal digits.
+    /// Returns a hash of all fields, as 32 hexadecimal digits.
     #[must_use]
     pub fn hash(&self) -> String {
         let authority =
             self.authority.map_or_else(|| "-".to_owned(), |authority| authority.to_string());
-        // No host holds a NUL.
+        // Host names contain no NUL, so the text is unambiguous.
         let text = format!("{}\0{authority}\0{}", self.host, self.cluster);
         blake3::hash(text.as_bytes()).to_hex()[..32].to_owned()
     }
 }
 
-/// A host as it is compared: a name is the same in any case, and with the dot of the root.
+/// Returns the canonical text of a host: lower case, without a trailing dot.
 #[must_use]
 pub fn host_key(host: &Host) -> String {
     let name = host.name.trim_end_matches('.').to_ascii_lowercase();

@@ -1,5 +1,6 @@
-//! What commands come to. A command returns one of these or a [`Failure`]; only `output`
-//! turns them into text or JSON.
+//! The outcomes of commands.
+//!
+//! A command returns an outcome or a [`Failure`]. Only `output` turns them into text or JSON.
 
 use std::time::Duration;
 
@@ -9,125 +10,125 @@ use relais_proto::{ClusterId, Digest, Entry, ErrorCode, FileTime, Kind, Lsn, Mod
 use crate::Failure;
 use crate::session::StatusReport;
 
-/// A file that was fetched whole.
+/// A file that was fetched completely.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Received {
-    /// The remote path, with `/` in front.
+    /// Remote path with a leading `/`.
     pub remote: String,
-    /// The local name as the user knows it.
+    /// Local name for messages.
     pub local: String,
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     pub bytes: u64,
-    /// From the start of the command to the file under its name.
+    /// Time from the start of the command until the file has its name.
     pub time: Duration,
-    /// Who sent some of it, in order.
+    /// Slaves that sent parts of the file, in order.
     pub slaves: Vec<String>,
-    /// How many of the bytes were there before.
+    /// Bytes that an earlier run had fetched.
     pub resumed_from: u64,
 }
 
-/// A file that is stored.
+/// A file that was stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sent {
-    /// The remote path, with `/` in front.
+    /// Remote path with a leading `/`.
     pub remote: String,
-    /// The local name as the user knows it; `-` for standard input.
+    /// Local name for messages; `-` for standard input.
     pub local: String,
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     pub bytes: u64,
-    /// From the start of the command to the answer that it is stored.
+    /// Time from the start of the command until the server acknowledged the file.
     pub time: Duration,
-    /// Who took some of it, in order.
+    /// Slaves that received parts of the file, in order.
     pub slaves: Vec<String>,
-    /// How many of the bytes a server had before.
+    /// Bytes that a server had before.
     pub resumed_from: u64,
-    /// The number of the change.
+    /// LSN of the change.
     pub version: Lsn,
-    /// How many slaves' disks hold it.
+    /// Number of slaves whose disks hold the file.
     pub copies: u16,
 }
 
-/// Changes to the tree that are no transfers: `mkdir`, `rm`, `mv`.
+/// Changes to the tree other than transfers: `mkdir`, `rm`, `mv`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
-    /// The number of the last one; none where nothing had to be changed.
+    /// LSN of the last change; none if nothing had to be changed.
     pub version: Option<Lsn>,
-    /// Whether there were several names; then what failed is told in a list.
+    /// Whether the command had several names; then failed names are listed.
     pub several: bool,
-    /// The names that failed.
+    /// Names that failed.
     pub failed: Vec<FailedName>,
 }
 
 /// A transfer that is unfinished.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnfinishedTransfer {
-    /// Whether it goes to the server.
+    /// Whether the transfer is an upload.
     pub is_put: bool,
-    /// Whether it is a folder with all that is in it.
+    /// Whether the transfer is recursive.
     pub is_tree: bool,
-    /// The remote path, with `/` in front.
+    /// Remote path with a leading `/`.
     pub remote: String,
-    /// The local name as the `.log` has it.
+    /// Local name as the `.log` has it.
     pub local: String,
-    /// The host as the user typed it.
+    /// Host as the user typed it.
     pub host: String,
-    /// Bytes that were transferred, as far as that was noted; none for a folder.
+    /// Bytes transferred according to the last note; none for a folder.
     pub bytes: Option<u64>,
-    /// Bytes of the whole; none where that is not known.
+    /// Total size in bytes; none if it is unknown.
     pub size: Option<u64>,
-    /// When it was begun, in seconds since 1970.
+    /// Start time, in seconds since 1970.
     pub since: u64,
 }
 
-/// The transfers that are unfinished, or that were dropped.
+/// Unfinished transfers, listed or dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnfinishedTransfers {
-    /// In the order of the `.log`.
+    /// Transfers in the order of the `.log`.
     pub transfers: Vec<UnfinishedTransfer>,
-    /// Whether they were dropped.
+    /// Whether the transfers were dropped.
     pub dropped: bool,
 }
 
-/// A name that failed among several.
+/// A failed name of a command with several names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedName {
-    /// The remote path, or what the user gave where that is none.
+    /// Remote path, or the user's text if it is not a path.
     pub remote: String,
-    /// Why.
+    /// Reason of the failure.
     pub failure: Failure,
 }
 
-/// Several files fetched or sent by one command.
+/// Totals of a command that transferred several files.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct BatchSummary {
-    /// How many are there whole.
+    /// Number of completed files.
     pub files: u64,
-    /// How many folders were made or found.
+    /// Number of folders that were made or existed.
     pub folders: u64,
-    /// The bytes of the files.
+    /// Total size of the files in bytes.
     pub bytes: u64,
-    /// For all of them.
+    /// Duration of the command.
     pub time: Duration,
-    /// Who sent or took some of them.
+    /// Slaves that sent or received files.
     pub slaves: Vec<String>,
-    /// What is neither file nor folder, or has no name that can be used.
+    /// Names that cannot be transferred: special files, links, and invalid names.
     pub skipped: Vec<String>,
-    /// The others.
+    /// Names that failed.
     pub failed: Vec<FailedName>,
 }
 
 impl BatchSummary {
-    /// One more was fetched.
+    /// Counts a fetched file.
     pub fn add(&mut self, file: &Received) {
         self.count(file.bytes, &file.slaves);
     }
 
-    /// One more is stored.
+    /// Counts a stored file.
     pub fn add_sent(&mut self, file: &Sent) {
         self.count(file.bytes, &file.slaves);
     }
 
-    /// Takes in all of `other`; what took time one behind the other adds up.
+    /// Adds all counts of `other`; its time is added because the commands ran one after the other.
     pub fn merge(&mut self, other: Self) {
         self.files += other.files;
         self.folders += other.folders;
@@ -138,7 +139,7 @@ impl BatchSummary {
         self.failed.extend(other.failed);
     }
 
-    /// Notes who had a part in it.
+    /// Records the slaves that took part.
     pub fn served_by(&mut self, slaves: &[String]) {
         for slave in slaves {
             if !self.slaves.contains(slave) {
@@ -154,19 +155,19 @@ impl BatchSummary {
     }
 }
 
-/// A folder that was made equal to another, or what would be done for it.
+/// The result of a mirror, or of its dry run.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct MirrorResult {
     /// What was transferred, or would be.
     pub summary: BatchSummary,
-    /// How many names were removed, or would be.
+    /// Number of names that were removed, or would be.
     pub deleted: u64,
-    /// What would be done, in order; none where it was done.
+    /// Planned steps in order; none unless it was a dry run.
     pub planned: Option<Vec<MirrorStep>>,
 }
 
 impl MirrorResult {
-    /// Whether both folders were equal, as far as they could be compared.
+    /// Whether the source and target were equal, as far as they could be compared.
     #[must_use]
     pub fn is_unchanged(&self) -> bool {
         let BatchSummary { files, folders, failed, .. } = &self.summary;
@@ -174,53 +175,53 @@ impl MirrorResult {
     }
 }
 
-/// One step that would be done.
+/// One step of a dry run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MirrorStep {
     /// `make`, `get`, `put` or `delete`.
     pub action: &'static str,
-    /// Below the folder that is mirrored; in full for that folder itself.
+    /// Path below the mirrored folder; the full path for that folder itself.
     pub path: String,
 }
 
-/// One name for `ls`, `lls`, `stat` and `hash`.
+/// An entry as `ls`, `lls`, `stat` and `hash` show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedEntry {
-    /// The last part of the path; `/` for the top.
+    /// Last part of the path; `/` for the root.
     pub name: String,
-    /// The whole path, where several folders are looked into.
+    /// Full path, if the command has several folders.
     pub path: Option<String>,
-    /// File, folder, or something else that is only found locally.
+    /// Kind of the entry; other kinds exist only locally.
     pub kind: ListedKind,
     /// Permission bits.
     pub mode: Mode,
-    /// Bytes of content.
+    /// Size of the content in bytes.
     pub size: u64,
-    /// Last modification.
+    /// Time of the last modification.
     pub mtime: FileTime,
-    /// The last change to its path.
+    /// LSN of the last change to the path.
     pub version: Option<Lsn>,
-    /// Digest and holders, where the command asks for them.
+    /// Digest and holders, if the command shows them.
     pub content: Option<EntryContent>,
 }
 
-/// What `stat` and `hash` add to an entry.
+/// The details that `stat` and `hash` add to an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntryContent {
-    /// Where it is a file and the digest is known.
+    /// Digest of a file; none if it is unknown.
     pub digest: Option<Digest>,
-    /// Who has it; `stat` alone.
+    /// Slaves that hold the content; `stat` only.
     pub holders: Option<Vec<String>>,
 }
 
-/// What a name is.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListedKind {
     /// A regular file.
     File,
     /// A folder.
     Folder,
-    /// A link, device or similar in a local folder.
+    /// A link, a device or another special file in a local folder.
     Other,
 }
 
@@ -248,56 +249,56 @@ impl From<Entry> for ListedEntry {
     }
 }
 
-/// The server in use and what it says of itself.
+/// The current server and its reported state.
 #[derive(Debug, Clone)]
 pub struct ServerStatus {
-    /// What the user connected to.
+    /// Host that the user named.
     pub host: String,
-    /// The server in use.
+    /// Address of the current server.
     pub server: String,
-    /// A cluster's slave, or one that stands alone.
+    /// Slave of a cluster, or standalone slave.
     pub role: ServerRole,
-    /// Its cluster.
+    /// Cluster of the server.
     pub cluster: Option<ClusterId>,
-    /// By which authority the server is certified; none where the line is in the clear.
+    /// Authority of the server; none without encryption.
     pub authority: Option<Fingerprint>,
-    /// What it answered.
+    /// State that the server reported.
     pub report: StatusReport,
 }
 
-/// What a command comes to when it does not fail as a whole.
+/// The outcome of a command that did not fail as a whole.
 #[derive(Debug)]
 pub enum CommandOutcome {
-    /// Where the user is.
+    /// The current folder.
     Folder(String),
-    /// Where the user is from now on; people see it in the prompt.
+    /// The new current folder, which the prompt shows.
     FolderChanged(String),
     /// Text for the user.
     Text(String),
-    /// Entries, put out one by one already; some names may have failed.
+    /// Entries that were printed one by one, and the names that failed.
     Entries(Vec<FailedName>),
-    /// One file.
+    /// One file was fetched.
     Received(Received),
-    /// One file that is stored.
+    /// One file was stored.
     Sent(Sent),
-    /// Several files.
+    /// Several files were transferred.
     Batch(BatchSummary),
-    /// A folder was made equal to another.
+    /// A folder was mirrored.
     Mirrored(MirrorResult),
     /// The tree was changed.
     Changes(Changes),
-    /// A local command ran and ended well.
+    /// A local command succeeded.
     Ran,
-    /// What is unfinished.
+    /// Unfinished transfers.
     Transfers(UnfinishedTransfers),
-    /// A server's state.
+    /// The state of a server.
     Status(Box<ServerStatus>),
     /// The user wants to leave.
     Leave,
 }
 
 impl CommandOutcome {
-    /// The failure that stands for all of those inside; none where all went well.
+    /// Returns the failure that represents all failures inside; none if all succeeded.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         match self {
@@ -309,7 +310,7 @@ impl CommandOutcome {
     }
 }
 
-/// An interruption stands for all, then what can be carried on, then that no server was reached, then whatever came first.
+/// Picks the gravest failure: interrupted, then resumable, then unreachable, then the first.
 fn summary(failed: &[FailedName]) -> Option<Failure> {
     let has = |status| failed.iter().find(|f| f.failure.status() == status);
     let code =
@@ -321,7 +322,7 @@ fn summary(failed: &[FailedName]) -> Option<Failure> {
     Some(Failure { code, message })
 }
 
-/// As [`summary`], of transfers: of those that no server was reached for, the rest can be carried on.
+/// As [`summary`], for transfers: if no server was reached, the rest can be resumed.
 fn transfers(failed: &[FailedName]) -> Option<Failure> {
     let failure = summary(failed)?;
     Some(if failure.code == ErrorCode::Unreachable {

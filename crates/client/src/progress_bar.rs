@@ -1,4 +1,4 @@
-//! The progress bar of one transfer, on a terminal alone.
+//! The progress bar of one transfer, shown on a terminal only.
 
 use std::time::{Duration, Instant};
 
@@ -9,27 +9,28 @@ use crate::notices::Notices;
 use crate::recursive::BatchBar;
 use crate::sanitize::sanitize;
 
-/// The line of a terminal that has room for a bar. What stands beside bar and label has at most
-/// [`WIDE_REST`] columns.
+/// Template for a terminal wide enough for a bar.
+///
+/// Apart from bar and label, it takes at most [`WIDE_REST`] columns.
 const WIDE: &str = "{msg} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
 /// Columns of [`WIDE`] without the label, with a bar of ten columns.
 const WIDE_REST: usize = 62;
-/// The line of a narrow terminal. What stands beside the label has at most 26 columns.
+/// Template for a narrow terminal. Apart from the label, it takes at most 26 columns.
 const NARROW: &str = "{wide_msg} {percent:>3}% {bytes_per_sec} {eta}";
-/// A transfer that takes less time than this has no bar: it would only flicker.
+/// Delay before the bar appears, so that short transfers do not make it flicker.
 const BAR_AFTER: Duration = Duration::from_millis(300);
 /// Shortest and longest name before the bar, in characters.
 const NAME: (usize, usize) = (10, 30);
-/// Columns of a terminal that does not tell how wide it is.
+/// Columns of a terminal that reports no width.
 const DEFAULT_COLUMNS: usize = 80;
 
-/// Shows how far a transfer is. Gone when dropped.
+/// Shows the progress of a transfer; the bar is removed on drop.
 pub struct TransferBar {
     name: String,
     notices: Notices,
-    /// The bar of the whole command, where there is one: it moves instead of one of the file's own.
+    /// Bar of the whole command; if present, it replaces the bar of the file.
     batch_bar: Option<BatchBar>,
-    /// Whether somebody looks at a bar.
+    /// Whether a bar can be shown at all.
     seen: bool,
     begun: Instant,
     bar: Option<ProgressBar>,
@@ -38,14 +39,14 @@ pub struct TransferBar {
 }
 
 impl TransferBar {
-    /// The bar of the transfer of `remote`. Nothing is drawn yet.
+    /// Creates the bar for the transfer of `remote`; nothing is drawn yet.
     pub fn new(remote: &TreePath, notices: Notices) -> Self {
         let (name, batch_bar) = (remote.to_string(), notices.batch_bar());
         let seen = batch_bar.is_none() && notices.on_terminal();
         Self { name, notices, batch_bar, seen, begun: Instant::now(), bar: None, shown: false }
     }
 
-    /// The transfer goes on from `resumed_from` of `size` bytes; 0 where that is not known, and no bar either.
+    /// Starts at `resumed_from` of `size` bytes; a size of 0 is unknown and shows no bar.
     pub fn started(&mut self, size: u64, resumed_from: u64) {
         if self.bar.is_none() && self.seen && size > 0 {
             self.bar = Some(self.make());
@@ -53,12 +54,12 @@ impl TransferBar {
         if let Some(bar) = &self.bar {
             bar.set_length(size);
             bar.set_position(resumed_from);
-            // What was there before counts neither for the rate nor for the time left.
+            // Bytes of an earlier run count neither for the rate nor for the remaining time.
             bar.reset_eta();
         }
     }
 
-    /// So many bytes are there.
+    /// Sets the number of transferred bytes.
     pub fn advanced(&mut self, position: u64) {
         if let Some(batch_bar) = &self.batch_bar {
             return batch_bar.advanced(&self.notices, position);
@@ -82,7 +83,7 @@ impl TransferBar {
     }
 }
 
-/// What the line of a progress bar has room for.
+/// The layout of a progress bar for the terminal's width.
 pub struct BarLayout {
     is_wide: bool,
     /// Longest name, in characters.
@@ -90,7 +91,7 @@ pub struct BarLayout {
 }
 
 impl BarLayout {
-    /// The line of the terminal on standard error. The label has `extra` columns beside the name.
+    /// Returns the layout for standard error. The label has `extra` columns beside the name.
     pub fn of_terminal(extra: usize) -> Self {
         let columns = rustix::termios::tcgetwinsize(std::io::stderr())
             .map_or(0, |size| usize::from(size.ws_col));
@@ -102,7 +103,7 @@ impl BarLayout {
         Self { is_wide: room >= NAME.0, name: room.clamp(NAME.0, NAME.1) }
     }
 
-    /// How the line looks.
+    /// Returns the style of the bar.
     pub fn style(&self) -> ProgressStyle {
         let template = if self.is_wide { WIDE } else { NARROW };
         ProgressStyle::with_template(template)
@@ -110,7 +111,7 @@ impl BarLayout {
             .progress_chars("=> ")
     }
 
-    /// A name made safe for the terminal, without its beginning if it is too long.
+    /// Sanitizes a name, and cuts its beginning if it is too long.
     pub fn name(&self, name: &str) -> String {
         let name = sanitize(name);
         let length = name.chars().count();

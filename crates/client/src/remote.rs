@@ -1,17 +1,18 @@
-//! Remote names as the user writes them, against the folder the user is in.
+//! Resolution of remote names against the current remote folder.
 //!
-//! `.` and `..` are resolved here and never sent. A name above the top is an error: taking it
-//! for the top would fetch or list something that was not meant.
+//! `.` and `..` are resolved here and never sent. A name above the root is an error, because
+//! treating it as the root would transfer or list the wrong files.
 
 use relais_proto::{ErrorCode, TreePath};
 
 use crate::Failure;
 
-/// The path that `text` means in `folder`. A name that begins with `/` starts at the top;
-/// doubled and closing slashes count as one and none.
+/// Resolves `text` in `folder`.
+///
+/// A leading `/` starts at the root. Repeated and trailing slashes are ignored.
 ///
 /// # Errors
-/// An empty name, one above the top, or one that breaks the rules for names.
+/// The name is empty, above the root, or breaks the rules for names.
 pub fn resolve(folder: &TreePath, text: &str) -> Result<TreePath, Failure> {
     if text.is_empty() {
         return Err(Failure::new(ErrorCode::BadName, "the name is empty"));
@@ -25,7 +26,7 @@ pub fn resolve(folder: &TreePath, text: &str) -> Result<TreePath, Failure> {
                 None => {
                     return Err(Failure::new(
                         ErrorCode::BadName,
-                        format!("{text} is above the top"),
+                        format!("{text} is above the root"),
                     ));
                 }
             },
@@ -64,7 +65,7 @@ mod tests {
     #[test]
     fn above_the_top_is_an_error() {
         for (folder, text) in [("", ".."), ("a", "../.."), ("a/b", "/../c"), ("", "x/../../x")] {
-            assert!(at(folder, text).unwrap_err().contains("above the top"), "{text}");
+            assert!(at(folder, text).unwrap_err().contains("above the root"), "{text}");
         }
     }
 

@@ -1,5 +1,7 @@
-//! One run of the client: connect, then the commands from `-c`, from standard input, or from the
-//! prompt, which resumes at its start what is unfinished. Its result is the program's exit status.
+//! One run of the client: connects, then runs the commands, and returns the exit status.
+//!
+//! Commands come from `-c`, from standard input or from the prompt. Only the prompt resumes
+//! unfinished transfers at its start.
 
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
@@ -18,33 +20,33 @@ use crate::session::{Host, Security, Session, Settings};
 use crate::shell::{CommandStatus, Shell};
 use crate::{prompt, shell_words};
 
-/// What the command line asks for.
+/// The settings of the command line.
 pub struct Config {
-    /// The server.
+    /// Server to connect to.
     pub host: Host,
-    /// Empty: no account.
+    /// User name; empty without an account.
     pub user: String,
-    /// None: it is asked for at the terminal where one is needed.
+    /// Password; if it is none, the client asks at the terminal when a server needs one.
     pub password: Option<Vec<u8>>,
-    /// How the lines to servers are kept safe.
+    /// How connections are secured.
     pub security: Security,
-    /// The local folder.
+    /// Local folder; none for the default.
     pub folder: Option<PathBuf>,
-    /// From `-c`; where there are none they come from standard input.
+    /// Commands of `-c`; if there are none, commands come from standard input.
     pub commands: Vec<String>,
-    /// JSON on standard output.
+    /// Whether outcomes are printed as JSON.
     pub json: bool,
-    /// Go on after a command that failed.
+    /// Whether the run continues after a failed command.
     pub keep_going: bool,
-    /// Go on with unfinished transfers.
+    /// Whether unfinished transfers are resumed.
     pub resume: bool,
-    /// How many disks must hold what is put; 0: as many as the cluster asks for.
+    /// Number of disks that must hold a stored file; 0 for the cluster's setting.
     pub copies: u16,
-    /// How long to try to reach a server.
+    /// How long to retry while no server can be reached.
     pub retry: Duration,
 }
 
-/// Runs the client to its end.
+/// Runs the client and returns its exit status.
 #[must_use]
 pub fn run(config: Config, interrupt: Interrupt) -> u8 {
     let notices = Notices::new();
@@ -84,7 +86,7 @@ pub fn run(config: Config, interrupt: Interrupt) -> u8 {
     source.run(shell)
 }
 
-/// Standard output as it is now.
+/// Describes standard output.
 fn screen() -> Screen {
     let stdout = std::io::stdout();
     if !stdout.is_terminal() {
@@ -99,7 +101,7 @@ fn screen() -> Screen {
     }
 }
 
-/// Where commands come from, and whether they go on after a failure.
+/// The source of commands, and whether it continues after a failure.
 struct CommandSource {
     commands: Vec<String>,
     keep_going: bool,
@@ -112,7 +114,7 @@ impl CommandSource {
             shell.prefer_holder();
         }
         if let Err(failure) = shell.session.connect() {
-            // A script finds the object of its first command; people see who speaks.
+            // JSON goes under the name of the first command; a text message names the program.
             let first = self
                 .commands
                 .first()
@@ -120,7 +122,7 @@ impl CommandSource {
             shell.output.begin(if shell.output.is_json() { &first } else { "" });
             return shell.report_outcome(&Err(failure)).status;
         }
-        // A script resumes what its commands name, and nothing else.
+        // A script resumes only the transfers that its commands name.
         if at_prompt {
             shell.resume_all();
         }
@@ -167,7 +169,7 @@ impl CommandSource {
         }
     }
 
-    /// Notes the first failure; true where no further command is run.
+    /// Records the first failure; returns true if no further command may run.
     fn stops_after(&self, first: &mut u8, ended: CommandStatus) -> bool {
         if *first == 0 {
             *first = ended.status;
@@ -179,7 +181,7 @@ impl CommandSource {
     }
 }
 
-/// A line that could not be read.
+/// Reports a line that could not be read.
 fn not_read(shell: &mut Shell, failure: &Failure) -> CommandStatus {
     shell.output.begin("");
     shell.report_outcome(&Err(failure.clone()))

@@ -1,7 +1,7 @@
-//! What commands work on, and how a line is run from its words to its outcome.
+//! The state that commands work on, and the execution of one line.
 //!
-//! Owns where the user is, there and here. Every source of lines (`-c`, standard input, the
-//! prompt) ends in [`Shell::execute`].
+//! The shell owns the current folders, remote and local. Every source of lines (`-c`, standard
+//! input, the prompt) calls [`Shell::execute`].
 
 use log::debug;
 use relais_proto::{ErrorCode, TreePath};
@@ -17,53 +17,52 @@ use crate::output::Output;
 use crate::remote;
 use crate::session::Session;
 
-/// The state behind all commands.
+/// The state that all commands share.
 pub struct Shell {
-    /// The session with some server.
+    /// Session with the current server.
     pub session: Session,
     /// Standard output.
     pub output: Output,
-    /// The local folders.
+    /// Local folders.
     pub local: LocalFolders,
-    /// The remote folder.
+    /// Current remote folder.
     pub cwd: TreePath,
-    /// Whether unfinished transfers are gone on with.
+    /// Whether unfinished transfers are resumed.
     pub resume: bool,
-    /// How many disks must hold what is put; 0: as many as the cluster asks for.
+    /// Number of disks that must hold a stored file; 0 for the cluster's setting.
     pub copies: u16,
-    /// Whether commands come from standard input, so that it holds nothing else.
+    /// Whether standard input holds commands, and so cannot hold a file.
     pub input_is_commands: bool,
-    /// Ctrl-C.
+    /// State of Ctrl-C.
     pub interrupt: Interrupt,
     /// Standard error.
     pub notices: Notices,
 }
 
-/// What follows from a command.
+/// The consequences of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommandStatus {
-    /// 0, or what the program would end with.
+    /// Exit status that the command would give the program; 0 on success.
     pub status: u8,
-    /// Whether no further command is to be run, whatever was asked.
+    /// Whether no further command may run, whatever the options say.
     pub leave: bool,
 }
 
 impl Shell {
-    /// What a remote name means in the folder the user is in.
+    /// Resolves a remote name against the current remote folder.
     ///
     /// # Errors
-    /// A name that breaks the rules or lies above the top.
+    /// The name breaks the rules, or is above the root.
     pub fn resolve_remote(&self, name: &str) -> Result<TreePath, Failure> {
         remote::resolve(&self.cwd, name)
     }
 
-    /// A server's failure about `path`, with the path in front, and with what is there where
-    /// nothing has that name.
+    /// Adds the path to a server's failure, and suggestions if nothing has that name.
     pub fn explain(&mut self, path: &TreePath, failure: Failure) -> Failure {
         if failure.code != ErrorCode::NotFound || path.is_root() {
             return with_path(path, failure);
         }
-        let missing = format!("{path} is not there");
+        let missing = format!("{path} does not exist");
         match suggest_names(&mut self.session, path) {
             Ok(told) => Failure { message: format!("{missing}; {told}"), ..failure },
             Err(other) if other.code == ErrorCode::Interrupted => other,
@@ -74,7 +73,7 @@ impl Shell {
         }
     }
 
-    /// Runs one line and puts its outcome out.
+    /// Runs one line and reports its outcome.
     pub fn execute(&mut self, line: &str) -> CommandStatus {
         self.interrupt.enter(Activity::Command);
         let _ = self.notices.take_lost();
@@ -85,7 +84,7 @@ impl Shell {
         if self.interrupt.is_raised()
             && result.as_ref().is_err_and(|failure| failure.status() != 130)
         {
-            // Whatever failed, failed because of that.
+            // The interruption is the cause of every later failure.
             result = Err(Failure::interrupted());
         }
         if let Err(failure) = &mut result
@@ -99,7 +98,7 @@ impl Shell {
         ended
     }
 
-    /// Puts an outcome out, and tells what follows from it.
+    /// Prints an outcome and returns its consequences.
     pub fn report_outcome(&mut self, result: &Result<CommandOutcome, Failure>) -> CommandStatus {
         let written = self.output.finish(result);
         if self.output.is_broken() {
@@ -118,7 +117,7 @@ impl Shell {
     }
 }
 
-/// A server's failure about `path`, with the path in front where the message does not have it.
+/// Adds the path to a server's failure, unless the message contains it.
 #[must_use]
 pub fn with_path(path: &TreePath, failure: Failure) -> Failure {
     let about_path =

@@ -1,50 +1,50 @@
-//! A command line as typed, cut into words as a shell does it, and words quoted back.
+//! Splitting of a command line into words as in a shell, and quoting of words.
 
 use std::borrow::Cow;
 
 use crate::Failure;
 
-/// Cuts a line into words; quotes and backslashes as in a shell, `#` begins a comment.
+/// Splits a line into words, with a shell's quotes and backslashes; `#` starts a comment.
 ///
 /// # Errors
-/// A quote or a backslash that is not finished.
+/// A quote or a backslash is not closed.
 pub fn split(line: &str) -> Result<Vec<String>, Failure> {
     shlex::split(line).ok_or_else(|| {
-        Failure::usage(format!("a quote or backslash is not finished: {}", line.trim()))
+        Failure::usage(format!("a quote or backslash is not closed: {}", line.trim()))
     })
 }
 
-/// The word as it has to be typed to come back whole.
+/// Quotes a word so that [`split`] returns it unchanged.
 #[must_use]
 pub fn quote(word: &str) -> Cow<'_, str> {
     shlex::try_quote(word).unwrap_or(Cow::Borrowed(word))
 }
 
-/// The local command in a line that begins with `!`: all behind it, as it was typed.
+/// Returns the local command of a line that begins with `!`, as it was typed.
 #[must_use]
 pub fn local_command(line: &str) -> Option<&str> {
     line.trim_start().strip_prefix('!').map(str::trim)
 }
 
-/// Whether a line from standard input holds no command.
+/// Whether a line of standard input contains no command.
 #[must_use]
 pub fn is_blank(line: &str) -> bool {
     let line = line.trim_start();
     line.is_empty() || line.starts_with('#')
 }
 
-/// The word that is being typed at the end of `line`.
+/// The word that is being typed at the end of a line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PartialLine {
-    /// Whole words before it.
+    /// Complete words before it.
     pub before: Vec<String>,
-    /// What of it is there, without its quotes.
+    /// The typed part of the word, without its quotes.
     pub word: String,
-    /// Where in the line it begins, quotes included.
+    /// Position in the line at which the word begins, including its quotes.
     pub start: usize,
 }
 
-/// Takes apart a line that is still being typed; a quote may be open.
+/// Splits a line that is still being typed; a quote may be open.
 #[must_use]
 pub fn partial(line: &str) -> PartialLine {
     let mut scan = PartialLine::default();

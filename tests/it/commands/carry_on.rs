@@ -127,7 +127,7 @@ fn killed_and_carried_on(way: Way) {
     rig.line.disarm();
     rig.way.take_bytes(&rig.line);
     let said = rig.client.resume_at_a_prompt();
-    assert!(said.contains("carrying on"), "it is told on stderr: {said}");
+    assert!(said.contains("resuming"), "it is told on stderr: {said}");
     rig.is_done();
     let moved = rig.way.take_bytes(&rig.line);
     // Of 10 MiB 8 were over; at least 3 of them must be known to be good.

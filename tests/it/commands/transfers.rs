@@ -171,7 +171,7 @@ fn a_put_leaves_a_server_that_takes_nothing_as_fast_as_a_get() {
         // The connection that stands still is left for a new one, on which nothing is wrong.
         let output = Client::finish(&mut program).ok();
         times.push(began.elapsed());
-        assert!(output.stderr.contains("going on"), "{output:?}");
+        assert!(output.stderr.contains("resuming"), "{output:?}");
         rig.line.cut_all();
         rig.line.disarm();
     }

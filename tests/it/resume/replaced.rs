@@ -125,6 +125,6 @@ fn other_rights_or_names_while_it_is_sent_do_not_start_it_again() {
     fs::hard_link(&path, lab.slave.dir.path().join("second name")).unwrap();
     lab.line.release();
     let output = Client::finish(&mut program).ok();
-    assert!(!output.stderr.contains("beginning again"), "{output:?}");
+    assert!(!output.stderr.contains("restarting"), "{output:?}");
     assert!(client.read(NAME) == bytes);
 }

@@ -1,4 +1,4 @@
-//! Files to standard output: `cat`.
+//! Writing files to standard output: `cat`.
 
 use relais_proto::ErrorCode;
 
@@ -13,8 +13,9 @@ pub const CAT: Command = Command {
     aliases: &[],
     usage: "cat REMOTE...",
     summary: "write files to standard output",
-    help: "The content goes out as it comes, one file behind the other. It ends well only where the digest of all that\n\
-           went out is right.\n\nExample: cat notes.txt",
+    help: "The content is written as it arrives, one file after the other.\n\
+           The command succeeds only if the digest of all written bytes is correct.\n\n\
+           Example: cat notes.txt",
     options: &[],
     completes: CompletionKind::Remote,
     run: cat,

@@ -13,7 +13,8 @@ pub const MKDIR: Command = Command {
     aliases: &[],
     usage: "mkdir [-p] PATH...",
     summary: "make remote folders",
-    help: "With -p folders above it are made too, and one that is there already is no error.\n\nExample: mkdir -p music/live/1999",
+    help: "With -p missing parents are made too, and an existing folder is not an error.\n\n\
+           Example: mkdir -p music/live/1999",
     options: &[("-p", OptionValue::Nothing)],
     completes: CompletionKind::RemoteFolders,
     run: mkdir,
@@ -24,7 +25,8 @@ pub const RM: Command = Command {
     aliases: &[],
     usage: "rm [-r] PATH...",
     summary: "remove remote files and folders",
-    help: "A folder has to be empty; with -r it goes with all that is in it, in one step.\n\nExample: rm -r music/old",
+    help: "A folder must be empty; -r removes it with its content in one step.\n\n\
+           Example: rm -r music/old",
     options: &[("-r", OptionValue::Nothing)],
     completes: CompletionKind::Remote,
     run: rm,
@@ -35,8 +37,9 @@ pub const MV: Command = Command {
     aliases: &[],
     usage: "mv FROM... TO",
     summary: "rename or move remote files and folders",
-    help: "If TO is a folder, FROM moves into it. Otherwise TO is the new name, and a file of that name is replaced.\n\
-           With several FROM, or if TO ends in /, TO must be a folder.\n\nExample: mv draft.txt final.txt",
+    help: "If TO is a folder, FROM moves into it. Otherwise TO is the new name, and replaces\n\
+           a file of that name. With several FROM, or if TO ends in /, TO must be a folder.\n\n\
+           Example: mv draft.txt final.txt",
     options: &[],
     completes: CompletionKind::Remote,
     run: mv,
@@ -60,13 +63,13 @@ fn rm(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
     each(shell, &names, &mut |shell, name| {
         let path = shell.resolve_remote(name)?;
         if path.is_root() {
-            return Err(Failure::new(ErrorCode::Denied, "the top cannot be removed"));
+            return Err(Failure::new(ErrorCode::Denied, "the root cannot be removed"));
         }
         shell.session.remove(&path, recursive).map(Some).map_err(|failure| match failure.code {
             ErrorCode::NotEmpty => with_path(
                 &path,
                 Failure {
-                    message: format!("{failure}; rm -r removes it with all in it"),
+                    message: format!("{failure}; rm -r removes it with its content"),
                     ..failure
                 },
             ),
@@ -80,17 +83,17 @@ fn mv(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
     let onto = names
         .pop()
         .filter(|_| !names.is_empty())
-        .ok_or_else(|| Failure::usage("it takes at least two names"))?;
+        .ok_or_else(|| Failure::usage("the command takes at least two names"))?;
     let to = shell.resolve_remote(&onto)?;
     let into = onto.ends_with('/') || names.len() > 1 || to.is_root();
     if names.len() > 1 {
-        // Said once, before anything is moved, rather than for each name.
+        // One check before the first move gives one message instead of one for each name.
         let kind =
             shell.session.stat(&to).map_err(|failure| shell.explain(&to, failure))?.entry.kind;
         if kind != Kind::Folder {
             return Err(Failure::new(
                 ErrorCode::NotFolder,
-                format!("{to} is no folder, and several names cannot become one"),
+                format!("{to} is not a folder, and several names need a folder"),
             ));
         }
     }
@@ -98,10 +101,10 @@ fn mv(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
     each(shell, &names, &mut |shell, name| {
         let from = shell.resolve_remote(name)?;
         let Some(last) = from.last() else {
-            return Err(Failure::new(ErrorCode::Denied, "the top cannot be moved"));
+            return Err(Failure::new(ErrorCode::Denied, "the root cannot be moved"));
         };
         let target = if into { to.join(last)? } else { to.clone() };
-        // The second of two with the same name would replace the first one, which then is nowhere.
+        // Without this check, a second file of the same name would replace the first one.
         used.once(&target.to_string(), &from.to_string(), || {
             let moved = match shell.session.rename(&from, &target) {
                 Err(failure)
@@ -116,13 +119,13 @@ fn mv(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
     })
 }
 
-/// Whether a folder is at `path`. No entry may be replaced by a move if one is.
+/// Whether a folder is at `path`; a move replaces no folder.
 fn is_folder(shell: &mut Shell, path: &TreePath) -> Result<bool, Failure> {
     let details = shell.session.stat(path).map_err(|failure| with_path(path, failure))?;
     Ok(details.entry.kind == Kind::Folder)
 }
 
-/// The names, at least one, and whether `option` stands among the words.
+/// Parses at least one name, and whether `option` is given.
 fn read(args: Vec<String>, option: &str) -> Result<(Vec<String>, bool), Failure> {
     let mut found = false;
     let names = options::names(args, &mut |word, _| {
@@ -132,16 +135,16 @@ fn read(args: Vec<String>, option: &str) -> Result<(Vec<String>, bool), Failure>
     Ok((options::at_least_one(names)?, found))
 }
 
-/// Makes a folder, and those above it that are missing. None where it is there already.
+/// Makes a folder and its missing parents; returns none if it exists already.
 fn with_parents(shell: &mut Shell, path: &TreePath) -> Result<Option<Lsn>, Failure> {
     let mut missing = vec![path.clone()];
     let mut made = None;
-    // Most often only the last one is missing, so the way goes up first; a path has an end.
+    // Mostly only the last folder is missing, so parents are tried on demand; a path has an end.
     while let Some(next) = missing.last().cloned() {
         let parent = next.split_last().map(|(parent, _)| parent).filter(|parent| !parent.is_root());
         match (shell.session.make_folder(&next), parent) {
             (Ok(version), _) => made = Some(version),
-            // Made by somebody else meanwhile, or there before. A file in the way is another error.
+            // The folder existed or was made meanwhile. A file at the path is another error.
             (Err(failure), _) if failure.code == ErrorCode::Exists => {}
             (Err(failure), Some(parent))
                 if failure.code == ErrorCode::NotFound && !missing.contains(&parent) =>
@@ -156,10 +159,10 @@ fn with_parents(shell: &mut Shell, path: &TreePath) -> Result<Option<Lsn>, Failu
     Ok(made)
 }
 
-/// Changes one name; none where nothing had to be changed.
+/// Changes one name; returns none if nothing had to be changed.
 type ChangeOne<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<Option<Lsn>, Failure>;
 
-/// Changes each name; one that fails does not keep the others from being changed.
+/// Changes each name; a failure does not stop the others.
 fn each(
     shell: &mut Shell,
     names: &[String],

@@ -1,4 +1,4 @@
-//! One command with several names: each is tried, and each that fails is told.
+//! Commands with several names: each name is tried, and each failure is reported.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use crate::shell::Shell;
 /// Runs a command on one of its names.
 pub type EachName<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<(), Failure>;
 
-/// Runs `one` on each name. What fails does not keep the others from being done; an interruption does.
+/// Runs `one` on each name. A failure does not stop the others; an interruption does.
 ///
 /// # Errors
-/// That nobody reads standard output any more.
+/// Standard output was closed.
 pub fn each(
     shell: &mut Shell,
     names: &[String],
@@ -36,15 +36,17 @@ pub fn each(
     Ok(failed)
 }
 
-/// What one command has brought to which place: a second name with the same place would take it from the first.
+/// The targets that one command has written; a second source with the same target is refused.
 #[derive(Debug, Default)]
 pub struct UsedTargets(HashMap<String, String>);
 
 impl UsedTargets {
-    /// Brings `from` to `place`, where nothing else was brought by this command. A name that is given twice is no other.
+    /// Runs `bring` unless this command has already written `place` from another source.
+    ///
+    /// A source that is given twice is transferred twice.
     ///
     /// # Errors
-    /// That something else was, or that of `bring`.
+    /// Another source has that target, or `bring` fails.
     pub fn once<T>(
         &mut self,
         place: &str,
@@ -53,7 +55,8 @@ impl UsedTargets {
     ) -> Result<T, Failure> {
         if let Some(other) = self.0.get(place).filter(|other| *other != from) {
             let message = format!(
-                "{from}: {other} has just become {place} by this command, and is not replaced"
+                "{from}: this command has already transferred {other} to {place}, \
+                 and does not replace it"
             );
             return Err(Failure::new(ErrorCode::Exists, message));
         }
@@ -63,7 +66,7 @@ impl UsedTargets {
     }
 }
 
-/// The same with whole remote paths in place of what was typed, where that is a name for one.
+/// Replaces typed names by their full remote paths, where they have one.
 pub fn with_paths(shell: &Shell, mut failed: Vec<FailedName>) -> Vec<FailedName> {
     for one in &mut failed {
         if let Ok(path) = shell.resolve_remote(&one.remote) {

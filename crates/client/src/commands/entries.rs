@@ -1,4 +1,4 @@
-//! What single paths are: `stat`, `hash`.
+//! Details of single paths: `stat`, `hash`.
 
 use relais_proto::{Endpoint, TreePath};
 
@@ -13,8 +13,9 @@ pub const STAT: Command = Command {
     name: "stat",
     aliases: &[],
     usage: "stat PATH...",
-    summary: "show all that is known of files and folders",
-    help: "Kind, size, time, version, digest where it is known already, and who has the content.\n\nExample: stat big.bin",
+    summary: "show the details of files and folders",
+    help: "Shows kind, size, time, version, holders and, if it is known, the digest.\n\n\
+           Example: stat big.bin",
     options: &[],
     completes: CompletionKind::Remote,
     run: stat,
@@ -25,7 +26,8 @@ pub const HASH: Command = Command {
     aliases: &[],
     usage: "hash PATH...",
     summary: "show the BLAKE3 digests of files",
-    help: "The server computes what it does not know yet. The lines are those of b3sum.\n\nExample: hash big.bin",
+    help: "The server computes unknown digests. The lines have the format of b3sum.\n\n\
+           Example: hash big.bin",
     options: &[],
     completes: CompletionKind::Remote,
     run: hash,
@@ -52,7 +54,7 @@ fn hash(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure>
     })
 }
 
-/// Asks for each name; one that fails does not keep the others from being shown.
+/// Requests the details of each name; a failure does not stop the others.
 fn each(
     shell: &mut Shell,
     args: Vec<String>,
@@ -88,8 +90,10 @@ fn each(
     Ok(CommandOutcome::Entries(failed))
 }
 
-/// A holder by its first address. A slave does not know under which one the client reached
-/// it, so it names itself without; the id is for holders of which nothing else is known.
+/// Formats a holder by its first known address, else by its id.
+///
+/// A slave does not know the address at which the client reached it, so it names itself without
+/// one.
 fn holder(shell: &Shell, endpoint: &Endpoint) -> String {
     let addr = endpoint.addrs.first().copied().or_else(|| shell.session.address_of(endpoint.id));
     addr.map_or_else(|| endpoint.id.to_string(), |addr| addr.to_string())

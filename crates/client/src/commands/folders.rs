@@ -1,4 +1,4 @@
-//! Where the user is, here and there: `cd`, `pwd`, `lcd`, `lpwd`.
+//! The current folders, remote and local: `cd`, `pwd`, `lcd`, `lpwd`.
 
 use relais_proto::{ErrorCode, Kind, TreePath};
 
@@ -11,8 +11,10 @@ pub const CD: Command = Command {
     name: "cd",
     aliases: &[],
     usage: "cd [FOLDER]",
-    summary: "go to another remote folder",
-    help: "Without FOLDER it goes to the top. `..` is the folder above; above the top is an error.\n\nExample: cd music/live",
+    summary: "change the remote folder",
+    help: "Without FOLDER it goes to the root. `..` is the parent folder; above the root\n\
+           is an error.\n\n\
+           Example: cd music/live",
     options: &[],
     completes: CompletionKind::RemoteFolders,
     run: cd,
@@ -33,8 +35,10 @@ pub const LCD: Command = Command {
     name: "lcd",
     aliases: &[],
     usage: "lcd [FOLDER]",
-    summary: "go to another local folder",
-    help: "Files are fetched into it. Without FOLDER it goes back to the folder of -d; the .log stays there.\n\nExample: lcd /tmp",
+    summary: "change the local folder",
+    help: "Files are fetched into this folder. Without FOLDER it returns to the folder of -d,\n\
+           where the .log always stays.\n\n\
+           Example: lcd /tmp",
     options: &[],
     completes: CompletionKind::LocalFolders,
     run: lcd,
@@ -58,7 +62,7 @@ fn cd(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
     };
     let details = shell.session.stat(&path).map_err(|failure| shell.explain(&path, failure))?;
     if details.entry.kind != Kind::Folder {
-        return Err(Failure::new(ErrorCode::NotFolder, format!("{path} is no folder")));
+        return Err(Failure::new(ErrorCode::NotFolder, format!("{path} is not a folder")));
     }
     shell.cwd = path;
     Ok(CommandOutcome::FolderChanged(shell.cwd.to_string()))
@@ -82,5 +86,5 @@ fn lpwd(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure>
 
 fn no_names(args: Vec<String>) -> Result<(), Failure> {
     let names = options::names(args, &mut options::none)?;
-    if names.is_empty() { Ok(()) } else { Err(Failure::usage("it takes no names")) }
+    if names.is_empty() { Ok(()) } else { Err(Failure::usage("the command takes no names")) }
 }

@@ -18,17 +18,18 @@ pub const GET: Command = Command {
     aliases: &[],
     usage: "get [-r] REMOTE... [-o LOCAL]",
     summary: "fetch files",
-    help: "A file gets its name once it is whole and its digest was checked; until then it has a temporary one.\n\
-           Cut off, it goes on from another server, or where it was when the same get is typed again.\n\
-           -o names the local file, or the folder it goes into; - is standard output. An existing file is replaced.\n\
-           -r fetches folders with all that is in them.\n\n\
+    help: "A file gets its name when it is complete and its digest is verified. Until then\n\
+           it has a temporary name. An interrupted download resumes from another server, or when\n\
+           the same get runs again.\n\
+           -o names the local file, or the folder for the files; - is standard output.\n\
+           An existing file is replaced. -r fetches folders recursively.\n\n\
            Example: get big.bin 'two words.txt' -o /tmp/",
     options: &[("-r", OptionValue::Nothing), ("-o", OptionValue::Local)],
     completes: CompletionKind::Remote,
     run: get,
 };
 
-/// What was typed behind `get`.
+/// The arguments of `get`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct GetArgs {
     names: Vec<String>,
@@ -44,7 +45,7 @@ fn get(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> 
         return cat::show(shell, &names);
     }
     if names.len() > 1 && into.is_some() {
-        // Said once, before anything is fetched, rather than for each name.
+        // One check before the first download gives one message instead of one for each name.
         shell.local.target("x", into, true)?;
     }
     match names.as_slice() {
@@ -70,7 +71,7 @@ fn read(args: Vec<String>) -> Result<GetArgs, Failure> {
     })?)?;
     if read.recursive && read.into.as_deref() == Some("-") {
         return Err(Failure::usage(
-            "folders cannot go to standard output; a local folder called - is named ./-",
+            "folders cannot go to standard output; a local folder called - is written ./-",
         ));
     }
     Ok(read)
@@ -90,7 +91,7 @@ fn one(
     })
 }
 
-/// Adds the option or command that the name needs: a folder takes `-r`, a pattern `mget`.
+/// Adds a hint to the failure: a folder needs `-r`, a pattern needs `mget`.
 fn suggest(name: &str, failure: Failure) -> Failure {
     let more = match failure.code {
         ErrorCode::IsFolder => "get -r fetches folders",
@@ -120,7 +121,7 @@ fn job(
 /// Fetches one name.
 pub type FetchOne<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<Received, Failure>;
 
-/// Each name is tried; what fails is told and does not keep the others from being fetched.
+/// Fetches each name; a failure is reported and does not stop the others.
 pub fn all(
     shell: &mut Shell,
     names: &[String],
@@ -132,7 +133,7 @@ pub fn all(
         fetched.add(&file);
         shell.output.received(&file)
     })?;
-    // As with a file that came: the whole path, or what was typed where that is none.
+    // Failed names are shown as full paths too, where they have one.
     Ok(BatchSummary {
         time: begun.elapsed(),
         failed: each_name::with_paths(shell, failed),
@@ -140,7 +141,7 @@ pub fn all(
     })
 }
 
-/// Folders with all that is in them.
+/// Fetches folders recursively.
 fn trees(shell: &mut Shell, names: &[String], into: Option<&str>) -> Result<BatchSummary, Failure> {
     let (begun, mut fetched) = (Instant::now(), BatchSummary::default());
     let mut used = UsedTargets::default();

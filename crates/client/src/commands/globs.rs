@@ -1,4 +1,4 @@
-//! Transferring what patterns stand for: `mget`, `mput`.
+//! Transfers of files that match patterns: `mget`, `mput`.
 
 use lexopt::ValueExt;
 
@@ -12,10 +12,12 @@ pub const MGET: Command = Command {
     name: "mget",
     aliases: &[],
     usage: "mget [-r] PATTERN... [-o FOLDER]",
-    summary: "fetch all files whose names match",
-    help: "In a PATTERN * is any text and ? any character within a name, [a-z] one of several, {one,two} either;\n\
-           none of them takes a dot at the beginning. A backslash takes its meaning away, for which it has to be quoted.\n\
-           -o names the folder that the files go into. Folders are left out; -r takes them with all that is in them.\n\n\
+    summary: "fetch files that match patterns",
+    help: "In a PATTERN * is any text and ? any character within a name,\n\
+           [a-z] is one of several characters, and {one,two} is either text.\n\
+           A wildcard never matches a leading dot. A backslash makes the next character literal;\n\
+           the shell's rules require quotes around it.\n\
+           -o names the folder for the files. Folders are skipped; -r transfers them too.\n\n\
            Example: mget '*.txt' 'photos/2026-0[1-3]-*' -o /tmp",
     options: &[("-r", OptionValue::Nothing), ("-o", OptionValue::Local)],
     completes: CompletionKind::RemotePatterns,
@@ -26,16 +28,16 @@ pub const MPUT: Command = Command {
     name: "mput",
     aliases: &[],
     usage: "mput [-r] PATTERN... [-o FOLDER]",
-    summary: "send all files whose names match",
-    help: "Patterns are as for mget, of local names. -o names the remote folder that the files go into.\n\
-           Folders are left out; -r takes them with all that is in them. Links are not followed.\n\n\
+    summary: "send files that match patterns",
+    help: "Patterns work as in mget, for local names. -o names the remote folder for the files.\n\
+           Folders are skipped; -r transfers them too. Links are not followed.\n\n\
            Example: mput '*.{jpg,png}' -o /photos",
     options: &[("-r", OptionValue::Nothing), ("-o", OptionValue::Remote)],
     completes: CompletionKind::LocalPatterns,
     run: mput,
 };
 
-/// What was typed.
+/// The arguments of `mget` and `mput`.
 #[derive(Debug)]
 struct GlobArgs {
     patterns: Vec<Pattern>,
@@ -65,7 +67,7 @@ fn read(args: Vec<String>) -> Result<GlobArgs, Failure> {
     })?;
     if folder.as_deref() == Some("-") {
         return Err(Failure::usage(
-            "several files cannot go to standard output; a folder called - is named ./-",
+            "several files cannot go to standard output; a folder called - is written ./-",
         ));
     }
     let patterns = options::at_least_one(names)?

@@ -1,4 +1,4 @@
-//! `help`, which reads the table, and `bye`.
+//! The commands `help`, which reads the table, and `bye`.
 
 use super::{Command, CompletionKind, TABLE, find, options, unknown};
 use crate::Failure;
@@ -9,7 +9,7 @@ pub const HELP: Command = Command {
     name: "help",
     aliases: &["?"],
     usage: "help [COMMAND]",
-    summary: "show what there is, or explain one command",
+    summary: "list the commands, or explain one",
     help: "Example: help get",
     options: &[],
     completes: CompletionKind::Commands,
@@ -39,23 +39,23 @@ fn bye(_: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
     if names.is_empty() {
         Ok(CommandOutcome::Leave)
     } else {
-        Err(Failure::usage("it takes no names"))
+        Err(Failure::usage("the command takes no names"))
     }
 }
 
-/// All commands, a line each.
+/// Lists all commands, one line each.
 fn overview() -> String {
     let width = TABLE.iter().map(|command| command.usage.len()).max().unwrap_or(0);
     let mut lines: Vec<String> =
         TABLE.iter().map(|c| format!("{:width$}  {}", c.usage, c.summary)).collect();
     lines.push(
-        "\nNames with spaces are quoted as in a shell; behind -- a name may begin with -."
+        "\nNames with spaces are quoted as in a shell; after -- a name may begin with -."
             .to_owned(),
     );
     lines.join("\n")
 }
 
-/// All about one command.
+/// Explains one command.
 pub fn about(command: &Command) -> String {
     let aliases = if command.aliases.is_empty() {
         String::new()

@@ -1,4 +1,4 @@
-//! What is in a folder, there and here: `ls`, `lls`.
+//! Listing of folders, remote and local: `ls`, `lls`.
 
 use std::fs::{DirEntry, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -18,8 +18,9 @@ pub const LS: Command = Command {
     aliases: &["dir"],
     usage: "ls [-l] [PATH]",
     summary: "list a remote folder",
-    help: "Folders have a / behind their name. With -l each line has kind (d folder) and permission bits, bytes, time in UTC, name.\n\
-           A PATH that is a file lists that file.\n\nExample: ls -l music",
+    help: "Folders end in /. With -l each line has kind (d for a folder), permission bits,\n\
+           bytes, time in UTC, and name. If PATH is a file, ls lists that file.\n\n\
+           Example: ls -l music",
     options: &[("-l", OptionValue::Nothing)],
     completes: CompletionKind::Remote,
     run: ls,
@@ -30,7 +31,8 @@ pub const LLS: Command = Command {
     aliases: &[],
     usage: "lls [-l] [PATH]",
     summary: "list a local folder",
-    help: "As ls, on this side.\n\nExample: lls -l",
+    help: "Works like ls, for local folders.\n\n\
+           Example: lls -l",
     options: &[("-l", OptionValue::Nothing)],
     completes: CompletionKind::Local,
     run: lls,
@@ -81,7 +83,7 @@ fn read(args: Vec<String>) -> Result<(Option<String>, Style), Failure> {
     Ok((options::at_most_one(names)?, style))
 }
 
-/// A local folder's entries in the order of their names, or the one file that `path` is.
+/// Lists a local folder in the order of the names, or the one file that `path` is.
 fn read_local(path: &Path) -> std::io::Result<Vec<ListedEntry>> {
     let metadata = path.metadata()?;
     if !metadata.is_dir() {
@@ -90,7 +92,7 @@ fn read_local(path: &Path) -> std::io::Result<Vec<ListedEntry>> {
     }
     let mut entries = path.read_dir()?.collect::<Result<Vec<DirEntry>, _>>()?;
     entries.sort_by_key(DirEntry::file_name);
-    // What goes away between listing and looking is left out.
+    // Entries that vanish during the listing are left out.
     Ok(entries
         .iter()
         .filter_map(|e| {

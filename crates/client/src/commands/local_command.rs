@@ -1,8 +1,8 @@
 //! Local programs: `!COMMAND`.
 //!
-//! What is run is a line that the user typed or wrote into a script, never anything that a server
-//! or a `.log` holds. The program runs in the local folder, in the client's process group, so a
-//! terminal's Ctrl-C reaches it; the client waits for its end.
+//! Only a line of the user or of a script is run, never text from a server or a `.log`. The program
+//! runs in the local folder and in the client's process group, so a terminal's Ctrl-C reaches it.
+//! The client waits for its end.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -18,7 +18,7 @@ use crate::interrupt::Activity;
 use crate::outcome::CommandOutcome;
 use crate::shell::Shell;
 
-/// Time in which a press that ended a program is noticed here too.
+/// Time in which the press of Ctrl-C that ended a program also reaches the client.
 const SAME_PRESS: Duration = Duration::from_millis(500);
 /// SIGINT, the same number on every Linux.
 const INTERRUPT: i32 = 2;
@@ -28,7 +28,8 @@ pub const ESCAPE: Command = Command {
     aliases: &[],
     usage: "!COMMAND",
     summary: "run a local command in the shell",
-    help: "All behind the ! is for sh, as it is typed. It runs in the local folder.\n\nExample: !ls -l | sort",
+    help: "The text after the ! goes to sh unchanged. The command runs in the local folder.\n\n\
+           Example: !ls -l | sort",
     options: &[],
     completes: CompletionKind::Nothing,
     run: escape,
@@ -38,11 +39,11 @@ fn escape(shell: &mut Shell, mut args: Vec<String>) -> Result<CommandOutcome, Fa
     let line = args
         .pop()
         .filter(|line| !line.is_empty())
-        .ok_or_else(|| Failure::usage("there is no command"))?;
+        .ok_or_else(|| Failure::usage("no command is given"))?;
     let mut program = Program::new("sh");
     program.arg("-c").arg(&line).current_dir(shell.local.current_dir()?);
     if shell.input_is_commands {
-        // What is there are further commands for the client.
+        // Standard input holds further commands for the client.
         program.stdin(Stdio::null());
     }
     if shell.output.is_json() {
@@ -52,7 +53,7 @@ fn escape(shell: &mut Shell, mut args: Vec<String>) -> Result<CommandOutcome, Fa
     shell.interrupt.enter(Activity::Child);
     let status = program.status();
     if status.as_ref().is_ok_and(|status| status.signal() == Some(INTERRUPT)) {
-        // The same press may reach this program a moment later, and is not for what comes next.
+        // The same press may reach the client a moment later; it must not stop the next command.
         let _ = shell.interrupt.pause(SAME_PRESS);
     }
     shell.interrupt.enter(Activity::Command);
@@ -64,11 +65,11 @@ fn ended(status: ExitStatus) -> Result<CommandOutcome, Failure> {
         (Some(0), _) => Ok(CommandOutcome::Ran),
         (_, Some(INTERRUPT)) => Err(Failure::interrupted()),
         (Some(code), _) => {
-            Err(Failure::new(ErrorCode::Local, format!("it ended with status {code}")))
+            Err(Failure::new(ErrorCode::Local, format!("the command ended with status {code}")))
         }
         (None, signal) => Err(Failure::new(
             ErrorCode::Local,
-            format!("it was ended by signal {}", signal.unwrap_or_default()),
+            format!("signal {} ended the command", signal.unwrap_or_default()),
         )),
     }
 }

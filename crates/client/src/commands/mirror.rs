@@ -10,11 +10,13 @@ pub const MIRROR: Command = Command {
     name: "mirror",
     aliases: &[],
     usage: "mirror [-R] [--delete] [--dry-run] [--checksum] [--force] SRC DST",
-    summary: "make a local folder equal to a remote one, or with -R the other way round",
-    help: "Only what differs in kind, size or time is transferred; with --checksum, in kind, size or digest.\n\
-           --delete removes what only DST has, at the end, and only where everything of SRC was listed and\n\
-           transferred; links, devices, mount points and ftpclient's own files are never removed. An SRC that is\n\
-           empty removes everything only with --force. --dry-run tells what would be done. DST is made where it is missing.\n\n\
+    summary: "make a local folder equal to a remote one; with -R the reverse",
+    help: "Transfers files that differ in kind, size or time; with --checksum, in kind, size\n\
+           or digest.\n\
+           --delete then removes what only DST has, if all of SRC was listed and transferred.\n\
+           Links, devices, mount points and ftpclient's own files are never removed.\n\
+           An empty SRC empties DST only with --force. --dry-run only shows the steps.\n\
+           A missing DST is made.\n\n\
            Example: mirror --delete photos backup/photos",
     options: &[
         ("-R", OptionValue::Nothing),
@@ -47,7 +49,7 @@ fn read(args: Vec<String>) -> Result<MirrorOptions, Failure> {
         Ok(true)
     })?;
     let [source, target] = <[String; 2]>::try_from(names)
-        .map_err(|_| Failure::usage("it takes two names, SRC and DST"))?;
+        .map_err(|_| Failure::usage("the command takes two names, SRC and DST"))?;
     if source.is_empty() || target.is_empty() {
         return Err(Failure::usage("a name is empty"));
     }

@@ -1,7 +1,7 @@
-//! The table of commands, and how a line becomes a call of one.
+//! The table of commands, and the parsing of a line into a call.
 //!
-//! Help, completion and the error for an unknown name read the same table. A handler takes
-//! its words and returns an outcome; it never prints an outcome or a failure itself.
+//! Help, completion and the error for an unknown name use the same table. A handler gets the
+//! arguments and returns an outcome; it never prints an outcome or a failure itself.
 
 mod cat;
 mod changes;
@@ -24,10 +24,10 @@ use crate::outcome::CommandOutcome;
 use crate::shell::Shell;
 use crate::shell_words;
 
-/// What the names that follow a command are, for completion.
+/// What completion offers for the names of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompletionKind {
-    /// Nothing that is known.
+    /// No known names.
     Nothing,
     /// Commands.
     Commands,
@@ -43,16 +43,16 @@ pub enum CompletionKind {
     LocalPatterns,
     /// Patterns of remote names.
     RemotePatterns,
-    /// A remote folder, then a local one; behind `-R` the other way round.
+    /// A remote folder, then a local one; the reverse with `-R`.
     Mirror,
 }
 
-/// What stands behind an option.
+/// The value of an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OptionValue {
-    /// Nothing: it is a switch.
+    /// No value: the option is a switch.
     Nothing,
-    /// Something that is no name.
+    /// A value that is not a name.
     Value,
     /// A local name.
     Local,
@@ -60,31 +60,31 @@ pub enum OptionValue {
     Remote,
 }
 
-/// Runs a command on the words behind its name.
+/// Runs a command with its arguments.
 type Handler = fn(&mut Shell, Vec<String>) -> Result<CommandOutcome, Failure>;
 
-/// One command.
+/// The description of a command.
 #[derive(Debug)]
 pub struct Command {
-    /// What users type, and what `--json` calls it.
+    /// Name that users type and that `--json` shows.
     pub name: &'static str,
-    /// Other names for it.
+    /// Other names of the command.
     pub aliases: &'static [&'static str],
-    /// Its words.
+    /// Usage line.
     pub usage: &'static str,
-    /// One line.
+    /// Summary in one line.
     pub summary: &'static str,
-    /// The rest of its help, with an example.
+    /// Longer help text with an example.
     pub help: &'static str,
-    /// Its options and what each takes.
+    /// Options with their values.
     pub options: &'static [(&'static str, OptionValue)],
-    /// What its names are.
+    /// What completion offers for its names.
     pub completes: CompletionKind,
-    /// What runs it.
+    /// Function that runs the command.
     run: Handler,
 }
 
-/// All commands, in the order in which help names them.
+/// All commands, in the order of `help`.
 pub static TABLE: &[Command] = &[
     get::GET,
     put::PUT,
@@ -110,22 +110,22 @@ pub static TABLE: &[Command] = &[
     help::BYE,
 ];
 
-/// The command of that name.
+/// Finds the command with this name or alias.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Command> {
     TABLE.iter().find(|command| command.name == name || command.aliases.contains(&name))
 }
 
-/// A line, understood.
+/// A parsed line: a command with its arguments, or an error.
 pub struct ParsedCommand {
     command: Option<&'static Command>,
     args: Result<Vec<String>, Failure>,
-    /// What the outcome is called.
+    /// Name of the command in the outcome.
     pub name: String,
 }
 
 impl ParsedCommand {
-    /// Reads a line; what is wrong with it comes out when it runs.
+    /// Parses a line; [`Self::run`] returns its errors.
     #[must_use]
     pub fn parse(line: &str) -> Self {
         if let Some(typed) = shell_words::local_command(line) {
@@ -146,7 +146,7 @@ impl ParsedCommand {
         if args.is_empty() {
             return Self {
                 command: None,
-                args: Err(Failure::usage("there is no command")),
+                args: Err(Failure::usage("no command is given")),
                 name: String::new(),
             };
         }
@@ -159,10 +159,10 @@ impl ParsedCommand {
         }
     }
 
-    /// Runs it.
+    /// Runs the command.
     ///
     /// # Errors
-    /// That it is no command, or the command's.
+    /// The line is invalid, or the command fails.
     pub fn run(self, shell: &mut Shell) -> Result<CommandOutcome, Failure> {
         let args = self.args?;
         let Some(command) = self.command else { return Err(unknown(&self.name)) };
@@ -178,15 +178,15 @@ impl ParsedCommand {
     }
 }
 
-/// The failure for a name that is no command, with the nearest one that is.
+/// The failure for an unknown command, with the most similar name.
 fn unknown(typed: &str) -> Failure {
     let names = TABLE.iter().flat_map(|command| command.aliases.iter().chain([&command.name]));
     let nearest = names.map(|name| (strsim::damerau_levenshtein(typed, name), name)).min();
     match nearest {
         Some((distance, name)) if distance <= 2 && distance < typed.chars().count() => {
-            Failure::usage(format!("there is no command {typed}; did you mean {name}?"))
+            Failure::usage(format!("unknown command {typed}; did you mean {name}?"))
         }
-        _ => Failure::usage(format!("there is no command {typed}; help lists them")),
+        _ => Failure::usage(format!("unknown command {typed}; help lists them")),
     }
 }
 

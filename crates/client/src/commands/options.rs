@@ -1,14 +1,15 @@
-//! Options and names behind a command: options may stand anywhere before `--`.
+//! Parsing of the options and names of a command; options may stand anywhere before `--`.
 
 use lexopt::{Arg, Parser, ValueExt};
 
 use crate::Failure;
 
-/// Splits words into options, each shown to `take`, and names. `take` answers whether it knows
-/// the option, and may read its value from the parser.
+/// Splits arguments into options, which are passed to `take`, and names.
+///
+/// `take` returns whether it knows the option, and may read its value from the parser.
 ///
 /// # Errors
-/// An unknown option, or one without the value it needs.
+/// An option is unknown, or lacks its value.
 pub fn names(
     args: Vec<String>,
     take: &mut dyn FnMut(&str, &mut Parser) -> Result<bool, lexopt::Error>,
@@ -26,31 +27,31 @@ pub fn names(
             Some(Arg::Long(word)) => format!("--{word}"),
         };
         if !take(&option, &mut parser).map_err(wrong)? {
-            return Err(Failure::usage(format!("there is no option {option}")));
+            return Err(Failure::usage(format!("unknown option {option}")));
         }
     }
 }
 
-/// No options are known.
+/// Knows no options.
 pub fn none(_: &str, _: &mut Parser) -> Result<bool, lexopt::Error> {
     Ok(false)
 }
 
-/// At most one name.
+/// Returns the only name, if there is one.
 ///
 /// # Errors
-/// That there are more.
+/// There are several names.
 pub fn at_most_one(mut names: Vec<String>) -> Result<Option<String>, Failure> {
     if names.len() > 1 {
-        return Err(Failure::usage("there are too many names"));
+        return Err(Failure::usage("too many names"));
     }
     Ok(names.pop())
 }
 
-/// At least one name.
+/// Returns the names.
 ///
 /// # Errors
-/// That there is none.
+/// There is no name.
 pub fn at_least_one(names: Vec<String>) -> Result<Vec<String>, Failure> {
     if names.is_empty() { Err(Failure::usage("a name is missing")) } else { Ok(names) }
 }

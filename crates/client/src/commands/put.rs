@@ -18,11 +18,12 @@ pub const PUT: Command = Command {
     aliases: &[],
     usage: "put [-r] LOCAL... [-o REMOTE] [--if-version V]",
     summary: "send files",
-    help: "A file is seen under its name once it is stored whole; until then the file that was there is.\n\
-           Cut off, it goes on through another server, or where it was when the same put is typed again.\n\
-           -o names the remote file, or the folder it goes into. An existing file is replaced; --if-version\n\
-           does so only where it still has that version. -r sends folders with all that is in them.\n\
-           - sends standard input, which -o has to give a name; cut off it cannot be resumed.\n\n\
+    help: "The new file appears under its name when it is stored completely.\n\
+           Until then the old file stays visible. An interrupted upload resumes through another\n\
+           server, or when the same put runs again.\n\
+           -o names the remote file, or the folder for the files. An existing file is replaced;\n\
+           with --if-version only if it still has that version. -r sends folders recursively.\n\
+           - sends standard input, which needs a name from -o and cannot be resumed.\n\n\
            Example: put big.bin 'two words.txt' -o /incoming/",
     options: &[
         ("-r", OptionValue::Nothing),
@@ -33,7 +34,7 @@ pub const PUT: Command = Command {
     run: put,
 };
 
-/// What was typed behind `put`.
+/// The arguments of `put`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct PutArgs {
     names: Vec<String>,
@@ -42,12 +43,12 @@ struct PutArgs {
     recursive: bool,
 }
 
-/// Where files go.
+/// The remote target of files.
 #[derive(Debug, Clone)]
 enum PutTarget {
-    /// Into this folder, under their own names.
+    /// This folder; each file keeps its own name.
     Folder(TreePath),
-    /// A single one, under this name.
+    /// This path, for a single file.
     Name(TreePath),
 }
 
@@ -72,7 +73,7 @@ fn put(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> 
         shell.output.sent(&file)
     })?;
     for one in &mut failed {
-        // As with a file that is stored: the remote path, or what was typed where there is none.
+        // Failed names are shown as remote paths too, where they have one.
         if let Ok((_, remote)) = names(shell, &one.remote, &onto) {
             one.remote = remote.to_string();
         }
@@ -104,12 +105,12 @@ fn read(args: Vec<String>) -> Result<PutArgs, Failure> {
         return Err(Failure::usage("the remote name is empty"));
     }
     if read.names.iter().any(|name| name == "-") && (read.recursive || read.names.len() > 1) {
-        return Err(Failure::usage("standard input is sent alone; a file called - is named ./-"));
+        return Err(Failure::usage("standard input is sent alone; a file called - is written ./-"));
     }
     Ok(read)
 }
 
-/// A version as `ls --json` and `stat` show it, such as `1-42`.
+/// Parses a version as `ls --json` and `stat` show it, such as `1-42`.
 fn read_version(text: &str) -> Result<Lsn, Failure> {
     let number =
         |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
@@ -117,11 +118,11 @@ fn read_version(text: &str) -> Result<Lsn, Failure> {
         Some(Lsn { epoch: u32::try_from(number(epoch)?).ok()?, number: number(count)? })
     });
     version.ok_or_else(|| {
-        Failure::usage(format!("{text:?} is no version; stat shows one, such as 1-42"))
+        Failure::usage(format!("{text:?} is not a version; stat shows the version, such as 1-42"))
     })
 }
 
-/// Where files go. A server is asked only where a name may be that of a folder.
+/// Determines the target; asks a server only if the name may be that of a folder.
 fn place(shell: &mut Shell, onto: Option<&str>, several: bool) -> Result<PutTarget, Failure> {
     let Some(name) = onto else { return Ok(PutTarget::Folder(shell.cwd.clone())) };
     let path = shell.resolve_remote(name)?;
@@ -136,7 +137,7 @@ fn place(shell: &mut Shell, onto: Option<&str>, several: bool) -> Result<PutTarg
         Ok(Kind::File) if !several => Ok(PutTarget::Name(path)),
         Ok(Kind::File) => Err(Failure::new(
             ErrorCode::NotFolder,
-            format!("{path} is no folder, and several files cannot have one name"),
+            format!("{path} is not a folder, and several files need a folder"),
         )),
         Err(failure) => Err(shell.explain(&path, failure)),
     }
@@ -158,7 +159,7 @@ fn one(
     })
 }
 
-/// Adds to the failure for a missing local file that `mput` takes patterns.
+/// Adds the hint that `mput` takes patterns to the failure for a missing local file.
 fn suggest_pattern(name: &str, local: &Path, failure: Failure) -> Failure {
     let is_pattern = name.contains(['*', '?', '[', '{']);
     if failure.code != ErrorCode::Local || !is_pattern || local.symlink_metadata().is_ok() {
@@ -167,7 +168,7 @@ fn suggest_pattern(name: &str, local: &Path, failure: Failure) -> Failure {
     Failure { message: format!("{}; mput takes patterns", failure.message), ..failure }
 }
 
-/// Which file it is here, and which it becomes there.
+/// Returns the local path and the remote path of a name.
 fn names(shell: &Shell, name: &str, onto: &PutTarget) -> Result<(PathBuf, TreePath), Failure> {
     if name.is_empty() {
         return Err(Failure::usage("a local name is empty"));
@@ -189,14 +190,14 @@ fn names(shell: &Shell, name: &str, onto: &PutTarget) -> Result<(PathBuf, TreePa
     Ok((local, remote))
 }
 
-/// Folders with all that is in them; a file among the names is sent as it is.
+/// Sends folders recursively, and files among the names as they are.
 fn trees(shell: &mut Shell, args: &PutArgs) -> Result<BatchSummary, Failure> {
     let is_many = args.names.len() > 1;
     let onto = args.onto.as_deref().map(|onto| {
         if is_many && !onto.ends_with('/') { format!("{onto}/") } else { onto.to_owned() }
     });
     if is_many {
-        // Said once, before anything is sent, rather than for each name.
+        // One check before the first upload gives one message instead of one for each name.
         place(shell, onto.as_deref(), true)?;
     }
     let (begun, mut sent) = (Instant::now(), BatchSummary::default());
@@ -216,21 +217,21 @@ fn trees(shell: &mut Shell, args: &PutArgs) -> Result<BatchSummary, Failure> {
     Ok(BatchSummary { time: begun.elapsed(), ..sent })
 }
 
-/// Standard input, under the name that `-o` gives it.
+/// Sends standard input under the name of `-o`.
 fn input(shell: &mut Shell, args: &PutArgs) -> Result<Sent, Failure> {
     if shell.input_is_commands {
         return Err(Failure::usage(
-            "put - cannot be used here: the commands themselves come from standard input",
+            "put - cannot be used here: the commands come from standard input",
         ));
     }
     let Some(onto) = &args.onto else {
-        return Err(Failure::usage("put - needs -o, to give it a name"));
+        return Err(Failure::usage("put - needs -o with a name"));
     };
     match place(shell, Some(onto), false)? {
         PutTarget::Name(path) => shell.send_input(&path, args.expect),
         PutTarget::Folder(path) => Err(Failure::new(
             ErrorCode::IsFolder,
-            format!("{path} is a folder; -o has to name the file"),
+            format!("{path} is a folder; -o must name the file"),
         )),
     }
 }

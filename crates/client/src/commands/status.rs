@@ -1,4 +1,4 @@
-//! What the server in use says of itself: `status`.
+//! The state of the current server: `status`.
 
 use relais_proto::ErrorCode;
 
@@ -11,8 +11,10 @@ pub const STATUS: Command = Command {
     name: "status",
     aliases: &[],
     usage: "status",
-    summary: "show the server in use",
-    help: "Its address, its cluster, whether the line to it is encrypted, what its folder holds, what in it is not served, and its sessions.\n\nExample: status",
+    summary: "show the current server",
+    help: "Shows its address, its cluster, whether the connection is encrypted, the content\n\
+           of its folder, skipped names, and its sessions.\n\n\
+           Example: status",
     options: &[],
     completes: CompletionKind::Nothing,
     run: status,
@@ -20,7 +22,7 @@ pub const STATUS: Command = Command {
 
 fn status(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
     if !options::names(args, &mut options::none)?.is_empty() {
-        return Err(Failure::usage("it takes no names"));
+        return Err(Failure::usage("the command takes no names"));
     }
     let report = shell.session.status()?;
     let Some((server, role)) = shell.session.server() else {

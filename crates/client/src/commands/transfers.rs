@@ -1,4 +1,4 @@
-//! What is unfinished in the local folder: `transfers`.
+//! The unfinished transfers of the local folder: `transfers`.
 
 use super::{Command, CompletionKind, OptionValue, options};
 use crate::Failure;
@@ -11,8 +11,9 @@ pub const TRANSFERS: Command = Command {
     aliases: &[],
     usage: "transfers [--drop]",
     summary: "show unfinished transfers",
-    help: "The transfers that the .log in the local folder names: each goes on when its command is typed again, or at the start of a prompt.\n\
-           --drop deletes them, with what was fetched of them.\n\n\
+    help: "Lists the transfers in the .log of the local folder. A transfer resumes when its\n\
+           command runs again, or when a prompt starts.\n\
+           --drop deletes the transfers and their part files.\n\n\
            Example: transfers",
     options: &[("--drop", OptionValue::Nothing)],
     completes: CompletionKind::Nothing,
@@ -26,11 +27,11 @@ fn transfers(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Fai
         Ok(option == "--drop")
     })?;
     if !names.is_empty() {
-        return Err(Failure::usage("it takes no names"));
+        return Err(Failure::usage("the command takes no names"));
     }
     let contents = read_log(shell.local.home())?;
     for bad in &contents.bad {
-        shell.notices.say(&format!(".log, line {}: left out: {}", bad.number, bad.why));
+        shell.notices.say(&format!(".log, line {}: ignored: {}", bad.number, bad.why));
     }
     let entries = if drop { shell.drop_transfers(contents.entries)? } else { contents.entries };
     let transfers = entries.iter().map(transfer).collect();

@@ -1,8 +1,8 @@
-//! `--json`: one object per command on standard output.
+//! The output of `--json`: one object for each command on standard output.
 //!
-//! The field names and their order are a contract with scripts. Listings are written entry by
-//! entry, so their `ok` comes behind the entries. Harmful characters are written as escapes,
-//! so that a terminal that shows the output is not driven by it.
+//! The names of the fields and their order are a contract with scripts. Listings are written entry
+//! by entry, so their `ok` follows the entries. Harmful characters are escaped, so that they cannot
+//! control a terminal.
 
 use std::io::{self, Write};
 
@@ -17,7 +17,7 @@ use crate::Failure;
 use crate::outcome::{CommandOutcome, ListedEntry};
 use crate::sanitize::is_unsafe_char;
 
-/// Writes the object of a command that did not list entries, and a line end.
+/// Writes the object of a command without listed entries, and a line end.
 ///
 /// # Errors
 /// Those of `out`.
@@ -69,7 +69,7 @@ pub fn begin_entries(out: &mut dyn Write, command: &str) -> io::Result<()> {
     out.write_all(b",\"entries\":[")
 }
 
-/// Writes one entry, behind a comma where it is not the first.
+/// Writes one entry, preceded by a comma unless it is the first.
 ///
 /// # Errors
 /// Those of `out`.
@@ -127,7 +127,7 @@ fn write(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
         .map_err(io::Error::from)
 }
 
-/// Compact JSON that also escapes what JSON itself lets pass.
+/// Compact JSON that also escapes harmful characters which JSON allows.
 struct EscapingFormatter;
 
 impl Formatter for EscapingFormatter {
@@ -186,7 +186,8 @@ mod tests {
         };
         assert_eq!(
             text(|out| object(out, "get", &Ok(CommandOutcome::Received(file)))),
-            "{\"command\":\"get\",\"ok\":true,\"remote\":\"/big.bin\",\"local\":\"_CLIENTROOT/big.bin\",\"bytes\":10,\"seconds\":1.5,\
+            "{\"command\":\"get\",\"ok\":true,\"remote\":\"/big.bin\",\
+             \"local\":\"_CLIENTROOT/big.bin\",\"bytes\":10,\"seconds\":1.5,\
              \"slaves\":[\"127.0.0.1:2122\"],\"resumed_from\":4,\"verified\":true}\n"
         );
     }
@@ -206,8 +207,10 @@ mod tests {
         };
         assert_eq!(
             text(|out| object(out, "put", &Ok(CommandOutcome::Sent(file)))),
-            "{\"command\":\"put\",\"ok\":true,\"remote\":\"/x\",\"local\":\"x\",\"bytes\":10,\"seconds\":1.5,\
-             \"slaves\":[\"127.0.0.1:2122\"],\"resumed_from\":0,\"verified\":true,\"version\":\"1-42\",\"copies\":1}\n"
+            "{\"command\":\"put\",\"ok\":true,\"remote\":\"/x\",\"local\":\"x\",\
+             \"bytes\":10,\"seconds\":1.5,\
+             \"slaves\":[\"127.0.0.1:2122\"],\"resumed_from\":0,\"verified\":true,\
+             \"version\":\"1-42\",\"copies\":1}\n"
         );
         let changes = |several| {
             CommandOutcome::Changes(Changes { version: Some(version), several, failed: vec![] })
@@ -262,7 +265,10 @@ mod tests {
         assert_eq!(value["entries"][0]["name"], "a\"\u{85}");
         assert_eq!(
             value["entries"][1],
-            serde_json::json!({"name": "b", "kind": "file", "mode": "0644", "size": 7, "mtime": "1970-01-01T00:00:00.5Z", "version": "1-42"})
+            serde_json::json!({
+                "name": "b", "kind": "file", "mode": "0644", "size": 7,
+                "mtime": "1970-01-01T00:00:00.5Z", "version": "1-42"
+            })
         );
     }
 

@@ -1,7 +1,7 @@
-//! The front: the only code that writes to standard output, and that tells failures.
+//! Standard output: the only code that writes to it and reports failures.
 //!
-//! Takes outcomes and entries, and writes them for people or as JSON. What came from elsewhere
-//! is cleaned here. A closed pipe is remembered, so that the program can end quietly.
+//! Outcomes and entries are written as text or as JSON. Foreign text is sanitized here. A closed
+//! pipe is remembered, so that the program can end quietly.
 
 mod json;
 mod shapes;
@@ -14,42 +14,42 @@ use relais_proto::ErrorCode;
 use crate::Failure;
 use crate::notices::Notices;
 use crate::outcome::{CommandOutcome, ListedEntry, ListedKind, Received, Sent};
-use crate::sanitize::{clean_lines, sanitize};
+use crate::sanitize::{sanitize, sanitize_lines};
 
-/// Most names that are held to be shown in columns; a larger folder is shown line by line.
+/// Most names that are shown in columns; a larger folder is shown line by line.
 const COLUMN_NAMES: usize = 2000;
 
-/// How entries are shown to people.
+/// How entries are shown as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// Names: in columns on a terminal.
+    /// Names, in columns on a terminal.
     Names,
-    /// A line each.
+    /// One line for each entry.
     Long,
-    /// All that is known.
+    /// All known details.
     Details,
     /// Digest and name.
     Digests,
 }
 
-/// What standard output is.
+/// The properties of standard output.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Screen {
-    /// Width of the terminal; none where it is a file or a pipe.
+    /// Width of the terminal; none for a file or a pipe.
     pub width: Option<usize>,
-    /// Whether colours are wanted.
+    /// Whether colours are used.
     pub colours: bool,
 }
 
-/// A listing that is being put out.
+/// A listing that is being written.
 struct OpenListing {
     style: Style,
-    /// Names that may still go into columns; none once they are too many.
+    /// Names collected for columns; none if there are too many.
     held: Option<Vec<ListedEntry>>,
     entries: u64,
 }
 
-/// Standard output, for people or scripts.
+/// Standard output, as text or as JSON.
 pub struct Output {
     out: Box<dyn Write>,
     notices: Notices,
@@ -61,19 +61,19 @@ pub struct Output {
     broken: bool,
 }
 
-/// Whether standard output takes the content of files in this command, and nothing else then.
+/// Whether a command writes the content of files, and nothing else, to standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContentMode {
-    /// It does not.
+    /// Standard output takes no content.
     Off,
-    /// It does, and nothing is told of a file that came whole.
+    /// Standard output takes content; completed files are not reported.
     Quiet,
-    /// It does, and each file is told of on standard error.
+    /// Standard output takes content; each completed file is reported on standard error.
     Reported,
 }
 
 impl Output {
-    /// Writes to `out`, and what goes wrong to `notices`.
+    /// Creates output to `out`; failures go to `notices`.
     #[must_use]
     pub fn new(out: Box<dyn Write>, notices: Notices, json: bool, screen: Screen) -> Self {
         Self {
@@ -88,58 +88,58 @@ impl Output {
         }
     }
 
-    /// Whether whoever reads standard output has gone.
+    /// Whether the reader of standard output has closed it.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.broken
     }
 
-    /// Whether outcomes are written for scripts.
+    /// Whether outcomes are written as JSON.
     #[must_use]
     pub fn is_json(&self) -> bool {
         self.json
     }
 
-    /// Whether colours are wanted.
+    /// Whether colours are used.
     #[must_use]
     pub fn has_colours(&self) -> bool {
         self.screen.colours
     }
 
-    /// Writes out what is held back.
+    /// Flushes standard output.
     ///
     /// # Errors
-    /// That standard output cannot be written.
+    /// Standard output cannot be written.
     pub fn flush(&mut self) -> Result<(), Failure> {
         let result = self.out.flush();
         self.check(result)
     }
 
-    /// A command begins; `name` is what its object will be called.
+    /// Begins a command; `name` is its name in JSON.
     pub fn begin(&mut self, name: &str) {
         name.clone_into(&mut self.command);
         self.listing = None;
         self.content = ContentMode::Off;
     }
 
-    /// Content goes to standard output from here on; the outcome does not.
+    /// Sends content to standard output from now on, and the outcome elsewhere.
     pub fn begin_content(&mut self, content: ContentMode) {
         self.content = content;
     }
 
-    /// A piece of content, as it is.
+    /// Writes a piece of content unchanged.
     ///
     /// # Errors
-    /// That standard output cannot be written.
+    /// Standard output cannot be written.
     pub fn content(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let result = self.out.write_all(bytes);
         self.check(result)
     }
 
-    /// Entries follow.
+    /// Begins a listing.
     ///
     /// # Errors
-    /// That standard output cannot be written.
+    /// Standard output cannot be written.
     pub fn begin_entries(&mut self, style: Style) -> Result<(), Failure> {
         let held = (style == Style::Names && self.screen.width.is_some()).then(Vec::new);
         self.listing = Some(OpenListing { style, held, entries: 0 });
@@ -150,10 +150,10 @@ impl Output {
         Ok(())
     }
 
-    /// One entry.
+    /// Writes one entry of the listing.
     ///
     /// # Errors
-    /// That standard output cannot be written.
+    /// Standard output cannot be written.
     pub fn entry(&mut self, shown: ListedEntry) -> Result<(), Failure> {
         let Some(listing) = &mut self.listing else { return Ok(()) };
         listing.entries += 1;
@@ -166,28 +166,28 @@ impl Output {
         if held.len() < COLUMN_NAMES {
             return Ok(());
         }
-        // Too many for columns: these and all further ones go out line by line.
+        // Too many names for columns: these and all others are written line by line.
         let held = listing.held.take().unwrap_or_default();
         held.iter().try_for_each(|shown| self.entry_line(shown))
     }
 
-    /// One file of several is there.
+    /// Reports one fetched file of several.
     ///
     /// # Errors
-    /// That standard output cannot be written.
+    /// Standard output cannot be written.
     pub fn received(&mut self, file: &Received) -> Result<(), Failure> {
         if self.json { Ok(()) } else { self.line(&sanitize(&text::received(file))) }
     }
 
-    /// One file of several is stored.
+    /// Reports one stored file of several.
     ///
     /// # Errors
-    /// That standard output cannot be written.
+    /// Standard output cannot be written.
     pub fn sent(&mut self, file: &Sent) -> Result<(), Failure> {
         if self.json { Ok(()) } else { self.line(&sanitize(&text::sent(file))) }
     }
 
-    /// One name of several failed.
+    /// Reports a failure on standard error.
     pub fn failed(&mut self, failure: &Failure) {
         if !self.json && !self.broken {
             let name = if self.command.is_empty() { "ftpclient" } else { &self.command };
@@ -195,26 +195,26 @@ impl Output {
         }
     }
 
-    /// A line for people, apart from commands; nothing with `--json`.
+    /// Writes a line of text apart from commands; nothing with `--json`.
     ///
     /// # Errors
-    /// That standard output cannot be written.
+    /// Standard output cannot be written.
     pub fn remark(&mut self, remark: &str) -> Result<(), Failure> {
-        if self.json { Ok(()) } else { self.line(&clean_lines(remark)) }
+        if self.json { Ok(()) } else { self.line(&sanitize_lines(remark)) }
     }
 
-    /// Names in columns for people, apart from commands; nothing with `--json`.
+    /// Writes names in columns apart from commands; nothing with `--json`.
     ///
     /// # Errors
-    /// That standard output cannot be written.
+    /// Standard output cannot be written.
     pub fn names(&mut self, names: &[ListedEntry]) -> Result<(), Failure> {
         if self.json { Ok(()) } else { self.columns(names) }
     }
 
-    /// The command has ended.
+    /// Ends the command and writes its outcome.
     ///
     /// # Errors
-    /// That standard output cannot be written.
+    /// Standard output cannot be written.
     pub fn finish(&mut self, result: &Result<CommandOutcome, Failure>) -> Result<(), Failure> {
         let listing = self.listing.take();
         if self.json {
@@ -233,7 +233,7 @@ impl Output {
         self.flush()
     }
 
-    /// The outcome for people.
+    /// Writes the outcome as text.
     fn tell(&mut self, result: &Result<CommandOutcome, Failure>) -> Result<(), Failure> {
         match result {
             Err(failure) => {
@@ -241,7 +241,7 @@ impl Output {
                 Ok(())
             }
             Ok(CommandOutcome::Folder(path)) => self.line(&sanitize(path)),
-            Ok(CommandOutcome::Text(text)) => self.line(&clean_lines(text)),
+            Ok(CommandOutcome::Text(text)) => self.line(&sanitize_lines(text)),
             Ok(CommandOutcome::Received(file)) => self.received(file),
             Ok(CommandOutcome::Sent(file)) => self.sent(file),
             Ok(CommandOutcome::Batch(files)) => self.line(&text::several(files)),
@@ -251,7 +251,7 @@ impl Output {
             Ok(CommandOutcome::Transfers(transfers)) => {
                 text::transfers(transfers).iter().try_for_each(|line| self.line(line))
             }
-            Ok(CommandOutcome::Status(state)) => self.line(&clean_lines(&text::status(state))),
+            Ok(CommandOutcome::Status(state)) => self.line(&sanitize_lines(&text::status(state))),
             Ok(
                 CommandOutcome::FolderChanged(_)
                 | CommandOutcome::Leave
@@ -288,7 +288,7 @@ impl Output {
         }
     }
 
-    /// The object goes to standard error.
+    /// Writes the object to standard error.
     fn object_aside(&self, result: &Result<CommandOutcome, Failure>) -> io::Result<()> {
         let mut object = Vec::new();
         json::object(&mut object, &self.command, result)?;
@@ -296,7 +296,7 @@ impl Output {
         Ok(())
     }
 
-    /// Writes a line that is fit to be shown.
+    /// Writes a sanitized line.
     fn line(&mut self, line: &str) -> Result<(), Failure> {
         if self.content != ContentMode::Off {
             if self.content == ContentMode::Reported {

@@ -1,4 +1,4 @@
-//! The objects of `--json`, field by field: a contract with scripts. Nothing is written here.
+//! The JSON objects, field by field: a contract with scripts. Nothing is written here.
 
 use relais_proto::{Lsn, ServerRole};
 use serde::Serialize;
@@ -180,9 +180,9 @@ pub(super) struct JsonStatus<'a> {
     pub role: &'static str,
     pub slave: String,
     pub cluster: Option<String>,
-    /// Whether the line to it is.
+    /// Whether the connection is encrypted.
     pub encrypted: bool,
-    /// Of the server's certificate.
+    /// Authority of the server's certificate.
     pub authority: Option<String>,
     pub number: String,
     pub files: u64,
@@ -191,15 +191,15 @@ pub(super) struct JsonStatus<'a> {
     pub unhashed: u64,
     pub skipped: JsonSkipped,
     pub rescans: u64,
-    /// Unfinished uploads, and their bytes.
+    /// Number of unfinished uploads, and below their bytes.
     pub uploads: u64,
     pub upload_bytes: u64,
-    /// Paths at which the server's disk is not as the tree says.
+    /// Number of paths at which the server's disk differs from the tree.
     pub unapplied: u64,
     pub sessions: u32,
     pub waiting: u32,
     pub workers: u32,
-    /// What confines all its workers.
+    /// Mechanisms that confine all workers.
     pub confined: Vec<&'static str>,
     pub last_error: Option<&'a str>,
 }
@@ -307,7 +307,7 @@ impl<'a> From<&'a ListedEntry> for JsonEntry<'a> {
     }
 }
 
-/// Names that failed.
+/// Converts names that failed.
 pub(super) fn failures(failed: &[FailedName]) -> Vec<JsonFailed<'_>> {
     failed.iter().map(|f| JsonFailed { remote: &f.remote, error: (&f.failure).into() }).collect()
 }

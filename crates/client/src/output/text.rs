@@ -1,4 +1,4 @@
-//! Numbers, times and names as people read them. Pure functions.
+//! Formatting of numbers, times and names for people. Pure functions.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::outcome::{
 };
 use crate::sanitize::sanitize;
 
-/// Space between two columns.
+/// Spaces between two columns.
 const GAP: usize = 2;
 
-/// A number of bytes in the unit that fits, such as `1.5 MiB`.
+/// Formats a number of bytes in a suitable unit, such as `1.5 MiB`.
 #[must_use]
 pub fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
@@ -22,19 +22,19 @@ pub fn human_bytes(bytes: u64) -> String {
         return format!("{bytes} B");
     }
     let unit = (bytes.ilog2() / 10) as usize;
-    // Tenths in whole numbers, rounded: exact for every u64.
+    // Tenths in integers, rounded: exact for every u64.
     let tenths = (u128::from(bytes) * 10 + (1 << (10 * unit - 1))) >> (10 * unit);
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit - 1])
 }
 
-/// Bytes per second.
+/// Formats bytes per second.
 #[must_use]
 pub fn rate(bytes: u64, time: Duration) -> String {
     let per_second = u128::from(bytes) * 1_000_000_000 / time.as_nanos().max(1);
     format!("{}/s", human_bytes(u64::try_from(per_second).unwrap_or(u64::MAX)))
 }
 
-/// RFC 3339 in UTC; none for a time outside the years 1 to 9999.
+/// Formats a time as RFC 3339 in UTC; none outside the years 1 to 9999.
 #[must_use]
 pub fn rfc3339(time: FileTime) -> Option<String> {
     timestamp(time).map(|t| t.to_string())
@@ -44,12 +44,12 @@ fn timestamp(time: FileTime) -> Option<jiff::Timestamp> {
     jiff::Timestamp::new(time.seconds, i32::try_from(time.nanos).ok()?).ok()
 }
 
-/// The time to the second, in UTC.
+/// Formats a time in UTC without fractions of a second.
 fn short_time(time: FileTime) -> String {
     timestamp(time).map_or_else(|| "?".to_owned(), |t| t.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
 }
 
-/// The closing line of one file.
+/// Formats the closing line of a fetched file.
 #[must_use]
 pub fn received(file: &Received) -> String {
     let Received { remote, local, bytes, time, slaves, resumed_from } = file;
@@ -59,11 +59,11 @@ pub fn received(file: &Received) -> String {
         "{remote} -> {local}: {bytes} bytes in {:.2} s ({}) from {}{resumed}, verified",
         time.as_secs_f64(),
         rate(bytes.saturating_sub(*resumed_from), *time),
-        if slaves.is_empty() { "nobody".to_owned() } else { slaves.join(", ") },
+        if slaves.is_empty() { "no server".to_owned() } else { slaves.join(", ") },
     )
 }
 
-/// The closing line of a file that is stored.
+/// Formats the closing line of a stored file.
 #[must_use]
 pub fn sent(file: &Sent) -> String {
     let Sent { remote, local, bytes, time, slaves, resumed_from, version, copies } = file;
@@ -71,20 +71,21 @@ pub fn sent(file: &Sent) -> String {
         if *resumed_from > 0 { format!(", resumed from {resumed_from}") } else { String::new() };
     let copies = if *copies == 1 { ", 1 copy".to_owned() } else { format!(", {copies} copies") };
     format!(
-        "{local} -> {remote}: {bytes} bytes in {:.2} s ({}) to {}{resumed}, verified, version {version}{copies}",
+        "{local} -> {remote}: {bytes} bytes in {:.2} s ({}) to {}{resumed}, verified, \
+         version {version}{copies}",
         time.as_secs_f64(),
         rate(bytes.saturating_sub(*resumed_from), *time),
-        if slaves.is_empty() { "nobody".to_owned() } else { slaves.join(", ") },
+        if slaves.is_empty() { "no server".to_owned() } else { slaves.join(", ") },
     )
 }
 
-/// The closing line of several files.
+/// Formats the closing line of several files.
 #[must_use]
 pub fn several(several: &BatchSummary) -> String {
     with_deleted(several, 0)
 }
 
-/// The unfinished transfers, a line each; or how many were dropped.
+/// Formats the unfinished transfers, one line each, or the number of dropped ones.
 #[must_use]
 pub fn transfers(transfers: &UnfinishedTransfers) -> Vec<String> {
     let count = transfers.transfers.len();
@@ -112,12 +113,12 @@ fn transfer(transfer: &UnfinishedTransfer) -> String {
         .into_owned()
 }
 
-/// A time in seconds since 1970.
+/// Converts seconds since 1970.
 pub(super) fn seconds(seconds: u64) -> FileTime {
     FileTime { seconds: i64::try_from(seconds).unwrap_or(i64::MAX), nanos: 0 }
 }
 
-/// The closing line of a folder that was made equal to another, or the steps that would be done: a line each.
+/// Formats the closing line of a mirror, or the steps of its dry run.
 #[must_use]
 pub fn mirrored(mirrored: &MirrorResult) -> Vec<String> {
     match &mirrored.planned {
@@ -153,14 +154,14 @@ fn with_deleted(several: &BatchSummary, deleted: u64) -> String {
     )
 }
 
-/// A name as `ls` shows it: folders with `/` behind.
+/// Formats a name as `ls` shows it: a folder ends in `/`.
 #[must_use]
 pub fn name(shown: &ListedEntry) -> String {
     let slash = if shown.kind == ListedKind::Folder && shown.name != "/" { "/" } else { "" };
     format!("{}{slash}", sanitize(&shown.name))
 }
 
-/// A line of `ls -l`: kind, permission bits, size, time in UTC, name.
+/// Formats a line of `ls -l`: kind, permission bits, size, time in UTC, name.
 #[must_use]
 pub fn long(shown: &ListedEntry) -> String {
     let (kind, size) = match shown.kind {
@@ -172,14 +173,14 @@ pub fn long(shown: &ListedEntry) -> String {
     format!("{kind}{mode} {size:>14}  {}  {}", short_time(shown.mtime), name(shown))
 }
 
-/// Permission bits as `ls -l` has them.
+/// Formats permission bits as `ls -l` does.
 fn letters(mode: Mode) -> String {
     let letter =
         |at: u32| if mode.bits() & (1 << at) == 0 { '-' } else { ['x', 'w', 'r'][at as usize % 3] };
     (0..9).rev().map(letter).collect()
 }
 
-/// All that `stat` tells.
+/// Formats all details that `stat` shows.
 #[must_use]
 pub fn details(shown: &ListedEntry) -> String {
     let kind = match shown.kind {
@@ -211,7 +212,7 @@ pub fn details(shown: &ListedEntry) -> String {
     lines.join("\n")
 }
 
-/// A line as `b3sum` prints it.
+/// Formats a line as `b3sum` prints it.
 #[must_use]
 pub fn digest(shown: &ListedEntry) -> String {
     let digest = shown
@@ -222,12 +223,12 @@ pub fn digest(shown: &ListedEntry) -> String {
     format!("{digest}  {}", sanitize(shown.path.as_deref().unwrap_or(&shown.name)))
 }
 
-/// The server in use, as lines.
+/// Formats the state of the current server.
 #[must_use]
 pub fn status(state: &ServerStatus) -> String {
     let (report, counters) = (&state.report, &state.report.counters);
     let role = match state.role {
-        ServerRole::Standalone => "stands alone",
+        ServerRole::Standalone => "standalone slave",
         ServerRole::Slave => "slave of a cluster",
         ServerRole::Master => "master",
     };
@@ -236,9 +237,9 @@ pub fn status(state: &ServerStatus) -> String {
         format!("slave     {}", report.slave),
         format!("cluster   {}", state.cluster.map_or_else(|| "-".to_owned(), |c| c.to_string())),
         format!(
-            "line      {}",
+            "transport {}",
             state.authority.map_or_else(
-                || "in the clear".to_owned(),
+                || "not encrypted".to_owned(),
                 |by| format!("encrypted (TLS 1.3), authority {by}")
             )
         ),
@@ -249,7 +250,7 @@ pub fn status(state: &ServerStatus) -> String {
             counters.folders,
             human_bytes(counters.bytes)
         ),
-        format!("hashing   {} files to go", counters.unhashed),
+        format!("hashing   {} files left", counters.unhashed),
         format!("skipped   {}", skipped(counters)),
         format!("rescans   {}", counters.rescans),
         format!("unapplied {}", counters.unapplied),
@@ -293,7 +294,7 @@ fn skipped(counters: &Counters) -> String {
     if named.is_empty() { "nothing".to_owned() } else { named.join(", ") }
 }
 
-/// Names in columns, top to bottom, in lines of at most `width`.
+/// Arranges names in columns, top to bottom, in lines of at most `width`.
 #[must_use]
 pub fn columns(names: &[String], width: usize) -> Vec<String> {
     let widest = names.iter().map(|n| n.width()).max().unwrap_or(0) + GAP;
@@ -368,7 +369,8 @@ mod tests {
         };
         assert_eq!(
             received(&file),
-            "/big.bin -> _CLIENTROOT/big.bin: 104857600 bytes in 0.82 s (122.0 MiB/s) from 127.0.0.1:2122, 127.0.0.1:2123, verified"
+            "/big.bin -> _CLIENTROOT/big.bin: 104857600 bytes in 0.82 s (122.0 MiB/s) \
+             from 127.0.0.1:2122, 127.0.0.1:2123, verified"
         );
         file.resumed_from = 41_943_040;
         assert!(received(&file).ends_with(", resumed from 41943040, verified"));
@@ -388,7 +390,8 @@ mod tests {
         };
         assert_eq!(
             sent(&file),
-            "big.bin -> /x: 2048 bytes in 1.00 s (1.0 KiB/s) to 127.0.0.1:2122, resumed from 1024, verified, version 1-42, 2 copies"
+            "big.bin -> /x: 2048 bytes in 1.00 s (1.0 KiB/s) to 127.0.0.1:2122, \
+             resumed from 1024, verified, version 1-42, 2 copies"
         );
         let mut many = BatchSummary {
             files: 2,

@@ -1,6 +1,6 @@
-//! Completion at the prompt: commands, their options, local names and remote names.
+//! Completion at the prompt: commands, options, local names and remote names.
 //!
-//! What was found in a remote folder is kept for a few seconds, or until the next command.
+//! Names of remote folders are cached for a few seconds, or until the next command.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,9 +17,9 @@ use crate::local::openable;
 use crate::shell::Shell;
 use crate::shell_words::{PartialLine, partial, quote};
 
-/// How long what was found is taken for current.
+/// How long cached names are used.
 const FRESH: Duration = Duration::from_secs(5);
-/// Most searches kept.
+/// Most searches in the cache.
 const MOST_KEPT: usize = 16;
 
 struct CachedSearch {
@@ -70,7 +70,7 @@ impl Completer {
         Self { shell, kept: RefCell::default() }
     }
 
-    /// A command ran, so a folder may hold other names now.
+    /// Clears the cache: a command may have changed a folder.
     pub fn forget(&self) {
         self.kept.borrow_mut().clear();
     }
@@ -90,7 +90,7 @@ impl Completer {
         if let Some(kept) = kept.iter().find(|kept| kept.answers(&folder, &search)) {
             return kept.found.narrowed(&search);
         }
-        // Kept where it failed as well: what does not answer is not asked again at each key.
+        // Failures are cached too, so that a failing server is not asked at each key.
         let found = names::remote(&mut shell.session, &folder, &search).unwrap_or_else(|failure| {
             debug!("nothing to complete in {folder}: {failure}");
             NameMatches::default()
@@ -104,7 +104,7 @@ impl Completer {
 }
 
 impl CachedSearch {
-    /// Whether all that a search would find is here.
+    /// Whether the cached result contains all matches of `search`.
     fn answers(&self, folder: &TreePath, search: &NameSearch) -> bool {
         let wider = (search.folders || !self.search.folders)
             && search.prefix.starts_with(&self.search.prefix);
@@ -112,7 +112,7 @@ impl CachedSearch {
     }
 }
 
-/// The names that fit the word: its part up to the last slash is the folder.
+/// Returns the names that match the word; the part up to the last slash is the folder.
 fn named(
     line: &str,
     typed: &PartialLine,
@@ -121,7 +121,7 @@ fn named(
 ) -> Vec<Pair> {
     let pattern = fits == NameFilter::Pattern;
     let word = if pattern { unescaped(&typed.word) } else { Some(typed.word.clone()) };
-    // What holds a wildcard stands for names already.
+    // A pattern with a wildcard already stands for names.
     let Some(word) = word else { return Vec::new() };
     let (head, prefix) = word.split_at(word.rfind('/').map_or(0, |slash| slash + 1));
     let found =
@@ -130,7 +130,8 @@ fn named(
     let mut pairs: Vec<Pair> =
         found.names.iter().map(|name| pair(&whole(head, name, guarded), name, pattern)).collect();
     if found.more {
-        // It stands for what was typed: the names that are left out may have less in common than those that are shown.
+        // This entry keeps the typed text: the hidden names may have less in common than the shown
+        // ones.
         pairs.push(Pair {
             display: "... and more".to_owned(),
             replacement: line[typed.start..].to_owned(),
@@ -139,14 +140,15 @@ fn named(
     pairs
 }
 
-/// The name with its folder. A `guarded` one is not taken for an option.
+/// Joins folder and name; a guarded name cannot be mistaken for an option.
 fn whole(head: &str, name: &CandidateName, guarded: bool) -> String {
     let guard = if guarded && head.is_empty() && name.text.starts_with('-') { "./" } else { "" };
     format!("{guard}{head}{}", name.text)
 }
 
-/// What is shown and what is inserted: a folder can be gone into at once, behind anything else
-/// the next word begins.
+/// Returns the shown and the inserted text.
+///
+/// After a folder the word continues; after anything else a space begins the next word.
 fn pair(word: &str, name: &CandidateName, pattern: bool) -> Pair {
     let (slash, space) = if name.folder { ("/", "") } else { ("", " ") };
     let word = if pattern { escaped(word) } else { word.to_owned() } + slash;
@@ -160,15 +162,15 @@ fn fixed(word: &str) -> Pair {
     Pair { display: word.to_owned(), replacement: format!("{word} ") }
 }
 
-/// What is special in a pattern.
+/// Characters with a special meaning in patterns.
 const SPECIAL: [char; 7] = ['*', '?', '[', ']', '{', '}', '\\'];
 
-/// The pattern that stands for this name alone.
+/// Returns the pattern that matches exactly this name.
 fn escaped(name: &str) -> String {
     name.chars().flat_map(|c| SPECIAL.contains(&c).then_some('\\').into_iter().chain([c])).collect()
 }
 
-/// The name that a pattern without wildcards stands for.
+/// Returns the name that a pattern matches; none for a pattern with wildcards.
 fn unescaped(pattern: &str) -> Option<String> {
     let (mut name, mut chars) = (String::new(), pattern.chars());
     while let Some(c) = chars.next() {
@@ -215,7 +217,7 @@ mod tests {
         (dir, Completer::new(Rc::new(RefCell::new(shell))))
     }
 
-    /// The lines that completion at the end of `line` leads to.
+    /// Returns the lines that completion at the end of `line` offers.
     fn lines(completer: &Completer, line: &str) -> Vec<String> {
         let history = MemHistory::new();
         let (start, pairs) =
@@ -282,7 +284,7 @@ mod tests {
                 names.iter().all(|other| part.is_match(other) == (*other == name)),
                 "{pattern}"
             );
-            // What was inserted can be completed again.
+            // An inserted pattern can be completed again.
             assert_eq!(lines(&completer, pattern.trim_end()), [pattern.as_str()]);
         }
         assert!(lines(&completer, "mput a*").is_empty());

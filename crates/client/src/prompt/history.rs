@@ -1,5 +1,6 @@
-//! The file with the lines of earlier prompts: `client-history` in the user's state folder,
-//! readable by the user alone. Without a place for it nothing is kept.
+//! The history file: `client-history` in the user's state folder.
+//!
+//! Only the user can read the file. Without a home folder no history is saved.
 
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io;
@@ -10,17 +11,17 @@ use log::debug;
 use rustyline::history::FileHistory;
 use rustyline::{Editor, Helper};
 
-/// Where lines are kept; none where there is no place.
+/// Path of the history file; none without a home folder.
 pub struct HistoryFile(Option<PathBuf>);
 
 impl HistoryFile {
-    /// Reads what was kept before into the editor.
+    /// Loads the history file into the editor.
     pub fn open<H: Helper>(editor: &mut Editor<H, FileHistory>) -> Self {
         let Some(path) = place(&|name| std::env::var_os(name).map(PathBuf::from)) else {
             return Self(None);
         };
         if let Err(e) = prepare(&path) {
-            debug!("no history in {}: {e}", path.display());
+            debug!("the history file {} cannot be used: {e}", path.display());
             return Self(None);
         }
         if let Err(e) = editor.load_history(&path) {
@@ -29,17 +30,17 @@ impl HistoryFile {
         Self(Some(path))
     }
 
-    /// Keeps a line.
+    /// Saves a line.
     pub fn add<H: Helper>(&self, editor: &mut Editor<H, FileHistory>, line: &str) {
         let added = editor.add_history_entry(line);
         let kept = self.0.as_ref().map_or(Ok(()), |path| editor.append_history(path));
         if let Err(e) = added.and(kept) {
-            debug!("a line is not kept: {e}");
+            debug!("a line is not saved to the history: {e}");
         }
     }
 }
 
-/// `$XDG_STATE_HOME/relais/client-history`, or the same below `~/.local/state`.
+/// Returns `$XDG_STATE_HOME/relais/client-history`, or the same below `~/.local/state`.
 fn place(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     let absolute = |name| variable(name).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME")
@@ -47,7 +48,7 @@ fn place(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
     Some(state.join("relais/client-history"))
 }
 
-/// Makes folder and file where they are missing, for the user alone.
+/// Creates folder and file if needed, for this user only.
 fn prepare(path: &std::path::Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;

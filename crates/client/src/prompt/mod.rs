@@ -1,7 +1,7 @@
-//! The prompt: line editing, history, and what Ctrl-C and Ctrl-D mean there.
+//! The prompt: line editing, history, and the meaning of Ctrl-C and Ctrl-D.
 //!
-//! Lines are run by the shell as from anywhere else. What goes wrong with the history is only
-//! logged: a prompt without it is still a prompt.
+//! The shell runs the lines as from any other source. Errors of the history are only logged,
+//! because the prompt works without it.
 
 mod complete;
 mod history;
@@ -30,12 +30,12 @@ use crate::shell::Shell;
 use complete::Completer;
 use history::HistoryFile;
 
-/// Names shown on connecting.
+/// Number of names shown after connecting.
 const SHOWN_NAMES: NonZeroU32 = NonZeroU32::new(20).unwrap();
-/// Lines that are remembered.
+/// Number of lines in the history.
 const HISTORY: usize = 1000;
 
-/// What was read at the prompt.
+/// The result of reading a line.
 enum PromptInput {
     Line(String),
     CtrlC,
@@ -43,7 +43,7 @@ enum PromptInput {
     Failed(String),
 }
 
-/// Reads and runs lines until the user leaves; the result is the exit status.
+/// Reads and runs lines until the user leaves; returns the exit status.
 #[must_use]
 pub fn run(shell: Shell) -> u8 {
     let shell = Rc::new(RefCell::new(shell));
@@ -73,7 +73,7 @@ pub fn run(shell: Shell) -> u8 {
                     completer.forget();
                 }
             }
-            // The editor has dropped the line; one that held text does not lead out.
+            // Ctrl-C on a line with text only clears the line.
             PromptInput::CtrlC if presses == 0 || cleared.load(Relaxed) => {
                 presses = 1;
                 shell.borrow().notices.say("press Ctrl-C again, Ctrl-D or type bye to leave");
@@ -91,7 +91,7 @@ pub fn run(shell: Shell) -> u8 {
 fn editor(shell: &Rc<RefCell<Shell>>) -> rustyline::Result<Editor<Completer, FileHistory>> {
     let config = rustyline::Config::builder()
         .completion_type(CompletionType::List)
-        // The editor would ask whether to show all names and count the line that tells of more.
+        // The limit includes the line `... and more`; above it the editor would ask first.
         .completion_prompt_limit(names::MOST + 1)
         .max_history_size(HISTORY)?
         .history_ignore_dups(true)?
@@ -102,7 +102,7 @@ fn editor(shell: &Rc<RefCell<Shell>>) -> rustyline::Result<Editor<Completer, Fil
     Ok(editor)
 }
 
-/// Sets up that each Ctrl-C notes whether it has cleared a line with text.
+/// Installs a handler that records whether Ctrl-C cleared a line with text.
 fn notice_cleared_line(editor: &mut Editor<Completer, FileHistory>) -> Arc<AtomicBool> {
     let cleared = Arc::new(AtomicBool::new(false));
     let handler = ClearedLine(Arc::clone(&cleared));
@@ -110,7 +110,7 @@ fn notice_cleared_line(editor: &mut Editor<Completer, FileHistory>) -> Arc<Atomi
     cleared
 }
 
-/// Handles Ctrl-C as the editor does, and notes whether the line held text.
+/// Handles Ctrl-C as the editor does, and records whether the line held text.
 struct ClearedLine(Arc<AtomicBool>);
 
 impl ConditionalEventHandler for ClearedLine {
@@ -134,7 +134,7 @@ fn read(editor: &mut Editor<Completer, FileHistory>, shell: &Rc<RefCell<Shell>>)
     }
 }
 
-/// The prompt without and with colours.
+/// Returns the prompt without and with colours.
 fn prompts(shell: &Shell) -> (String, String) {
     let (host, place) = (shell.session.host().to_string(), shell.cwd.to_string());
     let (host, place) = (sanitize(&host), sanitize(&place));
@@ -147,7 +147,7 @@ fn prompts(shell: &Shell) -> (String, String) {
     (plain, coloured)
 }
 
-/// Shows the server and what is in the folder. A failure here is told, and the prompt comes all the same.
+/// Shows the server and the remote folder; a failure is reported and does not prevent the prompt.
 fn greet(shell: &mut Shell) {
     shell.interrupt.enter(Activity::Command);
     if let Err(failure) = show_server(shell).and_then(|()| show_folder(shell)) {
@@ -158,7 +158,7 @@ fn greet(shell: &mut Shell) {
 fn show_server(shell: &mut Shell) -> Result<(), Failure> {
     let Some((addr, role)) = shell.session.server() else { return Ok(()) };
     let role = match role {
-        ServerRole::Standalone => "which stands alone",
+        ServerRole::Standalone => "a standalone slave",
         ServerRole::Slave | ServerRole::Master => "a slave of the cluster",
     };
     shell.output.remark(&format!("Connected to {addr}, {role}. help lists the commands."))
@@ -166,7 +166,7 @@ fn show_server(shell: &mut Shell) -> Result<(), Failure> {
 
 fn show_folder(shell: &mut Shell) -> Result<(), Failure> {
     let mut names = Vec::<ListedEntry>::new();
-    // One more than is shown tells whether there are more; a large folder is not read for that.
+    // One additional name shows whether there are more, without reading a large folder.
     shell.session.list_some(&shell.cwd, "", SHOWN_NAMES.saturating_add(1), &mut |entry| {
         names.push(entry.into());
         Ok(())

@@ -1,8 +1,7 @@
-//! The names in a folder, here or there, that begin with what was typed.
+//! The names in a local or remote folder that begin with the typed text.
 //!
-//! A folder can be of any size: no more is read than is shown, and of a remote one no more is
-//! asked for. Names that would drive the terminal are left out: the editor shows what it
-//! inserts as it is.
+//! A folder can have any size, so only the names that can be shown are read or requested. Names
+//! with harmful characters are left out, because the editor shows inserted text unescaped.
 
 use std::collections::BTreeMap;
 use std::fs::DirEntry;
@@ -15,36 +14,36 @@ use crate::Failure;
 use crate::sanitize::is_unsafe_char;
 use crate::session::Session;
 
-/// Most names offered; nobody picks one from more by eye.
+/// Most names offered; a user cannot choose among more.
 pub const MOST: usize = 500;
-/// Names asked for at first: most prefixes fit few, and a page of these is small on any line.
+/// Names in the first request: most prefixes match few, and the page stays small.
 const FIRST: u32 = 64;
-/// How much more is asked for each further time.
+/// Growth factor of each further request.
 const GROWTH: u32 = 8;
-/// Most names looked at for one that is a folder.
+/// Most names read in the search for folders.
 const LOOKED: u32 = 5000;
 
-/// A name that fits, and whether it is a folder.
+/// A matching name, and whether it is a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CandidateName {
     pub text: String,
     pub folder: bool,
 }
 
-/// What is looked for in a folder.
+/// The search in a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameSearch {
-    /// What the names begin with.
+    /// Prefix of the names.
     pub prefix: String,
-    /// Whether only folders fit.
+    /// Whether only folders match.
     pub folders: bool,
 }
 
-/// What was found, in the order of the names.
+/// The matching names, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NameMatches {
     pub names: Vec<CandidateName>,
-    /// Whether there may be more.
+    /// Whether there may be more matches.
     pub more: bool,
 }
 
@@ -60,7 +59,7 @@ impl NameMatches {
         }
     }
 
-    /// What of it fits a narrower search.
+    /// Returns the matches of a narrower search.
     pub fn narrowed(&self, search: &NameSearch) -> Self {
         Self {
             names: self.names.iter().filter(|name| search.fits(name)).cloned().collect(),
@@ -77,10 +76,10 @@ impl NameSearch {
     }
 }
 
-/// The names in a local folder; none where it cannot be read.
+/// Returns matching names of a local folder; none if it cannot be read.
 pub fn local(folder: &Path, search: &NameSearch) -> NameMatches {
     let Ok(entries) = folder.read_dir() else { return NameMatches::default() };
-    // Only the first names are kept, and only these are looked at more closely.
+    // Only the first names are kept, and only their kinds are read.
     let (mut first, mut more) = (BTreeMap::new(), false);
     for entry in entries.flatten() {
         let Ok(text) = entry.file_name().into_string() else { continue };
@@ -99,7 +98,7 @@ pub fn local(folder: &Path, search: &NameSearch) -> NameMatches {
     found
 }
 
-/// Whether it is a folder or a link to one.
+/// Whether the entry is a folder or a link to a folder.
 fn is_folder(entry: &DirEntry) -> bool {
     match entry.file_type() {
         Ok(kind) if kind.is_symlink() => entry.path().is_dir(),
@@ -107,10 +106,10 @@ fn is_folder(entry: &DirEntry) -> bool {
     }
 }
 
-/// The names in a remote folder. A session is opened for it, where that can be done at once.
+/// Returns matching names of a remote folder; connects if that is possible at once.
 ///
 /// # Errors
-/// The server's refusal, or that none answers.
+/// The server refuses, or no server answers.
 pub fn remote(
     session: &mut Session,
     folder: &TreePath,
@@ -149,11 +148,13 @@ pub fn remote(
     }
 }
 
-/// A text behind which a listing begins with the names that begin with `prefix`, the name that
-/// is `prefix` itself among them. None where no name can begin so.
+/// Returns a name after which a listing begins with the names that have this prefix.
 ///
-/// It is as close below `prefix` as a name can be: the last character one lower, filled up
-/// with the highest ones. So nothing that is there lies between, but for names that end so.
+/// The listing includes a name equal to the prefix. The result is none if no name can have the
+/// prefix.
+///
+/// The result is the greatest possible name below the prefix: its last character is one lower, and
+/// the highest characters follow. Only names with such an end can lie in between.
 fn below(prefix: &str) -> Option<String> {
     if prefix.len() > limits::NAME_PART || prefix.contains(char::is_control) {
         return None;
@@ -187,8 +188,9 @@ mod tests {
         found.names.iter().map(|name| name.text.as_str()).collect()
     }
 
-    /// A slave with a folder of these names, of which those with `dir` in them are folders;
-    /// and how many names were asked for.
+    /// Starts a slave with a folder of these names; those that contain `dir` are folders.
+    ///
+    /// Also returns the sizes of the requests.
     fn folder_of(names: Vec<String>) -> (SocketAddr, Arc<Mutex<Vec<u32>>>) {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&asked);
@@ -245,10 +247,10 @@ mod tests {
         let (names, count, more, asked) = find("file-05", false);
         assert!(names.starts_with("file-05 file-050000 file-050001 "));
         assert_eq!((count, more, asked), (MOST, true, vec![64, 512]));
-        // All of a hundred fit, the names behind them not.
+        // All hundred names match; the names after them do not.
         let (_, count, more, asked) = find("file-0999", false);
         assert_eq!((count, more, asked), (100, false, vec![64, 512]));
-        // Among so many files a folder is not looked for to the end.
+        // The search for a folder among so many files ends early.
         let (_, count, more, asked) = find("", true);
         assert_eq!((count, more), (0, true));
         assert!(asked.iter().sum::<u32>() < 2 * LOOKED, "{asked:?}");
@@ -292,7 +294,7 @@ mod tests {
         let mut session =
             fake::session(fake::master(vec![fake::endpoint(1, slave)]).0, Duration::ZERO);
         let failure = remote(&mut session, &TreePath::root(), &search("", false)).unwrap_err();
-        assert!(failure.message.contains("more names than were asked for"), "{failure}");
+        assert!(failure.message.contains("more names than requested"), "{failure}");
     }
 
     #[test]

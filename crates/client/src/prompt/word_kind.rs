@@ -1,14 +1,14 @@
-//! What the word before the cursor can be, told by what stands before it.
+//! The kind of the word before the cursor, derived from the words before it.
 //!
-//! Reads the table of commands and nothing else; asks no server and opens nothing.
+//! This module reads only the table of commands: no server and no folder.
 
 use crate::commands::{self, CompletionKind, OptionValue, TABLE};
 use crate::shell_words::PartialLine;
 
-/// What a word can be.
+/// The kind of a word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WordKind {
-    /// One of these.
+    /// One of these words.
     Fixed(Vec<&'static str>),
     /// A local name.
     Local(NameFilter),
@@ -16,14 +16,14 @@ pub enum WordKind {
     Remote(NameFilter),
 }
 
-/// Which names fit, and how they are written.
+/// The names that match, and how they are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameFilter {
     /// All names.
     All,
-    /// Those of folders.
+    /// Names of folders.
     Folders,
-    /// All names; the word is a pattern.
+    /// All names, with the word as a pattern.
     Pattern,
 }
 
@@ -32,7 +32,7 @@ type Options = &'static [(&'static str, OptionValue)];
 
 const NOTHING: WordKind = WordKind::Fixed(Vec::new());
 
-/// What fits the word that is being typed.
+/// Determines the kind of the word that is being typed.
 pub fn word_kind(typed: &PartialLine) -> WordKind {
     let Some((name, words)) = typed.before.split_first() else {
         let names = TABLE.iter().flat_map(|command| command.aliases.iter().chain([&command.name]));
@@ -48,7 +48,7 @@ pub fn word_kind(typed: &PartialLine) -> WordKind {
         }
         if typed.word.starts_with('-') {
             let options = beginning(command.options.iter().map(|(option, _)| *option), &typed.word);
-            // A name can begin with - as well.
+            // A name can begin with - too.
             return if options == NOTHING {
                 named(command.completes, command.options, words, &typed.word)
             } else {
@@ -59,7 +59,7 @@ pub fn word_kind(typed: &PartialLine) -> WordKind {
     named(command.completes, command.options, words, &typed.word)
 }
 
-/// Whether what follows is a name, whatever it begins with.
+/// Whether `--` precedes the word, so that it is a name.
 pub fn is_behind_dashes(words: &[String]) -> bool {
     words.iter().any(|word| word == "--")
 }
@@ -68,7 +68,7 @@ fn beginning(names: impl Iterator<Item = &'static str>, word: &str) -> WordKind 
     WordKind::Fixed(names.filter(|name| name.starts_with(word)).collect())
 }
 
-/// What stands behind the option `word`; none where that is no option or takes nothing.
+/// Returns the kind of the word after an option; none if the option takes no value.
 fn taken(options: Options, word: &str) -> Option<WordKind> {
     match options.iter().find(|(option, _)| *option == word)?.1 {
         OptionValue::Nothing => None,
@@ -98,7 +98,7 @@ fn named(completes: CompletionKind, options: Options, words: &[String], word: &s
     }
 }
 
-/// How many of the words are names.
+/// Counts the names among the words.
 fn names(options: Options, words: &[String]) -> usize {
     let mut names = 0;
     let mut words = words.iter();

@@ -1,6 +1,6 @@
-//! Forgetting unfinished transfers: their lines in the `.log`, and what was fetched of them.
+//! Dropping unfinished transfers: their entries in the `.log` and their part files.
 //!
-//! Only part files go, under the names that this client gives them, and none that another client is using.
+//! Only files with the names of part files are removed, and none that another client uses.
 
 use std::path::Path;
 
@@ -17,10 +17,13 @@ use crate::transfer_log::{
 };
 
 impl Shell {
-    /// Drops unfinished transfers; which were dropped. One that another client is working on is left, and told of.
+    /// Drops unfinished transfers and returns those that were dropped.
+    ///
+    /// A transfer that another client works on is reported and kept.
     ///
     /// # Errors
-    /// That the `.log` cannot be written, or a part file stays. What was dropped by then is dropped.
+    /// The `.log` cannot be written, or a part file cannot be removed. Transfers dropped before
+    /// that stay dropped.
     pub fn drop_transfers(
         &mut self,
         entries: Vec<TransferEntry>,
@@ -30,7 +33,7 @@ impl Shell {
             match self.drop_parts(&entry) {
                 Ok(()) => dropped.push(entry),
                 Err(TreeError::InUse) => self.notices.say(&format!(
-                    "{}: another ftpclient is transferring it; it is left",
+                    "{}: another ftpclient is transferring it; not dropped",
                     entry.local
                 )),
                 Err(e) => {
@@ -43,7 +46,7 @@ impl Shell {
         Ok(dropped)
     }
 
-    /// Removes the part files of one transfer; [`TreeError::InUse`] where another client has them.
+    /// Removes the part files of one transfer; [`TreeError::InUse`] if another client uses them.
     fn drop_parts(&self, entry: &TransferEntry) -> Result<(), TreeError> {
         let home = Folder::open(self.local.home())?;
         match &entry.task {
@@ -59,12 +62,12 @@ impl Shell {
                     Err(e) => Err(e),
                 }
             }
-            // The line may have been changed by anybody: nothing is looked for outside the local folder.
+            // The line is untrusted, so the search does not leave the local folder.
             TransferTask::GetTree => match self.folder_of_line(&entry.local) {
                 Ok(top) => remove_parts_below(&top),
                 Err(TreeError::NotFound | TreeError::NotFolder) => Ok(()),
                 Err(why) => {
-                    self.notices.say(&format!("{}: part files in it may stay: {why}", entry.local));
+                    self.notices.say(&format!("{}: its part files may remain: {why}", entry.local));
                     Ok(())
                 }
             },
@@ -72,14 +75,14 @@ impl Shell {
     }
 }
 
-/// The folder of a logged name, and the name in it.
+/// Splits a logged name into folder and name.
 fn split(log_name: &str) -> (&Path, &str) {
     log_name.rsplit_once('/').map_or((Path::new(""), log_name), |(folder, name)| {
         (Path::new(if folder.is_empty() { "/" } else { folder }), name)
     })
 }
 
-/// Removes a part file, or the file of an upload's lock, where it is there.
+/// Removes a part file or a lock file, if it exists.
 fn remove_part(folder: &Folder, name: &str) -> Result<(), TreeError> {
     match folder.open_part_locked(name) {
         // The lock is held until the name is gone.
@@ -89,16 +92,16 @@ fn remove_part(folder: &Folder, name: &str) -> Result<(), TreeError> {
     }
 }
 
-/// Removes all part files below a folder. No link is followed.
+/// Removes all part files below a folder, without following links.
 fn remove_parts_below(top: &Folder) -> Result<(), TreeError> {
     let mut left = vec![TreePath::root()];
     while let Some(path) = left.pop() {
         let opened = if path.is_root() { top.try_clone() } else { top.open_folder(&path) };
         let folder = match opened {
             Ok(folder) => folder,
-            // It went, or something else took its place.
+            // The folder vanished or was replaced meanwhile.
             Err(e) => {
-                debug!("{path} is left: {e}");
+                debug!("{path} is skipped: {e}");
                 continue;
             }
         };

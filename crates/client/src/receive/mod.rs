@@ -1,9 +1,8 @@
-//! Bringing one file in: a part file in the folder it goes to, a line in the `.log`, the
-//! transfer, and only then the name.
+//! Fetching one file: into a part file, with an entry in the `.log`, then renamed.
 //!
-//! Files are opened, renamed and removed through a pinned folder alone. The part file's lock
-//! is held throughout, so two clients never write one file. What a server names is checked
-//! against our own names before anything is made.
+//! Files are opened, renamed and removed through a pinned folder only. The part file is locked
+//! throughout, so two clients never write to it at once. A server's names are checked against the
+//! reserved names before anything is made.
 
 mod drop;
 mod progress;
@@ -28,22 +27,20 @@ use crate::shell::Shell;
 use crate::transfer_log::{LogHandle, TransferEntry, TransferTask, is_reserved, part_name};
 use progress::DownloadProgress;
 
-/// One file to be fetched.
+/// One file to fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DownloadJob {
-    /// Which file.
     pub remote: TreePath,
-    /// Where it goes.
     pub target: LocalTarget,
-    /// The local name as the `.log` has it; empty for a file that has no line of its own.
+    /// Local name for the `.log`; empty for a file without its own entry.
     pub log_name: String,
 }
 
 impl Shell {
-    /// Fetches what a command names; resumes what an earlier one has left of it.
+    /// Fetches the file that a command names, and resumes an earlier download.
     ///
     /// # Errors
-    /// See [`Failure`]; code `cut` where it can be carried on.
+    /// See [`Failure`]; the code is `cut` if the download can be resumed.
     pub fn receive_named(&mut self, job: &DownloadJob) -> Result<Received, Failure> {
         let folder = openable(&job.target.folder);
         let folder =
@@ -64,7 +61,7 @@ impl Shell {
         self.receive_into(job, folder, &part)
     }
 
-    /// Fetches a file into its part file, which is locked.
+    /// Fetches a file into its locked part file.
     fn receive_into(
         &mut self,
         job: &DownloadJob,
@@ -97,7 +94,7 @@ impl Shell {
         };
         part_file.name(&fetched, &job.target.name).map_err(|e| local_failure(&shown, &e))?;
         if let Some(Err(failure)) = handle.as_mut().map(LogHandle::finish) {
-            self.notices.say(&format!("{shown} is there, but {failure}"));
+            self.notices.say(&format!("{shown} is complete, but {failure}"));
         }
         Ok(Received {
             remote: job.remote.to_string(),
@@ -111,8 +108,9 @@ impl Shell {
 }
 
 impl Shell {
-    /// The transfer's line in the `.log`, and from where it goes on. Without a `.log` the
-    /// transfer is still worth making.
+    /// Writes the entry in the `.log` and returns the state to resume from.
+    ///
+    /// Without a `.log` the transfer still works.
     fn enter_log(&self, job: &DownloadJob, origin: Origin) -> (Option<LogHandle>, Option<Resume>) {
         if job.log_name.is_empty() {
             return (None, None);
@@ -135,24 +133,26 @@ impl Shell {
         match entered {
             Ok((handle, resume)) => (Some(handle), resume),
             Err(failure) => {
-                self.notices
-                    .say(&format!("{}: cut off it could not be carried on: {failure}", job.remote));
+                self.notices.say(&format!(
+                    "{}: if interrupted, it cannot be resumed: {failure}",
+                    job.remote
+                ));
                 (None, None)
             }
         }
     }
 
-    /// Removes what was fetched of a file that cannot be had any more.
+    /// Removes the part file of a file that no longer exists on the server.
     fn drop_part(&self, part_file: &PartFile<'_>, handle: Option<&mut LogHandle>) {
         let removed = part_file.discard().map_err(|e| local_failure(part_file.part_name, &e));
         let result = removed.and_then(|()| handle.map_or(Ok(()), LogHandle::finish));
         if let Err(failure) = result {
-            self.notices.say(&format!("what was fetched before is still there: {failure}"));
+            self.notices.say(&format!("the part file remains: {failure}"));
         }
     }
 }
 
-/// Where the bytes are until they have their name.
+/// The file that holds the content until it is complete.
 struct PartFile<'a> {
     folder: &'a Folder,
     part: &'a File,
@@ -160,26 +160,27 @@ struct PartFile<'a> {
 }
 
 impl PartFile<'_> {
-    /// Gives the whole content its time, its mode and its name. It is not synced: like other
-    /// download programs, the client leaves it to the system when it goes to the disk.
+    /// Sets the time and mode of the complete content, and renames it.
+    ///
+    /// The file is not synced: like other download programs, the client leaves that to the system.
     fn name(&self, fetched: &CompletedDownload, name: &str) -> Result<(), TreeError> {
         set_received_mode(self.part, self.folder, name, fetched.mode)?;
         set_times(self.part, fetched.mtime)?;
         self.folder.rename(self.part_name, name)
     }
 
-    /// Removes what was fetched.
+    /// Removes the part file.
     fn discard(&self) -> Result<(), TreeError> {
         self.folder.unlink(self.part_name)
     }
 }
 
-/// What the user is told of a transfer that failed.
+/// Converts the error of a download into a failure for the user.
 fn given_up(error: &DownloadError, shown: &str) -> Failure {
     match error {
         DownloadError::Refused(refusal) if refusal.code == ErrorCode::NoContent => Failure::new(
             ErrorCode::NoContent,
-            format!("{refusal}; it can be resumed: the same get carries it on"),
+            format!("{refusal}; run the same get again to resume"),
         ),
         DownloadError::Refused(refusal) => refusal.clone().into(),
         DownloadError::Interrupted => Failure::new(
@@ -189,18 +190,20 @@ fn given_up(error: &DownloadError, shown: &str) -> Failure {
         DownloadError::Local { what, error } => {
             Failure::new(ErrorCode::Local, format!("{shown}: {what}: {}", plain(error)))
         }
-        // For one file these mean the same to the user: it is not here, and can be carried on.
+        // Both mean the same to the user: the file is not here, but can be resumed.
         DownloadError::Unreachable(_) | DownloadError::Cut { .. } => {
-            Failure::new(ErrorCode::Cut, format!("{error}; the same get carries it on"))
+            Failure::new(ErrorCode::Cut, format!("{error}; run the same get again to resume"))
         }
         other => Failure::new(other.code(), other.to_string()),
     }
 }
 
-/// Gives what was fetched its mode, before its name: that of the file that it replaces, else the server's without the umask's bits.
+/// Sets the mode of a fetched file before it gets its name.
+///
+/// The mode is that of the replaced file, else the server's mode without the umask's bits.
 ///
 /// # Errors
-/// What the system says.
+/// A system call fails.
 pub(crate) fn set_received_mode(
     file: &File,
     folder: &Folder,
@@ -215,19 +218,20 @@ pub(crate) fn set_received_mode(
     set_mode(file, mode)
 }
 
-/// Takes the part file, made where it is missing; [`TreeError::InUse`] where another client has it.
+/// Opens and locks the part file; [`TreeError::InUse`] if another client holds the lock.
 fn claim(folder: &Folder, job: &DownloadJob) -> Result<File, TreeError> {
     folder.create_or_open_part(part_name(&job.target.name))
 }
 
-/// Whether the file cannot be had any more, whoever asks and whenever. What was fetched of it
-/// is of no use then; after any other failure it is kept.
+/// Whether no server can have the file any more.
+///
+/// The part file is then useless; after any other failure it is kept.
 fn is_gone(code: ErrorCode) -> bool {
     use ErrorCode::{BadName, IsFolder, NotFolder, NotFound, NotServed};
     matches!(code, NotFound | IsFolder | NotFolder | NotServed | BadName)
 }
 
-/// Refuses the names that the client uses for itself.
+/// Refuses reserved names.
 fn check_name(name: &str) -> Result<(), Failure> {
     if is_reserved(name) {
         return Err(Failure::new(
@@ -238,11 +242,11 @@ fn check_name(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A folder or a device in the way is told before anything is fetched.
+/// Refuses a name that a folder or a device has, before anything is fetched.
 fn check_free(folder: &Folder, name: &str) -> Result<(), TreeError> {
     match folder.stat_part(name.as_bytes()) {
         Ok(meta) if meta.kind == MetaKind::Folder => Err(TreeError::IsFolder),
-        // A device or FIFO is no content that could be replaced. A link is: its place is taken, never its target.
+        // A device or FIFO must not be replaced. A link is replaced itself, never its target.
         Ok(meta) if meta.kind == MetaKind::Special => {
             Err(TreeError::NotServed(UnservedKind::Special))
         }
@@ -251,14 +255,15 @@ fn check_free(folder: &Folder, name: &str) -> Result<(), TreeError> {
     }
 }
 
-/// A failure of the local folder.
+/// The failure for an error in the local folder.
 pub fn local_failure(shown: &str, error: &TreeError) -> Failure {
     let why = match error {
         TreeError::InUse => "another ftpclient is fetching it".to_owned(),
         TreeError::IsFolder => "a folder has that name".to_owned(),
         TreeError::NotFound => "no such folder".to_owned(),
         TreeError::NotServed(_) => {
-            "something that is no regular file has that name, or its temporary one".to_owned()
+            "the name, or its temporary name, belongs to something other than a regular file"
+                .to_owned()
         }
         other => other.to_string(),
     };

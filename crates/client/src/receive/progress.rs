@@ -1,4 +1,4 @@
-//! What a fetch tells while it runs: the bar, the lines about servers, the save points.
+//! Progress of a download: the bar, notices about servers, and checkpoints in the `.log`.
 
 use std::net::SocketAddr;
 
@@ -10,20 +10,20 @@ use crate::notices::Notices;
 use crate::progress_bar::TransferBar;
 use crate::transfer_log::{LogHandle, TransferTask};
 
-/// Follows one transfer.
+/// Reports the progress of one download.
 pub struct DownloadProgress<'a> {
     name: String,
     notices: Notices,
     interrupt: Interrupt,
-    /// None where the `.log` cannot be used; the user was told.
+    /// None if the `.log` cannot be used; the user was told.
     handle: Option<&'a mut LogHandle>,
-    /// Whether the user was told that save points are lost.
+    /// Whether the user was told that checkpoints are lost.
     told: bool,
     bar: TransferBar,
 }
 
 impl<'a> DownloadProgress<'a> {
-    /// Follows the transfer of `remote`; save points go to `handle`.
+    /// Reports the download of `remote`; checkpoints go to `handle`.
     pub fn new(
         remote: &TreePath,
         notices: Notices,
@@ -46,11 +46,11 @@ impl Progress for DownloadProgress<'_> {
 
     fn moved(&mut self, from: SocketAddr, to: SocketAddr, at: u64) {
         let why = self.notices.take_lost_reason();
-        self.notices.say(&format!("{from} is gone ({why}); going on at byte {at} from {to}"));
+        self.notices.say(&format!("lost {from} ({why}); resuming at byte {at} from {to}"));
     }
 
     fn restarted(&mut self, why: &str) {
-        self.notices.say(&format!("{}: beginning again: {why}", self.name));
+        self.notices.say(&format!("{}: restarting: {why}", self.name));
     }
 
     fn checkpoint(&mut self, state: &Resume) {
@@ -59,7 +59,7 @@ impl Progress for DownloadProgress<'_> {
             && !std::mem::replace(&mut self.told, true)
         {
             self.notices.say(&format!(
-                "{}: cut off now it could not be carried on from here: {failure}",
+                "{}: if interrupted now, it cannot be resumed from here: {failure}",
                 self.name
             ));
         }

@@ -1,7 +1,7 @@
-//! What an earlier run left unfinished is resumed at the start of a prompt, as the `.log` tells.
+//! Resumes the transfers in the `.log` when a prompt starts.
 //!
-//! The `.log` may have been changed by anybody: a line is followed only where its local name
-//! lies in the folder of `-d`, without a link on the way. Everything is told on standard error.
+//! The `.log` is untrusted. A line is resumed only if its local name lies in the folder of `-d`,
+//! and no link leads to it. All messages go to standard error.
 
 use log::info;
 use relais_proto::{ErrorCode, TreePath};
@@ -16,8 +16,9 @@ use crate::shell::Shell;
 use crate::transfer_log::{TransferTask, is_reserved, read_log};
 
 impl Shell {
-    /// Resumes all that belongs to the servers that are connected. The result is 0, 5 where
-    /// something is left, or 130 where the user interrupted.
+    /// Resumes all transfers with the connected servers.
+    ///
+    /// The result is 0, 5 if something is left, or 130 if the user interrupted.
     pub fn resume_all(&mut self) -> u8 {
         if !self.resume {
             return 0;
@@ -31,7 +32,7 @@ impl Shell {
             }
         };
         for bad in contents.bad {
-            self.notices.say(&format!(".log, line {}: left out: {}", bad.number, bad.why));
+            self.notices.say(&format!(".log, line {}: ignored: {}", bad.number, bad.why));
         }
         let origin = self.session.origin().cloned();
         let (trees, files): (Vec<_>, Vec<_>) = contents
@@ -40,7 +41,7 @@ impl Shell {
             .filter(|entry| Some(&entry.origin) == origin.as_ref())
             .partition(|entry| matches!(entry.task, TransferTask::GetTree | TransferTask::PutTree));
         let mut status = 0;
-        // The large files of a tree have lines of their own: the tree finds them finished then.
+        // Large files of a tree have their own entries: the tree then finds them complete.
         for entry in files.into_iter().chain(trees) {
             let ended = match entry.task {
                 TransferTask::Get(_) => self.resume_get(entry.remote, entry.local),
@@ -65,7 +66,8 @@ impl Shell {
             Ok(inside) => inside,
             Err(why) => {
                 self.notices.say(&format!(
-                    "{log_name} is not carried on by itself: {why}; typing the command again does it"
+                    "{log_name} is not resumed automatically: {why}; \
+                     run the command again to resume it"
                 ));
                 return 0;
             }
@@ -73,10 +75,10 @@ impl Shell {
         let remote = job.remote.clone();
         let part = check_free(&folder, &job.target.name).and_then(|()| claim(&folder, &job));
         if matches!(part, Err(TreeError::InUse)) {
-            info!("{remote} is left to the client that is fetching it");
+            info!("{remote}: another client is fetching it");
             return 0;
         }
-        self.notices.say(&format!("carrying on {remote}"));
+        self.notices.say(&format!("resuming {remote}"));
         let received = match part {
             Ok(part) => self.receive_into(&job, &folder, &part),
             Err(e) => Err(local_failure(&job.target.shown(), &e)),
@@ -92,8 +94,8 @@ impl Shell {
 
     fn report_resume_failure(&mut self, remote: &TreePath, failure: &Failure) -> u8 {
         let gone = is_gone(failure.code);
-        let end = if gone { "; it is dropped" } else { "" };
-        self.notices.say(&format!("carrying on {remote}: {failure}{end}"));
+        let end = if gone { "; removed from the .log" } else { "" };
+        self.notices.say(&format!("resuming {remote}: {failure}{end}"));
         match failure.code {
             _ if gone => 0,
             ErrorCode::Interrupted => 130,
@@ -101,7 +103,7 @@ impl Shell {
         }
     }
 
-    /// The job of a line, and the folder it goes into.
+    /// Returns the job of a line and the folder of its target.
     fn job_inside(
         &self,
         remote: TreePath,
@@ -114,11 +116,12 @@ impl Shell {
         Ok((DownloadJob { remote, target, log_name: log_name.to_owned() }, folder))
     }
 
-    /// The folder of a logged name, reached from the folder of `-d` without following a link,
-    /// and the name in it.
+    /// Opens the folder of a logged name from the folder of `-d` without following a link.
+    ///
+    /// Also returns the name in that folder.
     ///
     /// # Errors
-    /// That it leads elsewhere, or is not there.
+    /// The name leads elsewhere, or the folder does not exist.
     pub fn folder_inside(&self, log_name: &str) -> Result<(Folder, LocalTarget), TreeError> {
         let mut parts =
             parts_inside(log_name).ok_or_else(|| refused("it leads out of the local folder"))?;
@@ -130,7 +133,7 @@ impl Shell {
     }
 }
 
-/// A logged name that is not followed.
+/// The error for a logged name that must not be followed.
 fn refused(why: &str) -> TreeError {
     TreeError::Io("follow the line", std::io::Error::other(why.to_owned()))
 }

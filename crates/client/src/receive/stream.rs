@@ -1,10 +1,9 @@
-//! Content to standard output, as it comes: `cat` and `get -o -`.
+//! Streaming of content to standard output: `cat` and `get -o -`.
 //!
-//! A block goes out as soon as it is here and is hashed on its way. Nothing is kept, so content of
-//! any size needs no room and the first bytes come at once; what has gone out cannot be taken back.
-//! So the command ends well only where the digest of all that went out is the content's; else it
-//! fails and says so. Where a server goes away the next one goes on with the next byte of the
-//! same content, and no byte goes out twice.
+//! Each block is written as soon as it arrives, and hashed on the way. Nothing is stored, so
+//! content of any size works, but written bytes cannot be taken back. The command succeeds only if
+//! the digest of all written bytes is that of the content. If a server fails, another one continues
+//! with the next byte of the same content, and no byte is written twice.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -23,12 +22,12 @@ use crate::outcome::Received;
 use crate::output::Output;
 use crate::shell::Shell;
 
-/// Servers that fail in a row without a byte of content.
+/// Most consecutive failures of servers without a byte of content.
 const MAX_FAILURES: u32 = 16;
-/// Bytes that are read at once; a server's block size is only a claim.
+/// Bytes of one read; the server's block size cannot be trusted.
 const READ_SIZE: usize = 256 * 1024;
 
-/// What went out so far, and of which content it is.
+/// The bytes written so far, and the content that they belong to.
 struct OutputStream {
     out: u64,
     hasher: blake3::Hasher,
@@ -45,19 +44,19 @@ struct StreamedContent {
     wanted: IfMatch,
 }
 
-/// Why one server did not bring it to its end.
+/// Why one server did not send the content to its end.
 enum StreamError {
-    /// Another one may.
+    /// Another server may send the rest.
     ServerLost(String),
-    /// The content that went out in part is not known by its name here.
+    /// The server does not know the content by the name used so far.
     Changed(Refusal),
-    /// It does not have the content yet, and these have it.
+    /// The server does not have the content yet; these slaves have it.
     Elsewhere(Vec<Endpoint>),
-    /// It lacks what was seen before.
+    /// The server is behind the LSN that the session has seen.
     Behind(Refusal),
-    /// It broke the protocol.
+    /// The server broke the protocol.
     Protocol(String),
-    /// Nobody can.
+    /// No server can send the rest.
     Failed(Failure),
 }
 
@@ -80,7 +79,7 @@ impl Shell {
     /// Writes the content of `path` to standard output.
     ///
     /// # Errors
-    /// See [`Failure`]; part of the content may have gone out.
+    /// See [`Failure`]; part of the content may have been written.
     pub fn show(&mut self, path: &TreePath) -> Result<Received, Failure> {
         let begun = Instant::now();
         let mut stream = OutputStream {
@@ -112,7 +111,7 @@ impl Shell {
             if let Some(gone) = self.notices.take_lost() {
                 let (out, peer) = (stream.out, connection.peer());
                 self.notices.say(&format!(
-                    "{} is gone ({}); going on at byte {out} from {peer}",
+                    "lost {} ({}); resuming at byte {out} from {peer}",
                     gone.addr, gone.why
                 ));
             }
@@ -147,7 +146,7 @@ impl Shell {
                     continue;
                 }
                 Err(StreamError::Failed(failure)) => {
-                    // Blocks may still be under way on it.
+                    // Blocks may still arrive on this connection.
                     self.session.abandon();
                     return Err(failure);
                 }
@@ -172,7 +171,7 @@ impl OutputStream {
         output: &mut Output,
     ) -> Result<(), StreamError> {
         if self.out == 0 {
-            // Nothing of it was seen: whatever is there now will do.
+            // No byte was written yet, so any version of the content is fine.
             self.content = None;
         }
         let wanted = self.content.map_or(IfMatch::Any, |content| content.wanted);
@@ -206,12 +205,10 @@ impl OutputStream {
         }
     }
 
-    /// Checks what precedes the blocks, and that it is about the content that went out in part.
+    /// Checks the header, and that it belongs to the content written so far.
     fn check(&mut self, header: ContentHeader) -> Result<ContentHeader, StreamError> {
         if header.offset != self.out || header.length != header.size.saturating_sub(self.out) {
-            return Err(StreamError::Protocol(
-                "it sends another part than was asked for".to_owned(),
-            ));
+            return Err(StreamError::Protocol("it sends another range than requested".to_owned()));
         }
         if header.block_size == 0 || header.block_size > limits::BLOCK_MAX {
             return Err(StreamError::Protocol(format!(
@@ -227,9 +224,7 @@ impl OutputStream {
         if known.size != header.size
             || matches!((known.digest, header.digest), (Some(a), Some(b)) if a != b)
         {
-            return Err(StreamError::Protocol(
-                "it sends other content than was asked for".to_owned(),
-            ));
+            return Err(StreamError::Protocol("it sends other content than requested".to_owned()));
         }
         let digest = known.digest.or(header.digest);
         let wanted = digest.map_or(IfMatch::Identity(header.identity), IfMatch::Digest);
@@ -237,7 +232,7 @@ impl OutputStream {
         Ok(header)
     }
 
-    /// The next block, of exactly `length` bytes, goes out.
+    /// Reads the next block of exactly `length` bytes and writes it.
     fn block(
         &mut self,
         from: &mut Connection,
@@ -250,7 +245,7 @@ impl OutputStream {
                 break;
             }
             if header.kind == FrameType::Block {
-                return Err(StreamError::Protocol("a block has not its length".to_owned()));
+                return Err(StreamError::Protocol("a block has the wrong length".to_owned()));
             }
             match from.read_reply_of(header)? {
                 Reply::Wait(_) | Reply::MasterUnreachable { .. } => {}
@@ -272,21 +267,21 @@ impl OutputStream {
         Ok(())
     }
 
-    /// Whether all that went out is the content.
+    /// Checks that the written bytes have the digest of the content.
     fn verify_digest(&self, digest: Digest) -> Result<(), StreamError> {
         if self.content.and_then(|content| content.digest).is_some_and(|known| known != digest) {
-            return Err(StreamError::Protocol("it tells two digests".to_owned()));
+            return Err(StreamError::Protocol("it sends two different digests".to_owned()));
         }
         if *self.hasher.finalize().as_bytes() == digest.0 {
             return Ok(());
         }
         Err(StreamError::Failed(Failure::new(
             ErrorCode::Damaged,
-            "what went out does not have the digest of the content: it is damaged",
+            "the output is damaged: its digest differs from that of the content",
         )))
     }
 
-    /// What a refusal means for the rest.
+    /// Converts a refusal into the error for the rest of the content.
     fn refused(&self, refusal: Refusal) -> StreamError {
         use ErrorCode::{BadTicket, Behind, Busy, Changed, Draining, NoContent, Storage, TimedOut};
         match refusal.code {
@@ -300,8 +295,10 @@ impl OutputStream {
         }
     }
 
-    /// A server does not know the content by the name it had elsewhere. Where no digest was known it may
-    /// have it all the same: the digest of all that goes out tells in the end.
+    /// Asks the server for the digest if it does not know the content by its identity.
+    ///
+    /// This helps only while no digest was known. The digest of all written bytes decides in the
+    /// end.
     fn find_by_digest(
         &mut self,
         from: &mut Connection,
@@ -312,7 +309,7 @@ impl OutputStream {
             debug!("{path}: {refusal}");
             StreamError::Failed(Failure::new(
                 ErrorCode::Changed,
-                "it was replaced while it went out; what went out is not whole",
+                "the file was replaced during the transfer; the output is incomplete",
             ))
         };
         let Some(content) = self.content.as_mut().filter(|content| content.digest.is_none()) else {
@@ -334,14 +331,14 @@ impl OutputStream {
     }
 }
 
-/// The next reply that is no sign of life; it may be an error. How long those may go on is bounded.
+/// Reads the next reply other than a keep-alive; it may be an error. The wait is bounded.
 fn answer(from: &mut Connection) -> Result<Reply, StreamError> {
     let until = Instant::now() + limits::IDLE_TIME;
     loop {
         match from.read_reply()?.ok_or_else(closed)? {
             Reply::Wait(_) | Reply::MasterUnreachable { .. } if Instant::now() < until => {}
             Reply::Wait(_) | Reply::MasterUnreachable { .. } => {
-                return Err(StreamError::ServerLost("no answer came in time".to_owned()));
+                return Err(StreamError::ServerLost("no reply in time".to_owned()));
             }
             reply => return Ok(reply),
         }

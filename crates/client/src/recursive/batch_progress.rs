@@ -1,5 +1,6 @@
-//! The progress of a whole command over many files, on a terminal alone: one bar, in which the
-//! large files' own progress shows as well.
+//! The progress of a command over many files, on a terminal only.
+//!
+//! One bar shows all files, including the progress within large ones.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,19 +12,19 @@ use relais_proto::TreePath;
 use crate::notices::Notices;
 use crate::progress_bar::BarLayout;
 
-/// A command that takes less time than this has no bar: it would only flicker.
+/// Delay before the bar appears, so that short commands do not make it flicker.
 const BAR_AFTER: Duration = Duration::from_millis(300);
-/// Columns of the label without the name, up to a million files.
+/// Columns of the label without the name, for up to a million files.
 const COUNTS: usize = "999999/999999 files ".len();
 
-/// The bar of the whole, as one file of it sees it.
+/// The bar of the whole command, as used by one file.
 #[derive(Clone)]
 pub struct BatchBar {
     bar: ProgressBar,
     layout: Arc<BarLayout>,
     begun: Instant,
     shown: Arc<AtomicBool>,
-    /// Bytes of the files that are done.
+    /// Total size of the finished files in bytes.
     base: u64,
 }
 
@@ -32,7 +33,7 @@ impl BatchBar {
         format!("{done}/{files} files {}", self.layout.name(path.as_str()))
     }
 
-    /// So many bytes of the file are there.
+    /// Sets the number of transferred bytes of the current file.
     pub fn advanced(&self, notices: &Notices, position: u64) {
         self.bar.set_position(self.base.saturating_add(position));
         if self.begun.elapsed() >= BAR_AFTER && !self.shown.swap(true, Ordering::Relaxed) {
@@ -43,7 +44,7 @@ impl BatchBar {
     }
 }
 
-/// Follows a whole command. The bar is gone when this is dropped.
+/// Shows the progress of a whole command; the bar is removed on drop.
 pub struct BatchProgress {
     notices: Notices,
     part: Option<BatchBar>,
@@ -52,7 +53,7 @@ pub struct BatchProgress {
 }
 
 impl BatchProgress {
-    /// So many files and bytes are to be transferred.
+    /// Creates the progress for this number of files and bytes.
     #[must_use]
     pub fn new(notices: &Notices, files: u64, bytes: u64) -> Self {
         let part = notices.on_terminal().then(|| {
@@ -70,7 +71,7 @@ impl BatchProgress {
         Self { notices: notices.clone(), part, files, done: 0 }
     }
 
-    /// A file with this name and size is done.
+    /// Counts a finished file of this name and size.
     pub fn done(&mut self, path: &TreePath, size: u64) {
         self.done += 1;
         if let Some(part) = &mut self.part {
@@ -80,7 +81,7 @@ impl BatchProgress {
         }
     }
 
-    /// A large file begins, and tells its own progress.
+    /// Starts a large file, which reports its own progress.
     pub fn large(&mut self, path: &TreePath) {
         if let Some(part) = &self.part {
             part.bar.set_message(part.label(self.done, self.files, path));

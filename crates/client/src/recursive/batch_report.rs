@@ -1,4 +1,4 @@
-//! What a recursive command has come to so far. What fails is told at once.
+//! The report of a recursive command. Failures are printed at once.
 
 use std::time::Instant;
 
@@ -10,38 +10,38 @@ use crate::notices::Notices;
 use crate::outcome::{BatchSummary, FailedName};
 use crate::output::Output;
 
-/// Skipped names that are told one by one.
+/// Most skipped names that are printed one by one.
 const TOLD: usize = 20;
 
-/// Counts, and the failures.
+/// The totals and failures so far.
 pub struct BatchReport {
-    /// What is done.
+    /// Totals of the finished names.
     pub summary: BatchSummary,
     begun: Instant,
-    /// How many of the failures are of names that were never to be transferred.
+    /// Number of failures before the first transfer: names that cannot be transferred at all.
     refused: usize,
 }
 
 impl BatchReport {
-    /// Nothing is done yet.
+    /// Creates an empty report.
     #[must_use]
     pub fn new() -> Self {
         Self { summary: BatchSummary::default(), begun: Instant::now(), refused: 0 }
     }
 
-    /// A name failed. `remote` is its remote path.
+    /// Records and prints the failure of a name with this remote path.
     pub fn fail(&mut self, output: &mut Output, remote: impl Into<String>, failure: Failure) {
         output.failed(&failure);
         self.summary.failed.push(FailedName { remote: remote.into(), failure });
     }
 
-    /// One more file is there.
+    /// Counts a transferred file.
     pub fn count(&mut self, bytes: u64) {
         self.summary.files += 1;
         self.summary.bytes = self.summary.bytes.saturating_add(bytes);
     }
 
-    /// Names were skipped; `top` is put before them. Our own files are not worth a word.
+    /// Records and prints skipped names below `top`; reserved names are not mentioned.
     pub fn skip(&mut self, notices: &Notices, top: &str, names: &[SkippedName]) {
         let skipped: Vec<&SkippedName> = names
             .iter()
@@ -58,7 +58,7 @@ impl BatchReport {
         self.summary.skipped.extend(skipped.iter().map(|skipped| joined(top, &skipped.shown())));
     }
 
-    /// What failed up to here is no transfer that failed.
+    /// Excludes the failures so far from [`Self::has_failed`].
     pub fn exclude_refused(&mut self) {
         self.refused = self.summary.failed.len();
     }
@@ -69,19 +69,19 @@ impl BatchReport {
         self.summary.failed.len() > self.refused
     }
 
-    /// Whether the user interrupted, or no server answers: nothing more is begun then.
+    /// Whether the user interrupted or no server answers; then no further transfer starts.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.summary.failed.iter().any(|failed| ends_all(&failed.failure))
     }
 
-    /// Whether something failed that another run would find to do.
+    /// Whether another run could complete a failed name.
     #[must_use]
     pub fn can_go_on(&self) -> bool {
         self.summary.failed.iter().any(|failed| is_left(&failed.failure))
     }
 
-    /// The whole, with its time.
+    /// Returns the totals with the duration.
     #[must_use]
     pub fn finish(mut self) -> BatchSummary {
         self.summary.time = self.begun.elapsed();
@@ -89,14 +89,14 @@ impl BatchReport {
     }
 }
 
-/// Whether another run may do better.
+/// Whether another run may succeed.
 #[must_use]
 pub fn is_left(failure: &Failure) -> bool {
     matches!(failure.status(), 3 | 4 | 5 | 130)
         || matches!(failure.code, ErrorCode::NoChanges | ErrorCode::NoSpace)
 }
 
-/// Whether what failed is not this one name, but all that is left.
+/// Whether the failure concerns all remaining names, not one.
 #[must_use]
 pub fn ends_all(failure: &Failure) -> bool {
     matches!(failure.status(), 3 | 4 | 130)

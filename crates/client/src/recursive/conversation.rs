@@ -1,4 +1,4 @@
-//! What all conversations with a server have in common: how they end, and what is told on the way.
+//! Common parts of all pipelined conversations with a server: their end and their notices.
 
 use std::net::SocketAddr;
 
@@ -11,25 +11,25 @@ use crate::notices::Notices;
 use crate::session::Session;
 use crate::shell::Shell;
 
-/// Who is told of a server that went away, and who may end it.
+/// The notices and the interruption state that a conversation uses.
 pub struct ConversationContext {
     /// Standard error.
     pub notices: Notices,
-    /// Ctrl-C.
+    /// State of Ctrl-C.
     pub interrupt: Interrupt,
 }
 
 impl ConversationContext {
-    /// The shell's.
+    /// Clones the shell's.
     #[must_use]
     pub fn new(shell: &Shell) -> Self {
         Self { notices: shell.notices.clone(), interrupt: shell.interrupt.clone() }
     }
 
-    /// Tells the user, in one line, that another server has taken over.
+    /// Tells the user in one line that another server has taken over.
     pub fn moved(&self, from: SocketAddr, to: SocketAddr) {
         let why = self.notices.take_lost_reason();
-        self.notices.say(&format!("{from} is gone ({why}); going on from {to}"));
+        self.notices.say(&format!("lost {from} ({why}); continuing with {to}"));
     }
 
     /// Whether the user pressed Ctrl-C.
@@ -42,21 +42,21 @@ impl ConversationContext {
 /// Runs a conversation to its end.
 ///
 /// # Errors
-/// That no server answers, that the user interrupted, or what an answer ended it with.
+/// No server answers, the user interrupted, or an answer ended the conversation.
 pub fn run_conversation(
     session: &mut Session,
     notices: &Notices,
     conversation: &mut dyn PipelineHandler,
 ) -> Result<PipelineStats, Failure> {
     let ran = run(session, conversation).map_err(failure)?;
-    // A server that went away before its first answer: the conversation was not told.
+    // The conversation does not learn of a server that failed before its first answer.
     if let (Some(gone), Some((now, _))) = (notices.take_lost(), session.server()) {
-        notices.say(&format!("{} is gone ({}); going on from {now}", gone.addr, gone.why));
+        notices.say(&format!("lost {} ({}); continuing with {now}", gone.addr, gone.why));
     }
     Ok(ran)
 }
 
-/// The failure of a conversation as a whole.
+/// Converts the error of a conversation into a failure.
 fn failure(error: PipelineError) -> Failure {
     match error {
         PipelineError::Interrupted => Failure::interrupted(),
@@ -70,16 +70,16 @@ fn failure(error: PipelineError) -> Failure {
     }
 }
 
-/// Ends a conversation with `failure`.
+/// Returns the error that ends a conversation with `failure`.
 #[must_use]
 pub fn stopped(failure: Failure) -> PipelineError {
     PipelineError::Stopped(Box::new(failure))
 }
 
-/// The whole path of what lies at `path` below `base`.
+/// Joins `path` to `base`.
 ///
 /// # Errors
-/// That it is too long.
+/// The joined path is too long.
 pub fn under(base: &TreePath, path: &TreePath) -> Result<TreePath, Failure> {
     if base.is_root() || path.is_root() {
         return Ok(if base.is_root() { path.clone() } else { base.clone() });
@@ -88,17 +88,17 @@ pub fn under(base: &TreePath, path: &TreePath) -> Result<TreePath, Failure> {
         .map_err(|e| Failure::from(e).of(&path.to_string()))
 }
 
-/// Ids for many changes, from one seed: what nobody can guess costs one system call in all.
+/// Ids for many changes, derived from one random seed with a single system call.
 pub struct ChangeIds {
     seed: [u8; 32],
     used: u64,
 }
 
 impl ChangeIds {
-    /// Ids that nobody has had.
+    /// Creates a new seed.
     ///
     /// # Errors
-    /// That the system has no random numbers.
+    /// The system gives no random bytes.
     pub fn new() -> Result<Self, Failure> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)
@@ -106,7 +106,7 @@ impl ChangeIds {
         Ok(Self { seed, used: 0 })
     }
 
-    /// The next one.
+    /// Returns the next id.
     pub fn next(&mut self) -> ChangeId {
         self.used += 1;
         let mut id = [0; 16];

@@ -1,4 +1,4 @@
-//! Which files of equal size have equal content: the server computes its digests, this side its own.
+//! Comparison of files of equal size by their digests, computed on both sides.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -17,11 +17,12 @@ use crate::Failure;
 use crate::interrupt::Interrupt;
 use crate::shell::Shell;
 
-/// The paths of the files that both sides have with the same digest. A file whose digest cannot
-/// be had is left out: it is transferred then, and that tells what is wrong with it.
+/// Returns the paths of the files with equal digests on both sides.
+///
+/// A file without a digest is left out. It is transferred then, which reports its error.
 ///
 /// # Errors
-/// That no server answers, or that the user interrupted.
+/// No server answers, or the user interrupted.
 pub fn equal(
     shell: &mut Shell,
     tree: &mut LocalTree,
@@ -54,7 +55,7 @@ pub fn equal(
     Ok(equal)
 }
 
-/// The digest of a local file that has still the size it was listed with.
+/// Computes the digest of a local file, if it still has the listed size.
 fn local(tree: &mut LocalTree, node: &Node, interrupt: &Interrupt) -> Option<Digest> {
     let file = tree.open(&node.path).ok().filter(|file| file.meta.size == node.size)?;
     let mut go_on =
@@ -68,7 +69,7 @@ fn local(tree: &mut LocalTree, node: &Node, interrupt: &Interrupt) -> Option<Dig
     }
 }
 
-/// Asks for digests; the tag is the place in the list.
+/// Requests digests; the tag is the index in the list.
 struct DigestQuery<'a> {
     base: &'a TreePath,
     files: &'a [&'a Node],
@@ -96,7 +97,7 @@ impl PipelineHandler for DigestQuery<'_> {
             (Some(_), PipelineReply::Refused(refusal)) => debug!("no digest: {refusal}"),
             _ => {
                 return Err(stopped(Failure::bad_server(
-                    "a request for a digest was answered with something else",
+                    "a request for a digest got a reply of another type",
                 )));
             }
         }

@@ -1,4 +1,4 @@
-//! Finding the names that a pattern stands for, level by level, there and here. Nothing is changed.
+//! Expansion of a pattern into names, level by level, remote or local. Nothing is changed.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,19 +16,21 @@ use crate::Failure;
 use crate::local::openable;
 use crate::shell::Shell;
 
-/// What a pattern stands for. The path of a node is its own name, in the folder that goes with it.
+/// The names that match a pattern.
+///
+/// The path of a node is its own name, in the folder that is paired with it.
 #[derive(Debug)]
 pub struct PatternMatches<F> {
     /// Files and folders, in order.
     pub found: Vec<(F, Node)>,
-    /// Names that match and are neither.
+    /// Matching names that are neither.
     pub skipped: Vec<String>,
 }
 
-/// Looks on the server, from the folder the user is in.
+/// Expands a pattern on the server, starting in the current remote folder.
 ///
 /// # Errors
-/// That nothing matches, or what keeps it from being looked for.
+/// Nothing matches, or the search fails.
 pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<PatternMatches<TreePath>, Failure> {
     let mut folders = vec![if pattern.absolute { TreePath::root() } else { shell.cwd.clone() }];
     let mut found = Vec::new();
@@ -41,14 +43,14 @@ pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<PatternMatches<Tre
                     let above = || {
                         Failure::new(
                             ErrorCode::BadName,
-                            format!("{} is above the top", pattern.quoted()),
+                            format!("{} is above the root", pattern.quoted()),
                         )
                     };
                     next.push(folder.split_last().ok_or_else(above)?.0);
                 }
             }
             PatternPart::Name(name) if !is_last => {
-                // Nothing can lie where no name can be.
+                // A folder whose path is invalid contains nothing.
                 next.extend(folders.iter().filter_map(|folder| folder.join(name).ok()));
             }
             part => {
@@ -73,7 +75,7 @@ pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<PatternMatches<Tre
     Ok(PatternMatches { found, skipped: Vec::new() })
 }
 
-/// The entries right in `folders` that match. Folders that are not there hold nothing.
+/// Returns the matching entries directly in `folders`; missing folders are empty.
 fn query_folders(
     shell: &mut Shell,
     folders: &[TreePath],
@@ -91,7 +93,7 @@ fn query_folders(
     Ok(query.found.into_iter().map(|(at, entry)| (folders[at].clone(), entry)).collect())
 }
 
-/// Asks for folders, or for one name in each; the tag is the place of the folder.
+/// Lists folders or requests one name in each; the tag is the index of the folder.
 struct PatternQuery<'a> {
     folders: &'a [TreePath],
     part: &'a PatternPart,
@@ -133,9 +135,7 @@ impl PipelineHandler for PatternQuery<'_> {
                 return Err(stopped(Failure::from(refusal).of(&self.folders[at].to_string())));
             }
             _ => {
-                return Err(stopped(Failure::bad_server(
-                    "a listing was answered with something else",
-                )));
+                return Err(stopped(Failure::bad_server("a listing got a reply of another type")));
             }
         };
         if self.part.is_match(&entry.name) {
@@ -156,10 +156,12 @@ impl PipelineHandler for PatternQuery<'_> {
     }
 }
 
-/// Looks in the local folder. Links are not followed, but for those that are named in full.
+/// Expands a pattern in the local folder.
+///
+/// Links are not followed, except those that the pattern names in full.
 ///
 /// # Errors
-/// That nothing matches, or what keeps it from being looked for.
+/// Nothing matches, or the search fails.
 pub fn local(shell: &Shell, pattern: &Pattern) -> Result<PatternMatches<PathBuf>, Failure> {
     let mut folders =
         vec![if pattern.absolute { PathBuf::from("/") } else { shell.local.resolve("") }];
@@ -188,7 +190,7 @@ pub fn local(shell: &Shell, pattern: &Pattern) -> Result<PatternMatches<PathBuf>
     Ok(expanded)
 }
 
-/// Takes in what matches right in one local folder; one that is not there holds nothing.
+/// Adds the matches directly in one local folder; a missing folder is empty.
 fn search(
     path: &Path,
     part: &PatternPart,

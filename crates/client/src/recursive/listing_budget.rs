@@ -1,9 +1,9 @@
-//! How much of what a server lists may be kept: it could go on naming files for ever.
+//! A limit on the names that a server may list, because a hostile server could list without end.
 
-/// Bytes of names and of what goes with them: some millions of names of the usual length.
+/// Bytes of names and their records: some millions of names of usual length.
 const MOST: usize = 512 * 1024 * 1024;
 
-/// Room for the names of one listing.
+/// The remaining bytes for the names of one listing.
 #[derive(Debug)]
 pub struct ListingBudget {
     left: usize,
@@ -16,13 +16,13 @@ impl Default for ListingBudget {
 }
 
 impl ListingBudget {
-    /// Room for so many bytes.
+    /// Creates a budget of this many bytes.
     #[cfg(test)]
     pub fn with_limit(left: usize) -> Self {
         Self { left }
     }
 
-    /// Takes room for a value of type `T` with a text of `len` bytes; false where there is no more.
+    /// Takes the bytes of a `T` with a text of `len` bytes; returns false if too few are left.
     #[must_use]
     pub fn take<T>(&mut self, len: usize) -> bool {
         match self.left.checked_sub(len + size_of::<T>()) {

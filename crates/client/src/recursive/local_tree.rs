@@ -1,8 +1,8 @@
-//! The local side of a whole subtree: a pinned folder beneath which files and folders are read,
-//! made and removed.
+//! The local side of a recursive transfer: a pinned folder with all files below it.
 //!
-//! The user named the top; every name below it came from a server or a listing, and is resolved
-//! from the top's descriptor without following a link. New content has a temporary name until it is whole.
+//! The user names the top folder. Every name below comes from a server or a listing, and is
+//! resolved from the top's descriptor without following links. New content has a temporary name
+//! until it is complete.
 
 #[cfg(test)]
 mod tests;
@@ -21,48 +21,48 @@ use crate::local::LocalTarget;
 use crate::receive::set_received_mode;
 use crate::transfer_log::part_name;
 
-/// Reads of a small file that changes meanwhile before it is given up.
+/// Attempts to read a small file that keeps changing.
 const READS: usize = 3;
 
-/// A pinned folder and the folder below it that was used last.
+/// A pinned top folder, and the folder below it that was used last.
 pub struct LocalTree {
     top: Folder,
-    /// How the user knows the top; empty for the current folder.
+    /// Path of the top for messages; empty for the current folder.
     shown: PathBuf,
     last: Option<(TreePath, Folder)>,
 }
 
-/// A small file, read whole.
+/// A small file in memory.
 pub struct SmallFile {
-    /// All its bytes.
+    /// The complete content.
     pub bytes: Vec<u8>,
-    /// What it is.
+    /// The open file.
     pub file: OpenFile,
 }
 
 impl LocalTree {
-    /// A place whose top is `top`, which the user knows as `shown`.
+    /// Creates the tree below `top`, with `shown` as its path for messages.
     #[must_use]
     pub fn new(top: Folder, shown: &Path) -> Self {
         Self { top, shown: shown.to_path_buf(), last: None }
     }
 
-    /// The top.
+    /// Returns the top folder.
     #[must_use]
     pub fn top(&self) -> &Folder {
         &self.top
     }
 
-    /// The name of what lies at `path`, as the user knows it.
+    /// Returns the name of `path` for messages.
     #[must_use]
     pub fn shown(&self, path: &TreePath) -> String {
         self.shown.join(path.as_str()).display().to_string()
     }
 
-    /// Where a file goes, and the folder to make it in.
+    /// Returns the local target of a file and its open folder.
     ///
     /// # Errors
-    /// That the folder cannot be reached without following a link.
+    /// The folder cannot be reached without following a link.
     pub fn target(&mut self, path: &TreePath) -> Result<(LocalTarget, &Folder), TreeError> {
         let (parent, name) = split(path)?;
         let target =
@@ -70,7 +70,7 @@ impl LocalTree {
         Ok((target, self.folder(&parent)?))
     }
 
-    /// The folder at `path`.
+    /// Opens the folder at `path`.
     ///
     /// # Errors
     /// As [`Folder::open_folder`].
@@ -88,10 +88,10 @@ impl LocalTree {
         }
     }
 
-    /// Makes a folder. One that is there is as good.
+    /// Makes a folder; an existing folder is a success.
     ///
     /// # Errors
-    /// That something else has the name, or what the system says.
+    /// Something else has the name, or a system call fails.
     pub fn make(&mut self, path: &TreePath) -> Result<(), TreeError> {
         let (parent, name) = split(path)?;
         let folder = self.folder(&parent)?;
@@ -105,11 +105,12 @@ impl LocalTree {
         }
     }
 
-    /// Gives whole content a name, in the place of a file that has it. It is not synced: that is left
-    /// to the system, as for other files that are fetched.
+    /// Stores complete content under a name, and replaces a file of that name.
+    ///
+    /// The file is not synced, as with other downloads.
     ///
     /// # Errors
-    /// What kept it from being written; nothing has that name then that had not before.
+    /// The content cannot be written; the name is then unchanged.
     pub fn store(
         &mut self,
         path: &TreePath,
@@ -133,16 +134,16 @@ impl LocalTree {
     /// Opens a file.
     ///
     /// # Errors
-    /// As [`Folder::open_read`], and where its folder cannot be reached.
+    /// As [`Folder::open_read`]; also if its folder cannot be reached.
     pub fn open(&mut self, path: &TreePath) -> Result<OpenFile, TreeError> {
         let (parent, name) = split(path)?;
         self.folder(&parent)?.open_read(name)
     }
 
-    /// Reads a file of at most `most` bytes as it was at one moment; none where it is longer.
+    /// Reads a consistent version of a file of at most `most` bytes; none if it is longer.
     ///
     /// # Errors
-    /// That it cannot be read, or changes all the time.
+    /// The file cannot be read, or changes in each attempt.
     pub fn read(&mut self, path: &TreePath, most: u64) -> Result<Option<SmallFile>, TreeError> {
         for _ in 0..READS {
             let file = self.open(path)?;
@@ -158,13 +159,13 @@ impl LocalTree {
                 return Ok(Some(SmallFile { bytes, file }));
             }
         }
-        Err(TreeError::Io("read", std::io::Error::other("it is being changed")))
+        Err(TreeError::Io("read", std::io::Error::other("it keeps changing")))
     }
 
-    /// Removes a file or an empty folder, and nothing that has become something else since it was listed.
+    /// Removes a file or an empty folder, unless its kind has changed since the listing.
     ///
     /// # Errors
-    /// [`TreeError::NotEmpty`] and what else keeps it.
+    /// [`TreeError::NotEmpty`], or another reason.
     pub fn remove(&mut self, path: &TreePath, kind: Kind) -> Result<(), TreeError> {
         let (parent, name) = split(path)?;
         let is_last = self.last.as_ref().is_some_and(|(known, _)| known == path);
@@ -192,13 +193,14 @@ fn split(path: &TreePath) -> Result<(TreePath, &str), TreeError> {
     path.split_last().ok_or(TreeError::IsFolder)
 }
 
-/// The temporary name of a small file: another one than that of a part file, whose bytes a line
-/// of the `.log` may be about.
+/// Returns the temporary name of a small file.
+///
+/// It differs from the part file's name, because the `.log` may refer to that one.
 fn temporary(name: &str) -> String {
     part_name(&format!("{name}\0whole"))
 }
 
-/// A new file under a temporary name, locked. One that a killed run left is taken over.
+/// Creates and locks a temporary file; takes over the file of a killed run.
 fn claim(folder: &Folder, temporary: &str) -> Result<File, TreeError> {
     let file = match folder.create_new(temporary) {
         Ok(file) => file,
@@ -227,15 +229,16 @@ fn fill(
     set_times(file, header.mtime)
 }
 
-/// A failure of something below a place, with its name in front.
+/// Converts an error below the tree into a failure that names the file.
 #[must_use]
 pub fn failure(shown: &str, error: &TreeError) -> Failure {
     let why = match error {
         TreeError::InUse => "another ftpclient is working on it".to_owned(),
         TreeError::NotFound => "no such file or folder".to_owned(),
-        TreeError::NotServed(what) => format!("it is {what}, or leads over one"),
+        TreeError::NotServed(what) => format!("it is {what}, or its path contains one"),
         full if full.is_full() => {
-            "the local disk is full; make room, then the same command goes on".to_owned()
+            "the local disk is full; free some space, then run the same command again to resume"
+                .to_owned()
         }
         TreeError::Io(what, e) => format!("cannot {what}: {}", plain(e)),
         other => other.to_string(),

@@ -1,4 +1,4 @@
-//! The `.log` line of a whole command.
+//! The entry in the `.log` for a whole command.
 
 use relais_proto::TreePath;
 
@@ -7,15 +7,15 @@ use crate::saved_state::now;
 use crate::shell::Shell;
 use crate::transfer_log::{LogHandle, TransferEntry, TransferTask};
 
-/// A line that is there while its command is not finished; none where the `.log` cannot be used.
+/// The entry of an unfinished command; without an entry if the `.log` cannot be used.
 pub struct BatchLogEntry {
     handle: Option<LogHandle>,
-    /// Whether an earlier run left the line, and is gone on with: what is equal by now is not transferred again.
+    /// Whether an earlier run left the entry: equal files are then not transferred again.
     pub resumes: bool,
 }
 
 impl BatchLogEntry {
-    /// Writes the line. Without a `.log` the command is still worth running; that is told.
+    /// Writes the entry. Without a `.log` the command still works, and the user is told.
     #[must_use]
     pub fn enter(
         shell: &Shell,
@@ -37,15 +37,17 @@ impl BatchLogEntry {
             Ok(Self { handle: Some(handle), resumes: known && shell.resume })
         });
         entered.unwrap_or_else(|failure| {
-            shell.notices.say(&format!("{remote}: cut off it could not be carried on: {failure}"));
+            shell
+                .notices
+                .say(&format!("{remote}: if interrupted, it cannot be resumed: {failure}"));
             Self { handle: None, resumes: false }
         })
     }
 
-    /// Nothing is left that could be carried on.
+    /// Removes the entry, because nothing is left to resume.
     pub fn finish(mut self, shell: &Shell) {
         if let Some(Err(failure)) = self.handle.as_mut().map(LogHandle::finish) {
-            shell.notices.say(&format!("nothing is left to do, but {failure}"));
+            shell.notices.say(&format!("everything is done, but {failure}"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Transferring what patterns found: each file under its own name into one folder.
+//! Transfers of the files that patterns match: each under its own name into one folder.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::outcome::BatchSummary;
 use crate::shell::Shell;
 use crate::transfer_log::is_reserved;
 
-/// The files that were found, by the folder they lie in. No two have the same name.
+/// The matched files by their folder. No two have the same name.
 struct MatchedFiles<F> {
     by_folder: BTreeMap<F, Vec<Node>>,
     names: HashMap<TreePath, F>,
@@ -29,10 +29,10 @@ impl<F: Ord + Clone> MatchedFiles<F> {
         Self { by_folder: BTreeMap::new(), names: HashMap::new() }
     }
 
-    /// Takes a file in. One that an earlier pattern found is there already.
+    /// Adds a file, unless an earlier pattern matched it.
     ///
     /// # Errors
-    /// That another file has its name.
+    /// Another file has its name.
     fn add(&mut self, folder: F, node: Node) -> Result<(), Failure> {
         if self.claim(&folder, &node)? {
             self.by_folder.entry(folder).or_default().push(node);
@@ -40,10 +40,10 @@ impl<F: Ord + Clone> MatchedFiles<F> {
         Ok(())
     }
 
-    /// Takes the name of a file or folder; false where an earlier pattern found the same one.
+    /// Reserves the name of a file or folder; returns false if an earlier pattern matched it.
     ///
     /// # Errors
-    /// That another one has the name.
+    /// Another match has the name.
     fn claim(&mut self, folder: &F, node: &Node) -> Result<bool, Failure> {
         match self.names.get(&node.path) {
             Some(other) if other == folder => Ok(false),
@@ -51,7 +51,7 @@ impl<F: Ord + Clone> MatchedFiles<F> {
                 let kind = if node.is_folder() { "folder" } else { "file" };
                 Err(Failure::new(
                     ErrorCode::Exists,
-                    format!("another {kind} of the same name is transferred by this command"),
+                    format!("this command transfers another {kind} of the same name"),
                 ))
             }
             None => {
@@ -63,10 +63,10 @@ impl<F: Ord + Clone> MatchedFiles<F> {
 }
 
 impl Shell {
-    /// Fetches what matches into the local folder `into`, or the one the user is in.
+    /// Fetches the matches into the local folder `into`, or the current one.
     ///
     /// # Errors
-    /// That the folder is none, or what keeps all of it from being fetched. The rest is in the result.
+    /// `into` is not a folder, or the whole command fails. Other failures are in the result.
     pub fn get_matching(
         &mut self,
         patterns: &[Pattern],
@@ -107,10 +107,10 @@ impl Shell {
         Ok(report.finish())
     }
 
-    /// Sends what matches into the remote folder `onto`, or the one the user is in.
+    /// Sends the matches into the remote folder `onto`, or the current one.
     ///
     /// # Errors
-    /// That the folder is none, or what keeps all of it from being sent. The rest is in the result.
+    /// `onto` is not a folder, or the whole command fails. Other failures are in the result.
     pub fn put_matching(
         &mut self,
         patterns: &[Pattern],
@@ -123,7 +123,7 @@ impl Shell {
             Ok(_) => {
                 return Err(Failure::new(
                     ErrorCode::NotFolder,
-                    format!("{base} is no folder, and several files cannot have one name"),
+                    format!("{base} is not a folder, and several files need a folder"),
                 ));
             }
             Err(failure) => return Err(self.explain(&base, failure)),
@@ -160,8 +160,9 @@ impl Shell {
         Ok(report.finish())
     }
 
-    /// What a pattern stands for, without the folders where those are not wanted. A pattern that
-    /// stands for nothing fails, and the others go on.
+    /// Returns the matches of a pattern, without folders unless `recursive` is set.
+    ///
+    /// A pattern without a match fails alone; the others continue.
     fn chosen<F>(
         &mut self,
         report: &mut BatchReport,
@@ -186,7 +187,7 @@ impl Shell {
             found.retain(|(_, node)| !node.is_folder());
             if found.is_empty() && before > 0 {
                 let message = format!(
-                    "only folders match {}; -r takes them with all that is in them",
+                    "only folders match {}; -r transfers them with their content",
                     pattern.quoted()
                 );
                 report.fail(
@@ -233,7 +234,7 @@ impl Shell {
         self.transfer(&mut LocalTree::new(folder, above), base, Direction::Up, report, nodes)
     }
 
-    /// What became of a folder.
+    /// Adds the result of one folder to the report.
     fn take_tree(
         &mut self,
         report: &mut BatchReport,
@@ -252,7 +253,7 @@ impl Shell {
     }
 }
 
-/// Whether a file may have this name here: none of our own, and no device, whose place is never taken.
+/// Checks that a file may have this local name: no reserved name, device or folder has it.
 fn check_free(tree: &LocalTree, path: &TreePath) -> Result<(), Failure> {
     let name = path.as_str();
     if is_reserved(name) {

@@ -1,7 +1,7 @@
-//! `mirror`: one folder becomes equal to another, there or here.
+//! `mirror`: makes one folder equal to another, locally or on the server.
 //!
-//! Removing comes last, and only after everything of the source was listed and everything that
-//! could be transferred was. What was not in the target's listing at the start is never removed.
+//! Removal is the last step. It requires that the source was listed completely and that all
+//! transfers succeeded. Names that the target's listing did not contain are never removed.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -22,33 +22,33 @@ use crate::local::openable;
 use crate::outcome::{MirrorResult, MirrorStep};
 use crate::shell::Shell;
 
-/// What is to be mirrored, and how.
+/// The arguments of `mirror`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MirrorOptions {
-    /// The folder that is taken.
+    /// Source folder.
     pub source: String,
-    /// The folder that becomes equal to it.
+    /// Target folder.
     pub target: String,
     /// Whether the source is local.
     pub up: bool,
-    /// Whether what only the target has is removed.
+    /// Whether names that only the target has are removed.
     pub delete: bool,
-    /// Whether nothing is done but told.
+    /// Whether the steps are only shown.
     pub dry_run: bool,
-    /// Whether files of equal size are compared by their digests rather than their times.
+    /// Whether files of equal size are compared by digest rather than by time.
     pub checksum: bool,
     /// Whether an empty source may empty the target.
     pub force: bool,
 }
 
-/// Both sides, as they were found.
+/// The listings of both sides.
 struct MirrorSides {
     base: TreePath,
-    /// None where it is not there yet.
+    /// Local side; none if its folder does not exist yet.
     tree: Option<LocalTree>,
-    /// Where it is made then.
+    /// Path at which the local folder is made.
     path: PathBuf,
-    /// Folders above the remote target, and itself, that are not there yet.
+    /// Missing remote folders on the path to the target, including the target.
     missing: Vec<TreePath>,
     source: TreeListing,
     target: TreeListing,
@@ -58,7 +58,7 @@ impl Shell {
     /// Makes one folder equal to the other.
     ///
     /// # Errors
-    /// What keeps all of it from being done. What concerns single names is in the result.
+    /// The whole command fails. Failures of single names are in the result.
     pub fn mirror(&mut self, mirror: &MirrorOptions) -> Result<MirrorResult, Failure> {
         let mut report = BatchReport::new();
         let mut sides = if mirror.up { self.sides_up(mirror) } else { self.sides_down(mirror) }?;
@@ -102,14 +102,17 @@ impl Shell {
         Ok(MirrorSides { base, tree: Some(tree), path, missing, source, target })
     }
 
-    /// The folders on the way to `base` that are not there, `base` included, from the top down.
+    /// Returns the missing folders on the path to `base`, including `base`, parents first.
     fn missing_folders(&mut self, base: &TreePath) -> Result<Vec<TreePath>, Failure> {
         let (mut at, mut missing) = (base.clone(), Vec::new());
         loop {
             match self.session.stat(&at) {
                 Ok(details) if details.entry.kind == Kind::Folder => break,
                 Ok(_) => {
-                    return Err(Failure::new(ErrorCode::NotFolder, format!("{at} is no folder")));
+                    return Err(Failure::new(
+                        ErrorCode::NotFolder,
+                        format!("{at} is not a folder"),
+                    ));
                 }
                 Err(failure) if failure.code == ErrorCode::NotFound && !at.is_root() => {}
                 Err(failure) => return Err(crate::shell::with_path(&at, failure)),
@@ -143,7 +146,7 @@ impl Shell {
         ))
     }
 
-    /// Tells what is left out, and why.
+    /// Reports skipped names and the reasons.
     fn tell_mirror(
         &mut self,
         mirror: &MirrorOptions,
@@ -157,7 +160,7 @@ impl Shell {
             }
             false => refuse_names(self, report, &sides.base, &sides.source),
         }
-        // Names that have no place here are no transfers that failed: they keep nothing from being removed.
+        // Names that cannot exist here are not failed transfers, so they do not prevent removals.
         report.exclude_refused();
         tell_left_out(self, report, &sides.base, &sides.source, plan);
         tell_not_listed(self, report, &sides.base, &sides.target);
@@ -168,11 +171,11 @@ impl Shell {
             } else {
                 sides.path.join(path.as_str()).display().to_string()
             };
-            self.notices.say(&format!("{shown} is not removed: it holds {what}"));
+            self.notices.say(&format!("{shown} is not removed: it contains {what}"));
             report.summary.skipped.push(shown);
         }
         if mirror.delete && !sides.source.is_whole() {
-            self.notices.say("nothing is removed: not all of the source could be listed");
+            self.notices.say("nothing is removed: the source could not be listed completely");
         }
     }
 
@@ -215,7 +218,7 @@ impl Shell {
     }
 }
 
-/// An empty source is more often a mistake, or a disk that is not mounted, than a wish.
+/// Refuses to empty the target: an empty source is often a mistake or an unmounted disk.
 fn check_empty(mirror: &MirrorOptions, sides: &MirrorSides) -> Result<(), Failure> {
     let empties = mirror.delete
         && sides.source.is_whole()
@@ -223,7 +226,7 @@ fn check_empty(mirror: &MirrorOptions, sides: &MirrorSides) -> Result<(), Failur
         && !sides.target.nodes.is_empty();
     if empties && !mirror.force {
         let message = format!(
-            "{} is empty, and all {} names in {} would be removed; --force does that",
+            "{} is empty, so all {} names in {} would be removed; --force removes them",
             mirror.source,
             sides.target.nodes.len(),
             mirror.target
@@ -233,7 +236,7 @@ fn check_empty(mirror: &MirrorOptions, sides: &MirrorSides) -> Result<(), Failur
     Ok(())
 }
 
-/// What would be done, in the order in which it would be.
+/// Returns the planned steps in order.
 fn dry(
     mirror: &MirrorOptions,
     sides: &MirrorSides,
@@ -275,15 +278,15 @@ fn dry(
 }
 
 impl PlanRunner<'_> {
-    /// Tells what had to wait for a removal that is not made, as something that is to be transferred failed.
+    /// Reports the names that waited for a removal, which failed transfers prevent.
     fn refuse_late(&mut self, source: &TreeListing, plan: &Plan) {
-        self.say("nothing is removed: not everything could be transferred");
+        self.say("nothing is removed: some transfers failed");
         let folders: HashSet<&TreePath> =
             plan.late_make.iter().map(|at| &source.nodes[*at].path).collect();
         for at in plan.late_make.iter().chain(&plan.late_send) {
             let path = &source.nodes[*at].path;
             let above = path.split_last().map(|(parent, _)| parent).unwrap_or_default();
-            // What lies below goes with its folder.
+            // Names below a folder are reported with it.
             if !is_covered(&folders, &above) {
                 self.report_conflict(path);
             }

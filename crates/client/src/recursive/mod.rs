@@ -1,9 +1,9 @@
-//! Whole subtrees: `get -r`, `put -r`, `mirror`; and `mget` and `mput`, which find names by patterns.
+//! Recursive transfers: `get -r`, `put -r`, `mirror`, and the patterns of `mget` and `mput`.
 //!
-//! `walk` lists both sides, `plan` decides without touching anything, `run` carries the plan out: small
-//! files through one pipeline, large ones one by one as `get` and `put` do. `expand` finds what a `pattern`
-//! stands for, and `found` transfers it. Local names are reached through a pinned folder alone (`tree`).
-//! One name that fails keeps no other from being transferred.
+//! `walk` lists both sides. `plan` decides without any effect. `run` executes the plan: small files
+//! go through one pipeline, large files one by one as with `get` and `put`. `expand` finds the
+//! names that match a `pattern`, and `matching` transfers them. Local names are reached through a
+//! pinned folder only (`local_tree`). A failed name does not stop the others.
 
 pub mod batch_progress;
 mod batch_report;

@@ -54,7 +54,7 @@ impl Pattern {
             .map(|part| PatternPart::new(part).map_err(|why| wrong(&why)))
             .collect::<Result<Vec<_>, _>>()?;
         match parts.last() {
-            None | Some(PatternPart::Up) => Err(wrong("that names no files")),
+            None | Some(PatternPart::Up) => Err(wrong("the pattern names no files")),
             Some(_) => Ok(Self { text: text.to_owned(), absolute: text.starts_with('/'), parts }),
         }
     }
@@ -114,7 +114,7 @@ fn translate(text: &str) -> Result<String, String> {
                 open -= 1;
                 out.push(')');
             }
-            '\\' => literal(chars.next().ok_or("there is nothing behind the backslash")?, &mut out),
+            '\\' => literal(chars.next().ok_or("nothing follows the backslash")?, &mut out),
             other => literal(other, &mut out),
         }
     }
@@ -149,7 +149,7 @@ fn class(chars: &mut std::str::Chars<'_>, out: &mut String) -> Result<(), String
             _ => from,
         };
         if to < from {
-            return Err(format!("in {from}-{to} the first is behind the last"));
+            return Err(format!("the range {from}-{to} is reversed"));
         }
         out.push_str(&format!("\\x{{{:x}}}-\\x{{{:x}}}", u32::from(*from), u32::from(*to)));
         at += 1;

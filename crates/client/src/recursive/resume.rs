@@ -22,14 +22,14 @@ impl Shell {
             Ok(inside) => inside,
             Err(why) => {
                 self.notices.say(&format!(
-                    "{} is not carried on by itself: {why}; typing the command again does it",
+                    "{} is not resumed automatically: {why}; run the command again to resume it",
                     entry.local
                 ));
                 return 0;
             }
         };
         let is_sent = entry.task == TransferTask::PutTree;
-        self.notices.say(&format!("carrying on {} with all that is in it", entry.remote));
+        self.notices.say(&format!("resuming {} with all that is in it", entry.remote));
         let result = match is_sent {
             false => self.fetch_tree(&entry.remote, folder, &top, &entry.local),
             true => match self.source_inside(folder, &top) {
@@ -41,7 +41,7 @@ impl Shell {
             Ok(several) => self.report_resumed(&entry, &several),
             Err(failure) if !is_left(&failure) => self.drop_tree(entry, &failure),
             Err(failure) => {
-                self.notices.say(&format!("carrying on {}: {failure}", entry.remote));
+                self.notices.say(&format!("resuming {}: {failure}", entry.remote));
                 if failure.code == ErrorCode::Interrupted { 130 } else { 5 }
             }
         }
@@ -71,7 +71,7 @@ impl Shell {
 
     /// There is nothing that could be carried on.
     fn drop_tree(&self, entry: TransferEntry, why: &dyn std::fmt::Display) -> u8 {
-        self.notices.say(&format!("carrying on {}: {why}; it is dropped", entry.remote));
+        self.notices.say(&format!("resuming {}: {why}; removed from the .log", entry.remote));
         if let Err(failure) =
             LogHandle::open(self.local.home(), entry).and_then(|mut handle| handle.finish())
         {

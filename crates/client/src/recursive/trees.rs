@@ -315,7 +315,7 @@ impl Shell {
             }
             Err(failure) if failure.code == ErrorCode::NotFound => Err(Failure::new(
                 ErrorCode::NotFound,
-                format!("{remote}: the folder that it would lie in is not there"),
+                format!("{remote}: the parent folder does not exist"),
             )),
             Err(failure) => Err(crate::shell::with_path(remote, failure)),
         }
@@ -336,7 +336,7 @@ impl Shell {
             Ok(()) => Ok(report.finish()),
             Err(failure) if failure.status() == 3 => Err(Failure::new(
                 ErrorCode::Cut,
-                format!("{failure}; the same command carries it on"),
+                format!("{failure}; run the same command again to resume"),
             )),
             Err(failure) => Err(failure),
         }
@@ -372,7 +372,7 @@ pub(super) fn tell_left_out(
         let path = &source.nodes[blocked.node].path;
         let (name, by) = (remote_name(base, path), &blocked.by);
         let below = if blocked.below > 0 {
-            format!("; {} names below it are left out", blocked.below)
+            format!("; {} names below it are skipped", blocked.below)
         } else {
             String::new()
         };

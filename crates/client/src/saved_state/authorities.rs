@@ -1,13 +1,13 @@
-//! The authorities that were met: a text that people can read and edit, a line for each host.
+//! The known authorities: a text file like `known_hosts`, one line for each host.
 
 use relais_net::tls::Fingerprint;
 
-/// The file's name.
+/// Name of the file.
 pub const NAME: &str = "authorities";
-/// Longest text that is written: what can be read again.
+/// Longest text that is written, in bytes; the reader accepts it.
 pub const LONGEST: usize = 60 * 1024;
 
-/// The authority of `host`; an error where the text says something that is no such line.
+/// Finds the authority of `host`; any invalid line is an error.
 pub fn find(text: &str, host: &str) -> Result<Option<Fingerprint>, String> {
     let mut found = None;
     for (line, n) in text.lines().zip(1..) {
@@ -18,13 +18,13 @@ pub fn find(text: &str, host: &str) -> Result<Option<Fingerprint>, String> {
         let (of, print) = line.split_once(' ').ok_or_else(bad)?;
         let print: Fingerprint = print.trim().parse().map_err(|_| bad())?;
         if of == host && found.replace(print).is_some() {
-            return Err(format!("{host} is there twice"));
+            return Err(format!("{host} is listed twice"));
         }
     }
     Ok(found)
 }
 
-/// The text with one more line.
+/// Returns the text with one more line.
 pub fn add(text: &str, host: &str, authority: Fingerprint) -> String {
     let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
     format!("{text}{end}{host} {authority}\n")

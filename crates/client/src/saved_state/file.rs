@@ -1,4 +1,6 @@
-//! The files' content: written here, and read with nothing taken on trust. Pure.
+//! Formatting and parsing of the saved files, as untrusted input.
+//!
+//! Pure functions.
 
 use std::net::SocketAddr;
 
@@ -7,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::session::{Route, is_usable};
 
-/// The only format there is.
+/// Number of the file format.
 const FORMAT: u32 = 1;
 
-/// A master's answer, as it is kept.
+/// A master's redirect, as it is saved.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SavedRoute {
@@ -18,7 +20,7 @@ struct SavedRoute {
     host: String,
     user: String,
     cluster: String,
-    /// Who certified the master that gave the ticket; none for a connection in the clear.
+    /// Authority of the master that issued the ticket; none without encryption.
     authority: Option<String>,
     /// Seconds since 1970.
     received: u64,
@@ -34,7 +36,7 @@ struct SavedSlave {
     addresses: Vec<SocketAddr>,
 }
 
-/// The text for a master's answer to `user` at `host`, which came at `received`.
+/// Formats the redirect that `user` received from `host` at the time `received`.
 pub fn format(route: &Route, host: &str, user: &str, received: u64) -> String {
     let slaves = route
         .slaves
@@ -51,16 +53,16 @@ pub fn format(route: &Route, host: &str, user: &str, received: u64) -> String {
         ticket: route.ticket.iter().map(|byte| format!("{byte:02x}")).collect(),
         slaves,
     };
-    // Nothing in it can fail to be written: all keys are texts.
+    // Serialising cannot fail: all keys are strings.
     serde_json::to_string(&saved).unwrap_or_default()
 }
 
-/// What a text says, and when it was received; or what is wrong with it.
+/// Parses a saved redirect and the time at which it was received.
 pub fn parse(text: &str, host: &str, user: &str) -> Result<(Route, u64), String> {
     let saved: SavedRoute =
         serde_json::from_str(text).map_err(|e| format!("it cannot be read: {e}"))?;
     if saved.format != FORMAT {
-        return Err("it is of another version of this program".to_owned());
+        return Err("another version of this program wrote it".to_owned());
     }
     if (saved.host.as_str(), saved.user.as_str()) != (host, user) {
         return Err("it is about another host or user".to_owned());
@@ -74,16 +76,16 @@ pub fn parse(text: &str, host: &str, user: &str) -> Result<(Route, u64), String>
         .filter(|ticket| ticket.len() <= limits::TICKET)
         .ok_or("it holds no ticket")?;
     if saved.slaves.is_empty() || saved.slaves.len() > limits::REDIRECT_SLAVES {
-        return Err(format!("it names {} slaves", saved.slaves.len()));
+        return Err(format!("it lists {} slaves", saved.slaves.len()));
     }
     let slaves = saved.slaves.into_iter().map(slave).collect::<Result<_, String>>()?;
     Ok((Route { cluster, authority, ticket, slaves }, saved.received))
 }
 
 fn slave(saved: SavedSlave) -> Result<Endpoint, String> {
-    let id: SlaveId = saved.id.parse().map_err(|_| "it names a slave that has no id".to_owned())?;
+    let id: SlaveId = saved.id.parse().map_err(|_| "a slave has no valid id".to_owned())?;
     if saved.addresses.len() > limits::ADDRESSES || !saved.addresses.iter().all(is_usable) {
-        return Err("it names an address that cannot be a slave's".to_owned());
+        return Err("it lists an address that no slave can have".to_owned());
     }
     Ok(Endpoint { id, addrs: saved.addresses })
 }
@@ -101,15 +103,15 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// The text for the highest change seen.
-pub fn format_mark(lsn: Lsn) -> String {
+/// Formats the highest LSN seen.
+pub fn format_lsn(lsn: Lsn) -> String {
     format!("{lsn}\n")
 }
 
-/// The highest change that a text names; none where it is not one that [`format_mark`] has made.
-pub fn parse_mark(text: &str) -> Option<Lsn> {
+/// Parses an LSN; accepts only the spelling of [`format_lsn`].
+pub fn parse_lsn(text: &str) -> Option<Lsn> {
     let (epoch, number) = text.strip_suffix('\n')?.split_once('-')?;
     let lsn = Lsn { epoch: epoch.parse().ok()?, number: number.parse().ok()? };
-    // Only as it is written here: no sign, no zero in front.
-    (format_mark(lsn) == text).then_some(lsn)
+    // Rejects other spellings, such as a sign or leading zeros.
+    (format_lsn(lsn) == text).then_some(lsn)
 }

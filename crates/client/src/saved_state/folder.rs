@@ -1,4 +1,4 @@
-//! The folder for what is kept, and reading and replacing files in it.
+//! The folder of the saved state: reading and replacing its files.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
@@ -12,58 +12,63 @@ use relais_tree::{Folder, TreeError};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 
-/// Longest file that is read, in bytes: the longest ticket and all slaves with all their addresses take less.
+/// Longest file that is read, in bytes.
+///
+/// The longest ticket and the most slaves with all their addresses take less.
 const LONGEST: u64 = 64 * 1024;
-/// The name of a file until it is whole.
+/// Temporary name of a new file.
 const TEMPORARY: &str = "new";
 /// Longest wait for another client that writes.
 const LOCK_TIME: Duration = Duration::from_millis(100);
-/// Time between two tries for the lock.
+/// Pause between two attempts to take the lock.
 const LOCK_STEP: Duration = Duration::from_millis(5);
 
-/// Where things are kept. The folder is made when something is written.
+/// The folder of the saved state. It is created by the first write.
 #[derive(Debug, Clone)]
 pub struct StateFolder {
     folder: PathBuf,
 }
 
 impl StateFolder {
-    /// The user's: `$XDG_STATE_HOME/relais/client`, else `~/.local/state/relais/client`. None where there is no home.
+    /// Returns the user's folder; none without a home folder.
+    ///
+    /// The folder is `$XDG_STATE_HOME/relais/client`, else `~/.local/state/relais/client`.
     #[must_use]
     pub fn for_user() -> Option<Self> {
         Self::from_env(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"))
     }
 
     pub(super) fn from_env(state: Option<OsString>, home: Option<OsString>) -> Option<Self> {
-        // A path from the current folder would be another place each time; the convention says to leave it out.
+        // The XDG specification ignores relative paths; each current folder would have its own
+        // state.
         let whole =
             |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
         let state = whole(state).or_else(|| Some(whole(home)?.join(".local/state")));
         if state.is_none() {
-            debug!("there is no home folder: nothing is kept for later runs");
+            debug!("there is no home folder: nothing is saved for later runs");
         }
-        // A master of this user keeps its own state right in there.
+        // A master of the same user keeps its state in the parent folder.
         Some(Self { folder: state?.join("relais/client") })
     }
 
-    /// This folder.
+    /// Uses this folder.
     #[cfg(test)]
     pub fn at(folder: &std::path::Path) -> Self {
         Self { folder: folder.to_path_buf() }
     }
 
-    /// How the user knows a file.
+    /// Returns the path of a file for messages.
     #[must_use]
     pub fn shown(&self, name: &str) -> String {
         self.folder.join(name).display().to_string()
     }
 
-    /// What a file holds; none where there is none. An error says what is wrong with it.
+    /// Reads a file; returns none if it does not exist. The error says what is wrong.
     pub fn read(&self, name: &str) -> Result<Option<String>, String> {
         let folder = match Folder::open(&self.folder) {
             Ok(folder) => folder,
             Err(TreeError::NotFound) => return Ok(None),
-            // Without a folder there can be no file; whatever else it is, there may be one.
+            // Without a folder the file cannot exist; after other errors it may.
             Err(TreeError::NotFolder) => return Ok(None),
             Err(e) => return Err(e.to_string()),
         };
@@ -71,23 +76,23 @@ impl StateFolder {
             Ok(open) => open.file,
             Err(TreeError::NotFound) => return Ok(None),
             Err(TreeError::NotServed(_) | TreeError::IsFolder) => {
-                return Err("it is no regular file".to_owned());
+                return Err("it is not a regular file".to_owned());
             }
             Err(e) => return Err(e.to_string()),
         };
         let meta = file.metadata().map_err(|e| e.to_string())?;
         if meta.uid() != rustix::process::geteuid().as_raw() {
-            return Err("it belongs to somebody else".to_owned());
+            return Err("it belongs to another user".to_owned());
         }
         let mut bytes = Vec::new();
         file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
         if bytes.len() as u64 > LONGEST {
             return Err("it is too long".to_owned());
         }
-        String::from_utf8(bytes).map(Some).map_err(|_| "it is no text".to_owned())
+        String::from_utf8(bytes).map(Some).map_err(|_| "it is not UTF-8".to_owned())
     }
 
-    /// The folder, made where it is missing, with the lock that keeps other writers out.
+    /// Opens the folder, creates it if needed, and locks it against other writers.
     pub fn writer(&self) -> Result<StateWriter, String> {
         let plain = |e: &dyn std::fmt::Display| format!("{}: {e}", self.folder.display());
         let folder = match Folder::open(&self.folder) {
@@ -114,14 +119,16 @@ impl StateFolder {
     }
 }
 
-/// Replaces files, alone. The lock ends with the handle.
+/// The exclusive writer of the folder; its handle holds the lock.
 pub struct StateWriter {
     folder: Folder,
 }
 
 impl StateWriter {
-    /// Gives a file this content: written whole under another name, then renamed. It is not synced: a power cut costs a help, and
-    /// no command shall wait for it.
+    /// Replaces a file: writes a temporary file, then renames it.
+    ///
+    /// The file is not synced, because no command should wait for it. A power cut loses only saved
+    /// state.
     pub fn replace(&self, name: &str, text: &str) -> Result<(), String> {
         let result = self
             .write(text)
@@ -141,7 +148,7 @@ impl StateWriter {
             openat(&self.folder, TEMPORARY, flags, Mode::RUSR | Mode::WUSR)
         };
         let file = match open() {
-            // Whoever left it is gone: we hold the lock.
+            // A crashed client left the file: no other client can hold the lock now.
             Err(Errno::EXIST) => self
                 .folder
                 .unlink(TEMPORARY)

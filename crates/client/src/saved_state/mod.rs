@@ -1,9 +1,11 @@
-//! What a client keeps between its runs: which slaves a master named last, the ticket for them, and the highest change seen.
+//! State that the client keeps between runs: the last redirect, its ticket and the highest LSN.
 //!
-//! With it a client that is started while the master is away still finds the slaves, and a later run never sees less than an
-//! earlier one. It is a help and no more: without a place for it, or where that cannot be written, everything else goes on. What
-//! is read may have been changed by anybody, so each field is checked, and a file that is no good is told of once, left alone
-//! until there is something new to write, and then replaced.
+//! With this state a client can find the slaves while the master is down, and a later run never
+//! shows an older state than an earlier one. The state is optional: all else works if it cannot be
+//! read or written.
+//!
+//! Files are untrusted input, so each field is checked. The client reports a bad file once and
+//! ignores it until the next write replaces it.
 
 mod authorities;
 mod file;
@@ -22,22 +24,22 @@ use crate::origin::{Origin, host_key};
 use crate::session::{Host, Route};
 pub use folder::StateFolder;
 
-/// What is kept for one host and user.
+/// The saved state of one host and user.
 pub struct SavedState {
     folder: StateFolder,
     host: String,
     user: String,
     notices: Notices,
-    /// A master's answer that is not written yet.
+    /// A redirect that is not written yet.
     new: Option<String>,
-    /// The mark that the file has.
+    /// The LSN that the file holds.
     kept: Option<(Origin, Lsn)>,
-    /// Whether the user was told that a file is no good.
+    /// Whether the user was told of a bad file.
     warned: std::cell::Cell<bool>,
 }
 
 impl SavedState {
-    /// What is kept of `host` for `user` in `folder`. Nothing is read yet.
+    /// Opens the saved state of `host` and `user` in `folder`; reads nothing yet.
     #[must_use]
     pub fn new(folder: StateFolder, host: &Host, user: &str, notices: Notices) -> Self {
         let warned = std::cell::Cell::new(false);
@@ -52,12 +54,12 @@ impl SavedState {
         }
     }
 
-    /// Changes the user, who was asked for after the start.
+    /// Sets the user, if the client asked for the name after the start.
     pub fn set_user(&mut self, user: &str) {
         user.clone_into(&mut self.user);
     }
 
-    /// The slaves that the master named last, with a ticket that may still be good.
+    /// Returns the saved route if its ticket may still be valid.
     pub fn route(&mut self) -> Option<Route> {
         let text = self.read(&self.name())?;
         match file::parse(&text, &self.host, &self.user) {
@@ -65,7 +67,7 @@ impl SavedState {
                 let age = now().saturating_sub(received);
                 let is_good = Duration::from_secs(age) < limits::TICKET_TIME;
                 if !is_good {
-                    debug!("the ticket that was kept is {age} s old");
+                    debug!("the saved ticket is {age} s old");
                 }
                 is_good.then_some(route)
             }
@@ -76,25 +78,25 @@ impl SavedState {
         }
     }
 
-    /// The highest change that any run has seen of these servers.
+    /// Returns the highest LSN that any run has seen of these servers.
     #[must_use]
     pub fn lsn(&self, origin: &Origin) -> Option<Lsn> {
-        let name = mark_name(origin);
+        let name = lsn_file_name(origin);
         let text = self.read(&name)?;
-        let lsn = file::parse_mark(&text);
+        let lsn = file::parse_lsn(&text);
         if lsn.is_none() {
-            self.warn_bad_file(&name, "it holds no number of a change");
+            self.warn_bad_file(&name, "it contains no LSN");
         }
         lsn
     }
 
-    /// Where the highest change of these servers is kept.
+    /// Returns the path of the file with the highest LSN of these servers.
     #[must_use]
-    pub fn mark_file(&self, origin: &Origin) -> String {
-        self.folder.shown(&mark_name(origin))
+    pub fn lsn_file(&self, origin: &Origin) -> String {
+        self.folder.shown(&lsn_file_name(origin))
     }
 
-    /// The authority of this host's servers, where that was met before.
+    /// Returns the known authority of this host's servers.
     ///
     /// # Errors
     /// The file, and what is wrong with it.
@@ -106,10 +108,12 @@ impl SavedState {
         found.map_err(|why| format!("{}: {why}", self.authorities_file()))
     }
 
-    /// The authority of this host's servers was met. Yields what is kept: another one where another client has met that meanwhile.
+    /// Saves the authority of this host's servers, and returns the authority that is saved.
+    ///
+    /// The result differs from `authority` if another client saved one first.
     ///
     /// # Errors
-    /// Why it is not kept.
+    /// Why it cannot be saved.
     pub fn remember_authority(&self, authority: Fingerprint) -> Result<Fingerprint, String> {
         let writer = self.folder.writer()?;
         let text = self.folder.read(authorities::NAME)?.unwrap_or_default();
@@ -124,37 +128,37 @@ impl SavedState {
         Ok(authority)
     }
 
-    /// Where authorities are kept.
+    /// Returns the path of the file with the known authorities.
     #[must_use]
     pub fn authorities_file(&self) -> String {
         self.folder.shown(authorities::NAME)
     }
 
-    /// A master's answer, to be written by the next [`Self::keep`].
+    /// Sets the redirect that the next [`Self::save`] writes.
     pub fn set_route(&mut self, route: &Route) {
         self.new = Some(file::format(route, &self.host, &self.user, now()));
     }
 
-    /// Writes what is new.
+    /// Writes what has changed.
     pub fn save(&mut self, origin: &Origin, lsn: Lsn) {
         let is_known = self.kept.as_ref().is_some_and(|(of, kept)| of == origin && *kept >= lsn);
         if self.new.is_none() && is_known {
             return;
         }
         if let Err(why) = self.write(origin, lsn) {
-            debug!("nothing is kept for later runs: {why}");
+            debug!("the state is not saved for later runs: {why}");
         }
     }
 
-    /// What was kept of these servers is impossible: `lsn` takes its place, though it is lower.
-    pub fn lower(&mut self, origin: &Origin, lsn: Lsn) {
+    /// Replaces an impossible LSN by the lower `lsn`.
+    pub fn lower_lsn(&mut self, origin: &Origin, lsn: Lsn) {
         self.kept = None;
         let lowered = self
             .folder
             .writer()
-            .and_then(|writer| writer.replace(&mark_name(origin), &file::format_mark(lsn)));
+            .and_then(|writer| writer.replace(&lsn_file_name(origin), &file::format_lsn(lsn)));
         if let Err(why) = lowered {
-            debug!("the impossible mark is still kept: {why}");
+            debug!("the impossible LSN is still saved: {why}");
         }
     }
 
@@ -164,11 +168,12 @@ impl SavedState {
             writer.replace(&self.name(), text)?;
             self.new = None;
         }
-        // Another client may have seen more in the meantime; the lock keeps it from writing between the two steps.
-        let name = mark_name(origin);
-        let known = self.folder.read(&name).ok().flatten().and_then(|text| file::parse_mark(&text));
+        // Another client may have seen a later change; the lock prevents a write between both
+        // steps.
+        let name = lsn_file_name(origin);
+        let known = self.folder.read(&name).ok().flatten().and_then(|text| file::parse_lsn(&text));
         if known.is_none_or(|known| known < lsn) {
-            writer.replace(&name, &file::format_mark(lsn))?;
+            writer.replace(&name, &file::format_lsn(lsn))?;
         }
         self.kept = Some((origin.clone(), known.map_or(lsn, |known| known.max(lsn))));
         Ok(())
@@ -181,14 +186,15 @@ impl SavedState {
         })
     }
 
-    /// Tells the user once of a file that is no good.
+    /// Tells the user once about a bad file.
     fn warn_bad_file(&self, name: &str, why: &str) {
         if !self.warned.replace(true) {
-            self.notices.say(&format!("{}: left out: {why}", self.folder.shown(name)));
+            self.notices.say(&format!("{}: ignored: {why}", self.folder.shown(name)));
         }
     }
 
-    /// The file of this host and user; what they are named says nothing about whether it can be a file's name.
+    /// Returns the file name for this host and user; it is a hash, because either may hold any
+    /// character.
     fn name(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.host.as_bytes()).update(&[0]).update(self.user.as_bytes());
@@ -196,11 +202,11 @@ impl SavedState {
     }
 }
 
-fn mark_name(origin: &Origin) -> String {
+fn lsn_file_name(origin: &Origin) -> String {
     format!("seen-{}", origin.hash())
 }
 
-/// Seconds since 1970. A clock before that is taken for one at it.
+/// Returns the seconds since 1970; 0 for a clock before that.
 #[must_use]
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())

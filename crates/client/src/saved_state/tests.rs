@@ -1,4 +1,4 @@
-//! What is kept is read again, and what is no good does no harm.
+//! Saved state is read again, and bad files do no harm.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -53,7 +53,7 @@ fn what_is_kept_is_read_again() {
     one.save(&origin(), lsn(42));
     let mut other = saved(&folder, "ann");
     assert_eq!((other.route(), other.lsn(&origin())), (Some(route()), Some(lsn(42))));
-    // The ticket is this user's alone; what was seen of the cluster is not.
+    // The ticket belongs to this user only; the LSN of the cluster does not.
     let mut bob = saved(&folder, "bob");
     assert_eq!(
         (
@@ -80,8 +80,8 @@ fn nobody_lowers_what_was_seen() {
     assert_eq!(one.lsn(&origin()), Some(lsn(12)));
     one.save(&origin(), Lsn { epoch: 2, number: 1 });
     assert_eq!(other.lsn(&origin()), Some(Lsn { epoch: 2, number: 1 }));
-    // What is not new is not written.
-    std::fs::remove_file(dir.path().join(mark_name(&origin()))).unwrap();
+    // Unchanged state is not written.
+    std::fs::remove_file(dir.path().join(lsn_file_name(&origin()))).unwrap();
     one.save(&origin(), lsn(99));
     assert_eq!(one.lsn(&origin()), None);
 }
@@ -137,7 +137,8 @@ fn what_is_no_good_is_told_once_and_replaced() {
         let mut saved = saved(dir.path(), "");
         let path = dir.path().join(saved.name());
         std::fs::write(&path, &bytes).unwrap();
-        std::fs::write(dir.path().join(mark_name(&origin())), b"1-99999999999999999999\n").unwrap();
+        std::fs::write(dir.path().join(lsn_file_name(&origin())), b"1-99999999999999999999\n")
+            .unwrap();
         let start = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
         assert_eq!(
             (saved.route(), saved.route(), saved.lsn(&origin())),
@@ -145,7 +146,7 @@ fn what_is_no_good_is_told_once_and_replaced() {
             "{start}"
         );
         let warned = saved.notices.collected();
-        assert!(warned.len() == 1 && warned[0].contains(": left out: "), "{start}: {warned:?}");
+        assert!(warned.len() == 1 && warned[0].contains(": ignored: "), "{start}: {warned:?}");
         saved.set_route(&route());
         saved.save(&origin(), lsn(3));
         assert_eq!((saved.route(), saved.lsn(&origin())), (Some(route()), Some(lsn(3))));
@@ -154,7 +155,7 @@ fn what_is_no_good_is_told_once_and_replaced() {
 
 #[test]
 fn only_one_spelling_of_a_mark_is_read() {
-    assert_eq!(file::parse_mark("1-42\n"), Some(lsn(42)));
+    assert_eq!(file::parse_lsn("1-42\n"), Some(lsn(42)));
     for bad in [
         "",
         "\n",
@@ -167,7 +168,7 @@ fn only_one_spelling_of_a_mark_is_read() {
         "1-\n",
         "a-b\n",
     ] {
-        assert_eq!(file::parse_mark(bad), None, "{bad:?}");
+        assert_eq!(file::parse_lsn(bad), None, "{bad:?}");
     }
 }
 
@@ -190,7 +191,7 @@ fn links_and_folders_are_not_followed() {
     assert_eq!(saved.route().unwrap().ticket, [1]);
     assert!(std::fs::read(&target).unwrap() == before && !path.is_symlink());
 
-    // A folder in its place cannot be replaced; nothing else comes of it.
+    // A folder at the file's name cannot be replaced, and has no other effect.
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
     saved.set_route(&route());

@@ -1,7 +1,7 @@
-//! Sending what comes in on standard input: content of unknown length.
+//! Sending standard input, whose length is unknown.
 //!
-//! It is read once and kept nowhere, so it can neither be carried on nor sent again to another
-//! server once a byte was read.
+//! Standard input is read once and not stored. After the first byte it can be neither resumed nor
+//! sent to another server.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -20,10 +20,10 @@ use crate::outcome::Sent;
 use crate::session::new_id;
 use crate::shell::Shell;
 
-/// How long a read waits before it looks whether the user interrupted.
+/// How long a read waits before it checks for an interruption.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A file that is read until its end, or until the user interrupts.
+/// A file that is read to its end, or until the user interrupts.
 struct InterruptibleInput<F> {
     file: F,
     interrupt: Interrupt,
@@ -49,12 +49,12 @@ impl Shell {
     /// Sends standard input to `remote`.
     ///
     /// # Errors
-    /// See [`Failure`]; nothing can be carried on.
+    /// See [`Failure`]; the upload cannot be resumed.
     pub fn send_input(&mut self, remote: &TreePath, expect: Expect) -> Result<Sent, Failure> {
         self.send_stream(std::io::stdin(), remote, expect)
     }
 
-    /// Sends what comes from `file` to `remote`.
+    /// Sends the content of `file` to `remote`.
     ///
     /// # Errors
     /// As [`Self::send_input`].
@@ -83,7 +83,9 @@ impl Shell {
     }
 }
 
-/// What the user is told. That the transfer was cut is no `cut`: that would say that it can be resumed.
+/// Converts the error of an upload into a failure for the user.
+///
+/// The code is never `cut`, because that code promises that the upload can be resumed.
 fn given_up(error: &UploadError, remote: &TreePath) -> Failure {
     let failure = match error {
         UploadError::Refused(refusal) if refusal.code == ErrorCode::TooFewCopies => {

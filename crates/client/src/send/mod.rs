@@ -1,10 +1,9 @@
-//! Bringing one file out: the local file, a line in the `.log`, the upload, and the answer that it
-//! is stored.
+//! Sending one file: with an entry in the `.log`, until the server acknowledges it.
 //!
-//! The id of an upload is in the `.log` before the first byte goes out, so that a later run goes on
-//! with what a slave has of it, and a put whose answer was lost is not made twice. While it
-//! runs an empty file beside the `.log` is locked, so two clients never send one upload. The local
-//! file is only read.
+//! The `.log` has the id of an upload before the first byte is sent. A later run can therefore
+//! resume the partial upload of a slave, and a put whose answer was lost is not made twice. During
+//! the upload an empty file beside the `.log` is locked, so two clients never send the same upload.
+//! The local file is only read.
 
 mod input;
 mod open;
@@ -31,29 +30,30 @@ use crate::transfer_log::{
 };
 use progress::UploadProgress;
 
-/// One file to be sent.
+/// One file to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadJob {
-    /// Which file, to be opened. Links are followed: the user named it.
+    /// File to open; links are followed, because the user named it.
     pub local: PathBuf,
-    /// Its name as the user knows it.
+    /// Local name for messages.
     pub shown: String,
-    /// Where it goes.
     pub remote: TreePath,
-    /// The local name as the `.log` has it; empty for a file that has no line of its own.
+    /// Local name for the `.log`; empty for a file without its own entry.
     pub log_name: String,
-    /// What the user wants to be there now; for one that is resumed by itself, what was there when it began.
+    /// Expected remote version: the user's choice, or the version at the start of a resumed upload.
     pub expect: Expect,
-    /// Whether it is resumed by itself. One that a command names stores the file as it is now, whatever came of an earlier
-    /// command.
+    /// Whether the prompt resumes the upload.
+    ///
+    /// If a command names the file, the file is stored as it is now, whatever an earlier command
+    /// has done.
     pub resumed: bool,
 }
 
-/// Held while a file is sent; others leave that upload alone.
+/// The lock on an upload; other clients leave the upload to its holder.
 struct UploadLock {
     folder: Folder,
     name: String,
-    /// The lock belongs to this handle.
+    /// The lock belongs to this file handle.
     _file: std::fs::File,
 }
 
@@ -66,16 +66,16 @@ impl Drop for UploadLock {
 }
 
 impl Shell {
-    /// Sends what a command names; resumes what an earlier one has left of it, unless the local file was changed since.
+    /// Sends the file that a command names, and resumes an earlier upload of the same content.
     ///
     /// # Errors
-    /// See [`Failure`]; code `cut` where it can be carried on.
+    /// See [`Failure`]; the code is `cut` if the upload can be resumed.
     pub fn send_named(&mut self, job: &UploadJob) -> Result<Sent, Failure> {
         let local = open::named(&job.local, &job.shown)?;
         self.send_open(job, &local)
     }
 
-    /// As [`Self::send_named`], for a file that is open already.
+    /// As [`Self::send_named`], for an open file.
     ///
     /// # Errors
     /// As [`Self::send_named`].
@@ -95,7 +95,7 @@ impl Shell {
         }
     }
 
-    /// Sends a file that is open, under its lock.
+    /// Sends an open file under its lock.
     fn send(
         &mut self,
         job: &UploadJob,
@@ -126,8 +126,9 @@ impl Shell {
             if !matches!(result, Err(UploadError::Superseded)) || job.resumed || !is_old {
                 break (result, resumed_from);
             }
-            // An earlier command has stored it, and it is not there any more: this command stores it anew.
-            debug!("{}: what was put before is not there any more", job.remote);
+            // An earlier command stored the file, which is no longer there: this command stores it
+            // again.
+            debug!("{}: the file stored before is no longer there", job.remote);
             upload = UploadRecord { id: new_id()?, slave: None, sent: 0, ..upload };
             is_old = false;
             if let Some(handle) = &mut handle {
@@ -139,7 +140,7 @@ impl Shell {
         if let Some(handle) = handle.as_mut().filter(|_| is_over)
             && let Err(failure) = handle.finish()
         {
-            self.notices.say(&format!("{} is done with, but {failure}", job.remote));
+            self.notices.say(&format!("{} is finished, but {failure}", job.remote));
         }
         drop(lock);
         let stored = result.map_err(|error| given_up(&error, job, handle.is_some()))?;
@@ -147,7 +148,7 @@ impl Shell {
         Ok(sent(job.remote.to_string(), job.shown.clone(), begun, stored, resumed_from))
     }
 
-    /// Asks again for a while where changes are not possible at the moment: the bytes are there by then.
+    /// Sends a file and retries while changes are not possible; the slave keeps the bytes.
     fn put(
         &mut self,
         source: &UploadSource<'_>,
@@ -163,7 +164,7 @@ impl Shell {
                 return result;
             }
             let why = self.session.why_no_changes(&refusal.message);
-            // The bytes are there. Once other slaves were asked it is tried first again.
+            // This slave has the bytes, so it is preferred again after the other slaves.
             first = first.or_else(|| self.session.current_slave().slave());
             self.session.prefer(first);
             if !self.session.wait_for_changes(until).map_err(|_| UploadError::Interrupted)? {
@@ -172,7 +173,7 @@ impl Shell {
         }
     }
 
-    /// Whose servers are connected, connected now where that was not so.
+    /// Returns the origin of the connected server, and connects first if needed.
     pub fn connected(&mut self) -> Result<Origin, Failure> {
         self.session.connect()?;
         self.session
@@ -181,7 +182,7 @@ impl Shell {
             .ok_or_else(|| Failure::new(ErrorCode::Unreachable, "no server is connected"))
     }
 
-    /// Takes the lock of an upload; [`TreeError::InUse`] where another client has it.
+    /// Takes the lock of an upload; [`TreeError::InUse`] if another client holds it.
     fn lock_upload(
         &self,
         job: &UploadJob,
@@ -196,7 +197,7 @@ impl Shell {
         Ok(Some(UploadLock { folder, name, _file: file }))
     }
 
-    /// The next connection should be with the slave that has what was sent of this file before.
+    /// Prefers the slave that holds the partial upload of this file.
     fn prefer_holder_of(&mut self, job: &UploadJob) {
         if !self.resume || job.log_name.is_empty() {
             return;
@@ -212,7 +213,7 @@ impl Shell {
             }
             _ => None,
         };
-        // What is wrong with the `.log` is told when the line is written.
+        // Errors of the `.log` are reported when the entry is written.
         let slave = read_log(self.local.home())
             .ok()
             .and_then(|contents| contents.entries.iter().find_map(holder));
@@ -221,8 +222,9 @@ impl Shell {
         }
     }
 
-    /// The upload's line in the `.log`, what it says, and whether an earlier command has begun it: else the id is new.
-    /// Without a `.log` the file is still worth sending.
+    /// Writes the entry in the `.log`; returns it with the upload and whether that began earlier.
+    ///
+    /// A new upload has a new id. Without a `.log` the upload still works.
     fn enter_upload(
         &self,
         job: &UploadJob,
@@ -256,14 +258,16 @@ impl Shell {
         Ok(match entered {
             Ok((handle, upload)) => (Some(handle), upload, upload.id != new.id),
             Err(failure) => {
-                self.notices
-                    .say(&format!("{}: cut off it could not be carried on: {failure}", job.remote));
+                self.notices.say(&format!(
+                    "{}: if interrupted, it cannot be resumed: {failure}",
+                    job.remote
+                ));
                 (None, new, false)
             }
         })
     }
 
-    /// The upload that was begun before, where it may be gone on with, else `new`.
+    /// Returns the earlier upload if it can be resumed, else `new`.
     fn upload_of(
         &self,
         job: &UploadJob,
@@ -272,18 +276,16 @@ impl Shell {
     ) -> UploadRecord {
         let Some(TransferTask::Put(known)) = known.filter(|_| self.resume) else { return new };
         if (known.size, known.identity) != (new.size, new.identity) {
-            self.notices.say(&format!(
-                "{} was changed since it was sent in part; it begins again",
-                job.shown
-            ));
+            self.notices
+                .say(&format!("{} was changed since it was sent in part; restarting", job.shown));
             return new;
         }
-        // What the user says now counts.
+        // The expectation of the current command counts.
         UploadRecord { expect: job.expect, ..known }
     }
 }
 
-/// `resumed_from` is where the first try went on; none where nothing had to go out.
+/// Builds the outcome; `resumed_from` is the offset of the first try, none if nothing was sent.
 fn sent(
     remote: String,
     local: String,
@@ -304,13 +306,12 @@ fn sent(
     }
 }
 
-/// Whether nothing is to be carried on after this: another try would end in the same way, or
-/// begin with other content.
+/// Whether the upload cannot be resumed: a retry would fail the same way, or send other content.
 fn is_over(error: &UploadError) -> bool {
     !error.can_resume()
 }
 
-/// The file is stored, and on fewer disks than was asked for: an error that takes nothing back.
+/// The failure for a file that fewer disks hold than demanded; the change stands.
 pub fn too_few(message: &str) -> Failure {
     let message = if message.contains("stands") {
         message.to_owned()
@@ -320,11 +321,14 @@ pub fn too_few(message: &str) -> Failure {
     Failure::new(ErrorCode::TooFewCopies, message)
 }
 
-/// What the user is told of an upload that failed. `in_log` says whether the same command carries it on.
+/// Converts the error of an upload into a failure for the user.
+///
+/// `in_log` says whether the same command can resume it.
 fn given_up(error: &UploadError, job: &UploadJob, in_log: bool) -> Failure {
     let failure = match error {
         UploadError::Refused(refusal) if refusal.code == ErrorCode::Changed && job.resumed => {
-            let why = "something else is there since this put began; the same put typed again replaces it";
+            let why = "the remote file was changed since this put began; \
+                       run the same put again to replace it";
             Failure::new(ErrorCode::Changed, format!("{}: {why}", job.remote))
         }
         UploadError::Refused(refusal) if refusal.code == ErrorCode::TooFewCopies => {
@@ -343,14 +347,15 @@ fn given_up(error: &UploadError, job: &UploadJob, in_log: bool) -> Failure {
             ErrorCode::Local,
             format!("{} was changed while it was sent; nothing was stored", job.shown),
         ),
-        // For one file these mean the same to the user: it is not stored, and can be carried on.
+        // Both mean the same to the user: the file is not stored, but can be resumed.
         UploadError::Unreachable(_) | UploadError::Cut { .. } => {
-            let end = if in_log { "; the same put carries it on" } else { "" };
+            let end = if in_log { "; run the same put again to resume" } else { "" };
             Failure::new(ErrorCode::Cut, format!("{error}{end}"))
         }
         UploadError::Superseded => Failure::new(
             ErrorCode::Conflict,
-            "it was stored before and has been changed since; the same put typed again replaces it",
+            "the file was stored before and has been changed since; \
+             run the same put again to replace it",
         ),
         other => Failure::new(other.code(), other.to_string()),
     };

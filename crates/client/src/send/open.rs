@@ -1,4 +1,4 @@
-//! Opening what is to be sent: a regular file, and which one it is.
+//! Opening a regular file to send, and its identity.
 
 use std::path::Path;
 
@@ -8,8 +8,10 @@ use relais_tree::{Folder, MetaKind, OpenFile, TreeError, UnservedKind};
 use crate::Failure;
 use crate::local::openable;
 
-/// Opens the file that the user named. Links are followed, as `cp` does; nothing is opened that
-/// is no regular file, as opening alone can make a device do something.
+/// Opens the file that the user named.
+///
+/// Links are followed, as in `cp`. Only regular files are opened, because opening a device can have
+/// effects.
 pub fn named(path: &Path, shown: &str) -> Result<OpenFile, Failure> {
     let real = openable(path).canonicalize().map_err(|e| Failure::local(Path::new(shown), &e))?;
     let is_folder =
@@ -24,7 +26,7 @@ pub fn named(path: &Path, shown: &str) -> Result<OpenFile, Failure> {
     }
 }
 
-/// Opens a regular file right in `folder`.
+/// Opens a regular file directly in `folder`.
 pub fn regular(folder: &Folder, name: impl AsRef<std::ffi::OsStr>) -> Result<OpenFile, TreeError> {
     use std::os::unix::ffi::OsStrExt;
     match folder.stat_part(name.as_ref().as_bytes())?.kind {
@@ -35,16 +37,16 @@ pub fn regular(folder: &Folder, name: impl AsRef<std::ffi::OsStr>) -> Result<Ope
     }
 }
 
-/// Names the content of a local file by where it lies and when it was changed.
+/// Returns the identity of a local file: its location and the time of its last change.
 pub fn identity(local: &OpenFile) -> Identity {
-    // Local files are in no served folder.
+    // Local files lie in no served folder.
     local.meta.identity(&FolderId([0; 16]))
 }
 
 fn why(error: &TreeError) -> String {
     match error {
         TreeError::NotServed(_) => {
-            "it is no regular file; only files and folders can be sent".to_owned()
+            "it is not a regular file; only files and folders can be sent".to_owned()
         }
         other => other.to_string(),
     }

@@ -1,4 +1,4 @@
-//! What an upload tells while it runs: the bar, the lines about servers, the line in the `.log`.
+//! Progress of an upload: the bar, notices about servers, and the entry in the `.log`.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,26 +14,26 @@ use crate::session::CurrentSlave;
 use crate::shell::Shell;
 use crate::transfer_log::{LogHandle, TransferTask, UploadRecord};
 
-/// Time between two notes of how much went out.
+/// Interval between two notes of the number of bytes sent.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
-/// Follows one upload.
+/// Reports the progress of one upload.
 pub struct UploadProgress<'a> {
     name: String,
     notices: Notices,
     interrupt: Interrupt,
     current_slave: CurrentSlave,
-    /// None where the `.log` cannot be used, or nothing can be carried on; the user was told.
+    /// None if the `.log` cannot be used or the upload cannot be resumed; the user was told.
     line: Option<(&'a mut LogHandle, UploadRecord)>,
-    /// When it was noted last how much went out.
+    /// Time of the last note of the number of bytes sent.
     noted: Instant,
-    /// From where the first try went on.
+    /// Offset of the first try.
     resumed_from: Option<u64>,
     bar: TransferBar,
 }
 
 impl<'a> UploadProgress<'a> {
-    /// Follows the upload to `remote`; what is learnt for a later run goes to `handle`, behind `upload`.
+    /// Reports the upload to `remote`; progress is recorded in `handle`, starting from `upload`.
     pub fn new(
         remote: &TreePath,
         shell: &Shell,
@@ -43,7 +43,7 @@ impl<'a> UploadProgress<'a> {
         Self { line: handle.map(|handle| (handle, upload)), ..Self::without_log(remote, shell) }
     }
 
-    /// Follows an upload that cannot be carried on.
+    /// Reports an upload that cannot be resumed.
     pub fn without_log(remote: &TreePath, shell: &Shell) -> Self {
         Self {
             name: remote.to_string(),
@@ -57,21 +57,21 @@ impl<'a> UploadProgress<'a> {
         }
     }
 
-    /// How many bytes a server had when the first one began to go out; none where none did.
+    /// Returns the offset at which sending began; none if nothing was sent.
     pub fn resumed_from(&self) -> Option<u64> {
         self.resumed_from
     }
 
-    /// Writes into the line how much went out, for who looks at it.
+    /// Records the number of bytes sent; the command `transfers` shows it.
     fn note_sent(&mut self, sent: u64) {
         let Some((handle, upload)) = &mut self.line else { return };
         upload.sent = sent.min(upload.size);
         if let Err(failure) = handle.write(TransferTask::Put(*upload)) {
-            debug!("{}: what went out is not noted: {failure}", self.name);
+            debug!("{}: the progress is not logged: {failure}", self.name);
         }
     }
 
-    /// Writes into the line who has the bytes now, and what was at the path when the upload began.
+    /// Records the slave with the bytes, and the remote version at the start of the upload.
     fn note(&mut self, current: Expect) {
         let Some((handle, upload)) = &mut self.line else { return };
         let before = *upload;
@@ -83,7 +83,7 @@ impl<'a> UploadProgress<'a> {
             && let Err(failure) = handle.write(TransferTask::Put(*upload))
         {
             self.notices.say(&format!(
-                "{}: cut off now it could not be carried on from here: {failure}",
+                "{}: if interrupted now, it cannot be resumed from here: {failure}",
                 self.name
             ));
             self.line = None;
@@ -111,14 +111,13 @@ impl Progress for UploadProgress<'_> {
 
     fn moved(&mut self, from: SocketAddr, to: SocketAddr, at: u64) {
         let why = self.notices.take_lost_reason();
-        let place =
-            if at == 0 { "from the start there".to_owned() } else { format!("at byte {at}") };
-        self.notices.say(&format!("{from} is gone ({why}); going on with {to} {place}"));
+        let place = if at == 0 { "from the start".to_owned() } else { format!("at byte {at}") };
+        self.notices.say(&format!("lost {from} ({why}); resuming with {to} {place}"));
         self.note(Expect::Any);
     }
 
     fn restarted(&mut self, why: &str) {
-        self.notices.say(&format!("{}: beginning again: {why}", self.name));
+        self.notices.say(&format!("{}: restarting: {why}", self.name));
     }
 
     fn interrupted(&self) -> bool {

@@ -1,7 +1,7 @@
-//! Uploads that an earlier run left unfinished are resumed at the start of a prompt, as the `.log` tells.
+//! Resumes the uploads in the `.log` when a prompt starts.
 //!
-//! The `.log` may have been changed by anybody, and what is sent leaves this host: a line is
-//! followed only where its local name lies in the folder of `-d`, without a link on the way.
+//! The `.log` is untrusted, and a sent file leaves this host. A line is resumed only if its local
+//! name lies in the folder of `-d`, and no link leads to it.
 
 use log::info;
 use relais_proto::{ErrorCode, Expect};
@@ -15,12 +15,12 @@ use crate::shell::Shell;
 use crate::transfer_log::{LogHandle, TransferEntry, TransferTask, UploadRecord, read_log};
 
 impl Shell {
-    /// The first connection should be with a slave that has something to be carried on.
+    /// Prefers a slave with a partial upload for the first connection.
     pub fn prefer_holder(&mut self) {
         if !self.resume {
             return;
         }
-        // What is wrong with the `.log` is told when it is carried on.
+        // Errors of the `.log` are reported when the uploads are resumed.
         let Ok(contents) = read_log(self.local.home()) else { return };
         let holder = |entry: &TransferEntry| {
             if let TransferTask::Put(UploadRecord { slave, .. }) = entry.task {
@@ -34,15 +34,16 @@ impl Shell {
         self.session.prefer(here.find_map(holder));
     }
 
-    /// Carries on one upload of the cluster that is connected. The result is 0, 5 where
-    /// something is left, or 130 where the user interrupted.
+    /// Resumes one upload to the connected cluster.
+    ///
+    /// The result is 0, 5 if something is left, or 130 if the user interrupted.
     pub fn resume_put(&mut self, entry: TransferEntry) -> u8 {
         let (job, local) = match self.local_inside(&entry) {
             Ok(inside) => inside,
             Err(TreeError::NotFound) => return self.drop_upload(entry),
             Err(why) => {
                 self.notices.say(&format!(
-                    "{} is not carried on by itself: {why}; typing the command again does it",
+                    "{} is not resumed automatically: {why}; run the command again to resume it",
                     entry.local
                 ));
                 return 0;
@@ -50,7 +51,7 @@ impl Shell {
         };
         let lock = match self.lock_upload(&job, &entry.origin) {
             Err(TreeError::InUse) => {
-                info!("{} is left to the client that is sending it", job.remote);
+                info!("{}: another client is sending it", job.remote);
                 return 0;
             }
             other => other.unwrap_or_else(|e| {
@@ -58,7 +59,7 @@ impl Shell {
                 None
             }),
         };
-        self.notices.say(&format!("carrying on {} -> {}", job.shown, job.remote));
+        self.notices.say(&format!("resuming {} -> {}", job.shown, job.remote));
         self.resume_locked(&entry, job, &local, lock)
     }
 
@@ -72,7 +73,10 @@ impl Shell {
         self.prefer_holder_of(&job);
         let result = self.connected().and_then(|origin| match origin == entry.origin {
             true => self.send(&job, local, &origin, lock),
-            false => Err(Failure::new(ErrorCode::Unreachable, "another cluster answers there now")),
+            false => Err(Failure::new(
+                ErrorCode::Unreachable,
+                "another cluster answers at this address now",
+            )),
         });
         match result {
             Ok(sent) => {
@@ -80,10 +84,10 @@ impl Shell {
                 0
             }
             Err(failure) => {
-                // A line that is of no use any more was removed by then.
+                // A useless entry was removed by then.
                 let gone = !self.is_logged(entry);
-                let end = if gone { "; it is dropped" } else { "" };
-                self.notices.say(&format!("carrying on {}: {failure}{end}", job.remote));
+                let end = if gone { "; removed from the .log" } else { "" };
+                self.notices.say(&format!("resuming {}: {failure}{end}", job.remote));
                 match failure.code {
                     ErrorCode::Interrupted => 130,
                     _ if gone => 0,
@@ -98,10 +102,10 @@ impl Shell {
             .is_ok_and(|contents| contents.entries.iter().any(|other| other.is_same(entry)))
     }
 
-    /// The local file is gone: there is nothing that could be sent.
+    /// Drops an upload whose local file no longer exists.
     fn drop_upload(&self, entry: TransferEntry) -> u8 {
         self.notices.say(&format!(
-            "carrying on {}: {} is not there any more; it is dropped",
+            "resuming {}: {} no longer exists; removed from the .log",
             entry.remote, entry.local
         ));
         if let Err(failure) =
@@ -112,11 +116,12 @@ impl Shell {
         0
     }
 
-    /// The job of a line, and its file, reached from the folder of `-d` without following a link.
+    /// Returns the job of a line and its file, opened from the folder of `-d` without following
+    /// links.
     fn local_inside(&self, entry: &TransferEntry) -> Result<(UploadJob, OpenFile), TreeError> {
         let (folder, target) = self.folder_inside(&entry.local)?;
         let local = open::regular(&folder, &target.name)?;
-        // The content may be another one by now; what was there when it began still counts.
+        // The content may have changed; the remote version at the start still counts.
         let expect = if let TransferTask::Put(UploadRecord { expect, .. }) = entry.task {
             expect
         } else {

@@ -1,5 +1,7 @@
-//! Changes to the tree that are no transfers. Each has an id of its own, and is asked again with
-//! the same id where the answer was lost: so it is made once, whoever answers in the end.
+//! Changes to the tree other than transfers.
+//!
+//! Each change has its own id. If the answer is lost, the session repeats the request with the same
+//! id, so the change is made once, whichever slave answers.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +12,13 @@ use super::Session;
 use super::handshake::{next_reply, unexpected};
 use crate::Failure;
 
-/// Pause before a change is asked again that was not possible.
+/// Pause before a change that was refused with `no-changes` is requested again.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// An id that no other change has.
+/// Returns a new random change id.
 ///
 /// # Errors
-/// That the system gives no random bytes.
+/// The system gives no random bytes.
 pub fn new_id() -> Result<ChangeId, Failure> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|e| {
@@ -29,7 +31,7 @@ impl Session {
     /// Makes a folder.
     ///
     /// # Errors
-    /// The server's refusal, or that none answers.
+    /// The server refuses, or no server answers.
     pub fn make_folder(&mut self, path: &TreePath) -> Result<Lsn, Failure> {
         self.change(&Request::MakeFolder { id: new_id()?, path: path.clone() })
     }
@@ -37,47 +39,48 @@ impl Session {
     /// Removes a file or a folder.
     ///
     /// # Errors
-    /// The server's refusal, or that none answers.
+    /// The server refuses, or no server answers.
     pub fn remove(&mut self, path: &TreePath, recursive: bool) -> Result<Lsn, Failure> {
         self.change(&Request::Remove { id: new_id()?, path: path.clone(), recursive })
     }
 
-    /// Gives a file or a folder another path.
+    /// Moves a file or a folder to another path.
     ///
     /// # Errors
-    /// The server's refusal, or that none answers.
+    /// The server refuses, or no server answers.
     pub fn rename(&mut self, from: &TreePath, to: &TreePath) -> Result<Lsn, Failure> {
         self.change(&Request::Move { id: new_id()?, from: from.clone(), to: to.clone() })
     }
 
-    /// Whether a change that was not possible a moment ago is worth another try; waits for it. Of several slaves
-    /// another one is asked then: perhaps only this one is cut off from its master.
+    /// Waits before a refused change is retried, and returns false once `until` has passed.
+    ///
+    /// In a cluster the next try uses another slave: perhaps only this slave has lost its master.
     ///
     /// # Errors
-    /// That the user interrupted.
+    /// The user interrupted.
     pub fn wait_for_changes(&mut self, until: Instant) -> Result<bool, Failure> {
         let left = until.saturating_duration_since(Instant::now());
         if self.interrupt.pause(PAUSE.min(left)) {
             return Err(Failure::interrupted());
         }
         if !left.is_zero() && self.is_in_cluster() {
-            self.leave("it can make no changes now");
+            self.leave("it cannot make changes now");
         }
         Ok(!left.is_zero())
     }
 
-    /// Why no change is possible, with what the servers have told of their master.
+    /// Adds to `message` which server has lost its master, if a server has reported that.
     #[must_use]
     pub fn why_no_changes(&self, message: &str) -> String {
         match self.observed.isolated_server() {
             Some((addr, time)) if !message.contains("master") => {
-                format!("{message}; {addr} has not reached its master since {} s", time.as_secs())
+                format!("{message}; {addr} has not reached its master for {} s", time.as_secs())
             }
             _ => message.to_owned(),
         }
     }
 
-    /// Asks for a change until there is an answer; the request is the same each time, so is its id.
+    /// Requests a change until a server answers, with the same id each time.
     fn change(&mut self, request: &Request) -> Result<Lsn, Failure> {
         self.connect()?;
         let until = Instant::now() + self.settings.retry;

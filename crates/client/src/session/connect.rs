@@ -1,4 +1,4 @@
-//! Finding a server: the named host, its master, the slaves that the master names, and again.
+//! Finding a server: the named host, its master and the slaves that the master names, with retries.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -15,21 +15,23 @@ use crate::error::plain;
 use crate::notices::Notices;
 use crate::saved_state::SavedState;
 
-/// Pause before the first further try; each later one is twice as long.
+/// Pause before the first retry; each later pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause.
+/// Longest pause between two retries.
 const LAST_PAUSE: Duration = Duration::from_secs(1);
-/// How long a server may take where there is no other to try.
+/// Timeouts for a server without an alternative.
 pub(super) const FULL_TIMEOUTS: Timeouts =
     Timeouts { connect: limits::CONNECT_TIME, silence: limits::SILENCE };
-/// How long a server may take where there are others: a host that hangs must not use up the time to go on in. Who makes a
-/// client wait says so every second.
+/// Timeouts for a server with alternatives.
+///
+/// A hanging host must not use up the retry time. A server that makes a client wait says so every
+/// second.
 pub(super) const SHORT_TIMEOUTS: Timeouts =
     Timeouts { connect: Duration::from_secs(2), silence: Duration::from_millis(2500) };
-/// How long a master that could not be reached is asked last.
+/// How long an unreachable master is tried last.
 const AWAY_TIME: Duration = Duration::from_secs(5);
 
-/// What a login came to.
+/// The result of a login.
 pub(super) enum LoginOutcome {
     Session(Box<OpenSession>),
     Redirected(Route),
@@ -37,10 +39,10 @@ pub(super) enum LoginOutcome {
 }
 
 impl Session {
-    /// Opens a session with some server; tries again until `--retry` is over.
+    /// Opens a session with any server and retries until `--retry` is over.
     ///
     /// # Errors
-    /// The last try's failure, or that the user interrupted.
+    /// The failure of the last try, or the user interrupted.
     pub(super) fn connect_with_retry(&mut self) -> Result<OpenSession, Failure> {
         let until = Instant::now() + self.settings.retry;
         let mut pause = FIRST_PAUSE;
@@ -57,7 +59,7 @@ impl Session {
             if left.is_zero() || !is_temporary(failure.code) {
                 return Err(failure);
             }
-            debug!("trying again: {failure}");
+            debug!("retrying: {failure}");
             if self.interrupt.pause(pause.min(left)) {
                 return Err(Failure::interrupted());
             }
@@ -65,9 +67,9 @@ impl Session {
         }
     }
 
-    /// One round through all that is known.
+    /// Tries each known server once.
     fn try_servers(&mut self) -> Result<OpenSession, Failure> {
-        // A master that was away a moment ago is not waited for again before the slaves that it named were tried.
+        // A master that was unreachable a moment ago is tried after the slaves that it named.
         let tried = if self.master_is_away() { self.route.clone() } else { None };
         if let Some(route) = &tried
             && let Ok(open) = self.connect_to_slave(route)
@@ -85,7 +87,7 @@ impl Session {
             Ok(LoginOutcome::AskMaster(address)) => Err(redirect_loop(&address)),
             Err(failure) if failure.code == ErrorCode::Unreachable => {
                 self.note_master_away();
-                // The master is away; the slaves it named last may still be there.
+                // The master is unreachable; the slaves that it named last may still answer.
                 match self.known_route() {
                     Some(route) if tried.is_none() => {
                         self.connect_to_slave(&route).map_err(|_| failure)
@@ -97,14 +99,15 @@ impl Session {
         }
     }
 
-    /// The slaves that the master named last, perhaps to an earlier run of this client.
+    /// Returns the slaves that the master named last, perhaps to an earlier run of this client.
     fn known_route(&mut self) -> Option<Route> {
         if self.route.is_none()
             && let Some(route) = self.saved.as_mut().and_then(SavedState::route)
         {
             let master = self.master.as_ref().unwrap_or(&self.settings.host);
             self.notices.say(&format!(
-                "the master at {master} cannot be reached; going on with the slaves it named before"
+                "the master at {master} cannot be reached; \
+                 continuing with the slaves that it named before"
             ));
             self.observed.reset();
             self.enter_cluster(route.cluster, route.authority, Lsn::default());
@@ -113,7 +116,7 @@ impl Session {
         self.route.clone()
     }
 
-    /// The master's newest answer.
+    /// Stores the newest redirect of the master.
     pub(super) fn set_route(&mut self, route: Route) {
         if let Some(saved) = &mut self.saved {
             saved.set_route(&route);
@@ -121,17 +124,19 @@ impl Session {
         self.route = Some(route);
     }
 
-    /// The master could not be reached just now.
+    /// Records that the master could not be reached now.
     pub(super) fn note_master_away(&mut self) {
         self.master_away = Some(Instant::now());
     }
 
-    /// Whether the master could not be reached a moment ago.
+    /// Whether the master could not be reached during the last [`AWAY_TIME`].
     pub(super) fn master_is_away(&self) -> bool {
         self.master_away.is_some_and(|since| since.elapsed() < AWAY_TIME)
     }
 
-    /// Logs in where the user said, or at the master that a slave there named. A password that was typed wrong is asked for again.
+    /// Logs in at the named host, or at the master that a slave there names.
+    ///
+    /// If a typed password is wrong, the client asks for it again.
     pub(super) fn log_in(&mut self) -> Result<LoginOutcome, Failure> {
         let mut tries = 1;
         loop {
@@ -165,7 +170,7 @@ impl Session {
         }
     }
 
-    /// Logs in as this user from now on.
+    /// Sets the user for this and later logins.
     fn set_user(&mut self, user: String) {
         if let Some(saved) = &mut self.saved {
             saved.set_user(&user);
@@ -173,14 +178,14 @@ impl Session {
         self.settings.user = user;
     }
 
-    /// Asks for the password of a user who has given none.
+    /// Asks for the password if a user but no password is set.
     fn ask_password(&mut self) -> Result<(), Failure> {
         if self.settings.user.is_empty() || self.settings.password.is_some() {
             return Ok(());
         }
-        // Without anybody to log in at, the ticket of before may do.
+        // If no server can be reached, the saved ticket may still open a session.
         let addr = self.find_server()?;
-        // Nobody types one that is not sent then.
+        // The check comes first, so that the user does not type a password that is not sent.
         self.check_password_transport(addr)?;
         let prompt = format!("Password of {} at {}: ", self.settings.user, self.settings.host);
         let password = relais_secret::ask(&prompt).map_err(|e| match e {
@@ -192,7 +197,7 @@ impl Session {
         Ok(())
     }
 
-    /// Whether a password may go over the line to this address.
+    /// Checks that a password may be sent over the connection to this address.
     fn check_password_transport(&mut self, addr: SocketAddr) -> Result<(), Failure> {
         if self.settings.security.insecure
             || self.is_encrypted(addr)
@@ -201,12 +206,12 @@ impl Session {
             return Ok(());
         }
         let message = format!(
-            "the line to {addr} is not encrypted, and no password goes over it; --insecure sends it all the same"
+            "the connection to {addr} is not encrypted, so no password is sent; --insecure sends it"
         );
         Err(Failure::new(ErrorCode::LoginNeeded, message))
     }
 
-    /// Where some server is to log in at.
+    /// Returns the address of a reachable server for the login.
     fn find_server(&mut self) -> Result<SocketAddr, Failure> {
         let mut why = "the name has no address".to_owned();
         let hosts: Vec<Host> = self.master.iter().chain([&self.settings.host]).cloned().collect();
@@ -244,7 +249,7 @@ impl Session {
         };
         if self.settings.password.is_some() {
             let message = format!(
-                "{host} is a slave, and a password is given to its master alone: connect to {address}"
+                "{host} is a slave, and only its master accepts passwords: connect to {address}"
             );
             return Err(Failure::new(ErrorCode::LoginNeeded, message));
         }
@@ -258,7 +263,7 @@ impl Session {
             }
             LoginOutcome::AskMaster(_) => Err(redirect_loop(&master.to_string())),
             LoginOutcome::Session(_) => Err(Failure::bad_server(format!(
-                "{host} names {master} as its master, which is none"
+                "{host} names {master} as its master, but it is not a master"
             ))),
         }
     }
@@ -270,7 +275,7 @@ impl Session {
         };
         let addrs = host.addresses().map_err(|e| unreachable(plain(&e)))?;
         let mut failure = unreachable("the name has no address".to_owned());
-        // Without the master there are still the slaves that it named.
+        // If the master fails, the slaves that it named are still there.
         let timeouts =
             if self.route.is_some() || addrs.len() > 1 { SHORT_TIMEOUTS } else { FULL_TIMEOUTS };
         for addr in addrs {
@@ -344,7 +349,8 @@ impl Session {
             }
             (ServerRole::Standalone, LoginReply::Opened { slave, lsn }) => {
                 self.enter_authoritative(welcome.cluster, authority, lsn);
-                // What an earlier run has seen is told with the first request: only now it is known whose server this is.
+                // The first request tells the server the LSN of earlier runs: the cluster is known
+                // only now.
                 Ok(LoginOutcome::Session(Box::new(self.into_open_session(
                     connection,
                     slave,
@@ -356,24 +362,24 @@ impl Session {
                 Ok(LoginOutcome::AskMaster(address))
             }
             (role, _) => Err(ServerError::Protocol(format!(
-                "its answer to a login does not fit its role ({role:?})"
+                "its reply to a login does not fit its role ({role:?})"
             ))),
         }
     }
 }
 
-/// The failure of a login without a user, with the option that names one.
+/// Adds the option that names a user to the failure of a login without one.
 fn without_user(failure: &Failure) -> Failure {
     Failure::new(failure.code, format!("{failure}; name a user with -u USER"))
 }
 
-/// Tells the user once where a server lets the session wait for its turn.
+/// Returns a handler that tells the user once that the server has queued the session.
 pub(super) fn queue_notice(notices: &Notices) -> impl FnMut(WaitReason) + use<> {
     let (notices, mut seen) = (notices.clone(), 0_u32);
     move |reason| {
         if reason == WaitReason::Queue {
             seen = seen.saturating_add(1);
-            // The first comes at once, the second after a second.
+            // The first `Wait` frame comes at once, the second after a second.
             if seen == 2 {
                 notices.say("waiting for a free place");
             }
@@ -381,7 +387,7 @@ pub(super) fn queue_notice(notices: &Notices) -> impl FnMut(WaitReason) + use<> 
     }
 }
 
-/// Whether the same try may well succeed a moment later.
+/// Whether the same try may succeed a moment later.
 fn is_temporary(code: ErrorCode) -> bool {
     use ErrorCode::{Behind, Busy, Draining, NoSlave, TimedOut, Unreachable};
     matches!(code, Unreachable | NoSlave | Busy | Draining | TimedOut | Behind)

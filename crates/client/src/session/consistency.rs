@@ -1,5 +1,7 @@
-//! What was seen is never taken back: the highest change that was seen goes with the session from server to server, and by way of
-//! the memory from run to run.
+//! Monotonic reads: the session never shows an older state than it has already seen.
+//!
+//! The highest LSN seen moves with the session from server to server. The saved state carries it
+//! from run to run.
 
 use relais_net::tls::Fingerprint;
 use relais_proto::{ClusterId, Lsn, Request};
@@ -10,31 +12,31 @@ use crate::origin::Origin;
 use crate::saved_state::SavedState;
 
 impl Session {
-    /// Uses what earlier runs have kept, and keeps things for later ones.
+    /// Loads and saves the session's LSN and route in `saved`.
     #[must_use]
     pub fn with_saved_state(mut self, saved: Option<SavedState>) -> Self {
         self.saved = saved;
         self
     }
 
-    /// Keeps for later runs what is new. To be called behind a command.
+    /// Saves the LSN and route for later runs. The caller calls it after each command.
     pub fn save(&mut self) {
         if let (Some(saved), Some(origin)) = (&mut self.saved, &self.origin) {
             saved.save(origin, self.observed.lsn());
         }
     }
 
-    /// What to do where every server lacks what was seen before, and always will.
+    /// Explains how to proceed if all servers stay behind the LSN that was seen.
     #[must_use]
     pub fn behind_hint(&self) -> Option<String> {
-        let file = self.saved.as_ref()?.mark_file(self.origin.as_ref()?);
+        let file = self.saved.as_ref()?.lsn_file(self.origin.as_ref()?);
         Some(format!(
-            "seen was {}; where the servers were set back on purpose, remove {file}",
+            "the client has seen {}; if the servers were reset on purpose, remove {file}",
             self.observed.lsn()
         ))
     }
 
-    /// A server of this cluster answered. What was seen of another one counts no more.
+    /// Records that a server of `cluster` answered; the LSN of another cluster is forgotten.
     pub(super) fn enter_cluster(
         &mut self,
         cluster: ClusterId,
@@ -52,8 +54,11 @@ impl Session {
         self.record_lsn(lsn);
     }
 
-    /// As [`Self::enter_cluster`], for a server that gives the numbers itself, so that none is higher than its latest. What was
-    /// seen above that cannot be: a server has lied, or this one was set back. Nothing could be read until it is dropped.
+    /// As [`Self::enter_cluster`], for the server that assigns the LSNs.
+    ///
+    /// No LSN can be higher than that server's latest. A higher one comes from a server that lied,
+    /// or this server was reset. The client drops it, because every read would be refused as long
+    /// as it is kept.
     pub(super) fn enter_authoritative(
         &mut self,
         cluster: ClusterId,
@@ -64,18 +69,19 @@ impl Session {
         let seen = self.observed.lsn();
         if seen > latest {
             self.notices.say(&format!(
-                "warning: change {seen} was seen of {}, whose latest is {latest}: a server has lied, or it was set back; {seen} is dropped",
+                "warning: change {seen} was seen at {}, whose latest change is {latest}: \
+                 a server lied, or this one was reset; {seen} is dropped",
                 self.settings.host
             ));
             self.observed.lower_lsn(latest);
             if let (Some(saved), Some(origin)) = (&mut self.saved, &self.origin) {
-                saved.lower(origin, latest);
+                saved.lower_lsn(origin, latest);
             }
         }
         self.record_lsn(latest);
     }
 
-    /// What earlier runs, or others that run now, have seen of these servers counts as seen.
+    /// Loads the LSN that earlier or concurrent runs have seen of these servers.
     pub(super) fn load_seen(&self) {
         let (Some(saved), Some(origin)) = (&self.saved, &self.origin) else { return };
         if let Some(lsn) = saved.lsn(origin) {
@@ -83,7 +89,9 @@ impl Session {
         }
     }
 
-    /// Tells a server of changes that were seen elsewhere, so that it answers with those as well; none where it is gone.
+    /// Tells the server the LSN seen elsewhere; returns none if the connection is lost.
+    ///
+    /// The server then answers with all changes up to that LSN.
     pub(super) fn send_seen(&mut self, mut open: OpenSession) -> Option<OpenSession> {
         let lsn = self.observed.lsn();
         if current_lsn(&open.server_lsn) >= lsn {
@@ -101,7 +109,7 @@ impl Session {
         }
     }
 
-    /// A change with this number was seen: no server may answer with less from here on.
+    /// Records an LSN: no server may answer with an older state from now on.
     pub fn record_lsn(&self, lsn: Lsn) {
         self.observed.record_lsn(lsn);
     }

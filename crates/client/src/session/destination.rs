@@ -1,10 +1,10 @@
-//! The server as users type it.
+//! Parsing of the destination argument.
 
 use std::str::FromStr;
 
 use relais_net::Host;
 
-/// `[ftp://][USER@]HOST[:PORT]`, as users type it.
+/// `[ftp://][USER@]HOST[:PORT]`, as the user types it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destination {
     /// User to log in as; never empty.
@@ -16,7 +16,7 @@ pub struct Destination {
 impl FromStr for Destination {
     type Err = String;
 
-    /// Reads a target. The scheme changes nothing: the port is 2121 unless one is given.
+    /// Parses a destination. The scheme changes nothing: the default port is 2121.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut rest = text;
         if let Some((scheme, behind)) = text.split_once("://") {
@@ -40,7 +40,7 @@ impl FromStr for Destination {
             );
         }
         if user.is_empty() {
-            return Err(format!("there is no user name before the @ in {text:?}"));
+            return Err(format!("no user name before the @ in {text:?}"));
         }
         Ok(Self { user: Some(user.to_owned()), host: host.parse()? })
     }

@@ -1,6 +1,6 @@
-//! The first frames on one connection: who the server is, and what it says to a login or a ticket.
+//! The first frames of a connection: the hello, and the reply to a login or a ticket.
 //!
-//! Knows nothing of other servers, of trying again, or of where a redirect leads.
+//! This module knows one server only. Retries and redirects are handled by its callers.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,18 +16,18 @@ use relais_proto::{
 use crate::Failure;
 use crate::error::why_gone;
 
-/// What went wrong with one server.
+/// The failure of one server.
 #[derive(Debug)]
 pub enum ServerError {
-    /// It cannot be reached, closed the connection, or is silent: another one may do.
+    /// The server cannot be reached, closed the connection or is silent; another one may answer.
     Disconnected(String),
-    /// It understood and refused.
+    /// The server refused the request.
     Refused(Refusal),
-    /// It does not have the content yet, and these have it.
+    /// The server does not have the content yet; these slaves have it.
     Elsewhere(Vec<Endpoint>),
-    /// It broke the protocol.
+    /// The server broke the protocol.
     Protocol(String),
-    /// Not the server's fault: whoever took its answers wants no more of them.
+    /// The consumer of the replies stopped the request; the server did nothing wrong.
     Aborted(Failure),
 }
 
@@ -47,7 +47,7 @@ impl From<io::Error> for ServerError {
 }
 
 impl ServerError {
-    /// As a failure of the server at `addr`.
+    /// Converts the error into a failure of the server at `addr`.
     #[must_use]
     pub fn into_failure(self, addr: SocketAddr) -> Failure {
         match self {
@@ -59,59 +59,61 @@ impl ServerError {
             Self::Elsewhere(_) => {
                 Failure::new(ErrorCode::NoContent, format!("{addr} does not have the content yet"))
             }
-            Self::Protocol(why) => Failure::bad_server(format!("{addr} is no good server: {why}")),
+            Self::Protocol(why) => {
+                Failure::bad_server(format!("{addr} is not a valid server: {why}"))
+            }
         }
     }
 }
 
-/// What a server says of itself.
+/// The server's description of itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Welcome {
-    /// Master, slave, or one that stands alone.
+    /// Master, slave, or standalone slave.
     pub role: ServerRole,
-    /// Its cluster.
+    /// Cluster of the server.
     pub cluster: ClusterId,
 }
 
-/// What a server answers to a login or a ticket.
+/// The reply to a login or a ticket.
 #[derive(Debug)]
 pub enum LoginReply {
-    /// A master's.
+    /// A master's redirect to its slaves.
     Redirect {
-        /// For the slaves.
+        /// Ticket for the slaves.
         ticket: Vec<u8>,
-        /// The latest change.
+        /// LSN of the latest change.
         lsn: Lsn,
-        /// At least one.
+        /// At least one slave.
         slaves: Vec<Endpoint>,
     },
     /// The session is open.
     Opened {
-        /// Which slave it is.
+        /// Id of the slave.
         slave: SlaveId,
-        /// The latest change that it has.
+        /// LSN of the latest change that the slave has.
         lsn: Lsn,
     },
-    /// A slave's of a cluster that was shown no ticket.
+    /// A slave of a cluster got a login without a ticket and names its master.
     AskMaster(String),
 }
 
-/// How long one server may take.
+/// Time limits for one server.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// To be connected to.
+    /// Limit for connecting.
     pub connect: Duration,
-    /// Without a word, until the session is open.
+    /// Limit for silence until the session is open.
     pub silence: Duration,
 }
 
-/// Says hello and logs in.
+/// Sends the hello and logs in.
 ///
-/// A password goes only to a server that has said that it is a master or stands alone, so
-/// that a slave is never told it; that costs a round trip, which a login without one saves.
+/// Only a master or a standalone slave gets the password. With a password the client therefore
+/// reads the server's role first, which costs a round trip.
 ///
 /// # Errors
-/// What went wrong.
+/// See [`ServerError`].
 pub fn log_in(
     connection: &mut Connection,
     login: &Login,
@@ -133,10 +135,10 @@ pub fn log_in(
     Ok((welcome, read_login_reply(connection, wait)?))
 }
 
-/// Says hello and shows a ticket.
+/// Sends the hello and a ticket.
 ///
 /// # Errors
-/// What went wrong.
+/// See [`ServerError`].
 pub fn show_ticket(
     connection: &mut Connection,
     ticket: &[u8],
@@ -161,12 +163,11 @@ fn read_welcome(connection: &mut Connection) -> Result<Welcome, ServerError> {
             if (VERSIONS.0..=VERSIONS.1).contains(&version) =>
         {
             debug!("{} is {agent:?}, {role:?} of {cluster}", connection.peer());
-            // Whoever has taken over a slave has its certificate, and gets no passwords for it.
+            // A compromised slave holds a slave's certificate, so it gets no passwords.
             let identity = connection.tls_info().and_then(|secured| secured.identity);
             if role != ServerRole::Slave && identity.is_some_and(|identity| !identity.is_master) {
                 return Err(ServerError::Protocol(
-                    "it says that it takes logins, and its certificate is that of a slave"
-                        .to_owned(),
+                    "it accepts logins, but its certificate is that of a slave".to_owned(),
                 ));
             }
             Ok(Welcome { role, cluster })
@@ -190,10 +191,12 @@ fn read_login_reply(
     }
 }
 
-/// The next reply that is no sign of life; each of those is shown to `wait`. They put the answer off, but not for ever.
+/// Reads the next reply other than a keep-alive; passes each `Wait` reason to `wait`.
+///
+/// Keep-alives extend the wait up to [`limits::IDLE_TIME`].
 ///
 /// # Errors
-/// A refusal, or what went wrong with the connection.
+/// The server refuses, or the connection fails.
 pub fn next_reply(
     connection: &mut Connection,
     wait: &mut dyn FnMut(WaitReason),
@@ -205,7 +208,7 @@ pub fn next_reply(
             Some(Reply::Wait(_) | Reply::MasterUnreachable { .. })
                 if begun.elapsed() > limits::IDLE_TIME =>
             {
-                return Err(ServerError::Disconnected("no answer came in time".to_owned()));
+                return Err(ServerError::Disconnected("no reply in time".to_owned()));
             }
             Some(Reply::Wait(reason)) => wait(reason),
             Some(Reply::MasterUnreachable { .. }) => {}
@@ -215,7 +218,7 @@ pub fn next_reply(
     }
 }
 
-/// A reply that has no place here.
+/// The error for a reply of the wrong type.
 #[must_use]
 pub fn unexpected(reply: &Reply) -> ServerError {
     ServerError::Protocol(WireError::Unexpected(reply.frame_type().number()).to_string())

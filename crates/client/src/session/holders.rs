@@ -1,4 +1,4 @@
-//! Going to a slave that has content which the slave in use does not have yet.
+//! Switching to a slave that holds content which the current slave does not have yet.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,11 +11,13 @@ use super::handshake::ServerError;
 use super::route::{Route, is_usable};
 use super::{OpenSession, Session};
 
-/// How long one search for a holder takes. The next one is asked for soon, so this is no loss.
+/// Time limit for one search for a holder. The transfer asks again soon, so the limit can be short.
 const SEARCH: Duration = Duration::from_secs(5);
 
 impl Session {
-    /// Opens a session with one of `holders` in place of the one in use; false, and nothing changed, where none can be reached.
+    /// Replaces the current session by one with a holder.
+    ///
+    /// Returns false and changes nothing if no holder can be reached.
     pub(super) fn switch_to_holder(&mut self, holders: &[Endpoint]) -> bool {
         let until = Instant::now() + SEARCH;
         let here = self.open.as_ref().map(|open| open.slave);
@@ -24,7 +26,7 @@ impl Session {
         wanted.sort_by_key(|holder| self.avoid.holds(holder.id, Instant::now()));
         let Some(route) = self.route.clone().filter(|_| !wanted.is_empty()) else { return false };
         let found = self.open_first(&wanted, &route, until).or_else(|| {
-            // Their addresses are not known, or the ticket is no longer good: the master knows both.
+            // Their addresses are unknown, or the ticket has expired: the master knows both.
             let first =
                 wanted.iter().find(|holder| !self.avoid.holds(holder.id, Instant::now()))?.id;
             let route = self.route_to_slave(first, until)?;
@@ -33,12 +35,12 @@ impl Session {
             found
         });
         let Some(open) = found else { return false };
-        debug!("going to {}, which has the content", open.addr);
+        debug!("switching to {}, which has the content", open.addr);
         self.open = Some(open);
         true
     }
 
-    /// A session with the first of `wanted` that answers.
+    /// Opens a session with the first of `wanted` that answers.
     fn open_first(
         &mut self,
         wanted: &[&Endpoint],
@@ -52,11 +54,11 @@ impl Session {
                 }
                 match self.open_session_at(addr, route, SHORT_TIMEOUTS) {
                     Ok(open) if open.slave == holder.id => return Some(open),
-                    Ok(open) => debug!("{addr} is {} and not {}", open.slave, holder.id),
+                    Ok(open) => debug!("{addr} is slave {}, not {}", open.slave, holder.id),
                     Err(server_error) => {
                         let is_gone = matches!(server_error, ServerError::Disconnected(_));
                         debug!(
-                            "{} has the content and is left out: {}",
+                            "{} has the content but cannot be used: {}",
                             holder.id,
                             server_error.into_failure(addr)
                         );
@@ -70,7 +72,7 @@ impl Session {
         None
     }
 
-    /// What the master answers to who wants to go to this slave.
+    /// Asks the master for a route that prefers this slave.
     fn route_to_slave(&mut self, slave: SlaveId, until: Instant) -> Option<Route> {
         if Instant::now() >= until || self.master_is_away() {
             return None;
@@ -85,13 +87,13 @@ impl Session {
                 if failure.code == ErrorCode::Unreachable {
                     self.note_master_away();
                 }
-                debug!("the master does not say where the holder is: {failure}");
+                debug!("the master does not name the holder's address: {failure}");
                 None
             }
         }
     }
 
-    /// The address of a slave, where anything is known of it.
+    /// Returns an address of a slave, if one is known.
     #[must_use]
     pub fn address_of(&self, slave: SlaveId) -> Option<SocketAddr> {
         let here = self.open.as_ref().filter(|open| open.slave == slave).map(|open| open.addr);
@@ -109,13 +111,13 @@ impl Session {
         here.or_else(known)
     }
 
-    /// Whether the server in use is one of several.
+    /// Whether the current server is a slave of a cluster with a known route.
     pub(super) fn is_in_cluster(&self) -> bool {
         self.open.as_ref().is_none_or(|open| open.role == ServerRole::Slave) && self.route.is_some()
     }
 }
 
-/// Where a holder is: as the slave said, else as the redirect has it.
+/// Returns the addresses of a holder: those that the slave named, else those of the redirect.
 fn addresses(holder: &Endpoint, route: &Route) -> Vec<SocketAddr> {
     let observed: Vec<SocketAddr> = holder.addrs.iter().copied().filter(is_usable).collect();
     if !observed.is_empty() {

@@ -10,10 +10,10 @@ use super::Host;
 use crate::Failure;
 use crate::notices::Notices;
 
-/// Asks at the terminal of this process as which user to log in; none if there is no terminal.
+/// Asks for the user name at the process's terminal; returns none without a terminal.
 ///
 /// # Errors
-/// That the user pressed Ctrl-C or Ctrl-D, or that the terminal cannot be used.
+/// The user pressed Ctrl-C or Ctrl-D, or the terminal cannot be used.
 pub fn user(host: &Host, notices: &Notices) -> Result<Option<String>, Failure> {
     if File::open("/dev/tty").is_err() {
         return Ok(None);

@@ -1,9 +1,8 @@
-//! The session with some server of the cluster: found, kept, and replaced when it fails.
+//! The session with a server of the cluster: opened, kept, and replaced when the server fails.
 //!
-//! Owns the connection, what is known of the cluster, and which slaves failed. It asks and
-//! answers in terms of the protocol; it knows no commands and prints only notices about
-//! servers. A session keeps nothing on the slave but who the user is, so any request can be
-//! repeated on another one.
+//! The session owns the connection, the known route and the list of failed slaves. It sends
+//! requests and reads replies. It knows no commands, and prints only notices about servers. A slave
+//! stores nothing of a session except its user, so each request can be repeated on another slave.
 
 mod changes;
 mod connect;
@@ -46,76 +45,78 @@ use crate::notices::Notices;
 use crate::origin::Origin;
 use crate::saved_state::SavedState;
 
-/// Whom to connect to, and as whom.
+/// The server, the credentials and the connection options.
 #[derive(Clone)]
 pub struct Settings {
-    /// A master, or a slave.
+    /// A master or a slave.
     pub host: Host,
-    /// Empty: no account.
+    /// User name; empty without an account.
     pub user: String,
-    /// None: it is asked for at the terminal where one is needed.
+    /// Password; if it is none, the client asks at the terminal when a server needs one.
     pub password: Option<Vec<u8>>,
-    /// How the lines to servers are kept safe.
+    /// How connections are secured.
     pub security: Security,
-    /// How long to go on trying where no server is reached.
+    /// How long to retry while no server can be reached.
     pub retry: Duration,
 }
 
-/// An open session on one slave.
+/// An open session with one slave.
 struct OpenSession {
     connection: Connection,
     addr: SocketAddr,
     slave: SlaveId,
     role: ServerRole,
-    /// The highest change that the server has told on this connection, or was told.
+    /// Highest LSN that was sent or received on this connection.
     server_lsn: SharedLsn,
 }
 
-/// A session that moves between slaves as they fail.
+/// A session that moves to another slave when its slave fails.
 pub struct Session {
     settings: Settings,
     tls: trust::TlsState,
-    /// Whether the password was typed, and not given in a file.
+    /// Whether the user typed the password, rather than giving a file.
     typed: bool,
     interrupt: Interrupt,
     notices: Notices,
-    /// Named by a slave that the user dialled.
+    /// The master that the named slave reported.
     master: Option<Host>,
     route: Option<Route>,
     avoid: Avoid,
-    /// Whose servers were connected to last.
+    /// Origin of the server that was connected last.
     origin: Option<Origin>,
-    /// What servers told besides their answers; the highest change that was seen is there.
+    /// Highest LSN seen, and servers that have lost their master.
     observed: ObservedState,
-    /// What is kept for later runs; none where that is not possible.
+    /// State kept for later runs; none without a home folder.
     saved: Option<SavedState>,
-    /// When the master could not be reached last.
+    /// Time at which the master last could not be reached.
     master_away: Option<Instant>,
     open: Option<OpenSession>,
-    /// Who has what is to be carried on.
+    /// The slave that holds the partial upload; preferred for resume.
     prefer: Option<SlaveId>,
     current_slave: CurrentSlave,
 }
 
-/// Which slave is in use, for whoever is told of it while the session is lent out.
+/// Shared handle on the id of the current slave.
+///
+/// Progress callbacks read it while a transfer borrows the session.
 #[derive(Debug, Clone, Default)]
 pub struct CurrentSlave(Arc<Mutex<Option<SlaveId>>>);
 
 impl CurrentSlave {
-    /// The slave that was connected to last.
+    /// Returns the slave that was connected last.
     #[must_use]
     pub fn slave(&self) -> Option<SlaveId> {
         *self.cell()
     }
 
-    /// A panic elsewhere leaves this one value whole.
+    /// Ignores poisoning: a panic elsewhere leaves this value intact.
     fn cell(&self) -> MutexGuard<'_, Option<SlaveId>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Session {
-    /// A session that is not open yet; the first request opens it.
+    /// Creates a session without a connection; the first request connects.
     #[must_use]
     pub fn new(settings: Settings, interrupt: Interrupt, notices: Notices) -> Self {
         Self {
@@ -137,15 +138,15 @@ impl Session {
         }
     }
 
-    /// Opens the session where it is not.
+    /// Connects if the session has no connection.
     ///
     /// # Errors
-    /// That no server was reached, or refused.
+    /// No server can be reached, or the server refuses.
     pub fn connect(&mut self) -> Result<(), Failure> {
         self.ensure_open().map(|_| ())
     }
 
-    /// As [`Self::connect`], but does not try again: for what is not worth a wait.
+    /// As [`Self::connect`], but without retries, for requests that are not worth a wait.
     ///
     /// # Errors
     /// As [`Self::connect`].
@@ -156,67 +157,70 @@ impl Session {
         result
     }
 
-    /// Drops a connection that died while nobody was using it, so that the next request opens
-    /// a new one without a word. To be called before a command.
+    /// Drops an idle connection that has died, so that the next request reconnects silently.
+    ///
+    /// The caller calls it before each command.
     pub fn refresh(&mut self) {
         if self.open.as_ref().is_some_and(|open| !is_idle_and_open(&open.connection)) {
             debug!("the idle connection was closed");
             self.open = None;
         }
-        // Another client of this user may have seen more.
+        // Another client of this user may have seen a later change.
         self.load_seen();
     }
 
-    /// Whose servers were connected to last.
+    /// Returns the origin of the server that was connected last.
     #[must_use]
     pub fn origin(&self) -> Option<&Origin> {
         self.origin.as_ref()
     }
 
-    /// The server in use, and whether it stands alone or is a cluster's slave.
+    /// Returns the current server and its role.
     #[must_use]
     pub fn server(&self) -> Option<(SocketAddr, ServerRole)> {
         self.open.as_ref().map(|open| (open.addr, open.role))
     }
 
-    /// By which authority the server in use is certified; none where the line to it is in the clear.
+    /// Returns the authority of the current server; none without encryption.
     #[must_use]
     pub fn authority(&self) -> Option<Fingerprint> {
         authority_of(&self.open.as_ref()?.connection)
     }
 
-    /// Whether the session is open.
+    /// Whether the session has a connection.
     #[cfg(test)]
     pub fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
-    /// Whether this slave is left out now.
+    /// Whether the session avoids this slave now.
     #[cfg(test)]
     pub fn avoids(&self, slave: SlaveId) -> bool {
         self.avoid.holds(slave, Instant::now())
     }
 
-    /// Another time to go on trying.
+    /// Sets the retry time.
     #[cfg(test)]
     pub fn set_retry(&mut self, retry: Duration) {
         self.settings.retry = retry;
     }
 
-    /// Which slave is in use, also later.
+    /// Returns a handle on the id of the current slave.
     #[must_use]
     pub fn current_slave(&self) -> CurrentSlave {
         self.current_slave.clone()
     }
 
-    /// How long to go on trying where nothing can be done at the moment.
+    /// Returns how long a request is retried.
     #[must_use]
     pub fn retry(&self) -> Duration {
         self.settings.retry
     }
 
-    /// The next connection should be with this slave, or none in particular. One with another slave
-    /// of the cluster is given up for it, unless this one has failed lately.
+    /// Prefers `slave` for the next connection; none removes the preference.
+    ///
+    /// A connection with another slave of the cluster is dropped, unless the preferred slave has
+    /// failed recently.
     pub fn prefer(&mut self, slave: Option<SlaveId>) {
         self.prefer = slave;
         let wanted = self.preferred();
@@ -227,24 +231,24 @@ impl Session {
         }
     }
 
-    /// The slave that is preferred, where it has not failed lately.
+    /// Returns the preferred slave, unless it has failed recently.
     fn preferred(&self) -> Option<SlaveId> {
         self.prefer.filter(|slave| !self.avoid.holds(*slave, Instant::now()))
     }
 
-    /// The server that the user named.
+    /// Returns the server that the user named.
     #[must_use]
     pub fn host(&self) -> &Host {
         &self.settings.host
     }
 
-    /// Gives up the connection, whatever state it is in, without holding it against the slave.
+    /// Drops the connection in any state, without avoiding the slave.
     pub fn drop_connection(&mut self) {
         self.open = None;
         self.interrupt.unwatch();
     }
 
-    /// The slave in use failed: the next request goes to another one where there is one.
+    /// Drops the connection of a failed slave; the next request prefers another slave.
     fn mark_lost(&mut self, why: &str) {
         self.interrupt.unwatch();
         let Some(open) = self.open.take() else { return };
@@ -255,7 +259,7 @@ impl Session {
         }
     }
 
-    /// The open session, opened now where it was not.
+    /// Returns the open session, and connects first if needed.
     fn ensure_open(&mut self) -> Result<&mut OpenSession, Failure> {
         if self.interrupt.is_raised() {
             return Err(Failure::interrupted());
@@ -273,7 +277,7 @@ impl Session {
                 None => {
                     return Err(Failure::new(
                         ErrorCode::Unreachable,
-                        "every server that was asked went away",
+                        "every server that was tried went away",
                     ));
                 }
             }
@@ -284,12 +288,12 @@ impl Session {
     }
 }
 
-/// By which authority the server at the other end is certified; none for a connection in the clear.
+/// Returns the authority of the peer's certificate; none without encryption.
 fn authority_of(connection: &Connection) -> Option<Fingerprint> {
     Some(connection.tls_info()?.identity?.authority)
 }
 
-/// Whether a connection on which nothing is asked is still good: open, and nothing has come.
+/// Whether an idle connection is still usable: open, without unread input.
 fn is_idle_and_open(connection: &Connection) -> bool {
     let peek =
         rustix::net::recv(connection.stream(), &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);

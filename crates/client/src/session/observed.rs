@@ -1,7 +1,7 @@
-//! What servers tell besides their answers: which changes they have, and that they do not reach their master.
+//! What replies reveal beside their content: the LSN, and servers that have lost their master.
 //!
-//! Each connection shows its replies here, so it does not matter who reads them: a request, a transfer or a stream. Clones share
-//! what they know, also across several connections.
+//! Each connection passes its replies here, whichever code reads them: a request, a transfer or a
+//! stream. Clones share their state, also across connections.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,18 +12,18 @@ use relais_proto::{Lsn, Reply};
 
 use crate::notices::Notices;
 
-/// Servers whose time alone is remembered.
+/// Most servers whose isolation is remembered.
 const MAX_ISOLATED: usize = 64;
-/// How far apart two times alone begin at least; less is the clocks' and the line's.
+/// Minimum gap between two outages; shorter gaps are clock or network jitter.
 const MIN_GAP: Duration = Duration::from_secs(2);
 
-/// How long it is worth telling that a server was alone.
+/// How long the isolation of a server is mentioned in messages.
 const RECENT: Duration = Duration::from_secs(10);
 
-/// The highest change that one side of something has told of.
+/// The highest LSN of one connection.
 pub type SharedLsn = Arc<Mutex<Lsn>>;
 
-/// A server that does not reach its master.
+/// A server that cannot reach its master.
 #[derive(Debug, Clone, Copy)]
 struct IsolatedServer {
     addr: SocketAddr,
@@ -38,40 +38,40 @@ struct Observations {
     isolated: Vec<IsolatedServer>,
 }
 
-/// What all servers have told.
+/// What all servers have reported.
 #[derive(Debug, Clone, Default)]
 pub struct ObservedState(Arc<Mutex<Observations>>);
 
 impl ObservedState {
-    /// The highest change that was seen.
+    /// Returns the highest LSN seen.
     pub fn lsn(&self) -> Lsn {
         self.state().lsn
     }
 
-    /// A change with this number was seen.
+    /// Records an LSN that was seen.
     pub fn record_lsn(&self, lsn: Lsn) {
         let mut state = self.state();
         state.lsn = state.lsn.max(lsn);
     }
 
-    /// Nothing above `lsn` was seen after all.
+    /// Lowers the highest LSN seen to at most `lsn`.
     pub fn lower_lsn(&self, lsn: Lsn) {
         let mut state = self.state();
         state.lsn = state.lsn.min(lsn);
     }
 
-    /// Another cluster: what was seen counts no more.
+    /// Forgets everything, because the cluster is another one.
     pub fn reset(&self) {
         *self.state() = Observations::default();
     }
 
-    /// The server that has said last that it does not reach its master, and for how long; none where that is a while ago.
+    /// Returns the latest server without its master and the outage; none after [`RECENT`].
     pub fn isolated_server(&self) -> Option<(SocketAddr, Duration)> {
         let server = self.state().isolated.iter().copied().max_by_key(|server| server.heard)?;
         (server.heard.elapsed() < RECENT).then_some((server.addr, Duration::from_millis(server.ms)))
     }
 
-    /// Listens to a connection that has not shown yet whose it is: only that it is alone is taken from it.
+    /// Watches a connection whose cluster is not known yet: takes the server's isolation only.
     pub fn watch_handshake(&self, connection: &mut Connection, notices: &Notices) {
         let (observed, notices, addr) = (self.clone(), notices.clone(), connection.peer());
         connection.observe_replies(Box::new(move |reply| {
@@ -79,7 +79,7 @@ impl ObservedState {
         }));
     }
 
-    /// Listens to an open session; what it has told or been told goes into `heard` as well.
+    /// Watches an open session; also raises `server_lsn` to the LSNs of its replies.
     pub fn watch_session(
         &self,
         connection: &mut Connection,
@@ -96,28 +96,28 @@ impl ObservedState {
         }));
     }
 
-    /// Tells the user once for each time that a server is alone.
+    /// Tells the user once for each outage between a server and its master.
     fn record_isolation(&self, addr: SocketAddr, reply: &Reply, notices: &Notices) {
         let Reply::MasterUnreachable { ms } = *reply else { return };
-        // A server may claim any time; one before this host's clock began is as good as none.
+        // A server may claim any duration. A start before this host's clock began counts as none.
         let heard = Instant::now();
         let since = heard.checked_sub(Duration::from_millis(ms));
         if self.state().record(IsolatedServer { addr, ms, heard, since }) {
             notices.say(&format!(
-                "{addr} has not reached its master since {} s; what it shows may be old",
+                "{addr} has not reached its master for {} s; its data may be old",
                 ms / 1000
             ));
         }
     }
 
-    /// A panic elsewhere leaves these few fields whole.
+    /// Ignores poisoning: a panic elsewhere leaves these fields intact.
     fn state(&self) -> MutexGuard<'_, Observations> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Observations {
-    /// Whether this is a time alone that was not heard of.
+    /// Records an outage; returns true if it is a new one.
     fn record(&mut self, new: IsolatedServer) -> bool {
         let Some(at) = self.isolated.iter().position(|server| server.addr == new.addr) else {
             if self.isolated.len() >= MAX_ISOLATED {
@@ -127,23 +127,26 @@ impl Observations {
             return true;
         };
         let old = std::mem::replace(&mut self.isolated[at], new);
-        let later = matches!((old.since, new.since), (Some(old), Some(new)) if new.saturating_duration_since(old) > MIN_GAP);
+        let later = match (old.since, new.since) {
+            (Some(old), Some(new)) => new.saturating_duration_since(old) > MIN_GAP,
+            _ => false,
+        };
         new.ms < old.ms || later
     }
 }
 
-/// Raises what was heard.
+/// Raises the shared LSN to at least `seen`.
 pub fn raise_lsn(shared: &SharedLsn, seen: Lsn) {
     let mut lsn = shared.lock().unwrap_or_else(PoisonError::into_inner);
     *lsn = (*lsn).max(seen);
 }
 
-/// What was heard.
+/// Returns the shared LSN.
 pub fn current_lsn(shared: &SharedLsn) -> Lsn {
     *shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The change that an answer goes up to.
+/// Returns the LSN that a reply carries.
 fn reply_lsn(reply: &Reply) -> Option<Lsn> {
     match reply {
         Reply::Done { lsn } | Reply::Details { lsn, .. } | Reply::StatusReport { lsn, .. } => {
@@ -178,7 +181,7 @@ mod tests {
         }
         assert_eq!(
             notices.collected()[0],
-            "127.0.0.1:1 has not reached its master since 3 s; what it shows may be old"
+            "127.0.0.1:1 has not reached its master for 3 s; its data may be old"
         );
         assert_eq!(
             (observed.isolated_server(), ObservedState::default().isolated_server()),

@@ -1,5 +1,6 @@
-//! Requests that are not transfers: asked on the open session, repeated on another slave
-//! where the one that was asked goes away.
+//! Requests other than transfers: sent on the open session, and repeated on another slave.
+//!
+//! The session repeats a request if the server that it asked fails.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -15,11 +16,14 @@ use super::handshake::{ServerError, next_reply, unexpected};
 use super::{OpenSession, Session};
 use crate::Failure;
 
-/// Slaves that one request is tried on in a row. Each failure costs time on its own, so this
-/// only bounds servers that fail at once, again and again.
+/// Most slaves that one request is tried on in a row.
+///
+/// Each failure takes time by itself, so this only bounds servers that fail at once, again and
+/// again.
 const MAX_FAILURES: u32 = 16;
-/// How long a request is tried again behind its first failure, where `--retry` is not longer. With the
-/// silence that each server is granted a command ends within half a minute.
+/// How long a request is retried after its first failure, unless `--retry` is longer.
+///
+/// Together with the silence limit of each server, a command ends within half a minute.
 const RETRY_TIME: Duration = Duration::from_secs(15);
 
 /// Counts the failures of one request.
@@ -31,7 +35,7 @@ struct RetryState {
 }
 
 impl RetryState {
-    /// One more failed; says whether to go on.
+    /// Records a failure; returns whether another try is allowed.
     fn record_failure(&mut self, retry: Duration) -> bool {
         self.failed += 1;
         self.failed < MAX_FAILURES
@@ -39,43 +43,40 @@ impl RetryState {
     }
 }
 
-/// What a server tells of one path.
+/// A server's description of one path.
 #[derive(Debug, Clone)]
 pub struct Details {
-    /// The entry.
     pub entry: Entry,
-    /// Where it is a file and the digest is known.
+    /// Digest of the content, if it is a file and the digest is known.
     pub digest: Option<Digest>,
-    /// Who has the content.
+    /// Slaves that hold the content.
     pub holders: Vec<Endpoint>,
 }
 
-/// What a server tells of itself.
+/// A server's description of its state.
 #[derive(Debug, Clone)]
 pub struct StatusReport {
-    /// Which slave.
     pub slave: SlaveId,
-    /// The latest change that it has.
+    /// LSN of the latest change that the slave has.
     pub lsn: Lsn,
-    /// Its counters.
     pub counters: Counters,
-    /// Its last error; empty where there was none.
+    /// Last error of the server; empty if it has none.
     pub last_error: String,
 }
 
 impl Session {
-    /// Asks for one entry.
+    /// Requests one entry.
     ///
     /// # Errors
-    /// The server's refusal, or that none answers.
+    /// The server refuses, or no server answers.
     pub fn stat(&mut self, path: &TreePath) -> Result<Details, Failure> {
         self.details(path, &Request::Stat(path.clone()))
     }
 
-    /// Asks for a file with its digest, computed first if need be.
+    /// Requests a file's entry with its digest, which the server computes if needed.
     ///
     /// # Errors
-    /// The server's refusal, or that none answers.
+    /// The server refuses, or no server answers.
     pub fn hash(&mut self, path: &TreePath) -> Result<(Details, Digest), Failure> {
         let details = self.details(path, &Request::Hash(path.clone()))?;
         match (details.digest, details.entry.kind) {
@@ -84,10 +85,10 @@ impl Session {
         }
     }
 
-    /// Asks the server in use for its state.
+    /// Requests the state of the current server.
     ///
     /// # Errors
-    /// The server's refusal, or that none answers.
+    /// The server refuses, or no server answers.
     pub fn status(&mut self) -> Result<StatusReport, Failure> {
         let (lsn, report) = self.ask(&Request::Status, &mut |connection| match next_reply(
             connection,
@@ -102,11 +103,12 @@ impl Session {
         Ok(report)
     }
 
-    /// Lists a folder in the order of the names, entry by entry; nothing is kept here. Where
-    /// the slave goes away in the middle the listing goes on behind the last name.
+    /// Lists a folder entry by entry, in the order of the names, and keeps none of them.
+    ///
+    /// If the slave fails during the listing, another slave resumes it after the last name.
     ///
     /// # Errors
-    /// The server's refusal, that none answers, or the error of `each`.
+    /// The server refuses, no server answers, or `each` fails.
     pub fn list(
         &mut self,
         path: &TreePath,
@@ -115,8 +117,9 @@ impl Session {
         self.list_behind(path, String::new(), None, each)
     }
 
-    /// As [`Self::list`], but only the first `most` names behind `after`, which need not be
-    /// there. With fewer than that the listing is at its end.
+    /// As [`Self::list`], limited to the first `most` names after `after`.
+    ///
+    /// `after` need not exist. Fewer than `most` entries mean the end of the folder.
     ///
     /// # Errors
     /// As [`Self::list`].
@@ -194,7 +197,7 @@ impl Session {
         }
     }
 
-    /// Makes ready for the next try; the failure where there is to be none.
+    /// Prepares the next try; fails if the request cannot be retried.
     fn prepare_retry(
         &mut self,
         retries: &mut RetryState,
@@ -238,7 +241,7 @@ impl Session {
         }
         match server_error {
             ServerError::Disconnected(why) => self.mark_lost(&why),
-            // A new login may do; nothing is wrong with the server.
+            // A new login may help; the server works.
             ServerError::Refused(refusal) if refusal.code == ErrorCode::BadTicket => {
                 self.drop_connection()
             }
@@ -250,7 +253,7 @@ impl Session {
             }
             ServerError::Refused(refusal) => return Err(RequestError::Failed(refusal.into())),
             ServerError::Elsewhere(holders) => return Err(RequestError::Elsewhere(holders)),
-            // What is still coming on the connection belongs to nothing any more.
+            // The rest of the input on this connection belongs to no request.
             other @ (ServerError::Protocol(_) | ServerError::Aborted(_)) => {
                 self.drop_connection();
                 return Err(RequestError::Failed(other.into_failure(addr)));
@@ -259,10 +262,10 @@ impl Session {
         Err(RequestError::ServerLost)
     }
 
-    /// Tells the user, in one line, that another server has taken over.
+    /// Tells the user in one line that another server has taken over.
     fn report_failover(&self, now: std::net::SocketAddr) {
         if let Some(gone) = self.notices.take_lost() {
-            self.notices.say(&format!("{} is gone ({}); going on from {now}", gone.addr, gone.why));
+            self.notices.say(&format!("lost {} ({}); continuing with {now}", gone.addr, gone.why));
         }
     }
 
@@ -270,7 +273,7 @@ impl Session {
         let name =
             self.server().map_or_else(|| "the server".to_owned(), |(addr, _)| addr.to_string());
         self.drop_connection();
-        Err(Failure::bad_server(format!("{name} is no good server: {why}")))
+        Err(Failure::bad_server(format!("{name} is not a valid server: {why}")))
     }
 }
 
@@ -278,16 +281,16 @@ impl Session {
 enum RequestError {
     /// Another slave may answer.
     ServerLost,
-    /// The slave lacks what was seen before.
+    /// The slave is behind the LSN that the session has seen.
     Behind(Refusal),
-    /// The slave does not have the content yet, and these have it.
+    /// The slave does not have the content yet; these slaves have it.
     Elsewhere(Vec<Endpoint>),
-    /// It failed.
+    /// The request failed for good.
     Failed(Failure),
 }
 
 fn no_server_left() -> Failure {
-    Failure::new(ErrorCode::Unreachable, "every server that was asked went away")
+    Failure::new(ErrorCode::Unreachable, "every server that was tried went away")
 }
 
 /// Whether a refusal is about the server rather than the request.
@@ -305,8 +308,10 @@ fn exchange<T>(
     read(&mut open.connection)
 }
 
-/// Reads pages to the end of a listing. `after` becomes the last name that `each` was given;
-/// `left` is how many are still wanted, where not all are.
+/// Reads pages up to the end of a listing.
+///
+/// `after` becomes the last name that `each` received. `left` counts the names still wanted, if
+/// their number is limited.
 fn read_listing(
     connection: &mut Connection,
     after: &mut String,
@@ -327,7 +332,7 @@ fn read_listing(
             }
             if let Some(left) = left {
                 *left = left.checked_sub(1).ok_or_else(|| {
-                    ServerError::Protocol("it lists more names than were asked for".to_owned())
+                    ServerError::Protocol("it lists more names than requested".to_owned())
                 })?;
             }
             after.clone_from(&entry.name);

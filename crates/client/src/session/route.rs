@@ -1,4 +1,6 @@
-//! Where a redirect leads: the slaves that may be tried, in which order. Pure.
+//! The route of a redirect: which slaves the client may try, in which order.
+//!
+//! Pure functions.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -6,28 +8,31 @@ use std::time::{Duration, Instant};
 use relais_net::tls::Fingerprint;
 use relais_proto::{ClusterId, Endpoint, SlaveId, limits};
 
-/// How long a slave that failed is left out while there are others.
+/// How long a failed slave is tried last.
 const AVOID_TIME: Duration = Duration::from_secs(60);
 
-/// How long a slave is left out that is well and could not do what was asked.
+/// How long a working slave that could not serve a request is tried last.
 const PASS_TIME: Duration = Duration::from_millis(1500);
 
-/// A master's answer to a login, kept for when the master does not answer the next time.
+/// A master's redirect, kept in case the master does not answer the next time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// Which cluster the slaves must belong to.
+    /// Cluster that the slaves must belong to.
     pub cluster: ClusterId,
-    /// Who certified the master; none where it was reached in the clear. Only slaves of the same authority are shown the ticket.
+    /// Authority that certified the master; none without encryption.
+    ///
+    /// Only slaves of the same authority get the ticket.
     pub authority: Option<Fingerprint>,
-    /// What each of them is shown.
+    /// Ticket for the slaves.
     pub ticket: Vec<u8>,
-    /// The next in turn first.
+    /// The slaves, in the master's round-robin order.
     pub slaves: Vec<Endpoint>,
 }
 
 impl Route {
-    /// The slaves with the addresses that can be connected to: those that have not failed
-    /// lately first, each in the master's order. Port 0 and unspecified addresses are left out.
+    /// Returns the slaves with their usable addresses, recently failed slaves last.
+    ///
+    /// Otherwise the master's order is kept. Port 0 and unspecified addresses are left out.
     #[must_use]
     pub fn order(&self, avoid: &Avoid, now: Instant) -> Vec<(SlaveId, Vec<SocketAddr>)> {
         let usable = |endpoint: &Endpoint| {
@@ -40,22 +45,22 @@ impl Route {
     }
 }
 
-/// Whether an address can be connected to.
+/// Whether a client can connect to this address.
 pub fn is_usable(addr: &SocketAddr) -> bool {
     addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast()
 }
 
-/// The slaves that failed lately, and until when each is left out.
+/// Recently failed slaves, each with the end of its penalty.
 #[derive(Debug, Default)]
 pub struct Avoid(Vec<(SlaveId, Instant)>);
 
 impl Avoid {
-    /// A slave failed now.
+    /// Records that a slave failed now.
     pub fn add(&mut self, id: SlaveId, now: Instant) {
         self.put(id, now + AVOID_TIME, now);
     }
 
-    /// A slave is well, and could not do what was asked now.
+    /// Records that a working slave could not serve a request now.
     pub fn pass_over(&mut self, id: SlaveId, now: Instant) {
         if !self.holds(id, now) {
             self.put(id, now + PASS_TIME, now);
@@ -70,13 +75,13 @@ impl Avoid {
         self.0.push((id, until));
     }
 
-    /// Whether this slave failed lately.
+    /// Whether this slave failed recently.
     #[must_use]
     pub fn holds(&self, id: SlaveId, now: Instant) -> bool {
         self.0.iter().any(|(known, until)| *known == id && now < *until)
     }
 
-    /// All that failed lately, at most [`limits::AVOID`].
+    /// Returns all recently failed slaves, at most [`limits::AVOID`].
     #[must_use]
     pub fn ids(&self, now: Instant) -> Vec<SlaveId> {
         self.0.iter().filter(|(_, until)| now < *until).map(|(id, _)| *id).collect()

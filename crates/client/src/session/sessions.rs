@@ -1,4 +1,4 @@
-//! The session as `relais-transfer` uses it: lends out its connection, is told when it failed.
+//! The session as `relais-transfer` uses it: lends its connection and learns of failures.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ impl Sessions for Session {
     }
 
     fn leave(&mut self, why: &str) {
-        log::debug!("another server is asked: {why}");
+        log::debug!("leaving this server: {why}");
         if self.is_in_cluster()
             && let Some(slave) = self.current_slave.slave()
         {
@@ -49,7 +49,7 @@ impl Sessions for Session {
     }
 }
 
-/// Only what no other server would do better ends a transfer for good.
+/// Converts a failure; it ends a transfer for good only if no other server could do better.
 fn into_fetch_error(failure: Failure) -> DownloadError {
     use ErrorCode::{
         BadTicket, Behind, Denied, Interrupted, LoginNeeded, LoginRefused, NotTrusted, TlsNeeded,

@@ -16,12 +16,14 @@ use super::{OpenSession, Route, Session, authority_of};
 use crate::Failure;
 
 impl Session {
-    /// Tries the slaves of a redirect, in order, each at all its addresses. One that lets the client wait at one address is
-    /// tried at its others only after the rest, so that a host that is cut off is waited for once.
+    /// Tries the slaves of a redirect in order, each at all its addresses.
+    ///
+    /// If a slave times out at one address, its other addresses are tried after the other slaves.
+    /// An unreachable host therefore costs one timeout.
     pub(super) fn connect_to_slave(&mut self, route: &Route) -> Result<OpenSession, Failure> {
         let mut worst: Option<Failure> = None;
         let mut slaves = route.order(&self.avoid, Instant::now());
-        // An older redirect may have it, and not in front.
+        // An older redirect may name the preferred slave, but not first.
         slaves.sort_by_key(|(slave, _)| self.preferred().is_some_and(|wanted| wanted != *slave));
         let mut left: VecDeque<(SlaveId, VecDeque<SocketAddr>)> =
             slaves.into_iter().map(|(slave, addrs)| (slave, addrs.into())).collect();
@@ -45,9 +47,9 @@ impl Session {
                 }
                 refused |= matches!(server_error, ServerError::Refused(_));
                 let other = server_error.into_failure(addr);
-                debug!("slave {slave} is left out: {other}");
+                debug!("slave {slave} cannot be used: {other}");
                 if other.code == ErrorCode::NotTrusted {
-                    // Whether or not another one does it as well.
+                    // The user learns of an untrusted server even if another slave answers.
                     self.notices.say(&other.to_string());
                 }
                 if worst.as_ref().is_none_or(|worst| failure_rank(&other) >= failure_rank(worst)) {
@@ -60,7 +62,7 @@ impl Session {
                     left.push_back((slave, std::mem::take(&mut addrs)));
                 }
             }
-            // One that is full is well; it only has no place now.
+            // A slave that refused is healthy; it only has no free place now.
             if !refused {
                 self.avoid.add(slave, Instant::now());
             }
@@ -70,7 +72,7 @@ impl Session {
         }))
     }
 
-    /// A session with the slave at `addr`.
+    /// Opens a session with the slave at `addr`.
     pub(super) fn open_session_at(
         &mut self,
         addr: SocketAddr,
@@ -113,7 +115,7 @@ impl Session {
                 Err(ServerError::Protocol("it redirects in a circle".to_owned()))
             }
             _ if welcome.cluster != route.cluster => {
-                Err(ServerError::Protocol("it is of another cluster".to_owned()))
+                Err(ServerError::Protocol("it belongs to another cluster".to_owned()))
             }
             (ServerRole::Slave, LoginReply::Opened { slave, lsn }) => {
                 self.enter_cluster(welcome.cluster, authority, lsn);
@@ -125,7 +127,7 @@ impl Session {
         }
     }
 
-    /// A connection whose session is open. `server_lsn` is what it was told or has told up to here.
+    /// Wraps a connection whose session is open; `server_lsn` is the highest LSN exchanged so far.
     pub(super) fn into_open_session(
         &self,
         mut connection: Connection,
@@ -140,7 +142,7 @@ impl Session {
     }
 }
 
-/// Which of several slaves' failures tells the user most.
+/// Ranks failures of several slaves by how much they tell the user.
 fn failure_rank(failure: &Failure) -> u8 {
     match failure.code {
         ErrorCode::Unreachable => 0,

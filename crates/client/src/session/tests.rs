@@ -71,7 +71,7 @@ fn a_server_that_stands_alone_opens_at_once() {
 
 #[test]
 fn redirects_in_a_circle_are_refused() {
-    // A slave that redirects whoever shows a ticket.
+    // A slave that answers each ticket with a redirect.
     let circle = serve(|connection, _| {
         opening(connection);
         send(connection, &[welcome(ServerRole::Slave), redirect(vec![endpoint(1, nobody())])]);
@@ -183,7 +183,7 @@ fn a_listing_goes_on_behind_the_last_name_on_another_slave() {
     assert_eq!(list(&mut session).unwrap(), ["a", "b", "c"]);
     assert_eq!(
         session.notices.collected(),
-        [format!("{first} is gone (connection closed); going on from {second}")]
+        [format!("lost {first} (connection closed); continuing with {second}")]
     );
     let logins = logins.lock().unwrap();
     assert_eq!((logins.len(), logins[1].avoid.as_slice(), logins[1].lsn), (2, &[id(1)][..], MARK));

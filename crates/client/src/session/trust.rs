@@ -1,5 +1,7 @@
-//! Connecting, encrypted where that is due, to servers that are trusted: the authority of a host's servers is remembered when it is met
-//! first, and another one is refused from then on.
+//! Encrypted connections to trusted servers.
+//!
+//! The client remembers the authority that it first meets at a host, and rejects every other
+//! authority from then on.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,32 +18,34 @@ use super::handshake::{ServerError, Timeouts};
 use crate::Failure;
 use crate::error::plain;
 
-/// How lines to servers are kept safe.
+/// How connections are secured.
 #[derive(Debug, Clone, Default)]
 pub struct Security {
-    /// Which are encrypted.
+    /// Which connections are encrypted.
     pub encrypt: TlsMode,
-    /// Whose servers are trusted; none: those of the authority that was met first.
+    /// Authorities to trust; if none, the client trusts the authority that it met first.
     pub chosen: Option<TrustedAuthorities>,
-    /// Whether a password may go over a line that is not encrypted.
+    /// Whether a password may be sent without encryption.
     pub insecure: bool,
 }
 
-/// What this session has found out about encrypted lines.
+/// What this session knows about encryption.
 #[derive(Debug, Default)]
 pub(super) struct TlsState {
-    /// Made when the first line is encrypted.
+    /// Created for the first encrypted connection.
     dialer: Option<Dialer>,
-    /// The authority of the servers, once it is known.
+    /// Authority of the servers, once it is known.
     authority: Option<Fingerprint>,
-    /// Whether a server has asked for it on this machine too.
+    /// Whether a server demanded encryption inside this machine too.
     everywhere: bool,
-    /// Whether the authority could not be remembered for later runs.
+    /// Whether the authority could not be saved for later runs.
     unsaved: bool,
 }
 
 impl Session {
-    /// Connects to a server that is known by `name`, or by its address alone; the handler of Ctrl-C knows the socket from here on.
+    /// Connects to a server known by `name`, or by its address alone.
+    ///
+    /// From here on the Ctrl-C handler can shut the socket down.
     pub(super) fn dial(
         &mut self,
         addr: SocketAddr,
@@ -59,8 +63,10 @@ impl Session {
         Ok(connection)
     }
 
-    /// Whether the line to this address is to be encrypted: also inside this machine where that was so before, since whoever leads
-    /// a name here has not led its servers here.
+    /// Whether a connection to this address must be encrypted.
+    ///
+    /// A known authority requires encryption inside this machine too: an attacker who redirects the
+    /// name to this machine does not bring its servers here.
     pub(super) fn is_encrypted(&mut self, addr: SocketAddr) -> bool {
         let encrypt = self.settings.security.encrypt;
         encrypt.applies(addr.ip())
@@ -69,7 +75,7 @@ impl Session {
                 && self.known_authority().is_ok_and(|known| known.is_some())
     }
 
-    /// A server takes no line in the clear, also from this machine: whether the next one will be another.
+    /// Encrypts all connections from now on; returns whether that changes anything.
     pub(super) fn encrypt_from_now(&mut self) -> bool {
         self.settings.security.encrypt != TlsMode::Never
             && !std::mem::replace(&mut self.tls.everywhere, true)
@@ -105,16 +111,19 @@ impl Session {
         Ok(connection)
     }
 
-    /// Whether a password may go over this line: nobody gives it to an authority that is met anew each time.
+    /// Checks that a password may go over this connection.
+    ///
+    /// The client sends no password to an authority that it meets anew in each run.
     pub(super) fn check_authority_saved(&self, connection: &Connection) -> Result<(), Failure> {
         if connection.tls_info().is_none() || !self.tls.unsaved || self.settings.security.insecure {
             return Ok(());
         }
-        let why = "the authority of this server cannot be remembered, so that another one would not be noticed: --ca says whom to trust";
+        let why = "the authority of this server cannot be saved, so a change would go unnoticed; \
+                   --ca names a trusted authority";
         Err(Failure::new(ErrorCode::NotTrusted, why))
     }
 
-    /// The authority that was met before.
+    /// Returns the authority that was met before.
     fn known_authority(&mut self) -> Result<Option<Fingerprint>, String> {
         if self.tls.authority.is_none()
             && let Some(saved) = &self.saved
@@ -124,20 +133,20 @@ impl Session {
         Ok(self.tls.authority)
     }
 
-    /// Whom to trust.
+    /// Returns the trust policy for the next connection.
     fn trust(&mut self) -> Result<TrustPolicy, Failure> {
         if let Some(chosen) = &self.settings.security.chosen {
             return Ok(TrustPolicy::Authorities(chosen.clone()));
         }
-        // A list that cannot be read is not taken for one that was never there.
+        // An unreadable list must not pass for a missing one.
         let known = self.known_authority().map_err(|why| {
-            let why = format!("{why}: whom to trust is not known; --ca says it as well");
+            let why = format!("{why}: the trusted authority is unknown; --ca sets it");
             Failure::new(ErrorCode::NotTrusted, why)
         })?;
         Ok(known.map_or(TrustPolicy::FirstUse, TrustPolicy::Pinned))
     }
 
-    /// The first meeting with the authority of these servers.
+    /// Remembers the authority at the first meeting with these servers.
     fn remember(&mut self, addr: SocketAddr, authority: Fingerprint) -> Result<(), Failure> {
         let host = &self.settings.host;
         let met = format!("first encrypted meeting with {host}: its authority is {authority}");
@@ -170,8 +179,8 @@ impl Session {
         let mut why = format!("the server at {addr} is NOT TRUSTED: {error}");
         if let (TrustError::Changed { .. }, Some(saved)) = (error, &self.saved) {
             why += &format!(
-                ". Somebody else may be answering there. Only if you know that the servers of {host} have got another authority, \
-                 remove the line of {host} from {}",
+                ". An attacker may be answering there. If you know that the servers of {host} have \
+                 a new authority, remove the line of {host} from {}",
                 saved.authorities_file()
             );
         }
@@ -179,7 +188,7 @@ impl Session {
     }
 }
 
-/// A server that does not encrypt. Whoever can change what passes can make it look so.
+/// The failure for a server without encryption; an attacker in between can fake this.
 fn not_encrypting(addr: SocketAddr, trust: &TrustPolicy) -> Failure {
     let before = if matches!(trust, TrustPolicy::Pinned(_)) {
         ", as those of its cluster did before"
@@ -187,7 +196,8 @@ fn not_encrypting(addr: SocketAddr, trust: &TrustPolicy) -> Failure {
         ""
     };
     let why = format!(
-        "the server at {addr} does not encrypt connections (no TLS){before}, or somebody else is answering there: nothing was sent to it"
+        "the server at {addr} does not encrypt connections (no TLS){before}, \
+         or an attacker is answering there: nothing was sent to it"
     );
     Failure::new(ErrorCode::NotTrusted, why)
 }

@@ -77,7 +77,7 @@ fn another_slave_goes_on_with_the_next_byte() {
     bench.run(0, &["cat big.bin"]);
     assert_eq!(bench.printed.take_bytes(), content(10_007));
     assert!(
-        bench.told()[0].contains("); going on at byte 4000 from 127.0.0.1:"),
+        bench.told()[0].contains("); resuming at byte 4000 from 127.0.0.1:"),
         "{:?}",
         bench.told()
     );

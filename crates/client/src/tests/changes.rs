@@ -74,10 +74,11 @@ fn people_are_told_what_to_do_about_a_folder_that_is_not_empty() {
     bench.run(1, &["rm docs", "rm nothing"]);
     let told = bench.told();
     assert!(
-        told[0].starts_with("rm: /docs: ") && told[0].ends_with("rm -r removes it with all in it"),
+        told[0].starts_with("rm: /docs: ")
+            && told[0].ends_with("rm -r removes it with its content"),
         "{told:?}"
     );
-    assert_eq!(told[1], "rm: /nothing is not there; in / there is: a.txt, docs/");
+    assert_eq!(told[1], "rm: /nothing does not exist; in / there is: a.txt, docs/");
     assert_eq!(bench.printed.take(), "");
 }
 
@@ -170,7 +171,7 @@ fn local_programs_run_in_the_local_folder() {
     bench.run(0, &["!true"]);
     assert_eq!(bench.printed.take(), "{\"command\":\"!\",\"ok\":true}\n");
     bench.run(1, &["!exit 3"]);
-    assert_eq!(bench.object()["error"]["message"], "it ended with status 3");
+    assert_eq!(bench.object()["error"]["message"], "the command ended with status 3");
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn a_name_that_is_not_there_tells_what_is() {
     assert_eq!(bench.shell.execute("get bgi.bin").status, 1);
     assert_eq!(
         bench.shell.notices.collected(),
-        ["get: /bgi.bin is not there; in / there is: big.bin, docs/, empty"]
+        ["get: /bgi.bin does not exist; in / there is: big.bin, docs/, empty"]
     );
     assert!(bench.names().is_empty());
 }
@@ -118,7 +118,7 @@ fn a_slave_that_goes_away_is_followed_by_the_next() {
     assert_eq!(bench.local("big.bin"), content(10_007));
     let told = bench.shell.notices.collected();
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("); going on at byte 4000 from 127.0.0.1:"), "{told:?}");
+    assert!(told[0].contains("); resuming at byte 4000 from 127.0.0.1:"), "{told:?}");
     let printed = bench.printed.take();
     assert_eq!(printed.matches("127.0.0.1:").count(), 2, "{printed}");
 }
@@ -228,7 +228,7 @@ fn what_is_gone_is_told_and_dropped() {
     let (mut shell, _) = later(&dir, &Tree::new(&[("else", vec![])]), false);
     assert_eq!(shell.resume_all(), 0);
     assert!(
-        shell.notices.collected()[1].ends_with("it is dropped"),
+        shell.notices.collected()[1].ends_with("removed from the .log"),
         "{:?}",
         shell.notices.collected()
     );
@@ -244,7 +244,7 @@ fn content_that_was_replaced_is_fetched_from_the_start() {
     assert_eq!(std::fs::read(dir.path().join("big.bin")).unwrap(), new);
     assert!(!printed.take().contains("resumed"));
     assert!(
-        shell.notices.collected()[0].starts_with("/big.bin: beginning again"),
+        shell.notices.collected()[0].starts_with("/big.bin: restarting"),
         "{:?}",
         shell.notices.collected()
     );
@@ -258,7 +258,7 @@ fn a_line_that_leads_out_of_the_folder_is_carried_on_only_when_it_is_named() {
     assert_eq!(shell.resume_all(), 0);
     assert!(!entries(&elsewhere).contains(&"big.bin".to_owned()));
     assert!(
-        shell.notices.collected()[0].contains("is not carried on by itself"),
+        shell.notices.collected()[0].contains("is not resumed automatically"),
         "{:?}",
         shell.notices.collected()
     );

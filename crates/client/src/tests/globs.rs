@@ -45,7 +45,7 @@ fn patterns_that_match_nothing_fail_alone() {
     let told = bench.told();
     assert_eq!(told[0], "mget: nothing matches 'no?e'");
     assert!(told[1].starts_with("mget: /b/x: another file of the same name"), "{told:?}");
-    assert_eq!(told[2], "mget: only folders match 'd*'; -r takes them with all that is in them");
+    assert_eq!(told[2], "mget: only folders match 'd*'; -r transfers them with their content");
     bench.run(2, &["mget", "mget '[a'", "mget '{a'"]);
 }
 

@@ -195,8 +195,9 @@ fn without_its_master_a_client_finds_the_slaves_that_an_earlier_run_knew() {
     let (mut later, _) = shell_with_memory(addr, dir.path(), &kept);
     let lines = ["get big.bin", "ls", "put big.bin -o copy"];
     assert_eq!(lines.map(|line| later.execute(line).status), [0; 3]);
-    let line =
-        format!("the master at {addr} cannot be reached; going on with the slaves it named before");
+    let line = format!(
+        "the master at {addr} cannot be reached; continuing with the slaves that it named before"
+    );
     assert_eq!(later.notices.collected(), [line.as_str()]);
     assert_eq!(later.session.origin().map(|origin| origin.cluster), Some(CLUSTER));
     // Where those are gone as well, the master's absence is what is told.

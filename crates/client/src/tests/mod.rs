@@ -217,10 +217,10 @@ fn mistakes_are_told_with_their_status() {
     let (statuses, printed, told) = run(false, &lines);
     assert_eq!(statuses, [1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2]);
     assert_eq!(printed, "");
-    assert_eq!(told[0], "cd: /a.txt is no folder");
-    assert_eq!(told[1], "cd: .. is above the top");
-    assert_eq!(told[2], "cd: /nothing is not there; in / there is: a.txt, docs/");
-    assert_eq!(told[4], "gte: there is no command gte; did you mean get?");
+    assert_eq!(told[0], "cd: /a.txt is not a folder");
+    assert_eq!(told[1], "cd: .. is above the root");
+    assert_eq!(told[2], "cd: /nothing does not exist; in / there is: a.txt, docs/");
+    assert_eq!(told[4], "gte: unknown command gte; did you mean get?");
     assert!(told[7].ends_with("usage: ls [-l] [PATH]"), "{}", told[7]);
 }
 
@@ -238,7 +238,10 @@ fn single_paths() {
     assert_eq!(lines[5..], [lines[0].to_owned(), format!("{}  /docs/two words", hash(&[2]))]);
     assert_eq!(
         told,
-        ["hash: /docs: it is a folder", "hash: /nothing is not there; in / there is: a.txt, docs/"]
+        [
+            "hash: /docs: it is a folder",
+            "hash: /nothing does not exist; in / there is: a.txt, docs/"
+        ]
     );
 }
 

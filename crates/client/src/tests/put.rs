@@ -126,8 +126,8 @@ fn a_slave_that_goes_away_is_followed_by_the_next() {
     let told = bench.told();
     assert!(
         told.len() == 1
-            && told[0].contains("); going on with 127.0.0.1:")
-            && told[0].ends_with(" from the start there"),
+            && told[0].contains("); resuming with 127.0.0.1:")
+            && told[0].ends_with(" from the start"),
         "{told:?}"
     );
     assert_eq!(bench.printed.take().matches("127.0.0.1:").count(), 2);
@@ -178,7 +178,7 @@ fn cut_off(tree: &Tree) -> tempfile::TempDir {
     let ended = shell.execute("put big.bin");
     assert_eq!(ended.status, 5, "{:?}", shell.notices.collected());
     assert!(
-        shell.notices.collected()[0].contains("the same put carries it on"),
+        shell.notices.collected()[0].contains("run the same put again"),
         "{:?}",
         shell.notices.collected()
     );
@@ -232,9 +232,7 @@ fn what_was_cut_is_carried_on_at_the_start_through_the_slave_that_has_it() {
     assert_eq!((bench.names(), bench.printed.take()), (vec!["big.bin".to_owned()], String::new()));
     let told = bench.told();
     assert!(
-        told.len() == 2
-            && told[0].starts_with("carrying on ")
-            && told[1].contains("resumed from 20"),
+        told.len() == 2 && told[0].starts_with("resuming ") && told[1].contains("resumed from 20"),
         "{told:?}"
     );
     // A command that names it stores it as it is now.
@@ -275,7 +273,7 @@ fn a_local_file_that_was_changed_begins_again_under_a_new_id() {
     let (mut bench, _) = later(dir, &tree, true);
     connect(&mut bench.shell);
     assert_eq!(bench.shell.resume_all(), 0);
-    assert!(bench.told()[1].contains("begins again"), "{:?}", bench.told());
+    assert!(bench.told()[1].contains("restarting"), "{:?}", bench.told());
     assert_eq!(stored(&tree, "big.bin").unwrap(), content(2_900_000));
     assert!(
         tree.state()
@@ -305,7 +303,7 @@ fn what_somebody_else_put_there_meanwhile_is_not_replaced_unasked() {
     connect(&mut bench.shell);
     assert_eq!(bench.shell.resume_all(), 0);
     assert!(
-        bench.told()[1].contains("something else is there since this put began"),
+        bench.told()[1].contains("the remote file was changed since this put began"),
         "{:?}",
         bench.told()
     );
@@ -323,7 +321,7 @@ fn at_the_start_it_is_told_and_dropped() {
     connect(&mut bench.shell);
     assert_eq!(bench.shell.resume_all(), 0);
     assert!(
-        bench.told()[1].ends_with("; it is dropped") && log_of(&bench.dir).is_empty(),
+        bench.told()[1].ends_with("; removed from the .log") && log_of(&bench.dir).is_empty(),
         "{:?}",
         bench.told()
     );
@@ -334,7 +332,7 @@ fn at_the_start_it_is_told_and_dropped() {
     connect(&mut bench.shell);
     assert_eq!(bench.shell.resume_all(), 0);
     assert!(
-        bench.told()[0].contains("not there any more") && bench.names().is_empty(),
+        bench.told()[0].contains("no longer exists") && bench.names().is_empty(),
         "{:?}",
         bench.told()
     );
@@ -377,7 +375,7 @@ fn a_line_that_leads_elsewhere_is_never_sent_by_itself() {
             .any(|r| matches!(r, Request::Put(_) | Request::Resume { .. }));
         assert!(!sent, "{place}");
         assert!(
-            bench.told()[0].contains("is not carried on by itself"),
+            bench.told()[0].contains("is not resumed automatically"),
             "{place}: {:?}",
             bench.told()
         );

@@ -16,14 +16,15 @@ use super::{BadLine, LogContents, LogError, TransferEntry, TransferTask};
 const LONGEST_FILE: u64 = 1024 * 1024;
 /// Most lines in the file.
 const MOST_ENTRIES: usize = 1000;
-/// Most bad lines that are reported one by one.
+/// Most bad lines that are reported individually.
 const MOST_BAD: usize = 100;
-/// Longest wait for another client that is writing its own line.
+/// Longest wait for another client that holds the lock.
 const LOCK_TIME: Duration = Duration::from_secs(2);
-/// Time between two tries for the lock.
+/// Pause between two attempts to take the lock.
 const LOCK_STEP: Duration = Duration::from_millis(5);
-/// First line of the file, for people.
-const HEADER: &str = "# Unfinished transfers of ftpclient, which resumes them here. The command transfers shows them, transfers --drop deletes them.\n";
+/// First line of the file, for human readers.
+const HEADER: &str = "# Unfinished transfers of ftpclient, which resumes them here. \
+                      The command transfers shows them, transfers --drop deletes them.\n";
 
 /// The `.log` of one folder.
 #[derive(Debug)]
@@ -32,18 +33,20 @@ pub struct TransferLog {
 }
 
 impl TransferLog {
-    /// The `.log` of `folder`. The handle has to be one of its own, opened and not cloned: the
-    /// lock that keeps other writers out belongs to it.
+    /// Opens the `.log` of `folder`.
+    ///
+    /// The handle must be opened for this purpose and not cloned, because the lock against other
+    /// writers belongs to it.
     ///
     /// # Errors
-    /// [`LogError::NotAFile`] where something else has the name.
+    /// [`LogError::NotAFile`] if the name belongs to something other than a regular file.
     pub fn open(folder: Folder) -> Result<Self, LogError> {
         let log = Self { folder };
         log.file()?;
         Ok(log)
     }
 
-    /// The good lines.
+    /// Returns the valid entries.
     ///
     /// # Errors
     /// See [`LogError`].
@@ -51,7 +54,7 @@ impl TransferLog {
         self.read().map(|contents| contents.entries)
     }
 
-    /// The good lines, and a report of the bad ones.
+    /// Returns the valid entries and a report of the bad lines.
     ///
     /// # Errors
     /// See [`LogError`].
@@ -64,7 +67,7 @@ impl TransferLog {
         Ok(parse_all(&bytes))
     }
 
-    /// Writes a line, in place of an older one about the same.
+    /// Writes an entry; replaces an older one with the same key.
     ///
     /// # Errors
     /// See [`LogError`].
@@ -79,7 +82,7 @@ impl TransferLog {
         })
     }
 
-    /// Takes the line of the same command with the same names out, where it is there.
+    /// Removes the entry with the same command and names, if it exists.
     ///
     /// # Errors
     /// See [`LogError`].
@@ -87,7 +90,7 @@ impl TransferLog {
         self.remove_all(std::slice::from_ref(which))
     }
 
-    /// Takes several lines out.
+    /// Removes several entries.
     ///
     /// # Errors
     /// See [`LogError`].
@@ -99,7 +102,7 @@ impl TransferLog {
         })
     }
 
-    /// The open file; none where there is none.
+    /// Opens the file; returns none if it does not exist.
     fn file(&self) -> Result<Option<std::fs::File>, LogError> {
         match self.folder.open_read(LOG) {
             Ok(open) => Ok(Some(open.file)),
@@ -111,7 +114,9 @@ impl TransferLog {
         }
     }
 
-    /// Reads, changes and replaces the file under the lock; leaves it alone where `change` says that nothing changed.
+    /// Reads, changes and replaces the file under the lock.
+    ///
+    /// The file is not written if `change` returns false.
     fn change(
         &mut self,
         sync: bool,
@@ -128,7 +133,7 @@ impl TransferLog {
         self.replace(&entries, &unknown, sync)
     }
 
-    /// Writes all lines to a temporary name, and gives that the right one.
+    /// Writes all lines to a temporary file, then renames it.
     fn replace(
         &self,
         entries: &[TransferEntry],
@@ -156,7 +161,7 @@ impl TransferLog {
     fn write_temporary(&self, text: &str, sync: bool) -> Result<(), TreeError> {
         let mut file = match self.folder.create_new(LOG_TEMPORARY) {
             Err(TreeError::Taken) => {
-                // Whoever left it is gone: we hold the lock.
+                // A crashed client left the file: no other client can hold the lock now.
                 self.folder.unlink(LOG_TEMPORARY)?;
                 self.folder.create_new(LOG_TEMPORARY)?
             }
@@ -164,12 +169,12 @@ impl TransferLog {
         };
         let failed = |e| TreeError::Io("write the file", e);
         file.write_all(text.as_bytes()).map_err(failed)?;
-        // A line that claims bytes is worth a wait; the others can be written again.
+        // Only a line that claims bytes must be durable; the others can be written again.
         if sync { file.sync_data().map_err(failed) } else { Ok(()) }
     }
 }
 
-/// The lock on the folder, which leaves no file behind. Given back when dropped.
+/// The lock on the folder, released on drop. It leaves no file behind.
 struct FolderLock<'a>(&'a Folder);
 
 impl<'a> FolderLock<'a> {
@@ -190,12 +195,12 @@ impl<'a> FolderLock<'a> {
 impl Drop for FolderLock<'_> {
     fn drop(&mut self) {
         if let Err(e) = flock(self.0, FlockOperation::Unlock) {
-            debug!("the lock on the folder ends with its handle: {e}");
+            debug!("the folder stays locked until its handle is closed: {e}");
         }
     }
 }
 
-/// Reads all lines. Whatever the bytes are, the result is lines and reports.
+/// Parses all lines. Any bytes result in entries and reports.
 pub(super) fn parse_all(bytes: &[u8]) -> LogContents {
     let mut contents = LogContents::default();
     let too_long = bytes.len() as u64 > LONGEST_FILE;

@@ -1,4 +1,4 @@
-//! One line of the `.log` through the life of its command: found, written, removed at the end.
+//! One entry of the `.log` during its command: read, written, and removed at the end.
 
 use std::path::Path;
 
@@ -8,25 +8,25 @@ use relais_tree::Folder;
 use super::{LogContents, LogError, TransferEntry, TransferLog, TransferTask};
 use crate::Failure;
 
-/// The line of one command, or of one large file of it.
+/// The entry of one command, or of one large file of it.
 pub struct LogHandle {
     log: TransferLog,
     entry: TransferEntry,
 }
 
 impl LogHandle {
-    /// The line with the command and names of `entry` in the `.log` of `home`. Nothing is written yet.
+    /// Opens the entry with the key of `entry` in the `.log` of `home`; writes nothing.
     ///
     /// # Errors
-    /// That the `.log` cannot be used.
+    /// The `.log` cannot be used.
     pub fn open(home: &Path, entry: TransferEntry) -> Result<Self, Failure> {
         Ok(Self { log: open(home)?, entry })
     }
 
-    /// What the line says; none where there is no such line.
+    /// Returns the task of the entry in the file; none without such an entry.
     ///
     /// # Errors
-    /// That the `.log` cannot be read.
+    /// The `.log` cannot be read.
     pub fn read(&mut self) -> Result<Option<TransferTask>, Failure> {
         let entries = self.log.entries().map_err(failure)?;
         let Some(known) = entries.into_iter().find(|entry| entry.is_same(&self.entry)) else {
@@ -36,35 +36,36 @@ impl LogHandle {
         Ok(Some(known.task))
     }
 
-    /// Writes the line.
+    /// Writes the entry with a new task.
     ///
     /// # Errors
-    /// That the `.log` cannot be written.
+    /// The `.log` cannot be written.
     pub fn write(&mut self, task: TransferTask) -> Result<(), Failure> {
         self.entry.task = task;
         self.log.put(self.entry.clone()).map_err(failure)
     }
 
-    /// Nothing is left to do: the line goes.
+    /// Removes the entry, because its command is finished.
     ///
     /// # Errors
-    /// That the `.log` cannot be written.
+    /// The `.log` cannot be written.
     pub fn finish(&mut self) -> Result<(), Failure> {
         self.log.remove(&self.entry).map_err(failure)
     }
 }
 
-/// All that the `.log` of `home` has, and what in it is not understood.
+/// Reads the `.log` of `home`, including its bad lines.
 ///
 /// # Errors
-/// That it cannot be read.
+/// The `.log` cannot be read.
 pub fn read_log(home: &Path) -> Result<LogContents, Failure> {
     open(home)?.read().map_err(failure)
 }
 
-/// Takes lines out of the `.log` of `home`.
+/// Removes entries from the `.log` of `home`.
+///
 /// # Errors
-/// That it cannot be read or written.
+/// The `.log` cannot be read or written.
 pub fn forget_entries(home: &Path, entries: &[TransferEntry]) -> Result<(), Failure> {
     open(home)?.remove_all(entries).map_err(failure)
 }

@@ -1,16 +1,19 @@
-//! One line of the `.log`.
+//! The format of one line of the `.log`.
 //!
-//! `1 COMMAND REMOTE LOCAL HOST AUTHORITY CLUSTER SINCE ... CHECK`, one space between fields. In place of the dots stand
+//! `1 COMMAND REMOTE LOCAL HOST AUTHORITY CLUSTER SINCE ... CHECK`, one space between fields. The
+//! dots stand for
 //!
-//! - for `get`: `VERSION SIZE DIGEST IDENTITY MTIME RANGES`, all about the remote file;
-//! - for `put`: `ID SLAVE SIZE IDENTITY EXPECT SENT`, size and identity of the local file;
+//! - for `get`: `VERSION SIZE DIGEST IDENTITY MTIME RANGES`, all of the remote file;
+//! - for `put`: `ID SLAVE SIZE IDENTITY EXPECT SENT`, with size and identity of the local file;
 //! - for `get-r` and `put-r`: nothing.
 //!
-//! Bytes of names that are not printable ASCII, and space and `%`, are written `%XX`; the top of the
-//! tree is `/`. What is not known is `-`. What is expected is a version, `any`, `absent` or
-//! `unnumbered`. The check is the start of the BLAKE3 of all that is in front of it, with its space.
-//! Every later format ends its lines with that check too, and has another number or command in
-//! front: so its lines are known for whole, and are kept.
+//! In names, each byte other than printable ASCII is written as `%XX`, and so are space and `%`.
+//! The root of the tree is `/`. An unknown value is `-`. EXPECT is a version, `any`, `absent` or
+//! `unnumbered`.
+//!
+//! The check is the start of the BLAKE3 hash of all that precedes it, including the last space.
+//! Every later format has another number or command in front and ends with the same check. This
+//! version therefore recognises complete lines of later versions, and keeps them.
 
 use relais_proto::{Expect, FileTime, Lsn, NameError, TreePath, limits};
 use relais_transfer::download::Resume;
@@ -22,61 +25,61 @@ use super::{TransferEntry, TransferTask, UploadRecord};
 use crate::origin::{Origin, host_key};
 use crate::session::Host;
 
-/// Longest line, in bytes: two names of 4,095 bytes, each three times as long when escaped, and 256 ranges.
+/// Longest line in bytes: two names of 4,095 bytes, tripled by the escaping, and 256 ranges.
 pub(super) const LONGEST: usize = 40 * 1024;
-/// Longest local name, in bytes: `PATH_MAX` less its NUL.
+/// Longest local name in bytes: `PATH_MAX` without its NUL.
 const LONGEST_LOCAL: usize = 4095;
-/// The format of the lines.
+/// Number of the line format.
 const TAG: &str = "1";
 /// The commands of this format.
 const COMMANDS: [&str; 4] = ["get", "put", "get-r", "put-r"];
-/// Where a value is not known.
+/// Placeholder for an unknown value.
 const NONE: &str = "-";
-/// The top of the remote tree.
+/// The root of the remote tree.
 const TOP: &str = "/";
 const ANY: &str = "any";
 const ABSENT: &str = "absent";
 const UNNUMBERED: &str = "unnumbered";
 
-/// Why a line is left out.
+/// Why a line is ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LineError {
-    /// The line is longer than any of ours.
+    /// The line is longer than any valid line.
     #[error("it is too long")]
     TooLong,
     /// The line is not UTF-8.
     #[error("it is not UTF-8")]
     NotUtf8,
-    /// The line has another number of fields.
+    /// The line has the wrong number of fields.
     #[error("it has not the right number of fields")]
     Fields,
-    /// The checksum is not that of the line.
+    /// The checksum does not match the line.
     #[error("its checksum does not fit")]
     Checksum,
-    /// Another version of this program wrote it. Here it is, to be kept.
+    /// Another version of this program wrote the line, which is kept as it is.
     #[error("another version of ftpclient wrote it; it stays")]
     Unknown(String),
-    /// A field has no meaning.
+    /// A field has no valid value.
     #[error("its {0} cannot be read")]
     Field(&'static str),
     /// The remote name breaks the rules for names.
     #[error("its remote name is not allowed: {0}")]
     Remote(NameError),
-    /// The ranges are none.
+    /// The ranges cannot be parsed.
     #[error("its ranges cannot be read: {0}")]
     Ranges(RangesError),
-    /// A range lies behind the content's end.
+    /// A range lies beyond the end of the content.
     #[error("its ranges go beyond the size")]
     BeyondSize,
-    /// An earlier line is about the same.
+    /// An earlier line has the same key.
     #[error("another line is about the same files")]
     Twice,
-    /// The file holds more lines, or is longer, than ours ever are; the rest was not read.
+    /// The file has too many lines or bytes; the rest was not read.
     #[error("the file is too long; from here on it was not read")]
     FileTooLong,
 }
 
-/// Writes an entry as a line, without the newline.
+/// Formats an entry as a line without the newline.
 pub(super) fn format(entry: &TransferEntry) -> String {
     let remote =
         if entry.remote.is_root() { TOP.to_owned() } else { escape(entry.remote.as_str()) };
@@ -107,7 +110,7 @@ pub(super) fn format(entry: &TransferEntry) -> String {
 
 fn format_get(state: &Resume) -> String {
     let mut good = state.good.clone();
-    // Fewer bytes may be claimed than there are, never more.
+    // The line may claim fewer bytes than there are, never more.
     good.keep_first(MOST_RANGES);
     let FileTime { seconds, nanos } = state.mtime;
     let (version, digest, identity) =
@@ -128,7 +131,7 @@ fn or_none(value: Option<impl ToString>) -> String {
     value.map_or_else(|| NONE.to_owned(), |value| value.to_string())
 }
 
-/// Reads a line.
+/// Parses a line.
 pub(super) fn parse(line: &[u8]) -> Result<TransferEntry, LineError> {
     if line.len() > LONGEST {
         return Err(LineError::TooLong);
@@ -162,7 +165,7 @@ pub(super) fn parse(line: &[u8]) -> Result<TransferEntry, LineError> {
     {
         return Err(LineError::Field("remote name"));
     }
-    // A value that could be written in two ways is read in one only.
+    // Each value has one valid spelling only.
     if format(&entry) == line { Ok(entry) } else { Err(LineError::Field("spelling")) }
 }
 
@@ -198,7 +201,7 @@ fn parse_put(
     if upload.sent > upload.size { Err(LineError::BeyondSize) } else { Ok(upload) }
 }
 
-/// A host as it is written here, with its port.
+/// Parses a host in its canonical spelling, with its port.
 fn parse_host(field: &str) -> Option<String> {
     let text = unescape(field)?;
     let host: Host = text.parse().ok()?;
@@ -246,7 +249,7 @@ fn parse_get(fields: [&str; 6]) -> Result<Option<Resume>, LineError> {
     if state.good.end() > state.size { Err(LineError::BeyondSize) } else { Ok(Some(state)) }
 }
 
-/// None of none, some of a value that could be read.
+/// Parses an optional field; the outer none means that it is invalid.
 fn optional<T>(field: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
     if field == NONE { Some(None) } else { read(field).map(Some) }
 }
@@ -262,7 +265,7 @@ fn parse_mtime(text: &str) -> Option<FileTime> {
     (time.nanos <= 999_999_999).then_some(time)
 }
 
-/// Writes what is not printable ASCII, and space and `%`, as `%XX`.
+/// Escapes space, `%` and all bytes other than printable ASCII as `%XX`.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -274,7 +277,7 @@ fn escape(text: &str) -> String {
     out
 }
 
-/// The text that [`escape`] made `field` from.
+/// Reverses [`escape`].
 fn unescape(field: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field.bytes();

@@ -1,10 +1,12 @@
-//! The `.log`: what is unfinished in a local folder, so that a later run can resume it.
+//! The `.log`: the unfinished transfers of a local folder, from which a later run resumes.
 //!
-//! One text line for each unfinished command, or large file of one. The file is read as if an enemy
-//! had written it: what is not exactly a line of ours is reported and left out. What another version
-//! wrote is reported and kept. The file is written whole to a temporary name and renamed, under a
-//! lock on the folder, and removed when nothing is left. It opens files through a pinned folder
-//! alone, never follows a link, and decides nothing about what is carried on.
+//! The file has one text line for each unfinished command or large file of a command. It is parsed
+//! as untrusted input: a line that is not valid is reported and ignored. A line of another version
+//! is reported and kept.
+//!
+//! Each change writes the whole file to a temporary name and renames it, under a lock on the
+//! folder. The file is removed with its last line. This module opens files through a pinned folder
+//! only and never follows a link. It does not decide what is resumed.
 
 mod file;
 mod handle;
@@ -24,53 +26,53 @@ pub use handle::{LogHandle, forget_entries, read_log};
 pub use line::LineError;
 pub use names::{is_part, is_reserved, lock_name, part_name};
 
-/// A command that is not finished, or one large file of it.
+/// An unfinished command, or one large file of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransferEntry {
     /// The remote file or folder.
     pub remote: TreePath,
-    /// The local name: relative to the folder that the `.log` lies in, or absolute.
+    /// The local name: relative to the folder of the `.log`, or absolute.
     pub local: String,
-    /// Whose tree it is.
+    /// Host, authority and cluster of the remote tree.
     pub origin: Origin,
-    /// When it was begun, in seconds since 1970.
+    /// Start time, in seconds since 1970.
     pub since: u64,
-    /// What is to be done, and how far it is.
+    /// The kind of the transfer and its progress.
     pub task: TransferTask,
 }
 
-/// What a line is about.
+/// The kind of a transfer and its progress.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransferTask {
-    /// A file is fetched. What is in the part file; none before a server has sent anything.
+    /// A file is fetched, with the state of the part file; none before a server has sent anything.
     Get(Option<Resume>),
     /// A file is sent.
     Put(UploadRecord),
-    /// A folder is fetched with all that is below it.
+    /// A folder is fetched recursively.
     GetTree,
-    /// A folder is sent with all that is below it.
+    /// A folder is sent recursively.
     PutTree,
 }
 
-/// What is needed to go on with an upload.
+/// The state that an upload needs to resume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UploadRecord {
-    /// The change; asked again with it, it is not made twice.
+    /// Id of the change; the server makes a change with the same id only once.
     pub id: ChangeId,
-    /// Who has the bytes that were sent; none before a server has answered.
+    /// The slave that holds the partial upload; none before a server has answered.
     pub slave: Option<SlaveId>,
-    /// Bytes of the local file.
+    /// Size of the local file in bytes.
     pub size: u64,
-    /// The local file by where it lies and when it was changed: another one begins again.
+    /// Identity of the local file; an upload of another file restarts.
     pub identity: Identity,
-    /// What was at the path when it began.
+    /// The remote version that the upload replaces.
     pub expect: Expect,
-    /// Bytes that went out, as far as that was noted; a server may have less.
+    /// Bytes sent according to the last note; the server may have fewer.
     pub sent: u64,
 }
 
 impl TransferTask {
-    /// The word for it in the file.
+    /// Returns the command's name in the file.
     #[must_use]
     pub fn command(&self) -> &'static str {
         match self {
@@ -82,18 +84,20 @@ impl TransferTask {
     }
 }
 
-/// What no two lines have in common.
+/// The key of an entry; it is unique in the file.
 type EntryKey<'a> = (&'static str, &'a str, Option<(&'a TreePath, &'a Origin)>);
 
 impl TransferEntry {
-    /// Whether both are lines of the same command with the same names.
+    /// Whether both entries have the same command and names.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.key() == other.key() && (&self.remote, &self.origin) == (&other.remote, &other.origin)
     }
 
-    /// Of what is fetched there is one line for a local name: both would be about the same part
-    /// file. The same file may be sent to several places.
+    /// Returns the key of the entry.
+    ///
+    /// A local name can be fetched once only, because both downloads would use the same part file.
+    /// The same file may be sent to several destinations.
     fn key(&self) -> EntryKey<'_> {
         let place = match self.task {
             TransferTask::Get(_) | TransferTask::GetTree => None,
@@ -103,39 +107,39 @@ impl TransferEntry {
     }
 }
 
-/// A line that was left out.
+/// A line that was ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadLine {
-    /// Its number in the file, from 1.
+    /// Line number, from 1.
     pub number: usize,
-    /// What is wrong with it.
+    /// Why the line is ignored.
     pub why: LineError,
 }
 
-/// What was read from a `.log`.
+/// The parsed content of a `.log`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogContents {
-    /// The good lines, in order.
+    /// The valid entries, in order.
     pub entries: Vec<TransferEntry>,
-    /// The others.
+    /// All other lines.
     pub bad: Vec<BadLine>,
-    /// Those of the others that another version of this program wrote, as they are: they stay.
+    /// Lines of other versions of this program, which are kept unchanged.
     pub unknown: Vec<String>,
 }
 
-/// Why the `.log` could not be used. A transfer can go on without it, and cannot be carried on later.
+/// Why the `.log` cannot be used. A transfer still works, but cannot be resumed later.
 #[derive(Debug, Error)]
 pub enum LogError {
-    /// Something else has the name: a link, a folder, a device. It is left alone.
+    /// The name belongs to a link, folder or device, which is left unchanged.
     #[error("something that is not a file of its own has the name .log: {0}")]
     NotAFile(TreeError),
-    /// Another process keeps the lock on the folder.
+    /// Another process holds the lock on the folder.
     #[error("another program keeps the folder locked")]
     Locked,
-    /// There are more unfinished transfers than the file may hold.
+    /// The file would hold too many unfinished transfers.
     #[error("there are too many unfinished transfers")]
     Full,
-    /// The system refused.
+    /// A system call failed.
     #[error("{0}")]
     Folder(TreeError),
 }

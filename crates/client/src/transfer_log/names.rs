@@ -1,34 +1,36 @@
-//! The names that the client uses for itself in a local folder.
+//! The names that the client reserves in a local folder.
 
 use relais_proto::TreePath;
 
 use crate::origin::Origin;
 
-/// The log's own name.
+/// Name of the log.
 pub(super) const LOG: &str = ".log";
-/// The name under which a new `.log` is written. One is enough: the lock is held meanwhile.
+/// Temporary name of a new `.log`. One name is enough, because its writer holds the lock.
 pub(super) const LOG_TEMPORARY: &str = ".relais-log.new";
 const PART_START: &str = ".relais-";
 const PART_END: &str = ".part";
 const LOCK_END: &str = ".lock";
 
-/// The name of the part file for the file `local`, in the same folder. It is made of a hash,
-/// so it is never too long, and the same in every run.
+/// Returns the name of the part file for `local`, in the same folder.
+///
+/// It contains a hash, so its length is fixed and it is the same in every run.
 #[must_use]
 pub fn part_name(local: &str) -> String {
     format!("{PART_START}{}{PART_END}", short_hash(local.as_bytes()))
 }
 
-/// The name of the file whose lock is held while `local` is sent to `remote` of a cluster, in the
-/// folder of the `.log`. The file stays empty.
+/// Returns the name of the lock file for the upload of `local` to `remote`.
+///
+/// The file lies in the folder of the `.log` and stays empty.
 #[must_use]
 pub fn lock_name(remote: &TreePath, local: &str, origin: &Origin) -> String {
-    // No name holds a NUL, so no two uploads have the same text.
+    // Names contain no NUL, so two uploads never share this text.
     let upload = format!("{}\0{}\0{local}", origin.hash(), remote.as_str());
     format!("{PART_START}{}{LOCK_END}", short_hash(upload.as_bytes()))
 }
 
-/// The first 16 hexadecimal digits of the BLAKE3 of `bytes`.
+/// Returns the first 16 hexadecimal digits of the BLAKE3 hash of `bytes`.
 pub(super) fn short_hash(bytes: &[u8]) -> String {
     let mut hex = blake3::hash(bytes).to_hex().to_string();
     hex.truncate(16);
@@ -43,8 +45,9 @@ pub fn is_part(name: &str) -> bool {
         .is_some_and(|hash| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// Whether a name is one that the client uses itself, in any spelling that a case-folding
-/// file system takes for the same. Nothing that is fetched may have it.
+/// Whether the client reserves this name; nothing that is fetched may have it.
+///
+/// The comparison ignores case, because some file systems do.
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
     let name = name.to_ascii_lowercase();

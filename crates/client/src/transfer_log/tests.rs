@@ -1,4 +1,4 @@
-//! The `.log` as we write it, as others may have written it, and several writers at once.
+//! The `.log`: round trips, hostile input, and concurrent writers.
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -56,7 +56,7 @@ fn tree(local: &str, task: TransferTask) -> TransferEntry {
     TransferEntry { remote: TreePath::root(), task, ..entry(local) }
 }
 
-/// One of each kind.
+/// One entry of each kind.
 fn all() -> Vec<TransferEntry> {
     vec![
         entry("some name"),
@@ -161,7 +161,7 @@ fn every_changed_byte_is_found() {
     }
 }
 
-/// A line with these fields and a checksum that fits.
+/// Joins the fields and appends a valid checksum.
 fn checked(fields: &[&str]) -> Vec<u8> {
     let front = fields.join(" ") + " ";
     let check = names::short_hash(front.as_bytes());
@@ -260,7 +260,7 @@ fn every_field_is_checked_under_a_good_checksum() {
     );
 }
 
-/// Puts each value into its field, under a checksum that fits; and one field more, and one fewer.
+/// Checks that each bad value is refused, and so are one field more and one fewer.
 fn every_value_is_refused(entry: &TransferEntry, bad: &[(usize, &[&str])]) {
     let text = format(entry);
     let mut fields: Vec<&str> = text.split(' ').collect();
@@ -303,7 +303,7 @@ fn lines_of_another_version_are_known_by_their_checksum_and_stay() {
     log.remove(&bare("a")).unwrap();
     let left = std::fs::read(&path).unwrap();
     assert!(left.starts_with(b"# ") && left.ends_with(&text), "{}", String::from_utf8_lossy(&left));
-    // What no version wrote goes.
+    // A line that no version wrote is removed.
     std::fs::write(&path, "2 get a b 0123456789abcdef\nnonsense\n").unwrap();
     log.put(bare("a")).unwrap();
     log.remove(&bare("a")).unwrap();
@@ -435,7 +435,7 @@ fn what_is_no_file_is_left_alone() {
     std::fs::create_dir(&path).unwrap();
     assert!(matches!(refused(), Err(LogError::NotAFile(_))));
     std::fs::remove_dir(&path).unwrap();
-    // One that comes later, and links under the temporary name.
+    // Conflicts that appear later, and links at the temporary name.
     let mut log = refused().unwrap();
     symlink(&victim, &path).unwrap();
     assert!(matches!(log.put(entry("a")), Err(LogError::NotAFile(_))));

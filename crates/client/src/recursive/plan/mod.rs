@@ -57,7 +57,7 @@ impl fmt::Display for Conflict {
             Self::OtherKind(Kind::Folder) => f.write_str("a folder has that name"),
             Self::Skipped(reason) => write!(f, "{reason} has that name"),
             Self::Holds(what) => {
-                write!(f, "a folder has that name and cannot be removed: it holds {what}")
+                write!(f, "a folder has that name and cannot be removed: it contains {what}")
             }
         }
     }

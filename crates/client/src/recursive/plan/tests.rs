@@ -144,7 +144,7 @@ fn what_is_left_alone_is_never_touched_nor_its_folder() {
     assert_eq!(
         lines(&source, &replaced, &MIRROR)[2..],
         [
-            "blocked link: a folder has that name and cannot be removed: it holds link/in/l, a symbolic link +0",
+            "blocked link: a folder has that name and cannot be removed: it contains link/in/l, a symbolic link +0",
             "spared link/in: link/in/l, a symbolic link"
         ]
     );
@@ -259,7 +259,7 @@ fn carry_out(
     for at in &plan.delete {
         let path = &target.nodes[*at].path;
         assert!(!model.keys().any(|other| other.is_below(path)), "{path} is not empty");
-        assert!(model.remove(path).is_some(), "{path} is not there");
+        assert!(model.remove(path).is_some(), "{path} does not exist");
     }
     plan.late_make.iter().for_each(|at| make(model, *at));
     plan.late_send.iter().for_each(|at| send(model, *at));

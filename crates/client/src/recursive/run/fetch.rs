@@ -152,5 +152,5 @@ impl PipelineHandler for SmallDownloads<'_> {
 }
 
 fn wrong() -> PipelineError {
-    stopped(Failure::bad_server("a request for content was answered with something else"))
+    stopped(Failure::bad_server("a request for content got a reply of another type"))
 }

@@ -133,7 +133,10 @@ impl<'a> PlanRunner<'a> {
     fn give_up(&mut self, failure: Failure) {
         let failure = match failure.code {
             ErrorCode::Unreachable | ErrorCode::NoSlave | ErrorCode::Busy | ErrorCode::Behind => {
-                Failure::new(ErrorCode::Cut, format!("{failure}; the same command carries it on"))
+                Failure::new(
+                    ErrorCode::Cut,
+                    format!("{failure}; run the same command again to resume"),
+                )
             }
             _ => failure,
         };
@@ -207,7 +210,7 @@ impl PlanRunner<'_> {
             path,
             Failure::new(
                 ErrorCode::Local,
-                format!("{name}: something of another kind has that name, and was not removed"),
+                format!("{name}: an entry of another kind has that name, and was not removed"),
             ),
         );
     }

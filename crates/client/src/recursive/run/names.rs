@@ -141,7 +141,7 @@ impl PipelineHandler for NameRequests<'_> {
 }
 
 fn wrong() -> PipelineError {
-    stopped(Failure::bad_server("a request for a change of names was answered with something else"))
+    stopped(Failure::bad_server("a request for a change of names got a reply of another type"))
 }
 
 #[cfg(test)]

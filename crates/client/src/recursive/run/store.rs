@@ -211,5 +211,5 @@ impl PipelineHandler for SmallUploads<'_> {
 }
 
 fn wrong() -> PipelineError {
-    stopped(Failure::bad_server("an upload was answered with something else"))
+    stopped(Failure::bad_server("an upload got a reply of another type"))
 }

@@ -109,7 +109,7 @@ impl PipelineHandler for RemoteWalk<'_> {
             _ => {
                 return Err(stopped(Failure::new(
                     ErrorCode::BadServer,
-                    "a listing was answered with something else",
+                    "a listing got a reply of another type",
                 )));
             }
         }
