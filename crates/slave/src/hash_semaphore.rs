@@ -1,4 +1,5 @@
-//! Hashing that sessions ask for: as many at a time as a worker has cores for, a piece at a time, in turns by user and session.
+//! A fair semaphore for hashing. A worker hashes as many pieces at a time as it has cores, in turns
+//! by user and session.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,10 +10,10 @@ use relais_proto::FairQueue;
 
 use crate::owner::Owner;
 
-/// Time between two looks whether whoever waits for the result is still there.
+/// Interval between two checks that the client is still connected.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What the sessions of a worker share.
+/// Limits the pieces that the sessions of a worker hash at the same time.
 #[derive(Debug)]
 pub struct HashSemaphore(Arc<SemaphoreInner>);
 
@@ -23,7 +24,7 @@ struct SemaphoreInner {
 
 #[derive(Debug)]
 struct SemaphoreState {
-    /// Pieces that could be hashed now.
+    /// Free permits.
     free: usize,
     waiting: FairQueue<Owner, ThreadId, Arc<Waiter>>,
 }
@@ -34,23 +35,25 @@ struct Waiter {
     came: Condvar,
 }
 
-/// The right to hash one piece, given back when dropped.
+/// Permit to hash one piece. Dropping it returns it.
 #[derive(Debug)]
 pub struct HashPermit(Arc<SemaphoreInner>);
 
 impl HashSemaphore {
-    /// Lets so many pieces be hashed at a time.
+    /// Creates a semaphore with `at_a_time` permits.
     #[must_use]
     pub fn new(at_a_time: usize) -> Self {
-        // Each session waits for one turn at most, and there is a bound on sessions.
+        // The queue needs no limit: each session waits for one permit at most, and sessions are
+        // limited.
         let state = SemaphoreState { free: at_a_time.max(1), waiting: FairQueue::new(usize::MAX) };
         Self(Arc::new(SemaphoreInner { state: Mutex::new(state) }))
     }
 
-    /// Waits for a turn of this session, whose thread calls. `still` is asked now and then whether its client is there.
+    /// Waits for a permit for the session of the calling thread. Calls `still` now and then to
+    /// check the client.
     ///
     /// # Errors
-    /// Those of `still`.
+    /// Returns the error of `still`.
     pub fn take(
         &self,
         owner: &Owner,
@@ -67,7 +70,7 @@ impl HashSemaphore {
             if state.waiting.push(owner.clone(), own, waiter.clone()).is_err() {
                 return Err(io::Error::other("too much waits to be hashed"));
             }
-            // One may have become free while others were put in.
+            // A permit may have been returned while others were queued.
             state.grant();
         }
         loop {
@@ -86,7 +89,7 @@ impl HashSemaphore {
         }
     }
 
-    /// Sessions that wait for a turn.
+    /// Returns the number of waiting sessions.
     #[cfg(test)]
     fn waiting(&self) -> usize {
         self.0.state().waiting.len()
@@ -94,7 +97,7 @@ impl HashSemaphore {
 }
 
 impl Waiter {
-    /// Waits a moment; whether the turn has come.
+    /// Waits for a moment. Returns whether the permit was granted.
     fn wait(&self) -> bool {
         let granted = self.granted();
         let waited = self.came.wait_timeout_while(granted, LOOK, |granted| !*granted);
@@ -113,7 +116,7 @@ impl SemaphoreInner {
 }
 
 impl SemaphoreState {
-    /// Gives what is free to those whose turn it is.
+    /// Grants free permits to the next sessions.
     fn grant(&mut self) {
         while self.free > 0
             && let Some((.., waiter)) = self.waiting.pop()

@@ -1,7 +1,8 @@
-//! Hints: a worker that finds a file different from what the catalogue says, or is told of damage, tells the replicator.
+//! Hints from workers to the replicator: a file differs from the catalogue, or may be damaged.
 //!
-//! The folder's watch misses what happens to a file through another name of it: a hard link elsewhere changes
-//! its ctime, and may change its content, without an event in the folder. Who asks for the file notices.
+//! The folder watcher misses changes through another hard link of a file. They change the ctime,
+//! and perhaps the content, without an event in the folder. A worker notices when a client reads
+//! the file.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,12 +10,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use relais_proto::{TreePath, limits};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
-/// What a hint says.
+/// A hint about a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hint {
-    /// The path is other on the disk than in the catalogue.
+    /// The file differs from the catalogue.
     Different(TreePath),
-    /// Content was read that may not have its digest.
+    /// The content may not match its digest.
     Suspect(TreePath),
 }
 
@@ -22,7 +23,8 @@ pub enum Hint {
 const DIFFERENT: u8 = 0;
 const SUSPECT: u8 = 1;
 
-/// A pair of sockets made before the first fork: workers write, the replicator reads.
+/// A pair of sockets that exists before the first fork. Workers write to it, and the replicator
+/// reads it.
 #[derive(Debug)]
 pub struct Hints {
     send: OwnedFd,
@@ -30,10 +32,10 @@ pub struct Hints {
 }
 
 impl Hints {
-    /// No hints yet.
+    /// Creates an empty socket pair.
     ///
     /// # Errors
-    /// Those of the system call.
+    /// Returns the error of the system call.
     pub fn new() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (send, receive) =
@@ -41,12 +43,14 @@ impl Hints {
         Ok(Self { send, receive })
     }
 
-    /// `path` is worth a look. Lost where too many hints lie unread: the next one who asks for the file gives it again.
+    /// Reports that `path` differs from the catalogue. If too many hints are unread, the hint is
+    /// lost; the next reader of the file sends it again.
     pub fn report_different(&self, path: &TreePath) {
         self.send(DIFFERENT, path);
     }
 
-    /// The content at `path` may be damaged. Lost as in [`Self::report_different`].
+    /// Reports that the content at `path` may be damaged. May be lost as in
+    /// [`Self::report_different`].
     pub fn report_damaged(&self, path: &TreePath) {
         self.send(SUSPECT, path);
     }
@@ -60,10 +64,10 @@ impl Hints {
         }
     }
 
-    /// The next hint; none where there is none.
+    /// Returns the next hint; `None` if there is none.
     ///
     /// # Errors
-    /// Those of the system call.
+    /// Returns the error of the system call.
     pub fn take(&self) -> io::Result<Option<Hint>> {
         let mut message = [0; limits::PATH + 1];
         match rustix::net::recv(&self.receive, &mut message[..], RecvFlags::DONTWAIT) {
@@ -73,7 +77,7 @@ impl Hints {
         }
     }
 
-    /// Can be read when there are hints.
+    /// Returns a descriptor that is readable when there are hints.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.receive.as_fd()

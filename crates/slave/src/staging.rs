@@ -1,9 +1,10 @@
-//! Staging: where the bytes of uploads lie until they have their name, in `.relais/staging`.
+//! Staging: the bytes of uploads in `.relais/staging` until they are published.
 //!
-//! A staged file is called `ID-BINDING`: the change's id, and a hash of what the upload is bound to, so
-//! that nobody goes on with an upload under another user, path or size. Whoever writes it holds its
-//! lock. Once it is whole it is sealed by another name, and never opened for writing again: soon it may be a file
-//! that everybody sees. What changes have taken out of the tree lies in `.relais/removed` until it is gone for good.
+//! The name of a staged file is `ID-BINDING`: the id of the change, and a hash over user, path and
+//! size. So an upload cannot be resumed with another user, path or size. The writer of a staged
+//! file holds its lock. A complete file is sealed by a rename, and never opened for writing again,
+//! because it may soon be published. Files that changes have removed lie in `.relais/removed` until
+//! the sweeper deletes them.
 
 use std::fs::File;
 use std::io;
@@ -21,25 +22,24 @@ use crate::catalogue::FOLDER;
 use crate::scoreboard::Scoreboard;
 use crate::upload_table::UploadTable;
 
-/// Name of the folder of staged files.
 const STAGING: &str = "staging";
-/// Behind the name of a staged file that is whole.
+/// Suffix of a sealed file.
 const SEALED: &str = ".whole";
-/// Behind the name of former content, where the file system cannot exchange two names in one step.
+/// Suffix of former content, on file systems that cannot exchange two names in one step.
 const FORMER: &str = relais_tree::FORMER;
-/// Behind the name of content that comes from another slave: in the place of what an upload is bound to.
+/// Suffix of content that is fetched from another slave, in place of a binding.
 const FETCHED: &str = "-0000000000000000";
-/// Name of the folder of what was removed.
+/// Name of the folder of removed files.
 const REMOVED: &str = "removed";
-/// Time between two looks for what is too old.
+/// Interval between two sweeps of staged files.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
 
-/// The name of a staged file.
+/// Name of a staged file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StagedName(String);
 
 impl StagedName {
-    /// The name for an upload that is bound to user, path and size.
+    /// Returns the name for an upload that is bound to user, path and size.
     #[must_use]
     pub fn new(id: ChangeId, user: &str, path: &TreePath, size: Option<u64>) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("relais 2026-11 upload binding 1");
@@ -52,20 +52,20 @@ impl StagedName {
         Self::from_parts(id, u64::from_be_bytes(binding))
     }
 
-    /// The name of these parts.
+    /// Builds a name from its parts.
     #[must_use]
     pub fn from_parts(id: ChangeId, binding: u64) -> Self {
         Self(format!("{id}-{binding:016x}"))
     }
 
-    /// What the upload is bound to.
+    /// Returns the binding of the upload.
     #[must_use]
     pub fn binding(&self) -> u64 {
         let binding = self.0.split_once('-').and_then(|(_, binding)| binding.get(..16));
         binding.and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0)
     }
 
-    /// The name for content of a put that comes from another slave.
+    /// Returns the name for content of a put that is fetched from another slave.
     #[must_use]
     pub fn of_put(put: Lsn) -> Self {
         let mut id = *b"put.............";
@@ -74,7 +74,7 @@ impl StagedName {
         Self(format!("{}{FETCHED}", ChangeId(id)))
     }
 
-    /// The put that it is content of, where it comes from another slave or is held for another path.
+    /// Returns the put of fetched content, or of content that is held for another path.
     #[must_use]
     pub fn put(&self) -> Option<Lsn> {
         let id = self.id().0;
@@ -83,31 +83,31 @@ impl StagedName {
             .then(|| Lsn { epoch: u32::from_be_bytes(epoch), number: u64::from_be_bytes(number) })
     }
 
-    /// Whether it is content that comes from another slave.
+    /// Returns whether the file is fetched from another slave.
     #[must_use]
     pub fn is_fetched(&self) -> bool {
         self.0.ends_with(FETCHED)
     }
 
-    /// The name that the file gets once it is whole. From then on nobody writes it.
+    /// Returns the name of the sealed file.
     #[must_use]
     pub fn sealed(&self) -> Self {
         if self.is_sealed() { self.clone() } else { Self(format!("{}{SEALED}", self.0)) }
     }
 
-    /// The name that the file has until it is whole.
+    /// Returns the name of the file before it is sealed.
     #[must_use]
     pub fn unsealed(&self) -> Self {
         Self(self.0.strip_suffix(SEALED).unwrap_or(&self.0).to_owned())
     }
 
-    /// Whether it is whole, and nobody writes it any more.
+    /// Returns whether the file is complete and sealed.
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.0.ends_with(SEALED)
     }
 
-    /// The name in a message of another process of this slave; none where it is no such name.
+    /// Parses a name. Returns `None` for other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (id, binding) = text.strip_suffix(SEALED).unwrap_or(text).split_once('-')?;
@@ -116,33 +116,31 @@ impl StagedName {
             .then(|| Self(text.to_owned()))
     }
 
-    /// The change that it is staged for.
+    /// Returns the id of the change.
     #[must_use]
     pub fn id(&self) -> ChangeId {
         self.0.split_once('-').and_then(|(id, _)| id.parse().ok()).unwrap_or(ChangeId([0; 16]))
     }
 
-    /// As text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The slave's folders for staged files and for what was removed.
+/// The folders of staged and removed files.
 #[derive(Debug)]
 pub struct Staging {
-    /// Staged files.
     pub staged: Folder,
-    /// What was taken out of the tree.
+    /// Files that changes have removed from the tree.
     pub removed: Folder,
 }
 
 impl Staging {
-    /// Opens both, made where they are missing.
+    /// Opens both folders, and creates them if they are missing.
     ///
     /// # Errors
-    /// Those of the folder.
+    /// Returns the errors of the folder.
     pub fn open(root: &Folder) -> Result<Self, TreeError> {
         let own = root.sub(FOLDER)?;
         let sub = |name: &str| {
@@ -155,10 +153,10 @@ impl Staging {
         Ok(Self { staged: sub(STAGING)?, removed: sub(REMOVED)? })
     }
 
-    /// Opens a staged file, made where it is missing, and takes its lock.
+    /// Opens a staged file, creates it if it is missing, and takes its lock.
     ///
     /// # Errors
-    /// [`TreeError::InUse`] where another connection has the lock.
+    /// Returns [`TreeError::InUse`] if another connection has the lock.
     pub fn claim(&self, name: &StagedName) -> Result<File, TreeError> {
         match self.staged.create_new_locked(name.as_str()) {
             Err(TreeError::Taken) => self.staged.create_or_open_part(name.as_str()),
@@ -166,30 +164,30 @@ impl Staging {
         }
     }
 
-    /// As [`Self::claim`], where the file is there already.
+    /// Same as [`Self::claim`], for a file that exists.
     ///
     /// # Errors
-    /// [`TreeError::NotFound`], or as [`Self::claim`].
+    /// Returns [`TreeError::NotFound`], or the errors of [`Self::claim`].
     pub fn reopen(&self, name: &StagedName) -> Result<File, TreeError> {
         self.staged.open_part_locked(name.as_str())
     }
 
-    /// Whether a staged file is there.
+    /// Returns whether a staged file exists.
     #[must_use]
     pub fn has(&self, name: &StagedName) -> bool {
         self.staged.stat_part(name.as_str().as_bytes()).is_ok()
     }
 
-    /// Seals a staged file; its new name.
+    /// Seals a staged file and returns its new name.
     ///
     /// # Errors
-    /// Those of renaming it.
+    /// Returns the error of the rename.
     pub fn seal(&self, name: &StagedName) -> Result<StagedName, TreeError> {
         let sealed = name.sealed();
         self.staged.move_new(name.as_str(), &self.staged, sealed.as_str()).map(|()| sealed)
     }
 
-    /// Removes a staged file; one that is gone is as good.
+    /// Deletes a staged file. A missing file is no error.
     pub fn discard(&self, name: &StagedName) {
         match self.staged.unlink(name.as_str()) {
             Ok(()) | Err(TreeError::NotFound) => {}
@@ -197,7 +195,7 @@ impl Staging {
         }
     }
 
-    /// Removes something from staging that nobody goes on with.
+    /// Deletes a staged file of an abandoned upload.
     fn discard_old(&self, name: &[u8]) {
         let Ok(text) = std::str::from_utf8(name) else { return };
         if let Some(name) =
@@ -212,21 +210,22 @@ impl Staging {
         }
     }
 
-    /// Removes what was removed from the tree. Another process may be at work in that folder; what changes behind
-    /// `settled` have removed may still get its place back.
+    /// Deletes removed files. Files of changes after `settled` may still be restored, so they stay.
+    /// Another process may use the folder at the same time.
     pub fn sweep_removed(&self, settled: Lsn, stop: &dyn Fn() -> bool) {
         empty(&self.removed, &|name| is_settled(name, settled), stop);
     }
 
-    /// Removes staged files that nobody has written for [`limits::STAGED_TIME`]. Another process may be at work in that
-    /// folder. Unfinished uploads are counted anew, and the oldest evicted where there are too many.
+    /// Deletes staged files that were not written for [`limits::STAGED_TIME`]. Recounts unfinished
+    /// uploads and evicts the oldest if there are too many. Another process may use the folder at
+    /// the same time.
     pub fn sweep_staged(&self, uploads: &UploadTable) {
         let mut unfinished = Vec::new();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let Ok(listing) = self.staged.list() else { return };
         for listed in listing.flatten() {
             let name = listed.name();
-            // The ctime: the time of modification is what the client said.
+            // The ctime counts, because clients choose the modification time.
             let Ok(meta) = self.staged.stat_part(name) else { continue };
             let age = now.as_secs().saturating_sub(meta.ctime.seconds.max(0).cast_unsigned());
             if age > limits::STAGED_TIME.as_secs() {
@@ -241,7 +240,7 @@ impl Staging {
     }
 }
 
-/// The thread that sweeps: at its start, when it is woken, and from time to time.
+/// The sweeper thread. It runs at the start, when it is woken, and in intervals.
 #[derive(Debug)]
 pub struct Sweeper {
     bell: Option<SyncSender<()>>,
@@ -250,10 +249,10 @@ pub struct Sweeper {
 }
 
 impl Sweeper {
-    /// Starts the thread; it ends when `stop` is set or this is dropped.
+    /// Starts the thread. It ends when `stop` is set or the sweeper is dropped.
     ///
     /// # Errors
-    /// Those of starting a thread.
+    /// Returns the error of starting the thread.
     pub fn start(
         staging: Staging,
         scoreboard: Arc<Scoreboard>,
@@ -282,10 +281,11 @@ impl Sweeper {
         })
     }
 
-    /// There is something to sweep. Where it was told so already, that is enough.
+    /// Wakes the sweeper, unless a wake-up is pending.
     ///
     /// # Panics
-    /// Where its thread has panicked: the keeper ends as well, and its successor starts another one.
+    /// Panics if the thread has panicked. The catalogue writer then ends too, and its successor
+    /// starts another sweeper.
     pub fn wake(&self) {
         if let Some(bell) = &self.bell {
             let gone = matches!(bell.try_send(()), Err(TrySendError::Disconnected(())));
@@ -305,17 +305,18 @@ impl Drop for Sweeper {
     }
 }
 
-/// Whether what has this name in the folder of removed things was removed by a change up to `settled`, which can not be taken back any more.
+/// Returns whether a removed file belongs to a change up to `settled`, which cannot be rolled back
+/// any more.
 fn is_settled(name: &[u8], settled: Lsn) -> bool {
     let version = std::str::from_utf8(name).ok().and_then(|name| {
-        // One change may have taken several things away.
+        // One change may have removed several files.
         let (epoch, number) = name.split('.').next()?.split_once('-')?;
         Some(Lsn { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
     });
     version.is_none_or(|version| version <= settled)
 }
 
-/// Removes all that lies in a folder of our own, and what lies below it.
+/// Deletes everything in a folder of the metadata folder.
 fn empty(folder: &Folder, may_go: &dyn Fn(&[u8]) -> bool, stop: &dyn Fn() -> bool) {
     let Ok(listing) = folder.list() else { return };
     for listed in listing.flatten() {
@@ -327,7 +328,7 @@ fn empty(folder: &Folder, may_go: &dyn Fn(&[u8]) -> bool, stop: &dyn Fn() -> boo
         }
         let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(listed.name());
         let removed = match folder.survey(listed.name()) {
-            // What lies there belongs to somebody else.
+            // Files under a mount point are foreign.
             Ok(found) if found.mount_point => continue,
             Ok(found) if found.meta.kind == MetaKind::Folder => {
                 if let Ok(below) = folder.sub_of_bytes(listed.name()) {

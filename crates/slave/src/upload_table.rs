@@ -1,17 +1,18 @@
-//! Unfinished uploads: a table in shared memory with one row for each, and the limits on them.
+//! Table of unfinished uploads in shared memory, with one row for each, and the limits on them.
 //!
-//! An upload has a row from its first byte until its change is answered. The rows say which staged
-//! files an account has, how large they are and when they were last written, so that neither a limit
-//! nor a look-up by id needs the folder listed. The folder is the truth: a process that dies leaves a
-//! row without a file or a file without a row, and the sweeper puts that right.
+//! An upload has a row from its first byte until its change is answered. The rows have the name,
+//! size and last write of each staged file, so limits and look-ups need no listing of the folder.
+//! The folder is authoritative: a process that dies may leave a row without a file or a file
+//! without a row. The sweeper repairs that.
 //!
-//! The rows are a hash table: an upload lies in one of the [`WINDOW`] rows from the one that its id
-//! hashes to. Counters for all uploads, and for groups of accounts, say at once that a limit holds;
-//! only where they do not are the rows read.
+//! The rows are a hash table: an upload is in one of the [`WINDOW`] rows from the one that its id
+//! hashes to. Counters for all uploads and for groups of accounts show at once that the limits
+//! hold. The rows are only read if the counters exceed a limit.
 //!
-//! Where an upload would exceed a limit the oldest unfinished uploads go first: those of its account
-//! where the account has too many, else those of the account with most. An upload that is being sent
-//! is never evicted. A complete upload that waits for its change keeps no other upload out.
+//! If an upload would exceed a limit, the oldest unfinished uploads are evicted: those of its own
+//! account if that exceeds its part, otherwise those of the largest account. An upload that is
+//! being sent is never evicted. A complete upload that waits for its change does not block other
+//! uploads.
 
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -26,50 +27,55 @@ use crate::scoreboard::monotonic_ms;
 use crate::staging::{StagedName, Staging};
 use crate::sys::memory::SharedWords;
 
-/// Most unfinished uploads where nothing else is asked for.
+/// Default for the most unfinished uploads.
 pub const UPLOADS: u64 = 10_000;
-/// Most unfinished uploads that can be asked for.
+/// Highest configurable number of unfinished uploads.
 pub const UPLOADS_MAX: u64 = 1_000_000;
-/// The part of each limit that one account may use: a half.
+/// Divisor of each limit for one account: a half.
 pub const ACCOUNT_PART: u64 = 2;
-/// The part of the disk that unfinished uploads may use where nothing else is asked for: a half.
+/// Divisor of the disk size for the default limit in bytes: a half.
 pub const DISK_PART: u64 = 2;
-/// Bytes of the disk that uploads leave for the journal and the catalogue.
+/// Disk space in bytes that uploads leave for the journal and the catalogue.
 pub const RESERVE: u64 = 16 * 1024 * 1024;
-/// The part of a small disk that they leave.
+/// Divisor of the size of a small disk for this reserve.
 pub const RESERVE_PART: u64 = 64;
-/// Rows for each upload within the limit. With a quarter of them in use nearly no window is full.
+/// Rows for each upload within the limit. With a quarter of the rows in use, a window is hardly
+/// ever full.
 const ROWS_PER_UPLOAD: usize = 4;
-/// Rows beyond those: uploads that begin at the same time do not know of each other.
+/// Extra rows, because uploads that begin at the same time do not see each other.
 const SPARE: usize = 4096;
-/// Rows in which an upload can lie.
+/// Number of rows in which an upload can be.
 const WINDOW: usize = 32;
-/// Counters of groups of accounts.
+/// Number of counters for groups of accounts.
 const GROUPS: usize = 4096;
-/// How much more than one upload needs is evicted at once, as a part of the limit, so that the rows are not read for each.
+/// Divisor of the limit for the uploads that are evicted beyond the need of one, so that the rows
+/// are not read for each upload.
 const EVICTED_PART: u64 = 32;
-/// Time in milliseconds for which nothing is looked for again where nothing could be evicted.
+/// Time in milliseconds without another search after one that could evict nothing.
 const FUTILE_MS: u64 = 100;
-/// Age in milliseconds from which a row without a file, and a complete upload without an answer, can go.
+/// Age in milliseconds from which a row without a file, or a complete upload without an answer, can
+/// be dropped.
 const SETTLED_MS: u64 = 10 * 60 * 1000;
-/// The key of a row that is just being written.
+/// Key of a row that is being written.
 const CLAIMED: u64 = u64::MAX;
-/// Words of a row behind its key: the id in two halves, the binding, bytes, and when it was last written.
+/// Words of a row besides its key: the id in two halves, the binding, the bytes, and the time of
+/// the last write.
 const ROW: usize = 5;
-/// Words of a counter: uploads, their bytes, when nothing could be evicted, and what came of it.
+/// Words of a counter: uploads, bytes, and the time and result of the last search that could evict
+/// nothing.
 const COUNTER: usize = 4;
 
-/// How many unfinished uploads there may be.
+/// Limits on unfinished uploads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UploadLimits {
-    /// Their number.
+    /// Number of uploads.
     pub number: u64,
-    /// Their bytes.
+    /// Total size in bytes.
     pub bytes: u64,
 }
 
 impl UploadLimits {
-    /// What one account may use of it.
+    /// Returns the part of one account.
     #[must_use]
     pub fn of_account(self) -> Self {
         Self { number: (self.number / ACCOUNT_PART).max(1), bytes: self.bytes / ACCOUNT_PART }
@@ -86,12 +92,12 @@ impl Default for UploadLimits {
     }
 }
 
-/// How many unfinished uploads there are.
+/// Number and size of unfinished uploads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Their number.
+    /// Number of uploads.
     pub number: u64,
-    /// Their bytes.
+    /// Total size in bytes.
     pub bytes: u64,
 }
 
@@ -100,7 +106,7 @@ impl Usage {
         self.plus(Self { number: 1, bytes: row.bytes })
     }
 
-    /// A counter may be below 0 for a moment, and by what a process that died did not count.
+    /// Reads a counter, which may be negative for a moment, or after a process died.
     fn counted(number: u64, bytes: u64) -> Self {
         let positive = |word: u64| word.cast_signed().max(0).cast_unsigned();
         Self { number: positive(number), bytes: positive(bytes) }
@@ -118,7 +124,6 @@ impl Usage {
     }
 }
 
-/// One unfinished upload.
 #[derive(Debug, Clone, Copy)]
 struct UploadRow {
     at: usize,
@@ -142,17 +147,18 @@ impl UploadRow {
     }
 }
 
-/// See the module.
+/// Table of unfinished uploads. See the module.
 #[derive(Debug)]
 pub struct UploadTable {
     words: SharedWords,
     rows: usize,
     limits: UploadLimits,
-    /// The same in every process, since it is made before they are. Clients choose ids, but not where their rows lie.
+    /// Created before the fork, so all processes have the same. Clients choose ids, but not the
+    /// rows they hash to.
     hasher: RandomState,
 }
 
-/// What the uploads of a group of accounts, or all, come to.
+/// Counter for all uploads or for those of a group of accounts.
 struct UsageCounter<'a>(&'a [AtomicU64]);
 
 impl UsageCounter<'_> {
@@ -160,13 +166,13 @@ impl UsageCounter<'_> {
         Usage::counted(self.0[0].load(SeqCst), self.0[1].load(SeqCst))
     }
 
-    /// Both are differences, modulo 2^64.
+    /// Adds two differences, modulo 2^64.
     fn add(&self, number: u64, bytes: u64) {
         self.0[0].fetch_add(number, SeqCst);
         self.0[1].fetch_add(bytes, SeqCst);
     }
 
-    /// What came of looking for uploads to evict a moment ago, where there were none.
+    /// Returns the result of a recent search that could evict nothing.
     fn futile(&self) -> Option<NoEviction> {
         let recent = monotonic_ms().saturating_sub(self.0[2].load(SeqCst)) < FUTILE_MS;
         match self.0[3].load(SeqCst) {
@@ -182,20 +188,21 @@ impl UsageCounter<'_> {
     }
 }
 
-/// What becomes of an upload for which nothing can be evicted.
+/// What happens to an upload if nothing can be evicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NoEviction {
-    /// Complete uploads that wait for their changes have the room, or bytes alone are too many.
+    /// Complete uploads that wait for their changes use the space, or only the bytes exceed a
+    /// limit.
     Admit = 1,
     /// Too many uploads are being sent.
     Refuse = 2,
 }
 
 impl UploadTable {
-    /// An empty table.
+    /// Creates an empty table.
     ///
     /// # Errors
-    /// Those of the mapping.
+    /// Returns the error of the memory mapping.
     pub fn new(limits: UploadLimits) -> io::Result<Self> {
         let limits = UploadLimits { number: limits.number.clamp(1, UPLOADS_MAX), ..limits };
         let rows = usize::try_from(limits.number).unwrap_or(SPARE) * ROWS_PER_UPLOAD + SPARE;
@@ -215,7 +222,7 @@ impl UploadTable {
         reduce(self.hasher.hash_one(account), GROUPS)
     }
 
-    /// Counts for a row of this account; both are differences, modulo 2^64.
+    /// Adds two differences, modulo 2^64, to the counters of an account.
     fn count(&self, account: u32, number: u64, bytes: u64) {
         self.total().add(number, bytes);
         self.counter(self.group(account)).add(number, bytes);
@@ -229,7 +236,7 @@ impl UploadTable {
         &self.words[(GROUPS + 1) * COUNTER + self.rows + row * ROW + word]
     }
 
-    /// The key of an id, which is neither 0 nor [`CLAIMED`], and the rows in which it can lie.
+    /// Returns the key of an id, which is neither 0 nor [`CLAIMED`], and its rows.
     fn place(&self, id: [u64; 2]) -> (u64, impl Iterator<Item = usize> + use<>) {
         let (hash, rows) = (self.hasher.hash_one(id), self.rows);
         let first = reduce(hash, rows);
@@ -247,7 +254,7 @@ impl UploadTable {
         })
     }
 
-    /// Makes a row for an upload that has none; its place. None where there is no room.
+    /// Inserts a row and returns its index; `None` if all rows of the id are in use.
     fn insert(&self, name: &StagedName, bytes: u64, touched_ms: u64) -> Option<usize> {
         let (id, binding) = halves(name);
         let (key, mut rows) = self.place(id);
@@ -263,7 +270,7 @@ impl UploadTable {
         Some(row)
     }
 
-    /// Frees a row, once, whoever else does so too.
+    /// Frees a row. If several processes free it, one of them counts it.
     fn free(&self, row: usize) {
         let key = self.key(row).load(SeqCst);
         let mine = !matches!(key, 0 | CLAIMED)
@@ -285,18 +292,18 @@ impl UploadTable {
         Some(UploadRow { at, id: [high, low], binding, bytes, touched_ms })
     }
 
-    /// The rows that are in use.
+    /// Returns the rows that are in use.
     fn all(&self) -> impl Iterator<Item = UploadRow> + '_ {
         (0..self.rows).filter_map(|at| self.row(at))
     }
 
-    /// How many there are now.
+    /// Returns the number and size of all uploads.
     #[must_use]
     pub fn usage(&self) -> Usage {
         self.total().usage()
     }
 
-    /// The staged files of these changes.
+    /// Returns the staged files of these changes.
     #[must_use]
     pub fn names_of(&self, ids: &HashSet<ChangeId>) -> Vec<StagedName> {
         let of_id = |id: &ChangeId| {
@@ -307,23 +314,24 @@ impl UploadTable {
         ids.iter().flat_map(of_id).map(|row| row.name()).collect()
     }
 
-    /// Whether one more upload of this account would exceed a limit. A session hands in one upload at a time then.
+    /// Returns whether one more upload of this account would exceed a limit. A session then
+    /// proposes one upload at a time.
     #[must_use]
     pub fn is_crowded(&self, account: u32) -> bool {
         !self.hold(account, Usage { number: 1, bytes: 0 })
     }
 
-    /// Whether the counters say that the limits hold with this much more.
+    /// Returns whether the counters allow this much more.
     fn hold(&self, account: u32, more: Usage) -> bool {
         let group = self.counter(self.group(account)).usage();
         self.limits.of_account().hold(group.plus(more)) && self.limits.hold(self.usage().plus(more))
     }
 
-    /// An upload begins, or goes on: `more` bytes are announced beyond the `there` that are here. Older
-    /// uploads are evicted where it needs their room.
+    /// Registers an upload that begins or resumes, with `there` bytes here and `more` bytes
+    /// announced. Evicts older uploads if needed.
     ///
     /// # Errors
-    /// [`ErrorCode::Busy`] where too many are being sent, or there is no row for one more.
+    /// Returns [`ErrorCode::Busy`] if too many uploads are being sent, or no row is free.
     pub fn begin(
         &self,
         name: &StagedName,
@@ -335,14 +343,14 @@ impl UploadTable {
         if self.note(name, there) { Ok(()) } else { Err(too_many()) }
     }
 
-    /// So many bytes of an upload are here now.
+    /// Records the number of bytes of an upload that are here.
     pub fn record_bytes(&self, name: &StagedName, bytes: u64) {
         if !self.note(name, bytes) {
             debug!("an upload is not counted: the table is full");
         }
     }
 
-    /// Whether there is a row for it.
+    /// Updates or inserts a row. Returns whether there is one.
     fn note(&self, name: &StagedName, bytes: u64) -> bool {
         let now = monotonic_ms();
         let Some(row) = self.find(name) else {
@@ -354,21 +362,21 @@ impl UploadTable {
         true
     }
 
-    /// An upload is finished: it was made, refused or discarded.
+    /// Removes the row of an upload that was committed, refused or discarded.
     pub fn end(&self, name: &StagedName) {
         while let Some(row) = self.find(name) {
             self.free(row);
         }
     }
 
-    /// An upload was answered. Its row goes, unless what was staged is here still.
+    /// Removes the row of an answered upload, unless its staged file still exists.
     pub fn release(&self, name: &StagedName, staging: &Staging) {
         if !staging.has(&name.sealed()) && !staging.has(&name.unsealed()) {
             self.end(name);
         }
     }
 
-    /// Evicts what has to go for one more upload, or more bytes of it.
+    /// Evicts older uploads for one more upload, or more bytes of one.
     fn make_room(&self, name: &StagedName, more: u64, staging: &Staging) -> Result<(), Refusal> {
         let (account, own) = (name.id().account(), self.find(&name.unsealed()));
         let extra = Usage { number: u64::from(own.is_none()), bytes: more };
@@ -392,7 +400,7 @@ impl UploadTable {
         }
     }
 
-    /// Evicts the oldest until there is room; else what becomes of the upload.
+    /// Evicts the oldest uploads until there is room. Otherwise returns what happens to the upload.
     fn evict_for(
         &self,
         account: u32,
@@ -415,14 +423,14 @@ impl UploadTable {
             (of_account.hold(used), self.limits.hold(total))
         };
         if holds(&accounts, total) == (true, true) {
-            // The counter is of other accounts too.
+            // The counter includes other accounts.
             return None;
         }
-        // Of an account with too many, some more are evicted than this one needs.
+        // If the account exceeds its part, more uploads are evicted than this one needs.
         let used = accounts.get(&account).map_or(0, |used| used.number);
         let part = if used > of_account.number { of_account.number / EVICTED_PART } else { 0 };
         let most = of_account.number - part;
-        // For each account the oldest row that was not looked at.
+        // Index of the next row to check for each account.
         let mut next = BTreeMap::<u32, usize>::new();
         let mut waiting = 0;
         loop {
@@ -443,14 +451,14 @@ impl UploadTable {
                 .copied();
             let Some(row) = oldest else {
                 if from != account {
-                    // All of its uploads are being sent. Those of others may make room.
+                    // All uploads of that account are being sent. Others may make room.
                     accounts.remove(&from);
                     continue;
                 }
                 let (used, total) =
                     (used.number.saturating_sub(waiting), total.number.saturating_sub(waiting));
                 let many = used > of_account.number || total > self.limits.number;
-                // The bytes of what is being sent are limited by the disk alone.
+                // Only the disk limits the bytes of uploads that are being sent.
                 return Some(if many { NoEviction::Refuse } else { NoEviction::Admit });
             };
             match self.evict(row, staging) {
@@ -464,7 +472,7 @@ impl UploadTable {
         }
     }
 
-    /// Removes an upload that is not being sent and whose change is not under way.
+    /// Deletes an upload that is not being sent and whose change is not pending.
     fn evict(&self, row: UploadRow, staging: &Staging) -> EvictionResult {
         let name = row.name();
         if staging.has(&name.sealed()) {
@@ -484,8 +492,8 @@ impl UploadTable {
         EvictionResult::Gone
     }
 
-    /// Brings the table in order with the folder: `files` are all staged files, with their bytes and
-    /// their ages in milliseconds. What exceeds the limits is evicted.
+    /// Reconciles the table with the folder. `files` has all staged files with their bytes and
+    /// their ages in milliseconds. Evicts uploads that exceed the limits.
     pub fn reconcile(&self, mut files: Vec<(StagedName, u64, u64)>, staging: &Staging) {
         let now = monotonic_ms();
         let claimed = |row: &usize| self.key(*row).load(SeqCst) == CLAIMED;
@@ -495,12 +503,12 @@ impl UploadTable {
                 self.release(&row.name(), staging);
             }
         }
-        // A process that writes a row is done at once; this one has died.
+        // A live process finishes a row at once, so this one has died.
         being_written.iter().filter(|row| claimed(row)).for_each(|row| {
             self.key(*row).store(0, SeqCst);
         });
         self.recount();
-        // The newest come first, so it is the oldest that find no room.
+        // The newest files come first, so that the oldest exceed the limits.
         files.sort_by_key(|(_, _, age_ms)| *age_ms);
         let mut total = self.usage();
         let mut accounts = BTreeMap::<u32, Usage>::new();
@@ -523,7 +531,7 @@ impl UploadTable {
             {
                 (total, *used) = (total.plus(more), used.plus(more));
             } else if name.is_sealed() {
-                // Its change may be under way.
+                // Its change may be pending.
                 debug!("a complete upload is not counted: there are too many");
             } else if staging.reopen(&name).map(|_locked| staging.discard(&name)).is_ok() {
                 evicted += 1;
@@ -536,8 +544,8 @@ impl UploadTable {
 }
 
 impl UploadTable {
-    /// Sets the counters right: a process that died may not have counted what it did. What others count meanwhile may be counted
-    /// twice until the next time.
+    /// Corrects the counters after a process died. Concurrent changes may be counted twice until
+    /// the next time.
     fn recount(&self) {
         let counted: Vec<Usage> = (0..=GROUPS).map(|index| self.counter(index).usage()).collect();
         let mut there = vec![Usage::default(); GROUPS + 1];
@@ -555,11 +563,11 @@ impl UploadTable {
     }
 }
 
-/// What became of an upload that was to be evicted.
+/// Result of evicting an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EvictionResult {
     Gone,
-    /// It is complete and waits for its change.
+    /// The upload is complete and waits for its change.
     Waits,
     IsSent,
 }
@@ -571,12 +579,12 @@ fn too_many() -> Refusal {
     )
 }
 
-/// The first four bytes of an id.
+/// Returns the account of an id, which is in its first four bytes.
 fn account_of(id: [u64; 2]) -> u32 {
     u32::try_from(id[0] >> 32).unwrap_or(0)
 }
 
-/// A number below `many` from a hash, without a division.
+/// Maps a hash to a number below `many` without a division.
 fn reduce(hash: u64, many: usize) -> usize {
     usize::try_from((u128::from(hash) * many as u128) >> 64).unwrap_or(0)
 }
@@ -591,7 +599,7 @@ fn id_halves(id: &ChangeId) -> [u64; 2] {
     [half(high), half(low)]
 }
 
-/// The account that has most.
+/// Returns the largest account.
 fn largest(accounts: &BTreeMap<u32, Usage>, by_number: bool) -> Option<u32> {
     accounts
         .iter()
@@ -627,14 +635,14 @@ mod tests {
     }
 
     impl Lab {
-        /// An upload that was cut off.
+        /// Leaves an upload that was interrupted.
         fn leave(&self, account: u8, n: u8, bytes: u64) -> Result<(), Refusal> {
             let name = name(account, n);
             self.table.begin(&name, 0, 0, &self.staging)?;
             self.staging.claim(&name).unwrap().set_len(bytes).unwrap();
             let row = self.table.find(&name).unwrap();
             self.table.record_bytes(&name, bytes);
-            // The order counts, whatever the clock's grain.
+            // The order must not depend on the resolution of the clock.
             self.table.word(row, 4).store(u64::from(n), SeqCst);
             Ok(())
         }
@@ -652,7 +660,7 @@ mod tests {
         }
         assert_eq!(lab.left(1), [3, 4, 5, 6], "half of all");
         assert_eq!(lab.table.usage(), Usage { number: 4, bytes: 40 });
-        // One that goes on is not one more.
+        // A resumed upload does not count twice.
         lab.table.begin(&name(1, 3), 10, 0, &lab.staging).unwrap();
         assert_eq!(lab.left(1), [3, 4, 5, 6]);
         lab.table.end(&name(1, 4));
@@ -669,14 +677,14 @@ mod tests {
         }
         assert_eq!(lab.left(2), [1, 2]);
         assert_eq!(lab.left(1), [37, 38, 39, 40]);
-        // In total it is the account with most that gives way.
+        // Over the total limit the largest account is evicted.
         lab.leave(3, 1, 1).unwrap();
         lab.leave(3, 2, 1).unwrap();
         lab.leave(3, 3, 1).unwrap();
         assert_eq!((lab.left(1), lab.left(2)), (vec![38, 39, 40], vec![1, 2]));
         lab.leave(3, 4, 1).unwrap();
         assert_eq!((lab.left(3), lab.left(1)), (vec![2, 3, 4], vec![38, 39, 40]));
-        // Bytes count as well, before they come.
+        // Announced bytes count before they arrive.
         lab.table.begin(&name(1, 38), 10, 25, &lab.staging).unwrap();
         assert_eq!((lab.left(1), lab.left(2)), (vec![38, 40], vec![1, 2]));
     }
@@ -690,11 +698,11 @@ mod tests {
         lab.table.begin(&name(1, 2), 0, 0, &lab.staging).unwrap();
         let refusal = lab.table.begin(&name(1, 3), 0, 0, &lab.staging).unwrap_err();
         assert_eq!(refusal.code, ErrorCode::Busy);
-        // Bytes alone do not keep an upload out.
+        // Bytes alone do not block an upload.
         lab.table.record_bytes(&name(1, 1), 1000);
         lab.table.begin(&name(1, 2), 0, 1000, &lab.staging).unwrap();
         drop((sent, other));
-        // For a moment nothing is looked for again.
+        // The next search is delayed.
         assert!(lab.table.begin(&name(1, 3), 0, 0, &lab.staging).is_err());
         std::thread::sleep(std::time::Duration::from_millis(2 * FUTILE_MS));
         lab.table.begin(&name(1, 3), 0, 0, &lab.staging).unwrap();
@@ -750,7 +758,7 @@ mod tests {
         assert_eq!(lab.table.usage(), Usage { number: 3, bytes: 21 });
         let ids = HashSet::from([name(1, 8).id(), name(1, 1).id()]);
         assert_eq!(lab.table.names_of(&ids), [name(1, 8)]);
-        // A row whose file is gone is settled.
+        // A row without a file is removed.
         lab.staging.discard(&name(1, 8));
         lab.table.release(&name(1, 8), &lab.staging);
         lab.table.release(&name(1, 9), &lab.staging);

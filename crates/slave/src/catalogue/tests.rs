@@ -1,4 +1,4 @@
-//! The keeper and its readers on a real folder.
+//! Tests of the catalogue writer and its readers on a real folder.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -22,7 +22,7 @@ use crate::scoreboard::Scoreboard;
 
 const ANY: StartParameters =
     StartParameters { standalone: false, requested_port: 0, bound_port: 40_000 };
-/// Far longer than anything here takes.
+/// Deadline of each wait; far longer than any step takes.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 fn bad_name() -> std::ffi::OsString {
@@ -38,7 +38,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// A folder that `prepare` fills before anybody keeps it.
+    /// Creates a folder that `prepare` fills before the writer starts.
     fn new(prepare: impl FnOnce(&Path)) -> Self {
         crate::sys::fork::ignore_sigio().unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -215,7 +215,7 @@ fn a_file_that_is_being_written_does_not_show() {
         assert_eq!(kept.names(""), [] as [&str; 0], "after {:?}", began.elapsed());
         std::thread::sleep(QUIET / 4);
     }
-    // Quiet for longer than a second, and still open.
+    // The file is quiet, but still open.
     std::thread::sleep(QUIET * 2);
     assert_eq!(kept.names(""), [] as [&str; 0]);
     drop(file);
@@ -233,7 +233,7 @@ fn another_content_of_the_same_size_and_time_never_has_the_old_digest() {
         file.set_modified(time).unwrap();
     };
     let digest = |content: &[u8]| Some(Digest(blake3::hash(content).into()));
-    // Once put in its place, once written in place.
+    // The file is once replaced and once overwritten.
     write(&kept.path("aside"), b"two");
     fs::rename(kept.path("aside"), kept.path("f")).unwrap();
     assert_ne!(kept.digest("f"), digest(b"one"));
@@ -278,7 +278,8 @@ fn readers_of_another_slave_see_who_keeps_and_who_takes_over() {
 #[test]
 fn a_damaged_catalogue_is_named() {
     let mut kept = Fixture::new(|dir| fs::write(dir.join("f"), "x").unwrap());
-    // The keeper's connection, if it is the last that ends, brings everything into the one file.
+    // The last connection that closes would write everything into one file, so the reader moves
+    // away first.
     let elsewhere = tempfile::tempdir().unwrap();
     let other = SlaveIdentity::acquire(&Folder::open(elsewhere.path()).unwrap(), ANY).unwrap();
     kept.reader = CatalogReader::open(&other.folder).unwrap();
@@ -301,7 +302,7 @@ fn a_file_that_changes_again_before_it_was_hashed_is_caught_up_with() {
     let mut kept = Fixture::new(|_| {});
     for content in ["first", "second, longer", "third"] {
         fs::write(kept.path("f"), content).unwrap();
-        // About when its digest would be computed.
+        // The digest is computed at about this time.
         std::thread::sleep(Duration::from_millis(2600));
     }
     fs::write(kept.path("f"), "fourth and last").unwrap();
@@ -316,7 +317,8 @@ fn what_happens_through_another_name_is_noticed_when_somebody_asks() {
     let mut kept = Fixture::new(|dir| fs::write(dir.join("f"), "content").unwrap());
     kept.wait_for_digest("f", b"content");
     let elsewhere = tempfile::tempdir_in(kept.dir.path().parent().unwrap()).unwrap();
-    // A second name changes the ctime, and writing through it the content, with no event in the folder.
+    // A hard link changes the ctime, and a write through it the content, without an event in the
+    // folder.
     fs::hard_link(kept.path("f"), elsewhere.path().join("g")).unwrap();
     kept.wait_for_digest("f", b"content");
     fs::write(elsewhere.path().join("g"), "another content").unwrap();
@@ -337,7 +339,7 @@ fn a_file_that_takes_the_place_of_a_folder_during_a_scan_keeps_its_number() {
     let mut scanner = Scanner::new(root.try_clone().unwrap(), store, None, false, Arc::default());
     scanner.begin_scan();
     assert!(!scanner.continue_scan(Instant::now()).unwrap(), "one folder at a time");
-    // `rm -r d` and `put d`, between two steps.
+    // `rm -r d` and `put d` between two slices of the scan.
     let (path, version) = (TreePath::new("d").unwrap(), Lsn { epoch: 1, number: 2 });
     fs::remove_dir_all(dir.path().join("d")).unwrap();
     fs::write(dir.path().join("d"), "a file").unwrap();
@@ -366,7 +368,7 @@ fn a_renamed_folder_is_written_and_read_under_its_new_name() {
     let applied = |number| Lsn { epoch: 1, number };
     let store = CatalogStore::open(&own).unwrap();
     fs::rename(&old, &new).unwrap();
-    // What is at the old name now must not be touched, and a link is not followed to anything.
+    // The entry at the old path must not be touched, and a link is not followed.
     fs::create_dir_all(old.join(".relais")).unwrap();
     store.set_applied(applied(7)).unwrap();
     let mut reader = CatalogReader::open(&own).unwrap();

@@ -1,6 +1,6 @@
-//! Carrying out changes that the master has numbered: on the disk as far as their content is here, and in the catalogue.
+//! Applies committed entries of the master to the disk and the catalogue.
 //!
-//! Whatever was done of a batch before a crash is found and taken as done: the same batch can be carried out again.
+//! A batch can be applied again after a crash: steps that were already applied are recognised.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -17,20 +17,20 @@ use crate::catalogue::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
 use crate::changes::Commit;
 use crate::staging::StagedName;
 
-/// What a batch has come to.
+/// Result of a batch.
 #[derive(Debug, Default)]
 struct BatchResult {
-    /// Contents that are not here.
+    /// Contents that are missing here.
     lacks: Vec<Lsn>,
-    /// Contents that were staged here and could not be placed.
+    /// Contents that were staged here and could not be published.
     failed: Vec<Lsn>,
     /// Contents that should have been here and were lost.
     missing: Vec<MissingContent>,
-    /// What has its name: nothing staged is needed for it any more.
+    /// Changes whose staged content is not needed any more.
     used: Vec<ChangeId>,
-    /// What has a mode that was set by hand and is not decided yet.
+    /// Entries with a local mode that is not decided.
     chmods: Vec<(TreePath, Meta)>,
-    /// What the disk does not take.
+    /// Contents that the disk refuses.
     refused: RefusedContents,
 }
 
@@ -46,12 +46,15 @@ impl BatchResult {
     }
 }
 
-/// Folders that could not be put on the disk, and why: what changes in them is not tried again in the same batch.
+/// Folders that could not be synced, with the reason. Changes in them are not tried again in this
+/// batch.
 type Unsynced = BTreeMap<TreePath, String>;
 
 impl ReplicaDriver {
-    /// Carries out a batch, and tells the replica what came of it. What the disk does not take at its path is recorded, and counts as
-    /// carried out: the order goes on without it.
+    /// Applies a batch and reports the result to the replica.
+    ///
+    /// A change that the disk refuses at its path is recorded and counts as applied, so that later
+    /// changes can continue.
     pub(super) fn apply_batch(
         &mut self,
         changes: &[CommittedEntry],
@@ -62,7 +65,7 @@ impl ReplicaDriver {
         let staged = self.staged_for_all(changes);
         let mut unsynced = Unsynced::new();
         let out = loop {
-            // What an earlier scan has begun.
+            // Commits the rows of a scan that is running.
             store.commit()?;
             store.begin()?;
             let mut disk =
@@ -88,7 +91,7 @@ impl ReplicaDriver {
                 Err(e) => {
                     roll_back_catalog(store);
                     disk.roll_back();
-                    // The same folder again means that it is not only these changes.
+                    // A second failure of the same folder has another cause than these changes.
                     if let ApplyError::Disk(path, _) = &e
                         && e.is_path_specific()
                         && unsynced.insert(path.clone(), e.reason(path)).is_none()
@@ -102,7 +105,7 @@ impl ReplicaDriver {
                 }
             }
         };
-        // A crash may have left what one of these has removed.
+        // A crash may have left files that one of these changes has removed.
         let removes = |committed: &CommittedEntry| {
             matches!(committed.entry.change, Change::Remove { .. } | Change::Move { .. })
         };
@@ -117,7 +120,7 @@ impl ReplicaDriver {
         }
         self.local_changes.look_again(out.chmods);
         self.free_staged(changes);
-        // Said first: what the disk refuses is not fetched.
+        // This event comes first, because refused contents are not fetched.
         events
             .extend(out.refused.puts.iter().map(|put| Event::Refused { put: *put, retry: false }));
         events.push_back(Event::Applied { lacks: out.lacks, failed: out.failed });
@@ -125,9 +128,9 @@ impl ReplicaDriver {
         Ok(())
     }
 
-    /// Frees what lies staged for changes that were made meanwhile through another slave, or on another connection.
+    /// Discards staged content of changes that were committed through another slave or connection.
     fn free_staged(&self, changes: &[CommittedEntry]) {
-        // What this process still has a use for frees itself.
+        // Content that this process needs is discarded with its change.
         let made: HashSet<ChangeId> = changes
             .iter()
             .map(|committed| committed.entry.id)
@@ -135,7 +138,7 @@ impl ReplicaDriver {
             .collect();
         for name in self.scoreboard.uploads().names_of(&made) {
             self.staging.discard(&name.sealed());
-            // What a connection still writes is locked.
+            // A file that a connection still writes is locked.
             if self.staging.reopen(&name).is_ok() {
                 self.staging.discard(&name);
             }
@@ -143,7 +146,7 @@ impl ReplicaDriver {
         }
     }
 
-    /// For each change the file that is staged for it here.
+    /// Returns the staged file of each change, if there is one.
     fn staged_for_all(&self, changes: &[CommittedEntry]) -> Vec<Option<StagedName>> {
         let of = |committed: &CommittedEntry| {
             let content = content_of(&committed.entry.change, committed.entry.version)?;
@@ -153,7 +156,7 @@ impl ReplicaDriver {
     }
 }
 
-/// The content that a put brings.
+/// Returns the content of a put.
 pub(super) fn content_of(change: &Change, version: Lsn) -> Option<FileContent> {
     match change {
         Change::Put { size, digest, mtime, .. } => {
@@ -163,7 +166,7 @@ pub(super) fn content_of(change: &Change, version: Lsn) -> Option<FileContent> {
     }
 }
 
-/// Carries out one change, or records that the disk does not take it.
+/// Applies one change, or records that the disk refuses it.
 fn apply_entry(
     disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
@@ -211,7 +214,8 @@ fn warn_unapplied(version: Lsn, path: &TreePath, why: &str) {
     warn!("change {version} is not applied here at {path}: {why}; it is tried again");
 }
 
-/// Tries something on paths, the first of which is where it happens; the inner result is why the disk refuses it.
+/// Runs `work` for a change of `paths`; the first path names the step. The inner result is the
+/// reason of the disk.
 fn attempt(
     disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
@@ -236,7 +240,7 @@ fn attempt(
     Ok(tried.map(|one| out.join(one)))
 }
 
-/// Records a change that the disk does not take.
+/// Records a change that the disk refuses.
 fn record(
     store: &CatalogStore,
     committed: &CommittedEntry,
@@ -282,7 +286,7 @@ fn record_restored(
     Ok(())
 }
 
-/// Something is not touched as long as its content has still to go elsewhere.
+/// Returns an error if an entry at or below the path waits to be moved elsewhere.
 pub(super) fn check_not_source(store: &CatalogStore, path: &TreePath) -> Result<(), ApplyError> {
     if store.is_source(path)? {
         return Err(ApplyError::Refused(format!("{path}: what lies there has still to be moved")));
@@ -315,7 +319,7 @@ impl Batch<'_, '_> {
             Change::Remove { path, .. } => self.remove(path, version)?,
             Change::Move { from, to } if from == to => self.store.set_lsn(to, version)?,
             Change::Move { from, to } => self.relocate(from, to, version)?,
-            // Path by path.
+            // A withdrawal is applied path by path.
             Change::Withdraw { .. } => {}
         }
         Ok(())
@@ -331,7 +335,7 @@ impl Batch<'_, '_> {
         committed: &CommittedEntry,
     ) -> Result<(), ApplyError> {
         check_not_source(self.store, path)?;
-        // Content is not fetched for a folder that cannot be made.
+        // Content is not fetched for a folder that cannot be created.
         if self.store.unapplied_above(path)?.is_some()
             && let Some((parent, _)) = path.split_last()
         {
@@ -339,12 +343,13 @@ impl Batch<'_, '_> {
         }
         let (mut row, mut retained) = self.disk.load_rows(self.store, path)?;
         if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
-            // One that somebody has made here by hand, and that nobody else has.
+            // A user has created this folder, and only this slave has it.
             self.disk.quarantine_unknown(path, None, None)?;
             self.store.remove(path)?;
             (row, retained) = (None, None);
         }
-        // An earlier process may have been killed behind giving it its name, and the content may have been sent again since.
+        // An earlier process may have been killed right after it published the content, and the
+        // client may have sent it again.
         let unknown = match self.disk.stat(path)? {
             Some(meta) => !self.disk.is_ours(path, &meta, row.as_ref(), retained.as_ref())?,
             None => false,
@@ -372,7 +377,7 @@ impl Batch<'_, '_> {
             self.out.used.push(id);
             return Ok(());
         }
-        // What is there stays until the content has come.
+        // The present content stays until the new content arrives.
         let there = self.disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
         let former = row.as_ref().and_then(CatalogRow::to_retained).or(retained).filter(|_| there);
         self.store.clear_unapplied(path)?;
@@ -382,7 +387,7 @@ impl Batch<'_, '_> {
         Ok(())
     }
 
-    /// The mode of what is at a path, and of what is kept there until the content comes.
+    /// Sets the mode of an entry, or of its retained content.
     fn set_mode(&mut self, path: &TreePath, version: Lsn, mode: Mode) -> Result<(), ApplyError> {
         let (row, retained) = self.disk.load_rows(self.store, path)?;
         self.store.set_lsn(path, version)?;
@@ -392,11 +397,11 @@ impl Batch<'_, '_> {
             Kind::Folder => meta.served_kind() == Some(Kind::Folder),
             Kind::File => self.disk.is_ours(path, &meta, Some(&row), retained.as_ref())?,
         };
-        // What somebody has put there is not what this is about.
+        // The change does not concern a user's file at the path.
         if !ours {
             return Ok(());
         }
-        // A newer chmod of a user is not decided by this: it is offered on what the tree has from now on.
+        // A newer local mode is not decided by this change. It is proposed on top of it.
         let kind = row.entry.kind;
         if row.here
             && meta.mode.with_owner_access(kind) != mode.with_owner_access(kind)
@@ -406,7 +411,7 @@ impl Batch<'_, '_> {
             return Ok(());
         }
         let now = self.disk.set_mode(path, mode)?;
-        // A user may have put something in its place meanwhile.
+        // A user may have replaced the entry meanwhile.
         let Some(meta) = now.filter(|now| now.same_but_renamed(&meta)) else { return Ok(()) };
         if row.here {
             self.store.update_disk_meta(path, &meta)?;
@@ -424,7 +429,7 @@ impl Batch<'_, '_> {
             self.disk.quarantine_unknown(path, None, None)?;
             self.store.remove(path)?;
         }
-        // What was removed there before, and could not be taken away.
+        // The disk may still have an entry that was removed earlier.
         if self.store.unapplied(path)?.is_some_and(|found| found.removal) {
             remove_leftover(self.disk, self.store, path, version)?;
             self.store.remove(path)?;
@@ -463,7 +468,8 @@ impl Batch<'_, '_> {
         } else {
             self.disk.quarantine_unknown(from, row.as_ref(), retained.as_ref())?
         };
-        // A crash may have come between the folder and the catalogue: then it has its new name already, by its inode or its content.
+        // After a crash between rename and commit the entry has its new name already. The inode or
+        // the content shows that.
         let same = |meta: &Meta| {
             let is_row = row.as_ref().is_some_and(|row| {
                 row.matches_except_ctime(meta)
@@ -471,7 +477,7 @@ impl Batch<'_, '_> {
             });
             is_row || retained.as_ref().is_some_and(|retained| retained.matches_except_ctime(meta))
         };
-        // Its ctime is another one since it was moved, so its content is read.
+        // The rename changed the ctime, so the content is read.
         let trusted = |batch: &mut Self| -> Result<bool, ApplyError> {
             match &content {
                 Some(content) if row.as_ref().is_some_and(|row| row.here) => {
@@ -531,7 +537,7 @@ impl Batch<'_, '_> {
         Ok(())
     }
 
-    /// A withdrawal: what is at a path from now on.
+    /// Applies a withdrawal: restores the former entry of a path.
     fn restore(
         &mut self,
         path: &TreePath,
@@ -564,7 +570,7 @@ impl Batch<'_, '_> {
             self.store.set_retained(path, None)?;
             return Ok(self.store.put_entry(path, entry, meta.as_ref(), &[])?);
         }
-        // What was withdrawn is not wanted any more; what it had replaced is not here.
+        // The withdrawn content is not needed, and the former content is missing.
         if there {
             self.disk.remove(path, version)?;
         }
@@ -576,7 +582,7 @@ impl Batch<'_, '_> {
     }
 }
 
-/// Takes away what a path had before it was removed from the tree; what nobody knows is set quarantine.
+/// Removes the leftover of a removed entry. Unknown files are quarantined.
 pub(super) fn remove_leftover(
     disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,

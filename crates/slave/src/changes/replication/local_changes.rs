@@ -1,7 +1,9 @@
-//! What somebody has done in the folder by hand: files that came, were edited, or are gone.
+//! Local changes: files that users added to the folder, edited or removed.
 //!
-//! What came or was edited is offered to the cluster as a change that expects what it was based on. Where that is refused
-//! it is set quarantine. What is gone is fetched again, or, where the slave was told to watch removals, and saw it go, offered as a removal.
+//! An added or edited file is proposed to the cluster as a change that expects the version it was
+//! based on. If the master refuses it, the file is quarantined. A removed file is fetched again.
+//! With `--watch all` a removal that an event has reported is proposed as a change instead. This
+//! module also runs the scrub.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -20,27 +22,27 @@ use crate::catalogue::{
     WatchMode,
 };
 
-/// Time between two looks for what was found.
+/// Interval between two checks for local changes.
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
-/// What was offered is offered again after this time, until it is decided.
+/// Interval between two proposals of a change that is not decided.
 const OFFER_INTERVAL: Duration = Duration::from_secs(4);
-/// What was refused, and is still there, is offered again after this time.
+/// Interval between two proposals of a refused change whose file is still there.
 const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
-/// A refusal may come before the change that it is about: what was refused is set quarantine only after this time, unless it turned out to be just
-/// what the tree has.
+/// Delay before a refused file is quarantined. The refusal may arrive before the change that caused
+/// it, and that change may match the file.
 const REJECT_DELAY: Duration = Duration::from_millis(1500);
-/// Most things that are offered at the same time.
+/// Most local changes that are proposed at the same time.
 const MOST_OFFERED: usize = 256;
-/// A file that was read because a reader found it damaged, and that was not, is not read again for so long.
+/// Time in which a file is not checked again after a report of damage proved wrong.
 const CLEARED_TIME: Duration = Duration::from_secs(10 * 60);
-/// Time in which only so many removals by hand become changes.
+/// Time window of [`MOST_REMOVALS`].
 const REMOVAL_WINDOW: Duration = Duration::from_secs(60);
-/// Time between two notes of how far reading of all contents has come.
+/// Interval between two records of the scrub's progress.
 const SCRUB_INTERVAL: Duration = Duration::from_millis(500);
-/// Most removals in that time.
+/// Most local removals that become changes in one window.
 const MOST_REMOVALS: u64 = 100;
 
-/// What was found.
+/// Kind of a local change.
 #[derive(Debug, Clone)]
 enum LocalChangeKind {
     File {
@@ -53,7 +55,7 @@ enum LocalChangeKind {
     Folder {
         mode: Mode,
     },
-    /// Only the mode is another.
+    /// Only the mode differs.
     Mode {
         mode: Mode,
         base: Lsn,
@@ -90,7 +92,8 @@ impl LocalChange {
             LocalChangeKind::Mode { mode, base } => {
                 (Change::SetMode { path, mode: *mode }, Expect::Lsn(*base))
             }
-            // One by one, and what is below a folder before it: so nothing goes that has come meanwhile.
+            // Removals are proposed one by one, entries before their folder. So no entry is removed
+            // that was added meanwhile.
             LocalChangeKind::Removal { base } => {
                 (Change::Remove { path, recursive: false }, Expect::Lsn(*base))
             }
@@ -99,49 +102,50 @@ impl LocalChange {
     }
 }
 
-/// A file of the tree that was edited.
+/// An edited file of the tree that needs a digest.
 #[derive(Debug, Clone)]
 struct PendingEdit {
     meta: FileIdentity,
-    /// The mode on the disk.
+    /// Mode on the disk.
     mode: Mode,
-    /// The last change to the path when that was detected.
+    /// LSN of the path when the edit was detected.
     base: Lsn,
     ordered: bool,
 }
 
-/// What was found and is not decided yet.
+/// Local changes that are not decided.
 #[derive(Debug, Default)]
 pub(super) struct LocalChanges {
     by_id: HashMap<ChangeId, LocalChange>,
     by_path: HashMap<TreePath, ChangeId>,
-    /// Files of a branch that are to be offered, each in the place of one that the tree has.
+    /// Files of a branch that wait for their proposal. Each has replaced a file of the tree.
     waiting: BTreeMap<TreePath, LocalChangeKind>,
-    /// What the note is to say, should a file of a branch be refused.
+    /// Details for the quarantine note if a file of a branch is refused.
     branch: HashMap<TreePath, String>,
-    /// What the scanner has detected and nobody has judged yet: gone, and whether it was seen to go; changed.
+    /// Entries that the scanner reported as gone, and whether an event reported it. `edited` has
+    /// those that differ.
     vanished: BTreeMap<TreePath, bool>,
     edited: BTreeMap<TreePath, Meta>,
     edits: BTreeMap<TreePath, PendingEdit>,
     refused: HashMap<TreePath, Instant>,
-    /// What is to be set quarantine, since when, and why.
+    /// Refused changes with the time and reason of the refusal.
     rejected: Vec<(Instant, LocalChange, String)>,
     looked: Option<Instant>,
-    /// Removals that were offered lately: since when, and how many.
+    /// Start of the removal window, and number of removals in it.
     removals: Option<(Instant, u64)>,
-    /// Where reading and checking of all contents has come to.
+    /// Files that the scrub has still to read.
     scrub: Option<VecDeque<UnhashedFile>>,
     scrubbing: HashMap<TreePath, FileIdentity>,
     progress: Scrub,
-    /// Contents that were damaged and are fetched again.
+    /// Damaged contents that are being fetched again.
     repairing: Vec<Lsn>,
-    /// What of the progress was noted last, and when.
+    /// Progress that was recorded last, and when.
     noted: Option<(Instant, Scrub)>,
-    /// Files that readers have found damaged, to be read soon.
+    /// Files that readers reported as damaged, to be checked soon.
     suspects: VecDeque<UnhashedFile>,
-    /// Those of them that are being read: they are no part of reading everything.
+    /// Reported files that are being read. The scrub does not count them.
     suspected: HashSet<TreePath>,
-    /// Files that were read because of that lately, and were as they should be.
+    /// Reported files that were checked recently and are intact.
     cleared: HashMap<TreePath, (FileIdentity, Instant)>,
 }
 
@@ -154,7 +158,7 @@ impl LocalChanges {
         let mut id: [u8; 16] = relais_state::random()
             .map_err(|e| error!("the system has no random numbers: {e}"))
             .ok()?;
-        // No account has made it.
+        // Account 0 marks a change of no account.
         id[..4].copy_from_slice(&[0; 4]);
         let id = ChangeId(id);
         let change = LocalChange { path: path.clone(), kind, offered: Instant::now() };
@@ -164,7 +168,7 @@ impl LocalChanges {
         Some(Event::Proposed { session: None, request: asked, copies: 0 })
     }
 
-    /// Takes over what a branch has.
+    /// Schedules proposals for the files of a branch.
     pub fn offer_branch(&mut self, offered: Vec<DivergentOffer>) {
         for DivergentOffer { path, edit, details } in offered {
             if let Some((row, base)) = edit
@@ -183,7 +187,7 @@ impl LocalChanges {
         }
     }
 
-    /// Whether something that was found at a path is not decided yet: what lies there stays.
+    /// Returns whether a local change at a path is not decided. Its file stays.
     pub fn is_pending(&self, path: &TreePath) -> bool {
         self.by_path.contains_key(path) || self.waiting.contains_key(path)
     }
@@ -195,7 +199,7 @@ impl LocalChanges {
         Some(change)
     }
 
-    /// A change was made: edits that were based on what was there before are decided by it.
+    /// Drops edits that were based on the state before a committed change.
     pub fn made(&mut self, change: &Change) {
         let mut drop = |path: &TreePath| {
             self.edits.retain(|edited, _| edited != path && !edited.is_below(path))
@@ -209,17 +213,17 @@ impl LocalChanges {
                 drop(from);
                 drop(to);
             }
-            // Whoever asks about an edit looks whether the row is still the one that it was based on.
+            // Each check of an edit compares the LSN of its row.
             Change::Withdraw { .. } => {}
         }
     }
 
-    /// What was found other than the tree's while a change was carried out.
+    /// Schedules a check of entries that differed while a change was applied.
     pub fn look_again(&mut self, edited: Vec<(TreePath, Meta)>) {
         self.edited.extend(edited);
     }
 
-    /// Offers everything again: there is a new link.
+    /// Proposes all changes again on a new link.
     pub fn offer_all(&mut self) -> Vec<Event> {
         self.offer(Duration::ZERO)
     }
@@ -233,7 +237,7 @@ impl LocalChanges {
         again.collect()
     }
 
-    /// Whether so many more removals by hand may become changes now.
+    /// Returns whether `count` more local removals may become changes now.
     fn may_remove(&self, count: u64, files: u64) -> bool {
         let done = self
             .removals
@@ -250,7 +254,8 @@ impl LocalChanges {
         self.removals = Some((since, done + count));
     }
 
-    /// The link is gone: what was to be removed is looked at anew, since it may be another by the time that there is a new one.
+    /// Drops proposed removals when the link closes. The paths are checked again, because they may
+    /// have changed before the next link.
     pub fn unlinked(&mut self) {
         let removals: Vec<ChangeId> = self
             .by_id
@@ -267,7 +272,7 @@ impl LocalChanges {
 }
 
 impl ReplicaDriver {
-    /// Takes what the scanner has detected, and offers what was found.
+    /// Takes the differences that the scanner found, and proposes local changes.
     pub(super) fn take_detected(
         &mut self,
         scanner: &mut Scanner,
@@ -276,14 +281,14 @@ impl ReplicaDriver {
         let detected = scanner.take_detected();
         self.local_changes.vanished.extend(detected.vanished);
         self.local_changes.edited.extend(detected.edited);
-        // What a crash has left half done is told again, and is not what somebody has done by hand.
+        // The master repeats a batch that a crash interrupted. Its effects are no local changes.
         if !self.link_announced || !self.replica.is_caught_up() {
             return Ok(());
         }
         let store = &scanner.store;
         for (path, seen) in std::mem::take(&mut self.local_changes.vanished) {
             if self.local_changes.is_pending(&path) {
-                // What was found there before is decided first.
+                // The earlier local change at the path is decided first.
                 scanner.debounce.add(path, Instant::now());
                 continue;
             }
@@ -317,7 +322,7 @@ impl ReplicaDriver {
         self.offer_new(scanner, events)
     }
 
-    /// Offers what has no number yet.
+    /// Proposes entries without an LSN.
     fn offer_new(
         &mut self,
         scanner: &Scanner,
@@ -371,12 +376,12 @@ impl ReplicaDriver {
         let Some((parent, _)) = path.split_last().filter(|(parent, _)| !parent.is_root()) else {
             return Ok(true);
         };
-        // The folder comes first: it has its number, or is offered before.
+        // The folder comes first: it has an LSN, or is proposed before.
         Ok(self.local_changes.by_path.contains_key(&parent)
             || scanner.store.row(&parent)?.is_some_and(|row| row.entry.version.is_some()))
     }
 
-    /// A path of the tree has nothing on the disk any more, or something else.
+    /// Handles a path of the tree that is gone from the disk, or replaced.
     fn handle_vanished(
         &mut self,
         path: &TreePath,
@@ -390,7 +395,7 @@ impl ReplicaDriver {
         if self.is_there(path, &row, store)? {
             return Ok(());
         }
-        // What something is mounted over was not removed.
+        // A file under a mount was not removed.
         let seen = seen && self.is_reachable(path, store);
         if seen
             && self.watch == WatchMode::All
@@ -424,7 +429,7 @@ impl ReplicaDriver {
         self.refetch(path, &row, store, events)
     }
 
-    /// What lies at a path; nothing where that cannot be known.
+    /// Returns the metadata at a path; `None` if it cannot be read.
     fn look(
         &mut self,
         path: &TreePath,
@@ -448,7 +453,7 @@ impl ReplicaDriver {
             .is_ok()
     }
 
-    /// Whether what the catalogue has at a path lies there, or what it keeps there until the content comes.
+    /// Returns whether the known file of a path, or its retained content, is on the disk.
     fn is_there(
         &mut self,
         path: &TreePath,
@@ -465,7 +470,7 @@ impl ReplicaDriver {
         })
     }
 
-    /// What is gone is wanted again: folders at once, contents from others.
+    /// Recreates missing folders and fetches missing contents again.
     fn refetch(
         &mut self,
         path: &TreePath,
@@ -479,7 +484,7 @@ impl ReplicaDriver {
                 if row.entry.version.is_none() {
                     store.remove(&below)?;
                 } else if !self.is_there(&below, &row, store)? {
-                    // Those below it come in this loop too.
+                    // This loop also handles the entries below that folder.
                     self.refetch_one(&below, &row, store, events)?;
                 }
             }
@@ -504,7 +509,7 @@ impl ReplicaDriver {
             store.record_unapplied(path, entry.version, false, &above.why, None)?;
             events.push_back(Event::Refused { put: content.put, retry: false });
         }
-        // What lies behind the obstacle may still be there.
+        // The retained content may still exist behind the obstacle.
         let retained = row.to_retained().filter(|_| above.is_some());
         store.set_retained(path, retained.as_ref())?;
         if row.here {
@@ -514,7 +519,7 @@ impl ReplicaDriver {
         Ok(())
     }
 
-    /// A folder of the tree that is gone is made again.
+    /// Recreates a missing folder of the tree.
     fn recreate_folder(
         &mut self,
         path: &TreePath,
@@ -537,7 +542,7 @@ impl ReplicaDriver {
         }
     }
 
-    /// A file of the tree is another one on the disk, or a folder has another mode.
+    /// Handles a file that differs from the tree, or a folder with another mode.
     fn handle_edited(
         &mut self,
         path: TreePath,
@@ -560,7 +565,8 @@ impl ReplicaDriver {
             let retained = store.retained(&path)?;
             if let Some(retained) = retained.filter(|retained| retained.matches_except_ctime(meta))
             {
-                // DetectedChanges before the change that has made it the former content, or only its ctime is another one.
+                // The scan came before the change that made this the former content, or only the
+                // ctime differs.
                 let disk =
                     DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine);
                 let ours = retained.matches(meta)
@@ -577,7 +583,7 @@ impl ReplicaDriver {
                     return store.set_retained(&path, Some(&now));
                 }
             }
-            // It is not based on what the tree has here, unless it is just that.
+            // The edit has no base in the tree, unless the file is the missing content itself.
             let mut disk =
                 DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine);
             let adopted = disk
@@ -602,7 +608,7 @@ impl ReplicaDriver {
             return Ok(());
         }
         let same = row.matches_except_ctime(meta) && row.on_disk.mode == meta.mode;
-        // Its content is hashed all the same: another program may have set the time back.
+        // The content is hashed even so, because a program may have restored the time.
         let edit = PendingEdit { meta: meta.into(), mode: meta.mode, base, ordered: false };
         if self.local_changes.edits.get(&path).is_none_or(|known| known.meta != edit.meta) {
             log::debug!(
@@ -614,7 +620,7 @@ impl ReplicaDriver {
         Ok(())
     }
 
-    /// What lies at a path is what the tree has there, and at most its mode is another on the disk. What that makes of the tree's is offered.
+    /// Proposes the mode of an unchanged entry, if it differs from the tree.
     #[allow(clippy::too_many_arguments)]
     fn propose_mode(
         &mut self,
@@ -641,7 +647,7 @@ impl ReplicaDriver {
             .unwrap_or(false)
     }
 
-    /// Files that are to be hashed.
+    /// Returns files that need a digest: edits first, then reported files, then the scrub.
     pub fn take_unhashed(
         &mut self,
         most: usize,
@@ -684,10 +690,10 @@ impl ReplicaDriver {
         files
     }
 
-    /// A file was hashed, or changed meanwhile.
+    /// Handles the digest of a file, or `None` if the file changed meanwhile.
     ///
     /// # Errors
-    /// Those of the catalogue.
+    /// Returns catalogue errors.
     pub fn hashed(
         &mut self,
         of: &UnhashedFile,
@@ -709,13 +715,13 @@ impl ReplicaDriver {
         let (Some(digest), Some(row)) = (digest, store.row(&of.path)?) else { return Ok(()) };
         let same = row.digest == Some(digest) && row.on_disk.mtime == of.meta.mtime;
         let there = self.look(&of.path, store)?;
-        // What is there now is looked at by an event of its own.
+        // A newer state of the file has an event of its own.
         let Some(there) =
             there.filter(|there| FileIdentity::from(there) == of.meta && !row.matches(there))
         else {
             return Ok(());
         };
-        // Where others have changed only the mode meanwhile, the latest one counts.
+        // If others have changed only the mode meanwhile, the latest LSN is the base.
         let base = row.entry.version.filter(|_| same && row.here).unwrap_or(edit.base);
         if row.entry.version != Some(base) {
             if self.quarantine_path(&of.path, "it was edited while others changed it") {
@@ -724,7 +730,7 @@ impl ReplicaDriver {
                 self.deferred.append(&mut events);
             }
         } else if same {
-            // It may also have another name beside its own, or had, or was moved there and back.
+            // The file may have another hard link, or was renamed and renamed back.
             let mode = wanted_mode(&row, edit.mode);
             let mut events = VecDeque::new();
             self.propose_mode(of.path.clone(), mode, &row, base, &there, store, &mut events)?;
@@ -747,18 +753,18 @@ impl ReplicaDriver {
         Ok(())
     }
 
-    /// Reads all contents and compares them with their digests, one after another.
+    /// Starts a scrub: all contents are read and compared with their digests.
     pub(super) fn begin_scrub(&mut self, order: u64) {
         info!("all contents are read and checked");
         self.scrub_wanted = Some(order);
     }
 
-    /// There is a new link: what a former master ordered is not reported on it.
+    /// Clears the scrub order. A new link does not report orders of an earlier master.
     pub(super) fn forget_scrub_order(&mut self) {
         self.local_changes.progress.order = 0;
     }
 
-    /// Notes for the heartbeats how far it has come.
+    /// Records the progress of the scrub for the heartbeats.
     pub(super) fn record_scrub(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
         if self.local_changes.noted.is_some_and(|(at, _)| at.elapsed() < SCRUB_INTERVAL) {
             return Ok(());
@@ -786,10 +792,10 @@ impl ReplicaDriver {
         Ok(())
     }
 
-    /// Collects what is to be read.
+    /// Collects the files of a scrub that was ordered.
     ///
     /// # Errors
-    /// Those of the catalogue.
+    /// Returns catalogue errors.
     pub fn gather_scrub(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
         if let Some(order) = self.scrub_wanted.take() {
             let rows = store.committed_entries()?;
@@ -805,10 +811,10 @@ impl ReplicaDriver {
         Ok(())
     }
 
-    /// A reader has not got what the digest of a file says: it is read again here, and repaired where that is true.
+    /// Schedules a check of a file that a reader reported as damaged. A damaged file is repaired.
     ///
     /// # Errors
-    /// Those of the catalogue.
+    /// Returns catalogue errors.
     pub fn suspect(&mut self, path: &TreePath, store: &CatalogStore) -> Result<(), CatalogError> {
         let Some(row) = store.row(path)? else { return Ok(()) };
         if !row.here || row.entry.kind != Kind::File || row.entry.version.is_none() {
@@ -833,7 +839,7 @@ impl ReplicaDriver {
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
         let row = store.row(&of.path)?.filter(|row| file_identity(row) == of.meta && row.here);
-        // Unchanged since, and still it could not be read.
+        // The file is unchanged and still could not be read.
         if digest.is_none() && row.is_some() && self.root.open_file(&of.path).is_err() {
             self.local_changes.progress.unreadable += u64::from(!suspected);
         }
@@ -848,14 +854,15 @@ impl ReplicaDriver {
             self.local_changes.repairing.extend(row.content);
         }
         self.quarantine_path(&of.path, "its content does not have its digest any more");
-        // It is not served from here, also where it cannot be moved; it counts as damaged until good content is here.
+        // The content is not served from here, even if the file cannot be moved. It counts as
+        // damaged until good content arrives.
         store.put_entry(&of.path, &entry, None, &[])?;
         store.mark_damaged(&of.path)?;
         self.deferred.extend(lack_of_entry(&of.path, &entry).map(Event::Missing));
         Ok(())
     }
 
-    /// What was found does not become part of the tree.
+    /// Handles the refusal of a local change.
     pub(super) fn quarantine_change(
         &mut self,
         id: ChangeId,
@@ -883,7 +890,7 @@ impl ReplicaDriver {
         let branch = self.local_changes.branch.remove(&path);
         let row = store.row(&path)?;
         let LocalChangeKind::File { meta, digest, .. } = change.kind else {
-            // Another mode is offered whenever the folder has one.
+            // A mode is proposed again as often as the folder has another one.
             if !matches!(change.kind, LocalChangeKind::Mode { .. }) {
                 self.local_changes.refused.insert(path.clone(), Instant::now());
             }
@@ -891,7 +898,7 @@ impl ReplicaDriver {
                 (LocalChangeKind::Removal { .. }, Some(row)) => {
                     self.refetch(&path, &row, store, events)?
                 }
-                // What was decided meanwhile holds here too.
+                // The mode of the tree is restored on the disk.
                 (LocalChangeKind::Mode { .. }, Some(row)) if row.here => {
                     let disk = DiskTransaction::new(
                         &self.root,
@@ -913,7 +920,7 @@ impl ReplicaDriver {
         let Some(there) = there.filter(|there| FileIdentity::from(there) == meta) else {
             return Ok(());
         };
-        // What others' change replaces stays at its path until their content comes.
+        // Content that another change replaces stays at its path until the new content arrives.
         let retained = store.retained(&path)?.is_some_and(|retained| {
             retained.matches_except_ctime(&there) && retained.content.digest == digest
         });
@@ -938,7 +945,7 @@ impl ReplicaDriver {
         }
     }
 
-    /// Forgets what was found: where it is part of the tree now, or will be found again.
+    /// Forgets a local change that is committed, or will be found again.
     pub(super) fn forget_local_change(
         &mut self,
         id: ChangeId,
@@ -954,7 +961,8 @@ impl ReplicaDriver {
     }
 }
 
-/// The mode that a file of the tree has after an edit: where the disk has the same as before, what the tree has.
+/// Returns the mode that an edited file gets in the tree: that of the tree, unless the mode on the
+/// disk has changed.
 fn wanted_mode(row: &CatalogRow, on_disk: Mode) -> Mode {
     if row.on_disk.mode == on_disk { row.entry.mode } else { on_disk.with_owner_access(Kind::File) }
 }

@@ -1,4 +1,4 @@
-//! Content that has come gets its name: from a session's staged file, or from another slave.
+//! Publishes content: a staged upload or a fetched file gets its name in the tree.
 
 use std::collections::VecDeque;
 
@@ -15,21 +15,21 @@ use crate::catalogue::{CatalogError, CatalogStore};
 use crate::replicator::fetch::FetchedFile;
 use crate::staging::StagedName;
 
-/// What became of content that was to get its name.
+/// Result of publishing a content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PublishResult {
-    /// It has it, or its place is another's by now.
+    /// The content has its name, or the path has newer content.
     Published,
-    /// It was given up meanwhile.
+    /// The content is not needed any more.
     Unwanted,
-    /// It could not be stored.
+    /// The content could not be stored.
     Failed,
-    /// The path refuses it.
+    /// The path refuses the content.
     Refused,
 }
 
 impl ReplicaDriver {
-    /// Takes what was fetched.
+    /// Handles the contents that were fetched.
     pub(super) fn take_fetched(
         &mut self,
         store: &CatalogStore,
@@ -39,7 +39,7 @@ impl ReplicaDriver {
         let mut whole = Vec::new();
         for fetched in done {
             match fetched.result {
-                // What a branch has there is decided first.
+                // The local change of a branch at the path is decided first.
                 Ok(part) if self.is_pending(fetched.put, store)? => {
                     self.staging.discard(&part.name);
                     events.push_back(Event::Fetched {
@@ -89,7 +89,7 @@ impl ReplicaDriver {
             } else {
                 self.staging.discard(&name);
             }
-            // Only now may somebody else begin such a file.
+            // The lock is released last, because another thread may then fetch the same content.
             drop(file);
             let result =
                 if published == PublishResult::Published { Ok(()) } else { Err(FetchFault::Local) };
@@ -102,7 +102,7 @@ impl ReplicaDriver {
         Ok(store.row_of_put(put)?.is_some_and(|(path, _)| self.local_changes.is_pending(&path)))
     }
 
-    /// Gives what is staged for changes the place of the contents of their puts.
+    /// Publishes staged uploads as the contents of their puts.
     pub(super) fn publish_staged(
         &mut self,
         all: &[(ChangeId, Lsn)],
@@ -136,7 +136,7 @@ impl ReplicaDriver {
         Ok(())
     }
 
-    /// Brings contents to their places, all of them with one wait for the disk.
+    /// Publishes contents with one sync for all of them.
     fn publish(
         &mut self,
         all: &[(Lsn, StagedName)],
@@ -184,7 +184,7 @@ impl ReplicaDriver {
         if let Err(e) = noted {
             roll_back_catalog(store);
             disk.roll_back();
-            // Which of them it is shows only on its own.
+            // Each content is tried on its own to find the one that fails.
             if let [one, rest @ ..] = all
                 && !rest.is_empty()
             {
@@ -212,7 +212,7 @@ impl ReplicaDriver {
     }
 }
 
-/// Gives content its name; what lies there before is kept by the catalogue, or set quarantine.
+/// Publishes one content. Known content at the path is replaced; unknown content is quarantined.
 pub(super) fn publish_one(
     disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,

@@ -1,7 +1,7 @@
-//! What lies in the folder and is not part of the tree: put where nobody is served from, and never destroyed.
+//! Quarantine for files that are not part of the tree. They are not served, and never deleted.
 //!
-//! `.relais/conflicts` has a folder for each thing that was set quarantine, named by the time; in it the thing
-//! under its own name, and beside it a text that says where it was and reason it is here.
+//! `.relais/conflicts` has one folder for each quarantined file, named by the time. The file keeps
+//! its own name there. A note beside it has the former path and the reason.
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,12 +14,12 @@ use relais_tree::{Folder, MetaKind, TreeError};
 use crate::catalogue::FOLDER;
 use crate::changes::apply::Displaced;
 
-/// Name of the folder in the slave's own.
+/// Name of the quarantine in the metadata folder.
 const CONFLICTS: &str = "conflicts";
-/// Name of the text beside what was set quarantine; a thing of that name lies in a folder of its own below.
+/// Name of the note. A quarantined file with this name gets no note.
 const NOTE: &str = "why.txt";
 
-/// The folder of what was set quarantine.
+/// The quarantine folder.
 #[derive(Debug)]
 pub struct Quarantine {
     root: Folder,
@@ -28,10 +28,10 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    /// Opens it, made where it is missing.
+    /// Opens the folder, and creates it if it is missing.
     ///
     /// # Errors
-    /// Those of the folder.
+    /// Returns the errors of the folder.
     pub fn open(root: &Folder) -> Result<Self, TreeError> {
         let own = root.sub(FOLDER)?;
         match own.make_folder(CONFLICTS, true) {
@@ -41,23 +41,23 @@ impl Quarantine {
         Ok(Self { root: root.try_clone()?, folder: own.sub(CONFLICTS)?, count: 0 })
     }
 
-    /// How many were set quarantine since the last time this was asked.
+    /// Returns the number of files that were quarantined since the last call.
     pub fn take_count(&mut self) -> u64 {
         std::mem::take(&mut self.count)
     }
 
-    /// Sets quarantine what has this path, whatever it is; false where nothing is there.
+    /// Quarantines the entry at a path. Returns `false` if nothing is there.
     ///
     /// # Errors
-    /// Those of the folder; a mount point cannot be moved.
+    /// Returns the errors of the folder. A mount point cannot be moved.
     pub fn take(&mut self, path: &TreePath, reason: &str) -> Result<bool, TreeError> {
         self.take_with_details(path, reason, "")
     }
 
-    /// As [`Self::take`]; `details` are further lines of the note.
+    /// Same as [`Self::take`]; `details` are more lines for the note.
     ///
     /// # Errors
-    /// As [`Self::take`].
+    /// Same as [`Self::take`].
     pub fn take_with_details(
         &mut self,
         path: &TreePath,
@@ -73,10 +73,10 @@ impl Quarantine {
         self.take_from(&parent, name, path.as_str(), reason, details)
     }
 
-    /// As [`Self::take`], of a name in an open folder; `path` is for people.
+    /// Same as [`Self::take`], for a name in an open folder. `path` is for messages.
     ///
     /// # Errors
-    /// Those of the folder.
+    /// Returns the errors of the folder.
     pub fn take_from(
         &mut self,
         parent: &Folder,
@@ -98,10 +98,10 @@ impl Quarantine {
         Ok(true)
     }
 
-    /// Sets quarantine what has left its path already, and lies as `name` in one of the slave's own folders.
+    /// Quarantines an entry that has left its path, and lies as `name` in the metadata folder.
     ///
     /// # Errors
-    /// Those of the folder. It stays where it is then.
+    /// Returns the errors of the folder. The entry then stays where it is.
     pub fn take_removed(
         &mut self,
         from: &Folder,
@@ -121,7 +121,7 @@ impl Quarantine {
         Ok(())
     }
 
-    /// A new folder of its own.
+    /// Creates a folder for one entry.
     fn new_folder(&self) -> Result<Folder, TreeError> {
         let ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let mut n = self.count;
@@ -138,7 +138,7 @@ impl Quarantine {
         }
     }
 
-    /// Leaves a note. Without it the thing is still there.
+    /// Writes the note. An error is only logged, because the entry itself is safe.
     fn write_note(&self, target: &Folder, name: &str, path: &str, reason: &str, details: &str) {
         if name == NOTE {
             return;
@@ -152,11 +152,12 @@ impl Quarantine {
         }
     }
 
-    /// Sets quarantine all below `folder`, which had the path `top`, that `belongs` does not know; folders themselves stay.
-    /// Whether there was anything.
+    /// Quarantines all entries below `folder` that `belongs` does not know. Folders stay.
+    ///
+    /// `top` is the former path of `folder`. Returns whether any entry was quarantined.
     ///
     /// # Errors
-    /// Those of the folders, or of `belongs`.
+    /// Returns the errors of the folders and of `belongs`.
     pub fn take_unknown<E: From<TreeError>>(
         &mut self,
         top: &TreePath,

@@ -1,4 +1,5 @@
-//! Taking over the master's tree where the changes do not reach back: what differs goes, comes, or is kept for its user.
+//! Resync with the master's whole tree, if the log does not reach back far enough. Entries that
+//! differ are removed, fetched, or kept for their user.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -14,21 +15,21 @@ use super::{ApplyError, ReplicaDriver, announce, roll_back_catalog, unapplied};
 use crate::catalogue::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
 use crate::staging::StagedName;
 
-/// Why something was quarantined.
+/// Why a file of a branch was quarantined.
 const DISPLACED: &str =
     "the cluster has something newer there, and does not know the change that made this";
 const FORMER: &str = "a change that the cluster does not know had replaced this, and the content of that change is not here";
 
-/// What a slave has from changes that are not part of the master's history.
+/// Changes of this slave that are not part of the master's history.
 struct Branch<'a> {
-    /// The last change that is part of both histories.
+    /// Last change that both histories have.
     fork: Lsn,
-    /// Where the slave's history ends.
+    /// End of the slave's history.
     end: &'a ReplicaPosition,
 }
 
 impl Branch<'_> {
-    /// The lines of a note about content of the branch.
+    /// Returns details about a content of the branch, for the quarantine note.
     fn details(&self, content: &FileContent) -> String {
         let ReplicaPosition { applied, chain, .. } = self.end;
         format!(
@@ -40,17 +41,18 @@ impl Branch<'_> {
     }
 }
 
-/// A file of a branch that is offered as a new change.
+/// A file of a branch that is proposed as a new change.
 pub(super) struct DivergentOffer {
     pub path: TreePath,
-    /// The file, and the change that it replaces, where it lies in the place of a file that the tree has.
+    /// Row of the file and LSN of the change that it replaces, if the tree has a file there.
     pub edit: Option<(CatalogRow, Lsn)>,
-    /// Further lines for the note, should it be refused.
+    /// Details for the quarantine note if it is refused.
     pub details: String,
 }
 
 impl ReplicaDriver {
-    /// Compares the catalogue with a tree that came whole and takes that over; tells the replica what came of it.
+    /// Compares the catalogue with the complete tree of the master, applies the difference, and
+    /// reports to the replica.
     pub(super) fn resync(
         &mut self,
         listing: &ReceivedTree,
@@ -122,7 +124,8 @@ fn take_over(
         .collect();
     let coming: HashMap<&TreePath, &Entry> =
         found.come.iter().map(|(path, entry)| (path, entry)).collect();
-    // What is removed may have to get its place back: the sweeper must not take it for something that is settled.
+    // Removed files get a future LSN as their name, so that the sweeper keeps them until this
+    // transaction has ended.
     let unsettled = Lsn { number: listing.lsn.number + 1, ..listing.lsn };
     let mut offered = Vec::new();
     for stray in &found.strays {
@@ -133,7 +136,7 @@ fn take_over(
         })?;
         match taken {
             Ok(offer) => offered.extend(offer),
-            // It stays in the way of what comes there, which is recorded then.
+            // The file blocks the entry of the tree, which is then recorded as unapplied.
             Err(why) => {
                 warn!("{path} cannot be set quarantine: {why}");
                 store.remove(path)?;
@@ -153,7 +156,7 @@ fn take_over(
         })?;
         match gone {
             Ok(name) => held.extend(entry.content.map(|content| content.put).zip(name)),
-            // What comes there is recorded then.
+            // The entry of the tree at this path is then recorded as unapplied.
             Err(_) if stays => {}
             Err(why) => {
                 warn!("{path} cannot be removed here: {why}; it is tried again");
@@ -166,7 +169,7 @@ fn take_over(
             check_not_source(store, path)?;
             match entry.content {
                 None => create_folder(disk, store, path, entry, unsettled),
-                // What the branch has there stays until it is decided whether it becomes the next content.
+                // The file of the branch stays until its proposal is decided.
                 Some(_) if edited.contains(path) => {
                     store.put_entry(path, entry, None, &[])?;
                     Ok(store.set_retained(path, None)?)
@@ -186,7 +189,7 @@ fn take_over(
     Ok(offered)
 }
 
-/// Something of a branch: it is offered as a new change, or quarantined.
+/// Proposes an entry of a branch as a new change, or quarantines it.
 fn handle_divergent(
     disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
@@ -220,7 +223,7 @@ fn handle_divergent(
             store.remove(path)?;
             return Ok(None);
         }
-        // Its content is with others of the branch, who offer it.
+        // Other slaves of the branch have the content, and propose it.
         (_, None) => {}
     }
     let lies =
@@ -252,7 +255,7 @@ fn handle_divergent(
     Ok(None)
 }
 
-/// An entry that went; the name under which its content is held for another path, if it is.
+/// Removes an entry that the tree lacks. Returns the staged name if another path needs its content.
 fn remove_entry(
     disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
@@ -269,7 +272,7 @@ fn remove_entry(
         return Ok(None);
     };
     let is_wanted = wanted.get(&content.put) == Some(&content.digest);
-    // What another path gets is held for that, whatever comes here.
+    // Content that another path needs is held, whatever comes here.
     if stays && !is_wanted {
         return Ok(None);
     }
@@ -290,7 +293,7 @@ fn remove_entry(
     Ok(held)
 }
 
-/// A folder that comes.
+/// Creates a folder of the tree.
 fn create_folder(
     disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
@@ -313,7 +316,7 @@ fn create_folder(
     Ok(store.put_entry(path, entry, meta.as_ref(), &[])?)
 }
 
-/// A file that comes, or has other content or another number.
+/// Installs a file of the tree that is new, or has new content or another LSN.
 fn install_file(
     disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,

@@ -1,4 +1,4 @@
-//! Paths that the disk refuses are tried again: after a growing pause, at a start, and when an operator says so.
+//! Retries unapplied paths: after a growing pause, at the start, and on the order of an operator.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -15,37 +15,37 @@ use super::{ApplyError, ReplicaDriver, roll_back_catalog, unapplied};
 use crate::catalogue::{CatalogError, CatalogStore, Scanner, UnappliedPath};
 use crate::staging::StagedName;
 
-/// Most paths that are tried in one round.
+/// Most paths that are tried in one iteration.
 const MOST_RETRIES: u32 = 64;
 
-/// Contents that came whole and whose path refused them: they wait in staging and are not fetched a second time.
+/// Complete contents whose path refused them. They wait in staging and are not fetched again.
 #[derive(Debug, Default)]
 pub(super) struct ParkedContents {
     parked: HashMap<Lsn, StagedName>,
 }
 
 impl ParkedContents {
-    /// Keeps content that has come, for the next try.
+    /// Keeps a content for the next try.
     pub fn park(&mut self, put: Lsn, name: StagedName) {
         self.parked.insert(put, name);
     }
 
-    /// The contents that are kept and that nothing needs any more.
+    /// Removes and returns the contents that are not needed any more.
     pub fn take_useless(&mut self, wanted: impl Fn(Lsn) -> bool) -> Vec<StagedName> {
         self.parked.extract_if(|put, _| !wanted(*put)).map(|(_, name)| name).collect()
     }
 }
 
-/// What came of a try.
+/// Result of a retry.
 enum RetryResult {
-    /// The disk is as the tree says; the content that is here from now on.
+    /// The disk matches the tree. Holds the put whose content is now here.
     InPlace(Option<Lsn>),
-    /// The path takes content, which has to be fetched.
+    /// The path accepts the content, which must be fetched.
     Fetch(Lsn),
 }
 
 impl ReplicaDriver {
-    /// What is said of contents that the disk refused before this process began, or before the tree was taken over.
+    /// Returns events for the contents that the disk refused before the start or before a resync.
     pub(super) fn refused_before(store: &CatalogStore) -> Result<Vec<Event>, CatalogError> {
         let mut events = Vec::new();
         for lack in store.missing_content()? {
@@ -56,7 +56,7 @@ impl ReplicaDriver {
         Ok(events)
     }
 
-    /// Tries what has become due.
+    /// Retries the paths that are due.
     pub(super) fn retry_unapplied(
         &mut self,
         scanner: &mut Scanner,
@@ -65,7 +65,7 @@ impl ReplicaDriver {
         for name in self.parked.take_useless(|put| self.replica.wants(put)) {
             self.staging.discard(&name);
         }
-        // What a crash has left half done is told again first.
+        // The master first repeats a batch that a crash interrupted.
         if !self.link_announced || !self.replica.is_caught_up() {
             return Ok(());
         }
@@ -79,7 +79,8 @@ impl ReplicaDriver {
         let mut disk = DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine);
         let mut done = Vec::new();
         let mut result = Ok(());
-        // What is removed may have to get its place back: the sweeper must not take it for something that is settled.
+        // Removed files get a future LSN as their name, so that the sweeper keeps them until this
+        // transaction has ended.
         let applied = self.replica.applied();
         let unsettled = Lsn { number: applied.number + 1, ..applied };
         for record in &due {
@@ -106,7 +107,7 @@ impl ReplicaDriver {
             match tried {
                 RetryResult::InPlace(put) => {
                     info!("{} is as the tree says again", record.path);
-                    // What has come there by hand meanwhile was left alone.
+                    // A scan of the path finds local changes that were ignored meanwhile.
                     scanner.debounce.add(record.path.clone(), std::time::Instant::now());
                     if let Some(put) = put {
                         self.parked.parked.remove(&put);
@@ -121,7 +122,7 @@ impl ReplicaDriver {
     }
 }
 
-/// Tries one path; none where nothing came of it.
+/// Retries one path. Returns `None` if nothing has changed.
 fn retry_path(
     disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
@@ -131,7 +132,7 @@ fn retry_path(
     unsettled: Lsn,
 ) -> Result<Option<RetryResult>, ApplyError> {
     let (path, version) = (&record.path, record.version);
-    // An earlier one of this round may have settled it.
+    // An earlier retry of this iteration may have settled the path.
     if store.unapplied(path)?.is_none() {
         return Ok(None);
     }
@@ -144,7 +145,7 @@ fn retry_path(
             disk.attempt(store, path, |disk| remove_leftover(disk, store, path, unsettled))?;
         tried.map(|()| RetryResult::InPlace(None))
     } else {
-        // Its turn comes with the folder.
+        // The path waits for the folder above it.
         if store.unapplied_above(path)?.is_some() {
             store.postpone_unapplied(path, true)?;
             return Ok(None);
@@ -155,7 +156,7 @@ fn retry_path(
             Some((entry @ Entry { content: None, .. }, _)) => disk
                 .attempt(store, path, |disk| make_folder(disk, store, path, &entry, unsettled))?
                 .map(|()| RetryResult::InPlace(None)),
-            // Only its mode was refused.
+            // Only the mode was refused.
             Some((entry, true)) => disk
                 .attempt(store, path, |disk| {
                     let row = store.row(path)?;
@@ -202,7 +203,7 @@ fn make_folder(
     unsettled: Lsn,
 ) -> Result<(), ApplyError> {
     check_not_source(store, path)?;
-    // A former file that has still to make room for the folder.
+    // Retained content must make room for the folder.
     if let Some(retained) = store.retained(path)? {
         if disk.quarantine_unknown(path, None, Some(&retained))? {
             disk.remove(path, unsettled)?;
@@ -216,7 +217,7 @@ fn make_folder(
     Ok(unapplied::left_below(store, path, entry.version, "it was removed")?)
 }
 
-/// Brings content to its place that lies there, elsewhere in the folder, or in staging.
+/// Publishes content that is already at the path, elsewhere in the folder, or in staging.
 fn install_content(
     disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
@@ -232,7 +233,7 @@ fn install_content(
     let source = record.source.as_ref().filter(|source| *source != path);
     if source.is_none() {
         check_not_source(store, path).or_else(|e| match record.source {
-            // It lies where it belongs.
+            // The content is at its path already.
             Some(_) => Ok(()),
             None => Err(e),
         })?;
@@ -263,7 +264,7 @@ fn install_content(
         store.put_entry(path, entry, Some(&meta), &[])?;
         return Ok(RetryResult::InPlace(Some(content.put)));
     }
-    // Nothing is fetched for a place that will not take it.
+    // Content is only fetched if the path can accept it.
     disk.stat(path)?;
     let folder = root.open_folder(&parent).map_err(ApplyError::at(&parent))?;
     folder.check_writable().map_err(ApplyError::at(&parent))?;

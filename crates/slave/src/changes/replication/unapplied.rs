@@ -1,5 +1,6 @@
-//! Changes that the disk does not take, for a reason that lies in the path. The catalogue gets what the tree has, and a record of each
-//! path at which the disk is not so. Nothing is done on the disk here.
+//! Records changes that the disk refuses for a reason that concerns the path. The catalogue gets
+//! the entry of the tree, and a record for each path where the disk differs. This module does no
+//! disk operations.
 
 use relais_cluster::Entry;
 use relais_cluster::replica::{MissingContent, lack_of_entry};
@@ -7,16 +8,16 @@ use relais_proto::{FolderId, Kind, Lsn, Mode, TreePath};
 
 use crate::catalogue::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
 
-/// What is to be told of contents that are not here.
+/// Contents to report to the replica.
 #[derive(Debug, Default)]
 pub(super) struct RefusedContents {
     /// Contents that the disk refuses.
     pub puts: Vec<Lsn>,
-    /// Those of them that were here, at another path.
+    /// Refused contents that were here, at another path.
     pub missing: Vec<MissingContent>,
 }
 
-/// A file whose content cannot be placed. What lies there stays until it can.
+/// Records a file whose content cannot be published. The present file stays.
 pub(super) fn put(
     store: &CatalogStore,
     path: &TreePath,
@@ -35,7 +36,7 @@ pub(super) fn put(
     store.record_unapplied(path, entry.version, false, why, None)
 }
 
-/// A folder that cannot be made.
+/// Records a folder that cannot be created.
 pub(super) fn folder(
     store: &CatalogStore,
     path: &TreePath,
@@ -47,7 +48,7 @@ pub(super) fn folder(
     let entry = Entry { version, mode, content: None };
     let left = store.unapplied(path)?.is_some_and(|found| found.removal);
     match store.row(path)?.map(|row| row.entry) {
-        // What the catalogue knows of it on the disk stays known.
+        // The disk columns of the folder stay.
         Some(there) if there.kind == Kind::Folder && there.version.is_some() => {
             store.set_lsn(path, version)?;
             store.set_mode(path, mode)?;
@@ -65,7 +66,7 @@ pub(super) fn folder(
     store.record_unapplied(path, version, false, why, None)
 }
 
-/// A mode that cannot be set for now.
+/// Records a mode that cannot be set.
 pub(super) fn mode(
     store: &CatalogStore,
     path: &TreePath,
@@ -78,7 +79,8 @@ pub(super) fn mode(
     store.record_unapplied(path, version, false, why, None)
 }
 
-/// What is left of a removed folder at a path where there is a folder again: each thing is removed on its own.
+/// Records leftovers of a removed folder at a path that has a folder again. Each is removed on its
+/// own.
 pub(super) fn left_below(
     store: &CatalogStore,
     path: &TreePath,
@@ -95,7 +97,7 @@ pub(super) fn left_below(
     Ok(())
 }
 
-/// Something that cannot be removed: it is gone from the tree, and stays on the disk.
+/// Records an entry that cannot be removed: it is gone from the tree, and stays on the disk.
 pub(super) fn removal(
     store: &CatalogStore,
     path: &TreePath,
@@ -111,7 +113,7 @@ pub(super) fn removal(
     Ok(())
 }
 
-/// Something that cannot be moved: the tree has it at `to`, and what the disk has of it stays at `from`.
+/// Records an entry that cannot be moved: the tree has it at `to`, and the disk at `from`.
 pub(super) fn move_to(
     store: &CatalogStore,
     from: &TreePath,
@@ -131,7 +133,7 @@ pub(super) fn move_to(
         let rest = old.as_str().get(from.as_str().len()..).unwrap_or_default();
         let Ok(path) = TreePath::new(format!("{}{rest}", to.as_str())) else { continue };
         let Some(entry) = store.row(&path)?.as_ref().and_then(CatalogRow::tree_entry) else {
-            // Found by hand and never numbered: it is found again where it lies.
+            // A local entry without an LSN is found again at its present path.
             store.remove(&path)?;
             continue;
         };
@@ -154,13 +156,13 @@ pub(super) fn move_to(
     Ok(())
 }
 
-/// The content of the tree, or a former one, that lies at a path.
+/// Returns the content at a path: that of the tree, or the retained one.
 fn former(store: &CatalogStore, path: &TreePath) -> Result<Option<RetainedContent>, CatalogError> {
     let here = store.row(path)?.as_ref().and_then(CatalogRow::to_retained);
     Ok(here.or(store.retained(path)?))
 }
 
-/// What lies at and below a path by the catalogue: the contents, and whether anything does.
+/// Returns the known contents on the disk at and below a path, and whether anything is there.
 fn lies_at(
     store: &CatalogStore,
     path: &TreePath,
@@ -171,7 +173,7 @@ fn lies_at(
     let mut rows = store.below(path)?;
     rows.extend(store.row(path)?.map(|row| (path.clone(), row)));
     for (path, row) in rows {
-        // A folder that was never made here has no place on the disk.
+        // A folder that was never created here has no inode.
         left |= row.entry.kind == Kind::Folder && row.ino != 0;
         lies.extend(row.to_retained().map(|retained| (path, retained)));
     }
