@@ -1,42 +1,42 @@
-//! Fields in a payload: big-endian numbers, and texts and bytes behind their length.
+//! Encoding of fields: big-endian numbers, and texts and bytes after their length.
 
 use byteorder::{BigEndian, ByteOrder};
 
 use crate::{TreePath, WireError, limits};
 
-/// A value that can be read from a payload.
+/// A value that can be decoded from a payload.
 pub trait Decode: Sized {
-    /// Reads the value and moves on behind it.
+    /// Decodes the value and advances the decoder.
     ///
     /// # Errors
-    /// What is wrong with the bytes.
+    /// The defect of the bytes.
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError>;
 }
 
-/// Reads fields from the payload of one frame, first to last.
+/// Decodes the fields of one frame's payload in order.
 #[derive(Debug)]
 pub struct Decoder<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Decoder<'a> {
-    /// Reads from the start of `payload`.
+    /// Starts at the beginning of `payload`.
     #[must_use]
     pub fn new(payload: &'a [u8]) -> Self {
         Self { rest: payload }
     }
 
-    /// The next `len` bytes.
+    /// Takes the next `len` bytes.
     ///
     /// # Errors
-    /// [`WireError::Short`] where fewer are left.
+    /// [`WireError::Short`] if fewer remain.
     pub fn take(&mut self, len: usize) -> Result<&'a [u8], WireError> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(WireError::Short)?;
         self.rest = rest;
         Ok(taken)
     }
 
-    /// The next `N` bytes.
+    /// Takes the next `N` bytes.
     ///
     /// # Errors
     /// [`WireError::Short`].
@@ -46,7 +46,7 @@ impl<'a> Decoder<'a> {
         Ok(*taken)
     }
 
-    /// One byte.
+    /// Reads one byte.
     ///
     /// # Errors
     /// [`WireError::Short`].
@@ -54,7 +54,7 @@ impl<'a> Decoder<'a> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    /// Two bytes.
+    /// Reads two bytes.
     ///
     /// # Errors
     /// [`WireError::Short`].
@@ -62,7 +62,7 @@ impl<'a> Decoder<'a> {
         self.take(2).map(BigEndian::read_u16)
     }
 
-    /// Four bytes.
+    /// Reads four bytes.
     ///
     /// # Errors
     /// [`WireError::Short`].
@@ -70,7 +70,7 @@ impl<'a> Decoder<'a> {
         self.take(4).map(BigEndian::read_u32)
     }
 
-    /// Eight bytes.
+    /// Reads eight bytes.
     ///
     /// # Errors
     /// [`WireError::Short`].
@@ -78,7 +78,7 @@ impl<'a> Decoder<'a> {
         self.take(8).map(BigEndian::read_u64)
     }
 
-    /// Eight bytes, two's complement.
+    /// Reads eight bytes as two's complement.
     ///
     /// # Errors
     /// [`WireError::Short`].
@@ -86,7 +86,7 @@ impl<'a> Decoder<'a> {
         self.take(8).map(BigEndian::read_i64)
     }
 
-    /// One byte, 0 or 1.
+    /// Reads one byte that is 0 or 1.
     ///
     /// # Errors
     /// [`WireError::Short`], or [`WireError::BadValue`] for another byte.
@@ -98,15 +98,15 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// A flag, and behind it the value where the flag is 1.
+    /// Reads a flag, and the value if the flag is 1.
     ///
     /// # Errors
-    /// Those of flag and value.
+    /// Errors of the flag and of the value.
     pub fn option<T: Decode>(&mut self) -> Result<Option<T>, WireError> {
         if self.bool()? { T::decode(self).map(Some) } else { Ok(None) }
     }
 
-    /// Two bytes of length, at most `cap`, and as many bytes.
+    /// Reads a length of two bytes, at most `cap`, and as many bytes.
     ///
     /// # Errors
     /// [`WireError::OverCap`] or [`WireError::Short`].
@@ -118,7 +118,7 @@ impl<'a> Decoder<'a> {
         self.take(len)
     }
 
-    /// As [`Self::short_bytes`], and UTF-8.
+    /// Reads bytes like [`Self::short_bytes`] that must be UTF-8.
     ///
     /// # Errors
     /// [`WireError::OverCap`], [`WireError::Short`] or [`WireError::NotUtf8`].
@@ -126,18 +126,18 @@ impl<'a> Decoder<'a> {
         std::str::from_utf8(self.short_bytes(what, cap)?).map_err(|_| WireError::NotUtf8(what))
     }
 
-    /// A checked path.
+    /// Reads and checks a path.
     ///
     /// # Errors
-    /// Those of a short text, or [`WireError::Name`].
+    /// Errors of a short text, or [`WireError::Name`].
     pub fn path(&mut self) -> Result<TreePath, WireError> {
         Ok(TreePath::new(self.short_text("path", limits::PATH)?)?)
     }
 
-    /// A count of at most `cap` in two bytes, and as many values.
+    /// Reads a count of at most `cap` in two bytes, and as many values.
     ///
     /// # Errors
-    /// [`WireError::OverCap`] or those of a value.
+    /// [`WireError::OverCap`], or the errors of a value.
     pub fn list<T: Decode>(&mut self, what: &'static str, cap: usize) -> Result<Vec<T>, WireError> {
         let count = usize::from(self.u16()?);
         if count > cap {
@@ -150,18 +150,18 @@ impl<'a> Decoder<'a> {
         Ok(values)
     }
 
-    /// All bytes that are left.
+    /// Takes all remaining bytes.
     pub fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
     }
 
-    /// Whether all fields are read.
+    /// Returns whether all fields are read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    /// Checks that nothing is left.
+    /// Checks that no bytes remain.
     ///
     /// # Errors
     /// [`WireError::Trailing`].
@@ -172,8 +172,8 @@ impl<'a> Decoder<'a> {
 
 /// Appends fields to a payload.
 ///
-/// Texts and lists longer than their length field are cut to what it can
-/// hold; callers keep to the caps of [`limits`], which are lower.
+/// Texts and lists that exceed their length field are truncated. Callers keep to the lower caps of
+/// [`limits`].
 #[derive(Debug)]
 pub struct Encoder<'a> {
     to: &'a mut Vec<u8>,
@@ -245,7 +245,7 @@ impl<'a> Encoder<'a> {
         self.short_bytes(&text.as_bytes()[..text.floor_char_boundary(usize::from(u16::MAX))])
     }
 
-    /// Appends a text that is cut to [`limits::TEXT`] bytes: one for people.
+    /// Appends a text for people, truncated to [`limits::TEXT`] bytes.
     pub fn message(&mut self, text: &str) -> &mut Self {
         self.short_text(&text[..text.floor_char_boundary(limits::TEXT)])
     }

@@ -1,4 +1,4 @@
-//! What can be wrong with bytes from a peer, and the errors that peers tell each other.
+//! Errors in bytes from a peer, and the error codes that peers send to each other.
 
 use std::io;
 
@@ -6,13 +6,14 @@ use thiserror::Error;
 
 use crate::{NameError, TreePath};
 
-/// Why bytes from a peer were not taken.
+/// Reason why bytes from a peer were rejected.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Error)]
 pub enum WireError {
     /// The connection ended inside a frame.
     #[error("the connection was closed inside a frame")]
     Truncated,
-    /// A frame announced more than its type may carry.
+    /// A frame announced more bytes than its type may carry.
     #[error("a frame of type {kind:#04x} announced {len} bytes; at most {cap} are allowed")]
     FrameTooLong {
         /// The frame's type byte.
@@ -25,7 +26,7 @@ pub enum WireError {
     /// No frame has this type.
     #[error("unknown frame type {0:#04x}")]
     UnknownType(u8),
-    /// A frame of a known type that has no place here.
+    /// A frame of a known type is not allowed here.
     #[error("a frame of type {0:#04x} is not allowed here")]
     Unexpected(u8),
     /// A payload ended before its last field.
@@ -37,21 +38,15 @@ pub enum WireError {
     /// A count or length inside a payload is over its cap.
     #[error("{what} of {len} is over the cap of {cap}")]
     OverCap {
-        /// Which field.
         what: &'static str,
-        /// What was announced.
+        /// Announced length or count.
         len: u64,
-        /// The most that is allowed.
+        /// Highest allowed value.
         cap: u64,
     },
-    /// A field has a value without a meaning.
+    /// A field has an undefined value.
     #[error("{what} has the undefined value {value}")]
-    BadValue {
-        /// Which field.
-        what: &'static str,
-        /// The value found.
-        value: u64,
-    },
+    BadValue { what: &'static str, value: u64 },
     /// A text field is not UTF-8.
     #[error("{0} is not UTF-8")]
     NotUtf8(&'static str),
@@ -62,7 +57,10 @@ pub enum WireError {
     #[error("the peer does not speak this protocol")]
     NotRelais,
     /// No version in common.
-    #[error("no protocol version in common: we speak {} to {}, the peer {} to {}", ours.0, ours.1, theirs.0, theirs.1)]
+    #[error(
+        "no common protocol version: we speak {} to {}, the peer {} to {}",
+        ours.0, ours.1, theirs.0, theirs.1
+    )]
     NoCommonVersion {
         /// Our lowest and highest version.
         ours: (u16, u16),
@@ -76,30 +74,30 @@ pub enum WireError {
 
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
-        /// The closed list of errors that a server answers with, and that
-        /// `ftpclient --json` prints. The number goes over the wire, the text
-        /// is for people and scripts.
+        /// Error codes of the protocol and of `ftpclient --json`.
+        ///
+        /// The list is closed. The number goes over the wire; the text is for people and scripts.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u16)]
         pub enum ErrorCode { $($(#[$doc])* $name = $number,)* }
 
         impl ErrorCode {
-            /// All codes, in the order of their numbers.
+            /// All codes, ordered by number.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The code's name, as in `--json` output.
+            /// Returns the name of the code, as in `--json` output.
             #[must_use]
             pub fn text(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
 
-            /// The code's number on the wire.
+            /// Returns the number of the code on the wire.
             #[must_use]
             pub fn number(self) -> u16 {
                 match self { $(Self::$name => $number,)* }
             }
 
-            /// The code with this number on the wire.
+            /// Returns the code with this number on the wire.
             #[must_use]
             pub fn from_number(number: u16) -> Option<Self> {
                 match number { $($number => Some(Self::$name),)* _ => None }
@@ -109,35 +107,35 @@ macro_rules! error_codes {
 }
 
 error_codes! {
-    /// Nothing has that name.
+    /// No file or folder has this name.
     NotFound = 1, "not-found";
-    /// A file was wanted and a folder is there.
+    /// The path is a folder, not a file.
     IsFolder = 2, "is-folder";
-    /// A folder was wanted and something else is there.
+    /// The path is not a folder.
     NotFolder = 3, "not-folder";
     /// The name breaks the rules for names.
     BadName = 4, "bad-name";
-    /// Something is there that is not served: a link, a device, a mount point.
+    /// The entry is not served: a link, a device or a mount point.
     NotServed = 5, "not-served";
-    /// The content that was asked for has been replaced.
+    /// The requested content has been replaced.
     Changed = 6, "changed";
-    /// The offset lies behind the end of the content.
+    /// The offset lies beyond the end of the content.
     BadOffset = 7, "bad-offset";
-    /// The user may not do that.
+    /// The user has no permission.
     Denied = 8, "denied";
     /// A login is needed first.
     LoginNeeded = 9, "login-needed";
-    /// User or password are wrong.
+    /// The user name or the password is wrong.
     LoginRefused = 10, "login-refused";
-    /// The ticket is altered, ended or another cluster's.
+    /// The ticket is altered, expired or from another cluster.
     BadTicket = 11, "bad-ticket";
-    /// All places and the queue are full; try again later.
+    /// The pool and the queue are full.
     Busy = 12, "busy";
     /// No slave is in service.
     NoSlave = 13, "no-slave";
-    /// The server is stopping or being drained; another one goes on.
+    /// The server stops or is being drained; use another server.
     Draining = 14, "draining";
-    /// The peer sent something that the protocol does not allow.
+    /// The peer broke the protocol.
     BadRequest = 15, "bad-request";
     /// No protocol version in common.
     BadVersion = 16, "bad-version";
@@ -149,9 +147,9 @@ error_codes! {
     Storage = 19, "storage";
     /// Proof of the cluster key failed.
     BadProof = 20, "bad-proof";
-    /// Another slave has this address.
+    /// Another slave already uses this address.
     Conflict = 21, "conflict";
-    /// The content does not have its digest.
+    /// The content does not match its digest.
     Damaged = 22, "damaged";
     /// No server could be reached (client side).
     Unreachable = 23, "unreachable";
@@ -165,7 +163,7 @@ error_codes! {
     Usage = 27, "usage";
     /// The server broke the protocol (client side).
     BadServer = 28, "bad-server";
-    /// The name is taken.
+    /// The name is already taken.
     Exists = 29, "exists";
     /// The folder is not empty.
     NotEmpty = 30, "not-empty";
@@ -173,32 +171,34 @@ error_codes! {
     NoSpace = 31, "no-space";
     /// Changes are not possible now.
     NoChanges = 32, "no-changes";
-    /// The change is made, and fewer disks hold its content than were wanted.
+    /// The change is committed, but fewer disks hold its content than requested.
     TooFewCopies = 33, "too-few-copies";
-    /// The slave does not have yet what the client has seen; another one may.
+    /// The slave has not applied yet what the client has seen; another slave may have.
     Behind = 34, "behind";
-    /// No server that can be reached has the content.
+    /// No reachable server holds the content.
     NoContent = 35, "no-content";
-    /// The server takes connections from there only where they are encrypted.
+    /// The server accepts only encrypted connections from this address.
     TlsNeeded = 36, "tls-needed";
-    /// The server does not prove that it is the one that is meant (client side).
+    /// The server's identity is not verified (client side).
     NotTrusted = 37, "not-trusted";
 }
 
-/// What whoever got an error can do about it.
+/// Reaction of the receiver to an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RetryClass {
-    /// The same request fails again until something else is changed.
+    /// Do not retry: the request fails again until the situation changes.
     Never,
-    /// Ask again at once, from the state that is there now: with another offset, expectation or id, or from the beginning.
+    /// Retry at once from the current state.
+    ///
+    /// The retry uses another offset, precondition or id, or starts from the beginning.
     Restart,
-    /// Ask the same server again after a while.
+    /// Retry at the same server later.
     Later,
-    /// Ask another server at once.
+    /// Retry at another server at once.
     Elsewhere,
     /// Log in first, or get a new ticket.
     Login,
-    /// The change is made: do not ask again.
+    /// Do not retry: the change is already made.
     Done,
 }
 
@@ -207,7 +207,7 @@ impl RetryClass {
     pub const ALL: &'static [Self] =
         &[Self::Never, Self::Restart, Self::Later, Self::Elsewhere, Self::Login, Self::Done];
 
-    /// The class's name, as in `PROTOCOL.md`.
+    /// Returns the name of the class, as in `PROTOCOL.md`.
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
@@ -222,7 +222,7 @@ impl RetryClass {
 }
 
 impl ErrorCode {
-    /// What whoever got this error can do about it.
+    /// Returns the reaction of the receiver to this error.
     #[must_use]
     pub const fn retry(self) -> RetryClass {
         match self {
@@ -269,35 +269,43 @@ impl std::fmt::Display for ErrorCode {
     }
 }
 
-/// An error that one side tells the other.
+/// An error that one side sends to the other.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{}{message}", .path.as_ref().map_or_else(String::new, |path| format!("{path}: ")))]
 pub struct Refusal {
-    /// What kind of error it is; decides what the other side does.
+    /// Kind of the error; decides the reaction of the other side.
     pub code: ErrorCode,
-    /// For people; at most [`crate::limits::TEXT`] bytes. Holds no path of the server's host, and none of the tree.
+    /// Text for people; at most [`crate::limits::TEXT`] bytes.
+    ///
+    /// Contains no path of the server's host, and no path of the tree.
     pub message: String,
-    /// For [`ErrorCode::Busy`] and [`ErrorCode::NoSlave`]: try again after this many seconds; else 0.
+    /// Seconds until a retry, for [`ErrorCode::Busy`] and [`ErrorCode::NoSlave`]; else 0.
     pub retry_after: u16,
-    /// What it is about, from the top of the tree. It is data, so that each user is shown it below the user's own top: a session puts it
-    /// into the message ([`Self::below`]), and clients are not sent it.
+    /// Path that the error is about, from the root of the tree.
+    ///
+    /// It is separate from the message, because each user sees it relative to the user's own root.
+    /// A session puts it into the message with [`Self::below`]; it is not sent to clients.
     pub path: Option<TreePath>,
 }
 
 impl Refusal {
-    /// A refusal that has no time to try again.
+    /// Makes a refusal without a retry time.
     #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), retry_after: 0, path: None }
     }
 
-    /// A refusal that is about a path; the message reads on behind it: "/a/b: no such file".
+    /// Makes a refusal about a path.
+    ///
+    /// The message continues after the path: "/a/b: no such file".
     #[must_use]
     pub fn at(path: &TreePath, code: ErrorCode, message: impl Into<String>) -> Self {
         Self { path: Some(path.clone()), ..Self::new(code, message) }
     }
 
-    /// The refusal as a user reads it whose top is `root`. Of a path outside of that nothing is shown.
+    /// Rewrites the refusal for a user whose root is `root`.
+    ///
+    /// A path outside of that root is not shown.
     #[must_use]
     pub fn below(mut self, root: &TreePath) -> Self {
         if let Some(path) = self.path.take().and_then(|path| path.relative_to(root)) {

@@ -1,17 +1,18 @@
-//! A queue whose groups take turns, and in each group its members: round robin over two levels.
+//! Fair queue: round robin over groups, and over the members of each group.
 //!
-//! Whoever hands in many items waits for them alone. All that is served in turns uses it: changes by user and session, logins by
-//! network and connection, hashing by user and session, and the master's waiting changes by link.
+//! A member that queues many items delays only itself. All queues with fairness use it: changes by
+//! user and session, logins by network and connection, hashing by user and session, and the
+//! master's waiting proposals by link.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// Items of members of groups. Putting one in and taking one out costs the same however many there are.
+/// A queue of items of members of groups. Push and pop take constant time.
 #[derive(Debug, Clone)]
 pub struct FairQueue<G, M, T> {
     capacity: usize,
     len: usize,
-    /// The groups that have an item, each once, in the order of their turns.
+    /// Groups with items, each once, in the order of service.
     round: VecDeque<G>,
     groups: HashMap<G, GroupQueue<M, T>>,
 }
@@ -19,40 +20,40 @@ pub struct FairQueue<G, M, T> {
 #[derive(Debug, Clone)]
 struct GroupQueue<M, T> {
     len: usize,
-    /// The members that have an item, each once, in the order of their turns.
+    /// Members with items, each once, in the order of service.
     round: VecDeque<M>,
     members: HashMap<M, VecDeque<T>>,
 }
 
 impl<G: Clone + Eq + Hash, M: Clone + Eq + Hash, T> FairQueue<G, M, T> {
-    /// An empty queue that takes at most `capacity` items.
+    /// Makes an empty queue for at most `capacity` items.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self { capacity, len: 0, round: VecDeque::new(), groups: HashMap::new() }
     }
 
-    /// Items in the queue.
+    /// Returns the number of items.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is none.
+    /// Returns whether the queue is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Items of one group.
+    /// Returns the number of items of one group.
     #[must_use]
     pub fn len_of(&self, group: &G) -> usize {
         self.groups.get(group).map_or(0, |group| group.len)
     }
 
-    /// Puts an item behind those of its member.
+    /// Appends an item to those of its member.
     ///
     /// # Errors
-    /// The item, where the queue is full.
+    /// Returns the item if the queue is full.
     pub fn push(&mut self, group: G, member: M, item: T) -> Result<(), T> {
         if self.len >= self.capacity {
             return Err(item);
@@ -71,7 +72,7 @@ impl<G: Clone + Eq + Hash, M: Clone + Eq + Hash, T> FairQueue<G, M, T> {
         Ok(())
     }
 
-    /// Takes the oldest item of the member whose turn it is in the group whose turn it is.
+    /// Takes the oldest item of the next member in the next group.
     pub fn pop(&mut self) -> Option<(G, M, T)> {
         let group = self.round.pop_front()?;
         let queue = self.groups.get_mut(&group)?;
@@ -93,7 +94,7 @@ impl<G: Clone + Eq + Hash, M: Clone + Eq + Hash, T> FairQueue<G, M, T> {
         Some((group, member, item))
     }
 
-    /// All items, by group and member in the order of their turns, and by age.
+    /// Iterates over all items: by group and member in the order of service, and by age.
     pub fn iter(&self) -> impl Iterator<Item = (&G, &M, &T)> {
         self.round.iter().filter_map(|group| Some((group, self.groups.get(group)?))).flat_map(
             |(group, queue)| {
@@ -108,7 +109,8 @@ impl<G: Clone + Eq + Hash, M: Clone + Eq + Hash, T> FairQueue<G, M, T> {
         )
     }
 
-    /// Drops the items that `keep` does not want, in the order of [`Self::iter`]. Turns stay as they are.
+    /// Drops the items that `keep` rejects, in the order of [`Self::iter`]. The order of service
+    /// stays.
     pub fn retain(&mut self, mut keep: impl FnMut(&G, &M, &mut T) -> bool) {
         let Self { round, groups, len, .. } = self;
         round.retain(|group| {
@@ -133,13 +135,13 @@ impl<G: Clone + Eq + Hash, M: Clone + Eq + Hash, T> FairQueue<G, M, T> {
         });
     }
 
-    /// Items of the group that has most.
+    /// Returns the number of items of the largest group.
     #[must_use]
     pub fn largest(&self) -> Option<usize> {
         self.groups.values().map(|group| group.len).max()
     }
 
-    /// Takes the newest item of the member that has most, in the group that has most.
+    /// Takes the newest item of the largest member in the largest group.
     pub fn take_from_largest(&mut self) -> Option<T> {
         let group =
             self.round.iter().max_by_key(|group| self.groups.get(group).map(|g| g.len))?.clone();
@@ -270,7 +272,7 @@ mod tests {
                     prop_assert!(of.is_sorted());
                 }
             }
-            // While others wait no group is served twice in a row.
+            // No group is served twice in a row while other groups wait.
             for two in all.windows(2) {
                 let others_wait = all.iter().any(|(group, ..)| *group != two[0].0);
                 let last_of_others = all.iter().rposition(|(g, ..)| *g != two[0].0);

@@ -9,108 +9,111 @@ pub const HEADER_LEN: usize = 5;
 
 macro_rules! frame_types {
     ($($(#[$doc:meta])* $name:ident = $number:literal;)*) => {
-        /// What a frame carries. Bit 7 is set in what a server sends.
+        /// Type of a frame. Bit 7 is set in frames that a server sends.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum FrameType { $($(#[$doc])* $name = $number,)* }
 
         impl FrameType {
-            /// All types.
+            /// All frame types.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The type's byte on the wire.
+            /// Returns the byte of the type on the wire.
             #[must_use]
             pub fn number(self) -> u8 {
                 match self { $(Self::$name => $number,)* }
             }
 
-            /// The type with this byte.
+            /// Returns the type with this byte.
             ///
             /// # Errors
             /// [`WireError::UnknownType`].
             pub fn from_number(number: u8) -> Result<Self, WireError> {
-                match number { $($number => Ok(Self::$name),)* other => Err(WireError::UnknownType(other)) }
+                match number {
+                    $($number => Ok(Self::$name),)*
+                    other => Err(WireError::UnknownType(other)),
+                }
             }
         }
     };
 }
 
 frame_types! {
-    /// The first frame of every connection.
+    /// First frame of every connection.
     Hello = 0x01;
     /// User and password; answered by a redirect or an open session.
     Login = 0x02;
-    /// A ticket for a slave.
+    /// Ticket for a slave.
     Ticket = 0x03;
-    /// Names in a folder.
+    /// Requests the names in a folder.
     List = 0x10;
-    /// One entry.
+    /// Requests one entry.
     Stat = 0x11;
-    /// The digest of a file.
+    /// Requests the digest of a file.
     Hash = 0x12;
-    /// Content from an offset.
+    /// Requests content from an offset.
     Get = 0x13;
-    /// Hashes of single pieces.
+    /// Requests the hashes of single pieces.
     Pieces = 0x14;
-    /// What the server knows of itself.
+    /// Requests the server's status.
     Status = 0x15;
-    /// Asks for `Pong`.
+    /// Requests a `Pong`.
     Ping = 0x16;
-    /// What follows is to be answered with what this change and those before it have made.
+    /// Lowest change that the following answers must include.
     Seen = 0x17;
     /// Opens an upload; `Data` and `PutEnd` follow.
     Put = 0x20;
     /// Bytes of an upload.
     Data = 0x21;
-    /// End of an upload.
+    /// Ends an upload.
     PutEnd = 0x22;
-    /// How much of an upload the slave has.
+    /// Requests the offset of a partial upload.
     Resume = 0x23;
     /// Makes a folder.
     MakeFolder = 0x24;
     /// Removes a file or a folder.
     Remove = 0x25;
-    /// Gives a file or a folder another path.
+    /// Renames a file or a folder.
     Move = 0x26;
-    /// First step of a cluster link: who we are.
+    /// First step of a cluster link: id and nonce.
     LinkOpen = 0x40;
-    /// Third step: our proof of the cluster key.
+    /// Third step of a cluster link: proof of the cluster key.
     LinkProof = 0x41;
-    /// A slave offers its service.
+    /// Registers a slave.
     Register = 0x42;
     /// A slave's heartbeat.
     Heartbeat = 0x43;
-    /// An operator asks for the slaves' states.
+    /// Requests the state of all slaves.
     AskReport = 0x44;
-    /// What a slave says about changes.
+    /// Replication message of a slave.
     ToMaster = 0x45;
-    /// A part of a slave's tree.
+    /// One page of a slave's tree.
     TreePage = 0x46;
-    /// An operator wants something done.
+    /// Command of an operator.
     Operate = 0x47;
-    /// A slave wants a certificate.
+    /// Requests a certificate for a slave.
     AskCertificate = 0x48;
-    /// Some paths of a slave's list.
+    /// One page of a slave's path list.
     PathPage = 0x49;
     /// Answer to `Hello`.
     Welcome = 0x81;
-    /// Which slaves to go to, and a ticket for them.
+    /// Slaves for the client, and a ticket for them.
     Redirect = 0x82;
     /// The session is open.
     Opened = 0x83;
-    /// Still working on the answer.
+    /// The server is still working on the answer.
     Wait = 0x84;
-    /// This slave belongs to a cluster; ask its master.
+    /// Names the master of the slave's cluster.
     AskMaster = 0x85;
-    /// Refusal of a request.
+    /// Refuses a request.
     Error = 0x8f;
-    /// Some names of a folder.
+    /// One page of a folder's entries.
     Entries = 0x90;
     /// End of a listing.
     Done = 0x91;
     /// One entry, with what `stat` and `hash` add.
     Details = 0x92;
-    /// What follows is content.
+    /// Header of the content that follows.
     ContentHeader = 0x93;
     /// A block of content.
     Block = 0x94;
@@ -118,17 +121,17 @@ frame_types! {
     End = 0x95;
     /// Hashes of single pieces.
     PieceValues = 0x96;
-    /// A slave's state.
+    /// Status of a slave.
     StatusReport = 0x97;
     /// Answer to `Ping`.
     Pong = 0x98;
-    /// How much of an upload the slave has.
+    /// Offset of a partial upload.
     Staged = 0x99;
-    /// A change is made for good.
+    /// A change is committed.
     Committed = 0x9a;
-    /// The content is not here yet; others have it.
+    /// Names the holders of content that is not here yet.
     Elsewhere = 0x9b;
-    /// The slave does not reach its master; an answer follows.
+    /// The slave cannot reach its master; an answer follows.
     MasterUnreachable = 0x9c;
     /// Second step of a cluster link: the master's proof.
     LinkChallenge = 0xc1;
@@ -136,30 +139,30 @@ frame_types! {
     Registered = 0xc2;
     /// Answer to a heartbeat.
     HeartbeatAck = 0xc3;
-    /// One slave's state.
+    /// State of one slave.
     SlaveReport = 0xc4;
     /// End of the slaves' states.
     ReportEnd = 0xc5;
-    /// What a master says about changes.
+    /// Replication message of a master.
     ToSlave = 0xc6;
     /// The slaves of the cluster.
     Peers = 0xc7;
-    /// Asks for a slave's tree.
+    /// Requests a slave's tree.
     AskTree = 0xc8;
-    /// The cluster is being recovered.
+    /// Announces the recovery of the cluster.
     Recovering = 0xc9;
-    /// A line of what an operator is told.
+    /// One line of output for an operator.
     Line = 0xca;
-    /// End of what an operator is told.
+    /// End of the output for an operator.
     LineEnd = 0xcb;
-    /// A slave's certificate.
+    /// Certificate for a slave.
     Certificate = 0xcc;
-    /// Asks for paths of a slave that need an operator's eye.
+    /// Requests a list of a slave's paths.
     AskPaths = 0xcd;
 }
 
 impl FrameType {
-    /// The longest payload of this type, in bytes.
+    /// Returns the longest payload of this type, in bytes.
     #[must_use]
     pub fn cap(self) -> u32 {
         match self {
@@ -173,12 +176,12 @@ impl FrameType {
     }
 }
 
-/// The first five bytes of a frame, checked.
+/// Decoded header of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// What the payload is.
+    /// Type of the payload.
     pub kind: FrameType,
-    /// Bytes in the payload, at most the type's cap.
+    /// Length of the payload in bytes, at most the type's cap.
     pub len: u32,
 }
 
@@ -197,7 +200,7 @@ impl FrameHeader {
         Ok(Self { kind, len })
     }
 
-    /// The five bytes.
+    /// Encodes the header.
     #[must_use]
     pub fn to_bytes(self) -> [u8; HEADER_LEN] {
         let [a, b, c, d] = self.len.to_be_bytes();
@@ -205,10 +208,11 @@ impl FrameHeader {
     }
 }
 
-/// Reads a frame's header; none where the connection ended before its first byte.
+/// Reads a frame's header; `None` if the connection ended before its first byte.
 ///
 /// # Errors
-/// [`WireError::Truncated`] inside the header, those of [`FrameHeader::parse`], or the stream's.
+/// [`WireError::Truncated`] inside the header, the errors of [`FrameHeader::parse`], or an error of
+/// the stream.
 pub fn read_header(from: &mut impl Read) -> Result<Option<FrameHeader>, WireError> {
     let mut bytes = [0; HEADER_LEN];
     let mut filled = 0;
@@ -224,13 +228,13 @@ pub fn read_header(from: &mut impl Read) -> Result<Option<FrameHeader>, WireErro
     FrameHeader::parse(bytes).map(Some)
 }
 
-/// Reads a whole frame; its payload replaces what is in `payload`. None where
-/// the connection ended at the boundary before it.
+/// Reads a whole frame into `payload`; `None` if the connection ended before it.
 ///
 /// `payload` grows with the bytes that arrive, never ahead of them.
 ///
 /// # Errors
-/// [`WireError::Truncated`] inside the frame, those of [`FrameHeader::parse`], or the stream's.
+/// [`WireError::Truncated`] inside the frame, the errors of [`FrameHeader::parse`], or an error of
+/// the stream.
 pub fn read_frame(
     from: &mut impl Read,
     payload: &mut Vec<u8>,
@@ -240,7 +244,7 @@ pub fn read_frame(
     let len = header.len as usize;
     while payload.len() < len {
         let filled = payload.len();
-        // At most double, so that memory stays in proportion to what came.
+        // The buffer at most doubles, so memory stays proportional to the received bytes.
         let step = (len - filled).min(filled.max(payload.capacity() - filled).max(512));
         payload.resize(filled + step, 0);
         match from.read_exact(&mut payload[filled..]) {
@@ -262,10 +266,10 @@ pub fn encode_frame(to: &mut Vec<u8>, kind: FrameType, fill: impl FnOnce(&mut Ve
     to[start..start + HEADER_LEN].copy_from_slice(&FrameHeader { kind, len }.to_bytes());
 }
 
-/// Writes a frame whose payload lies ready.
+/// Writes a frame with a complete payload.
 ///
 /// # Errors
-/// [`WireError::FrameTooLong`] where the payload is over the type's cap, or the stream's.
+/// [`WireError::FrameTooLong`] if the payload exceeds the type's cap, or an error of the stream.
 pub fn write_frame(to: &mut impl Write, kind: FrameType, payload: &[u8]) -> Result<(), WireError> {
     let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
     if len > kind.cap() {

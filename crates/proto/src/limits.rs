@@ -1,99 +1,106 @@
-//! Every limit on what a peer may send or take, in one place.
+//! All limits on what a peer may send or use.
 //!
-//! A limit on time holds for a whole phase: a peer that sends a byte a second
-//! does not outlive it.
+//! A time limit covers a whole phase, so a peer cannot extend it by sending a byte per second.
 
 use std::time::Duration;
 
-/// Longest payload of a server's frame that is not a data block, in bytes.
+/// Longest payload of a server's frame other than a data block, in bytes.
 pub const CONTROL_FRAME: u32 = 64 * 1024;
-/// Longest payload of a frame from the side that connects, in bytes: two of the longest paths, with room for the other fields.
+/// Longest payload of a frame from the connecting side, in bytes.
+///
+/// It fits two of the longest paths and the other fields.
 pub const REQUEST_FRAME: u32 = 8 * 1024 + 256;
 /// Longest payload of `Ticket`, in bytes.
 pub const TICKET_FRAME: u32 = 5 * 1024;
-/// Longest payload of `Hello`, `Login`, `LinkOpen` and `LinkProof`, in bytes. Thousands of strangers can each send
-/// one at the same time, so it is just what the longest login needs.
+/// Longest payload of `Hello`, `Login`, `LinkOpen` and `LinkProof`, in bytes.
+///
+/// The value is just enough for the longest login, because thousands of unauthenticated peers can
+/// send one at the same time.
 pub const GREETING_FRAME: u32 = 2560;
 /// Longest data block, in bytes; also the longest `--block-size`.
 pub const BLOCK_MAX: u32 = 4 * 1024 * 1024;
-/// Bytes in one piece: the unit in which content is hashed, checked and asked for again.
+/// Bytes in one piece: the unit of hashing, verification and repair.
 pub const PIECE: u64 = 1024 * 1024;
-/// Longest content of a file, in bytes: the highest offset in Linux.
+/// Longest content of a file in bytes: the highest offset in Linux.
 pub const FILE_SIZE: u64 = (1 << 63) - 1;
-/// Most pieces that content can have.
+/// Highest number of pieces of a content.
 pub const PIECES: u64 = FILE_SIZE.div_ceil(PIECE);
-/// Most piece values in one answer: 1,024 values of 32 bytes are 32 KiB.
+/// Highest number of piece values in one answer: 1,024 values of 32 bytes are 32 KiB.
 pub const PIECES_PER_PAGE: u32 = 1024;
-/// Longest part of a name, in bytes: what Linux file systems take.
+/// Longest part of a path in bytes: the limit of Linux file systems.
 pub const NAME_PART: usize = 255;
-/// Longest path, in bytes: `PATH_MAX` less its NUL.
+/// Longest path in bytes: `PATH_MAX` without its NUL.
 pub const PATH: usize = 4095;
 /// Longest user name, in bytes.
 pub const USER: usize = 255;
 /// Longest password, in bytes.
 pub const PASSWORD: usize = 1024;
-/// Passwords that may be wrong on one connection.
+/// Wrong passwords that are allowed on one connection.
 pub const LOGIN_TRIES: u32 = 3;
-/// TLS handshakes that an address may have in a second, in each process; further ones wait.
+/// TLS handshakes per second for one address in each process; further ones wait.
 pub const HANDSHAKES: u32 = 200;
-/// Longest handshake of a side that connects, in bytes.
+/// Longest handshake of the connecting side, in bytes.
 pub const HANDSHAKE: usize = 8192;
-/// Bytes of a public key that is to be certified.
+/// Length of the public key in a certificate request, in bytes.
 pub const POINT: usize = 65;
-/// Longest certificate with its authority's, in PEM, in bytes.
+/// Longest certificate chain of a slave and its authority, in PEM, in bytes.
 pub const CERTIFICATE: usize = 8192;
 /// Longest ticket, in bytes.
 pub const TICKET: usize = 5000;
-/// Longest message, agent or similar text meant for people, in bytes.
+/// Longest message, agent or similar text for people, in bytes.
 pub const TEXT: usize = 1024;
-/// Most slaves named in a redirect: the next in turn and 16 after it.
+/// Highest number of slaves in a redirect: the selected one and 16 alternatives.
 pub const REDIRECT_SLAVES: usize = 17;
-/// Most addresses of one slave.
+/// Highest number of addresses of one slave.
 pub const ADDRESSES: usize = 8;
-/// Most slaves that a client may ask the master to leave out.
+/// Highest number of slaves that a client may ask the master to avoid.
 pub const AVOID: usize = 64;
-/// Most entries of any list in a message of a link that has no limit of its own.
+/// Highest number of entries in a list of a link message, unless the list has its own limit.
 pub const LINK_LIST: usize = 4096;
-/// Most holders of one content that are named.
+/// Highest number of holders that are named for one content.
 pub const HOLDERS: usize = 64;
-/// Most puts that are given up at the same time.
+/// Highest number of puts that are given up at the same time.
 pub const GIVEN_UP: usize = 1024;
-/// Most timelines of a history that are remembered; older ones are dropped. They fit into one message together with `GIVEN_UP` puts.
+/// Highest number of remembered timelines of a history; older ones are dropped.
+///
+/// They fit into one message together with `GIVEN_UP` puts.
 pub const TIMELINES: usize = 512;
-/// Most slaves named in one `Peers`.
+/// Highest number of slaves in one `Peers` message.
 pub const PEERS: usize = 64;
-/// Longest path in a list for an operator, in bytes: four for each of a path that cannot be shown.
+/// Longest path in an operator's list, in bytes: four for each byte of a path that must be escaped.
 pub const SHOWN_PATH: usize = 4 * (PATH + 1);
-/// Most paths of each list that a slave names.
+/// Highest number of paths that a slave reports of each list.
 pub const SHOWN_PATHS: usize = 10_000;
-/// Longest line of what an operator is told, in bytes.
+/// Longest line of output for an operator, in bytes.
 pub const LINE: usize = 60_000;
-/// Bytes of requests that a client may have unanswered; the bytes of uploads do not count.
+/// Bytes of requests that a client may send ahead of the answers; bytes of uploads do not count.
 pub const AHEAD: usize = 64 * 1024;
-/// Bytes of a refused upload that a slave reads and drops, so that the session can go on. It closes after more.
+/// Bytes of a refused upload that a slave reads and drops to keep the session.
+///
+/// The slave closes the connection after more bytes.
 pub const DISCARD: u64 = 4 * 1024 * 1024;
 
 /// Time from accepting a connection to the end of its login.
 pub const LOGIN_TIME: Duration = Duration::from_secs(10);
-/// Time for the rest of a frame once its first byte came.
+/// Time from the first byte of a frame to its end.
 pub const FRAME_TIME: Duration = Duration::from_secs(30);
-/// A transfer that moves less than [`RATE_FLOOR`] bytes in this time is ended.
+/// A transfer ends if it moves less than [`RATE_FLOOR`] bytes in this time.
 pub const RATE_WINDOW: Duration = Duration::from_secs(30);
-/// Fewest bytes in a [`RATE_WINDOW`]: 1 KiB/s.
+/// Lowest number of bytes in a [`RATE_WINDOW`]: 1 KiB/s.
 pub const RATE_FLOOR: u64 = 30 * 1024;
-/// A session that asks nothing for this long is closed.
+/// An idle session is closed after this time.
 pub const IDLE_TIME: Duration = Duration::from_secs(15 * 60);
-/// Who needs longer than this to answer sends `Wait`, and again after each such time.
+/// Interval of `Wait` frames while an answer takes longer.
 pub const WAIT_EVERY: Duration = Duration::from_secs(1);
-/// A client moves to another slave after this long without a frame.
+/// A client moves to another slave after this time without a frame.
 pub const SILENCE: Duration = Duration::from_secs(5);
-/// Time between two heartbeats of a slave.
+/// Interval of a slave's heartbeats.
 pub const BEAT_EVERY: Duration = Duration::from_secs(1);
-/// Heartbeats missed in a row after which a slave is out of service.
+/// Missed heartbeats in a row after which a slave is out of service.
 pub const BEATS_MISSED: u32 = 3;
-/// How long a ticket is good.
+/// Validity of a ticket.
 pub const TICKET_TIME: Duration = Duration::from_secs(12 * 60 * 60);
-/// How long a slave keeps the bytes of an upload that was cut off.
+/// Time that a slave keeps the bytes of an interrupted upload.
 pub const STAGED_TIME: Duration = Duration::from_secs(24 * 60 * 60);
-/// Time to connect to one address.
+/// Timeout for a connection to one address.
 pub const CONNECT_TIME: Duration = Duration::from_secs(3);

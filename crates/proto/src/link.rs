@@ -1,8 +1,8 @@
-//! What a master, its slaves and its operators say to each other.
+//! Messages between a master, its slaves and operators.
 //!
-//! A link begins with `Hello` and `LinkOpen`, sent together. The master
-//! answers `Welcome` and `LinkChallenge`, which proves first that it has the
-//! cluster key; then the other side sends `LinkProof`, and behind it what it wants.
+//! A link begins with `Hello` and `LinkOpen` in one packet. The master answers `Welcome` and
+//! `LinkChallenge`; the challenge first proves that the master has the cluster key. Then the other
+//! side sends `LinkProof` and its first message.
 
 use std::net::SocketAddr;
 
@@ -12,21 +12,21 @@ use crate::{
     ToSlave, TreePage, WireError, encode_frame, limits,
 };
 
-/// A state in which the master has a slave.
+/// State of a slave, as the master sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SlaveState {
-    /// It gets sessions.
+    /// The slave gets sessions.
     InService,
-    /// It is there and not ready for sessions yet.
+    /// The slave is connected but not ready for sessions yet.
     CatchingUp,
-    /// It gets no new sessions.
+    /// The slave gets no new sessions.
     Draining,
-    /// It does not answer, or none of its workers does.
+    /// The slave does not answer, or none of its workers does.
     Down,
 }
 
 impl SlaveState {
-    /// The state's name, as in `status --json`.
+    /// Returns the name of the state, as in `status --json`.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
@@ -59,50 +59,49 @@ impl Decode for SlaveState {
     }
 }
 
-/// What a slave says of itself when it registers.
+/// Registration of a slave at its master.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
     /// The folder that it serves.
     pub folder: FolderId,
-    /// Where it listens; the unspecified address means all interfaces.
+    /// Listening addresses; the unspecified address means all interfaces.
     pub listen: Vec<SocketAddr>,
-    /// Where clients shall be sent instead, `HOST:PORT`; empty: nowhere else.
+    /// Address for clients, `HOST:PORT`; empty for the listening addresses.
     pub advertise: String,
-    /// The latest change that it has.
+    /// Latest change that the slave has applied.
     pub lsn: Lsn,
 }
 
 /// A slave's heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heartbeat {
-    /// What the slave thinks of itself; never `Down`.
+    /// The slave's own view of its state; never `Down`.
     pub state: SlaveState,
-    /// The latest change that it has.
+    /// Latest change that the slave has applied.
     pub lsn: Lsn,
-    /// Pool and folder.
+    /// Counters of pool and folder.
     pub counters: Counters,
-    /// Its last error; empty where there was none.
+    /// Last error of the slave; empty if there was none.
     pub last_error: String,
-    /// The room in the folder's file system.
+    /// Space in the folder's file system.
     pub disk: DiskSpace,
-    /// How far reading and checking of all contents has come.
+    /// Progress of the scrub.
     pub scrub: Scrub,
 }
 
-/// The room in a file system, in bytes. Both are 0 where it does not tell.
+/// Space in a file system, in bytes. Both values are 0 if the file system does not report it.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DiskSpace {
-    /// What can still be written.
     pub free: u64,
-    /// All of it.
     pub size: u64,
 }
 
 impl DiskSpace {
-    /// Less than this is hardly any room for files, in bytes; on a small disk it is a fiftieth.
+    /// Free space below this value counts as low, in bytes; on a small disk a fiftieth of its size.
     pub const FLOOR: u64 = 64 * 1024 * 1024;
 
-    /// Whether there is hardly any room left for files.
+    /// Returns whether there is hardly any space left for files.
     #[must_use]
     pub fn is_low(self) -> bool {
         self.free < Self::FLOOR.min(self.size / 50)
@@ -117,20 +116,20 @@ impl DiskSpace {
     }
 }
 
-/// How far a slave has come with reading and checking all its contents.
+/// Progress of a scrub: the slave reads and verifies all its contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Scrub {
-    /// The order that it follows, as in the answer to a heartbeat; 0 for none on this link.
+    /// Number of the scrub order, as in the heartbeat answer; 0 for none on this link.
     pub order: u64,
-    /// Whether all was read.
+    /// Whether all files were read.
     pub done: bool,
-    /// Files that are to be read.
+    /// Files to read.
     pub files: u64,
-    /// Files that were read.
+    /// Files read so far.
     pub read: u64,
-    /// Files whose content was not what it should be.
+    /// Files with damaged content.
     pub damaged: u64,
-    /// Those of them whose content came anew.
+    /// Damaged files whose content was fetched again.
     pub repaired: u64,
     /// Files that could not be read.
     pub unreadable: u64,
@@ -159,12 +158,12 @@ impl Decode for Scrub {
     }
 }
 
-/// A list of paths that a slave can be asked for.
+/// A list of paths that the master can request from a slave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PathList {
     /// Names in the folder that are not served.
     Skipped,
-    /// Paths at which the disk is not as the tree says.
+    /// Paths where the disk differs from the tree.
     Unapplied,
 }
 
@@ -187,14 +186,14 @@ impl Decode for PathList {
     }
 }
 
-/// A path of such a list.
+/// A path in a [`PathList`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedPath {
-    /// The path, with all that cannot be shown escaped.
+    /// The path, with unsafe characters escaped.
     pub path: String,
-    /// Why it is in the list.
+    /// Reason for the entry.
     pub reason: String,
-    /// Since when, in milliseconds since 1970 UTC; 0 where that is not known.
+    /// Start of the condition in milliseconds since 1970 UTC; 0 if unknown.
     pub since_ms: u64,
 }
 
@@ -216,59 +215,57 @@ impl Decode for ListedPath {
     }
 }
 
-/// Some paths of a slave's list.
+/// One page of a [`PathList`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPage {
-    /// The number of the question.
+    /// Number of the query.
     pub query: u64,
-    /// At most [`limits::LINK_LIST`], and [`limits::SHOWN_PATHS`] in all parts together.
+    /// At most [`limits::LINK_LIST`] paths; [`limits::SHOWN_PATHS`] in all pages together.
     pub paths: Vec<ListedPath>,
-    /// How many there are, also those that are not named.
+    /// Number of all paths, including those that no page names.
     pub total: u64,
-    /// Whether this is the last part.
+    /// Whether this is the last page.
     pub last: bool,
 }
 
-/// One slave as the master sees it.
+/// State of one slave, for an operator.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlaveReport {
-    /// Which slave.
     pub id: SlaveId,
-    /// Which folder it serves.
     pub folder: FolderId,
-    /// Where clients on the asker's host are sent to; none while it is unknown.
+    /// Addresses for clients on the operator's host; empty while they are unknown.
     pub addrs: Vec<SocketAddr>,
-    /// Its state.
     pub state: SlaveState,
-    /// The latest change that it has.
+    /// Latest change that the slave has applied.
     pub lsn: Lsn,
-    /// Its counters.
     pub counters: Counters,
-    /// Its last error; empty where there was none.
+    /// Last error of the slave; empty if there was none.
     pub last_error: String,
     /// Milliseconds since its last heartbeat, or [`Self::NOT_HEARD`].
     pub silent_ms: u64,
 }
 
 impl SlaveReport {
-    /// The silence of a slave that has not registered since the master started.
+    /// Silence of a slave that has not registered since the master started.
     pub const NOT_HEARD: u64 = u64::MAX;
 
-    /// Milliseconds since its last heartbeat; none where it has not registered since the master started.
+    /// Returns the milliseconds since the last heartbeat.
+    ///
+    /// `None` if the slave has not registered since the master started.
     #[must_use]
     pub fn silence_ms(&self) -> Option<u64> {
         (self.silent_ms != Self::NOT_HEARD).then_some(self.silent_ms)
     }
 }
 
-/// A slave as other slaves know it.
+/// A slave as the other slaves of the cluster see it.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerSlave {
-    /// Which slave.
     pub slave: SlaveId,
-    /// The folder that it serves.
     pub folder: FolderId,
-    /// Where the slave that is told can reach it.
+    /// Addresses where the receiving slave can reach it.
     pub addrs: Vec<SocketAddr>,
 }
 
@@ -290,30 +287,30 @@ impl Decode for PeerSlave {
     }
 }
 
-/// What an operator wants done. A slave is named by its id or an address.
+/// A command of an operator. It names a slave by id or address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
-    /// No new sessions for a slave, and those that it has move on.
+    /// Drains a slave: it gets no new sessions, and its sessions move to other slaves.
     Drain(String),
-    /// A drained slave gets sessions again.
+    /// Ends the drain of a slave.
     Ready(String),
-    /// A slave will not come back.
+    /// Removes a slave from the cluster for good.
     Forget(String),
-    /// What differs between the slaves' trees and the master's.
+    /// Shows the differences between the slaves' trees and the master's.
     Diff,
-    /// Every slave reads all its contents and fetches anew what is damaged.
+    /// Makes every slave verify all its contents and fetch damaged ones again.
     Scrub {
-        /// Whether the operator hears how it goes, until the end.
+        /// Whether the operator gets progress lines until the end.
         wait: bool,
     },
-    /// The tree is built anew from the slaves'.
+    /// Rebuilds the master's tree from the slaves' trees.
     Recover {
-        /// Whether it is done, not only shown.
+        /// Whether to recover; otherwise the plan is only shown.
         go: bool,
     },
-    /// The journal.
+    /// Exports the journal.
     Export,
-    /// The names in the slaves' folders that are not served.
+    /// Lists the names in the slaves' folders that are not served.
     Skipped,
 }
 
@@ -351,133 +348,127 @@ impl Decode for Operation {
 }
 
 /// A message of a cluster link, in either direction.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkMessage {
-    /// Who we are, and a fresh nonce.
+    /// Opens the link with an id and a fresh nonce.
     LinkOpen {
-        /// The slave's id; for an operator random.
+        /// Id of the slave; random for an operator.
         id: SlaveId,
-        /// Fresh random bytes.
         nonce: [u8; 32],
     },
-    /// The master's nonce and its proof.
+    /// Nonce and proof of the master.
     LinkChallenge {
-        /// The cluster.
         cluster: ClusterId,
-        /// Fresh random bytes.
         nonce: [u8; 32],
         /// Proof of the key over role, ids and both nonces.
         proof: [u8; 32],
     },
-    /// The other side's proof.
+    /// Proof of the other side.
     LinkProof {
         /// Proof of the key over role, ids and both nonces.
         proof: [u8; 32],
     },
-    /// A slave offers its service.
+    /// Registers a slave.
     Register(Registration),
-    /// It is known from now on.
+    /// Confirms the registration.
     Registered {
-        /// The latest change.
+        /// Latest change.
         lsn: Lsn,
-        /// The master's time: milliseconds since 1970 UTC.
+        /// Time of the master in milliseconds since 1970 UTC.
         time_ms: u64,
     },
     /// A slave's heartbeat.
     Heartbeat(Heartbeat),
     /// Answer to a heartbeat.
     HeartbeatAck {
-        /// The latest change.
+        /// Latest change.
         lsn: Lsn,
-        /// The master's time: milliseconds since 1970 UTC.
+        /// Time of the master in milliseconds since 1970 UTC.
         time_ms: u64,
-        /// Generation of the accounts; tickets of older ones are refused.
+        /// Generation of the accounts; tickets of older generations are rejected.
         generation: u64,
         /// Whether the slave is being drained.
         draining: bool,
-        /// How often all contents were to be read and checked, since the master was started.
+        /// Number of scrubs that were ordered since the master started.
         scrubs: u64,
-        /// How many disks must hold the content of a put whose client says nothing of it.
+        /// Disks that must hold the content of a put if the client names no number.
         copies: u16,
-        /// How often an operator has made this slave ready since the master was started: what its disk refused is tried again then.
+        /// Number of `ready` commands for this slave since the master started.
+        ///
+        /// The slave then retries the changes that its disk refused.
         retries: u64,
     },
-    /// An operator asks for all slaves.
+    /// Requests the state of all slaves.
     AskReport,
-    /// One slave.
+    /// State of one slave.
     SlaveReport(SlaveReport),
-    /// All slaves were named.
+    /// End of the slaves' states.
     ReportEnd {
-        /// The latest change.
+        /// Latest change.
         lsn: Lsn,
-        /// Why no changes are taken; empty where they are.
+        /// Reason why changes are halted; empty if they are not.
         halted: String,
-        /// Contents that no slave is known to have.
+        /// Contents that no slave is known to hold.
         lost: u64,
-        /// Removal records: how many there are.
+        /// Number of removal records.
         removals: u64,
-        /// How many removal records there may be.
+        /// Highest number of removal records.
         removals_cap: u64,
     },
-    /// What a slave says about changes.
+    /// Replication message of a slave.
     ToMaster(ToMaster),
-    /// What the master says about changes.
+    /// Replication message of the master.
     ToSlave(ToSlave),
-    /// The slaves of the cluster, in pages; the list counts once the last has come.
+    /// Slaves of the cluster, in pages. The list counts once the last page has arrived.
     Peers {
         /// At most [`limits::PEERS`].
         peers: Vec<PeerSlave>,
-        /// Whether this is the last page.
         last: bool,
     },
-    /// The master asks for a slave's tree.
+    /// Requests a slave's tree.
     AskTree {
-        /// The number of the question.
+        /// Number of the query.
         query: u64,
-        /// Whether the ids of changes are wanted too.
+        /// Whether the ids of changes are requested too.
         ids: bool,
     },
-    /// A part of a slave's tree.
+    /// One page of a slave's tree.
     TreePage(TreePage),
-    /// The master asks for paths of a slave that need an operator's eye.
+    /// Requests a list of a slave's paths, for an operator.
     AskPaths {
-        /// The number of the question.
+        /// Number of the query.
         query: u64,
-        /// Which ones.
         list: PathList,
     },
-    /// Some of them.
+    /// One page of such a list.
     PathPage(PathPage),
-    /// The cluster is recovered in this epoch: nothing of an earlier one is followed any more.
-    Recovering {
-        /// The epoch.
-        epoch: u32,
-    },
-    /// An operator wants something done.
+    /// Announces that the cluster is recovered in this epoch.
+    ///
+    /// The slave no longer follows an earlier epoch.
+    Recovering { epoch: u32 },
+    /// Command of an operator.
     Operate(Operation),
-    /// A line for the operator, without its end.
+    /// One line of output for the operator, without the line end.
     Line(String),
-    /// All is told.
+    /// End of the output.
     LineEnd {
-        /// Whether it is done, and all is well.
+        /// Whether the command succeeded.
         ok: bool,
     },
-    /// A slave wants a certificate for this public key: a point of the curve P-256, uncompressed.
-    AskCertificate {
-        /// The point.
-        point: [u8; limits::POINT],
-    },
-    /// A slave's certificate.
+    /// Requests a certificate for a public key: a point of the curve P-256, uncompressed.
+    AskCertificate { point: [u8; limits::POINT] },
+    /// Certificate for a slave.
     Certificate {
-        /// The slave's own and the authority's, in PEM.
+        /// Certificates of the slave and of the authority, in PEM.
         chain: String,
-        /// Seconds after which the slave asks for another one.
+        /// Seconds until the slave requests a new certificate.
         renew_s: u64,
     },
 }
 
 impl LinkMessage {
-    /// The type of its frame.
+    /// Returns the type of the message's frame.
     #[must_use]
     pub fn frame_type(&self) -> FrameType {
         match self {
@@ -603,10 +594,10 @@ impl LinkMessage {
         });
     }
 
-    /// Reads the payload of a frame of type `kind`.
+    /// Decodes the payload of a frame of type `kind`.
     ///
     /// # Errors
-    /// [`WireError::Unexpected`] where `kind` is none of a link's, or what is wrong with the payload.
+    /// [`WireError::Unexpected`] if `kind` is not a type of a link, or the defect of the payload.
     pub fn decode(kind: FrameType, payload: &[u8]) -> Result<Self, WireError> {
         let mut decoder = Decoder::new(payload);
         let from = &mut decoder;

@@ -1,4 +1,4 @@
-//! What strangers can have logged as often as they like is told once a second.
+//! Rate limit for log lines that unauthenticated peers can trigger: one line per second and kind.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// Time between two lines of one kind.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// One kind of line in the log of one process, which cannot be filled with it.
+/// Rate limiter for one kind of log line in one process.
 #[derive(Debug, Default)]
 pub struct LogRateLimiter(Mutex<Window>);
 
@@ -17,18 +17,20 @@ struct Window {
     suppressed: u64,
 }
 
-/// How many lines of the same kind were not written since the last one; shown behind a line, and as nothing where there were none.
+/// Number of suppressed lines since the last written one.
+///
+/// It is displayed after a line, and displays as nothing if it is 0.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SuppressedLines(u64);
 
 impl LogRateLimiter {
-    /// Nothing was told.
+    /// Makes a limiter that allows its first line.
     #[must_use]
     pub const fn new() -> Self {
         Self(Mutex::new(Window { last_line: None, suppressed: 0 }))
     }
 
-    /// Whether a line is to be written now, and what is to stand behind it; otherwise it is counted.
+    /// Returns the suffix of the line if it may be written now; counts the line otherwise.
     pub fn allow(&self, now: Instant) -> Option<SuppressedLines> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.last_line.is_some_and(|last_line| now.saturating_duration_since(last_line) < PAUSE)

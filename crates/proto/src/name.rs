@@ -1,4 +1,4 @@
-//! Names of files and folders: the one place that decides which are allowed.
+//! Rules for names of files and folders. No other module decides which names are allowed.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::limits;
 
-/// Why a name is not allowed.
+/// Reason why a name is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NameError {
     /// A part is empty, as in `a//b`, or the path begins or ends with `/`.
@@ -21,10 +21,10 @@ pub enum NameError {
     /// A part is `.` or `..`.
     #[error("`.` and `..` are not names")]
     Dots,
-    /// A part holds NUL or another control character, or `/`.
+    /// A part contains NUL, another control character or `/`.
     #[error("the name holds a control character")]
     Control,
-    /// The first part is the folder that the server keeps for itself.
+    /// The first part is the server's own folder.
     #[error("`.relais` is the server's own folder")]
     Reserved,
     /// The name is not UTF-8.
@@ -32,14 +32,16 @@ pub enum NameError {
     NotUtf8,
 }
 
-/// The folder at the top that a server keeps for itself.
+/// Top-level folder that the server reserves for itself.
 pub const RESERVED: &str = ".relais";
 
-/// Checks one part of a path: 1 to 255 bytes, no `/`, no control character
-/// (C0, DEL, C1), not `.` or `..`.
+/// Checks one part of a path.
+///
+/// A part has 1 to 255 bytes, no `/` and no control character (C0, DEL, C1), and is not `.` or
+/// `..`.
 ///
 /// # Errors
-/// Which rule the part breaks.
+/// The rule that the part breaks.
 pub fn check_part(part: &str) -> Result<(), NameError> {
     match part {
         "" => Err(NameError::EmptyPart),
@@ -50,44 +52,49 @@ pub fn check_part(part: &str) -> Result<(), NameError> {
     }
 }
 
-/// Whether a part at the top of the tree is the server's own folder, in any
-/// spelling that a case-folding file system takes for the same name: ext4 and
-/// f2fs fold case and skip characters that are not shown, FAT drops dots and
-/// spaces at the end.
+/// Returns whether a top-level part is the server's own folder on some file system.
+///
+/// The check covers spellings that a case-folding file system treats as the same name. ext4 and
+/// f2fs fold case and skip invisible characters. FAT drops trailing dots and spaces.
 fn is_reserved(part: &str) -> bool {
     let shown = part.trim_end_matches(|c| c == '.' || c == ' ' || is_ignorable(c));
     shown.chars().filter(|c| !is_ignorable(*c)).map(fold).eq(RESERVED.chars())
 }
 
-/// Lower case, for the letters of the reserved name; the long s is the only
-/// one outside ASCII that folds to one of them.
+/// Folds the letters of the reserved name to lower case.
+///
+/// The long s is the only letter outside ASCII that folds to one of them.
 fn fold(c: char) -> char {
     if c == '\u{17f}' { 's' } else { c.to_ascii_lowercase() }
 }
 
-/// Characters that Unicode calls default-ignorable.
+/// Returns whether Unicode calls the character default-ignorable.
 fn is_ignorable(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
-        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-        | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+        | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// A checked path from the top of the tree: parts joined by `/`, with none
-/// before the first or after the last. The empty path is the top itself.
+/// A checked path from the root of the tree.
+///
+/// `/` joins the parts, with none before the first or after the last. The empty path is the root.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct TreePath(String);
 
 impl TreePath {
-    /// The top of the tree.
+    /// Returns the root of the tree.
     #[must_use]
     pub fn root() -> Self {
         Self::default()
     }
 
-    /// Checks a path without leading `/`; empty means the top.
+    /// Checks a path without a leading `/`; the empty path is the root.
     ///
     /// # Errors
-    /// Which rule the path breaks.
+    /// The rule that the path breaks.
     pub fn new(path: impl Into<String>) -> Result<Self, NameError> {
         let path = path.into();
         if path.len() > limits::PATH {
@@ -104,18 +111,18 @@ impl TreePath {
         Ok(Self(path))
     }
 
-    /// Checks a path given as bytes, as the file system has them.
+    /// Checks a path that the file system gives as bytes.
     ///
     /// # Errors
-    /// [`NameError::NotUtf8`], or which rule the path breaks.
+    /// [`NameError::NotUtf8`], or the rule that the path breaks.
     pub fn from_bytes(path: &[u8]) -> Result<Self, NameError> {
         Self::new(std::str::from_utf8(path).map_err(|_| NameError::NotUtf8)?)
     }
 
-    /// This path with one more part.
+    /// Appends one part to the path.
     ///
     /// # Errors
-    /// Which rule the longer path breaks.
+    /// The rule that the longer path breaks.
     pub fn join(&self, part: &str) -> Result<Self, NameError> {
         check_part(part)?;
         if self.is_root() {
@@ -127,7 +134,7 @@ impl TreePath {
         Ok(Self(format!("{}/{part}", self.0)))
     }
 
-    /// This path as it is seen from `top`; none where it is outside of that.
+    /// Returns the path relative to `top`; `None` if it lies outside.
     #[must_use]
     pub fn relative_to(&self, top: &Self) -> Option<Self> {
         if top.is_root() {
@@ -139,13 +146,13 @@ impl TreePath {
         }
     }
 
-    /// Whether this is the top of the tree.
+    /// Returns whether this is the root of the tree.
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether this lies somewhere below `other`.
+    /// Returns whether this path lies below `other`.
     #[must_use]
     pub fn is_below(&self, other: &Self) -> bool {
         match self.0.strip_prefix(other.as_str()) {
@@ -154,18 +161,18 @@ impl TreePath {
         }
     }
 
-    /// The path as text; empty for the top.
+    /// Returns the path as text; empty for the root.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The parts from the top down; none for the top itself.
+    /// Iterates over the parts from the root down.
     pub fn parts(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('/').filter(|p| !p.is_empty())
     }
 
-    /// The path of the folder this lies in, and its last part; none for the top.
+    /// Returns the parent folder and the last part; `None` for the root.
     #[must_use]
     pub fn split_last(&self) -> Option<(Self, &str)> {
         if self.is_root() {
@@ -177,7 +184,7 @@ impl TreePath {
         })
     }
 
-    /// The last part; none for the top.
+    /// Returns the last part; `None` for the root.
     #[must_use]
     pub fn last(&self) -> Option<&str> {
         self.split_last().map(|(_, last)| last)
@@ -185,7 +192,7 @@ impl TreePath {
 }
 
 impl fmt::Display for TreePath {
-    /// As users write it: with `/` in front.
+    /// Writes the path with a leading `/`, as users write it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "/{}", self.0)
     }

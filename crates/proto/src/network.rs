@@ -1,9 +1,11 @@
-//! Who is one peer, where something is counted for each address.
+//! Grouping of peer addresses for limits per address.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The address by which a peer is known. Whoever has one IPv6 address has all with the same first 64 bits, which is what a
-/// network hands out to one host (RFC 4291, 2.5.1); an IPv4 address is one, also where it came to a socket of IPv6.
+/// Returns the address under which a peer is counted.
+///
+/// An IPv6 peer is counted by its first 64 bits, because a network gives that prefix to one host
+/// (RFC 4291, 2.5.1). An IPv4 address is counted alone, also if it arrives at an IPv6 socket.
 #[must_use]
 pub fn network_of(addr: IpAddr) -> IpAddr {
     match addr.to_canonical() {

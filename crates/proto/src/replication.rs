@@ -1,6 +1,7 @@
-//! What a slave and its master say to each other about changes. Over each link these arrive in order, or not at all.
+//! Replication messages between a slave and its master.
 //!
-//! Who holds which content is told by folders: slaves that share one have one copy.
+//! Each link delivers them in order or not at all. Contents are counted by folder: slaves that
+//! share a folder hold one copy.
 
 use crate::message::{decode_refusal, encode_refusal};
 use crate::types::decode_size;
@@ -9,7 +10,7 @@ use crate::{
     Mode, Refusal, SlaveId, TreePath, WireError, limits,
 };
 
-/// A hash over all changes, in order: equal for two servers only where both have had the same changes.
+/// Hash over all changes in order. It is equal only if both servers have had the same changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HistoryHash(pub [u8; 32]);
 
@@ -26,16 +27,16 @@ impl Decode for HistoryHash {
     }
 }
 
-/// A stretch of a history that one master has numbered without a break.
+/// A part of the history that one master has numbered without a break.
 ///
-/// A master begins a new one at each start and after each recovery. Two histories with a timeline in common are the same
-/// up to the end of it in the shorter of the two; equal numbers alone say nothing, since a master with a restored disk
-/// gives them out again.
+/// A master begins a new timeline at each start and after each recovery. Two histories that share a
+/// timeline are equal up to its end in the shorter one. Equal numbers alone prove nothing, because
+/// a master with a restored disk assigns them again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timeline {
-    /// The last change before it.
+    /// Last change before the timeline.
     pub after: Lsn,
-    /// Random.
+    /// Random id.
     pub id: [u8; 16],
 }
 
@@ -53,16 +54,15 @@ impl Decode for Timeline {
     }
 }
 
-/// Content of a file: what a put has brought.
+/// Content of a file, as a put stored it.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileContent {
-    /// The put.
+    /// The put that stored the content.
     pub put: Lsn,
-    /// BLAKE3 of the whole.
     pub digest: Digest,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Last modification.
     pub mtime: FileTime,
 }
 
@@ -86,19 +86,19 @@ impl Decode for FileContent {
     }
 }
 
-/// What is at a path of the tree.
+/// A file or folder of the tree.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TreeEntry {
-    /// The last change to the path.
+    /// Last change to the path.
     pub version: Lsn,
-    /// Permission bits.
     pub mode: Mode,
-    /// Its content; none for a folder.
+    /// Content of the file; `None` for a folder.
     pub content: Option<FileContent>,
 }
 
 impl TreeEntry {
-    /// File or folder.
+    /// Returns whether the entry is a file or a folder.
     #[must_use]
     pub fn kind(&self) -> crate::Kind {
         if self.content.is_some() { crate::Kind::File } else { crate::Kind::Folder }
@@ -118,7 +118,7 @@ impl Decode for TreeEntry {
     }
 }
 
-/// An entry and its path, as lists of them go over the wire.
+/// An entry with its path, as lists encode it.
 struct PathEntry((TreePath, TreeEntry));
 
 impl Decode for PathEntry {
@@ -131,7 +131,7 @@ fn encode_path_entry((path, entry): &(TreePath, TreeEntry), to: &mut Encoder<'_>
     entry.encode(to.path(path));
 }
 
-/// A change by its id.
+/// Id of a change with its number, as lists encode it.
 struct IdLsn((ChangeId, Lsn));
 
 impl Decode for IdLsn {
@@ -152,27 +152,29 @@ pub(crate) fn decode_ids(from: &mut Decoder<'_>) -> Result<Vec<(ChangeId, Lsn)>,
     Ok(ids.into_iter().map(|IdLsn(id)| id).collect())
 }
 
-/// A change that somebody asks for.
+/// A requested change, before it has a number.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangeRequest {
-    /// Asked again it is the same change.
+    /// Id of the change; a repeated id is the same change.
     pub id: ChangeId,
-    /// The change.
     pub change: Change,
-    /// What must be there for a put, a removal or another mode.
+    /// Precondition of a put, a removal or a new mode.
     pub expect: Expect,
-    /// Whether a put keeps the mode of the file that it replaces. What that is shows where the change is numbered.
+    /// Whether a put keeps the mode of the file that it replaces.
+    ///
+    /// The master resolves it when it numbers the change.
     pub keep_mode: bool,
 }
 
-/// Where a slave's folder stands.
+/// How far a slave's folder has applied the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ReplicaPosition {
-    /// The last change that it has applied, for good.
+    /// Last change that is applied durably.
     pub applied: Lsn,
-    /// The hash over all changes up to there.
+    /// History hash at that change.
     pub chain: HistoryHash,
-    /// The highest epoch that it has heard of. No master with a lower one is followed.
+    /// Highest epoch that the slave has seen. It does not follow a master with a lower epoch.
     pub epoch: u32,
 }
 
@@ -195,14 +197,14 @@ impl Decode for ReplicaPosition {
     }
 }
 
-/// A change as a slave is told of it.
+/// A committed change, as the master sends it to a slave.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommittedEntry {
-    /// The change.
     pub entry: LogEntry,
-    /// For a put: the folders that hold its content.
+    /// Folders that hold the content of a put.
     pub holders: Vec<FolderId>,
-    /// For a withdrawal: each path concerned, and what is there now.
+    /// Paths that a withdrawal changes, each with its restored entry.
     pub restored: Vec<(TreePath, Option<TreeEntry>)>,
 }
 
@@ -235,69 +237,51 @@ impl Decode for Restored {
     }
 }
 
-/// From a slave to its master.
+/// Replication message from a slave to its master.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToMaster {
-    /// The first message: who it is and where it stands.
-    Join {
-        /// Which slave.
-        slave: SlaveId,
-        /// The folder that it serves.
-        folder: FolderId,
-        /// Where that stands.
-        position: ReplicaPosition,
-    },
-    /// Of all content that is in the tree after `upto` it lacks only these. It comes in pages, and counts once the last has come.
+    /// First message: identity and position of the slave.
+    Join { slave: SlaveId, folder: FolderId, position: ReplicaPosition },
+    /// The slave misses only these contents of the tree after `upto`.
+    ///
+    /// The list comes in pages and counts once the last page has arrived.
     MissingContents {
-        /// The change that this is about.
+        /// The change that the list refers to.
         upto: Lsn,
-        /// Puts whose content is not there.
+        /// Puts whose content is missing.
         puts: Vec<Lsn>,
-        /// Whether this is the last page.
         last: bool,
     },
-    /// It asks for a change. The content of a put is on its disk.
+    /// Proposes a change. The content of a put is on the slave's disk.
     Propose {
-        /// The change.
         request: ChangeRequest,
-        /// Whether it is something that was found in the folder, not asked for by a session.
+        /// Whether it is a local change, not one of a session.
         found: bool,
-        /// How many copies the asker wants to hear of; 0 and 1 are there once it is done.
+        /// Number of copies that the client wants; 0 and 1 are reached once the change is applied.
         copies: u16,
     },
-    /// What has become of a change that it once asked for? The answer is `Answer`; [`crate::ErrorCode::NotFound`] where it never got a number.
-    QueryChange {
-        /// The change.
-        id: ChangeId,
-    },
-    /// It has applied all changes up to this one, for good.
-    Applied {
-        /// The last of them.
-        upto: Lsn,
-    },
-    /// It has the content of a put under its name, for good; or has it no more.
-    Holds {
-        /// The put.
-        put: Lsn,
-        /// Whether it has it.
-        has: bool,
-    },
-    /// It could not place the content of a put that it asked for itself.
+    /// Asks for the result of an earlier proposal.
+    ///
+    /// The master answers with `ProposalResult`; [`crate::ErrorCode::NotFound`] if the change has
+    /// no number.
+    QueryChange { id: ChangeId },
+    /// The slave has applied all changes up to this one durably.
+    Applied { upto: Lsn },
+    /// The slave holds the content of a put durably under its name, or holds it no longer.
+    Holds { put: Lsn, has: bool },
+    /// The slave could not publish the content of its own put.
     PublishFailed {
         /// The put.
         of: Lsn,
     },
-    /// It lacks the content of a put and will not take it from anywhere any more, until it is told that somebody holds it.
-    GivenUp {
-        /// The put.
-        put: Lsn,
-    },
-    /// Who holds the content of this put?
-    FindHolders {
-        /// The put.
-        put: Lsn,
-    },
-    /// It has taken what it was last told and can take more.
+    /// The slave misses the content of a put and has stopped fetching it.
+    ///
+    /// It fetches the content again only after the master names a holder.
+    GivenUp { put: Lsn },
+    /// Asks for the holders of a put's content.
+    FindHolders { put: Lsn },
+    /// The slave has processed the last message and can receive more.
     Ready,
 }
 
@@ -376,88 +360,73 @@ impl Decode for ToMaster {
     }
 }
 
-/// From a master to a slave.
+/// Replication message from a master to a slave.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToSlave {
-    /// It may follow: the changes behind its own number come next.
+    /// Accepts the slave: the changes after its position follow.
     Follow {
-        /// The master's epoch.
         epoch: u32,
-        /// The last change.
+        /// Latest change.
         lsn: Lsn,
-        /// The hash at the slave's number. A slave without any change takes it over.
+        /// History hash at the slave's position. A slave without any change adopts it.
         chain: HistoryHash,
-        /// As `GiveUp`, for all of these; at most [`limits::GIVEN_UP`].
+        /// Like `GiveUp`, for all of these puts; at most [`limits::GIVEN_UP`].
         given_up: Vec<Lsn>,
-        /// The timelines of the master's history, oldest first.
+        /// Timelines of the master's history, oldest first.
         timelines: Vec<Timeline>,
     },
-    /// The changes do not reach back to its number, or are not its own: the whole tree comes in pages, and it compares.
+    /// The slave must compare trees; the whole tree follows in pages.
+    ///
+    /// The retained changes do not reach back to its position, or its changes are not the master's.
     Compare {
-        /// The master's epoch.
         epoch: u32,
-        /// The last change.
+        /// Latest change.
         lsn: Lsn,
-        /// As `GiveUp`, for all of these; at most [`limits::GIVEN_UP`].
+        /// Like `GiveUp`, for all of these puts; at most [`limits::GIVEN_UP`].
         given_up: Vec<Lsn>,
     },
-    /// A part of the tree, in the order of the paths. The slave says `Ready` for the next.
+    /// One page of the tree, ordered by path. The slave requests the next with `Ready`.
     Page {
-        /// Entries.
         entries: Vec<(TreePath, TreeEntry)>,
-        /// Changes by their ids.
+        /// Ids and numbers of changes.
         ids: Vec<(ChangeId, Lsn)>,
     },
-    /// The tree was told whole.
+    /// End of the tree.
     End {
-        /// The tree is as after this change.
+        /// The tree's last change.
         lsn: Lsn,
-        /// The hash there.
+        /// History hash at that change.
         chain: HistoryHash,
-        /// The timelines of the history that made this tree, oldest first.
+        /// Timelines of the history that made this tree, oldest first.
         timelines: Vec<Timeline>,
-        /// How many entries there were.
+        /// Number of entries in the tree.
         entries: u64,
     },
-    /// The next changes, in order.
-    Commit {
-        /// Changes.
-        changes: Vec<CommittedEntry>,
-    },
-    /// What became of a change that it asked for, or asked about, where that is not told as a change.
+    /// Next committed changes, in order.
+    Commit { changes: Vec<CommittedEntry> },
+    /// Result of a proposal or a query that no `Commit` message reports.
     ProposalResult {
-        /// The change.
         id: ChangeId,
-        /// The number that it has already, or why it has none.
+        /// Number of the change, or the reason why it has none.
         answer: Result<Lsn, Refusal>,
     },
-    /// As many disks as were wanted have the content now.
-    Copies {
-        /// The put.
-        put: Lsn,
-        /// How many.
-        copies: u16,
-    },
-    /// Nobody is known to hold the content of this put, and it is to be withdrawn. Who has it says `Holds`; who lacks it takes it from nowhere
-    /// any more and says `GivenUp`. So nobody can come by it, drop what it replaced and call it done while the withdrawal is under way.
-    GiveUp {
-        /// The put.
-        put: Lsn,
-    },
-    /// Who holds content.
+    /// Enough disks hold the content now.
+    Copies { put: Lsn, copies: u16 },
+    /// No known replica holds the content of this put, and its withdrawal is prepared.
+    ///
+    /// A slave that holds the content answers `Holds`. A slave that misses it stops fetching it and
+    /// answers `GivenUp`. So no slave can obtain the content, drop what it replaced and report
+    /// success during the withdrawal.
+    GiveUp { put: Lsn },
+    /// Folders that hold a content.
     Holders {
-        /// The put.
         put: Lsn,
-        /// The folders that hold it; at most [`limits::HOLDERS`] are named.
+        /// At most [`limits::HOLDERS`] folders.
         holders: Vec<FolderId>,
     },
-    /// It cannot join.
-    Refuse {
-        /// The master's epoch.
-        epoch: u32,
-        /// Why.
-        why: Refusal,
-    },
+    /// Rejects the join.
+    Refuse { epoch: u32, why: Refusal },
 }
 
 impl ToSlave {
@@ -567,20 +536,20 @@ impl Decode for ToSlave {
     }
 }
 
-/// A part of a slave's tree, as the master asked for it.
+/// One page of a slave's tree, for the master's query.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreePage {
-    /// The number of the question.
+    /// Number of the query.
     pub query: u64,
-    /// Entries in the order of the paths, and whether the content is there.
+    /// Entries ordered by path, each with a flag: the slave holds its content.
     pub entries: Vec<(TreePath, TreeEntry, bool)>,
-    /// Changes by their ids; only where they were asked for.
+    /// Ids and numbers of changes; empty unless the query requests them.
     pub ids: Vec<(ChangeId, Lsn)>,
-    /// Where the folder stands; the same in all parts.
+    /// Position of the folder; the same in all pages.
     pub position: ReplicaPosition,
-    /// The timelines of the history that made this tree, oldest first; in the first part only.
+    /// Timelines of the history that made this tree, oldest first; only in the first page.
     pub timelines: Vec<Timeline>,
-    /// Whether this is the last part.
     pub last: bool,
 }
 

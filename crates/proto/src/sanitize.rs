@@ -1,10 +1,12 @@
-//! Text that came from afar, made fit for a terminal and a log.
+//! Makes text from a peer safe for a terminal and a log.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether a character is shown as an escape: it drives the terminal, turns the direction of
-/// the text, breaks the line, or takes no place at all.
+/// Returns whether the character must be escaped.
+///
+/// Such a character controls the terminal, changes the text direction, breaks the line, or is
+/// invisible.
 #[must_use]
 pub fn is_unsafe_char(c: char) -> bool {
     c.is_control()
@@ -19,7 +21,7 @@ pub fn is_unsafe_char(c: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The text with every harmful character as an escape, such as `\u{1b}`.
+/// Escapes every unsafe character, for example as `\u{1b}`.
 #[must_use]
 pub fn sanitize(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unsafe_char) {
@@ -27,7 +29,7 @@ pub fn sanitize(text: &str) -> Cow<'_, str> {
     }
     Cow::Owned(text.chars().fold(String::with_capacity(text.len() + 8), |mut shown, c| {
         if is_unsafe_char(c) {
-            // Writing to a String does not fail.
+            // Writing to a `String` cannot fail.
             let _ = write!(shown, "{}", c.escape_unicode());
         } else {
             shown.push(c);
@@ -36,7 +38,7 @@ pub fn sanitize(text: &str) -> Cow<'_, str> {
     }))
 }
 
-/// The text between quotes, so that nothing in it can be mistaken for what stands around it or for another text.
+/// Quotes and escapes the text, so it cannot be confused with its surroundings or another text.
 #[must_use]
 pub fn quote(text: &str) -> String {
     sanitize(&format!("{text:?}")).into_owned()

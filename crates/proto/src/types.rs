@@ -33,7 +33,10 @@ macro_rules! id_type {
                 }
                 let mut bytes = [0; $len];
                 for (i, byte) in bytes.iter_mut().enumerate() {
-                    *byte = text.get(2 * i..2 * i + 2).and_then(|t| u8::from_str_radix(t, 16).ok()).ok_or_else(bad)?;
+                    *byte = text
+                        .get(2 * i..2 * i + 2)
+                        .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+                        .ok_or_else(bad)?;
                 }
                 Ok(Self(bytes))
             }

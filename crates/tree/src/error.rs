@@ -1,4 +1,4 @@
-//! Why something in a folder could not be used. No text here holds a path of the host.
+//! Errors of operations in a folder. No text contains a path of the host.
 
 use std::fmt;
 use std::io;
@@ -7,14 +7,14 @@ use relais_proto::ErrorCode;
 use rustix::io::Errno;
 use thiserror::Error;
 
-/// What is there instead of a file or folder.
+/// Kind of an entry that is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum UnservedKind {
     /// A symbolic link.
     Link,
     /// A device, FIFO or socket.
     Special,
-    /// Something on another file system, or mounted over the name.
+    /// A mount point, or an entry on another file system.
     Mount,
 }
 
@@ -28,48 +28,48 @@ impl fmt::Display for UnservedKind {
     }
 }
 
-/// Why something in a folder could not be used.
+/// Error of an operation in a folder.
 #[derive(Debug, Error)]
 pub enum TreeError {
-    /// Nothing has that name.
+    /// No entry has this name.
     #[error("no such file or folder")]
     NotFound,
-    /// A file was wanted and a folder is there.
+    /// The entry is a folder, not a file.
     #[error("a folder has that name")]
     IsFolder,
-    /// A folder was wanted and something else is there, or a file lies in the middle of the path.
+    /// The entry is not a folder, or a file lies in the middle of the path.
     #[error("not a folder")]
     NotFolder,
-    /// Something is there that is not used: a link, a device, a mount point.
+    /// The entry is not served: a link, a device or a mount point.
     #[error("not served: {0}")]
     NotServed(UnservedKind),
-    /// A new name was wanted, and it is taken.
+    /// The new name is already taken.
     #[error("the name is taken")]
     Taken,
-    /// What was about to be replaced, moved or removed is not what it was: somebody has just put something else there.
-    #[error("it is just being changed on the server; try again in a second")]
+    /// The entry to replace, move or remove has just been replaced by another one.
+    #[error("the server is changing it right now; try again in a second")]
     Changing,
-    /// The file system takes no name of that length.
+    /// The name is longer than the file system allows.
     #[error("the name is too long for this disk")]
     TooLong,
-    /// A folder that shall go is not empty.
+    /// The folder to remove is not empty.
     #[error("the folder is not empty")]
     NotEmpty,
-    /// Another process holds the file's lock.
+    /// Another process holds the lock of the file.
     #[error("another process is working on it")]
     InUse,
-    /// The operating system refused; the operation and its error.
+    /// The operating system refused the operation.
     #[error("cannot {0}: {1}")]
     Io(&'static str, #[source] io::Error),
 }
 
-/// Whether the disk, or what a user may have of it, has no more room.
+/// Returns whether the disk or the user's quota is full.
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl TreeError {
-    /// The kind of error that a peer is told.
+    /// Returns the error code for a peer.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
@@ -82,20 +82,20 @@ impl TreeError {
             Self::NotEmpty => ErrorCode::NotEmpty,
             Self::TooLong => ErrorCode::BadName,
             Self::InUse => ErrorCode::Local,
-            // What the server itself may not read is left out like a link.
+            // A file that the server may not read is treated like a link.
             Self::Io(_, e) if e.kind() == io::ErrorKind::PermissionDenied => ErrorCode::NotServed,
             Self::Io(_, e) if is_full(e) => ErrorCode::NoSpace,
             Self::Io(..) => ErrorCode::Storage,
         }
     }
 
-    /// Whether the disk, or what the user may have of it, has no more room.
+    /// Returns whether the disk or the user's quota is full.
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Io(_, e) if is_full(e))
     }
 
-    /// What a peer may be told: no operation of this host and no error text of its system.
+    /// Returns the text for a peer, without operations and error texts of this host.
     #[must_use]
     pub fn public_text(&self) -> String {
         match self {
@@ -108,7 +108,7 @@ impl TreeError {
         }
     }
 
-    /// The reason for operators of this host: no path, no number of the system.
+    /// Returns the text for operators of this host, without paths and system error numbers.
     #[must_use]
     pub fn reason(&self) -> String {
         match self {
@@ -117,16 +117,16 @@ impl TreeError {
                 let plain = text.split(" (os error").next().unwrap_or_default().to_lowercase();
                 format!("cannot {op}: {plain}")
             }
-            Self::NotServed(UnservedKind::Mount) => "a mount point is in the way".to_owned(),
+            Self::NotServed(UnservedKind::Mount) => "a mount point blocks it".to_owned(),
             other => other.to_string(),
         }
     }
 
-    /// Whether the process was short of something for a moment: the same call may succeed at once.
+    /// Returns whether a resource was short for a moment, so the same call may succeed at once.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         let Self::Io(_, e) = self else { return matches!(self, Self::InUse | Self::Changing) };
-        // Without a number of the system it is no matter of the path.
+        // An error without a system number is not about the path.
         e.raw_os_error().map(Errno::from_raw_os_error).is_none_or(|number| {
             matches!(
                 number,
@@ -140,15 +140,15 @@ impl TreeError {
         })
     }
 
-    /// The error for a failed call that makes a name.
+    /// Converts the error of a call that makes a name.
     pub(crate) fn from_naming(op: &'static str, e: Errno) -> Self {
         if e == Errno::NAMETOOLONG { Self::TooLong } else { Self::from_errno(op, e) }
     }
 
-    /// The error for a failed call, where nothing more is known than its number.
+    /// Converts the error of a call from its number alone.
     pub(crate) fn from_errno(op: &'static str, e: Errno) -> Self {
         match e {
-            // A name longer than the file system takes is the name of nothing.
+            // A name that is longer than the file system allows cannot exist.
             Errno::NOENT | Errno::NAMETOOLONG => Self::NotFound,
             Errno::NOTDIR => Self::NotFolder,
             Errno::ISDIR => Self::IsFolder,

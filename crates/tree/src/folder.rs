@@ -1,4 +1,4 @@
-//! A pinned folder, and opening what lies in it.
+//! A pinned folder, and access to its entries.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,37 +15,38 @@ use crate::list::FolderEntries;
 use crate::meta::{Meta, MetaKind};
 use crate::resolve::ResolveMethod;
 
-/// A folder, held by its descriptor: it stays the same one whatever its path comes to mean.
+/// A folder, held by its descriptor: it stays the same folder even if its path is renamed.
 #[derive(Debug)]
 pub struct Folder {
     fd: OwnedFd,
-    way: ResolveMethod,
+    method: ResolveMethod,
 }
 
-/// A regular file that was opened for reading, and what it was then.
+/// A regular file opened for reading, with its metadata at that time.
 #[derive(Debug)]
 pub struct OpenFile {
-    /// The file. Its offset may be shared: read with explicit offsets.
+    /// The file. Its offset may be shared, so read at explicit offsets.
     pub file: File,
-    /// What fstat said right after opening.
+    /// Result of fstat right after opening.
     pub meta: Meta,
 }
 
 impl OpenFile {
-    /// What fstat says now.
+    /// Returns the current metadata.
     ///
     /// # Errors
-    /// Those of fstat.
+    /// Errors of fstat.
     pub fn meta_now(&self) -> Result<Meta, TreeError> {
         meta_of(self.file.as_fd())
     }
 
-    /// Whether the content is still what it was when the file was opened. Whoever writes and then
-    /// sets the time back is found by the ctime; a file that only lost its name, as when a
-    /// new one is put in its place, still has its content.
+    /// Returns whether the content is the same as when the file was opened.
+    ///
+    /// The ctime reveals a writer that resets the mtime. A file that only lost its name, for
+    /// example to a replacement, still has its content.
     ///
     /// # Errors
-    /// Those of fstat.
+    /// Errors of fstat.
     pub fn is_unchanged(&self) -> Result<bool, TreeError> {
         let now = meta_of(self.file.as_fd())?;
         let lost_name = now.nlink < self.meta.nlink
@@ -54,12 +55,12 @@ impl OpenFile {
     }
 }
 
-/// What lies under one name of a folder.
+/// Metadata of one entry, with its mount state.
 #[derive(Debug, Clone, Copy)]
 pub struct EntryInfo {
-    /// As `stat_part` tells it.
+    /// Metadata as from `stat_part`.
     pub meta: Meta,
-    /// Whether another file system, or another part of this one, is mounted there.
+    /// Whether another file system, or another part of this one, is mounted at the entry.
     pub mount_point: bool,
 }
 
@@ -74,39 +75,41 @@ impl AsFd for Folder {
 }
 
 impl Folder {
-    /// Pins the folder at `path`. Links in `path` itself are followed: whoever starts the program names it.
+    /// Pins the folder at `path`.
+    ///
+    /// Links in `path` are followed, because the user who starts the program chose it.
     ///
     /// # Errors
-    /// [`TreeError::NotFound`], [`TreeError::NotFolder`], or what the system says.
+    /// [`TreeError::NotFound`], [`TreeError::NotFolder`], or an error of the system.
     pub fn open(path: &Path) -> Result<Self, TreeError> {
         Self::open_by(path, ResolveMethod::best())
     }
 
-    pub(crate) fn open_by(path: &Path, way: ResolveMethod) -> Result<Self, TreeError> {
+    pub(crate) fn open_by(path: &Path, method: ResolveMethod) -> Result<Self, TreeError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = open(path, flags, Mode::empty())
             .map_err(|e| TreeError::from_errno("open the folder", e))?;
-        Ok(Self { fd, way })
+        Ok(Self { fd, method })
     }
 
-    /// A second handle on the same folder.
+    /// Duplicates the handle of the folder.
     ///
     /// # Errors
-    /// Those of duplicating a descriptor.
+    /// Errors of duplicating a descriptor.
     pub fn try_clone(&self) -> Result<Self, TreeError> {
         let fd = self.fd.try_clone().map_err(|e| TreeError::Io("duplicate a descriptor", e))?;
-        Ok(Self { fd, way: self.way })
+        Ok(Self { fd, method: self.method })
     }
 
     /// Opens a regular file for reading.
     ///
     /// # Errors
-    /// [`TreeError::IsFolder`], [`TreeError::NotServed`] and the like, by what is there.
+    /// [`TreeError::IsFolder`], [`TreeError::NotServed`] and others, by the kind of the entry.
     pub fn open_file(&self, path: &TreePath) -> Result<OpenFile, TreeError> {
         if path.is_root() {
             return Err(TreeError::IsFolder);
         }
-        let file = File::from(self.way.open(self.as_fd(), path.as_str(), OFlags::RDONLY)?);
+        let file = File::from(self.method.open(self.as_fd(), path.as_str(), OFlags::RDONLY)?);
         let meta = meta_of(file.as_fd())?;
         match meta.kind {
             MetaKind::File => Ok(OpenFile { file, meta }),
@@ -116,19 +119,18 @@ impl Folder {
         }
     }
 
-    /// Pins a folder that lies in this one.
+    /// Pins a folder below this one.
     ///
     /// # Errors
-    /// [`TreeError::NotFolder`], [`TreeError::NotServed`] and the like, by what is there.
+    /// [`TreeError::NotFolder`], [`TreeError::NotServed`] and others, by the kind of the entry.
     pub fn open_folder(&self, path: &TreePath) -> Result<Self, TreeError> {
         self.pin(path.as_str())
     }
 
-    /// Pins a folder right in this one, by one part of a name. The server's own folder can be
-    /// opened in this way only.
+    /// Pins a direct subfolder by its name. The server's own folder can be opened only this way.
     ///
     /// # Errors
-    /// As [`Self::open_folder`].
+    /// As for [`Self::open_folder`].
     pub fn sub(&self, part: &str) -> Result<Self, TreeError> {
         if relais_proto::check_part(part).is_err() {
             return Err(TreeError::NotFound);
@@ -136,10 +138,10 @@ impl Folder {
         self.pin(part)
     }
 
-    /// As [`Self::sub`], for a name that may be any bytes without `/`.
+    /// Pins a direct subfolder like [`Self::sub`], by any bytes without `/`.
     ///
     /// # Errors
-    /// As [`Self::open_folder`].
+    /// As for [`Self::open_folder`].
     pub fn sub_of_bytes(&self, name: &[u8]) -> Result<Self, TreeError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {
@@ -147,30 +149,31 @@ impl Folder {
         }
         let fd = openat(self, name, flags, Mode::empty())
             .map_err(|e| TreeError::from_errno("open the folder", e))?;
-        Ok(Self { fd, way: self.way })
+        Ok(Self { fd, method: self.method })
     }
 
     fn pin(&self, path: &str) -> Result<Self, TreeError> {
-        let fd = self.way.open(self.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        Ok(Self { fd, way: self.way })
+        let fd = self.method.open(self.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        Ok(Self { fd, method: self.method })
     }
 
-    /// What lies at `path`; a link is told as such, not followed.
+    /// Returns the metadata of the entry at `path`; a link is not followed.
     ///
     /// # Errors
-    /// [`TreeError::NotFound`]; [`TreeError::NotServed`] where the way there leads over a link or a
-    /// mount point, or ends at a mount point.
+    /// [`TreeError::NotFound`]; [`TreeError::NotServed`] if the path crosses a link or a mount
+    /// point, or ends at a mount point.
     pub fn stat(&self, path: &TreePath) -> Result<Meta, TreeError> {
         meta_of(
-            self.way.open(self.as_fd(), path.as_str(), OFlags::PATH | OFlags::NOFOLLOW)?.as_fd(),
+            self.method.open(self.as_fd(), path.as_str(), OFlags::PATH | OFlags::NOFOLLOW)?.as_fd(),
         )
     }
 
-    /// What lies right in this folder under `name`, any bytes without `/`. A link is told as such;
-    /// something mounted there is told by its own device.
+    /// Returns the metadata of a direct entry by `name`, any bytes without `/`.
+    ///
+    /// A link is not followed. A mounted entry shows its own device.
     ///
     /// # Errors
-    /// [`TreeError::NotFound`], or what the system says.
+    /// [`TreeError::NotFound`], or an error of the system.
     pub fn stat_part(&self, name: &[u8]) -> Result<Meta, TreeError> {
         if name.is_empty() || name.contains(&b'/') {
             return Err(TreeError::NotFound);
@@ -181,10 +184,10 @@ impl Folder {
             .map_err(|e| TreeError::from_errno("look at", e))
     }
 
-    /// As [`Self::stat_part`], and whether it is the top of another mount.
+    /// Returns metadata like [`Self::stat_part`], and whether the entry is a mount point.
     ///
     /// # Errors
-    /// As [`Self::stat_part`].
+    /// As for [`Self::stat_part`].
     pub fn survey(&self, name: &[u8]) -> Result<EntryInfo, TreeError> {
         if name.is_empty() || name.contains(&b'/') {
             return Err(TreeError::NotFound);
@@ -198,35 +201,35 @@ impl Folder {
         })
     }
 
-    /// What the folder itself is.
+    /// Returns the metadata of the folder itself.
     ///
     /// # Errors
-    /// Those of fstat.
+    /// Errors of fstat.
     pub fn meta(&self) -> Result<Meta, TreeError> {
         meta_of(self.as_fd())
     }
 
-    /// The names in this folder.
+    /// Iterates over the names in this folder.
     ///
     /// # Errors
-    /// Those of opening it once more, which gives the listing a position of its own.
+    /// Errors of reopening the folder, which gives the iterator its own position.
     pub fn list(&self) -> Result<FolderEntries, TreeError> {
         Dir::read_from(self).map(FolderEntries::new).map_err(|e| TreeError::from_errno("list", e))
     }
 
-    /// Asks whether names can be made and removed in this folder, by its rights and those of its mount.
+    /// Checks the rights of the folder and its mount for making and removing names.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why names cannot be changed.
     pub fn check_writable(&self) -> Result<(), TreeError> {
         accessat(self, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS)
             .map_err(|e| TreeError::from_errno("change the folder", e))
     }
 
-    /// Waits until the names in this folder are on the disk.
+    /// Syncs the names in this folder to disk.
     ///
     /// # Errors
-    /// Those of fsync. What it could not write may be lost: never try again on the same file.
+    /// Errors of fsync. The unwritten names may be lost: never sync the same descriptor again.
     pub fn sync(&self) -> Result<(), TreeError> {
         rustix::fs::fsync(self).map_err(|e| TreeError::from_errno("sync the folder", e))
     }

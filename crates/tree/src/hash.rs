@@ -1,4 +1,4 @@
-//! Hashing an open file, whole or some pieces of it. Reads at explicit offsets only.
+//! Hashes an open file, whole or in pieces. Reads at explicit offsets only.
 
 use std::fs::File;
 use std::io;
@@ -10,15 +10,16 @@ use relais_proto::limits::PIECE;
 
 use crate::pieces::{PieceHasher, join, piece_count};
 
-/// Bytes read at once: one piece, which is small enough to stop soon between two.
+/// Bytes per read: one piece, small enough to stop soon between two.
 const BUFFER: u64 = PIECE;
 
-/// Hashes the first `size` bytes of a file: its digest, and the values of its pieces. After
-/// each piece `progress` is told how many bytes are done, and can end the work.
+/// Hashes the first `size` bytes of a file; returns the digest and the piece values.
+///
+/// `progress` gets the number of hashed bytes after each piece, and can end the work.
 ///
 /// # Errors
-/// [`io::ErrorKind::UnexpectedEof`] where the file is shorter; [`io::ErrorKind::Interrupted`] where
-/// `progress` ended it; those of reading.
+/// [`io::ErrorKind::UnexpectedEof`] if the file is shorter; [`io::ErrorKind::Interrupted`] if
+/// `progress` ended the work; errors of reading.
 pub fn hash_file(
     file: &File,
     size: u64,
@@ -36,11 +37,13 @@ pub fn hash_file(
     Ok((digest, values))
 }
 
-/// The values of at most `count` pieces from number `first` on, of a file of `size` bytes. Fewer where
-/// the content ends before. After each piece `progress` is told how many bytes are done.
+/// Returns at most `count` piece values from number `first` on, of a file of `size` bytes.
+///
+/// The result is shorter if the content ends before. `progress` gets the number of hashed bytes
+/// after each piece.
 ///
 /// # Errors
-/// [`io::ErrorKind::UnexpectedEof`] where the file is shorter; those of reading and of `progress`.
+/// [`io::ErrorKind::UnexpectedEof`] if the file is shorter; errors of reading and of `progress`.
 pub fn piece_values(
     file: &File,
     size: u64,

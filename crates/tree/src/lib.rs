@@ -1,9 +1,10 @@
-//! One pinned folder: the only code that opens, renames or removes a file in it; digests.
+//! Access to one pinned folder, and content digests. No other code changes files in the folder.
 //!
-//! A [`Folder`] holds a descriptor, and every name is resolved from that descriptor: no link is
-//! followed, no mount point is crossed, and nothing outside the folder is ever reached, whatever
-//! is renamed meanwhile. Slave workers, the replicator and the client use it. It knows no protocol
-//! message but the values of names and digests, and it never prints.
+//! A [`Folder`] holds a descriptor and resolves every name from it. It follows no link, crosses no
+//! mount point and reaches nothing outside the folder, even during concurrent renames.
+//!
+//! Slave workers, the replicator and the client use this crate. It knows no protocol messages
+//! except the types of names and digests, and it never prints.
 
 mod error;
 mod folder;

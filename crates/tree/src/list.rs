@@ -1,4 +1,4 @@
-//! Listing a folder in bounded memory.
+//! Lists a folder in bounded memory.
 
 use std::ffi::CStr;
 
@@ -7,20 +7,20 @@ use rustix::fs::{Dir, DirEntry, FileType};
 use crate::error::TreeError;
 use crate::meta::MetaKind;
 
-/// One name that a folder holds. It may be any bytes.
+/// A name in a folder. It may be any bytes.
 #[derive(Debug)]
 pub struct FolderEntry {
     entry: DirEntry,
 }
 
 impl FolderEntry {
-    /// The name as the file system has it.
+    /// Returns the name as the file system has it.
     #[must_use]
     pub fn name(&self) -> &[u8] {
         self.entry.file_name().to_bytes()
     }
 
-    /// What it was when the folder was read; none where the file system does not say.
+    /// Returns the kind of the entry; `None` if the file system does not report it.
     #[must_use]
     pub fn kind(&self) -> Option<MetaKind> {
         match self.entry.file_type() {
@@ -33,8 +33,9 @@ impl FolderEntry {
     }
 }
 
-/// The names in a folder, in no order, without `.` and `..`. After an error comes nothing more,
-/// and what came before it is not the whole folder.
+/// Iterator over the names in a folder, in no order, without `.` and `..`.
+///
+/// It ends after an error, and the names before the error are not the whole folder.
 pub struct FolderEntries {
     dir: Dir,
     failed: bool,

@@ -1,7 +1,7 @@
-//! Making, replacing and removing files right in a pinned folder, by single names.
+//! Makes, replaces and removes files directly in a pinned folder, by single names.
 //!
-//! The client keeps its received files and its own notes so, the slave its own folder. No name
-//! leads out of the folder, no link is followed, and no file that has a second name is written.
+//! The client keeps received files and its own state this way, and the slave its own folder. No
+//! name leads out of the folder, no link is followed, and no file with a second name is written.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -21,19 +21,19 @@ use crate::error::{TreeError, UnservedKind};
 use crate::folder::{Folder, OpenFile, meta_of};
 use crate::meta::{Meta, MetaKind};
 
-/// Times that a file may be replaced between opening and locking it before this gives up.
+/// Attempts to open and lock a file that is replaced in between.
 const TRIES: usize = 16;
-/// Flags of every file opened here; see `resolve.rs` for the reasons.
+/// Flags of every opened file; `resolve.rs` has the reasons.
 const ALWAYS: OFlags =
     OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
-/// Mode of a new file: for its owner alone, until it is complete and gets its own.
+/// Mode of a new file: only for its owner, until it is complete and gets its own mode.
 const NEW_FILE: Mode = Mode::from_raw_mode(0o600);
-/// setuid, setgid and sticky.
+/// Bits of setuid, setgid and sticky.
 const SPECIAL: u32 = 0o7000;
-/// setgid.
+/// The setgid bit.
 const SETGID: u32 = 0o2000;
 
-/// One part of a name, as the system takes it.
+/// Checks one part of a name and returns it for a system call.
 pub(crate) fn part(name: &OsStr) -> Result<&OsStr, TreeError> {
     match name.as_bytes() {
         b"" | b"." | b".." => Err(bad_name()),
@@ -46,7 +46,7 @@ fn bad_name() -> TreeError {
     TreeError::Io("use the name", std::io::ErrorKind::InvalidInput.into())
 }
 
-/// A file that may be written: regular, with one name only.
+/// Checks that a file may be written: it is regular and has one name only.
 fn own_file(file: &File) -> Result<Meta, TreeError> {
     let meta = meta_of(file.as_fd())?;
     match meta.kind {
@@ -67,20 +67,21 @@ impl Folder {
         opened.map(File::from).map_err(|e| TreeError::from_errno("open", e))
     }
 
-    /// Opens a file for reading and writing, made where it is missing, and takes its lock. It is
-    /// held until the file and all its duplicates are closed.
+    /// Opens or makes a file for reading and writing, and locks it.
+    ///
+    /// The lock is held until the file and all its duplicates are closed.
     ///
     /// # Errors
-    /// [`TreeError::InUse`] where another process holds the lock; [`TreeError::NotServed`] or
-    /// [`TreeError::IsFolder`] where the name is none of a regular file.
+    /// [`TreeError::InUse`] if another process holds the lock; [`TreeError::NotServed`] or
+    /// [`TreeError::IsFolder`] if the name is not of a regular file.
     pub fn create_or_open_part(&self, name: impl AsRef<OsStr>) -> Result<File, TreeError> {
         self.open_locked(part(name.as_ref())?, OFlags::CREATE)
     }
 
-    /// As [`Self::create_or_open_part`], where the file is there already.
+    /// Opens and locks an existing file like [`Self::create_or_open_part`].
     ///
     /// # Errors
-    /// [`TreeError::NotFound`], or as [`Self::create_or_open_part`].
+    /// [`TreeError::NotFound`], or as for [`Self::create_or_open_part`].
     pub fn open_part_locked(&self, name: impl AsRef<OsStr>) -> Result<File, TreeError> {
         self.open_locked(part(name.as_ref())?, OFlags::empty())
     }
@@ -88,7 +89,7 @@ impl Folder {
     fn open_locked(&self, name: &OsStr, make: OFlags) -> Result<File, TreeError> {
         for _ in 0..TRIES {
             let file = self.open_part(name, OFlags::RDWR | make)?;
-            // A name that was removed between two steps is tried again.
+            // Retries if the name was removed between two steps.
             match meta_of(file.as_fd())?.nlink {
                 0 => continue,
                 _ => own_file(&file)?,
@@ -102,7 +103,7 @@ impl Folder {
         Err(TreeError::InUse)
     }
 
-    /// Whether `name` still stands for the open `file`.
+    /// Returns whether `name` still refers to the open `file`.
     fn is_named(&self, file: &File, name: &OsStr) -> Result<bool, TreeError> {
         let ours = meta_of(file.as_fd())?;
         match self.stat_part(name.as_bytes()) {
@@ -112,18 +113,18 @@ impl Folder {
         }
     }
 
-    /// Makes a file that was not there.
+    /// Makes a new file.
     ///
     /// # Errors
-    /// [`TreeError::Taken`] where anything has the name, a link included.
+    /// [`TreeError::Taken`] if any entry, a link included, has the name.
     pub fn create_new(&self, name: impl AsRef<OsStr>) -> Result<File, TreeError> {
         self.open_part(name.as_ref(), OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
     }
 
-    /// As [`Self::create_new`], and takes the lock of the new file.
+    /// Makes a new file and locks it.
     ///
     /// # Errors
-    /// As [`Self::create_new`]; [`TreeError::InUse`] where somebody has found and locked it at once.
+    /// As for [`Self::create_new`]; [`TreeError::InUse`] if another process locked the file first.
     pub fn create_new_locked(&self, name: impl AsRef<OsStr>) -> Result<File, TreeError> {
         let file = self.create_new(name)?;
         lock(&file)?;
@@ -144,23 +145,23 @@ impl Folder {
         }
     }
 
-    /// Gives `from` the name `to`, which replaces a file of that name.
+    /// Renames `from` to `to`; replaces a file of that name.
     ///
     /// # Errors
-    /// [`TreeError::IsFolder`] where a folder has the name `to`.
+    /// [`TreeError::IsFolder`] if a folder has the name `to`.
     pub fn rename(&self, from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) -> Result<(), TreeError> {
         let (from, to) = (part(from.as_ref())?, part(to.as_ref())?);
-        // Where `from` is a folder too, the system would replace an empty folder.
+        // If `from` is a folder too, the system would replace an empty folder.
         if self.stat_part(to.as_bytes()).is_ok_and(|meta| meta.kind == MetaKind::Folder) {
             return Err(TreeError::IsFolder);
         }
         renameat(self, from, self, to).map_err(|e| TreeError::from_errno("rename", e))
     }
 
-    /// Gives `from` the name `to`, which nothing may have.
+    /// Renames `from` to a free name `to`.
     ///
     /// # Errors
-    /// [`TreeError::Taken`] where anything has the name `to`.
+    /// [`TreeError::Taken`] if any entry has the name `to`.
     pub fn rename_noreplace(
         &self,
         from: impl AsRef<OsStr>,
@@ -169,7 +170,7 @@ impl Folder {
         let (from, to) = (part(from.as_ref())?, part(to.as_ref())?);
         match renameat_with(self, from, self, to, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(()),
-            // Some file systems do not know the flag. A second name does the same for files.
+            // Some file systems do not support the flag. A hard link does the same for files.
             Err(Errno::INVAL | Errno::NOSYS) => self.link_then_unlink(from, to),
             Err(e) => Err(TreeError::from_errno("rename", e)),
         }
@@ -181,7 +182,7 @@ impl Folder {
         self.unlink(from)
     }
 
-    /// Removes a name that is none of a folder.
+    /// Removes an entry that is not a folder.
     ///
     /// # Errors
     /// [`TreeError::NotFound`], [`TreeError::IsFolder`].
@@ -190,20 +191,20 @@ impl Folder {
             .map_err(|e| TreeError::from_errno("remove", e))
     }
 
-    /// Makes a folder right in this one.
+    /// Makes a subfolder.
     ///
     /// # Errors
-    /// [`TreeError::Taken`] where anything has the name.
+    /// [`TreeError::Taken`] if any entry has the name.
     pub fn make_folder(&self, name: impl AsRef<OsStr>, private: bool) -> Result<(), TreeError> {
         let mode = Mode::from_raw_mode(if private { 0o700 } else { 0o777 });
         mkdirat(self, part(name.as_ref())?, mode)
             .map_err(|e| TreeError::from_naming("make the folder", e))
     }
 
-    /// Makes a folder right in this one, with exactly these permission bits. Group and setgid are those that the system gives it.
+    /// Makes a subfolder with exactly these permission bits. The system sets group and setgid.
     ///
     /// # Errors
-    /// [`TreeError::Taken`] where anything has the name.
+    /// [`TreeError::Taken`] if any entry has the name.
     pub fn make_folder_as(
         &self,
         name: impl AsRef<OsStr>,
@@ -220,11 +221,13 @@ impl Folder {
         })
     }
 
-    /// Prepares a file for a name in this folder: it gets the permission bits, and in a setgid folder the folder's group, as a file
-    /// that is made there. Whether anything was changed.
+    /// Prepares a file for a name in this folder; returns whether anything was changed.
+    ///
+    /// The file gets the permission bits. In a setgid folder it also gets the folder's group, like
+    /// a file that is made there.
     ///
     /// # Errors
-    /// What the system says.
+    /// Errors of the system.
     pub fn prepare(&self, file: &File, mode: relais_proto::Mode) -> Result<bool, TreeError> {
         static OTHER_GROUP: LogRateLimiter = LogRateLimiter::new();
         let failed = |e| TreeError::from_errno("set the group", e);
@@ -236,7 +239,8 @@ impl Folder {
                 Err(Errno::PERM) => {
                     if let Some(more) = OTHER_GROUP.allow(Instant::now()) {
                         log::warn!(
-                            "files in a setgid folder do not get its group {}: this program's user is not in it{more}",
+                            "files in a setgid folder do not get its group {}: \
+                             this program's user is not a member{more}",
                             ours.st_gid
                         );
                     }
@@ -263,21 +267,23 @@ fn lock(file: &File) -> Result<(), TreeError> {
     }
 }
 
-/// Sets the time of last modification; that of last access becomes the same.
+/// Sets the modification time, and the access time to the same value.
 ///
 /// # Errors
-/// What the system says.
+/// Errors of the system.
 pub fn set_times(file: &File, mtime: FileTime) -> Result<(), TreeError> {
     let time = Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() };
     futimens(file, &Timestamps { last_access: time, last_modification: time })
         .map_err(|e| TreeError::from_errno("set the time", e))
 }
 
-/// Sets the permission bits. A file loses setuid, setgid and sticky; a folder keeps what it has of them, since the system gives
-/// a folder the setgid of the folder that it is made in.
+/// Sets the permission bits.
+///
+/// A file loses setuid, setgid and sticky. A folder keeps them, because the system gives a new
+/// folder the setgid bit of its parent.
 ///
 /// # Errors
-/// What the system says.
+/// Errors of the system.
 pub fn set_mode(of: impl AsFd, mode: relais_proto::Mode) -> Result<(), TreeError> {
     let failed = |e| TreeError::from_errno("set the mode", e);
     let found = fstat(&of).map_err(failed)?.st_mode;
@@ -292,7 +298,10 @@ pub fn set_mode(of: impl AsFd, mode: relais_proto::Mode) -> Result<(), TreeError
     fchmod(&of, Mode::from_raw_mode(wanted)).map_err(failed)
 }
 
-/// The process's umask. The system tells it only to who sets it, so the first call sets it for a moment to the strictest that is usual.
+/// Returns the umask of the process.
+///
+/// The system returns the umask only when it is set. The first call therefore sets it for a moment
+/// to the strictest usual value.
 #[must_use]
 pub fn umask() -> relais_proto::Mode {
     static UMASK: OnceLock<relais_proto::Mode> = OnceLock::new();

@@ -1,14 +1,14 @@
-//! What the file system says about one file or folder.
+//! Metadata of one file or folder.
 
 use relais_proto::{FileTime, FolderId, Identity, Kind, Mode};
 use rustix::fs::{FileType, Stat, Statx, StatxTimestamp};
 
-/// Keeps this hash apart from every other one: it names content by where it lies.
+/// Domain of the hash that identifies content by its location.
 const DOMAIN: &[u8] = b"relais identity on disk 1\0";
-/// Nanoseconds in a second, less one.
+/// Highest number of nanoseconds in a second.
 const MOST_NANOS: u32 = 999_999_999;
 
-/// What a name stands for.
+/// Kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MetaKind {
     /// A regular file.
@@ -21,24 +21,21 @@ pub enum MetaKind {
     Special,
 }
 
-/// What the file system says about one file or folder.
+/// Metadata of one file or folder.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meta {
-    /// What it is.
     pub kind: MetaKind,
-    /// Bytes of content.
+    /// Size of the content in bytes.
     pub size: u64,
-    /// Last modification of the content.
     pub mtime: FileTime,
-    /// Permission bits.
     pub mode: Mode,
-    /// The device it lies on.
+    /// Device of the entry.
     pub dev: u64,
-    /// Its inode.
     pub ino: u64,
     /// Last change of content or attributes, by the system's clock. No program can set it.
     pub ctime: FileTime,
-    /// How many names it has.
+    /// Number of hard links.
     pub nlink: u64,
 }
 
@@ -52,7 +49,7 @@ fn kind_of(kind: FileType) -> MetaKind {
 }
 
 impl Meta {
-    /// What a stat call said.
+    /// Converts the result of stat.
     #[must_use]
     pub(crate) fn from_stat(stat: &Stat) -> Self {
         Self {
@@ -67,7 +64,7 @@ impl Meta {
         }
     }
 
-    /// What a statx call said.
+    /// Converts the result of statx.
     #[must_use]
     pub(crate) fn from_statx(found: &Statx) -> Self {
         let when =
@@ -84,16 +81,20 @@ impl Meta {
         }
     }
 
-    /// Whether content and place on the disk are the same as in `other`: nothing was written
-    /// between the two looks, unless within the same tick of the system's clock.
+    /// Returns whether content and location on disk are the same as in `other`.
+    ///
+    /// Then nothing was written between the two calls, except within one tick of the system's
+    /// clock.
     #[must_use]
     pub fn same_content(&self, other: &Self) -> bool {
         (self.dev, self.ino, self.size, self.mtime, self.ctime)
             == (other.dev, other.ino, other.size, other.mtime, other.ctime)
     }
 
-    /// Whether it is the same file or folder, perhaps under another name: a rename changes the ctime on many file systems.
-    /// Of a file size and mtime are the same too.
+    /// Returns whether it is the same entry, perhaps under another name.
+    ///
+    /// Many file systems change the ctime on rename. For a file, size and mtime must also be the
+    /// same.
     #[must_use]
     pub fn same_but_renamed(&self, other: &Self) -> bool {
         (self.kind, self.dev, self.ino) == (other.kind, other.dev, other.ino)
@@ -101,7 +102,7 @@ impl Meta {
                 || (self.size, self.mtime) == (other.size, other.mtime))
     }
 
-    /// Names the content by where it lies on the disk of folder `folder`.
+    /// Returns the identity of the content, from its location on the disk of `folder`.
     #[must_use]
     pub fn identity(&self, folder: &FolderId) -> Identity {
         let mut hasher = blake3::Hasher::new();
@@ -117,7 +118,7 @@ impl Meta {
         Identity(id)
     }
 
-    /// What an entry says it is; none for what is not served.
+    /// Returns the kind for an entry of the tree; `None` if it is not served.
     #[must_use]
     pub fn served_kind(&self) -> Option<Kind> {
         match self.kind {
@@ -128,12 +129,12 @@ impl Meta {
     }
 }
 
-/// A number of names, whose type differs between machines.
+/// Converts a link count, whose type differs between platforms.
 fn links(count: impl Into<u64>) -> u64 {
     count.into()
 }
 
-/// The time in two numbers whose types differ between machines.
+/// Converts a time, whose types differ between platforms.
 fn time(seconds: impl Into<i64>, nanos: impl TryInto<u32>) -> FileTime {
     FileTime { seconds: seconds.into(), nanos: nanos.try_into().unwrap_or(0).min(MOST_NANOS) }
 }

@@ -1,4 +1,4 @@
-//! Giving a new file the name of one that may be there, in one call of the system: for many small files.
+//! Renames a new file over an existing name in one system call, for many small files.
 
 use std::ffi::OsStr;
 
@@ -9,11 +9,12 @@ use crate::folder::Folder;
 use crate::local::part;
 
 impl Folder {
-    /// As [`Folder::rename`], for a name `from` that the caller knows to be of a file: the system itself
-    /// never puts a file in the place of a folder, so nothing has to be looked at first.
+    /// Renames a file like [`Folder::rename`], without a check of the target.
+    ///
+    /// The caller knows that `from` is a file. The system never replaces a folder by a file.
     ///
     /// # Errors
-    /// [`TreeError::IsFolder`] where a folder has the name `to`.
+    /// [`TreeError::IsFolder`] if a folder has the name `to`.
     pub fn rename_file(
         &self,
         from: impl AsRef<OsStr>,

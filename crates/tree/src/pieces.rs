@@ -1,8 +1,8 @@
-//! BLAKE3 in aligned pieces of 1 MiB, and joining their values to the digest of the whole.
+//! BLAKE3 in aligned pieces of 1 MiB, and the join of their values to the whole digest.
 //!
 //! BLAKE3 is a tree over chunks of 1 KiB. An aligned piece of 2^n chunks is a whole subtree, so its
-//! chaining value can be computed on its own, in any order, and the values of all pieces give
-//! the root. Content of at most one piece has no subtree below its root: its only value is the digest.
+//! chaining value can be computed separately and in any order. The values of all pieces give the
+//! root. Content of at most one piece has no subtree below its root: its only value is the digest.
 
 use blake3::hazmat::{
     ChainingValue, HasherExt, Mode, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root,
@@ -10,13 +10,13 @@ use blake3::hazmat::{
 use relais_proto::Digest;
 use relais_proto::limits::PIECE;
 
-/// How many piece values content of `size` bytes has; empty content has one.
+/// Returns the number of pieces of `size` bytes; empty content has one.
 #[must_use]
 pub fn piece_count(size: u64) -> u64 {
     size.div_ceil(PIECE).max(1)
 }
 
-/// Bytes in piece `index` of content of `size` bytes; 0 behind the end.
+/// Returns the length of piece `index` of `size` bytes; 0 beyond the end.
 fn piece_len(size: u64, index: u64) -> u64 {
     size.saturating_sub(index.saturating_mul(PIECE)).min(PIECE)
 }
@@ -35,7 +35,7 @@ fn finish(size: u64, hasher: &blake3::Hasher) -> Digest {
     if size > PIECE { Digest(hasher.finalize_non_root()) } else { Digest(hasher.finalize().into()) }
 }
 
-/// The value of piece `index` of content of `size` bytes; none where `bytes` is not as long as that piece.
+/// Returns the value of one piece; `None` if `bytes` has not the piece's length.
 #[must_use]
 pub fn piece_value(size: u64, index: u64, bytes: &[u8]) -> Option<Digest> {
     if index >= piece_count(size) || bytes.len() as u64 != piece_len(size, index) {
@@ -46,19 +46,19 @@ pub fn piece_value(size: u64, index: u64, bytes: &[u8]) -> Option<Digest> {
     Some(finish(size, &hasher))
 }
 
-/// Hashes pieces one after another from bytes that come in order, in parts of any length.
+/// Hashes pieces from bytes that arrive in order, in parts of any length.
 #[derive(Debug, Clone)]
 pub struct PieceHasher {
     size: u64,
     index: u64,
-    /// Bytes of the piece that came.
+    /// Received bytes of the current piece.
     filled: u64,
     hasher: Option<blake3::Hasher>,
     values: Vec<Digest>,
 }
 
 impl PieceHasher {
-    /// Begins at piece `first` of content of `size` bytes.
+    /// Starts at piece `first` of content of `size` bytes.
     #[must_use]
     pub fn new(size: u64, first: u64) -> Self {
         let hasher = (first < piece_count(size)).then(|| start(size, first));
@@ -67,7 +67,7 @@ impl PieceHasher {
         new
     }
 
-    /// Takes the bytes that follow. What comes behind the end of the content is left out.
+    /// Hashes the next bytes. Bytes beyond the end of the content are ignored.
     pub fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let Some(hasher) = &mut self.hasher else { return };
@@ -94,21 +94,22 @@ impl PieceHasher {
         }
     }
 
-    /// The values of all pieces that are whole, from the first on.
+    /// Returns the values of all complete pieces, from the first on.
     #[must_use]
     pub fn values(&self) -> &[Digest] {
         &self.values
     }
 
-    /// As [`Self::values`], at the end.
+    /// Returns the values like [`Self::values`], by value.
     #[must_use]
     pub fn into_values(self) -> Vec<Digest> {
         self.values
     }
 }
 
-/// The digest of content of `size` bytes from the values of all its pieces; none where they are
-/// not as many as the content has.
+/// Joins all piece values to the digest of the content.
+///
+/// Returns `None` if the number of values does not match the size.
 #[must_use]
 pub fn join(values: &[Digest], size: u64) -> Option<Digest> {
     if values.len() as u64 != piece_count(size) {
@@ -125,8 +126,9 @@ pub fn join(values: &[Digest], size: u64) -> Option<Digest> {
     ))
 }
 
-/// The value of the subtree over `values`, which cover `len` bytes. As deep as the
-/// content has doublings of a piece: at most 43 calls.
+/// Returns the value of the subtree over `values`, which cover `len` bytes.
+///
+/// The depth is the number of doublings of a piece: at most 43 calls.
 fn subtree(values: &[Digest], len: u64) -> Option<ChainingValue> {
     if let [only] = values {
         return Some(only.0);
@@ -140,14 +142,15 @@ fn subtree(values: &[Digest], len: u64) -> Option<ChainingValue> {
     ))
 }
 
-/// Bytes under the left and the right half of a subtree over more than a piece.
+/// Returns the bytes under the left and the right half of a subtree of several pieces.
 fn split_len(len: u64) -> (u64, u64) {
     let left = left_subtree_len(len);
     (left, len - left)
 }
 
-/// Piece values of the left and the right half. The left one is a power of two
-/// of chunks and longer than half, so it is made of whole pieces.
+/// Splits piece values into the left and the right half.
+///
+/// The left half is a power of two of chunks and longer than half, so it has whole pieces.
 fn split(values: &[Digest], len: u64) -> Option<(&[Digest], &[Digest])> {
     let at = usize::try_from(left_subtree_len(len) / PIECE).ok()?;
     values.split_at_checked(at)

@@ -1,4 +1,4 @@
-//! Removing folders, by single names.
+//! Removes folders by single names.
 
 use std::ffi::OsStr;
 
@@ -9,10 +9,11 @@ use crate::folder::Folder;
 use crate::local::part;
 
 impl Folder {
-    /// Removes an empty folder right in this one.
+    /// Removes an empty direct subfolder.
     ///
     /// # Errors
-    /// [`TreeError::NotEmpty`], [`TreeError::NotFound`], [`TreeError::NotFolder`], or what the system says.
+    /// [`TreeError::NotEmpty`], [`TreeError::NotFound`], [`TreeError::NotFolder`], or an error of
+    /// the system.
     pub fn remove_folder(&self, name: impl AsRef<OsStr>) -> Result<(), TreeError> {
         unlinkat(self, part(name.as_ref())?, AtFlags::REMOVEDIR)
             .map_err(|e| TreeError::from_errno("remove the folder", e))

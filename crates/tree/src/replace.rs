@@ -1,7 +1,8 @@
-//! Moving a name from one pinned folder to another: how staged content gets its place, and gives it back.
+//! Moves names between pinned folders: publishes staged content, and takes it back.
 //!
-//! Both folders must lie on one mount. Nothing is copied, no link is followed, and each move is one
-//! step where the file system can. No call here removes or replaces a file that it does not give back.
+//! Both folders must be on one mount. Nothing is copied, no link is followed, and each move is one
+//! step if the file system supports it. No call removes or replaces a file that it does not give
+//! back.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +15,7 @@ use crate::folder::Folder;
 use crate::local::part;
 use crate::meta::MetaKind;
 
-/// Behind a name that former content has for a moment, where two names cannot be exchanged in one step.
+/// Suffix of former content during an exchange that needs several steps.
 pub const FORMER: &str = ".former";
 
 fn failed(e: Errno) -> TreeError {
@@ -22,10 +23,10 @@ fn failed(e: Errno) -> TreeError {
 }
 
 impl Folder {
-    /// Moves `name` to `to`, where nothing may have the name `to_name`.
+    /// Moves `name` to the free name `to_name` in `to`.
     ///
     /// # Errors
-    /// [`TreeError::Taken`] where something has it; what the system says.
+    /// [`TreeError::Taken`] if an entry has that name; errors of the system.
     pub fn move_new(
         &self,
         name: impl AsRef<OsStr>,
@@ -35,7 +36,7 @@ impl Folder {
         let (name, to_name) = (part(name.as_ref())?, part(to_name.as_ref())?);
         match renameat_with(self, name, to, to_name, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(()),
-            // Some file systems do not know the flag. A second name does the same for files.
+            // Some file systems do not support the flag. A hard link does the same for files.
             Err(Errno::INVAL | Errno::NOSYS)
                 if self.stat_part(name.as_bytes())?.kind == MetaKind::File =>
             {
@@ -46,11 +47,12 @@ impl Folder {
         }
     }
 
-    /// Moves `name` to `to`, a folder in which only this program makes names. What is moved is what has the name at that
-    /// moment, whatever was there before.
+    /// Moves `name` to `to`, a folder where only this program makes names.
+    ///
+    /// The call moves the entry that has the name at that moment, whatever was there before.
     ///
     /// # Errors
-    /// [`TreeError::Taken`] where something has the name `to_name`; what the system says.
+    /// [`TreeError::Taken`] if an entry has the name `to_name`; errors of the system.
     pub fn take_out(
         &self,
         name: impl AsRef<OsStr>,
@@ -60,7 +62,7 @@ impl Folder {
         let (name, to_name) = (part(name.as_ref())?, part(to_name.as_ref())?);
         match renameat_with(self, name, to, to_name, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(()),
-            // Some file systems do not know the flag.
+            // Some file systems do not support the flag.
             Err(Errno::INVAL | Errno::NOSYS) => match to.stat_part(to_name.as_bytes()) {
                 Ok(_) => Err(TreeError::Taken),
                 Err(TreeError::NotFound) => renameat(self, name, to, to_name).map_err(failed),
@@ -70,11 +72,14 @@ impl Folder {
         }
     }
 
-    /// Puts the file `name` of this folder, in which only this program makes names, in the place of the file `to_name` of
-    /// `to`, in one step. What had the name at that moment is `name` afterwards.
+    /// Exchanges the file `name` with the file `to_name` of `to` in one step.
+    ///
+    /// Only this program makes names in this folder. Afterwards `name` is the entry that had the
+    /// name `to_name` at that moment.
     ///
     /// # Errors
-    /// [`TreeError::NotFound`] where either is missing; what the system says. Nothing has changed then.
+    /// [`TreeError::NotFound`] if either is missing; errors of the system. Nothing has changed
+    /// then.
     pub fn exchange(
         &self,
         name: impl AsRef<OsStr>,
@@ -89,8 +94,10 @@ impl Folder {
         }
     }
 
-    /// As [`Self::exchange`] where the file system cannot. The former file is taken out first, so for a moment nothing has
-    /// the name; a rename over it could destroy a file that has come there meanwhile.
+    /// Exchanges two files in several steps, for file systems without an atomic exchange.
+    ///
+    /// The former file is taken out first, so the name is free for a moment. A rename over it could
+    /// destroy a file that arrived in between.
     fn exchange_by_moves(
         &self,
         name: &OsStr,
@@ -99,7 +106,7 @@ impl Folder {
     ) -> Result<(), TreeError> {
         let mut kept = name.to_owned();
         kept.push(FORMER);
-        // Left behind by a process that was stopped here; what it held has been replaced.
+        // A process that was killed here has left the file; its content has been replaced.
         match self.unlink(&kept) {
             Ok(()) | Err(TreeError::NotFound) => {}
             Err(e) => return Err(e),

@@ -1,6 +1,7 @@
-//! Resolving a path from a pinned folder: the only way by which a name becomes a descriptor.
+//! Resolves a path from a pinned folder. No other code turns a name into a descriptor.
 //!
-//! The kernel does it in one step where it has `openat2`. Where it has not, or where a filter
+//! The kernel resolves it in one step if it supports `openat2`. Otherwise, or if a filter forbids
+//! the call, the path is walked part by part. Neither method follows a link or leaves the device.
 //! forbids it, the path is walked part by part. Neither follows a link nor leaves the device.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -12,28 +13,30 @@ use rustix::io::Errno;
 use crate::error::{TreeError, UnservedKind};
 use crate::meta::{Meta, MetaKind};
 
-/// Flags of every descriptor: opening must not wait for the other end of a FIFO, make a
-/// terminal ours, or be handed on to another program.
+/// Flags of every descriptor.
+///
+/// Opening must not wait for the other end of a FIFO, must not make a terminal the controlling one,
+/// and must not leak to another program.
 const ALWAYS: OFlags = OFlags::CLOEXEC.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
-/// Tries when something was renamed under the kernel's feet.
+/// Attempts during concurrent renames.
 const TRIES: usize = 64;
 
-/// How paths are resolved.
+/// Method of path resolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ResolveMethod {
-    /// By `openat2`.
+    /// Resolves with `openat2`.
     Kernel,
-    /// Part by part.
+    /// Resolves part by part.
     Walk,
 }
 
 impl ResolveMethod {
-    /// The better one that works here; found out once in a process.
+    /// Returns the better method on this system; determined once per process.
     pub(crate) fn best() -> Self {
         static BEST: OnceLock<ResolveMethod> = OnceLock::new();
         *BEST.get_or_init(|| {
             match openat2(CWD, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), rules()) {
-                // EPERM is what a filter of system calls answers. Other errors are about the folder.
+                // A system call filter answers EPERM. Other errors are about the folder.
                 Err(Errno::NOSYS | Errno::PERM) => Self::Walk,
                 _ => Self::Kernel,
             }
@@ -74,7 +77,7 @@ fn by_kernel(top: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, 
     Err(TreeError::Io("open", last.into()))
 }
 
-/// `openat2` refuses flags that have no meaning for a descriptor that only names a place.
+/// Removes the flags that `openat2` rejects for a path-only descriptor.
 fn fitting(flags: OFlags) -> OFlags {
     if flags.contains(OFlags::PATH) { flags | OFlags::CLOEXEC } else { flags | ALWAYS }
 }
@@ -95,11 +98,11 @@ fn by_walk(top: BorrowedFd<'_>, path: &str, flags: OFlags) -> Result<OwnedFd, Tr
     step(at.as_ref().map_or(top, |fd| rustix::fd::AsFd::as_fd(fd)), last, flags, device)
 }
 
-/// Opens one part, which is never followed if it is a link, and stays on the device.
+/// Opens one part without following a link or leaving the device.
 fn step(at: BorrowedFd<'_>, part: &str, flags: OFlags, device: u64) -> Result<OwnedFd, TreeError> {
     let fd = match openat(at, part, fitting(flags) | OFlags::NOFOLLOW, Mode::empty()) {
         Ok(fd) => fd,
-        // A link where a folder is wanted gives this error as well as a file does.
+        // A link gives this error as well as a file.
         Err(Errno::NOTDIR) => return Err(why_no_folder(at, part)),
         Err(e) => return Err(TreeError::from_errno("open", e)),
     };

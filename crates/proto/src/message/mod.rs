@@ -1,4 +1,4 @@
-//! What a client and a server say to each other.
+//! Messages between a client and a server.
 
 mod page;
 mod parts;
@@ -17,8 +17,9 @@ pub use request::Request;
 
 use crate::{WireError, limits};
 
-/// Checks that the pieces end where the longest content ends, so that a piece's
-/// number times its size is never more than a file offset can be.
+/// Checks that the pieces end within the longest content.
+///
+/// The number of a piece times its size is then at most the highest file offset.
 fn check_pieces(first: u64, count: u64) -> Result<(), WireError> {
     match first.checked_add(count) {
         Some(end) if end <= limits::PIECES => Ok(()),

@@ -2,12 +2,12 @@
 
 use crate::{Decode, Decoder, Encoder, Entry, NameError, WireError, limits};
 
-/// Entries of a listing, kept as they came: they are decoded one by one.
+/// A page of entries in encoded form; the iterator decodes them one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EntriesPage(pub(super) Vec<u8>);
 
 impl EntriesPage {
-    /// The entries, checked when the page was decoded.
+    /// Iterates over the entries. The decoder of the page has checked them.
     pub fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
         let mut from = Decoder::new(&self.0);
         std::iter::from_fn(
@@ -19,7 +19,7 @@ impl EntriesPage {
         let bytes = from.rest();
         let mut check = Decoder::new(bytes);
         while !check.is_empty() {
-            // Only the top of the tree has no name, and it lies in no folder.
+            // Only the root has no name, and it is in no folder.
             if Entry::decode(&mut check)?.name.is_empty() {
                 return Err(NameError::EmptyPart.into());
             }
@@ -39,7 +39,7 @@ impl PageBuilder {
         Self::default()
     }
 
-    /// Adds an entry; false, and nothing added, where the page has no room for it.
+    /// Adds an entry. Returns false, and adds nothing, if the page is full.
     pub fn push(&mut self, entry: &Entry) -> bool {
         let before = self.0.len();
         entry.encode(&mut Encoder::new(&mut self.0));
@@ -50,13 +50,13 @@ impl PageBuilder {
         true
     }
 
-    /// Whether nothing was added.
+    /// Returns whether the page is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The page.
+    /// Returns the page.
     #[must_use]
     pub fn finish(self) -> EntriesPage {
         EntriesPage(self.0)

@@ -1,4 +1,4 @@
-//! Parts that messages are made of.
+//! Building blocks of the messages.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -8,136 +8,138 @@ use crate::{
     TreePath, WireError, limits,
 };
 
-/// First bytes of every `Hello`, so that another protocol is told apart at once.
+/// First bytes of every `Hello`; they identify the protocol.
 const MAGIC: u32 = 0x5245_4c41; // "RELA"
 
-/// What the side that connects wants to be.
+/// Role of the connecting side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// A client.
     Client,
-    /// A slave that links up with its master.
+    /// A slave that links to its master.
     Slave,
-    /// An operator's command, which proves the cluster key.
+    /// An operator's command that proves the cluster key.
     Operator,
-    /// A slave that takes content from another one.
+    /// A slave that fetches content from another slave.
     Peer,
 }
 
-/// What the side that was connected to is.
+/// Role of the accepting side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ServerRole {
-    /// A master; a login is answered by a redirect.
+    /// A master; it answers a login with a redirect.
     Master,
-    /// A slave of a cluster; it wants a ticket.
+    /// A slave of a cluster; it requires a ticket.
     Slave,
-    /// A slave without a master; a login opens the session.
+    /// A standalone slave; a login opens the session.
     Standalone,
 }
 
-/// The first frame of a connection. Its layout is the same in all versions.
+/// First frame of a connection. Its layout is the same in all versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// What the sender wants to be.
+    /// Role of the sender.
     pub role: Role,
-    /// Lowest and highest version that the sender speaks.
+    /// Lowest and highest version of the sender.
     pub versions: (u16, u16),
-    /// Program and version, for logs.
+    /// Program and version of the sender, for logs.
     pub agent: String,
 }
 
-/// Who the user is, and what the client knows of the cluster.
+/// Login of a user, with the client's view of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Login {
-    /// Empty: no account.
+    /// User name; empty without an account.
     pub user: String,
-    /// At most [`limits::PASSWORD`] bytes.
+    /// Password of at most [`limits::PASSWORD`] bytes.
     pub password: Vec<u8>,
-    /// The highest change that the client has seen.
+    /// Highest change that the client has seen.
     pub lsn: Lsn,
-    /// Slaves that have just failed the client; the master leaves them out while others are in service.
+    /// Slaves that have just failed the client.
+    ///
+    /// The master leaves them out while other slaves are in service.
     pub avoid: Vec<SlaveId>,
-    /// The slave that has what this client wants to carry on.
+    /// Slave that holds the partial upload; preferred for resume.
     pub prefer: Option<SlaveId>,
 }
 
-/// Where a slave is.
+/// A slave and its addresses.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Which slave.
     pub id: SlaveId,
     /// Addresses to try in order, at most [`limits::ADDRESSES`]; in a redirect at least 1.
     pub addrs: Vec<SocketAddr>,
 }
 
-/// Which content a client wants to go on with.
+/// Content that a client accepts, like `If-Match` in RFC 9110.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum IfMatch {
-    /// Whatever is there.
+    /// Any content.
     Any,
     /// Content with this digest.
     Digest(Digest),
-    /// Content that lay on this slave's folder under this identity.
+    /// Content with this identity on this slave's folder.
     Identity(Identity),
 }
 
 /// A request for content.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GetRequest {
-    /// Which file.
     pub path: TreePath,
-    /// First byte that is wanted, 0 to the size.
+    /// First requested byte, from 0 to the size.
     pub offset: u64,
-    /// Most bytes that are wanted; `u64::MAX` for all to the end.
+    /// Highest number of bytes; `u64::MAX` for all up to the end.
     pub length: u64,
-    /// Where it is something else that is there: [`crate::ErrorCode::Changed`].
+    /// Condition; other content gives [`crate::ErrorCode::Changed`].
     pub if_match: IfMatch,
 }
 
-/// An upload that begins, or goes on.
+/// Start or continuation of an upload.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutRequest {
-    /// Asked again with the same id, path and size it is the same upload.
+    /// Id of the change; the same id, path and size mean the same upload.
     pub id: ChangeId,
-    /// Which file.
     pub path: TreePath,
-    /// Bytes of the whole content; none where that is not known. Such an upload cannot be resumed.
+    /// Size of the whole content in bytes. An upload of unknown size cannot be resumed.
     pub size: Option<u64>,
-    /// The first byte that follows. What the slave has behind it is dropped.
+    /// Offset of the first byte that follows. The slave drops its bytes from there on.
     pub offset: u64,
-    /// Last modification; none for the time of the upload.
+    /// Modification time; `None` for the time of the upload.
     pub mtime: Option<FileTime>,
-    /// Permission bits of a file that is new there; none for those of a new file. A file that is there keeps its own.
+    /// Permission bits of a new file; `None` for the default. An existing file keeps its own.
     pub mode: Option<Mode>,
-    /// What must be there when the put is made.
+    /// Precondition of the put.
     pub expect: Expect,
-    /// How many disks must hold the content before the put is answered; 0: as many as the cluster asks for.
+    /// Disks that must hold the content before the answer; 0 for the cluster's default.
     pub copies: u16,
 }
 
-/// Why an answer takes longer.
+/// Reason why an answer takes longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WaitReason {
-    /// All places are taken; the session is in the queue.
+    /// All pool slots are taken; the session is in the queue.
     Queue,
-    /// A digest is being computed.
+    /// The slave computes a digest.
     Hashing,
-    /// The folder is being read for the first time since the start.
+    /// The slave reads the folder for the first time since its start.
     Scanning,
-    /// The slave is catching up with what the client has seen.
+    /// The slave catches up with the changes that the client has seen.
     CatchingUp,
-    /// A change is being made and stored.
+    /// The slave applies and stores a change.
     Storing,
 }
 
-/// What precedes content.
+/// Header of content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContentHeader {
-    /// Bytes of the whole content.
+    /// Size of the whole content in bytes.
     pub size: u64,
-    /// Where the blocks that follow begin.
+    /// Offset of the first block.
     pub offset: u64,
-    /// How many bytes follow in blocks.
+    /// Number of bytes in the blocks.
     pub length: u64,
     /// Bytes in each block but the last.
     pub block_size: u32,
@@ -145,11 +147,11 @@ pub struct ContentHeader {
     pub mtime: FileTime,
     /// Permission bits.
     pub mode: Mode,
-    /// The put that made the content; none where it was never numbered.
+    /// Put that stored the content; `None` if it was never numbered.
     pub version: Option<Lsn>,
-    /// Digest of the whole content, where it is known already.
+    /// Digest of the whole content, if it is known.
     pub digest: Option<Digest>,
-    /// Names the content while it lies on this folder's disk.
+    /// Identifies the content while it stays on this folder's disk.
     pub identity: Identity,
 }
 
@@ -297,7 +299,7 @@ impl Decode for PutRequest {
             expect: Expect::decode(from)?,
             copies: from.u16()?,
         };
-        // Without a size there is nothing to go on with.
+        // An upload without a size cannot be resumed.
         let most = put.size.unwrap_or(0);
         if put.offset > most {
             return Err(WireError::OverCap { what: "offset", len: put.offset, cap: most });

@@ -1,4 +1,4 @@
-//! What a server answers.
+//! Replies of a server.
 
 use super::parts::{ContentHeader, Endpoint, ServerRole, WaitReason};
 use super::{EntriesPage, check_pieces};
@@ -8,124 +8,125 @@ use crate::{
     Lsn, Refusal, SlaveId, WireError, encode_frame, limits,
 };
 
-/// What a server answers.
+/// A reply of a server.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// Answer to `Hello`.
     Welcome {
-        /// The version that is spoken from here on.
+        /// Version of the connection from here on.
         version: u16,
-        /// What the server is.
+        /// Role of the server.
         role: ServerRole,
-        /// Which cluster it belongs to.
+        /// Cluster of the server.
         cluster: ClusterId,
         /// Program and version, for logs.
         agent: String,
     },
-    /// Go to the first of these slaves; the others are the next in turn.
+    /// Sends the client to the first of these slaves; the others are alternatives.
     Redirect {
-        /// To be shown to the slave.
+        /// Ticket for the slave.
         ticket: Vec<u8>,
-        /// The latest change.
+        /// Latest change.
         lsn: Lsn,
-        /// 1 to [`limits::REDIRECT_SLAVES`].
+        /// Between 1 and [`limits::REDIRECT_SLAVES`] slaves.
         slaves: Vec<Endpoint>,
     },
     /// The session is open.
     Opened {
-        /// Which slave this is.
         slave: SlaveId,
-        /// The latest change that the slave has.
+        /// Latest change of the slave.
         lsn: Lsn,
-        /// Whether the user may change anything here.
+        /// Whether the user may change files.
         writable: bool,
     },
-    /// Still working on it.
+    /// The server is still working on the answer.
     Wait(WaitReason),
-    /// This slave belongs to a cluster: ask the master at this address (`HOST:PORT`).
+    /// This slave belongs to a cluster; the master is at this address (`HOST:PORT`).
     AskMaster(String),
-    /// Refusal of the request.
+    /// Refuses the request.
     Error(Refusal),
-    /// Some names of a folder.
+    /// One page of a folder's entries.
     Entries(EntriesPage),
     /// End of a listing.
     Done {
-        /// The change at which the listing was computed.
+        /// Change at which the listing was computed.
         lsn: Lsn,
     },
     /// One entry.
     Details {
-        /// The entry.
         entry: Entry,
-        /// Its digest, where it is a file and the digest is known.
+        /// Digest of a file, if it is known.
         digest: Option<Digest>,
-        /// Who has the content.
+        /// Slaves that hold the content.
         holders: Vec<Endpoint>,
-        /// The change at which this was computed.
+        /// Change at which the details were computed.
         lsn: Lsn,
     },
-    /// Content follows.
+    /// Header of the content that follows.
     ContentHeader(ContentHeader),
-    /// End of content that was sent whole.
+    /// End of content that was sent completely.
     End {
-        /// Digest of the whole content, also of what was not sent.
+        /// Digest of the whole content, including the bytes that were not sent.
         digest: Digest,
     },
     /// Values of single pieces.
     PieceValues {
-        /// Number of the first.
+        /// Number of the first piece.
         first: u64,
-        /// Chaining values.
+        /// Chaining values of the pieces.
         values: Vec<Digest>,
     },
-    /// The server's state.
+    /// Status of the server.
     StatusReport {
-        /// Which slave.
         slave: SlaveId,
-        /// The latest change that it has.
+        /// Latest change of the slave.
         lsn: Lsn,
-        /// Its counters.
         counters: Counters,
-        /// Its last error; empty where there was none.
+        /// Last error; empty if there was none.
         last_error: String,
     },
     /// Answer to `Ping`.
     Pong,
-    /// How much of an upload the slave has.
+    /// Progress of an upload.
     Staged {
-        /// Where it goes on; 0 where there is nothing.
+        /// Offset where the upload resumes; 0 if no bytes are stored.
         offset: u64,
-        /// What is at the path now.
+        /// Current entry at the path.
         current: Expect,
     },
-    /// The content is not here yet. These have it; where there is none, nobody who has it is known here.
+    /// The content is not here yet. No holder is known if the list is empty.
     Elsewhere {
-        /// At most [`limits::REDIRECT_SLAVES`]. Where they are, the client's redirect says; else its master.
+        /// At most [`limits::REDIRECT_SLAVES`]. Their addresses are in the client's redirect, else
+        /// at its master.
         holders: Vec<Endpoint>,
     },
-    /// The slave does not reach its master: what follows may be old. No answer; one follows.
+    /// The slave cannot reach its master, so the following answer may be old. Not an answer itself.
     MasterUnreachable {
-        /// For so many milliseconds.
+        /// Milliseconds without the master.
         ms: u64,
     },
-    /// A change is made for good.
+    /// A change is committed.
     Committed {
-        /// Its number.
+        /// Number of the change.
         version: Lsn,
-        /// How many slaves' disks hold it.
+        /// Number of disks that hold the content.
         copies: u16,
-        /// The latest change.
+        /// Latest change.
         lsn: Lsn,
-        /// Digest of the content that a put has stored under this id; none for other changes, and where it is not known any more.
+        /// Digest of the content that a put stored under this id.
+        ///
+        /// `None` for other changes, and if it is no longer known.
         digest: Option<Digest>,
-        /// Whether it was made just now, or its path has not been changed since. Where not, it was made before, and something
-        /// else, or nothing, is at its path by now.
+        /// Whether the change is new, or its path has not changed since.
+        ///
+        /// If not, the change is an older one, and its path has another entry or none by now.
         current: bool,
     },
 }
 
 impl Reply {
-    /// The type of its frame.
+    /// Returns the type of the reply's frame.
     #[must_use]
     pub fn frame_type(&self) -> FrameType {
         match self {
@@ -217,11 +218,12 @@ impl Reply {
         });
     }
 
-    /// Reads the payload of a frame of type `kind`. Blocks are not messages: whoever reads
-    /// content takes the block's payload itself.
+    /// Decodes the payload of a frame of type `kind`.
+    ///
+    /// Blocks are not messages: a reader of content takes their payload itself.
     ///
     /// # Errors
-    /// [`WireError::Unexpected`] where `kind` is none of a server's, or what is wrong with the payload.
+    /// [`WireError::Unexpected`] if `kind` is not a type of a server, or the defect of the payload.
     pub fn decode(kind: FrameType, payload: &[u8]) -> Result<Self, WireError> {
         let mut from = Decoder::new(payload);
         let from_ = &mut from;
@@ -291,7 +293,7 @@ impl Reply {
     }
 }
 
-/// The slaves of a redirect: there is one at least, and each has an address.
+/// Decodes the slaves of a redirect: at least one, each with an address.
 fn decode_slaves(from: &mut Decoder<'_>) -> Result<Vec<Endpoint>, WireError> {
     let slaves: Vec<Endpoint> = from.list("slaves", limits::REDIRECT_SLAVES)?;
     if slaves.is_empty() {

@@ -1,4 +1,4 @@
-//! What a client asks.
+//! Requests of a client.
 
 use super::{PutRequest, check_pieces};
 use crate::types::decode_size;
@@ -7,100 +7,93 @@ use crate::{
     SlaveId, TreePath, WireError, encode_frame, limits,
 };
 
-/// What a client asks.
+/// A request of a client.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     /// Opens the connection.
     Hello(Hello),
-    /// Logs in at a master or at a slave that stands alone.
+    /// Logs in at a master or at a standalone slave.
     Login(Login),
     /// Opens a session on a slave of a cluster.
     Ticket {
-        /// As the master gave it; at most [`limits::TICKET`] bytes.
+        /// The master's ticket; at most [`limits::TICKET`] bytes.
         ticket: Vec<u8>,
-        /// The highest change that the client has seen.
+        /// Highest change that the client has seen.
         lsn: Lsn,
     },
     /// Lists a folder in byte order of the names.
     List {
-        /// Which folder.
         path: TreePath,
-        /// Only names behind this one; empty: all.
+        /// Only names after this one; empty for all.
         after: String,
-        /// Most names that are wanted; 0: all.
+        /// Highest number of names; 0 for all.
         most: u32,
     },
     /// Asks for one entry.
     Stat(TreePath),
-    /// Asks for one file with its digest, computed first if need be.
+    /// Asks for one file with its digest; the slave computes it if necessary.
     Hash(TreePath),
     /// Asks for content.
     Get(GetRequest),
     /// Asks for the values of `count` pieces from number `first` on.
     Pieces {
-        /// Which file.
         path: TreePath,
-        /// Which content of it.
+        /// Condition on the content.
         if_match: IfMatch,
         /// Number of the first piece.
         first: u64,
-        /// How many, at most [`limits::PIECES_PER_PAGE`].
+        /// Number of pieces, at most [`limits::PIECES_PER_PAGE`].
         count: u32,
     },
-    /// Asks for the server's state.
+    /// Asks for the server's status.
     Status,
-    /// Asks for a sign of life.
+    /// Asks for a `Pong`.
     Ping,
-    /// Whatever follows on this connection is to be answered with what this change and those before it have made. It has no answer itself.
+    /// Makes all following answers include this change and those before it. It has no answer.
     Seen {
-        /// The highest change that the client has seen.
+        /// Highest change that the client has seen.
         lsn: Lsn,
     },
     /// Opens an upload. `Data` frames follow, and `PutEnd`.
     Put(PutRequest),
-    /// The end of an upload.
+    /// Ends an upload.
     PutEnd {
         /// Digest of the whole content.
         digest: Digest,
     },
-    /// Asks how much of an upload the slave has; ends an older connection that is still sending it.
+    /// Asks how much of an upload the slave has; ends an older connection that still sends it.
     Resume {
-        /// The upload's id.
         id: ChangeId,
-        /// Which file.
         path: TreePath,
-        /// Bytes of the whole content.
+        /// Size of the whole content in bytes.
         size: u64,
     },
     /// Makes a folder.
     MakeFolder {
-        /// Asked again it is the same change.
+        /// Id of the change; a repeated id is the same change.
         id: ChangeId,
-        /// Which folder.
         path: TreePath,
     },
     /// Removes a file or a folder.
     Remove {
-        /// Asked again it is the same change.
+        /// Id of the change; a repeated id is the same change.
         id: ChangeId,
-        /// Which path.
         path: TreePath,
-        /// Whether what is below a folder goes with it.
+        /// Whether the entries below a folder are removed with it.
         recursive: bool,
     },
-    /// Gives a file or a folder another path; a file that is there is replaced.
+    /// Renames a file or a folder; a file at the new path is replaced.
     Move {
-        /// Asked again it is the same change.
+        /// Id of the change; a repeated id is the same change.
         id: ChangeId,
-        /// What is moved.
         from: TreePath,
-        /// Its new path.
         to: TreePath,
     },
 }
 
 impl Request {
-    /// The type of its frame.
+    /// Returns the type of the request's frame.
     #[must_use]
     pub fn frame_type(&self) -> FrameType {
         match self {
@@ -179,10 +172,10 @@ impl Request {
         });
     }
 
-    /// Reads the payload of a frame of type `kind`.
+    /// Decodes the payload of a frame of type `kind`.
     ///
     /// # Errors
-    /// [`WireError::Unexpected`] where `kind` is none of a client's, or what is wrong with the payload.
+    /// [`WireError::Unexpected`] if `kind` is not a type of a client, or the defect of the payload.
     pub fn decode(kind: FrameType, payload: &[u8]) -> Result<Self, WireError> {
         let mut from = Decoder::new(payload);
         let request = match kind {

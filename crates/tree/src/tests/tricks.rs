@@ -42,7 +42,7 @@ impl Place {
     }
 
     fn folders(&self) -> impl Iterator<Item = Folder> + '_ {
-        WAYS.into_iter().map(|way| Folder::open_by(&self.root(), way).unwrap())
+        WAYS.into_iter().map(|method| Folder::open_by(&self.root(), method).unwrap())
     }
 }
 
@@ -241,8 +241,8 @@ fn a_change_is_noticed() {
 fn mount_points_are_not_served() {
     const INSIDE: &str = "RELAIS_TEST_MOUNTED";
     if let Some(root) = std::env::var_os(INSIDE) {
-        for way in WAYS {
-            let folder = Folder::open_by(root.as_ref(), way).unwrap();
+        for method in WAYS {
+            let folder = Folder::open_by(root.as_ref(), method).unwrap();
             assert!(matches!(
                 folder.open_folder(&path("tmpfs")),
                 Err(TreeError::NotServed(UnservedKind::Mount))
