@@ -68,7 +68,7 @@ impl HashSemaphore {
             }
             let own = std::thread::current().id();
             if state.waiting.push(owner.clone(), own, waiter.clone()).is_err() {
-                return Err(io::Error::other("too much waits to be hashed"));
+                return Err(io::Error::other("too many hash requests are queued"));
             }
             // A permit may have been returned while others were queued.
             state.grant();

@@ -191,7 +191,7 @@ impl Staging {
     pub fn discard(&self, name: &StagedName) {
         match self.staged.unlink(name.as_str()) {
             Ok(()) | Err(TreeError::NotFound) => {}
-            Err(e) => warn!("a staged file is left behind for now: {e}"),
+            Err(e) => warn!("cannot delete a staged file yet: {e}"),
         }
     }
 
@@ -201,12 +201,12 @@ impl Staging {
         if let Some(name) =
             StagedName::parse(text).filter(|name| name.is_sealed() || self.claim(name).is_ok())
         {
-            debug!("a staged file that nobody goes on with is removed");
+            debug!("deleting the staged file of an abandoned upload");
             self.discard(&name);
         } else if text.ends_with(FORMER)
             && let Err(e) = self.staged.unlink(text)
         {
-            debug!("former content is left in staging: {e}");
+            debug!("cannot delete former content in staging: {e}");
         }
     }
 
@@ -300,7 +300,7 @@ impl Drop for Sweeper {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            warn!("the sweeping thread failed");
+            warn!("the sweeping thread panicked");
         }
     }
 }
@@ -341,7 +341,7 @@ fn empty(folder: &Folder, may_go: &dyn Fn(&[u8]) -> bool, stop: &dyn Fn() -> boo
         };
         match removed {
             Ok(()) | Err(TreeError::NotFound) => {}
-            Err(e) => debug!("something that was removed is still on the disk: {e}"),
+            Err(e) => debug!("cannot delete a removed file yet: {e}"),
         }
     }
 }
@@ -385,7 +385,7 @@ mod tests {
         std::fs::create_dir_all(removed.join("1-9")).unwrap();
         let uploads = UploadTable::new(crate::upload_table::UploadLimits::default()).unwrap();
         staging.sweep_removed(Lsn { epoch: 1, number: 8 }, &|| false);
-        assert!(removed.join("1-9").exists(), "it may still be taken back");
+        assert!(removed.join("1-9").exists(), "it may still be restored");
         staging.sweep_removed(Lsn { epoch: 1, number: 9 }, &|| false);
         staging.sweep_staged(&uploads);
         assert_eq!(uploads.usage().number, 1);

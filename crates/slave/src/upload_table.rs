@@ -346,7 +346,7 @@ impl UploadTable {
     /// Records the number of bytes of an upload that are here.
     pub fn record_bytes(&self, name: &StagedName, bytes: u64) {
         if !self.note(name, bytes) {
-            debug!("an upload is not counted: the table is full");
+            debug!("the upload table is full; an upload is not counted");
         }
     }
 
@@ -487,7 +487,7 @@ impl UploadTable {
                 Err(_) => return EvictionResult::IsSent,
             }
         }
-        debug!("an unfinished upload of {} bytes is evicted: there are too many", row.bytes);
+        debug!("evicting an unfinished upload of {} bytes: too many uploads", row.bytes);
         self.free(row.at);
         EvictionResult::Gone
     }
@@ -532,13 +532,13 @@ impl UploadTable {
                 (total, *used) = (total.plus(more), used.plus(more));
             } else if name.is_sealed() {
                 // Its change may be pending.
-                debug!("a complete upload is not counted: there are too many");
+                debug!("a complete upload is not counted: too many uploads");
             } else if staging.reopen(&name).map(|_locked| staging.discard(&name)).is_ok() {
                 evicted += 1;
             }
         }
         if evicted > 0 {
-            info!("{evicted} unfinished uploads are evicted: there were too many");
+            info!("evicted {evicted} unfinished uploads: too many uploads");
         }
     }
 }
@@ -575,7 +575,7 @@ enum EvictionResult {
 fn too_many() -> Refusal {
     Refusal::new(
         ErrorCode::Busy,
-        "too many uploads are under way; try again when one of them has ended",
+        "too many uploads are running; try again when another upload has ended",
     )
 }
 

@@ -39,7 +39,7 @@ struct Ring(Arc<OwnedFd>);
 impl Ring {
     fn ring(&self) {
         if let Err(e) = rustix::io::write(&*self.0, &1_u64.to_ne_bytes()) {
-            debug!("the keeper has been woken already: {e}");
+            debug!("the catalogue writer has a wake-up pending: {e}");
         }
     }
 }
@@ -120,7 +120,7 @@ impl Drop for Hasher {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            warn!("the hashing thread failed");
+            warn!("the hashing thread panicked");
         }
     }
 }
@@ -143,7 +143,7 @@ fn hash(root: &Folder, order: UnhashedFile, syncs: bool, stop: &AtomicBool) -> H
         {
             // Other slaves learn that the content is here, so it must be on the disk first.
             if syncs && let Err(e) = file.file.sync_all() {
-                warn!("{} cannot be put on the disk: {e}", order.path);
+                warn!("cannot sync {}: {e}", order.path);
                 return Hashed::Changed(order);
             }
             Hashed::Digest(order, digest)
@@ -151,7 +151,7 @@ fn hash(root: &Folder, order: UnhashedFile, syncs: bool, stop: &AtomicBool) -> H
         Ok(_) => Hashed::Changed(order),
         Err(e) => {
             if !stop.load(Ordering::Relaxed) {
-                warn!("{} cannot be hashed: {e}", order.path);
+                warn!("cannot hash {}: {e}", order.path);
             }
             Hashed::Changed(order)
         }

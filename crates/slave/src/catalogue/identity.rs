@@ -400,7 +400,7 @@ mod tests {
         assert_eq!(
             SlaveIdentity::acquire(&root, ANY).unwrap().folder_id,
             second.folder_id,
-            "once is enough"
+            "the ids change only once"
         );
     }
 

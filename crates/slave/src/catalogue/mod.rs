@@ -47,9 +47,7 @@ pub enum CatalogError {
         source: rusqlite::Error,
     },
     /// The database is damaged. After its removal it is rebuilt from the folder.
-    #[error(
-        "{file} is damaged ({what}); remove it together with its -wal and -shm, and it is built anew"
-    )]
+    #[error("{file} is damaged ({what}); remove it with its -wal and -shm; it is then rebuilt")]
     Damaged {
         /// Database file.
         file: String,
@@ -57,7 +55,7 @@ pub enum CatalogError {
         what: String,
     },
     /// Committed changes could not be recorded. The next writer replays the journal.
-    #[error("changes that were made could not be noted: {0}")]
+    #[error("committed changes could not be recorded: {0}")]
     Behind(String),
     /// A file in the metadata folder is malformed.
     #[error("{0} is damaged")]

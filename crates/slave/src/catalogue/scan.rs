@@ -162,7 +162,7 @@ impl Scanner {
     }
 
     fn folder_failed(&mut self, path: &TreePath, error: &TreeError) -> Result<(), CatalogError> {
-        debug!("{path} cannot be read: {error}");
+        debug!("cannot read {path}: {error}");
         match (path.split_last(), error) {
             // A file may have replaced the folder, and the catalogue may have its row already.
             (Some((parent, name)), TreeError::NotFolder) => match self.open_for_refresh(&parent)? {
@@ -280,7 +280,7 @@ impl Scanner {
             Ok(survey) => survey.meta,
             Err(TreeError::NotFound) => return self.forget(path, name).map(|()| None),
             Err(e) => {
-                debug!("a name in {path} cannot be looked at: {e}");
+                debug!("cannot read the metadata of a name in {path}: {e}");
                 return self.skip(path, name, SkipReason::Unreadable);
             }
         };

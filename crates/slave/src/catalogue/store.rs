@@ -110,7 +110,7 @@ impl CatalogStore {
     pub fn open(own: &MetadataFolder) -> Result<Self, CatalogError> {
         let store = Self { database: open_writer(own)?, file: file(own), _own: own.clone() };
         if let Err(e) = reserve_log(own, &store.database) {
-            log::warn!("there is little room for notes of changes: {e}");
+            log::warn!("cannot reserve disk space for the catalogue's log: {e}");
         }
         store.set_meta("complete", "")?;
         store.set_meta("last-error", "")?;

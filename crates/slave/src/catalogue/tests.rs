@@ -54,7 +54,8 @@ impl Fixture {
     fn start(&mut self) {
         let root = Folder::open(self.dir.path()).unwrap();
         let own = &self.own.folder;
-        let lock = WriterLock::try_acquire(own).unwrap().expect("nobody else keeps it");
+        let lock =
+            WriterLock::try_acquire(own).unwrap().expect("no other process has the writer lock");
         self.keeper = Some(CatalogWriter::start(&root, own, &self.config(), lock, None).unwrap());
         self.wait("a complete catalogue", |kept| kept.reader.is_complete().unwrap());
     }
@@ -75,7 +76,7 @@ impl Fixture {
         drop(self.keeper.take());
         assert!(
             began.elapsed() < Duration::from_secs(2),
-            "the keeper took {:?} to end",
+            "the catalogue writer took {:?} to end",
             began.elapsed()
         );
     }
@@ -176,7 +177,7 @@ fn changes_made_while_nobody_kept_the_folder_are_found() {
     fs::write(kept.path("fresh"), "fresh").unwrap();
     kept.start();
     kept.wait_for_names("", &["edited", "fresh", "same"]);
-    assert!(kept.digest("same").is_some(), "what did not change keeps its digest");
+    assert!(kept.digest("same").is_some(), "an unchanged file keeps its digest");
     kept.wait_for_digest("edited", b"new");
     let counters = kept.reader.counters().unwrap();
     assert_eq!((counters.files, counters.folders, counters.bytes), (3, 0, 12));
@@ -264,13 +265,16 @@ fn readers_of_another_slave_see_who_keeps_and_who_takes_over() {
     kept.wait_for_names("", &["f"]);
     let root = Folder::open(kept.dir.path()).unwrap();
     let second = SlaveIdentity::acquire(&root, ANY).unwrap();
-    assert!(kept.reader.is_complete().unwrap(), "a second slave takes nothing from the first");
+    assert!(kept.reader.is_complete().unwrap(), "the first slave keeps the writer lock");
     assert!(WriterLock::try_acquire(&second.folder).unwrap().is_none());
     kept.stop();
     fs::write(kept.path("g"), "y").unwrap();
     drop(second);
     let _third = SlaveIdentity::acquire(&root, ANY).unwrap();
-    assert!(!kept.reader.is_complete().unwrap(), "nobody vouches for what an earlier keeper found");
+    assert!(
+        !kept.reader.is_complete().unwrap(),
+        "the catalogue of an earlier writer is incomplete"
+    );
     kept.start();
     kept.wait_for_names("", &["f", "g"]);
 }
@@ -338,7 +342,7 @@ fn a_file_that_takes_the_place_of_a_folder_during_a_scan_keeps_its_number() {
     let store = CatalogStore::open(&MetadataFolder::open(&root).unwrap()).unwrap();
     let mut scanner = Scanner::new(root.try_clone().unwrap(), store, None, false, Arc::default());
     scanner.begin_scan();
-    assert!(!scanner.continue_scan(Instant::now()).unwrap(), "one folder at a time");
+    assert!(!scanner.continue_scan(Instant::now()).unwrap(), "a slice scans one folder");
     // `rm -r d` and `put d` between two slices of the scan.
     let (path, version) = (TreePath::new("d").unwrap(), Lsn { epoch: 1, number: 2 });
     fs::remove_dir_all(dir.path().join("d")).unwrap();
@@ -404,7 +408,7 @@ fn the_log_has_its_room_before_it_is_needed() {
         }
         assert_eq!(len(), before);
         let size = fs::metadata(dir.path().join(".relais/catalogue.db")).unwrap().len();
-        assert!(size < 2 << 20, "what was written for it is not in the database: {size}");
+        assert!(size < 2 << 20, "the reservation is not in the database: {size}");
     }
 }
 
@@ -421,7 +425,7 @@ fn old_ids_of_changes_are_forgotten() {
     };
     let version = |number| relais_proto::Lsn { epoch: 1, number };
     let kept = relais_cluster::IDS as u64;
-    assert_eq!((kept + 32) % 64, 0, "they are forgotten some at a time");
+    assert_eq!((kept + 32) % 64, 0, "ids are deleted in groups");
     for number in [1, 31, 32, 33, kept, kept + 31, kept + 32] {
         let commit = crate::changes::Commit { version: version(number), digest: None };
         store.record_change(id(number), commit).unwrap();

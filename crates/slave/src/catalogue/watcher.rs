@@ -82,9 +82,7 @@ impl FolderWatcher {
             }
             Err(e) => {
                 if !std::mem::replace(&mut self.partial, true) {
-                    warn!(
-                        "{path} cannot be watched ({e}); the folder is read again from time to time instead"
-                    );
+                    warn!("{path} cannot be watched ({e}); it is rescanned periodically instead");
                 }
             }
         }

@@ -167,10 +167,11 @@ impl CatalogWriter {
             last_hash_check: None,
         };
         let (flag, thread_wake) = (stop.clone(), wake.clone());
-        let thread = std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
-            let _lock = lock;
-            writer_loop.run(&flag, &thread_wake);
-        })?;
+        let thread =
+            std::thread::Builder::new().name("catalog-writer".to_owned()).spawn(move || {
+                let _lock = lock;
+                writer_loop.run(&flag, &thread_wake);
+            })?;
         Ok(Self { stop, wake, thread: Some(thread) })
     }
 
@@ -189,12 +190,12 @@ impl Drop for CatalogWriter {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Err(e) = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes()) {
-            warn!("the keeper cannot be woken: {e}");
+            warn!("cannot wake the catalogue writer: {e}");
         }
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            warn!("the keeper's thread failed");
+            warn!("the catalogue writer's thread panicked");
         }
     }
 }
@@ -235,29 +236,32 @@ impl WriterLoop {
         self.rescan_at = Some(began);
         while !stop.load(Ordering::Relaxed) {
             match self.run_once() {
-                Ok(true) => info!("the folder was read in {:.1} s", began.elapsed().as_secs_f64()),
+                Ok(true) => info!(
+                    "the first scan of the folder took {:.1} s",
+                    began.elapsed().as_secs_f64()
+                ),
                 Ok(false) => {}
                 Err(CatalogError::Behind(e)) => {
                     error!(
-                        "a change could not be noted, and a new keeper has to follow the journal: {e}"
+                        "a change could not be recorded; the next catalogue writer recovers it: {e}"
                     );
                     return;
                 }
                 Err(e) => self.failed(&e),
             }
             if let Err(e) = self.wait(wake) {
-                error!("the keeper cannot wait for changes: {e}");
+                error!("the catalogue writer cannot poll: {e}");
                 std::thread::sleep(ERROR_PAUSE);
             }
         }
         if let Err(e) = self.scanner.store.commit() {
-            error!("the catalogue's last changes are lost, a scan finds them again: {e}");
+            error!("cannot commit the catalogue; the next scan repairs it: {e}");
         }
     }
 
     /// Logs an error and schedules a rescan, which repairs the catalogue.
     fn failed(&mut self, error: &CatalogError) {
-        error!("the catalogue falls behind: {error}");
+        error!("cannot update the catalogue; it is repaired by a rescan: {error}");
         self.rescan_at = Some(Instant::now() + ERROR_PAUSE);
         if let Err(e) = self
             .scanner
@@ -265,7 +269,7 @@ impl WriterLoop {
             .commit()
             .and_then(|()| self.scanner.store.set_meta("last-error", error.to_string()))
         {
-            error!("the error cannot be shown in status: {e}");
+            error!("cannot record the error for status: {e}");
         }
     }
 
@@ -378,7 +382,7 @@ impl WriterLoop {
         if self.rescan_at.is_some_and(|at| at <= Instant::now() + QUIET) {
             return Ok(());
         }
-        warn!("{why}: the whole folder is read again");
+        warn!("{why}; rescanning the whole folder");
         self.rescan_at = Some(Instant::now() + QUIET);
         self.scanner.store.count_rescan()
     }
@@ -404,9 +408,7 @@ impl WriterLoop {
                         self.scanner.refresh_in(opened, &folder, &name)?;
                     }
                 }
-                FolderEvent::RescanNeeded => {
-                    self.rescan("changes in the folder came faster than they could be read")?
-                }
+                FolderEvent::RescanNeeded => self.rescan("folder events were lost")?,
             }
         }
         Ok(())

@@ -19,8 +19,7 @@ use super::replication::quarantine::Quarantine;
 use crate::staging::{StagedName, Staging};
 
 /// Why a file was quarantined.
-const CAME_MEANWHILE: &str =
-    "it was put there by hand in the moment in which a change was made to that path";
+const CAME_MEANWHILE: &str = "it was put there locally while a change was applied to that path";
 /// Attempts if users keep putting files in the way of a change.
 const TRIES: usize = 16;
 
@@ -712,7 +711,7 @@ impl Applied {
         match dropped {
             Ok(()) | Err(TreeError::NotFound) => false,
             Err(e) => {
-                warn!("what was replaced or removed is still on the disk for now: {e}");
+                warn!("a replaced or removed file could not be deleted yet: {e}");
                 true
             }
         }
@@ -727,7 +726,7 @@ impl Undo {
         quarantine: &mut Quarantine,
     ) {
         if let Err(e) = self.run(parents, staging, quarantine) {
-            warn!("a change could not be taken back: {e}");
+            warn!("cannot roll back a change: {e}");
         }
     }
 

@@ -69,10 +69,7 @@ fn send(fd: &OwnedFd, message: &[u8]) -> io::Result<bool> {
 }
 
 fn senseless(e: impl std::fmt::Display) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("a message that no process of this slave writes: {e}"),
-    )
+    io::Error::new(io::ErrorKind::InvalidData, format!("malformed message: {e}"))
 }
 
 /// Passes channels from sessions to the replicator.
@@ -102,13 +99,13 @@ impl ProposalSocket {
         // The owner is sent before the channel is passed, so the receiver need not wait for it. An
         // empty message would look like the end.
         if !send(&ours, format!(" {}", owner.as_str()).as_bytes())? {
-            return Err(io::Error::other("a new channel takes no message"));
+            return Err(io::Error::other("cannot send on a new channel"));
         }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         let fds = [theirs.as_fd()];
         if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-            return Err(io::Error::other("no room for the descriptor"));
+            return Err(io::Error::other("no space for the descriptor"));
         }
         rustix::net::sendmsg(
             &self.send,
@@ -205,7 +202,7 @@ impl SessionEnd {
             Received::Message(bytes) => {
                 let (ids, rest) = bytes.as_chunks::<16>();
                 if !rest.is_empty() {
-                    return Err(senseless("half an id"));
+                    return Err(senseless("truncated id"));
                 }
                 Received::Message(ids.iter().map(|id| FolderId(*id)).collect())
             }
@@ -250,7 +247,7 @@ impl ReplicatorEnd {
     pub fn greet(fd: OwnedFd) -> io::Result<Self> {
         let mut buffer = [0; MESSAGE];
         let Received::Message(bytes) = receive(&fd, &mut buffer)? else {
-            return Err(senseless("a channel of nobody"));
+            return Err(senseless("missing owner"));
         };
         let text = std::str::from_utf8(bytes).map_err(senseless)?;
         let owner = Owner::from_text(text.trim_start_matches(' '));

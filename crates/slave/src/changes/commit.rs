@@ -380,7 +380,7 @@ impl Committer {
     /// From here on the catalogue lacks what the journal has.
     fn fall_behind(&mut self, store: &CatalogStore, why: String) -> Result<(), CatalogError> {
         if let Err(e) = store.rollback() {
-            error!("the catalogue's last changes cannot be dropped: {e}");
+            error!("cannot roll back the catalogue: {e}");
         }
         self.behind = Some(why.clone());
         Err(CatalogError::Behind(why))

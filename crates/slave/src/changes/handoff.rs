@@ -73,11 +73,11 @@ impl HandoffListener {
             loop {
                 match receive(guest) {
                     Ok(Some(fd)) => taken.extend(
-                        ReplicatorEnd::greet(fd).inspect_err(|e| debug!("a channel is lost: {e}")),
+                        ReplicatorEnd::greet(fd).inspect_err(|e| debug!("a channel was lost: {e}")),
                     ),
                     Ok(None) => return true,
                     Err(e) => {
-                        debug!("another slave of this folder has gone: {e}");
+                        debug!("another slave of this folder has closed its connection: {e}");
                         return false;
                     }
                 }
@@ -104,7 +104,7 @@ fn receive(guest: &OwnedFd) -> io::Result<Option<OwnedFd>> {
                 RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
                 _ => None,
             });
-            fd.map(Some).ok_or_else(|| io::Error::other("a message without a descriptor"))
+            fd.map(Some).ok_or_else(|| io::Error::other("the message has no descriptor"))
         }
         Err(Errno::AGAIN | Errno::INTR) => Ok(None),
         Err(e) => Err(e.into()),
@@ -143,7 +143,7 @@ fn send(socket: &OwnedFd, channel: &OwnedFd) -> io::Result<()> {
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = [channel.as_fd()];
     if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(io::Error::other("no room for the descriptor"));
+        return Err(io::Error::other("no space for the descriptor"));
     }
     sendmsg(
         socket,
@@ -169,7 +169,7 @@ mod tests {
         let owner = crate::owner::Owner::from_text("ann");
         let session = proposal_socket.open(&owner).unwrap();
         let channel = proposal_socket.receive().unwrap().unwrap();
-        assert!(client.hand_off(&root, &channel).is_err(), "there is no keeper");
+        assert!(client.hand_off(&root, &channel).is_err(), "there is no catalogue writer");
         drop(channel);
         assert_eq!(session.hello().unwrap(), Received::Gone);
         for _ in 0..2 {

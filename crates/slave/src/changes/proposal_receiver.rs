@@ -76,7 +76,7 @@ impl ProposalReceiver {
                 Ok(None) => break,
                 // The session notices that its channel is closed and opens another.
                 Err(e) => {
-                    error!("a channel is lost: {e}");
+                    error!("a channel was lost: {e}");
                     break;
                 }
             }
@@ -123,7 +123,7 @@ impl ProposalReceiver {
                     continue;
                 }
                 Err(e) => {
-                    error!("a channel is of no more use: {e}");
+                    error!("cannot read from a channel; it is closed: {e}");
                     gathered.gone.insert(number);
                     continue;
                 }
@@ -142,7 +142,7 @@ impl ProposalReceiver {
         let mut fds: Vec<PollFd<'_>> =
             self.channels.values().map(|open| PollFd::new(&open.end, PollFlags::IN)).collect();
         if let Err(e) = poll(&mut fds, Some(&now)) {
-            return warn!("the sessions' channels cannot be looked at: {e}");
+            return warn!("cannot poll the sessions' channels: {e}");
         }
         let found: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
         for ((number, channel), found) in self.channels.iter_mut().zip(found) {
@@ -163,7 +163,7 @@ impl ProposalReceiver {
         if let Some(Err(e)) =
             self.channels.get(&channel).map(|channel| channel.end.tell_holders(holders))
         {
-            debug!("an answer is lost: {e}");
+            debug!("a result was lost: {e}");
         }
     }
 
@@ -173,12 +173,12 @@ impl ProposalReceiver {
         match self.channels.get(&channel).map(|channel| channel.end.answer(answer)) {
             Some(Ok(sent)) => {
                 if !sent {
-                    debug!("a session does not take its answer");
+                    debug!("a session does not read its result");
                 }
                 sent
             }
             Some(Err(e)) => {
-                warn!("an answer is lost: {e}");
+                warn!("a result was lost: {e}");
                 false
             }
             None => false,

@@ -132,11 +132,11 @@ fn calm(cluster: &Cluster, workers: &[Worker], common: &Common) {
         let log = slave.program.stderr.text();
         let said: Vec<_> = log
             .lines()
-            .filter(|line| line.contains("set aside") || line.contains(" ERROR "))
+            .filter(|line| line.contains("quarantined") || line.contains(" ERROR "))
             .collect();
         assert!(
             aside.is_empty(),
-            "{} things are set aside in {}: {said:#?}",
+            "{} things are quarantined in {}: {said:#?}",
             aside.len(),
             slave.root.display()
         );

@@ -98,7 +98,7 @@ impl ReplicaDriver {
                     {
                         continue;
                     }
-                    error!("changes up to {} cannot be carried out now: {e}", position.applied);
+                    error!("cannot apply changes up to {}; retrying: {e}", position.applied);
                     store.set_meta("last-error", e.to_string())?;
                     events.push_back(Event::ApplyFailed);
                     return Ok(());
@@ -178,7 +178,7 @@ fn apply_entry(
     let (version, id, change) =
         (committed.entry.version, committed.entry.id, &committed.entry.change);
     debug!(
-        "change {version} is carried out: {change:?}{}",
+        "applying change {version}: {change:?}{}",
         if staged.is_some() { ", staged" } else { "" }
     );
     if let Change::Withdraw { of } = change {
@@ -211,7 +211,7 @@ fn apply_entry(
 }
 
 fn warn_unapplied(version: Lsn, path: &TreePath, why: &str) {
-    warn!("change {version} is not applied here at {path}: {why}; it is tried again");
+    warn!("change {version} is not applied here at {path}: {why}; it is retried");
 }
 
 /// Runs `work` for a change of `paths`; the first path names the step. The inner result is the
@@ -289,7 +289,7 @@ fn record_restored(
 /// Returns an error if an entry at or below the path waits to be moved elsewhere.
 pub(super) fn check_not_source(store: &CatalogStore, path: &TreePath) -> Result<(), ApplyError> {
     if store.is_source(path)? {
-        return Err(ApplyError::Refused(format!("{path}: what lies there has still to be moved")));
+        return Err(ApplyError::Refused(format!("{path}: an entry there must be moved first")));
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::changes::parallel::parallel_map;
 use crate::staging::{StagedName, Staging};
 
 /// Why a displaced file was quarantined.
-const DISPLACED: &str = "something else has its place in the tree";
+const DISPLACED: &str = "the tree has another entry at its path";
 /// Error for a mount point at a path of the tree.
 const MOUNTED: TreeError = TreeError::NotServed(UnservedKind::Mount);
 
@@ -139,9 +139,7 @@ impl<'a> DiskTransaction<'a> {
             None => Ok(false),
             Some(meta) if self.is_ours(path, &meta, row, retained)? => Ok(true),
             Some(meta) => {
-                debug!(
-                    "{path} is {meta:?}, where the catalogue has {row:?} and keeps {retained:?}"
-                );
+                debug!("{path} is {meta:?}; the catalogue has {row:?} and retains {retained:?}");
                 self.quarantine.take(path, DISPLACED).map_err(ApplyError::at(path))?;
                 Ok(false)
             }
@@ -200,7 +198,7 @@ impl<'a> DiskTransaction<'a> {
             Ok(meta) => Ok(Some(meta)),
             Err(TreeError::NotFound | TreeError::NotFolder) => Ok(None),
             Err(e) => {
-                warn!("{path} cannot have mode {mode} on this disk: {e}");
+                warn!("cannot set mode {mode} of {path} on this disk: {e}");
                 self.stat(path)
             }
         }
@@ -297,7 +295,7 @@ impl<'a> DiskTransaction<'a> {
         let file = match self.root.open_folder(&parent).and_then(|parent| parent.open_read(name)) {
             Ok(file) => file,
             Err(e) => {
-                warn!("{path} cannot be looked at: {e}");
+                warn!("cannot read {path}: {e}");
                 return Ok(None);
             }
         };
@@ -314,13 +312,13 @@ impl<'a> DiskTransaction<'a> {
         if file.meta.mode.with_owner_access(Kind::File) != wanted
             && let Err(e) = set_mode(&file.file, wanted)
         {
-            warn!("{path} cannot have mode {mode} on this disk: {e}");
+            warn!("cannot set mode {mode} of {path} on this disk: {e}");
         }
         // A file of another user cannot get the time. Our own copy replaces it.
         if file.meta.mtime != content.mtime
             && let Err(e) = set_times(&file.file, content.mtime)
         {
-            warn!("{path} cannot be taken over as it is: {}", e.reason());
+            warn!("cannot set the time of {path}; it is replaced by a copy: {}", e.reason());
             return Ok(None);
         }
         file.file
@@ -462,7 +460,7 @@ impl ReplicaDriver {
         match open() {
             Ok(fits) => fits.then(|| name.clone()),
             Err(e) => {
-                error!("a staged file cannot be read: {e}");
+                error!("cannot read a staged file: {e}");
                 None
             }
         }

@@ -156,7 +156,7 @@ impl LocalChanges {
 
     fn add(&mut self, path: TreePath, kind: LocalChangeKind) -> Option<Event> {
         let mut id: [u8; 16] = relais_state::random()
-            .map_err(|e| error!("the system has no random numbers: {e}"))
+            .map_err(|e| error!("cannot get random numbers from the system: {e}"))
             .ok()?;
         // Account 0 marks a change of no account.
         id[..4].copy_from_slice(&[0; 4]);
@@ -412,7 +412,7 @@ impl ReplicaDriver {
             gone.push((path.clone(), row.clone()));
             if self.local_changes.may_remove(gone.len() as u64, files) {
                 self.local_changes.count_removals(gone.len() as u64);
-                info!("{path} was removed in the folder, and goes from the tree");
+                info!("{path} was removed locally; proposing its removal");
                 gone.sort_unstable_by(|a, b| b.0.cmp(&a.0));
                 for (path, row) in gone {
                     let removal = row.entry.version.map(|base| LocalChangeKind::Removal { base });
@@ -421,9 +421,7 @@ impl ReplicaDriver {
                 }
                 return Ok(());
             }
-            warn!(
-                "{path} was removed in the folder with too many others at once: that is held back, and it is fetched again"
-            );
+            warn!("too many local removals at once; {path} is fetched again");
             store.add_to_total("held", 1)?;
         }
         self.refetch(path, &row, store, events)
@@ -440,7 +438,7 @@ impl ReplicaDriver {
         {
             Err(ApplyError::Catalogue(e)) => Err(e),
             Err(e) => {
-                log::debug!("{path} cannot be looked at: {e}");
+                log::debug!("cannot read {path}: {e}");
                 Ok(None)
             }
             looked => Ok(looked.unwrap_or_default()),
@@ -532,11 +530,11 @@ impl ReplicaDriver {
             (Err(ApplyError::Catalogue(e)), _) => Err(e),
             (Err(e), Some(version)) if e.is_path_specific() => {
                 let why = e.reason(path);
-                warn!("{path} cannot be made again: {why}; it is tried again");
+                warn!("cannot recreate {path}: {why}; it is retried");
                 store.record_unapplied(path, version, false, &why, None)
             }
             (Err(e), _) => {
-                warn!("{path} cannot be made again: {e}");
+                warn!("cannot recreate {path}: {e}");
                 Ok(())
             }
         }
@@ -600,8 +598,8 @@ impl ReplicaDriver {
                     });
                 }
                 Ok(None) => {
-                    let _ = self
-                        .quarantine_path(&path, "it was edited while newer content was on its way");
+                    let _ =
+                        self.quarantine_path(&path, "it was edited before newer content arrived");
                 }
                 Err(e) => warn!("{path}: {e}"),
             }
@@ -612,7 +610,7 @@ impl ReplicaDriver {
         let edit = PendingEdit { meta: meta.into(), mode: meta.mode, base, ordered: false };
         if self.local_changes.edits.get(&path).is_none_or(|known| known.meta != edit.meta) {
             log::debug!(
-                "{path} was changed in the folder{}",
+                "{path} was changed locally{}",
                 if same { ", perhaps only in name" } else { "" }
             );
             self.local_changes.edits.insert(path, edit);
@@ -635,7 +633,7 @@ impl ReplicaDriver {
         if mode == row.entry.mode {
             return store.update_disk_meta(&path, meta);
         }
-        info!("the mode of {path} was changed in the folder to {mode}");
+        info!("the mode of {path} was changed locally to {mode}");
         events.extend(self.local_changes.add(path, LocalChangeKind::Mode { mode, base }));
         Ok(())
     }
@@ -643,7 +641,7 @@ impl ReplicaDriver {
     fn quarantine_path(&mut self, path: &TreePath, why: &str) -> bool {
         self.quarantine
             .take(path, why)
-            .inspect_err(|e| error!("{path} cannot be set quarantine: {e}"))
+            .inspect_err(|e| error!("cannot quarantine {path}: {e}"))
             .unwrap_or(false)
     }
 
@@ -680,7 +678,7 @@ impl ReplicaDriver {
                 .extend(files.iter().map(|file| (file.path.clone(), file.meta)));
             if files.is_empty() && self.local_changes.scrubbing.is_empty() {
                 info!(
-                    "all contents were read; {} were damaged",
+                    "scrub finished; {} contents were damaged",
                     self.local_changes.progress.damaged
                 );
                 self.local_changes.scrub = None;
@@ -724,7 +722,7 @@ impl ReplicaDriver {
         // If others have changed only the mode meanwhile, the latest LSN is the base.
         let base = row.entry.version.filter(|_| same && row.here).unwrap_or(edit.base);
         if row.entry.version != Some(base) {
-            if self.quarantine_path(&of.path, "it was edited while others changed it") {
+            if self.quarantine_path(&of.path, "it was edited while another change was made") {
                 let mut events = VecDeque::new();
                 self.refetch_one(&of.path, &row, store, &mut events)?;
                 self.deferred.append(&mut events);
@@ -755,7 +753,7 @@ impl ReplicaDriver {
 
     /// Starts a scrub: all contents are read and compared with their digests.
     pub(super) fn begin_scrub(&mut self, order: u64) {
-        info!("all contents are read and checked");
+        info!("scrub started");
         self.scrub_wanted = Some(order);
     }
 
@@ -848,12 +846,12 @@ impl ReplicaDriver {
             self.local_changes.cleared.insert(of.path.clone(), (of.meta, Instant::now()));
             return Ok(());
         };
-        error!("{} is damaged on the disk: it is fetched again", of.path);
+        error!("{} is damaged on the disk; it is fetched again", of.path);
         if !suspected {
             self.local_changes.progress.damaged += 1;
             self.local_changes.repairing.extend(row.content);
         }
-        self.quarantine_path(&of.path, "its content does not have its digest any more");
+        self.quarantine_path(&of.path, "its content does not match its digest");
         // The content is not served from here, even if the file cannot be moved. It counts as
         // damaged until good content arrives.
         store.put_entry(&of.path, &entry, None, &[])?;
@@ -908,7 +906,7 @@ impl ReplicaDriver {
                     );
                     match disk.set_mode(&path, row.entry.mode) {
                         Err(ApplyError::Catalogue(e)) => return Err(e),
-                        Err(e) => warn!("{path} keeps another mode than the tree's: {e}"),
+                        Err(e) => warn!("cannot restore the mode of {path}: {e}"),
                         Ok(_) => {}
                     }
                 }
@@ -933,7 +931,7 @@ impl ReplicaDriver {
         let taken = self
             .quarantine
             .take_with_details(&path, why, &details)
-            .inspect_err(|e| error!("{path} cannot be set quarantine: {e}"));
+            .inspect_err(|e| error!("cannot quarantine {path}: {e}"));
         if !taken.unwrap_or(false) {
             self.local_changes.refused.insert(path, Instant::now());
             return Ok(());
@@ -957,7 +955,7 @@ impl ReplicaDriver {
             self.local_changes.remove(id);
             return Ok(());
         }
-        self.quarantine_change(id, "others have changed it meanwhile", store, events)
+        self.quarantine_change(id, "another change was made to the path", store, events)
     }
 }
 

@@ -290,7 +290,7 @@ impl ReplicaDriver {
                 }
             }
             Action::Close(why) => {
-                self.warn_once(format!("the master is not followed: {why}"));
+                self.warn_once(format!("replication from the master stopped: {why}"));
                 if why.code == ErrorCode::Exists {
                     self.id_conflict.record(&self.scoreboard);
                 }
@@ -486,9 +486,9 @@ impl ReplicaDriver {
             info!(
                 "{}",
                 if fit {
-                    "this slave can have sessions"
+                    "this slave is ready for sessions"
                 } else {
-                    "this slave cannot have sessions now"
+                    "this slave is not ready for sessions"
                 }
             );
             store.set_meta("fit", if fit { self.writer_token.as_str() } else { "" })?;
@@ -562,7 +562,7 @@ fn restore_held(
         });
         return match placed {
             Err(TreeError::Taken | TreeError::NotFound | TreeError::NotFolder) => Ok(quarantine
-                .take_removed(&staging.staged, name.as_str(), &path, "its place was taken")?),
+                .take_removed(&staging.staged, name.as_str(), &path, "its path was taken")?),
             other => Ok(other?),
         };
     }
@@ -574,9 +574,7 @@ fn too_few_copies(version: Lsn, copies: u16) -> Refusal {
     let disks = if copies == 1 { "disk has" } else { "disks have" };
     Refusal::new(
         relais_proto::ErrorCode::TooFewCopies,
-        format!(
-            "change {version} is made and stands, but only {copies} {disks} its content so far"
-        ),
+        format!("change {version} is committed, but only {copies} {disks} its content so far"),
     )
 }
 
@@ -628,6 +626,6 @@ fn announce(scoreboard: &Scoreboard, lsn: Lsn) {
 
 fn roll_back_catalog(store: &CatalogStore) {
     if let Err(e) = store.rollback() {
-        error!("the catalogue's last changes cannot be dropped: {e}");
+        error!("cannot roll back the catalogue: {e}");
     }
 }

@@ -147,10 +147,10 @@ impl ReplicaDriver {
             results[at] = Some(match e {
                 // The file was discarded after an earlier result of the same change.
                 TreeError::NotFound => {
-                    changes_unavailable_at(&path, "what had come of it is not here any more")
+                    changes_unavailable_at(&path, "its uploaded content is gone")
                 }
                 _ => {
-                    error!("a staged file cannot be put on the disk: {e}");
+                    error!("cannot sync a staged file: {e}");
                     refuse(&path, e)
                 }
             });
@@ -204,7 +204,7 @@ impl ReplicaDriver {
     fn cannot_store(&self, change: &Change, at: &TreePath, e: &TreeError) -> Option<Refusal> {
         let Change::Put { path, .. } = change else { return None };
         let whose = if at == path { "" } else { "its folder: " };
-        let why = format!("it cannot be stored by this slave: {whose}{}", e.reason());
+        let why = format!("this slave cannot store it: {whose}{}", e.reason());
         Some(Refusal::at(path, ErrorCode::NotServed, why))
     }
 }

@@ -61,7 +61,7 @@ impl ReplicaDriver {
                         self.cannot_store = true;
                         store.set_meta(
                             "last-error",
-                            "content of other slaves cannot be stored here; the log says why",
+                            "content from other slaves cannot be stored; see the log",
                         )?;
                     }
                     events.push_back(Event::Fetched {
@@ -166,13 +166,13 @@ impl ReplicaDriver {
                             PublishResult::Published
                         }
                         Ok(Err(why)) => {
-                            warn!("content of {path} cannot be stored: {why}; it is tried again");
+                            warn!("cannot store the content of {path}: {why}; it is retried");
                             refused.push((path, *put, why));
                             PublishResult::Refused
                         }
                         Err(ApplyError::Catalogue(e)) => return Err(e),
                         Err(e) => {
-                            warn!("content of {path} cannot be stored: {e}");
+                            warn!("cannot store the content of {path}: {e}");
                             store.set_meta("last-error", e.to_string())?;
                             PublishResult::Failed
                         }
@@ -192,7 +192,7 @@ impl ReplicaDriver {
                 published.extend(self.publish(rest, store)?);
                 return Ok(published);
             }
-            error!("contents cannot be stored: {e}");
+            error!("cannot store contents: {e}");
             let Some((path, put)) = rows.first().and_then(|(path, entry, _)| {
                 Some((path, entry.content?.put)).filter(|_| e.is_path_specific())
             }) else {

@@ -93,7 +93,7 @@ impl Quarantine {
         parent.sync()?;
         target.sync()?;
         self.count += 1;
-        warn!("{path} is set aside in {FOLDER}/{CONFLICTS}: {reason}");
+        warn!("{path} was quarantined in {FOLDER}/{CONFLICTS}: {reason}");
         self.write_note(&target, name, path, reason, details);
         Ok(true)
     }
@@ -113,10 +113,10 @@ impl Quarantine {
         let target = self.new_folder()?;
         from.take_out(name, &target, own)?;
         if let Err(e) = target.sync().and_then(|()| from.sync()) {
-            warn!("what was set quarantine may be lost in a power cut: {e}");
+            warn!("cannot sync the quarantine; a power cut may lose the file: {e}");
         }
         self.count += 1;
-        warn!("{path} is set aside in {FOLDER}/{CONFLICTS}: {reason}");
+        warn!("{path} was quarantined in {FOLDER}/{CONFLICTS}: {reason}");
         self.write_note(&target, own, path.as_str(), reason, "");
         Ok(())
     }
@@ -148,7 +148,7 @@ impl Quarantine {
                 .map_err(|e| TreeError::Io("write the note", e))
         });
         if let Err(e) = written {
-            warn!("no note was left beside {path}: {e}");
+            warn!("cannot write the note for {path}: {e}");
         }
     }
 
@@ -221,7 +221,7 @@ impl Quarantine {
         folder.sync()?;
         target.sync()?;
         self.count += 1;
-        warn!("{shown} is set aside in {FOLDER}/{CONFLICTS}: {reason}");
+        warn!("{shown} was quarantined in {FOLDER}/{CONFLICTS}: {reason}");
         self.write_note(&target, &String::from_utf8_lossy(name), shown, reason, "");
         Ok(())
     }

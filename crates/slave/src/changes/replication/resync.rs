@@ -17,8 +17,9 @@ use crate::staging::StagedName;
 
 /// Why a file of a branch was quarantined.
 const DISPLACED: &str =
-    "the cluster has something newer there, and does not know the change that made this";
-const FORMER: &str = "a change that the cluster does not know had replaced this, and the content of that change is not here";
+    "the cluster has a newer change at the path, and does not know the change that made this";
+const FORMER: &str =
+    "a change that the cluster does not know replaced this, and its content is missing";
 
 /// Changes of this slave that are not part of the master's history.
 struct Branch<'a> {
@@ -60,7 +61,7 @@ impl ReplicaDriver {
         store: &CatalogStore,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
-        info!("the tree is compared with the master's, of {} entries", listing.entries.len());
+        info!("resync: comparing with the master's tree of {} entries", listing.entries.len());
         store.commit()?;
         store.begin()?;
         let end = self.replica.position();
@@ -68,7 +69,7 @@ impl ReplicaDriver {
             timeline::fork(&store.timelines()?, end.applied, &listing.timelines, listing.lsn);
         if fork < end.applied {
             warn!(
-                "changes from {fork} to {} are not part of the cluster's history: what they made is offered again, or set quarantine",
+                "the cluster does not know the changes from {fork} to {}; their files are proposed or quarantined",
                 end.applied
             );
         }
@@ -90,7 +91,7 @@ impl ReplicaDriver {
             Err(e) => {
                 roll_back_catalog(store);
                 disk.roll_back();
-                error!("the master's tree cannot be taken over now: {e}");
+                error!("resync failed; retrying: {e}");
                 store.set_meta("last-error", e.to_string())?;
                 events.push_back(Event::AdoptFailed);
                 return Ok(());
@@ -138,7 +139,7 @@ fn take_over(
             Ok(offer) => offered.extend(offer),
             // The file blocks the entry of the tree, which is then recorded as unapplied.
             Err(why) => {
-                warn!("{path} cannot be set quarantine: {why}");
+                warn!("cannot quarantine {path}: {why}");
                 store.remove(path)?;
             }
         }
@@ -159,7 +160,7 @@ fn take_over(
             // The entry of the tree at this path is then recorded as unapplied.
             Err(_) if stays => {}
             Err(why) => {
-                warn!("{path} cannot be removed here: {why}; it is tried again");
+                warn!("cannot remove {path} here: {why}; it is retried");
                 unapplied::removal(store, path, listing.lsn, &why)?;
             }
         }
@@ -180,7 +181,7 @@ fn take_over(
             }
         })?;
         let Err(why) = came else { continue };
-        warn!("{path} cannot be taken over here: {why}; it is tried again");
+        warn!("cannot install {path} here: {why}; it is retried");
         match entry.content {
             None => unapplied::folder(store, path, entry.version, entry.mode, &why)?,
             Some(_) => unapplied::put(store, path, entry, &[], &why, refused)?,

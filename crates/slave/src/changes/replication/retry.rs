@@ -97,7 +97,7 @@ impl ReplicaDriver {
         if let Err(e) = result {
             roll_back_catalog(store);
             disk.roll_back();
-            warn!("what the disk refused cannot be tried again now: {e}");
+            warn!("cannot retry unapplied paths now: {e}");
             store.begin()?;
             due.iter().try_for_each(|record| store.postpone_unapplied(&record.path, false))?;
             return store.commit();
@@ -106,7 +106,7 @@ impl ReplicaDriver {
         for (record, tried) in done {
             match tried {
                 RetryResult::InPlace(put) => {
-                    info!("{} is as the tree says again", record.path);
+                    info!("{} matches the tree again", record.path);
                     // A scan of the path finds local changes that were ignored meanwhile.
                     scanner.debounce.add(record.path.clone(), std::time::Instant::now());
                     if let Some(put) = put {
@@ -269,7 +269,8 @@ fn install_content(
     let folder = root.open_folder(&parent).map_err(ApplyError::at(&parent))?;
     folder.check_writable().map_err(ApplyError::at(&parent))?;
     let disk = rustix::fs::fstatvfs(root).map_err(std::io::Error::from);
-    let disk = disk.map_err(|e| ApplyError::Refused(format!("the disk cannot be asked: {e}")))?;
+    let disk =
+        disk.map_err(|e| ApplyError::Refused(format!("cannot read the free disk space: {e}")))?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     if free < content.size {
         let size = content.size;
