@@ -15,48 +15,48 @@ use socket2::Socket;
 use crate::tls::{ChannelBinding, TlsInfo};
 use crate::{MinimumThroughput, Stream};
 
-/// Bytes read ahead by whoever receives content: a control frame fits, and a few small blocks.
+/// Read-ahead of a connection that receives content: a control frame or a few small blocks fit.
 pub(crate) const READ_AHEAD: usize = 64 * 1024;
-/// How long one send waits before the pace is looked at again.
+/// Longest wait of one send before the throughput is checked again.
 const SEND_WAIT: Duration = Duration::from_secs(5);
 
-/// How long a reader waits.
+/// How long a read waits for its peer.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadTimeouts {
-    /// For the first byte of a frame.
+    /// Limit for the first byte of a frame.
     pub idle: Duration,
-    /// For each further byte.
+    /// Limit for each further byte.
     pub silence: Duration,
-    /// For the whole of a control frame once it has begun.
+    /// Limit for a whole control frame after its first byte.
     pub frame: Duration,
 }
 
 impl ReadTimeouts {
-    /// A client's: it moves on where a server is silent.
+    /// Limits of a client. It goes to another server when one is silent.
     pub const CLIENT: Self =
         Self { idle: limits::SILENCE, silence: limits::SILENCE, frame: limits::FRAME_TIME };
-    /// A session's: users may think for a while.
+    /// Limits of a server's session. A user may be idle for a while.
     pub const SESSION: Self =
         Self { idle: limits::IDLE_TIME, silence: limits::FRAME_TIME, frame: limits::FRAME_TIME };
 }
 
-/// Is shown the replies that a connection reads, before whoever reads them.
+/// A function that gets each reply that a connection reads, before the reader gets it.
 pub type ReplyObserver = Box<dyn FnMut(&Reply) + Send + Sync>;
 
-/// The watcher of one connection, if it has one.
+/// The observer of one connection, if it has one.
 #[derive(Default)]
-struct Watched(Option<ReplyObserver>);
+struct ObserverSlot(Option<ReplyObserver>);
 
-impl fmt::Debug for Watched {
+impl fmt::Debug for ObserverSlot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "watched" } else { "not watched" })
+        f.write_str(if self.0.is_some() { "observed" } else { "not observed" })
     }
 }
 
-/// A blocking connection that reads and writes frames and gives up on silence.
+/// A blocking connection that reads and writes frames and ends on silence.
 ///
-/// Reading and writing are buffered: what [`Self::queue`] and the like append
-/// goes out with [`Self::flush`], many frames in one call of the system.
+/// Reads and writes are buffered. [`Self::queue`] and its kind append frames, and [`Self::flush`]
+/// sends them together in one system call.
 #[derive(Debug)]
 pub struct Connection {
     stream: Arc<Socket>,
@@ -68,45 +68,47 @@ pub struct Connection {
     payload: Vec<u8>,
     output: Vec<u8>,
     timeouts: ReadTimeouts,
-    /// What SO_RCVTIMEO is set to now.
-    armed: Option<Duration>,
-    /// Since when the current control frame has been coming in.
-    begun: Option<Instant>,
-    /// The header that was read last and could not be understood.
-    unknown: [u8; HEADER_LEN],
-    watched: Watched,
+    /// The present value of SO_RCVTIMEO.
+    read_timeout: Option<Duration>,
+    /// When the first byte of the current control frame was read.
+    frame_begun: Option<Instant>,
+    /// The last header that could not be decoded.
+    unknown_header: [u8; HEADER_LEN],
+    observer: ObserverSlot,
     tls_info: Option<TlsInfo>,
 }
 
 impl Connection {
-    /// Connects within `timeout`, in the clear.
+    /// Connects without encryption, within `timeout`.
     ///
     /// # Errors
-    /// Those of the connect, or [`io::ErrorKind::InvalidInput`] for port 0 or an unspecified address.
+    /// Errors of the connect; [`io::ErrorKind::InvalidInput`] for port 0 or an unspecified address.
     pub fn connect(addr: SocketAddr, timeout: Duration) -> io::Result<Self> {
         Self::new(connect(addr, timeout)?)
     }
 
-    /// Takes over an open stream, in blocking mode, with a client's limits.
+    /// Takes over an open TCP stream, sets it to blocking mode and uses a client's timeouts.
     ///
     /// # Errors
-    /// Those of the socket calls.
+    /// Errors of the socket calls.
     pub fn new(stream: TcpStream) -> io::Result<Self> {
         Self::from_stream(Stream::tcp(stream)?, READ_AHEAD)
     }
 
-    /// A connection over an open stream, with a client's limits, that reads at most `read_ahead` bytes ahead: little memory
-    /// for whoever receives small frames only.
+    /// Makes a connection from an open stream, with a client's timeouts.
+    ///
+    /// The connection reads at most `read_ahead` bytes ahead. A small value saves memory where a
+    /// connection receives small frames only.
     ///
     /// # Errors
-    /// Those of the socket calls.
+    /// Errors of the socket calls.
     pub fn from_stream(stream: Stream, read_ahead: usize) -> io::Result<Self> {
         let Stream { socket, peer, local } = stream;
         socket.set_write_timeout(Some(SEND_WAIT))?;
         Ok(Self::with_socket(Arc::new(socket), peer, local, read_ahead))
     }
 
-    /// The same stream once more, for a thread that only writes.
+    /// Returns a second connection on the same stream, for a thread that only writes.
     #[must_use]
     pub fn writer(&self) -> Self {
         Self::with_socket(self.stream.clone(), self.peer, self.local, 0)
@@ -128,15 +130,15 @@ impl Connection {
             payload: Vec::new(),
             output: Vec::new(),
             timeouts: ReadTimeouts::CLIENT,
-            armed: None,
-            begun: None,
-            unknown: [0; HEADER_LEN],
-            watched: Watched::default(),
+            read_timeout: None,
+            frame_begun: None,
+            unknown_header: [0; HEADER_LEN],
+            observer: ObserverSlot::default(),
             tls_info: None,
         }
     }
 
-    /// Reads at least `read_ahead` bytes ahead from here on.
+    /// Raises the read-ahead to `read_ahead` bytes; a larger buffer stays as it is.
     pub fn grow_read_ahead(&mut self, read_ahead: usize) {
         if read_ahead <= self.input.len() {
             return;
@@ -147,36 +149,36 @@ impl Connection {
         (self.input, self.start, self.end) = (input.into_boxed_slice(), 0, ready);
     }
 
-    /// How long reads wait from here on.
+    /// Sets the timeouts of later reads.
     pub fn set_timeouts(&mut self, timeouts: ReadTimeouts) {
         self.timeouts = timeouts;
     }
 
-    /// Waits `silence` for each byte, of a frame awaited or begun.
+    /// Sets the limit for each byte, the first of a frame included.
     pub fn set_silence(&mut self, silence: Duration) {
         self.timeouts.idle = silence;
         self.timeouts.silence = silence;
     }
 
-    /// The other side's address.
+    /// The address of the peer.
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// Our address, as the other side reached it.
+    /// The local address, as the peer reached it.
     #[must_use]
     pub fn local(&self) -> SocketAddr {
         self.local
     }
 
-    /// What is known of the line where this side has encrypted it; none in the clear.
+    /// Facts about the TLS session that this side has opened; none without encryption.
     #[must_use]
     pub fn tls_info(&self) -> Option<TlsInfo> {
         self.tls_info
     }
 
-    /// What ties proofs to the line; none in the clear.
+    /// The channel binding that ties proofs to this TLS session; none without encryption.
     #[must_use]
     pub fn binding(&self) -> Option<ChannelBinding> {
         self.tls_info.map(|secured| secured.binding)
@@ -186,55 +188,55 @@ impl Connection {
         self.tls_info = Some(secured);
     }
 
-    /// The socket. Whoever holds a clone of it can shut it down and so wake a blocked reader.
+    /// The socket. Another thread can shut down a clone of it, which wakes a blocked reader.
     #[must_use]
     pub fn stream(&self) -> &Arc<Socket> {
         &self.stream
     }
 
-    /// Appends a request to what the next flush sends.
+    /// Appends a request to the output.
     pub fn queue(&mut self, request: &Request) {
         request.encode(&mut self.output);
     }
 
-    /// Appends a reply to what the next flush sends.
+    /// Appends a reply to the output.
     pub fn queue_reply(&mut self, reply: &Reply) {
         reply.encode(&mut self.output);
     }
 
-    /// Appends a link message to what the next flush sends.
+    /// Appends a link message to the output.
     pub fn queue_link(&mut self, message: &LinkMessage) {
         message.encode(&mut self.output);
     }
 
-    /// The bytes that the next flush sends; senders of content append blocks here.
+    /// The output buffer, which the next flush sends. Senders of content append blocks here.
     pub fn output(&mut self) -> &mut Vec<u8> {
         &mut self.output
     }
 
-    /// Sends all that is queued.
+    /// Sends the output.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] where the peer takes too little, or the socket's.
+    /// [`io::ErrorKind::TimedOut`] if the peer reads too slowly; errors of the socket.
     pub fn flush(&mut self) -> io::Result<()> {
-        let mut pace = MinimumThroughput::new(Instant::now());
-        let result = send_all(&self.stream, &self.output, &mut pace);
+        let mut throughput = MinimumThroughput::new(Instant::now());
+        let result = send_all(&self.stream, &self.output, &mut throughput);
         self.output.clear();
         result
     }
 
-    /// Whether bytes of a further frame have been read already.
+    /// Whether the input buffer holds bytes of a further frame.
     #[must_use]
     pub fn has_input(&self) -> bool {
         self.start < self.end
     }
 
-    /// Reads the header of the next frame; none where the peer closed before it.
+    /// Reads the header of the next frame; none if the peer closed before it.
     ///
     /// # Errors
-    /// What is wrong with the bytes, or the socket's; silence is [`io::ErrorKind::TimedOut`].
+    /// A malformed header, or an error of the socket. Silence is [`io::ErrorKind::TimedOut`].
     pub fn read_header(&mut self) -> Result<Option<FrameHeader>, WireError> {
-        self.begun = None;
+        self.frame_begun = None;
         while self.end - self.start < HEADER_LEN {
             let begun = self.start < self.end;
             if self.fill(if begun { self.timeouts.silence } else { self.timeouts.idle })? == 0 {
@@ -244,16 +246,17 @@ impl Connection {
         let mut bytes = [0; HEADER_LEN];
         bytes.copy_from_slice(&self.input[self.start..self.start + HEADER_LEN]);
         self.start += HEADER_LEN;
-        FrameHeader::parse(bytes).map(Some).inspect_err(|_| self.unknown = bytes)
+        FrameHeader::parse(bytes).map(Some).inspect_err(|_| self.unknown_header = bytes)
     }
 
-    /// Reads and drops the payload of a frame whose type is unknown; call it right after [`WireError::UnknownType`] for a type
-    /// of a client's.
+    /// Reads and drops the payload of a frame of unknown type.
+    ///
+    /// Call it directly after [`WireError::UnknownType`], for a type in the range of requests.
     ///
     /// # Errors
-    /// [`WireError::FrameTooLong`], [`WireError::Truncated`], or the socket's.
+    /// [`WireError::FrameTooLong`], [`WireError::Truncated`], or an error of the socket.
     pub fn skip_unknown(&mut self) -> Result<(), WireError> {
-        let [a, b, c, d, kind] = self.unknown;
+        let [a, b, c, d, kind] = self.unknown_header;
         let (len, cap) = (u32::from_be_bytes([a, b, c, d]), limits::REQUEST_FRAME);
         if len > cap {
             return Err(WireError::FrameTooLong { kind, len, cap });
@@ -270,7 +273,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads the payload of a control frame; call it right after its header.
+    /// Reads the payload of a control frame; call it directly after its header.
     ///
     /// # Errors
     /// As [`Self::read_header`], and [`WireError::Truncated`].
@@ -298,7 +301,7 @@ impl Connection {
     /// Reads the next bytes of a block straight into `buffer`.
     ///
     /// # Errors
-    /// [`WireError::Truncated`], or the socket's; silence, and a pace below
+    /// [`WireError::Truncated`], or an error of the socket. Silence, and a throughput below
     /// [`limits::RATE_FLOOR`], are [`io::ErrorKind::TimedOut`].
     pub fn read_exact_into(&mut self, buffer: &mut [u8]) -> Result<(), WireError> {
         let ready = buffer.len().min(self.end - self.start);
@@ -308,8 +311,8 @@ impl Connection {
         if rest.is_empty() {
             return Ok(());
         }
-        let mut pace = MinimumThroughput::new(Instant::now());
-        // Small blocks come through the read-ahead, large ones without a copy.
+        let mut throughput = MinimumThroughput::new(Instant::now());
+        // Small blocks pass through the read-ahead; large blocks are read without a copy.
         while !rest.is_empty() {
             let got = if rest.len() < self.input.len() / 4 {
                 self.read_ahead(self.timeouts.silence)?;
@@ -318,27 +321,27 @@ impl Connection {
                 self.start += take;
                 take
             } else {
-                self.arm(self.timeouts.silence)?;
+                self.arm_timeout(self.timeouts.silence)?;
                 read_some(&self.stream, rest)?
             };
             if got == 0 {
                 return Err(WireError::Truncated);
             }
             rest = &mut rest[got..];
-            pace.moved(got as u64, Instant::now())?;
+            throughput.moved(got as u64, Instant::now())?;
         }
         Ok(())
     }
 
-    /// Reads some of the next bytes of a block into `buffer`, at least one: what is there, or what comes first.
+    /// Reads at least one of the next bytes of a block into `buffer`.
     ///
     /// # Errors
-    /// [`WireError::Truncated`], or the socket's; silence is [`io::ErrorKind::TimedOut`].
+    /// [`WireError::Truncated`], or an error of the socket. Silence is [`io::ErrorKind::TimedOut`].
     pub fn read_some_into(&mut self, buffer: &mut [u8]) -> Result<usize, WireError> {
         if self.start == self.end {
-            // Small rests come through the read-ahead, large ones without a copy.
+            // Small remainders pass through the read-ahead; large ones are read without a copy.
             if buffer.len() >= self.input.len() / 4 {
-                self.arm(self.timeouts.silence)?;
+                self.arm_timeout(self.timeouts.silence)?;
                 let got = read_some(&self.stream, buffer)?;
                 return if got == 0 && !buffer.is_empty() {
                     Err(WireError::Truncated)
@@ -356,34 +359,36 @@ impl Connection {
         Ok(take)
     }
 
-    /// Reads the next frame as a server's message; none where the server closed before it.
+    /// Reads the next frame as a reply; none if the server closed before it.
     ///
     /// # Errors
-    /// As [`Self::read_header`] and [`Self::read_payload`], and what is wrong with the payload.
+    /// As [`Self::read_header`] and [`Self::read_payload`]; a malformed payload.
     pub fn read_reply(&mut self) -> Result<Option<Reply>, WireError> {
         let Some(header) = self.read_header()? else { return Ok(None) };
         self.read_reply_of(header).map(Some)
     }
 
-    /// Reads the rest of a server's message whose header was just read, and shows it to the watcher.
+    /// Reads the rest of a reply whose header was just read, and passes it to the observer.
     ///
     /// # Errors
-    /// As [`Self::read_payload`], and what is wrong with the payload.
+    /// As [`Self::read_payload`]; a malformed payload.
     pub fn read_reply_of(&mut self, header: FrameHeader) -> Result<Reply, WireError> {
         let reply = Reply::decode(header.kind, self.read_payload(header)?)?;
-        if let Some(watcher) = &mut self.watched.0 {
-            watcher(&reply);
+        if let Some(observer) = &mut self.observer.0 {
+            observer(&reply);
         }
         Ok(reply)
     }
 
-    /// Shows each reply that is read from here on to `watcher`, in place of an earlier one: what servers tell besides their
-    /// answers is then looked after in one place, whoever reads the answers.
-    pub fn observe_replies(&mut self, watcher: ReplyObserver) {
-        self.watched = Watched(Some(watcher));
+    /// Sets the observer of later replies, in place of an earlier one.
+    ///
+    /// The observer handles the facts that servers send beside their answers in one place, for
+    /// all readers of answers.
+    pub fn observe_replies(&mut self, observer: ReplyObserver) {
+        self.observer = ObserverSlot(Some(observer));
     }
 
-    /// Reads the next frame as a client's message; none where the client closed before it.
+    /// Reads the next frame as a request; none if the client closed before it.
     ///
     /// # Errors
     /// As [`Self::read_reply`].
@@ -392,7 +397,7 @@ impl Connection {
         Request::decode(header.kind, self.read_payload(header)?).map(Some)
     }
 
-    /// Reads the next frame as a link's message; none where the peer closed before it.
+    /// Reads the next frame as a link message; none if the peer closed before it.
     ///
     /// # Errors
     /// As [`Self::read_reply`].
@@ -401,11 +406,14 @@ impl Connection {
         LinkMessage::decode(header.kind, self.read_payload(header)?).map(Some)
     }
 
-    /// Leads the proof of a link: sends `hello` and `open` together, gives each frame that comes to `take` until that
-    /// yields the last message, and queues it.
+    /// Runs the handshake of a cluster link on this connection.
+    ///
+    /// It sends `hello` and `open` together and gives each frame from the peer to `take`. When
+    /// `take` returns the last message, the handshake queues it and ends.
     ///
     /// # Errors
-    /// Those of `take` and of [`Self::read_header`]; [`WireError::Truncated`] where the peer closes before.
+    /// Errors of `take` and of [`Self::read_header`]; [`WireError::Truncated`] if the peer closes
+    /// before the end.
     pub fn prove<E: From<WireError>>(
         &mut self,
         hello: &Request,
@@ -424,13 +432,15 @@ impl Connection {
         }
     }
 
-    /// Ends the connection so that what was sent last still arrives: says that no more
-    /// comes, then reads and drops what the peer is still sending, for at most `patience`.
-    pub fn close_gracefully(mut self, patience: Duration) {
+    /// Ends the connection so that the last message still arrives.
+    ///
+    /// It shuts down the sending side, then reads and drops input for at most `timeout`. An
+    /// immediate close would reset the connection and could destroy the last message.
+    pub fn close_gracefully(mut self, timeout: Duration) {
         if self.flush().is_err() || self.stream.shutdown(Shutdown::Write).is_err() {
             return;
         }
-        let until = Instant::now() + patience;
+        let until = Instant::now() + timeout;
         while let Some(left) =
             until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
         {
@@ -441,19 +451,19 @@ impl Connection {
         }
     }
 
-    /// Reads more of a control frame, which has its time as a whole.
+    /// Reads more of a control frame, within the time limit of the whole frame.
     fn fill(&mut self, wait: Duration) -> Result<usize, WireError> {
-        let partial = self.start < self.end || self.begun.is_some();
+        let partial = self.start < self.end || self.frame_begun.is_some();
         let got = self.read_ahead(wait)?;
         let now = Instant::now();
-        let begun = *self.begun.get_or_insert(now);
+        let begun = *self.frame_begun.get_or_insert(now);
         if partial && now.duration_since(begun) > self.timeouts.frame {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "a frame took too long").into());
         }
         Ok(got)
     }
 
-    /// Reads what there is, waiting at most `wait` for the first byte of it.
+    /// Reads available input; waits at most `wait` for its first byte.
     fn read_ahead(&mut self, wait: Duration) -> io::Result<usize> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -461,23 +471,23 @@ impl Connection {
             self.input.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        self.arm(wait)?;
+        self.arm_timeout(wait)?;
         let got = read_some(&self.stream, &mut self.input[self.end..])?;
         self.end += got;
         Ok(got)
     }
 
-    fn arm(&mut self, wait: Duration) -> io::Result<()> {
-        if self.armed != Some(wait) {
-            // A time-out of zero would mean none at all.
+    fn arm_timeout(&mut self, wait: Duration) -> io::Result<()> {
+        if self.read_timeout != Some(wait) {
+            // A timeout of zero would mean no timeout.
             self.stream.set_read_timeout(Some(wait.max(Duration::from_millis(1))))?;
-            self.armed = Some(wait);
+            self.read_timeout = Some(wait);
         }
         Ok(())
     }
 }
 
-/// Connects within `timeout`; [`io::ErrorKind::InvalidInput`] for port 0 or an unspecified address.
+/// Opens a TCP connection within `timeout`; refuses port 0 and unspecified addresses.
 pub(crate) fn connect(addr: SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     if addr.port() == 0 || addr.ip().is_unspecified() {
         return Err(io::Error::new(
@@ -500,8 +510,12 @@ fn read_some(mut stream: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Sends all of `bytes`, as long as the peer keeps the pace.
-fn send_all(mut stream: &Socket, mut bytes: &[u8], pace: &mut MinimumThroughput) -> io::Result<()> {
+/// Sends all of `bytes`, as long as the peer reads at the minimum throughput.
+fn send_all(
+    mut stream: &Socket,
+    mut bytes: &[u8],
+    throughput: &mut MinimumThroughput,
+) -> io::Result<()> {
     while !bytes.is_empty() {
         let sent = match stream.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -515,7 +529,7 @@ fn send_all(mut stream: &Socket, mut bytes: &[u8], pace: &mut MinimumThroughput)
         };
         bytes = &bytes[sent..];
         if !bytes.is_empty() {
-            pace.moved(sent as u64, Instant::now())?;
+            throughput.moved(sent as u64, Instant::now())?;
         }
     }
     Ok(())

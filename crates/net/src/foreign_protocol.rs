@@ -1,14 +1,16 @@
-//! Peers that speak another protocol to a port of ours get one readable line in their own.
+//! Answers peers of other protocols with one readable line in their own protocol.
 
 use relais_proto::HEADER_LEN;
 
-/// What is said to each of them.
+/// The message for peers of other protocols.
 const TEXT: &str = "This port speaks the Relais protocol; use ftpclient";
-/// What a peer that has said nothing until its login time was over gets: an FTP client waits for the server to speak first.
+/// The message for a peer that was silent until its login time ended.
+///
+/// It is an FTP reply, because an FTP client waits for the server to speak first.
 const NO_LOGIN: &[u8] =
     b"421 No login came in time. This port speaks the Relais protocol; use ftpclient\r\n";
 
-/// A protocol that is not spoken here.
+/// A protocol that Relais servers do not speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ForeignProtocol {
     Http,
@@ -18,7 +20,9 @@ pub(crate) enum ForeignProtocol {
 }
 
 impl ForeignProtocol {
-    /// Recognizes a protocol by its first bytes, none of which begin a frame: as a length they are far too long.
+    /// Recognizes a protocol by its first bytes.
+    ///
+    /// No frame begins with these bytes, because as a length they exceed every cap.
     pub fn of(first: &[u8; HEADER_LEN]) -> Option<Self> {
         const HTTP: [&[u8]; 10] = [
             b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELET", b"OPTIO", b"CONNE", b"TRACE", b"PATCH",
@@ -30,7 +34,7 @@ impl ForeignProtocol {
         match first {
             _ if begins(&HTTP) => Some(Self::Http),
             _ if first.starts_with(b"SSH-") => Some(Self::Ssh),
-            // A handshake's record: its kind, and the major version of all versions since SSL 3.
+            // A handshake record: its type, and the major version of all versions since SSL 3.
             [0x16, 3, ..] => Some(Self::Tls),
             _ => {
                 let upper = first.map(|byte| byte.to_ascii_uppercase());
@@ -39,7 +43,7 @@ impl ForeignProtocol {
         }
     }
 
-    /// The protocol's name.
+    /// The name of the protocol, for the log.
     pub fn name(self) -> &'static str {
         match self {
             Self::Http => "HTTP",
@@ -49,33 +53,36 @@ impl ForeignProtocol {
         }
     }
 
-    /// The last words for such a peer.
+    /// The message that ends a connection of this protocol.
     pub fn refusal(self) -> Vec<u8> {
         match self {
             Self::Http => {
                 let body = format!("{TEXT}\n");
                 format!(
-                    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
+                     Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
                     body.len()
                 )
                 .into_bytes()
             }
             Self::Ftp => format!("421 {TEXT}\r\n").into_bytes(),
             Self::Ssh => ssh_disconnect(),
-            // An alert: fatal, protocol_version (RFC 8446, section 6). No version is spoken here.
+            // A fatal alert, protocol_version (RFC 8446, section 6): this server speaks no TLS.
             Self::Tls => vec![0x15, 3, 3, 0, 2, 2, 70],
         }
     }
 }
 
-/// The last words for a peer that was silent until its time was over.
+/// The message for a peer that was silent until its login time ended.
 pub(crate) fn no_login() -> &'static [u8] {
     NO_LOGIN
 }
 
-/// Our identification with the text as its comment (RFC 4253, section 4.2), and a message that ends the connection (11.1).
+/// An SSH identification with the message as its comment, and a disconnect message.
+///
+/// RFC 4253, sections 4.2 and 11.1.
 fn ssh_disconnect() -> Vec<u8> {
-    /// The cipher before the keys are exchanged has blocks of this size, and a packet at least 4 bytes of padding.
+    /// Block size before the key exchange. A packet has at least 4 bytes of padding.
     const BLOCK: usize = 8;
     const PROTOCOL_ERROR: u8 = 2;
     let mut payload = vec![1, 0, 0, 0, PROTOCOL_ERROR];
@@ -104,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_protocols_are_recognized_and_frames_are_not() {
+    fn recognizes_foreign_protocols_and_ignores_frames() {
         for (bytes, foreign) in [
             (&b"GET / HTTP/1.1\r\n"[..], Some(ForeignProtocol::Http)),
             (b"OPTIONS * HTTP/1.1\r\n", Some(ForeignProtocol::Http)),
@@ -121,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_answered_in_its_own_protocol() {
+    fn answers_each_protocol_in_its_own_form() {
         let text = |foreign: ForeignProtocol| String::from_utf8(foreign.refusal()).unwrap();
         let http = text(ForeignProtocol::Http);
         let (head, body) = http.split_once("\r\n\r\n").unwrap();

@@ -1,4 +1,4 @@
-//! How many handshakes each address may have in a time: one that floods must wait, and costs no more than its share.
+//! Limits the rate of TLS handshakes for each address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,34 +6,34 @@ use std::time::{Duration, Instant};
 
 use relais_proto::{limits, network_of};
 
-/// Most addresses that are remembered.
-const ADDRESSES: usize = 4096;
+/// Cap on remembered addresses.
+const MAX_ADDRESSES: usize = 4096;
 
-/// The addresses that had handshakes lately.
+/// Token buckets of the addresses with recent handshakes. A bucket holds one second's handshakes.
 #[derive(Debug, Default)]
 pub struct HandshakeLimiter {
-    /// When each of them will have its full allowance again.
-    full: HashMap<IpAddr, Instant>,
+    /// When the bucket of each network will be full again.
+    full_at: HashMap<IpAddr, Instant>,
 }
 
 impl HandshakeLimiter {
-    /// Whether this address may have one more handshake now. From inside the machine all may.
+    /// Whether this address may begin a handshake now. Loopback addresses have no limit.
     pub fn admit(&mut self, addr: IpAddr, now: Instant) -> bool {
         let network = network_of(addr);
         if network.is_loopback() {
             return true;
         }
         let each = Duration::from_secs(1) / limits::HANDSHAKES;
-        let full = self.full.get(&network).copied().unwrap_or(now).max(now) + each;
-        if full > now + Duration::from_secs(1) {
+        let full_at = self.full_at.get(&network).copied().unwrap_or(now).max(now) + each;
+        if full_at > now + Duration::from_secs(1) {
             return false;
         }
-        if self.full.len() >= ADDRESSES {
-            self.full.retain(|_, full| *full > now);
+        if self.full_at.len() >= MAX_ADDRESSES {
+            self.full_at.retain(|_, full_at| *full_at > now);
         }
-        // With so many at once each of them has had few.
-        if self.full.len() < ADDRESSES || self.full.contains_key(&network) {
-            self.full.insert(network, full);
+        // A full table is not extended: with so many addresses each has had few handshakes.
+        if self.full_at.len() < MAX_ADDRESSES || self.full_at.contains_key(&network) {
+            self.full_at.insert(network, full_at);
         }
         true
     }
@@ -44,11 +44,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_its_allowance_and_then_its_rate_and_others_have_theirs() {
-        let (mut tolls, now) = (HandshakeLimiter::default(), Instant::now());
+    fn each_address_has_a_burst_and_then_a_rate() {
+        let (mut limiter, now) = (HandshakeLimiter::default(), Instant::now());
         let at = |text: &str| text.parse::<IpAddr>().unwrap();
         let mut admitted = |addr: &str, later: u64| {
-            (0..1000).filter(|_| tolls.admit(at(addr), now + Duration::from_millis(later))).count()
+            (0..1000)
+                .filter(|_| limiter.admit(at(addr), now + Duration::from_millis(later)))
+                .count()
         };
         let each = limits::HANDSHAKES as usize;
         assert_eq!(admitted("10.0.0.1", 0), each);
@@ -66,13 +68,13 @@ mod tests {
     }
 
     #[test]
-    fn many_addresses_do_not_fill_the_memory() {
-        let (mut tolls, now) = (HandshakeLimiter::default(), Instant::now());
+    fn the_table_of_addresses_is_bounded() {
+        let (mut limiter, now) = (HandshakeLimiter::default(), Instant::now());
         for n in 0..20_000_u32 {
-            assert!(tolls.admit(IpAddr::V4((0x0a00_0000 + n).into()), now));
+            assert!(limiter.admit(IpAddr::V4((0x0a00_0000 + n).into()), now));
         }
-        assert_eq!(tolls.full.len(), ADDRESSES);
-        assert!(tolls.admit(IpAddr::V4(1.into()), now + Duration::from_secs(5)));
-        assert_eq!(tolls.full.len(), 1);
+        assert_eq!(limiter.full_at.len(), MAX_ADDRESSES);
+        assert!(limiter.admit(IpAddr::V4(1.into()), now + Duration::from_secs(5)));
+        assert_eq!(limiter.full_at.len(), 1);
     }
 }

@@ -1,14 +1,14 @@
-//! `HOST[:PORT]` as command lines and masters write it, and the addresses behind it.
+//! Parses `HOST[:PORT]`, as in command lines and messages, and resolves it to addresses.
 
 use std::fmt;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
-/// The master's port where none is given.
+/// The port of a master if none is given.
 pub const DEFAULT_PORT: u16 = 2121;
 
-/// A server by name or address, and its port.
+/// A server's name or address, and its port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
     /// Name or address, IPv6 without brackets.
@@ -18,10 +18,10 @@ pub struct Host {
 }
 
 impl Host {
-    /// Looks the name up: all its addresses, each once, in the order of the system's choice.
+    /// Resolves the name to all its addresses, without duplicates, in the system's order.
     ///
     /// # Errors
-    /// Those of the look-up.
+    /// Errors of the look-up.
     pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
         let mut found: Vec<SocketAddr> = Vec::new();
         for addr in (self.name.as_str(), self.port).to_socket_addrs()? {
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_read_and_written() {
+    fn parses_and_prints_hosts() {
         for (text, shown) in [
             ("localhost", "localhost:2121"),
             ("localhost:2122", "localhost:2122"),
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_refused() {
+    fn rejects_text_that_is_no_host() {
         for bad in [
             "", ":2121", "a:", "a:0", "a:65536", "a:x", "a:1:2", "[::1", "[a]", "[::1]2", "a b",
             "a/b", "a\n",
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_found() {
+    fn resolves_addresses() {
         let host: Host = "127.0.0.1:9".parse().unwrap();
         assert_eq!(host.addresses().unwrap(), ["127.0.0.1:9".parse().unwrap()]);
     }

@@ -1,13 +1,11 @@
-//! Sockets: framed connections with deadlines, encrypted where that is due, and the waiting room for those
-//! that have not logged in.
+//! Framed connections with deadlines, TLS, and the pool of connections before their login.
 //!
-//! Everything here moves whole frames of `relais-proto` over TCP and gives up on
-//! peers that are silent or too slow. It knows nothing of what the frames ask
-//! for, and never binds or chooses an address: callers do.
+//! This crate moves whole frames of `relais-proto` over TCP. It ends connections whose peer is
+//! silent or too slow. It does not interpret requests, and it chooses no address: callers do.
 
 mod connection;
-mod descriptors;
 mod evictor;
+mod fd_limit;
 mod foreign_protocol;
 mod handshake_limiter;
 mod host;
@@ -18,7 +16,7 @@ mod stream;
 pub mod tls;
 
 pub use connection::{Connection, ReadTimeouts, ReplyObserver};
-pub use descriptors::raise_fd_limit;
+pub use fd_limit::raise_fd_limit;
 pub use host::{DEFAULT_PORT, Host};
 pub use minimum_throughput::MinimumThroughput;
 pub use pre_auth::{LoginHandler, LoginStep};
@@ -29,13 +27,13 @@ pub use stream::Stream;
 use std::io;
 use std::net::{TcpListener, ToSocketAddrs};
 
-/// Connections that the kernel keeps until somebody accepts them.
+/// Length of the listen queue: connections that wait in the kernel until they are accepted.
 const BACKLOG: i32 = 4096;
 
-/// Binds and listens, with an address that can be bound again at once after a restart.
+/// Binds and listens with `SO_REUSEADDR`, so that a restarted server gets its address at once.
 ///
 /// # Errors
-/// Those of the name look-up and of the socket calls, for the last address tried.
+/// Errors of the name look-up and of the socket calls, for the last address tried.
 pub fn listen(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
     for addr in address.to_socket_addrs()? {
@@ -52,7 +50,7 @@ fn listen_on(addr: std::net::SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if addr.is_ipv6() && addr.ip().is_unspecified() {
-        // All interfaces means IPv4 as well, whatever the system's default is.
+        // The unspecified address means IPv4 as well, whatever the system's default is.
         socket.set_only_v6(false)?;
     }
     socket.bind(&addr.into())?;

@@ -1,13 +1,14 @@
-//! The slowest that a transfer may be. Pure: the caller passes the time.
+//! The minimum throughput of a transfer. Pure: the caller passes the time.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use relais_proto::limits;
 
-/// Watches that a transfer moves at least [`limits::RATE_FLOOR`] bytes in each
-/// [`limits::RATE_WINDOW`], so that a peer that takes or gives a byte a second
-/// does not hold a session for ever.
+/// Ends a transfer that moves fewer than [`limits::RATE_FLOOR`] bytes in a
+/// [`limits::RATE_WINDOW`].
+///
+/// Without it a peer that sends or reads a byte a second would hold a session without end.
 #[derive(Debug)]
 pub struct MinimumThroughput {
     window: Duration,
@@ -17,17 +18,18 @@ pub struct MinimumThroughput {
 }
 
 impl MinimumThroughput {
-    /// Begins to watch at `now`.
+    /// Starts the first window at `now`.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self { window: limits::RATE_WINDOW, floor: limits::RATE_FLOOR, since: now, moved: 0 }
     }
 
-    /// Counts bytes that moved. Whenever enough have come together, a new window begins: a
-    /// transfer that stalls has one window from there, however fast it was before.
+    /// Counts moved bytes. A new window starts as soon as the floor is reached.
+    ///
+    /// So a transfer that stalls has one window from there, however fast it was before.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] where a window ended with too few bytes in it.
+    /// [`io::ErrorKind::TimedOut`] if a window ends below the floor.
     pub fn moved(&mut self, bytes: u64, now: Instant) -> io::Result<()> {
         self.moved = self.moved.saturating_add(bytes);
         if self.moved >= self.floor {
@@ -44,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trickle_is_ended_and_a_slow_line_is_not() {
+    fn ends_a_trickle_and_keeps_a_slow_transfer() {
         let start = Instant::now();
         let second = |n| start + Duration::from_secs(n);
         let mut trickle = MinimumThroughput::new(start);

@@ -1,4 +1,4 @@
-//! One connection in the waiting room: a state machine over a non-blocking socket.
+//! One connection before its login: a state machine over a non-blocking socket.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -15,88 +15,89 @@ use crate::Stream;
 use crate::foreign_protocol::{ForeignProtocol, no_login};
 use crate::tls::{ChannelBinding, Encrypted, TlsServer};
 
-/// How long a refused peer may take to read the refusal.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Time that a rejected peer has to read the refusal.
+const REFUSAL_TIME: Duration = Duration::from_secs(2);
 
-/// How long a handshake that has to wait is put off at a time.
-pub(crate) const HELD_FOR: Duration = Duration::from_millis(20);
+/// Pause before a handshake above the rate limit is tried again.
+pub(crate) const HANDSHAKE_RETRY: Duration = Duration::from_millis(20);
 
-/// What a greeter wants after a frame.
+/// The action that a login handler wants after a frame.
 #[derive(Debug)]
 pub enum LoginStep<T> {
     /// Read the next frame.
     More,
-    /// Send this, then read on.
+    /// Send this, then read the next frame.
     Reply(Vec<u8>),
-    /// Read nothing more until [`LoginHandler::poll_pending`] has the next step.
+    /// Read nothing more until [`LoginHandler::poll_pending`] returns the next step.
     Pending,
-    /// Send this, then end the connection so that it arrives.
+    /// Send this, then end the connection gracefully.
     Close(Vec<u8>),
-    /// Send this, then hand the connection over with `value`.
+    /// The login has succeeded: send `send`, then return the connection from the pool.
     Done {
-        /// What the login came to.
+        /// The result of the login.
         value: T,
-        /// Bytes that go out first; may be empty.
+        /// Bytes to send first; may be empty.
         send: Vec<u8>,
     },
 }
 
-/// Leads one peer through its login, frame by frame.
+/// Handles the login of one peer, frame by frame.
 pub trait LoginHandler {
-    /// What a finished login comes to.
+    /// The result of a successful login.
     type Value;
-    /// Whether somebody has logged in before from the network that the peer is in. Asked when it comes.
+    /// Whether a user has logged in before from the network of the peer. Called on arrival.
     fn is_known(&self) -> bool {
         false
     }
-    /// Takes the next frame.
+    /// Handles the next frame.
     fn on_frame(&mut self, kind: FrameType, payload: &[u8]) -> LoginStep<Self::Value>;
-    /// The connection is encrypted, and this ties proofs to it.
+    /// Called after the TLS handshake, with the channel binding of the connection.
     fn on_encrypted(&mut self, binding: ChannelBinding) {
         let _ = binding;
     }
-    /// The step that follows [`LoginStep::Pending`], once it is known.
+    /// Returns the step that follows [`LoginStep::Pending`], as soon as it is known.
     fn poll_pending(&mut self) -> Option<LoginStep<Self::Value>> {
         None
     }
-    /// The last words for a peer that sent bytes that are no frame.
+    /// The reply that ends a connection whose bytes are no frame.
     fn refuse(&mut self, error: &WireError) -> Vec<u8>;
-    /// The last words for a peer that is through, and whose encrypted connection no thread can carry.
+    /// The reply to a peer whose login succeeded but for whose TLS connection there is no thread.
     fn refuse_busy(&mut self) -> Vec<u8> {
         Vec::new()
     }
 }
 
-/// What became of a guest.
-pub(crate) enum Outcome<T> {
-    /// It stays; the flag tells whether it waits to send rather than to receive.
-    Stays { sending: bool },
-    /// It stays, and nothing is read from it before its greeter is ready, or there is time for its handshake.
+/// The state of a connection after progress was made on it.
+pub(crate) enum Progress<T> {
+    /// It waits for its peer; `sending` tells that it waits to send rather than to receive.
+    Waiting { sending: bool },
+    /// It waits for its login handler or for its handshake, and nothing is read meanwhile.
     Pending,
-    /// It has gone or must go.
-    Leaves,
-    /// It is through.
-    Through(T),
+    /// It has ended or must end.
+    Closed,
+    /// Its login has succeeded.
+    Authenticated(T),
 }
 
-enum Then<T> {
+/// The action that follows when the output is sent.
+enum AfterSend<T> {
     Read,
     HandOver(T),
     HangUp,
 }
 
-/// What is spoken on a connection.
+/// The transport of a connection, which its first byte decides.
 enum Transport {
-    /// Nothing has come yet.
+    /// No byte has arrived yet.
     Undetermined,
-    /// The handshake that has begun has to wait, until then at least.
+    /// A TLS handshake above the rate limit; not tried again before this time.
     Delayed(Instant),
     Plain,
     Encrypted(Box<Encrypted>),
 }
 
-/// The first byte of each TLS connection. No frame that anybody takes begins with it: it would be far too long.
-const HANDSHAKE: u8 = 0x16;
+/// The first byte of each TLS connection. As a frame length it would exceed every cap.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 pub(crate) struct PreAuthConnection<G: LoginHandler> {
     pub stream: TcpStream,
@@ -105,18 +106,18 @@ pub(crate) struct PreAuthConnection<G: LoginHandler> {
     pub peer: SocketAddr,
     pub local: SocketAddr,
     pub deadline: Instant,
-    /// Whether the poll set waits until this one can be sent to.
+    /// Whether the poll set waits for writability of this socket.
     pub watched_for_sending: bool,
-    greeter: G,
+    handler: G,
     header: [u8; HEADER_LEN],
     payload: Vec<u8>,
     filled: usize,
     frame: Option<FrameHeader>,
     output: Vec<u8>,
     sent: usize,
-    then: Then<G::Value>,
+    after_send: AfterSend<G::Value>,
     hung_up: bool,
-    /// Whether a frame of this peer was taken.
+    /// Whether a whole frame of this peer was handled.
     has_spoken: bool,
 }
 
@@ -126,38 +127,38 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         ends: (SocketAddr, SocketAddr),
         deadline: Instant,
         tls: Option<TlsServer>,
-        greeter: G,
+        handler: G,
     ) -> Self {
         let (peer, local) = ends;
         Self {
             stream,
-            // Where nothing can be encrypted whatever comes is taken as it is.
+            // Without TLS every connection is plain.
             transport: if tls.is_some() { Transport::Undetermined } else { Transport::Plain },
             tls,
             peer,
             local,
             deadline,
             watched_for_sending: false,
-            greeter,
+            handler,
             header: [0; HEADER_LEN],
             payload: Vec::new(),
             filled: 0,
             frame: None,
             output: Vec::new(),
             sent: 0,
-            then: Then::Read,
+            after_send: AfterSend::Read,
             hung_up: false,
             has_spoken: false,
         }
     }
 
-    /// Goes on with a guest that is pending, where its greeter is ready.
-    pub fn resume(&mut self, admit: &mut dyn FnMut() -> bool) -> Outcome<G::Value> {
+    /// Continues a pending connection if its login handler is ready.
+    pub fn resume(&mut self, admit: &mut dyn FnMut() -> bool) -> Progress<G::Value> {
         if let Transport::Delayed(until) = self.transport {
-            return if Instant::now() < until { Outcome::Pending } else { self.advance(admit) };
+            return if Instant::now() < until { Progress::Pending } else { self.advance(admit) };
         }
-        match self.greeter.poll_pending() {
-            Some(LoginStep::Pending) | None => Outcome::Pending,
+        match self.handler.poll_pending() {
+            Some(LoginStep::Pending) | None => Progress::Pending,
             Some(step) => {
                 self.take(step);
                 self.advance(admit)
@@ -165,28 +166,28 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         }
     }
 
-    /// Whether its handshake waits for its turn.
-    pub fn is_held(&self) -> bool {
+    /// Whether its handshake waits because of the rate limit.
+    pub fn is_delayed(&self) -> bool {
         matches!(self.transport, Transport::Delayed(_))
     }
 
-    /// Goes as far as the socket lets it.
-    pub fn advance(&mut self, admit: &mut dyn FnMut() -> bool) -> Outcome<G::Value> {
+    /// Makes progress until the socket would block.
+    pub fn advance(&mut self, admit: &mut dyn FnMut() -> bool) -> Progress<G::Value> {
         match self.try_advance(admit) {
-            Ok(outcome) => outcome,
+            Ok(progress) => progress,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                Outcome::Stays { sending: self.is_sending() }
+                Progress::Waiting { sending: self.is_sending() }
             }
-            Err(_) => Outcome::Leaves,
+            Err(_) => Progress::Closed,
         }
     }
 
-    /// Says that its time is over, as far as the socket takes that at once.
+    /// Tells the peer that its login time is over, as far as the socket accepts that at once.
     ///
     /// # Errors
-    /// Those of the socket.
+    /// Errors of the socket.
     pub fn expire(&mut self) -> io::Result<()> {
-        if self.hung_up || self.is_held() || self.is_sending() {
+        if self.hung_up || self.is_delayed() || self.is_sending() {
             return Ok(());
         }
         if self.is_silent() {
@@ -209,56 +210,56 @@ impl<G: LoginHandler> PreAuthConnection<G> {
             || matches!(&self.transport, Transport::Encrypted(tls) if tls.is_sending())
     }
 
-    fn try_advance(&mut self, admit: &mut dyn FnMut() -> bool) -> io::Result<Outcome<G::Value>> {
+    fn try_advance(&mut self, admit: &mut dyn FnMut() -> bool) -> io::Result<Progress<G::Value>> {
         if matches!(self.transport, Transport::Undetermined | Transport::Delayed(_))
             && !self.detect_transport(admit)?
         {
-            return Ok(if self.is_held() { Outcome::Pending } else { Outcome::Leaves });
+            return Ok(if self.is_delayed() { Progress::Pending } else { Progress::Closed });
         }
         loop {
             self.send()?;
-            match std::mem::replace(&mut self.then, Then::Read) {
-                Then::HandOver(value) => return Ok(Outcome::Through(value)),
-                Then::HangUp => {
-                    self.then = Then::HangUp;
+            match std::mem::replace(&mut self.after_send, AfterSend::Read) {
+                AfterSend::HandOver(value) => return Ok(Progress::Authenticated(value)),
+                AfterSend::HangUp => {
+                    self.after_send = AfterSend::HangUp;
                     return self.hang_up();
                 }
-                Then::Read => {}
+                AfterSend::Read => {}
             }
             let step = match self.receive()? {
-                None => return Ok(Outcome::Leaves),
+                None => return Ok(Progress::Closed),
                 Some(Ok(kind)) => {
                     self.has_spoken = true;
-                    self.greeter.on_frame(kind, &self.payload)
+                    self.handler.on_frame(kind, &self.payload)
                 }
                 Some(Err(error)) => LoginStep::Close(self.refuse(&error)),
             };
             if matches!(step, LoginStep::Pending) {
-                return Ok(Outcome::Pending);
+                return Ok(Progress::Pending);
             }
             self.take(step);
         }
     }
 
-    /// The last words for a peer whose bytes are no frame: in its own protocol, where that is known.
+    /// The reply to a peer whose bytes are no frame, in its own protocol if that is recognized.
     fn refuse(&mut self, error: &WireError) -> Vec<u8> {
         match ForeignProtocol::of(&self.header) {
             Some(foreign) => {
                 self.note_foreign(foreign);
                 foreign.refusal()
             }
-            None => self.greeter.refuse(error),
+            None => self.handler.refuse(error),
         }
     }
 
     fn note_foreign(&self, foreign: ForeignProtocol) {
         static NOTED: LogRateLimiter = LogRateLimiter::new();
         if let Some(more) = NOTED.allow(Instant::now()) {
-            info!("{} speaks {} and is sent away{more}", self.peer, foreign.name());
+            info!("{} speaks {}: connection rejected{more}", self.peer, foreign.name());
         }
     }
 
-    /// Whether it has said nothing at all: it may wait for the server to speak.
+    /// Whether the peer has sent nothing. It may wait for the server to speak first.
     fn is_silent(&self) -> bool {
         matches!(self.transport, Transport::Undetermined | Transport::Plain)
             && self.filled == 0
@@ -270,23 +271,23 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         match step {
             LoginStep::More | LoginStep::Pending => {}
             LoginStep::Reply(bytes) => self.output = bytes,
-            LoginStep::Close(bytes) => (self.output, self.then) = (bytes, Then::HangUp),
+            LoginStep::Close(bytes) => (self.output, self.after_send) = (bytes, AfterSend::HangUp),
             LoginStep::Done { value, send } => {
-                (self.output, self.then) = (send, Then::HandOver(value))
+                (self.output, self.after_send) = (send, AfterSend::HandOver(value))
             }
         }
     }
 
-    /// Looks at the first byte; false where the peer has closed, or has to wait.
+    /// Decides the transport by the first byte; false if the peer has closed or has to wait.
     fn detect_transport(&mut self, admit: &mut dyn FnMut() -> bool) -> io::Result<bool> {
         let mut first = [0; HEADER_LEN];
         let (_, got) = rustix::net::recv(&self.stream, &mut first, RecvFlags::PEEK)?;
         let Some(tls) = self.tls.as_ref().filter(|_| got > 0) else { return Ok(false) };
-        if first[0] != HANDSHAKE {
+        if first[0] != TLS_HANDSHAKE {
             if !tls.may_be_clear(self.peer.ip()) {
                 let refusal = Refusal::new(
                     ErrorCode::TlsNeeded,
-                    "this server takes connections from there encrypted (TLS) only",
+                    "this server accepts only encrypted connections (TLS) from that address",
                 );
                 let bytes = match ForeignProtocol::of(&first) {
                     Some(foreign) => {
@@ -306,20 +307,22 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         }
         self.transport = match () {
             () if !tls.encrypts() => Transport::Plain,
-            () if !admit() => Transport::Delayed(Instant::now() + HELD_FOR),
+            () if !admit() => Transport::Delayed(Instant::now() + HANDSHAKE_RETRY),
             () => Transport::Encrypted(Box::new(tls.begin()?)),
         };
-        Ok(!self.is_held())
+        Ok(!self.is_delayed())
     }
 
-    /// Hands the connection over to whoever serves it.
+    /// Returns the blocking stream for the code that serves the connection.
     ///
     /// # Errors
-    /// Those of the system calls.
+    /// Errors of the system calls.
     pub fn into_stream(mut self) -> io::Result<Stream> {
         let (peer, local) = (self.peer, self.local);
         let socket = match self.transport {
-            Transport::Encrypted(tls) => tls.carry(self.stream, || self.greeter.refuse_busy())?,
+            Transport::Encrypted(tls) => {
+                tls.into_socket(self.stream, || self.handler.refuse_busy())?
+            }
             Transport::Undetermined | Transport::Delayed(_) | Transport::Plain => {
                 self.stream.set_nonblocking(false)?;
                 self.stream.into()
@@ -352,7 +355,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         Ok(())
     }
 
-    /// Reads one frame and not a byte more, so that whoever takes the connection over finds the rest.
+    /// Reads one frame and not a byte more, because the next reader of the stream needs the rest.
     fn receive(&mut self) -> io::Result<Option<Result<FrameType, WireError>>> {
         let header = match self.frame {
             Some(header) => header,
@@ -365,7 +368,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
                 }
                 self.filled = 0;
                 match FrameHeader::parse(self.header) {
-                    // Nobody sends content before the login.
+                    // No peer may send content before its login.
                     Ok(header) if header.kind == FrameType::Block => {
                         return Ok(Some(Err(WireError::Unexpected(header.kind.number()))));
                     }
@@ -376,7 +379,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         };
         let len = header.len as usize;
         while self.filled < len {
-            // The buffer grows with what has come, never ahead of it by more than as much again.
+            // The buffer grows with the received bytes, to at most twice their number.
             let reach = len.min((self.filled * 2).max(512));
             self.payload.reserve_exact(reach.saturating_sub(self.payload.len()));
             self.payload.resize(reach, 0);
@@ -395,40 +398,41 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         Ok(Some(Ok(header.kind)))
     }
 
-    /// Tells the greeter of a handshake that is through.
+    /// Passes the channel binding of a finished handshake to the login handler.
     fn note_binding(&mut self) -> io::Result<()> {
         if let Transport::Encrypted(tls) = &mut self.transport
             && let Some(binding) = tls.newly_bound()?
         {
-            self.greeter.on_encrypted(binding);
+            self.handler.on_encrypted(binding);
         }
         Ok(())
     }
 
-    /// Says that no more comes, then drops what the peer still sends: closing at once would
-    /// reset the connection and could destroy the last words on their way.
-    fn hang_up(&mut self) -> io::Result<Outcome<G::Value>> {
+    /// Shuts down the sending side, then drops input.
+    ///
+    /// An immediate close would reset the connection and could destroy the last message.
+    fn hang_up(&mut self) -> io::Result<Progress<G::Value>> {
         if !self.hung_up {
             if let Transport::Encrypted(tls) = &mut self.transport {
                 tls.close();
                 tls.flush(&mut self.stream)?;
             }
             self.stream.shutdown(Shutdown::Write)?;
-            self.deadline = self.deadline.min(Instant::now() + LAST_WORDS);
+            self.deadline = self.deadline.min(Instant::now() + REFUSAL_TIME);
             self.hung_up = true;
         }
         let mut sink = [0; 4096];
-        // Bounded, so that a peer that never stops sending does not hold the room up.
+        // Bounded, so that a peer that never stops sending does not block the pool.
         for _ in 0..64 {
             if self.stream.read(&mut sink)? == 0 {
-                return Ok(Outcome::Leaves);
+                return Ok(Progress::Closed);
             }
         }
-        Ok(Outcome::Stays { sending: false })
+        Ok(Progress::Waiting { sending: false })
     }
 }
 
-/// Fills `buffer` from `filled` on; false where the peer closed.
+/// Fills `buffer` from `filled` on; false if the peer closed.
 fn fill(
     transport: &mut Transport,
     stream: &mut TcpStream,

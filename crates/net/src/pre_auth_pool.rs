@@ -1,8 +1,9 @@
-//! The waiting room: connections that have not logged in, in one poll set.
+//! The pool of connections before their login, in one epoll set.
 //!
-//! They cost a descriptor and a few hundred bytes each, some thousand in a TLS handshake, no thread and no place
-//! in the pool. Each has [`limits::LOGIN_TIME`] in all; when the room is full, the one that has waited longest
-//! goes of the address that has most: a flood from one address turns out its own. Some of each network that has logged in before go last.
+//! Such a connection costs a descriptor and a few hundred bytes, some thousand during a TLS
+//! handshake; it has no thread and no session slot. Each has [`limits::LOGIN_TIME`] in all. A full
+//! pool evicts the oldest connection of the address that has most, so a flood from one address
+//! evicts its own. A few connections of each network that has logged in before go last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,54 +18,56 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, poll};
 use crate::Stream;
 use crate::evictor::ConnectionEvictor;
 use crate::handshake_limiter::HandshakeLimiter;
-use crate::pre_auth::{HELD_FOR, LoginHandler, Outcome, PreAuthConnection};
+use crate::pre_auth::{HANDSHAKE_RETRY, LoginHandler, PreAuthConnection, Progress};
 use crate::stream::prepare;
 use crate::tls::TlsServer;
 
-/// Most connections accepted in a row, so that guests who are already here get their turn.
+/// Most connections accepted in a row, so that connections in the pool make progress too.
 const ACCEPT_BURST: usize = 64;
-/// Pause in accepting after the process or the system ran out of something.
+/// Pause in accepting after the process or the system ran out of a resource.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Time between two looks for guests whose time is over.
+/// Time between two sweeps for connections whose login time is over.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
-/// The listener's place in the poll set; guests count from 1.
+/// The listener's id in the epoll set; the ids of connections begin at 1.
 const LISTENER: u64 = 0;
 
-/// A connection whose login is done.
+/// A connection whose login has succeeded.
 #[derive(Debug)]
 pub struct AuthenticatedConnection<T> {
-    /// Nothing behind the login was read from it.
+    /// The stream; no byte after the login was read from it.
     pub stream: Stream,
-    /// What the login came to.
+    /// The result of the login.
     pub value: T,
 }
 
-/// Accepts connections and leads them through their login.
+/// Accepts connections and runs their logins.
 pub struct PreAuthPool<G: LoginHandler> {
     listener: TcpListener,
     epoll: OwnedFd,
     capacity: usize,
-    /// By number, and so in the order of arrival.
-    guests: BTreeMap<u64, PreAuthConnection<G>>,
-    /// The same, by address.
-    crowd: ConnectionEvictor,
-    /// Those of them whose greeters are not ready; of these only the end is waited for.
+    /// By id, and so in the order of arrival.
+    connections: BTreeMap<u64, PreAuthConnection<G>>,
+    /// Chooses the connection to close when the pool is full.
+    evictor: ConnectionEvictor,
+    /// Connections whose login handlers are not ready. They are watched for their end alone.
     pending: BTreeSet<u64>,
     next: u64,
     accepting: bool,
     paused_until: Option<Instant>,
-    /// When late guests were last looked for.
+    /// Time of the last sweep.
     swept: Instant,
-    /// How connections are encrypted, where they can be.
+    /// TLS settings; none where all connections are plain.
     tls: Option<TlsServer>,
-    tolls: HandshakeLimiter,
+    limiter: HandshakeLimiter,
 }
 
 impl<G: LoginHandler> PreAuthPool<G> {
-    /// A room for `capacity` connections of `listener`, which becomes non-blocking. Without `tls` all connections are in the clear.
+    /// Makes a pool for `capacity` connections of `listener`, which becomes non-blocking.
+    ///
+    /// Without `tls` all connections are plain.
     ///
     /// # Errors
-    /// Those of the system calls.
+    /// Errors of the system calls.
     pub fn new(listener: TcpListener, capacity: usize, tls: Option<TlsServer>) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -72,62 +75,66 @@ impl<G: LoginHandler> PreAuthPool<G> {
             listener,
             epoll,
             capacity: capacity.max(1),
-            guests: BTreeMap::new(),
-            crowd: ConnectionEvictor::default(),
+            connections: BTreeMap::new(),
+            evictor: ConnectionEvictor::default(),
             pending: BTreeSet::new(),
             next: LISTENER + 1,
             accepting: false,
             paused_until: None,
             swept: Instant::now(),
             tls,
-            tolls: HandshakeLimiter::default(),
+            limiter: HandshakeLimiter::default(),
         })
     }
 
-    /// Connections that are here now.
+    /// The number of connections in the pool.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.guests.len()
+        self.connections.len()
     }
 
-    /// Whether nobody is here.
+    /// Whether the pool has no connection.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.guests.is_empty()
+        self.connections.is_empty()
     }
 
-    /// The address that the room listens on.
+    /// The address of the listener.
     ///
     /// # Errors
-    /// Those of the system call.
+    /// Errors of the system call.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Waits for something to happen, at most `timeout`, and returns the connections
-    /// whose login is done. Returns early when one of `wake` can be read. Greeters that are
-    /// pending are asked first whether they are ready: whoever is woken for one of them polls again.
-    /// With `accept` false nobody new comes in.
+    /// Waits for events, at most `timeout`, and returns the connections whose login succeeded.
+    ///
+    /// It returns early when one of `wake` is readable. Pending login handlers are polled first, so
+    /// a caller that is woken for one of them polls again. With `accept` false no new connection is
+    /// accepted.
     ///
     /// # Errors
-    /// Those of polling; what goes wrong with one connection ends that one alone.
+    /// Errors of polling. An error on one connection ends that connection alone.
     pub fn poll(
         &mut self,
         accept: bool,
         wake: &[BorrowedFd<'_>],
         timeout: Option<Duration>,
-        greet: &mut dyn FnMut(SocketAddr, SocketAddr) -> G,
+        new_handler: &mut dyn FnMut(SocketAddr, SocketAddr) -> G,
     ) -> io::Result<Vec<AuthenticatedConnection<G::Value>>> {
         let now = Instant::now();
         self.paused_until = self.paused_until.filter(|until| *until > now);
         self.set_accepting(accept && self.paused_until.is_none())?;
-        let mut arrivals = Vec::new();
-        // Before the wait: what was ready when the caller was woken must not be slept over.
+        let mut authenticated = Vec::new();
+        // Before the wait: a handler that became ready before this call must not wait for an event.
         for id in self.pending.clone() {
-            self.resume(id, &mut arrivals);
+            self.resume(id, &mut authenticated);
         }
-        let timeout =
-            if arrivals.is_empty() { self.shorten(timeout, now) } else { Some(Duration::ZERO) };
+        let timeout = if authenticated.is_empty() {
+            self.shorten(timeout, now)
+        } else {
+            Some(Duration::ZERO)
+        };
         self.wait(wake, timeout)?;
         let mut events = [epoll::Event {
             flags: epoll::EventFlags::empty(),
@@ -144,18 +151,18 @@ impl<G: LoginHandler> PreAuthPool<G> {
         };
         for event in &events[..ready] {
             match event.data.u64() {
-                LISTENER => self.accept(greet, &mut arrivals)?,
+                LISTENER => self.accept(new_handler, &mut authenticated)?,
                 id if self.pending.remove(&id) => {
                     self.remove(id);
                 }
-                id => self.advance(id, &mut arrivals),
+                id => self.advance(id, &mut authenticated),
             }
         }
-        self.drop_late(Instant::now());
-        Ok(arrivals)
+        self.close_expired(Instant::now());
+        Ok(authenticated)
     }
 
-    /// Waits for the poll set or a wake-up.
+    /// Waits for the epoll set or a wake-up.
     fn wait(&self, wake: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
         let mut fds: Vec<PollFd<'_>> = std::iter::once(self.epoll.as_fd())
             .chain(wake.iter().copied())
@@ -168,16 +175,16 @@ impl<G: LoginHandler> PreAuthPool<G> {
         }
     }
 
-    /// `timeout`, or less where there is something to do before.
+    /// Returns `timeout`, or less if a sweep, a pause or a delayed handshake is due before.
     fn shorten(&self, timeout: Option<Duration>, now: Instant) -> Option<Duration> {
-        let sweep = (!self.guests.is_empty()).then_some(SWEEP_EVERY * 2);
-        let held = self
+        let sweep = (!self.connections.is_empty()).then_some(SWEEP_EVERY * 2);
+        let delayed = self
             .pending
             .iter()
-            .any(|id| self.guests.get(id).is_some_and(PreAuthConnection::is_held))
-            .then_some(HELD_FOR);
+            .any(|id| self.connections.get(id).is_some_and(PreAuthConnection::is_delayed))
+            .then_some(HANDSHAKE_RETRY);
         let pause = self.paused_until.map(|until| until.saturating_duration_since(now));
-        [timeout, sweep, pause, held].into_iter().flatten().min()
+        [timeout, sweep, pause, delayed].into_iter().flatten().min()
     }
 
     fn set_accepting(&mut self, accept: bool) -> io::Result<()> {
@@ -185,7 +192,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
             return Ok(());
         }
         if accept {
-            // Several processes wait for one listener: a new connection need not wake them all.
+            // Several processes wait on one listener; a new connection must not wake them all.
             let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
             epoll::add(&self.epoll, &self.listener, epoll::EventData::new_u64(LISTENER), flags)?;
         } else {
@@ -197,8 +204,8 @@ impl<G: LoginHandler> PreAuthPool<G> {
 
     fn accept(
         &mut self,
-        greet: &mut dyn FnMut(SocketAddr, SocketAddr) -> G,
-        arrivals: &mut Vec<AuthenticatedConnection<G::Value>>,
+        new_handler: &mut dyn FnMut(SocketAddr, SocketAddr) -> G,
+        authenticated: &mut Vec<AuthenticatedConnection<G::Value>>,
     ) -> io::Result<()> {
         for _ in 0..ACCEPT_BURST {
             let (stream, peer) = match self.listener.accept() {
@@ -217,129 +224,134 @@ impl<G: LoginHandler> PreAuthPool<G> {
                     if let Some(more) = REFUSED.allow(Instant::now()) {
                         warn!("cannot accept a connection: {e}{more}");
                     }
-                    self.make_room();
+                    self.evict_one();
                     self.paused_until = Some(Instant::now() + ACCEPT_PAUSE);
                     return Ok(());
                 }
             };
-            if let Err(e) = self.welcome(stream, peer, greet, arrivals) {
-                debug!("{peer} went away at once: {e}");
+            if let Err(e) = self.add(stream, peer, new_handler, authenticated) {
+                debug!("{peer}: new connection failed: {e}");
             }
         }
         Ok(())
     }
 
-    fn welcome(
+    fn add(
         &mut self,
         stream: TcpStream,
         peer: SocketAddr,
-        greet: &mut dyn FnMut(SocketAddr, SocketAddr) -> G,
-        arrivals: &mut Vec<AuthenticatedConnection<G::Value>>,
+        new_handler: &mut dyn FnMut(SocketAddr, SocketAddr) -> G,
+        authenticated: &mut Vec<AuthenticatedConnection<G::Value>>,
     ) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         prepare(&stream)?;
-        // An IPv4 address is one, also where it came to a socket of IPv6.
+        // An IPv4 peer of an IPv6 socket is shown by its IPv4 address.
         let [peer, local] = [peer, stream.local_addr()?]
             .map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port()));
-        if self.guests.len() >= self.capacity {
-            self.make_room();
+        if self.connections.len() >= self.capacity {
+            self.evict_one();
         }
         let id = self.next;
         self.next += 1;
-        let greeter = greet(peer, local);
-        let is_known = greeter.is_known();
-        let guest = PreAuthConnection::new(
+        let handler = new_handler(peer, local);
+        let is_known = handler.is_known();
+        let connection = PreAuthConnection::new(
             stream,
             (peer, local),
             Instant::now() + limits::LOGIN_TIME,
             self.tls.clone(),
-            greeter,
+            handler,
         );
         epoll::add(
             &self.epoll,
-            &guest.stream,
+            &connection.stream,
             epoll::EventData::new_u64(id),
             epoll::EventFlags::IN,
         )?;
-        self.crowd.enter(peer.ip(), id, is_known);
-        self.guests.insert(id, guest);
+        self.evictor.insert(peer.ip(), id, is_known);
+        self.connections.insert(id, connection);
         // Most peers have sent their login by now.
-        self.advance(id, arrivals);
+        self.advance(id, authenticated);
         Ok(())
     }
 
-    fn advance(&mut self, id: u64, arrivals: &mut Vec<AuthenticatedConnection<G::Value>>) {
-        let Some(guest) = self.guests.get_mut(&id) else { return };
-        let outcome = guest.advance(&mut admission(&mut self.tolls, guest.peer));
-        self.settle(id, outcome, arrivals);
+    fn advance(&mut self, id: u64, authenticated: &mut Vec<AuthenticatedConnection<G::Value>>) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let progress =
+            connection.advance(&mut handshake_admission(&mut self.limiter, connection.peer));
+        self.update(id, progress, authenticated);
     }
 
-    fn resume(&mut self, id: u64, arrivals: &mut Vec<AuthenticatedConnection<G::Value>>) {
-        let Some(guest) = self.guests.get_mut(&id) else {
+    fn resume(&mut self, id: u64, authenticated: &mut Vec<AuthenticatedConnection<G::Value>>) {
+        let Some(connection) = self.connections.get_mut(&id) else {
             self.pending.remove(&id);
             return;
         };
-        let outcome = guest.resume(&mut admission(&mut self.tolls, guest.peer));
-        if matches!(outcome, Outcome::Pending) {
+        let progress =
+            connection.resume(&mut handshake_admission(&mut self.limiter, connection.peer));
+        if matches!(progress, Progress::Pending) {
             return;
         }
         self.pending.remove(&id);
-        guest.watched_for_sending = false;
+        connection.watched_for_sending = false;
         if let Err(e) = epoll::modify(
             &self.epoll,
-            &guest.stream,
+            &connection.stream,
             epoll::EventData::new_u64(id),
             epoll::EventFlags::IN,
         ) {
-            warn!("cannot watch {}: {e}", guest.peer);
+            warn!("cannot watch {}: {e}", connection.peer);
             self.remove(id);
             return;
         }
-        self.settle(id, outcome, arrivals);
+        self.update(id, progress, authenticated);
     }
 
-    fn settle(
+    fn update(
         &mut self,
         id: u64,
-        outcome: Outcome<G::Value>,
-        arrivals: &mut Vec<AuthenticatedConnection<G::Value>>,
+        progress: Progress<G::Value>,
+        authenticated: &mut Vec<AuthenticatedConnection<G::Value>>,
     ) {
-        let Some(guest) = self.guests.get_mut(&id) else { return };
-        match outcome {
-            Outcome::Stays { sending } if sending == guest.watched_for_sending => {}
-            Outcome::Stays { sending } => {
-                guest.watched_for_sending = sending;
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        match progress {
+            Progress::Waiting { sending } if sending == connection.watched_for_sending => {}
+            Progress::Waiting { sending } => {
+                connection.watched_for_sending = sending;
                 let flags = if sending { epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
-                if let Err(e) =
-                    epoll::modify(&self.epoll, &guest.stream, epoll::EventData::new_u64(id), flags)
-                {
-                    warn!("cannot watch {}: {e}", guest.peer);
+                if let Err(e) = epoll::modify(
+                    &self.epoll,
+                    &connection.stream,
+                    epoll::EventData::new_u64(id),
+                    flags,
+                ) {
+                    warn!("cannot watch {}: {e}", connection.peer);
                     self.remove(id);
                 }
             }
-            Outcome::Pending => {
+            Progress::Pending => {
                 let flags = epoll::EventFlags::RDHUP | epoll::EventFlags::ONESHOT;
                 match epoll::modify(
                     &self.epoll,
-                    &guest.stream,
+                    &connection.stream,
                     epoll::EventData::new_u64(id),
                     flags,
                 ) {
                     Ok(()) => drop(self.pending.insert(id)),
                     Err(e) => {
-                        warn!("cannot let {} wait: {e}", guest.peer);
+                        warn!("cannot watch {}: {e}", connection.peer);
                         self.remove(id);
                     }
                 }
             }
-            Outcome::Leaves => {
+            Progress::Closed => {
                 self.remove(id);
             }
-            Outcome::Through(value) => {
-                if let Some(guest) = self.remove(id) {
-                    let peer = guest.peer;
-                    match self.release(guest) {
-                        Ok(stream) => arrivals.push(AuthenticatedConnection { stream, value }),
+            Progress::Authenticated(value) => {
+                if let Some(connection) = self.remove(id) {
+                    let peer = connection.peer;
+                    match self.detach(connection) {
+                        Ok(stream) => authenticated.push(AuthenticatedConnection { stream, value }),
                         Err(e) => {
                             static KEPT: LogRateLimiter = LogRateLimiter::new();
                             if let Some(more) = KEPT.allow(Instant::now()) {
@@ -352,45 +364,47 @@ impl<G: LoginHandler> PreAuthPool<G> {
         }
     }
 
-    fn release(&self, guest: PreAuthConnection<G>) -> io::Result<Stream> {
-        epoll::delete(&self.epoll, &guest.stream)?;
-        guest.into_stream()
+    fn detach(&self, connection: PreAuthConnection<G>) -> io::Result<Stream> {
+        epoll::delete(&self.epoll, &connection.stream)?;
+        connection.into_stream()
     }
 
     fn remove(&mut self, id: u64) -> Option<PreAuthConnection<G>> {
-        let guest = self.guests.remove(&id)?;
-        self.crowd.leave(guest.peer.ip(), id);
-        Some(guest)
+        let connection = self.connections.remove(&id)?;
+        self.evictor.remove(connection.peer.ip(), id);
+        Some(connection)
     }
 
-    fn make_room(&mut self) {
-        if let Some(guest) = self.crowd.first_to_go().and_then(|id| self.remove(id)) {
-            debug!("no room: {} has not logged in and goes", guest.peer);
+    fn evict_one(&mut self) {
+        if let Some(connection) = self.evictor.next_victim().and_then(|id| self.remove(id)) {
+            debug!("pool is full: {} evicted before its login", connection.peer);
         }
     }
 
-    fn drop_late(&mut self, now: Instant) {
+    fn close_expired(&mut self, now: Instant) {
         if now.duration_since(self.swept) >= SWEEP_EVERY {
-            for (id, mut guest) in self.guests.extract_if(.., |_, guest| guest.deadline <= now) {
-                if let Err(e) = guest.expire() {
-                    debug!("{} is not told that its time is over: {e}", guest.peer);
+            for (id, mut connection) in
+                self.connections.extract_if(.., |_, connection| connection.deadline <= now)
+            {
+                if let Err(e) = connection.expire() {
+                    debug!("{}: cannot send that the login time is over: {e}", connection.peer);
                 }
-                self.crowd.leave(guest.peer.ip(), id);
+                self.evictor.remove(connection.peer.ip(), id);
             }
             self.swept = now;
         }
     }
 }
 
-/// Asks whether a peer may have a handshake now.
-fn admission(tolls: &mut HandshakeLimiter, peer: SocketAddr) -> impl FnMut() -> bool {
-    move || tolls.admit(peer.ip(), Instant::now())
+/// Returns a function that tells whether `peer` may begin a handshake now.
+fn handshake_admission(limiter: &mut HandshakeLimiter, peer: SocketAddr) -> impl FnMut() -> bool {
+    move || limiter.admit(peer.ip(), Instant::now())
 }
 
-/// A descriptor that wakes [`PreAuthPool::poll`] from another thread or a signal handler.
+/// Makes a descriptor that wakes [`PreAuthPool::poll`] from another thread or a signal handler.
 ///
 /// # Errors
-/// Those of the system call.
+/// Errors of the system call.
 pub fn wake_fd() -> io::Result<OwnedFd> {
     Ok(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
 }

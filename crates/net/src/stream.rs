@@ -1,4 +1,4 @@
-//! An open byte stream and whose it is: what a login hands on, and what a connection is made of.
+//! An open byte stream with the addresses of its connection.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -6,23 +6,25 @@ use std::time::Duration;
 
 use socket2::{SockRef, Socket, TcpKeepalive};
 
-/// An open stream socket, TCP or local, with the addresses of the connection that it carries. They are kept
-/// beside it, since a socket that is the near end of an encrypted connection does not know them.
+/// An open stream socket, TCP or local, with the addresses of its connection.
+///
+/// The addresses are kept beside the socket, because the local end of an encrypted connection does
+/// not know them.
 #[derive(Debug)]
 pub struct Stream {
     /// In blocking mode.
     pub socket: Socket,
-    /// The other side.
+    /// The address of the peer.
     pub peer: SocketAddr,
-    /// Our side, as the other one reached it.
+    /// The local address, as the peer reached it.
     pub local: SocketAddr,
 }
 
 impl Stream {
-    /// Takes over an open TCP connection.
+    /// Takes over an open TCP connection and sets it to blocking mode.
     ///
     /// # Errors
-    /// Those of the socket calls.
+    /// Errors of the socket calls.
     pub fn tcp(stream: TcpStream) -> io::Result<Self> {
         prepare(&stream)?;
         let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
@@ -31,12 +33,12 @@ impl Stream {
     }
 }
 
-/// Sends small frames at once, and notices a peer that has gone without a word.
+/// Turns on TCP_NODELAY for small frames, and TCP keepalive to detect a vanished peer.
 pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let patience = TcpKeepalive::new()
+    let keepalive = TcpKeepalive::new()
         .with_time(Duration::from_secs(30))
         .with_interval(Duration::from_secs(10))
         .with_retries(3);
-    SockRef::from(stream).set_tcp_keepalive(&patience)
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }

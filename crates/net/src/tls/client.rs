@@ -1,4 +1,4 @@
-//! The side that connects: the handshake, and whether the server is one that is trusted.
+//! The connecting side of TLS: the handshake and the check of the server's certificate.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -14,21 +14,21 @@ use rustls::{
 };
 use thiserror::Error;
 
-use super::trust::{self, Identity, TrustError, TrustPolicy};
+use super::trust::{self, ServerIdentity, TrustError, TrustPolicy};
 use super::{ChannelBinding, TlsMode, pump};
 use crate::stream::prepare;
 use crate::{Connection, Stream};
 
-/// Why there is no connection.
+/// The reason why a connection was not opened.
 #[derive(Debug, Error)]
 pub enum DialError {
-    /// It cannot be reached, or the handshake failed.
+    /// The server cannot be reached, or the handshake failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It does not encrypt.
+    /// The server does not speak TLS.
     #[error("it does not encrypt connections (no TLS)")]
     NotEncrypted,
-    /// It is not to be trusted.
+    /// The server's certificate is not trusted.
     #[error(transparent)]
     Trust(#[from] TrustError),
 }
@@ -42,16 +42,16 @@ impl From<DialError> for io::Error {
     }
 }
 
-/// What is known of an encrypted line.
+/// Facts about an encrypted connection.
 #[derive(Debug, Clone, Copy)]
 pub struct TlsInfo {
-    /// What ties proofs to it.
+    /// The channel binding, which ties proofs to this connection.
     pub binding: ChannelBinding,
-    /// Who is at the other end; none where anybody will do.
-    pub identity: Option<Identity>,
+    /// The identity of the server; none with [`TrustPolicy::Anyone`].
+    pub identity: Option<ServerIdentity>,
 }
 
-/// Connects, encrypted where that is due.
+/// Opens connections to servers, encrypted as its mode demands.
 #[derive(Debug, Clone)]
 pub struct Dialer {
     encrypt: TlsMode,
@@ -59,30 +59,32 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    /// Encrypts what `encrypt` says.
+    /// Makes a dialer that encrypts the connections that `encrypt` demands.
     ///
     /// # Errors
-    /// Where the cryptography cannot be set up.
+    /// The TLS library cannot be set up.
     pub fn new(encrypt: TlsMode) -> io::Result<Self> {
         let provider = super::provider();
         let mut config = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(super::other)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Possession(provider)))
+            .with_custom_certificate_verifier(Arc::new(KeyPossessionVerifier(provider)))
             .with_no_client_auth();
         config.alpn_protocols = vec![super::PROTOCOL.to_vec()];
         config.resumption = Resumption::disabled();
-        // Names of hosts are no secret of ours to tell.
+        // Host names are not disclosed on the network.
         config.enable_sni = false;
         Ok(Self { encrypt, config: Arc::new(config) })
     }
 
-    /// Connects to `addr` within `timeout`, and as long again for the handshake where there is one. `host` is the name or address by
-    /// which the server is known, for certificates that somebody has brought.
+    /// Connects to `addr`, encrypted if the mode demands that for this address.
+    ///
+    /// The connect may take `timeout`, and the handshake as long again. `host` is the name or
+    /// address of the server, for certificates that an operator has provided.
     ///
     /// # Errors
-    /// Why there is no connection.
+    /// The server is unreachable, does not encrypt, or is not trusted.
     pub fn connect(
         &self,
         addr: SocketAddr,
@@ -96,10 +98,10 @@ impl Dialer {
         self.connect_encrypted(addr, timeout, trust, host)
     }
 
-    /// As [`Self::connect`], encrypted in any case.
+    /// Connects as [`Self::connect`] does, but always encrypts.
     ///
     /// # Errors
-    /// Why there is no connection.
+    /// As [`Self::connect`].
     pub fn connect_encrypted(
         &self,
         addr: SocketAddr,
@@ -110,11 +112,11 @@ impl Dialer {
         let mut stream = crate::connection::connect(addr, timeout)?;
         prepare(&stream)?;
         let local = stream.local_addr()?;
-        // No name is told, and the verifier wants none.
+        // No name is sent (SNI is off), and the verifier needs none.
         let mut tls =
             ClientConnection::new(self.config.clone(), ServerName::IpAddress(addr.ip().into()))
                 .map_err(super::other)?;
-        shake_hands(&mut tls, &mut stream, Instant::now() + timeout)?;
+        handshake(&mut tls, &mut stream, Instant::now() + timeout)?;
         let binding =
             super::binding(|to, label, context| tls.export_keying_material(to, label, context))
                 .map_err(super::other)?;
@@ -136,8 +138,8 @@ impl Dialer {
     }
 }
 
-/// Until both sides have keys, or it is `until`.
-fn shake_hands(
+/// Runs the handshake until both sides have keys, or fails at `until`.
+fn handshake(
     tls: &mut ClientConnection,
     stream: &mut TcpStream,
     until: Instant,
@@ -164,7 +166,7 @@ fn shake_hands(
         }
         match tls.process_new_packets() {
             Ok(_) => {}
-            // A server that encrypts nothing knows no version of TLS; what is no handshake at all is an answer in the clear.
+            // A server without TLS answers with a protocol_version alert or with a plain frame.
             Err(
                 rustls::Error::InvalidMessage(_)
                 | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion),
@@ -180,12 +182,13 @@ fn shake_hands(
     Ok(())
 }
 
-/// Makes sure that a server has the private key of the certificate that it shows. Whether that certificate is a good one
-/// is decided by [`trust::check`], before anything is sent to the server.
+/// Checks that the server has the private key of its certificate, and nothing else.
+///
+/// [`trust::check`] checks the certificate itself, before anything is sent to the server.
 #[derive(Debug)]
-struct Possession(Arc<CryptoProvider>);
+struct KeyPossessionVerifier(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Possession {
+impl ServerCertVerifier for KeyPossessionVerifier {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -1,8 +1,8 @@
-//! TLS 1.3 around connections, for the side that listens and for the side that connects.
+//! TLS 1.3 around connections, for the listening and the connecting side.
 //!
-//! A connection that stands is carried by a thread of its own (`pump`), which keeps the encrypted socket; everybody else has
-//! the near end of a local pair of sockets, and need not know: it can be waited for, shut down, sent to by `sendfile`, and
-//! handed to another process, as a TCP socket can.
+//! Each open connection has a thread (`pump`) that owns the encrypted socket. All other code uses
+//! the near end of a local socket pair as it would use a TCP socket: it can be polled, shut down,
+//! filled by `sendfile` and passed to another process.
 
 mod client;
 mod pump;
@@ -28,31 +28,31 @@ use relais_proto::{quote, sanitize};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem;
 
-/// The name of what is spoken inside.
+/// The ALPN protocol name.
 const PROTOCOL: &[u8] = b"relais";
-/// What two ends of one encrypted line have in common and nobody else has: RFC 9266, `tls-exporter`.
+/// The exporter label of the channel binding, after `tls-exporter` of RFC 9266.
 const BINDING: &[u8] = b"EXPORTER-Channel-ChannelBinding";
 
-/// What ties a proof to the encrypted line on which it is given.
+/// A value that the two ends of one TLS session share; it ties a proof to that session.
 pub type ChannelBinding = [u8; 32];
 
-/// Which connections are encrypted.
+/// The connections that are encrypted (`--tls`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TlsMode {
-    /// All.
+    /// All connections.
     Always,
-    /// All but those inside one machine.
+    /// All connections but those inside one machine.
     #[default]
     Remote,
-    /// None.
+    /// No connections.
     Never,
 }
 
 impl TlsMode {
-    /// How people name them.
+    /// The names of the modes as option values.
     pub const NAMES: [&'static str; 3] = ["always", "remote", "never"];
 
-    /// Whether a connection to or from this address has to be encrypted.
+    /// Whether a connection to or from this address must be encrypted.
     #[must_use]
     pub fn applies(self, other: IpAddr) -> bool {
         match self {
@@ -63,12 +63,12 @@ impl TlsMode {
     }
 }
 
-/// How a server encrypts, as its command line says it.
+/// The TLS options of a server's command line.
 #[derive(Debug, Clone, Default)]
 pub struct TlsOptions {
-    /// Which connections.
+    /// The connections that are encrypted.
     pub encrypt: TlsMode,
-    /// Where the certificate and its key are that somebody has brought; empty: it is the cluster's own.
+    /// Files with the operator's certificate and key; empty for a certificate of the cluster.
     pub files: Vec<PathBuf>,
 }
 
@@ -85,7 +85,7 @@ impl FromStr for TlsMode {
     }
 }
 
-/// The cryptography, one for all.
+/// The cryptographic provider of all TLS configurations.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -94,22 +94,22 @@ fn other(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-/// Most bytes of a file with certificates: ten times what systems keep of public authorities.
-const FILE: u64 = 4 << 20;
+/// Cap on a file of certificates: ten times the size of a system's list of public authorities.
+const MAX_FILE: u64 = 4 << 20;
 
-/// All that a file has, which others may have put there.
+/// Reads a file up to the cap; its content may come from another user.
 fn read_bounded(file: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE {
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
         Err(io::Error::other("it has more than 4 MiB"))
     } else {
         Ok(bytes)
     }
 }
 
-/// What is wrong with a text in PEM, for people.
-fn shown(error: &pem::Error) -> String {
+/// Describes an error in a PEM text for users.
+fn describe(error: &pem::Error) -> String {
     match error {
         pem::Error::MissingSectionEnd { end_marker } => {
             format!("a section has no line {}", sanitize(&String::from_utf8_lossy(end_marker)))
@@ -121,7 +121,7 @@ fn shown(error: &pem::Error) -> String {
     }
 }
 
-/// What the ends of this connection have in common.
+/// Computes the channel binding of a connection.
 fn binding(
     export: impl FnOnce(
         ChannelBinding,

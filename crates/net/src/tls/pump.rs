@@ -1,8 +1,9 @@
-//! The thread of one encrypted connection: carries bytes between the socket and the near end of a local pair.
+//! The thread of one encrypted connection: it relays bytes between the TCP socket and a local pair.
 //!
-//! Nothing is held back: a side that takes nothing more makes the other one wait, as with one socket. An end that was told goes on
-//! as an end; one that was not, a cut, closes both. What the near end sent last is still delivered after it was closed, as long
-//! as the peer keeps the pace.
+//! Back-pressure passes through: a side that does not read makes the other side wait. A closing
+//! alert is passed on as an end of file; an end without the alert is a cut and closes both sides.
+//! The last bytes of the near end are delivered after it was closed, as long as the peer reads at
+//! the minimum throughput.
 
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -16,55 +17,60 @@ use socket2::{Domain, Socket, Type};
 
 use crate::MinimumThroughput;
 
-/// Bytes carried in one step: few where a connection has few, since many are idle; as many as ever go where one step was full.
+/// First size of a buffer. It is small, because many connections are idle.
 const FIRST: usize = 4 * 1024;
-const STEP: usize = 64 * 1024;
-/// Stack of a thread: the cryptography keeps its keys and buffers elsewhere.
+/// Size of a buffer after it was full once.
+const LARGE: usize = 64 * 1024;
+/// Stack of a thread. The TLS library keeps its keys and buffers on the heap.
 const STACK: usize = 256 * 1024;
-/// How long what the peer still sends is read and dropped after both sides are done: closing at once would reset the
-/// connection and could destroy what was sent last on its way.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Time for which input is read and dropped after both sides are done.
+///
+/// An immediate close would reset the connection and could destroy the last bytes sent.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 
-/// How many connections are carried in this process.
-static CARRIED: Mutex<usize> = Mutex::new(0);
-static FEWER: Condvar = Condvar::new();
+/// The number of encrypted connections in this process.
+static OPEN: Mutex<usize> = Mutex::new(0);
+static CLOSED: Condvar = Condvar::new();
 
-fn carried() -> MutexGuard<'static, usize> {
-    CARRIED.lock().unwrap_or_else(PoisonError::into_inner)
+fn open_count() -> MutexGuard<'static, usize> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits until all that was said on connections that were closed is delivered, or they have failed, at most `patience`; whether it is.
-/// To be called before a process ends.
+/// Waits until all encrypted connections have delivered their last bytes or have failed.
+///
+/// It returns false if some are left after `timeout`. A process calls it before it ends.
 #[must_use]
-pub fn wait_until_delivered(patience: Duration) -> bool {
-    let (count, _) = FEWER
-        .wait_timeout_while(carried(), patience, |count| *count > 0)
+pub fn wait_until_delivered(timeout: Duration) -> bool {
+    let (count, _) = CLOSED
+        .wait_timeout_while(open_count(), timeout, |count| *count > 0)
         .unwrap_or_else(PoisonError::into_inner);
     *count == 0
 }
 
-/// Counts a connection as long as it lives.
-struct Counted;
+/// Counts one open connection while it exists.
+struct OpenGuard;
 
-impl Counted {
+impl OpenGuard {
     fn new() -> Self {
-        *carried() += 1;
+        *open_count() += 1;
         Self
     }
 }
 
-impl Drop for Counted {
+impl Drop for OpenGuard {
     fn drop(&mut self) {
-        *carried() -= 1;
-        FEWER.notify_all();
+        *open_count() -= 1;
+        CLOSED.notify_all();
     }
 }
 
-/// Carries `tls` over `stream` from here on; the socket that is returned is in blocking mode, and has what both sides say in the clear.
-/// Where there is no thread to carry it the peer is told `last_words`, if it can take them at once.
+/// Starts the thread that relays `tls` over `stream`, and returns the near end.
+///
+/// The near end is in blocking mode and carries the plain text of both sides. If no thread can be
+/// started, the peer gets `last_words`, as far as its socket accepts them at once.
 ///
 /// # Errors
-/// Those of the system calls, and of starting a thread.
+/// Errors of the system calls and of starting a thread.
 pub fn start(
     mut tls: rustls::Connection,
     stream: TcpStream,
@@ -73,7 +79,7 @@ pub fn start(
     let (near, far) = Socket::pair(Domain::UNIX, Type::STREAM, None)?;
     far.set_nonblocking(true)?;
     stream.set_nonblocking(true)?;
-    // What is to be sent is bounded by what was read in one step.
+    // The output is bounded by the input of one step.
     tls.set_buffer_limit(None);
     let pump = Pump {
         tls,
@@ -81,21 +87,21 @@ pub fn start(
         far,
         up: Up::Open,
         down: Down::Open,
-        gone: None,
+        closing: None,
         buffer: vec![0; FIRST],
         input: vec![0; FIRST],
         ready: 0..0,
     };
-    let counted = Counted::new();
-    // Given back where no thread takes it.
+    let guard = OpenGuard::new();
+    // Shared, so that this thread gets the pump back if no thread can be started.
     let pump = Arc::new(Mutex::new(Some(pump)));
     let take =
         |pump: &Mutex<Option<Pump>>| pump.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let carried = Arc::clone(&pump);
+    let for_thread = Arc::clone(&pump);
     let started =
         std::thread::Builder::new().name("tls".to_owned()).stack_size(STACK).spawn(move || {
-            let _counted = counted;
-            let Some(pump) = take(&carried) else { return };
+            let _guard = guard;
+            let Some(pump) = take(&for_thread) else { return };
             let peer = pump.stream.peer_addr();
             if let Err(e) = pump.run() {
                 debug!("the encrypted connection with {peer:?} was cut: {e}");
@@ -104,29 +110,29 @@ pub fn start(
     match started {
         Ok(_) => Ok(near),
         Err(e) => {
-            if let Some(Err(e)) = take(&pump).map(|mut pump| pump.turn_away(&last_words())) {
-                debug!("a peer was not told that there is no thread: {e}");
+            if let Some(Err(e)) = take(&pump).map(|mut pump| pump.reject(&last_words())) {
+                debug!("cannot tell a peer that there is no thread: {e}");
             }
             Err(e)
         }
     }
 }
 
-/// What goes from the near end to the peer.
+/// State of the direction from the near end to the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Up {
     Open,
-    /// All has come; some of it may have to be sent still.
+    /// The near end has ended; output may be left to send.
     Ended,
-    /// The peer was told that nothing more comes, or takes nothing more.
+    /// The closing alert was sent, or the peer reads nothing more.
     Over,
 }
 
-/// What goes from the peer to the near end.
+/// State of the direction from the peer to the near end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Down {
     Open,
-    /// Nobody hears it any more: it is read and dropped.
+    /// The near end reads nothing more: input is read and dropped.
     Dropped,
     Over,
 }
@@ -137,18 +143,19 @@ struct Pump {
     far: Socket,
     up: Up,
     down: Down,
-    /// Once nobody has the near end any more: the pace at which the peer takes the rest.
-    gone: Option<MinimumThroughput>,
-    /// For what comes from the near end.
+    /// Set when the near end is closed: the throughput at which the peer reads the rest.
+    closing: Option<MinimumThroughput>,
+    /// Plain text from the near end.
     buffer: Vec<u8>,
-    /// What came from the peer and was not decrypted yet lies in `ready` of it.
+    /// Encrypted input from the peer.
     input: Vec<u8>,
+    /// The part of `input` that is not decrypted yet.
     ready: std::ops::Range<usize>,
 }
 
-/// What a step came to.
+/// The result of one step in one direction.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum PumpStep {
     Moved,
     Waits,
 }
@@ -157,34 +164,34 @@ impl Pump {
     fn run(mut self) -> io::Result<()> {
         while self.up != Up::Over || self.down == Down::Open {
             let steps = (self.send()?, self.receive()?);
-            if steps == (Step::Waits, Step::Waits)
+            if steps == (PumpStep::Waits, PumpStep::Waits)
                 && (self.up != Up::Over || self.down == Down::Open)
             {
                 self.wait(None)?;
             }
         }
         trace!("an encrypted connection has ended");
-        let until = Instant::now() + LAST_WORDS;
+        let until = Instant::now() + DRAIN_TIME;
         while self.down == Down::Dropped && Instant::now() < until {
-            if self.receive()? == Step::Waits {
+            if self.receive()? == PumpStep::Waits {
                 self.wait(Some(until.saturating_duration_since(Instant::now())))?;
             }
         }
         Ok(())
     }
 
-    /// From the near end to the peer.
-    fn send(&mut self) -> io::Result<Step> {
-        let mut step = Step::Waits;
+    /// Moves bytes from the near end to the peer.
+    fn send(&mut self) -> io::Result<PumpStep> {
+        let mut step = PumpStep::Waits;
         if self.up == Up::Open && !self.tls.wants_write() {
             match self.far.read(&mut self.buffer) {
                 Ok(n @ 1..) => {
                     self.tls.writer().write_all(&self.buffer[..n])?;
                     grow(&mut self.buffer, n);
-                    step = Step::Moved;
+                    step = PumpStep::Moved;
                 }
                 Err(e) if is_later(&e) => {}
-                // A reset says that it was closed with something in it that nobody has read.
+                // A reset means that the near end was closed with unread input.
                 ended => {
                     ended.map_or_else(
                         |e| if e.kind() == ErrorKind::ConnectionReset { Ok(0) } else { Err(e) },
@@ -192,20 +199,20 @@ impl Pump {
                     )?;
                     self.up = Up::Ended;
                     self.tls.send_close_notify();
-                    step = Step::Moved;
+                    step = PumpStep::Moved;
                 }
             }
         }
         while self.tls.wants_write() {
             match self.tls.write_tls(&mut self.stream) {
                 Ok(n) => {
-                    step = Step::Moved;
-                    self.keep_pace(n)?;
+                    step = PumpStep::Moved;
+                    self.check_throughput(n)?;
                 }
                 Err(e) if is_later(&e) => return Ok(step),
                 Err(e) => {
-                    // The peer takes nothing more. What it said before is still there.
-                    debug!("the peer of an encrypted connection takes nothing more: {e}");
+                    // The peer reads nothing more. Its earlier input can still be read.
+                    debug!("the peer of an encrypted connection reads nothing more: {e}");
                     self.up = Up::Over;
                     let _ = self.far.shutdown(Shutdown::Read);
                     while self.tls.wants_write() {
@@ -216,27 +223,27 @@ impl Pump {
         }
         if self.up == Up::Ended {
             self.up = Up::Over;
-            // Where that fails the peer has gone already.
+            // This fails only if the peer has closed already.
             let _ = self.stream.shutdown(Shutdown::Write);
         }
         Ok(step)
     }
 
-    /// From the peer to the near end, one step at most, so that the other direction has its turn.
-    fn receive(&mut self) -> io::Result<Step> {
+    /// Moves bytes from the peer to the near end; one step, so that both directions progress.
+    fn receive(&mut self) -> io::Result<PumpStep> {
         let mut read = false;
         loop {
             match self.down {
-                Down::Over => return Ok(Step::Waits),
+                Down::Over => return Ok(PumpStep::Waits),
                 Down::Dropped => return self.drop_input(),
                 Down::Open => {}
             }
             if let Some(step) = self.deliver()? {
-                return Ok(if read { Step::Moved } else { step });
+                return Ok(if read { PumpStep::Moved } else { step });
             }
             if self.ready.is_empty() {
                 if read {
-                    return Ok(Step::Moved);
+                    return Ok(PumpStep::Moved);
                 }
                 let came = self.ready.end;
                 grow(&mut self.input, came);
@@ -244,11 +251,11 @@ impl Pump {
                     Ok(0) => {
                         return Err(io::Error::new(
                             ErrorKind::UnexpectedEof,
-                            "the peer did not say that this is the end",
+                            "the peer closed without a closing alert",
                         ));
                     }
                     Ok(n) => self.ready = 0..n,
-                    Err(e) if is_later(&e) => return Ok(Step::Waits),
+                    Err(e) if is_later(&e) => return Ok(PumpStep::Waits),
                     Err(e) => return Err(e),
                 }
                 read = true;
@@ -257,27 +264,27 @@ impl Pump {
             self.tls.read_tls(&mut rest)?;
             self.ready.start = self.ready.end - rest.len();
             if let Err(e) = self.tls.process_new_packets() {
-                // It is told why, where it still listens.
+                // Sends the alert that tells why, if the peer still reads.
                 let _ = self.tls.write_tls(&mut self.stream);
                 return Err(super::other(e));
             }
         }
     }
 
-    /// Reads what nobody hears any more.
-    fn drop_input(&mut self) -> io::Result<Step> {
+    /// Reads and drops input.
+    fn drop_input(&mut self) -> io::Result<PumpStep> {
         match self.stream.read(&mut self.input) {
             Ok(0) => self.down = Down::Over,
             Ok(_) => {}
-            Err(e) if is_later(&e) => return Ok(Step::Waits),
+            Err(e) if is_later(&e) => return Ok(PumpStep::Waits),
             Err(e) => return Err(e),
         }
-        Ok(Step::Moved)
+        Ok(PumpStep::Moved)
     }
 
-    /// Hands on what is decrypted; none where there is nothing more of it.
-    fn deliver(&mut self) -> io::Result<Option<Step>> {
-        let mut step = Step::Waits;
+    /// Writes decrypted bytes to the near end; none if there are no more.
+    fn deliver(&mut self) -> io::Result<Option<PumpStep>> {
+        let mut step = PumpStep::Waits;
         loop {
             let mut reader = self.tls.reader();
             let chunk = match reader.fill_buf() {
@@ -286,79 +293,79 @@ impl Pump {
                 Err(e) => return Err(e),
             };
             if chunk.is_empty() {
-                // The peer has said that this is the end.
+                // The peer has sent its closing alert.
                 self.down = Down::Over;
                 let _ = self.far.shutdown(Shutdown::Write);
-                return Ok(Some(Step::Moved));
+                return Ok(Some(PumpStep::Moved));
             }
             match self.far.write(chunk) {
                 Ok(n) => {
                     reader.consume(n);
-                    step = Step::Moved;
+                    step = PumpStep::Moved;
                 }
                 Err(e) if is_later(&e) => return Ok(Some(step)),
                 Err(e)
                     if matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) =>
                 {
                     self.down = Down::Dropped;
-                    return Ok(Some(Step::Moved));
+                    return Ok(Some(PumpStep::Moved));
                 }
                 Err(e) => return Err(e),
             }
         }
     }
 
-    /// Whether something decrypted waits for the near end.
-    fn has_more_for_the_near_end(&mut self) -> bool {
+    /// Whether decrypted bytes wait for the near end.
+    fn has_undelivered(&mut self) -> bool {
         self.down == Down::Open && self.tls.reader().fill_buf().is_ok()
     }
 
-    /// Waits until one side can go on, at most `most`.
+    /// Waits until one side can make progress, at most `most`.
     fn wait(&mut self, most: Option<Duration>) -> io::Result<()> {
         let sending = self.tls.wants_write();
-        let undelivered = self.has_more_for_the_near_end();
+        let undelivered = self.has_undelivered();
         let mut far = PollFlags::empty();
         far.set(PollFlags::IN, self.up == Up::Open && !sending);
         far.set(PollFlags::OUT, undelivered);
         let mut stream = PollFlags::empty();
         stream.set(PollFlags::OUT, sending);
         stream.set(PollFlags::IN, self.down != Down::Over && !undelivered);
-        // The near end is watched until it is closed altogether, whatever is wanted of it. A socket of which nothing is wanted, or whose
-        // end is known, must not be: it would be ready all the time.
+        // The near end is polled until it is closed, even without interest in its data. The TCP
+        // socket is polled only with an interest: after its end it would always be ready.
         let mut fds = Vec::with_capacity(2);
-        if self.gone.is_none() {
+        if self.closing.is_none() {
             fds.push(PollFd::new(&self.far, far));
         }
         if !stream.is_empty() {
             fds.push(PollFd::new(&self.stream, stream));
         }
-        // Once it is closed nobody else looks whether the peer still takes anything.
+        // After the near end is closed, only this timeout detects a peer that stops reading.
         let most =
-            [most, self.gone.as_ref().map(|_| limits::RATE_WINDOW)].into_iter().flatten().min();
+            [most, self.closing.as_ref().map(|_| limits::RATE_WINDOW)].into_iter().flatten().min();
         let timeout = most.and_then(|time| Timespec::try_from(time).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
-        let closed = self.gone.is_none()
+        let closed = self.closing.is_none()
             && fds
                 .first()
                 .is_some_and(|fd| fd.revents().intersects(PollFlags::HUP | PollFlags::ERR));
         drop(fds);
         if closed {
-            // What it said before is still there to be read.
-            self.gone = Some(MinimumThroughput::new(Instant::now()));
+            // Its last bytes can still be read.
+            self.closing = Some(MinimumThroughput::new(Instant::now()));
             if self.down == Down::Open {
                 self.down = Down::Dropped;
             }
         } else {
-            self.keep_pace(0)?;
+            self.check_throughput(0)?;
         }
         Ok(())
     }
 
-    /// Says something and ends the connection, as far as that goes at once.
-    fn turn_away(&mut self, last_words: &[u8]) -> io::Result<()> {
+    /// Sends `last_words` and ends the connection, as far as the socket accepts that at once.
+    fn reject(&mut self, last_words: &[u8]) -> io::Result<()> {
         self.tls.writer().write_all(last_words)?;
         self.tls.send_close_notify();
         while self.tls.wants_write() {
@@ -367,14 +374,14 @@ impl Pump {
         self.stream.shutdown(Shutdown::Write)
     }
 
-    /// The peer has taken so many bytes. Fails where nobody has the near end any more and the rest goes too slowly.
-    fn keep_pace(&mut self, bytes: usize) -> io::Result<()> {
-        match &mut self.gone {
-            Some(pace) if self.up != Up::Over => {
+    /// Counts bytes that the peer read; fails if the near end is closed and the rest is too slow.
+    fn check_throughput(&mut self, bytes: usize) -> io::Result<()> {
+        match &mut self.closing {
+            Some(throughput) if self.up != Up::Over => {
                 static LATE: LogRateLimiter = LogRateLimiter::new();
-                pace.moved(bytes as u64, Instant::now()).inspect_err(|_| {
+                throughput.moved(bytes as u64, Instant::now()).inspect_err(|_| {
                     if let Some(more) = LATE.allow(Instant::now()) {
-                        warn!("what was said last cannot be delivered{more}");
+                        warn!("the last bytes of a connection cannot be delivered: too slow{more}");
                     }
                 })
             }
@@ -383,10 +390,10 @@ impl Pump {
     }
 }
 
-/// Makes room for more where all of it was used.
+/// Enlarges a buffer that was full.
 fn grow(buffer: &mut Vec<u8>, used: usize) {
-    if used == buffer.len() && used < STEP {
-        *buffer = vec![0; STEP];
+    if used == buffer.len() && used < LARGE {
+        *buffer = vec![0; LARGE];
     }
 }
 

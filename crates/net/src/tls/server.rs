@@ -1,4 +1,4 @@
-//! The side that listens: which certificate it shows, and the handshake of one connection, which never waits.
+//! The listening side of TLS: the server's certificate, and non-blocking handshakes.
 
 use std::fmt;
 use std::fs::File;
@@ -21,104 +21,107 @@ use socket2::Socket;
 
 use super::{ChannelBinding, TlsMode, pump};
 
-/// Time between two looks at a file.
-const LOOK: Duration = Duration::from_secs(1);
+/// Time between two checks of the files.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// The certificate that a server shows. It can be another one tomorrow.
+/// The certificate of a server, which can be replaced while the server runs.
 #[derive(Debug)]
 pub struct ServerCertificate {
     files: Vec<PathBuf>,
-    shown: Mutex<Shown>,
+    state: Mutex<CertificateState>,
 }
 
 #[derive(Default)]
-struct Shown {
+struct CertificateState {
     key: Option<Arc<CertifiedKey>>,
-    /// Of the files as they were read last: device, inode, and when that changed.
+    /// Device, inode and ctime of each file when it was last read.
     stamps: Vec<(u64, u64, i64, i64)>,
-    looked: Option<Instant>,
+    checked: Option<Instant>,
 }
 
-impl fmt::Debug for Shown {
+impl fmt::Debug for CertificateState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.key.is_some() { "a certificate" } else { "nothing" })
     }
 }
 
 impl ServerCertificate {
-    /// Shows nothing yet.
+    /// Makes a holder without a certificate.
     #[must_use]
     pub fn empty() -> Self {
-        Self { files: Vec::new(), shown: Mutex::default() }
+        Self { files: Vec::new(), state: Mutex::default() }
     }
 
-    /// Shows what these files together have, read again where one has changed: a private key and certificates in PEM, the
-    /// server's own first, its authority's last.
+    /// Makes a holder that loads its certificate from files, again after each change.
+    ///
+    /// The files together hold a private key and certificates in PEM: the server's own first, its
+    /// authority's last.
     #[must_use]
     pub fn from_files(files: Vec<PathBuf>) -> Self {
-        Self { files, shown: Mutex::default() }
+        Self { files, state: Mutex::default() }
     }
 
-    /// Shows this from now on: a private key and certificates in PEM, as in [`Self::from_files`].
+    /// Sets the private key and the certificates, in PEM as for [`Self::from_files`].
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Describes the defect in the PEM text.
     pub fn set(&self, pem: &[u8]) -> Result<(), String> {
         let key = parse(pem)?;
         self.lock().key = Some(Arc::new(key));
         Ok(())
     }
 
-    /// Reads its files again at once where they have changed.
+    /// Loads the files again at once if they have changed.
     pub fn reload(&self) {
         if !self.files.is_empty() {
-            self.look(&mut self.lock());
+            self.check(&mut self.lock());
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Shown> {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, CertificateState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn current(&self) -> Option<Arc<CertifiedKey>> {
-        let mut shown = self.lock();
-        if !self.files.is_empty() && shown.looked.is_none_or(|at| at.elapsed() >= LOOK) {
-            self.look(&mut shown);
+        let mut state = self.lock();
+        if !self.files.is_empty() && state.checked.is_none_or(|at| at.elapsed() >= CHECK_EVERY) {
+            self.check(&mut state);
         }
-        shown.key.clone()
+        state.key.clone()
     }
 }
 
 impl ServerCertificate {
-    /// Takes up what the files have now. Files that are no good leave what is shown as it was.
-    fn look(&self, shown: &mut Shown) {
+    /// Loads changed files. Invalid files leave the present certificate in force.
+    fn check(&self, state: &mut CertificateState) {
         let stamp = |file: &PathBuf| {
             file.metadata()
                 .ok()
                 .map(|meta| (meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()))
         };
-        // Where there is none yet the next one who asks looks again.
+        // If a file does not exist yet, the next handshake checks again.
         let Some(stamps) = self.files.iter().map(stamp).collect::<Option<Vec<_>>>() else { return };
-        shown.looked = Some(Instant::now());
-        if stamps == shown.stamps {
+        state.checked = Some(Instant::now());
+        if stamps == state.stamps {
             return;
         }
         match read_pem(&self.files).and_then(|pem| parse(&pem)) {
-            Ok(key) => (shown.key, shown.stamps) = (Some(Arc::new(key)), stamps),
-            Err(e) => warn!("the certificate cannot be used: {e}"),
+            Ok(key) => (state.key, state.stamps) = (Some(Arc::new(key)), stamps),
+            Err(e) => warn!("cannot use the changed certificate: {e}"),
         }
     }
 }
 
-/// What these files have, one behind the other, each with a line end.
+/// Reads PEM files and concatenates them, each with a line end.
 ///
 /// # Errors
-/// Which one cannot be read, and why: they are regular files of at most 4 MiB, and one with a private key is not for everybody.
+/// Names the file and the reason. A file must be a regular file of at most 4 MiB, and a file with a
+/// private key must have no permissions for others.
 pub fn read_pem(files: &[PathBuf]) -> Result<Vec<u8>, String> {
     let mut all = Vec::new();
     for path in files {
         let at = |e: io::Error| format!("{}: {e}", path.display());
-        // Without NONBLOCK a pipe in this place would hold the server for ever.
+        // Without NONBLOCK a pipe at this path would block the server.
         let file = File::options()
             .read(true)
             .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
@@ -132,7 +135,8 @@ pub fn read_pem(files: &[PathBuf]) -> Result<Vec<u8>, String> {
         let mode = meta.mode() & 0o7777;
         if mode & 0o007 != 0 && PrivateKeyDer::from_pem_slice(&pem).is_ok() {
             return Err(format!(
-                "everybody can use the private key in {} (mode {mode:04o}); change the mode to 0600",
+                "the private key in {} is accessible to all users (mode {mode:04o}); \
+                 change the mode to 0600",
                 path.display()
             ));
         }
@@ -146,7 +150,7 @@ impl ResolvesServerCert for ServerCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let key = self.current();
         if key.is_none() {
-            debug!("there is no certificate to show yet");
+            debug!("handshake refused: this server has no certificate yet");
         }
         key
     }
@@ -155,7 +159,7 @@ impl ResolvesServerCert for ServerCertificate {
 fn parse(pem: &[u8]) -> Result<CertifiedKey, String> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|e| format!("bad certificate: {}", super::shown(&e)))?;
+        .map_err(|e| format!("bad certificate: {}", super::describe(&e)))?;
     if chain.is_empty() {
         return Err("there is no certificate in it".to_owned());
     }
@@ -163,15 +167,15 @@ fn parse(pem: &[u8]) -> Result<CertifiedKey, String> {
         pem::Error::NoItemsFound => {
             "there is no private key in it that is not encrypted".to_owned()
         }
-        e => format!("bad private key: {}", super::shown(&e)),
+        e => format!("bad private key: {}", super::describe(&e)),
     })?;
     let key = CertifiedKey::from_der(chain, key, &super::provider()).map_err(|e| e.to_string())?;
-    // A key that cannot tell its public half would be found out by the first who connects.
+    // Without this check the first handshake would find the mismatch.
     key.keys_match().map_err(|e| format!("the private key is not that of the certificate: {e}"))?;
     Ok(key)
 }
 
-/// What a listener needs to encrypt.
+/// The TLS configuration of a listener.
 #[derive(Debug, Clone)]
 pub struct TlsServer {
     encrypt: TlsMode,
@@ -179,24 +183,24 @@ pub struct TlsServer {
 }
 
 impl TlsServer {
-    /// Encrypts what `encrypt` says and shows what is in `certificate`.
+    /// Makes the configuration from the mode and the server's certificate.
     ///
     /// # Errors
-    /// Where the cryptography cannot be set up.
+    /// The TLS library cannot be set up.
     pub fn new(encrypt: TlsMode, certificate: Arc<ServerCertificate>) -> io::Result<Self> {
         let mut config = ServerConfig::builder_with_provider(super::provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(super::other)?
             .with_no_client_auth()
             .with_cert_resolver(certificate);
-        // A session that is taken up again would be one in another process as often as not.
+        // No session resumption: the next connection often reaches another process.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.alpn_protocols = vec![super::PROTOCOL.to_vec()];
         Ok(Self { encrypt, config: Arc::new(config) })
     }
 
-    /// Whether somebody at this address may speak in the clear.
+    /// Whether a peer at this address may connect without encryption.
     pub(crate) fn may_be_clear(&self, peer: IpAddr) -> bool {
         !self.encrypt.applies(peer)
     }
@@ -206,24 +210,24 @@ impl TlsServer {
         self.encrypt != TlsMode::Never
     }
 
-    /// Begins the handshake of a connection.
+    /// Starts the handshake of a connection.
     pub(crate) fn begin(&self) -> io::Result<Encrypted> {
         let tls = ServerConnection::new(self.config.clone()).map_err(super::other)?;
-        Ok(Encrypted { tls: Box::new(tls), bound: false, came: 0 })
+        Ok(Encrypted { tls: Box::new(tls), bound: false, received: 0 })
     }
 }
 
-/// A connection whose handshake has begun, over a socket that does not block.
+/// A TLS connection over a non-blocking socket, from the start of its handshake.
 #[derive(Debug)]
 pub(crate) struct Encrypted {
     tls: Box<ServerConnection>,
     bound: bool,
-    /// Bytes of the handshake that came.
-    came: usize,
+    /// Received bytes of the handshake.
+    received: usize,
 }
 
 impl Encrypted {
-    /// Reads what is decrypted, as from a socket that does not block.
+    /// Reads decrypted bytes, as from a non-blocking socket.
     pub fn read(&mut self, stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.tls.reader().read(buffer) {
@@ -232,14 +236,14 @@ impl Encrypted {
                 other => return other,
             }
             self.flush(stream)?;
-            let came = self.tls.read_tls(stream)?;
-            if came == 0 {
+            let received = self.tls.read_tls(stream)?;
+            if received == 0 {
                 return Ok(0);
             }
             if self.tls.is_handshaking() {
-                // What is not whole yet is kept, and thousands of strangers can each send some.
-                self.came += came;
-                if self.came > limits::HANDSHAKE {
+                // Incomplete messages are buffered, and thousands of peers may each send some.
+                self.received += received;
+                if self.received > limits::HANDSHAKE {
                     return Err(io::Error::new(
                         io::ErrorKind::InvalidData,
                         "a handshake is too long",
@@ -248,19 +252,19 @@ impl Encrypted {
             }
             let processed = self.tls.process_new_packets();
             if let Err(e) = processed {
-                // Told why, where that fits into the socket.
+                // Sends the alert that tells why, if it fits into the socket.
                 let _ = self.tls.write_tls(stream);
                 return Err(super::other(e));
             }
         }
     }
 
-    /// Takes bytes to be sent.
+    /// Buffers bytes for sending.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.tls.writer().write(bytes)
     }
 
-    /// Sends what was taken.
+    /// Sends buffered bytes.
     pub fn flush(&mut self, stream: &mut TcpStream) -> io::Result<()> {
         while self.tls.wants_write() {
             self.tls.write_tls(stream)?;
@@ -268,17 +272,17 @@ impl Encrypted {
         Ok(())
     }
 
-    /// Whether something waits until it can be sent.
+    /// Whether buffered bytes wait until they can be sent.
     pub fn is_sending(&self) -> bool {
         self.tls.wants_write()
     }
 
-    /// Says that nothing more will be sent.
+    /// Queues the closing alert.
     pub fn close(&mut self) {
         self.tls.send_close_notify();
     }
 
-    /// What the ends of the line have in common, once, right after the handshake.
+    /// Returns the channel binding once, directly after the handshake.
     pub fn newly_bound(&mut self) -> io::Result<Option<ChannelBinding>> {
         if self.bound || self.tls.is_handshaking() {
             return Ok(None);
@@ -289,8 +293,8 @@ impl Encrypted {
             .map_err(super::other)
     }
 
-    /// Goes on in a thread of its own; the near end. Where there is no thread the peer is told `last_words`.
-    pub fn carry(
+    /// Moves the connection to a thread of its own and returns the near end, as [`pump::start`].
+    pub fn into_socket(
         self,
         stream: TcpStream,
         last_words: impl FnOnce() -> Vec<u8>,

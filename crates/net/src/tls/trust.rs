@@ -1,4 +1,4 @@
-//! Whom the side that connects trusts: a pure decision about the certificates that a server has shown.
+//! The trust decision of the connecting side: a pure function of the server's certificates.
 
 use std::fmt;
 use std::fs::File;
@@ -12,13 +12,14 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, RootCertStore};
 use thiserror::Error;
 
-/// The name in the certificates of masters, and of slaves that stand alone: who may be told passwords. Its end is reserved, so
-/// that no public authority has ever certified it.
+/// The name in the certificates of masters and of standalone slaves. These may get passwords.
+///
+/// Its top-level domain is reserved, so no public authority has ever certified it.
 pub const MASTER_NAME: &str = "master.relais.internal";
 /// The name in the certificates of a cluster's slaves.
 pub const SLAVE_NAME: &str = "slave.relais.internal";
 
-/// An authority, by the SHA-256 of its certificate.
+/// The fingerprint of an authority: the SHA-256 of its certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
@@ -30,14 +31,14 @@ impl Fingerprint {
         Self(bytes)
     }
 
-    /// Of the last certificate in a PEM text, which is the authority's.
+    /// Computes the fingerprint of the last certificate in a PEM text, which is the authority's.
     ///
     /// # Errors
-    /// What is wrong with the text.
+    /// Describes the defect in the text.
     pub fn of_pem(pem: &[u8]) -> Result<Self, String> {
         let all = CertificateDer::pem_slice_iter(pem)
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| super::shown(&e))?;
+            .map_err(|e| super::describe(&e))?;
         all.last().map(Self::of).ok_or_else(|| "there is no certificate in it".to_owned())
     }
 }
@@ -70,27 +71,27 @@ impl FromStr for Fingerprint {
     }
 }
 
-/// TrustedAuthorities that somebody has chosen.
+/// The authorities that a user trusts (`--ca`).
 #[derive(Debug, Clone)]
 pub struct TrustedAuthorities(RootCertStore);
 
 impl TrustedAuthorities {
-    /// From a file of certificates in PEM, at most 4 MiB.
+    /// Reads a file of certificates in PEM, at most 4 MiB.
     ///
     /// # Errors
-    /// Why it cannot be read, and what is wrong with them.
+    /// The file cannot be read, or its content is no list of certificates.
     pub fn from_file(path: &Path) -> Result<Self, String> {
         Self::from_pem(&File::open(path).and_then(super::read_bounded).map_err(|e| e.to_string())?)
     }
 
-    /// From certificates in PEM.
+    /// Parses certificates in PEM.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// Describes the defect in the text.
     pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(pem) {
-            roots.add(certificate.map_err(|e| super::shown(&e))?).map_err(|e| e.to_string())?;
+            roots.add(certificate.map_err(|e| super::describe(&e))?).map_err(|e| e.to_string())?;
         }
         if roots.is_empty() {
             Err("there is no certificate in it".to_owned())
@@ -100,54 +101,56 @@ impl TrustedAuthorities {
     }
 }
 
-/// Who may be at the other end.
+/// The servers that the connecting side accepts.
 #[derive(Debug, Clone)]
 pub enum TrustPolicy {
-    /// Anybody: what follows proves who it is, together with the line.
+    /// Any server: a later proof, tied to the channel, authenticates it.
     Anyone,
-    /// Anybody, whose authority will be remembered.
+    /// Any server, whose authority is then remembered (trust on first use).
     FirstUse,
-    /// Whoever this authority, which was met before, has certified.
+    /// Servers that this remembered authority has certified.
     Pinned(Fingerprint),
-    /// Whoever one of these has certified.
+    /// Servers that one of these authorities has certified.
     Authorities(TrustedAuthorities),
 }
 
-/// Why a server is not trusted.
+/// The reason why a server is not trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TrustError {
-    /// Another authority than before.
+    /// The authority is another one than before.
     #[error("its authority is {now}, and was {known} before")]
     Changed {
-        /// The one that was remembered.
+        /// The remembered authority.
         known: Fingerprint,
-        /// The one that was shown.
+        /// The authority of the server now.
         now: Fingerprint,
     },
-    /// Its certificate was made for something else.
+    /// The certificate names another server.
     #[error("its certificate is neither one of a Relais server nor one for {0}")]
     WrongName(String),
-    /// Its certificate does not hold.
+    /// The certificate is invalid.
     #[error("{0}")]
     Bad(String),
 }
 
-/// What is known of a server that is trusted.
+/// The identity of a trusted server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
-    /// Whose certificate it has.
+pub struct ServerIdentity {
+    /// The authority that has certified the server.
     pub authority: Fingerprint,
-    /// Whether it may be told passwords.
+    /// Whether the server may get passwords.
     pub is_master: bool,
 }
 
-/// Decides about a server at `host` that has shown `chain`, its own certificate first, and its authority's last; none where anybody will do.
+/// Checks the certificate chain of the server at `host`; none with [`TrustPolicy::Anyone`].
+///
+/// `chain` has the server's own certificate first and its authority's last.
 pub fn check(
     chain: &[CertificateDer<'_>],
     trust: &TrustPolicy,
     host: &str,
     now: UnixTime,
-) -> Result<Option<Identity>, TrustError> {
+) -> Result<Option<ServerIdentity>, TrustError> {
     let (Some(own), Some(last)) = (chain.first(), chain.last()) else {
         return Err(TrustError::Bad("it shows no certificate".to_owned()));
     };
@@ -165,18 +168,16 @@ pub fn check(
         TrustPolicy::Authorities(TrustedAuthorities(roots)) => roots.clone(),
     };
     let parsed = ParsedCertificate::try_from(own).map_err(|e| bad(&e))?;
-    // One that certifies itself is remembered itself.
+    // A self-signed certificate is its own authority, and its own fingerprint is remembered.
     if chain.len() > 1 || matches!(trust, TrustPolicy::Authorities(_)) {
         let algorithms =
             rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(&parsed, &roots, &chain[1..], now, algorithms)
             .map_err(|e| match e {
-                // All authorities of ours have one name, so that a foreign one is found out by its signature.
+                // All Relais authorities have one name, so a foreign one shows by its signature.
                 rustls::Error::InvalidCertificate(
                     CertificateError::UnknownIssuer | CertificateError::BadSignature,
-                ) => {
-                    TrustError::Bad(format!("its authority, {authority}, is none that is trusted"))
-                }
+                ) => TrustError::Bad(format!("its authority, {authority}, is not trusted")),
                 e => bad(&e),
             })?;
     }
@@ -185,10 +186,10 @@ pub fn check(
             .is_ok_and(|name| verify_server_name(&parsed, &name).is_ok())
     };
     match () {
-        () if is_for(MASTER_NAME) => Ok(Some(Identity { authority, is_master: true })),
-        () if is_for(SLAVE_NAME) => Ok(Some(Identity { authority, is_master: false })),
-        // One that somebody brought does not tell what it is for.
-        () if is_for(host) => Ok(Some(Identity { authority, is_master: true })),
+        () if is_for(MASTER_NAME) => Ok(Some(ServerIdentity { authority, is_master: true })),
+        () if is_for(SLAVE_NAME) => Ok(Some(ServerIdentity { authority, is_master: false })),
+        // A certificate that an operator provided does not tell the role of the server.
+        () if is_for(host) => Ok(Some(ServerIdentity { authority, is_master: true })),
         () => Err(TrustError::WrongName(host.to_owned())),
     }
 }
@@ -197,11 +198,11 @@ fn bad(error: &rustls::Error) -> TrustError {
     use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
     TrustError::Bad(match error {
         rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => {
-            "its certificate has ended (or a clock is wrong)".to_owned()
+            "its certificate has expired (or a clock is wrong)".to_owned()
         }
         rustls::Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => {
             "its certificate is not valid yet (or a clock is wrong)".to_owned()
         }
-        error => format!("its certificate does not hold: {error}"),
+        error => format!("its certificate is invalid: {error}"),
     })
 }
