@@ -22,7 +22,7 @@ fn is_timeout(error: &WireError) -> bool {
 }
 
 #[test]
-fn requests_sent_ahead_are_read_one_by_one() {
+fn reads_pipelined_requests_one_by_one() {
     let (mut ours, theirs) = pair();
     let requests: Vec<Request> =
         (0..500).map(|n| Request::Stat(TreePath::new(format!("file-{n}")).unwrap())).collect();
@@ -38,7 +38,7 @@ fn requests_sent_ahead_are_read_one_by_one() {
 }
 
 #[test]
-fn blocks_of_any_size_follow_each_other() {
+fn reads_blocks_of_any_size() {
     let (mut ours, theirs) = pair();
     let sizes = [1_usize, 9, 4096, 16 * 1024, 70_000, 1 << 20, 4 << 20, 3];
     let sender = std::thread::spawn(move || {
@@ -64,7 +64,7 @@ fn blocks_of_any_size_follow_each_other() {
 }
 
 #[test]
-fn silence_ends_in_time() {
+fn silence_times_out() {
     let (mut ours, mut theirs) = pair();
     ours.set_silence(Duration::from_millis(200));
     let began = Instant::now();
@@ -75,7 +75,7 @@ fn silence_ends_in_time() {
 }
 
 #[test]
-fn a_frame_has_its_time_as_a_whole() {
+fn a_trickled_frame_times_out() {
     let (mut ours, mut theirs) = pair();
     ours.set_timeouts(ReadTimeouts {
         idle: Duration::from_secs(5),
@@ -109,7 +109,7 @@ fn a_cut_inside_a_block_is_an_error() {
 }
 
 #[test]
-fn there_is_no_connecting_to_nowhere() {
+fn refuses_to_connect_to_port_0_and_unspecified_addresses() {
     for addr in ["127.0.0.1:0", "0.0.0.0:2121", "[::]:2121"] {
         let error = Connection::connect(addr.parse().unwrap(), Duration::from_secs(1)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{addr}");
@@ -117,7 +117,7 @@ fn there_is_no_connecting_to_nowhere() {
 }
 
 #[test]
-fn the_watcher_is_shown_each_reply_whoever_reads_it() {
+fn the_observer_gets_each_reply() {
     let (mut ours, theirs) = pair();
     let mut theirs = Connection::new(theirs).unwrap();
     let replies =
@@ -130,7 +130,7 @@ fn the_watcher_is_shown_each_reply_whoever_reads_it() {
     assert_eq!(ours.read_reply().unwrap().as_ref(), replies.first());
     let header = ours.read_header().unwrap().unwrap();
     assert_eq!(ours.read_reply_of(header).unwrap(), replies[1]);
-    // Another one takes its place.
+    // A second observer replaces the first.
     ours.observe_replies(Box::new(|_| {}));
     assert_eq!(ours.read_reply().unwrap().as_ref(), replies.last());
     assert_eq!(*shown.lock().unwrap(), replies[..2]);

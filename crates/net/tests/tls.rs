@@ -1,4 +1,4 @@
-//! Encrypted connections: what arrives, who is trusted, and what a cut is.
+//! Encrypted connections: delivery, trust and cuts.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helper functions too")]
 
@@ -15,7 +15,7 @@ use relais_net::tls::{
 use relais_net::{AuthenticatedConnection, Connection, LoginHandler, LoginStep, PreAuthPool};
 use relais_proto::{ErrorCode, FrameType, Refusal, Reply, Request, WireError};
 
-/// Held by whoever counts what the process has.
+/// Held by tests that count the threads and descriptors of the process.
 static ALONE: RwLock<()> = RwLock::new(());
 
 const SOON: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ impl Authority {
         Self { certificate, issuer: rcgen::Issuer::new(params, key) }
     }
 
-    /// A private key, its certificate for `name`, and the authority's certificate.
+    /// Returns a private key, its certificate for `name`, and the authority's certificate.
     fn server(&self, name: &str) -> String {
         self.server_until(name, 4000)
     }
@@ -58,10 +58,10 @@ fn tls(encrypt: TlsMode, pem: &str) -> TlsServer {
     TlsServer::new(encrypt, Arc::new(certificate)).unwrap()
 }
 
-/// Lets in whoever sends `Ping`.
-struct Doorman(Sender<ChannelBinding>);
+/// Authenticates a peer that sends `Ping`.
+struct PingLogin(Sender<ChannelBinding>);
 
-impl LoginHandler for Doorman {
+impl LoginHandler for PingLogin {
     type Value = ();
     fn on_frame(&mut self, kind: FrameType, _: &[u8]) -> LoginStep<()> {
         match kind {
@@ -86,7 +86,7 @@ fn encoded(reply: &Reply) -> Vec<u8> {
     bytes
 }
 
-/// Runs a room; whoever is through is served by `serve` in a thread.
+/// Runs a pool; `serve` handles each authenticated connection in a thread.
 fn room(
     tls: TlsServer,
     serve: impl Fn(Connection) + Send + Sync + 'static,
@@ -99,7 +99,7 @@ fn room(
         let mut room = PreAuthPool::new(listener, 64, Some(tls)).unwrap();
         loop {
             for AuthenticatedConnection { stream, .. } in
-                room.poll(true, &[], Some(SOON), &mut |_, _| Doorman(sender.clone())).unwrap()
+                room.poll(true, &[], Some(SOON), &mut |_, _| PingLogin(sender.clone())).unwrap()
             {
                 let serve = serve.clone();
                 std::thread::spawn(move || serve(Connection::from_stream(stream, 1024).unwrap()));
@@ -115,7 +115,7 @@ fn greet(connection: &mut Connection) -> Option<Reply> {
     connection.read_reply().unwrap()
 }
 
-/// Answers each ping, and the bytes of whatever else by their sum.
+/// Answers each ping, and any other bytes by their sum.
 fn echo(mut connection: Connection) {
     while let Ok(Some(request)) = connection.read_request() {
         match request {
@@ -133,7 +133,7 @@ fn dial(encrypt: TlsMode, addr: SocketAddr, trust: &TrustPolicy) -> Result<Conne
 }
 
 #[test]
-fn both_ends_have_the_same_binding_and_no_two_lines_have_one() {
+fn each_connection_has_its_own_channel_binding() {
     let _held = ALONE.read();
     let authority = Authority::new();
     let (addr, bindings) = room(tls(TlsMode::Remote, &authority.server(MASTER_NAME)), echo);
@@ -150,7 +150,7 @@ fn both_ends_have_the_same_binding_and_no_two_lines_have_one() {
         assert!(!seen.contains(&secured.binding));
         seen.push(secured.binding);
     }
-    // From inside the machine nobody need encrypt.
+    // Connections inside the machine need no encryption.
     let mut clear = dial(TlsMode::Remote, addr, &TrustPolicy::FirstUse).unwrap();
     assert!(clear.tls_info().is_none());
     assert_eq!(greet(&mut clear), Some(Reply::Pong));
@@ -158,13 +158,16 @@ fn both_ends_have_the_same_binding_and_no_two_lines_have_one() {
 }
 
 #[test]
-fn whoever_must_encrypt_and_does_not_is_told_so_and_the_other_way_round() {
+fn a_mismatch_of_tls_modes_is_reported_to_the_peer() {
     let _held = ALONE.read();
     let authority = Authority::new();
     let (addr, _bindings) = room(tls(TlsMode::Always, &authority.server(MASTER_NAME)), echo);
     let mut clear = dial(TlsMode::Never, addr, &TrustPolicy::FirstUse).unwrap();
     assert!(
-        matches!(greet(&mut clear), Some(Reply::Error(refusal)) if refusal.code == ErrorCode::TlsNeeded)
+        matches!(
+            greet(&mut clear),
+            Some(Reply::Error(refusal)) if refusal.code == ErrorCode::TlsNeeded
+        )
     );
     let (addr, _bindings) = room(tls(TlsMode::Never, &authority.server(MASTER_NAME)), echo);
     assert!(matches!(
@@ -175,14 +178,14 @@ fn whoever_must_encrypt_and_does_not_is_told_so_and_the_other_way_round() {
         greet(&mut dial(TlsMode::Remote, addr, &TrustPolicy::FirstUse).unwrap()),
         Some(Reply::Pong)
     );
-    // A server that has no certificate yet takes nobody.
+    // A server without a certificate accepts no handshake.
     let empty = TlsServer::new(TlsMode::Always, Arc::new(ServerCertificate::empty())).unwrap();
     let (addr, _bindings) = room(empty, echo);
     assert!(matches!(dial(TlsMode::Always, addr, &TrustPolicy::Anyone), Err(DialError::Io(_))));
 }
 
 #[test]
-fn only_who_belongs_to_the_authority_is_trusted() {
+fn only_servers_of_the_authority_are_trusted() {
     let _held = ALONE.read();
     let (ours, theirs) = (Authority::new(), Authority::new());
     let known = TrustPolicy::Pinned(ours.fingerprint());
@@ -212,31 +215,34 @@ fn only_who_belongs_to_the_authority_is_trusted() {
             Err(TrustError::WrongName("files.example".to_owned()))
         );
         assert!(
-            matches!(try_it(&ours.server_until(MASTER_NAME, 2020), trust), Err(TrustError::Bad(why)) if why.contains("ended"))
+            matches!(
+                try_it(&ours.server_until(MASTER_NAME, 2020), trust),
+                Err(TrustError::Bad(why)) if why.contains("expired")
+            )
         );
     }
-    let stranger = theirs.server(MASTER_NAME);
+    let foreign = theirs.server(MASTER_NAME);
     assert_eq!(
-        try_it(&stranger, &known),
+        try_it(&foreign, &known),
         Err(TrustError::Changed { known: ours.fingerprint(), now: theirs.fingerprint() })
     );
-    assert!(matches!(try_it(&stranger, &chosen), Err(TrustError::Bad(_))));
-    assert_eq!(try_it(&stranger, &TrustPolicy::Anyone), Ok(None));
-    // CertificateName by another one, and shows ours.
-    let own = stranger.split("-----BEGIN CERTIFICATE-----").nth(1).unwrap();
-    let key = stranger.split("-----BEGIN CERTIFICATE-----").next().unwrap();
+    assert!(matches!(try_it(&foreign, &chosen), Err(TrustError::Bad(_))));
+    assert_eq!(try_it(&foreign, &TrustPolicy::Anyone), Ok(None));
+    // Certified by another authority, with the certificate of ours in its chain.
+    let own = foreign.split("-----BEGIN CERTIFICATE-----").nth(1).unwrap();
+    let key = foreign.split("-----BEGIN CERTIFICATE-----").next().unwrap();
     let lie = format!("{key}-----BEGIN CERTIFICATE-----{own}{}", ours.certificate.pem());
     for trust in [&known, &chosen, &TrustPolicy::FirstUse] {
         assert!(matches!(try_it(&lie, trust), Err(TrustError::Bad(_))));
     }
-    // A certificate whose key the server does not have is not even shown.
+    // A certificate without its private key is not accepted by the server itself.
     let other = ours.server(MASTER_NAME);
     let mixed = ours.server(MASTER_NAME).split("-----BEGIN CERT").next().unwrap().to_owned()
         + &other[other.find("-----BEGIN CERT").unwrap()..];
     assert!(ServerCertificate::empty().set(mixed.as_bytes()).is_err());
 }
 
-/// Carries bytes between a client and `server`, and cuts both after `limit` bytes from the server, without a word of TLS.
+/// Relays between a client and `server`; cuts both after `limit` bytes from the server.
 fn cutting(server: SocketAddr, limit: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -261,7 +267,7 @@ fn cutting(server: SocketAddr, limit: usize) -> SocketAddr {
     addr
 }
 
-/// Sends `Line`-like frames for ever: pongs.
+/// Sends pongs without end.
 fn pour(mut connection: Connection) {
     loop {
         for _ in 0..1000 {
@@ -274,7 +280,7 @@ fn pour(mut connection: Connection) {
 }
 
 #[test]
-fn a_cut_is_an_end_at_once_and_never_more_than_was_sent() {
+fn a_cut_ends_the_connection_and_adds_no_bytes() {
     let _held = ALONE.read();
     let authority = Authority::new();
     let (addr, _bindings) = room(tls(TlsMode::Always, &authority.server(MASTER_NAME)), pour);
@@ -293,14 +299,14 @@ fn a_cut_is_an_end_at_once_and_never_more_than_was_sent() {
 }
 
 #[test]
-fn nothing_is_held_back_and_nothing_is_lost_whoever_is_slow() {
+fn slow_readers_lose_no_bytes() {
     let _held = ALONE.read();
     const SIZE: usize = 40_000_000;
     let authority = Authority::new();
     let bytes: Arc<Vec<u8>> =
         Arc::new((0..SIZE).map(|n| u8::try_from(n * 7 / 3 % 251).unwrap()).collect());
     let sent = bytes.clone();
-    // Sends all, says that this is the end, and reads what comes meanwhile.
+    // Sends all, shuts down its sending side, and reads meanwhile.
     let (addr, _bindings) =
         room(tls(TlsMode::Always, &authority.server(MASTER_NAME)), move |connection| {
             let stream = connection.stream().clone();
@@ -343,13 +349,13 @@ fn nothing_is_held_back_and_nothing_is_lost_whoever_is_slow() {
         }
     }
     assert!(got == *bytes, "{} of {SIZE} bytes", got.len());
-    // The other direction goes on after the end of this one.
+    // The other direction still works after the end of this one.
     writer.join().unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
 }
 
 #[test]
-fn what_was_sent_last_arrives_though_the_near_end_is_closed_at_once() {
+fn the_last_bytes_arrive_after_an_immediate_close() {
     let _held = ALONE.read();
     let authority = Authority::new();
     let (addr, _bindings) =
@@ -373,7 +379,7 @@ fn what_was_sent_last_arrives_though_the_near_end_is_closed_at_once() {
 }
 
 #[test]
-fn threads_and_descriptors_go_with_their_connections() {
+fn threads_and_descriptors_end_with_their_connections() {
     let _held = ALONE.write();
     let authority = Authority::new();
     let (addr, _bindings) = room(tls(TlsMode::Always, &authority.server(MASTER_NAME)), echo);
@@ -390,13 +396,13 @@ fn threads_and_descriptors_go_with_their_connections() {
     let mut open: Vec<Connection> =
         (0..40).map(|_| dial(TlsMode::Always, addr, &TrustPolicy::FirstUse).unwrap()).collect();
     assert!(open.iter_mut().all(|connection| greet(connection) == Some(Reply::Pong)));
-    // Threads have their names a moment after they were started.
+    // A thread gets its name a moment after its start.
     let named = Instant::now() + SOON;
     while pumps() < 80 {
         assert!(Instant::now() < named, "{}", pumps());
     }
     drop(open);
-    // Half a handshake, and none.
+    // Half a handshake, and no handshake.
     let mut half = TcpStream::connect(addr).unwrap();
     half.write_all(&[0x16, 3, 1]).unwrap();
     drop(half);
@@ -438,8 +444,8 @@ fn bytes_that_are_no_handshake_end_that_connection_alone() {
     );
 }
 
-/// Processor time of the threads that carry connections, in milliseconds.
-fn carrying() -> u64 {
+/// Processor time of the relaying threads, in milliseconds.
+fn relay_time() -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     let ticks = tasks.filter_map(|task| {
         let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
@@ -451,18 +457,18 @@ fn carrying() -> u64 {
     ticks.sum()
 }
 
-/// Fails where carrying connections takes a fifth of a core over three seconds.
+/// Fails if the relaying threads use a fifth of a core over three seconds.
 #[track_caller]
-fn is_quiet(what: &str) {
-    let before = carrying();
+fn assert_quiet(what: &str) {
+    let before = relay_time();
     std::thread::sleep(Duration::from_secs(3));
-    let took = carrying().saturating_sub(before);
+    let took = relay_time().saturating_sub(before);
     assert!(took < 600, "{what}: {took} ms in 3 s");
 }
 
-/// A connection whose peer does nothing more, and its socket, to be cut.
+/// Opens a connection whose peer reads nothing more; also returns its address, for a cut.
 fn stuck(addr: SocketAddr) -> (Connection, SocketAddr) {
-    // The peer is behind a line that takes nothing more from the server once so much has passed.
+    // A proxy stops reading from the server after some bytes.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let line = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -479,7 +485,7 @@ fn stuck(addr: SocketAddr) -> (Connection, SocketAddr) {
 }
 
 #[test]
-fn a_peer_that_takes_nothing_costs_no_processor_time_once_the_near_end_is_closed() {
+fn a_peer_that_does_not_read_costs_no_processor_time() {
     let _held = ALONE.write();
     let authority = Authority::new();
     let (addr, _bindings) =
@@ -492,13 +498,13 @@ fn a_peer_that_takes_nothing_costs_no_processor_time_once_the_near_end_is_closed
     let (mut connection, _) = stuck(addr);
     connection.queue(&Request::Ping);
     connection.flush().unwrap();
-    // Until nothing goes any more, and the near end is closed for it.
+    // Writes until the connection blocks, which closes the near end.
     std::thread::sleep(Duration::from_secs(4));
-    is_quiet("the near end is closed");
+    assert_quiet("the near end is closed");
 }
 
 #[test]
-fn a_peer_that_resets_costs_no_processor_time_while_the_near_end_takes_nothing() {
+fn a_peer_that_resets_costs_no_processor_time() {
     let _held = ALONE.write();
     let authority = Authority::new();
     let (addr, _bindings) =
@@ -514,11 +520,11 @@ fn a_peer_that_resets_costs_no_processor_time_while_the_near_end_takes_nothing()
     while (&*stream).write(&chunk).is_ok() {}
     drop((stream, connection));
     std::thread::sleep(Duration::from_millis(500));
-    is_quiet("the peer has gone, and nobody reads");
+    assert_quiet("the peer is gone, and no reader is left");
 }
 
 #[test]
-fn a_handshake_has_its_length() {
+fn handshake_length_is_bounded() {
     let _held = ALONE.read();
     let authority = Authority::new();
     let (addr, _bindings) = room(tls(TlsMode::Always, &authority.server(MASTER_NAME)), echo);
@@ -532,8 +538,11 @@ fn a_handshake_has_its_length() {
     }
     stream.set_read_timeout(Some(SOON)).unwrap();
     let mut rest = Vec::new();
-    // Closed, or reset, long before the time of a login is over.
+    // Closed, or reset, long before the login time is over.
     assert!(
-        !matches!(stream.read_to_end(&mut rest), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock)
+        !matches!(
+            stream.read_to_end(&mut rest),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock
+        )
     );
 }

@@ -1,4 +1,4 @@
-//! The waiting room against peers that are silent, slow, wrong or many.
+//! The pre-authentication pool against silent, slow, malformed and many peers.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helper functions too")]
 
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use relais_net::{AuthenticatedConnection, Connection, LoginHandler, LoginStep, PreAuthPool};
 use relais_proto::{ErrorCode, FrameType, Refusal, Reply, Request, WireError};
 
-/// Lets in whoever sends `Ping`, and answers first where `reply` is set.
-struct Doorman;
+/// Authenticates a peer that sends `Ping`, and replies first if `reply` is set.
+struct PingLogin;
 
-impl LoginHandler for Doorman {
+impl LoginHandler for PingLogin {
     type Value = &'static str;
     fn on_frame(&mut self, kind: FrameType, _: &[u8]) -> LoginStep<Self::Value> {
         match kind {
@@ -36,21 +36,21 @@ fn refusal(text: &str) -> Vec<u8> {
     encoded(&Reply::Error(Refusal::new(ErrorCode::BadRequest, text)))
 }
 
-fn room(capacity: usize) -> (PreAuthPool<Doorman>, SocketAddr) {
+fn room(capacity: usize) -> (PreAuthPool<PingLogin>, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     (PreAuthPool::new(listener, capacity, None).unwrap(), addr)
 }
 
-/// Polls until somebody is through or the time is over.
+/// Polls until a login succeeds or the time is over.
 fn poll_for(
-    room: &mut PreAuthPool<Doorman>,
+    room: &mut PreAuthPool<PingLogin>,
     time: Duration,
 ) -> Vec<AuthenticatedConnection<&'static str>> {
     let until = Instant::now() + time;
     loop {
         let arrivals =
-            room.poll(true, &[], Some(Duration::from_millis(20)), &mut |_, _| Doorman).unwrap();
+            room.poll(true, &[], Some(Duration::from_millis(20)), &mut |_, _| PingLogin).unwrap();
         if !arrivals.is_empty() || Instant::now() > until {
             return arrivals;
         }
@@ -64,7 +64,7 @@ fn ping() -> Vec<u8> {
 }
 
 #[test]
-fn hands_over_a_connection_and_leaves_what_follows_the_login() {
+fn leaves_bytes_after_the_login_in_the_stream() {
     let (mut room, addr) = room(4);
     let mut client = Connection::connect(addr, Duration::from_secs(3)).unwrap();
     for _ in 0..3 {
@@ -80,7 +80,7 @@ fn hands_over_a_connection_and_leaves_what_follows_the_login() {
 }
 
 #[test]
-fn a_login_that_comes_a_byte_at_a_time_arrives_too() {
+fn accepts_a_login_sent_byte_by_byte() {
     let (mut room, addr) = room(4);
     let mut client = TcpStream::connect(addr).unwrap();
     for byte in ping() {
@@ -91,7 +91,7 @@ fn a_login_that_comes_a_byte_at_a_time_arrives_too() {
 }
 
 #[test]
-fn the_oldest_silent_one_makes_room() {
+fn a_full_pool_evicts_the_oldest_connection() {
     let (mut room, addr) = room(3);
     let mut silent: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(addr).unwrap()).collect();
     poll_for(&mut room, Duration::from_millis(100));
@@ -104,7 +104,7 @@ fn the_oldest_silent_one_makes_room() {
     assert_eq!(room.len(), 2);
 }
 
-/// A connection from this address, which has to be one of the machine itself.
+/// Connects from this address, which must be a local one.
 fn from(source: &str, addr: SocketAddr) -> TcpStream {
     use socket2::{Domain, Socket, Type};
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -114,7 +114,7 @@ fn from(source: &str, addr: SocketAddr) -> TcpStream {
 }
 
 #[test]
-fn a_flood_from_one_address_turns_out_its_own() {
+fn a_flood_from_one_address_evicts_its_own_connections() {
     let (mut room, addr) = room(4);
     let mut slow: Vec<TcpStream> =
         ["127.0.0.2", "127.0.0.3"].map(|source| from(source, addr)).into();
@@ -124,7 +124,7 @@ fn a_flood_from_one_address_turns_out_its_own() {
         poll_for(&mut room, Duration::from_millis(1));
         assert!(room.len() <= 4 && (n < 2 || room.len() == 4), "{n}: {}", room.len());
     }
-    // Long after each of the flood was turned out, those who came before it are let in.
+    // After the eviction of the flood, earlier connections still log in.
     for client in &mut slow {
         client.write_all(&ping()).unwrap();
         assert_eq!(poll_for(&mut room, Duration::from_secs(5)).len(), 1);
@@ -133,7 +133,7 @@ fn a_flood_from_one_address_turns_out_its_own() {
 }
 
 #[test]
-fn the_time_for_a_login_ends_for_a_trickler_as_well() {
+fn login_time_is_limited_for_slow_peers() {
     let (mut room, addr) = room(3);
     let mut client = TcpStream::connect(addr).unwrap();
     client.write_all(&ping()[..2]).unwrap();
@@ -151,13 +151,13 @@ fn the_time_for_a_login_ends_for_a_trickler_as_well() {
 }
 
 #[test]
-fn wrong_bytes_get_last_words_that_arrive() {
+fn a_refusal_arrives_before_the_close() {
     let (mut room, addr) = room(3);
     for bytes in [b"nonsense of a peer\r\n".to_vec(), vec![0xff; 100_000], vec![0, 0, 0, 0, 0x94]] {
         let mut client = TcpStream::connect(addr).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let sender = std::thread::spawn(move || {
-            // The server may have hung up before all of it was sent.
+            // The server may have closed before all bytes were sent.
             let _ = client.write_all(&bytes);
             client
         });
@@ -175,7 +175,7 @@ fn wrong_bytes_get_last_words_that_arrive() {
 }
 
 #[test]
-fn a_greeter_can_answer_and_read_on() {
+fn a_login_handler_can_reply_and_read_on() {
     let (mut room, addr) = room(3);
     let mut client = Connection::connect(addr, Duration::from_secs(3)).unwrap();
     client.queue(&Request::Status);
@@ -187,7 +187,7 @@ fn a_greeter_can_answer_and_read_on() {
     assert_eq!(poll_for(&mut room, Duration::from_secs(5)).len(), 1);
 }
 
-/// Lets in whoever sends `Ping`, once `open` is set.
+/// Authenticates a peer that sends `Ping`, as soon as `open` is set.
 struct Slow {
     open: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
@@ -208,7 +208,7 @@ impl LoginHandler for Slow {
 }
 
 #[test]
-fn who_is_pending_is_not_read_from_and_leaves_when_the_peer_does() {
+fn a_pending_connection_is_not_read_but_its_end_is_noticed() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let mut room = PreAuthPool::new(listener, 8, None).unwrap();
@@ -222,7 +222,7 @@ fn who_is_pending_is_not_read_from_and_leaves_when_the_peer_does() {
     };
     let [mut stays, mut leaves] = [(), ()].map(|()| TcpStream::connect(addr).unwrap());
     for stream in [&mut stays, &mut leaves] {
-        // What is sent behind it must neither be read nor keep the room busy.
+        // Later bytes must neither be read nor keep the pool busy.
         stream.write_all(&[ping(), ping()].concat()).unwrap();
     }
     while room.len() < 2 {
@@ -242,11 +242,11 @@ fn who_is_pending_is_not_read_from_and_leaves_when_the_peer_does() {
     assert_eq!(room.len(), 1);
     open.store(true, std::sync::atomic::Ordering::SeqCst);
     let arrivals = poll(&mut room);
-    assert_eq!(arrivals.len(), 1, "asked before the wait");
+    assert_eq!(arrivals.len(), 1, "polled before the wait");
     let mut stream = &arrivals[0].stream.socket;
     let mut rest = vec![0; ping().len()];
     stream.read_exact(&mut rest).unwrap();
-    assert_eq!(rest, ping(), "the rest is whoever's takes it over");
+    assert_eq!(rest, ping(), "the rest is left in the stream");
     let mut pong = vec![0; encoded(&Reply::Pong).len()];
     stays.read_exact(&mut pong).unwrap();
     assert_eq!(pong, encoded(&Reply::Pong));
