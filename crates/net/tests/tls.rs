@@ -163,12 +163,10 @@ fn a_mismatch_of_tls_modes_is_reported_to_the_peer() {
     let authority = Authority::new();
     let (addr, _bindings) = room(tls(TlsMode::Always, &authority.server(MASTER_NAME)), echo);
     let mut clear = dial(TlsMode::Never, addr, &TrustPolicy::FirstUse).unwrap();
-    assert!(
-        matches!(
-            greet(&mut clear),
-            Some(Reply::Error(refusal)) if refusal.code == ErrorCode::TlsNeeded
-        )
-    );
+    assert!(matches!(
+        greet(&mut clear),
+        Some(Reply::Error(refusal)) if refusal.code == ErrorCode::TlsNeeded
+    ));
     let (addr, _bindings) = room(tls(TlsMode::Never, &authority.server(MASTER_NAME)), echo);
     assert!(matches!(
         dial(TlsMode::Always, addr, &TrustPolicy::FirstUse),
@@ -214,12 +212,10 @@ fn only_servers_of_the_authority_are_trusted() {
             try_it(&ours.server("other.example"), trust),
             Err(TrustError::WrongName("files.example".to_owned()))
         );
-        assert!(
-            matches!(
-                try_it(&ours.server_until(MASTER_NAME, 2020), trust),
-                Err(TrustError::Bad(why)) if why.contains("expired")
-            )
-        );
+        assert!(matches!(
+            try_it(&ours.server_until(MASTER_NAME, 2020), trust),
+            Err(TrustError::Bad(why)) if why.contains("expired")
+        ));
     }
     let foreign = theirs.server(MASTER_NAME);
     assert_eq!(
@@ -539,10 +535,8 @@ fn handshake_length_is_bounded() {
     stream.set_read_timeout(Some(SOON)).unwrap();
     let mut rest = Vec::new();
     // Closed, or reset, long before the login time is over.
-    assert!(
-        !matches!(
-            stream.read_to_end(&mut rest),
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock
-        )
-    );
+    assert!(!matches!(
+        stream.read_to_end(&mut rest),
+        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock
+    ));
 }
