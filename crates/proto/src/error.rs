@@ -68,8 +68,14 @@ pub enum WireError {
         theirs: (u16, u16),
     },
     /// The stream under the frames failed.
-    #[error(transparent)]
-    Io(#[from] io::Error),
+    #[error("{}", crate::system_error_text(.0))]
+    Io(io::Error),
+}
+
+impl From<io::Error> for WireError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 macro_rules! error_codes {

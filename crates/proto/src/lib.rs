@@ -22,6 +22,7 @@ mod name;
 mod network;
 mod replication;
 mod sanitize;
+mod system_error;
 mod types;
 
 pub use change::{Change, Expect, LogEntry};
@@ -47,6 +48,7 @@ pub use replication::{
     ToSlave, TreeEntry, TreePage,
 };
 pub use sanitize::{is_unsafe_char, quote, sanitize};
+pub use system_error::system_error_text;
 pub use types::{
     ChangeId, ClusterId, Confinement, Counters, Digest, Entry, FileTime, FolderId, Identity, Kind,
     Lsn, Mode, SlaveId,

@@ -46,7 +46,7 @@ pub enum AuthorityError {
         why: String,
     },
     /// The system refused.
-    #[error("cannot use the authority's key {}: {cause}", crate::display_path(path).display())]
+    #[error("cannot use the authority's key {}: {}", crate::display_path(path).display(), relais_proto::system_error_text(cause))]
     Io {
         /// Which file.
         path: PathBuf,

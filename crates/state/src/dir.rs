@@ -22,7 +22,7 @@ pub enum StateDirError {
     #[error("the state folder {} is in use by another master", .0.display())]
     InUse(PathBuf),
     /// The folder or its lock could not be made or opened.
-    #[error("cannot use the state folder {}: {cause}", path.display())]
+    #[error("cannot use the state folder {}: {}", path.display(), relais_proto::system_error_text(cause))]
     Io {
         /// Which folder.
         path: PathBuf,

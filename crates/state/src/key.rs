@@ -44,7 +44,7 @@ pub enum KeyError {
     #[error("the cluster key file {} is not a regular file", .0.display())]
     NotRegular(PathBuf),
     /// The system refused.
-    #[error("cannot use the cluster key file {}: {cause}", path.display())]
+    #[error("cannot use the cluster key file {}: {}", path.display(), relais_proto::system_error_text(cause))]
     Io {
         /// Which file.
         path: PathBuf,

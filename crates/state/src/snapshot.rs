@@ -51,7 +51,7 @@ pub enum SnapshotError {
         wanted: ClusterId,
     },
     /// The system refused.
-    #[error("cannot use the snapshot {}: {cause}", path.display())]
+    #[error("cannot use the snapshot {}: {}", path.display(), relais_proto::system_error_text(cause))]
     Io {
         /// Which file.
         path: PathBuf,

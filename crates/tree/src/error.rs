@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use relais_proto::ErrorCode;
+use relais_proto::{ErrorCode, system_error_text};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -59,8 +59,8 @@ pub enum TreeError {
     #[error("another process is working on it")]
     InUse,
     /// The operating system refused the operation.
-    #[error("cannot {0}: {1}")]
-    Io(&'static str, #[source] io::Error),
+    #[error("cannot {0}: {words}", words = system_error_text(.1))]
+    Io(&'static str, io::Error),
 }
 
 /// Returns whether the disk or the user's quota is full.
@@ -112,11 +112,6 @@ impl TreeError {
     #[must_use]
     pub fn reason(&self) -> String {
         match self {
-            Self::Io(op, e) => {
-                let text = e.to_string();
-                let plain = text.split(" (os error").next().unwrap_or_default().to_lowercase();
-                format!("cannot {op}: {plain}")
-            }
             Self::NotServed(UnservedKind::Mount) => "a mount point blocks it".to_owned(),
             other => other.to_string(),
         }
@@ -159,5 +154,16 @@ impl TreeError {
             Errno::NXIO | Errno::NODEV => Self::NotServed(UnservedKind::Special),
             _ => Self::Io(op, e.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_texts_have_no_system_numbers() {
+        let error = TreeError::Io("open", io::Error::from_raw_os_error(13));
+        assert_eq!(error.to_string(), "cannot open: permission denied");
     }
 }

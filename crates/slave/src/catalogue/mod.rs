@@ -29,6 +29,7 @@ pub use writer::{CatalogWriter, CatalogWriterConfig, ReplicationConfig, WatchMod
 
 use std::io;
 
+use relais_proto::TreePath;
 use relais_tree::TreeError;
 use thiserror::Error;
 
@@ -69,7 +70,16 @@ pub enum CatalogError {
     /// The folder cannot be used.
     #[error(transparent)]
     Tree(#[from] TreeError),
+    /// A file or folder cannot be used.
+    #[error("{0}: {1}")]
+    Path(TreePath, TreeError),
     /// A system call failed.
-    #[error(transparent)]
-    Io(#[from] io::Error),
+    #[error("{}", relais_proto::system_error_text(.0))]
+    Io(io::Error),
+}
+
+impl From<io::Error> for CatalogError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }

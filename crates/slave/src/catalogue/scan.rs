@@ -147,7 +147,10 @@ impl Scanner {
 
     fn scan_one(&mut self, path: &TreePath, below: &mut Vec<TreePath>) -> Result<(), CatalogError> {
         match self.scan_folder(path, below) {
-            Err(CatalogError::Tree(e)) if !path.is_root() => self.folder_failed(path, &e),
+            Err(CatalogError::Tree(e)) if path.is_root() => {
+                Err(CatalogError::Path(path.clone(), e))
+            }
+            Err(CatalogError::Tree(e)) => self.folder_failed(path, &e),
             other => other,
         }
     }
@@ -243,7 +246,7 @@ impl Scanner {
                 debug!("{folder} is gone: {e}");
                 Ok(None)
             }
-            Err(e) => Err(e.into()),
+            Err(e) => Err(CatalogError::Path(folder.clone(), e)),
         }
     }
 

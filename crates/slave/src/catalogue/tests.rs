@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use relais_proto::{Digest, PageBuilder, TreePath};
-use relais_tree::Folder;
+use relais_tree::{Folder, TreeError};
 use tempfile::TempDir;
 
 use super::debounce::QUIET;
 use super::{
-    CatalogReader, CatalogWriter, CatalogWriterConfig, ListOutcome, MetadataFolder, SlaveIdentity,
-    StartParameters, WatchMode, WriterLock,
+    CatalogError, CatalogReader, CatalogWriter, CatalogWriterConfig, ListOutcome, MetadataFolder,
+    SlaveIdentity, StartParameters, WatchMode, WriterLock,
 };
 use crate::changes::channel::ProposalSocket;
 use crate::hints::Hints;
@@ -433,4 +433,11 @@ fn old_ids_of_changes_are_forgotten() {
     let known = |number| store.commit_of(id(number)).unwrap().map(|commit| commit.version);
     assert_eq!([1, 31, 32].map(known), [None; 3]);
     assert_eq!([33, kept].map(known), [33, kept].map(|number| Some(version(number))));
+}
+
+#[test]
+fn errors_name_the_path() {
+    let denied = TreeError::Io("open", std::io::Error::from_raw_os_error(13));
+    let error = CatalogError::Path(TreePath::new("ro").unwrap(), denied);
+    assert_eq!(error.to_string(), "/ro: cannot open: permission denied");
 }

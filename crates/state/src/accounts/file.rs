@@ -60,7 +60,7 @@ pub enum AccountsError {
     #[error("the accounts file {} has more than {} MiB", .0.display(), MOST >> 20)]
     TooLarge(PathBuf),
     /// The system refused.
-    #[error("cannot use the accounts file {}: {cause}", path.display())]
+    #[error("cannot use the accounts file {}: {}", path.display(), relais_proto::system_error_text(cause))]
     Io {
         /// Which file.
         path: PathBuf,

@@ -68,7 +68,7 @@ pub enum JournalError {
     #[error("change {0} could not be read back from the journal")]
     Unreadable(Lsn),
     /// The disk or the quota is full. Nothing was stored; a later batch may be.
-    #[error("no space for the journal {}: {cause}", display_path(path).display())]
+    #[error("no space for the journal {}: {}", display_path(path).display(), relais_proto::system_error_text(cause))]
     NoSpace {
         /// Which file.
         path: PathBuf,
@@ -76,7 +76,7 @@ pub enum JournalError {
         cause: io::Error,
     },
     /// The system refused.
-    #[error("cannot use the journal {}: {cause}", display_path(path).display())]
+    #[error("cannot use the journal {}: {}", display_path(path).display(), relais_proto::system_error_text(cause))]
     Io {
         /// Which file.
         path: PathBuf,

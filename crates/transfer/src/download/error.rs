@@ -5,7 +5,7 @@
 
 use std::io;
 
-use relais_proto::{Endpoint, ErrorCode, Refusal, WireError};
+use relais_proto::{Endpoint, ErrorCode, Refusal, WireError, system_error_text};
 use thiserror::Error;
 
 /// Why a fetch gave up. The kind decides what the caller does with the part file.
@@ -31,7 +31,7 @@ pub enum DownloadError {
     #[error("the content was replaced {0} times while it was fetched")]
     Changing(u32),
     /// A local file or folder could not be used.
-    #[error("{what}: {error}")]
+    #[error("{what}: {}", system_error_text(error))]
     Local {
         /// What the system said.
         error: io::Error,

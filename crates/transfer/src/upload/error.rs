@@ -5,7 +5,7 @@
 
 use std::io;
 
-use relais_proto::{Digest, ErrorCode, Refusal, WireError};
+use relais_proto::{Digest, ErrorCode, Refusal, WireError, system_error_text};
 use thiserror::Error;
 
 use crate::download::DownloadError;
@@ -36,7 +36,7 @@ pub enum UploadError {
     #[error("the local file was changed while it was sent")]
     SourceChanged,
     /// The local file, or standard input, could not be read.
-    #[error("{0}")]
+    #[error("{}", system_error_text(.0))]
     UploadSource(io::Error),
     /// Servers broke the protocol, again and again.
     #[error("the server broke the protocol: {0}")]
