@@ -127,7 +127,7 @@ error_codes! {
     Changed = 6, "changed";
     /// The offset lies beyond the end of the content.
     BadOffset = 7, "bad-offset";
-    /// The user has no permission.
+    /// The user has no permission, or the server has none to write there.
     Denied = 8, "denied";
     /// A login is needed first.
     LoginNeeded = 9, "login-needed";

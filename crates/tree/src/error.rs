@@ -68,6 +68,17 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// Whether the server has no permission to do it, or its disk is read-only.
+fn is_denied(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+}
+
+/// Whether an operation, as [`TreeError::Io`] names it, changes something.
+fn is_write(operation: &str) -> bool {
+    let verb = operation.split(' ').next().unwrap_or_default();
+    matches!(verb, "change" | "create" | "make" | "remove" | "rename" | "set" | "write")
+}
+
 impl TreeError {
     /// Returns the error code for a peer.
     #[must_use]
@@ -82,8 +93,9 @@ impl TreeError {
             Self::NotEmpty => ErrorCode::NotEmpty,
             Self::TooLong => ErrorCode::BadName,
             Self::InUse => ErrorCode::Local,
+            Self::Io(op, e) if is_denied(e) && is_write(op) => ErrorCode::Denied,
             // A file that the server may not read is treated like a link.
-            Self::Io(_, e) if e.kind() == io::ErrorKind::PermissionDenied => ErrorCode::NotServed,
+            Self::Io(_, e) if is_denied(e) => ErrorCode::NotServed,
             Self::Io(_, e) if is_full(e) => ErrorCode::NoSpace,
             Self::Io(..) => ErrorCode::Storage,
         }
@@ -99,9 +111,10 @@ impl TreeError {
     #[must_use]
     pub fn public_text(&self) -> String {
         match self {
-            Self::Io(_, e) if e.kind() == io::ErrorKind::PermissionDenied => {
-                "the server may not read it".to_owned()
+            Self::Io(op, e) if is_denied(e) && is_write(op) => {
+                "the server has no permission to write there".to_owned()
             }
+            Self::Io(_, e) if is_denied(e) => "the server may not read it".to_owned(),
             Self::Io(_, e) if is_full(e) => "the server's disk is full".to_owned(),
             Self::Io(..) => "the server cannot use it".to_owned(),
             other => other.to_string(),
@@ -165,5 +178,20 @@ mod tests {
     fn error_texts_have_no_system_numbers() {
         let error = TreeError::Io("open", io::Error::from_raw_os_error(13));
         assert_eq!(error.to_string(), "cannot open: permission denied");
+    }
+
+    #[test]
+    fn denied_writes_are_not_reported_as_unreadable() {
+        for (op, code, word) in [
+            ("open", ErrorCode::NotServed, "read"),
+            ("list", ErrorCode::NotServed, "read"),
+            ("make the folder", ErrorCode::Denied, "write"),
+            ("rename", ErrorCode::Denied, "write"),
+            ("remove", ErrorCode::Denied, "write"),
+        ] {
+            let error = TreeError::Io(op, io::Error::from_raw_os_error(13));
+            assert_eq!(error.code(), code, "{op}");
+            assert!(error.public_text().contains(word), "{op}");
+        }
     }
 }

@@ -64,7 +64,8 @@ fn own_file(file: &File) -> Result<Meta, TreeError> {
 impl Folder {
     fn open_part(&self, name: &OsStr, flags: OFlags) -> Result<File, TreeError> {
         let opened = openat(self, part(name)?, flags | ALWAYS, NEW_FILE);
-        opened.map(File::from).map_err(|e| TreeError::from_errno("open", e))
+        let operation = if flags.contains(OFlags::CREATE) { "create the file" } else { "open" };
+        opened.map(File::from).map_err(|e| TreeError::from_errno(operation, e))
     }
 
     /// Opens or makes a file for reading and writing, and locks it.
