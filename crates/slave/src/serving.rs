@@ -282,13 +282,13 @@ impl ServingContext {
     #[must_use]
     pub fn ask_holders(&self, put: Lsn, asker: &Owner) -> Vec<FolderId> {
         let (mut channel, until) = (None, Instant::now() + HOLDERS_TIMEOUT);
-        let mut asked = false;
+        let mut has_asked = false;
         while Instant::now() < until {
             if channel.is_none() {
                 channel = self.proposal_socket.open(asker).ok();
             }
             let Some(open) = &channel else { return Vec::new() };
-            let has_message = if asked {
+            let has_message = if has_asked {
                 match open.holders() {
                     Ok(Received::Message(folders)) => return folders,
                     Ok(Received::Nothing) => false,
@@ -297,8 +297,8 @@ impl ServingContext {
             } else {
                 match open.hello() {
                     Ok(Received::Message(())) => {
-                        asked = open.ask_holders(put).unwrap_or(false);
-                        asked
+                        has_asked = open.ask_holders(put).unwrap_or(false);
+                        has_asked
                     }
                     Ok(Received::Nothing) => false,
                     _ => return Vec::new(),
@@ -330,14 +330,14 @@ impl ServingContext {
     /// Reports that the content at `path` may be damaged.
     ///
     /// A client has compared it with its digest, and asks for its pieces.
-    pub fn suspect(&self, path: &TreePath) {
+    pub fn report_damaged(&self, path: &TreePath) {
         if self.is_cluster_member {
             self.hints.report_damaged(path);
         }
     }
 
     /// Reports that `path` differs between the disk and the catalogue.
-    pub fn hint(&self, path: &TreePath) {
+    pub fn report_different(&self, path: &TreePath) {
         self.hints.report_different(path);
     }
 

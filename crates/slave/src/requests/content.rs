@@ -90,7 +90,7 @@ pub(super) fn open(
         }
         if began.elapsed() >= CATALOG_LAG {
             // Another program has changed the file.
-            serving.hint(path);
+            serving.report_different(path);
             return Ok(FileLocation::Elsewhere(serving.other_slaves()?));
         }
         std::thread::sleep(POLL_INTERVAL);
@@ -162,10 +162,10 @@ pub(super) fn check_wanted(
             ours == digest
         }
     };
-    if fits { Ok(facts) } else { Err(changed(path)) }
+    if fits { Ok(facts) } else { Err(content_changed(path)) }
 }
 
-pub(crate) fn changed(path: &TreePath) -> Refusal {
+pub(crate) fn content_changed(path: &TreePath) -> Refusal {
     Refusal::at(path, ErrorCode::Changed, "the content has been replaced")
 }
 
@@ -217,7 +217,7 @@ pub(crate) fn compute(
     });
     match result {
         Ok(computed) if file.is_unchanged().map_err(|e| refuse(path, &e))? => Ok(computed),
-        Ok(_) => Err(changed(path)),
+        Ok(_) => Err(content_changed(path)),
         Err(e) => Err(hashing_failed(path, disconnect.unwrap_or(e))),
     }
 }
@@ -225,7 +225,7 @@ pub(crate) fn compute(
 /// Returns the refusal for a failed hashing: a read error, or a client that has gone.
 pub(super) fn hashing_failed(path: &TreePath, error: io::Error) -> Refusal {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => changed(path),
+        io::ErrorKind::UnexpectedEof => content_changed(path),
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::TimedOut => {
             Refusal::new(ErrorCode::Cut, "the client has gone")
         }

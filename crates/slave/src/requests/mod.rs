@@ -15,7 +15,7 @@ mod uploads;
 use std::io;
 
 pub use self::change_ids::account_tag;
-pub(crate) use self::content::changed;
+pub(crate) use self::content::content_changed;
 pub use self::listing::SCAN_WAIT;
 pub use self::uploads::{SMALL, Upload};
 

@@ -26,9 +26,9 @@ pub(super) fn pieces(context: &mut RequestContext<'_>, request: Request) -> Hand
     })
     .map_err(|e| content::hashing_failed(&path, e))?;
     if !file.is_unchanged().map_err(|e| super::refuse(&path, &e))? {
-        return Err(content::changed(&path));
+        return Err(content::content_changed(&path));
     }
     // A client asks for pieces only after the content did not match its digest.
-    context.serving.suspect(&path);
+    context.serving.report_damaged(&path);
     Ok::<_, Refusal>(RequestOutcome::Reply(Reply::PieceValues { first, values }))
 }

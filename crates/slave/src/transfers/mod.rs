@@ -240,7 +240,7 @@ impl<'a> TransferRecorder<'a> {
     }
 
     /// Logs a request whose name breaks the rules.
-    pub fn unreadable(&self, kind: FrameType, code: ErrorCode) {
+    pub fn log_unreadable(&self, kind: FrameType, code: ErrorCode) {
         if self.log.is_some() {
             self.end(TransferRecord::unreadable(kind).as_ref(), Err(code));
         }
@@ -254,14 +254,14 @@ impl<'a> TransferRecorder<'a> {
     }
 
     /// Keeps the record of a change until the change is answered.
-    pub fn submitted(&mut self, record: Option<TransferRecord>) {
+    pub fn keep_pending(&mut self, record: Option<TransferRecord>) {
         if self.log.is_some() {
             self.pending.push_back(record);
         }
     }
 
     /// Logs the end of the oldest change that has no answer.
-    pub fn answered(&mut self, result: Result<(), ErrorCode>) {
+    pub fn end_oldest(&mut self, result: Result<(), ErrorCode>) {
         if let Some(record) = self.pending.pop_front() {
             self.end(record.as_ref(), result);
         }

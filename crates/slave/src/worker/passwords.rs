@@ -54,7 +54,7 @@ impl HashSlots {
     fn new() -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let files: io::Result<Vec<OwnedFd>> =
-            (0..cores).map(|_| Ok(memfd_create("turn", MemfdFlags::CLOEXEC)?)).collect();
+            (0..cores).map(|_| Ok(memfd_create("hash-slot", MemfdFlags::CLOEXEC)?)).collect();
         Ok(Self { files: files?, last: AtomicUsize::new(0) })
     }
 

@@ -106,7 +106,7 @@ fn send_content(
     };
     match sent {
         SendOutcome::Whole => {}
-        SendOutcome::Short => return Ok(Err(requests::changed(path))),
+        SendOutcome::Short => return Ok(Err(requests::content_changed(path))),
         SendOutcome::Unreadable(e) => return Ok(Err(ServingContext::storage_refusal(path, &e))),
     }
     let digest = match (header.digest, hasher) {
@@ -119,7 +119,7 @@ fn send_content(
     };
     Ok(match file.is_unchanged() {
         Ok(true) => Ok(digest),
-        Ok(false) => Err(requests::changed(path)),
+        Ok(false) => Err(requests::content_changed(path)),
         Err(e) => Err(requests::refuse(path, &e)),
     })
 }

@@ -222,7 +222,7 @@ impl SessionHandler<'_> {
                 // The frame was complete, so later requests can be answered.
                 Err(WireError::Name(e)) => {
                     let refusal = Refusal::new(ErrorCode::BadName, e.to_string());
-                    self.recorder.unreadable(header.kind, refusal.code);
+                    self.recorder.log_unreadable(header.kind, refusal.code);
                     self.refuse_frame(header.kind, refusal)?;
                     continue;
                 }
@@ -443,7 +443,7 @@ impl SessionHandler<'_> {
             let mut keepalive = SessionKeepAlive::new(&mut self.connection);
             match self.pending.submit(proposal, &mut keepalive) {
                 Ok(true) => {
-                    self.recorder.submitted(record);
+                    self.recorder.keep_pending(record);
                     return Ok(());
                 }
                 Ok(false) => self.wait_for_answer()?,
@@ -573,7 +573,7 @@ fn queue_answers(
 ) {
     loop {
         let Some(answer) = pending.answer(&mut SessionKeepAlive::new(connection)) else { return };
-        recorder.answered(answer.as_ref().map(|_| ()).map_err(|refusal| refusal.code));
+        recorder.end_oldest(answer.as_ref().map(|_| ()).map_err(|refusal| refusal.code));
         let answer = answer.map_err(|refusal| recorder.session().as_user_sees(refusal));
         connection.queue_reply(&reply_to(answer, serving));
     }
