@@ -332,7 +332,7 @@ impl Slave {
             }
             Some(cluster) => LoginPolicy::Cluster {
                 master: cluster.master.clone(),
-                key: self.secrets.of_worker(index)?,
+                secrets: self.secrets.of_worker(index)?,
             },
         };
         let certificate =

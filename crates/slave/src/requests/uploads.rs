@@ -543,13 +543,13 @@ impl Upload {
         serving: &ServingContext,
         keepalive: &mut dyn KeepAlive,
     ) -> Result<Proposal, Refusal> {
-        let (began, mut other) = (Instant::now(), None);
+        let (began, mut replaced_inode) = (Instant::now(), None);
         while began.elapsed() < HANDOVER_TIMEOUT {
             if serving.with_catalogue(|reader| reader.commit_of(self.put.id))?.is_some() {
                 return Ok(self.committed_proposal(digest));
             }
             match serving.staging.staged.open_read(self.name.as_str()) {
-                Ok(file) if other == Some(file.meta.ino) => {}
+                Ok(file) if replaced_inode == Some(file.meta.ino) => {}
                 Ok(file) if self.hash_complete(&file, keepalive)?.as_bytes() == &digest.0 => {
                     match self.propose(digest, serving, self.name.clone(), false) {
                         // The file has just got its final name.
@@ -557,7 +557,7 @@ impl Upload {
                         result => return result,
                     }
                 }
-                Ok(file) => other = Some(file.meta.ino),
+                Ok(file) => replaced_inode = Some(file.meta.ino),
                 Err(TreeError::NotFound) => {}
                 Err(e) => return Err(refuse(&self.put.path, &e)),
             }

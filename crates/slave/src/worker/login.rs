@@ -39,45 +39,45 @@ pub enum LoginPolicy {
     Cluster {
         /// The master, for clients that have no ticket.
         master: String,
-        /// The cluster key, once it exists.
-        key: WorkerSecrets,
+        /// Holds the cluster key, once that exists.
+        secrets: WorkerSecrets,
     },
 }
 
 impl LoginPolicy {
     /// Returns the descriptors that are readable after a password check or new secrets.
-    pub fn wake(&self) -> Vec<BorrowedFd<'_>> {
+    pub fn wake_fds(&self) -> Vec<BorrowedFd<'_>> {
         match self {
             Self::Standalone { passwords: Some(passwords), .. } => {
                 vec![passwords.verifier.wake_fd(), passwords.secrets.as_fd()]
             }
             Self::Standalone { passwords: None, .. } => Vec::new(),
-            Self::Cluster { key, .. } => vec![key.as_fd()],
+            Self::Cluster { secrets, .. } => vec![secrets.as_fd()],
         }
     }
 
-    /// Handles the events of the descriptors of [`Self::wake`].
-    pub fn drain(&self) {
+    /// Handles the events of the descriptors of [`Self::wake_fds`].
+    pub fn handle_wake(&self) {
         match self {
             Self::Standalone { passwords: Some(passwords), .. } => {
                 passwords.verifier.clear_wake();
                 passwords.secrets.receive();
             }
             Self::Standalone { passwords: None, .. } => {}
-            Self::Cluster { key, .. } => key.receive(),
+            Self::Cluster { secrets, .. } => secrets.receive(),
         }
     }
 
     /// Whether other slaves can log in with the cluster key.
-    fn has_key(&self) -> bool {
+    fn accepts_peers(&self) -> bool {
         matches!(self, Self::Cluster { .. })
     }
 
     fn welcome(&self, version: u16) -> Reply {
         let (role, cluster) = match self {
             Self::Standalone { id, .. } => (ServerRole::Standalone, *id),
-            Self::Cluster { key, .. } => {
-                (ServerRole::Slave, key.cluster_id().unwrap_or(ClusterId([0; 16])))
+            Self::Cluster { secrets, .. } => {
+                (ServerRole::Slave, secrets.cluster_id().unwrap_or(ClusterId([0; 16])))
             }
         };
         Reply::Welcome { version, role, cluster, agent: crate::agent() }
@@ -89,14 +89,14 @@ impl LoginPolicy {
         lsn: Lsn,
         scoreboard: &Scoreboard,
     ) -> Result<Session, Refusal> {
-        let Self::Cluster { key, .. } = self else {
+        let Self::Cluster { secrets, .. } = self else {
             return Err(Refusal::new(
                 ErrorCode::BadTicket,
                 "this standalone slave takes no tickets",
             ));
         };
         let mut why = "this slave does not have the cluster key yet".to_owned();
-        let checked = key.with_key(|key| {
+        let checked = secrets.with_key(|key| {
             Ticket::check(
                 ticket,
                 key,
@@ -194,7 +194,7 @@ impl SlaveLogin {
         match (Request::decode(kind, payload).map_err(bad)?, self.greeted) {
             (Request::Hello(hello), false)
                 if hello.role == Role::Client
-                    || hello.role == Role::Peer && self.policy.has_key() =>
+                    || hello.role == Role::Peer && self.policy.accepts_peers() =>
             {
                 let version = common_version(VERSIONS, hello.versions)
                     .map_err(|e| Refusal::new(ErrorCode::BadVersion, e.to_string()))?;
@@ -222,7 +222,7 @@ impl SlaveLogin {
         proof: &PeerProof,
         message: &LinkMessage,
     ) -> Result<LoginStep<Admission>, Refusal> {
-        let LoginPolicy::Cluster { key, .. } = &*self.policy else {
+        let LoginPolicy::Cluster { secrets, .. } = &*self.policy else {
             return Err(Refusal::new(ErrorCode::BadRequest, "this slave is standalone"));
         };
         let refused = |e: LinkError| e.refusal();
@@ -230,7 +230,7 @@ impl SlaveLogin {
             || Refusal::new(ErrorCode::BadProof, "this slave does not have the cluster key yet");
         match proof {
             PeerProof::Greeted => {
-                let result = key
+                let result = secrets
                     .with_key(|key| {
                         Some(LinkChallenger::new(LinkRole::Peer, message, key, self.binding))
                     })
@@ -242,7 +242,8 @@ impl SlaveLogin {
                 Ok(LoginStep::Reply(bytes))
             }
             PeerProof::Challenged(challenger) => {
-                key.with_key(|key| challenger.check(message, key).ok())
+                secrets
+                    .with_key(|key| challenger.check(message, key).ok())
                     .ok_or_else(|| refused(LinkError::BadProof))?;
                 debug!("{}: slave {} has logged in to fetch content", self.addr, challenger.id());
                 self.admit(Session::for_peer())

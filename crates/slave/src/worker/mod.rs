@@ -113,10 +113,10 @@ pub fn run(setup: WorkerSetup) -> io::Result<()> {
     loop {
         scoreboard.tick(index);
         // What comes after this call wakes the poll below.
-        policy.drain();
+        policy.handle_wake();
         let wake: Vec<BorrowedFd<'_>> = [control.as_fd(), pool.mailboxes[index].as_fd()]
             .into_iter()
-            .chain(policy.wake())
+            .chain(policy.wake_fds())
             .collect();
         let arrivals = pre_auth.poll(true, &wake, Some(LOOP_INTERVAL), &mut |peer, local| {
             SlaveLogin::new(policy.clone(), scoreboard.clone(), index, peer, local)
