@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn another_users_single_piece_comes_before_the_rest_of_a_flood() {
+    fn single_piece_of_a_user_passes_the_flood_of_another() {
         let (turns, order) = (HashSemaphore::new(1), Mutex::new(Vec::new()));
         let held = turns.take(&owner("x"), &mut || Ok(())).unwrap();
         std::thread::scope(|scope| {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_waits_for_any_more_is_not_hashed() {
+    fn request_of_a_disconnected_client_is_dropped() {
         let turns = HashSemaphore::new(1);
         let held = turns.take(&owner("ann"), &mut || Ok(())).unwrap();
         let gone = &mut || Err(io::ErrorKind::BrokenPipe.into());

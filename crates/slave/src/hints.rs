@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hints_say_what_they_are_about() {
+    fn hints_carry_kind_and_path() {
         let hints = Hints::new().unwrap();
         let path = TreePath::new("d/f").unwrap();
         hints.report_different(&path);

@@ -243,7 +243,7 @@ impl Staging {
 /// The sweeper thread. It runs at the start, when it is woken, and in intervals.
 #[derive(Debug)]
 pub struct Sweeper {
-    bell: Option<SyncSender<()>>,
+    wake_sender: Option<SyncSender<()>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -258,7 +258,7 @@ impl Sweeper {
         scoreboard: Arc<Scoreboard>,
         stop: Arc<AtomicBool>,
     ) -> io::Result<Self> {
-        let (bell, rings) = sync_channel(1);
+        let (wake_sender, wake_receiver) = sync_channel(1);
         let flag = stop.clone();
         let work = move || {
             let stopped = || flag.load(Ordering::Relaxed);
@@ -269,13 +269,16 @@ impl Sweeper {
                     staging.sweep_staged(scoreboard.uploads());
                     listed = Some(Instant::now());
                 }
-                if matches!(rings.recv_timeout(SWEEP_EVERY), Err(RecvTimeoutError::Disconnected)) {
+                if matches!(
+                    wake_receiver.recv_timeout(SWEEP_EVERY),
+                    Err(RecvTimeoutError::Disconnected)
+                ) {
                     return;
                 }
             }
         };
         Ok(Self {
-            bell: Some(bell),
+            wake_sender: Some(wake_sender),
             stop,
             thread: Some(std::thread::Builder::new().name("sweeper".to_owned()).spawn(work)?),
         })
@@ -287,8 +290,8 @@ impl Sweeper {
     /// Panics if the thread has panicked. The catalogue writer then ends too, and its successor
     /// starts another sweeper.
     pub fn wake(&self) {
-        if let Some(bell) = &self.bell {
-            let gone = matches!(bell.try_send(()), Err(TrySendError::Disconnected(())));
+        if let Some(wake_sender) = &self.wake_sender {
+            let gone = matches!(wake_sender.try_send(()), Err(TrySendError::Disconnected(())));
             assert!(!gone || self.stop.load(Ordering::Relaxed), "the sweeping thread has ended");
         }
     }
@@ -296,7 +299,7 @@ impl Sweeper {
 
 impl Drop for Sweeper {
     fn drop(&mut self) {
-        self.bell = None;
+        self.wake_sender = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -351,7 +354,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_bound_to_user_path_and_size() {
+    fn staged_name_is_bound_to_user_path_and_size() {
         let path = |text: &str| TreePath::new(text).unwrap();
         let id = ChangeId([7; 16]);
         let name = StagedName::new(id, "ann", &path("a/b"), Some(5));
@@ -372,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_removed_goes_for_good_and_fresh_uploads_stay() {
+    fn sweep_deletes_settled_removals_and_keeps_fresh_uploads() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(FOLDER)).unwrap();
         let staging = Staging::open(&Folder::open(dir.path()).unwrap()).unwrap();

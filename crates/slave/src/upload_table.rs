@@ -653,7 +653,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_upload_of_an_account_over_its_part_goes() {
+    fn oldest_upload_of_an_account_over_its_part_is_evicted() {
         let lab = lab(8, u64::MAX);
         for n in 1..=6 {
             lab.leave(1, n, 10).unwrap();
@@ -668,7 +668,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_one_account_takes_nothing_of_another_below_its_part() {
+    fn flood_of_one_account_evicts_none_of_another() {
         let lab = lab(8, 100);
         lab.leave(2, 1, 20).unwrap();
         lab.leave(2, 2, 20).unwrap();
@@ -690,7 +690,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_being_sent_is_not_evicted() {
+    fn upload_that_is_being_sent_is_not_evicted() {
         let lab = lab(4, 100);
         let sent = lab.staging.claim(&name(1, 1)).unwrap();
         lab.table.begin(&name(1, 1), 0, 0, &lab.staging).unwrap();
@@ -710,7 +710,7 @@ mod tests {
     }
 
     #[test]
-    fn complete_uploads_that_wait_keep_no_other_out() {
+    fn complete_uploads_do_not_block_others() {
         let lab = lab(4, u64::MAX);
         for n in 1..=3 {
             assert_eq!(lab.table.is_crowded(name(1, n).id().account()), n == 3);
@@ -747,7 +747,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_follows_the_folder() {
+    fn reconcile_adopts_the_files_of_the_folder() {
         let lab = lab(6, u64::MAX);
         for n in 1..=9 {
             lab.staging.claim(&name(1, n)).unwrap().set_len(7).unwrap();

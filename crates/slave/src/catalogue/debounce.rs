@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_due_once_it_was_quiet_for_a_second() {
+    fn name_is_due_after_a_quiet_second() {
         let (start, ms) = (Instant::now(), Duration::from_millis);
         let path = |name: &str| TreePath::new(name).unwrap();
         let mut debounce = Debounce::default();
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_names_are_said_and_not_kept() {
+    fn overflow_is_reported_and_names_are_dropped() {
         let now = Instant::now();
         let mut debounce = Debounce::default();
         for n in 0..=MOST_NAMES {

@@ -22,9 +22,9 @@ pub enum Hashed {
     Changed(UnhashedFile),
 }
 
-/// Hashes files on a thread of its own and returns the digests in order.
+/// Hashes files on a thread of its own and returns the digests in file.
 pub struct Hasher {
-    orders: Option<Sender<Vec<UnhashedFile>>>,
+    requests: Option<Sender<Vec<UnhashedFile>>>,
     results: Receiver<Hashed>,
     /// Readable when results are available.
     ready: Arc<OwnedFd>,
@@ -34,19 +34,19 @@ pub struct Hasher {
 }
 
 /// Wakes the catalogue writer, also when the thread panics.
-struct Ring(Arc<OwnedFd>);
+struct Waker(Arc<OwnedFd>);
 
-impl Ring {
-    fn ring(&self) {
+impl Waker {
+    fn wake(&self) {
         if let Err(e) = rustix::io::write(&*self.0, &1_u64.to_ne_bytes()) {
             debug!("the catalogue writer has a wake-up pending: {e}");
         }
     }
 }
 
-impl Drop for Ring {
+impl Drop for Waker {
     fn drop(&mut self) {
-        self.ring();
+        self.wake();
     }
 }
 
@@ -59,24 +59,31 @@ impl Hasher {
     /// Returns the errors of the system calls.
     pub fn start(root: &Folder, syncs: bool, stop: Arc<AtomicBool>) -> Result<Self, CatalogError> {
         let root = root.try_clone()?;
-        let (orders, to_do) = channel::<Vec<UnhashedFile>>();
+        let (requests, queue) = channel::<Vec<UnhashedFile>>();
         let (done, results) = channel();
         let ready = Arc::new(relais_net::wake_fd()?);
-        let (bell, stopped) = (Ring(ready.clone()), stop.clone());
+        let (waker, stopped) = (Waker(ready.clone()), stop.clone());
         let work = move || {
-            let bell = bell;
-            for order in to_do.iter().flatten() {
+            let waker = waker;
+            for file in queue.iter().flatten() {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                if done.send(hash(&root, order, syncs, &stopped)).is_err() {
+                if done.send(hash(&root, file, syncs, &stopped)).is_err() {
                     return;
                 }
-                bell.ring();
+                waker.wake();
             }
         };
         let thread = std::thread::Builder::new().name("hasher".to_owned()).spawn(work)?;
-        Ok(Self { orders: Some(orders), results, ready, pending: 0, thread: Some(thread), stop })
+        Ok(Self {
+            requests: Some(requests),
+            results,
+            ready,
+            pending: 0,
+            thread: Some(thread),
+            stop,
+        })
     }
 
     /// Returns whether no file waits for its digest.
@@ -88,16 +95,16 @@ impl Hasher {
     ///
     /// # Panics
     /// Panics if the thread has panicked, because the writer cannot work without it.
-    pub fn order(&mut self, files: Vec<UnhashedFile>) {
+    pub fn request(&mut self, files: Vec<UnhashedFile>) {
         self.pending += files.len();
-        let taken = self.orders.as_ref().is_some_and(|orders| orders.send(files).is_ok());
+        let taken = self.requests.as_ref().is_some_and(|requests| requests.send(files).is_ok());
         assert!(taken, "the hashing thread has ended");
     }
 
     /// Returns the results so far.
     ///
     /// # Panics
-    /// Same as [`Self::order`].
+    /// Same as [`Self::file`].
     pub fn results(&mut self) -> Vec<Hashed> {
         // Resets the event counter before the results are taken, so that no wake-up is lost.
         let _ = rustix::io::read(&*self.ready, &mut [0_u8; 8]);
@@ -116,7 +123,7 @@ impl Hasher {
 
 impl Drop for Hasher {
     fn drop(&mut self) {
-        self.orders = None;
+        self.requests = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -125,35 +132,35 @@ impl Drop for Hasher {
     }
 }
 
-fn hash(root: &Folder, order: UnhashedFile, syncs: bool, stop: &AtomicBool) -> Hashed {
-    let file = match root.open_file(&order.path) {
-        Ok(file) if FileIdentity::from(&file.meta) == order.meta => file,
-        _ => return Hashed::Changed(order),
+fn hash(root: &Folder, request: UnhashedFile, syncs: bool, stop: &AtomicBool) -> Hashed {
+    let file = match root.open_file(&request.path) {
+        Ok(file) if FileIdentity::from(&file.meta) == request.meta => file,
+        _ => return Hashed::Changed(request),
     };
-    let go_on = &mut |_| {
+    let should_continue = &mut |_| {
         if stop.load(Ordering::Relaxed) {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
         }
     };
-    match hash_file(&file.file, file.meta.size, go_on) {
+    match hash_file(&file.file, file.meta.size, should_continue) {
         Ok((digest, _))
-            if file.meta_now().is_ok_and(|now| FileIdentity::from(&now) == order.meta) =>
+            if file.meta_now().is_ok_and(|now| FileIdentity::from(&now) == request.meta) =>
         {
             // Other slaves learn that the content is here, so it must be on the disk first.
             if syncs && let Err(e) = file.file.sync_all() {
-                warn!("cannot sync {}: {e}", order.path);
-                return Hashed::Changed(order);
+                warn!("cannot sync {}: {e}", request.path);
+                return Hashed::Changed(request);
             }
-            Hashed::Digest(order, digest)
+            Hashed::Digest(request, digest)
         }
-        Ok(_) => Hashed::Changed(order),
+        Ok(_) => Hashed::Changed(request),
         Err(e) => {
             if !stop.load(Ordering::Relaxed) {
-                warn!("cannot hash {}: {e}", order.path);
+                warn!("cannot hash {}: {e}", request.path);
             }
-            Hashed::Changed(order)
+            Hashed::Changed(request)
         }
     }
 }

@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slave_keeps_its_id_whatever_else_runs_on_its_folder() {
+    fn slave_keeps_its_id_beside_other_slaves() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
         let id = |started| SlaveIdentity::acquire(&root, started).unwrap().slave_id;
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slave_on_any_port_keeps_its_id_on_the_port_that_it_got() {
+    fn slave_on_any_port_keeps_its_id_on_the_bound_port() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
         let id = |started| SlaveIdentity::acquire(&root, started).unwrap().slave_id;
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn two_slaves_of_one_folder_have_two_ids_and_keep_them() {
+    fn two_slaves_of_one_folder_keep_their_ids() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
         let first = SlaveIdentity::acquire(&root, ANY).unwrap();
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn many_that_start_together_all_get_ids() {
+    fn concurrent_starts_get_distinct_ids() {
         for _ in 0..50 {
             let dir = tempfile::tempdir().unwrap();
             let root = Folder::open(dir.path()).unwrap();
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copied_folder_gets_ids_of_its_own() {
+    fn copied_folder_gets_new_ids() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
         let first = SlaveIdentity::acquire(&root, ANY).unwrap();
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn one_keeper_at_a_time() {
+    fn writer_lock_is_exclusive() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
         let own = SlaveIdentity::acquire(&root, ANY).unwrap().folder;
@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_folder_id_is_named() {
+    fn damaged_folder_id_is_named_in_the_error() {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
         drop(SlaveIdentity::acquire(&root, ANY).unwrap());

@@ -72,13 +72,13 @@ fn read(database: &Connection, list: PathList) -> rusqlite::Result<PathListing> 
     let rows = statement.query_map(params![most], |row| {
         let (folder, name): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
         let (removal, since): (bool, i64) = (row.get(3)?, row.get(4)?);
-        let why: String = row.get(5)?;
+        let reason: String = row.get(5)?;
         let reason = match list {
             PathList::Skipped => {
                 SkipReason::from_number(row.get(2)?).map_or("unknown", SkipReason::text).to_owned()
             }
-            PathList::Unapplied if removal => format!("not removed here: {why}"),
-            PathList::Unapplied => format!("not applied here: {why}"),
+            PathList::Unapplied if removal => format!("not removed here: {reason}"),
+            PathList::Unapplied => format!("not applied here: {reason}"),
         };
         Ok(ListedPath {
             path: escape_path(&folder, &name),
@@ -109,13 +109,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_shown_is_escaped() {
+    fn unsafe_bytes_are_escaped() {
         assert_eq!(escape_path("", "é b".as_bytes()), "/é b");
         assert_eq!(escape_path("d/e", b"a\xff\n\\"), "/d/e/a\\xff\\n\\\\");
     }
 
     #[test]
-    fn long_lists_come_in_parts_that_fit() {
+    fn long_lists_are_split_into_frames() {
         let note = |n: usize| ListedPath {
             path: "p".repeat(n),
             reason: "r".repeat(limits::TEXT),

@@ -285,16 +285,16 @@ impl CatalogStore {
         };
         self.unskip(folder.as_str(), name.as_bytes())?;
         let (epoch, number) = (version.epoch, version.number.cast_signed());
-        let numbered =
+        let lsn_columns =
             "epoch = iif(epoch IS NULL, NULL, ?3), number = iif(epoch IS NULL, NULL, ?4)";
         self.run(
-            &format!("UPDATE entry SET folder = ?1, name = ?2, {numbered} WHERE folder = ?5 AND name = ?6"),
+            &format!("UPDATE entry SET folder = ?1, name = ?2, {lsn_columns} WHERE folder = ?5 AND name = ?6"),
             params![folder.as_str(), name, epoch, number, old_folder.as_str(), old_name],
         )?;
         let moved = "folder = ?2 || substr(folder, length(?1) + 1)";
         let below = "WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')";
         self.run(
-            &format!("UPDATE entry SET {moved}, {numbered} {below}"),
+            &format!("UPDATE entry SET {moved}, {lsn_columns} {below}"),
             params![from.as_str(), to.as_str(), epoch, number],
         )?;
         self.relocate_tables(&["unapplied"], from, to)?;

@@ -337,7 +337,7 @@ impl Scanner {
         &mut self,
         folder: &TreePath,
         name: &[u8],
-        why: SkipReason,
+        reason: SkipReason,
     ) -> Result<Option<TreePath>, CatalogError> {
         self.batch()?;
         self.unwatch(folder, name);
@@ -346,7 +346,7 @@ impl Scanner {
         {
             return self.report_vanished(path).map(|()| None);
         }
-        self.store.skip(folder, name, why).map(|()| None)
+        self.store.skip(folder, name, reason).map(|()| None)
     }
 
     fn write(

@@ -511,14 +511,17 @@ impl CatalogStore {
         &self,
         folder: &TreePath,
         name: &[u8],
-        why: SkipReason,
+        reason: SkipReason,
     ) -> Result<(), CatalogError> {
         if let Some(path) = std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok()) {
             self.remove(&path)?;
         }
         self.unskip(folder.as_str(), name)?;
-        self.run("INSERT INTO skipped VALUES (?, ?, ?)", params![folder.as_str(), name, why as i64])
-            .map(drop)
+        self.run(
+            "INSERT INTO skipped VALUES (?, ?, ?)",
+            params![folder.as_str(), name, reason as i64],
+        )
+        .map(drop)
     }
 
     pub(super) fn unskip(&self, folder: &str, name: &[u8]) -> Result<(), CatalogError> {

@@ -32,7 +32,7 @@ fn bad_name() -> std::ffi::OsString {
 struct Fixture {
     dir: TempDir,
     own: SlaveIdentity,
-    keeper: Option<CatalogWriter>,
+    writer: Option<CatalogWriter>,
     hints: Arc<Hints>,
     reader: CatalogReader,
 }
@@ -45,10 +45,10 @@ impl Fixture {
         prepare(dir.path());
         let own = SlaveIdentity::acquire(&Folder::open(dir.path()).unwrap(), ANY).unwrap();
         let reader = CatalogReader::open(&own.folder).unwrap();
-        let mut kept =
-            Self { dir, own, keeper: None, hints: Arc::new(Hints::new().unwrap()), reader };
-        kept.start();
-        kept
+        let mut fixture =
+            Self { dir, own, writer: None, hints: Arc::new(Hints::new().unwrap()), reader };
+        fixture.start();
+        fixture
     }
 
     fn start(&mut self) {
@@ -56,8 +56,8 @@ impl Fixture {
         let own = &self.own.folder;
         let lock =
             WriterLock::try_acquire(own).unwrap().expect("no other process has the writer lock");
-        self.keeper = Some(CatalogWriter::start(&root, own, &self.config(), lock, None).unwrap());
-        self.wait("a complete catalogue", |kept| kept.reader.is_complete().unwrap());
+        self.writer = Some(CatalogWriter::start(&root, own, &self.config(), lock, None).unwrap());
+        self.wait("a complete catalogue", |fixture| fixture.reader.is_complete().unwrap());
     }
 
     fn config(&self) -> CatalogWriterConfig {
@@ -73,7 +73,7 @@ impl Fixture {
 
     fn stop(&mut self) {
         let began = Instant::now();
-        drop(self.keeper.take());
+        drop(self.writer.take());
         assert!(
             began.elapsed() < Duration::from_secs(2),
             "the catalogue writer took {:?} to end",
@@ -122,18 +122,18 @@ impl Fixture {
     }
 
     fn wait_for_names(&mut self, folder: &str, expected: &[&str]) {
-        self.wait(&format!("{folder}: {expected:?}"), |kept| kept.names(folder) == expected);
+        self.wait(&format!("{folder}: {expected:?}"), |fixture| fixture.names(folder) == expected);
     }
 
     fn wait_for_digest(&mut self, name: &str, content: &[u8]) {
         let expected = Digest(blake3::hash(content).into());
-        self.wait(&format!("digest of {name}"), |kept| kept.digest(name) == Some(expected));
+        self.wait(&format!("digest of {name}"), |fixture| fixture.digest(name) == Some(expected));
     }
 }
 
 #[test]
-fn a_scan_finds_everything_that_is_served_and_counts_the_rest() {
-    let mut kept = Fixture::new(|dir| {
+fn scan_finds_served_entries_and_counts_skipped_ones() {
+    let mut fixture = Fixture::new(|dir| {
         fs::create_dir_all(dir.join("sub/deep")).unwrap();
         fs::write(dir.join("b"), "bb").unwrap();
         fs::write(dir.join("a"), "a").unwrap();
@@ -143,91 +143,91 @@ fn a_scan_finds_everything_that_is_served_and_counts_the_rest() {
         fs::write(dir.join(bad_name()), "x").unwrap();
         fs::write(dir.join("esc\u{1b}"), "x").unwrap();
     });
-    kept.wait_for_names("", &["a", "b", "sub"]);
-    kept.wait_for_names("sub/deep", &["c"]);
-    assert_eq!(kept.names("nothing"), ["NotFound"]);
-    assert_eq!(kept.names("a"), ["NotFolder"]);
-    let counters = kept.reader.counters().unwrap();
+    fixture.wait_for_names("", &["a", "b", "sub"]);
+    fixture.wait_for_names("sub/deep", &["c"]);
+    assert_eq!(fixture.names("nothing"), ["NotFound"]);
+    assert_eq!(fixture.names("a"), ["NotFolder"]);
+    let counters = fixture.reader.counters().unwrap();
     assert_eq!((counters.files, counters.folders, counters.bytes), (3, 2, 6));
     assert_eq!(
         (counters.skipped_links, counters.skipped_special, counters.skipped_names),
         (1, 1, 2)
     );
-    kept.wait_for_digest("sub/deep/c", b"ccc");
-    kept.wait("all digests", |kept| kept.reader.counters().unwrap().unhashed == 0);
+    fixture.wait_for_digest("sub/deep/c", b"ccc");
+    fixture.wait("all digests", |fixture| fixture.reader.counters().unwrap().unhashed == 0);
 
-    fs::remove_file(kept.path("link")).unwrap();
-    fs::remove_file(kept.dir.path().join(bad_name())).unwrap();
-    kept.wait("fewer skipped", |kept| kept.reader.counters().unwrap().skipped() == 2);
+    fs::remove_file(fixture.path("link")).unwrap();
+    fs::remove_file(fixture.dir.path().join(bad_name())).unwrap();
+    fixture.wait("fewer skipped", |fixture| fixture.reader.counters().unwrap().skipped() == 2);
 }
 
 #[test]
-fn changes_made_while_nobody_kept_the_folder_are_found() {
-    let mut kept = Fixture::new(|dir| {
+fn scan_finds_changes_made_while_no_writer_ran() {
+    let mut fixture = Fixture::new(|dir| {
         fs::create_dir(dir.join("gone")).unwrap();
         fs::write(dir.join("gone/x"), "x").unwrap();
         fs::write(dir.join("edited"), "old").unwrap();
         fs::write(dir.join("same"), "same").unwrap();
     });
-    kept.wait_for_names("", &["edited", "gone", "same"]);
-    kept.wait_for_digest("same", b"same");
-    kept.stop();
-    fs::remove_dir_all(kept.path("gone")).unwrap();
-    fs::write(kept.path("edited"), "new").unwrap();
-    fs::write(kept.path("fresh"), "fresh").unwrap();
-    kept.start();
-    kept.wait_for_names("", &["edited", "fresh", "same"]);
-    assert!(kept.digest("same").is_some(), "an unchanged file keeps its digest");
-    kept.wait_for_digest("edited", b"new");
-    let counters = kept.reader.counters().unwrap();
+    fixture.wait_for_names("", &["edited", "gone", "same"]);
+    fixture.wait_for_digest("same", b"same");
+    fixture.stop();
+    fs::remove_dir_all(fixture.path("gone")).unwrap();
+    fs::write(fixture.path("edited"), "new").unwrap();
+    fs::write(fixture.path("fresh"), "fresh").unwrap();
+    fixture.start();
+    fixture.wait_for_names("", &["edited", "fresh", "same"]);
+    assert!(fixture.digest("same").is_some(), "an unchanged file keeps its digest");
+    fixture.wait_for_digest("edited", b"new");
+    let counters = fixture.reader.counters().unwrap();
     assert_eq!((counters.files, counters.folders, counters.bytes), (3, 0, 12));
 }
 
 #[test]
-fn changes_show_up_and_vanish() {
-    let mut kept = Fixture::new(|_| {});
-    fs::create_dir_all(kept.path("a/b/c")).unwrap();
-    fs::write(kept.path("a/b/c/deep"), "1").unwrap();
-    kept.wait_for_names("a/b/c", &["deep"]);
-    fs::rename(kept.path("a/b"), kept.path("moved")).unwrap();
-    kept.wait_for_names("moved/c", &["deep"]);
-    assert_eq!(kept.names("a"), [] as [&str; 0]);
-    fs::write(kept.path("moved/c/after"), "2").unwrap();
-    kept.wait_for_names("moved/c", &["after", "deep"]);
-    fs::remove_file(kept.path("moved/c/deep")).unwrap();
-    kept.wait_for_names("moved/c", &["after"]);
-    fs::remove_dir_all(kept.path("moved")).unwrap();
-    kept.wait_for_names("", &["a"]);
-    fs::write(kept.path("x"), "file").unwrap();
-    kept.wait_for_names("", &["a", "x"]);
-    fs::remove_file(kept.path("x")).unwrap();
-    fs::create_dir(kept.path("x")).unwrap();
-    fs::write(kept.path("x/y"), "y").unwrap();
-    kept.wait_for_names("x", &["y"]);
+fn watcher_follows_additions_renames_and_removals() {
+    let mut fixture = Fixture::new(|_| {});
+    fs::create_dir_all(fixture.path("a/b/c")).unwrap();
+    fs::write(fixture.path("a/b/c/deep"), "1").unwrap();
+    fixture.wait_for_names("a/b/c", &["deep"]);
+    fs::rename(fixture.path("a/b"), fixture.path("moved")).unwrap();
+    fixture.wait_for_names("moved/c", &["deep"]);
+    assert_eq!(fixture.names("a"), [] as [&str; 0]);
+    fs::write(fixture.path("moved/c/after"), "2").unwrap();
+    fixture.wait_for_names("moved/c", &["after", "deep"]);
+    fs::remove_file(fixture.path("moved/c/deep")).unwrap();
+    fixture.wait_for_names("moved/c", &["after"]);
+    fs::remove_dir_all(fixture.path("moved")).unwrap();
+    fixture.wait_for_names("", &["a"]);
+    fs::write(fixture.path("x"), "file").unwrap();
+    fixture.wait_for_names("", &["a", "x"]);
+    fs::remove_file(fixture.path("x")).unwrap();
+    fs::create_dir(fixture.path("x")).unwrap();
+    fs::write(fixture.path("x/y"), "y").unwrap();
+    fixture.wait_for_names("x", &["y"]);
 }
 
 #[test]
-fn a_file_that_is_being_written_does_not_show() {
-    let mut kept = Fixture::new(|_| {});
-    let mut file = File::create(kept.path("growing")).unwrap();
+fn file_that_is_being_written_is_not_listed() {
+    let mut fixture = Fixture::new(|_| {});
+    let mut file = File::create(fixture.path("growing")).unwrap();
     let began = Instant::now();
     while began.elapsed() < QUIET * 3 {
         file.write_all(b"more").unwrap();
-        assert_eq!(kept.names(""), [] as [&str; 0], "after {:?}", began.elapsed());
+        assert_eq!(fixture.names(""), [] as [&str; 0], "after {:?}", began.elapsed());
         std::thread::sleep(QUIET / 4);
     }
     // The file is quiet, but still open.
     std::thread::sleep(QUIET * 2);
-    assert_eq!(kept.names(""), [] as [&str; 0]);
+    assert_eq!(fixture.names(""), [] as [&str; 0]);
     drop(file);
-    kept.wait_for_names("", &["growing"]);
+    fixture.wait_for_names("", &["growing"]);
 }
 
 #[test]
-fn another_content_of_the_same_size_and_time_never_has_the_old_digest() {
-    let mut kept = Fixture::new(|dir| fs::write(dir.join("f"), "one").unwrap());
-    kept.wait_for_digest("f", b"one");
-    let time = fs::metadata(kept.path("f")).unwrap().modified().unwrap();
+fn new_content_of_equal_size_and_time_gets_a_new_digest() {
+    let mut fixture = Fixture::new(|dir| fs::write(dir.join("f"), "one").unwrap());
+    fixture.wait_for_digest("f", b"one");
+    let time = fs::metadata(fixture.path("f")).unwrap().modified().unwrap();
     let write = |name: &Path, content: &[u8]| {
         let mut file = File::options().write(true).create(true).truncate(false).open(name).unwrap();
         file.write_all(content).unwrap();
@@ -235,103 +235,103 @@ fn another_content_of_the_same_size_and_time_never_has_the_old_digest() {
     };
     let digest = |content: &[u8]| Some(Digest(blake3::hash(content).into()));
     // The file is once replaced and once overwritten.
-    write(&kept.path("aside"), b"two");
-    fs::rename(kept.path("aside"), kept.path("f")).unwrap();
-    assert_ne!(kept.digest("f"), digest(b"one"));
-    kept.wait_for_digest("f", b"two");
-    write(&kept.path("f"), b"six");
-    assert_ne!(kept.digest("f"), digest(b"two"));
-    kept.wait_for_digest("f", b"six");
+    write(&fixture.path("aside"), b"two");
+    fs::rename(fixture.path("aside"), fixture.path("f")).unwrap();
+    assert_ne!(fixture.digest("f"), digest(b"one"));
+    fixture.wait_for_digest("f", b"two");
+    write(&fixture.path("f"), b"six");
+    assert_ne!(fixture.digest("f"), digest(b"two"));
+    fixture.wait_for_digest("f", b"six");
 }
 
 #[test]
-fn a_big_folder_is_listed_page_by_page() {
-    let mut kept = Fixture::new(|dir| {
+fn big_folder_is_listed_in_pages() {
+    let mut fixture = Fixture::new(|dir| {
         for n in 0..5000 {
             File::create(dir.join(format!("file-{n:05}"))).unwrap();
         }
     });
-    kept.wait("5000 names", |kept| kept.names("").len() == 5000);
-    let names = kept.names("");
+    fixture.wait("5000 names", |fixture| fixture.names("").len() == 5000);
+    let names = fixture.names("");
     assert!(names.is_sorted());
     let mut page = PageBuilder::new();
-    let outcome = kept.reader.list(&TreePath::root(), "file-04998", None, &mut page).unwrap();
+    let outcome = fixture.reader.list(&TreePath::root(), "file-04998", None, &mut page).unwrap();
     assert_eq!(outcome, ListOutcome::Page { last: "file-04999".to_owned(), count: 1, more: false });
 }
 
 #[test]
-fn readers_of_another_slave_see_who_keeps_and_who_takes_over() {
-    let mut kept = Fixture::new(|dir| fs::write(dir.join("f"), "x").unwrap());
-    kept.wait_for_names("", &["f"]);
-    let root = Folder::open(kept.dir.path()).unwrap();
+fn catalogue_is_incomplete_until_a_new_writer_has_scanned() {
+    let mut fixture = Fixture::new(|dir| fs::write(dir.join("f"), "x").unwrap());
+    fixture.wait_for_names("", &["f"]);
+    let root = Folder::open(fixture.dir.path()).unwrap();
     let second = SlaveIdentity::acquire(&root, ANY).unwrap();
-    assert!(kept.reader.is_complete().unwrap(), "the first slave keeps the writer lock");
+    assert!(fixture.reader.is_complete().unwrap(), "the first slave keeps the writer lock");
     assert!(WriterLock::try_acquire(&second.folder).unwrap().is_none());
-    kept.stop();
-    fs::write(kept.path("g"), "y").unwrap();
+    fixture.stop();
+    fs::write(fixture.path("g"), "y").unwrap();
     drop(second);
     let _third = SlaveIdentity::acquire(&root, ANY).unwrap();
     assert!(
-        !kept.reader.is_complete().unwrap(),
+        !fixture.reader.is_complete().unwrap(),
         "the catalogue of an earlier writer is incomplete"
     );
-    kept.start();
-    kept.wait_for_names("", &["f", "g"]);
+    fixture.start();
+    fixture.wait_for_names("", &["f", "g"]);
 }
 
 #[test]
-fn a_damaged_catalogue_is_named() {
-    let mut kept = Fixture::new(|dir| fs::write(dir.join("f"), "x").unwrap());
+fn damaged_catalogue_is_named_in_the_error() {
+    let mut fixture = Fixture::new(|dir| fs::write(dir.join("f"), "x").unwrap());
     // The last connection that closes would write everything into one file, so the reader moves
     // away first.
     let elsewhere = tempfile::tempdir().unwrap();
     let other = SlaveIdentity::acquire(&Folder::open(elsewhere.path()).unwrap(), ANY).unwrap();
-    kept.reader = CatalogReader::open(&other.folder).unwrap();
-    kept.stop();
-    let file = kept.path(".relais/catalogue.db");
+    fixture.reader = CatalogReader::open(&other.folder).unwrap();
+    fixture.stop();
+    let file = fixture.path(".relais/catalogue.db");
     let mut bytes = fs::read(&file).unwrap();
     bytes[..16].fill(7);
     fs::write(&file, bytes).unwrap();
-    let root = Folder::open(kept.dir.path()).unwrap();
-    let own = &kept.own.folder;
+    let root = Folder::open(fixture.dir.path()).unwrap();
+    let own = &fixture.own.folder;
     let lock = WriterLock::try_acquire(own).unwrap().unwrap();
-    let Err(error) = CatalogWriter::start(&root, own, &kept.config(), lock, None) else {
+    let Err(error) = CatalogWriter::start(&root, own, &fixture.config(), lock, None) else {
         panic!("it starts")
     };
     assert!(error.to_string().contains("catalogue.db is damaged"), "{error}");
 }
 
 #[test]
-fn a_file_that_changes_again_before_it_was_hashed_is_caught_up_with() {
-    let mut kept = Fixture::new(|_| {});
+fn file_that_changes_before_hashing_gets_its_last_digest() {
+    let mut fixture = Fixture::new(|_| {});
     for content in ["first", "second, longer", "third"] {
-        fs::write(kept.path("f"), content).unwrap();
+        fs::write(fixture.path("f"), content).unwrap();
         // The digest is computed at about this time.
         std::thread::sleep(Duration::from_millis(2600));
     }
-    fs::write(kept.path("f"), "fourth and last").unwrap();
+    fs::write(fixture.path("f"), "fourth and last").unwrap();
     let began = Instant::now();
-    kept.wait_for_digest("f", b"fourth and last");
+    fixture.wait_for_digest("f", b"fourth and last");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-    assert_eq!(kept.reader.counters().unwrap().bytes, 15);
+    assert_eq!(fixture.reader.counters().unwrap().bytes, 15);
 }
 
 #[test]
-fn what_happens_through_another_name_is_noticed_when_somebody_asks() {
-    let mut kept = Fixture::new(|dir| fs::write(dir.join("f"), "content").unwrap());
-    kept.wait_for_digest("f", b"content");
-    let elsewhere = tempfile::tempdir_in(kept.dir.path().parent().unwrap()).unwrap();
+fn hint_reveals_a_change_through_a_hard_link() {
+    let mut fixture = Fixture::new(|dir| fs::write(dir.join("f"), "content").unwrap());
+    fixture.wait_for_digest("f", b"content");
+    let elsewhere = tempfile::tempdir_in(fixture.dir.path().parent().unwrap()).unwrap();
     // A hard link changes the ctime, and a write through it the content, without an event in the
     // folder.
-    fs::hard_link(kept.path("f"), elsewhere.path().join("g")).unwrap();
-    kept.wait_for_digest("f", b"content");
+    fs::hard_link(fixture.path("f"), elsewhere.path().join("g")).unwrap();
+    fixture.wait_for_digest("f", b"content");
     fs::write(elsewhere.path().join("g"), "another content").unwrap();
-    kept.wait_for_digest("f", b"another content");
-    kept.wait("the new size", |kept| kept.reader.counters().unwrap().bytes == 15);
+    fixture.wait_for_digest("f", b"another content");
+    fixture.wait("the new size", |fixture| fixture.reader.counters().unwrap().bytes == 15);
 }
 
 #[test]
-fn a_file_that_takes_the_place_of_a_folder_during_a_scan_keeps_its_number() {
+fn file_that_replaces_a_folder_during_a_scan_keeps_its_lsn() {
     use super::scan::Scanner;
     use super::store::{AppliedEntry, CatalogStore};
     use relais_proto::{Kind, Lsn};
@@ -362,7 +362,7 @@ fn a_file_that_takes_the_place_of_a_folder_during_a_scan_keeps_its_number() {
 }
 
 #[test]
-fn a_renamed_folder_is_written_and_read_under_its_new_name() {
+fn catalogue_follows_a_renamed_folder() {
     use super::store::CatalogStore;
     use relais_proto::Lsn;
     let top = tempfile::tempdir().unwrap();
@@ -391,7 +391,7 @@ fn a_renamed_folder_is_written_and_read_under_its_new_name() {
 }
 
 #[test]
-fn the_log_has_its_room_before_it_is_needed() {
+fn log_space_is_reserved_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir_all(dir.path().join(".relais")).unwrap();
     let log = dir.path().join(".relais/catalogue.db-wal");
@@ -413,7 +413,7 @@ fn the_log_has_its_room_before_it_is_needed() {
 }
 
 #[test]
-fn old_ids_of_changes_are_forgotten() {
+fn old_change_ids_are_deleted() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join(super::FOLDER)).unwrap();
     let root = Folder::open(dir.path()).unwrap();
@@ -424,15 +424,15 @@ fn old_ids_of_changes_are_forgotten() {
         relais_proto::ChangeId(id)
     };
     let version = |number| relais_proto::Lsn { epoch: 1, number };
-    let kept = relais_cluster::IDS as u64;
-    assert_eq!((kept + 32) % 64, 0, "ids are deleted in groups");
-    for number in [1, 31, 32, 33, kept, kept + 31, kept + 32] {
+    let limit = relais_cluster::IDS as u64;
+    assert_eq!((limit + 32) % 64, 0, "ids are deleted in groups");
+    for number in [1, 31, 32, 33, limit, limit + 31, limit + 32] {
         let commit = crate::changes::Commit { version: version(number), digest: None };
         store.record_change(id(number), commit).unwrap();
     }
     let known = |number| store.commit_of(id(number)).unwrap().map(|commit| commit.version);
     assert_eq!([1, 31, 32].map(known), [None; 3]);
-    assert_eq!([33, kept].map(known), [33, kept].map(|number| Some(version(number))));
+    assert_eq!([33, limit].map(known), [33, limit].map(|number| Some(version(number))));
 }
 
 #[test]

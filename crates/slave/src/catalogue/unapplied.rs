@@ -28,7 +28,7 @@ pub struct UnappliedPath {
     /// there.
     pub removal: bool,
     /// Reason, for operators.
-    pub why: String,
+    pub reason: String,
     /// Time of the first failure, in milliseconds since 1970 UTC.
     pub since_ms: u64,
     /// Where the content lies if a move could not be applied.
@@ -50,7 +50,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Option<UnappliedPath>> {
         path,
         version,
         removal: row.get(4).unwrap_or_default(),
-        why: row.get(5).unwrap_or_default(),
+        reason: row.get(5).unwrap_or_default(),
         since_ms: row.get::<_, i64>(6).unwrap_or_default().cast_unsigned(),
         source: source.and_then(|source| TreePath::new(source).ok()),
         lies: row.get(8).unwrap_or_default(),
@@ -91,7 +91,7 @@ impl CatalogStore {
         path: &TreePath,
         version: Lsn,
         removal: bool,
-        why: &str,
+        reason: &str,
         source: Option<&TreePath>,
     ) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
@@ -108,7 +108,7 @@ impl CatalogStore {
                 version.epoch,
                 version.number.cast_signed(),
                 removal,
-                why,
+                reason,
                 i64::try_from(since).unwrap_or(i64::MAX),
                 waits,
                 monotonic_ms().cast_signed(),
@@ -335,10 +335,11 @@ impl CatalogStore {
                 .optional()
         };
         let found = ask().map_err(failed(&self.file))?;
-        Ok(found.map(|(shown, why)| {
+        Ok(found.map(|(shown, reason)| {
             (
                 shown,
-                super::store::SkipReason::from_number(why).map_or("not served", |skip| skip.text()),
+                super::store::SkipReason::from_number(reason)
+                    .map_or("not served", |skip| skip.text()),
             )
         }))
     }

@@ -378,11 +378,11 @@ impl WriterLoop {
     }
 
     /// Schedules a full scan. Several requests share one scan.
-    fn rescan(&mut self, why: &str) -> Result<(), CatalogError> {
+    fn rescan(&mut self, reason: &str) -> Result<(), CatalogError> {
         if self.rescan_at.is_some_and(|at| at <= Instant::now() + QUIET) {
             return Ok(());
         }
-        warn!("{why}; rescanning the whole folder");
+        warn!("{reason}; rescanning the whole folder");
         self.rescan_at = Some(Instant::now() + QUIET);
         self.scanner.store.count_rescan()
     }
@@ -448,7 +448,7 @@ impl WriterLoop {
             let files = driver
                 .take_unhashed(HASH_BATCH as usize, |path| !self.scanner.debounce.contains(path));
             if !files.is_empty() {
-                self.hasher.order(files);
+                self.hasher.request(files);
                 return Ok(());
             }
         }
@@ -463,7 +463,7 @@ impl WriterLoop {
         // After a full batch the next check follows at once.
         self.last_hash_check = files.is_empty().then_some(now);
         if !files.is_empty() {
-            self.hasher.order(files);
+            self.hasher.request(files);
         }
         Ok(())
     }

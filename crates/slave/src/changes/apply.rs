@@ -146,7 +146,7 @@ impl<'a> FolderCache<'a> {
 }
 
 /// Splits a path into folder and name. The root is an error.
-fn place(path: &TreePath) -> Result<(TreePath, String), TreeError> {
+fn split_path(path: &TreePath) -> Result<(TreePath, String), TreeError> {
     path.split_last().map(|(parent, name)| (parent, name.to_owned())).ok_or(TreeError::IsFolder)
 }
 
@@ -195,7 +195,7 @@ impl Applier<'_, '_> {
     }
 
     fn set_mode(&mut self, path: &TreePath, mode: Mode) -> Result<Applied, TreeError> {
-        let (parent, name) = place(path)?;
+        let (parent, name) = split_path(path)?;
         let former = self.parents.root.stat(path)?.mode;
         let meta = set_mode_of(self.parents.root, path, mode)?;
         let undo = Undo::SetMode { path: path.clone(), former };
@@ -218,7 +218,7 @@ impl Applier<'_, '_> {
         mode: Mode,
         staged: &StagedName,
     ) -> Result<Applied, TreeError> {
-        let (parent, name) = place(path)?;
+        let (parent, name) = split_path(path)?;
         let folder = self.parents.get(&parent)?.try_clone()?;
         let own = &self.staging.staged;
         // The mode is set first, so that the content is never exposed under its name.
@@ -315,7 +315,7 @@ impl Applier<'_, '_> {
         path: &TreePath,
         staged: &StagedName,
     ) -> Result<Option<Applied>, TreeError> {
-        let (parent, name) = place(path)?;
+        let (parent, name) = split_path(path)?;
         let own = &self.staging.staged;
         self.staging.discard(staged);
         self.parents.get(&parent)?.take_out(&name, own, staged.as_str())?;
@@ -350,7 +350,7 @@ impl Applier<'_, '_> {
         recursive: bool,
         version: Lsn,
     ) -> Result<Applied, TreeError> {
-        let (parent, name) = place(path)?;
+        let (parent, name) = split_path(path)?;
         let folder = self.parents.get(&parent)?.try_clone()?;
         let (is_folder, mode) = match folder.stat_part(name.as_bytes()) {
             Ok(meta) => (meta.kind == MetaKind::Folder, meta.mode),
@@ -435,30 +435,30 @@ impl Applier<'_, '_> {
         to: &TreePath,
         version: Lsn,
     ) -> Result<Applied, TreeError> {
-        let (from_place, to_place) = (place(from)?, place(to)?);
-        let source = self.parents.get(&from_place.0)?.try_clone()?;
+        let (source_path, target_path) = (split_path(from)?, split_path(to)?);
+        let source = self.parents.get(&source_path.0)?.try_clone()?;
         if from == to {
-            return Ok(nothing(Vec::new(), Some(source.stat_part(from_place.1.as_bytes())?)));
+            return Ok(nothing(Vec::new(), Some(source.stat_part(source_path.1.as_bytes())?)));
         }
-        let target = self.parents.get(&to_place.0)?.try_clone()?;
-        let concerned = if from_place.0 == to_place.0 {
-            vec![to_place.0.clone()]
+        let target = self.parents.get(&target_path.0)?.try_clone()?;
+        let concerned = if source_path.0 == target_path.0 {
+            vec![target_path.0.clone()]
         } else {
-            vec![from_place.0.clone(), to_place.0.clone()]
+            vec![source_path.0.clone(), target_path.0.clone()]
         };
         let removed = &self.staging.removed;
         // The replaced file is moved away first, because a rename over it could destroy a file that
         // a user puts there meanwhile.
         let mut kept = None;
-        match target.stat_part(to_place.1.as_bytes()) {
+        match target.stat_part(target_path.1.as_bytes()) {
             Ok(meta) if meta.kind == MetaKind::File => {
-                match free_name(version, |kept| target.take_out(&to_place.1, removed, kept)) {
+                match free_name(version, |kept| target.take_out(&target_path.1, removed, kept)) {
                     Ok(name) => kept = Some(name),
                     Err(TreeError::NotFound) => {}
                     Err(e) => return Err(e),
                 }
             }
-            Ok(_) if self.quarantines() => self.clear(&target, &to_place.1, to)?,
+            Ok(_) if self.quarantines() => self.clear(&target, &target_path.1, to)?,
             Ok(_) => return Err(TreeError::IsFolder),
             Err(TreeError::NotFound) => {}
             Err(e) => return Err(e),
@@ -480,10 +480,10 @@ impl Applier<'_, '_> {
         }
         let mut tried = 1;
         while failure.is_none() {
-            match source.move_new(&from_place.1, &target, &to_place.1) {
+            match source.move_new(&source_path.1, &target, &target_path.1) {
                 Ok(()) => break,
                 Err(TreeError::Taken) if self.quarantines() && tried < TRIES => {
-                    failure = self.clear(&target, &to_place.1, to).err();
+                    failure = self.clear(&target, &target_path.1, to).err();
                     tried += 1;
                 }
                 Err(TreeError::Taken) => failure = Some(TreeError::Changing),
@@ -492,22 +492,22 @@ impl Applier<'_, '_> {
         }
         if let Some(e) = failure {
             if let Some(kept) = &kept {
-                restore_name(removed, kept, (&target, &to_place.1), to, self.quarantine)?;
+                restore_name(removed, kept, (&target, &target_path.1), to, self.quarantine)?;
             }
             return Err(e);
         }
         // Checks that the moved entry is the one that was meant.
-        let looked = target.stat_part(to_place.1.as_bytes()).and_then(|meta| {
-            let name = to_place.1.as_bytes();
+        let looked = target.stat_part(target_path.1.as_bytes()).and_then(|meta| {
+            let name = target_path.1.as_bytes();
             let left = Displaced { path: from, folder: &target, name, meta: &meta, renamed: true };
             Ok(((self.known)(&left)?, meta))
         });
-        let undo = Undo::Move { from: from_place, to: to_place.clone(), kept };
+        let undo = Undo::Move { from: source_path, to: target_path.clone(), kept };
         let failed = match looked {
             Ok((true, meta)) => {
                 return Ok(Applied { parents: concerned, meta: Some(meta), out, undo });
             }
-            Ok((false, _)) if self.quarantines() => self.clear(&target, &to_place.1, from).err(),
+            Ok((false, _)) if self.quarantines() => self.clear(&target, &target_path.1, from).err(),
             Ok((false, _)) => Some(TreeError::Changing),
             Err(e) => Some(e),
         };
@@ -574,7 +574,7 @@ fn make_folder(
     mode: Mode,
     parents: &mut FolderCache<'_>,
 ) -> Result<Applied, TreeError> {
-    let (parent, name) = place(path)?;
+    let (parent, name) = split_path(path)?;
     let folder = parents.get(&parent)?;
     folder.make_folder_as(&name, mode.with_owner_access(Kind::Folder))?;
     let meta = folder.stat_part(name.as_bytes())?;
@@ -677,7 +677,7 @@ impl Applied {
     ///
     /// A file that another program has written to meanwhile is quarantined.
     pub fn finish(&self, staging: &Staging, quarantine: &mut Quarantine) -> bool {
-        let (folder, name, place) = match &self.undo {
+        let (folder, name, former) = match &self.undo {
             Undo::Put { staged, over: true, parent, name, .. } => {
                 (&staging.staged, staged.as_str(), (parent, name))
             }
@@ -702,7 +702,7 @@ impl Applied {
             // Deleting a folder may take long, so the sweeper does it.
             (Ok(true), Some(ToDrop::Folder(_))) => return true,
             (Ok(true), _) => folder.unlink(name),
-            (Ok(false), _) => match place.0.join(place.1) {
+            (Ok(false), _) => match former.0.join(former.1) {
                 Ok(path) => quarantine.take_removed(folder, name, &path, CAME_MEANWHILE),
                 Err(_) => return true,
             },

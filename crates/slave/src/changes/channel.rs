@@ -18,7 +18,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
-use super::{ChannelRequest, ProposalResult, answer_from_bytes, answer_to_bytes};
+use super::{ChannelRequest, ProposalResult, decode_result, encode_result};
 use crate::owner::Owner;
 
 /// Longest message in bytes: two paths and a few fields.
@@ -68,7 +68,7 @@ fn send(fd: &OwnedFd, message: &[u8]) -> io::Result<bool> {
     }
 }
 
-fn senseless(e: impl std::fmt::Display) -> io::Error {
+fn malformed(e: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("malformed message: {e}"))
 }
 
@@ -153,7 +153,7 @@ impl ProposalSocket {
             RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
             _ => None,
         });
-        fd.map(Some).ok_or_else(|| senseless("no descriptor"))
+        fd.map(Some).ok_or_else(|| malformed("no descriptor"))
     }
 }
 
@@ -202,7 +202,7 @@ impl SessionEnd {
             Received::Message(bytes) => {
                 let (ids, rest) = bytes.as_chunks::<16>();
                 if !rest.is_empty() {
-                    return Err(senseless("truncated id"));
+                    return Err(malformed("truncated id"));
                 }
                 Received::Message(ids.iter().map(|id| FolderId(*id)).collect())
             }
@@ -217,9 +217,7 @@ impl SessionEnd {
     /// Returns the error of the system call, or an error for a malformed message.
     pub fn answer(&self) -> io::Result<Received<ProposalResult>> {
         Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
-            Received::Message(bytes) => {
-                Received::Message(answer_from_bytes(bytes).map_err(senseless)?)
-            }
+            Received::Message(bytes) => Received::Message(decode_result(bytes).map_err(malformed)?),
             Received::Nothing => Received::Nothing,
             Received::Gone => Received::Gone,
         })
@@ -247,9 +245,9 @@ impl ReplicatorEnd {
     pub fn greet(fd: OwnedFd) -> io::Result<Self> {
         let mut buffer = [0; MESSAGE];
         let Received::Message(bytes) = receive(&fd, &mut buffer)? else {
-            return Err(senseless("missing owner"));
+            return Err(malformed("missing owner"));
         };
-        let text = std::str::from_utf8(bytes).map_err(senseless)?;
+        let text = std::str::from_utf8(bytes).map_err(malformed)?;
         let owner = Owner::from_text(text.trim_start_matches(' '));
         send(&fd, &[0])?;
         Ok(Self { fd, owner })
@@ -268,7 +266,7 @@ impl ReplicatorEnd {
     pub fn ask(&self) -> io::Result<Received<ChannelRequest>> {
         Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
             Received::Message(bytes) => {
-                Received::Message(ChannelRequest::from_bytes(bytes).map_err(senseless)?)
+                Received::Message(ChannelRequest::from_bytes(bytes).map_err(malformed)?)
             }
             Received::Nothing => Received::Nothing,
             Received::Gone => Received::Gone,
@@ -281,14 +279,14 @@ impl ReplicatorEnd {
     /// # Errors
     /// Returns the error of the system call.
     pub fn answer(&self, answer: &ProposalResult) -> io::Result<bool> {
-        send(&self.fd, &answer_to_bytes(answer))
+        send(&self.fd, &encode_result(answer))
     }
 
     /// Sends the holders of a content. Returns `false` if they cannot be sent.
     ///
     /// # Errors
     /// Returns the error of the system call.
-    pub fn tell_holders(&self, holders: &[FolderId]) -> io::Result<bool> {
+    pub fn send_holders(&self, holders: &[FolderId]) -> io::Result<bool> {
         // An empty message would look like the end.
         let none = [FolderId([0; 16])];
         let holders = if holders.is_empty() { &none } else { holders };
@@ -310,7 +308,7 @@ mod tests {
     use relais_proto::{Change, ChangeId, ErrorCode, Expect, Lsn, Refusal, TreePath};
 
     #[test]
-    fn proposals_and_answers_go_through_and_an_end_is_seen() {
+    fn channel_carries_proposals_and_results_until_it_closes() {
         let proposal_socket = ProposalSocket::new().unwrap();
         assert!(proposal_socket.accept().unwrap().is_none());
         let session = proposal_socket.open(&Owner::from_text("ann")).unwrap();
@@ -343,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_as_may_be_pending_fit_in_either_direction() {
+    fn most_pending_messages_fit_into_the_socket_buffers() {
         let proposal_socket = ProposalSocket::new().unwrap();
         let session = proposal_socket.open(&Owner::from_text("ann")).unwrap();
         let replicator = proposal_socket.accept().unwrap().unwrap();

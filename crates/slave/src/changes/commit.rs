@@ -103,9 +103,10 @@ impl Committer {
     /// committer can. Nobody has an answer then: sessions ask the next one by the ids of their changes.
     pub fn serve(&mut self, store: &CatalogStore) -> Result<bool, CatalogError> {
         self.counter.accept();
-        let ReceivedMessages { proposals, holders, gone: mut useless } = self.counter.gather(BATCH);
+        let ReceivedMessages { proposals, holders, closed: mut useless } =
+            self.counter.gather(BATCH);
         // Only this folder has it.
-        holders.iter().for_each(|(channel, _)| self.counter.tell_holders(*channel, &[]));
+        holders.iter().for_each(|(channel, _)| self.counter.send_holders(*channel, &[]));
         let (from, proposals): (Vec<u64>, Vec<Proposal>) = proposals.into_iter().unzip();
         if proposals.is_empty() {
             self.close(useless);

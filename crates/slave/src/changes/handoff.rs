@@ -38,7 +38,7 @@ fn address(own: &Folder) -> Result<SocketAddrUnix, Errno> {
 #[derive(Debug)]
 pub struct HandoffListener {
     listener: OwnedFd,
-    guests: Vec<OwnedFd>,
+    clients: Vec<OwnedFd>,
 }
 
 impl HandoffListener {
@@ -55,23 +55,23 @@ impl HandoffListener {
         let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags(), None)?;
         bind(&listener, &address(&own)?)?;
         listen(&listener, BACKLOG)?;
-        Ok(Self { listener, guests: Vec::new() })
+        Ok(Self { listener, clients: Vec::new() })
     }
 
     /// Returns the descriptors to poll.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        std::iter::once(self.listener.as_fd()).chain(self.guests.iter().map(AsFd::as_fd))
+        std::iter::once(self.listener.as_fd()).chain(self.clients.iter().map(AsFd::as_fd))
     }
 
     /// Receives the channels that other slaves handed off.
     pub fn receive_channels(&mut self) -> Vec<ReplicatorEnd> {
-        while let Ok(guest) = accept_with(&self.listener, flags()) {
-            self.guests.push(guest);
+        while let Ok(client) = accept_with(&self.listener, flags()) {
+            self.clients.push(client);
         }
         let mut taken = Vec::new();
-        self.guests.retain(|guest| {
+        self.clients.retain(|client| {
             loop {
-                match receive(guest) {
+                match receive(client) {
                     Ok(Some(fd)) => taken.extend(
                         ReplicatorEnd::greet(fd).inspect_err(|e| debug!("a channel was lost: {e}")),
                     ),
@@ -88,12 +88,12 @@ impl HandoffListener {
 }
 
 /// Receives the next descriptor. Returns `None` if there is none now.
-fn receive(guest: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+fn receive(client: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     let mut byte = [0];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     match recvmsg(
-        guest,
+        client,
         &mut [IoSliceMut::new(&mut byte)],
         &mut control,
         RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
@@ -160,7 +160,7 @@ mod tests {
     use crate::changes::channel::{ProposalSocket, Received};
 
     #[test]
-    fn a_channel_is_handed_on_and_works() {
+    fn handed_off_channel_works() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(FOLDER)).unwrap();
         let root = Folder::open(dir.path()).unwrap();

@@ -82,8 +82,8 @@ pub struct Commit {
 }
 
 impl From<&LogEntry> for Commit {
-    fn from(numbered: &LogEntry) -> Self {
-        Self { version: numbered.version, digest: digest_of(&numbered.change) }
+    fn from(entry: &LogEntry) -> Self {
+        Self { version: entry.version, digest: digest_of(&entry.change) }
     }
 }
 
@@ -112,10 +112,10 @@ fn digest_of(change: &Change) -> Option<Digest> {
 
 /// Refusal of an id that stands for other content.
 fn other_content(change: &Change) -> Refusal {
-    let why = "this upload id was used for other content; nothing was stored, use a new id";
+    let reason = "this upload id was used for other content; nothing was stored, use a new id";
     match change {
-        Change::Put { path, .. } => Refusal::at(path, ErrorCode::Conflict, why),
-        _ => Refusal::new(ErrorCode::Conflict, why),
+        Change::Put { path, .. } => Refusal::at(path, ErrorCode::Conflict, reason),
+        _ => Refusal::new(ErrorCode::Conflict, reason),
     }
 }
 
@@ -124,14 +124,14 @@ pub type ProposalResult = Result<CommitReceipt, Refusal>;
 
 /// Refusal if no process can make changes now.
 #[must_use]
-pub fn changes_unavailable(why: &str) -> Refusal {
-    Refusal::new(ErrorCode::NoChanges, format!("changes are not possible now: {why}"))
+pub fn changes_unavailable(reason: &str) -> Refusal {
+    Refusal::new(ErrorCode::NoChanges, format!("changes are not possible now: {reason}"))
 }
 
 /// Same as [`changes_unavailable`], because of the state of a path.
 #[must_use]
-pub fn changes_unavailable_at(path: &TreePath, why: &str) -> Refusal {
-    Refusal { path: Some(path.clone()), ..changes_unavailable(why) }
+pub fn changes_unavailable_at(path: &TreePath, reason: &str) -> Refusal {
+    Refusal { path: Some(path.clone()), ..changes_unavailable(reason) }
 }
 
 impl Proposal {
@@ -224,7 +224,7 @@ const HOLDERS: u8 = 1;
 
 /// Encodes a result for the channel.
 #[must_use]
-pub fn answer_to_bytes(answer: &ProposalResult) -> Vec<u8> {
+pub fn encode_result(answer: &ProposalResult) -> Vec<u8> {
     let mut bytes = Vec::new();
     let to = &mut Encoder::new(&mut bytes);
     match answer {
@@ -250,7 +250,7 @@ pub fn answer_to_bytes(answer: &ProposalResult) -> Vec<u8> {
 ///
 /// # Errors
 /// Returns a [`WireError`] for malformed bytes.
-pub fn answer_from_bytes(bytes: &[u8]) -> Result<ProposalResult, WireError> {
+pub fn decode_result(bytes: &[u8]) -> Result<ProposalResult, WireError> {
     let mut from = Decoder::new(bytes);
     let answer = if from.bool()? {
         Ok(CommitReceipt {

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_come_in_the_order_of_the_items() {
+    fn results_have_the_order_of_the_items() {
         for len in [0, 1, 2, 100] {
             let items: Vec<usize> = (0..len).collect();
             assert_eq!(
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn several_wait_at_the_same_time_and_not_more_than_allowed() {
+    fn parallel_map_limits_its_threads() {
         let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         parallel_map(&[(); 100], |()| {
             most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);

@@ -44,7 +44,7 @@ pub struct ReceivedMessages {
     /// Puts whose holders a session asks for, each with its channel.
     pub holders: Vec<(u64, Lsn)>,
     /// Channels that have closed.
-    pub gone: BTreeSet<u64>,
+    pub closed: BTreeSet<u64>,
 }
 
 impl ProposalReceiver {
@@ -101,7 +101,7 @@ impl ProposalReceiver {
     /// Reads at most `most` proposals and at most one batch, in turns by owner and then by channel.
     pub fn gather(&mut self, most: usize) -> ReceivedMessages {
         let mut gathered = ReceivedMessages::default();
-        self.look(&mut gathered);
+        self.poll_channels(&mut gathered);
         let (mut cost, mut count) = (0, 0);
         while cost < BATCH && count < most {
             let Some((owner, number, ())) = self.turns.pop() else { break };
@@ -119,12 +119,12 @@ impl ProposalReceiver {
                 }
                 Ok(Received::Nothing) => continue,
                 Ok(Received::Gone) => {
-                    gathered.gone.insert(number);
+                    gathered.closed.insert(number);
                     continue;
                 }
                 Err(e) => {
                     error!("cannot read from a channel; it is closed: {e}");
-                    gathered.gone.insert(number);
+                    gathered.closed.insert(number);
                     continue;
                 }
             }
@@ -136,7 +136,7 @@ impl ProposalReceiver {
 
     /// Finds channels with unread messages, and closed ones. Proposals of closed channels are
     /// dropped. Their staged content stays, as that of an interrupted upload.
-    fn look(&mut self, gathered: &mut ReceivedMessages) {
+    fn poll_channels(&mut self, gathered: &mut ReceivedMessages) {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut fds: Vec<PollFd<'_>> =
@@ -147,21 +147,21 @@ impl ProposalReceiver {
         let found: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
         for ((number, channel), found) in self.channels.iter_mut().zip(found) {
             if found.intersects(PollFlags::HUP | PollFlags::ERR) {
-                gathered.gone.insert(*number);
+                gathered.closed.insert(*number);
             } else if found.contains(PollFlags::IN) && !channel.has_turn {
                 let owner = channel.end.owner().clone();
                 channel.has_turn = self.turns.push(owner, *number, ()).is_ok();
             }
         }
-        for number in &gathered.gone {
+        for number in &gathered.closed {
             self.channels.remove(number);
         }
     }
 
     /// Sends the holders of a content. If the message is lost, the session continues without it.
-    pub fn tell_holders(&self, channel: u64, holders: &[FolderId]) {
+    pub fn send_holders(&self, channel: u64, holders: &[FolderId]) {
         if let Some(Err(e)) =
-            self.channels.get(&channel).map(|channel| channel.end.tell_holders(holders))
+            self.channels.get(&channel).map(|channel| channel.end.send_holders(holders))
         {
             debug!("a result was lost: {e}");
         }

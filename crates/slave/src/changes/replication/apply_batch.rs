@@ -21,11 +21,11 @@ use crate::staging::StagedName;
 #[derive(Debug, Default)]
 struct BatchResult {
     /// Contents that are missing here.
-    lacks: Vec<Lsn>,
+    missing: Vec<Lsn>,
     /// Contents that were staged here and could not be published.
     failed: Vec<Lsn>,
     /// Contents that should have been here and were lost.
-    missing: Vec<MissingContent>,
+    lost: Vec<MissingContent>,
     /// Changes whose staged content is not needed any more.
     used: Vec<ChangeId>,
     /// Entries with a local mode that is not decided.
@@ -36,13 +36,13 @@ struct BatchResult {
 
 impl BatchResult {
     fn join(&mut self, mut other: Self) {
-        self.lacks.append(&mut other.lacks);
-        self.failed.append(&mut other.failed);
         self.missing.append(&mut other.missing);
+        self.failed.append(&mut other.failed);
+        self.lost.append(&mut other.lost);
         self.used.append(&mut other.used);
         self.chmods.append(&mut other.chmods);
         self.refused.puts.append(&mut other.refused.puts);
-        self.refused.missing.append(&mut other.refused.missing);
+        self.refused.lost.append(&mut other.refused.lost);
     }
 }
 
@@ -123,8 +123,8 @@ impl ReplicaDriver {
         // This event comes first, because refused contents are not fetched.
         events
             .extend(out.refused.puts.iter().map(|put| Event::Refused { put: *put, retry: false }));
-        events.push_back(Event::Applied { lacks: out.lacks, failed: out.failed });
-        events.extend(out.missing.into_iter().chain(out.refused.missing).map(Event::Missing));
+        events.push_back(Event::Applied { lacks: out.missing, failed: out.failed });
+        events.extend(out.lost.into_iter().chain(out.refused.lost).map(Event::Missing));
         Ok(())
     }
 
@@ -185,9 +185,9 @@ fn apply_entry(
         store.forget_change(*of)?;
         for (path, entry) in &committed.restored {
             let work = |batch: &mut Batch<'_, '_>| batch.restore(path, entry.as_ref(), version);
-            if let Err(why) = attempt(disk, store, &[path], unsynced, out, work)? {
-                warn_unapplied(version, path, &why);
-                record_restored(store, path, entry.as_ref(), version, &why, out)?;
+            if let Err(reason) = attempt(disk, store, &[path], unsynced, out, work)? {
+                warn_unapplied(version, path, &reason);
+                record_restored(store, path, entry.as_ref(), version, &reason, out)?;
             }
         }
         return Ok(store.record_change(id, Commit::from(&committed.entry))?);
@@ -203,15 +203,15 @@ fn apply_entry(
         Change::Withdraw { .. } => Vec::new(),
     };
     let work = |batch: &mut Batch<'_, '_>| batch.apply(committed, staged);
-    if let Err(why) = attempt(disk, store, &paths, unsynced, out, work)? {
-        paths.first().iter().for_each(|path| warn_unapplied(version, path, &why));
-        record(store, committed, staged.is_some(), &why, out)?;
+    if let Err(reason) = attempt(disk, store, &paths, unsynced, out, work)? {
+        paths.first().iter().for_each(|path| warn_unapplied(version, path, &reason));
+        record(store, committed, staged.is_some(), &reason, out)?;
     }
     Ok(store.record_change(id, Commit::from(&committed.entry))?)
 }
 
-fn warn_unapplied(version: Lsn, path: &TreePath, why: &str) {
-    warn!("change {version} is not applied here at {path}: {why}; it is retried");
+fn warn_unapplied(version: Lsn, path: &TreePath, reason: &str) {
+    warn!("change {version} is not applied here at {path}: {reason}; it is retried");
 }
 
 /// Runs `work` for a change of `paths`; the first path names the step. The inner result is the
@@ -227,9 +227,9 @@ fn attempt(
     let parents = paths.iter().filter_map(|path| path.split_last());
     let failed = parents
         .into_iter()
-        .find_map(|(parent, _)| unsynced.get(&parent).map(|why| format!("{parent}: {why}")));
-    if let Some(why) = failed {
-        return Ok(Err(why));
+        .find_map(|(parent, _)| unsynced.get(&parent).map(|reason| format!("{parent}: {reason}")));
+    if let Some(reason) = failed {
+        return Ok(Err(reason));
     }
     let Some(first) = paths.first() else { return Ok(Ok(())) };
     let tried = disk.attempt(store, first, |disk| {
@@ -245,24 +245,26 @@ fn record(
     store: &CatalogStore,
     committed: &CommittedEntry,
     staged: bool,
-    why: &str,
+    reason: &str,
     out: &mut BatchResult,
 ) -> Result<(), ApplyError> {
     let version = committed.entry.version;
     match &committed.entry.change {
         change @ Change::Put { path, mode, .. } => {
             let entry = Entry { version, mode: *mode, content: content_of(change, version) };
-            unapplied::put(store, path, &entry, &committed.holders, why, &mut out.refused)?;
-            out.lacks.push(version);
+            unapplied::put(store, path, &entry, &committed.holders, reason, &mut out.refused)?;
+            out.missing.push(version);
             if staged {
                 out.failed.push(version);
             }
         }
-        Change::MakeFolder { path, mode } => unapplied::folder(store, path, version, *mode, why)?,
-        Change::SetMode { path, mode } => unapplied::mode(store, path, version, *mode, why)?,
-        Change::Remove { path, .. } => unapplied::removal(store, path, version, why)?,
+        Change::MakeFolder { path, mode } => {
+            unapplied::folder(store, path, version, *mode, reason)?
+        }
+        Change::SetMode { path, mode } => unapplied::mode(store, path, version, *mode, reason)?,
+        Change::Remove { path, .. } => unapplied::removal(store, path, version, reason)?,
         Change::Move { from, to } => {
-            unapplied::move_to(store, from, to, version, why, &mut out.refused)?
+            unapplied::move_to(store, from, to, version, reason, &mut out.refused)?
         }
         Change::Withdraw { .. } => {}
     }
@@ -274,15 +276,15 @@ fn record_restored(
     path: &TreePath,
     entry: Option<&Entry>,
     version: Lsn,
-    why: &str,
+    reason: &str,
     out: &mut BatchResult,
 ) -> Result<(), ApplyError> {
-    let Some(entry) = entry else { return Ok(unapplied::removal(store, path, version, why)?) };
+    let Some(entry) = entry else { return Ok(unapplied::removal(store, path, version, reason)?) };
     let Some(content) = entry.content else {
-        return Ok(unapplied::folder(store, path, entry.version, entry.mode, why)?);
+        return Ok(unapplied::folder(store, path, entry.version, entry.mode, reason)?);
     };
-    unapplied::put(store, path, entry, &[], why, &mut out.refused)?;
-    out.lacks.push(content.put);
+    unapplied::put(store, path, entry, &[], reason, &mut out.refused)?;
+    out.missing.push(content.put);
     Ok(())
 }
 
@@ -383,7 +385,7 @@ impl Batch<'_, '_> {
         self.store.clear_unapplied(path)?;
         self.store.put_entry(path, entry, None, &committed.holders)?;
         self.store.set_retained(path, former.as_ref())?;
-        self.out.lacks.push(content.put);
+        self.out.missing.push(content.put);
         Ok(())
     }
 
@@ -529,7 +531,7 @@ impl Batch<'_, '_> {
                 if let Some(content) = content {
                     let entry = Entry { version, mode, content: Some(content) };
                     self.store.put_entry(to, &entry, None, &[])?;
-                    self.out.missing.extend(relais_cluster::replica::lack_of_entry(to, &entry));
+                    self.out.lost.extend(relais_cluster::replica::lack_of_entry(to, &entry));
                 }
             }
             None => {}
@@ -564,7 +566,7 @@ impl Batch<'_, '_> {
                 });
             }
             if meta.is_none() {
-                self.out.lacks.push(content.put);
+                self.out.missing.push(content.put);
             }
             self.store.clear_unapplied(path)?;
             self.store.set_retained(path, None)?;
@@ -577,7 +579,7 @@ impl Batch<'_, '_> {
         self.store.clear_unapplied(path)?;
         self.store.set_retained(path, None)?;
         self.store.put_entry(path, entry, None, &[])?;
-        self.out.lacks.push(content.put);
+        self.out.missing.push(content.put);
         Ok(())
     }
 }

@@ -122,9 +122,9 @@ impl<'a> DiskTransaction<'a> {
         row: Option<&CatalogRow>,
         retained: Option<&RetainedContent>,
     ) -> bool {
-        let numbered =
+        let committed =
             row.is_some_and(|row| row.entry.version.is_some() && row.matches_except_ctime(meta));
-        numbered || retained.is_some_and(|retained| retained.matches_except_ctime(meta))
+        committed || retained.is_some_and(|retained| retained.matches_except_ctime(meta))
     }
 
     /// Quarantines the entry at a path, unless the catalogue knows it. Returns whether a known

@@ -174,14 +174,14 @@ impl LocalChanges {
             if let Some((row, base)) = edit
                 && let Some(digest) = row.digest
             {
-                let what = LocalChangeKind::File {
+                let kind = LocalChangeKind::File {
                     meta: file_identity(&row),
                     mtime: row.entry.mtime,
                     digest,
                     mode: row.entry.mode,
                     expect: Expect::Lsn(base),
                 };
-                self.waiting.insert(path.clone(), what);
+                self.waiting.insert(path.clone(), kind);
             }
             self.branch.insert(path, details);
         }
@@ -309,10 +309,10 @@ impl ReplicaDriver {
             .rejected
             .extract_if(.., |(since, ..)| since.elapsed() >= REJECT_DELAY)
             .collect::<Vec<_>>();
-        for (_, change, why) in rejected {
+        for (_, change, reason) in rejected {
             store.begin()?;
             self.local_changes.by_path.remove(&change.path);
-            self.finish_quarantine(change, &why, store, events)?;
+            self.finish_quarantine(change, &reason, store, events)?;
         }
         if self.local_changes.looked.is_some_and(|looked| looked.elapsed() < CHECK_INTERVAL) {
             return Ok(());
@@ -330,8 +330,8 @@ impl ReplicaDriver {
     ) -> Result<(), CatalogError> {
         let room = MOST_OFFERED.saturating_sub(self.local_changes.by_id.len());
         for _ in 0..room {
-            let Some((path, what)) = self.local_changes.waiting.pop_first() else { break };
-            events.extend(self.local_changes.add(path, what));
+            let Some((path, kind)) = self.local_changes.waiting.pop_first() else { break };
+            events.extend(self.local_changes.add(path, kind));
         }
         let room = MOST_OFFERED.saturating_sub(self.local_changes.by_id.len());
         if room == 0 {
@@ -348,7 +348,7 @@ impl ReplicaDriver {
                 if offered == room || !self.may_be_offered(&path, scanner)? {
                     continue;
                 }
-                let what = match (row.entry.kind, row.digest) {
+                let kind = match (row.entry.kind, row.digest) {
                     (Kind::Folder, _) => LocalChangeKind::Folder { mode: row.entry.mode },
                     (Kind::File, Some(digest)) => LocalChangeKind::File {
                         meta: file_identity(&row),
@@ -359,7 +359,7 @@ impl ReplicaDriver {
                     },
                     (Kind::File, None) => continue,
                 };
-                events.extend(self.local_changes.add(path, what));
+                events.extend(self.local_changes.add(path, kind));
                 offered += 1;
             }
         }
@@ -427,28 +427,28 @@ impl ReplicaDriver {
         self.refetch(path, &row, store, events)
     }
 
+    fn disk_transaction<'a>(&'a mut self, store: &'a CatalogStore) -> DiskTransaction<'a> {
+        DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine)
+    }
+
     /// Returns the metadata at a path; `None` if it cannot be read.
-    fn look(
+    fn stat(
         &mut self,
         path: &TreePath,
         store: &CatalogStore,
     ) -> Result<Option<Meta>, CatalogError> {
-        match DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine)
-            .stat(path)
-        {
+        match self.disk_transaction(store).stat(path) {
             Err(ApplyError::Catalogue(e)) => Err(e),
             Err(e) => {
                 log::debug!("cannot read {path}: {e}");
                 Ok(None)
             }
-            looked => Ok(looked.unwrap_or_default()),
+            stated => Ok(stated.unwrap_or_default()),
         }
     }
 
     fn is_reachable(&mut self, path: &TreePath, store: &CatalogStore) -> bool {
-        DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine)
-            .stat(path)
-            .is_ok()
+        self.disk_transaction(store).stat(path).is_ok()
     }
 
     /// Returns whether the known file of a path, or its retained content, is on the disk.
@@ -459,7 +459,7 @@ impl ReplicaDriver {
         store: &CatalogStore,
     ) -> Result<bool, CatalogError> {
         let retained = store.retained(path)?;
-        let meta = self.look(path, store)?;
+        let meta = self.stat(path, store)?;
         Ok(match row.entry.kind {
             Kind::Folder => meta.is_some_and(|meta| meta.served_kind() == Some(Kind::Folder)),
             Kind::File => meta.is_some_and(|meta| {
@@ -504,7 +504,7 @@ impl ReplicaDriver {
         }
         let above = store.unapplied_above(path)?;
         if let (Some(above), Some(content)) = (&above, entry.content) {
-            store.record_unapplied(path, entry.version, false, &above.why, None)?;
+            store.record_unapplied(path, entry.version, false, &above.reason, None)?;
             events.push_back(Event::Refused { put: content.put, retry: false });
         }
         // The retained content may still exist behind the obstacle.
@@ -524,14 +524,14 @@ impl ReplicaDriver {
         row: &CatalogRow,
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
-        let mut disk = DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine);
+        let mut disk = self.disk_transaction(store);
         match (disk.ensure_folder(path).and_then(|()| disk.sync()), row.entry.version) {
             (Ok(()), _) => Ok(()),
             (Err(ApplyError::Catalogue(e)), _) => Err(e),
             (Err(e), Some(version)) if e.is_path_specific() => {
-                let why = e.reason(path);
-                warn!("cannot recreate {path}: {why}; it is retried");
-                store.record_unapplied(path, version, false, &why, None)
+                let reason = e.reason(path);
+                warn!("cannot recreate {path}: {reason}; it is retried");
+                store.record_unapplied(path, version, false, &reason, None)
             }
             (Err(e), _) => {
                 warn!("cannot recreate {path}: {e}");
@@ -555,7 +555,7 @@ impl ReplicaDriver {
         let Some(content) = entry.content else {
             let mode = meta.mode.with_owner_access(Kind::Folder);
             if meta.served_kind() == Some(Kind::Folder) {
-                self.propose_mode(path, mode, &row, base, meta, store, events)?;
+                events.extend(self.propose_mode(path, mode, &row, base, meta, store)?);
             }
             return Ok(());
         };
@@ -565,8 +565,7 @@ impl ReplicaDriver {
             {
                 // The scan came before the change that made this the former content, or only the
                 // ctime differs.
-                let disk =
-                    DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine);
+                let disk = self.disk_transaction(store);
                 let ours = retained.matches(meta)
                     || match disk.is_ours(&path, meta, None, Some(&retained)) {
                         Ok(ours) => ours,
@@ -582,8 +581,7 @@ impl ReplicaDriver {
                 }
             }
             // The edit has no base in the tree, unless the file is the missing content itself.
-            let mut disk =
-                DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine);
+            let mut disk = self.disk_transaction(store);
             let adopted = disk
                 .claim_existing(&path, &content, entry.mode, None, None)
                 .and_then(|adopted| disk.sync().map(|()| adopted));
@@ -619,7 +617,6 @@ impl ReplicaDriver {
     }
 
     /// Proposes the mode of an unchanged entry, if it differs from the tree.
-    #[allow(clippy::too_many_arguments)]
     fn propose_mode(
         &mut self,
         path: TreePath,
@@ -628,19 +625,18 @@ impl ReplicaDriver {
         base: Lsn,
         meta: &Meta,
         store: &CatalogStore,
-        events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogError> {
+    ) -> Result<Option<Event>, CatalogError> {
         if mode == row.entry.mode {
-            return store.update_disk_meta(&path, meta);
+            store.update_disk_meta(&path, meta)?;
+            return Ok(None);
         }
         info!("the mode of {path} was changed locally to {mode}");
-        events.extend(self.local_changes.add(path, LocalChangeKind::Mode { mode, base }));
-        Ok(())
+        Ok(self.local_changes.add(path, LocalChangeKind::Mode { mode, base }))
     }
 
-    fn quarantine_path(&mut self, path: &TreePath, why: &str) -> bool {
+    fn quarantine_path(&mut self, path: &TreePath, reason: &str) -> bool {
         self.quarantine
-            .take(path, why)
+            .take(path, reason)
             .inspect_err(|e| error!("cannot quarantine {path}: {e}"))
             .unwrap_or(false)
     }
@@ -712,10 +708,10 @@ impl ReplicaDriver {
         self.local_changes.edits.remove(&of.path);
         let (Some(digest), Some(row)) = (digest, store.row(&of.path)?) else { return Ok(()) };
         let same = row.digest == Some(digest) && row.on_disk.mtime == of.meta.mtime;
-        let there = self.look(&of.path, store)?;
+        let meta = self.stat(&of.path, store)?;
         // A newer state of the file has an event of its own.
-        let Some(there) =
-            there.filter(|there| FileIdentity::from(there) == of.meta && !row.matches(there))
+        let Some(meta) =
+            meta.filter(|meta| FileIdentity::from(meta) == of.meta && !row.matches(meta))
         else {
             return Ok(());
         };
@@ -730,22 +726,21 @@ impl ReplicaDriver {
         } else if same {
             // The file may have another hard link, or was renamed and renamed back.
             let mode = wanted_mode(&row, edit.mode);
-            let mut events = VecDeque::new();
-            self.propose_mode(of.path.clone(), mode, &row, base, &there, store, &mut events)?;
-            self.deferred.append(&mut events);
+            let event = self.propose_mode(of.path.clone(), mode, &row, base, &meta, store)?;
+            self.deferred.extend(event);
         } else {
             let mtime = match of.meta.mtime == row.on_disk.mtime {
                 true => row.entry.mtime,
                 false => of.meta.mtime,
             };
-            let what = LocalChangeKind::File {
+            let kind = LocalChangeKind::File {
                 meta: of.meta,
                 mtime,
                 digest,
                 mode: wanted_mode(&row, edit.mode),
                 expect: Expect::Lsn(edit.base),
             };
-            let event = self.local_changes.add(of.path.clone(), what);
+            let event = self.local_changes.add(of.path.clone(), kind);
             self.deferred.extend(event);
         }
         Ok(())
@@ -864,23 +859,23 @@ impl ReplicaDriver {
     pub(super) fn quarantine_change(
         &mut self,
         id: ChangeId,
-        why: &str,
+        reason: &str,
         store: &CatalogStore,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
         let Some(change) = self.local_changes.by_id.remove(&id) else { return Ok(()) };
         if matches!(change.kind, LocalChangeKind::File { .. }) {
-            self.local_changes.rejected.push((Instant::now(), change, why.to_owned()));
+            self.local_changes.rejected.push((Instant::now(), change, reason.to_owned()));
             return Ok(());
         }
         self.local_changes.by_path.remove(&change.path);
-        self.finish_quarantine(change, why, store, events)
+        self.finish_quarantine(change, reason, store, events)
     }
 
     fn finish_quarantine(
         &mut self,
         change: LocalChange,
-        why: &str,
+        reason: &str,
         store: &CatalogStore,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
@@ -898,12 +893,7 @@ impl ReplicaDriver {
                 }
                 // The mode of the tree is restored on the disk.
                 (LocalChangeKind::Mode { .. }, Some(row)) if row.here => {
-                    let disk = DiskTransaction::new(
-                        &self.root,
-                        store,
-                        &self.staging,
-                        &mut self.quarantine,
-                    );
+                    let disk = self.disk_transaction(store);
                     match disk.set_mode(&path, row.entry.mode) {
                         Err(ApplyError::Catalogue(e)) => return Err(e),
                         Err(e) => warn!("cannot restore the mode of {path}: {e}"),
@@ -914,7 +904,7 @@ impl ReplicaDriver {
             }
             return Ok(());
         };
-        let there = self.look(&path, store)?;
+        let there = self.stat(&path, store)?;
         let Some(there) = there.filter(|there| FileIdentity::from(there) == meta) else {
             return Ok(());
         };
@@ -930,7 +920,7 @@ impl ReplicaDriver {
         let details = branch.unwrap_or_else(|| format!("\ndigest: {digest}"));
         let taken = self
             .quarantine
-            .take_with_details(&path, why, &details)
+            .take_with_details(&path, reason, &details)
             .inspect_err(|e| error!("cannot quarantine {path}: {e}"));
         if !taken.unwrap_or(false) {
             self.local_changes.refused.insert(path, Instant::now());

@@ -289,13 +289,13 @@ impl ReplicaDriver {
                     self.mailbox.send(link, message);
                 }
             }
-            Action::Close(why) => {
-                self.warn_once(format!("replication from the master stopped: {why}"));
-                if why.code == ErrorCode::Exists {
+            Action::Close(reason) => {
+                self.warn_once(format!("replication from the master stopped: {reason}"));
+                if reason.code == ErrorCode::Exists {
                     self.id_conflict.record(&self.scoreboard);
                 }
-                if self.master_refusal.is_some() || why.code == ErrorCode::Conflict {
-                    self.master_refusal.get_or_insert(why);
+                if self.master_refusal.is_some() || reason.code == ErrorCode::Conflict {
+                    self.master_refusal.get_or_insert(reason);
                 } else if let Some(link) = self.link.take() {
                     self.link_announced = false;
                     self.mailbox.close(link);
@@ -393,7 +393,7 @@ impl ReplicaDriver {
                     }
                     if let ToSlave::Holders { put, holders } = &message {
                         store.set_holders(*put, holders)?;
-                        self.tell_holders(*put, holders);
+                        self.send_holders(*put, holders);
                     }
                     if let ToSlave::ProposalResult { id, answer: Ok(_) } = &message
                         && self.staged.contains_key(id)
@@ -501,9 +501,9 @@ impl ReplicaDriver {
     fn explain_refusal(&self, refusal: Refusal) -> Refusal {
         const HEAD: &str = "changes are not possible now: ";
         match &self.master_refusal {
-            Some(why) if refusal.code == ErrorCode::NoChanges => {
-                let why = why.message.strip_prefix(HEAD).unwrap_or(&why.message);
-                Refusal::new(ErrorCode::NoChanges, format!("{HEAD}{why}"))
+            Some(reason) if refusal.code == ErrorCode::NoChanges => {
+                let reason = reason.message.strip_prefix(HEAD).unwrap_or(&reason.message);
+                Refusal::new(ErrorCode::NoChanges, format!("{HEAD}{reason}"))
             }
             _ => refusal,
         }
@@ -574,7 +574,9 @@ fn too_few_copies(version: Lsn, copies: u16) -> Refusal {
     let disks = if copies == 1 { "disk has" } else { "disks have" };
     Refusal::new(
         relais_proto::ErrorCode::TooFewCopies,
-        format!("change {version} is committed, but only {copies} {disks} its content so far"),
+        format!(
+            "change {version} is committed and stands, but only {copies} {disks} its content so far"
+        ),
     )
 }
 
@@ -608,7 +610,7 @@ impl ApplyError {
             Self::Disk(at, e) if at == path => e.reason(),
             Self::Disk(at, e) => format!("{at}: {}", e.reason()),
             Self::Tree(e) => e.reason(),
-            Self::Refused(why) => why.clone(),
+            Self::Refused(reason) => reason.clone(),
             Self::Catalogue(e) => e.to_string(),
         }
     }

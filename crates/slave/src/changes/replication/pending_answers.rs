@@ -69,7 +69,7 @@ impl PendingAnswers {
     }
 
     /// Removes a closed channel. Returns its waiting sessions.
-    pub fn gone(&mut self, channel: u64) -> Vec<Session> {
+    pub fn remove_channel(&mut self, channel: u64) -> Vec<Session> {
         let sessions: Vec<Session> = self
             .channels
             .remove(&channel)

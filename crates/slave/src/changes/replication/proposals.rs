@@ -30,9 +30,11 @@ impl ReplicaDriver {
     ) -> Result<(), CatalogError> {
         self.receiver.accept();
         let gathered = self.receiver.gather(self.room());
-        for channel in gathered.gone.into_iter().chain(self.pending_answers.take_lost()) {
+        for channel in gathered.closed.into_iter().chain(self.pending_answers.take_lost()) {
             self.receiver.close(channel);
-            events.extend(self.pending_answers.gone(channel).into_iter().map(Event::SessionClosed));
+            events.extend(
+                self.pending_answers.remove_channel(channel).into_iter().map(Event::SessionClosed),
+            );
         }
         for (channel, put) in gathered.holders {
             self.ask_holders(channel, put);
@@ -101,14 +103,14 @@ impl ReplicaDriver {
                 self.mailbox.send(link, ToMaster::FindHolders { put });
                 self.holder_queries.entry(put).or_default().push(channel);
             }
-            None => self.receiver.tell_holders(channel, &[]),
+            None => self.receiver.send_holders(channel, &[]),
         }
     }
 
     /// Passes the holders from the master to the sessions that asked.
-    pub(super) fn tell_holders(&mut self, put: Lsn, holders: &[FolderId]) {
+    pub(super) fn send_holders(&mut self, put: Lsn, holders: &[FolderId]) {
         for channel in self.holder_queries.remove(&put).unwrap_or_default() {
-            self.receiver.tell_holders(channel, holders);
+            self.receiver.send_holders(channel, holders);
         }
     }
 
@@ -204,8 +206,8 @@ impl ReplicaDriver {
     fn cannot_store(&self, change: &Change, at: &TreePath, e: &TreeError) -> Option<Refusal> {
         let Change::Put { path, .. } = change else { return None };
         let whose = if at == path { "" } else { "its folder: " };
-        let why = format!("this slave cannot store it: {whose}{}", e.reason());
-        Some(Refusal::at(path, ErrorCode::NotServed, why))
+        let reason = format!("this slave cannot store it: {whose}{}", e.reason());
+        Some(Refusal::at(path, ErrorCode::NotServed, reason))
     }
 }
 

@@ -52,9 +52,9 @@ impl ReplicaDriver {
                 Err(failure) => {
                     let blame = failure.blame;
                     let path = store.row_of_put(fetched.put)?.map(|(path, _)| path);
-                    if let (Some(why), Some(path)) = (failure.lasting, path) {
+                    if let (Some(reason), Some(path)) = (failure.lasting, path) {
                         store.begin()?;
-                        store.record_unapplied(&path, fetched.put, false, &why, None)?;
+                        store.record_unapplied(&path, fetched.put, false, &reason, None)?;
                         store.commit()?;
                         events.push_back(Event::Refused { put: fetched.put, retry: false });
                     } else if blame == FetchFault::Local {
@@ -165,9 +165,9 @@ impl ReplicaDriver {
                             rows.push((path, entry, meta));
                             PublishResult::Published
                         }
-                        Ok(Err(why)) => {
-                            warn!("cannot store the content of {path}: {why}; it is retried");
-                            refused.push((path, *put, why));
+                        Ok(Err(reason)) => {
+                            warn!("cannot store the content of {path}: {reason}; it is retried");
+                            refused.push((path, *put, reason));
                             PublishResult::Refused
                         }
                         Err(ApplyError::Catalogue(e)) => return Err(e),
@@ -204,8 +204,8 @@ impl ReplicaDriver {
         } else {
             self.litter |= disk.finish();
         }
-        for (path, put, why) in &refused {
-            store.record_unapplied(path, *put, false, why, None)?;
+        for (path, put, reason) in &refused {
+            store.record_unapplied(path, *put, false, reason, None)?;
         }
         store.commit()?;
         Ok(results)

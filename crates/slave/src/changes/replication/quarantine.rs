@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn things_keep_their_names_and_say_where_they_were() {
+    fn quarantined_file_keeps_its_name_and_gets_a_note() {
         let (dir, mut quarantine) = quarantine();
         std::fs::write(dir.path().join("f"), "one").unwrap();
         assert!(quarantine.take(&TreePath::new("f").unwrap(), "because").unwrap());
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_does_not_belong_goes() {
+    fn only_unknown_files_are_quarantined() {
         let (dir, mut quarantine) = quarantine();
         std::fs::create_dir_all(dir.path().join("d/e")).unwrap();
         for name in ["d/ours", "d/e/theirs", "d/e/ours"] {

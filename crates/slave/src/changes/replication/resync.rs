@@ -138,8 +138,8 @@ fn take_over(
         match taken {
             Ok(offer) => offered.extend(offer),
             // The file blocks the entry of the tree, which is then recorded as unapplied.
-            Err(why) => {
-                warn!("cannot quarantine {path}: {why}");
+            Err(reason) => {
+                warn!("cannot quarantine {path}: {reason}");
                 store.remove(path)?;
             }
         }
@@ -159,9 +159,9 @@ fn take_over(
             Ok(name) => held.extend(entry.content.map(|content| content.put).zip(name)),
             // The entry of the tree at this path is then recorded as unapplied.
             Err(_) if stays => {}
-            Err(why) => {
-                warn!("cannot remove {path} here: {why}; it is retried");
-                unapplied::removal(store, path, listing.lsn, &why)?;
+            Err(reason) => {
+                warn!("cannot remove {path} here: {reason}; it is retried");
+                unapplied::removal(store, path, listing.lsn, &reason)?;
             }
         }
     }
@@ -180,11 +180,11 @@ fn take_over(
                 }
             }
         })?;
-        let Err(why) = came else { continue };
-        warn!("cannot install {path} here: {why}; it is retried");
+        let Err(reason) = came else { continue };
+        warn!("cannot install {path} here: {reason}; it is retried");
         match entry.content {
-            None => unapplied::folder(store, path, entry.version, entry.mode, &why)?,
-            Some(_) => unapplied::put(store, path, entry, &[], &why, refused)?,
+            None => unapplied::folder(store, path, entry.version, entry.mode, &reason)?,
+            Some(_) => unapplied::put(store, path, entry, &[], &reason, refused)?,
         }
     }
     Ok(offered)

@@ -188,8 +188,8 @@ fn retry_path(
             }
             Ok(Some(tried))
         }
-        Err(why) => {
-            store.record_unapplied(path, version, record.removal, &why, None)?;
+        Err(reason) => {
+            store.record_unapplied(path, version, record.removal, &reason, None)?;
             Ok(None)
         }
     }

@@ -14,7 +14,7 @@ pub(super) struct RefusedContents {
     /// Contents that the disk refuses.
     pub puts: Vec<Lsn>,
     /// Refused contents that were here, at another path.
-    pub missing: Vec<MissingContent>,
+    pub lost: Vec<MissingContent>,
 }
 
 /// Records a file whose content cannot be published. The present file stays.
@@ -23,7 +23,7 @@ pub(super) fn put(
     path: &TreePath,
     entry: &Entry,
     holders: &[FolderId],
-    why: &str,
+    reason: &str,
     refused: &mut RefusedContents,
 ) -> Result<(), CatalogError> {
     let former = former(store, path)?;
@@ -33,7 +33,7 @@ pub(super) fn put(
     store.put_entry(path, entry, None, holders)?;
     store.set_retained(path, former.as_ref())?;
     refused.puts.extend(entry.content.map(|content| content.put));
-    store.record_unapplied(path, entry.version, false, why, None)
+    store.record_unapplied(path, entry.version, false, reason, None)
 }
 
 /// Records a folder that cannot be created.
@@ -42,7 +42,7 @@ pub(super) fn folder(
     path: &TreePath,
     version: Lsn,
     mode: Mode,
-    why: &str,
+    reason: &str,
 ) -> Result<(), CatalogError> {
     let former = former(store, path)?;
     let entry = Entry { version, mode, content: None };
@@ -61,9 +61,9 @@ pub(super) fn folder(
     }
     store.set_retained(path, former.as_ref())?;
     if left {
-        left_below(store, path, version, why)?;
+        left_below(store, path, version, reason)?;
     }
-    store.record_unapplied(path, version, false, why, None)
+    store.record_unapplied(path, version, false, reason, None)
 }
 
 /// Records a mode that cannot be set.
@@ -72,11 +72,11 @@ pub(super) fn mode(
     path: &TreePath,
     version: Lsn,
     mode: Mode,
-    why: &str,
+    reason: &str,
 ) -> Result<(), CatalogError> {
     store.set_lsn(path, version)?;
     store.set_mode(path, mode)?;
-    store.record_unapplied(path, version, false, why, None)
+    store.record_unapplied(path, version, false, reason, None)
 }
 
 /// Records leftovers of a removed folder at a path that has a folder again. Each is removed on its
@@ -85,11 +85,11 @@ pub(super) fn left_below(
     store: &CatalogStore,
     path: &TreePath,
     version: Lsn,
-    why: &str,
+    reason: &str,
 ) -> Result<(), CatalogError> {
     for (mut at, _) in store.retained_below(path)? {
         while at.is_below(path) && store.row(&at)?.is_none() {
-            store.record_unapplied(&at, version, true, why, None)?;
+            store.record_unapplied(&at, version, true, reason, None)?;
             let Some((above, _)) = at.split_last() else { break };
             at = above;
         }
@@ -102,13 +102,13 @@ pub(super) fn removal(
     store: &CatalogStore,
     path: &TreePath,
     version: Lsn,
-    why: &str,
+    reason: &str,
 ) -> Result<(), CatalogError> {
     let (lies, left) = lies_at(store, path)?;
     store.remove(path)?;
     keep_all(store, &lies)?;
     if left {
-        store.record_unapplied(path, version, true, why, None)?;
+        store.record_unapplied(path, version, true, reason, None)?;
     }
     Ok(())
 }
@@ -119,7 +119,7 @@ pub(super) fn move_to(
     from: &TreePath,
     to: &TreePath,
     version: Lsn,
-    why: &str,
+    reason: &str,
     refused: &mut RefusedContents,
 ) -> Result<(), CatalogError> {
     let (lies, left) = lies_at(store, from)?;
@@ -140,18 +140,18 @@ pub(super) fn move_to(
         let source = (row.here && entry.content.is_some()).then_some(&old);
         if source.is_some() {
             store.put_entry(&path, &entry, None, &[])?;
-            refused.missing.extend(lack_of_entry(&path, &entry));
+            refused.lost.extend(lack_of_entry(&path, &entry));
         } else if entry.content.is_none() {
             store.put_entry(&path, &entry, None, &[])?;
         }
         refused.puts.extend(entry.content.map(|content| content.put));
-        store.record_unapplied(&path, version, false, why, source)?;
+        store.record_unapplied(&path, version, false, reason, source)?;
         store.clear_leftover(&path)?;
     }
     keep_all(store, &lies)?;
     store.set_retained(to, over.as_ref())?;
     if left {
-        store.record_unapplied(from, version, true, why, None)?;
+        store.record_unapplied(from, version, true, reason, None)?;
     }
     Ok(())
 }
