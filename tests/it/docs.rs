@@ -6,7 +6,7 @@ use std::path::Path;
 
 use relais_client::COMMANDS;
 
-use crate::harness::{Client, Output, Setup, Standalone, TestDir};
+use crate::harness::{Client, Output, ProgramBuilder, Standalone, TestDir};
 
 #[path = "../../examples/docs/pages.rs"]
 mod pages;
@@ -17,7 +17,7 @@ type Spellings = BTreeSet<String>;
 #[track_caller]
 fn run(program: &str, args: &[&str]) -> Output {
     let dir = TestDir::new();
-    Client::finish(&mut Setup::new(program, dir.path()).args(args).start())
+    Client::finish(&mut ProgramBuilder::new(program, dir.path()).args(args).start())
 }
 
 /// What an option looks like, out of the words and brackets around it.
@@ -209,7 +209,7 @@ fn an_invalid_log_filter_is_a_usage_error() {
     ] {
         for filter in ["verbose", "relais_net=loud"] {
             let dir = TestDir::new();
-            let setup = Setup::new(program, dir.path()).args(args).env("RUST_LOG", filter);
+            let setup = ProgramBuilder::new(program, dir.path()).args(args).env("RUST_LOG", filter);
             let output = Client::finish(&mut setup.start()).fails(2);
             assert!(output.stderr.contains("RUST_LOG"), "{program}: {output:?}");
         }

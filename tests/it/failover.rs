@@ -1,5 +1,5 @@
-//! A slave goes while it sends: the client goes on at the next byte from
-//! another, and the user sees one line.
+//! Failover of downloads: the client resumes at the next byte from another slave and prints one
+//! line.
 
 use nix::sys::signal::Signal;
 
@@ -7,18 +7,18 @@ use crate::harness::{
     Client, Cluster, Fault, Output, Program, SOON, content, eventually, is_over_tls, leftovers,
 };
 
-/// More than all buffers on the way hold together.
+/// More than all buffers between slave and client hold.
 const SIZE: usize = 48 << 20;
 const GET: &[&str] = &["--json", "-c", "get f"];
 
-/// Two slaves behind lines that freeze a transfer after 3 MiB.
+/// Starts two slaves behind proxies that freeze a transfer after 3 MiB.
 fn cluster(bytes: &[u8]) -> Cluster {
     let cluster = Cluster::of(2).proxied().file("f", bytes).start();
     cluster.wait_hashed();
     cluster
 }
 
-/// Starts a get; which slave serves it, once it is frozen.
+/// Starts a get and returns the slave that serves it, once the transfer is frozen.
 fn frozen(cluster: &Cluster, client: &Client) -> (Program, usize) {
     for slave in &cluster.slaves {
         slave.proxy.as_ref().unwrap().fault_at_content(3 << 20, Fault::Stall);
@@ -32,14 +32,14 @@ fn frozen(cluster: &Cluster, client: &Client) -> (Program, usize) {
 }
 
 #[track_caller]
-fn went_on(client: &Client, output: Output, bytes: &[u8]) {
+fn assert_resumed(client: &Client, output: Output, bytes: &[u8]) {
     let output = output.ok();
     let json = output.json();
     assert!(client.read("f") == bytes);
     assert_eq!(json["slaves"].as_array().unwrap().len(), 2, "{json}");
     assert_eq!(json["verified"], true, "{json}");
     let lines = output.stderr.lines().filter(|line| !line.starts_with("first encrypted meeting"));
-    assert_eq!(lines.count(), 1, "one line about the move: {output:?}");
+    assert_eq!(lines.count(), 1, "one line about the failover: {output:?}");
     assert_eq!(leftovers(&client.folder(), &["f"]), [] as [std::path::PathBuf; 0]);
 }
 
@@ -54,11 +54,11 @@ pub fn the_slave_is_killed() {
     let line = slave.proxy.as_ref().unwrap();
     line.release();
     let output = Client::finish(&mut program);
-    went_on(&client, output, &bytes);
+    assert_resumed(&client, output, &bytes);
     let other = cluster.slaves[1 - serving].proxy.as_ref().unwrap();
-    // Encrypted, a little more passes, and all of it counts.
+    // TLS adds bytes, and all of them count.
     let most = (SIZE - (3 << 20)) as u64 + if is_over_tls() { 256 << 10 } else { 0 };
-    assert!(other.take_content_bytes() <= most, "what had come was fetched again");
+    assert!(other.take_content_bytes() <= most, "received content was fetched again");
 }
 
 #[test]
@@ -71,7 +71,7 @@ pub fn the_slave_is_stopped() {
     cluster.slaves[serving].proxy.as_ref().unwrap().release();
     let output = Client::finish(&mut program);
     cluster.slaves[serving].program.signal_group(Signal::SIGCONT);
-    went_on(&client, output, &bytes);
+    assert_resumed(&client, output, &bytes);
 }
 
 #[test]
@@ -80,15 +80,15 @@ pub fn the_line_is_cut() {
     let cluster = cluster(&bytes);
     let client = cluster.client();
     for n in [0, 1, 65_536, 5_000_000] {
-        // Whichever slave is first; the other's line holds.
+        // Only the connection of the slave in use is cut.
         let (mut program, serving) = frozen(&cluster, &client);
         let line = cluster.slaves[serving].proxy.as_ref().unwrap();
         line.refuse(true);
         line.cut_all();
         let output = Client::finish(&mut program);
         line.refuse(false);
-        went_on(&client, output, &bytes);
-        // And cut at byte n, where the same slave may be asked again.
+        assert_resumed(&client, output, &bytes);
+        // A cut at byte n, after which the client may use the same slave again.
         line.fault_at_content(n, Fault::Cut);
         cluster.slaves[1 - serving].proxy.as_ref().unwrap().fault_at_content(n, Fault::Cut);
         client.run(GET).ok();
@@ -105,7 +105,7 @@ pub fn the_line_hangs() {
     let client = cluster.client();
     let (mut program, _) = frozen(&cluster, &client);
     let output = Client::finish(&mut program);
-    went_on(&client, output, &bytes);
+    assert_resumed(&client, output, &bytes);
 }
 
 #[test]
@@ -119,7 +119,7 @@ pub fn the_slave_stops_cleanly() {
     assert_eq!(cluster.slaves[serving].program.stop(Signal::SIGTERM), 0);
     cluster.slaves[serving].proxy.as_ref().unwrap().release();
     let output = Client::finish(&mut program);
-    went_on(&client, output, &bytes);
+    assert_resumed(&client, output, &bytes);
 }
 
 #[test]

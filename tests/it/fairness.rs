@@ -1,4 +1,4 @@
-//! A user's flood holds up that user alone: changes and hashing are done in turns, and not for those that have left.
+//! Fairness: a flood of changes or hash requests delays only the user or address that sends it.
 
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
@@ -12,14 +12,15 @@ use relais_proto::{FrameType, IfMatch, Login, Lsn, Reply, Request};
 
 use crate::accounts;
 use crate::harness::{
-    Cluster, SOON, Standalone, Wire, eventually, hello, path, process_of, put, session,
+    Cluster, RawClient, SOON, Standalone, eventually, hello, path, process_of, put, session,
     staged_files, stop, upload,
 };
 
-/// Changes that a flooding session has on their way, at the most: all together fewer than an account may have unfinished.
+/// Maximum changes in flight of a flooding session; all together fewer than an account may have
+/// unfinished.
 const AHEAD: usize = 40;
 
-/// Sessions that ask as fast as they are answered, until this is dropped.
+/// Sessions that send requests as fast as they are answered, until this is dropped.
 struct Flood {
     over: Arc<AtomicBool>,
     done: Arc<AtomicUsize>,
@@ -27,15 +28,18 @@ struct Flood {
 }
 
 impl Flood {
-    /// Each session sends what `ask` makes of its number and the request's, `ahead` requests before their answers, which are of `kind`.
+    /// Starts a flood with `ahead` requests in flight for each session.
+    ///
+    /// `ask` builds a request from the session's number and the request's. `kind` is the type of
+    /// the answers.
     fn start(
-        sessions: Vec<Wire>,
+        sessions: Vec<RawClient>,
         (kind, ahead): (FrameType, usize),
         ask: impl Fn(usize, usize) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
         let (over, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let ask = Arc::new(ask);
-        let run = |(number, mut wire): (usize, Wire)| {
+        let run = |(number, mut wire): (usize, RawClient)| {
             let (over, done, ask) = (Arc::clone(&over), Arc::clone(&done), Arc::clone(&ask));
             let run = move || {
                 let (mut sent, mut answered) = (0, 0);
@@ -64,8 +68,8 @@ impl Flood {
         Self { over, done, threads }
     }
 
-    /// The same with small puts.
-    fn of_puts(sessions: Vec<Wire>) -> Self {
+    /// Starts a flood of small puts.
+    fn of_puts(sessions: Vec<RawClient>) -> Self {
         Self::start(sessions, (FrameType::Committed, AHEAD), |session, n| {
             upload(&put(&format!("flood{session}-{}", n % 10), 3), b"new", 3)
         })
@@ -83,27 +87,27 @@ impl Drop for Flood {
     }
 }
 
-/// The latest change that the slave has.
+/// Returns the number of the slave's last change.
 #[track_caller]
-fn latest(wire: &mut Wire) -> u64 {
+fn latest(wire: &mut RawClient) -> u64 {
     match wire.ask(&Request::Stat(path(""))) {
         Reply::Details { lsn, .. } => lsn.number,
         other => panic!("{other:?}"),
     }
 }
 
-/// How many changes were made from the moment that a put was begun until it was made, and how long that took.
+/// Makes one put. Returns how many other changes were made meanwhile, and how long the put took.
 #[track_caller]
-fn one_put(wire: &mut Wire, n: usize) -> (u64, Duration) {
+fn one_put(wire: &mut RawClient, n: usize) -> (u64, Duration) {
     let (before, began) = (latest(wire), Instant::now());
     let Lsn { number, .. } = wire.put(&format!("single{n}"), b"content").unwrap();
     (number - before, began.elapsed())
 }
 
-/// A session without an account, from one of the machine's own addresses.
+/// Opens a session without an account from a local address.
 #[track_caller]
-fn session_from(source: [u8; 4], addr: SocketAddr) -> Wire {
-    let mut wire = Wire::connect_from(IpAddr::from(source), addr).unwrap();
+fn session_from(source: [u8; 4], addr: SocketAddr) -> RawClient {
+    let mut wire = RawClient::connect_from(IpAddr::from(source), addr).unwrap();
     wire.send(&[hello(), Request::Login(Login::default())]);
     assert!(matches!(wire.reply(), Reply::Welcome { .. }));
     let reply = wire.reply();
@@ -111,15 +115,15 @@ fn session_from(source: [u8; 4], addr: SocketAddr) -> Wire {
     wire
 }
 
-/// A master and a slave that know these users, and a ticket for each.
+/// Starts a master and a slave with these users, and returns a ticket for each.
 #[track_caller]
 fn with_users(names: &[&str]) -> (Cluster, Vec<Vec<u8>>) {
     let cluster = Cluster::of(1).start();
     let state = cluster.dir.folder("master");
     names.iter().for_each(|name| accounts::add(&cluster.dir, &state, name, "write", "/"));
     let ticket = |name: &&str| {
-        eventually(SOON, "the account counts", || {
-            let mut wire = Wire::connect(cluster.addr);
+        eventually(SOON, "the account is in force", || {
+            let mut wire = RawClient::connect(cluster.addr);
             let password = accounts::password(name).into_bytes();
             let login = Login { user: (*name).to_owned(), password, ..Login::default() };
             wire.send(&[hello(), Request::Login(login)]);
@@ -134,10 +138,10 @@ fn with_users(names: &[&str]) -> (Cluster, Vec<Vec<u8>>) {
     (cluster, tickets)
 }
 
-/// Makes single puts beside a flood; each is made after at most so many others.
+/// Makes single puts during a flood; each may wait for at most `most` other changes.
 #[track_caller]
-fn put_beside(flood: &Flood, wire: &mut Wire, most: u64) {
-    eventually(2 * SOON, "the flood flows", || (flood.done() > 200).then_some(()));
+fn put_beside(flood: &Flood, wire: &mut RawClient, most: u64) {
+    eventually(2 * SOON, "the flood is running", || (flood.done() > 200).then_some(()));
     for n in 0..3 {
         let (others, took) = one_put(wire, n);
         assert!(others <= most, "put {n} waited for {others} others and {took:?}");
@@ -150,7 +154,8 @@ fn a_put_is_made_soon_beside_another_users_flood() {
     let slave = cluster.slaves[0].addr;
     let mut wire = session(slave, &tickets[1]);
     let flood = Flood::of_puts((0..100).map(|_| session(slave, &tickets[0])).collect());
-    // Two batches are on their way, a third one is taken meanwhile, and some pass while the put comes in.
+    // Two batches are in progress, a third is filled meanwhile, and some pass while the put
+    // arrives.
     put_beside(&flood, &mut wire, 6 * 256);
 }
 
@@ -169,7 +174,7 @@ fn beside_500_flooding_sessions_no_put_fails() {
     let slave = cluster.slaves[0].addr;
     let mut wire = session(slave, &tickets[1]);
     let flood = Flood::of_puts((0..500).map(|_| session(slave, &tickets[0])).collect());
-    eventually(2 * SOON, "the flood flows", || (flood.done() > 1000).then_some(()));
+    eventually(2 * SOON, "the flood is running", || (flood.done() > 1000).then_some(()));
     for n in 0..200 {
         wire.put(&format!("single{n}"), b"content").unwrap();
     }
@@ -188,7 +193,7 @@ fn changes_of_a_session_that_has_left_are_not_made() {
     let requests: Vec<_> = (0..PUTS).map(|n| put(&format!("gone{n}"), 3)).collect();
     let all: Vec<u8> = requests.iter().flat_map(|request| upload(request, b"new", 3)).collect();
     gone.raw(&all);
-    eventually(SOON, "all of it is staged", || {
+    eventually(SOON, "all puts are staged", || {
         (staged_files(&slave.root)
             .iter()
             .filter(|f| f.to_string_lossy().ends_with(".whole"))
@@ -196,14 +201,16 @@ fn changes_of_a_session_that_has_left_are_not_made() {
             == PUTS)
             .then_some(())
     });
-    // Its connection is reset, as where its program has died with answers unread.
+    // The connection is reset, as when the client dies with unread answers.
     let socket = socket2::Socket::from(gone.0);
     socket.set_linger(Some(Duration::ZERO)).unwrap();
     drop(socket);
-    eventually(SOON, "its session has ended", || (stays.status().1.sessions == 1).then_some(()));
+    eventually(SOON, "the reset session has ended", || {
+        (stays.status().1.sessions == 1).then_some(())
+    });
     kill(replicator, Signal::SIGCONT).unwrap();
     assert_eq!(stays.put("stays", b"content").unwrap().number, before + 1);
-    // What had come is kept: who comes again is done with it, once.
+    // The uploads stay staged: repeated with the same id, each is made once.
     let mut again = session_from([127, 0, 0, 2], slave.addr);
     assert_eq!(again.upload(&requests[7], b"new").unwrap().number, before + 2);
     assert_eq!(again.upload(&requests[7], b"new").unwrap().number, before + 2);
@@ -214,7 +221,7 @@ fn changes_of_a_session_that_has_left_are_not_made() {
 fn piece_values_come_soon_beside_another_addresss_flood() {
     const PIECES: u32 = 64;
     let slave = Standalone::start(&["--workers", "1"], &[("f", b"")]);
-    // Nothing of it takes room on the disk.
+    // A sparse file, which takes no space on the disk.
     let size = u64::from(PIECES) << 20;
     File::options().write(true).open(slave.root.join("f")).unwrap().set_len(size).unwrap();
     let ask =
@@ -222,17 +229,17 @@ fn piece_values_come_soon_beside_another_addresss_flood() {
     let mut wire = session_from([127, 0, 0, 1], slave.addr);
     let flood = Flood::start(
         (0..40).map(|_| session_from([127, 0, 0, 2], slave.addr)).collect(),
-        // Answers come singly: more would be kept back while further requests lie ready.
+        // Two in flight, because answers are held back while further requests are ready.
         (FrameType::PieceValues, 2),
         move |_, _| crate::harness::encoded(&[ask(1)]),
     );
-    eventually(2 * SOON, "the flood flows", || (flood.done() > 100).then_some(()));
+    eventually(2 * SOON, "the flood is running", || (flood.done() > 100).then_some(()));
     let before = flood.done();
     match wire.ask(&ask(PIECES)) {
         Reply::PieceValues { values, .. } => assert_eq!(values.len(), PIECES as usize),
         other => panic!("{other:?}"),
     }
-    // A few for each, on as many cores as there are; without turns forty for one.
+    // A few for each, on every core; without round robin there would be forty for one.
     let others = flood.done() - before;
     let cores = std::thread::available_parallelism().unwrap().get();
     let most = 4 * cores * PIECES as usize;

@@ -1,14 +1,13 @@
-//! Getting whole files: sizes around the block size, all kinds of names, where
-//! they go, what is printed, and with which status the client ends.
+//! Downloads of whole files: sizes around the block size, names, targets, output and exit statuses.
 
 use std::fs;
 
 use crate::harness::{
-    Client, Cluster, SOON, Setup, Standalone, TestDir, content, digest, eventually, leftovers,
-    quote,
+    Client, Cluster, ProgramBuilder, SOON, Standalone, TestDir, content, digest, eventually,
+    leftovers, quote,
 };
 
-/// Sizes at which an off-by-one would show.
+/// Returns sizes at which an off-by-one error would show.
 fn sizes(block: usize) -> Vec<usize> {
     vec![0, 1, block - 1, block, block + 1, 10 * block + 7]
 }
@@ -64,7 +63,7 @@ fn blocks_of_4_mib() {
 fn block_sizes_out_of_range_are_a_usage_error() {
     let home = TestDir::new();
     for bad in ["0", "4194305", "x", "-1"] {
-        let mut slave = Setup::new("ftpslave", home.path())
+        let mut slave = ProgramBuilder::new("ftpslave", home.path())
             .args([
                 "0",
                 "--standalone",
@@ -269,7 +268,8 @@ fn stat_and_hash_tell_size_and_digest() {
     let client = cluster.client();
     let hash = client.command("hash big.bin").ok().json();
     assert_eq!(hash["entries"][0]["digest"], digest(&bytes), "{hash}");
-    // The file is too new for its first digest to be trusted, so `stat` may have none for a moment; never a wrong one.
+    // The file is too new for its first digest to be trusted. `stat` may have no digest for a
+    // moment, and never a wrong one.
     let stat = eventually(SOON, "stat knows the digest", || {
         let stat = client.command("stat big.bin").ok().json();
         (!stat["entries"][0]["digest"].is_null()).then_some(stat)
@@ -282,7 +282,7 @@ fn stat_and_hash_tell_size_and_digest() {
         "{stat}"
     );
     assert!(entry["mtime"].as_str().unwrap().ends_with('Z'), "{stat}");
-    // A file that was put there by hand has a number as soon as the master has given it one.
+    // A local file has a version as soon as the master has numbered it.
     assert!(
         entry.get("version").is_some_and(|version| version.is_null() || version == "1-1"),
         "{stat}"
@@ -308,7 +308,7 @@ fn the_default_folder_is_clientroot_where_there_is_one() {
     let slave = Standalone::start(&[], &[("a", b"12")]);
     let client = slave.client();
     let run = |dir: &std::path::Path| {
-        let mut program = Setup::new("ftpclient", client.home())
+        let mut program = ProgramBuilder::new("ftpclient", client.home())
             .current_dir(dir)
             .args([&slave.addr.to_string(), "-c", "get a"])
             .start();

@@ -1,5 +1,5 @@
-//! Starting, stopping, dying, coming back: nobody outlives their parent, and
-//! what is under way elsewhere does not notice.
+//! Start, stop, crash and restart of programs: no process outlives its parent, and other sessions
+//! continue.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -9,8 +9,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::harness::{
-    Client, Cluster, Fault, Program, Proxy, Pty, SOON, Setup, Standalone, TestDir, Wire, alive,
-    children, content, eventually, session, sessions, socket_owner, stop, ticket, write_old,
+    Client, Cluster, Fault, Program, ProgramBuilder, Proxy, Pty, RawClient, SOON, Standalone,
+    TestDir, alive, children, content, eventually, session, sessions, socket_owner, stop, ticket,
+    write_old,
 };
 
 #[test]
@@ -19,7 +20,7 @@ fn each_stopping_signal_ends_a_slave_with_status_0() {
         let mut slave = Standalone::start(&[], &[("f", b"1")]);
         slave.client().get("f");
         assert_eq!(slave.program.stop(signal), 0, "{signal}");
-        // Another test's connection may have got the number for a moment.
+        // A connection of another test may use the port for a moment.
         eventually(SOON, "the port is free again", || TcpListener::bind(slave.addr).ok());
     }
 }
@@ -51,16 +52,16 @@ fn without_a_terminal_a_hangup_reloads() {
         for _ in 0..2 {
             let before = server.stderr.text().matches("SIGHUP").count();
             server.signal(Signal::SIGHUP);
-            server.stderr.wait_for(SOON, "it says what is read again", |text| {
+            server.stderr.wait_for(SOON, "the log says what is reloaded", |text| {
                 (text.matches("SIGHUP").count() > before).then_some(())
             });
         }
         assert_eq!(server.stop(Signal::SIGTERM), 0);
     }
-    // The transfer log that was moved away is opened anew.
+    // The transfer log was moved away; the slave opens a new one.
     let dir = TestDir::new();
     let (log, moved) = (dir.path().join("log"), dir.path().join("moved"));
-    let mut slave = slave_setup(&dir)
+    let mut slave = slave_builder(&dir)
         .args(["--transfer-log", log.to_str().unwrap()])
         .without_terminal()
         .start();
@@ -68,8 +69,8 @@ fn without_a_terminal_a_hangup_reloads() {
     client.run(&["-c", "mkdir a"]).ok();
     std::fs::rename(&log, &moved).unwrap();
     slave.signal(Signal::SIGHUP);
-    eventually(SOON, "there is a new log", || log.exists().then_some(()));
-    eventually(SOON, "it is written to", || {
+    eventually(SOON, "a new log exists", || log.exists().then_some(()));
+    eventually(SOON, "the new log has lines", || {
         client.run(&["-c", "ls"]).ok();
         client.run(&["-c", "mkdir -p b/c"]).ok();
         client.run(&["-c", "rm -r b"]).ok();
@@ -77,23 +78,23 @@ fn without_a_terminal_a_hangup_reloads() {
     });
 }
 
-fn slave_setup(dir: &TestDir) -> Setup {
-    Setup::new("ftpslave", dir.path()).args(["0", "--standalone", "--root"]).args([
+fn slave_builder(dir: &TestDir) -> ProgramBuilder {
+    ProgramBuilder::new("ftpslave", dir.path()).args(["0", "--standalone", "--root"]).args([
         dir.folder("root"),
         "--state".into(),
         dir.folder("state"),
     ])
 }
 
-/// A master and a slave, started so and serving.
+/// Starts a master and a slave by `start` and waits until they serve.
 fn servers(
-    start: impl Fn(Setup) -> (Program, Option<Pty>),
+    start: impl Fn(ProgramBuilder) -> (Program, Option<Pty>),
 ) -> [(Program, Option<Pty>, TestDir); 2] {
     let (master, slave) = (TestDir::new(), TestDir::new());
-    let setup = Setup::new("ftpmaster", master.path())
+    let setup = ProgramBuilder::new("ftpmaster", master.path())
         .args(["--listen", "127.0.0.1:0", "--state"])
         .args([master.folder("state")]);
-    [(setup, master), (slave_setup(&slave), slave)].map(|(setup, dir)| {
+    [(setup, master), (slave_builder(&slave), slave)].map(|(setup, dir)| {
         let (program, pty) = start(setup);
         program.stderr.wait_for(SOON, "it serves", |text| {
             (text.contains(" serves ") || text.contains("] cluster ")).then_some(())
@@ -106,7 +107,7 @@ fn servers(
 fn idle_sessions_do_not_delay_a_stop_beyond_the_grace() {
     let mut slave = Standalone::start(&["--grace", "1"], &[("f", b"1")]);
     let _idle = sessions(slave.addr, 3);
-    let _silent = Wire::connect(slave.addr);
+    let _silent = RawClient::connect(slave.addr);
     let began = Instant::now();
     assert_eq!(slave.program.stop(Signal::SIGTERM), 0);
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
@@ -122,11 +123,11 @@ fn a_transfer_may_end_within_the_grace() {
     let mut program = client.start(&["--json", "-c", "get f"]);
     line.wait_struck();
     slave.program.signal(Signal::SIGTERM);
-    // No new session any more …
-    eventually(SOON, "the slave takes nobody", || {
+    // The slave accepts no new session …
+    eventually(SOON, "the slave accepts no session", || {
         (slave.client().run(&["--retry", "0", "-c", "get f"]).status != 0).then_some(())
     });
-    // … but the one under way ends well.
+    // … but the running transfer ends normally.
     line.release();
     Client::finish(&mut program).ok();
     assert!(client.read("f") == bytes);
@@ -143,7 +144,7 @@ fn a_second_signal_ends_at_once() {
     let _program = client.start(&["--json", "-c", "get f"]);
     line.wait_struck();
     slave.program.signal(Signal::SIGTERM);
-    eventually(SOON, "the slave takes nobody", || {
+    eventually(SOON, "the slave accepts no session", || {
         (slave.client().run(&["--retry", "0", "-c", "get f"]).status != 0).then_some(())
     });
     let began = Instant::now();
@@ -157,7 +158,7 @@ fn a_second_signal_ends_at_once() {
 fn ctrl_c_at_a_terminal_reaches_the_whole_group_and_ends_it_cleanly() {
     let dir = TestDir::new();
     let root = dir.folder("root");
-    let setup = Setup::new("ftpslave", dir.path()).args([
+    let setup = ProgramBuilder::new("ftpslave", dir.path()).args([
         Path::new("0"),
         Path::new("--standalone"),
         Path::new("--root"),
@@ -171,7 +172,7 @@ fn ctrl_c_at_a_terminal_reaches_the_whole_group_and_ends_it_cleanly() {
     assert_eq!(slave.wait(SOON), 0);
     assert!(slave.stderr.ends_within(SOON), "a process was left");
 
-    let setup = Setup::new("ftpmaster", dir.path()).args([
+    let setup = ProgramBuilder::new("ftpmaster", dir.path()).args([
         "--listen",
         "127.0.0.1:0",
         "--state",
@@ -202,25 +203,25 @@ fn kill_9_of_the_supervisor_takes_all_within_2_s_and_the_port_is_free() {
         slave.program.stderr.ends_within(Duration::from_secs(2)),
         "a process outlived its supervisor"
     );
-    // Its identity is free at the same moment.
+    // The slave id is free at the same moment.
     slave.restart_on_same_port();
     assert_eq!(
         std::fs::read_dir(slave.root.join(".relais/slaves")).unwrap().count(),
         1,
-        "it took another id"
+        "the slave id changed"
     );
     slave.client().get("f");
 }
 
-/// Two sessions that lie in different workers, with the workers.
-fn in_two_workers(slave: &Standalone) -> ((Wire, Pid), (Wire, Pid)) {
+/// Opens two sessions in different workers; returns each with its worker.
+fn in_two_workers(slave: &Standalone) -> ((RawClient, Pid), (RawClient, Pid)) {
     let processes = family(slave);
-    let owner = |wire: &Wire| {
+    let owner = |wire: &RawClient| {
         socket_owner(slave.addr, wire.local(), &processes).expect("a worker has the socket")
     };
     let first = sessions(slave.addr, 1).remove(0);
     let worker = owner(&first);
-    // Those that land in the first's worker stay open, so that the next has a reason to land elsewhere.
+    // Sessions in the first worker stay open, so that another worker accepts the next one.
     let mut same = Vec::new();
     let other = eventually(SOON, "a session in another worker", || {
         let wire = sessions(slave.addr, 1).remove(0);
@@ -234,7 +235,7 @@ fn in_two_workers(slave: &Standalone) -> ((Wire, Pid), (Wire, Pid)) {
     ((first, worker), other)
 }
 
-/// The children of a slave with two workers, once all of them have been started.
+/// Returns the children of a slave with two workers, once all have started.
 fn family(slave: &Standalone) -> Vec<Pid> {
     eventually(SOON, "all children are there", || {
         let children = children(slave.program.pid());
@@ -272,7 +273,7 @@ fn any_child_may_die_and_the_slave_serves_on() {
         });
         slave.client().get("f");
     }
-    // The catalogue goes on too.
+    // The catalogue is updated too.
     write_old(&slave.root.join("later"), b"2");
     slave.wait_listed("later", true);
 }
@@ -315,7 +316,7 @@ fn a_master_restarts_without_open_sessions_noticing() {
     open.ping();
     cluster.slaves.iter().for_each(|slave| slave.proxy.as_ref().unwrap().disarm());
     cluster.wait_in_service(2);
-    // The key was kept, so the old ticket opens sessions still.
+    // The key was kept, so the old ticket still opens sessions.
     session(cluster.slaves[1].addr, &ticket).ping();
     client.get("f");
 }
@@ -326,16 +327,16 @@ fn a_slave_may_come_before_the_master_and_its_key() {
     let (root, state) = (dir.folder("root"), dir.folder("state"));
     write_old(&root.join("f"), b"1");
     let addr = TcpListener::bind("127.0.0.77:0").unwrap().local_addr().unwrap();
-    let mut slave = Setup::new("ftpslave", dir.path())
+    let mut slave = ProgramBuilder::new("ftpslave", dir.path())
         .args(["0", "--master", &addr.to_string(), "--root", root.to_str().unwrap()])
         .args(["--cluster-key", state.join("cluster.key").to_str().unwrap()])
         .start();
     slave.ready();
-    // It waits and says so.
-    slave
-        .stderr
-        .wait_for(SOON, "a word about the missing key", |log| log.contains("key").then_some(()));
-    let mut master = Setup::new("ftpmaster", dir.path())
+    // The slave waits and logs it.
+    slave.stderr.wait_for(SOON, "the log mentions the missing key", |log| {
+        log.contains("key").then_some(())
+    });
+    let mut master = ProgramBuilder::new("ftpmaster", dir.path())
         .args(["--listen", &addr.to_string(), "--state", state.to_str().unwrap()])
         .start();
     assert_eq!(master.ready(), addr);
@@ -373,11 +374,11 @@ fn a_port_in_use_is_status_3() {
     let addr = taken.local_addr().unwrap();
     let dir = TestDir::new();
     let root = dir.folder("root");
-    let mut slave = Setup::new("ftpslave", dir.path())
+    let mut slave = ProgramBuilder::new("ftpslave", dir.path())
         .args([&addr.port().to_string(), "--standalone", "--root", root.to_str().unwrap()])
         .start();
     assert_eq!(slave.wait(SOON), 3);
-    let mut master = Setup::new("ftpmaster", dir.path())
+    let mut master = ProgramBuilder::new("ftpmaster", dir.path())
         .args(["--listen", &addr.to_string(), "--state", dir.folder("m").to_str().unwrap()])
         .start();
     assert_eq!(master.wait(SOON), 3);
@@ -404,7 +405,7 @@ fn wrong_options_are_status_2() {
         ("ftpmaster", &["status", "--master", "a b"]),
         ("ftpclient", &["127.0.0.1:99999"]),
     ] {
-        let mut running = Setup::new(program, dir.path()).args(args).start();
+        let mut running = ProgramBuilder::new(program, dir.path()).args(args).start();
         assert_eq!(running.wait(SOON), 2, "{program} {args:?}");
         assert_eq!(running.stdout.text(), "", "{program} {args:?} listened");
     }
@@ -413,23 +414,24 @@ fn wrong_options_are_status_2() {
 #[test]
 fn a_master_without_a_port_is_at_2121() {
     let dir = TestDir::new();
-    // On this address of this machine nothing listens, so that each program names it as unreachable.
+    // No program listens on this address, so each program reports it as unreachable.
     let host = "127.99.99.99";
     let key = ["--cluster-key", "target/relais/cluster/cluster.key"];
-    let mut master = Setup::new("ftpmaster", dir.path())
+    let mut master = ProgramBuilder::new("ftpmaster", dir.path())
         .args(["--listen", "127.0.0.1:0", "--state", "target/relais/cluster"])
         .start();
     master.ready();
     let words = [&["status", "--master", host][..], &key].concat();
-    let status = Setup::new("ftpmaster", dir.path()).args(words).start();
-    let client =
-        Setup::new("ftpclient", dir.path()).args([host, "--retry", "0", "-c", "ls"]).start();
+    let status = ProgramBuilder::new("ftpmaster", dir.path()).args(words).start();
+    let client = ProgramBuilder::new("ftpclient", dir.path())
+        .args([host, "--retry", "0", "-c", "ls"])
+        .start();
     for mut program in [status, client] {
         let output = Client::finish(&mut program);
         assert!(output.stderr.contains("127.99.99.99:2121"), "{output:?}");
     }
     let root = dir.folder("root");
-    let mut slave = Setup::new("ftpslave", dir.path())
+    let mut slave = ProgramBuilder::new("ftpslave", dir.path())
         .args(["0", "--listen", "127.0.0.1", "--root"])
         .args([root.to_str().unwrap(), "--master", host])
         .args(key)
@@ -443,7 +445,7 @@ fn a_master_without_a_port_is_at_2121() {
 #[test]
 fn a_second_master_on_one_state_is_refused() {
     let cluster = Cluster::of(0).start();
-    let mut second = Setup::new("ftpmaster", cluster.dir.path())
+    let mut second = ProgramBuilder::new("ftpmaster", cluster.dir.path())
         .args([
             "--listen",
             "127.0.0.1:0",
@@ -460,7 +462,7 @@ fn the_prompt_gets_a_file_and_says_goodbye() {
     slave.wait_listed("hello.txt", true);
     let client = slave.client();
     let (mut pty, mut program) = Pty::start(client.setup(&[]));
-    // On connecting at a terminal it shows what is in the folder.
+    // At a terminal the client lists the folder after it connects.
     pty.screen.wait_for(SOON, "the listing", |screen| screen.contains("hello.txt").then_some(()));
     pty.press("get hello.txt\r");
     eventually(SOON, "the file arrives", || {
@@ -475,7 +477,7 @@ fn the_prompt_gets_a_file_and_says_goodbye() {
 fn a_prompt_ends_when_it_is_told_to() {
     let slave = Standalone::start(&[], &[("hello.txt", b"some text")]);
     slave.wait_listed("hello.txt", true);
-    // SIGHUP is what comes when the terminal is closed.
+    // A closed terminal sends SIGHUP.
     for signal in [Signal::SIGTERM, Signal::SIGHUP] {
         let client = slave.client();
         let (pty, mut program) = Pty::start(client.setup(&[]));
@@ -509,7 +511,7 @@ fn ctrl_c_stops_the_transfer_and_not_the_prompt() {
     assert!(!client.folder().join("f").exists());
     pty.press("bye\r");
     program.wait(SOON);
-    // What was stopped is carried on by the next run.
+    // The next run resumes the interrupted transfer.
     client.run(&["-c", "get f"]).ok();
     assert!(client.read("f") == bytes);
 }
@@ -520,7 +522,7 @@ fn ctrl_c_on_a_slow_line_ends_soon_and_saves() {
     for block in ["9", "4096", "1048576"] {
         let slave = Standalone::start(&["--block-size", block], &[("f", &bytes)]);
         let line = Proxy::to(slave.addr);
-        // A bit slower than a piece a second, and never a whole number of blocks at once.
+        // Slightly less than a piece a second, and never a whole number of blocks.
         line.throttle(Some(999_983));
         let client = Client::new(line.addr());
         let mut program = client.start(&["-c", "get f"]);
@@ -568,7 +570,7 @@ fn an_interrupted_get_is_status_130_with_its_log_written() {
 fn a_slave_that_was_killed_is_started_again_at_once_on_its_port() {
     let mut slave = Standalone::start(&[], &[("f", b"content")]);
     for _ in 0..5 {
-        // Its other processes take their time to die, and have its port until then.
+        // Its other processes hold the port until they have exited.
         slave.program.signal(Signal::SIGKILL);
         slave.restart_on_same_port();
         slave.client().get("f");

@@ -1,5 +1,4 @@
-//! What `ls` shows: what is in the folder now, never what is half written, and
-//! never an old digest.
+//! The output of `ls`: the current content of the folder, no incomplete files, no stale digests.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -10,7 +9,7 @@ use nix::unistd::mkfifo;
 
 use crate::harness::{SOON, Standalone, digest, eventually, sessions, write_old};
 
-/// Long enough for a slave that scans only now and then.
+/// Longer than the interval between a slave's scans.
 const NOTICED: Duration = Duration::from_secs(30);
 
 fn names(json: &serde_json::Value) -> Vec<String> {
@@ -82,7 +81,7 @@ fn what_is_still_being_written_is_not_shown() {
     slave.wait_listed("first", true);
     let client = slave.client();
     let mut file = File::create(slave.root.join("growing")).unwrap();
-    // Another file that is written and closed meanwhile shows that the slave has looked.
+    // A second file, written and closed meanwhile, proves that the slave has scanned.
     for n in 0..3 {
         file.write_all(b"some more").unwrap();
         let marker = format!("marker{n}");
@@ -110,14 +109,15 @@ fn a_file_replaced_by_one_of_the_same_size_and_time_never_shows_the_old_digest()
     for n in 1..8 {
         let bytes = format!("content number {n}");
         if n % 2 == 0 {
-            // In place: the inode stays.
+            // Written in place: the inode stays.
             fs::write(&path, &bytes).unwrap();
         } else {
             fs::write(slave.dir.path().join("new"), &bytes).unwrap();
             fs::rename(slave.dir.path().join("new"), &path).unwrap();
         }
         File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
-        // No waiting: the old digest must not show at any moment. Until the change is taken in, an error is allowed.
+        // Without a wait: the old digest must never show. An error is allowed until the slave has
+        // seen the change.
         eventually(SOON, "the new digest", || {
             let hash = client.command("hash f");
             let stat = client.command("stat f").json();
@@ -142,7 +142,7 @@ fn what_is_not_served_is_counted() {
     mkfifo(&slave.root.join("fifo"), Mode::S_IRUSR).unwrap();
     fs::write(slave.root.join(std::ffi::OsStr::from_bytes(b"not-utf8-\xff")), "x").unwrap();
     fs::write(slave.root.join("control\u{1}"), "x").unwrap();
-    let (_, counters) = eventually(NOTICED, "all skipped ones counted", || {
+    let (_, counters) = eventually(NOTICED, "all skipped names are counted", || {
         let found = sessions(slave.addr, 1)[0].status();
         (found.1.skipped() == 5).then_some(found)
     });
@@ -214,13 +214,13 @@ fn two_slaves_on_one_folder_show_the_same() {
         }
     };
     dropped(4);
-    // Whichever keeps the catalogue, the other takes over.
+    // When the slave that writes the catalogue stops, the other one takes over.
     for gone in [0, 1] {
         cluster.slaves[gone].program.kill();
         cluster.wait_in_service(1);
         let name = format!("after{gone}");
         write_old(&cluster.slaves[0].root.join(&name), b"3");
-        eventually(NOTICED, "the catalogue goes on", || {
+        eventually(NOTICED, "the catalogue is updated", || {
             (client.command(&format!("get {name}")).status == 0).then_some(())
         });
         cluster.restart_slave(gone);

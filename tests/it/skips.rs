@@ -1,11 +1,10 @@
-//! The set of tests that `make test` leaves out is written down here, so that
-//! none is skipped by accident or forgotten.
+//! The list of tests that `make test` skips, so that none is skipped by accident.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// The tests that `make test-long` runs.
+/// Tests that `make test-long` runs.
 const LONG: &[&str] = &[
     "a_folder_with_100_000_files_lists_at_once",
     "a_listing_waits_a_minute_for_a_scan_and_no_longer",
@@ -18,7 +17,7 @@ const LONG: &[&str] = &[
     "seven_hundred_guessing_addresses_lock_out_nobody",
     "masses_of_overwrites_and_moves_cost_bounded_memory",
 ];
-/// No tests at all: they write files of the repository anew when somebody asks for it.
+/// Not tests: they regenerate files of the repository on demand.
 const WRITERS: &[&str] = &["write_corpus", "write_examples"];
 
 #[test]

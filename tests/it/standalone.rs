@@ -1,12 +1,11 @@
-//! A slave without a master: the pool, the queue behind it, and who is told to
-//! come again.
+//! A standalone slave: its pool, the queue, and the refusal when both are full.
 
 use std::time::{Duration, Instant};
 
 use relais_proto::{ErrorCode, Login, Reply, Request};
 
 use crate::harness::{
-    Client, Fault, Proxy, SOON, Standalone, Wire, content, eventually, hello, sessions,
+    Client, Fault, Proxy, RawClient, SOON, Standalone, content, eventually, hello, sessions,
 };
 
 const GET: &[&str] = &["--json", "-c", "get f"];
@@ -39,9 +38,9 @@ fn the_classical_pool_serves_n_at_once_and_queues_the_rest() {
     }
 }
 
-/// Logs in and gives the first answer behind the welcome, `Wait` included.
-fn knock(slave: &Standalone) -> (Wire, Reply) {
-    let mut wire = Wire::connect(slave.addr);
+/// Logs in and returns the first reply after the welcome, `Wait` included.
+fn knock(slave: &Standalone) -> (RawClient, Reply) {
+    let mut wire = RawClient::connect(slave.addr);
     wire.send(&[hello(), Request::Login(Login::default())]);
     assert!(matches!(wire.reply(), Reply::Welcome { .. }));
     let (kind, payload) = wire.frame().unwrap().expect("an answer");
@@ -69,7 +68,7 @@ fn a_full_pool_queues_then_says_busy_then_serves_who_waited() {
         }
         other => panic!("{other:?}"),
     }
-    open.iter_mut().for_each(Wire::ping);
+    open.iter_mut().for_each(RawClient::ping);
     drop(open);
     for (mut wire, _) in queued {
         assert!(matches!(wire.reply(), Reply::Opened { .. }));
@@ -126,7 +125,7 @@ fn the_slot_of_a_client_that_vanished_is_free_again() {
 fn requests_sent_ahead_are_answered_in_order() {
     let slave =
         Standalone::start(&["--block-size", "9"], &[("a", b"first file"), ("b", b"second")]);
-    let mut wire = Wire::connect(slave.addr);
+    let mut wire = RawClient::connect(slave.addr);
     let get = crate::harness::get;
     wire.send(&[
         hello(),

@@ -1,4 +1,4 @@
-//! Each request of each kind of person: what comes of it, and that a refusal has changed nothing.
+//! Each request by each kind of user: the result, and that a refusal changes nothing.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,13 +7,13 @@ use relais_proto::{
 };
 use relais_state::{ClusterKey, Rights, Ticket};
 
-use super::{Server, password, password_file, try_session, user, with_ticket};
+use super::{TestServer, password, password_file, try_session, user, with_ticket};
 use crate::harness::{
-    SOON, Wire, encoded, eventually, get, hello, make_folder, path, put, remove, rename, resume,
-    upload,
+    RawClient, SOON, encoded, eventually, get, hello, make_folder, path, put, remove, rename,
+    resume, upload,
 };
 
-/// What a session can ask, by name; `top` is put before each path.
+/// Returns every request of a session by name; `top` is put before each path.
 fn requests(top: &str) -> Vec<(&'static str, bool, Vec<u8>)> {
     let at = |name: &str| if top.is_empty() { name.to_owned() } else { format!("{top}/{name}") };
     let there = if top == "home" { at("x") } else { at("f") };
@@ -38,9 +38,9 @@ fn requests(top: &str) -> Vec<(&'static str, bool, Vec<u8>)> {
     ]
 }
 
-/// The refusal of a request, if it is one; reads the whole answer.
+/// Reads the whole answer to a request and returns the refusal, if it is one.
 #[track_caller]
-fn answer(wire: &mut Wire, name: &str, bytes: &[u8]) -> Option<Refusal> {
+fn answer(wire: &mut RawClient, name: &str, bytes: &[u8]) -> Option<Refusal> {
     assert!(wire.raw(bytes), "{name}");
     if name == "get" {
         return wire.content().err();
@@ -54,14 +54,14 @@ fn answer(wire: &mut Wire, name: &str, bytes: &[u8]) -> Option<Refusal> {
     }
 }
 
-/// Sessions of a user, one for each request that there is.
-fn one_each(open: impl Fn() -> Wire) -> Vec<Wire> {
+/// Opens one session for each request.
+fn one_each(open: impl Fn() -> RawClient) -> Vec<RawClient> {
     requests("").iter().map(|_| open()).collect()
 }
 
-/// Each request is refused, changes nothing, and ends its session.
+/// Requires that each request is refused, changes nothing and ends its session.
 #[track_caller]
-fn all_refused(server: &Server, wires: Vec<Wire>, code: ErrorCode) {
+fn all_refused(server: &TestServer, wires: Vec<RawClient>, code: ErrorCode) {
     let before = server.tree();
     for ((name, _, bytes), mut wire) in requests("").into_iter().zip(wires) {
         assert_eq!(
@@ -91,17 +91,17 @@ fn the_table_has_every_request() {
         .iter()
         .filter(|kind| kind.number() < 0x40 && !sessionless.contains(kind))
         .count();
-    // A question for the pieces of a file is told apart only by its name from one for its hash.
+    // `Pieces` and `Hash` share a name in the table.
     assert_eq!(requests("").len() + 1, all);
 }
 
 #[test]
 fn nobody_gets_in_without_an_account() {
-    for server in Server::both(&USERS) {
+    for server in TestServer::both(&USERS) {
         let before = server.tree();
         for (name, _, bytes) in requests("") {
             for greeting in [vec![], vec![hello()]] {
-                let mut wire = Wire::connect(server.slave());
+                let mut wire = RawClient::connect(server.slave());
                 wire.send(&greeting);
                 if !greeting.is_empty() {
                     assert!(matches!(wire.reply(), Reply::Welcome { .. }));
@@ -124,7 +124,7 @@ fn nobody_gets_in_without_an_account() {
 
 #[test]
 fn a_reader_reads_and_changes_nothing() {
-    for server in Server::both(&USERS) {
+    for server in TestServer::both(&USERS) {
         let (mut wire, before) = (server.open("bob").unwrap(), server.tree());
         for (name, writes, bytes) in requests("") {
             let refused = answer(&mut wire, name, &bytes).map(|refusal| refusal.code);
@@ -136,7 +136,7 @@ fn a_reader_reads_and_changes_nothing() {
 
 #[test]
 fn a_writer_does_all_of_it() {
-    for server in Server::both(&USERS) {
+    for server in TestServer::both(&USERS) {
         let mut wire = server.open("ann").unwrap();
         for (name, _, bytes) in requests("") {
             assert_eq!(answer(&mut wire, name, &bytes), None, "{name}");
@@ -152,9 +152,9 @@ fn a_writer_does_all_of_it() {
 
 #[test]
 fn a_user_with_a_folder_is_in_it_and_nowhere_else() {
-    for server in Server::both(&USERS) {
+    for server in TestServer::both(&USERS) {
         let (mut wire, before) = (server.open("hom").unwrap(), server.tree());
-        // What lies outside is not there, by any name.
+        // Paths outside of the root do not exist, by any name.
         for outside in ["f", "home/x", "other/y", "other"] {
             for (name, bytes) in [
                 ("stat", Request::Stat(path(outside))),
@@ -180,7 +180,7 @@ fn a_user_with_a_folder_is_in_it_and_nowhere_else() {
                 );
             }
         }
-        // Nor can a path lead up: such a frame is no path at all.
+        // No path leads upwards: the decoder rejects such a frame.
         for up in ["..", "../f", "x/../../f", "/f", ""] {
             let request = encoded(&[remove("AAAAAAAA", true)]);
             let payload = &request[HEADER_LEN..];
@@ -202,7 +202,7 @@ fn a_user_with_a_folder_is_in_it_and_nowhere_else() {
             assert!(matches!(answered, None | Some(Reply::Error(_))), "{up:?}: {answered:?}");
         }
         assert_eq!(server.tree(), before);
-        // The top is a top, and no message tells where it is.
+        // The user's root is shown as `/`, and no message reveals its path.
         match wire.ask(&Request::Stat(path(""))) {
             Reply::Details { entry, .. } => assert_eq!(entry.name, ""),
             other => panic!("{other:?}"),
@@ -215,7 +215,7 @@ fn a_user_with_a_folder_is_in_it_and_nowhere_else() {
         client.run(&[&login[..], &["stat /"]].concat()).ok();
         client.run(&[&login[..], &["get -r / -o all"]].concat()).ok();
         assert_eq!(client.read("all/x"), b"home");
-        // Its own folder is all its own, but for the folder itself.
+        // The user may change everything in the root folder, but not the folder itself.
         assert_eq!(wire.change(&remove("", true)).unwrap_err().code, ErrorCode::Denied);
         wire.put("mine", b"bytes").unwrap();
         wire.change(&rename("x", "z")).unwrap();
@@ -231,9 +231,9 @@ fn now_ms() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
-fn minted(server: &Server, change: impl FnOnce(&mut Ticket)) -> Vec<u8> {
-    let Server::Cluster(cluster) = server else {
-        panic!("a slave that stands alone takes no tickets")
+fn minted(server: &TestServer, change: impl FnOnce(&mut Ticket)) -> Vec<u8> {
+    let TestServer::Cluster(cluster) = server else {
+        panic!("a standalone slave takes no tickets")
     };
     let key = ClusterKey::load(&cluster.key()).unwrap().unwrap();
     let now = now_ms();
@@ -252,7 +252,7 @@ fn minted(server: &Server, change: impl FnOnce(&mut Ticket)) -> Vec<u8> {
 
 #[test]
 fn a_ticket_ends_also_in_an_open_session() {
-    let [server, _] = Server::both(&USERS);
+    let [server, _] = TestServer::both(&USERS);
     with_ticket(server.slave(), &minted(&server, |_| {})).ping();
     assert_eq!(
         try_session(server.slave(), &minted(&server, |ticket| ticket.ends_ms = now_ms() - 3000))
@@ -262,7 +262,7 @@ fn a_ticket_ends_also_in_an_open_session() {
     );
     let short = minted(&server, |ticket| ticket.ends_ms = now_ms() + 3000);
     let wires = one_each(|| with_ticket(server.slave(), &short));
-    // An upload that is under way when it ends is not stored.
+    // An upload in progress when the ticket expires is not stored.
     let (before, request) = (server.tree(), put("late", 10));
     let frames = upload(&request, b"0123456789", 5);
     let mut uploading = with_ticket(server.slave(), &short);
@@ -276,12 +276,12 @@ fn a_ticket_ends_also_in_an_open_session() {
 
 #[test]
 fn what_a_user_has_open_ends_with_the_account_and_with_the_password() {
-    for server in Server::both(&USERS) {
+    for server in TestServer::both(&USERS) {
         let (mut bob, mut hom) = (server.open("bob").unwrap(), server.open("hom").unwrap());
         bob.ping();
         let of_bob = one_each(|| server.open("bob").unwrap());
         user(server.dir(), &server.state(), &["remove", "bob"]).ok();
-        let ended = |wire: &mut Wire| {
+        let ended = |wire: &mut RawClient| {
             wire.send(&[Request::Ping]);
             matches!(wire.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::BadTicket)
                 .then_some(())
@@ -291,7 +291,7 @@ fn what_a_user_has_open_ends_with_the_account_and_with_the_password() {
         });
         all_refused(&server, of_bob, ErrorCode::BadTicket);
         assert_eq!(server.open("bob").unwrap_err().code, ErrorCode::LoginRefused);
-        // The others log in again.
+        // The other users log in again.
         eventually(Duration::from_secs(5), "all log in again", || ended(&mut hom));
         let mut hom = server.open("hom").unwrap();
         let file = password_file(server.dir(), "another one");
@@ -301,7 +301,7 @@ fn what_a_user_has_open_ends_with_the_account_and_with_the_password() {
             &["passwd", "hom", "--password-file", file.to_str().unwrap()],
         )
         .ok();
-        eventually(Duration::from_secs(5), "what the former password opened ends", || {
+        eventually(Duration::from_secs(5), "the sessions of the former password end", || {
             ended(&mut hom)
         });
         assert_eq!(server.open("hom").unwrap_err().code, ErrorCode::LoginRefused);
@@ -311,7 +311,7 @@ fn what_a_user_has_open_ends_with_the_account_and_with_the_password() {
 
 #[test]
 fn the_first_account_ends_what_anybody_could_do() {
-    for server in Server::both(&[]) {
+    for server in TestServer::both(&[]) {
         let mut anybody = server.log_in("", "").unwrap();
         anybody.ping();
         assert_eq!(
@@ -327,9 +327,9 @@ fn the_first_account_ends_what_anybody_could_do() {
         });
         assert_eq!(server.log_in("", "").unwrap_err().code, ErrorCode::LoginNeeded);
         server.open("ann").unwrap().ping();
-        // Without the last one nobody gets in: that is not the same as before the first.
+        // Without the last account no login succeeds, unlike before the first one.
         user(server.dir(), &server.state(), &["remove", "ann"]).ok();
-        eventually(Duration::from_secs(5), "nobody gets in", || {
+        eventually(Duration::from_secs(5), "logins are refused", || {
             (server.open("ann").err()?.code == ErrorCode::LoginRefused
                 && server.log_in("", "").err()?.code == ErrorCode::LoginNeeded)
                 .then_some(())

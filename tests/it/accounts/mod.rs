@@ -1,9 +1,9 @@
-//! Who gets in, what each may do, and what those find out who may not.
+//! Accounts: logins, rights, and what unauthenticated peers can find out.
 
-mod guessing;
+mod administration;
 mod matrix;
-mod programs;
-mod returns;
+mod password_guessing;
+mod revocation;
 mod secrets;
 
 use std::collections::BTreeMap;
@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use relais_proto::{Login, Lsn, Refusal, Reply, Request};
 
 use crate::harness::{
-    Client, Cluster, Output, SOON, Setup, Standalone, TestDir, Wire, eventually, hello, path,
-    session, staged_files, ticket,
+    Client, Cluster, Output, ProgramBuilder, RawClient, SOON, Standalone, TestDir, eventually,
+    hello, path, session, staged_files, ticket,
 };
 
-/// The password of each user in these tests.
+/// Returns the password of a user in these tests.
 pub fn password(user: &str) -> String {
     format!("the password of {user}")
 }
@@ -27,7 +27,7 @@ pub fn password(user: &str) -> String {
 #[track_caller]
 pub fn user(dir: &TestDir, state: &Path, words: &[&str]) -> Output {
     Client::finish(
-        &mut Setup::new("ftpmaster", dir.path())
+        &mut ProgramBuilder::new("ftpmaster", dir.path())
             .args(["user"])
             .args(words)
             .args([Path::new("--state"), state])
@@ -35,14 +35,14 @@ pub fn user(dir: &TestDir, state: &Path, words: &[&str]) -> Output {
     )
 }
 
-/// A file with a password.
+/// Writes a file with a password and returns its path.
 pub fn password_file(dir: &TestDir, password: &str) -> PathBuf {
     let path = dir.path().join(format!("{}.password", blake3::hash(password.as_bytes()).to_hex()));
     fs::write(&path, format!("{password}\n")).unwrap();
     path
 }
 
-/// Adds a user with a password of [`password`].
+/// Adds a user with the password of [`password`].
 #[track_caller]
 pub fn add(dir: &TestDir, state: &Path, name: &str, rights: &str, root: &str) {
     let file = password_file(dir, &password(name));
@@ -63,14 +63,15 @@ pub fn add(dir: &TestDir, state: &Path, name: &str, rights: &str, root: &str) {
     .ok();
 }
 
-/// A server that knows accounts: a cluster, or a slave that stands alone.
-enum Server {
+/// A server with accounts: a cluster or a standalone slave.
+enum TestServer {
     Cluster(Box<Cluster>),
     Standalone(Box<Standalone>),
 }
 
-impl Server {
-    /// Both kinds, each with these users (name, rights, root) and the same files: `f`, `home/x`, `other/y`.
+impl TestServer {
+    /// Starts both kinds with these users (name, rights, root) and the files `f`, `home/x`,
+    /// `other/y`.
     fn both(users: &[(&str, &str, &str)]) -> [Self; 2] {
         let cluster = Cluster::of(1)
             .file("f", b"top")
@@ -85,7 +86,7 @@ impl Server {
         if let Self::Cluster(cluster) = &both[0] {
             let mut wire = session(cluster.slaves[0].addr, &ticket(cluster.addr).0);
             for name in ["f", "home/x", "other/y"] {
-                eventually(SOON, "what was there has its number", || {
+                eventually(SOON, "the existing files are numbered", || {
                     match wire.ask(&Request::Stat(path(name))) {
                         Reply::Details { entry, .. } => entry.version,
                         other => panic!("{other:?}"),
@@ -98,7 +99,7 @@ impl Server {
                 add(server.dir(), &server.state(), name, rights, root);
             }
             if let Some((name, ..)) = users.first() {
-                server.settle(name);
+                server.wait_accounts_loaded(name);
             }
         }
         both
@@ -125,7 +126,7 @@ impl Server {
         }
     }
 
-    /// Where one logs in.
+    /// Returns the address for logins.
     fn addr(&self) -> SocketAddr {
         match self {
             Self::Cluster(cluster) => cluster.addr,
@@ -133,7 +134,7 @@ impl Server {
         }
     }
 
-    /// Where requests are made.
+    /// Returns the address for requests.
     fn slave(&self) -> SocketAddr {
         match self {
             Self::Cluster(cluster) => cluster.slaves[0].addr,
@@ -141,21 +142,23 @@ impl Server {
         }
     }
 
-    /// Waits until the running server has the accounts, and slaves have heard of it.
+    /// Waits until the running server and its slaves have loaded the accounts.
     #[track_caller]
-    fn settle(&self, name: &str) {
-        eventually(SOON, "the accounts count", || self.open(name).ok());
-        eventually(SOON, "nobody gets in without", || self.log_in("", "").is_err().then_some(()));
+    fn wait_accounts_loaded(&self, name: &str) {
+        eventually(SOON, "the accounts are in force", || self.open(name).ok());
+        eventually(SOON, "logins without an account are refused", || {
+            self.log_in("", "").is_err().then_some(())
+        });
         all_have_looked();
     }
 
     /// Logs in and opens a session.
-    fn open(&self, name: &str) -> Result<Wire, Refusal> {
+    fn open(&self, name: &str) -> Result<RawClient, Refusal> {
         self.log_in(name, &password(name))
     }
 
-    fn log_in(&self, name: &str, password: &str) -> Result<Wire, Refusal> {
-        let mut wire = Wire::connect(self.addr());
+    fn log_in(&self, name: &str, password: &str) -> Result<RawClient, Refusal> {
+        let mut wire = RawClient::connect(self.addr());
         wire.send(&[hello(), login(name, password)]);
         assert!(matches!(wire.reply(), Reply::Welcome { .. }));
         match wire.reply() {
@@ -170,7 +173,7 @@ impl Server {
         Client::new(self.addr())
     }
 
-    /// All that is served, with its content; and that nothing else lies around.
+    /// Returns all served files with their content; requires that no other file exists.
     fn tree(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         assert_eq!(staged_files(self.root()), Vec::<PathBuf>::new());
         let (mut found, mut open) = (BTreeMap::new(), vec![self.root().to_owned()]);
@@ -190,7 +193,7 @@ impl Server {
     }
 }
 
-/// One worker of a slave may know an account a quarter of a second before another does.
+/// Waits until all workers have loaded the accounts, which takes them up to a quarter of a second.
 fn all_have_looked() {
     std::thread::sleep(std::time::Duration::from_millis(600));
 }
@@ -203,8 +206,8 @@ fn login(name: &str, password: &str) -> Request {
     })
 }
 
-fn try_session(slave: SocketAddr, ticket: &[u8]) -> Result<Wire, Refusal> {
-    let mut wire = Wire::connect(slave);
+fn try_session(slave: SocketAddr, ticket: &[u8]) -> Result<RawClient, Refusal> {
+    let mut wire = RawClient::connect(slave);
     wire.send(&[hello(), Request::Ticket { ticket: ticket.to_vec(), lsn: Lsn::default() }]);
     assert!(matches!(wire.reply(), Reply::Welcome { .. }));
     match wire.reply() {
@@ -214,8 +217,8 @@ fn try_session(slave: SocketAddr, ticket: &[u8]) -> Result<Wire, Refusal> {
     }
 }
 
-/// A session with a ticket that must be taken.
+/// Opens a session with a ticket that must be accepted.
 #[track_caller]
-fn with_ticket(slave: SocketAddr, ticket: &[u8]) -> Wire {
+fn with_ticket(slave: SocketAddr, ticket: &[u8]) -> RawClient {
     session(slave, ticket)
 }

@@ -1,14 +1,16 @@
-//! No password and no key is shown: not in logs, not in errors, not to other processes, not on the disk.
+//! Passwords and keys never appear in logs, errors, other processes or on the disk.
 
 use std::fs;
 use std::path::Path;
 
 use relais_proto::{Reply, Request};
 
-use super::{Server, password_file, user};
-use crate::harness::{Pty, SOON, Setup, eventually, get, make_folder, path, remove, rename};
+use super::{TestServer, password_file, user};
+use crate::harness::{
+    ProgramBuilder, Pty, SOON, eventually, get, make_folder, path, remove, rename,
+};
 
-/// Whether some file below a folder holds these bytes.
+/// Returns a file below a folder that contains these bytes, if there is one.
 fn is_in_files(folder: &Path, needle: &[u8]) -> Option<std::path::PathBuf> {
     let mut open = vec![folder.to_owned()];
     while let Some(folder) = open.pop() {
@@ -31,7 +33,7 @@ fn is_in_files(folder: &Path, needle: &[u8]) -> Option<std::path::PathBuf> {
 #[test]
 fn a_password_is_nowhere_to_be_found() {
     const SECRET: &str = "hunter2-and-more";
-    for server in Server::both(&[("ann", "write", "/")]) {
+    for server in TestServer::both(&[("ann", "write", "/")]) {
         let file = password_file(server.dir(), SECRET);
         let named = file.to_str().unwrap();
         user(
@@ -40,7 +42,7 @@ fn a_password_is_nowhere_to_be_found() {
             &["add", "sec", "--rights", "write", "--password-file", named],
         )
         .ok();
-        eventually(SOON, "the account counts", || server.log_in("sec", SECRET).ok());
+        eventually(SOON, "the account is in force", || server.log_in("sec", SECRET).ok());
         super::all_have_looked();
         let client = server.client();
         let given = password_file(server.dir(), SECRET);
@@ -50,7 +52,9 @@ fn a_password_is_nowhere_to_be_found() {
             .with_stdin()
             .start();
         program.type_in("get f\n");
-        eventually(SOON, "it has logged in", || client.folder().join("f").exists().then_some(()));
+        eventually(SOON, "the client has logged in", || {
+            client.folder().join("f").exists().then_some(())
+        });
         for what in ["cmdline", "environ"] {
             let shown = fs::read(format!("/proc/{}/{what}", program.pid())).unwrap();
             assert!(!String::from_utf8_lossy(&shown).contains(SECRET), "{what}");
@@ -58,7 +62,7 @@ fn a_password_is_nowhere_to_be_found() {
         program.close_stdin();
         let output = crate::harness::Client::finish(&mut program);
         assert!(!output.stderr.contains(SECRET) && !output.stdout.contains(SECRET));
-        // A wrong one is no one's business either: it is often the right one of something else.
+        // A wrong password is secret too: it is often the right one elsewhere.
         let wrong = password_file(server.dir(), "my-bank-password");
         let refused = client
             .run(&["-u", "sec", "--password-file", wrong.to_str().unwrap(), "-c", "ls"])
@@ -68,14 +72,14 @@ fn a_password_is_nowhere_to_be_found() {
             let _ = fs::remove_file(file);
         }
         let logs = match &server {
-            Server::Cluster(cluster) => {
+            TestServer::Cluster(cluster) => {
                 cluster.master.stderr.text() + &cluster.slaves[0].program.stderr.text()
             }
-            Server::Standalone(slave) => slave.program.stderr.text(),
+            TestServer::Standalone(slave) => slave.program.stderr.text(),
         };
         assert!(
             logs.contains("login failed for \"sec\" from 127.0.0.1"),
-            "one line that other programs can read: {logs}"
+            "not one parseable line: {logs}"
         );
         for secret in [SECRET, "my-bank-password"] {
             assert!(!logs.contains(secret));
@@ -89,7 +93,7 @@ fn a_password_is_nowhere_to_be_found() {
     }
 }
 
-/// A terminal that is slow to do as it is told: whoever answers as soon as he sees the question must be served all the same.
+/// A slow terminal: a user who types as soon as the question appears must be served all the same.
 const SLOW: [&str; 11] = [
     "strace",
     "-D",
@@ -106,25 +110,25 @@ const SLOW: [&str; 11] = [
 
 #[test]
 fn a_new_password_that_is_typed_twice_at_once_is_not_shown() {
-    let [server, _] = Server::both(&[("ann", "write", "/")]);
-    let setup = Setup::new("ftpmaster", server.dir().path())
+    let [server, _] = TestServer::both(&[("ann", "write", "/")]);
+    let setup = ProgramBuilder::new("ftpmaster", server.dir().path())
         .args(["user", "add", "bob", "--state"])
         .args([server.state()]);
-    let (mut pty, mut program) = Pty::start_whole(setup.under(&SLOW));
+    let (mut pty, mut program) = Pty::start_with_stderr(setup.under(&SLOW));
     pty.screen.wait_for(SOON, "the question", |screen| {
         screen.contains("New password of bob").then_some(())
     });
     pty.press("typed ahead\rtyped ahead\r");
     assert_eq!(program.wait(SOON), 0, "{}", pty.screen.text());
     assert!(!pty.screen.text().contains("typed"), "{}", pty.screen.text());
-    eventually(SOON, "it counts", || server.log_in("bob", "typed ahead").ok());
+    eventually(SOON, "the new password is in force", || server.log_in("bob", "typed ahead").ok());
 }
 
 #[test]
 fn a_typed_password_is_not_shown_and_may_be_mistyped() {
-    let [server, _] = Server::both(&[("ann", "write", "/")]);
+    let [server, _] = TestServer::both(&[("ann", "write", "/")]);
     let client = server.client();
-    let (mut pty, mut program) = Pty::start_whole(client.setup(&["-u", "ann"]).under(&SLOW));
+    let (mut pty, mut program) = Pty::start_with_stderr(client.setup(&["-u", "ann"]).under(&SLOW));
     let asks = |pty: &Pty, times: usize| {
         pty.screen.wait_for(SOON, "the question", |screen| {
             (screen.matches("Password of ann").count() == times).then_some(())
@@ -143,9 +147,9 @@ fn a_typed_password_is_not_shown_and_may_be_mistyped() {
 
 #[test]
 fn ctrl_c_at_the_question_is_130_and_no_terminal_is_4() {
-    let [server, _] = Server::both(&[("ann", "write", "/")]);
+    let [server, _] = TestServer::both(&[("ann", "write", "/")]);
     let client = server.client();
-    let (mut pty, mut program) = Pty::start_whole(client.setup(&["-u", "ann"]).under(&SLOW));
+    let (mut pty, mut program) = Pty::start_with_stderr(client.setup(&["-u", "ann"]).under(&SLOW));
     pty.screen
         .wait_for(SOON, "the question", |screen| screen.contains("Password of ann").then_some(()));
     pty.press("\x03");
@@ -157,9 +161,9 @@ fn ctrl_c_at_the_question_is_130_and_no_terminal_is_4() {
 
 #[test]
 fn without_a_user_the_client_asks_for_name_and_password() {
-    for server in Server::both(&[("ann", "write", "/")]) {
+    for server in TestServer::both(&[("ann", "write", "/")]) {
         let client = server.client();
-        let (mut pty, mut program) = Pty::start_whole(client.setup(&[]));
+        let (mut pty, mut program) = Pty::start_with_stderr(client.setup(&[]));
         let asks = |pty: &Pty, what: &str| {
             pty.screen.wait_for(SOON, what, |screen| screen.contains(what).then_some(()));
         };
@@ -170,7 +174,7 @@ fn without_a_user_the_client_asks_for_name_and_password() {
         asks(&pty, "Connected to");
         pty.press("bye\r");
         assert_eq!(program.wait(SOON), 0);
-        // Without a terminal the error says how to name a user.
+        // Without a terminal the error names the option for a user.
         let mut program = client.setup(&["-c", "ls"]).under(&["setsid", "--wait"]).start();
         let output = crate::harness::Client::finish(&mut program).fails(4);
         assert!(output.stderr.contains("-u USER"), "{}", output.stderr);
@@ -181,7 +185,7 @@ fn without_a_user_the_client_asks_for_name_and_password() {
 fn no_error_shows_what_lies_above_a_users_root() {
     const ROOT: &str = "home and all/ann b";
     let users = [("boss", "write", "/"), ("ann", "write", "/home and all/ann b")];
-    for server in Server::both(&users) {
+    for server in TestServer::both(&users) {
         let mut boss = server.open("boss").unwrap();
         for folder in ["home and all", ROOT, "home and all/ann b/sub dir"] {
             assert!(matches!(boss.ask(&make_folder(folder)), Reply::Committed { .. }), "{folder}");

@@ -1,21 +1,22 @@
-//! Many changes at once: they share the journal's sync, and each is acknowledged only behind its own.
+//! Batches: concurrent changes share the journal's sync, and each is acknowledged only after it.
 
 use std::collections::HashMap;
 
 use relais_proto::{ChangeId, ErrorCode, FrameType, PutRequest};
 
 use super::{frames, is_tcp, journal_of, open, processes};
-use crate::harness::{Call, Standalone, Strace, Wire, bound, put, upload, wait_unstaged};
+use crate::harness::{Call, RawClient, Standalone, Strace, bound, put, upload, wait_unstaged};
 
 const FILES: usize = 2000;
-/// Requests of about 110 bytes each that are unanswered at most; the window takes 64 KiB.
+/// Maximum pipelined requests, of about 110 bytes each; the window takes 64 KiB.
 const AHEAD: usize = 400;
 
 fn name(n: usize) -> String {
     format!("small{n:04}")
 }
 
-/// Puts that a session sends ahead; every hundredth is refused. Number and id of those that are made, in their order.
+/// Sends pipelined puts, of which every hundredth is refused. Returns number and id of the others,
+/// in order.
 fn put_all(slave: &Standalone) -> Vec<(usize, ChangeId)> {
     let mut wire = open(slave);
     let requests: Vec<PutRequest> =
@@ -29,10 +30,10 @@ fn put_all(slave: &Standalone) -> Vec<(usize, ChangeId)> {
             })
             .collect();
     let mut last = None;
-    // The answer is this one's: refused where it had to be, else with a higher number than the one before.
-    let mut answered = |wire: &mut Wire, asked: usize| match wire.committed() {
+    // The answer belongs to this put: a refusal where it must be refused, else a rising number.
+    let mut answered = |wire: &mut RawClient, asked: usize| match wire.committed() {
         Ok(number) => {
-            assert!(asked % 100 != 99, "put {asked} was made");
+            assert!(asked % 100 != 99, "put {asked} succeeded");
             assert!(last.is_none_or(|last| last < number), "{number} after {last:?}");
             last = Some(number);
         }
@@ -87,7 +88,8 @@ fn puts_sent_ahead_share_the_sync_of_the_journal_and_are_acknowledged_behind_it(
         "{} syncs of the journal for {FILES} puts",
         syncs.len()
     );
-    // The content of each was on the disk before its record was written, and that before any answer.
+    // The content of each put was durable before its record was written, and the record before the
+    // answer.
     let content = staged_syncs(&calls, &slave);
     let mut done = HashMap::new();
     for write in calls.iter().filter(on_journal).filter(|call| call.name.contains("write")) {
@@ -115,7 +117,7 @@ fn puts_sent_ahead_share_the_sync_of_the_journal_and_are_acknowledged_behind_it(
     }
 }
 
-/// By the id of the change: where the sync of its staged file ended.
+/// Returns, by change id, the trace line at which the sync of the staged file ended.
 fn staged_syncs(calls: &[Call], slave: &Standalone) -> HashMap<String, usize> {
     let staging = slave.root.join(".relais/staging");
     let syncs = calls
@@ -128,7 +130,7 @@ fn staged_syncs(calls: &[Call], slave: &Standalone) -> HashMap<String, usize> {
     files.collect()
 }
 
-/// By the name of the file: where the rename into place began, and where the sync of the folder ended that was begun behind it.
+/// Returns, by file name, the trace lines of the rename and of the end of the folder's next sync.
 fn named(calls: &[Call], slave: &Standalone) -> HashMap<String, (usize, usize)> {
     let folders: Vec<&Call> = calls
         .iter()
@@ -144,7 +146,7 @@ fn named(calls: &[Call], slave: &Standalone) -> HashMap<String, (usize, usize)> 
     named.collect()
 }
 
-/// For each put that was made, in their order, the line in which its answer was sent.
+/// Returns the trace line of the answer to each successful put, in order.
 fn answers(calls: &[Call]) -> Vec<usize> {
     let mut answers = Vec::new();
     for call in calls

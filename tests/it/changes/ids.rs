@@ -1,4 +1,4 @@
-//! A change that is asked again with its id is the same change: it has the same number, and is not made twice.
+//! Change ids: a change sent again with its id has the same number and is made only once.
 
 use relais_proto::{ErrorCode, Reply, Request};
 
@@ -47,7 +47,7 @@ fn asked_again_after_a_restart() {
     assert_eq!(wire.upload(&request, &bytes), Ok(made[4].0));
     assert_eq!(tree(&slave.root), after);
     wait_unstaged(&slave.root);
-    // The next change has a number of its own.
+    // The next change has a new number.
     assert!(made.iter().all(|(number, _)| *number < wire.put("g", b"new").unwrap()));
 }
 
@@ -60,7 +60,7 @@ fn a_put_asked_again_is_answered_with_its_number_and_not_made_twice() {
     let number = wire.upload(&one, &first).unwrap();
     let later = wire.upload(&two, &second).unwrap();
     assert!(later > number);
-    // The one that was replaced meanwhile does not come back.
+    // The content that was replaced meanwhile does not come back.
     assert_eq!(wire.upload(&one, &first), Ok(number));
     assert_eq!(wire.change(&resume(&one)), Ok(number));
     assert!(wire.fetch("f").unwrap() == second);
@@ -76,10 +76,10 @@ fn an_id_belongs_to_one_upload() {
     let mut cut = open(&slave);
     cut.raw(&crate::harness::upload(&request, &bytes, 1000)[..50_000]);
     drop(cut);
-    crate::harness::eventually(crate::harness::SOON, "bytes that count", || {
+    crate::harness::eventually(crate::harness::SOON, "bytes are staged", || {
         (wire.staged(&request) > 0).then_some(())
     });
-    // Another path or size has nothing of it.
+    // An upload with another path or size does not share the staged bytes.
     for other in
         [relais_proto::PutRequest { path: crate::harness::path("g"), ..request.clone() }, {
             relais_proto::PutRequest { size: Some(bytes.len() as u64 + 1), ..request.clone() }
@@ -97,10 +97,10 @@ fn a_lost_connection_leaves_nothing_of_what_was_put_meanwhile() {
     let request = put("f", bytes.len());
     let mut wire = open(&slave);
     let number = wire.upload(&request, &bytes).unwrap();
-    // The bytes that an older connection has sent are read only now, and it was cut.
+    // The bytes of an older, cut connection are read only now.
     let mut late = open(&slave);
     late.raw(&crate::harness::upload(&request, &bytes, 1000)[..50_000]);
-    crate::harness::eventually(crate::harness::SOON, "bytes aside", || {
+    crate::harness::eventually(crate::harness::SOON, "bytes are staged", || {
         (crate::harness::staged_bytes(&slave.root) > 0).then_some(())
     });
     drop(late);
@@ -127,7 +127,8 @@ fn a_used_id_with_other_content_is_refused() {
         assert_eq!(says(wire.ask(&resume(&request))), (number, Some(stored), true));
         wire.put(name, &two).unwrap();
         assert_eq!(says(wire.ask(&resume(&request))), (number, Some(stored), false));
-        // The same content under the id is the change that was made, and it is said that it is not there any more.
+        // The same content under the id is the earlier change, and the answer says that its version
+        // was replaced.
         wire.raw(&crate::harness::upload(&request, &one, 1 << 20));
         assert_eq!(says(wire.reply()), (number, Some(stored), false));
         assert!(wire.fetch(name).unwrap() == two, "{name}");
@@ -150,7 +151,7 @@ fn numbers_rise_with_every_change() {
         assert!(number > last, "{number} after {last}");
         last = number;
     }
-    // What is refused takes no number.
+    // A refused change takes no number.
     assert_eq!(wire.change(&make_folder("d1")).unwrap_err().code, ErrorCode::Exists);
     let next = wire.put("f", b"x").unwrap();
     assert_eq!((next.epoch, next.number), (last.epoch, last.number + 1));
@@ -166,9 +167,9 @@ fn an_id_belongs_to_one_change() {
     let mut wire = open(&slave);
     let (one, bytes) = (put("f", 3), b"abc");
     let number = wire.upload(&one, bytes).unwrap();
-    // Whoever asks for something else with the same id asks for another change.
+    // Another request with the same id is another change.
     let other = relais_proto::PutRequest { path: crate::harness::path("g"), ..one.clone() };
-    assert_eq!(wire.staged(&other), 0, "what was made is something else");
+    assert_eq!(wire.staged(&other), 0, "the completed change has another path");
     assert!(wire.upload(&other, bytes).unwrap() > number);
     assert!(
         wire.change(&Request::Remove {
@@ -179,6 +180,6 @@ fn an_id_belongs_to_one_change() {
         .unwrap()
             > number
     );
-    assert_eq!(wire.upload(&one, bytes), Ok(number), "it was made, whatever came after it");
+    assert_eq!(wire.upload(&one, bytes), Ok(number), "the change was made before");
     assert_eq!(tree(&slave.root).iter().filter(|(name, _)| name == "f" || name == "g").count(), 1);
 }

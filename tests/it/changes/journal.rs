@@ -1,5 +1,7 @@
-//! The journal of a slave that stands alone: what is torn at its end was never acknowledged, what is damaged before it stops
-//! the start, and what the catalogue knew can be had from it again.
+//! The journal of a standalone slave: torn ends, damage, and the rebuild of the catalogue.
+//!
+//! A torn end was never acknowledged and is dropped. Damage before the end stops the start. The
+//! catalogue can be rebuilt from the journal.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -9,19 +11,19 @@ use relais_proto::{Lsn, Reply, Request};
 
 use super::{journal_of, open, tree, with_files};
 use crate::harness::{
-    SOON, Setup, Standalone, Wire, content, eventually, make_folder, path, put, remove, rename,
-    resume,
+    ProgramBuilder, RawClient, SOON, Standalone, content, eventually, make_folder, path, put,
+    remove, rename, resume,
 };
 
 #[track_caller]
-fn version_at(wire: &mut Wire, name: &str) -> Option<Lsn> {
+fn version_at(wire: &mut RawClient, name: &str) -> Option<Lsn> {
     match wire.ask(&Request::Stat(path(name))) {
         Reply::Details { entry, .. } => entry.version,
         other => panic!("{other:?}"),
     }
 }
 
-/// A slave with some changes behind it, killed; and what was made last.
+/// Returns a killed slave with some changes, its files and its last change.
 fn killed() -> (Standalone, Vec<(String, Vec<u8>)>, Lsn) {
     let mut slave = with_files(&[], &[("f", b"one"), ("folder/x", b"two")]);
     let last = open(&slave).put("g", b"three").unwrap();
@@ -32,7 +34,7 @@ fn killed() -> (Standalone, Vec<(String, Vec<u8>)>, Lsn) {
 
 #[test]
 fn a_torn_end_is_dropped() {
-    // Of any length, of zeros, and of what looks like the beginning of a record.
+    // Of any length, of zeros, and like the beginning of a record.
     for torn in [vec![0; 1], vec![0; 4096], vec![0xff; 7], content(1, 100), content(2, 5000)] {
         let (mut slave, before, last) = killed();
         File::options().append(true).open(journal_of(&slave)).unwrap().write_all(&torn).unwrap();
@@ -42,7 +44,7 @@ fn a_torn_end_is_dropped() {
         assert_eq!(version_at(&mut wire, "g"), Some(last));
         let next = wire.put("h", b"four").unwrap();
         assert_eq!((next.epoch, next.number), (last.epoch, last.number + 1));
-        // What follows is good also for the next start.
+        // Later changes survive the next start.
         slave.program.kill();
         slave.restart();
         assert_eq!(version_at(&mut open(&slave), "h"), Some(next));
@@ -57,7 +59,7 @@ fn damage_in_the_middle_stops_the_start_and_is_named() {
     let file = File::options().write(true).open(&journal).unwrap();
     for at in [good.len() / 3, good.len() / 2] {
         file.write_all_at(&[good[at] ^ 1], at as u64).unwrap();
-        let mut program = Setup::new("ftpslave", slave.dir.path())
+        let mut program = ProgramBuilder::new("ftpslave", slave.dir.path())
             .args(["0", "--standalone", "--root", slave.root.to_str().unwrap(), "--state"])
             .args([slave.dir.folder("state")])
             .start();
@@ -66,7 +68,7 @@ fn damage_in_the_middle_stops_the_start_and_is_named() {
         assert!(said.contains("journal") && said.contains("damaged"), "{said}");
         file.write_all_at(&good[at..=at], at as u64).unwrap();
     }
-    // It was not touched: once it is as it was, all is well.
+    // The start did not modify the journal: once it is repaired, the slave starts.
     assert!(fs::read(&journal).unwrap() == good);
     slave.restart();
     open(&slave).put("h", b"1").unwrap();
@@ -106,14 +108,14 @@ fn the_catalogue_is_made_again_from_folder_and_journal() {
     }
     slave.restart();
     let mut wire = open(&slave);
-    // Until the folder has been read, nothing has its number.
+    // Until the scan of the folder is complete, no file has its number.
     let began = std::time::Instant::now();
     let mut after = Vec::new();
     while after != before && began.elapsed() < std::time::Duration::from_secs(10) {
         after = names.iter().map(|name| version_at(&mut wire, name)).collect();
     }
     assert_eq!(after, before);
-    // No number is given again, and no change is made again.
+    // No number is assigned twice, and no change is made twice.
     for (change, number) in changes.iter().zip(&numbers) {
         assert_eq!(wire.change(change), Ok(*number), "{change:?}");
     }
@@ -130,8 +132,8 @@ fn what_was_removed_leaves_the_disk() {
     let removed = slave.root.join(".relais/removed");
     let is_empty = || fs::read_dir(&removed).map_or(true, |mut entries| entries.next().is_none());
     wire.change(&remove("tree", true)).unwrap();
-    eventually(SOON, "nothing of it is on the disk", || is_empty().then_some(()));
-    // Also where the slave dies before it has come to that.
+    eventually(SOON, "the content is off the disk", || is_empty().then_some(()));
+    // Also if the slave dies before the deletion.
     for n in 0..20 {
         wire.change(&make_folder(&format!("tree{n}"))).unwrap();
         wire.put(&format!("tree{n}/x"), b"1").unwrap();
@@ -141,7 +143,7 @@ fn what_was_removed_leaves_the_disk() {
     }
     slave.program.kill();
     slave.restart();
-    eventually(SOON, "nothing of it is on the disk", || is_empty().then_some(()));
+    eventually(SOON, "the content is off the disk", || is_empty().then_some(()));
     assert_eq!(tree(&slave.root).len(), 1);
 }
 
@@ -149,7 +151,7 @@ fn what_was_removed_leaves_the_disk() {
 fn a_long_journal_is_shortened_and_nothing_is_forgotten() {
     let mut slave = with_files(&[], &[("f", b"one")]);
     let mut wire = open(&slave);
-    // Paths so long that some hundred changes make a long journal.
+    // Paths so long that a few hundred changes fill the journal.
     let mut folder = "d".repeat(250);
     wire.change(&make_folder(&folder)).unwrap();
     while folder.len() < 3500 {
@@ -174,23 +176,23 @@ fn a_long_journal_is_shortened_and_nothing_is_forgotten() {
         }
     }
     assert!((7 << 20..9 << 20).contains(&longest), "{longest} bytes");
-    assert!(size(&slave) < 1 << 20, "it began anew");
+    assert!(size(&slave) < 1 << 20, "the journal was shortened");
     let last = wire.put("h", b"four").unwrap();
     let at = if slave.root.join(&a).exists() { &a } else { &b };
     let moved = version_at(&mut wire, at);
     assert!(moved > Some(kept));
-    // The catalogue may go: numbers and ids come from the snapshot and the journal.
+    // The catalogue may be removed: numbers and ids come from snapshot and journal.
     slave.program.kill();
     for end in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(slave.root.join(format!(".relais/catalogue.db{end}")));
     }
     slave.restart();
     let mut wire = open(&slave);
-    eventually(SOON, "the numbers are known", || {
+    eventually(SOON, "the numbers are restored", || {
         (version_at(&mut wire, at) == moved).then_some(())
     });
     assert_eq!(version_at(&mut wire, "h"), Some(last));
-    assert_eq!(wire.upload(&again, b"three"), Ok(asked), "it was made already");
+    assert_eq!(wire.upload(&again, b"three"), Ok(asked), "the change was made before");
     let next = wire.put("i", b"five").unwrap();
     assert_eq!((next.epoch, next.number), (last.epoch, last.number + 1));
 }

@@ -1,7 +1,7 @@
-//! Uploads interrupted at every interesting byte, by the death of each party and by a cut of the line.
+//! Uploads interrupted at every critical byte, by the death of each program and by a cut.
 //!
-//! The same local folder carries on: the result is whole, what was staged is not sent twice, and a
-//! reader who looks all the time sees the old content or the new, whole.
+//! The client resumes in the same local folder: the result is whole, and staged bytes are not sent
+//! twice. A concurrent reader sees either the old or the new content, whole.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,22 +9,23 @@ use std::fs;
 use nix::sys::signal::{Signal, kill};
 
 use crate::harness::{
-    Client, Fault, Output, Program, Proxy, Reader, SOON, Standalone, content, digest, eventually,
-    exists, leftovers, process_of, quote, staged_bytes, wait_unstaged,
+    Client, ContentReader, Fault, Output, Program, Proxy, SOON, Standalone, content, digest,
+    eventually, exists, leftovers, process_of, quote, staged_bytes, wait_unstaged,
 };
 
-/// Uploads this long are never behind the fault in one piece of a buffer.
+/// Longer than a buffer, so that the fault strikes before the end of the upload.
 const LARGE: usize = (3 << 20) + 7;
 const BLOCK: usize = 64 << 10;
-/// Where something was surely written aside, some of it must count.
+/// From this size on some bytes are certainly staged and must be resumed.
 const SURE: u64 = 1 << 20;
 
-/// Where an upload is stopped.
+/// The point at which an upload is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Point {
-    /// Behind so many bytes of content; behind the last, the end of the upload is held back too.
+    /// After this many bytes of content; after the last byte the end of the upload is held back
+    /// too.
     Byte(u64),
-    /// All has come; the answer is held back.
+    /// After the whole upload; the answer is held back.
     Answer,
 }
 
@@ -34,15 +35,15 @@ fn points(size: usize) -> BTreeSet<Point> {
     bytes.into_iter().filter(|n| *n <= size).map(Point::Byte).chain([Point::Answer]).collect()
 }
 
-/// A slave behind a line that fails on demand.
-struct Lab {
+/// A slave behind a proxy that fails on demand.
+struct UploadFixture {
     slave: Standalone,
     line: Proxy,
 }
 
-impl Lab {
+impl UploadFixture {
     fn new() -> Self {
-        // One worker, so that it is known whom to kill.
+        // A single worker, so that the process to kill is known.
         let slave = Standalone::start(&["--workers", "1", "--block-size", &BLOCK.to_string()], &[]);
         let line = Proxy::to(slave.addr);
         Self { slave, line }
@@ -74,81 +75,91 @@ impl Lab {
         program
     }
 
-    /// Waits until some of what a frozen put has sent is written aside.
+    /// Waits until some bytes of a frozen put are staged.
     fn wait_staged(&self, point: Point) {
         if matches!(point, Point::Byte(n) if n >= SURE) {
-            eventually(SOON, "bytes are kept aside", || {
+            eventually(SOON, "bytes are staged", || {
                 (staged_bytes(&self.slave.root) > 0).then_some(())
             });
         }
     }
 }
 
-/// Runs the put until it ends well; each failure must be one that can be carried on.
+/// Repeats the put until it succeeds; each failure must be resumable.
 #[track_caller]
-fn converge(lab: &Lab, client: &Client, name: &str, bytes: &[u8]) {
+fn converge(fixture: &UploadFixture, client: &Client, name: &str, bytes: &[u8]) {
     let mut last = None;
     for _ in 0..3 {
-        let mut program = Lab::start(client, name);
+        let mut program = UploadFixture::start(client, name);
         let output = Client::finish(&mut program);
         if output.status == 0 {
-            return is_whole(lab, client, name, bytes, &output);
+            return assert_whole(fixture, client, name, bytes, &output);
         }
         assert!(matches!(output.status, 3 | 5), "{output:?}");
         last = Some(output);
     }
-    panic!("did not end well in three runs: {last:?}");
+    panic!("no success in three runs: {last:?}");
 }
 
 #[track_caller]
-fn is_whole(lab: &Lab, client: &Client, name: &str, bytes: &[u8], output: &Output) {
-    assert!(fs::read(lab.slave.root.join(name)).unwrap() == bytes, "not what was put: {output:?}");
+fn assert_whole(
+    fixture: &UploadFixture,
+    client: &Client,
+    name: &str,
+    bytes: &[u8],
+    output: &Output,
+) {
+    assert!(
+        fs::read(fixture.slave.root.join(name)).unwrap() == bytes,
+        "not the uploaded content: {output:?}"
+    );
     assert_eq!(leftovers(&client.folder(), &[name]), [] as [std::path::PathBuf; 0], "{output:?}");
-    let hash = lab.slave.client().command(&format!("hash {}", quote(name))).ok().json();
+    let hash = fixture.slave.client().command(&format!("hash {}", quote(name))).ok().json();
     assert_eq!(hash["entries"][0]["digest"], digest(bytes), "{hash}");
-    wait_unstaged(&lab.slave.root);
+    wait_unstaged(&fixture.slave.root);
 }
 
-/// One put of `size` bytes in place of an old file, frozen at `point`; `interrupt` ends it, or lets it end.
+/// Replaces a file by a put of `size` bytes that is frozen at `point`; `interrupt` ends the put or
+/// not.
 #[track_caller]
-fn cell(
-    lab: &mut Lab,
+fn interrupted_put(
+    fixture: &mut UploadFixture,
     size: usize,
     point: Point,
-    interrupt: impl Fn(&mut Lab, &mut Program, Point),
+    interrupt: impl Fn(&mut UploadFixture, &mut Program, Point),
 ) {
     let (old, new) = (content(99, 5000), content(size as u64 + 1, size));
     let name = format!("{size} at {point:?}");
-    super::open(&lab.slave).put(&name, &old).unwrap();
-    let client = Client::new(lab.line.addr());
+    super::open(&fixture.slave).put(&name, &old).unwrap();
+    let client = Client::new(fixture.line.addr());
     fs::write(client.folder().join(&name), &new).unwrap();
-    let reader = Reader::start(lab.slave.addr, &name, Some(&old), &new);
-    lab.line.take_data_bytes();
-    let mut program = lab.freeze(&client, &name, point);
+    let reader = ContentReader::start(fixture.slave.addr, &name, Some(&old), &new);
+    fixture.line.take_data_bytes();
+    let mut program = fixture.freeze(&client, &name, point);
     if point != Point::Answer {
-        assert!(fs::read(lab.slave.root.join(&name)).unwrap() == old, "visible before its end");
+        assert!(fs::read(fixture.slave.root.join(&name)).unwrap() == old, "visible before its end");
     }
-    lab.wait_staged(point);
-    interrupt(lab, &mut program, point);
+    fixture.wait_staged(point);
+    interrupt(fixture, &mut program, point);
     let output = Client::finish(&mut program);
     assert!(matches!(output.status, 0 | 5 | 137), "{output:?}");
     if output.status == 0 {
-        is_whole(lab, &client, &name, &new, &output);
+        assert_whole(fixture, &client, &name, &new, &output);
     } else {
-        converge(lab, &client, &name, &new);
+        converge(fixture, &client, &name, &new);
     }
     eventually(SOON, "the reader sees the new content", || {
-        (lab.slave.client().get(&name)["bytes"] == size).then_some(())
+        (fixture.slave.client().get(&name)["bytes"] == size).then_some(())
     });
     let (reads, _) = reader.end();
-    assert!(reads > 0, "nobody looked");
-    let sent = lab.line.take_data_bytes();
+    assert!(reads > 0, "the reader got no answer");
+    let sent = fixture.line.take_data_bytes();
     let size = size as u64;
     match point {
         Point::Byte(n) if n >= SURE => {
-            assert!(sent < n + size, "{name}: {sent} bytes were sent: nothing was gone on with")
+            assert!(sent < n + size, "{name}: {sent} bytes were sent: the upload was not resumed")
         }
-        // The content had arrived: asking again by id is enough.
+        // The content had arrived: a retry by id is enough.
         Point::Answer if size >= SURE => assert!(sent <= size, "{name}: {sent} bytes were sent"),
         _ => {}
     }
@@ -159,12 +170,12 @@ const SIZES: [usize; 9] =
 
 #[test]
 fn client_killed() {
-    let mut lab = Lab::new();
+    let mut fixture = UploadFixture::new();
     for size in SIZES {
         for point in points(size) {
-            cell(&mut lab, size, point, |lab, program, _| {
+            interrupted_put(&mut fixture, size, point, |fixture, program, _| {
                 program.kill();
-                lab.line.cut_all();
+                fixture.line.cut_all();
             });
         }
     }
@@ -172,25 +183,26 @@ fn client_killed() {
 
 #[test]
 fn line_cut() {
-    let mut lab = Lab::new();
+    let mut fixture = UploadFixture::new();
     for size in SIZES {
         for point in points(size) {
-            cell(&mut lab, size, point, |lab, _, _| lab.line.cut_all());
+            interrupted_put(&mut fixture, size, point, |fixture, _, _| fixture.line.cut_all());
         }
     }
 }
 
-/// Each cell has a slave of its own: a process that dies again soon is replaced later each time.
-fn each(sizes: &[usize], interrupt: impl Fn(&mut Lab, &mut Program, Point)) {
+/// Each case has its own slave: a process that dies often is restarted later each time.
+fn each(sizes: &[usize], interrupt: impl Fn(&mut UploadFixture, &mut Program, Point)) {
     for &size in sizes {
         for point in points(size) {
-            cell(&mut Lab::new(), size, point, &interrupt);
+            interrupted_put(&mut UploadFixture::new(), size, point, &interrupt);
         }
     }
 }
 
-/// Kills one process of the slave, and waits until its connections are closed. A process whose first
-/// thread is a zombie may still hold them through the others; one that has been reaped holds none.
+/// Kills a process of the slave and waits until its connections are closed.
+///
+/// A process whose first thread is a zombie may still hold connections; a reaped one holds none.
 #[track_caller]
 fn killed(slave: &Program, task: &str) {
     let pid = process_of(slave, task);
@@ -200,43 +212,43 @@ fn killed(slave: &Program, task: &str) {
 
 #[test]
 fn worker_killed() {
-    each(&[1, BLOCK + 1, LARGE], |lab, _, _| {
-        killed(&lab.slave.program, "Worker(0)");
-        lab.line.release();
+    each(&[1, BLOCK + 1, LARGE], |fixture, _, _| {
+        killed(&fixture.slave.program, "Worker(0)");
+        fixture.line.release();
     });
 }
 
 #[test]
 fn replicator_killed() {
-    each(&[1, BLOCK + 1, LARGE], |lab, _, _| {
-        killed(&lab.slave.program, "Replicator");
-        lab.line.release();
+    each(&[1, BLOCK + 1, LARGE], |fixture, _, _| {
+        killed(&fixture.slave.program, "Replicator");
+        fixture.line.release();
     });
 }
 
 #[test]
 fn slave_killed() {
-    each(&[1, BLOCK + 1, LARGE], |lab, _, _| {
-        lab.slave.program.kill();
-        lab.slave.restart_on_same_port();
-        lab.line.cut_all();
+    each(&[1, BLOCK + 1, LARGE], |fixture, _, _| {
+        fixture.slave.program.kill();
+        fixture.slave.restart_on_same_port();
+        fixture.line.cut_all();
     });
 }
 
 #[test]
 fn cut_behind_each_byte_the_client_sends() {
-    let lab = Lab::new();
+    let fixture = UploadFixture::new();
     let bytes = content(3, 20);
     for n in 0.. {
-        let client = Client::new(lab.line.addr());
+        let client = Client::new(fixture.line.addr());
         let name = format!("f{n}");
         fs::write(client.folder().join(&name), &bytes).unwrap();
-        lab.line.fault_up(n, Fault::Cut);
-        let output = Client::finish(&mut Lab::start(&client, &name));
+        fixture.line.fault_up(n, Fault::Cut);
+        let output = Client::finish(&mut UploadFixture::start(&client, &name));
         assert!(matches!(output.status, 0 | 3 | 5), "cut behind byte {n}: {output:?}");
-        let struck = lab.line.struck();
-        lab.line.disarm();
-        converge(&lab, &client, &name, &bytes);
+        let struck = fixture.line.struck();
+        fixture.line.disarm();
+        converge(&fixture, &client, &name, &bytes);
         if !struck {
             assert!(n > 100, "the client cannot have sent only {n} bytes");
             return;
@@ -246,36 +258,36 @@ fn cut_behind_each_byte_the_client_sends() {
 
 #[test]
 fn another_client_resumes_at_its_prompt_in_the_same_folder() {
-    let lab = Lab::new();
+    let fixture = UploadFixture::new();
     let bytes = content(7, LARGE);
-    let client = Client::new(lab.line.addr());
+    let client = Client::new(fixture.line.addr());
     fs::write(client.folder().join("f"), &bytes).unwrap();
-    let mut program = lab.freeze(&client, "f", Point::Byte(2 << 20));
-    lab.wait_staged(Point::Byte(2 << 20));
+    let mut program = fixture.freeze(&client, "f", Point::Byte(2 << 20));
+    fixture.wait_staged(Point::Byte(2 << 20));
     program.kill();
-    lab.line.cut_all();
-    lab.line.take_data_bytes();
-    // A script that asks for something else leaves it alone.
+    fixture.line.cut_all();
+    fixture.line.take_data_bytes();
+    // A script with another command does not resume the transfer.
     let output = client.run(&["--json", "-c", "pwd"]).ok();
-    assert!(output.stderr.is_empty() && lab.line.take_data_bytes() == 0, "{output:?}");
+    assert!(output.stderr.is_empty() && fixture.line.take_data_bytes() == 0, "{output:?}");
     let said = client.resume_at_a_prompt();
     assert!(said.contains("resumed from"), "{said}");
-    is_whole(&lab, &client, "f", &bytes, &output);
-    let sent = lab.line.take_data_bytes();
+    assert_whole(&fixture, &client, "f", &bytes, &output);
+    let sent = fixture.line.take_data_bytes();
     assert!(sent < LARGE as u64, "{sent} bytes were sent of {LARGE}");
 }
 
 #[test]
 fn the_closing_object_tells_where_it_resumed() {
-    let lab = Lab::new();
+    let fixture = UploadFixture::new();
     let bytes = content(8, LARGE);
-    let client = Client::new(lab.line.addr());
+    let client = Client::new(fixture.line.addr());
     fs::write(client.folder().join("f"), &bytes).unwrap();
-    let mut program = lab.freeze(&client, "f", Point::Byte(2 << 20));
-    lab.wait_staged(Point::Byte(2 << 20));
+    let mut program = fixture.freeze(&client, "f", Point::Byte(2 << 20));
+    fixture.wait_staged(Point::Byte(2 << 20));
     program.kill();
-    lab.line.cut_all();
-    let json = Client::finish(&mut Lab::start(&client, "f")).ok().json();
+    fixture.line.cut_all();
+    let json = Client::finish(&mut UploadFixture::start(&client, "f")).ok().json();
     assert_eq!((&json["command"], &json["ok"]), (&"put".into(), &true.into()), "{json}");
     assert_eq!(json["bytes"], LARGE, "{json}");
     assert!(json["resumed_from"].as_u64().unwrap() > 0, "{json}");

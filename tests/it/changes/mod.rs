@@ -1,23 +1,24 @@
-//! Uploads and changes, proven from outside: whatever dies, is cut, fills up or
-//! fails, a name has its old content or the new, whole; and what was
-//! acknowledged is there.
+//! Uploads and changes: a name has its old or its new content, whole, and acknowledged changes
+//! stay.
+//!
+//! This holds for kills, cuts, full disks and failing system calls.
 
+mod acknowledged;
 mod batches;
-mod by_hand;
-mod died;
-mod done;
-mod full;
+mod blocked_paths;
+mod full_disk;
 mod ids;
-mod injected;
 mod journal;
+mod local_edits;
 mod matrix;
 mod modes;
-mod obstacles;
-mod order;
+mod permissions;
 mod races;
-mod rights;
-mod scarce;
+mod replicator_crashes;
+mod resource_limits;
 mod staged;
+mod syscall_faults;
+mod syscall_order;
 mod targets;
 mod unfinished;
 
@@ -27,16 +28,19 @@ use std::path::{Path, PathBuf};
 use nix::unistd::Pid;
 use relais_proto::{FrameHeader, FrameType, HEADER_LEN};
 
-use crate::harness::{Call, SOON, Standalone, Wire, children, eventually, make_folder, sessions};
+use crate::harness::{
+    Call, RawClient, SOON, Standalone, children, eventually, make_folder, sessions,
+};
 
 /// Opens one session.
 #[track_caller]
-fn open(slave: &Standalone) -> Wire {
+fn open(slave: &Standalone) -> RawClient {
     sessions(slave.addr, 1).remove(0)
 }
 
-/// Starts a slave that stands alone, and puts these files there, with their folders. What is laid
-/// into the folder by hand would be published only a second later.
+/// Starts a standalone slave and uploads these files with their folders.
+///
+/// Files that are created locally would be published only a second later.
 #[track_caller]
 fn with_files(args: &[&str], files: &[(&str, &[u8])]) -> Standalone {
     let slave = Standalone::start(args, &[]);
@@ -53,14 +57,15 @@ fn with_files(args: &[&str], files: &[(&str, &[u8])]) -> Standalone {
     slave
 }
 
-/// Waits until so many files that were laid into the folder by hand are published.
+/// Waits until this many local files are published.
 #[track_caller]
 fn wait_published(slave: &Standalone, files: u64) {
     let mut wire = open(slave);
     eventually(SOON, "the files are published", || (wire.status().1.files == files).then_some(()));
 }
 
-/// What is in a folder on the disk, without the slave's own: names with `/` behind folders, and contents.
+/// Lists a folder on the disk without `.relais`: folder names end with `/`; files have their
+/// content.
 fn tree(root: &Path) -> Vec<(String, Vec<u8>)> {
     fn walk(top: &Path, folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -73,7 +78,7 @@ fn tree(root: &Path) -> Vec<(String, Vec<u8>)> {
                 found.push((format!("{name}/"), Vec::new()));
                 walk(top, &path, found);
             } else {
-                // What is no file is only named: nobody may be at the other end of a FIFO.
+                // Other entries are only named, because opening a FIFO would block.
                 let is_file = fs::symlink_metadata(&path).unwrap().is_file();
                 found.push((name, if is_file { fs::read(&path).unwrap() } else { Vec::new() }));
             }
@@ -85,27 +90,29 @@ fn tree(root: &Path) -> Vec<(String, Vec<u8>)> {
     found
 }
 
-/// All processes of a slave but its supervisor.
+/// Returns all processes of a slave except its supervisor.
 #[track_caller]
 fn processes(slave: &Standalone) -> Vec<Pid> {
-    // Once it answers they are all there.
+    // Once the slave answers, all processes have started.
     open(slave).ping();
     children(slave.program.pid())
 }
 
-/// The file in which a slave that stands alone writes down its changes.
+/// Returns the path of a standalone slave's journal.
 #[track_caller]
 fn journal_of(slave: &Standalone) -> PathBuf {
     let found = [slave.root.join(".relais/journal"), slave.dir.path().join("state/journal")];
     eventually(SOON, "a journal", || found.iter().find(|path| path.is_file()).cloned())
 }
 
-/// Whether a call is on a TCP connection. Where many come and go strace may not find out what a socket is.
+/// Returns whether a call is on a TCP connection.
+///
+/// With many short connections `strace` may fail to resolve the socket.
 fn is_tcp(call: &Call) -> bool {
     ["<TCP:[", "<TCPv6:[", "<socket:["].iter().any(|kind| call.text.contains(kind))
 }
 
-/// The types of frames that lie one behind the other, whole.
+/// Returns the types of concatenated, complete frames.
 fn frames(mut bytes: &[u8]) -> Vec<FrameType> {
     let mut kinds = Vec::new();
     while let Some((head, rest)) = bytes.split_first_chunk::<HEADER_LEN>() {

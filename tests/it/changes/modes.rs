@@ -1,4 +1,4 @@
-//! Permission bits and times: those that are decided hold, and nothing is open to others for a moment.
+//! Permission bits and times of new files and folders, which are never open to other users.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -11,10 +11,10 @@ use crate::harness::{
     SOON, Standalone, TestDir, eventually, make_folder, path, put, staged_files, upload,
 };
 
-/// A group that nobody is in.
+/// A group without members.
 const GROUP: u32 = 47_110;
 
-/// All permission bits, with setuid, setgid and sticky.
+/// Returns all permission bits, with setuid, setgid and sticky.
 #[track_caller]
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).mode() & 0o7777
@@ -33,7 +33,7 @@ fn new_files_and_folders_obey_the_umask() {
         assert_eq!(mode(&slave.root.join(name)), wanted, "{name}");
     }
     wire.put("d", b"ab").unwrap();
-    assert_eq!(mode(&slave.root.join("d")), 0o640, "a file without a mode of its own");
+    assert_eq!(mode(&slave.root.join("d")), 0o640, "a file without a mode in the request");
     wire.change(&make_folder("e")).unwrap();
     assert_eq!(mode(&slave.root.join("e")), 0o750);
 }
@@ -47,14 +47,14 @@ fn a_put_over_a_file_keeps_its_mode() {
     let mut wire = open(&slave);
     let requests = [with_mode("secret", 0o777), put("secret", 2)];
     for request in requests {
-        eventually(SOON, "the put is made", || wire.upload(&request, b"ab").ok());
+        eventually(SOON, "the put succeeds", || wire.upload(&request, b"ab").ok());
         assert_eq!(mode(&slave.root.join("secret")), 0o600);
         match wire.ask(&Request::Stat(path("secret"))) {
             Reply::Details { entry, .. } => assert_eq!(entry.mode, Mode::new(0o600)),
             other => panic!("{other:?}"),
         }
     }
-    // Two puts that are made together: the second one replaces the first.
+    // Two puts in one batch: the second replaces the first.
     wire.raw(
         &[
             &upload(&with_mode("new", 0o640), b"ab", 2)[..],
@@ -102,7 +102,7 @@ fn what_comes_in_is_open_to_nobody_else() {
 
 #[test]
 fn a_time_that_the_disk_cannot_hold_is_refused() {
-    // Most disks have a last year; one that has none holds the time exactly.
+    // Most file systems have a latest time; one without stores the time exactly.
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let slave = Standalone::start_in(TestDir::new(), dir.path().to_owned(), &[], &[]);
     let mut wire = open(&slave);

@@ -1,4 +1,4 @@
-//! Two at once: two puts to one name, a put and a removal, two connections with one upload.
+//! Concurrent changes: two puts to one name, a put and a removal, two connections with one upload.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use relais_proto::{ErrorCode, Expect, PutRequest, Reply, Request};
 
 use super::{open, with_files};
 use crate::harness::{
-    Client, Reader, SOON, Standalone, Strace, content, data, encoded, eventually, make_folder,
-    process_of, put, put_end, remove, resume, staged_bytes, wait_unstaged,
+    Client, ContentReader, SOON, Standalone, Strace, content, data, encoded, eventually,
+    make_folder, process_of, put, put_end, remove, resume, staged_bytes, wait_unstaged,
 };
 
 #[test]
@@ -17,7 +17,7 @@ fn two_puts_to_one_name_leave_the_one_with_the_higher_number() {
     for round in 0..20_usize {
         let (first, second) =
             (content(round as u64 * 2, 150_000), content(round as u64 * 2 + 1, 150_000 - round));
-        // Their frames come mixed, in steps of different size.
+        // Their frames are interleaved, in steps of different sizes.
         let frames = [
             crate::harness::upload(&put("f", first.len()), &first, 10_000),
             crate::harness::upload(&put("f", second.len()), &second, 7_000),
@@ -105,20 +105,20 @@ fn a_resume_ends_the_older_connection_of_its_upload() {
     let slave = Standalone::start(&["--workers", "2"], &[]);
     let bytes = content(6, 3 << 20);
     let request = put("f", bytes.len());
-    // In each round the older connection is in a worker that the system chose: mine or another.
+    // The kernel chooses the worker of each connection: the same one or another.
     for half in [1 << 20, 2 << 20] {
         let (mut older, mut newer) = (open(&slave), open(&slave));
         let from = usize::try_from(newer.staged(&request)).unwrap();
         older.raw(&encoded(&[Request::Put(PutRequest { offset: from as u64, ..request.clone() })]));
         older.raw(&data(&bytes[from..half]));
-        eventually(SOON, "the bytes are kept aside", || {
+        eventually(SOON, "the bytes are staged", || {
             (staged_bytes(&slave.root) >= half as u64).then_some(())
         });
         let offset = newer.staged(&request);
         assert!(offset > 0 && offset <= half as u64, "{offset}");
         older.closed_within(Duration::from_secs(10));
         newer.raw(&encoded(&[Request::Put(PutRequest { offset, ..request.clone() })]));
-        // Cut again, in the first round.
+        // The first round is cut again.
         if half == 2 << 20 {
             let rest = usize::try_from(offset).unwrap();
             newer.raw(&data(&bytes[rest..]));
@@ -130,7 +130,7 @@ fn a_resume_ends_the_older_connection_of_its_upload() {
     wait_unstaged(&slave.root);
 }
 
-/// One upload on two connections, the second begun while the first is inside a system call that takes long.
+/// Sends one upload on two connections; the second starts while the first is in a slow system call.
 fn asked_again_while(tasks: &[&str], call: &str, size: usize) {
     let slave = with_files(&["--workers", "1"], &[("f", b"old")]);
     let bytes = content(9, size);
@@ -140,7 +140,7 @@ fn asked_again_while(tasks: &[&str], call: &str, size: usize) {
     let inject = format!("inject={call}:delay_enter=300000:when=1");
     let strace = Strace::attach(&processes, &["-e", &format!("trace={call}"), "-e", &inject]);
     older.raw(&crate::harness::upload(&request, &bytes, 1 << 20));
-    eventually(SOON, "all bytes are kept aside", || {
+    eventually(SOON, "all bytes are staged", || {
         (staged_bytes(&slave.root) >= size as u64).then_some(())
     });
     let (again, number) = match newer.ask(&resume(&request)) {
@@ -157,7 +157,7 @@ fn asked_again_while(tasks: &[&str], call: &str, size: usize) {
     };
     drop(strace);
     assert!(newer.fetch("f").unwrap() == bytes);
-    // The older one hears the same, or was closed.
+    // The older connection gets the same answer or is closed.
     while let Ok(Some((kind, payload))) = older.frame() {
         match Reply::decode(kind, &payload).unwrap() {
             Reply::Wait(_) => {}
@@ -165,11 +165,11 @@ fn asked_again_while(tasks: &[&str], call: &str, size: usize) {
                 assert_eq!(version, number);
                 break;
             }
-            other => panic!("{tasks:?}, {call}: the older connection was told {other:?}"),
+            other => panic!("{tasks:?}, {call}: the older connection received {other:?}"),
         }
     }
     wait_unstaged(&slave.root);
-    // All of it was there: nothing has to be sent again.
+    // The whole upload is staged, so nothing is sent again.
     assert!(
         again.is_none_or(|offset| offset == size as u64),
         "{tasks:?}, {call}: {again:?} of {size} bytes"
@@ -184,7 +184,7 @@ fn asked_again_while(tasks: &[&str], call: &str, size: usize) {
 fn a_put_asked_again_while_its_bytes_are_put_aside() {
     for size in [100_000, 2 << 20] {
         asked_again_while(&["Worker(0)"], "renameat2", size);
-        // The change itself takes long too.
+        // The change itself is slow too.
         asked_again_while(&["Worker(0)", "Replicator"], "renameat2,fsync", size);
     }
     asked_again_while(&["Worker(0)"], "fsync", 2 << 20);
@@ -211,7 +211,7 @@ fn an_expectation_that_came_too_late_is_refused() {
     let stale = PutRequest { expect: Expect::Lsn(first), ..put("f", 3) };
     assert_eq!(wire.upload(&stale, one).unwrap_err().code, ErrorCode::Changed);
     assert_eq!(wire.fetch("f").unwrap(), two);
-    // What was refused is not kept aside for good.
+    // The refused upload does not stay staged.
     wait_unstaged(&slave.root);
 }
 
@@ -244,7 +244,7 @@ fn a_reader_never_sees_a_part_while_a_file_is_replaced_again_and_again() {
     wire.put("f", &bytes[0]).unwrap();
     for round in 1..12 {
         let (old, new) = (&bytes[(round + 1) % 2], &bytes[round % 2]);
-        let reader = Reader::start(slave.addr, "f", Some(old), new);
+        let reader = ContentReader::start(slave.addr, "f", Some(old), new);
         wire.put("f", new).unwrap();
         assert!(wire.fetch("f").unwrap() == *new, "acknowledged and not there");
         reader.end();

@@ -1,4 +1,5 @@
-//! What of an upload counts: bytes that came, never more, only as the same upload, and only whole in the end.
+//! Staged uploads: only received bytes count, only for the same upload, and only a whole one is
+//! stored.
 
 use std::fs;
 
@@ -18,7 +19,7 @@ fn sizes_and_steps_arrive_whole() {
     {
         let bytes = content(size as u64, size);
         for step in [1 << 22, 65_537, 997] {
-            // A frame for each few bytes is for the small ones.
+            // Small steps are tested with small files only.
             if size / step > 5000 {
                 continue;
             }
@@ -60,7 +61,7 @@ fn a_wrong_digest_is_damaged_and_leaves_nothing() {
         assert_eq!(wire.committed().unwrap_err().code, ErrorCode::Damaged);
         assert_eq!(tree(&slave.root), before);
         wait_unstaged(&slave.root);
-        // The session goes on, and the same upload can begin again.
+        // The session continues, and the same upload can start again.
         wire.ping();
         wire.upload(&PutRequest { path: path("g"), id: new_id(), ..request }, &bytes).unwrap();
         wire.change(&crate::harness::remove("g", false)).unwrap();
@@ -123,14 +124,14 @@ fn frames_of_an_upload_out_of_place_end_the_connection() {
 #[test]
 fn a_refused_upload_is_dropped_and_the_session_goes_on_or_closes() {
     let slave = with_files(&[], &[("folder/x", b"1")]);
-    // Up to the limit the rest is read and dropped.
+    // Up to the limit the slave reads and drops the rest.
     let small = content(4, 4 << 20);
     let mut wire = open(&slave);
     assert_eq!(wire.put("folder", &small).unwrap_err().code, ErrorCode::IsFolder);
     wire.put("f", b"after it").unwrap();
     assert_eq!(wire.put("missing/f", &small).unwrap_err().code, ErrorCode::NotFound);
     wire.ping();
-    // Behind it the slave closes. The error may be lost then, as the connection is reset.
+    // Beyond it the slave closes the connection. The reset may discard the error.
     let mut wire = open(&slave);
     let large = content(5, 6 << 20);
     let went = wire.raw(&upload(&put("folder", large.len()), &large, 1 << 20))
@@ -164,7 +165,7 @@ fn a_restart_keeps_what_was_staged_of_an_upload() {
     let request = put("f", bytes.len());
     let mut wire = open(&slave);
     wire.raw(&upload(&request, &bytes, 100_000)[..1_500_000]);
-    crate::harness::eventually(crate::harness::SOON, "bytes are kept aside", || {
+    crate::harness::eventually(crate::harness::SOON, "bytes are staged", || {
         (crate::harness::staged_bytes(&slave.root) >= 1 << 20).then_some(())
     });
     slave.program.kill();

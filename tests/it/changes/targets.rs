@@ -1,4 +1,4 @@
-//! Every request at every kind of target, as `tests/TARGETS.md` has it.
+//! Every request on every kind of target, as `tests/TARGETS.md` lists it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,11 +8,11 @@ use relais_proto::{ErrorCode, FrameType, IfMatch, Reply, Request, TreePath};
 
 use super::{open, tree, wait_published};
 use crate::harness::{
-    Standalone, Wire, encoded, get, make_folder, new_id, path, put, remove, rename, resume, upload,
-    wait_unstaged,
+    RawClient, Standalone, encoded, get, make_folder, new_id, path, put, remove, rename, resume,
+    upload, wait_unstaged,
 };
 
-/// The table: for each row its name and its cells, and the names of the columns.
+/// Parses the table: the names of the columns, and for each row its name and cells.
 fn table() -> (Vec<String>, Vec<(String, Vec<String>)>) {
     let text =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/TARGETS.md")).unwrap();
@@ -26,7 +26,7 @@ fn table() -> (Vec<String>, Vec<(String, Vec<String>)>) {
     (columns, rows.collect())
 }
 
-/// The path of a kind of target in the folder `at`.
+/// Returns the path of a kind of target in the folder `at`.
 fn target(column: &str, at: &str) -> String {
     match column {
         "file" => format!("{at}/file"),
@@ -35,7 +35,7 @@ fn target(column: &str, at: &str) -> String {
         "missing" => format!("{at}/missing"),
         "missing parent" => format!("{at}/missing/x"),
         "below a file" => format!("{at}/file/x"),
-        // As long as the reserved name; see `reserved`.
+        // As long as the reserved name; see [`RESERVED`].
         "reserved" => RESERVED_STAND_IN.to_owned(),
         "top" => String::new(),
         other => panic!("no target {other:?}"),
@@ -44,7 +44,7 @@ fn target(column: &str, at: &str) -> String {
 
 const RESERVED_STAND_IN: &str = "XrelaisX";
 
-/// The frames of a request at a target in the folder `at`.
+/// Encodes a request on a target in the folder `at`.
 fn request(row: &str, target: &str, at: &str) -> Vec<u8> {
     let on: TreePath = path(target);
     let other = |name: &str| format!("{at}/{name}");
@@ -66,7 +66,7 @@ fn request(row: &str, target: &str, at: &str) -> Vec<u8> {
     }])
 }
 
-/// The same frames with the reserved name in place of its stand-in, which no path of a client could be.
+/// Replaces the stand-in by the reserved name, which `TreePath` would reject.
 fn with_name(frames: &[u8], name: &[u8; 8]) -> Vec<u8> {
     let mut frames = frames.to_vec();
     let at = frames.windows(8).position(|bytes| bytes == RESERVED_STAND_IN.as_bytes()).unwrap();
@@ -76,9 +76,9 @@ fn with_name(frames: &[u8], name: &[u8; 8]) -> Vec<u8> {
 
 const RESERVED: [&[u8; 8]; 5] = [b".relais.", b".RELAIS.", b".relais/", b".relais ", b".ReLaIs."];
 
-/// Reads an answer to its end: what it was.
+/// Reads an answer to its end and returns the result.
 #[track_caller]
-fn answer(wire: &mut Wire, row: &str) -> Result<(), ErrorCode> {
+fn answer(wire: &mut RawClient, row: &str) -> Result<(), ErrorCode> {
     loop {
         let (kind, payload) = wire.frame().unwrap().expect("the server closed the connection");
         let last = match row {
@@ -104,7 +104,7 @@ fn text(answer: Result<(), ErrorCode>) -> &'static str {
     answer.err().map_or("ok", ErrorCode::text)
 }
 
-/// A folder for each cell with one of each kind of target.
+/// Creates a folder for each cell with one target of each kind.
 fn fill(root: &Path, cells: usize) {
     for cell in 0..cells {
         let at = root.join(format!("c{cell}"));
@@ -158,7 +158,7 @@ fn each_request_at_each_kind_of_target() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // The sessions goes on behind all of them, and nothing is left aside.
+    // The session continues after all of them, and nothing stays staged.
     wire.ping();
     wait_unstaged(&slave.root);
 }
@@ -168,7 +168,7 @@ fn the_table_has_every_request_of_a_session() {
     let (_, rows) = table();
     let named: BTreeSet<String> =
         rows.iter().map(|(row, _)| row.split(' ').next().unwrap().to_owned()).collect();
-    // These have no target, or belong to an upload.
+    // These requests have no target or belong to an upload.
     let none =
         [FrameType::Status, FrameType::Ping, FrameType::Seen, FrameType::Data, FrameType::PutEnd];
     let of_a_session = FrameType::ALL

@@ -1,4 +1,4 @@
-//! Unfinished uploads: how many there may be, which go first, and that they slow nobody.
+//! Unfinished uploads: their limits, their eviction, and that they slow down no other request.
 
 use std::fs;
 use std::path::Path;
@@ -9,29 +9,30 @@ use relais_proto::{Digest, ErrorCode, Expect, Login, Lsn, PutRequest, Reply, Req
 use super::open;
 use crate::accounts::{add, password};
 use crate::harness::{
-    Cluster, SOON, Standalone, Volume, Wire, content, data, encoded, eventually, hello, new_id,
-    put, session, staged_bytes, staged_files, ticket, wait_unstaged,
+    Cluster, RawClient, SOON, Standalone, Volume, content, data, encoded, eventually, hello,
+    new_id, put, session, staged_bytes, staged_files, ticket, wait_unstaged,
 };
 
-/// Sends the first `sent` bytes of an upload and cuts the connection; returns once the slave has let go of it.
-fn cut(mut wire: Wire, control: &mut Wire, request: &PutRequest, sent: usize) {
+/// Sends the first `sent` bytes of an upload and cuts the connection; returns once the slave has
+/// closed it.
+fn cut(mut wire: RawClient, control: &mut RawClient, request: &PutRequest, sent: usize) {
     let mut frames = encoded(&[Request::Put(request.clone())]);
     frames.extend(data(&vec![7; sent]));
     wire.raw(&frames);
     drop(wire);
-    eventually(SOON, "the bytes are kept", || {
+    eventually(SOON, "the bytes are staged", || {
         (control.staged(request) == sent as u64).then_some(())
     });
 }
 
-fn uploads(wire: &mut Wire) -> (u64, u64) {
+fn uploads(wire: &mut RawClient) -> (u64, u64) {
     let (_, counters) = wire.status();
     (counters.uploads, counters.upload_bytes)
 }
 
 #[test]
 fn the_oldest_unfinished_uploads_are_evicted() {
-    // An account has half of it, and without accounts all are one.
+    // An account may have half of the limit; without accounts all clients count as one.
     let slave = Standalone::start(&["--workers", "2", "--uploads", "12"], &[]);
     let mut control = open(&slave);
     let requests: Vec<PutRequest> = (0..9).map(|n| put(&format!("f{n}"), 5000)).collect();
@@ -42,7 +43,7 @@ fn the_oldest_unfinished_uploads_are_evicted() {
     assert_eq!(uploads(&mut control), (6, 6000));
     let kept: Vec<u64> = requests.iter().map(|request| control.staged(request)).collect();
     assert_eq!(kept, [0, 0, 0, 1000, 1000, 1000, 1000, 1000, 1000]);
-    // What is kept goes on, and then makes room.
+    // A kept upload is resumed and then frees its row.
     let last = PutRequest { offset: 1000, ..requests[8].clone() };
     control.upload(&last, &vec![7; 5000]).unwrap();
     assert_eq!(uploads(&mut control), (5, 5000));
@@ -60,7 +61,7 @@ fn the_bytes_of_unfinished_uploads_are_limited() {
     let kept: Vec<u64> = requests.iter().map(|request| control.staged(request)).collect();
     assert_eq!(kept, [0, 200_000, 200_000]);
     assert_eq!(uploads(&mut control), (2, 400_000));
-    // One that is larger than the limit alone is taken all the same: only what is left lying counts.
+    // An upload larger than the limit is accepted, because only interrupted uploads count.
     control.put("large", &content(1, 2_000_000)).unwrap();
     assert_eq!(uploads(&mut control), (0, 0));
     wait_unstaged(&slave.root);
@@ -76,7 +77,7 @@ fn one_users_unfinished_uploads_evict_no_other_users() {
         let user = name.to_owned();
         let credentials = Login { user, password: password(name).into_bytes(), ..Login::default() };
         eventually(SOON, "the user can log in", || {
-            let mut wire = Wire::connect(slave.addr);
+            let mut wire = RawClient::connect(slave.addr);
             wire.send(&[hello(), Request::Login(credentials.clone())]);
             assert!(matches!(wire.reply(), Reply::Welcome { .. }));
             matches!(wire.reply(), Reply::Opened { .. }).then_some(wire)
@@ -125,26 +126,26 @@ fn a_refused_put_frees_its_bytes() {
         let bytes = content(1, 300_000);
         wire.put("f", &bytes).unwrap();
         wait_unstaged(root);
-        // It ends too early.
+        // The upload ends too early.
         let mut frames = encoded(&[Request::Put(put("g", bytes.len()))]);
         frames.extend(data(&bytes[..1000]));
         frames.extend(encoded(&[crate::harness::put_end(&bytes[..1000])]));
         wire.raw(&frames);
         assert_eq!(wire.committed().unwrap_err().code, ErrorCode::BadRequest);
         wait_unstaged(root);
-        // Another version is there, or a folder is in its way, or its folder is not there.
+        // The version differs, a folder has the name, or the parent folder is missing.
         let expect = Expect::Lsn(Lsn { epoch: 1, number: 77 });
         let request = PutRequest { expect, ..put("f", bytes.len()) };
         assert_eq!(wire.upload(&request, &bytes).unwrap_err().code, ErrorCode::Changed);
         wait_unstaged(root);
         assert_eq!(wire.put("missing/f", b"small").unwrap_err().code, ErrorCode::NotFound);
         wait_unstaged(root);
-        // The file goes before the table is told, so the count may follow a moment later.
+        // The file is removed before its row, so the count may lag a moment.
         eventually(SOON, "no upload is counted", || (uploads(&mut wire) == (0, 0)).then_some(()));
     }
 }
 
-/// Leaves so many staged files in a folder, as a process that was killed would.
+/// Creates this many staged files, as a killed process would leave them.
 fn plant(root: &Path, files: usize) {
     let staging = root.join(".relais/staging");
     for n in 0..files {
@@ -192,7 +193,9 @@ fn staged_files_over_the_limit_go_at_the_start() {
     slave.restart();
     let mut wire = open(&slave);
     eventually(SOON, "the oldest are evicted", || (uploads(&mut wire).0 <= 51).then_some(()));
-    eventually(SOON, "their files go", || (staged_files(&slave.root).len() <= 51).then_some(()));
+    eventually(SOON, "their files are removed", || {
+        (staged_files(&slave.root).len() <= 51).then_some(())
+    });
     assert_eq!(wire.staged(&request), 1000, "another account's upload stays");
     assert_eq!(
         wire.upload(&PutRequest { id: new_id(), ..request }, &content(2, 5000)).map(drop),

@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::lab::{conflicts, healthy, open, operate, tree, tree_of, wait_settled};
+use super::helpers::{conflicts, healthy, open, operate, tree, tree_of, wait_settled};
 use super::recovery::{halted, lay, saved, state, wait_halted};
 use crate::harness::{
-    Cluster, Program, SOON, Setup, Wire, eventually, make_folder, remove, rename, session, ticket,
+    Cluster, Program, ProgramBuilder, RawClient, SOON, eventually, make_folder, remove, rename,
+    session, ticket,
 };
 
 /// What one side of a branch has written.
@@ -27,7 +28,7 @@ fn filled(slaves: usize) -> Cluster {
     cluster
 }
 
-fn write(wire: &mut Wire, files: Files<'_>) {
+fn write(wire: &mut RawClient, files: Files<'_>) {
     for (name, bytes) in files {
         // A master that has just started waits for the slaves that it knows.
         eventually(SOON, "a change is taken", || wire.put(name, bytes).ok());
@@ -170,7 +171,7 @@ fn second_master(cluster: &Cluster, files: &[(PathBuf, Vec<u8>)]) -> (Program, S
     for (name, bytes) in files {
         fs::write(copy.join(name), bytes).unwrap();
     }
-    let mut master = Setup::new("ftpmaster", cluster.dir.path())
+    let mut master = ProgramBuilder::new("ftpmaster", cluster.dir.path())
         .args(["--listen", "127.0.0.1:0", "--state"])
         .args([copy])
         .start();
@@ -180,7 +181,7 @@ fn second_master(cluster: &Cluster, files: &[(PathBuf, Vec<u8>)]) -> (Program, S
 
 /// The `n`th slave of the cluster, with another master.
 fn slave_of(cluster: &Cluster, n: usize, master: SocketAddr) -> (Program, SocketAddr) {
-    let mut slave = Setup::new("ftpslave", cluster.dir.path())
+    let mut slave = ProgramBuilder::new("ftpslave", cluster.dir.path())
         .args(["0", "--master", &master.to_string()])
         .args([Path::new("--root"), &cluster.slaves[n].root])
         .args([Path::new("--cluster-key"), &cluster.key()])
@@ -190,7 +191,7 @@ fn slave_of(cluster: &Cluster, n: usize, master: SocketAddr) -> (Program, Socket
 }
 
 /// A session at a slave of a second master, once that sends clients there.
-fn session_of(master: SocketAddr, slave: SocketAddr) -> Wire {
+fn session_of(master: SocketAddr, slave: SocketAddr) -> RawClient {
     let client = crate::harness::Client::new(master);
     eventually(SOON, "the slave is in service", || {
         (client.run(&["--retry", "0", "-c", "ls"]).status == 0).then_some(())

@@ -5,15 +5,15 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use super::lab::{last_change, open, report, wait_settled};
-use super::same::{Nodes, nodes, wait_equal};
+use super::helpers::{last_change, open, report, wait_settled};
+use super::tree_equality::{TreeEntries, nodes, wait_equal};
 use crate::harness::{
-    Cluster, SOON, Wire, content, eventually, make_folder, remove, rename, write_old,
+    Cluster, RawClient, SOON, content, eventually, make_folder, remove, rename, write_old,
 };
 
 /// Makes so many changes of every kind, in one folder of its own.
 #[track_caller]
-fn change_much(wire: &mut Wire, top: &str, count: usize) {
+fn change_much(wire: &mut RawClient, top: &str, count: usize) {
     wire.change(&make_folder(top)).unwrap();
     for n in 1..count {
         let name = |n: usize| format!("{top}/{n}");
@@ -75,7 +75,7 @@ fn copy(from: &Path, to: &Path) {
     assert!(status.success(), "cp: {status}");
 }
 
-fn older_disk(restart: impl Fn(&mut Cluster)) -> Nodes {
+fn older_disk(restart: impl Fn(&mut Cluster)) -> TreeEntries {
     let mut cluster = Cluster::of(3).start();
     let mut wire = open(&cluster, 0);
     change_much(&mut wire, "a", 40);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 
-use super::same::wait_equal;
+use super::tree_equality::wait_equal;
 use crate::harness::{Client, Cluster, SOON, content, process_of, stop};
 
 /// On how many disks of the cluster the file lies, whole, at this moment.

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use relais_proto::{ErrorCode, PutRequest};
 
-use super::lab::{
+use super::helpers::{
     conflicts, exported, healthy, last_change, one_version, open, operate, report, tree, tree_of,
     try_version, wait_for, wait_settled,
 };
@@ -228,7 +228,7 @@ fn without_the_master_changes_are_refused_and_reads_go_on() {
     let old = content(1, 200_000);
     let mut cluster = filled(&old);
     let mut wires = [open(&cluster, 0), open(&cluster, 1)];
-    wires.iter_mut().for_each(crate::harness::Wire::ping);
+    wires.iter_mut().for_each(crate::harness::RawClient::ping);
     cluster.master.kill();
     for (n, wire) in wires.iter_mut().enumerate() {
         let began = Instant::now();

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use relais_proto::{Login, Request};
 
-use super::lab::{last_change, operate};
-use super::same::wait_equal_but_uploads;
+use super::helpers::{last_change, operate};
+use super::tree_equality::wait_equal_but_uploads;
 use crate::harness::{
-    Client, Cluster, Setup, Wire, content, encoded, eventually, group_memory, group_of, hello, put,
-    staged_files, upload,
+    Client, Cluster, ProgramBuilder, RawClient, content, encoded, eventually, group_memory,
+    group_of, hello, put, staged_files, upload,
 };
 
 /// How long it takes where nobody says otherwise.
@@ -32,14 +32,14 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// What the servers hold.
 #[derive(Debug, Clone, Copy)]
-struct Held {
+struct ResourceUsage {
     memory: u64,
     descriptors: usize,
     processes: usize,
     threads: usize,
 }
 
-fn held(cluster: &Cluster) -> Held {
+fn held(cluster: &Cluster) -> ResourceUsage {
     let groups: Vec<_> = cluster
         .slaves
         .iter()
@@ -52,7 +52,7 @@ fn held(cluster: &Cluster) -> Held {
             .map(|pid| fs::read_dir(format!("/proc/{pid}/{what}")).map_or(0, Iterator::count))
             .sum()
     };
-    Held {
+    ResourceUsage {
         memory: groups.iter().map(|group| group_memory(*group)).sum(),
         descriptors: count("fd"),
         processes: pids.len(),
@@ -61,12 +61,12 @@ fn held(cluster: &Cluster) -> Held {
 }
 
 /// What the threads that make the load share.
-struct Load {
+struct MixedLoad {
     over: AtomicBool,
     done: AtomicU64,
 }
 
-impl Load {
+impl MixedLoad {
     fn spawn(self: &Arc<Self>, mut round: impl FnMut(u64) + Send + 'static) -> JoinHandle<()> {
         let load = Arc::clone(self);
         std::thread::spawn(move || {
@@ -134,7 +134,7 @@ fn rude(cluster: &Cluster) -> impl FnMut(u64) + Send + use<> {
         } else {
             slaves[usize::try_from(n / 2).unwrap() % slaves.len()]
         };
-        let mut wire = Wire::connect(addr);
+        let mut wire = RawClient::connect(addr);
         let login = Request::Login(Login {
             user: "bob".to_owned(),
             password: b"guess".to_vec(),
@@ -166,7 +166,7 @@ fn half_an_hour_of_mixed_load_leaves_nothing_behind() {
     let password: PathBuf = cluster.dir.path().join("password");
     fs::write(&password, "the password of ann").unwrap();
     let state = cluster.dir.folder("master");
-    let mut add = Setup::new("ftpmaster", cluster.dir.path())
+    let mut add = ProgramBuilder::new("ftpmaster", cluster.dir.path())
         .args([
             "user",
             "add",
@@ -181,7 +181,7 @@ fn half_an_hour_of_mixed_load_leaves_nothing_behind() {
         .start();
     Client::finish(&mut add).ok();
     sleep(Duration::from_secs(2));
-    let load = Arc::new(Load { over: AtomicBool::new(false), done: AtomicU64::new(0) });
+    let load = Arc::new(MixedLoad { over: AtomicBool::new(false), done: AtomicU64::new(0) });
     let mut threads: Vec<_> =
         (0..3).map(|who| load.spawn(worker(who, &cluster, password.to_str().unwrap()))).collect();
     threads.push(load.spawn(rude(&cluster)));

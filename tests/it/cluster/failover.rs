@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::lab::wait_settled;
-use super::same::{Node, same_as, wait_equal, wait_equal_but_uploads};
+use super::helpers::wait_settled;
+use super::tree_equality::{TreeEntry, same_as, wait_equal, wait_equal_but_uploads};
 use crate::harness::{Client, Cluster, Fault, Program, Proxy, SOON, content, digest, eventually};
 
 /// What happens to a slave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Blow {
+enum SlaveFault {
     /// All its processes are killed.
     Kill,
     /// All its processes are stopped; the connections to it stay.
@@ -21,7 +21,7 @@ enum Blow {
     Cut,
 }
 
-impl Blow {
+impl SlaveFault {
     /// How soon something has to come from the next slave: 2 s after a kill and 10 s where everything is silent, and the time that tests
     /// beside this one take from it.
     fn bound(self) -> Duration {
@@ -82,21 +82,28 @@ fn arm(cluster: &Cluster, among: &[usize], how: Arm, bytes: u64) {
 }
 
 /// Runs a command, and strikes the slave in use behind `at` bytes, and the next one behind `at` more.
-fn survives(cluster: &mut Cluster, client: &Client, command: &str, how: Arm, at: u64, blow: Blow) {
+fn survives(
+    cluster: &mut Cluster,
+    client: &Client,
+    command: &str,
+    how: Arm,
+    at: u64,
+    fault: SlaveFault,
+) {
     arm(cluster, &[0, 1, 2], how, at);
     let mut program = client.start(&["--json", "-c", command]);
     let first = frozen(cluster, &[0, 1, 2], "the transfer is frozen", &mut program);
     let others: Vec<usize> = (0..3).filter(|n| *n != first).collect();
     arm(cluster, &others, how, at);
-    blow.strike(cluster, first);
+    fault.strike(cluster, first);
     let struck = Instant::now();
     let second = frozen(cluster, &others, "the transfer goes on at another slave", &mut program);
     let took = struck.elapsed();
-    assert!(took < blow.bound(), "{blow:?}: it went on after {took:?}");
-    blow.strike(cluster, second);
+    assert!(took < fault.bound(), "{fault:?}: it went on after {took:?}");
+    fault.strike(cluster, second);
     let output = Client::finish(&mut program).ok();
     assert!(output.objects().iter().all(|object| object["ok"] == true), "{output:?}");
-    [first, second].into_iter().for_each(|n| blow.heal(cluster, n));
+    [first, second].into_iter().for_each(|n| fault.heal(cluster, n));
 }
 
 /// Three slaves with nothing in them.
@@ -112,22 +119,22 @@ fn large() -> &'static [u8] {
 
 const FAR: u64 = 90_000_000;
 
-fn gets_large(blow: Blow) {
+fn gets_large(fault: SlaveFault) {
     let mut cluster = Cluster::of(3).proxied().file("f", large()).start();
     wait_settled(&cluster);
     let client = cluster.client();
-    survives(&mut cluster, &client, "get f", fetching, FAR, blow);
+    survives(&mut cluster, &client, "get f", fetching, FAR, fault);
     assert!(client.read("f") == large());
 }
 
-fn puts_large(blow: Blow) {
+fn puts_large(fault: SlaveFault) {
     let mut cluster = empty();
     let client = cluster.client();
     fs::write(client.folder().join("f"), large()).unwrap();
-    survives(&mut cluster, &client, "put f", sending, FAR, blow);
+    survives(&mut cluster, &client, "put f", sending, FAR, fault);
     let nodes = wait_equal_but_uploads(&cluster);
     assert!(
-        matches!(&nodes["f"], Node::File { digest: found, .. } if *found == digest(large())),
+        matches!(&nodes["f"], TreeEntry::File { digest: found, .. } if *found == digest(large())),
         "{nodes:?}"
     );
 }
@@ -144,86 +151,86 @@ fn write_files(client: &Client, top: &str, step: usize) {
     }
 }
 
-fn gets_tree(blow: Blow) {
+fn gets_tree(fault: SlaveFault) {
     let mut cluster = empty();
     let (owner, client) = (cluster.client(), cluster.client());
     // More than all buffers on the way hold.
     write_files(&owner, "tree", 2000);
     owner.command("put -r tree").ok();
     let there = wait_equal(&cluster);
-    survives(&mut cluster, &client, "get -r tree", fetching, AMONG_FILES, blow);
+    survives(&mut cluster, &client, "get -r tree", fetching, AMONG_FILES, fault);
     same_as(&there, &client.folder());
 }
 
-fn sends_tree(command: &str, blow: Blow) {
+fn sends_tree(command: &str, fault: SlaveFault) {
     let mut cluster = empty();
     let client = cluster.client();
     write_files(&client, "tree", 200);
-    survives(&mut cluster, &client, command, sending, AMONG_FILES, blow);
+    survives(&mut cluster, &client, command, sending, AMONG_FILES, fault);
     same_as(&wait_equal_but_uploads(&cluster), &client.folder());
 }
 
 #[test]
 pub fn a_large_get_while_slaves_are_killed() {
-    gets_large(Blow::Kill);
+    gets_large(SlaveFault::Kill);
 }
 
 #[test]
 fn a_large_get_while_slaves_are_stopped() {
-    gets_large(Blow::Stop);
+    gets_large(SlaveFault::Stop);
 }
 
 #[test]
 pub fn a_large_get_while_lines_are_cut() {
-    gets_large(Blow::Cut);
+    gets_large(SlaveFault::Cut);
 }
 
 #[test]
 pub fn a_large_put_while_slaves_are_killed() {
-    puts_large(Blow::Kill);
+    puts_large(SlaveFault::Kill);
 }
 
 #[test]
 pub fn a_large_put_while_slaves_are_stopped() {
-    puts_large(Blow::Stop);
+    puts_large(SlaveFault::Stop);
 }
 
 #[test]
 fn a_large_put_while_lines_are_cut() {
-    puts_large(Blow::Cut);
+    puts_large(SlaveFault::Cut);
 }
 
 #[test]
 pub fn a_tree_is_fetched_while_slaves_are_killed() {
-    gets_tree(Blow::Kill);
+    gets_tree(SlaveFault::Kill);
 }
 
 #[test]
 fn a_tree_is_fetched_while_slaves_are_stopped() {
-    gets_tree(Blow::Stop);
+    gets_tree(SlaveFault::Stop);
 }
 
 #[test]
 fn a_tree_is_fetched_while_lines_are_cut() {
-    gets_tree(Blow::Cut);
+    gets_tree(SlaveFault::Cut);
 }
 
 #[test]
 pub fn a_tree_is_put_while_slaves_are_killed() {
-    sends_tree("put -r tree", Blow::Kill);
+    sends_tree("put -r tree", SlaveFault::Kill);
 }
 
 #[test]
 fn a_tree_is_put_while_slaves_are_stopped() {
-    sends_tree("put -r tree", Blow::Stop);
+    sends_tree("put -r tree", SlaveFault::Stop);
 }
 
 #[test]
 fn a_tree_is_mirrored_while_slaves_are_killed() {
-    sends_tree("mirror -R tree /tree", Blow::Kill);
+    sends_tree("mirror -R tree /tree", SlaveFault::Kill);
 }
 
 #[test]
 pub fn a_tree_is_mirrored_while_lines_are_cut() {
-    sends_tree("mirror -R tree /tree", Blow::Cut);
+    sends_tree("mirror -R tree /tree", SlaveFault::Cut);
 }

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use relais_proto::{ErrorCode, Lsn, Reply, Request};
 
-use super::lab::open;
-use super::same::wait_equal;
+use super::helpers::open;
+use super::tree_equality::wait_equal;
 use crate::harness::{
-    Client, Cluster, Program, SOON, Wire, digest, eventually, get, path, process_of, session_with,
-    stop, ticket,
+    Client, Cluster, Program, RawClient, SOON, digest, eventually, get, path, process_of,
+    session_with, stop, ticket,
 };
 
 /// Stops the replicator process of a slave for moments until `over`, so that it falls behind again and again.
@@ -27,9 +27,9 @@ fn hold_up(cluster: &Cluster, slave: usize, over: &AtomicBool) {
 }
 
 /// Ends what it watches over, also where the test fails.
-struct Over<'a>(&'a AtomicBool);
+struct StopOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Over<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::SeqCst);
     }
@@ -41,7 +41,7 @@ fn what_was_put_through_one_slave_every_new_client_gets() {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| hold_up(&cluster, 2, &over));
-        let _over = Over(&over);
+        let _over = StopOnDrop(&over);
         let (mut wire, mut slowest) = (open(&cluster, 0), Duration::ZERO);
         for n in 0..100 {
             // A name that is replaced, and one that was not there.
@@ -71,7 +71,7 @@ fn slave_in_use(cluster: &Cluster, client: &Program) -> usize {
 }
 
 /// One client puts a value that counts up, another one gets it again and again, each in one session.
-struct Counting {
+struct CounterClients {
     writer: Client,
     reader: Client,
     writing: Program,
@@ -79,7 +79,7 @@ struct Counting {
     count: usize,
 }
 
-impl Counting {
+impl CounterClients {
     fn start(cluster: &Cluster) -> Self {
         let (writer, reader) = (cluster.client(), cluster.client());
         fs::write(writer.folder().join("v0"), "0").unwrap();
@@ -122,7 +122,7 @@ impl Counting {
 #[test]
 fn what_one_session_reads_never_goes_back_while_slaves_die_under_it() {
     let mut cluster = Cluster::of(3).start();
-    let mut counting = Counting::start(&cluster);
+    let mut counting = CounterClients::start(&cluster);
     for _ in 0..4 {
         counting.go_on(15);
         // The slave in use dies while another one, which is not the writer's, is behind.
@@ -145,7 +145,7 @@ fn what_one_session_reads_never_goes_back_while_slaves_die_under_it() {
     let nodes = wait_equal(&cluster);
     let last = digest(count.to_string().as_bytes());
     assert!(
-        matches!(&nodes["v"], super::same::Node::File { digest, .. } if *digest == last),
+        matches!(&nodes["v"], super::tree_equality::TreeEntry::File { digest, .. } if *digest == last),
         "{nodes:?}"
     );
 }
@@ -160,7 +160,8 @@ fn asked_having_seen(
     in_ticket: bool,
     name: &str,
 ) -> Option<Lsn> {
-    let mut wire: Wire = session_with(addr, ticket, if in_ticket { lsn } else { Lsn::default() });
+    let mut wire: RawClient =
+        session_with(addr, ticket, if in_ticket { lsn } else { Lsn::default() });
     if !in_ticket {
         wire.send(&[Request::Seen { lsn }]);
     }
@@ -181,7 +182,7 @@ fn a_slave_answers_with_what_was_seen_elsewhere_or_says_that_it_is_behind() {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| hold_up(&cluster, 1, &over));
-        let _over = Over(&over);
+        let _over = StopOnDrop(&over);
         let mut wire = open(&cluster, 0);
         for n in 0..30 {
             let version = wire.put("f", format!("{n}").as_bytes()).unwrap();

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::lab::report;
-use crate::harness::{Cluster, Setup};
+use super::helpers::report;
+use crate::harness::{Cluster, ProgramBuilder};
 
 /// The ids that the master knows the slaves by.
 #[track_caller]
@@ -20,7 +20,7 @@ fn a_slave_keeps_its_id_whatever_ran_on_its_folder() {
     for order in [[0, 1], [1, 0]] {
         cluster.slaves.iter_mut().for_each(|slave| slave.program.kill());
         let port = cluster.slaves[order[0]].addr.port().to_string();
-        let mut alone = Setup::new("ftpslave", cluster.dir.path())
+        let mut alone = ProgramBuilder::new("ftpslave", cluster.dir.path())
             .args([&port, "--standalone"])
             .args([Path::new("--root"), &cluster.slaves[0].root])
             .args([Path::new("--state"), &cluster.dir.folder("other-state")])

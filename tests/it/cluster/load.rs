@@ -7,15 +7,15 @@ use std::time::Duration;
 use relais_proto::{Lsn, Reply, Request};
 use serde_json::Value;
 
-use super::lab::open;
-use super::same::{Node, Nodes};
+use super::helpers::open;
+use super::tree_equality::{TreeEntries, TreeEntry};
 use crate::harness::{Client, Cluster, Program, content, digest, eventually, path};
 
 /// Longest that the load may stand still while the cluster loses and finds its parts.
 const STANDSTILL: Duration = Duration::from_secs(40);
 
-/// Puts of many small files, all in one session.
-pub struct Puts {
+/// PutLoad of many small files, all in one session.
+pub struct PutLoad {
     client: Client,
     program: Program,
     prefix: &'static str,
@@ -26,7 +26,7 @@ fn bytes_of(n: usize) -> Vec<u8> {
     content(n as u64 + 1, 100 + n * 37)
 }
 
-impl Puts {
+impl PutLoad {
     /// Starts to put `PREFIX0`, `PREFIX1`, … with every right to wait.
     pub fn start(cluster: &Cluster, prefix: &'static str, count: usize) -> Self {
         let client = cluster.client();
@@ -54,7 +54,7 @@ impl Puts {
 
     /// Waits for the end: every put went well. The number that each was told.
     #[track_caller]
-    pub fn end(mut self) -> Acknowledged {
+    pub fn end(mut self) -> AcknowledgedPuts {
         eventually(STANDSTILL * 2, "the end of the puts", || self.program.try_status());
         let output = Client::finish(&mut self.program);
         let failed: Vec<Value> =
@@ -67,24 +67,24 @@ impl Puts {
             .collect::<Vec<_>>();
         assert_eq!(told.len(), self.count);
         drop(self.client);
-        Acknowledged { prefix: self.prefix, told }
+        AcknowledgedPuts { prefix: self.prefix, told }
     }
 }
 
 /// What was acknowledged.
-pub struct Acknowledged {
+pub struct AcknowledgedPuts {
     prefix: &'static str,
     told: Vec<String>,
 }
 
-impl Acknowledged {
+impl AcknowledgedPuts {
     /// All of it is on every slave, with its content and the number that was told. `nodes` is what all folders have.
     #[track_caller]
-    pub fn is_everywhere(&self, cluster: &Cluster, nodes: &Nodes) {
+    pub fn is_everywhere(&self, cluster: &Cluster, nodes: &TreeEntries) {
         let mut numbers = BTreeMap::new();
         for (n, told) in self.told.iter().enumerate() {
             let name = format!("{}{n}", self.prefix);
-            let Some(Node::File { digest: found, .. }) = nodes.get(&name) else {
+            let Some(TreeEntry::File { digest: found, .. }) = nodes.get(&name) else {
                 panic!("{name} was acknowledged as {told} and is gone")
             };
             assert_eq!(*found, digest(&bytes_of(n)), "{name}");
@@ -107,7 +107,7 @@ impl Acknowledged {
 
 /// The change that made what is at a path; none where nothing is there.
 #[track_caller]
-pub fn stat(wire: &mut crate::harness::Wire, name: &str) -> Option<Lsn> {
+pub fn stat(wire: &mut crate::harness::RawClient, name: &str) -> Option<Lsn> {
     match wire.ask(&Request::Stat(path(name))) {
         Reply::Details { entry, .. } => entry.version,
         Reply::Error(refusal) if refusal.code == relais_proto::ErrorCode::NotFound => None,

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::lab::{open, wait_settled};
+use super::helpers::{open, wait_settled};
 use super::recovery::state;
-use crate::harness::{Client, Cluster, Setup, Standalone};
+use crate::harness::{Client, Cluster, ProgramBuilder, Standalone};
 
 /// Takes no changes, says why, and serves what it has.
 #[track_caller]
@@ -34,7 +34,7 @@ fn without_its_journal(goes: impl Fn(&Path)) {
     fs::copy(cluster.key(), &key).unwrap();
     goes(&state(&cluster));
     takes_nothing(cluster.addr, "before", b"before");
-    let status = Setup::new("ftpmaster", cluster.dir.path())
+    let status = ProgramBuilder::new("ftpmaster", cluster.dir.path())
         .args(["status", "--json", "--master", &cluster.addr.to_string(), "--cluster-key"])
         .args([key, PathBuf::from("--state"), cluster.dir.folder("no-state")])
         .start();

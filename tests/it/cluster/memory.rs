@@ -4,14 +4,14 @@ use relais_proto::Request;
 use serde_json::Value;
 
 use crate::harness::{
-    Cluster, SOON, Wire, eventually, group_memory, make_folder, put, remove, rename, session,
+    Cluster, RawClient, SOON, eventually, group_memory, make_folder, put, remove, rename, session,
     ticket, upload,
 };
 
 /// What the allocator and the journal's buffers may take.
 const NOISE: u64 = 12 << 20;
 
-fn wire(cluster: &Cluster) -> Wire {
+fn wire(cluster: &Cluster) -> RawClient {
     session(cluster.slaves[0].addr, &ticket(cluster.addr).0)
 }
 
@@ -21,7 +21,7 @@ fn removals(cluster: &Cluster) -> (u64, u64) {
 }
 
 /// Makes changes many at a time, and takes their answers.
-fn many(wire: &mut Wire, all: impl Iterator<Item = Vec<u8>>) {
+fn many(wire: &mut RawClient, all: impl Iterator<Item = Vec<u8>>) {
     let all: Vec<Vec<u8>> = all.collect();
     for some in all.chunks(100) {
         wire.raw(&some.concat());
@@ -31,7 +31,7 @@ fn many(wire: &mut Wire, all: impl Iterator<Item = Vec<u8>>) {
     }
 }
 
-fn fill(wire: &mut Wire, folder: &str, files: u64) {
+fn fill(wire: &mut RawClient, folder: &str, files: u64) {
     wire.change(&make_folder(folder)).unwrap();
     many(
         wire,
@@ -42,11 +42,11 @@ fn fill(wire: &mut Wire, folder: &str, files: u64) {
     );
 }
 
-fn overwrite(wire: &mut Wire, times: u64) {
+fn overwrite(wire: &mut RawClient, times: u64) {
     many(wire, (0..times).map(|n| upload(&put("overwritten", 8), &n.to_be_bytes(), 64)));
 }
 
-fn move_about(wire: &mut Wire, times: usize) {
+fn move_about(wire: &mut RawClient, times: usize) {
     for round in 0..times {
         let (from, to) = if round % 2 == 0 { ("a", "b") } else { ("b", "a") };
         wire.change(&rename(from, to)).unwrap();

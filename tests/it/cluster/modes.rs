@@ -6,15 +6,15 @@ use std::path::Path;
 
 use relais_proto::{Entry, Mode, PutRequest, Reply, Request};
 
-use super::lab::open;
-use crate::harness::{Cluster, SOON, Wire, eventually, path, put};
+use super::helpers::open;
+use crate::harness::{Cluster, RawClient, SOON, eventually, path, put};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).map_or(0, |meta| meta.mode() & 0o777)
 }
 
 /// What a slave shows at a path, as soon as that has a number.
-fn stat(wire: &mut Wire, name: &str) -> Option<Entry> {
+fn stat(wire: &mut RawClient, name: &str) -> Option<Entry> {
     match wire.ask(&Request::Stat(path(name))) {
         Reply::Details { entry, .. } => Some(entry).filter(|entry| entry.version.is_some()),
         _ => None,

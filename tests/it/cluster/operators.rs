@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::lab::{
+use super::helpers::{
     conflicts, exported, healthy, last_change, one_version, open, operate, operator, put, report,
     rot, tree, tree_of, wait_for, wait_settled,
 };
 use crate::harness::{
-    Client, Cluster, SOON, Setup, content, digest, eventually, make_folder, remove, rename,
-    write_old,
+    Client, Cluster, ProgramBuilder, SOON, content, digest, eventually, make_folder, remove,
+    rename, write_old,
 };
 
 /// Longest time from the wish to drain a slave until it has no session.
@@ -87,7 +87,7 @@ fn a_download_goes_on_elsewhere_when_its_slave_is_drained() {
     let other = cluster.slaves[1 - serving].public().to_string();
     for _ in 0..4 {
         put(&client, "small", b"1");
-        assert_eq!(client.turn("small"), other);
+        assert_eq!(client.serving_slave("small"), other);
     }
     cluster.slaves[serving].program.kill();
     cluster.restart_slave(serving);
@@ -98,7 +98,7 @@ fn a_download_goes_on_elsewhere_when_its_slave_is_drained() {
     cluster.wait_in_service(2);
     // The slave itself hears of it with its next heartbeat, and sends clients on until then.
     eventually(SOON, "both have their turn", || {
-        let turns: BTreeSet<String> = (0..2).map(|_| client.turn("small")).collect();
+        let turns: BTreeSet<String> = (0..2).map(|_| client.serving_slave("small")).collect();
         (turns.len() == 2).then_some(())
     });
     operate(&cluster, &["drain", "no such slave"]).fails(1);
@@ -362,7 +362,7 @@ fn without_the_key_there_is_nothing_to_be_had() {
         &["export"],
     ] {
         for key in [&wrong, &cluster.dir.path().join("no.key")] {
-            let mut program = Setup::new("ftpmaster", cluster.dir.path())
+            let mut program = ProgramBuilder::new("ftpmaster", cluster.dir.path())
                 .args(command)
                 .args(["--master", &cluster.addr.to_string(), "--cluster-key"])
                 .args([key])

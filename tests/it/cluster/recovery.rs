@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
-use super::lab::{
+use super::helpers::{
     conflicts, exported, healthy, last_change, open, operate, put, tree, tree_of, wait_for,
     wait_settled,
 };
 use crate::harness::{
-    Client, Cluster, SOON, Setup, content, eventually, leftovers, make_folder, remove,
+    Client, Cluster, ProgramBuilder, SOON, content, eventually, leftovers, make_folder, remove,
 };
 
 /// The master's state folder.
@@ -241,7 +241,7 @@ fn damage_in_the_middle_of_the_journal_stops_the_start() {
     let file = File::options().write(true).open(&journal).unwrap();
     for at in [good.len() / 4, good.len() / 2] {
         file.write_all_at(&[good[at] ^ 1], at as u64).unwrap();
-        let mut master = Setup::new("ftpmaster", cluster.dir.path())
+        let mut master = ProgramBuilder::new("ftpmaster", cluster.dir.path())
             .args(["--listen", &cluster.addr.to_string(), "--state"])
             .args([state(&cluster)])
             .start();

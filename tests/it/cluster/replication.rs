@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use relais_proto::{ErrorCode, Lsn, Refusal, Reply, Request};
 
-use super::lab::{one_version, open};
+use super::helpers::{one_version, open};
 use super::load::stat;
-use super::same::{Node, same_as, wait_equal};
+use super::tree_equality::{TreeEntry, same_as, wait_equal};
 use crate::harness::{
-    Client, Cluster, SOON, Wire, content, digest, eventually, get, make_folder, path, process_of,
-    put, remove, rename, session, stop, ticket,
+    Client, Cluster, RawClient, SOON, content, digest, eventually, get, make_folder, path,
+    process_of, put, remove, rename, session, stop, ticket,
 };
 
 /// How soon a change is to be seen at the other slaves.
@@ -24,7 +24,7 @@ const SLOWEST: Duration = Duration::from_secs(3);
 #[test]
 pub fn every_kind_of_change_is_seen_at_every_other_slave_within_a_second() {
     let cluster = Cluster::of(3).start();
-    let mut wires: Vec<Wire> = (0..3).map(|n| open(&cluster, n)).collect();
+    let mut wires: Vec<RawClient> = (0..3).map(|n| open(&cluster, n)).collect();
     let mut times = Vec::new();
     for round in 0..4 {
         let at = round % 3;
@@ -63,9 +63,9 @@ pub fn every_kind_of_change_is_seen_at_every_other_slave_within_a_second() {
 /// Makes a change at one slave; how long it took until each other one shows it.
 #[track_caller]
 fn seen(
-    wires: &mut [Wire],
+    wires: &mut [RawClient],
     at: usize,
-    change: impl FnOnce(&mut Wire) -> Result<Lsn, Refusal>,
+    change: impl FnOnce(&mut RawClient) -> Result<Lsn, Refusal>,
     shown: &[(&String, bool)],
 ) -> Duration {
     change(&mut wires[at]).unwrap();
@@ -104,7 +104,7 @@ pub fn contents_arrive_with_digest_time_and_executable_bit() {
     let nodes = wait_equal(&cluster);
     same_as(&nodes, &client.folder());
     for (name, node) in &nodes {
-        let Node::File { digest: wanted, .. } = node else { continue };
+        let TreeEntry::File { digest: wanted, .. } = node else { continue };
         one_version(&cluster, name);
         for slave in 0..3 {
             match open(&cluster, slave).ask(&Request::Hash(path(name))) {
@@ -178,8 +178,8 @@ const TIMES: usize = 30;
 /// Makes two changes at the same moment at two slaves, again and again; what each was told.
 fn at_once(
     cluster: &Cluster,
-    one: impl Fn(&mut Wire, usize) -> Result<Lsn, Refusal> + Sync,
-    other: impl Fn(&mut Wire, usize) -> Result<Lsn, Refusal> + Sync,
+    one: impl Fn(&mut RawClient, usize) -> Result<Lsn, Refusal> + Sync,
+    other: impl Fn(&mut RawClient, usize) -> Result<Lsn, Refusal> + Sync,
 ) -> Vec<(Result<Lsn, Refusal>, Result<Lsn, Refusal>)> {
     let (mut first, mut second) = (open(cluster, 0), open(cluster, 1));
     let barrier = Barrier::new(2);
@@ -217,7 +217,7 @@ pub fn of_two_puts_at_once_the_higher_number_is_everywhere_and_whole() {
         let wanted = digest(&bytes(if one > other { 1 } else { 2 }, n));
         let found = &nodes[&format!("f{n}")];
         assert!(
-            matches!(found, Node::File { digest, .. } if *digest == wanted),
+            matches!(found, TreeEntry::File { digest, .. } if *digest == wanted),
             "f{n}: {found:?}, {one} {other}"
         );
         assert_eq!(one_version(&cluster, &format!("f{n}")), one.max(other));
@@ -243,7 +243,9 @@ fn a_put_and_a_removal_at_once_end_in_the_order_of_their_numbers() {
         assert_eq!(found.is_some(), put > removed, "f{n}: put is {put}, the removal {removed}");
         let wanted = digest(&content(n as u64, 100_000));
         assert!(
-            found.is_none_or(|node| matches!(node, Node::File { digest, .. } if *digest == wanted)),
+            found.is_none_or(
+                |node| matches!(node, TreeEntry::File { digest, .. } if *digest == wanted)
+            ),
             "f{n}: {found:?}"
         );
     }
@@ -301,7 +303,7 @@ pub fn a_change_asked_for_again_at_another_slave_is_the_same_change() {
     assert_eq!(one.change(&folder).unwrap(), other.change(&folder).unwrap());
     let nodes = wait_equal(&cluster);
     assert!(
-        matches!(&nodes["f"], Node::File { digest: found, .. } if *found == digest(b"newer")),
+        matches!(&nodes["f"], TreeEntry::File { digest: found, .. } if *found == digest(b"newer")),
         "{nodes:?}"
     );
     let (ticket, _) = ticket(cluster.addr);

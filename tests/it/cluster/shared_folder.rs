@@ -5,9 +5,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::lab::{one_version, open, put, report, tree, tree_of, wait_for, wait_settled};
+use super::helpers::{one_version, open, put, report, tree, tree_of, wait_for, wait_settled};
 use crate::harness::{
-    Client, Cluster, SOON, Setup, content, eventually, make_folder, remove, rename, write_old,
+    Client, Cluster, ProgramBuilder, SOON, content, eventually, make_folder, remove, rename,
+    write_old,
 };
 
 /// Time in which changes are possible again after the keeper was killed.
@@ -77,7 +78,7 @@ fn the_other_takes_over_where_the_keeper_is_killed() {
         // What is done by hand is noticed by the one that keeps it now.
         let by_hand = format!("by-hand{round}");
         fs::write(cluster.slaves[other].root.join(&by_hand), &by_hand).unwrap();
-        eventually(SOON, "it has a version", || super::lab::try_version(&mut wire, &by_hand));
+        eventually(SOON, "it has a version", || super::helpers::try_version(&mut wire, &by_hand));
         wanted.push(by_hand);
         cluster.restart_slave(keeper);
         cluster.wait_in_service(2);
@@ -150,7 +151,7 @@ fn they_count_as_one_copy() {
     );
     // A slave with a folder of its own is the second copy.
     let root = cluster.dir.folder("own-root");
-    let mut third = Setup::new("ftpslave", cluster.dir.path())
+    let mut third = ProgramBuilder::new("ftpslave", cluster.dir.path())
         .args(["0", "--master", &cluster.addr.to_string()])
         .args([
             PathBuf::from("--root"),
@@ -178,6 +179,6 @@ fn a_folder_with_files_is_taken_in_once() {
     (0..2).for_each(|_| cluster.add_slave());
     wait_for(&cluster, &wanted);
     wait_settled(&cluster);
-    assert_eq!(super::lab::last_change(&cluster).1, wanted.len() as u64);
-    assert_eq!(super::lab::conflicts(&root), []);
+    assert_eq!(super::helpers::last_change(&cluster).1, wanted.len() as u64);
+    assert_eq!(super::helpers::conflicts(&root), []);
 }

@@ -5,13 +5,13 @@ use std::fs;
 use std::path::Path;
 
 /// One row: what happens, and the tests that show what follows.
-struct Row {
+struct FailureRow {
     what: String,
     tests: Vec<String>,
 }
 
 /// The rows of all tables whose last column is `test`.
-fn rows() -> Vec<Row> {
+fn rows() -> Vec<FailureRow> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/FAILURES.md"))
         .unwrap();
     let (mut rows, mut in_table) = (Vec::new(), false);
@@ -26,7 +26,7 @@ fn rows() -> Vec<Row> {
             in_table = true;
         } else if in_table {
             let tests = last.split('`').skip(1).step_by(2).map(str::to_owned).collect();
-            rows.push(Row { what: cells.join(" | "), tests });
+            rows.push(FailureRow { what: cells.join(" | "), tests });
         }
     }
     rows

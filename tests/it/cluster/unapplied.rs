@@ -9,14 +9,14 @@ use nix::unistd::{User, geteuid};
 use relais_proto::{ErrorCode, Reply, Request};
 use serde_json::Value;
 
-use super::lab::{conflicts, operate, report_at, tree, wait_settled};
+use super::helpers::{conflicts, operate, report_at, tree, wait_settled};
 use crate::harness::{
-    Cluster, Program, SOON, Setup, Strace, Volume, Wire, children, content, eventually, get,
-    make_folder, path, remove, rename, session, ticket,
+    Cluster, Program, ProgramBuilder, RawClient, SOON, Strace, Volume, children, content,
+    eventually, get, make_folder, path, remove, rename, session, ticket,
 };
 
-/// A slave of a lab. Fields are dropped in this order.
-struct Node {
+/// A slave of a fixture. Fields are dropped in this order.
+struct SpecialSlave {
     program: Program,
     addr: SocketAddr,
     /// Its folder, for the test and for the slave.
@@ -27,14 +27,14 @@ struct Node {
 }
 
 /// A master, and slaves whose disks are special.
-struct Lab {
-    nodes: Vec<Node>,
+struct UnappliedFixture {
+    slaves: Vec<SpecialSlave>,
     cluster: Cluster,
 }
 
-impl Lab {
+impl UnappliedFixture {
     fn new() -> Self {
-        Self { nodes: Vec::new(), cluster: Cluster::of(0).start() }
+        Self { slaves: Vec::new(), cluster: Cluster::of(0).start() }
     }
 
     fn start(
@@ -48,7 +48,7 @@ impl Lab {
             None => self.cluster.dir.path().join("key"),
         };
         let under = volume.map(Volume::under).unwrap_or_default();
-        let mut program = Setup::new("ftpslave", self.cluster.dir.path())
+        let mut program = ProgramBuilder::new("ftpslave", self.cluster.dir.path())
             .args(["0", "--workers", "1", "--master", &self.cluster.addr.to_string()])
             .args([Path::new("--root"), inside, Path::new("--cluster-key"), &key])
             .args(args)
@@ -61,8 +61,8 @@ impl Lab {
     fn add(&mut self, root: PathBuf, inside: PathBuf, args: &[&str], volume: Option<Volume>) {
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let (program, addr) = self.start(&inside, &args, volume.as_ref());
-        self.nodes.push(Node { program, addr, root, inside, args, volume });
-        self.cluster.wait_in_service(self.nodes.len());
+        self.slaves.push(SpecialSlave { program, addr, root, inside, args, volume });
+        self.cluster.wait_in_service(self.slaves.len());
     }
 
     /// One whose file system is its own, where more can be mounted.
@@ -78,7 +78,7 @@ impl Lab {
     fn add_user(&mut self) {
         let dir = self.cluster.dir.path().to_owned();
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
-        let root = self.cluster.dir.folder(&format!("user{}", self.nodes.len()));
+        let root = self.cluster.dir.folder(&format!("user{}", self.slaves.len()));
         let key = dir.join("key");
         fs::copy(self.cluster.key(), &key).unwrap();
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
@@ -94,18 +94,18 @@ impl Lab {
     }
 
     fn restart(&mut self, n: usize) {
-        self.nodes[n].program.kill();
-        let node = &self.nodes[n];
+        self.slaves[n].program.kill();
+        let node = &self.slaves[n];
         let (program, addr) = self.start(&node.inside, &node.args, node.volume.as_ref());
-        (self.nodes[n].program, self.nodes[n].addr) = (program, addr);
+        (self.slaves[n].program, self.slaves[n].addr) = (program, addr);
     }
 
-    fn wire(&self, n: usize) -> Wire {
-        session(self.nodes[n].addr, &ticket(self.cluster.addr).0)
+    fn wire(&self, n: usize) -> RawClient {
+        session(self.slaves[n].addr, &ticket(self.cluster.addr).0)
     }
 
     fn report(&self, n: usize) -> Value {
-        report_at(&self.cluster, &self.nodes[n].addr.to_string())
+        report_at(&self.cluster, &self.slaves[n].addr.to_string())
     }
 
     /// Waits until a slave has all changes, is in service, and so many paths are refused by its disk.
@@ -120,7 +120,7 @@ impl Lab {
 
     /// Has a slave try at once what its disk refused.
     fn ready(&self, n: usize) {
-        operate(&self.cluster, &["ready", &self.nodes[n].addr.to_string()]).ok();
+        operate(&self.cluster, &["ready", &self.slaves[n].addr.to_string()]).ok();
     }
 
     /// What `diff` says where it finds something.
@@ -134,13 +134,13 @@ impl Lab {
     fn healthy(&self) {
         let mut wire = self.wire(0);
         wire.put("healthy", b"yes").unwrap();
-        for n in 0..self.nodes.len() {
+        for n in 0..self.slaves.len() {
             self.wait_unapplied(n, 0);
         }
         wait_settled(&self.cluster);
         operate(&self.cluster, &["diff"]).ok();
-        let first = tree(&self.nodes[0].root);
-        for node in &self.nodes {
+        let first = tree(&self.slaves[0].root);
+        for node in &self.slaves {
             assert_eq!(tree(&node.root), first);
             assert_eq!(conflicts(&node.root), [], "nothing had to be set aside");
         }
@@ -148,7 +148,7 @@ impl Lab {
 }
 
 /// What a slave lists in a folder.
-fn names(wire: &mut Wire, folder: &str) -> Vec<String> {
+fn names(wire: &mut RawClient, folder: &str) -> Vec<String> {
     let mut names = Vec::new();
     let list = Request::List { path: path(folder), after: String::new(), most: 0 };
     let mut reply = wire.ask(&list);
@@ -164,7 +164,7 @@ fn names(wire: &mut Wire, folder: &str) -> Vec<String> {
 
 /// The slave has no content there, and says who does.
 #[track_caller]
-fn is_elsewhere(wire: &mut Wire, name: &str) {
+fn is_elsewhere(wire: &mut RawClient, name: &str) {
     match wire.ask(&get(name)) {
         Reply::Elsewhere { holders } => assert!(!holders.is_empty(), "{name}"),
         other => panic!("{name}: {other:?}"),
@@ -173,8 +173,8 @@ fn is_elsewhere(wire: &mut Wire, name: &str) {
 
 /// The client finds a file through whichever slave it comes to.
 #[track_caller]
-fn reads(lab: &Lab, name: &str, bytes: &[u8]) {
-    let client = lab.cluster.client();
+fn reads(fixture: &UnappliedFixture, name: &str, bytes: &[u8]) {
+    let client = fixture.cluster.client();
     for _ in 0..2 {
         client.get(name);
         assert!(client.read(Path::new(name).file_name().unwrap().to_str().unwrap()) == bytes);
@@ -193,16 +193,16 @@ fn lock(folder: &Path, locked: bool) {
 
 #[test]
 fn a_folder_that_one_slave_may_not_change() {
-    let mut lab = Lab::new();
-    lab.add_user();
-    lab.add_user();
-    let mut wire = lab.wire(0);
+    let mut fixture = UnappliedFixture::new();
+    fixture.add_user();
+    fixture.add_user();
+    let mut wire = fixture.wire(0);
     wire.change(&make_folder("ro")).unwrap();
     wire.put("ro/old", b"old").unwrap();
     wire.change(&make_folder("src")).unwrap();
     wire.put("src/a", b"moved").unwrap();
-    wait_settled(&lab.cluster);
-    let ro = lab.nodes[1].root.join("ro");
+    wait_settled(&fixture.cluster);
+    let ro = fixture.slaves[1].root.join("ro");
     lock(&ro, true);
     let big = content(1, 2 << 20);
     wire.change(&make_folder("ro/sub")).unwrap();
@@ -210,15 +210,17 @@ fn a_folder_that_one_slave_may_not_change() {
     wire.put("ro/f", &big).unwrap();
     wire.put("ro/old", b"new").unwrap();
     wire.put("other", b"other").unwrap();
-    lab.wait_unapplied(1, 4);
-    eventually(SOON, "all else goes on", || lab.nodes[1].root.join("other").exists().then_some(()));
-    let said = lab.diff();
+    fixture.wait_unapplied(1, 4);
+    eventually(SOON, "all else goes on", || {
+        fixture.slaves[1].root.join("other").exists().then_some(())
+    });
+    let said = fixture.diff();
     for name in ["/ro/sub:", "/ro/sub/g:", "/ro/f:", "/ro/old:"] {
         assert!(said.contains(name) && said.contains("permission denied"), "{said}");
     }
-    assert!(operate(&lab.cluster, &["status"]).ok().stdout.contains("not applied here"));
+    assert!(operate(&fixture.cluster, &["status"]).ok().stdout.contains("not applied here"));
     // It shows what the tree has, and never what is not so any more.
-    let mut there = lab.wire(1);
+    let mut there = fixture.wire(1);
     assert_eq!(names(&mut there, "ro"), ["f", "old", "sub"]);
     assert_eq!(names(&mut there, "ro/sub"), ["g"]);
     assert!(matches!(there.ask(&Request::Stat(path("ro/sub"))), Reply::Details { .. }));
@@ -226,8 +228,8 @@ fn a_folder_that_one_slave_may_not_change() {
         assert!(matches!(there.ask(&Request::Stat(path(name))), Reply::Details { .. }));
         is_elsewhere(&mut there, name);
     }
-    reads(&lab, "ro/f", &big);
-    reads(&lab, "ro/old", b"new");
+    reads(&fixture, "ro/f", &big);
+    reads(&fixture, "ro/old", b"new");
     // Who puts there through it is told why not.
     let refusal = there.put("ro/h", b"h").unwrap_err();
     assert_eq!(refusal.code, ErrorCode::NotServed, "{refusal:?}");
@@ -237,65 +239,71 @@ fn a_folder_that_one_slave_may_not_change() {
     );
     // What never came there goes without a trace; what was there is gone from the tree.
     wire.change(&remove("ro/sub", true)).unwrap();
-    lab.wait_unapplied(1, 2);
+    fixture.wait_unapplied(1, 2);
     wire.change(&remove("ro/old", false)).unwrap();
-    lab.wait_unapplied(1, 2);
-    assert!(lab.diff().contains("/ro/old: not removed here"), "{}", lab.diff());
+    fixture.wait_unapplied(1, 2);
+    assert!(fixture.diff().contains("/ro/old: not removed here"), "{}", fixture.diff());
     // A folder that cannot be moved there stays where it is, and is seen where it belongs.
     wire.change(&rename("src", "ro/moved")).unwrap();
-    lab.wait_unapplied(1, 5);
-    assert!(lab.nodes[1].root.join("src/a").exists());
+    fixture.wait_unapplied(1, 5);
+    assert!(fixture.slaves[1].root.join("src/a").exists());
     assert_eq!(names(&mut there, "ro"), ["f", "moved"]);
     assert!(!names(&mut there, "").contains(&"src".to_owned()));
     is_elsewhere(&mut there, "ro/moved/a");
     drop(there);
     // It is known after a restart, and what lies there is not taken for something new.
-    lab.restart(1);
-    lab.cluster.wait_in_service(2);
-    lab.wait_unapplied(1, 5);
-    assert_eq!(names(&mut lab.wire(1), "ro"), ["f", "moved"]);
+    fixture.restart(1);
+    fixture.cluster.wait_in_service(2);
+    fixture.wait_unapplied(1, 5);
+    assert_eq!(names(&mut fixture.wire(1), "ro"), ["f", "moved"]);
     lock(&ro, false);
-    lab.ready(1);
-    lab.healthy();
+    fixture.ready(1);
+    fixture.healthy();
     assert_eq!(fs::read(ro.join("moved/a")).unwrap(), b"moved");
-    assert!(!ro.join("old").exists() && !lab.nodes[1].root.join("src").exists());
+    assert!(!ro.join("old").exists() && !fixture.slaves[1].root.join("src").exists());
     // With none that may the cluster is in service all the same.
-    (0..2).for_each(|n| lock(&lab.nodes[n].root.join("ro"), true));
+    (0..2).for_each(|n| lock(&fixture.slaves[n].root.join("ro"), true));
     wire.change(&make_folder("ro/none")).unwrap();
-    (0..2).for_each(|n| lab.wait_unapplied(n, 1));
+    (0..2).for_each(|n| fixture.wait_unapplied(n, 1));
     wire.put("ro/none/x", b"x").unwrap_err();
     wire.put("elsewhere", b"yes").unwrap();
-    (0..2).for_each(|n| lock(&lab.nodes[n].root.join("ro"), false));
+    (0..2).for_each(|n| lock(&fixture.slaves[n].root.join("ro"), false));
     // Without a word of an operator it takes no longer than the pause.
-    lab.healthy();
+    fixture.healthy();
 }
 
 #[test]
 fn mount_points_keep_nothing_out_of_service() {
-    let mut lab = Lab::new();
-    lab.add_volume("size=32m", |_| {});
+    let mut fixture = UnappliedFixture::new();
+    fixture.add_volume("size=32m", |_| {});
     // Mounted before it comes.
-    lab.add_volume("size=32m", |volume| fs::create_dir(volume.path().join("root/before")).unwrap());
-    let volume = lab.nodes[1].volume.take().unwrap();
-    let first = lab.nodes[0].volume.take().unwrap();
-    let mut wire = lab.wire(0);
-    let root = lab.nodes[1].root.clone();
+    fixture.add_volume("size=32m", |volume| {
+        fs::create_dir(volume.path().join("root/before")).unwrap()
+    });
+    let volume = fixture.slaves[1].volume.take().unwrap();
+    let first = fixture.slaves[0].volume.take().unwrap();
+    let mut wire = fixture.wire(0);
+    let root = fixture.slaves[1].root.clone();
     let mounted = volume.mount_inside("root/before");
     fs::write(root.join("before/theirs"), b"theirs").unwrap();
-    lab.nodes[1].program.kill();
+    fixture.slaves[1].program.kill();
     let _ = eventually(SOON, "the name is free", || wire.put("free", b"1").ok());
-    let node = &lab.nodes[1];
-    let (program, addr) = lab.start(&node.inside, &node.args, Some(&volume));
-    (lab.nodes[1].program, lab.nodes[1].addr) = (program, addr);
-    lab.cluster.wait_in_service(2);
+    let node = &fixture.slaves[1];
+    let (program, addr) = fixture.start(&node.inside, &node.args, Some(&volume));
+    (fixture.slaves[1].program, fixture.slaves[1].addr) = (program, addr);
+    fixture.cluster.wait_in_service(2);
     wire.change(&remove("before", true)).unwrap();
-    lab.wait_unapplied(1, 1);
+    fixture.wait_unapplied(1, 1);
     wire.change(&make_folder("before")).unwrap();
     wire.put("before/x", b"x").unwrap();
-    lab.wait_unapplied(1, 2);
-    assert!(lab.diff().contains("/before: not applied here: a mount point"), "{}", lab.diff());
-    reads(&lab, "before/x", b"x");
-    let mut there = lab.wire(1);
+    fixture.wait_unapplied(1, 2);
+    assert!(
+        fixture.diff().contains("/before: not applied here: a mount point"),
+        "{}",
+        fixture.diff()
+    );
+    reads(&fixture, "before/x", b"x");
+    let mut there = fixture.wire(1);
     assert_eq!(names(&mut there, "before"), ["x"]);
     is_elsewhere(&mut there, "before/x");
     let refusal = there.put("before/y", b"y").unwrap_err();
@@ -312,12 +320,12 @@ fn mount_points_keep_nothing_out_of_service() {
     let above = volume.mount_inside("root/above/m");
     fs::write(root.join("above/m/theirs"), b"theirs").unwrap();
     wire.put("over/b", b"b").unwrap();
-    reads(&lab, "over/a", b"a");
-    reads(&lab, "over/b", b"b");
+    reads(&fixture, "over/a", b"a");
+    reads(&fixture, "over/b", b"b");
     wire.change(&remove("over", true)).unwrap();
     wire.change(&remove("above", true)).unwrap();
     eventually(SOON, "it stays in service", || {
-        let slave = lab.report(1);
+        let slave = fixture.report(1);
         (slave["lag"] == 0 && slave["state"] == "in-service" && slave["unapplied"].as_u64()? >= 2)
             .then_some(())
     });
@@ -333,28 +341,28 @@ fn mount_points_keep_nothing_out_of_service() {
     wire.change(&remove("both", true)).unwrap();
     wire.put("goes-on", b"yes").unwrap();
     eventually(SOON, "both are in service", || {
-        (lab.cluster.count("in-service") == 2).then_some(())
+        (fixture.cluster.count("in-service") == 2).then_some(())
     });
-    lab.wait_unapplied(0, 1);
+    fixture.wait_unapplied(0, 1);
     // Nothing is left of it behind the mounts.
     drop((mounted, over, above, both));
-    (0..2).for_each(|n| lab.ready(n));
-    lab.healthy();
+    (0..2).for_each(|n| fixture.ready(n));
+    fixture.healthy();
     drop(there);
-    drop(lab);
+    drop(fixture);
 }
 
 #[test]
 fn each_kind_of_refusal_belongs_to_its_path() {
-    let mut lab = Lab::new();
-    lab.add_user();
-    lab.add_user();
-    let mut wire = lab.wire(0);
+    let mut fixture = UnappliedFixture::new();
+    fixture.add_user();
+    fixture.add_user();
+    let mut wire = fixture.wire(0);
     wire.change(&make_folder("d")).unwrap();
     wire.put("d/kept", b"old").unwrap();
-    wait_settled(&lab.cluster);
-    let root = lab.nodes[1].root.clone();
-    let supervisor = lab.nodes[1].program.pid();
+    wait_settled(&fixture.cluster);
+    let root = fixture.slaves[1].root.clone();
+    let supervisor = fixture.slaves[1].program.pid();
     let folder = root.join("d");
     for (n, (inject, on, says)) in [
         ("rename,renameat,renameat2:error=EPERM", true, "not permitted"),
@@ -386,15 +394,15 @@ fn each_kind_of_refusal_belongs_to_its_path() {
             wire.put("other", name.as_bytes()).unwrap();
         }
         eventually(SOON, &format!("{inject} is seen"), || {
-            (lab.report(1)["unapplied"] == 1).then_some(())
+            (fixture.report(1)["unapplied"] == 1).then_some(())
         });
-        lab.wait_unapplied(1, 1);
-        let said = lab.diff();
+        fixture.wait_unapplied(1, 1);
+        let said = fixture.diff();
         assert!(said.contains(&name) && said.contains(says), "{inject}: {said}");
         strace.end();
-        lab.ready(1);
-        lab.wait_unapplied(1, 0);
+        fixture.ready(1);
+        fixture.wait_unapplied(1, 0);
         assert!(root.join(&name).exists());
     }
-    lab.healthy();
+    fixture.healthy();
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use super::lab::{
+use super::helpers::{
     conflicts, exported, healthy, last_change, one_version, open, put, report, tree, tree_of,
     wait_aside, wait_for, wait_settled,
 };

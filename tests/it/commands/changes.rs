@@ -1,124 +1,135 @@
-//! What changes the tree and is no transfer: `mkdir`, `rm`, `mv`.
+//! Changes of the tree other than transfers: `mkdir`, `rm`, `mv`.
 
-use super::{Lab, tree};
+use super::{CommandFixture, tree};
 
 #[test]
 fn folders_are_made() {
-    let lab = Lab::new(&[("file", b"1")]);
-    let json = lab.says("mkdir a");
+    let fixture = CommandFixture::new(&[("file", b"1")]);
+    let json = fixture.says("mkdir a");
     assert!(json["version"].as_str().unwrap().starts_with("1-"), "{json}");
-    lab.fails("mkdir a", "exists");
-    lab.fails("mkdir file", "not-folder");
-    lab.fails("mkdir b/c", "not-found");
-    lab.fails("mkdir file/c", "not-folder");
-    lab.fails("mkdir -p file/c", "not-folder");
-    lab.says("mkdir -p b/c/d");
-    assert!(lab.says("mkdir -p b/c/d")["version"].is_null(), "nothing had to be made");
-    lab.says("mkdir -p /");
-    lab.fails("mkdir /", "exists");
-    lab.fails("mkdir ..", "bad-name");
-    lab.fails("mkdir .relais", "bad-name");
-    lab.fails("mkdir", "usage");
-    let json = lab.client.command("mkdir e a f").fails(1).json();
+    fixture.fails("mkdir a", "exists");
+    fixture.fails("mkdir file", "not-folder");
+    fixture.fails("mkdir b/c", "not-found");
+    fixture.fails("mkdir file/c", "not-folder");
+    fixture.fails("mkdir -p file/c", "not-folder");
+    fixture.says("mkdir -p b/c/d");
+    assert!(fixture.says("mkdir -p b/c/d")["version"].is_null(), "all folders existed");
+    fixture.says("mkdir -p /");
+    fixture.fails("mkdir /", "exists");
+    fixture.fails("mkdir ..", "bad-name");
+    fixture.fails("mkdir .relais", "bad-name");
+    fixture.fails("mkdir", "usage");
+    let json = fixture.client.command("mkdir e a f").fails(1).json();
     assert_eq!(json["failed"].as_array().unwrap().len(), 1, "{json}");
     assert_eq!(json["failed"][0]["remote"], "/a", "{json}");
-    assert_eq!(tree(&lab.slave.root), ["a/", "b/", "b/c/", "b/c/d/", "e/", "f/", "file"]);
-    lab.run(&["cd b/c", "mkdir ../x"]).ok();
-    assert!(lab.serves("b/x"));
+    assert_eq!(tree(&fixture.slave.root), ["a/", "b/", "b/c/", "b/c/d/", "e/", "f/", "file"]);
+    fixture.run(&["cd b/c", "mkdir ../x"]).ok();
+    assert!(fixture.serves("b/x"));
 }
 
 #[test]
 fn files_and_folders_are_removed() {
-    let lab = Lab::new(&[("a", b"1"), ("b", b"2"), ("d/e/f", b"3"), ("d/g", b"4"), ("keep", b"5")]);
-    assert!(lab.says("rm a")["version"].as_str().unwrap().starts_with("1-"));
-    lab.fails("rm a", "not-found");
-    lab.fails("rm d", "not-empty");
-    let json = lab.client.command("rm b nothing").fails(1).json();
+    let fixture = CommandFixture::new(&[
+        ("a", b"1"),
+        ("b", b"2"),
+        ("d/e/f", b"3"),
+        ("d/g", b"4"),
+        ("keep", b"5"),
+    ]);
+    assert!(fixture.says("rm a")["version"].as_str().unwrap().starts_with("1-"));
+    fixture.fails("rm a", "not-found");
+    fixture.fails("rm d", "not-empty");
+    let json = fixture.client.command("rm b nothing").fails(1).json();
     assert_eq!(json["failed"][0]["remote"], "/nothing", "{json}");
-    assert_eq!(tree(&lab.slave.root), ["d/", "d/e/", "d/e/f", "d/g", "keep"]);
-    lab.says("rm -r d");
-    lab.says("mkdir empty");
-    // rmdir and rm are one.
-    lab.says("rm empty");
+    assert_eq!(tree(&fixture.slave.root), ["d/", "d/e/", "d/e/f", "d/g", "keep"]);
+    fixture.says("rm -r d");
+    fixture.says("mkdir empty");
+    // `rm` also removes empty folders.
+    fixture.says("rm empty");
     for top in ["rm -r /", "rm -r .", "rm /"] {
-        let output = lab.client.command(top);
+        let output = fixture.client.command(top);
         assert!([1, 2].contains(&output.status), "{top}: {output:?}");
     }
-    lab.client.command("rm -r ..").fails(1);
-    lab.fails("rm -r .relais", "bad-name");
-    assert_eq!(tree(&lab.slave.root), ["keep"]);
-    assert!(lab.slave.root.join(".relais").is_dir());
+    fixture.client.command("rm -r ..").fails(1);
+    fixture.fails("rm -r .relais", "bad-name");
+    assert_eq!(tree(&fixture.slave.root), ["keep"]);
+    assert!(fixture.slave.root.join(".relais").is_dir());
 }
 
 #[test]
 fn rm_r_takes_a_thousand_names_as_one_change() {
     let names: Vec<String> = (0..1000).map(|n| format!("d/{}/f{n}", n % 10)).collect();
     let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b"x"[..])).collect();
-    let lab = Lab::on_disk(&files);
-    lab.local("f", b"1");
+    let fixture = CommandFixture::on_disk(&files);
+    fixture.local("f", b"1");
     let number =
         |json: &serde_json::Value| json["version"].as_str().unwrap()[2..].parse::<u64>().unwrap();
-    let before = number(&lab.says("put f"));
-    let removed = number(&lab.says("rm -r d"));
+    let before = number(&fixture.says("put f"));
+    let removed = number(&fixture.says("rm -r d"));
     assert_eq!(removed, before + 1);
-    assert_eq!(tree(&lab.slave.root), ["f"]);
+    assert_eq!(tree(&fixture.slave.root), ["f"]);
 }
 
 #[test]
 fn mv_is_a_rename() {
-    let lab =
-        Lab::new(&[("a", b"1"), ("b", b"2"), ("d/x", b"3"), ("d/e/y", b"4"), ("full/z", b"5")]);
-    lab.says("mkdir empty");
-    lab.says("mv a c");
-    lab.says("mv c b");
-    assert_eq!(lab.served("b"), b"1", "a file is replaced");
-    lab.says("mv d/x top");
-    lab.says("mv d moved");
-    assert_eq!(lab.served("moved/e/y"), b"4");
+    let fixture = CommandFixture::new(&[
+        ("a", b"1"),
+        ("b", b"2"),
+        ("d/x", b"3"),
+        ("d/e/y", b"4"),
+        ("full/z", b"5"),
+    ]);
+    fixture.says("mkdir empty");
+    fixture.says("mv a c");
+    fixture.says("mv c b");
+    assert_eq!(fixture.served("b"), b"1", "a file is replaced");
+    fixture.says("mv d/x top");
+    fixture.says("mv d moved");
+    assert_eq!(fixture.served("moved/e/y"), b"4");
     for (command, code) in [
         ("mv moved b", "exists"),
         ("mv nothing x", "not-found"),
         ("mv b nowhere/x", "not-found"),
         ("mv b top/x", "not-folder"),
     ] {
-        let json = lab.client.command(command).fails(1).json();
+        let json = fixture.client.command(command).fails(1).json();
         let found = json["error"]["code"].as_str().unwrap();
-        // Onto a folder: what is told is that a folder is there, or that the name is taken.
+        // Onto a folder: the error is `is-folder` or `exists`.
         let alike = code == "exists" && ["is-folder", "exists", "not-folder"].contains(&found);
         assert!(found == code || alike, "{command}: {json}");
     }
     for into_itself in ["mv moved moved/e/in", "mv moved moved/in", "mv / x", "mv moved /.."] {
-        let output = lab.client.command(into_itself);
+        let output = fixture.client.command(into_itself);
         assert!([1, 2].contains(&output.status), "{into_itself}: {output:?}");
         assert_eq!(output.json()["ok"], false);
     }
-    // An existing folder takes what is moved to it, unless it has that name already.
-    lab.says("mv b full");
-    lab.says("mv full/b empty/");
-    lab.says("mv empty full");
-    assert_eq!(lab.served("full/empty/b"), b"1");
-    lab.says("mv full/empty /");
-    lab.says("mv empty/b .");
-    lab.says("mkdir full/empty");
-    lab.fails("mv empty full", "exists");
-    lab.says("rm full/empty");
-    lab.fails("mv b", "usage");
-    lab.fails("mv b top nothing", "not-found");
-    lab.fails("mv b top moved/e/y", "not-folder");
-    lab.run(&["cd moved/e", "mv y ../../out"]).ok();
+    // An existing folder receives the moved entry, unless it has an entry of that name.
+    fixture.says("mv b full");
+    fixture.says("mv full/b empty/");
+    fixture.says("mv empty full");
+    assert_eq!(fixture.served("full/empty/b"), b"1");
+    fixture.says("mv full/empty /");
+    fixture.says("mv empty/b .");
+    fixture.says("mkdir full/empty");
+    fixture.fails("mv empty full", "exists");
+    fixture.says("rm full/empty");
+    fixture.fails("mv b", "usage");
+    fixture.fails("mv b top nothing", "not-found");
+    fixture.fails("mv b top moved/e/y", "not-folder");
+    fixture.run(&["cd moved/e", "mv y ../../out"]).ok();
     assert_eq!(
-        tree(&lab.slave.root),
+        tree(&fixture.slave.root),
         ["b", "empty/", "full/", "full/z", "moved/", "moved/e/", "out", "top"]
     );
-    // A name goes with its content, and what is told of it.
-    assert_eq!(lab.stat("out")["digest"], crate::harness::digest(b"4"));
+    // The digest moves with the file.
+    assert_eq!(fixture.stat("out")["digest"], crate::harness::digest(b"4"));
 }
 
 #[test]
 fn what_was_changed_shows_in_the_same_session_at_once() {
-    let lab = Lab::new(&[]);
-    lab.local("f", b"1");
-    let output = lab.client.run(&[
+    let fixture = CommandFixture::new(&[]);
+    fixture.local("f", b"1");
+    let output = fixture.client.run(&[
         "--json",
         "-c",
         "mkdir d",

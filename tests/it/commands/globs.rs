@@ -1,8 +1,8 @@
-//! `mget` and `mput`: what patterns mean, and that none of them takes long.
+//! `mget` and `mput`: the meaning of patterns, and limits on their cost.
 
 use std::time::{Duration, Instant};
 
-use super::{Lab, tree};
+use super::{CommandFixture, tree};
 use crate::harness::quote;
 
 const FILES: [(&str, &[u8]); 12] = [
@@ -20,13 +20,13 @@ const FILES: [(&str, &[u8]); 12] = [
     ("[odd]", b"12"),
 ];
 
-/// The last names of what a pattern fetches into an empty folder.
+/// Returns the base names of the files that a pattern fetches into an empty folder.
 #[track_caller]
-fn fetched(lab: &Lab, words: &str) -> Vec<String> {
-    let into = lab.client.folder().join("into");
+fn fetched(fixture: &CommandFixture, words: &str) -> Vec<String> {
+    let into = fixture.client.folder().join("into");
     let _ = std::fs::remove_dir_all(&into);
     std::fs::create_dir(&into).unwrap();
-    lab.run(&["lcd into", &format!("mget {words}")]).ok();
+    fixture.run(&["lcd into", &format!("mget {words}")]).ok();
     let mut names: Vec<String> = tree(&into)
         .into_iter()
         .filter(|name| !name.ends_with('/'))
@@ -38,7 +38,7 @@ fn fetched(lab: &Lab, words: &str) -> Vec<String> {
 
 #[test]
 fn patterns_mean_what_they_mean_in_a_shell() {
-    let lab = Lab::new(&FILES);
+    let fixture = CommandFixture::new(&FILES);
     for (words, names) in [
         ("*.txt", &["a.txt", "ab.txt", "b.txt", "é.txt"][..]),
         ("?.txt", &["a.txt", "b.txt", "é.txt"]),
@@ -56,53 +56,53 @@ fn patterns_mean_what_they_mean_in_a_shell() {
         ("'[[]odd]'", &["[odd]"]),
         ("a* a.txt", &["a.txt", "ab.txt"]),
     ] {
-        assert_eq!(fetched(&lab, words), names, "{words}");
+        assert_eq!(fetched(&fixture, words), names, "{words}");
     }
     for nothing in ["*.nothing", "x*/y", "d1/*/*", "[z]", "a.txt/*", "*hidden"] {
-        let json = lab.fails(&format!("mget {nothing}"), "not-found");
+        let json = fixture.fails(&format!("mget {nothing}"), "not-found");
         assert!(json["error"]["message"].as_str().unwrap().contains(nothing), "{json}");
     }
-    // Relative to the remote folder, into the local one.
-    lab.run(&["cd d1", "mget x* ../d2/z*"]).ok();
-    assert_eq!(lab.client.read("x.txt"), b"6");
+    // Relative to the remote folder, into the local folder.
+    fixture.run(&["cd d1", "mget x* ../d2/z*"]).ok();
+    assert_eq!(fixture.client.read("x.txt"), b"6");
 }
 
 #[test]
 fn mput_takes_local_names() {
-    let lab = Lab::new(&[("there/old", b"")]);
+    let fixture = CommandFixture::new(&[("there/old", b"")]);
     for (name, bytes) in FILES {
-        lab.local(name, bytes);
+        fixture.local(name, bytes);
     }
-    lab.run(&["cd there", "mput *.txt d1/*.txt"]).ok();
+    fixture.run(&["cd there", "mput *.txt d1/*.txt"]).ok();
     let expected = ["a.txt", "ab.txt", "b.txt", "old", "x.txt", "y.txt", "é.txt"];
-    let mut put: Vec<String> = tree(&lab.slave.root.join("there"))
+    let mut put: Vec<String> = tree(&fixture.slave.root.join("there"))
         .into_iter()
         .map(|n| n.rsplit('/').next().unwrap().to_owned())
         .collect();
     put.sort();
     assert_eq!(put, expected);
-    lab.fails("mput *.nothing", "local");
-    lab.fails("mput", "usage");
-    lab.fails("mget", "usage");
-    // One that does not fit does not keep the others from being sent, and is told.
-    let output = lab.client.command("mput c.* *.nothing").fails(1);
-    assert!(lab.serves("c.bin"), "{output:?}");
+    fixture.fails("mput *.nothing", "local");
+    fixture.fails("mput", "usage");
+    fixture.fails("mget", "usage");
+    // A pattern without a match is an error; the other files are still sent.
+    let output = fixture.client.command("mput c.* *.nothing").fails(1);
+    assert!(fixture.serves("c.bin"), "{output:?}");
 }
 
 #[test]
 fn several_names_that_would_be_one_file_are_refused() {
-    let lab = Lab::new(&[("d1/same", b"1"), ("d2/same", b"2")]);
-    let output = lab.client.command("mget d?/same");
+    let fixture = CommandFixture::new(&[("d1/same", b"1"), ("d2/same", b"2")]);
+    let output = fixture.client.command("mget d?/same");
     if output.status == 0 {
-        // Each has a name of its own, then.
+        // Every file then has a different name.
         assert_eq!(
-            tree(&lab.client.folder()).iter().filter(|name| name.ends_with("same")).count(),
+            tree(&fixture.client.folder()).iter().filter(|name| name.ends_with("same")).count(),
             2,
-            "one took the other's place"
+            "one file replaced the other"
         );
     } else {
         assert!(
-            !lab.client.folder().join("same").exists() || output.json()["failed"].is_array(),
+            !fixture.client.folder().join("same").exists() || output.json()["failed"].is_array(),
             "{output:?}"
         );
     }
@@ -113,9 +113,9 @@ fn hostile_patterns_get_an_answer_soon() {
     let long = "a".repeat(255);
     let names: Vec<String> = (0..64).map(|n| format!("{}{n:02}", &long[..253])).collect();
     let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
-    let lab = Lab::new(&files);
+    let fixture = CommandFixture::new(&files);
     for name in &names {
-        lab.local(name, b"");
+        fixture.local(name, b"");
     }
     let stars = "*a".repeat(60) + "*b";
     let marks = "?*".repeat(100) + "b";
@@ -130,7 +130,7 @@ fn hostile_patterns_get_an_answer_soon() {
     for pattern in [&stars, &marks, &classes, &braces, &commas, &nested, &open, &brackets, &steps] {
         for command in ["mget", "mput"] {
             let began = Instant::now();
-            let output = lab.client.command(&format!("{command} {}", quote(pattern)));
+            let output = fixture.client.command(&format!("{command} {}", quote(pattern)));
             assert!([1, 2].contains(&output.status), "{command} {:.40}: {output:?}", pattern);
             assert_eq!(output.json()["ok"], false);
             assert!(
@@ -142,6 +142,6 @@ fn hostile_patterns_get_an_answer_soon() {
         }
     }
     let began = Instant::now();
-    lab.client.command(&format!("mget {many}")).fails(1);
+    fixture.client.command(&format!("mget {many}")).fails(1);
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }

@@ -1,11 +1,10 @@
-//! Links that lie in the way: nothing is ever written, made or removed through
-//! them, here or on the slave.
+//! Symbolic links at paths in use: no command writes, creates or removes through them.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::{Lab, tree};
+use super::{CommandFixture, tree};
 
 const FILES: [(&str, &[u8]); 4] = [
     ("t/a", b"from afar"),
@@ -14,18 +13,18 @@ const FILES: [(&str, &[u8]); 4] = [
     ("t/z", b"from afar"),
 ];
 
-/// A lab with a folder outside of everything.
-fn lab() -> (Lab, std::path::PathBuf) {
-    let lab = Lab::new(&FILES);
-    let outside = lab.slave.dir.folder("outside");
+/// Creates a fixture with a folder outside of all served and local folders.
+fn fixture() -> (CommandFixture, std::path::PathBuf) {
+    let fixture = CommandFixture::new(&FILES);
+    let outside = fixture.slave.dir.folder("outside");
     super::write(&outside.join("secret"), b"mine");
     super::write(&outside.join("d/b"), b"mine");
-    (lab, outside)
+    (fixture, outside)
 }
 
-/// What is outside is as it was.
+/// Requires that the outside folder is unchanged.
 #[track_caller]
-fn untouched(outside: &std::path::Path, what: &str) {
+fn assert_untouched(outside: &std::path::Path, what: &str) {
     assert_eq!(tree(outside), ["d/", "d/b", "secret"], "{what}");
     for name in ["d/b", "secret"] {
         assert_eq!(fs::read(outside.join(name)).unwrap(), b"mine", "{what}: {name}");
@@ -34,7 +33,7 @@ fn untouched(outside: &std::path::Path, what: &str) {
 
 #[test]
 fn local_links_at_every_level_are_not_followed() {
-    // Where the link lies, and where it leads.
+    // Path and target of the link.
     let links = [
         ("t/d", ""),
         ("t/d", "d"),
@@ -45,7 +44,7 @@ fn local_links_at_every_level_are_not_followed() {
         ("t/d/e/c", "d/new"),
         ("t/d", "nowhere"),
     ];
-    let (lab, outside) = lab();
+    let (fixture, outside) = fixture();
     for command in [
         "get -r t",
         "get -r t -o ./t/..",
@@ -55,13 +54,16 @@ fn local_links_at_every_level_are_not_followed() {
         "get t/a t/z -o t/",
     ] {
         for (link, to) in links {
-            let client = lab.slave.client();
+            let client = fixture.slave.client();
             let link = client.folder().join(link);
             fs::create_dir_all(link.parent().unwrap()).unwrap();
             symlink(outside.join(to), &link).unwrap();
             let output = client.command(command);
-            untouched(&outside, &format!("{command} with {} -> {to}: {output:?}", link.display()));
-            // A link to a folder, or one that a mirror could remove, is still there.
+            assert_untouched(
+                &outside,
+                &format!("{command} with {} -> {to}: {output:?}", link.display()),
+            );
+            // The mirror keeps links to folders.
             if link.ends_with("t/d") || link.ends_with("t/d/e") {
                 assert!(link.is_symlink(), "{command} took {} away: {output:?}", link.display());
             }
@@ -72,14 +74,14 @@ fn local_links_at_every_level_are_not_followed() {
 #[test]
 fn links_on_the_slave_are_not_followed() {
     for (link, to) in [("t/d", ""), ("t/d/e", "d"), ("t/a", "secret"), ("t/z", "new")] {
-        let lab = Lab::new(&[("t/x", b"1")]);
-        let outside = lab.slave.dir.folder("outside");
+        let fixture = CommandFixture::new(&[("t/x", b"1")]);
+        let outside = fixture.slave.dir.folder("outside");
         super::write(&outside.join("secret"), b"mine");
         super::write(&outside.join("d/b"), b"mine");
         for (name, bytes) in FILES {
-            lab.local(name, bytes);
+            fixture.local(name, bytes);
         }
-        let link = lab.slave.root.join(link);
+        let link = fixture.slave.root.join(link);
         fs::create_dir_all(link.parent().unwrap()).unwrap();
         symlink(outside.join(to), &link).unwrap();
         for command in [
@@ -91,22 +93,25 @@ fn links_on_the_slave_are_not_followed() {
             "mkdir -p t/d/e/f",
             "mv t/x t/d/b",
         ] {
-            let output = lab.client.command(command);
-            untouched(&outside, &format!("{command} with {} -> {to}: {output:?}", link.display()));
+            let output = fixture.client.command(command);
+            assert_untouched(
+                &outside,
+                &format!("{command} with {} -> {to}: {output:?}", link.display()),
+            );
         }
     }
 }
 
 #[test]
 fn a_local_folder_swapped_for_a_link_in_a_loop_never_leads_out() {
-    let (lab, outside) = lab();
-    let top = lab.client.folder().join("t");
-    lab.says("get -r t");
+    let (fixture, outside) = fixture();
+    let top = fixture.client.folder().join("t");
+    fixture.says("get -r t");
     let (d, aside, stop) = (top.join("d"), top.join("aside"), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let swapping = scope.spawn(|| {
             while !stop.load(Ordering::SeqCst) {
-                // The client may have made a folder in its place meanwhile.
+                // The client may have created a folder at the path meanwhile.
                 if fs::rename(&d, &aside).is_ok() {
                     if symlink(&outside, &d).is_ok() {
                         fs::remove_file(&d).unwrap();
@@ -118,22 +123,22 @@ fn a_local_folder_swapped_for_a_link_in_a_loop_never_leads_out() {
         });
         for command in ["get -r t", "mirror --delete t t", "get -r t", "mirror t t"] {
             for _ in 0..5 {
-                lab.client.command(command);
+                fixture.client.command(command);
             }
         }
         stop.store(true, Ordering::SeqCst);
         swapping.join().unwrap();
     });
-    untouched(&outside, "a swapped folder");
+    assert_untouched(&outside, "a swapped folder");
 }
 
 #[test]
 fn the_users_own_link_to_a_folder_is_a_folder() {
-    let (lab, _) = lab();
-    let mine = lab.slave.dir.folder("mine");
-    symlink(&mine, lab.client.folder().join("shortcut")).unwrap();
-    lab.says("get t/a -o shortcut/");
+    let (fixture, _) = fixture();
+    let mine = fixture.slave.dir.folder("mine");
+    symlink(&mine, fixture.client.folder().join("shortcut")).unwrap();
+    fixture.says("get t/a -o shortcut/");
     assert_eq!(fs::read(mine.join("a")).unwrap(), b"from afar");
-    lab.says("get -r t -o shortcut/");
+    fixture.says("get -r t -o shortcut/");
     assert_eq!(tree(&mine), ["a", "t/", "t/a", "t/d/", "t/d/b", "t/d/e/", "t/d/e/c", "t/z"]);
 }

@@ -1,195 +1,207 @@
-//! `mirror`: what counts as the same, and what it leaves where all is done.
+//! `mirror`: comparison of files, `--checksum`, `--dry-run`, and repeated runs.
 
 use std::fs;
 
-use super::{Lab, set_mode, set_time, time, tree};
+use super::{CommandFixture, set_mode, set_time, time, tree};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Both directions of a mirror, alike to the tests.
+/// The direction of a mirror; every test runs in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum MirrorDirection {
     Down,
     Up,
 }
 
-pub const WAYS: [Way; 2] = [Way::Down, Way::Up];
+pub const DIRECTIONS: [MirrorDirection; 2] = [MirrorDirection::Down, MirrorDirection::Up];
 
-impl Way {
-    pub fn source(self, lab: &Lab) -> std::path::PathBuf {
+impl MirrorDirection {
+    pub fn source(self, fixture: &CommandFixture) -> std::path::PathBuf {
         if self == Self::Down {
-            lab.slave.root.join("src")
+            fixture.slave.root.join("src")
         } else {
-            lab.client.folder().join("src")
+            fixture.client.folder().join("src")
         }
     }
 
-    pub fn target(self, lab: &Lab) -> std::path::PathBuf {
+    pub fn target(self, fixture: &CommandFixture) -> std::path::PathBuf {
         if self == Self::Down {
-            lab.client.folder().join("dst")
+            fixture.client.folder().join("dst")
         } else {
-            lab.slave.root.join("dst")
+            fixture.slave.root.join("dst")
         }
     }
 
-    /// The command line with these options.
+    /// Returns the command line with these options.
     pub fn command(self, options: &str) -> String {
         let reverse = if self == Self::Down { "" } else { "-R " };
         format!("mirror {reverse}{options} src dst")
     }
 
-    /// Puts a file into the target, in the way in which files get there.
+    /// Creates a file in the target: locally, or by a put.
     #[track_caller]
-    pub fn add_to_target(self, lab: &Lab, name: &str, bytes: &[u8]) {
+    pub fn add_to_target(self, fixture: &CommandFixture, name: &str, bytes: &[u8]) {
         if self == Self::Down {
-            lab.local(&format!("dst/{name}"), bytes);
+            fixture.local(&format!("dst/{name}"), bytes);
             return;
         }
-        lab.local("aside", bytes);
+        fixture.local("aside", bytes);
         let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
-        lab.says(&format!("mkdir -p dst/{folder}"));
-        lab.says(&format!("put aside -o {}", crate::harness::quote(&format!("dst/{name}"))));
-        fs::remove_file(lab.client.folder().join("aside")).unwrap();
+        fixture.says(&format!("mkdir -p dst/{folder}"));
+        fixture.says(&format!("put aside -o {}", crate::harness::quote(&format!("dst/{name}"))));
+        fs::remove_file(fixture.client.folder().join("aside")).unwrap();
     }
 
-    /// Changes a file of the source behind everybody's back, and lets the slave see it where it is the slave's.
+    /// Changes a file of the source directly on the disk; waits until the slave has seen it, if it
+    /// is the slave's.
     #[track_caller]
-    pub fn change_source(self, lab: &Lab, name: &str, bytes: &[u8], nanos: u64) {
-        let aside = lab.slave.dir.path().join("aside");
+    pub fn change_source(self, fixture: &CommandFixture, name: &str, bytes: &[u8], nanos: u64) {
+        let aside = fixture.slave.dir.path().join("aside");
         fs::write(&aside, bytes).unwrap();
         set_time(&aside, nanos);
-        fs::rename(&aside, self.source(lab).join(name)).unwrap();
+        fs::rename(&aside, self.source(fixture).join(name)).unwrap();
         if self == Self::Down {
-            lab.wait_shown(&format!("src/{name}"), nanos, bytes);
+            fixture.wait_shown(&format!("src/{name}"), nanos, bytes);
         }
     }
 }
 
-/// A lab with a source of this many files.
-pub fn lab(way: Way, files: &[(&str, &[u8])]) -> Lab {
+/// Creates a fixture whose source has these files.
+pub fn new_fixture(direction: MirrorDirection, files: &[(&str, &[u8])]) -> CommandFixture {
     let named: Vec<(String, &[u8])> =
         files.iter().map(|(name, bytes)| (format!("src/{name}"), *bytes)).collect();
     let refs: Vec<(&str, &[u8])> =
         named.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect();
-    if way == Way::Down {
-        return Lab::new(&refs);
+    if direction == MirrorDirection::Down {
+        return CommandFixture::new(&refs);
     }
-    let lab = Lab::new(&[]);
-    refs.iter().for_each(|(name, bytes)| lab.local(name, bytes));
-    lab
+    let fixture = CommandFixture::new(&[]);
+    refs.iter().for_each(|(name, bytes)| fixture.local(name, bytes));
+    fixture
 }
 
 #[track_caller]
-fn mirrored(way: Way, lab: &Lab, options: &str) -> (u64, u64) {
-    let json = lab.says(&way.command(options));
+fn mirrored(direction: MirrorDirection, fixture: &CommandFixture, options: &str) -> (u64, u64) {
+    let json = fixture.says(&direction.command(options));
     (json["files"].as_u64().unwrap(), json["bytes"].as_u64().unwrap())
 }
 
 #[test]
 fn the_second_time_there_is_nothing_to_do() {
-    for way in WAYS {
-        let lab = lab(way, &[("a", b"1"), ("d/b", b"22"), ("d/e/c", b"333"), ("tool", b"4444")]);
-        fs::create_dir_all(way.source(&lab).join("empty")).unwrap();
-        set_mode(&way.source(&lab).join("tool"), 0o755);
-        set_time(&way.source(&lab).join("a"), 1_400_000_000 * SECOND + 987_654_321);
-        if way == Way::Down {
-            lab.wait_shown("src/a", 1_400_000_000 * SECOND + 987_654_321, b"1");
+    for direction in DIRECTIONS {
+        let fixture = new_fixture(
+            direction,
+            &[("a", b"1"), ("d/b", b"22"), ("d/e/c", b"333"), ("tool", b"4444")],
+        );
+        fs::create_dir_all(direction.source(&fixture).join("empty")).unwrap();
+        set_mode(&direction.source(&fixture).join("tool"), 0o755);
+        set_time(&direction.source(&fixture).join("a"), 1_400_000_000 * SECOND + 987_654_321);
+        if direction == MirrorDirection::Down {
+            fixture.wait_shown("src/a", 1_400_000_000 * SECOND + 987_654_321, b"1");
             crate::harness::eventually(crate::harness::SOON, "the empty folder", || {
-                lab.ls("src").contains(&"empty".to_owned()).then_some(())
+                fixture.ls("src").contains(&"empty".to_owned()).then_some(())
             });
         }
-        assert_eq!(mirrored(way, &lab, ""), (4, 10), "{way:?}");
+        assert_eq!(mirrored(direction, &fixture, ""), (4, 10), "{direction:?}");
         assert_eq!(
-            tree(&way.target(&lab)),
+            tree(&direction.target(&fixture)),
             ["a", "d/", "d/b", "d/e/", "d/e/c", "empty/", "tool"],
-            "{way:?}"
+            "{direction:?}"
         );
-        assert_eq!(time(&way.target(&lab).join("a")), time(&way.source(&lab).join("a")));
+        assert_eq!(
+            time(&direction.target(&fixture).join("a")),
+            time(&direction.source(&fixture).join("a"))
+        );
         for options in ["", "--checksum", "--delete", "--delete --checksum"] {
-            assert_eq!(mirrored(way, &lab, options), (0, 0), "{way:?} {options}");
-            let output = lab.run(&[&way.command(options)]).ok();
-            assert_eq!(output.stdout, "nothing to do\n", "{way:?} {options}");
+            assert_eq!(mirrored(direction, &fixture, options), (0, 0), "{direction:?} {options}");
+            let output = fixture.run(&[&direction.command(options)]).ok();
+            assert_eq!(output.stdout, "nothing to do\n", "{direction:?} {options}");
         }
-        // Only what changed.
-        way.change_source(&lab, "d/b", b"twenty-two", 1_600_000_000 * SECOND);
-        assert_eq!(mirrored(way, &lab, ""), (1, 10), "{way:?}");
-        assert_eq!(fs::read(way.target(&lab).join("d/b")).unwrap(), b"twenty-two");
-        assert!(!lab.client.folder().join(".log").exists());
+        // Only the changed file.
+        direction.change_source(&fixture, "d/b", b"twenty-two", 1_600_000_000 * SECOND);
+        assert_eq!(mirrored(direction, &fixture, ""), (1, 10), "{direction:?}");
+        assert_eq!(fs::read(direction.target(&fixture).join("d/b")).unwrap(), b"twenty-two");
+        assert!(!fixture.client.folder().join(".log").exists());
     }
 }
 
 #[test]
 fn checksum_finds_what_size_and_time_do_not_show() {
-    for way in WAYS {
-        let lab = lab(way, &[("a", b"first"), ("b", b"other")]);
-        way.change_source(&lab, "a", b"First", 1_500_000_000 * SECOND);
-        lab.says(&way.command(""));
-        way.change_source(&lab, "a", b"fIRST", 1_500_000_000 * SECOND);
-        assert_eq!(mirrored(way, &lab, "").0, 0, "{way:?}");
-        assert_eq!(fs::read(way.target(&lab).join("a")).unwrap(), b"First");
-        assert_eq!(mirrored(way, &lab, "--checksum"), (1, 5), "{way:?}");
-        assert_eq!(fs::read(way.target(&lab).join("a")).unwrap(), b"fIRST");
+    for direction in DIRECTIONS {
+        let fixture = new_fixture(direction, &[("a", b"first"), ("b", b"other")]);
+        direction.change_source(&fixture, "a", b"First", 1_500_000_000 * SECOND);
+        fixture.says(&direction.command(""));
+        direction.change_source(&fixture, "a", b"fIRST", 1_500_000_000 * SECOND);
+        assert_eq!(mirrored(direction, &fixture, "").0, 0, "{direction:?}");
+        assert_eq!(fs::read(direction.target(&fixture).join("a")).unwrap(), b"First");
+        assert_eq!(mirrored(direction, &fixture, "--checksum"), (1, 5), "{direction:?}");
+        assert_eq!(fs::read(direction.target(&fixture).join("a")).unwrap(), b"fIRST");
     }
 }
 
 #[test]
 fn the_same_content_with_another_time_is_no_transfer_by_checksum() {
-    for way in WAYS {
-        let lab = lab(way, &[("a", b"first")]);
-        lab.says(&way.command(""));
-        way.change_source(&lab, "a", b"first", 1_500_000_000 * SECOND);
-        assert_eq!(mirrored(way, &lab, "--checksum").0, 0, "{way:?}");
-        mirrored(way, &lab, "");
-        assert_eq!(fs::read(way.target(&lab).join("a")).unwrap(), b"first");
+    for direction in DIRECTIONS {
+        let fixture = new_fixture(direction, &[("a", b"first")]);
+        fixture.says(&direction.command(""));
+        direction.change_source(&fixture, "a", b"first", 1_500_000_000 * SECOND);
+        assert_eq!(mirrored(direction, &fixture, "--checksum").0, 0, "{direction:?}");
+        mirrored(direction, &fixture, "");
+        assert_eq!(fs::read(direction.target(&fixture).join("a")).unwrap(), b"first");
     }
 }
 
 #[test]
 fn a_dry_run_tells_everything_and_changes_nothing() {
-    for way in WAYS {
-        let lab = lab(way, &[("new", b"1"), ("d/newer", b"22"), ("changed", b"333")]);
-        way.add_to_target(&lab, "changed", b"old one");
-        way.add_to_target(&lab, "gone", b"x");
-        way.add_to_target(&lab, "e/gone-too", b"x");
-        let before = tree(&way.target(&lab));
-        let output = lab.run(&[&way.command("--delete --dry-run")]).ok();
-        let told = format!("{}{}", output.stdout, output.stderr);
+    for direction in DIRECTIONS {
+        let fixture =
+            new_fixture(direction, &[("new", b"1"), ("d/newer", b"22"), ("changed", b"333")]);
+        direction.add_to_target(&fixture, "changed", b"old one");
+        direction.add_to_target(&fixture, "gone", b"x");
+        direction.add_to_target(&fixture, "e/gone-too", b"x");
+        let before = tree(&direction.target(&fixture));
+        let output = fixture.run(&[&direction.command("--delete --dry-run")]).ok();
+        let listed = format!("{}{}", output.stdout, output.stderr);
         for name in ["new", "d/newer", "changed", "gone", "e/gone-too"] {
-            assert!(told.contains(name), "{way:?}: {name} is not told: {output:?}");
+            assert!(listed.contains(name), "{direction:?}: {name} is not listed: {output:?}");
         }
-        lab.says(&way.command("--delete --dry-run"));
-        assert_eq!(tree(&way.target(&lab)), before, "{way:?}");
-        assert_eq!(fs::read(way.target(&lab).join("changed")).unwrap(), b"old one");
-        // And then it is as it was told.
-        let output = lab.run(&[&way.command("--delete")]).ok();
-        assert!(output.stdout.contains(", 3 deleted"), "{way:?}: {output:?}");
-        assert_eq!(tree(&way.target(&lab)), ["changed", "d/", "d/newer", "new"], "{way:?}");
+        fixture.says(&direction.command("--delete --dry-run"));
+        assert_eq!(tree(&direction.target(&fixture)), before, "{direction:?}");
+        assert_eq!(fs::read(direction.target(&fixture).join("changed")).unwrap(), b"old one");
+        // The real run does what the dry run announced.
+        let output = fixture.run(&[&direction.command("--delete")]).ok();
+        assert!(output.stdout.contains(", 3 deleted"), "{direction:?}: {output:?}");
+        assert_eq!(
+            tree(&direction.target(&fixture)),
+            ["changed", "d/", "d/newer", "new"],
+            "{direction:?}"
+        );
     }
 }
 
 #[test]
 fn without_delete_nothing_goes() {
-    for way in WAYS {
-        let lab = lab(way, &[("a", b"1")]);
-        way.add_to_target(&lab, "mine", b"x");
-        lab.says(&way.command(""));
-        assert_eq!(tree(&way.target(&lab)), ["a", "mine"], "{way:?}");
+    for direction in DIRECTIONS {
+        let fixture = new_fixture(direction, &[("a", b"1")]);
+        direction.add_to_target(&fixture, "mine", b"x");
+        fixture.says(&direction.command(""));
+        assert_eq!(tree(&direction.target(&fixture)), ["a", "mine"], "{direction:?}");
     }
 }
 
 #[test]
 fn a_mirror_of_the_top_and_onto_itself() {
-    let lab = Lab::new(&[("a", b"1"), ("d/b", b"2")]);
-    lab.says("mirror / all");
-    assert_eq!(tree(&lab.client.folder().join("all")), ["a", "d/", "d/b"]);
-    lab.says("mirror --delete / all");
-    // Here, into the folder where the .log lies.
-    lab.says("mirror d .");
-    assert_eq!(lab.client.read("b"), b"2");
-    lab.says("mirror -R --delete all /");
-    assert_eq!(tree(&lab.slave.root), ["a", "d/", "d/b"]);
-    assert!(lab.slave.root.join(".relais").is_dir());
-    lab.fails("mirror a", "usage");
-    lab.fails("mirror a b c", "usage");
-    lab.fails("mirror", "usage");
+    let fixture = CommandFixture::new(&[("a", b"1"), ("d/b", b"2")]);
+    fixture.says("mirror / all");
+    assert_eq!(tree(&fixture.client.folder().join("all")), ["a", "d/", "d/b"]);
+    fixture.says("mirror --delete / all");
+    // Into the local folder itself, which holds the `.log`.
+    fixture.says("mirror d .");
+    assert_eq!(fixture.client.read("b"), b"2");
+    fixture.says("mirror -R --delete all /");
+    assert_eq!(tree(&fixture.slave.root), ["a", "d/", "d/b"]);
+    assert!(fixture.slave.root.join(".relais").is_dir());
+    fixture.fails("mirror a", "usage");
+    fixture.fails("mirror a b c", "usage");
+    fixture.fails("mirror", "usage");
 }

@@ -1,24 +1,23 @@
-//! What each command promises: single files, whole trees, names, patterns, the
-//! prompt; and what a server that lies can make of them, which is nothing.
+//! Client commands: files, trees, names, patterns and the prompt, also against lying servers.
 
-mod broken;
-mod carry_on;
 mod changes;
-mod endless;
+mod cluster_identity;
+mod connection_failures;
+mod endless_listings;
+mod failures;
 mod globs;
-mod kept;
-mod liars;
+mod json;
+mod latency;
 mod links;
-mod local;
-mod long_line;
+mod local_commands;
+mod malicious_servers;
 mod mirror;
-mod names;
-mod origin;
+mod mirror_delete;
+mod odd_names;
 mod prompt;
 mod put;
+mod resumed_trees;
 mod retyped;
-mod rough;
-mod shapes;
 mod transfers;
 mod tree;
 
@@ -32,14 +31,14 @@ use serde_json::Value;
 
 use crate::harness::{Client, Output, SOON, Standalone, digest, eventually, make_folder, sessions};
 
-/// A slave that stands alone and takes changes, and a client of it.
-struct Lab {
+/// A writable standalone slave and its client.
+struct CommandFixture {
     slave: Standalone,
     client: Client,
 }
 
-impl Lab {
-    /// With these files on the slave, which came there as changes do: so they are there for everybody at once.
+impl CommandFixture {
+    /// Starts a slave and uploads these files, which are visible at once.
     #[track_caller]
     fn new(files: &[(&str, &[u8])]) -> Self {
         let slave = Standalone::start(&[], &[]);
@@ -57,24 +56,26 @@ impl Lab {
         Self { slave, client }
     }
 
-    /// With these files in the slave's folder when it starts. New files are published when they were left alone for a second.
+    /// Starts a slave on a folder with these files and waits until they are published.
+    ///
+    /// A slave publishes a new file after one second without a write.
     #[track_caller]
     fn on_disk(files: &[(&str, &[u8])]) -> Self {
         let slave = Standalone::start(&[], files);
         let client = slave.client();
-        let lab = Self { slave, client };
-        lab.wait_published(files.len());
-        lab
+        let fixture = Self { slave, client };
+        fixture.wait_published(files.len());
+        fixture
     }
 
-    /// Waits until the slave has published so many files.
+    /// Waits until the slave has published this many files.
     #[track_caller]
     fn wait_published(&self, files: usize) {
         let counted = || sessions(self.slave.addr, 1)[0].status().1.files;
         eventually(SOON, "all files published", || (counted() >= files as u64).then_some(()));
     }
 
-    /// Waits until the slave's listing shows the time, and its digest the content, that a file was given behind its back.
+    /// Waits until the slave lists the time and digest of a file that was changed on the disk.
     #[track_caller]
     fn wait_shown(&self, name: &str, nanos: u64, bytes: &[u8]) {
         let (folder, last) = name.rsplit_once('/').unwrap_or(("/", name));
@@ -94,23 +95,23 @@ impl Lab {
         });
     }
 
-    /// Writes a local file; its folders too.
+    /// Writes a local file and creates its folders.
     fn local(&self, name: &str, bytes: &[u8]) {
         write(&self.client.folder().join(name), bytes);
     }
 
-    /// The content of a file in the slave's folder.
+    /// Reads a file of the slave's root.
     #[track_caller]
     fn served(&self, name: &str) -> Vec<u8> {
         fs::read(self.slave.root.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
-    /// Whether the slave's folder has the name.
+    /// Returns whether the slave's root has the name.
     fn serves(&self, name: &str) -> bool {
         self.slave.root.join(name).exists()
     }
 
-    /// Runs a command that must go well; its object.
+    /// Runs a command that must succeed and returns its object.
     #[track_caller]
     fn says(&self, command: &str) -> Value {
         let json = self.client.command(command).ok().json();
@@ -118,7 +119,7 @@ impl Lab {
         json
     }
 
-    /// Runs a command that must fail with this code; its object.
+    /// Runs a command that must fail with this code and returns its object.
     #[track_caller]
     fn fails(&self, command: &str, code: &str) -> Value {
         let output = self.client.command(command);
@@ -132,19 +133,19 @@ impl Lab {
         json
     }
 
-    /// Runs commands one after the other, for people.
+    /// Runs commands one after the other, without `--json`.
     #[track_caller]
     fn run(&self, commands: &[&str]) -> Output {
         self.client.run(&commands.iter().flat_map(|command| ["-c", command]).collect::<Vec<_>>())
     }
 
-    /// The entry that `stat` shows.
+    /// Returns the entry that `stat` prints.
     #[track_caller]
     fn stat(&self, name: &str) -> Value {
         self.says(&format!("stat {name}"))["entries"][0].take()
     }
 
-    /// The names in a remote folder.
+    /// Lists the names of a remote folder.
     #[track_caller]
     fn ls(&self, folder: &str) -> Vec<String> {
         let json = self.says(&format!("ls {folder}"));
@@ -157,24 +158,24 @@ impl Lab {
     }
 }
 
-/// Writes a file, and makes its folders.
+/// Writes a file and creates its folders.
 fn write(path: &Path, bytes: &[u8]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();
 }
 
-/// Gives a file a time of last modification, in nanoseconds since 1970.
+/// Sets the modification time of a file, in nanoseconds since 1970.
 fn set_time(path: &Path, nanos: u64) {
     File::open(path).unwrap().set_modified(UNIX_EPOCH + Duration::from_nanos(nanos)).unwrap();
 }
 
-/// A file's time of last modification.
+/// Returns the modification time of a file.
 #[track_caller]
 fn time(path: &Path) -> SystemTime {
     fs::metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).modified().unwrap()
 }
 
-/// A file's rights, with the special bits.
+/// Returns the mode of a file, with the special bits.
 #[track_caller]
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).permissions().mode()
@@ -185,7 +186,8 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// All that lies below a folder: folders with a `/` behind, links with `@`, in order; the slave's own and the client's `.log` not.
+/// Lists all entries below a folder in order: folders end with `/`, links with `@`; `.relais` and
+/// `.log` are left out.
 fn tree(folder: &Path) -> Vec<String> {
     fn walk(top: &Path, folder: &Path, found: &mut Vec<String>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -208,17 +210,17 @@ fn tree(folder: &Path) -> Vec<String> {
     found
 }
 
-/// What comes from afar never drives the terminal.
+/// Requires that the output has no control characters from the server.
 #[track_caller]
-fn harmless(output: &Output) {
+fn assert_no_escapes(output: &Output) {
     for text in [&output.stdout, &output.stderr] {
         let bad = text.chars().find(|c| c.is_control() && *c != '\n');
         assert_eq!(bad, None, "{output:?}");
     }
 }
 
-/// Starts a program that must not read what the rights of a file forbid, even where the test may: as root without its powers.
-fn bound_by_rights(setup: crate::harness::Setup) -> crate::harness::Setup {
+/// Makes a program obey file permissions even if the test runs as root.
+fn bound_by_rights(setup: crate::harness::ProgramBuilder) -> crate::harness::ProgramBuilder {
     if nix::unistd::geteuid().is_root() {
         setup.under(&["setpriv", "--bounding-set=-all", "--inh-caps=-all"])
     } else {

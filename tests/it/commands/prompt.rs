@@ -1,24 +1,23 @@
-//! The prompt as a person has it, in a terminal: completion, history, help,
-//! colours, progress, and Ctrl-C.
+//! The prompt in a terminal: completion, history, help, colours, progress, and Ctrl-C.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::Lab;
+use super::CommandFixture;
 use crate::harness::{
-    Client, FakeTree, Fault, Program, Proxy, Pty, SOON, Setup, content, eventually,
+    Client, FakeTree, Fault, Program, ProgramBuilder, Proxy, Pty, SOON, content, eventually,
 };
 
-/// A client at a terminal, once it has shown its first prompt.
-struct Seat {
+/// A client at a terminal that has shown its first prompt.
+struct PromptTerminal {
     pty: Pty,
     program: Program,
 }
 
-impl Seat {
+impl PromptTerminal {
     #[track_caller]
-    fn take(setup: Setup) -> Self {
-        let (pty, program) = Pty::start_whole(setup);
+    fn start(setup: ProgramBuilder) -> Self {
+        let (pty, program) = Pty::start_with_stderr(setup);
         pty.screen.wait_for(SOON, "the prompt", |screen| screen.contains("> ").then_some(()));
         Self { pty, program }
     }
@@ -27,7 +26,7 @@ impl Seat {
         self.pty.press(keys);
     }
 
-    /// Waits until something new on the screen, behind the first `from` bytes, shows this.
+    /// Waits until the screen shows this after its first `from` bytes.
     #[track_caller]
     fn shows(&self, from: usize, what: &str) {
         let what_is_new = format!("{what:?} on the screen");
@@ -50,7 +49,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for PromptTerminal {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- the screen\n{:?}", self.pty.screen.text());
@@ -60,40 +59,40 @@ impl Drop for Seat {
 
 #[test]
 fn tab_completes_commands_and_names_on_both_sides() {
-    let lab = Lab::new(&[
+    let fixture = CommandFixture::new(&[
         ("two words.txt", b"far"),
         ("it's $5 \"now\".txt", b"quotes"),
         ("sub/deeper/file", b"deep"),
         ("unique", b"u"),
     ]);
-    lab.local("near by.txt", b"near");
-    let mut seat = Seat::take(lab.client.setup(&[]));
+    fixture.local("near by.txt", b"near");
+    let mut terminal = PromptTerminal::start(fixture.client.setup(&[]));
     let arrives = |name: &str, bytes: &[u8]| {
         eventually(SOON, name, || {
-            (fs::read(lab.client.folder().join(name)).ok()? == bytes).then_some(())
+            (fs::read(fixture.client.folder().join(name)).ok()? == bytes).then_some(())
         });
     };
-    seat.press("get two\t\r");
+    terminal.press("get two\t\r");
     arrives("two words.txt", b"far");
-    seat.press("get it\t\r");
+    terminal.press("get it\t\r");
     arrives("it's $5 \"now\".txt", b"quotes");
-    // Inside quotes, and through folders.
-    seat.press("get 'two w\t-o quoted\r");
+    // Inside quotes, and in subfolders.
+    terminal.press("get 'two w\t-o quoted\r");
     arrives("quoted", b"far");
-    seat.press("get su\tde\tfi\t\r");
+    terminal.press("get su\tde\tfi\t\r");
     arrives("file", b"deep");
-    seat.press("put nea\t\r");
-    eventually(SOON, "the local name", || lab.serves("near by.txt").then_some(()));
-    seat.press("mkd\tmade\r");
-    eventually(SOON, "the command", || lab.serves("made").then_some(()));
-    // What was just made is known at once.
-    seat.press("rm mad\t\r");
-    eventually(SOON, "the new name", || (!lab.serves("made")).then_some(()));
-    // Only folders for cd.
-    seat.press("cd s\t\r");
-    seat.press("get dee\tf\t-o again\r");
+    terminal.press("put nea\t\r");
+    eventually(SOON, "the local name", || fixture.serves("near by.txt").then_some(()));
+    terminal.press("mkd\tmade\r");
+    eventually(SOON, "the command", || fixture.serves("made").then_some(()));
+    // A new name is completed at once.
+    terminal.press("rm mad\t\r");
+    eventually(SOON, "the new name", || (!fixture.serves("made")).then_some(()));
+    // `cd` completes only folders.
+    terminal.press("cd s\t\r");
+    terminal.press("get dee\tf\t-o again\r");
     arrives("again", b"deep");
-    seat.leave();
+    terminal.leave();
 }
 
 #[test]
@@ -104,29 +103,29 @@ fn tab_in_a_folder_of_100_000_names_answers_within_a_second() {
     }
     let server = tree.lying(|_| None);
     let client = Client::new(server.addr);
-    let mut seat = Seat::take(client.setup(&[]));
-    seat.press("cd many\r");
-    seat.shows(0, "/many");
+    let mut terminal = PromptTerminal::start(client.setup(&[]));
+    terminal.press("cd many\r");
+    terminal.shows(0, "/many");
     for n in ["012345", "099999", "000000"] {
-        let from = seat.seen();
-        seat.press(&format!("stat file-{n}"));
-        seat.shows(from, n);
+        let from = terminal.seen();
+        terminal.press(&format!("stat file-{n}"));
+        terminal.shows(from, n);
         let began = Instant::now();
-        seat.press("\t");
-        seat.shows(from, "-end");
+        terminal.press("\t");
+        terminal.shows(from, "-end");
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-        seat.press("\x15");
+        terminal.press("\x15");
     }
-    // All of them fit: some can be shown, and there is nothing to wait for.
-    let from = seat.seen();
+    // All names match: some are shown, without a wait.
+    let from = terminal.seen();
     let began = Instant::now();
-    seat.press("stat file-\t\t");
-    seat.shows(from, "--More--");
+    terminal.press("stat file-\t\t");
+    terminal.shows(from, "--More--");
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
-    // Nothing counts names that are not shown.
-    assert!(!seat.pty.screen.text()[from..].contains("possibilities"));
-    seat.press("q\x15");
-    seat.leave();
+    // The client does not count names that it does not show.
+    assert!(!terminal.pty.screen.text()[from..].contains("possibilities"));
+    terminal.press("q\x15");
+    terminal.leave();
 }
 
 #[test]
@@ -142,13 +141,13 @@ fn names_from_afar_do_not_drive_the_prompt() {
             }
         });
     let client = Client::new(server.addr);
-    let mut seat = Seat::take(client.setup(&[]));
-    let from = seat.seen();
-    seat.press("get plain\r");
-    seat.shows(from, "owned");
-    seat.press("get \t\t");
-    seat.press("\x15ls\r");
-    let screen = seat.leave();
+    let mut terminal = PromptTerminal::start(client.setup(&[]));
+    let from = terminal.seen();
+    terminal.press("get plain\r");
+    terminal.shows(from, "owned");
+    terminal.press("get \t\t");
+    terminal.press("\x15ls\r");
+    let screen = terminal.leave();
     assert!(
         !screen.contains("\u{1b}]") && !screen.contains('\u{7}') || !screen.contains(evil),
         "{screen:?}"
@@ -158,32 +157,33 @@ fn names_from_afar_do_not_drive_the_prompt() {
 
 #[test]
 fn history_comes_back_in_the_next_run() {
-    let lab = Lab::new(&[]);
-    let trace = lab.client.folder().join("trace");
+    let fixture = CommandFixture::new(&[]);
+    let trace = fixture.client.folder().join("trace");
     let lines = || fs::read_to_string(&trace).unwrap_or_default().lines().count();
-    let mut seat = Seat::take(lab.client.setup(&[]));
-    seat.press("!echo ran >> trace\r");
+    let mut terminal = PromptTerminal::start(fixture.client.setup(&[]));
+    terminal.press("!echo ran >> trace\r");
     eventually(SOON, "the first run", || (lines() == 1).then_some(()));
-    seat.leave();
-    let mut seat = Seat::take(lab.client.setup(&[]));
-    // This is written once the terminal passes every key on: before it Ctrl-R would be the terminal's own.
+    terminal.leave();
+    let mut terminal = PromptTerminal::start(fixture.client.setup(&[]));
+    // The client prints this once the terminal is in raw mode. Before that Ctrl-R would belong to
+    // the terminal.
     let reading = "\u{1b}[?2004h";
-    seat.shows(0, reading);
-    let from = seat.seen();
-    // The last line is bye, the one before it is wanted.
-    seat.press("\x1b[A\x1b[A\r");
+    terminal.shows(0, reading);
+    let from = terminal.seen();
+    // The last line is `bye`; the test needs the one before it.
+    terminal.press("\x1b[A\x1b[A\r");
     eventually(SOON, "the same from the history", || (lines() == 2).then_some(()));
-    seat.shows(from, reading);
-    // And found by Ctrl-R.
-    seat.press("\x12echo\r");
+    terminal.shows(from, reading);
+    // Also found by Ctrl-R.
+    terminal.press("\x12echo\r");
     eventually(SOON, "the same by search", || (lines() == 3).then_some(()));
-    seat.leave();
+    terminal.leave();
 }
 
 #[test]
 fn help_suggestions_and_commands_of_this_machine() {
-    let lab = Lab::new(&[]);
-    let mut seat = Seat::take(lab.client.setup(&[]));
+    let fixture = CommandFixture::new(&[]);
+    let mut terminal = PromptTerminal::start(fixture.client.setup(&[]));
     for (keys, shown) in [
         ("gte x\r", "did you mean get?"),
         ("mirorr\r", "did you mean mirror?"),
@@ -193,24 +193,25 @@ fn help_suggestions_and_commands_of_this_machine() {
         ("get\r", "usage: get"),
         ("cd ..\r", "top"),
     ] {
-        let from = seat.seen();
-        seat.press(keys);
-        seat.shows(from, shown);
+        let from = terminal.seen();
+        terminal.press(keys);
+        terminal.shows(from, shown);
     }
-    seat.leave();
+    terminal.leave();
 }
 
 #[test]
 fn colours_only_where_they_are_wanted() {
-    let lab = Lab::new(&[("folder/x", b"1"), ("file", b"2")]);
+    let fixture = CommandFixture::new(&[("folder/x", b"1"), ("file", b"2")]);
     for (no_color, coloured) in [("", true), ("1", false)] {
-        let mut seat = Seat::take(lab.client.setup(&[]).env("NO_COLOR", no_color));
-        let from = seat.seen();
-        seat.press("ls\r");
-        seat.shows(from, "file");
-        seat.press("gte\r");
-        seat.shows(from, "did you mean");
-        let screen = seat.leave();
+        let mut terminal =
+            PromptTerminal::start(fixture.client.setup(&[]).env("NO_COLOR", no_color));
+        let from = terminal.seen();
+        terminal.press("ls\r");
+        terminal.shows(from, "file");
+        terminal.press("gte\r");
+        terminal.shows(from, "did you mean");
+        let screen = terminal.leave();
         let has =
             screen.contains("\x1b[3") || screen.contains("\x1b[1;3") || screen.contains("\x1b[0;3");
         assert_eq!(has, coloured, "NO_COLOR={no_color:?}: {screen:?}");
@@ -220,24 +221,24 @@ fn colours_only_where_they_are_wanted() {
 #[test]
 fn progress_of_a_whole_tree_tells_files_and_bytes() {
     let bytes = content(1, 3 << 20);
-    let lab = Lab::new(&[("t/a", &bytes), ("t/b", &bytes), ("t/c", b"1")]);
-    let line = Proxy::to(lab.slave.addr);
+    let fixture = CommandFixture::new(&[("t/a", &bytes), ("t/b", &bytes), ("t/c", b"1")]);
+    let line = Proxy::to(fixture.slave.addr);
     line.throttle(Some(4 << 20));
     let client = Client::new(line.addr());
     for command in ["get -r t", "put -r t"] {
         if command == "put -r t" {
             line.throttle_up(Some(4 << 20));
         }
-        let mut seat = Seat::take(client.setup(&[]));
-        let from = seat.seen();
-        seat.press(&format!("{command}\r"));
-        // While it goes: how many files of how many, how many bytes of how many.
-        seat.pty.screen.wait_for(SOON, "files and bytes", |screen| {
+        let mut terminal = PromptTerminal::start(client.setup(&[]));
+        let from = terminal.seen();
+        terminal.press(&format!("{command}\r"));
+        // During the transfer: files done and in total, bytes done and in total.
+        terminal.pty.screen.wait_for(SOON, "files and bytes", |screen| {
             let now = screen.get(from..)?;
             (now.contains("/3") && now.contains("MiB") && now.contains("/s")).then_some(())
         });
-        seat.shows(from, "3 files");
-        seat.leave();
+        terminal.shows(from, "3 files");
+        terminal.leave();
     }
 }
 
@@ -246,12 +247,12 @@ fn ctrl_c_ends_the_command_and_not_the_program() {
     for command in ["put big", "put -r t", "get -r t"] {
         let bytes = content(4, 12 << 20);
         let get = command.starts_with("get");
-        let lab = Lab::new(&if get {
+        let fixture = CommandFixture::new(&if get {
             vec![("t/big", bytes.as_slice()), ("t/small", b"1")]
         } else {
             Vec::new()
         });
-        let line = Proxy::to(lab.slave.addr);
+        let line = Proxy::to(fixture.slave.addr);
         let client = Client::new(line.addr());
         if get {
             line.fault_at_content(2 << 20, Fault::Stall);
@@ -261,86 +262,90 @@ fn ctrl_c_ends_the_command_and_not_the_program() {
             super::write(&client.folder().join("t/small"), b"1");
             line.fault_at_data(2 << 20, Fault::Stall);
         }
-        let mut seat = Seat::take(client.setup(&[]));
-        let from = seat.seen();
-        seat.press(&format!("{command}\r"));
+        let mut terminal = PromptTerminal::start(client.setup(&[]));
+        let from = terminal.seen();
+        terminal.press(&format!("{command}\r"));
         line.wait_struck();
-        seat.press("\x03");
-        seat.shows(from, "interrupted");
+        terminal.press("\x03");
+        terminal.shows(from, "interrupted");
         line.cut_all();
-        let after = seat.seen();
-        seat.press("mkdir after\r");
-        eventually(SOON, "the program goes on", || lab.serves("after").then_some(()));
-        seat.shows(after, "> ");
-        assert!(!lab.serves("big") && !client.folder().join("after").exists());
-        seat.leave();
+        let after = terminal.seen();
+        terminal.press("mkdir after\r");
+        eventually(SOON, "the client runs the next command", || {
+            fixture.serves("after").then_some(())
+        });
+        terminal.shows(after, "> ");
+        assert!(!fixture.serves("big") && !client.folder().join("after").exists());
+        terminal.leave();
         assert!(client.folder().join(".log").exists(), "{command}");
-        // The next prompt resumes it.
+        // The next prompt resumes the transfer.
         client.resume_at_a_prompt();
         let name = if command == "put big" { "big" } else { "t/big" };
-        assert!(lab.served(name) == bytes && client.read(name) == bytes, "{command}");
+        assert!(fixture.served(name) == bytes && client.read(name) == bytes, "{command}");
         assert!(!client.folder().join(".log").exists(), "{command}");
     }
 }
 
 #[test]
 fn commands_of_this_machine_have_the_terminal() {
-    let lab = Lab::new(&[]);
-    let mut seat = Seat::take(lab.client.setup(&[]));
-    let from = seat.seen();
-    seat.press("!echo ready; read x; echo \"got $x\"\r");
-    seat.shows(from, "ready\r\n");
-    seat.press("hello\r");
-    seat.shows(from, "got hello");
-    // Ctrl-C is for it, and not for the program.
-    let from = seat.seen();
-    seat.press("!echo sleeping; sleep 300\r");
-    seat.shows(from, "sleeping\r\n");
-    let from = seat.seen();
-    // A shell that is about to start a program may lose one.
+    let fixture = CommandFixture::new(&[]);
+    let mut terminal = PromptTerminal::start(fixture.client.setup(&[]));
+    let from = terminal.seen();
+    terminal.press("!echo ready; read x; echo \"got $x\"\r");
+    terminal.shows(from, "ready\r\n");
+    terminal.press("hello\r");
+    terminal.shows(from, "got hello");
+    // Ctrl-C reaches the command and not the client.
+    let from = terminal.seen();
+    terminal.press("!echo sleeping; sleep 300\r");
+    terminal.shows(from, "sleeping\r\n");
+    let from = terminal.seen();
+    // A shell that is about to start a program may lose a Ctrl-C.
     eventually(SOON, "the prompt comes back", || {
-        seat.press("\x03");
+        terminal.press("\x03");
         std::thread::sleep(Duration::from_millis(500));
-        seat.pty.screen.text()[from..].contains("> ").then_some(())
+        terminal.pty.screen.text()[from..].contains("> ").then_some(())
     });
-    seat.press("mkdir awake\r");
-    eventually(SOON, "the program goes on", || lab.serves("awake").then_some(()));
-    seat.leave();
+    terminal.press("mkdir awake\r");
+    eventually(SOON, "the client runs the next command", || fixture.serves("awake").then_some(()));
+    terminal.leave();
 }
 
 #[test]
 fn ways_to_leave() {
-    let lab = Lab::new(&[]);
+    let fixture = CommandFixture::new(&[]);
     for (keys, status) in [("\x04", 0), ("quit\r", 0), ("exit\r", 0), ("rm nothing\rbye\r", 0)] {
-        let mut seat = Seat::take(lab.client.setup(&[]));
-        seat.press(keys);
-        assert_eq!(seat.program.wait(SOON), status, "{keys:?}");
+        let mut terminal = PromptTerminal::start(fixture.client.setup(&[]));
+        terminal.press(keys);
+        assert_eq!(terminal.program.wait(SOON), status, "{keys:?}");
     }
 }
 
 #[test]
 fn ctrl_c_clears_the_line_and_only_a_second_one_leaves() {
-    let lab = Lab::new(&[]);
-    let mut seat = Seat::take(lab.client.setup(&[]));
-    // Each one clears a line with text, so none of them is the second on an empty line.
+    let fixture = CommandFixture::new(&[]);
+    let mut terminal = PromptTerminal::start(fixture.client.setup(&[]));
+    // Each Ctrl-C clears a line with text, so none is the second one on an empty line.
     for n in 0..3 {
-        let from = seat.seen();
-        seat.press("mkdir dropped");
-        seat.shows(from, "dropped");
-        seat.press("\x03");
-        seat.shows(from, "Ctrl-C again");
-        seat.press(&format!("mkdir kept{n}\r"));
-        eventually(SOON, "the next line runs", || lab.serves(&format!("kept{n}")).then_some(()));
-        let from = seat.seen();
-        seat.press("half");
-        seat.shows(from, "half");
-        seat.press("\x03");
-        seat.shows(from, "Ctrl-C again");
-        seat.shows(from, "\r\n\x1b[?2004h");
+        let from = terminal.seen();
+        terminal.press("mkdir dropped");
+        terminal.shows(from, "dropped");
+        terminal.press("\x03");
+        terminal.shows(from, "Ctrl-C again");
+        terminal.press(&format!("mkdir kept{n}\r"));
+        eventually(SOON, "the next line runs", || {
+            fixture.serves(&format!("kept{n}")).then_some(())
+        });
+        let from = terminal.seen();
+        terminal.press("half");
+        terminal.shows(from, "half");
+        terminal.press("\x03");
+        terminal.shows(from, "Ctrl-C again");
+        terminal.shows(from, "\r\n\x1b[?2004h");
     }
-    assert!(!lab.serves("dropped"));
-    seat.press("\x03");
-    assert_eq!(seat.program.wait(SOON), 130);
+    assert!(!fixture.serves("dropped"));
+    terminal.press("\x03");
+    assert_eq!(terminal.program.wait(SOON), 130);
 }
 
 #[test]
@@ -348,20 +353,20 @@ fn progress_fits_forty_columns() {
     let bytes = content(1, 3 << 20);
     let name = format!("{}.bin", "long".repeat(10));
     let tree = format!("t/{name}");
-    let lab = Lab::new(&[(&name, &bytes), (&tree, &bytes)]);
-    let line = Proxy::to(lab.slave.addr);
+    let fixture = CommandFixture::new(&[(&name, &bytes), (&tree, &bytes)]);
+    let line = Proxy::to(fixture.slave.addr);
     line.throttle(Some(2 << 20));
     let client = Client::new(line.addr());
     for command in [format!("get {name} -o x"), "get -r t".to_owned()] {
-        let mut seat = Seat::take(client.setup(&[]));
-        seat.pty.resize(40);
-        let from = seat.seen();
-        seat.press(&format!("{command}\r"));
-        seat.pty.screen.wait_for(SOON, "a line with rate", |screen| {
+        let mut terminal = PromptTerminal::start(client.setup(&[]));
+        terminal.pty.resize(40);
+        let from = terminal.seen();
+        terminal.press(&format!("{command}\r"));
+        terminal.pty.screen.wait_for(SOON, "a line with rate", |screen| {
             screen.get(from..)?.contains("% ").then_some(())
         });
-        seat.shows(from, "3145728 bytes in");
-        let screen = seat.leave();
+        terminal.shows(from, "3145728 bytes in");
+        let screen = terminal.leave();
         let drawn = console_lines(screen.get(from..).unwrap());
         let progress: Vec<_> = drawn.iter().filter(|line| line.contains("B/s ")).collect();
         assert!(!progress.is_empty(), "{screen:?}");
@@ -369,7 +374,7 @@ fn progress_fits_forty_columns() {
     }
 }
 
-/// What was drawn between two line ends or erasures, without the sequences that steer the terminal.
+/// Returns the lines drawn between line ends or erasures, without escape sequences.
 fn console_lines(screen: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut chars = screen.chars();

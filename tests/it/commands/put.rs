@@ -1,31 +1,31 @@
-//! One file there and back: `put`, `get -o`, `cat`, and what is told of it.
+//! Single files: `put`, `get -o`, `cat`, and their output.
 
 use std::io::Write;
 
-use super::{Lab, mode, set_mode, set_time, time};
+use super::{CommandFixture, mode, set_mode, set_time, time};
 use crate::harness::{Client, content, digest, leftovers};
 
 #[test]
 fn what_is_put_is_there_whole_with_its_time_and_its_bit() {
-    let lab = Lab::new(&[]);
+    let fixture = CommandFixture::new(&[]);
     let bytes = content(1, 3_000_000);
-    lab.local("tool", &bytes);
-    let path = lab.client.folder().join("tool");
+    fixture.local("tool", &bytes);
+    let path = fixture.client.folder().join("tool");
     set_mode(&path, 0o6755);
     set_time(&path, 1_600_000_000_123_456_789);
-    let json = lab.says("put tool");
+    let json = fixture.says("put tool");
     assert_eq!(
         (&json["command"], &json["remote"], &json["bytes"]),
         (&"put".into(), &"/tool".into(), &3_000_000.into()),
         "{json}"
     );
-    assert!(lab.served("tool") == bytes);
-    let served = lab.slave.root.join("tool");
+    assert!(fixture.served("tool") == bytes);
+    let served = fixture.slave.root.join("tool");
     assert_eq!(time(&served), time(&path));
-    assert_eq!(mode(&served) & 0o7000, 0, "a set-user-id bit came along");
+    assert_eq!(mode(&served) & 0o7000, 0, "the set-user-id bit was kept");
     assert_eq!(mode(&served) & 0o100, 0o100);
-    // At once, and with the number that the put told.
-    let entry = lab.stat("tool");
+    // Visible at once, with the version that the put returned.
+    let entry = fixture.stat("tool");
     assert_eq!(
         (&entry["digest"], &entry["version"], &entry["size"]),
         (&digest(&bytes).into(), &json["version"], &3_000_000.into()),
@@ -33,30 +33,33 @@ fn what_is_put_is_there_whole_with_its_time_and_its_bit() {
     );
     assert!(json["version"].as_str().unwrap().starts_with("1-"), "{json}");
     assert_eq!(entry["mtime"], "2020-09-13T12:26:40.123456789Z", "{entry}");
-    assert_eq!(lab.says("hash tool")["entries"][0]["digest"], digest(&bytes));
-    lab.says("get tool -o back");
-    assert!(lab.client.read("back") == bytes);
-    assert_eq!(leftovers(&lab.client.folder(), &["tool", "back"]), [] as [std::path::PathBuf; 0]);
+    assert_eq!(fixture.says("hash tool")["entries"][0]["digest"], digest(&bytes));
+    fixture.says("get tool -o back");
+    assert!(fixture.client.read("back") == bytes);
+    assert_eq!(
+        leftovers(&fixture.client.folder(), &["tool", "back"]),
+        [] as [std::path::PathBuf; 0]
+    );
 }
 
 #[test]
 fn sizes_around_blocks_and_pieces_arrive() {
-    let lab = Lab::new(&[]);
+    let fixture = CommandFixture::new(&[]);
     for size in [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5_000_000] {
         let bytes = content(size as u64, size);
-        lab.local("f", &bytes);
-        let json = lab.says("put f");
+        fixture.local("f", &bytes);
+        let json = fixture.says("put f");
         assert_eq!(json["bytes"], size, "{json}");
-        assert!(lab.served("f") == bytes, "{size} bytes arrived changed");
-        assert_eq!(lab.stat("f")["version"], json["version"], "each put has a number of its own");
+        assert!(fixture.served("f") == bytes, "{size} bytes arrived changed");
+        assert_eq!(fixture.stat("f")["version"], json["version"], "two puts have the same version");
     }
 }
 
 #[test]
 fn where_a_put_goes() {
-    let lab = Lab::new(&[("there/x", b"x"), ("file", b"old")]);
-    lab.local("a.txt", b"some text");
-    lab.local("sub/b.txt", b"more text");
+    let fixture = CommandFixture::new(&[("there/x", b"x"), ("file", b"old")]);
+    fixture.local("a.txt", b"some text");
+    fixture.local("sub/b.txt", b"more text");
     for (commands, remote) in [
         (&["put a.txt"][..], "a.txt"),
         (&["put a.txt -o other"], "other"),
@@ -70,26 +73,26 @@ fn where_a_put_goes() {
         (&["cd there", "put a.txt -o f"], "there/f"),
         (&["lcd sub", "put ../a.txt -o g"], "g"),
     ] {
-        lab.run(commands).ok();
-        assert_eq!(lab.served(remote), b"some text", "{commands:?}");
+        fixture.run(commands).ok();
+        assert_eq!(fixture.served(remote), b"some text", "{commands:?}");
     }
-    lab.says("put sub/b.txt");
-    assert_eq!(lab.served("b.txt"), b"more text");
-    // A put makes no folders, and no folder of a file.
-    lab.fails("put a.txt -o nowhere/x", "not-found");
-    lab.fails("put a.txt -o nowhere/", "not-found");
-    lab.fails("put a.txt -o file/", "not-folder");
-    lab.fails("put a.txt -o file/x", "not-folder");
-    lab.fails("put a.txt -o /../x", "bad-name");
-    assert!(!lab.serves("nowhere"));
+    fixture.says("put sub/b.txt");
+    assert_eq!(fixture.served("b.txt"), b"more text");
+    // A put creates no folders and does not turn a file into one.
+    fixture.fails("put a.txt -o nowhere/x", "not-found");
+    fixture.fails("put a.txt -o nowhere/", "not-found");
+    fixture.fails("put a.txt -o file/", "not-folder");
+    fixture.fails("put a.txt -o file/x", "not-folder");
+    fixture.fails("put a.txt -o /../x", "bad-name");
+    assert!(!fixture.serves("nowhere"));
 }
 
 #[test]
 fn several_files_are_put_and_each_failure_is_told() {
-    let lab = Lab::new(&[("d/x", b"x")]);
-    lab.local("a", b"12");
-    lab.local("b", b"345");
-    let output = lab.client.command("put a nothing b -o d/").fails(1);
+    let fixture = CommandFixture::new(&[("d/x", b"x")]);
+    fixture.local("a", b"12");
+    fixture.local("b", b"345");
+    let output = fixture.client.command("put a nothing b -o d/").fails(1);
     let json = output.json();
     assert_eq!(
         (&json["ok"], &json["files"], &json["bytes"]),
@@ -103,47 +106,50 @@ fn several_files_are_put_and_each_failure_is_told() {
             && failed[0]["error"]["code"] == "local",
         "{json}"
     );
-    assert_eq!((lab.served("d/a"), lab.served("d/b")), (b"12".to_vec(), b"345".to_vec()));
-    // Into what is no folder: nothing is put at all.
-    lab.client.command("put a b -o new").fails(1);
-    assert!(!lab.serves("new"));
-    let text = lab.run(&["put a nothing b -o d/"]).fails(1);
+    assert_eq!((fixture.served("d/a"), fixture.served("d/b")), (b"12".to_vec(), b"345".to_vec()));
+    // The target is not a folder: no file is sent.
+    fixture.client.command("put a b -o new").fails(1);
+    assert!(!fixture.serves("new"));
+    let text = fixture.run(&["put a nothing b -o d/"]).fails(1);
     assert!(text.stderr.contains("nothing"), "{text:?}");
 }
 
 #[test]
 fn local_things_that_are_no_files_are_refused() {
-    let lab = Lab::new(&[]);
-    let folder = lab.client.folder();
-    lab.local("dir/x", b"x");
+    let fixture = CommandFixture::new(&[]);
+    let folder = fixture.client.folder();
+    fixture.local("dir/x", b"x");
     nix::unistd::mkfifo(&folder.join("fifo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
-    lab.fails("put dir", "is-folder");
-    // Not even opened: that would hang.
-    lab.fails("put fifo", "local");
-    lab.fails("put missing", "local");
-    lab.fails("put", "usage");
-    lab.fails("put dir/x -o", "usage");
-    lab.fails("put dir/x --nonsense", "usage");
-    assert_eq!(lab.ls("/"), Vec::<String>::new());
+    fixture.fails("put dir", "is-folder");
+    // The FIFO is not opened, because that would block.
+    fixture.fails("put fifo", "local");
+    fixture.fails("put missing", "local");
+    fixture.fails("put", "usage");
+    fixture.fails("put dir/x -o", "usage");
+    fixture.fails("put dir/x --nonsense", "usage");
+    assert_eq!(fixture.ls("/"), Vec::<String>::new());
 }
 
 #[test]
 fn standard_input_is_put_and_content_goes_to_standard_output() {
-    let lab = Lab::new(&[("d/x", b"")]);
+    let fixture = CommandFixture::new(&[("d/x", b"")]);
     for (text, name) in [("", "empty"), ("no line end", "plain"), ("lines\nof\ntext\n", "d/lines")]
     {
-        let mut program =
-            lab.client.setup(&["--json", "-c", &format!("put - -o {name}")]).with_stdin().start();
+        let mut program = fixture
+            .client
+            .setup(&["--json", "-c", &format!("put - -o {name}")])
+            .with_stdin()
+            .start();
         program.type_in(text);
         program.close_stdin();
         let json = Client::finish(&mut program).ok().json();
         assert_eq!((&json["bytes"], &json["local"]), (&text.len().into(), &"-".into()), "{json}");
-        assert_eq!(lab.served(name), text.as_bytes());
+        assert_eq!(fixture.served(name), text.as_bytes());
         for command in [format!("cat {name}"), format!("get {name} -o -")] {
-            let output = lab.run(&[&command]).ok();
+            let output = fixture.run(&[&command]).ok();
             assert_eq!(output.stdout, text, "{output:?}");
-            let output = lab.client.command(&command).ok();
-            assert_eq!(output.stdout, text, "only the content: {output:?}");
+            let output = fixture.client.command(&command).ok();
+            assert_eq!(output.stdout, text, "other output than the content: {output:?}");
             let object: serde_json::Value = serde_json::from_str(output.stderr.trim())
                 .unwrap_or_else(|e| panic!("{e}: {output:?}"));
             assert_eq!(
@@ -153,20 +159,21 @@ fn standard_input_is_put_and_content_goes_to_standard_output() {
             );
         }
     }
-    // Without a name, or where standard input is what commands come from.
-    lab.fails("put -", "usage");
-    let mut program = lab.client.setup(&["--json"]).with_stdin().start();
+    // Without a name, or when standard input has the commands.
+    fixture.fails("put -", "usage");
+    let mut program = fixture.client.setup(&["--json"]).with_stdin().start();
     program.type_in("put - -o stolen\nmkdir was-content\n");
     program.close_stdin();
     Client::finish(&mut program).fails(2);
-    assert!(!lab.serves("stolen") && !lab.serves("was-content"));
+    assert!(!fixture.serves("stolen") && !fixture.serves("was-content"));
 }
 
 #[test]
 fn much_standard_input_in_many_pieces() {
-    let lab = Lab::new(&[]);
+    let fixture = CommandFixture::new(&[]);
     let mut expected = Vec::new();
-    let mut program = lab.client.setup(&["--json", "-c", "put - -o piped"]).with_stdin().start();
+    let mut program =
+        fixture.client.setup(&["--json", "-c", "put - -o piped"]).with_stdin().start();
     for n in 0..200 {
         let piece = format!("{n:05}").repeat(n * 7);
         program.type_in(&piece);
@@ -174,41 +181,43 @@ fn much_standard_input_in_many_pieces() {
     }
     program.close_stdin();
     Client::finish(&mut program).ok();
-    assert!(lab.served("piped") == expected);
+    assert!(fixture.served("piped") == expected);
 }
 
 #[test]
 fn a_content_in_two_parts_for_cat() {
-    let lab = Lab::new(&[("a", b"first\n"), ("b", b"second\n")]);
-    assert_eq!(lab.run(&["cat a", "cat b"]).ok().stdout, "first\nsecond\n");
-    let several = lab.run(&["cat a nothing b"]).fails(1);
+    let fixture = CommandFixture::new(&[("a", b"first\n"), ("b", b"second\n")]);
+    assert_eq!(fixture.run(&["cat a", "cat b"]).ok().stdout, "first\nsecond\n");
+    let several = fixture.run(&["cat a nothing b"]).fails(1);
     assert_eq!(several.stdout, "first\nsecond\n", "{several:?}");
     assert!(several.stderr.contains("nothing"), "{several:?}");
-    let failed = lab.run(&["cat nothing"]).fails(1);
+    let failed = fixture.run(&["cat nothing"]).fails(1);
     assert_eq!(failed.stdout, "");
-    lab.run(&["cat /"]).fails(1);
+    fixture.run(&["cat /"]).fails(1);
 }
 
 #[test]
 fn a_put_with_a_version_wants_that_version() {
-    let lab = Lab::on_disk(&[("unnumbered", b"there before")]);
-    lab.local("f", b"one");
-    let first = lab.says("put f")["version"].as_str().unwrap().to_owned();
-    lab.local("f", b"two");
-    let second =
-        lab.says(&format!("put f --if-version {first}"))["version"].as_str().unwrap().to_owned();
+    let fixture = CommandFixture::on_disk(&[("unnumbered", b"there before")]);
+    fixture.local("f", b"one");
+    let first = fixture.says("put f")["version"].as_str().unwrap().to_owned();
+    fixture.local("f", b"two");
+    let second = fixture.says(&format!("put f --if-version {first}"))["version"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert_ne!(first, second);
-    assert_eq!(lab.served("f"), b"two");
-    lab.local("f", b"three");
+    assert_eq!(fixture.served("f"), b"two");
+    fixture.local("f", b"three");
     for stale in [first.as_str(), "1-999999", "7-1"] {
-        lab.fails(&format!("put f --if-version {stale}"), "changed");
-        assert_eq!(lab.served("f"), b"two");
+        fixture.fails(&format!("put f --if-version {stale}"), "changed");
+        assert_eq!(fixture.served("f"), b"two");
     }
-    lab.fails(&format!("put f -o unnumbered --if-version {second}"), "changed");
-    lab.fails(&format!("put f -o absent --if-version {second}"), "changed");
-    assert!(!lab.serves("absent"));
-    assert_eq!(lab.served("unnumbered"), b"there before");
-    lab.fails("put f --if-version nonsense", "usage");
-    lab.says(&format!("put f --if-version {second}"));
-    assert_eq!(lab.served("f"), b"three");
+    fixture.fails(&format!("put f -o unnumbered --if-version {second}"), "changed");
+    fixture.fails(&format!("put f -o absent --if-version {second}"), "changed");
+    assert!(!fixture.serves("absent"));
+    assert_eq!(fixture.served("unnumbered"), b"there before");
+    fixture.fails("put f --if-version nonsense", "usage");
+    fixture.says(&format!("put f --if-version {second}"));
+    assert_eq!(fixture.served("f"), b"three");
 }

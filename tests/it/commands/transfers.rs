@@ -1,31 +1,31 @@
-//! What is unfinished: listed, dropped, and never in the way of other commands.
+//! Unfinished transfers: listed, dropped, and never resumed by other commands.
 
 use std::fs;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Lab, tree, write};
+use super::{CommandFixture, tree, write};
 use crate::harness::{Client, Fault, Program, Proxy, SOON, content, eventually};
 
 const LARGE: usize = 12 << 20;
 
-/// A slave behind a line, and a client.
-struct Rig {
-    lab: Lab,
+/// A slave behind a proxy, and a client.
+struct UnfinishedTransferFixture {
+    direct: CommandFixture,
     line: Proxy,
     client: Client,
 }
 
-impl Rig {
+impl UnfinishedTransferFixture {
     fn new(files: &[(&str, &[u8])]) -> Self {
-        let lab = Lab::new(files);
-        let line = Proxy::to(lab.slave.addr);
+        let direct = CommandFixture::new(files);
+        let line = Proxy::to(direct.slave.addr);
         let client = Client::new(line.addr());
-        Self { lab, line, client }
+        Self { direct, line, client }
     }
 
-    /// Starts a command that stands still in the middle of its content.
+    /// Starts a command that is frozen in the middle of its content.
     #[track_caller]
     fn frozen(&self, command: &str) -> Program {
         if command.starts_with("put") {
@@ -42,7 +42,7 @@ impl Rig {
         program
     }
 
-    /// Runs a command, kills it in the middle, and leaves its line in the `.log`.
+    /// Runs a command and kills it in the middle, which leaves its line in the `.log`.
     #[track_caller]
     fn killed(&self, command: &str) {
         let mut program = self.frozen(command);
@@ -69,13 +69,13 @@ impl Rig {
 #[test]
 fn they_are_listed_and_dropped_with_their_part_files() {
     let bytes = content(1, LARGE);
-    let rig = Rig::new(&[("d/big", &bytes)]);
-    assert_eq!(rig.transfers("transfers").1, Vec::<Value>::new());
-    write(&rig.client.folder().join("up/big"), &bytes);
-    rig.killed("get d/big -o here");
-    rig.killed("put up/big -o there");
-    rig.killed("get -r d");
-    let (json, list) = rig.transfers("transfers");
+    let fixture = UnfinishedTransferFixture::new(&[("d/big", &bytes)]);
+    assert_eq!(fixture.transfers("transfers").1, Vec::<Value>::new());
+    write(&fixture.client.folder().join("up/big"), &bytes);
+    fixture.killed("get d/big -o here");
+    fixture.killed("put up/big -o there");
+    fixture.killed("get -r d");
+    let (json, list) = fixture.transfers("transfers");
     assert!(json.get("dropped").is_none(), "{json}");
     let told: Vec<(&str, bool, &str, &str)> = list
         .iter()
@@ -95,86 +95,90 @@ fn they_are_listed_and_dropped_with_their_part_files() {
     );
     for one in list.iter().filter(|one| one["recursive"] == false) {
         assert_eq!(one["size"], LARGE, "{one}");
-        // What went out of a put may still have been on its way.
+        // The sent bytes of a put may still have been in flight.
         let most = if one["direction"] == "put" { LARGE as u64 } else { 6 << 20 };
         assert!(one["bytes"].as_u64().unwrap() <= most, "{one}");
     }
     assert!(list[0]["bytes"].as_u64().unwrap() > 0 && list[1]["bytes"].as_u64().unwrap() > 0);
-    let host = rig.line.addr().to_string();
+    let host = fixture.line.addr().to_string();
     assert!(list.iter().all(|one| one["host"] == host.as_str()), "{list:?}");
     assert!(list.iter().all(|one| one["since"].as_str().unwrap().starts_with("20")), "{list:?}");
-    let plain = rig.client.run(&["-c", "transfers"]).ok().stdout;
+    let plain = fixture.client.run(&["-c", "transfers"]).ok().stdout;
     assert_eq!(plain.lines().count(), 4, "{plain}");
     assert!(plain.contains("put up/big -> /there, "), "{plain}");
 
-    let (json, list) = rig.transfers("transfers --drop");
+    let (json, list) = fixture.transfers("transfers --drop");
     assert_eq!((&json["dropped"], list.len()), (&4.into(), 4), "{json}");
-    assert_eq!(tree(&rig.client.folder()), ["d/", "up/", "up/big"]);
-    assert!(!rig.log().exists());
-    assert_eq!(rig.transfers("transfers --drop").0["dropped"], 0);
-    let plain = rig.client.run(&["-c", "transfers"]).ok().stdout;
+    assert_eq!(tree(&fixture.client.folder()), ["d/", "up/", "up/big"]);
+    assert!(!fixture.log().exists());
+    assert_eq!(fixture.transfers("transfers --drop").0["dropped"], 0);
+    let plain = fixture.client.run(&["-c", "transfers"]).ok().stdout;
     assert_eq!(plain, "no transfer is unfinished\n");
-    rig.client.command("transfers d").fails(2);
-    // Dropped, they begin anew.
-    let json = rig.client.command("get d/big -o here").ok().json();
+    fixture.client.command("transfers d").fails(2);
+    // After the drop a transfer starts from zero.
+    let json = fixture.client.command("get d/big -o here").ok().json();
     assert_eq!(json["resumed_from"], 0, "{json}");
 }
 
 #[test]
 fn one_that_another_client_works_on_is_not_dropped() {
     let bytes = content(2, LARGE);
-    let rig = Rig::new(&[("big", &bytes)]);
-    let mut program = rig.frozen("get big");
-    eventually(SOON, "the .log", || rig.log().exists().then_some(()));
-    let dropped = rig.client.command("transfers --drop").ok();
+    let fixture = UnfinishedTransferFixture::new(&[("big", &bytes)]);
+    let mut program = fixture.frozen("get big");
+    eventually(SOON, "the .log", || fixture.log().exists().then_some(()));
+    let dropped = fixture.client.command("transfers --drop").ok();
     assert_eq!(dropped.json()["dropped"], 0, "{dropped:?}");
     assert!(dropped.stderr.contains("another ftpclient"), "{dropped:?}");
-    rig.line.release();
+    fixture.line.release();
     Client::finish(&mut program).ok();
-    assert!(rig.client.read("big") == bytes);
+    assert!(fixture.client.read("big") == bytes);
 }
 
 #[test]
 fn a_refused_put_leaves_the_log_at_once() {
-    let rig = Rig::new(&[("folder/x", b"1"), ("old", b"old")]);
-    // Each is refused only once the server has seen some of it.
-    write(&rig.client.folder().join("big"), &content(3, 5 << 20));
+    let fixture = UnfinishedTransferFixture::new(&[("folder/x", b"1"), ("old", b"old")]);
+    // The server refuses each put only after its first bytes.
+    write(&fixture.client.folder().join("big"), &content(3, 5 << 20));
     for (command, code) in [
         ("put big -o missing/big", "not-found"),
         ("put big -o folder/x/big", "not-folder"),
         ("put big -o old --if-version 7-7", "changed"),
     ] {
-        let output = rig.client.command(command).fails(1);
+        let output = fixture.client.command(command).fails(1);
         assert_eq!(output.json()["error"]["code"], code, "{output:?}");
-        assert!(!rig.log().exists(), "{command}: {}", fs::read_to_string(rig.log()).unwrap());
+        assert!(
+            !fixture.log().exists(),
+            "{command}: {}",
+            fs::read_to_string(fixture.log()).unwrap()
+        );
     }
-    rig.line.take_data_bytes();
-    rig.client.command("pwd").ok();
-    assert_eq!(rig.line.take_data_bytes(), 0, "nothing is sent again");
+    fixture.line.take_data_bytes();
+    fixture.client.command("pwd").ok();
+    assert_eq!(fixture.line.take_data_bytes(), 0, "content was sent again");
 }
 
 #[test]
 fn a_put_leaves_a_server_that_takes_nothing_as_fast_as_a_get() {
     let bytes = content(4, 20 << 20);
-    let rig = Rig::new(&[("there", &bytes)]);
-    write(&rig.client.folder().join("here"), &bytes);
+    let fixture = UnfinishedTransferFixture::new(&[("there", &bytes)]);
+    write(&fixture.client.folder().join("here"), &bytes);
     let mut times = Vec::new();
     for command in ["get there", "put here"] {
         if command == "put here" {
-            rig.line.fault_at_data(2 << 20, Fault::Stall);
+            fixture.line.fault_at_data(2 << 20, Fault::Stall);
         } else {
-            rig.line.fault_at_content(2 << 20, Fault::Stall);
+            fixture.line.fault_at_content(2 << 20, Fault::Stall);
         }
-        let mut program = rig.client.start(&["-c", command]);
-        rig.line.wait_struck();
+        let mut program = fixture.client.start(&["-c", command]);
+        fixture.line.wait_struck();
         let began = std::time::Instant::now();
-        // The connection that stands still is left for a new one, on which nothing is wrong.
+        // The client replaces the frozen connection by a new one.
         let output = Client::finish(&mut program).ok();
         times.push(began.elapsed());
         assert!(output.stderr.contains("resuming"), "{output:?}");
-        rig.line.cut_all();
-        rig.line.disarm();
+        fixture.line.cut_all();
+        fixture.line.disarm();
     }
     assert!(times.iter().all(|time| *time < Duration::from_secs(20)), "{times:?}");
-    assert!(rig.lab.served("here") == bytes);
+    assert!(fixture.direct.served("here") == bytes);
 }

@@ -1,4 +1,4 @@
-//! Whole trees: `get -r` and `put -r`, what survives the way and what is left behind.
+//! Trees: `get -r` and `put -r`, which metadata is kept, and which entries are skipped.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -6,12 +6,12 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use nix::sys::stat::{Mode, SFlag, mknod};
 use nix::unistd::mkfifo;
 
-use super::{Lab, bound_by_rights, mode, set_mode, set_time, time, tree};
+use super::{CommandFixture, bound_by_rights, mode, set_mode, set_time, time, tree};
 use crate::harness::{Client, Cluster, Fault, content};
 
 const SECOND: u64 = 1_000_000_000;
 
-/// A tree with all that should survive.
+/// Creates a tree with all metadata that should be kept.
 fn grow(top: &std::path::Path) {
     for (n, name) in ["a", "tool", "d/b", "d/e/f/g", "z/last"].iter().enumerate() {
         let path = top.join(name);
@@ -25,9 +25,10 @@ fn grow(top: &std::path::Path) {
     set_mode(&top.join("z"), 0o1777);
 }
 
-/// Requires that one tree has come to be as the other: names, content, times, the bit, and no other rights.
+/// Requires that two trees have equal names, content, times and executable bits, and no special
+/// bits.
 #[track_caller]
-fn same(from: &std::path::Path, to: &std::path::Path) {
+fn assert_equal_trees(from: &std::path::Path, to: &std::path::Path) {
     assert_eq!(tree(from), tree(to));
     for name in tree(from) {
         let (a, b) = (from.join(&name), to.join(&name));
@@ -36,16 +37,16 @@ fn same(from: &std::path::Path, to: &std::path::Path) {
             assert_eq!(time(&a), time(&b), "{name}: time");
             assert_eq!(mode(&a) & 0o100, mode(&b) & 0o100, "{name}: executable");
         }
-        assert_eq!(mode(&b) & 0o7000, 0, "{name}: a special bit came along");
+        assert_eq!(mode(&b) & 0o7000, 0, "{name}: a special bit was kept");
     }
 }
 
 #[test]
 fn a_tree_goes_there_and_back() {
-    let lab = Lab::new(&[]);
-    let folder = lab.client.folder();
+    let fixture = CommandFixture::new(&[]);
+    let folder = fixture.client.folder();
     grow(&folder.join("t"));
-    let json = lab.says("put -r t");
+    let json = fixture.says("put -r t");
     assert_eq!((&json["files"], &json["failed"]), (&6.into(), &serde_json::json!([])), "{json}");
     let bytes: u64 = tree(&folder.join("t"))
         .iter()
@@ -53,32 +54,32 @@ fn a_tree_goes_there_and_back() {
         .map(|n| fs::metadata(folder.join("t").join(n)).unwrap().len())
         .sum();
     assert_eq!(json["bytes"], bytes, "{json}");
-    same(&folder.join("t"), &lab.slave.root.join("t"));
-    let json = lab.says("get -r t -o back");
+    assert_equal_trees(&folder.join("t"), &fixture.slave.root.join("t"));
+    let json = fixture.says("get -r t -o back");
     assert_eq!((&json["files"], &json["bytes"]), (&6.into(), &bytes.into()), "{json}");
-    same(&lab.slave.root.join("t"), &folder.join("back"));
+    assert_equal_trees(&fixture.slave.root.join("t"), &folder.join("back"));
     assert!(!folder.join(".log").exists());
 }
 
 #[test]
 fn special_bits_and_rights_of_the_slaves_files_do_not_come_along() {
-    let lab = Lab::new(&[]);
-    grow(&lab.slave.root.join("t"));
-    lab.wait_published(6);
-    lab.says("get -r t");
-    same(&lab.slave.root.join("t"), &lab.client.folder().join("t"));
+    let fixture = CommandFixture::new(&[]);
+    grow(&fixture.slave.root.join("t"));
+    fixture.wait_published(6);
+    fixture.says("get -r t");
+    assert_equal_trees(&fixture.slave.root.join("t"), &fixture.client.folder().join("t"));
 }
 
 #[test]
 fn where_trees_go() {
-    let lab = Lab::new(&[
+    let fixture = CommandFixture::new(&[
         ("t/a", b"1"),
         ("t/d/b", b"2"),
         ("there/x", b"3"),
         ("u/c", b"4"),
         ("file", b"5"),
     ]);
-    let folder = lab.client.folder();
+    let folder = fixture.client.folder();
     fs::create_dir(folder.join("there")).unwrap();
     for (command, top) in [
         ("get -r t", "t"),
@@ -86,35 +87,38 @@ fn where_trees_go() {
         ("get -r t -o there", "there/t"),
         ("get -r -o deep/er t", "deep/er"),
     ] {
-        let output = lab.client.command(command);
+        let output = fixture.client.command(command);
         if command.contains("deep") && output.status != 0 {
-            // Folders above it need not be made.
+            // Parent folders are not created.
             continue;
         }
         output.ok();
         assert_eq!(tree(&folder.join(top)), ["a", "d/", "d/b"], "{command}");
     }
-    lab.says("get -r t u file -o there");
-    assert_eq!(lab.client.read("there/u/c"), b"4");
-    assert_eq!(lab.client.read("there/file"), b"5");
-    lab.says("put -r new -o there");
-    assert_eq!(tree(&lab.slave.root.join("there")), ["new/", "new/a", "new/d/", "new/d/b", "x"]);
-    lab.says("put -r new -o put");
-    assert_eq!(tree(&lab.slave.root.join("put")), ["a", "d/", "d/b"]);
-    lab.run(&["cd there", "lcd new", "put -r d"]).ok();
-    assert_eq!(lab.served("there/d/b"), b"2");
-    // Without -r a folder is an error, and nothing is done; a folder onto a file as well.
-    lab.fails("get t -o plain", "is-folder");
-    lab.fails("put new", "is-folder");
-    lab.client.command("get -r nothing").fails(1);
-    lab.client.command("put -r nothing").fails(1);
-    lab.local("in-the-way", b"");
-    lab.client.command("get -r t -o in-the-way").fails(1);
-    lab.client.command("put -r new -o file").fails(1);
-    assert_eq!(lab.served("file"), b"5");
-    assert_eq!(lab.client.read("in-the-way"), b"");
-    // The whole slave, and never its own folder.
-    lab.says("get -r / -o everything");
+    fixture.says("get -r t u file -o there");
+    assert_eq!(fixture.client.read("there/u/c"), b"4");
+    assert_eq!(fixture.client.read("there/file"), b"5");
+    fixture.says("put -r new -o there");
+    assert_eq!(
+        tree(&fixture.slave.root.join("there")),
+        ["new/", "new/a", "new/d/", "new/d/b", "x"]
+    );
+    fixture.says("put -r new -o put");
+    assert_eq!(tree(&fixture.slave.root.join("put")), ["a", "d/", "d/b"]);
+    fixture.run(&["cd there", "lcd new", "put -r d"]).ok();
+    assert_eq!(fixture.served("there/d/b"), b"2");
+    // Without `-r` a folder is an error without an effect; so is a folder onto a file.
+    fixture.fails("get t -o plain", "is-folder");
+    fixture.fails("put new", "is-folder");
+    fixture.client.command("get -r nothing").fails(1);
+    fixture.client.command("put -r nothing").fails(1);
+    fixture.local("in-the-way", b"");
+    fixture.client.command("get -r t -o in-the-way").fails(1);
+    fixture.client.command("put -r new -o file").fails(1);
+    assert_eq!(fixture.served("file"), b"5");
+    assert_eq!(fixture.client.read("in-the-way"), b"");
+    // The whole root of the slave, without `.relais`.
+    fixture.says("get -r / -o everything");
     assert!(
         folder.join("everything/t/d/b").exists() && !folder.join("everything/.relais").exists()
     );
@@ -122,11 +126,11 @@ fn where_trees_go() {
 
 #[test]
 fn what_is_neither_file_nor_folder_is_skipped_and_told() {
-    let lab = Lab::new(&[]);
-    let top = lab.client.folder().join("t");
-    lab.local("t/good", b"1");
-    lab.local("t/d/good", b"2");
-    lab.local("outside/secret", b"never");
+    let fixture = CommandFixture::new(&[]);
+    let top = fixture.client.folder().join("t");
+    fixture.local("t/good", b"1");
+    fixture.local("t/d/good", b"2");
+    fixture.local("outside/secret", b"never");
     symlink("good", top.join("link")).unwrap();
     symlink("../outside", top.join("linked-folder")).unwrap();
     symlink("nothing", top.join("dangling")).unwrap();
@@ -139,32 +143,32 @@ fn what_is_neither_file_nor_folder_is_skipped_and_told() {
     {
         skipped += 1;
     }
-    let json = lab.says("put -r t");
+    let json = fixture.says("put -r t");
     assert_eq!(json["skipped"].as_array().unwrap().len(), skipped, "{json}");
-    assert_eq!(tree(&lab.slave.root), ["t/", "t/d/", "t/d/good", "t/good"]);
-    let output = lab.run(&["put -r t -o again"]).ok();
+    assert_eq!(tree(&fixture.slave.root), ["t/", "t/d/", "t/d/good", "t/good"]);
+    let output = fixture.run(&["put -r t -o again"]).ok();
     for name in ["link", "linked-folder", "dangling", "passwd", "fifo", "socket"] {
         assert!(
             output.stderr.contains(name) || output.stdout.contains(name),
-            "{name} is not told: {output:?}"
+            "{name} is not listed: {output:?}"
         );
     }
-    // A link that is named itself is the user's own wish or an error, never a loop.
+    // A link named as an argument is followed or refused, without a loop.
     symlink(".", top.join("d/here")).unwrap();
-    lab.client.command("put -r t -o third").ok();
-    assert!(!lab.serves("third/d/here"));
+    fixture.client.command("put -r t -o third").ok();
+    assert!(!fixture.serves("third/d/here"));
 }
 
 #[test]
 fn a_local_file_that_cannot_be_read_is_told_and_the_others_go() {
-    let lab = Lab::new(&[]);
+    let fixture = CommandFixture::new(&[]);
     for name in ["t/a", "t/b", "t/d/c", "t/shut/x", "t/z"] {
-        lab.local(name, name.as_bytes());
+        fixture.local(name, name.as_bytes());
     }
-    let folder = lab.client.folder();
+    let folder = fixture.client.folder();
     set_mode(&folder.join("t/b"), 0);
     set_mode(&folder.join("t/shut"), 0);
-    let mut program = bound_by_rights(lab.client.setup(&["--json", "-c", "put -r t"])).start();
+    let mut program = bound_by_rights(fixture.client.setup(&["--json", "-c", "put -r t"])).start();
     let output = Client::finish(&mut program).fails(1);
     let json = output.json();
     let failed: Vec<String> = json["failed"]
@@ -179,32 +183,32 @@ fn a_local_file_that_cannot_be_read_is_told_and_the_others_go() {
     );
     assert_eq!(json["files"], 3, "{json}");
     set_mode(&folder.join("t/shut"), 0o700);
-    let there = tree(&lab.slave.root);
+    let there = tree(&fixture.slave.root);
     for name in ["t/a", "t/d/c", "t/z"] {
         assert!(there.contains(&name.to_owned()), "{there:?}");
     }
-    assert!(!lab.serves("t/b"));
-    assert!(!folder.join(".log").exists(), "what cannot be read is not carried on");
+    assert!(!fixture.serves("t/b"));
+    assert!(!folder.join(".log").exists(), "an unreadable file is not resumable");
 }
 
 #[test]
 fn many_small_files_and_a_few_large_ones() {
-    let lab = Lab::new(&[]);
+    let fixture = CommandFixture::new(&[]);
     for n in 0..600 {
-        lab.local(&format!("t/{}/{}/{n}", n % 7, n % 3), &content(n, (n * 13 % 3000) as usize));
+        fixture.local(&format!("t/{}/{}/{n}", n % 7, n % 3), &content(n, (n * 13 % 3000) as usize));
     }
     for n in 0..3 {
-        lab.local(&format!("t/large{n}"), &content(1000 + n, 2_500_000));
+        fixture.local(&format!("t/large{n}"), &content(1000 + n, 2_500_000));
     }
-    let json = lab.says("put -r t");
+    let json = fixture.says("put -r t");
     assert_eq!(json["files"], 603, "{json}");
-    same(&lab.client.folder().join("t"), &lab.slave.root.join("t"));
-    lab.says("get -r t -o back");
-    same(&lab.slave.root.join("t"), &lab.client.folder().join("back"));
-    // A second time over what is there: as whole as the first.
-    lab.says("get -r t -o back");
-    lab.says("put -r t");
-    same(&lab.slave.root.join("t"), &lab.client.folder().join("t"));
+    assert_equal_trees(&fixture.client.folder().join("t"), &fixture.slave.root.join("t"));
+    fixture.says("get -r t -o back");
+    assert_equal_trees(&fixture.slave.root.join("t"), &fixture.client.folder().join("back"));
+    // A second run over the existing files gives the same result.
+    fixture.says("get -r t -o back");
+    fixture.says("put -r t");
+    assert_equal_trees(&fixture.slave.root.join("t"), &fixture.client.folder().join("t"));
 }
 
 #[test]
@@ -215,26 +219,27 @@ fn a_tree_comes_whole_though_a_slave_dies() {
     }
     let cluster = builder.file("t/large", &content(999, 6 << 20)).start();
     cluster.wait_hashed();
-    // Whoever serves it is gone behind the first megabytes; small and large.
+    // The serving slave is killed after the first megabytes, in small and large files.
     for slave in &cluster.slaves[..2] {
         slave.proxy.as_ref().unwrap().fault_at_content(700_000, Fault::Cut);
     }
     let client = cluster.client();
     let json = client.command("get -r t").ok().json();
     assert_eq!((&json["files"], &json["failed"]), (&201.into(), &serde_json::json!([])), "{json}");
-    same(&cluster.slaves[0].root.join("t"), &client.folder().join("t"));
+    assert_equal_trees(&cluster.slaves[0].root.join("t"), &client.folder().join("t"));
     assert!(!client.folder().join(".log").exists());
 }
 
 #[test]
 fn one_inode_is_one_file_each_time() {
-    let lab = Lab::new(&[]);
-    lab.local("t/a", b"linked hard");
-    fs::hard_link(lab.client.folder().join("t/a"), lab.client.folder().join("t/b")).unwrap();
-    lab.says("put -r t");
+    let fixture = CommandFixture::new(&[]);
+    fixture.local("t/a", b"linked hard");
+    fs::hard_link(fixture.client.folder().join("t/a"), fixture.client.folder().join("t/b"))
+        .unwrap();
+    fixture.says("put -r t");
     assert_ne!(
-        fs::metadata(lab.slave.root.join("t/a")).unwrap().ino(),
-        fs::metadata(lab.slave.root.join("t/b")).unwrap().ino()
+        fs::metadata(fixture.slave.root.join("t/a")).unwrap().ino(),
+        fs::metadata(fixture.slave.root.join("t/b")).unwrap().ino()
     );
-    assert_eq!(lab.served("t/b"), b"linked hard");
+    assert_eq!(fixture.served("t/b"), b"linked hard");
 }

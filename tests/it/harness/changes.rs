@@ -1,5 +1,4 @@
-//! Changes frame by frame: uploads in the pieces that a test wants, and what a
-//! slave keeps aside meanwhile.
+//! Changes sent frame by frame: uploads in pieces of any size, and the slave's staging folder.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -16,10 +15,10 @@ use relais_proto::{
     encode_frame,
 };
 
-use super::wire::{get, hello};
-use super::{Program, SOON, Wire, encoded, eventually};
+use super::raw_peers::{get, hello};
+use super::{Program, RawClient, SOON, encoded, eventually};
 
-/// An id that no other change of this run has.
+/// Returns an id that no other change of this run has.
 pub fn new_id() -> ChangeId {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
@@ -27,8 +26,10 @@ pub fn new_id() -> ChangeId {
     ChangeId(blake3::hash(seed.as_bytes()).as_bytes()[..16].try_into().unwrap())
 }
 
-/// The id by which the slave and its journal know a change that a client without an account calls `id`: the client's, bound to
-/// what the change is.
+/// Computes the id under which the slave and its journal keep a change.
+///
+/// It is the client's id, bound to the account (here: none) and to the kind, paths and size of the
+/// change.
 pub fn bound(id: ChangeId, kind: &str, paths: &[&str], size: Option<u64>) -> ChangeId {
     let mut hasher = blake3::Hasher::new_derive_key("relais 2026-11 id of a change 1");
     hasher.update(&id.0);
@@ -48,7 +49,7 @@ pub fn path(text: &str) -> TreePath {
     TreePath::new(text).unwrap()
 }
 
-/// Opens a new upload of known size, whatever is there.
+/// Builds the request for a new upload of known size, without a precondition.
 pub fn put(name: &str, size: usize) -> PutRequest {
     PutRequest {
         id: new_id(),
@@ -74,19 +75,21 @@ pub fn rename(from: &str, to: &str) -> Request {
     Request::Move { id: new_id(), from: path(from), to: path(to) }
 }
 
-/// A frame with bytes of an upload.
+/// Encodes a frame with bytes of an upload.
 pub fn data(bytes: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     encode_frame(&mut frame, FrameType::Data, |to| to.extend_from_slice(bytes));
     frame
 }
 
-/// The end of an upload of `bytes`.
+/// Builds the request that ends an upload of `bytes`.
 pub fn put_end(bytes: &[u8]) -> Request {
     Request::PutEnd { digest: Digest(blake3::hash(bytes).into()) }
 }
 
-/// All frames of an upload of `bytes` from the request's offset on, with `step` bytes in each frame of data.
+/// Encodes all frames of an upload of `bytes` from the request's offset.
+///
+/// Each frame of data has `step` bytes.
 pub fn upload(request: &PutRequest, bytes: &[u8], step: usize) -> Vec<u8> {
     let from = usize::try_from(request.offset).unwrap();
     let mut frames = encoded(&[Request::Put(request.clone())]);
@@ -95,20 +98,20 @@ pub fn upload(request: &PutRequest, bytes: &[u8], step: usize) -> Vec<u8> {
     frames
 }
 
-impl Wire {
-    /// Asks, and waits for the answer.
+impl RawClient {
+    /// Sends a request and waits for the reply.
     #[track_caller]
     pub fn ask(&mut self, request: &Request) -> Reply {
         self.send(std::slice::from_ref(request));
         self.reply()
     }
 
-    /// The answer to a change: its number, or the refusal.
+    /// Reads the result of a change: its LSN, or the refusal.
     #[track_caller]
     pub fn committed(&mut self) -> Result<Lsn, Refusal> {
         match self.reply() {
             Reply::Committed { version, copies, lsn, .. } => {
-                assert!(copies >= 1, "made on {copies} disks");
+                assert!(copies >= 1, "stored on {copies} disks");
                 assert!(lsn >= version, "the latest change {lsn} is before {version}");
                 Ok(version)
             }
@@ -117,28 +120,28 @@ impl Wire {
         }
     }
 
-    /// Makes a change that is no upload.
+    /// Sends a change other than an upload and reads the result.
     #[track_caller]
     pub fn change(&mut self, request: &Request) -> Result<Lsn, Refusal> {
         self.send(std::slice::from_ref(request));
         self.committed()
     }
 
-    /// Sends all frames of an upload and reads the answer.
+    /// Sends all frames of an upload and reads the result.
     #[track_caller]
     pub fn upload(&mut self, request: &PutRequest, bytes: &[u8]) -> Result<Lsn, Refusal> {
-        // A server may answer, and close, before it has read all.
+        // A server may answer and close before it has read all frames.
         self.raw(&upload(request, bytes, 256 << 10));
         self.committed()
     }
 
-    /// Puts a file, whatever is there.
+    /// Uploads a file without a precondition.
     #[track_caller]
     pub fn put(&mut self, name: &str, bytes: &[u8]) -> Result<Lsn, Refusal> {
         self.upload(&put(name, bytes.len()), bytes)
     }
 
-    /// How many bytes of an upload the slave says that it has.
+    /// Returns how many bytes of an upload the slave reports as staged.
     #[track_caller]
     pub fn staged(&mut self, request: &PutRequest) -> u64 {
         match self.ask(&resume(request)) {
@@ -147,7 +150,7 @@ impl Wire {
         }
     }
 
-    /// Gets a whole file.
+    /// Downloads a whole file.
     #[track_caller]
     pub fn fetch(&mut self, name: &str) -> Result<Vec<u8>, Refusal> {
         self.send(&[get(name)]);
@@ -155,31 +158,31 @@ impl Wire {
     }
 }
 
-/// Asks how much of an upload is there.
+/// Builds the request for the staged size of an upload.
 pub fn resume(request: &PutRequest) -> Request {
     Request::Resume { id: request.id, path: request.path.clone(), size: request.size.unwrap() }
 }
 
-/// Bytes that uploads hold aside in a served folder.
+/// Counts the bytes of the staged files of a served folder.
 pub fn staged_bytes(root: &Path) -> u64 {
-    // A file may go between the listing and the look at it.
+    // A file may vanish between the listing and the `stat`.
     staged_files(root).iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum()
 }
 
-/// Files that uploads hold aside in a served folder.
+/// Lists the staged files of a served folder.
 pub fn staged_files(root: &Path) -> Vec<std::path::PathBuf> {
     let Ok(entries) = fs::read_dir(root.join(".relais/staging")) else { return Vec::new() };
     entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect()
 }
 
-/// Waits until nothing of any upload is kept aside.
+/// Waits until no staged file is left.
 #[track_caller]
 pub fn wait_unstaged(root: &Path) {
     let began = Instant::now();
     while !staged_files(root).is_empty() {
         assert!(
             began.elapsed() < SOON,
-            "still kept aside: {} bytes in {:?}",
+            "still staged: {} bytes in {:?}",
             staged_bytes(root),
             staged_files(root)
         );
@@ -187,7 +190,7 @@ pub fn wait_unstaged(root: &Path) {
     }
 }
 
-/// The process of a slave that its log names last for a task: `Replicator`, `Worker(0)`.
+/// Returns the process that the slave's log names last for a task: `Replicator`, `Worker(0)`.
 #[track_caller]
 pub fn process_of(slave: &Program, task: &str) -> Pid {
     let start = format!("{task} runs as process ");
@@ -197,11 +200,13 @@ pub fn process_of(slave: &Program, task: &str) -> Pid {
     })
 }
 
-/// Stops a process as a hanging disk would, and waits until each of its threads stands still: the kernel stops them one after the other.
+/// Stops a process, as a hanging disk would, and waits until all its threads are stopped.
+///
+/// The kernel stops the threads one after the other.
 #[track_caller]
 pub fn stop(process: Pid) {
     kill(process, Signal::SIGSTOP).unwrap();
-    eventually(SOON, "the process stands still", || {
+    eventually(SOON, "all threads are stopped", || {
         let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
         let mut states =
             threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")));
@@ -215,22 +220,26 @@ pub fn stop(process: Pid) {
     });
 }
 
-/// Somebody who gets one file all the time, and fails the test where it is ever not whole.
-pub struct Reader {
-    over: Arc<AtomicBool>,
+/// Downloads one file in a loop and fails the test when the content is not whole.
+pub struct ContentReader {
+    stopped: Arc<AtomicBool>,
     thread: Option<JoinHandle<(u64, bool)>>,
 }
 
-impl Reader {
-    /// Reads `name`, which is `old` at first (none: not there) and may become `new`, but never old again.
+impl ContentReader {
+    /// Starts to read `name`.
+    ///
+    /// Its content is `old` at first (`None`: the file is missing). It may become `new`, and never
+    /// `old` again.
     pub fn start(addr: SocketAddr, name: &str, old: Option<&[u8]>, new: &[u8]) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::new(AtomicBool::new(false));
         let (stop, name, old, new) =
-            (Arc::clone(&over), name.to_owned(), old.map(<[u8]>::to_vec), new.to_vec());
+            (Arc::clone(&stopped), name.to_owned(), old.map(<[u8]>::to_vec), new.to_vec());
         let thread = std::thread::spawn(move || {
             let (mut wire, mut reads, mut seen_new) = (None, 0, false);
             while !stop.load(Ordering::SeqCst) {
-                // The slave may be dead at times; what it says must be true all the same.
+                // The slave may be down at times; the content that it sends must be right all the
+                // same.
                 let Some(found) = try_fetch(&mut wire, addr, &name) else { continue };
                 reads += 1;
                 let is_new = found.as_deref() == Some(&new[..]);
@@ -244,25 +253,29 @@ impl Reader {
             }
             (reads, seen_new)
         });
-        Self { over, thread: Some(thread) }
+        Self { stopped, thread: Some(thread) }
     }
 
-    /// Ends it: how often it got an answer, and whether it has seen the new content.
+    /// Stops the reader. Returns the number of answers and whether the new content was seen.
     #[track_caller]
     pub fn end(mut self) -> (u64, bool) {
-        self.over.store(true, Ordering::SeqCst);
+        self.stopped.store(true, Ordering::SeqCst);
         self.thread.take().unwrap().join().unwrap_or_else(|e| std::panic::resume_unwind(e))
     }
 }
 
-impl Drop for Reader {
+impl Drop for ContentReader {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::SeqCst);
+        self.stopped.store(true, Ordering::SeqCst);
     }
 }
 
-/// The content of a file, or that it is not there; none where the slave does not answer.
-fn try_fetch(wire: &mut Option<Wire>, addr: SocketAddr, name: &str) -> Option<Option<Vec<u8>>> {
+/// Returns the content of a file, `Some(None)` if it is missing, `None` if the slave is down.
+fn try_fetch(
+    wire: &mut Option<RawClient>,
+    addr: SocketAddr,
+    name: &str,
+) -> Option<Option<Vec<u8>>> {
     if wire.is_none() {
         *wire = try_open(addr);
     }
@@ -274,10 +287,10 @@ fn try_fetch(wire: &mut Option<Wire>, addr: SocketAddr, name: &str) -> Option<Op
     found
 }
 
-fn try_open(addr: SocketAddr) -> Option<Wire> {
+fn try_open(addr: SocketAddr) -> Option<RawClient> {
     let stream = std::net::TcpStream::connect(addr).ok()?;
     stream.set_read_timeout(Some(SOON)).ok()?;
-    let mut wire = Wire(stream);
+    let mut wire = RawClient(stream);
     let login = Request::Login(Login { lsn: Lsn::default(), ..Login::default() });
     wire.raw(&encoded(&[hello(), login])).then_some(())?;
     loop {
@@ -289,7 +302,7 @@ fn try_open(addr: SocketAddr) -> Option<Wire> {
     }
 }
 
-fn try_content(wire: &mut Wire) -> Option<Option<Vec<u8>>> {
+fn try_content(wire: &mut RawClient) -> Option<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     loop {
         let (kind, payload) = wire.frame().ok()??;
@@ -300,11 +313,11 @@ fn try_content(wire: &mut Wire) -> Option<Option<Vec<u8>>> {
                 Reply::Error(refusal) if refusal.code == relais_proto::ErrorCode::NotFound => {
                     return Some(None);
                 }
-                // Replaced while it was sent: the reader begins again.
+                // The file was replaced during the transfer: the reader starts again.
                 Reply::Error(refusal) if refusal.code == relais_proto::ErrorCode::Changed => {
                     return None;
                 }
-                other => panic!("a reader was told {other:?}"),
+                other => panic!("the reader received {other:?}"),
             },
             _ => {}
         }

@@ -1,22 +1,22 @@
-//! `ftpclient` with a local folder of its own.
+//! `ftpclient` with its own local folder.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Program, Pty, Setup, TestDir};
+use super::{Program, ProgramBuilder, Pty, TestDir};
 
-/// Longest that a client may run; far behind all its own deadlines.
+/// Time limit of a client run; far above all of the client's own deadlines.
 const LONGEST: Duration = Duration::from_secs(90);
 
-/// Where and with what a client is run, again and again if need be.
+/// Server and folders of a client that a test runs, any number of times.
 pub struct Client {
     server: String,
     dir: TestDir,
 }
 
-/// How a run of a client ended.
+/// Exit status and output of a client run.
 #[derive(Debug)]
 pub struct Output {
     pub status: i32,
@@ -25,7 +25,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// The objects that `--json` printed.
+    /// Parses the objects that `--json` printed.
     #[track_caller]
     pub fn objects(&self) -> Vec<Value> {
         self.stdout
@@ -36,7 +36,7 @@ impl Output {
             .collect()
     }
 
-    /// The only object that `--json` printed.
+    /// Returns the only object that `--json` printed.
     #[track_caller]
     pub fn json(&self) -> Value {
         let mut objects = self.objects();
@@ -44,14 +44,14 @@ impl Output {
         objects.remove(0)
     }
 
-    /// Requires status 0.
+    /// Requires exit status 0.
     #[track_caller]
     pub fn ok(self) -> Self {
         assert_eq!(self.status, 0, "{self:?}");
         self
     }
 
-    /// Requires another status.
+    /// Requires this exit status.
     #[track_caller]
     pub fn fails(self, status: i32) -> Self {
         assert_eq!(self.status, status, "{self:?}");
@@ -64,43 +64,43 @@ impl Client {
         Self { server: server.to_string(), dir: TestDir::new() }
     }
 
-    /// The local folder.
+    /// Returns the local folder.
     pub fn folder(&self) -> PathBuf {
         self.dir.folder("local")
     }
 
-    /// A folder that is the client's home and its current one.
+    /// Returns the client's home folder, which is also its working directory.
     pub fn home(&self) -> &Path {
         self.dir.path()
     }
 
-    /// The content of a local file.
+    /// Reads a local file.
     #[track_caller]
     pub fn read(&self, name: &str) -> Vec<u8> {
         let path = self.folder().join(name);
         std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
     }
 
-    pub fn setup(&self, args: &[&str]) -> Setup {
+    pub fn setup(&self, args: &[&str]) -> ProgramBuilder {
         let folder = self.folder();
-        Setup::new("ftpclient", self.home())
+        ProgramBuilder::new("ftpclient", self.home())
             .args([self.server.as_str(), "-d"])
             .args([folder])
             .args(args)
     }
 
-    /// Starts it and lets it run.
+    /// Starts the client and does not wait for it.
     pub fn start(&self, args: &[&str]) -> Program {
         self.setup(args).start()
     }
 
-    /// Runs it to its end.
+    /// Runs the client to its end.
     #[track_caller]
     pub fn run(&self, args: &[&str]) -> Output {
         Self::finish(&mut self.start(args))
     }
 
-    /// Waits for the end of a client that was started.
+    /// Waits until a started client exits.
     #[track_caller]
     pub fn finish(program: &mut Program) -> Output {
         let status = program.wait(LONGEST);
@@ -111,7 +111,7 @@ impl Client {
         Output { status, stdout: program.stdout.text(), stderr: program.stderr.text() }
     }
 
-    /// Starts a prompt, which resumes what is unfinished, and leaves it; what it said of that.
+    /// Starts a prompt, which resumes unfinished transfers, and leaves it. Returns its stderr.
     #[track_caller]
     pub fn resume_at_a_prompt(&self) -> String {
         let (mut pty, mut program) = Pty::start(self.setup(&[]));
@@ -128,7 +128,7 @@ impl Client {
         self.run(&["--json", "-c", command])
     }
 
-    /// Gets one file and requires that it arrived; the object that was printed.
+    /// Downloads a file, requires success and returns the printed object.
     #[track_caller]
     pub fn get(&self, name: &str) -> Value {
         let json = self.command(&format!("get {}", quote(name))).ok().json();
@@ -137,9 +137,9 @@ impl Client {
         json
     }
 
-    /// The slave that served a get.
+    /// Downloads a file and returns the address of the slave that served it.
     #[track_caller]
-    pub fn turn(&self, name: &str) -> String {
+    pub fn serving_slave(&self, name: &str) -> String {
         let json = self.get(name);
         let slaves = json["slaves"].as_array().unwrap();
         assert_eq!(slaves.len(), 1, "{json}");
@@ -147,7 +147,7 @@ impl Client {
     }
 }
 
-/// A word of a command line, in single quotes.
+/// Quotes a word of a command line with single quotes.
 pub fn quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }

@@ -1,4 +1,4 @@
-//! A master with slaves, or one slave that stands alone.
+//! A cluster of a master and slaves, and a standalone slave.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,13 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
-    Client, Output, Program, Proxy, SOON, Setup, TestDir, eventually, session, ticket, write_old,
+    Client, Output, Program, ProgramBuilder, Proxy, SOON, TestDir, eventually, session, ticket,
+    write_old,
 };
 
-/// How a cluster shall be started.
+/// Describes how a cluster is started.
 #[derive(Default)]
-pub struct Builder {
+pub struct ClusterBuilder {
     slaves: usize,
     shared: bool,
     proxied: bool,
@@ -23,20 +24,20 @@ pub struct Builder {
     files: Vec<(String, Vec<u8>)>,
 }
 
-impl Builder {
-    /// All slaves serve one folder; else each has its own with the same files.
+impl ClusterBuilder {
+    /// Lets all slaves serve one folder; by default each has its own folder with the same files.
     pub fn shared(mut self) -> Self {
         self.shared = true;
         self
     }
 
-    /// Clients reach each slave through a proxy.
+    /// Puts a proxy between the clients and each slave.
     pub fn proxied(mut self) -> Self {
         self.proxied = true;
         self
     }
 
-    /// The master listens on another address than loopback.
+    /// Lets the master listen on this address instead of loopback.
     pub fn listen(mut self, ip: &str) -> Self {
         self.listen = Some(ip.to_owned());
         self
@@ -52,23 +53,23 @@ impl Builder {
         self
     }
 
-    /// The master and all slaves are started with this in their environment.
+    /// Sets an environment variable of the master and all slaves.
     pub fn env(mut self, key: &str, value: &str) -> Self {
         self.env.push((key.to_owned(), value.to_owned()));
         self
     }
 
-    fn with_env(&self, setup: Setup) -> Setup {
+    fn with_env(&self, setup: ProgramBuilder) -> ProgramBuilder {
         self.env.iter().fold(setup, |setup, (key, value)| setup.env(key, value))
     }
 
-    /// Puts a file into every folder before the start.
+    /// Creates a file in every served folder before the start.
     pub fn file(mut self, name: &str, bytes: &[u8]) -> Self {
         self.files.push((name.to_owned(), bytes.to_vec()));
         self
     }
 
-    /// Starts everything and waits until all slaves are in service.
+    /// Starts all programs and waits until all slaves are in service.
     #[track_caller]
     pub fn start(self) -> Cluster {
         let dir = TestDir::new();
@@ -89,12 +90,12 @@ pub struct Slave {
     pub program: Program,
     pub addr: SocketAddr,
     pub root: PathBuf,
-    /// In front of it, where the cluster is proxied.
+    /// The proxy in front of the slave, if the cluster is proxied.
     pub proxy: Option<Proxy>,
 }
 
 impl Slave {
-    /// Where clients are sent to.
+    /// Returns the address to which clients are redirected.
     pub fn public(&self) -> SocketAddr {
         self.proxy.as_ref().map_or(self.addr, Proxy::addr)
     }
@@ -106,23 +107,23 @@ pub struct Cluster {
     pub master: Program,
     pub addr: SocketAddr,
     pub dir: TestDir,
-    setup: Builder,
+    setup: ClusterBuilder,
 }
 
 impl Cluster {
-    /// How a cluster with `slaves` slaves is started.
-    pub fn of(slaves: usize) -> Builder {
-        Builder { slaves, ..Builder::default() }
+    /// Creates a builder for a cluster with `slaves` slaves.
+    pub fn of(slaves: usize) -> ClusterBuilder {
+        ClusterBuilder { slaves, ..ClusterBuilder::default() }
     }
 
-    fn master_setup(dir: &TestDir, listen: &str, builder: &Builder) -> Setup {
-        let setup = Setup::new("ftpmaster", dir.path())
+    fn master_setup(dir: &TestDir, listen: &str, builder: &ClusterBuilder) -> ProgramBuilder {
+        let setup = ProgramBuilder::new("ftpmaster", dir.path())
             .args(["--listen", listen, "--state"])
             .args([dir.folder("master")]);
         builder.with_env(setup.args(&builder.master_args))
     }
 
-    /// The cluster key's file.
+    /// Returns the path of the cluster key.
     pub fn key(&self) -> PathBuf {
         self.dir.folder("master").join("cluster.key")
     }
@@ -132,7 +133,7 @@ impl Cluster {
     }
 
     fn start_slave(&self, n: usize, port: u16, proxy: Option<&Proxy>) -> (Program, SocketAddr) {
-        let mut setup = Setup::new("ftpslave", self.dir.path())
+        let mut setup = ProgramBuilder::new("ftpslave", self.dir.path())
             .args([&port.to_string(), "--master", &self.addr.to_string()])
             .args([Path::new("--root"), &self.root_of(n), Path::new("--cluster-key"), &self.key()])
             .args(&self.setup.slave_args);
@@ -148,7 +149,7 @@ impl Cluster {
         (program, addr)
     }
 
-    /// Starts one more slave, without waiting until it is in service.
+    /// Starts another slave and does not wait until it is in service.
     #[track_caller]
     pub fn add_slave(&mut self) {
         let n = self.slaves.len();
@@ -163,13 +164,13 @@ impl Cluster {
         self.slaves.push(Slave { program, addr, root, proxy });
     }
 
-    /// Starts a slave again that was stopped or killed, on another free port.
+    /// Restarts a stopped or killed slave on another free port.
     #[track_caller]
     pub fn restart_slave(&mut self, n: usize) {
         self.restart_slave_on(n, 0);
     }
 
-    /// Starts a slave again that was stopped or killed, on the port that it had.
+    /// Restarts a stopped or killed slave on its previous port.
     #[track_caller]
     pub fn restart_slave_on_same_port(&mut self, n: usize) {
         self.restart_slave_on(n, self.slaves[n].addr.port());
@@ -183,14 +184,14 @@ impl Cluster {
         (slave.program, slave.addr, slave.proxy) = (program, addr, proxy);
     }
 
-    /// Starts the master again, which was stopped or killed, on the same address.
+    /// Restarts a stopped or killed master on its previous address.
     #[track_caller]
     pub fn restart_master(&mut self) {
         self.master = Self::master_setup(&self.dir, &self.addr.to_string(), &self.setup).start();
         assert_eq!(self.master.ready(), self.addr);
     }
 
-    /// The slave that clients know under this address.
+    /// Returns the index of the slave with this public address.
     #[track_caller]
     pub fn slave_at(&self, public: &str) -> usize {
         let found = self.slaves.iter().position(|s| s.public().to_string() == public);
@@ -204,7 +205,7 @@ impl Cluster {
     /// Runs `ftpmaster status`.
     #[track_caller]
     pub fn status(&self, args: &[&str]) -> Output {
-        let mut program = Setup::new("ftpmaster", self.dir.path())
+        let mut program = ProgramBuilder::new("ftpmaster", self.dir.path())
             .args(["status", "--master", &self.addr.to_string(), "--state"])
             .args([self.dir.folder("master")])
             .args(args)
@@ -212,12 +213,12 @@ impl Cluster {
         Client::finish(&mut program)
     }
 
-    /// What `ftpmaster status --json` prints; none where there is no answer.
+    /// Parses the output of `ftpmaster status --json`; `None` without an answer.
     pub fn status_json(&self) -> Option<Value> {
         serde_json::from_str(&self.status(&["--json"]).stdout).ok()
     }
 
-    /// How many slaves are in the state.
+    /// Counts the slaves in this state.
     pub fn count(&self, state: &str) -> usize {
         let Some(status) = self.status_json() else { return 0 };
         status["slaves"]
@@ -233,8 +234,8 @@ impl Cluster {
         });
     }
 
-    /// Waits until every slave knows the digest of all its files, so that any
-    /// of them can go on where another stopped.
+    /// Waits until every slave has the digests of all its files, so that any slave can resume a
+    /// transfer.
     #[track_caller]
     pub fn wait_hashed(&self) {
         let (ticket, _) = ticket(self.addr);
@@ -248,7 +249,7 @@ impl Cluster {
     }
 }
 
-/// A slave that stands alone.
+/// A standalone slave.
 pub struct Standalone {
     pub program: Program,
     pub addr: SocketAddr,
@@ -259,7 +260,7 @@ pub struct Standalone {
 }
 
 impl Standalone {
-    /// Starts it on a folder with these files.
+    /// Starts a slave on a new folder with these files.
     #[track_caller]
     pub fn start(args: &[&str], files: &[(&str, &[u8])]) -> Self {
         let dir = TestDir::new();
@@ -270,7 +271,7 @@ impl Standalone {
         Self::start_in(dir, root, args, &[])
     }
 
-    /// Starts it on a folder that is there already, by the program that `under` names.
+    /// Starts a slave on an existing folder; `under` is a command line that executes it.
     #[track_caller]
     pub fn start_in(dir: TestDir, root: PathBuf, args: &[&str], under: &[String]) -> Self {
         let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
@@ -286,7 +287,7 @@ impl Standalone {
         args: &[String],
         under: &[String],
     ) -> (Program, SocketAddr) {
-        let mut program = Setup::new("ftpslave", dir.path())
+        let mut program = ProgramBuilder::new("ftpslave", dir.path())
             .args([&port.to_string(), "--standalone", "--state"])
             .args([dir.folder("state"), PathBuf::from("--root"), root.to_owned()])
             .args(args)
@@ -296,20 +297,20 @@ impl Standalone {
         (program, addr)
     }
 
-    /// Starts it again on another free port.
+    /// Restarts the slave on another free port.
     #[track_caller]
     pub fn restart(&mut self) {
         (self.program, self.addr) = Self::spawn(&self.dir, &self.root, 0, &self.args, &self.under);
     }
 
-    /// Starts it again on the port that it had.
+    /// Restarts the slave on its previous port.
     #[track_caller]
     pub fn restart_on_same_port(&mut self) {
         (self.program, self.addr) =
             Self::spawn(&self.dir, &self.root, self.addr.port(), &self.args, &self.under);
     }
 
-    /// Puts a file there that looks an hour old.
+    /// Creates a file with a modification time one hour ago.
     pub fn write(&self, name: &str, bytes: &[u8]) {
         write_old(&self.root.join(name), bytes);
     }
@@ -318,8 +319,8 @@ impl Standalone {
         Client::new(self.addr)
     }
 
-    /// Waits until a name appears in the listing, or vanishes from it. A new file
-    /// is published only when it was left alone for a second.
+    /// Waits until a name is listed, or not listed. A slave publishes a new file after one second
+    /// without a write.
     #[track_caller]
     pub fn wait_listed(&self, name: &str, there: bool) {
         let client = self.client();

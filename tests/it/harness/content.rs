@@ -1,4 +1,4 @@
-//! Folders that vanish with the test, and files whose bytes follow from a seed.
+//! Temporary folders, and files whose bytes follow from a seed.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -6,17 +6,17 @@ use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
-/// Room that `/dev/shm` must have to be used; containers often have 64 MiB there.
-const ROOM: u64 = 2 << 30;
+/// Free space that `/dev/shm` must have to be used; containers often have 64 MiB there.
+const MINIMUM_FREE: u64 = 2 << 30;
 
-/// A folder of one test, removed at its end; in memory where there is room.
+/// A temporary folder of one test; in memory if there is enough space.
 pub struct TestDir(TempDir);
 
 impl TestDir {
     pub fn new() -> Self {
-        let room = nix::sys::statvfs::statvfs("/dev/shm")
+        let free = nix::sys::statvfs::statvfs("/dev/shm")
             .map_or(0, |fs| fs.blocks_available() * fs.fragment_size());
-        let base = if room >= ROOM {
+        let base = if free >= MINIMUM_FREE {
             Path::new("/dev/shm")
         } else {
             Path::new(env!("CARGO_TARGET_TMPDIR"))
@@ -24,7 +24,7 @@ impl TestDir {
         Self(tempfile::Builder::new().prefix("relais-test-").tempdir_in(base).unwrap())
     }
 
-    /// A folder in it, made where it is not there.
+    /// Returns a subfolder and creates it if necessary.
     pub fn folder(&self, name: &str) -> PathBuf {
         let path = self.0.path().join(name);
         fs::create_dir_all(&path).unwrap();
@@ -36,7 +36,7 @@ impl TestDir {
     }
 }
 
-/// `len` bytes that look random and are the same each time (xorshift64*).
+/// Returns `len` pseudo-random bytes, the same for each seed (xorshift64*).
 pub fn content(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut bytes = Vec::with_capacity(len + 8);
@@ -50,12 +50,12 @@ pub fn content(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// The digest of `bytes` as the programs print it.
+/// Returns the digest of `bytes` in the programs' notation.
 pub fn digest(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }
 
-/// Writes a file that looks an hour old, so that nobody takes it for one that is still being written.
+/// Writes a file with a modification time one hour ago, so that a slave treats it as complete.
 pub fn write_old(path: &Path, bytes: &[u8]) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();
@@ -67,8 +67,7 @@ pub fn write_old(path: &Path, bytes: &[u8]) {
         .unwrap();
 }
 
-/// All files below `folder` but those named in `but`, relative to it: what a
-/// client left behind.
+/// Lists all files below `folder`, relative to it, except those named in `but`.
 pub fn leftovers(folder: &Path, but: &[&str]) -> Vec<PathBuf> {
     fn walk(top: &Path, folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {

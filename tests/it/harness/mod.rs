@@ -1,53 +1,56 @@
-//! What the tests share: the three programs started for real, a line that can
-//! be cut, raw peers, folders and content.
+//! Shared test harness: the three real programs, a faulty proxy, raw peers, folders and content.
 //!
-//! Nothing here sleeps to give something time: it polls for what shall hold,
-//! with a deadline far behind what is expected, because both cores may be busy.
+//! No helper sleeps to give a program time. Helpers poll for a condition with a deadline far above
+//! the expected time, because both cores may be busy.
 
 mod changes;
 mod client;
 mod cluster;
 mod content;
-mod delay;
-mod net;
+mod delayed_link;
+mod fake_tree;
+mod network;
+mod proc_fs;
 mod process;
-mod procs;
 mod proxy;
 mod pty;
-mod said;
+mod raw_peers;
 mod strace;
 mod tls;
 mod volume;
-mod wire;
 
 use std::time::{Duration, Instant};
 
 pub use changes::{
-    Reader, bound, data, make_folder, new_id, path, process_of, put, put_end, remove, rename,
-    resume, staged_bytes, staged_files, stop, upload, wait_unstaged,
+    ContentReader, bound, data, make_folder, new_id, path, process_of, put, put_end, remove,
+    rename, resume, staged_bytes, staged_files, stop, upload, wait_unstaged,
 };
 pub use client::{Client, Output, quote};
 pub use cluster::{Cluster, Standalone};
 pub use content::{TestDir, content, digest, leftovers, write_old};
-pub use delay::LongLine;
-pub use net::Network;
-pub use process::{Program, Setup};
-pub use procs::{alive, anonymous_memory, children, exists, group_memory, group_of, socket_owner};
+pub use delayed_link::DelayedLink;
+pub use fake_tree::{
+    FakeTree, content as content_answer, listing, pages, raw_entry, refused, whole,
+};
+pub use network::Network;
+pub use proc_fs::{
+    alive, anonymous_memory, children, exists, group_memory, group_of, socket_owner,
+};
+pub use process::{Program, ProgramBuilder};
 pub use proxy::{Fault, Proxy};
 pub use pty::Pty;
-pub use said::{FakeTree, content as content_answer, listing, pages, raw_entry, refused, whole};
+pub use raw_peers::{
+    FakeServer, RawClient, block, encoded, get, header, hello, polite, session, session_with,
+    sessions, ticket,
+};
 pub use strace::{Call, Strace};
 pub use tls::{encrypted, is_over_tls, over_tls};
 pub use volume::Volume;
-pub use wire::{
-    FakeServer, Wire, block, encoded, get, header, hello, polite, session, session_with, sessions,
-    ticket,
-};
 
-/// How long anything may take that is expected within a second or two.
+/// Deadline for a condition that is expected within one or two seconds.
 pub const SOON: Duration = Duration::from_secs(30);
 
-/// Polls until `probe` gives a value, and fails the test when that takes longer than `deadline`.
+/// Polls until `probe` returns a value; fails the test after `deadline`.
 #[track_caller]
 pub fn eventually<T>(deadline: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();

@@ -1,8 +1,8 @@
-//! One of the programs, running: its output, its signals, its end.
+//! Running programs: their output, signals and exit status.
 //!
-//! Every program has a process group of its own that is killed with it. The
-//! end of its stderr pipe proves that none of its processes survived it. A
-//! panic in any of them fails the test, and a failing test prints all output.
+//! Every program has its own process group, which is killed with it. The end of its stderr pipe
+//! proves that all of its processes have exited. A panic in any of them fails the test, and a
+//! failing test prints all output.
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -17,10 +17,10 @@ use nix::unistd::Pid;
 
 use super::{SOON, eventually, is_over_tls};
 
-/// How long a killed group may take to let go of its stderr.
+/// Time limit for a killed process group to close its stderr.
 const LET_GO: Duration = Duration::from_secs(10);
 
-/// What has come through a pipe so far.
+/// Collects the output of a pipe.
 #[derive(Clone, Default)]
 pub struct Capture(Arc<(Mutex<Captured>, Condvar)>);
 
@@ -31,7 +31,7 @@ struct Captured {
 }
 
 impl Capture {
-    /// Reads `from` to its end on a thread.
+    /// Reads `from` to its end on a new thread.
     pub fn of(mut from: impl Read + Send + 'static) -> Self {
         let capture = Self::default();
         let to = capture.clone();
@@ -55,7 +55,7 @@ impl Capture {
         String::from_utf8_lossy(&self.0.0.lock().unwrap().bytes).into_owned()
     }
 
-    /// Whether the other end was closed by everybody within the time.
+    /// Returns whether all writers closed the pipe within the time.
     pub fn ends_within(&self, time: Duration) -> bool {
         let (state, changed) = &*self.0;
         let (state, _) =
@@ -63,7 +63,7 @@ impl Capture {
         state.ended
     }
 
-    /// Waits until what came so far gives a value.
+    /// Waits until the output so far makes `probe` return a value.
     #[track_caller]
     pub fn wait_for<T>(
         &self,
@@ -75,17 +75,17 @@ impl Capture {
     }
 }
 
-/// How to start a program.
-pub struct Setup {
+/// Describes how a program is started.
+pub struct ProgramBuilder {
     command: Command,
     name: String,
     stdin: bool,
-    /// All connections are encrypted.
+    /// Whether all connections are encrypted.
     encrypted: bool,
 }
 
-impl Setup {
-    /// One of `ftpmaster`, `ftpslave`, `ftpclient`, with a home of its own.
+impl ProgramBuilder {
+    /// Creates a builder for `ftpmaster`, `ftpslave` or `ftpclient` with its own home folder.
     pub fn new(program: &str, home: &Path) -> Self {
         let path = match program {
             "ftpmaster" => env!("CARGO_BIN_EXE_ftpmaster"),
@@ -104,7 +104,7 @@ impl Setup {
         setup
     }
 
-    /// A script, or another program, with the same environment.
+    /// Creates a builder for a script or another program, with the same environment.
     pub fn of<S: AsRef<OsStr>>(words: &[S], home: &Path) -> Self {
         let (first, rest) = words.split_first().unwrap();
         let name = first.as_ref().to_string_lossy().into_owned();
@@ -114,19 +114,19 @@ impl Setup {
         setup
     }
 
-    /// The same program, as the leader of a session whose terminal is its standard input.
+    /// Makes the program the leader of a session with `stdin` as its controlling terminal.
     pub fn in_session(self, stdin: Stdio) -> Self {
         let mut setup = self.behind(&["setsid", "--ctty"]);
         setup.command.stdin(stdin);
         setup
     }
 
-    /// The same program, in a session that has no terminal.
+    /// Runs the program in a session without a terminal.
     pub fn without_terminal(self) -> Self {
         self.behind(&["setsid"])
     }
 
-    /// The same program, started by another one that becomes it; by none where there are no words.
+    /// Prefixes the command line with a program that executes the rest; no words mean no prefix.
     pub fn under<S: AsRef<OsStr>>(self, words: &[S]) -> Self {
         let mut setup = self.behind(words);
         setup.command.process_group(0);
@@ -183,14 +183,14 @@ impl Setup {
         self
     }
 
-    /// Leaves standard input open for [`Program::type_in`].
+    /// Keeps standard input open for [`Program::type_in`].
     pub fn with_stdin(mut self) -> Self {
         self.stdin = true;
         self.command.stdin(Stdio::piped());
         self
     }
 
-    /// Where standard output goes; without this the test reads it.
+    /// Redirects standard output; by default the test reads it.
     pub fn stdout(mut self, to: Stdio) -> Self {
         self.command.stdout(to);
         self.name.push_str(" (stdout elsewhere)");
@@ -198,10 +198,10 @@ impl Setup {
     }
 
     pub fn start(mut self) -> Program {
-        // `ftpmaster user` asks no master.
-        let asks_none = self.name.starts_with("ftpmaster")
+        // `ftpmaster user` connects to no master.
+        let has_no_connection = self.name.starts_with("ftpmaster")
             && self.command.get_args().any(|word| word == "user");
-        if self.encrypted && !asks_none {
+        if self.encrypted && !has_no_connection {
             self.command.args(["--tls", "always"]);
         }
         let elsewhere = self.name.ends_with(')');
@@ -217,7 +217,7 @@ impl Setup {
     }
 }
 
-/// A program that was started.
+/// A started program.
 pub struct Program {
     name: String,
     line: String,
@@ -233,7 +233,7 @@ impl Program {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
     }
 
-    /// Waits for the ready line and gives the address in it.
+    /// Waits for the ready line and returns the address in it.
     #[track_caller]
     pub fn ready(&mut self) -> std::net::SocketAddr {
         let began = Instant::now();
@@ -266,17 +266,17 @@ impl Program {
         self.stdin = None;
     }
 
-    /// Sends a signal to the program alone.
+    /// Sends a signal to the main process only.
     pub fn signal(&self, signal: Signal) {
         kill(self.pid(), signal).unwrap();
     }
 
-    /// Sends a signal to all its processes.
+    /// Sends a signal to the whole process group.
     pub fn signal_group(&self, signal: Signal) {
         killpg(self.pid(), signal).unwrap();
     }
 
-    /// The exit status, or 128 and the signal, where it has ended.
+    /// Returns the exit status, or 128 plus the signal, if the program has exited.
     pub fn try_status(&mut self) -> Option<i32> {
         if self.status.is_none() {
             self.status = self
@@ -288,14 +288,14 @@ impl Program {
         self.status
     }
 
-    /// Waits for the program's own end.
+    /// Waits until the main process exits.
     #[track_caller]
     pub fn wait(&mut self, deadline: Duration) -> i32 {
         let line = self.line.clone();
         eventually(deadline, &format!("the end of {line}"), || self.try_status())
     }
 
-    /// Sends a signal, waits for the end, and requires that no process is left.
+    /// Sends a signal, waits for the exit and requires that no process is left.
     #[track_caller]
     pub fn stop(&mut self, signal: Signal) -> i32 {
         self.signal(signal);
@@ -304,7 +304,7 @@ impl Program {
         status
     }
 
-    /// Kills all its processes at once, as when the machine is switched off.
+    /// Kills the whole process group at once, as a power failure would.
     #[track_caller]
     pub fn kill(&mut self) {
         let _ = killpg(self.pid(), Signal::SIGKILL);
@@ -328,7 +328,7 @@ impl Program {
     }
 }
 
-/// The last part of a long text: the logs of a failing test must stay readable.
+/// Returns the last part of a long text, so that the logs of a failing test stay readable.
 fn tail(text: &str) -> &str {
     if std::env::var_os("RELAIS_TEST_WHOLE_LOGS").is_some() {
         return text;

@@ -1,4 +1,4 @@
-//! A pseudo-terminal with a program in front of it.
+//! A pseudo-terminal that runs a program.
 
 use std::fs::File;
 use std::io::Write;
@@ -8,21 +8,21 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{OpenptyResult, Winsize, openpty};
 
 use super::process::Capture;
-use super::{Program, Setup};
+use super::{Program, ProgramBuilder};
 
-/// The terminal's side that a person would sit at.
+/// The user's side of a terminal.
 pub struct Pty {
     keyboard: File,
-    /// What the screen shows.
+    /// Collects the output to the screen.
     pub screen: Capture,
 }
 
 impl Pty {
     /// Starts a program at a new terminal; its stderr stays a pipe that the test reads.
-    pub fn start(setup: Setup) -> (Self, Program) {
+    pub fn start(setup: ProgramBuilder) -> (Self, Program) {
         let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
         let OpenptyResult { master, slave } = openpty(Some(&size), None).unwrap();
-        // A program that another test starts must not keep this terminal open.
+        // A program of another test must not inherit this terminal.
         for end in [&master, &slave] {
             fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
         }
@@ -34,8 +34,8 @@ impl Pty {
         (Self { keyboard: File::from(master), screen }, program)
     }
 
-    /// The same with stderr on the screen too, as a person has it, and a terminal that knows colours.
-    pub fn start_whole(setup: Setup) -> (Self, Program) {
+    /// Starts a program with stderr on the screen too, and with colours.
+    pub fn start_with_stderr(setup: ProgramBuilder) -> (Self, Program) {
         Self::start(setup.env("TERM", "xterm-256color").under(&[
             "sh",
             "-c",
@@ -43,7 +43,7 @@ impl Pty {
         ]))
     }
 
-    /// Gives the terminal this many columns.
+    /// Sets the number of columns.
     pub fn resize(&self, columns: u16) {
         let size =
             rustix::termios::Winsize { ws_row: 40, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };

@@ -1,4 +1,4 @@
-//! System calls of running programs: written down in their order, or made to fail.
+//! Traces the system calls of running programs, or makes them fail.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use super::process::Capture;
 use super::{SOON, TestDir, eventually};
 
-/// `strace` on processes that run already, with all their threads and children.
+/// `strace` attached to running processes, with all their threads and children.
 pub struct Strace {
     child: Child,
     stderr: Capture,
@@ -19,7 +19,8 @@ pub struct Strace {
 }
 
 impl Strace {
-    /// Attaches; when this returns every later call is seen. `args` are strace's own, such as `-e inject=fsync:error=EIO`.
+    /// Attaches `strace`; it sees every call after this returns. `args` are options of `strace`,
+    /// such as `-e inject=fsync:error=EIO`.
     #[track_caller]
     pub fn attach(pids: &[Pid], args: &[&str]) -> Self {
         let dir = TestDir::new();
@@ -38,14 +39,14 @@ impl Strace {
             command.spawn().unwrap_or_else(|e| panic!("strace is needed for this test: {e}"));
         let stderr = Capture::of(child.stderr.take().unwrap());
         eventually(SOON, &format!("strace is attached to {pids:?}"), || {
-            let said = stderr.text();
-            assert!(child.try_wait().unwrap().is_none(), "strace ended: {said}");
-            pids.iter().all(|pid| said.contains(&format!("Process {pid} attached"))).then_some(())
+            let text = stderr.text();
+            assert!(child.try_wait().unwrap().is_none(), "strace exited: {text}");
+            pids.iter().all(|pid| text.contains(&format!("Process {pid} attached"))).then_some(())
         });
         Self { child, stderr, output, _dir: dir }
     }
 
-    /// Detaches, and gives what was written down.
+    /// Detaches `strace` and returns the traced calls.
     #[track_caller]
     pub fn end(mut self) -> Vec<Call> {
         self.detach();
@@ -53,7 +54,7 @@ impl Strace {
     }
 
     fn detach(&mut self) {
-        // It detaches from every thread and then ends.
+        // `strace` detaches from every thread and then exits.
         let _ = kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGTERM);
         let _ = self.child.wait();
     }
@@ -75,7 +76,7 @@ impl Drop for Strace {
     }
 }
 
-/// A line without most of a long buffer.
+/// Returns a line without the middle of a long buffer.
 fn shortened(line: &str) -> String {
     if line.len() <= 400 {
         line.to_owned()
@@ -84,12 +85,12 @@ fn shortened(line: &str) -> String {
     }
 }
 
-/// One system call: when it began and when it ended, in lines of the trace.
+/// A system call; `begin` and `end` are line numbers of the trace.
 #[derive(Clone)]
 pub struct Call {
     pub pid: i32,
     pub name: String,
-    /// All that strace says behind the name, the result included.
+    /// The arguments and the result, as `strace` prints them.
     pub text: String,
     pub begin: usize,
     pub end: usize,
@@ -110,32 +111,32 @@ impl std::fmt::Debug for Call {
 }
 
 impl Call {
-    /// Whether it succeeded.
+    /// Returns whether the call succeeded.
     pub fn ok(&self) -> bool {
         self.text
             .rsplit_once(" = ")
             .is_some_and(|(_, result)| !result.starts_with('-') && !result.starts_with('?'))
     }
 
-    /// Whether one of its descriptors or paths is this file.
+    /// Returns whether one of its descriptors or paths is this file.
     pub fn is_on(&self, path: &Path) -> bool {
         self.text.contains(&format!("<{}>", hex(path)))
             || self.text.contains(&format!("<{}>", path.display()))
             || self.text.contains(&format!("\"{}\"", hex(path)))
     }
 
-    /// Whether one of its descriptors is a file below this folder, or the folder itself.
+    /// Returns whether one of its descriptors is this folder or a file below it.
     pub fn is_below(&self, folder: &Path) -> bool {
         self.text.contains(&format!("<{}", folder.display()))
             || self.text.contains(&format!("<{}", hex(folder)))
     }
 
-    /// The bytes in its buffers, one behind the other.
+    /// Returns the bytes of its buffers, concatenated.
     pub fn bytes(&self) -> Vec<u8> {
         self.text.split('"').skip(1).step_by(2).flat_map(unhex).collect()
     }
 
-    /// Where its first descriptor leads.
+    /// Returns the path of its first descriptor.
     pub fn path(&self) -> PathBuf {
         let shown = self
             .text
@@ -149,7 +150,7 @@ impl Call {
         }
     }
 
-    /// Whether one of its paths ends in this name.
+    /// Returns whether one of its paths ends in this name.
     pub fn names(&self, name: &str) -> bool {
         self.text
             .split('"')
@@ -159,12 +160,12 @@ impl Call {
     }
 }
 
-/// The bytes of a string as `-xx` writes it.
+/// Decodes a string that `-xx` printed.
 fn unhex(text: &str) -> Vec<u8> {
     text.split("\\x").skip(1).map(|pair| u8::from_str_radix(&pair[..2], 16).unwrap()).collect()
 }
 
-/// As `-xx` writes strings.
+/// Encodes a path as `-xx` prints it.
 fn hex(path: &Path) -> String {
     path.as_os_str().as_encoded_bytes().iter().map(|byte| format!("\\x{byte:02x}")).collect()
 }
@@ -180,7 +181,7 @@ fn parse(trace: &str) -> Vec<Call> {
                 .iter_mut()
                 .rev()
                 .find(|call| call.pid == pid && call.name == name && call.end == usize::MAX);
-            // Without a beginning it began before we came.
+            // The call began before `strace` was attached.
             let Some(call) = open else { continue };
             call.text.push_str(tail);
             call.end = at;

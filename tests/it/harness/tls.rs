@@ -1,4 +1,4 @@
-//! Having a test run with all its connections encrypted.
+//! Runs a test with all its connections encrypted.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -13,19 +13,21 @@ thread_local! {
     static ENCRYPTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs a test in which each program that this thread starts, and each wire, encrypts all its connections.
+/// Runs a test whose programs and raw clients encrypt all connections.
+///
+/// The setting belongs to the calling thread.
 pub fn over_tls(test: impl FnOnce()) {
     ENCRYPTED.set(true);
     test();
     ENCRYPTED.set(false);
 }
 
-/// Whether this thread's test is such a one.
+/// Returns whether this thread's test encrypts all connections.
 pub fn is_over_tls() -> bool {
     ENCRYPTED.get()
 }
 
-/// A connection to a server that encrypts: what is written to it arrives there, and the other way round.
+/// Connects to a server by TLS and returns a clear-text stream that is forwarded to it.
 #[track_caller]
 pub fn encrypted(server: SocketAddr) -> TcpStream {
     let far = Dialer::new(TlsMode::Always)
@@ -44,17 +46,17 @@ pub fn encrypted(server: SocketAddr) -> TcpStream {
     }
     let (up, down) = (far.clone(), inner.try_clone().unwrap());
     thread::spawn(move || {
-        carry(&inner, &*up);
+        forward(&inner, &*up);
         let _ = up.shutdown(Shutdown::Write);
     });
     thread::spawn(move || {
-        carry(&*far, &down);
+        forward(&*far, &down);
         let _ = down.shutdown(Shutdown::Write);
     });
     near
 }
 
-fn carry(mut from: impl Read, mut to: impl Write) {
+fn forward(mut from: impl Read, mut to: impl Write) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(got) = from.read(&mut buffer) {
         if got == 0 || to.write_all(&buffer[..got]).is_err() {

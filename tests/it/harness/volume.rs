@@ -1,4 +1,4 @@
-//! A small file system of its own, to be filled up.
+//! A small tmpfs that a test can fill up.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -6,15 +6,17 @@ use std::process::{Child, Command, Stdio};
 use super::process::Capture;
 use super::{SOON, TestDir};
 
-/// A tmpfs that ends with the test. Where the test may not mount, it lies in a
-/// name space that a process keeps open, and programs are started into that.
+/// A tmpfs that is unmounted at the end of the test.
+///
+/// If the test may not mount, the tmpfs lies in a mount namespace that a process keeps open.
+/// Programs are then started in that namespace.
 pub struct Volume {
     dir: TestDir,
     keeper: Option<Child>,
 }
 
 impl Volume {
-    /// Mounts one with these options, such as `size=8m,nr_inodes=100`.
+    /// Mounts a tmpfs with these options, such as `size=8m,nr_inodes=100`.
     #[track_caller]
     pub fn mount(options: &str) -> Self {
         let dir = TestDir::new();
@@ -24,7 +26,7 @@ impl Volume {
         Self { dir, keeper }
     }
 
-    /// Mounts it in a name space of its own.
+    /// Mounts a tmpfs in a new mount namespace.
     #[track_caller]
     fn keep(at: &Path, options: &str, why: &str) -> Child {
         let script = r#"mount -t tmpfs -o "$1" tmpfs "$2" && echo mounted && exec cat"#;
@@ -35,29 +37,29 @@ impl Volume {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|e| panic!("neither mount ({why}) nor unshare ({e}) works here; this test needs one of them"));
-        let (said, wrong) = (
+            .unwrap_or_else(|e| panic!("this test needs mount ({why}) or unshare ({e})"));
+        let (stdout, stderr) = (
             Capture::of(keeper.stdout.take().unwrap()),
             Capture::of(keeper.stderr.take().unwrap()),
         );
-        said.wait_for(SOON, "a file system in a name space", |text| {
+        stdout.wait_for(SOON, "a file system in a namespace", |text| {
             let ended = keeper.try_wait().unwrap();
-            let problem = wrong.text();
-            assert!(ended.is_none(), "neither mount ({why}) nor unshare -rm ({problem}) works here; this test needs one of them");
+            let problem = stderr.text();
+            assert!(ended.is_none(), "this test needs mount ({why}) or unshare -rm ({problem})");
             text.contains("mounted").then_some(())
         });
         keeper
     }
 
-    /// Mounts another one at a folder in it, until the result is dropped.
+    /// Mounts another tmpfs at a folder of this one, until the result is dropped.
     #[track_caller]
-    pub fn mount_inside(&self, folder: &str) -> Mounted<'_> {
+    pub fn mount_inside(&self, folder: &str) -> NestedMount<'_> {
         let at = self.inside().join(folder);
         self.run("mount", &["-t", "tmpfs", "tmpfs", at.to_str().unwrap()]).unwrap();
-        Mounted { volume: self, at }
+        NestedMount { volume: self, at }
     }
 
-    /// Runs a program where the volume can be seen.
+    /// Runs a program in the namespace of the volume.
     fn run(&self, program: &str, args: &[&str]) -> Result<(), String> {
         let mut words = self.under();
         words.push(program.to_owned());
@@ -66,7 +68,7 @@ impl Volume {
         run(&words[0], &args)
     }
 
-    /// What a program is started by that shall see it.
+    /// Returns the command line that executes a program in the namespace of the volume.
     pub fn under(&self) -> Vec<String> {
         let Some(keeper) = &self.keeper else { return Vec::new() };
         [
@@ -82,12 +84,12 @@ impl Volume {
         .to_vec()
     }
 
-    /// Its path for programs that are started by [`Self::under`].
+    /// Returns the path for programs that are started by [`Self::under`].
     pub fn inside(&self) -> PathBuf {
         self.dir.path().join("volume")
     }
 
-    /// Its path for the test.
+    /// Returns the path for the test itself.
     pub fn path(&self) -> PathBuf {
         let inside = self.inside();
         match &self.keeper {
@@ -99,27 +101,27 @@ impl Volume {
         }
     }
 
-    /// Bytes that are free.
+    /// Returns the number of free bytes.
     pub fn free(&self) -> u64 {
         let fs = nix::sys::statvfs::statvfs(&self.path()).unwrap();
         fs.blocks_available() * fs.fragment_size()
     }
 
-    /// Inodes that are free.
+    /// Returns the number of free inodes.
     pub fn free_inodes(&self) -> u64 {
         nix::sys::statvfs::statvfs(&self.path()).unwrap().files_available()
     }
 }
 
-/// A file system mounted in a volume.
-pub struct Mounted<'a> {
+/// A tmpfs mounted in a volume.
+pub struct NestedMount<'a> {
     volume: &'a Volume,
     at: PathBuf,
 }
 
-impl Drop for Mounted<'_> {
+impl Drop for NestedMount<'_> {
     fn drop(&mut self) {
-        // Lazily: a program that a failed test left behind must not keep it.
+        // Lazily, because a program of a failed test may still use it.
         let _ = self.volume.run("umount", &["-l", self.at.to_str().unwrap()]);
     }
 }

@@ -1,5 +1,5 @@
-//! Raw clients against master and slave: garbage, lies about lengths, silence,
-//! forged tickets, floods.
+//! Hostile clients against master and slave: garbage, wrong lengths, silence, forged tickets,
+//! floods.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -10,8 +10,8 @@ use relais_proto::{ErrorCode, FrameType, Login, Lsn, Reply, Request};
 use socket2::{Domain, Socket, Type};
 
 use crate::harness::{
-    Cluster, SOON, Standalone, Wire, encoded, eventually, get, group_memory, hello, polite, put,
-    session, sessions, ticket,
+    Cluster, RawClient, SOON, Standalone, encoded, eventually, get, group_memory, hello, polite,
+    put, session, sessions, ticket,
 };
 
 const LOGIN: Duration = relais_proto::limits::LOGIN_TIME;
@@ -20,7 +20,7 @@ fn login() -> Request {
     Request::Login(Login::default())
 }
 
-/// What no client of ours would send first.
+/// Returns first messages that no correct client sends.
 fn garbage() -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = vec![
         vec![0; 100],
@@ -37,13 +37,13 @@ fn garbage() -> Vec<Vec<u8>> {
         crate::harness::FakeServer::encoded(&[Reply::Pong]),
         polite(&hello()),
     ];
-    // A greeting whose length field lies, at each edge of 32 bits.
+    // A greeting with a wrong length, at each edge of 32 bits.
     for len in [0_u32, 1, 4, 64 * 1024, 64 * 1024 + 1, 1 << 31, u32::MAX] {
         let mut frame = encoded(&[hello(), login()]);
         frame[..4].copy_from_slice(&len.to_be_bytes());
         all.push(frame);
     }
-    // Every type there is, and some that are not, with an empty and a short payload.
+    // Every frame type, valid or not, with an empty and a short payload.
     for kind in (0..=255_u8).filter(|k| *k != FrameType::Hello.number()) {
         all.push(vec![0, 0, 0, 0, kind]);
         all.push([&encoded(&[hello()])[..], &[0, 0, 0, 3, kind, 1, 2, 3]].concat());
@@ -51,11 +51,11 @@ fn garbage() -> Vec<Vec<u8>> {
     all
 }
 
-/// Each of them is told off or cut, at the latest when the time to log in is over.
+/// Requires that each message is refused or cut, at the latest when the login times out.
 fn garbage_is_cut(addr: SocketAddr, still_fine: impl Fn()) {
-    let mut open: Vec<Wire> = Vec::new();
+    let mut open: Vec<RawClient> = Vec::new();
     for bytes in garbage() {
-        let mut wire = Wire::connect(addr);
+        let mut wire = RawClient::connect(addr);
         wire.raw(&bytes);
         open.push(wire);
     }
@@ -105,7 +105,7 @@ fn cut_after_every_byte_of_a_session() {
     let to_master = encoded(&[hello(), login()]);
     for (addr, bytes) in [(cluster.slaves[0].addr, to_slave), (cluster.addr, to_master)] {
         for cut in 0..bytes.len() {
-            Wire::connect(addr).raw(&bytes[..cut]);
+            RawClient::connect(addr).raw(&bytes[..cut]);
         }
     }
     cluster.client().get("f");
@@ -119,9 +119,9 @@ fn a_byte_a_second_does_not_outlive_the_login() {
         for addr in [cluster.addr, cluster.slaves[0].addr] {
             let bytes = &bytes;
             scope.spawn(move || {
-                let mut wire = Wire::connect(addr);
+                let mut wire = RawClient::connect(addr);
                 let began = Instant::now();
-                // The slowness is what is tested; the end is noticed by a write that fails.
+                // The pace is the subject of the test; a failed write shows the end.
                 for byte in bytes {
                     if !wire.raw(&[*byte]) {
                         break;
@@ -154,7 +154,7 @@ fn bad_frames_inside_a_session_end_that_session_alone() {
             );
         }
     }
-    // Offsets and lengths at the edges: an error or the bytes there are, never harm.
+    // Offsets and lengths at the edges: the answer is an error or the existing bytes.
     for n in [1_u64 << 31, 1 << 32, 1 << 63, u64::MAX] {
         let Request::Get(mut request) = get("f") else { unreachable!() };
         (request.offset, request.length) = (n, u64::MAX - n);
@@ -183,7 +183,8 @@ fn a_request_of_an_unknown_type_is_unsupported_and_no_more() {
         assert!(matches!(wire.reply(), Reply::Error(r) if r.code == ErrorCode::Unsupported));
         assert_eq!(wire.reply(), Reply::Pong);
     }
-    // Longer than any request, or of a link's or a server's type: nothing more can be understood.
+    // Longer than any request, or a type of a link or a server: the stream cannot be parsed
+    // further.
     for (kind, payload) in [(0x3f, 8449_u32), (0x7f, 0), (0xff, 0)] {
         let mut wire = sessions(slave.addr, 1).remove(0);
         wire.raw(&[&payload.to_be_bytes()[..], &[kind]].concat());
@@ -212,8 +213,8 @@ fn a_request_out_of_its_place_ends_the_session() {
 #[test]
 fn a_login_that_takes_too_long_is_told_so() {
     let cluster = Cluster::of(1).file("f", b"1").start();
-    let mut wires = [cluster.addr, cluster.slaves[0].addr].map(Wire::connect);
-    // Neither says a word beyond its greeting.
+    let mut wires = [cluster.addr, cluster.slaves[0].addr].map(RawClient::connect);
+    // Neither sends anything after its greeting.
     wires.iter_mut().for_each(|wire| wire.send(&[hello()]));
     for wire in &mut wires {
         assert!(matches!(wire.reply(), Reply::Welcome { .. }));
@@ -229,7 +230,7 @@ fn an_offset_of_an_upload_that_is_not_there_is_refused_at_once() {
         let mut wire = sessions(slave.addr, 1).remove(0);
         let request = relais_proto::PutRequest { offset, ..put("new", 1 << 20) };
         wire.send(&[Request::Put(request)]);
-        // Not a byte of the content was sent, and its end was not either.
+        // Neither content nor its end was sent.
         assert!(matches!(wire.reply(), Reply::Error(r) if r.code == ErrorCode::BadOffset));
     }
 }
@@ -254,7 +255,7 @@ fn altered_tickets_are_refused() {
         bad.push(altered);
     }
     for ticket in bad {
-        let mut wire = Wire::connect(slave);
+        let mut wire = RawClient::connect(slave);
         wire.send(&[hello(), Request::Ticket { ticket, lsn: Lsn::default() }]);
         let refused = loop {
             match wire.reply() {
@@ -277,9 +278,9 @@ fn twenty_times_the_pool_in_silence_does_not_keep_a_good_client_out() {
     for addr in [cluster.addr, cluster.slaves[0].addr] {
         let before =
             group_memory(cluster.slaves[0].program.pid()) + group_memory(cluster.master.pid());
-        let silent: Vec<Wire> = (0..160)
+        let silent: Vec<RawClient> = (0..160)
             .map(|n| {
-                let mut wire = Wire::connect(addr);
+                let mut wire = RawClient::connect(addr);
                 wire.raw(&half[..n % (half.len() + 1)]);
                 wire
             })
@@ -288,7 +289,7 @@ fn twenty_times_the_pool_in_silence_does_not_keep_a_good_client_out() {
         cluster.client().get("f");
         assert!(
             began.elapsed() < Duration::from_secs(5),
-            "a good client waited {:?}",
+            "a correct client waited {:?}",
             began.elapsed()
         );
         let after =
@@ -298,7 +299,7 @@ fn twenty_times_the_pool_in_silence_does_not_keep_a_good_client_out() {
     }
 }
 
-/// A connection from this address, which has to be one of the machine itself.
+/// Opens a silent connection from a local address.
 fn silent_from(source: [u8; 4], addr: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
@@ -310,17 +311,17 @@ fn silent_from(source: [u8; 4], addr: SocketAddr) -> TcpStream {
 #[test]
 fn one_address_that_floods_does_not_turn_out_others() {
     let slave = Standalone::start(&["--workers", "1"], &[("f", b"1")]);
-    let mut slow = Wire::connect(slave.addr);
+    let mut slow = RawClient::connect(slave.addr);
     let greeting = encoded(&[hello(), login()]);
     let (first, rest) = greeting.split_at(10);
     slow.raw(first);
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, most, most).unwrap();
-    // More than there is room for, and all of them later than the one with the slow line.
+    // More than the pool holds, and all later than the slow client.
     let flood: Vec<TcpStream> = (0..800).map(|_| silent_from([127, 0, 0, 9], slave.addr)).collect();
-    let turned_out =
+    let evicted =
         || flood.iter().filter(|stream| stream.peek(&mut [0]).is_ok_and(|n| n == 0)).count();
-    eventually(SOON, "the flood has filled the room", || (turned_out() >= 200).then_some(()));
+    eventually(SOON, "the flood has filled the pool", || (evicted() >= 200).then_some(()));
     assert!(slow.raw(rest));
     assert!(matches!(slow.reply(), Reply::Welcome { .. }));
     assert!(matches!(slow.reply(), Reply::Opened { .. }));
@@ -336,14 +337,14 @@ fn announced_lengths_take_no_memory() {
         [(cluster.addr, &cluster.master), (cluster.slaves[0].addr, &cluster.slaves[0].program)]
     {
         let before = group_memory(program.pid());
-        let open: Vec<Wire> = (0..300)
+        let open: Vec<RawClient> = (0..300)
             .map(|_| {
-                let mut wire = Wire::connect(addr);
+                let mut wire = RawClient::connect(addr);
                 wire.raw(&[0, 0, 0xff, 0xff, FrameType::Hello.number(), 0]);
                 wire
             })
             .collect();
-        let in_sessions: Vec<Wire> = (0..20)
+        let in_sessions: Vec<RawClient> = (0..20)
             .map(|_| {
                 let mut wire = session(cluster.slaves[0].addr, &good);
                 wire.raw(&[0, 0, 0xff, 0xff, FrameType::List.number(), 0]);
@@ -362,11 +363,12 @@ fn requests_ahead_without_reading_take_no_memory() {
     let slave =
         Standalone::start(&["--workers", "1"], &[("f", &crate::harness::content(1, 4 << 20))]);
     let before = group_memory(slave.program.pid());
-    let mut floods: Vec<Wire> = sessions(slave.addr, 8);
+    let mut floods: Vec<RawClient> = sessions(slave.addr, 8);
     let many = encoded(&vec![get("f"); 100]);
     for wire in &mut floods {
         wire.0.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
-        // The slave stops reading at some point; then our writes fail, as they shall. Without that this is 1 MiB each.
+        // The slave stops reading at some point, and then the writes fail. Otherwise each of these
+        // is 1 MiB.
         for _ in 0..(1 << 20) / many.len() {
             if !wire.raw(&many) {
                 break;
@@ -375,6 +377,6 @@ fn requests_ahead_without_reading_take_no_memory() {
     }
     slave.client().get("f");
     let after = group_memory(slave.program.pid());
-    // A block buffer for each session is fine; what was sent ahead is not.
+    // A block buffer for each session is allowed; buffers for pipelined requests are not.
     assert!(after.saturating_sub(before) < 48 << 20, "memory grew from {before} to {after}");
 }

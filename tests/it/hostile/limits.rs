@@ -1,4 +1,4 @@
-//! Peers that hold on without going on, and a host that has run out of something: whoever it concerns is told or cut, and nobody else.
+//! Stalled peers, and a host without threads or processes: only the peer concerned is affected.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,11 +8,11 @@ use nix::sys::signal::{Signal, kill};
 use relais_proto::{FrameType, Request, limits};
 
 use crate::harness::{
-    Standalone, Strace, Wire, content, data, encoded, eventually, get, new_id, process_of, put,
-    sessions, wait_unstaged,
+    RawClient, Standalone, Strace, content, data, encoded, eventually, get, new_id, process_of,
+    put, sessions, wait_unstaged,
 };
 
-/// A window in which nothing moves, twice over, and what other tests take from it.
+/// Two windows of the minimum throughput, plus the time that other tests take.
 const STALLED: Duration = Duration::from_secs(200);
 
 fn slave() -> Standalone {
@@ -22,7 +22,8 @@ fn slave() -> Standalone {
     )
 }
 
-/// Does `step` each half second until the server has closed the connection; how long that took.
+/// Calls `step` every half second until the server closes the connection; returns how long that
+/// took.
 fn until_closed(mut step: impl FnMut() -> bool) -> Duration {
     let began = Instant::now();
     while step() && began.elapsed() < STALLED {
@@ -31,13 +32,13 @@ fn until_closed(mut step: impl FnMut() -> bool) -> Duration {
     began.elapsed()
 }
 
-/// All at once, since each takes its time.
+/// All cases run in parallel, because each takes a window.
 #[test]
 pub fn who_holds_on_without_going_on_is_ended() {
     let slave = slave();
     let mut wires = sessions(slave.addr, 5);
     let mut asker = wires.pop().unwrap();
-    let [mut deaf, mut slow, mut sender, mut beginner] = <[Wire; 4]>::try_from(wires).unwrap();
+    let [mut deaf, mut slow, mut sender, mut beginner] = <[RawClient; 4]>::try_from(wires).unwrap();
     for wire in [&mut deaf, &mut slow] {
         wire.send(&[get("large")]);
         assert!(wire.block_bytes().is_some());
@@ -49,7 +50,7 @@ pub fn who_holds_on_without_going_on_is_ended() {
     let request = encoded(&[get(&["n"; 200].join("/"))]);
     let over = &AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // Takes a little of what comes, now and then; it has the buffers on the way to take from long after its session has ended.
+        // Reads a little now and then. Buffers keep data for it long after its session has ended.
         scope.spawn(move || {
             until_closed(|| {
                 !over.load(Ordering::Relaxed) && matches!(slow.0.read(&mut [0; 100]), Ok(1..))
@@ -96,9 +97,9 @@ pub fn no_more_threads_and_processes() {
             "inject=clone,clone3,fork,vfork:error=EAGAIN",
         ],
     );
-    // Whoever comes is turned away, and whoever is there goes on.
+    // New clients are rejected, and open sessions continue.
     for _ in 0..5 {
-        let mut wire = Wire::connect(slave.addr);
+        let mut wire = RawClient::connect(slave.addr);
         wire.raw(&encoded(&[
             crate::harness::hello(),
             Request::Login(relais_proto::Login::default()),
@@ -115,14 +116,14 @@ pub fn no_more_threads_and_processes() {
     }
     assert_eq!(before.fetch("f").unwrap(), b"small");
     let counted = before.status().1;
-    assert_eq!(counted.sessions, 1, "no place is lost");
-    // A worker that dies now has no successor, until there can be one.
+    assert_eq!(counted.sessions, 1, "a slot was lost");
+    // A killed worker is replaced only when a process can be started.
     kill(worker, Signal::SIGKILL).unwrap();
-    // Time for the pauses between its tries to grow.
+    // Time for the delay between the attempts to grow.
     std::thread::sleep(Duration::from_secs(2));
     let calls = strace.end();
     let failed = calls.iter().filter(|call| call.text.contains("INJECTED")).count();
-    assert!((5..100).contains(&failed), "tried {failed} times: neither given up nor spun");
+    assert!((5..100).contains(&failed), "tried {failed} times: too seldom or too often");
     let began = Instant::now();
     slave.client().get("f");
     assert!(began.elapsed() < Duration::from_secs(30));

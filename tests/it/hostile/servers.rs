@@ -1,5 +1,6 @@
-//! Raw servers against the client, and a raw master against a slave: too much,
-//! too little, wrong frames, wrong names, circles, silence.
+//! Hostile servers against the client, and a hostile master against a slave.
+//!
+//! They send too much, too little, wrong frames, wrong names, redirect loops, or nothing.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -8,23 +9,25 @@ use relais_proto::{
     Endpoint, ErrorCode, FrameType, Lsn, PageBuilder, Refusal, Reply, Request, ServerRole, SlaveId,
 };
 
-use crate::harness::{Client, FakeServer, Output, Setup, block, header, leftovers, polite};
+use crate::harness::{
+    Client, FakeServer, Output, ProgramBuilder, block, header, leftovers, polite,
+};
 
-/// Runs a get against a lying server; nothing may come of it but a plain error.
+/// Runs a get against a lying server; its only effect must be a clear error.
 #[track_caller]
-fn lied_to(server: &FakeServer, statuses: &[i32]) -> Output {
+fn get_from_liar(server: &FakeServer, statuses: &[i32]) -> Output {
     let client = Client::new(server.addr);
     let output = client.run(&["--retry", "0", "-c", "get f"]);
     assert!(statuses.contains(&output.status), "{output:?}");
     assert!(!client.folder().join("f").exists(), "{output:?}");
-    assert!(!output.stderr.trim().is_empty(), "an error is told: {output:?}");
-    harmless(&output);
+    assert!(!output.stderr.trim().is_empty(), "no error was printed: {output:?}");
+    assert_no_escapes(&output);
     output
 }
 
-/// What comes from afar never drives the terminal.
+/// Requires that the output has no control characters.
 #[track_caller]
-fn harmless(output: &Output) {
+fn assert_no_escapes(output: &Output) {
     for text in [&output.stdout, &output.stderr] {
         let bad = text.chars().find(|c| c.is_control() && *c != '\n');
         assert_eq!(bad, None, "{output:?}");
@@ -39,15 +42,15 @@ fn a_server_that_announces_too_much() {
             answer.extend(block(&[7; 4096]));
             answer
         });
-        // No space, or nothing more for 5 s: the client neither fills the disk nor hangs.
-        lied_to(&server, &[1, 3, 5]);
+        // No space, or no data for 5 s: the client neither fills the disk nor hangs.
+        get_from_liar(&server, &[1, 3, 5]);
     }
     let server = FakeServer::standalone(|_| {
         let mut frame = FakeServer::encoded(&[Reply::ContentHeader(header(10, 0, 10))]);
         frame[5..13].copy_from_slice(&u64::MAX.to_be_bytes());
         frame
     });
-    lied_to(&server, &[1, 3, 5]);
+    get_from_liar(&server, &[1, 3, 5]);
 }
 
 #[test]
@@ -55,7 +58,7 @@ fn a_server_that_sends_wrong_frames() {
     let ten = header(10, 0, 4);
     let end = || FakeServer::encoded(&[Reply::End { digest: relais_proto::Digest([1; 32]) }]);
     let answers: Vec<Vec<u8>> = vec![
-        // More, fewer, wrong pieces, no end, a wrong digest, an offset nobody asked for.
+        // More, fewer, wrong pieces, no end, a wrong digest, an offset that was not requested.
         [
             FakeServer::encoded(&[Reply::ContentHeader(ten.clone())]),
             block(&[1; 4]),
@@ -102,7 +105,7 @@ fn a_server_that_sends_wrong_frames() {
             Request::Get(_) => (answer.clone(), true),
             other => (polite(other), false),
         });
-        lied_to(&server, &[1, 3, 5]);
+        get_from_liar(&server, &[1, 3, 5]);
     }
 }
 
@@ -121,7 +124,7 @@ fn a_server_that_greets_wrongly() {
     ];
     for reply in replies {
         let server = FakeServer::start(move |_| (reply.clone(), true));
-        lied_to(&server, &[1, 3, 5]);
+        get_from_liar(&server, &[1, 3, 5]);
     }
 }
 
@@ -151,7 +154,7 @@ fn escapes_in_names_and_messages_do_not_reach_the_terminal() {
                 )
             }
             Request::List { .. } => {
-                // A name that our own encoder lets through, with the byte changed behind its back.
+                // A name that our encoder accepts, with one byte changed afterwards.
                 let mut page = PageBuilder::new();
                 let mut entry = relais_proto::Entry {
                     name: "XXX".to_owned(),
@@ -181,7 +184,7 @@ fn escapes_in_names_and_messages_do_not_reach_the_terminal() {
             [&["--retry", "0", "-c", command][..], &["--retry", "0", "--json", "-c", command]]
         {
             let output = client.run(args);
-            harmless(&output);
+            assert_no_escapes(&output);
         }
     }
 }
@@ -194,7 +197,7 @@ fn decoded(frame: &[u8]) -> Result<Reply, relais_proto::WireError> {
 
 #[test]
 fn names_that_lead_out_are_not_taken() {
-    // The name in an entry is changed into one that leads out, of the same length.
+    // The name in an entry is replaced by one that leads out of the folder, of the same length.
     for evil in ["../x", "/etc", "a/bc", "..\0a"] {
         let server = FakeServer::start(move |request| match request {
             Request::List { .. } | Request::Stat(_) => {
@@ -234,7 +237,7 @@ fn welcome(role: ServerRole) -> Reply {
     }
 }
 
-/// A master that sends everybody to these addresses.
+/// Starts a master that redirects all clients to these addresses.
 fn redirecting(to: impl Fn() -> Vec<SocketAddr> + Send + Sync + 'static) -> FakeServer {
     FakeServer::start(move |request| match request {
         Request::Hello(_) => (FakeServer::encoded(&[welcome(ServerRole::Master)]), false),
@@ -256,11 +259,11 @@ fn redirecting(to: impl Fn() -> Vec<SocketAddr> + Send + Sync + 'static) -> Fake
 fn redirects_to_nowhere_in_circles_and_to_itself() {
     let began = Instant::now();
     let port_0 = redirecting(|| vec!["127.0.0.1:0".parse().unwrap()]);
-    lied_to(&port_0, &[1, 3, 5]);
+    get_from_liar(&port_0, &[1, 3, 5]);
     let none = redirecting(Vec::new);
-    lied_to(&none, &[1, 3, 5]);
+    get_from_liar(&none, &[1, 3, 5]);
 
-    // To itself: a master that also plays the slave, and redirects again.
+    // To itself: a master that also acts as the slave, and redirects again.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let itself = listener.local_addr().unwrap();
     let server = FakeServer::on(listener, move |request| match request {
@@ -277,9 +280,9 @@ fn redirects_to_nowhere_in_circles_and_to_itself() {
             )
         }
     });
-    lied_to(&server, &[1, 3, 5]);
+    get_from_liar(&server, &[1, 3, 5]);
 
-    // Two slaves that each name the other as the master.
+    // Two slaves that each redirect to the other as the master.
     let (one, two) = (
         std::net::TcpListener::bind("127.0.0.1:0").unwrap(),
         std::net::TcpListener::bind("127.0.0.1:0").unwrap(),
@@ -293,7 +296,7 @@ fn redirects_to_nowhere_in_circles_and_to_itself() {
     };
     let first = FakeServer::on(one, sends_to(addr2));
     let _second = FakeServer::on(two, sends_to(addr1));
-    lied_to(&first, &[1, 3, 5]);
+    get_from_liar(&first, &[1, 3, 5]);
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
 }
 
@@ -301,12 +304,12 @@ fn redirects_to_nowhere_in_circles_and_to_itself() {
 fn a_server_that_says_nothing_or_only_waits_a_little_and_then_nothing() {
     let silent = FakeServer::start(|_| (Vec::new(), false));
     let began = Instant::now();
-    lied_to(&silent, &[1, 3, 5]);
+    get_from_liar(&silent, &[1, 3, 5]);
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     let waits = FakeServer::standalone(|_| {
         FakeServer::encoded(&[Reply::Wait(relais_proto::WaitReason::Hashing)])
     });
-    lied_to(&waits, &[1, 3, 5]);
+    get_from_liar(&waits, &[1, 3, 5]);
 }
 
 #[test]
@@ -318,7 +321,7 @@ fn a_fake_master_does_not_get_a_slave() {
         &mut std::fs::metadata(&key).unwrap().permissions(),
         0o600,
     );
-    // It answers each frame with garbage of the right type.
+    // The master answers each frame with garbage of the right type.
     let server = FakeServer::start(|_| {
         let mut bytes = FakeServer::encoded(&[welcome(ServerRole::Master)]);
         relais_proto::encode_frame(&mut bytes, FrameType::LinkChallenge, |to| {
@@ -327,7 +330,7 @@ fn a_fake_master_does_not_get_a_slave() {
         (bytes, false)
     });
     let root = dir.folder("root");
-    let mut slave = Setup::new("ftpslave", dir.path())
+    let mut slave = ProgramBuilder::new("ftpslave", dir.path())
         .args([
             "0",
             "--master",
@@ -339,7 +342,7 @@ fn a_fake_master_does_not_get_a_slave() {
         ])
         .start();
     slave.ready();
-    slave.stderr.wait_for(crate::harness::SOON, "the slave tells of it", |log| {
+    slave.stderr.wait_for(crate::harness::SOON, "the slave logs it", |log| {
         (log.contains("WARN") || log.contains("ERROR")).then_some(())
     });
     assert_eq!(slave.stop(nix::sys::signal::Signal::SIGTERM), 0);

@@ -1,35 +1,35 @@
-//! Bits turned on the way and on disk, and a `.log` that somebody else wrote.
+//! Flipped bits in transit and on the disk, and a manipulated `.log`.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-use super::{GET, Lab, NAME, converge, never_a_part};
+use super::{DownloadFixture, GET, NAME, assert_absent_or_whole, converge};
 use crate::harness::{Fault, content, digest, leftovers};
 
 #[test]
 fn a_bit_flipped_on_the_way_is_found() {
     let bytes = content(17, (5 << 20) + 3);
-    let lab = Lab::new(64 << 10, &bytes);
-    // Once before the slave knows the digest, perhaps, and once after that in any case.
+    let fixture = DownloadFixture::new(64 << 10, &bytes);
+    // Before the slave knows the digest, possibly, and after that in any case.
     for n in [0, 1 << 20, (5 << 20) + 2, 700_000] {
-        let client = lab.client();
-        lab.line.fault_at_content(n, Fault::FlipBit);
+        let client = fixture.client();
+        fixture.line.fault_at_content(n, Fault::FlipBit);
         let output = client.run(GET);
-        assert!(lab.line.struck());
+        assert!(fixture.line.struck());
         assert!(matches!(output.status, 0 | 1 | 5), "{output:?}");
         assert!(output.status == 0 || !client.folder().join(NAME).exists());
-        never_a_part(&client, &bytes);
+        assert_absent_or_whole(&client, &bytes);
         converge(&client, &bytes);
-        lab.slave.client().command("hash 'big file.bin'").ok();
+        fixture.slave.client().command("hash 'big file.bin'").ok();
     }
 }
 
 #[test]
 fn a_bit_flipped_in_the_part_that_is_there_is_found() {
     let bytes = content(18, (12 << 20) + 3);
-    let lab = Lab::new(64 << 10, &bytes);
+    let fixture = DownloadFixture::new(64 << 10, &bytes);
     for at in [0, 1_500_000] {
-        let client = lab.killed(9 << 20);
+        let client = fixture.killed(9 << 20);
         let parts = leftovers(&client.folder(), &[".log"]);
         assert_eq!(parts.len(), 1, "one part file: {parts:?}");
         let part =
@@ -44,9 +44,9 @@ fn a_bit_flipped_in_the_part_that_is_there_is_found() {
 #[test]
 pub fn a_part_file_that_vanished_or_shrank_is_made_anew() {
     let bytes = content(19, 12 << 20);
-    let lab = Lab::new(64 << 10, &bytes);
+    let fixture = DownloadFixture::new(64 << 10, &bytes);
     for shrink in [None, Some(0), Some(1000), Some(30 << 20)] {
-        let client = lab.killed(9 << 20);
+        let client = fixture.killed(9 << 20);
         for part in leftovers(&client.folder(), &[".log"]) {
             let part = client.folder().join(part);
             match shrink {
@@ -58,19 +58,20 @@ pub fn a_part_file_that_vanished_or_shrank_is_made_anew() {
     }
 }
 
-/// A line with a checksum that fits what is in front of it.
+/// Returns a `.log` line with a valid checksum.
 fn signed(fields: &[&str]) -> String {
     let front = fields[..fields.len() - 1].join(" ") + " ";
     let check = digest(front.as_bytes());
     format!("{front}{}\n", &check[..16])
 }
 
-/// Each field of the line changed, doubled, gone, or hostile, under the old
-/// checksum and under one that fits; and what a broken disk or a bad neighbour
-/// makes of the whole file.
+/// Returns damaged copies of the `.log`.
+///
+/// Each field is changed, doubled, removed or hostile, under the old checksum and under a valid
+/// one. The rest is damage to the whole file by a broken disk or another program.
 fn mutations(log: &str) -> Vec<Vec<u8>> {
     let line = log.lines().last().unwrap();
-    // What stands before the only line is for people.
+    // The text before the only line is for human readers.
     let words = &log[..log.len() - line.len() - 1];
     let fields: Vec<&str> = line.split(' ').collect();
     let mut all = Vec::new();
@@ -109,12 +110,12 @@ fn mutations(log: &str) -> Vec<Vec<u8>> {
 #[test]
 fn a_log_mutated_in_each_field_does_no_harm() {
     let bytes = content(20, 12_000_000);
-    let lab = Lab::new(64 << 10, &bytes);
-    let first = lab.killed(9_000_000);
+    let fixture = DownloadFixture::new(64 << 10, &bytes);
+    let first = fixture.killed(9_000_000);
     let log = fs::read_to_string(first.folder().join(".log")).unwrap();
     for mutated in mutations(&log) {
-        let client = lab.client();
-        // As the killed client left it, but for its log.
+        let client = fixture.client();
+        // The folder as the killed client left it, except for the `.log`.
         for part in leftovers(&first.folder(), &[".log"]) {
             fs::copy(first.folder().join(&part), client.folder().join(&part)).unwrap();
         }
@@ -124,7 +125,7 @@ fn a_log_mutated_in_each_field_does_no_harm() {
         assert!(matches!(output.status, 0 | 1 | 5), "{shown:?}: {output:?}");
         let control = output.stderr.chars().find(|c| c.is_control() && *c != '\n');
         assert_eq!(control, None, "{shown:?}: {output:?}");
-        never_a_part(&client, &bytes);
+        assert_absent_or_whole(&client, &bytes);
         let outside = leftovers(client.home(), &[]);
         let evil = outside.iter().any(|p| p.to_str().unwrap().contains("evil"));
         assert!(!evil, "{shown:?} made files elsewhere: {outside:?}");
@@ -132,7 +133,7 @@ fn a_log_mutated_in_each_field_does_no_harm() {
             assert_eq!(
                 client.run(GET).status,
                 0,
-                "{shown:?}: the log stands in the way: {output:?}"
+                "{shown:?}: the log blocks the command: {output:?}"
             );
         }
         assert!(client.read(NAME) == bytes, "{shown:?}");

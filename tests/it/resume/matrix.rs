@@ -1,26 +1,27 @@
-//! Every size around the block size, interrupted at every interesting byte, by
-//! the death of either side and by a cut of the line.
+//! Downloads of every size around the block size, interrupted at every critical byte.
+//!
+//! The client is killed, the slave is killed, or the connection is cut.
 
 use std::collections::BTreeSet;
 
-use super::{GET, GET_ONCE, Lab, converge, never_a_part};
+use super::{DownloadFixture, GET, GET_ONCE, assert_absent_or_whole, converge};
 use crate::harness::{Client, Fault, content};
 
-/// The bytes at which a file of `size` in blocks of `block` is interrupted.
+/// Returns the bytes at which a file of `size` in blocks of `block` is interrupted.
 fn points(size: usize, block: usize) -> BTreeSet<u64> {
     let all = [0, 1, block.saturating_sub(1), block, block + 1, size.saturating_sub(1), size];
     all.into_iter().filter(|n| *n <= size).map(|n| n as u64).collect()
 }
 
-/// Every size and point for one block size; `interrupt` leaves a client whose get did not end.
-fn matrix(block: usize, sizes: &[usize], interrupt: impl Fn(&mut Lab, &Client, u64)) {
+/// Tests every size and point for one block size; `interrupt` leaves an unfinished get.
+fn matrix(block: usize, sizes: &[usize], interrupt: impl Fn(&mut DownloadFixture, &Client, u64)) {
     for &size in sizes {
         let bytes = content(size as u64 + 1, size);
-        let mut lab = Lab::new(block, &bytes);
+        let mut fixture = DownloadFixture::new(block, &bytes);
         for n in points(size, block) {
-            let client = lab.client();
-            interrupt(&mut lab, &client, n);
-            never_a_part(&client, &bytes);
+            let client = fixture.client();
+            interrupt(&mut fixture, &client, n);
+            assert_absent_or_whole(&client, &bytes);
             converge(&client, &bytes);
         }
     }
@@ -31,32 +32,32 @@ fn all_sizes(block: usize) -> Vec<usize> {
 }
 
 fn client_killed(block: usize) {
-    matrix(block, &all_sizes(block), |lab, client, n| {
-        let (mut program, _) = lab.freeze(client, GET, n);
+    matrix(block, &all_sizes(block), |fixture, client, n| {
+        let (mut program, _) = fixture.freeze(client, GET, n);
         program.kill();
-        lab.line.cut_all();
+        fixture.line.cut_all();
     });
 }
 
 fn slave_killed(block: usize) {
-    matrix(block, &[block + 1, 10 * block + 7], |lab, client, n| {
-        let (mut program, _) = lab.freeze(client, GET_ONCE, n);
-        lab.slave.program.kill();
-        lab.line.release();
+    matrix(block, &[block + 1, 10 * block + 7], |fixture, client, n| {
+        let (mut program, _) = fixture.freeze(client, GET_ONCE, n);
+        fixture.slave.program.kill();
+        fixture.line.release();
         let output = Client::finish(&mut program);
-        // What was on its way still arrives; it may have been all.
+        // Bytes in flight still arrive; they may have completed the file.
         assert!(matches!(output.status, 0 | 5), "{output:?}");
-        lab.slave.restart();
-        lab.line.set_target(lab.slave.addr);
+        fixture.slave.restart();
+        fixture.line.set_target(fixture.slave.addr);
     });
 }
 
 fn line_cut(block: usize) {
-    matrix(block, &all_sizes(block), |lab, client, n| {
-        lab.line.fault_at_content(n, Fault::Cut);
+    matrix(block, &all_sizes(block), |fixture, client, n| {
+        fixture.line.fault_at_content(n, Fault::Cut);
         let output = client.run(GET);
         assert!(matches!(output.status, 0 | 5), "{output:?}");
-        lab.line.disarm();
+        fixture.line.disarm();
     });
 }
 
@@ -89,15 +90,15 @@ blocks! {
 #[test]
 fn cut_behind_each_byte_the_server_sends() {
     let bytes = content(3, 20);
-    let lab = Lab::new(9, &bytes);
+    let fixture = DownloadFixture::new(9, &bytes);
     for n in 0.. {
-        let client = lab.client();
-        lab.line.fault_down(n, Fault::Cut);
+        let client = fixture.client();
+        fixture.line.fault_down(n, Fault::Cut);
         let output = client.run(GET);
         assert!(matches!(output.status, 0 | 3 | 5), "cut behind byte {n}: {output:?}");
-        never_a_part(&client, &bytes);
-        let struck = lab.line.struck();
-        lab.line.disarm();
+        assert_absent_or_whole(&client, &bytes);
+        let struck = fixture.line.struck();
+        fixture.line.disarm();
         converge(&client, &bytes);
         if !struck {
             assert!(n > 60, "the server cannot have sent only {n} bytes");
@@ -109,15 +110,15 @@ fn cut_behind_each_byte_the_server_sends() {
 #[test]
 fn cut_behind_each_byte_the_client_sends() {
     let bytes = content(3, 20);
-    let lab = Lab::new(9, &bytes);
+    let fixture = DownloadFixture::new(9, &bytes);
     for n in 0.. {
-        let client = lab.client();
-        lab.line.fault_up(n, Fault::Cut);
+        let client = fixture.client();
+        fixture.line.fault_up(n, Fault::Cut);
         let output = client.run(GET);
         assert!(matches!(output.status, 0 | 3 | 5), "cut behind byte {n}: {output:?}");
-        never_a_part(&client, &bytes);
-        let struck = lab.line.struck();
-        lab.line.disarm();
+        assert_absent_or_whole(&client, &bytes);
+        let struck = fixture.line.struck();
+        fixture.line.disarm();
         converge(&client, &bytes);
         if !struck {
             assert!(n > 40, "the client cannot have sent only {n} bytes");

@@ -1,11 +1,12 @@
-//! Resume, proven by a matrix: whatever interrupts a download, and wherever,
-//! started again it ends with one whole version, or with a clear error. Never
-//! with a mixture, and never with an unverified file under its final name.
+//! Resume of downloads: an interrupted download ends with one whole version or a clear error.
+//!
+//! It never ends with a mixture of versions, and never with an unverified file under its final
+//! name.
 
-pub mod again;
 pub mod damaged;
-mod huge;
+mod large_files;
 mod matrix;
+pub mod prompt;
 pub mod replaced;
 
 use std::fs;
@@ -18,13 +19,13 @@ const GET: &[&str] = &["--json", "-c", "get 'big file.bin'"];
 const GET_ONCE: &[&str] = &["--json", "--retry", "0", "-c", "get 'big file.bin'"];
 const NOTHING: [PathBuf; 0] = [];
 
-/// A slave that stands alone behind a line that fails on demand.
-struct Lab {
+/// A standalone slave behind a proxy that fails on demand.
+struct DownloadFixture {
     slave: Standalone,
     line: Proxy,
 }
 
-impl Lab {
+impl DownloadFixture {
     fn new(block: usize, bytes: &[u8]) -> Self {
         let slave = Standalone::start(&["--block-size", &block.to_string()], &[(NAME, bytes)]);
         let line = Proxy::to(slave.addr);
@@ -35,14 +36,14 @@ impl Lab {
         Client::new(self.line.addr())
     }
 
-    /// Puts other content under the name, by rename, and waits for nothing.
+    /// Replaces the file by a rename and does not wait.
     fn replace(&self, bytes: &[u8]) {
         let aside = self.slave.dir.path().join("aside");
         fs::write(&aside, bytes).unwrap();
         fs::rename(aside, self.slave.root.join(NAME)).unwrap();
     }
 
-    /// Starts a get and freezes it behind `n` bytes of content; false where it ended before that.
+    /// Starts a get and freezes it after `n` bytes of content; `false` if it ended before that.
     fn freeze(&self, client: &Client, args: &[&str], n: u64) -> (Program, bool) {
         self.line.fault_at_content(n, Fault::Stall);
         let mut program = client.start(args);
@@ -53,17 +54,18 @@ impl Lab {
         (program, frozen)
     }
 
-    /// A client that was killed behind `n` bytes, when its `.log` said of some of them that they are good.
+    /// Returns a client that was killed after `n` bytes, once its `.log` lists some of them as
+    /// good.
     fn killed(&self, n: u64) -> Client {
         let client = self.client();
-        // Slow enough that the client saves on the way: it does so once a second.
+        // Slow enough for the client to save its log, which it does once a second.
         self.line.throttle(Some(n * 2 / 3));
         let (mut program, frozen) = self.freeze(&client, GET, n);
         self.line.throttle(None);
         assert!(frozen, "the transfer ended before byte {n}");
         eventually(SOON, "good bytes in the .log", || {
             let log = fs::read_to_string(client.folder().join(".log")).unwrap_or_default();
-            // The last field but one has the ranges, FROM-TO joined by commas.
+            // The second last field has the ranges, FROM-TO joined by commas.
             log.split(' ').rev().nth(1).is_some_and(|ranges| ranges.starts_with("0-")).then_some(())
         });
         program.kill();
@@ -72,23 +74,23 @@ impl Lab {
     }
 }
 
-/// Requires that nothing is there under the final name, or all of `bytes`.
+/// Requires that the final name has no file or all of `bytes`.
 #[track_caller]
-fn never_a_part(client: &Client, bytes: &[u8]) {
+fn assert_absent_or_whole(client: &Client, bytes: &[u8]) {
     let path = client.folder().join(NAME);
     assert!(
         !path.exists() || client.read(NAME) == bytes,
-        "a file under its final name that is not whole"
+        "an incomplete file under its final name"
     );
 }
 
-/// Runs the get again until it ends well; each failure must be one that can be resumed.
+/// Repeats the get until it succeeds; each failure must be resumable.
 #[track_caller]
 fn converge(client: &Client, bytes: &[u8]) {
     let mut last = None;
     for _ in 0..3 {
         let output = client.run(GET);
-        never_a_part(client, bytes);
+        assert_absent_or_whole(client, bytes);
         if output.status == 0 {
             assert!(client.read(NAME) == bytes, "not what was served: {output:?}");
             assert_eq!(leftovers(&client.folder(), &[NAME]), NOTHING);

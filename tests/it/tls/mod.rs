@@ -1,5 +1,5 @@
-//! Encrypted connections: everything works over them, whom the programs trust, and what strangers can do to them.
+//! Encrypted connections: function, trust, and attacks by unauthenticated peers.
 
-mod again;
-mod lines;
+mod encryption;
+mod reruns;
 mod trust;

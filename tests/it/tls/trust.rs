@@ -1,4 +1,4 @@
-//! Whom the client trusts: the authority that it met first, or the one that its user has chosen, and nobody else.
+//! Trust of the client: the authority of the first connection, or the one that its user has chosen.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ use relais_proto::{ClusterId, FrameType, Reply, Request, ServerRole, WireError};
 use crate::accounts::{add, password, password_file};
 use crate::harness::{Client, Cluster, SOON, Standalone, eventually, over_tls};
 
-/// What a client keeps of those whom it met.
+/// Returns the client's list of known authorities.
 fn authorities(client: &Client) -> PathBuf {
     client.home().join("state/relais/client/authorities")
 }
@@ -21,7 +21,7 @@ fn fingerprint(file: PathBuf) -> String {
     Fingerprint::of_pem(&fs::read(file).unwrap()).unwrap().to_string()
 }
 
-/// A cluster whose authority's certificate is in this file.
+/// Starts a cluster and returns the file with its authority's certificate.
 fn cluster() -> (Cluster, PathBuf) {
     let cluster = Cluster::of(2).file("f", b"content").start();
     let file = cluster.dir.folder("master").join("authority.pem");
@@ -46,7 +46,7 @@ fn an_authority_is_shown_when_it_is_met_and_then_known() {
             (Some(true), Some(shown.as_str())),
             "{status}"
         );
-        // Every slave is certified by the same one.
+        // All slaves are certified by the same authority.
         for _ in 0..4 {
             let again = client.run(&["-c", "get f"]).ok();
             assert!(!again.stderr.contains("SHA256"), "{again:?}");
@@ -84,7 +84,7 @@ fn another_authority_is_refused_and_hears_nothing() {
             "{message}"
         );
         assert_eq!(fs::read_to_string(authorities(&client)).unwrap(), known);
-        // Whoever removes the line, as he is told, meets the new one.
+        // A user who removes the line, as advised, accepts the new authority.
         fs::write(authorities(&client), "").unwrap();
         client.run(&["-u", "ann", "--password-file", file.to_str().unwrap(), "-c", "get f"]).ok();
     });
@@ -130,13 +130,13 @@ fn no_password_goes_to_who_cannot_be_remembered() {
         let slave = Standalone::start(&[], &[("f", b"content")]);
         add(&slave.dir, &slave.dir.folder("state"), "ann", "read", "/");
         let file = password_file(&slave.dir, &password("ann"));
-        eventually(SOON, "the account is known", || {
+        eventually(SOON, "the account is in force", || {
             slave.client().run(&["-c", "ls"]).stderr.contains("password").then_some(())
         });
         let authority = slave.root.join(".relais/authority.pem");
         let run = |extra: &[&str]| {
             let client = slave.client();
-            // A file in place of the folder that would be made.
+            // A file at the path of the folder that the client would create.
             fs::write(client.home().join("state"), "").unwrap();
             client.run(
                 &[
@@ -191,7 +191,7 @@ fn a_chosen_authority_is_the_only_one() {
         let refused =
             client.run(&["--json", "--ca", others.to_str().unwrap(), "-c", "get f"]).fails(4);
         assert_eq!(refused.json()["error"]["code"], "not-trusted");
-        // Both in one file.
+        // Both authorities in one file.
         let both = client.home().join("both.pem");
         fs::write(&both, [fs::read(&authority).unwrap(), fs::read(&others).unwrap()].concat())
             .unwrap();
@@ -205,11 +205,11 @@ fn a_chosen_authority_is_the_only_one() {
     });
 }
 
-/// A server that says that it is a master, and keeps what it is told.
+/// A server that pretends to be a master and records the frames it receives.
 #[derive(Clone, Default)]
-struct Pretender(Arc<Mutex<Vec<FrameType>>>);
+struct ImpostorServer(Arc<Mutex<Vec<FrameType>>>);
 
-impl LoginHandler for Pretender {
+impl LoginHandler for ImpostorServer {
     type Value = ();
     fn on_frame(&mut self, kind: FrameType, payload: &[u8]) -> LoginStep<()> {
         self.0.lock().unwrap().push(kind);
@@ -243,7 +243,7 @@ fn whoever_has_taken_over_a_slave_is_told_no_passwords() {
         certificate.set(&stolen).unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        let pretender = Pretender::default();
+        let pretender = ImpostorServer::default();
         let (told, tls) =
             (pretender.0.clone(), TlsServer::new(TlsMode::Always, Arc::new(certificate)).unwrap());
         std::thread::spawn(move || {
@@ -271,8 +271,8 @@ fn whoever_has_taken_over_a_slave_is_told_no_passwords() {
     });
 }
 
-/// An authority of the user's, and a certificate for `name` with its key.
-fn brought(name: &str) -> (String, String) {
+/// Creates a private authority and a certificate for `name` with its key.
+fn private_certificate(name: &str) -> (String, String) {
     let mut params = rcgen::CertificateParams::default();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let key = rcgen::KeyPair::generate().unwrap();
@@ -285,10 +285,10 @@ fn brought(name: &str) -> (String, String) {
 }
 
 #[test]
-fn certificates_that_somebody_has_brought() {
+fn certificates_that_somebody_has_private_certificate() {
     over_tls(|| {
-        let (authority, good) = brought("127.0.0.1");
-        let (_, other) = brought("127.0.0.1");
+        let (authority, good) = private_certificate("127.0.0.1");
+        let (_, other) = private_certificate("127.0.0.1");
         let dir = crate::harness::TestDir::new();
         let write = |name: &str, text: &str| {
             let path = dir.path().join(name);
@@ -310,20 +310,21 @@ fn certificates_that_somebody_has_brought() {
             met.stderr.contains(&Fingerprint::of_pem(authority.as_bytes()).unwrap().to_string()),
             "{met:?}"
         );
-        // Its key in a file of its own.
+        // The key in a separate file.
         let (key, chain) = good.split_at(good.find("-----BEGIN CERT").unwrap());
         let (key, chain) = (write("key.pem", key), write("chain.pem", chain));
         let slave =
             Standalone::start(&["--tls-cert", &chain, "--tls-key", &key], &[("f", b"content")]);
         slave.client().run(&["--ca", &ca, "-c", "get f"]).ok();
-        // Replaced while it runs: taken up by itself, and by nobody trusted who chose the former one.
+        // Replaced while the server runs: loaded automatically, and rejected by clients that chose
+        // the former authority.
         write("chain.pem", &other[other.find("-----BEGIN CERT").unwrap()..]);
         write("key.pem", &other[..other.find("-----BEGIN CERT").unwrap()]);
         eventually(SOON, "the new certificate is shown", || {
             (slave.client().run(&["--ca", &ca, "-c", "get f"]).status == 4).then_some(())
         });
-        // For another host, and what is none.
-        let (authority, wrong) = brought("elsewhere.example");
+        // A certificate for another host, and an invalid one.
+        let (authority, wrong) = private_certificate("elsewhere.example");
         let (ca, wrong) = (write("ca2.pem", &authority), write("wrong.pem", &wrong));
         let slave = Standalone::start(&["--tls-cert", &wrong], &[("f", b"content")]);
         let refused = slave.client().run(&["--ca", &ca, "--json", "-c", "get f"]).fails(4);
@@ -337,26 +338,26 @@ fn certificates_that_somebody_has_brought() {
             [write("bad.pem", "x"), ca, "/nowhere".to_owned(), open, pipe, "/dev/zero".to_owned()]
         {
             let root = dir.folder("root");
-            let mut slave = crate::harness::Setup::new("ftpslave", dir.path())
+            let mut slave = crate::harness::ProgramBuilder::new("ftpslave", dir.path())
                 .args(["0", "--standalone", "--tls-cert", &bad, "--root", root.to_str().unwrap()])
                 .start();
             assert_eq!(slave.wait(SOON), 1);
-            let mut master = crate::harness::Setup::new("ftpmaster", dir.path())
+            let mut master = crate::harness::ProgramBuilder::new("ftpmaster", dir.path())
                 .args(["--listen", "127.0.0.1:0", "--tls-cert", &bad])
                 .start();
             assert_eq!(master.wait(SOON), 1, "{bad}");
             for program in [master, slave] {
                 assert!(program.stdout.ends_within(SOON));
-                assert_eq!(program.stdout.text(), "", "nobody is told that it is ready: {bad}");
+                assert_eq!(program.stdout.text(), "", "the ready line was printed: {bad}");
             }
         }
-        // A pipe that comes into the place of a good one holds up nobody.
+        // A pipe in place of a valid file blocks no server.
         fs::remove_file(&cert).unwrap();
         nix::unistd::mkfifo(cert.as_str(), nix::sys::stat::Mode::from_bits_truncate(0o600))
             .unwrap();
         std::thread::sleep(std::time::Duration::from_secs(2));
         client.run(&["--ca", &authority_of_good, "-c", "get f"]).ok();
-        cluster.master.stderr.wait_for(SOON, "it is told", |said| {
+        cluster.master.stderr.wait_for(SOON, "the log reports it", |said| {
             said.contains("is not a regular file").then_some(())
         });
         client.run(&["--ca", "/dev/zero", "-c", "get f"]).fails(2);

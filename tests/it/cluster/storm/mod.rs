@@ -3,7 +3,7 @@
 //!
 //! `RELAIS_STORM_SEED` repeats the choices of a run that failed; what meets what is a matter of time and differs.
 
-mod blows;
+mod faults;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use blows::strike;
-use worker::{Common, Worker};
+use faults::strike;
+use worker::{SharedFolder, StormClient};
 
-use super::lab::{Tree, conflicts, open, operate, tree};
-use super::same::wait_equal_but_uploads;
+use super::helpers::{Tree, conflicts, open, operate, tree};
+use super::tree_equality::wait_equal_but_uploads;
 use crate::harness::{Cluster, SOON, eventually, make_folder};
 
 const WORKERS: usize = 6;
@@ -23,13 +23,13 @@ const WORKERS: usize = 6;
 const PAUSE: Duration = Duration::from_secs(3);
 
 /// Numbers by chance that are the same for the same seed.
-struct Dice {
+struct Rng {
     seed: u64,
     thrown: u64,
 }
 
-impl Dice {
-    /// Dice of its own for each `who`.
+impl Rng {
+    /// Rng of its own for each `who`.
     fn new(seed: u64, who: u64) -> Self {
         Self { seed: seed ^ who.wrapping_mul(0xd6e8_feb8_6659_fd93), thrown: 0 }
     }
@@ -62,7 +62,7 @@ fn storm(length: Duration) {
     // Shown where the test fails.
     eprintln!("to repeat it: RELAIS_STORM_SEED={seed}");
     let mut cluster = Cluster::of(3).start();
-    let common = Common::new();
+    let common = SharedFolder::new();
     eventually(SOON, "the common folder is made", || {
         open(&cluster, 0).change(&make_folder(worker::COMMON)).ok()
     });
@@ -70,7 +70,7 @@ fn storm(length: Duration) {
     let threads: Vec<_> = (0..WORKERS)
         .map(|n| {
             let mut worker =
-                Worker::new(&cluster, n, Dice::new(seed, n as u64 + 1), Arc::clone(&common));
+                StormClient::new(&cluster, n, Rng::new(seed, n as u64 + 1), Arc::clone(&common));
             let over = Arc::clone(&over);
             std::thread::spawn(move || {
                 worker.begin();
@@ -81,16 +81,16 @@ fn storm(length: Duration) {
             })
         })
         .collect();
-    let (began, mut dice) = (Instant::now(), Dice::new(seed, 0));
+    let (began, mut rng) = (Instant::now(), Rng::new(seed, 0));
     while began.elapsed() < length && threads.iter().all(|thread| !thread.is_finished()) {
         std::thread::sleep(PAUSE);
         let struck = began.elapsed();
-        let what = strike(&mut cluster, &mut dice);
+        let what = strike(&mut cluster, &mut rng);
         eprintln!("after {struck:.1?}: {what}, until {:.1?}", began.elapsed());
     }
     over.store(true, Ordering::SeqCst);
     let ended: Vec<_> = threads.into_iter().map(std::thread::JoinHandle::join).collect();
-    let workers: Vec<Worker> = ended
+    let workers: Vec<StormClient> = ended
         .into_iter()
         .map(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         .collect();
@@ -100,7 +100,7 @@ fn storm(length: Duration) {
 
 /// Requires that after the storm everything is as the clients were told.
 #[track_caller]
-fn calm(cluster: &Cluster, workers: &[Worker], common: &Common) {
+fn calm(cluster: &Cluster, workers: &[StormClient], common: &SharedFolder) {
     wait_equal_but_uploads(cluster);
     let found = tree(&cluster.slaves[0].root);
     let mut wanted = Tree::from([(worker::COMMON.to_owned(), "folder".to_owned())]);
@@ -158,7 +158,7 @@ fn a_storm_of_a_minute() {
 #[test]
 fn dice_fall_the_same_for_one_seed() {
     let throw = |seed, who| {
-        (0..4).scan(Dice::new(seed, who), |dice, _| Some(dice.number())).collect::<Vec<_>>()
+        (0..4).scan(Rng::new(seed, who), |rng, _| Some(rng.number())).collect::<Vec<_>>()
     };
     assert_eq!(throw(1, 2), throw(1, 2));
     assert_ne!(throw(1, 2), throw(1, 3));

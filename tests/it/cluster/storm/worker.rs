@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::{Arc, Mutex};
 
-use super::Dice;
-use crate::cluster::lab::Tree;
+use super::Rng;
+use crate::cluster::helpers::Tree;
 use crate::harness::{Client, Cluster, Output, content, digest};
 
 /// The folder into which all of them put.
@@ -18,18 +18,18 @@ const FOLDERS: usize = 3;
 const SIZES: [usize; 6] = [0, 10, 4000, 70_000, 300_000, 3_000_000];
 
 /// The number of a change: epoch and number.
-pub type Number = (u64, u64);
+pub type ChangeNumber = (u64, u64);
 /// Which change put a content, known by its digest, under a name.
-pub type Versions = BTreeMap<(String, String), Number>;
+pub type Versions = BTreeMap<(String, String), ChangeNumber>;
 
 /// What all have put into the common folder.
 #[derive(Default)]
-pub struct Common {
+pub struct SharedFolder {
     begun: Mutex<BTreeSet<(String, String)>>,
     acknowledged: Mutex<Versions>,
 }
 
-impl Common {
+impl SharedFolder {
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
@@ -39,10 +39,10 @@ impl Common {
     }
 }
 
-pub struct Worker {
+pub struct StormClient {
     client: Client,
-    dice: Dice,
-    common: Arc<Common>,
+    rng: Rng,
+    common: Arc<SharedFolder>,
     /// What must be in its folder.
     has: Tree,
     /// What it has put into and got from the common folder: name and digest, in that order of time.
@@ -51,12 +51,12 @@ pub struct Worker {
     pub steps: usize,
 }
 
-impl Worker {
-    pub fn new(cluster: &Cluster, n: usize, dice: Dice, common: Arc<Common>) -> Self {
+impl StormClient {
+    pub fn new(cluster: &Cluster, n: usize, rng: Rng, common: Arc<SharedFolder>) -> Self {
         let client = cluster.client();
         Self {
             client,
-            dice,
+            rng,
             common,
             has: Tree::new(),
             seen: Vec::new(),
@@ -74,8 +74,8 @@ impl Worker {
     pub fn step(&mut self) {
         self.steps += 1;
         let (file, folder) =
-            (format!("f{}", self.dice.below(FILES)), format!("d{}", self.dice.below(FOLDERS)));
-        match self.dice.below(100) {
+            (format!("f{}", self.rng.below(FILES)), format!("d{}", self.rng.below(FOLDERS)));
+        match self.rng.below(100) {
             0..35 => self.put(&file),
             35..50 => self.get(&file),
             50..60 => self.remove(&file),
@@ -99,7 +99,7 @@ impl Worker {
 
     /// What it got from the common folder was never older than what it had put or got there before.
     pub fn saw_nothing_older(&self, versions: &Versions) {
-        let mut newest: BTreeMap<&str, Number> = BTreeMap::new();
+        let mut newest: BTreeMap<&str, ChangeNumber> = BTreeMap::new();
         for seen in &self.seen {
             let version = versions[seen];
             let before = newest.insert(&seen.0, version);
@@ -128,7 +128,7 @@ impl Worker {
 
     /// Bytes that nobody else puts, in a local file; the digest.
     fn prepare(&mut self, local: &str, size: usize) -> String {
-        let mut bytes = content(self.dice.number(), size);
+        let mut bytes = content(self.rng.number(), size);
         // What is empty is the same everywhere.
         if size > 0 {
             bytes.extend(format!("{} {}", self.top, self.steps).bytes());
@@ -138,7 +138,7 @@ impl Worker {
     }
 
     fn put(&mut self, file: &str) {
-        let size = self.dice.one_of(&SIZES);
+        let size = self.rng.one_of(&SIZES);
         let digest = self.prepare("up", size);
         self.run(&format!("put up -o {}/{file}", self.top)).ok();
         self.has.insert(file.to_owned(), digest);
@@ -188,14 +188,14 @@ impl Worker {
     }
 
     fn move_file(&mut self, from: &str) {
-        let to = format!("f{}", self.dice.below(FILES));
+        let to = format!("f{}", self.rng.below(FILES));
         if from != to {
             self.move_to(from, &to);
         }
     }
 
     fn move_folder(&mut self, from: &str) {
-        let to = format!("d{}", self.dice.below(FOLDERS));
+        let to = format!("d{}", self.rng.below(FOLDERS));
         // Onto a folder that is there it would go into that one.
         if from != to && !self.has.contains_key(&to) {
             self.move_to(from, &to);
@@ -217,7 +217,7 @@ impl Worker {
         }
         fs::create_dir_all(self.client.folder().join("tree/below")).unwrap();
         for name in ["one", "two", "below/three", "below/four"] {
-            let size = self.dice.below(5000);
+            let size = self.rng.below(5000);
             let digest = self.prepare(&format!("tree/{name}"), size);
             self.has.insert(format!("{folder}/{name}"), digest);
         }
@@ -238,11 +238,11 @@ impl Worker {
     }
 
     fn common_name(&mut self) -> String {
-        format!("{COMMON}/n{}", self.dice.below(SHARED_NAMES))
+        format!("{COMMON}/n{}", self.rng.below(SHARED_NAMES))
     }
 
     fn put_common(&mut self) {
-        let (name, size) = (self.common_name(), self.dice.one_of(&SIZES[1..]));
+        let (name, size) = (self.common_name(), self.rng.one_of(&SIZES[1..]));
         let put = (name.clone(), self.prepare("up", size));
         self.common.begun.lock().unwrap().insert(put.clone());
         let json = self.run(&format!("put up -o {name}")).ok().json();

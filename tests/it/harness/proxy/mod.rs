@@ -1,10 +1,9 @@
-//! A line between a client and a server that fails where a test wants it to.
+//! A proxy between a client and a server that fails on demand.
 //!
-//! It reads the frames that pass, so a fault can be put at an exact byte of
-//! content that is fetched or sent, before the answer to a change, or at an
-//! exact byte of either direction.
+//! The proxy parses the frames that pass. A fault can strike at an exact byte of fetched or sent
+//! content, before the answer to a change, or at an exact byte of either direction.
 
-mod way;
+mod frames;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,53 +12,53 @@ use std::time::Duration;
 
 use relais_proto::HEADER_LEN;
 
-use self::way::{Direction, Frames, Way};
+use self::frames::{ByteFilter, Direction, FrameFilter};
 use super::{SOON, eventually};
 
-/// What happens at the chosen byte.
+/// The fault at the chosen byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Both directions are closed.
     Cut,
     /// Nothing more passes until [`Proxy::release`].
     Stall,
-    /// The next byte has its lowest bit turned.
+    /// The lowest bit of the next byte is flipped.
     FlipBit,
 }
 
-/// What is armed and counted in one direction.
+/// Armed faults and counters of one direction.
 #[derive(Default)]
-struct Lane {
-    /// Behind how many bytes of content of one connection, and what.
+struct DirectionState {
+    /// A fault after this many bytes of content of one connection.
     content_fault: Option<(u64, Fault)>,
-    /// Behind how many bytes of any kind.
+    /// A fault after this many bytes of any kind.
     fault: Option<(u64, Fault)>,
-    /// Before the next `Committed`.
+    /// A fault before the next `Committed`.
     answer_fault: Option<Fault>,
-    /// Bytes of content that passed, over all connections.
+    /// Bytes of content that passed, on all connections.
     content: u64,
     /// Bytes a second for each connection.
     rate: Option<u64>,
 }
 
 #[derive(Default)]
-struct State {
+struct ProxyState {
     target: Option<SocketAddr>,
-    up: Lane,
-    down: Lane,
-    /// How many faults have struck.
+    up: DirectionState,
+    down: DirectionState,
+    /// Number of faults that have struck.
     struck: u32,
     stalled: bool,
-    /// Nothing passes on any connection, old or new.
+    /// No byte passes on any connection, old or new.
     frozen: bool,
     refusing: bool,
-    /// Both ends of each connection, and whether both its threads still move bytes.
+    /// Both ends of each connection, with a token that its two threads hold.
     open: Vec<(TcpStream, Arc<()>)>,
     closed: bool,
 }
 
-impl State {
-    fn lane(&mut self, direction: Direction) -> &mut Lane {
+impl ProxyState {
+    fn lane(&mut self, direction: Direction) -> &mut DirectionState {
         match direction {
             Direction::Up => &mut self.up,
             Direction::Down => &mut self.down,
@@ -68,10 +67,10 @@ impl State {
 }
 
 #[derive(Default)]
-struct Shared(Mutex<State>, Condvar);
+struct ProxyShared(Mutex<ProxyState>, Condvar);
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl ProxyShared {
+    fn lock(&self) -> MutexGuard<'_, ProxyState> {
         self.0.lock().unwrap()
     }
 
@@ -80,7 +79,7 @@ impl Shared {
         drop(self.1.wait_while(self.lock(), |s| s.frozen && !s.closed).unwrap());
     }
 
-    /// Carries out a fault that has struck; false where the connection is over.
+    /// Applies a fault that has struck; `false` if the connection is to be closed.
     fn strike(&self, fault: Fault) -> bool {
         let mut state = self.lock();
         state.struck += 1;
@@ -94,24 +93,24 @@ impl Shared {
     }
 }
 
-/// A listening proxy; it ends with all its connections when dropped.
+/// A listening proxy; all its connections are closed when it is dropped.
 pub struct Proxy {
     addr: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ProxyShared>,
 }
 
 impl Proxy {
-    /// A proxy whose target is told later.
+    /// Starts a proxy whose target is set later.
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(ProxyShared::default());
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || accept(&listener, &accepting));
         Self { addr, shared }
     }
 
-    /// A proxy before `target`.
+    /// Starts a proxy to `target`.
     pub fn to(target: SocketAddr) -> Self {
         let proxy = Self::start();
         proxy.set_target(target);
@@ -126,37 +125,37 @@ impl Proxy {
         self.shared.lock().target = Some(target);
     }
 
-    /// Arms a fault behind `n` bytes of content; the first connection that gets there has it.
+    /// Arms a fault after `n` bytes of fetched content, on the first connection that gets there.
     pub fn fault_at_content(&self, n: u64, fault: Fault) {
         let mut state = self.shared.lock();
         (state.down.content_fault, state.struck) = (Some((n, fault)), 0);
     }
 
-    /// Arms a fault behind `n` bytes that the server sent.
+    /// Arms a fault after `n` bytes from the server.
     pub fn fault_down(&self, n: u64, fault: Fault) {
         let mut state = self.shared.lock();
         (state.down.fault, state.struck) = (Some((n, fault)), 0);
     }
 
-    /// Arms a fault behind `n` bytes that the client sent.
+    /// Arms a fault after `n` bytes from the client.
     pub fn fault_up(&self, n: u64, fault: Fault) {
         let mut state = self.shared.lock();
         (state.up.fault, state.struck) = (Some((n, fault)), 0);
     }
 
-    /// Arms a fault behind `n` bytes of content that the client sends; the first connection that gets there has it.
+    /// Arms a fault after `n` bytes of uploaded content, on the first connection that gets there.
     pub fn fault_at_data(&self, n: u64, fault: Fault) {
         let mut state = self.shared.lock();
         (state.up.content_fault, state.struck) = (Some((n, fault)), 0);
     }
 
-    /// Arms a fault before the next answer that says that a change is made.
+    /// Arms a fault before the next answer that acknowledges a change.
     pub fn fault_at_answer(&self, fault: Fault) {
         let mut state = self.shared.lock();
         (state.down.answer_fault, state.struck) = (Some(fault), 0);
     }
 
-    /// Takes back what was armed and has not struck.
+    /// Disarms all faults that have not struck.
     pub fn disarm(&self) {
         let mut state = self.shared.lock();
         for direction in [Direction::Up, Direction::Down] {
@@ -165,50 +164,53 @@ impl Proxy {
         }
     }
 
-    /// Slows what the server sends to `rate` bytes a second; none: at full speed.
+    /// Limits the server's direction to `rate` bytes a second; `None` means no limit.
     pub fn throttle(&self, rate: Option<u64>) {
         self.shared.lock().down.rate = rate;
     }
 
-    /// Slows what the client sends to `rate` bytes a second; none: at full speed.
+    /// Limits the client's direction to `rate` bytes a second; `None` means no limit.
     pub fn throttle_up(&self, rate: Option<u64>) {
         self.shared.lock().up.rate = rate;
     }
 
-    /// Nothing passes any more on any connection, and none is closed: as when a cable was pulled; until [`Proxy::thaw`].
+    /// Stops all bytes without closing a connection, as a pulled cable would, until
+    /// [`Proxy::thaw`].
     pub fn freeze(&self) {
         self.shared.lock().frozen = true;
     }
 
-    /// What is frozen or stalled goes on.
+    /// Resumes frozen and stalled connections.
     pub fn thaw(&self) {
         self.shared.lock().frozen = false;
         self.release();
     }
 
-    /// New connections are closed at once.
+    /// Sets whether new connections are closed at once.
     pub fn refuse(&self, refusing: bool) {
         self.shared.lock().refusing = refusing;
     }
 
-    /// Whether a fault has struck since it was armed, and since the last call that said so.
+    /// Returns whether a fault has struck since it was armed and since the last `true`.
     pub fn struck(&self) -> bool {
         std::mem::take(&mut self.shared.lock().struck) > 0
     }
 
     #[track_caller]
     pub fn wait_struck(&self) {
-        eventually(SOON, "the fault in the line", || self.struck().then_some(()));
+        eventually(SOON, "the fault has struck", || self.struck().then_some(()));
     }
 
-    /// Lets what was stalled go on.
+    /// Resumes stalled connections.
     pub fn release(&self) {
         self.shared.lock().stalled = false;
         self.shared.1.notify_all();
     }
 
-    /// Closes every connection there is. Nothing moves or counts on them any more when this returns: a fault that is armed next
-    /// is for the next connection.
+    /// Closes all connections.
+    ///
+    /// No byte moves or counts on them once this returns, so a fault that is armed next belongs to
+    /// the next connection.
     pub fn cut_all(&self) {
         let open: Vec<_> = self.shared.lock().open.drain(..).collect();
         for (stream, _) in &open {
@@ -221,17 +223,17 @@ impl Proxy {
         });
     }
 
-    /// Bytes of content that have come to the line since they were last taken.
+    /// Returns the bytes of fetched content since the counter was last reset.
     pub fn content_bytes(&self) -> u64 {
         self.shared.lock().down.content
     }
 
-    /// The same, counted from 0 again afterwards.
+    /// Returns the bytes of fetched content and resets the counter.
     pub fn take_content_bytes(&self) -> u64 {
         std::mem::take(&mut self.shared.lock().down.content)
     }
 
-    /// Bytes of content that clients sent since they were last taken.
+    /// Returns the bytes of uploaded content and resets the counter.
     pub fn take_data_bytes(&self) -> u64 {
         std::mem::take(&mut self.shared.lock().up.content)
     }
@@ -241,12 +243,12 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.cut_all();
-        // Wakes the thread that accepts, which then sees that all is over.
+        // Wakes the accepting thread, which then sees `closed`.
         let _ = TcpStream::connect(self.addr);
     }
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, shared: &Arc<ProxyShared>) {
     for client in listener.incoming() {
         let Ok(client) = client else { continue };
         let target = {
@@ -267,17 +269,17 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let up = Arc::clone(&moving);
         std::thread::spawn(move || {
             let _moving = up;
-            pump(&of, c, s, Frames::new(Direction::Up));
+            pump(&of, c, s, FrameFilter::new(Direction::Up));
         });
         let of = Arc::clone(shared);
         std::thread::spawn(move || {
             let _moving = moving;
-            pump(&of, server, client, Frames::new(Direction::Down));
+            pump(&of, server, client, FrameFilter::new(Direction::Down));
         });
     }
 }
 
-/// Sends bytes, twenty times a second where the line is slow.
+/// Sends bytes; in twenty steps a second if there is a rate limit.
 fn send(to: &mut TcpStream, bytes: &[u8], rate: Option<u64>) -> std::io::Result<()> {
     let Some(rate) = rate else { return to.write_all(bytes) };
     let step = usize::try_from(rate / 20).unwrap().max(1);
@@ -287,8 +289,8 @@ fn send(to: &mut TcpStream, bytes: &[u8], rate: Option<u64>) -> std::io::Result<
     })
 }
 
-/// Moves bytes one way until the end, or until a fault closes the line.
-fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream, mut way: impl Way) {
+/// Forwards bytes in one direction until the end, or until a fault closes the connection.
+fn pump(shared: &ProxyShared, mut from: TcpStream, mut to: TcpStream, mut filter: impl ByteFilter) {
     let mut buffer = [0; 64 * 1024];
     while let Ok(n) = from.read(&mut buffer) {
         shared.wait_thawed();
@@ -299,16 +301,16 @@ fn pump(shared: &Shared, mut from: TcpStream, mut to: TcpStream, mut way: impl W
         let mut rest = &buffer[..n];
         loop {
             let mut out = Vec::with_capacity(n + HEADER_LEN);
-            let (taken, fault) = way.pass(shared, rest, &mut out);
+            let (taken, fault) = filter.pass(shared, rest, &mut out);
             rest = &rest[taken..];
-            let rate = way.rate(shared);
+            let rate = filter.rate(shared);
             if send(&mut to, &out, rate).is_err() {
                 let _ = from.shutdown(Shutdown::Both);
                 return;
             }
             match fault {
                 None => break,
-                Some(fault) if shared.strike(fault) => way.struck(fault),
+                Some(fault) if shared.strike(fault) => filter.struck(fault),
                 Some(_) => {
                     let _ = from.shutdown(Shutdown::Both);
                     let _ = to.shutdown(Shutdown::Both);

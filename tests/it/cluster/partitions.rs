@@ -1,0 +1,190 @@
+//! The lines between slaves and their master are cut, in one direction or both: nobody is told anything wrong, and all are equal again
+//! soon after the last heal.
+
+use std::time::{Duration, Instant};
+
+use relais_proto::ErrorCode;
+
+use super::helpers::{healthy, last_change, open, report, tree, tree_of, wait_for};
+use crate::harness::{Cluster, Fault, Proxy, SOON, content, eventually, write_old};
+
+/// Out of the turn after three heartbeats that did not come, of a second each, and some time to look.
+const OUT: Duration = Duration::from_secs(8);
+/// Time until all trees are equal after the last line was healed.
+const HEALED: Duration = Duration::from_secs(30);
+
+/// One more slave, which reaches its master by a line of its own.
+#[track_caller]
+fn add_behind(cluster: &mut Cluster, line: &Proxy) {
+    let master = std::mem::replace(&mut cluster.addr, line.addr());
+    cluster.add_slave();
+    cluster.addr = master;
+}
+
+/// Cuts a slave off from its master by `cut`, and heals the line.
+#[track_caller]
+fn cut_off(which: &str, cut: impl Fn(&Proxy)) {
+    let mut cluster = Cluster::of(1).start();
+    let line = Proxy::to(cluster.addr);
+    add_behind(&mut cluster, &line);
+    cluster.wait_in_service(2);
+    let old = which.as_bytes();
+    open(&cluster, 0).put("f", old).unwrap();
+    wait_for(&cluster, &tree_of(&[("f", old)]));
+    let mut wire = open(&cluster, 1);
+    wire.ping();
+    cut(&line);
+    eventually(OUT, &format!("it is out of the turn, cut: {which}"), || {
+        (report(&cluster, 1)["state"] != "in-service").then_some(())
+    });
+    let client = cluster.client();
+    client.get("f");
+    let refusal = eventually(OUT, &format!("it refuses changes, cut: {which}"), || {
+        wire.put("f", b"new").err()
+    });
+    // One that was under way when the line went may have reached the master.
+    assert!(
+        [ErrorCode::NoChanges, ErrorCode::TimedOut].contains(&refusal.code),
+        "{which}: {refusal:?}"
+    );
+    // From then on at once.
+    let began = Instant::now();
+    assert_eq!(wire.put("f", b"new").unwrap_err().code, ErrorCode::NoChanges);
+    assert!(began.elapsed() < Duration::from_secs(2), "{which}: after {:?}", began.elapsed());
+    assert_eq!(wire.fetch("f").unwrap(), old, "{which}");
+    assert_eq!(std::fs::read(cluster.slaves[1].root.join("f")).unwrap(), old, "{which}");
+    // The others go on.
+    open(&cluster, 0).put("meanwhile", old).unwrap();
+    line.refuse(false);
+    line.disarm();
+    line.thaw();
+    line.cut_all();
+    eventually(SOON, "it is back", || {
+        cluster.slaves[1].root.join("meanwhile").exists().then_some(())
+    });
+    cluster.wait_in_service(2);
+    wire.put("f", b"again").unwrap();
+    open(&cluster, 0).change(&crate::harness::remove("meanwhile", false)).unwrap();
+    wait_for(&cluster, &tree_of(&[("f", b"again")]));
+}
+
+#[test]
+pub fn a_slave_that_is_cut_off_serves_what_it_has_and_refuses_changes() {
+    cut_off("both", Proxy::freeze);
+}
+
+/// In one direction alone: on the connection that comes next, soon after it has joined.
+#[track_caller]
+fn stall(line: &Proxy) {
+    line.cut_all();
+    line.wait_struck();
+    line.refuse(true);
+}
+
+#[test]
+fn a_slave_that_is_not_heard_any_more_knows_it() {
+    cut_off("to the master", |line| {
+        line.fault_up(1000, Fault::Stall);
+        stall(line);
+    });
+}
+
+#[test]
+fn a_slave_that_hears_nothing_any_more_refuses_changes() {
+    cut_off("from the master", |line| {
+        line.fault_down(450, Fault::Stall);
+        stall(line);
+    });
+}
+
+#[test]
+pub fn lines_cut_in_any_order_heal() {
+    let mut cluster = Cluster::of(0).start();
+    let lines: Vec<Proxy> = (0..3).map(|_| Proxy::to(cluster.addr)).collect();
+    lines.iter().for_each(|line| add_behind(&mut cluster, line));
+    cluster.wait_in_service(3);
+    // Which line, and what, follows from the content of a seed.
+    let dice = content(u64::from(std::process::id()), 400);
+    let began = Instant::now();
+    let mut wires: Vec<_> = (0..3).map(|n| open(&cluster, n)).collect();
+    wires[0].put("first", b"before the cuts").unwrap();
+    let mut made = vec![("first".to_owned(), b"before the cuts".to_vec())];
+    for (n, die) in dice.iter().enumerate() {
+        if began.elapsed() > Duration::from_secs(6) {
+            break;
+        }
+        let line = &lines[usize::from(die % 3)];
+        match die / 3 % 5 {
+            0 => {
+                line.thaw();
+                line.cut_all();
+            }
+            1 => line.freeze(),
+            2 => line.thaw(),
+            3 => line.refuse(true),
+            _ => line.refuse(false),
+        }
+        // A slave's own line for clients is never cut; where it has no master it says so, at once or soon.
+        let wire = &mut wires[usize::from(die / 16 % 3)];
+        let name = format!("f{n}");
+        match wire.put(&name, &dice[n..]) {
+            Ok(_) => made.push((name, dice[n..].to_vec())),
+            Err(refusal) => assert!(
+                [ErrorCode::NoChanges, ErrorCode::TimedOut].contains(&refusal.code),
+                "{refusal:?}"
+            ),
+        }
+    }
+    for line in &lines {
+        line.refuse(false);
+        line.thaw();
+        line.cut_all();
+    }
+    eventually(HEALED, "all trees are equal", || {
+        let trees: Vec<_> = cluster.slaves.iter().map(|slave| tree(&slave.root)).collect();
+        let all = made
+            .iter()
+            .all(|(name, bytes)| trees[0].get(name) == Some(&crate::harness::digest(bytes)));
+        (all && trees.windows(2).all(|two| two[0] == two[1])).then_some(())
+    });
+    healthy(&cluster);
+}
+
+#[test]
+fn a_join_that_is_cut_anywhere_removes_nothing() {
+    const FILES: u64 = 2000;
+    let mut cluster = Cluster::of(1).start();
+    let root = cluster.slaves[0].root.clone();
+    for n in 0..FILES {
+        write_old(&root.join(format!("d{}/f{n}", n % 7)), &content(n, 50));
+    }
+    let wanted = tree(&root);
+    // Each thing is one change.
+    eventually(SOON, "all has a number", || {
+        (last_change(&cluster).1 == wanted.len() as u64).then_some(())
+    });
+    wait_for(&cluster, &wanted);
+    let before = last_change(&cluster);
+    let line = Proxy::to(cluster.addr);
+    add_behind(&mut cluster, &line);
+    // All that it is told to compare, and all that it says, breaks off somewhere: once, and soon again.
+    for at in [100, 300, 1000, 5000, 20_000, 50_000, 100_000, 200_000] {
+        line.fault_down(at, Fault::Cut);
+        line.cut_all();
+        eventually(SOON, "the line was cut, or nothing more was to come", || {
+            (line.struck() || tree(&cluster.slaves[1].root) == wanted).then_some(())
+        });
+        line.disarm();
+        assert!(tree(&root) == wanted);
+    }
+    wait_for(&cluster, &wanted);
+    // Also where it has all, and joins again.
+    for at in [100, 300, 1000] {
+        line.fault_up(at, Fault::Cut);
+        line.cut_all();
+        eventually(SOON, "the line was cut", || line.struck().then_some(()));
+        line.disarm();
+    }
+    wait_for(&cluster, &wanted);
+    assert_eq!(last_change(&cluster), before);
+}

@@ -1,0 +1,122 @@
+//! Resumed downloads at the prompt and in scripts: output, and how little is fetched twice.
+
+use std::fs;
+
+use super::{DownloadFixture, GET, NAME, NOTHING, converge};
+use crate::harness::{Client, content, leftovers};
+
+#[test]
+pub fn little_is_fetched_twice() {
+    const MIB: u64 = 1 << 20;
+    let bytes = content(4, 16 << 20);
+    let fixture = DownloadFixture::new(64 << 10, &bytes);
+    fixture.line.throttle(Some(3 * MIB));
+    let client = fixture.client();
+    let (mut program, _) = fixture.freeze(&client, GET, 9 * MIB);
+    program.kill();
+    fixture.line.cut_all();
+    fixture.line.throttle(None);
+    fixture.line.take_content_bytes();
+    converge(&client, &bytes);
+    let fetched = fixture.line.take_content_bytes();
+    // 7 MiB were missing. At most 4 MiB, more than a second's worth here, may be fetched twice.
+    assert!(fetched <= 11 * MIB, "{fetched} bytes were fetched where 7 MiB were missing");
+}
+
+#[test]
+fn the_closing_object_tells_where_it_resumed() {
+    let bytes = content(5, 8 << 20);
+    let fixture = DownloadFixture::new(64 << 10, &bytes);
+    let client = fixture.client();
+    fixture.line.throttle(Some(2 << 20));
+    let (mut program, _) = fixture.freeze(&client, GET, 5 << 20);
+    program.signal(nix::sys::signal::Signal::SIGINT);
+    let output = Client::finish(&mut program).fails(130);
+    assert!(
+        fs::read_to_string(client.folder().join(".log")).unwrap().contains("big%20file.bin"),
+        "{output:?}"
+    );
+    fixture.line.cut_all();
+    fixture.line.throttle(None);
+    let again = client.run(GET).ok();
+    assert!(client.read(NAME) == bytes);
+    assert!(again.json()["resumed_from"].as_u64().unwrap() > 0, "{again:?}");
+    assert_eq!(leftovers(&client.folder(), &[NAME]), NOTHING);
+}
+
+#[test]
+pub fn what_was_begun_is_resumed_at_the_start_of_a_prompt() {
+    let bytes = content(6, 12 << 20);
+    let fixture = DownloadFixture::new(64 << 10, &bytes);
+    let client = fixture.killed(9 << 20);
+    let said = client.resume_at_a_prompt();
+    assert!(client.read(NAME) == bytes, "{said}");
+    assert!(said.contains("resumed from"), "{said}");
+    assert_eq!(leftovers(&client.folder(), &[NAME]), NOTHING);
+}
+
+#[test]
+fn a_script_leaves_unfinished_transfers_alone() {
+    let bytes = content(7, 12 << 20);
+    let fixture = DownloadFixture::new(64 << 10, &bytes);
+    let client = fixture.killed(9 << 20);
+    let log = || fs::read(client.folder().join(".log")).unwrap();
+    let before = log();
+    let asked = fixture.line.content_bytes();
+    for args in [&["--json", "-c", "pwd"][..], &["--no-resume", "-c", "pwd"]] {
+        let output = client.run(args).ok();
+        assert!(output.stderr.is_empty(), "{output:?}");
+    }
+    let mut program = client.setup(&[]).with_stdin().start();
+    program.type_in("ls\n");
+    program.close_stdin();
+    Client::finish(&mut program).ok();
+    assert!(log() == before && !client.folder().join(NAME).exists());
+    assert_eq!(fixture.line.content_bytes(), asked, "content was fetched");
+    converge(&client, &bytes);
+}
+
+#[test]
+pub fn a_client_that_runs_is_left_alone_by_another() {
+    let bytes = content(8, 3 << 20);
+    let fixture = DownloadFixture::new(64 << 10, &bytes);
+    let client = fixture.client();
+    let (mut program, frozen) = fixture.freeze(&client, GET, 1 << 20);
+    assert!(frozen);
+    // The same local folder, without the proxy. The second client may refuse or do other work, but
+    // does no harm.
+    let second = crate::harness::ProgramBuilder::new("ftpclient", client.home())
+        .args([
+            fixture.slave.addr.to_string().as_str(),
+            "-d",
+            client.folder().to_str().unwrap(),
+            "-c",
+            "get 'big file.bin'",
+        ])
+        .start();
+    let mut second = second;
+    Client::finish(&mut second).fails(1);
+    fixture.line.release();
+    Client::finish(&mut program).ok();
+    assert!(client.read(NAME) == bytes);
+}
+
+#[test]
+pub fn a_slave_that_comes_back_within_retry_is_enough() {
+    let bytes = content(21, 48 << 20);
+    let mut fixture = DownloadFixture::new(64 << 10, &bytes);
+    let client = fixture.client();
+    let (mut program, frozen) =
+        fixture.freeze(&client, &["--retry", "60", "--json", "-c", "get 'big file.bin'"], 10 << 20);
+    assert!(frozen);
+    fixture.slave.program.kill();
+    fixture.line.cut_all();
+    fixture.slave.restart();
+    fixture.line.set_target(fixture.slave.addr);
+    let output = Client::finish(&mut program);
+    if output.status != 0 {
+        output.fails(5);
+        converge(&client, &bytes);
+    }
+    assert!(client.read(NAME) == bytes);
+}
