@@ -120,7 +120,7 @@ mod tests {
     use std::net::TcpListener;
 
     #[test]
-    fn a_press_ends_a_pause_and_wakes_a_reader() {
+    fn ctrl_c_ends_a_pause_and_a_read() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = Arc::new(Socket::from(
             std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap(),
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_press_before_the_connection_counts() {
+    fn ctrl_c_before_the_connection_counts() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let interrupt = Interrupt::new();
         assert!(!interrupt.raise());
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_the_process_only_where_nothing_else_can() {
+    fn ctrl_c_exits_only_when_idle_or_repeated() {
         let interrupt = Interrupt::new();
         interrupt.enter(Activity::Prompt);
         assert!(!interrupt.raise());

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_folder_is_a_mistake_on_the_command_line() {
+    fn missing_local_folder_is_a_usage_error() {
         let (dir, _) = local();
         for bad in ["none", "file"] {
             assert_eq!(LocalFolders::new(Some(dir.path().join(bad))).unwrap_err().status(), 2);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn targets() {
+    fn local_targets_are_resolved() {
         let (dir, local) = local();
         let target = |into, several| {
             local.target("r", into, several).map(|t| (t.folder, t.name)).map_err(|e| e.code)
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn going_elsewhere_and_home() {
+    fn lcd_changes_the_folder_and_returns() {
         let (dir, mut local) = local();
         let home = dir.path().canonicalize().unwrap();
         assert_eq!(local.change(Some("sub")).unwrap(), home.join("sub"));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn logged_names_are_relative_where_they_can_be() {
+    fn log_names_are_relative_if_possible() {
         let (dir, local) = local();
         let log_name = |folder: &Path| {
             local.log_name(&LocalTarget { folder: folder.to_path_buf(), name: "n".into() }).unwrap()
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_sent_is_logged_under_the_name_that_the_user_gave_it() {
+    fn sent_file_is_logged_under_the_users_name() {
         let (dir, local) = local();
         std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
         assert_eq!(local.log_name_of(&dir.path().join("sub/../link")), "link");
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn logged_names_that_lead_out_are_known() {
+    fn log_names_leading_out_are_rejected() {
         assert_eq!(parts_inside("a/b"), Some(vec!["a", "b"]));
         for bad in ["/a", "../a", "a/../b", "", "a//b", "a/", "./a", "a\nb"] {
             assert_eq!(parts_inside(bad), None, "{bad:?}");

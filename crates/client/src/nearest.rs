@@ -10,15 +10,15 @@ use crate::Failure;
 use crate::session::Session;
 
 /// Folders up to this many names are shown completely.
-const FEW: usize = 20;
+const SHOW_ALL_LIMIT: usize = 20;
 /// Names shown of a larger folder.
-const BEST: usize = 10;
+const MAX_SUGGESTIONS: usize = 10;
 /// Minimum similarity of a shown name, in thousandths.
-const ALIKE: u32 = 500;
+const MIN_SIMILARITY: u32 = 500;
 
 /// Collects the names that are most similar to a wanted one.
 #[derive(Debug)]
-struct Nearest {
+struct SimilarNames {
     wanted: String,
     /// All names, as long as they are few.
     all: Vec<String>,
@@ -27,41 +27,42 @@ struct Nearest {
     seen: u64,
 }
 
-impl Nearest {
+impl SimilarNames {
     fn new(wanted: &str) -> Self {
         Self { wanted: wanted.to_lowercase(), all: Vec::new(), best: Vec::new(), seen: 0 }
     }
 
     fn offer(&mut self, name: String) {
         self.seen += 1;
-        let place = (Reverse(self.alike(&name)), name);
-        if self.all.len() <= FEW {
+        let place = (Reverse(self.similarity(&name)), name);
+        if self.all.len() <= SHOW_ALL_LIMIT {
             self.all.push(place.1.clone());
         }
-        if place.0.0 < ALIKE
-            || self.best.len() == BEST && self.best.last().is_some_and(|last| *last <= place)
+        if place.0.0 < MIN_SIMILARITY
+            || self.best.len() == MAX_SUGGESTIONS
+                && self.best.last().is_some_and(|last| *last <= place)
         {
             return;
         }
         let at = self.best.partition_point(|other| *other <= place);
         self.best.insert(at, place);
-        self.best.truncate(BEST);
+        self.best.truncate(MAX_SUGGESTIONS);
     }
 
     /// Returns the similarity of a name, in thousandths.
-    fn alike(&self, name: &str) -> u32 {
+    fn similarity(&self, name: &str) -> u32 {
         let name = name.trim_end_matches('/').to_lowercase();
-        let alike = strsim::normalized_damerau_levenshtein(&self.wanted, &name)
+        let similarity = strsim::normalized_damerau_levenshtein(&self.wanted, &name)
             .max(strsim::jaro_winkler(&self.wanted, &name) - 0.3);
         // Searches for the value in thousandths, because that needs no cast from a float.
-        (1..=1000).rev().find(|step| f64::from(*step) <= alike * 1000.0).unwrap_or(0)
+        (1..=1000).rev().find(|step| f64::from(*step) <= similarity * 1000.0).unwrap_or(0)
     }
 
     fn describe(self, folder: &TreePath) -> String {
         if self.all.is_empty() {
             return format!("{folder} is empty");
         }
-        if self.all.len() <= FEW {
+        if self.all.len() <= SHOW_ALL_LIMIT {
             return format!("in {folder} there is: {}", self.all.join(", "));
         }
         let names: Vec<_> = self.best.into_iter().map(|(_, name)| name).collect();
@@ -82,7 +83,7 @@ pub fn suggest_names(session: &mut Session, path: &TreePath) -> Result<String, F
     let Some((folder, wanted)) = path.split_last() else {
         return Err(Failure::bad_server("the server has no root folder"));
     };
-    let mut nearest = Nearest::new(wanted);
+    let mut nearest = SimilarNames::new(wanted);
     session.list(&folder, &mut |entry| {
         let slash = if entry.kind == Kind::Folder { "/" } else { "" };
         nearest.offer(entry.name + slash);
@@ -95,27 +96,27 @@ pub fn suggest_names(session: &mut Session, path: &TreePath) -> Result<String, F
 mod tests {
     use super::*;
 
-    fn tell(wanted: &str, names: impl IntoIterator<Item = String>) -> String {
-        let mut nearest = Nearest::new(wanted);
+    fn describe(wanted: &str, names: impl IntoIterator<Item = String>) -> String {
+        let mut nearest = SimilarNames::new(wanted);
         names.into_iter().for_each(|name| nearest.offer(name));
-        assert!(nearest.all.len() <= FEW + 1 && nearest.best.len() <= BEST);
+        assert!(nearest.all.len() <= SHOW_ALL_LIMIT + 1 && nearest.best.len() <= MAX_SUGGESTIONS);
         nearest.describe(&TreePath::root())
     }
 
     #[test]
-    fn a_small_folder_is_told_whole() {
-        assert_eq!(tell("x", []), "/ is empty");
-        assert_eq!(tell("x", ["a".into(), "b/".into()]), "in / there is: a, b/");
+    fn small_folder_is_listed_completely() {
+        assert_eq!(describe("x", []), "/ is empty");
+        assert_eq!(describe("x", ["a".into(), "b/".into()]), "in / there is: a, b/");
     }
 
     #[test]
-    fn of_a_large_folder_the_nearest_are_told() {
+    fn large_folder_shows_most_similar_names() {
         let names = || (0..100_000).map(|n| format!("file-{n:06}.dat"));
-        let told = tell("file-04711.dat", names().chain(["big.bin".into()]));
-        assert!(told.starts_with("most similar of the 100001 names in /: file-"), "{told}");
-        assert!(told.contains("file-004711.dat"), "{told}");
-        assert_eq!(told.split(", ").count(), 10);
-        assert!(tell("bgi.bin", names().chain(["big.bin".into()])).ends_with(": big.bin"));
-        assert_eq!(tell("zzz", names()), "none of the 100000 names in / is similar");
+        let text = describe("file-04711.dat", names().chain(["big.bin".into()]));
+        assert!(text.starts_with("most similar of the 100001 names in /: file-"), "{text}");
+        assert!(text.contains("file-004711.dat"), "{text}");
+        assert_eq!(text.split(", ").count(), 10);
+        assert!(describe("bgi.bin", names().chain(["big.bin".into()])).ends_with(": big.bin"));
+        assert_eq!(describe("zzz", names()), "none of the 100000 names in / is similar");
     }
 }

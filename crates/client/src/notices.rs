@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_loss_of_several_is_told_once() {
+    fn first_of_several_lost_servers_is_reported() {
         let notices = Notices::collecting();
         let (first, second) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
         notices.record_lost(first, "connection closed (os error 32)");
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn notices_are_cleaned() {
+    fn notices_are_sanitized() {
         let notices = Notices::collecting();
         notices.say("a\u{1b}[2J");
         assert_eq!(notices.collected(), ["a\\u{1b}[2J"]);

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_part_of_an_origin_counts() {
+    fn every_field_of_an_origin_counts() {
         let host = |text: &str| text.parse::<Host>().unwrap();
         let authority =
             |digit: char| Some(format!("SHA256:{}", digit.to_string().repeat(64)).parse().unwrap());

@@ -337,7 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_add_up() {
+    fn merged_times_are_added() {
         let one = |millis| BatchSummary {
             time: Duration::from_millis(millis),
             ..BatchSummary::default()
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gravest_failure_stands_for_all() {
+    fn gravest_failure_decides_the_status() {
         let failed = |codes: &[ErrorCode]| {
             let failed = codes
                 .iter()

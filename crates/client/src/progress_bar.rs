@@ -18,7 +18,7 @@ const WIDE_REST: usize = 62;
 /// Template for a narrow terminal. Apart from the label, it takes at most 26 columns.
 const NARROW: &str = "{wide_msg} {percent:>3}% {bytes_per_sec} {eta}";
 /// Delay before the bar appears, so that short transfers do not make it flicker.
-const BAR_AFTER: Duration = Duration::from_millis(300);
+const BAR_DELAY: Duration = Duration::from_millis(300);
 /// Shortest and longest name before the bar, in characters.
 const NAME: (usize, usize) = (10, 30);
 /// Columns of a terminal that reports no width.
@@ -66,7 +66,7 @@ impl TransferBar {
         }
         let Some(bar) = &self.bar else { return };
         bar.set_position(position);
-        if !self.shown && self.begun.elapsed() >= BAR_AFTER {
+        if !self.shown && self.begun.elapsed() >= BAR_DELAY {
             bar.set_draw_target(ProgressDrawTarget::stderr());
             bar.enable_steady_tick(Duration::from_millis(200));
             self.notices.set_bar(Some(bar.clone()));
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_shortened_to_what_the_line_has_room_for() {
+    fn names_are_shortened_to_fit() {
         let long = "x".repeat(40);
         for (columns, extra, is_wide, name) in
             [(200, 0, true, 30), (80, 0, true, 18), (80, 20, false, 10), (40, 0, false, 10)]

@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn above_the_top_is_an_error() {
+    fn names_above_the_root_are_errors() {
         for (folder, text) in [("", ".."), ("a", "../.."), ("a/b", "/../c"), ("", "x/../../x")] {
             assert!(at(folder, text).unwrap_err().contains("above the root"), "{text}");
         }

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_failure_ends_the_commands_or_gives_the_status() {
+    fn first_failure_decides_the_status() {
         assert_eq!(run(false, &[0, 1, 5]), (1, 2));
         assert_eq!(run(true, &[0, 1, 5, 0]), (1, 4));
         assert_eq!(run(true, &[0, 0]), (0, 2));

@@ -17,7 +17,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_kept_where_wanted() {
+    fn line_ends_are_kept_if_wanted() {
         assert_eq!(sanitize_lines("a\nb\u{1b}\n"), "a\nb\\u{1b}");
     }
 }

@@ -64,7 +64,7 @@ impl Shell {
         }
         let missing = format!("{path} does not exist");
         match suggest_names(&mut self.session, path) {
-            Ok(told) => Failure { message: format!("{missing}; {told}"), ..failure },
+            Ok(names) => Failure { message: format!("{missing}; {names}"), ..failure },
             Err(other) if other.code == ErrorCode::Interrupted => other,
             Err(other) => {
                 debug!("nothing to suggest for {path}: {other}");

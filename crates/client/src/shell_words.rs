@@ -76,7 +76,7 @@ mod tests {
     use relais_proto::ErrorCode;
 
     #[test]
-    fn words_are_cut_as_in_a_shell() {
+    fn words_are_split_as_in_a_shell() {
         assert_eq!(split("get 'a b' c\\ d \"e'f\"").unwrap(), ["get", "a b", "c d", "e'f"]);
         assert_eq!(split("  ").unwrap(), Vec::<String>::new());
         assert_eq!(split("get ''").unwrap(), ["get", ""]);
@@ -92,14 +92,14 @@ mod tests {
     }
 
     #[test]
-    fn a_local_command_is_not_cut_into_words() {
+    fn local_command_is_not_split() {
         assert_eq!(local_command(" ! echo 'a  b\" | wc # x"), Some("echo 'a  b\" | wc # x"));
         assert_eq!(local_command("!"), Some(""));
         assert_eq!((local_command("ls !x"), local_command("'!ls'")), (None, None));
     }
 
     #[test]
-    fn the_word_being_typed_is_found() {
+    fn partial_word_is_found() {
         let word = |line: &str| {
             let p = partial(line);
             (p.before.join("|"), p.word, p.start)
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn quoting_comes_back() {
+    fn quoting_is_reversible() {
         for name in ["plain", "with space", "it's", "\"q\"", "a\\b", "#x", "-r"] {
             assert_eq!(split(&quote(name)).unwrap(), [name]);
         }

@@ -13,7 +13,7 @@ pub const CAT: Command = Command {
     aliases: &[],
     usage: "cat REMOTE...",
     summary: "write files to standard output",
-    help: "The content is written as it arrives, one file after the other.\n\
+    help: "The content is written as it plan_source_node, one file after the other.\n\
            The command succeeds only if the digest of all written bytes is correct.\n\n\
            Example: cat notes.txt",
     options: &[],

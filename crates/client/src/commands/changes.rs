@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_read() {
+    fn arguments_are_parsed() {
         let read = |args: &[&str]| read(args.iter().map(|w| w.to_string()).collect(), "-r");
         assert_eq!(read(&["a", "-r", "b"]).unwrap(), (vec!["a".into(), "b".into()], true));
         assert_eq!(read(&["--", "-r"]).unwrap(), (vec!["-r".into()], false));

@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_read() {
+    fn arguments_are_parsed() {
         let args = |args: &[&str]| read(args.iter().map(|w| w.to_string()).collect());
         let read = |names: &[&str]| args(names).map(|args| (args.names, args.into, args.recursive));
         assert_eq!(

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_read() {
+    fn arguments_are_parsed() {
         let read = |args: &[&str]| read(args.iter().map(|w| w.to_string()).collect());
         let args = read(&["*.a", "-o", "x", "-r", "b?"]).unwrap();
         assert_eq!(

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_program_ends_with_decides() {
+    fn exit_status_decides_the_outcome() {
         let ended =
             |raw| ended(ExitStatus::from_raw(raw)).map(|_| ()).map_err(|failure| failure.status());
         assert_eq!(

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_read() {
+    fn arguments_are_parsed() {
         let read = |args: &[&str]| read(args.iter().map(|w| w.to_string()).collect());
         let mirror = read(&["-R", "a", "--delete", "b", "--dry-run", "--checksum"]).unwrap();
         let wanted = MirrorOptions {

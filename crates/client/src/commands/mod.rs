@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_unique_and_help_is_whole() {
+    fn names_are_unique_and_help_is_complete() {
         let mut seen = std::collections::HashSet::new();
         for command in TABLE {
             assert!(
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_suggests_the_nearest() {
+    fn unknown_command_suggests_the_nearest() {
         for (typed, says) in [
             ("gte", "did you mean get?"),
             ("exot", "did you mean exit?"),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn aliases_have_the_commands_name() {
+    fn aliases_use_the_commands_name() {
         assert_eq!(ParsedCommand::parse("quit").name, "bye");
         assert_eq!(ParsedCommand::parse("get 'a").name, "get");
         assert_eq!(ParsedCommand::parse("  !get 'a").name, "!");

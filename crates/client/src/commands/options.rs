@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn options_stand_anywhere_and_names_behind_two_dashes() {
+    fn options_stand_anywhere_before_dashes() {
         assert_eq!(
             read(&["a", "-l", "b", "-o", "x"]).unwrap(),
             (vec!["a".into(), "b".into()], true, Some("x".into()))
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told() {
+    fn mistakes_are_usage_errors() {
         assert!(read(&["-x"]).unwrap_err().message.contains("-x"));
         assert!(read(&["--long"]).unwrap_err().message.contains("--long"));
         assert_eq!(read(&["-o"]).unwrap_err().status(), 2);

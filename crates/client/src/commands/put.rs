@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_read() {
+    fn arguments_are_parsed() {
         let read = args(&["a", "-o", "x/", "-r", "b"]).unwrap();
         assert_eq!(
             (read.names, read.onto, read.recursive),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told() {
+    fn mistakes_are_usage_errors() {
         for bad in [
             &[][..],
             &["-r"],

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_told_as_agreed() {
+    fn received_file_has_stable_json() {
         let file = Received {
             remote: "/big.bin".into(),
             local: "_CLIENTROOT/big.bin".into(),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_file_and_a_change_are_told_as_agreed() {
+    fn sent_file_and_changes_have_stable_json() {
         let version = Lsn { epoch: 1, number: 42 };
         let file = Sent {
             remote: "/x".into(),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_told_as_agreed() {
+    fn failures_have_stable_json() {
         let failure =
             Failure::new(ErrorCode::NotFound, "no \u{1b}[31m such\u{202e}\u{7f}\u{9b}\u{e0041}");
         assert_eq!(
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_that_breaks_off_is_still_an_object() {
+    fn failed_listing_is_still_valid_json() {
         let line = text(|out| {
             begin_entries(out, "ls")?;
             entry(out, &shown("a"), true)?;
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_are_null_where_they_are_not_known() {
+    fn unknown_digests_are_null() {
         use crate::outcome::EntryContent;
         let line = |content| text(|out| entry(out, &ListedEntry { content, ..shown("a") }, true));
         assert!(!line(None).contains("digest"));

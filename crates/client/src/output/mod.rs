@@ -17,7 +17,7 @@ use crate::outcome::{CommandOutcome, ListedEntry, ListedKind, Received, Sent};
 use crate::sanitize::{sanitize, sanitize_lines};
 
 /// Most names that are shown in columns; a larger folder is shown line by line.
-const COLUMN_NAMES: usize = 2000;
+const MAX_COLUMN_NAMES: usize = 2000;
 
 /// How entries are shown as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +163,7 @@ impl Output {
         }
         let Some(held) = &mut listing.held else { return self.entry_line(&shown) };
         held.push(shown);
-        if held.len() < COLUMN_NAMES {
+        if held.len() < MAX_COLUMN_NAMES {
             return Ok(());
         }
         // Too many names for columns: these and all others are written line by line.
@@ -220,7 +220,7 @@ impl Output {
         if self.json {
             let written = match listing {
                 Some(_) => json::end_entries(&mut self.out, result),
-                None if self.content != ContentMode::Off => self.object_aside(result),
+                None if self.content != ContentMode::Off => self.object_to_stderr(result),
                 None => json::object(&mut self.out, &self.command, result),
             };
             self.check(written)?;
@@ -228,13 +228,13 @@ impl Output {
             if let Some(held) = listing.and_then(|l| l.held) {
                 self.columns(&held)?;
             }
-            self.tell(result)?;
+            self.write_text(result)?;
         }
         self.flush()
     }
 
     /// Writes the outcome as text.
-    fn tell(&mut self, result: &Result<CommandOutcome, Failure>) -> Result<(), Failure> {
+    fn write_text(&mut self, result: &Result<CommandOutcome, Failure>) -> Result<(), Failure> {
         match result {
             Err(failure) => {
                 self.failed(failure);
@@ -289,7 +289,7 @@ impl Output {
     }
 
     /// Writes the object to standard error.
-    fn object_aside(&self, result: &Result<CommandOutcome, Failure>) -> io::Result<()> {
+    fn object_to_stderr(&self, result: &Result<CommandOutcome, Failure>) -> io::Result<()> {
         let mut object = Vec::new();
         json::object(&mut object, &self.command, result)?;
         self.notices.say(String::from_utf8_lossy(&object).trim_end());

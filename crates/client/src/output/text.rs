@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn the_closing_line_tells_all() {
+    fn closing_line_of_a_download() {
         let mut file = Received {
             remote: "/big.bin".into(),
             local: "_CLIENTROOT/big.bin".into(),
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn the_closing_lines_of_what_is_stored_and_of_many_tell_all() {
+    fn closing_lines_of_uploads_and_batches() {
         let file = Sent {
             remote: "/x".into(),
             local: "big.bin".into(),

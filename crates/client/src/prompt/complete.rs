@@ -12,15 +12,15 @@ use rustyline::completion::Pair;
 use rustyline::{Helper, Highlighter, Hinter, Validator};
 
 use super::names::{self, CandidateName, NameMatches, NameSearch};
-use super::word_kind::{NameFilter, WordKind, is_behind_dashes, word_kind};
+use super::word_kind::{NameFilter, WordKind, is_after_dashes, word_kind};
 use crate::local::openable;
 use crate::shell::Shell;
 use crate::shell_words::{PartialLine, partial, quote};
 
 /// How long cached names are used.
-const FRESH: Duration = Duration::from_secs(5);
+const CACHE_TIME: Duration = Duration::from_secs(5);
 /// Most searches in the cache.
-const MOST_KEPT: usize = 16;
+const CACHE_SIZE: usize = 16;
 
 struct CachedSearch {
     since: Instant,
@@ -33,7 +33,7 @@ struct CachedSearch {
 #[derive(Helper, Highlighter, Hinter, Validator)]
 pub struct Completer {
     shell: Rc<RefCell<Shell>>,
-    kept: RefCell<Vec<CachedSearch>>,
+    cache: RefCell<Vec<CachedSearch>>,
 }
 
 impl rustyline::completion::Completer for Completer {
@@ -67,12 +67,12 @@ impl rustyline::completion::Completer for Completer {
 
 impl Completer {
     pub fn new(shell: Rc<RefCell<Shell>>) -> Self {
-        Self { shell, kept: RefCell::default() }
+        Self { shell, cache: RefCell::default() }
     }
 
     /// Clears the cache: a command may have changed a folder.
-    pub fn forget(&self) {
-        self.kept.borrow_mut().clear();
+    pub fn clear_cache(&self) {
+        self.cache.borrow_mut().clear();
     }
 
     fn local(&self, folder: &str, search: NameSearch) -> NameMatches {
@@ -85,27 +85,27 @@ impl Completer {
         let Ok(folder) = shell.resolve_remote(if folder.is_empty() { "." } else { folder }) else {
             return NameMatches::default();
         };
-        let mut kept = self.kept.borrow_mut();
-        kept.retain(|kept| kept.since.elapsed() < FRESH);
-        if let Some(kept) = kept.iter().find(|kept| kept.answers(&folder, &search)) {
-            return kept.found.narrowed(&search);
+        let mut cache = self.cache.borrow_mut();
+        cache.retain(|cache| cache.since.elapsed() < CACHE_TIME);
+        if let Some(cache) = cache.iter().find(|cache| cache.covers(&folder, &search)) {
+            return cache.found.narrowed(&search);
         }
         // Failures are cached too, so that a failing server is not asked at each key.
         let found = names::remote(&mut shell.session, &folder, &search).unwrap_or_else(|failure| {
             debug!("nothing to complete in {folder}: {failure}");
             NameMatches::default()
         });
-        if kept.len() == MOST_KEPT {
-            kept.remove(0);
+        if cache.len() == CACHE_SIZE {
+            cache.remove(0);
         }
-        kept.push(CachedSearch { since: Instant::now(), folder, search, found: found.clone() });
+        cache.push(CachedSearch { since: Instant::now(), folder, search, found: found.clone() });
         found
     }
 }
 
 impl CachedSearch {
     /// Whether the cached result contains all matches of `search`.
-    fn answers(&self, folder: &TreePath, search: &NameSearch) -> bool {
+    fn covers(&self, folder: &TreePath, search: &NameSearch) -> bool {
         let wider = (search.folders || !self.search.folders)
             && search.prefix.starts_with(&self.search.prefix);
         self.folder == *folder && (self.search == *search || wider && !self.found.more)
@@ -126,7 +126,7 @@ fn named(
     let (head, prefix) = word.split_at(word.rfind('/').map_or(0, |slash| slash + 1));
     let found =
         find(head, NameSearch { prefix: prefix.to_owned(), folders: fits == NameFilter::Folders });
-    let guarded = !is_behind_dashes(&typed.before);
+    let guarded = !is_after_dashes(&typed.before);
     let mut pairs: Vec<Pair> =
         found.names.iter().map(|name| pair(&whole(head, name, guarded), name, pattern)).collect();
     if found.more {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn completed_lines_mean_the_names_there_and_here() {
+    fn completion_offers_remote_and_local_names() {
         let (_dir, completer) = completer();
         for command in ["get", "!cat"] {
             let offered = lines(&completer, &format!("{command} "));
@@ -269,11 +269,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_completed_in_a_pattern_stands_for_the_name_alone() {
+    fn completed_pattern_matches_only_its_name() {
         let dir = tempfile::tempdir().unwrap();
         let names = ["a[1]*.txt", "a{b}", "a\\", "plain"];
         names.iter().for_each(|name| std::fs::write(dir.path().join(name), "").unwrap());
-        let (shell, _) = shell(fake::nobody(), dir.path().to_path_buf(), false);
+        let (shell, _) = shell(fake::closed_addr(), dir.path().to_path_buf(), false);
         let completer = Completer::new(Rc::new(RefCell::new(shell)));
         let patterns = lines(&completer, "mput ");
         assert_eq!(patterns.len(), names.len());
@@ -291,27 +291,27 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_is_kept_until_a_command_runs() {
+    fn completion_cache_lasts_until_a_command() {
         let (_dir, completer) = completer();
         assert_eq!(lines(&completer, "get two").len(), 2);
         let folder = TreePath::root();
-        let answers = |prefix: &str, folders| {
+        let covers = |prefix: &str, folders| {
             let search = NameSearch { prefix: prefix.into(), folders };
-            completer.kept.borrow().iter().any(|kept| kept.answers(&folder, &search))
+            completer.cache.borrow().iter().any(|cache| cache.covers(&folder, &search))
         };
-        assert!(answers("two", false) && answers("two wor", true) && !answers("tw", false));
-        completer.kept.borrow_mut()[0].found.more = true;
-        assert!(answers("two", false) && !answers("two wor", false));
+        assert!(covers("two", false) && covers("two wor", true) && !covers("tw", false));
+        completer.cache.borrow_mut()[0].found.more = true;
+        assert!(covers("two", false) && !covers("two wor", false));
         assert!(
             lines(&completer, "get two")[2].ends_with("get two"),
-            "what is left out keeps the line as it is"
+            "the entry for hidden names keeps the line unchanged"
         );
-        completer.forget();
-        assert!(!answers("two", false));
+        completer.clear_cache();
+        assert!(!covers("two", false));
     }
 
     #[test]
-    fn a_space_that_is_there_is_not_doubled() {
+    fn existing_space_is_not_doubled() {
         let (_dir, completer) = completer();
         let history = MemHistory::new();
         let (start, pairs) =

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_place_follows_the_environment() {
+    fn history_path_follows_the_environment() {
         let at = |state: &str, home: &str| {
             place(&|name| match name {
                 "XDG_STATE_HOME" => Some(state.into()),
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_for_the_user_alone() {
+    fn history_is_private() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b/client-history");
         prepare(&path).unwrap();

@@ -70,7 +70,7 @@ pub fn run(shell: Shell) -> u8 {
                     return 0;
                 }
                 if let Some(completer) = editor.helper() {
-                    completer.forget();
+                    completer.clear_cache();
                 }
             }
             // Ctrl-C on a line with text only clears the line.
@@ -92,7 +92,7 @@ fn editor(shell: &Rc<RefCell<Shell>>) -> rustyline::Result<Editor<Completer, Fil
     let config = rustyline::Config::builder()
         .completion_type(CompletionType::List)
         // The limit includes the line `... and more`; above it the editor would ask first.
-        .completion_prompt_limit(names::MOST + 1)
+        .completion_prompt_limit(names::MAX_NAMES + 1)
         .max_history_size(HISTORY)?
         .history_ignore_dups(true)?
         .history_ignore_space(true)

@@ -15,13 +15,13 @@ use crate::sanitize::is_unsafe_char;
 use crate::session::Session;
 
 /// Most names offered; a user cannot choose among more.
-pub const MOST: usize = 500;
+pub const MAX_NAMES: usize = 500;
 /// Names in the first request: most prefixes match few, and the page stays small.
-const FIRST: u32 = 64;
+const FIRST_PAGE: u32 = 64;
 /// Growth factor of each further request.
-const GROWTH: u32 = 8;
+const PAGE_GROWTH: u32 = 8;
 /// Most names read in the search for folders.
-const LOOKED: u32 = 5000;
+const MAX_READ: u32 = 5000;
 
 /// A matching name, and whether it is a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl NameMatches {
         if !search.fits(&name) {
             return;
         }
-        if self.names.len() < MOST {
+        if self.names.len() < MAX_NAMES {
             self.names.push(name);
         } else {
             self.more = true;
@@ -86,7 +86,7 @@ pub fn local(folder: &Path, search: &NameSearch) -> NameMatches {
         if text.starts_with(&search.prefix) && (!search.folders || is_folder(&entry)) {
             first.insert(text, entry);
         }
-        if first.len() > MOST {
+        if first.len() > MAX_NAMES {
             first.pop_last();
             more = true;
         }
@@ -119,7 +119,7 @@ pub fn remote(
     let Some(mut after) = below(&search.prefix) else { return Ok(found) };
     session.refresh();
     session.connect_once()?;
-    let (mut most, mut looked) = (FIRST, 0);
+    let (mut most, mut looked) = (FIRST_PAGE, 0);
     loop {
         let (mut came, mut passed, from) = (0, false, after.clone());
         session.list_some(
@@ -141,10 +141,10 @@ pub fn remote(
         if passed || came < most || found.more {
             return Ok(found);
         }
-        if looked >= LOOKED {
+        if looked >= MAX_READ {
             return Ok(NameMatches { more: true, ..found });
         }
-        most = most.saturating_mul(GROWTH).min(LOOKED);
+        most = most.saturating_mul(PAGE_GROWTH).min(MAX_READ);
     }
 }
 
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_large_folder_only_what_fits_is_asked_for() {
+    fn large_folder_is_requested_in_part() {
         let (addr, asked) = folder_of(hundred_thousand());
         let mut session = fake::session(addr, Duration::ZERO);
         let mut find = |text: &str, folders| {
@@ -246,19 +246,19 @@ mod tests {
         assert_eq!(find("\u{1b}", false), (String::new(), 0, false, vec![]));
         let (names, count, more, asked) = find("file-05", false);
         assert!(names.starts_with("file-05 file-050000 file-050001 "));
-        assert_eq!((count, more, asked), (MOST, true, vec![64, 512]));
+        assert_eq!((count, more, asked), (MAX_NAMES, true, vec![64, 512]));
         // All hundred names match; the names after them do not.
         let (_, count, more, asked) = find("file-0999", false);
         assert_eq!((count, more, asked), (100, false, vec![64, 512]));
         // The search for a folder among so many files ends early.
         let (_, count, more, asked) = find("", true);
         assert_eq!((count, more), (0, true));
-        assert!(asked.iter().sum::<u32>() < 2 * LOOKED, "{asked:?}");
+        assert!(asked.iter().sum::<u32>() < 2 * MAX_READ, "{asked:?}");
         assert_eq!(find("z", true), ("zdir".into(), 1, false, vec![64]));
     }
 
     #[test]
-    fn a_slave_that_goes_away_is_followed_by_another_for_what_is_left() {
+    fn lost_slave_is_replaced_for_remaining_names() {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let slave = |n, replies: fn() -> Vec<Reply>, close| {
             let seen = Arc::clone(&asked);
@@ -276,11 +276,14 @@ mod tests {
         let mut session = fake::session(fake::master(slaves).0, Duration::ZERO);
         let found = remote(&mut session, &TreePath::root(), &search("", false)).unwrap();
         assert_eq!((texts(&found), found.more), (vec!["a", "b", "c"], false));
-        assert_eq!(*asked.lock().unwrap(), [(String::new(), FIRST), ("b".to_owned(), FIRST - 2)]);
+        assert_eq!(
+            *asked.lock().unwrap(),
+            [(String::new(), FIRST_PAGE), ("b".to_owned(), FIRST_PAGE - 2)]
+        );
     }
 
     #[test]
-    fn a_server_that_lists_more_than_was_asked_for_is_refused() {
+    fn listing_beyond_the_request_is_rejected() {
         let slave = fake::slave(1, |_| {
             let names: Vec<String> = (0..70).map(|n| format!("{n:03}")).collect();
             (
@@ -298,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn local_names_that_fit_come_in_order() {
+    fn matching_local_names_are_ordered() {
         let dir = tempfile::tempdir().unwrap();
         for n in 0..600 {
             std::fs::write(dir.path().join(format!("n{n:03}")), "").unwrap();
@@ -307,7 +310,10 @@ mod tests {
         std::os::unix::fs::symlink("zoo", dir.path().join("zlink")).unwrap();
         std::fs::write(dir.path().join("z\u{1b}[2J"), "").unwrap();
         let all = local(dir.path(), &search("", false));
-        assert_eq!((all.names.len(), all.more, all.names[0].text.as_str()), (MOST, true, "n000"));
+        assert_eq!(
+            (all.names.len(), all.more, all.names[0].text.as_str()),
+            (MAX_NAMES, true, "n000")
+        );
         let some = local(dir.path(), &search("z", false));
         assert_eq!(
             (texts(&some), some.names[0].folder, some.more),
@@ -318,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_can_begin_with_what_is_no_name() {
+    fn invalid_prefix_has_no_names() {
         assert_eq!(below(""), Some(String::new()));
         assert_eq!((below("a\n"), below(&"x".repeat(256))), (None, None));
         assert!(below("\u{e000}").unwrap().starts_with('\u{d7ff}'));
@@ -327,7 +333,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_listing_behind_it_begins_with_the_names(
+        fn lower_bound_precedes_exactly_the_prefix(
             prefix in "[ -~é-ëа-г\u{d7ff}\u{e000}😀]{1,6}",
             name in "[ -~é-ëа-г\u{d7ff}\u{e000}😀]{0,8}",
         ) {

@@ -42,7 +42,7 @@ pub fn word_kind(typed: &PartialLine) -> WordKind {
         return WordKind::Local(NameFilter::All);
     }
     let Some(command) = commands::find(name) else { return NOTHING };
-    if !is_behind_dashes(words) {
+    if !is_after_dashes(words) {
         if let Some(takes) = words.last().and_then(|word| taken(command.options, word)) {
             return takes;
         }
@@ -60,7 +60,7 @@ pub fn word_kind(typed: &PartialLine) -> WordKind {
 }
 
 /// Whether `--` precedes the word, so that it is a name.
-pub fn is_behind_dashes(words: &[String]) -> bool {
+pub fn is_after_dashes(words: &[String]) -> bool {
     words.iter().any(|word| word == "--")
 }
 
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_known_by_what_stands_before() {
+    fn word_kind_follows_the_words_before() {
         for (line, fit) in [
             ("ge", "get"),
             ("qu", "quit"),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_of_the_table_is_served() {
+    fn every_command_has_completions() {
         for command in TABLE {
             let name = command.name;
             for (option, takes) in command.options {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mirror_goes_one_way_or_the_other() {
+    fn mirror_completes_both_directions() {
         let options: Options = &[("-R", OptionValue::Nothing), ("-x", OptionValue::Value)];
         let fit = |line: &str| named(CompletionKind::Mirror, options, &partial(line).before, "");
         let (remote, local) =

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_part_files_that_nobody_uses_go() {
+    fn only_unused_part_files_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         std::fs::create_dir_all(at("d/e")).unwrap();

@@ -89,7 +89,7 @@ impl Shell {
                 if is_gone(error.code()) {
                     self.drop_part(&part_file, handle.as_mut());
                 }
-                return Err(given_up(&error, &shown));
+                return Err(download_failure(&error, &shown));
             }
         };
         part_file.name(&fetched, &job.target.name).map_err(|e| local_failure(&shown, &e))?;
@@ -147,7 +147,7 @@ impl Shell {
         let removed = part_file.discard().map_err(|e| local_failure(part_file.part_name, &e));
         let result = removed.and_then(|()| handle.map_or(Ok(()), LogHandle::finish));
         if let Err(failure) = result {
-            self.notices.say(&format!("the part file remains: {failure}"));
+            self.notices.say(&format!("the part file plan_target_only_node: {failure}"));
         }
     }
 }
@@ -176,7 +176,7 @@ impl PartFile<'_> {
 }
 
 /// Converts the error of a download into a failure for the user.
-fn given_up(error: &DownloadError, shown: &str) -> Failure {
+fn download_failure(error: &DownloadError, shown: &str) -> Failure {
     match error {
         DownloadError::Refused(refusal) if refusal.code == ErrorCode::NoContent => Failure::new(
             ErrorCode::NoContent,

@@ -18,7 +18,7 @@ pub struct DownloadProgress<'a> {
     /// None if the `.log` cannot be used; the user was told.
     handle: Option<&'a mut LogHandle>,
     /// Whether the user was told that checkpoints are lost.
-    told: bool,
+    warned: bool,
     bar: TransferBar,
 }
 
@@ -31,7 +31,7 @@ impl<'a> DownloadProgress<'a> {
         handle: Option<&'a mut LogHandle>,
     ) -> Self {
         let bar = TransferBar::new(remote, notices.clone());
-        Self { name: remote.to_string(), notices, interrupt, handle, told: false, bar }
+        Self { name: remote.to_string(), notices, interrupt, handle, warned: false, bar }
     }
 }
 
@@ -56,7 +56,7 @@ impl Progress for DownloadProgress<'_> {
     fn checkpoint(&mut self, state: &Resume) {
         let Some(handle) = &mut self.handle else { return };
         if let Err(failure) = handle.write(TransferTask::Get(Some(state.clone())))
-            && !std::mem::replace(&mut self.told, true)
+            && !std::mem::replace(&mut self.warned, true)
         {
             self.notices.say(&format!(
                 "{}: if interrupted now, it cannot be resumed from here: {failure}",

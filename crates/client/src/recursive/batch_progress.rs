@@ -13,7 +13,7 @@ use crate::notices::Notices;
 use crate::progress_bar::BarLayout;
 
 /// Delay before the bar appears, so that short commands do not make it flicker.
-const BAR_AFTER: Duration = Duration::from_millis(300);
+const BAR_DELAY: Duration = Duration::from_millis(300);
 /// Columns of the label without the name, for up to a million files.
 const COUNTS: usize = "999999/999999 files ".len();
 
@@ -36,7 +36,7 @@ impl BatchBar {
     /// Sets the number of transferred bytes of the current file.
     pub fn advanced(&self, notices: &Notices, position: u64) {
         self.bar.set_position(self.base.saturating_add(position));
-        if self.begun.elapsed() >= BAR_AFTER && !self.shown.swap(true, Ordering::Relaxed) {
+        if self.begun.elapsed() >= BAR_DELAY && !self.shown.swap(true, Ordering::Relaxed) {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
             self.bar.enable_steady_tick(Duration::from_millis(200));
             notices.set_bar(Some(self.bar.clone()));
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn large_files_move_the_bar_of_the_whole() {
+    fn large_files_move_the_batch_bar() {
         let notices = Notices::collecting();
         let bar = ProgressBar::hidden();
         let layout = Arc::new(BarLayout::of_terminal(COUNTS));

@@ -11,7 +11,7 @@ use crate::outcome::{BatchSummary, FailedName};
 use crate::output::Output;
 
 /// Most skipped names that are printed one by one.
-const TOLD: usize = 20;
+const MAX_REPORTED: usize = 20;
 
 /// The totals and failures so far.
 pub struct BatchReport {
@@ -49,10 +49,10 @@ impl BatchReport {
                 !matches!(skipped.reason, SkipReason::Reserved | SkipReason::Unreadable)
             })
             .collect();
-        for skipped in skipped.iter().take(TOLD) {
+        for skipped in skipped.iter().take(MAX_REPORTED) {
             notices.say(&format!("skipped {}: {}", joined(top, &skipped.shown()), skipped.reason));
         }
-        if let Some(more) = skipped.len().checked_sub(TOLD).filter(|more| *more > 0) {
+        if let Some(more) = skipped.len().checked_sub(MAX_REPORTED).filter(|more| *more > 0) {
             notices.say(&format!("skipped {more} more"));
         }
         self.summary.skipped.extend(skipped.iter().map(|skipped| joined(top, &skipped.shown())));
@@ -72,13 +72,13 @@ impl BatchReport {
     /// Whether the user interrupted or no server answers; then no further transfer starts.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.summary.failed.iter().any(|failed| ends_all(&failed.failure))
+        self.summary.failed.iter().any(|failed| ends_batch(&failed.failure))
     }
 
     /// Whether another run could complete a failed name.
     #[must_use]
-    pub fn can_go_on(&self) -> bool {
-        self.summary.failed.iter().any(|failed| is_left(&failed.failure))
+    pub fn can_resume(&self) -> bool {
+        self.summary.failed.iter().any(|failed| is_resumable(&failed.failure))
     }
 
     /// Returns the totals with the duration.
@@ -91,14 +91,14 @@ impl BatchReport {
 
 /// Whether another run may succeed.
 #[must_use]
-pub fn is_left(failure: &Failure) -> bool {
+pub fn is_resumable(failure: &Failure) -> bool {
     matches!(failure.status(), 3 | 4 | 5 | 130)
         || matches!(failure.code, ErrorCode::NoChanges | ErrorCode::NoSpace)
 }
 
 /// Whether the failure concerns all remaining names, not one.
 #[must_use]
-pub fn ends_all(failure: &Failure) -> bool {
+pub fn ends_batch(failure: &Failure) -> bool {
     matches!(failure.status(), 3 | 4 | 130)
         || matches!(failure.code, ErrorCode::Cut | ErrorCode::BadServer)
 }
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_put_behind_their_top() {
+    fn names_are_joined_to_their_top() {
         for (top, name, whole) in
             [("", "a", "a"), ("/", "a", "/a"), ("/x", "a", "/x/a"), ("d", "a/b", "d/a/b")]
         {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_run_would_find_to_do_is_known() {
+    fn resumable_failures_are_classified() {
         let report = |code| {
             let failed = vec![FailedName { remote: "x".into(), failure: Failure::new(code, "") }];
             let report = BatchReport {
@@ -133,7 +133,7 @@ mod tests {
                 begun: Instant::now(),
                 refused: 0,
             };
-            (report.can_go_on(), report.is_over())
+            (report.can_resume(), report.is_over())
         };
         assert_eq!(report(ErrorCode::NotFound), (false, false));
         assert_eq!(report(ErrorCode::Local), (false, false));

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_put_together_up_to_their_cap() {
+    fn paths_are_joined_up_to_the_limit() {
         let path = |text: &str| TreePath::new(text).unwrap();
         for (base, rest, whole) in
             [("a", "b/c", "a/b/c"), ("", "b", "b"), ("a", "", "a"), ("", "", "")]
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_differ() {
+    fn change_ids_differ() {
         let (mut one, mut other) = (ChangeIds::new().unwrap(), ChangeIds::new().unwrap());
         let ids =
             std::collections::HashSet::from([one.next(), one.next(), other.next(), other.next()]);

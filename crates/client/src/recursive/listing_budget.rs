@@ -1,7 +1,7 @@
 //! A limit on the names that a server may list, because a hostile server could list without end.
 
 /// Bytes of names and their records: some millions of names of usual length.
-const MOST: usize = 512 * 1024 * 1024;
+const MAX_BYTES: usize = 512 * 1024 * 1024;
 
 /// The remaining bytes for the names of one listing.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub struct ListingBudget {
 
 impl Default for ListingBudget {
     fn default() -> Self {
-        Self { left: MOST }
+        Self { left: MAX_BYTES }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::receive::set_received_mode;
 use crate::transfer_log::part_name;
 
 /// Attempts to read a small file that keeps changing.
-const READS: usize = 3;
+const READ_ATTEMPTS: usize = 3;
 
 /// A pinned top folder, and the folder below it that was used last.
 pub struct LocalTree {
@@ -145,7 +145,7 @@ impl LocalTree {
     /// # Errors
     /// The file cannot be read, or changes in each attempt.
     pub fn read(&mut self, path: &TreePath, most: u64) -> Result<Option<SmallFile>, TreeError> {
-        for _ in 0..READS {
+        for _ in 0..READ_ATTEMPTS {
             let file = self.open(path)?;
             if file.meta.size > most {
                 return Ok(None);

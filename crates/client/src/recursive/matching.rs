@@ -6,7 +6,7 @@ use std::path::Path;
 use relais_proto::{ErrorCode, Kind, TreePath};
 use relais_tree::{Folder, MetaKind, TreeError, UnservedKind};
 
-use super::batch_report::{BatchReport, ends_all};
+use super::batch_report::{BatchReport, ends_batch};
 use super::expand::{self, PatternMatches};
 use super::local_tree::{LocalTree, failure};
 use super::node::Node;
@@ -80,7 +80,7 @@ impl Shell {
         let (mut files, mut folders) = (MatchedFiles::new(), Vec::new());
         for pattern in patterns {
             let expanded = expand::remote(self, pattern);
-            for (above, node) in self.chosen(&mut report, pattern, expanded, recursive)? {
+            for (above, node) in self.wanted_matches(&mut report, pattern, expanded, recursive)? {
                 let name = remote_name(&above, &node.path);
                 if node.is_folder() {
                     match files.claim(&above, &node) {
@@ -102,7 +102,7 @@ impl Shell {
         }
         for name in folders {
             let fetched = self.resolve_remote(&name).and_then(|path| self.get_tree(&path, into));
-            self.take_tree(&mut report, name, fetched);
+            self.add_tree_result(&mut report, name, fetched);
         }
         Ok(report.finish())
     }
@@ -132,7 +132,7 @@ impl Shell {
         let (mut files, mut folders) = (MatchedFiles::new(), Vec::new());
         for pattern in patterns {
             let expanded = expand::local(self, pattern);
-            for (above, node) in self.chosen(&mut report, pattern, expanded, recursive)? {
+            for (above, node) in self.wanted_matches(&mut report, pattern, expanded, recursive)? {
                 let name = remote_name(&base, &node.path);
                 if node.is_folder() {
                     match files.claim(&above, &node) {
@@ -155,7 +155,7 @@ impl Shell {
         let onto = if base.is_root() { "/".to_owned() } else { format!("{base}/") };
         for (path, name) in folders {
             let sent = self.put_tree_at(&path, Some(&onto));
-            self.take_tree(&mut report, name, sent);
+            self.add_tree_result(&mut report, name, sent);
         }
         Ok(report.finish())
     }
@@ -163,7 +163,7 @@ impl Shell {
     /// Returns the matches of a pattern, without folders unless `recursive` is set.
     ///
     /// A pattern without a match fails alone; the others continue.
-    fn chosen<F>(
+    fn wanted_matches<F>(
         &mut self,
         report: &mut BatchReport,
         pattern: &Pattern,
@@ -172,7 +172,7 @@ impl Shell {
     ) -> Result<Vec<(F, Node)>, Failure> {
         let PatternMatches { mut found, skipped } = match expanded {
             Ok(expanded) => expanded,
-            Err(failure) if ends_all(&failure) => return Err(failure),
+            Err(failure) if ends_batch(&failure) => return Err(failure),
             Err(failure) => {
                 report.fail(&mut self.output, pattern.quoted(), failure);
                 return Ok(Vec::new());
@@ -235,7 +235,7 @@ impl Shell {
     }
 
     /// Adds the result of one folder to the report.
-    fn take_tree(
+    fn add_tree_result(
         &mut self,
         report: &mut BatchReport,
         name: String,
@@ -243,7 +243,7 @@ impl Shell {
     ) {
         match result {
             Ok(several) => report.summary.merge(several),
-            Err(failure) if report.is_over() && ends_all(&failure) => {}
+            Err(failure) if report.is_over() && ends_batch(&failure) => {}
             Err(failure) => {
                 let failure =
                     if failure.message.contains(&name) { failure } else { failure.of(&name) };

@@ -15,7 +15,7 @@ use super::local_tree::{LocalTree, failure};
 use super::node::{TreeListing, is_covered};
 use super::plan::{Compare, Plan, PlanOptions, plan};
 use super::run::{Direction, PlanRunner, amount, remote_name};
-use super::trees::{refuse_names, tell_left_out, tell_not_listed};
+use super::trees::{report_invalid_names, report_skipped, report_unlisted};
 use super::walk;
 use crate::Failure;
 use crate::local::openable;
@@ -64,9 +64,9 @@ impl Shell {
         let mut sides = if mirror.up { self.sides_up(mirror) } else { self.sides_down(mirror) }?;
         check_empty(mirror, &sides)?;
         let plan = self.plan_mirror(mirror, &mut sides)?;
-        self.tell_mirror(mirror, &sides, &plan, &mut report);
+        self.report_mirror(mirror, &sides, &plan, &mut report);
         if mirror.dry_run {
-            return Ok(dry(mirror, &sides, &plan, report));
+            return Ok(planned_steps(mirror, &sides, &plan, report));
         }
         let deleted = self.apply(mirror, sides, &plan, &mut report)?;
         Ok(MirrorResult { summary: report.finish(), deleted, planned: None })
@@ -147,7 +147,7 @@ impl Shell {
     }
 
     /// Reports skipped names and the reasons.
-    fn tell_mirror(
+    fn report_mirror(
         &mut self,
         mirror: &MirrorOptions,
         sides: &MirrorSides,
@@ -158,12 +158,12 @@ impl Shell {
             true => {
                 report.skip(&self.notices, &sides.path.display().to_string(), &sides.source.skipped)
             }
-            false => refuse_names(self, report, &sides.base, &sides.source),
+            false => report_invalid_names(self, report, &sides.base, &sides.source),
         }
         // Names that cannot exist here are not failed transfers, so they do not prevent removals.
         report.exclude_refused();
-        tell_left_out(self, report, &sides.base, &sides.source, plan);
-        tell_not_listed(self, report, &sides.base, &sides.target);
+        report_skipped(self, report, &sides.base, &sides.source, plan);
+        report_unlisted(self, report, &sides.base, &sides.target);
         for (at, what) in &plan.spared {
             let path = &sides.target.nodes[*at].path;
             let shown = if mirror.up {
@@ -211,7 +211,7 @@ impl Shell {
             return Ok(0);
         }
         if run.has_failed() {
-            run.refuse_late(&source, plan);
+            run.report_late(&source, plan);
             return Ok(0);
         }
         Ok(run.replace(&source, &target, plan))
@@ -237,7 +237,7 @@ fn check_empty(mirror: &MirrorOptions, sides: &MirrorSides) -> Result<(), Failur
 }
 
 /// Returns the planned steps in order.
-fn dry(
+fn planned_steps(
     mirror: &MirrorOptions,
     sides: &MirrorSides,
     plan: &Plan,
@@ -279,7 +279,7 @@ fn dry(
 
 impl PlanRunner<'_> {
     /// Reports the names that waited for a removal, which failed transfers prevent.
-    fn refuse_late(&mut self, source: &TreeListing, plan: &Plan) {
+    fn report_late(&mut self, source: &TreeListing, plan: &Plan) {
         self.say("nothing is removed: some transfers failed");
         let folders: HashSet<&TreePath> =
             plan.late_make.iter().map(|at| &source.nodes[*at].path).collect();

@@ -1,4 +1,4 @@
-//! What a subtree holds, as a flat list in one order, there and here alike.
+//! The content of a subtree as a flat, ordered list, the same for both sides.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -13,20 +13,19 @@ use crate::Failure;
 /// One file or folder of a subtree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Its path from the top of the subtree; never the top itself.
+    /// Path below the top of the subtree; never the top itself.
     pub path: TreePath,
-    /// File or folder.
     pub kind: Kind,
-    /// Bytes of content; 0 for folders.
+    /// Size of the content in bytes; 0 for folders.
     pub size: u64,
-    /// Last modification.
+    /// Time of the last modification.
     pub mtime: FileTime,
-    /// The last change to its path; none for what is local, or was never numbered.
+    /// LSN of the last change to the path; none for a local path or an unnumbered one.
     pub version: Option<Lsn>,
 }
 
 impl Node {
-    /// What a server's entry says about `path`.
+    /// Converts a server's entry at `path`.
     #[must_use]
     pub fn new(path: TreePath, entry: &Entry) -> Self {
         Self {
@@ -38,27 +37,27 @@ impl Node {
         }
     }
 
-    /// Whether it is a folder.
+    /// Whether the node is a folder.
     #[must_use]
     pub fn is_folder(&self) -> bool {
         self.kind == Kind::Folder
     }
 }
 
-/// Why a name is neither transferred nor ever removed.
+/// Why a name is skipped: it is neither transferred nor removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SkipReason {
     /// A symbolic link.
     Link,
     /// A device, FIFO or socket.
     Special,
-    /// Another file system begins there.
+    /// A mount point.
     Mount,
     /// The name is not UTF-8, or breaks the rules for names.
     Name,
     /// The `.log`, or a temporary file of this program.
     Reserved,
-    /// It could not be looked at.
+    /// The name or its kind cannot be read.
     Unreadable,
 }
 
@@ -75,28 +74,27 @@ impl fmt::Display for SkipReason {
     }
 }
 
-/// A name that is left alone.
+/// A name that is skipped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedName {
-    /// The folder that it lies in.
+    /// Folder that contains the name.
     pub folder: TreePath,
-    /// The name, for people.
+    /// The name, for messages.
     pub name: String,
-    /// Its path, where it has one.
+    /// Path of the name, if it is valid.
     pub path: Option<TreePath>,
-    /// Why.
     pub reason: SkipReason,
 }
 
 impl SkippedName {
-    /// A name in `folder`.
+    /// Creates the record of a name in `folder`.
     #[must_use]
     pub fn new(folder: &TreePath, name: impl Into<String>, reason: SkipReason) -> Self {
         let name = name.into();
         Self { folder: folder.clone(), path: folder.join(&name).ok(), name, reason }
     }
 
-    /// The path for people, from the top of the subtree.
+    /// Returns the path below the top, for messages.
     #[must_use]
     pub fn shown(&self) -> String {
         match self.folder.as_str() {
@@ -106,38 +104,39 @@ impl SkippedName {
     }
 }
 
-/// What was found in a subtree.
+/// The listing of a subtree.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TreeListing {
-    /// In the order of [`order`]: a folder right before what it holds.
+    /// Nodes in the order of [`order`]: a folder directly precedes its content.
     pub nodes: Vec<Node>,
-    /// Names that are there and left alone.
+    /// Existing names that are skipped.
     pub skipped: Vec<SkippedName>,
-    /// Folders that could not be listed, or not to their end.
+    /// Folders that could not be listed completely.
     pub failed: Vec<(TreePath, Failure)>,
 }
 
 impl TreeListing {
-    /// Whether everything that is there was seen. From a listing that is not whole nobody may
-    /// conclude that a name is missing.
+    /// Whether the listing is complete.
+    ///
+    /// An incomplete listing does not prove that a name is missing.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.failed.is_empty()
     }
 
-    /// Puts the nodes in order.
+    /// Sorts the nodes.
     pub fn sort(&mut self) {
         self.nodes.sort_unstable_by(|a, b| order(&a.path, &b.path));
     }
 }
 
-/// The order of paths by their parts, so that all that lies below a folder follows it at once.
+/// Compares paths part by part, so that the content of a folder directly follows it.
 #[must_use]
 pub fn order(a: &TreePath, b: &TreePath) -> Ordering {
     a.parts().cmp(b.parts())
 }
 
-/// Whether one of `paths` is this one or lies above it.
+/// Whether `paths` contains this path or one above it.
 #[must_use]
 pub fn is_covered<P: Borrow<TreePath> + Eq + Hash>(paths: &HashSet<P>, path: &TreePath) -> bool {
     if paths.is_empty() {
@@ -153,7 +152,7 @@ pub fn is_covered<P: Borrow<TreePath> + Eq + Hash>(paths: &HashSet<P>, path: &Tr
     false
 }
 
-/// Whether two times are the same, as far as both sides know them: some keep whole seconds only.
+/// Whether two times are equal, as far as both sides store them: some store whole seconds only.
 #[must_use]
 pub fn same_time(a: FileTime, b: FileTime) -> bool {
     a.seconds == b.seconds && (a.nanos == b.nanos || a.nanos == 0 || b.nanos == 0)
@@ -164,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_below_a_folder_follows_it() {
+    fn content_of_a_folder_follows_it() {
         let mut paths: Vec<TreePath> =
             ["a-b", "a/x", "a", "b", "a/x/y", "a.b"].map(|p| TreePath::new(p).unwrap()).to_vec();
         paths.sort_by(order);
@@ -175,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_compared_as_far_as_both_are_known() {
+    fn times_are_compared_at_common_precision() {
         let t = |seconds, nanos| FileTime { seconds, nanos };
         assert!(
             same_time(t(1, 5), t(1, 5))

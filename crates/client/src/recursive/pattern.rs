@@ -1,53 +1,54 @@
-//! Names with wildcards: `*`, `?`, `[...]`, `{a,b}`, and a backslash before what is meant as it is.
+//! Patterns for names: `*`, `?`, `[...]`, `{a,b}`, and a backslash before a literal character.
 //!
-//! Each part of a path has an expression of its own, matched by an automaton in linear time, so that
-//! no pattern takes long, and none matches over a `/`. A wildcard takes characters, not bytes. Pure.
+//! Each part of a path has its own regular expression. The automaton matches in linear time, so no
+//! pattern is slow, and none matches across a `/`. A wildcard matches characters, not bytes. Pure
+//! functions.
 
 use regex::{Regex, RegexBuilder};
 
 use crate::Failure;
 use crate::shell_words::quote;
 
-/// Longest pattern, in bytes: that of a path.
-const LONGEST: usize = relais_proto::limits::PATH;
-/// What makes a part more than a name.
+/// Longest pattern in bytes: the longest path.
+const MAX_PATTERN: usize = relais_proto::limits::PATH;
+/// Characters that make a part a pattern.
 const SPECIAL: [char; 5] = ['*', '?', '[', '{', '\\'];
 /// Largest automaton of one part, in bytes.
-const LARGEST: usize = 1024 * 1024;
-/// Deepest braces in braces.
-const DEEPEST: u32 = 64;
+const MAX_AUTOMATON: usize = 1024 * 1024;
+/// Deepest nesting of braces.
+const MAX_NESTING: u32 = 64;
 
 /// A path with wildcards.
 #[derive(Debug, Clone)]
 pub struct Pattern {
-    /// As the user typed it.
+    /// The pattern as the user typed it.
     text: String,
-    /// Whether it begins at the top.
+    /// Whether the pattern begins at the root.
     pub absolute: bool,
-    /// From the top down.
+    /// Parts from the root down.
     pub parts: Vec<PatternPart>,
 }
 
 /// One part of a pattern.
 #[derive(Debug, Clone)]
 pub enum PatternPart {
-    /// The folder above.
+    /// The parent folder.
     Up,
     /// Exactly this name.
     Name(String),
-    /// The names that match.
+    /// All names that match.
     Glob(Regex),
 }
 
 impl Pattern {
-    /// Reads a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
-    /// That it is none, or too large: mistakes on the command line.
+    /// The pattern is invalid or too large, which is a usage error.
     pub fn new(text: &str) -> Result<Self, Failure> {
         let wrong = |why: &str| Failure::usage(format!("{}: {why}", quote(text)));
-        if text.len() > LONGEST {
-            return Err(Failure::usage(format!("a pattern is longer than {LONGEST} bytes")));
+        if text.len() > MAX_PATTERN {
+            return Err(Failure::usage(format!("a pattern is longer than {MAX_PATTERN} bytes")));
         }
         let parts = text.split('/').filter(|part| !matches!(*part, "" | "."));
         let parts = parts
@@ -59,7 +60,7 @@ impl Pattern {
         }
     }
 
-    /// As it has to be typed.
+    /// Returns the pattern quoted for a command line.
     #[must_use]
     pub fn quoted(&self) -> String {
         quote(&self.text).into_owned()
@@ -75,17 +76,20 @@ impl PatternPart {
             return Ok(Self::Name(text.to_owned()));
         }
         let expression = translate(text)?;
-        let built = RegexBuilder::new(&expression).size_limit(LARGEST).nest_limit(DEEPEST).build();
+        let built = RegexBuilder::new(&expression)
+            .size_limit(MAX_AUTOMATON)
+            .nest_limit(MAX_NESTING)
+            .build();
         built.map(Self::Glob).map_err(|_| "the pattern is too large".to_owned())
     }
 
-    /// Whether a name matches. One that begins with a dot has to be meant: a wildcard takes no leading dot.
+    /// Whether a name matches. A wildcard never matches a leading dot.
     #[must_use]
     pub fn is_match(&self, name: &str) -> bool {
         match self {
             Self::Up => false,
             Self::Name(own) => own == name,
-            // What a wildcard takes in place of the dot could be anything, also what is in no name.
+            // If a wildcard matches the dot, it also matches a character that no name contains.
             Self::Glob(glob) => {
                 glob.is_match(name)
                     && name
@@ -96,7 +100,7 @@ impl PatternPart {
     }
 }
 
-/// The expression that matches what a part with wildcards stands for.
+/// Translates a part with wildcards into a regular expression.
 fn translate(text: &str) -> Result<String, String> {
     let (mut out, mut open) = ("(?s)^(?:".to_owned(), 0_u32);
     let mut chars = text.chars();
@@ -125,7 +129,7 @@ fn translate(text: &str) -> Result<String, String> {
     Ok(out)
 }
 
-/// One of several characters, behind its `[`. A `]` right at the start is one of them.
+/// Translates a character class after its `[`. A leading `]` is a member.
 fn class(chars: &mut std::str::Chars<'_>, out: &mut String) -> Result<(), String> {
     let mut next = || chars.next().ok_or_else(|| "a [ has no ]".to_owned());
     let mut c = next()?;
@@ -193,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leading_dot_has_to_be_meant() {
+    fn wildcards_do_not_match_a_leading_dot() {
         for (pattern, name, is_match) in [
             ("*", ".hidden", false),
             ("?hidden", ".hidden", false),
@@ -208,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_taken_apart() {
+    fn pattern_paths_are_split() {
         let pattern = Pattern::new("/a//./*/../b?").unwrap();
         assert!(pattern.absolute && pattern.quoted() == "'/a//./*/../b?'");
         assert!(matches!(
@@ -218,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_and_patterns_that_are_too_large_are_told() {
+    fn invalid_and_large_patterns_are_rejected() {
         let deep = format!("{}{}", "{a,".repeat(1000), "}".repeat(1000));
         let long = "?".repeat(5000);
         for bad in ["", "/", "..", "a/..", "[a", "{a", "a\\", "[b-a]", "{a/b,c}", &deep, &long] {
@@ -227,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn no_pattern_takes_long() {
+    fn matching_takes_linear_time() {
         let begun = std::time::Instant::now();
         let pattern = format!("{}b", "*a".repeat(60));
         assert!(!matches(&pattern, &"a".repeat(255)));

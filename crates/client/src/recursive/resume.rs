@@ -1,12 +1,12 @@
-//! Whole folders that an earlier run left unfinished are resumed at the start of a prompt.
+//! Resumes the folders in the `.log` when a prompt starts.
 //!
-//! As for single files: only where the local name lies in the folder of `-d`, with no link on the
-//! way. What is equal by now is left; everything is told on standard error.
+//! As with single files, the local name must lie in the folder of `-d`, and no link may lead to it.
+//! Equal files are not transferred again. All messages go to standard error.
 
 use relais_proto::{ErrorCode, TreePath};
 use relais_tree::{Folder, TreeError};
 
-use super::batch_report::is_left;
+use super::batch_report::is_resumable;
 use super::local_tree::LocalTree;
 use super::trees::CopyRoot;
 use crate::outcome::BatchSummary;
@@ -15,8 +15,9 @@ use crate::shell::Shell;
 use crate::transfer_log::{LogHandle, TransferEntry, TransferTask};
 
 impl Shell {
-    /// Carries on one folder of the cluster that is connected. The result is 0, 5 where something is
-    /// left, or 130 where the user interrupted.
+    /// Resumes one folder with the connected cluster.
+    ///
+    /// The result is 0, 5 if something is left, or 130 if the user interrupted.
     pub fn resume_tree(&mut self, entry: TransferEntry) -> u8 {
         let (folder, top) = match self.top_inside(&entry.local) {
             Ok(inside) => inside,
@@ -39,7 +40,7 @@ impl Shell {
         };
         match result {
             Ok(several) => self.report_resumed(&entry, &several),
-            Err(failure) if !is_left(&failure) => self.drop_tree(entry, &failure),
+            Err(failure) if !is_resumable(&failure) => self.drop_tree(entry, &failure),
             Err(failure) => {
                 self.notices.say(&format!("resuming {}: {failure}", entry.remote));
                 if failure.code == ErrorCode::Interrupted { 130 } else { 5 }
@@ -48,7 +49,7 @@ impl Shell {
     }
 
     fn report_resumed(&mut self, entry: &TransferEntry, several: &BatchSummary) -> u8 {
-        // With `--json` failures are part of an object, of which there is none here.
+        // With `--json` failures belong to an object, and this resume has none.
         for failed in several.failed.iter().filter(|_| self.output.is_json()) {
             self.notices.say(&failed.failure.message);
         }
@@ -57,7 +58,7 @@ impl Shell {
             .failed
             .iter()
             .map(|failed| &failed.failure)
-            .filter(|failure| is_left(failure))
+            .filter(|failure| is_resumable(failure))
             .peekable();
         if left.peek().is_some() {
             return if left.any(|failure| failure.code == ErrorCode::Interrupted) {
@@ -69,7 +70,7 @@ impl Shell {
         0
     }
 
-    /// There is nothing that could be carried on.
+    /// Drops a folder that cannot be resumed.
     fn drop_tree(&self, entry: TransferEntry, why: &dyn std::fmt::Display) -> u8 {
         self.notices.say(&format!("resuming {}: {why}; removed from the .log", entry.remote));
         if let Err(failure) =
@@ -80,7 +81,7 @@ impl Shell {
         0
     }
 
-    /// The folder of a line, or that and the name in it: `.` means the folder itself.
+    /// Opens the folder of a line, or its parent with the name in it; `.` is the folder itself.
     fn top_inside(&self, log_name: &str) -> Result<(Folder, CopyRoot), TreeError> {
         let Some(folder) =
             log_name.strip_suffix('.').filter(|folder| folder.is_empty() || folder.ends_with('/'))
@@ -98,10 +99,10 @@ impl Shell {
         ))
     }
 
-    /// The local folder of a line itself, reached from the folder of `-d` without following a link.
+    /// Opens the local folder of a line from the folder of `-d` without following a link.
     ///
     /// # Errors
-    /// That it leads elsewhere, or is not there.
+    /// The name leads elsewhere, or the folder does not exist.
     pub fn folder_of_line(&self, log_name: &str) -> Result<Folder, TreeError> {
         let (folder, top) = self.top_inside(log_name)?;
         match top.name {
@@ -110,7 +111,7 @@ impl Shell {
         }
     }
 
-    /// The local folder that is sent; it has to be there.
+    /// Opens the local folder that is sent; it must exist.
     fn source_inside(&self, folder: Folder, top: &CopyRoot) -> Result<LocalTree, TreeError> {
         let pinned = match &top.name {
             Some(name) => folder.sub(name)?,

@@ -1,13 +1,13 @@
-//! `get -r` and `put -r`: one folder becomes the copy of another, with what is there already left in place.
+//! `get -r` and `put -r`: copying a folder into another, which keeps its other content.
 //!
-//! The whole command has a line in the `.log`, and is resumed with what is not equal yet.
+//! The whole command has an entry in the `.log`. A resumed command transfers only what differs.
 
 use std::path::{Path, PathBuf};
 
 use relais_proto::{ErrorCode, Kind, TreePath};
 use relais_tree::{Folder, TreeError};
 
-use super::batch_report::{BatchReport, is_left};
+use super::batch_report::{BatchReport, is_resumable};
 use super::local_tree::{LocalTree, failure};
 use super::log_entry::BatchLogEntry;
 use super::node::{SkipReason, TreeListing};
@@ -22,27 +22,29 @@ use crate::send;
 use crate::shell::Shell;
 use crate::transfer_log::{TransferEntry, TransferTask, is_reserved, read_log};
 
-/// A local folder that is the top of a copy: one with a name in another, or one that was named itself.
+/// The local top folder of a copy.
+///
+/// It is either a name in a parent folder or a folder that the user named itself.
 pub struct CopyRoot {
-    /// Where it lies, or the folder itself.
+    /// Parent folder, or the top itself.
     pub folder: PathBuf,
-    /// Its name; none where `folder` is it.
+    /// Name in the parent; none if `folder` is the top.
     pub name: Option<String>,
 }
 
 impl CopyRoot {
-    /// As the user knows it.
+    /// Returns the path for messages.
     pub(super) fn shown(&self) -> PathBuf {
         self.name.as_ref().map_or_else(|| self.folder.clone(), |name| self.folder.join(name))
     }
 
-    /// As the `.log` has it: `.` behind a folder that was named itself.
+    /// Returns the name for the `.log`: a path that ends in `.` means the folder itself.
     fn log_name(&self, shell: &Shell) -> Result<String, Failure> {
         let name = self.name.clone().unwrap_or_else(|| ".".to_owned());
         shell.local.log_name(&LocalTarget { folder: self.folder.clone(), name })
     }
 
-    /// Pins it beneath `parent`, made where it is missing. No link that has its name is followed.
+    /// Opens the top below `parent`, and makes it if needed; follows no link of that name.
     fn tree(&self, parent: Folder) -> Result<LocalTree, Failure> {
         let shown = self.shown();
         let failed = |e: TreeError| failure(&shown.display().to_string(), &e);
@@ -65,10 +67,10 @@ impl CopyRoot {
 }
 
 impl Shell {
-    /// Fetches the folder `remote` with all that is below it; a file is fetched as `get` does it.
+    /// Fetches the remote folder recursively; a file is fetched as with `get`.
     ///
     /// # Errors
-    /// What keeps all of it from being fetched. What concerns single names is in the result.
+    /// The whole command fails. Failures of single names are in the result.
     pub fn get_tree(
         &mut self,
         remote: &TreePath,
@@ -98,7 +100,7 @@ impl Shell {
         Ok(several)
     }
 
-    /// Where the copy of the folder `remote` goes: the top of the tree has no name.
+    /// Returns where the copy of `remote` goes; the root of the tree has no name.
     fn top_of(&self, remote: &TreePath, into: Option<&str>) -> Result<CopyRoot, Failure> {
         let named = |LocalTarget { folder, name }| CopyRoot { folder, name: Some(name) };
         if let Some(begun) = into.and_then(|into| self.local.exact_target(into)).map(named)
@@ -106,7 +108,7 @@ impl Shell {
                 .log_name(self)
                 .is_ok_and(|log_name| self.is_begun(remote, &log_name, &TransferTask::GetTree))
         {
-            // The folder of that name is what the same command made before it was cut off.
+            // The same command made this folder before it was interrupted.
             return Ok(begun);
         }
         match (remote.last(), into) {
@@ -147,9 +149,9 @@ impl Shell {
         let source = walk::remote(self, remote)?;
         let mut tree = top.tree(parent)?;
         let there = walk::local(tree.top(), &self.interrupt)?;
-        refuse_names(self, report, remote, &source);
+        report_invalid_names(self, report, remote, &source);
         let plan = copy_plan(&source, &there, resumes);
-        tell_left_out(self, report, remote, &source, &plan);
+        report_skipped(self, report, remote, &source, &plan);
         report.summary.folders += plan.present;
         PlanRunner::new(
             self,
@@ -163,10 +165,10 @@ impl Shell {
         Ok(())
     }
 
-    /// Sends the local folder `local` with all that is below it; a file is sent as `put` does it.
+    /// Sends the local folder recursively; a file is sent as with `put`.
     ///
     /// # Errors
-    /// What keeps all of it from being sent. What concerns single names is in the result.
+    /// The whole command fails. Failures of single names are in the result.
     pub fn put_tree(&mut self, local: &str, onto: Option<&str>) -> Result<BatchSummary, Failure> {
         if local.is_empty() {
             return Err(Failure::usage("the local name is empty"));
@@ -174,7 +176,7 @@ impl Shell {
         self.put_tree_at(&self.local.resolve(local), onto)
     }
 
-    /// As [`Self::put_tree`], for a path that is resolved already.
+    /// As [`Self::put_tree`], for a resolved path.
     ///
     /// # Errors
     /// As [`Self::put_tree`].
@@ -218,18 +220,20 @@ impl Shell {
         Ok(several)
     }
 
-    /// Whether a folder was begun under exactly these names and is unfinished.
+    /// Whether the `.log` has an unfinished transfer with exactly these names.
     fn is_begun(&self, remote: &TreePath, log_name: &str, task: &TransferTask) -> bool {
         let origin = self.session.origin();
         let is_same = |entry: &TransferEntry| {
             (&entry.remote, entry.local.as_str(), &entry.task) == (remote, log_name, task)
                 && Some(&entry.origin) == origin
         };
-        // What is wrong with the `.log` is told when the line is written.
+        // Errors of the `.log` are reported when the entry is written.
         read_log(self.local.home()).is_ok_and(|contents| contents.entries.iter().any(is_same))
     }
 
-    /// What a local folder called `name` becomes there; one without a name goes into the folder that is meant.
+    /// Returns the remote path of a local folder called `name`.
+    ///
+    /// A folder without a name is copied into the target folder itself.
     fn remote_top(
         &mut self,
         name: Option<&str>,
@@ -246,7 +250,7 @@ impl Shell {
             return inside(&path);
         }
         if log_name.is_some_and(|log_name| self.is_begun(&path, log_name, &TransferTask::PutTree)) {
-            // The folder of that name is what the same command made before it was cut off.
+            // The same command made this folder before it was interrupted.
             return Ok(path);
         }
         match self.session.stat(&path) {
@@ -280,10 +284,10 @@ impl Shell {
         let source = walk::local(tree.top(), &self.interrupt)?;
         report.skip(&self.notices, &tree.shown(&TreePath::root()), &source.skipped);
         self.make_top(remote)?;
-        // Otherwise all is sent anyway, and a folder that is there says so.
+        // Otherwise all files are sent, and the server reports folders that exist.
         let there = if resumes { walk::remote(self, remote)? } else { TreeListing::default() };
         let plan = copy_plan(&source, &there, resumes);
-        tell_left_out(self, report, remote, &source, &plan);
+        report_skipped(self, report, remote, &source, &plan);
         report.summary.folders += plan.present;
         PlanRunner::new(
             self,
@@ -297,7 +301,7 @@ impl Shell {
         Ok(())
     }
 
-    /// The folder that all goes into, made where it is missing. Its parent has to be there.
+    /// Makes the remote top folder if needed; its parent must exist.
     fn make_top(&mut self, remote: &TreePath) -> Result<(), Failure> {
         if remote.is_root() {
             return Ok(());
@@ -321,14 +325,14 @@ impl Shell {
         }
     }
 
-    /// The line goes where nothing is left that another run would find to do.
+    /// Removes the entry in the `.log` unless another run could complete the command.
     fn end_tree(
         &mut self,
         log_entry: BatchLogEntry,
         report: BatchReport,
         result: Result<(), Failure>,
     ) -> Result<BatchSummary, Failure> {
-        let left = report.can_go_on() || result.as_ref().is_err_and(is_left);
+        let left = report.can_resume() || result.as_ref().is_err_and(is_resumable);
         if !left {
             log_entry.finish(self);
         }
@@ -343,7 +347,7 @@ impl Shell {
     }
 }
 
-/// The name that a local path ends with; none for `.`, `..` and the top.
+/// Returns the last name of a local path; none for `.`, `..` and the root.
 fn own_name(path: &Path) -> Result<Option<&str>, Failure> {
     let text = path.to_str().ok_or_else(|| {
         Failure::new(ErrorCode::BadName, format!("{}: the name is not UTF-8", path.display()))
@@ -352,22 +356,23 @@ fn own_name(path: &Path) -> Result<Option<&str>, Failure> {
     Ok(last.filter(|last| !matches!(*last, "" | "." | "..")))
 }
 
-/// What a copy has to do. Where it is carried on, what is equal by now is left.
+/// Plans a copy; a resumed copy skips equal files.
 fn copy_plan(source: &TreeListing, there: &TreeListing, resumes: bool) -> Plan {
     let compare = if resumes { Compare::Time } else { Compare::Never };
     plan(source, there, &PlanOptions { compare, delete: false, over_links: true })
 }
 
-/// Tells what of the source is not even tried: what could not be listed, what this side cannot
-/// take, and what something else is in the way of.
-pub(super) fn tell_left_out(
+/// Reports the names that are not transferred.
+///
+/// They could not be listed, this side cannot store them, or another entry blocks them.
+pub(super) fn report_skipped(
     shell: &mut Shell,
     report: &mut BatchReport,
     base: &TreePath,
     source: &TreeListing,
     plan: &Plan,
 ) {
-    tell_not_listed(shell, report, base, source);
+    report_unlisted(shell, report, base, source);
     for blocked in &plan.blocked {
         let path = &source.nodes[blocked.node].path;
         let (name, by) = (remote_name(base, path), &blocked.by);
@@ -384,8 +389,8 @@ pub(super) fn tell_left_out(
     }
 }
 
-/// The part of [`tell_left_out`] that is about the listing alone.
-pub(super) fn tell_not_listed(
+/// Reports the folders that could not be listed.
+pub(super) fn report_unlisted(
     shell: &mut Shell,
     report: &mut BatchReport,
     base: &TreePath,
@@ -402,8 +407,8 @@ pub(super) fn tell_not_listed(
     }
 }
 
-/// Names of the server's that have no place here: each fails, and no other.
-pub(super) fn refuse_names(
+/// Reports each of the server's names that cannot exist locally as a failure.
+pub(super) fn report_invalid_names(
     shell: &mut Shell,
     report: &mut BatchReport,
     base: &TreePath,

@@ -5,7 +5,7 @@ use relais_net::tls::Fingerprint;
 /// Name of the file.
 pub const NAME: &str = "authorities";
 /// Longest text that is written, in bytes; the reader accepts it.
-pub const LONGEST: usize = 60 * 1024;
+pub const MAX_FILE_SIZE: usize = 60 * 1024;
 
 /// Finds the authority of `host`; any invalid line is an error.
 pub fn find(text: &str, host: &str) -> Result<Option<Fingerprint>, String> {
@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_is_found() {
+    fn added_authority_is_found() {
         let text = add(&add("# mine", "a:1", print('1')), "[::1]:2", print('f'));
         assert_eq!(text.lines().count(), 3);
         assert_eq!(
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line_is_an_error_whomever_it_is_about() {
+    fn any_bad_line_is_an_error() {
         let good = add("", "a:1", print('1'));
         for bad in [
             "x",

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 /// Longest file that is read, in bytes.
 ///
 /// The longest ticket and the most slaves with all their addresses take less.
-const LONGEST: u64 = 64 * 1024;
+const MAX_FILE_SIZE: u64 = 64 * 1024;
 /// Temporary name of a new file.
 const TEMPORARY: &str = "new";
 /// Longest wait for another client that writes.
@@ -85,8 +85,8 @@ impl StateFolder {
             return Err("it belongs to another user".to_owned());
         }
         let mut bytes = Vec::new();
-        file.take(LONGEST + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
-        if bytes.len() as u64 > LONGEST {
+        file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+        if bytes.len() as u64 > MAX_FILE_SIZE {
             return Err("it is too long".to_owned());
         }
         String::from_utf8(bytes).map(Some).map_err(|_| "it is not UTF-8".to_owned())

@@ -121,7 +121,7 @@ impl SavedState {
             return Ok(known);
         }
         let text = authorities::add(&text, &self.host, authority);
-        if text.len() > authorities::LONGEST {
+        if text.len() > authorities::MAX_FILE_SIZE {
             return Err("the list is too long".to_owned());
         }
         writer.replace(authorities::NAME, &text)?;

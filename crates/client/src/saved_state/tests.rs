@@ -44,7 +44,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn what_is_kept_is_read_again() {
+fn saved_state_is_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("a/relais");
     let mut one = saved(&folder, "ann");
@@ -71,7 +71,7 @@ fn what_is_kept_is_read_again() {
 }
 
 #[test]
-fn nobody_lowers_what_was_seen() {
+fn seen_lsn_never_decreases() {
     let dir = tempfile::tempdir().unwrap();
     let (mut one, mut other) = (saved(dir.path(), ""), saved(dir.path(), ""));
     one.save(&origin(), lsn(10));
@@ -87,7 +87,7 @@ fn nobody_lowers_what_was_seen() {
 }
 
 #[test]
-fn a_ticket_that_is_over_is_not_used() {
+fn expired_ticket_is_not_used() {
     let dir = tempfile::tempdir().unwrap();
     let mut saved = saved(dir.path(), "");
     for (age, used) in [
@@ -103,7 +103,7 @@ fn a_ticket_that_is_over_is_not_used() {
 }
 
 #[test]
-fn what_is_no_good_is_told_once_and_replaced() {
+fn bad_files_are_reported_once_and_replaced() {
     let good = file::format(&route(), "box:2121", "", now());
     let many = Route { slaves: vec![route().slaves[0].clone(); 18], ..route() };
     let none = Route { slaves: vec![], ..route() };
@@ -154,7 +154,7 @@ fn what_is_no_good_is_told_once_and_replaced() {
 }
 
 #[test]
-fn only_one_spelling_of_a_mark_is_read() {
+fn lsn_has_one_valid_spelling() {
     assert_eq!(file::parse_lsn("1-42\n"), Some(lsn(42)));
     for bad in [
         "",
@@ -200,7 +200,7 @@ fn links_and_folders_are_not_followed() {
 }
 
 #[test]
-fn without_a_place_nothing_is_kept_and_nothing_is_said() {
+fn missing_home_folder_is_silent() {
     let from_env = |state: Option<&str>, home: Option<&str>| {
         StateFolder::from_env(state.map(Into::into), home.map(Into::into)).map(|p| p.shown("x"))
     };

@@ -12,7 +12,7 @@ use relais_transfer::upload::{UploadError, UploadTarget, put_stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::progress::UploadProgress;
-use super::{sent, too_few};
+use super::{sent, too_few_copies};
 use crate::Failure;
 use crate::error::plain;
 use crate::interrupt::Interrupt;
@@ -77,7 +77,7 @@ impl Shell {
         let mut input = InterruptibleInput { file, interrupt: self.interrupt.clone() };
         let result = put_stream(&mut self.session, &mut input, &target, &mut progress);
         drop(progress);
-        let stored = result.map_err(|error| given_up(&error, remote))?;
+        let stored = result.map_err(|error| upload_failure(&error, remote))?;
         self.session.record_lsn(stored.version);
         Ok(sent(remote.to_string(), "-".to_owned(), begun, stored, Some(0)))
     }
@@ -86,10 +86,10 @@ impl Shell {
 /// Converts the error of an upload into a failure for the user.
 ///
 /// The code is never `cut`, because that code promises that the upload can be resumed.
-fn given_up(error: &UploadError, remote: &TreePath) -> Failure {
+fn upload_failure(error: &UploadError, remote: &TreePath) -> Failure {
     let failure = match error {
         UploadError::Refused(refusal) if refusal.code == ErrorCode::TooFewCopies => {
-            too_few(&refusal.message)
+            too_few_copies(&refusal.message)
         }
         UploadError::Refused(refusal) => refusal.clone().into(),
         UploadError::Interrupted => Failure::interrupted(),
@@ -111,7 +111,7 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn it_is_read_to_its_end_or_until_the_user_interrupts() {
+    fn input_ends_at_eof_or_interruption() {
         let (reader, mut writer) = io::pipe().unwrap();
         let interrupt = Interrupt::new();
         let mut input = InterruptibleInput { file: reader, interrupt: interrupt.clone() };

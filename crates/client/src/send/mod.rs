@@ -143,7 +143,7 @@ impl Shell {
             self.notices.say(&format!("{} is finished, but {failure}", job.remote));
         }
         drop(lock);
-        let stored = result.map_err(|error| given_up(&error, job, handle.is_some()))?;
+        let stored = result.map_err(|error| upload_failure(&error, job, handle.is_some()))?;
         self.session.record_lsn(stored.version);
         Ok(sent(job.remote.to_string(), job.shown.clone(), begun, stored, resumed_from))
     }
@@ -312,7 +312,7 @@ fn is_over(error: &UploadError) -> bool {
 }
 
 /// The failure for a file that fewer disks hold than demanded; the change stands.
-pub fn too_few(message: &str) -> Failure {
+pub fn too_few_copies(message: &str) -> Failure {
     let message = if message.contains("stands") {
         message.to_owned()
     } else {
@@ -324,7 +324,7 @@ pub fn too_few(message: &str) -> Failure {
 /// Converts the error of an upload into a failure for the user.
 ///
 /// `in_log` says whether the same command can resume it.
-fn given_up(error: &UploadError, job: &UploadJob, in_log: bool) -> Failure {
+fn upload_failure(error: &UploadError, job: &UploadJob, in_log: bool) -> Failure {
     let failure = match error {
         UploadError::Refused(refusal) if refusal.code == ErrorCode::Changed && job.resumed => {
             let why = "the remote file was changed since this put began; \
@@ -332,7 +332,7 @@ fn given_up(error: &UploadError, job: &UploadJob, in_log: bool) -> Failure {
             Failure::new(ErrorCode::Changed, format!("{}: {why}", job.remote))
         }
         UploadError::Refused(refusal) if refusal.code == ErrorCode::TooFewCopies => {
-            too_few(&refusal.message)
+            too_few_copies(&refusal.message)
         }
         UploadError::Refused(refusal) => refusal.clone().into(),
         UploadError::Interrupted if in_log => Failure::new(

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_regular_files_are_opened_through_links_that_the_user_named() {
+    fn only_regular_files_are_opened() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         std::fs::write(at("file"), "x").unwrap();
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn another_content_has_another_identity() {
+    fn changed_content_changes_identity() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let now = || identity(&named(&path, "file").unwrap());

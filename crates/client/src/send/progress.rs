@@ -15,7 +15,7 @@ use crate::shell::Shell;
 use crate::transfer_log::{LogHandle, TransferTask, UploadRecord};
 
 /// Interval between two notes of the number of bytes sent.
-const NOTE_EVERY: Duration = Duration::from_secs(1);
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reports the progress of one upload.
 pub struct UploadProgress<'a> {
@@ -103,7 +103,7 @@ impl Progress for UploadProgress<'_> {
 
     fn advanced(&mut self, sent: u64) {
         self.bar.advanced(sent);
-        if self.noted.elapsed() >= NOTE_EVERY {
+        if self.noted.elapsed() >= NOTE_INTERVAL {
             self.noted = Instant::now();
             self.note_sent(sent);
         }

@@ -13,7 +13,7 @@ use super::handshake::{next_reply, unexpected};
 use crate::Failure;
 
 /// Pause before a change that was refused with `no-changes` is requested again.
-const PAUSE: Duration = Duration::from_millis(250);
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// Returns a new random change id.
 ///
@@ -60,7 +60,7 @@ impl Session {
     /// The user interrupted.
     pub fn wait_for_changes(&mut self, until: Instant) -> Result<bool, Failure> {
         let left = until.saturating_duration_since(Instant::now());
-        if self.interrupt.pause(PAUSE.min(left)) {
+        if self.interrupt.pause(RETRY_PAUSE.min(left)) {
             return Err(Failure::interrupted());
         }
         if !left.is_zero() && self.is_in_cluster() {
@@ -85,12 +85,12 @@ impl Session {
         self.connect()?;
         let until = Instant::now() + self.settings.retry;
         loop {
-            let asked =
+            let result =
                 self.ask(request, &mut |connection| match next_reply(connection, &mut |_| {})? {
                     Reply::Committed { version, lsn, .. } => Ok((version, lsn)),
                     other => Err(unexpected(&other)),
                 });
-            match asked {
+            match result {
                 Ok((version, lsn)) => {
                     self.record_lsn(version.max(lsn));
                     return Ok(version);

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets_name_user_and_host() {
+    fn destinations_are_parsed() {
         for (text, user, host) in [
             ("files", None, "files:2121"),
             ("ann@files:2122", Some("ann"), "files:2122"),

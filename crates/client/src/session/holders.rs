@@ -12,14 +12,14 @@ use super::route::{Route, is_usable};
 use super::{OpenSession, Session};
 
 /// Time limit for one search for a holder. The transfer asks again soon, so the limit can be short.
-const SEARCH: Duration = Duration::from_secs(5);
+const SEARCH_TIME: Duration = Duration::from_secs(5);
 
 impl Session {
     /// Replaces the current session by one with a holder.
     ///
     /// Returns false and changes nothing if no holder can be reached.
     pub(super) fn switch_to_holder(&mut self, holders: &[Endpoint]) -> bool {
-        let until = Instant::now() + SEARCH;
+        let until = Instant::now() + SEARCH_TIME;
         let here = self.open.as_ref().map(|open| open.slave);
         let mut wanted: Vec<&Endpoint> =
             holders.iter().filter(|holder| Some(holder.id) != here).collect();

@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_time_alone_is_told_once() {
+    fn each_outage_is_reported_once() {
         let observed = ObservedState::default();
         let notices = Notices::collecting();
         let (one, other) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());

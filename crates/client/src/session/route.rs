@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_lead_nowhere_are_left_out() {
+    fn unusable_addresses_are_left_out() {
         let route = route(vec![
             slave(1, &["127.0.0.1:0"]),
             slave(2, &["0.0.0.0:1", "127.0.0.1:2", "[::]:3", "[::1]:4", "224.0.0.1:5"]),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn slaves_that_failed_come_last_and_are_forgiven_in_time() {
+    fn failed_slaves_come_last_for_a_while() {
         let route = route((1..=3).map(|n| slave(n, &["127.0.0.1:9"])).collect());
         let (mut avoid, start) = (Avoid::default(), Instant::now());
         avoid.add(SlaveId([1; 16]), start);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_does_not_grow_over_its_cap() {
+    fn avoid_list_is_bounded() {
         let (mut avoid, now) = (Avoid::default(), Instant::now());
         for n in 0..200 {
             avoid.add(SlaveId([n; 16]), now);

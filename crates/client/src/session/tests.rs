@@ -44,12 +44,12 @@ fn a_redirect_is_followed() {
 }
 
 #[test]
-fn every_address_of_a_redirect_is_tried_and_then_the_next_slave() {
+fn all_addresses_are_tried_before_the_next_slave() {
     let server = slave(3, one_file);
     let slaves = vec![
-        endpoint(1, nobody()),
-        Endpoint { id: id(2), addrs: vec!["127.0.0.1:0".parse().unwrap(), nobody()] },
-        Endpoint { id: id(3), addrs: vec![nobody(), server] },
+        endpoint(1, closed_addr()),
+        Endpoint { id: id(2), addrs: vec!["127.0.0.1:0".parse().unwrap(), closed_addr()] },
+        Endpoint { id: id(3), addrs: vec![closed_addr(), server] },
     ];
     let mut session = session(master(slaves).0, NO_RETRY);
     assert_eq!(session.stat(&path("a")).unwrap().entry.name, "a");
@@ -57,7 +57,7 @@ fn every_address_of_a_redirect_is_tried_and_then_the_next_slave() {
 }
 
 #[test]
-fn a_server_that_stands_alone_opens_at_once() {
+fn standalone_slave_opens_at_once() {
     let addr = serve(|connection, _| {
         assert!(matches!(opening(connection), Some(Request::Login(_))));
         send(connection, &[welcome(ServerRole::Standalone), opened(1)]);
@@ -70,11 +70,11 @@ fn a_server_that_stands_alone_opens_at_once() {
 }
 
 #[test]
-fn redirects_in_a_circle_are_refused() {
+fn redirect_loops_are_refused() {
     // A slave that answers each ticket with a redirect.
     let circle = serve(|connection, _| {
         opening(connection);
-        send(connection, &[welcome(ServerRole::Slave), redirect(vec![endpoint(1, nobody())])]);
+        send(connection, &[welcome(ServerRole::Slave), redirect(vec![endpoint(1, closed_addr())])]);
     });
     let mut one = session(master(vec![endpoint(1, circle)]).0, RETRY);
     assert_eq!(one.connect().unwrap_err().code, ErrorCode::BadServer);
@@ -91,7 +91,7 @@ fn redirects_in_a_circle_are_refused() {
 }
 
 #[test]
-fn redirects_that_lead_nowhere_are_refused() {
+fn redirects_without_usable_address_are_refused() {
     let slaves =
         ["127.0.0.1:0", "0.0.0.0:1", "[::]:1"].map(|addr| endpoint(1, addr.parse().unwrap()));
     let failure = session(master(slaves.to_vec()).0, RETRY).connect().unwrap_err();
@@ -100,7 +100,7 @@ fn redirects_that_lead_nowhere_are_refused() {
 }
 
 #[test]
-fn a_slave_sends_on_to_its_master_once_and_that_is_remembered() {
+fn slave_names_its_master_which_is_remembered() {
     let server = slave(1, |request| (one_file(request).0, true));
     let (master, logins) = master(vec![endpoint(1, server)]);
     let dialled = serve(move |connection, number| {
@@ -115,7 +115,7 @@ fn a_slave_sends_on_to_its_master_once_and_that_is_remembered() {
 }
 
 #[test]
-fn a_slave_of_another_cluster_is_left_out() {
+fn slave_of_another_cluster_is_rejected() {
     let other = serve(|connection, _| {
         opening(connection);
         let welcome = Reply::Welcome {
@@ -133,7 +133,7 @@ fn a_slave_of_another_cluster_is_left_out() {
 }
 
 #[test]
-fn it_is_tried_again_while_no_slave_is_in_service() {
+fn login_is_retried_while_no_slave_is_in_service() {
     let server = slave(1, one_file);
     let master = serve(move |connection, number| {
         opening(connection);
@@ -148,7 +148,7 @@ fn it_is_tried_again_while_no_slave_is_in_service() {
 }
 
 #[test]
-fn trying_ends_with_the_last_failure() {
+fn retries_end_with_the_last_failure() {
     let none = serve(|connection, _| {
         opening(connection);
         send(connection, &[welcome(ServerRole::Master), refusal(ErrorCode::NoSlave)]);
@@ -158,7 +158,7 @@ fn trying_ends_with_the_last_failure() {
     assert_eq!((failure.code, failure.status()), (ErrorCode::NoSlave, 3));
     assert!(begun.elapsed() >= Duration::from_millis(300));
 
-    let failure = session(nobody(), NO_RETRY).connect().unwrap_err();
+    let failure = session(closed_addr(), NO_RETRY).connect().unwrap_err();
     assert_eq!((failure.code, failure.status()), (ErrorCode::Unreachable, 3));
 
     let refused = serve(|connection, _| {
@@ -169,7 +169,7 @@ fn trying_ends_with_the_last_failure() {
 }
 
 #[test]
-fn a_listing_goes_on_behind_the_last_name_on_another_slave() {
+fn listing_resumes_after_last_name_on_another_slave() {
     let first = slave(1, |request| {
         assert!(matches!(request, Request::List { after, .. } if after.is_empty()));
         (vec![page(&["a", "b"])], true)
@@ -190,7 +190,7 @@ fn a_listing_goes_on_behind_the_last_name_on_another_slave() {
 }
 
 #[test]
-fn without_the_master_the_slaves_that_it_named_are_used() {
+fn known_slaves_are_used_without_master() {
     let first = slave(1, |_| (vec![], true));
     let second = slave(2, one_file);
     let slaves = vec![endpoint(1, first), endpoint(2, second)];
@@ -206,7 +206,7 @@ fn without_the_master_the_slaves_that_it_named_are_used() {
 }
 
 #[test]
-fn a_slave_that_is_drained_is_left() {
+fn draining_slave_is_left() {
     let first = slave(1, |_| (vec![refusal(ErrorCode::Draining)], false));
     let second = slave(2, one_file);
     let mut session = session(master(vec![endpoint(1, first), endpoint(2, second)]).0, NO_RETRY);
@@ -215,7 +215,7 @@ fn a_slave_that_is_drained_is_left() {
 }
 
 #[test]
-fn a_refusal_is_the_answer_and_the_session_stays() {
+fn refusal_keeps_the_session_open() {
     let server = slave(1, |request| match request {
         Request::Hash(_) => {
             (vec![Reply::Wait(WaitReason::Hashing), refusal(ErrorCode::IsFolder)], false)
@@ -230,7 +230,7 @@ fn a_refusal_is_the_answer_and_the_session_stays() {
 }
 
 #[test]
-fn an_idle_session_that_was_closed_comes_back_without_a_word() {
+fn closed_idle_session_reopens_silently() {
     let server = slave(1, |request| (one_file(request).0, true));
     let mut session = session(master(vec![endpoint(1, server)]).0, NO_RETRY);
     session.stat(&path("a")).unwrap();
@@ -242,7 +242,7 @@ fn an_idle_session_that_was_closed_comes_back_without_a_word() {
 }
 
 #[test]
-fn answers_that_break_the_protocol_are_not_believed() {
+fn protocol_violations_are_rejected() {
     for names in [&["b", "a"][..], &["a", "a"], &[""]] {
         let names: Vec<String> = names.iter().map(|n| n.to_string()).collect();
         let server = slave(1, move |_| {
@@ -266,7 +266,7 @@ fn answers_that_break_the_protocol_are_not_believed() {
 }
 
 #[test]
-fn servers_that_always_go_away_do_not_hold_the_client() {
+fn retries_on_failing_servers_are_bounded() {
     let server = slave(1, |_| (vec![], true));
     let mut session = session(master(vec![endpoint(1, server)]).0, NO_RETRY);
     assert_eq!(session.stat(&path("a")).unwrap_err().code, ErrorCode::Unreachable);
@@ -274,7 +274,7 @@ fn servers_that_always_go_away_do_not_hold_the_client() {
 }
 
 #[test]
-fn waiting_for_a_place_is_told_once() {
+fn queueing_is_reported_once() {
     let server = serve(|connection, _| {
         opening(connection);
         let wait = Reply::Wait(WaitReason::Queue);
@@ -289,7 +289,7 @@ fn waiting_for_a_place_is_told_once() {
 }
 
 #[test]
-fn a_password_is_never_told_to_a_slave() {
+fn slave_never_gets_a_password() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let server = |role, answer: Reply| {
         let seen = Arc::clone(&seen);
@@ -311,13 +311,13 @@ fn a_password_is_never_told_to_a_slave() {
     };
     let slave = server(ServerRole::Slave, Reply::AskMaster("127.0.0.1:1".into()));
     assert_eq!(with_password(slave).connect().unwrap_err().code, ErrorCode::LoginNeeded);
-    let alone = server(ServerRole::Standalone, opened(1));
-    with_password(alone).connect().unwrap();
+    let standalone = server(ServerRole::Standalone, opened(1));
+    with_password(standalone).connect().unwrap();
     assert_eq!(*seen.lock().unwrap(), [b"".to_vec(), b"secret".to_vec()]);
 }
 
 #[test]
-fn an_interruption_ends_trying_and_is_not_held_against_the_slave() {
+fn interruption_ends_retries_without_penalty() {
     let none = serve(|connection, _| {
         opening(connection);
         send(connection, &[welcome(ServerRole::Master), refusal(ErrorCode::NoSlave)]);

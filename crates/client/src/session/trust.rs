@@ -155,10 +155,11 @@ impl Session {
             .as_ref()
             .map(|saved| (saved.remember_authority(authority), saved.authorities_file()))
         {
-            Some((Ok(kept), _)) if kept != authority => {
-                return Err(
-                    self.not_trusted(addr, &TrustError::Changed { known: kept, now: authority })
-                );
+            Some((Ok(saved_authority), _)) if saved_authority != authority => {
+                return Err(self.not_trusted(
+                    addr,
+                    &TrustError::Changed { known: saved_authority, now: authority },
+                ));
             }
             Some((Ok(_), place)) => self.notices.say(&format!("{met}, remembered in {place}")),
             Some((Err(why), place)) => {

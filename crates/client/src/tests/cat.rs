@@ -1,4 +1,4 @@
-//! `cat` and `get -o -`: what goes to standard output, and that nothing else does.
+//! `cat` and `get -o -`: only content goes to standard output.
 
 use std::sync::atomic::Ordering;
 
@@ -14,20 +14,20 @@ fn big() -> Tree {
 }
 
 #[test]
-fn content_goes_out_and_nothing_else() {
+fn stdout_gets_only_content() {
     for json in [false, true] {
-        let mut bench = TestClient::new(&[big()], json);
-        bench.run(0, &["cat big.bin"]);
-        assert_eq!(bench.printed.take_bytes(), content(10_007));
-        bench.run(0, &["cat docs/x empty big.bin"]);
-        assert_eq!(bench.printed.take_bytes(), [vec![1], content(10_007)].concat());
-        bench.run(0, &["get big.bin -o -"]);
-        assert_eq!(bench.printed.take_bytes(), content(10_007));
-        assert!(bench.names().is_empty());
-        let told = bench.told();
+        let mut client = TestClient::new(&[big()], json);
+        client.run(0, &["cat big.bin"]);
+        assert_eq!(client.printed.take_bytes(), content(10_007));
+        client.run(0, &["cat docs/x empty big.bin"]);
+        assert_eq!(client.printed.take_bytes(), [vec![1], content(10_007)].concat());
+        client.run(0, &["get big.bin -o -"]);
+        assert_eq!(client.printed.take_bytes(), content(10_007));
+        assert!(client.names().is_empty());
+        let messages = client.messages();
         if json {
             let objects: Vec<serde_json::Value> =
-                told.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+                messages.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
             assert_eq!(
                 (&objects[0]["command"], &objects[0]["bytes"], &objects[0]["verified"]),
                 (&"cat".into(), &10_007.into(), &true.into())
@@ -38,21 +38,21 @@ fn content_goes_out_and_nothing_else() {
             );
         } else {
             assert!(
-                told.len() == 1 && told[0].starts_with("/big.bin -> -: 10007 bytes in "),
-                "{told:?}"
+                messages.len() == 1 && messages[0].starts_with("/big.bin -> -: 10007 bytes in "),
+                "{messages:?}"
             );
         }
     }
 }
 
 #[test]
-fn what_fails_is_told_on_standard_error() {
-    let mut bench = TestClient::new(&[big()], true);
-    bench.run(1, &["cat nothing", "cat docs", "cat /", "cat docs/x nothing docs/x"]);
-    bench.run(2, &["cat", "cat -x"]);
-    assert_eq!(bench.printed.take_bytes(), [1, 1]);
-    let told = bench.told();
-    let codes: Vec<String> = told
+fn failures_go_to_stderr() {
+    let mut client = TestClient::new(&[big()], true);
+    client.run(1, &["cat nothing", "cat docs", "cat /", "cat docs/x nothing docs/x"]);
+    client.run(2, &["cat", "cat -x"]);
+    assert_eq!(client.printed.take_bytes(), [1, 1]);
+    let messages = client.messages();
+    let codes: Vec<String> = messages
         .iter()
         .map(|line| {
             serde_json::from_str::<serde_json::Value>(line).unwrap()["error"]["code"].to_string()
@@ -72,51 +72,52 @@ fn what_fails_is_told_on_standard_error() {
 }
 
 #[test]
-fn another_slave_goes_on_with_the_next_byte() {
-    let mut bench = TestClient::new(&[big().cut_after(4), big()], false);
-    bench.run(0, &["cat big.bin"]);
-    assert_eq!(bench.printed.take_bytes(), content(10_007));
+fn another_slave_continues_with_the_next_byte() {
+    let mut client = TestClient::new(&[big().cut_after(4), big()], false);
+    client.run(0, &["cat big.bin"]);
+    assert_eq!(client.printed.take_bytes(), content(10_007));
     assert!(
-        bench.told()[0].contains("); resuming at byte 4000 from 127.0.0.1:"),
+        client.messages()[0].contains("); resuming at byte 4000 from 127.0.0.1:"),
         "{:?}",
-        bench.told()
+        client.messages()
     );
 }
 
 #[test]
-fn another_slave_goes_on_where_no_digest_was_known() {
+fn another_slave_continues_without_known_digest() {
     let first = big().cut_after(4);
     let second = big();
     for tree in [&first, &second] {
         tree.unhashed.store(true, Ordering::SeqCst);
     }
-    let mut bench = TestClient::new(&[first, second], false);
-    bench.run(0, &["cat big.bin"]);
-    assert_eq!(bench.printed.take_bytes(), content(10_007));
+    let mut client = TestClient::new(&[first, second], false);
+    client.run(0, &["cat big.bin"]);
+    assert_eq!(client.printed.take_bytes(), content(10_007));
 }
 
 #[test]
-fn content_that_was_replaced_is_never_claimed_to_be_whole() {
+fn replaced_content_is_never_reported_complete() {
     let other: Vec<u8> = content(10_007).into_iter().rev().collect();
     for unhashed in [false, true] {
         let (first, second) = (big().cut_after(4), Tree::new(&[("big.bin", other.clone())]));
         first.unhashed.store(unhashed, Ordering::SeqCst);
         second.unhashed.store(unhashed, Ordering::SeqCst);
-        let mut bench = TestClient::new(&[first, second], true);
-        let status = bench.shell.execute("cat big.bin").status;
-        let object: serde_json::Value = serde_json::from_str(bench.told().last().unwrap()).unwrap();
+        let mut client = TestClient::new(&[first, second], true);
+        let status = client.shell.execute("cat big.bin").status;
+        let object: serde_json::Value =
+            serde_json::from_str(client.messages().last().unwrap()).unwrap();
         let wanted = if unhashed { (5, "damaged") } else { (1, "changed") };
         assert_eq!(
             (status, object["error"]["code"].as_str()),
             (wanted.0, Some(wanted.1)),
             "{object}"
         );
-        assert!(bench.printed.take_bytes().starts_with(&content(4000)));
+        assert!(client.printed.take_bytes().starts_with(&content(4000)));
     }
 }
 
 #[test]
-fn with_no_server_left_it_says_how_far_it_came() {
+fn cut_stream_reports_its_offset() {
     let tree = big().cut_after(4);
     let (mut shell, printed) =
         super::shell(super::get::once(tree.slave(1)), tempfile::tempdir().unwrap().keep(), false);

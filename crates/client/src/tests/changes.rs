@@ -28,22 +28,22 @@ fn ids(tree: &Tree) -> Vec<ChangeId> {
         }
         _ => None,
     };
-    tree.state().asked.iter().filter_map(id).collect()
+    tree.state().requests.iter().filter_map(id).collect()
 }
 
 #[test]
-fn folders_are_made_with_those_above_them_where_that_is_asked_for() {
+fn mkdir_p_makes_missing_parents() {
     let tree = tree();
-    let mut bench = TestClient::new(std::slice::from_ref(&tree), true);
-    bench.run(0, &["mkdir new"]);
-    assert_eq!(bench.printed.take(), "{\"command\":\"mkdir\",\"ok\":true,\"version\":\"1-5\"}\n");
-    bench.run(1, &["mkdir new", "mkdir deep/er", "mkdir -p a.txt/b", "mkdir /"]);
-    bench.printed.take();
-    bench.run(0, &["mkdir -p p/q/r"]);
-    assert_eq!(bench.object()["version"], "1-8");
-    bench.run(0, &["mkdir -p p/q/r"]);
-    assert_eq!(bench.object()["version"], serde_json::Value::Null);
-    bench.run(0, &["cd p", "mkdir -p q/s ../t"]);
+    let mut client = TestClient::new(std::slice::from_ref(&tree), true);
+    client.run(0, &["mkdir new"]);
+    assert_eq!(client.printed.take(), "{\"command\":\"mkdir\",\"ok\":true,\"version\":\"1-5\"}\n");
+    client.run(1, &["mkdir new", "mkdir deep/er", "mkdir -p a.txt/b", "mkdir /"]);
+    client.printed.take();
+    client.run(0, &["mkdir -p p/q/r"]);
+    assert_eq!(client.object()["version"], "1-8");
+    client.run(0, &["mkdir -p p/q/r"]);
+    assert_eq!(client.object()["version"], serde_json::Value::Null);
+    client.run(0, &["cd p", "mkdir -p q/s ../t"]);
     assert_eq!(
         files(&tree),
         ["a.txt", "docs/x", "docs/y", "new/", "p/", "p/q/", "p/q/r/", "p/q/s/", "t/"]
@@ -51,42 +51,42 @@ fn folders_are_made_with_those_above_them_where_that_is_asked_for() {
 }
 
 #[test]
-fn what_is_removed_is_gone_and_each_of_several_is_tried() {
+fn rm_tries_each_of_several_names() {
     let tree = tree();
-    let mut bench = TestClient::new(std::slice::from_ref(&tree), true);
-    bench.run(1, &["rm docs", "rm -r /", "rm nothing", "rm ."]);
-    bench.printed.take();
+    let mut client = TestClient::new(std::slice::from_ref(&tree), true);
+    client.run(1, &["rm docs", "rm -r /", "rm nothing", "rm ."]);
+    client.printed.take();
     assert_eq!(ids(&tree).len(), 2);
-    bench.run(1, &["rm a.txt nothing docs/x"]);
-    let object = bench.object();
+    client.run(1, &["rm a.txt nothing docs/x"]);
+    let object = client.object();
     assert_eq!(
         (&object["ok"], &object["version"], &object["failed"][0]["remote"]),
         (&false.into(), &"1-6".into(), &"/nothing".into())
     );
     assert_eq!(object["failed"][0]["error"]["code"], "not-found");
-    bench.run(0, &["rm -r docs"]);
+    client.run(0, &["rm -r docs"]);
     assert!(files(&tree).is_empty());
 }
 
 #[test]
-fn people_are_told_what_to_do_about_a_folder_that_is_not_empty() {
-    let mut bench = TestClient::new(&[tree()], false);
-    bench.run(1, &["rm docs", "rm nothing"]);
-    let told = bench.told();
+fn rm_suggests_r_for_a_full_folder() {
+    let mut client = TestClient::new(&[tree()], false);
+    client.run(1, &["rm docs", "rm nothing"]);
+    let messages = client.messages();
     assert!(
-        told[0].starts_with("rm: /docs: ")
-            && told[0].ends_with("rm -r removes it with its content"),
-        "{told:?}"
+        messages[0].starts_with("rm: /docs: ")
+            && messages[0].ends_with("rm -r removes it with its content"),
+        "{messages:?}"
     );
-    assert_eq!(told[1], "rm: /nothing does not exist; in / there is: a.txt, docs/");
-    assert_eq!(bench.printed.take(), "");
+    assert_eq!(messages[1], "rm: /nothing does not exist; in / there is: a.txt, docs/");
+    assert_eq!(client.printed.take(), "");
 }
 
 #[test]
-fn names_are_moved_onto_a_name_or_into_a_folder() {
+fn mv_moves_to_a_name_or_into_a_folder() {
     let tree = tree();
-    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
-    bench.run(
+    let mut client = TestClient::new(std::slice::from_ref(&tree), false);
+    client.run(
         0,
         &[
             "mv a.txt b.txt",
@@ -96,7 +96,7 @@ fn names_are_moved_onto_a_name_or_into_a_folder() {
             "mv docs/b.txt docs/y old",
         ],
     );
-    bench.run(
+    client.run(
         1,
         &[
             "mv old/y old",
@@ -107,26 +107,26 @@ fn names_are_moved_onto_a_name_or_into_a_folder() {
             "mv old/y none/",
         ],
     );
-    bench.run(2, &["mv", "mv a"]);
+    client.run(2, &["mv", "mv a"]);
     assert_eq!(files(&tree), ["old/b.txt", "old/y", "old/"]);
     assert_eq!(tree.state().files["old/y"], [2]);
 }
 
 #[test]
-fn a_change_whose_answer_was_lost_is_asked_again_elsewhere_under_the_same_id() {
+fn lost_answer_repeats_change_with_same_id() {
     let tree = tree();
     tree.lose_answer.store(true, Ordering::SeqCst);
-    let mut bench = TestClient::new(&[tree.clone(), tree.beside()], true);
-    bench.run(0, &["mkdir new"]);
-    assert_eq!(bench.object()["version"], "1-5");
-    let asked = ids(&tree);
-    assert!(asked.len() == 2 && asked[0] == asked[1]);
-    bench.run(0, &["mkdir newer"]);
-    assert_ne!(ids(&tree)[2], asked[0]);
+    let mut client = TestClient::new(&[tree.clone(), tree.beside()], true);
+    client.run(0, &["mkdir new"]);
+    assert_eq!(client.object()["version"], "1-5");
+    let requests = ids(&tree);
+    assert!(requests.len() == 2 && requests[0] == requests[1]);
+    client.run(0, &["mkdir newer"]);
+    assert_ne!(ids(&tree)[2], requests[0]);
 }
 
 #[test]
-fn a_change_that_nobody_answers_may_have_been_made() {
+fn unanswered_change_may_have_been_made() {
     let tree = tree();
     tree.lose_answer.store(true, Ordering::SeqCst);
     let addr = tree.slave(1);
@@ -141,46 +141,46 @@ fn a_change_that_nobody_answers_may_have_been_made() {
 }
 
 #[test]
-fn changes_that_are_not_possible_are_asked_for_again_for_a_while() {
+fn no_changes_is_retried_for_a_while() {
     let tree = tree();
     tree.no_changes.store(1, Ordering::SeqCst);
-    let mut bench = TestClient::new(std::slice::from_ref(&tree), true);
-    bench.run(0, &["mkdir new"]);
+    let mut client = TestClient::new(std::slice::from_ref(&tree), true);
+    client.run(0, &["mkdir new"]);
     tree.no_changes.store(u64::MAX, Ordering::SeqCst);
-    bench.printed.take();
-    bench.run(1, &["mkdir newer"]);
-    assert_eq!(bench.object()["error"]["code"], "no-changes");
+    client.printed.take();
+    client.run(1, &["mkdir newer"]);
+    assert_eq!(client.object()["error"]["code"], "no-changes");
 }
 
 #[test]
 fn local_programs_run_in_the_local_folder() {
-    let mut bench = TestClient::new(&[tree()], true);
-    std::fs::create_dir(bench.dir.path().join("sub")).unwrap();
-    bench.run(0, &["! printf 'a  b|c' > 'out put' # not here", "lcd sub", "!pwd -P >../place"]);
-    assert_eq!(bench.local("out put"), b"a  b|c");
-    let place = bench.dir.path().canonicalize().unwrap().join("sub");
+    let mut client = TestClient::new(&[tree()], true);
+    std::fs::create_dir(client.dir.path().join("sub")).unwrap();
+    client.run(0, &["! printf 'a  b|c' > 'out put' # not here", "lcd sub", "!pwd -P >../place"]);
+    assert_eq!(client.local("out put"), b"a  b|c");
+    let place = client.dir.path().canonicalize().unwrap().join("sub");
     assert_eq!(
-        String::from_utf8(bench.local("place")).unwrap().trim_end(),
+        String::from_utf8(client.local("place")).unwrap().trim_end(),
         place.to_str().unwrap()
     );
-    bench.run(1, &["!exit 7", "!kill -TERM $$", "!/no/such/program 2>/dev/null"]);
-    bench.run(2, &["!", "! "]);
-    bench.run(130, &["!kill -INT $$"]);
-    // What the program prints is no object; it goes elsewhere.
-    bench.printed.take();
-    bench.run(0, &["!true"]);
-    assert_eq!(bench.printed.take(), "{\"command\":\"!\",\"ok\":true}\n");
-    bench.run(1, &["!exit 3"]);
-    assert_eq!(bench.object()["error"]["message"], "the command ended with status 3");
+    client.run(1, &["!exit 7", "!kill -TERM $$", "!/no/such/program 2>/dev/null"]);
+    client.run(2, &["!", "! "]);
+    client.run(130, &["!kill -INT $$"]);
+    // The program's output is not JSON, so it goes to standard error.
+    client.printed.take();
+    client.run(0, &["!true"]);
+    assert_eq!(client.printed.take(), "{\"command\":\"!\",\"ok\":true}\n");
+    client.run(1, &["!exit 3"]);
+    assert_eq!(client.object()["error"]["message"], "the command ended with status 3");
 }
 
 #[test]
-fn local_programs_have_the_usual_signals_and_leave_the_commands_alone() {
-    let mut bench = TestClient::new(&[tree()], false);
-    bench.shell.input_is_commands = true;
-    bench.run(0, &["!wc -c > count", "!grep -E '^Sig(Blk|Ign)' /proc/self/status > signals"]);
-    assert_eq!(String::from_utf8(bench.local("count")).unwrap().trim(), "0");
-    for line in String::from_utf8(bench.local("signals")).unwrap().lines() {
+fn local_programs_get_default_signals_and_no_stdin() {
+    let mut client = TestClient::new(&[tree()], false);
+    client.shell.input_is_commands = true;
+    client.run(0, &["!wc -c > count", "!grep -E '^Sig(Blk|Ign)' /proc/self/status > signals"]);
+    assert_eq!(String::from_utf8(client.local("count")).unwrap().trim(), "0");
+    for line in String::from_utf8(client.local("signals")).unwrap().lines() {
         // SIGHUP, SIGINT, SIGQUIT, SIGPIPE and SIGTERM are neither blocked nor ignored.
         let mask = u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap();
         assert_eq!(mask & (1 << 1 | 1 << 12 | 1 << 14), 0, "{line}");

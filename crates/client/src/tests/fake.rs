@@ -1,4 +1,4 @@
-//! Servers in threads of the test, over real sockets: as well or as badly behaved as a test wants.
+//! Servers in threads of the test, over real sockets, with good or bad behaviour.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,8 +36,8 @@ pub fn serve(handle: impl Fn(&mut Connection, usize) + Send + Sync + 'static) ->
     addr
 }
 
-/// An address on which nobody listens, nor ever will: it stays taken, so that no other test gets it.
-pub fn nobody() -> SocketAddr {
+/// Returns an address without a listener; the port stays reserved for the whole test run.
+pub fn closed_addr() -> SocketAddr {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
     rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
     let addr = SocketAddr::try_from(rustix::net::getsockname(&socket).unwrap()).unwrap();
@@ -49,11 +49,11 @@ pub fn send(connection: &mut Connection, replies: &[Reply]) {
     for reply in replies {
         connection.queue_reply(reply);
     }
-    // The client may have gone already; that is for the test to see on its side.
+    // The client may have closed the connection; the test checks that on its side.
     let _ = connection.flush();
 }
 
-/// Reads Hello and what follows it.
+/// Reads the hello and the request after it.
 pub fn opening(connection: &mut Connection) -> Option<Request> {
     assert!(matches!(connection.read_request().ok()??, Request::Hello(_)));
     connection.read_request().ok()?
@@ -75,7 +75,7 @@ pub fn redirect(slaves: Vec<Endpoint>) -> Reply {
     redirect_at(MARK, slaves)
 }
 
-/// A redirect of a master whose latest change is `lsn`.
+/// Builds a master's redirect with the latest change `lsn`.
 pub fn redirect_at(lsn: Lsn, slaves: Vec<Endpoint>) -> Reply {
     Reply::Redirect { ticket: b"ticket".to_vec(), lsn, slaves }
 }
@@ -84,7 +84,7 @@ pub fn opened(n: u8) -> Reply {
     opened_at(MARK, n)
 }
 
-/// An open session with a slave whose latest change is `lsn`.
+/// Builds the reply that opens a session with the latest change `lsn`.
 pub fn opened_at(lsn: Lsn, n: u8) -> Reply {
     Reply::Opened { slave: id(n), lsn, writable: false }
 }
@@ -110,12 +110,12 @@ pub fn page(names: &[&str]) -> Reply {
     Reply::Entries(page.finish())
 }
 
-/// A master that redirects to `slaves`, and the logins that it saw. It knows of no change.
+/// Starts a master that redirects to `slaves`; also returns its logins. It knows no change.
 pub fn master(slaves: Vec<Endpoint>) -> (SocketAddr, Arc<Mutex<Vec<Login>>>) {
     master_at(|| MARK, slaves)
 }
 
-/// As [`master`], for the changes of a tree.
+/// As [`master`], with the latest change of a tree.
 pub fn master_of(tree: &Tree, slaves: Vec<Endpoint>) -> (SocketAddr, Arc<Mutex<Vec<Login>>>) {
     let tree = tree.clone();
     master_at(move || tree.latest(), slaves)
@@ -136,7 +136,7 @@ fn master_at(
     (addr, logins)
 }
 
-/// A slave that opens each session and shows each request to `answer`, which may close.
+/// Starts a slave that passes each request to `answer`, which may close the connection.
 pub fn slave(
     n: u8,
     answer: impl Fn(&Request) -> (Vec<Reply>, bool) + Send + Sync + 'static,
@@ -155,7 +155,7 @@ pub fn slave(
     })
 }
 
-/// What a well-behaved slave with one file answers to `stat`.
+/// Answers `stat` as a well-behaved slave with one file does.
 pub fn one_file(request: &Request) -> (Vec<Reply>, bool) {
     let Request::Stat(path) = request else { panic!("{request:?}") };
     let entry = file(path.last().unwrap());

@@ -1,4 +1,4 @@
-//! `get`: what is fetched, under which name, and what is told.
+//! `get`: downloads, their names, and their messages.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -20,16 +20,16 @@ fn big() -> Tree {
 }
 
 #[test]
-fn a_file_is_fetched_whole_with_time_and_rights() {
-    let mut bench = TestClient::new(&[big()], true);
-    assert_eq!(bench.shell.execute("get big.bin").status, 0);
-    assert_eq!(bench.local("big.bin"), content(10_007));
-    let metadata = bench.dir.path().join("big.bin").metadata().unwrap();
+fn get_keeps_time_and_mode() {
+    let mut client = TestClient::new(&[big()], true);
+    assert_eq!(client.shell.execute("get big.bin").status, 0);
+    assert_eq!(client.local("big.bin"), content(10_007));
+    let metadata = client.dir.path().join("big.bin").metadata().unwrap();
     assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (MTIME.seconds, i64::from(MTIME.nanos)));
     assert!(metadata.permissions().mode() & 0o100 != 0);
-    assert_eq!(bench.names(), ["big.bin"]);
-    let object: serde_json::Value = serde_json::from_str(&bench.printed.take()).unwrap();
-    let local = bench.dir.path().join("big.bin");
+    assert_eq!(client.names(), ["big.bin"]);
+    let object: serde_json::Value = serde_json::from_str(&client.printed.take()).unwrap();
+    let local = client.dir.path().join("big.bin");
     assert_eq!(
         (&object["remote"], &object["local"]),
         (&"/big.bin".into(), &local.to_str().unwrap().into())
@@ -42,11 +42,11 @@ fn a_file_is_fetched_whole_with_time_and_rights() {
 }
 
 #[test]
-fn several_files_and_those_that_fail() {
-    let mut bench = TestClient::new(&[big()], true);
-    assert_eq!(bench.shell.execute("get big.bin nothing docs empty").status, 1);
-    assert_eq!(bench.names(), ["big.bin", "empty"]);
-    let object: serde_json::Value = serde_json::from_str(&bench.printed.take()).unwrap();
+fn failed_names_do_not_stop_the_others() {
+    let mut client = TestClient::new(&[big()], true);
+    assert_eq!(client.shell.execute("get big.bin nothing docs empty").status, 1);
+    assert_eq!(client.names(), ["big.bin", "empty"]);
+    let object: serde_json::Value = serde_json::from_str(&client.printed.take()).unwrap();
     assert_eq!(
         (&object["ok"], &object["files"], &object["bytes"]),
         (&false.into(), &2.into(), &10_007.into())
@@ -64,9 +64,9 @@ fn several_files_and_those_that_fail() {
 }
 
 #[test]
-fn the_local_name_is_where_it_was_asked_for() {
-    let mut bench = TestClient::new(&[big()], false);
-    std::fs::create_dir(bench.dir.path().join("sub")).unwrap();
+fn get_o_decides_the_local_name() {
+    let mut client = TestClient::new(&[big()], false);
+    std::fs::create_dir(client.dir.path().join("sub")).unwrap();
     for (line, status) in [
         ("get empty -o sub", 0),
         ("get empty -o sub/", 0),
@@ -80,54 +80,54 @@ fn the_local_name_is_where_it_was_asked_for() {
         ("get empty -o .log", 1),
     ] {
         assert_eq!(
-            bench.shell.execute(line).status,
+            client.shell.execute(line).status,
             status,
             "{line}: {:?}",
-            bench.shell.notices.collected()
+            client.shell.notices.collected()
         );
     }
-    assert_eq!(bench.names(), ["sub", "z"]);
-    assert_eq!((bench.local("sub/y"), bench.local("sub/empty")), (vec![1], vec![]));
+    assert_eq!(client.names(), ["sub", "z"]);
+    assert_eq!((client.local("sub/y"), client.local("sub/empty")), (vec![1], vec![]));
 }
 
 #[test]
-fn a_folder_in_the_way_is_told_before_anything_is_fetched() {
-    let mut bench = TestClient::new(&[big()], false);
-    std::fs::create_dir(bench.dir.path().join("big.bin")).unwrap();
-    assert_eq!(bench.shell.execute("get docs/x -o big.bin/../big.bin").status, 0, "into it");
-    std::fs::create_dir(bench.dir.path().join("big.bin/big.bin")).unwrap();
-    assert_eq!(bench.shell.execute("get big.bin -o big.bin").status, 1);
-    assert!(bench.shell.notices.collected()[0].contains("a folder has that name"));
+fn blocking_folder_is_reported_before_the_download() {
+    let mut client = TestClient::new(&[big()], false);
+    std::fs::create_dir(client.dir.path().join("big.bin")).unwrap();
+    assert_eq!(client.shell.execute("get docs/x -o big.bin/../big.bin").status, 0, "into it");
+    std::fs::create_dir(client.dir.path().join("big.bin/big.bin")).unwrap();
+    assert_eq!(client.shell.execute("get big.bin -o big.bin").status, 1);
+    assert!(client.shell.notices.collected()[0].contains("a folder has that name"));
 }
 
 #[test]
-fn a_name_that_is_not_there_tells_what_is() {
-    let mut bench = TestClient::new(&[big()], false);
-    assert_eq!(bench.shell.execute("get bgi.bin").status, 1);
+fn missing_name_suggests_similar_ones() {
+    let mut client = TestClient::new(&[big()], false);
+    assert_eq!(client.shell.execute("get bgi.bin").status, 1);
     assert_eq!(
-        bench.shell.notices.collected(),
+        client.shell.notices.collected(),
         ["get: /bgi.bin does not exist; in / there is: big.bin, docs/, empty"]
     );
-    assert!(bench.names().is_empty());
+    assert!(client.names().is_empty());
 }
 
 #[test]
-fn a_slave_that_goes_away_is_followed_by_the_next() {
-    let mut bench = TestClient::new(&[big().cut_after(4), big()], false);
-    assert_eq!(bench.shell.execute("get big.bin").status, 0);
-    assert_eq!(bench.local("big.bin"), content(10_007));
-    let told = bench.shell.notices.collected();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].contains("); resuming at byte 4000 from 127.0.0.1:"), "{told:?}");
-    let printed = bench.printed.take();
+fn transfer_resumes_on_the_next_slave() {
+    let mut client = TestClient::new(&[big().cut_after(4), big()], false);
+    assert_eq!(client.shell.execute("get big.bin").status, 0);
+    assert_eq!(client.local("big.bin"), content(10_007));
+    let messages = client.shell.notices.collected();
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    assert!(messages[0].contains("); resuming at byte 4000 from 127.0.0.1:"), "{messages:?}");
+    let printed = client.printed.take();
     assert_eq!(printed.matches("127.0.0.1:").count(), 2, "{printed}");
 }
 
-/// A folder in which `line` was cut after four blocks, with no server left to go on.
+/// Returns a folder in which `line` was cut after four blocks, without another server.
 fn cut_off(line: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let slave = big().cut_after(4).slave(1);
-    // The master and the slave answer once; then both only close.
+    // Master and slave answer once; then both only close.
     let dying = serve(move |connection, number| {
         if number == 0 {
             opening(connection);
@@ -142,7 +142,7 @@ fn cut_off(line: &str) -> tempfile::TempDir {
     dir
 }
 
-/// Passes one connection on to `addr`, and closes all further ones.
+/// Forwards one connection to `addr`, and closes all later ones.
 pub fn once(addr: SocketAddr) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let door = listener.local_addr().unwrap();
@@ -158,7 +158,7 @@ pub fn once(addr: SocketAddr) -> SocketAddr {
     door
 }
 
-/// A shell on a whole server, in a folder with an unfinished transfer.
+/// Returns a shell on a working server, in a folder with an unfinished transfer.
 fn later(dir: &tempfile::TempDir, tree: &Tree, json: bool) -> (Shell, CapturedOutput) {
     let (mut shell, printed) =
         shell(master_of(tree, vec![endpoint(1, tree.slave(1))]).0, dir.path().to_path_buf(), json);
@@ -178,7 +178,7 @@ fn entries(dir: &tempfile::TempDir) -> Vec<String> {
 }
 
 #[test]
-fn what_was_cut_is_carried_on_at_the_start_and_not_fetched_again() {
+fn prompt_resumes_download_without_refetching() {
     let dir = cut_off("get big.bin");
     assert!(
         entries(&dir).contains(&".log".to_owned())
@@ -188,12 +188,12 @@ fn what_was_cut_is_carried_on_at_the_start_and_not_fetched_again() {
     assert_eq!(shell.resume_all(), 0);
     assert_eq!(std::fs::read(dir.path().join("big.bin")).unwrap(), content(10_007));
     assert_eq!((entries(&dir), printed.take()), (vec!["big.bin".to_owned()], String::new()));
-    let told = shell.notices.collected();
+    let messages = shell.notices.collected();
     assert!(
-        told[0] == "carrying on /big.bin" && told[1].contains("resumed from 4000, verified"),
-        "{told:?}"
+        messages[0] == "resuming /big.bin" && messages[1].contains("resumed from 4000, verified"),
+        "{messages:?}"
     );
-    // A command that names it fetches it as it is now.
+    // A command that names the file fetches its current version.
     let modified = || dir.path().join("big.bin").metadata().unwrap().ino();
     let before = modified();
     assert_eq!(shell.execute("get big.bin").status, 0);
@@ -203,7 +203,7 @@ fn what_was_cut_is_carried_on_at_the_start_and_not_fetched_again() {
 }
 
 #[test]
-fn the_same_get_carries_it_on() {
+fn same_get_resumes() {
     let dir = cut_off("get big.bin -o other");
     let (mut shell, printed) = later(&dir, &big(), false);
     assert_eq!(shell.execute("get big.bin -o other").status, 0);
@@ -212,7 +212,7 @@ fn the_same_get_carries_it_on() {
 }
 
 #[test]
-fn without_resuming_it_begins_again() {
+fn no_resume_restarts_the_transfer() {
     let dir = cut_off("get big.bin");
     let (mut shell, printed) = later(&dir, &big(), false);
     shell.resume = false;
@@ -223,7 +223,7 @@ fn without_resuming_it_begins_again() {
 }
 
 #[test]
-fn what_is_gone_is_told_and_dropped() {
+fn missing_remote_file_drops_the_download() {
     let dir = cut_off("get big.bin");
     let (mut shell, _) = later(&dir, &Tree::new(&[("else", vec![])]), false);
     assert_eq!(shell.resume_all(), 0);
@@ -236,7 +236,7 @@ fn what_is_gone_is_told_and_dropped() {
 }
 
 #[test]
-fn content_that_was_replaced_is_fetched_from_the_start() {
+fn replaced_content_restarts_the_download() {
     let dir = cut_off("get big.bin");
     let new: Vec<u8> = content(10_007).into_iter().rev().collect();
     let (mut shell, printed) = later(&dir, &Tree::new(&[("big.bin", new.clone())]), false);
@@ -251,7 +251,7 @@ fn content_that_was_replaced_is_fetched_from_the_start() {
 }
 
 #[test]
-fn a_line_that_leads_out_of_the_folder_is_carried_on_only_when_it_is_named() {
+fn log_entry_outside_folder_needs_the_command() {
     let elsewhere = tempfile::tempdir().unwrap();
     let dir = cut_off(&format!("get big.bin -o {}/", elsewhere.path().display()));
     let (mut shell, _) = later(&dir, &big(), false);
@@ -267,7 +267,7 @@ fn a_line_that_leads_out_of_the_folder_is_carried_on_only_when_it_is_named() {
 }
 
 #[test]
-fn a_folder_swapped_for_a_link_is_not_followed_at_the_start() {
+fn prompt_does_not_follow_a_swapped_link() {
     let elsewhere = tempfile::tempdir().unwrap();
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("sub")).unwrap();
@@ -294,7 +294,7 @@ fn a_folder_swapped_for_a_link_is_not_followed_at_the_start() {
 }
 
 #[test]
-fn a_file_that_another_client_is_fetching_is_left_alone() {
+fn download_of_another_client_is_left() {
     let dir = cut_off("get big.bin");
     let folder = relais_tree::Folder::open(dir.path()).unwrap();
     let held = folder.create_or_open_part(crate::transfer_log::part_name("big.bin")).unwrap();
@@ -311,10 +311,10 @@ fn a_file_that_another_client_is_fetching_is_left_alone() {
 }
 
 #[test]
-fn a_log_that_cannot_be_used_does_not_keep_a_file_from_being_fetched() {
-    let mut bench = TestClient::new(&[big()], false);
-    std::fs::create_dir(bench.dir.path().join(".log")).unwrap();
-    assert_eq!(bench.shell.execute("get big.bin").status, 0);
-    assert_eq!(bench.local("big.bin"), content(10_007));
-    assert!(bench.shell.notices.collected()[0].contains(".log"));
+fn get_works_without_a_log() {
+    let mut client = TestClient::new(&[big()], false);
+    std::fs::create_dir(client.dir.path().join(".log")).unwrap();
+    assert_eq!(client.shell.execute("get big.bin").status, 0);
+    assert_eq!(client.local("big.bin"), content(10_007));
+    assert!(client.shell.notices.collected()[0].contains(".log"));
 }

@@ -1,4 +1,4 @@
-//! What a client keeps for its next run: what was seen, and the slaves that its master named.
+//! State saved for the next run: the highest LSN, and the slaves of the redirect.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use relais_proto::{Endpoint, ErrorCode, Lsn, Request, ServerRole};
 
 use super::fake::{
-    CLUSTER, endpoint, master, master_of, nobody, opening, redirect, send, serve, welcome,
+    CLUSTER, closed_addr, endpoint, master, master_of, opening, redirect, send, serve, welcome,
 };
 use super::tree::Tree;
 use super::{CapturedOutput, content, shell};
@@ -20,18 +20,19 @@ fn tree() -> Tree {
     Tree::new(&[("big.bin", content(10_007)), ("docs/x", vec![1]), ("docs/y", vec![2, 3])])
 }
 
-/// A shell in `folder` that talks to `addr` and keeps things in `kept`.
-fn shell_with_memory(addr: SocketAddr, folder: &Path, kept: &Path) -> (Shell, CapturedOutput) {
+/// Returns a shell in `folder` that talks to `addr` and saves its state in `state_dir`.
+fn shell_with_state(addr: SocketAddr, folder: &Path, state_dir: &Path) -> (Shell, CapturedOutput) {
     let (mut shell, printed) = shell(addr, folder.to_path_buf(), false);
     let session = std::mem::replace(&mut shell.session, super::fake::session(addr, Duration::ZERO));
-    let saved = SavedState::new(StateFolder::at(kept), session.host(), "", shell.notices.clone());
+    let saved =
+        SavedState::new(StateFolder::at(state_dir), session.host(), "", shell.notices.clone());
     shell.session = session.with_saved_state(Some(saved));
     (shell, printed)
 }
 
 fn seen(tree: &Tree) -> Vec<Lsn> {
     tree.state()
-        .asked
+        .requests
         .iter()
         .filter_map(|request| if let Request::Seen { lsn } = request { Some(*lsn) } else { None })
         .collect()
@@ -42,42 +43,42 @@ fn lsn(number: u64) -> Lsn {
 }
 
 #[test]
-fn where_all_are_behind_that_is_told_with_what_to_do() {
+fn stale_cluster_is_explained() {
     let tree = tree();
     *tree.refuse.lock().unwrap() = vec![ErrorCode::Behind; 10_000].into();
     let dir = tempfile::tempdir().unwrap();
-    let (mut shell, _) = shell_with_memory(
+    let (mut shell, _) = shell_with_state(
         master(vec![endpoint(1, tree.slave(1))]).0,
         dir.path(),
         &dir.path().join("kept"),
     );
     let begun = Instant::now();
     assert_eq!(shell.execute("ls").status, 1);
-    let told = shell.notices.collected();
+    let messages = shell.notices.collected();
     assert!(
-        told.len() == 1
-            && told[0].contains("behind")
-            && told[0].contains(&format!("remove {}", dir.path().display())),
-        "{told:?}"
+        messages.len() == 1
+            && messages[0].contains("behind")
+            && messages[0].contains(&format!("remove {}", dir.path().display())),
+        "{messages:?}"
     );
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
-fn what_an_earlier_run_has_seen_is_told_only_where_it_is_news() {
+fn seen_lsn_is_sent_only_if_newer() {
     let (dir, tree) = (tempfile::tempdir().unwrap(), tree());
-    let kept = dir.path().join("kept");
-    // One that stands alone, which shows whose it is only with its first answer.
-    let alone = tree.slave(1);
-    let (mut first, _) = shell_with_memory(alone, dir.path(), &kept);
+    let state_dir = dir.path().join("kept");
+    // A standalone slave shows its cluster only with its first reply.
+    let standalone = tree.slave(1);
+    let (mut first, _) = shell_with_state(standalone, dir.path(), &state_dir);
     for line in ["ls", "mkdir m", "ls", "get docs/x"] {
         assert_eq!(first.execute(line).status, 0);
     }
     assert!(seen(&tree).is_empty(), "all that was seen came on this connection");
-    let (mut second, _) = shell_with_memory(alone, dir.path(), &kept);
+    let (mut second, _) = shell_with_state(standalone, dir.path(), &state_dir);
     assert_eq!((second.execute("ls").status, second.execute("ls").status), (0, 0));
     assert!(seen(&tree).is_empty(), "the server's latest is as high");
-    // What another run has seen in the meantime is told to a session that is open.
+    // An open session learns the LSN that another run has seen meanwhile.
     assert_eq!(
         (second.execute("mkdir n").status, first.execute("ls").status, first.execute("ls").status),
         (0, 0, 0)
@@ -87,28 +88,33 @@ fn what_an_earlier_run_has_seen_is_told_only_where_it_is_news() {
 }
 
 #[test]
-fn an_impossible_mark_is_dropped_with_a_warning() {
-    for alone in [true, false] {
+fn impossible_lsn_is_dropped_with_a_warning() {
+    for standalone in [true, false] {
         let (dir, tree) = (tempfile::tempdir().unwrap(), tree());
-        let kept = dir.path().join("kept");
+        let state_dir = dir.path().join("kept");
         let slave = tree.slave(1);
-        let addr = if alone { slave } else { master_of(&tree, vec![endpoint(1, slave)]).0 };
-        let (mut first, _) = shell_with_memory(addr, dir.path(), &kept);
+        let addr = if standalone { slave } else { master_of(&tree, vec![endpoint(1, slave)]).0 };
+        let (mut first, _) = shell_with_state(addr, dir.path(), &state_dir);
         assert_eq!(first.execute("mkdir m").status, 0);
         let origin = super::origin(&first);
         let saved = || {
-            SavedState::new(StateFolder::at(&kept), first.session.host(), "", Notices::collecting())
+            SavedState::new(
+                StateFolder::at(&state_dir),
+                first.session.host(),
+                "",
+                Notices::collecting(),
+            )
         };
         for forged in [Lsn { epoch: u32::MAX, number: u64::MAX }, lsn(6)] {
             saved().save(&origin, forged);
-            let (mut second, _) = shell_with_memory(addr, dir.path(), &kept);
+            let (mut second, _) = shell_with_state(addr, dir.path(), &state_dir);
             assert_eq!((second.execute("ls").status, second.execute("ls").status), (0, 0));
-            let told = second.notices.collected();
+            let messages = second.notices.collected();
             assert!(
-                told.len() == 1
-                    && told[0].starts_with(&format!("warning: change {forged} was seen"))
-                    && told[0].contains("whose latest is 1-5"),
-                "{told:?}"
+                messages.len() == 1
+                    && messages[0].starts_with(&format!("warning: change {forged} was seen"))
+                    && messages[0].contains("whose latest change is 1-5"),
+                "{messages:?}"
             );
             assert_eq!(saved().lsn(&origin), Some(lsn(5)));
         }
@@ -116,24 +122,24 @@ fn an_impossible_mark_is_dropped_with_a_warning() {
 }
 
 #[test]
-fn what_is_kept_of_one_host_is_not_used_for_another() {
+fn saved_state_is_bound_to_its_host() {
     let (dir, tree) = (tempfile::tempdir().unwrap(), tree());
-    let kept = dir.path().join("kept");
+    let state_dir = dir.path().join("kept");
     let (addr, _) = master_of(&tree, vec![endpoint(1, tree.slave(1))]);
-    let (mut first, _) = shell_with_memory(addr, dir.path(), &kept);
+    let (mut first, _) = shell_with_state(addr, dir.path(), &state_dir);
     assert_eq!(first.execute("mkdir m").status, 0);
     // Another server that claims the cluster's id.
     let (other, logins) = master(vec![endpoint(1, tree.slave(1))]);
-    let (mut second, _) = shell_with_memory(other, dir.path(), &kept);
+    let (mut second, _) = shell_with_state(other, dir.path(), &state_dir);
     assert_eq!(second.execute("ls").status, 0);
     assert!(second.notices.collected().is_empty(), "{:?}", second.notices.collected());
     assert_eq!(logins.lock().unwrap()[0].lsn, Lsn::default());
 }
 
 #[test]
-fn a_ticket_carries_what_an_earlier_run_has_seen() {
+fn ticket_carries_the_seen_lsn() {
     let (dir, tree) = (tempfile::tempdir().unwrap(), tree());
-    let kept = dir.path().join("kept");
+    let state_dir = dir.path().join("kept");
     let tickets: Arc<Mutex<Vec<Lsn>>> = Arc::default();
     let (shown, inner) = (tickets.clone(), tree.slave(1));
     let slave = serve(move |connection, _| {
@@ -165,14 +171,14 @@ fn a_ticket_carries_what_an_earlier_run_has_seen() {
     });
     let (addr, _) = master_of(&tree, vec![endpoint(1, slave)]);
     for line in ["mkdir m", "stat docs"] {
-        let (mut shell, _) = shell_with_memory(addr, dir.path(), &kept);
+        let (mut shell, _) = shell_with_state(addr, dir.path(), &state_dir);
         assert_eq!(shell.execute(line).status, 0, "{:?}", shell.notices.collected());
     }
     assert_eq!(*tickets.lock().unwrap(), [lsn(0), lsn(5)]);
     assert!(seen(&tree).is_empty());
 }
 
-/// A master that answers its first `times` callers only.
+/// Starts a master that answers only its first `times` clients.
 fn passing_master(slaves: Vec<Endpoint>, times: usize) -> SocketAddr {
     serve(move |connection, number| {
         if number < times {
@@ -183,16 +189,16 @@ fn passing_master(slaves: Vec<Endpoint>, times: usize) -> SocketAddr {
 }
 
 #[test]
-fn without_its_master_a_client_finds_the_slaves_that_an_earlier_run_knew() {
+fn saved_route_works_without_master() {
     let (dir, tree) = (tempfile::tempdir().unwrap(), tree());
-    let kept = dir.path().join("kept");
-    let addr = passing_master(vec![endpoint(1, nobody()), endpoint(2, tree.slave(2))], 1);
-    // Nothing is kept yet.
-    let (mut unknown, _) = shell_with_memory(nobody(), dir.path(), &kept);
+    let state_dir = dir.path().join("kept");
+    let addr = passing_master(vec![endpoint(1, closed_addr()), endpoint(2, tree.slave(2))], 1);
+    // No state is saved yet.
+    let (mut unknown, _) = shell_with_state(closed_addr(), dir.path(), &state_dir);
     assert_eq!(unknown.execute("ls").status, 3);
-    let (mut first, _) = shell_with_memory(addr, dir.path(), &kept);
+    let (mut first, _) = shell_with_state(addr, dir.path(), &state_dir);
     assert_eq!(first.execute("mkdir m").status, 0);
-    let (mut later, _) = shell_with_memory(addr, dir.path(), &kept);
+    let (mut later, _) = shell_with_state(addr, dir.path(), &state_dir);
     let lines = ["get big.bin", "ls", "put big.bin -o copy"];
     assert_eq!(lines.map(|line| later.execute(line).status), [0; 3]);
     let line = format!(
@@ -200,33 +206,37 @@ fn without_its_master_a_client_finds_the_slaves_that_an_earlier_run_knew() {
     );
     assert_eq!(later.notices.collected(), [line.as_str()]);
     assert_eq!(later.session.origin().map(|origin| origin.cluster), Some(CLUSTER));
-    // Where those are gone as well, the master's absence is what is told.
-    let gone = passing_master(vec![endpoint(1, nobody())], 1);
-    let (mut shell, _) = shell_with_memory(gone, dir.path(), &kept);
+    // If the slaves are gone too, the message names the unreachable master.
+    let gone = passing_master(vec![endpoint(1, closed_addr())], 1);
+    let (mut shell, _) = shell_with_state(gone, dir.path(), &state_dir);
     assert_eq!(shell.execute("ls").status, 3);
     shell.session.save();
-    let (mut shell, _) = shell_with_memory(gone, dir.path(), &kept);
+    let (mut shell, _) = shell_with_state(gone, dir.path(), &state_dir);
     assert_eq!(shell.execute("ls").status, 3);
-    let told = shell.notices.collected();
-    assert!(told.last().unwrap().contains(&format!("{gone} cannot be reached")), "{told:?}");
+    let messages = shell.notices.collected();
+    assert!(
+        messages.last().unwrap().contains(&format!("{gone} cannot be reached")),
+        "{messages:?}"
+    );
 }
 
 #[test]
-fn a_file_of_an_earlier_run_that_is_no_good_is_told_of_and_replaced() {
+fn bad_state_file_is_reported_and_replaced() {
     let (dir, tree) = (tempfile::tempdir().unwrap(), tree());
-    let kept = dir.path().join("kept");
+    let state_dir = dir.path().join("kept");
     let slaves = vec![endpoint(1, tree.slave(1))];
     let (addr, _) = master_of(&tree, slaves.clone());
-    let (mut first, _) = shell_with_memory(addr, dir.path(), &kept);
+    let (mut first, _) = shell_with_state(addr, dir.path(), &state_dir);
     assert_eq!(first.execute("mkdir m").status, 0);
-    for entry in kept.read_dir().unwrap() {
+    for entry in state_dir.read_dir().unwrap() {
         std::fs::write(entry.unwrap().path(), b"\0garbage").unwrap();
     }
-    let (mut second, _) = shell_with_memory(addr, dir.path(), &kept);
+    let (mut second, _) = shell_with_state(addr, dir.path(), &state_dir);
     assert_eq!((second.execute("mkdir n").status, second.execute("ls").status), (0, 0));
     assert_eq!(second.notices.collected().len(), 1, "{:?}", second.notices.collected());
     let notices = Notices::collecting();
-    let saved = SavedState::new(StateFolder::at(&kept), second.session.host(), "", notices.clone());
+    let saved =
+        SavedState::new(StateFolder::at(&state_dir), second.session.host(), "", notices.clone());
     let origin = super::origin(&second);
     assert_eq!((saved.lsn(&origin), notices.collected()), (Some(lsn(6)), vec![]));
 }

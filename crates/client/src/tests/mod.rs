@@ -1,4 +1,4 @@
-//! Whole commands against servers in threads: what is printed, what is fetched, what is left.
+//! Whole commands against servers in threads: output, transfers, and remaining files.
 
 mod cat;
 mod changes;
@@ -43,19 +43,20 @@ impl Write for CapturedOutput {
 }
 
 impl CapturedOutput {
-    /// What was printed since the last call.
+    /// Returns the output since the last call as text.
     pub fn take(&self) -> String {
         String::from_utf8(self.take_bytes()).unwrap()
     }
 
-    /// The same, which may be content.
+    /// Returns the output since the last call as bytes.
     pub fn take_bytes(&self) -> Vec<u8> {
         std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 
-/// Lets the unfinished transfers of a folder belong to the server at `addr`: in these tests each server of a cluster has another
-/// address.
+/// Rewrites the origin of a folder's transfers to the server at `addr`.
+///
+/// In these tests each server of a cluster has its own host.
 fn rehost(folder: &std::path::Path, addr: SocketAddr) {
     let Ok(contents) = crate::transfer_log::read_log(folder) else { return };
     for entry in contents.entries {
@@ -67,12 +68,12 @@ fn rehost(folder: &std::path::Path, addr: SocketAddr) {
     }
 }
 
-/// Whose tree the servers of these tests have, for who talks to `addr`.
+/// Returns the origin of the test cluster for a shell.
 pub fn origin(shell: &Shell) -> crate::origin::Origin {
     crate::origin::Origin::new(shell.session.host(), None, fake::CLUSTER)
 }
 
-/// A shell whose local folder is `folder`, connected to `addr` when it first asks.
+/// Returns a shell with local folder `folder` that connects to `addr` with its first request.
 pub fn shell(addr: SocketAddr, folder: PathBuf, json: bool) -> (Shell, CapturedOutput) {
     rehost(&folder, addr);
     let (printed, notices, interrupt) =
@@ -98,7 +99,7 @@ pub fn shell(addr: SocketAddr, folder: PathBuf, json: bool) -> (Shell, CapturedO
     (shell, printed)
 }
 
-/// Bytes that repeat nowhere near a block.
+/// Returns bytes that do not repeat within a block.
 fn content(length: usize) -> Vec<u8> {
     (0..length).map(|i| u8::try_from(i * 7 % 251).unwrap()).collect()
 }
@@ -130,23 +131,23 @@ impl TestClient {
         std::fs::write(self.dir.path().join(name), bytes).unwrap();
     }
 
-    /// Runs lines that all have to end with `status`.
+    /// Runs lines that must all end with `status`.
     fn run(&mut self, status: u8, lines: &[&str]) {
         for line in lines {
-            assert_eq!(self.shell.execute(line).status, status, "{line}: {:?}", self.told());
+            assert_eq!(self.shell.execute(line).status, status, "{line}: {:?}", self.messages());
         }
     }
 
-    fn told(&self) -> Vec<String> {
+    fn messages(&self) -> Vec<String> {
         self.shell.notices.collected()
     }
 
-    /// The one object that was printed.
+    /// Returns the one object that was printed.
     fn object(&self) -> serde_json::Value {
         serde_json::from_str(&self.printed.take()).unwrap()
     }
 
-    /// The names in the local folder.
+    /// Returns the names in the local folder.
     fn names(&self) -> Vec<String> {
         let entries = self.dir.path().read_dir().unwrap();
         let mut names: Vec<String> =
@@ -165,7 +166,7 @@ fn small_tree() -> SocketAddr {
     fake::master_of(&tree, vec![fake::endpoint(1, tree.slave(1))]).0
 }
 
-/// Runs lines in one shell; the statuses, and what was printed.
+/// Runs lines in one shell; returns their statuses and the output.
 fn run(json: bool, lines: &[&str]) -> (Vec<u8>, String, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let (mut shell, printed) = shell(small_tree(), dir.path().to_path_buf(), json);
@@ -175,7 +176,7 @@ fn run(json: bool, lines: &[&str]) -> (Vec<u8>, String, Vec<String>) {
 
 #[test]
 fn listings_and_folders() {
-    let (statuses, printed, told) = run(
+    let (statuses, printed, messages) = run(
         false,
         &[
             "ls",
@@ -190,17 +191,18 @@ fn listings_and_folders() {
             "ls -- docs",
         ],
     );
-    assert_eq!((statuses, told), (vec![0; 10], vec![]));
+    assert_eq!((statuses, messages), (vec![0; 10], vec![]));
     assert_eq!(printed, "a.txt\ndocs/\n/docs\none\ntwo words\none\n/\none\ntwo words\n");
     let (_, long, _) = run(false, &["ls -l"]);
     assert_eq!(
         long,
-        "-rwxr-xr-x              5  2023-11-14 22:13:20Z  a.txt\ndrwxr-xr-x              -  2023-11-14 22:13:20Z  docs/\n"
+        "-rwxr-xr-x              5  2023-11-14 22:13:20Z  a.txt\n\
+         drwxr-xr-x              -  2023-11-14 22:13:20Z  docs/\n"
     );
 }
 
 #[test]
-fn mistakes_are_told_with_their_status() {
+fn errors_have_their_status() {
     let lines = [
         "cd a.txt",
         "cd ..",
@@ -214,19 +216,19 @@ fn mistakes_are_told_with_their_status() {
         "pwd x",
         "help nothing",
     ];
-    let (statuses, printed, told) = run(false, &lines);
+    let (statuses, printed, messages) = run(false, &lines);
     assert_eq!(statuses, [1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2]);
     assert_eq!(printed, "");
-    assert_eq!(told[0], "cd: /a.txt is not a folder");
-    assert_eq!(told[1], "cd: .. is above the root");
-    assert_eq!(told[2], "cd: /nothing does not exist; in / there is: a.txt, docs/");
-    assert_eq!(told[4], "gte: unknown command gte; did you mean get?");
-    assert!(told[7].ends_with("usage: ls [-l] [PATH]"), "{}", told[7]);
+    assert_eq!(messages[0], "cd: /a.txt is not a folder");
+    assert_eq!(messages[1], "cd: .. is above the root");
+    assert_eq!(messages[2], "cd: /nothing does not exist; in / there is: a.txt, docs/");
+    assert_eq!(messages[4], "gte: unknown command gte; did you mean get?");
+    assert!(messages[7].ends_with("usage: ls [-l] [PATH]"), "{}", messages[7]);
 }
 
 #[test]
-fn single_paths() {
-    let (statuses, printed, told) = run(
+fn stat_and_hash_show_single_paths() {
+    let (statuses, printed, messages) = run(
         false,
         &["hash a.txt", "stat docs", "hash docs", "hash a.txt nothing 'docs/two words'"],
     );
@@ -237,7 +239,7 @@ fn single_paths() {
     assert_eq!(lines[1..3], ["/docs", "  kind     folder"]);
     assert_eq!(lines[5..], [lines[0].to_owned(), format!("{}  /docs/two words", hash(&[2]))]);
     assert_eq!(
-        told,
+        messages,
         [
             "hash: /docs: it is a folder",
             "hash: /nothing does not exist; in / there is: a.txt, docs/"
@@ -262,9 +264,9 @@ fn every_command_prints_one_object() {
         "get 'x",
         "bye",
     ];
-    let (statuses, printed, told) = run(true, &lines);
+    let (statuses, printed, messages) = run(true, &lines);
     assert_eq!(statuses, [0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 2, 0]);
-    assert!(told.is_empty(), "{told:?}");
+    assert!(messages.is_empty(), "{messages:?}");
     let objects: Vec<serde_json::Value> =
         printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(objects.len(), lines.len());
@@ -281,7 +283,10 @@ fn every_command_prints_one_object() {
     }
     assert_eq!(
         objects[0]["entries"][1],
-        serde_json::json!({"name": "docs", "kind": "folder", "mode": "0755", "size": 0, "mtime": "2023-11-14T22:13:20.000000005Z", "version": null})
+        serde_json::json!({
+            "name": "docs", "kind": "folder", "mode": "0755", "size": 0,
+            "mtime": "2023-11-14T22:13:20.000000005Z", "version": null
+        })
     );
     assert_eq!(
         (&objects[1]["entries"][0]["version"], &objects[1]["entries"][0]["holders"][0]),

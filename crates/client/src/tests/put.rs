@@ -1,4 +1,4 @@
-//! `put`: what is stored, under which name, what is told, and what a later run goes on with.
+//! `put`: uploads, their names, their messages, and their resumption.
 
 use std::sync::atomic::Ordering;
 
@@ -23,13 +23,13 @@ fn log_of(dir: &tempfile::TempDir) -> Vec<TransferEntry> {
 }
 
 #[test]
-fn a_file_is_stored_whole_and_told_of() {
+fn put_stores_a_file_and_reports_it() {
     let tree = empty();
-    let mut bench = TestClient::new(std::slice::from_ref(&tree), true);
-    bench.write("big.bin", &content(3_000_000));
-    bench.run(0, &["put big.bin"]);
+    let mut client = TestClient::new(std::slice::from_ref(&tree), true);
+    client.write("big.bin", &content(3_000_000));
+    client.run(0, &["put big.bin"]);
     assert_eq!(stored(&tree, "big.bin").unwrap(), content(3_000_000));
-    let object = bench.object();
+    let object = client.object();
     let keys: Vec<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(keys.len(), 11, "{keys:?}");
     assert_eq!(
@@ -42,18 +42,18 @@ fn a_file_is_stored_whole_and_told_of() {
     );
     assert_eq!((&object["version"], &object["copies"]), (&"1-5".into(), &1.into()));
     assert_eq!(object["slaves"].as_array().unwrap().len(), 1);
-    assert_eq!(bench.names(), ["big.bin"]);
+    assert_eq!(client.names(), ["big.bin"]);
 }
 
 #[test]
-fn the_remote_name_is_where_it_was_asked_for() {
+fn put_o_decides_the_remote_name() {
     let tree = empty();
-    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
-    bench.write("a", b"a");
-    bench.write("empty", b"");
-    std::fs::create_dir(bench.dir.path().join("folder")).unwrap();
-    std::os::unix::fs::symlink("a", bench.dir.path().join("link")).unwrap();
-    bench.run(
+    let mut client = TestClient::new(std::slice::from_ref(&tree), false);
+    client.write("a", b"a");
+    client.write("empty", b"");
+    std::fs::create_dir(client.dir.path().join("folder")).unwrap();
+    std::os::unix::fs::symlink("a", client.dir.path().join("link")).unwrap();
+    client.run(
         0,
         &[
             "put a -o docs",
@@ -65,7 +65,7 @@ fn the_remote_name_is_where_it_was_asked_for() {
             "put a empty -o /docs/",
         ],
     );
-    bench.run(
+    client.run(
         1,
         &[
             "put a -o none/",
@@ -77,22 +77,22 @@ fn the_remote_name_is_where_it_was_asked_for() {
             "put none",
         ],
     );
-    bench.run(2, &["put", "put a -o ''", "put -", "put - -r -o x", "put ''"]);
+    client.run(2, &["put", "put a -o ''", "put -", "put - -r -o x", "put ''"]);
     let files: Vec<String> = tree.state().files.keys().cloned().collect();
     assert_eq!(files, ["docs/a", "docs/empty", "docs/x", "docs/y", "docs/z", "link"]);
-    let told = bench.told();
-    assert!(told.iter().any(|line| line.contains("put -r sends folders")), "{told:?}");
-    assert!(bench.printed.take().contains("docs/a: 1 bytes in "));
+    let messages = client.messages();
+    assert!(messages.iter().any(|line| line.contains("put -r sends folders")), "{messages:?}");
+    assert!(client.printed.take().contains("docs/a: 1 bytes in "));
 }
 
 #[test]
-fn several_files_and_those_that_fail() {
+fn failed_names_do_not_stop_the_others() {
     let tree = empty();
-    let mut bench = TestClient::new(std::slice::from_ref(&tree), true);
-    bench.write("a", b"a");
-    bench.write("b", b"bb");
-    bench.run(1, &["put a none b"]);
-    let object = bench.object();
+    let mut client = TestClient::new(std::slice::from_ref(&tree), true);
+    client.write("a", b"a");
+    client.write("b", b"bb");
+    client.run(1, &["put a none b"]);
+    let object = client.object();
     assert_eq!(
         (&object["ok"], &object["files"], &object["bytes"]),
         (&false.into(), &2.into(), &3.into())
@@ -105,59 +105,59 @@ fn several_files_and_those_that_fail() {
 }
 
 #[test]
-fn only_the_expected_version_is_replaced() {
+fn if_version_guards_replacement() {
     let tree = empty();
-    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
-    bench.write("a", b"new");
-    bench.run(1, &["put a -o docs/x --if-version 1-3"]);
+    let mut client = TestClient::new(std::slice::from_ref(&tree), false);
+    client.write("a", b"new");
+    client.run(1, &["put a -o docs/x --if-version 1-3"]);
     assert_eq!(stored(&tree, "docs/x").unwrap(), [1]);
-    bench.run(0, &["put a -o docs/x --if-version 1-4"]);
+    client.run(0, &["put a -o docs/x --if-version 1-4"]);
     assert_eq!(stored(&tree, "docs/x").unwrap(), b"new");
-    assert!(log_of(&bench.dir).is_empty());
+    assert!(log_of(&client.dir).is_empty());
 }
 
 #[test]
-fn a_slave_that_goes_away_is_followed_by_the_next() {
+fn transfer_resumes_on_the_next_slave() {
     let tree = empty().cut_upload_after(2_000_000);
-    let mut bench = TestClient::new(&[tree.clone(), tree.beside()], false);
-    bench.write("big.bin", &content(3_000_000));
-    bench.run(0, &["put big.bin"]);
+    let mut client = TestClient::new(&[tree.clone(), tree.beside()], false);
+    client.write("big.bin", &content(3_000_000));
+    client.run(0, &["put big.bin"]);
     assert_eq!(stored(&tree, "big.bin").unwrap(), content(3_000_000));
-    let told = bench.told();
+    let messages = client.messages();
     assert!(
-        told.len() == 1
-            && told[0].contains("); resuming with 127.0.0.1:")
-            && told[0].ends_with(" from the start"),
-        "{told:?}"
+        messages.len() == 1
+            && messages[0].contains("); resuming with 127.0.0.1:")
+            && messages[0].ends_with(" from the start"),
+        "{messages:?}"
     );
-    assert_eq!(bench.printed.take().matches("127.0.0.1:").count(), 2);
+    assert_eq!(client.printed.take().matches("127.0.0.1:").count(), 2);
 }
 
 #[test]
-fn an_answer_that_was_lost_is_asked_for_again() {
+fn lost_answer_of_a_put_is_requested_again() {
     let tree = empty();
     tree.lose_answer.store(true, Ordering::SeqCst);
-    let mut bench = TestClient::new(&[tree.clone(), tree.beside()], false);
-    bench.write("a", b"a");
-    bench.run(0, &["put a"]);
-    assert!(bench.printed.take().contains("version 1-5"));
-    bench.run(0, &["put a"]);
-    assert!(bench.printed.take().contains("version 1-6"));
+    let mut client = TestClient::new(&[tree.clone(), tree.beside()], false);
+    client.write("a", b"a");
+    client.run(0, &["put a"]);
+    assert!(client.printed.take().contains("version 1-5"));
+    client.run(0, &["put a"]);
+    assert!(client.printed.take().contains("version 1-6"));
 }
 
 #[test]
-fn changes_that_are_not_possible_are_asked_for_again_for_a_while() {
+fn no_changes_is_retried_for_a_while() {
     let tree = empty();
     tree.no_changes.store(1, Ordering::SeqCst);
-    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
-    bench.write("a", b"a");
-    bench.run(0, &["put a"]);
+    let mut client = TestClient::new(std::slice::from_ref(&tree), false);
+    client.write("a", b"a");
+    client.run(0, &["put a"]);
     tree.no_changes.store(u64::MAX, Ordering::SeqCst);
-    bench.run(1, &["put a"]);
-    assert_eq!(log_of(&bench.dir).len(), 1);
+    client.run(1, &["put a"]);
+    assert_eq!(log_of(&client.dir).len(), 1);
 }
 
-/// A folder in which `put big.bin` was cut after 2 MiB, with no server left to go on.
+/// Returns a folder in which `put big.bin` was cut after 2 MiB, without another server.
 fn cut_off(tree: &Tree) -> tempfile::TempDir {
     let slave = tree.clone().cut_upload_after(2 << 20).slave(1);
     let dying = serve(move |connection, number| {
@@ -185,7 +185,7 @@ fn cut_off(tree: &Tree) -> tempfile::TempDir {
     dir
 }
 
-/// A run in the same folder, with a second slave in front that has nothing of it.
+/// Returns a later run in the same folder, with a second slave in front that has no bytes.
 fn later(
     dir: tempfile::TempDir,
     tree: &Tree,
@@ -203,7 +203,7 @@ fn connect(shell: &mut Shell) {
 }
 
 #[test]
-fn what_was_cut_is_carried_on_at_the_start_through_the_slave_that_has_it() {
+fn prompt_resumes_upload_through_its_holder() {
     let tree = empty();
     let dir = cut_off(&tree);
     let [
@@ -224,122 +224,127 @@ fn what_was_cut_is_carried_on_at_the_start_through_the_slave_that_has_it() {
     );
     assert!(*sent <= *size);
     assert!(!dir.path().join(lock_name(remote, local, origin)).exists());
-    let (mut bench, logins) = later(dir, &tree, true);
-    connect(&mut bench.shell);
-    assert_eq!(bench.shell.resume_all(), 0, "{:?}", bench.told());
+    let (mut client, logins) = later(dir, &tree, true);
+    connect(&mut client.shell);
+    assert_eq!(client.shell.resume_all(), 0, "{:?}", client.messages());
     assert_eq!(logins.lock().unwrap()[0].prefer, Some(id(1)));
     assert_eq!(stored(&tree, "big.bin").unwrap(), content(3_000_000));
-    assert_eq!((bench.names(), bench.printed.take()), (vec!["big.bin".to_owned()], String::new()));
-    let told = bench.told();
-    assert!(
-        told.len() == 2 && told[0].starts_with("resuming ") && told[1].contains("resumed from 20"),
-        "{told:?}"
+    assert_eq!(
+        (client.names(), client.printed.take()),
+        (vec!["big.bin".to_owned()], String::new())
     );
-    // A command that names it stores it as it is now.
-    bench.run(0, &["put big.bin"]);
-    assert_eq!(bench.object()["version"], "1-6");
+    let messages = client.messages();
+    assert!(
+        messages.len() == 2
+            && messages[0].starts_with("resuming ")
+            && messages[1].contains("resumed from 20"),
+        "{messages:?}"
+    );
+    // A command that names the file stores its current version.
+    client.run(0, &["put big.bin"]);
+    assert_eq!(client.object()["version"], "1-6");
 }
 
 #[test]
-fn a_file_that_was_changed_is_sent_again_by_the_command_that_names_it() {
+fn put_sends_a_changed_file_again() {
     let tree = empty();
-    let (mut bench, _) = later(cut_off(&tree), &tree, false);
-    connect(&mut bench.shell);
-    assert_eq!(bench.shell.resume_all(), 0);
-    bench.write("big.bin", b"other");
-    bench.run(0, &["put big.bin"]);
+    let (mut client, _) = later(cut_off(&tree), &tree, false);
+    connect(&mut client.shell);
+    assert_eq!(client.shell.resume_all(), 0);
+    client.write("big.bin", b"other");
+    client.run(0, &["put big.bin"]);
     assert_eq!(stored(&tree, "big.bin").unwrap(), b"other");
 }
 
 #[test]
-fn the_same_put_carries_it_on_and_leaves_another_slave_for_it() {
+fn same_put_resumes_at_the_holder() {
     let tree = empty();
-    let (mut bench, logins) = later(cut_off(&tree), &tree, true);
-    bench.shell.session.connect().unwrap();
-    assert_eq!(bench.shell.session.current_slave().slave(), Some(id(2)));
-    bench.run(0, &["put big.bin"]);
-    let object = bench.object();
+    let (mut client, logins) = later(cut_off(&tree), &tree, true);
+    client.shell.session.connect().unwrap();
+    assert_eq!(client.shell.session.current_slave().slave(), Some(id(2)));
+    client.run(0, &["put big.bin"]);
+    let object = client.object();
     assert!(object["resumed_from"].as_u64().unwrap() >= 2_000_000, "{object}");
     assert_eq!(logins.lock().unwrap()[1].prefer, Some(id(1)));
-    assert!(log_of(&bench.dir).is_empty());
+    assert!(log_of(&client.dir).is_empty());
 }
 
 #[test]
-fn a_local_file_that_was_changed_begins_again_under_a_new_id() {
+fn changed_local_file_restarts_with_new_id() {
     let tree = empty();
     let dir = cut_off(&tree);
     let TransferTask::Put(before) = log_of(&dir)[0].task else { panic!() };
     std::fs::write(dir.path().join("big.bin"), content(2_900_000)).unwrap();
-    let (mut bench, _) = later(dir, &tree, true);
-    connect(&mut bench.shell);
-    assert_eq!(bench.shell.resume_all(), 0);
-    assert!(bench.told()[1].contains("restarting"), "{:?}", bench.told());
+    let (mut client, _) = later(dir, &tree, true);
+    connect(&mut client.shell);
+    assert_eq!(client.shell.resume_all(), 0);
+    assert!(client.messages()[1].contains("restarting"), "{:?}", client.messages());
     assert_eq!(stored(&tree, "big.bin").unwrap(), content(2_900_000));
     assert!(
         tree.state()
-            .asked
+            .requests
             .iter()
             .all(|r| !matches!(r, Request::Put(put) if put.id == before.id && put.offset > 0))
     );
 }
 
 #[test]
-fn without_resuming_it_begins_again() {
+fn no_resume_restarts_the_transfer() {
     let tree = empty();
-    let (mut bench, _) = later(cut_off(&tree), &tree, true);
-    bench.shell.resume = false;
-    connect(&mut bench.shell);
-    assert_eq!(bench.shell.resume_all(), 0);
-    bench.run(0, &["put big.bin"]);
-    assert_eq!(bench.object()["resumed_from"], 0);
+    let (mut client, _) = later(cut_off(&tree), &tree, true);
+    client.shell.resume = false;
+    connect(&mut client.shell);
+    assert_eq!(client.shell.resume_all(), 0);
+    client.run(0, &["put big.bin"]);
+    assert_eq!(client.object()["resumed_from"], 0);
 }
 
 #[test]
-fn what_somebody_else_put_there_meanwhile_is_not_replaced_unasked() {
+fn prompt_does_not_replace_a_newer_remote_file() {
     let tree = empty();
     let dir = cut_off(&tree);
     tree.state().files.insert("big.bin".into(), b"theirs".to_vec());
-    let (mut bench, _) = later(dir, &tree, false);
-    connect(&mut bench.shell);
-    assert_eq!(bench.shell.resume_all(), 0);
+    let (mut client, _) = later(dir, &tree, false);
+    connect(&mut client.shell);
+    assert_eq!(client.shell.resume_all(), 0);
     assert!(
-        bench.told()[1].contains("the remote file was changed since this put began"),
+        client.messages()[1].contains("the remote file was changed since this put began"),
         "{:?}",
-        bench.told()
+        client.messages()
     );
     assert_eq!(stored(&tree, "big.bin").unwrap(), b"theirs");
-    bench.run(0, &["put big.bin"]);
+    client.run(0, &["put big.bin"]);
     assert_eq!(stored(&tree, "big.bin").unwrap(), content(3_000_000));
 }
 
 #[test]
-fn at_the_start_it_is_told_and_dropped() {
+fn missing_local_file_drops_the_upload() {
     let tree = empty();
     let dir = cut_off(&tree);
     tree.state().files.insert("big.bin".into(), b"theirs".to_vec());
-    let (mut bench, _) = later(dir, &tree, false);
-    connect(&mut bench.shell);
-    assert_eq!(bench.shell.resume_all(), 0);
+    let (mut client, _) = later(dir, &tree, false);
+    connect(&mut client.shell);
+    assert_eq!(client.shell.resume_all(), 0);
     assert!(
-        bench.told()[1].ends_with("; removed from the .log") && log_of(&bench.dir).is_empty(),
+        client.messages()[1].ends_with("; removed from the .log") && log_of(&client.dir).is_empty(),
         "{:?}",
-        bench.told()
+        client.messages()
     );
 
     let dir = cut_off(&empty());
     std::fs::remove_file(dir.path().join("big.bin")).unwrap();
-    let (mut bench, _) = later(dir, &empty(), false);
-    connect(&mut bench.shell);
-    assert_eq!(bench.shell.resume_all(), 0);
+    let (mut client, _) = later(dir, &empty(), false);
+    connect(&mut client.shell);
+    assert_eq!(client.shell.resume_all(), 0);
     assert!(
-        bench.told()[0].contains("no longer exists") && bench.names().is_empty(),
+        client.messages()[0].contains("no longer exists") && client.names().is_empty(),
         "{:?}",
-        bench.told()
+        client.messages()
     );
 }
 
 #[test]
-fn a_line_that_leads_elsewhere_is_never_sent_by_itself() {
+fn log_entry_outside_folder_is_never_sent() {
     let tree = empty();
     let secret = tempfile::NamedTempFile::new().unwrap();
     let name = secret.path().file_name().unwrap().to_str().unwrap();
@@ -366,92 +371,96 @@ fn a_line_that_leads_elsewhere_is_never_sent_by_itself() {
         log.finish().unwrap();
         let task = entry.task.clone();
         crate::transfer_log::LogHandle::open(home, entry).unwrap().write(task).unwrap();
-        let before = tree.state().asked.len();
-        let (mut bench, _) = later(dir, &tree, false);
-        connect(&mut bench.shell);
-        assert_eq!(bench.shell.resume_all(), 0);
-        let sent = tree.state().asked[before..]
+        let before = tree.state().requests.len();
+        let (mut client, _) = later(dir, &tree, false);
+        connect(&mut client.shell);
+        assert_eq!(client.shell.resume_all(), 0);
+        let sent = tree.state().requests[before..]
             .iter()
             .any(|r| matches!(r, Request::Put(_) | Request::Resume { .. }));
         assert!(!sent, "{place}");
         assert!(
-            bench.told()[0].contains("is not resumed automatically"),
+            client.messages()[0].contains("is not resumed automatically"),
             "{place}: {:?}",
-            bench.told()
+            client.messages()
         );
     }
 }
 
 #[test]
-fn a_file_that_another_client_is_sending_is_left_alone() {
+fn upload_of_another_client_is_left() {
     let tree = empty();
     let dir = cut_off(&tree);
-    let (mut bench, _) = later(dir, &tree, false);
-    let entry = log_of(&bench.dir)[0].clone();
-    let folder = relais_tree::Folder::open(bench.dir.path()).unwrap();
+    let (mut client, _) = later(dir, &tree, false);
+    let entry = log_of(&client.dir)[0].clone();
+    let folder = relais_tree::Folder::open(client.dir.path()).unwrap();
     let held =
         folder.create_or_open_part(lock_name(&entry.remote, &entry.local, &entry.origin)).unwrap();
-    connect(&mut bench.shell);
-    assert_eq!(bench.shell.resume_all(), 0);
-    bench.run(1, &["put big.bin"]);
-    assert!(bench.told()[0].contains("another ftpclient is sending it"), "{:?}", bench.told());
+    connect(&mut client.shell);
+    assert_eq!(client.shell.resume_all(), 0);
+    client.run(1, &["put big.bin"]);
+    assert!(
+        client.messages()[0].contains("another ftpclient is sending it"),
+        "{:?}",
+        client.messages()
+    );
     drop(held);
-    bench.run(0, &["put big.bin"]);
-    assert_eq!(bench.names(), ["big.bin"]);
+    client.run(0, &["put big.bin"]);
+    assert_eq!(client.names(), ["big.bin"]);
 }
 
 #[test]
-fn a_log_that_cannot_be_used_does_not_keep_a_file_from_being_sent() {
+fn put_works_without_a_log() {
     let tree = empty();
-    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
-    std::fs::create_dir(bench.dir.path().join(".log")).unwrap();
-    bench.write("a", b"a");
-    bench.run(0, &["put a"]);
-    assert!(bench.told()[0].contains(".log") && stored(&tree, "a").is_some());
+    let mut client = TestClient::new(std::slice::from_ref(&tree), false);
+    std::fs::create_dir(client.dir.path().join(".log")).unwrap();
+    client.write("a", b"a");
+    client.run(0, &["put a"]);
+    assert!(client.messages()[0].contains(".log") && stored(&tree, "a").is_some());
 }
 
 #[test]
-fn content_of_unknown_length_is_sent_and_cannot_be_carried_on() {
+fn stdin_upload_cannot_be_resumed() {
     use std::io::Write;
     let tree = empty();
-    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
-    let send = |bench: &mut TestClient, bytes: Vec<u8>, name: &str| {
+    let mut client = TestClient::new(std::slice::from_ref(&tree), false);
+    let send = |client: &mut TestClient, bytes: Vec<u8>, name: &str| {
         let (reader, mut writer) = std::io::pipe().unwrap();
         let thread = std::thread::spawn(move || writer.write_all(&bytes));
         let path = relais_proto::TreePath::new(name).unwrap();
-        let result = bench.shell.send_stream(reader, &path, Expect::Any);
+        let result = client.shell.send_stream(reader, &path, Expect::Any);
         drop(thread.join());
         result
     };
-    let sent = send(&mut bench, content(5_000_000), "stream").unwrap();
+    let sent = send(&mut client, content(5_000_000), "stream").unwrap();
     assert_eq!((sent.bytes, sent.local.as_str(), sent.resumed_from), (5_000_000, "-", 0));
     assert_eq!(stored(&tree, "stream").unwrap(), content(5_000_000));
     tree.take_until_cut.store(4_000_000, Ordering::SeqCst);
-    let failure = send(&mut bench, content(50_000_000), "cut").unwrap_err();
+    let failure = send(&mut client, content(50_000_000), "cut").unwrap_err();
     assert_eq!(failure.status(), 1, "{failure}");
     assert!(
         failure.message.contains("cannot be resumed") && stored(&tree, "cut").is_none(),
         "{failure}"
     );
-    assert!(bench.names().is_empty());
-    // Commands from standard input leave no place for content.
-    bench.shell.input_is_commands = true;
-    bench.run(2, &["put - -o x"]);
-    bench.shell.input_is_commands = false;
-    bench.run(1, &["put - -o docs", "put - -o new/"]);
+    assert!(client.names().is_empty());
+    // If standard input holds commands, it cannot hold content.
+    client.shell.input_is_commands = true;
+    client.run(2, &["put - -o x"]);
+    client.shell.input_is_commands = false;
+    client.run(1, &["put - -o docs", "put - -o new/"]);
 }
 
 #[test]
-fn the_slave_of_a_line_is_preferred_only_until_it_fails() {
+fn holder_is_preferred_until_it_fails() {
     let tree = empty();
     let (addr, logins) =
-        master(vec![endpoint(1, super::fake::nobody()), endpoint(2, tree.slave(2))]);
+        master(vec![endpoint(1, super::fake::closed_addr()), endpoint(2, tree.slave(2))]);
     let dir = tempfile::tempdir().unwrap();
     let (mut shell, _) = shell(addr, dir.path().to_path_buf(), false);
     shell.session.prefer(Some(SlaveId([1; 16])));
     shell.session.connect().unwrap();
     assert_eq!(shell.session.current_slave().slave(), Some(id(2)));
-    // It failed; going there again would only cost time.
+    // The preferred slave has failed; another attempt would only take time.
     shell.session.prefer(Some(SlaveId([1; 16])));
     shell.session.connect().unwrap();
     assert_eq!(logins.lock().unwrap().len(), 1);

@@ -1,4 +1,4 @@
-//! `get -r` and `put -r`: what is transferred, where it goes, what is carried on.
+//! `get -r` and `put -r`: transfers, targets, and resumption.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::get::once;
 use super::tree::{MTIME, Tree};
 use super::{TestClient, content, shell};
 
-/// A few folders, one of them empty, and a name that the client uses itself.
+/// Returns a tree with a few folders, one of them empty, and a reserved name.
 pub fn tree() -> Tree {
     let tree = Tree::new(&[
         ("docs/one", b"1".to_vec()),
@@ -25,7 +25,7 @@ pub fn tree() -> Tree {
     tree
 }
 
-/// All names below a folder with their content; folders have a `/` behind.
+/// Returns all names below a folder with their content; folders end in `/`.
 pub fn listed(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
@@ -51,7 +51,7 @@ pub fn listed(folder: &Path) -> Vec<String> {
     names
 }
 
-/// The same of a server's files and folders.
+/// Returns the same of a server's files and folders.
 pub fn stored(tree: &Tree) -> Vec<String> {
     let state = tree.state();
     let files = state.files.iter().map(|(name, bytes)| {
@@ -65,8 +65,8 @@ pub fn stored(tree: &Tree) -> Vec<String> {
 
 fn count(tree: &Tree, wanted: fn(&Request) -> bool) -> usize {
     let mut state = tree.state();
-    let found = state.asked.iter().filter(|request| wanted(request)).count();
-    state.asked.clear();
+    let found = state.requests.iter().filter(|request| wanted(request)).count();
+    state.requests.clear();
     found
 }
 
@@ -82,17 +82,17 @@ pub const DOCS: [&str; 7] =
     ["empty/", "one=1", "sub-=", "sub/", "sub/deep/", "sub/deep/three=333", "sub/two words=22"];
 
 #[test]
-fn a_folder_is_fetched_whole_with_times_and_rights() {
-    let mut bench = TestClient::new(&[tree()], true);
-    bench.run(0, &["get -r docs"]);
-    assert_eq!(listed(&bench.dir.path().join("docs")), DOCS);
-    assert_eq!(bench.names(), ["docs"]);
-    let meta = bench.dir.path().join("docs/sub/deep/three").metadata().unwrap();
+fn recursive_get_keeps_times_and_modes() {
+    let mut client = TestClient::new(&[tree()], true);
+    client.run(0, &["get -r docs"]);
+    assert_eq!(listed(&client.dir.path().join("docs")), DOCS);
+    assert_eq!(client.names(), ["docs"]);
+    let meta = client.dir.path().join("docs/sub/deep/three").metadata().unwrap();
     assert_eq!(
         (meta.mtime(), meta.mtime_nsec(), meta.permissions().mode() & 0o100),
         (MTIME.seconds, MTIME.nanos.into(), 0o100)
     );
-    let object = bench.object();
+    let object = client.object();
     assert_eq!(
         (&object["ok"], &object["files"], &object["folders"], &object["bytes"]),
         (&true.into(), &4.into(), &3.into(), &6.into())
@@ -104,9 +104,9 @@ fn a_folder_is_fetched_whole_with_times_and_rights() {
 }
 
 #[test]
-fn the_copy_is_where_cp_would_make_it() {
-    let mut bench = TestClient::new(&[tree()], false);
-    bench.run(
+fn copy_target_follows_cp() {
+    let mut client = TestClient::new(&[tree()], false);
+    client.run(
         0,
         &[
             "get -r docs/sub -o copy",
@@ -125,114 +125,114 @@ fn the_copy_is_where_cp_would_make_it() {
         "copy/two words=22",
     ];
     assert_eq!(
-        listed(bench.dir.path()),
+        listed(client.dir.path()),
         ["copy/"].into_iter().chain(deep).chain(sub).collect::<Vec<_>>()
     );
-    bench.run(1, &["get -r docs -o none/", "get -r docs -o .log", "get -r nothing"]);
-    bench.run(0, &["get -r docs docs/sub -o copy", "get -r docs/sub/deep docs/empty"]);
+    client.run(1, &["get -r docs -o none/", "get -r docs -o .log", "get -r nothing"]);
+    client.run(0, &["get -r docs docs/sub -o copy", "get -r docs/sub/deep docs/empty"]);
     assert!(
-        listed(bench.dir.path()).contains(&"copy/docs/sub/deep/".to_owned())
-            && bench.names() == ["copy", "deep", "empty"]
+        listed(client.dir.path()).contains(&"copy/docs/sub/deep/".to_owned())
+            && client.names() == ["copy", "deep", "empty"]
     );
 }
 
 #[test]
-fn the_top_goes_into_the_folder_itself() {
-    let mut bench = TestClient::new(&[tree()], false);
-    bench.run(0, &["get -r /"]);
-    assert_eq!(bench.names(), ["docs", "top.bin", "top.txt"]);
-    bench.run(0, &["get -r / -o all", "get -r / -o all"]);
+fn root_is_copied_into_the_folder_itself() {
+    let mut client = TestClient::new(&[tree()], false);
+    client.run(0, &["get -r /"]);
+    assert_eq!(client.names(), ["docs", "top.bin", "top.txt"]);
+    client.run(0, &["get -r / -o all", "get -r / -o all"]);
     assert_eq!(
-        listed(&bench.dir.path().join("all")).iter().filter(|name| !name.contains('/')).count(),
+        listed(&client.dir.path().join("all")).iter().filter(|name| !name.contains('/')).count(),
         2
     );
     assert!(
-        bench
+        client
             .printed
             .take()
             .lines()
             .all(|line| line.starts_with("6 files, 4 folders, 12 bytes in ")),
         "{:?}",
-        bench.told()
+        client.messages()
     );
 }
 
 #[test]
-fn names_that_have_no_place_here_fail_alone() {
+fn invalid_local_names_fail_alone() {
     let tree = Tree::new(&[
         ("d/.log", b"x".to_vec()),
         ("d/.relais-0.part", vec![]),
         ("d/.relais/x", vec![]),
         ("d/ok", b"ok".to_vec()),
     ]);
-    let mut bench = TestClient::new(&[tree], true);
-    bench.run(1, &["get -r d"]);
-    assert_eq!(listed(bench.dir.path()), ["d/", "d/ok=ok"]);
-    let failed = bench.object()["failed"].clone();
+    let mut client = TestClient::new(&[tree], true);
+    client.run(1, &["get -r d"]);
+    assert_eq!(listed(client.dir.path()), ["d/", "d/ok=ok"]);
+    let failed = client.object()["failed"].clone();
     let mut names: Vec<_> =
         failed.as_array().unwrap().iter().map(|f| f["remote"].as_str().unwrap()).collect();
     names.sort_unstable();
     assert_eq!(names, ["/d/.log", "/d/.relais", "/d/.relais-0.part"]);
-    assert!(!bench.names().contains(&".log".to_owned()), "nothing is left to do");
+    assert!(!client.names().contains(&".log".to_owned()), "nothing is left to do");
 }
 
 #[test]
-fn links_in_the_way_are_never_followed() {
+fn blocking_links_are_never_followed() {
     let outside = tempfile::tempdir().unwrap();
     std::fs::write(outside.path().join("victim"), "precious").unwrap();
-    let mut bench = TestClient::new(&[tree()], false);
-    let docs = bench.dir.path().join("docs");
+    let mut client = TestClient::new(&[tree()], false);
+    let docs = client.dir.path().join("docs");
     std::fs::create_dir(&docs).unwrap();
     symlink(outside.path().join("victim"), docs.join("one")).unwrap();
     symlink(outside.path(), docs.join("sub")).unwrap();
-    bench.run(1, &["get -r docs"]);
+    client.run(1, &["get -r docs"]);
     assert_eq!(listed(outside.path()), ["victim=precious"]);
     assert_eq!(listed(&docs), ["empty/", "one=1", "sub ->", "sub-="]);
     assert_eq!(
-        bench.told(),
+        client.messages(),
         ["get: /docs/sub: a symbolic link has that name; 3 names below it are skipped"]
     );
     std::fs::remove_dir_all(&docs).unwrap();
     symlink(outside.path(), &docs).unwrap();
-    bench.run(1, &["get -r docs"]);
+    client.run(1, &["get -r docs"]);
     assert_eq!(listed(outside.path()), ["victim=precious"]);
 }
 
 #[test]
-fn large_files_are_fetched_and_sent_on_their_own() {
+fn large_files_are_transferred_individually() {
     let tree = Tree::new(&[("d/large", content(1_100_000)), ("d/small", b"s".to_vec())]);
-    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
-    bench.run(0, &["get -r d", "put -r d -o back"]);
+    let mut client = TestClient::new(std::slice::from_ref(&tree), false);
+    client.run(0, &["get -r d", "put -r d -o back"]);
     assert!(
-        bench.local("d/large") == content(1_100_000)
+        client.local("d/large") == content(1_100_000)
             && tree.state().files["back/large"] == content(1_100_000)
     );
-    assert_eq!(bench.names(), ["d"]);
-    assert_eq!(bench.printed.take().matches("2 files, 1100001 bytes in ").count(), 2);
+    assert_eq!(client.names(), ["d"]);
+    assert_eq!(client.printed.take().matches("2 files, 1100001 bytes in ").count(), 2);
 }
 
 #[test]
-fn a_folder_is_sent_whole_and_links_are_left_out() {
+fn recursive_put_skips_links() {
     let tree = tree();
-    let mut bench = TestClient::new(std::slice::from_ref(&tree), true);
-    std::fs::create_dir_all(bench.dir.path().join("up/in/empty")).unwrap();
-    bench.write("up/a", b"aaa");
-    bench.write("up/in/b", b"b");
-    bench.write("up/.log", b"ours");
-    symlink("/etc/passwd", bench.dir.path().join("up/link")).unwrap();
-    bench.run(0, &["put -r up -o docs"]);
+    let mut client = TestClient::new(std::slice::from_ref(&tree), true);
+    std::fs::create_dir_all(client.dir.path().join("up/in/empty")).unwrap();
+    client.write("up/a", b"aaa");
+    client.write("up/in/b", b"b");
+    client.write("up/.log", b"ours");
+    symlink("/etc/passwd", client.dir.path().join("up/link")).unwrap();
+    client.run(0, &["put -r up -o docs"]);
     assert_eq!(
         stored(&tree).into_iter().filter(|name| name.contains("up")).collect::<Vec<_>>(),
         ["docs/up/", "docs/up/a=aaa", "docs/up/in/", "docs/up/in/b=b", "docs/up/in/empty/"]
     );
-    let object = bench.object();
+    let object = client.object();
     assert_eq!(
         (&object["files"], &object["folders"], &object["bytes"]),
         (&2.into(), &2.into(), &4.into())
     );
     assert!(object["skipped"][0].as_str().unwrap().ends_with("up/link"), "{object}");
-    assert!(bench.told()[0].ends_with("up/link: a symbolic link"), "{:?}", bench.told());
-    bench.run(
+    assert!(client.messages()[0].ends_with("up/link: a symbolic link"), "{:?}", client.messages());
+    client.run(
         0,
         &["put -r up -o new", "put -r up -o new", "put -r up", "put -r up/in/. -o /docs/empty"],
     );
@@ -240,27 +240,27 @@ fn a_folder_is_sent_whole_and_links_are_left_out() {
     for name in ["new/a=aaa", "new/up/a=aaa", " up/in/b=b", "docs/empty/b=b"] {
         assert!(names.contains(name), "{name}: {names}");
     }
-    bench.run(1, &["put -r up -o top.txt", "put -r up -o none/x", "put -r nothing"]);
+    client.run(1, &["put -r up -o top.txt", "put -r up -o none/x", "put -r nothing"]);
 }
 
 #[test]
-fn changes_that_are_not_possible_at_the_moment_are_asked_for_again() {
+fn recursive_put_retries_no_changes() {
     let tree = tree();
-    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
-    std::fs::create_dir_all(bench.dir.path().join("up/in/deep")).unwrap();
-    bench.write("up/in/deep/b", b"b");
+    let mut client = TestClient::new(std::slice::from_ref(&tree), false);
+    std::fs::create_dir_all(client.dir.path().join("up/in/deep")).unwrap();
+    client.write("up/in/deep/b", b"b");
     tree.no_changes.store(1, Ordering::SeqCst);
-    bench.run(0, &["put -r up"]);
-    bench.write("up/in/c", b"c");
+    client.run(0, &["put -r up"]);
+    client.write("up/in/c", b"c");
     tree.no_changes.store(1, Ordering::SeqCst);
-    bench.run(0, &["mirror -R up up"]);
+    client.run(0, &["mirror -R up up"]);
     assert!(
         stored(&tree).contains(&"up/in/deep/b=b".to_owned())
             && stored(&tree).contains(&"up/in/c=c".to_owned())
     );
 }
 
-/// A folder in which `get -r docs` was cut after so many blocks, with no server left to go on.
+/// Returns a folder in which `get -r docs` was cut after `blocks`, without another server.
 fn cut_off(tree: &Tree, blocks: u64) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let slave = tree.clone().cut_after(blocks).slave(1);
@@ -283,15 +283,15 @@ fn cut_off(tree: &Tree, blocks: u64) -> tempfile::TempDir {
 }
 
 #[test]
-fn what_was_cut_is_carried_on_at_the_start_without_what_is_there() {
+fn prompt_resumes_tree_without_equal_files() {
     let tree = tree();
     let dir = cut_off(&tree, 2);
-    assert_eq!(gets(&tree), 4, "all were asked for ahead");
-    let mut bench = TestClient::in_folder(dir, std::slice::from_ref(&tree), false);
-    bench.shell.session.connect().unwrap();
-    assert_eq!(bench.shell.resume_all(), 0, "{:?}", bench.told());
+    assert_eq!(gets(&tree), 4, "all files are requested ahead");
+    let mut client = TestClient::in_folder(dir, std::slice::from_ref(&tree), false);
+    client.shell.session.connect().unwrap();
+    assert_eq!(client.shell.resume_all(), 0, "{:?}", client.messages());
     assert_eq!(
-        listed(bench.dir.path()),
+        listed(client.dir.path()),
         ["docs/".to_owned()]
             .into_iter()
             .chain(DOCS.map(|name| format!("docs/{name}")))
@@ -299,124 +299,128 @@ fn what_was_cut_is_carried_on_at_the_start_without_what_is_there() {
     );
     let fetched = gets(&tree);
     assert!((1..4).contains(&fetched), "{fetched}");
-    // A command that names it fetches all.
-    bench.run(0, &["get -r docs"]);
+    // A command that names the folder fetches all of it.
+    client.run(0, &["get -r docs"]);
     assert_eq!(gets(&tree), 4);
 }
 
 #[test]
-fn the_same_command_carries_it_on() {
+fn same_command_resumes_tree() {
     let tree = tree();
     let dir = cut_off(&tree, 2);
     gets(&tree);
-    let mut bench = TestClient::in_folder(dir, std::slice::from_ref(&tree), false);
-    bench.run(0, &["get -r docs"]);
+    let mut client = TestClient::in_folder(dir, std::slice::from_ref(&tree), false);
+    client.run(0, &["get -r docs"]);
     assert!((1..4).contains(&gets(&tree)));
-    assert_eq!(bench.names(), ["docs"]);
+    assert_eq!(client.names(), ["docs"]);
 }
 
 #[test]
-fn what_is_gone_is_dropped() {
+fn missing_tree_is_dropped() {
     let dir = cut_off(&tree(), 2);
-    let mut bench = TestClient::in_folder(dir, &[Tree::new(&[("else", vec![])])], false);
-    bench.shell.session.connect().unwrap();
-    assert_eq!(bench.shell.resume_all(), 0);
-    assert!(bench.told().last().unwrap().ends_with("removed from the .log"), "{:?}", bench.told());
-    assert!(!bench.names().contains(&".log".to_owned()));
+    let mut client = TestClient::in_folder(dir, &[Tree::new(&[("else", vec![])])], false);
+    client.shell.session.connect().unwrap();
+    assert_eq!(client.shell.resume_all(), 0);
+    assert!(
+        client.messages().last().unwrap().ends_with("removed from the .log"),
+        "{:?}",
+        client.messages()
+    );
+    assert!(!client.names().contains(&".log".to_owned()));
 }
 
 #[test]
-fn a_line_whose_folder_became_a_link_is_not_carried_on() {
+fn folder_replaced_by_link_is_not_resumed() {
     let elsewhere = tempfile::tempdir().unwrap();
     let dir = cut_off(&tree(), 2);
     std::fs::remove_dir_all(dir.path().join("docs")).unwrap();
     symlink(elsewhere.path(), dir.path().join("docs")).unwrap();
-    let mut bench = TestClient::in_folder(dir, &[tree()], false);
-    bench.shell.session.connect().unwrap();
-    assert_eq!(bench.shell.resume_all(), 0);
+    let mut client = TestClient::in_folder(dir, &[tree()], false);
+    client.shell.session.connect().unwrap();
+    assert_eq!(client.shell.resume_all(), 0);
     assert!(
-        listed(elsewhere.path()).is_empty() && !bench.names().contains(&".log".to_owned()),
+        listed(elsewhere.path()).is_empty() && !client.names().contains(&".log".to_owned()),
         "{:?}",
-        bench.told()
+        client.messages()
     );
 }
 
 #[test]
-fn an_upload_is_carried_on_without_what_is_there() {
+fn recursive_put_resumes_without_equal_files() {
     let tree = Tree::new(&[("x", vec![])]);
-    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
-    bench.run(0, &["mkdir up"]);
+    let mut client = TestClient::new(std::slice::from_ref(&tree), false);
+    client.run(0, &["mkdir up"]);
     for name in ["a", "b", "c"] {
         tree.state().files.insert(format!("up/{name}"), name.as_bytes().to_vec());
     }
-    // Fetched, so that the times are those of the server.
-    bench.run(0, &["get -r up"]);
+    // The fetched files have the server's times.
+    client.run(0, &["get -r up"]);
     tree.state().files.remove("up/b");
     let entry = crate::transfer_log::TransferEntry {
         remote: relais_proto::TreePath::new("up").unwrap(),
         local: "up".into(),
-        origin: super::origin(&bench.shell),
+        origin: super::origin(&client.shell),
         since: 1,
         task: crate::transfer_log::TransferTask::PutTree,
     };
-    crate::transfer_log::LogHandle::open(bench.dir.path(), entry)
+    crate::transfer_log::LogHandle::open(client.dir.path(), entry)
         .unwrap()
         .write(crate::transfer_log::TransferTask::PutTree)
         .unwrap();
-    assert_eq!(bench.shell.resume_all(), 0, "{:?}", bench.told());
-    assert_eq!((puts(&tree), bench.names()), (1, vec!["up".to_owned()]));
+    assert_eq!(client.shell.resume_all(), 0, "{:?}", client.messages());
+    assert_eq!((puts(&tree), client.names()), (1, vec!["up".to_owned()]));
 }
 
-/// A line in the `.log`, as a run leaves it that is killed.
-fn left(bench: &TestClient, remote: &str, local: &str, task: crate::transfer_log::TransferTask) {
+/// Writes the entry that a killed run leaves in the `.log`.
+fn left(client: &TestClient, remote: &str, local: &str, task: crate::transfer_log::TransferTask) {
     let remote = relais_proto::TreePath::new(remote).unwrap();
     let entry = crate::transfer_log::TransferEntry {
         remote,
         local: local.into(),
-        origin: super::origin(&bench.shell),
+        origin: super::origin(&client.shell),
         since: 1,
         task: task.clone(),
     };
-    crate::transfer_log::LogHandle::open(bench.dir.path(), entry).unwrap().write(task).unwrap();
+    crate::transfer_log::LogHandle::open(client.dir.path(), entry).unwrap().write(task).unwrap();
 }
 
 #[test]
-fn a_folder_that_the_same_command_began_is_gone_on_with_and_not_gone_into() {
+fn repeated_command_resumes_its_own_folder() {
     use crate::transfer_log::TransferTask;
     let tree = tree();
-    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
-    std::fs::create_dir_all(bench.dir.path().join("copy")).unwrap();
-    std::fs::create_dir_all(bench.dir.path().join("up")).unwrap();
-    bench.write("up/a", b"a");
+    let mut client = TestClient::new(std::slice::from_ref(&tree), false);
+    std::fs::create_dir_all(client.dir.path().join("copy")).unwrap();
+    std::fs::create_dir_all(client.dir.path().join("up")).unwrap();
+    client.write("up/a", b"a");
     tree.state().folders.insert("new".into());
-    bench.shell.session.connect().unwrap();
+    client.shell.session.connect().unwrap();
     {
-        left(&bench, "docs", "copy", TransferTask::GetTree);
-        left(&bench, "new", "up", TransferTask::PutTree);
-        bench.run(0, &["get -r docs -o copy", "put -r up -o new"]);
-        assert_eq!(listed(&bench.dir.path().join("copy")), DOCS);
+        left(&client, "docs", "copy", TransferTask::GetTree);
+        left(&client, "new", "up", TransferTask::PutTree);
+        client.run(0, &["get -r docs -o copy", "put -r up -o new"]);
+        assert_eq!(listed(&client.dir.path().join("copy")), DOCS);
         assert_eq!(
             stored(&tree).into_iter().filter(|name| name.starts_with("new/")).collect::<Vec<_>>(),
             ["new/", "new/a=a"]
         );
     }
-    // Nothing is left of it: the folder is one like any other.
-    bench.run(0, &["get -r docs/empty -o copy/", "get -r docs/sub -o copy", "put -r up -o new"]);
+    // No entry is left: the folder is like any other.
+    client.run(0, &["get -r docs/empty -o copy/", "get -r docs/sub -o copy", "put -r up -o new"]);
     assert!(stored(&tree).contains(&"new/up/a=a".to_owned()));
-    bench.run(0, &["get -r docs -o copy"]);
-    assert!(listed(&bench.dir.path().join("copy")).contains(&"docs/one=1".to_owned()));
+    client.run(0, &["get -r docs -o copy"]);
+    assert!(listed(&client.dir.path().join("copy")).contains(&"docs/one=1".to_owned()));
 }
 
 #[test]
-fn two_of_the_same_name_do_not_become_one() {
+fn same_target_is_not_written_twice() {
     let tree = Tree::new(&[
         ("a/x", b"1".to_vec()),
         ("b/x", b"2".to_vec()),
         ("a/d/f", b"3".to_vec()),
         ("b/d/f", b"4".to_vec()),
     ]);
-    let mut bench = TestClient::new(std::slice::from_ref(&tree), false);
-    bench.run(
+    let mut client = TestClient::new(std::slice::from_ref(&tree), false);
+    client.run(
         1,
         &[
             "get a/x b/x",
@@ -426,44 +430,49 @@ fn two_of_the_same_name_do_not_become_one() {
             "get b/nothing a/x b/x",
         ],
     );
-    assert_eq!((bench.local("x"), bench.local("d/f")), (b"1".to_vec(), b"3".to_vec()));
+    assert_eq!((client.local("x"), client.local("d/f")), (b"1".to_vec(), b"3".to_vec()));
     assert!(
-        bench.told()[0].starts_with("get: /b/x: this command has already transferred /a/x to "),
+        client.messages()[0]
+            .starts_with("get: /b/x: this command has already transferred /a/x to "),
         "{:?}",
-        bench.told()
+        client.messages()
     );
     for name in ["p/x", "q/x"] {
-        std::fs::create_dir(bench.dir.path().join(&name[..1])).unwrap();
-        bench.write(name, name.as_bytes());
+        std::fs::create_dir(client.dir.path().join(&name[..1])).unwrap();
+        client.write(name, name.as_bytes());
     }
-    bench.run(0, &["mkdir to"]);
-    bench.run(1, &["put p/x q/x -o to", "put -r p/x q/x -o to"]);
+    client.run(0, &["mkdir to"]);
+    client.run(1, &["put p/x q/x -o to", "put -r p/x q/x -o to"]);
     assert_eq!(tree.state().files["to/x"], b"p/x");
-    bench.run(0, &["rm to/x", "get a/x a/x a/d/../x"]);
-    bench.run(1, &["mv a/x b/x to/"]);
+    client.run(0, &["rm to/x", "get a/x a/x a/d/../x"]);
+    client.run(1, &["mv a/x b/x to/"]);
     let state = tree.state();
     assert_eq!((&state.files["to/x"][..], &state.files["b/x"][..]), (&b"1"[..], &b"2"[..]));
 }
 
 #[test]
-fn a_cut_upload_of_a_folder_leaves_its_line_and_goes_on_at_another_slave() {
+fn cut_tree_upload_resumes_on_another_slave() {
     let tree = tree();
     let cut = tree.beside().cut_upload_after(2);
-    let mut bench = TestClient::new(&[cut, tree.clone()], false);
-    std::fs::create_dir_all(bench.dir.path().join("up/in")).unwrap();
+    let mut client = TestClient::new(&[cut, tree.clone()], false);
+    std::fs::create_dir_all(client.dir.path().join("up/in")).unwrap();
     for name in ["up/a", "up/b", "up/in/c"] {
-        bench.write(name, b"bytes");
+        client.write(name, b"bytes");
     }
-    bench.run(0, &["put -r up"]);
+    client.run(0, &["put -r up"]);
     let sent: Vec<_> = stored(&tree).into_iter().filter(|name| name.starts_with("up")).collect();
     assert_eq!(sent, ["up/", "up/a=bytes", "up/b=bytes", "up/in/", "up/in/c=bytes"]);
-    assert_eq!(bench.told().len(), 1, "{:?}", bench.told());
-    assert!(bench.told()[0].contains("; going on from 127.0.0.1:"), "{:?}", bench.told());
-    assert_eq!(bench.names(), ["up"]);
+    assert_eq!(client.messages().len(), 1, "{:?}", client.messages());
+    assert!(
+        client.messages()[0].contains("; continuing with 127.0.0.1:"),
+        "{:?}",
+        client.messages()
+    );
+    assert_eq!(client.names(), ["up"]);
 }
 
 #[test]
-fn what_no_server_takes_leaves_the_line() {
+fn permanently_refused_tree_leaves_the_log() {
     let tree = tree();
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("up")).unwrap();
@@ -488,22 +497,22 @@ fn what_no_server_takes_leaves_the_line() {
         (&object["failed"][0]["remote"], &object["error"]["code"]),
         (&"/up".into(), &"cut".into())
     );
-    let mut bench = TestClient::in_folder(dir, std::slice::from_ref(&tree), true);
-    bench.shell.session.connect().unwrap();
-    assert_eq!(bench.shell.resume_all(), 0, "{:?}", bench.told());
+    let mut client = TestClient::in_folder(dir, std::slice::from_ref(&tree), true);
+    client.shell.session.connect().unwrap();
+    assert_eq!(client.shell.resume_all(), 0, "{:?}", client.messages());
     assert!(stored(&tree).contains(&"up/a=bytes".to_owned()));
-    assert_eq!((bench.names(), bench.printed.take()), (vec!["up".to_owned()], String::new()));
+    assert_eq!((client.names(), client.printed.take()), (vec!["up".to_owned()], String::new()));
 }
 
 #[test]
-fn a_folder_that_is_refused_takes_what_is_below_with_it() {
+fn refused_folder_skips_its_content() {
     let tree = tree();
-    let mut bench = TestClient::new(std::slice::from_ref(&tree), true);
-    std::fs::create_dir_all(bench.dir.path().join("up/one/deep")).unwrap();
-    bench.write("up/one/deep/f", b"f");
-    bench.write("up/two", b"2");
-    bench.run(1, &["put -r up/. -o docs"]);
-    let object = bench.object();
+    let mut client = TestClient::new(std::slice::from_ref(&tree), true);
+    std::fs::create_dir_all(client.dir.path().join("up/one/deep")).unwrap();
+    client.write("up/one/deep/f", b"f");
+    client.write("up/two", b"2");
+    client.run(1, &["put -r up/. -o docs"]);
+    let object = client.object();
     assert_eq!(object["failed"].as_array().unwrap().len(), 1, "{object}");
     assert_eq!(object["failed"][0]["remote"], "/docs/one");
     assert!(stored(&tree).contains(&"docs/two=2".to_owned()));

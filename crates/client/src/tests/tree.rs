@@ -1,5 +1,6 @@
-//! Slaves in threads that serve files from memory, take changes to them, and can be told to go away in
-//! the middle. What is staged of an upload is one slave's; what was changed is seen on all.
+//! Slaves in threads that serve files from memory, accept changes, and can fail on demand.
+//!
+//! Staged bytes of an upload belong to one slave. All slaves see the changes.
 
 mod changing;
 
@@ -19,28 +20,28 @@ use super::fake::{MARK, endpoint, id, opened_at, opening, send, serve, welcome};
 
 /// Bytes in a block.
 pub const BLOCK: u32 = 1000;
-/// The number that each tree begins with.
+/// Number of the change that each tree begins with.
 const FIRST: u64 = 4;
-/// Last modification of every file.
+/// Modification time of every file.
 pub const MTIME: FileTime = FileTime { seconds: 1_700_000_000, nanos: 5 };
 
-/// Files by path; folders are where files are, and those that were made.
+/// Files by path. Folders are the parents of files, and those that were made.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
-/// What all slaves of the cluster have in common.
+/// The state that all slaves of the cluster share.
 #[derive(Default)]
 pub struct TreeState {
     pub files: Files,
     pub folders: BTreeSet<String>,
-    /// The last change to a path; 1-4 where there was none.
+    /// Number of the last change to a path; 4 if it never changed.
     versions: HashMap<String, u64>,
-    /// Changes that were made, by their id.
+    /// Changes by id.
     made: HashMap<ChangeId, u64>,
-    /// What each put has stored.
+    /// Digest that each put has stored.
     digests: HashMap<ChangeId, relais_proto::Digest>,
-    /// What was asked for, without bytes.
-    pub asked: Vec<Request>,
-    /// Bytes of uploads, each on one slave.
+    /// Requests received, without content.
+    pub requests: Vec<Request>,
+    /// Staged bytes of uploads, each on one slave.
     staged: HashMap<(u8, ChangeId), Vec<u8>>,
     last: u64,
 }
@@ -49,23 +50,23 @@ pub struct TreeState {
 #[derive(Clone)]
 pub struct Tree {
     state: Arc<Mutex<TreeState>>,
-    /// Blocks that are still sent before the next connection is cut; `u64::MAX` for never.
+    /// Blocks to send before a connection is cut; `u64::MAX` for never.
     pub until_cut: Arc<AtomicU64>,
-    /// Bytes of uploads that are still taken before a connection is cut; `u64::MAX` for never.
+    /// Upload bytes to accept before a connection is cut; `u64::MAX` for never.
     pub take_until_cut: Arc<AtomicU64>,
-    /// Whether the next change is made, and its answer is lost with the connection.
+    /// Whether the next change is made but its answer is lost with the connection.
     pub lose_answer: Arc<AtomicBool>,
-    /// How often changes are still said not to be possible.
+    /// Number of times that changes are refused as not possible.
     pub no_changes: Arc<AtomicU64>,
-    /// Whether the digests of files are not known before they went out.
+    /// Whether digests are unknown until the content was sent.
     pub unhashed: Arc<AtomicBool>,
-    /// Who has the content, while it is not here.
+    /// Holders of the content while this slave lacks it.
     pub lacking: Arc<Mutex<Option<Vec<Endpoint>>>>,
-    /// For how many milliseconds it has not reached its master; 0 where it does.
-    pub alone: Arc<AtomicU64>,
-    /// What the next requests are refused with.
+    /// Milliseconds without a connection to the master; 0 if it is connected.
+    pub master_unreachable_ms: Arc<AtomicU64>,
+    /// Codes that refuse the next requests.
     pub refuse: Arc<Mutex<VecDeque<ErrorCode>>>,
-    /// Whether changes are made on fewer disks than were asked for.
+    /// Whether changes are made on fewer disks than demanded.
     pub too_few: Arc<AtomicBool>,
 }
 
@@ -80,25 +81,25 @@ impl Tree {
             no_changes: Arc::default(),
             unhashed: Arc::default(),
             lacking: Arc::default(),
-            alone: Arc::default(),
+            master_unreachable_ms: Arc::default(),
             refuse: Arc::default(),
             too_few: Arc::default(),
         }
     }
 
-    /// Cuts a connection once after so many blocks.
+    /// Cuts a connection once after this many blocks.
     pub fn cut_after(self, blocks: u64) -> Self {
         self.until_cut.store(blocks, Ordering::SeqCst);
         self
     }
 
-    /// Cuts a connection once after so many bytes of an upload.
+    /// Cuts a connection once after this many bytes of an upload.
     pub fn cut_upload_after(self, bytes: u64) -> Self {
         self.take_until_cut.store(bytes, Ordering::SeqCst);
         self
     }
 
-    /// Another slave with the same files, which can be told other things.
+    /// Returns another slave with the same files and its own failures.
     pub fn beside(&self) -> Self {
         Self { state: Arc::clone(&self.state), ..Self::new(&[]) }
     }
@@ -107,7 +108,7 @@ impl Tree {
         self.state.lock().unwrap()
     }
 
-    /// The latest change; that of a cluster without any where nothing was changed in the test.
+    /// Returns the latest change; that of an empty cluster if the test made none.
     pub fn latest(&self) -> Lsn {
         match self.state().last {
             FIRST => MARK,
@@ -115,7 +116,7 @@ impl Tree {
         }
     }
 
-    /// Serves as slave `n` of a cluster.
+    /// Starts slave `n` of the cluster.
     pub fn slave(&self, n: u8) -> SocketAddr {
         let tree = self.clone();
         serve(move |connection, _| {
@@ -135,11 +136,11 @@ impl Tree {
     }
 
     fn answer(&self, connection: &mut Connection, request: Request, n: u8) -> bool {
-        self.state().asked.push(request.clone());
+        self.state().requests.push(request.clone());
         if matches!(request, Request::Seen { .. }) {
             return true;
         }
-        match self.alone.load(Ordering::SeqCst) {
+        match self.master_unreachable_ms.load(Ordering::SeqCst) {
             0 => {}
             ms => connection.queue_reply(&Reply::MasterUnreachable { ms }),
         }
@@ -288,7 +289,7 @@ impl Tree {
         true
     }
 
-    /// Tells this slave's folder from those of others.
+    /// Returns a byte that distinguishes this slave's folder from others.
     fn lsn(&self) -> u8 {
         u8::try_from(Arc::as_ptr(&self.until_cut).addr() / 16 % 251).unwrap()
     }

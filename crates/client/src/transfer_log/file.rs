@@ -8,16 +8,16 @@ use relais_tree::{Folder, TreeError};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::line::{self, LONGEST, LineError};
+use super::line::{self, LineError, MAX_LINE};
 use super::names::{LOG, LOG_TEMPORARY};
 use super::{BadLine, LogContents, LogError, TransferEntry, TransferTask};
 
 /// Longest file that is read, in bytes.
-const LONGEST_FILE: u64 = 1024 * 1024;
+const MAX_FILE_SIZE: u64 = 1024 * 1024;
 /// Most lines in the file.
-const MOST_ENTRIES: usize = 1000;
+const MAX_ENTRIES: usize = 1000;
 /// Most bad lines that are reported individually.
-const MOST_BAD: usize = 100;
+const MAX_BAD_LINES: usize = 100;
 /// Longest wait for another client that holds the lock.
 const LOCK_TIME: Duration = Duration::from_secs(2);
 /// Pause between two attempts to take the lock.
@@ -61,7 +61,7 @@ impl TransferLog {
     pub fn read(&self) -> Result<LogContents, LogError> {
         let Some(file) = self.file()? else { return Ok(LogContents::default()) };
         let mut bytes = Vec::new();
-        file.take(LONGEST_FILE + 1)
+        file.take(MAX_FILE_SIZE + 1)
             .read_to_end(&mut bytes)
             .map_err(|e| LogError::Folder(TreeError::Io("read the file", e)))?;
         Ok(parse_all(&bytes))
@@ -145,7 +145,7 @@ impl TransferLog {
             text.push_str(&line);
             text.push('\n');
         }
-        if entries.len() + unknown.len() > MOST_ENTRIES || text.len() as u64 > LONGEST_FILE {
+        if entries.len() + unknown.len() > MAX_ENTRIES || text.len() as u64 > MAX_FILE_SIZE {
             return Err(LogError::Full);
         }
         let result =
@@ -203,13 +203,13 @@ impl Drop for FolderLock<'_> {
 /// Parses all lines. Any bytes result in entries and reports.
 pub(super) fn parse_all(bytes: &[u8]) -> LogContents {
     let mut contents = LogContents::default();
-    let too_long = bytes.len() as u64 > LONGEST_FILE;
+    let too_long = bytes.len() as u64 > MAX_FILE_SIZE;
     for (number, text) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
-        if text.is_empty() || text.starts_with(b"#") && text.len() <= LONGEST {
+        if text.is_empty() || text.starts_with(b"#") && text.len() <= MAX_LINE {
             continue;
         }
-        if contents.entries.len() + contents.unknown.len() == MOST_ENTRIES
-            || contents.bad.len() == MOST_BAD
+        if contents.entries.len() + contents.unknown.len() == MAX_ENTRIES
+            || contents.bad.len() == MAX_BAD_LINES
         {
             contents.bad.push(BadLine { number, why: LineError::FileTooLong });
             return contents;

@@ -26,9 +26,9 @@ use crate::origin::{Origin, host_key};
 use crate::session::Host;
 
 /// Longest line in bytes: two names of 4,095 bytes, tripled by the escaping, and 256 ranges.
-pub(super) const LONGEST: usize = 40 * 1024;
+pub(super) const MAX_LINE: usize = 40 * 1024;
 /// Longest local name in bytes: `PATH_MAX` without its NUL.
-const LONGEST_LOCAL: usize = 4095;
+const MAX_LOCAL_NAME: usize = 4095;
 /// Number of the line format.
 const TAG: &str = "1";
 /// The commands of this format.
@@ -133,7 +133,7 @@ fn or_none(value: Option<impl ToString>) -> String {
 
 /// Parses a line.
 pub(super) fn parse(line: &[u8]) -> Result<TransferEntry, LineError> {
-    if line.len() > LONGEST {
+    if line.len() > MAX_LINE {
         return Err(LineError::TooLong);
     }
     let line = std::str::from_utf8(line).map_err(|_| LineError::NotUtf8)?;
@@ -228,7 +228,7 @@ fn parse_remote(field: &str) -> Result<TreePath, LineError> {
 
 fn parse_local(field: &str) -> Result<String, LineError> {
     unescape(field)
-        .filter(|name| !name.is_empty() && name.len() <= LONGEST_LOCAL && !name.contains('\0'))
+        .filter(|name| !name.is_empty() && name.len() <= MAX_LOCAL_NAME && !name.contains('\0'))
         .ok_or(LineError::Field("local name"))
 }
 

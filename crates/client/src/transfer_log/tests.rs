@@ -81,12 +81,12 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_line_is_what_the_format_says() {
+fn line_has_the_documented_format() {
     let text = format(&entry("a b"));
     let origin = format!("box:2121 SHA256:{} {}", "0c".repeat(32), "ab".repeat(16));
     let front = format!(
-        "1 get dir/n%C3%A4me%20with%20%25%20and%20space a%20b {origin} 1795000000 1-42 5000000 {} {} \
-         -1.000000007 0-1048576,2097152-2097153 ",
+        "1 get dir/n%C3%A4me%20with%20%25%20and%20space a%20b {origin} 1795000000 \
+         1-42 5000000 {} {} -1.000000007 0-1048576,2097152-2097153 ",
         "01".repeat(32),
         "02".repeat(16)
     );
@@ -141,7 +141,7 @@ fn the_longest_line_fits() {
 }
 
 #[test]
-fn every_changed_byte_is_found() {
+fn checksum_detects_every_changed_byte() {
     for entry in all() {
         let line = format(&entry).into_bytes();
         for at in 0..line.len() {
@@ -279,7 +279,7 @@ fn every_value_is_refused(entry: &TransferEntry, bad: &[(usize, &[&str])]) {
 }
 
 #[test]
-fn lines_of_another_version_are_known_by_their_checksum_and_stay() {
+fn lines_of_other_versions_are_kept() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(".log");
     let later = [
@@ -311,7 +311,7 @@ fn lines_of_another_version_are_known_by_their_checksum_and_stay() {
 }
 
 #[test]
-fn bad_lines_are_reported_and_the_others_kept() {
+fn bad_lines_are_reported_and_others_used() {
     let mut text = b"# comment\n\n".to_vec();
     for line in [
         format(&entry("a")),
@@ -352,7 +352,7 @@ fn a_huge_file_is_read_in_part() {
 }
 
 #[test]
-fn lines_come_and_go_and_nothing_is_left() {
+fn log_is_removed_with_its_last_entry() {
     let folder = tempfile::tempdir().unwrap();
     let mut log = open(folder.path());
     assert!(log.entries().unwrap().is_empty());
@@ -378,7 +378,7 @@ fn lines_come_and_go_and_nothing_is_left() {
 }
 
 #[test]
-fn what_is_fetched_has_one_line_and_what_is_sent_one_for_each_place() {
+fn download_key_is_local_upload_key_has_target() {
     let folder = tempfile::tempdir().unwrap();
     let mut log = open(folder.path());
     let elsewhere =
@@ -401,7 +401,7 @@ fn what_is_fetched_has_one_line_and_what_is_sent_one_for_each_place() {
 }
 
 #[test]
-fn writers_do_not_lose_each_others_lines() {
+fn concurrent_writers_lose_no_entries() {
     let folder = tempfile::tempdir().unwrap();
     std::thread::scope(|scope| {
         for writer in 0..4 {
@@ -422,7 +422,7 @@ fn writers_do_not_lose_each_others_lines() {
 }
 
 #[test]
-fn what_is_no_file_is_left_alone() {
+fn only_regular_files_are_used_as_log() {
     let folder = tempfile::tempdir().unwrap();
     let (path, victim) = (folder.path().join(".log"), folder.path().join("victim"));
     let refused = || TransferLog::open(Folder::open(folder.path()).unwrap());
@@ -447,7 +447,7 @@ fn what_is_no_file_is_left_alone() {
 }
 
 #[test]
-fn part_names_are_short_and_our_own() {
+fn part_names_are_short_and_reserved() {
     assert_eq!(part_name("x").len(), ".relais-0123456789abcdef.part".len());
     assert_ne!(part_name("x"), part_name("y"));
     let one = entry("x").origin;
@@ -467,13 +467,18 @@ fn part_names_are_short_and_our_own() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn arbitrary_bytes_are_parsed_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         parse_all(&bytes);
         parse(&bytes).ok();
     }
 
     #[test]
-    fn any_fields_under_a_good_checksum(fields in prop::collection::vec("[ -~]{0,12}|1|get|put|get-r|-|[0-9]{1,20}|[0-9a-f]{32}|[0-9a-f]{64}|0-[0-9]{1,5}", 3..12)) {
+    fn arbitrary_fields_with_valid_checksum(
+        fields in prop::collection::vec(
+            "[ -~]{0,12}|1|get|put|get-r|-|[0-9]{1,20}|[0-9a-f]{32}|[0-9a-f]{64}|0-[0-9]{1,5}",
+            3..12,
+        ),
+    ) {
         let fields: Vec<String> = fields.iter().map(|field| field.replace(' ', "")).collect();
         let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
         let line = checked(&fields);
@@ -483,13 +488,20 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_is_read(local in "[^\0]{1,40}", size in any::<u64>(), seconds in any::<i64>(), nanos in 0..1_000_000_000_u32, cuts in prop::collection::btree_set(0..u64::MAX, 0..20)) {
+    fn entries_round_trip(
+        local in "[^\0]{1,40}",
+        size in any::<u64>(),
+        seconds in any::<i64>(),
+        nanos in 0..1_000_000_000_u32,
+        cuts in prop::collection::btree_set(0..u64::MAX, 0..20),
+    ) {
         let mut good = Ranges::new();
         let cuts: Vec<u64> = cuts.into_iter().filter(|cut| *cut < size).collect();
         for pair in cuts.chunks_exact(2) {
             good.insert(pair[0]..pair[1]);
         }
-        let state = Resume { size, mtime: FileTime { seconds, nanos }, digest: None, identity: None, version: None, good };
+        let mtime = FileTime { seconds, nanos };
+        let state = Resume { size, mtime, digest: None, identity: None, version: None, good };
         let entry = TransferEntry { task: TransferTask::Get(Some(state)), ..bare(&local) };
         prop_assert_eq!(parse(format(&entry).as_bytes()).unwrap(), entry);
     }

@@ -1,4 +1,4 @@
-//! A pinned place: what gets a name, what is read and removed, and that no link is followed.
+//! The pinned tree: storing, reading, removing, and that no link is followed.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -45,7 +45,7 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 #[test]
-fn content_gets_its_name_time_and_rights() {
+fn stored_content_has_name_time_and_mode() {
     let (dir, mut tree) = tree();
     tree.make(&path("a")).unwrap();
     tree.make(&path("a")).unwrap();
@@ -64,7 +64,7 @@ fn content_gets_its_name_time_and_rights() {
 }
 
 #[test]
-fn no_link_is_followed() {
+fn links_are_not_followed() {
     let (dir, mut tree) = tree();
     let top = dir.path().join("top");
     fs::write(dir.path().join("outside/victim"), "precious").unwrap();
@@ -91,13 +91,13 @@ fn no_link_is_followed() {
 }
 
 #[test]
-fn a_folder_that_becomes_a_link_is_left() {
+fn folder_replaced_by_a_link_is_not_entered() {
     let (dir, mut tree) = tree();
     tree.make(&path("a")).unwrap();
     tree.store(&path("a/f"), &header(false), b"1").unwrap();
     fs::rename(dir.path().join("top/a"), dir.path().join("moved")).unwrap();
     symlink(dir.path().join("outside"), dir.path().join("top/a")).unwrap();
-    // The handle that is kept still leads to the folder that it was opened on.
+    // The open handle still leads to the folder that it was opened on.
     tree.store(&path("a/g"), &header(false), b"2").unwrap();
     tree.store(&path("h"), &header(false), b"2").unwrap();
     assert!(names(&dir.path().join("outside")).is_empty());
@@ -106,7 +106,7 @@ fn a_folder_that_becomes_a_link_is_left() {
 }
 
 #[test]
-fn files_and_folders_are_removed_as_what_they_were() {
+fn removal_checks_the_listed_kind() {
     let (dir, mut tree) = tree();
     tree.make(&path("a")).unwrap();
     tree.store(&path("a/f"), &header(false), b"1").unwrap();
@@ -120,7 +120,7 @@ fn files_and_folders_are_removed_as_what_they_were() {
 }
 
 #[test]
-fn small_files_are_read_whole_and_long_ones_are_not() {
+fn only_small_files_are_read_into_memory() {
     let (dir, mut tree) = tree();
     fs::write(dir.path().join("top/f"), "12345").unwrap();
     let content = tree.read(&path("f"), 5).unwrap().unwrap();
@@ -129,7 +129,7 @@ fn small_files_are_read_whole_and_long_ones_are_not() {
 }
 
 #[test]
-fn what_a_killed_run_left_is_taken_over() {
+fn temporary_file_of_a_killed_run_is_reused() {
     let (dir, mut tree) = tree();
     fs::write(dir.path().join("top").join(temporary("f")), "longer than what comes").unwrap();
     tree.store(&path("f"), &header(false), b"new").unwrap();

@@ -1,8 +1,8 @@
-//! What has to be done so that one subtree becomes the other. Pure: two listings in, a plan out.
+//! The plan that makes one subtree equal to another. Pure: two listings in, a plan out.
 //!
-//! Nothing is planned for removal but what the target's listing names, and never a link, a
-//! skipped name, one of our own files, or a folder that holds such. What has to give way to
-//! something of another kind is removed with the rest, and only then replaced.
+//! A plan removes only names of the target's listing. It never removes a link, a skipped name, a
+//! reserved file, or a folder that contains one of these. A node that blocks another kind is
+//! removed with the others, before its replacement is transferred.
 
 mod protected;
 #[cfg(test)]
@@ -17,36 +17,38 @@ use relais_proto::{Kind, TreePath};
 use super::node::{Node, SkipReason, TreeListing, order, same_time};
 use protected::ProtectedNames;
 
-/// When a file of the target counts as the one of the source.
+/// When a target file counts as equal to the source file.
 #[derive(Debug, Clone, Copy)]
 pub enum Compare<'a> {
-    /// Never: all are transferred.
+    /// Never: all files are transferred.
     Never,
-    /// Where size and time are the same.
+    /// If size and time are equal.
     Time,
-    /// Where the size is the same and the path is among these, whose digests are equal.
+    /// If the sizes are equal and the set contains the path: its digests are equal.
     Digests(&'a HashSet<TreePath>),
 }
 
-/// What the caller wants.
+/// The options of a plan.
 #[derive(Debug, Clone, Copy)]
 pub struct PlanOptions<'a> {
-    /// When a file is left as it is.
+    /// When a file is left unchanged.
     pub compare: Compare<'a>,
-    /// Whether what only the target has is removed, and what is in the way. Only for a source that was listed whole.
+    /// Whether the plan removes names that only the target has, and blocking nodes.
+    ///
+    /// Removal requires a complete listing of the source.
     pub delete: bool,
-    /// Whether a link of the target may lose its name to a file. What it leads to is never touched.
+    /// Whether a file may replace a link of the target. The link's own target is never touched.
     pub over_links: bool,
 }
 
-/// What is in the way of a node.
+/// The reason why a node is blocked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Conflict {
-    /// A file or folder that would have to be removed.
+    /// An entry of another kind has the name and would have to be removed.
     OtherKind(Kind),
-    /// Something that is never removed.
+    /// A name that is never removed has the path.
     Skipped(SkipReason),
-    /// A folder that holds something that is never removed.
+    /// A folder has the name and contains something that is never removed.
     Holds(String),
 }
 
@@ -66,36 +68,35 @@ impl fmt::Display for Conflict {
 /// A node that cannot be transferred.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockedNode {
-    /// Which of the source's nodes.
+    /// Index of the source node.
     pub node: usize,
-    /// Why.
     pub by: Conflict,
-    /// How many nodes lie below it and are left out with it.
+    /// Number of nodes below it, which are skipped with it.
     pub below: u64,
 }
 
-/// What has to be done. Numbers are places in the listings' nodes.
+/// The steps of a plan. Numbers are indices into the listings' nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
-    /// Folders of the source to be made, parents first.
+    /// Source folders to make, parents first.
     pub make: Vec<usize>,
-    /// Files of the source to be transferred.
+    /// Source files to transfer.
     pub send: Vec<usize>,
-    /// Nodes of the target to be removed when all that is above is done, deepest first.
+    /// Target nodes to remove after the steps above, deepest first.
     pub delete: Vec<usize>,
-    /// As `make`, behind the removals.
+    /// As `make`, after the removals.
     pub late_make: Vec<usize>,
-    /// As `send`, behind the removals.
+    /// As `send`, after the removals.
     pub late_send: Vec<usize>,
-    /// How many folders both sides have.
+    /// Number of folders that both sides have.
     pub present: u64,
-    /// Nodes of the source that cannot be transferred.
+    /// Source nodes that cannot be transferred.
     pub blocked: Vec<BlockedNode>,
-    /// Folders of the target that would be removed if they did not hold what is never removed, and what that is.
+    /// Target folders that are kept because of their content, and a description of that content.
     pub spared: Vec<(usize, String)>,
 }
 
-/// Plans how `target` becomes `source`.
+/// Plans how `target` becomes equal to `source`.
 #[must_use]
 pub fn plan(source: &TreeListing, target: &TreeListing, options: &PlanOptions<'_>) -> Plan {
     let delete = options.delete && source.is_whole();
@@ -105,7 +106,7 @@ pub fn plan(source: &TreeListing, target: &TreeListing, options: &PlanOptions<'_
         options: PlanOptions { delete, ..*options },
         protected: ProtectedNames::new(source, target),
         plan: Plan::default(),
-        barred: None,
+        blocked_folder: None,
         late: None,
     };
     planner.run();
@@ -113,7 +114,9 @@ pub fn plan(source: &TreeListing, target: &TreeListing, options: &PlanOptions<'_
     planner.plan
 }
 
-/// Pairs of files of equal size: the only ones whose digests matter. Places in the nodes of source and target.
+/// Returns the pairs of files of equal size, whose digests must be compared.
+///
+/// The numbers are indices into the nodes of source and target.
 #[must_use]
 pub fn pairs_of_equal_size(source: &TreeListing, target: &TreeListing) -> Vec<(usize, usize)> {
     let mut pairs = Vec::new();
@@ -128,14 +131,14 @@ pub fn pairs_of_equal_size(source: &TreeListing, target: &TreeListing) -> Vec<(u
     pairs
 }
 
-/// Where a path was found.
+/// The side on which a path was found.
 enum MergeStep {
     Source(usize),
     Target(usize),
     Both(usize, usize),
 }
 
-/// Goes through two lists in order at the same time.
+/// Walks two sorted lists in parallel.
 fn merge(source: &[Node], target: &[Node], mut each: impl FnMut(MergeStep)) {
     let (mut i, mut j) = (0, 0);
     loop {
@@ -161,25 +164,25 @@ struct Planner<'a> {
     options: PlanOptions<'a>,
     protected: ProtectedNames<'a>,
     plan: Plan,
-    /// The folder of the source that is blocked, while what is below it passes.
-    barred: Option<&'a TreePath>,
-    /// The folder of the source that takes a file's place, while what is below it passes.
+    /// Blocked source folder, while the walk is below it.
+    blocked_folder: Option<&'a TreePath>,
+    /// Source folder that replaces a file, while the walk is below it.
     late: Option<&'a TreePath>,
 }
 
 impl Planner<'_> {
     fn run(&mut self) {
         merge(self.source, self.target, |step| match step {
-            MergeStep::Source(i) => self.arrives(i, None),
-            MergeStep::Target(j) => self.remains(j),
-            MergeStep::Both(i, j) => self.arrives(i, Some(j)),
+            MergeStep::Source(i) => self.plan_source_node(i, None),
+            MergeStep::Target(j) => self.plan_target_only_node(j),
+            MergeStep::Both(i, j) => self.plan_source_node(i, Some(j)),
         });
     }
 
-    /// A node of the source, and the target's of the same path.
-    fn arrives(&mut self, i: usize, there: Option<usize>) {
+    /// Handles a source node, with the target node of the same path.
+    fn plan_source_node(&mut self, i: usize, there: Option<usize>) {
         let node = &self.source[i];
-        if self.barred.is_some_and(|top| node.path.is_below(top)) {
+        if self.blocked_folder.is_some_and(|top| node.path.is_below(top)) {
             if let Some(blocked) = self.plan.blocked.last_mut() {
                 blocked.below += 1;
             }
@@ -207,7 +210,7 @@ impl Planner<'_> {
         }
     }
 
-    /// The node is made or transferred: now, or where something has to go first, then.
+    /// Adds the node to the plan, before or after the removals.
     fn add(&mut self, i: usize) {
         let node = &self.source[i];
         let late = self.late.is_some_and(|top| node.path == *top || node.path.is_below(top));
@@ -220,7 +223,7 @@ impl Planner<'_> {
         list.push(i);
     }
 
-    /// Something of another kind has the name.
+    /// Handles a target node of another kind.
     fn replace(&mut self, i: usize, j: usize) {
         let old = &self.target[j];
         if !self.options.delete {
@@ -236,11 +239,11 @@ impl Planner<'_> {
 
     fn block(&mut self, i: usize, by: Conflict) {
         self.plan.blocked.push(BlockedNode { node: i, by, below: 0 });
-        self.barred = Some(&self.source[i].path);
+        self.blocked_folder = Some(&self.source[i].path);
     }
 
-    /// A node that only the target has.
-    fn remains(&mut self, j: usize) {
+    /// Handles a node that only the target has.
+    fn plan_target_only_node(&mut self, j: usize) {
         let node = &self.target[j];
         if !self.options.delete || self.protected.is_skipped(&node.path) {
             return;

@@ -1,4 +1,4 @@
-//! What a plan must never touch. Pure.
+//! The names that a plan must not touch. Pure functions.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,23 +6,25 @@ use relais_proto::TreePath;
 
 use crate::recursive::node::{SkipReason, SkippedName, TreeListing, is_covered};
 
-/// The names that are left alone, on both sides.
+/// The skipped names of both sides.
 pub struct ProtectedNames<'a> {
-    /// The target's, by path.
+    /// Skipped names of the target, by path.
     at: HashMap<&'a TreePath, SkipReason>,
-    /// Folders of the target that hold such a name at some depth, and one of those names.
+    /// Target folders that contain a skipped name at any depth, each with one such name.
     holding: HashMap<TreePath, &'a SkippedName>,
-    /// The source's: what has one of these paths in the target, or lies below, may be what was not looked at there.
+    /// Skipped paths of the source.
+    ///
+    /// A target node at or below such a path may exist in the source too, where nothing was listed.
     source_skipped: HashSet<&'a TreePath>,
 }
 
 impl<'a> ProtectedNames<'a> {
-    /// The guard of a plan.
+    /// Collects the names from both listings.
     pub fn new(source: &'a TreeListing, target: &'a TreeListing) -> Self {
         let mut holding = HashMap::new();
         for skipped in &target.skipped {
             let mut folder = skipped.folder.clone();
-            // A folder that is known already has its parents in as well.
+            // The parents of a known folder are known too.
             while !folder.is_root() && holding.insert(folder.clone(), skipped).is_none() {
                 folder = folder.split_last().map(|(parent, _)| parent).unwrap_or_default();
             }
@@ -42,12 +44,12 @@ impl<'a> ProtectedNames<'a> {
         }
     }
 
-    /// What the target has at this path that is left alone.
+    /// Returns why the target's name at this path is skipped, if it is.
     pub fn at(&self, path: &TreePath) -> Option<SkipReason> {
         self.at.get(path).copied()
     }
 
-    /// What keeps this folder of the target from being removed.
+    /// Describes the content that prevents the removal of a target folder.
     pub fn holds(&self, folder: &TreePath) -> Option<String> {
         self.holding.get(folder).map(|skipped| match skipped.name.as_str() {
             "" => skipped.reason.to_string(),
@@ -55,7 +57,7 @@ impl<'a> ProtectedNames<'a> {
         })
     }
 
-    /// Whether the source has something at this path, or at one above it, that was skipped.
+    /// Whether the source skipped this path or one above it.
     pub fn is_skipped(&self, path: &TreePath) -> bool {
         is_covered(&self.source_skipped, path)
     }

@@ -1,4 +1,4 @@
-//! Plans on tables of small trees, and on any trees: carried out they make the target equal to the source.
+//! Plans for small and random trees: applied, they make the target equal to the source.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -20,7 +20,9 @@ fn node(path: TreePath, content: Option<u64>) -> Node {
     Node { path, kind, size: content.unwrap_or(0) % 8, mtime, version: None }
 }
 
-/// Names with a `/` behind are folders; the others are files `name=content`, where content decides size and time.
+/// Builds a listing. Names with a final `/` are folders, the others are `name=content`.
+///
+/// The content determines size and time.
 fn listing(names: &[&str]) -> TreeListing {
     let nodes = names.iter().map(|name| match name.split_once('=') {
         Some((name, content)) => node(path(name), Some(content.parse().unwrap())),
@@ -44,7 +46,7 @@ fn keeping(names: &[&str], skipped: &[(&str, &str, SkipReason)]) -> TreeListing 
 const MIRROR: PlanOptions<'static> =
     PlanOptions { compare: Compare::Time, delete: true, over_links: false };
 
-/// The plan as lines: what is done, in which order.
+/// Formats the steps of a plan, one line each, in order.
 fn lines(source: &TreeListing, target: &TreeListing, options: &PlanOptions<'_>) -> Vec<String> {
     let Plan { make, send, delete, late_make, late_send, blocked, spared, present: _ } =
         plan(source, target, options);
@@ -70,7 +72,7 @@ fn lines(source: &TreeListing, target: &TreeListing, options: &PlanOptions<'_>) 
 }
 
 #[test]
-fn what_is_new_or_other_is_transferred_and_what_is_too_much_is_removed() {
+fn plan_transfers_differences_and_removes_extras() {
     let (source, target) = (
         listing(&["a=1", "b=2", "d/", "d/x=3", "e/", "e-x=1"]),
         listing(&["a=1", "b=3", "d/", "d/y=1", "old/", "old/z=1"]),
@@ -90,7 +92,7 @@ fn what_is_new_or_other_is_transferred_and_what_is_too_much_is_removed() {
 }
 
 #[test]
-fn another_kind_gives_way_last_or_is_told() {
+fn other_kind_is_replaced_last_or_reported() {
     let (source, target) =
         (listing(&["x/", "x/in=1", "y=1", "z=1"]), listing(&["x=1", "y/", "y/in/", "y/in/f=1"]));
     assert_eq!(
@@ -113,7 +115,7 @@ fn another_kind_gives_way_last_or_is_told() {
 }
 
 #[test]
-fn what_is_left_alone_is_never_touched_nor_its_folder() {
+fn skipped_names_and_their_folders_are_untouched() {
     let source = listing(&["link=1", "gone/", "gone/f=1"]);
     let skipped = [
         ("", "link", SkipReason::Link),
@@ -144,14 +146,15 @@ fn what_is_left_alone_is_never_touched_nor_its_folder() {
     assert_eq!(
         lines(&source, &replaced, &MIRROR)[2..],
         [
-            "blocked link: a folder has that name and cannot be removed: it contains link/in/l, a symbolic link +0",
+            "blocked link: a folder has that name and cannot be removed: \
+             it contains link/in/l, a symbolic link +0",
             "spared link/in: link/in/l, a symbolic link"
         ]
     );
 }
 
 #[test]
-fn what_the_source_skipped_keeps_the_targets_name() {
+fn names_skipped_in_source_are_not_removed() {
     let source =
         keeping(&["d/"], &[("", "link", SkipReason::Link), ("d", "mount", SkipReason::Mount)]);
     let target = listing(&["link=1", "d/", "d/mount/", "d/mount/f=1", "d/mounted=1", "x=1"]);
@@ -159,7 +162,7 @@ fn what_the_source_skipped_keeps_the_targets_name() {
 }
 
 #[test]
-fn nothing_is_removed_on_the_strength_of_a_listing_that_is_not_whole() {
+fn incomplete_listing_removes_nothing() {
     let mut source = listing(&["d/", "y=1"]);
     source.failed.push((path("d"), Failure::interrupted()));
     let target = listing(&["d/", "d/f=1", "x=1", "y/"]);
@@ -167,7 +170,7 @@ fn nothing_is_removed_on_the_strength_of_a_listing_that_is_not_whole() {
 }
 
 #[test]
-fn digests_decide_where_they_are_asked_for() {
+fn digests_decide_with_checksum() {
     let (source, mut target) =
         (listing(&["a=1", "b=1", "c=1", "d=1"]), listing(&["a=1", "b=1", "c=2", "d/"]));
     target.nodes[0].mtime.seconds += 7;
@@ -186,21 +189,21 @@ fn digests_decide_where_they_are_asked_for() {
 }
 
 #[test]
-fn a_side_that_knows_whole_seconds_only_is_no_reason() {
+fn whole_second_times_count_as_equal() {
     let (source, mut target) = (listing(&["a=1", "b=1"]), listing(&["a=1", "b=1"]));
     target.nodes[0].mtime.nanos = 0;
     target.nodes[1].mtime.nanos = 6;
     assert_eq!(lines(&source, &target, &MIRROR), ["send b"]);
 }
 
-/// A tree for the model: content of files, none for folders.
+/// A model tree: the content of files, none for folders.
 type Model = BTreeMap<TreePath, Option<u64>>;
 
 fn parent(path: &TreePath) -> TreePath {
     path.split_last().unwrap().0
 }
 
-/// Any tree of up to 24 names, a few of them, so that both sides share many.
+/// Generates trees of few names, so that both sides share many of them.
 fn tree() -> impl Strategy<Value = Model> {
     let name = prop_oneof![Just("a"), Just("b"), Just("a-"), Just("c")];
     let entry = (prop::collection::vec(name, 1..4), prop::option::weighted(0.6, 0..24_u64));
@@ -236,8 +239,10 @@ fn listed(model: &Model) -> TreeListing {
     listing
 }
 
-/// Carries a plan out as strictly as a file system: no parent is missing, nothing is in the way, no folder that is removed is full.
-fn carry_out(
+/// Applies a plan as strictly as a file system.
+///
+/// Parents must exist, no entry may block another, and removed folders must be empty.
+fn apply(
     plan: &Plan,
     source: &Model,
     listed: &TreeListing,
@@ -265,7 +270,7 @@ fn carry_out(
     plan.late_send.iter().for_each(|at| send(model, *at));
 }
 
-/// The model's names, some of which are looked at as links: those and what is below are no nodes.
+/// Lists the model with some names as links; those and the names below are no nodes.
 fn with_links(model: &Model, links: &[usize]) -> TreeListing {
     let picked: Vec<&TreePath> =
         links.iter().filter_map(|at| model.keys().nth(at % model.len().max(1))).collect();
@@ -283,44 +288,54 @@ fn with_links(model: &Model, links: &[usize]) -> TreeListing {
 
 proptest! {
     #[test]
-    fn carried_out_a_plan_makes_the_target_equal_to_the_source(source in tree(), before in tree()) {
+    fn applied_plan_makes_target_equal_to_source(source in tree(), before in tree()) {
         let (from, to) = (listed(&source), listed(&before));
         let mut model = before.clone();
         let plan = plan(&from, &to, &MIRROR);
-        carry_out(&plan, &source, &from, &to, &mut model);
+        apply(&plan, &source, &from, &to, &mut model);
         prop_assert_eq!(&model, &source);
         prop_assert!(plan.blocked.is_empty() && plan.spared.is_empty());
     }
 
     #[test]
-    fn without_removing_nothing_is_lost(source in tree(), before in tree()) {
+    fn plan_without_removal_loses_nothing(source in tree(), before in tree()) {
         let (from, to) = (listed(&source), listed(&before));
         let mut model = before.clone();
         let plan = plan(&from, &to, &PlanOptions { delete: false, ..MIRROR });
-        prop_assert!(plan.delete.is_empty() && plan.late_make.is_empty() && plan.late_send.is_empty());
-        carry_out(&plan, &source, &from, &to, &mut model);
-        prop_assert!(before.iter().all(|(path, content)| model[path].is_some() == content.is_some()));
+        prop_assert!(plan.delete.is_empty());
+        prop_assert!(plan.late_make.is_empty() && plan.late_send.is_empty());
+        apply(&plan, &source, &from, &to, &mut model);
+        let is_kept = |(path, content): (&TreePath, &Option<u64>)| {
+            model[path].is_some() == content.is_some()
+        };
+        prop_assert!(before.iter().all(is_kept));
         let barred: u64 = plan.blocked.iter().map(|blocked| 1 + blocked.below).sum();
-        let there = source.iter().filter(|(path, content)| model.get(path) == Some(content)).count() as u64;
-        prop_assert_eq!(there + barred, source.len() as u64);
+        let there = source.iter().filter(|(path, content)| model.get(path) == Some(content));
+        prop_assert_eq!(there.count() as u64 + barred, source.len() as u64);
     }
 
     #[test]
-    fn what_is_left_alone_survives_and_only_listed_names_go(
-        source in tree(), before in tree(), links in prop::collection::vec(0..24_usize, 0..4), skipped in prop::collection::vec(0..24_usize, 0..3)
+    fn skipped_names_survive_and_only_listed_are_removed(
+        source in tree(),
+        before in tree(),
+        links in prop::collection::vec(0..24_usize, 0..4),
+        skipped in prop::collection::vec(0..24_usize, 0..3),
     ) {
         let (from, to) = (with_links(&source, &skipped), with_links(&before, &links));
         let plan = plan(&from, &to, &MIRROR);
+        let all = |names: &[SkippedName], holds: &dyn Fn(&TreePath) -> bool| {
+            names.iter().all(|name| name.path.as_ref().is_some_and(holds))
+        };
         for at in &plan.delete {
-            let gone = &to.nodes[*at].path;
-            prop_assert!(to.skipped.iter().all(|skipped| skipped.path.as_ref().is_some_and(|path| path != gone && !path.is_below(gone))));
-            prop_assert!(from.skipped.iter().all(|skipped| skipped.path.as_ref().is_some_and(|path| path != gone && !gone.is_below(path))));
-            prop_assert!(from.nodes.iter().all(|node| node.path != *gone || node.kind != to.nodes[*at].kind));
+            let Node { path: gone, kind, .. } = &to.nodes[*at];
+            prop_assert!(all(&to.skipped, &|path| path != gone && !path.is_below(gone)));
+            prop_assert!(all(&from.skipped, &|path| path != gone && !gone.is_below(path)));
+            prop_assert!(from.nodes.iter().all(|node| node.path != *gone || node.kind != *kind));
         }
-        // A place that is left alone is also not written to.
+        // Skipped names are not written to either.
         for at in plan.send.iter().chain(&plan.late_send).chain(&plan.make).chain(&plan.late_make) {
             let made = &from.nodes[*at].path;
-            prop_assert!(to.skipped.iter().all(|skipped| skipped.path.as_ref().is_some_and(|path| path != made && !made.is_below(path))));
+            prop_assert!(all(&to.skipped, &|path| path != made && !made.is_below(path)));
         }
     }
 }

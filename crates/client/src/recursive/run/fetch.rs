@@ -1,4 +1,4 @@
-//! Fetching files: small ones through one pipeline, large ones one by one.
+//! Fetching of files: small ones through one pipeline, large ones one by one.
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ use crate::recursive::local_tree::LocalTree;
 use crate::recursive::node::Node;
 
 impl PlanRunner<'_> {
-    /// Fetches files into the place.
+    /// Fetches files into the local tree.
     pub(super) fn fetch(&mut self, nodes: &[Node], picks: &[usize]) {
         let picks = self.open_picks(nodes, picks);
         let context = ConversationContext::new(self.shell);
@@ -40,7 +40,7 @@ impl PlanRunner<'_> {
                 .report
                 .summary
                 .served_by(&ran.servers.iter().map(ToString::to_string).collect::<Vec<_>>()),
-            Err(failure) => return self.give_up(failure),
+            Err(failure) => return self.fail_remaining(failure),
         }
         for at in large {
             if self.report.is_over() || self.is_interrupted() {
@@ -77,12 +77,12 @@ impl PlanRunner<'_> {
     }
 }
 
-/// Asks for the small files; the tag is the place of the node.
+/// Requests the small files; the tag is the index of the node.
 struct SmallDownloads<'a> {
     nodes: &'a [Node],
     base: &'a TreePath,
     picks: std::slice::Iter<'a, usize>,
-    /// Those that turned out to be too large.
+    /// Files that proved too large for the pipeline.
     large: Vec<usize>,
     tree: &'a mut LocalTree,
     report: &'a mut BatchReport,

@@ -1,4 +1,4 @@
-//! Making folders, here and there. One that is there already is as good.
+//! Making of folders, local or remote. An existing folder is a success.
 
 use relais_proto::{ErrorCode, TreePath};
 
@@ -8,29 +8,29 @@ use crate::Failure;
 use crate::recursive::node::{Node, is_covered};
 
 impl PlanRunner<'_> {
-    /// Makes folders in the place, parents first.
+    /// Makes local folders, parents first.
     pub(super) fn make_local(&mut self, nodes: &[Node], picks: &[usize]) {
         for at in picks {
             let path = &nodes[*at].path;
             if self.is_interrupted() {
                 return;
             }
-            if is_covered(&self.barred, path) {
+            if is_covered(&self.blocked_folders, path) {
                 continue;
             }
             match self.tree.make(path) {
                 Ok(()) => self.report.summary.folders += 1,
                 Err(error) => {
-                    self.barred.insert(path.clone());
+                    self.blocked_folders.insert(path.clone());
                     self.fail_local(path, &error);
                 }
             }
         }
     }
 
-    /// Makes folders on the server, parents first.
+    /// Makes remote folders, parents first.
     pub(super) fn make_remote(&mut self, nodes: &[Node], picks: &[usize]) {
-        self.in_rounds(picks.to_vec(), nodes, |run, picks| {
+        self.retry_in_rounds(picks.to_vec(), nodes, |run, picks| {
             let picks = run.open_picks(nodes, picks);
             let (round, ran) = run.ask_names(nodes, &picks, NameChange::MakeFolder);
             run.report.summary.folders += round.done;
@@ -42,17 +42,18 @@ impl PlanRunner<'_> {
     }
 
     fn refused_folder(&mut self, path: &TreePath, failure: Failure) {
-        // What lies below a folder that was refused is refused for that alone.
-        if !is_covered(&self.barred, path) {
+        // Only the first refused folder is reported, not the folders below it.
+        if !is_covered(&self.blocked_folders, path) {
             let name = self.remote_name(path);
             self.fail(path, about(&name, failure));
         }
-        self.barred.insert(path.clone());
+        self.blocked_folders.insert(path.clone());
     }
 
-    /// Does `round` on what is left until nothing comes back because changes are not possible at the
-    /// moment, or the time for that is over.
-    pub(super) fn in_rounds(
+    /// Repeats `round` with the names that it returns, while changes are not possible.
+    ///
+    /// The repetition ends when no name is left or the retry time is over.
+    pub(super) fn retry_in_rounds(
         &mut self,
         mut picks: Vec<usize>,
         nodes: &[Node],
@@ -78,7 +79,7 @@ impl PlanRunner<'_> {
                     }
                     return;
                 }
-                Err(failure) => return self.give_up(failure),
+                Err(failure) => return self.fail_remaining(failure),
             }
         }
     }

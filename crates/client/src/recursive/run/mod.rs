@@ -1,5 +1,7 @@
-//! Carrying out a plan. Each name that fails is told, and the others go on; nothing more is begun
-//! once no server answers or the user interrupted.
+//! Execution of a plan.
+//!
+//! A failed name is reported and does not stop the others. No further step begins after an
+//! interruption or without a server.
 
 mod fetch;
 mod make;
@@ -21,38 +23,40 @@ use super::plan::Plan;
 use crate::Failure;
 use crate::shell::Shell;
 
-/// Larger files have lines of their own in the `.log`.
+/// Size in bytes above which a file has its own entry in the `.log`.
 const MIN_LOGGED_SIZE: u64 = 4 * 1024 * 1024;
 
-/// Which side is the source.
+/// The direction of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// The server's: files are fetched.
+    /// The server is the source: files are fetched.
     Down,
-    /// The local one: files are sent.
+    /// The local side is the source: files are sent.
     Up,
 }
 
-/// Carries out one plan.
+/// Executes one plan.
 pub struct PlanRunner<'a> {
     shell: &'a mut Shell,
-    /// The local side.
+    /// Local side.
     tree: &'a mut LocalTree,
-    /// The remote side.
+    /// Remote side.
     base: &'a TreePath,
     direction: Direction,
     report: &'a mut BatchReport,
     progress: BatchProgress,
     ids: ChangeIds,
-    /// Folders that could not be made: nothing below them is tried.
-    barred: HashSet<TreePath>,
+    /// Folders that could not be made; nothing below them is tried.
+    blocked_folders: HashSet<TreePath>,
 }
 
 impl<'a> PlanRunner<'a> {
-    /// Between `tree` and the remote folder `base`, for so many files and bytes.
+    /// Prepares a run between `tree` and the remote folder `base`.
+    ///
+    /// The last argument is the number of files and bytes, for the progress bar.
     ///
     /// # Errors
-    /// That the system gives no random bytes.
+    /// The system gives no random bytes.
     pub fn new(
         shell: &'a mut Shell,
         tree: &'a mut LocalTree,
@@ -70,11 +74,11 @@ impl<'a> PlanRunner<'a> {
             report,
             progress,
             ids: ChangeIds::new()?,
-            barred: HashSet::new(),
+            blocked_folders: HashSet::new(),
         })
     }
 
-    /// Makes folders and transfers files: what a plan does first.
+    /// Makes folders and transfers files: the first steps of a plan.
     pub fn add(&mut self, source: &TreeListing, make: &[usize], send: &[usize]) {
         self.make(&source.nodes, make);
         if !self.report.is_over() {
@@ -82,7 +86,7 @@ impl<'a> PlanRunner<'a> {
         }
     }
 
-    /// What a plan does last: removes, and transfers what had to wait for that. The result is how many names went.
+    /// Removes nodes, then transfers what waited for that; returns the number of removed names.
     pub fn replace(&mut self, source: &TreeListing, target: &TreeListing, plan: &Plan) -> u64 {
         let deleted = self.remove(&target.nodes, &plan.delete);
         if !self.report.is_over() {
@@ -113,12 +117,16 @@ impl<'a> PlanRunner<'a> {
         }
     }
 
-    /// Files whose folder could be made.
+    /// Returns the nodes that are not below a folder that could not be made.
     fn open_picks(&self, nodes: &[Node], picks: &[usize]) -> Vec<usize> {
-        picks.iter().copied().filter(|at| !is_covered(&self.barred, &nodes[*at].path)).collect()
+        picks
+            .iter()
+            .copied()
+            .filter(|at| !is_covered(&self.blocked_folders, &nodes[*at].path))
+            .collect()
     }
 
-    /// A name failed.
+    /// Reports the failure of a name.
     fn fail(&mut self, path: &TreePath, failure: Failure) {
         let remote = self.remote_name(path);
         self.report.fail(&mut self.shell.output, remote, failure);
@@ -129,8 +137,8 @@ impl<'a> PlanRunner<'a> {
         self.fail(path, failure);
     }
 
-    /// All that is left failed.
-    fn give_up(&mut self, failure: Failure) {
+    /// Reports the failure of all remaining names.
+    fn fail_remaining(&mut self, failure: Failure) {
         let failure = match failure.code {
             ErrorCode::Unreachable | ErrorCode::NoSlave | ErrorCode::Busy | ErrorCode::Behind => {
                 Failure::new(
@@ -146,7 +154,7 @@ impl<'a> PlanRunner<'a> {
     fn is_interrupted(&mut self) -> bool {
         let raised = self.shell.interrupt.is_raised();
         if raised && !self.report.is_over() {
-            self.give_up(Failure::interrupted());
+            self.fail_remaining(Failure::interrupted());
         }
         raised
     }
@@ -156,12 +164,12 @@ impl<'a> PlanRunner<'a> {
     }
 }
 
-/// The remote path for people and scripts; also of one that is too long to be asked for.
+/// Returns the full remote path, even if it is too long for a request.
 pub fn remote_name(base: &TreePath, path: &TreePath) -> String {
     under(base, path).map_or_else(|_| format!("{base}{path}"), |whole| whole.to_string())
 }
 
-/// A failure about a remote path, with the path in front where it does not say it.
+/// Adds the remote path to a failure, unless the message contains it.
 fn about(remote: &str, failure: Failure) -> Failure {
     if failure.message.contains(remote) || failure.code == ErrorCode::Interrupted {
         failure
@@ -170,7 +178,7 @@ fn about(remote: &str, failure: Failure) -> Failure {
     }
 }
 
-/// The files of each folder next to each other, so that it is opened once.
+/// Groups files by folder, so that each folder is opened once.
 fn by_folder(nodes: &[Node], picks: &[usize]) -> Vec<usize> {
     let folder =
         |at: &usize| nodes[*at].path.as_str().rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -179,31 +187,31 @@ fn by_folder(nodes: &[Node], picks: &[usize]) -> Vec<usize> {
     picks
 }
 
-/// How many files these are, and their bytes.
+/// Returns the number of these files and their total size.
 #[must_use]
 pub fn amount<'p>(nodes: &[Node], picks: impl Iterator<Item = &'p usize>) -> (u64, u64) {
     picks.fold((0, 0), |(files, bytes), at| (files + 1, nodes[*at].size.saturating_add(bytes)))
 }
 
 impl PlanRunner<'_> {
-    /// Whether something failed that should have been transferred.
+    /// Whether a transfer failed.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.report.has_failed()
     }
 
-    /// Whether nothing more can be done.
+    /// Whether no further step can succeed.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.report.is_over()
     }
 
-    /// A line for the user.
+    /// Prints a notice.
     pub fn say(&self, text: &str) {
         self.shell.notices.say(text);
     }
 
-    /// Something of another kind keeps a name, and was not removed.
+    /// Reports that an entry of another kind blocks a name.
     pub fn report_conflict(&mut self, path: &TreePath) {
         let name = self.remote_name(path);
         self.fail(

@@ -1,4 +1,4 @@
-//! Changes of names on the server, one request a name, sent ahead: folders made, names removed.
+//! Pipelined changes of remote names: folders are made, names are removed.
 
 use std::net::SocketAddr;
 
@@ -12,16 +12,16 @@ use crate::recursive::conversation::{
 };
 use crate::recursive::node::Node;
 
-/// What each name is to be.
+/// The change of each name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NameChange {
-    /// A folder. One that is there already is as good.
+    /// Makes a folder; an existing one is a success.
     MakeFolder,
-    /// Gone. One that somebody else removed is not counted.
+    /// Removes a name; one that vanished meanwhile is not counted.
     Remove,
 }
 
-/// What a refusal comes to.
+/// The consequence of a refusal.
 #[derive(Debug, PartialEq, Eq)]
 enum RefusalAction {
     Done,
@@ -38,13 +38,13 @@ impl NameChange {
         }
     }
 
-    /// `waiting`: an earlier name is to be asked for again.
+    /// Classifies a refusal; `waiting` means that an earlier name will be retried.
     fn refused(self, code: ErrorCode, waiting: bool) -> RefusalAction {
         match (self, code) {
             (_, ErrorCode::NoChanges) => RefusalAction::Again,
             (Self::MakeFolder, ErrorCode::Exists) => RefusalAction::Done,
             (Self::Remove, ErrorCode::NotFound) => RefusalAction::NotNeeded,
-            // Its parent is to be made first, or what it holds is to be removed first.
+            // Its parent must be made first, or its content must be removed first.
             (Self::MakeFolder, ErrorCode::NotFound) | (Self::Remove, ErrorCode::NotEmpty)
                 if waiting =>
             {
@@ -55,18 +55,20 @@ impl NameChange {
     }
 }
 
-/// What came of one round; names are told by their place among the nodes.
+/// The result of one round; names are indices of nodes.
 #[derive(Default)]
 pub(super) struct RoundResult {
-    /// How many were made or removed.
+    /// Number of names that were made or removed.
     pub done: u64,
-    /// Those to be asked for again later.
+    /// Names to retry later.
     pub again: Vec<usize>,
     pub refused: Vec<(usize, Failure)>,
 }
 
 impl PlanRunner<'_> {
-    /// Asks for each pick once; what was answered stands also where the connection failed behind it.
+    /// Requests the change of each pick once.
+    ///
+    /// Results stay valid if the connection fails afterwards.
     pub(super) fn ask_names(
         &mut self,
         nodes: &[Node],
@@ -89,7 +91,7 @@ impl PlanRunner<'_> {
     }
 }
 
-/// Asks for the changes; the tag is the place of the node.
+/// Requests the changes; the tag is the index of the node.
 struct NameRequests<'a> {
     nodes: &'a [Node],
     base: &'a TreePath,
@@ -149,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_that_are_none() {
+    fn refusals_are_classified() {
         use ErrorCode::{Denied, Exists, NoChanges, NotEmpty, NotFound};
         for (change, code, waiting, action) in [
             (NameChange::MakeFolder, Exists, false, RefusalAction::Done),

@@ -1,4 +1,4 @@
-//! Removing names, here and there: one by one, the deepest first, never a folder with what is in it.
+//! Removal of names, local or remote: one by one, deepest first, and only empty folders.
 
 use relais_tree::TreeError;
 
@@ -7,7 +7,7 @@ use super::{PlanRunner, about};
 use crate::recursive::node::Node;
 
 impl PlanRunner<'_> {
-    /// Removes names of the place; how many went.
+    /// Removes local names; returns how many were removed.
     pub(super) fn remove_local(&mut self, nodes: &[Node], picks: &[usize]) -> u64 {
         let mut gone = 0;
         for at in picks {
@@ -17,7 +17,7 @@ impl PlanRunner<'_> {
             let node = &nodes[*at];
             match self.tree.remove(&node.path, node.kind) {
                 Ok(()) => gone += 1,
-                // Somebody else removed it.
+                // Another program removed it.
                 Err(TreeError::NotFound) => {}
                 Err(error) => self.fail_local(&node.path, &error),
             }
@@ -25,10 +25,10 @@ impl PlanRunner<'_> {
         gone
     }
 
-    /// Removes names on the server; how many went.
+    /// Removes remote names; returns how many were removed.
     pub(super) fn remove_remote(&mut self, nodes: &[Node], picks: &[usize]) -> u64 {
         let mut gone = 0;
-        self.in_rounds(picks.to_vec(), nodes, |run, picks| {
+        self.retry_in_rounds(picks.to_vec(), nodes, |run, picks| {
             let (round, ran) = run.ask_names(nodes, picks, NameChange::Remove);
             gone += round.done;
             for (at, failure) in round.refused {

@@ -1,4 +1,4 @@
-//! Sending files: small ones through one pipeline, large ones one by one.
+//! Sending of files: small ones through one pipeline, large ones one by one.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -18,14 +18,14 @@ use crate::recursive::conversation::{
 };
 use crate::recursive::local_tree::{LocalTree, SmallFile};
 use crate::recursive::node::Node;
-use crate::send::{UploadJob, too_few};
+use crate::send::{UploadJob, too_few_copies};
 
 impl PlanRunner<'_> {
-    /// Sends files of the place.
+    /// Sends files of the local tree.
     pub(super) fn store(&mut self, nodes: &[Node], picks: &[usize]) {
         let picks = self.open_picks(nodes, picks);
         let mut large = Vec::new();
-        self.in_rounds(picks, nodes, |run, picks| {
+        self.retry_in_rounds(picks, nodes, |run, picks| {
             let context = ConversationContext::new(run.shell);
             let mut store = SmallUploads {
                 nodes,
@@ -94,23 +94,23 @@ impl PlanRunner<'_> {
     }
 }
 
-/// Sends the small files; the tag is the place of the node.
+/// Sends the small files; the tag is the index of the node.
 struct SmallUploads<'a> {
     nodes: &'a [Node],
     base: &'a TreePath,
     picks: std::slice::Iter<'a, usize>,
-    /// Those that are too large.
+    /// Files that are too large for the pipeline.
     large: &'a mut Vec<usize>,
-    /// Those to be sent again later.
+    /// Files to send again later.
     again: Vec<usize>,
-    /// Bytes of what is on the way.
+    /// Sizes of the requests without a reply.
     sizes: HashMap<u64, u64>,
     ids: &'a mut ChangeIds,
     tree: &'a mut LocalTree,
     report: &'a mut BatchReport,
     output: &'a mut Output,
     progress: &'a mut BatchProgress,
-    /// How many disks must hold each file.
+    /// Number of disks that must hold each file.
     copies: u16,
     context: ConversationContext,
 }
@@ -120,7 +120,7 @@ impl SmallUploads<'_> {
         self.report.fail(self.output, remote_name(self.base, path), failure);
     }
 
-    /// The request for a file; none where it is too large or failed.
+    /// Returns the request for a file; none if the file is too large or failed.
     fn ask(&mut self, at: usize) -> Option<(u64, PipelineRequest)> {
         let node = &self.nodes[at];
         if node.size > SMALL {
@@ -190,7 +190,7 @@ impl PipelineHandler for SmallUploads<'_> {
             PipelineReply::Refused(refusal) => {
                 let name = remote_name(self.base, &node.path);
                 let failure = if refusal.code == ErrorCode::TooFewCopies {
-                    too_few(&refusal.message)
+                    too_few_copies(&refusal.message)
                 } else {
                     refusal.into()
                 };

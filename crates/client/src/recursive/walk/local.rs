@@ -1,5 +1,7 @@
-//! A local subtree, seen through a pinned folder: no link is followed and no mount point crossed,
-//! whatever is renamed meanwhile. One folder is open at a time besides the top.
+//! Listing of a local subtree through a pinned folder.
+//!
+//! The walk follows no link and crosses no mount point, whatever is renamed meanwhile. Besides the
+//! top, one folder is open at a time.
 
 use relais_proto::{ErrorCode, TreePath};
 use relais_tree::{Folder, FolderEntry, Meta, MetaKind, TreeError};
@@ -9,14 +11,14 @@ use crate::interrupt::Interrupt;
 use crate::recursive::node::{Node, SkipReason, SkippedName, TreeListing};
 use crate::transfer_log::is_reserved;
 
-/// Lists all below `top`. What fails is in the result.
+/// Lists everything below `top`; failures are in the result.
 ///
 /// # Errors
-/// Only that the user interrupted.
+/// The user interrupted.
 pub fn local(top: &Folder, interrupt: &Interrupt) -> Result<TreeListing, Failure> {
     let mut listing = TreeListing::default();
     enter(top, &TreePath::root(), &mut listing);
-    // Folders are found behind the one that is looked into, so this comes to all of them.
+    // New folders are appended to the list, so the loop reaches all of them.
     let mut at = 0;
     while at < listing.nodes.len() {
         if interrupt.is_raised() {
@@ -35,7 +37,7 @@ pub fn local(top: &Folder, interrupt: &Interrupt) -> Result<TreeListing, Failure
     Ok(listing)
 }
 
-/// Takes in what lies right in one folder.
+/// Adds the entries directly in one folder.
 fn enter(folder: &Folder, path: &TreePath, listing: &mut TreeListing) {
     let names = match folder.list() {
         Ok(names) => names,
@@ -74,7 +76,7 @@ fn take(folder: &Folder, path: &TreePath, listed: &FolderEntry, listing: &mut Tr
             Some(reason) => listing.skipped.push(SkippedName::new(path, name, reason)),
             None => listing.nodes.extend(node(whole, &survey.meta)),
         },
-        // It went away since it was listed.
+        // The entry vanished since the folder was read.
         Err(TreeError::NotFound) => {}
         Err(error) => {
             listing.skipped.push(SkippedName::new(path, name, SkipReason::Unreadable));
@@ -103,7 +105,7 @@ fn node(path: TreePath, meta: &Meta) -> Option<Node> {
     })
 }
 
-/// What else the folder holds is not known, so nobody may remove it.
+/// Records an unreadable folder; its unknown content must not be removed.
 fn not_listed(path: &TreePath, error: &TreeError, listing: &mut TreeListing) {
     listing.skipped.push(SkippedName {
         folder: path.clone(),
@@ -128,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_and_folders_are_listed_and_the_rest_is_left_alone() {
+    fn walk_lists_files_and_folders_and_skips_the_rest() {
         let dir = tempfile::tempdir().unwrap();
         let top = dir.path().join("top");
         fs::create_dir_all(top.join("a/b/empty")).unwrap();
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interruption_ends_it() {
+    fn interruption_ends_the_walk() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("a")).unwrap();
         let interrupt = Interrupt::new();

@@ -1,6 +1,6 @@
-//! Finding all that a subtree holds, there and here. Nothing is changed and nothing is told.
+//! Complete listings of local and remote subtrees, without changes or messages.
 //!
-//! A listing keeps one record for each name, and says what of it could not be had.
+//! A listing has one record for each name, and records what could not be read.
 
 mod local;
 mod remote;

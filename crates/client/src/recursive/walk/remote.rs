@@ -1,4 +1,4 @@
-//! A remote subtree: the folders are asked for ahead, and the names put together as they come.
+//! Listing of a remote subtree with pipelined requests.
 
 use relais_proto::{Entry, ErrorCode, TreePath};
 use relais_transfer::pipeline::{PipelineError, PipelineHandler, PipelineReply, PipelineRequest};
@@ -10,10 +10,10 @@ use crate::recursive::node::{Node, SkipReason, SkippedName, TreeListing};
 use crate::shell::Shell;
 use crate::transfer_log::is_reserved;
 
-/// Lists all below the folder `base`. What fails of it is in the result.
+/// Lists everything below the folder `base`; failures below it are in the result.
 ///
 /// # Errors
-/// That the folder itself cannot be listed, that no server answers, or that the user interrupted.
+/// The folder itself cannot be listed, no server answers, or the user interrupted.
 pub fn remote(shell: &mut Shell, base: &TreePath) -> Result<TreeListing, Failure> {
     let context = ConversationContext::new(shell);
     let mut walk = RemoteWalk {
@@ -32,11 +32,11 @@ pub fn remote(shell: &mut Shell, base: &TreePath) -> Result<TreeListing, Failure
     Ok(listing)
 }
 
-/// Tag 0 is the base itself, tag n the node before n.
+/// Tag 0 is the base, tag n is the node with index n - 1.
 struct RemoteWalk<'a> {
     base: &'a TreePath,
     listing: TreeListing,
-    /// The tag that is looked at next.
+    /// The tag that is checked next.
     next: usize,
     budget: ListingBudget,
     context: ConversationContext,
@@ -63,7 +63,7 @@ impl RemoteWalk<'_> {
             return Ok(());
         }
         match folder.join(&entry.name) {
-            // The whole path, too, has to be one that can be asked for.
+            // The full path must be valid for a request too.
             Ok(path) if under(self.base, &path).is_ok() => {
                 self.listing.nodes.push(Node::new(path, entry))
             }
@@ -97,7 +97,7 @@ impl PipelineHandler for RemoteWalk<'_> {
             PipelineReply::Listed => {}
             PipelineReply::Refused(refusal) => {
                 let path = self.folder(tag);
-                // Nobody knows what else it holds.
+                // The rest of its content is unknown.
                 self.listing.skipped.push(SkippedName {
                     folder: path.clone(),
                     name: String::new(),
@@ -144,7 +144,9 @@ mod tests {
         }
     }
 
-    /// Answers each listing from a table of folder, names; a `/` behind a name makes it a folder, and none refuses.
+    /// Answers each listing from a table of folders and names.
+    ///
+    /// A final `/` makes a name a folder. Folders outside the table are refused.
     fn walk(
         base: &str,
         table: &[(&str, &[&str])],
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_asked_for_as_they_are_found() {
+    fn walk_requests_each_folder_it_finds() {
         let table: &[(&str, &[&str])] = &[
             ("top", &["a", "d/", "e/", ".log"]),
             ("top/d", &["x/", "y", ".relais-1.part"]),
@@ -190,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_refused_is_known_as_not_listed() {
+    fn refused_folder_makes_listing_incomplete() {
         let listing = walk("", &[("", &["d/", "f"])], ListingBudget::default()).unwrap();
         assert_eq!(listing.failed.len(), 1);
         assert_eq!(
@@ -201,13 +203,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_hostile_server_names_has_an_end() {
+    fn hostile_listing_is_bounded() {
         let long = "n".repeat(255);
         let deep = format!("{}/{}", vec![long.as_str(); 15].join("/"), "b".repeat(10));
         let name = format!("{long}/");
         let listing =
             walk(&deep, &[(&deep, &[name.as_str(), "ok"])], ListingBudget::default()).unwrap();
-        // The longer one makes a path that is too long to be asked for.
+        // The longer name makes a path that is too long for a request.
         assert_eq!(listing.nodes.iter().map(|n| n.path.as_str()).collect::<Vec<_>>(), ["ok"]);
         assert_eq!(listing.skipped[0].reason, SkipReason::Name);
         assert!(matches!(

@@ -1,4 +1,4 @@
-//! What changes the files of the fake slaves: uploads, and `mkdir`, `rm` and `mv`.
+//! Changes to the files of the fake slaves: uploads, `mkdir`, `rm` and `mv`.
 
 use std::sync::atomic::Ordering;
 
@@ -25,7 +25,7 @@ impl Tree {
         }
     }
 
-    /// Takes the bytes of an upload and its end.
+    /// Receives the bytes of an upload and its end.
     pub(super) fn put(&self, connection: &mut Connection, put: &PutRequest, n: u8) -> bool {
         let mut bytes = self.state().staged.remove(&(n, put.id)).unwrap_or_default();
         bytes.truncate(usize::try_from(put.offset).unwrap());
@@ -81,7 +81,7 @@ impl Tree {
         self.tell(connection, if too_few { refused(ErrorCode::TooFewCopies) } else { reply })
     }
 
-    /// The connection is gone; the bytes stay.
+    /// Keeps the bytes of an upload whose connection is lost.
     fn keep(&self, put: &PutRequest, n: u8, bytes: Vec<u8>) -> bool {
         self.state().staged.insert((n, put.id), bytes);
         false
@@ -144,7 +144,7 @@ impl Tree {
     }
 }
 
-/// A path with what was there: a file's bytes, or none for a folder.
+/// Paths with their content; none for a folder.
 type Below = Vec<(String, Option<Vec<u8>>)>;
 
 impl TreeState {
@@ -177,7 +177,7 @@ impl TreeState {
         })
     }
 
-    /// That a path lies in a folder.
+    /// Checks that the parent of a path is a folder.
     fn parent(&self, path: &TreePath) -> Result<(), ErrorCode> {
         let Some((parent, _)) = path.split_last() else { return Err(ErrorCode::Denied) };
         match self.entry(&parent).map(|entry| entry.kind) {
@@ -187,7 +187,7 @@ impl TreeState {
         }
     }
 
-    /// Makes a change once; asked again with its id it has the same number.
+    /// Makes a change once; the same id returns the same number.
     fn commit(
         &mut self,
         id: ChangeId,
@@ -207,7 +207,7 @@ impl TreeState {
         committed(self.last, self.digests.get(&id).copied(), true)
     }
 
-    /// Takes out a path and all below it.
+    /// Removes a path and everything below it, and returns it.
     fn take(&mut self, path: &TreePath) -> Result<Below, ErrorCode> {
         self.entry(path).ok_or(ErrorCode::NotFound)?;
         let inside = format!("{}/", path.as_str());
@@ -224,7 +224,7 @@ impl TreeState {
         Ok(below)
     }
 
-    /// Puts what was taken from one path to another.
+    /// Inserts the removed entries at another path.
     fn give(&mut self, below: Below, from: &TreePath, to: &TreePath) {
         for (key, bytes) in below {
             let key = format!("{}{}", to.as_str(), key.strip_prefix(from.as_str()).unwrap());
