@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# How fast a download is at each block size, side by side in one run: the sizes take turns, so that a machine
-# that gets slower meanwhile slows all of them. Needs the release build (`make`) and 2.5 GiB in /dev/shm.
+# Measures downloads at each block size. The sizes alternate, so that a change of the machine's speed
+# affects all of them. Needs the release build (`make`) and 2.5 GiB in /dev/shm.
 #
 #   benches/block-size.sh [ROUNDS] [MIB] [SIZE...]
 set -euo pipefail
@@ -18,7 +18,7 @@ for size in "${sizes[@]}"; do
     slave[$size]=${pids[-1]}
     addresses[$size]=$address
 done
-# The digest shall be known to all before the first round.
+# All slaves compute the digest before the first round.
 "$bin/ftpclient" "${addresses[${sizes[0]}]}" -d "$work/local" -c 'hash file' >/dev/null
 
 for ((round = 0; round <= rounds; round++)); do

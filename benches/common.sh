@@ -1,9 +1,9 @@
-# What every measurement needs, to be sourced: the programs ($bin), a folder that goes at the end ($work, in $folder or /dev/shm), and
-# servers that end with the script.
+# Common parts of the benchmarks, to be sourced: the programs ($bin), a temporary folder ($work, in
+# $folder or /dev/shm), and servers that stop with the script.
 bin=${BIN:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/target/release}
 work=$(mktemp -d "${folder:-/dev/shm}/relais-bench.XXXXXX")
 pids=()
-# What else has to go at the end; a script says it anew.
+# Further cleanup; a script redefines it.
 clean_up() { :; }
 finish() {
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
@@ -14,7 +14,8 @@ finish() {
 trap finish EXIT
 export RUST_LOG=warn XDG_STATE_HOME=$work/state
 
-# Starts a server, given as one command so that it is what ends, and sets `address` to where it listens.
+# Starts a server and sets `address` to its address. The arguments are one command, so that its pid is
+# the server's.
 start() {
     local line ready=$work/ready.${#pids[@]}
     mkfifo "$ready"
@@ -24,7 +25,7 @@ start() {
     line=${line#*addr=}
     address=${line%% *}
 }
-# Processor time of a slave's children so far, in seconds.
+# Prints the processor time of a slave's children so far, in seconds.
 processor() {
     local child total=0
     for child in $(pgrep -P "$1"); do

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# How soon a large file is on all slaves: four of them, each on a line of its own of RATE in either direction, and the time of one transfer
-# of the same file over such a line beside it in one run. Counted from the answer to the put. Needs root (network namespaces, tbf) and
-# the release build (`make`).
+# Measures how soon a large file is on all of four slaves, each on its own link of RATE in each
+# direction, from the moment at which the file has a version. Compares it with one transfer of the
+# file over such a link. Needs root (network namespaces, tbf) and the release build (`make`).
 #
 #   benches/fan-out.sh [MB] [RATE] [ROUNDS]      by default 100 MB, 100mbit, 3 rounds
 set -euo pipefail
@@ -15,7 +15,7 @@ clean_up() {
 
 ip link add "$lab" type bridge
 ip link set "$lab" up
-# Host 0 has the master, 1 to 4 a slave each, 5 the client that measures one transfer.
+# Host 0 runs the master, hosts 1 to 4 a slave each, host 5 the client of the single transfer.
 for n in 0 1 2 3 4 5; do
     ip netns add "$lab-$n"
     ip link add "v$n-$$" type veth peer name eth0 netns "$lab-$n"
@@ -38,15 +38,15 @@ done
 sleep 4
 mkdir "$work/c"
 has_number() {
-    local told
-    told=$(in_host 1 "$bin/ftpclient" "$master" -d "$work/c" --json -c "stat $1" 2>/dev/null) || return 1
-    [[ $told == *'"version":"'* ]]
+local answer
+    answer=$(in_host 1 "$bin/ftpclient" "$master" -d "$work/c" --json -c "stat $1" 2>/dev/null) || return 1
+    [[ $answer == *'"version":"'* ]]
 }
 now() { date +%s.%N; }
 since() { awk -v a="$1" -v b="$(now)" 'BEGIN { printf "%.2f", b - a }'; }
 echo "round  one transfer (s)  all slaves (s)  ratio"
 for ((round = 1; round <= rounds; round++)); do
-    # Somebody puts the file into the first slave's folder: it is copied, published after a second, and told to all.
+    # A local file in the first slave's folder is published after a second and replicated to all.
     head -c "${size}000000" /dev/urandom >"$work/new"
     mv "$work/new" "$work/r1/big-$round"
     until has_number "big-$round"; do sleep 0.02; done

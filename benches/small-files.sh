@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Many small files up and down, side by side with rsync (over its own protocol) and cp in one run: they take turns. What
-# is put is on the disk when `ftpclient` ends, so the others are followed by a sync of the file system. Needs the release
-# build (`make`) and rsync.
+# Measures uploads and downloads of many small files, alternately with rsync (over its own protocol)
+# and cp. A put of `ftpclient` is durable when it ends, so the others are followed by a sync of the
+# file system. Needs the release build (`make`) and rsync.
 #
-#   benches/small-files.sh [FOLDER] [FILES] [BYTES] [ROUNDS]      FOLDER: where to work, by default /dev/shm
+#   benches/small-files.sh [FOLDER] [FILES] [BYTES] [ROUNDS]      FOLDER: work folder, by default /dev/shm
 set -euo pipefail
 folder=${1:-/dev/shm} files=${2:-10000} bytes=${3:-4096} rounds=${4:-3}
 command -v rsync >/dev/null || { echo "needs rsync" >&2; exit 1; }
@@ -21,7 +21,7 @@ sleep 1
 
 relais() { "$bin/ftpclient" "$address" -d "$work/local" "$@" >/dev/null; }
 declare -A times
-# Runs a command, and notes its seconds under a name.
+# Runs a command and records its seconds under a name.
 take() {
     local name=$1 begun ended
     shift

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What encryption costs: the same slave, asked in the clear and by TLS in turns. One large file, many small ones, and logins. Needs the
-# release build (`make`) and 2.5 GiB in /dev/shm.
+# Measures the cost of encryption: one large file, many small ones, and logins, alternately in clear
+# text and by TLS. Needs the release build (`make`) and 2.5 GiB in /dev/shm.
 #
 #   benches/tls.sh [ROUNDS] [MIB]      by default 7 rounds, 1024 MiB
 set -euo pipefail
@@ -11,11 +11,11 @@ mkdir "$work/root" "$work/root/many" "$work/local"
 head -c "$((mib * 1024 * 1024))" /dev/urandom >"$work/root/file"
 for ((n = 0; n < 10000; n++)); do head -c 4096 /dev/urandom >"$work/root/many/$n"; done
 declare -A addresses large small logins cpu slave
-for way in never always; do
-    # The folder is the same; of each slave's processor time only its own way is in it.
+for mode in never always; do
+    # Both slaves serve one folder; the processor time of each covers only its own mode.
     start "$bin/ftpslave" 0 --standalone --root "$work/root" --state "$work/s"
-    slave[$way]=${pids[-1]}
-    addresses[$way]=$address
+    slave[$mode]=${pids[-1]}
+    addresses[$mode]=$address
 done
 "$bin/ftpclient" "${addresses[never]}" -d "$work/local" -c 'hash file' >/dev/null
 ask() { "$bin/ftpclient" "${addresses[$1]}" --tls "$([ "$1" = always ] && echo always || echo remote)" -d "$work/local" "${@:2}"; }
@@ -23,17 +23,17 @@ seconds() { sed 's/.*"seconds":\([0-9.e-]*\).*/\1/'; }
 ask always -c 'ls /many' >/dev/null 2>&1
 
 for ((round = 0; round <= rounds; round++)); do
-    for way in never always; do
-        before=$(processor "${slave[$way]}")
-        one=$(ask $way --json -c 'get file' 2>/dev/null | seconds)
-        used=$(awk -v a="$before" -v b="$(processor "${slave[$way]}")" 'BEGIN { print b - a }')
-        many=$(ask $way --json -c 'get -r many' 2>/dev/null | seconds)
+    for mode in never always; do
+        before=$(processor "${slave[$mode]}")
+        one=$(ask $mode --json -c 'get file' 2>/dev/null | seconds)
+        used=$(awk -v a="$before" -v b="$(processor "${slave[$mode]}")" 'BEGIN { print b - a }')
+        many=$(ask $mode --json -c 'get -r many' 2>/dev/null | seconds)
         begun=${EPOCHREALTIME/./}
-        for ((n = 0; n < 50; n++)); do ask $way -c pwd >/dev/null 2>&1; done
+        for ((n = 0; n < 50; n++)); do ask $mode -c pwd >/dev/null 2>&1; done
         login=$(awk -v t=$((${EPOCHREALTIME/./} - begun)) 'BEGIN { print t / 50000 }')
         rm -r "$work/local/"*
         # The first round warms up.
-        [ "$round" -eq 0 ] || { large[$way]+="$one "; small[$way]+="$many "; logins[$way]+="$login "; cpu[$way]+="$used "; }
+        [ "$round" -eq 0 ] || { large[$mode]+="$one "; small[$mode]+="$many "; logins[$mode]+="$login "; cpu[$mode]+="$used "; }
     done
 done
 printf '%-28s %10s %10s %8s\n' "" clear TLS ratio

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# How soon what was put on one slave is on all of them: the time from the end of a put to the moment at which the last of three slaves has
-# the file under its name, content and all. Names are there before. Needs the release build (`make`).
+# Measures how soon a put is on all slaves: the time from the end of the put until the last of three
+# slaves has the file with its content under its name. Needs the release build (`make`).
 #
 #   benches/visible.sh [ROUNDS] [BYTES] [FOLDER]      by default 50 rounds, 4096 bytes, /dev/shm
 set -euo pipefail

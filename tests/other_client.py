@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 """A small Relais client written from PROTOCOL.md alone, with Python's standard library.
 
-It proves that PROTOCOL.md is enough. It logs in at a master (or a stand-alone slave), follows the redirect,
-lists a folder, and gets a file with resume. It must never use anything of Relais but the wire.
+It proves that PROTOCOL.md is enough. It logs in at a master (or a standalone slave), follows the redirect,
+lists a folder, and gets a file with resume. It must use nothing of Relais except the protocol.
 
     other_client.py [--ca FILE] HOST:PORT ls [PATH]
     other_client.py [--ca FILE] HOST:PORT get PATH LOCAL [--stop-after BYTES]
     other_client.py [--ca FILE] HOST:PORT probe
 
-probe sends what no client of version 1 sends, and checks that the server answers it as the document says.
-With --ca all connections are encrypted, and FILE is the certificate of the servers' authority. Each command prints one JSON object. `get` writes LOCAL.part and LOCAL.part.json first; --stop-after breaks off
-once that many bytes came in, with status 5, and the same command without it goes on from there. Where the module
-blake3 is installed the digest is checked before the file gets its name; else `verified` is false, and the caller
-compares `digest`. Status: 0 done, 1 refused or damaged, 2 usage, 3 no server reached, 5 cut, can be resumed.
+probe sends messages that no client of version 1 sends, and checks that the server answers as specified.
+With --ca all connections are encrypted, and FILE is the certificate of the servers' authority. Each
+command prints one JSON object. `get` writes LOCAL.part and LOCAL.part.json first. --stop-after stops
+after that many bytes, with status 5; the same command without it resumes there. If the module blake3
+is installed, the digest is checked before the file gets its name; else `verified` is false, and the
+caller compares `digest`. Status: 0 done, 1 refused or damaged, 2 usage, 3 no server reached, 5 cut,
+can be resumed.
 """
 
 import argparse
@@ -50,7 +52,7 @@ class Refused(Exception):
 
 
 class Broken(Exception):
-    """The server does not keep to the protocol."""
+    """The server violates the protocol."""
 
 
 class Cut(Exception):
@@ -62,7 +64,7 @@ def printable(text):
 
 
 def check_path(path):
-    """The rules of section 7, so far as the client needs them before it sends."""
+    """Checks the rules of section 7 that a client must know before it sends a path."""
     if path and any(not is_part(part) for part in path.split("/")):
         raise SystemExit(f"bad name: {printable(path)}")
     if len(path.encode()) > 4095:
@@ -162,15 +164,15 @@ class Fields:
 # Connections
 
 
-# How lines are encrypted, where they are.
+# The TLS context, if connections are encrypted.
 TLS = None
 
 
 def trust(authority):
-    """Encrypts all connections from here on, with servers that this authority has certified."""
+    """Encrypts all further connections, with servers that this authority has certified."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # Names are those of section 1, not those of hosts.
+    # Certificates have the names of section 1, not host names.
     context.check_hostname = False
     context.load_verify_locations(authority)
     context.set_alpn_protocols(["relais"])
@@ -180,7 +182,7 @@ def trust(authority):
 class Connection:
     def __init__(self, address):
         if address[1] == 0 or address[0] in ("0.0.0.0", "::"):
-            raise Broken(f"{address} is no address to connect to")
+            raise Broken(f"{address} is not an address to connect to")
         self.address = address
         self.stream = socket.create_connection(address, CONNECT_TIME)
         self.stream.settimeout(SILENCE)
@@ -210,7 +212,7 @@ class Connection:
         return kind, self.exactly(length)
 
     def answer(self, *kinds):
-        """The next frame that is no sign of life; it must be of one of these types."""
+        """Reads the next frame other than a keepalive; it must be of one of these types."""
         until = time.monotonic() + PATIENCE
         while True:
             kind, payload = self.frame()
@@ -228,10 +230,10 @@ class Connection:
                     raise Broken("a bad Alone")
                 continue
             if kind == ELSEWHERE:
-                # A better client goes to one of those who are named.
+                # A better client connects to one of the named holders.
                 raise Refused(ELSEWHERE, "this slave does not have the content yet; try again in a moment", 0)
             if kind not in kinds:
-                raise Broken(f"a frame of type {kind:#x} has no place here")
+                raise Broken(f"an unexpected frame of type {kind:#x}")
             return kind, Fields(payload)
 
 
@@ -258,7 +260,7 @@ def read_opened(fields):
 
 
 def log_in(address, avoid=()):
-    """What a login comes to: an open session, or a ticket with slaves, or the master's address."""
+    """The result of a login: an open session, a ticket with slaves, or the master's address."""
     connection = Connection(address)
     login = text("") + text(b"") + mark(0, 0) + struct.pack(">H", len(avoid)) + b"".join(avoid) + b"\0"
     connection.send(hello(), (LOGIN, login))
@@ -306,7 +308,7 @@ class Server:
         if kind == "master":
             kind, found = log_in(host_port(found), self.failed[-64:])
             if kind == "master":
-                raise Broken("the servers send each other's clients in a circle")
+                raise Broken("the servers redirect in a circle")
         if kind == "session":
             self.current = None
             return found
@@ -362,12 +364,12 @@ def read_header(connection, wanted_offset):
     fields.finish()
     right = header["offset"] == wanted_offset and header["length"] == header["size"] - wanted_offset
     if not right or header["size"] >= 2**63 or not 1 <= header["block_size"] <= BLOCK_CAP:
-        raise Broken("the header is not what was asked for")
+        raise Broken("the header does not match the request")
     return header
 
 
 class Part:
-    """The bytes that came so far, and what they are of."""
+    """The bytes received so far, and the content to which they belong."""
 
     def __init__(self, local):
         self.path, self.note, self.content = local + ".part", local + ".part.json", {}
@@ -393,7 +395,7 @@ class Part:
         if self.content and self.content["size"] != header["size"]:
             return False
         if self.content.get("digest") and header["digest"] and self.content["digest"] != header["digest"]:
-            raise Broken("the header has another digest than the one asked for")
+            raise Broken("the header has another digest than the requested one")
         known = self.content.get("digest") or header["digest"]
         self.content = {"size": header["size"], "digest": known, "identity": header["identity"]}
         with open(self.note, "w") as note:
@@ -408,7 +410,7 @@ class Part:
 
 
 def receive(connection, path, part, stop_after):
-    """One request for the missing bytes; the digest that End tells, or none where all must begin again."""
+    """Requests the missing bytes. Returns the digest in End, or None if the download must restart."""
     offset = part.have()
     connection.send((GET, text(path) + struct.pack(">QQ", offset, ALL) + part.wanted()))
     header = read_header(connection, offset)
@@ -424,7 +426,7 @@ def receive(connection, path, part, stop_after):
             left -= len(fields.payload)
             moved += len(fields.payload)
             if stop_after is not None and moved >= stop_after:
-                raise Cut("stopped as asked")
+                raise Cut("stopped after --stop-after bytes")
     _, fields = connection.answer(END)
     digest = fields.take(32).hex()
     fields.finish()
@@ -444,7 +446,7 @@ def digest_of(path):
 
 
 def fetch(server, path, part, stop_after):
-    """All missing bytes, from as many slaves as it takes; the digest, where it began and which slave ended it."""
+    """Fetches all missing bytes, from several slaves if needed. Returns digest, offset and last slave."""
     began = part.have()
     for _ in range(10):
         connection = server.session()
@@ -466,7 +468,7 @@ def fetch(server, path, part, stop_after):
             server.note_failure()
         finally:
             connection.stream.close()
-    raise Cut("every try was cut or found other content")
+    raise Cut("every attempt was cut or found other content")
 
 
 def get(server, path, local, stop_after):
@@ -475,7 +477,7 @@ def get(server, path, local, stop_after):
     ours = digest_of(part.path)
     if ours not in (None, digest):
         part.drop()
-        raise Broken("the content does not have its digest")
+        raise Broken("the content does not match its digest")
     os.replace(part.path, local)
     os.remove(part.note)
     size = os.path.getsize(local)
@@ -490,19 +492,19 @@ def expect_error(connection, code):
         if error.code == code:
             return
         raise
-    raise Broken("an answer where an error has its place")
+    raise Broken("an answer instead of an error")
 
 
 def probe(server):
-    """A request of a later version is not supported, and no more; one out of its place ends the session."""
+    """A request of a later version is unsupported; an unexpected request ends the session."""
     connection = server.session()
-    connection.send((LATER, b"what nobody knows yet"), (PING, b""))
+    connection.send((LATER, b"an unknown request"), (PING, b""))
     expect_error(connection, UNSUPPORTED)
     connection.answer(PONG)
     connection.send(hello(), (PING, b""))
     expect_error(connection, BAD_REQUEST)
     if connection.stream.recv(1):
-        raise Broken("the session goes on behind a request out of its place")
+        raise Broken("the session continues after an unexpected request")
     return {"command": "probe", "ok": True, "slave": "%s:%d" % connection.address}
 
 
@@ -540,7 +542,7 @@ def main():
         print(error, file=sys.stderr)
         return 3 if error.code in (BUSY, NO_SLAVE) else 1
     except Broken as error:
-        print(f"the server does not keep to the protocol: {error}", file=sys.stderr)
+        print(f"the server violates the protocol: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"no server reached: {error}", file=sys.stderr)

@@ -1,7 +1,7 @@
 /* Writes a file of pseudo-random bytes, the same on every machine: made FILE BYTES SEED
  *
- * The build makes the larger sample files with this instead of keeping them
- * in the repository. The file gets its name when it is whole. */
+ * The build generates the larger sample files instead of keeping them in the
+ * repository. The file is renamed to its final name when it is complete. */
 
 #include <errno.h>
 #include <stdint.h>

@@ -1,18 +1,18 @@
 #!/bin/sh
-# The whole of Relais once through: run.sh PROGRAMS_DIR STATE_DIR
+# Runs a demonstration of Relais: run.sh PROGRAMS_DIR STATE_DIR
 #
-# Starts a master and two slaves on _FTPROOT, gets every file through them into
-# _CLIENTROOT, one client a file, shows which slave served what, and opens the
-# prompt where there is a terminal. Whatever happens, no process stays behind:
-# the servers are stopped on every way out, and where this script itself is
-# killed, the kernel stops them (see under.c).
+# Starts a master and two slaves on _FTPROOT, downloads every file into
+# _CLIENTROOT with a new client, shows which slave served it, and opens the
+# prompt if there is a terminal. No process stays behind: the script stops the
+# servers at every exit, and the kernel stops them if the script is killed (see
+# under.c).
 #
-# Every server takes a free port, so nothing collides with servers that run
-# already, or with a second copy of this script.
+# Every server uses a free port, so the run does not collide with running
+# servers or with another run.
 #
-# The cluster ends with the run: master's state, slaves' ids and change numbers
-# are removed at the end (tidy.sh). Files that were put into _FTPROOT stay. If
-# _FTPROOT belongs to another cluster already, the run serves a copy of it.
+# The cluster ends with the run: tidy.sh removes the master's state, the slaves'
+# ids and the change numbers. New files in _FTPROOT stay. If _FTPROOT belongs to
+# another cluster, the run serves a copy of it.
 
 set -u
 
@@ -35,7 +35,7 @@ fail() {
     exit 1
 }
 
-# Whether process $1 is there and no zombie.
+# Returns whether process $1 exists and is no zombie.
 alive() {
     case $(sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null) in
     '' | Z* | X*) return 1 ;;
@@ -43,7 +43,7 @@ alive() {
     esac
 }
 
-# Runs a program and waits for it in a way that lets a signal to this script through at once.
+# Runs a program and waits for it; a signal to this script interrupts the wait.
 attend() {
     "$under" $$ "$@" <&3 8>&- &
     child=$!
@@ -53,11 +53,11 @@ attend() {
     return "$attended"
 }
 
-# Starts server $1 in the background, in a session of its own: Ctrl-C at the prompt is the client's.
+# Starts server $1 in the background, in its own session, so that Ctrl-C reaches only the client.
 start() {
     name=$1
     shift
-    # Made before the server is, so that whoever waits for the ready line finds the file.
+    # Created before the server starts, so that the wait for the ready line finds the file.
     : >"$state/$name.out"
     "$under" -s $$ "$@" </dev/null >"$state/$name.out" 2>"$state/$name.log" 3<&- 8>&- &
     started=$!
@@ -93,7 +93,7 @@ in_service() {
     done
 }
 
-# Sends the servers SIGTERM, waits for them, and tells whether each ended with status 0.
+# Sends the servers SIGTERM, waits for them, and returns whether each exited with status 0.
 stop_servers() {
     for pid in $pids; do
         kill -TERM "$pid" 2>/dev/null
@@ -148,9 +148,9 @@ finish() {
     exit "$status"
 }
 
-# Gets file $1 (below the root) and notes the slave, the bytes and the resumed ones.
+# Downloads file $1 (below the root) and records the slave and the bytes.
 get() {
-    # One word for the client's own command line: in single quotes, with each inner one escaped.
+    # A word of the client's command line: in single quotes, with inner quotes escaped.
     word=\'$(printf '%s' "$1" | sed "s/'/'\\\\''/g")\'
     case $1 in
     */*) mkdir -p "$received/${1%/*}" || fail "no folder for $1" ;;
@@ -160,7 +160,7 @@ get() {
         cat "$state/get.json" "$state/get.err" >&2
         fail "get $1 ended with status $status"
     }
-    cmp -s "$root/$1" "$received/$1" || fail "$1 did not arrive as it is in $root"
+    cmp -s "$root/$1" "$received/$1" || fail "$1 differs from the file in $root"
     bytes=$(sed -n 's/.*"bytes": *\([0-9]*\).*/\1/p' "$state/get.json")
     slave=$(sed -n 's/.*"slaves": *\["\([^"]*\)".*/\1/p' "$state/get.json")
     printf '%s\t%s\n' "$slave" "$bytes" >>"$state/turns"
@@ -168,7 +168,7 @@ get() {
 }
 
 mkdir -p "$relais" "$received" || exit 1
-# The usual state folder, or one of our own where another run has that.
+# The usual state folder, or another one if a concurrent run uses it.
 copied=
 exec 3<&0 8>>"$relais/run.lock"
 if flock -n 8; then
@@ -180,7 +180,7 @@ else
     state=$relais/run.$$
     copied=yes
 fi
-# What other runs left that were killed.
+# Remove the state of killed runs.
 for old in "$relais"/run.[0-9]*; do
     [ -d "/proc/${old##*.}" ] || rm -rf "$old"
 done
@@ -195,7 +195,7 @@ trap 'exit 143' TERM
 if [ -z "$copied" ]; then
     : >"$mark" || exit 1
 else
-    say "$root belongs to another cluster, so this run serves a copy of it: what you change is gone at the end."
+    say "$root belongs to another cluster, so this run serves a copy of it; your changes are removed at the end."
     mkdir "$state/root" || exit 1
     find "$root" -mindepth 1 -maxdepth 1 ! -name .relais -exec cp -pR -- '{}' "$state/root" ';' || exit 1
     root=$state/root
@@ -214,9 +214,9 @@ XDG_STATE_HOME=$(cd "$state" && pwd)/client
 export XDG_STATE_HOME
 in_service
 
-say "" "Getting every file of $root into $received, a new client each:"
+say "" "Downloading every file of $root into $received, each with a new client:"
 : >"$state/turns"
-# Two runs at once would write the same files; the second waits here.
+# Concurrent runs would write the same files; the second waits here.
 exec 9>>"$relais/received.lock"
 flock 9 &
 wait $!
@@ -226,7 +226,7 @@ while IFS= read -r file <&4; do
 done 4<"$state/files"
 exec 9>&-
 
-say "" "Which slave served how much:"
+say "" "Files and bytes by slave:"
 awk -F '\t' '
     { files[$1]++; bytes[$1] += $2; allFiles++; all += $2 }
     END {
@@ -237,10 +237,10 @@ awk -F '\t' '
         }
         printf "  %-22s %8d %14d\n", "all", allFiles, all
         exit slaves != 2
-    }' "$state/turns" || fail "not both slaves were in use"
+    }' "$state/turns" || fail "only one slave was used"
 
 if [ -t 0 ] && [ -t 1 ]; then
-    say "" "All files arrived and are equal. Now it is your turn: help lists the commands, bye ends."
+    say "" "All files arrived and are equal. The prompt is yours: help lists the commands, bye leaves."
     # Ctrl-C stops a transfer of the client, not this script.
     trap '' INT
     attend "$programs/ftpclient" "$master" -d "$received"
@@ -252,5 +252,5 @@ if [ -t 0 ] && [ -t 1 ]; then
     esac
 fi
 
-stop_servers || fail "the servers did not end cleanly"
+stop_servers || fail "the servers did not stop cleanly"
 say "" "All files arrived and are equal; the master and both slaves ended with status 0."

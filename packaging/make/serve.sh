@@ -1,14 +1,14 @@
 #!/bin/sh
-# Runs a server in the foreground and notes its process id for `make stop`:
+# Runs a server in the foreground and records its process id for `make stop`:
 # serve.sh PIDS_DIR PROGRAM [ARGUMENT]...
 #
-# The process becomes the program, so Ctrl-C and the exit status are the
+# The script executes the program, so Ctrl-C and the exit status are the
 # program's own.
 
 set -u
 pids=$1
 shift
 mkdir -p "$pids" || exit 1
-# The name of the file is the process, its content the program that it must still be.
+# The file name is the process id, its content the program that the process must still run.
 readlink -f "$1" >"$pids/$$" || exit 1
 exec "$@"

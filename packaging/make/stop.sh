@@ -1,13 +1,13 @@
 #!/bin/sh
-# Ends the servers that `make master` and `make slave` started: stop.sh PIDS_DIR
+# Stops the servers that `make master` and `make slave` started: stop.sh PIDS_DIR
 #
-# A process is ended only while it still runs the program that was noted, so
-# that a number which another process got meanwhile is left alone.
+# A process is stopped only while it still runs the recorded program, because
+# another process may have its id meanwhile.
 
 set -u
 pids=$1
 
-# Whether process $1 runs program $2; after a new build the old file is "(deleted)".
+# Returns whether process $1 runs program $2; after a new build the old file is "(deleted)".
 runs() {
     case $(readlink "/proc/$1/exe" 2>/dev/null) in
     "$2" | "$2 (deleted)") return 0 ;;
@@ -33,11 +33,11 @@ for note in "$pids"/*; do
     if runs "$pid" "$program"; then
         echo "stopping ${program##*/}, process $pid"
         kill -TERM "$pid" 2>/dev/null
-        # Transfers have 5 s to end.
+        # Transfers may take 5 s to end.
         if ! gone "$pid" "$program" 100; then
-            echo "process $pid did not end by itself; it is killed" >&2
+            echo "process $pid did not stop within 10 s; killing it" >&2
             kill -KILL "$pid" 2>/dev/null
-            gone "$pid" "$program" 50 || { echo "process $pid is still there" >&2; status=1; continue; }
+            gone "$pid" "$program" 50 || { echo "process $pid is still running" >&2; status=1; continue; }
         fi
     fi
     rm -f "$note"

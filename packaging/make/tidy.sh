@@ -1,13 +1,12 @@
 #!/bin/sh
-# Removes what a run of run.sh made below ROOT/.relais: tidy.sh STATE_DIR ROOT [locked]
+# Removes the state of a run of run.sh below ROOT/.relais: tidy.sh STATE_DIR ROOT [locked]
 #
-# The cluster of a run ends with the run. A folder that still carried its
-# change numbers would stop the next cluster. run.sh marks the folder before its
-# first server starts and calls this script at its end and at its start; `make
-# slave` calls it because a run may have been killed. "locked": the caller holds
-# the lock of the runs.
+# The cluster of a run ends with the run; its change numbers in the folder would
+# stop the next cluster. run.sh marks the folder before its first server starts,
+# and calls this script at its start and end. `make slave` calls it because a
+# run may have been killed. "locked": the caller holds the lock of the runs.
 #
-# Quarantined files (.relais/conflicts) are a user's files and stay.
+# Quarantined files (.relais/conflicts) belong to a user and are kept.
 
 set -u
 relais=$1
@@ -22,7 +21,7 @@ if [ "${3:-}" != locked ]; then
         exit 1
     }
 fi
-# The servers of a killed run end within their grace; each holds the lock of its id until then.
+# The servers of a killed run stop within their grace; each holds the lock of its id until then.
 for id in "$root/.relais/slaves"/*; do
     [ ! -f "$id" ] || flock -w 15 "$id" true || {
         echo "a slave of a former make run still serves $root" >&2
@@ -35,7 +34,7 @@ for entry in "$root/.relais"/* "$root/.relais"/.[!.]*; do
     *) rm -rf "$entry" || exit 1 ;;
     esac
 done
-# Empty folders go; a folder with files stays and is named.
+# Empty folders are removed; a folder with files is kept and reported.
 rmdir "$root/.relais/conflicts" "$root/.relais" 2>/dev/null
 [ ! -d "$root/.relais/conflicts" ] || echo "quarantined files are kept: $root/.relais/conflicts" >&2
 rm -f "$mark"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Checks that the tools to build with are there, and names each missing one
-# with how to get it. Called by make; the tools' names may be overridden:
+# Checks the build tools, and reports each missing one with the way to install
+# it. Called by make; the tools' names may be overridden:
 # CARGO=... CC=... packaging/make/tools.sh
 
 set -u
@@ -15,7 +15,7 @@ missing() {
 
 rustup="install Rust with rustup: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh    (see https://rustup.rs)"
 
-# The lowest version that the workspace builds with, as Cargo.toml has it.
+# The minimum version in Cargo.toml.
 wanted=$(sed -n 's/^rust-version *= *"\([0-9.]*\)".*/\1/p' Cargo.toml | head -n 1)
 
 if ! command -v "${CARGO:-cargo}" >/dev/null 2>&1; then

@@ -1,13 +1,12 @@
 /* Runs a program that ends when its parent ends: under [-s] PARENT PROGRAM [ARGUMENT]...
  *
- * -s      in a session of its own, so that Ctrl-C at the terminal reaches only
- *         who stayed there
- * PARENT  the parent's process id; 0 where it is not known
+ * -s      in a new session, so that Ctrl-C at the terminal does not reach it
+ * PARENT  the parent's process id; 0 if unknown
  *
- * A shell script can clean up behind itself, but not when it is killed with
- * SIGKILL. The kernel then sends the program SIGTERM; it becomes the program by
- * exec, so the process id that the shell sees is the program's own. A shell
- * starts its background jobs with SIGINT ignored; that is taken back. */
+ * A shell script cannot clean up when it is killed with SIGKILL; the kernel then
+ * sends the program SIGTERM. This tool executes the program, so the process id
+ * that the shell sees is the program's own. A shell starts background jobs with
+ * SIGINT ignored; this tool resets that. */
 
 #include <errno.h>
 #include <signal.h>
@@ -29,14 +28,14 @@ int main(int argc, char **argv)
     signal(SIGINT, SIG_DFL);
     signal(SIGQUIT, SIG_DFL);
     if (session && setsid() < 0) {
-        fprintf(stderr, "under: no session of its own: %s\n", strerror(errno));
+        fprintf(stderr, "under: no new session: %s\n", strerror(errno));
         return 1;
     }
     if (prctl(PR_SET_PDEATHSIG, SIGTERM) != 0) {
         fprintf(stderr, "under: %s\n", strerror(errno));
         return 1;
     }
-    /* The parent may have ended before the kernel was asked. */
+    /* The parent may have ended before the prctl call. */
     long parent = strtol(rest[0], NULL, 10);
     if (parent != 0 && getppid() != (pid_t)parent)
         return 1;

@@ -1,5 +1,5 @@
-//! What `--help` and `help` say, the manual pages and README.md tell the same options and
-//! commands: nobody reads of one that is not there, and none is there that nobody reads of.
+//! Documentation: `--help`, `help`, the manual pages and README.md list the same options and
+//! commands.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::harness::{Client, Output, ProgramBuilder, Standalone, TestDir};
 #[path = "../../examples/docs/pages.rs"]
 mod pages;
 
-/// The spellings of one option, such as `-d` and `--dir`.
+/// The spellings of an option, such as `-d` and `--dir`.
 type Spellings = BTreeSet<String>;
 
 #[track_caller]
@@ -20,7 +20,7 @@ fn run(program: &str, args: &[&str]) -> Output {
     Client::finish(&mut ProgramBuilder::new(program, dir.path()).args(args).start())
 }
 
-/// What an option looks like, out of the words and brackets around it.
+/// Extracts the spellings of an option from a text with values and brackets.
 fn spellings(text: &str) -> Spellings {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '-';
     let words = text.split(|c: char| !word(c)).filter(|w| {
@@ -29,8 +29,8 @@ fn spellings(text: &str) -> Spellings {
     words.map(str::to_owned).collect()
 }
 
-/// The options that head a line of `--help`, but for help and version themselves.
-fn of_help(help: &str) -> BTreeSet<Spellings> {
+/// Returns the options in `--help`, without `--help` and `--version`.
+fn options_of_help(help: &str) -> BTreeSet<Spellings> {
     let heads = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
     let options =
         heads.map(|line| spellings(line.split("  ").next().unwrap().split('<').next().unwrap()));
@@ -41,7 +41,7 @@ fn of_help(help: &str) -> BTreeSet<Spellings> {
         .collect()
 }
 
-/// A manual page without its markup.
+/// Renders a manual page and removes its markup.
 fn manual(command: &clap::Command) -> String {
     let page = String::from_utf8(pages::manual(command)).unwrap();
     let plain = [
@@ -57,7 +57,7 @@ fn manual(command: &clap::Command) -> String {
     plain.iter().fold(page, |page, (markup, text)| page.replace(markup, text))
 }
 
-/// The lines of a manual page's section.
+/// Returns the lines of a section of a manual page.
 fn section<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
     let lines = page
         .lines()
@@ -68,8 +68,8 @@ fn section<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
     lines.take_while(|line| !line.starts_with(".SH")).collect()
 }
 
-/// The options that head a paragraph of a manual page.
-fn of_manual(lines: &[&str]) -> BTreeSet<Spellings> {
+/// Returns the options that head a paragraph of a manual page.
+fn options_of_manual(lines: &[&str]) -> BTreeSet<Spellings> {
     let heads =
         lines.windows(2).filter(|two| two[0] == ".TP" && two[1].starts_with('-')).map(|two| two[1]);
     let options =
@@ -81,7 +81,7 @@ fn readme() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
 }
 
-/// The first block that is set off below the heading of a program.
+/// Returns the first indented block below the heading of a program.
 fn synopsis(readme: &str, program: &str) -> Vec<String> {
     let below = readme
         .split_once(&format!("\n### {program}\n"))
@@ -95,15 +95,15 @@ fn synopsis(readme: &str, program: &str) -> Vec<String> {
 }
 
 #[test]
-fn options_are_told_alike() {
+fn options_agree_in_help_manual_and_readme() {
     let readme = readme();
     for command in pages::programs() {
         let program = command.get_name();
         let page = manual(&command);
-        let mut all = of_help(&run(program, &["--help"]).ok().stdout);
+        let mut all = options_of_help(&run(program, &["--help"]).ok().stdout);
         assert!(!all.is_empty());
         assert_eq!(
-            of_manual(&section(&page, "OPTIONS")),
+            options_of_manual(&section(&page, "OPTIONS")),
             all,
             "--help of {program} and its manual page"
         );
@@ -112,41 +112,48 @@ fn options_are_told_alike() {
         for (words, _) in pages::leaves(&command) {
             let name = format!("{program} {}", words.join(" "));
             let words: Vec<&str> = words.iter().map(String::as_str).chain(["--help"]).collect();
-            let own: BTreeSet<_> = of_help(&run(program, &words).ok().stdout)
+            let own: BTreeSet<_> = options_of_help(&run(program, &words).ok().stdout)
                 .difference(&inherited)
                 .cloned()
                 .collect();
-            let told: Vec<_> = section(&page, "COMMANDS")
+            let documented: Vec<_> = section(&page, "COMMANDS")
                 .into_iter()
                 .skip_while(|line| *line != format!(".SS \"{name}\""))
                 .collect();
-            let end = told
+            let end = documented
                 .iter()
                 .skip(1)
                 .position(|line| line.starts_with(".SS"))
-                .map_or(told.len(), |at| at + 1);
-            assert_eq!(of_manual(&told[..end]), own, "--help of {name} and its manual page");
+                .map_or(documented.len(), |at| at + 1);
+            assert_eq!(
+                options_of_manual(&documented[..end]),
+                own,
+                "--help of {name} and its manual page"
+            );
             let line = lines
                 .iter()
                 .find(|line| line.starts_with(&name))
-                .unwrap_or_else(|| panic!("README's synopsis lacks {name}"));
+                .unwrap_or_else(|| panic!("README's synopsis misses {name}"));
             own.iter().for_each(|option| {
                 assert!(
                     !option.is_disjoint(&spellings(line)),
-                    "README's synopsis of {name} lacks {option:?}"
+                    "README's synopsis of {name} misses {option:?}"
                 )
             });
             all.extend(own);
         }
-        let told = spellings(&lines.join(" "));
+        let documented = spellings(&lines.join(" "));
         let known: Spellings = all.iter().flatten().cloned().collect();
         assert_eq!(
-            told.difference(&known).collect::<Vec<_>>(),
+            documented.difference(&known).collect::<Vec<_>>(),
             Vec::<&String>::new(),
-            "README's synopsis of {program} has them, --help has not"
+            "options in README's synopsis of {program} that --help does not list"
         );
         all.iter().for_each(|option| {
-            assert!(!option.is_disjoint(&told), "README's synopsis of {program} lacks {option:?}")
+            assert!(
+                !option.is_disjoint(&documented),
+                "README's synopsis of {program} misses {option:?}"
+            )
         });
     }
 }
@@ -163,7 +170,7 @@ fn manual_pages_have_sections_and_examples() {
         let calls: Vec<_> = examples.iter().filter(|line| line.starts_with(program)).collect();
         assert!(calls.len() >= 2, "{program}: {examples:?}");
         for call in calls {
-            // What an example calls can be called: clap takes all its words.
+            // The example is valid: clap parses all its words.
             let words = shlex_words(call);
             let parsed = pages::programs()
                 .into_iter()
@@ -175,7 +182,7 @@ fn manual_pages_have_sections_and_examples() {
     }
 }
 
-/// The words of a call in which only single quotes are used.
+/// Splits a command line that uses only single quotes.
 fn shlex_words(call: &str) -> Vec<String> {
     let parts = call.split('\'').enumerate();
     parts
@@ -217,11 +224,11 @@ fn an_invalid_log_filter_is_a_usage_error() {
 }
 
 #[test]
-fn exit_statuses_are_told_alike() {
+fn exit_statuses_agree_in_help_manual_and_readme() {
     let readme = readme().replace('\n', " ");
     for command in pages::programs() {
         let page = manual(&command);
-        let told: Vec<_> = section(&page, "EXIT STATUS")
+        let documented: Vec<_> = section(&page, "EXIT STATUS")
             .windows(2)
             .filter(|two| two[0] == ".TP")
             .map(|two| two[1])
@@ -231,7 +238,7 @@ fn exit_statuses_are_told_alike() {
             "ftpmaster" => &["0", "1", "2", "3", "4"],
             _ => &["0", "1", "2", "3"],
         };
-        assert_eq!(told, wanted, "{}", command.get_name());
+        assert_eq!(documented, wanted, "{}", command.get_name());
         let help = run(command.get_name(), &["--help"]).ok().stdout.replace('\n', " ");
         for status in wanted {
             assert!(
@@ -247,7 +254,7 @@ fn exit_statuses_are_told_alike() {
     }
 }
 
-/// The usages in the first column of README's table of commands.
+/// Returns the usages in the first column of README's table of commands.
 fn table(readme: &str) -> BTreeSet<String> {
     let rows = readme
         .split_once("| command |")
@@ -265,22 +272,22 @@ fn table(readme: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn commands_are_told_alike() {
+fn commands_agree_in_help_manual_and_readme() {
     let slave = Standalone::start(&[], &[]);
     let client = slave.client();
     let help = client.run(&["-c", "help"]).ok().stdout;
-    let told: BTreeSet<String> = help
+    let documented: BTreeSet<String> = help
         .lines()
         .take_while(|line| !line.is_empty())
         .map(|l| l.split("  ").next().unwrap().to_owned())
         .collect();
-    assert_eq!(table(&readme()), told, "README's table and help");
+    assert_eq!(table(&readme()), documented, "README's table and help");
     let page = manual(&pages::programs()[2]);
     let headed: BTreeSet<String> = section(&page, "COMMANDS")
         .iter()
         .filter_map(|line| Some(line.strip_prefix(".SS ")?.trim_matches('"').to_owned()))
         .collect();
-    assert_eq!(headed, told, "the manual page and help");
+    assert_eq!(headed, documented, "the manual page and help");
     let lines: Vec<String> =
         COMMANDS.iter().map(|command| format!("help {}", client_word(command.name))).collect();
     let args: Vec<&str> = lines.iter().flat_map(|line| ["-c", line.as_str()]).collect();
@@ -300,7 +307,7 @@ fn commands_are_told_alike() {
         for (option, _) in command.options {
             assert!(
                 usage.contains(*option) || command.help.contains(option),
-                "help {} does not tell of {option}",
+                "help {} does not describe {option}",
                 command.name
             );
         }
@@ -308,13 +315,13 @@ fn commands_are_told_alike() {
             command.options.iter().map(|(option, _)| (*option).to_owned()).collect();
         assert!(
             usage.is_subset(&known),
-            "the usage of {} has options that it does not complete: {usage:?}",
+            "the usage of {} has options without completion: {usage:?}",
             command.name
         );
     }
 }
 
-/// A command's name as a word behind help.
+/// Quotes a command's name as an argument of `help`.
 fn client_word(name: &str) -> String {
     crate::harness::quote(name)
 }

@@ -75,7 +75,7 @@ pub fn the_slave_is_stopped() {
 }
 
 #[test]
-pub fn the_line_is_cut() {
+pub fn the_connection_is_cut() {
     let bytes = content(3, SIZE);
     let cluster = cluster(&bytes);
     let client = cluster.client();
@@ -99,7 +99,7 @@ pub fn the_line_is_cut() {
 }
 
 #[test]
-pub fn the_line_hangs() {
+pub fn the_connection_hangs() {
     let bytes = content(4, SIZE);
     let cluster = cluster(&bytes);
     let client = cluster.client();
@@ -123,7 +123,7 @@ pub fn the_slave_stops_cleanly() {
 }
 
 #[test]
-pub fn the_master_is_gone_too() {
+pub fn the_master_is_down_too() {
     let bytes = content(6, SIZE);
     let mut cluster = cluster(&bytes);
     let client = cluster.client();
@@ -136,7 +136,7 @@ pub fn the_master_is_gone_too() {
 }
 
 #[test]
-pub fn the_other_slave_has_something_else() {
+pub fn the_other_slave_has_other_content() {
     let (ours, theirs) = (content(7, SIZE), content(8, SIZE));
     let mut cluster = Cluster::of(2).proxied().file("f", &ours).start();
     std::fs::write(cluster.slaves[1].root.join("f"), &theirs).unwrap();

@@ -149,7 +149,7 @@ fn put_beside(flood: &Flood, wire: &mut RawClient, most: u64) {
 }
 
 #[test]
-fn a_put_is_made_soon_beside_another_users_flood() {
+fn a_flood_of_another_user_does_not_delay_a_put() {
     let (cluster, tickets) = with_users(&["flood", "ann"]);
     let slave = cluster.slaves[0].addr;
     let mut wire = session(slave, &tickets[1]);
@@ -160,7 +160,7 @@ fn a_put_is_made_soon_beside_another_users_flood() {
 }
 
 #[test]
-fn a_put_is_made_soon_beside_another_addresss_flood() {
+fn a_flood_of_another_address_does_not_delay_a_put() {
     let slave = Standalone::start(&[], &[]);
     let mut wire = session_from([127, 0, 0, 1], slave.addr);
     let flood = (0..100).map(|_| session_from([127, 0, 0, 2], slave.addr)).collect();
@@ -181,7 +181,7 @@ fn beside_500_flooding_sessions_no_put_fails() {
 }
 
 #[test]
-fn changes_of_a_session_that_has_left_are_not_made() {
+fn changes_of_a_closed_session_are_not_made() {
     const PUTS: usize = 50;
     let slave = Standalone::start(&["--workers", "1"], &[]);
     let (mut gone, mut stays) =
@@ -218,7 +218,7 @@ fn changes_of_a_session_that_has_left_are_not_made() {
 }
 
 #[test]
-fn piece_values_come_soon_beside_another_addresss_flood() {
+fn a_flood_of_another_address_does_not_delay_hashing() {
     const PIECES: u32 = 64;
     let slave = Standalone::start(&["--workers", "1"], &[("f", b"")]);
     // A sparse file, which takes no space on the disk.

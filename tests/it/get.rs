@@ -120,7 +120,7 @@ fn a_remote_log_does_not_overwrite_the_log() {
 }
 
 #[test]
-fn where_it_goes() {
+fn a_get_resolves_its_target() {
     let slave = Standalone::start(&[], &[("a.txt", b"some text"), ("sub/b.txt", b"more text")]);
     let client = slave.client();
     fs::create_dir(client.folder().join("there")).unwrap();
@@ -159,7 +159,7 @@ fn an_existing_file_is_replaced_only_by_a_whole_one() {
 }
 
 #[test]
-fn a_missing_name_is_told_with_what_is_there() {
+fn a_missing_name_suggests_an_existing_one() {
     let slave = Standalone::start(&[], &[("apples.txt", b"a"), ("pears.txt", b"p")]);
     slave.wait_listed("apples.txt", true);
     let client = slave.client();
@@ -179,7 +179,7 @@ fn a_missing_name_is_told_with_what_is_there() {
 }
 
 #[test]
-fn several_names_and_one_of_them_missing() {
+fn a_missing_name_does_not_stop_the_other_gets() {
     let slave = Standalone::start(&[], &[("a", b"12"), ("b", b"345")]);
     let client = slave.client();
     let json = client.command("get a nothing b").fails(1).json();
@@ -199,7 +199,7 @@ fn several_names_and_one_of_them_missing() {
 }
 
 #[test]
-fn the_closing_line_tells_bytes_and_slave() {
+fn the_last_line_shows_bytes_and_slave() {
     let slave = Standalone::start(&[], &[("a.txt", b"some text")]);
     let output = slave.client().run(&["-c", "get a.txt"]).ok();
     let lines: Vec<&str> = output.stdout.lines().collect();
@@ -213,7 +213,7 @@ fn the_closing_line_tells_bytes_and_slave() {
 }
 
 #[test]
-fn commands_stop_at_the_first_failure_unless_told_to_go_on() {
+fn commands_stop_at_the_first_failure_without_keep_going() {
     let slave = Standalone::start(&[], &[("a", b"12")]);
     let client = slave.client();
     client.run(&["-c", "get nothing", "-c", "get a"]).fails(1);
@@ -240,7 +240,7 @@ fn wrong_command_lines_are_status_2() {
 }
 
 #[test]
-fn above_the_top_is_an_error_and_not_the_top() {
+fn paths_above_the_root_are_an_error() {
     let slave = Standalone::start(&[], &[("a", b"12")]);
     let client = slave.client();
     for command in ["get ../a", "cd ..", "ls ..", "get sub/../../a", "stat /../a"] {
@@ -262,7 +262,7 @@ fn a_folder_is_not_a_file() {
 }
 
 #[test]
-fn stat_and_hash_tell_size_and_digest() {
+fn stat_and_hash_show_size_and_digest() {
     let bytes = content(5, 3_000_000);
     let cluster = Cluster::of(1).file("big.bin", &bytes).start();
     let client = cluster.client();
@@ -290,7 +290,7 @@ fn stat_and_hash_tell_size_and_digest() {
 }
 
 #[test]
-fn the_time_and_the_execute_bit_come_along() {
+fn a_get_keeps_time_and_executable_bit() {
     let slave = Standalone::start(&[], &[("tool", b"#!/bin/sh\n")]);
     let path = slave.root.join("tool");
     let mut rights = fs::metadata(&path).unwrap().permissions();

@@ -26,7 +26,7 @@ fn each_stopping_signal_ends_a_slave_with_status_0() {
 }
 
 #[test]
-fn each_stopping_signal_ends_a_master_and_a_slave_of_a_cluster_with_status_0() {
+fn each_stopping_signal_ends_master_and_slave_with_status_0() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut cluster = Cluster::of(1).file("f", b"1").start();
         cluster.client().get("f");
@@ -155,7 +155,7 @@ fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn ctrl_c_at_a_terminal_reaches_the_whole_group_and_ends_it_cleanly() {
+fn ctrl_c_at_a_terminal_ends_the_whole_group_cleanly() {
     let dir = TestDir::new();
     let root = dir.folder("root");
     let setup = ProgramBuilder::new("ftpslave", dir.path()).args([
@@ -188,7 +188,7 @@ fn ctrl_c_at_a_terminal_reaches_the_whole_group_and_ends_it_cleanly() {
 }
 
 #[test]
-fn kill_9_of_the_supervisor_takes_all_within_2_s_and_the_port_is_free() {
+fn killing_the_supervisor_ends_all_processes_in_2_s() {
     let mut slave = Standalone::start(&["--workers", "2"], &[("f", b"1")]);
     let mut open = sessions(slave.addr, 2);
     open[0].ping();
@@ -244,7 +244,7 @@ fn family(slave: &Standalone) -> Vec<Pid> {
 }
 
 #[test]
-fn a_killed_worker_is_replaced_within_a_second_and_other_sessions_go_on() {
+fn a_killed_worker_is_replaced_and_other_sessions_continue() {
     let slave =
         Standalone::start(&["--workers", "2", "--sessions-per-worker", "64"], &[("f", b"1")]);
     let before = family(&slave);
@@ -322,7 +322,7 @@ fn a_master_restarts_without_open_sessions_noticing() {
 }
 
 #[test]
-fn a_slave_may_come_before_the_master_and_its_key() {
+fn a_slave_may_start_before_the_master_and_its_key() {
     let dir = TestDir::new();
     let (root, state) = (dir.folder("root"), dir.folder("state"));
     write_old(&root.join("f"), b"1");
@@ -474,7 +474,7 @@ fn the_prompt_gets_a_file_and_says_goodbye() {
 }
 
 #[test]
-fn a_prompt_ends_when_it_is_told_to() {
+fn a_prompt_ends_on_sigterm_and_sighup() {
     let slave = Standalone::start(&[], &[("hello.txt", b"some text")]);
     slave.wait_listed("hello.txt", true);
     // A closed terminal sends SIGHUP.
@@ -517,7 +517,7 @@ fn ctrl_c_stops_the_transfer_and_not_the_prompt() {
 }
 
 #[test]
-fn ctrl_c_on_a_slow_line_ends_soon_and_saves() {
+fn ctrl_c_on_a_slow_connection_ends_soon_and_saves() {
     let bytes = content(6, 8 << 20);
     for block in ["9", "4096", "1048576"] {
         let slave = Standalone::start(&["--block-size", block], &[("f", &bytes)]);
@@ -567,7 +567,7 @@ fn an_interrupted_get_is_status_130_with_its_log_written() {
 }
 
 #[test]
-fn a_slave_that_was_killed_is_started_again_at_once_on_its_port() {
+fn a_killed_slave_restarts_at_once_on_its_port() {
     let mut slave = Standalone::start(&[], &[("f", b"content")]);
     for _ in 0..5 {
         // Its other processes hold the port until they have exited.

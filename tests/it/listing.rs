@@ -38,7 +38,7 @@ fn files_and_folders_in_order_of_their_names() {
 }
 
 #[test]
-fn what_is_dropped_in_appears_and_what_is_removed_vanishes() {
+fn local_additions_and_removals_are_listed() {
     let slave = Standalone::start(&[], &[("first", b"1")]);
     slave.wait_listed("first", true);
     fs::write(slave.root.join("second"), "2").unwrap();
@@ -60,7 +60,7 @@ fn what_is_dropped_in_appears_and_what_is_removed_vanishes() {
 }
 
 #[test]
-fn what_changed_while_the_slave_was_away_is_seen_at_its_start() {
+fn changes_during_a_downtime_are_seen_at_the_start() {
     let mut slave = Standalone::start(&[], &[("stays", b"1"), ("goes", b"2"), ("changes", b"3")]);
     slave.wait_listed("changes", true);
     slave.program.kill();
@@ -76,7 +76,7 @@ fn what_changed_while_the_slave_was_away_is_seen_at_its_start() {
 }
 
 #[test]
-fn what_is_still_being_written_is_not_shown() {
+fn files_being_written_are_not_listed() {
     let slave = Standalone::start(&[], &[("first", b"1")]);
     slave.wait_listed("first", true);
     let client = slave.client();
@@ -97,7 +97,7 @@ fn what_is_still_being_written_is_not_shown() {
 }
 
 #[test]
-fn a_file_replaced_by_one_of_the_same_size_and_time_never_shows_the_old_digest() {
+fn a_replaced_file_with_equal_metadata_shows_no_old_digest() {
     let slave = Standalone::start(&[], &[("f", b"content number 0")]);
     let client = slave.client();
     let path = slave.root.join("f");
@@ -133,7 +133,7 @@ fn a_file_replaced_by_one_of_the_same_size_and_time_never_shows_the_old_digest()
 }
 
 #[test]
-fn what_is_not_served_is_counted() {
+fn unserved_entries_are_counted() {
     use std::os::unix::ffi::OsStrExt;
     let slave = Standalone::start(&[], &[("f", b"1")]);
     std::os::unix::fs::symlink("f", slave.root.join("link")).unwrap();

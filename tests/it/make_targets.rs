@@ -107,7 +107,7 @@ fn programs() -> PathBuf {
 }
 
 #[test]
-fn a_run_leaves_nothing_that_a_later_cluster_meets() {
+fn a_run_leaves_no_trace_for_a_later_cluster() {
     let checkout = Checkout::new();
     let done = Client::finish(&mut checkout.whole_run()).ok();
     assert!(done.stdout.contains("All files arrived and are equal"), "{done:?}");
@@ -133,7 +133,7 @@ fn a_run_leaves_nothing_that_a_later_cluster_meets() {
 }
 
 #[test]
-fn a_run_that_is_killed_is_tidied_up_after() {
+fn a_killed_run_is_cleaned_up() {
     let checkout = Checkout::new();
     let mut run = checkout.whole_run();
     run.stdout.wait_for(RUN, "files are fetched", |text| text.contains("a.txt").then_some(()));

@@ -30,7 +30,7 @@ fn three_slaves_serve_nine_clients_three_each() {
 }
 
 #[test]
-fn a_slave_that_is_down_gets_no_turn_and_one_that_returns_does() {
+fn a_slave_that_is_down_gets_no_clients_until_it_returns() {
     let mut cluster = Cluster::of(2).file("a.txt", b"some text").start();
     let client = cluster.client();
     assert_eq!(cluster.slaves[0].program.stop(Signal::SIGTERM), 0);
@@ -45,7 +45,7 @@ fn a_slave_that_is_down_gets_no_turn_and_one_that_returns_does() {
 }
 
 #[test]
-fn with_no_slave_in_service_the_client_hears_so_and_exits_3_after_retry() {
+fn without_a_slave_in_service_the_client_exits_3_after_retry() {
     let cluster = Cluster::of(0).start();
     let client = cluster.client();
     let began = Instant::now();
@@ -65,7 +65,7 @@ fn with_nothing_at_the_address_the_client_exits_3() {
 }
 
 #[test]
-fn a_client_that_waits_goes_on_when_a_slave_comes() {
+fn a_waiting_client_continues_when_a_slave_registers() {
     let mut cluster = Cluster::of(0).file("a.txt", b"some text").start();
     let client = cluster.client();
     let mut waiting = client.start(&["--retry", "60", "--json", "-c", "get a.txt"]);
@@ -102,7 +102,7 @@ fn status_shows_the_slaves_and_exits_1_with_none_in_service() {
 }
 
 #[test]
-fn a_stopped_slave_is_out_of_the_turn_after_three_heartbeats_and_comes_back() {
+fn a_stopped_slave_leaves_after_three_heartbeats_and_returns() {
     let cluster = Cluster::of(2).shared().file("a.txt", b"some text").start();
     cluster.slaves[0].program.signal_group(Signal::SIGSTOP);
     cluster.wait_in_service(1);
@@ -135,7 +135,7 @@ fn twenty_clients_at_once_all_get_their_file() {
 }
 
 #[test]
-fn a_slave_dialled_by_a_client_sends_it_to_the_master() {
+fn a_slave_redirects_a_client_without_a_ticket_to_the_master() {
     let cluster = Cluster::of(1).file("a.txt", b"some text").start();
     let client = Client::new(cluster.slaves[0].addr);
     client.get("a.txt");
@@ -143,7 +143,7 @@ fn a_slave_dialled_by_a_client_sends_it_to_the_master() {
 }
 
 #[test]
-fn a_slave_without_the_right_key_is_not_taken() {
+fn a_slave_with_a_wrong_key_is_refused() {
     let cluster = Cluster::of(1).file("a.txt", b"some text").start();
     let key = cluster.dir.path().join("other.key");
     std::fs::write(&key, "ab".repeat(32) + "\n").unwrap();

@@ -17,7 +17,7 @@ fn status_of(pid: Pid, key: &str) -> String {
 }
 
 #[test]
-fn status_tells_what_confines_the_workers() {
+fn status_shows_the_sandbox_of_the_workers() {
     let cluster = Cluster::of(1).start();
     let confined = eventually(SOON, "status reports the sandbox", || {
         let confined = cluster.status_json()?["slaves"][0]["confined"].as_array()?.clone();
@@ -132,7 +132,7 @@ fn workers_never_look_into_the_masters_state_folder() {
 }
 
 #[test]
-fn workers_hear_of_accounts_that_they_cannot_read() {
+fn workers_learn_of_accounts_that_they_cannot_read() {
     let slave = Standalone::start(&["--workers", "2"], &[("f", b"content")]);
     let state = slave.dir.folder("state");
     let strace = Strace::attach(&workers(slave.program.pid(), 2), &["-e", OPENS]);
@@ -240,7 +240,7 @@ fn started_as_root_it_serves_as_another_user() {
 }
 
 #[test]
-fn what_was_open_when_it_was_started_is_closed() {
+fn inherited_descriptors_are_closed() {
     let dir = TestDir::new();
     let (root, secret) = (dir.folder("root"), dir.path().join("secret"));
     fs::write(&secret, "secret").unwrap();

@@ -13,7 +13,7 @@ struct HeldSession {
 }
 
 #[test]
-fn an_address_has_so_many_sessions_and_gives_them_back() {
+fn sessions_of_an_address_are_limited_and_released() {
     let network = Network::new();
     let dir = TestDir::new();
     let root = dir.folder("root");

@@ -11,17 +11,17 @@ const LONG: &[&str] = &[
     "a_sparse_file_of_5_gib_resumes",
     "a_storm_of_a_minute",
     "beside_500_flooding_sessions_no_put_fails",
-    "files_by_hand_survive_thousands_of_changes",
+    "local_files_survive_thousands_of_changes",
     "a_hundred_thousand_staged_files_do_not_slow_a_put",
     "half_an_hour_of_mixed_load_leaves_nothing_behind",
-    "seven_hundred_guessing_addresses_lock_out_nobody",
+    "seven_hundred_guessing_addresses_lock_out_no_user",
     "masses_of_overwrites_and_moves_cost_bounded_memory",
 ];
 /// Not tests: they regenerate files of the repository on demand.
 const WRITERS: &[&str] = &["write_corpus", "write_examples"];
 
 #[test]
-fn only_the_known_tests_are_skipped_and_each_says_why() {
+fn only_known_tests_are_ignored_and_with_a_reason() {
     let mut found = BTreeSet::new();
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     for folder in ["tests", "crates"] {

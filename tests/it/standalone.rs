@@ -48,7 +48,7 @@ fn knock(slave: &Standalone) -> (RawClient, Reply) {
 }
 
 #[test]
-fn a_full_pool_queues_then_says_busy_then_serves_who_waited() {
+fn a_full_pool_queues_then_refuses_then_serves_the_queue() {
     let slave = Standalone::start(
         &["--workers", "2", "--sessions-per-worker", "1", "--queue", "2"],
         &[("f", b"1")],
@@ -91,7 +91,7 @@ fn a_busy_slave_is_tried_again() {
 }
 
 #[test]
-fn a_reader_that_stops_does_not_hold_up_others() {
+fn a_stalled_reader_does_not_delay_others() {
     let bytes = content(3, 48 << 20);
     let slave = Standalone::start(
         &["--workers", "2", "--sessions-per-worker", "2"],
@@ -108,7 +108,7 @@ fn a_reader_that_stops_does_not_hold_up_others() {
 }
 
 #[test]
-fn the_slot_of_a_client_that_vanished_is_free_again() {
+fn the_slot_of_a_vanished_client_is_freed() {
     let slave = Standalone::start(
         &["--workers", "1", "--sessions-per-worker", "1", "--queue", "0"],
         &[("f", b"1")],
@@ -122,7 +122,7 @@ fn the_slot_of_a_client_that_vanished_is_free_again() {
 }
 
 #[test]
-fn requests_sent_ahead_are_answered_in_order() {
+fn pipelined_requests_are_answered_in_order() {
     let slave =
         Standalone::start(&["--block-size", "9"], &[("a", b"first file"), ("b", b"second")]);
     let mut wire = RawClient::connect(slave.addr);
@@ -146,7 +146,7 @@ fn requests_sent_ahead_are_answered_in_order() {
 }
 
 #[test]
-fn a_header_tells_what_comes() {
+fn a_header_describes_the_content() {
     let bytes = content(4, 300_000);
     let slave = Standalone::start(&[], &[("f", &bytes)]);
     let mut wire = sessions(slave.addr, 1).remove(0);

@@ -79,7 +79,7 @@ fn each_transfer_and_each_change_is_a_line() {
 }
 
 #[test]
-fn a_name_that_breaks_the_rules_is_a_line_without_it() {
+fn an_invalid_name_is_logged_as_null() {
     let logs = TestDir::new();
     let log = logs.path().join("transfers");
     let slave = Standalone::start(&["--transfer-log", log.to_str().unwrap()], &[("f", b"content")]);
@@ -97,7 +97,7 @@ fn a_name_that_breaks_the_rules_is_a_line_without_it() {
 }
 
 #[test]
-fn what_went_of_a_transfer_that_is_cut_is_told() {
+fn a_cut_transfer_is_logged_with_its_bytes() {
     let logs = TestDir::new();
     let log = logs.path().join("transfers");
     let size = 48 << 20;
@@ -122,7 +122,7 @@ fn what_went_of_a_transfer_that_is_cut_is_told() {
 }
 
 #[test]
-fn a_file_that_is_moved_away_is_opened_anew_by_every_worker() {
+fn every_worker_reopens_a_rotated_log() {
     let logs = TestDir::new();
     let log = logs.path().join("transfers");
     let slave = Standalone::start(
@@ -155,7 +155,7 @@ fn a_file_that_is_moved_away_is_opened_anew_by_every_worker() {
 }
 
 #[test]
-fn standard_output_takes_lines_as_well_and_what_slaves_fetch_is_no_transfer() {
+fn standard_output_logs_clients_and_no_slaves() {
     let cluster = Cluster::of(2).slave_args(&["--transfer-log", "-"]).start();
     let client = cluster.client();
     fs::write(client.folder().join("x"), "x").unwrap();
@@ -197,7 +197,7 @@ fn a_log_that_cannot_be_written_stops_the_start() {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_holds_up_neither_the_start_nor_a_transfer() {
+fn an_unread_pipe_blocks_neither_the_start_nor_a_transfer() {
     let dir = TestDir::new();
     let (root, pipe) = (dir.folder("root"), dir.path().join("pipe"));
     fs::write(root.join("f"), "content").unwrap();

@@ -91,7 +91,7 @@ fn the_first_user_says_that_anonymous_access_ends() {
 }
 
 #[test]
-fn changed_rights_and_folders_count_in_open_clusters() {
+fn changed_rights_and_roots_apply_to_open_sessions() {
     for server in TestServer::both(&[("ann", "read", "/")]) {
         let login = password_file(server.dir(), &password("ann"));
         let client = Client::new(server.addr());
@@ -157,7 +157,7 @@ fn a_server_does_not_start_with_accounts_that_it_cannot_trust() {
 }
 
 #[test]
-fn damage_to_the_accounts_of_a_running_server_lets_nobody_in_and_locks_nobody_out() {
+fn damaged_accounts_of_a_running_server_change_no_access() {
     for server in TestServer::both(&[("ann", "write", "/")]) {
         let accounts = server.state().join("accounts");
         let good = fs::read(&accounts).unwrap();
@@ -221,7 +221,7 @@ fn the_client_logs_in_again_by_itself_and_says_when_it_cannot() {
 }
 
 #[test]
-fn with_a_ticket_a_session_goes_on_and_begins_without_the_master() {
+fn with_a_ticket_sessions_work_without_the_master() {
     let mut server = Cluster::of(2).file("f", b"content").start();
     let state = server.dir.folder("master");
     add(&server.dir, &state, "ann", "write", "/");

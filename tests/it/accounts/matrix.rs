@@ -96,7 +96,7 @@ fn the_table_has_every_request() {
 }
 
 #[test]
-fn nobody_gets_in_without_an_account() {
+fn requests_without_an_account_are_refused() {
     for server in TestServer::both(&USERS) {
         let before = server.tree();
         for (name, _, bytes) in requests("") {
@@ -135,7 +135,7 @@ fn a_reader_reads_and_changes_nothing() {
 }
 
 #[test]
-fn a_writer_does_all_of_it() {
+fn a_writer_may_make_every_request() {
     for server in TestServer::both(&USERS) {
         let mut wire = server.open("ann").unwrap();
         for (name, _, bytes) in requests("") {
@@ -151,7 +151,7 @@ fn a_writer_does_all_of_it() {
 }
 
 #[test]
-fn a_user_with_a_folder_is_in_it_and_nowhere_else() {
+fn a_user_with_a_root_sees_only_that_folder() {
     for server in TestServer::both(&USERS) {
         let (mut wire, before) = (server.open("hom").unwrap(), server.tree());
         // Paths outside of the root do not exist, by any name.
@@ -275,7 +275,7 @@ fn a_ticket_ends_also_in_an_open_session() {
 }
 
 #[test]
-fn what_a_user_has_open_ends_with_the_account_and_with_the_password() {
+fn sessions_end_with_the_account_or_a_new_password() {
     for server in TestServer::both(&USERS) {
         let (mut bob, mut hom) = (server.open("bob").unwrap(), server.open("hom").unwrap());
         bob.ping();
@@ -310,7 +310,7 @@ fn what_a_user_has_open_ends_with_the_account_and_with_the_password() {
 }
 
 #[test]
-fn the_first_account_ends_what_anybody_could_do() {
+fn the_first_account_ends_anonymous_access() {
     for server in TestServer::both(&[]) {
         let mut anybody = server.log_in("", "").unwrap();
         anybody.ping();

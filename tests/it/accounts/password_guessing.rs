@@ -12,7 +12,7 @@ use super::{TestServer, login, password};
 use crate::harness::{RawClient, SOON, encoded, eventually, hello};
 
 #[test]
-fn three_tries_a_connection_and_then_a_growing_wait() {
+fn three_attempts_a_connection_and_then_a_growing_wait() {
     for server in TestServer::both(&[("ann", "write", "/")]) {
         let mut wire = RawClient::connect(server.addr());
         wire.send(&[hello()]);
@@ -37,7 +37,7 @@ fn three_tries_a_connection_and_then_a_growing_wait() {
 }
 
 #[test]
-fn many_at_once_are_no_faster_than_one_after_another() {
+fn parallel_guesses_are_no_faster_than_serial_ones() {
     const AT_ONCE: usize = 24;
     let slave = crate::harness::Standalone::start(&["--workers", "8"], &[]);
     super::add(&slave.dir, &slave.dir.folder("state"), "ann", "write", "/");
@@ -68,7 +68,7 @@ fn many_at_once_are_no_faster_than_one_after_another() {
 }
 
 #[test]
-fn a_client_with_the_right_password_gets_through_beside_guessers() {
+fn the_right_password_succeeds_beside_guessers() {
     let [server, standalone] = TestServer::both(&[("ann", "write", "/")]);
     for server in [server, standalone] {
         let addr = server.addr();
@@ -102,7 +102,7 @@ fn a_client_with_the_right_password_gets_through_beside_guessers() {
 }
 
 #[test]
-fn a_password_that_is_too_long_is_refused_before_it_costs_anything() {
+fn a_password_that_is_too_long_is_refused_without_hashing() {
     for server in TestServer::both(&[("ann", "write", "/")]) {
         for _ in 0..20 {
             let mut wire = RawClient::connect(server.addr());
@@ -149,7 +149,7 @@ fn an_unknown_user_takes_as_long_as_a_wrong_password() {
 }
 
 #[test]
-fn logins_that_wait_hold_nobody_up() {
+fn waiting_logins_delay_no_other_request() {
     let [server, _] = TestServer::both(&[("ann", "write", "/")]);
     let addr = server.addr();
     // Many passwords to be hashed, from one address.
@@ -239,13 +239,13 @@ fn guess(source: IpAddr, addr: SocketAddr) -> bool {
 }
 
 #[test]
-fn guessing_addresses_lock_out_nobody_and_are_slow_together() {
+fn guessing_addresses_lock_out_no_user_and_share_a_rate() {
     guessed_at_by(60, false);
 }
 
 #[test]
 #[ignore = "it keeps both cores busy for a minute"]
-fn seven_hundred_guessing_addresses_lock_out_nobody() {
+fn seven_hundred_guessing_addresses_lock_out_no_user() {
     guessed_at_by(700, true);
 }
 

@@ -31,7 +31,7 @@ fn set(path: &PathBuf, bytes: &[u8]) {
 }
 
 #[test]
-fn a_worker_that_starts_beside_damaged_accounts_lets_nobody_in() {
+fn a_worker_started_with_damaged_accounts_refuses_logins() {
     let [_, server] = TestServer::both(&[("ann", "write", "/"), ("eve", "write", "/")]);
     let TestServer::Standalone(slave) = &server else { unreachable!() };
     user(server.dir(), &server.state(), &["remove", "eve"]).ok();
@@ -109,7 +109,7 @@ fn an_older_accounts_file_revives_no_ticket() {
 }
 
 #[test]
-fn no_slave_forgets_who_was_removed_also_two_of_one_folder_and_from_the_first_moment() {
+fn restarted_slaves_still_refuse_removed_users() {
     let mut cluster = Cluster::of(2).shared().file("f", b"content").start();
     let state = cluster.dir.folder("master");
     add(&cluster.dir, &state, "ann", "write", "/");
@@ -140,7 +140,7 @@ fn no_slave_forgets_who_was_removed_also_two_of_one_folder_and_from_the_first_mo
 }
 
 #[test]
-fn accounts_behind_a_link_change_as_others_do() {
+fn accounts_behind_a_link_can_be_changed() {
     let dir = crate::harness::TestDir::new();
     let (real, state, root) = (dir.folder("real"), dir.folder("linked"), dir.folder("root"));
     add(&dir, &real, "ann", "write", "/");
@@ -163,7 +163,7 @@ fn accounts_behind_a_link_change_as_others_do() {
 }
 
 #[test]
-fn with_a_ticket_nobody_is_asked_for_a_password_in_vain() {
+fn with_a_ticket_the_client_asks_for_no_password() {
     let mut cluster = Cluster::of(1).file("f", b"content").start();
     let state = cluster.dir.folder("master");
     add(&cluster.dir, &state, "ann", "write", "/");
@@ -185,7 +185,7 @@ fn with_a_ticket_nobody_is_asked_for_a_password_in_vain() {
 }
 
 #[test]
-fn tickets_of_a_cluster_key_that_was_replaced_count_no_more() {
+fn tickets_of_a_replaced_cluster_key_are_refused() {
     let cluster = Cluster::of(1).file("f", b"content").start();
     let state = cluster.dir.folder("master");
     add(&cluster.dir, &state, "ann", "write", "/");

@@ -31,7 +31,7 @@ fn is_in_files(folder: &Path, needle: &[u8]) -> Option<std::path::PathBuf> {
 }
 
 #[test]
-fn a_password_is_nowhere_to_be_found() {
+fn a_password_appears_in_no_output_or_file() {
     const SECRET: &str = "hunter2-and-more";
     for server in TestServer::both(&[("ann", "write", "/")]) {
         let file = password_file(server.dir(), SECRET);
@@ -146,7 +146,7 @@ fn a_typed_password_is_not_shown_and_may_be_mistyped() {
 }
 
 #[test]
-fn ctrl_c_at_the_question_is_130_and_no_terminal_is_4() {
+fn a_password_prompt_exits_130_on_ctrl_c_and_4_unattended() {
     let [server, _] = TestServer::both(&[("ann", "write", "/")]);
     let client = server.client();
     let (mut pty, mut program) = Pty::start_with_stderr(client.setup(&["-u", "ann"]).under(&SLOW));
@@ -182,7 +182,7 @@ fn without_a_user_the_client_asks_for_name_and_password() {
 }
 
 #[test]
-fn no_error_shows_what_lies_above_a_users_root() {
+fn no_error_reveals_paths_above_a_users_root() {
     const ROOT: &str = "home and all/ann b";
     let users = [("boss", "write", "/"), ("ann", "write", "/home and all/ann b")];
     for server in TestServer::both(&users) {

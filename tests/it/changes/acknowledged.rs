@@ -47,7 +47,7 @@ fn frames(request: Request) -> (Vec<u8>, Request) {
 }
 
 #[test]
-fn put() {
+fn acknowledged_puts_survive_a_kill() {
     // Small files that replace each other, and larger ones under new names.
     let bytes = |round: usize| {
         content(round as u64, if round.is_multiple_of(2) { 100 + round } else { 300_000 + round })
@@ -66,7 +66,7 @@ fn put() {
 }
 
 #[test]
-fn mkdir() {
+fn acknowledged_folders_survive_a_kill() {
     killed_at_the_answer(
         |round, _| frames(make_folder(&name(round))),
         |round, slave, wire| {
@@ -80,7 +80,7 @@ fn mkdir() {
 }
 
 #[test]
-fn rm() {
+fn acknowledged_removals_survive_a_kill() {
     killed_at_the_answer(
         |round, slave| {
             // Files and non-empty folders, made by the client and locally.
@@ -105,7 +105,7 @@ fn rm() {
 }
 
 #[test]
-fn mv() {
+fn acknowledged_moves_survive_a_kill() {
     killed_at_the_answer(
         |round, slave| {
             if round == 0 {
@@ -121,7 +121,7 @@ fn mv() {
 }
 
 #[test]
-fn many_at_once() {
+fn acknowledged_concurrent_puts_survive_a_kill() {
     let mut slave = Standalone::start(&["--workers", "2"], &[]);
     for round in 0..5 {
         let mut wires: Vec<RawClient> = (0..8).map(|_| open(&slave)).collect();

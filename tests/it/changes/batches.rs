@@ -70,7 +70,7 @@ fn all_there(slave: &Standalone) {
 const CALLS: &str = "trace=fsync,fdatasync,rename,renameat,renameat2,write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg,sendmmsg";
 
 #[test]
-fn puts_sent_ahead_share_the_sync_of_the_journal_and_are_acknowledged_behind_it() {
+fn pipelined_puts_share_a_journal_sync_before_their_answers() {
     let slave = Standalone::start(&["--workers", "1"], &[]);
     let strace = Strace::attach(&processes(&slave), &["-e", CALLS]);
     let ids = put_all(&slave);
@@ -165,7 +165,7 @@ fn answers(calls: &[Call]) -> Vec<usize> {
 }
 
 #[test]
-fn puts_from_eight_sessions_share_it_too() {
+fn puts_of_eight_sessions_share_a_journal_sync() {
     let slave = Standalone::start(&["--workers", "2"], &[]);
     let on = journal_of(&slave);
     let strace = Strace::attach(

@@ -32,7 +32,7 @@ fn slave() -> Standalone {
 }
 
 #[test]
-fn a_folder() {
+fn a_folder_blocks_a_put() {
     let slave = slave();
     let before = tree(&slave.root);
     let mut wire = open(&slave);
@@ -48,7 +48,7 @@ fn a_folder() {
 }
 
 #[test]
-fn links_and_fifos() {
+fn links_and_fifos_block_a_put() {
     let slave = slave();
     let before = tree(&slave.root);
     let mut wire = open(&slave);
@@ -95,7 +95,7 @@ fn links_and_fifos() {
 }
 
 #[test]
-fn a_folder_with_something_that_is_not_served_is_not_empty() {
+fn a_folder_with_unserved_entries_is_not_empty() {
     let slave = slave();
     symlink("x", slave.root.join("folder/sub/link")).unwrap();
     let mut wire = open(&slave);
@@ -104,7 +104,7 @@ fn a_folder_with_something_that_is_not_served_is_not_empty() {
 }
 
 #[test]
-fn a_name_that_was_made_by_hand_a_moment_ago() {
+fn a_new_local_folder_blocks_a_put() {
     // The catalogue may not have the entry yet; the disk decides.
     let slave = slave();
     let mut wire = open(&slave);
@@ -123,7 +123,7 @@ fn a_name_that_was_made_by_hand_a_moment_ago() {
 }
 
 #[test]
-fn a_mount_point() {
+fn a_mount_point_blocks_changes() {
     let volume = Volume::mount("size=4m");
     let (root, mount) = (volume.path().join("root"), volume.path().join("root/mount"));
     fs::create_dir_all(&mount).unwrap();
@@ -173,7 +173,7 @@ fn lock(folder: &Path, locked: bool) {
 }
 
 #[test]
-fn an_unreadable_folder_is_named_for_good() {
+fn an_unreadable_folder_is_a_permanent_error() {
     let dir = TestDir::new();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let root = dir.folder("root");

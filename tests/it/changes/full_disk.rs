@@ -55,7 +55,7 @@ impl FullDiskFixture {
 }
 
 #[test]
-fn no_room_for_an_upload() {
+fn no_space_for_an_upload() {
     let fixture = FullDiskFixture::new("size=16m");
     let (old, new) = (content(1, 1 << 20), content(2, 3 << 20));
     let mut wire = open(&fixture.slave);
@@ -94,7 +94,7 @@ fn no_room_for_an_upload() {
 }
 
 #[test]
-fn room_that_ends_in_the_middle_of_an_upload() {
+fn space_that_ends_in_the_middle_of_an_upload() {
     let fixture = FullDiskFixture::new("size=16m");
     let old = content(3, 100_000);
     let new = content(4, 4 << 20);
@@ -152,7 +152,7 @@ fn a_disk_that_is_full_to_the_last_byte() {
 }
 
 #[test]
-fn a_client_that_removes_something_makes_room() {
+fn a_removal_frees_space() {
     let fixture = FullDiskFixture::new("size=16m");
     let large = content(7, 4 << 20);
     let mut wire = open(&fixture.slave);

@@ -16,7 +16,7 @@ fn changes() -> [Request; 4] {
 }
 
 #[test]
-fn asked_twice_in_one_session_and_in_another() {
+fn repeated_changes_keep_their_numbers() {
     let slave = slave();
     let mut wire = open(&slave);
     for change in changes() {
@@ -29,7 +29,7 @@ fn asked_twice_in_one_session_and_in_another() {
 }
 
 #[test]
-fn asked_again_after_a_restart() {
+fn repeated_changes_keep_their_numbers_after_a_restart() {
     let mut slave = slave();
     let bytes = content(1, 300_000);
     let request = put("f", bytes.len());
@@ -52,7 +52,7 @@ fn asked_again_after_a_restart() {
 }
 
 #[test]
-fn a_put_asked_again_is_answered_with_its_number_and_not_made_twice() {
+fn a_repeated_put_has_its_number_and_is_not_made_twice() {
     let slave = slave();
     let (first, second) = (content(2, 70_000), content(3, 70_000));
     let (one, two) = (put("f", first.len()), put("f", second.len()));

@@ -75,7 +75,7 @@ fn damage_in_the_middle_stops_the_start_and_is_named() {
 }
 
 #[test]
-fn the_catalogue_is_made_again_from_folder_and_journal() {
+fn the_catalogue_is_rebuilt_from_folder_and_journal() {
     let mut slave = with_files(
         &[],
         &[
@@ -126,7 +126,7 @@ fn the_catalogue_is_made_again_from_folder_and_journal() {
 }
 
 #[test]
-fn what_was_removed_leaves_the_disk() {
+fn removed_content_leaves_the_disk() {
     let mut slave = with_files(&[], &[("tree/a/b/c", b"1"), ("tree/d", b"2"), ("f", b"3")]);
     let mut wire = open(&slave);
     let removed = slave.root.join(".relais/removed");
@@ -148,7 +148,7 @@ fn what_was_removed_leaves_the_disk() {
 }
 
 #[test]
-fn a_long_journal_is_shortened_and_nothing_is_forgotten() {
+fn a_shortened_journal_keeps_all_numbers_and_ids() {
     let mut slave = with_files(&[], &[("f", b"one")]);
     let mut wire = open(&slave);
     // Paths so long that a few hundred changes fill the journal.

@@ -95,7 +95,7 @@ fn lost(root: &Path, written: &[Vec<u8>]) -> Vec<String> {
 }
 
 #[test]
-fn a_standalone_change_is_rolled_back_where_a_file_came() {
+fn a_standalone_change_yields_to_a_new_local_file() {
     let slave = with_files(&[], &FILES);
     let journal = journal_of(&slave);
     let replicator = process_of(&slave.program, "Replicator");
@@ -138,7 +138,7 @@ fn a_standalone_change_is_rolled_back_where_a_file_came() {
 }
 
 #[test]
-fn a_change_of_a_cluster_quarantines_a_file_that_came() {
+fn a_cluster_change_quarantines_a_new_local_file() {
     let cluster = Cluster::of(2).start();
     let (wires, roots) = both(&cluster);
     let [mut wire, other] = wires;
@@ -178,8 +178,8 @@ fn both(cluster: &Cluster) -> ([RawClient; 2], Vec<PathBuf>) {
 }
 
 /// Waits up to a third of a millisecond without yielding the processor.
-fn spin(round: usize, who: usize) {
-    let time = Duration::from_micros(((round * 7919 + who * 104_729) % 331) as u64);
+fn spin(round: usize, offset: usize) {
+    let time = Duration::from_micros(((round * 7919 + offset * 104_729) % 331) as u64);
     let began = Instant::now();
     while began.elapsed() < time {
         std::hint::spin_loop();
@@ -206,7 +206,7 @@ fn collide(wire: &mut RawClient, root: &Path, from: usize, rounds: usize) -> Vec
                 wire.put(&name, b"old").unwrap();
             }
         }
-        let bytes = format!("by hand {round}").into_bytes();
+        let bytes = format!("local {round}").into_bytes();
         let at = if kind == 3 { format!("{name}/hand") } else { name.clone() };
         std::thread::scope(|scope| {
             let hand = scope.spawn(|| {
@@ -270,18 +270,18 @@ fn collide_in_cluster(rounds: usize) {
 }
 
 #[test]
-fn files_by_hand_survive_standalone_changes() {
+fn local_files_survive_standalone_changes() {
     collide_standalone(150);
 }
 
 #[test]
-fn files_by_hand_survive_changes_of_a_cluster() {
+fn local_files_survive_changes_of_a_cluster() {
     collide_in_cluster(60);
 }
 
 #[test]
 #[ignore = "thousands of rounds"]
-fn files_by_hand_survive_thousands_of_changes() {
+fn local_files_survive_thousands_of_changes() {
     collide_standalone(5000);
     collide_in_cluster(2000);
 }

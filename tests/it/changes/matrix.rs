@@ -236,7 +236,7 @@ fn slave_killed() {
 }
 
 #[test]
-fn cut_behind_each_byte_the_client_sends() {
+fn cut_after_each_byte_of_the_client() {
     let fixture = UploadFixture::new();
     let bytes = content(3, 20);
     for n in 0.. {
@@ -278,7 +278,7 @@ fn another_client_resumes_at_its_prompt_in_the_same_folder() {
 }
 
 #[test]
-fn the_closing_object_tells_where_it_resumed() {
+fn the_json_object_has_the_resume_offset() {
     let fixture = UploadFixture::new();
     let bytes = content(8, LARGE);
     let client = Client::new(fixture.line.addr());

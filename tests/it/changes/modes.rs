@@ -68,7 +68,7 @@ fn a_put_over_a_file_keeps_its_mode() {
 }
 
 #[test]
-fn what_is_made_in_a_setgid_folder_gets_its_group() {
+fn new_entries_of_a_setgid_folder_get_its_group() {
     let slave = Standalone::start(&[], &[]);
     let team = slave.root.join("team");
     fs::create_dir(&team).unwrap();
@@ -86,7 +86,7 @@ fn what_is_made_in_a_setgid_folder_gets_its_group() {
 }
 
 #[test]
-fn what_comes_in_is_open_to_nobody_else() {
+fn incoming_files_are_private_until_complete() {
     let slave = Standalone::start(&[], &[]);
     let mut wire = open(&slave);
     let bytes = upload(&with_mode("f", 0o644), b"ab", 1);

@@ -59,7 +59,7 @@ fn refused(wire: &mut RawClient, root: &Path, codes: &[ErrorCode]) {
 }
 
 #[test]
-fn beyond_loopback_nobody_may_without_an_account() {
+fn beyond_loopback_changes_need_an_account() {
     let slave = Standalone::start(&["--listen", "0.0.0.0"], &[("f", b"1"), ("folder/x", b"2")]);
     let addr = SocketAddr::from(([127, 0, 0, 1], slave.addr.port()));
     let (mut wire, writable) = opened(addr, Request::Login(Login::default()));
@@ -75,7 +75,7 @@ fn beyond_loopback_nobody_may_without_an_account() {
 }
 
 #[test]
-fn on_loopback_anybody_may() {
+fn on_loopback_changes_need_no_account() {
     let slave = Standalone::start(&[], &[]);
     let (mut wire, writable) = opened(slave.addr, Request::Login(Login::default()));
     assert!(writable);
@@ -83,7 +83,7 @@ fn on_loopback_anybody_may() {
 }
 
 #[test]
-fn in_a_cluster_on_loopback_anybody_may() {
+fn a_cluster_on_loopback_needs_no_accounts_for_changes() {
     let cluster = Cluster::of(1).start();
     let (ticket, _) = ticket(cluster.addr);
     let (mut wire, writable) =
@@ -93,7 +93,7 @@ fn in_a_cluster_on_loopback_anybody_may() {
 }
 
 #[test]
-fn in_a_cluster_beyond_loopback_nobody_may_without_an_account() {
+fn a_cluster_beyond_loopback_needs_accounts_for_changes() {
     let cluster = Cluster::of(1).listen("0.0.0.0").file("f", b"1").file("folder/x", b"2").start();
     let (ticket, _) = ticket(cluster.addr);
     let slave = &cluster.slaves[0];

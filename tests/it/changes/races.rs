@@ -181,7 +181,7 @@ fn asked_again_while(tasks: &[&str], call: &str, size: usize) {
 }
 
 #[test]
-fn a_put_asked_again_while_its_bytes_are_put_aside() {
+fn a_put_repeated_while_it_is_staged() {
     for size in [100_000, 2 << 20] {
         asked_again_while(&["Worker(0)"], "renameat2", size);
         // The change itself is slow too.
@@ -191,7 +191,7 @@ fn a_put_asked_again_while_its_bytes_are_put_aside() {
 }
 
 #[test]
-fn a_put_asked_again_while_it_is_made() {
+fn a_put_repeated_while_it_is_applied() {
     for call in ["fsync", "fdatasync", "renameat2"] {
         asked_again_while(&["Replicator"], call, 100_000);
     }
@@ -237,7 +237,7 @@ fn a_folder_made_while_a_file_is_put_into_its_place() {
 }
 
 #[test]
-fn a_reader_never_sees_a_part_while_a_file_is_replaced_again_and_again() {
+fn a_reader_never_sees_a_part_of_a_file_being_replaced() {
     let slave = Standalone::start(&[], &[]);
     let bytes = [content(1, 900_000), content(2, 1_100_000)];
     let mut wire = open(&slave);

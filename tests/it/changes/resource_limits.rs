@@ -12,7 +12,7 @@ use crate::harness::{
 };
 
 #[test]
-fn changes_wait_for_a_replicator_that_hangs_and_are_refused_then() {
+fn changes_wait_for_a_hanging_replicator_and_are_then_refused() {
     let slave = with_files(&["--workers", "1"], &[("f", b"old")]);
     let mut wire = open(&slave);
     let replicator = process_of(&slave.program, "Replicator");
@@ -48,7 +48,7 @@ fn changes_wait_for_a_replicator_that_hangs_and_are_refused_then() {
 }
 
 #[test]
-fn a_client_waits_for_a_replicator_that_hangs_for_a_moment() {
+fn a_client_waits_for_a_briefly_hanging_replicator() {
     let slave = with_files(&["--workers", "1"], &[("f", b"old")]);
     let client = slave.client();
     let new = content(1, 300_000);
@@ -114,7 +114,7 @@ fn no_descriptors_are_left() {
 }
 
 #[test]
-fn uploads_that_send_nothing_do_not_hold_up_others() {
+fn stalled_uploads_do_not_delay_others() {
     let slave = Standalone::start(&["--workers", "2", "--sessions-per-worker", "40"], &[]);
     let bytes = content(3, 1 << 20);
     let held: Vec<RawClient> = (0..60)

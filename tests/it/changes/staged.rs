@@ -122,7 +122,7 @@ fn frames_of_an_upload_out_of_place_end_the_connection() {
 }
 
 #[test]
-fn a_refused_upload_is_dropped_and_the_session_goes_on_or_closes() {
+fn a_refused_upload_is_dropped_or_ends_the_session() {
     let slave = with_files(&[], &[("folder/x", b"1")]);
     // Up to the limit the slave reads and drops the rest.
     let small = content(4, 4 << 20);

@@ -108,12 +108,12 @@ fn puts_fail(inject: &str, on: impl Fn(&Standalone) -> Option<PathBuf>, codes: &
 }
 
 #[test]
-fn the_staged_file_cannot_be_put_on_the_disk() {
+fn the_staged_file_cannot_be_synced() {
     puts_fail("fsync,fdatasync,syncfs:error=EIO", |_| None, &[ErrorCode::Storage]);
 }
 
 #[test]
-fn the_staging_folder_cannot_be_put_on_the_disk() {
+fn the_staging_folder_cannot_be_synced() {
     puts_fail(
         "fsync,fdatasync:error=EIO",
         |slave| Some(slave.root.join(".relais/staging")),
@@ -139,7 +139,7 @@ fn the_rename_fails() {
 }
 
 #[test]
-fn the_worker_cannot_rename_aside() {
+fn the_worker_cannot_seal_the_staged_file() {
     let mut slave = slave();
     let (before, mut wire) = (tree(&slave.root), open(&slave));
     let worker = process_of(&slave.program, "Worker(0)");
@@ -203,7 +203,7 @@ fn a_move_fails() {
 }
 
 #[test]
-fn the_folder_cannot_be_put_on_the_disk_after_the_change() {
+fn the_folder_cannot_be_synced_after_the_change() {
     let top = |slave: &Standalone| Some(slave.root.clone());
     let (inject, codes) = ("fsync,fdatasync:error=EIO", &[ErrorCode::Storage]);
     for size in SIZES {
@@ -242,7 +242,7 @@ fn the_folder_cannot_be_put_on_the_disk_after_the_change() {
 }
 
 #[test]
-fn the_journal_cannot_be_put_on_the_disk() {
+fn the_journal_cannot_be_synced() {
     let mut slave = slave();
     let bytes = content(2, 200_000);
     let before = tree(&slave.root);
@@ -316,7 +316,7 @@ fn the_journal_cannot_be_written() {
 }
 
 #[test]
-fn the_worker_cannot_write_aside() {
+fn the_worker_cannot_write_the_staged_file() {
     let mut slave = slave();
     let before = tree(&slave.root);
     let bytes = content(3, 2 << 20);

@@ -105,7 +105,7 @@ fn is_answer(call: &Call) -> bool {
 const RENAMES: [&str; 3] = ["rename", "renameat", "renameat2"];
 
 #[test]
-fn a_put() {
+fn a_put_is_durable_before_its_answer() {
     // Over a file and under a new name; small, and so large that it is synced on its own.
     for (name, size) in [("f", 1000), ("new", 1000), ("f", 3 << 20), ("empty/new", 0)] {
         let request = put(&format!("a/{name}"), size);
@@ -133,7 +133,7 @@ fn a_put() {
 }
 
 #[test]
-fn a_mkdir() {
+fn a_mkdir_is_durable_before_its_answer() {
     let request = make_folder("a/made");
     let Request::MakeFolder { id, .. } = request else { unreachable!() };
     let traced = trace(slave(), |wire| assert!(wire.change(&request).is_ok()));
@@ -147,7 +147,7 @@ fn a_mkdir() {
 }
 
 #[test]
-fn an_rm() {
+fn an_rm_is_durable_before_its_answer() {
     for (name, recursive) in [("f", false), ("full", true)] {
         let request = remove(&format!("a/{name}"), recursive);
         let Request::Remove { id, .. } = request else { unreachable!() };
@@ -161,7 +161,7 @@ fn an_rm() {
 }
 
 #[test]
-fn an_mv() {
+fn an_mv_is_durable_before_its_answer() {
     for (from, to) in [("a/f", "a/h"), ("a/f", "b/g"), ("a/full", "b/full")] {
         let request = rename(from, to);
         let Request::Move { id, .. } = request else { unreachable!() };
@@ -192,7 +192,7 @@ impl TracedSlave {
 }
 
 #[test]
-fn what_is_refused_is_not_in_the_journal() {
+fn refused_changes_are_not_journaled() {
     let slave = slave();
     let before = super::tree(&slave.root);
     let traced = trace(slave, |wire| {

@@ -96,7 +96,7 @@ fn one_users_unfinished_uploads_evict_no_other_users() {
 }
 
 #[test]
-fn no_room_is_said_before_the_first_byte() {
+fn a_put_without_space_is_refused_before_its_first_byte() {
     let volume = Volume::mount("size=16m");
     fs::create_dir(volume.path().join("root")).unwrap();
     let root = volume.inside().join("root");
@@ -184,7 +184,7 @@ fn a_hundred_thousand_staged_files_do_not_slow_a_put() {
 }
 
 #[test]
-fn staged_files_over_the_limit_go_at_the_start() {
+fn staged_files_over_the_limit_are_evicted_at_the_start() {
     let mut slave = Standalone::start(&["--workers", "1", "--uploads", "100"], &[]);
     let request = put("f", 5000);
     cut(open(&slave), &mut open(&slave), &request, 1000);

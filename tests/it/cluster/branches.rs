@@ -1,5 +1,7 @@
-//! Two histories with the same numbers: a master with a restored disk, or masters on copies of one state folder, have numbered
-//! anew while slaves with other changes were away. Whichever history survives, nothing that was acknowledged is destroyed.
+//! Diverged histories: no acknowledged change is destroyed, whichever history survives.
+//!
+//! A master with a restored disk, or two masters on copies of one state folder, have assigned the
+//! same numbers again while slaves with other changes were down.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -13,10 +15,10 @@ use crate::harness::{
     session, ticket,
 };
 
-/// What one side of a branch has written.
+/// Files that one side of a branch has written.
 type Files<'a> = &'a [(&'a str, &'a [u8])];
 
-/// A cluster with some files on all slaves.
+/// Starts a cluster with some files on all slaves.
 fn filled(slaves: usize) -> Cluster {
     let cluster = Cluster::of(slaves).start();
     let mut wire = open(&cluster, 0);
@@ -30,12 +32,12 @@ fn filled(slaves: usize) -> Cluster {
 
 fn write(wire: &mut RawClient, files: Files<'_>) {
     for (name, bytes) in files {
-        // A master that has just started waits for the slaves that it knows.
-        eventually(SOON, "a change is taken", || wire.put(name, bytes).ok());
+        // A restarted master waits for the slaves that it knows.
+        eventually(SOON, "a change is accepted", || wire.put(name, bytes).ok());
     }
 }
 
-/// Whether the content is in the tree of all slaves, or was quarantined under its name on one.
+/// Returns whether the content is in all trees, or quarantined under its name on a slave.
 fn is_kept(cluster: &Cluster, name: &str, bytes: &[u8]) -> bool {
     let in_tree = cluster
         .slaves
@@ -55,13 +57,13 @@ fn nothing_is_lost(cluster: &Cluster, sides: &[Files<'_>]) {
         eventually(SOON, &what, || is_kept(cluster, name, bytes).then_some(()));
     }
     wait_settled(cluster);
-    // It stays so.
+    // The state is stable.
     for (name, bytes) in sides.iter().copied().flatten() {
         assert!(is_kept(cluster, name, bytes), "{name}");
     }
 }
 
-/// The notes beside what was quarantined on a slave.
+/// Returns the notes of the files that a slave has quarantined.
 fn notes(root: &Path) -> Vec<String> {
     let places = fs::read_dir(root.join(".relais/conflicts")).unwrap();
     places
@@ -69,25 +71,26 @@ fn notes(root: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Looks at what a recovery would do, and recovers.
+/// Prints what a recovery would do, and recovers.
 #[track_caller]
 fn recover(cluster: &Cluster) -> String {
     wait_halted(cluster);
-    let shown = eventually(SOON, "all slaves have said where they stand", || {
+    let shown = eventually(SOON, "all slaves have reported their positions", || {
         let shown = operate(cluster, &["recover"]).stdout;
         let listed = shown.contains("with --yes") && !shown.contains("cannot be listed");
         (listed && shown.matches(": last change").count() > cluster.slaves.len()).then_some(shown)
     });
-    assert!(halted(cluster).is_some(), "to look changes nothing");
+    assert!(halted(cluster).is_some(), "the dry run changed the state");
     operate(cluster, &["recover", "--yes"]).ok();
-    eventually(SOON, "changes are taken", || {
+    eventually(SOON, "changes are accepted", || {
         cluster.status_json()?["halted"].is_null().then_some(())
     });
     wait_settled(cluster);
     shown
 }
 
-/// The first slave has newer changes and is away; the master's disk is put back; the second slave writes.
+/// Restores the master's disk while the first slave, with newer changes, is down; the second slave
+/// writes.
 fn restored_backup(first_wins: bool) {
     let mut cluster = filled(2);
     let backup = saved(&cluster);
@@ -138,7 +141,7 @@ fn restored_backup(first_wins: bool) {
     assert!(!lines("/same"), "equal content is no conflict: {shown}");
     let deep: Files<'_> = &[("new/deep", b"in a new folder"), ("d/below", b"d/below at first")];
     nothing_is_lost(&cluster, &[first, second, deep]);
-    // What was moved on one side is there, once at least.
+    // The file that one side moved exists at least once.
     let found = tree(&cluster.slaves[0].root);
     assert!(found.contains_key("moved") || found.contains_key("d/moved"), "{found:?}");
     assert_eq!(found, tree(&cluster.slaves[1].root));
@@ -163,7 +166,7 @@ fn a_restored_master_loses_nothing_where_the_new_history_wins() {
     restored_backup(false);
 }
 
-/// A master on a copy of the state folder, on another port.
+/// Starts a master on a copy of the state folder, on another port.
 fn second_master(cluster: &Cluster, files: &[(PathBuf, Vec<u8>)]) -> (Program, SocketAddr) {
     let copy = cluster.dir.folder("master-copy");
     let copied = Command::new("cp").arg("-aT").args([&state(cluster), &copy]).status().unwrap();
@@ -179,7 +182,7 @@ fn second_master(cluster: &Cluster, files: &[(PathBuf, Vec<u8>)]) -> (Program, S
     (master, addr)
 }
 
-/// The `n`th slave of the cluster, with another master.
+/// Starts the `n`th slave of the cluster with another master.
 fn slave_of(cluster: &Cluster, n: usize, master: SocketAddr) -> (Program, SocketAddr) {
     let mut slave = ProgramBuilder::new("ftpslave", cluster.dir.path())
         .args(["0", "--master", &master.to_string()])
@@ -190,7 +193,7 @@ fn slave_of(cluster: &Cluster, n: usize, master: SocketAddr) -> (Program, Socket
     (slave, addr)
 }
 
-/// A session at a slave of a second master, once that sends clients there.
+/// Opens a session at a slave of a second master, once that master has it in service.
 fn session_of(master: SocketAddr, slave: SocketAddr) -> RawClient {
     let client = crate::harness::Client::new(master);
     eventually(SOON, "the slave is in service", || {
@@ -229,7 +232,7 @@ fn two_masters_on_copies_of_one_state_lose_nothing() {
 fn three_histories_lose_nothing() {
     let mut cluster = filled(3);
     let backup = saved(&cluster);
-    // The third slave alone goes on with the master as it was.
+    // Only the third slave continues with the current master.
     cluster.slaves[0].program.kill();
     cluster.slaves[1].program.kill();
     let third: Files<'_> =
@@ -237,7 +240,7 @@ fn three_histories_lose_nothing() {
     write(&mut open(&cluster, 2), third);
     cluster.slaves[2].program.kill();
     cluster.master.kill();
-    // Two masters go on from the backup, each with one of the others.
+    // Two masters continue from the backup, each with one of the others.
     lay(&cluster, &backup);
     let (mut other, addr) = second_master(&cluster, &backup);
     let (mut slave, at) = slave_of(&cluster, 1, addr);

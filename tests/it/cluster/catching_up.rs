@@ -1,4 +1,4 @@
-//! A slave that was away, that is new, or whose disk is older than it was: it ends with what all others have.
+//! Catch-up of a slave that was down, is new, or has an older disk: it ends with the common tree.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::harness::{
     Cluster, RawClient, SOON, content, eventually, make_folder, remove, rename, write_old,
 };
 
-/// Makes so many changes of every kind, in one folder of its own.
+/// Makes this many changes of every kind in a new folder.
 #[track_caller]
 fn change_much(wire: &mut RawClient, top: &str, count: usize) {
     wire.change(&make_folder(top)).unwrap();
@@ -41,7 +41,7 @@ pub fn a_slave_that_was_away_for_300_changes_catches_up() {
     wait_equal(&cluster);
     cluster.slaves[1].program.kill();
     change_much(&mut wire, "away", 300);
-    // What is there on both, and goes while one of them is away.
+    // Entries of both slaves that are removed while one of them is down.
     wire.change(&remove("before", true)).unwrap();
     let there = nodes(&cluster.slaves[0].root);
     cluster.restart_slave(1);
@@ -59,7 +59,7 @@ pub fn an_empty_slave_joins_a_tree_of_3000_small_files() {
     }
     cluster.add_slave();
     cluster.wait_in_service(1);
-    // Each gets its number.
+    // Each file is numbered.
     eventually(SOON, "all files are numbered", || (last_change(&cluster).1 >= 3030).then_some(()));
     let there = nodes(&root);
     cluster.add_slave();
@@ -68,7 +68,7 @@ pub fn an_empty_slave_joins_a_tree_of_3000_small_files() {
     assert!(wait_equal(&cluster) == there);
 }
 
-/// Copies a folder with all that belongs to its files.
+/// Copies a folder with all metadata of its files.
 #[track_caller]
 fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
@@ -103,7 +103,7 @@ fn a_slave_with_an_older_disk_ends_equal() {
 }
 
 #[test]
-fn a_slave_with_an_older_disk_ends_equal_where_the_master_started_anew_too() {
+fn an_older_disk_and_a_restarted_master_end_equal() {
     older_disk(|cluster| {
         cluster.master.kill();
         cluster.restart_master();

@@ -1,4 +1,4 @@
-//! A disk that was copied with all that a slave keeps on it: the copy's slave gets ids of its own.
+//! A copied disk with the state of a slave: the second slave generates its own ids.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -9,11 +9,11 @@ use nix::sys::signal::Signal;
 use super::tree_equality::wait_equal;
 use crate::harness::{Cluster, eventually};
 
-/// The master's older links are out of the question only after ten seconds.
+/// A slave changes its ids only ten seconds after the conflict, when no older link can explain it.
 const NOTICED: Duration = Duration::from_secs(40);
 
 #[test]
-fn a_copied_folder_is_a_slave_of_its_own_and_a_second_copy() {
+fn a_copied_disk_is_a_new_slave_and_a_second_copy() {
     let mut cluster = Cluster::of(1).file("f", b"old").start();
     let client = cluster.client();
     std::fs::write(client.folder().join("a"), b"before").unwrap();
@@ -35,7 +35,7 @@ fn a_copied_folder_is_a_slave_of_its_own_and_a_second_copy() {
             .collect()
     };
     eventually(NOTICED, "two slaves with two ids", || (ids("id").len() == 2).then_some(()));
-    // Two disks hold it: they do not count as one.
+    // Two disks hold the file and count as two copies.
     std::fs::write(client.folder().join("b"), b"after").unwrap();
     let json = client.run(&["--json", "--copies", "2", "-c", "put b"]).ok().json();
     assert_eq!(json["copies"], 2, "{json}");

@@ -1,4 +1,4 @@
-//! How many disks a put is on before it is answered.
+//! `--copies`: the number of disks that hold a put before it is acknowledged.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use super::tree_equality::wait_equal;
 use crate::harness::{Client, Cluster, SOON, content, process_of, stop};
 
-/// On how many disks of the cluster the file lies, whole, at this moment.
+/// Counts the disks of the cluster that hold the whole file.
 fn disks(cluster: &Cluster, name: &str, bytes: &[u8]) -> usize {
     cluster
         .slaves
@@ -36,7 +36,7 @@ fn a_put_with_two_copies_waits_for_the_second_disk() {
     let client = cluster.client();
     let bytes = content(1, 200_000);
     std::fs::write(client.folder().join("f"), &bytes).unwrap();
-    // The one that is not in turn; the client is sent to the other.
+    // The slave that is not next in turn; the client is redirected to the other.
     client.command("put f -o before").ok();
     let first = cluster
         .slave_at(client.command("put f -o before").ok().json()["slaves"][0].as_str().unwrap());
@@ -51,9 +51,9 @@ fn a_put_with_two_copies_waits_for_the_second_disk() {
     assert_eq!(disks(&cluster, "f", &bytes), 2);
 }
 
-/// Slow: the time that a put waits for its copies is half a minute.
+/// Slow: a put waits half a minute for its copies.
 #[test]
-fn where_there_are_too_few_disks_the_put_stands_and_says_so() {
+fn a_put_with_too_few_copies_is_kept_and_reported() {
     let cluster = Cluster::of(2).start();
     let client = cluster.client();
     let bytes = content(1, 100_000);
@@ -69,7 +69,7 @@ fn where_there_are_too_few_disks_the_put_stands_and_says_so() {
 }
 
 #[test]
-fn the_master_says_how_many_where_the_client_does_not() {
+fn the_master_sets_the_default_number_of_copies() {
     let cluster = Cluster::of(2).master_args(&["--copies", "2"]).start();
     let client = cluster.client();
     let bytes = content(1, 200_000);
@@ -79,7 +79,7 @@ fn the_master_says_how_many_where_the_client_does_not() {
     assert_eq!(json["copies"], 2, "{json}");
     assert_eq!(disks(&cluster, "f", &bytes), 2);
     assert!(began.elapsed() < SOON);
-    // One who asks for less gets less.
+    // A client may request fewer copies.
     std::fs::write(client.folder().join("g"), &bytes).unwrap();
     client.run(&["--json", "--copies", "1", "-c", "put g"]).ok();
     wait_equal(&cluster);

@@ -1,5 +1,7 @@
-//! Each program dies at each step of a change: what has a number is completed, what has none was never there, and each number is
-//! given once.
+//! Crashes of each program at each step of a change.
+//!
+//! A numbered change is completed, an unnumbered one has no effect, and each number is assigned
+//! once.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -17,10 +19,10 @@ use crate::harness::{
     staged_bytes, staged_files, upload, wait_unstaged,
 };
 
-/// Time in which a change is refused where the master is not there.
+/// Time in which a change is refused if the master is down.
 const REFUSED: Duration = Duration::from_secs(8);
 
-/// Two slaves with a file.
+/// Starts two slaves with a file.
 fn filled(old: &[u8]) -> Cluster {
     let cluster = Cluster::of(2).start();
     open(&cluster, 0).put("f", old).unwrap();
@@ -28,14 +30,14 @@ fn filled(old: &[u8]) -> Cluster {
     cluster
 }
 
-/// A put through the first slave gets its number, and the slave dies before it has given the file its name.
+/// Puts a file through the first slave, which dies after the numbering and before the rename.
 #[track_caller]
-fn dies_behind_the_number(cluster: &mut Cluster, name: &str, bytes: &[u8]) -> PutRequest {
+fn dies_after_numbering(cluster: &mut Cluster, name: &str, bytes: &[u8]) -> PutRequest {
     let mut wire = open(cluster, 0);
     wire.ping();
     let (slave, before) = (&cluster.slaves[0], last_change(cluster));
     let replicator = process_of(&slave.program, "Replicator");
-    // Half a minute before it gives the file its name.
+    // Delays the rename by half a minute.
     let inject = "inject=renameat2:delay_enter=30000000:when=1";
     let strace = Strace::attach(&[replicator], &["-e", "trace=renameat2", "-e", inject]);
     let request = put(name, bytes.len());
@@ -44,7 +46,7 @@ fn dies_behind_the_number(cluster: &mut Cluster, name: &str, bytes: &[u8]) -> Pu
         (last_change(cluster).1 == before.1 + 1).then_some(())
     });
     cluster.slaves[0].program.signal_group(Signal::SIGKILL);
-    // It has its end before it, and goes as soon as nobody looks at its calls.
+    // SIGKILL is pending and takes effect as soon as `strace` detaches.
     let tracer = |pid: &Pid| {
         let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         words.starts_with(b"strace")
@@ -59,16 +61,16 @@ fn dies_behind_the_number(cluster: &mut Cluster, name: &str, bytes: &[u8]) -> Pu
 }
 
 #[test]
-fn a_put_that_has_its_number_is_completed_at_the_restart() {
+fn a_numbered_put_is_completed_after_a_restart() {
     let (old, new) = (content(1, 200_000), content(2, 3 << 20));
     let mut cluster = filled(&old);
     let before = last_change(&cluster);
-    let request = dies_behind_the_number(&mut cluster, "f", &new);
+    let request = dies_after_numbering(&mut cluster, "f", &new);
     assert!(fs::read(cluster.slaves[0].root.join("f")).unwrap() == old);
     cluster.restart_slave(0);
     wait_for(&cluster, &tree_of(&[("f", &new)]));
     assert_eq!(last_change(&cluster).1, before.1 + 1);
-    // The client, who heard nothing, asks again.
+    // The client got no answer and retries.
     let version = open(&cluster, 1).upload(&request, &new).unwrap();
     assert_eq!(version, one_version(&cluster, "f"));
     assert_eq!(last_change(&cluster).1, before.1 + 1);
@@ -76,14 +78,14 @@ fn a_put_that_has_its_number_is_completed_at_the_restart() {
 }
 
 #[test]
-fn where_the_only_disk_with_it_is_gone_the_former_content_comes_back() {
+fn losing_the_only_copy_restores_the_former_content() {
     let (old, new) = (content(1, 200_000), content(2, 100_000));
     let mut cluster = filled(&old);
     let id = report(&cluster, 0)["id"].as_str().unwrap().to_owned();
-    dies_behind_the_number(&mut cluster, "f", &new);
+    dies_after_numbering(&mut cluster, "f", &new);
     let gone = cluster.slaves.remove(0);
     fs::remove_dir_all(&gone.root).unwrap();
-    eventually(SOON, "it is forgotten", || {
+    eventually(SOON, "the slave is forgotten", || {
         (operate(&cluster, &["forget", &id]).status == 0).then_some(())
     });
     wait_for(&cluster, &tree_of(&[("f", &old)]));
@@ -94,7 +96,7 @@ fn where_the_only_disk_with_it_is_gone_the_former_content_comes_back() {
 }
 
 #[test]
-fn a_put_that_its_disk_refuses_is_taken_back() {
+fn a_put_that_its_disk_refuses_is_withdrawn() {
     let (old, new) = (content(1, 200_000), content(2, 100_000));
     let cluster = filled(&old);
     let root = cluster.slaves[0].root.clone();
@@ -128,7 +130,7 @@ fn a_put_that_its_disk_refuses_is_taken_back() {
 }
 
 #[test]
-fn a_put_that_got_no_number_was_never_there() {
+fn an_unnumbered_put_has_no_effect() {
     let (old, new) = (content(1, 200_000), content(2, 100_000));
     let mut cluster = filled(&old);
     let before = last_change(&cluster);
@@ -137,7 +139,7 @@ fn a_put_that_got_no_number_was_never_there() {
     cluster.master.signal_group(Signal::SIGSTOP);
     let request = put("f", new.len());
     wire.raw(&upload(&request, &new, 256 << 10));
-    eventually(SOON, "it is staged", || {
+    eventually(SOON, "the put is staged", || {
         (staged_bytes(&cluster.slaves[0].root) >= new.len() as u64).then_some(())
     });
     cluster.slaves[0].program.kill();
@@ -146,7 +148,7 @@ fn a_put_that_got_no_number_was_never_there() {
     cluster.restart_slave(0);
     wait_for(&cluster, &tree_of(&[("f", &old)]));
     assert_eq!(last_change(&cluster), before);
-    // Asked for again it is a change like any other.
+    // A retry is a new change.
     let version = open(&cluster, 0).upload(&request, &new).unwrap();
     assert_eq!(version.number, before.1 + 1);
     wait_for(&cluster, &tree_of(&[("f", &new)]));
@@ -154,7 +156,7 @@ fn a_put_that_got_no_number_was_never_there() {
 }
 
 #[test]
-fn a_master_that_dies_at_its_journal_gives_each_number_once() {
+fn a_master_that_dies_at_its_journal_assigns_numbers_once() {
     let mut cluster = filled(b"old");
     for (n, at) in
         ["fdatasync:signal=KILL:when=1", "write,pwrite64,writev,pwritev2:signal=KILL:when=1"]
@@ -184,7 +186,7 @@ fn a_master_that_dies_at_its_journal_gives_each_number_once() {
         cluster.restart_master();
         cluster.wait_in_service(2);
         let first = wire.committed();
-        let version = eventually(SOON, "it is made when it is asked again", || {
+        let version = eventually(SOON, "the retry succeeds", || {
             open(&cluster, 1).upload(&request, &bytes).ok()
         });
         assert!(
@@ -203,7 +205,7 @@ fn a_master_that_dies_at_its_journal_gives_each_number_once() {
 }
 
 #[test]
-fn a_master_that_was_killed_goes_on_from_each_slaves_number() {
+fn a_killed_master_resumes_at_each_slaves_number() {
     let mut cluster = filled(b"old");
     let mut wanted = tree_of(&[("f", b"old")]);
     cluster.slaves[1].program.signal_group(Signal::SIGSTOP);
@@ -215,7 +217,7 @@ fn a_master_that_was_killed_goes_on_from_each_slaves_number() {
     }
     cluster.master.kill();
     let before = cluster.slaves[1].root.join("f19").exists();
-    assert!(!before, "it stood still");
+    assert!(!before, "the slave was stopped");
     cluster.slaves[1].program.signal_group(Signal::SIGCONT);
     cluster.restart_master();
     wait_for(&cluster, &wanted);
@@ -224,7 +226,7 @@ fn a_master_that_was_killed_goes_on_from_each_slaves_number() {
 }
 
 #[test]
-fn without_the_master_changes_are_refused_and_reads_go_on() {
+fn without_the_master_changes_fail_and_reads_succeed() {
     let old = content(1, 200_000);
     let mut cluster = filled(&old);
     let mut wires = [open(&cluster, 0), open(&cluster, 1)];
@@ -241,13 +243,13 @@ fn without_the_master_changes_are_refused_and_reads_go_on() {
     }
     cluster.restart_master();
     for wire in &mut wires {
-        eventually(SOON, "changes are taken again", || wire.put("f", b"new").ok());
+        eventually(SOON, "changes are accepted again", || wire.put("f", b"new").ok());
     }
     wait_for(&cluster, &tree_of(&[("f", b"new")]));
 }
 
 #[test]
-fn a_master_that_stands_still_gives_no_number_twice() {
+fn a_stopped_master_assigns_no_number_twice() {
     let cluster = filled(b"old");
     let client = cluster.client();
     fs::write(client.folder().join("g"), b"new").unwrap();
@@ -258,7 +260,7 @@ fn a_master_that_stands_still_gives_no_number_twice() {
     assert!(began.elapsed() < Duration::from_secs(30), "the client hung for {:?}", began.elapsed());
     cluster.master.signal_group(Signal::SIGCONT);
     wait_settled(&cluster);
-    eventually(SOON, "it takes changes again", || {
+    eventually(SOON, "the master accepts changes again", || {
         (client.command("put g").status == 0).then_some(())
     });
     wait_for(&cluster, &tree_of(&[("f", b"old"), ("g", b"new")]));
@@ -277,18 +279,18 @@ fn a_slave_killed_while_it_fetches_shows_no_part() {
         let name = format!("big{n}");
         open(&cluster, 0).put(&name, &bytes).unwrap();
         let there = cluster.slaves[1].root.join(&name);
-        eventually(SOON, "it is being fetched", || {
+        eventually(SOON, "the content is being fetched", || {
             (!staged_files(&cluster.slaves[1].root).is_empty() || there.exists()).then_some(())
         });
         cluster.slaves[1].program.kill();
         assert!(
             fs::metadata(&there).map_or(true, |meta| meta.len() == bytes.len() as u64),
-            "a part has its name"
+            "an incomplete file has its final name"
         );
         cluster.restart_slave(1);
         let mut wire = open(&cluster, 0);
         let version = try_version(&mut wire, &name).unwrap();
-        eventually(SOON, "it is whole", || {
+        eventually(SOON, "the file is whole", || {
             fs::metadata(&there).ok().filter(|meta| meta.len() == bytes.len() as u64)
         });
         wait_settled(&cluster);
@@ -314,7 +316,7 @@ fn a_slave_that_was_down_catches_up_before_it_serves() {
     assert_eq!(
         tree(&cluster.slaves[1].root),
         tree(&cluster.slaves[0].root),
-        "it is in service and does not have all"
+        "the slave is in service without all content"
     );
     assert_eq!(conflicts(&cluster.slaves[1].root), []);
 }
@@ -325,7 +327,7 @@ fn a_slave_on_an_empty_disk_fetches_all_and_removes_nothing() {
     let before = last_change(&cluster);
     cluster.slaves[1].program.kill();
     let root = cluster.slaves[1].root.clone();
-    // As where a disk was not mounted, and then it is.
+    // As if a disk was not mounted, and mounted later.
     let aside = cluster.dir.path().join("unmounted");
     fs::rename(&root, &aside).unwrap();
     fs::create_dir(&root).unwrap();
@@ -347,11 +349,11 @@ fn content_comes_from_another_holder() {
     let mut cluster = filled(b"old");
     open(&cluster, 0).put("g", &bytes).unwrap();
     wait_settled(&cluster);
-    // The one that took the put stands still, and its connections with it.
+    // The slave that took the put is stopped, and so are its connections.
     cluster.slaves[0].program.signal_group(Signal::SIGSTOP);
     cluster.add_slave();
     let root = cluster.slaves[2].root.clone();
-    eventually(SOON, "it has all", || {
+    eventually(SOON, "the slave has all content", || {
         (tree(&root) == tree_of(&[("f", b"old"), ("g", &bytes)])).then_some(())
     });
     cluster.slaves[0].program.signal_group(Signal::SIGCONT);
@@ -384,6 +386,6 @@ fn a_slave_with_an_older_disk_catches_up() {
     copy(&backup, &root);
     cluster.restart_slave(1);
     wait_for(&cluster, &wanted);
-    assert_eq!(last_change(&cluster), before, "what was on the old disk does not come back");
+    assert_eq!(last_change(&cluster), before, "content of the old disk came back");
     healthy(&cluster);
 }

@@ -1,7 +1,7 @@
-//! A long time of mixed load: whatever clients do, and however they leave, the servers keep no memory, descriptor, process, thread or
-//! staged file for it.
+//! Endurance: under long mixed load the servers leak no memory, descriptor, process, thread or
+//! file.
 //!
-//! `RELAIS_ENDURANCE_SECONDS` shortens it, for whoever tries something out.
+//! `RELAIS_ENDURANCE_SECONDS` shortens the run.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,18 +19,18 @@ use crate::harness::{
     group_of, hello, put, staged_files, upload,
 };
 
-/// How long it takes where nobody says otherwise.
+/// Default length of the run.
 const LONG: Duration = Duration::from_secs(30 * 60);
-/// Time in which everything is opened and allocated that is for good.
+/// Warm-up time, in which permanent resources are opened and allocated.
 const WARM: Duration = Duration::from_secs(20);
-/// Memory that may come with time: what allocators keep.
+/// Memory growth that is allowed for the allocators.
 const MORE: u64 = 24 << 20;
-/// And for each change: the master remembers its id, and what it removed, for `--remember` days.
+/// Memory growth for each change: the master keeps its id and removal record for `--remember` days.
 const FOR_A_CHANGE: u64 = 768;
-/// Time until the last sessions are gone.
+/// Time until the last sessions have ended.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// What the servers hold.
+/// Resources of all servers.
 #[derive(Debug, Clone, Copy)]
 struct ResourceUsage {
     memory: u64,
@@ -39,7 +39,7 @@ struct ResourceUsage {
     threads: usize,
 }
 
-fn held(cluster: &Cluster) -> ResourceUsage {
+fn resource_usage(cluster: &Cluster) -> ResourceUsage {
     let groups: Vec<_> = cluster
         .slaves
         .iter()
@@ -60,7 +60,7 @@ fn held(cluster: &Cluster) -> ResourceUsage {
     }
 }
 
-/// What the threads that make the load share.
+/// State that the load threads share.
 struct MixedLoad {
     over: AtomicBool,
     done: AtomicU64,
@@ -81,15 +81,15 @@ impl MixedLoad {
     }
 }
 
-/// A client with a name of its own that does a bit of everything; now and then it is killed in the middle.
-fn worker(who: u64, cluster: &Cluster, password: &str) -> impl FnMut(u64) + Send + use<> {
+/// Runs a client that makes every kind of request; now and then it is killed.
+fn worker(id: u64, cluster: &Cluster, password: &str) -> impl FnMut(u64) + Send + use<> {
     let client: Client = cluster.client();
     let password = password.to_owned();
     move |n| {
         let size = [0, 17, 4096, 200_000, 3 << 20][usize::try_from(n % 5).unwrap()];
-        fs::write(client.folder().join("local"), content(n + who, size)).unwrap();
-        // Some lines are encrypted, some in the clear.
-        let tls = if (who + n).is_multiple_of(2) { "always" } else { "never" };
+        fs::write(client.folder().join("local"), content(n + id, size)).unwrap();
+        // Some connections are encrypted, some are in clear text.
+        let tls = if (id + n).is_multiple_of(2) { "always" } else { "never" };
         let login = [
             "-u",
             "ann",
@@ -102,12 +102,12 @@ fn worker(who: u64, cluster: &Cluster, password: &str) -> impl FnMut(u64) + Send
             tls,
         ];
         let commands = [
-            format!("put local -o w{who}-{}", n % 20),
-            format!("get w{who}-{} -o got", n % 20),
+            format!("put local -o w{id}-{}", n % 20),
+            format!("get w{id}-{} -o got", n % 20),
             "ls".to_owned(),
-            format!("mv w{who}-{} w{who}-moved", n % 20),
-            format!("rm w{who}-moved"),
-            format!("stat w{who}-{}", (n + 1) % 20),
+            format!("mv w{id}-{} w{id}-moved", n % 20),
+            format!("rm w{id}-moved"),
+            format!("stat w{id}-{}", (n + 1) % 20),
             "get nothing".to_owned(),
         ];
         let words: Vec<&str> = login
@@ -124,8 +124,8 @@ fn worker(who: u64, cluster: &Cluster, password: &str) -> impl FnMut(u64) + Send
     }
 }
 
-/// Peers that are rude in many ways.
-fn rude(cluster: &Cluster) -> impl FnMut(u64) + Send + use<> {
+/// Runs hostile peers of several kinds.
+fn hostile_peer(cluster: &Cluster) -> impl FnMut(u64) + Send + use<> {
     let (master, slaves) =
         (cluster.addr, cluster.slaves.iter().map(|slave| slave.addr).collect::<Vec<_>>());
     move |n| {
@@ -183,13 +183,13 @@ fn half_an_hour_of_mixed_load_leaves_nothing_behind() {
     sleep(Duration::from_secs(2));
     let load = Arc::new(MixedLoad { over: AtomicBool::new(false), done: AtomicU64::new(0) });
     let mut threads: Vec<_> =
-        (0..3).map(|who| load.spawn(worker(who, &cluster, password.to_str().unwrap()))).collect();
-    threads.push(load.spawn(rude(&cluster)));
+        (0..3).map(|id| load.spawn(worker(id, &cluster, password.to_str().unwrap()))).collect();
+    threads.push(load.spawn(hostile_peer(&cluster)));
     let (began, mut samples) = (Instant::now(), Vec::new());
     let mut warm = None;
     while began.elapsed() < length {
         sleep(Duration::from_secs(5).min(length));
-        samples.push(held(&cluster));
+        samples.push(resource_usage(&cluster));
         if began.elapsed() >= WARM && warm.is_none() {
             warm = samples.last().copied();
         }
@@ -198,12 +198,12 @@ fn half_an_hour_of_mixed_load_leaves_nothing_behind() {
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     let done = load.done.load(Ordering::SeqCst);
     assert!(done > length.as_secs(), "{done} rounds only");
-    // What clients that were killed had begun is kept for a day to go on with: as many bytes as one of them could send.
+    // Interrupted uploads stay for a day: at most as many bytes as a client could send.
     wait_equal_but_uploads(&cluster);
     operate(&cluster, &["diff"]).ok();
-    let (warm, fresh) = (warm.expect("longer than it takes to get warm"), samples[0]);
-    let quiet = eventually(QUIET, "the sessions are gone", || {
-        let now = held(&cluster);
+    let (warm, fresh) = (warm.expect("the run is longer than the warm-up"), samples[0]);
+    let quiet = eventually(QUIET, "the sessions have ended", || {
+        let now = resource_usage(&cluster);
         (now.threads <= warm.threads && now.descriptors <= warm.descriptors + 8).then_some(now)
     });
     eprintln!("{done} rounds; at first {fresh:?}, warm {warm:?}, in the end {quiet:?}");
@@ -212,11 +212,11 @@ fn half_an_hour_of_mixed_load_leaves_nothing_behind() {
     let remembered = last_change(&cluster).1 * FOR_A_CHANGE;
     let fits = quiet.memory <= warm.memory + MORE + remembered
         && most <= warm.memory + 4 * MORE + remembered;
-    assert!(fits, "{most}, {remembered} for what is remembered: {samples:#?}");
+    assert!(fits, "{most}, {remembered} for ids and removal records: {samples:#?}");
     for slave in &cluster.slaves {
         let staged = staged_files(&slave.root);
         assert!(staged.len() as u64 <= done, "{staged:?}");
         let removed = fs::read_dir(slave.root.join(".relais/removed")).unwrap().count();
-        assert_eq!(removed, 0, "what was removed is gone");
+        assert_eq!(removed, 0, "removed files are deleted from the disk");
     }
 }

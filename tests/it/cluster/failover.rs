@@ -1,4 +1,4 @@
-//! The slave in use goes while something is fetched or put, and then the next one: the command ends well, and soon.
+//! Failover: the slave in use fails during a transfer, and then the next one; the command succeeds.
 
 use std::fs;
 use std::sync::OnceLock;
@@ -10,25 +10,27 @@ use super::helpers::wait_settled;
 use super::tree_equality::{TreeEntry, same_as, wait_equal, wait_equal_but_uploads};
 use crate::harness::{Client, Cluster, Fault, Program, Proxy, SOON, content, digest, eventually};
 
-/// What happens to a slave.
+/// A fault of a slave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SlaveFault {
     /// All its processes are killed.
     Kill,
-    /// All its processes are stopped; the connections to it stay.
+    /// All its processes are stopped; its connections stay open.
     Stop,
-    /// Nothing passes any more between it and its clients, and no connection is closed.
+    /// No byte passes between the slave and its clients, and no connection is closed.
     Cut,
 }
 
 impl SlaveFault {
-    /// How soon something has to come from the next slave: 2 s after a kill and 10 s where everything is silent, and the time that tests
-    /// beside this one take from it.
+    /// Time limit for the first bytes from the next slave.
+    ///
+    /// The failover takes 2 s after a kill and 10 s after silence; the rest is for tests that run
+    /// at the same time.
     fn bound(self) -> Duration {
         Duration::from_secs(if self == Self::Kill { 6 } else { 30 })
     }
 
-    fn strike(self, cluster: &mut Cluster, n: usize) {
+    fn inject(self, cluster: &mut Cluster, n: usize) {
         let slave = &mut cluster.slaves[n];
         let proxy = slave.proxy.as_ref().unwrap();
         match self {
@@ -48,7 +50,7 @@ impl SlaveFault {
     }
 }
 
-/// Which way the bytes go that count.
+/// Arms a stall in the direction of the content.
 type Arm = fn(&Proxy, u64);
 
 fn fetching(proxy: &Proxy, bytes: u64) {
@@ -59,7 +61,7 @@ fn sending(proxy: &Proxy, bytes: u64) {
     proxy.fault_at_data(bytes, Fault::Stall);
 }
 
-/// Freezes the transfer behind so many bytes at whichever of these slaves has it; which one that is.
+/// Waits until the armed stall freezes the transfer; returns the slave that has it.
 #[track_caller]
 fn frozen(cluster: &Cluster, among: &[usize], what: &str, program: &mut Program) -> usize {
     let proxy = |n: usize| cluster.slaves[n].proxy.as_ref().unwrap();
@@ -67,7 +69,7 @@ fn frozen(cluster: &Cluster, among: &[usize], what: &str, program: &mut Program)
         assert_eq!(
             program.try_status(),
             None,
-            "it ended first: {}{}",
+            "the command ended before the fault: {}{}",
             program.stdout.text(),
             program.stderr.text()
         );
@@ -81,7 +83,8 @@ fn arm(cluster: &Cluster, among: &[usize], how: Arm, bytes: u64) {
     among.iter().for_each(|n| how(cluster.slaves[*n].proxy.as_ref().unwrap(), bytes));
 }
 
-/// Runs a command, and strikes the slave in use behind `at` bytes, and the next one behind `at` more.
+/// Runs a command; injects the fault at the slave in use after `at` bytes, and at the next one
+/// after `at` more.
 fn survives(
     cluster: &mut Cluster,
     client: &Client,
@@ -95,23 +98,23 @@ fn survives(
     let first = frozen(cluster, &[0, 1, 2], "the transfer is frozen", &mut program);
     let others: Vec<usize> = (0..3).filter(|n| *n != first).collect();
     arm(cluster, &others, how, at);
-    fault.strike(cluster, first);
+    fault.inject(cluster, first);
     let struck = Instant::now();
-    let second = frozen(cluster, &others, "the transfer goes on at another slave", &mut program);
+    let second = frozen(cluster, &others, "the transfer resumes at another slave", &mut program);
     let took = struck.elapsed();
-    assert!(took < fault.bound(), "{fault:?}: it went on after {took:?}");
-    fault.strike(cluster, second);
+    assert!(took < fault.bound(), "{fault:?}: the transfer resumed after {took:?}");
+    fault.inject(cluster, second);
     let output = Client::finish(&mut program).ok();
     assert!(output.objects().iter().all(|object| object["ok"] == true), "{output:?}");
     [first, second].into_iter().for_each(|n| fault.heal(cluster, n));
 }
 
-/// Three slaves with nothing in them.
+/// Starts three empty slaves.
 fn empty() -> Cluster {
     Cluster::of(3).proxied().start()
 }
 
-/// More than all buffers on the way hold, many times over.
+/// Returns many times more than all buffers between client and slave hold.
 fn large() -> &'static [u8] {
     static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
     BYTES.get_or_init(|| content(1, 300_000_000))
@@ -139,7 +142,7 @@ fn puts_large(fault: SlaveFault) {
     );
 }
 
-/// So many small files in folders, below `top`, and where the slaves are struck.
+/// Number of small files below `top`, and the byte at which the fault strikes.
 const FILES: usize = 200;
 const AMONG_FILES: u64 = 1_000_000;
 
@@ -154,7 +157,7 @@ fn write_files(client: &Client, top: &str, step: usize) {
 fn gets_tree(fault: SlaveFault) {
     let mut cluster = empty();
     let (owner, client) = (cluster.client(), cluster.client());
-    // More than all buffers on the way hold.
+    // More than all buffers between client and slave hold.
     write_files(&owner, "tree", 2000);
     owner.command("put -r tree").ok();
     let there = wait_equal(&cluster);
@@ -181,7 +184,7 @@ fn a_large_get_while_slaves_are_stopped() {
 }
 
 #[test]
-pub fn a_large_get_while_lines_are_cut() {
+pub fn a_large_get_while_connections_are_cut() {
     gets_large(SlaveFault::Cut);
 }
 
@@ -196,7 +199,7 @@ pub fn a_large_put_while_slaves_are_stopped() {
 }
 
 #[test]
-fn a_large_put_while_lines_are_cut() {
+fn a_large_put_while_connections_are_cut() {
     puts_large(SlaveFault::Cut);
 }
 
@@ -211,7 +214,7 @@ fn a_tree_is_fetched_while_slaves_are_stopped() {
 }
 
 #[test]
-fn a_tree_is_fetched_while_lines_are_cut() {
+fn a_tree_is_fetched_while_connections_are_cut() {
     gets_tree(SlaveFault::Cut);
 }
 
@@ -231,6 +234,6 @@ fn a_tree_is_mirrored_while_slaves_are_killed() {
 }
 
 #[test]
-pub fn a_tree_is_mirrored_while_lines_are_cut() {
+pub fn a_tree_is_mirrored_while_connections_are_cut() {
     sends_tree("mirror -R tree /tree", SlaveFault::Cut);
 }

@@ -1,4 +1,5 @@
-//! Nobody sees less than was acknowledged, than its redirect says, or than it has seen before.
+//! Freshness: a client never sees less than was acknowledged, than its redirect says, or than
+//! before.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use crate::harness::{
     session_with, stop, ticket,
 };
 
-/// Stops the replicator process of a slave for moments until `over`, so that it falls behind again and again.
+/// Stops the replicator of a slave repeatedly until `over`, so that the slave falls behind.
 fn hold_up(cluster: &Cluster, slave: usize, over: &AtomicBool) {
     let held = process_of(&cluster.slaves[slave].program, "Replicator");
     while !over.load(Ordering::SeqCst) {
@@ -26,7 +27,7 @@ fn hold_up(cluster: &Cluster, slave: usize, over: &AtomicBool) {
     }
 }
 
-/// Ends what it watches over, also where the test fails.
+/// Sets the flag when dropped, also if the test fails.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -36,7 +37,7 @@ impl Drop for StopOnDrop<'_> {
 }
 
 #[test]
-fn what_was_put_through_one_slave_every_new_client_gets() {
+fn new_clients_see_the_puts_through_every_slave() {
     let cluster = Cluster::of(3).start();
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -44,7 +45,7 @@ fn what_was_put_through_one_slave_every_new_client_gets() {
         let _over = StopOnDrop(&over);
         let (mut wire, mut slowest) = (open(&cluster, 0), Duration::ZERO);
         for n in 0..100 {
-            // A name that is replaced, and one that was not there.
+            // A name that is replaced, and a new one.
             let (bytes, fresh) = (format!("value {n} ").repeat(n + 1), format!("new{n}"));
             wire.put("same", bytes.as_bytes()).unwrap();
             wire.put(&fresh, bytes.as_bytes()).unwrap();
@@ -60,7 +61,7 @@ fn what_was_put_through_one_slave_every_new_client_gets() {
     wait_equal(&cluster);
 }
 
-/// The slave that a running client's last command ended at.
+/// Returns the slave of a running client's last command.
 #[track_caller]
 fn slave_in_use(cluster: &Cluster, client: &Program) -> usize {
     eventually(SOON, "a command has ended", || {
@@ -70,7 +71,7 @@ fn slave_in_use(cluster: &Cluster, client: &Program) -> usize {
     })
 }
 
-/// One client puts a value that counts up, another one gets it again and again, each in one session.
+/// A client that puts a rising counter, and one that gets it, each in one session.
 struct CounterClients {
     writer: Client,
     reader: Client,
@@ -91,8 +92,8 @@ impl CounterClients {
         Self { writer, reader, writing, reading, count: 0 }
     }
 
-    /// Has it put and got some times more.
-    fn go_on(&mut self, times: usize) {
+    /// Puts and gets the counter `times` more.
+    fn continue_for(&mut self, times: usize) {
         for _ in 0..times {
             self.count += 1;
             fs::write(
@@ -106,7 +107,7 @@ impl CounterClients {
         }
     }
 
-    /// The values that were read, in order, once all is done.
+    /// Ends both clients and returns the values that were read, in order.
     #[track_caller]
     fn end(mut self) -> Vec<usize> {
         for program in [&mut self.writing, &mut self.reading] {
@@ -120,20 +121,20 @@ impl CounterClients {
 }
 
 #[test]
-fn what_one_session_reads_never_goes_back_while_slaves_die_under_it() {
+fn reads_of_a_session_never_go_back_while_slaves_die() {
     let mut cluster = Cluster::of(3).start();
     let mut counting = CounterClients::start(&cluster);
     for _ in 0..4 {
-        counting.go_on(15);
-        // The slave in use dies while another one, which is not the writer's, is behind.
+        counting.continue_for(15);
+        // The slave in use dies while another slave, not the writer's, is behind.
         let (used, written) =
             (slave_in_use(&cluster, &counting.reading), slave_in_use(&cluster, &counting.writing));
         let behind = (0..3).find(|n| *n != used && *n != written).unwrap();
         let held = process_of(&cluster.slaves[behind].program, "Replicator");
         stop(held);
-        counting.go_on(15);
+        counting.continue_for(15);
         cluster.slaves[used].program.kill();
-        counting.go_on(40);
+        counting.continue_for(40);
         kill(held, Signal::SIGCONT).unwrap();
         cluster.restart_slave_on_same_port(used);
         cluster.wait_in_service(3);
@@ -141,7 +142,7 @@ fn what_one_session_reads_never_goes_back_while_slaves_die_under_it() {
     let count = counting.count;
     let values = counting.end();
     assert!(values.is_sorted(), "{values:?}");
-    assert!(values[values.len() - 1] > values[0], "nothing was ever new: {values:?}");
+    assert!(values[values.len() - 1] > values[0], "the value never changed: {values:?}");
     let nodes = wait_equal(&cluster);
     let last = digest(count.to_string().as_bytes());
     assert!(
@@ -150,10 +151,11 @@ fn what_one_session_reads_never_goes_back_while_slaves_die_under_it() {
     );
 }
 
-/// What somebody who has seen `lsn` is told about a path by the slave at `addr`: the number that it has; none where the slave says that it
-/// is behind.
+/// Asks the slave at `addr` about a path as a client that has seen `lsn`.
+///
+/// Returns the version at the path; `None` if the slave answers that it is behind.
 #[track_caller]
-fn asked_having_seen(
+fn ask_having_seen(
     addr: SocketAddr,
     ticket: &[u8],
     lsn: Lsn,
@@ -167,7 +169,7 @@ fn asked_having_seen(
     }
     match wire.ask(&Request::Stat(path(name))) {
         Reply::Details { entry, lsn: at, .. } => {
-            assert!(at >= lsn, "answered at {at} to one who has seen {lsn}");
+            assert!(at >= lsn, "the answer is at {at}, the client has seen {lsn}");
             entry.version
         }
         Reply::Error(refusal) if refusal.code == ErrorCode::Behind => None,
@@ -176,7 +178,7 @@ fn asked_having_seen(
 }
 
 #[test]
-fn a_slave_answers_with_what_was_seen_elsewhere_or_says_that_it_is_behind() {
+fn a_slave_shows_what_was_seen_elsewhere_or_is_behind() {
     let cluster = Cluster::of(3).start();
     let (ticket, _) = ticket(cluster.addr);
     let over = AtomicBool::new(false);
@@ -187,35 +189,31 @@ fn a_slave_answers_with_what_was_seen_elsewhere_or_says_that_it_is_behind() {
         for n in 0..30 {
             let version = wire.put("f", format!("{n}").as_bytes()).unwrap();
             for slave in [1, 2] {
-                let found = asked_having_seen(
-                    cluster.slaves[slave].addr,
-                    &ticket,
-                    version,
-                    n % 2 == 0,
-                    "f",
-                );
+                let found =
+                    ask_having_seen(cluster.slaves[slave].addr, &ticket, version, n % 2 == 0, "f");
                 assert_eq!(
                     found,
                     Some(version),
-                    "at slave {slave}; none: it was behind for seconds"
+                    "at slave {slave}; `None`: it was behind for seconds"
                 );
             }
         }
     });
-    // One that gets nothing any more says so, in time, to everybody who has seen more; and to nobody else.
+    // A stopped replicator: the slave answers `behind`, in time, only to clients that have seen
+    // more.
     let held = process_of(&cluster.slaves[1].program, "Replicator");
     stop(held);
     let version = open(&cluster, 0).put("f", b"last").unwrap();
     let addr = cluster.slaves[1].addr;
     for in_ticket in [true, false] {
         let began = Instant::now();
-        assert_eq!(asked_having_seen(addr, &ticket, version, in_ticket, "f"), None);
+        assert_eq!(ask_having_seen(addr, &ticket, version, in_ticket, "f"), None);
         assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     }
     let before = Lsn { number: version.number - 1, ..version };
-    assert_eq!(asked_having_seen(addr, &ticket, before, true, "f"), Some(before));
+    assert_eq!(ask_having_seen(addr, &ticket, before, true, "f"), Some(before));
     kill(held, Signal::SIGCONT).unwrap();
-    assert_eq!(asked_having_seen(addr, &ticket, version, true, "f"), Some(version));
+    assert_eq!(ask_having_seen(addr, &ticket, version, true, "f"), Some(version));
     wait_equal(&cluster);
     let mut wire = session_with(addr, &ticket, version);
     wire.send(&[get("f")]);
@@ -223,13 +221,13 @@ fn a_slave_answers_with_what_was_seen_elsewhere_or_says_that_it_is_behind() {
 }
 
 #[test]
-fn a_client_that_has_seen_something_never_sees_less_in_a_later_run() {
+fn a_later_run_never_sees_less_than_an_earlier_one() {
     let mut cluster = Cluster::of(2).start();
     let client = cluster.client();
     let mut wire = open(&cluster, 0);
     wire.put("f", b"old").unwrap();
     wait_equal(&cluster);
-    // The one slave falls behind, the other dies, and the client meets the one that is behind.
+    // One slave falls behind, the other dies, and the client is sent to the former.
     let held = process_of(&cluster.slaves[1].program, "Replicator");
     stop(held);
     wire.put("f", b"new").unwrap();

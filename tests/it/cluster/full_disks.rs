@@ -1,4 +1,4 @@
-//! Disks that are full: of a slave that is to fetch, and of the master's journal. All recover without a restart.
+//! Full disks of a slave and of the master's journal: both recover without a restart.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::harness::{
 };
 
 #[test]
-fn what_does_not_fit_on_a_slave_is_shown_and_read_elsewhere() {
+fn content_too_large_for_a_slave_is_read_elsewhere() {
     let cluster = Cluster::of(1).start();
     let volume = Volume::mount("size=12m");
     fs::create_dir(volume.path().join("root")).unwrap();
@@ -35,14 +35,14 @@ fn what_does_not_fit_on_a_slave_is_shown_and_read_elsewhere() {
     for n in 0..4_u64 {
         wire.put(&format!("f{n}"), &content(n, 4 << 20)).unwrap();
     }
-    eventually(SOON, "it shows what it lacks", || {
+    eventually(SOON, "diff lists the missing content", || {
         let slave = report_at(&cluster, &addr);
         let lacks = slave["lacking_bytes"].as_u64() >= Some(4 << 20) && slave["lag"] == 0;
         (lacks && slave["unapplied"] == slave["lacking"]).then_some(())
     });
     let said = operate(&cluster, &["diff"]).fails(1).stdout;
     assert!(said.contains("not applied here") && said.contains("no space"), "{said}");
-    // It stays in service, and no client notices.
+    // The slave stays in service, and no client notices.
     let client = cluster.client();
     for n in 0..4 {
         for _ in 0..2 {
@@ -50,24 +50,24 @@ fn what_does_not_fit_on_a_slave_is_shown_and_read_elsewhere() {
         }
     }
     assert_eq!(report_at(&cluster, &addr)["state"], "in-service");
-    // Once there is room it fetches what it lacks.
+    // Once there is space, the slave fetches the missing content.
     for n in 0..3 {
         wire.change(&remove(&format!("f{n}"), false)).unwrap();
     }
     let wanted = tree(&cluster.slaves[0].root);
     operate(&cluster, &["ready", &addr]).ok();
-    eventually(SOON, "it has all again", || {
+    eventually(SOON, "the slave has all content", || {
         (tree(&volume.path().join("root")) == wanted).then_some(())
     });
     cluster.wait_in_service(2);
-    eventually(SOON, "it lacks nothing", || {
+    eventually(SOON, "no content is missing", || {
         (report_at(&cluster, &addr)["lacking"] == 0).then_some(())
     });
     drop(small);
 }
 
 #[test]
-fn with_a_full_journal_changes_are_refused_and_reads_go_on() {
+fn a_full_journal_refuses_changes_and_allows_reads() {
     let mut cluster = Cluster::of(2).start();
     let old = content(1, 100_000);
     open(&cluster, 0).put("f", &old).unwrap();
@@ -90,9 +90,9 @@ fn with_a_full_journal_changes_are_refused_and_reads_go_on() {
     fs::write(&filler, vec![1; usize::try_from(volume.free()).unwrap()]).unwrap();
     let before = last_change(&cluster);
     let mut wire = open(&cluster, 0);
-    // The rest of the last page of the journal may still have room.
+    // The last page of the journal may still have space.
     let mut made = Vec::new();
-    let refusal = eventually(SOON, "there is no room", || {
+    let refusal = eventually(SOON, "the journal is full", || {
         let name = format!("a-name-that-takes-some-room-in-the-journal-{}", made.len());
         match wire.put(&name, name.as_bytes()) {
             Ok(_) => {
@@ -109,16 +109,16 @@ fn with_a_full_journal_changes_are_refused_and_reads_go_on() {
     client.get("f");
     assert!(client.read("f") == old);
     fs::remove_file(&filler).unwrap();
-    eventually(SOON, "changes are taken again", || wire.put("after", b"room").ok());
+    eventually(SOON, "changes are accepted again", || wire.put("after", b"room").ok());
     let mut wanted = tree_of(&[("f", &old), ("after", b"room")]);
     made.iter().for_each(|name| wanted.extend(tree_of(&[(name, name.as_bytes())])));
     wait_for(&cluster, &wanted);
     healthy(&cluster);
-    // It must go before its disk does.
+    // The master must stop before its disk is unmounted.
     cluster.master.kill();
 }
 
-/// A slave of the cluster whose folder has a file system of its own.
+/// Starts a slave of the cluster whose root lies on its own file system.
 fn slave_on(cluster: &Cluster, volume: &Volume) -> (Program, String) {
     fs::create_dir(volume.path().join("root")).unwrap();
     let mut slave = ProgramBuilder::new("ftpslave", cluster.dir.path())
@@ -135,7 +135,7 @@ fn slave_on(cluster: &Cluster, volume: &Volume) -> (Program, String) {
     (slave, addr)
 }
 
-/// Fills a file system up to so many bytes.
+/// Fills a file system until `leave` bytes are free.
 fn fill(volume: &Volume, leave: u64) {
     let filler = volume.path().join("filler");
     let _ = fs::remove_file(&filler);
@@ -155,29 +155,31 @@ fn a_put_moves_from_a_full_slave_to_one_with_room() {
     for (name, size) in [("big", 6 << 20), ("small", 700_000)] {
         fs::write(client.folder().join(name), content(1, size)).unwrap();
     }
-    // Who may write is sent elsewhere while there is hardly any room.
+    // Clients that may write are redirected elsewhere while the disk is nearly full.
     fill(&other, 300_000);
-    eventually(SOON, "it is left out", || (0..4).all(|_| server() == with_room).then_some(()));
-    // Where there is no room anywhere that is said at once, and nothing is left of it.
+    eventually(SOON, "the full slave is left out", || {
+        (0..4).all(|_| server() == with_room).then_some(())
+    });
+    // With no space on any slave the put fails at once and leaves no bytes.
     fill(&one, 3 << 20);
     fill(&other, 3 << 20);
-    eventually(SOON, "it has its turn again", || (server() == full).then_some(()));
+    eventually(SOON, "the full slave is next in turn", || (server() == full).then_some(()));
     for command in ["put big", "mput b*"] {
         let output = client.command(command).fails(1);
         let json = output.json();
         let error = if command == "put big" { &json["error"] } else { &json["failed"][0]["error"] };
         assert_eq!(error["code"], "no-space", "{output:?}");
         assert_eq!(leftovers(&client.folder(), &["big", "small"]), [] as [PathBuf; 0]);
-        eventually(SOON, "the room is given back", || (staged() == [0, 0]).then_some(()));
+        eventually(SOON, "the space is freed", || (staged() == [0, 0]).then_some(()));
     }
-    // A put that meets the full one goes on with the other.
+    // A put that starts at the full slave continues at the other.
     fs::remove_file(one.path().join("filler")).unwrap();
     fill(&other, 1_200_000);
-    eventually(SOON, "the full one is next", || (server() == with_room).then_some(()));
+    eventually(SOON, "the full slave is next", || (server() == with_room).then_some(()));
     let output = client.command("put big").ok();
     let json = output.json();
     assert!(json["slaves"].as_array().unwrap().iter().any(|slave| *slave == with_room), "{json}");
-    assert!(output.stderr.contains(&full), "it was tried there first: {output:?}");
+    assert!(output.stderr.contains(&full), "the full slave was tried first: {output:?}");
     assert_eq!(leftovers(&client.folder(), &["big", "small"]), [] as [PathBuf; 0]);
     client.get("big");
 }

@@ -1,4 +1,4 @@
-//! What these tests do with a cluster: look into its folders, make changes through one of its slaves, and run the operators' commands.
+//! Helpers for cluster tests: compare folders, make changes, run the operator's commands.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,15 +14,15 @@ use crate::harness::{
     ticket,
 };
 
-/// What lies in a folder: the name of each thing, `folder` or the digest of its content.
+/// Entries of a folder by name: `folder`, or the digest of the content.
 pub type Tree = BTreeMap<String, String>;
 
-/// What lies in a served folder on the disk, without the slave's own.
+/// Reads a slave's root from the disk, without `.relais`.
 pub fn tree(root: &Path) -> Tree {
     let mut found = Tree::new();
     let mut open = vec![root.to_owned()];
     while let Some(folder) = open.pop() {
-        // The slave may be at work: what goes meanwhile is not there.
+        // The slave may be at work: entries that vanish meanwhile are left out.
         let Ok(entries) = fs::read_dir(&folder) else { continue };
         for entry in entries.flatten().map(|entry| entry.path()) {
             let name = entry.strip_prefix(root).unwrap().to_string_lossy().into_owned();
@@ -46,7 +46,7 @@ pub fn tree(root: &Path) -> Tree {
     found
 }
 
-/// The tree that these files and folders make; a folder's name ends in `/`, and folders on the way to a file are there.
+/// Builds a tree of these files and folders; folder names end in `/`, and parent folders are added.
 pub fn tree_of(all: &[(&str, &[u8])]) -> Tree {
     let mut made = Tree::new();
     for (name, bytes) in all {
@@ -59,7 +59,7 @@ pub fn tree_of(all: &[(&str, &[u8])]) -> Tree {
     made
 }
 
-/// Waits until all slaves that run have exactly this in their folders, and the master knows that they have.
+/// Waits until all running slaves have exactly this tree, and the master knows it.
 #[track_caller]
 pub fn wait_for(cluster: &Cluster, wanted: &Tree) {
     let mut last = Vec::new();
@@ -71,20 +71,24 @@ pub fn wait_for(cluster: &Cluster, wanted: &Tree) {
         if last.iter().all(|found| found == wanted) {
             break;
         }
-        assert!(began.elapsed() < SOON, "not within {SOON:?}: {what}\n{}", compared(wanted, &last));
+        assert!(
+            began.elapsed() < SOON,
+            "not within {SOON:?}: {what}\n{}",
+            describe_differences(wanted, &last)
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     wait_settled(cluster);
     let after: Vec<Tree> = cluster.slaves.iter().map(|slave| tree(&slave.root)).collect();
     assert!(
         after.iter().all(|found| found == wanted),
-        "it did not stay so\n{}",
-        compared(wanted, &after)
+        "the trees changed again\n{}",
+        describe_differences(wanted, &after)
     );
 }
 
-/// What is not as it should be, for whoever reads a failed test.
-fn compared(wanted: &Tree, found: &[Tree]) -> String {
+/// Describes the differences, for the message of a failed test.
+fn describe_differences(wanted: &Tree, found: &[Tree]) -> String {
     let mut text = String::new();
     for (n, found) in found.iter().enumerate() {
         let lacks: Vec<_> =
@@ -92,7 +96,7 @@ fn compared(wanted: &Tree, found: &[Tree]) -> String {
         let extra: Vec<_> =
             found.iter().filter(|(name, what)| wanted.get(*name) != Some(what)).take(10).collect();
         text.push_str(&format!(
-            "folder {n} has {} of {}: lacks {lacks:?}, and has {extra:?}\n",
+            "folder {n} has {} of {}: missing {lacks:?}, extra {extra:?}\n",
             found.len(),
             wanted.len()
         ));
@@ -100,7 +104,7 @@ fn compared(wanted: &Tree, found: &[Tree]) -> String {
     text
 }
 
-/// Waits until all slaves are in service and have applied all changes and have all contents.
+/// Waits until all slaves are in service and have all changes and contents.
 #[track_caller]
 pub fn wait_settled(cluster: &Cluster) {
     let mut last = Value::Null;
@@ -124,20 +128,20 @@ pub fn wait_settled(cluster: &Cluster) {
     }
 }
 
-/// The last change, as `status` shows it: epoch and number.
+/// Returns the last change in `status`: epoch and number.
 #[track_caller]
 pub fn last_change(cluster: &Cluster) -> (u64, u64) {
     let status = cluster.status_json().unwrap();
     (status["epoch"].as_u64().unwrap(), status["number"].as_u64().unwrap())
 }
 
-/// What `status` says of the `n`th slave that was started.
+/// Returns the `status` of the `n`th slave.
 #[track_caller]
 pub fn report(cluster: &Cluster, n: usize) -> Value {
     report_at(cluster, &cluster.slaves[n].public().to_string())
 }
 
-/// What `status` says of the slave that clients know under this address; one that has just started registers a moment later.
+/// Returns the `status` of the slave at this public address; a new slave registers a moment later.
 #[track_caller]
 pub fn report_at(cluster: &Cluster, addr: &str) -> Value {
     eventually(SOON, &format!("the master knows a slave at {addr}"), || {
@@ -146,7 +150,7 @@ pub fn report_at(cluster: &Cluster, addr: &str) -> Value {
     })
 }
 
-/// What was set aside in a folder: names and contents; of what is no file, no content.
+/// Returns the quarantined files of a folder: names and contents; other entries have no content.
 pub fn conflicts(root: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for place in list(&root.join(".relais/conflicts")) {
@@ -162,16 +166,16 @@ pub fn conflicts(root: &Path) -> Vec<(String, Vec<u8>)> {
     found
 }
 
-/// Waits until exactly this was set aside in a folder.
+/// Waits until exactly these files are quarantined in a folder.
 #[track_caller]
-pub fn wait_aside(root: &Path, wanted: &[(&str, &[u8])]) {
+pub fn wait_quarantined(root: &Path, wanted: &[(&str, &[u8])]) {
     let mut wanted: Vec<_> =
         wanted.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
     wanted.sort();
     let names = |all: &[(String, Vec<u8>)]| {
         all.iter().map(|(name, bytes)| format!("{name} ({})", bytes.len())).collect::<Vec<_>>()
     };
-    let what = format!("set aside: {:?}", names(&wanted));
+    let what = format!("quarantined: {:?}", names(&wanted));
     eventually(SOON, &what, || (conflicts(root) == wanted).then_some(()));
 }
 
@@ -180,13 +184,13 @@ fn list(folder: &Path) -> Vec<PathBuf> {
         .map_or_else(|_| Vec::new(), |entries| entries.map(|entry| entry.unwrap().path()).collect())
 }
 
-/// A session at the `n`th slave.
+/// Opens a session at the `n`th slave.
 #[track_caller]
 pub fn open(cluster: &Cluster, n: usize) -> RawClient {
     session(cluster.slaves[n].addr, &ticket(cluster.addr).0)
 }
 
-/// The change that made what a slave has at a path.
+/// Returns the LSN of a slave's version at a path.
 #[track_caller]
 pub fn version_at(cluster: &Cluster, n: usize, name: &str) -> Option<Lsn> {
     match open(cluster, n).ask(&Request::Stat(path(name))) {
@@ -195,7 +199,7 @@ pub fn version_at(cluster: &Cluster, n: usize, name: &str) -> Option<Lsn> {
     }
 }
 
-/// The one change that all slaves say made what is at a path.
+/// Returns the version at a path, on which all slaves must agree.
 #[track_caller]
 pub fn one_version(cluster: &Cluster, name: &str) -> Lsn {
     let all: Vec<_> = (0..cluster.slaves.len()).map(|n| version_at(cluster, n, name)).collect();
@@ -203,7 +207,7 @@ pub fn one_version(cluster: &Cluster, name: &str) -> Lsn {
     all[0].unwrap()
 }
 
-/// Puts a file with a client of its own.
+/// Uploads a file with this client.
 #[track_caller]
 pub fn put(client: &Client, name: &str, bytes: &[u8]) {
     let local = Path::new(name).file_name().unwrap();
@@ -212,7 +216,7 @@ pub fn put(client: &Client, name: &str, bytes: &[u8]) {
     assert_eq!(json["ok"], true, "{json}");
 }
 
-/// How an operator's command is run: it knows the master's address and the key, and has an empty state folder.
+/// Builds an operator's command with the master's address, the key and an empty state folder.
 #[track_caller]
 pub fn operator(cluster: &Cluster, args: &[&str]) -> ProgramBuilder {
     ProgramBuilder::new("ftpmaster", cluster.dir.path())
@@ -227,18 +231,18 @@ pub fn operate(cluster: &Cluster, args: &[&str]) -> Output {
     Client::finish(&mut operator(cluster, args).start())
 }
 
-/// The changes that `export` prints.
+/// Returns the changes that `export` prints.
 #[track_caller]
 pub fn exported(cluster: &Cluster) -> Vec<Value> {
     operate(cluster, &["export"]).ok().objects()
 }
 
-/// All trees are the same, by what `diff` says too, and the cluster takes changes.
+/// Requires that all trees are equal, also by `diff`, and that the cluster accepts changes.
 #[track_caller]
 pub fn healthy(cluster: &Cluster) {
     wait_settled(cluster);
     let mut wire = open(cluster, 0);
-    eventually(SOON, "a change can be made", || wire.put("healthy", b"yes").ok());
+    eventually(SOON, "a change succeeds", || wire.put("healthy", b"yes").ok());
     wait_settled(cluster);
     operate(cluster, &["diff"]).ok();
     let first = tree(&cluster.slaves[0].root);
@@ -246,7 +250,7 @@ pub fn healthy(cluster: &Cluster) {
     wait_for(cluster, &first);
 }
 
-/// The change that made what is at a path; none where nothing is there, or nothing that has a number.
+/// Returns the version at a path; `None` if there is no entry or it has no version.
 pub fn try_version(wire: &mut RawClient, name: &str) -> Option<Lsn> {
     match wire.ask(&Request::Stat(path(name))) {
         Reply::Details { entry, .. } => entry.version,
@@ -254,7 +258,7 @@ pub fn try_version(wire: &mut RawClient, name: &str) -> Option<Lsn> {
     }
 }
 
-/// Turns a bit in the middle of a file, as a disk does: nothing else about it tells.
+/// Flips a bit in the middle of a file, as a bad disk would, without a change of its metadata.
 #[track_caller]
 pub fn rot(cluster: &mut Cluster, n: usize, name: &str) -> Vec<u8> {
     const SCRIPT: &str = r#"
@@ -276,7 +280,7 @@ database.commit()
     file.write_all_at(&[byte[0] ^ 4], middle).unwrap();
     file.set_modified(modified).unwrap();
     drop(file);
-    // The time of the last change of the inode cannot be set: the catalogue is made to know it.
+    // The inode's change time cannot be set, so the catalogue is updated to the new one.
     let done = std::process::Command::new("python3")
         .args(["-c", SCRIPT])
         .arg(&root)

@@ -1,11 +1,11 @@
-//! A slave's id: it stays the same, whatever else runs on the slave's folder meanwhile.
+//! The id of a slave: other slaves on its folder do not change it.
 
 use std::path::Path;
 
 use super::helpers::report;
 use crate::harness::{Cluster, ProgramBuilder};
 
-/// The ids that the master knows the slaves by.
+/// Returns the slave ids in the master's status.
 #[track_caller]
 fn ids(cluster: &Cluster) -> Vec<String> {
     let id = |n| report(cluster, n)["id"].as_str().unwrap().to_owned();
@@ -16,7 +16,7 @@ fn ids(cluster: &Cluster) -> Vec<String> {
 fn a_slave_keeps_its_id_whatever_ran_on_its_folder() {
     let mut cluster = Cluster::of(2).shared().start();
     let before = ids(&cluster);
-    // In whichever order they start, and whatever had the folder in between.
+    // In any order of starts, and after any other slave on the folder.
     for order in [[0, 1], [1, 0]] {
         cluster.slaves.iter_mut().for_each(|slave| slave.program.kill());
         let port = cluster.slaves[order[0]].addr.port().to_string();

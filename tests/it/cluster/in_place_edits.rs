@@ -1,4 +1,4 @@
-//! Files that are changed in place, with size and time of modification kept: by users, and by disks.
+//! Files that users or disks change in place, with unchanged size and modification time.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -7,13 +7,13 @@ use std::path::Path;
 use relais_proto::PutRequest;
 
 use super::helpers::{
-    conflicts, open, operate, report, rot, tree, tree_of, wait_aside, wait_for, wait_settled,
+    conflicts, open, operate, report, rot, tree, tree_of, wait_for, wait_quarantined, wait_settled,
 };
 use crate::harness::{
     Client, Cluster, SOON, content, eventually, make_folder, put, remove, rename,
 };
 
-/// Changes a byte of a file, and gives it the time that it had.
+/// Changes a byte of a file and restores its modification time.
 fn edit(file: &Path) -> Vec<u8> {
     let opened = File::options().read(true).write(true).open(file).unwrap();
     let meta = opened.metadata().unwrap();
@@ -29,7 +29,7 @@ fn edit(file: &Path) -> Vec<u8> {
 
 #[test]
 fn edits_with_size_and_time_kept_are_not_taken_for_copies() {
-    // Nothing but the change itself makes the slave look.
+    // Only the change itself makes the slave read the file.
     let cluster = Cluster::of(2).slave_args(&["--watch", "off"]).start();
     let (good, other) = (content(1, 100_000), content(2, 50_000));
     let mut wire = open(&cluster, 0);
@@ -43,36 +43,36 @@ fn edits_with_size_and_time_kept_are_not_taken_for_copies() {
     for name in ["other", "gone", "d/f", "from"] {
         assert!(edit(&root.join(name)) == edited);
     }
-    // The same content again: a second copy is a second copy.
+    // The same content again: the edited file does not count as the second copy.
     let twice = PutRequest { copies: 2, ..put("same", good.len()) };
     wire.upload(&twice, &good).unwrap();
-    assert!(fs::read(root.join("same")).unwrap() == good, "acknowledged and not there");
+    assert!(fs::read(root.join("same")).unwrap() == good, "acknowledged and missing");
     wire.put("other", &other).unwrap();
     wire.change(&remove("gone", false)).unwrap();
     wire.change(&remove("d", true)).unwrap();
     wire.change(&rename("from", "to")).unwrap();
     wait_for(&cluster, &tree_of(&[("same", &good), ("other", &other), ("to", &good)]));
     let aside = ["f", "from", "gone", "other", "same"].map(|name| (name, edited.as_slice()));
-    wait_aside(root, &aside);
+    wait_quarantined(root, &aside);
     assert_eq!(conflicts(&cluster.slaves[0].root), []);
 }
 
 #[test]
-fn a_get_that_finds_damage_has_it_repaired() {
+fn a_get_of_damaged_content_triggers_a_repair() {
     let mut cluster = Cluster::of(2).start();
     let good = content(1, 3 << 20);
     open(&cluster, 0).put("f", &good).unwrap();
     wait_for(&cluster, &tree_of(&[("f", &good)]));
     let bad = rot(&mut cluster, 1, "f");
     wait_settled(&cluster);
-    // The only one that could give it is away.
+    // The only holder of good content is down.
     cluster.slaves[0].program.kill();
     let client = Client::new(cluster.addr);
     client.run(&["--retry", "3", "-c", "get f"]).fails(5);
     let root = cluster.slaves[1].root.clone();
-    wait_aside(&root, &[("f", &bad)]);
+    wait_quarantined(&root, &[("f", &bad)]);
     let id = cluster.slaves[1].public().to_string();
-    eventually(SOON, "status counts it", || {
+    eventually(SOON, "status counts the damage", || {
         let status = cluster.status_json()?;
         let all = status["slaves"].as_array()?.clone();
         all.iter().find(|slave| slave["addr"] == id.as_str() && slave["damaged"] == 1).map(drop)
@@ -80,7 +80,9 @@ fn a_get_that_finds_damage_has_it_repaired() {
     let diff = operate(&cluster, &["diff"]);
     assert!(diff.stdout.contains("f"), "{}{}", diff.stdout, diff.stderr);
     cluster.restart_slave(0);
-    eventually(SOON, "it is repaired", || (tree(&root) == tree_of(&[("f", &good)])).then_some(()));
+    eventually(SOON, "the file is repaired", || {
+        (tree(&root) == tree_of(&[("f", &good)])).then_some(())
+    });
     wait_settled(&cluster);
     eventually(SOON, "nothing is damaged", || (report(&cluster, 1)["damaged"] == 0).then_some(()));
     operate(&cluster, &["diff"]).ok();
@@ -89,7 +91,7 @@ fn a_get_that_finds_damage_has_it_repaired() {
 }
 
 #[test]
-fn a_slave_without_its_catalogue_adopts_what_the_tree_has() {
+fn a_slave_without_its_catalogue_adopts_equal_files() {
     let mut cluster = Cluster::of(2).start();
     let mut wire = open(&cluster, 0);
     let versions = [content(1, 40_000), content(2, 50_000), content(3, 60_000)];
@@ -118,6 +120,6 @@ fn a_slave_without_its_catalogue_adopts_what_the_tree_has() {
     wait_settled(&cluster);
     wait_for(&cluster, &wanted);
     assert_eq!(conflicts(&root), []);
-    assert_eq!(inodes(), before, "nothing was fetched again");
+    assert_eq!(inodes(), before, "content was fetched again");
     assert_eq!(report(&cluster, 1)["set_aside"], 0);
 }

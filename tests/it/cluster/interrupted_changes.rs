@@ -1,4 +1,4 @@
-//! What a crash has left half done, and what somebody does in a folder right before it goes.
+//! Changes that a crash interrupted, and local files created just before a removal.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,8 +8,8 @@ use super::helpers::report;
 use super::tree_equality::wait_equal;
 use crate::harness::{Cluster, SOON, eventually};
 
-/// All files that were set aside, but for the notes.
-fn set_aside(root: &Path) -> Vec<PathBuf> {
+/// Lists all quarantined files, without the notes.
+fn quarantined(root: &Path) -> Vec<PathBuf> {
     let Ok(places) = fs::read_dir(root.join(".relais/conflicts")) else { return Vec::new() };
     let files = places
         .flat_map(|place| fs::read_dir(place.unwrap().path()).unwrap())
@@ -18,7 +18,7 @@ fn set_aside(root: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_move_that_a_crash_cut_off_behind_the_folder_loses_nothing() {
+fn an_interrupted_move_loses_nothing() {
     let mut cluster = Cluster::of(2).start();
     let client = cluster.client();
     fs::write(client.folder().join("x"), b"content").unwrap();
@@ -39,7 +39,7 @@ fn a_move_that_a_crash_cut_off_behind_the_folder_loses_nothing() {
     wait_equal(&cluster);
     cluster.slaves[1].program.kill();
     let root = cluster.slaves[1].root.clone();
-    // As the slave would have left it: the names are changed, and the catalogue knows nothing of it.
+    // The state that the slave would have left: the names are changed, and the catalogue is not.
     fs::rename(root.join("d"), root.join("e")).unwrap();
     fs::rename(root.join("f"), root.join("g")).unwrap();
     let inode = |name: &str| fs::metadata(root.join(name)).unwrap().ino();
@@ -50,16 +50,12 @@ fn a_move_that_a_crash_cut_off_behind_the_folder_loses_nothing() {
     cluster.wait_in_service(2);
     let nodes = wait_equal(&cluster);
     assert_eq!(nodes.len(), 5, "{nodes:?}");
-    assert_eq!(
-        ["e/x", "e/sub/y", "g"].map(inode),
-        before,
-        "what was there already is not fetched again"
-    );
-    assert_eq!(set_aside(&root), Vec::<PathBuf>::new());
+    assert_eq!(["e/x", "e/sub/y", "g"].map(inode), before, "existing content was fetched again");
+    assert_eq!(quarantined(&root), Vec::<PathBuf>::new());
 }
 
 #[test]
-fn a_removal_that_a_crash_cut_off_is_carried_out_again() {
+fn an_interrupted_removal_is_completed() {
     let mut cluster = Cluster::of(2).start();
     let client = cluster.client();
     fs::write(client.folder().join("x"), b"content").unwrap();
@@ -74,26 +70,26 @@ fn a_removal_that_a_crash_cut_off_is_carried_out_again() {
     cluster.restart_slave(1);
     cluster.wait_in_service(2);
     assert_eq!(wait_equal(&cluster).len(), 1);
-    eventually(SOON, "what was removed is gone", || {
+    eventually(SOON, "the removed entries are gone", || {
         fs::read_dir(&removed).unwrap().next().is_none().then_some(())
     });
 }
 
 #[test]
-fn what_was_just_put_into_a_folder_by_hand_does_not_go_with_it() {
+fn a_new_local_file_survives_the_removal_of_its_folder() {
     let cluster = Cluster::of(1).start();
     let client = cluster.client();
     client.run(&["-c", "mkdir d"]).ok();
     let root = &cluster.slaves[0].root;
     fs::write(root.join("d/mine"), b"the only copy").unwrap();
     client.run(&["-c", "rm -r d"]).ok();
-    let aside = set_aside(root);
+    let aside = quarantined(root);
     assert_eq!(aside.len(), 1, "{aside:?}");
     assert_eq!(fs::read(&aside[0]).unwrap(), b"the only copy");
 }
 
 #[test]
-fn content_that_got_its_name_right_before_a_crash_is_nobodys_edit() {
+fn content_renamed_just_before_a_crash_is_no_local_edit() {
     const FETCHED: [&str; 5] = ["put", "removed", "moved", "d/below", "left"];
     const NAMES: [&str; 6] =
         [FETCHED[0], FETCHED[1], FETCHED[2], FETCHED[3], FETCHED[4], "waiting"];
@@ -112,17 +108,18 @@ fn content_that_got_its_name_right_before_a_crash_is_nobodys_edit() {
     put_all("former");
     wait_equal(&cluster);
     let [there, root] = [0, 1].map(|n| cluster.slaves[n].root.clone());
-    // One slave hears of content that nobody can give it.
+    // One slave learns of content that no running slave holds.
     cluster.slaves[1].program.kill();
     cluster.wait_in_service(1);
     put_all("content");
     cluster.slaves[0].program.kill();
     cluster.restart_slave(1);
-    eventually(SOON, "it knows what it lacks", || {
+    eventually(SOON, "the slave knows the missing content", || {
         (report(&cluster, 1)["lacking"] == NAMES.len()).then_some(())
     });
     cluster.slaves[1].program.kill();
-    // As it would have left it: what it has fetched has its name, and the catalogue knows nothing of it.
+    // The state that it would have left: fetched content has its name, and the catalogue has no row
+    // of it.
     for name in FETCHED {
         let fetched = root.join(".relais/fetched-by-hand");
         fs::write(&fetched, fs::read(there.join(name)).unwrap()).unwrap();
@@ -130,7 +127,7 @@ fn content_that_got_its_name_right_before_a_crash_is_nobodys_edit() {
         fs::File::options().write(true).open(&fetched).unwrap().set_modified(modified).unwrap();
         fs::rename(&fetched, root.join(name)).unwrap();
     }
-    // And what waits for its content has been moved already.
+    // The file that waits for its content has been moved already.
     fs::rename(root.join("waiting"), root.join("waiting too")).unwrap();
     cluster.restart_slave(0);
     cluster.wait_in_service(1);
@@ -149,5 +146,5 @@ fn content_that_got_its_name_right_before_a_crash_is_nobodys_edit() {
         nodes.keys().map(String::as_str).collect::<Vec<_>>(),
         ["elsewhere", "left", "put", "waiting too"]
     );
-    assert_eq!(set_aside(&root), Vec::<PathBuf>::new());
+    assert_eq!(quarantined(&root), Vec::<PathBuf>::new());
 }

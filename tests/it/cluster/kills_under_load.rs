@@ -1,4 +1,4 @@
-//! Something is killed while puts are made: each put that was acknowledged is on all slaves afterwards, with the number that was told.
+//! Kills during puts: every acknowledged put is on all slaves, with its number.
 
 use nix::sys::signal::{Signal, kill};
 
@@ -9,7 +9,7 @@ use crate::harness::{Cluster, SOON, alive, children, eventually, process_of};
 const COUNT: usize = 150;
 const STEP: usize = 25;
 
-/// Kills again and again while two clients put files; everything acknowledged must be there.
+/// Kills processes repeatedly while two clients put files; every acknowledged put must exist.
 fn under_load(slaves: usize, mut strike: impl FnMut(&mut Cluster, usize)) {
     let mut cluster = Cluster::of(slaves).start();
     let loads = [PutLoad::start(&cluster, "a", COUNT), PutLoad::start(&cluster, "b", COUNT)];
@@ -20,23 +20,23 @@ fn under_load(slaves: usize, mut strike: impl FnMut(&mut Cluster, usize)) {
     let told = loads.map(PutLoad::end);
     let nodes = wait_equal(&cluster);
     assert_eq!(nodes.len(), 2 * COUNT);
-    told.iter().for_each(|told| told.is_everywhere(&cluster, &nodes));
+    told.iter().for_each(|told| told.assert_everywhere(&cluster, &nodes));
 }
 
 #[test]
-fn a_replicator_process() {
+fn killed_replicators_lose_no_puts() {
     under_load(3, |cluster, round| {
         let slave = &cluster.slaves[round % 3].program;
         let killed = process_of(slave, "Replicator");
         kill(killed, Signal::SIGKILL).unwrap();
-        eventually(SOON, "another replicator", || {
+        eventually(SOON, "a new replicator", || {
             (process_of(slave, "Replicator") != killed && !alive(killed)).then_some(())
         });
     });
 }
 
 #[test]
-fn all_worker_processes() {
+fn killed_workers_lose_no_puts() {
     under_load(2, |cluster, round| {
         let slave = &cluster.slaves[round % 2].program;
         let replicator = process_of(slave, "Replicator");
@@ -47,7 +47,7 @@ fn all_worker_processes() {
 }
 
 #[test]
-fn a_whole_slave() {
+fn killed_slaves_lose_no_puts() {
     under_load(3, |cluster, round| {
         cluster.slaves[round].program.kill();
         cluster.restart_slave(round);
@@ -55,7 +55,7 @@ fn a_whole_slave() {
 }
 
 #[test]
-fn the_master() {
+fn killed_masters_lose_no_puts() {
     under_load(2, |cluster, _| {
         cluster.master.kill();
         cluster.restart_master();
@@ -63,12 +63,12 @@ fn the_master() {
 }
 
 #[test]
-fn everything_at_once() {
+fn killing_all_programs_loses_no_puts() {
     under_load(2, |cluster, _| {
         cluster.master.kill();
         cluster.slaves.iter_mut().for_each(|slave| slave.program.kill());
         cluster.restart_master();
-        // On their ports: a client that has met them looks for them there.
+        // On their former ports, where known clients look for them.
         (0..2).for_each(|n| cluster.restart_slave_on_same_port(n));
     });
 }

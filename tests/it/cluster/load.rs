@@ -1,4 +1,4 @@
-//! A client that makes one change after another while something happens to the cluster.
+//! A client that makes changes continuously while the cluster is disturbed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,10 +11,10 @@ use super::helpers::open;
 use super::tree_equality::{TreeEntries, TreeEntry};
 use crate::harness::{Client, Cluster, Program, content, digest, eventually, path};
 
-/// Longest that the load may stand still while the cluster loses and finds its parts.
+/// Maximum pause of the load during faults of the cluster.
 const STANDSTILL: Duration = Duration::from_secs(40);
 
-/// PutLoad of many small files, all in one session.
+/// A client that puts many small files in one session.
 pub struct PutLoad {
     client: Client,
     program: Program,
@@ -27,7 +27,7 @@ fn bytes_of(n: usize) -> Vec<u8> {
 }
 
 impl PutLoad {
-    /// Starts to put `PREFIX0`, `PREFIX1`, … with every right to wait.
+    /// Starts to put `PREFIX0`, `PREFIX1`, …, with long retries.
     pub fn start(cluster: &Cluster, prefix: &'static str, count: usize) -> Self {
         let client = cluster.client();
         let mut args = ["--json", "--keep-going", "--retry", "30"].map(str::to_owned).to_vec();
@@ -40,19 +40,19 @@ impl PutLoad {
         Self { client, program, prefix, count }
     }
 
-    /// How many puts were answered so far.
+    /// Returns the number of answered puts.
     pub fn done(&self) -> usize {
         self.program.stdout.text().lines().count()
     }
 
-    /// Waits until so many more are answered, or all.
+    /// Waits until `more` further puts are answered, or all.
     #[track_caller]
     pub fn wait_for_more(&self, more: usize) {
         let wanted = (self.done() + more).min(self.count);
-        eventually(STANDSTILL, "the puts go on", || (self.done() >= wanted).then_some(()));
+        eventually(STANDSTILL, "the puts continue", || (self.done() >= wanted).then_some(()));
     }
 
-    /// Waits for the end: every put went well. The number that each was told.
+    /// Waits for the end, requires that every put succeeded and returns their versions.
     #[track_caller]
     pub fn end(mut self) -> AcknowledgedPuts {
         eventually(STANDSTILL * 2, "the end of the puts", || self.program.try_status());
@@ -71,24 +71,25 @@ impl PutLoad {
     }
 }
 
-/// What was acknowledged.
+/// The acknowledged puts and their versions.
 pub struct AcknowledgedPuts {
     prefix: &'static str,
     told: Vec<String>,
 }
 
 impl AcknowledgedPuts {
-    /// All of it is on every slave, with its content and the number that was told. `nodes` is what all folders have.
+    /// Requires that every slave has all files with their content and version; `nodes` is the
+    /// common tree.
     #[track_caller]
-    pub fn is_everywhere(&self, cluster: &Cluster, nodes: &TreeEntries) {
+    pub fn assert_everywhere(&self, cluster: &Cluster, nodes: &TreeEntries) {
         let mut numbers = BTreeMap::new();
         for (n, told) in self.told.iter().enumerate() {
             let name = format!("{}{n}", self.prefix);
             let Some(TreeEntry::File { digest: found, .. }) = nodes.get(&name) else {
-                panic!("{name} was acknowledged as {told} and is gone")
+                panic!("{name} was acknowledged as {told} and is missing")
             };
             assert_eq!(*found, digest(&bytes_of(n)), "{name}");
-            assert_eq!(numbers.insert(told, n), None, "the number {told} was given twice");
+            assert_eq!(numbers.insert(told, n), None, "the number {told} was assigned twice");
         }
         for slave in 0..cluster.slaves.len() {
             let mut wire = open(cluster, slave);
@@ -105,7 +106,7 @@ impl AcknowledgedPuts {
     }
 }
 
-/// The change that made what is at a path; none where nothing is there.
+/// Returns the version at a path; `None` if there is no entry.
 #[track_caller]
 pub fn stat(wire: &mut crate::harness::RawClient, name: &str) -> Option<Lsn> {
     match wire.ask(&Request::Stat(path(name))) {

@@ -1,5 +1,4 @@
-//! The state folder is taken away while the master runs, or the journal from under a slave that stands alone: nothing is
-//! acknowledged that a restart would not find.
+//! Lost state: without its state folder or journal a running server acknowledges no change.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -10,9 +9,9 @@ use super::helpers::{open, wait_settled};
 use super::recovery::state;
 use crate::harness::{Client, Cluster, ProgramBuilder, Standalone};
 
-/// Takes no changes, says why, and serves what it has.
+/// Requires that the server refuses changes with a reason and serves its files.
 #[track_caller]
-fn takes_nothing(addr: SocketAddr, name: &str, bytes: &[u8]) {
+fn assert_read_only(addr: SocketAddr, name: &str, bytes: &[u8]) {
     for _ in 0..2 {
         let client = Client::new(addr);
         fs::write(client.folder().join("new"), b"new").unwrap();
@@ -33,7 +32,7 @@ fn without_its_journal(goes: impl Fn(&Path)) {
     let key = cluster.dir.path().join("key-copy");
     fs::copy(cluster.key(), &key).unwrap();
     goes(&state(&cluster));
-    takes_nothing(cluster.addr, "before", b"before");
+    assert_read_only(cluster.addr, "before", b"before");
     let status = ProgramBuilder::new("ftpmaster", cluster.dir.path())
         .args(["status", "--json", "--master", &cluster.addr.to_string(), "--cluster-key"])
         .args([key, PathBuf::from("--state"), cluster.dir.folder("no-state")])
@@ -49,7 +48,7 @@ fn without_its_journal(goes: impl Fn(&Path)) {
 #[test]
 fn a_master_without_its_state_folder_takes_no_changes() {
     without_its_journal(|state| {
-        // Slaves still have the key, which they read from there.
+        // Slaves read the key from this folder and still need it.
         let key = fs::read(state.join("cluster.key")).unwrap();
         fs::remove_dir_all(state).unwrap();
         fs::create_dir(state).unwrap();
@@ -73,5 +72,5 @@ fn a_standalone_slave_without_its_journal_takes_no_changes() {
     fs::write(client.folder().join("before"), b"before").unwrap();
     client.command("put before").ok();
     fs::remove_file(slave.root.join(".relais/journal")).unwrap();
-    takes_nothing(slave.addr, "before", b"before");
+    assert_read_only(slave.addr, "before", b"before");
 }

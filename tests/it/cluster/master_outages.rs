@@ -1,4 +1,4 @@
-//! The master is gone for a while, or everything is started anew, one after the other.
+//! Outages of the master, and a rolling restart of all programs.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::tree_equality::wait_equal;
 use crate::harness::{Client, Cluster, Program, SOON, content, eventually};
 
-/// The objects that a client printed so far, once there are `count`.
+/// Returns the objects that a client has printed, once there are `count`.
 #[track_caller]
 fn printed(program: &Program, count: usize) -> Vec<Value> {
     let lines = || program.stdout.text().lines().map(str::to_owned).collect::<Vec<_>>();
@@ -21,7 +21,7 @@ fn printed(program: &Program, count: usize) -> Vec<Value> {
 }
 
 #[test]
-pub fn without_the_master_downloads_go_on_and_changes_are_refused_plainly() {
+pub fn without_the_master_downloads_work_and_changes_are_refused() {
     let mut cluster = Cluster::of(2).start();
     let (known, open, new) = (cluster.client(), cluster.client(), cluster.client());
     for client in [&known, &open, &new] {
@@ -47,12 +47,12 @@ pub fn without_the_master_downloads_go_on_and_changes_are_refused_plainly() {
     );
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     assert!(open.read("g") == content(1, 100_000));
-    // A client that has met the cluster.
+    // A client that has used the cluster before.
     known.run(&["--json", "--retry", "2", "-c", "get f -o h"]).ok();
     assert!(known.read("h") == content(1, 100_000));
     let json = known.run(&["--json", "--retry", "2", "-c", "put x"]).fails(1).json();
     assert_eq!(json["error"]["code"], "no-changes", "{json}");
-    // One that has not.
+    // A new client.
     new.run(&["--json", "--retry", "1", "-c", "get f"]).fails(3);
 
     cluster.restart_master();
@@ -85,7 +85,7 @@ fn a_put_waits_for_a_master_that_comes_back_in_time() {
 }
 
 #[test]
-pub fn all_programs_are_started_anew_one_after_the_other_and_no_command_fails() {
+pub fn a_rolling_restart_of_all_programs_fails_no_command() {
     let mut cluster = Cluster::of(3).start();
     let clients: Vec<Client> = (0..3).map(|_| cluster.client()).collect();
     let (over, done) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -109,7 +109,7 @@ pub fn all_programs_are_started_anew_one_after_the_other_and_no_command_fails() 
                         &get,
                     ]);
                     if output.status != 0 || client.read("back") != bytes {
-                        // The others need not go on for long.
+                        // The other threads can stop.
                         over.store(true, Ordering::SeqCst);
                         panic!("round {n}: {output:?}");
                     }
@@ -120,7 +120,7 @@ pub fn all_programs_are_started_anew_one_after_the_other_and_no_command_fails() 
         let _over = StopOnDrop(&over);
         let progress = |done: &AtomicUsize| {
             let wanted = done.load(Ordering::SeqCst) + 6;
-            eventually(SOON, "the clients go on", || {
+            eventually(SOON, "the clients continue", || {
                 (done.load(Ordering::SeqCst) >= wanted || over.load(Ordering::SeqCst)).then_some(())
             });
         };
@@ -139,7 +139,7 @@ pub fn all_programs_are_started_anew_one_after_the_other_and_no_command_fails() 
     wait_equal(&cluster);
 }
 
-/// Ends what it watches over, also where the test fails.
+/// Sets the flag when dropped, also if the test fails.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {

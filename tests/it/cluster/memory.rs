@@ -1,4 +1,4 @@
-//! What the master remembers of changes is bounded: moves cost nothing, removal records have a fixed size and a cap.
+//! The master's memory is bounded: moves cost nothing, removal records have a fixed size and a cap.
 
 use relais_proto::Request;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::harness::{
     ticket, upload,
 };
 
-/// What the allocator and the journal's buffers may take.
+/// Memory growth allowed for the allocator and the journal's buffers.
 const NOISE: u64 = 12 << 20;
 
 fn wire(cluster: &Cluster) -> RawClient {
@@ -20,7 +20,7 @@ fn removals(cluster: &Cluster) -> (u64, u64) {
     (status["removals"].as_u64().unwrap(), status["removals_cap"].as_u64().unwrap())
 }
 
-/// Makes changes many at a time, and takes their answers.
+/// Sends changes in large batches and reads their answers.
 fn many(wire: &mut RawClient, all: impl Iterator<Item = Vec<u8>>) {
     let all: Vec<Vec<u8>> = all.collect();
     for some in all.chunks(100) {
@@ -63,13 +63,13 @@ fn moves_of_a_folder_cost_the_master_no_memory() {
     move_about(&mut wire, 80);
     let after = group_memory(cluster.master.pid());
     assert!(after < before + NOISE, "{before} bytes before, {after} after");
-    assert_eq!(removals(&cluster), (0, 400_000), "what was moved is there still");
+    assert_eq!(removals(&cluster), (0, 400_000), "a move leaves no removal record");
     overwrite(&mut wire, 101);
     wire.change(&remove("a", true)).unwrap();
     eventually(SOON, "status shows the records", || {
         (removals(&cluster) == (1100, 400_000)).then_some(())
     });
-    // And a master that reads its journal again has the same.
+    // A restarted master reads the same from its journal.
     cluster.master.kill();
     cluster.restart_master();
     eventually(SOON, "status shows the records again", || {
@@ -90,7 +90,7 @@ fn masses_of_overwrites_and_moves_cost_bounded_memory() {
     move_about(&mut wire, 100);
     let moved = group_memory(cluster.master.pid());
     assert!(moved < before + 2 * NOISE, "{before} bytes before, {moved} after");
-    // One account has half of all records.
+    // An account may have half of all records.
     overwrite(&mut wire, 201_000);
     let full = group_memory(cluster.master.pid());
     assert_eq!(removals(&cluster).0, 200_000);

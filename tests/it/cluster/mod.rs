@@ -1,5 +1,5 @@
-//! One tree on every slave: what is put on one is on all of them, whatever dies, hangs or is cut off meanwhile, and nobody sees less
-//! than was acknowledged.
+//! Cluster tests: one tree on every slave, whatever fails, and no client sees less than was
+//! acknowledged.
 
 mod branches;
 pub mod catching_up;

@@ -1,4 +1,4 @@
-//! Permission bits are the same on all slaves, and times that one disk cannot hold harm nobody.
+//! Permission bits are equal on all slaves; times that a disk cannot store do no harm.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -13,7 +13,7 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).map_or(0, |meta| meta.mode() & 0o777)
 }
 
-/// What a slave shows at a path, as soon as that has a number.
+/// Returns a slave's entry at a path, once it is numbered.
 fn stat(wire: &mut RawClient, name: &str) -> Option<Entry> {
     match wire.ask(&Request::Stat(path(name))) {
         Reply::Details { entry, .. } => Some(entry).filter(|entry| entry.version.is_some()),
@@ -48,7 +48,7 @@ fn modes_are_the_same_on_all_slaves() {
     fs::write(one.join("tool"), "tool").unwrap();
     set_mode(&one.join("tool"), 0o755);
     wait_modes(&cluster, &[("team", 0o770), ("team/secret", 0o600), ("tool", 0o755)]);
-    // By hand on the other one: the content stays where it is.
+    // A local chmod on the other slave: the content is not copied.
     let inode = fs::metadata(one.join("team/secret")).unwrap().ino();
     set_mode(&two.join("team/secret"), 0o640);
     set_mode(&two.join("team"), 0o750);
@@ -56,17 +56,17 @@ fn modes_are_the_same_on_all_slaves() {
     wait_modes(&cluster, &[("team", 0o750), ("team/secret", 0o640), ("tool", 0o700)]);
     assert_eq!(fs::metadata(one.join("team/secret")).unwrap().ino(), inode);
     assert_eq!(fs::metadata(one.join("team")).unwrap().mode() & 0o7777, 0o2750);
-    // Once more, at once.
+    // Once more, immediately.
     set_mode(&two.join("tool"), 0o711);
     set_mode(&two.join("team"), 0o710);
     wait_modes(&cluster, &[("team", 0o710), ("tool", 0o711)]);
-    // A put brings content, and leaves the mode.
+    // A put replaces the content and keeps the mode.
     let request = PutRequest { mode: Some(Mode::new(0o666)), copies: 2, ..put("team/secret", 3) };
     open(&cluster, 0).upload(&request, b"new").unwrap();
     wait_modes(&cluster, &[("team/secret", 0o640)]);
     let copies = |root: &Path| fs::read(root.join("team/secret")).unwrap();
     assert_eq!((copies(&one), copies(&two)), (b"new".to_vec(), b"new".to_vec()));
-    // One that was away learns of the mode with the rest.
+    // A slave that was down also receives the mode.
     let request = PutRequest { mode: Some(Mode::new(0o600)), copies: 2, ..put("own", 2) };
     open(&cluster, 1).upload(&request, b"ab").unwrap();
     wait_modes(&cluster, &[("own", 0o600)]);
@@ -89,7 +89,7 @@ fn a_time_that_one_disk_cannot_hold_is_no_edit() {
         let there = fs::read(other.path().join("late")).is_ok_and(|bytes| bytes == b"late");
         (there && shown[0] == shown[1]).then(|| shown[0].version).flatten()
     });
-    // What is found behind it shows that the scan has come by, and has found nothing else.
+    // The later file proves that the scan has passed and found no other change.
     fs::write(other.path().join("next"), "next").unwrap();
     let next = eventually(SOON, "the next file has a number", || {
         stat(&mut wires[1], "next").and_then(|entry| entry.version)

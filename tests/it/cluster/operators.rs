@@ -1,4 +1,4 @@
-//! What operators see and do: each command knows the master's address and the key, and nothing else.
+//! The operator's commands, each with only the master's address and the key.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,11 +15,11 @@ use crate::harness::{
     rename, write_old,
 };
 
-/// Longest time from the wish to drain a slave until it has no session.
+/// Time limit for a drained slave to end its sessions.
 const DRAINED: Duration = Duration::from_secs(10);
 
 #[test]
-fn status_tells_all_that_is_wrong() {
+fn status_reports_all_problems() {
     let cluster = Cluster::of(2).start();
     open(&cluster, 0).put("f", &content(1, 10_000)).unwrap();
     wait_settled(&cluster);
@@ -42,24 +42,24 @@ fn status_tells_all_that_is_wrong() {
         assert!(slave["last_error"].is_null(), "{slave}");
         assert_eq!(slave["state"], "in-service");
     }
-    // A slave that stands still lags behind and is out.
+    // A stopped slave lags behind and leaves the service.
     cluster.slaves[1].program.signal_group(Signal::SIGSTOP);
     let mut wire = open(&cluster, 0);
     wire.put("g", b"1").unwrap();
     wire.put("h", b"2").unwrap();
-    eventually(SOON, "it lags behind and is out", || {
+    eventually(SOON, "the slave lags behind and is out of service", || {
         let slave = report(&cluster, 1);
         (slave["lag"] == 2 && slave["state"] != "in-service").then_some(())
     });
     cluster.slaves[1].program.signal_group(Signal::SIGCONT);
     wait_settled(&cluster);
-    // From the table for people the same can be seen.
+    // The text table shows the same.
     let table = operate(&cluster, &["status"]).ok().stdout;
     assert!(table.contains(&cluster.slaves[0].addr.to_string()), "{table}");
 }
 
 #[test]
-fn a_download_goes_on_elsewhere_when_its_slave_is_drained() {
+fn a_download_moves_when_its_slave_is_drained() {
     const SIZE: usize = 300 << 20;
     let bytes = content(1, SIZE);
     let mut cluster = Cluster::of(2).proxied().file("big", &bytes).start();
@@ -68,22 +68,26 @@ fn a_download_goes_on_elsewhere_when_its_slave_is_drained() {
     (0..2).for_each(|n| line(n).throttle(Some(40 << 20)));
     let client = cluster.client();
     let mut program = client.start(&["--json", "-c", "get big"]);
-    let serving = eventually(SOON, "the download is under way", || {
+    let serving = eventually(SOON, "the download has begun", || {
         (0..2).find(|n| line(*n).content_bytes() > 10 << 20)
     });
     line(1 - serving).throttle(None);
     let id = report(&cluster, serving)["id"].as_str().unwrap().to_owned();
     let mut drain = operator(&cluster, &["drain", &id[..8]]).start();
-    eventually(DRAINED, "it has no sessions", || {
+    eventually(DRAINED, "the slave has no sessions", || {
         let slave = report(&cluster, serving);
         (slave["sessions"] == 0 && slave["state"] == "draining").then_some(())
     });
     assert_eq!(Client::finish(&mut drain).status, 0);
     let json = Client::finish(&mut program).ok().json();
     assert_eq!(json["verified"], true, "{json}");
-    assert_eq!(json["slaves"].as_array().unwrap().len(), 2, "it went on at the other one: {json}");
+    assert_eq!(
+        json["slaves"].as_array().unwrap().len(),
+        2,
+        "the download did not move to the other slave: {json}"
+    );
     assert_eq!(digest(&client.read("big")), digest(&bytes));
-    // It gets no sessions any more, also after a restart of the slave; until it is made ready.
+    // The slave gets no sessions, also after a restart, until `ready`.
     let other = cluster.slaves[1 - serving].public().to_string();
     for _ in 0..4 {
         put(&client, "small", b"1");
@@ -91,13 +95,13 @@ fn a_download_goes_on_elsewhere_when_its_slave_is_drained() {
     }
     cluster.slaves[serving].program.kill();
     cluster.restart_slave(serving);
-    eventually(SOON, "it is back, and draining", || {
+    eventually(SOON, "the slave is back and draining", || {
         (report(&cluster, serving)["state"] == "draining").then_some(())
     });
     operate(&cluster, &["ready", &cluster.slaves[serving].public().to_string()]).ok();
     cluster.wait_in_service(2);
-    // The slave itself hears of it with its next heartbeat, and sends clients on until then.
-    eventually(SOON, "both have their turn", || {
+    // The slave itself learns of it with its next heartbeat and redirects clients until then.
+    eventually(SOON, "both slaves are in turn", || {
         let turns: BTreeSet<String> = (0..2).map(|_| client.serving_slave("small")).collect();
         (turns.len() == 2).then_some(())
     });
@@ -105,7 +109,7 @@ fn a_download_goes_on_elsewhere_when_its_slave_is_drained() {
 }
 
 #[test]
-fn a_slave_that_will_not_come_back_is_forgotten() {
+fn a_stopped_slave_can_be_forgotten() {
     let mut cluster = Cluster::of(3).start();
     open(&cluster, 0).put("f", b"1").unwrap();
     wait_settled(&cluster);
@@ -113,19 +117,19 @@ fn a_slave_that_will_not_come_back_is_forgotten() {
     let said = operate(&cluster, &["forget", &id]).fails(1);
     assert!(said.stdout.contains("stop it first"), "{said:?}");
     cluster.slaves[2].program.kill();
-    // While the master has not noticed that it is gone, it says so.
-    eventually(SOON, "it is forgotten", || {
+    // Until the master has noticed the stop, it refuses.
+    eventually(SOON, "the slave is forgotten", || {
         (operate(&cluster, &["forget", &id]).status == 0).then_some(())
     });
     let status = cluster.status_json().unwrap();
     assert_eq!(status["slaves"].as_array().unwrap().len(), 2, "{status}");
     assert_eq!(status["lost"], 0);
-    // A master that starts again does not wait for it.
+    // A restarted master does not wait for the forgotten slave.
     cluster.master.kill();
     cluster.restart_master();
     cluster.wait_in_service(2);
     open(&cluster, 0).put("g", b"2").unwrap();
-    // Where it comes all the same it is a slave as any other.
+    // If it returns, it is a normal slave.
     cluster.restart_slave(2);
     wait_for(&cluster, &tree_of(&[("f", b"1"), ("g", b"2")]));
 }
@@ -153,14 +157,14 @@ fn a_known_slave_that_is_down_stays_in_status_and_diff() {
         differs.stdout.contains(&format!("slave {id} at {addr}: cannot be compared")),
         "{differs:?}"
     );
-    // One that is drained is out of service because an operator wants it.
+    // A drained slave is out of service on purpose.
     cluster.restart_slave(1);
     cluster.wait_in_service(2);
     operate(&cluster, &["drain", &id]).ok();
     operate(&cluster, &["status"]).ok();
-    // What is forgotten stays forgotten.
+    // A forgotten slave stays forgotten.
     cluster.slaves[1].program.kill();
-    eventually(SOON, "it is forgotten", || {
+    eventually(SOON, "the slave is forgotten", || {
         (operate(&cluster, &["forget", &id]).status == 0).then_some(())
     });
     cluster.master.kill();
@@ -171,33 +175,33 @@ fn a_known_slave_that_is_down_stays_in_status_and_diff() {
 }
 
 #[test]
-fn what_only_a_forgotten_slave_had_is_lost_and_said_so() {
+fn content_of_only_a_forgotten_slave_is_reported_lost() {
     let mut cluster = Cluster::of(2).start();
     let mut wire = open(&cluster, 0);
     wire.put("both", b"1").unwrap();
     wait_settled(&cluster);
-    // The other one is stopped while this comes, and hears only the name of it.
+    // The other slave is down during the put and learns only the name.
     cluster.slaves[1].program.kill();
     wire.put("alone", b"2").unwrap();
     drop(wire);
     let id = report(&cluster, 0)["id"].as_str().unwrap().to_owned();
     cluster.slaves[0].program.kill();
     cluster.restart_slave(1);
-    eventually(SOON, "it knows the name", || {
+    eventually(SOON, "the slave knows the name", || {
         let slave = report(&cluster, 1);
         (slave["lag"] == 0 && slave["lacking"] == 1).then_some(())
     });
     assert_eq!(cluster.status_json().unwrap()["lost"], 0, "its holder may come back");
     let different = operate(&cluster, &["diff"]).fails(1);
     assert!(different.stdout.contains("/alone: content not there yet"), "{different:?}");
-    eventually(SOON, "it is forgotten", || {
+    eventually(SOON, "the slave is forgotten", || {
         (operate(&cluster, &["forget", &id]).status == 0).then_some(())
     });
-    eventually(SOON, "it is lost", || (cluster.status_json()?["lost"] == 1).then_some(()));
+    eventually(SOON, "the content is lost", || (cluster.status_json()?["lost"] == 1).then_some(()));
     assert!(cluster.master.stderr.text().contains("is lost"));
-    // The name stays: it was not removed. A new content ends the loss.
+    // The name stays, because it was not removed. New content ends the loss.
     let client = cluster.client();
-    eventually(SOON, "it is put again", || {
+    eventually(SOON, "the file is put again", || {
         fs::write(client.folder().join("alone"), b"2").unwrap();
         (client.command("put alone -o alone").status == 0).then_some(())
     });
@@ -206,7 +210,7 @@ fn what_only_a_forgotten_slave_had_is_lost_and_said_so() {
 }
 
 #[test]
-fn diff_names_what_is_different() {
+fn diff_lists_differing_paths() {
     let mut cluster = Cluster::of(2).start();
     let mut wire = open(&cluster, 0);
     for name in ["f", "g"] {
@@ -216,12 +220,12 @@ fn diff_names_what_is_different() {
     wait_settled(&cluster);
     let same = operate(&cluster, &["diff"]).ok();
     assert!(same.stdout.contains("2 slaves") && !same.stdout.contains("/f"), "{same:?}");
-    // A file goes while its slave is down, and there is nobody to fetch it from.
+    // A file vanishes while its slave is down, and no other slave can send it.
     cluster.slaves[1].program.kill();
     fs::remove_file(cluster.slaves[1].root.join("f")).unwrap();
     cluster.slaves[0].program.kill();
     cluster.restart_slave(1);
-    let different = eventually(SOON, "the difference is named", || {
+    let different = eventually(SOON, "diff names the file", || {
         let said = operate(&cluster, &["diff"]);
         said.stdout.contains("/f").then_some(said)
     });
@@ -234,14 +238,14 @@ fn diff_names_what_is_different() {
         different.stdout.contains(report(&cluster, 1)["id"].as_str().unwrap()),
         "{different:?}"
     );
-    eventually(SOON, "status shows it", || (report(&cluster, 1)["lacking"] == 1).then_some(()));
+    eventually(SOON, "status counts it", || (report(&cluster, 1)["lacking"] == 1).then_some(()));
     cluster.restart_slave(0);
     wait_for(&cluster, &tree_of(&[("f", b"f"), ("g", b"g")]));
     operate(&cluster, &["diff"]).ok();
 }
 
 #[test]
-fn scrub_finds_rot_and_mends_it() {
+fn scrub_finds_and_repairs_damage() {
     let mut cluster = Cluster::of(2).start();
     let good = content(1, 400_000);
     let mut wire = open(&cluster, 0);
@@ -255,22 +259,22 @@ fn scrub_finds_rot_and_mends_it() {
     wait_settled(&cluster);
     assert!(
         fs::read(cluster.slaves[1].root.join("f")).unwrap() == bad,
-        "nothing tells before it is read"
+        "damage is unknown before the file is read"
     );
     let said = operate(&cluster, &["scrub"]).ok().stdout;
     assert!(said.contains("2 of 2 files read, 1 damaged, 1 repaired"), "{said}");
     assert!(said.contains("2 of 2 files read, 0 damaged, 0 repaired"), "{said}");
     let root = cluster.slaves[1].root.clone();
-    eventually(SOON, "it is mended", || (tree(&root) == wanted).then_some(()));
+    eventually(SOON, "the file is repaired", || (tree(&root) == wanted).then_some(()));
     assert_eq!(conflicts(&root), [("f".to_owned(), bad)]);
     wait_for(&cluster, &wanted);
     assert_eq!((last_change(&cluster), one_version(&cluster, "f")), before, "no change");
     assert_eq!(conflicts(&cluster.slaves[0].root), []);
-    eventually(SOON, "status shows it", || (report(&cluster, 1)["set_aside"] == 1).then_some(()));
+    eventually(SOON, "status counts it", || (report(&cluster, 1)["set_aside"] == 1).then_some(()));
 }
 
 #[test]
-fn scrub_says_what_damage_is_left() {
+fn scrub_reports_remaining_damage() {
     let mut cluster = Cluster::of(1).start();
     open(&cluster, 0).put("f", &content(1, 100_000)).unwrap();
     wait_settled(&cluster);
@@ -293,7 +297,7 @@ fn skipped_names_are_listed_with_their_reasons() {
     fs::write(root.join("d").join(bad), "x").unwrap();
     std::os::unix::fs::symlink("/etc", root.join("link")).unwrap();
     nix::unistd::mkfifo(&root.join("d/fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let said = eventually(SOON, "all are listed", || {
+    let said = eventually(SOON, "all skipped names are listed", || {
         let said = operate(&cluster, &["skipped"]).ok().stdout;
         said.contains("3 names are skipped").then_some(said)
     });
@@ -346,7 +350,7 @@ fn export_prints_each_change_in_order() {
 }
 
 #[test]
-fn without_the_key_there_is_nothing_to_be_had() {
+fn operator_commands_need_the_cluster_key() {
     let cluster = Cluster::of(1).start();
     open(&cluster, 0).put("f", b"1").unwrap();
     let wrong = cluster.dir.path().join("wrong.key");

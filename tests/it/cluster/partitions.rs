@@ -1,5 +1,5 @@
-//! The lines between slaves and their master are cut, in one direction or both: nobody is told anything wrong, and all are equal again
-//! soon after the last heal.
+//! Partitions between slaves and master, in one or both directions: no wrong answers, and equal
+//! trees soon after.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,12 @@ use relais_proto::ErrorCode;
 use super::helpers::{healthy, last_change, open, report, tree, tree_of, wait_for};
 use crate::harness::{Cluster, Fault, Proxy, SOON, content, eventually, write_old};
 
-/// Out of the turn after three heartbeats that did not come, of a second each, and some time to look.
+/// Time limit to leave the round robin: three missed heartbeats of a second each, plus the poll.
 const OUT: Duration = Duration::from_secs(8);
-/// Time until all trees are equal after the last line was healed.
+/// Time limit for equal trees after the last repair.
 const HEALED: Duration = Duration::from_secs(30);
 
-/// One more slave, which reaches its master by a line of its own.
+/// Starts another slave, which connects to the master through a proxy.
 #[track_caller]
 fn add_behind(cluster: &mut Cluster, line: &Proxy) {
     let master = std::mem::replace(&mut cluster.addr, line.addr());
@@ -21,7 +21,7 @@ fn add_behind(cluster: &mut Cluster, line: &Proxy) {
     cluster.addr = master;
 }
 
-/// Cuts a slave off from its master by `cut`, and heals the line.
+/// Partitions a slave from its master by `cut`, and heals the connection.
 #[track_caller]
 fn cut_off(which: &str, cut: impl Fn(&Proxy)) {
     let mut cluster = Cluster::of(1).start();
@@ -34,32 +34,32 @@ fn cut_off(which: &str, cut: impl Fn(&Proxy)) {
     let mut wire = open(&cluster, 1);
     wire.ping();
     cut(&line);
-    eventually(OUT, &format!("it is out of the turn, cut: {which}"), || {
+    eventually(OUT, &format!("the slave leaves the round robin, cut: {which}"), || {
         (report(&cluster, 1)["state"] != "in-service").then_some(())
     });
     let client = cluster.client();
     client.get("f");
-    let refusal = eventually(OUT, &format!("it refuses changes, cut: {which}"), || {
+    let refusal = eventually(OUT, &format!("the slave refuses changes, cut: {which}"), || {
         wire.put("f", b"new").err()
     });
-    // One that was under way when the line went may have reached the master.
+    // A put in flight at the cut may have reached the master.
     assert!(
         [ErrorCode::NoChanges, ErrorCode::TimedOut].contains(&refusal.code),
         "{which}: {refusal:?}"
     );
-    // From then on at once.
+    // From then on the refusal is immediate.
     let began = Instant::now();
     assert_eq!(wire.put("f", b"new").unwrap_err().code, ErrorCode::NoChanges);
     assert!(began.elapsed() < Duration::from_secs(2), "{which}: after {:?}", began.elapsed());
     assert_eq!(wire.fetch("f").unwrap(), old, "{which}");
     assert_eq!(std::fs::read(cluster.slaves[1].root.join("f")).unwrap(), old, "{which}");
-    // The others go on.
+    // The other slaves continue.
     open(&cluster, 0).put("meanwhile", old).unwrap();
     line.refuse(false);
     line.disarm();
     line.thaw();
     line.cut_all();
-    eventually(SOON, "it is back", || {
+    eventually(SOON, "the slave is back", || {
         cluster.slaves[1].root.join("meanwhile").exists().then_some(())
     });
     cluster.wait_in_service(2);
@@ -69,11 +69,11 @@ fn cut_off(which: &str, cut: impl Fn(&Proxy)) {
 }
 
 #[test]
-pub fn a_slave_that_is_cut_off_serves_what_it_has_and_refuses_changes() {
+pub fn a_partitioned_slave_serves_its_files_and_refuses_changes() {
     cut_off("both", Proxy::freeze);
 }
 
-/// In one direction alone: on the connection that comes next, soon after it has joined.
+/// Stalls one direction of the next connection, soon after the join.
 #[track_caller]
 fn stall(line: &Proxy) {
     line.cut_all();
@@ -82,7 +82,7 @@ fn stall(line: &Proxy) {
 }
 
 #[test]
-fn a_slave_that_is_not_heard_any_more_knows_it() {
+fn a_slave_that_the_master_does_not_hear_refuses_changes() {
     cut_off("to the master", |line| {
         line.fault_up(1000, Fault::Stall);
         stall(line);
@@ -90,7 +90,7 @@ fn a_slave_that_is_not_heard_any_more_knows_it() {
 }
 
 #[test]
-fn a_slave_that_hears_nothing_any_more_refuses_changes() {
+fn a_slave_that_does_not_hear_the_master_refuses_changes() {
     cut_off("from the master", |line| {
         line.fault_down(450, Fault::Stall);
         stall(line);
@@ -98,12 +98,12 @@ fn a_slave_that_hears_nothing_any_more_refuses_changes() {
 }
 
 #[test]
-pub fn lines_cut_in_any_order_heal() {
+pub fn connections_cut_in_any_order_recover() {
     let mut cluster = Cluster::of(0).start();
     let lines: Vec<Proxy> = (0..3).map(|_| Proxy::to(cluster.addr)).collect();
     lines.iter().for_each(|line| add_behind(&mut cluster, line));
     cluster.wait_in_service(3);
-    // Which line, and what, follows from the content of a seed.
+    // The connection and the fault follow from a seed.
     let dice = content(u64::from(std::process::id()), 400);
     let began = Instant::now();
     let mut wires: Vec<_> = (0..3).map(|n| open(&cluster, n)).collect();
@@ -124,7 +124,8 @@ pub fn lines_cut_in_any_order_heal() {
             3 => line.refuse(true),
             _ => line.refuse(false),
         }
-        // A slave's own line for clients is never cut; where it has no master it says so, at once or soon.
+        // The connection to clients is never cut. A slave without a master reports that, at once or
+        // soon.
         let wire = &mut wires[usize::from(die / 16 % 3)];
         let name = format!("f{n}");
         match wire.put(&name, &dice[n..]) {
@@ -159,30 +160,30 @@ fn a_join_that_is_cut_anywhere_removes_nothing() {
         write_old(&root.join(format!("d{}/f{n}", n % 7)), &content(n, 50));
     }
     let wanted = tree(&root);
-    // Each thing is one change.
-    eventually(SOON, "all has a number", || {
+    // Each entry is one change.
+    eventually(SOON, "all files are numbered", || {
         (last_change(&cluster).1 == wanted.len() as u64).then_some(())
     });
     wait_for(&cluster, &wanted);
     let before = last_change(&cluster);
     let line = Proxy::to(cluster.addr);
     add_behind(&mut cluster, &line);
-    // All that it is told to compare, and all that it says, breaks off somewhere: once, and soon again.
+    // The comparison breaks off at some byte, in either direction: once, and again soon.
     for at in [100, 300, 1000, 5000, 20_000, 50_000, 100_000, 200_000] {
         line.fault_down(at, Fault::Cut);
         line.cut_all();
-        eventually(SOON, "the line was cut, or nothing more was to come", || {
+        eventually(SOON, "the connection was cut, or the join has ended", || {
             (line.struck() || tree(&cluster.slaves[1].root) == wanted).then_some(())
         });
         line.disarm();
         assert!(tree(&root) == wanted);
     }
     wait_for(&cluster, &wanted);
-    // Also where it has all, and joins again.
+    // Also for a complete slave that joins again.
     for at in [100, 300, 1000] {
         line.fault_up(at, Fault::Cut);
         line.cut_all();
-        eventually(SOON, "the line was cut", || line.struck().then_some(()));
+        eventually(SOON, "the connection was cut", || line.struck().then_some(()));
         line.disarm();
     }
     wait_for(&cluster, &wanted);

@@ -1,4 +1,4 @@
-//! What a running master and running slaves record of themselves replays through the same machines that the simulator drives.
+//! Recordings of real masters and slaves replay through the state machines of the simulator.
 
 use std::fs;
 
@@ -40,7 +40,7 @@ fn recordings_of_real_runs_replay() {
     cluster.restart_master();
     cluster.wait_in_service(2);
     let mut wire = open(&cluster, 1);
-    eventually(SOON, "a change can be made", || wire.put("behind-the-start", b"new").ok());
+    eventually(SOON, "a change succeeds", || wire.put("behind-the-start", b"new").ok());
     wanted.extend(tree_of(&[("behind-the-start", b"new")]));
     wait_for(&cluster, &wanted);
     drop(wire);
@@ -55,7 +55,7 @@ fn recordings_of_real_runs_replay() {
         let (count, result) = match name.split_once('-').unwrap().0 {
             "master" => (&mut orders, replay_coordinator(&bytes)),
             "slave" => (&mut replicas, replay_replica(&bytes)),
-            other => panic!("{other} is no part that is recorded"),
+            other => panic!("{other} is not a recorded state machine"),
         };
         let Replayed { events, torn: is_torn } = result.unwrap_or_else(|e| panic!("{name}: {e}"));
         assert!(events > 10, "{name} has {events} events");
@@ -63,5 +63,5 @@ fn recordings_of_real_runs_replay() {
         torn += u32::from(is_torn);
     }
     assert_eq!((orders, replicas), (2, 3));
-    assert!(torn <= 2, "of {torn} the end is torn off, and two were killed");
+    assert!(torn <= 2, "{torn} recordings are torn, and only two programs were killed");
 }

@@ -1,4 +1,4 @@
-//! A master whose state is gone, older than a slave, or damaged: nothing is changed on a guess, and an operator can go on.
+//! Recovery of a master whose state is lost, damaged or older than a slave's.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -15,22 +15,22 @@ use crate::harness::{
     Client, Cluster, ProgramBuilder, SOON, content, eventually, leftovers, make_folder, remove,
 };
 
-/// The master's state folder.
+/// Returns the master's state folder.
 pub fn state(cluster: &Cluster) -> PathBuf {
     cluster.dir.folder("master")
 }
 
-/// Why the master takes no changes, as `status` says it.
+/// Returns the reason in `status` why the master accepts no changes.
 pub fn halted(cluster: &Cluster) -> Option<String> {
     cluster.status_json()?["halted"].as_str().map(str::to_owned)
 }
 
 #[track_caller]
 pub fn wait_halted(cluster: &Cluster) {
-    eventually(SOON, "the master takes no changes", || halted(cluster));
+    eventually(SOON, "the master accepts no changes", || halted(cluster));
 }
 
-/// Three slaves with files on all of them.
+/// Starts three slaves with files on all of them.
 fn filled() -> (Cluster, Vec<(String, Vec<u8>)>) {
     let cluster = Cluster::of(3).start();
     let mut wire = open(&cluster, 0);
@@ -52,7 +52,7 @@ fn named(files: &[(String, Vec<u8>)]) -> Vec<(&str, &[u8])> {
     files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect()
 }
 
-/// Stops the master, takes away what `goes` says of its state, and starts it again.
+/// Stops the master, removes the state files that `goes` selects, and restarts it.
 fn without(cluster: &mut Cluster, goes: impl Fn(&str) -> bool) {
     cluster.master.kill();
     for name in leftovers(&state(cluster), &[]) {
@@ -63,12 +63,12 @@ fn without(cluster: &mut Cluster, goes: impl Fn(&str) -> bool) {
     cluster.restart_master();
 }
 
-/// The files of the master's state, but for the key, the authority and the lock.
+/// Lists the files of the master's state, except the key, the authority and the lock.
 fn names(cluster: &Cluster) -> Vec<PathBuf> {
     leftovers(&state(cluster), &["cluster.key", "authority.key", "authority.pem", "lock"])
 }
 
-/// What is in them.
+/// Reads the files of the master's state.
 pub fn saved(cluster: &Cluster) -> Vec<(PathBuf, Vec<u8>)> {
     names(cluster)
         .into_iter()
@@ -76,13 +76,13 @@ pub fn saved(cluster: &Cluster) -> Vec<(PathBuf, Vec<u8>)> {
         .collect()
 }
 
-/// Has these files, and no others, as the master's state.
+/// Replaces the master's state by these files.
 pub fn lay(cluster: &Cluster, files: &[(PathBuf, Vec<u8>)]) {
     names(cluster).iter().for_each(|name| fs::remove_file(state(cluster).join(name)).unwrap());
     files.iter().for_each(|(name, bytes)| fs::write(state(cluster).join(name), bytes).unwrap());
 }
 
-/// Reads and redirects go on, changes do not, and it is said what helps.
+/// Requires that reads and redirects work, and that changes are refused with advice.
 #[track_caller]
 fn reads_only(cluster: &Cluster, files: &[(String, Vec<u8>)]) {
     cluster.wait_in_service(cluster.slaves.len());
@@ -99,24 +99,24 @@ fn reads_only(cluster: &Cluster, files: &[(String, Vec<u8>)]) {
     cluster.slaves.iter().for_each(|slave| assert_eq!(tree(&slave.root), tree_of(&named(files))));
 }
 
-/// The journal is gone, and more: an operator looks first and then goes on.
+/// Removes the journal and more; an operator checks the recovery and then runs it.
 fn recovers(goes: impl Fn(&str) -> bool) {
     let (mut cluster, mut files) = filled();
     let before = last_change(&cluster);
     without(&mut cluster, goes);
     wait_halted(&cluster);
-    // It finds the slaves by and by.
-    let shown = eventually(SOON, "all slaves have said where they stand", || {
+    // The slaves reconnect one after the other.
+    let shown = eventually(SOON, "all slaves have reported their positions", || {
         let shown = operate(&cluster, &["recover"]).ok().stdout;
         (shown.matches(&format!("last change {}-{}", before.0, before.1)).count() == 3)
             .then_some(shown)
     });
     assert!(shown.contains("--yes"), "{shown}");
-    assert!(halted(&cluster).is_some(), "to look changes nothing");
+    assert!(halted(&cluster).is_some(), "the dry run changed the state");
     reads_only(&cluster, &files);
     let done = operate(&cluster, &["recover", "--yes"]).ok().stdout;
     assert!(done.contains("epoch 2"), "{done}");
-    eventually(SOON, "changes are taken", || {
+    eventually(SOON, "changes are accepted", || {
         cluster.status_json()?["halted"].is_null().then_some(())
     });
     wait_settled(&cluster);
@@ -127,10 +127,10 @@ fn recovers(goes: impl Fn(&str) -> bool) {
     wait_for(&cluster, &tree_of(&named(&files)));
     cluster.slaves.iter().for_each(|slave| assert_eq!(conflicts(&slave.root), []));
     operate(&cluster, &["diff"]).ok();
-    // There is nothing to do any more, and that does no harm.
+    // A second recovery has no effect.
     operate(&cluster, &["recover"]).ok();
     operate(&cluster, &["recover", "--yes"]).fails(1);
-    // What was removed before is still remembered, by whatever recovered it; and it lasts.
+    // Earlier removals are still known after the recovery, also after a restart.
     cluster.master.kill();
     cluster.restart_master();
     wait_settled(&cluster);
@@ -163,7 +163,7 @@ fn a_master_with_an_older_disk_is_recovered() {
     wait_halted(&cluster);
     reads_only(&cluster, &files);
     operate(&cluster, &["recover", "--yes"]).ok();
-    eventually(SOON, "changes are taken", || {
+    eventually(SOON, "changes are accepted", || {
         cluster.status_json()?["halted"].is_null().then_some(())
     });
     wait_for(&cluster, &tree_of(&named(&files)));
@@ -172,14 +172,14 @@ fn a_master_with_an_older_disk_is_recovered() {
 }
 
 #[test]
-fn a_slave_with_more_that_comes_later_offers_it() {
+fn a_late_slave_proposes_its_changes_after_a_recovery() {
     let mut cluster = Cluster::of(2).start();
     let mut wire = open(&cluster, 0);
     for name in ["same", "edited", "both"] {
         wire.put(name, b"at first").unwrap();
     }
     wait_settled(&cluster);
-    // Only the first slave has what comes now.
+    // Only the first slave has the next changes.
     cluster.slaves[1].program.kill();
     wire.put("edited", b"only the first slave has this").unwrap();
     wire.put("both", b"the first slave's").unwrap();
@@ -188,21 +188,21 @@ fn a_slave_with_more_that_comes_later_offers_it() {
     cluster.slaves[0].program.kill();
     without(&mut cluster, |name| name != "cluster.key");
     cluster.restart_slave(1);
-    eventually(SOON, "it can be recovered", || {
+    eventually(SOON, "the recovery is possible", || {
         let shown = operate(&cluster, &["recover"]);
         shown.stdout.contains("last change 1-3").then_some(())
     });
-    eventually(SOON, "it is recovered", || {
+    eventually(SOON, "the master is recovered", || {
         (operate(&cluster, &["recover", "--yes"]).status == 0).then_some(())
     });
     cluster.wait_in_service(1);
-    eventually(SOON, "a change can be made", || {
+    eventually(SOON, "a change succeeds", || {
         open(&cluster, 1).put("both", b"the second slave's").ok()
     });
     cluster.restart_slave(0);
     wait_settled(&cluster);
     let root = cluster.slaves[0].root.clone();
-    // Each of its contents is in the tree, where nothing newer is there, or beside it.
+    // Each of its contents is in the tree if there is none newer, else in the quarantine.
     for (name, bytes) in [
         ("edited", &b"only the first slave has this"[..]),
         ("both", b"the first slave's"),
@@ -221,12 +221,12 @@ fn a_slave_with_more_that_comes_later_offers_it() {
     assert_eq!(
         found.get("new"),
         tree_of(&[("new", b"new, and only there")]).get("new"),
-        "nothing was in its way"
+        "a free path was quarantined"
     );
     assert_eq!(
         found.get("both"),
         tree_of(&[("both", b"the second slave's")]).get("both"),
-        "the later one stays"
+        "the newer content was replaced"
     );
     wait_for(&cluster, &found);
     healthy(&cluster);
@@ -248,7 +248,7 @@ fn damage_in_the_middle_of_the_journal_stops_the_start() {
         assert_eq!(Client::finish(&mut master).status, 1);
         let said = master.stderr.text();
         assert!(said.contains(journal.to_str().unwrap()), "{said}");
-        // The place is that of the batch that is damaged: not behind the byte, and not far before it.
+        // The reported offset is that of the damaged batch: not after the byte, and not far before.
         let named =
             said.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<usize>().ok());
         assert!(
@@ -257,7 +257,7 @@ fn damage_in_the_middle_of_the_journal_stops_the_start() {
         );
         file.write_all_at(&good[at..=at], at as u64).unwrap();
     }
-    assert!(fs::read(&journal).unwrap() == good, "it was not touched");
+    assert!(fs::read(&journal).unwrap() == good, "the journal was modified");
     cluster.restart_master();
     wait_for(&cluster, &tree_of(&named(&files)));
     healthy(&cluster);
@@ -282,7 +282,7 @@ fn a_torn_end_of_the_journal_is_dropped() {
         wait_settled(&cluster);
         assert_eq!(last_change(&cluster), before);
         let name = format!("after{n}");
-        let version = eventually(SOON, "a change is made", || {
+        let version = eventually(SOON, "a change succeeds", || {
             open(&cluster, 0).put(&name, name.as_bytes()).ok()
         });
         assert_eq!((u64::from(version.epoch), version.number), (before.0, before.1 + 1));
@@ -297,18 +297,18 @@ fn a_torn_end_of_the_journal_is_dropped() {
 }
 
 #[test]
-fn a_master_of_a_lower_epoch_is_not_followed() {
+fn a_master_of_a_lower_epoch_is_rejected() {
     let (mut cluster, mut files) = filled();
-    // The state of a master that somebody starts again later, by mistake.
+    // The state of a master that is restarted later by mistake.
     let old = saved(&cluster);
     without(&mut cluster, |name| name != "cluster.key");
     wait_halted(&cluster);
     cluster.wait_in_service(3);
-    eventually(SOON, "it is recovered", || {
+    eventually(SOON, "the master is recovered", || {
         (operate(&cluster, &["recover", "--yes"]).status == 0).then_some(())
     });
     wait_settled(&cluster);
-    eventually(SOON, "a change can be made", || {
+    eventually(SOON, "a change succeeds", || {
         open(&cluster, 0).put("later", b"in the second epoch").ok()
     });
     files.push(("later".to_owned(), b"in the second epoch".to_vec()));
@@ -318,7 +318,7 @@ fn a_master_of_a_lower_epoch_is_not_followed() {
     let newer = saved(&cluster);
     lay(&cluster, &old);
     cluster.restart_master();
-    // It sees that it is not the master any more, and no slave takes anything from it.
+    // The old master detects the higher epoch, and no slave accepts changes from it.
     wait_halted(&cluster);
     let client = cluster.client();
     fs::write(client.folder().join("f"), b"1").unwrap();

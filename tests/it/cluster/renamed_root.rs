@@ -1,4 +1,4 @@
-//! A slave whose folder is renamed under it: it serves the folder that it has open, and says so.
+//! A slave whose root is renamed: it serves the open folder and reports the rename.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -8,26 +8,26 @@ use relais_proto::{ErrorCode, Reply, Request, TreePath};
 use super::helpers::{open, report, tree, tree_of, wait_for, wait_settled};
 use crate::harness::{Client, Cluster, SOON, Standalone, content, eventually, make_folder};
 
-/// Far less than the time after which a request for names is refused, and far more than one takes.
+/// Far less than the timeout of a listing, and far more than a listing takes.
 const PROMPT: Duration = Duration::from_secs(20);
 
 #[test]
-fn a_renamed_folder_is_served_and_status_says_so() {
+fn a_renamed_root_is_served_and_reported() {
     let mut cluster = Cluster::of(2).start();
     let bytes = content(1, 200_000);
     open(&cluster, 0).put("f", &bytes).unwrap();
     wait_for(&cluster, &tree_of(&[("f", &bytes)]));
     let (old, new) = (cluster.slaves[0].root.clone(), cluster.dir.path().join("renamed"));
     fs::rename(&old, &new).unwrap();
-    // Another folder has the name now. It is none of the slave's business.
+    // Another folder has the name now; the slave does not touch it.
     fs::create_dir_all(old.join(".relais")).unwrap();
     fs::write(old.join("other"), "not served").unwrap();
     cluster.slaves[0].root = new.clone();
-    eventually(SOON, "status says so", || {
+    eventually(SOON, "status reports the rename", || {
         let said = report(&cluster, 0)["last_error"].as_str()?.to_owned();
         said.contains("renamed").then_some(())
     });
-    // Clients that come now, in workers that have not read the catalogue yet.
+    // New clients, in workers that have not read the catalogue yet.
     let began = Instant::now();
     let client = Client::new(cluster.addr);
     for _ in 0..6 {
@@ -51,11 +51,11 @@ fn a_renamed_folder_is_served_and_status_says_so() {
     );
     assert_eq!(tree(&old), tree_of(&[("other", b"not served")]));
     assert_eq!(fs::read_dir(old.join(".relais")).unwrap().count(), 0);
-    // With its name back there is nothing to say any more.
+    // With the former name the report ends.
     fs::remove_dir_all(&old).unwrap();
     fs::rename(&new, &old).unwrap();
     cluster.slaves[0].root = old;
-    eventually(SOON, "status is silent", || {
+    eventually(SOON, "status reports no rename", || {
         report(&cluster, 0)["last_error"].is_null().then_some(())
     });
     wait_settled(&cluster);
@@ -80,7 +80,7 @@ fn a_standalone_slave_serves_its_renamed_folder() {
     let mut wire = crate::harness::sessions(slave.addr, 1).remove(0);
     wire.change(&make_folder("d")).unwrap();
     assert!(new.join("d").is_dir());
-    eventually(SOON, "status says so", || {
+    eventually(SOON, "status reports the rename", || {
         client.command("status").ok().json()["last_error"]
             .as_str()?
             .contains("renamed")
@@ -89,7 +89,7 @@ fn a_standalone_slave_serves_its_renamed_folder() {
 }
 
 #[test]
-fn links_in_the_own_folder_are_not_followed() {
+fn links_in_dot_relais_are_not_followed() {
     for name in ["catalogue.db", "journal", "lock", "certificate.pem", "generation"] {
         let dir = crate::harness::TestDir::new();
         let (root, outside) = (dir.folder("root"), dir.path().join("outside"));
@@ -110,14 +110,14 @@ fn links_in_the_own_folder_are_not_followed() {
     }
 }
 
-/// Slow: it waits for the whole time that a request may wait for the first scan.
+/// Slow: it waits for the whole timeout of a listing during the first scan.
 #[test]
 #[ignore = "a minute"]
 fn a_listing_waits_a_minute_for_a_scan_and_no_longer() {
     let dir = crate::harness::TestDir::new();
     let root = dir.folder("root");
     fs::create_dir(root.join(".relais")).unwrap();
-    // Whoever has this lock keeps the catalogue, and here that is nobody.
+    // The holder of this lock writes the catalogue; here no slave holds it.
     let lock = fs::File::create(root.join(".relais/lock")).unwrap();
     lock.lock().unwrap();
     let slave = Standalone::start_in(dir, root, &[], &[]);
@@ -136,7 +136,7 @@ fn a_listing_waits_a_minute_for_a_scan_and_no_longer() {
     assert_eq!(refusal.code, ErrorCode::TimedOut, "{refusal:?}");
     assert!((60..90).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     wire.closed_within(SOON);
-    // Once there is a keeper the next one is answered.
+    // Once a slave writes the catalogue, the next listing is answered.
     drop(lock);
     let client = slave.client();
     client.command("ls").ok();

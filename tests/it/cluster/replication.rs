@@ -1,4 +1,5 @@
-//! What is changed through one slave is on every other one soon: names at once, contents whole, and of two changes at once the later one.
+//! Replication: a change through one slave reaches all others soon, and the later of two changes
+//! wins.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,13 +17,13 @@ use crate::harness::{
     process_of, put, remove, rename, session, stop, ticket,
 };
 
-/// How soon a change is to be seen at the other slaves.
+/// Time limit for a change to be visible at the other slaves.
 const AT_ONCE: Duration = Duration::from_secs(1);
-/// The same for the slowest of many, where both cores are busy with other tests.
+/// The same for the slowest of many, on a machine that is busy with other tests.
 const SLOWEST: Duration = Duration::from_secs(3);
 
 #[test]
-pub fn every_kind_of_change_is_seen_at_every_other_slave_within_a_second() {
+pub fn every_kind_of_change_replicates_within_a_second() {
     let cluster = Cluster::of(3).start();
     let mut wires: Vec<RawClient> = (0..3).map(|n| open(&cluster, n)).collect();
     let mut times = Vec::new();
@@ -60,7 +61,7 @@ pub fn every_kind_of_change_is_seen_at_every_other_slave_within_a_second() {
     assert_eq!(wait_equal(&cluster).len(), 0);
 }
 
-/// Makes a change at one slave; how long it took until each other one shows it.
+/// Makes a change at one slave and returns how long each other slave took to show it.
 #[track_caller]
 fn seen(
     wires: &mut [RawClient],
@@ -118,10 +119,10 @@ pub fn contents_arrive_with_digest_time_and_executable_bit() {
 }
 
 #[test]
-pub fn a_reader_where_the_content_is_still_coming_gets_it_from_the_holder() {
+pub fn a_reader_gets_content_in_transit_from_its_holder() {
     let bytes = content(1, 12 << 20);
     let cluster = Cluster::of(2).proxied().start();
-    // What one slave sends to the other takes some seconds.
+    // The transfer between the slaves takes some seconds.
     cluster.slaves.iter().for_each(|slave| slave.proxy.as_ref().unwrap().throttle(Some(4 << 20)));
     let mut wire = open(&cluster, 0);
     wire.put("f", &bytes).unwrap();
@@ -131,7 +132,7 @@ pub fn a_reader_where_the_content_is_still_coming_gets_it_from_the_holder() {
         Reply::Elsewhere { holders } => assert_eq!(holders.len(), 1, "{holders:?}"),
         reply => panic!("{reply:?}"),
     }
-    // One of these begins at each slave.
+    // Each client starts at a different slave.
     let clients = [cluster.client(), cluster.client()];
     let mut running: Vec<_> =
         clients.iter().map(|client| client.start(&["--json", "-c", "get f"])).collect();
@@ -149,7 +150,8 @@ fn a_reader_waits_for_content_whose_only_holder_is_stopped() {
     let cluster = Cluster::of(2).start();
     open(&cluster, 0).put("f", &content(1, 3 << 20)).unwrap();
     wait_equal(&cluster);
-    // The master and the other slave hear of the put, and nobody can fetch it before the holder is stopped.
+    // The master and the other slave learn of the put, and no slave can fetch it before the holder
+    // is stopped.
     let fetching = process_of(&cluster.slaves[1].program, "Replicator");
     stop(fetching);
     let mut wire = open(&cluster, 0);
@@ -162,7 +164,7 @@ fn a_reader_waits_for_content_whose_only_holder_is_stopped() {
     });
     let client = cluster.client();
     let mut program = client.start(&["--json", "--retry", "30", "-c", "get f"]);
-    // It has nothing to get it from yet, and must not make do with what was there before.
+    // The client has no source yet, and must not accept the former content.
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(program.try_status(), None, "{}", program.stdout.text());
     assert!(!client.folder().join("f").exists());
@@ -172,10 +174,10 @@ fn a_reader_waits_for_content_whose_only_holder_is_stopped() {
     wait_equal(&cluster);
 }
 
-/// How often two changes are made at once.
+/// Number of concurrent pairs of changes.
 const TIMES: usize = 30;
 
-/// Makes two changes at the same moment at two slaves, again and again; what each was told.
+/// Makes pairs of concurrent changes at two slaves and returns the results.
 fn at_once(
     cluster: &Cluster,
     one: impl Fn(&mut RawClient, usize) -> Result<Lsn, Refusal> + Sync,
@@ -201,7 +203,7 @@ fn at_once(
 }
 
 #[test]
-pub fn of_two_puts_at_once_the_higher_number_is_everywhere_and_whole() {
+pub fn of_two_concurrent_puts_the_higher_number_wins_everywhere() {
     let cluster = Cluster::of(3).start();
     let bytes = |side: u64, n: usize| content(side * 1000 + n as u64, 20_000 + n * 10_000);
     let told = at_once(
@@ -225,7 +227,7 @@ pub fn of_two_puts_at_once_the_higher_number_is_everywhere_and_whole() {
 }
 
 #[test]
-fn a_put_and_a_removal_at_once_end_in_the_order_of_their_numbers() {
+fn a_concurrent_put_and_removal_end_in_order_of_numbers() {
     let cluster = Cluster::of(3).start();
     let mut wire = open(&cluster, 2);
     for n in 0..TIMES {
@@ -240,7 +242,7 @@ fn a_put_and_a_removal_at_once_end_in_the_order_of_their_numbers() {
     for (n, (put, removed)) in told.into_iter().enumerate() {
         let (put, removed) = (put.unwrap(), removed.unwrap());
         let found = nodes.get(&format!("f{n}"));
-        assert_eq!(found.is_some(), put > removed, "f{n}: put is {put}, the removal {removed}");
+        assert_eq!(found.is_some(), put > removed, "f{n}: the put is {put}, the removal {removed}");
         let wanted = digest(&content(n as u64, 100_000));
         assert!(
             found.is_none_or(
@@ -252,7 +254,7 @@ fn a_put_and_a_removal_at_once_end_in_the_order_of_their_numbers() {
 }
 
 #[test]
-fn a_put_into_a_folder_that_is_removed_at_once_leaves_no_orphan() {
+fn a_put_into_a_folder_being_removed_leaves_no_orphan() {
     let cluster = Cluster::of(3).start();
     let mut wire = open(&cluster, 2);
     for n in 0..TIMES {
@@ -270,14 +272,14 @@ fn a_put_into_a_folder_that_is_removed_at_once_leaves_no_orphan() {
         let removed = removed.unwrap();
         match put {
             Ok(put) => {
-                assert!(put < removed, "a{n}/b was put as {put} behind the removal {removed}")
+                assert!(put < removed, "a{n}/b was put as {put}, after the removal {removed}")
             }
             Err(refusal) => assert_eq!(refusal.code, ErrorCode::NotFound, "a{n}/b: {refusal}"),
         }
     }
 }
 
-/// Asks again where the other change stands in the way for a moment.
+/// Retries while the other change blocks this one.
 #[track_caller]
 fn again(mut change: impl FnMut() -> Result<Lsn, Refusal>) -> Result<Lsn, Refusal> {
     let began = Instant::now();
@@ -290,14 +292,14 @@ fn again(mut change: impl FnMut() -> Result<Lsn, Refusal>) -> Result<Lsn, Refusa
 }
 
 #[test]
-pub fn a_change_asked_for_again_at_another_slave_is_the_same_change() {
+pub fn a_change_repeated_at_another_slave_is_the_same_change() {
     let cluster = Cluster::of(2).start();
     let (mut one, mut other) = (open(&cluster, 0), open(&cluster, 1));
     let request = put("f", 5);
     let first = one.upload(&request, b"12345").unwrap();
     one.put("f", b"newer").unwrap();
     assert_eq!(other.upload(&request, b"12345").unwrap(), first);
-    // Other content under the id is refused, also by a slave that did not take it.
+    // Other content under the id is refused, also by a slave that did not take the first.
     assert_eq!(other.upload(&request, b"54321").unwrap_err().code, ErrorCode::Conflict);
     let folder = make_folder("d");
     assert_eq!(one.change(&folder).unwrap(), other.change(&folder).unwrap());

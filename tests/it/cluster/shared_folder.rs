@@ -1,4 +1,5 @@
-//! Two slaves on one folder of one host: one keeps it, the other hands on its changes and takes over when that one goes.
+//! Two slaves on one folder of one host: one writes it, the other forwards its changes and takes
+//! over.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,21 +12,21 @@ use crate::harness::{
     write_old,
 };
 
-/// Time in which changes are possible again after the keeper was killed.
+/// Time limit for changes to succeed again after the writing slave was killed.
 const TAKEN_OVER: Duration = Duration::from_secs(10);
-/// Time in which what was done through one slave is seen by sessions at another.
+/// Time limit for a change through one slave to be visible at the other.
 const SEEN: Duration = Duration::from_secs(3);
 
 #[test]
-fn what_is_put_through_one_is_seen_at_both() {
+fn a_put_through_one_slave_is_visible_at_both() {
     let cluster = Cluster::of(2).shared().start();
     let mut wires = [open(&cluster, 0), open(&cluster, 1)];
     for n in 0..20 {
         let (name, bytes) = (format!("f{n}"), content(n, 50_000));
         let version = wires[usize::from(n % 2 == 1)].put(&name, &bytes).unwrap();
-        // A session that knows of it sees it at once, whichever slave it is at.
+        // A session that knows of the change sees it at once, at either slave.
         let other = &mut wires[usize::from(n % 2 == 0)];
-        eventually(SEEN, "it is seen at the other one", || {
+        eventually(SEEN, "the other slave shows the change", || {
             (other.fetch(&name).ok().as_ref() == Some(&bytes)).then_some(())
         });
         assert_eq!(one_version(&cluster, &name), version);
@@ -34,10 +35,10 @@ fn what_is_put_through_one_is_seen_at_both() {
     wires[0].put("d/f", b"1").unwrap();
     wires[1].change(&rename("d/f", "d/g")).unwrap();
     wires[0].change(&rename("d", "e")).unwrap();
-    eventually(SEEN, "it is seen at the other one", || wires[1].fetch("e/g").ok());
+    eventually(SEEN, "the other slave shows the change", || wires[1].fetch("e/g").ok());
     wires[1].change(&remove("e", true)).unwrap();
     assert!(!cluster.slaves[0].root.join("e").exists());
-    // One client, who comes to both in turn, always sees what it has put.
+    // A client that is sent to both in turn always sees its own puts.
     let client = cluster.client();
     for n in 0..6_u8 {
         put(&client, "turns", &[n]);
@@ -47,7 +48,7 @@ fn what_is_put_through_one_is_seen_at_both() {
 }
 
 #[test]
-fn the_other_takes_over_where_the_keeper_is_killed() {
+fn the_other_slave_takes_over_from_a_killed_writer() {
     let mut cluster = Cluster::of(2).shared().start();
     let mut wanted = Vec::new();
     for (round, keeper) in [0, 1, 0].into_iter().enumerate() {
@@ -59,7 +60,7 @@ fn the_other_takes_over_where_the_keeper_is_killed() {
                 .text()
                 .contains("another slave writes the catalogue")
                 || round > 0,
-            "the first one keeps it"
+            "the first slave writes the folder"
         );
         let mut wire = open(&cluster, other);
         let before = format!("before{round}");
@@ -67,7 +68,7 @@ fn the_other_takes_over_where_the_keeper_is_killed() {
         wanted.push(before);
         cluster.slaves[keeper].program.kill();
         let after = format!("after{round}");
-        let mut wire = eventually(TAKEN_OVER, "a change is made through the other one", || {
+        let mut wire = eventually(TAKEN_OVER, "a change through the other slave succeeds", || {
             wire.put(&after, after.as_bytes()).ok()?;
             Some(open(&cluster, other))
         });
@@ -75,10 +76,12 @@ fn the_other_takes_over_where_the_keeper_is_killed() {
         for name in &wanted {
             assert_eq!(wire.fetch(name).unwrap(), name.as_bytes());
         }
-        // What is done by hand is noticed by the one that keeps it now.
+        // The slave that writes now notices local changes.
         let by_hand = format!("by-hand{round}");
         fs::write(cluster.slaves[other].root.join(&by_hand), &by_hand).unwrap();
-        eventually(SOON, "it has a version", || super::helpers::try_version(&mut wire, &by_hand));
+        eventually(SOON, "the file has a version", || {
+            super::helpers::try_version(&mut wire, &by_hand)
+        });
         wanted.push(by_hand);
         cluster.restart_slave(keeper);
         cluster.wait_in_service(2);
@@ -92,7 +95,7 @@ fn the_other_takes_over_where_the_keeper_is_killed() {
 }
 
 #[test]
-fn a_put_under_way_through_the_other_survives_the_keeper() {
+fn a_forwarded_put_survives_the_death_of_the_writer() {
     let mut cluster = Cluster::of(2).shared().proxied().start();
     let bytes = content(1, 24 << 20);
     let client = cluster.client();
@@ -119,13 +122,13 @@ fn a_put_under_way_through_the_other_survives_the_keeper() {
 }
 
 #[test]
-fn they_count_as_one_copy() {
+fn two_slaves_of_one_folder_count_as_one_copy() {
     let cluster = Cluster::of(2).shared().start();
     let client = cluster.client();
     put(&client, "one", b"1");
     let folder = report(&cluster, 0)["folder"].clone();
     assert_eq!(report(&cluster, 1)["folder"], folder);
-    // The slaves that serve it may both be named, each once; they say that they have the same folder.
+    // `holders` names each of the slaves at most once; both report the same folder.
     let json = client.command("stat one").ok().json();
     let named =
         json["entries"][0]["holders"].as_array().unwrap_or_else(|| panic!("no holders in {json}"));
@@ -139,7 +142,7 @@ fn they_count_as_one_copy() {
     );
     fs::write(client.folder().join("two"), b"2").unwrap();
     let mut program = client.start(&["--json", "--copies", "2", "-c", "put two"]);
-    eventually(SOON, "it has its name", || {
+    eventually(SOON, "the file has its name", || {
         cluster.slaves[0].root.join("two").exists().then_some(())
     });
     std::thread::sleep(Duration::from_secs(3));
@@ -149,7 +152,7 @@ fn they_count_as_one_copy() {
         "one folder counted as two copies: {}",
         program.stdout.text()
     );
-    // A slave with a folder of its own is the second copy.
+    // A slave with its own folder is the second copy.
     let root = cluster.dir.folder("own-root");
     let mut third = ProgramBuilder::new("ftpslave", cluster.dir.path())
         .args(["0", "--master", &cluster.addr.to_string()])
@@ -163,13 +166,13 @@ fn they_count_as_one_copy() {
     third.ready();
     let json = Client::finish(&mut program).ok().json();
     assert_eq!(json["copies"], 2, "{json}");
-    // Contents come in no order: what somebody waits for may be there first.
+    // Contents arrive in any order.
     let wanted = tree_of(&[("one", b"1"), ("two", b"2")]);
     eventually(SOON, "the third slave has both", || (tree(&root) == wanted).then_some(()));
 }
 
 #[test]
-fn a_folder_with_files_is_taken_in_once() {
+fn existing_files_are_added_once() {
     let mut cluster = Cluster::of(0).shared().start();
     let root = cluster.dir.folder("root");
     for n in 0..50 {

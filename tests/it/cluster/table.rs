@@ -1,16 +1,16 @@
-//! `tests/FAILURES.md` says what must follow each failure, and which test shows it. This sees to it that those tests are there.
+//! Requires that the tests that `tests/FAILURES.md` names exist and run.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// One row: what happens, and the tests that show what follows.
+/// A row: the failure, and the tests of its result.
 struct FailureRow {
     what: String,
     tests: Vec<String>,
 }
 
-/// The rows of all tables whose last column is `test`.
+/// Returns the rows of all tables whose last column is `test`.
 fn rows() -> Vec<FailureRow> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/FAILURES.md"))
         .unwrap();
@@ -32,7 +32,7 @@ fn rows() -> Vec<FailureRow> {
     rows
 }
 
-/// Every test of this program by its path, and whether it is left out of a usual run.
+/// Returns every integration test by its path, and whether it is ignored.
 fn tests() -> BTreeMap<String, bool> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
     let (mut found, mut open) = (BTreeMap::new(), vec![top.clone()]);
@@ -58,7 +58,7 @@ fn tests() -> BTreeMap<String, bool> {
     found
 }
 
-/// The functions behind a line `#[test]`.
+/// Returns the functions after a line `#[test]`, and whether they are ignored.
 fn tests_in(source: &str) -> Vec<(String, bool)> {
     let (mut found, mut test, mut ignored) = (Vec::new(), false, false);
     for line in source.lines() {
@@ -67,7 +67,7 @@ fn tests_in(source: &str) -> Vec<(String, bool)> {
             line if line.starts_with("#[ignore") => ignored = true,
             line if line.starts_with("#[") || line.starts_with("//") => {}
             line => {
-                // Some run a second time, from another module.
+                // Tests that another module runs too are public.
                 let line = line.strip_prefix("pub ").unwrap_or(line);
                 if let Some(name) =
                     line.strip_prefix("fn ").and_then(|rest| rest.split_once('(')).filter(|_| test)
@@ -86,7 +86,7 @@ fn each_failure_has_a_test_that_runs() {
     let (rows, tests) = (rows(), tests());
     assert!(
         tests.contains_key("cluster::table::each_failure_has_a_test_that_runs"),
-        "the tests are found"
+        "no tests were found"
     );
     assert!(rows.len() > 30, "only {} rows are read", rows.len());
     let mut wrong = Vec::new();
@@ -106,7 +106,7 @@ fn each_failure_has_a_test_that_runs() {
 }
 
 #[test]
-fn ignored_tests_and_other_functions_are_told_apart() {
+fn tests_and_ignored_tests_are_parsed() {
     let source = "#[test]\npub fn one() {\n}\nfn no_test() {\n#[test]\n#[ignore = \"slow\"]\nfn two() {\n#[ignore]\n#[test]\nfn three() {\n";
     let found = tests_in(source);
     assert_eq!(

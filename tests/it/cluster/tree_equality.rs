@@ -1,4 +1,4 @@
-//! Whether all slaves have exactly the same in their folders.
+//! Requires that all slaves have equal folders.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,17 +9,17 @@ use std::time::{Duration, Instant, SystemTime};
 use super::helpers::wait_settled;
 use crate::harness::{Cluster, SOON, digest, staged_files};
 
-/// What is at a path: a folder, or a file's digest and time; and the permission bits.
+/// An entry: a folder, or a file with digest and time; and the permission bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TreeEntry {
     Folder { mode: u32 },
     File { digest: String, modified: SystemTime, mode: u32 },
 }
 
-/// All that lies in a folder, by path.
+/// All entries of a folder, by path.
 pub type TreeEntries = BTreeMap<String, TreeEntry>;
 
-/// All that lies in a folder, but nothing that programs of ours keep there for themselves; none where something moved meanwhile.
+/// Reads a folder, except `.relais` and `.log`; fails if an entry moves meanwhile.
 fn look(root: &Path) -> std::io::Result<TreeEntries> {
     let (mut found, mut open) = (TreeEntries::new(), vec![root.to_owned()]);
     while let Some(folder) = open.pop() {
@@ -47,13 +47,13 @@ fn look(root: &Path) -> std::io::Result<TreeEntries> {
     Ok(found)
 }
 
-/// What lies in a folder where nothing moves.
+/// Reads a folder that does not change.
 #[track_caller]
 pub fn nodes(root: &Path) -> TreeEntries {
     look(root).unwrap_or_else(|e| panic!("{}: {e}", root.display()))
 }
 
-/// Where two folders differ, for whoever reads a failed test.
+/// Describes the differences of two folders, for the message of a failed test.
 fn differences(one: &TreeEntries, other: &TreeEntries) -> Vec<String> {
     let names: std::collections::BTreeSet<_> = one.keys().chain(other.keys()).collect();
     let differing = names.into_iter().filter(|name| one.get(*name) != other.get(*name));
@@ -63,22 +63,24 @@ fn differences(one: &TreeEntries, other: &TreeEntries) -> Vec<String> {
         .collect()
 }
 
-/// What may still lie in a staging folder once all is over.
+/// Files that may be left in a staging folder.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Leftovers {
     Nothing,
-    /// Uploads that were cut off or not answered: a client may go on with them for a day.
+    /// Interrupted uploads, which a client may resume for a day.
     Uploads,
 }
 
-/// Waits until all slaves are in service and have applied everything, and requires that their folders are equal and that nothing is left
-/// of what was on its way; what is there.
+/// Waits until all slaves are in service with all changes; requires equal folders and empty staging
+/// folders.
+///
+/// Returns the common tree.
 #[track_caller]
 pub fn wait_equal(cluster: &Cluster) -> TreeEntries {
     wait_for(cluster, Leftovers::Nothing)
 }
 
-/// The same where uploads were cut off, and what came of them stays for whoever may go on with them.
+/// Like [`wait_equal`], but interrupted uploads may be left.
 #[track_caller]
 pub fn wait_equal_but_uploads(cluster: &Cluster) -> TreeEntries {
     wait_for(cluster, Leftovers::Uploads)
@@ -108,12 +110,13 @@ fn wait_for(cluster: &Cluster, may_be_left: Leftovers) -> TreeEntries {
     }
 }
 
-/// Whether a staged file comes from another slave. Nobody asks for that again once all is here.
+/// Returns whether a staged file comes from another slave. No slave needs it once all content is
+/// here.
 fn is_fetched(path: &Path) -> bool {
     path.to_string_lossy().ends_with("-0000000000000000")
 }
 
-/// At which path the content of a staged file is.
+/// Returns the path that has the content of a staged file.
 fn whose(staged: &Path, nodes: &TreeEntries) -> Option<String> {
     let content = digest(&fs::read(staged).ok()?);
     nodes
@@ -122,7 +125,7 @@ fn whose(staged: &Path, nodes: &TreeEntries) -> Option<String> {
         .map(|(name, _)| name.clone())
 }
 
-/// Requires that a folder has exactly what a local one has, but for the times of folders.
+/// Requires that a folder equals a local one, except for the times of folders.
 #[track_caller]
 pub fn same_as(nodes: &TreeEntries, local: &Path) {
     let wanted = self::nodes(local);

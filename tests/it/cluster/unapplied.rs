@@ -1,4 +1,5 @@
-//! Paths that one slave's disk refuses: only that path is behind there, reads of it go elsewhere, and it comes as soon as the disk takes it.
+//! Paths that a slave's disk refuses: only that path is behind, and it is applied once the disk
+//! allows it.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,18 +16,18 @@ use crate::harness::{
     eventually, get, make_folder, path, remove, rename, session, ticket,
 };
 
-/// A slave of a fixture. Fields are dropped in this order.
+/// A slave with an unusual disk. The fields are dropped in this order.
 struct SpecialSlave {
     program: Program,
     addr: SocketAddr,
-    /// Its folder, for the test and for the slave.
+    /// The root's path for the test; `inside` is the slave's path.
     root: PathBuf,
     inside: PathBuf,
     args: Vec<String>,
     volume: Option<Volume>,
 }
 
-/// A master, and slaves whose disks are special.
+/// A master, and slaves with unusual disks.
 struct UnappliedFixture {
     slaves: Vec<SpecialSlave>,
     cluster: Cluster,
@@ -65,7 +66,7 @@ impl UnappliedFixture {
         self.cluster.wait_in_service(self.slaves.len());
     }
 
-    /// One whose file system is its own, where more can be mounted.
+    /// Adds a slave on its own file system, in which more can be mounted.
     fn add_volume(&mut self, options: &str, prepare: impl FnOnce(&Volume)) {
         let volume = Volume::mount(options);
         fs::create_dir(volume.path().join("root")).unwrap();
@@ -74,7 +75,7 @@ impl UnappliedFixture {
         self.add(root, inside, &[], Some(volume));
     }
 
-    /// One that is no more than an ordinary user, whom rights can keep out.
+    /// Adds a slave that runs as an ordinary user, so that permissions apply.
     fn add_user(&mut self) {
         let dir = self.cluster.dir.path().to_owned();
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
@@ -108,7 +109,7 @@ impl UnappliedFixture {
         report_at(&self.cluster, &self.slaves[n].addr.to_string())
     }
 
-    /// Waits until a slave has all changes, is in service, and so many paths are refused by its disk.
+    /// Waits until a slave is in service with all changes, and its disk refuses this many paths.
     #[track_caller]
     fn wait_unapplied(&self, n: usize, count: u64) {
         eventually(SOON, &format!("slave {n} has {count} paths that are not applied"), || {
@@ -118,18 +119,18 @@ impl UnappliedFixture {
         });
     }
 
-    /// Has a slave try at once what its disk refused.
+    /// Makes a slave retry the refused paths at once.
     fn ready(&self, n: usize) {
         operate(&self.cluster, &["ready", &self.slaves[n].addr.to_string()]).ok();
     }
 
-    /// What `diff` says where it finds something.
+    /// Returns the differences that `diff` prints.
     #[track_caller]
     fn diff(&self) -> String {
         operate(&self.cluster, &["diff"]).fails(1).stdout
     }
 
-    /// All trees are the same, nothing is left over, and changes are made.
+    /// Requires equal trees, no quarantined files, and that changes succeed.
     #[track_caller]
     fn healthy(&self) {
         let mut wire = self.wire(0);
@@ -142,12 +143,12 @@ impl UnappliedFixture {
         let first = tree(&self.slaves[0].root);
         for node in &self.slaves {
             assert_eq!(tree(&node.root), first);
-            assert_eq!(conflicts(&node.root), [], "nothing had to be set aside");
+            assert_eq!(conflicts(&node.root), [], "no file was quarantined");
         }
     }
 }
 
-/// What a slave lists in a folder.
+/// Lists a folder of a slave.
 fn names(wire: &mut RawClient, folder: &str) -> Vec<String> {
     let mut names = Vec::new();
     let list = Request::List { path: path(folder), after: String::new(), most: 0 };
@@ -162,18 +163,18 @@ fn names(wire: &mut RawClient, folder: &str) -> Vec<String> {
     }
 }
 
-/// The slave has no content there, and says who does.
+/// Requires that the slave redirects a get to the holders.
 #[track_caller]
-fn is_elsewhere(wire: &mut RawClient, name: &str) {
+fn assert_redirected(wire: &mut RawClient, name: &str) {
     match wire.ask(&get(name)) {
         Reply::Elsewhere { holders } => assert!(!holders.is_empty(), "{name}"),
         other => panic!("{name}: {other:?}"),
     }
 }
 
-/// The client finds a file through whichever slave it comes to.
+/// Requires that a client can get a file through either slave.
 #[track_caller]
-fn reads(fixture: &UnappliedFixture, name: &str, bytes: &[u8]) {
+fn assert_readable(fixture: &UnappliedFixture, name: &str, bytes: &[u8]) {
     let client = fixture.cluster.client();
     for _ in 0..2 {
         client.get(name);
@@ -211,7 +212,7 @@ fn a_folder_that_one_slave_may_not_change() {
     wire.put("ro/old", b"new").unwrap();
     wire.put("other", b"other").unwrap();
     fixture.wait_unapplied(1, 4);
-    eventually(SOON, "all else goes on", || {
+    eventually(SOON, "other changes are applied", || {
         fixture.slaves[1].root.join("other").exists().then_some(())
     });
     let said = fixture.diff();
@@ -219,39 +220,39 @@ fn a_folder_that_one_slave_may_not_change() {
         assert!(said.contains(name) && said.contains("permission denied"), "{said}");
     }
     assert!(operate(&fixture.cluster, &["status"]).ok().stdout.contains("not applied here"));
-    // It shows what the tree has, and never what is not so any more.
+    // The slave lists the current tree and no outdated entries.
     let mut there = fixture.wire(1);
     assert_eq!(names(&mut there, "ro"), ["f", "old", "sub"]);
     assert_eq!(names(&mut there, "ro/sub"), ["g"]);
     assert!(matches!(there.ask(&Request::Stat(path("ro/sub"))), Reply::Details { .. }));
     for name in ["ro/f", "ro/old", "ro/sub/g"] {
         assert!(matches!(there.ask(&Request::Stat(path(name))), Reply::Details { .. }));
-        is_elsewhere(&mut there, name);
+        assert_redirected(&mut there, name);
     }
-    reads(&fixture, "ro/f", &big);
-    reads(&fixture, "ro/old", b"new");
-    // Who puts there through it is told why not.
+    assert_readable(&fixture, "ro/f", &big);
+    assert_readable(&fixture, "ro/old", b"new");
+    // A put through this slave is refused with the reason.
     let refusal = there.put("ro/h", b"h").unwrap_err();
     assert_eq!(refusal.code, ErrorCode::NotServed, "{refusal:?}");
     assert!(
         refusal.message.contains("/ro") && refusal.message.contains("permission denied"),
         "{refusal:?}"
     );
-    // What never came there goes without a trace; what was there is gone from the tree.
+    // A file that was never applied is removed without a trace; an existing one leaves the tree.
     wire.change(&remove("ro/sub", true)).unwrap();
     fixture.wait_unapplied(1, 2);
     wire.change(&remove("ro/old", false)).unwrap();
     fixture.wait_unapplied(1, 2);
     assert!(fixture.diff().contains("/ro/old: not removed here"), "{}", fixture.diff());
-    // A folder that cannot be moved there stays where it is, and is seen where it belongs.
+    // A folder that cannot be moved stays in place on the disk, and is listed at its new path.
     wire.change(&rename("src", "ro/moved")).unwrap();
     fixture.wait_unapplied(1, 5);
     assert!(fixture.slaves[1].root.join("src/a").exists());
     assert_eq!(names(&mut there, "ro"), ["f", "moved"]);
     assert!(!names(&mut there, "").contains(&"src".to_owned()));
-    is_elsewhere(&mut there, "ro/moved/a");
+    assert_redirected(&mut there, "ro/moved/a");
     drop(there);
-    // It is known after a restart, and what lies there is not taken for something new.
+    // A restarted slave knows the refused paths and does not propose their files.
     fixture.restart(1);
     fixture.cluster.wait_in_service(2);
     fixture.wait_unapplied(1, 5);
@@ -261,22 +262,22 @@ fn a_folder_that_one_slave_may_not_change() {
     fixture.healthy();
     assert_eq!(fs::read(ro.join("moved/a")).unwrap(), b"moved");
     assert!(!ro.join("old").exists() && !fixture.slaves[1].root.join("src").exists());
-    // With none that may the cluster is in service all the same.
+    // If no slave may apply the change, the cluster still stays in service.
     (0..2).for_each(|n| lock(&fixture.slaves[n].root.join("ro"), true));
     wire.change(&make_folder("ro/none")).unwrap();
     (0..2).for_each(|n| fixture.wait_unapplied(n, 1));
     wire.put("ro/none/x", b"x").unwrap_err();
     wire.put("elsewhere", b"yes").unwrap();
     (0..2).for_each(|n| lock(&fixture.slaves[n].root.join("ro"), false));
-    // Without a word of an operator it takes no longer than the pause.
+    // Without `ready` the retry comes after the pause.
     fixture.healthy();
 }
 
 #[test]
-fn mount_points_keep_nothing_out_of_service() {
+fn mount_points_keep_no_slave_out_of_service() {
     let mut fixture = UnappliedFixture::new();
     fixture.add_volume("size=32m", |_| {});
-    // Mounted before it comes.
+    // Mounted before the change.
     fixture.add_volume("size=32m", |volume| {
         fs::create_dir(volume.path().join("root/before")).unwrap()
     });
@@ -302,29 +303,29 @@ fn mount_points_keep_nothing_out_of_service() {
         "{}",
         fixture.diff()
     );
-    reads(&fixture, "before/x", b"x");
+    assert_readable(&fixture, "before/x", b"x");
     let mut there = fixture.wire(1);
     assert_eq!(names(&mut there, "before"), ["x"]);
-    is_elsewhere(&mut there, "before/x");
+    assert_redirected(&mut there, "before/x");
     let refusal = there.put("before/y", b"y").unwrap_err();
     assert!(refusal.message.contains("mount point"), "{refusal:?}");
     wire.change(&remove("before", true)).unwrap();
-    // Mounted over what is there already.
+    // Mounted over existing entries.
     for name in ["over", "over/deep", "above", "above/m"] {
         wire.change(&make_folder(name)).unwrap();
     }
     wire.put("over/a", b"a").unwrap();
     wire.put("above/f", b"f").unwrap();
-    eventually(SOON, "it has them", || root.join("above/f").exists().then_some(()));
+    eventually(SOON, "the slave has the folders", || root.join("above/f").exists().then_some(()));
     let over = volume.mount_inside("root/over");
     let above = volume.mount_inside("root/above/m");
     fs::write(root.join("above/m/theirs"), b"theirs").unwrap();
     wire.put("over/b", b"b").unwrap();
-    reads(&fixture, "over/a", b"a");
-    reads(&fixture, "over/b", b"b");
+    assert_readable(&fixture, "over/a", b"a");
+    assert_readable(&fixture, "over/b", b"b");
     wire.change(&remove("over", true)).unwrap();
     wire.change(&remove("above", true)).unwrap();
-    eventually(SOON, "it stays in service", || {
+    eventually(SOON, "the slave stays in service", || {
         let slave = fixture.report(1);
         (slave["lag"] == 0 && slave["state"] == "in-service" && slave["unapplied"].as_u64()? >= 2)
             .then_some(())
@@ -336,7 +337,7 @@ fn mount_points_keep_nothing_out_of_service() {
     // Mounted on all slaves.
     wire.change(&make_folder("both")).unwrap();
     wire.put("both/f", b"f").unwrap();
-    eventually(SOON, "it has it", || root.join("both/f").exists().then_some(()));
+    eventually(SOON, "the slave has the folder", || root.join("both/f").exists().then_some(()));
     let both = [&first, &volume].map(|volume| volume.mount_inside("root/both"));
     wire.change(&remove("both", true)).unwrap();
     wire.put("goes-on", b"yes").unwrap();
@@ -344,7 +345,7 @@ fn mount_points_keep_nothing_out_of_service() {
         (fixture.cluster.count("in-service") == 2).then_some(())
     });
     fixture.wait_unapplied(0, 1);
-    // Nothing is left of it behind the mounts.
+    // No entry is left below the mount points.
     drop((mounted, over, above, both));
     (0..2).for_each(|n| fixture.ready(n));
     fixture.healthy();
@@ -353,7 +354,7 @@ fn mount_points_keep_nothing_out_of_service() {
 }
 
 #[test]
-fn each_kind_of_refusal_belongs_to_its_path() {
+fn each_kind_of_refusal_affects_only_its_path() {
     let mut fixture = UnappliedFixture::new();
     fixture.add_user();
     fixture.add_user();
@@ -393,7 +394,7 @@ fn each_kind_of_refusal_belongs_to_its_path() {
         if on {
             wire.put("other", name.as_bytes()).unwrap();
         }
-        eventually(SOON, &format!("{inject} is seen"), || {
+        eventually(SOON, &format!("{inject} is reported"), || {
             (fixture.report(1)["unapplied"] == 1).then_some(())
         });
         fixture.wait_unapplied(1, 1);

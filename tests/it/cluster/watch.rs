@@ -1,4 +1,4 @@
-//! What somebody does in a slave's folder by hand: it becomes part of the tree, or is kept aside, and never harms it.
+//! Local changes in a slave's folder: they become part of the tree or are quarantined.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,11 +12,11 @@ use nix::unistd::mkfifo;
 
 use super::helpers::{
     conflicts, exported, healthy, last_change, one_version, open, put, report, tree, tree_of,
-    wait_aside, wait_for, wait_settled,
+    wait_for, wait_quarantined, wait_settled,
 };
 use crate::harness::{Cluster, SOON, content, digest, eventually, make_folder, remove, write_old};
 
-/// A folder with files and folders in it, some of them empty.
+/// Creates a folder with files and subfolders, some of them empty.
 fn lay(top: &Path) {
     for folder in ["a/b/c", "a/empty", "d"] {
         fs::create_dir_all(top.join(folder)).unwrap();
@@ -49,7 +49,7 @@ fn an_edit_replaces_the_old_content_everywhere() {
     fs::write(cluster.slaves[2].root.join("f"), &new).unwrap();
     wait_for(&cluster, &tree_of(&[("f", &new)]));
     assert!(one_version(&cluster, "f") > before);
-    // An editor that writes another file and renames it over the old one.
+    // An editor that writes a new file and renames it over the old one.
     fs::write(cluster.slaves[1].root.join(".f.swp"), &last).unwrap();
     fs::rename(cluster.slaves[1].root.join(".f.swp"), cluster.slaves[1].root.join("f")).unwrap();
     wait_for(&cluster, &tree_of(&[("f", &last)]));
@@ -62,16 +62,16 @@ fn a_folder_copied_in_appears_everywhere() {
     let elsewhere = cluster.dir.folder("elsewhere");
     lay(&elsewhere);
     lay(&cluster.slaves[0].root.join("by-hand"));
-    // And one that is moved in with all that it has.
+    // And a whole folder that is moved in.
     fs::rename(&elsewhere, cluster.slaves[1].root.join("moved-in")).unwrap();
     let mut wanted = tree(&cluster.slaves[0].root);
     wanted.extend(tree(&cluster.slaves[1].root));
     wait_for(&cluster, &wanted);
-    assert_eq!(last_change(&cluster).1, wanted.len() as u64, "one change for each thing");
+    assert_eq!(last_change(&cluster).1, wanted.len() as u64, "one change for each entry");
 }
 
 #[test]
-fn what_vanished_is_fetched_again() {
+fn vanished_files_are_fetched_again() {
     let cluster = Cluster::of(3).start();
     lay(&cluster.slaves[0].root.join("top"));
     let wanted = tree(&cluster.slaves[0].root);
@@ -81,23 +81,23 @@ fn what_vanished_is_fetched_again() {
     fs::remove_dir_all(cluster.slaves[2].root.join("top/a/b")).unwrap();
     assert_ne!(tree(&cluster.slaves[2].root), wanted);
     wait_for(&cluster, &wanted);
-    assert_eq!(last_change(&cluster), before, "it is no change");
+    assert_eq!(last_change(&cluster), before, "the loss became a change");
     cluster.slaves.iter().for_each(|slave| assert_eq!(conflicts(&slave.root), []));
 }
 
-/// Removes a folder under a slave that makes again what it misses.
+/// Removes a folder while the slave restores its entries.
 #[track_caller]
 fn remove_all(folder: &Path) {
-    eventually(SOON, "the folder is removed by hand", || match fs::remove_dir_all(folder) {
+    eventually(SOON, "the folder is removed locally", || match fs::remove_dir_all(folder) {
         Ok(()) => Some(()),
-        // The slave was quicker and has put something there.
+        // The slave has restored an entry meanwhile.
         Err(e) if e.kind() == ErrorKind::DirectoryNotEmpty => None,
         Err(e) => panic!("{}: {e}", folder.display()),
     });
 }
 
 #[test]
-fn all_comes_back() {
+fn an_emptied_folder_is_restored() {
     let mut cluster = Cluster::of(0).start();
     let root = cluster.dir.folder("root0");
     for n in 0..200 {
@@ -115,17 +115,17 @@ fn all_comes_back() {
     let client = cluster.client();
     client.command("mkdir meanwhile").ok();
     put(&client, "meanwhile/f", b"new");
-    // A change to what that slave has just lost.
+    // A change to an entry that the slave has just lost.
     put(&client, "d0/f0", b"newer");
     wanted.extend(tree_of(&[("meanwhile/f", b"new"), ("d0/f0", b"newer")]));
     wait_for(&cluster, &wanted);
-    assert_eq!(last_change(&cluster).1, before.1 + 3, "nothing but what the client did");
+    assert_eq!(last_change(&cluster).1, before.1 + 3, "other changes than the client's");
     cluster.slaves.iter().for_each(|slave| assert_eq!(conflicts(&slave.root), []));
     healthy(&cluster);
 }
 
 #[test]
-fn few_removals_spread_where_that_is_wanted_and_many_never() {
+fn only_few_local_removals_replicate() {
     const FILES: u64 = 300;
     const AT_ONCE: usize = 150;
     let mut cluster = Cluster::of(0).slave_args(&["--watch", "all"]).start();
@@ -143,29 +143,29 @@ fn few_removals_spread_where_that_is_wanted_and_many_never() {
     for n in 100..100 + AT_ONCE {
         fs::remove_file(root.join(format!("f{n}"))).unwrap();
     }
-    // One in a hundred may go in a minute; one of these is gone.
+    // One file in a hundred may be removed in a minute; one is removed already.
     let may_go = usize::try_from(FILES / 100).unwrap() - 1;
     let held = eventually(SOON, "removals are held back", || {
         let held = usize::try_from(report(&cluster, 0)["held"].as_u64().unwrap()).unwrap();
         (held + may_go >= AT_ONCE).then_some(held)
     });
     let removed = AT_ONCE - held;
-    eventually(SOON, "they are fetched again", || {
+    eventually(SOON, "the files are fetched again", || {
         (tree(&root).len() == wanted.len() - removed).then_some(())
     });
     wait_for(&cluster, &tree(&root));
     assert_eq!(last_change(&cluster).1, before.1 + removed as u64);
-    // What was removed while nobody looked is no removal.
+    // A file that was removed while the slave was down is no removal.
     cluster.slaves[1].program.kill();
     let (stays, gone) = ("f20", cluster.slaves[1].root.join("f20"));
     fs::remove_file(&gone).unwrap();
     cluster.restart_slave(1);
-    eventually(SOON, "it is fetched again", || gone.exists().then_some(()));
+    eventually(SOON, "the file is fetched again", || gone.exists().then_some(()));
     assert!(root.join(stays).exists());
 }
 
 #[test]
-fn with_the_watch_off_only_a_start_notices() {
+fn with_the_watch_off_only_a_start_scans() {
     let mut cluster = Cluster::of(2).slave_args(&["--watch", "off"]).start();
     open(&cluster, 0).put("edited", b"before").unwrap();
     wait_for(&cluster, &tree_of(&[("edited", b"before")]));
@@ -173,7 +173,7 @@ fn with_the_watch_off_only_a_start_notices() {
     let root = cluster.slaves[0].root.clone();
     fs::write(root.join("new"), b"new").unwrap();
     fs::write(root.join("edited"), b"after").unwrap();
-    // There is nothing to wait for: with the watch on it would be there within this time.
+    // No event to wait for: with the watch on, the change would be visible within this time.
     sleep(Duration::from_secs(3));
     assert_eq!(last_change(&cluster), before);
     assert_eq!(tree(&cluster.slaves[1].root), tree_of(&[("edited", b"before")]));
@@ -183,7 +183,7 @@ fn with_the_watch_off_only_a_start_notices() {
 }
 
 #[test]
-fn of_an_edit_and_a_put_one_stays_and_the_other_is_kept() {
+fn an_edit_that_loses_to_a_put_is_quarantined() {
     const COUNT: u64 = 8;
     let cluster = Cluster::of(2).start();
     let (old, by_hand, put) =
@@ -196,7 +196,7 @@ fn of_an_edit_and_a_put_one_stays_and_the_other_is_kept() {
     wait_settled(&cluster);
     let root = cluster.slaves[0].root.clone();
     (0..COUNT).for_each(|n| fs::write(root.join(name(n)), by_hand(n)).unwrap());
-    // An edit is taken a second after its end: some puts come before that and some behind.
+    // An edit is proposed a second after its end: some puts come before that, and some after.
     let edited = Instant::now();
     for n in 0..COUNT {
         sleep((Duration::from_millis(800 + 100 * n)).saturating_sub(edited.elapsed()));
@@ -213,8 +213,8 @@ fn of_an_edit_and_a_put_one_stays_and_the_other_is_kept() {
     for n in 0..COUNT {
         let became_a_change =
             changes.iter().any(|change| change["digest"] == digest(&by_hand(n)).as_str());
-        // What became a change was in the tree for a moment: it may be kept beside it too.
-        eventually(SOON, "what was edited is set aside", || {
+        // A numbered edit was in the tree for a moment, so it may also be quarantined.
+        eventually(SOON, "the edit is quarantined", || {
             (became_a_change || conflicts(&root).contains(&(name(n), by_hand(n)))).then_some(())
         });
     }
@@ -222,7 +222,7 @@ fn of_an_edit_and_a_put_one_stays_and_the_other_is_kept() {
 }
 
 #[test]
-fn what_was_removed_stays_removed() {
+fn removed_files_stay_removed() {
     let mut cluster = Cluster::of(3).start();
     let bytes = content(1, 100_000);
     let mut wire = open(&cluster, 0);
@@ -233,18 +233,18 @@ fn what_was_removed_stays_removed() {
     let wanted = tree_of(&[("stays", b"1")]);
     wait_for(&cluster, &wanted);
     let before = last_change(&cluster);
-    // From a backup, while the slave is down; and under the eyes of another.
+    // From a backup, while the slave is down, and on another slave while it runs.
     cluster.slaves[1].program.kill();
     write_old(&cluster.slaves[1].root.join("f"), &bytes);
     cluster.restart_slave(1);
     fs::write(cluster.slaves[2].root.join("f"), &bytes).unwrap();
     for slave in &cluster.slaves[1..] {
-        wait_aside(&slave.root, &[("f", &bytes)]);
+        wait_quarantined(&slave.root, &[("f", &bytes)]);
     }
     wait_for(&cluster, &wanted);
     assert_eq!(last_change(&cluster), before);
-    eventually(SOON, "status shows it", || (report(&cluster, 2)["set_aside"] == 1).then_some(()));
-    // Something new of that name is welcome.
+    eventually(SOON, "status counts it", || (report(&cluster, 2)["set_aside"] == 1).then_some(()));
+    // New content under that name is accepted.
     fs::write(cluster.slaves[1].root.join("f"), b"something new").unwrap();
     wait_for(&cluster, &tree_of(&[("stays", b"1"), ("f", b"something new")]));
 }
@@ -257,7 +257,7 @@ fn the_same_files_in_all_folders_become_one_tree() {
     for name in ["f", "d", "d/g"] {
         one_version(&cluster, name);
     }
-    // A folder may be made more than once, and stays the same.
+    // A folder may be made more than once.
     assert!((3..=5).contains(&last_change(&cluster).1), "{:?}", last_change(&cluster));
     for (n, slave) in cluster.slaves.iter().enumerate() {
         assert_eq!(conflicts(&slave.root), []);
@@ -266,13 +266,13 @@ fn the_same_files_in_all_folders_become_one_tree() {
 }
 
 #[test]
-fn of_two_files_with_one_name_one_wins_and_the_other_is_kept() {
+fn of_two_local_files_with_one_name_one_is_quarantined() {
     let mut cluster = Cluster::of(0).start();
     let (ours, theirs) = (content(1, 100_000), content(2, 90_000));
     write_old(&cluster.dir.folder("root0").join("f"), &ours);
     write_old(&cluster.dir.folder("root1").join("f"), &theirs);
     (0..2).for_each(|_| cluster.add_slave());
-    let (won, winner) = eventually(SOON, "one has won", || {
+    let (won, winner) = eventually(SOON, "one file has won", || {
         let aside: Vec<_> = cluster.slaves.iter().map(|slave| conflicts(&slave.root)).collect();
         match (aside[0].is_empty(), aside[1].is_empty()) {
             (true, false) => Some((&ours, 0)),
@@ -282,12 +282,12 @@ fn of_two_files_with_one_name_one_wins_and_the_other_is_kept() {
     });
     wait_for(&cluster, &tree_of(&[("f", won)]));
     let lost = if winner == 0 { &theirs } else { &ours };
-    wait_aside(&cluster.slaves[1 - winner].root, &[("f", lost)]);
+    wait_quarantined(&cluster.slaves[1 - winner].root, &[("f", lost)]);
     assert_eq!(conflicts(&cluster.slaves[winner].root), []);
 }
 
 #[test]
-fn what_lies_in_the_way_is_set_aside() {
+fn blocking_entries_are_quarantined() {
     let cluster = Cluster::of(2).start();
     let root = cluster.slaves[1].root.clone();
     let outside = cluster.dir.folder("outside");
@@ -295,7 +295,7 @@ fn what_lies_in_the_way_is_set_aside() {
     std::os::unix::fs::symlink(outside.join("secret"), root.join("link")).unwrap();
     std::os::unix::fs::symlink(&outside, root.join("folder-link")).unwrap();
     mkfifo(&root.join("fifo"), Mode::from_bits_truncate(0o600)).unwrap();
-    eventually(SOON, "they are seen", || {
+    eventually(SOON, "the entries are reported", || {
         (report(&cluster, 1)["skipped"]["links"] == 2).then_some(())
     });
     let mut wire = open(&cluster, 0);
@@ -308,34 +308,34 @@ fn what_lies_in_the_way_is_set_aside() {
         &cluster,
         &tree_of(&[("link", b"link"), ("fifo", b"fifo"), ("folder-link/secret", b"another one")]),
     );
-    wait_aside(&root, &[("fifo", b""), ("folder-link", b""), ("link", b"")]);
+    wait_quarantined(&root, &[("fifo", b""), ("folder-link", b""), ("link", b"")]);
     assert_eq!(fs::read(outside.join("secret")).unwrap(), b"not touched");
     healthy(&cluster);
 }
 
 #[test]
-fn names_that_are_no_text_are_counted_and_left_alone() {
+fn names_that_are_not_utf8_are_counted_and_kept() {
     let cluster = Cluster::of(2).start();
     let root = &cluster.slaves[0].root;
     let name = root.join(std::ffi::OsStr::from_bytes(b"\xff\xfe"));
     fs::write(&name, b"mine").unwrap();
     fs::write(root.join("f"), b"text").unwrap();
-    eventually(SOON, "it is counted", || {
+    eventually(SOON, "the name is counted", || {
         (report(&cluster, 0)["skipped"]["names"] == 1).then_some(())
     });
-    eventually(SOON, "the other one has come", || {
+    eventually(SOON, "the other file is replicated", || {
         cluster.slaves[1].root.join("f").exists().then_some(())
     });
     wait_settled(&cluster);
     assert_eq!(tree(&cluster.slaves[1].root), tree_of(&[("f", b"text")]));
     assert_eq!(fs::read(name).unwrap(), b"mine");
     assert_eq!(last_change(&cluster).1, 1);
-    // A folder with such a name in it goes all the same, and the name is kept.
+    // A folder with such a name is removed, and the file is kept.
     let mut wire = open(&cluster, 1);
     wire.change(&make_folder("d")).unwrap();
     wait_settled(&cluster);
     fs::write(root.join("d").join(std::ffi::OsStr::from_bytes(b"\xfd")), b"kept").unwrap();
-    eventually(SOON, "it is counted", || {
+    eventually(SOON, "the name is counted", || {
         (report(&cluster, 0)["skipped"]["names"] == 2).then_some(())
     });
     wire.change(&remove("d", true)).unwrap();

@@ -1,4 +1,4 @@
-//! Slaves and clients do not take each other's places.
+//! Worker slots: slaves and clients do not occupy each other's slots.
 
 use std::fs;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::tree_equality::wait_equal;
 use crate::harness::{Cluster, SOON, eventually};
 
 #[test]
-fn with_one_place_a_worker_slaves_fetch_from_each_other_and_clients_get_in() {
+fn one_slot_per_worker_serves_slaves_and_clients() {
     let pool = ["--workers", "2", "--sessions-per-worker", "1", "--queue", "2"];
     let cluster = Cluster::of(2).slave_args(&pool).start();
     let client = cluster.client();
@@ -17,12 +17,12 @@ fn with_one_place_a_worker_slaves_fetch_from_each_other_and_clients_get_in() {
     }
     client.run(&["-c", "put -r d"]).ok();
     wait_equal(&cluster);
-    // At both of them, time and again.
+    // At both slaves, repeatedly.
     for _ in 0..6 {
         let program = &mut client.start(&["-c", "ls d"]);
         assert_eq!(program.wait(Duration::from_secs(20)), 0);
     }
-    // Clients that hold all places keep no slave from the others' contents.
+    // Clients that occupy all slots do not block replication.
     let mut held: Vec<_> = (0..4)
         .map(|_| {
             let client = cluster.client();
@@ -31,11 +31,11 @@ fn with_one_place_a_worker_slaves_fetch_from_each_other_and_clients_get_in() {
             (program, client)
         })
         .collect();
-    eventually(SOON, "all places are taken", || {
+    eventually(SOON, "all slots are occupied", || {
         held.iter().all(|(program, _)| program.stdout.text().contains('/')).then_some(())
     });
     fs::write(cluster.slaves[0].root.join("by-hand"), "put there").unwrap();
-    eventually(SOON, "the other slave has it", || {
+    eventually(SOON, "the other slave has the file", || {
         cluster.slaves[1].root.join("by-hand").exists().then_some(())
     });
     held.iter_mut().for_each(|(program, _)| program.kill());

@@ -126,7 +126,7 @@ fn mv_is_a_rename() {
 }
 
 #[test]
-fn what_was_changed_shows_in_the_same_session_at_once() {
+fn a_session_sees_its_own_changes_at_once() {
     let fixture = CommandFixture::new(&[]);
     fixture.local("f", b"1");
     let output = fixture.client.run(&[

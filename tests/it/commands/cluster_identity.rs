@@ -52,7 +52,7 @@ fn prompt(setup: ProgramBuilder) -> Program {
 }
 
 #[test]
-fn a_server_that_claims_the_id_gets_no_upload_and_locks_nobody_out() {
+fn a_server_with_a_claimed_cluster_id_gets_no_upload() {
     let fixture = CommandFixture::new(&[("there", b"1")]);
     let line = Proxy::to(fixture.slave.addr);
     let client = Client::new(line.addr());

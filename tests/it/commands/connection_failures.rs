@@ -20,7 +20,7 @@ fn assert_equal_trees(a: &std::path::Path, b: &std::path::Path) {
 }
 
 #[test]
-fn a_line_that_is_cut_again_and_again() {
+fn repeated_cuts_do_not_change_the_result() {
     let fixture = CommandFixture::new(&[]);
     for n in 0..300 {
         fixture.local(&format!("t/{}/{n}", n % 8), &content(n, 9000));
@@ -74,7 +74,7 @@ fn a_line_that_is_cut_again_and_again() {
 }
 
 #[test]
-fn answers_that_are_lost_are_asked_for_again_and_no_change_is_made_twice() {
+fn lost_answers_are_retried_and_no_change_is_made_twice() {
     let fixture = CommandFixture::new(&[("old/f", b"1")]);
     let line = Proxy::to(fixture.slave.addr);
     let client = Client::new(line.addr());
@@ -105,7 +105,7 @@ fn answers_that_are_lost_are_asked_for_again_and_no_change_is_made_twice() {
 }
 
 #[test]
-fn local_folders_that_may_not_be_written() {
+fn read_only_local_folders_are_reported() {
     let fixture = CommandFixture::new(&[
         ("t/a", b"1"),
         ("t/shut/b", b"2"),
@@ -155,7 +155,7 @@ const SILENCES: [(&str, RequestFilter); 8] = [
 ];
 
 #[test]
-fn a_server_that_falls_silent_is_left() {
+fn a_silent_server_is_left() {
     std::thread::scope(|scope| {
         for (command, which) in SILENCES {
             scope.spawn(move || {
@@ -177,7 +177,7 @@ fn a_server_that_falls_silent_is_left() {
 }
 
 #[test]
-fn ctrl_c_ends_what_waits_for_a_silent_server() {
+fn ctrl_c_ends_a_wait_for_a_silent_server() {
     std::thread::scope(|scope| {
         for (command, which) in SILENCES {
             scope.spawn(move || {
@@ -212,7 +212,7 @@ fn ctrl_c_ends_what_waits_for_a_silent_server() {
 }
 
 #[test]
-fn a_server_that_lies_about_what_it_has_of_an_upload() {
+fn a_false_staged_size_does_no_harm() {
     let large = content(1, 3 << 20);
     for offset in [(3_u64 << 20) + 1, 1 << 40, i64::MAX as u64] {
         let server = FakeTree::new().folder("t").lying(move |request| match request {
@@ -262,7 +262,7 @@ fn the_prompt_outlives_its_server() {
 }
 
 #[test]
-fn a_line_that_is_slow_upwards() {
+fn a_slow_upload_is_not_restarted() {
     // Slower than the buffers: all bytes are sent long before they arrive.
     let rate = 256 << 10;
     std::thread::scope(|scope| {

@@ -78,7 +78,7 @@ fn send_endless_names(wire: &mut RawClient, kind: u8, count: &AtomicU64) {
 }
 
 #[test]
-fn a_listing_without_an_end_has_one() {
+fn an_endless_listing_ends_with_an_error() {
     // A recursive get, and a pattern that matches all names.
     for (command, kind) in [("get -r t", 0), ("mget t/*", 1)] {
         let server = EndlessServer::start(kind);
@@ -100,7 +100,7 @@ fn a_listing_without_an_end_has_one() {
 }
 
 #[test]
-fn ls_shows_what_never_ends_without_keeping_it() {
+fn ls_prints_an_endless_listing_in_constant_memory() {
     let server = EndlessServer::start(0);
     let client = Client::new(server.addr);
     let mut program = client.setup(&["--retry", "0", "-c", "ls t"]).stdout(Stdio::null()).start();

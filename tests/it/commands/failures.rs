@@ -80,7 +80,7 @@ fn a_slave_whose_disk_is_full() {
 }
 
 #[test]
-fn content_that_is_cut_while_it_is_shown_goes_on_at_the_next_byte() {
+fn content_cut_on_standard_output_resumes_at_the_next_byte() {
     let text: String = (0..400_000).map(|n| format!("{n:07}\n")).collect();
     let fixture = CommandFixture::new(&[("f", text.as_bytes())]);
     let line = Proxy::to(fixture.slave.addr);
@@ -120,7 +120,7 @@ fn content_with_another_digest_is_shown_with_an_error() {
 }
 
 #[test]
-fn a_reader_that_leaves_ends_the_program_quietly() {
+fn a_closed_pipe_ends_the_program_quietly() {
     let bytes = "x".repeat(16 << 20);
     let fixture = CommandFixture::new(&[("f", bytes.as_bytes())]);
     let mut wire = sessions(fixture.slave.addr, 1).remove(0);
@@ -167,7 +167,7 @@ fn two_clients_put_the_same_tree_at_once() {
 }
 
 #[test]
-fn files_that_are_replaced_meanwhile_come_in_one_version() {
+fn files_replaced_during_a_get_arrive_in_one_version() {
     let versions: Vec<Vec<u8>> =
         (0..4_u8).map(|n| vec![b'a' + n; 300_000 + 700_000 * usize::from(n % 2)]).collect();
     let files: Vec<(String, &[u8])> =
@@ -208,7 +208,7 @@ fn files_that_are_replaced_meanwhile_come_in_one_version() {
 }
 
 #[test]
-fn local_files_that_are_replaced_meanwhile_are_put_in_one_version() {
+fn local_files_replaced_during_a_put_arrive_in_one_version() {
     let versions: Vec<Vec<u8>> =
         (0..4_u8).map(|n| vec![b'a' + n; 300_000 + 1_700_000 * usize::from(n % 2)]).collect();
     let fixture = CommandFixture::new(&[]);
@@ -243,7 +243,7 @@ fn local_files_that_are_replaced_meanwhile_are_put_in_one_version() {
 }
 
 #[test]
-fn a_local_tree_deeper_than_any_path_is_told() {
+fn a_local_tree_deeper_than_any_path_is_an_error() {
     let fixture = CommandFixture::new(&[]);
     fixture.local("t/a", b"1");
     let script = r#"cd "$1" && n=$(printf '%0200d' 0) && for i in $(seq 25); do mkdir $n && cd $n || exit 1; done && echo deep > f"#;

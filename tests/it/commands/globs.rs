@@ -68,7 +68,7 @@ fn patterns_mean_what_they_mean_in_a_shell() {
 }
 
 #[test]
-fn mput_takes_local_names() {
+fn mput_matches_local_names() {
     let fixture = CommandFixture::new(&[("there/old", b"")]);
     for (name, bytes) in FILES {
         fixture.local(name, bytes);
@@ -109,7 +109,7 @@ fn several_names_that_would_be_one_file_are_refused() {
 }
 
 #[test]
-fn hostile_patterns_get_an_answer_soon() {
+fn hostile_patterns_are_answered_soon() {
     let long = "a".repeat(255);
     let names: Vec<String> = (0..64).map(|n| format!("{}{n:02}", &long[..253])).collect();
     let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();

@@ -63,7 +63,7 @@ fn each_command_has_one_object_with_its_keys() {
 }
 
 #[test]
-fn entries_and_errors() {
+fn entries_and_errors_have_their_keys() {
     let fixture = CommandFixture::on_disk(&[("d/a", b"1")]);
     fixture.local("f", b"333");
     let version = fixture.says("put f -o d/")["version"].clone();
@@ -93,7 +93,7 @@ fn entries_and_errors() {
 }
 
 #[test]
-fn nothing_but_objects_is_on_standard_output() {
+fn standard_output_has_only_objects() {
     let fixture = CommandFixture::new(&[("a", b"1")]);
     fixture.local("t/x", b"22");
     std::os::unix::fs::symlink("x", fixture.client.folder().join("t/link")).unwrap();
@@ -117,7 +117,7 @@ fn nothing_but_objects_is_on_standard_output() {
 }
 
 #[test]
-fn a_cluster_that_is_read_has_the_same_shapes() {
+fn clusters_have_the_same_keys() {
     let cluster = Cluster::of(2).shared().file("a", b"1").file("d/b", b"22").start();
     cluster.wait_hashed();
     let client = cluster.client();

@@ -75,7 +75,7 @@ fn remote_folders_end_at_the_top() {
 }
 
 #[test]
-fn commands_of_this_machine() {
+fn shell_commands_run_in_the_local_folder() {
     let fixture = CommandFixture::new(&[]);
     let folder = fixture.client.folder();
     let output = fixture.run(&["!echo hi | tr h H"]).ok();
@@ -108,7 +108,7 @@ fn commands_of_this_machine() {
 }
 
 #[test]
-fn no_name_from_afar_is_a_command_of_this_machine() {
+fn remote_names_are_never_shell_commands() {
     let fixture = CommandFixture::new(&[
         ("!touch pwned", b"1"),
         ("$(touch pwned)", b"2"),
@@ -146,7 +146,7 @@ fn comments_and_blank_lines_are_no_commands() {
 }
 
 #[test]
-fn commands_stop_at_the_first_failure_or_go_on() {
+fn commands_stop_at_the_first_failure_or_continue() {
     let fixture = CommandFixture::new(&[]);
     fixture.local("f", b"1");
     fixture.run(&["mkdir one", "rm nothing", "mkdir two"]).fails(1);
@@ -169,7 +169,7 @@ fn commands_stop_at_the_first_failure_or_go_on() {
 }
 
 #[test]
-fn how_it_ends() {
+fn each_way_to_end_has_its_exit_status() {
     let bytes = content(9, 8 << 20);
     let fixture = CommandFixture::new(&[("big", &bytes)]);
     fixture.run(&["pwd"]).ok();
@@ -190,8 +190,8 @@ fn how_it_ends() {
             .json();
         assert_eq!(json["error"]["code"], code.text(), "{json}");
     }
-    let nobody = Client::new("127.0.0.1:1");
-    let json = nobody.run(&["--retry", "0", "--json", "-c", "put x"]).fails(3).json();
+    let unreachable = Client::new("127.0.0.1:1");
+    let json = unreachable.run(&["--retry", "0", "--json", "-c", "put x"]).fails(3).json();
     assert_eq!(
         (&json["command"], &json["error"]["code"]),
         (&"put".into(), &"unreachable".into()),
@@ -282,7 +282,7 @@ fn hosts_may_have_a_scheme_and_a_user() {
 }
 
 #[test]
-fn a_failure_names_the_command_that_fits() {
+fn errors_name_the_right_command() {
     let fixture = CommandFixture::new(&[("d/f", b"1"), ("g.txt", b"2")]);
     fs::create_dir(fixture.client.folder().join("here")).unwrap();
     for (command, hint) in

@@ -53,7 +53,7 @@ fn run_plain(server: &FakeServer, command: &str) -> Output {
 }
 
 #[test]
-fn names_that_lead_out() {
+fn names_that_lead_out_are_refused() {
     let long = [b'n'; 256];
     let names: [&[u8]; 17] = [
         b"..",
@@ -97,7 +97,7 @@ fn names_that_lead_out() {
 }
 
 #[test]
-fn entries_out_of_order_repeated_or_of_no_kind() {
+fn invalid_listings_are_refused() {
     let a = || raw_entry(b"a", 0, 4);
     let cases: [Vec<Vec<u8>>; 6] = [
         vec![raw_entry(b"b", 0, 4), a()],
@@ -122,7 +122,7 @@ fn entries_out_of_order_repeated_or_of_no_kind() {
 }
 
 #[test]
-fn a_listing_that_comes_twice_or_goes_on_behind_its_end() {
+fn frames_after_the_end_of_a_listing_are_refused() {
     let a = || raw_entry(b"a", 0, 4);
     let again = [pages(&[a(), raw_entry(b"b", 0, 4)]), listing(&[raw_entry(b"b", 0, 4)])].concat();
     let behind = [pages(&[a(), raw_entry(b"b", 0, 4)]), listing(&[a()])].concat();
@@ -156,7 +156,7 @@ fn bottomless(name: &'static str) -> FakeServer {
 }
 
 #[test]
-fn folders_in_folders_for_ever() {
+fn endlessly_nested_folders_end_with_an_error() {
     let long = "n".repeat(255).leak();
     for name in [&*long, "ddddddd", "d"] {
         let server = bottomless(name);
@@ -186,7 +186,7 @@ fn run_deep(server: &FakeServer, command: &str) -> (Client, Output) {
 }
 
 #[test]
-fn sizes_that_nobody_has() {
+fn absurd_sizes_are_refused() {
     for size in [1_u64 << 40, 1 << 60, i64::MAX as u64] {
         // Announced by the listing, by the header, or by both.
         for (listed, sent) in [(size, 4), (4, size), (size, size)] {
@@ -230,7 +230,7 @@ fn sizes_that_nobody_has() {
 }
 
 #[test]
-fn content_that_is_not_what_was_said() {
+fn content_that_differs_from_its_header_is_refused() {
     let wrong = Digest([1; 32]);
     // Of a small file and of a large one.
     for (name, size) in [("t/m", 4_usize), ("t/n", 3 << 20)] {
@@ -256,7 +256,7 @@ fn content_that_is_not_what_was_said() {
 }
 
 #[test]
-fn kinds_that_lie_and_change() {
+fn wrong_and_changing_kinds_are_refused() {
     for code in [
         ErrorCode::IsFolder,
         ErrorCode::NotFolder,
@@ -306,7 +306,7 @@ fn kinds_that_lie_and_change() {
 }
 
 #[test]
-fn our_own_names_are_never_fetched() {
+fn reserved_names_are_never_fetched() {
     let ours = [
         ".log",
         ".LOG",
@@ -347,7 +347,7 @@ fn our_own_names_are_never_fetched() {
 }
 
 #[test]
-fn messages_do_not_drive_the_terminal() {
+fn messages_have_no_control_characters() {
     let evil = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\r\u{202e}";
     // Each request is refused in turn; all others are answered correctly.
     type RequestFilter = fn(&Request) -> bool;
@@ -408,7 +408,7 @@ fn messages_do_not_drive_the_terminal() {
 }
 
 #[test]
-fn a_server_that_closes_at_each_step_is_followed_by_one_that_does_not() {
+fn a_client_recovers_from_a_server_that_closes_at_any_step() {
     use std::sync::atomic::{AtomicU32, Ordering};
     for step in 0..14_u32 {
         let (seen, tree_there) =
@@ -432,7 +432,7 @@ fn a_server_that_closes_at_each_step_is_followed_by_one_that_does_not() {
 }
 
 #[test]
-fn a_server_that_answers_with_something_else_at_each_step() {
+fn a_wrong_answer_at_any_step_does_no_harm() {
     let replies = [
         FakeServer::encoded(&[Reply::Pong]),
         FakeServer::encoded(&[Reply::Done { lsn: Lsn::default() }]),

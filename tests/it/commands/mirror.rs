@@ -140,7 +140,7 @@ fn checksum_finds_what_size_and_time_do_not_show() {
 }
 
 #[test]
-fn the_same_content_with_another_time_is_no_transfer_by_checksum() {
+fn checksum_does_not_transfer_equal_content_with_another_time() {
     for direction in DIRECTIONS {
         let fixture = new_fixture(direction, &[("a", b"first")]);
         fixture.says(&direction.command(""));
@@ -152,7 +152,7 @@ fn the_same_content_with_another_time_is_no_transfer_by_checksum() {
 }
 
 #[test]
-fn a_dry_run_tells_everything_and_changes_nothing() {
+fn a_dry_run_lists_everything_and_changes_nothing() {
     for direction in DIRECTIONS {
         let fixture =
             new_fixture(direction, &[("new", b"1"), ("d/newer", b"22"), ("changed", b"333")]);
@@ -180,7 +180,7 @@ fn a_dry_run_tells_everything_and_changes_nothing() {
 }
 
 #[test]
-fn without_delete_nothing_goes() {
+fn without_delete_no_file_is_removed() {
     for direction in DIRECTIONS {
         let fixture = new_fixture(direction, &[("a", b"1")]);
         direction.add_to_target(&fixture, "mine", b"x");

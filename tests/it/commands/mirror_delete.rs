@@ -12,7 +12,7 @@ use super::{CommandFixture, bound_by_rights, set_mode, tree};
 use crate::harness::{Client, FakeTree, refused};
 
 #[test]
-fn what_only_the_target_has_goes() {
+fn entries_only_in_the_target_are_removed() {
     for direction in DIRECTIONS {
         let fixture = new_fixture(direction, &[("a", b"1"), ("d/b", b"2")]);
         for name in ["gone", "d/gone", "x/y/z", "x/y/w"] {
@@ -24,7 +24,7 @@ fn what_only_the_target_has_goes() {
 }
 
 #[test]
-fn nothing_goes_where_one_file_of_the_source_cannot_be_read() {
+fn an_unreadable_source_file_prevents_all_removals() {
     // Upwards: an unreadable local file, then an unreadable folder.
     for shut in ["bad", "shut"] {
         let fixture =
@@ -63,7 +63,7 @@ fn mirrored_from(
 }
 
 #[test]
-fn nothing_goes_where_the_server_does_not_give_all() {
+fn an_incomplete_remote_source_prevents_all_removals() {
     let said = |output: &crate::harness::Output| output.json()["ok"].as_bool().unwrap();
     // The correct case, as a control.
     let (client, output) = mirrored_from(|_| None);
@@ -129,7 +129,7 @@ fn removals_come_last() {
 }
 
 #[test]
-fn links_and_our_own_files_never_go() {
+fn links_and_reserved_files_are_never_removed() {
     let fixture = new_fixture(MirrorDirection::Down, &[("a", b"1"), ("d/b", b"2")]);
     let dst = fixture.client.folder().join("dst");
     fixture.local("outside/precious", b"p");
@@ -214,7 +214,7 @@ fn a_missing_source_is_an_error_and_an_empty_one_needs_force() {
 }
 
 #[test]
-fn a_source_that_holds_only_what_is_skipped_counts_as_empty_or_removes_nothing_of_it() {
+fn a_source_with_only_skipped_entries_removes_nothing() {
     let fixture = new_fixture(MirrorDirection::Up, &[]);
     fs::create_dir(fixture.client.folder().join("src")).unwrap();
     symlink("/etc", fixture.client.folder().join("src/mine")).unwrap();
@@ -224,7 +224,7 @@ fn a_source_that_holds_only_what_is_skipped_counts_as_empty_or_removes_nothing_o
 }
 
 #[test]
-fn another_kind_in_the_way() {
+fn delete_replaces_entries_of_another_kind() {
     for direction in DIRECTIONS {
         let fixture = new_fixture(
             direction,
@@ -262,7 +262,7 @@ fn another_kind_in_the_way() {
 }
 
 #[test]
-fn what_appears_in_the_target_meanwhile_stays() {
+fn new_entries_of_the_target_are_kept() {
     // The server creates the local file after the target was listed: at the first content.
     let made = Arc::new(AtomicBool::new(false));
     let place: Arc<Mutex<Option<std::path::PathBuf>>> = Arc::default();
@@ -281,7 +281,7 @@ fn what_appears_in_the_target_meanwhile_stays() {
 }
 
 #[test]
-fn a_mirror_that_is_interrupted_removes_nothing() {
+fn an_interrupted_mirror_removes_nothing() {
     let bytes = crate::harness::content(3, 4 << 20);
     let fixture = CommandFixture::new(&[("src/large", &bytes), ("src/a", b"1")]);
     let line = crate::harness::Proxy::to(fixture.slave.addr);

@@ -44,7 +44,7 @@ fn odd_names() -> Vec<String> {
 }
 
 #[test]
-fn odd_names_go_there_and_back() {
+fn odd_names_survive_a_round_trip() {
     let fixture = CommandFixture::new(&[]);
     fixture.says("mkdir d");
     let names = odd_names();
@@ -116,7 +116,7 @@ fn odd_names_in_whole_trees() {
 }
 
 #[test]
-fn names_that_nobody_may_have_are_refused_before_they_are_sent() {
+fn invalid_names_are_refused_before_they_are_sent() {
     let fixture = CommandFixture::new(&[("d/x", b"1")]);
     fixture.local("f", b"1");
     let long = "n".repeat(256);
@@ -151,7 +151,7 @@ fn names_that_nobody_may_have_are_refused_before_they_are_sent() {
 }
 
 #[test]
-fn local_names_that_cannot_be_sent_are_told_and_the_others_go() {
+fn unsendable_local_names_are_reported_and_skipped() {
     use std::os::unix::ffi::OsStrExt;
     let fixture = CommandFixture::new(&[]);
     fixture.local("t/good", b"1");

@@ -129,7 +129,7 @@ fn tab_in_a_folder_of_100_000_names_answers_within_a_second() {
 }
 
 #[test]
-fn names_from_afar_do_not_drive_the_prompt() {
+fn remote_names_do_not_control_the_prompt() {
     let evil = "x\u{1b}]0;owned\u{7}";
     let server =
         FakeTree::new().file("\u{202e}rtl", b"1").file("plain", b"2").lying(move |request| {
@@ -181,7 +181,7 @@ fn history_comes_back_in_the_next_run() {
 }
 
 #[test]
-fn help_suggestions_and_commands_of_this_machine() {
+fn help_suggestions_and_shell_commands() {
     let fixture = CommandFixture::new(&[]);
     let mut terminal = PromptTerminal::start(fixture.client.setup(&[]));
     for (keys, shown) in [
@@ -201,7 +201,7 @@ fn help_suggestions_and_commands_of_this_machine() {
 }
 
 #[test]
-fn colours_only_where_they_are_wanted() {
+fn no_color_turns_colours_off() {
     let fixture = CommandFixture::new(&[("folder/x", b"1"), ("file", b"2")]);
     for (no_color, coloured) in [("", true), ("1", false)] {
         let mut terminal =
@@ -219,7 +219,7 @@ fn colours_only_where_they_are_wanted() {
 }
 
 #[test]
-fn progress_of_a_whole_tree_tells_files_and_bytes() {
+fn progress_of_a_tree_shows_files_and_bytes() {
     let bytes = content(1, 3 << 20);
     let fixture = CommandFixture::new(&[("t/a", &bytes), ("t/b", &bytes), ("t/c", b"1")]);
     let line = Proxy::to(fixture.slave.addr);
@@ -287,7 +287,7 @@ fn ctrl_c_ends_the_command_and_not_the_program() {
 }
 
 #[test]
-fn commands_of_this_machine_have_the_terminal() {
+fn shell_commands_have_the_terminal() {
     let fixture = CommandFixture::new(&[]);
     let mut terminal = PromptTerminal::start(fixture.client.setup(&[]));
     let from = terminal.seen();

@@ -6,7 +6,7 @@ use super::{CommandFixture, mode, set_mode, set_time, time};
 use crate::harness::{Client, content, digest, leftovers};
 
 #[test]
-fn what_is_put_is_there_whole_with_its_time_and_its_bit() {
+fn a_put_keeps_content_time_and_executable_bit() {
     let fixture = CommandFixture::new(&[]);
     let bytes = content(1, 3_000_000);
     fixture.local("tool", &bytes);
@@ -56,7 +56,7 @@ fn sizes_around_blocks_and_pieces_arrive() {
 }
 
 #[test]
-fn where_a_put_goes() {
+fn a_put_resolves_its_target() {
     let fixture = CommandFixture::new(&[("there/x", b"x"), ("file", b"old")]);
     fixture.local("a.txt", b"some text");
     fixture.local("sub/b.txt", b"more text");
@@ -88,7 +88,7 @@ fn where_a_put_goes() {
 }
 
 #[test]
-fn several_files_are_put_and_each_failure_is_told() {
+fn several_files_are_put_and_each_failure_is_reported() {
     let fixture = CommandFixture::new(&[("d/x", b"x")]);
     fixture.local("a", b"12");
     fixture.local("b", b"345");
@@ -115,7 +115,7 @@ fn several_files_are_put_and_each_failure_is_told() {
 }
 
 #[test]
-fn local_things_that_are_no_files_are_refused() {
+fn local_entries_other_than_files_are_refused() {
     let fixture = CommandFixture::new(&[]);
     let folder = fixture.client.folder();
     fixture.local("dir/x", b"x");
@@ -185,7 +185,7 @@ fn much_standard_input_in_many_pieces() {
 }
 
 #[test]
-fn a_content_in_two_parts_for_cat() {
+fn cat_prints_several_files() {
     let fixture = CommandFixture::new(&[("a", b"first\n"), ("b", b"second\n")]);
     assert_eq!(fixture.run(&["cat a", "cat b"]).ok().stdout, "first\nsecond\n");
     let several = fixture.run(&["cat a nothing b"]).fails(1);
@@ -197,7 +197,7 @@ fn a_content_in_two_parts_for_cat() {
 }
 
 #[test]
-fn a_put_with_a_version_wants_that_version() {
+fn a_put_with_if_version_requires_that_version() {
     let fixture = CommandFixture::on_disk(&[("unnumbered", b"there before")]);
     fixture.local("f", b"one");
     let first = fixture.says("put f")["version"].as_str().unwrap().to_owned();

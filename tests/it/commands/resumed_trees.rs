@@ -136,17 +136,17 @@ fn killed_and_resumed(direction: TransferDirection) {
 }
 
 #[test]
-fn a_get_r_that_was_killed_is_carried_on() {
+fn a_killed_get_r_is_resumed() {
     killed_and_resumed(TransferDirection::Get);
 }
 
 #[test]
-fn a_put_r_that_was_killed_is_carried_on() {
+fn a_killed_put_r_is_resumed() {
     killed_and_resumed(TransferDirection::Put);
 }
 
 #[test]
-fn killed_anywhere_it_ends_whole() {
+fn a_tree_killed_anywhere_ends_whole() {
     for direction in [TransferDirection::Get, TransferDirection::Put] {
         for n in [0, 1, 20_000, 900_000, 1_400_000] {
             let fixture = InterruptedTreeFixture::new(direction, 300, &[1 << 20, 1_500_000]);
@@ -173,7 +173,7 @@ fn killed_anywhere_it_ends_whole() {
 }
 
 #[test]
-fn what_was_there_before_the_kill_does_not_go_again() {
+fn complete_files_are_not_sent_again_after_a_kill() {
     for direction in [TransferDirection::Get, TransferDirection::Put] {
         let fixture = InterruptedTreeFixture::new(direction, 400, &[]);
         let mut program = fixture.frozen(800_000);
@@ -207,7 +207,7 @@ fn what_was_there_before_the_kill_does_not_go_again() {
 }
 
 #[test]
-fn the_second_client_may_name_the_same_tree_or_leave_it_alone() {
+fn a_second_client_may_resume_or_ignore_the_tree() {
     let fixture = InterruptedTreeFixture::new(TransferDirection::Put, 50, &[2 << 20]);
     let mut program = fixture.frozen(MIB);
     program.signal(Signal::SIGINT);
@@ -222,7 +222,7 @@ fn the_second_client_may_name_the_same_tree_or_leave_it_alone() {
 }
 
 #[test]
-fn a_tree_that_changed_meanwhile_is_taken_as_it_is_now() {
+fn a_changed_tree_is_transferred_in_its_new_state() {
     let fixture = InterruptedTreeFixture::new(TransferDirection::Put, 20, &[3 << 20, 3 << 20]);
     let mut program = fixture.frozen(2 * MIB);
     program.kill();
@@ -237,7 +237,7 @@ fn a_tree_that_changed_meanwhile_is_taken_as_it_is_now() {
 }
 
 #[test]
-fn a_remote_tree_that_is_gone_is_told_and_dropped() {
+fn a_missing_remote_tree_is_reported_and_dropped() {
     let fixture = InterruptedTreeFixture::new(TransferDirection::Get, 20, &[3 << 20]);
     let mut program = fixture.frozen(2 * MIB);
     eventually(SOON, "the .log", || fixture.log().contains("get-r").then_some(()));
@@ -252,7 +252,7 @@ fn a_remote_tree_that_is_gone_is_told_and_dropped() {
 }
 
 #[test]
-fn what_was_begun_elsewhere_goes_where_it_was_meant() {
+fn resumed_trees_keep_their_original_target() {
     let bytes = content(1, 3 << 20);
     // The commands, the destination of the tree, and its side.
     let cases: [(&[&str], &str, TransferDirection); 6] = [

@@ -67,7 +67,7 @@ impl UnfinishedTransferFixture {
 }
 
 #[test]
-fn they_are_listed_and_dropped_with_their_part_files() {
+fn unfinished_transfers_are_listed_and_dropped() {
     let bytes = content(1, LARGE);
     let fixture = UnfinishedTransferFixture::new(&[("d/big", &bytes)]);
     assert_eq!(fixture.transfers("transfers").1, Vec::<Value>::new());
@@ -121,7 +121,7 @@ fn they_are_listed_and_dropped_with_their_part_files() {
 }
 
 #[test]
-fn one_that_another_client_works_on_is_not_dropped() {
+fn a_transfer_of_a_running_client_is_not_dropped() {
     let bytes = content(2, LARGE);
     let fixture = UnfinishedTransferFixture::new(&[("big", &bytes)]);
     let mut program = fixture.frozen("get big");
@@ -158,7 +158,7 @@ fn a_refused_put_leaves_the_log_at_once() {
 }
 
 #[test]
-fn a_put_leaves_a_server_that_takes_nothing_as_fast_as_a_get() {
+fn a_put_leaves_a_stalled_server_as_fast_as_a_get() {
     let bytes = content(4, 20 << 20);
     let fixture = UnfinishedTransferFixture::new(&[("there", &bytes)]);
     write(&fixture.client.folder().join("here"), &bytes);

@@ -42,7 +42,7 @@ fn assert_equal_trees(from: &std::path::Path, to: &std::path::Path) {
 }
 
 #[test]
-fn a_tree_goes_there_and_back() {
+fn a_tree_survives_a_round_trip() {
     let fixture = CommandFixture::new(&[]);
     let folder = fixture.client.folder();
     grow(&folder.join("t"));
@@ -62,7 +62,7 @@ fn a_tree_goes_there_and_back() {
 }
 
 #[test]
-fn special_bits_and_rights_of_the_slaves_files_do_not_come_along() {
+fn a_get_ignores_special_bits_and_modes_of_the_slave() {
     let fixture = CommandFixture::new(&[]);
     grow(&fixture.slave.root.join("t"));
     fixture.wait_published(6);
@@ -71,7 +71,7 @@ fn special_bits_and_rights_of_the_slaves_files_do_not_come_along() {
 }
 
 #[test]
-fn where_trees_go() {
+fn tree_commands_resolve_their_targets() {
     let fixture = CommandFixture::new(&[
         ("t/a", b"1"),
         ("t/d/b", b"2"),
@@ -125,7 +125,7 @@ fn where_trees_go() {
 }
 
 #[test]
-fn what_is_neither_file_nor_folder_is_skipped_and_told() {
+fn special_files_are_skipped_and_reported() {
     let fixture = CommandFixture::new(&[]);
     let top = fixture.client.folder().join("t");
     fixture.local("t/good", b"1");
@@ -160,7 +160,7 @@ fn what_is_neither_file_nor_folder_is_skipped_and_told() {
 }
 
 #[test]
-fn a_local_file_that_cannot_be_read_is_told_and_the_others_go() {
+fn an_unreadable_local_file_is_reported_and_skipped() {
     let fixture = CommandFixture::new(&[]);
     for name in ["t/a", "t/b", "t/d/c", "t/shut/x", "t/z"] {
         fixture.local(name, name.as_bytes());
@@ -212,7 +212,7 @@ fn many_small_files_and_a_few_large_ones() {
 }
 
 #[test]
-fn a_tree_comes_whole_though_a_slave_dies() {
+fn a_tree_arrives_whole_despite_dying_slaves() {
     let mut builder = Cluster::of(3).shared().proxied();
     for n in 0..200 {
         builder = builder.file(&format!("t/{}/{n}", n % 9), &content(n, 5000));

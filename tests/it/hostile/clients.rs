@@ -173,7 +173,7 @@ fn bad_frames_inside_a_session_end_that_session_alone() {
 }
 
 #[test]
-fn a_request_of_an_unknown_type_is_unsupported_and_no_more() {
+fn an_unknown_request_type_is_unsupported() {
     let slave = Standalone::start(&[], &[("f", b"1")]);
     let mut wire = sessions(slave.addr, 1).remove(0);
     for payload in [0, 1, 8448] {
@@ -194,7 +194,7 @@ fn a_request_of_an_unknown_type_is_unsupported_and_no_more() {
 }
 
 #[test]
-fn a_request_out_of_its_place_ends_the_session() {
+fn an_unexpected_request_ends_the_session() {
     let slave = Standalone::start(&[], &[("f", b"1")]);
     let ticket = Request::Ticket { ticket: Vec::new(), lsn: Lsn::default() };
     let end = Request::PutEnd { digest: relais_proto::Digest([0; 32]) };
@@ -211,7 +211,7 @@ fn a_request_out_of_its_place_ends_the_session() {
 }
 
 #[test]
-fn a_login_that_takes_too_long_is_told_so() {
+fn a_slow_login_gets_timed_out() {
     let cluster = Cluster::of(1).file("f", b"1").start();
     let mut wires = [cluster.addr, cluster.slaves[0].addr].map(RawClient::connect);
     // Neither sends anything after its greeting.
@@ -224,7 +224,7 @@ fn a_login_that_takes_too_long_is_told_so() {
 }
 
 #[test]
-fn an_offset_of_an_upload_that_is_not_there_is_refused_at_once() {
+fn an_invalid_upload_offset_is_refused_at_once() {
     let slave = Standalone::start(&[], &[("f", b"1")]);
     for offset in [1, 1 << 20] {
         let mut wire = sessions(slave.addr, 1).remove(0);
@@ -238,14 +238,14 @@ fn an_offset_of_an_upload_that_is_not_there_is_refused_at_once() {
 #[test]
 fn altered_tickets_are_refused() {
     let cluster = Cluster::of(1).file("f", b"1").start();
-    let stranger = Cluster::of(1).file("f", b"1").start();
+    let foreign = Cluster::of(1).file("f", b"1").start();
     let (good, _) = ticket(cluster.addr);
     let slave = cluster.slaves[0].addr;
     session(slave, &good).ping();
     let mut bad = vec![
         Vec::new(),
         vec![0; 5000],
-        ticket(stranger.addr).0,
+        ticket(foreign.addr).0,
         good[..good.len() - 1].to_vec(),
         [&good[..], &[0]].concat(),
     ];
@@ -269,7 +269,7 @@ fn altered_tickets_are_refused() {
 }
 
 #[test]
-fn twenty_times_the_pool_in_silence_does_not_keep_a_good_client_out() {
+fn silent_connections_beyond_the_pool_block_no_good_client() {
     let cluster = Cluster::of(1)
         .slave_args(&["--workers", "2", "--sessions-per-worker", "4"])
         .file("f", b"1")
@@ -309,7 +309,7 @@ fn silent_from(source: [u8; 4], addr: SocketAddr) -> TcpStream {
 }
 
 #[test]
-fn one_address_that_floods_does_not_turn_out_others() {
+fn a_flooding_address_does_not_evict_others() {
     let slave = Standalone::start(&["--workers", "1"], &[("f", b"1")]);
     let mut slow = RawClient::connect(slave.addr);
     let greeting = encoded(&[hello(), login()]);
@@ -359,7 +359,7 @@ fn announced_lengths_take_no_memory() {
 }
 
 #[test]
-fn requests_ahead_without_reading_take_no_memory() {
+fn unread_answers_take_no_memory() {
     let slave =
         Standalone::start(&["--workers", "1"], &[("f", &crate::harness::content(1, 4 << 20))]);
     let before = group_memory(slave.program.pid());

@@ -34,7 +34,7 @@ fn until_closed(mut step: impl FnMut() -> bool) -> Duration {
 
 /// All cases run in parallel, because each takes a window.
 #[test]
-pub fn who_holds_on_without_going_on_is_ended() {
+pub fn stalled_sessions_are_closed() {
     let slave = slave();
     let mut wires = sessions(slave.addr, 5);
     let mut asker = wires.pop().unwrap();

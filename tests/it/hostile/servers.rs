@@ -196,7 +196,7 @@ fn decoded(frame: &[u8]) -> Result<Reply, relais_proto::WireError> {
 }
 
 #[test]
-fn names_that_lead_out_are_not_taken() {
+fn names_that_lead_out_are_rejected() {
     // The name in an entry is replaced by one that leads out of the folder, of the same length.
     for evil in ["../x", "/etc", "a/bc", "..\0a"] {
         let server = FakeServer::start(move |request| match request {
@@ -301,7 +301,7 @@ fn redirects_to_nowhere_in_circles_and_to_itself() {
 }
 
 #[test]
-fn a_server_that_says_nothing_or_only_waits_a_little_and_then_nothing() {
+fn a_server_silent_from_the_start_or_later_is_left() {
     let silent = FakeServer::start(|_| (Vec::new(), false));
     let began = Instant::now();
     get_from_liar(&silent, &[1, 3, 5]);
@@ -349,7 +349,7 @@ fn a_fake_master_does_not_get_a_slave() {
 }
 
 #[test]
-fn nothing_is_left_behind_after_a_lie() {
+fn a_lying_server_leaves_no_files() {
     let server = FakeServer::standalone(|_| {
         let mut answer = FakeServer::encoded(&[Reply::ContentHeader(header(10, 0, 10))]);
         answer.extend(block(&[1; 10]));

@@ -88,7 +88,7 @@ blocks! {
 }
 
 #[test]
-fn cut_behind_each_byte_the_server_sends() {
+fn cut_after_each_byte_of_the_server() {
     let bytes = content(3, 20);
     let fixture = DownloadFixture::new(9, &bytes);
     for n in 0.. {
@@ -108,7 +108,7 @@ fn cut_behind_each_byte_the_server_sends() {
 }
 
 #[test]
-fn cut_behind_each_byte_the_client_sends() {
+fn cut_after_each_byte_of_the_client() {
     let bytes = content(3, 20);
     let fixture = DownloadFixture::new(9, &bytes);
     for n in 0.. {

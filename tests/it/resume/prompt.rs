@@ -24,7 +24,7 @@ pub fn little_is_fetched_twice() {
 }
 
 #[test]
-fn the_closing_object_tells_where_it_resumed() {
+fn the_json_object_has_the_resume_offset() {
     let bytes = content(5, 8 << 20);
     let fixture = DownloadFixture::new(64 << 10, &bytes);
     let client = fixture.client();
@@ -45,7 +45,7 @@ fn the_closing_object_tells_where_it_resumed() {
 }
 
 #[test]
-pub fn what_was_begun_is_resumed_at_the_start_of_a_prompt() {
+pub fn a_prompt_resumes_unfinished_transfers_at_its_start() {
     let bytes = content(6, 12 << 20);
     let fixture = DownloadFixture::new(64 << 10, &bytes);
     let client = fixture.killed(9 << 20);
@@ -77,7 +77,7 @@ fn a_script_leaves_unfinished_transfers_alone() {
 }
 
 #[test]
-pub fn a_client_that_runs_is_left_alone_by_another() {
+pub fn a_running_client_is_not_disturbed_by_another() {
     let bytes = content(8, 3 << 20);
     let fixture = DownloadFixture::new(64 << 10, &bytes);
     let client = fixture.client();

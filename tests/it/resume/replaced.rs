@@ -118,7 +118,7 @@ fn cut_short_while_it_is_sent() {
 }
 
 #[test]
-fn other_rights_or_names_while_it_is_sent_do_not_start_it_again() {
+fn metadata_changes_during_a_download_do_not_restart_it() {
     let bytes = content(17, 48 << 20);
     let fixture = DownloadFixture::new(64 << 10, &bytes);
     let client = fixture.client();

@@ -17,7 +17,7 @@ use crate::harness::{
 };
 
 #[test]
-fn a_password_goes_to_another_machine_encrypted_alone() {
+fn a_password_is_sent_to_other_machines_only_over_tls() {
     let network = Network::new();
     let dir = TestDir::new();
     let (root, state) = (dir.folder("root"), dir.folder("state"));
@@ -80,7 +80,7 @@ fn a_password_goes_to_another_machine_encrypted_alone() {
 }
 
 #[test]
-fn inside_a_machine_lines_are_clear_and_a_server_may_want_them_encrypted() {
+fn local_connections_are_clear_unless_a_server_requires_tls() {
     let slave = Standalone::start(&["--tls", "always"], &[("f", b"content")]);
     let mut wire = RawClient::connect(slave.addr);
     wire.send(&[crate::harness::hello()]);
@@ -98,7 +98,7 @@ fn inside_a_machine_lines_are_clear_and_a_server_may_want_them_encrypted() {
 }
 
 #[test]
-fn operators_encrypt_where_the_master_wants_it() {
+fn operator_commands_use_tls_if_the_master_requires_it() {
     let always = ["--tls", "always"];
     // `wait_in_service` has already asked for the status, without any TLS option.
     let cluster = Cluster::of(1).master_args(&always).slave_args(&always).start();
@@ -146,7 +146,7 @@ impl WireTap {
 }
 
 #[test]
-fn who_listens_in_reads_neither_passwords_nor_names_nor_contents() {
+fn an_eavesdropper_reads_no_passwords_names_or_contents() {
     for encrypted in [true, false] {
         let slave =
             Standalone::start(&[], &[("a-name-that-stands-out", b"content that stands out")]);
@@ -232,7 +232,7 @@ fn man_in_the_middle(server: SocketAddr) -> SocketAddr {
 }
 
 #[test]
-fn who_is_in_between_gets_neither_a_slave_nor_an_operator_nor_a_client() {
+fn a_man_in_the_middle_is_rejected_by_all_programs() {
     over_tls(|| {
         let cluster = Cluster::of(1).file("f", b"content").start();
         let between = man_in_the_middle(cluster.addr);
@@ -318,9 +318,9 @@ fn handshake() -> &'static [u8] {
 }
 
 #[test]
-fn half_handshakes_are_strangers_like_others() {
+fn incomplete_handshakes_time_out_like_logins() {
     let slave = Standalone::start(&["--tls", "always", "--workers", "2"], &[("f", b"content")]);
-    let strangers: Vec<RawClient> = (0..400)
+    let unauthenticated: Vec<RawClient> = (0..400)
         .map(|n| {
             let mut wire = RawClient::connect(slave.addr);
             wire.raw(if n % 2 == 0 { handshake() } else { b"\x16" });
@@ -339,14 +339,14 @@ fn half_handshakes_are_strangers_like_others() {
         std::thread::sleep(Duration::from_millis(500));
     }
     assert!(began.elapsed() < 3 * relais_proto::limits::LOGIN_TIME, "{:?}", began.elapsed());
-    for mut wire in strangers {
+    for mut wire in unauthenticated {
         wire.closed_within(3 * relais_proto::limits::LOGIN_TIME);
     }
     slave.client().run(&["-c", "get f"]).ok();
 }
 
 #[test]
-fn a_slave_that_stops_delivers_what_it_has_said() {
+fn a_stopping_slave_delivers_its_answers() {
     over_tls(|| {
         let bytes = crate::harness::content(3, 30_000_000);
         let mut slave = Standalone::start(&["--grace", "30"], &[("f", &bytes)]);

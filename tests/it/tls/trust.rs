@@ -29,7 +29,7 @@ fn cluster() -> (Cluster, PathBuf) {
 }
 
 #[test]
-fn an_authority_is_shown_when_it_is_met_and_then_known() {
+fn a_new_authority_is_shown_once_and_remembered() {
     over_tls(|| {
         let (cluster, authority) = cluster();
         let client = cluster.client();
@@ -55,7 +55,7 @@ fn an_authority_is_shown_when_it_is_met_and_then_known() {
 }
 
 #[test]
-fn another_authority_is_refused_and_hears_nothing() {
+fn another_authority_is_refused_before_any_request() {
     over_tls(|| {
         let (mut cluster, _) = cluster();
         let client = cluster.client();
@@ -91,7 +91,7 @@ fn another_authority_is_refused_and_hears_nothing() {
 }
 
 #[test]
-fn a_list_of_authorities_that_cannot_be_read_is_no_reason_to_trust_anybody() {
+fn an_unreadable_list_of_authorities_trusts_no_server() {
     over_tls(|| {
         let (cluster, _) = cluster();
         for text in ["nonsense\n", "\u{1}", &format!("{} SHA256:00\n", cluster.addr)] {
@@ -108,7 +108,7 @@ fn a_list_of_authorities_that_cannot_be_read_is_no_reason_to_trust_anybody() {
 }
 
 #[test]
-fn a_list_of_authorities_that_cannot_be_reached_is_none_that_is_empty() {
+fn an_unreachable_list_of_authorities_is_not_empty() {
     over_tls(|| {
         let (cluster, _) = cluster();
         let client = cluster.client();
@@ -125,7 +125,7 @@ fn a_list_of_authorities_that_cannot_be_reached_is_none_that_is_empty() {
 }
 
 #[test]
-fn no_password_goes_to_who_cannot_be_remembered() {
+fn no_password_is_sent_if_the_authority_cannot_be_saved() {
     over_tls(|| {
         let slave = Standalone::start(&[], &[("f", b"content")]);
         add(&slave.dir, &slave.dir.folder("state"), "ann", "read", "/");
@@ -163,7 +163,7 @@ fn no_password_goes_to_who_cannot_be_remembered() {
 }
 
 #[test]
-fn a_host_that_was_met_encrypted_stays_so_inside_the_machine_too() {
+fn a_host_known_by_tls_is_never_used_in_clear_text() {
     let slave = Standalone::start(&[], &[("f", b"content")]);
     let client = slave.client();
     assert_eq!(client.command("status").ok().json()["encrypted"], false);
@@ -180,7 +180,7 @@ fn a_host_that_was_met_encrypted_stays_so_inside_the_machine_too() {
 }
 
 #[test]
-fn a_chosen_authority_is_the_only_one() {
+fn only_the_chosen_authority_is_trusted() {
     over_tls(|| {
         let (cluster, authority) = cluster();
         let other = Standalone::start(&[], &[("f", b"other")]);
@@ -235,7 +235,7 @@ impl LoginHandler for ImpostorServer {
 }
 
 #[test]
-fn whoever_has_taken_over_a_slave_is_told_no_passwords() {
+fn a_compromised_slave_gets_no_passwords() {
     over_tls(|| {
         let (cluster, authority) = cluster();
         let stolen = fs::read(cluster.slaves[0].root.join(".relais/certificate.pem")).unwrap();
@@ -285,7 +285,7 @@ fn private_certificate(name: &str) -> (String, String) {
 }
 
 #[test]
-fn certificates_that_somebody_has_private_certificate() {
+fn private_certificates_are_served_and_reloaded() {
     over_tls(|| {
         let (authority, good) = private_certificate("127.0.0.1");
         let (_, other) = private_certificate("127.0.0.1");

@@ -1,4 +1,4 @@
-//! What a storm does to programs and processes.
+//! Faults of programs and processes during a storm.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -13,8 +13,8 @@ const DEAD: [Duration; 3] = [Duration::ZERO, Duration::from_millis(500), Duratio
 const STILL: [Duration; 3] =
     [Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
 
-/// Kills something, or lets it stand still for a while; what was done.
-pub fn strike(cluster: &mut Cluster, rng: &mut Rng) -> String {
+/// Kills or stops a random program or process and returns a description.
+pub fn inject_fault(cluster: &mut Cluster, rng: &mut Rng) -> String {
     let (kills, n) = (rng.below(5) < 3, rng.below(cluster.slaves.len()));
     match rng.below(4) {
         0 if kills => {
@@ -24,11 +24,12 @@ pub fn strike(cluster: &mut Cluster, rng: &mut Rng) -> String {
             "the master is killed".to_owned()
         }
         0 => {
-            still(&[cluster.master.pid()], rng);
-            "the master stands still".to_owned()
+            pause(&[cluster.master.pid()], rng);
+            "the master is stopped".to_owned()
         }
         1 if kills => {
-            // Its children die with it. It comes back where clients look for it: the master may be struck next.
+            // Its children die with it. It restarts on its port, because the master may be hit
+            // next.
             cluster.slaves[n].program.signal(Signal::SIGKILL);
             cluster.slaves[n].program.kill();
             sleep(rng.one_of(&DEAD));
@@ -39,8 +40,8 @@ pub fn strike(cluster: &mut Cluster, rng: &mut Rng) -> String {
             let supervisor = cluster.slaves[n].program.pid();
             let mut all = vec![supervisor];
             all.extend(children(supervisor));
-            still(&all, rng);
-            format!("slave {n} stands still")
+            pause(&all, rng);
+            format!("slave {n} is stopped")
         }
         part => {
             let program = &cluster.slaves[n].program;
@@ -50,26 +51,26 @@ pub fn strike(cluster: &mut Cluster, rng: &mut Rng) -> String {
             let name =
                 format!("{} of slave {n}", if part == 2 { "the replicator" } else { "a worker" });
             if one.is_empty() {
-                return format!("{name} is not there");
+                return format!("{name} does not exist");
             }
             let one = rng.one_of(&one);
             if kills {
                 send(one, Signal::SIGKILL);
                 return format!("{name} is killed");
             }
-            still(&[one], rng);
-            format!("{name} stands still")
+            pause(&[one], rng);
+            format!("{name} is stopped")
         }
     }
 }
 
-fn still(processes: &[Pid], rng: &mut Rng) {
+fn pause(processes: &[Pid], rng: &mut Rng) {
     processes.iter().for_each(|pid| send(*pid, Signal::SIGSTOP));
     sleep(rng.one_of(&STILL));
     processes.iter().rev().for_each(|pid| send(*pid, Signal::SIGCONT));
 }
 
-/// The process may be gone: a supervisor replaces one that hangs.
+/// The process may be gone, because a supervisor replaces a hanging one.
 fn send(to: Pid, signal: Signal) {
     let _ = kill(to, signal);
 }

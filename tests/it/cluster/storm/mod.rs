@@ -1,7 +1,9 @@
-//! Six clients make changes of all kinds while programs and processes are killed or stand still, by chance. No client notices more than a
-//! delay, nothing acknowledged is lost, nothing removed comes back, no wrong content is ever read, and all trees are equal in the end.
+//! Storm: six clients make all kinds of changes while programs and processes are killed or stopped.
 //!
-//! `RELAIS_STORM_SEED` repeats the choices of a run that failed; what meets what is a matter of time and differs.
+//! No client sees more than a delay. No acknowledged change is lost, no removed file comes back, no
+//! wrong content is read, and all trees are equal at the end.
+//!
+//! `RELAIS_STORM_SEED` repeats the random choices of a failed run; the timing still differs.
 
 mod faults;
 mod worker;
@@ -11,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use faults::strike;
+use faults::inject_fault;
 use worker::{SharedFolder, StormClient};
 
 use super::helpers::{Tree, conflicts, open, operate, tree};
@@ -19,19 +21,19 @@ use super::tree_equality::wait_equal_but_uploads;
 use crate::harness::{Cluster, SOON, eventually, make_folder};
 
 const WORKERS: usize = 6;
-/// Time from one blow to the next.
+/// Time between two faults.
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// Numbers by chance that are the same for the same seed.
+/// Pseudo-random numbers from a seed.
 struct Rng {
     seed: u64,
     thrown: u64,
 }
 
 impl Rng {
-    /// Rng of its own for each `who`.
-    fn new(seed: u64, who: u64) -> Self {
-        Self { seed: seed ^ who.wrapping_mul(0xd6e8_feb8_6659_fd93), thrown: 0 }
+    /// Creates a generator for each `stream`.
+    fn new(seed: u64, stream: u64) -> Self {
+        Self { seed: seed ^ stream.wrapping_mul(0xd6e8_feb8_6659_fd93), thrown: 0 }
     }
 
     fn number(&mut self) -> u64 {
@@ -59,7 +61,7 @@ fn seed() -> u64 {
 
 fn storm(length: Duration) {
     let seed = seed();
-    // Shown where the test fails.
+    // Printed if the test fails.
     eprintln!("to repeat it: RELAIS_STORM_SEED={seed}");
     let mut cluster = Cluster::of(3).start();
     let common = SharedFolder::new();
@@ -85,7 +87,7 @@ fn storm(length: Duration) {
     while began.elapsed() < length && threads.iter().all(|thread| !thread.is_finished()) {
         std::thread::sleep(PAUSE);
         let struck = began.elapsed();
-        let what = strike(&mut cluster, &mut rng);
+        let what = inject_fault(&mut cluster, &mut rng);
         eprintln!("after {struck:.1?}: {what}, until {:.1?}", began.elapsed());
     }
     over.store(true, Ordering::SeqCst);
@@ -95,12 +97,12 @@ fn storm(length: Duration) {
         .map(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         .collect();
     eprintln!("{:?} commands", workers.iter().map(|worker| worker.steps).collect::<Vec<_>>());
-    calm(&cluster, &workers, &common);
+    assert_consistent(&cluster, &workers, &common);
 }
 
-/// Requires that after the storm everything is as the clients were told.
+/// Requires that the trees match all answers to the clients.
 #[track_caller]
-fn calm(cluster: &Cluster, workers: &[StormClient], common: &SharedFolder) {
+fn assert_consistent(cluster: &Cluster, workers: &[StormClient], common: &SharedFolder) {
     wait_equal_but_uploads(cluster);
     let found = tree(&cluster.slaves[0].root);
     let mut wanted = Tree::from([(worker::COMMON.to_owned(), "folder".to_owned())]);
@@ -113,7 +115,7 @@ fn calm(cluster: &Cluster, workers: &[StormClient], common: &SharedFolder) {
     wanted.extend(last.into_iter().map(|(name, (_, digest))| (name.clone(), digest.clone())));
     for worker in workers {
         assert!(worker.steps > 10, "{} had only {} steps", worker.top, worker.steps);
-        worker.saw_nothing_older(&versions);
+        worker.assert_monotonic(&versions);
         wanted.extend(worker.wanted());
     }
     let names: BTreeSet<_> = wanted.keys().chain(found.keys()).collect();
@@ -126,7 +128,7 @@ fn calm(cluster: &Cluster, workers: &[StormClient], common: &SharedFolder) {
         })
         .collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    // Nobody has touched a folder by hand.
+    // There were no local changes.
     for slave in &cluster.slaves {
         let aside = conflicts(&slave.root);
         let log = slave.program.stderr.text();
@@ -136,7 +138,7 @@ fn calm(cluster: &Cluster, workers: &[StormClient], common: &SharedFolder) {
             .collect();
         assert!(
             aside.is_empty(),
-            "{} things are quarantined in {}: {said:#?}",
+            "{} files are quarantined in {}: {said:#?}",
             aside.len(),
             slave.root.display()
         );
@@ -156,9 +158,9 @@ fn a_storm_of_a_minute() {
 }
 
 #[test]
-fn dice_fall_the_same_for_one_seed() {
-    let throw = |seed, who| {
-        (0..4).scan(Rng::new(seed, who), |rng, _| Some(rng.number())).collect::<Vec<_>>()
+fn a_seed_repeats_its_numbers() {
+    let throw = |seed, stream| {
+        (0..4).scan(Rng::new(seed, stream), |rng, _| Some(rng.number())).collect::<Vec<_>>()
     };
     assert_eq!(throw(1, 2), throw(1, 2));
     assert_ne!(throw(1, 2), throw(1, 3));

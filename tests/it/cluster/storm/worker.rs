@@ -1,4 +1,4 @@
-//! A client in a storm, which knows what must be in its folder.
+//! A client in a storm that tracks the expected content of its folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,21 +8,21 @@ use super::Rng;
 use crate::cluster::helpers::Tree;
 use crate::harness::{Client, Cluster, Output, content, digest};
 
-/// The folder into which all of them put.
+/// The folder that all clients share.
 pub const COMMON: &str = "common";
-/// How many names are used in it.
+/// Number of names in the shared folder.
 const SHARED_NAMES: usize = 3;
-/// How many names of files and of folders each uses in its own.
+/// Number of names of files and folders in a client's own folder.
 const FILES: usize = 8;
 const FOLDERS: usize = 3;
 const SIZES: [usize; 6] = [0, 10, 4000, 70_000, 300_000, 3_000_000];
 
-/// The number of a change: epoch and number.
+/// Epoch and number of a change.
 pub type ChangeNumber = (u64, u64);
-/// Which change put a content, known by its digest, under a name.
+/// The change that put a content, by name and digest.
 pub type Versions = BTreeMap<(String, String), ChangeNumber>;
 
-/// What all have put into the common folder.
+/// Contents that all clients have put into the shared folder.
 #[derive(Default)]
 pub struct SharedFolder {
     begun: Mutex<BTreeSet<(String, String)>>,
@@ -43,9 +43,9 @@ pub struct StormClient {
     client: Client,
     rng: Rng,
     common: Arc<SharedFolder>,
-    /// What must be in its folder.
+    /// Expected content of the client's folder.
     has: Tree,
-    /// What it has put into and got from the common folder: name and digest, in that order of time.
+    /// Names and digests that the client put into or got from the shared folder, in order.
     seen: Vec<(String, String)>,
     pub top: String,
     pub steps: usize,
@@ -65,12 +65,12 @@ impl StormClient {
         }
     }
 
-    /// Makes its folder.
+    /// Creates the client's folder.
     pub fn begin(&mut self) {
         self.run(&format!("mkdir {}", self.top)).ok();
     }
 
-    /// One command; what it says and does must be right.
+    /// Runs a random command; its output and effect must be right.
     pub fn step(&mut self) {
         self.steps += 1;
         let (file, folder) =
@@ -90,15 +90,16 @@ impl StormClient {
         }
     }
 
-    /// What all folders must have of this client's when all is over.
+    /// Returns the client's files that all slaves must have at the end.
     pub fn wanted(&self) -> Tree {
         let own =
             self.has.iter().map(|(name, what)| (format!("{}/{name}", self.top), what.clone()));
         own.chain([(self.top.clone(), "folder".to_owned())]).collect()
     }
 
-    /// What it got from the common folder was never older than what it had put or got there before.
-    pub fn saw_nothing_older(&self, versions: &Versions) {
+    /// Requires that no get from the shared folder returned older content than an earlier put or
+    /// get.
+    pub fn assert_monotonic(&self, versions: &Versions) {
         let mut newest: BTreeMap<&str, ChangeNumber> = BTreeMap::new();
         for seen in &self.seen {
             let version = versions[seen];
@@ -115,7 +116,7 @@ impl StormClient {
         self.client.run(&["--json", "--retry", "15", "--no-resume", "-c", command])
     }
 
-    /// Runs a command that must fail with this code where `wanted` is no.
+    /// Runs a command that must succeed if `wanted`, else fail with this code.
     fn expect(&self, command: &str, wanted: bool, code: &str) {
         let output = self.run(command);
         if wanted {
@@ -126,10 +127,10 @@ impl StormClient {
         assert_eq!(json["error"]["code"], code, "{command}: {json}");
     }
 
-    /// Bytes that nobody else puts, in a local file; the digest.
+    /// Writes unique bytes to a local file and returns their digest.
     fn prepare(&mut self, local: &str, size: usize) -> String {
         let mut bytes = content(self.rng.number(), size);
-        // What is empty is the same everywhere.
+        // Empty content is never unique.
         if size > 0 {
             bytes.extend(format!("{} {}", self.top, self.steps).bytes());
         }
@@ -167,7 +168,8 @@ impl StormClient {
         self.take(name);
     }
 
-    /// Removes a file or a folder from what must be there: the names below it, each with what follows `name`, and what was there.
+    /// Removes an entry from the expected content; returns the removed names, relative to `name`,
+    /// with their content.
     fn take(&mut self, name: &str) -> Vec<(String, String)> {
         let within = |path: &str| {
             path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -196,7 +198,7 @@ impl StormClient {
 
     fn move_folder(&mut self, from: &str) {
         let to = format!("d{}", self.rng.below(FOLDERS));
-        // Onto a folder that is there it would go into that one.
+        // An existing target folder would receive the source as a child.
         if from != to && !self.has.contains_key(&to) {
             self.move_to(from, &to);
         }
@@ -262,7 +264,7 @@ impl StormClient {
         }
         output.ok();
         let got = (name, digest(&self.client.read("down")));
-        assert!(self.common.begun.lock().unwrap().contains(&got), "nobody has ever put {got:?}");
+        assert!(self.common.begun.lock().unwrap().contains(&got), "no client has put {got:?}");
         self.seen.push(got);
     }
 }
