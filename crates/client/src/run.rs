@@ -112,32 +112,36 @@ impl CommandSource {
         let at_prompt = self.commands.is_empty() && std::io::stdin().is_terminal();
         if at_prompt {
             shell.prefer_holder();
-        }
-        if let Err(failure) = shell.session.connect() {
-            // JSON goes under the name of the first command; a text message names the program.
-            let first = self
-                .commands
-                .first()
-                .map_or_else(|| "connect".to_owned(), |line| ParsedCommand::parse(line).name);
-            shell.output.begin(if shell.output.is_json() { &first } else { "" });
-            return shell.report_outcome(&Err(failure)).status;
-        }
-        // A script resumes only the transfers that its commands name.
-        if at_prompt {
+            if let Err(status) = connect(&mut shell, "connect") {
+                return status.status;
+            }
+            // A script resumes only the transfers that its commands name.
             shell.resume_all();
+            shell.session.save();
+            return prompt::run(shell);
         }
-        shell.session.save();
         match self.commands.as_slice() {
-            [] if at_prompt => prompt::run(shell),
             [] => self.run_input(&mut shell),
             commands => self.run_options(&mut shell, commands),
+        }
+    }
+
+    /// Runs a line of a script. The first command that needs a server connects.
+    fn run_line(&self, shell: &mut Shell, line: &str) -> CommandStatus {
+        let call = ParsedCommand::parse(line);
+        if call.is_local() || shell.session.has_connected() {
+            return shell.execute(line);
+        }
+        match connect(shell, &call.name) {
+            Ok(()) => shell.execute(line),
+            Err(status) => status,
         }
     }
 
     fn run_options(&self, shell: &mut Shell, commands: &[String]) -> u8 {
         let mut first = 0;
         for line in commands.iter().filter(|line| !shell_words::is_blank(line)) {
-            let ended = shell.execute(line);
+            let ended = self.run_line(shell, line);
             if self.stops_after(&mut first, ended) {
                 break;
             }
@@ -154,7 +158,7 @@ impl CommandSource {
             let ended = match (read, std::str::from_utf8(&line)) {
                 (Ok(0), _) => return first,
                 (Ok(_), Ok(text)) if shell_words::is_blank(text) => continue,
-                (Ok(_), Ok(text)) => shell.execute(text.trim_end_matches(['\n', '\r'])),
+                (Ok(_), Ok(text)) => self.run_line(shell, text.trim_end_matches(['\n', '\r'])),
                 (Ok(_), Err(_)) => {
                     not_read(shell, &Failure::usage("a line of standard input is not UTF-8"))
                 }
@@ -179,6 +183,19 @@ impl CommandSource {
         }
         ended.leave || ended.status == 130 || ended.status != 0 && !self.keep_going
     }
+}
+
+/// Connects before the first command that needs a server.
+///
+/// # Errors
+/// The status that ends the run. The failure was reported.
+fn connect(shell: &mut Shell, command: &str) -> Result<(), CommandStatus> {
+    shell.interrupt.enter(Activity::Command);
+    let Err(failure) = shell.session.connect() else { return Ok(()) };
+    // JSON goes under the name of the command; a text message names the program.
+    shell.output.begin(if shell.output.is_json() { command } else { "" });
+    let status = shell.report_outcome(&Err(failure)).status;
+    Err(CommandStatus { status, leave: true })
 }
 
 /// Reports a line that could not be read.

@@ -110,6 +110,17 @@ pub static TABLE: &[Command] = &[
     help::BYE,
 ];
 
+/// Commands that need no server.
+const LOCAL: [&str; 7] = [
+    folders::LCD.name,
+    folders::LPWD.name,
+    listing::LLS.name,
+    local_command::ESCAPE.name,
+    transfers::TRANSFERS.name,
+    help::HELP.name,
+    help::BYE.name,
+];
+
 /// Finds the command with this name or alias.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Command> {
@@ -159,6 +170,13 @@ impl ParsedCommand {
         }
     }
 
+    /// Returns whether the line runs without a server. An invalid line does.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        let (Some(command), Ok(args)) = (self.command, &self.args) else { return true };
+        LOCAL.contains(&command.name) || asks_for_help(args)
+    }
+
     /// Runs the command.
     ///
     /// # Errors
@@ -166,7 +184,7 @@ impl ParsedCommand {
     pub fn run(self, shell: &mut Shell) -> Result<CommandOutcome, Failure> {
         let args = self.args?;
         let Some(command) = self.command else { return Err(unknown(&self.name)) };
-        if args.iter().take_while(|word| *word != "--").any(|word| word == "--help") {
+        if asks_for_help(&args) {
             return Ok(CommandOutcome::Text(help::about(command)));
         }
         (command.run)(shell, args).map_err(|failure| match failure.code {
@@ -176,6 +194,11 @@ impl ParsedCommand {
             _ => failure,
         })
     }
+}
+
+/// Returns whether the arguments of a command ask for its help.
+fn asks_for_help(args: &[String]) -> bool {
+    args.iter().take_while(|word| *word != "--").any(|word| word == "--help")
 }
 
 /// The failure for an unknown command, with the most similar name.

@@ -146,6 +146,12 @@ impl Session {
         self.ensure_open().map(|_| ())
     }
 
+    /// Returns whether the session has ever been connected.
+    #[must_use]
+    pub fn has_connected(&self) -> bool {
+        self.origin.is_some()
+    }
+
     /// As [`Self::connect`], but without retries, for requests that are not worth a wait.
     ///
     /// # Errors
