@@ -44,6 +44,27 @@ pub enum Task {
     Replicator,
 }
 
+impl std::fmt::Display for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Worker(index) => write!(f, "worker {index}"),
+            Self::Replicator => f.write_str("the replicator"),
+        }
+    }
+}
+
+/// Tells how a child ended, such as `worker 0 (pid 25462) exited with status 1`.
+fn describe_end(task: Task, status: WaitStatus) -> String {
+    match status {
+        WaitStatus::Exited(pid, code) => format!("{task} (pid {pid}) exited with status {code}"),
+        WaitStatus::Signaled(pid, signal, core) => {
+            let core = if core { ", core dumped" } else { "" };
+            format!("{task} (pid {pid}) was killed by {signal}{core}")
+        }
+        other => format!("{task} ended: {other:?}"),
+    }
+}
+
 /// A child process that is alive, will be started, or has ended.
 #[derive(Debug)]
 struct Child {
@@ -250,7 +271,7 @@ impl<'a> Supervisor<'a> {
     }
 
     fn restart_later(&mut self, index: usize, why: &dyn std::fmt::Display) {
-        error!("{:?} cannot be started now, will be retried: {why}", self.children[index].task);
+        error!("{} cannot be started now, will be retried: {why}", self.children[index].task);
         let child = &mut self.children[index];
         child.failures += 1;
         let pause =
@@ -315,9 +336,9 @@ impl<'a> Supervisor<'a> {
     fn kill_all(&self) {
         for child in &self.children {
             if let ChildState::Alive { pid, .. } = child.state {
-                warn!("{:?} did not end in time and is killed", child.task);
+                warn!("{} did not end in time and is killed", child.task);
                 if let Err(e) = kill(pid, Signal::SIGKILL) {
-                    error!("{:?} cannot be killed: {e}", child.task);
+                    error!("{} cannot be killed: {e}", child.task);
                 }
             }
         }
@@ -362,7 +383,7 @@ impl<'a> Supervisor<'a> {
             self.ids_replaced = true;
             return self.stop();
         }
-        error!("{:?} ended ({status:?}) and is replaced", child.task);
+        error!("{}; a new one starts", describe_end(child.task, status));
         let lived = if let ChildState::Alive { since, .. } = child.state {
             since.elapsed()
         } else {
@@ -375,5 +396,22 @@ impl<'a> Supervisor<'a> {
             child.failures = u32::from(lived < SHORT_LIFETIME);
             child.state = ChildState::Due(Instant::now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::unistd::Pid;
+
+    use super::*;
+
+    #[test]
+    fn ends_are_described_in_words() {
+        let pid = Pid::from_raw(25_462);
+        let end = describe_end(Task::Worker(0), WaitStatus::Exited(pid, 1));
+        assert_eq!(end, "worker 0 (pid 25462) exited with status 1");
+        let killed = WaitStatus::Signaled(pid, Signal::SIGKILL, false);
+        let end = describe_end(Task::Replicator, killed);
+        assert_eq!(end, "the replicator (pid 25462) was killed by SIGKILL");
     }
 }
