@@ -47,6 +47,20 @@ fn a_hangup_of_the_terminal_stops_a_server() {
 }
 
 #[test]
+fn an_ignored_hangup_does_not_stop_a_server() {
+    for (mut server, _pty, _dir) in servers(|setup| {
+        let (pty, program) = Pty::start(setup.under(&["nohup"]));
+        (program, Some(pty))
+    }) {
+        server.signal(Signal::SIGHUP);
+        server.stderr.wait_for(SOON, "it reads its files again", |text| {
+            text.contains("SIGHUP").then_some(())
+        });
+        assert_eq!(server.stop(Signal::SIGTERM), 0);
+    }
+}
+
+#[test]
 fn without_a_terminal_a_hangup_reloads() {
     for (mut server, _, _dir) in servers(|setup| (setup.without_terminal().start(), None)) {
         for _ in 0..2 {

@@ -11,4 +11,4 @@ mod terminal;
 pub use errors::{error_text, without_os_numbers};
 pub use logging::init as init_logging;
 pub use size::parse as parse_size;
-pub use terminal::has_terminal;
+pub use terminal::stops_on_hangup;

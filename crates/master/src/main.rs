@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(args: &Args) -> anyhow::Result<ExitCode> {
-    let has_terminal = relais_cli::has_terminal();
+    let stops_on_hangup = relais_cli::stops_on_hangup();
     // Blocked in every thread that starts later, and taken by one of them: a signal that comes early is kept.
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
     signals.thread_block()?;
@@ -66,7 +66,7 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let asked = StopAtEnd(asked);
         while let Ok(signal) = signals.wait() {
-            if signal == Signal::SIGHUP && !has_terminal {
+            if signal == Signal::SIGHUP && !stops_on_hangup {
                 log::info!("{signal}: accounts and certificates are read again");
                 asked.0.reload();
                 continue;

@@ -204,12 +204,16 @@ impl Slave {
 
     /// Serves until a signal ends the slave, or until it has to restart with other ids.
     ///
-    /// The process must have one thread. Without a terminal SIGHUP does not stop the slave, but has
-    /// it read accounts, key and certificate again and reopen the transfer log.
+    /// The process must have one thread. Without `stops_on_hangup`, SIGHUP has the slave read
+    /// accounts, key and certificate again and reopen the transfer log.
     ///
     /// # Errors
     /// Those of the supervisor.
-    pub fn run(self, listener: TcpListener, has_terminal: bool) -> Result<ExitReason, SlaveError> {
+    pub fn run(
+        self,
+        listener: TcpListener,
+        stops_on_hangup: bool,
+    ) -> Result<ExitReason, SlaveError> {
         let listen = listener.local_addr()?;
         let body = |task, listener, control| self.child(task, listener, control, listen);
         info!(
@@ -236,7 +240,7 @@ impl Slave {
             &reopen,
             self.secrets.is_needed().then_some(&tick),
         )?
-        .on_hangup((!has_terminal).then_some(&reload))
+        .on_hangup((!stops_on_hangup).then_some(&reload))
         .run()?;
         info!("stopped");
         Ok(ended)

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: args::Args, inherited: Inherited) -> Result<(), (u8, anyhow::Error)> {
-    let has_terminal = relais_cli::has_terminal();
+    let stops_on_hangup = relais_cli::stops_on_hangup();
     let failed = |e: SlaveError| match e {
         SlaveError::Config(_) => (USAGE, e.into()),
         _ => (1, e.into()),
@@ -74,7 +74,7 @@ fn run(args: args::Args, inherited: Inherited) -> Result<(), (u8, anyhow::Error)
     writeln!(out, "ready role=slave addr={bound} pid={}", std::process::id())
         .and_then(|()| out.flush())
         .map_err(|e| (1, e.into()))?;
-    match slave.run(listener, has_terminal).map_err(failed)? {
+    match slave.run(listener, stops_on_hangup).map_err(failed)? {
         ExitReason::Stopped => Ok(()),
         ExitReason::IdsReplaced => Err((1, restart().into())),
     }
