@@ -41,8 +41,10 @@ const BUSY: Duration = Duration::from_secs(5);
 /// slaves of the cluster.
 const SCHEMA: &str = "
 CREATE TABLE entry (
-    folder TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, mode INTEGER NOT NULL, size INTEGER NOT NULL,
-    mtime_s INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_s INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+    folder TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, mode INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+    mtime_s INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_s INTEGER NOT NULL,
+        ctime_ns INTEGER NOT NULL,
     disk_mode INTEGER NOT NULL, disk_mtime_s INTEGER NOT NULL, disk_mtime_ns INTEGER NOT NULL,
     dev INTEGER NOT NULL, ino INTEGER NOT NULL, found INTEGER NOT NULL, digest BLOB,
     epoch INTEGER, number INTEGER, content_epoch INTEGER, content_number INTEGER,
@@ -54,57 +56,81 @@ CREATE INDEX unnumbered ON entry (folder, name) WHERE epoch IS NULL;
 CREATE INDEX content ON entry (content_epoch, content_number) WHERE content_number IS NOT NULL;
 CREATE INDEX lacking ON entry (content_epoch, content_number) WHERE here = 0;
 CREATE TABLE kept (
-    folder TEXT NOT NULL, name TEXT NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL, digest BLOB NOT NULL,
-    size INTEGER NOT NULL, mtime_s INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_s INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+    folder TEXT NOT NULL, name TEXT NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL,
+        digest BLOB NOT NULL,
+    size INTEGER NOT NULL, mtime_s INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+        ctime_s INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
     disk_mtime_s INTEGER NOT NULL, disk_mtime_ns INTEGER NOT NULL,
     dev INTEGER NOT NULL, ino INTEGER NOT NULL,
     PRIMARY KEY (folder, name)
 ) WITHOUT ROWID;
 CREATE TABLE unapplied (
-    folder TEXT NOT NULL, name TEXT NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL, removal INTEGER NOT NULL, why TEXT NOT NULL,
+    folder TEXT NOT NULL, name TEXT NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL,
+        removal INTEGER NOT NULL, why TEXT NOT NULL,
     since INTEGER NOT NULL, due INTEGER, pause INTEGER NOT NULL, source TEXT, lies INTEGER NOT NULL,
     PRIMARY KEY (folder, name)
 ) WITHOUT ROWID;
 CREATE INDEX due ON unapplied (due) WHERE due IS NOT NULL;
 CREATE INDEX source ON unapplied (source) WHERE source IS NOT NULL;
-CREATE TRIGGER unapplied_in AFTER INSERT ON unapplied BEGIN UPDATE total SET n = n + 1 WHERE what = 'unapplied'; END;
-CREATE TRIGGER unapplied_out AFTER DELETE ON unapplied BEGIN UPDATE total SET n = n - 1 WHERE what = 'unapplied'; END;
+CREATE TRIGGER unapplied_in AFTER INSERT ON unapplied BEGIN UPDATE total SET n = n + 1
+    WHERE what = 'unapplied'; END;
+CREATE TRIGGER unapplied_out AFTER DELETE ON unapplied BEGIN UPDATE total SET n = n - 1
+    WHERE what = 'unapplied'; END;
 CREATE TABLE peer (slave BLOB PRIMARY KEY, folder BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE skipped (folder TEXT NOT NULL, name BLOB NOT NULL, why INTEGER NOT NULL, PRIMARY KEY (folder, name)) WITHOUT ROWID;
+CREATE TABLE skipped (folder TEXT NOT NULL, name BLOB NOT NULL, why INTEGER NOT NULL,
+    PRIMARY KEY (folder, name)) WITHOUT ROWID;
 CREATE TABLE total (what TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE meta (what TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
-CREATE TABLE change (id BLOB PRIMARY KEY, epoch INTEGER NOT NULL, number INTEGER NOT NULL, digest BLOB) WITHOUT ROWID;
+CREATE TABLE change (id BLOB PRIMARY KEY, epoch INTEGER NOT NULL, number INTEGER NOT NULL,
+    digest BLOB) WITHOUT ROWID;
 CREATE INDEX change_number ON change (epoch, number);
-INSERT INTO total VALUES ('files', 0), ('folders', 0), ('bytes', 0), ('unhashed', 0), ('rescans', 0), ('lacking', 0), ('lacking-bytes', 0), ('set-aside', 0), ('held', 0), ('damaged', 0), ('unapplied', 0),
+INSERT INTO total VALUES ('files', 0), ('folders', 0), ('bytes', 0), ('unhashed', 0),
+    ('rescans', 0), ('lacking', 0), ('lacking-bytes', 0), ('set-aside', 0), ('held', 0),
+    ('damaged', 0), ('unapplied', 0),
     ('skipped-0', 0), ('skipped-1', 0), ('skipped-2', 0), ('skipped-3', 0), ('skipped-4', 0);
 CREATE TRIGGER file_in AFTER INSERT ON entry WHEN NEW.kind = 0 BEGIN
-    UPDATE total SET n = n + CASE what WHEN 'files' THEN 1 WHEN 'bytes' THEN NEW.size ELSE NEW.digest IS NULL END WHERE what IN ('files', 'bytes', 'unhashed');
+    UPDATE total SET n = n + CASE what WHEN 'files' THEN 1 WHEN 'bytes' THEN NEW.size
+        ELSE NEW.digest IS NULL END WHERE what IN ('files', 'bytes', 'unhashed');
 END;
 CREATE TRIGGER file_out AFTER DELETE ON entry WHEN OLD.kind = 0 BEGIN
-    UPDATE total SET n = n - CASE what WHEN 'files' THEN 1 WHEN 'bytes' THEN OLD.size ELSE OLD.digest IS NULL END WHERE what IN ('files', 'bytes', 'unhashed');
+    UPDATE total SET n = n - CASE what WHEN 'files' THEN 1 WHEN 'bytes' THEN OLD.size
+        ELSE OLD.digest IS NULL END WHERE what IN ('files', 'bytes', 'unhashed');
 END;
-CREATE TRIGGER file_hashed AFTER UPDATE OF digest ON entry WHEN OLD.digest IS NULL AND NEW.digest IS NOT NULL BEGIN
+CREATE TRIGGER file_hashed AFTER UPDATE OF digest ON entry WHEN OLD.digest IS NULL
+    AND NEW.digest IS NOT NULL BEGIN
     UPDATE total SET n = n - 1 WHERE what = 'unhashed';
 END;
 CREATE TRIGGER lacking_in AFTER INSERT ON entry WHEN NEW.here = 0 BEGIN
-    UPDATE total SET n = n + CASE what WHEN 'lacking' THEN 1 ELSE NEW.size END WHERE what IN ('lacking', 'lacking-bytes');
+    UPDATE total SET n = n + CASE what WHEN 'lacking' THEN 1 ELSE NEW.size END
+        WHERE what IN ('lacking', 'lacking-bytes');
 END;
 CREATE TRIGGER lacking_out AFTER DELETE ON entry WHEN OLD.here = 0 BEGIN
-    UPDATE total SET n = n - CASE what WHEN 'lacking' THEN 1 ELSE OLD.size END WHERE what IN ('lacking', 'lacking-bytes');
+    UPDATE total SET n = n - CASE what WHEN 'lacking' THEN 1 ELSE OLD.size END
+        WHERE what IN ('lacking', 'lacking-bytes');
 END;
-CREATE TRIGGER damaged_in AFTER UPDATE OF damaged ON entry WHEN OLD.damaged = 0 AND NEW.damaged = 1 BEGIN UPDATE total SET n = n + 1 WHERE what = 'damaged'; END;
-CREATE TRIGGER damaged_out AFTER DELETE ON entry WHEN OLD.damaged = 1 BEGIN UPDATE total SET n = n - 1 WHERE what = 'damaged'; END;
-CREATE TRIGGER folder_in AFTER INSERT ON entry WHEN NEW.kind = 1 BEGIN UPDATE total SET n = n + 1 WHERE what = 'folders'; END;
-CREATE TRIGGER folder_out AFTER DELETE ON entry WHEN OLD.kind = 1 BEGIN UPDATE total SET n = n - 1 WHERE what = 'folders'; END;
-CREATE TRIGGER skip_in AFTER INSERT ON skipped BEGIN UPDATE total SET n = n + 1 WHERE what = 'skipped-' || NEW.why; END;
-CREATE TRIGGER skip_out AFTER DELETE ON skipped BEGIN UPDATE total SET n = n - 1 WHERE what = 'skipped-' || OLD.why; END;
+CREATE TRIGGER damaged_in AFTER UPDATE OF damaged ON entry WHEN OLD.damaged = 0
+    AND NEW.damaged = 1 BEGIN UPDATE total SET n = n + 1 WHERE what = 'damaged'; END;
+CREATE TRIGGER damaged_out AFTER DELETE ON entry WHEN OLD.damaged = 1
+    BEGIN UPDATE total SET n = n - 1 WHERE what = 'damaged'; END;
+CREATE TRIGGER folder_in AFTER INSERT ON entry WHEN NEW.kind = 1
+    BEGIN UPDATE total SET n = n + 1 WHERE what = 'folders'; END;
+CREATE TRIGGER folder_out AFTER DELETE ON entry WHEN OLD.kind = 1
+    BEGIN UPDATE total SET n = n - 1 WHERE what = 'folders'; END;
+CREATE TRIGGER skip_in AFTER INSERT ON skipped BEGIN UPDATE total SET n = n + 1
+    WHERE what = 'skipped-' || NEW.why; END;
+CREATE TRIGGER skip_out AFTER DELETE ON skipped BEGIN UPDATE total SET n = n - 1
+    WHERE what = 'skipped-' || OLD.why; END;
 ";
 
 /// Drops the tables of an older schema.
-const CLEAR: &str = "DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS skipped; DROP TABLE IF EXISTS total; DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS change; DROP TABLE IF EXISTS kept; DROP TABLE IF EXISTS unapplied; DROP TABLE IF EXISTS peer;";
+const CLEAR: &str = "DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS skipped;
+    DROP TABLE IF EXISTS total; DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS change;
+    DROP TABLE IF EXISTS kept; DROP TABLE IF EXISTS unapplied; DROP TABLE IF EXISTS peer;";
 
 /// Columns that [`read_row`] reads, in this order.
-pub(super) const COLUMNS: &str = "name, kind, mode, size, mtime_s, mtime_ns, ctime_s, ctime_ns, dev, ino, digest, epoch, number, content_epoch, content_number, here, disk_mode, disk_mtime_s, disk_mtime_ns";
+pub(super) const COLUMNS: &str = "name, kind, mode, size, mtime_s, mtime_ns, ctime_s, ctime_ns,
+    dev, ino, digest, epoch, number, content_epoch, content_number, here,
+    disk_mode, disk_mtime_s, disk_mtime_ns";
 
 /// Returns the current path of the database, for messages.
 pub(super) fn file(own: &MetadataFolder) -> PathBuf {

@@ -116,7 +116,7 @@ impl SlaveIdentity {
     /// Creates the metadata folder if it is missing. No other slave uses the id now.
     ///
     /// # Errors
-    /// Returns the errors of the folder, or [`CatalogError::BadId`].
+    /// Returns the errors of the folder, or [`CatalogError::Malformed`].
     pub fn acquire(root: &Folder, started: StartParameters) -> Result<Self, CatalogError> {
         make_own_folder(root, FOLDER)?;
         let folder = MetadataFolder::open(root)?;
@@ -213,7 +213,7 @@ fn folder_id(own: &Folder) -> Result<FolderId, CatalogError> {
 fn read_id(file: File) -> Result<FolderId, CatalogError> {
     let mut text = String::new();
     file.take(ID_FILE).read_to_string(&mut text)?;
-    text.trim_end().parse().map_err(|_| CatalogError::BadId(format!("{FOLDER}/{FOLDER_ID}")))
+    text.trim_end().parse().map_err(|_| CatalogError::Malformed(format!("{FOLDER}/{FOLDER_ID}")))
 }
 
 /// Returns the free id with the best rank; among equals the first by name.

@@ -57,10 +57,10 @@ pub enum CatalogError {
     },
     /// Committed changes could not be recorded. The next writer replays the journal.
     #[error("committed changes could not be recorded: {0}")]
-    Behind(String),
+    NotRecorded(String),
     /// A file in the metadata folder is malformed.
     #[error("{0} is damaged")]
-    BadId(String),
+    Malformed(String),
     /// The snapshot of the journal cannot be used.
     #[error(transparent)]
     Snapshot(Box<relais_state::SnapshotError>),

@@ -314,7 +314,9 @@ pub(super) fn applied(database: &Connection) -> rusqlite::Result<Option<Lsn>> {
 pub(super) fn change_of(database: &Connection, id: ChangeId) -> rusqlite::Result<Option<Commit>> {
     // A change that came with a resync has no digest of its own; the entry has it.
     let mut statement = database.prepare_cached(
-        "SELECT epoch, number, coalesce(digest, (SELECT digest FROM entry WHERE content_epoch = change.epoch AND content_number = change.number LIMIT 1)) FROM change WHERE id = ?",
+        "SELECT epoch, number, coalesce(digest, (SELECT digest FROM entry
+         WHERE content_epoch = change.epoch AND content_number = change.number LIMIT 1))
+         FROM change WHERE id = ?",
     )?;
     statement
         .query_row([id.0], |row| {

@@ -148,7 +148,8 @@ impl CatalogStore {
             .split_last()
             .map_or((String::new(), ""), |(folder, name)| (folder.as_str().to_owned(), name));
         self.rows(
-            "epoch IS NULL AND (kind = 1 OR digest IS NOT NULL) AND (folder, name) > (?, ?) ORDER BY folder, name LIMIT ?",
+            "epoch IS NULL AND (kind = 1 OR digest IS NOT NULL) AND (folder, name) > (?, ?)
+             ORDER BY folder, name LIMIT ?",
             params![folder, name, most],
         )
     }
@@ -185,8 +186,10 @@ impl CatalogStore {
             .unwrap_or_default();
         let holders: Vec<u8> = holders.iter().flat_map(|folder| folder.0).collect();
         self.run(
-            "INSERT INTO entry (folder, name, kind, mode, size, mtime_s, mtime_ns, ctime_s, ctime_ns, disk_mode, disk_mtime_s, disk_mtime_ns,
-                 dev, ino, found, digest, epoch, number, content_epoch, content_number, here, holders)
+            "INSERT INTO entry (folder, name, kind, mode, size, mtime_s, mtime_ns, ctime_s,
+             ctime_ns, disk_mode, disk_mtime_s, disk_mtime_ns,
+                 dev, ino, found, digest, epoch, number, content_epoch, content_number, here,
+                 holders)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 folder.as_str(),
@@ -250,7 +253,12 @@ impl CatalogStore {
     pub fn set_holders(&self, put: Lsn, holders: &[FolderId]) -> Result<(), CatalogError> {
         let holders: Vec<u8> = holders.iter().flat_map(|folder| folder.0).collect();
         let values = params![holders, put.epoch, put.number.cast_signed()];
-        self.run("UPDATE entry SET holders = ? WHERE content_epoch = ? AND content_number = ? AND here = 0", values).map(drop)
+        self.run(
+            "UPDATE entry SET holders = ? WHERE content_epoch = ? AND content_number = ?
+                  AND here = 0",
+            values,
+        )
+        .map(drop)
     }
 
     /// Moves the rows at and below `from` to `to`, where no row is. Committed rows get the LSN of
@@ -288,7 +296,10 @@ impl CatalogStore {
         let lsn_columns =
             "epoch = iif(epoch IS NULL, NULL, ?3), number = iif(epoch IS NULL, NULL, ?4)";
         self.run(
-            &format!("UPDATE entry SET folder = ?1, name = ?2, {lsn_columns} WHERE folder = ?5 AND name = ?6"),
+            &format!(
+                "UPDATE entry SET folder = ?1, name = ?2, {lsn_columns} WHERE folder = ?5
+                      AND name = ?6"
+            ),
             params![folder.as_str(), name, epoch, number, old_folder.as_str(), old_name],
         )?;
         let moved = "folder = ?2 || substr(folder, length(?1) + 1)";
@@ -300,7 +311,8 @@ impl CatalogStore {
         self.relocate_tables(&["unapplied"], from, to)?;
         // The disk may accept at the new path what it refused at the old one.
         self.run(
-            "UPDATE unapplied SET due = 0 WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0') OR folder = ?2 AND name = ?3",
+            "UPDATE unapplied SET due = 0 WHERE folder = ?1
+             OR (folder > ?1 || '/' AND folder < ?1 || '0') OR folder = ?2 AND name = ?3",
             params![to.as_str(), folder.as_str(), name],
         )
         .map(drop)
@@ -341,7 +353,8 @@ impl CatalogStore {
     pub fn retained(&self, path: &TreePath) -> Result<Option<RetainedContent>, CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(None) };
         let ask = || {
-            let select = "SELECT epoch, number, digest, size, mtime_s, mtime_ns, ctime_s, ctime_ns, disk_mtime_s, disk_mtime_ns, dev, ino
+            let select = "SELECT epoch, number, digest, size, mtime_s, mtime_ns, ctime_s, ctime_ns,
+                          disk_mtime_s, disk_mtime_ns, dev, ino
                  FROM kept WHERE folder = ? AND name = ?";
             self.database
                 .prepare_cached(select)?
@@ -418,8 +431,12 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn raise_epoch(&self, epoch: u32) -> Result<(), CatalogError> {
-        self.run("INSERT INTO meta VALUES ('epoch', ?) ON CONFLICT (what) DO UPDATE SET value = max(value, excluded.value)", [epoch])
-            .map(drop)
+        self.run(
+            "INSERT INTO meta VALUES ('epoch', ?) ON CONFLICT (what)
+                  DO UPDATE SET value = max(value, excluded.value)",
+            [epoch],
+        )
+        .map(drop)
     }
 
     /// Returns the timelines of the folder's history, oldest first.

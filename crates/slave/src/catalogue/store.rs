@@ -164,7 +164,12 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn set_meta(&self, what: &str, value: impl rusqlite::ToSql) -> Result<(), CatalogError> {
-        self.run("INSERT INTO meta VALUES (?, ?) ON CONFLICT (what) DO UPDATE SET value = excluded.value", params![what, value]).map(drop)
+        self.run(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (what)
+                  DO UPDATE SET value = excluded.value",
+            params![what, value],
+        )
+        .map(drop)
     }
 
     /// Counts a rescan.
@@ -216,8 +221,10 @@ impl CatalogStore {
     pub fn update_disk_meta(&self, path: &TreePath, meta: &Meta) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.run(
-            "UPDATE entry SET disk_mtime_s = ?1, disk_mtime_ns = ?2, mtime_s = iif(kind = 1, ?1, mtime_s), mtime_ns = iif(kind = 1, ?2, mtime_ns),
-                 disk_mode = ?3, ctime_s = ?4, ctime_ns = ?5, dev = ?6, ino = ?7 WHERE folder = ?8 AND name = ?9",
+            "UPDATE entry SET disk_mtime_s = ?1, disk_mtime_ns = ?2,
+             mtime_s = iif(kind = 1, ?1, mtime_s), mtime_ns = iif(kind = 1, ?2, mtime_ns),
+                 disk_mode = ?3, ctime_s = ?4, ctime_ns = ?5, dev = ?6, ino = ?7
+                 WHERE folder = ?8 AND name = ?9",
             params![
                 meta.mtime.seconds,
                 meta.mtime.nanos,
@@ -260,7 +267,8 @@ impl CatalogStore {
         self.remove_row(folder.as_str(), name)?;
         self.insert(path, made.kind, made.meta)?;
         self.run(
-            "UPDATE entry SET epoch = ?, number = ?, content_epoch = ?, content_number = ?, digest = ? WHERE folder = ? AND name = ?",
+            "UPDATE entry SET epoch = ?, number = ?, content_epoch = ?, content_number = ?,
+             digest = ? WHERE folder = ? AND name = ?",
             params![
                 made.version.epoch,
                 made.version.number.cast_signed(),
@@ -304,8 +312,16 @@ impl CatalogStore {
         };
         self.unskip(folder.as_str(), name.as_bytes())?;
         self.run(
-            "UPDATE entry SET folder = ?, name = ?, epoch = ?, number = ? WHERE folder = ? AND name = ?",
-            params![folder.as_str(), name, version.epoch, version.number.cast_signed(), old_folder.as_str(), old_name],
+            "UPDATE entry SET folder = ?, name = ?, epoch = ?, number = ? WHERE folder = ?
+             AND name = ?",
+            params![
+                folder.as_str(),
+                name,
+                version.epoch,
+                version.number.cast_signed(),
+                old_folder.as_str(),
+                old_name
+            ],
         )?;
         self.update_disk_meta(to, meta)?;
         // Everything below has another path now, by the same change.
@@ -315,7 +331,8 @@ impl CatalogStore {
             params![from.as_str(), to.as_str(), version.epoch, version.number.cast_signed()],
         )?;
         self.run(
-            "UPDATE skipped SET folder = ?2 || substr(folder, length(?1) + 1) WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')",
+            "UPDATE skipped SET folder = ?2 || substr(folder, length(?1) + 1) WHERE folder = ?1
+             OR (folder > ?1 || '/' AND folder < ?1 || '0')",
             [from.as_str(), to.as_str()],
         )
         .map(drop)
@@ -334,7 +351,8 @@ impl CatalogStore {
         };
         self.run(
             "UPDATE entry SET epoch = ?1, number = ?2, content_epoch = ?3, content_number = ?4
-             WHERE folder = ?5 AND name = ?6 AND kind = ?7 AND epoch IS NULL AND (kind = 1 OR (size = ?8 AND mtime_s = ?9 AND mtime_ns = ?10))",
+             WHERE folder = ?5 AND name = ?6 AND kind = ?7 AND epoch IS NULL
+             AND (kind = 1 OR (size = ?8 AND mtime_s = ?9 AND mtime_ns = ?10))",
             params![
                 version.epoch,
                 version.number.cast_signed(),
@@ -357,7 +375,8 @@ impl CatalogStore {
     /// Returns database errors.
     pub fn is_empty(&self, folder: &TreePath) -> Result<bool, CatalogError> {
         let ask = || {
-            let select = "SELECT EXISTS (SELECT 1 FROM entry WHERE folder = ?1) OR EXISTS (SELECT 1 FROM skipped WHERE folder = ?1)";
+            let select = "SELECT EXISTS (SELECT 1 FROM entry WHERE folder = ?1)
+                          OR EXISTS (SELECT 1 FROM skipped WHERE folder = ?1)";
             self.database
                 .prepare_cached(select)?
                 .query_row([folder.as_str()], |row| row.get::<_, bool>(0))
@@ -387,7 +406,8 @@ impl CatalogStore {
     /// Returns database errors.
     pub fn skipped_below(&self, path: &TreePath) -> Result<u64, CatalogError> {
         let ask = || {
-            let select = "SELECT count(*) FROM skipped WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')";
+            let select = "SELECT count(*) FROM skipped WHERE folder = ?1
+                          OR (folder > ?1 || '/' AND folder < ?1 || '0')";
             self.database
                 .prepare_cached(select)?
                 .query_row([path.as_str()], |row| row.get::<_, i64>(0))
@@ -455,7 +475,8 @@ impl CatalogStore {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
         let size = if kind == Kind::File { meta.size.cast_signed() } else { 0 };
         self.run(
-            "INSERT INTO entry (folder, name, kind, mode, size, mtime_s, mtime_ns, ctime_s, ctime_ns, disk_mode, disk_mtime_s, disk_mtime_ns, dev, ino, found)
+            "INSERT INTO entry (folder, name, kind, mode, size, mtime_s, mtime_ns, ctime_s,
+             ctime_ns, disk_mode, disk_mtime_s, disk_mtime_ns, dev, ino, found)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?6, ?7, ?11, ?12, ?13)",
             params![
                 folder.as_str(),
@@ -496,7 +517,8 @@ impl CatalogStore {
         }
         for table in ["entry", "skipped", "kept", "unapplied"] {
             let statement = format!(
-                "DELETE FROM {table} WHERE folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0')"
+                "DELETE FROM {table} WHERE folder = ?1 OR (folder > ?1 || '/'
+                 AND folder < ?1 || '0')"
             );
             self.run(&statement, [path.as_str()])?;
         }
@@ -543,7 +565,8 @@ impl CatalogStore {
     /// Returns database errors.
     pub fn names(&self, folder: &TreePath) -> Result<Vec<Vec<u8>>, CatalogError> {
         let read = || {
-            let select = "SELECT CAST(name AS BLOB) FROM entry WHERE folder = ?1 UNION ALL SELECT name FROM skipped WHERE folder = ?1";
+            let select = "SELECT CAST(name AS BLOB) FROM entry WHERE folder = ?1
+                          UNION ALL SELECT name FROM skipped WHERE folder = ?1";
             self.database
                 .prepare_cached(select)?
                 .query_map([folder.as_str()], |row| row.get(0))?
@@ -559,8 +582,10 @@ impl CatalogStore {
     /// Returns database errors.
     pub fn unhashed(&self, now_s: i64, most: u32) -> Result<Vec<UnhashedFile>, CatalogError> {
         let read = || {
-            let select = "SELECT folder, name, dev, ino, size, mtime_s, mtime_ns, ctime_s, ctime_ns FROM entry
-                 WHERE kind = 0 AND digest IS NULL AND (ctime_s < ?1 OR found <= ?2 OR found > ?3) ORDER BY found, folder, name LIMIT ?4";
+            let select = "SELECT folder, name, dev, ino, size, mtime_s, mtime_ns, ctime_s,
+                          ctime_ns FROM entry
+                 WHERE kind = 0 AND digest IS NULL AND (ctime_s < ?1 OR found <= ?2
+                 OR found > ?3) ORDER BY found, folder, name LIMIT ?4";
             let now = monotonic_ms().cast_signed();
             // The time is truncated to seconds, so a difference of more than two is at least two.
             let old = now_s - TRUSTED_AFTER_MS / 1000;
@@ -603,7 +628,8 @@ impl CatalogStore {
         let Some((folder, name)) = of.path.split_last() else { return Ok(()) };
         let meta = &of.meta;
         self.run(
-            "UPDATE entry SET digest = ? WHERE folder = ? AND name = ? AND dev = ? AND ino = ? AND size = ? AND mtime_s = ? AND mtime_ns = ?
+            "UPDATE entry SET digest = ? WHERE folder = ? AND name = ? AND dev = ? AND ino = ?
+             AND size = ? AND mtime_s = ? AND mtime_ns = ?
              AND ctime_s = ? AND ctime_ns = ? AND digest IS NULL",
             params![
                 digest.0,

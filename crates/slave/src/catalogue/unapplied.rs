@@ -98,9 +98,12 @@ impl CatalogStore {
         let waits = self.unapplied_above(path)?.is_some();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         self.run(
-            "INSERT INTO unapplied VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?8, NULL, ?9 + ?10), ?10, ?12, ?5)
-             ON CONFLICT (folder, name) DO UPDATE SET epoch = excluded.epoch, number = excluded.number, removal = excluded.removal,
-             why = excluded.why, source = coalesce(excluded.source, source), lies = max(lies, excluded.lies), pause = min(pause * 2, ?11),
+            "INSERT INTO unapplied
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?8, NULL, ?9 + ?10), ?10, ?12, ?5)
+             ON CONFLICT (folder, name) DO UPDATE SET epoch = excluded.epoch,
+             number = excluded.number, removal = excluded.removal,
+             why = excluded.why, source = coalesce(excluded.source, source),
+             lies = max(lies, excluded.lies), pause = min(pause * 2, ?11),
              due = iif(?8, NULL, ?9 + min(pause * 2, ?11))",
             params![
                 folder.as_str(),
@@ -280,7 +283,8 @@ impl CatalogStore {
             self.retained(path)?.map(|retained| (path.clone(), retained)).into_iter().collect();
         let ask = || {
             let select = format!(
-                "SELECT epoch, number, digest, size, mtime_s, mtime_ns, ctime_s, ctime_ns, disk_mtime_s, disk_mtime_ns, dev, ino, folder, name
+                "SELECT epoch, number, digest, size, mtime_s, mtime_ns, ctime_s, ctime_ns,
+                 disk_mtime_s, disk_mtime_ns, dev, ino, folder, name
                  FROM kept WHERE {BELOW}"
             );
             let mut statement = self.database.prepare_cached(&select)?;

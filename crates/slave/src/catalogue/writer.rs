@@ -241,7 +241,7 @@ impl WriterLoop {
                     began.elapsed().as_secs_f64()
                 ),
                 Ok(false) => {}
-                Err(CatalogError::Behind(e)) => {
+                Err(CatalogError::NotRecorded(e)) => {
                     error!(
                         "a change could not be recorded; the next catalogue writer recovers it: {e}"
                     );
@@ -286,7 +286,7 @@ impl WriterLoop {
                     // starts from the disk.
                     driver
                         .run_once(&mut self.scanner)
-                        .map_err(|e| CatalogError::Behind(e.to_string()))?;
+                        .map_err(|e| CatalogError::NotRecorded(e.to_string()))?;
                     driver.take_litter()
                 }
             };

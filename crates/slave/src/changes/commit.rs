@@ -99,7 +99,7 @@ impl Committer {
     /// Makes what has come, once; whether there was anything.
     ///
     /// # Errors
-    /// Those of the catalogue, which has to be brought in order then; [`CatalogError::Behind`] where only a new
+    /// Those of the catalogue, which has to be brought in order then; [`CatalogError::NotRecorded`] where only a new
     /// committer can. Nobody has an answer then: sessions ask the next one by the ids of their changes.
     pub fn serve(&mut self, store: &CatalogStore) -> Result<bool, CatalogError> {
         self.counter.accept();
@@ -117,7 +117,7 @@ impl Committer {
         let result = self.make_all(store, &proposals, &mut answers);
         if let Some(why) = &self.behind {
             self.counter.close_all();
-            return Err(CatalogError::Behind(why.clone()));
+            return Err(CatalogError::NotRecorded(why.clone()));
         }
         for ((channel, proposal), answer) in from.iter().zip(&proposals).zip(answers) {
             let answer = answer
@@ -384,7 +384,7 @@ impl Committer {
             error!("cannot roll back the catalogue: {e}");
         }
         self.behind = Some(why.clone());
-        Err(CatalogError::Behind(why))
+        Err(CatalogError::NotRecorded(why))
     }
 }
 

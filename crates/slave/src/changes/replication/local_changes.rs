@@ -438,7 +438,7 @@ impl ReplicaDriver {
         store: &CatalogStore,
     ) -> Result<Option<Meta>, CatalogError> {
         match self.disk_transaction(store).stat(path) {
-            Err(ApplyError::Catalogue(e)) => Err(e),
+            Err(ApplyError::Catalog(e)) => Err(e),
             Err(e) => {
                 log::debug!("cannot read {path}: {e}");
                 Ok(None)
@@ -527,7 +527,7 @@ impl ReplicaDriver {
         let mut disk = self.disk_transaction(store);
         match (disk.ensure_folder(path).and_then(|()| disk.sync()), row.entry.version) {
             (Ok(()), _) => Ok(()),
-            (Err(ApplyError::Catalogue(e)), _) => Err(e),
+            (Err(ApplyError::Catalog(e)), _) => Err(e),
             (Err(e), Some(version)) if e.is_path_specific() => {
                 let reason = e.reason(path);
                 warn!("cannot recreate {path}: {reason}; it is retried");
@@ -569,7 +569,7 @@ impl ReplicaDriver {
                 let ours = retained.matches(meta)
                     || match disk.is_ours(&path, meta, None, Some(&retained)) {
                         Ok(ours) => ours,
-                        Err(ApplyError::Catalogue(e)) => return Err(e),
+                        Err(ApplyError::Catalog(e)) => return Err(e),
                         Err(e) => {
                             warn!("{path} cannot be read: {e}");
                             return Ok(());
@@ -895,7 +895,7 @@ impl ReplicaDriver {
                 (LocalChangeKind::Mode { .. }, Some(row)) if row.here => {
                     let disk = self.disk_transaction(store);
                     match disk.set_mode(&path, row.entry.mode) {
-                        Err(ApplyError::Catalogue(e)) => return Err(e),
+                        Err(ApplyError::Catalog(e)) => return Err(e),
                         Err(e) => warn!("cannot restore the mode of {path}: {e}"),
                         Ok(_) => {}
                     }

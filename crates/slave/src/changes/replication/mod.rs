@@ -584,7 +584,7 @@ fn too_few_copies(version: Lsn, copies: u16) -> Refusal {
 #[derive(Debug, thiserror::Error)]
 enum ApplyError {
     #[error(transparent)]
-    Catalogue(#[from] CatalogError),
+    Catalog(#[from] CatalogError),
     #[error("{0}: {1}")]
     Disk(TreePath, TreeError),
     #[error(transparent)]
@@ -598,7 +598,7 @@ impl ApplyError {
     /// Returns whether the error concerns this path only, so that other changes can continue.
     fn is_path_specific(&self) -> bool {
         match self {
-            Self::Catalogue(_) => false,
+            Self::Catalog(_) => false,
             Self::Disk(_, e) | Self::Tree(e) => !e.is_transient(),
             Self::Refused(..) => true,
         }
@@ -611,7 +611,7 @@ impl ApplyError {
             Self::Disk(at, e) => format!("{at}: {}", e.reason()),
             Self::Tree(e) => e.reason(),
             Self::Refused(reason) => reason.clone(),
-            Self::Catalogue(e) => e.to_string(),
+            Self::Catalog(e) => e.to_string(),
         }
     }
 

@@ -170,7 +170,7 @@ impl ReplicaDriver {
                             refused.push((path, *put, reason));
                             PublishResult::Refused
                         }
-                        Err(ApplyError::Catalogue(e)) => return Err(e),
+                        Err(ApplyError::Catalog(e)) => return Err(e),
                         Err(e) => {
                             warn!("cannot store the content of {path}: {e}");
                             store.set_meta("last-error", e.to_string())?;

@@ -69,7 +69,8 @@ impl ReplicaDriver {
             timeline::fork(&store.timelines()?, end.applied, &listing.timelines, listing.lsn);
         if fork < end.applied {
             warn!(
-                "the cluster does not know the changes from {fork} to {}; their files are proposed or quarantined",
+                "the cluster does not know the changes from {fork} to {}; \
+                 their files are proposed or quarantined",
                 end.applied
             );
         }

@@ -239,7 +239,7 @@ fn a_change_that_cannot_be_noted_has_no_answer_until_the_journal_was_followed() 
     let asked = [mkdir(2, "d"), rig.put(3, "f", "two")];
     rig.connect();
     assert!(asked.iter().all(|proposal| rig.session.propose(&proposal.to_bytes()).unwrap()));
-    assert!(matches!(rig.serve(), Err(CatalogError::Behind(_))));
+    assert!(matches!(rig.serve(), Err(CatalogError::NotRecorded(_))));
     assert_eq!(rig.session.hello().unwrap(), Received::Message(()));
     assert_eq!(rig.session.answer().unwrap(), Received::Gone);
     assert_eq!(rig.store().applied().unwrap(), Some(version(1)));
