@@ -1,4 +1,4 @@
-//! Files that are written whole: whoever reads one finds the former bytes or the new ones, also after a crash at any moment.
+//! Atomic replacement of files: a reader finds the old or the new bytes, even after a crash.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -6,19 +6,21 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// Puts `bytes` in place of the file at `path`, with mode 0600: written beside it under a name of its own, synced, renamed, and
-/// the folder synced. Of several who do that at once one is the last. It is on disk once this returns.
+/// Replaces the file at `path` by `bytes`, with mode 0600; on disk when this returns.
+///
+/// It writes a file of a unique name beside it, syncs it, renames it and syncs the folder. Of
+/// concurrent writers the last one wins.
 ///
 /// # Errors
-/// What the system said. The former file is there still, unless the last sync alone failed.
+/// Errors of the system calls. The old file is still there, unless only the last sync failed.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_atomically_as(path, bytes, None)
 }
 
-/// As [`write_atomically`]; the file belongs to this user and group.
+/// Replaces a file as [`write_atomically`] does; `owner` sets its user and group.
 ///
 /// # Errors
-/// As there.
+/// As [`write_atomically`].
 pub(crate) fn write_atomically_as(
     path: &Path,
     bytes: &[u8],
@@ -33,17 +35,17 @@ pub(crate) fn write_atomically_as(
     let temp = path.with_file_name(temp);
     let written = write_new(&temp, bytes, owner).and_then(|()| std::fs::rename(&temp, path));
     if written.is_err() {
-        // Where it was made at all.
+        // It may not have been created.
         let _ = std::fs::remove_file(&temp);
     }
     written?;
     sync_folder_of(path)
 }
 
-/// Writes a new file with mode 0600, and has it on the disk.
+/// Creates a file with mode 0600 and syncs it.
 ///
 /// # Errors
-/// What the system said.
+/// Errors of the system calls.
 pub(crate) fn write_new(temp: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temp)?;
     file.write_all(bytes)?;
@@ -53,8 +55,10 @@ pub(crate) fn write_new(temp: &Path, bytes: &[u8], owner: Option<(u32, u32)>) ->
     file.sync_all()
 }
 
-/// The path to show to people: a path by way of a descriptor, as `/proc/self/fd/7/journal`, is replaced by the one that
-/// the descriptor has now.
+/// Returns the path to show in messages.
+///
+/// A path through a descriptor, such as `/proc/self/fd/7/journal`, is replaced by the present path
+/// of that descriptor.
 #[must_use]
 pub fn display_path(path: &Path) -> PathBuf {
     match (path.parent(), path.file_name()) {
@@ -65,10 +69,10 @@ pub fn display_path(path: &Path) -> PathBuf {
     }
 }
 
-/// Waits until the names in the folder of `path` are on disk.
+/// Syncs the folder of `path`, so that its names are on disk.
 ///
 /// # Errors
-/// What the system said.
+/// Errors of the system calls.
 pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder =
         path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -81,7 +85,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn the_new_bytes_take_the_place_of_the_former_ones() {
+    fn replaces_a_file_and_leaves_no_temporary_one() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("file");
         for bytes in [&b"one"[..], b"", b"three"] {

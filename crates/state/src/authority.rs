@@ -1,7 +1,7 @@
-//! The cluster's authority: certifies the keys with which its servers encrypt their connections.
+//! The certificate authority of a cluster, which certifies the TLS keys of its servers.
 //!
-//! A master makes it at its first start, a slave that stands alone makes its own. What it certifies says one thing, as what
-//! a server belongs to this authority; which cluster that is the client remembers by the authority's own certificate.
+//! A master creates it at its first start; a standalone slave creates its own. A certificate states
+//! the role of a server. Clients identify the cluster by the certificate of the authority itself.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,48 +17,43 @@ use thiserror::Error;
 
 use crate::secret_file::{self, SecretFileError};
 
-/// The name in the authority's own certificate, and as issuer in all others.
+/// The subject of the authority's certificate, and the issuer in all others.
 const NAME: &str = "Relais authority";
-/// Longest file of an authority, in bytes.
-const FILE: u64 = 16 * 1024;
-/// A clock that goes back by less was only put right a little.
+/// Cap on the file of an authority, in bytes.
+const MAX_FILE: u64 = 16 * 1024;
+/// A clock that was set back by less than this causes no renewal.
 const SET_BACK: Duration = Duration::from_secs(60 * 60);
-/// How far the clock of whoever looks at a certificate may be behind.
-const CLOCKS: Duration = Duration::from_secs(24 * 60 * 60);
+/// Tolerated lag of the clock of a peer that checks a certificate.
+const CLOCK_SKEW: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Why there is no authority, or no certificate.
+/// The reason why the authority cannot be used, or a certificate not be issued.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the names of the fields say everything")]
 pub enum AuthorityError {
-    /// Group or others have rights to the file.
-    #[error("the authority's key {} has mode {mode:04o}: others than its owner can use it; change the mode to 0600", crate::display_path(path).display())]
-    Exposed {
-        /// Which file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// The file holds something else.
+    /// The group or others have permissions on the file.
+    #[error(
+        "the authority's key {} has mode {mode:04o}: other users can access it; \
+         change the mode to 0600",
+        crate::display_path(path).display()
+    )]
+    Exposed { path: PathBuf, mode: u32 },
+    /// The content of the file is not that of an authority.
     #[error("the authority's key {} is damaged: {why}", crate::display_path(path).display())]
-    Damaged {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
-    /// The system refused.
-    #[error("cannot use the authority's key {}: {}", crate::display_path(path).display(), relais_proto::system_error_text(cause))]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// A key or a certificate could not be made.
+    Damaged { path: PathBuf, why: String },
+    /// A system call failed.
+    #[error(
+        "cannot use the authority's key {}: {}",
+        crate::display_path(path).display(), relais_proto::system_error_text(cause)
+    )]
+    Io { path: PathBuf, cause: io::Error },
+    /// A key or a certificate could not be generated.
     #[error("cannot certify: {0}")]
-    Making(#[from] rcgen::Error),
+    Generate(#[from] rcgen::Error),
 }
 
-/// When a certificate is to be renewed: when its time has gone by on any clock, or the clock that it was made by was set.
+/// Tells when a certificate is due for renewal, by a monotonic clock and by the wall clock.
+///
+/// A wall clock that was set back also makes the renewal due.
 #[derive(Debug, Clone, Copy)]
 pub struct RenewalTimer {
     due: Instant,
@@ -67,10 +62,10 @@ pub struct RenewalTimer {
 }
 
 impl RenewalTimer {
-    /// Begins now, by both clocks, and lasts for `time`.
+    /// Starts now, by both clocks; the renewal is due after `time`.
     #[must_use]
     pub fn new(now: Instant, wall: SystemTime, time: Duration) -> Self {
-        // Where that cannot be counted it is far away.
+        // The fallback if the sum overflows.
         let far = Duration::from_secs(10 * 365 * 24 * 60 * 60);
         Self {
             due: now.checked_add(time).unwrap_or(now + far),
@@ -79,7 +74,7 @@ impl RenewalTimer {
         }
     }
 
-    /// Whether it is over. A machine may have slept, or have had a wrong clock at its start.
+    /// Whether the renewal is due. A machine may have slept, or started with a wrong clock.
     #[must_use]
     pub fn is_due(&self, now: Instant, wall: SystemTime) -> bool {
         now >= self.due
@@ -88,7 +83,7 @@ impl RenewalTimer {
     }
 }
 
-/// As what a server is certified: the name that its certificate is for.
+/// The name in a server's certificate, which states its role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CertificateName(pub &'static str);
 
@@ -96,10 +91,10 @@ pub struct CertificateName(pub &'static str);
 pub struct ServerKey(KeyPair);
 
 impl ServerKey {
-    /// A new one.
+    /// Generates a key pair.
     ///
     /// # Errors
-    /// Where the system has no random bytes.
+    /// The system provides no random bytes.
     pub fn generate() -> Result<Self, AuthorityError> {
         Ok(Self(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?))
     }
@@ -108,7 +103,7 @@ impl ServerKey {
     #[must_use]
     pub fn public_point(&self) -> [u8; POINT] {
         let mut point = [0; POINT];
-        // What is generated has this length.
+        // A generated key always has this length.
         point.copy_from_slice(self.0.public_key_raw());
         point
     }
@@ -120,10 +115,10 @@ impl ServerKey {
     }
 }
 
-/// A public key that came from elsewhere.
-struct Point<'a>(&'a [u8; POINT]);
+/// A public key of another server.
+struct PublicPoint<'a>(&'a [u8; POINT]);
 
-impl PublicKeyData for Point<'_> {
+impl PublicKeyData for PublicPoint<'_> {
     fn der_bytes(&self) -> &[u8] {
         self.0
     }
@@ -133,7 +128,7 @@ impl PublicKeyData for Point<'_> {
     }
 }
 
-/// What certifies servers.
+/// The certificate authority with its private key.
 pub struct Authority {
     /// Its own certificate, in PEM.
     pem: String,
@@ -141,11 +136,14 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Reads the authority in `folder`, or makes one where there is none: `authority.key`, its private key and certificate, with mode 0600,
-    /// and `authority.pem`, the certificate alone, for clients. Two who do this at the same time get the same one.
+    /// Reads the authority in `folder`, or creates it if there is none.
+    ///
+    /// `authority.key` has its private key and certificate, with mode 0600. `authority.pem` has the
+    /// certificate alone, for clients. Two processes that do this at the same time get the same
+    /// authority.
     ///
     /// # Errors
-    /// What is wrong with the file, or why it could not be made.
+    /// The file is unsafe, damaged or unreadable, or could not be created.
     pub fn load_or_create(folder: &Path) -> Result<Self, AuthorityError> {
         let path = folder.join("authority.key");
         let io_error = |cause| AuthorityError::Io { path: path.clone(), cause };
@@ -153,7 +151,7 @@ impl Authority {
             Some(text) => text,
             None => {
                 secret_file::create(&path, make()?.as_bytes()).map_err(io_error)?;
-                // Read back what is there now: another process may have been first.
+                // Reads the file back, because another process may have created it first.
                 read(&path)?.ok_or_else(|| io_error(io::ErrorKind::NotFound.into()))?
             }
         };
@@ -177,43 +175,46 @@ impl Authority {
         &self.pem
     }
 
-    /// Certifies the key with this public half, from `now` on for `life`; the server's certificate and the authority's, in PEM.
+    /// Certifies a public key from `now` on for `life`.
+    ///
+    /// Returns the server's certificate and the authority's, in PEM.
     ///
     /// # Errors
-    /// [`AuthorityError::Making`].
+    /// [`AuthorityError::Generate`].
     pub fn certify(
         &self,
-        as_what: CertificateName,
+        server_name: CertificateName,
         point: &[u8; POINT],
         now: SystemTime,
         life: Duration,
     ) -> Result<String, AuthorityError> {
-        let mut params = CertificateParams::new([as_what.0.to_owned()])?;
-        params.distinguished_name = name(as_what.0);
+        let mut params = CertificateParams::new([server_name.0.to_owned()])?;
+        params.distinguished_name = name(server_name.0);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
         let since_1970 = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch = rcgen::date_time_ymd(1970, 1, 1);
-        params.not_before = epoch + since_1970.saturating_sub(CLOCKS);
+        params.not_before = epoch + since_1970.saturating_sub(CLOCK_SKEW);
         params.not_after = epoch + since_1970 + life;
         params.serial_number = Some(serial()?);
-        Ok(params.signed_by(&Point(point), &self.issuer)?.pem() + &self.pem)
+        Ok(params.signed_by(&PublicPoint(point), &self.issuer)?.pem() + &self.pem)
     }
 }
 
-/// Where certificates begin in PEM.
+/// The first line of a certificate in PEM.
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
 fn read(path: &Path) -> Result<Option<String>, AuthorityError> {
     let damaged =
         |why: &str| AuthorityError::Damaged { path: path.to_owned(), why: why.to_owned() };
-    match secret_file::read(path, FILE) {
+    match secret_file::read(path, MAX_FILE) {
         Ok(Some(bytes)) => String::from_utf8(bytes).map(Some).map_err(|_| damaged("it is no text")),
         Ok(None) => Ok(None),
         Err(SecretFileError::NotRegular) => Err(damaged("it is not a regular file")),
-        Err(SecretFileError::Stranger(owner)) => Err(damaged(&format!(
-            "it belongs to user id {owner}, who is neither the owner of its folder nor the one who runs this"
+        Err(SecretFileError::ForeignOwner(owner)) => Err(damaged(&format!(
+            "it belongs to user id {owner}, which is neither the owner of its folder \
+             nor the user of this process"
         ))),
         Err(SecretFileError::Exposed(mode)) => {
             Err(AuthorityError::Exposed { path: path.to_owned(), mode })
@@ -222,7 +223,7 @@ fn read(path: &Path) -> Result<Option<String>, AuthorityError> {
     }
 }
 
-/// A new authority's private key and certificate, in PEM.
+/// Generates an authority: its private key and certificate, in PEM.
 fn make() -> Result<String, AuthorityError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let mut params = params();
@@ -230,7 +231,9 @@ fn make() -> Result<String, AuthorityError> {
     Ok(key.serialize_pem() + &params.self_signed(&key)?.pem())
 }
 
-/// The same each time, so that it need not be read from the certificate. It has no end: clients remember it.
+/// The parameters of an authority, which are constant, so they are not read from the file.
+///
+/// The certificate does not expire, because clients remember it.
 fn params() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = name(NAME);
@@ -245,7 +248,7 @@ fn name(text: &str) -> DistinguishedName {
     name
 }
 
-/// A random number, and a positive one.
+/// Generates a random serial number, which must be positive.
 fn serial() -> Result<SerialNumber, AuthorityError> {
     let mut bytes = crate::random::<16>().map_err(|_| rcgen::Error::RingUnspecified)?;
     bytes[0] = bytes[0] & 0x7f | 0x40;
@@ -260,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_made_once_for_its_owner_alone_and_kept() {
+    fn is_created_once_with_mode_0600() {
         let temp = tempfile::tempdir().unwrap();
         let all: Vec<String> = std::thread::scope(|scope| {
             let racers: Vec<_> = (0..8)
@@ -303,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_term_ends_with_its_time_by_any_clock() {
+    fn renewal_is_due_by_either_clock() {
         let (now, wall, time) = (Instant::now(), SystemTime::now(), Duration::from_secs(100));
         let second = Duration::from_secs;
         let term = RenewalTimer::new(now, wall, time);
@@ -316,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn certifies_a_key_that_it_never_sees() {
+    fn certifies_a_key_by_its_public_half() {
         let temp = tempfile::tempdir().unwrap();
         let authority = Authority::load_or_create(temp.path()).unwrap();
         let key = ServerKey::generate().unwrap();
@@ -343,6 +346,6 @@ mod tests {
                 Duration::from_secs(60),
             )
             .unwrap();
-        assert_ne!(pem, again, "no two have the same number");
+        assert_ne!(pem, again, "serial numbers are unique");
     }
 }

@@ -1,6 +1,6 @@
-//! The state folder: where it is, and the lock that lets one master alone use it.
+//! The state folder: its location, and the lock that admits one master.
 //!
-//! It never creates anything for somebody who only reads.
+//! Commands that only read never create it.
 
 use std::env;
 use std::ffi::OsString;
@@ -12,37 +12,38 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// Why a state folder cannot be used.
+/// The reason why a state folder cannot be used.
 #[derive(Debug, Error)]
 pub enum StateDirError {
-    /// Neither an option nor the environment says where it is.
+    /// Neither an option nor the environment gives its path.
     #[error("no state folder: HOME is not set; name one with --state DIR")]
     Nowhere,
-    /// Another process has the lock.
+    /// Another process holds the lock.
     #[error("the state folder {} is in use by another master", .0.display())]
     InUse(PathBuf),
-    /// The folder or its lock could not be made or opened.
-    #[error("cannot use the state folder {}: {}", path.display(), relais_proto::system_error_text(cause))]
-    Io {
-        /// Which folder.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
+    /// The folder or its lock could not be created or opened.
+    #[error(
+        "cannot use the state folder {}: {}",
+        path.display(), relais_proto::system_error_text(cause)
+    )]
+    #[allow(missing_docs, reason = "the names say everything")]
+    Io { path: PathBuf, cause: io::Error },
 }
 
-/// Where a server keeps journal, accounts and key.
+/// The folder with a server's journal, accounts and key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateDir {
     path: PathBuf,
 }
 
 impl StateDir {
-    /// The folder named by `option` (`--state`), else the first of systemd's
-    /// `STATE_DIRECTORY`, else `$XDG_STATE_HOME/relais`, else `~/.local/state/relais`.
+    /// Finds the path of the state folder.
+    ///
+    /// It is `option` (`--state`), else the first of systemd's `STATE_DIRECTORY`, else
+    /// `$XDG_STATE_HOME/relais`, else `~/.local/state/relais`.
     ///
     /// # Errors
-    /// [`StateDirError::Nowhere`] where nothing of that is given.
+    /// [`StateDirError::Nowhere`] if none of these is set.
     pub fn locate(option: Option<PathBuf>) -> Result<Self, StateDirError> {
         Self::locate_in(option, |name| env::var_os(name))
     }
@@ -51,8 +52,7 @@ impl StateDir {
         option: Option<PathBuf>,
         var: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Self, StateDirError> {
-        // A relative path in these would depend on where the server was started;
-        // the XDG rules say to take it as not set.
+        // A relative path would depend on the current folder; the XDG rules ignore it.
         let absolute = |name| var(name).map(PathBuf::from).filter(|path| path.is_absolute());
         option
             .or_else(|| var("STATE_DIRECTORY").and_then(|list| first_of(&list)))
@@ -62,38 +62,37 @@ impl StateDir {
             .ok_or(StateDirError::Nowhere)
     }
 
-    /// The folder's path.
+    /// The path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where the cluster key is, unless an option names another file.
+    /// The default path of the cluster key.
     #[must_use]
     pub fn key_path(&self) -> PathBuf {
         self.path.join("cluster.key")
     }
 
-    /// Where the accounts are.
+    /// The path of the accounts file.
     #[must_use]
     pub fn accounts_path(&self) -> PathBuf {
         self.path.join("accounts")
     }
 
-    /// Creates the folder with mode 0700 where it is missing.
+    /// Creates the folder with mode 0700 if it is missing.
     ///
     /// # Errors
-    /// What the system says.
+    /// Errors of the system calls.
     pub fn create(&self) -> Result<(), StateDirError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
         made.map_err(|cause| StateDirError::Io { path: self.path.clone(), cause })
     }
 
-    /// Creates the folder with mode 0700 where it is missing, and takes its
-    /// lock for as long as the result lives.
+    /// Creates the folder if it is missing, and locks it as long as the result exists.
     ///
     /// # Errors
-    /// [`StateDirError::InUse`] where another process has the lock, or what the system says.
+    /// [`StateDirError::InUse`] if another process holds the lock; errors of the system calls.
     pub fn open_and_lock(&self) -> Result<LockedStateDir, StateDirError> {
         let io_error = |cause| StateDirError::Io { path: self.path.clone(), cause };
         self.create()?;
@@ -117,7 +116,7 @@ fn first_of(list: &OsString) -> Option<PathBuf> {
     (!first.is_empty()).then(|| PathBuf::from(OsString::from_vec(first.to_vec())))
 }
 
-/// A state folder whose lock this process holds.
+/// A state folder that this process has locked.
 #[derive(Debug)]
 pub struct LockedStateDir {
     dir: StateDir,
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_place_that_is_given_is_taken() {
+    fn options_go_before_the_environment() {
         let all = [
             ("STATE_DIRECTORY", "/var/lib/a:/var/lib/b"),
             ("XDG_STATE_HOME", "/x"),
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn one_alone_has_the_lock_and_the_error_names_the_folder() {
+    fn a_second_lock_is_refused_with_the_folder_named() {
         let temp = tempfile::tempdir().unwrap();
         let dir = StateDir { path: temp.path().join("deep/er") };
         let held = dir.open_and_lock().unwrap();
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_its_place_is_an_error() {
+    fn a_file_at_the_path_is_an_error() {
         let temp = tempfile::NamedTempFile::new().unwrap();
         let dir = StateDir { path: temp.path().to_owned() };
         assert!(matches!(dir.open_and_lock(), Err(StateDirError::Io { .. })));

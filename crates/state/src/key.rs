@@ -1,7 +1,7 @@
 //! The cluster key: 32 random bytes that all servers of a cluster share.
 //!
-//! The only code that reads or makes the key's file. There is no default key:
-//! a file that is empty, short, or open to other users is an error.
+//! Only this module reads and creates the key file. There is no default key: a file that is empty,
+//! short or accessible to other users is an error.
 
 use std::fmt;
 use std::io;
@@ -12,74 +12,74 @@ use thiserror::Error;
 
 use crate::secret_file::{self, SecretFileError};
 
-/// Why there is no key to be had from a file.
+/// The reason why a key file cannot be used.
 #[derive(Debug, Error)]
 pub enum KeyError {
-    /// The file has no bytes.
+    /// The file is empty.
     #[error("the cluster key file {} is empty", .0.display())]
     Empty(PathBuf),
     /// The file has too few or too many characters.
     #[error("the cluster key file {} does not hold exactly 64 hexadecimal digits", .0.display())]
     Length(PathBuf),
     /// The file has other characters than hexadecimal digits.
-    #[error("the cluster key file {} holds something that is no hexadecimal digit", .0.display())]
+    #[error("the cluster key file {} has characters that are no hexadecimal digits", .0.display())]
     NotHex(PathBuf),
-    /// Group or others have rights to the file.
-    #[error("the cluster key file {} has mode {mode:04o}: others than its owner can use it; change the mode to 0600", path.display())]
-    Exposed {
-        /// Which file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// It is somebody else's.
-    #[error("the cluster key file {} belongs to user id {owner}, who is neither the owner of its folder nor the one who runs this", path.display())]
-    Stranger {
-        /// Which file.
-        path: PathBuf,
-        /// Whose it is.
-        owner: u32,
-    },
-    /// It is a folder, a pipe or the like.
+    /// The group or others have permissions on the file.
+    #[error(
+        "the cluster key file {} has mode {mode:04o}: other users can access it; \
+         change the mode to 0600",
+        path.display()
+    )]
+    #[allow(missing_docs, reason = "the names say everything")]
+    Exposed { path: PathBuf, mode: u32 },
+    /// The file belongs to another user.
+    #[error(
+        "the cluster key file {} belongs to user id {owner}, which is neither the owner of its \
+         folder nor the user of this process",
+        path.display()
+    )]
+    #[allow(missing_docs, reason = "the names say everything")]
+    ForeignOwner { path: PathBuf, owner: u32 },
+    /// The path is a folder, a pipe or the like.
     #[error("the cluster key file {} is not a regular file", .0.display())]
     NotRegular(PathBuf),
-    /// The system refused.
-    #[error("cannot use the cluster key file {}: {}", path.display(), relais_proto::system_error_text(cause))]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
+    /// A system call failed.
+    #[error(
+        "cannot use the cluster key file {}: {}",
+        path.display(), relais_proto::system_error_text(cause)
+    )]
+    #[allow(missing_docs, reason = "the names say everything")]
+    Io { path: PathBuf, cause: io::Error },
 }
 
-/// Who proves that it has the key. The number goes into the proof, so that a
-/// proof sent back to its sender is worth nothing.
+/// The role of the side that proves the key.
+///
+/// The role is part of the proof, so a proof that is sent back to its sender is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Prover {
+pub enum ProofRole {
     /// The master.
     Master,
     /// A slave.
     Slave,
     /// An operator's command.
     Operator,
-    /// A slave from which another one takes content.
+    /// A slave that serves content to another slave.
     Holder,
-    /// That other one.
+    /// A slave that fetches content from another slave.
     Taker,
 }
 
-/// What a proof on a link is about.
+/// The facts that a link proof covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LinkFacts {
-    /// Of the side that connected.
+pub(crate) struct ProofContext {
+    /// The id of the connecting side.
     pub id: SlaveId,
     pub cluster: ClusterId,
-    /// Fresh random bytes of the side that connected.
+    /// The nonce of the connecting side.
     pub theirs: [u8; 32],
-    /// Of the side that was connected to.
+    /// The nonce of the listening side.
     pub ours: [u8; 32],
-    /// What the two ends of the encrypted line have in common; none in the clear. Somebody in between has two lines.
+    /// The channel binding; none without TLS. A man in the middle has two channels.
     pub binding: Option<[u8; 32]>,
 }
 
@@ -94,17 +94,17 @@ impl fmt::Debug for ClusterKey {
 }
 
 impl ClusterKey {
-    /// Reads the key; none where there is no file.
+    /// Reads the key; none if there is no file.
     ///
     /// # Errors
-    /// What is wrong with the file.
+    /// The file is unsafe, malformed or unreadable.
     pub fn load(path: &Path) -> Result<Option<Self>, KeyError> {
         let text = match secret_file::read(path, 128) {
             Ok(Some(text)) => text,
             Ok(None) => return Ok(None),
             Err(SecretFileError::NotRegular) => return Err(KeyError::NotRegular(path.to_owned())),
-            Err(SecretFileError::Stranger(owner)) => {
-                return Err(KeyError::Stranger { path: path.to_owned(), owner });
+            Err(SecretFileError::ForeignOwner(owner)) => {
+                return Err(KeyError::ForeignOwner { path: path.to_owned(), owner });
             }
             Err(SecretFileError::Exposed(mode)) => {
                 return Err(KeyError::Exposed { path: path.to_owned(), mode });
@@ -116,17 +116,18 @@ impl ClusterKey {
         Self::parse(&text, path).map(Some)
     }
 
-    /// Reads the key, or makes one with mode 0600 where there is no file. Two
-    /// who do this at the same time get the same key.
+    /// Reads the key, or creates it with mode 0600 if there is no file.
+    ///
+    /// Two processes that do this at the same time get the same key.
     ///
     /// # Errors
-    /// What is wrong with the file, or why it could not be made.
+    /// The file is unsafe, malformed or unreadable, or could not be created.
     pub fn load_or_create(path: &Path) -> Result<Self, KeyError> {
         if let Some(key) = Self::load(path)? {
             return Ok(key);
         }
         create(path).map_err(|cause| KeyError::Io { path: path.to_owned(), cause })?;
-        // Read back what is there now: another process may have been first.
+        // Reads the file back, because another process may have created it first.
         Self::load(path)?.ok_or_else(|| KeyError::Io {
             path: path.to_owned(),
             cause: io::ErrorKind::NotFound.into(),
@@ -152,7 +153,7 @@ impl ClusterKey {
         Ok(Self(key))
     }
 
-    /// The key that another process of the same server has read from the file, and hands over in memory.
+    /// Makes the key from bytes that another process of the same server has read and passed on.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -164,7 +165,7 @@ impl ClusterKey {
         &self.0
     }
 
-    /// Names the cluster without giving the key away.
+    /// The id of the cluster, derived from the key without disclosing it.
     #[must_use]
     pub fn cluster_id(&self) -> ClusterId {
         let mut id = [0; 16];
@@ -172,25 +173,25 @@ impl ClusterKey {
         ClusterId(id)
     }
 
-    /// The proof that `prover` has the key, on the link that these are the facts of.
+    /// Computes the proof that `role` has the key, on the link with these facts.
     #[must_use]
-    pub(crate) fn link_proof(&self, prover: Prover, facts: &LinkFacts) -> [u8; 32] {
-        *self.link_hash(prover, facts).as_bytes()
+    pub(crate) fn link_proof(&self, role: ProofRole, facts: &ProofContext) -> [u8; 32] {
+        *self.link_hash(role, facts).as_bytes()
     }
 
-    /// Whether `proof` is [`Self::link_proof`] of the rest; takes equally long whatever the answer.
+    /// Whether `proof` equals [`Self::link_proof`]; compares in constant time.
     #[must_use]
-    pub(crate) fn verify(&self, proof: &[u8; 32], prover: Prover, facts: &LinkFacts) -> bool {
-        self.link_hash(prover, facts) == blake3::Hash::from_bytes(*proof)
+    pub(crate) fn verify(&self, proof: &[u8; 32], role: ProofRole, facts: &ProofContext) -> bool {
+        self.link_hash(role, facts) == blake3::Hash::from_bytes(*proof)
     }
 
-    fn link_hash(&self, prover: Prover, facts: &LinkFacts) -> blake3::Hash {
-        let role = match prover {
-            Prover::Master => 0,
-            Prover::Slave => 1,
-            Prover::Operator => 2,
-            Prover::Holder => 3,
-            Prover::Taker => 4,
+    fn link_hash(&self, role: ProofRole, facts: &ProofContext) -> blake3::Hash {
+        let role = match role {
+            ProofRole::Master => 0,
+            ProofRole::Slave => 1,
+            ProofRole::Operator => 2,
+            ProofRole::Holder => 3,
+            ProofRole::Taker => 4,
         };
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         hasher
@@ -199,12 +200,12 @@ impl ClusterKey {
             .update(&facts.id.0)
             .update(&facts.cluster.0);
         hasher.update(&facts.theirs).update(&facts.ours);
-        // Last, so that one proof is never that of other facts.
+        // The optional field is last, so that the hashed bytes are unambiguous.
         hasher.update(facts.binding.as_ref().map_or(&[], |binding| binding));
         hasher.finalize()
     }
 
-    /// A key for one purpose alone, so that what is tagged for it means nothing elsewhere.
+    /// Derives a key for one purpose, so that its tags are invalid for any other.
     pub(crate) fn sub_key(&self, purpose: &str) -> [u8; 32] {
         blake3::derive_key(purpose, &self.0)
     }
@@ -214,7 +215,7 @@ fn hex_digit(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// Puts a new key at `path`, unless something is there already.
+/// Creates a key file at `path`, unless a file is there already.
 fn create(path: &Path) -> io::Result<()> {
     let mut text = String::with_capacity(65);
     for byte in crate::random::<32>()? {
@@ -326,38 +327,39 @@ mod tests {
     #[test]
     fn every_part_counts_in_a_proof() {
         let key = ClusterKey([1; 32]);
-        let facts = LinkFacts {
+        let facts = ProofContext {
             id: SlaveId([2; 16]),
             cluster: key.cluster_id(),
             theirs: [3; 32],
             ours: [4; 32],
             binding: None,
         };
-        let proof = key.link_proof(Prover::Slave, &facts);
-        assert!(key.verify(&proof, Prover::Slave, &facts));
-        assert!(!ClusterKey([9; 32]).verify(&proof, Prover::Slave, &facts));
-        for other in [Prover::Master, Prover::Operator, Prover::Holder, Prover::Taker] {
+        let proof = key.link_proof(ProofRole::Slave, &facts);
+        assert!(key.verify(&proof, ProofRole::Slave, &facts));
+        assert!(!ClusterKey([9; 32]).verify(&proof, ProofRole::Slave, &facts));
+        for other in [ProofRole::Master, ProofRole::Operator, ProofRole::Holder, ProofRole::Taker] {
             assert!(!key.verify(&proof, other, &facts));
         }
         for other in [
-            LinkFacts { id: SlaveId([9; 16]), ..facts.clone() },
-            LinkFacts { cluster: ClusterId([9; 16]), ..facts.clone() },
-            LinkFacts { theirs: [9; 32], ..facts.clone() },
-            LinkFacts { theirs: [4; 32], ours: [3; 32], ..facts.clone() },
-            LinkFacts { binding: Some([0; 32]), ..facts.clone() },
+            ProofContext { id: SlaveId([9; 16]), ..facts.clone() },
+            ProofContext { cluster: ClusterId([9; 16]), ..facts.clone() },
+            ProofContext { theirs: [9; 32], ..facts.clone() },
+            ProofContext { theirs: [4; 32], ours: [3; 32], ..facts.clone() },
+            ProofContext { binding: Some([0; 32]), ..facts.clone() },
         ] {
-            assert!(!key.verify(&proof, Prover::Slave, &other), "{other:?}");
+            assert!(!key.verify(&proof, ProofRole::Slave, &other), "{other:?}");
         }
-        let bound = LinkFacts { binding: Some([5; 32]), ..facts.clone() };
-        let proof = key.link_proof(Prover::Slave, &bound);
+        let bound = ProofContext { binding: Some([5; 32]), ..facts.clone() };
+        let proof = key.link_proof(ProofRole::Slave, &bound);
         assert!(
-            key.verify(&proof, Prover::Slave, &bound) && !key.verify(&proof, Prover::Slave, &facts)
+            key.verify(&proof, ProofRole::Slave, &bound)
+                && !key.verify(&proof, ProofRole::Slave, &facts)
         );
         assert!(!key.verify(
             &proof,
-            Prover::Slave,
-            &LinkFacts { binding: Some([6; 32]), ..facts.clone() }
+            ProofRole::Slave,
+            &ProofContext { binding: Some([6; 32]), ..facts.clone() }
         ));
-        assert!(!key.verify(&[0; 32], Prover::Slave, &facts));
+        assert!(!key.verify(&[0; 32], ProofRole::Slave, &facts));
     }
 }

@@ -1,11 +1,12 @@
-//! What a server remembers between two starts, and what it proves things with.
+//! The persistent state of a server: state folder, journal, keys, accounts and tickets.
 //!
-//! Owns the state folder and its lock, the journal of numbered changes and the snapshots that shorten it, the
-//! cluster key, the authority that certifies the cluster's servers, the proof that both ends of a cluster link have that key, and
-//! the tickets that a master gives to clients; and the files that programs record themselves in. Used by masters, by slaves and
-//! by operators' commands. It opens no socket, and reads no clock but to bring recordings to their files in time: callers move
-//! the bytes and say what time it is. The key itself leaves this crate
-//! only for another process of the same server, and is in no debug print.
+//! The crate owns the state folder and its lock, the journal of numbered changes with its
+//! snapshots, the cluster key and the proofs of it, the authority that certifies servers, accounts,
+//! tickets, and recordings. Masters, slaves and operators' commands use it.
+//!
+//! It opens no socket: callers move the bytes. It reads no clock but to flush recordings: callers
+//! pass the time. The cluster key leaves this crate only for another process of the same server,
+//! and no debug output shows it.
 
 mod accounts;
 mod atomic_file;
@@ -34,17 +35,17 @@ pub use recording::Recording;
 pub use snapshot::{Snapshot, SnapshotError};
 pub use ticket::{Rights, Ticket, TicketError};
 
-/// Fills an array with random bytes from the kernel.
+/// Returns random bytes from the kernel.
 ///
 /// # Errors
-/// Where the kernel has none to give.
+/// The kernel provides no random bytes.
 pub fn random<const N: usize>() -> std::io::Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
     Ok(bytes)
 }
 
-/// Where the hashes over a cluster's changes begin: no two clusters have the same.
+/// The first value of the hash chain over a cluster's changes; each cluster has its own.
 #[must_use]
 pub fn chain_seed(cluster: relais_proto::ClusterId) -> [u8; 32] {
     blake3::derive_key("relais change chain 1", &cluster.0)

@@ -1,9 +1,9 @@
-//! Both ends of a cluster link's proof, as messages in and messages out.
+//! The handshake of a cluster link: both ends, as messages in and messages out.
 //!
-//! The side that was connected to, a master or a slave that has content, proves first that it has the key, then the side that connected
-//! does. Each proof covers who proves, both ids, both fresh nonces, and what the two ends of an encrypted line have in common, so a
-//! recorded one, one sent back to its sender, or one carried over by somebody in between is refused. It never touches
-//! a socket: callers move the frames.
+//! The listening side, a master or a slave with content, proves the cluster key first; then the
+//! connecting side does. Each proof covers the role of its sender, both ids, both nonces and the
+//! channel binding. So replayed, reflected and relayed proofs are rejected. This module touches no
+//! socket: callers move the frames.
 
 use std::io;
 
@@ -14,9 +14,9 @@ use relais_proto::{
 use thiserror::Error;
 
 use crate::ClusterKey;
-use crate::key::{LinkFacts, Prover};
+use crate::key::{ProofContext, ProofRole};
 
-/// Who opens a link.
+/// The role of the side that opens a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkRole {
     /// A slave to its master, by its own id.
@@ -37,19 +37,19 @@ impl LinkRole {
     }
 
     /// As what it proves the key.
-    fn prover(self) -> Prover {
+    fn role(self) -> ProofRole {
         match self {
-            Self::Slave => Prover::Slave,
-            Self::Operator => Prover::Operator,
-            Self::Peer => Prover::Taker,
+            Self::Slave => ProofRole::Slave,
+            Self::Operator => ProofRole::Operator,
+            Self::Peer => ProofRole::Taker,
         }
     }
 
     /// As what the other side proves it.
-    fn other(self) -> Prover {
+    fn other(self) -> ProofRole {
         match self {
-            Self::Slave | Self::Operator => Prover::Master,
-            Self::Peer => Prover::Holder,
+            Self::Slave | Self::Operator => ProofRole::Master,
+            Self::Peer => ProofRole::Holder,
         }
     }
 
@@ -62,15 +62,18 @@ impl LinkRole {
     }
 }
 
-/// Why a link did not come about.
+/// The reason why a link was not established.
 #[derive(Debug, Error)]
 pub enum LinkError {
     /// The other side does not have our key.
     #[error("the other side does not have the key of this cluster")]
     BadProof,
-    /// The other side is no master, or no slave, where one was wanted.
-    #[error("that server is not a {}", match .0 { ServerRole::Master => "master", _ => "slave of a cluster" })]
-    Stranger(ServerRole),
+    /// The other side is not a server of the expected role.
+    #[error(
+        "that server is not a {}",
+        match .0 { ServerRole::Master => "master", _ => "slave of a cluster" }
+    )]
+    WrongServer(ServerRole),
     /// The other side refused.
     #[error("refused: {0}")]
     Refused(Refusal),
@@ -80,11 +83,11 @@ pub enum LinkError {
 }
 
 impl LinkError {
-    /// What the other side is told.
+    /// The refusal to send to the other side.
     #[must_use]
     pub fn refusal(&self) -> Refusal {
         let code = match self {
-            Self::BadProof | Self::Stranger(_) => ErrorCode::BadProof,
+            Self::BadProof | Self::WrongServer(_) => ErrorCode::BadProof,
             Self::Refused(refusal) => return refusal.clone(),
             Self::Wire(_) => ErrorCode::BadRequest,
         };
@@ -92,10 +95,10 @@ impl LinkError {
     }
 }
 
-/// Reads a frame of a link that stands: a message, or the other side's error.
+/// Decodes a frame of an established link: a message, or the other side's error.
 ///
 /// # Errors
-/// [`LinkError::Refused`] with what the other side says, or what is wrong with the frame.
+/// [`LinkError::Refused`] with the other side's error; a malformed frame.
 pub fn decode_link_frame(kind: FrameType, payload: &[u8]) -> Result<LinkMessage, LinkError> {
     match kind {
         FrameType::Error => match Reply::decode(kind, payload)? {
@@ -106,8 +109,10 @@ pub fn decode_link_frame(kind: FrameType, payload: &[u8]) -> Result<LinkMessage,
     }
 }
 
-/// The side that connects. Send [`Self::hello`] and [`Self::open`] together,
-/// then give every frame that comes to [`Self::on_frame`] until it yields the proof to send.
+/// The connecting side of the handshake.
+///
+/// Send [`Self::hello`] and [`Self::open`] together. Then pass every frame to [`Self::on_frame`]
+/// until it returns the proof to send.
 #[derive(Debug)]
 pub struct LinkHandshake<'a> {
     role: LinkRole,
@@ -119,10 +124,10 @@ pub struct LinkHandshake<'a> {
 }
 
 impl<'a> LinkHandshake<'a> {
-    /// Begins with a fresh nonce. `binding` is what both ends of the line have in common where that is encrypted.
+    /// Starts a handshake with a fresh nonce. `binding` is the channel binding; none without TLS.
     ///
     /// # Errors
-    /// Where the system has no random bytes.
+    /// The system provides no random bytes.
     pub fn new(
         role: LinkRole,
         id: SlaveId,
@@ -132,24 +137,24 @@ impl<'a> LinkHandshake<'a> {
         Ok(Self { role, id, key, nonce: crate::random()?, binding, welcomed: false })
     }
 
-    /// The first message; `agent` is program and version, for the other side's log.
+    /// The first message. `agent` is program and version, for the other side's log.
     #[must_use]
     pub fn hello(&self, agent: impl Into<String>) -> Request {
         Request::Hello(Hello { role: self.role.hello(), versions: VERSIONS, agent: agent.into() })
     }
 
-    /// The second message, sent right behind the first.
+    /// The second message, sent directly after the first.
     #[must_use]
     pub fn open(&self) -> LinkMessage {
         LinkMessage::LinkOpen { id: self.id, nonce: self.nonce }
     }
 
-    /// Takes a frame from the other side. None: read the next one. Some: it
-    /// has proved that it has the key, and this is our proof to send;
-    /// what we want may follow it at once.
+    /// Handles a frame; returns our proof when the other side has proved the key.
+    ///
+    /// None means that another frame is needed. The first request may follow the proof at once.
     ///
     /// # Errors
-    /// Why there is no link.
+    /// The reason why the handshake failed.
     pub fn on_frame(
         &mut self,
         kind: FrameType,
@@ -166,14 +171,14 @@ impl<'a> LinkHandshake<'a> {
         }
     }
 
-    /// Takes `Welcome` or an error.
+    /// Handles `Welcome` or an error.
     ///
     /// # Errors
-    /// [`LinkError::Refused`], or that it is another kind of server or of another version.
+    /// [`LinkError::Refused`]; another role or version of the server.
     fn reply(&mut self, reply: &Reply) -> Result<(), LinkError> {
         match reply {
             Reply::Welcome { role, .. } if *role != self.role.server() => {
-                Err(LinkError::Stranger(self.role.server()))
+                Err(LinkError::WrongServer(self.role.server()))
             }
             Reply::Welcome { version, .. } if !self.welcomed => {
                 common_version(VERSIONS, (*version, *version))?;
@@ -185,15 +190,15 @@ impl<'a> LinkHandshake<'a> {
         }
     }
 
-    /// Checks the challenge; yields our proof.
+    /// Checks the challenge and returns our proof.
     ///
     /// # Errors
-    /// [`LinkError::BadProof`] where the other side does not have our key.
+    /// [`LinkError::BadProof`] if the other side does not have our key.
     pub fn answer(&self, challenge: &LinkMessage) -> Result<LinkMessage, LinkError> {
         let LinkMessage::LinkChallenge { cluster, nonce, proof } = challenge else {
             return Err(WireError::Unexpected(challenge.frame_type().number()).into());
         };
-        let facts = LinkFacts {
+        let facts = ProofContext {
             id: self.id,
             cluster: self.key.cluster_id(),
             theirs: self.nonce,
@@ -203,23 +208,24 @@ impl<'a> LinkHandshake<'a> {
         if *cluster != facts.cluster || !self.key.verify(proof, self.role.other(), &facts) {
             return Err(LinkError::BadProof);
         }
-        Ok(LinkMessage::LinkProof { proof: self.key.link_proof(self.role.prover(), &facts) })
+        Ok(LinkMessage::LinkProof { proof: self.key.link_proof(self.role.role(), &facts) })
     }
 }
 
-/// The side that was connected to: made from the peer's `LinkOpen`, it has sent the
-/// challenge and waits for the proof.
+/// The listening side of the handshake, from the peer's `LinkOpen` to its proof.
 #[derive(Debug, Clone)]
 pub struct LinkChallenger {
     role: LinkRole,
-    facts: LinkFacts,
+    facts: ProofContext,
 }
 
 impl LinkChallenger {
-    /// Answers a `LinkOpen` of somebody who wants to be `role` with the challenge to send. `binding` is as in [`LinkHandshake::new`].
+    /// Answers a peer's `LinkOpen` in the role `role`; also returns the challenge to send.
+    ///
+    /// `binding` is as in [`LinkHandshake::new`].
     ///
     /// # Errors
-    /// [`LinkError::Wire`] where `open` is another message or the system has no random bytes.
+    /// [`LinkError::Wire`] if `open` is another message or the system provides no random bytes.
     pub fn new(
         role: LinkRole,
         open: &LinkMessage,
@@ -230,27 +236,28 @@ impl LinkChallenger {
             return Err(WireError::Unexpected(open.frame_type().number()).into());
         };
         let ours = crate::random().map_err(WireError::Io)?;
-        let facts = LinkFacts { id: *id, cluster: key.cluster_id(), theirs: *nonce, ours, binding };
+        let facts =
+            ProofContext { id: *id, cluster: key.cluster_id(), theirs: *nonce, ours, binding };
         let proof = key.link_proof(role.other(), &facts);
         let challenge = LinkMessage::LinkChallenge { cluster: facts.cluster, nonce: ours, proof };
         Ok((Self { role, facts }, challenge))
     }
 
-    /// Who claims to be on the other side.
+    /// The id that the peer claims.
     #[must_use]
     pub fn id(&self) -> SlaveId {
         self.facts.id
     }
 
-    /// Checks the other side's proof.
+    /// Checks the peer's proof.
     ///
     /// # Errors
-    /// [`LinkError::BadProof`], or [`LinkError::Wire`] where it is another message.
+    /// [`LinkError::BadProof`]; [`LinkError::Wire`] if `proof` is another message.
     pub fn check(&self, proof: &LinkMessage, key: &ClusterKey) -> Result<(), LinkError> {
         let LinkMessage::LinkProof { proof } = proof else {
             return Err(WireError::Unexpected(proof.frame_type().number()).into());
         };
-        if key.verify(proof, self.role.prover(), &self.facts) {
+        if key.verify(proof, self.role.role(), &self.facts) {
             Ok(())
         } else {
             Err(LinkError::BadProof)
@@ -272,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn two_who_have_the_key_agree() {
+    fn two_sides_with_the_key_agree() {
         let (_temp, key, _) = keys();
         for role in [LinkRole::Slave, LinkRole::Operator, LinkRole::Peer] {
             let slave = LinkHandshake::new(role, ID, &key, None).unwrap();
@@ -283,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn either_side_notices_another_key() {
+    fn either_side_detects_another_key() {
         let (_temp, key, other) = keys();
         let slave = LinkHandshake::new(LinkRole::Slave, ID, &key, None).unwrap();
         let (_, challenge) =
@@ -293,14 +300,14 @@ mod tests {
         let (master, challenge) =
             LinkChallenger::new(LinkRole::Slave, &slave.open(), &key, None).unwrap();
         let LinkMessage::LinkChallenge { nonce, .. } = challenge else { panic!("no challenge") };
-        let facts = LinkFacts {
+        let facts = ProofContext {
             id: ID,
             cluster: key.cluster_id(),
             theirs: slave.nonce,
             ours: nonce,
             binding: None,
         };
-        let proof = other.link_proof(Prover::Slave, &facts);
+        let proof = other.link_proof(ProofRole::Slave, &facts);
         assert!(matches!(
             master.check(&LinkMessage::LinkProof { proof }, &key),
             Err(LinkError::BadProof)
@@ -308,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_in_between_is_noticed_by_both() {
+    fn both_sides_detect_a_man_in_the_middle() {
         let (_temp, key, _) = keys();
         let (near, far) = (Some([1; 32]), Some([2; 32]));
         for role in [LinkRole::Slave, LinkRole::Operator, LinkRole::Peer] {
@@ -317,7 +324,7 @@ mod tests {
                 let (master, challenge) =
                     LinkChallenger::new(role, &slave.open(), &key, theirs).unwrap();
                 assert!(matches!(slave.answer(&challenge), Err(LinkError::BadProof)));
-                // One who does not look is noticed by the other.
+                // If one side does not check, the other side still detects it.
                 let careless = LinkHandshake {
                     binding: theirs,
                     nonce: slave.nonce,
@@ -326,7 +333,7 @@ mod tests {
                 let proof = careless.answer(&challenge).unwrap();
                 assert!(master.check(&proof, &key).is_ok());
                 let master =
-                    LinkChallenger { facts: LinkFacts { binding: ours, ..master.facts }, role };
+                    LinkChallenger { facts: ProofContext { binding: ours, ..master.facts }, role };
                 assert!(master.check(&proof, &key).is_err());
             }
             let slave = LinkHandshake::new(role, ID, &key, near).unwrap();
@@ -336,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_sent_back_or_recorded_is_worth_nothing() {
+    fn reflected_and_replayed_proofs_are_rejected() {
         let (_temp, key, _) = keys();
         let all = [LinkRole::Slave, LinkRole::Operator, LinkRole::Peer];
         for role in all {
@@ -351,7 +358,7 @@ mod tests {
             let (later, _) = LinkChallenger::new(role, &ours.open(), &key, None).unwrap();
             assert!(later.check(&recorded, &key).is_err());
             for other in all.into_iter().filter(|other| *other != role) {
-                // The same nonces, and the proof of one who is something else.
+                // The same nonces, and a proof in another role.
                 let elsewhere = LinkChallenger { role: other, ..theirs.clone() };
                 assert!(elsewhere.check(&recorded, &key).is_err(), "{role:?} as {other:?}");
             }
@@ -361,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_master_is_no_slave_to_take_content_from() {
+    fn a_taker_rejects_a_master() {
         let (_temp, key, _) = keys();
         let mut taker = LinkHandshake::new(LinkRole::Peer, ID, &key, None).unwrap();
         let welcome = |role| Reply::Welcome {
@@ -373,18 +380,18 @@ mod tests {
         for other in [ServerRole::Master, ServerRole::Standalone] {
             assert!(matches!(
                 taker.reply(&welcome(other)),
-                Err(LinkError::Stranger(ServerRole::Slave))
+                Err(LinkError::WrongServer(ServerRole::Slave))
             ));
         }
         taker.reply(&welcome(ServerRole::Slave)).unwrap();
-        // The challenge of a master that has the key is none of a slave.
+        // The challenge of a master is no challenge of a slave, even with the key.
         let (_, challenge) =
             LinkChallenger::new(LinkRole::Slave, &taker.open(), &key, None).unwrap();
         assert!(matches!(taker.answer(&challenge), Err(LinkError::BadProof)));
     }
 
     #[test]
-    fn frames_are_taken_in_their_order_only() {
+    fn frames_out_of_order_are_rejected() {
         let (_temp, key, _) = keys();
         let mut slave = LinkHandshake::new(LinkRole::Slave, ID, &key, None).unwrap();
         let (_, challenge) =
@@ -407,7 +414,7 @@ mod tests {
         assert!(slave.on_frame(FrameType::LinkChallenge, &challenge).is_err());
         assert!(matches!(
             slave.on_frame(FrameType::Welcome, &welcome(ServerRole::Standalone)),
-            Err(LinkError::Stranger(ServerRole::Master))
+            Err(LinkError::WrongServer(ServerRole::Master))
         ));
         assert!(
             slave.on_frame(FrameType::Welcome, &welcome(ServerRole::Master)).unwrap().is_none()

@@ -1,7 +1,8 @@
-//! Files that a running program records itself in, for whoever wants to know afterwards why it did something.
+//! Recordings of a running program, for the analysis of its decisions.
 //!
-//! Only where the environment variable `RELAIS_RECORD` names a folder: each start of a part makes a new file there. What cannot be
-//! written is said once and ends that recording; the program itself goes on.
+//! They are made only if the environment variable `RELAIS_RECORD` names a folder. Each start of a
+//! part creates a file there. A write error is logged once and ends that recording; the program
+//! itself continues.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -13,15 +14,15 @@ use log::{error, info};
 
 /// The variable that names the folder.
 const FOLDER: &str = "RELAIS_RECORD";
-/// Longest time for which something that was noted stays in memory, while more is noted.
+/// Longest time that a note stays in memory while more notes are added.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
-/// Most recordings that one process makes of a part.
-const MOST: u32 = 1000;
+/// Cap on the recordings that one process makes of a part.
+const MAX_RECORDINGS: u32 = 1000;
 
-/// A recording, or none. `R` is what knows how to write down what is recorded.
-pub struct Recording<R>(Option<Running<R>>);
+/// A recording, or none if recording is off. `R` encodes the notes.
+pub struct Recording<R>(Option<ActiveRecording<R>>);
 
-struct Running<R> {
+struct ActiveRecording<R> {
     recorder: R,
     path: PathBuf,
     file: BufWriter<File>,
@@ -29,7 +30,7 @@ struct Running<R> {
 }
 
 impl<R> Recording<R> {
-    /// Begins a recording of a part called `part`, where recordings are wanted. `begin` writes its first bytes.
+    /// Starts a recording of `part` if recording is on. `begin` writes its first bytes.
     pub fn start(part: &str, begin: impl FnOnce(&mut dyn Write) -> io::Result<R>) -> Self {
         match std::env::var_os(FOLDER) {
             Some(folder) if !folder.is_empty() => Self::start_in(Path::new(&folder), part, begin),
@@ -46,7 +47,7 @@ impl<R> Recording<R> {
             let mut file = BufWriter::new(file);
             let recorder = begin(&mut file)?;
             info!("recording into {}", path.display());
-            Ok(Running { recorder, path, file, flushed: Instant::now() })
+            Ok(ActiveRecording { recorder, path, file, flushed: Instant::now() })
         });
         match started {
             Ok(running) => Self(Some(running)),
@@ -57,32 +58,32 @@ impl<R> Recording<R> {
         }
     }
 
-    /// Notes something, where this is a recording.
+    /// Adds a note, if recording is on.
     pub fn note(&mut self, note: impl FnOnce(&mut R, &mut dyn Write) -> io::Result<()>) {
-        self.or_end(|running| {
+        self.try_write(|running| {
             note(&mut running.recorder, &mut running.file)?;
             if running.flushed.elapsed() >= FLUSH_EVERY { running.flush() } else { Ok(()) }
         });
     }
 
-    /// Has everything that was noted in the file: to be called when nothing more comes for a while.
+    /// Flushes all notes to the file. Callers use it before they wait.
     pub fn flush(&mut self) {
-        self.or_end(Running::flush);
+        self.try_write(ActiveRecording::flush);
     }
 
-    fn or_end(&mut self, what: impl FnOnce(&mut Running<R>) -> io::Result<()>) {
+    fn try_write(&mut self, what: impl FnOnce(&mut ActiveRecording<R>) -> io::Result<()>) {
         let Some(running) = &mut self.0 else { return };
         if let Err(failed) = what(running) {
             error!("the recording {} ends here: {failed}", running.path.display());
             if let Some(ended) = self.0.take() {
-                // What could not be written is not tried again.
+                // Unwritten bytes are dropped; a retry would fail again.
                 drop(ended.file.into_parts());
             }
         }
     }
 }
 
-impl<R> Running<R> {
+impl<R> ActiveRecording<R> {
     fn flush(&mut self) -> io::Result<()> {
         self.flushed = Instant::now();
         self.file.flush()
@@ -95,9 +96,9 @@ impl<R> Drop for Recording<R> {
     }
 }
 
-/// A new file for a part, of a name that nothing has.
+/// Creates a file of an unused name for a part.
 fn create(folder: &Path, part: &str) -> io::Result<(PathBuf, File)> {
-    for n in 1..=MOST {
+    for n in 1..=MAX_RECORDINGS {
         let path = folder.join(format!("{part}-{}-{n}.rec", std::process::id()));
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => {}
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn each_start_has_a_file_of_its_own() {
+    fn each_start_creates_its_own_file() {
         let temp = tempfile::tempdir().unwrap();
         let of = |n: u32| {
             std::fs::read_to_string(
@@ -137,20 +138,20 @@ mod tests {
     }
 
     #[test]
-    fn it_is_in_the_file_within_a_second() {
+    fn notes_are_flushed_within_a_second() {
         let temp = tempfile::tempdir().unwrap();
-        let mut tape = Recording::start_in(temp.path(), "part", |_| Ok(()));
-        tape.note(line("early "));
-        if let Some(running) = &mut tape.0 {
+        let mut recording = Recording::start_in(temp.path(), "part", |_| Ok(()));
+        recording.note(line("early "));
+        if let Some(running) = &mut recording.0 {
             running.flushed = Instant::now().checked_sub(FLUSH_EVERY).unwrap();
         }
-        tape.note(line("late"));
-        let path = tape.0.as_ref().unwrap().path.clone();
+        recording.note(line("late"));
+        let path = recording.0.as_ref().unwrap().path.clone();
         assert_eq!(std::fs::read_to_string(path).unwrap(), "early late");
     }
 
     #[test]
-    fn what_cannot_be_written_ends_it() {
+    fn a_write_error_ends_the_recording() {
         let temp = tempfile::tempdir().unwrap();
         assert!(
             Recording::start_in(&temp.path().join("no folder"), "part", |_| Ok(())).0.is_none()
@@ -162,11 +163,11 @@ mod tests {
         );
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let (path, file, flushed) = ("/dev/full".into(), BufWriter::new(full), Instant::now());
-        let mut tape = Recording(Some(Running { recorder: (), path, file, flushed }));
-        tape.note(line("something"));
-        assert!(tape.0.is_some());
-        tape.flush();
-        assert!(tape.0.is_none());
-        tape.note(|(), _| panic!("it has ended"));
+        let mut recording = Recording(Some(ActiveRecording { recorder: (), path, file, flushed }));
+        recording.note(line("something"));
+        assert!(recording.0.is_some());
+        recording.flush();
+        assert!(recording.0.is_none());
+        recording.note(|(), _| panic!("it has ended"));
     }
 }

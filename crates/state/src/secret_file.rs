@@ -1,4 +1,4 @@
-//! Files that hold a secret: for their owner alone, and there with their whole content or not at all.
+//! Files that hold a secret: mode 0600, checked on each read, and created atomically.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -9,22 +9,22 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::atomic_file::{sync_folder_of, write_new};
 
-/// Why a secret is not taken from a file.
+/// The reason why a secret file cannot be used.
 #[derive(Debug)]
 pub(crate) enum SecretFileError {
-    /// Group or others have rights to it.
+    /// The group or others have permissions: the mode.
     Exposed(u32),
-    /// It belongs to this user, who is neither the one who runs this nor the owner of its folder.
-    Stranger(u32),
-    /// It is a folder, a pipe or the like.
+    /// The owner is neither the user of this process nor the owner of the folder: the user id.
+    ForeignOwner(u32),
+    /// The path is a folder, a pipe or the like.
     NotRegular,
-    /// The system refused.
+    /// A system call failed.
     Io(io::Error),
 }
 
-/// Reads at most `cap` bytes; none where there is no file.
+/// Reads at most `cap` bytes; none if there is no file.
 pub(crate) fn read(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, SecretFileError> {
-    // Without NONBLOCK a pipe in this place would hold us for ever.
+    // Without NONBLOCK a pipe at this path would block the process.
     let file = match rustix::fs::open(
         path,
         OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
@@ -42,7 +42,7 @@ pub(crate) fn read(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, SecretFileE
     if mode & 0o077 != 0 {
         return Err(SecretFileError::Exposed(mode));
     }
-    // Whoever owns it can read it, and put another one there.
+    // The owner of a file can read and replace it.
     let folder =
         path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let may = [
@@ -51,15 +51,16 @@ pub(crate) fn read(path: &Path, cap: u64) -> Result<Option<Vec<u8>>, SecretFileE
         fs::metadata(folder).map_err(SecretFileError::Io)?.uid(),
     ];
     if !may.contains(&meta.uid()) {
-        return Err(SecretFileError::Stranger(meta.uid()));
+        return Err(SecretFileError::ForeignOwner(meta.uid()));
     }
     let mut bytes = Vec::new();
     file.take(cap).read_to_end(&mut bytes).map_err(SecretFileError::Io)?;
     Ok(Some(bytes))
 }
 
-/// Puts a new file at `path`, unless something is there already; with mode 0600. It has its whole
-/// content before it has its name, so nobody reads half a secret.
+/// Creates a file with mode 0600 at `path`, unless a file is there already.
+///
+/// The file gets its name after its content is complete, so no reader sees half a secret.
 pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path
         .file_name()

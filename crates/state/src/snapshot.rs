@@ -1,8 +1,8 @@
-//! A snapshot: all that a master knows, in one file, in place of the changes that its journal does not hold any more.
+//! Snapshot files, which replace the changes that were removed from a journal.
 //!
-//! The file has: magic (8 bytes), format (4), the cluster's id (16), when it was made (8, milliseconds since 1970), length of the
-//! payload (8), a BLAKE3 hash over all of that and the payload (32), payload. It is written whole or not at all. What the payload
-//! means is the caller's business.
+//! The file has: magic (8 bytes), format (4), cluster id (16), time of creation (8, milliseconds
+//! since 1970), length of the payload (8), a BLAKE3 hash over all of that and the payload (32),
+//! payload. It is replaced atomically. The caller defines the payload.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -19,61 +19,44 @@ const FORMAT: u32 = 1;
 const HEADER: usize = 76;
 const SUM: usize = 32;
 
-/// Why a snapshot cannot be used.
+/// The reason why a snapshot cannot be used.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the names of the fields say everything")]
 pub enum SnapshotError {
-    /// What is in it is not what was written.
+    /// The content is not what was written. `offset` is the start of the first damaged part.
     #[error("the snapshot {} is damaged at byte {offset}: {why}", path.display())]
-    Damaged {
-        /// Which file.
-        path: PathBuf,
-        /// Where the first part begins that is wrong.
-        offset: u64,
-        /// What is wrong.
-        why: String,
-    },
-    /// It was written by a program that knows another format.
-    #[error("the snapshot {} has format {found}; this program knows format {FORMAT}", path.display())]
-    Format {
-        /// Which file.
-        path: PathBuf,
-        /// Its format.
-        found: u32,
-    },
-    /// It belongs to another cluster.
+    Damaged { path: PathBuf, offset: u64, why: String },
+    /// The file has another format.
+    #[error(
+        "the snapshot {} has format {found}; this program knows format {FORMAT}",
+        path.display()
+    )]
+    Format { path: PathBuf, found: u32 },
+    /// The file belongs to another cluster.
     #[error("the snapshot {} belongs to {found}, not to {wanted}", path.display())]
-    Foreign {
-        /// Which file.
-        path: PathBuf,
-        /// The cluster that it is bound to.
-        found: ClusterId,
-        /// The one that was asked for.
-        wanted: ClusterId,
-    },
-    /// The system refused.
-    #[error("cannot use the snapshot {}: {}", path.display(), relais_proto::system_error_text(cause))]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
+    Foreign { path: PathBuf, found: ClusterId, wanted: ClusterId },
+    /// A system call failed.
+    #[error(
+        "cannot use the snapshot {}: {}",
+        path.display(), relais_proto::system_error_text(cause)
+    )]
+    Io { path: PathBuf, cause: io::Error },
 }
 
-/// What a snapshot file holds.
+/// The content of a snapshot file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// When it was made, in milliseconds since 1970.
+    /// Time of creation, in milliseconds since 1970.
     pub made_ms: u64,
     /// The payload.
     pub payload: Vec<u8>,
 }
 
 impl Snapshot {
-    /// Puts the snapshot in place of the one at `path`. It is on disk once this returns.
+    /// Replaces the snapshot at `path`; on disk when this returns.
     ///
     /// # Errors
-    /// What the system said.
+    /// Errors of the system calls.
     pub fn save(
         path: &Path,
         cluster: ClusterId,
@@ -94,10 +77,10 @@ impl Snapshot {
             .map_err(|cause| SnapshotError::Io { path: path.to_owned(), cause })
     }
 
-    /// The snapshot at `path`; none where no file is.
+    /// Reads the snapshot at `path`; none if there is no file.
     ///
     /// # Errors
-    /// It is damaged (with the place), another cluster's, of another format, or the system refused.
+    /// The file is damaged, of another cluster or format, or a system call failed.
     pub fn load(path: &Path, cluster: ClusterId) -> Result<Option<Self>, SnapshotError> {
         let io_error = |cause| SnapshotError::Io { path: path.to_owned(), cause };
         let mut bytes = Vec::new();
@@ -163,7 +146,7 @@ mod tests {
     const CLUSTER: ClusterId = ClusterId([7; 16]);
 
     #[test]
-    fn what_was_saved_comes_back() {
+    fn saved_snapshots_load_to_the_same() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("snapshot");
         assert_eq!(Snapshot::load(&path, CLUSTER).unwrap(), None);
@@ -181,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_any_byte_and_any_cut_is_noticed() {
+    fn any_changed_byte_and_any_cut_is_detected() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("snapshot");
         Snapshot::save(&path, CLUSTER, 9, b"payload").unwrap();

@@ -1,31 +1,31 @@
-//! Tickets: what a master signs for a client and any slave of the cluster takes.
+//! Tickets: the credentials that a master signs and every slave of the cluster accepts.
 //!
-//! A ticket is readable by whoever has it and changeable by nobody: the fields,
-//! and behind them a tag that only holders of the cluster key can make.
+//! A ticket is readable and tamper-proof: its fields, then a tag that only holders of the cluster
+//! key can compute.
 
 use relais_proto::{ClusterId, Decode, Decoder, Encoder, TreePath, WireError, limits};
 use thiserror::Error;
 
 use crate::ClusterKey;
 
-/// First byte of a ticket: the version of its layout.
+/// The first byte of a ticket: the version of its layout.
 const LAYOUT: u8 = 1;
-/// Bytes of the tag at its end.
+/// Length of the tag at the end, in bytes.
 const TAG: usize = 32;
-/// What the key for tags is derived for.
+/// The context string from which the tag key is derived.
 const PURPOSE: &str = "relais 2026-11 ticket tag 1";
 
-/// What a user may do.
+/// The rights of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rights {
-    /// Lists and gets.
+    /// The user may list and get.
     Read,
-    /// Changes things too.
+    /// The user may also make changes.
     Write,
 }
 
 impl Rights {
-    /// As people write them.
+    /// The name of the rights in options and in the accounts file.
     #[must_use]
     pub fn text(self) -> &'static str {
         match self {
@@ -34,51 +34,51 @@ impl Rights {
         }
     }
 
-    /// What [`Self::text`] gives, read again.
+    /// Parses the output of [`Self::text`].
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         [Self::Read, Self::Write].into_iter().find(|rights| rights.text() == text)
     }
 }
 
-/// Who a client is and what it may do, on any slave of the cluster.
+/// The identity and rights of a client, valid on every slave of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ticket {
-    /// The cluster it is for.
+    /// The cluster that issued the ticket.
     pub cluster: ClusterId,
-    /// The user; empty without an account.
+    /// The user name; empty without an account.
     pub user: String,
-    /// What the user may do.
+    /// The rights of the user.
     pub rights: Rights,
-    /// The folder that is the top of the tree for this user.
+    /// The folder that is the root of the tree for this user.
     pub root: TreePath,
-    /// Generation of the accounts when it was issued.
+    /// Generation of the accounts at the time of issue.
     pub generation: u64,
-    /// When it was issued, in the master's milliseconds since 1970 UTC.
+    /// Time of issue by the master's clock, in milliseconds since 1970 UTC.
     pub issued_ms: u64,
-    /// When it ends, in the master's milliseconds since 1970 UTC.
+    /// End of validity by the master's clock, in milliseconds since 1970 UTC.
     pub ends_ms: u64,
 }
 
-/// Why a ticket is not taken.
+/// The reason why a ticket is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TicketError {
-    /// It is not as a master of this cluster made it.
+    /// The ticket is malformed or its tag is wrong.
     #[error("the ticket is altered")]
     Altered,
-    /// It is for another cluster.
+    /// The ticket is for another cluster.
     #[error("the ticket is for another cluster")]
     OtherCluster,
-    /// Its time is over.
+    /// The ticket has expired.
     #[error("the ticket has ended")]
     Ended,
-    /// The accounts were changed since it was issued.
+    /// The accounts were changed after the time of issue.
     #[error("the accounts have changed since the ticket was issued")]
     OldGeneration,
 }
 
 impl Ticket {
-    /// The ticket as bytes, at most [`limits::TICKET`], with its tag.
+    /// Encodes and signs the ticket, at most [`limits::TICKET`] bytes.
     #[must_use]
     pub fn mint(&self, key: &ClusterKey) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(128);
@@ -92,12 +92,13 @@ impl Ticket {
         bytes
     }
 
-    /// Reads a ticket and checks that it holds: for `cluster`, at `now_ms` of
-    /// the master's time, with accounts of `generation`. One of a later
-    /// generation holds: this server has not heard of that one yet.
+    /// Decodes a ticket and checks it for `cluster`, at `now_ms` of the master's time.
+    ///
+    /// A ticket of a lower generation than `generation` is rejected. A higher one is valid,
+    /// because this server may not know that generation yet.
     ///
     /// # Errors
-    /// Why it does not hold.
+    /// The reason of the rejection.
     pub fn check(
         bytes: &[u8],
         key: &ClusterKey,
@@ -106,8 +107,8 @@ impl Ticket {
         generation: u64,
     ) -> Result<Self, TicketError> {
         let (fields, found) = bytes.split_last_chunk::<TAG>().ok_or(TicketError::Altered)?;
-        // Another cluster has another key, so its tag is wrong here as well; only
-        // the unproven cluster id can say which of the two it is. Both are refused.
+        // A ticket of another cluster has a wrong tag as well. The unauthenticated cluster id
+        // only selects the error; both cases are rejected.
         let claimed = fields.get(1..17).ok_or(TicketError::Altered)?;
         if claimed != cluster.0 {
             return Err(TicketError::OtherCluster);
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn comes_back_as_it_was_minted() {
+    fn minted_tickets_decode_to_the_same_fields() {
         let (_temp, key, _) = keys();
         let cluster = key.cluster_id();
         for ticket in [
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bit_counts_and_every_byte() {
+    fn any_changed_bit_or_length_is_rejected() {
         let (_temp, key, _) = keys();
         let cluster = key.cluster_id();
         let good = ticket(cluster).mint(&key);
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_and_generations_hold() {
+    fn expiry_and_generation_are_checked() {
         let (_temp, key, _) = keys();
         let cluster = key.cluster_id();
         let good = ticket(cluster).mint(&key);
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn another_clusters_tickets_are_refused() {
+    fn tickets_of_another_cluster_are_rejected() {
         let (_temp, key, other) = keys();
         let theirs = ticket(other.cluster_id()).mint(&other);
         assert_eq!(

@@ -1,8 +1,9 @@
-//! What is remembered of logins: wrong passwords, by address, network and account; and networks that have logged in.
+//! Rate limits for failed logins, and the memory of networks that have logged in.
 //!
-//! Tables of fixed size, in memory that processes can share. A place is found by a keyed hash, so that nobody can choose with whom to
-//! share one, and says whose it is: another one is not slowed by it. Only delays follow from it: no account is ever locked, and what
-//! others do delays no network that has logged in before.
+//! Failures are counted by address, network and account, in tables of fixed size that processes
+//! can share. A keyed hash selects the slot, so an attacker cannot choose a victim to share one
+//! with. A slot holds a tag of its owner, so other owners are not delayed by it. Failures only
+//! delay: no account is locked, and others delay no network that has logged in before.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -10,219 +11,223 @@ use std::time::Duration;
 
 use relais_proto::network_of;
 
-/// Wrong passwords of an address that cost nothing: people mistype.
+/// Failures of an address without a delay, because users mistype.
 const FREE: u32 = 3;
-/// The same of an IPv6 network of 48 bits, which may have many machines.
+/// Failures without a delay of an IPv6 /48 network, which may have many machines.
 const FREE_OF_48: u32 = 48;
-/// Wait after the first one more; each further one doubles it.
+/// Delay after the first failure above that; each further failure doubles it.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
-/// The longest wait.
+/// The longest delay.
 const LAST_WAIT: Duration = Duration::from_secs(5);
-/// Time after which one wrong password of an address is forgotten.
+/// Time after which one failure of an address is forgotten.
 const FORGIVEN: Duration = Duration::from_secs(30);
-/// Time for which an address is not new after a wrong password.
+/// Time after a failure for which an address does not count as new.
 const REMEMBERED: Duration = Duration::from_secs(60 * 60);
-/// The same as [`FORGIVEN`] of an IPv6 network of 48 bits.
+/// Time after which one failure of an IPv6 /48 network is forgotten.
 const FORGIVEN_OF_48: Duration = Duration::from_secs(3);
 
-/// How often passwords may be wrong.
-struct Allowance {
-    /// In tenths of a second: after so long one more is allowed.
+/// A token bucket for failed logins.
+struct TokenBucket {
+    /// Time for one more token, in tenths of a second.
     each: u64,
-    /// So many at once where the address has guessed wrong before.
+    /// Burst for addresses with earlier failures.
     again: u64,
-    /// So many at once where it has not: an owner who comes from a new address has to get in while many addresses guess.
+    /// Burst for addresses without one. It is larger, so that the owner of an account can log in
+    /// from a new address while many addresses guess.
     first: u64,
 }
 
-/// For one network that has logged in before, which has part in no other allowance: one a second.
-const OF_NETWORK: Allowance = Allowance { each: 10, again: 16, first: 1024 };
-/// For one account, from networks that have not logged in with it: one a second.
-const OF_ACCOUNT: Allowance = Allowance { each: 10, again: 16, first: 1024 };
-/// For all accounts together, from networks that have not logged in: ten a second.
-const OF_ALL: Allowance = Allowance { each: 1, again: 64, first: 2048 };
+/// The limit of one network that has logged in before: one a second. No other bucket applies to it.
+const OF_NETWORK: TokenBucket = TokenBucket { each: 10, again: 16, first: 1024 };
+/// The limit of one account, for networks that have not logged in with it: one a second.
+const OF_ACCOUNT: TokenBucket = TokenBucket { each: 10, again: 16, first: 1024 };
+/// The limit of all accounts together, for networks that have not logged in: ten a second.
+const OF_ALL: TokenBucket = TokenBucket { each: 1, again: 64, first: 2048 };
 
-/// Places in each of the tables: wrong passwords of addresses and networks, allowances, networks that have logged in.
-const EACH: usize = 4096;
-/// A place of the first table holds a tag of the address in its upper 24 bits, then 8 bits of wrong passwords, then when the last one
-/// came, in tenths of a second. Others hold a tag, and a time in tenths of a second.
+/// Slots of each table: failures of addresses and networks, token buckets, known networks.
+const TABLE: usize = 4096;
+/// A slot of the first table holds a tag (24 bits), the failures (8 bits), and the time of the last
+/// one (32 bits). Slots of the other tables hold a tag and a time (40 bits). Times are in tenths of
+/// a second.
 const TAG_SHIFT: u32 = 40;
 const COUNT_SHIFT: u32 = 32;
 const TIME: u64 = (1 << TAG_SHIFT) - 1;
-/// Places of the last table in which a network may be: the oldest of these makes room.
+/// Slots of the last table in which a network may be. The oldest of them is replaced.
 const WAYS: usize = 4;
 
-/// The tables.
+/// The key of the tables. The tables themselves are with the caller.
 #[derive(Debug, Clone)]
 pub struct FailedLogins {
     key: [u8; 32],
 }
 
-/// What is remembered of whoever logs in. The lower, the earlier it is looked at.
+/// The reputation of an address. A lower value has priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reputation {
     /// This very address has logged in before.
-    Address,
+    KnownAddress,
     /// Its network has logged in before.
-    Known,
-    /// Nothing.
+    KnownNetwork,
+    /// The address has no history.
     New,
-    /// So many wrong passwords.
-    Wrong(u32),
+    /// The address has this many failures.
+    Failed(u32),
 }
 
 impl FailedLogins {
-    /// Places in the tables.
-    pub const SLOTS: usize = 3 * EACH + 1;
+    /// Slots of all tables together.
+    pub const SLOTS: usize = 3 * TABLE + 1;
 
-    /// Tables with a key of their own. The places themselves are the caller's, so that processes can share them.
+    /// Makes a random key for the tables, whose slots the caller provides.
     ///
     /// # Errors
-    /// Where the system has no random numbers.
+    /// The system provides no random bytes.
     pub fn new() -> std::io::Result<Self> {
         Ok(Self { key: crate::random()? })
     }
 
-    /// How long this address has to wait before its next password for this account is looked at, at `now` since any fixed moment.
-    pub fn wait(&self, places: &[AtomicU64], addr: IpAddr, user: &str, now: Duration) -> Duration {
-        let own = self.wait_of(places, network_of(addr), (FREE, FORGIVEN), now);
-        let known = self.has_logged_in(places, addr, None);
-        let is_new = self.is_new(places, addr, now);
+    /// The delay before the next attempt of this address for this account.
+    ///
+    /// `now` is the time since any fixed moment.
+    pub fn wait(&self, slots: &[AtomicU64], addr: IpAddr, user: &str, now: Duration) -> Duration {
+        let own = self.wait_of(slots, network_of(addr), (FREE, FORGIVEN), now);
+        let known = self.has_logged_in(slots, addr, None);
+        let is_new = self.is_new(slots, addr, now);
         let mut wait = own;
-        if !(known && self.has_logged_in(places, addr, Some(user))) {
-            wait = wait.max(OF_ACCOUNT.wait(self.account(places, user), is_new, now));
+        if !(known && self.has_logged_in(slots, addr, Some(user))) {
+            wait = wait.max(OF_ACCOUNT.wait(self.account(slots, user), is_new, now));
         }
         if known {
-            wait = wait.max(OF_NETWORK.wait(self.network(places, addr), is_new, now));
+            wait = wait.max(OF_NETWORK.wait(self.network(slots, addr), is_new, now));
         } else {
-            wait = wait.max(OF_ALL.wait((&places[3 * EACH], 1), is_new, now));
+            wait = wait.max(OF_ALL.wait((&slots[3 * TABLE], 1), is_new, now));
             if let Some(network) = network_of_48(addr) {
-                wait = wait.max(self.wait_of(places, network, (FREE_OF_48, FORGIVEN_OF_48), now));
+                wait = wait.max(self.wait_of(slots, network, (FREE_OF_48, FORGIVEN_OF_48), now));
             }
         }
         wait
     }
 
-    /// A wrong password for this account came from this address.
-    pub fn failed(&self, places: &[AtomicU64], addr: IpAddr, user: &str, now: Duration) {
-        self.count(places, network_of(addr), FORGIVEN, now);
-        let known = self.has_logged_in(places, addr, None);
-        if !(known && self.has_logged_in(places, addr, Some(user))) {
-            OF_ACCOUNT.take(self.account(places, user), now);
+    /// Records a failed login of this address for this account.
+    pub fn failed(&self, slots: &[AtomicU64], addr: IpAddr, user: &str, now: Duration) {
+        self.count(slots, network_of(addr), FORGIVEN, now);
+        let known = self.has_logged_in(slots, addr, None);
+        if !(known && self.has_logged_in(slots, addr, Some(user))) {
+            OF_ACCOUNT.take(self.account(slots, user), now);
         }
         if known {
-            OF_NETWORK.take(self.network(places, addr), now);
+            OF_NETWORK.take(self.network(slots, addr), now);
         } else {
-            OF_ALL.take((&places[3 * EACH], 1), now);
+            OF_ALL.take((&slots[3 * TABLE], 1), now);
             if let Some(network) = network_of_48(addr) {
-                self.count(places, network, FORGIVEN_OF_48, now);
+                self.count(slots, network, FORGIVEN_OF_48, now);
             }
         }
     }
 
-    /// The right password for this account came from this address.
-    pub fn succeeded(&self, places: &[AtomicU64], addr: IpAddr, user: &str, now: Duration) {
+    /// Records a successful login of this address for this account.
+    pub fn succeeded(&self, slots: &[AtomicU64], addr: IpAddr, user: &str, now: Duration) {
         for of in [of_network(addr, None), of_network(addr, Some(user)), of_address(addr)] {
-            let (bucket, tag) = self.bucket(places, &of);
+            let (bucket, tag) = self.bucket(slots, &of);
             let word = tag << TAG_SHIFT | tenths(now) & TIME;
-            let own = bucket.iter().find(|place| place.load(SeqCst) >> TAG_SHIFT == tag);
-            let place = own.or_else(|| bucket.iter().min_by_key(|place| place.load(SeqCst) & TIME));
-            if let Some(place) = place {
-                place.store(word, SeqCst);
+            let own = bucket.iter().find(|slot| slot.load(SeqCst) >> TAG_SHIFT == tag);
+            let slot = own.or_else(|| bucket.iter().min_by_key(|slot| slot.load(SeqCst) & TIME));
+            if let Some(slot) = slot {
+                slot.store(word, SeqCst);
             }
         }
     }
 
-    /// What is remembered of this address.
-    pub fn reputation(&self, places: &[AtomicU64], addr: IpAddr, now: Duration) -> Reputation {
-        if self.is_remembered(places, &of_address(addr)) {
-            return Reputation::Address;
+    /// The reputation of this address.
+    pub fn reputation(&self, slots: &[AtomicU64], addr: IpAddr, now: Duration) -> Reputation {
+        if self.is_remembered(slots, &of_address(addr)) {
+            return Reputation::KnownAddress;
         }
-        if self.has_logged_in(places, addr, None) {
-            return Reputation::Known;
+        if self.has_logged_in(slots, addr, None) {
+            return Reputation::KnownNetwork;
         }
-        if self.is_new(places, addr, now) {
+        if self.is_new(slots, addr, now) {
             return Reputation::New;
         }
-        Reputation::Wrong(self.wrong(places, network_of(addr), FORGIVEN, now).0.max(1))
+        Reputation::Failed(self.failures(slots, network_of(addr), FORGIVEN, now).0.max(1))
     }
 
-    /// Whether nothing is held against this address.
-    fn is_new(&self, places: &[AtomicU64], addr: IpAddr, now: Duration) -> bool {
-        self.wrong(places, network_of(addr), REMEMBERED, now).0 == 0
+    /// Whether the address has no remembered failures.
+    fn is_new(&self, slots: &[AtomicU64], addr: IpAddr, now: Duration) -> bool {
+        self.failures(slots, network_of(addr), REMEMBERED, now).0 == 0
             && network_of_48(addr).is_none_or(|network| {
-                self.wrong(places, network, FORGIVEN_OF_48, now).0 <= FREE_OF_48
+                self.failures(slots, network, FORGIVEN_OF_48, now).0 <= FREE_OF_48
             })
     }
 
-    /// Whether somebody has logged in from this network; with a name, as this user.
-    fn has_logged_in(&self, places: &[AtomicU64], addr: IpAddr, user: Option<&str>) -> bool {
-        self.is_remembered(places, &of_network(addr, user))
+    /// Whether a user has logged in from this network; with a name, whether that user has.
+    fn has_logged_in(&self, slots: &[AtomicU64], addr: IpAddr, user: Option<&str>) -> bool {
+        self.is_remembered(slots, &of_network(addr, user))
     }
 
-    fn is_remembered(&self, places: &[AtomicU64], of: &[u8]) -> bool {
-        let (bucket, tag) = self.bucket(places, of);
-        bucket.iter().any(|place| place.load(SeqCst) >> TAG_SHIFT == tag)
+    fn is_remembered(&self, slots: &[AtomicU64], of: &[u8]) -> bool {
+        let (bucket, tag) = self.bucket(slots, of);
+        bucket.iter().any(|slot| slot.load(SeqCst) >> TAG_SHIFT == tag)
     }
 
     fn wait_of(
         &self,
-        places: &[AtomicU64],
+        slots: &[AtomicU64],
         network: IpAddr,
         (free, forgiven): (u32, Duration),
         now: Duration,
     ) -> Duration {
-        let (count, last) = self.wrong(places, network, forgiven, now);
+        let (count, last) = self.failures(slots, network, forgiven, now);
         let Some(above) = count.checked_sub(free + 1) else { return Duration::ZERO };
         let wait = FIRST_WAIT.saturating_mul(1 << above.min(8)).min(LAST_WAIT);
         wait.saturating_sub(now.saturating_sub(last))
     }
 
-    fn count(&self, places: &[AtomicU64], network: IpAddr, forgiven: Duration, now: Duration) {
-        let (place, tag) = self.place(&places[..EACH], &octets(network));
+    fn count(&self, slots: &[AtomicU64], network: IpAddr, forgiven: Duration, now: Duration) {
+        let (slot, tag) = self.slot(&slots[..TABLE], &octets(network));
         let tenths = tenths(now) & 0xffff_ffff;
-        let _ = place.fetch_update(SeqCst, SeqCst, |word| {
+        let _ = slot.fetch_update(SeqCst, SeqCst, |word| {
             let (count, _) = read(word, tag, forgiven, now);
             Some(tag << TAG_SHIFT | u64::from((count + 1).min(255)) << COUNT_SHIFT | tenths)
         });
     }
 
-    /// The wrong passwords of a network that are not forgotten, and when the last one came.
-    fn wrong(
+    /// The remembered failures of a network, and the time of the last one.
+    fn failures(
         &self,
-        places: &[AtomicU64],
+        slots: &[AtomicU64],
         network: IpAddr,
         forgiven: Duration,
         now: Duration,
     ) -> (u32, Duration) {
-        let (place, tag) = self.place(&places[..EACH], &octets(network));
-        read(place.load(SeqCst), tag, forgiven, now)
+        let (slot, tag) = self.slot(&slots[..TABLE], &octets(network));
+        read(slot.load(SeqCst), tag, forgiven, now)
     }
 
-    fn account<'a>(&self, places: &'a [AtomicU64], user: &str) -> (&'a AtomicU64, u64) {
-        self.place(&places[EACH..2 * EACH], user.as_bytes())
+    fn account<'a>(&self, slots: &'a [AtomicU64], user: &str) -> (&'a AtomicU64, u64) {
+        self.slot(&slots[TABLE..2 * TABLE], user.as_bytes())
     }
 
-    fn network<'a>(&self, places: &'a [AtomicU64], addr: IpAddr) -> (&'a AtomicU64, u64) {
-        // No name of a user begins with a 0.
+    fn network<'a>(&self, slots: &'a [AtomicU64], addr: IpAddr) -> (&'a AtomicU64, u64) {
+        // No user name begins with a zero byte.
         let mut bytes = vec![0];
         bytes.extend(octets(wider_network_of(addr)));
-        self.place(&places[EACH..2 * EACH], &bytes)
+        self.slot(&slots[TABLE..2 * TABLE], &bytes)
     }
 
-    fn bucket<'a>(&self, places: &'a [AtomicU64], of: &[u8]) -> (&'a [AtomicU64], u64) {
+    fn bucket<'a>(&self, slots: &'a [AtomicU64], of: &[u8]) -> (&'a [AtomicU64], u64) {
         let number = self.hash(of);
-        let table = &places[2 * EACH..3 * EACH];
+        let table = &slots[2 * TABLE..3 * TABLE];
         let buckets = table.len() / WAYS;
         let first = usize::try_from(number % buckets as u64).unwrap_or(0) * WAYS;
         (&table[first..first + WAYS], (number >> TAG_SHIFT).max(1))
     }
 
-    fn place<'a>(&self, table: &'a [AtomicU64], of: &[u8]) -> (&'a AtomicU64, u64) {
+    fn slot<'a>(&self, table: &'a [AtomicU64], of: &[u8]) -> (&'a AtomicU64, u64) {
         let number = self.hash(of);
-        let place = usize::try_from(number % table.len() as u64).unwrap_or(0);
-        // A tag of 0 is that of an empty place.
-        (&table[place], (number >> TAG_SHIFT).max(1))
+        let slot = usize::try_from(number % table.len() as u64).unwrap_or(0);
+        // A tag of 0 marks an empty slot.
+        (&table[slot], (number >> TAG_SHIFT).max(1))
     }
 
     fn hash(&self, of: &[u8]) -> u64 {
@@ -232,10 +237,10 @@ impl FailedLogins {
     }
 }
 
-impl Allowance {
-    /// How long until one more may be wrong. The place says when all of the allowance will be there again.
-    fn wait(&self, (place, tag): (&AtomicU64, u64), is_new: bool, now: Duration) -> Duration {
-        let word = place.load(SeqCst);
+impl TokenBucket {
+    /// The delay until the bucket has a token. Its slot holds the time when it is full again.
+    fn wait(&self, (slot, tag): (&AtomicU64, u64), is_new: bool, now: Duration) -> Duration {
+        let word = slot.load(SeqCst);
         if word >> TAG_SHIFT != tag {
             return Duration::ZERO;
         }
@@ -245,25 +250,25 @@ impl Allowance {
         Duration::from_millis(above * 100).min(LAST_WAIT)
     }
 
-    /// One more was wrong.
-    fn take(&self, (place, tag): (&AtomicU64, u64), now: Duration) {
+    /// Takes a token.
+    fn take(&self, (slot, tag): (&AtomicU64, u64), now: Duration) {
         let now = tenths(now);
         let most = now + 2 * self.first * self.each;
-        let _ = place.fetch_update(SeqCst, SeqCst, |word| {
+        let _ = slot.fetch_update(SeqCst, SeqCst, |word| {
             let full = if word >> TAG_SHIFT == tag { (word & TIME).max(now) } else { now };
             Some(tag << TAG_SHIFT | (full + self.each).min(most) & TIME)
         });
     }
 }
 
-/// What is remembered of a network that has logged in; with a name, as this user.
+/// The hash input of a network that has logged in; with a name, as that user.
 fn of_network(addr: IpAddr, user: Option<&str>) -> Vec<u8> {
     let mut bytes = octets(wider_network_of(addr)).to_vec();
     bytes.extend(user.map(str::as_bytes).unwrap_or_default());
     bytes
 }
 
-/// What is remembered of an address that has logged in. No name of a user begins with a 0.
+/// The hash input of an address that has logged in. No user name begins with a zero byte.
 fn of_address(addr: IpAddr) -> Vec<u8> {
     let mut bytes = octets(network_of(addr)).to_vec();
     bytes.push(0);
@@ -281,19 +286,19 @@ fn octets(network: IpAddr) -> [u8; 16] {
     }
 }
 
-/// The network of 48 bits that an IPv6 address is in: what one customer may have.
+/// The /48 network of an IPv6 address, the usual allocation of one customer.
 fn network_of_48(addr: IpAddr) -> Option<IpAddr> {
     match addr.to_canonical() {
         IpAddr::V4(_) => None,
         IpAddr::V6(addr) => {
             let bits = addr.to_bits() & (u128::MAX << 80);
-            // Its last bit, which no network of 64 bits has, tells it from the first of those.
+            // The last bit distinguishes it from the first /64 network in it.
             Some(Ipv6Addr::from_bits(bits | 1).into())
         }
     }
 }
 
-/// The network that somebody who comes again may be in: 24 bits of IPv4, 64 of IPv6.
+/// The network in which a known user may return: /24 of IPv4, /64 of IPv6.
 fn wider_network_of(addr: IpAddr) -> IpAddr {
     match addr.to_canonical() {
         IpAddr::V4(addr) => Ipv4Addr::from_bits(addr.to_bits() & 0xffff_ff00).into(),
@@ -301,7 +306,7 @@ fn wider_network_of(addr: IpAddr) -> IpAddr {
     }
 }
 
-/// The wrong passwords of this address that are not forgotten, and when the last one came.
+/// Decodes a slot: the remembered failures, and the time of the last one.
 fn read(word: u64, tag: u64, forgiven: Duration, now: Duration) -> (u32, Duration) {
     if word >> TAG_SHIFT != tag {
         return (0, Duration::ZERO);
@@ -328,44 +333,43 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_grows_and_is_forgotten() {
-        let (guesses, places) = table();
+    fn delays_grow_and_are_forgotten() {
+        let (limits, slots) = table();
         let addr: IpAddr = "192.0.2.1".parse().unwrap();
         let mut now = Duration::from_secs(1000);
         let mut waits = Vec::new();
         for _ in 0..9 {
-            guesses.failed(&places, addr, "ann", now);
-            let wait = guesses.wait(&places, addr, "ann", now);
+            limits.failed(&slots, addr, "ann", now);
+            let wait = limits.wait(&slots, addr, "ann", now);
             waits.push(wait.as_millis());
             now += wait;
-            assert_eq!(guesses.wait(&places, addr, "ann", now), Duration::ZERO, "it is over then");
+            assert_eq!(limits.wait(&slots, addr, "ann", now), Duration::ZERO, "it is over then");
         }
         assert_eq!(waits, [0, 0, 0, 500, 1000, 2000, 4000, 5000, 5000]);
         now += FORGIVEN * 7;
-        guesses.failed(&places, addr, "ann", now);
-        assert_eq!(guesses.wait(&places, addr, "ann", now), Duration::ZERO, "most were forgotten");
-        (0..1000).for_each(|_| guesses.failed(&places, addr, "ann", now));
-        assert_eq!(guesses.wait(&places, addr, "ann", now), LAST_WAIT);
+        limits.failed(&slots, addr, "ann", now);
+        assert_eq!(limits.wait(&slots, addr, "ann", now), Duration::ZERO, "most were forgotten");
+        (0..1000).for_each(|_| limits.failed(&slots, addr, "ann", now));
+        assert_eq!(limits.wait(&slots, addr, "ann", now), LAST_WAIT);
     }
 
     #[test]
-    fn others_are_not_slowed() {
-        let (guesses, places) = table();
+    fn other_addresses_are_not_delayed() {
+        let (limits, slots) = table();
         let now = Duration::from_secs(5);
-        (0..20).for_each(|_| guesses.failed(&places, v4(1), "ann", now));
-        assert!((2..20_000).all(|n| guesses.wait(&places, v4(n), "ann", now).is_zero()));
-        assert!(!guesses.wait(&places, v4(1), "bob", now).is_zero());
+        (0..20).for_each(|_| limits.failed(&slots, v4(1), "ann", now));
+        assert!((2..20_000).all(|n| limits.wait(&slots, v4(n), "ann", now).is_zero()));
+        assert!(!limits.wait(&slots, v4(1), "bob", now).is_zero());
     }
 
     #[test]
-    fn an_address_is_the_same_however_it_is_written_and_a_network_is_one() {
-        let (guesses, places) = table();
+    fn mapped_addresses_and_ipv6_networks_count_as_one() {
+        let (limits, slots) = table();
         let now = Duration::from_secs(5);
         let fail = |addr: &str| {
-            (0..9).for_each(|_| guesses.failed(&places, addr.parse().unwrap(), "ann", now))
+            (0..9).for_each(|_| limits.failed(&slots, addr.parse().unwrap(), "ann", now))
         };
-        let waits =
-            |addr: &str| !guesses.wait(&places, addr.parse().unwrap(), "ann", now).is_zero();
+        let waits = |addr: &str| !limits.wait(&slots, addr.parse().unwrap(), "ann", now).is_zero();
         fail("::ffff:192.0.2.1");
         assert!(waits("192.0.2.1"));
         fail("2001:db8:1:2::1");
@@ -373,96 +377,99 @@ mod tests {
     }
 
     #[test]
-    fn many_networks_of_one_customer_wait_together() {
-        let (guesses, places) = table();
+    fn networks_of_one_customer_share_a_limit() {
+        let (limits, slots) = table();
         let now = Duration::from_secs(5);
         let addr = |n: u16| IpAddr::from(Ipv6Addr::new(0x2001, 0xdb8, 7, n, 0, 0, 0, 1));
-        guesses.succeeded(&places, addr(500), "ann", now);
+        limits.succeeded(&slots, addr(500), "ann", now);
         for n in 1..60 {
-            guesses.failed(&places, addr(n), &format!("user{n}"), now);
+            limits.failed(&slots, addr(n), &format!("user{n}"), now);
         }
-        assert!(!guesses.wait(&places, addr(200), "x", now).is_zero());
+        assert!(!limits.wait(&slots, addr(200), "x", now).is_zero());
         let other = "2001:db8:8::1".parse().unwrap();
-        assert!(guesses.wait(&places, other, "x", now).is_zero(), "another customer");
-        assert!(guesses.wait(&places, addr(500), "x", now).is_zero(), "one who logged in before");
+        assert!(limits.wait(&slots, other, "x", now).is_zero(), "another customer");
+        assert!(
+            limits.wait(&slots, addr(500), "x", now).is_zero(),
+            "a network that logged in before"
+        );
     }
 
     #[test]
-    fn new_addresses_together_guess_no_faster_than_the_stated_rate() {
-        let (guesses, places) = table();
+    fn new_addresses_together_are_rate_limited() {
+        let (limits, slots) = table();
         let start = Duration::from_secs(100);
-        // Each address guesses whenever it may; there are always fresh ones.
+        // Each address limits as fast as it may, and there are always new addresses.
         let tried = |user: &dyn Fn(u32) -> String, seconds: u32| {
-            let mut looked_at = 0;
+            let mut checked = 0;
             for tenth in 0..seconds * 10 {
                 let now = start + Duration::from_millis(u64::from(tenth) * 100);
                 for n in 0..200 {
                     let (addr, user) = (v4(tenth * 200 + n), user(n));
-                    if guesses.wait(&places, addr, &user, now).is_zero() {
-                        guesses.failed(&places, addr, &user, now);
-                        looked_at += 1;
+                    if limits.wait(&slots, addr, &user, now).is_zero() {
+                        limits.failed(&slots, addr, &user, now);
+                        checked += 1;
                     }
                 }
             }
-            looked_at
+            checked
         };
         let of_one = tried(&|_| "ann".to_owned(), 60);
         assert!((1000..=1024 + 61).contains(&of_one), "{of_one}");
-        // Other accounts have theirs, up to that of all.
+        // Other accounts have their own buckets, up to the common limit.
         let of_all = tried(&|n| format!("user{n}"), 60);
         assert!((500..=2048 + 601).contains(&(of_one + of_all)), "{of_one} {of_all}");
     }
 
     #[test]
-    fn addresses_that_were_wrong_before_wait_for_each_other() {
-        let (guesses, places) = table();
+    fn addresses_with_failures_share_a_smaller_burst() {
+        let (limits, slots) = table();
         let now = Duration::from_secs(100);
-        (0..16).for_each(|n| guesses.failed(&places, v4(n), "ann", now));
-        assert!(!guesses.wait(&places, v4(3), "ann", now).is_zero());
-        assert!(guesses.wait(&places, v4(3), "bob", now).is_zero(), "another account");
-        assert!(guesses.wait(&places, v4(99), "ann", now).is_zero(), "an address that is new");
+        (0..16).for_each(|n| limits.failed(&slots, v4(n), "ann", now));
+        assert!(!limits.wait(&slots, v4(3), "ann", now).is_zero());
+        assert!(limits.wait(&slots, v4(3), "bob", now).is_zero(), "another account");
+        assert!(limits.wait(&slots, v4(99), "ann", now).is_zero(), "an address that is new");
         let later = now + Duration::from_secs(1);
-        assert!(guesses.wait(&places, v4(3), "ann", later).is_zero(), "one more a second");
-        guesses.failed(&places, v4(3), "ann", later);
-        assert!(!guesses.wait(&places, v4(4), "ann", later).is_zero());
-        // Minutes later it is forgiven, and still no new address.
+        assert!(limits.wait(&slots, v4(3), "ann", later).is_zero(), "one more a second");
+        limits.failed(&slots, v4(3), "ann", later);
+        assert!(!limits.wait(&slots, v4(4), "ann", later).is_zero());
+        // Minutes later the failures are forgotten, but the address is still not new.
         let forgiven = later + Duration::from_secs(300);
-        (0..16).for_each(|n| guesses.failed(&places, v4(50 + n), "ann", forgiven));
-        assert!(!guesses.wait(&places, v4(4), "ann", forgiven).is_zero());
-        assert!(guesses.wait(&places, v4(99), "ann", forgiven).is_zero());
+        (0..16).for_each(|n| limits.failed(&slots, v4(50 + n), "ann", forgiven));
+        assert!(!limits.wait(&slots, v4(4), "ann", forgiven).is_zero());
+        assert!(limits.wait(&slots, v4(99), "ann", forgiven).is_zero());
     }
 
     #[test]
-    fn a_network_that_has_logged_in_is_not_delayed_by_others() {
-        let (guesses, places) = table();
+    fn known_networks_are_not_delayed_by_others() {
+        let (limits, slots) = table();
         let now = Duration::from_secs(100);
         let (own, near) = (v4(7), IpAddr::from([10, 0, 7, 200]));
-        guesses.succeeded(&places, own, "ann", now);
-        (100..5000).for_each(|n| guesses.failed(&places, v4(n), "ann", now));
-        assert!(guesses.wait(&places, own, "ann", now).is_zero());
-        assert!(guesses.wait(&places, near, "ann", now).is_zero(), "of the same network");
-        assert!(!guesses.wait(&places, v4(8), "ann", now).is_zero(), "never seen");
-        assert_eq!(guesses.reputation(&places, own, now), Reputation::Address);
-        assert_eq!(guesses.reputation(&places, near, now), Reputation::Known);
-        assert_eq!(guesses.reputation(&places, v4(8), now), Reputation::New);
-        assert_eq!(guesses.reputation(&places, v4(4999), now), Reputation::Wrong(1));
-        // Its neighbours share a rate of their own, which does not hold up who was not wrong.
+        limits.succeeded(&slots, own, "ann", now);
+        (100..5000).for_each(|n| limits.failed(&slots, v4(n), "ann", now));
+        assert!(limits.wait(&slots, own, "ann", now).is_zero());
+        assert!(limits.wait(&slots, near, "ann", now).is_zero(), "of the same network");
+        assert!(!limits.wait(&slots, v4(8), "ann", now).is_zero(), "never seen");
+        assert_eq!(limits.reputation(&slots, own, now), Reputation::KnownAddress);
+        assert_eq!(limits.reputation(&slots, near, now), Reputation::KnownNetwork);
+        assert_eq!(limits.reputation(&slots, v4(8), now), Reputation::New);
+        assert_eq!(limits.reputation(&slots, v4(4999), now), Reputation::Failed(1));
+        // Its neighbours share a bucket, which does not delay an address without failures.
         let neighbour = |n: u8| IpAddr::from([10, 0, 7, n]);
         for n in 10..150 {
-            assert!(guesses.wait(&places, neighbour(n), "ann", now).is_zero());
-            guesses.failed(&places, neighbour(n), "ann", now);
+            assert!(limits.wait(&slots, neighbour(n), "ann", now).is_zero());
+            limits.failed(&slots, neighbour(n), "ann", now);
         }
-        assert!(!guesses.wait(&places, neighbour(20), "ann", now).is_zero());
-        assert!(guesses.wait(&places, own, "ann", now).is_zero());
-        // Its own wrong passwords count all the same.
-        (0..5).for_each(|_| guesses.failed(&places, own, "ann", now));
-        assert!(!guesses.wait(&places, own, "ann", now).is_zero());
-        // A table of fixed size remembers those that came last.
+        assert!(!limits.wait(&slots, neighbour(20), "ann", now).is_zero());
+        assert!(limits.wait(&slots, own, "ann", now).is_zero());
+        // Its own failures count nevertheless.
+        (0..5).for_each(|_| limits.failed(&slots, own, "ann", now));
+        assert!(!limits.wait(&slots, own, "ann", now).is_zero());
+        // A full table remembers the latest networks.
         (0..200).for_each(|n| {
-            guesses.succeeded(&places, v4(9000 + n), "bob", now + Duration::from_secs(n.into()))
+            limits.succeeded(&slots, v4(9000 + n), "bob", now + Duration::from_secs(n.into()))
         });
         let remembered =
-            (0..200).filter(|n| guesses.has_logged_in(&places, v4(9000 + n), Some("bob"))).count();
+            (0..200).filter(|n| limits.has_logged_in(&slots, v4(9000 + n), Some("bob"))).count();
         assert!(remembered >= 190, "{remembered}");
     }
 }

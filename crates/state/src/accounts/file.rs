@@ -1,4 +1,4 @@
-//! The file of the accounts: read with care, written whole.
+//! The accounts file: checked on each read, and replaced atomically.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -12,83 +12,74 @@ use thiserror::Error;
 use super::{AccountError, Accounts, BadLine};
 use crate::atomic_file::write_atomically_as;
 
-/// Most bytes that the file may have: some hundred thousand users.
-const MOST: u64 = 64 << 20;
+/// Cap on the size of the file: some hundred thousand users.
+const MAX_SIZE: u64 = 64 << 20;
 
-/// Why the accounts cannot be used.
+/// The reason why the accounts file cannot be used.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the names of the fields say everything")]
 pub enum AccountsError {
-    /// A line is wrong.
+    /// A line is malformed.
     #[error("the accounts file {}: {bad}", path.display())]
-    BadLine {
-        /// Which file.
-        path: PathBuf,
-        /// Which line.
-        bad: BadLine,
-    },
-    /// It is not text.
+    BadLine { path: PathBuf, bad: BadLine },
+    /// The file is not text.
     #[error("the accounts file {} is not text in UTF-8", .0.display())]
     NotText(PathBuf),
-    /// Group or others have rights to the file.
-    #[error("the accounts file {} has mode {mode:04o}: others than its owner can use it; change the mode to 0600", path.display())]
-    Exposed {
-        /// Which file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
-    /// Somebody owns it who has no business here.
-    #[error("the accounts file {} belongs to user id {owner}, who is neither the owner of its folder nor the one who runs this", path.display())]
-    ForeignOwner {
-        /// Which file.
-        path: PathBuf,
-        /// Whose it is.
-        owner: u32,
-    },
-    /// It is a folder, a pipe or the like.
+    /// The group or others have permissions on the file.
+    #[error(
+        "the accounts file {} has mode {mode:04o}: other users can access it; \
+         change the mode to 0600",
+        path.display()
+    )]
+    Exposed { path: PathBuf, mode: u32 },
+    /// The file belongs to another user.
+    #[error(
+        "the accounts file {} belongs to user id {owner}, which is neither the owner of its \
+         folder nor the user of this process",
+        path.display()
+    )]
+    ForeignOwner { path: PathBuf, owner: u32 },
+    /// The path is a folder, a pipe or the like.
     #[error("the accounts file {} is not a regular file", .0.display())]
     NotRegular(PathBuf),
-    /// There were accounts, and the file is not there.
-    #[error("the accounts file {} is gone, and there were accounts: put it back, or add users; where everybody shall read again remove {} as well", path.display(), former.display())]
-    Gone {
-        /// Which file.
-        path: PathBuf,
-        /// What tells that there were some.
-        former: PathBuf,
-    },
-    /// It has too many bytes.
-    #[error("the accounts file {} has more than {} MiB", .0.display(), MOST >> 20)]
+    /// There were accounts, and their file is missing.
+    #[error(
+        "the accounts file {} is gone, and there were accounts: restore it, or add users; \
+         for anonymous access remove {} as well",
+        path.display(), former.display()
+    )]
+    Gone { path: PathBuf, former: PathBuf },
+    /// The file is above the size cap.
+    #[error("the accounts file {} has more than {} MiB", .0.display(), MAX_SIZE >> 20)]
     TooLarge(PathBuf),
-    /// The system refused.
-    #[error("cannot use the accounts file {}: {}", path.display(), relais_proto::system_error_text(cause))]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// What was to be done cannot be done.
+    /// A system call failed.
+    #[error(
+        "cannot use the accounts file {}: {}",
+        path.display(), relais_proto::system_error_text(cause)
+    )]
+    Io { path: PathBuf, cause: io::Error },
+    /// The change itself was refused.
     #[error(transparent)]
     Account(#[from] AccountError),
 }
 
-/// Tells two states of the file apart.
-pub(super) type Stamp = (u64, u64, u64, i64, i64);
+/// Device, inode, size and ctime of the file, to detect changes.
+pub(super) type FileStamp = (u64, u64, u64, i64, i64);
 
-/// Where the accounts lie.
+/// The path of an accounts file, and the operations on it.
 #[derive(Debug, Clone)]
 pub struct AccountsFile {
     path: PathBuf,
 }
 
 impl AccountsFile {
-    /// Reads nothing yet.
+    /// Names the file; nothing is read yet.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
         Self { path }
     }
 
-    /// The file.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -98,16 +89,16 @@ impl AccountsFile {
         AccountsError::Io { path: self.path.clone(), cause }
     }
 
-    /// Reads the accounts; none where there is no file, which means that nobody needs one.
+    /// Reads the accounts; none if there is no file, which means anonymous access.
     ///
     /// # Errors
-    /// What is wrong with the file.
+    /// The file is unsafe, malformed or unreadable.
     pub fn load(&self) -> Result<Option<Accounts>, AccountsError> {
         Ok(self.load_stamped()?.map(|(accounts, _)| accounts))
     }
 
-    pub(super) fn load_stamped(&self) -> Result<Option<(Accounts, Stamp)>, AccountsError> {
-        // Without NONBLOCK a pipe in this place would hold us for ever.
+    pub(super) fn load_stamped(&self) -> Result<Option<(Accounts, FileStamp)>, AccountsError> {
+        // Without NONBLOCK a pipe at this path would block the process.
         let file = match rustix::fs::open(
             &self.path,
             OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
@@ -120,8 +111,8 @@ impl AccountsFile {
         let meta = file.metadata().map_err(|e| self.io(e))?;
         self.check(&meta)?;
         let mut bytes = Vec::new();
-        file.take(MOST + 1).read_to_end(&mut bytes).map_err(|e| self.io(e))?;
-        if bytes.len() as u64 > MOST {
+        file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(|e| self.io(e))?;
+        if bytes.len() as u64 > MAX_SIZE {
             return Err(AccountsError::TooLarge(self.path.clone()));
         }
         let text =
@@ -148,7 +139,7 @@ impl AccountsFile {
         Ok(())
     }
 
-    /// User and group of the folder that the file is in.
+    /// User and group of the file's folder.
     fn folder_owner(&self) -> Result<(u32, u32), AccountsError> {
         let folder = self
             .path
@@ -159,8 +150,8 @@ impl AccountsFile {
         Ok((meta.uid(), meta.gid()))
     }
 
-    /// What the file is like now; none where there is none.
-    pub(super) fn stamp(&self) -> io::Result<Option<Stamp>> {
+    /// The present stamp of the file; none if there is no file.
+    pub(super) fn stamp(&self) -> io::Result<Option<FileStamp>> {
         match self.path.metadata() {
             Ok(meta) => Ok(Some(stamp(&meta))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -168,11 +159,13 @@ impl AccountsFile {
         }
     }
 
-    /// Changes the accounts, made with the first one: one command after the other, and the file is the former or the new one at any
-    /// moment. Where root does this for a server that runs as somebody else the file belongs to the owner of its folder.
+    /// Changes the accounts under a lock, and replaces the file atomically.
+    ///
+    /// The file is created with the first account. If root changes it, it belongs to the owner of
+    /// its folder, so that a server of that user can read it.
     ///
     /// # Errors
-    /// What is wrong with the file, or what `change` said; then nothing is changed.
+    /// The file is invalid, or `change` failed; nothing is changed then.
     pub fn change<T>(
         &self,
         change: impl FnOnce(&mut Accounts) -> Result<T, AccountError>,
@@ -180,9 +173,9 @@ impl AccountsFile {
         let owner = Some(self.folder_owner()?).filter(|_| rustix::process::geteuid().is_root());
         let _lock = self.lock(owner)?;
         let mut accounts = self.load()?.unwrap_or_default();
-        let (before, former) = (accounts.generation(), self.former()?);
+        let (before, former) = (accounts.generation(), self.highest_generation()?);
         if before < former {
-            // The file is gone, or an older one was put in its place: what was taken away since is not given back.
+            // The file is missing or was replaced by an older one: revoked rights stay revoked.
             accounts.raise_above(former);
         }
         let result = change(&mut accounts)?;
@@ -190,15 +183,18 @@ impl AccountsFile {
         Ok(result)
     }
 
-    /// As [`Self::load`], by a server that begins: where the file is older than what was in force before, it is made newer, so that
-    /// no ticket from before counts.
+    /// Reads the accounts at the start of a server.
+    ///
+    /// If the file is older than accounts that were in force before, its generation is raised, so
+    /// that earlier tickets are invalid.
     ///
     /// # Errors
-    /// As there, those of writing, and [`AccountsError::Gone`].
-    pub(super) fn load_to_serve(&self) -> Result<Option<(Accounts, Stamp)>, AccountsError> {
+    /// As [`Self::load`]; errors of writing; [`AccountsError::Gone`].
+    pub(super) fn load_to_serve(&self) -> Result<Option<(Accounts, FileStamp)>, AccountsError> {
         let Some(loaded) = self.load_stamped()? else {
-            // A file that was lost must not open to everybody what it closed; one that was just made for the first time is there by now.
-            return match self.former()? {
+            // A lost file must not restore anonymous access. A file that another process has just
+            // created is there at the second attempt.
+            return match self.highest_generation()? {
                 0 => Ok(None),
                 _ => match self.load_stamped()? {
                     None => Err(AccountsError::Gone {
@@ -209,18 +205,19 @@ impl AccountsFile {
                 },
             };
         };
-        if loaded.0.generation() >= self.former()? {
+        if loaded.0.generation() >= self.highest_generation()? {
             return Ok(Some(loaded));
         }
         warn!(
-            "the accounts file {} is older than what was in force before: all have to log in again",
+            "the accounts file {} is older than the accounts in force before; \
+             all users must log in again",
             self.path.display()
         );
         self.change(|_| Ok(()))?;
         self.load_stamped()
     }
 
-    /// Where the highest generation is kept that was ever in force.
+    /// The path of the file with the highest generation that was ever in force.
     #[must_use]
     pub fn generation_path(&self) -> PathBuf {
         let mut path = self.path.clone().into_os_string();
@@ -228,7 +225,7 @@ impl AccountsFile {
         path.into()
     }
 
-    fn former(&self) -> Result<u64, AccountsError> {
+    fn highest_generation(&self) -> Result<u64, AccountsError> {
         let path = self.generation_path();
         let io = |cause| AccountsError::Io { path: path.clone(), cause };
         match std::fs::read_to_string(&path) {
@@ -256,7 +253,7 @@ impl AccountsFile {
     }
 
     fn write(&self, accounts: &Accounts, owner: Option<(u32, u32)>) -> Result<(), AccountsError> {
-        let former = self.former()?;
+        let former = self.highest_generation()?;
         let note = || {
             let text = format!("{}\n", accounts.generation());
             if former < accounts.generation() {
@@ -266,15 +263,15 @@ impl AccountsFile {
             }
         };
         let write = || write_atomically_as(&self.path, accounts.to_text().as_bytes(), owner);
-        // First what counts for good: a crash between the two only has all log in again. The first accounts come before what tells
-        // that there were some.
+        // The generation is written first: a crash between the two only forces new logins. The
+        // first accounts are written before the generation, which tells that there were some.
         let written =
             if former == 0 { write().and_then(|()| note()) } else { note().and_then(|()| write()) };
         written.map_err(|e| self.io(e))
     }
 }
 
-fn stamp(meta: &Metadata) -> Stamp {
+fn stamp(meta: &Metadata) -> FileStamp {
     (meta.dev(), meta.ino(), meta.size(), meta.ctime(), meta.ctime_nsec())
 }
 
@@ -309,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_user_makes_the_file_and_the_last_one_leaves_it() {
+    fn the_first_user_creates_the_file_and_the_last_keeps_it() {
         let (_temp, file) = file();
         assert!(file.load().unwrap().is_none());
         add(&file, "ann").unwrap();
@@ -320,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_could_have_written_is_refused() {
+    fn an_unsafe_file_is_rejected() {
         let (temp, file) = file();
         add(&file, "ann").unwrap();
         for mode in [0o644, 0o640, 0o604, 0o660, 0o601] {
@@ -341,7 +338,7 @@ mod tests {
             assert_eq!(
                 (meta.uid(), meta.gid()),
                 (4711, 4712),
-                "root writes it for whoever runs the server"
+                "root writes it for the owner of the folder"
             );
         }
         fs::remove_file(file.path()).unwrap();
@@ -350,14 +347,14 @@ mod tests {
     }
 
     #[test]
-    fn an_older_file_gives_nothing_back() {
+    fn an_older_file_restores_no_rights() {
         let (_temp, file) = file();
         add(&file, "ann").unwrap();
         let old = fs::read(file.path()).unwrap();
         add(&file, "bob").unwrap();
         file.change(|accounts| accounts.remove("bob")).unwrap();
         let generation = file.load().unwrap().unwrap().generation();
-        // Put back, and taken up by a server that begins: tickets from before do not count.
+        // An old file, loaded at the start of a server: earlier tickets are invalid.
         write_atomically_as(file.path(), &old, None).unwrap();
         let (served, _) = file.load_to_serve().unwrap().unwrap();
         assert!(served.generation() > generation && served.get("ann").is_some());
@@ -366,19 +363,19 @@ mod tests {
             served.generation(),
             "once"
         );
-        // Gone, and begun anew.
+        // Lost, and created again.
         fs::remove_file(file.path()).unwrap();
         assert!(matches!(file.load_to_serve(), Err(AccountsError::Gone { .. })));
         add(&file, "eve").unwrap();
         assert!(file.load_to_serve().unwrap().unwrap().0.generation() > served.generation());
-        // Only without both files nobody needs an account.
+        // Anonymous access needs the removal of both files.
         fs::remove_file(file.path()).unwrap();
         fs::remove_file(file.generation_path()).unwrap();
         assert!(file.load_to_serve().unwrap().is_none());
     }
 
     #[test]
-    fn what_is_wrong_changes_nothing() {
+    fn an_invalid_file_is_not_changed() {
         let (_temp, file) = file();
         for bad in [&b"relais-accounts 1 1\nann\n"[..], b"\xff", b""] {
             fs::write(file.path(), bad).unwrap();
@@ -389,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn many_who_change_it_at_once_lose_nothing() {
+    fn concurrent_changes_are_all_kept() {
         let (_temp, file) = file();
         std::thread::scope(|scope| {
             for n in 0..8 {

@@ -1,53 +1,53 @@
-//! The accounts of a running server, read again whenever the file has changed.
+//! The accounts of a running server, reloaded after each change of the file.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 
-use super::file::{AccountsFile, Stamp};
+use super::file::{AccountsFile, FileStamp};
 use super::{Accounts, AccountsError};
 
-/// Time between two looks at the file.
-const LOOK: Duration = Duration::from_millis(250);
+/// Time between two checks of the file.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
 
-/// Accounts that many threads ask for.
+/// The current accounts, shared by many threads.
 #[derive(Debug)]
 pub struct LiveAccounts {
-    /// None where another process reads the file and hands the accounts over.
+    /// None if another process reads the file and passes the accounts on.
     file: Option<AccountsFile>,
-    state: Mutex<State>,
+    state: Mutex<LoadedAccounts>,
 }
 
 #[derive(Debug)]
-struct State {
+struct LoadedAccounts {
     accounts: Option<Arc<Accounts>>,
-    /// The file as it was when it was read last, also where that went wrong.
-    stamp: Option<Stamp>,
-    looked: Instant,
+    /// The state of the file at the last attempt to read it, successful or not.
+    stamp: Option<FileStamp>,
+    checked: Instant,
 }
 
 impl LiveAccounts {
-    /// Reads the accounts for the first time.
+    /// Reads the accounts at the start of a server.
     ///
     /// # Errors
-    /// What is wrong with the file: a server does not start with accounts that it cannot read.
+    /// The file is invalid: a server does not start with accounts that it cannot read.
     pub fn open(file: AccountsFile) -> Result<Self, AccountsError> {
         let (accounts, stamp) = file
             .load_to_serve()?
             .map_or((None, None), |(accounts, stamp)| (Some(Arc::new(accounts)), Some(stamp)));
-        let state = Mutex::new(State { accounts, stamp, looked: Instant::now() });
+        let state = Mutex::new(LoadedAccounts { accounts, stamp, checked: Instant::now() });
         Ok(Self { file: Some(file), state })
     }
 
-    /// Accounts that another process reads: they change by [`Self::replace`] alone.
+    /// Makes accounts that another process reads; only [`Self::replace`] changes them.
     #[must_use]
     pub fn without_file(accounts: Option<Arc<Accounts>>) -> Self {
-        let state = Mutex::new(State { accounts, stamp: None, looked: Instant::now() });
+        let state = Mutex::new(LoadedAccounts { accounts, stamp: None, checked: Instant::now() });
         Self { file: None, state }
     }
 
-    /// Takes accounts that another process has read. Older ones than these are dropped.
+    /// Replaces the accounts, unless the new ones have a lower generation.
     pub fn replace(&self, accounts: Accounts) {
         let mut state = self.state();
         if state.accounts.as_ref().is_none_or(|old| old.generation() <= accounts.generation()) {
@@ -55,48 +55,49 @@ impl LiveAccounts {
         }
     }
 
-    /// The accounts; none where none was ever made. They are at most a quarter of a second old. A file that cannot be read, or is gone,
-    /// leaves them as they were.
+    /// The current accounts, at most a quarter of a second old; none if none was ever created.
+    ///
+    /// An unreadable or missing file leaves the former accounts in force.
     #[must_use]
     pub fn current(&self) -> Option<Arc<Accounts>> {
         let mut state = self.state();
         if let Some(file) = &self.file
-            && state.looked.elapsed() >= LOOK
+            && state.checked.elapsed() >= CHECK_EVERY
         {
-            state.looked = Instant::now();
-            look(file, &mut state);
+            state.checked = Instant::now();
+            reload(file, &mut state);
         }
         state.accounts.clone()
     }
 
-    /// Reads the file again at once where it has changed.
+    /// Reloads the file at once if it has changed.
     pub fn reload(&self) {
         let mut state = self.state();
         if let Some(file) = &self.file {
-            state.looked = Instant::now();
-            look(file, &mut state);
+            state.checked = Instant::now();
+            reload(file, &mut state);
         }
     }
 
-    /// The generation that tickets must have; 0 where there are no accounts.
+    /// The lowest valid generation of tickets; 0 without accounts.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.current().map_or(0, |accounts| accounts.generation())
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LoadedAccounts> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Reads the file again where it has changed.
-fn look(file: &AccountsFile, state: &mut State) {
+/// Reloads the file if it has changed.
+fn reload(file: &AccountsFile, state: &mut LoadedAccounts) {
     let path = file.path().display();
     let stamp = match file.stamp() {
         Ok(stamp) => stamp,
         Err(e) => {
             return error!(
-                "the accounts file {path} cannot be looked at, the former accounts count: {e}"
+                "cannot check the accounts file {path}: {e}; the former accounts stay in force"
             );
         }
     };
@@ -109,23 +110,24 @@ fn look(file: &AccountsFile, state: &mut State) {
             state.stamp = Some(stamp);
             let former = state.accounts.as_ref().map_or(0, |accounts| accounts.generation());
             if accounts.generation() < former {
-                // An old copy must not give back what was taken away; tickets of it would be refused by every slave.
+                // An old copy must not restore rights; every slave would reject its tickets.
                 return error!(
-                    "the accounts file {path} is older than the accounts that were read before, which count still"
+                    "the accounts file {path} has an older generation; \
+                     the former accounts stay in force"
                 );
             }
-            info!("the accounts were read: {} users", accounts.iter().count());
+            info!("accounts loaded: {} users", accounts.iter().count());
             state.accounts = Some(Arc::new(accounts));
         }
         Ok(None) if state.accounts.is_some() => {
-            warn!("the accounts file {path} is gone: the former accounts count until the end")
+            warn!("the accounts file {path} is gone; the former accounts stay in force")
         }
         Ok(None) => {}
         Err(e) if state.accounts.is_none() => {
-            error!("{e}: nobody is let in");
+            error!("{e}; all logins are refused");
             state.accounts = Some(Arc::default());
         }
-        Err(e) => error!("{e}: the former accounts count"),
+        Err(e) => error!("{e}; the former accounts stay in force"),
     }
 }
 
@@ -140,12 +142,12 @@ mod tests {
     use crate::Rights;
 
     fn users(live: &LiveAccounts) -> Option<usize> {
-        std::thread::sleep(LOOK);
+        std::thread::sleep(CHECK_EVERY);
         live.current().map(|accounts| accounts.iter().count())
     }
 
     #[test]
-    fn changes_are_taken_up_and_damage_is_not() {
+    fn valid_changes_are_loaded_and_damage_is_not() {
         let temp = tempfile::tempdir().unwrap();
         let file = AccountsFile::new(temp.path().join("accounts"));
         let add = |name: &str| {
@@ -159,11 +161,7 @@ mod tests {
         let live = LiveAccounts::open(file.clone()).unwrap();
         assert_eq!((users(&live), live.generation()), (None, 0));
         fs::write(file.path(), "nonsense").unwrap();
-        assert_eq!(
-            users(&live),
-            Some(0),
-            "whoever made this wants accounts: nobody is let in until it can be read"
-        );
+        assert_eq!(users(&live), Some(0), "an unreadable first file refuses all logins");
         fs::remove_file(file.path()).unwrap();
         add("ann");
         assert_eq!((users(&live), live.generation()), (Some(1), 1));
@@ -179,10 +177,6 @@ mod tests {
         file.change(|accounts| accounts.remove("ann")).unwrap();
         assert_eq!((users(&live), live.generation()), (Some(1), 2));
         crate::write_atomically(file.path(), &two).unwrap();
-        assert_eq!(
-            (users(&live), live.generation()),
-            (Some(1), 2),
-            "an old copy gives nobody back"
-        );
+        assert_eq!((users(&live), live.generation()), (Some(1), 2), "an old copy restores no user");
     }
 }

@@ -1,7 +1,7 @@
-//! Accounts: who may log in, with which password, and what each may do.
+//! Accounts: names, password hashes and rights of users.
 //!
-//! They lie in one file of text in the state folder, a line each, which operators change with a command and servers read
-//! again whenever it has changed. Passwords are kept as Argon2id hashes alone.
+//! They are in one text file in the state folder, a line each. Operators change it with a command,
+//! and servers reload it after each change. Passwords are stored as Argon2id hashes only.
 
 mod failed_logins;
 mod file;
@@ -26,23 +26,23 @@ pub use password_verifier::{
     SharedLoginState,
 };
 
-use password::Checker;
+use password::PasswordChecker;
 
-/// First words of the file, with the version of its layout.
+/// The first words of the file, with the version of its layout.
 const LAYOUT: &str = "relais-accounts 1";
-/// Highest generation that a file may have: room enough for a change each microsecond.
+/// Cap on the generation: enough for a change each microsecond.
 const HIGHEST: u64 = 1 << 62;
-/// The top of the tree, and what a path begins with.
+/// The first character of a path in the file; alone it is the root of the tree.
 const TOP: char = '/';
 
-/// Somebody who may log in.
+/// The account of a user.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Account {
-    /// What the user may do.
+    /// The rights of the user.
     pub rights: Rights,
-    /// The folder that is the top of the tree for this user.
+    /// The folder that is the root of the tree for this user.
     pub root: TreePath,
-    /// Of the password.
+    /// The hash of the password.
     pub hash: PasswordHash,
 }
 
@@ -55,46 +55,50 @@ impl fmt::Debug for Account {
     }
 }
 
-/// All accounts, and how often something was taken from one.
+/// All accounts and their generation, which rises when rights are revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accounts {
-    /// Tickets of a lower generation count no longer.
+    /// Tickets of a lower generation are invalid.
     generation: u64,
     by_name: BTreeMap<String, Account>,
 }
 
-/// Why something cannot be done with an account.
+/// The reason why an account cannot be changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AccountError {
-    /// Nobody can have this name.
-    #[error("a user's name has 1 to {most} bytes and no spaces, colons, slashes or control characters, and does not begin with -", most = limits::USER)]
+    /// The name is invalid.
+    #[error(
+        "a user's name has 1 to {most} bytes and no spaces, colons, slashes or control \
+         characters, and does not begin with -",
+        most = limits::USER
+    )]
     BadName,
-    /// There is one.
+    /// The user exists already.
     #[error("there is a user {0} already")]
     Exists(String),
-    /// There is none.
+    /// The user does not exist.
     #[error("there is no user {0}")]
     Unknown(String),
 }
 
-/// What is wrong with a line of the file.
+/// A malformed line of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("line {number}: {why}")]
 pub struct BadLine {
-    /// Counted from 1.
+    /// The number of the line, from 1.
     pub number: usize,
-    /// For people.
+    /// The defect, for users.
     pub why: String,
 }
 
 impl Accounts {
-    /// None at all, as before the first.
+    /// Makes an empty list of generation 0, as before the first account.
     #[must_use]
     pub fn new() -> Self {
         Self { generation: 0, by_name: BTreeMap::new() }
     }
 
-    /// Raised by whatever takes something from somebody who may be logged in.
+    /// The generation. Each change that revokes rights raises it.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
@@ -106,12 +110,12 @@ impl Accounts {
         self.by_name.get(name)
     }
 
-    /// All of them, by name.
+    /// All accounts, in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Account)> {
         self.by_name.iter().map(|(name, account)| (name.as_str(), account))
     }
 
-    /// Takes in a new user. The first one ends what anybody could do before.
+    /// Adds a user. The first user ends anonymous access.
     ///
     /// # Errors
     /// [`AccountError::BadName`], [`AccountError::Exists`].
@@ -125,7 +129,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Gives a user other rights, another folder, or both.
+    /// Changes the rights or the root of a user, or both.
     ///
     /// # Errors
     /// [`AccountError::Unknown`].
@@ -141,12 +145,12 @@ impl Accounts {
         if let Some(root) = root {
             account.root = root;
         }
-        // Tickets name what they allow, so all of them are made anew.
+        // Tickets contain rights and root, so all tickets must be issued again.
         self.raise();
         Ok(())
     }
 
-    /// Gives a user another password.
+    /// Changes the password of a user.
     ///
     /// # Errors
     /// [`AccountError::Unknown`].
@@ -158,7 +162,7 @@ impl Accounts {
         Ok(())
     }
 
-    /// Removes a user. Where it was the last one nobody can log in any more.
+    /// Removes a user. After the removal of the last one no login is possible.
     ///
     /// # Errors
     /// [`AccountError::Unknown`].
@@ -172,17 +176,17 @@ impl Accounts {
         self.generation = self.generation.saturating_add(1);
     }
 
-    /// Makes the generation higher than one that was in force before, where it is not above it already.
+    /// Raises the generation above `former`, unless it is above it already.
     fn raise_above(&mut self, former: u64) {
         if self.generation <= former {
             self.generation = former.saturating_add(1);
         }
     }
 
-    /// Reads the file's text.
+    /// Parses the text of the file.
     ///
     /// # Errors
-    /// The first line that is wrong.
+    /// The first malformed line.
     pub fn parse(text: &str) -> Result<Self, BadLine> {
         let bad = |number: usize, why: String| BadLine { number: number + 1, why };
         let mut lines = text.lines().enumerate();
@@ -272,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn written_accounts_parse_to_the_same() {
         let accounts = three();
         assert_eq!(Accounts::parse(&accounts.to_text()), Ok(accounts.clone()));
         let mut none = accounts;
@@ -282,12 +286,12 @@ mod tests {
         assert_eq!(
             Accounts::parse(&none.to_text()).unwrap().iter().count(),
             0,
-            "nobody, which is not the same as no file"
+            "no user, which is not the same as no file"
         );
     }
 
     #[test]
-    fn whatever_takes_something_away_raises_the_generation() {
+    fn revoking_rights_raises_the_generation() {
         let mut accounts = Accounts::new();
         assert_eq!(accounts.generation(), 0);
         accounts.add("ann", account(Rights::Write, "")).unwrap();
@@ -312,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_would_confuse_somebody_are_refused() {
+    fn ambiguous_names_are_rejected() {
         let long = "x".repeat(limits::USER + 1);
         for bad in
             ["", "-x", "a b", "a\tb", "a\nb", "a\0b", "a:b", "a/b", "a\u{202e}b", "\u{a0}", &long]
@@ -327,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_line_is_named() {
+    fn errors_name_the_line() {
         let good = three().to_text();
         let lines: Vec<&str> = good.lines().collect();
         let hash = lines[1].split('\t').next_back().unwrap();
@@ -373,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn no_hash_is_shown() {
+    fn debug_output_has_no_hash() {
         let accounts = three();
         let shown = format!("{accounts:?}");
         assert!(

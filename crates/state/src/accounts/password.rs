@@ -9,35 +9,37 @@ use thiserror::Error;
 
 use super::{Account, Accounts};
 
-/// Memory for one hash, in KiB, passes over it and lanes: the second of the choices of RFC 9106 is more than a busy server can spare;
-/// these are the ones that OWASP's cheat sheet on password storage names first.
+/// Cost of one hash: memory in KiB, passes and lanes.
+///
+/// These are the first values in OWASP's cheat sheet on password storage. The second recommended
+/// option of RFC 9106 needs more memory than a busy server can spare.
 const COST: (u32, u32, u32) = (19 * 1024, 2, 1);
-/// The highest of these that a file may ask for.
-const MOST: (u32, u32, u32) = (1024 * 1024, 64, 16);
-/// Bytes of a hash.
+/// Cap on the cost of a hash in the accounts file, in the same units.
+const MAX_COST: (u32, u32, u32) = (1024 * 1024, 64, 16);
+/// Length of a hash in bytes.
 const LENGTH: usize = 32;
 
-/// Why there is no hash.
+/// The reason why a password or its hash cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum HashError {
-    /// It is no hash that was made here.
+    /// The text is no Argon2id hash of this format.
     #[error("the password's hash is not of Argon2id, or is damaged")]
     Bad,
-    /// It would take too long or too much memory to compare with.
+    /// The cost of the hash is above the cap.
     #[error("the password's hash asks for too much memory or time")]
     Costly,
-    /// A password must have some byte.
+    /// The password is empty.
     #[error("the password is empty")]
     Empty,
-    /// More than anybody types.
+    /// The password is longer than the cap.
     #[error("the password has more than {} bytes", limits::PASSWORD)]
     TooLong,
-    /// The system has no random numbers or not enough memory.
+    /// The system provides no random bytes or not enough memory.
     #[error("the password cannot be hashed now")]
     Failed,
 }
 
-/// The Argon2id hash of a password, with its salt and what it cost.
+/// The Argon2id hash of a password, with its salt and cost.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(String);
 
@@ -48,7 +50,7 @@ impl fmt::Debug for PasswordHash {
 }
 
 impl PasswordHash {
-    /// Hashes a new password with a salt of its own.
+    /// Hashes a new password with a random salt.
     ///
     /// # Errors
     /// [`HashError::Empty`], [`HashError::TooLong`], [`HashError::Failed`].
@@ -79,7 +81,7 @@ impl PasswordHash {
         Ok(Self(hash.to_string()))
     }
 
-    /// Takes a hash as it stands in a file.
+    /// Parses a hash from the accounts file.
     ///
     /// # Errors
     /// [`HashError::Bad`], [`HashError::Costly`].
@@ -94,18 +96,21 @@ impl PasswordHash {
             return Err(HashError::Bad);
         }
         let params = Params::try_from(&hash).map_err(|_| HashError::Bad)?;
-        if params.m_cost() > MOST.0 || params.t_cost() > MOST.1 || params.p_cost() > MOST.2 {
+        if params.m_cost() > MAX_COST.0
+            || params.t_cost() > MAX_COST.1
+            || params.p_cost() > MAX_COST.2
+        {
             return Err(HashError::Costly);
         }
         Ok(Self(text.to_owned()))
     }
 
-    /// As text, as it stands in the file.
+    /// The text of the hash, as in the accounts file.
     pub(super) fn as_str(&self) -> &str {
         &self.0
     }
 
-    fn is_of(&self, password: &[u8], scratch: &mut Scratch) -> bool {
+    fn is_of(&self, password: &[u8], memory: &mut HashMemory) -> bool {
         let Ok(hash) = phc::PasswordHash::new(&self.0) else { return false };
         let (Ok(params), Some(salt), Some(expected)) =
             (Params::try_from(&hash), hash.salt, hash.hash)
@@ -113,61 +118,65 @@ impl PasswordHash {
             return false;
         };
         let blocks = params.block_count();
-        scratch.0.resize(blocks.max(scratch.0.len()), Block::default());
+        memory.0.resize(blocks.max(memory.0.len()), Block::default());
         let mut output = vec![0; expected.as_ref().len()];
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let computed = argon2.hash_password_into_with_memory(
             password,
             salt.as_ref(),
             &mut output,
-            &mut scratch.0[..blocks],
+            &mut memory.0[..blocks],
         );
-        // Compared in constant time.
+        // `Output` compares in constant time.
         computed.is_ok() && phc::Output::new(&output).is_ok_and(|output| output == expected)
     }
 }
 
-/// Memory that hashes are computed in, kept from one to the next: an allocator that is given so much back and asked again for it may
-/// need ever more.
+/// The memory for hashing, which is reused.
+///
+/// Repeated large allocations can fragment the heap and grow it.
 #[derive(Default)]
-pub(super) struct Scratch(Vec<Block>);
+pub(super) struct HashMemory(Vec<Block>);
 
-/// Compares passwords, and takes as long for users that do not exist.
+/// Compares passwords, in the same time for existing and unknown users.
 #[derive(Debug)]
-pub(super) struct Checker {
-    /// What a password is compared with where there is no user.
-    nobody: PasswordHash,
+pub(super) struct PasswordChecker {
+    /// The hash to compare with if the user does not exist.
+    dummy: PasswordHash,
 }
 
-impl Checker {
-    /// Makes up a password that nobody has.
+impl PasswordChecker {
+    /// Makes the dummy hash from random bytes.
     ///
     /// # Errors
     /// [`HashError::Failed`].
     pub fn new() -> Result<Self, HashError> {
         let password: [u8; 32] = crate::random().map_err(|_| HashError::Failed)?;
-        Ok(Self { nobody: PasswordHash::of(&password)? })
+        Ok(Self { dummy: PasswordHash::of(&password)? })
     }
 
-    /// The account of a user with this password. Takes as long whether there is one or not; one that is too long is refused at once.
+    /// Returns the account if the password is right.
+    ///
+    /// The time is the same for existing and unknown users. A password above the cap is refused at
+    /// once.
     #[must_use]
     pub fn check<'a>(
         &self,
         accounts: &'a Accounts,
         user: &str,
         password: &[u8],
-        scratch: &mut Scratch,
+        memory: &mut HashMemory,
     ) -> Option<&'a Account> {
         if password.len() > limits::PASSWORD {
             return None;
         }
         let account = accounts.get(user);
-        let fits = account.map_or(&self.nobody, |account| &account.hash).is_of(password, scratch);
-        account.filter(|_| fits)
+        let matches = account.map_or(&self.dummy, |account| &account.hash).is_of(password, memory);
+        account.filter(|_| matches)
     }
 }
 
-/// A hash that costs little, of the password `secret`.
+/// A cheap hash of the password `secret`, for tests.
 #[cfg(test)]
 pub(super) fn of_tests() -> PasswordHash {
     static ONCE: std::sync::OnceLock<PasswordHash> = std::sync::OnceLock::new();
@@ -182,14 +191,14 @@ mod tests {
     use crate::Rights;
 
     fn is_of(hash: &PasswordHash, password: &[u8]) -> bool {
-        // What was computed before must not matter.
-        let mut scratch = Scratch::default();
-        of_tests().is_of(b"another one", &mut scratch);
-        hash.is_of(password, &mut scratch) && hash.is_of(password, &mut scratch)
+        // Earlier computations in the same memory must not matter.
+        let mut memory = HashMemory::default();
+        of_tests().is_of(b"another one", &mut memory);
+        hash.is_of(password, &mut memory) && hash.is_of(password, &mut memory)
     }
 
     #[test]
-    fn a_password_is_known_again_and_no_other() {
+    fn a_hash_matches_its_password_only() {
         let hash = PasswordHash::of(b"correct horse").unwrap();
         assert!(hash.as_str().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hash.as_str());
         let read = PasswordHash::parse(hash.as_str()).unwrap();
@@ -208,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn other_hashes_are_refused() {
+    fn malformed_and_costly_hashes_are_rejected() {
         let good = of_tests().as_str().to_owned();
         let (head, hash) = good.rsplit_once('$').unwrap();
         for bad in [
@@ -239,24 +248,24 @@ mod tests {
     }
 
     #[test]
-    fn only_the_right_password_of_an_existing_user_opens() {
+    fn only_the_right_password_of_a_user_is_accepted() {
         let mut accounts = Accounts::new();
         accounts
             .add("ann", Account { rights: Rights::Read, root: TreePath::root(), hash: of_tests() })
             .unwrap();
-        let (checker, mut scratch) = (Checker { nobody: of_tests() }, Scratch::default());
-        assert!(checker.check(&accounts, "ann", b"secret", &mut scratch).is_some());
+        let (checker, mut memory) = (PasswordChecker { dummy: of_tests() }, HashMemory::default());
+        assert!(checker.check(&accounts, "ann", b"secret", &mut memory).is_some());
         assert!(
-            checker.check(&accounts, "ann", b"Secret", &mut scratch).is_none()
-                && checker.check(&accounts, "ann", b"", &mut scratch).is_none()
+            checker.check(&accounts, "ann", b"Secret", &mut memory).is_none()
+                && checker.check(&accounts, "ann", b"", &mut memory).is_none()
         );
-        // Also where the password happens to be the one that stands in for those who are not there.
+        // An unknown user is refused even with the password of the dummy hash.
         assert!(
-            checker.check(&accounts, "bob", b"secret", &mut scratch).is_none()
-                && checker.check(&accounts, "", b"secret", &mut scratch).is_none()
+            checker.check(&accounts, "bob", b"secret", &mut memory).is_none()
+                && checker.check(&accounts, "", b"secret", &mut memory).is_none()
         );
         assert!(
-            checker.check(&accounts, "ann", &[b'x'; limits::PASSWORD + 1], &mut scratch).is_none()
+            checker.check(&accounts, "ann", &[b'x'; limits::PASSWORD + 1], &mut memory).is_none()
         );
     }
 }

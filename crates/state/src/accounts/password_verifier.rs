@@ -1,4 +1,4 @@
-//! Where passwords are looked at: off the thread that serves all who log in, few at a time, each address in its turn.
+//! Verifies passwords off the login thread, few at a time and fairly between addresses.
 
 use std::io;
 use std::net::IpAddr;
@@ -13,174 +13,189 @@ use log::{error, info, warn};
 use relais_proto::{ErrorCode, FairQueue, LogRateLimiter, Refusal, TreePath, network_of, quote};
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::password::Scratch;
-use super::{Checker, FailedLogins, LiveAccounts, Reputation};
+use super::password::HashMemory;
+use super::{FailedLogins, LiveAccounts, PasswordChecker, Reputation};
 use crate::Rights;
 
-/// Most logins of one address that wait.
-const EACH: usize = 64;
-/// Most logins that wait in all: at most a kilobyte and a half each.
-const ALL: usize = 2048;
+/// Cap on waiting logins of one address.
+const MAX_PER_NETWORK: usize = 64;
+/// Cap on all waiting logins, of at most a kilobyte and a half each.
+const MAX_WAITING: usize = 2048;
 
-/// Who has logged in.
+/// A user whose login has succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthenticatedUser {
-    /// The name.
+    /// The user name.
     pub name: String,
-    /// What the user may do.
+    /// The rights of the user.
     pub rights: Rights,
-    /// The top of the tree for this user.
+    /// The root of the tree for this user.
     pub root: TreePath,
     /// Generation of the accounts.
     pub generation: u64,
 }
 
-/// When to try again where too many wait.
+/// Retry delay of a client when the queue is full.
 const FULL: Duration = Duration::from_secs(1);
 
-/// What a login comes to. A refusal is [`ErrorCode::LoginRefused`] where name or password are wrong, and nobody is told which, or
-/// [`ErrorCode::Busy`] where too many were wrong before, or too many wait.
+/// The result of a login.
+///
+/// [`ErrorCode::LoginRefused`] means that name or password are wrong; the client does not learn
+/// which. [`ErrorCode::Busy`] means too many failed attempts or too many waiting logins.
 pub type LoginResult = Result<AuthenticatedUser, Refusal>;
 
-/// A login that was handed in.
+/// A submitted login whose result is not known yet.
 #[derive(Debug)]
 pub struct PendingLogin {
-    verdict: Receiver<LoginResult>,
-    /// Whoever waits; once it is gone nothing is hashed for it.
-    _waits: Arc<()>,
+    result: Receiver<LoginResult>,
+    /// Its drop cancels the login: no hash is computed for it.
+    _interest: Arc<()>,
 }
 
 impl PendingLogin {
-    /// What it came to, once that is known.
+    /// Returns the result as soon as it is known.
     pub fn take(&self) -> Option<LoginResult> {
-        match self.verdict.try_recv() {
-            Ok(verdict) => Some(verdict),
+        match self.result.try_recv() {
+            Ok(result) => Some(result),
             Err(TryRecvError::Empty) => None,
-            // The threads are gone, which ends the program soon.
+            // The threads have ended, and the process ends soon.
             Err(TryRecvError::Disconnected) => Some(Err(later(FULL))),
         }
     }
 }
 
-/// What the processes of one server share, so that all of them together slow whoever guesses, and hash few at a time.
+/// Login state that the processes of one server share: rate limits and permits for hashing.
 pub trait SharedLoginState: Send + Sync {
-    /// The table of wrong passwords, [`FailedLogins::SLOTS`] long.
+    /// The table of failed logins, with [`FailedLogins::SLOTS`] entries.
     fn slots(&self) -> &[AtomicU64];
-    /// Waits until a core is free for a hash, and keeps it while `hash` runs.
+    /// Waits for a permit to hash, and holds it while `hash` runs.
     fn with_hash_permit(&self, hash: &mut dyn FnMut());
 }
 
-struct Job {
-    /// Whose turn it takes.
+struct LoginAttempt {
+    /// The key of its turn.
     network: IpAddr,
     addr: IpAddr,
     reputation: Reputation,
     user: String,
     password: Vec<u8>,
     answer: Sender<LoginResult>,
-    waits: Weak<()>,
+    interest: Weak<()>,
 }
 
-/// Logins that wait, by what is remembered of their networks; in each the networks take turns.
-struct Queue {
-    address: FairQueue<IpAddr, u64, Job>,
-    known: FairQueue<IpAddr, u64, Job>,
-    new: FairQueue<IpAddr, u64, Job>,
-    wrong: FairQueue<IpAddr, u64, Job>,
-    /// Counts those that were taken out.
+/// Waiting logins by the reputation of their addresses. In each class the networks take turns.
+struct LoginQueue {
+    address: FairQueue<IpAddr, u64, LoginAttempt>,
+    known: FairQueue<IpAddr, u64, LoginAttempt>,
+    new: FairQueue<IpAddr, u64, LoginAttempt>,
+    wrong: FairQueue<IpAddr, u64, LoginAttempt>,
+    /// The number of logins that were taken out.
     taken: u64,
-    /// The number of the next one.
+    /// The number of the next login.
     next: u64,
     closed: bool,
 }
 
-impl Default for Queue {
+impl Default for LoginQueue {
     fn default() -> Self {
-        let [address, known, new, wrong] = [(); 4].map(|()| FairQueue::new(ALL));
+        let [address, known, new, wrong] = [(); 4].map(|()| FairQueue::new(MAX_WAITING));
         Self { address, known, new, wrong, taken: 0, next: 0, closed: false }
     }
 }
 
-impl Queue {
+impl LoginQueue {
     fn len(&self) -> usize {
         self.address.len() + self.known.len() + self.new.len() + self.wrong.len()
     }
 
-    fn of(&mut self, reputation: Reputation) -> &mut FairQueue<IpAddr, u64, Job> {
+    fn of(&mut self, reputation: Reputation) -> &mut FairQueue<IpAddr, u64, LoginAttempt> {
         match reputation {
-            Reputation::Address => &mut self.address,
-            Reputation::Known => &mut self.known,
+            Reputation::KnownAddress => &mut self.address,
+            Reputation::KnownNetwork => &mut self.known,
             Reputation::New => &mut self.new,
-            Reputation::Wrong(_) => &mut self.wrong,
+            Reputation::Failed(_) => &mut self.wrong,
         }
     }
 
-    /// Puts a login in. Who has to go for it, where all is full: the one with the worst reputation, and among equals one of the network
-    /// that has most.
+    /// Adds a login. A full queue evicts another one, which is returned.
+    ///
+    /// The login with the worst reputation is evicted, and among equals one of the network that
+    /// has most.
     ///
     /// # Errors
-    /// The login, where its network has too many, or none is worse.
-    fn push(&mut self, job: Job) -> Result<Option<Job>, Job> {
-        if self.of(job.reputation).len_of(&job.network) >= EACH {
-            return Err(job);
+    /// Returns the login if its network has too many, or if no other has a worse reputation.
+    fn push(&mut self, attempt: LoginAttempt) -> Result<Option<LoginAttempt>, LoginAttempt> {
+        if self.of(attempt.reputation).len_of(&attempt.network) >= MAX_PER_NETWORK {
+            return Err(attempt);
         }
-        let evicted = if self.len() < ALL {
+        let evicted = if self.len() < MAX_WAITING {
             None
         } else {
-            match self.evict_for(&job) {
+            match self.evict_for(&attempt) {
                 Some(evicted) => Some(evicted),
-                None => return Err(job),
+                None => return Err(attempt),
             }
         };
-        let (network, reputation, number) = (job.network, job.reputation, self.next);
+        let (network, reputation, number) = (attempt.network, attempt.reputation, self.next);
         self.next += 1;
-        self.of(reputation).push(network, number, job)?;
+        self.of(reputation).push(network, number, attempt)?;
         Ok(evicted)
     }
 
-    fn evict_for(&mut self, job: &Job) -> Option<Job> {
-        let worst = self.wrong.iter().map(|(_, number, job)| (job.reputation, *number)).max();
-        if let Some((reputation, number)) = worst.filter(|(worst, _)| *worst > job.reputation) {
+    fn evict_for(&mut self, attempt: &LoginAttempt) -> Option<LoginAttempt> {
+        let worst =
+            self.wrong.iter().map(|(_, number, attempt)| (attempt.reputation, *number)).max();
+        if let Some((reputation, number)) = worst.filter(|(worst, _)| *worst > attempt.reputation) {
             let mut evicted = None;
-            // A job cannot be moved out of a queue from within: what is left in its place goes with it.
-            self.wrong.retain(|_, other, job| {
+            // `retain` cannot move an entry out, so a placeholder takes its place and is removed.
+            self.wrong.retain(|_, other, attempt| {
                 if *other == number {
-                    evicted = Some(std::mem::replace(job, Job::gone(reputation)));
+                    evicted =
+                        Some(std::mem::replace(attempt, LoginAttempt::placeholder(reputation)));
                 }
                 *other != number
             });
             return evicted;
         }
-        if self.wrong.is_empty() && job.reputation <= Reputation::Known && !self.new.is_empty() {
+        if self.wrong.is_empty()
+            && attempt.reputation <= Reputation::KnownNetwork
+            && !self.new.is_empty()
+        {
             return self.new.take_from_largest();
         }
-        // Among equals.
-        let network = job.network;
-        let queue = self.of(job.reputation);
+        // Among equal reputations.
+        let network = attempt.network;
+        let queue = self.of(attempt.reputation);
         let largest = queue.largest()?;
         (largest > queue.len_of(&network) + 1).then(|| queue.take_from_largest()).flatten()
     }
 
-    /// The next login. Most turns are those of addresses, then of networks that have logged in before; some are the others', so that
-    /// nobody waits for ever.
-    fn pop(&mut self) -> Option<Job> {
+    /// Takes the next login.
+    ///
+    /// Most turns go to known addresses and then to known networks. The other classes have some
+    /// turns too, so that no login waits without end.
+    fn pop(&mut self) -> Option<LoginAttempt> {
         self.taken += 1;
         let first = match self.taken % 8 {
             3 => Reputation::New,
-            5 => Reputation::Known,
-            7 => Reputation::Wrong(0),
-            _ => Reputation::Address,
+            5 => Reputation::KnownNetwork,
+            7 => Reputation::Failed(0),
+            _ => Reputation::KnownAddress,
         };
-        let others =
-            [Reputation::Address, Reputation::Known, Reputation::New, Reputation::Wrong(0)];
+        let others = [
+            Reputation::KnownAddress,
+            Reputation::KnownNetwork,
+            Reputation::New,
+            Reputation::Failed(0),
+        ];
         let mut order = std::iter::once(first).chain(others);
-        order.find_map(|reputation| self.of(reputation).pop()).map(|(.., job)| job)
+        order.find_map(|reputation| self.of(reputation).pop()).map(|(.., attempt)| attempt)
     }
 }
 
-impl Job {
-    /// In the place of one that was taken out.
-    fn gone(reputation: Reputation) -> Self {
+impl LoginAttempt {
+    /// A placeholder for a login that was moved out.
+    fn placeholder(reputation: Reputation) -> Self {
         Self {
             network: IpAddr::from([0, 0, 0, 0]),
             addr: IpAddr::from([0, 0, 0, 0]),
@@ -188,36 +203,36 @@ impl Job {
             user: String::new(),
             password: Vec::new(),
             answer: channel().0,
-            waits: Weak::new(),
+            interest: Weak::new(),
         }
     }
 }
 
-struct Shared {
+struct VerifierState {
     accounts: Arc<LiveAccounts>,
-    checker: Checker,
-    guesses: FailedLogins,
-    common: Box<dyn SharedLoginState>,
-    queue: Mutex<Queue>,
+    checker: PasswordChecker,
+    failed_logins: FailedLogins,
+    shared_state: Box<dyn SharedLoginState>,
+    queue: Mutex<LoginQueue>,
     news: Condvar,
     wake: OwnedFd,
 }
 
-impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
+impl VerifierState {
+    fn queue(&self) -> MutexGuard<'_, LoginQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next login, in the order of turns; none at the end.
-    fn next(&self) -> Option<Job> {
+    /// Waits for the next login; none when the verifier is closed.
+    fn next(&self) -> Option<LoginAttempt> {
         let mut queue = self.queue();
         loop {
             if queue.closed {
                 return None;
             }
-            if let Some(job) = queue.pop() {
-                if job.waits.strong_count() > 0 {
-                    return Some(job);
+            if let Some(attempt) = queue.pop() {
+                if attempt.interest.strong_count() > 0 {
+                    return Some(attempt);
                 }
                 continue;
             }
@@ -225,144 +240,165 @@ impl Shared {
         }
     }
 
-    fn judge(&self, job: &Job, scratch: &mut Scratch) -> LoginResult {
-        let wait = self.guesses.wait(self.common.slots(), job.addr, &job.user, now());
+    fn verify(&self, attempt: &LoginAttempt, scratch: &mut HashMemory) -> LoginResult {
+        let wait =
+            self.failed_logins.wait(self.shared_state.slots(), attempt.addr, &attempt.user, now());
         if !wait.is_zero() {
-            // Nothing was hashed for it, so there may be thousands a second.
+            // No hash limits the rate of this line, so peers could flood the log with it.
             static PUT_OFF: LogRateLimiter = LogRateLimiter::new();
             if let Some(more) = PUT_OFF.allow(Instant::now()) {
-                info!("login put off for {} from {}{more}", quote(&job.user), job.addr);
+                info!("login delayed for {} from {}{more}", quote(&attempt.user), attempt.addr);
             }
             return Err(later(wait));
         }
         let accounts = self.accounts.current().unwrap_or_default();
-        let (mut welcome, mut wait) = (None, wait);
-        self.common.with_hash_permit(&mut || {
-            // Others of this address may have been wrong while this one waited for its turn.
-            wait = self.guesses.wait(self.common.slots(), job.addr, &job.user, now());
+        let (mut user, mut wait) = (None, wait);
+        self.shared_state.with_hash_permit(&mut || {
+            // Other logins of this address may have failed while this one waited for its permit.
+            wait = self.failed_logins.wait(
+                self.shared_state.slots(),
+                attempt.addr,
+                &attempt.user,
+                now(),
+            );
             if !wait.is_zero() {
                 return;
             }
-            welcome =
-                self.checker.check(&accounts, &job.user, &job.password, scratch).map(|account| {
-                    AuthenticatedUser {
-                        name: job.user.clone(),
-                        rights: account.rights,
-                        root: account.root.clone(),
-                        generation: accounts.generation(),
-                    }
-                });
+            user = self.checker.check(&accounts, &attempt.user, &attempt.password, scratch).map(
+                |account| AuthenticatedUser {
+                    name: attempt.user.clone(),
+                    rights: account.rights,
+                    root: account.root.clone(),
+                    generation: accounts.generation(),
+                },
+            );
         });
         if !wait.is_zero() {
             return Err(later(wait));
         }
-        if welcome.is_some() {
-            self.guesses.succeeded(self.common.slots(), job.addr, &job.user, now());
+        if user.is_some() {
+            self.failed_logins.succeeded(
+                self.shared_state.slots(),
+                attempt.addr,
+                &attempt.user,
+                now(),
+            );
         }
-        welcome.ok_or_else(|| {
-            self.guesses.failed(self.common.slots(), job.addr, &job.user, now());
-            warn!("login failed for {} from {}", quote(&job.user), job.addr);
+        user.ok_or_else(|| {
+            self.failed_logins.failed(
+                self.shared_state.slots(),
+                attempt.addr,
+                &attempt.user,
+                now(),
+            );
+            warn!("login failed for {} from {}", quote(&attempt.user), attempt.addr);
             Refusal::new(ErrorCode::LoginRefused, "user or password are wrong")
         })
     }
 
-    /// Works to the end. A panic ends one login, which is refused, and no more than that.
-    fn attend(&self) {
+    /// Verifies logins until the verifier is closed. A panic refuses one login and nothing else.
+    fn run(&self) {
         while catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
-            error!("the thread that looks at passwords failed at one of them, and goes on");
+            error!("a password check panicked: that login is refused");
             let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
         }
     }
 
     fn work(&self) {
-        let mut scratch = Scratch::default();
-        while let Some(job) = self.next() {
-            // Whoever asked may have gone.
-            let _ = job.answer.send(self.judge(&job, &mut scratch));
+        let mut scratch = HashMemory::default();
+        while let Some(attempt) = self.next() {
+            // The receiver may have been dropped.
+            let _ = attempt.answer.send(self.verify(&attempt, &mut scratch));
             let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
         }
     }
 }
 
-/// See the module.
+/// Verifies passwords in threads of its own.
 pub struct PasswordVerifier {
-    shared: Arc<Shared>,
+    shared: Arc<VerifierState>,
 }
 
 impl PasswordVerifier {
-    /// Begins to look at passwords in `threads` threads.
+    /// Starts `threads` threads that verify passwords.
     ///
     /// # Errors
-    /// Those of the system.
+    /// Errors of the system calls.
     pub fn start(
         accounts: Arc<LiveAccounts>,
-        guesses: FailedLogins,
-        common: Box<dyn SharedLoginState>,
+        failed_logins: FailedLogins,
+        shared_state: Box<dyn SharedLoginState>,
         threads: usize,
     ) -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let checker = Checker::new().map_err(io::Error::other)?;
+        let checker = PasswordChecker::new().map_err(io::Error::other)?;
         let (queue, news) = (Mutex::default(), Condvar::new());
-        let desk = Self {
-            shared: Arc::new(Shared { accounts, checker, guesses, common, queue, news, wake }),
+        let verifier = Self {
+            shared: Arc::new(VerifierState {
+                accounts,
+                checker,
+                failed_logins,
+                shared_state,
+                queue,
+                news,
+                wake,
+            }),
         };
         for _ in 0..threads.max(1) {
-            let shared = Arc::clone(&desk.shared);
-            std::thread::Builder::new()
-                .name("passwords".to_owned())
-                .spawn(move || shared.attend())?;
+            let shared = Arc::clone(&verifier.shared);
+            std::thread::Builder::new().name("passwords".to_owned()).spawn(move || shared.run())?;
         }
-        Ok(desk)
+        Ok(verifier)
     }
 
-    /// Hands in a login; whoever does waits without blocking anybody.
+    /// Submits a login without blocking.
     ///
     /// # Errors
-    /// [`ErrorCode::Busy`] where too many wait.
+    /// [`ErrorCode::Busy`] if too many logins wait.
     pub fn submit(
         &self,
         addr: IpAddr,
         user: &str,
         password: &[u8],
     ) -> Result<PendingLogin, Refusal> {
-        let (answer, verdict) = channel();
-        let waits = Arc::new(());
-        let job = Job {
+        let (answer, result) = channel();
+        let interest = Arc::new(());
+        let attempt = LoginAttempt {
             network: network_of(addr),
             addr: addr.to_canonical(),
             reputation: self.reputation(addr),
             user: user.to_owned(),
             password: password.to_vec(),
             answer,
-            waits: Arc::downgrade(&waits),
+            interest: Arc::downgrade(&interest),
         };
-        let evicted = self.shared.queue().push(job).map_err(|_| later(FULL))?;
+        let evicted = self.shared.queue().push(attempt).map_err(|_| later(FULL))?;
         if let Some(evicted) = evicted {
-            // Whoever asked may have gone.
+            // The receiver may have been dropped.
             let _ = evicted.answer.send(Err(later(FULL)));
             let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
         }
         self.shared.news.notify_one();
-        Ok(PendingLogin { verdict, _waits: waits })
+        Ok(PendingLogin { result, _interest: interest })
     }
 
     fn reputation(&self, addr: IpAddr) -> Reputation {
-        self.shared.guesses.reputation(self.shared.common.slots(), addr, now())
+        self.shared.failed_logins.reputation(self.shared.shared_state.slots(), addr, now())
     }
 
-    /// Whether somebody has logged in from this network.
+    /// Whether a user has logged in from this network before.
     #[must_use]
     pub fn is_known(&self, addr: IpAddr) -> bool {
-        self.reputation(addr) <= Reputation::Known
+        self.reputation(addr) <= Reputation::KnownNetwork
     }
 
-    /// Can be read once some login was looked at.
+    /// A descriptor that is readable when a result is available.
     #[must_use]
     pub fn wake_fd(&self) -> BorrowedFd<'_> {
         self.shared.wake.as_fd()
     }
 
-    /// Has noticed that [`Self::wake_fd`] could be read.
+    /// Resets [`Self::wake_fd`] after a wake-up.
     pub fn clear_wake(&self) {
         let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
     }
@@ -375,26 +411,26 @@ impl Drop for PasswordVerifier {
     }
 }
 
-/// The answer to a login that comes too soon.
+/// The refusal of a login that comes too soon.
 fn later(wait: Duration) -> Refusal {
     let seconds = u16::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u16::MAX).max(1);
     let message = format!("too many logins failed or wait; try again in {seconds} s");
     Refusal { retry_after: seconds, ..Refusal::new(ErrorCode::Busy, message) }
 }
 
-/// Time since the machine was started: the same in all processes.
+/// Time since the boot of the machine, which is the same in all processes.
 fn now() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// What the threads of one process share, where there is no other process.
+/// The login state of a server with one process.
 pub struct LocalLoginState {
     places: Box<[AtomicU64]>,
 }
 
 impl LocalLoginState {
-    /// Nobody has guessed wrong.
+    /// Makes an empty table of failed logins.
     #[must_use]
     pub fn new() -> Self {
         Self { places: (0..FailedLogins::SLOTS).map(|_| AtomicU64::new(0)).collect() }
@@ -422,7 +458,7 @@ mod tests {
     use super::super::{Account, AccountsFile, password};
     use super::*;
 
-    fn desk(temp: &tempfile::TempDir, threads: usize) -> PasswordVerifier {
+    fn verifier(temp: &tempfile::TempDir, threads: usize) -> PasswordVerifier {
         let file = AccountsFile::new(temp.path().join("accounts"));
         let account = Account {
             rights: Rights::Write,
@@ -440,11 +476,11 @@ mod tests {
         .unwrap()
     }
 
-    fn verdict(pending: &PendingLogin) -> LoginResult {
+    fn wait_for(pending: &PendingLogin) -> LoginResult {
         let began = Instant::now();
         loop {
-            if let Some(verdict) = pending.take() {
-                return verdict;
+            if let Some(result) = pending.take() {
+                return result;
             }
             assert!(began.elapsed() < Duration::from_secs(30));
             std::thread::sleep(Duration::from_millis(1));
@@ -456,11 +492,11 @@ mod tests {
     }
 
     #[test]
-    fn the_right_password_opens_and_a_wrong_one_costs_time() {
+    fn wrong_passwords_delay_the_next_login() {
         let temp = tempfile::tempdir().unwrap();
-        let desk = desk(&temp, 2);
+        let verifier = verifier(&temp, 2);
         let ask = |n, user: &str, password: &str| {
-            verdict(&desk.submit(addr(n), user, password.as_bytes()).unwrap())
+            wait_for(&verifier.submit(addr(n), user, password.as_bytes()).unwrap())
         };
         let user = AuthenticatedUser {
             name: "ann".to_owned(),
@@ -476,77 +512,80 @@ mod tests {
         assert_eq!((refusal.code, refusal.retry_after), (ErrorCode::Busy, 1));
         assert_eq!(ask(2, "ann", "secret"), Ok(user), "another address is not slowed");
         rustix::event::poll(
-            &mut [rustix::event::PollFd::new(&desk.wake_fd(), rustix::event::PollFlags::IN)],
+            &mut [rustix::event::PollFd::new(&verifier.wake_fd(), rustix::event::PollFlags::IN)],
             None,
         )
         .unwrap();
-        desk.clear_wake();
+        verifier.clear_wake();
     }
 
-    fn job(n: u8, reputation: Reputation) -> Job {
-        Job { network: addr(n), addr: addr(n), ..Job::gone(reputation) }
+    fn attempt(n: u8, reputation: Reputation) -> LoginAttempt {
+        LoginAttempt { network: addr(n), addr: addr(n), ..LoginAttempt::placeholder(reputation) }
     }
 
-    fn drained(queue: &mut Queue) -> Vec<(IpAddr, Reputation)> {
-        let all =
-            std::iter::from_fn(|| queue.pop()).map(|job| (job.addr, job.reputation)).collect();
+    fn drained(queue: &mut LoginQueue) -> Vec<(IpAddr, Reputation)> {
+        let all = std::iter::from_fn(|| queue.pop())
+            .map(|attempt| (attempt.addr, attempt.reputation))
+            .collect();
         assert_eq!(queue.len(), 0);
         all
     }
 
     #[test]
-    fn each_address_has_its_turn() {
-        let mut queue = Queue::default();
+    fn addresses_take_turns() {
+        let mut queue = LoginQueue::default();
         for n in [1, 1, 1, 2, 3, 2] {
-            assert!(queue.push(job(n, Reputation::New)).is_ok());
+            assert!(queue.push(attempt(n, Reputation::New)).is_ok());
         }
         let order: Vec<IpAddr> = drained(&mut queue).into_iter().map(|(addr, _)| addr).collect();
         assert_eq!(order, [1, 2, 3, 1, 2, 1].map(addr));
-        let taken = (0..EACH + 9).filter(|_| queue.push(job(1, Reputation::New)).is_ok()).count();
-        assert_eq!(taken, EACH);
+        let taken = (0..MAX_PER_NETWORK + 9)
+            .filter(|_| queue.push(attempt(1, Reputation::New)).is_ok())
+            .count();
+        assert_eq!(taken, MAX_PER_NETWORK);
     }
 
     #[test]
-    fn networks_that_have_logged_in_come_first_and_keep_nobody_waiting_for_ever() {
-        let mut queue = Queue::default();
+    fn known_networks_go_first_without_starving_others() {
+        let mut queue = LoginQueue::default();
         for n in 0..12 {
-            for reputation in [Reputation::Wrong(1), Reputation::New, Reputation::Known] {
-                assert!(queue.push(job(n, reputation)).is_ok());
+            for reputation in [Reputation::Failed(1), Reputation::New, Reputation::KnownNetwork] {
+                assert!(queue.push(attempt(n, reputation)).is_ok());
             }
         }
         let order: Vec<Reputation> = drained(&mut queue).into_iter().map(|(_, r)| r).collect();
         let firsts = |of: Reputation| order.iter().take(16).filter(|r| **r == of).count();
         assert_eq!(
-            [Reputation::Known, Reputation::New, Reputation::Wrong(1)].map(firsts),
+            [Reputation::KnownNetwork, Reputation::New, Reputation::Failed(1)].map(firsts),
             [12, 2, 2]
         );
     }
 
     #[test]
-    fn a_full_queue_gives_up_the_worst_offender() {
-        let mut queue = Queue::default();
-        let fill = |queue: &mut Queue, reputation, from: u8| {
+    fn a_full_queue_evicts_the_worst_reputation() {
+        let mut queue = LoginQueue::default();
+        let fill = |queue: &mut LoginQueue, reputation, from: u8| {
             let mut n = from;
-            while queue.len() < ALL {
-                assert!(queue.push(job(n, reputation)).is_ok_and(|evicted| evicted.is_none()));
+            while queue.len() < MAX_WAITING {
+                assert!(queue.push(attempt(n, reputation)).is_ok_and(|evicted| evicted.is_none()));
                 n = if n == u8::MAX { from } else { n + 1 };
             }
         };
-        assert!(queue.push(job(1, Reputation::Wrong(9))).is_ok());
-        assert!(queue.push(job(2, Reputation::Wrong(2))).is_ok());
+        assert!(queue.push(attempt(1, Reputation::Failed(9))).is_ok());
+        assert!(queue.push(attempt(2, Reputation::Failed(2))).is_ok());
         fill(&mut queue, Reputation::New, 10);
-        let mut evicted = |reputation| match queue.push(job(3, reputation)) {
+        let mut evicted = |reputation| match queue.push(attempt(3, reputation)) {
             Ok(evicted) => Some(evicted.unwrap().reputation),
             Err(_) => None,
         };
-        assert_eq!(evicted(Reputation::Wrong(3)), Some(Reputation::Wrong(9)));
-        assert_eq!(evicted(Reputation::Wrong(7)), None, "itself the worst");
-        assert_eq!(evicted(Reputation::New), Some(Reputation::Wrong(3)));
-        assert_eq!(evicted(Reputation::Known), Some(Reputation::Wrong(2)));
-        assert_eq!(evicted(Reputation::Known), Some(Reputation::New));
+        assert_eq!(evicted(Reputation::Failed(3)), Some(Reputation::Failed(9)));
+        assert_eq!(evicted(Reputation::Failed(7)), None, "itself the worst");
+        assert_eq!(evicted(Reputation::New), Some(Reputation::Failed(3)));
+        assert_eq!(evicted(Reputation::KnownNetwork), Some(Reputation::Failed(2)));
+        assert_eq!(evicted(Reputation::KnownNetwork), Some(Reputation::New));
         assert_eq!(evicted(Reputation::New), Some(Reputation::New), "of those that have most");
-        let mut queue = Queue::default();
-        fill(&mut queue, Reputation::Known, 10);
-        assert!(queue.push(job(3, Reputation::New)).is_err(), "none is worse");
+        let mut queue = LoginQueue::default();
+        fill(&mut queue, Reputation::KnownNetwork, 10);
+        assert!(queue.push(attempt(3, Reputation::New)).is_err(), "none is worse");
     }
 }
