@@ -42,9 +42,9 @@ pub(super) fn export(core: &Core, tell: &mut Teller<'_>) -> Done {
         .ask(|engine| engine.journal().map_err(|error| error.to_string()))
         .ok_or_else(ended)??;
     let read = reader.read(&mut |numbered| {
-        tell.line(line(&numbered).map_err(|error| JournalError::Stopped(Box::new(error)))?);
+        tell.line(line(&numbered).map_err(|error| JournalError::Aborted(Box::new(error)))?);
         if tell.is_gone() {
-            Err(JournalError::Stopped("nobody listens any more".into()))
+            Err(JournalError::Aborted("nobody listens any more".into()))
         } else {
             Ok(())
         }

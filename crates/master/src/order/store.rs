@@ -81,7 +81,7 @@ impl Store {
                 return Ok(());
             }
             if (after.epoch, after.number.checked_add(1)) != (found.epoch, Some(found.number)) {
-                return Err(JournalError::Stopped(Box::new(Gap {
+                return Err(JournalError::Aborted(Box::new(Gap {
                     folder: folder.to_owned(),
                     after,
                     found,
@@ -90,7 +90,7 @@ impl Store {
             ledger.apply(numbered);
             Ok(())
         })?;
-        ledger.add_timelines(journal.found_timelines(), ends);
+        ledger.add_timelines(journal.initial_timelines(), ends);
         ledger.begin_timeline(journal.timeline());
         let known = folders::load(&folder.join("folders"), cluster)?;
         if known.is_none() && ledger.last() > Lsn::default() {

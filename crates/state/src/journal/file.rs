@@ -1,7 +1,8 @@
-//! Opening, locking and making the journal's file.
+//! Opens, locks and creates the file of a journal.
 //!
-//! A file gets its name only once its header is on disk, so a header that is not whole is damage and never a crash while
-//! it was made. Makers meet at one temporary name and lock it; the lock goes with the file when it is renamed.
+//! A file gets its name after its header is on disk. So an incomplete header is damage, never the
+//! result of a crash. Concurrent creators lock one temporary name; the lock stays with the file
+//! when it is renamed.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, TryLockError};
@@ -16,58 +17,60 @@ use rustix::io::Errno;
 use super::JournalError;
 use super::format::{FORMAT, FileHeader};
 
-/// How often to look again where the name came to mean another file meanwhile. Others make a journal once, so the second
-/// look is good; whoever keeps replacing the file has it in use.
+/// Attempts to open a file whose name was moved to another file meanwhile.
+///
+/// Another process creates a journal once, so the second attempt succeeds. A process that keeps
+/// replacing the file has it in use.
 const TRIES: usize = 8;
 
-/// The file at `path`, locked; made, with `id` in its header, where nothing was.
+/// Opens and locks the file at `path`, or creates it with `id` in its header.
 pub(super) fn open(path: &Path, id: [u8; 16]) -> Result<File, JournalError> {
-    let place = Place::new(path)?;
+    let location = JournalPath::new(path)?;
     for _ in 0..TRIES {
-        if let Some(file) = place.lock(place.name, OFlags::empty())? {
-            // Whoever made it may have stopped before the name was on disk.
-            return place.sync().map(|()| file);
+        if let Some(file) = location.lock(location.name, OFlags::empty())? {
+            // Its creator may have stopped before the name was on disk.
+            return location.sync().map(|()| file);
         }
-        if let Some(file) = place.make(id)? {
+        if let Some(file) = location.make(id)? {
             return Ok(file);
         }
     }
     Err(JournalError::InUse(path.to_owned()))
 }
 
-/// Makes a file with nothing but its header, locked, beside the one at `path`, whose lock the caller has.
+/// Creates a locked file with only a header beside the one at `path`, which the caller has locked.
 pub(super) fn fresh(path: &Path, id: [u8; 16]) -> Result<File, JournalError> {
-    let place = Place::new(path)?;
-    let Some(file) = place.lock(&place.temp(), OFlags::CREATE)? else {
+    let location = JournalPath::new(path)?;
+    let Some(file) = location.lock(&location.temp(), OFlags::CREATE)? else {
         return Err(JournalError::InUse(path.to_owned()));
     };
-    place.fill(&file, id).map_err(|error| place.io(error))?;
+    location.fill(&file, id).map_err(|error| location.io(error))?;
     Ok(file)
 }
 
-/// Puts what [`fresh`] has made in place of the file at `path`.
-pub(super) fn put_in_place(path: &Path) -> Result<(), JournalError> {
-    let place = Place::new(path)?;
-    rustix::fs::renameat(&place.folder, place.temp(), &place.folder, place.name)
-        .map_err(|error| place.io(error))?;
-    place.sync()
+/// Renames the file that [`fresh`] created to `path`.
+pub(super) fn publish(path: &Path) -> Result<(), JournalError> {
+    let location = JournalPath::new(path)?;
+    rustix::fs::renameat(&location.folder, location.temp(), &location.folder, location.name)
+        .map_err(|error| location.io(error))?;
+    location.sync()
 }
 
-/// Where a journal's file has its name.
+/// The folder and the name of a journal file, by which its presence is checked.
 #[derive(Debug)]
-pub(super) struct Named {
+pub(super) struct FileLocation {
     folder: OwnedFd,
     name: OsString,
 }
 
-impl Named {
-    /// The place of the file at `path`.
+impl FileLocation {
+    /// The location of the file at `path`.
     pub fn of(path: &Path) -> Result<Self, JournalError> {
-        let place = Place::new(path)?;
-        Ok(Self { name: place.name.to_owned(), folder: place.folder })
+        let location = JournalPath::new(path)?;
+        Ok(Self { name: location.name.to_owned(), folder: location.folder })
     }
 
-    /// Whether `file` still has its name in the folder that it was opened in, wherever that folder is by now.
+    /// Whether `file` still has its name in its folder. The folder itself may have been moved.
     pub fn is(&self, file: &File) -> io::Result<bool> {
         match rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(named) => is_same(&named, &rustix::fs::fstat(file)?),
@@ -76,10 +79,10 @@ impl Named {
         }
     }
 
-    /// Whether the folder still is the one that holds `path`.
+    /// Whether the folder is still the parent of `path`.
     pub fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let now = match Place::new(path) {
-            Ok(place) => place,
+        let now = match JournalPath::new(path) {
+            Ok(location) => location,
             Err(JournalError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
                 return Ok(false);
             }
@@ -93,13 +96,13 @@ fn is_same(one: &Stat, other: &Stat) -> io::Result<bool> {
     Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
-struct Place<'a> {
+struct JournalPath<'a> {
     path: &'a Path,
     folder: OwnedFd,
     name: &'a OsStr,
 }
 
-impl<'a> Place<'a> {
+impl<'a> JournalPath<'a> {
     fn new(path: &'a Path) -> Result<Self, JournalError> {
         let name = path.file_name().ok_or_else(|| JournalError::NotRegular(path.to_owned()))?;
         let folder = match path.parent() {
@@ -119,9 +122,9 @@ impl<'a> Place<'a> {
         JournalError::io(self.path, cause)
     }
 
-    /// Opens and locks `name`; none where it is not there, or not the name of that file any more once it is locked.
+    /// Opens and locks `name`; none if it is missing, or names another file after the lock.
     fn lock(&self, name: &OsStr, flags: OFlags) -> Result<Option<File>, JournalError> {
-        // Without NONBLOCK a pipe in this place could hold us for ever.
+        // Without NONBLOCK a pipe at this path would block the process.
         let flags = flags
             | OFlags::RDWR
             | OFlags::NOFOLLOW
@@ -152,18 +155,18 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// The name under which a file is made.
+    /// The temporary name of a new file.
     fn temp(&self) -> OsString {
         let mut temp = OsString::from(self.name);
         temp.push(".new");
         temp
     }
 
-    /// Makes the file; none where another was quicker.
+    /// Creates the file; none if another process was faster.
     fn make(&self, id: [u8; 16]) -> Result<Option<File>, JournalError> {
         let temp = self.temp();
         let Some(file) = self.lock(&temp, OFlags::CREATE)? else { return Ok(None) };
-        // Whoever makes the journal holds this lock, so what is not there now does not come before the rename.
+        // Each creator holds this lock, so no other file appears before the rename.
         match rustix::fs::statat(&self.folder, self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => {}
             Ok(_) => {
@@ -180,7 +183,7 @@ impl<'a> Place<'a> {
         Ok(Some(file))
     }
 
-    /// The name may be left from one who was stopped here, so size and mode may be anything.
+    /// Writes the header. A stopped creator may have left the file with any size and mode.
     fn fill(&self, file: &File, id: [u8; 16]) -> io::Result<()> {
         rustix::fs::fchmod(file, Mode::RUSR | Mode::WUSR)?;
         file.set_len(0)?;

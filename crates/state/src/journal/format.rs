@@ -1,45 +1,45 @@
-//! Every byte of a journal file. No input or output.
+//! The format of a journal file. No input or output.
 //!
 //! Numbers are big-endian. A *sum* is the first 16 bytes of a BLAKE3 hash.
 //!
-//! The file begins with: magic (8 bytes), format (4), id (16), salt (16 random bytes), sum of these (16). Later formats
-//! keep these 60 bytes as they are. Then come batches, one right behind the other:
+//! The file begins with: magic (8 bytes), format (4), id (16), salt (16 random bytes), sum of these
+//! (16). Later formats keep these 60 bytes. Batches follow without gaps:
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 8 | magic, which begins with a byte that is in no path |
+//! | 8 | magic; its first byte occurs in no path |
 //! | 4 | length of the payload |
-//! | 4 | changes in it |
-//! | 8 | where in the file this batch begins |
-//! | 16 | timeline: random, the same in all batches that one process has written |
+//! | 4 | number of changes in it |
+//! | 8 | offset of this batch in the file |
+//! | 16 | timeline: random, the same in all batches of one process |
 //! | 16 | sum of the 40 bytes before and the payload |
 //! | 16 | sum of the 56 bytes before |
-//! | length | payload: the changes as the protocol encodes them. Where that changes, the format does |
+//! | length | payload: the changes in the protocol's encoding. A change of it is a new format |
 //! | 32 | chain: BLAKE3 of the chain before, length, changes, payload |
 //!
-//! The sums of batches are keyed with the file's header, and so with its salt: bytes of another file, which a file system
-//! may leave in a torn batch, are never taken for a batch of this one. They stand alone, so that a batch is known for one
-//! without those before it. The chain ties it to all before. It begins with the id, not the salt, so that the same batches
-//! have the same chain in every file.
+//! The sums of batches are keyed with the file's header, and so with its salt. A file system may
+//! leave bytes of another file in a torn batch; these are never taken for a batch of this file. A
+//! batch is recognized without the batches before it. The chain ties it to all of them. The chain
+//! begins with the id, not the salt, so the same batches have the same chain in every file.
 
 use relais_proto::{Decode, Decoder, Encoder, LogEntry};
 
-/// Most changes in one batch.
+/// Cap on the changes of one batch.
 pub const BATCH_CHANGES: usize = 4096;
-/// Most bytes that the changes of one batch may take in the file: 16 MiB.
+/// Cap on the encoded changes of one batch: 16 MiB.
 pub const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 pub(super) const FORMAT: u32 = 1;
 pub(super) const FILE_HEADER: usize = 60;
 pub(super) const BATCH_HEADER: usize = 72;
 pub(super) const CHAIN: usize = 32;
-/// Bytes of the longest batch in the file.
+/// Length of the longest batch in bytes.
 pub(super) const LONGEST: u64 = (BATCH_HEADER + BATCH_BYTES + CHAIN) as u64;
 pub(super) const BATCH_MAGIC: [u8; 8] = *b"\xff\xfebatch\n";
 const FILE_MAGIC: [u8; 8] = *b"\xffrelais\n";
 const SUM: usize = 16;
 
-/// A hash over batches.
+/// A chain hash over batches.
 pub(super) type Chain = [u8; CHAIN];
 
 fn sum(mut hasher: blake3::Hasher, parts: &[&[u8]]) -> [u8; SUM] {
@@ -51,7 +51,7 @@ fn sum(mut hasher: blake3::Hasher, parts: &[&[u8]]) -> [u8; SUM] {
     sum
 }
 
-/// What a file begins with.
+/// The header of a journal file.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FileHeader {
     pub format: u32,
@@ -72,7 +72,7 @@ impl FileHeader {
         bytes
     }
 
-    /// None where these are not the bytes that [`Self::encode`] made.
+    /// Parses a header; none if its sum or its magic is wrong.
     pub fn parse(bytes: &[u8; FILE_HEADER]) -> Option<Self> {
         let mut from = Decoder::new(bytes.strip_prefix(&FILE_MAGIC)?);
         let header =
@@ -80,7 +80,7 @@ impl FileHeader {
         (header.encode() == bytes).then_some(header)
     }
 
-    /// What the sums of batches in this file are keyed with.
+    /// The key for the sums of batches in this file.
     pub fn key(&self) -> BatchKey {
         BatchKey(blake3::derive_key("relais journal batch 1", &self.encode()))
     }
@@ -91,7 +91,7 @@ impl FileHeader {
     }
 }
 
-/// Makes and checks the sums of one file's batches.
+/// The key that computes and checks the sums of one file's batches.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BatchKey([u8; 32]);
 
@@ -100,7 +100,7 @@ impl BatchKey {
         sum(blake3::Hasher::new_keyed(&self.0), parts)
     }
 
-    /// The header that `bytes` begins with; none where it is not that of a batch at `position`.
+    /// Parses the header at the start of `bytes`; none if it is no batch header for `position`.
     pub fn parse(&self, bytes: &[u8], position: u64) -> Option<BatchHeader> {
         let (summed, sum) = bytes.get(..BATCH_HEADER)?.split_at(BATCH_HEADER - SUM);
         let mut from = Decoder::new(summed.strip_prefix(&BATCH_MAGIC)?);
@@ -115,12 +115,14 @@ impl BatchKey {
         (fits && self.sum(&[summed]) == sum).then_some(fields)
     }
 
-    /// Whether this is the payload of the batch with this header.
+    /// Whether the payload matches the sum in this header.
     pub fn fits(&self, header: &BatchHeader, payload: &[u8]) -> bool {
         self.sum(&[&header.fields(), payload]) == header.body
     }
 
-    /// Turns a buffer with room for the header and a payload behind it into a whole batch, and says its chain.
+    /// Completes a batch in place: fills in the header, appends the chain, and returns the chain.
+    ///
+    /// `buffer` has space for the header, then the payload.
     pub fn seal(
         &self,
         buffer: &mut Vec<u8>,
@@ -144,19 +146,19 @@ impl BatchKey {
     }
 }
 
-/// What a batch begins with.
+/// The header of a batch.
 #[derive(Debug)]
 pub(super) struct BatchHeader {
     pub len: u32,
     pub count: u32,
     position: u64,
-    /// Who has written it.
+    /// The timeline of the process that wrote it.
     pub timeline: [u8; 16],
     body: [u8; SUM],
 }
 
 impl BatchHeader {
-    /// All but the sums.
+    /// The encoded fields before the sums.
     fn fields(&self) -> [u8; BATCH_HEADER - 2 * SUM] {
         let mut bytes = [0; BATCH_HEADER - 2 * SUM];
         bytes[..8].copy_from_slice(&BATCH_MAGIC);
@@ -167,7 +169,7 @@ impl BatchHeader {
         bytes
     }
 
-    /// The chain behind this batch.
+    /// The chain after this batch.
     pub fn chain(&self, before: &Chain, payload: &[u8]) -> Chain {
         let mut hasher = blake3::Hasher::new();
         hasher
@@ -178,13 +180,15 @@ impl BatchHeader {
         *hasher.finalize().as_bytes()
     }
 
-    /// Bytes of the whole batch in the file.
+    /// Length of the whole batch in bytes.
     pub fn total(&self) -> u64 {
         (BATCH_HEADER + CHAIN) as u64 + u64::from(self.len)
     }
 }
 
-/// Appends one change. False where it would not come back as it is, which would make the whole journal unreadable.
+/// Appends one change; false if it would not decode to the same value.
+///
+/// Such a change would make the whole journal unreadable.
 pub(super) fn encode_change(change: &LogEntry, to: &mut Vec<u8>) -> bool {
     let start = to.len();
     change.encode(&mut Encoder::new(to));

@@ -1,22 +1,20 @@
-//! The journal: every numbered change, in order, in one file that only grows.
+//! The journal: all numbered changes in order, in one append-only file.
 //!
-//! Owns the file's format, its lock, what it takes for a batch to be on disk,
-//! and how a file is read again after a crash. It never skips a batch, never
-//! asks for a sync a second time after one failed, and never looks at what a
-//! change means: it checks that numbers rise, and no more.
+//! The module owns the file format, the lock, the durable append and the recovery after a crash. It
+//! never skips a batch, never repeats a failed sync, and never interprets a change: it only checks
+//! that numbers rise.
 //!
-//! A batch that was being written when the machine stopped is torn. Nobody was
-//! told that it is stored, so it is cut off. Anything else that is wrong is
-//! damage, and the journal does not open. `format.rs` has every byte of the
-//! file, `recover.rs` tells the two apart.
+//! A batch that was being written when the machine stopped is torn. It was never acknowledged, so
+//! it is cut off. Any other defect is damage, and the journal does not open. `format.rs` has the
+//! bytes of the file; `recover.rs` distinguishes the two cases.
 
 mod error;
 mod file;
 mod format;
 mod recover;
-mod tail;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -24,41 +22,43 @@ use std::path::{Path, PathBuf};
 use relais_proto::{LogEntry, Lsn, Timeline};
 
 pub use error::JournalError;
-use file::Named;
+use file::FileLocation;
 pub use format::{BATCH_BYTES, BATCH_CHANGES};
-use tail::{InPlace, Tail};
+use writer::{JournalFile, JournalWriter};
 
-/// Where numbered changes are kept; a file now, behind a trait so that it can move.
+/// A log of numbered changes. The trait allows for another store than a file.
 pub trait ChangeLog {
-    /// Adds a batch behind all others. It is stored once this returns, the whole of it or nothing. An empty batch is nothing.
+    /// Appends a batch atomically; on disk when this returns. An empty batch has no effect.
     ///
     /// # Errors
-    /// Why it was not stored. Where the caller broke the rules (numbers, size) and for [`JournalError::NoSpace`], later
-    /// batches may well be taken; after any other error none is until the log is opened anew, and that may find the batch.
+    /// Later batches may succeed after a rejected batch (numbers, size) and after
+    /// [`JournalError::NoSpace`]. After any other error the log takes no batch until it is
+    /// reopened, and the reopened log may have the batch.
     fn append(&mut self, batch: &[LogEntry]) -> Result<(), JournalError>;
 
-    /// The number of the last change that is stored; the default version where there is none.
+    /// The id of the last stored change; the default if the log is empty.
     fn last(&self) -> Lsn;
 }
 
-/// A journal file that this process alone has open. It stays locked until this and every copy of its descriptor, also
-/// in processes forked meanwhile, are closed.
+/// A journal file that this process has locked.
+///
+/// The lock ends when all copies of its descriptor are closed, in forked processes too.
 #[derive(Debug)]
 pub struct Journal {
-    tail: Tail<InPlace>,
+    writer: JournalWriter<JournalFile>,
     id: [u8; 16],
 }
 
 impl Journal {
-    /// Opens the journal at `path`, or makes it where nothing is. It is bound to `id`, a cluster or a folder. `each` gets
-    /// every change in it, first to last. Memory is taken for one batch at a time.
+    /// Opens the journal at `path`, or creates it; `each` gets all its changes in order.
     ///
-    /// All that `each` was given is on disk once this returns, also where an earlier process wrote it and did not come to
-    /// the sync, or where its sync failed.
+    /// The journal is bound to `id`, a cluster or a folder. Memory is used for one batch at a time.
+    /// All changes that `each` got are on disk when this returns, even if an earlier process did
+    /// not sync them or its sync failed.
     ///
     /// # Errors
-    /// Another process has it, it is bound to another id, it is damaged (with the place), it is no regular file, the system
-    /// refused, or what `each` said. `each` may have been called before.
+    /// The journal is in use, bound to another id, damaged or no regular file; a system call or
+    /// `each` failed. `each` may have been called before the error.
     pub fn open(
         path: &Path,
         id: [u8; 16],
@@ -66,91 +66,94 @@ impl Journal {
     ) -> Result<Self, JournalError> {
         let file = file::open(path, id)?;
         let found = recover::read(&file, path, id, each)?;
-        let file = InPlace { file, named: Named::of(path)? };
-        recover::settle(&file, path, &found)?;
+        let file = JournalFile { file, location: FileLocation::of(path)? };
+        recover::make_durable(&file, path, &found)?;
         let timeline = crate::random().map_err(|error| JournalError::io(path, error))?;
-        Ok(Self { tail: Tail::new(file, path, found.end, timeline), id })
+        Ok(Self { writer: JournalWriter::new(file, path, found.end, timeline), id })
     }
 
-    /// A hash over all batches, in order. Equal for two journals of one id only where they hold the same batches.
+    /// The hash over all batches; two journals of one id have equal hashes only for equal batches.
     #[must_use]
     pub fn chain(&self) -> [u8; 32] {
-        self.tail.chain()
+        self.writer.chain()
     }
 
-    /// Bytes in the file.
+    /// The size of the file in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.tail.at()
+        self.writer.at()
     }
 
-    /// Begins anew, without any change: a new file takes the place of this one. What was in it has to be kept elsewhere, for good.
-    /// A crash leaves the former file or the new one.
+    /// Replaces the journal by an empty one. The caller has stored its changes elsewhere.
+    ///
+    /// A crash leaves the old file or the new one.
     ///
     /// # Errors
-    /// What the system said. Where the new file could not be made this one goes on; else nothing more is taken, since it is not
-    /// known which of them has the name.
+    /// Errors of the system calls. If the new file could not be created, this journal continues.
+    /// If the rename failed it takes no more changes, because the name may belong to either file.
     pub fn reset(&mut self) -> Result<(), JournalError> {
-        let path = self.tail.path().to_owned();
+        let path = self.writer.path().to_owned();
         let file = file::fresh(&path, self.id)?;
         let found = recover::read(&file, &path, self.id, &mut |_| Ok(()))?;
-        file::put_in_place(&path).inspect_err(|_| self.tail.fail())?;
-        let file = InPlace { file, named: Named::of(&path)? };
-        self.tail = Tail::new(file, &path, found.end, self.tail.timeline());
+        file::publish(&path).inspect_err(|_| self.writer.fail())?;
+        let file = JournalFile { file, location: FileLocation::of(&path)? };
+        self.writer = JournalWriter::new(file, &path, found.end, self.writer.timeline());
         Ok(())
     }
 
-    /// Whether the folder that the journal was opened in still is the one at its path. A journal whose own name is gone takes
-    /// nothing in any case; whether a folder may be moved is the caller's to say.
+    /// Whether the folder of the journal is still at its path.
+    ///
+    /// A journal that has lost its own name takes no changes in any case. The caller decides whether
+    /// its folder may be moved.
     ///
     /// # Errors
-    /// What the system said.
+    /// Errors of the system calls.
     pub fn is_at_its_path(&self) -> Result<bool, JournalError> {
-        let path = self.tail.path();
-        self.tail.storage().named.is_at(path).map_err(|error| JournalError::io(path, error))
+        let path = self.writer.path();
+        self.writer.storage().location.is_at(path).map_err(|error| JournalError::io(path, error))
     }
 
-    /// The timeline of the batches that this process writes. It is random for each opening.
+    /// The timeline of the batches that this process writes; random for each opening.
     #[must_use]
     pub fn timeline(&self) -> [u8; 16] {
-        self.tail.timeline()
+        self.writer.timeline()
     }
 
     #[cfg(test)]
     fn set_timeline(&mut self, timeline: [u8; 16]) {
-        self.tail.set_timeline(timeline);
+        self.writer.set_timeline(timeline);
     }
 
-    /// Begins another timeline: what comes next is no continuation of what this process has written.
+    /// Starts another timeline: later batches do not continue the earlier ones of this process.
     ///
     /// # Errors
-    /// The system has no random numbers.
+    /// The system provides no random bytes.
     pub fn begin_timeline(&mut self) -> Result<[u8; 16], JournalError> {
         let timeline =
-            crate::random().map_err(|error| JournalError::io(self.tail.path(), error))?;
-        self.tail.set_timeline(timeline);
+            crate::random().map_err(|error| JournalError::io(self.writer.path(), error))?;
+        self.writer.set_timeline(timeline);
         Ok(timeline)
     }
 
-    /// The timelines that were in the file when it was opened, each with the last change before its first one there.
+    /// The timelines in the file at its opening, each with the last change before its first one.
     #[must_use]
-    pub fn found_timelines(&self) -> &[Timeline] {
-        self.tail.found_timelines()
+    pub fn initial_timelines(&self) -> &[Timeline] {
+        self.writer.initial_timelines()
     }
 
-    /// Reads the changes that are stored now, in another thread, while more come in.
+    /// Makes a reader of the changes stored now, for another thread, while more are appended.
     ///
     /// # Errors
-    /// What the system said.
+    /// Errors of the system calls.
     pub fn reader(&self) -> Result<JournalReader, JournalError> {
-        let path = self.tail.path().to_owned();
-        // A descriptor of its own has a position of its own.
+        let path = self.writer.path().to_owned();
+        // A separate descriptor has its own file position.
         let file = File::open(&path).map_err(|error| JournalError::io(&path, error))?;
-        Ok(JournalReader { file, path, id: self.id, end: self.tail.at() })
+        Ok(JournalReader { file, path, id: self.id, end: self.writer.at() })
     }
 }
 
-/// What a journal held when this was made.
+/// A reader of the changes that a journal held when the reader was made.
 #[derive(Debug)]
 pub struct JournalReader {
     file: File,
@@ -160,7 +163,7 @@ pub struct JournalReader {
 }
 
 impl JournalReader {
-    /// Gives out every change, first to last.
+    /// Passes all changes to `each`, in order.
     ///
     /// # Errors
     /// As [`Journal::open`].
@@ -169,7 +172,7 @@ impl JournalReader {
         each: &mut dyn FnMut(LogEntry) -> Result<(), JournalError>,
     ) -> Result<(), JournalError> {
         let found = recover::read_up_to(&self.file, &self.path, self.id, self.end, each)?;
-        // Up to here all of it was stored.
+        // All batches up to `end` were stored.
         if found.end.at == self.end {
             Ok(())
         } else {
@@ -180,10 +183,10 @@ impl JournalReader {
 
 impl ChangeLog for Journal {
     fn append(&mut self, batch: &[LogEntry]) -> Result<(), JournalError> {
-        self.tail.append(batch)
+        self.writer.append(batch)
     }
 
     fn last(&self) -> Lsn {
-        self.tail.last()
+        self.writer.last()
     }
 }

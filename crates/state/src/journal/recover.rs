@@ -1,8 +1,8 @@
-//! Reading a journal from its start, and telling a torn end from damage.
+//! Reads a journal from its start, and distinguishes a torn end from damage.
 //!
-//! A batch is written behind all others, and the next only once it is on disk. So a write that was cut off leaves one bad
-//! batch, with nothing behind it that a later append has made. A bad batch is damage where there is more: a batch header
-//! further on, bytes behind the end that its own header gives, or more bytes than the longest batch has.
+//! A batch is appended only after the batch before it is on disk. So an interrupted write leaves
+//! one bad batch at the end. A bad batch is damage if more follows: a later batch header, bytes
+//! after the end that its own header gives, or more bytes than the longest batch has.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -16,24 +16,24 @@ use super::format::{
     BATCH_HEADER, BATCH_MAGIC, BatchHeader, BatchKey, CHAIN, Chain, FILE_HEADER, FORMAT,
     FileHeader, LONGEST,
 };
-use super::tail::Storage;
+use super::writer::Storage;
 
-/// Bytes that are read at once where batches are small.
+/// Buffer of the reader, for small batches.
 const READ_AHEAD: usize = 256 * 1024;
 
-/// Where the next batch goes, and what it follows.
+/// The end of the journal: the position of the next batch, and what it must follow.
 #[derive(Debug, Clone)]
-pub(super) struct End {
+pub(super) struct JournalEnd {
     pub key: BatchKey,
     pub at: u64,
     pub chain: Chain,
     pub last: Lsn,
-    /// The timelines in the file, each with the last change before its first one here.
+    /// The timelines in the file, each with the last change before its first one.
     pub timelines: Vec<Timeline>,
 }
 
-impl End {
-    /// That of a file without a batch.
+impl JournalEnd {
+    /// The end of a file without batches.
     pub fn of_empty(header: &FileHeader) -> Self {
         Self {
             key: header.key(),
@@ -45,18 +45,20 @@ impl End {
     }
 }
 
-/// What a file holds.
+/// The result of reading a file.
 #[derive(Debug)]
-pub(super) struct Found {
-    /// Behind the last good batch.
-    pub end: End,
-    /// Where the last good batch begins, where there is one.
+pub(super) struct RecoveredJournal {
+    /// The end after the last good batch.
+    pub end: JournalEnd,
+    /// The offset of the last good batch.
     pub newest: Option<u64>,
-    /// Bytes of the file, with the torn batch.
+    /// The size of the file, the torn batch included.
     pub size: u64,
 }
 
-/// Whether a change may come right behind another: by one within an epoch, anywhere in a higher one, never with number 0.
+/// Whether `next` may follow `last` directly.
+///
+/// The number rises by one within an epoch. A higher epoch may begin at any number but 0.
 pub(super) fn follows(last: Lsn, next: Lsn) -> bool {
     if next.epoch == last.epoch {
         last.number.checked_add(1) == Some(next.number)
@@ -65,25 +67,25 @@ pub(super) fn follows(last: Lsn, next: Lsn) -> bool {
     }
 }
 
-/// Reads the whole file and gives each change out.
+/// Reads the whole file and passes each change to `each`.
 pub(super) fn read(
     file: &File,
     path: &Path,
     id: [u8; 16],
     each: &mut dyn FnMut(LogEntry) -> Result<(), JournalError>,
-) -> Result<Found, JournalError> {
+) -> Result<RecoveredJournal, JournalError> {
     let size = file.metadata().map_err(|error| JournalError::io(path, error))?.len();
     read_up_to(file, path, id, size, each)
 }
 
-/// As [`read`], as if the file ended at `size`.
+/// Reads as [`read`] does, as if the file ended at `size`.
 pub(super) fn read_up_to(
     file: &File,
     path: &Path,
     id: [u8; 16],
     size: u64,
     each: &mut dyn FnMut(LogEntry) -> Result<(), JournalError>,
-) -> Result<Found, JournalError> {
+) -> Result<RecoveredJournal, JournalError> {
     let io_error = |error| JournalError::io(path, error);
     let header = read_header(file, path, size)?;
     if header.id != id {
@@ -93,7 +95,7 @@ pub(super) fn read_up_to(
             wanted: ClusterId(id),
         });
     }
-    let mut found = Found { end: End::of_empty(&header), newest: None, size };
+    let mut found = RecoveredJournal { end: JournalEnd::of_empty(&header), newest: None, size };
     let mut input = BufReader::with_capacity(READ_AHEAD, file);
     input.seek(SeekFrom::Start(found.end.at)).map_err(io_error)?;
     let mut payload = Vec::new();
@@ -105,7 +107,7 @@ pub(super) fn read_up_to(
             check_torn(file, path, end, size)?;
             break;
         };
-        give_out(&header, &payload, path, end, each)?;
+        pass_changes(&header, &payload, path, end, each)?;
         found.newest = Some(end.at);
         end.at += header.total();
         end.chain = chain;
@@ -131,10 +133,10 @@ fn read_header(file: &File, path: &Path, size: u64) -> Result<FileHeader, Journa
     Ok(header)
 }
 
-/// The header of the batch at the end of those before, and its chain; none where it is not whole and good.
+/// Reads the batch at `end`: its header and chain; none if it is incomplete or bad.
 fn read_batch(
     input: &mut impl Read,
-    end: &End,
+    end: &JournalEnd,
     size: u64,
     payload: &mut Vec<u8>,
 ) -> io::Result<Option<(BatchHeader, Chain)>> {
@@ -155,12 +157,14 @@ fn read_batch(
     Ok(good.then_some((header, chain)))
 }
 
-/// Gives out the changes of a batch that is as it was written, and moves `end.last` on. What is wrong here is not torn.
-fn give_out(
+/// Passes the changes of a good batch to `each`, and advances `end.last`.
+///
+/// A defect in a good batch is damage, not a torn write.
+fn pass_changes(
     header: &BatchHeader,
     payload: &[u8],
     path: &Path,
-    end: &mut End,
+    end: &mut JournalEnd,
     each: &mut dyn FnMut(LogEntry) -> Result<(), JournalError>,
 ) -> Result<(), JournalError> {
     let mut from = Decoder::new(payload);
@@ -187,8 +191,8 @@ fn give_out(
     from.finish().map_err(|error| JournalError::damaged(path, end.at, error.to_string()))
 }
 
-/// Makes sure that the bad batch at the end of the good ones is the last thing that was written.
-fn check_torn(file: &File, path: &Path, end: &End, size: u64) -> Result<(), JournalError> {
+/// Checks that the bad batch after the good ones is torn, and returns an error for damage.
+fn check_torn(file: &File, path: &Path, end: &JournalEnd, size: u64) -> Result<(), JournalError> {
     let damaged = |why: &str| Err(JournalError::damaged(path, end.at, why));
     let rest = size - end.at;
     if rest > LONGEST {
@@ -207,7 +211,7 @@ fn check_torn(file: &File, path: &Path, end: &End, size: u64) -> Result<(), Jour
     Ok(())
 }
 
-/// At most the longest batch.
+/// Reads a range of the file, at most the longest batch.
 fn read_back(
     read: impl Fn(&mut [u8], u64) -> io::Result<()>,
     from: u64,
@@ -218,17 +222,23 @@ fn read_back(
     Ok(bytes)
 }
 
-/// Makes sure that what was found is on disk, and nothing else is in the file.
+/// Makes the recovered batches durable, and cuts off the torn one.
 ///
-/// An earlier process may have ended between write and sync, or its sync may have failed. In the second case the system
-/// takes the bytes for written, and a new sync alone would do nothing; so they are written again. Only the last batch can
-/// be like this, since none is written behind one that is not synced.
-pub(super) fn settle(file: &impl Storage, path: &Path, found: &Found) -> Result<(), JournalError> {
+/// An earlier process may have ended between write and sync, or its sync may have failed. After a
+/// failed sync the kernel regards the bytes as written, and a new sync alone would have no effect.
+/// So the last batch is written again. Only the last one can be unsynced, because no batch is
+/// appended after an unsynced one.
+pub(super) fn make_durable(
+    file: &impl Storage,
+    path: &Path,
+    found: &RecoveredJournal,
+) -> Result<(), JournalError> {
     let io_error = |error| JournalError::io(path, error);
     let end = found.end.at;
     if end < found.size {
         log::warn!(
-            "the journal {} ends in a torn batch at byte {end}: the {} bytes there were never acknowledged and are cut off",
+            "the journal {} ends in a torn batch at byte {end}: its {} bytes were never \
+             acknowledged and are cut off",
             path.display(),
             found.size - end
         );

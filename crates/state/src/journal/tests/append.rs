@@ -8,8 +8,8 @@ use rustix::io::Errno;
 
 use super::*;
 use crate::journal::format::{BATCH_BYTES, BATCH_CHANGES, FORMAT, FileHeader};
-use crate::journal::recover::{End, Found, settle};
-use crate::journal::tail::{Storage, Tail};
+use crate::journal::recover::{JournalEnd, RecoveredJournal, make_durable};
+use crate::journal::writer::{JournalWriter, Storage};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Call {
@@ -57,9 +57,9 @@ impl Storage for &Store {
     }
 }
 
-fn tail(store: &Store) -> Tail<&Store> {
+fn tail(store: &Store) -> JournalWriter<&Store> {
     let header = FileHeader { format: FORMAT, id: ID, salt: [1; 16] };
-    Tail::new(store, Path::new("/j"), End::of_empty(&header), [9; 16])
+    JournalWriter::new(store, Path::new("/j"), JournalEnd::of_empty(&header), [9; 16])
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn what_could_not_be_read_back_is_not_written() {
 #[test]
 fn what_was_found_is_written_again_and_synced_before_it_is_used() {
     let header = FileHeader { format: FORMAT, id: ID, salt: [1; 16] };
-    let empty = End::of_empty(&header);
+    let empty = JournalEnd::of_empty(&header);
     let (start, end) = (empty.at, empty.at + 200);
     for (newest, at, size, calls) in [
         (None, start, start, vec![]),
@@ -251,14 +251,14 @@ fn what_was_found_is_written_again_and_synced_before_it_is_used() {
             vec![Call::Cut(end), Call::Read(start), Call::Write(start), Call::Sync],
         ),
     ] {
-        let found = Found { end: End { at, ..empty.clone() }, newest, size };
+        let found = RecoveredJournal { end: JournalEnd { at, ..empty.clone() }, newest, size };
         let store = Store::default();
-        settle(&&store, Path::new("/j"), &found).unwrap();
+        make_durable(&&store, Path::new("/j"), &found).unwrap();
         assert_eq!(*store.calls.borrow(), calls);
         if newest.is_some() {
             assert_eq!(*store.written.borrow(), [b'r'; 200], "the same bytes as were there");
         }
         store.sync_fails.set(true);
-        assert_eq!(settle(&&store, Path::new("/j"), &found).is_err(), !calls.is_empty());
+        assert_eq!(make_durable(&&store, Path::new("/j"), &found).is_err(), !calls.is_empty());
     }
 }

@@ -195,7 +195,7 @@ fn each_opening_is_a_timeline_of_its_own() {
     let temp = Temp::new();
     let mut journal = open(&temp.path()).unwrap().0;
     let first = journal.timeline();
-    assert_eq!(journal.found_timelines(), []);
+    assert_eq!(journal.initial_timelines(), []);
     journal.append(&changes(1, 1..=2)).unwrap();
     journal.append(&changes(1, 3..=3)).unwrap();
     drop(journal);
@@ -210,7 +210,7 @@ fn each_opening_is_a_timeline_of_its_own() {
     assert!(first != second && second != third && third != fourth);
     drop(journal);
     let after = |epoch, number, id| relais_proto::Timeline { after: version(epoch, number), id };
-    assert_eq!(open(&temp.path()).unwrap().0.found_timelines(), [after(2, 0, fourth)]);
+    assert_eq!(open(&temp.path()).unwrap().0.initial_timelines(), [after(2, 0, fourth)]);
     let temp = Temp::new();
     let ids = [1, 2].map(|n| {
         let mut journal = open(&temp.path()).unwrap().0;
@@ -218,7 +218,7 @@ fn each_opening_is_a_timeline_of_its_own() {
         journal.timeline()
     });
     assert_eq!(
-        open(&temp.path()).unwrap().0.found_timelines(),
+        open(&temp.path()).unwrap().0.initial_timelines(),
         [after(1, 0, ids[0]), after(1, 2, ids[1])]
     );
 }

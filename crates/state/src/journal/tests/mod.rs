@@ -52,7 +52,7 @@ struct Temp {
 
 impl Temp {
     fn new() -> Self {
-        // In memory where there is such a place: thousands of syncs to a disk take minutes.
+        // In memory where there is such a location: thousands of syncs to a disk take minutes.
         let shm = Path::new("/dev/shm");
         let dir = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() };
         Self { dir: dir.unwrap() }

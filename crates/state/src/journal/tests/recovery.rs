@@ -44,7 +44,7 @@ fn a_batch_torn_at_any_byte_is_cut_off_and_no_other() {
     let (temp, starts) = Temp::with(&three());
     let good = temp.bytes();
     let [.., start, end] = starts[..] else { panic!("{starts:?}") };
-    let timeline = open(&temp.path()).unwrap().0.found_timelines()[0].id;
+    let timeline = open(&temp.path()).unwrap().0.initial_timelines()[0].id;
     let chain = Temp::with(&three()[..2]);
     let chain = open(&chain.0.path()).unwrap().0.chain();
     for at in start..end {
@@ -53,7 +53,7 @@ fn a_batch_torn_at_any_byte_is_cut_off_and_no_other() {
         let others: Vec<u8> = good[at..].iter().map(|byte| !byte).collect();
         let garbage = [kept, &others].concat();
         let magic = [kept, &b"\xff\xfebatch\n".repeat(end - at)[..end - at]].concat();
-        // Blocks of this file that came to lie in the wrong place.
+        // Blocks of this file that came to lie in the wrong location.
         let earlier = [kept, &good[starts[0]..][..end - at]].concat();
         let mut holed = good.clone();
         holed[at] ^= 1;
@@ -160,7 +160,7 @@ fn batches_that_change_places_or_come_from_another_file_are_not_taken() {
     let foreign = [&good[..FILE_HEADER], &second.bytes()[FILE_HEADER..]].concat();
     first.set(&foreign);
     assert_eq!(open(&first.path()).unwrap().1, []);
-    // The second batch in place of the first.
+    // The second batch in location of the first.
     first.set(&[&good[..starts[0]], &good[starts[1]..]].concat());
     assert_eq!(open(&first.path()).unwrap().1, []);
     // A whole batch of this file, good by its own sums, behind another first one.
@@ -230,7 +230,7 @@ fn who_reads_may_stop() {
     let mut seen = 0;
     let error = Journal::open(&temp.path(), ID, &mut |_| {
         seen += 1;
-        if seen == 4 { Err(JournalError::Stopped("enough".into())) } else { Ok(()) }
+        if seen == 4 { Err(JournalError::Aborted("enough".into())) } else { Ok(()) }
     });
     assert!(error.unwrap_err().to_string().contains("enough"));
     assert_eq!(seen, 4);

@@ -1,6 +1,6 @@
-//! The end of a journal: where batches are added.
+//! Appends batches to a journal, and decides the state after each failure.
 //!
-//! Each batch is one write and one sync. What a failure leaves is decided here and nowhere else.
+//! Each batch is one write and one sync.
 
 use std::fs::File;
 use std::io;
@@ -11,35 +11,35 @@ use relais_proto::{LogEntry, Lsn, Timeline};
 
 use super::JournalError;
 use super::error::is_full;
-use super::file::Named;
+use super::file::FileLocation;
 use super::format::{BATCH_BYTES, BATCH_CHANGES, BATCH_HEADER, Chain, encode_change};
-use super::recover::{End, follows};
+use super::recover::{JournalEnd, follows};
 
-/// Room for the next batch that is kept after a large one.
+/// Size to which the buffer shrinks after a large batch.
 const KEPT: usize = 1024 * 1024;
 
-/// What a journal does to its file. Tests put one in its place that fails.
+/// The operations of a journal on its file. Tests use an implementation that fails.
 pub(super) trait Storage {
-    /// Fills all of it.
+    /// Fills `bytes` from the offset `at`.
     fn read(&self, bytes: &mut [u8], at: u64) -> io::Result<()>;
-    /// Writes all of it.
+    /// Writes all of `bytes` at the offset `at`.
     fn write(&self, bytes: &[u8], at: u64) -> io::Result<()>;
-    /// Waits until all that was written is on disk.
+    /// Waits until all written bytes are on disk.
     fn sync(&self) -> io::Result<()>;
-    /// Makes the file end here.
+    /// Truncates the file to `at` bytes.
     fn cut(&self, at: u64) -> io::Result<()>;
-    /// Whether it would be found again at its place.
+    /// Whether the file still has its name.
     fn is_in_place(&self) -> io::Result<bool>;
 }
 
-/// A journal's file, and where it has its name.
+/// The open file of a journal, with the location of its name.
 #[derive(Debug)]
-pub(super) struct InPlace {
+pub(super) struct JournalFile {
     pub file: File,
-    pub named: Named,
+    pub location: FileLocation,
 }
 
-impl Storage for InPlace {
+impl Storage for JournalFile {
     fn read(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
         self.file.read_exact_at(bytes, at)
     }
@@ -57,22 +57,22 @@ impl Storage for InPlace {
     }
 
     fn is_in_place(&self) -> io::Result<bool> {
-        self.named.is(&self.file)
+        self.location.is(&self.file)
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Tail<S> {
+pub(super) struct JournalWriter<S> {
     storage: S,
     path: PathBuf,
-    end: End,
+    end: JournalEnd,
     timeline: [u8; 16],
     failed: bool,
     buffer: Vec<u8>,
 }
 
-impl<S: Storage> Tail<S> {
-    pub fn new(storage: S, path: &Path, end: End, timeline: [u8; 16]) -> Self {
+impl<S: Storage> JournalWriter<S> {
+    pub fn new(storage: S, path: &Path, end: JournalEnd, timeline: [u8; 16]) -> Self {
         Self { storage, path: path.to_owned(), end, timeline, failed: false, buffer: Vec::new() }
     }
 
@@ -84,23 +84,23 @@ impl<S: Storage> Tail<S> {
         self.end.last
     }
 
-    /// Where the next batch goes.
+    /// The offset of the next batch.
     pub fn at(&self) -> u64 {
         self.end.at
     }
 
-    /// The timeline of the batches that are added.
+    /// The timeline of appended batches.
     pub fn timeline(&self) -> [u8; 16] {
         self.timeline
     }
 
-    /// Begins another timeline.
+    /// Sets the timeline of later batches.
     pub fn set_timeline(&mut self, timeline: [u8; 16]) {
         self.timeline = timeline;
     }
 
-    /// The timelines that were found in the file.
-    pub fn found_timelines(&self) -> &[Timeline] {
+    /// The timelines in the file at its opening.
+    pub fn initial_timelines(&self) -> &[Timeline] {
         &self.end.timelines
     }
 
@@ -112,7 +112,7 @@ impl<S: Storage> Tail<S> {
         &self.path
     }
 
-    /// Takes nothing more.
+    /// Rejects all later batches.
     pub fn fail(&mut self) {
         self.failed = true;
     }
@@ -133,7 +133,7 @@ impl<S: Storage> Tail<S> {
         Ok(())
     }
 
-    /// Puts the whole batch, as it will be in the file, into the buffer.
+    /// Encodes the whole batch into the buffer, and returns its chain.
     fn encode(&mut self, batch: &[LogEntry]) -> Result<Chain, JournalError> {
         let too_large = || JournalError::TooLarge { changes: batch.len() };
         if batch.len() > BATCH_CHANGES {
@@ -155,16 +155,17 @@ impl<S: Storage> Tail<S> {
         Ok(self.end.key.seal(&mut self.buffer, len, count, at, timeline, &self.end.chain))
     }
 
-    /// Writes the buffer and waits until it is on disk.
+    /// Writes and syncs the buffer.
     fn store(&mut self) -> Result<(), JournalError> {
-        // Until both have worked it is not known what the disk has.
+        // Until both calls have succeeded the content of the disk is unknown.
         self.failed = true;
         if let Err(cause) = self.storage.write(&self.buffer, self.end.at) {
-            // With no room, the part that was written can be taken back: it was in no sync.
+            // If the disk is full, the written part is truncated: no sync included it.
             self.failed = !is_full(&cause) || self.storage.cut(self.end.at).is_err();
             return Err(self.refused(cause));
         }
-        // After a failed sync the system may take the bytes for written; asked again it would say that all is well.
+        // After a failed sync the kernel may regard the bytes as written. A second sync would succeed
+        // without effect.
         self.storage.sync().map_err(|cause| self.refused(cause))?;
         if !self.storage.is_in_place().map_err(|cause| self.refused(cause))? {
             return Err(JournalError::Gone(self.path.clone()));
@@ -173,7 +174,7 @@ impl<S: Storage> Tail<S> {
         Ok(())
     }
 
-    /// The error says that there is no room only where a later batch may be taken.
+    /// Makes the error; it is `NoSpace` only if a later batch may succeed.
     fn refused(&self, cause: io::Error) -> JournalError {
         if self.failed {
             JournalError::Io { path: self.path.clone(), cause }
