@@ -1,58 +1,62 @@
-//! Whether a change fits the tree: the one function that decides, for master, slaves and simulator.
+//! Checks whether a change fits the tree, for master, slaves and simulator.
 //!
-//! It is asked in the step that numbers the change, with the tree as it is at that number. What
-//! does not fit gets an error and no number; what has a number applies everywhere.
+//! The caller checks the change in the step that numbers it, against the tree at that number. A
+//! change that does not fit gets an error and no number. A numbered change applies everywhere.
 
 use relais_proto::{
     Change, ChangeId, ErrorCode, Expect, Kind, Lsn, Mode, Refusal, TreePath, limits,
 };
 
-/// What a change has to know of an entry.
+/// State of an entry, as far as the check needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TreeNode {
     /// File or folder.
     pub kind: Kind,
-    /// The last change to its path; none where it was never numbered.
+    /// Last change to the path; `None` if the entry was never numbered.
     pub version: Option<Lsn>,
     /// Permission bits.
     pub mode: Mode,
 }
 
-/// The tree as a change finds it.
+/// Read access to the tree for the check.
 pub trait TreeView {
-    /// Why the tree could not be read.
+    /// Error of reading the tree.
     type Error;
 
-    /// What is at a path below the top; none where nothing is.
+    /// Returns the entry at a path below the root; `None` if there is none.
     ///
     /// # Errors
-    /// That the tree cannot be read.
+    /// The tree cannot be read.
     fn node(&mut self, path: &TreePath) -> Result<Option<TreeNode>, Self::Error>;
 
-    /// Whether a folder has anything in it, or holds something that is not served and so cannot be removed.
+    /// Returns whether a folder is empty.
+    ///
+    /// A folder with entries that are not served is not empty, because it cannot be removed.
     ///
     /// # Errors
-    /// That the tree cannot be read.
+    /// The tree cannot be read.
     fn is_empty(&mut self, folder: &TreePath) -> Result<bool, Self::Error>;
 
-    /// The length in bytes of the longest path below a folder; 0 where it is empty.
+    /// Returns the length in bytes of the longest path below a folder; 0 if it is empty.
     ///
     /// # Errors
-    /// That the tree cannot be read.
+    /// The tree cannot be read.
     fn longest_below(&mut self, folder: &TreePath) -> Result<usize, Self::Error>;
 
-    /// The number of the change with this id, where it was made already.
+    /// Returns the number of the change with this id, if it was committed before.
     ///
     /// # Errors
-    /// That the tree cannot be read.
+    /// The tree cannot be read.
     fn number_of(&mut self, id: ChangeId) -> Result<Option<Lsn>, Self::Error>;
 }
 
-/// Checks a change against the tree: the parent is a folder, the kind fits, a removed folder is empty,
-/// what is expected is there. The inner result is the refusal.
+/// Checks a change against the tree.
+///
+/// The parent must be a folder, the kind must fit, a removed folder must be empty, and the
+/// precondition must hold. The inner result is the refusal.
 ///
 /// # Errors
-/// That the tree cannot be read.
+/// The tree cannot be read.
 pub fn check<V: TreeView>(
     change: &Change,
     expect: Expect,
@@ -64,7 +68,7 @@ pub fn check<V: TreeView>(
         Change::Remove { path, recursive } => check_remove(path, *recursive, expect, tree),
         Change::Move { from, to } => check_move(from, to, tree),
         Change::SetMode { path, .. } => check_set_mode(path, expect, tree),
-        // Only who numbers makes this one, and it always fits.
+        // Only the sequencer makes this change, and it always fits.
         Change::Withdraw { .. } => Ok(Ok(())),
     }
 }
@@ -81,7 +85,7 @@ fn refuse_at<E>(
     Ok(Err(Refusal::at(path, code, message)))
 }
 
-/// The refusal where the folder that `path` lies in is no folder; none where it is one.
+/// Returns the refusal if the parent of `path` is not a folder.
 fn parent_is_missing<V: TreeView>(
     path: &TreePath,
     tree: &mut V,

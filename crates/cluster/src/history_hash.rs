@@ -1,10 +1,11 @@
-//! A hash over all changes, in order: equal for two servers only where both have had the same changes.
+//! Hash chain over all changes: equal for two servers only after the same changes.
 
 use relais_proto::{Encoder, LogEntry};
 
 pub use relais_proto::HistoryHash;
 
-/// The hash behind the next change. It holds the hash before it, so it stands for all changes up to there.
+/// Returns the hash after the next change. It covers the previous hash, so it stands for all
+/// changes.
 #[must_use]
 pub fn next(chain: HistoryHash, log_entry: &LogEntry) -> HistoryHash {
     let mut bytes = Vec::with_capacity(192);

@@ -1,10 +1,11 @@
-//! The cluster as pure state machines: events in, answers out.
+//! Cluster logic as pure state machines: events in, actions out.
 //!
-//! Owns the registry of slaves, whose turn it is, which of a slave's
-//! addresses a client can use, whether a change fits the tree, and both parts in changes: the master's
-//! ([`Coordinator`]) and the slave's ([`replica`]). It opens no socket and no file and reads no
-//! clock: whoever calls passes the time as what has gone by since a start of
-//! its own choice, so that tests drive hours in a moment.
+//! The crate owns the registry of slaves, the selection of a slave for a client, the addresses in
+//! redirects, and the check of changes against the tree. It also owns both sides of replication:
+//! [`Coordinator`] in the master and [`replica`] in the slave.
+//!
+//! It opens no socket and no file and reads no clock. The caller passes the time since a start of
+//! its own choice, so tests run hours in a moment.
 
 mod check;
 mod coordinator;

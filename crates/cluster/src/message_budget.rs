@@ -1,16 +1,16 @@
-//! How much of what a slave and its master say to each other goes into one message; the messages are `relais-proto`'s.
+//! Limits the size of one replication message; the messages are defined in `relais-proto`.
 
 pub use relais_proto::{CommittedEntry, ReplicaPosition, ToMaster, ToSlave};
 use relais_proto::{TreePath, limits};
 
-/// Content from this size on is fetched few at a time, and its fetchers are told of new holders.
+/// Contents from this size on are fetched few at a time, and their fetchers learn of new holders.
 pub const LARGE: u64 = 8 * 1024 * 1024;
-/// Most changes, entries or ids in one message.
+/// Highest number of changes, entries or ids in one message.
 pub const PAGE: usize = 256;
-/// Bytes of a message beside its paths: more than any change or entry needs.
+/// Bytes of an item without its paths: more than any change or entry needs.
 const REST: usize = 256;
 
-/// Counts what goes into one message.
+/// Counts the items and bytes of one message.
 #[derive(Debug, Default)]
 pub struct MessageBudget {
     taken: usize,
@@ -18,7 +18,9 @@ pub struct MessageBudget {
 }
 
 impl MessageBudget {
-    /// Whether something with these paths, and with so many other bytes, still fits; the first one always does.
+    /// Adds an item if it still fits; the first item always does.
+    ///
+    /// The item has these paths and `other` further bytes.
     pub fn take<'a>(
         &mut self,
         paths: impl IntoIterator<Item = &'a TreePath>,

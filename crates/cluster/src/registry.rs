@@ -1,4 +1,4 @@
-//! The slaves that the master knows, and to which of them a client goes.
+//! Registry of slaves, and the selection of a slave for a client.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -11,72 +11,70 @@ use crate::round_robin::{Balance, RoundRobin};
 use crate::slave::{LinkId, RegisteredSlave};
 use crate::slave_addresses::{ConnectionAddrs, SlaveAddresses, claims, collide, endpoints_for};
 
-/// Most slaves that are remembered. Above it the one that is gone longest is forgotten.
+/// Highest number of known slaves. The slave that is gone longest is dropped above it.
 pub const KNOWN_MAX: usize = 1024;
 
-/// A slave that wants to join.
+/// Request of a slave to join.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone)]
 pub struct JoinRequest {
-    /// Which slave.
     pub id: SlaveId,
-    /// The link it asks on; proof of the key has been given there.
+    /// Link of the request; the slave has proved the key on it.
     pub link: LinkId,
-    /// Where it is.
     pub place: SlaveAddresses,
-    /// The folder that it serves.
     pub folder: FolderId,
-    /// The latest change that it has.
+    /// Latest change that the slave has applied.
     pub lsn: Lsn,
 }
 
-/// What is remembered of a slave while no master runs.
+/// Persistent record of a slave, for the next start of the master.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownSlave {
-    /// Which slave.
     pub id: SlaveId,
-    /// The folder that it served last.
+    /// Last folder that the slave served.
     pub folder: FolderId,
-    /// Where it was last.
+    /// Last addresses of the slave.
     pub place: SlaveAddresses,
 }
 
-/// What a registration led to.
+/// Result of a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Registered {
-    /// A link of the same slave that counts no longer and is to be closed.
+    /// Former link of the same slave; the caller must close it.
     pub replaced: Option<LinkId>,
 }
 
-/// Why a slave cannot join.
+/// Reason why a slave cannot join.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Conflict {
-    /// A living link has this id.
+    /// A live link has this id.
     #[error("a slave with the id {id} is linked already")]
     SameId {
-        /// The id.
         id: SlaveId,
-        /// The link that has it.
+        /// Link of the slave with this id.
         holder: LinkId,
     },
-    /// Another living slave has this address.
+    /// Another live slave has this address.
     #[error("the slave {other} serves at this address already")]
     SameAddress {
-        /// The other slave.
         other: SlaveId,
-        /// Its link.
+        /// Link of the other slave.
         holder: LinkId,
     },
-    /// It listens nowhere.
+    /// The slave names no listening address.
     #[error("the slave names no address and port that it listens on")]
     Nowhere,
-    /// As many slaves as can be known are linked.
+    /// The highest number of slaves is linked.
     #[error("{KNOWN_MAX} slaves are linked already")]
     Full,
 }
 
 impl Conflict {
-    /// The link that is in the way. Where it is in fact gone, say so with
-    /// [`Registry::closed`] and try again.
+    /// Returns the conflicting link.
+    ///
+    /// If that link is gone in fact, call [`Registry::closed`] and retry.
     #[must_use]
     pub fn holder(&self) -> Option<LinkId> {
         match self {
@@ -86,35 +84,34 @@ impl Conflict {
     }
 }
 
-/// Why a client cannot be sent anywhere.
+/// Reason why no slave can serve a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NoSlave {
-    /// None is in service.
+    /// No slave is in service.
     #[error("no slave is in service")]
     NoneInService,
-    /// None of those in service has an address for this client.
+    /// No slave in service has an address for this client.
     #[error(
         "no slave in service listens on an address that you can reach; start the slaves with --listen"
     )]
     NoAddress,
 }
 
-/// A slave's state has changed.
+/// Change of a slave's state.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlaveStateChange {
-    /// Which slave.
     pub id: SlaveId,
-    /// An address of it, for people.
+    /// An address of the slave, for people.
     pub addr: Option<SocketAddr>,
-    /// Its state before; none where it was not known.
+    /// Former state; `None` if the slave was not known.
     pub from: Option<SlaveState>,
-    /// Its state now.
     pub to: SlaveState,
 }
 
-/// The slaves in the order of their first registration, and whose turn it is.
+/// The slaves in the order of their first registration, with the round-robin position.
 ///
-/// Times are what has gone by since any fixed moment; they never go back.
+/// Times are durations since any fixed moment; they never go back.
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     balance: Balance,
@@ -123,13 +120,13 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Knows nobody yet.
+    /// Makes an empty registry.
     #[must_use]
     pub fn new(balance: Balance) -> Self {
         Self { balance, ..Self::default() }
     }
 
-    /// Slaves that a former master knew. They are down until they register.
+    /// Adds the slaves that a former master knew. They are down until they register.
     #[must_use]
     pub fn with_known(mut self, known: &[KnownSlave]) -> Self {
         self.slaves.extend(known.iter().take(KNOWN_MAX).map(|slave| RegisteredSlave {
@@ -146,11 +143,13 @@ impl Registry {
         self
     }
 
-    /// A slave registers. It keeps its place in the order if it was known, and is
-    /// in service from its first good heartbeat on.
+    /// Registers a slave.
+    ///
+    /// A known slave keeps its position in the list. The slave is in service from its first good
+    /// heartbeat on.
     ///
     /// # Errors
-    /// Who is in the way; nothing has changed then.
+    /// The conflict; nothing has changed then.
     pub fn register(
         &mut self,
         joining: JoinRequest,
@@ -186,7 +185,8 @@ impl Registry {
         Ok(Registered { replaced: None })
     }
 
-    /// A heartbeat came on `link`. False where that link counts no longer, and is to be closed.
+    /// Records a heartbeat. Returns false if the caller must close the link, because it is
+    /// obsolete.
     pub fn beat(&mut self, link: LinkId, beat: Heartbeat, now: Duration) -> bool {
         let Some(slave) = self.slaves.iter_mut().find(|slave| slave.link == Some(link)) else {
             return false;
@@ -198,14 +198,14 @@ impl Registry {
         true
     }
 
-    /// The link is closed; its slave is out of service at once.
+    /// Records that the link is closed; its slave is out of service at once.
     pub fn closed(&mut self, link: LinkId) {
         if let Some(slave) = self.slaves.iter_mut().find(|slave| slave.link == Some(link)) {
             slave.link = None;
         }
     }
 
-    /// What has changed since the last call, by events or by time alone.
+    /// Returns the state changes since the last call, caused by events or by time.
     pub fn notices(&mut self, now: Duration) -> Vec<SlaveStateChange> {
         let mut notices = Vec::new();
         for slave in &mut self.slaves {
@@ -223,13 +223,14 @@ impl Registry {
         notices
     }
 
-    /// Where a client goes: first to the one whose turn it is, then to up to 16
-    /// that follow. Slaves in `avoid` are left out while others are in service.
-    /// `prefer` comes first if it is in service, and that counts as nobody's turn. For a client that `writes`, slaves
-    /// with hardly any room come last.
+    /// Selects the slaves for a client: the one whose turn it is, and up to 16 alternatives.
+    ///
+    /// Slaves in `avoid` are left out while others are in service. `prefer` comes first if it is in
+    /// service, and does not use up a turn. For a client that `writes`, slaves with a nearly full
+    /// disk come last.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why there is no slave.
     pub fn redirect(
         &mut self,
         client: ConnectionAddrs,
@@ -264,13 +265,13 @@ impl Registry {
         Ok(due.into_iter().map(|place| self.endpoint(place, client)).collect())
     }
 
-    /// All slaves, in the order of the turn's list, as the asker sees them.
+    /// Reports all slaves, in the order of the list, as the client sees them.
     #[must_use]
     pub fn reports(&self, asker: ConnectionAddrs, now: Duration) -> Vec<SlaveReport> {
         self.slaves.iter().map(|slave| slave.report(asker, now)).collect()
     }
 
-    /// The places of the slaves that this client can be sent to.
+    /// Returns the positions of the slaves that this client can reach.
     fn reachable(&self, client: ConnectionAddrs, now: Duration) -> Result<Vec<usize>, NoSlave> {
         let in_service: Vec<usize> =
             (0..self.slaves.len()).filter(|place| self.slaves[*place].in_service(now)).collect();
@@ -306,7 +307,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Forgets the slave that is gone longest where there are too many.
+    /// Drops the slave that is gone longest if there are too many.
     fn make_room(&mut self, now: Duration) -> Result<(), Conflict> {
         if self.slaves.len() < KNOWN_MAX {
             return Ok(());

@@ -1,40 +1,40 @@
-//! Whose turn it is. Arithmetic over places in an order; it knows no slaves.
+//! Round robin over positions in a list; it knows no slaves.
 
-/// How clients are spread over the slaves in service.
+/// Strategy to spread clients over the slaves in service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Balance {
-    /// One after another in a fixed order.
+    /// Round robin in a fixed order.
     #[default]
     RoundRobin,
-    /// To the one with the fewest sessions; in turn among equals.
+    /// The slave with the fewest sessions; round robin among equals.
     LeastSessions,
 }
 
-/// Where the turn stands in the order of first registration.
+/// Current position of the round robin, in the order of first registration.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RoundRobin {
-    /// The place that is asked first for the next client.
+    /// Position that gets the next client.
     next: usize,
 }
 
 impl RoundRobin {
-    /// Sorts places into the order in which they are due from now on, given the length of the whole order.
+    /// Sorts positions by their turn from now on; `len` is the length of the whole list.
     pub fn sort(&self, places: &mut [usize], len: usize) {
         places.sort_by_key(|place| self.distance(*place, len));
     }
 
-    /// Sorts places by load, and those of equal load by turn.
+    /// Sorts positions by load, and positions of equal load by turn.
     pub fn sort_by_load(&self, places: &mut [usize], len: usize, load: impl Fn(usize) -> u64) {
         places.sort_by_key(|place| (load(*place), self.distance(*place, len)));
     }
 
-    /// The place had its turn.
+    /// Records that the position has had its turn.
     pub fn took(&mut self, place: usize) {
-        // Not wrapped at the end: who joins there now is due before the first.
+        // The value does not wrap, so a slave that joins at the end comes before the first.
         self.next = place + 1;
     }
 
-    /// The place is gone from the order; later ones moved up.
+    /// Records that the position has left the list; later ones moved up.
     pub fn removed(&mut self, place: usize) {
         if place < self.next {
             self.next -= 1;

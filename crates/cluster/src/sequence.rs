@@ -1,9 +1,9 @@
-//! Numbering: changes that fit the tree get the next numbers, in the order in which they came.
+//! Sequencer: gives numbers to the changes that fit the tree, in their order of arrival.
 //!
-//! Pure. The master numbers with it, and so does a slave that stands alone; a journal must have what
-//! was numbered before anybody acts on it. Several changes are checked together, each against the
-//! tree as the ones before it leave it. A change that moves or removes a folder is numbered on its own, so
-//! that what the others do to the tree can be told path by path.
+//! Pure. The master uses it, and so does a standalone slave. The numbered changes must be in a
+//! journal before any effect. Several changes are checked together, each against the tree after the
+//! ones before it. A change that moves or removes a folder is numbered alone, so the effects of the
+//! others can be described path by path.
 
 use std::collections::HashMap;
 
@@ -12,51 +12,53 @@ use relais_proto::{Change, ChangeId, Kind, LogEntry, Lsn, Refusal, TreePath};
 
 use crate::check::{TreeNode, TreeView, check};
 
-/// What came of asking for a change.
+/// Result of sequencing one change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SequenceResult {
-    /// It has a number now.
+    /// The change has a number now.
     Accepted(LogEntry),
-    /// It was made before, under this number; or it is among those numbered just now.
+    /// The change was committed before under this number, or has just been numbered.
     AlreadyCommitted(Lsn),
-    /// It does not fit, and nothing happens.
+    /// The change does not fit.
     Refused(Refusal),
 }
 
-/// Gives numbers.
+/// Assigns numbers to changes.
 #[derive(Debug, Clone)]
 pub struct Sequencer {
     last: Lsn,
 }
 
 impl Sequencer {
-    /// Goes on behind `last`. A tree without any change begins with epoch 1, number 0.
+    /// Continues after `last`. An empty tree begins with epoch 1, number 0.
     #[must_use]
     pub fn new(last: Lsn) -> Self {
         Self { last: last.max(Lsn { epoch: 1, number: 0 }) }
     }
 
-    /// The last number that was given.
+    /// Returns the last assigned number.
     #[must_use]
     pub fn last(&self) -> Lsn {
         self.last
     }
 
-    /// Takes the number for a change that always fits.
+    /// Assigns a number to a change that always fits.
     pub fn number(&mut self, id: ChangeId, change: Change, time_ms: u64) -> LogEntry {
         self.last.number += 1;
         LogEntry { version: self.last, id, time_ms, change }
     }
 
-    /// Goes back behind `last`: what was numbered since was not written down.
+    /// Takes back the numbers after `last`, because they were not written.
     pub fn forget_after(&mut self, last: Lsn) {
         self.last = self.last.min(last);
     }
 
-    /// Decides about the first of `request`, as many as can be decided together, at least one: one verdict each.
+    /// Sequences the first requests, as many as can be checked together, but at least one.
+    ///
+    /// Returns one result for each of them.
     ///
     /// # Errors
-    /// That the tree cannot be read; no number is given then.
+    /// The tree cannot be read. No number is assigned then.
     pub fn sequence<V: TreeView>(
         &mut self,
         request: &[ChangeRequest],
@@ -99,7 +101,7 @@ impl Sequencer {
     }
 }
 
-/// The tree with the changes on it that were accepted since.
+/// The tree with the changes on top that were accepted in this batch.
 struct TreeOverlay<'a, V> {
     base: &'a mut V,
     nodes: HashMap<TreePath, Option<TreeNode>>,
@@ -123,14 +125,14 @@ impl<V: TreeView> TreeView for TreeOverlay<'_, V> {
         self.base.number_of(id)
     }
 
-    /// Asked only for a change that is alone, so nothing is drafted then.
+    /// Called only for a change that is alone, so the overlay is empty then.
     fn is_empty(&mut self, folder: &TreePath) -> Result<bool, V::Error> {
         self.base.is_empty(folder)
     }
 }
 
 impl<V: TreeView> TreeOverlay<'_, V> {
-    /// Whether a change concerns more paths than its own.
+    /// Returns whether the change affects more paths than its own.
     fn must_be_alone(&mut self, change: &Change) -> Result<bool, V::Error> {
         match change {
             Change::Put { .. } | Change::MakeFolder { .. } | Change::SetMode { .. } => Ok(false),
@@ -141,7 +143,9 @@ impl<V: TreeView> TreeOverlay<'_, V> {
         }
     }
 
-    /// The change as it is numbered: a put has the mode of the file that it replaces, unless it says that it brings another.
+    /// Returns the change with its final mode.
+    ///
+    /// A put keeps the mode of the file that it replaces, unless it brings its own.
     fn decided(&mut self, ask: &ChangeRequest) -> Result<Change, V::Error> {
         let mut change = ask.change.clone();
         if let Change::Put { path, mode, .. } = &mut change

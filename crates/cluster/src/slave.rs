@@ -1,4 +1,4 @@
-//! One slave as the master knows it, and the state that follows from that.
+//! A slave as the master knows it, and its state.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use relais_proto::{Counters, FolderId, Heartbeat, Lsn, SlaveId, SlaveReport, Sla
 
 use crate::slave_addresses::{ConnectionAddrs, SlaveAddresses, endpoints_for};
 
-/// A connection of a slave to the master; no two ever have the same number.
+/// Identifies a connection of a slave to the master. No number is used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(pub u64);
 
@@ -22,20 +22,20 @@ pub(crate) struct RegisteredSlave {
     pub folder: FolderId,
     pub place: SlaveAddresses,
     pub lsn: Lsn,
-    /// The connection it has, if any.
+    /// Current connection of the slave.
     pub link: Option<LinkId>,
-    /// When it was last heard of; none: not since the start.
+    /// Time of its last message; `None` since the start of the master.
     pub heard: Option<Duration>,
-    /// Its last heartbeat on this link.
+    /// Last heartbeat on this link.
     pub beat: Option<Heartbeat>,
-    /// Clients sent to it since then.
+    /// Clients that were sent to the slave since that heartbeat.
     pub sent: u64,
-    /// The state that was last told to the caller.
+    /// Last state that the caller has seen.
     pub told: Option<SlaveState>,
 }
 
 impl RegisteredSlave {
-    /// Whether its link is there and was heard of lately.
+    /// Returns whether the link is open and recently active.
     pub fn is_alive(&self, now: Duration) -> bool {
         self.link.is_some() && self.silence(now).is_some_and(|silence| silence < patience())
     }
@@ -57,12 +57,12 @@ impl RegisteredSlave {
         self.state(now) == SlaveState::InService
     }
 
-    /// Whether its disk has hardly any room left for files.
+    /// Returns whether the disk is nearly full.
     pub fn is_low_on_space(&self) -> bool {
         self.beat.as_ref().is_some_and(|beat| beat.disk.is_low())
     }
 
-    /// Sessions that it has, with those that it will hear of in a moment.
+    /// Returns the sessions of the slave, including clients that are on their way.
     pub fn load(&self) -> u64 {
         self.beat
             .as_ref()
@@ -74,7 +74,7 @@ impl RegisteredSlave {
         let (counters, last_error) =
             self.beat.as_ref().map_or((Counters::default(), String::new()), |beat| {
                 let counters = match self.state(now) {
-                    // What a slave that is gone last said of its pool holds no longer.
+                    // The last pool counters of a gone slave are no longer valid.
                     SlaveState::Down => {
                         Counters { sessions: 0, waiting: 0, workers: 0, ..beat.counters.clone() }
                     }
@@ -97,7 +97,7 @@ impl RegisteredSlave {
         }
     }
 
-    /// Its addresses for the asker; for one that can use none of them, those that it claims.
+    /// Returns the addresses for the client; if it can use none, the claimed ones.
     fn seen_from(&self, asker: ConnectionAddrs) -> Vec<std::net::SocketAddr> {
         let found = endpoints_for(&self.place, asker);
         if !found.is_empty() {

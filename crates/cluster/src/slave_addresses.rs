@@ -1,18 +1,17 @@
-//! Which addresses of a slave a client can use. Pure functions over addresses;
-//! names are resolved by whoever calls.
+//! Selects the addresses of a slave that a client can use. Pure functions; callers resolve names.
 
 use std::net::{IpAddr, SocketAddr};
 
 use relais_proto::limits;
 
-/// Where a slave is, as it says itself and as the master sees it.
+/// Addresses of a slave, from its registration and its connection to the master.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlaveAddresses {
-    /// Where the slave listens; the unspecified address means all interfaces.
+    /// Listening addresses; the unspecified address means all interfaces.
     pub listen: Vec<SocketAddr>,
-    /// Where clients shall be sent instead, resolved; empty: nowhere else.
+    /// Resolved addresses for clients; empty for the listening addresses.
     pub advertised: Vec<SocketAddr>,
-    /// The slave's address as the master sees it.
+    /// Address of the slave as the master sees it.
     pub peer: IpAddr,
     /// Whether the slave runs on the master's host.
     pub same_host: bool,
@@ -21,30 +20,32 @@ pub struct SlaveAddresses {
 /// Both ends of a client's connection to the master.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionAddrs {
-    /// The client's address.
+    /// Address of the client.
     pub peer: IpAddr,
-    /// The master's address, as this client reached it.
+    /// Address of the master, as this client reached it.
     pub local: IpAddr,
 }
 
 impl ConnectionAddrs {
-    /// A viewpoint with both addresses canonical.
+    /// Makes the value with both addresses canonical.
     #[must_use]
     pub fn new(peer: IpAddr, local: IpAddr) -> Self {
         Self { peer: peer.to_canonical(), local: local.to_canonical() }
     }
 }
 
-/// Whether a connection comes from the host it goes to: from loopback, or from
-/// the very address that it reached.
+/// Returns whether a connection stays on one host.
+///
+/// It comes from loopback, or from the same address that it goes to.
 #[must_use]
 pub fn same_host(peer: IpAddr, local: IpAddr) -> bool {
     let peer = peer.to_canonical();
     peer.is_loopback() || peer == local.to_canonical()
 }
 
-/// The addresses at which this client can reach the slave, those of the
-/// client's own address family first; none where there are none.
+/// Returns the addresses where this client can reach the slave.
+///
+/// Addresses of the client's own family come first. The result is empty if there are none.
 #[must_use]
 pub fn endpoints_for(place: &SlaveAddresses, client: ConnectionAddrs) -> Vec<SocketAddr> {
     let client = ConnectionAddrs::new(client.peer, client.local);
@@ -70,8 +71,9 @@ pub fn endpoints_for(place: &SlaveAddresses, client: ConnectionAddrs) -> Vec<Soc
     found
 }
 
-/// What a slave occupies, for telling whether two claim the same. Addresses on
-/// another host's loopback are nobody's business and left out.
+/// Returns the addresses that a slave occupies, to detect two slaves with the same one.
+///
+/// Loopback addresses of other hosts are left out, because they cannot collide here.
 pub(crate) fn claims(place: &SlaveAddresses) -> Vec<SocketAddr> {
     let peer = place.peer.to_canonical();
     if !place.advertised.is_empty() {
@@ -95,10 +97,10 @@ pub(crate) fn claims(place: &SlaveAddresses) -> Vec<SocketAddr> {
         .collect()
 }
 
-/// Whether two claims stand in each other's way.
+/// Returns whether two slaves claim the same address.
 pub(crate) fn collide(a: &SlaveAddresses, b: &SlaveAddresses) -> bool {
     let (ours, theirs) = (claims(a), claims(b));
-    // All interfaces of the master's host include each single one of them.
+    // All interfaces of the master's host include each single interface.
     let both_here = [a, b].iter().all(|place| place.same_host && place.advertised.is_empty());
     ours.iter().any(|x| {
         theirs.iter().any(|y| {
@@ -108,7 +110,7 @@ pub(crate) fn collide(a: &SlaveAddresses, b: &SlaveAddresses) -> bool {
     })
 }
 
-/// Where the client finds a slave that listens on `listen`.
+/// Returns the address where the client reaches a slave that listens on `listen`.
 fn reachable(
     listen: SocketAddr,
     place: &SlaveAddresses,
@@ -130,14 +132,16 @@ fn reachable(
         .map(|host| SocketAddr::new(host, port))
 }
 
-/// Whether who listens on all interfaces, as `any`, takes connections to `host`.
-/// The IPv6 wildcard takes IPv4 too: our servers listen that way.
+/// Returns whether the wildcard address `any` accepts connections to `host`.
+///
+/// The IPv6 wildcard also accepts IPv4, because our servers listen that way.
 fn serves(any: IpAddr, host: IpAddr) -> bool {
     any.is_ipv6() || host.is_ipv4()
 }
 
-/// Whether the address can be given away. A link-local one means something on
-/// one link alone, and a redirect cannot say which.
+/// Returns whether a redirect can carry the address.
+///
+/// A link-local address is valid on one link only, and a redirect cannot name the link.
 fn usable(addr: SocketAddr) -> bool {
     let link_local = matches!(addr.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local());
     addr.port() != 0 && !addr.ip().is_unspecified() && !addr.ip().is_multicast() && !link_local

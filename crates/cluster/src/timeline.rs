@@ -1,19 +1,23 @@
-//! Where two histories part: equal numbers are no proof, since a master with a restored disk gives them out again.
+//! Finds the point where two histories diverge.
 //!
-//! As in Kafka's leader epochs and PostgreSQL's timelines, each stretch that one master has numbered without a break has a
-//! random id. One process writes one line of changes, so two histories that share a timeline are the same up to the end of it
-//! in the shorter of them. What lies beyond that point in the one that does not survive is a branch.
+//! Equal numbers are no proof, because a master with a restored disk assigns them again. As in
+//! Kafka's leader epochs and PostgreSQL's timelines, each part that one master numbered without a
+//! break has a random id. One process writes one sequence of changes. So two histories that share a
+//! timeline are equal up to its end in the shorter one. The changes after that point, in the
+//! history that does not survive, are a branch.
 
 use relais_proto::{Lsn, limits};
 
 pub use relais_proto::Timeline;
 
-/// The last change of the `n`th timeline in a history that ends with `last`.
+/// Returns the last change of the `n`th timeline in a history that ends with `last`.
 fn end(history: &[Timeline], n: usize, last: Lsn) -> Lsn {
     history.get(n + 1).map_or(last, |next| next.after.min(last))
 }
 
-/// The last change up to which two histories are proven to be the same; the default version where nothing is.
+/// Returns the last change up to which two histories are proven equal.
+///
+/// Returns the default if nothing is proven.
 #[must_use]
 pub fn fork(own: &[Timeline], own_last: Lsn, theirs: &[Timeline], their_last: Lsn) -> Lsn {
     let common = own.iter().enumerate().rev().find_map(|(n, mine)| {
@@ -23,7 +27,9 @@ pub fn fork(own: &[Timeline], own_last: Lsn, theirs: &[Timeline], their_last: Ls
     common.unwrap_or_default()
 }
 
-/// Begins a timeline behind `last`. One in which nothing was numbered is not remembered, and of very many the oldest are not.
+/// Begins a timeline after `last`.
+///
+/// An empty timeline is replaced. The oldest timelines are dropped if there are too many.
 pub fn begin(history: &mut Vec<Timeline>, id: [u8; 16], last: Lsn) {
     if history.last().is_some_and(|now| now.id == id) {
         return;
@@ -50,18 +56,18 @@ mod tests {
     #[test]
     fn histories_fork_at_the_end_of_their_last_shared_timeline() {
         let old = history(&[(0, 0, 1), (1, 30, 2)]);
-        // A slave that is only behind, and the history that a recovery went on from.
+        // A slave that is only behind, and the history that a recovery continued.
         let recovered = history(&[(0, 0, 1), (1, 30, 2), (1, 60, 3)]);
         assert_eq!(fork(&old, at(1, 45), &recovered, at(2, 7)), at(1, 45));
         assert_eq!(fork(&old, at(1, 70), &recovered, at(2, 7)), at(1, 60));
-        // A master whose disk was put back to change 25 has numbered anew.
+        // A master whose disk was restored to change 25 has assigned numbers again.
         let restored = history(&[(0, 0, 1), (1, 25, 4)]);
         assert_eq!(fork(&restored, at(1, 70), &recovered, at(2, 7)), at(1, 25));
         assert_eq!(fork(&recovered, at(1, 60), &restored, at(1, 90)), at(1, 25));
         // Two processes with copies of one state folder.
         let copy = history(&[(0, 0, 1), (1, 30, 5)]);
         assert_eq!(fork(&copy, at(1, 50), &old, at(1, 50)), at(1, 30));
-        // A timeline that was told, and of which nothing was applied yet.
+        // A timeline was announced, but none of its changes was applied yet.
         assert_eq!(fork(&recovered, at(1, 20), &restored, at(1, 90)), at(1, 20));
     }
 

@@ -1,7 +1,8 @@
-//! The tree that the changes make: for each path what it is, the last change to it, and its content.
+//! The tree that the log makes: kind, last change and content of each path.
 //!
-//! Pure, and the same on every server: whoever applies the same changes in the same order has the same tree. The
-//! master checks changes against it; a journal folded into an empty one gives it back after a restart.
+//! Pure, and the same on every server that applies the same changes in the same order. The master
+//! checks changes against it. After a restart, replaying the journal onto an empty tree restores
+//! it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -11,91 +12,93 @@ pub use relais_proto::{FileContent, TreeEntry as Entry};
 
 use crate::check::{TreeNode, TreeView};
 
-/// Changes after which what a put has replaced is forgotten, though the put was never known to be safe.
+/// Number of changes after which the replaced entry of an unconfirmed put is forgotten.
 const MEMORY: u64 = 100_000;
 
-/// What a change has done that it does not say itself.
+/// Effects of a change that the change itself does not describe.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// What was at paths where something else is now, or nothing.
+    /// Entries that the change replaced or removed.
     pub gone: Vec<(TreePath, Entry)>,
-    /// For a withdrawal: each path concerned, and what is there now.
+    /// Paths that a withdrawal changes, each with its restored entry.
     pub restored: Vec<(TreePath, Option<Entry>)>,
 }
 
-/// The tree.
+/// All files and folders, by path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree {
-    /// Ordered by the bytes of the path, so that what is below a folder lies together.
+    /// Ordered by the bytes of the path, so the entries below a folder are adjacent.
     entries: BTreeMap<TreePath, Entry>,
     last: Lsn,
-    /// Where each content is, by its put.
+    /// Path of each content, by its put.
     puts: BTreeMap<Lsn, TreePath>,
-    /// What each put has replaced, until it is known to be safe: a withdrawal brings it back. Nothing
-    /// else is withdrawn, so a removed or moved subtree is not kept.
+    /// Replaced entry of each put, until the put is safe. A withdrawal restores it. Nothing else
+    /// can be withdrawn, so removed or moved subtrees are not kept.
     formers: BTreeMap<Lsn, Option<Entry>>,
 }
 
 impl Tree {
-    /// A tree with nothing in it.
+    /// Makes an empty tree.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The last change that was applied.
+    /// Returns the last applied change.
     #[must_use]
     pub fn last(&self) -> Lsn {
         self.last
     }
 
-    /// What is at a path below the top.
+    /// Returns the entry at a path below the root.
     #[must_use]
     pub fn get(&self, path: &TreePath) -> Option<&Entry> {
         self.entries.get(path)
     }
 
-    /// Everything, in the order of the paths.
+    /// Iterates over all entries, ordered by path.
     pub fn iter(&self) -> impl Iterator<Item = (&TreePath, &Entry)> {
         self.entries.iter()
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is nothing.
+    /// Returns whether the tree is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// What lies somewhere below a folder.
+    /// Iterates over the entries below a folder.
     pub fn below<'a>(
         &'a self,
         folder: &'a TreePath,
     ) -> impl Iterator<Item = (&'a TreePath, &'a Entry)> {
-        // Names that begin with the folder's own, such as `a-b` behind `a`, lie in between.
+        // Names that begin with the folder's name, such as `a-b` after `a`, are in between.
         self.entries
             .range((Bound::Excluded(folder), Bound::Unbounded))
             .take_while(|(path, _)| begins(path, folder))
             .filter(|(path, _)| path.is_below(folder))
     }
 
-    /// Where the content of a put is, as long as it is somewhere.
+    /// Returns the path of a put's content, if the tree still has it.
     #[must_use]
     pub fn path_of(&self, put: Lsn) -> Option<&TreePath> {
         self.puts.get(&put)
     }
 
-    /// The puts whose content is somewhere in the tree, oldest first.
+    /// Iterates over the puts whose content is in the tree, oldest first.
     pub fn puts(&self) -> impl Iterator<Item = (Lsn, &TreePath)> {
         self.puts.iter().map(|(put, path)| (*put, path))
     }
 
-    /// A tree that was told entry by entry, as it is after `last`. What its changes replaced is not known: none can be withdrawn.
+    /// Builds a tree from its entries after change `last`.
+    ///
+    /// The replaced entries are unknown, so no put can be withdrawn.
     #[must_use]
     pub fn listed(entries: impl IntoIterator<Item = (TreePath, Entry)>, last: Lsn) -> Self {
         let mut tree = Self { last, ..Self::default() };
@@ -105,14 +108,15 @@ impl Tree {
         tree
     }
 
-    /// Applies the next change. One that is not behind the last is left out: it was applied before.
+    /// Applies the next change. A change up to the last one is ignored, because it was applied
+    /// before.
     pub fn apply(&mut self, log_entry: &LogEntry) -> Effects {
         let version = log_entry.version;
         if version <= self.last {
             return Effects::default();
         }
         self.last = version;
-        // Whoever applies the same changes forgets at the same one, so that a withdrawal does the same everywhere.
+        // Every server forgets at the same change, so a withdrawal has the same effect everywhere.
         while let Some(oldest) = self
             .formers
             .first_entry()
@@ -149,7 +153,7 @@ impl Tree {
         Effects { gone, restored: Vec::new() }
     }
 
-    /// Follows a withdrawal that another tree has worked out: what is at each path now.
+    /// Applies a withdrawal whose effects another tree has computed.
     pub fn restore(&mut self, version: Lsn, restored: &[(TreePath, Option<Entry>)]) {
         if version <= self.last {
             return;
@@ -163,18 +167,18 @@ impl Tree {
         }
     }
 
-    /// The put is safe: what it replaced need not be remembered any more.
+    /// Records that the put is safe: its replaced entry is no longer needed.
     pub fn settle(&mut self, version: Lsn) {
         self.formers.remove(&version);
     }
 
-    /// Whether the content of a put can give way to what it replaced.
+    /// Returns whether the content of a put can be withdrawn.
     #[must_use]
     pub fn can_withdraw(&self, put: Lsn) -> bool {
         self.puts.contains_key(&put) && self.formers.contains_key(&put)
     }
 
-    /// Whether the put replaced other content, as far as that is known.
+    /// Returns whether the put replaced other content, as far as that is known.
     #[must_use]
     pub fn replaced(&self, put: Lsn) -> bool {
         matches!(self.formers.get(&put), Some(Some(_)))
@@ -203,7 +207,7 @@ impl Tree {
         vec![(path.clone(), self.put_in(path.clone(), entry))]
     }
 
-    /// A path and all that is below it.
+    /// Returns a path and all paths below it.
     fn subtree(&self, path: &TreePath) -> Vec<TreePath> {
         std::iter::once(path).chain(self.below(path).map(|(below, _)| below)).cloned().collect()
     }
@@ -235,7 +239,7 @@ impl Tree {
         former
     }
 
-    /// The content that a put has brought gives way, wherever it is now, to what it replaced, under the new number.
+    /// Withdraws the content of a put, wherever it is now, and restores the replaced entry.
     fn withdraw(&mut self, of: Lsn, version: Lsn) -> Effects {
         let mut effects = Effects::default();
         let path = self.puts.get(&of).cloned();
@@ -253,29 +257,31 @@ impl Tree {
     }
 }
 
-/// What a withdrawn change has replaced, under a new number. The mode is the file's own, whatever its content: what has changed it
-/// since the put `now` holds for what comes back, too.
+/// Returns the replaced entry under a new number.
+///
+/// The mode belongs to the file, not to its content. A mode change since the put in `now` therefore
+/// also applies to the restored entry.
 pub(crate) fn given_back(former: Entry, now: Option<&Entry>, version: Lsn) -> Entry {
     let kept = now.filter(|now| now.kind() == former.kind()).map(|now| now.mode);
     Entry { version, mode: kept.unwrap_or(former.mode), ..former }
 }
 
-/// Whether a path may still be followed by one below `folder`, in the order of the paths.
+/// Returns whether an entry below `folder` may still follow this path in the order of paths.
 fn begins(path: &TreePath, folder: &TreePath) -> bool {
     path.as_str().starts_with(folder.as_str())
 }
 
-/// A tree, and the changes that made it by their ids.
+/// A tree, with the ids of the changes that made it.
 #[derive(Debug, Clone, Default)]
 pub struct TreeState {
-    /// The tree.
+    /// The tree after the last change.
     pub tree: Tree,
-    /// Numbers of changes.
+    /// Numbers of the changes by id.
     pub ids: HashMap<ChangeId, Lsn>,
 }
 
 impl TreeState {
-    /// Applies the next change and remembers its id.
+    /// Applies the next change and records its id.
     pub fn apply(&mut self, log_entry: &LogEntry) -> Effects {
         self.ids.insert(log_entry.id, log_entry.version);
         self.tree.apply(log_entry)
@@ -326,7 +332,7 @@ mod tests {
         }
     }
 
-    /// Applies changes that fit, as a master does; the paths that are there afterwards with number and size.
+    /// Applies changes that fit, like a master; returns the paths with number and size.
     fn made(changes: &[Change]) -> (TreeState, Vec<(String, u64, Option<u64>)>) {
         let (mut known, mut sequencer) = (TreeState::default(), Sequencer::new(Lsn::default()));
         for (n, change) in changes.iter().enumerate() {

@@ -1,7 +1,7 @@
-//! What becomes of contents: who holds which, who waits for copies, and which nobody holds any more.
+//! Tracks the copies of contents: holders, waiting clients and lost contents.
 //!
-//! A content is given up only where every folder of the cluster is there and has said that it lacks it. Until then a folder
-//! that is away may bring it back.
+//! A content is given up only if every folder of the cluster is connected and misses it. Until then
+//! an absent folder may bring it back.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::sequence::ChangeRequest;
 use crate::slave::LinkId;
 
 impl Coordinator {
-    /// A slave's list of what it missing_contents; it counts once it has come whole.
+    /// Records a slave's list of missing contents; it counts once it is complete.
     pub(super) fn lacks(
         &mut self,
         link: LinkId,
@@ -45,7 +45,9 @@ impl Coordinator {
         }
     }
 
-    /// Whether the content came back by a withdrawal that the folder had not applied yet: it may have dropped it before.
+    /// Returns whether a withdrawal restored the content after the folder's position.
+    ///
+    /// The folder may have dropped the content before.
     fn restored_since(&self, put: Lsn, upto: Lsn) -> bool {
         let from = self.state.behind(upto);
         self.state.tail.range(from..).flat_map(|kept| &kept.restored).any(|(_, entry)| {
@@ -71,7 +73,7 @@ impl Coordinator {
         if copies == before {
             return;
         }
-        // Two disks have it: what it replaced will not be needed again.
+        // Two disks hold the content, so its replaced entry is no longer needed.
         if copies > 1 && !self.withdrawing.contains(&put) {
             self.state.settle(put);
         }
@@ -82,7 +84,7 @@ impl Coordinator {
             .and_then(|path| self.tree().get(path))
             .and_then(|entry| entry.content)
             .map_or(0, |c| c.size);
-        // Who found no holder asks less and less often.
+        // A slave without a holder asks in growing intervals.
         if size >= LARGE || before == 0 {
             self.tell_holders(put, actions);
         }
@@ -115,7 +117,7 @@ impl Coordinator {
         links.into_iter().for_each(|link| self.left(link));
     }
 
-    /// Applies what was written, and forgets who held contents that it took out of the tree.
+    /// Applies a written change, and drops the holders of contents that left the tree.
     pub(super) fn drop_contents(&mut self, log_entry: LogEntry) {
         for put in self.state.apply(log_entry) {
             self.holders.drop_content(put);
@@ -123,12 +125,12 @@ impl Coordinator {
             self.lost.remove(&put);
             self.failed.remove(&put);
             self.asking.remove(&put);
-            // It is not in the tree any more: its copies are not counted to the end.
+            // The content has left the tree, so its copies are no longer counted.
             self.awaited.remove(&put);
         }
     }
 
-    /// Withdraws nothing that somebody turned out to hold, or that went out of the tree, while it waited.
+    /// Cancels withdrawals of contents that a slave holds after all, or that left the tree.
     pub(super) fn spare_found(&mut self) {
         let (holders, state, withdrawing) = (&self.holders, &self.state, &mut self.withdrawing);
         self.queue.retain(|waiting| {
@@ -141,7 +143,7 @@ impl Coordinator {
         });
     }
 
-    /// After a withdrawal: contents that are back in the tree. Each slave says whether it kept them.
+    /// Marks contents that a withdrawal brought back; each slave reports whether it kept them.
     pub(super) fn find_homeless(&mut self, version: Lsn) {
         let Some(kept) = self.state.tail.back().filter(|kept| kept.entry.version == version) else {
             return;
@@ -154,7 +156,7 @@ impl Coordinator {
         self.homeless.extend(back.collect::<Vec<_>>());
     }
 
-    /// The change has its number: from now on copies of its content are counted for whoever wants to hear of them.
+    /// Starts to count the copies of a change that has just got its number.
     pub(super) fn await_copies(&mut self, id: ChangeId, version: Lsn, actions: &mut Vec<Action>) {
         if let Some((link, copies)) = self.wanted.remove(&id) {
             self.awaited.entry(version).or_default().insert(link, copies);
@@ -166,7 +168,7 @@ impl Coordinator {
         let copies = u16::try_from(self.holders.copies(put)).unwrap_or(u16::MAX);
         let Some(links) = self.awaited.get_mut(&put) else { return };
         links.retain(|link, wanted| {
-            // Also where more are wanted: who waits in vain hears how many there are.
+            // The link also hears of fewer copies, so its client can report the number.
             if copies > 0 {
                 actions
                     .push(Action::Send { link: *link, message: ToSlave::Copies { put, copies } });
@@ -178,7 +180,7 @@ impl Coordinator {
         }
     }
 
-    /// Tells those who still fetch a large content that they can have it from somebody else too.
+    /// Tells the slaves that still fetch a large content about another holder.
     fn tell_holders(&self, put: Lsn, actions: &mut Vec<Action>) {
         let holders: BTreeSet<FolderId> = self.holders.of(put).collect();
         for (link, peer) in &self.peers {
@@ -192,8 +194,10 @@ impl Coordinator {
         }
     }
 
-    /// Withdraws contents that are gone for good. They are called lost instead where nothing would come back: what they replaced is
-    /// not known any more, or was nothing, and the put may have been answered.
+    /// Withdraws contents that no folder holds.
+    ///
+    /// A content is reported lost instead if the withdrawal would restore nothing: the replaced
+    /// entry is unknown or absent, and the put may have been confirmed.
     pub(super) fn decide(&mut self, actions: &mut Vec<Action>) {
         if self.homeless.is_empty() || self.halted.is_some() || !self.expected.is_empty() {
             return;
@@ -217,7 +221,7 @@ impl Coordinator {
                     && !self.asking.contains_key(put)
             })
             .collect();
-        // A slave that joins is told all that are given up in one message.
+        // A joining slave gets all given-up puts in one message.
         let places = limits::GIVEN_UP.saturating_sub(self.asking.len() + self.withdrawing.len());
         for put in gone.into_iter().take(places) {
             let brings_back = self.failed.contains(&put) || self.state.replaced(put);
@@ -237,7 +241,7 @@ impl Coordinator {
         }
     }
 
-    /// A slave has given up a content. Once all have, it is withdrawn.
+    /// Records that a slave has given up a content. It is withdrawn once all slaves have.
     pub(super) fn given_up(&mut self, link: LinkId, put: Lsn) {
         let Some(links) = self.asking.get_mut(&put) else { return };
         links.remove(&link);
@@ -255,13 +259,13 @@ impl Coordinator {
         }
     }
 
-    /// Puts that whoever joins now has to give up.
+    /// Returns the puts that a joining slave must give up.
     pub(super) fn to_give_up(&self) -> Vec<Lsn> {
         self.withdrawing.iter().copied().collect()
     }
 }
 
-/// The id of the change that withdraws a put: always the same, so that it is withdrawn once.
+/// Returns the id of the withdrawal of a put. It is constant, so a put is withdrawn once.
 fn withdrawal(of: Lsn) -> ChangeId {
     let mut bytes = b"relais withdraw ".to_vec();
     bytes.extend_from_slice(&of.epoch.to_be_bytes());

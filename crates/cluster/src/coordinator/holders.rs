@@ -1,46 +1,46 @@
-//! Which folders hold which content. Slaves that share a folder count once.
+//! Holders of each content by folder. Slaves that share a folder count once.
 
 use std::collections::{BTreeSet, HashMap};
 
 use relais_proto::{FolderId, Lsn};
 
-/// Who holds what, by the put that brought it.
+/// Folders that hold each content, by its put.
 #[derive(Debug, Clone, Default)]
 pub struct Holders {
     by_put: HashMap<Lsn, BTreeSet<FolderId>>,
 }
 
 impl Holders {
-    /// A folder holds the content of a put.
+    /// Records that a folder holds the content of a put.
     pub fn add(&mut self, put: Lsn, folder: FolderId) {
         self.by_put.entry(put).or_default().insert(folder);
     }
 
-    /// A folder does not hold it any more.
+    /// Records that a folder no longer holds the content.
     pub fn remove(&mut self, put: Lsn, folder: FolderId) {
         if let Some(folders) = self.by_put.get_mut(&put) {
             folders.remove(&folder);
         }
     }
 
-    /// A folder is gone for good, with all that it held.
+    /// Removes a folder from all contents.
     pub fn forget(&mut self, folder: FolderId) {
         self.by_put.values_mut().for_each(|folders| {
             folders.remove(&folder);
         });
     }
 
-    /// Nothing in the tree has this content any more.
+    /// Removes a content that left the tree.
     pub fn drop_content(&mut self, put: Lsn) {
         self.by_put.remove(&put);
     }
 
-    /// The folders that hold it.
+    /// Iterates over the folders that hold the content.
     pub fn of(&self, put: Lsn) -> impl Iterator<Item = FolderId> + '_ {
         self.by_put.get(&put).into_iter().flatten().copied()
     }
 
-    /// How many copies there are.
+    /// Returns the number of copies.
     #[must_use]
     pub fn copies(&self, put: Lsn) -> usize {
         self.by_put.get(&put).map_or(0, BTreeSet::len)

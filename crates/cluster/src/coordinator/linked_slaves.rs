@@ -1,4 +1,4 @@
-//! The slaves that are there: how each joins, and what it is told.
+//! Connected slaves: their join, and the messages they get.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -14,26 +14,26 @@ use crate::slave::LinkId;
 use crate::timeline::Timeline;
 use crate::tree::Entry;
 
-/// A slave that is there.
+/// State of a connected slave.
 #[derive(Debug, Clone)]
 pub(super) struct LinkedSlave {
     slave: SlaveId,
     pub folder: FolderId,
-    /// The last change that it was told of.
+    /// Last change that was sent to the slave.
     pub told: Lsn,
-    /// The last change that it has applied.
+    /// Last change that the slave has applied.
     pub applied: Lsn,
-    /// Whether it can be sent more.
+    /// Whether the slave can receive more.
     pub ready: bool,
-    /// Whether it has said which contents it lacks, since it joined.
+    /// Whether the slave has reported its missing contents since it joined.
     pub stated: bool,
-    /// What it has said of that so far.
+    /// Missing contents that it has reported so far.
     pub lacking: BTreeSet<Lsn>,
-    /// What is left of the tree that it is being told.
+    /// Remaining part of the tree that it receives.
     listing: Option<TreeTransfer>,
 }
 
-/// The tree as it was when a slave was to compare.
+/// The tree at the time when a slave was told to compare.
 #[derive(Debug, Clone)]
 struct TreeTransfer {
     entries: VecDeque<(TreePath, Entry)>,
@@ -49,7 +49,7 @@ impl TreeTransfer {
         let entries: VecDeque<_> =
             state.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect();
         let count = u64::try_from(entries.len()).unwrap_or(u64::MAX);
-        // The ledger has them in no order; the same events shall lead to the same pages.
+        // The map has no order; the same events must lead to the same pages.
         let mut ids: Vec<_> = state.ids().collect();
         ids.sort_unstable();
         Self {
@@ -93,8 +93,8 @@ impl Coordinator {
             self.left(link);
             actions.push(Action::Close { link });
         }
-        // Of the slaves that share a folder only the one that keeps it joins: this is a copy of that folder, or it takes over before the other's
-        // link is seen to be gone.
+        // Of the slaves that share a folder only the active one joins. A second join comes from a
+        // copied folder, or from a slave that takes over before the former link is closed.
         if self.peers.values().any(|peer| peer.folder == folder) {
             let why = Refusal::new(
                 ErrorCode::Exists,
@@ -148,13 +148,15 @@ impl Coordinator {
         actions.push(Action::Send { link, message });
     }
 
-    /// The last change that the slave on this link has applied.
+    /// Returns the last change that the slave on this link has applied.
     #[must_use]
     pub fn applied(&self, link: LinkId) -> Option<Lsn> {
         self.peers.get(&link).map(|peer| peer.applied)
     }
 
-    /// The last change that every folder of the cluster has applied, as far as they are there: changes up to it need not be kept.
+    /// Returns the last change that all connected folders have applied.
+    ///
+    /// Changes up to it need not be retained.
     #[must_use]
     pub fn applied_by_all(&self) -> Option<Lsn> {
         let all = self
@@ -164,7 +166,7 @@ impl Coordinator {
         if all { self.peers.values().map(|peer| peer.applied).min() } else { None }
     }
 
-    /// Sends each slave that can take it what it has not been told.
+    /// Sends each ready slave the changes that it has not received.
     pub(super) fn tell_all(&mut self, actions: &mut Vec<Action>) {
         let mut outrun = Vec::new();
         for (link, peer) in &mut self.peers {
@@ -205,7 +207,7 @@ impl Coordinator {
             peer.ready = false;
             actions.push(Action::Send { link: *link, message });
         }
-        // The changes behind what it was told are kept no more: it joins again, and compares.
+        // The changes after its position are no longer retained: it joins again and compares.
         for link in outrun {
             self.left(link);
             actions.push(Action::Close { link });
@@ -222,7 +224,7 @@ fn told(kept: &RecentChange, holders: &Holders) -> CommittedEntry {
     }
 }
 
-/// The paths of which a change tells.
+/// Iterates over the paths in a committed entry.
 fn paths(told: &CommittedEntry) -> impl Iterator<Item = &TreePath> {
     let (first, second) = match &told.entry.change {
         Change::Put { path, .. }

@@ -1,5 +1,6 @@
-//! What a master knows for good: the tree, the latest changes, what was removed. It is what its journal makes, behind the snapshot
-//! that the journal begins with, and nothing else.
+//! Durable state of the master: the tree, recent changes and removal records.
+//!
+//! It is the result of the journal on top of its snapshot, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,16 +12,16 @@ use crate::message_budget::ReplicaPosition;
 use crate::timeline::{self, Timeline};
 use crate::tree::{Effects, Entry, Tree, TreeState, given_back};
 
-/// Most changes kept for slaves that were away. One that is further behind compares trees.
+/// Highest number of retained changes. A slave that is further behind compares trees.
 pub const TAIL: usize = 100_000;
-/// Most bytes of paths in the changes that are kept for slaves that were away.
+/// Highest number of path bytes in the retained changes.
 pub const TAIL_BYTES: usize = 32 * 1024 * 1024;
-/// Changes whose ids are known at most: one that is asked for again after so many others is made anew.
+/// Highest number of known change ids. A request older than that is applied again.
 pub const IDS: usize = 500_000;
-/// Changes after which what a put has replaced is forgotten, though the put was never known to be safe.
+/// Number of changes after which the replaced entry of an unconfirmed put is forgotten.
 const MEMORY: u64 = 100_000;
 
-/// A change that slaves may still have to be told.
+/// A change that is retained for slaves that are behind.
 #[derive(Debug, Clone)]
 pub(super) struct RecentChange {
     pub entry: LogEntry,
@@ -28,7 +29,7 @@ pub(super) struct RecentChange {
     pub chain: HistoryHash,
 }
 
-/// How much is kept at most. Memory stays bounded whatever changes are made.
+/// Limits of the retained data. They bound the memory for any sequence of changes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RetentionLimits {
     pub tail: usize,
@@ -43,7 +44,7 @@ impl Default for RetentionLimits {
 }
 
 impl RecentChange {
-    /// Bytes that differ between changes: those of the paths.
+    /// Returns the bytes of the paths, which vary between changes.
     fn bytes(&self) -> usize {
         let change = match &self.entry.change {
             Change::Put { path, .. }
@@ -57,22 +58,22 @@ impl RecentChange {
     }
 }
 
-/// How a slave stands to the changes that are known here.
+/// Relation of a slave's history to the master's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HistoryRelation {
-    /// It is told what it lacks. The hash is the one at its number.
+    /// The slave can follow the log. The hash is the one at its position.
     CanFollow(HistoryHash),
-    /// The changes do not reach back to it.
+    /// The retained changes do not reach back to the slave's position.
     MustCompare,
-    /// It knows changes of this epoch that were never made here: the journal is older than it should be.
+    /// The slave has later changes of this epoch: the journal is older than it should be.
     Ahead,
-    /// It has had other changes under the same numbers.
+    /// The slave has other changes under the same numbers.
     Diverged,
-    /// It has followed a master with a higher epoch.
+    /// The slave has followed a master with a higher epoch.
     NewerEpoch,
 }
 
-/// See the module.
+/// Durable state of the master; see the module.
 #[derive(Debug, Clone, Default)]
 pub struct MasterState {
     pub(super) known: TreeState,
@@ -80,28 +81,29 @@ pub struct MasterState {
     pub(super) tail: VecDeque<RecentChange>,
     pub(super) tail_bytes: usize,
     pub(super) caps: RetentionLimits,
-    /// The ids that are known, in the order of their changes.
+    /// Known ids, in the order of their changes.
     pub(super) id_order: VecDeque<ChangeId>,
-    /// The last change that is not kept any more, and the hash there.
+    /// Last change that is no longer retained, and the hash there.
     pub(super) base: Lsn,
     pub(super) base_chain: HistoryHash,
-    /// Which masters have numbered the changes, oldest first.
+    /// Timelines of the history, oldest first.
     pub(super) timelines: Vec<Timeline>,
-    /// What puts have replaced that are not known to be safe yet: a withdrawal brings it back.
+    /// Replaced entries of puts that are not known to be safe. A withdrawal restores them.
     pub(super) formers: BTreeMap<Lsn, Option<Entry>>,
-    /// Puts that were withdrawn, as far as the changes are kept: whoever asks for one again is not told that it is done.
+    /// Withdrawn puts among the retained changes; a repeated request gets no success for them.
     pub(super) withdrawn: BTreeSet<Lsn>,
 }
 
 impl MasterState {
-    /// Without any change. `seed` is where the hashes begin: no two clusters have the same.
+    /// Makes an empty state. `seed` starts the hash chain and is different for every cluster.
     #[must_use]
     pub fn new(seed: HistoryHash) -> Self {
         Self { base_chain: seed, ..Self::default() }
     }
 
-    /// Built anew from a slave's tree and history, in an epoch above all that were heard of. `seed` is random, and so is the
-    /// `timeline` that begins.
+    /// Builds the state from a slave's tree and history, for a recovery.
+    ///
+    /// The epoch is above all known ones. `seed` and the id of the new `timeline` are random.
     #[must_use]
     pub fn recovered(
         known: TreeState,
@@ -125,14 +127,17 @@ impl MasterState {
         }
     }
 
-    /// Takes the next change: from the journal at the start, or because it is in the journal now. Returns contents that are in the tree no more.
+    /// Applies the next change; returns the puts whose content left the tree.
+    ///
+    /// The change comes from the journal at the start, or has just been written.
     pub fn apply(&mut self, log_entry: LogEntry) -> Vec<Lsn> {
         let version = log_entry.version;
         if version <= self.last() {
             return Vec::new();
         }
         let chain = history_hash::next(self.chain(), &log_entry);
-        // Whatever was replaced is kept here, not in the tree: only a put can turn out to be impossible to carry out.
+        // The replaced entries are kept here, not in the tree, because only a put can fail to be
+        // applied.
         while let Some(oldest) = self
             .formers
             .first_entry()
@@ -153,7 +158,7 @@ impl MasterState {
         };
         let mut gone = Vec::new();
         for (path, entry) in &effects.gone {
-            // What was moved is in the tree still.
+            // Moved content is still in the tree.
             let Some(content) =
                 entry.content.filter(|content| self.known.tree.path_of(content.put).is_none())
             else {
@@ -173,7 +178,7 @@ impl MasterState {
         gone
     }
 
-    /// Keeps a change for slaves that are away.
+    /// Retains a change for slaves that are behind.
     pub(super) fn keep(&mut self, kept: RecentChange) {
         self.tail_bytes += kept.bytes();
         self.tail.push_back(kept);
@@ -184,7 +189,7 @@ impl MasterState {
         }
     }
 
-    /// The last change has this id, which is known already.
+    /// Records the id of the last change.
     fn remember_id(&mut self, id: ChangeId) {
         self.id_order.push_back(id);
         while self.id_order.len() > self.caps.ids
@@ -194,7 +199,7 @@ impl MasterState {
         }
     }
 
-    /// The content that a put has brought gives way, wherever it is now, to what it replaced, under the new number.
+    /// Withdraws the content of a put, wherever it is now, and restores the replaced entry.
     fn withdraw(&mut self, of: Lsn, by: &LogEntry) -> Effects {
         self.known.ids.insert(by.id, by.version);
         self.withdrawn.insert(of);
@@ -210,24 +215,24 @@ impl MasterState {
         effects
     }
 
-    /// A put is safe: what it replaced need not be remembered any more.
+    /// Records that a put is safe: its replaced entry is no longer needed.
     pub(super) fn settle(&mut self, put: Lsn) {
         self.formers.remove(&put);
     }
 
-    /// Whether a put was withdrawn.
+    /// Returns whether a put was withdrawn.
     #[must_use]
     pub fn is_withdrawn(&self, put: Lsn) -> bool {
         self.withdrawn.contains(&put)
     }
 
-    /// Whether the content of a put can give way to what it replaced.
+    /// Returns whether the content of a put can be withdrawn.
     #[must_use]
     pub fn can_withdraw(&self, put: Lsn) -> bool {
         self.tree().path_of(put).is_some() && self.formers.contains_key(&put)
     }
 
-    /// Whether the put replaced something, as far as that is known.
+    /// Returns whether the put replaced an entry, as far as that is known.
     #[must_use]
     pub fn replaced(&self, put: Lsn) -> bool {
         matches!(self.formers.get(&put), Some(Some(_)))
@@ -243,19 +248,19 @@ impl MasterState {
         }
     }
 
-    /// Keeps no change up to `upto`: a slave that has not had them compares trees from now on.
+    /// Drops the changes up to `upto`. A slave behind them must compare trees.
     pub fn shorten(&mut self, upto: Lsn) {
         while self.tail.front().is_some_and(|kept| kept.entry.version <= upto) {
             self.drop_oldest();
         }
     }
 
-    /// Forgets what was removed before a time, in milliseconds since 1970.
+    /// Drops removal records from before a time, in milliseconds since 1970 UTC.
     pub fn forget_removed(&mut self, before_ms: u64) {
         self.removed.forget(before_ms);
     }
 
-    /// The newest change that is kept and was numbered before a time, in milliseconds since 1970.
+    /// Returns the newest retained change from before a time, in milliseconds since 1970 UTC.
     #[must_use]
     pub fn newest_before(&self, before_ms: u64) -> Option<Lsn> {
         self.tail
@@ -265,67 +270,68 @@ impl MasterState {
             .map(|kept| kept.entry.version)
     }
 
-    /// Forgets the ids of all changes up to `upto`: whoever asks for one of them again makes it anew.
+    /// Forgets the ids of all changes up to `upto`. A repeated request for one of them is applied
+    /// again.
     pub fn forget_ids(&mut self, upto: Lsn) {
         self.known.ids.retain(|_, version| *version > upto);
         self.id_order.retain(|id| self.known.ids.contains_key(id));
         self.id_order.shrink_to(self.id_order.len() * 2);
     }
 
-    /// The tree.
+    /// Returns the tree.
     #[must_use]
     pub fn tree(&self) -> &Tree {
         &self.known.tree
     }
 
-    /// The number that a change with this id has.
+    /// Returns the number of the change with this id.
     #[must_use]
     pub fn number_of(&self, id: ChangeId) -> Option<Lsn> {
         self.known.ids.get(&id).copied()
     }
 
-    /// Changes by their ids.
+    /// Iterates over the known ids and their numbers.
     pub fn ids(&self) -> impl Iterator<Item = (ChangeId, Lsn)> + '_ {
         self.known.ids.iter().map(|(id, version)| (*id, *version))
     }
 
-    /// The change with which this content went from this path, where that is remembered.
+    /// Returns the change that removed this content from this path, if it is recorded.
     #[must_use]
     pub fn removed(&self, path: &TreePath, digest: Digest) -> Option<Lsn> {
         self.removed.find(path, digest)
     }
 
-    /// How many removal records there are, and how many there may be.
+    /// Returns the number of removal records and its limit.
     #[must_use]
     pub fn removal_records(&self) -> (usize, usize) {
         (self.removed.len(), self.removed.cap())
     }
 
-    /// The last change.
+    /// Returns the last change.
     #[must_use]
     pub fn last(&self) -> Lsn {
         self.known.tree.last()
     }
 
-    /// The epoch in which it numbers.
+    /// Returns the current epoch.
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.last().epoch.max(1)
     }
 
-    /// The hash over all changes.
+    /// Returns the hash over all changes.
     #[must_use]
     pub fn chain(&self) -> HistoryHash {
         self.tail.back().map_or(self.base_chain, |kept| kept.chain)
     }
 
-    /// Which masters have numbered the changes, oldest first.
+    /// Returns the timelines of the history, oldest first.
     #[must_use]
     pub fn timelines(&self) -> &[Timeline] {
         &self.timelines
     }
 
-    /// Adds the timelines of a journal whose changes were applied behind `snapshot`, the last change of the snapshot.
+    /// Adds the timelines of a journal that was replayed on top of `snapshot`, its last change.
     pub fn add_timelines(&mut self, found: &[Timeline], snapshot: Lsn) {
         for (n, timeline) in found.iter().enumerate() {
             let end = found.get(n + 1).map_or(self.last(), |next| next.after);
@@ -336,29 +342,29 @@ impl MasterState {
         }
     }
 
-    /// Another master numbers from here on. To be called before it has numbered anything.
+    /// Begins a timeline for a new master. It must be called before the first change.
     pub fn begin_timeline(&mut self, id: [u8; 16]) {
         let last = self.last();
         timeline::begin(&mut self.timelines, id, last);
     }
 
-    /// The changes that are kept, oldest first.
+    /// Iterates over the retained changes, oldest first.
     pub fn kept(&self) -> impl Iterator<Item = &LogEntry> {
         self.tail.iter().map(|kept| &kept.entry)
     }
 
-    /// Where in the tail the changes behind `version` begin.
+    /// Returns the index of the first retained change after `version`.
     pub(super) fn behind(&self, version: Lsn) -> usize {
         self.tail.partition_point(|kept| kept.entry.version <= version)
     }
 
-    /// Whether all changes behind `version` are kept.
+    /// Returns whether all changes after `version` are retained.
     #[must_use]
     pub fn reaches(&self, version: Lsn) -> bool {
         version >= self.base
     }
 
-    /// How a slave stands to this.
+    /// Returns the relation of a slave's history to this one.
     #[must_use]
     pub fn reach(&self, position: &ReplicaPosition) -> HistoryRelation {
         let applied = position.applied;
@@ -368,8 +374,8 @@ impl MasterState {
         if applied > self.last() {
             return HistoryRelation::Ahead;
         }
-        // A slave without a catalogue may still have files. Of the changes it would carry out old ones too, over files that
-        // the tree has now.
+        // A slave without a catalogue may still have files. Replaying old changes would write over
+        // files that the tree has now.
         let knows_nothing = applied == Lsn::default() && self.last() > applied;
         if knows_nothing || !self.reaches(applied) {
             return HistoryRelation::MustCompare;
@@ -386,7 +392,7 @@ impl MasterState {
     }
 }
 
-/// The ids of changes in the order of their numbers.
+/// Returns the ids of changes, ordered by number.
 pub(super) fn in_order(known: &TreeState) -> VecDeque<ChangeId> {
     let mut ids: Vec<(Lsn, ChangeId)> =
         known.ids.iter().map(|(id, version)| (*version, *id)).collect();
@@ -475,7 +481,7 @@ mod tests {
         }
         assert_eq!(state.tail.len(), 5, "paths of 1000 bytes");
         assert_eq!(state.base.number, 115);
-        // What a snapshot brings back goes on in the same way.
+        // A restored snapshot continues in the same way.
         let mut back = MasterState::from_bytes(&state.to_bytes()).unwrap();
         assert_eq!((back.tail_bytes, back.id_order.len()), (1000, 20));
         back.caps = state.caps;

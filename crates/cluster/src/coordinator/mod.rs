@@ -1,10 +1,12 @@
-//! The master's part in changes: which get a number, in which order, and who is told of them.
+//! Master side of replication: numbers changes, orders them and sends them to the slaves.
 //!
-//! Pure: an event and its consequences, as actions that the caller carries out in their order. Nothing is told to anybody before the
-//! caller has said that it is in the journal. What the caller is asked to write has to be written whole or not at all.
+//! Pure: an event leads to actions, which the caller executes in their order. No change is sent
+//! before the caller has confirmed that it is in the journal. The caller must write each batch
+//! completely or not at all.
 //!
-//! A master that has just started numbers nothing until every folder that it knows has joined, or the caller says that they had
-//! time enough: one of them may have changes that this journal lacks. Where one has, nothing is numbered until a recovery.
+//! A master that has just started numbers nothing until all known folders have joined or the grace
+//! period has ended, because one of them may have changes that this journal does not have. If one
+//! has, nothing is numbered until a recovery.
 
 mod copies;
 mod holders;
@@ -31,57 +33,49 @@ use crate::sequence::{ChangeRequest, SequenceResult, Sequencer};
 use crate::slave::LinkId;
 use crate::tree::Tree;
 
-/// Most changes that are written together. As many of the longest have less than 9 MiB, which is less than a journal takes at once.
+/// Highest number of changes in one write.
+///
+/// The longest 1,024 changes take less than 9 MiB, which is less than the journal's limit.
 const BATCH: usize = 1024;
 
-/// What has happened.
+/// Input of the coordinator.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A slave has said something. No link ever has the number of another.
-    Received {
-        /// The link it came on.
-        link: LinkId,
-        /// What it said.
-        message: ToMaster,
-    },
-    /// A link is gone.
-    LinkClosed {
-        /// Which link.
-        link: LinkId,
-    },
-    /// What was to be written is in the journal.
+    /// A slave has sent a message. No two links have the same number.
+    Received { link: LinkId, message: ToMaster },
+    /// A link is closed.
+    LinkClosed { link: LinkId },
+    /// The last batch is in the journal.
     Written,
-    /// It could not be written. With `for_good` nothing can be until the master is started again.
+    /// The last batch could not be written.
     WriteFailed {
-        /// Whether the journal is broken.
+        /// Whether the journal is unusable until the master is restarted.
         for_good: bool,
-        /// What askers are told.
+        /// Refusal for the clients.
         refusal: Refusal,
     },
-    /// Since the start, all slaves had time to join.
+    /// The grace period after the start has ended.
     GraceEnded,
-    /// An operator says that a folder will not come back.
-    Forget {
-        /// Which folder.
-        folder: FolderId,
-    },
+    /// An operator has removed a folder for good.
+    Forget { folder: FolderId },
 }
 
-/// Why nothing is numbered until an operator has recovered the cluster, or the master was started again.
+/// Reason why no changes are numbered until a recovery or a restart of the master.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HaltReason {
     /// The journal cannot be written.
     Broken,
-    /// A slave has changes that this journal lacks.
+    /// A slave has changes that this journal does not have.
     Behind,
-    /// A slave has had other changes under the same numbers.
+    /// A slave has other changes under the same numbers.
     Differs,
     /// A slave has followed a master with a higher epoch.
     Superseded,
 }
 
 impl HaltReason {
-    /// Why, and what helps, for people.
+    /// Returns the reason and the remedy, for people.
     #[must_use]
     pub fn why(self) -> &'static str {
         match self {
@@ -101,75 +95,64 @@ impl HaltReason {
     }
 }
 
-/// What has to be done.
+/// Output of the coordinator.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Write this to the journal; the answer is `Written` or `NotWritten`. There is never a second one before the answer.
+    /// Write this batch to the journal.
+    ///
+    /// The answer is `Written` or `WriteFailed`. There is no second batch before the answer.
     Write(Vec<LogEntry>),
-    /// Tell a slave something.
-    Send {
-        /// Its link.
-        link: LinkId,
-        /// What.
-        message: ToSlave,
-    },
-    /// Close a link. It counts as gone already.
-    Close {
-        /// Which link.
-        link: LinkId,
-    },
-    /// Remember, for good, that this folder belongs to the cluster.
-    AddFolder {
-        /// Which folder.
-        folder: FolderId,
-    },
-    /// Nothing is numbered any more. Say so, loudly.
+    /// Send a message to a slave.
+    Send { link: LinkId, message: ToSlave },
+    /// Close a link. The coordinator already treats it as closed.
+    Close { link: LinkId },
+    /// Record durably that this folder belongs to the cluster.
+    AddFolder { folder: FolderId },
+    /// No changes are numbered any more. Report it prominently.
     Halted(HaltReason),
-    /// No folder that is known has this content, and it cannot be withdrawn. Say so.
-    Lost {
-        /// The put that brought it.
-        put: Lsn,
-    },
+    /// No known folder holds this content, and it cannot be withdrawn. Report it.
+    Lost { put: Lsn },
 }
 
-/// A change that waits for its number.
+/// A proposal that waits for its number.
 #[derive(Debug, Clone)]
 struct QueuedProposal {
-    /// Where it came from; none for a withdrawal.
+    /// Link and folder of the proposal; `None` for a withdrawal.
     asker: Option<(LinkId, FolderId)>,
     request: ChangeRequest,
     found: bool,
 }
 
-/// See the module.
+/// State machine of the master; see the module.
 #[derive(Debug, Clone)]
 pub struct Coordinator {
     state: MasterState,
     sequencer: Sequencer,
     holders: Holders,
-    /// Contents of the tree that no folder is known to hold.
+    /// Contents of the tree without a known holder.
     homeless: BTreeSet<Lsn>,
     lost: BTreeSet<Lsn>,
-    /// Puts that their own slave could not place: nobody was told that they are done.
+    /// Puts that their own slave could not publish; no client got a success for them.
     failed: BTreeSet<Lsn>,
-    /// Puts that are to be withdrawn once these have given them up.
+    /// Puts that are withdrawn once these links have given them up.
     asking: BTreeMap<Lsn, BTreeSet<LinkId>>,
-    /// Puts whose withdrawal waits or is being written: what they replaced stays known.
+    /// Puts whose withdrawal waits or is being written. Their replaced entries stay known.
     withdrawing: BTreeSet<Lsn>,
     peers: BTreeMap<LinkId, LinkedSlave>,
-    /// All folders of the cluster, there or not.
+    /// All folders of the cluster, connected or not.
     folders: BTreeSet<FolderId>,
-    /// Those that did not join since the start. While there are any nothing is numbered.
+    /// Folders that have not joined since the start. Nothing is numbered while there are any.
     expected: BTreeSet<FolderId>,
-    /// What waits: links take turns, and on each what sessions ask for and what was found in the folder.
+    /// Waiting proposals: round robin by link, and on each link by sessions and local changes.
     waiting: FairQueue<LinkId, bool, QueuedProposal>,
-    /// What is numbered next.
+    /// Proposals to number next.
     queue: VecDeque<QueuedProposal>,
-    /// Being written, with the folders that hold the puts among them.
+    /// Changes of the current batch, with the folders that hold their contents.
     writing: Vec<(LogEntry, Option<FolderId>)>,
-    /// Changes that a slave asked about while they were under way.
+    /// Queries about changes that are not decided yet.
     sought: Vec<(LinkId, ChangeId)>,
-    /// Who wants to hear when how many disks have the content of a put; first by ids, until they have numbers.
+    /// Links that wait for copies of a put, by id until the put has a number.
     wanted: BTreeMap<ChangeId, (LinkId, u16)>,
     awaited: BTreeMap<Lsn, BTreeMap<LinkId, u16>>,
     halted: Option<HaltReason>,
@@ -177,7 +160,7 @@ pub struct Coordinator {
 }
 
 impl Coordinator {
-    /// Goes on from a journal. `folders` are all that belong to the cluster.
+    /// Continues from the journal's state. `folders` are all folders of the cluster.
     #[must_use]
     pub fn new(state: MasterState, folders: BTreeSet<FolderId>) -> Self {
         Self {
@@ -203,53 +186,55 @@ impl Coordinator {
         }
     }
 
-    /// What is in the journal.
+    /// Returns the state of the journal.
     #[must_use]
     pub fn state(&self) -> &MasterState {
         &self.state
     }
 
-    /// To shorten it, or to forget what was removed long ago.
+    /// Gives access to the state, to shorten the journal or expire records.
     pub fn state_mut(&mut self) -> &mut MasterState {
         &mut self.state
     }
 
-    /// The tree as it is in the journal.
+    /// Returns the tree as of the journal.
     #[must_use]
     pub fn tree(&self) -> &Tree {
         self.state.tree()
     }
 
-    /// Who holds what.
+    /// Returns the holders of all contents.
     #[must_use]
     pub fn holders(&self) -> &Holders {
         &self.holders
     }
 
-    /// The last change in the journal.
+    /// Returns the last change in the journal.
     #[must_use]
     pub fn last(&self) -> Lsn {
         self.state.last()
     }
 
-    /// Why nothing is numbered, where that is so.
+    /// Returns the reason of a halt, if there is one.
     #[must_use]
     pub fn halted(&self) -> Option<HaltReason> {
         self.halted
     }
 
-    /// Whether it still waits for folders that it knows.
+    /// Returns whether it still waits for known folders to join.
     #[must_use]
     pub fn is_opening(&self) -> bool {
         !self.expected.is_empty()
     }
 
-    /// Puts whose content no known folder has.
+    /// Iterates over the puts whose content no known folder holds.
     pub fn lost(&self) -> impl Iterator<Item = Lsn> + '_ {
         self.lost.iter().copied()
     }
 
-    /// What follows from an event. `now_ms` is the time in milliseconds since 1970, for people and for forgetting.
+    /// Handles an event and returns the actions.
+    ///
+    /// `now_ms` is the time in milliseconds since 1970 UTC, for display and expiry.
     pub fn on(&mut self, event: Event, now_ms: u64) -> Vec<Action> {
         self.now_ms = now_ms;
         let mut actions = Vec::new();
@@ -274,7 +259,7 @@ impl Coordinator {
         if let ToMaster::Join { slave, folder, position } = message {
             return self.joined(link, slave, folder, &position, actions);
         }
-        // Whoever has not joined, or was told to go, is not listened to.
+        // Messages of links that have not joined, or were closed, are ignored.
         let Some(peer) = self.peers.get_mut(&link) else {
             return actions.push(Action::Close { link });
         };
@@ -304,10 +289,10 @@ impl Coordinator {
 
     fn left(&mut self, link: LinkId) {
         if self.peers.remove(&link).is_some() {
-            // Whoever is not there can come by content: all are asked again when it is back.
+            // An absent slave can obtain content, so all slaves are asked again when it is back.
             self.asking.clear();
         }
-        // What is in the journal counts all the same; what only waits is asked for again by its id.
+        // Journaled changes stay valid. The slave repeats its waiting proposals by their ids.
         self.queue.retain(|waiting| waiting.asker.is_none_or(|(asker, _)| asker != link));
         self.waiting.retain(|asker, _, _| *asker != link);
         self.sought.retain(|(asker, _)| *asker != link);
@@ -347,13 +332,13 @@ impl Coordinator {
         if copies > 1 {
             self.wanted.insert(waiting.request.id, (link, copies));
         }
-        // There is no bound on it: links are read no faster than this.
+        // The queue has no limit, because the links are not read any faster than this.
         if let Err(waiting) = self.waiting.push(link, found, waiting) {
             self.queue.push_back(waiting);
         }
     }
 
-    /// Has at most so many of those that wait numbered next.
+    /// Moves at most `most` waiting proposals to the next batch.
     fn choose_next(&mut self, most: usize) {
         while self.queue.len() < most
             && let Some((.., waiting)) = self.waiting.pop()
@@ -362,7 +347,7 @@ impl Coordinator {
         }
     }
 
-    /// Numbers what waits, while nothing is being written.
+    /// Numbers the waiting proposals, unless a batch is being written.
     fn write_next(&mut self, actions: &mut Vec<Action>) {
         if !self.expected.is_empty() || self.halted.is_some() {
             return;
@@ -388,7 +373,7 @@ impl Coordinator {
                     SequenceResult::Accepted(log_entry) => {
                         self.writing.push((log_entry, waiting.asker.map(|(_, folder)| folder)))
                     }
-                    // One that is being written is answered when it is told.
+                    // A change of the current batch is answered when it is committed.
                     SequenceResult::AlreadyCommitted(version) if version > self.last() => {}
                     SequenceResult::AlreadyCommitted(version)
                         if self.state.is_withdrawn(version) =>
@@ -417,7 +402,9 @@ impl Coordinator {
         }
     }
 
-    /// How many of those that wait can be decided together: where content may go from a path, what was found there is decided afterwards.
+    /// Returns how many proposals can be decided together.
+    ///
+    /// A local change at a path that may lose content is decided in a later batch.
     fn together(&self) -> usize {
         let (mut goes, mut put) = (false, BTreeSet::new());
         let apart = |waiting: &QueuedProposal| {
@@ -434,7 +421,7 @@ impl Coordinator {
         self.queue.iter().take(BATCH).position(apart).unwrap_or(BATCH)
     }
 
-    /// What was found in a folder, and is what was once removed or replaced there, is an old copy.
+    /// Refuses local changes that bring back removed or replaced content: they are old copies.
     fn refuse_removed(&mut self, actions: &mut Vec<Action>) {
         let state = &self.state;
         self.queue.retain(|waiting| {
@@ -472,7 +459,7 @@ impl Coordinator {
     }
 
     fn not_written(&mut self, for_good: bool, refusal: &Refusal, actions: &mut Vec<Action>) {
-        // Nobody has seen these numbers.
+        // No other server has seen these numbers.
         self.sequencer = Sequencer::new(self.last());
         let writing = std::mem::take(&mut self.writing);
         for (log_entry, _) in &writing {
@@ -497,7 +484,7 @@ impl Coordinator {
         }
     }
 
-    /// Answers who asked about changes that are under way no more.
+    /// Answers the queries about changes that are decided now.
     fn answer_sought(&mut self, actions: &mut Vec<Action>) {
         let (state, queue, writing) = (&self.state, &self.queue, &self.writing);
         let waiting = &self.waiting;

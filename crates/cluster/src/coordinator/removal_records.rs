@@ -1,23 +1,23 @@
-//! Removal records: content that was removed or replaced. Where it turns up again in a folder it is
-//! an old copy, not a new file.
+//! Records of removed or replaced content, to recognise old copies.
 //!
-//! A record has a fixed size, whatever the length of its path. Their number is capped, for each
-//! account and in total, so that no account makes the master's memory grow or pushes out the
-//! records of others: over the total cap the account with most records loses its oldest.
+//! Content that reappears in a folder and has a record is an old copy, not a new file. A record has
+//! a fixed size, whatever the length of its path. The number of records is limited for each account
+//! and in total. So no account can exhaust the master's memory or displace the records of others:
+//! above the total limit the account with most records loses its oldest.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use relais_proto::{Digest, Lsn, TreePath};
 
-/// Most removal records.
+/// Highest number of removal records.
 pub const REMOVALS: usize = 400_000;
-/// Most removal records of one account.
+/// Highest number of removal records of one account.
 pub const REMOVALS_PER_ACCOUNT: usize = 200_000;
 
-/// Keeps this hash apart from every other one.
+/// Domain of the hash of a removal record.
 const DOMAIN: &str = "relais 2026-11 removal record 1";
 
-/// A hash of path and digest.
+/// Hash of path and digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct RemovalKey(pub [u8; 16]);
 
@@ -31,22 +31,22 @@ impl RemovalKey {
     }
 }
 
-/// One record.
+/// Record of one removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RemovalRecord {
     pub key: RemovalKey,
-    /// The change with which the content went.
+    /// Change that removed the content.
     pub version: Lsn,
-    /// In milliseconds since 1970.
+    /// Time of the change in milliseconds since 1970 UTC.
     pub time_ms: u64,
 }
 
-/// The removal records.
+/// All removal records.
 #[derive(Debug, Clone)]
 pub struct RemovalRecords {
     by_key: HashMap<RemovalKey, Lsn>,
-    /// Oldest first, by account. A record that a later one with the same key has replaced stays until
-    /// its turn comes.
+    /// Records by account, oldest first. A record that was superseded by a later one with the same
+    /// key stays until it is the oldest.
     by_account: BTreeMap<u32, VecDeque<RemovalRecord>>,
     len: usize,
     cap: usize,
@@ -60,7 +60,7 @@ impl Default for RemovalRecords {
 }
 
 impl RemovalRecords {
-    /// With caps for all and for one account.
+    /// Makes an empty set with limits for all records and for one account.
     #[must_use]
     pub fn with_caps(cap: usize, account_cap: usize) -> Self {
         Self {
@@ -72,7 +72,7 @@ impl RemovalRecords {
         }
     }
 
-    /// The content went from the path with this change of this account.
+    /// Records that a change of this account removed the content from the path.
     pub fn note(
         &mut self,
         account: u32,
@@ -100,7 +100,7 @@ impl RemovalRecords {
         }
     }
 
-    /// The account with most records.
+    /// Returns the account with most records.
     fn largest(&self) -> Option<u32> {
         self.by_account.iter().max_by_key(|(_, records)| records.len()).map(|(account, _)| *account)
     }
@@ -109,7 +109,7 @@ impl RemovalRecords {
         let Some(records) = self.by_account.get_mut(&account) else { return };
         if let Some(oldest) = records.pop_front() {
             self.len -= 1;
-            // A later record has the same key.
+            // The map may already refer to a later record with the same key.
             if self.by_key.get(&oldest.key) == Some(&oldest.version) {
                 self.by_key.remove(&oldest.key);
             }
@@ -121,20 +121,20 @@ impl RemovalRecords {
         }
     }
 
-    /// The change with which this content went from this path.
+    /// Returns the change that removed this content from this path.
     #[must_use]
     pub fn find(&self, path: &TreePath, digest: Digest) -> Option<Lsn> {
         self.by_key.get(&RemovalKey::new(path, digest)).copied()
     }
 
-    /// All records with their accounts; those of one account oldest first.
+    /// Iterates over all records with their accounts, oldest first within an account.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &RemovalRecord)> {
         self.by_account
             .iter()
             .flat_map(|(account, records)| records.iter().map(|removal| (*account, removal)))
     }
 
-    /// Forgets what went before a time.
+    /// Drops the records from before a time.
     pub fn forget(&mut self, before_ms: u64) {
         let accounts: Vec<u32> = self.by_account.keys().copied().collect();
         for account in accounts {
@@ -149,19 +149,19 @@ impl RemovalRecords {
         }
     }
 
-    /// How many records there are.
+    /// Returns the number of records.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no records.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How many records there may be.
+    /// Returns the limit on the number of records.
     #[must_use]
     pub fn cap(&self) -> usize {
         self.cap

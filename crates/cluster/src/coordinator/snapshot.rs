@@ -1,6 +1,7 @@
-//! A ledger as bytes: what is kept in place of the changes that a journal does not hold any more.
+//! Encodes the master's state as a snapshot, which replaces the changes before it.
 //!
-//! Counts have eight bytes; all else is as in the protocol. Where its layout changes, the first byte does.
+//! Counts have eight bytes; all other fields are encoded as in the protocol. The first byte is the
+//! version of the layout.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,7 +18,7 @@ use crate::tree::{Tree, TreeState};
 const LAYOUT: u8 = 2;
 
 impl MasterState {
-    /// All that is known, as bytes.
+    /// Encodes the state.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -56,10 +57,10 @@ impl MasterState {
         bytes
     }
 
-    /// The ledger that [`Self::to_bytes`] made these of.
+    /// Decodes the state from the bytes of [`Self::to_bytes`].
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// The defect of the bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
         let mut decoder = Decoder::new(bytes);
         let from = &mut decoder;
@@ -129,12 +130,12 @@ impl MasterState {
     }
 }
 
-/// Appends how many values come.
+/// Appends a count of values.
 pub(crate) fn count(len: usize, to: &mut Encoder<'_>) {
     to.u64(len as u64);
 }
 
-/// As many values as a count says. Memory is taken as they come, not as they are announced.
+/// Decodes as many values as the count says. Memory grows with the values, not with the count.
 pub(crate) fn many<T>(
     from: &mut Decoder<'_>,
     mut each: impl FnMut(&mut Decoder<'_>) -> Result<T, WireError>,
@@ -211,7 +212,7 @@ mod tests {
                 back.removed(&path("a"), Digest([1; 32])),
                 Some(Lsn { epoch: 1, number: 8 })
             );
-            // What an unsettled put has replaced comes back where its content is now.
+            // An unconfirmed put's replaced entry is restored where its content is now.
             let six = Lsn { epoch: 1, number: 6 };
             assert!(back.can_withdraw(six) && back.replaced(six));
             for state in [&mut state, &mut back] {

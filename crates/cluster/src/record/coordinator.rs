@@ -1,4 +1,4 @@
-//! Recordings of a master's part.
+//! Recordings of a master.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -11,10 +11,10 @@ use super::{EVENT, Machine, add_actions};
 use crate::coordinator::{Action, Coordinator, Event, HaltReason, MasterState};
 use crate::slave::LinkId;
 
-/// Something of the ledger was forgotten.
+/// Tag of a record about trimmed state.
 const FORGOTTEN: u8 = 2;
 
-/// What was forgotten by hand, with [`Coordinator::state_mut`].
+/// State that was trimmed directly, with [`Coordinator::state_mut`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trimmed {
     /// [`MasterState::forget_removed`] before this time.
@@ -26,7 +26,7 @@ pub enum Trimmed {
 }
 
 impl Trimmed {
-    /// Forgets it.
+    /// Trims the state.
     pub fn apply(self, state: &mut MasterState) {
         match self {
             Self::RemovalRecords(before_ms) => state.forget_removed(before_ms),
@@ -36,15 +36,15 @@ impl Trimmed {
     }
 }
 
-/// Records what an [`Coordinator`] is given and does. After an error the recording is at its end.
+/// Recorder of a [`Coordinator`]. It must not be used after an error.
 #[derive(Debug, Clone)]
 pub struct CoordinatorRecorder(Frames);
 
 impl CoordinatorRecorder {
-    /// Begins with what is given to [`Coordinator::new`].
+    /// Begins a recording with the arguments of [`Coordinator::new`].
     ///
     /// # Errors
-    /// What was said to the bytes.
+    /// Errors of the writer.
     pub fn begin(
         state: &MasterState,
         folders: &BTreeSet<FolderId>,
@@ -59,26 +59,26 @@ impl CoordinatorRecorder {
         Ok(Self(frames))
     }
 
-    /// Notes what is handed to [`Coordinator::on`] next.
+    /// Records the next event for [`Coordinator::on`].
     ///
     /// # Errors
-    /// As [`Self::begin`].
+    /// As for [`Self::begin`].
     pub fn event(&mut self, event: &Event, now_ms: u64, to: &mut dyn Write) -> io::Result<()> {
         self.0.add(to, |to| encode_event(event, to.u8(EVENT).u64(now_ms)))
     }
 
-    /// Notes what followed from it.
+    /// Records the actions after the last event.
     ///
     /// # Errors
-    /// As [`Self::begin`].
+    /// As for [`Self::begin`].
     pub fn actions(&mut self, actions: &[Action], to: &mut dyn Write) -> io::Result<()> {
         add_actions::<Coordinator>(&mut self.0, actions, to)
     }
 
-    /// Notes what was forgotten.
+    /// Records trimmed state.
     ///
     /// # Errors
-    /// As [`Self::begin`].
+    /// As for [`Self::begin`].
     pub fn forgotten(&mut self, forgotten: Trimmed, to: &mut dyn Write) -> io::Result<()> {
         self.0.add(to, |to| {
             to.u8(FORGOTTEN);

@@ -1,7 +1,8 @@
-//! The records of a recording as bytes: each with its length, and a sum over it and all before it.
+//! Framing of a recording: each record has its length, and a checksum over it and all before it.
 //!
-//! So a record that was altered, left out or moved shows, and so does an end that was torn off: there the last record is shorter than
-//! it says. The length comes twice, the second time with all bits turned, so that a damaged one is not taken for a torn end.
+//! A changed, missing or moved record is detected. A truncated end is detected because its last
+//! record is shorter than its length. The length is stored twice, the second time inverted, so a
+//! damaged length does not look like a truncated end.
 
 use std::io::{self, Write};
 
@@ -9,16 +10,16 @@ use relais_proto::{Decoder, Encoder};
 
 use super::RecordError;
 
-/// The first bytes of a recording. Where the layout changes, the last of them does.
+/// First bytes of a recording. The last of them is the version of the layout.
 pub(super) const MAGIC: [u8; 8] = *b"\xffrelrec\x01";
-/// Most bytes of one record: a start has the whole tree.
+/// Highest length of a record: the start record contains the whole tree.
 const LONGEST: u32 = 1 << 30;
-/// The length, twice.
+/// Bytes of the length, which is stored twice.
 const HEAD: usize = 8;
-/// Bytes of the sum that are kept.
+/// Stored bytes of the checksum.
 const SUM: usize = 8;
 
-/// Writes records.
+/// Writer of records.
 #[derive(Debug, Clone)]
 pub(super) struct Frames {
     sum: [u8; 32],
@@ -32,7 +33,7 @@ impl Frames {
         Ok(Self { sum: [0; 32], bytes: Vec::new() })
     }
 
-    /// Writes a record. After an error the recording is at its end.
+    /// Writes a record. The writer must not be used after an error.
     pub fn add(
         &mut self,
         to: &mut dyn Write,
@@ -55,21 +56,21 @@ fn sum(before: &[u8; 32], bytes: &[u8]) -> [u8; 32] {
     *blake3::Hasher::new().update(before).update(bytes).finalize().as_bytes()
 }
 
-/// Reads records.
+/// Reader of records.
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
-    /// Where the next record begins.
+    /// Offset of the next record.
     pub at: usize,
     sum: [u8; 32],
-    /// Whether the end was torn off.
+    /// Whether the end is truncated.
     pub torn: bool,
 }
 
 impl<'a> Reader<'a> {
-    /// Reads from the start of a recording.
+    /// Starts at the beginning of a recording.
     ///
     /// # Errors
-    /// That it is none.
+    /// The bytes are not a recording.
     pub fn new(bytes: &'a [u8]) -> Result<Self, RecordError> {
         if !bytes.starts_with(&MAGIC) {
             return Err(RecordError::Foreign);
@@ -77,10 +78,10 @@ impl<'a> Reader<'a> {
         Ok(Self { bytes, at: MAGIC.len(), sum: [0; 32], torn: false })
     }
 
-    /// The next record; none at the end.
+    /// Returns the next record; `None` at the end.
     ///
     /// # Errors
-    /// That it is damaged.
+    /// The record is damaged.
     pub fn next(&mut self) -> Result<Option<&'a [u8]>, RecordError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let damaged = |why| RecordError::Damaged { offset: self.at, why };

@@ -1,11 +1,11 @@
-//! Recordings of what [`Coordinator`] and [`Replica`] did: all that went into one of them, and a digest of what came out.
+//! Recordings of a [`Coordinator`] or [`Replica`]: its events, and a digest of its actions.
 //!
-//! Whoever runs a machine writes down its start, then each event before it is handed over, and what followed from it. A machine that
-//! is given the same again has to do the same again; so a recording of a real run shows, event by event, what the machine had to
-//! decide upon, and a later machine can be held against it. Where a run ended within an event, for whatever reason, that event is
-//! the last one of the recording.
+//! The recorder writes the start of the machine, then each event before it is handled, and the
+//! actions after it. A machine that gets the same events must produce the same actions. So a
+//! recording of a real run shows each decision, and a later version can be compared with it. If a
+//! run ends within an event, that event is the last one of the recording.
 //!
-//! Pure as the machines are: it writes to where the caller says, and reads bytes.
+//! Pure like the machines: it writes to the caller's writer, and reads bytes.
 
 mod coordinator;
 mod frame;
@@ -26,64 +26,63 @@ pub use self::replica::ReplicaRecorder;
 use crate::coordinator::Coordinator;
 use crate::replica::Replica;
 
-/// The record before the actions that followed from it.
+/// Tag of an event record.
 const EVENT: u8 = 0;
-/// The digest of what followed from the event before.
+/// Tag of the record with the digest of the actions after an event.
 const ACTIONS: u8 = 1;
 
-/// What a recording was replayed to.
+/// Result of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replayed {
-    /// How many events there were.
+    /// Number of events.
     pub events: u64,
-    /// Whether the recording ends within a record, or before what followed from its last event.
+    /// Whether the recording ends within a record, or before the actions of its last event.
     pub torn: bool,
 }
 
-/// An event from which something else follows now than when it was recorded.
+/// An event whose actions differ from the recorded ones.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Which event, from 0.
+    /// Index of the event, from 0.
     pub index: u64,
-    /// The event.
     pub event: String,
-    /// The digest of the actions then.
+    /// Digest of the recorded actions.
     pub recorded: Digest,
-    /// The digest of the actions now.
+    /// Digest of the replayed actions.
     pub replayed: Digest,
-    /// The actions now.
+    /// Replayed actions.
     pub actions: String,
 }
 
-/// Why a recording was not replayed to its end.
+/// Reason why a replay stopped early.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Error)]
 pub enum RecordError {
-    /// These bytes are no recording, or one of another layout.
+    /// The bytes are not a recording, or have another layout.
     #[error("this is no recording that this program knows")]
     Foreign,
-    /// It is one of another machine.
+    /// The recording is of another machine.
     #[error("the recording is of a machine of kind {0}")]
     Kind(u8),
-    /// It ends before the machine has started.
+    /// The recording ends before the start of the machine.
     #[error("the recording ends before the start")]
     NoStart,
-    /// What is in it is not what was written.
+    /// The bytes are not as written.
     #[error("the recording is damaged at byte {offset}: {why}")]
     Damaged {
-        /// Where the record begins that is wrong.
+        /// Offset of the damaged record.
         offset: usize,
-        /// What is wrong.
         why: &'static str,
     },
-    /// A record does not say what it should.
+    /// A record cannot be decoded.
     #[error("the record at byte {offset} cannot be read: {source}")]
     Record {
-        /// Where it begins.
+        /// Offset of the record.
         offset: usize,
-        /// What is wrong with it.
         source: WireError,
     },
-    /// Something else follows from an event.
+    /// The replayed actions of an event differ.
     #[error(
         "event {}, {}, had actions with the digest {}; now they have {}: {}",
         .0.index, .0.event, .0.recorded, .0.replayed, .0.actions
@@ -91,27 +90,27 @@ pub enum RecordError {
     Differs(Box<Difference>),
 }
 
-/// What can be recorded and replayed.
+/// A state machine that can be recorded and replayed.
 trait Machine: Sized {
-    /// Stands at the start of its recordings.
+    /// Kind of the machine, at the start of its recordings.
     const KIND: u8;
     type Event: Debug;
     type Action: Debug;
 
-    /// The machine as it was at the start.
+    /// Decodes the machine at its start.
     fn start(from: &mut Decoder<'_>) -> Result<Self, WireError>;
-    /// An event and what follows from it.
+    /// Decodes and handles an event; returns the actions.
     fn event(
         &mut self,
         from: &mut Decoder<'_>,
     ) -> Result<(Self::Event, Vec<Self::Action>), WireError>;
-    /// Something else that was done to the machine.
+    /// Decodes and applies another operation on the machine.
     fn other(&mut self, tag: u8, from: &mut Decoder<'_>) -> Result<(), WireError>;
-    /// An action, for the digest: every part of it.
+    /// Encodes all parts of an action, for the digest.
     fn encode_action(action: &Self::Action, to: &mut Encoder<'_>);
 }
 
-/// The digest of actions.
+/// Returns the digest of actions.
 fn digest_of<M: Machine>(actions: &[M::Action]) -> Digest {
     let mut bytes = Vec::new();
     let mut to = Encoder::new(&mut bytes);
@@ -119,7 +118,7 @@ fn digest_of<M: Machine>(actions: &[M::Action]) -> Digest {
     Digest(*blake3::hash(&bytes).as_bytes())
 }
 
-/// Writes down what followed from the last event. Mostly that is nothing, which takes few bytes.
+/// Writes the actions of the last event. Mostly there are none, which takes few bytes.
 fn add_actions<M: Machine>(
     frames: &mut Frames,
     actions: &[M::Action],
@@ -131,26 +130,26 @@ fn add_actions<M: Machine>(
     })
 }
 
-/// Runs a master's part from its recording.
+/// Replays the recording of a master.
 ///
 /// # Errors
-/// The first event from which something else follows now, or what is wrong with the recording.
+/// The first event whose actions differ, or the defect of the recording.
 pub fn replay_coordinator(bytes: &[u8]) -> Result<Replayed, RecordError> {
     run::<Coordinator>(bytes)
 }
 
-/// Runs a slave's part from its recording.
+/// Replays the recording of a slave.
 ///
 /// # Errors
-/// As [`replay_coordinator`].
+/// As for [`replay_coordinator`].
 pub fn replay_replica(bytes: &[u8]) -> Result<Replayed, RecordError> {
     run::<Replica>(bytes)
 }
 
-/// Runs whichever part the recording is of.
+/// Replays a recording of either machine.
 ///
 /// # Errors
-/// As [`replay_coordinator`].
+/// As for [`replay_coordinator`].
 pub fn replay(bytes: &[u8]) -> Result<Replayed, RecordError> {
     match replay_coordinator(bytes) {
         Err(RecordError::Kind(Replica::KIND)) => replay_replica(bytes),
@@ -205,7 +204,7 @@ fn run<M: Machine>(bytes: &[u8]) -> Result<Replayed, RecordError> {
     Ok(Replayed { events: events + unanswered, torn: reader.torn || unanswered > 0 })
 }
 
-/// Reads a record whole: its first byte, and what that makes of the rest.
+/// Decodes a whole record: its tag, and the rest according to it.
 fn read<'a, T>(
     record: &'a [u8],
     offset: usize,

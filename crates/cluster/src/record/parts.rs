@@ -1,4 +1,7 @@
-//! What several records have in common. Counts have eight bytes; all else is as in the protocol, but texts are never cut.
+//! Encoding shared by several records.
+//!
+//! Counts have eight bytes; all other fields are encoded as in the protocol, but texts are never
+//! truncated.
 
 use relais_proto::{
     Decode, Decoder, Digest, Encoder, ErrorCode, FolderId, Lsn, Refusal, TreeEntry, WireError,
@@ -9,7 +12,7 @@ use crate::message_budget::CommittedEntry;
 use crate::replica::MissingContent;
 use crate::sequence::ChangeRequest;
 
-/// Longest text.
+/// Longest text in bytes.
 const TEXT: u32 = 1024 * 1024;
 
 pub(super) fn encode_all<'a, T: 'a>(

@@ -1,4 +1,4 @@
-//! Recordings of a slave's part.
+//! Recordings of a slave.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -21,15 +21,15 @@ use crate::replica::{
 };
 use crate::timeline::Timeline;
 
-/// Records what a [`Replica`] is given and does. After an error the recording is at its end.
+/// Recorder of a [`Replica`]. It must not be used after an error.
 #[derive(Debug, Clone)]
 pub struct ReplicaRecorder(Frames);
 
 impl ReplicaRecorder {
-    /// Begins with what is given to [`Replica::new`].
+    /// Begins a recording with the arguments of [`Replica::new`].
     ///
     /// # Errors
-    /// What was said to the bytes.
+    /// Errors of the writer.
     pub fn begin(
         slave: SlaveId,
         folder: FolderId,
@@ -49,20 +49,20 @@ impl ReplicaRecorder {
         Ok(Self(frames))
     }
 
-    /// Notes what is handed to [`Replica::on`] next.
+    /// Records the next event for [`Replica::on`].
     ///
     /// # Errors
-    /// As [`Self::begin`].
+    /// As for [`Self::begin`].
     pub fn event(&mut self, event: &Event, now: Duration, to: &mut dyn Write) -> io::Result<()> {
         let now = u64::try_from(now.as_nanos())
             .map_err(|_| io::Error::other("the time cannot be noted"))?;
         self.0.add(to, |to| encode_event(event, to.u8(EVENT).u64(now)))
     }
 
-    /// Notes what followed from it.
+    /// Records the actions after the last event.
     ///
     /// # Errors
-    /// As [`Self::begin`].
+    /// As for [`Self::begin`].
     pub fn actions(&mut self, actions: &[Action], to: &mut dyn Write) -> io::Result<()> {
         add_actions::<Replica>(&mut self.0, actions, to)
     }

@@ -1,4 +1,4 @@
-//! Changes that are told, in order, and carried out, each once.
+//! Applies received changes in order, each once.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::history_hash;
 use crate::message_budget::{CommittedEntry, ToMaster};
 
 impl Replica {
-    /// The last change that it has been told of and will apply.
+    /// Returns the last received change.
     fn last_told(&self) -> Lsn {
         let carried =
             self.carrying.as_ref().map_or(self.position.applied, |(_, position)| position.applied);
@@ -87,7 +87,8 @@ impl Replica {
         let mut reports = Vec::new();
         for told in &changes {
             let version = told.entry.version;
-            // Where another epoch has begun its master says whether this change is part of its order.
+            // After a change of epoch the new master confirms whether this change is in its
+            // history.
             if version.epoch == self.position.epoch {
                 self.own.log_entry(told.entry.id, version);
             }
@@ -124,7 +125,8 @@ impl Replica {
             self.lacks.follow(told, lacking, now);
         }
         if matches!(self.phase, Phase::Following) {
-            // Whoever has applied a change and was not heard to hold its content lacks it: so this comes first.
+            // The master assumes that a slave which applied a change without reporting its content
+            // misses it. So `Applied` comes first.
             reports.push(ToMaster::Applied { upto: position.applied });
             actions.extend(reports.into_iter().map(Action::Send));
         }

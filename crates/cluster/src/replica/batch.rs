@@ -1,7 +1,8 @@
-//! How many changes are carried out together.
+//! Selects the changes of one batch.
 //!
-//! A slave that is killed in the middle of a batch carries the whole of it out again, and tells what it did the first time from what
-//! somebody has put there by what lies at each path. So no path has more than one state in a batch that a crash could leave.
+//! A slave that is killed during a batch applies the whole batch again. It recognises its own
+//! earlier effects by the state of each path. So no path has more than one state in a batch that a
+//! crash could leave.
 
 use std::collections::HashSet;
 
@@ -9,21 +10,21 @@ use relais_proto::Change;
 
 use crate::message_budget::CommittedEntry;
 
-/// Paths that changes of a batch concern.
+/// Paths that the changes of a batch affect.
 #[derive(Debug, Default)]
 struct Touched<'a> {
-    /// What has another content or place, or is gone.
+    /// Paths with a new content or location, and removed paths.
     placed: HashSet<&'a str>,
     /// Folders that are made.
     made: HashSet<&'a str>,
-    /// Folders above any of these.
+    /// Parent folders of all these paths.
     above: HashSet<&'a str>,
-    /// Of what is placed, what was removed or moved: with it goes what lies below.
+    /// Removed or moved paths; the entries below them are affected too.
     cleared: HashSet<&'a str>,
 }
 
 impl<'a> Touched<'a> {
-    /// Whether nothing before it concerns what this change does; then it is taken in.
+    /// Adds a change if no earlier change affects its paths; returns whether it did.
     fn take(&mut self, change: &'a Change) -> bool {
         match change {
             Change::Put { path, .. } | Change::SetMode { path, .. } => {
@@ -47,7 +48,7 @@ impl<'a> Touched<'a> {
             }
             Change::Remove { path, .. } => self.clear(&[path.as_str()]),
             Change::Move { from, to } => self.clear(&[from.as_str(), to.as_str()]),
-            // What it restores is not told by the change itself.
+            // A withdrawal does not name the paths that it restores.
             Change::Withdraw { .. } => false,
         }
     }
@@ -80,12 +81,12 @@ impl<'a> Touched<'a> {
     }
 }
 
-/// The folders that a path lies in, from below, without the top.
+/// Iterates over the parent folders of a path, from the bottom, without the root.
 fn folders_above(path: &str) -> impl Iterator<Item = &str> {
     path.rmatch_indices('/').map(|(at, _)| &path[..at])
 }
 
-/// How many of these, at most `most`, can be carried out in one batch; at least one where there is one.
+/// Returns the length of the next batch: at most `most` changes, but at least one.
 pub(super) fn length<'a>(changes: impl Iterator<Item = &'a CommittedEntry>, most: usize) -> usize {
     let mut touched = Touched::default();
     let fitting = changes.take(most).take_while(|told| touched.take(&told.entry.change)).count();

@@ -1,8 +1,9 @@
-//! Comparing a slave's tree with the master's, told whole: what goes, what comes, and what a branch has.
+//! Compares a slave's tree with the complete tree of the master.
 //!
-//! Nothing goes unless a change that the master knows has taken it: what a slave has from changes that are not part of the
-//! master's history is handed back as a stray, to be offered again or quarantined, and is not destroyed. Which changes are
-//! part of it is decided by [`crate::timeline`], never by their numbers alone.
+//! An entry is removed only if a change that the master knows removed it. Entries from changes
+//! outside the master's history are returned as divergent. They are proposed again or quarantined,
+//! never destroyed. [`crate::timeline`] decides which changes are part of the history, never the
+//! numbers alone.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,21 +12,21 @@ use relais_proto::{ChangeId, Digest, Expect, Lsn, TreePath};
 use crate::timeline::Timeline;
 use crate::tree::Entry;
 
-/// A tree that is told in pages. Nobody may act on it before it is whole.
+/// A tree that arrives in pages. It must not be used before it is complete.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReceivedTree {
-    /// In the order of the paths.
+    /// Entries ordered by path.
     pub entries: Vec<(TreePath, Entry)>,
-    /// Changes by their ids.
+    /// Ids and numbers of changes.
     pub ids: Vec<(ChangeId, Lsn)>,
-    /// The tree is as after this change.
+    /// Last change of the tree.
     pub lsn: Lsn,
-    /// Which masters have numbered the changes that made it, oldest first.
+    /// Timelines of the history that made the tree, oldest first.
     pub timelines: Vec<Timeline>,
 }
 
 impl ReceivedTree {
-    /// Takes a page; false where it does not come behind the last.
+    /// Adds a page; returns false if it is out of order.
     pub(super) fn add(
         &mut self,
         entries: Vec<(TreePath, Entry)>,
@@ -37,13 +38,13 @@ impl ReceivedTree {
         self.entries[before.min(self.entries.len())..].is_sorted_by(|a, b| a.0 < b.0)
     }
 
-    /// Whether there is a folder at a path below the top.
+    /// Returns whether there is a folder at a path below the root.
     fn has_folder(&self, path: &TreePath) -> bool {
         let found = self.entries.binary_search_by(|(other, _)| other.cmp(path)).ok();
         found.and_then(|at| self.entries.get(at)).is_some_and(|(_, entry)| entry.content.is_none())
     }
 
-    /// The digest of each content in it, by its put.
+    /// Returns the digest of each content by its put.
     fn puts(&self) -> HashMap<Lsn, Digest> {
         let contents = self.entries.iter().filter_map(|(_, entry)| entry.content);
         contents.map(|content| (content.put, content.digest)).collect()
@@ -54,32 +55,35 @@ impl ReceivedTree {
     }
 }
 
-/// What a slave has of a branch.
+/// A slave's entry from a divergent branch.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DivergentEntry {
-    /// Where it is.
     pub path: TreePath,
-    /// What it is.
     pub entry: Entry,
-    /// What has to be at the path for it to be offered as a new change; none where the tree has something newer there, or no
-    /// folder for it: then it is quarantined.
+    /// Precondition to propose the entry as a new change.
+    ///
+    /// `None` quarantines it, because the tree has a newer entry there or no folder for it.
     pub expect: Option<Expect>,
 }
 
-/// What has to be done for a slave's tree to be the master's.
+/// Steps that turn a slave's tree into the master's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// Entries that a change has taken away or replaced since; below a folder first.
+    /// Entries that a change has removed or replaced since; children before their folder.
     pub gone: Vec<(TreePath, Entry)>,
-    /// Entries that come, or have something new; folders first. Where a file takes the place of another, that one stays until the new
-    /// content is there, as with every change: it may have to come back.
+    /// New or changed entries; folders before their children.
+    ///
+    /// A replaced file stays until the new content is here, as with every change, because a
+    /// withdrawal may restore it.
     pub come: Vec<(TreePath, Entry)>,
-    /// Entries of the branch, below a folder first.
+    /// Entries of the branch; children before their folder.
     pub strays: Vec<DivergentEntry>,
 }
 
-/// Compares a slave's entries, in the order of the paths, with a listing. Up to `fork` both have the same history; what the
-/// slave has from beyond it is a branch.
+/// Compares a slave's entries, ordered by path, with the received tree.
+///
+/// Both histories are equal up to `fork`; the slave's later entries are a branch.
 pub fn compare<'a>(
     own: impl IntoIterator<Item = (&'a TreePath, &'a Entry)>,
     fork: Lsn,
@@ -87,7 +91,7 @@ pub fn compare<'a>(
 ) -> Differences {
     let mut found = Differences::default();
     let mut theirs = listing.entries.iter().peekable();
-    // Folders of the branch that are offered, and so can hold what is offered below them.
+    // Folders of the branch that are proposed and can contain proposed entries.
     let mut offered = HashSet::new();
     let mut puts = None;
     for (path, entry) in own {
@@ -116,12 +120,12 @@ pub fn compare<'a>(
                 let expect = Some(Expect::Absent);
                 found.strays.push(DivergentEntry { path: path.clone(), entry: *entry, expect });
             } else {
-                // What is in it is dealt with by itself.
+                // Its children are handled separately.
                 found.gone.push((path.clone(), *entry));
             }
             continue;
         };
-        // The branch has only moved what the tree still has.
+        // The branch has only moved content that the tree still has.
         let moved = content.put <= fork
             && puts.get_or_insert_with(|| listing.puts()).get(&content.put)
                 == Some(&content.digest);
@@ -131,7 +135,7 @@ pub fn compare<'a>(
         }
         let expect = match there {
             None => has_parent.then_some(Expect::Absent),
-            // It was made on what the tree still has there.
+            // The entry is based on the content that the tree still has there.
             Some(there) if there.content.is_some() && there.version <= fork => {
                 Some(Expect::Lsn(there.version))
             }
@@ -225,7 +229,7 @@ mod tests {
         let found = compared(&own, version(1, 5), vec![other.clone()]);
         assert_eq!(strays(&found), [("b", Some(Expect::Absent)), ("a", None)]);
         assert_eq!((found.gone.len(), found.come), (0, vec![other]));
-        // What has the same content at the same path is no conflict, whatever its numbers are.
+        // Equal content at the same path is no conflict, whatever its numbers are.
         let mut same = file("a", version(2, 1));
         same.1.content.as_mut().unwrap().digest = Digest([6; 32]);
         let found = compared(&own[..1], version(1, 5), vec![same.clone()]);
@@ -237,12 +241,12 @@ mod tests {
         let own = [file("a", version(1, 1))];
         let found = compared(&own, version(1, 5), vec![file("b", version(1, 1))]);
         assert_eq!((found.gone.len(), found.come.len(), found.strays.len()), (1, 1, 0));
-        // The branch has moved it: the tree has it where it was.
+        // The branch has moved it: the tree has it at the former path.
         let mut moved = file("c", version(1, 1));
         moved.1.version = version(1, 8);
         let found = compared(&[moved.clone()], version(1, 5), own.to_vec());
         assert_eq!((found.gone.len(), found.come.len(), found.strays.len()), (1, 1, 0));
-        // The tree has it no more.
+        // The tree no longer has it.
         let found = compared(&[moved], version(1, 5), Vec::new());
         assert_eq!((found.gone.len(), strays(&found)), (0, vec![("c", Some(Expect::Absent))]));
     }

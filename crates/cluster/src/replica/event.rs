@@ -1,4 +1,4 @@
-//! What happens to a slave's part in changes, and what it wants done.
+//! Events and actions of the slave's state machine.
 
 use relais_proto::{ChangeId, FolderId, Lsn, Refusal};
 
@@ -12,173 +12,160 @@ use crate::timeline::Timeline;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Session(pub u64);
 
-/// What has happened.
+/// Input of the replica.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// There is a link to a master; both have proved the key.
+    /// A link to a master is open, and both sides have proved the key.
     Linked,
-    /// The link is gone.
+    /// The link is closed.
     Unlinked,
-    /// The master has said something on it.
+    /// The master has sent a message.
     Received(ToSlave),
-    /// The master's last number, from its answer to a heartbeat.
+    /// The master's last change, from its answer to a heartbeat.
     MasterLsn(Lsn),
-    /// A change is asked for; the content of a put is staged under its id, for good.
+    /// A change is proposed; the content of a put is staged durably under its id.
     Proposed {
-        /// Who asks; none for what was found in the folder.
+        /// Session of the proposal; `None` for a local change.
         session: Option<Session>,
-        /// The change.
         request: ChangeRequest,
-        /// How many copies are wanted.
+        /// Number of requested copies.
         copies: u16,
     },
-    /// A session wants to read, and has seen this number.
+    /// A session wants to read.
     Read {
-        /// Which session.
         session: Session,
-        /// The highest number that it has seen.
+        /// Highest change that the session has seen.
         lsn: Lsn,
     },
-    /// A session is gone.
+    /// A session is closed.
     SessionClosed(Session),
-    /// What was to be carried out is done, for good.
+    /// The batch is applied durably.
     Applied {
-        /// Contents that these changes brought, or brought back, and that are not here.
+        /// Contents of these changes that are not here.
         lacks: Vec<Lsn>,
-        /// Those of them that were staged here and could not be placed.
+        /// Missing contents that were staged here but could not be published.
         failed: Vec<Lsn>,
     },
-    /// It could not be carried out; nothing of it counts. It is tried again.
+    /// The batch could not be applied and has no effect. It is retried.
     ApplyFailed,
-    /// The tree was compared and taken over, for good. These contents are not here.
+    /// The tree is adopted durably.
     Adopted {
-        /// What is lacking.
+        /// Contents that are not here.
         lacks: Vec<MissingContent>,
     },
-    /// It could not be taken over; nothing of it counts.
+    /// The tree could not be adopted; nothing has changed.
     AdoptFailed,
-    /// Content was fetched, checked, and is under its name for good; or not.
+    /// A fetch has ended: the content is verified and durably published, or it failed.
     Fetched {
-        /// The put.
         put: Lsn,
-        /// Where it came from.
+        /// Folder that the content came from.
         from: FolderId,
-        /// Why it is not here.
         result: Result<(), FetchFault>,
     },
-    /// What was staged for a change is in the place of the put's content, for good; or it could not be placed there.
+    /// A staged upload is durably published as the put's content, or could not be.
     Published {
-        /// The change.
         id: ChangeId,
-        /// The put.
         put: Lsn,
-        /// Whether it could.
+        /// Whether it is published.
         ok: bool,
     },
-    /// Content that was here is not: it was edited, removed by hand, or is damaged.
+    /// Content is missing: it was edited, removed locally or damaged.
     Missing(MissingContent),
-    /// The disk refuses a content at its path, for a reason that lies in the path. It is lacking, speaks against no session here, and is
-    /// fetched only for another try. Said before the content is known to be lacking, or while it is; until it comes or goes.
+    /// The disk refuses a content at its path.
+    ///
+    /// The content is missing but does not count against the slave's readiness, and is fetched only
+    /// for a retry. The event may precede the report that the content is missing. It holds until
+    /// the content is here or gone.
     Refused {
-        /// The put.
         put: Lsn,
-        /// Whether it is fetched now, for another try.
+        /// Whether to fetch it now for a retry.
         retry: bool,
     },
-    /// An operator recovers the cluster in this epoch, and asks for this slave's tree: from now on no change of an earlier one is called
-    /// done unless the new master knows it. The link to the former master does not count any more.
+    /// An operator recovers the cluster in this epoch and requests the slave's tree.
+    ///
+    /// From now on a change of an earlier epoch is confirmed only if the new master knows it. The
+    /// link to the former master is void.
     Recovering(u32),
-    /// Time has gone by.
+    /// Time has passed.
     Tick,
 }
 
-/// What a session is told of the change that it asked for.
+/// Result of a proposal, for a session.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProposalResult {
-    /// It is made, and stored.
+    /// The change is committed and stored.
     Done {
-        /// Its number.
         version: Lsn,
-        /// How many disks have its content, at the least.
+        /// Number of disks that hold the content, at least.
         copies: u16,
     },
-    /// It is made and stored, but fewer disks have it than were wanted.
+    /// The change is stored, but on fewer disks than requested.
     TooFewCopies {
-        /// Its number.
         version: Lsn,
-        /// How many have it, at the least.
+        /// Number of disks that hold the content, at least.
         copies: u16,
     },
-    /// It is not made; or, with [`relais_proto::ErrorCode::NoChanges`] and
-    /// [`relais_proto::ErrorCode::TimedOut`], nothing is known: ask again by its id.
+    /// The change is refused.
+    ///
+    /// With [`relais_proto::ErrorCode::NoChanges`] and [`relais_proto::ErrorCode::TimedOut`] the
+    /// result is unknown: the session must ask again by the id.
     Refused(Refusal),
 }
 
-/// What has to be done.
+/// Output of the replica.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Tell the master.
+    /// Send a message to the master.
     Send(ToMaster),
-    /// Close the link: the master broke the rules, or must not be followed. The link counts as gone.
+    /// Close the link, because the master broke the protocol or must not be followed.
+    ///
+    /// The replica already treats it as closed.
     Close(Refusal),
-    /// Note, for good and before anything else is done, that a higher epoch was heard of. What is noted never goes down again.
+    /// Record a higher epoch durably, before any other action. The recorded epoch never decreases.
     RaiseEpoch(u32),
-    /// Note, for good and before anything else is done: the folder has no change yet, and its hashes begin with this one.
+    /// Record the start of the hash chain durably, before any other action.
+    ///
+    /// The folder has no change yet.
     BeginHistory(HistoryHash),
-    /// Note, for good and before anything else is done, which masters have numbered the changes of the history that is followed.
+    /// Record the timelines of the followed history durably, before any other action.
     SetTimelines(Vec<Timeline>),
-    /// Carry these out, in order, what is staged for one of them included; the answer is `Carried` or `NotCarried`.
-    /// There is never a second one before the answer.
+    /// Apply these changes in order, including their staged uploads.
+    ///
+    /// The answer is `Applied` or `ApplyFailed`. There is no second batch before the answer.
     Apply {
-        /// The changes.
         changes: Vec<CommittedEntry>,
-        /// Where the folder stands then.
+        /// Position after the batch.
         position: ReplicaPosition,
     },
-    /// Compare the catalogue with this tree and take it over; the answer is `Adopted` or `NotAdopted`. It takes the place of all that was
-    /// to be carried out before and was not.
+    /// Compare the catalogue with this tree and adopt it.
+    ///
+    /// The answer is `Adopted` or `AdoptFailed`. The action replaces any unfinished batch.
     Adopt {
-        /// The tree.
         listing: ReceivedTree,
-        /// Where the folder stands then.
+        /// Position after the adoption.
         position: ReplicaPosition,
     },
     /// Fetch content; the answer is `Fetched`.
     Fetch {
-        /// The put.
         put: Lsn,
-        /// Where it belongs by now, by the number of bytes and the digest that it must have.
+        /// Current path of the content, with the required size and digest.
         lack: MissingContent,
-        /// A folder that holds it.
+        /// Folder that holds it.
         from: FolderId,
     },
-    /// Put what is staged for a change in the place of the put's content, if it is lacking there; the answer is `Placed`.
-    Publish {
-        /// The change.
-        id: ChangeId,
-        /// The put.
-        put: Lsn,
-    },
-    /// Free what is staged for a change.
+    /// Publish a staged upload as the put's content if that is missing; the answer is `Published`.
+    Publish { id: ChangeId, put: Lsn },
+    /// Delete the staged upload of a change.
     Discard(ChangeId),
-    /// What was found in the folder is not part of the tree: put it where nobody is served from, and report it.
-    Quarantine {
-        /// Its id.
-        id: ChangeId,
-        /// Why.
-        why: Refusal,
-    },
-    /// Answer a session that asked for a change.
-    Reply {
-        /// Which session.
-        session: Session,
-        /// The change.
-        id: ChangeId,
-        /// What became of it.
-        answer: ProposalResult,
-    },
-    /// A session that wants to read sees all that it has to.
+    /// Quarantine a local change that is not part of the tree, and report it.
+    Quarantine { id: ChangeId, why: Refusal },
+    /// Answer a session that proposed a change.
+    Reply { session: Session, id: ChangeId, answer: ProposalResult },
+    /// Serve a reader: all changes that it has seen are applied.
     ServeReader(Session),
-    /// It does not in time: send it to another slave.
+    /// Redirect a reader to another slave, because this one is too far behind.
     RedirectReader(Session),
 }

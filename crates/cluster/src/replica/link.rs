@@ -1,4 +1,4 @@
-//! The link to the master: the join, what is heard, and the tree that comes whole where the changes do not reach back.
+//! Link to the master: the join, received messages, and the transfer of a whole tree.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ impl Replica {
         self.queue.clear();
         self.owes_ready = false;
         match &mut self.phase {
-            // What it says of itself has to hold: it joins when that is settled.
+            // The join must state the final position, so it waits for the adoption.
             Phase::Adopting { link, .. } => *link = Link::New,
             phase if self.carrying.is_some() => *phase = Phase::Waiting,
             _ => self.join(actions),
         }
     }
 
-    /// What was being carried out is settled.
+    /// Joins once the current batch is done.
     pub(super) fn join_at_last(&mut self, actions: &mut Vec<Action>) {
         if matches!(self.phase, Phase::Waiting) {
             self.join(actions);
@@ -39,7 +39,7 @@ impl Replica {
             Phase::Adopting { link, .. } => *link = Link::Gone,
             phase => *phase = Phase::Away,
         }
-        // What could not be carried out is told again, if it still holds.
+        // The master sends an unapplied batch again if it is still valid.
         if self.retry_carry.take().is_some() {
             self.carrying = None;
         }
@@ -51,7 +51,7 @@ impl Replica {
         actions.push(Action::Close(Refusal::new(ErrorCode::BadRequest, why)));
     }
 
-    /// A master says its epoch. A lower one than was ever heard of is not followed.
+    /// Checks the master's epoch. A master below the highest known epoch is not followed.
     pub(super) fn meets_epoch(
         &mut self,
         epoch: u32,
@@ -119,7 +119,8 @@ impl Replica {
                 (listing.lsn, listing.timelines) = (lsn, timelines);
                 let position = ReplicaPosition { applied: lsn, chain, epoch: self.position.epoch };
                 self.phase = Phase::Adopting { position, link: Link::Same };
-                // What is being carried out comes first; the caller does one after the other.
+                // The current batch is finished first; the caller executes one action after the
+                // other.
                 actions.push(Action::Adopt { listing, position });
             }
             (Phase::Following, ToSlave::Commit { changes }) => self.told(changes, now, actions),
@@ -132,7 +133,7 @@ impl Replica {
                 self.lacks.held_by(put, &holders, now);
                 self.note_whole();
             }
-            // What was asked before the tree was to be compared is asked again afterwards.
+            // Answers to messages from before the comparison are requested again after it.
             (
                 Phase::ReceivingTree(_) | Phase::Adopting { .. },
                 ToSlave::ProposalResult { .. } | ToSlave::Copies { .. } | ToSlave::Holders { .. },

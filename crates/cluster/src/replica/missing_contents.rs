@@ -1,8 +1,9 @@
-//! Contents that belong here and are not here, and whom they are fetched from.
+//! Missing contents, and the choice of the holders to fetch them from.
 //!
-//! Several come at once. Large ones have few places of their own, so that small ones never wait behind them, and small ones leave
-//! those places alone. Who holds a content and sends us least is asked first; among equals each slave begins at another one,
-//! so that not all ask the one that took the put. Who failed is asked again only when all others have failed too.
+//! Several fetches run at once. Large contents have a few slots of their own, so small ones never
+//! wait behind them, and small ones do not use those slots. The holder with the fewest current
+//! fetches is asked first. Among equals each slave starts at another holder, so the slave that took
+//! the put is not overloaded. A failed holder is asked again only after all others have failed too.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,36 +15,38 @@ use relais_proto::{Change, Digest, FolderId, Lsn, TreePath};
 use super::Action;
 use crate::message_budget::{CommittedEntry, LARGE, ToMaster};
 
-/// Most contents below [`LARGE`] that are fetched at once.
+/// Concurrent fetches of contents below [`LARGE`].
 const SMALL_PLACES: usize = 6;
-/// Most larger ones.
+/// Concurrent fetches of larger contents.
 const LARGE_PLACES: usize = 2;
-/// Pause before what failed everywhere, or could not be stored here, is tried again; it doubles each time that all holders failed.
+/// Pause before a retry after all holders or the local disk failed.
+///
+/// It doubles each time that all holders failed.
 pub(super) const AGAIN: Duration = Duration::from_secs(1);
-/// Most doublings.
+/// Highest number of doublings.
 const DOUBLINGS: u32 = 5;
 
-/// Content that is lacking.
+/// Description of a missing content.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingContent {
-    /// The put that brought it.
+    /// Put that stored the content.
     pub put: Lsn,
-    /// Where it belongs.
     pub path: TreePath,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// The digest that it must have.
+    /// Required digest.
     pub digest: Digest,
-    /// Folders that are known to hold it.
+    /// Folders that hold the content, as far as known.
     pub holders: Vec<FolderId>,
 }
 
-/// Why content could not be fetched.
+/// Cause of a failed fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchFault {
-    /// The holder does not answer, has it no more, is busy, or sent something else.
+    /// The holder does not answer, no longer has the content, is busy, or sent something else.
     Holder,
-    /// It could not be stored here.
+    /// The content could not be stored on this slave.
     Local,
 }
 
@@ -55,25 +58,26 @@ struct FetchTask {
     not_before: Duration,
     rounds: u32,
     since: Duration,
-    /// Nobody has it, as the master knows: that speaks against no slave.
+    /// The master knows no holder, so the content does not count against the slave.
     homeless: bool,
 }
 
-/// See the module.
+/// All missing contents of a slave; see the module.
 #[derive(Debug, Clone)]
 pub struct MissingContents {
     here: FolderId,
     wanted: BTreeMap<Lsn, FetchTask>,
-    /// Given up; whether on this link.
+    /// Puts that are given up; true if on the current link.
     given_up: BTreeMap<Lsn, bool>,
-    /// The disk refuses these at their paths; whether another try is under way.
+    /// Puts that the disk refuses at their paths; true during a retry.
     refused: BTreeMap<Lsn, bool>,
-    // Each of the wanted is in one of these, or waits for another try: with many of them, not all can be looked at whenever something happens.
-    /// What may be fetched now: small and large ones.
+    // Each missing content is in one of these sets or waits for a retry. The sets avoid a scan of
+    // all contents at every event.
+    /// Contents that can be fetched now: small and large ones.
     ready: [BTreeSet<Lsn>; 2],
-    /// What may be fetched later, by its time.
+    /// Contents that can be fetched later, by time.
     later: BTreeSet<(Duration, Lsn)>,
-    /// What is being fetched.
+    /// Contents that are being fetched.
     under_way: BTreeSet<Lsn>,
 }
 
@@ -92,7 +96,7 @@ impl MissingContents {
         all
     }
 
-    /// Others are lacking now; what was given up stays so.
+    /// Replaces the missing contents; given-up puts stay so.
     pub(super) fn instead(&self, lacks: Vec<MissingContent>) -> Self {
         let mut all = Self { given_up: self.given_up.clone(), ..Self::new(self.here, Vec::new()) };
         all.refused.clone_from(&self.refused);
@@ -101,10 +105,10 @@ impl MissingContents {
         all
     }
 
-    /// The disk refuses this content at its path; with `retry` it is fetched for another try.
+    /// Records that the disk refuses this content at its path; `retry` fetches it again.
     pub(super) fn refuse(&mut self, put: Lsn, retry: bool, now: Duration) {
         let Some(wanted) = self.wanted.get_mut(&put) else {
-            // There is nothing to be tried, or it will be lacking in a moment.
+            // There is nothing to retry, or the content will be missing in a moment.
             if retry {
                 self.refused.remove(&put)
             } else {
@@ -113,7 +117,7 @@ impl MissingContents {
             return;
         };
         self.refused.insert(put, retry);
-        // What is being fetched comes to its end.
+        // A running fetch continues to its end.
         if self.under_way.contains(&put) {
             return;
         }
@@ -125,7 +129,7 @@ impl MissingContents {
         }
     }
 
-    /// Whether it waits for another try, and nothing is done about it before.
+    /// Returns whether the content waits for a retry.
     fn waits(&self, put: Lsn) -> bool {
         self.refused.get(&put) == Some(&false)
     }
@@ -137,8 +141,10 @@ impl MissingContents {
         }
     }
 
-    /// At a join: what is given up now. What was given up before stays so until all changes are here that there were at the join,
-    /// the withdrawal perhaps among them.
+    /// Sets the given-up puts at a join.
+    ///
+    /// Earlier ones stay given up until all changes from before the join are applied, because their
+    /// withdrawal may be among them.
     pub(super) fn give_up_only(&mut self, puts: &[Lsn]) {
         self.given_up.values_mut().for_each(|fresh| *fresh = false);
         puts.iter().for_each(|put| self.give_up(*put));
@@ -152,12 +158,12 @@ impl MissingContents {
         self.wanted.contains_key(&put) && !self.given_up.contains_key(&put)
     }
 
-    /// The puts, oldest first.
+    /// Iterates over the puts, oldest first.
     pub fn puts(&self) -> impl Iterator<Item = Lsn> + '_ {
         self.wanted.keys().copied()
     }
 
-    /// The oldest put whose content somebody may have, and that the disk does not refuse.
+    /// Returns the oldest put that a holder may have and the disk does not refuse.
     pub(super) fn oldest(&self) -> Option<Lsn> {
         let counts = |(put, wanted): &(&Lsn, &FetchTask)| {
             !wanted.homeless && !self.refused.contains_key(*put)
@@ -165,31 +171,33 @@ impl MissingContents {
         self.wanted.iter().find(counts).map(|(put, _)| *put)
     }
 
-    /// Whether the content of this put is lacking.
+    /// Returns whether the content of this put is missing.
     #[must_use]
     pub fn has(&self, put: Lsn) -> bool {
         self.wanted.contains_key(&put)
     }
 
-    /// Who is known to hold what is lacking: where a reader is sent.
+    /// Returns the known holders of a missing content, for the redirect of a reader.
     #[must_use]
     pub fn holders(&self, put: Lsn) -> &[FolderId] {
         self.wanted.get(&put).map_or(&[], |wanted| &wanted.lack.holders)
     }
 
-    /// How many are lacking.
+    /// Returns the number of missing contents.
     #[must_use]
     pub fn len(&self) -> usize {
         self.wanted.len()
     }
 
-    /// Whether none is.
+    /// Returns whether nothing is missing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.wanted.is_empty()
     }
 
-    /// Bytes that are lacking for longer than `age`, that somebody may have, and that the disk does not refuse.
+    /// Returns the bytes that are missing for longer than `age` and count against the slave.
+    ///
+    /// Contents without a holder and contents that the disk refuses do not count.
     #[must_use]
     pub fn bytes_older(&self, now: Duration, age: Duration) -> u64 {
         let old = self.wanted.iter().filter(|(put, wanted)| {
@@ -205,13 +213,13 @@ impl MissingContents {
             && self.wanted.get(&put).is_some_and(|wanted| Some(wanted.lack.digest) == digest)
     }
 
-    /// Whether the content of a later put is lacking at the path of this one.
+    /// Returns whether the content of a later put is missing at the path of this one.
     pub(super) fn behind(&self, put: Lsn, change: &Change) -> bool {
         let Change::Put { path, .. } = change else { return false };
         self.wanted.values().any(|wanted| wanted.lack.put > put && wanted.lack.path == *path)
     }
 
-    /// Whether the content of any later put is lacking.
+    /// Returns whether the content of any later put is missing.
     pub(super) fn any_behind(&self, put: Lsn) -> bool {
         self.wanted.keys().next_back().is_some_and(|last| *last > put)
     }
@@ -245,7 +253,7 @@ impl MissingContents {
         true
     }
 
-    /// Follows a change in what is lacking; `lacking` are those that came to be so with it.
+    /// Applies a change to the missing contents; `lacking` are those that it added.
     pub(super) fn follow(&mut self, told: &CommittedEntry, lacking: &[Lsn], now: Duration) {
         let version = told.entry.version;
         match &told.entry.change {
@@ -302,7 +310,7 @@ impl MissingContents {
         }
     }
 
-    /// The master names who holds a content.
+    /// Records the holders of a content, as the master names them.
     pub(super) fn held_by(&mut self, put: Lsn, holders: &[FolderId], now: Duration) {
         if !holders.is_empty() {
             self.given_up.remove(&put);
@@ -320,7 +328,7 @@ impl MissingContents {
         }
     }
 
-    /// Whether the content of the put is here now and was lacking.
+    /// Handles the end of a fetch; returns whether a missing content has arrived.
     pub(super) fn fetched(
         &mut self,
         put: Lsn,
@@ -344,7 +352,7 @@ impl MissingContents {
         false
     }
 
-    /// Begins what can be fetched now.
+    /// Starts the fetches that are possible now.
     pub(super) fn next(&mut self, now: Duration, actions: &mut Vec<Action>) {
         while let Some((_, put)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
             self.later.pop_first();
@@ -368,7 +376,7 @@ impl MissingContents {
                 .copied()
         };
         let mut next = [0, 1].map(|class| after(&self.ready[class], Lsn::default()));
-        // The oldest first, of those for which there is a place.
+        // Oldest first, among the contents with a free slot.
         while let Some((put, class)) = (0..2)
             .filter(|class| places[*class] > 0)
             .filter_map(|class| Some((next[class]?, class)))
@@ -394,12 +402,14 @@ impl MissingContents {
     }
 }
 
-/// Which places a content takes.
+/// Returns the class of slots for a content.
 fn class_of(wanted: &FetchTask) -> usize {
     usize::from(wanted.lack.size >= LARGE)
 }
 
-/// The holder that sends us least; among equals the first one behind a place that differs from slave to slave and from put to put.
+/// Returns the holder with the fewest current fetches.
+///
+/// Among equals it is the first one after a position that depends on slave and put.
 fn choose(
     here: FolderId,
     wanted: &FetchTask,

@@ -1,12 +1,13 @@
-//! The slave's part in changes: what it asks for, what it is told and applies, which contents it fetches, whom it serves.
+//! Slave side of replication: proposes, applies, fetches contents and serves readers.
 //!
-//! Pure, the other half of [`crate::Coordinator`]: an event and its consequences, as actions that the caller carries out in their
-//! order. It knows neither the tree nor the folder; those are the caller's, in a catalogue. Names come at once and in
-//! order, contents after.
+//! Pure, the counterpart of [`crate::Coordinator`]: an event leads to actions, which the caller
+//! executes in their order. The replica knows neither the tree nor the folder; the caller keeps
+//! them in a catalogue. Names are applied at once and in order, contents later.
 //!
-//! What has to be on disk for good, and is the caller's to keep: the [`ReplicaPosition`] (number, hash, epoch), written in one step with
-//! what the changes up to it have made of the catalogue; which contents are there; what is staged, by the id of its change.
-//! All else may be lost at any time: changes are told again, sessions ask again, and what is staged is asked about.
+//! The caller keeps durably: the [`ReplicaPosition`] (number, hash, epoch), in one transaction with
+//! the catalogue rows of the changes up to it; the contents that are here; the staged uploads by
+//! the ids of their changes. All other state may be lost at any time: the master sends changes
+//! again, sessions repeat requests, and staged uploads are queried.
 
 mod apply;
 mod batch;
@@ -36,66 +37,66 @@ pub use self::event::{Action, Event, ProposalResult, Session};
 pub use self::missing_contents::{FetchFault, MissingContent, MissingContents};
 pub use self::service::{BEHIND, ServiceReadiness, YOUNG, in_service};
 
-/// Most changes that are applied together.
+/// Highest number of changes in one batch.
 const BATCH: usize = 256;
-/// Changes that may wait to be applied before no more are asked for.
+/// Queued changes above which the slave requests no more.
 const QUEUE: usize = 4096;
-/// Most puts named in a page of what is lacking.
+/// Highest number of puts in a page of missing contents.
 const PAGE: usize = 4096;
 
-/// The link while a tree is being taken over.
+/// State of the link while the slave adopts a tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Link {
-    /// None.
+    /// No link.
     Gone,
-    /// The one on which the tree was told.
+    /// The link that delivered the tree.
     Same,
-    /// Another one, on which the join is not said yet.
+    /// A new link, on which the slave has not joined yet.
     New,
 }
 
-/// How things stand with the master.
+/// State of the connection to the master.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
     /// No link.
     Away,
-    /// A link, and the join is said.
+    /// A link; the join is sent.
     Joining,
-    /// A link; the join is said once what is being carried out is settled.
+    /// A link; the join is sent once the current batch is done.
     Waiting,
-    /// The tree comes in pages.
+    /// The tree arrives in pages.
     ReceivingTree(ReceivedTree),
-    /// It came whole and is being taken over.
+    /// The tree is complete and is being adopted.
     Adopting { position: ReplicaPosition, link: Link },
-    /// Changes are told.
+    /// Changes arrive.
     Following,
 }
 
-/// See the module.
+/// State machine of the slave; see the module.
 #[derive(Debug, Clone)]
 pub struct Replica {
     slave: SlaveId,
     folder: FolderId,
     position: ReplicaPosition,
     phase: Phase,
-    /// Told, and not handed out yet.
+    /// Received changes that are not handed to the caller yet.
     queue: VecDeque<CommittedEntry>,
-    /// Handed out to be carried out, and where the folder stands then.
+    /// The batch that the caller applies, and the position after it.
     carrying: Option<(Vec<CommittedEntry>, ReplicaPosition)>,
     retry_carry: Option<Duration>,
     owes_ready: bool,
     lacks: MissingContents,
     own: OwnProposals,
     readers: WaitingReaders,
-    /// Numbers that were heard of, with the time, and are not applied yet.
+    /// Known changes that are not applied yet, each with the time of their first notice.
     heard: VecDeque<(Lsn, Duration)>,
-    /// The master's number when it joined; until all content up to there is here it is not whole.
+    /// Master's last change at the join; the slave is complete once it has all content up to it.
     joined_at: Option<Lsn>,
     whole: bool,
 }
 
 impl Replica {
-    /// A slave that starts: where its folder stands, what it lacks, and the changes for which something is staged.
+    /// Starts from a durable position, the missing contents and the staged uploads.
     #[must_use]
     pub fn new(
         slave: SlaveId,
@@ -122,51 +123,53 @@ impl Replica {
         }
     }
 
-    /// The last change that it has applied, for good.
+    /// Returns the last durably applied change.
     #[must_use]
     pub fn applied(&self) -> Lsn {
         self.position.applied
     }
 
-    /// Where it stands.
+    /// Returns the position of the folder.
     #[must_use]
     pub fn position(&self) -> ReplicaPosition {
         self.position
     }
 
-    /// Whether changes can be asked for.
+    /// Returns whether proposals can be sent.
     #[must_use]
     pub fn is_linked(&self) -> bool {
         !matches!(self.phase, Phase::Away | Phase::Adopting { link: Link::Gone, .. })
     }
 
-    /// Whether all changes are here that there were when it joined.
+    /// Returns whether all changes that existed at the join are applied.
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
         matches!(self.phase, Phase::Following)
             && self.position.applied >= self.joined_at.unwrap_or_default()
     }
 
-    /// Changes that sessions have asked for and that are not applied yet.
+    /// Returns the number of proposals of sessions that are not applied yet.
     #[must_use]
     pub fn under_way(&self) -> usize {
         self.own.under_way(self.position.applied)
     }
 
-    /// Contents that it lacks.
+    /// Returns the missing contents.
     #[must_use]
     pub fn lacks(&self) -> &MissingContents {
         &self.lacks
     }
 
-    /// Whether content that was fetched, or is to be placed, may still come under its name: it is lacking, and was not given up. Whoever carries
-    /// out `Fetch` and `SlaveAddresses` asks this in the step before; where it says no the answer is that it is not here.
+    /// Returns whether content may still be published: it is missing, and was not given up.
+    ///
+    /// The caller asks this in the step before `Fetch` or `Publish` takes effect. If the answer is
+    /// false, the caller reports that the content is not here.
     #[must_use]
     pub fn wants(&self, put: Lsn) -> bool {
         self.lacks.wants(put)
     }
 
-    /// What speaks for and against sessions here. `bytes` are those of all contents in the tree.
+    /// Returns the readiness for sessions. `bytes` is the size of all contents in the tree.
     #[must_use]
     pub fn readiness(&self, now: Duration, bytes: u64) -> ServiceReadiness {
         let behind =
@@ -181,7 +184,9 @@ impl Replica {
         }
     }
 
-    /// What follows from an event. `now` is the time since a start of the caller's choice, and never goes back.
+    /// Handles an event and returns the actions.
+    ///
+    /// `now` is the time since a start of the caller's choice, and never goes back.
     pub fn on(&mut self, event: Event, now: Duration) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
@@ -231,7 +236,7 @@ impl Replica {
     }
 
     fn note_mark(&mut self, lsn: Lsn, now: Duration) {
-        // An epoch in which nothing was numbered yet has nothing to be waited for.
+        // An epoch without changes needs no waiting.
         if lsn.number > 0 && lsn > self.heard.back().map_or(self.position.applied, |(lsn, _)| *lsn)
         {
             self.heard.push_back((lsn, now));
@@ -325,7 +330,7 @@ impl Replica {
     }
 }
 
-/// What is known of content by its change alone.
+/// Describes content by the fields of its change.
 pub(crate) fn lack_of(
     path: &TreePath,
     put: Lsn,
@@ -336,7 +341,7 @@ pub(crate) fn lack_of(
     MissingContent { put, path: path.clone(), size, digest, holders }
 }
 
-/// An entry's content as something that is lacking.
+/// Describes the content of an entry as missing.
 #[must_use]
 pub fn lack_of_entry(path: &TreePath, entry: &Entry) -> Option<MissingContent> {
     entry

@@ -1,4 +1,4 @@
-//! Changes that were asked for here: until each has its answer, and what is staged for it has its place or is freed.
+//! Proposals of this slave, until each is answered and its staged upload is published or deleted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,12 +9,12 @@ use super::{Action, MissingContents, ProposalResult, Session};
 use crate::message_budget::ToMaster;
 use crate::sequence::ChangeRequest;
 
-/// How long a session waits for its change and for its copies.
+/// Time that a session waits for its change and its copies.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long it waits once the link is gone: it may well be back by then.
+/// Time that a session waits after the link is closed, because it may come back soon.
 const ALONE: Duration = Duration::from_secs(5);
 
-/// A change that was asked for.
+/// A proposal without a final answer.
 #[derive(Debug, Clone)]
 struct PendingProposal {
     request: ChangeRequest,
@@ -23,27 +23,28 @@ struct PendingProposal {
     wanted: u16,
     copies: u16,
     version: Option<Lsn>,
-    /// What is staged is on its way to its place.
+    /// The staged upload is being published.
     placing: bool,
-    /// It could not be placed: nobody tries that again with the same bytes.
+    /// The upload could not be published; the same bytes are not tried again.
     unplaceable: bool,
-    /// The master was asked what became of it, before somebody asked for it anew: it may still answer that it knows nothing.
+    /// The master was queried about this id before the current request. Its answer may still say
+    /// that the change is unknown.
     sought: bool,
     until: Duration,
 }
 
-/// Something is staged and nobody waits for it.
+/// State of a staged upload without a waiting session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OrphanedUpload {
-    /// The master was not asked about it on this link.
+    /// The master has not been queried on this link.
     Unasked,
     ChangeRequest,
-    /// It has a number.
+    /// The change has a number.
     LogEntry(Lsn),
     Placing,
 }
 
-/// See the module.
+/// All proposals of this slave; see the module.
 #[derive(Debug, Clone)]
 pub(super) struct OwnProposals {
     mine: BTreeMap<ChangeId, PendingProposal>,
@@ -68,7 +69,7 @@ impl OwnProposals {
         actions: &mut Vec<Action>,
     ) {
         let id = request.id;
-        // It may be on the way to its place already; then it is found there.
+        // The upload may be on its way to its path already; it is found there then.
         let orphan = self.orphans.remove(&id);
         let known = self.mine.remove(&id);
         let mut mine = known.unwrap_or_else(|| PendingProposal {
@@ -83,7 +84,7 @@ impl OwnProposals {
             sought: orphan == Some(OrphanedUpload::ChangeRequest),
             until: now,
         });
-        // Who asks again has staged it again.
+        // The session has staged the upload again.
         mine.unplaceable = false;
         mine.sessions.extend(session);
         mine.wanted = mine.wanted.max(copies);
@@ -94,7 +95,7 @@ impl OwnProposals {
         self.mine.insert(id, mine);
     }
 
-    /// The change is refused for now; what is staged for it is asked about later.
+    /// The change is refused for now; its staged upload is queried later.
     pub fn left_staged(&mut self, request: &ChangeRequest) {
         if matches!(request.change, Change::Put { .. }) && !self.mine.contains_key(&request.id) {
             self.orphans.entry(request.id).or_insert(OrphanedUpload::Unasked);
@@ -110,7 +111,7 @@ impl OwnProposals {
         }
     }
 
-    /// Changes of sessions that have no number, or one that is not applied.
+    /// Returns the number of proposals of sessions that are not applied yet.
     pub fn under_way(&self, applied: Lsn) -> usize {
         let is_under_way = |mine: &&PendingProposal| {
             !mine.found && mine.version.is_none_or(|version| version > applied)
@@ -136,7 +137,7 @@ impl OwnProposals {
         }
     }
 
-    /// Asks about what is staged for nobody, once all changes are here that there were at the join.
+    /// Queries the master about orphaned uploads, once the slave has caught up.
     pub fn seek(&mut self, caught_up: bool, actions: &mut Vec<Action>) {
         if !caught_up {
             return;
@@ -149,7 +150,7 @@ impl OwnProposals {
         }
     }
 
-    /// Another master counts: numbers that the former one gave are to be confirmed.
+    /// A new master must confirm the numbers that the former one assigned.
     pub fn epoch_began(&mut self) {
         self.mine.values_mut().for_each(|mine| mine.version = None);
         for orphan in self.orphans.values_mut().filter(|orphan| **orphan != OrphanedUpload::Placing)
@@ -158,7 +159,7 @@ impl OwnProposals {
         }
     }
 
-    /// A change with this id was told.
+    /// Records that a change with this id has a number.
     pub fn log_entry(&mut self, id: ChangeId, version: Lsn) {
         if let Some(mine) = self.mine.get_mut(&id) {
             mine.version = Some(version);
@@ -185,7 +186,7 @@ impl OwnProposals {
             actions.push(Action::Discard(id));
             return;
         }
-        // An answer to an earlier question about a change that somebody has asked for since.
+        // This answer belongs to a query from before the current request.
         if refusal.code == ErrorCode::NotFound
             && let Some(mine) = self.mine.get_mut(&id)
             && (mine.version.is_some() || std::mem::take(&mut mine.sought))
@@ -202,7 +203,7 @@ impl OwnProposals {
             });
         }
         match (mine.found, later) {
-            // What was found is found again by the next look.
+            // The next scan finds the local change again.
             (true, true) => {}
             (true, false) => actions.push(Action::Quarantine { id, why: refusal }),
             (false, _) => actions.push(Action::Discard(id)),
@@ -215,7 +216,7 @@ impl OwnProposals {
         }
     }
 
-    /// A put was withdrawn.
+    /// Records that a put was withdrawn.
     pub fn withdrawn(&mut self, of: Lsn, actions: &mut Vec<Action>) {
         let ids: Vec<ChangeId> = self
             .mine
@@ -250,7 +251,7 @@ impl OwnProposals {
         }
     }
 
-    /// Answers whose change is applied and stored, or who have waited too long.
+    /// Answers the sessions whose change is stored, or whose time is over.
     pub fn finish(
         &mut self,
         applied: Lsn,
@@ -261,7 +262,8 @@ impl OwnProposals {
         let mut left = Vec::new();
         self.mine.retain(|id, mine| {
             let version = mine.version.filter(|version| *version <= applied);
-            // Where what has replaced it is still lacking, it may have to come back: what is staged is kept, and nothing is called done.
+            // If the content that replaced it is still missing, a withdrawal may restore this one.
+            // Then the staged upload is kept, and the session gets no success.
             let stored = version.filter(|version| {
                 !lacks.has(*version) && !lacks.behind(*version, &mine.request.change)
             });
@@ -280,7 +282,7 @@ impl OwnProposals {
                 Some(version) if now >= mine.until => {
                     ProposalResult::TooFewCopies { version, copies: mine.copies.max(1) }
                 }
-                // It was made and replaced since; what replaced it cannot be had.
+                // The change was applied and replaced since, and its replacement is not available.
                 None if now >= mine.until && version.is_some_and(|version| !lacks.has(version)) => {
                     ProposalResult::TooFewCopies { version: version.unwrap_or_default(), copies: 0 }
                 }
@@ -293,7 +295,7 @@ impl OwnProposals {
             if stored.is_some() && !mine.placing {
                 actions.push(Action::Discard(*id));
             } else {
-                // What is staged may still be needed.
+                // The staged upload may still be needed.
                 left.push((
                     *id,
                     if mine.placing {

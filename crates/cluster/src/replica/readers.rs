@@ -1,4 +1,4 @@
-//! Sessions that want to read: each is served once all changes that it has seen are applied here.
+//! Waiting readers: each is served once all changes that it has seen are applied.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use relais_proto::Lsn;
 
 use super::{Action, Session};
 
-/// How long a session waits for this slave before it is sent to another.
+/// Time that a reader waits before it is redirected to another slave.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Who waits for which change, and until when.
+/// Waiting sessions with their change and deadline.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WaitingReaders {
     waiting: BTreeMap<Session, (Lsn, Duration)>,

@@ -1,28 +1,30 @@
-//! Whether a slave may have sessions: the rule, as a function of what speaks for and against it.
+//! Rule for the service state of a slave.
 
 use std::time::Duration;
 
-/// Content that came to be lacking more recently does not count against a slave.
+/// Content that is missing for a shorter time does not count against a slave.
 pub const YOUNG: Duration = Duration::from_secs(10);
-/// A slave that has not applied a change this long after it heard of it is behind.
+/// A slave is behind if it has not applied a known change within this time.
 pub const BEHIND: Duration = Duration::from_secs(2);
 
-/// What speaks for and against sessions on a slave.
+/// Facts that decide whether a slave is in service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServiceReadiness {
-    /// Whether it is linked and is told changes.
+    /// Whether the slave is linked and receives changes.
     pub following: bool,
-    /// How long ago it heard of the oldest change that it has not applied.
+    /// Time since the notice of the oldest unapplied change.
     pub behind: Duration,
-    /// Whether it held, since it joined, all content that existed then.
+    /// Whether the slave has held all content that existed at its join.
     pub whole: bool,
-    /// Bytes that it lacks for longer than [`YOUNG`].
+    /// Bytes that are missing for longer than [`YOUNG`].
     pub old_lacks: u64,
     /// Bytes of all content in the tree.
     pub bytes: u64,
 }
 
-/// Whether a slave may have sessions. That it answers heartbeats, and is not being drained, is for its master to see.
+/// Returns whether a slave may get sessions.
+///
+/// Heartbeats and draining are checked by the master.
 #[must_use]
 pub fn in_service(readiness: &ServiceReadiness) -> bool {
     readiness.following
