@@ -1,8 +1,8 @@
-//! Sending and fetching content, pieces, resume, moving to another server.
+//! Transfers of content: blocks, downloads, uploads, pipelines, resume and failover.
 //!
 //! Works over `relais-proto`, `relais-net` and `relais-tree`, for the client and for a slave that
-//! fetches from another alike. It opens no connection, names no file and prints nothing: callers
-//! hand it open files and sessions, and are told what happens.
+//! fetches from another. It opens no connection, names no file and prints nothing. Callers pass
+//! open files and sessions, and receive progress events.
 
 pub mod download;
 pub mod pipeline;

@@ -1,6 +1,6 @@
-//! Sets of byte ranges: which bytes of a content are known to be good, and which are missing.
+//! Sets of byte ranges: the verified and the missing bytes of a content.
 //!
-//! Pure arithmetic on half-open ranges. Nothing here knows where the bytes lie.
+//! Pure arithmetic on half-open ranges, independent of where the bytes are stored.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,22 +8,22 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// Most ranges that a text may hold: one that names more is not one of ours.
+/// Highest number of ranges in a text. Longer texts were not written by this program.
 pub const MOST_RANGES: usize = 256;
 
-/// Why a text is no set of ranges.
+/// Reason why a text is not a set of ranges.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RangesError {
-    /// A part is not two numbers with `-` between them, written as we write them.
+    /// A part is not two numbers with `-` between them, in the canonical form.
     #[error("`{0}` is not a range")]
     NotARange(String),
-    /// A range has no byte in it.
+    /// A range is empty.
     #[error("the range {0}-{1} is empty")]
     Empty(u64, u64),
-    /// A range begins before or where the one in front of it ends.
+    /// A range begins before the end of the previous one, or at it.
     #[error("the range {0}-{1} overlaps or touches the one in front of it")]
     OutOfOrder(u64, u64),
-    /// The text names more than [`MOST_RANGES`].
+    /// The text contains more than [`MOST_RANGES`] ranges.
     #[error("there are more than {MOST_RANGES} ranges")]
     TooMany,
 }
@@ -33,13 +33,13 @@ pub enum RangesError {
 pub struct Ranges(Vec<Range<u64>>);
 
 impl Ranges {
-    /// No bytes at all.
+    /// Makes an empty set.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The bytes before `end`.
+    /// Makes the set of all bytes before `end`.
     #[must_use]
     pub fn up_to(end: u64) -> Self {
         let mut ranges = Self::new();
@@ -52,7 +52,7 @@ impl Ranges {
         if range.is_empty() {
             return;
         }
-        // All that overlap or touch become one with it.
+        // All ranges that overlap or touch are merged with it.
         let first = self.0.partition_point(|r| r.end < range.start);
         let behind = self.0.partition_point(|r| r.start <= range.end);
         let mut joined = range;
@@ -65,7 +65,7 @@ impl Ranges {
         self.0.splice(first..behind, [joined]);
     }
 
-    /// Takes the bytes of `range` out.
+    /// Removes the bytes of `range`.
     pub fn remove(&mut self, range: Range<u64>) {
         if range.is_empty() {
             return;
@@ -90,7 +90,7 @@ impl Ranges {
         self.0.truncate(count);
     }
 
-    /// Whether all bytes of `range` are in the set.
+    /// Returns whether the set contains all bytes of `range`.
     #[must_use]
     pub fn contains(&self, range: &Range<u64>) -> bool {
         let at = self.0.partition_point(|r| r.end < range.end);
@@ -98,19 +98,19 @@ impl Ranges {
             || self.0.get(at).is_some_and(|r| r.start <= range.start && range.end <= r.end)
     }
 
-    /// How many bytes are in the set.
+    /// Returns the number of bytes in the set.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.iter().map(|r| r.end - r.start).fold(0, u64::saturating_add)
     }
 
-    /// How many bytes from the first one on are in the set without a gap.
+    /// Returns the number of leading bytes without a gap.
     #[must_use]
     pub fn prefix(&self) -> u64 {
         self.0.first().filter(|r| r.start == 0).map_or(0, |r| r.end)
     }
 
-    /// The first bytes before `size` that are not in the set; none where all are.
+    /// Returns the first missing bytes before `size`; `None` if there are none.
     #[must_use]
     pub fn first_gap(&self, size: u64) -> Option<Range<u64>> {
         let start = self.prefix();
@@ -119,24 +119,24 @@ impl Ranges {
         (start < end).then_some(start..end)
     }
 
-    /// Where the last range ends; 0 where there is none.
+    /// Returns the end of the last range; 0 if the set is empty.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.0.last().map_or(0, |r| r.end)
     }
 
-    /// The ranges, first to last.
+    /// Iterates over the ranges in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = Range<u64>> + '_ {
         self.0.iter().cloned()
     }
 
-    /// How many ranges there are.
+    /// Returns the number of ranges.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is no byte in the set.
+    /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -144,7 +144,7 @@ impl Ranges {
 }
 
 impl fmt::Display for Ranges {
-    /// `0-1048576,2097152-2097200`, the end being the first byte not in the range; `-` for none.
+    /// Writes `0-1048576,2097152-2097200` with exclusive ends, or `-` for the empty set.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() {
             return f.write_str("-");
@@ -160,7 +160,7 @@ impl fmt::Display for Ranges {
 impl FromStr for Ranges {
     type Err = RangesError;
 
-    /// Reads what `Display` writes, and nothing else.
+    /// Parses the output of `Display`, and nothing else.
     fn from_str(text: &str) -> Result<Self, RangesError> {
         let mut ranges = Vec::new();
         if text == "-" {
@@ -187,7 +187,7 @@ fn parse_range(part: &str) -> Result<Range<u64>, RangesError> {
     if start < end { Ok(start..end) } else { Err(RangesError::Empty(start, end)) }
 }
 
-/// A number in the one way that it is written: digits, no sign, no zero in front.
+/// Parses a number in canonical form: digits without sign or leading zero.
 fn parse_number(text: &str) -> Option<u64> {
     let digits = text.bytes().all(|b| b.is_ascii_digit());
     let leading_zero = text.len() > 1 && text.starts_with('0');
@@ -271,7 +271,7 @@ mod tests {
     }
 
     proptest! {
-        /// The same steps on a set of single bytes.
+        /// Applies the same steps to a set of single bytes.
         #[test]
         fn agrees_with_single_bytes(steps in prop::collection::vec((any::<bool>(), 0u64..64, 0u64..64), 0..40)) {
             let mut set = Ranges::new();

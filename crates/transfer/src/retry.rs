@@ -1,34 +1,35 @@
-//! How often transfers try again, and how long a server may put them off: one policy for downloads, uploads and
-//! pipelines.
+//! Retry policy of downloads, uploads and pipelines: attempts and patience with a server.
 //!
-//! How long a server may be silent is [`limits::SILENCE`], for everything that is read from it or sent to it.
+//! [`limits::SILENCE`] is the permitted silence of a server, for all reads and writes.
 
 use std::time::Duration;
 
 use relais_proto::limits;
 
-/// The longest that a server may put off an answer with `Wait`.
+/// Longest time that a server may delay an answer with `Wait`.
 pub(crate) const PATIENCE: Duration = limits::IDLE_TIME;
-/// Times that servers broke the protocol before a transfer gives up.
+/// Protocol violations before a transfer gives up.
 const MOST_VIOLATIONS: u32 = 3;
-/// Lost connections in a row that brought nothing. Each may cost the silence that a server is granted, and nobody shall wait for
-/// more than half a minute.
+/// Lost connections in a row without any progress.
+///
+/// Each may last for the permitted silence, and a user should not wait for more than half a minute.
 const MOST_FRUITLESS: u32 = 5;
-/// Lost connections in a row that each brought less than [`limits::RATE_FLOOR`]: a server that takes or sends a few bytes
-/// and hangs, again and again, must not keep a transfer for ever.
+/// Lost connections in a row with less progress than [`limits::RATE_FLOOR`] each.
+///
+/// The limit ends a transfer with a server that repeatedly moves a few bytes and hangs.
 const MOST_POOR: u32 = 32;
-/// Times that the content may be replaced during one download.
+/// Replacements of the content during one download.
 pub(crate) const MOST_REPLACED: u32 = 5;
-/// Times that one download finds content that does not have its digest.
+/// Digest mismatches during one download.
 pub(crate) const MOST_ROTTEN: u32 = 4;
-/// Times that one upload begins again because what arrived was damaged.
+/// Restarts of one upload because the received bytes were damaged.
 pub(crate) const MOST_DAMAGED: u32 = 3;
-/// Answers of no use, to one request of a pipeline, before the last one is handed out as a refusal.
+/// Useless answers to one request of a pipeline; the last one is returned as a refusal.
 pub(crate) const MOST_USELESS: u32 = 4;
-/// Servers that a pipeline leaves because they can make no changes now, before their refusal is handed out.
+/// Servers that a pipeline leaves because they accept no changes, before it returns the refusal.
 pub(crate) const MOST_NO_CHANGES: u32 = 2;
 
-/// Counts what goes wrong, so that no server can keep a transfer going for ever.
+/// Counts failures, so that no server can keep a transfer running forever.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
     fruitless: u32,
@@ -37,14 +38,14 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    /// A connection was lost that has brought the transfer forward by `gained` bytes; whether to go on.
+    /// Records a lost connection with `gained` bytes of progress; returns whether to continue.
     pub(crate) fn lost(&mut self, gained: u64) -> bool {
         self.fruitless = if gained > 0 { 0 } else { self.fruitless + 1 };
         self.poor = if gained >= limits::RATE_FLOOR { 0 } else { self.poor + 1 };
         self.fruitless < MOST_FRUITLESS && self.poor < MOST_POOR
     }
 
-    /// A server broke the protocol; whether to go on.
+    /// Records a protocol violation; returns whether to continue.
     pub(crate) fn violated(&mut self) -> bool {
         self.violations += 1;
         self.violations < MOST_VIOLATIONS

@@ -1,7 +1,7 @@
-//! Sending content: one function that chooses between sendfile and a copying loop.
+//! Sends content with sendfile or with a copying loop.
 //!
-//! The caller has sent or queued the `ContentHeader`, and sends what ends the content. Nothing here
-//! opens files or decides what may be sent.
+//! The caller has sent or queued the `ContentHeader`, and sends the end of the content. This module
+//! opens no files and makes no access decisions.
 
 use std::fs::File;
 use std::io;
@@ -12,44 +12,48 @@ use relais_net::{Connection, MinimumThroughput};
 use relais_proto::{FrameHeader, FrameType};
 use rustix::net::SendFlags;
 
-/// Blocks from this size on go out with sendfile: below it, a call of the system for each
-/// block costs more than copying many into one. Measured; see `benches/README.md`.
+/// Smallest block size for sendfile, in bytes.
+///
+/// For smaller blocks one system call each costs more than copying many into one buffer. Measured;
+/// see `benches/README.md`.
 pub const SENDFILE_FROM: u32 = 32 * 1024;
-/// Bytes read from the file at once where blocks are copied.
+/// Bytes per read if blocks are copied.
 const COPY: usize = 256 * 1024;
 
-/// Which bytes of a file go out, and how.
+/// Part of a file to send, with its block size.
 #[derive(Debug, Clone, Copy)]
 pub struct BlockRange {
-    /// The first byte.
+    /// Offset of the first byte.
     pub offset: u64,
-    /// How many.
+    /// Number of bytes.
     pub length: u64,
     /// Bytes in each block but the last.
     pub block_size: u32,
 }
 
-/// How sending ended, where the connection did not fail.
+/// Result of sending over an intact connection.
 #[derive(Debug)]
 pub enum SendOutcome {
-    /// All of it went out.
+    /// All bytes were sent.
     Whole,
-    /// The file ended early; its last block was filled up with zeros. The caller
-    /// tells the receiver with an error at the end.
+    /// The file ended early, and its last block was filled with zeros.
+    ///
+    /// The caller reports the error to the receiver at the end.
     Short,
-    /// The file could not be read further; its last block was filled up as well.
+    /// The file could not be read further, and its last block was filled with zeros.
     Unreadable(io::Error),
 }
 
-/// Is shown the bytes that go out, in order.
+/// Callback that receives the sent bytes in order.
 pub type ByteObserver<'a> = &'a mut dyn FnMut(&[u8]);
 
-/// Sends `span` of `file` as blocks, behind what the connection has queued. Where
-/// `seen` is given, each byte is shown to it in order, and copied for that. `moved` is raised by the bytes of content that were
-/// handed to the line, also where that fails.
+/// Sends `span` of `file` as blocks, after the queued bytes of the connection.
+///
+/// `seen` gets each byte in order; the bytes are then copied. `moved` is raised by the number of
+/// content bytes that were written to the connection, also on failure.
 ///
 /// # Errors
-/// The connection's; `io::ErrorKind::TimedOut` where the receiver is too slow.
+/// Errors of the connection; `io::ErrorKind::TimedOut` if the receiver is too slow.
 pub fn send_blocks(
     to: &mut Connection,
     file: &File,
@@ -67,7 +71,7 @@ fn block_header(len: u32) -> [u8; relais_proto::HEADER_LEN] {
     FrameHeader { kind: FrameType::Block, len }.to_bytes()
 }
 
-/// The length of the block at `done`, at most the block size and so in 32 bits.
+/// Returns the length of the block at `done`; at most the block size, so it fits in 32 bits.
 fn block_len(span: BlockRange, done: u64) -> u32 {
     u32::try_from(span.length - done).map_or(span.block_size, |rest| rest.min(span.block_size))
 }
@@ -87,7 +91,7 @@ fn send_directly(
         let mut at = span.offset + done;
         let end = at + u64::from(len);
         while at < end {
-            // A call moves at most 0x7ffff000 bytes, and blocks are far smaller.
+            // One call moves at most 0x7ffff000 bytes, and blocks are far smaller.
             let rest = usize::try_from(end - at).unwrap_or(usize::MAX);
             let sent = match rustix::fs::sendfile(to.stream(), file, Some(&mut at), rest) {
                 Ok(0) => return fill_up(to, end - at).map(|()| SendOutcome::Short),
@@ -106,7 +110,7 @@ fn send_directly(
     Ok(SendOutcome::Whole)
 }
 
-/// Whether an error of sendfile comes from reading the file rather than from the socket.
+/// Returns whether an error of sendfile comes from the file, not from the socket.
 pub(crate) fn is_of_the_file(e: rustix::io::Errno) -> bool {
     use rustix::io::Errno;
     matches!(
@@ -121,7 +125,7 @@ pub(crate) fn is_of_the_file(e: rustix::io::Errno) -> bool {
     )
 }
 
-/// Sends what is queued and keeps the packet open for the bytes that follow.
+/// Sends the queued bytes and keeps the packet open for more.
 fn send_more(to: &mut Connection, pace: &mut MinimumThroughput) -> io::Result<()> {
     let stream = to.stream().clone();
     let mut rest = to.output().as_slice();
@@ -146,7 +150,7 @@ fn send_copied(
     moved: &mut u64,
 ) -> io::Result<SendOutcome> {
     let mut buffer = vec![0; COPY.max(span.block_size as usize)];
-    // Whole blocks only, so that no block is begun before all its bytes are there.
+    // Whole blocks only: a block starts only after all its bytes are available.
     let step = buffer.len() - buffer.len() % span.block_size as usize;
     let mut done = 0;
     while done < span.length {
@@ -158,7 +162,8 @@ fn send_copied(
         if let Some(seen) = seen.as_deref_mut() {
             seen(&buffer[..got]);
         }
-        // The blocks that hold what was read, the last of them filled up where the file ended in it.
+        // The blocks with the bytes that were read; the last one is filled with zeros if the file
+        // ended.
         buffer[got..want].fill(0);
         let whole = want.min(got.next_multiple_of(span.block_size as usize));
         for block in buffer[..whole].chunks(span.block_size as usize) {

@@ -1,56 +1,56 @@
-//! How a fetch fails, and how one answer of a server fails.
+//! Errors of a download, and of one answer within it.
 //!
-//! [`DownloadError`] is for callers. [`DownloadInterrupt`] is for the loop in `retry_loop.rs`, which decides from its
-//! kind whether to ask again, to move on, to start again or to give up.
+//! [`DownloadError`] is for callers. [`DownloadInterrupt`] is for the loop in `retry_loop.rs`,
+//! whose decision depends on the kind.
 
 use std::io;
 
 use relais_proto::{Endpoint, ErrorCode, Refusal, WireError, system_error_text};
 use thiserror::Error;
 
-/// Why a fetch gave up. The kind decides what the caller does with the part file.
+/// Reason why a download failed. The kind decides whether the part file is kept.
 #[derive(Debug, Error)]
 pub enum DownloadError {
-    /// A server refused, and another one would refuse as well: there is no such file, or it may not be read.
+    /// A server refused, and any other would refuse too: the file is absent or not readable.
     #[error("{0}")]
     Refused(Refusal),
-    /// The connection was lost and no server could go on. The part file can be resumed.
+    /// The connection was lost and no server could continue. The part file can be resumed.
     #[error("the transfer was cut: {why}")]
     Cut {
-        /// Bytes of the content that are in the part file.
+        /// Good bytes in the part file.
         good: u64,
-        /// Bytes of the whole content; 0 where no server told.
+        /// Size of the whole content in bytes; 0 if unknown.
         size: u64,
-        /// What happened last.
+        /// Last failure.
         why: String,
     },
-    /// No server has content that matches its digest. The part file can be resumed.
+    /// No server sends content that matches its digest. The part file can be resumed.
     #[error("no server sends content that has its digest: {0}")]
     Damaged(String),
-    /// The content was replaced again and again while it was fetched.
+    /// The content was replaced repeatedly during the download.
     #[error("the content was replaced {0} times while it was fetched")]
     Changing(u32),
     /// A local file or folder could not be used.
     #[error("{what}: {}", system_error_text(error))]
     Local {
-        /// What the system said.
+        /// Error of the system.
         error: io::Error,
-        /// What was being done.
+        /// Failed operation.
         what: &'static str,
     },
-    /// The user interrupted. The part file can be resumed.
+    /// The user has interrupted. The part file can be resumed.
     #[error("interrupted")]
     Interrupted,
     /// No server could be reached.
     #[error("{0}")]
     Unreachable(String),
-    /// Servers broke the protocol, again and again.
+    /// Servers broke the protocol repeatedly.
     #[error("the server broke the protocol: {0}")]
     BadServer(WireError),
 }
 
 impl DownloadError {
-    /// The code of the closed list of errors.
+    /// Returns the error code.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
@@ -65,41 +65,42 @@ impl DownloadError {
         }
     }
 
-    /// Whether a later fetch may go on with what is in the part file: always, but where the server
-    /// has no such file any more.
+    /// Returns whether a later download can resume the part file.
+    ///
+    /// It can, unless the server no longer has such a file.
     #[must_use]
     pub fn can_resume(&self) -> bool {
         use ErrorCode::{BadName, IsFolder, NotFolder, NotFound, NotServed};
         !matches!(self, Self::Refused(refusal) if matches!(refusal.code, NotFound | IsFolder | NotFolder | NotServed | BadName))
     }
 
-    /// A local failure while doing `what`.
+    /// Wraps a local error of the operation `what`.
     pub(super) fn local(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Local { error, what }
     }
 }
 
-/// Why one request to one server did not end well.
+/// Reason why one request to one server failed.
 #[derive(Debug)]
 pub(super) enum DownloadInterrupt {
-    /// The connection is gone, silent or too slow.
+    /// The connection is lost, silent or too slow.
     Lost(String),
-    /// The server answered with an error; the connection is still good.
+    /// The server answered with an error; the connection is still usable.
     Refused(Refusal),
-    /// It does not have the content yet, and these have it; the connection is still good.
+    /// The server does not have the content yet, but these do; the connection is still usable.
     Elsewhere(Vec<Endpoint>),
     /// The server broke the protocol.
     Violation(WireError),
-    /// What the server has does not make up its digest.
+    /// The server's content does not match its digest.
     Rotten(String),
-    /// The content is another one than before, for this reason; blocks may be under way.
+    /// The content was replaced; blocks may be in flight.
     Replaced(String),
-    /// Nothing to do with the server: the fetch ends.
+    /// The failure is not about the server: the download ends.
     Fatal(DownloadError),
 }
 
 impl DownloadInterrupt {
-    /// An answer that the protocol does not allow here.
+    /// Reports an answer that the protocol does not allow here.
     pub(super) fn bad_value(what: &'static str, value: u64) -> Self {
         Self::Violation(WireError::BadValue { what, value })
     }

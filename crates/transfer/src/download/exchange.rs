@@ -1,4 +1,4 @@
-//! Requests and their single answers, and the checks on what a server says of content.
+//! Requests with single answers, and checks of a server's statements about content.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use super::Resume;
 use super::error::DownloadInterrupt;
 use crate::retry::PATIENCE;
 
-/// Sends `request` and returns the first answer that is no sign of life.
+/// Sends `request` and returns the first answer other than a keep-alive.
 pub(super) fn ask(to: &mut Connection, request: &Request) -> Result<Reply, DownloadInterrupt> {
     to.queue(request);
     to.flush().map_err(|e| DownloadInterrupt::Lost(e.to_string()))?;
@@ -21,7 +21,7 @@ pub(super) fn ask(to: &mut Connection, request: &Request) -> Result<Reply, Downl
     }
 }
 
-/// The next answer that is no sign of life; an error is a [`DownloadInterrupt::Refused`].
+/// Reads the next answer other than a keep-alive; an error is a [`DownloadInterrupt::Refused`].
 pub(super) fn answer(from: &mut Connection) -> Result<Reply, DownloadInterrupt> {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -37,12 +37,12 @@ pub(super) fn answer(from: &mut Connection) -> Result<Reply, DownloadInterrupt> 
     }
 }
 
-/// An answer that has no place here.
+/// Reports an answer that is not allowed here.
 pub(super) fn unexpected(reply: &Reply) -> DownloadInterrupt {
     DownloadInterrupt::Violation(relais_proto::WireError::Unexpected(reply.frame_type().number()))
 }
 
-/// Asks for content and returns what precedes it. Blocks follow.
+/// Requests content and returns its header. Blocks follow.
 pub(super) fn ask_for_content(
     to: &mut Connection,
     get: &GetRequest,
@@ -53,7 +53,7 @@ pub(super) fn ask_for_content(
     }
 }
 
-/// Checks that the server sends what was asked for.
+/// Checks that the header matches the request.
 fn check_header(
     get: &GetRequest,
     header: ContentHeader,
@@ -71,7 +71,7 @@ fn check_header(
     Ok(header)
 }
 
-/// The digest of the file as it is now; its size comes with it.
+/// Requests the current digest of the file, with its size.
 pub(super) fn ask_for_digest(
     to: &mut Connection,
     path: &TreePath,
@@ -82,8 +82,10 @@ pub(super) fn ask_for_digest(
     }
 }
 
-/// The values of `count` pieces from number `begin` on. As many answers as needed; each is checked before the
-/// next is asked for, so nothing is kept that a server has not sent.
+/// Requests the values of `count` pieces from number `begin` on.
+///
+/// It takes as many answers as necessary and checks each before the next request, so it stores only
+/// received values.
 pub(super) fn ask_for_pieces(
     to: &mut Connection,
     path: &TreePath,
@@ -115,7 +117,7 @@ pub(super) fn ask_for_pieces(
     Ok(all)
 }
 
-/// The content that a request should be about.
+/// Returns the condition for a request about the known content.
 pub(super) fn if_match(content: Option<&Resume>) -> IfMatch {
     match content {
         Some(Resume { digest: Some(digest), .. }) => IfMatch::Digest(*digest),
@@ -124,7 +126,7 @@ pub(super) fn if_match(content: Option<&Resume>) -> IfMatch {
     }
 }
 
-/// What is known of the content once a server has accepted the request for it.
+/// Returns the facts about the content after a server has accepted the request for it.
 pub(super) fn learn(
     known: Option<Resume>,
     header: &ContentHeader,

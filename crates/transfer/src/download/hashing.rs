@@ -1,9 +1,8 @@
-//! Piece values of what is in the part file, computed beside the receiving thread.
+//! Computes the piece values of the part file beside the receiving thread.
 //!
-//! Pieces that came in whole are hashed from the buffer that they came in. All others, and those
-//! that were there before, are read back from the part file, so a byte that went wrong on the disk
-//! is found as well. What has just come goes first: a long way of reading back does not hold up
-//! the receiver.
+//! Pieces that arrived whole are hashed from their receive buffer. All others, and those from an
+//! earlier run, are read back from the part file, so a disk error is detected as well. New pieces
+//! have priority, so a long read-back does not delay the receiver.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -22,20 +21,20 @@ use super::DownloadError;
 use super::blocks::piece_range;
 use super::state::DownloadState;
 
-/// Content up to this size is hashed in the receiving thread: starting another costs more.
+/// Largest content that is hashed in the receiving thread; starting another thread costs more.
 const INLINE: u64 = 256 * 1024;
-/// Piece buffers in use at once; the receiver waits where the hashing thread has them all.
+/// Highest number of piece buffers. The receiver waits while the hashing thread has all of them.
 const BUFFERS: usize = 4;
-/// Time between two looks for an interruption while values are awaited.
+/// Interval of checks for an interruption while waiting for values.
 const GLANCE: Duration = Duration::from_millis(100);
 
-/// The values that are known so far, by number. Grows with what has come, not with what is announced.
+/// Known piece values by number. The table grows with received bytes, not with announced ones.
 #[derive(Debug, Default)]
 pub(super) struct PieceTable(Mutex<Vec<Option<Digest>>>);
 
 impl PieceTable {
     fn with<T>(&self, use_it: impl FnOnce(&mut Vec<Option<Digest>>) -> T) -> T {
-        // Plain values: whole even after a panic elsewhere.
+        // The values are plain, so they stay valid after a panic elsewhere.
         use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -52,7 +51,7 @@ impl PieceTable {
     }
 }
 
-/// A piece's place in content of a certain size.
+/// A piece of a content of a certain size.
 #[derive(Debug, Clone, Copy)]
 struct PieceInBuffer {
     index: u64,
@@ -64,7 +63,7 @@ impl PieceInBuffer {
         relais_tree::piece_value(self.size, self.index, bytes)
     }
 
-    /// The value of what the part file has there; none where it ends before.
+    /// Returns the value of the piece in the part file; `None` if the file ends before.
     fn read(self, part: &File, buffer: &mut Vec<u8>) -> io::Result<Option<Digest>> {
         let range = piece_range(self.index, self.size);
         buffer.resize(usize::try_from(range.end - range.start).unwrap_or(0), 0);
@@ -83,7 +82,7 @@ enum HashJob {
     Settle(Sender<io::Result<()>>),
 }
 
-/// The receiving thread's side.
+/// The receiving thread's handle on the hashing.
 pub(super) struct Hashing<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     state: &'env DownloadState<'env>,
@@ -91,7 +90,7 @@ pub(super) struct Hashing<'scope, 'env> {
     size: u64,
     begun: bool,
     thread: Option<Thread>,
-    /// Dropping it ends the thread that saves.
+    /// Dropping it ends the saving thread.
     saver: Option<Sender<()>>,
     spare: Vec<Vec<u8>>,
     made: usize,
@@ -121,8 +120,9 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         }
     }
 
-    /// Begins with content of `size` bytes, and with the pieces of it that are here already. Does
-    /// nothing where that was done.
+    /// Starts with content of `size` bytes and its pieces that are already here.
+    ///
+    /// Does nothing if it has already started.
     pub(super) fn begin(&mut self, size: u64) -> Result<(), DownloadError> {
         if self.begun {
             return Ok(());
@@ -132,7 +132,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
             self.start_thread()?;
         }
         if size == 0 {
-            // No byte will come that could bring its one empty piece along.
+            // The single piece of empty content arrives with no byte.
             return self.on_disk(0..1);
         }
         let here: Vec<Range<u64>> =
@@ -164,7 +164,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         Ok(())
     }
 
-    /// Sees to it that what has come is saved from time to time; for a fetch that takes its time.
+    /// Starts periodic saving, for a long download.
     pub(super) fn save_from_now_on(&mut self) -> Result<(), DownloadError> {
         if self.saver.is_none() {
             let (stop, stopped) = channel();
@@ -183,7 +183,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
             .map_err(DownloadError::local("starting a thread"))
     }
 
-    /// A buffer of at least `length` bytes, at most a piece.
+    /// Returns a buffer of at least `length` bytes, at most a piece.
     pub(super) fn buffer(&mut self, length: usize) -> Result<Vec<u8>, DownloadError> {
         let waiting = self.made >= BUFFERS;
         let mut buffer = match (self.spare.pop(), &self.thread) {
@@ -201,12 +201,12 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         Ok(buffer)
     }
 
-    /// Takes back a buffer that was not needed.
+    /// Takes back an unused buffer.
     pub(super) fn give_back(&mut self, buffer: Vec<u8>) {
         self.spare.push(buffer);
     }
 
-    /// The piece `index` is in the first `length` bytes of `buffer`, whole.
+    /// Hashes piece `index`, which is complete in the first `length` bytes of `buffer`.
     pub(super) fn in_memory(
         &mut self,
         index: u64,
@@ -222,7 +222,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         Ok(())
     }
 
-    /// These pieces are whole in the part file.
+    /// Hashes pieces that are complete in the part file.
     pub(super) fn on_disk(&mut self, pieces: Range<u64>) -> Result<(), DownloadError> {
         if pieces.is_empty() {
             return Ok(());
@@ -240,7 +240,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         Ok(())
     }
 
-    /// Waits until all pieces that were handed over are hashed.
+    /// Waits until all submitted pieces are hashed.
     pub(super) fn settle(&mut self) -> Result<(), DownloadError> {
         let Some(thread) = &self.thread else { return Ok(()) };
         let (done, settled) = channel();
@@ -257,23 +257,23 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         }
     }
 
-    /// The known values, by number; call [`Self::settle`] first.
+    /// Gives access to the known values by number; call [`Self::settle`] first.
     pub(super) fn values<T>(&self, look: impl FnOnce(&[Option<Digest>]) -> T) -> T {
         self.table.with(|values| look(values))
     }
 
-    /// The value of this piece is of no use.
+    /// Drops the value of a piece.
     pub(super) fn forget(&self, index: u64) {
         self.table.set(index, None);
     }
 
-    /// Keeps the first `count` values, for content that is `size` bytes long.
+    /// Keeps the first `count` values, for content of `size` bytes.
     pub(super) fn keep_first(&mut self, count: usize, size: u64) {
         self.table.with(|values| values.truncate(count));
         self.size = size;
     }
 
-    /// Forgets everything; the next [`Self::begin`] is for another content.
+    /// Drops all values; the next [`Self::begin`] is for another content.
     pub(super) fn reset(&mut self) -> Result<(), DownloadError> {
         if let Some(thread) = &self.thread {
             thread.jobs.send(HashJob::Reset).map_err(|_| gone())?;
@@ -285,7 +285,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
     }
 }
 
-/// The thread ended before its time; a panic of it comes out where the threads are joined.
+/// Reports that the hashing thread ended early. A panic is reported where the threads are joined.
 fn gone() -> DownloadError {
     DownloadError::Local {
         error: io::Error::other("the hashing thread has ended"),
@@ -297,15 +297,15 @@ fn reading() -> impl FnOnce(io::Error) -> DownloadError {
     DownloadError::local("reading the part file back")
 }
 
-/// The hashing thread.
+/// State of the hashing thread.
 struct Worker<'env> {
     state: &'env DownloadState<'env>,
     table: &'env PieceTable,
     todo: Receiver<HashJob>,
     give_back: Sender<Vec<u8>>,
-    /// Pieces to be read back.
+    /// Pieces to read back.
     backlog: VecDeque<(Range<u64>, u64)>,
-    /// Told when the backlog is empty.
+    /// Notified when the backlog is empty.
     waiting: Option<Sender<io::Result<()>>>,
     failed: Option<io::Error>,
     buffer: Vec<u8>,
@@ -316,7 +316,7 @@ impl Worker<'_> {
         loop {
             let idle = self.backlog.is_empty();
             if idle && let Some(waiting) = self.waiting.take() {
-                // Nobody listens any more where the fetch has ended.
+                // There is no receiver after the end of the download.
                 let _ = waiting.send(self.failed.take().map_or(Ok(()), Err));
             }
             let job = if idle {
@@ -336,7 +336,7 @@ impl Worker<'_> {
         match job {
             HashJob::Bytes { place, buffer, length } => {
                 self.table.set(place.index, place.value(&buffer[..length]));
-                // The receiving thread takes no more buffers where the fetch has ended.
+                // The receiving thread takes no buffers after the end of the download.
                 let _ = self.give_back.send(buffer);
             }
             HashJob::Disk { pieces, size } => self.backlog.push_back((pieces, size)),
@@ -348,7 +348,7 @@ impl Worker<'_> {
         }
     }
 
-    /// Hashes the next piece of the backlog.
+    /// Reads the next piece of the backlog and hashes it.
     fn read_back(&mut self) {
         let Some((pieces, size)) = self.backlog.front_mut() else { return };
         let place = PieceInBuffer { index: pieces.start, size: *size };

@@ -1,8 +1,8 @@
-//! Blocks of one answer, from the connection to the part file.
+//! Moves the blocks of one answer from the connection to the part file.
 //!
-//! Bytes are read straight into a piece's buffer and written from there at their own offset, a
-//! piece at a time, or earlier where they come slowly: what has come must not be lost with the
-//! process. Whole pieces go on to be hashed in the same buffer.
+//! Bytes are read directly into a piece buffer and written from there at their own offset. A write
+//! covers a piece, or less if the bytes arrive slowly, so that a killed process loses little. Whole
+//! pieces are hashed in the same buffer.
 
 use std::time::{Duration, Instant};
 
@@ -17,20 +17,23 @@ use super::exchange::{answer, unexpected};
 use super::hashing::Hashing;
 use super::state::DownloadState;
 
-/// Longest time that received bytes wait to be written.
+/// Longest time before received bytes are written.
 const WRITE_EVERY: Duration = Duration::from_millis(250);
-/// Fewest bytes asked of the connection at once. What a failed read had got is lost, so reading
-/// begins with little and takes more as long as it comes fast.
+/// Smallest read size in bytes.
+///
+/// The bytes of a failed read are lost, so reading starts small and grows while the bytes arrive
+/// fast.
 const READ_LEAST: usize = 4 * 1024;
-/// Most bytes asked of the connection at once.
+/// Largest read size in bytes.
 const READ_MOST: usize = 256 * 1024;
-/// A read that took less than this may ask for twice as much.
+/// A faster read doubles the next read size.
 const FAST: Duration = Duration::from_millis(20);
-/// After a read that took longer than this, half as much is asked for.
+/// A slower read halves the next read size.
 const SLOW: Duration = Duration::from_millis(200);
 
-/// Takes in what follows `header`, and the end; the digest of the whole content. `moved` counts
-/// the bytes that came, also where it fails.
+/// Receives the blocks after `header` and the end; returns the digest of the whole content.
+///
+/// `moved` counts the received bytes, also on failure.
 pub(super) fn take_in<'env>(
     from: &mut Connection,
     header: &ContentHeader,
@@ -40,7 +43,7 @@ pub(super) fn take_in<'env>(
 ) -> Result<Digest, DownloadInterrupt> {
     let mut intake = Intake::new(header, state, hashing);
     let result = intake.blocks(from, header, moved);
-    // Also after a failure: what came is good.
+    // Also after a failure, because the received bytes are good.
     intake.finish()?;
     result?;
     match answer(from)? {
@@ -53,20 +56,20 @@ struct Intake<'a, 'scope, 'env> {
     state: &'env DownloadState<'env>,
     hashing: &'a mut Hashing<'scope, 'env>,
     size: u64,
-    /// The current piece's number, start and length.
+    /// Number, start and length of the current piece.
     index: u64,
     start: u64,
     length: usize,
-    /// Bytes of the current piece, at their place in it; no buffer before the first comes.
+    /// Bytes of the current piece at their offsets; empty before the first byte.
     buffer: Vec<u8>,
-    /// Place in the piece of the first byte that came, of the first that is not written, and of the next to come.
+    /// Offsets in the piece of the first received byte, the first unwritten byte and the next byte.
     begun: usize,
     unwritten: usize,
     filled: usize,
-    /// Bytes to ask for at once.
+    /// Current read size in bytes.
     step: usize,
     pace: MinimumThroughput,
-    /// Bytes that the pace has not been told of.
+    /// Bytes that the throughput check has not counted yet.
     untold: u64,
     last_look: Instant,
     last_write: Instant,
@@ -101,7 +104,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
         intake
     }
 
-    /// Goes on at `place` in piece `index`.
+    /// Continues at `place` in piece `index`.
     fn enter(&mut self, index: u64, place: usize) {
         let range = piece_range(index, self.size);
         (self.index, self.start) = (index, range.start);
@@ -109,7 +112,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
         (self.begun, self.unwritten, self.filled) = (place, place, place);
     }
 
-    /// Takes in all blocks.
+    /// Receives all blocks.
     fn blocks(
         &mut self,
         from: &mut Connection,
@@ -126,7 +129,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
         Ok(())
     }
 
-    /// Reads headers up to that of the next block, which has to have the `expected` length.
+    /// Reads headers up to the next block, which must have the `expected` length.
     fn block_header(
         &mut self,
         from: &mut Connection,
@@ -142,7 +145,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
                 };
             }
             match from.read_reply_of(header)? {
-                // A slow disk: the blocks go on.
+                // A slow disk at the server: more blocks follow.
                 Reply::Wait(_) | Reply::MasterUnreachable { .. } => self.look(from)?,
                 Reply::Error(refusal) => return Err(DownloadInterrupt::Refused(refusal)),
                 other => return Err(unexpected(&other)),
@@ -150,7 +153,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
         }
     }
 
-    /// Reads the bytes of one block.
+    /// Receives the bytes of one block.
     fn block(
         &mut self,
         from: &mut Connection,
@@ -175,8 +178,10 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
         Ok(())
     }
 
-    /// Looks at the clock, where time may have passed: not while bytes lie ready, unless many have been
-    /// taken since. Small blocks leave a part of the next one ready nearly always.
+    /// Checks the clock if time may have passed.
+    ///
+    /// It skips the check while bytes are available, unless many were read since. Small blocks
+    /// nearly always leave a part of the next one available.
     fn look(&mut self, from: &Connection) -> Result<(), DownloadInterrupt> {
         if from.has_input() && self.untold < READ_LEAST as u64 {
             return Ok(());
@@ -200,7 +205,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
         Ok(())
     }
 
-    /// Writes what of the current piece is not written.
+    /// Writes the unwritten bytes of the current piece.
     fn write(&mut self) -> Result<(), DownloadError> {
         let bytes = &self.buffer[self.unwritten.min(self.filled)..self.filled];
         self.state.write(bytes, self.start + self.unwritten as u64)?;
@@ -208,7 +213,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
         Ok(())
     }
 
-    /// The last byte of the current piece has come.
+    /// Handles the end of the current piece.
     fn close_piece(&mut self) -> Result<(), DownloadError> {
         self.write()?;
         let buffer = std::mem::take(&mut self.buffer);
@@ -222,7 +227,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
         Ok(())
     }
 
-    /// Writes what there is of a piece that did not come to its end.
+    /// Writes the bytes of an unfinished piece.
     fn finish(mut self) -> Result<(), DownloadError> {
         if self.buffer.is_empty() {
             return Ok(());
@@ -232,7 +237,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
         self.hash_from_disk()
     }
 
-    /// Has the current piece hashed from the part file, where all of it is there.
+    /// Submits the current piece for hashing from the part file, if it is complete.
     fn hash_from_disk(&mut self) -> Result<(), DownloadError> {
         if self.state.has(&piece_range(self.index, self.size)) {
             self.hashing.on_disk(self.index..self.index + 1)

@@ -1,12 +1,12 @@
-//! Fetching one file into a part file: resumable, checked by its digest, moving between servers.
+//! Downloads one file into a part file: resumable, verified and with failover.
 //!
-//! [`fetch`] asks for what is missing, writes it where it belongs, and returns only once the whole
-//! content matches its digest. Where a connection fails it goes on with the next byte at another
-//! server; where single pieces are damaged it fetches those again. The client calls it, and so can
-//! a slave that takes content from another.
+//! [`download`] requests the missing bytes and returns only after the whole content matches its
+//! digest. After a connection failure it resumes at the next byte with another server. It fetches
+//! damaged pieces again. The client calls it, and so does a slave that fetches content from another
+//! slave.
 //!
-//! It never opens, renames or removes a file, and never makes room for bytes that have not come:
-//! what a server announces is a claim.
+//! It never opens, renames or removes a file. It allocates no memory or disk space for bytes that
+//! have not arrived, because a server's announcement is only a claim.
 
 mod blocks;
 mod error;
@@ -34,136 +34,150 @@ pub use redirects::Redirects;
 use retry_loop::DownloadLoop;
 use state::DownloadState;
 
-/// Where connections come from. They carry open sessions, one request after another.
+/// Source of connections with open sessions; a session handles one request after another.
 pub trait Sessions {
-    /// The open session with the current server. Where there is none it opens one, if it can not
-    /// with a server that failed, and takes at most its own retry time.
+    /// Returns the open session with the current server, and opens one if necessary.
+    ///
+    /// A new session avoids servers that failed. Opening takes at most the own retry time.
     ///
     /// # Errors
-    /// [`DownloadError::Unreachable`], [`DownloadError::Refused`] by a login, or [`DownloadError::Interrupted`].
+    /// [`DownloadError::Unreachable`], [`DownloadError::Refused`] by a login, or
+    /// [`DownloadError::Interrupted`].
     fn connection(&mut self) -> Result<&mut Connection, DownloadError>;
 
-    /// The current server failed. The connection is dropped, and the next [`Self::connection`] goes to
-    /// another server, or to the same one where there is only one.
+    /// Drops the connection, because the current server failed.
+    ///
+    /// The next [`Self::connection`] uses another server if there is one.
     fn failed(&mut self, why: &str);
 
-    /// The connection is in the middle of an answer that nobody wants any more. It is dropped;
-    /// nothing is wrong with the server.
+    /// Drops the connection in the middle of an answer that is no longer needed.
+    ///
+    /// The server is not at fault.
     fn abandon(&mut self) {
         self.failed("the rest of an answer is not wanted any more");
     }
 
-    /// The current server does not have the content yet, and `holders` have it. Whether the next [`Self::connection`] is with
-    /// another server than before; nothing is held against the current one. Where it is not, the connection may still be good.
+    /// Handles a server without the content; `holders` have it.
+    ///
+    /// Returns whether the next [`Self::connection`] is with another server. The current server is
+    /// not at fault. If the result is false, the connection may still be usable.
     fn elsewhere(&mut self, holders: &[Endpoint]) -> bool {
         let _ = holders;
         self.failed("it does not have the content yet");
         true
     }
 
-    /// The current server is well and cannot do what is asked for the moment. The connection is dropped, and the next one is
-    /// with another server where there is one; a moment later this one is as good as any.
+    /// Drops the connection to a server that works but cannot serve the request now.
+    ///
+    /// The next connection is with another server if there is one. The server is not avoided
+    /// afterwards.
     fn leave(&mut self, why: &str) {
         self.failed(why);
     }
 
-    /// The current server has no room for what is to be put. Whether another one may have: then the next [`Self::connection`] is
-    /// with that, where it is in service. Where not, nothing has changed.
+    /// Handles a server without space for the upload; returns whether another one may have some.
+    ///
+    /// If so, the next [`Self::connection`] is with that server if it is in service. If not,
+    /// nothing has changed.
     fn full(&mut self, why: &str) -> bool {
         let _ = why;
         false
     }
 
-    /// How long to go on trying where no server can do what is asked.
+    /// Returns how long to retry while no server can serve the request.
     fn retry(&self) -> Duration {
         Duration::ZERO
     }
 }
 
-/// Told what happens. Called by several threads, one at a time.
+/// Receiver of progress events. Several threads call it, one at a time.
 pub trait Progress: Send {
-    /// A server sends content of `size` bytes, of which `resumed_from` are here already.
+    /// A server sends content of `size` bytes, and `resumed_from` of them are already here.
+    ///
     /// Called again after [`Self::restarted`].
     fn started(&mut self, size: u64, resumed_from: u64) {
         let _ = (size, resumed_from);
     }
 
-    /// `good` bytes of the content are in the part file.
+    /// The part file contains `good` bytes of the content.
     fn advanced(&mut self, good: u64) {
         let _ = good;
     }
 
-    /// The connection to `from` was lost, and `to` goes on at byte `at`. Both are the same where
-    /// the same server was reached again.
+    /// The connection to `from` was lost, and `to` continues at byte `at`.
+    ///
+    /// Both are the same if the same server was reached again.
     fn moved(&mut self, from: SocketAddr, to: SocketAddr, at: u64) {
         let _ = (from, to, at);
     }
 
-    /// What was fetched is thrown away, because the content is another one now.
+    /// The downloaded bytes are discarded, because the content was replaced.
     fn restarted(&mut self, why: &str) {
         let _ = why;
     }
 
-    /// All bytes of `state.good` are on the disk: a later fetch can go on from `state`.
-    /// Called at most once a second, and once more where the fetch fails.
+    /// All bytes of `state.good` are on disk: a later download can resume from `state`.
+    ///
+    /// Called at most once a second, and once more if the download fails.
     fn checkpoint(&mut self, state: &Resume) {
         let _ = state;
     }
 
-    /// Whether the user wants it to end. Whoever makes this true also shuts the socket down.
+    /// Returns whether the user has interrupted. The interrupter also shuts the socket down.
     fn interrupted(&self) -> bool {
         false
     }
 }
 
-/// What is needed to go on with a part file.
+/// State that is necessary to resume a part file.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resume {
-    /// Bytes of the whole content.
+    /// Size of the whole content in bytes.
     pub size: u64,
-    /// The content's last modification.
     pub mtime: FileTime,
-    /// Digest of the whole content, once a server has told it.
+    /// Digest of the whole content, if a server has reported it.
     pub digest: Option<Digest>,
-    /// Names the content on one server's disk while its digest is not known.
+    /// Identity of the content on one server's disk while its digest is not known.
     pub identity: Option<Identity>,
-    /// The put that made the content.
+    /// Put that stored the content.
     pub version: Option<Lsn>,
-    /// The bytes that are in the part file.
+    /// Bytes that are in the part file.
     pub good: Ranges,
 }
 
-/// A fetch that ended well: the part file holds exactly the content.
+/// A completed download: the part file contains exactly the content.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompletedDownload {
-    /// Bytes of the content.
+    /// Size of the content in bytes.
     pub size: u64,
-    /// Its last modification.
     pub mtime: FileTime,
-    /// Permission bits.
     pub mode: Mode,
-    /// The put that made it.
+    /// Put that stored the content.
     pub version: Option<Lsn>,
-    /// Its digest; the part file was checked against it.
+    /// Digest of the content; the part file was verified against it.
     pub digest: Digest,
-    /// Bytes of content that came in during this fetch.
+    /// Content bytes that were received by this download.
     pub bytes_moved: u64,
-    /// Bytes that were there before and were kept; 0 after a restart.
+    /// Bytes that were kept from before; 0 after a restart.
     pub resumed_from: u64,
-    /// The servers that sent content, in order of their first byte; where no byte had to come, the
-    /// one that told the digest.
+    /// Servers that sent content, in the order of their first byte.
+    ///
+    /// If no byte was missing, the server that reported the digest.
     pub servers: Vec<SocketAddr>,
-    /// Whether it began again because the content was replaced.
+    /// Whether the download restarted because the content was replaced.
     pub restarted: bool,
 }
 
-/// Fetches the content of `path` into `part`, which is open for reading and writing.
+/// Downloads the content of `path` into `part`, which is open for reading and writing.
 ///
-/// With `resume` it goes on from there; without, what `part` holds is dropped. The part file is
-/// not synced at the end, and has the name that the caller gave it.
+/// With `resume` it continues from there; without it, the bytes in `part` are dropped. The part
+/// file is not synced at the end, and keeps its name.
 ///
 /// # Errors
-/// See [`DownloadError`]; where it can be resumed, [`Progress::checkpoint`] was called with how.
+/// See [`DownloadError`]. If the download can be resumed, [`Progress::checkpoint`] has received the
+/// state.
 pub fn download(
     sessions: &mut dyn Sessions,
     path: &TreePath,

@@ -1,7 +1,7 @@
-//! What to do where a server is well and still cannot answer: others have the content, or it lacks what was seen before.
+//! Handles answers of working servers that redirect to others, or are behind.
 //!
-//! One place for all who ask for content. Every way round is bounded by time, so that servers that name one another in a
-//! circle hold nobody.
+//! All requests for content use it. Each loop is limited in time, so servers that redirect in a
+//! circle cannot hold a client.
 
 use std::time::{Duration, Instant};
 
@@ -9,16 +9,16 @@ use relais_proto::{Endpoint, ErrorCode, Refusal};
 
 use super::Sessions;
 
-/// Time between two tries once going on at once has not helped.
+/// Pause between two tries after immediate redirects have not helped.
 const PAUSE: Duration = Duration::from_millis(300);
-/// Such answers in a row that are followed at once; more of them may be a circle.
+/// Redirects in a row that are followed at once; more of them may be a circle.
 const AT_ONCE: u32 = 4;
-/// How long content that nobody has is waited for, where the user's own time is not longer: it may just be on its way.
+/// Shortest wait for content without a holder, because it may be on its way.
 const LEAST: Duration = Duration::from_secs(5);
-/// Time between two looks for an interruption.
+/// Interval of checks for an interruption.
 const GLANCE: Duration = Duration::from_millis(50);
 
-/// Counts the answers in a row that led elsewhere.
+/// Counts the redirects in a row.
 #[derive(Debug, Default)]
 pub struct Redirects {
     in_a_row: u32,
@@ -26,22 +26,24 @@ pub struct Redirects {
 }
 
 impl Redirects {
-    /// Nothing has led elsewhere yet.
+    /// Makes a counter without redirects.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Content came: what leads elsewhere from here on is counted anew.
+    /// Resets the counter, because content has arrived.
     pub fn arrived(&mut self) {
         *self = Self::default();
     }
 
-    /// The server in use does not have the content yet, and `holders` have it. Goes to one of them, or waits a little where
-    /// that leads nowhere. The request is to be asked again then, at whatever server is in use.
+    /// Moves to a holder of content that the current server does not have.
+    ///
+    /// If no holder is reachable, it waits briefly. The caller then repeats the request at the
+    /// current server.
     ///
     /// # Errors
-    /// Code `no-content`, once that has gone on for the user's time, and for 5 s at least.
+    /// Code `no-content` after the user's retry time, but at least 5 s.
     pub fn elsewhere(
         &mut self,
         sessions: &mut dyn Sessions,
@@ -62,8 +64,9 @@ impl Redirects {
         Ok(())
     }
 
-    /// The server in use lacks what was seen before, and says so. Another one is in use then; false once the
-    /// user's time is over.
+    /// Moves away from a server that is behind what the client has seen.
+    ///
+    /// Returns false if the user's retry time is over.
     pub fn behind(
         &mut self,
         sessions: &mut dyn Sessions,

@@ -1,6 +1,7 @@
-//! The loop of a fetch: ask for what is missing, and decide after each failure whether to ask
-//! again, to move to another server, to start again, or to give up. Every way round is counted,
-//! so that no server can keep it going for ever.
+//! Retry loop of a download.
+//!
+//! It requests the missing bytes, and decides after each failure: repeat, move to another server,
+//! restart or give up. Every decision is counted, so no server can keep the loop running forever.
 
 use std::net::SocketAddr;
 use std::thread::Scope;
@@ -20,14 +21,17 @@ use super::verify::{Comparison, Verification, compare, salvage, verify};
 use super::{CompletedDownload, DownloadError, Sessions, exchange, intake};
 use crate::retry::{MOST_REPLACED, MOST_ROTTEN};
 
-/// How often bad pieces are asked for again from one server.
+/// Requests for damaged pieces to one server.
 pub(super) const ASK_AGAIN: u32 = 3;
 
-/// Content larger than this is noted as soon as it begins, in bytes; less is fetched again sooner than noted.
+/// Size in bytes from which a download is recorded at its start.
+///
+/// Fetching a smaller content again is faster than recording it.
 const NOTED_FROM: u64 = 4 * limits::PIECE;
 
-/// Whether a refusal says something about the server's state now or the login and not about the content, so
-/// that another server, or a new login, may well answer.
+/// Returns whether a refusal is about the server's state or the login, not the content.
+///
+/// Then another server, or a new login, may succeed.
 pub(super) fn is_passing(code: ErrorCode) -> bool {
     use ErrorCode::{BadTicket, Busy, Cut, Draining, NoSlave, Storage, TimedOut, Unreachable};
     matches!(code, BadTicket | Draining | TimedOut | Storage | Busy | NoSlave | Cut | Unreachable)
@@ -40,25 +44,25 @@ pub(super) struct DownloadLoop<'a, 'scope, 'env> {
     redirects: Redirects,
 }
 
-/// Everything but the sessions, so that it can change while a connection is lent out.
+/// All state except the sessions, so it can change while a connection is borrowed.
 struct Work<'scope, 'env> {
     state: &'env DownloadState<'env>,
     hashing: Hashing<'scope, 'env>,
     stats: DownloadStats,
     mode: Mode,
-    /// Whether the caller was told that this content comes.
+    /// Whether the start of this content was reported.
     announced: bool,
-    /// The server that sent the last header, and whether the connection to it was lost since.
+    /// Server of the last header, and whether its connection was lost since.
     last: Option<(SocketAddr, bool)>,
-    /// Whether the content has to be compared with a server's copy before it goes on.
+    /// Whether the content must be compared with a server's copy before it continues.
     must_compare: bool,
-    /// Where the part file ends that was found, until what it holds beyond the good bytes was looked at.
+    /// Size of the part file at the start, until the bytes beyond the good ones are checked.
     found: Option<u64>,
-    /// Whether an answer is under way, so that the connection is of no use to anybody else.
+    /// Whether an answer is unfinished, so the connection is unusable for other requests.
     midway: bool,
-    /// Whether the current request was answered by the content that was wanted.
+    /// Whether the current request was answered with the expected content.
     accepted: bool,
-    /// Which server the current request went to.
+    /// Server of the current request.
     asked: Option<SocketAddr>,
 }
 
@@ -74,7 +78,7 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
             state,
             hashing: Hashing::new(scope, state, table),
             stats: DownloadStats::default(),
-            // Until a header says it, nobody else may read it.
+            // Only the owner may read the file until a header sets the mode.
             mode: Mode::new(0o600),
             announced: false,
             last: None,
@@ -105,7 +109,9 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
         }
     }
 
-    /// One request for content, and the check where it was the last; none where more is to do.
+    /// Performs one request for content, and the verification after the last one.
+    ///
+    /// Returns `None` if more requests are necessary.
     fn advance(&mut self) -> Result<Option<CompletedDownload>, DownloadInterrupt> {
         let (work, path) = (&mut self.work, self.path);
         let server = self.sessions.connection()?;
@@ -151,10 +157,10 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
         })
     }
 
-    /// What follows from a failure: an error where the fetch ends.
+    /// Handles a failure; returns an error if the download ends.
     fn recover(&mut self, stop: DownloadInterrupt) -> Result<(), DownloadError> {
         let midway = std::mem::take(&mut self.work.midway);
-        // A socket that was shut down to end the fetch looks like a lost one.
+        // A socket that was shut down by an interruption looks like a lost one.
         if self.work.state.interrupted() {
             if midway {
                 self.sessions.abandon();
@@ -191,15 +197,15 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
         }
     }
 
-    /// The server answered with an error; its connection is still good.
+    /// Handles an error answer; the connection is still usable.
     fn refused(&mut self, refusal: Refusal) -> Result<(), DownloadError> {
         match refusal.code {
             ErrorCode::Changed if self.work.can_compare() => {
                 self.work.must_compare = true;
                 Ok(())
             }
-            // Something about the file changed while it was sent: perhaps no more than its rights or the number of
-            // its names. Asked again by its digest, the server tells whether the content is the same.
+            // The file changed during the transfer, perhaps only its mode or link count. A request
+            // by its digest shows whether the content is the same.
             ErrorCode::Changed
                 if self.work.accepted
                     && self.work.knows_digest()
@@ -213,7 +219,7 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
             ErrorCode::NoContent => self.elsewhere(&[]),
             ErrorCode::Behind => self.behind(refusal),
             code if is_passing(code) => self.move_on(&refusal.message),
-            // Another server was just sending it, so this one may be the one that is wrong.
+            // Another server has just sent the content, so this server may be wrong.
             _ if self.work.last.is_some_and(|(last, _)| Some(last) != self.work.asked) => {
                 self.move_on(&refusal.message)
             }
@@ -221,7 +227,7 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
         }
     }
 
-    /// The server does not have the content yet. It goes on where it is, without a word: nothing has failed.
+    /// Handles a server without the content. The move is silent, because nothing has failed.
     fn elsewhere(&mut self, holders: &[Endpoint]) -> Result<(), DownloadError> {
         debug!("{}: {} others have it", self.path, holders.len());
         let state = self.work.state;
@@ -230,7 +236,7 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
             .map_err(DownloadError::Refused)
     }
 
-    /// The server lacks what was seen before.
+    /// Handles a server that is behind.
     fn behind(&mut self, refusal: Refusal) -> Result<(), DownloadError> {
         let state = self.work.state;
         if self.redirects.behind(self.sessions, &refusal.message, &|| state.interrupted()) {
@@ -243,7 +249,7 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
         })
     }
 
-    /// The server's content is not what its digest says.
+    /// Handles content that does not match its digest.
     fn rotten(&mut self, why: &str) -> Result<(), DownloadError> {
         self.work.stats.rotten += 1;
         if self.work.stats.rotten >= MOST_ROTTEN {
@@ -253,7 +259,7 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
         self.move_on(why)
     }
 
-    /// Gives the connection up; the next request goes to another server.
+    /// Drops the connection; the next request goes to another server.
     fn move_on(&mut self, why: &str) -> Result<(), DownloadError> {
         debug!("{}: {why}", self.path);
         self.sessions.failed(why);
@@ -265,8 +271,10 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
 }
 
 impl Work<'_, '_> {
-    /// The request for the first missing bytes. Where nothing is missing it is for no bytes at the
-    /// end: the answer says whether the content is still the same, and its digest.
+    /// Returns the request for the first missing bytes.
+    ///
+    /// If no bytes are missing, it requests zero bytes at the end. The answer shows whether the
+    /// content is the same, and its digest.
     fn next_request(&self, path: &TreePath) -> GetRequest {
         let content = self.state.content();
         let if_match = exchange::if_match(content.as_ref());
@@ -281,7 +289,7 @@ impl Work<'_, '_> {
         GetRequest { path: path.clone(), offset, length, if_match }
     }
 
-    /// Takes in what a header says, and tells the caller what is news.
+    /// Handles a header, and reports new facts.
     fn accept(
         &mut self,
         header: &ContentHeader,
@@ -302,7 +310,8 @@ impl Work<'_, '_> {
             && header.size > NOTED_FROM
             && let Some(content) = self.state.content()
         {
-            // It claims nothing yet. But whoever goes on after a kill learns what the part file is of.
+            // The checkpoint claims no bytes yet. It records the content of the part file for a
+            // resume after a kill.
             self.state.tell(|progress| progress.checkpoint(&content));
         }
         if let Some((before, true)) = self.last {
@@ -312,7 +321,7 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    /// Takes in the digest that ended the content.
+    /// Handles the digest at the end of the content.
     fn conclude(&self, digest: Digest) -> Result<Digest, DownloadInterrupt> {
         let known = self.state.with(|content| *content.digest.get_or_insert(digest));
         if known == Some(digest) {
@@ -326,7 +335,7 @@ impl Work<'_, '_> {
         matches!(exchange::if_match(self.state.content().as_ref()), IfMatch::Digest(_))
     }
 
-    /// Whether a copy that another server calls different may still be the same.
+    /// Returns whether a copy may be the same although another server says otherwise.
     fn can_compare(&self) -> bool {
         !self.must_compare
             && matches!(exchange::if_match(self.state.content().as_ref()), IfMatch::Identity(_))

@@ -1,8 +1,7 @@
-//! What the threads of one fetch share: what is known of the content, which bytes are in the part
-//! file, and the caller's [`Progress`].
+//! Shared state of the threads of one download: the content, the part file and [`Progress`].
 //!
-//! The receiving thread never waits here for a disk: bytes are synced, and told to the caller, by
-//! the thread that runs [`DownloadState::keep_saving`].
+//! The receiving thread never waits here for a disk. The thread of [`DownloadState::keep_saving`]
+//! syncs the bytes and reports checkpoints.
 
 use std::fs::File;
 use std::io;
@@ -17,42 +16,45 @@ use log::warn;
 use super::{DownloadError, Progress, Resume};
 use crate::Ranges;
 
-/// Time between two save points.
+/// Time between two checkpoints.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
-/// What is known of the content.
+/// Known facts about the content.
 struct Book {
-    /// None before the first header, and after a restart.
+    /// `None` before the first header, and after a restart.
     content: Option<Resume>,
-    /// Counts restarts: a save point of an older content is not told any more.
+    /// Number of restarts. Checkpoints of an older content are not reported.
     generation: u64,
-    /// Generation and good bytes of the last save point.
+    /// Generation and bytes of the last checkpoint.
     saved: Option<(u64, Ranges)>,
-    /// The first failure to sync. After it the part file is not synced again: the system may
-    /// have dropped what it could not write, and a second sync would not tell.
+    /// First error of a sync.
+    ///
+    /// The part file is not synced again after it. The system may have dropped the unwritten bytes,
+    /// and a second sync would not report that.
     sync_failed: Option<io::Error>,
     /// Whether `sync_failed` was ever set.
     unsyncable: bool,
 }
 
-/// See the module.
+/// Shared state; see the module.
 pub(super) struct DownloadState<'a> {
-    /// Bytes that the part file had at the start.
+    /// Size of the part file at the start.
     pub(super) found: u64,
-    /// The file that the content goes to.
+    /// File that receives the content.
     pub(super) part: &'a File,
     progress: Mutex<&'a mut dyn Progress>,
     book: Mutex<Book>,
 }
 
-/// A panic in another thread leaves plain values behind the lock, so they are usable after it;
-/// the panic itself comes out where the threads are joined.
+/// Locks the mutex, also after a panic.
+///
+/// The values are plain, so they stay valid. The panic is reported where the threads are joined.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<'a> DownloadState<'a> {
-    /// Takes over what `resume` says, as far as the part file is long enough for it.
+    /// Starts from `resume`, as far as the part file is long enough.
     pub(super) fn new(
         part: &'a File,
         resume: Option<Resume>,
@@ -72,12 +74,12 @@ impl<'a> DownloadState<'a> {
         Ok(Self { found: length, part, progress: Mutex::new(progress), book: Mutex::new(book) })
     }
 
-    /// What is known of the content.
+    /// Returns the known facts about the content.
     pub(super) fn content(&self) -> Option<Resume> {
         lock(&self.book).content.clone()
     }
 
-    /// Replaces what is known of the content, and cuts off what the part file holds behind its end.
+    /// Replaces the known facts, and truncates the part file to the size of the content.
     pub(super) fn know(&self, content: Resume) -> Result<(), DownloadError> {
         let length =
             self.part.metadata().map_err(DownloadError::local("looking at the part file"))?.len();
@@ -90,22 +92,22 @@ impl<'a> DownloadState<'a> {
         Ok(())
     }
 
-    /// Lets `change` look at the content, or change it, where there is one.
+    /// Calls `change` with the content, if it is known.
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut Resume) -> T) -> Option<T> {
         lock(&self.book).content.as_mut().map(change)
     }
 
-    /// The first missing bytes; none where the content is not known or nothing is missing.
+    /// Returns the first missing bytes; `None` if the content is unknown or complete.
     pub(super) fn first_gap(&self) -> Option<Range<u64>> {
         self.with(|content| content.good.first_gap(content.size)).flatten()
     }
 
-    /// Whether all bytes of `range` are in the part file.
+    /// Returns whether the part file contains all bytes of `range`.
     pub(super) fn has(&self, range: &Range<u64>) -> bool {
         self.with(|content| content.good.contains(range)).unwrap_or(false)
     }
 
-    /// Writes `bytes` to the part file, counts them as good and tells the caller.
+    /// Writes `bytes` to the part file, records them as good and reports progress.
     pub(super) fn write(&self, bytes: &[u8], at: u64) -> Result<(), DownloadError> {
         if bytes.is_empty() {
             return Ok(());
@@ -120,31 +122,33 @@ impl<'a> DownloadState<'a> {
             content.good.total()
         });
         drop(book);
-        // The count is of all bytes, so one that is left out while a save point is told does no harm.
+        // The count covers all bytes, so a skipped report during a checkpoint does no harm.
         if let (Some(good), Ok(mut progress)) = (good, self.progress.try_lock()) {
             progress.advanced(good);
         }
         Ok(())
     }
 
-    /// Tells the caller something.
+    /// Reports a progress event.
     pub(super) fn tell(&self, what: impl FnOnce(&mut dyn Progress)) {
         what(&mut **lock(&self.progress));
     }
 
-    /// Whether the user wants it to end. While a save point is told the answer is no; it is asked again soon.
+    /// Returns whether the user has interrupted; false during a checkpoint. The caller asks again
+    /// soon.
     pub(super) fn glance_interrupted(&self) -> bool {
         self.progress.try_lock().is_ok_and(|progress| progress.interrupted())
     }
 
-    /// Whether the user wants it to end.
+    /// Returns whether the user has interrupted.
     pub(super) fn interrupted(&self) -> bool {
         lock(&self.progress).interrupted()
     }
 
-    /// Forgets the content and all bytes of it.
+    /// Forgets the content and all its bytes.
     pub(super) fn restart(&self, why: &str) -> Result<(), DownloadError> {
-        // Held to the end, so that no save point of the old content is told behind the new one's start.
+        // Held to the end, so a checkpoint of the old content cannot follow the start of the new
+        // one.
         let mut progress = lock(&self.progress);
         let mut book = lock(&self.book);
         book.generation += 1;
@@ -155,7 +159,7 @@ impl<'a> DownloadState<'a> {
         Ok(())
     }
 
-    /// Syncs the part file and tells the caller what is on the disk, where that is news.
+    /// Syncs the part file and reports a checkpoint if there are new bytes on disk.
     pub(super) fn save(&self) {
         let book = lock(&self.book);
         let generation = book.generation;
@@ -181,7 +185,7 @@ impl<'a> DownloadState<'a> {
         }
     }
 
-    /// Saves once a second, until the other end of `stop` is dropped.
+    /// Saves once a second until the other end of `stop` is dropped.
     pub(super) fn keep_saving(&self, stop: &Receiver<()>) {
         while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(SAVE_EVERY) {
             self.save();

@@ -1,28 +1,28 @@
-//! Counts what came and what went wrong, so that no server can keep a fetch going for ever.
+//! Counts progress and failures, so no server can keep a download running forever.
 
 use std::net::SocketAddr;
 
 use crate::retry::Attempts;
 
-/// What is counted for the result and against running for ever.
+/// Counters for the result and the retry limits.
 #[derive(Default)]
 pub(super) struct DownloadStats {
     pub(super) bytes_moved: u64,
     pub(super) resumed_from: u64,
     pub(super) servers: Vec<SocketAddr>,
     pub(super) restarts: u32,
-    /// Times that a server said at the end that the file had changed.
+    /// Reports of a server at the end that the file has changed.
     pub(super) doubts: u32,
     pub(super) rotten: u32,
     pub(super) attempts: Attempts,
-    /// `bytes_moved` when a connection was lost last.
+    /// Value of `bytes_moved` at the last lost connection.
     pub(super) moved_before: u64,
-    /// Rounds of repair with the current server.
+    /// Repair rounds with the current server.
     pub(super) rounds: u32,
 }
 
 impl DownloadStats {
-    /// A connection was lost; whether to go on.
+    /// Records a lost connection; returns whether to continue.
     pub(super) fn lost_connection(&mut self) -> bool {
         let came = self.bytes_moved - self.moved_before;
         self.moved_before = self.bytes_moved;

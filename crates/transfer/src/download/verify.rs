@@ -1,6 +1,6 @@
-//! Whether what is in the part file is the content: the digest at the end, the search for bad
-//! pieces where it does not fit, and the comparison with another server's copy where no digest
-//! is known that both could name.
+//! Verifies the part file: checks the digest at the end and finds damaged pieces.
+//!
+//! If no common digest is known, it compares the part file with another server's copy.
 
 use relais_net::Connection;
 use relais_proto::limits::PIECE;
@@ -13,23 +13,24 @@ use super::hashing::Hashing;
 use super::state::DownloadState;
 use super::{Resume, retry_loop::ASK_AGAIN};
 
-/// What became of the check.
+/// Result of the verification.
 pub(super) enum Verification {
-    /// The part file holds exactly the content.
+    /// The part file contains exactly the content.
     Whole,
-    /// Some bytes are missing now, to be fetched again.
+    /// Some bytes must be fetched again.
     Incomplete,
 }
 
-/// The digest that these values make up; none where one is missing.
+/// Joins the values to the digest; returns `None` if a value is missing.
 fn join(values: &[Option<Digest>], size: u64) -> Option<Digest> {
     let values: Option<Vec<Digest>> = values.iter().copied().collect();
     relais_tree::join(&values?, size)
 }
 
-/// Compares what is in the part file with `digest`, once nothing is missing. Where it differs, asks
-/// the server for its piece values and takes the bad pieces out of the good bytes. `rounds` counts
-/// how often that was done with this server.
+/// Compares the complete part file with `digest`.
+///
+/// On a mismatch it requests the server's piece values and removes the damaged pieces from the good
+/// bytes. `rounds` counts these repairs with the current server.
 pub(super) fn verify(
     server: &mut Connection,
     path: &TreePath,
@@ -79,7 +80,8 @@ pub(super) fn verify(
     Ok(Verification::Incomplete)
 }
 
-/// Pieces without a value could not be read back: somebody has cut the part file.
+/// Drops pieces that could not be read back, because the part file was truncated by another
+/// program.
 fn forget_unhashed(size: u64, count: usize, state: &DownloadState<'_>, hashing: &Hashing<'_, '_>) {
     let missing = hashing.values(|values| {
         (0..count as u64)
@@ -98,7 +100,7 @@ fn forget(pieces: Vec<u64>, size: u64, state: &DownloadState<'_>, hashing: &Hash
     }
 }
 
-/// The server's piece values, checked against the digest.
+/// Requests the server's piece values and checks them against the digest.
 fn their_values(
     server: &mut Connection,
     path: &TreePath,
@@ -125,9 +127,10 @@ fn their_values(
     }
 }
 
-/// Looks behind the bytes that were counted as good, up to `end`: whoever was killed had written more
-/// than it had noted. Pieces that equal the server's are kept and need not come again. A lie of
-/// the server shows in the digest at the end, as with every other byte.
+/// Checks the bytes of the part file beyond the good ones, up to `end`.
+///
+/// A killed process may have written more than it recorded. Pieces that equal the server's are
+/// kept. A wrong value from the server is detected by the digest at the end.
 pub(super) fn salvage(
     server: &mut Connection,
     path: &TreePath,
@@ -137,7 +140,7 @@ pub(super) fn salvage(
     let Some(known) = state.content() else { return Ok(()) };
     let end = end.min(known.size);
     let first = known.good.prefix() / PIECE;
-    // The last piece may be short; any other counts only whole.
+    // The last piece may be short; all others must be complete.
     let behind = if end == known.size { relais_tree::piece_count(known.size) } else { end / PIECE };
     let Some(count) = u32::try_from(behind.saturating_sub(first)).ok().filter(|count| *count > 0)
     else {
@@ -147,7 +150,7 @@ pub(super) fn salvage(
     let ours = read.map_err(DownloadError::local("reading the part file"))?;
     let theirs = match ask_for_pieces(server, path, if_match(Some(&known)), first, count.into()) {
         Ok(theirs) => theirs,
-        // The request for the content itself will be told the same, and knows what to do.
+        // The request for the content gets the same refusal, and handles it.
         Err(DownloadInterrupt::Refused(_)) => return Ok(()),
         Err(stop) => return Err(stop),
     };
@@ -159,15 +162,15 @@ pub(super) fn salvage(
     Ok(())
 }
 
-/// What is to be done with content that was begun on one server's disk, on another server.
+/// Decision about a partial content from another server's disk.
 pub(super) enum Comparison {
-    /// The other server's copy begins with the same pieces: it goes on from there.
+    /// The server's copy begins with the same pieces, so the download continues.
     Same(Resume),
-    /// It does not, or nothing could be compared.
+    /// The copies differ, or nothing could be compared.
     Different(String),
 }
 
-/// Compares the pieces that are here with those of the server's copy.
+/// Compares the local pieces with those of the server's copy.
 pub(super) fn compare(
     server: &mut Connection,
     path: &TreePath,
@@ -178,7 +181,7 @@ pub(super) fn compare(
     let Some(known) = state.content() else { return different("nothing is known of it") };
     hashing.begin(known.size)?;
     hashing.settle()?;
-    // Values may be there for pieces behind a gap as well; only those before it are kept.
+    // There may be values for pieces after a gap; only those before it are kept.
     let whole = usize::try_from(known.good.prefix() / PIECE).unwrap_or(0);
     let ours: Vec<Digest> =
         hashing.values(|values| values.iter().take(whole).map_while(|v| *v).collect());
@@ -205,7 +208,7 @@ pub(super) fn compare(
     Ok(Comparison::Same(Resume { size, digest: Some(digest), identity: None, good, ..known }))
 }
 
-/// Why a part file that keeps losing its bytes cannot be finished.
+/// Reports a part file that keeps losing its bytes.
 fn unstable() -> DownloadError {
     DownloadError::Local {
         error: std::io::Error::other("somebody else changes it"),

@@ -1,4 +1,4 @@
-//! What comes back: each answer is checked against the ask that it answers, and handed out once.
+//! Handles answers: checks each against its request, and passes it on once.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -16,20 +16,20 @@ use super::retry_loop::{MOST_ASKS, PipelineLoop};
 use super::{PipelineError, PipelineReply, SMALL};
 use crate::retry::{MOST_NO_CHANGES, MOST_USELESS, PATIENCE};
 
-/// Asks that wait for another server before the connection is given up for them.
+/// Deferred requests above which the connection is given up for them.
 const MOST_LATER: usize = MOST_ASKS / 2;
 
-/// Where an ask is asked again.
+/// Target of a repeated request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Again {
-    /// At this server.
+    /// The current server.
     Here,
-    /// At another one, once everything else is answered.
+    /// Another server, once all other requests are answered.
     Elsewhere,
 }
 
 impl PipelineLoop<'_> {
-    /// Takes in one answer, or one frame of a listing, or a sign of life.
+    /// Handles one answer, one frame of a listing, or one keep-alive.
     pub(super) fn step(&mut self, from: &mut Connection) -> Result<(), PipelineInterrupt> {
         let Some(reply) = from.read_reply()? else { return Err(PipelineInterrupt::closed()) };
         self.outbox.server_is_alive();
@@ -79,7 +79,7 @@ impl PipelineLoop<'_> {
         }
     }
 
-    /// The server works on an answer. It may, but not for ever.
+    /// Handles a keep-alive. The server may delay an answer, but not forever.
     fn still_coming(&mut self) -> Result<(), PipelineInterrupt> {
         let now = Instant::now();
         if now.duration_since(*self.begun.get_or_insert(now)) > PATIENCE {
@@ -88,7 +88,7 @@ impl PipelineLoop<'_> {
         Ok(())
     }
 
-    /// Some entries of a listing. Asked again, it goes on behind the last one that was handed out.
+    /// Handles entries of a listing. A repeated request continues after the last one.
     fn entries(&mut self, page: &EntriesPage) -> Result<(), PipelineInterrupt> {
         self.still_coming()?;
         self.answers = self.answers.saturating_add(1);
@@ -98,7 +98,7 @@ impl PipelineLoop<'_> {
             else {
                 break;
             };
-            // Strings compare by their bytes, and every name lies behind the empty one.
+            // Strings compare by bytes, and every name sorts after the empty one.
             if entry.name <= *after {
                 return Err(PipelineInterrupt::Violation(
                     "the names of a listing do not rise".to_owned(),
@@ -121,7 +121,7 @@ impl PipelineLoop<'_> {
         check_header(header)?;
         let too_large = header.size > SMALL;
         if too_large {
-            // Told at once: whatever becomes of the rest, it need not be asked for again.
+            // Reported at once, so the request need not be repeated whatever happens to the rest.
             self.midway = true;
             self.finish(PipelineReply::TooLarge { header })?;
         }
@@ -136,7 +136,7 @@ impl PipelineLoop<'_> {
         }
     }
 
-    /// All of the content lies in the buffer.
+    /// Handles content that is complete in the buffer.
     fn whole(&mut self, header: &ContentHeader, digest: Digest) -> Result<(), PipelineInterrupt> {
         let length = usize::try_from(header.length).unwrap_or(usize::MAX).min(self.buffer.len());
         if *blake3::hash(&self.buffer[..length]).as_bytes() != digest.0 {
@@ -161,7 +161,7 @@ impl PipelineLoop<'_> {
         )?)
     }
 
-    /// An error in place of an answer. Most are the answer.
+    /// Handles an error answer. Most errors are the final answer.
     fn refused(&mut self, refusal: Refusal) -> Result<(), PipelineInterrupt> {
         check_connection(&refusal)?;
         let (reads, gets) = match self.unanswered.front() {
@@ -169,21 +169,22 @@ impl PipelineLoop<'_> {
             None => (false, false),
         };
         match refusal.code {
-            // The file changed while it was sent.
+            // The file changed during the transfer.
             ErrorCode::Changed if gets => self.again(refusal, Again::Here),
-            // What arrived was not what was sent.
+            // The received bytes differ from the sent ones.
             ErrorCode::Damaged if !reads => self.again(refusal, Again::Here),
             ErrorCode::NoContent if gets => self.lacking(Vec::new()),
             ErrorCode::Behind => Err(PipelineInterrupt::Behind(refusal)),
             ErrorCode::Damaged | ErrorCode::Storage if reads => {
                 self.again(refusal, Again::Elsewhere)
             }
-            // Perhaps only this server is cut off. What was asked behind it may need this change: all is asked again in order.
+            // Only this server may be cut off. Later requests may depend on this change, so all
+            // requests are repeated in order.
             ErrorCode::NoChanges if self.stats.no_changes < MOST_NO_CHANGES => {
                 self.stats.no_changes += 1;
                 Err(PipelineInterrupt::Aside(refusal.message))
             }
-            // Perhaps another one has room. Each is asked once.
+            // Another server may have space. Each is asked once.
             ErrorCode::NoSpace
                 if !reads
                     && self.server.is_some_and(|server| !self.stats.full.contains(&server)) =>
@@ -195,7 +196,7 @@ impl PipelineLoop<'_> {
         }
     }
 
-    /// The answer to the first ask is of no use: it is asked again, or `refusal` is its answer in the end.
+    /// Repeats the first request after a useless answer, or returns `refusal` in the end.
     fn again(&mut self, refusal: Refusal, place: Again) -> Result<(), PipelineInterrupt> {
         let mut item = self.settle()?;
         item.tries += 1;
@@ -215,7 +216,7 @@ impl PipelineLoop<'_> {
         Ok(())
     }
 
-    /// The content is not here yet: it is asked for at one of `holders`, once everything else is answered.
+    /// Defers a request for content that is not here to one of `holders`.
     fn lacking(&mut self, holders: Vec<Endpoint>) -> Result<(), PipelineInterrupt> {
         let item = self.settle()?;
         self.later.push_back(PendingRequest { lacking: true, ..item });
@@ -225,12 +226,12 @@ impl PipelineLoop<'_> {
         if self.later.len() >= MOST_LATER { Err(self.lacks()) } else { Ok(()) }
     }
 
-    /// What follows from asks whose content is not here.
+    /// Ends the connection for deferred requests without content.
     pub(super) fn lacks(&mut self) -> PipelineInterrupt {
         PipelineInterrupt::Lacking(std::mem::take(&mut self.holders))
     }
 
-    /// Nobody has the content of these asks: that is their answer.
+    /// Answers the requests for contents that no reachable server holds.
     pub(super) fn give_up_lacking(&mut self, refusal: &Refusal) -> Result<(), PipelineError> {
         let (lacking, todo) = std::mem::take(&mut self.todo)
             .into_iter()
@@ -243,14 +244,14 @@ impl PipelineLoop<'_> {
         Ok(())
     }
 
-    /// The first ask is answered.
+    /// Passes on the answer to the first request.
     fn finish(&mut self, answer: PipelineReply<'_>) -> Result<(), PipelineInterrupt> {
         let tag = self.settle()?.tag;
         self.note_answer();
         Ok(self.handler.answer(tag, answer)?)
     }
 
-    /// Takes the first ask out of the window.
+    /// Removes the first request from the window.
     fn settle(&mut self) -> Result<PendingRequest, PipelineInterrupt> {
         let Some(item) = self.unanswered.pop_front() else {
             return Err(PipelineInterrupt::Violation("an answer came to no question".to_owned()));
@@ -262,7 +263,7 @@ impl PipelineLoop<'_> {
         Ok(item)
     }
 
-    /// The current server answers. The first time, it counts as reached.
+    /// Records that the current server has answered. Its first answer counts as reaching it.
     fn note_answer(&mut self) {
         let Some(server) = self.silent.take() else { return };
         if !self.ran.servers.contains(&server) {
@@ -274,12 +275,12 @@ impl PipelineLoop<'_> {
     }
 }
 
-/// What `Details` of this path are named.
+/// Returns the expected name in the `Details` of this path.
 fn name_of(path: &TreePath) -> &str {
     path.as_str().rsplit('/').next().unwrap_or_default()
 }
 
-/// Checks what a single part does not show: the server's own folder at the top, and the length of the whole.
+/// Checks the whole path: its length, and the server's own folder at the root.
 fn check_name(folder: &TreePath, name: &str) -> Result<(), PipelineInterrupt> {
     if folder.is_root() || folder.as_str().len() + 1 + name.len() > limits::PATH {
         folder.join(name).map_err(WireError::from)?;
@@ -287,7 +288,7 @@ fn check_name(folder: &TreePath, name: &str) -> Result<(), PipelineInterrupt> {
     Ok(())
 }
 
-/// Errors that end the connection. They say nothing about the request that they came for.
+/// Checks for errors that end the connection. They are not about the request.
 fn check_connection(refusal: &Refusal) -> Result<(), PipelineInterrupt> {
     use ErrorCode::{
         BadProof, BadRequest, BadServer, BadTicket, BadVersion, Busy, Cut, Draining, Interrupted,
@@ -296,7 +297,7 @@ fn check_connection(refusal: &Refusal) -> Result<(), PipelineInterrupt> {
     match refusal.code {
         Draining | TimedOut | Busy | NoSlave | LoginNeeded | LoginRefused | BadTicket
         | BadVersion | BadProof => Err(PipelineInterrupt::Lost(refusal.message.clone())),
-        // What is asked here is well-formed.
+        // This program sends well-formed requests only.
         BadRequest => Err(PipelineInterrupt::Violation(format!(
             "it takes a request for a bad one: {}",
             refusal.message

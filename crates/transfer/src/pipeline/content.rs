@@ -1,4 +1,4 @@
-//! The content of one answer: header, blocks, end, into memory.
+//! Reads the content of one answer into memory: header, blocks, end.
 
 use std::time::Instant;
 
@@ -8,13 +8,13 @@ use relais_proto::{ContentHeader, Digest, FrameType, Refusal, Reply, WireError};
 use super::SMALL;
 use super::error::PipelineInterrupt;
 
-/// Room that is made before the first byte of content has come. From there on it doubles with what came.
+/// Buffer size before the first byte of content. It then doubles with the received bytes.
 const LEAST_ROOM: usize = 64 * 1024;
 
-/// What ended the content: its digest, or an error in place of a block or of the end.
+/// End of the content: its digest, or an error in place of a block or of the end.
 pub(super) type Ended = Result<Digest, Refusal>;
 
-/// Checks that the server sends what was asked for: the begin of the content, as much of it as is small.
+/// Checks that the header matches the request: the beginning of a small content.
 pub(super) fn check_header(header: &ContentHeader) -> Result<(), PipelineInterrupt> {
     if header.offset != 0 {
         return Err(PipelineInterrupt::bad_value("offset", header.offset));
@@ -25,8 +25,9 @@ pub(super) fn check_header(header: &ContentHeader) -> Result<(), PipelineInterru
     Ok(())
 }
 
-/// Takes in what follows `header`: its bytes lie at the begin of `buffer`, which only ever grows. `came` counts the
-/// bytes that came, also where it fails.
+/// Reads the content after `header` to the beginning of `buffer`, which only grows.
+///
+/// `came` counts the received bytes, also on failure.
 pub(super) fn take_in(
     from: &mut Connection,
     header: &ContentHeader,
@@ -38,7 +39,7 @@ pub(super) fn take_in(
     let mut left = header.length;
     let (mut filled, mut untold) = (0, 0);
     while left > 0 {
-        // The rest is at most SMALL, and so a block's length is as well.
+        // The rest is at most SMALL, so the length of a block is too.
         let expected =
             u32::try_from(left).map_or(header.block_size, |left| left.min(header.block_size));
         match next(from, until)? {
@@ -74,7 +75,7 @@ pub(super) fn take_in(
     }
 }
 
-/// An answer that has no place here.
+/// Reports an answer that is not allowed here.
 pub(super) fn unexpected(reply: &Reply) -> PipelineInterrupt {
     WireError::Unexpected(reply.frame_type().number()).into()
 }
@@ -84,7 +85,7 @@ enum Next {
     Reply(Box<Reply>),
 }
 
-/// The next frame that is no sign of life. Of a block only the header is read.
+/// Reads the next frame other than a keep-alive. For a block it reads only the header.
 fn next(from: &mut Connection, until: Instant) -> Result<Next, PipelineInterrupt> {
     loop {
         let Some(header) = from.read_header()? else { return Err(PipelineInterrupt::closed()) };
@@ -101,7 +102,8 @@ fn next(from: &mut Connection, until: Instant) -> Result<Next, PipelineInterrupt
     }
 }
 
-/// Reads a block to its place from `at` to `end`. Room is made as it is needed, for at most twice what has come.
+/// Reads a block to its place from `at` to `end`. The buffer grows to at most twice the received
+/// bytes.
 fn read_block(
     from: &mut Connection,
     buffer: &mut Vec<u8>,

@@ -1,7 +1,7 @@
-//! How a conversation fails, and how one connection of it ends.
+//! Errors of a pipeline, and of one connection within it.
 //!
-//! [`PipelineError`] is for callers. [`PipelineInterrupt`] is for the loop in `retry_loop.rs`, which decides from its
-//! kind whether to ask again elsewhere or to give up.
+//! [`PipelineError`] is for callers. [`PipelineInterrupt`] is for the loop in `retry_loop.rs`,
+//! whose decision depends on the kind.
 
 use std::error::Error as StdError;
 
@@ -10,34 +10,36 @@ use thiserror::Error;
 
 use crate::download::DownloadError;
 
-/// Why a conversation gave up. What was not answered by then may have been done or not; a change
-/// can be asked for again with its id.
+/// Reason why a pipeline failed.
+///
+/// An unanswered request may have been executed or not. A change can be requested again with its
+/// id.
 #[derive(Debug, Error)]
 pub enum PipelineError {
-    /// The user interrupted.
+    /// The user has interrupted.
     #[error("interrupted")]
     Interrupted,
-    /// No server could be reached, or each one was lost again without an answer.
+    /// No server could be reached, or each was lost again without an answer.
     #[error("{0}")]
     Unreachable(String),
-    /// A login was refused, or each server lacks what was seen before.
+    /// A login was refused, or each server is behind what the client has seen.
     #[error("{0}")]
     Refused(Refusal),
-    /// Servers broke the protocol, again and again.
+    /// Servers broke the protocol repeatedly.
     #[error("the server broke the protocol: {0}")]
     BadServer(String),
-    /// The caller ended it.
+    /// The caller stopped the pipeline.
     #[error("{0}")]
     Stopped(Box<dyn StdError + Send + Sync>),
 }
 
 impl PipelineError {
-    /// The caller's own reason to end.
+    /// Wraps the caller's own reason to stop.
     pub fn stopped(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Stopped(error.into())
     }
 
-    /// The code of the closed list of errors; none for [`Self::Stopped`], whose error the caller knows.
+    /// Returns the error code; `None` for [`Self::Stopped`], whose error the caller knows.
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
@@ -61,29 +63,29 @@ impl From<DownloadError> for PipelineError {
     }
 }
 
-/// Why a connection is not used any further.
+/// Reason why a connection is not used any further.
 #[derive(Debug)]
 pub(super) enum PipelineInterrupt {
-    /// It is gone, silent or too slow, or the server says that it goes.
+    /// The connection is lost, silent or too slow, or the server announces its end.
     Lost(String),
     /// The server broke the protocol.
     Violation(String),
-    /// Nothing is wrong with it, but another server may give a better answer.
+    /// The server works, but another one may give a better answer.
     Elsewhere(String),
-    /// It can make no changes now: another one is asked, and nothing is held against it.
+    /// The server accepts no changes now. Another one is asked; this one is not at fault.
     Aside(String),
-    /// It has no room for what is to be put: another one is asked.
+    /// The server has no space for the upload. Another one is asked.
     Full(String),
-    /// It lacks what was seen before, and says so.
+    /// The server is behind what the client has seen.
     Behind(Refusal),
-    /// It does not have some of the content yet, and these have it.
+    /// The server does not have some contents yet, but these do.
     Lacking(Vec<Endpoint>),
-    /// Nothing to do with the server: everything ends.
+    /// The failure is not about the server: the pipeline ends.
     Fatal(PipelineError),
 }
 
 impl PipelineInterrupt {
-    /// An answer that the protocol does not allow here.
+    /// Reports an answer that the protocol does not allow here.
     pub(super) fn bad_value(what: &'static str, value: u64) -> Self {
         WireError::BadValue { what, value }.into()
     }
@@ -100,7 +102,7 @@ impl From<WireError> for PipelineInterrupt {
 }
 
 impl PipelineInterrupt {
-    /// The server closed the connection.
+    /// Reports that the server closed the connection.
     pub(super) fn closed() -> Self {
         Self::Lost("the connection was closed".to_owned())
     }

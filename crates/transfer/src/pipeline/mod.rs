@@ -1,10 +1,11 @@
-//! Many small requests over one session: they are sent ahead, so that none costs a round trip.
+//! Pipelines many small requests over one session, so none costs a round trip.
 //!
-//! [`run`] asks what its [`PipelineHandler`] wants to ask, up to [`limits::AHEAD`] bytes ahead of the
-//! answers, and hands the answers back, each checked and each once. Where a connection fails, all that
-//! is unanswered is asked again at another server.
+//! [`run`] sends the requests of its [`PipelineHandler`], up to [`limits::AHEAD`] bytes ahead of
+//! the answers. It checks each answer and passes it on once. After a connection failure it repeats
+//! all unanswered requests at another server.
 //!
-//! It never touches a local file, chooses no names, and never makes room for bytes that have not come.
+//! It never touches a local file and chooses no names. It allocates no memory for bytes that have
+//! not arrived.
 
 mod answers;
 mod content;
@@ -24,129 +25,115 @@ use relais_proto::{
 use crate::download::Sessions;
 pub use error::PipelineError;
 
-/// Content of up to so many bytes goes through the pipeline whole, in memory.
+/// Largest content in bytes that goes through the pipeline, whole and in memory.
 pub const SMALL: u64 = limits::PIECE;
 
-/// What is asked. Changes carry their id, so that asking again is harmless.
+/// A request. Changes carry their id, so repeating one is harmless.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PipelineRequest {
-    /// All names in a folder.
-    List {
-        /// Which folder.
-        path: TreePath,
-    },
-    /// One entry.
+    /// Lists all names in a folder.
+    List { path: TreePath },
+    /// Asks for one entry.
     Stat(TreePath),
-    /// One file with its digest, computed first if need be.
+    /// Asks for one file with its digest; the server computes it if necessary.
     Hash(TreePath),
-    /// A file's content.
-    Get {
-        /// Which file.
-        path: TreePath,
-    },
+    /// Asks for the content of a file.
+    Get { path: TreePath },
     /// Makes a folder.
     MakeFolder {
-        /// Asked again it is the same change.
+        /// Id of the change; a repeated id is the same change.
         id: ChangeId,
-        /// Which folder.
         path: TreePath,
     },
     /// Removes a file or a folder.
     Remove {
-        /// Asked again it is the same change.
+        /// Id of the change; a repeated id is the same change.
         id: ChangeId,
-        /// Which path.
         path: TreePath,
-        /// Whether what is below a folder goes with it.
+        /// Whether the entries below a folder are removed with it.
         recursive: bool,
     },
     /// Puts a file.
     Put {
-        /// What is put. The whole content is sent: size and offset are set from it.
+        /// The upload. The whole content is sent, so size and offset are set from it.
         request: PutRequest,
-        /// The content, of at most [`SMALL`] bytes.
+        /// Content of at most [`SMALL`] bytes.
         content: Vec<u8>,
     },
 }
 
-/// What came back. It was checked: names rise, content has its digest.
+/// A checked answer: names ascend, and content matches its digest.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug)]
 pub enum PipelineReply<'a> {
-    /// The next entry of a listing. After a lost connection the listing goes on behind the last one.
+    /// Next entry of a listing. After a lost connection the listing continues after the last one.
     Entry(Entry),
     /// The listing is complete.
     Listed,
     /// Answer to [`PipelineRequest::Stat`] and [`PipelineRequest::Hash`].
     Details {
-        /// The entry.
         entry: Entry,
-        /// Its digest; always there for [`PipelineRequest::Hash`].
+        /// Digest; always present for [`PipelineRequest::Hash`].
         digest: Option<Digest>,
     },
     /// The whole content of a file.
-    Content {
-        /// What the server said of it.
-        header: &'a ContentHeader,
-        /// The content.
-        bytes: &'a [u8],
-        /// Its digest.
-        digest: Digest,
-    },
-    /// The file has more than [`SMALL`] bytes: fetch it on its own.
-    TooLarge {
-        /// What the server said of it.
-        header: &'a ContentHeader,
-    },
-    /// The change is made.
+    Content { header: &'a ContentHeader, bytes: &'a [u8], digest: Digest },
+    /// The file has more than [`SMALL`] bytes and needs its own download.
+    TooLarge { header: &'a ContentHeader },
+    /// The change is committed.
     Committed {
-        /// Its number.
+        /// Number of the change.
         version: Lsn,
-        /// How many slaves' disks hold it.
+        /// Number of disks that hold the content.
         copies: u16,
     },
-    /// The server refused this one; or, after some tries, its content is damaged or changes all the time.
+    /// The server refused the request, or its content stayed damaged or changing after several
+    /// tries.
     Refused(Refusal),
 }
 
-/// Whoever asks.
+/// Source of requests and receiver of answers.
 pub trait PipelineHandler {
-    /// The next thing to ask, with a tag that its answer brings back; none where there is nothing
-    /// now. It is called again after answers, which may have brought more to ask.
+    /// Returns the next request, with a tag for its answer; `None` if there is none now.
+    ///
+    /// It is called again after answers, which may lead to more requests.
     fn next(&mut self) -> Option<(u64, PipelineRequest)>;
 
-    /// An answer. Answers come in the order of the asks, but for those that had to be asked again.
+    /// Handles an answer. Answers come in the order of the requests, except for repeated ones.
     ///
     /// # Errors
-    /// Any error ends everything; [`run`] hands it out.
+    /// Any error ends the pipeline; [`run`] returns it.
     fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), PipelineError>;
 
-    /// The connection to `from` was lost, and `to` has answered. Both are the same where the same
-    /// server was reached again.
+    /// The connection to `from` was lost, and `to` has answered.
+    ///
+    /// Both are the same if the same server was reached again.
     fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
         let _ = (from, to);
     }
 
-    /// Whether the user wants it to end. Whoever makes this true also shuts the socket down.
+    /// Returns whether the user has interrupted. The interrupter also shuts the socket down.
     fn interrupted(&self) -> bool {
         false
     }
 }
 
-/// A conversation that ended well: everything was answered.
+/// Totals of a completed pipeline: everything was answered.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PipelineStats {
-    /// Bytes of content that came in, also those of tries that failed.
+    /// Received content bytes, including those of failed tries.
     pub bytes_in: u64,
-    /// Bytes of content that went out, also those of tries that failed.
+    /// Sent content bytes, including those of failed tries.
     pub bytes_out: u64,
-    /// The servers that answered, in order of their first answer.
+    /// Servers that answered, in the order of their first answer.
     pub servers: Vec<SocketAddr>,
 }
 
-/// Asks everything, until `handler` has nothing more and nothing is unanswered.
+/// Sends all requests until `handler` has no more and all are answered.
 ///
 /// # Errors
-/// See [`PipelineError`]. A refusal of one ask is an [`PipelineReply`] and ends nothing.
+/// See [`PipelineError`]. A refusal of one request is a [`PipelineReply`] and ends nothing.
 pub fn run(
     sessions: &mut dyn Sessions,
     handler: &mut dyn PipelineHandler,

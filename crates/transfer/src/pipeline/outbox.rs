@@ -1,9 +1,9 @@
-//! What is to be sent: many small frames together, and content that is put.
+//! Outgoing data of a pipeline: batches of small frames, and content of puts.
 //!
-//! Nothing here blocks. A server may be sending while we are, and reads no further until its answers are
-//! taken: if both waited in a send, they would wait for ever. So a send takes what the socket has room
-//! for, and whoever drives it then waits for the socket to be writable or readable, whichever comes
-//! first, and takes answers in. That holds for any size of socket buffers and any number of puts.
+//! Nothing here blocks. A server that is sending reads no further until its answers are taken, so
+//! two blocking sends would deadlock. A send therefore writes only what the socket accepts. The
+//! caller then waits until the socket is writable or readable, and handles answers. That works for
+//! any size of socket buffers and any number of puts.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -19,13 +19,13 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use super::error::PipelineInterrupt;
 use super::queue::{Load, PendingRequest};
 
-/// Frames are sent once there are so many bytes of them, so that the server is not idle while more are made.
+/// Bytes of frames that trigger a send, so the server is not idle while more are made.
 pub(super) const BATCH: u64 = 64 * 1024;
-/// Content up to here is copied in between the frames; larger content is sent from where it lies.
+/// Largest content that is copied between the frames; larger content is sent from its buffer.
 const COPIED: usize = 16 * 1024;
-/// Chunks in one call of the system.
+/// Chunks in one system call.
 const CHUNKS: usize = 16;
-/// Bytes of the frame that ends a put.
+/// Length of the frame that ends a put.
 const PUT_END: usize = HEADER_LEN + 32;
 
 #[derive(Debug)]
@@ -43,24 +43,25 @@ impl Chunk {
     }
 }
 
-/// Frames and content on their way to one server.
+/// Frames and content that wait to be sent to one server.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     chunks: VecDeque<Chunk>,
-    /// Bytes of the first chunk that are sent.
+    /// Sent bytes of the first chunk.
     done: usize,
-    /// An empty buffer, to be used again.
+    /// An empty buffer for reuse.
     spare: Vec<u8>,
     /// Bytes appended and bytes sent on this connection.
     queued: u64,
     sent: u64,
-    /// Runs while the socket takes no more and nothing comes in.
+    /// Runs while the socket accepts nothing and no answer arrives.
     pace: Option<MinimumThroughput>,
 }
 
 impl Outbox {
-    /// Appends the frames of `item`, and its content; false, and nothing done, where the frames
-    /// would not fit into `room` bytes.
+    /// Appends the frames and the content of `item`.
+    ///
+    /// Returns false, and does nothing, if the frames exceed `room` bytes.
     pub fn append(&mut self, item: &mut PendingRequest, room: usize) -> bool {
         let mut frames = self.take_tail();
         let before = frames.len();
@@ -92,10 +93,10 @@ impl Outbox {
         true
     }
 
-    /// The buffer at the end, to be put back there.
+    /// Takes the last buffer, to be extended and put back.
     fn take_tail(&mut self) -> Vec<u8> {
         match self.chunks.pop_back() {
-            // One that is partly sent is not added to for ever.
+            // A partly sent buffer is not extended forever.
             Some(Chunk::Frames(bytes)) if (bytes.len() as u64) < BATCH => bytes,
             other => {
                 self.chunks.extend(other);
@@ -104,7 +105,9 @@ impl Outbox {
         }
     }
 
-    /// Appends a frame of content to `frames`; empty content has none. What is behind it goes into what is returned.
+    /// Appends a content frame to `frames`, unless the content is empty.
+    ///
+    /// The returned buffer takes the bytes that follow.
     fn append_data(&mut self, mut frames: Vec<u8>, content: &Rc<Vec<u8>>) -> Vec<u8> {
         if content.is_empty() {
             return frames;
@@ -124,27 +127,27 @@ impl Outbox {
         std::mem::take(&mut self.spare)
     }
 
-    /// Bytes that are queued and not sent.
+    /// Returns the number of queued bytes.
     pub fn pending(&self) -> u64 {
         self.queued - self.sent
     }
 
-    /// Bytes sent on this connection.
+    /// Returns the number of bytes sent on this connection.
     pub fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// Drops everything: the next connection begins.
+    /// Drops all data for the next connection.
     pub fn reset(&mut self) {
         *self = Self { spare: std::mem::take(&mut self.spare), ..Self::default() };
     }
 
-    /// Something came in, so the server is there although it takes nothing.
+    /// Records an answer: the server is alive although it accepts nothing.
     pub fn server_is_alive(&mut self) {
         self.pace = None;
     }
 
-    /// Sends what the socket takes without waiting.
+    /// Sends as much as the socket accepts without waiting.
     pub fn send(&mut self, to: &Socket) -> Result<(), PipelineInterrupt> {
         while self.pending() > 0 {
             let mut slices = [IoSlice::new(&[]); CHUNKS];
@@ -188,7 +191,7 @@ impl Outbox {
         }
     }
 
-    /// The socket is full after `sent` bytes more.
+    /// Handles a full socket after `sent` more bytes.
     fn stalled(&mut self, sent: usize) -> Result<(), PipelineInterrupt> {
         let now = Instant::now();
         self.pace
@@ -198,7 +201,7 @@ impl Outbox {
     }
 }
 
-/// Waits until more can be sent on `stream`, or, with `reading`, something can be read; whether something can be read.
+/// Waits until `stream` is writable or, with `reading`, readable; returns whether it is readable.
 pub(super) fn wait(stream: &Socket, reading: bool) -> Result<bool, PipelineInterrupt> {
     let flags = if reading { PollFlags::OUT | PollFlags::IN } else { PollFlags::OUT };
     let mut fds = [PollFd::new(stream, flags)];
@@ -207,7 +210,7 @@ pub(super) fn wait(stream: &Socket, reading: bool) -> Result<bool, PipelineInter
         Ok(0) => {
             Err(PipelineInterrupt::Lost("nothing came in time, and nothing was taken".to_owned()))
         }
-        // A failed socket is found out by reading from it.
+        // A read reveals the error of a failed socket.
         Ok(_) => {
             Ok(reading
                 && fds[0].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR))

@@ -1,4 +1,4 @@
-//! One ask, as it is kept until its answer has come.
+//! A request of the pipeline, kept until its answer arrives.
 
 use std::rc::Rc;
 
@@ -6,38 +6,38 @@ use relais_proto::{Digest, GetRequest, IfMatch, PutRequest, Request, TreePath};
 
 use super::{PipelineError, PipelineRequest, SMALL};
 
-/// One ask, with all that is needed to ask it again.
+/// A request with all data to repeat it.
 #[derive(Debug)]
 pub(super) struct PendingRequest {
     pub tag: u64,
-    /// The first frame of it. For a listing it names the last entry that was handed out.
+    /// First frame. For a listing it names the last entry that was passed on.
     pub request: Request,
     pub upload: Option<Upload>,
-    /// Times that its answer was of no use.
+    /// Number of useless answers.
     pub tries: u32,
-    /// Whether a server has said that it does not have its content yet.
+    /// Whether a server has reported that it does not have the content yet.
     pub lacking: bool,
-    /// What it takes of the window.
+    /// Bytes of the request in the window.
     pub load: Load,
-    /// Where its frames begin, where its content begins, and where all ends, in all that is sent on this connection.
+    /// Positions of its frames, its content and its end in the bytes of this connection.
     pub begins: u64,
     pub data_begins: u64,
     pub ends: u64,
 }
 
-/// Content that is put. The outbox shares it while it goes out.
+/// Content of a put. The outbox shares it while it is sent.
 #[derive(Debug)]
 pub(super) struct Upload {
     pub content: Rc<Vec<u8>>,
     pub digest: Digest,
 }
 
-/// Bytes that are without an answer.
+/// Unanswered bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Load {
-    /// Of frames, their headers included.
+    /// Bytes of frames, including headers.
     pub frames: usize,
-    /// Of content that is put.
+    /// Bytes of put contents.
     pub data: usize,
 }
 
@@ -54,14 +54,14 @@ impl Load {
 }
 
 impl PendingRequest {
-    /// Takes an ask over; content is hashed here, once.
+    /// Takes a request; hashes its content once.
     pub fn new(tag: u64, ask: PipelineRequest) -> Result<Self, PipelineError> {
         let mut upload = None;
         let request = match ask {
             PipelineRequest::List { path } => Request::List { path, after: String::new(), most: 0 },
             PipelineRequest::Stat(path) => Request::Stat(path),
             PipelineRequest::Hash(path) => Request::Hash(path),
-            // No more than what is small: of larger content the rest would be sent for nothing.
+            // Requests only a small part: the rest of a larger content would be sent for nothing.
             PipelineRequest::Get { path } => {
                 Request::Get(GetRequest { path, offset: 0, length: SMALL, if_match: IfMatch::Any })
             }
@@ -97,7 +97,7 @@ impl PendingRequest {
         })
     }
 
-    /// The path that it is about.
+    /// Returns the path of the request.
     pub fn path(&self) -> Option<&TreePath> {
         match &self.request {
             Request::List { path, .. }
@@ -110,7 +110,7 @@ impl PendingRequest {
         }
     }
 
-    /// Whether it changes nothing, so that nothing asked later depends on it.
+    /// Returns whether the request changes nothing, so no later request depends on it.
     pub fn only_reads(&self) -> bool {
         matches!(
             self.request,
@@ -118,7 +118,7 @@ impl PendingRequest {
         )
     }
 
-    /// Bytes of its content that are out once the connection has sent `sent` bytes.
+    /// Returns the content bytes that are sent once the connection has sent `sent` bytes.
     pub fn content_sent(&self, sent: u64) -> u64 {
         sent.saturating_sub(self.data_begins).min(self.load.data as u64)
     }

@@ -1,5 +1,6 @@
-//! The loop of a conversation: fill the window, send, take answers in; and after a failure ask again
-//! elsewhere or give up. Every way round is counted, so that no server can keep it going for ever.
+//! Retry loop of a pipeline: fills the window, sends, handles answers, and retries failures.
+//!
+//! Every retry is counted, so no server can keep the loop running forever.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -16,59 +17,61 @@ use super::{PipelineError, PipelineHandler, PipelineStats};
 use crate::download::{Redirects, Sessions};
 use crate::retry::Attempts;
 
-/// Most asks without an answer, and so most that are kept here.
+/// Highest number of unanswered requests, and so of stored ones.
 pub(super) const MOST_ASKS: usize = 1024;
-/// Most bytes of puts without an answer. The server does not count them; they are kept here until it has answered.
+/// Highest number of unanswered bytes of puts.
+///
+/// The server does not count them; they are stored here until it has answered.
 pub(super) const MOST_DATA: usize = 4 * 1024 * 1024;
-/// Answers that are taken in before more is asked, while further ones lie ready: asks go out together.
+/// Answers to handle before the next requests, while further answers are ready. It groups the
+/// requests.
 const ANSWERS_TOGETHER: u32 = 8;
 
-/// What is counted against running for ever.
+/// Counters that limit the retries.
 #[derive(Debug, Default)]
 pub(super) struct StatsBuilder {
     attempts: Attempts,
-    /// Servers that have no room.
+    /// Servers without space.
     pub full: Vec<SocketAddr>,
-    /// Servers left because they could make no changes.
+    /// Servers that were left because they accept no changes.
     pub no_changes: u32,
 }
 
-/// A conversation, and all that is asked and not answered.
+/// A pipeline with all its unanswered requests.
 pub(super) struct PipelineLoop<'c> {
     pub handler: &'c mut dyn PipelineHandler,
-    /// To be asked before the conversation is asked for more.
+    /// Requests to send before the handler is asked for more.
     pub todo: VecDeque<PendingRequest>,
-    /// Asked on this connection, in order.
+    /// Requests that were sent on this connection, in order.
     pub unanswered: VecDeque<PendingRequest>,
-    /// To be asked at another server once all else is answered, and why.
+    /// Requests for another server, after all others are answered, with the reason.
     pub later: VecDeque<PendingRequest>,
     pub later_why: String,
-    /// Who has the content of those whose server does not have it yet.
+    /// Holders of the contents that the current server does not have yet.
     pub holders: Vec<Endpoint>,
     pub redirects: Redirects,
-    /// What the unanswered asks take of the window.
+    /// Bytes of the unanswered requests.
     pub load: Load,
     pub outbox: Outbox,
-    /// The content of the answer that is coming in.
+    /// Content of the current answer.
     pub buffer: Vec<u8>,
-    /// Whether there is more to ask at once, and answers since it was looked for.
+    /// Whether more requests are available at once, and the answers since the last check.
     filling: bool,
     pub answers: u32,
-    /// Since when the answer to the first unanswered ask has been coming.
+    /// Start of the answer to the first unanswered request.
     pub begun: Option<Instant>,
-    /// Whether the rest of an answer is under way that nobody waits for.
+    /// Whether the rest of a useless answer is in flight.
     pub midway: bool,
-    /// The current server.
     pub server: Option<SocketAddr>,
-    /// The current server until it has answered.
+    /// Current server, until it has answered.
     pub silent: Option<SocketAddr>,
-    /// The current server once it has answered; else the one that answered last.
+    /// Current server once it has answered; else the last one that did.
     pub answered_by: Option<SocketAddr>,
     pub stats: StatsBuilder,
     pub ran: PipelineStats,
 }
 
-/// See [`super::run`].
+/// Runs the pipeline; see [`super::run`].
 pub(super) fn run(
     sessions: &mut dyn Sessions,
     handler: &mut dyn PipelineHandler,
@@ -107,7 +110,7 @@ impl<'c> PipelineLoop<'c> {
         }
     }
 
-    /// Whether there is anything to ask. Without, no connection is opened.
+    /// Returns whether there is a request. No connection is opened without one.
     fn has_work(&mut self) -> Result<bool, PipelineError> {
         if self.todo.is_empty() {
             let next = self.pull()?;
@@ -120,7 +123,7 @@ impl<'c> PipelineLoop<'c> {
         self.handler.next().map(|(tag, ask)| PendingRequest::new(tag, ask)).transpose()
     }
 
-    /// Asks on one connection until nothing is left to ask, or it fails.
+    /// Sends requests on one connection until none is left, or it fails.
     fn round(&mut self, sessions: &mut dyn Sessions) -> Result<(), PipelineInterrupt> {
         if self.handler.interrupted() {
             return Err(PipelineError::Interrupted.into());
@@ -130,13 +133,13 @@ impl<'c> PipelineLoop<'c> {
         self.filling = true;
         self.talk(connection)?;
         if connection.has_input() {
-            // All answers are here, so it is no error of this conversation.
+            // All answers are here, so the pipeline does not fail.
             sessions.failed("the server sent more answers than it was asked for");
         }
         if self.later.is_empty() {
             return Ok(());
         }
-        // One that is asked again because its answer was bad has to go to another server in any case.
+        // A request that is repeated after a bad answer must go to another server in any case.
         let all_lack = self.later.iter().all(|item| item.lacking);
         Err(if all_lack {
             self.lacks()
@@ -162,7 +165,7 @@ impl<'c> PipelineLoop<'c> {
                 if !pending {
                     return Ok(());
                 }
-                // The rest of a put that was refused before its end. The session can be used on once it is out.
+                // The rest of a refused put. The session is usable again once it is sent.
                 outbox::wait(connection.stream(), false)?;
             } else if !pending || connection.has_input() || outbox::wait(connection.stream(), true)?
             {
@@ -171,8 +174,10 @@ impl<'c> PipelineLoop<'c> {
         }
     }
 
-    /// Whether more should be asked now. Half of the window is answered first, so that asks go out many at a time,
-    /// and the other half keeps the server busy meanwhile.
+    /// Returns whether to send more requests now.
+    ///
+    /// Half of the window is answered first, so requests are sent in groups. The other half keeps
+    /// the server busy meanwhile.
     fn should_fill(&self, has_input: bool) -> bool {
         let half_empty = self.load.frames <= limits::AHEAD / 2
             && self.load.data <= MOST_DATA / 2
@@ -182,7 +187,7 @@ impl<'c> PipelineLoop<'c> {
         self.filling || self.answers > 0 && half_empty && asks_together
     }
 
-    /// Queues what there is to ask, until the window or a batch is full.
+    /// Queues requests until the window or a batch is full.
     fn fill(&mut self) -> Result<(), PipelineInterrupt> {
         (self.filling, self.answers) = (false, 0);
         while self.unanswered.len() < MOST_ASKS {
@@ -208,14 +213,14 @@ impl<'c> PipelineLoop<'c> {
         Ok(())
     }
 
-    /// What follows from a failure: an error where everything ends.
+    /// Handles a failure; returns an error if the pipeline ends.
     fn recover(
         &mut self,
         sessions: &mut dyn Sessions,
         stop: PipelineInterrupt,
     ) -> Result<(), PipelineError> {
         let outstanding = self.requeue();
-        // A socket that was shut down to end it looks like a lost one.
+        // A socket that was shut down by an interruption looks like a lost one.
         let stop =
             if self.handler.interrupted() { PipelineError::Interrupted.into() } else { stop };
         let why = match stop {
@@ -270,18 +275,19 @@ impl<'c> PipelineLoop<'c> {
         };
         debug!("a connection with requests under way failed: {why}");
         sessions.failed(&why);
-        // Each answer is a step forward, however small.
+        // Each answer is progress, however small.
         let gained = if self.silent.is_some() { 0 } else { u64::MAX };
         if self.stats.attempts.lost(gained) { Ok(()) } else { Err(PipelineError::Unreachable(why)) }
     }
 
-    /// The next server that answers takes over from none that was lost.
+    /// Makes the next server take over without a report of a lost one.
     fn leave_quietly(&mut self) {
         self.answered_by = None;
     }
 
-    /// Everything without an answer is to be asked again, in its order. Whether an answer is outstanding, so that
-    /// the connection is of no use to anybody else.
+    /// Requeues all unanswered requests in their order.
+    ///
+    /// Returns whether an answer is outstanding, so the connection is unusable for other requests.
     fn requeue(&mut self) -> bool {
         let outstanding = self.midway || !self.unanswered.is_empty() || self.outbox.pending() > 0;
         for item in self.unanswered.iter() {

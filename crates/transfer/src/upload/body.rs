@@ -1,4 +1,6 @@
-//! What is sent: a file, watched for changes, or bytes in memory. Reads at explicit offsets, writes nothing.
+//! Content of an upload: a file that is watched for changes, or bytes in memory.
+//!
+//! Reads at explicit offsets and writes nothing.
 
 use std::borrow::Cow;
 use std::fs::{File, Metadata};
@@ -10,10 +12,10 @@ use super::error::UploadInterrupt;
 use super::{UploadError, UploadSource, UploadTarget};
 use crate::send::read_full;
 
-/// Files up to this size are read, hashed and sent in one go: a second thread costs more.
+/// Largest file that is read, hashed and sent at once; a second thread would cost more.
 pub(super) const SMALL: u64 = 256 * 1024;
 
-/// What tells one state of a file from another. No program can set the ctime.
+/// Metadata that distinguishes two states of a file. No program can set the ctime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Snapshot {
     device: u64,
@@ -51,7 +53,7 @@ pub(super) struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// A file as it is now, if it still has the size that the caller knows.
+    /// Takes a file in its current state, if it still has the size that the caller knows.
     pub(super) fn of_file(source: &UploadSource<'a>) -> Result<Self, UploadError> {
         let snapshot = Snapshot::of(&source.file.metadata().map_err(UploadError::UploadSource)?);
         if snapshot.size != source.size {
@@ -69,7 +71,7 @@ impl<'a> Body<'a> {
         self.size
     }
 
-    /// The file, where the content is not sent from memory.
+    /// Returns the file if the content is not sent from memory.
     pub(super) fn large_file(&self) -> Option<&'a File> {
         match &self.place {
             Place::File(file, _) if self.size > SMALL => Some(file),
@@ -77,7 +79,7 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// All of it, where it is sent from memory.
+    /// Returns all bytes if the content is sent from memory.
     pub(super) fn small(&self) -> Result<Option<Cow<'a, [u8]>>, UploadInterrupt> {
         match &self.place {
             Place::Memory(bytes) => Ok(Some(Cow::Borrowed(bytes))),
@@ -93,7 +95,7 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// Whether the file is still what it was at the beginning.
+    /// Checks that the file has not changed since the start.
     pub(super) fn check_unchanged(&self) -> Result<(), UploadError> {
         match &self.place {
             Place::Memory(_) => Ok(()),
@@ -104,7 +106,7 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// The request that opens the upload at `offset`.
+    /// Returns the request that opens the upload at `offset`.
     pub(super) fn opening(&self, target: &UploadTarget<'_>, offset: u64) -> PutRequest {
         let expect: Expect = target.expect;
         PutRequest {

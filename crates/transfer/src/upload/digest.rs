@@ -1,7 +1,8 @@
-//! The digest of a large file, computed by a second thread while the first one sends.
+//! Computes the digest of a large file in a second thread while the first one sends.
 //!
-//! It covers the whole file, also what a server has already. The sender stays within some distance of it, so
-//! that the end of an upload never waits long for its digest, and both read the file while it is in memory.
+//! The digest covers the whole file, including the bytes that a server already has. The sender
+//! stays close to it. So the end of an upload never waits long for the digest, and both threads
+//! read the file while it is in the page cache.
 
 use std::fs::File;
 use std::io;
@@ -17,14 +18,14 @@ use super::error::UploadInterrupt;
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes that are hashed.
+    /// Number of hashed bytes.
     reached: u64,
     ended: bool,
-    /// Whether nobody wants the digest any more.
+    /// Whether the digest is no longer needed.
     unwanted: bool,
 }
 
-/// How far the thread is.
+/// Progress of the hashing thread.
 #[derive(Debug, Default)]
 pub(super) struct Reached {
     state: Mutex<State>,
@@ -33,7 +34,7 @@ pub(super) struct Reached {
 
 impl Reached {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Plain values: whole even after a panic elsewhere.
+        // The values are plain, so they stay valid after a panic elsewhere.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -43,7 +44,7 @@ impl Reached {
     }
 }
 
-/// The sending thread's side.
+/// The sending thread's handle on the digest.
 pub(super) struct Hashing<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     body: &'env Body<'env>,
@@ -65,12 +66,12 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         self.known
     }
 
-    /// The digest of content that was read whole.
+    /// Computes the digest of content that is in memory.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Digest {
         *self.known.insert(Digest(blake3::hash(bytes).into()))
     }
 
-    /// Begins to hash `file`, where that was not done.
+    /// Starts to hash `file`, unless it is already hashed.
     pub(super) fn begin(&mut self, file: &'env File) -> Result<(), UploadInterrupt> {
         if self.known.is_some() || self.running.is_some() {
             return Ok(());
@@ -86,7 +87,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         Ok(())
     }
 
-    /// Waits at most `patience` until the first `at` bytes are hashed; says whether they are.
+    /// Waits at most `patience` until `at` bytes are hashed; returns whether they are.
     pub(super) fn wait(&mut self, at: u64, patience: Duration) -> Result<bool, UploadInterrupt> {
         if self.known.is_some() {
             return Ok(true);
@@ -99,7 +100,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         if ended { self.join().map(|_| true) } else { Ok(there) }
     }
 
-    /// Takes in what the thread came to.
+    /// Joins the thread and returns its result.
     fn join(&mut self) -> Result<Digest, UploadInterrupt> {
         let ended = self.running.take().map_or_else(
             || Err(io::Error::other("no digest was begun")),
@@ -112,11 +113,11 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         Ok(*self.known.insert(digest))
     }
 
-    /// Drops what is known, so that it is computed again.
+    /// Drops the digest, so that it is computed again.
     pub(super) fn forget(&mut self) {
         self.reached.tell(|state| state.unwanted = true);
         if let Some(thread) = self.running.take() {
-            // What it came to is not wanted.
+            // The result is not needed.
             let _ = thread.join();
         }
         self.known = None;
@@ -129,7 +130,7 @@ impl Drop for Hashing<'_, '_> {
     }
 }
 
-/// Says that the thread has ended, however it does.
+/// Reports the end of the thread, also after a panic.
 struct Ending<'a>(&'a Reached);
 
 impl Drop for Ending<'_> {

@@ -1,7 +1,7 @@
-//! How an upload fails, and how one try with one server fails.
+//! Errors of an upload, and of one try with one server.
 //!
-//! [`UploadError`] is for callers. [`UploadInterrupt`] is for the loops, which decide from its kind whether to
-//! ask again, to move on, to begin again or to give up.
+//! [`UploadError`] is for callers. [`UploadInterrupt`] is for the retry loops, whose decision
+//! depends on the kind.
 
 use std::io;
 
@@ -10,38 +10,40 @@ use thiserror::Error;
 
 use crate::download::DownloadError;
 
-/// Why an upload gave up. Nothing of it is visible at its path, unless the answer alone was lost.
+/// Reason why an upload failed. Nothing is visible at its path, unless only the answer was lost.
 #[derive(Debug, Error)]
 pub enum UploadError {
-    /// The user interrupted. A file can be resumed.
+    /// The user has interrupted. An upload of a file can be resumed.
     #[error("interrupted")]
     Interrupted,
-    /// No server could be reached, and none has anything of it.
+    /// No server could be reached, and none has any byte of the upload.
     #[error("{0}")]
     Unreachable(String),
-    /// A server refused, and another one would refuse as well.
+    /// A server refused, and any other would refuse too.
     #[error("{0}")]
     Refused(Refusal),
-    /// The connection was lost and no server could go on.
+    /// The connection was lost and no server could continue.
     #[error("the transfer was cut: {why}")]
     Cut {
-        /// Bytes up to which the content went out last. A server may have less.
+        /// Offset up to which the content was sent last. A server may have less.
         sent: u64,
-        /// Bytes of the whole content; none where that was not known. Such an upload cannot be resumed.
+        /// Size of the whole content in bytes. An upload of unknown size cannot be resumed.
         size: Option<u64>,
-        /// What happened last.
+        /// Last failure.
         why: String,
     },
-    /// The local file was changed while it was read. What was sent of it is worth nothing.
+    /// The local file changed while it was read. The sent bytes are worthless.
     #[error("the local file was changed while it was sent")]
     SourceChanged,
-    /// The local file, or standard input, could not be read.
+    /// The local file or standard input could not be read.
     #[error("{}", system_error_text(.0))]
     UploadSource(io::Error),
-    /// Servers broke the protocol, again and again.
+    /// Servers broke the protocol repeatedly.
     #[error("the server broke the protocol: {0}")]
     BadServer(String),
-    /// An earlier call has put something under this id, and that is not, or not any more, what is to be put. A new id is needed.
+    /// An earlier call stored other content under this id, or its content is gone.
+    ///
+    /// A new id is necessary.
     #[error("an earlier put under this id is not at its path any more")]
     Superseded,
     /// The server acknowledges other content than was sent.
@@ -49,15 +51,15 @@ pub enum UploadError {
         "the server has stored other content than was sent: digest {stored} in place of {sent}"
     )]
     OtherContent {
-        /// Digest of what the server says that it has stored.
+        /// Digest that the server reports.
         stored: Digest,
-        /// Digest of what was sent.
+        /// Digest of the sent content.
         sent: Digest,
     },
 }
 
 impl UploadError {
-    /// The code of the closed list of errors.
+    /// Returns the error code.
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
@@ -72,8 +74,9 @@ impl UploadError {
         }
     }
 
-    /// Whether a later upload of the same file with the same id may go on where this one ended. It is
-    /// never so for content of unknown length, whatever this says of an interruption.
+    /// Returns whether a later upload of the same file and id can resume.
+    ///
+    /// Content of unknown length can never be resumed, whatever the result for an interruption.
     #[must_use]
     pub fn can_resume(&self) -> bool {
         use ErrorCode::{Behind, LoginNeeded, LoginRefused, NoChanges};
@@ -92,7 +95,7 @@ impl UploadError {
     }
 }
 
-/// What sessions answer where they have no connection.
+/// Converts the errors of sessions without a connection.
 impl From<DownloadError> for UploadError {
     fn from(error: DownloadError) -> Self {
         match error {
@@ -104,28 +107,30 @@ impl From<DownloadError> for UploadError {
     }
 }
 
-/// Whether a refusal says something about the server's state now or the login, so that another one, or a new login, may take the upload.
+/// Returns whether a refusal is about the server's state or the login.
+///
+/// Then another server, or a new login, may accept the upload.
 pub(super) fn is_passing(code: ErrorCode) -> bool {
     use ErrorCode::{BadTicket, Busy, Draining, NoSlave, Storage, TimedOut};
     matches!(code, BadTicket | Draining | TimedOut | Storage | Busy | NoSlave)
 }
 
-/// Whether a server that keeps to the protocol never says this.
+/// Returns whether a correct server never sends this code.
 fn is_clients_own(code: ErrorCode) -> bool {
     use ErrorCode::{BadServer, Cut, Interrupted, Local, Unreachable, Usage};
     matches!(code, BadServer | Cut | Interrupted | Local | Unreachable | Usage)
 }
 
-/// Why one try with one server did not end well.
+/// Reason why one try with one server failed.
 #[derive(Debug)]
 pub(super) enum UploadInterrupt {
-    /// The connection is gone, silent or too slow.
+    /// The connection is lost, silent or too slow.
     Lost(String),
-    /// The server answered with an error. Only where it is clean can the connection carry another request.
+    /// The server answered with an error. The connection is usable again only if `clean` is set.
     Refused { refusal: Refusal, clean: bool },
     /// The server broke the protocol.
     Violation(String),
-    /// Nothing to do with the server: the upload ends.
+    /// The failure is not about the server: the upload ends.
     Fatal(UploadError),
 }
 
@@ -137,12 +142,12 @@ impl UploadInterrupt {
         Self::Refused { refusal, clean }
     }
 
-    /// An answer that has no place here.
+    /// Reports an answer that is not allowed here.
     pub(super) fn unexpected(reply: &relais_proto::Reply) -> Self {
         Self::Violation(WireError::Unexpected(reply.frame_type().number()).to_string())
     }
 
-    /// Content could not be read.
+    /// Wraps an error of reading the content.
     pub(super) fn source(error: io::Error) -> Self {
         let error = if error.kind() == io::ErrorKind::UnexpectedEof {
             UploadError::SourceChanged

@@ -1,4 +1,4 @@
-//! Requests and their single answers, and what a server says while content is under way.
+//! Requests with single answers, and messages of a server while content is sent.
 
 use std::io;
 use std::time::Instant;
@@ -10,10 +10,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::error::UploadInterrupt;
 use crate::retry::PATIENCE;
 
-/// Signs of life that are read in one go: a server that sends nothing else must not hold up the sender.
+/// Keep-alives that are read at once, so a server that sends only these cannot hold up the sender.
 const MOST_SIGNS: u32 = 64;
 
-/// Sends `request` and returns the first answer that is no sign of life.
+/// Sends `request` and returns the first answer other than a keep-alive.
 pub(super) fn ask(to: &mut Connection, request: &Request) -> Result<Reply, UploadInterrupt> {
     to.queue(request);
     if let Err(e) = to.flush() {
@@ -22,7 +22,7 @@ pub(super) fn ask(to: &mut Connection, request: &Request) -> Result<Reply, Uploa
     answer(to)
 }
 
-/// The next answer that is no sign of life; an error is a clean [`UploadInterrupt::Refused`].
+/// Reads the next answer other than a keep-alive; an error is a clean [`UploadInterrupt::Refused`].
 pub(super) fn answer(from: &mut Connection) -> Result<Reply, UploadInterrupt> {
     let until = Instant::now() + PATIENCE;
     loop {
@@ -38,7 +38,8 @@ pub(super) fn answer(from: &mut Connection) -> Result<Reply, UploadInterrupt> {
     }
 }
 
-/// Looks, without waiting, whether the server refuses what is under way; whether it gave a sign of life.
+/// Checks without waiting whether the server refuses the upload; returns whether it sent a
+/// keep-alive.
 pub(super) fn listen(to: &mut Connection) -> Result<bool, UploadInterrupt> {
     let mut alive = false;
     for _ in 0..MOST_SIGNS {
@@ -55,7 +56,7 @@ pub(super) fn listen(to: &mut Connection) -> Result<bool, UploadInterrupt> {
     Ok(alive)
 }
 
-/// Sending failed. What the server said before says why.
+/// Returns the cause of a failed send. An earlier message of the server may contain it.
 pub(super) fn after_failed_send(to: &mut Connection, error: &io::Error) -> UploadInterrupt {
     match listen(to) {
         Err(stop @ (UploadInterrupt::Refused { .. } | UploadInterrupt::Violation(_))) => stop,

@@ -1,12 +1,12 @@
-//! Sending one file: resumed where a server has its beginning, moved between servers, never made twice.
+//! Uploads one file: resumable, with failover, and applied at most once.
 //!
-//! [`put`] asks each server that it meets how much it has, sends the rest, and returns only once a
-//! server has stored the whole. Where a connection fails it goes on elsewhere under the same id, so
-//! an answer that was lost is asked for again and the change is made once. [`put_stream`] does the
-//! same for content whose length is not known, as far as that goes.
+//! [`put`] asks each server how much it has, sends the rest, and returns only after a server has
+//! stored the whole. After a connection failure it continues elsewhere under the same id. So it can
+//! repeat a request whose answer was lost, and the change is applied once. [`put_stream`] does the
+//! same for content of unknown length, as far as possible.
 //!
-//! It never opens a file or a connection, and never ends an upload with a digest of bytes that
-//! changed while they were read.
+//! The module never opens a file or a connection. It never ends an upload with the digest of bytes
+//! that changed while they were read.
 
 mod body;
 mod digest;
@@ -30,94 +30,102 @@ use crate::download::Sessions;
 use body::Body;
 pub use error::UploadError;
 
-/// One file to be put. It is open already, and read at explicit offsets.
+/// File to upload. It is open already, and read at explicit offsets.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, Copy)]
 pub struct UploadSource<'a> {
-    /// Where the content is.
     pub file: &'a File,
-    /// Its bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Last modification that the server is told.
+    /// Modification time for the server.
     pub mtime: FileTime,
-    /// Permission bits.
     pub mode: Mode,
 }
 
-/// Where it goes.
+/// Target of an upload.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, Copy)]
 pub struct UploadTarget<'a> {
-    /// Chosen by the caller. Asked again with the same id, path and size it is the same upload.
+    /// Id of the change; the same id, path and size mean the same upload.
     pub id: ChangeId,
-    /// Whether an earlier call may have used the id: then what it put counts only while it is still at the path.
+    /// Whether an earlier call may have used the id.
+    ///
+    /// Its content then counts only while it is still at the path.
     pub is_old: bool,
-    /// Which file it becomes.
     pub path: &'a TreePath,
-    /// What must be there when the put is made.
+    /// Precondition of the put.
     pub expect: Expect,
-    /// How many disks must hold it before it counts as stored; 0: as many as the cluster asks for.
+    /// Disks that must hold the content; 0 for the cluster's default.
     pub copies: u16,
 }
 
-/// An upload that a server has stored.
+/// A completed upload.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompletedUpload {
     /// Number of the change.
     pub version: Lsn,
-    /// How many slaves' disks hold it.
+    /// Number of disks that hold the content.
     pub copies: u16,
-    /// Digest of the content.
     pub digest: Digest,
-    /// Bytes of the content.
+    /// Size in bytes.
     pub size: u64,
-    /// Bytes that the server which stored it had before this call.
+    /// Bytes that the storing server already had before this call.
     pub resumed_from: u64,
-    /// The servers that bytes went to, in order of their first byte, and the one that said that it is stored.
+    /// Servers that received bytes, in the order of their first byte, and the one that confirmed.
     pub servers: Vec<SocketAddr>,
-    /// Bytes of content that went out, also those that were lost on the way.
+    /// Sent content bytes, including lost ones.
     pub bytes_moved: u64,
 }
 
-/// Told what happens.
+/// Receiver of progress events.
 pub trait Progress {
-    /// Content of `size` bytes goes out, of which a server has `resumed_from` already. Called again after
-    /// [`Self::restarted`]. For a stream of 1 MiB or more, `size` is 0.
+    /// Content of `size` bytes is sent, and a server already has `resumed_from` of them.
+    ///
+    /// Called again after [`Self::restarted`]. For a stream of 1 MiB or more, `size` is 0.
     fn started(&mut self, size: u64, resumed_from: u64) {
         let _ = (size, resumed_from);
     }
 
-    /// The content went out up to byte `sent`. Less than before where another server took over.
+    /// The content is sent up to byte `sent`. The value decreases if another server takes over.
     fn advanced(&mut self, sent: u64) {
         let _ = sent;
     }
 
-    /// The connection to `from` was lost, and `to` goes on at byte `at`. Both are the same where
-    /// the same server was reached again.
+    /// The connection to `from` was lost, and `to` continues at byte `at`.
+    ///
+    /// Both are the same if the same server was reached again.
     fn moved(&mut self, from: SocketAddr, to: SocketAddr, at: u64) {
         let _ = (from, to, at);
     }
 
-    /// First answer of a server: what is at the path now, and which server gets the bytes. Called once, before the
-    /// first byte goes out. Not called where the upload was made already, nor for a stream of 1 MiB or more.
+    /// First answer of a server: the current entry at the path, and the receiving server.
+    ///
+    /// Called once, before the first byte. Not called if the upload was already complete, nor for a
+    /// stream of 1 MiB or more.
     fn opened(&mut self, current: Expect, server: SocketAddr) {
         let _ = (current, server);
     }
 
-    /// What was sent is worth nothing, and it begins again with the first byte.
+    /// The sent bytes are worthless, and the upload restarts with the first byte.
     fn restarted(&mut self, why: &str) {
         let _ = why;
     }
 
-    /// Whether the user wants it to end. Whoever makes this true also shuts the socket down.
+    /// Returns whether the user has interrupted. The interrupter also shuts the socket down.
     fn interrupted(&self) -> bool {
         false
     }
 }
 
-/// Sends a file: asks each server that it meets how much it has, goes on from there, begins
-/// again at another one, and asks again by the id where the answer was lost.
+/// Uploads a file with resume and failover.
+///
+/// It asks each server how much it has and continues from there, restarts at another server if
+/// necessary, and repeats the request by its id if the answer was lost.
 ///
 /// # Errors
-/// See [`UploadError`]; [`UploadError::can_resume`] says whether a later call with the same id may go on.
+/// See [`UploadError`]; [`UploadError::can_resume`] returns whether a later call with the same id
+/// can resume.
 pub fn put(
     sessions: &mut dyn Sessions,
     source: &UploadSource<'_>,
@@ -128,11 +136,13 @@ pub fn put(
     retry_loop::run(sessions, &body, target, progress)
 }
 
-/// Sends content of unknown length. Up to 1 MiB is read before a server is asked: content that
-/// ends there is sent again as often as [`put`] would. Longer content is lost with its connection.
+/// Uploads content of unknown length.
+///
+/// Up to 1 MiB is read before the first request: content that ends there is sent again as often as
+/// by [`put`]. Longer content is lost with its connection.
 ///
 /// # Errors
-/// See [`UploadError`]. Nothing of it can be resumed.
+/// See [`UploadError`]. The upload cannot be resumed.
 pub fn put_stream(
     sessions: &mut dyn Sessions,
     from: &mut dyn Read,

@@ -1,4 +1,4 @@
-//! Content on its way out, in `Data` frames: from a file by sendfile, from memory through the connection's buffer.
+//! Sends content in `Data` frames: from a file by sendfile, or from memory.
 
 use std::fs::File;
 use std::io;
@@ -16,11 +16,12 @@ use crate::send::is_of_the_file;
 
 /// Bytes in one `Data` frame.
 pub(super) const FRAME: u32 = 1024 * 1024;
-/// How long one call may wait for room before the sender looks what the server says.
+/// Longest wait of one send before the sender checks for messages of the server.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Watches that a server takes bytes, or says that it lives: one that does neither for [`limits::SILENCE`] is left, as one is
-/// from which nothing comes.
+/// Checks that a server accepts bytes or sends keep-alives.
+///
+/// A server that does neither for [`limits::SILENCE`] is left, like one that sends nothing.
 struct Taken {
     pace: MinimumThroughput,
     last: Instant,
@@ -32,9 +33,9 @@ impl Taken {
         Self { pace: MinimumThroughput::new(now), last: now }
     }
 
-    /// So many bytes were taken just now; for none of them the server is listened to.
+    /// Records accepted bytes; if there are none, checks for messages of the server.
     fn moved(&mut self, to: &mut Connection, bytes: u64) -> Result<(), UploadInterrupt> {
-        // A server that takes nothing may have said why.
+        // A server that accepts nothing may have sent the reason.
         let alive = bytes > 0 || listen(to)?;
         let now = Instant::now();
         if alive {
@@ -46,21 +47,21 @@ impl Taken {
     }
 }
 
-/// Has calls that send come back soon where the server takes nothing. To be called before content goes out.
+/// Makes sends return soon if the server accepts nothing. Called before content is sent.
 pub(super) fn prepare(to: &Connection) -> Result<(), UploadInterrupt> {
     to.stream()
         .set_write_timeout(Some(LOOK_EVERY))
         .map_err(|e| UploadInterrupt::Lost(e.to_string()))
 }
 
-/// Appends `bytes` to what the connection sends next.
+/// Appends `bytes` to the queue of the connection.
 pub(super) fn queue_bytes(to: &mut Connection, bytes: &[u8]) {
     for chunk in bytes.chunks(FRAME as usize) {
         encode_frame(to.output(), FrameType::Data, |out| out.extend_from_slice(chunk));
     }
 }
 
-/// Sends what is queued.
+/// Sends the queued bytes.
 pub(super) fn flush(to: &mut Connection) -> Result<(), UploadInterrupt> {
     send_queued(to, &mut Taken::new(), SendFlags::NOSIGNAL)
 }
@@ -82,14 +83,14 @@ fn send_queued(
         rest = &rest[sent..];
         taken.moved(to, sent as u64)?;
     }
-    // The buffer itself is used again.
+    // The buffer itself is reused.
     let mut buffer = queued;
     buffer.clear();
     *to.output() = buffer;
     Ok(())
 }
 
-/// Sends `len` bytes of `file` from `at` on in one frame, behind what is queued.
+/// Sends `len` bytes of `file` from `at` on in one frame, after the queued bytes.
 pub(super) fn send_from_file(
     to: &mut Connection,
     file: &File,
@@ -101,10 +102,10 @@ pub(super) fn send_from_file(
     send_queued(to, &mut taken, SendFlags::NOSIGNAL | SendFlags::MORE)?;
     let (mut at, end) = (at, at + u64::from(len));
     while at < end {
-        // A frame is far smaller than what one call can send.
+        // A frame is far smaller than the limit of one call.
         let rest = usize::try_from(end - at).unwrap_or(usize::MAX);
         let sent = match rustix::fs::sendfile(to.stream(), file, Some(&mut at), rest) {
-            // The file is shorter than it was.
+            // The file has become shorter.
             Ok(0) => return Err(UploadError::SourceChanged.into()),
             Ok(sent) => sent as u64,
             Err(Errno::AGAIN | Errno::INTR) => 0,

@@ -1,5 +1,7 @@
-//! The loop of an upload of known length: ask what a server has, send the rest, and decide after each failure
-//! whether to go on elsewhere, to begin again or to give up.
+//! Retry loop of an upload of known length.
+//!
+//! It asks a server how much it has, sends the rest, and decides after each failure: continue
+//! elsewhere, restart or give up.
 
 use std::net::SocketAddr;
 
@@ -43,27 +45,27 @@ pub(super) fn run(
 struct Drive<'a, 'scope, 'env> {
     sessions: &'a mut dyn Sessions,
     work: Work<'a, 'scope, 'env>,
-    /// Whether an answer is under way, so that the connection is of no use to anybody else.
+    /// Whether an answer is unfinished, so the connection is unusable for other requests.
     midway: bool,
     redirects: Redirects,
 }
 
-/// Everything but the sessions, so that it can change while a connection is lent out.
+/// All state except the sessions, so it can change while a connection is borrowed.
 struct Work<'a, 'scope, 'env> {
     sender: Sender<'a, 'scope, 'env>,
     stats: UploadStats,
-    /// Whether the caller was told that this content goes out.
+    /// Whether the start of this content was reported.
     announced: bool,
     opened: bool,
-    /// The server that was asked last.
+    /// Last server that was asked.
     asked: Option<SocketAddr>,
-    /// The server that was opened last, and whether the connection to it was lost since.
+    /// Last opened server, and whether its connection was lost since.
     last: Option<(SocketAddr, bool)>,
-    /// Whether what the servers have is worth nothing.
+    /// Whether the bytes on the servers are worthless.
     from_start: bool,
-    /// How much each server had when it was met first.
+    /// Bytes that each server had at its first answer.
     met: Vec<(SocketAddr, u64)>,
-    /// Servers that have no room, and what the last of them said.
+    /// Servers without space, and the message of the last one.
     full: Vec<SocketAddr>,
     no_space: Option<Refusal>,
 }
@@ -87,14 +89,14 @@ impl Drive<'_, '_, '_> {
         self.work.sender.progress.interrupted()
     }
 
-    /// One try with one server.
+    /// Performs one try with one server.
     fn advance(&mut self) -> Result<CompletedUpload, UploadInterrupt> {
         let work = &mut self.work;
         work.sender.body.check_unchanged()?;
         let server = self.sessions.connection()?;
         if let Some(refusal) = work.no_space.clone().filter(|_| work.full.contains(&server.peer()))
         {
-            // All that can be asked were asked.
+            // All available servers were asked.
             return Err(UploadError::Refused(work.all_full(refusal)).into());
         }
         work.asked = Some(server.peer());
@@ -121,10 +123,10 @@ impl Drive<'_, '_, '_> {
         work.stored(server.peer(), &commit)
     }
 
-    /// What follows from a failure: an error where the upload ends.
+    /// Handles a failure; returns an error if the upload ends.
     fn recover(&mut self, stop: UploadInterrupt) -> Result<(), UploadError> {
         let midway = std::mem::take(&mut self.midway);
-        // A socket that was shut down to end the upload looks like a lost one.
+        // A socket that was shut down by an interruption looks like a lost one.
         if self.interrupted() {
             self.leave(midway);
             return Err(UploadError::Interrupted);
@@ -147,7 +149,7 @@ impl Drive<'_, '_, '_> {
         }
     }
 
-    /// Gives up a connection that is in the middle of something.
+    /// Drops a connection with an unfinished exchange.
     fn leave(&mut self, midway: bool) {
         if midway {
             self.sessions.abandon();
@@ -158,7 +160,7 @@ impl Drive<'_, '_, '_> {
         match refusal.code {
             ErrorCode::Behind => self.behind(refusal),
             ErrorCode::NoSpace => self.full(refusal, clean),
-            // Other content was put under the id by an earlier call.
+            // An earlier call stored other content under the id.
             ErrorCode::Conflict if self.work.sender.target.is_old => {
                 self.leave(!clean);
                 Err(UploadError::Superseded)
@@ -166,14 +168,14 @@ impl Drive<'_, '_, '_> {
             ErrorCode::Damaged | ErrorCode::BadOffset => self.begin_again(refusal, clean),
             code if is_passing(code) => self.move_on(&refusal.message),
             code => {
-                // After these the server may close.
+                // The server may close the connection after these errors.
                 self.leave(!clean || matches!(code, ErrorCode::BadRequest | ErrorCode::BadName));
                 Err(UploadError::Refused(refusal))
             }
         }
     }
 
-    /// The server has no room: it is left out as one that failed, and another one may take it. Each is asked once.
+    /// Handles a server without space: it is avoided, and another one is asked. Each is asked once.
     fn full(&mut self, refusal: Refusal, clean: bool) -> Result<(), UploadError> {
         self.work.full.extend(self.work.asked);
         if !self.sessions.full(&refusal.message) {
@@ -188,7 +190,7 @@ impl Drive<'_, '_, '_> {
         Ok(())
     }
 
-    /// The server lacks what was seen before: another one may take it.
+    /// Handles a server that is behind: another one may accept the upload.
     fn behind(&mut self, refusal: Refusal) -> Result<(), UploadError> {
         let progress = &*self.work.sender.progress;
         if self.redirects.behind(self.sessions, &refusal.message, &|| progress.interrupted()) {
@@ -201,13 +203,16 @@ impl Drive<'_, '_, '_> {
         })
     }
 
-    /// What the server has is not the beginning of this content: perhaps because the file was another one in an earlier call.
+    /// Handles a server whose bytes are not the beginning of this content.
+    ///
+    /// The file may have been another one in an earlier call.
     fn begin_again(&mut self, refusal: Refusal, clean: bool) -> Result<(), UploadError> {
         let Some(times) = self.work.stats.restarted() else {
             self.leave(!clean);
             return Err(UploadError::Refused(refusal));
         };
-        // Once it may be the bytes that were there. Twice it is the server, or the way there.
+        // The first time may be due to the earlier bytes. A second time is due to the server or the
+        // network.
         if times > 1 {
             self.sessions.failed(&refusal.message);
         } else {
@@ -217,7 +222,7 @@ impl Drive<'_, '_, '_> {
         Ok(())
     }
 
-    /// Gives the connection up; the next try is with another server.
+    /// Drops the connection; the next try is with another server.
     fn move_on(&mut self, why: &str) -> Result<(), UploadError> {
         debug!("{}: {why}", self.work.sender.target.path);
         self.sessions.failed(why);
@@ -229,7 +234,7 @@ impl Drive<'_, '_, '_> {
 }
 
 impl Work<'_, '_, '_> {
-    /// Sends what the server does not have.
+    /// Sends the bytes that the server does not have.
     fn go_on(
         &mut self,
         server: &mut Connection,
@@ -245,7 +250,7 @@ impl Work<'_, '_, '_> {
         result
     }
 
-    /// Tells the caller what is news.
+    /// Reports new facts to the caller.
     fn tell(&mut self, server: SocketAddr, offset: u64, current: Expect) {
         self.stats.has(offset);
         self.sender.sent = offset;
@@ -265,7 +270,7 @@ impl Work<'_, '_, '_> {
         self.last = Some((server, false));
     }
 
-    /// What the user is told where no server has room.
+    /// Returns the refusal if no server has space.
     fn all_full(&self, refusal: Refusal) -> Refusal {
         let message = format!("{}; no other slave in service has room", refusal.message);
         Refusal { message, ..refusal }
@@ -302,7 +307,7 @@ impl Work<'_, '_, '_> {
         if !servers.contains(&by) {
             servers.push(by);
         }
-        // A server that was never met got it from another, or in an earlier call.
+        // A server that was never asked got the content from another one, or in an earlier call.
         let met = self.met.iter().find(|(met, _)| *met == by).or(self.met.last());
         let resumed_from = met.map_or(size, |(_, offset)| *offset);
         Ok(CompletedUpload {

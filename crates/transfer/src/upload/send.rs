@@ -1,4 +1,4 @@
-//! One upload to one server, from `Put` to its answer.
+//! Sends one upload to one server, from `Put` to its answer.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -14,15 +14,16 @@ use super::exchange::{answer, ask, listen};
 use super::outgoing::{FRAME, flush, prepare, queue_bytes, send_from_file};
 use super::{Progress, UploadError, UploadTarget};
 
-/// How far the sender may be ahead of the digest. What is left at the end is hashed in well under the time in
-/// which a server wants to see bytes.
+/// Highest lead of the sender over the digest.
+///
+/// The remaining bytes are hashed in well under the time in which a server expects bytes.
 const LEAD: u64 = 256 * 1024 * 1024;
-/// Time between two looks for an interruption while the digest is awaited.
+/// Interval of checks for an interruption while waiting for the digest.
 const GLANCE: Duration = Duration::from_millis(100);
-/// Time after which a session that waits for the digest shows that it is still wanted.
+/// Interval of keep-alives on a session that waits for the digest.
 const PING_EVERY: Duration = Duration::from_secs(20);
 
-/// What a server has stored, as it says.
+/// Content that a server has stored, according to its answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Commit {
     pub version: Lsn,
@@ -32,7 +33,8 @@ pub(super) struct Commit {
 }
 
 impl Commit {
-    /// Compares what is stored with what was to be put. `is_old` says whether the id may be that of an earlier put.
+    /// Compares the stored content with the sent one. `is_old`: the id may belong to an earlier
+    /// put.
     pub(super) fn check(&self, sent: Digest, is_old: bool) -> Result<(), UploadInterrupt> {
         if is_old && (!self.current || self.digest != Some(sent)) {
             return Err(UploadError::Superseded.into());
@@ -41,7 +43,8 @@ impl Commit {
             Some(stored) if stored != sent => {
                 Err(UploadError::OtherContent { stored, sent }.into())
             }
-            // What has gone from its path since may be forgotten; what was made just now is not.
+            // The digest of a change that has left its path may be unknown; that of a new change is
+            // not.
             None if self.current => {
                 Err(UploadInterrupt::Violation("an acknowledgement has no digest".to_owned()))
             }
@@ -55,12 +58,12 @@ pub(super) struct Sender<'a, 'scope, 'env> {
     pub target: &'a UploadTarget<'a>,
     pub progress: &'a mut dyn Progress,
     pub hashing: Hashing<'scope, 'env>,
-    /// Where the content that went out ends.
+    /// Offset of the last sent byte.
     pub sent: u64,
     pub bytes_moved: u64,
-    /// The servers that bytes went to, in order of the first.
+    /// Servers that received bytes, in the order of their first byte.
     pub servers: Vec<SocketAddr>,
-    /// Whether `Put` went out in the last try.
+    /// Whether `Put` was sent in the last try.
     pub asked: bool,
 }
 
@@ -83,7 +86,7 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
         }
     }
 
-    /// Sends what lies behind `offset`; returns what the server stored it as.
+    /// Sends the bytes after `offset`; returns the server's answer.
     pub(super) fn send(
         &mut self,
         server: &mut Connection,
@@ -100,7 +103,7 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
                 Ok(Commit { version, copies, digest, current })
             }
             Ok(other) => Err(UploadInterrupt::unexpected(&other)),
-            // More than this it does not read and drop after a refusal: it closes.
+            // The server closes the connection instead of dropping more bytes after a refusal.
             Err(UploadInterrupt::Refused { refusal, clean }) => Err(UploadInterrupt::Refused {
                 refusal,
                 clean: clean && self.body.size() - offset <= limits::DISCARD,
@@ -109,7 +112,7 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
         }
     }
 
-    /// All in one go: read, hashed and queued before the first byte goes out.
+    /// Sends all bytes at once: they are read, hashed and queued first.
     fn send_small(&mut self, server: &mut Connection, offset: u64) -> Result<(), UploadInterrupt> {
         let Some(bytes) = self.body.small()? else { return Err(UploadError::SourceChanged.into()) };
         let digest = self.hashing.take(&bytes);
@@ -166,8 +169,10 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
         self.progress.advanced(self.sent);
     }
 
-    /// Waits where the digest is far behind `at`. Before `Put` it shows meanwhile that the session is wanted, and
-    /// behind it the wait is short: the digest was near when it was sent.
+    /// Waits if the digest is far behind `at`.
+    ///
+    /// Before `Put` it sends keep-alives meanwhile. After it the wait is short, because the digest
+    /// was close.
     fn keep_within_reach(
         &mut self,
         server: &mut Connection,
@@ -188,7 +193,7 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
         Ok(())
     }
 
-    /// The digest of the whole content, computed now where that was not done.
+    /// Returns the digest of the whole content; computes it now if necessary.
     pub(super) fn digest(&mut self) -> Result<Digest, UploadInterrupt> {
         loop {
             if let Some(digest) = self.hashing.known() {

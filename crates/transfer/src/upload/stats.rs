@@ -1,38 +1,38 @@
-//! Counts what goes wrong, so that no server can keep an upload going for ever.
+//! Limits the failures of an upload, so no server can keep it running forever.
 //!
-//! Bytes that went out prove nothing: a server can take them again and again. Only what a server says
-//! that it has, more than any said before, counts as coming forward.
+//! Sent bytes prove nothing, because a server can accept them repeatedly. Only a server's report of
+//! more bytes than any before counts as progress.
 
 use crate::retry::{Attempts, MOST_DAMAGED};
 
 #[derive(Debug, Default)]
 pub(super) struct UploadStats {
-    /// The most that a server had.
+    /// Highest number of bytes that a server has reported.
     best: u64,
-    /// By how much that grew since a connection was lost last.
+    /// Growth of that number since the last lost connection.
     gained: u64,
     attempts: Attempts,
     restarts: u32,
 }
 
 impl UploadStats {
-    /// A server has `offset` bytes.
+    /// Records that a server has `offset` bytes.
     pub(super) fn has(&mut self, offset: u64) {
         self.gained += offset.saturating_sub(self.best);
         self.best = self.best.max(offset);
     }
 
-    /// A connection was lost; says whether to go on.
+    /// Records a lost connection; returns whether to continue.
     pub(super) fn lost(&mut self) -> bool {
         self.attempts.lost(std::mem::take(&mut self.gained))
     }
 
-    /// A server broke the protocol; says whether to go on.
+    /// Records a protocol violation; returns whether to continue.
     pub(super) fn violated(&mut self) -> bool {
         self.attempts.violated()
     }
 
-    /// What arrived is not what was sent; how often that was, where it may begin again.
+    /// Records damaged bytes; returns how often that was, if a restart is allowed.
     pub(super) fn restarted(&mut self) -> Option<u32> {
         (self.best, self.gained) = (0, 0);
         self.restarts += 1;
@@ -50,7 +50,7 @@ mod tests {
     fn only_what_a_server_has_counts() {
         let mut stats = UploadStats::default();
         assert!((0..4).all(|_| stats.lost()));
-        // One byte more than any had before, and it begins anew.
+        // One more byte than any server had before resets the counter.
         stats.has(1);
         assert!(stats.lost());
         assert!((0..4).all(|_| {

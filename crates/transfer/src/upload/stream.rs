@@ -1,4 +1,6 @@
-//! Content of unknown length. It can be read once only, so what is not in memory any more is lost with its connection.
+//! Uploads content of unknown length.
+//!
+//! The content can be read only once, so bytes that left the memory are lost with the connection.
 
 use std::io::{self, Read};
 
@@ -14,7 +16,7 @@ use super::stats::UploadStats;
 use super::{CompletedUpload, Progress, UploadError, UploadTarget, retry_loop};
 use crate::download::Sessions;
 
-/// Bytes that are read before a server is asked, and at most in one step from there on.
+/// Bytes that are read before the first request, and at most per step after it.
 pub(super) const FIRST: usize = 1024 * 1024;
 
 pub(super) fn run(
@@ -57,7 +59,7 @@ pub(super) fn run(
     }
 }
 
-/// Reads what there is, at most one buffer; 0 at the end.
+/// Reads the available bytes, at most one buffer; returns 0 at the end.
 fn read(
     from: &mut dyn Read,
     buffer: &mut [u8],
@@ -78,14 +80,14 @@ struct Stream<'a> {
     from: &'a mut dyn Read,
     target: &'a UploadTarget<'a>,
     progress: &'a mut dyn Progress,
-    /// Bytes that went to the current server.
+    /// Bytes that were sent to the current server.
     sent: u64,
     bytes_moved: u64,
     /// Whether more was read than is still in memory.
     read_on: bool,
-    /// Whether `PutEnd` went out.
+    /// Whether `PutEnd` was sent.
     ended: bool,
-    /// Whether an answer is under way, so that the connection is of no use to anybody else.
+    /// Whether an answer is unfinished, so the connection is unusable for other requests.
     midway: bool,
 }
 
@@ -182,7 +184,7 @@ impl Stream<'_> {
                 return Err(UploadError::BadServer(why));
             }
             UploadInterrupt::Fatal(error) => {
-                // Never a digest of less than all.
+                // The digest must always cover the whole content.
                 self.leave(sessions);
                 return Err(error);
             }
@@ -194,7 +196,7 @@ impl Stream<'_> {
         }
         Ok(())
     }
-    /// Gives up a connection that is in the middle of something.
+    /// Drops a connection with an unfinished exchange.
     fn leave(&self, sessions: &mut dyn Sessions) {
         if self.midway {
             sessions.abandon();
