@@ -11,7 +11,7 @@ use relais_proto::FairQueue;
 use crate::owner::Owner;
 
 /// Interval between two checks that the client is still connected.
-const LOOK: Duration = Duration::from_millis(100);
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Limits the pieces that the sessions of a worker hash at the same time.
 #[derive(Debug)]
@@ -49,15 +49,15 @@ impl HashSemaphore {
         Self(Arc::new(SemaphoreInner { state: Mutex::new(state) }))
     }
 
-    /// Waits for a permit for the session of the calling thread. Calls `still` now and then to
+    /// Waits for a permit for the session of the calling thread. Calls `check_client` now and then to
     /// check the client.
     ///
     /// # Errors
-    /// Returns the error of `still`.
-    pub fn take(
+    /// Returns the error of `check_client`.
+    pub fn acquire(
         &self,
         owner: &Owner,
-        still: &mut dyn FnMut() -> io::Result<()>,
+        check_client: &mut dyn FnMut() -> io::Result<()>,
     ) -> io::Result<HashPermit> {
         let waiter = Arc::new(Waiter::default());
         {
@@ -77,7 +77,7 @@ impl HashSemaphore {
             if waiter.wait() {
                 return Ok(HashPermit(self.0.clone()));
             }
-            if let Err(e) = still() {
+            if let Err(e) = check_client() {
                 let mut state = self.0.state();
                 state.waiting.retain(|_, _, other| !Arc::ptr_eq(other, &waiter));
                 if *waiter.granted() {
@@ -100,7 +100,7 @@ impl Waiter {
     /// Waits for a moment. Returns whether the permit was granted.
     fn wait(&self) -> bool {
         let granted = self.granted();
-        let waited = self.came.wait_timeout_while(granted, LOOK, |granted| !*granted);
+        let waited = self.came.wait_timeout_while(granted, CHECK_INTERVAL, |granted| !*granted);
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
@@ -157,37 +157,37 @@ mod tests {
 
     #[test]
     fn single_piece_of_a_user_passes_the_flood_of_another() {
-        let (turns, order) = (HashSemaphore::new(1), Mutex::new(Vec::new()));
-        let held = turns.take(&owner("x"), &mut || Ok(())).unwrap();
+        let (semaphore, order) = (HashSemaphore::new(1), Mutex::new(Vec::new()));
+        let held = semaphore.acquire(&owner("x"), &mut || Ok(())).unwrap();
         std::thread::scope(|scope| {
             let hash = |name: &'static str| {
-                let turn = turns.take(&owner(name), &mut || Ok(())).unwrap();
+                let permit = semaphore.acquire(&owner(name), &mut || Ok(())).unwrap();
                 order.lock().unwrap().push(name);
-                drop(turn);
+                drop(permit);
             };
             for n in 1..=50 {
                 scope.spawn(move || hash("flood"));
-                wait_until(|| turns.waiting() == n);
+                wait_until(|| semaphore.waiting() == n);
             }
             scope.spawn(move || hash("other"));
-            wait_until(|| turns.waiting() == 51);
+            wait_until(|| semaphore.waiting() == 51);
             drop(held);
         });
         let order = order.into_inner().unwrap();
         assert_eq!(order.len(), 51);
         assert!(order.iter().position(|name| *name == "other").unwrap() <= 1, "{order:?}");
-        assert_eq!((turns.waiting(), turns.0.state().free), (0, 1));
+        assert_eq!((semaphore.waiting(), semaphore.0.state().free), (0, 1));
     }
 
     #[test]
     fn request_of_a_disconnected_client_is_dropped() {
-        let turns = HashSemaphore::new(1);
-        let held = turns.take(&owner("ann"), &mut || Ok(())).unwrap();
+        let semaphore = HashSemaphore::new(1);
+        let held = semaphore.acquire(&owner("ann"), &mut || Ok(())).unwrap();
         let gone = &mut || Err(io::ErrorKind::BrokenPipe.into());
-        assert!(turns.take(&owner("ann"), gone).is_err());
-        assert_eq!(turns.waiting(), 0);
+        assert!(semaphore.acquire(&owner("ann"), gone).is_err());
+        assert_eq!(semaphore.waiting(), 0);
         drop(held);
-        drop(turns.take(&owner("ann"), &mut || Ok(())).unwrap());
-        assert_eq!(turns.0.state().free, 1);
+        drop(semaphore.acquire(&owner("ann"), &mut || Ok(())).unwrap());
+        assert_eq!(semaphore.0.state().free, 1);
     }
 }

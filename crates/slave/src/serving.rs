@@ -289,13 +289,13 @@ impl ServingContext {
             }
             let Some(open) = &channel else { return Vec::new() };
             let has_message = if has_asked {
-                match open.holders() {
+                match open.read_holders() {
                     Ok(Received::Message(folders)) => return folders,
                     Ok(Received::Nothing) => false,
                     _ => return Vec::new(),
                 }
             } else {
-                match open.hello() {
+                match open.read_greeting() {
                     Ok(Received::Message(())) => {
                         has_asked = open.ask_holders(put).unwrap_or(false);
                         has_asked

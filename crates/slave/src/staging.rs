@@ -67,7 +67,7 @@ impl StagedName {
 
     /// Returns the name for content of a put that is fetched from another slave.
     #[must_use]
-    pub fn of_put(put: Lsn) -> Self {
+    pub fn for_put(put: Lsn) -> Self {
         let mut id = *b"put.............";
         id[4..8].copy_from_slice(&put.epoch.to_be_bytes());
         id[8..16].copy_from_slice(&put.number.to_be_bytes());
@@ -76,7 +76,7 @@ impl StagedName {
 
     /// Returns the put of fetched content, or of content that is held for another path.
     #[must_use]
-    pub fn put(&self) -> Option<Lsn> {
+    pub fn put_lsn(&self) -> Option<Lsn> {
         let id = self.id().0;
         let (epoch, number) = (id[4..8].try_into().ok()?, id[8..16].try_into().ok()?);
         self.is_fetched()
@@ -174,7 +174,7 @@ impl Staging {
 
     /// Returns whether a staged file exists.
     #[must_use]
-    pub fn has(&self, name: &StagedName) -> bool {
+    pub fn contains(&self, name: &StagedName) -> bool {
         self.staged.stat_part(name.as_str().as_bytes()).is_ok()
     }
 
@@ -196,7 +196,7 @@ impl Staging {
     }
 
     /// Deletes a staged file of an abandoned upload.
-    fn discard_old(&self, name: &[u8]) {
+    fn discard_abandoned(&self, name: &[u8]) {
         let Ok(text) = std::str::from_utf8(name) else { return };
         if let Some(name) =
             StagedName::parse(text).filter(|name| name.is_sealed() || self.claim(name).is_ok())
@@ -213,7 +213,7 @@ impl Staging {
     /// Deletes removed files. Files of changes after `settled` may still be restored, so they stay.
     /// Another process may use the folder at the same time.
     pub fn sweep_removed(&self, settled: Lsn, stop: &dyn Fn() -> bool) {
-        empty(&self.removed, &|name| is_settled(name, settled), stop);
+        delete_all(&self.removed, &|name| is_settled(name, settled), stop);
     }
 
     /// Deletes staged files that were not written for [`limits::STAGED_TIME`]. Recounts unfinished
@@ -229,7 +229,7 @@ impl Staging {
             let Ok(meta) = self.staged.stat_part(name) else { continue };
             let age = now.as_secs().saturating_sub(meta.ctime.seconds.max(0).cast_unsigned());
             if age > limits::STAGED_TIME.as_secs() {
-                self.discard_old(name);
+                self.discard_abandoned(name);
             } else if let Some(name) = std::str::from_utf8(name).ok().and_then(StagedName::parse)
                 && !name.is_fetched()
             {
@@ -320,13 +320,13 @@ fn is_settled(name: &[u8], settled: Lsn) -> bool {
 }
 
 /// Deletes everything in a folder of the metadata folder.
-fn empty(folder: &Folder, may_go: &dyn Fn(&[u8]) -> bool, stop: &dyn Fn() -> bool) {
+fn delete_all(folder: &Folder, may_delete: &dyn Fn(&[u8]) -> bool, stop: &dyn Fn() -> bool) {
     let Ok(listing) = folder.list() else { return };
     for listed in listing.flatten() {
         if stop() {
             return;
         }
-        if !may_go(listed.name()) {
+        if !may_delete(listed.name()) {
             continue;
         }
         let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(listed.name());
@@ -335,7 +335,7 @@ fn empty(folder: &Folder, may_go: &dyn Fn(&[u8]) -> bool, stop: &dyn Fn() -> boo
             Ok(found) if found.mount_point => continue,
             Ok(found) if found.meta.kind == MetaKind::Folder => {
                 if let Ok(below) = folder.sub_of_bytes(listed.name()) {
-                    empty(&below, &|_| true, stop);
+                    delete_all(&below, &|_| true, stop);
                 }
                 folder.remove_folder(name)
             }
@@ -393,7 +393,7 @@ mod tests {
         staging.sweep_staged(&uploads);
         assert_eq!(uploads.usage().number, 1);
         assert!(std::fs::read_dir(&removed).unwrap().next().is_none());
-        assert!(staging.has(&name));
+        assert!(staging.contains(&name));
         assert!(std::path::Path::new("/etc/passwd").exists());
     }
 }

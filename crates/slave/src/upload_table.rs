@@ -81,7 +81,7 @@ impl UploadLimits {
         Self { number: (self.number / ACCOUNT_PART).max(1), bytes: self.bytes / ACCOUNT_PART }
     }
 
-    fn hold(self, used: Usage) -> bool {
+    fn allow(self, used: Usage) -> bool {
         used.number <= self.number && used.bytes <= self.bytes
     }
 }
@@ -219,7 +219,7 @@ impl UploadTable {
     }
 
     fn group(&self, account: u32) -> usize {
-        reduce(self.hasher.hash_one(account), GROUPS)
+        scale(self.hasher.hash_one(account), GROUPS)
     }
 
     /// Adds two differences, modulo 2^64, to the counters of an account.
@@ -237,15 +237,15 @@ impl UploadTable {
     }
 
     /// Returns the key of an id, which is neither 0 nor [`CLAIMED`], and its rows.
-    fn place(&self, id: [u64; 2]) -> (u64, impl Iterator<Item = usize> + use<>) {
+    fn slots(&self, id: [u64; 2]) -> (u64, impl Iterator<Item = usize> + use<>) {
         let (hash, rows) = (self.hasher.hash_one(id), self.rows);
-        let first = reduce(hash, rows);
+        let first = scale(hash, rows);
         (hash.clamp(1, CLAIMED - 1), (0..WINDOW).map(move |n| (first + n) % rows))
     }
 
     fn find(&self, name: &StagedName) -> Option<usize> {
-        let (id, binding) = halves(name);
-        let (key, mut rows) = self.place(id);
+        let (id, binding) = name_words(name);
+        let (key, mut rows) = self.slots(id);
         rows.find(|row| {
             self.key(*row).load(SeqCst) == key
                 && [self.word(*row, 0), self.word(*row, 1), self.word(*row, 2)]
@@ -256,8 +256,8 @@ impl UploadTable {
 
     /// Inserts a row and returns its index; `None` if all rows of the id are in use.
     fn insert(&self, name: &StagedName, bytes: u64, touched_ms: u64) -> Option<usize> {
-        let (id, binding) = halves(name);
-        let (key, mut rows) = self.place(id);
+        let (id, binding) = name_words(name);
+        let (key, mut rows) = self.slots(id);
         let row = rows.find(|row| {
             self.key(*row).load(SeqCst) == 0
                 && self.key(*row).compare_exchange(0, CLAIMED, SeqCst, SeqCst).is_ok()
@@ -307,8 +307,8 @@ impl UploadTable {
     #[must_use]
     pub fn names_of(&self, ids: &HashSet<ChangeId>) -> Vec<StagedName> {
         let of_id = |id: &ChangeId| {
-            let id = id_halves(id);
-            let (_, rows) = self.place(id);
+            let id = id_words(id);
+            let (_, rows) = self.slots(id);
             rows.filter_map(move |at| self.row(at).filter(|row| row.id == id))
         };
         ids.iter().flat_map(of_id).map(|row| row.name()).collect()
@@ -318,13 +318,14 @@ impl UploadTable {
     /// proposes one upload at a time.
     #[must_use]
     pub fn is_crowded(&self, account: u32) -> bool {
-        !self.hold(account, Usage { number: 1, bytes: 0 })
+        !self.allows(account, Usage { number: 1, bytes: 0 })
     }
 
     /// Returns whether the counters allow this much more.
-    fn hold(&self, account: u32, more: Usage) -> bool {
+    fn allows(&self, account: u32, more: Usage) -> bool {
         let group = self.counter(self.group(account)).usage();
-        self.limits.of_account().hold(group.plus(more)) && self.limits.hold(self.usage().plus(more))
+        self.limits.of_account().allow(group.plus(more))
+            && self.limits.allow(self.usage().plus(more))
     }
 
     /// Registers an upload that begins or resumes, with `there` bytes here and `more` bytes
@@ -340,18 +341,18 @@ impl UploadTable {
         staging: &Staging,
     ) -> Result<(), Refusal> {
         self.make_room(name, more, staging)?;
-        if self.note(name, there) { Ok(()) } else { Err(too_many()) }
+        if self.record(name, there) { Ok(()) } else { Err(too_many()) }
     }
 
     /// Records the number of bytes of an upload that are here.
     pub fn record_bytes(&self, name: &StagedName, bytes: u64) {
-        if !self.note(name, bytes) {
+        if !self.record(name, bytes) {
             debug!("the upload table is full; an upload is not counted");
         }
     }
 
     /// Updates or inserts a row. Returns whether there is one.
-    fn note(&self, name: &StagedName, bytes: u64) -> bool {
+    fn record(&self, name: &StagedName, bytes: u64) -> bool {
         let now = monotonic_ms();
         let Some(row) = self.find(name) else {
             return self.insert(name, bytes, now).is_some();
@@ -371,7 +372,7 @@ impl UploadTable {
 
     /// Removes the row of an answered upload, unless its staged file still exists.
     pub fn release(&self, name: &StagedName, staging: &Staging) {
-        if !staging.has(&name.sealed()) && !staging.has(&name.unsealed()) {
+        if !staging.contains(&name.sealed()) && !staging.contains(&name.unsealed()) {
             self.end(name);
         }
     }
@@ -380,7 +381,7 @@ impl UploadTable {
     fn make_room(&self, name: &StagedName, more: u64, staging: &Staging) -> Result<(), Refusal> {
         let (account, own) = (name.id().account(), self.find(&name.unsealed()));
         let extra = Usage { number: u64::from(own.is_none()), bytes: more };
-        if self.hold(account, extra) {
+        if self.allows(account, extra) {
             return Ok(());
         }
         let counter = self.counter(self.group(account));
@@ -420,7 +421,7 @@ impl UploadTable {
         let of_account = self.limits.of_account();
         let holds = |accounts: &BTreeMap<u32, Usage>, total| {
             let used = accounts.get(&account).copied().unwrap_or_default();
-            (of_account.hold(used), self.limits.hold(total))
+            (of_account.allow(used), self.limits.allow(total))
         };
         if holds(&accounts, total) == (true, true) {
             // The counter includes other accounts.
@@ -475,7 +476,7 @@ impl UploadTable {
     /// Deletes an upload that is not being sent and whose change is not pending.
     fn evict(&self, row: UploadRow, staging: &Staging) -> EvictionResult {
         let name = row.name();
-        if staging.has(&name.sealed()) {
+        if staging.contains(&name.sealed()) {
             if monotonic_ms().saturating_sub(row.touched_ms) < SETTLED_MS {
                 return EvictionResult::Waits;
             }
@@ -520,13 +521,13 @@ impl UploadTable {
         }
         let mut evicted = 0_u64;
         for (name, bytes, age_ms) in files {
-            if !known.insert(halves(&name)) {
+            if !known.insert(name_words(&name)) {
                 continue;
             }
             let more = Usage { number: 1, bytes };
             let used = accounts.entry(name.id().account()).or_default();
-            if self.limits.hold(total.plus(more))
-                && self.limits.of_account().hold(used.plus(more))
+            if self.limits.allow(total.plus(more))
+                && self.limits.of_account().allow(used.plus(more))
                 && self.insert(&name.unsealed(), bytes, now.saturating_sub(age_ms)).is_some()
             {
                 (total, *used) = (total.plus(more), used.plus(more));
@@ -585,15 +586,15 @@ fn account_of(id: [u64; 2]) -> u32 {
 }
 
 /// Maps a hash to a number below `many` without a division.
-fn reduce(hash: u64, many: usize) -> usize {
+fn scale(hash: u64, many: usize) -> usize {
     usize::try_from((u128::from(hash) * many as u128) >> 64).unwrap_or(0)
 }
 
-fn halves(name: &StagedName) -> ([u64; 2], u64) {
-    (id_halves(&name.id()), name.binding())
+fn name_words(name: &StagedName) -> ([u64; 2], u64) {
+    (id_words(&name.id()), name.binding())
 }
 
-fn id_halves(id: &ChangeId) -> [u64; 2] {
+fn id_words(id: &ChangeId) -> [u64; 2] {
     let half = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
     let (high, low) = id.0.split_at(8);
     [half(high), half(low)]
@@ -614,18 +615,18 @@ mod tests {
 
     use super::*;
 
-    struct Lab {
+    struct Fixture {
         _dir: tempfile::TempDir,
         staging: Staging,
         table: UploadTable,
     }
 
-    fn lab(number: u64, bytes: u64) -> Lab {
+    fn fixture(number: u64, bytes: u64) -> Fixture {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(crate::catalogue::FOLDER)).unwrap();
         let staging = Staging::open(&Folder::open(dir.path()).unwrap()).unwrap();
         let table = UploadTable::new(UploadLimits { number, bytes }).unwrap();
-        Lab { _dir: dir, staging, table }
+        Fixture { _dir: dir, staging, table }
     }
 
     fn name(account: u8, n: u8) -> StagedName {
@@ -634,7 +635,7 @@ mod tests {
         StagedName::new(ChangeId(id), "", &TreePath::new("f").unwrap(), None)
     }
 
-    impl Lab {
+    impl Fixture {
         /// Leaves an upload that was interrupted.
         fn leave(&self, account: u8, n: u8, bytes: u64) -> Result<(), Refusal> {
             let name = name(account, n);
@@ -648,120 +649,123 @@ mod tests {
         }
 
         fn left(&self, account: u8) -> Vec<u8> {
-            (0..=255).filter(|n| self.staging.has(&name(account, *n))).collect()
+            (0..=255).filter(|n| self.staging.contains(&name(account, *n))).collect()
         }
     }
 
     #[test]
     fn oldest_upload_of_an_account_over_its_part_is_evicted() {
-        let lab = lab(8, u64::MAX);
+        let fixture = fixture(8, u64::MAX);
         for n in 1..=6 {
-            lab.leave(1, n, 10).unwrap();
+            fixture.leave(1, n, 10).unwrap();
         }
-        assert_eq!(lab.left(1), [3, 4, 5, 6], "half of all");
-        assert_eq!(lab.table.usage(), Usage { number: 4, bytes: 40 });
+        assert_eq!(fixture.left(1), [3, 4, 5, 6], "half of all");
+        assert_eq!(fixture.table.usage(), Usage { number: 4, bytes: 40 });
         // A resumed upload does not count twice.
-        lab.table.begin(&name(1, 3), 10, 0, &lab.staging).unwrap();
-        assert_eq!(lab.left(1), [3, 4, 5, 6]);
-        lab.table.end(&name(1, 4));
-        assert_eq!(lab.table.usage().number, 3);
+        fixture.table.begin(&name(1, 3), 10, 0, &fixture.staging).unwrap();
+        assert_eq!(fixture.left(1), [3, 4, 5, 6]);
+        fixture.table.end(&name(1, 4));
+        assert_eq!(fixture.table.usage().number, 3);
     }
 
     #[test]
     fn flood_of_one_account_evicts_none_of_another() {
-        let lab = lab(8, 100);
-        lab.leave(2, 1, 20).unwrap();
-        lab.leave(2, 2, 20).unwrap();
+        let fixture = fixture(8, 100);
+        fixture.leave(2, 1, 20).unwrap();
+        fixture.leave(2, 2, 20).unwrap();
         for n in 3..=40 {
-            lab.leave(1, n, 10).unwrap();
+            fixture.leave(1, n, 10).unwrap();
         }
-        assert_eq!(lab.left(2), [1, 2]);
-        assert_eq!(lab.left(1), [37, 38, 39, 40]);
+        assert_eq!(fixture.left(2), [1, 2]);
+        assert_eq!(fixture.left(1), [37, 38, 39, 40]);
         // Over the total limit the largest account is evicted.
-        lab.leave(3, 1, 1).unwrap();
-        lab.leave(3, 2, 1).unwrap();
-        lab.leave(3, 3, 1).unwrap();
-        assert_eq!((lab.left(1), lab.left(2)), (vec![38, 39, 40], vec![1, 2]));
-        lab.leave(3, 4, 1).unwrap();
-        assert_eq!((lab.left(3), lab.left(1)), (vec![2, 3, 4], vec![38, 39, 40]));
+        fixture.leave(3, 1, 1).unwrap();
+        fixture.leave(3, 2, 1).unwrap();
+        fixture.leave(3, 3, 1).unwrap();
+        assert_eq!((fixture.left(1), fixture.left(2)), (vec![38, 39, 40], vec![1, 2]));
+        fixture.leave(3, 4, 1).unwrap();
+        assert_eq!((fixture.left(3), fixture.left(1)), (vec![2, 3, 4], vec![38, 39, 40]));
         // Announced bytes count before they arrive.
-        lab.table.begin(&name(1, 38), 10, 25, &lab.staging).unwrap();
-        assert_eq!((lab.left(1), lab.left(2)), (vec![38, 40], vec![1, 2]));
+        fixture.table.begin(&name(1, 38), 10, 25, &fixture.staging).unwrap();
+        assert_eq!((fixture.left(1), fixture.left(2)), (vec![38, 40], vec![1, 2]));
     }
 
     #[test]
     fn upload_that_is_being_sent_is_not_evicted() {
-        let lab = lab(4, 100);
-        let sent = lab.staging.claim(&name(1, 1)).unwrap();
-        lab.table.begin(&name(1, 1), 0, 0, &lab.staging).unwrap();
-        let other = lab.staging.claim(&name(1, 2)).unwrap();
-        lab.table.begin(&name(1, 2), 0, 0, &lab.staging).unwrap();
-        let refusal = lab.table.begin(&name(1, 3), 0, 0, &lab.staging).unwrap_err();
+        let fixture = fixture(4, 100);
+        let sent = fixture.staging.claim(&name(1, 1)).unwrap();
+        fixture.table.begin(&name(1, 1), 0, 0, &fixture.staging).unwrap();
+        let other = fixture.staging.claim(&name(1, 2)).unwrap();
+        fixture.table.begin(&name(1, 2), 0, 0, &fixture.staging).unwrap();
+        let refusal = fixture.table.begin(&name(1, 3), 0, 0, &fixture.staging).unwrap_err();
         assert_eq!(refusal.code, ErrorCode::Busy);
         // Bytes alone do not block an upload.
-        lab.table.record_bytes(&name(1, 1), 1000);
-        lab.table.begin(&name(1, 2), 0, 1000, &lab.staging).unwrap();
+        fixture.table.record_bytes(&name(1, 1), 1000);
+        fixture.table.begin(&name(1, 2), 0, 1000, &fixture.staging).unwrap();
         drop((sent, other));
         // The next search is delayed.
-        assert!(lab.table.begin(&name(1, 3), 0, 0, &lab.staging).is_err());
+        assert!(fixture.table.begin(&name(1, 3), 0, 0, &fixture.staging).is_err());
         std::thread::sleep(std::time::Duration::from_millis(2 * FUTILE_MS));
-        lab.table.begin(&name(1, 3), 0, 0, &lab.staging).unwrap();
-        assert!(!lab.staging.has(&name(1, 1)));
+        fixture.table.begin(&name(1, 3), 0, 0, &fixture.staging).unwrap();
+        assert!(!fixture.staging.contains(&name(1, 1)));
     }
 
     #[test]
     fn complete_uploads_do_not_block_others() {
-        let lab = lab(4, u64::MAX);
+        let fixture = fixture(4, u64::MAX);
         for n in 1..=3 {
-            assert_eq!(lab.table.is_crowded(name(1, n).id().account()), n == 3);
-            lab.table.begin(&name(1, n), 0, 0, &lab.staging).unwrap();
-            lab.staging.claim(&name(1, n)).unwrap();
-            lab.staging.seal(&name(1, n)).unwrap();
+            assert_eq!(fixture.table.is_crowded(name(1, n).id().account()), n == 3);
+            fixture.table.begin(&name(1, n), 0, 0, &fixture.staging).unwrap();
+            fixture.staging.claim(&name(1, n)).unwrap();
+            fixture.staging.seal(&name(1, n)).unwrap();
         }
-        assert_eq!(lab.table.usage().number, 3);
-        assert!((1..=3).all(|n| lab.staging.has(&name(1, n).sealed())), "none is evicted");
+        assert_eq!(fixture.table.usage().number, 3);
+        assert!((1..=3).all(|n| fixture.staging.contains(&name(1, n).sealed())), "none is evicted");
     }
 
     #[test]
     fn many_rows_are_found_and_counted() {
         const MANY: u32 = 20_000;
-        let lab = lab(u64::from(MANY), u64::MAX);
+        let fixture = fixture(u64::from(MANY), u64::MAX);
         let name = |n: u32| {
             let mut id = [0; 16];
             id[..4].copy_from_slice(&(n % 3).to_be_bytes());
             id[12..].copy_from_slice(&n.to_be_bytes());
             StagedName::new(ChangeId(id), "", &TreePath::new("f").unwrap(), None)
         };
-        (0..MANY).for_each(|n| lab.table.record_bytes(&name(n), 1));
-        assert_eq!(lab.table.usage(), Usage { number: u64::from(MANY), bytes: u64::from(MANY) });
-        lab.table.record_bytes(&name(7), 11);
-        assert_eq!(lab.table.usage().bytes, u64::from(MANY) + 10);
-        lab.table.recount();
-        assert_eq!(lab.table.usage().bytes, u64::from(MANY) + 10);
+        (0..MANY).for_each(|n| fixture.table.record_bytes(&name(n), 1));
+        assert_eq!(
+            fixture.table.usage(),
+            Usage { number: u64::from(MANY), bytes: u64::from(MANY) }
+        );
+        fixture.table.record_bytes(&name(7), 11);
+        assert_eq!(fixture.table.usage().bytes, u64::from(MANY) + 10);
+        fixture.table.recount();
+        assert_eq!(fixture.table.usage().bytes, u64::from(MANY) + 10);
         (0..MANY).for_each(|n| {
-            assert_eq!(lab.table.names_of(&HashSet::from([name(n).id()])), [name(n)]);
-            lab.table.end(&name(n));
+            assert_eq!(fixture.table.names_of(&HashSet::from([name(n).id()])), [name(n)]);
+            fixture.table.end(&name(n));
         });
-        assert_eq!(lab.table.usage(), Usage::default());
-        assert!(!lab.table.is_crowded(1));
+        assert_eq!(fixture.table.usage(), Usage::default());
+        assert!(!fixture.table.is_crowded(1));
     }
 
     #[test]
     fn reconcile_adopts_the_files_of_the_folder() {
-        let lab = lab(6, u64::MAX);
+        let fixture = fixture(6, u64::MAX);
         for n in 1..=9 {
-            lab.staging.claim(&name(1, n)).unwrap().set_len(7).unwrap();
+            fixture.staging.claim(&name(1, n)).unwrap().set_len(7).unwrap();
         }
         let files = (1..=9).map(|n| (name(1, n), 7, 1000 - u64::from(n))).collect();
-        lab.table.reconcile(files, &lab.staging);
-        assert_eq!(lab.left(1), [7, 8, 9], "the newest stay");
-        assert_eq!(lab.table.usage(), Usage { number: 3, bytes: 21 });
+        fixture.table.reconcile(files, &fixture.staging);
+        assert_eq!(fixture.left(1), [7, 8, 9], "the newest stay");
+        assert_eq!(fixture.table.usage(), Usage { number: 3, bytes: 21 });
         let ids = HashSet::from([name(1, 8).id(), name(1, 1).id()]);
-        assert_eq!(lab.table.names_of(&ids), [name(1, 8)]);
+        assert_eq!(fixture.table.names_of(&ids), [name(1, 8)]);
         // A row without a file is removed.
-        lab.staging.discard(&name(1, 8));
-        lab.table.release(&name(1, 8), &lab.staging);
-        lab.table.release(&name(1, 9), &lab.staging);
-        assert_eq!(lab.table.usage().number, 2);
+        fixture.staging.discard(&name(1, 8));
+        fixture.table.release(&name(1, 8), &fixture.staging);
+        fixture.table.release(&name(1, 9), &fixture.staging);
+        assert_eq!(fixture.table.usage().number, 2);
     }
 }

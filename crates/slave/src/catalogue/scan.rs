@@ -408,8 +408,10 @@ impl Scanner {
     }
 
     fn report_vanished(&mut self, path: TreePath) -> Result<(), CatalogError> {
-        let seen = self.by_event;
-        self.detected.iter_mut().for_each(|detected| detected.vanished.push((path.clone(), seen)));
+        let by_event = self.by_event;
+        self.detected
+            .iter_mut()
+            .for_each(|detected| detected.vanished.push((path.clone(), by_event)));
         Ok(())
     }
 

@@ -34,7 +34,7 @@ pub struct UnappliedPath {
     /// Where the content lies if a move could not be applied.
     pub source: Option<TreePath>,
     /// Whether a removed entry is still on the disk at this path.
-    pub lies: bool,
+    pub is_leftover: bool,
 }
 
 const COLUMNS: &str = "folder, name, epoch, number, removal, why, since, source, lies";
@@ -53,7 +53,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Option<UnappliedPath>> {
         reason: row.get(5).unwrap_or_default(),
         since_ms: row.get::<_, i64>(6).unwrap_or_default().cast_unsigned(),
         source: source.and_then(|source| TreePath::new(source).ok()),
-        lies: row.get(8).unwrap_or_default(),
+        is_leftover: row.get(8).unwrap_or_default(),
     }))
 }
 

@@ -300,7 +300,7 @@ impl WriterLoop {
                 Hint::Different(path) => self.scanner.debounce.add(path, Instant::now()),
                 Hint::Suspect(path) => {
                     if let ChangeDriver::Cluster(driver) = &mut self.driver {
-                        driver.suspect(&path, &self.scanner.store)?;
+                        driver.check_reported(&path, &self.scanner.store)?;
                     }
                 }
             }
@@ -421,12 +421,12 @@ impl WriterLoop {
                 Hashed::Digest(of, digest) => {
                     self.scanner.store.set_digest(&of, digest)?;
                     if let ChangeDriver::Cluster(driver) = &mut self.driver {
-                        driver.hashed(&of, Some(digest), &self.scanner.store)?;
+                        driver.handle_digest(&of, Some(digest), &self.scanner.store)?;
                     }
                 }
                 Hashed::Changed(of) => {
                     if let ChangeDriver::Cluster(driver) = &mut self.driver {
-                        driver.hashed(&of, None, &self.scanner.store)?;
+                        driver.handle_digest(&of, None, &self.scanner.store)?;
                     }
                     // The row is of other content. The pause lets the scan come before the next
                     // hash request.
@@ -444,7 +444,7 @@ impl WriterLoop {
             return Ok(());
         }
         if let ChangeDriver::Cluster(driver) = &mut self.driver {
-            driver.gather_scrub(&self.scanner.store)?;
+            driver.collect_scrub_files(&self.scanner.store)?;
             let files = driver
                 .take_unhashed(HASH_BATCH as usize, |path| !self.scanner.debounce.contains(path));
             if !files.is_empty() {

@@ -21,7 +21,7 @@ use crate::staging::{StagedName, Staging};
 /// Why a file was quarantined.
 const CAME_MEANWHILE: &str = "it was put there locally while a change was applied to that path";
 /// Attempts if users keep putting files in the way of a change.
-const TRIES: usize = 16;
+const MOST_ATTEMPTS: usize = 16;
 
 /// A change that was applied and can still be rolled back.
 #[derive(Debug)]
@@ -181,16 +181,21 @@ impl Applier<'_, '_> {
             Change::SetMode { path, mode } => self.set_mode(path, *mode),
             Change::Remove { path, recursive } => self.remove(path, *recursive, version),
             Change::Move { from, to } => self.move_to(from, to, version),
-            Change::Withdraw { .. } => Ok(nothing(Vec::new(), None)),
+            Change::Withdraw { .. } => Ok(without_undo(Vec::new(), None)),
         }
     }
 
-    fn quarantines(&self) -> bool {
+    fn is_quarantining(&self) -> bool {
         self.on_foreign == OnForeign::Quarantine
     }
 
     /// Quarantines the entry with this name in a folder of the tree.
-    fn clear(&mut self, folder: &Folder, name: &str, path: &TreePath) -> Result<(), TreeError> {
+    fn quarantine_entry(
+        &mut self,
+        folder: &Folder,
+        name: &str,
+        path: &TreePath,
+    ) -> Result<(), TreeError> {
         self.quarantine.take_from(folder, name, path.as_str(), CAME_MEANWHILE, "").map(drop)
     }
 
@@ -230,7 +235,7 @@ impl Applier<'_, '_> {
         let ours = own.stat_part(staged.as_str().as_bytes())?;
         let mut out = None;
         let mut over = false;
-        for tried in 1.. {
+        for attempt in 1.. {
             let there = match folder.stat_part(name.as_bytes()) {
                 Ok(meta) => Some(meta.kind),
                 Err(TreeError::NotFound) => None,
@@ -239,7 +244,7 @@ impl Applier<'_, '_> {
             match there {
                 None => match own.move_new(staged.as_str(), &folder, &name) {
                     Ok(()) => break,
-                    Err(TreeError::Taken) if self.quarantines() && tried < TRIES => {}
+                    Err(TreeError::Taken) if self.is_quarantining() && attempt < MOST_ATTEMPTS => {}
                     Err(TreeError::Taken) => return Err(TreeError::Changing),
                     Err(e) => return Err(e),
                 },
@@ -248,11 +253,11 @@ impl Applier<'_, '_> {
                         over = true;
                         break;
                     }
-                    Err(TreeError::NotFound) if tried < TRIES => {}
+                    Err(TreeError::NotFound) if attempt < MOST_ATTEMPTS => {}
                     Err(e) => return Err(e),
                 },
-                Some(_) if self.quarantines() && tried < TRIES => {
-                    self.clear(&folder, &name, path)?;
+                Some(_) if self.is_quarantining() && attempt < MOST_ATTEMPTS => {
+                    self.quarantine_entry(&folder, &name, path)?;
                 }
                 Some(_) => return Err(TreeError::IsFolder),
             }
@@ -268,7 +273,7 @@ impl Applier<'_, '_> {
                     out = Some(ToDrop::File(meta));
                     None
                 }
-                Ok((false, _)) if self.quarantines() => {
+                Ok((false, _)) if self.is_quarantining() => {
                     self.quarantine.take_removed(own, staged.as_str(), path, CAME_MEANWHILE).err()
                 }
                 Ok((false, _)) => Some(TreeError::Changing),
@@ -355,7 +360,7 @@ impl Applier<'_, '_> {
         let (is_folder, mode) = match folder.stat_part(name.as_bytes()) {
             Ok(meta) => (meta.kind == MetaKind::Folder, meta.mode),
             // A user has removed the entry already, which is the wanted result.
-            Err(TreeError::NotFound) => return Ok(nothing(vec![parent], None)),
+            Err(TreeError::NotFound) => return Ok(without_undo(vec![parent], None)),
             Err(e) => return Err(e),
         };
         if is_folder && !recursive {
@@ -365,8 +370,8 @@ impl Applier<'_, '_> {
             return Ok(Applied { parents: vec![parent], meta: None, out: None, undo });
         }
         let removed = &self.staging.removed;
-        let kept = match free_name(version, |kept| folder.take_out(&name, removed, kept)) {
-            Err(TreeError::NotFound) => return Ok(nothing(vec![parent], None)),
+        let kept = match move_to_free_name(version, |kept| folder.take_out(&name, removed, kept)) {
+            Err(TreeError::NotFound) => return Ok(without_undo(vec![parent], None)),
             other => other?,
         };
         let undo = Undo::Remove { parent: parent.clone(), name, kept: kept.clone() };
@@ -374,14 +379,14 @@ impl Applier<'_, '_> {
             Ok(Some(out)) => {
                 return Ok(Applied { parents: vec![parent], meta: None, out: Some(out), undo });
             }
-            Ok(None) if self.quarantines() => {
+            Ok(None) if self.is_quarantining() => {
                 self.quarantine.take_removed(removed, &kept, path, CAME_MEANWHILE).err()
             }
             Ok(None) => Some(TreeError::Changing),
             Err(e) => Some(e),
         };
         match failed {
-            None => Ok(nothing(vec![parent], None)),
+            None => Ok(without_undo(vec![parent], None)),
             Some(e) => {
                 undo.run_or_warn(self.parents, self.staging, self.quarantine);
                 Err(e)
@@ -419,8 +424,8 @@ impl Applier<'_, '_> {
             // The fingerprint comes before the check. A file that another program creates
             // afterwards is then found when the folder is deleted.
             let fingerprint = fingerprint(&below)?;
-            if !self.quarantines() {
-                let all = all_known(path, &below, self.known)?;
+            if !self.is_quarantining() {
+                let all = knows_all(path, &below, self.known)?;
                 return Ok(all.then_some(ToDrop::Folder(fingerprint)));
             }
             if !self.quarantine.take_unknown(path, &below, CAME_MEANWHILE, self.known)? {
@@ -438,7 +443,7 @@ impl Applier<'_, '_> {
         let (source_path, target_path) = (split_path(from)?, split_path(to)?);
         let source = self.parents.get(&source_path.0)?.try_clone()?;
         if from == to {
-            return Ok(nothing(Vec::new(), Some(source.stat_part(source_path.1.as_bytes())?)));
+            return Ok(without_undo(Vec::new(), Some(source.stat_part(source_path.1.as_bytes())?)));
         }
         let target = self.parents.get(&target_path.0)?.try_clone()?;
         let concerned = if source_path.0 == target_path.0 {
@@ -452,13 +457,17 @@ impl Applier<'_, '_> {
         let mut kept = None;
         match target.stat_part(target_path.1.as_bytes()) {
             Ok(meta) if meta.kind == MetaKind::File => {
-                match free_name(version, |kept| target.take_out(&target_path.1, removed, kept)) {
+                match move_to_free_name(version, |kept| {
+                    target.take_out(&target_path.1, removed, kept)
+                }) {
                     Ok(name) => kept = Some(name),
                     Err(TreeError::NotFound) => {}
                     Err(e) => return Err(e),
                 }
             }
-            Ok(_) if self.quarantines() => self.clear(&target, &target_path.1, to)?,
+            Ok(_) if self.is_quarantining() => {
+                self.quarantine_entry(&target, &target_path.1, to)?
+            }
             Ok(_) => return Err(TreeError::IsFolder),
             Err(TreeError::NotFound) => {}
             Err(e) => return Err(e),
@@ -468,7 +477,7 @@ impl Applier<'_, '_> {
         if let Some(name) = &kept {
             match self.check_removed(to, name, false) {
                 Ok(Some(meta)) => out = Some(meta),
-                Ok(None) if self.quarantines() => {
+                Ok(None) if self.is_quarantining() => {
                     failure = self.quarantine.take_removed(removed, name, to, CAME_MEANWHILE).err();
                     if failure.is_none() {
                         kept = None;
@@ -478,13 +487,13 @@ impl Applier<'_, '_> {
                 Err(e) => failure = Some(e),
             }
         }
-        let mut tried = 1;
+        let mut attempt = 1;
         while failure.is_none() {
             match source.move_new(&source_path.1, &target, &target_path.1) {
                 Ok(()) => break,
-                Err(TreeError::Taken) if self.quarantines() && tried < TRIES => {
-                    failure = self.clear(&target, &target_path.1, to).err();
-                    tried += 1;
+                Err(TreeError::Taken) if self.is_quarantining() && attempt < MOST_ATTEMPTS => {
+                    failure = self.quarantine_entry(&target, &target_path.1, to).err();
+                    attempt += 1;
                 }
                 Err(TreeError::Taken) => failure = Some(TreeError::Changing),
                 Err(e) => failure = Some(e),
@@ -507,12 +516,14 @@ impl Applier<'_, '_> {
             Ok((true, meta)) => {
                 return Ok(Applied { parents: concerned, meta: Some(meta), out, undo });
             }
-            Ok((false, _)) if self.quarantines() => self.clear(&target, &target_path.1, from).err(),
+            Ok((false, _)) if self.is_quarantining() => {
+                self.quarantine_entry(&target, &target_path.1, from).err()
+            }
             Ok((false, _)) => Some(TreeError::Changing),
             Err(e) => Some(e),
         };
         match failed {
-            None => Ok(nothing(concerned, None)),
+            None => Ok(without_undo(concerned, None)),
             Some(e) => {
                 undo.run_or_warn(self.parents, self.staging, self.quarantine);
                 Err(e)
@@ -522,13 +533,13 @@ impl Applier<'_, '_> {
 }
 
 /// Returns a step that needs no rollback.
-fn nothing(parents: Vec<TreePath>, meta: Option<Meta>) -> Applied {
+fn without_undo(parents: Vec<TreePath>, meta: Option<Meta>) -> Applied {
     Applied { parents, meta, out: None, undo: Undo::Nothing }
 }
 
 /// Moves an entry to the first free name of a change: `V`, `V.1`, `V.2`… The first name may be
 /// taken if a change is applied again, or displaces several entries.
-fn free_name(
+fn move_to_free_name(
     version: Lsn,
     mut move_to: impl FnMut(&str) -> Result<(), TreeError>,
 ) -> Result<String, TreeError> {
@@ -587,7 +598,7 @@ fn make_folder(
 }
 
 /// Returns whether the catalogue knows everything below a displaced folder.
-fn all_known(top: &TreePath, folder: &Folder, known: &mut IsKnown<'_>) -> Result<bool, TreeError> {
+fn knows_all(top: &TreePath, folder: &Folder, known: &mut IsKnown<'_>) -> Result<bool, TreeError> {
     let mut open = vec![(top.clone(), TreePath::root())];
     while let Some((path, at)) = open.pop() {
         let folder = folder.open_folder(&at)?;

@@ -177,7 +177,7 @@ impl SessionEnd {
     ///
     /// # Errors
     /// Returns the error of the system call.
-    pub fn hello(&self) -> io::Result<Received<()>> {
+    pub fn read_greeting(&self) -> io::Result<Received<()>> {
         Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
             Received::Message(_) => Received::Message(()),
             Received::Nothing => Received::Nothing,
@@ -197,7 +197,7 @@ impl SessionEnd {
     ///
     /// # Errors
     /// Returns the error of the system call, or an error for a malformed message.
-    pub fn holders(&self) -> io::Result<Received<Vec<FolderId>>> {
+    pub fn read_holders(&self) -> io::Result<Received<Vec<FolderId>>> {
         Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
             Received::Message(bytes) => {
                 let (ids, rest) = bytes.as_chunks::<16>();
@@ -263,7 +263,7 @@ impl ReplicatorEnd {
     ///
     /// # Errors
     /// Returns the error of the system call, or an error for a malformed message.
-    pub fn ask(&self) -> io::Result<Received<ChannelRequest>> {
+    pub fn next_request(&self) -> io::Result<Received<ChannelRequest>> {
         Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
             Received::Message(bytes) => {
                 Received::Message(ChannelRequest::from_bytes(bytes).map_err(malformed)?)
@@ -312,9 +312,9 @@ mod tests {
         let proposal_socket = ProposalSocket::new().unwrap();
         assert!(proposal_socket.accept().unwrap().is_none());
         let session = proposal_socket.open(&Owner::from_text("ann")).unwrap();
-        assert_eq!(session.hello().unwrap(), Received::Nothing);
+        assert_eq!(session.read_greeting().unwrap(), Received::Nothing);
         let replicator = proposal_socket.accept().unwrap().unwrap();
-        assert_eq!(session.hello().unwrap(), Received::Message(()));
+        assert_eq!(session.read_greeting().unwrap(), Received::Message(()));
         assert_eq!(replicator.owner().as_str(), "ann");
         let path = TreePath::new("x".repeat(250) + "/" + &"y".repeat(250)).unwrap();
         let proposal = Proposal {
@@ -327,8 +327,11 @@ mod tests {
             copies: 0,
         };
         assert!(session.propose(&proposal.to_bytes()).unwrap());
-        assert_eq!(replicator.ask().unwrap(), Received::Message(ChannelRequest::Change(proposal)));
-        assert_eq!(replicator.ask().unwrap(), Received::Nothing);
+        assert_eq!(
+            replicator.next_request().unwrap(),
+            Received::Message(ChannelRequest::Change(proposal))
+        );
+        assert_eq!(replicator.next_request().unwrap(), Received::Nothing);
         for answer in
             [Ok(Lsn { epoch: 1, number: 7 }.into()), Err(Refusal::new(ErrorCode::NotFound, "no"))]
         {
@@ -345,7 +348,7 @@ mod tests {
         let proposal_socket = ProposalSocket::new().unwrap();
         let session = proposal_socket.open(&Owner::from_text("ann")).unwrap();
         let replicator = proposal_socket.accept().unwrap().unwrap();
-        assert_eq!(session.hello().unwrap(), Received::Message(()));
+        assert_eq!(session.read_greeting().unwrap(), Received::Message(()));
         for n in 0..MOST_PENDING {
             assert!(session.propose(&[0; 400]).unwrap(), "proposal {n}");
             assert!(

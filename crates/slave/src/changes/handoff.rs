@@ -171,7 +171,7 @@ mod tests {
         let channel = proposal_socket.receive().unwrap().unwrap();
         assert!(client.hand_off(&root, &channel).is_err(), "there is no catalogue writer");
         drop(channel);
-        assert_eq!(session.hello().unwrap(), Received::Gone);
+        assert_eq!(session.read_greeting().unwrap(), Received::Gone);
         for _ in 0..2 {
             // The second writer takes over from the first.
             let mut listener = HandoffListener::bind(&root).unwrap();
@@ -182,9 +182,9 @@ mod tests {
             let taken = listener.receive_channels();
             assert_eq!(taken.len(), 1);
             assert_eq!(taken[0].owner(), &owner);
-            assert_eq!(session.hello().unwrap(), Received::Message(()));
+            assert_eq!(session.read_greeting().unwrap(), Received::Message(()));
             drop(taken);
-            assert_eq!(session.hello().unwrap(), Received::Gone);
+            assert_eq!(session.read_greeting().unwrap(), Received::Gone);
         }
     }
 }

@@ -108,7 +108,7 @@ impl ProposalReceiver {
             // A closed channel loses its turn.
             let Some(channel) = self.channels.get_mut(&number) else { continue };
             channel.has_turn = false;
-            match channel.end.ask() {
+            match channel.end.next_request() {
                 Ok(Received::Message(ChannelRequest::Change(proposal))) => {
                     cost += cost_of(&proposal.change);
                     count += 1;

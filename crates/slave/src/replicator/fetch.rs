@@ -148,7 +148,7 @@ impl FetchPool {
         lock(&self.context.partials).retain(|put, _| {
             let keep = wanted(*put);
             if !keep {
-                self.context.staging.discard(&StagedName::of_put(*put));
+                self.context.staging.discard(&StagedName::for_put(*put));
             }
             keep
         });
@@ -212,7 +212,7 @@ fn fetch_one(
     missing: &MissingContent,
     from: FolderId,
 ) -> Result<FetchedFile, FetchFailure> {
-    let name = StagedName::of_put(put);
+    let name = StagedName::for_put(put);
     let local_failure = |what: &str, e: &TreeError| {
         warn!("cannot store {}: cannot {what}: {e}", missing.path);
         FetchFailure { blame: FetchFault::Local, lasting: (!e.is_transient()).then(|| e.reason()) }
@@ -267,7 +267,7 @@ fn keep_partial(context: &FetchContext, put: Lsn, resume: Resume) {
         && let Some(oldest) = partials.keys().min().copied()
     {
         partials.remove(&oldest);
-        context.staging.discard(&StagedName::of_put(oldest));
+        context.staging.discard(&StagedName::for_put(oldest));
     }
     partials.insert(put, resume);
 }

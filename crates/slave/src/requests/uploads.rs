@@ -216,7 +216,7 @@ fn is_complete_upload(
     let began = Instant::now();
     loop {
         let known = context.serving.with_catalogue(|reader| reader.commit_of(id))?.is_some();
-        if known || context.serving.staging.has(&name.sealed()) {
+        if known || context.serving.staging.contains(&name.sealed()) {
             return Ok(true);
         }
         if began.elapsed() >= COMPLETION_WAIT {
@@ -304,17 +304,17 @@ fn find_staged(
     let (began, mut was_in_use) = (Instant::now(), false);
     let staging = &context.serving.staging;
     loop {
-        if staging.has(&name.sealed()) {
+        if staging.contains(&name.sealed()) {
             return Ok(StagedState::Complete);
         }
         match if make { staging.claim(name) } else { staging.reopen(name) } {
             // The file was sealed between the two checks, so the new one is of no use.
-            Ok(_) if staging.has(&name.sealed()) => {
+            Ok(_) if staging.contains(&name.sealed()) => {
                 staging.discard(name);
                 return Ok(StagedState::Complete);
             }
             Ok(file) => return Ok(StagedState::Partial(file)),
-            Err(TreeError::NotFound) if staging.has(&name.sealed()) => {
+            Err(TreeError::NotFound) if staging.contains(&name.sealed()) => {
                 return Ok(StagedState::Complete);
             }
             Err(TreeError::NotFound) => return Ok(StagedState::Missing { ending: was_in_use }),
@@ -564,7 +564,7 @@ impl Upload {
             std::thread::sleep(POLL_INTERVAL);
             keepalive.send_keepalive(WaitReason::Storing).map_err(|_| client_gone())?;
         }
-        if !serving.staging.has(&self.name) {
+        if !serving.staging.contains(&self.name) {
             return Err(Refusal::at(
                 &self.put.path,
                 ErrorCode::BadOffset,
@@ -618,7 +618,10 @@ impl Upload {
             if made.is_some() && serving.staging.reopen(&name).is_ok() {
                 serving.discard_upload(&name);
             }
-            if made.is_some() || !serving.staging.has(&name) || began.elapsed() >= COMPLETION_WAIT {
+            if made.is_some()
+                || !serving.staging.contains(&name)
+                || began.elapsed() >= COMPLETION_WAIT
+            {
                 return;
             }
             std::thread::sleep(POLL_INTERVAL);

@@ -175,7 +175,7 @@ impl<'a> PendingChanges<'a> {
             }
             match channel
                 .as_ref()
-                .map(SessionEnd::hello)
+                .map(SessionEnd::read_greeting)
                 .transpose()
                 .map_err(|e| channel_failed(&e))?
             {
@@ -365,7 +365,7 @@ mod tests {
         fn take(&self) -> Vec<u8> {
             let mut ids = Vec::new();
             while let Received::Message(ChannelRequest::Change(proposal)) =
-                self.ends.last().unwrap().ask().unwrap()
+                self.ends.last().unwrap().next_request().unwrap()
             {
                 ids.push(proposal.id.0[0]);
             }
@@ -474,7 +474,7 @@ mod tests {
                 while ids.len() < submitted.into() {
                     match &end {
                         None => end = proposal_socket.accept().unwrap(),
-                        Some(end) => match ReplicatorEnd::ask(end).unwrap() {
+                        Some(end) => match ReplicatorEnd::next_request(end).unwrap() {
                             Received::Message(ChannelRequest::Holders(_)) => {}
                             Received::Message(ChannelRequest::Change(proposal)) => {
                                 ids.push(proposal.id.0[0])

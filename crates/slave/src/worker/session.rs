@@ -161,7 +161,7 @@ impl KeepAlive for SessionKeepAlive<'_> {
         };
         send_wait()?;
         if let (WaitReason::Hashing, Some((semaphore, owner))) = (reason, hashing) {
-            *permit = Some(semaphore.take(owner, &mut send_wait)?);
+            *permit = Some(semaphore.acquire(owner, &mut send_wait)?);
         }
         Ok(())
     }

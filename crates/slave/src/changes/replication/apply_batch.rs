@@ -116,10 +116,10 @@ impl ReplicaDriver {
             self.checked.remove(id);
         }
         for committed in changes {
-            self.local_changes.made(&committed.entry.change);
+            self.local_changes.drop_superseded_edits(&committed.entry.change);
         }
-        self.local_changes.look_again(out.chmods);
-        self.free_staged(changes);
+        self.local_changes.add_edited(out.chmods);
+        self.discard_committed_staged(changes);
         // This event comes first, because refused contents are not fetched.
         events
             .extend(out.refused.puts.iter().map(|put| Event::Refused { put: *put, retry: false }));
@@ -129,7 +129,7 @@ impl ReplicaDriver {
     }
 
     /// Discards staged content of changes that were committed through another slave or connection.
-    fn free_staged(&self, changes: &[CommittedEntry]) {
+    fn discard_committed_staged(&self, changes: &[CommittedEntry]) {
         // Content that this process needs is discarded with its change.
         let made: HashSet<ChangeId> = changes
             .iter()
@@ -353,7 +353,7 @@ impl Batch<'_, '_> {
         // An earlier process may have been killed right after it published the content, and the
         // client may have sent it again.
         let unknown = match self.disk.stat(path)? {
-            Some(meta) => !self.disk.is_ours(path, &meta, row.as_ref(), retained.as_ref())?,
+            Some(meta) => !self.disk.is_known(path, &meta, row.as_ref(), retained.as_ref())?,
             None => false,
         };
         if (unknown || staged.is_none())
@@ -397,7 +397,7 @@ impl Batch<'_, '_> {
         let (Some(row), Some(meta)) = (row, self.disk.stat(path)?) else { return Ok(()) };
         let ours = match row.entry.kind {
             Kind::Folder => meta.served_kind() == Some(Kind::Folder),
-            Kind::File => self.disk.is_ours(path, &meta, Some(&row), retained.as_ref())?,
+            Kind::File => self.disk.is_known(path, &meta, Some(&row), retained.as_ref())?,
         };
         // The change does not concern a user's file at the path.
         if !ours {

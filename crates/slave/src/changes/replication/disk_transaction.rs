@@ -103,7 +103,7 @@ impl<'a> DiskTransaction<'a> {
     ///
     /// If only the ctime differs the content is read, because a program may have edited it and
     /// restored the times.
-    pub fn is_ours(
+    pub fn is_known(
         &self,
         path: &TreePath,
         meta: &Meta,
@@ -112,7 +112,7 @@ impl<'a> DiskTransaction<'a> {
     ) -> Result<bool, ApplyError> {
         let Some((parent, name)) = path.split_last() else { return Ok(false) };
         let open = || self.root.open_folder(&parent)?.open_read(name);
-        is_ours(meta, row, retained, open).map_err(ApplyError::at(path))
+        is_known(meta, row, retained, open).map_err(ApplyError::at(path))
     }
 
     /// Returns whether a file or folder is the one that the catalogue knows, whatever its content
@@ -137,7 +137,7 @@ impl<'a> DiskTransaction<'a> {
     ) -> Result<bool, ApplyError> {
         match self.stat(path)? {
             None => Ok(false),
-            Some(meta) if self.is_ours(path, &meta, row, retained)? => Ok(true),
+            Some(meta) if self.is_known(path, &meta, row, retained)? => Ok(true),
             Some(meta) => {
                 debug!("{path} is {meta:?}; the catalogue has {row:?} and retains {retained:?}");
                 self.quarantine.take(path, DISPLACED).map_err(ApplyError::at(path))?;
@@ -288,7 +288,7 @@ impl<'a> DiskTransaction<'a> {
         row: Option<&CatalogRow>,
         retained: Option<&RetainedContent>,
     ) -> Result<Option<Meta>, ApplyError> {
-        if self.stat(path)?.is_none_or(|there| !may_be(&there, content)) {
+        if self.stat(path)?.is_none_or(|there| !may_have(&there, content)) {
             return Ok(None);
         }
         let Some((parent, name)) = path.split_last() else { return Ok(None) };
@@ -349,7 +349,7 @@ impl<'a> DiskTransaction<'a> {
             return Ok((row, retained));
         };
         let ours = match self.stat(path)? {
-            Some(meta) => self.is_ours(path, &meta, row.as_ref(), retained.as_ref())?,
+            Some(meta) => self.is_known(path, &meta, row.as_ref(), retained.as_ref())?,
             None => true,
         };
         if ours {
@@ -468,7 +468,7 @@ impl ReplicaDriver {
 }
 
 /// Returns whether a file may have this content, by kind and size.
-fn may_be(there: &Meta, content: &FileContent) -> bool {
+fn may_have(there: &Meta, content: &FileContent) -> bool {
     there.kind == MetaKind::File && there.size == content.size
 }
 
@@ -478,7 +478,7 @@ fn has_content(
     content: &FileContent,
     known: Option<Digest>,
 ) -> Result<bool, TreeError> {
-    if !may_be(&file.meta, content) {
+    if !may_have(&file.meta, content) {
         return Ok(false);
     }
     match known {
@@ -500,7 +500,7 @@ fn digest_of(file: &OpenFile) -> Result<Option<Digest>, TreeError> {
 
 /// Returns whether a file or folder is the one that the catalogue knows, or its retained content.
 /// If only the ctime differs the content is read.
-fn is_ours(
+fn is_known(
     meta: &Meta,
     row: Option<&CatalogRow>,
     retained: Option<&RetainedContent>,
@@ -539,7 +539,7 @@ fn belongs(store: &CatalogStore, left: &Displaced<'_>) -> Result<bool, ApplyErro
         Ok(name) => left.folder.open_read(name),
         Err(_) => Err(TreeError::NotFound),
     };
-    if is_ours(left.meta, row.as_ref(), retained.as_ref(), open)
+    if is_known(left.meta, row.as_ref(), retained.as_ref(), open)
         .map_err(ApplyError::at(left.path))?
     {
         return Ok(true);
@@ -550,7 +550,7 @@ fn belongs(store: &CatalogStore, left: &Displaced<'_>) -> Result<bool, ApplyErro
         .and_then(|row| row.tree_entry())
         .and_then(|entry| entry.content);
     match content {
-        Some(content) if may_be(left.meta, &content) => {
+        Some(content) if may_have(left.meta, &content) => {
             let file = open().map_err(ApplyError::at(left.path))?;
             has_content(&file, &content, None).map_err(ApplyError::at(left.path))
         }

@@ -25,14 +25,14 @@ use crate::catalogue::{
 /// Interval between two checks for local changes.
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
 /// Interval between two proposals of a change that is not decided.
-const OFFER_INTERVAL: Duration = Duration::from_secs(4);
+const PROPOSE_INTERVAL: Duration = Duration::from_secs(4);
 /// Interval between two proposals of a refused change whose file is still there.
 const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
 /// Delay before a refused file is quarantined. The refusal may arrive before the change that caused
 /// it, and that change may match the file.
 const REJECT_DELAY: Duration = Duration::from_millis(1500);
 /// Most local changes that are proposed at the same time.
-const MOST_OFFERED: usize = 256;
+const MOST_PROPOSED: usize = 256;
 /// Time in which a file is not checked again after a report of damage proved wrong.
 const CLEARED_TIME: Duration = Duration::from_secs(10 * 60);
 /// Time window of [`MOST_REMOVALS`].
@@ -69,7 +69,7 @@ enum LocalChangeKind {
 struct LocalChange {
     path: TreePath,
     kind: LocalChangeKind,
-    offered: Instant,
+    proposed: Instant,
 }
 
 impl LocalChange {
@@ -161,7 +161,7 @@ impl LocalChanges {
         // Account 0 marks a change of no account.
         id[..4].copy_from_slice(&[0; 4]);
         let id = ChangeId(id);
-        let change = LocalChange { path: path.clone(), kind, offered: Instant::now() };
+        let change = LocalChange { path: path.clone(), kind, proposed: Instant::now() };
         let asked = change.to_request(id);
         self.by_id.insert(id, change);
         self.by_path.insert(path, id);
@@ -169,7 +169,7 @@ impl LocalChanges {
     }
 
     /// Schedules proposals for the files of a branch.
-    pub fn offer_branch(&mut self, offered: Vec<DivergentOffer>) {
+    pub fn add_branch(&mut self, offered: Vec<DivergentOffer>) {
         for DivergentOffer { path, edit, details } in offered {
             if let Some((row, base)) = edit
                 && let Some(digest) = row.digest
@@ -200,7 +200,7 @@ impl LocalChanges {
     }
 
     /// Drops edits that were based on the state before a committed change.
-    pub fn made(&mut self, change: &Change) {
+    pub fn drop_superseded_edits(&mut self, change: &Change) {
         let mut drop = |path: &TreePath| {
             self.edits.retain(|edited, _| edited != path && !edited.is_below(path))
         };
@@ -219,26 +219,26 @@ impl LocalChanges {
     }
 
     /// Schedules a check of entries that differed while a change was applied.
-    pub fn look_again(&mut self, edited: Vec<(TreePath, Meta)>) {
+    pub fn add_edited(&mut self, edited: Vec<(TreePath, Meta)>) {
         self.edited.extend(edited);
     }
 
     /// Proposes all changes again on a new link.
-    pub fn offer_all(&mut self) -> Vec<Event> {
-        self.offer(Duration::ZERO)
+    pub fn repropose_all(&mut self) -> Vec<Event> {
+        self.repropose(Duration::ZERO)
     }
 
-    fn offer(&mut self, after: Duration) -> Vec<Event> {
-        let due = self.by_id.iter_mut().filter(|(_, change)| change.offered.elapsed() >= after);
+    fn repropose(&mut self, after: Duration) -> Vec<Event> {
+        let due = self.by_id.iter_mut().filter(|(_, change)| change.proposed.elapsed() >= after);
         let again = due.map(|(id, change)| {
-            change.offered = Instant::now();
+            change.proposed = Instant::now();
             Event::Proposed { session: None, request: change.to_request(*id), copies: 0 }
         });
         again.collect()
     }
 
     /// Returns whether `count` more local removals may become changes now.
-    fn may_remove(&self, count: u64, files: u64) -> bool {
+    fn can_remove(&self, count: u64, files: u64) -> bool {
         let done = self
             .removals
             .filter(|(since, _)| since.elapsed() < REMOVAL_WINDOW)
@@ -256,7 +256,7 @@ impl LocalChanges {
 
     /// Drops proposed removals when the link closes. The paths are checked again, because they may
     /// have changed before the next link.
-    pub fn unlinked(&mut self) {
+    pub fn drop_removals(&mut self) {
         let removals: Vec<ChangeId> = self
             .by_id
             .iter()
@@ -286,14 +286,14 @@ impl ReplicaDriver {
             return Ok(());
         }
         let store = &scanner.store;
-        for (path, seen) in std::mem::take(&mut self.local_changes.vanished) {
+        for (path, by_event) in std::mem::take(&mut self.local_changes.vanished) {
             if self.local_changes.is_pending(&path) {
                 // The earlier local change at the path is decided first.
                 scanner.debounce.add(path, Instant::now());
                 continue;
             }
             store.begin()?;
-            self.handle_vanished(&path, seen, store, events)?;
+            self.handle_vanished(&path, by_event, store, events)?;
         }
         for (path, meta) in std::mem::take(&mut self.local_changes.edited) {
             if self.local_changes.is_pending(&path) {
@@ -318,22 +318,22 @@ impl ReplicaDriver {
             return Ok(());
         }
         self.local_changes.looked = Some(Instant::now());
-        events.extend(self.local_changes.offer(OFFER_INTERVAL));
-        self.offer_new(scanner, events)
+        events.extend(self.local_changes.repropose(PROPOSE_INTERVAL));
+        self.propose_new(scanner, events)
     }
 
     /// Proposes entries without an LSN.
-    fn offer_new(
+    fn propose_new(
         &mut self,
         scanner: &Scanner,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
-        let room = MOST_OFFERED.saturating_sub(self.local_changes.by_id.len());
+        let room = MOST_PROPOSED.saturating_sub(self.local_changes.by_id.len());
         for _ in 0..room {
             let Some((path, kind)) = self.local_changes.waiting.pop_first() else { break };
             events.extend(self.local_changes.add(path, kind));
         }
-        let room = MOST_OFFERED.saturating_sub(self.local_changes.by_id.len());
+        let room = MOST_PROPOSED.saturating_sub(self.local_changes.by_id.len());
         if room == 0 {
             return Ok(());
         }
@@ -345,7 +345,7 @@ impl ReplicaDriver {
             let Some((last, _)) = rows.last() else { return Ok(()) };
             after = last.clone();
             for (path, row) in rows {
-                if offered == room || !self.may_be_offered(&path, scanner)? {
+                if offered == room || !self.can_be_proposed(&path, scanner)? {
                     continue;
                 }
                 let kind = match (row.entry.kind, row.digest) {
@@ -366,7 +366,7 @@ impl ReplicaDriver {
         Ok(())
     }
 
-    fn may_be_offered(&self, path: &TreePath, scanner: &Scanner) -> Result<bool, CatalogError> {
+    fn can_be_proposed(&self, path: &TreePath, scanner: &Scanner) -> Result<bool, CatalogError> {
         if self.local_changes.by_path.contains_key(path)
             || self.local_changes.refused.contains_key(path)
             || scanner.debounce.contains(path)
@@ -385,32 +385,32 @@ impl ReplicaDriver {
     fn handle_vanished(
         &mut self,
         path: &TreePath,
-        seen: bool,
+        by_event: bool,
         store: &CatalogStore,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
         let Some(row) = store.row(path)?.filter(|row| row.entry.version.is_some()) else {
             return Ok(());
         };
-        if self.is_there(path, &row, store)? {
+        if self.is_on_disk(path, &row, store)? {
             return Ok(());
         }
         // A file under a mount was not removed.
-        let seen = seen && self.is_reachable(path, store);
-        if seen
+        let by_event = by_event && self.is_reachable(path, store);
+        if by_event
             && self.watch == WatchMode::All
             && self.link_announced
             && self.replica.is_linked()
             && row.here
         {
             let files = store.file_count()?;
-            let mut gone = if self.local_changes.may_remove(1, files) {
+            let mut gone = if self.local_changes.can_remove(1, files) {
                 store.below(path)?
             } else {
                 Vec::new()
             };
             gone.push((path.clone(), row.clone()));
-            if self.local_changes.may_remove(gone.len() as u64, files) {
+            if self.local_changes.can_remove(gone.len() as u64, files) {
                 self.local_changes.count_removals(gone.len() as u64);
                 info!("{path} was removed locally; proposing its removal");
                 gone.sort_unstable_by(|a, b| b.0.cmp(&a.0));
@@ -452,7 +452,7 @@ impl ReplicaDriver {
     }
 
     /// Returns whether the known file of a path, or its retained content, is on the disk.
-    fn is_there(
+    fn is_on_disk(
         &mut self,
         path: &TreePath,
         row: &CatalogRow,
@@ -481,7 +481,7 @@ impl ReplicaDriver {
             for (below, row) in store.below(path)? {
                 if row.entry.version.is_none() {
                     store.remove(&below)?;
-                } else if !self.is_there(&below, &row, store)? {
+                } else if !self.is_on_disk(&below, &row, store)? {
                     // This loop also handles the entries below that folder.
                     self.refetch_one(&below, &row, store, events)?;
                 }
@@ -567,7 +567,7 @@ impl ReplicaDriver {
                 // ctime differs.
                 let disk = self.disk_transaction(store);
                 let ours = retained.matches(meta)
-                    || match disk.is_ours(&path, meta, None, Some(&retained)) {
+                    || match disk.is_known(&path, meta, None, Some(&retained)) {
                         Ok(ours) => ours,
                         Err(ApplyError::Catalog(e)) => return Err(e),
                         Err(e) => {
@@ -688,7 +688,7 @@ impl ReplicaDriver {
     ///
     /// # Errors
     /// Returns catalogue errors.
-    pub fn hashed(
+    pub fn handle_digest(
         &mut self,
         of: &UnhashedFile,
         digest: Option<Digest>,
@@ -698,7 +698,7 @@ impl ReplicaDriver {
             self.local_changes.scrubbing.remove(&of.path);
             let suspected = self.local_changes.suspected.remove(&of.path);
             self.local_changes.progress.read += u64::from(!suspected);
-            return self.scrubbed(of, digest, suspected, store);
+            return self.check_scrubbed(of, digest, suspected, store);
         }
         let Some(edit) =
             self.local_changes.edits.get(&of.path).filter(|edit| edit.meta == of.meta).cloned()
@@ -753,7 +753,7 @@ impl ReplicaDriver {
     }
 
     /// Clears the scrub order. A new link does not report orders of an earlier master.
-    pub(super) fn forget_scrub_order(&mut self) {
+    pub(super) fn clear_scrub_order(&mut self) {
         self.local_changes.progress.order = 0;
     }
 
@@ -789,7 +789,7 @@ impl ReplicaDriver {
     ///
     /// # Errors
     /// Returns catalogue errors.
-    pub fn gather_scrub(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
+    pub fn collect_scrub_files(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
         if let Some(order) = self.scrub_wanted.take() {
             let rows = store.committed_entries()?;
             let files =
@@ -808,7 +808,11 @@ impl ReplicaDriver {
     ///
     /// # Errors
     /// Returns catalogue errors.
-    pub fn suspect(&mut self, path: &TreePath, store: &CatalogStore) -> Result<(), CatalogError> {
+    pub fn check_reported(
+        &mut self,
+        path: &TreePath,
+        store: &CatalogStore,
+    ) -> Result<(), CatalogError> {
         let Some(row) = store.row(path)? else { return Ok(()) };
         if !row.here || row.entry.kind != Kind::File || row.entry.version.is_none() {
             return Ok(());
@@ -818,13 +822,13 @@ impl ReplicaDriver {
         let known = self.local_changes.cleared.get(path).is_some_and(|(known, _)| *known == meta)
             || self.local_changes.scrubbing.contains_key(path)
             || self.local_changes.suspects.iter().any(|file| file.path == *path);
-        if !known && self.local_changes.suspects.len() < MOST_OFFERED {
+        if !known && self.local_changes.suspects.len() < MOST_PROPOSED {
             self.local_changes.suspects.push_back(UnhashedFile { path: path.clone(), meta });
         }
         Ok(())
     }
 
-    fn scrubbed(
+    fn check_scrubbed(
         &mut self,
         of: &UnhashedFile,
         digest: Option<Digest>,

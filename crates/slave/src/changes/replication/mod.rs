@@ -167,7 +167,7 @@ impl ReplicaDriver {
         let replica = Replica::new(slave, folder, position, lacks, ids);
         store.set_meta("fit", "")?;
         store.retry_all_unapplied()?;
-        let first = Self::refused_before(store)?;
+        let first = Self::refusals_at_start(store)?;
         Ok(Self {
             quarantine,
             root,
@@ -207,7 +207,9 @@ impl ReplicaDriver {
 
     /// Returns the descriptors to poll.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.receiver.fds(self.room() > 0).chain([self.mailbox.as_fd(), self.fetch_pool.as_fd()])
+        self.receiver
+            .fds(self.proposal_capacity() > 0)
+            .chain([self.mailbox.as_fd(), self.fetch_pool.as_fd()])
     }
 
     /// Returns the time of the next tick.
@@ -376,13 +378,13 @@ impl ReplicaDriver {
                 LinkEvent::Linked(link) => {
                     self.link = Some(link);
                     // Scrub orders are numbered per link.
-                    self.forget_scrub_order();
+                    self.clear_scrub_order();
                 }
                 LinkEvent::Unlinked => {
                     self.link = None;
                     self.master_refusal = None;
                     self.holder_queries.clear();
-                    self.local_changes.unlinked();
+                    self.local_changes.drop_removals();
                     if std::mem::take(&mut self.link_announced) {
                         events.push_back(Event::Unlinked);
                     }
@@ -429,7 +431,7 @@ impl ReplicaDriver {
             self.link_announced = true;
             // Messages that the link's thread queued before this event belong to an earlier link.
             events.push_back(Event::Linked);
-            events.extend(self.local_changes.offer_all());
+            events.extend(self.local_changes.repropose_all());
         }
         Ok(())
     }
@@ -548,7 +550,7 @@ fn restore_held(
     store: &CatalogStore,
     name: &StagedName,
 ) -> Result<(), CatalogError> {
-    let row = name.put().map(|put| store.row_of_put(put)).transpose()?.flatten();
+    let row = name.put_lsn().map(|put| store.row_of_put(put)).transpose()?.flatten();
     if let Some((path, row)) = row
         && staging
             .staged

@@ -22,7 +22,7 @@ pub struct PendingAnswers {
 
 impl PendingAnswers {
     /// Registers a proposal of a channel.
-    pub fn begin(&mut self, channel: u64, change: &Change) -> Session {
+    pub fn register(&mut self, channel: u64, change: &Change) -> Session {
         self.next += 1;
         let session = Session(self.next);
         self.changes.insert(session, change.clone());

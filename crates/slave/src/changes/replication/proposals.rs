@@ -29,7 +29,7 @@ impl ReplicaDriver {
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
         self.receiver.accept();
-        let gathered = self.receiver.gather(self.room());
+        let gathered = self.receiver.gather(self.proposal_capacity());
         for channel in gathered.closed.into_iter().chain(self.pending_answers.take_lost()) {
             self.receiver.close(channel);
             events.extend(
@@ -45,14 +45,14 @@ impl ReplicaDriver {
         let full = rustix::fs::fstatvfs(&self.root).is_ok_and(|disk| is_full(&disk));
         let unsynced = self.sync_staged(&gathered.proposals);
         for ((channel, proposal), unsynced) in gathered.proposals.into_iter().zip(unsynced) {
-            let session = self.pending_answers.begin(channel, &proposal.change);
+            let session = self.pending_answers.register(channel, &proposal.change);
             // If the content is missing here, it is taken from the upload, unless that is gone.
             let known = store
                 .commit_of(proposal.id)?
                 .filter(|commit| unsynced.is_some() || !self.replica.lacks().has(commit.version));
             let refusal = match known {
                 Some(commit) => {
-                    self.forget_staged(&proposal);
+                    self.discard_unneeded(&proposal);
                     let answer = commit.answer_to(&proposal.change);
                     self.pending_answers.answer(session, answer, &self.receiver);
                     continue;
@@ -60,10 +60,10 @@ impl ReplicaDriver {
                 None if full && needs_room(&proposal.change) => {
                     Some(Refusal::new(ErrorCode::NoSpace, "the server's disk is full"))
                 }
-                None => unsynced.or_else(|| self.obstacle(&proposal.change)),
+                None => unsynced.or_else(|| self.blocking_entry(&proposal.change)),
             };
             if let Some(refusal) = refusal {
-                self.forget_staged(&proposal);
+                self.discard_unneeded(&proposal);
                 self.pending_answers.answer(session, Err(refusal), &self.receiver);
                 continue;
             }
@@ -92,7 +92,7 @@ impl ReplicaDriver {
 
     /// Returns how many more proposals the replica may get. It handles them in order, so the rest
     /// waits in the channels, where sessions take turns.
-    pub(super) fn room(&self) -> usize {
+    pub(super) fn proposal_capacity(&self) -> usize {
         UNDER_WAY.saturating_sub(self.replica.under_way())
     }
 
@@ -116,7 +116,7 @@ impl ReplicaDriver {
 
     /// Discards the staged content of a proposal that does not need it. A second connection may
     /// have sent it while the first proposal is pending.
-    fn forget_staged(&self, proposal: &Proposal) {
+    fn discard_unneeded(&self, proposal: &Proposal) {
         if let Some(staged) =
             proposal.staged.as_ref().filter(|_| !self.staged.contains_key(&proposal.id))
         {
@@ -172,7 +172,7 @@ impl ReplicaDriver {
     }
 
     /// Returns why this disk cannot hold the result of a change. Other slaves do not know that.
-    fn obstacle(&self, change: &Change) -> Option<Refusal> {
+    fn blocking_entry(&self, change: &Change) -> Option<Refusal> {
         let (Change::Put { path, .. }
         | Change::MakeFolder { path, .. }
         | Change::Move { to: path, .. }) = change
@@ -184,10 +184,10 @@ impl ReplicaDriver {
             Ok(folder) => folder,
             // The master knows whether the folder exists.
             Err(TreeError::NotFound | TreeError::NotFolder) => return None,
-            Err(e) => return self.cannot_store(change, &parent, &e),
+            Err(e) => return self.refuse_storage(change, &parent, &e),
         };
         if let Err(e) = folder.check_writable() {
-            return self.cannot_store(change, &parent, &e);
+            return self.refuse_storage(change, &parent, &e);
         }
         let survey = folder.survey(name.as_bytes()).ok()?;
         let what = match survey.meta.kind {
@@ -203,7 +203,7 @@ impl ReplicaDriver {
 impl ReplicaDriver {
     /// Refuses a put that this slave cannot store. The other slaves can apply changes without
     /// content.
-    fn cannot_store(&self, change: &Change, at: &TreePath, e: &TreeError) -> Option<Refusal> {
+    fn refuse_storage(&self, change: &Change, at: &TreePath, e: &TreeError) -> Option<Refusal> {
         let Change::Put { path, .. } = change else { return None };
         let whose = if at == path { "" } else { "its folder: " };
         let reason = format!("this slave cannot store it: {whose}{}", e.reason());

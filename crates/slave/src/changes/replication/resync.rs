@@ -100,7 +100,7 @@ impl ReplicaDriver {
         };
         self.litter |= disk.finish();
         self.scoreboard.set_applied_lsn(position.applied);
-        self.local_changes.offer_branch(offered);
+        self.local_changes.add_branch(offered);
         events.extend(refused.puts.iter().map(|put| Event::Refused { put: *put, retry: false }));
         events.push_back(Event::Adopted { lacks: store.missing_content()? });
         Ok(())
@@ -283,7 +283,7 @@ fn remove_entry(
     let (row, retained) = disk.load_rows(store, path)?;
     if disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())? {
         if is_wanted && row.as_ref().is_some_and(|row| row.here) {
-            let name = StagedName::of_put(content.put);
+            let name = StagedName::for_put(content.put);
             held = disk.hold(path, &name)?.then_some(name);
         } else if !stays {
             disk.remove(path, lsn)?;

@@ -46,7 +46,7 @@ enum RetryResult {
 
 impl ReplicaDriver {
     /// Returns events for the contents that the disk refused before the start or before a resync.
-    pub(super) fn refused_before(store: &CatalogStore) -> Result<Vec<Event>, CatalogError> {
+    pub(super) fn refusals_at_start(store: &CatalogStore) -> Result<Vec<Event>, CatalogError> {
         let mut events = Vec::new();
         for lack in store.missing_content()? {
             if store.unapplied(&lack.path)?.is_some() {
@@ -214,7 +214,7 @@ fn make_folder(
     if let Some(meta) = disk.set_mode(path, entry.mode)? {
         store.update_disk_meta(path, &meta)?;
     }
-    Ok(unapplied::left_below(store, path, entry.version, "it was removed")?)
+    Ok(unapplied::record_leftovers(store, path, entry.version, "it was removed")?)
 }
 
 /// Publishes content that is already at the path, elsewhere in the folder, or in staging.
@@ -258,7 +258,7 @@ fn install_content(
         store.put_entry(path, entry, Some(&meta), &[])?;
         return Ok(RetryResult::InPlace(Some(content.put)));
     }
-    if let Some(staged) = staged.filter(|name| disk.staging.has(name)) {
+    if let Some(staged) = staged.filter(|name| disk.staging.contains(name)) {
         let meta = publish_one(disk, store, path, (entry, content), staged)?;
         store.set_retained(path, None)?;
         store.put_entry(path, entry, Some(&meta), &[])?;

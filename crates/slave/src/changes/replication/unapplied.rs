@@ -26,7 +26,7 @@ pub(super) fn put(
     reason: &str,
     refused: &mut RefusedContents,
 ) -> Result<(), CatalogError> {
-    let former = former(store, path)?;
+    let former = present_content(store, path)?;
     if store.row(path)?.is_some_and(|row| row.entry.kind == Kind::Folder) {
         store.remove(path)?;
     }
@@ -44,7 +44,7 @@ pub(super) fn folder(
     mode: Mode,
     reason: &str,
 ) -> Result<(), CatalogError> {
-    let former = former(store, path)?;
+    let former = present_content(store, path)?;
     let entry = Entry { version, mode, content: None };
     let left = store.unapplied(path)?.is_some_and(|found| found.removal);
     match store.row(path)?.map(|row| row.entry) {
@@ -61,7 +61,7 @@ pub(super) fn folder(
     }
     store.set_retained(path, former.as_ref())?;
     if left {
-        left_below(store, path, version, reason)?;
+        record_leftovers(store, path, version, reason)?;
     }
     store.record_unapplied(path, version, false, reason, None)
 }
@@ -81,7 +81,7 @@ pub(super) fn mode(
 
 /// Records leftovers of a removed folder at a path that has a folder again. Each is removed on its
 /// own.
-pub(super) fn left_below(
+pub(super) fn record_leftovers(
     store: &CatalogStore,
     path: &TreePath,
     version: Lsn,
@@ -104,9 +104,9 @@ pub(super) fn removal(
     version: Lsn,
     reason: &str,
 ) -> Result<(), CatalogError> {
-    let (lies, left) = lies_at(store, path)?;
+    let (files, left) = known_files_at(store, path)?;
     store.remove(path)?;
-    keep_all(store, &lies)?;
+    retain_all(store, &files)?;
     if left {
         store.record_unapplied(path, version, true, reason, None)?;
     }
@@ -122,8 +122,8 @@ pub(super) fn move_to(
     reason: &str,
     refused: &mut RefusedContents,
 ) -> Result<(), CatalogError> {
-    let (lies, left) = lies_at(store, from)?;
-    let over = former(store, to)?;
+    let (files, left) = known_files_at(store, from)?;
+    let over = present_content(store, to)?;
     let mut moved = store.below(from)?;
     moved.extend(store.row(from)?.map(|row| (from.clone(), row)));
     moved.sort_unstable_by(|a, b| a.0.cmp(&b.0));
@@ -148,7 +148,7 @@ pub(super) fn move_to(
         store.record_unapplied(&path, version, false, reason, source)?;
         store.clear_leftover(&path)?;
     }
-    keep_all(store, &lies)?;
+    retain_all(store, &files)?;
     store.set_retained(to, over.as_ref())?;
     if left {
         store.record_unapplied(from, version, true, reason, None)?;
@@ -157,30 +157,36 @@ pub(super) fn move_to(
 }
 
 /// Returns the content at a path: that of the tree, or the retained one.
-fn former(store: &CatalogStore, path: &TreePath) -> Result<Option<RetainedContent>, CatalogError> {
+fn present_content(
+    store: &CatalogStore,
+    path: &TreePath,
+) -> Result<Option<RetainedContent>, CatalogError> {
     let here = store.row(path)?.as_ref().and_then(CatalogRow::to_retained);
     Ok(here.or(store.retained(path)?))
 }
 
 /// Returns the known contents on the disk at and below a path, and whether anything is there.
-fn lies_at(
+fn known_files_at(
     store: &CatalogStore,
     path: &TreePath,
 ) -> Result<(Vec<(TreePath, RetainedContent)>, bool), CatalogError> {
-    let mut lies = store.retained_below(path)?;
-    let mut left = store.unapplied_below(path)?.iter().any(|found| found.lies)
-        || store.unapplied(path)?.is_some_and(|found| found.lies);
+    let mut files = store.retained_below(path)?;
+    let mut left = store.unapplied_below(path)?.iter().any(|found| found.is_leftover)
+        || store.unapplied(path)?.is_some_and(|found| found.is_leftover);
     let mut rows = store.below(path)?;
     rows.extend(store.row(path)?.map(|row| (path.clone(), row)));
     for (path, row) in rows {
         // A folder that was never created here has no inode.
         left |= row.entry.kind == Kind::Folder && row.ino != 0;
-        lies.extend(row.to_retained().map(|retained| (path, retained)));
+        files.extend(row.to_retained().map(|retained| (path, retained)));
     }
-    left |= !lies.is_empty();
-    Ok((lies, left))
+    left |= !files.is_empty();
+    Ok((files, left))
 }
 
-fn keep_all(store: &CatalogStore, all: &[(TreePath, RetainedContent)]) -> Result<(), CatalogError> {
+fn retain_all(
+    store: &CatalogStore,
+    all: &[(TreePath, RetainedContent)],
+) -> Result<(), CatalogError> {
     all.iter().try_for_each(|(path, retained)| store.set_retained(path, Some(retained)))
 }

@@ -240,7 +240,7 @@ fn a_change_that_cannot_be_noted_has_no_answer_until_the_journal_was_followed() 
     rig.connect();
     assert!(asked.iter().all(|proposal| rig.session.propose(&proposal.to_bytes()).unwrap()));
     assert!(matches!(rig.serve(), Err(CatalogError::NotRecorded(_))));
-    assert_eq!(rig.session.hello().unwrap(), Received::Message(()));
+    assert_eq!(rig.session.read_greeting().unwrap(), Received::Message(()));
     assert_eq!(rig.session.answer().unwrap(), Received::Gone);
     assert_eq!(rig.store().applied().unwrap(), Some(version(1)));
     other.execute_batch("DROP TRIGGER full").unwrap();
@@ -265,7 +265,7 @@ fn whoever_takes_no_answers_loses_the_channel_and_not_one_of_them() {
         }
     }
     let mut answers = 0;
-    assert_eq!(rig.session.hello().unwrap(), Received::Message(()));
+    assert_eq!(rig.session.read_greeting().unwrap(), Received::Message(()));
     loop {
         match rig.session.answer().unwrap() {
             Received::Message(answer) => assert_eq!(code(&answer), Some(ErrorCode::NotFound)),
@@ -294,7 +294,7 @@ fn sessions_are_served_together_and_those_that_left_are_forgotten() {
     drop(left);
     while rig.serve().unwrap() {}
     for session in &sessions {
-        assert_eq!(session.hello().unwrap(), Received::Message(()));
+        assert_eq!(session.read_greeting().unwrap(), Received::Message(()));
         let mut last = 0;
         for _ in 0..60 {
             let Received::Message(Ok(version)) = session.answer().unwrap() else {

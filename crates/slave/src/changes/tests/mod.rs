@@ -159,7 +159,7 @@ impl Rig {
             proposals.iter().all(|proposal| self.session.propose(&proposal.to_bytes()).unwrap())
         );
         assert!(self.serve().unwrap());
-        assert_eq!(self.session.hello().unwrap(), Received::Message(()));
+        assert_eq!(self.session.read_greeting().unwrap(), Received::Message(()));
         let mut answers = Vec::new();
         while let Received::Message(answer) = self.session.answer().unwrap() {
             answers.push(answer);
