@@ -33,6 +33,14 @@ impl Kind {
             Self::Operator => LinkRole::Operator,
         }
     }
+
+    /// Names the peer in a sentence.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Slave => "a slave",
+            Self::Operator => "an operator's command",
+        }
+    }
 }
 
 /// All open links.

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 use relais_net::tls::ChannelBinding;
@@ -176,13 +176,13 @@ impl MasterLogin {
     ) -> Result<LoginStep<Visitor>, Refusal> {
         let message = LinkMessage::decode(kind, payload).map_err(|error| refusal(&error))?;
         challenger.check(&message, &self.core.key).map_err(|error| {
-            static BAD_PROOF: LogRateLimiter = LogRateLimiter::new();
             if matches!(error, LinkError::BadProof)
-                && let Some(more) = BAD_PROOF.allow(Instant::now())
+                && let Some(more) = bad_proofs(who).allow(Instant::now())
             {
                 warn!(
-                    "{}: a {who:?} that claims the id {} does not have the cluster key{more}",
+                    "{}: {} that claims the id {} does not have the cluster key{more}",
                     self.peer,
+                    who.text(),
                     challenger.id()
                 );
             }
@@ -196,17 +196,28 @@ impl MasterLogin {
     }
 }
 
+/// Limits the lines about peers that do not have the cluster key: such a peer tries every second.
+fn bad_proofs(who: Kind) -> &'static LogRateLimiter {
+    const PAUSE: Duration = Duration::from_secs(60);
+    static SLAVES: LogRateLimiter = LogRateLimiter::with_pause(PAUSE);
+    static OPERATORS: LogRateLimiter = LogRateLimiter::with_pause(PAUSE);
+    match who {
+        Kind::Slave => &SLAVES,
+        Kind::Operator => &OPERATORS,
+    }
+}
+
 impl Drop for MasterLogin {
     /// The master proves the cluster key first, so a slave with another key ends the connection instead of giving its own proof.
     fn drop(&mut self) {
-        static UNPROVED: LogRateLimiter = LogRateLimiter::new();
         if let Stage::Proof(who, challenger) = &self.stage
             && !self.core.stopping.load(Ordering::Relaxed)
-            && let Some(more) = UNPROVED.allow(Instant::now())
+            && let Some(more) = bad_proofs(*who).allow(Instant::now())
         {
             warn!(
-                "{}: a {who:?} that claims the id {} left without proving the cluster key; its key file is probably that of another cluster{more}",
+                "{}: {} that claims the id {} left without proving the cluster key; its key file is probably that of another cluster{more}",
                 self.peer,
+                who.text(),
                 challenger.id()
             );
         }

@@ -12,6 +12,7 @@ use anyhow::{Context, anyhow};
 use args::{Args, Command};
 use log::LevelFilter;
 use nix::sys::signal::{SigSet, Signal};
+use relais_master::status::StatusError;
 use relais_master::{Certifier, Config, Operation, Stop, Store, run, status};
 use relais_proto::sanitize;
 use relais_state::{AccountsFile, Authority, ClusterKey, LiveAccounts, StateDir};
@@ -127,6 +128,19 @@ fn key(args: &Args) -> anyhow::Result<ClusterKey> {
     })
 }
 
+/// Adds to the error of a wrong key which options name the right one.
+fn with_key_hint(args: &Args, error: StatusError) -> anyhow::Error {
+    if !error.is_wrong_key() {
+        return error.into();
+    }
+    let hint = if args.reach().cluster_key().is_some() || args.state.is_some() {
+        "the named key is not the master's"
+    } else {
+        "name the master's key with --cluster-key or --state"
+    };
+    anyhow!("{error}; {hint}")
+}
+
 /// The key of `make master`, where this program was started through the link that make has made.
 fn key_of_make() -> anyhow::Result<Option<ClusterKey>> {
     let started = std::env::args_os().next().map(PathBuf::from);
@@ -141,7 +155,8 @@ fn key_of_make() -> anyhow::Result<Option<ClusterKey>> {
 
 fn show_status(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
     let reach = args.reach();
-    let report = status::ask(&reach.master(), &key(args)?, reach.encrypt())?;
+    let report = status::ask(&reach.master(), &key(args)?, reach.encrypt())
+        .map_err(|error| with_key_hint(args, error))?;
     let text = if json { status::json(&report)? + "\n" } else { status::table(&report) };
     stdout().write_all(text.as_bytes())?;
     Ok(match (report.has_service(), report.is_complete()) {
@@ -174,7 +189,8 @@ fn operate(args: &Args, command: &Command) -> anyhow::Result<ExitCode> {
                 written = writeln!(out, "{}", sanitize(line))
                     .and_then(|()| if prompt { out.flush() } else { Ok(()) });
             }
-        })?;
+        })
+        .map_err(|error| with_key_hint(args, error))?;
     written.and_then(|()| out.flush())?;
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }

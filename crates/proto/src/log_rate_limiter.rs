@@ -1,15 +1,24 @@
-//! Rate limit for log lines that unauthenticated peers can trigger: one line per second and kind.
+//! Rate limit for log lines that peers can trigger: one line per second, or longer, and kind.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Time between two lines of one kind.
+/// Time between two lines of one kind, unless another is given.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Rate limiter for one kind of log line in one process.
-#[derive(Debug, Default)]
-pub struct LogRateLimiter(Mutex<Window>);
+#[derive(Debug)]
+pub struct LogRateLimiter {
+    pause: Duration,
+    window: Mutex<Window>,
+}
+
+impl Default for LogRateLimiter {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 #[derive(Debug, Default)]
 struct Window {
@@ -27,13 +36,21 @@ impl LogRateLimiter {
     /// Makes a limiter that allows its first line.
     #[must_use]
     pub const fn new() -> Self {
-        Self(Mutex::new(Window { last_line: None, suppressed: 0 }))
+        Self::with_pause(PAUSE)
+    }
+
+    /// Makes a limiter that allows one line per `pause`.
+    #[must_use]
+    pub const fn with_pause(pause: Duration) -> Self {
+        Self { pause, window: Mutex::new(Window { last_line: None, suppressed: 0 }) }
     }
 
     /// Returns the suffix of the line if it may be written now; counts the line otherwise.
     pub fn allow(&self, now: Instant) -> Option<SuppressedLines> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.last_line.is_some_and(|last_line| now.saturating_duration_since(last_line) < PAUSE)
+        let mut state = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        if state
+            .last_line
+            .is_some_and(|last_line| now.saturating_duration_since(last_line) < self.pause)
         {
             state.suppressed += 1;
             return None;

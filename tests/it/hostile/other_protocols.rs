@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::harness::{Cluster, ProgramBuilder, SOON, Standalone, eventually};
+use crate::harness::{Client, Cluster, ProgramBuilder, SOON, Standalone, TestDir};
 
 /// Longer than the login timeout.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -64,10 +64,33 @@ fn a_slave_with_another_key_is_in_the_masters_log() {
         log.lines().find(|line| line.contains("without proving the cluster key")).map(str::to_owned)
     });
     assert!(line.contains("127.0.0.1:"), "{line}");
-    // The slave retries; the log has at most one line a second about it.
-    let first = cluster.master.stderr.text().matches("without proving").count();
-    eventually(SOON, "the slave retries", || {
-        (cluster.master.stderr.text().matches("without proving").count() > first).then_some(())
+    assert!(line.contains("a slave that claims"), "{line}");
+    slave.stderr.wait_for(SOON, "the slave names its key file", |log| {
+        log.contains(other.key().to_str().unwrap()).then_some(())
     });
-    assert!(slave.stderr.text().contains("key"), "the slave logs it too");
+    // The slave retries each second; the log has at most one line a minute about it.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(cluster.master.stderr.text().matches("without proving").count(), 1);
+    let args = ["status", "--master", &cluster.addr.to_string(), "--cluster-key"];
+    let status =
+        ProgramBuilder::new("ftpmaster", dir.path()).args(args).args([other.key()]).start();
+    let output = Client::finish(&mut { status }).fails(1);
+    assert!(output.stderr.contains("the named key is not the master's"), "{output:?}");
+}
+
+#[test]
+fn status_names_the_option_for_a_master_without_tls() {
+    let dir = TestDir::new();
+    let state = dir.folder("state");
+    let program = |args: &[&str]| {
+        ProgramBuilder::new("ftpmaster", dir.path())
+            .args(args)
+            .args([&"--state".into(), &state])
+            .start()
+    };
+    let mut master = program(&["--listen", "127.0.0.1:0", "--tls", "never"]);
+    let addr = master.ready().to_string();
+    let mut status = program(&["status", "--master", &addr, "--tls", "always"]);
+    let output = Client::finish(&mut status).fails(1);
+    assert!(output.stderr.contains("answers") && output.stderr.contains("--tls never"));
 }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use relais_cluster::KNOWN_MAX;
 use relais_net::Connection;
-use relais_net::tls::{Dialer, TlsMode, TrustPolicy};
+use relais_net::tls::{DialError, Dialer, TlsMode, TrustPolicy};
 use relais_proto::{
     ErrorCode, LinkMessage, Lsn, SlaveId, SlaveReport, SlaveState, WireError, limits,
 };
@@ -57,6 +57,15 @@ pub enum StatusError {
         /// What the system said last.
         cause: io::Error,
     },
+    /// The master was reached, and answers without TLS.
+    #[error(
+        "the master at {master} answers, but does not encrypt connections (no TLS); \
+         use --tls never if that is intended"
+    )]
+    NoTls {
+        /// Where the master is.
+        master: String,
+    },
     /// The link was refused or broke.
     #[error("the link to the master at {master} failed: {cause}")]
     Link {
@@ -68,6 +77,12 @@ pub enum StatusError {
 }
 
 impl StatusError {
+    /// Returns whether the master does not have the key that was used.
+    #[must_use]
+    pub fn is_wrong_key(&self) -> bool {
+        matches!(self, Self::Link { cause: LinkError::BadProof, .. })
+    }
+
     fn needs_tls(&self) -> bool {
         matches!(self, Self::Link { cause: LinkError::Refused(refusal), .. } if refusal.code == ErrorCode::TlsNeeded)
     }
@@ -104,22 +119,25 @@ pub(crate) fn talk<T>(
 
 /// Connects, and proves the key.
 fn open(master: &str, key: &ClusterKey, encrypt: TlsMode) -> Result<Connection, StatusError> {
-    let mut connection = connect(master, encrypt)
-        .map_err(|cause| StatusError::Unreachable { master: master.to_owned(), cause })?;
+    let mut connection = connect(master, encrypt).map_err(|error| match error {
+        DialError::NotEncrypted => StatusError::NoTls { master: master.to_owned() },
+        error => StatusError::Unreachable { master: master.to_owned(), cause: error.into() },
+    })?;
     match prove(&mut connection, key) {
         Ok(()) => Ok(connection),
         Err(cause) => Err(StatusError::Link { master: master.to_owned(), cause }),
     }
 }
 
-fn connect(master: &str, encrypt: TlsMode) -> io::Result<Connection> {
+fn connect(master: &str, encrypt: TlsMode) -> Result<Connection, DialError> {
     let dialer = Dialer::new(encrypt)?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut last = DialError::Io(none);
     for addr in master.to_socket_addrs()?.take(limits::ADDRESSES) {
         // Who it is the proof of the key tells, on this very line.
         match dialer.connect(addr, limits::CONNECT_TIME, &TrustPolicy::Anyone, master) {
             Ok(connection) => return Ok(connection),
-            Err(error) => last = error.into(),
+            Err(error) => last = error,
         }
     }
     Err(last)

@@ -194,7 +194,7 @@ impl LinkThread {
             Some(connection.stream().clone());
         connection.set_silence(limits::BEAT_EVERY * limits::BEATS_MISSED);
         self.register(&mut connection, &key)
-            .map_err(|e| format!("the master at {master} refuses this slave: {e}"))?;
+            .map_err(|e| format!("cannot register at the master at {master}: {e}"))?;
         info!("registered at the master {master} as {}", self.slave);
         self.last_error.clear();
         self.exchange(connection)
@@ -209,7 +209,13 @@ impl LinkThread {
         let (hello, open) = (handshake.hello(crate::agent()), handshake.open());
         connection
             .prove(&hello, &open, |kind, payload| handshake.on_frame(kind, payload))
-            .map_err(|e| text(&e))?;
+            .map_err(|e| match e {
+                LinkError::BadProof => format!(
+                    "{e}; the key file of this slave, {}, is not the master's",
+                    self.cluster.key_file.display()
+                ),
+                e => text(&e),
+            })?;
         connection.queue_link(&LinkMessage::Register(Registration {
             folder: self.folder,
             listen: vec![self.listen],
