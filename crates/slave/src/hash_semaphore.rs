@@ -49,8 +49,9 @@ impl HashSemaphore {
         Self(Arc::new(SemaphoreInner { state: Mutex::new(state) }))
     }
 
-    /// Waits for a permit for the session of the calling thread. Calls `check_client` now and then to
-    /// check the client.
+    /// Waits for a permit for the session of the calling thread.
+    ///
+    /// Calls `check_client` at intervals, and gives up at its first error.
     ///
     /// # Errors
     /// Returns the error of `check_client`.

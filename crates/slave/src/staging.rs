@@ -308,8 +308,8 @@ impl Drop for Sweeper {
     }
 }
 
-/// Returns whether a removed file belongs to a change up to `settled`, which cannot be rolled back
-/// any more.
+/// Returns whether a removed file belongs to a change up to `settled`. Such a change cannot be
+/// rolled back any more.
 fn is_settled(name: &[u8], settled: Lsn) -> bool {
     let version = std::str::from_utf8(name).ok().and_then(|name| {
         // One change may have removed several files.

@@ -48,21 +48,21 @@ const SPARE: usize = 4096;
 const WINDOW: usize = 32;
 /// Number of counters for groups of accounts.
 const GROUPS: usize = 4096;
-/// Divisor of the limit for the uploads that are evicted beyond the need of one, so that the rows
-/// are not read for each upload.
+/// Divisor of the limit for the uploads that are evicted in advance. So the rows are not read for
+/// each upload.
 const EVICTED_PART: u64 = 32;
 /// Time in milliseconds without another search after one that could evict nothing.
 const FUTILE_MS: u64 = 100;
-/// Age in milliseconds from which a row without a file, or a complete upload without an answer, can
-/// be dropped.
+/// Age in milliseconds from which a stale row can be dropped. A stale row has no file, or is of a
+/// complete upload without an answer.
 const SETTLED_MS: u64 = 10 * 60 * 1000;
 /// Key of a row that is being written.
 const CLAIMED: u64 = u64::MAX;
-/// Words of a row besides its key: the id in two halves, the binding, the bytes, and the time of
-/// the last write.
+/// Words of a row besides its key. They hold the id in two halves, the binding, the bytes, and the
+/// time of the last write.
 const ROW: usize = 5;
-/// Words of a counter: uploads, bytes, and the time and result of the last search that could evict
-/// nothing.
+/// Words of a counter. They hold the uploads, the bytes, and the time and result of the last search
+/// that could evict nothing.
 const COUNTER: usize = 4;
 
 /// Limits on unfinished uploads.

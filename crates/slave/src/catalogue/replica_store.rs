@@ -1,5 +1,5 @@
-//! Catalogue data of a slave in a cluster: committed entries, with or without their content,
-//! retained content, and the replica position.
+//! Catalogue data that only a slave of a cluster has. These are committed entries with or without
+//! their content, retained content, and the replica position.
 
 use relais_cluster::replica::MissingContent;
 use relais_cluster::{Entry, FileContent, HistoryHash, ReplicaPosition};

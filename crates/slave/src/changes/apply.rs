@@ -537,8 +537,8 @@ fn without_undo(parents: Vec<TreePath>, meta: Option<Meta>) -> Applied {
     Applied { parents, meta, out: None, undo: Undo::Nothing }
 }
 
-/// Moves an entry to the first free name of a change: `V`, `V.1`, `V.2`… The first name may be
-/// taken if a change is applied again, or displaces several entries.
+/// Moves an entry to the first free name of a change. The names are `V`, `V.1`, `V.2`… The first
+/// one may be taken if a change is applied again, or displaces several entries.
 fn move_to_free_name(
     version: Lsn,
     mut move_to: impl FnMut(&str) -> Result<(), TreeError>,

@@ -1,5 +1,5 @@
-//! Hands the channels of sessions to the slave that writes the catalogue, if several slaves of a
-//! host serve one folder. The socket is in the metadata folder.
+//! Hands the channels of sessions to the slave that writes the catalogue. Several slaves of a host
+//! may serve one folder. The socket is in the metadata folder.
 //!
 //! A channel is a pair of descriptors. A slave that does not hold the writer lock passes the
 //! replicator's end on. The catalogue writer answers on it as on the channels of its own sessions.

@@ -2,7 +2,7 @@
 //!
 //! A worker stages content, sends each proposal to the replicator over a channel, and waits for the
 //! result. The replicator handles all waiting proposals in one batch: it syncs the staged content,
-//! has the changes checked and numbered (`numbering`), applies them (`apply`), records them in the
+//! has the changes checked and committed (`numbering`), applies them (`apply`), records them in the
 //! catalogue, and answers. Only its catalogue writer does this, so no other thread renames, removes
 //! or creates anything in the folder.
 

@@ -115,8 +115,8 @@ impl<'a> DiskTransaction<'a> {
         is_known(meta, row, retained, open).map_err(ApplyError::at(path))
     }
 
-    /// Returns whether a file or folder is the one that the catalogue knows, whatever its content
-    /// is.
+    /// Returns whether a file or folder is the one that the catalogue knows. Its content may have
+    /// changed.
     pub fn is_same_file(
         meta: &Meta,
         row: Option<&CatalogRow>,
@@ -162,8 +162,8 @@ impl<'a> DiskTransaction<'a> {
         Ok(meta)
     }
 
-    /// Runs `work` with an applier that quarantines unknown files, because other slaves have the
-    /// change already.
+    /// Runs `work` with an applier that quarantines unknown files. The change is not refused,
+    /// because other slaves have it already.
     fn with_applier<T>(
         &mut self,
         work: impl FnOnce(&mut Applier<'_, 'a>) -> Result<T, TreeError>,

@@ -953,8 +953,8 @@ impl ReplicaDriver {
     }
 }
 
-/// Returns the mode that an edited file gets in the tree: that of the tree, unless the mode on the
-/// disk has changed.
+/// Returns the mode that an edited file gets in the tree. The mode of the tree stays, unless the
+/// mode on the disk has changed.
 fn wanted_mode(row: &CatalogRow, on_disk: Mode) -> Mode {
     if row.on_disk.mode == on_disk { row.entry.mode } else { on_disk.with_owner_access(Kind::File) }
 }

@@ -52,8 +52,8 @@ pub(super) struct DivergentOffer {
 }
 
 impl ReplicaDriver {
-    /// Compares the catalogue with the complete tree of the master, applies the difference, and
-    /// reports to the replica.
+    /// Compares the catalogue with the complete tree of the master and applies the difference.
+    /// Reports the result to the replica.
     pub(super) fn resync(
         &mut self,
         listing: &ReceivedTree,
@@ -274,7 +274,7 @@ fn remove_entry(
         return Ok(None);
     };
     let is_wanted = wanted.get(&content.put) == Some(&content.digest);
-    // Content that another path needs is held, whatever comes here.
+    // Content that another path needs is held, even if this path gets new content.
     if stays && !is_wanted {
         return Ok(None);
     }
