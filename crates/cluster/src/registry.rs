@@ -256,7 +256,7 @@ impl Registry {
         }
         match prefer.and_then(|id| due.iter().position(|place| self.slaves[*place].id == id)) {
             Some(preferred) => due[..=preferred].rotate_right(1),
-            None => due.first().iter().for_each(|first| self.turn.took(**first)),
+            None => due.first().iter().for_each(|first| self.turn.advance_past(**first)),
         }
         due.truncate(limits::REDIRECT_SLAVES);
         if let Some(first) = due.first() {

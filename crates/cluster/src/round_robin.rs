@@ -29,7 +29,7 @@ impl RoundRobin {
     }
 
     /// Records that the position has had its turn.
-    pub fn took(&mut self, place: usize) {
+    pub fn advance_past(&mut self, place: usize) {
         // The value does not wrap, so a slave that joins at the end comes before the first.
         self.next = place + 1;
     }

@@ -81,7 +81,7 @@ impl Sequencer {
                 Err(refusal) => verdicts.push(SequenceResult::Refused(refusal)),
                 Ok(()) => {
                     next.number += 1;
-                    let change = draft.decided(ask)?;
+                    let change = draft.with_final_mode(ask)?;
                     draft.accept(&change, next);
                     ids.insert(ask.id, next);
                     verdicts.push(SequenceResult::Accepted(LogEntry {
@@ -146,7 +146,7 @@ impl<V: TreeView> TreeOverlay<'_, V> {
     /// Returns the change with its final mode.
     ///
     /// A put keeps the mode of the file that it replaces, unless it brings its own.
-    fn decided(&mut self, ask: &ChangeRequest) -> Result<Change, V::Error> {
+    fn with_final_mode(&mut self, ask: &ChangeRequest) -> Result<Change, V::Error> {
         let mut change = ask.change.clone();
         if let Change::Put { path, mode, .. } = &mut change
             && ask.keep_mode

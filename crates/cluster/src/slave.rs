@@ -12,7 +12,7 @@ use crate::slave_addresses::{ConnectionAddrs, SlaveAddresses, endpoints_for};
 pub struct LinkId(pub u64);
 
 /// Silence after which a slave is out of service.
-pub(crate) fn patience() -> Duration {
+pub(crate) fn max_silence() -> Duration {
     limits::BEAT_EVERY * limits::BEATS_MISSED
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct RegisteredSlave {
 impl RegisteredSlave {
     /// Returns whether the link is open and recently active.
     pub fn is_alive(&self, now: Duration) -> bool {
-        self.link.is_some() && self.silence(now).is_some_and(|silence| silence < patience())
+        self.link.is_some() && self.silence(now).is_some_and(|silence| silence < max_silence())
     }
 
     fn silence(&self, now: Duration) -> Option<Duration> {

@@ -93,7 +93,7 @@ fn upload_failure(error: &UploadError, remote: &TreePath) -> Failure {
         }
         UploadError::Refused(refusal) => refusal.clone().into(),
         UploadError::Interrupted => Failure::interrupted(),
-        UploadError::UploadSource(e) => {
+        UploadError::Source(e) => {
             Failure::new(ErrorCode::Local, format!("standard input: {}", plain(e)))
         }
         UploadError::Cut { .. } => Failure::new(

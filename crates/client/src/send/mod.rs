@@ -340,7 +340,7 @@ fn upload_failure(error: &UploadError, job: &UploadJob, in_log: bool) -> Failure
             "interrupted; the same put, or the next prompt, resumes it",
         ),
         UploadError::Interrupted => Failure::interrupted(),
-        UploadError::UploadSource(e) => {
+        UploadError::Source(e) => {
             Failure::new(ErrorCode::Local, format!("{}: {}", job.shown, plain(e)))
         }
         UploadError::SourceChanged => Failure::new(

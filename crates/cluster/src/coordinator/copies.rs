@@ -66,9 +66,9 @@ impl Coordinator {
     fn gains(&mut self, put: Lsn, folder: FolderId, actions: &mut Vec<Action>) {
         let before = self.holders.copies(put);
         self.holders.add(put, folder);
-        self.homeless.remove(&put);
+        self.without_holder.remove(&put);
         self.lost.remove(&put);
-        self.asking.remove(&put);
+        self.giving_up.remove(&put);
         let copies = self.holders.copies(put);
         if copies == before {
             return;
@@ -77,7 +77,7 @@ impl Coordinator {
         if copies > 1 && !self.withdrawing.contains(&put) {
             self.state.settle(put);
         }
-        self.tell_copies(put, actions);
+        self.send_copies(put, actions);
         let size = self
             .tree()
             .path_of(put)
@@ -86,14 +86,14 @@ impl Coordinator {
             .map_or(0, |c| c.size);
         // A slave without a holder asks in growing intervals.
         if size >= LARGE || before == 0 {
-            self.tell_holders(put, actions);
+            self.send_holders(put, actions);
         }
     }
 
     fn loses(&mut self, put: Lsn, folder: FolderId) {
         self.holders.remove(put, folder);
         if self.holders.copies(put) == 0 {
-            self.homeless.insert(put);
+            self.without_holder.insert(put);
         }
     }
 
@@ -101,13 +101,13 @@ impl Coordinator {
         self.folders.remove(&folder);
         self.expected.remove(&folder);
         self.holders.forget(folder);
-        let homeless: Vec<Lsn> = self
+        let without_holder: Vec<Lsn> = self
             .tree()
             .puts()
             .map(|(put, _)| put)
             .filter(|put| self.holders.copies(*put) == 0)
             .collect();
-        self.homeless.extend(homeless);
+        self.without_holder.extend(without_holder);
         let links: Vec<LinkId> = self
             .peers
             .iter()
@@ -121,10 +121,10 @@ impl Coordinator {
     pub(super) fn drop_contents(&mut self, log_entry: LogEntry) {
         for put in self.state.apply(log_entry) {
             self.holders.drop_content(put);
-            self.homeless.remove(&put);
+            self.without_holder.remove(&put);
             self.lost.remove(&put);
             self.failed.remove(&put);
-            self.asking.remove(&put);
+            self.giving_up.remove(&put);
             // The content has left the tree, so its copies are no longer counted.
             self.awaited.remove(&put);
         }
@@ -144,7 +144,7 @@ impl Coordinator {
     }
 
     /// Marks contents that a withdrawal brought back; each slave reports whether it kept them.
-    pub(super) fn find_homeless(&mut self, version: Lsn) {
+    pub(super) fn find_without_holder(&mut self, version: Lsn) {
         let Some(kept) = self.state.tail.back().filter(|kept| kept.entry.version == version) else {
             return;
         };
@@ -153,18 +153,18 @@ impl Coordinator {
             .iter()
             .filter_map(|(_, entry)| entry.and_then(|entry| entry.content))
             .map(|content| content.put);
-        self.homeless.extend(back.collect::<Vec<_>>());
+        self.without_holder.extend(back.collect::<Vec<_>>());
     }
 
     /// Starts to count the copies of a change that has just got its number.
     pub(super) fn await_copies(&mut self, id: ChangeId, version: Lsn, actions: &mut Vec<Action>) {
         if let Some((link, copies)) = self.wanted.remove(&id) {
             self.awaited.entry(version).or_default().insert(link, copies);
-            self.tell_copies(version, actions);
+            self.send_copies(version, actions);
         }
     }
 
-    fn tell_copies(&mut self, put: Lsn, actions: &mut Vec<Action>) {
+    fn send_copies(&mut self, put: Lsn, actions: &mut Vec<Action>) {
         let copies = u16::try_from(self.holders.copies(put)).unwrap_or(u16::MAX);
         let Some(links) = self.awaited.get_mut(&put) else { return };
         links.retain(|link, wanted| {
@@ -181,7 +181,7 @@ impl Coordinator {
     }
 
     /// Tells the slaves that still fetch a large content about another holder.
-    fn tell_holders(&self, put: Lsn, actions: &mut Vec<Action>) {
+    fn send_holders(&self, put: Lsn, actions: &mut Vec<Action>) {
         let holders: BTreeSet<FolderId> = self.holders.of(put).collect();
         for (link, peer) in &self.peers {
             if peer.stated && peer.told >= put && !holders.contains(&peer.folder) {
@@ -199,7 +199,7 @@ impl Coordinator {
     /// A content is reported lost instead if the withdrawal would restore nothing: the replaced
     /// entry is unknown or absent, and the put may have been confirmed.
     pub(super) fn decide(&mut self, actions: &mut Vec<Action>) {
-        if self.homeless.is_empty() || self.halted.is_some() || !self.expected.is_empty() {
+        if self.without_holder.is_empty() || self.halted.is_some() || !self.expected.is_empty() {
             return;
         }
         let all_there = self
@@ -212,28 +212,28 @@ impl Coordinator {
             return;
         };
         let gone: Vec<Lsn> = self
-            .homeless
+            .without_holder
             .iter()
             .copied()
             .filter(|put| {
                 let entry = self.tree().path_of(*put).and_then(|path| self.tree().get(path));
                 entry.is_some_and(|entry| entry.version <= applied)
-                    && !self.asking.contains_key(put)
+                    && !self.giving_up.contains_key(put)
             })
             .collect();
         // A joining slave gets all given-up puts in one message.
-        let places = limits::GIVEN_UP.saturating_sub(self.asking.len() + self.withdrawing.len());
+        let places = limits::GIVEN_UP.saturating_sub(self.giving_up.len() + self.withdrawing.len());
         for put in gone.into_iter().take(places) {
             let brings_back = self.failed.contains(&put) || self.state.replaced(put);
             if self.state.can_withdraw(put) && brings_back {
-                self.asking.insert(put, self.peers.keys().copied().collect());
+                self.giving_up.insert(put, self.peers.keys().copied().collect());
                 actions.extend(
                     self.peers
                         .keys()
                         .map(|link| Action::Send { link: *link, message: ToSlave::GiveUp { put } }),
                 );
             } else {
-                self.homeless.remove(&put);
+                self.without_holder.remove(&put);
                 if self.lost.insert(put) {
                     actions.push(Action::Lost { put });
                 }
@@ -243,11 +243,11 @@ impl Coordinator {
 
     /// Records that a slave has given up a content. It is withdrawn once all slaves have.
     pub(super) fn given_up(&mut self, link: LinkId, put: Lsn) {
-        let Some(links) = self.asking.get_mut(&put) else { return };
+        let Some(links) = self.giving_up.get_mut(&put) else { return };
         links.remove(&link);
         if links.is_empty() {
-            self.asking.remove(&put);
-            self.homeless.remove(&put);
+            self.giving_up.remove(&put);
+            self.without_holder.remove(&put);
             self.withdrawing.insert(put);
             let request = ChangeRequest {
                 id: withdrawal(put),

@@ -167,7 +167,7 @@ impl Coordinator {
     }
 
     /// Sends each ready slave the changes that it has not received.
-    pub(super) fn tell_all(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn send_changes(&mut self, actions: &mut Vec<Action>) {
         let mut outrun = Vec::new();
         for (link, peer) in &mut self.peers {
             if !peer.ready {

@@ -131,12 +131,12 @@ pub struct Coordinator {
     sequencer: Sequencer,
     holders: Holders,
     /// Contents of the tree without a known holder.
-    homeless: BTreeSet<Lsn>,
+    without_holder: BTreeSet<Lsn>,
     lost: BTreeSet<Lsn>,
     /// Puts that their own slave could not publish; no client got a success for them.
     failed: BTreeSet<Lsn>,
     /// Puts that are withdrawn once these links have given them up.
-    asking: BTreeMap<Lsn, BTreeSet<LinkId>>,
+    giving_up: BTreeMap<Lsn, BTreeSet<LinkId>>,
     /// Puts whose withdrawal waits or is being written. Their replaced entries stay known.
     withdrawing: BTreeSet<Lsn>,
     peers: BTreeMap<LinkId, LinkedSlave>,
@@ -151,7 +151,7 @@ pub struct Coordinator {
     /// Changes of the current batch, with the folders that hold their contents.
     writing: Vec<(LogEntry, Option<FolderId>)>,
     /// Queries about changes that are not decided yet.
-    sought: Vec<(LinkId, ChangeId)>,
+    queries: Vec<(LinkId, ChangeId)>,
     /// Links that wait for copies of a put, by id until the put has a number.
     wanted: BTreeMap<ChangeId, (LinkId, u16)>,
     awaited: BTreeMap<Lsn, BTreeMap<LinkId, u16>>,
@@ -166,10 +166,10 @@ impl Coordinator {
         Self {
             sequencer: Sequencer::new(state.last()),
             holders: Holders::default(),
-            homeless: state.tree().puts().map(|(put, _)| put).collect(),
+            without_holder: state.tree().puts().map(|(put, _)| put).collect(),
             lost: BTreeSet::new(),
             failed: BTreeSet::new(),
-            asking: BTreeMap::new(),
+            giving_up: BTreeMap::new(),
             withdrawing: BTreeSet::new(),
             peers: BTreeMap::new(),
             expected: folders.clone(),
@@ -177,7 +177,7 @@ impl Coordinator {
             waiting: FairQueue::new(usize::MAX),
             queue: VecDeque::new(),
             writing: Vec::new(),
-            sought: Vec::new(),
+            queries: Vec::new(),
             wanted: BTreeMap::new(),
             awaited: BTreeMap::new(),
             halted: None,
@@ -239,7 +239,7 @@ impl Coordinator {
         self.now_ms = now_ms;
         let mut actions = Vec::new();
         match event {
-            Event::Received { link, message } => self.heard(link, message, &mut actions),
+            Event::Received { link, message } => self.received(link, message, &mut actions),
             Event::LinkClosed { link } => self.left(link),
             Event::Written => self.written(&mut actions),
             Event::WriteFailed { for_good, refusal } => {
@@ -250,12 +250,12 @@ impl Coordinator {
         }
         self.decide(&mut actions);
         self.write_next(&mut actions);
-        self.answer_sought(&mut actions);
-        self.tell_all(&mut actions);
+        self.answer_queries(&mut actions);
+        self.send_changes(&mut actions);
         actions
     }
 
-    fn heard(&mut self, link: LinkId, message: ToMaster, actions: &mut Vec<Action>) {
+    fn received(&mut self, link: LinkId, message: ToMaster, actions: &mut Vec<Action>) {
         if let ToMaster::Join { slave, folder, position } = message {
             return self.joined(link, slave, folder, &position, actions);
         }
@@ -273,7 +273,7 @@ impl Coordinator {
             ToMaster::Propose { request, found, copies } => {
                 self.proposed(link, request, found, copies, actions)
             }
-            ToMaster::QueryChange { id } => self.sought.push((link, id)),
+            ToMaster::QueryChange { id } => self.queries.push((link, id)),
             ToMaster::Holds { put, has } => self.holds(link, put, has, actions),
             ToMaster::PublishFailed { of } => {
                 self.failed.insert(of);
@@ -290,12 +290,12 @@ impl Coordinator {
     fn left(&mut self, link: LinkId) {
         if self.peers.remove(&link).is_some() {
             // An absent slave can obtain content, so all slaves are asked again when it is back.
-            self.asking.clear();
+            self.giving_up.clear();
         }
         // Journaled changes stay valid. The slave repeats its waiting proposals by their ids.
         self.queue.retain(|waiting| waiting.asker.is_none_or(|(asker, _)| asker != link));
         self.waiting.retain(|asker, _, _| *asker != link);
-        self.sought.retain(|(asker, _)| *asker != link);
+        self.queries.retain(|(asker, _)| *asker != link);
         self.wanted.retain(|_, (asker, _)| *asker != link);
         self.awaited.values_mut().for_each(|links| {
             links.remove(&link);
@@ -453,7 +453,7 @@ impl Coordinator {
             if let (true, Some(folder)) = (is_put, folder) {
                 self.holders.add(version, folder);
             }
-            self.find_homeless(version);
+            self.find_without_holder(version);
             self.await_copies(id, version, actions);
         }
     }
@@ -465,7 +465,7 @@ impl Coordinator {
         for (log_entry, _) in &writing {
             if let Change::Withdraw { of } = log_entry.change {
                 self.withdrawing.remove(&of);
-                self.homeless.insert(of);
+                self.without_holder.insert(of);
             }
         }
         let unwritten: BTreeSet<ChangeId> =
@@ -485,10 +485,10 @@ impl Coordinator {
     }
 
     /// Answers the queries about changes that are decided now.
-    fn answer_sought(&mut self, actions: &mut Vec<Action>) {
+    fn answer_queries(&mut self, actions: &mut Vec<Action>) {
         let (state, queue, writing) = (&self.state, &self.queue, &self.writing);
         let waiting = &self.waiting;
-        self.sought.retain(|(link, id)| {
+        self.queries.retain(|(link, id)| {
             let number = state.number_of(*id);
             if number.is_none()
                 && (queue.iter().any(|waiting| waiting.request.id == *id)

@@ -11,9 +11,9 @@ use crate::message_budget::{CommittedEntry, ToMaster};
 impl Replica {
     /// Returns the last received change.
     fn last_told(&self) -> Lsn {
-        let carried =
-            self.carrying.as_ref().map_or(self.position.applied, |(_, position)| position.applied);
-        self.queue.back().map_or(carried, |told| told.entry.version)
+        let batch_applied =
+            self.applying.as_ref().map_or(self.position.applied, |(_, position)| position.applied);
+        self.queue.back().map_or(batch_applied, |told| told.entry.version)
     }
 
     pub(super) fn told(
@@ -35,7 +35,7 @@ impl Replica {
             if !in_order {
                 return self.close("a change was left out", now, actions);
             }
-            self.note_mark(next, now);
+            self.note_lsn(next, now);
             self.queue.push_back(told);
         }
         if self.queue.len() < QUEUE {
@@ -45,15 +45,15 @@ impl Replica {
         }
     }
 
-    pub(super) fn carry_next(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        if let (Some(at), Some((changes, position))) = (self.retry_carry, &self.carrying) {
+    pub(super) fn apply_next(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if let (Some(at), Some((changes, position))) = (self.retry_apply, &self.applying) {
             if now >= at {
-                self.retry_carry = None;
+                self.retry_apply = None;
                 actions.push(Action::Apply { changes: changes.clone(), position: *position });
             }
             return;
         }
-        if self.carrying.is_some()
+        if self.applying.is_some()
             || self.queue.is_empty()
             || !matches!(self.phase, Phase::Following)
         {
@@ -70,19 +70,19 @@ impl Replica {
             self.owes_ready = false;
             actions.push(Action::Send(ToMaster::Ready));
         }
-        self.carrying = Some((changes.clone(), position));
+        self.applying = Some((changes.clone(), position));
         actions.push(Action::Apply { changes, position });
     }
 
-    pub(super) fn carried(
+    pub(super) fn batch_applied(
         &mut self,
         lacking: &[Lsn],
         failed: &[Lsn],
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
-        let Some((changes, position)) = self.carrying.take() else { return };
-        self.retry_carry = None;
+        let Some((changes, position)) = self.applying.take() else { return };
+        self.retry_apply = None;
         self.position = position;
         let mut reports = Vec::new();
         for told in &changes {
@@ -90,12 +90,12 @@ impl Replica {
             // After a change of epoch the new master confirms whether this change is in its
             // history.
             if version.epoch == self.position.epoch {
-                self.own.log_entry(told.entry.id, version);
+                self.own.number_assigned(told.entry.id, version);
             }
             let claimed = told.holders.contains(&self.folder);
             match &told.entry.change {
                 Change::Put { .. } if failed.contains(&version) => {
-                    self.own.placed(told.entry.id, false, actions);
+                    self.own.published(told.entry.id, false, actions);
                     reports.push(ToMaster::PublishFailed { of: version });
                 }
                 Change::Put { .. } => {
@@ -131,15 +131,15 @@ impl Replica {
             actions.extend(reports.into_iter().map(Action::Send));
         }
         self.note_applied();
-        self.join_at_last(actions);
+        self.join_when_idle(actions);
     }
 
-    pub(super) fn not_carried(&mut self, now: Duration, actions: &mut Vec<Action>) {
+    pub(super) fn apply_failed(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if matches!(self.phase, Phase::Following) {
-            self.retry_carry = Some(now + missing_contents::AGAIN);
+            self.retry_apply = Some(now + missing_contents::RETRY_PAUSE);
             return;
         }
-        self.carrying = None;
-        self.join_at_last(actions);
+        self.applying = None;
+        self.join_when_idle(actions);
     }
 }

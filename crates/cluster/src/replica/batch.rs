@@ -12,7 +12,7 @@ use crate::message_budget::CommittedEntry;
 
 /// Paths that the changes of a batch affect.
 #[derive(Debug, Default)]
-struct Touched<'a> {
+struct AffectedPaths<'a> {
     /// Paths with a new content or location, and removed paths.
     placed: HashSet<&'a str>,
     /// Folders that are made.
@@ -23,7 +23,7 @@ struct Touched<'a> {
     cleared: HashSet<&'a str>,
 }
 
-impl<'a> Touched<'a> {
+impl<'a> AffectedPaths<'a> {
     /// Adds a change if no earlier change affects its paths; returns whether it did.
     fn take(&mut self, change: &'a Change) -> bool {
         match change {
@@ -88,7 +88,7 @@ fn folders_above(path: &str) -> impl Iterator<Item = &str> {
 
 /// Returns the length of the next batch: at most `most` changes, but at least one.
 pub(super) fn length<'a>(changes: impl Iterator<Item = &'a CommittedEntry>, most: usize) -> usize {
-    let mut touched = Touched::default();
+    let mut touched = AffectedPaths::default();
     let fitting = changes.take(most).take_while(|told| touched.take(&told.entry.change)).count();
     fitting.max(1)
 }

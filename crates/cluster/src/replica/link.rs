@@ -14,13 +14,13 @@ impl Replica {
         match &mut self.phase {
             // The join must state the final position, so it waits for the adoption.
             Phase::Adopting { link, .. } => *link = Link::New,
-            phase if self.carrying.is_some() => *phase = Phase::Waiting,
+            phase if self.applying.is_some() => *phase = Phase::Waiting,
             _ => self.join(actions),
         }
     }
 
     /// Joins once the current batch is done.
-    pub(super) fn join_at_last(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn join_when_idle(&mut self, actions: &mut Vec<Action>) {
         if matches!(self.phase, Phase::Waiting) {
             self.join(actions);
         }
@@ -40,8 +40,8 @@ impl Replica {
             phase => *phase = Phase::Away,
         }
         // The master sends an unapplied batch again if it is still valid.
-        if self.retry_carry.take().is_some() {
-            self.carrying = None;
+        if self.retry_apply.take().is_some() {
+            self.applying = None;
         }
         self.own.unlinked(now);
     }
@@ -52,7 +52,7 @@ impl Replica {
     }
 
     /// Checks the master's epoch. A master below the highest known epoch is not followed.
-    pub(super) fn meets_epoch(
+    pub(super) fn check_epoch(
         &mut self,
         epoch: u32,
         now: Duration,
@@ -70,7 +70,7 @@ impl Replica {
         if epoch > self.position.epoch {
             self.position.epoch = epoch;
             self.own.epoch_began();
-            if let Some((_, position)) = &mut self.carrying {
+            if let Some((_, position)) = &mut self.applying {
                 position.epoch = epoch;
             }
             actions.push(Action::RaiseEpoch(epoch));
@@ -81,7 +81,7 @@ impl Replica {
     pub(super) fn hear(&mut self, message: ToSlave, now: Duration, actions: &mut Vec<Action>) {
         match (&mut self.phase, message) {
             (Phase::Joining, ToSlave::Follow { epoch, lsn, chain, given_up, timelines }) => {
-                if self.meets_epoch(epoch, now, actions) {
+                if self.check_epoch(epoch, now, actions) {
                     self.lacks.give_up_only(&given_up);
                     if self.position.applied == Lsn::default() && self.position.chain != chain {
                         self.position.chain = chain;
@@ -92,14 +92,14 @@ impl Replica {
                 }
             }
             (Phase::Joining, ToSlave::Compare { epoch, lsn, given_up }) => {
-                if self.meets_epoch(epoch, now, actions) {
+                if self.check_epoch(epoch, now, actions) {
                     self.lacks.give_up_only(&given_up);
                     self.phase = Phase::ReceivingTree(ReceivedTree::default());
-                    self.note_mark(lsn, now);
+                    self.note_lsn(lsn, now);
                 }
             }
             (Phase::Joining, ToSlave::Refuse { epoch, why }) => {
-                if self.meets_epoch(epoch, now, actions) {
+                if self.check_epoch(epoch, now, actions) {
                     self.unlinked(now);
                     actions.push(Action::Close(why));
                 }
@@ -145,7 +145,7 @@ impl Replica {
 
     pub(super) fn follow(&mut self, lsn: Lsn, now: Duration, actions: &mut Vec<Action>) {
         self.phase = Phase::Following;
-        self.note_mark(lsn, now);
+        self.note_lsn(lsn, now);
         self.joined_at = Some(lsn);
         self.whole = false;
         self.note_whole();
@@ -174,8 +174,8 @@ impl Replica {
     ) {
         let Phase::Adopting { position, link } = self.phase else { return };
         self.position = ReplicaPosition { epoch: self.position.epoch, ..position };
-        (self.carrying, self.retry_carry) = (None, None);
-        self.lacks = self.lacks.instead(lacks);
+        (self.applying, self.retry_apply) = (None, None);
+        self.lacks = self.lacks.replaced_with(lacks);
         self.note_applied();
         match link {
             Link::Gone => {

@@ -16,13 +16,13 @@ use super::Action;
 use crate::message_budget::{CommittedEntry, LARGE, ToMaster};
 
 /// Concurrent fetches of contents below [`LARGE`].
-const SMALL_PLACES: usize = 6;
+const SMALL_SLOTS: usize = 6;
 /// Concurrent fetches of larger contents.
-const LARGE_PLACES: usize = 2;
+const LARGE_SLOTS: usize = 2;
 /// Pause before a retry after all holders or the local disk failed.
 ///
 /// It doubles each time that all holders failed.
-pub(super) const AGAIN: Duration = Duration::from_secs(1);
+pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Highest number of doublings.
 const DOUBLINGS: u32 = 5;
 
@@ -59,7 +59,7 @@ struct FetchTask {
     rounds: u32,
     since: Duration,
     /// The master knows no holder, so the content does not count against the slave.
-    homeless: bool,
+    without_holder: bool,
 }
 
 /// All missing contents of a slave; see the module.
@@ -97,7 +97,7 @@ impl MissingContents {
     }
 
     /// Replaces the missing contents; given-up puts stay so.
-    pub(super) fn instead(&self, lacks: Vec<MissingContent>) -> Self {
+    pub(super) fn replaced_with(&self, lacks: Vec<MissingContent>) -> Self {
         let mut all = Self { given_up: self.given_up.clone(), ..Self::new(self.here, Vec::new()) };
         all.refused.clone_from(&self.refused);
         lacks.into_iter().for_each(|lack| all.add(lack, Duration::ZERO));
@@ -166,7 +166,7 @@ impl MissingContents {
     /// Returns the oldest put that a holder may have and the disk does not refuse.
     pub(super) fn oldest(&self) -> Option<Lsn> {
         let counts = |(put, wanted): &(&Lsn, &FetchTask)| {
-            !wanted.homeless && !self.refused.contains_key(*put)
+            !wanted.without_holder && !self.refused.contains_key(*put)
         };
         self.wanted.iter().find(counts).map(|(put, _)| *put)
     }
@@ -201,7 +201,7 @@ impl MissingContents {
     #[must_use]
     pub fn bytes_older(&self, now: Duration, age: Duration) -> u64 {
         let old = self.wanted.iter().filter(|(put, wanted)| {
-            !wanted.homeless
+            !wanted.without_holder
                 && !self.refused.contains_key(*put)
                 && now.saturating_sub(wanted.since) >= age
         });
@@ -231,7 +231,7 @@ impl MissingContents {
             not_before: now,
             rounds: 0,
             since: now,
-            homeless: false,
+            without_holder: false,
             lack,
         };
         let put = wanted.lack.put;
@@ -318,7 +318,7 @@ impl MissingContents {
         if let Some(wanted) = self.wanted.get_mut(&put) {
             let new = holders.iter().any(|folder| !wanted.lack.holders.contains(folder));
             wanted.lack.holders = holders.to_vec();
-            wanted.homeless = holders.is_empty();
+            wanted.without_holder = holders.is_empty();
             if new {
                 if self.later.remove(&(wanted.not_before, put)) {
                     self.later.insert((now, put));
@@ -343,7 +343,7 @@ impl MissingContents {
             Err(FetchFault::Holder) => {
                 wanted.failed.insert(from);
             }
-            Err(FetchFault::Local) => wanted.not_before = now + AGAIN,
+            Err(FetchFault::Local) => wanted.not_before = now + RETRY_PAUSE,
         }
         wanted.from = None;
         if self.under_way.remove(&put) && !waits {
@@ -361,7 +361,7 @@ impl MissingContents {
             }
         }
         let mut busy: BTreeMap<FolderId, usize> = BTreeMap::new();
-        let mut places = [SMALL_PLACES, LARGE_PLACES];
+        let mut places = [SMALL_SLOTS, LARGE_SLOTS];
         for wanted in self.under_way.iter().filter_map(|put| self.wanted.get(put)) {
             if let Some(from) = wanted.from {
                 *busy.entry(from).or_default() += 1;
@@ -387,7 +387,7 @@ impl MissingContents {
             let Some(wanted) = self.wanted.get_mut(&put) else { continue };
             let Some(from) = choose(self.here, wanted, &busy) else {
                 wanted.failed.clear();
-                wanted.not_before = now + AGAIN * 2u32.pow(wanted.rounds);
+                wanted.not_before = now + RETRY_PAUSE * 2u32.pow(wanted.rounds);
                 wanted.rounds = (wanted.rounds + 1).min(DOUBLINGS);
                 self.later.insert((wanted.not_before, put));
                 actions.push(Action::Send(ToMaster::FindHolders { put }));

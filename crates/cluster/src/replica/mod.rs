@@ -82,8 +82,8 @@ pub struct Replica {
     /// Received changes that are not handed to the caller yet.
     queue: VecDeque<CommittedEntry>,
     /// The batch that the caller applies, and the position after it.
-    carrying: Option<(Vec<CommittedEntry>, ReplicaPosition)>,
-    retry_carry: Option<Duration>,
+    applying: Option<(Vec<CommittedEntry>, ReplicaPosition)>,
+    retry_apply: Option<Duration>,
     owes_ready: bool,
     lacks: MissingContents,
     own: OwnProposals,
@@ -111,8 +111,8 @@ impl Replica {
             position,
             phase: Phase::Away,
             queue: VecDeque::new(),
-            carrying: None,
-            retry_carry: None,
+            applying: None,
+            retry_apply: None,
             owes_ready: false,
             lacks: MissingContents::new(folder, lacks),
             own: OwnProposals::new(staged),
@@ -193,7 +193,7 @@ impl Replica {
             Event::Linked => self.linked(&mut actions),
             Event::Unlinked => self.unlinked(now),
             Event::Received(message) => self.hear(message, now, &mut actions),
-            Event::MasterLsn(lsn) => self.note_mark(lsn, now),
+            Event::MasterLsn(lsn) => self.note_lsn(lsn, now),
             Event::Proposed { session, request, copies } => {
                 self.request(session, request, copies, now, &mut actions)
             }
@@ -202,8 +202,10 @@ impl Replica {
                 self.readers.remove(session);
                 self.own.gone(session);
             }
-            Event::Applied { lacks, failed } => self.carried(&lacks, &failed, now, &mut actions),
-            Event::ApplyFailed => self.not_carried(now, &mut actions),
+            Event::Applied { lacks, failed } => {
+                self.batch_applied(&lacks, &failed, now, &mut actions)
+            }
+            Event::ApplyFailed => self.apply_failed(now, &mut actions),
             Event::Adopted { lacks } => self.adopted(lacks, now, &mut actions),
             Event::AdoptFailed => self.not_adopted(&mut actions),
             Event::Fetched { put, from, result } => {
@@ -211,23 +213,25 @@ impl Replica {
                     self.has(put, &mut actions);
                 }
             }
-            Event::Published { id, put, ok } => self.placed(id, put, ok, &mut actions),
+            Event::Published { id, put, ok } => self.published(id, put, ok, &mut actions),
             Event::Missing(lack) => self.missing(lack, now, &mut actions),
             Event::Refused { put, retry } => {
                 self.lacks.refuse(put, retry, now);
                 self.note_whole();
             }
             Event::Recovering(epoch) => {
-                if self.meets_epoch(epoch, now, &mut actions) && self.is_linked() {
+                if self.check_epoch(epoch, now, &mut actions) && self.is_linked() {
                     self.close("the cluster is being recovered", now, &mut actions);
                 }
             }
             Event::Tick => {}
         }
-        self.carry_next(now, &mut actions);
+        self.apply_next(now, &mut actions);
         if matches!(self.phase, Phase::Following) {
-            self.own
-                .seek(self.position.applied >= self.joined_at.unwrap_or_default(), &mut actions);
+            self.own.query_orphans(
+                self.position.applied >= self.joined_at.unwrap_or_default(),
+                &mut actions,
+            );
             self.lacks.next(now, &mut actions);
         }
         self.own.finish(self.position.applied, &self.lacks, now, &mut actions);
@@ -235,7 +239,7 @@ impl Replica {
         actions
     }
 
-    fn note_mark(&mut self, lsn: Lsn, now: Duration) {
+    fn note_lsn(&mut self, lsn: Lsn, now: Duration) {
         // An epoch without changes needs no waiting.
         if lsn.number > 0 && lsn > self.heard.back().map_or(self.position.applied, |(lsn, _)| *lsn)
         {
@@ -269,8 +273,8 @@ impl Replica {
         self.note_whole();
     }
 
-    fn placed(&mut self, id: ChangeId, put: Lsn, ok: bool, actions: &mut Vec<Action>) {
-        self.own.placed(id, ok, actions);
+    fn published(&mut self, id: ChangeId, put: Lsn, ok: bool, actions: &mut Vec<Action>) {
+        self.own.published(id, ok, actions);
         if !ok && self.lacks.has(put) && matches!(self.phase, Phase::Following) {
             actions.push(Action::Send(ToMaster::PublishFailed { of: put }));
         }

@@ -10,9 +10,9 @@ use crate::message_budget::ToMaster;
 use crate::sequence::ChangeRequest;
 
 /// Time that a session waits for its change and its copies.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Time that a session waits after the link is closed, because it may come back soon.
-const ALONE: Duration = Duration::from_secs(5);
+const UNLINKED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A proposal without a final answer.
 #[derive(Debug, Clone)]
@@ -24,12 +24,12 @@ struct PendingProposal {
     copies: u16,
     version: Option<Lsn>,
     /// The staged upload is being published.
-    placing: bool,
+    publishing: bool,
     /// The upload could not be published; the same bytes are not tried again.
-    unplaceable: bool,
+    is_unpublishable: bool,
     /// The master was queried about this id before the current request. Its answer may still say
     /// that the change is unknown.
-    sought: bool,
+    was_queried: bool,
     until: Duration,
 }
 
@@ -38,9 +38,9 @@ struct PendingProposal {
 enum OrphanedUpload {
     /// The master has not been queried on this link.
     Unasked,
-    ChangeRequest,
+    Queried,
     /// The change has a number.
-    LogEntry(Lsn),
+    Numbered(Lsn),
     Placing,
 }
 
@@ -79,16 +79,16 @@ impl OwnProposals {
             wanted: 0,
             copies: 0,
             version: None,
-            placing: orphan == Some(OrphanedUpload::Placing),
-            unplaceable: false,
-            sought: orphan == Some(OrphanedUpload::ChangeRequest),
+            publishing: orphan == Some(OrphanedUpload::Placing),
+            is_unpublishable: false,
+            was_queried: orphan == Some(OrphanedUpload::Queried),
             until: now,
         });
         // The session has staged the upload again.
-        mine.unplaceable = false;
+        mine.is_unpublishable = false;
         mine.sessions.extend(session);
         mine.wanted = mine.wanted.max(copies);
-        mine.until = now + PATIENCE;
+        mine.until = now + TIMEOUT;
         if speaks {
             actions.push(propose(&mine));
         }
@@ -105,7 +105,7 @@ impl OwnProposals {
     pub fn propose_all(&mut self, actions: &mut Vec<Action>) {
         for mine in self.mine.values() {
             actions.push(propose(mine));
-            if let Some(of) = mine.version.filter(|_| mine.unplaceable) {
+            if let Some(of) = mine.version.filter(|_| mine.is_unpublishable) {
                 actions.push(Action::Send(ToMaster::PublishFailed { of }));
             }
         }
@@ -127,25 +127,24 @@ impl OwnProposals {
 
     pub fn unlinked(&mut self, now: Duration) {
         for mine in self.mine.values_mut() {
-            mine.until = mine.until.min(now + ALONE);
-            mine.sought = false;
+            mine.until = mine.until.min(now + UNLINKED_TIMEOUT);
+            mine.was_queried = false;
         }
-        for orphan in
-            self.orphans.values_mut().filter(|orphan| **orphan == OrphanedUpload::ChangeRequest)
+        for orphan in self.orphans.values_mut().filter(|orphan| **orphan == OrphanedUpload::Queried)
         {
             *orphan = OrphanedUpload::Unasked;
         }
     }
 
     /// Queries the master about orphaned uploads, once the slave has caught up.
-    pub fn seek(&mut self, caught_up: bool, actions: &mut Vec<Action>) {
+    pub fn query_orphans(&mut self, caught_up: bool, actions: &mut Vec<Action>) {
         if !caught_up {
             return;
         }
         for (id, orphan) in
             self.orphans.iter_mut().filter(|(_, orphan)| **orphan == OrphanedUpload::Unasked)
         {
-            *orphan = OrphanedUpload::ChangeRequest;
+            *orphan = OrphanedUpload::Queried;
             actions.push(Action::Send(ToMaster::QueryChange { id: *id }));
         }
     }
@@ -160,14 +159,14 @@ impl OwnProposals {
     }
 
     /// Records that a change with this id has a number.
-    pub fn log_entry(&mut self, id: ChangeId, version: Lsn) {
+    pub fn number_assigned(&mut self, id: ChangeId, version: Lsn) {
         if let Some(mine) = self.mine.get_mut(&id) {
             mine.version = Some(version);
         }
         if let Some(orphan) =
             self.orphans.get_mut(&id).filter(|orphan| **orphan != OrphanedUpload::Placing)
         {
-            *orphan = OrphanedUpload::LogEntry(version);
+            *orphan = OrphanedUpload::Numbered(version);
         }
     }
 
@@ -178,10 +177,10 @@ impl OwnProposals {
         actions: &mut Vec<Action>,
     ) {
         let refusal = match answer {
-            Ok(version) => return self.log_entry(id, version),
+            Ok(version) => return self.number_assigned(id, version),
             Err(refusal) => refusal,
         };
-        if self.orphans.get(&id) == Some(&OrphanedUpload::ChangeRequest) {
+        if self.orphans.get(&id) == Some(&OrphanedUpload::Queried) {
             self.orphans.remove(&id);
             actions.push(Action::Discard(id));
             return;
@@ -189,7 +188,7 @@ impl OwnProposals {
         // This answer belongs to a query from before the current request.
         if refusal.code == ErrorCode::NotFound
             && let Some(mine) = self.mine.get_mut(&id)
-            && (mine.version.is_some() || std::mem::take(&mut mine.sought))
+            && (mine.version.is_some() || std::mem::take(&mut mine.was_queried))
         {
             return;
         }
@@ -240,10 +239,10 @@ impl OwnProposals {
         }
     }
 
-    pub fn placed(&mut self, id: ChangeId, ok: bool, actions: &mut Vec<Action>) {
+    pub fn published(&mut self, id: ChangeId, ok: bool, actions: &mut Vec<Action>) {
         if let Some(mine) = self.mine.get_mut(&id) {
-            mine.placing = false;
-            mine.unplaceable = !ok;
+            mine.publishing = false;
+            mine.is_unpublishable = !ok;
         }
         if self.orphans.get(&id).is_some_and(|orphan| *orphan == OrphanedUpload::Placing || !ok) {
             self.orphans.remove(&id);
@@ -268,11 +267,11 @@ impl OwnProposals {
                 !lacks.has(*version) && !lacks.behind(*version, &mine.request.change)
             });
             if let (Some(version), None) = (version, stored)
-                && !mine.placing
-                && !mine.unplaceable
+                && !mine.publishing
+                && !mine.is_unpublishable
                 && lacks.fits(version, digest(&mine.request.change))
             {
-                mine.placing = true;
+                mine.publishing = true;
                 actions.push(Action::Publish { id: *id, put: version });
             }
             let answer = match stored {
@@ -292,16 +291,16 @@ impl OwnProposals {
                 }
                 _ => return true,
             };
-            if stored.is_some() && !mine.placing {
+            if stored.is_some() && !mine.publishing {
                 actions.push(Action::Discard(*id));
             } else {
                 // The staged upload may still be needed.
                 left.push((
                     *id,
-                    if mine.placing {
+                    if mine.publishing {
                         OrphanedUpload::Placing
                     } else {
-                        version.map_or(OrphanedUpload::Unasked, OrphanedUpload::LogEntry)
+                        version.map_or(OrphanedUpload::Unasked, OrphanedUpload::Numbered)
                     },
                 ));
             }
@@ -312,7 +311,7 @@ impl OwnProposals {
         });
         self.orphans.extend(left);
         self.orphans.retain(|id, orphan| {
-            let OrphanedUpload::LogEntry(version) = *orphan else { return true };
+            let OrphanedUpload::Numbered(version) = *orphan else { return true };
             if version > applied {
                 return true;
             }

@@ -8,7 +8,7 @@ use relais_proto::Lsn;
 use super::{Action, Session};
 
 /// Time that a reader waits before it is redirected to another slave.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Waiting sessions with their change and deadline.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +18,7 @@ pub(super) struct WaitingReaders {
 
 impl WaitingReaders {
     pub fn add(&mut self, session: Session, lsn: Lsn, now: Duration) {
-        self.waiting.insert(session, (lsn, now + PATIENCE));
+        self.waiting.insert(session, (lsn, now + TIMEOUT));
     }
 
     pub fn remove(&mut self, session: Session) {

@@ -92,7 +92,7 @@ pub(super) enum DownloadInterrupt {
     /// The server broke the protocol.
     Violation(WireError),
     /// The server's content does not match its digest.
-    Rotten(String),
+    Damaged(String),
     /// The content was replaced; blocks may be in flight.
     Replaced(String),
     /// The failure is not about the server: the download ends.

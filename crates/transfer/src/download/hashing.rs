@@ -26,7 +26,7 @@ const INLINE: u64 = 256 * 1024;
 /// Highest number of piece buffers. The receiver waits while the hashing thread has all of them.
 const BUFFERS: usize = 4;
 /// Interval of checks for an interruption while waiting for values.
-const GLANCE: Duration = Duration::from_millis(100);
+const INTERRUPT_CHECK: Duration = Duration::from_millis(100);
 
 /// Known piece values by number. The table grows with received bytes, not with announced ones.
 #[derive(Debug, Default)]
@@ -246,7 +246,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         let (done, settled) = channel();
         thread.jobs.send(HashJob::Settle(done)).map_err(|_| gone())?;
         loop {
-            match settled.recv_timeout(GLANCE) {
+            match settled.recv_timeout(INTERRUPT_CHECK) {
                 Ok(result) => return result.map_err(reading()),
                 Err(RecvTimeoutError::Disconnected) => return Err(gone()),
                 Err(RecvTimeoutError::Timeout) if self.state.interrupted() => {

@@ -198,7 +198,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
             self.write()?;
             self.last_write = now;
             self.hashing.save_from_now_on()?;
-            if self.state.glance_interrupted() {
+            if self.state.is_interrupted_now() {
                 return Err(DownloadError::Interrupted.into());
             }
         }

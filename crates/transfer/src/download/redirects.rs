@@ -16,7 +16,7 @@ const AT_ONCE: u32 = 4;
 /// Shortest wait for content without a holder, because it may be on its way.
 const LEAST: Duration = Duration::from_secs(5);
 /// Interval of checks for an interruption.
-const GLANCE: Duration = Duration::from_millis(50);
+const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
 
 /// Counts the redirects in a row.
 #[derive(Debug, Default)]
@@ -94,6 +94,6 @@ fn pause(interrupted: &dyn Fn() -> bool) {
         if left.is_zero() {
             return;
         }
-        std::thread::sleep(left.min(GLANCE));
+        std::thread::sleep(left.min(INTERRUPT_CHECK));
     }
 }

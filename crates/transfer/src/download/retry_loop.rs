@@ -19,7 +19,7 @@ use super::state::DownloadState;
 use super::stats::DownloadStats;
 use super::verify::{Comparison, Verification, compare, salvage, verify};
 use super::{CompletedDownload, DownloadError, Sessions, exchange, intake};
-use crate::retry::{MOST_REPLACED, MOST_ROTTEN};
+use crate::retry::{MAX_DIGEST_MISMATCHES, MAX_REPLACEMENTS};
 
 /// Requests for damaged pieces to one server.
 pub(super) const ASK_AGAIN: u32 = 3;
@@ -40,12 +40,12 @@ pub(super) fn is_passing(code: ErrorCode) -> bool {
 pub(super) struct DownloadLoop<'a, 'scope, 'env> {
     sessions: &'a mut dyn Sessions,
     path: &'a TreePath,
-    work: Work<'scope, 'env>,
+    work: LoopState<'scope, 'env>,
     redirects: Redirects,
 }
 
 /// All state except the sessions, so it can change while a connection is borrowed.
-struct Work<'scope, 'env> {
+struct LoopState<'scope, 'env> {
     state: &'env DownloadState<'env>,
     hashing: Hashing<'scope, 'env>,
     stats: DownloadStats,
@@ -59,7 +59,7 @@ struct Work<'scope, 'env> {
     /// Size of the part file at the start, until the bytes beyond the good ones are checked.
     found: Option<u64>,
     /// Whether an answer is unfinished, so the connection is unusable for other requests.
-    midway: bool,
+    answer_unfinished: bool,
     /// Whether the current request was answered with the expected content.
     accepted: bool,
     /// Server of the current request.
@@ -74,7 +74,7 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
         state: &'env DownloadState<'env>,
         table: &'env PieceTable,
     ) -> Self {
-        let work = Work {
+        let work = LoopState {
             state,
             hashing: Hashing::new(scope, state, table),
             stats: DownloadStats::default(),
@@ -87,7 +87,7 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
                 .content()
                 .filter(|content| content.good.prefix() < state.found)
                 .map(|_| state.found),
-            midway: false,
+            answer_unfinished: false,
             accepted: false,
             asked: None,
         };
@@ -116,7 +116,7 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
         let (work, path) = (&mut self.work, self.path);
         let server = self.sessions.connection()?;
         work.asked = Some(server.peer());
-        work.midway = true;
+        work.answer_unfinished = true;
         work.accepted = false;
         if work.must_compare {
             let comparison = compare(server, path, work.state, &mut work.hashing)?;
@@ -150,7 +150,7 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
         } else {
             Verification::Incomplete
         };
-        work.midway = false;
+        work.answer_unfinished = false;
         Ok(match verdict {
             Verification::Whole => work.fetched(digest),
             Verification::Incomplete => None,
@@ -159,10 +159,10 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
 
     /// Handles a failure; returns an error if the download ends.
     fn recover(&mut self, stop: DownloadInterrupt) -> Result<(), DownloadError> {
-        let midway = std::mem::take(&mut self.work.midway);
+        let answer_unfinished = std::mem::take(&mut self.work.answer_unfinished);
         // A socket that was shut down by an interruption looks like a lost one.
         if self.work.state.interrupted() {
-            if midway {
+            if answer_unfinished {
                 self.sessions.abandon();
             }
             return Err(DownloadError::Interrupted);
@@ -178,7 +178,7 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
                 }
                 self.move_on(&error.to_string())
             }
-            DownloadInterrupt::Rotten(why) => self.rotten(&why),
+            DownloadInterrupt::Damaged(why) => self.damaged(&why),
             DownloadInterrupt::Replaced(why) => {
                 self.sessions.abandon();
                 self.work.restart(&why)
@@ -189,7 +189,7 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
                 Err(self.work.cut(why))
             }
             DownloadInterrupt::Fatal(error) => {
-                if midway {
+                if answer_unfinished {
                     self.sessions.abandon();
                 }
                 Err(error)
@@ -209,13 +209,13 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
             ErrorCode::Changed
                 if self.work.accepted
                     && self.work.knows_digest()
-                    && self.work.stats.doubts < MOST_REPLACED =>
+                    && self.work.stats.doubts < MAX_REPLACEMENTS =>
             {
                 self.work.stats.doubts += 1;
                 Ok(())
             }
             ErrorCode::Changed | ErrorCode::BadOffset => self.work.restart(&refusal.message),
-            ErrorCode::Damaged => self.rotten(&refusal.message),
+            ErrorCode::Damaged => self.damaged(&refusal.message),
             ErrorCode::NoContent => self.elsewhere(&[]),
             ErrorCode::Behind => self.behind(refusal),
             code if is_passing(code) => self.move_on(&refusal.message),
@@ -250,9 +250,9 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
     }
 
     /// Handles content that does not match its digest.
-    fn rotten(&mut self, why: &str) -> Result<(), DownloadError> {
-        self.work.stats.rotten += 1;
-        if self.work.stats.rotten >= MOST_ROTTEN {
+    fn damaged(&mut self, why: &str) -> Result<(), DownloadError> {
+        self.work.stats.damaged += 1;
+        if self.work.stats.damaged >= MAX_DIGEST_MISMATCHES {
             self.sessions.failed(why);
             return Err(DownloadError::Damaged(why.to_owned()));
         }
@@ -270,7 +270,7 @@ impl<'a, 'scope, 'env> DownloadLoop<'a, 'scope, 'env> {
     }
 }
 
-impl Work<'_, '_> {
+impl LoopState<'_, '_> {
     /// Returns the request for the first missing bytes.
     ///
     /// If no bytes are missing, it requests zero bytes at the end. The answer shows whether the
@@ -352,7 +352,7 @@ impl Work<'_, '_> {
 
     fn restart(&mut self, why: &str) -> Result<(), DownloadError> {
         self.stats.restarts += 1;
-        if self.stats.restarts > MOST_REPLACED {
+        if self.stats.restarts > MAX_REPLACEMENTS {
             return Err(DownloadError::Changing(self.stats.restarts));
         }
         (self.stats.rounds, self.stats.resumed_from) = (0, 0);

@@ -20,7 +20,7 @@ use crate::Ranges;
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Known facts about the content.
-struct Book {
+struct KnownContent {
     /// `None` before the first header, and after a restart.
     content: Option<Resume>,
     /// Number of restarts. Checkpoints of an older content are not reported.
@@ -43,7 +43,7 @@ pub(super) struct DownloadState<'a> {
     /// File that receives the content.
     pub(super) part: &'a File,
     progress: Mutex<&'a mut dyn Progress>,
-    book: Mutex<Book>,
+    book: Mutex<KnownContent>,
 }
 
 /// Locks the mutex, also after a panic.
@@ -70,7 +70,8 @@ impl<'a> DownloadState<'a> {
             part.set_len(0).map_err(DownloadError::local("emptying the part file"))?;
         }
         let saved = content.as_ref().map(|content| (0, content.good.clone()));
-        let book = Book { content, generation: 0, saved, sync_failed: None, unsyncable: false };
+        let book =
+            KnownContent { content, generation: 0, saved, sync_failed: None, unsyncable: false };
         Ok(Self { found: length, part, progress: Mutex::new(progress), book: Mutex::new(book) })
     }
 
@@ -136,7 +137,7 @@ impl<'a> DownloadState<'a> {
 
     /// Returns whether the user has interrupted; false during a checkpoint. The caller asks again
     /// soon.
-    pub(super) fn glance_interrupted(&self) -> bool {
+    pub(super) fn is_interrupted_now(&self) -> bool {
         self.progress.try_lock().is_ok_and(|progress| progress.interrupted())
     }
 

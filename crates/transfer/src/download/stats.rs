@@ -13,7 +13,7 @@ pub(super) struct DownloadStats {
     pub(super) restarts: u32,
     /// Reports of a server at the end that the file has changed.
     pub(super) doubts: u32,
-    pub(super) rotten: u32,
+    pub(super) damaged: u32,
     pub(super) attempts: Attempts,
     /// Value of `bytes_moved` at the last lost connection.
     pub(super) moved_before: u64,

@@ -50,7 +50,7 @@ pub(super) fn verify(
         return Ok(Verification::Whole);
     }
     if size == 0 {
-        return Err(DownloadInterrupt::Rotten(
+        return Err(DownloadInterrupt::Damaged(
             "empty content came with the digest of something else".to_owned(),
         ));
     }
@@ -63,7 +63,7 @@ pub(super) fn verify(
         return Ok(Verification::Incomplete);
     }
     if *rounds > ASK_AGAIN {
-        return Err(DownloadInterrupt::Rotten(
+        return Err(DownloadInterrupt::Damaged(
             "pieces that were fetched again are still damaged".to_owned(),
         ));
     }
@@ -113,7 +113,7 @@ fn their_values(
                 DownloadInterrupt::Refused(refusal)
                     if !super::retry_loop::is_passing(refusal.code) =>
                 {
-                    DownloadInterrupt::Rotten(format!(
+                    DownloadInterrupt::Damaged(format!(
                         "the content came damaged and cannot be repaired: {}",
                         refusal.message
                     ))
@@ -123,7 +123,7 @@ fn their_values(
     if relais_tree::join(&values, size) == Some(digest) {
         Ok(values)
     } else {
-        Err(DownloadInterrupt::Rotten("the server's content does not have its digest".to_owned()))
+        Err(DownloadInterrupt::Damaged("the server's content does not have its digest".to_owned()))
     }
 }
 

@@ -12,16 +12,16 @@ use relais_proto::{
 use super::content::{check_header, take_in, unexpected};
 use super::error::PipelineInterrupt;
 use super::queue::PendingRequest;
-use super::retry_loop::{MOST_ASKS, PipelineLoop};
+use super::retry_loop::{MAX_REQUESTS, PipelineLoop};
 use super::{PipelineError, PipelineReply, SMALL};
-use crate::retry::{MOST_NO_CHANGES, MOST_USELESS, PATIENCE};
+use crate::retry::{MAX_NO_CHANGES, MAX_USELESS, PATIENCE};
 
 /// Deferred requests above which the connection is given up for them.
-const MOST_LATER: usize = MOST_ASKS / 2;
+const MAX_DEFERRED: usize = MAX_REQUESTS / 2;
 
 /// Target of a repeated request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Again {
+enum RetryTarget {
     /// The current server.
     Here,
     /// Another server, once all other requests are answered.
@@ -122,12 +122,12 @@ impl PipelineLoop<'_> {
         let too_large = header.size > SMALL;
         if too_large {
             // Reported at once, so the request need not be repeated whatever happens to the rest.
-            self.midway = true;
+            self.answer_unfinished = true;
             self.finish(PipelineReply::TooLarge { header })?;
         }
         let ended = take_in(from, header, &mut self.buffer, &mut self.ran.bytes_in)?;
         self.outbox.server_is_alive();
-        self.midway = false;
+        self.answer_unfinished = false;
         match ended {
             Err(refusal) if too_large => check_connection(&refusal),
             Err(refusal) => self.refused(refusal),
@@ -150,7 +150,7 @@ impl PipelineLoop<'_> {
                 ErrorCode::Damaged,
                 format!("{path}: the content does not have its digest"),
             );
-            return self.again(refusal, Again::Elsewhere);
+            return self.again(refusal, RetryTarget::Elsewhere);
         }
         let tag = self.settle()?.tag;
         self.redirects.arrived();
@@ -170,19 +170,19 @@ impl PipelineLoop<'_> {
         };
         match refusal.code {
             // The file changed during the transfer.
-            ErrorCode::Changed if gets => self.again(refusal, Again::Here),
+            ErrorCode::Changed if gets => self.again(refusal, RetryTarget::Here),
             // The received bytes differ from the sent ones.
-            ErrorCode::Damaged if !reads => self.again(refusal, Again::Here),
+            ErrorCode::Damaged if !reads => self.again(refusal, RetryTarget::Here),
             ErrorCode::NoContent if gets => self.lacking(Vec::new()),
             ErrorCode::Behind => Err(PipelineInterrupt::Behind(refusal)),
             ErrorCode::Damaged | ErrorCode::Storage if reads => {
-                self.again(refusal, Again::Elsewhere)
+                self.again(refusal, RetryTarget::Elsewhere)
             }
             // Only this server may be cut off. Later requests may depend on this change, so all
             // requests are repeated in order.
-            ErrorCode::NoChanges if self.stats.no_changes < MOST_NO_CHANGES => {
+            ErrorCode::NoChanges if self.stats.no_changes < MAX_NO_CHANGES => {
                 self.stats.no_changes += 1;
-                Err(PipelineInterrupt::Aside(refusal.message))
+                Err(PipelineInterrupt::NoChanges(refusal.message))
             }
             // Another server may have space. Each is asked once.
             ErrorCode::NoSpace
@@ -197,19 +197,19 @@ impl PipelineLoop<'_> {
     }
 
     /// Repeats the first request after a useless answer, or returns `refusal` in the end.
-    fn again(&mut self, refusal: Refusal, place: Again) -> Result<(), PipelineInterrupt> {
+    fn again(&mut self, refusal: Refusal, place: RetryTarget) -> Result<(), PipelineInterrupt> {
         let mut item = self.settle()?;
         item.tries += 1;
-        if item.tries >= MOST_USELESS {
+        if item.tries >= MAX_USELESS {
             self.note_answer();
             return Ok(self.handler.answer(item.tag, PipelineReply::Refused(refusal))?);
         }
-        if place == Again::Here {
+        if place == RetryTarget::Here {
             self.todo.push_back(item);
             return Ok(());
         }
         self.later.push_back(item);
-        if self.later.len() >= MOST_LATER {
+        if self.later.len() >= MAX_DEFERRED {
             return Err(PipelineInterrupt::Elsewhere(refusal.message));
         }
         self.later_why = refusal.message;
@@ -223,11 +223,11 @@ impl PipelineLoop<'_> {
         if self.holders.is_empty() {
             self.holders = holders;
         }
-        if self.later.len() >= MOST_LATER { Err(self.lacks()) } else { Ok(()) }
+        if self.later.len() >= MAX_DEFERRED { Err(self.redirect_deferred()) } else { Ok(()) }
     }
 
     /// Ends the connection for deferred requests without content.
-    pub(super) fn lacks(&mut self) -> PipelineInterrupt {
+    pub(super) fn redirect_deferred(&mut self) -> PipelineInterrupt {
         PipelineInterrupt::Lacking(std::mem::take(&mut self.holders))
     }
 

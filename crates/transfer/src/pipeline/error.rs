@@ -73,7 +73,7 @@ pub(super) enum PipelineInterrupt {
     /// The server works, but another one may give a better answer.
     Elsewhere(String),
     /// The server accepts no changes now. Another one is asked; this one is not at fault.
-    Aside(String),
+    NoChanges(String),
     /// The server has no space for the upload. Another one is asked.
     Full(String),
     /// The server is behind what the client has seen.

@@ -18,11 +18,11 @@ use crate::download::{Redirects, Sessions};
 use crate::retry::Attempts;
 
 /// Highest number of unanswered requests, and so of stored ones.
-pub(super) const MOST_ASKS: usize = 1024;
+pub(super) const MAX_REQUESTS: usize = 1024;
 /// Highest number of unanswered bytes of puts.
 ///
 /// The server does not count them; they are stored here until it has answered.
-pub(super) const MOST_DATA: usize = 4 * 1024 * 1024;
+pub(super) const MAX_DATA: usize = 4 * 1024 * 1024;
 /// Answers to handle before the next requests, while further answers are ready. It groups the
 /// requests.
 const ANSWERS_TOGETHER: u32 = 8;
@@ -61,7 +61,7 @@ pub(super) struct PipelineLoop<'c> {
     /// Start of the answer to the first unanswered request.
     pub begun: Option<Instant>,
     /// Whether the rest of a useless answer is in flight.
-    pub midway: bool,
+    pub answer_unfinished: bool,
     pub server: Option<SocketAddr>,
     /// Current server, until it has answered.
     pub silent: Option<SocketAddr>,
@@ -101,7 +101,7 @@ impl<'c> PipelineLoop<'c> {
             filling: false,
             answers: 0,
             begun: None,
-            midway: false,
+            answer_unfinished: false,
             server: None,
             silent: None,
             answered_by: None,
@@ -142,7 +142,7 @@ impl<'c> PipelineLoop<'c> {
         // A request that is repeated after a bad answer must go to another server in any case.
         let all_lack = self.later.iter().all(|item| item.lacking);
         Err(if all_lack {
-            self.lacks()
+            self.redirect_deferred()
         } else {
             PipelineInterrupt::Elsewhere(std::mem::take(&mut self.later_why))
         })
@@ -153,7 +153,7 @@ impl<'c> PipelineLoop<'c> {
             if self.handler.interrupted() {
                 return Err(PipelineError::Interrupted.into());
             }
-            if self.should_fill(connection.has_input()) {
+            if self.is_fill_due(connection.has_input()) {
                 self.fill()?;
             }
             self.outbox.send(connection.stream())?;
@@ -178,10 +178,10 @@ impl<'c> PipelineLoop<'c> {
     ///
     /// Half of the window is answered first, so requests are sent in groups. The other half keeps
     /// the server busy meanwhile.
-    fn should_fill(&self, has_input: bool) -> bool {
+    fn is_fill_due(&self, has_input: bool) -> bool {
         let half_empty = self.load.frames <= limits::AHEAD / 2
-            && self.load.data <= MOST_DATA / 2
-            && self.unanswered.len() <= MOST_ASKS / 2;
+            && self.load.data <= MAX_DATA / 2
+            && self.unanswered.len() <= MAX_REQUESTS / 2;
         let asks_together =
             !has_input || self.answers >= ANSWERS_TOGETHER || self.unanswered.is_empty();
         self.filling || self.answers > 0 && half_empty && asks_together
@@ -190,7 +190,7 @@ impl<'c> PipelineLoop<'c> {
     /// Queues requests until the window or a batch is full.
     fn fill(&mut self) -> Result<(), PipelineInterrupt> {
         (self.filling, self.answers) = (false, 0);
-        while self.unanswered.len() < MOST_ASKS {
+        while self.unanswered.len() < MAX_REQUESTS {
             if self.outbox.pending() >= BATCH {
                 self.filling = true;
                 break;
@@ -201,7 +201,7 @@ impl<'c> PipelineLoop<'c> {
             };
             let Some(mut item) = next else { break };
             let data = item.upload.as_ref().map_or(0, |upload| upload.content.len());
-            if self.load.data + data > MOST_DATA
+            if self.load.data + data > MAX_DATA
                 || !self.outbox.append(&mut item, limits::AHEAD - self.load.frames)
             {
                 self.todo.push_front(item);
@@ -234,7 +234,7 @@ impl<'c> PipelineLoop<'c> {
                 sessions.failed(&why);
                 return Ok(());
             }
-            PipelineInterrupt::Aside(why) => {
+            PipelineInterrupt::NoChanges(why) => {
                 self.leave_quietly();
                 sessions.leave(&why);
                 return Ok(());
@@ -289,7 +289,8 @@ impl<'c> PipelineLoop<'c> {
     ///
     /// Returns whether an answer is outstanding, so the connection is unusable for other requests.
     fn requeue(&mut self) -> bool {
-        let outstanding = self.midway || !self.unanswered.is_empty() || self.outbox.pending() > 0;
+        let outstanding =
+            self.answer_unfinished || !self.unanswered.is_empty() || self.outbox.pending() > 0;
         for item in self.unanswered.iter() {
             self.ran.bytes_out += item.content_sent(self.outbox.sent());
         }
@@ -298,7 +299,7 @@ impl<'c> PipelineLoop<'c> {
         std::mem::swap(&mut self.unanswered, &mut self.todo);
         self.load = Load::default();
         self.outbox.reset();
-        (self.begun, self.midway, self.answers) = (None, false, 0);
+        (self.begun, self.answer_unfinished, self.answers) = (None, false, 0);
         outstanding
     }
 }

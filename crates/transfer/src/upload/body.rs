@@ -38,7 +38,7 @@ impl Snapshot {
 }
 
 #[derive(Debug)]
-enum Place<'a> {
+enum ContentSource<'a> {
     File(&'a File, Snapshot),
     Memory(&'a [u8]),
 }
@@ -46,7 +46,7 @@ enum Place<'a> {
 /// Content of a known length.
 #[derive(Debug)]
 pub(super) struct Body<'a> {
-    place: Place<'a>,
+    place: ContentSource<'a>,
     size: u64,
     mtime: Option<FileTime>,
     mode: Option<Mode>,
@@ -55,16 +55,21 @@ pub(super) struct Body<'a> {
 impl<'a> Body<'a> {
     /// Takes a file in its current state, if it still has the size that the caller knows.
     pub(super) fn of_file(source: &UploadSource<'a>) -> Result<Self, UploadError> {
-        let snapshot = Snapshot::of(&source.file.metadata().map_err(UploadError::UploadSource)?);
+        let snapshot = Snapshot::of(&source.file.metadata().map_err(UploadError::Source)?);
         if snapshot.size != source.size {
             return Err(UploadError::SourceChanged);
         }
-        let place = Place::File(source.file, snapshot);
+        let place = ContentSource::File(source.file, snapshot);
         Ok(Self { place, size: source.size, mtime: Some(source.mtime), mode: Some(source.mode) })
     }
 
     pub(super) fn in_memory(bytes: &'a [u8]) -> Self {
-        Self { place: Place::Memory(bytes), size: bytes.len() as u64, mtime: None, mode: None }
+        Self {
+            place: ContentSource::Memory(bytes),
+            size: bytes.len() as u64,
+            mtime: None,
+            mode: None,
+        }
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -74,7 +79,7 @@ impl<'a> Body<'a> {
     /// Returns the file if the content is not sent from memory.
     pub(super) fn large_file(&self) -> Option<&'a File> {
         match &self.place {
-            Place::File(file, _) if self.size > SMALL => Some(file),
+            ContentSource::File(file, _) if self.size > SMALL => Some(file),
             _ => None,
         }
     }
@@ -82,9 +87,9 @@ impl<'a> Body<'a> {
     /// Returns all bytes if the content is sent from memory.
     pub(super) fn small(&self) -> Result<Option<Cow<'a, [u8]>>, UploadInterrupt> {
         match &self.place {
-            Place::Memory(bytes) => Ok(Some(Cow::Borrowed(bytes))),
-            Place::File(_, _) if self.size > SMALL => Ok(None),
-            Place::File(file, _) => {
+            ContentSource::Memory(bytes) => Ok(Some(Cow::Borrowed(bytes))),
+            ContentSource::File(_, _) if self.size > SMALL => Ok(None),
+            ContentSource::File(file, _) => {
                 let mut bytes = vec![0; usize::try_from(self.size).unwrap_or(0)];
                 let got = read_full(file, &mut bytes, 0).map_err(UploadInterrupt::source)?;
                 if got < bytes.len() {
@@ -98,9 +103,9 @@ impl<'a> Body<'a> {
     /// Checks that the file has not changed since the start.
     pub(super) fn check_unchanged(&self) -> Result<(), UploadError> {
         match &self.place {
-            Place::Memory(_) => Ok(()),
-            Place::File(file, snapshot) => {
-                let now = Snapshot::of(&file.metadata().map_err(UploadError::UploadSource)?);
+            ContentSource::Memory(_) => Ok(()),
+            ContentSource::File(file, snapshot) => {
+                let now = Snapshot::of(&file.metadata().map_err(UploadError::Source)?);
                 if now == *snapshot { Ok(()) } else { Err(UploadError::SourceChanged) }
             }
         }

@@ -37,7 +37,7 @@ pub enum UploadError {
     SourceChanged,
     /// The local file or standard input could not be read.
     #[error("{}", system_error_text(.0))]
-    UploadSource(io::Error),
+    Source(io::Error),
     /// Servers broke the protocol repeatedly.
     #[error("the server broke the protocol: {0}")]
     BadServer(String),
@@ -67,7 +67,7 @@ impl UploadError {
             Self::Unreachable(_) => ErrorCode::Unreachable,
             Self::Refused(refusal) => refusal.code,
             Self::Cut { .. } => ErrorCode::Cut,
-            Self::SourceChanged | Self::UploadSource(_) => ErrorCode::Local,
+            Self::SourceChanged | Self::Source(_) => ErrorCode::Local,
             Self::BadServer(_) => ErrorCode::BadServer,
             Self::Superseded => ErrorCode::Conflict,
             Self::OtherContent { .. } => ErrorCode::Damaged,
@@ -88,7 +88,7 @@ impl UploadError {
                     || matches!(refusal.code, NoChanges | Behind | LoginNeeded | LoginRefused)
             }
             Self::SourceChanged
-            | Self::UploadSource(_)
+            | Self::Source(_)
             | Self::Superseded
             | Self::OtherContent { .. } => false,
         }
@@ -152,7 +152,7 @@ impl UploadInterrupt {
         let error = if error.kind() == io::ErrorKind::UnexpectedEof {
             UploadError::SourceChanged
         } else {
-            UploadError::UploadSource(error)
+            UploadError::Source(error)
         };
         Self::Fatal(error)
     }

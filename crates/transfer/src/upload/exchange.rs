@@ -11,7 +11,7 @@ use super::error::UploadInterrupt;
 use crate::retry::PATIENCE;
 
 /// Keep-alives that are read at once, so a server that sends only these cannot hold up the sender.
-const MOST_SIGNS: u32 = 64;
+const MAX_KEEPALIVES: u32 = 64;
 
 /// Sends `request` and returns the first answer other than a keep-alive.
 pub(super) fn ask(to: &mut Connection, request: &Request) -> Result<Reply, UploadInterrupt> {
@@ -42,7 +42,7 @@ pub(super) fn answer(from: &mut Connection) -> Result<Reply, UploadInterrupt> {
 /// keep-alive.
 pub(super) fn listen(to: &mut Connection) -> Result<bool, UploadInterrupt> {
     let mut alive = false;
-    for _ in 0..MOST_SIGNS {
+    for _ in 0..MAX_KEEPALIVES {
         if !has_something(to)? {
             break;
         }

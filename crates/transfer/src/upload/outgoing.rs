@@ -22,12 +22,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Checks that a server accepts bytes or sends keep-alives.
 ///
 /// A server that does neither for [`limits::SILENCE`] is left, like one that sends nothing.
-struct Taken {
+struct SendProgress {
     pace: MinimumThroughput,
     last: Instant,
 }
 
-impl Taken {
+impl SendProgress {
     fn new() -> Self {
         let now = Instant::now();
         Self { pace: MinimumThroughput::new(now), last: now }
@@ -63,12 +63,12 @@ pub(super) fn queue_bytes(to: &mut Connection, bytes: &[u8]) {
 
 /// Sends the queued bytes.
 pub(super) fn flush(to: &mut Connection) -> Result<(), UploadInterrupt> {
-    send_queued(to, &mut Taken::new(), SendFlags::NOSIGNAL)
+    send_queued(to, &mut SendProgress::new(), SendFlags::NOSIGNAL)
 }
 
 fn send_queued(
     to: &mut Connection,
-    taken: &mut Taken,
+    taken: &mut SendProgress,
     flags: SendFlags,
 ) -> Result<(), UploadInterrupt> {
     let stream = to.stream().clone();
@@ -97,7 +97,7 @@ pub(super) fn send_from_file(
     at: u64,
     len: u32,
 ) -> Result<(), UploadInterrupt> {
-    let mut taken = Taken::new();
+    let mut taken = SendProgress::new();
     to.output().extend_from_slice(&FrameHeader { kind: FrameType::Data, len }.to_bytes());
     send_queued(to, &mut taken, SendFlags::NOSIGNAL | SendFlags::MORE)?;
     let (mut at, end) = (at, at + u64::from(len));

@@ -26,7 +26,7 @@ pub(super) fn run(
     let reached = Reached::default();
     std::thread::scope(|scope| {
         let sender = Sender::new(body, target, progress, Hashing::new(scope, body, &reached));
-        let work = Work {
+        let work = LoopState {
             sender,
             stats: UploadStats::default(),
             announced: false,
@@ -38,20 +38,20 @@ pub(super) fn run(
             full: Vec::new(),
             no_space: None,
         };
-        Drive { sessions, work, midway: false, redirects: Redirects::new() }.run()
+        Drive { sessions, work, answer_unfinished: false, redirects: Redirects::new() }.run()
     })
 }
 
 struct Drive<'a, 'scope, 'env> {
     sessions: &'a mut dyn Sessions,
-    work: Work<'a, 'scope, 'env>,
+    work: LoopState<'a, 'scope, 'env>,
     /// Whether an answer is unfinished, so the connection is unusable for other requests.
-    midway: bool,
+    answer_unfinished: bool,
     redirects: Redirects,
 }
 
 /// All state except the sessions, so it can change while a connection is borrowed.
-struct Work<'a, 'scope, 'env> {
+struct LoopState<'a, 'scope, 'env> {
     sender: Sender<'a, 'scope, 'env>,
     stats: UploadStats,
     /// Whether the start of this content was reported.
@@ -100,7 +100,7 @@ impl Drive<'_, '_, '_> {
             return Err(UploadError::Refused(work.all_full(refusal)).into());
         }
         work.asked = Some(server.peer());
-        self.midway = true;
+        self.answer_unfinished = true;
         let (target, size) = (work.sender.target, work.sender.body.size());
         let commit = match exchange::ask(
             server,
@@ -119,16 +119,16 @@ impl Drive<'_, '_, '_> {
             }
             other => return Err(UploadInterrupt::unexpected(&other)),
         };
-        self.midway = false;
+        self.answer_unfinished = false;
         work.stored(server.peer(), &commit)
     }
 
     /// Handles a failure; returns an error if the upload ends.
     fn recover(&mut self, stop: UploadInterrupt) -> Result<(), UploadError> {
-        let midway = std::mem::take(&mut self.midway);
+        let answer_unfinished = std::mem::take(&mut self.answer_unfinished);
         // A socket that was shut down by an interruption looks like a lost one.
         if self.interrupted() {
-            self.leave(midway);
+            self.leave(answer_unfinished);
             return Err(UploadError::Interrupted);
         }
         match stop {
@@ -143,15 +143,15 @@ impl Drive<'_, '_, '_> {
                 Err(self.work.cut(why))
             }
             UploadInterrupt::Fatal(error) => {
-                self.leave(midway);
+                self.leave(answer_unfinished);
                 Err(error)
             }
         }
     }
 
     /// Drops a connection with an unfinished exchange.
-    fn leave(&mut self, midway: bool) {
-        if midway {
+    fn leave(&mut self, answer_unfinished: bool) {
+        if answer_unfinished {
             self.sessions.abandon();
         }
     }
@@ -233,7 +233,7 @@ impl Drive<'_, '_, '_> {
     }
 }
 
-impl Work<'_, '_, '_> {
+impl LoopState<'_, '_, '_> {
     /// Sends the bytes that the server does not have.
     fn go_on(
         &mut self,

@@ -19,7 +19,7 @@ use super::{Progress, UploadError, UploadTarget};
 /// The remaining bytes are hashed in well under the time in which a server expects bytes.
 const LEAD: u64 = 256 * 1024 * 1024;
 /// Interval of checks for an interruption while waiting for the digest.
-const GLANCE: Duration = Duration::from_millis(100);
+const INTERRUPT_CHECK: Duration = Duration::from_millis(100);
 /// Interval of keep-alives on a session that waits for the digest.
 const PING_EVERY: Duration = Duration::from_secs(20);
 
@@ -179,7 +179,7 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
         at: u64,
     ) -> Result<(), UploadInterrupt> {
         let mut shown = Instant::now();
-        while !self.hashing.wait(at.saturating_sub(LEAD), GLANCE)? {
+        while !self.hashing.wait(at.saturating_sub(LEAD), INTERRUPT_CHECK)? {
             if self.progress.interrupted() {
                 return Err(UploadError::Interrupted.into());
             }
@@ -206,7 +206,7 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
                 return Ok(self.hashing.take(&bytes));
             };
             self.hashing.begin(file)?;
-            self.hashing.wait(u64::MAX, GLANCE)?;
+            self.hashing.wait(u64::MAX, INTERRUPT_CHECK)?;
             if self.progress.interrupted() {
                 return Err(UploadError::Interrupted.into());
             }

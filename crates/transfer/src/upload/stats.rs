@@ -3,7 +3,7 @@
 //! Sent bytes prove nothing, because a server can accept them repeatedly. Only a server's report of
 //! more bytes than any before counts as progress.
 
-use crate::retry::{Attempts, MOST_DAMAGED};
+use crate::retry::{Attempts, MAX_DAMAGED};
 
 #[derive(Debug, Default)]
 pub(super) struct UploadStats {
@@ -36,7 +36,7 @@ impl UploadStats {
     pub(super) fn restarted(&mut self) -> Option<u32> {
         (self.best, self.gained) = (0, 0);
         self.restarts += 1;
-        (self.restarts <= MOST_DAMAGED).then_some(self.restarts)
+        (self.restarts <= MAX_DAMAGED).then_some(self.restarts)
     }
 }
 

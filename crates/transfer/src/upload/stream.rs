@@ -48,7 +48,7 @@ pub(super) fn run(
         bytes_moved: 0,
         read_on: false,
         ended: false,
-        midway: false,
+        answer_unfinished: false,
     };
     let mut stats = UploadStats::default();
     loop {
@@ -71,7 +71,7 @@ fn read(
         }
         match from.read(buffer) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            other => return other.map_err(UploadError::UploadSource),
+            other => return other.map_err(UploadError::Source),
         }
     }
 }
@@ -88,7 +88,7 @@ struct Stream<'a> {
     /// Whether `PutEnd` was sent.
     ended: bool,
     /// Whether an answer is unfinished, so the connection is unusable for other requests.
-    midway: bool,
+    answer_unfinished: bool,
 }
 
 impl Stream<'_> {
@@ -97,10 +97,10 @@ impl Stream<'_> {
         sessions: &mut dyn Sessions,
         first: &[u8],
     ) -> Result<CompletedUpload, UploadInterrupt> {
-        (self.sent, self.ended, self.midway) = (0, false, false);
+        (self.sent, self.ended, self.answer_unfinished) = (0, false, false);
         let server = sessions.connection()?;
         prepare(server)?;
-        self.midway = true;
+        self.answer_unfinished = true;
         let mut hasher = blake3::Hasher::new();
         let mut buffer = Vec::new();
         self.progress.started(0, 0);
@@ -198,7 +198,7 @@ impl Stream<'_> {
     }
     /// Drops a connection with an unfinished exchange.
     fn leave(&self, sessions: &mut dyn Sessions) {
-        if self.midway {
+        if self.answer_unfinished {
             sessions.abandon();
         }
     }

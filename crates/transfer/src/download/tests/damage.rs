@@ -76,24 +76,24 @@ fn a_flipped_bit_in_the_part_file_is_found() {
 #[test]
 fn a_rotten_copy_leads_to_another_server() {
     let model = Model::new(bytes(3 * MIB), 65536);
-    let rotten = flipping(&model, 2 * MIB, u32::MAX);
+    let damaged = flipping(&model, 2 * MIB, u32::MAX);
     let sound = Server::honest(&model);
-    let mut run = Run::new(&[&rotten, &sound]);
+    let mut run = Run::new(&[&damaged, &sound]);
     let fetched = run.expect(&model);
-    assert_eq!(fetched.servers, [rotten.addr, sound.addr]);
+    assert_eq!(fetched.servers, [damaged.addr, sound.addr]);
     assert_eq!(run.failures.len(), 1);
     assert_eq!(sound.gets().last(), Some(&(2 * MIB, u64::MAX)));
     // The file rotted on the server's disk: its piece values are those of the rotten bytes.
     let mut disk = Model { claimed: Some(model.digest()), ..model.clone() };
     disk.content[5] ^= 1;
-    let rotten = Server::honest(&disk);
-    let mut run = Run::new(&[&rotten, &sound]);
+    let damaged = Server::honest(&disk);
+    let mut run = Run::new(&[&damaged, &sound]);
     assert_eq!(run.expect(&model).bytes_moved, 4 * MIB);
     assert!(
-        rotten.gets().len() == 1
+        damaged.gets().len() == 1
             && run.failures == ["the server's content does not have its digest"]
     );
-    let mut alone = Run::new(&[&rotten]);
+    let mut alone = Run::new(&[&damaged]);
     assert!(matches!(alone.result, Err(DownloadError::Damaged(_))) && alone.told.saved.is_some());
     assert_eq!(alone.part_bytes(), disk.content);
 }

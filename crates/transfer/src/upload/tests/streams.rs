@@ -117,7 +117,7 @@ fn a_source_that_fails_is_never_stored() {
             &mut Slowly { rest: &content, step: 70_000, fails: true },
             Recorder::default(),
         );
-        assert!(matches!(run.result, Err(UploadError::UploadSource(_))), "{:?}", run.result);
+        assert!(matches!(run.result, Err(UploadError::Source(_))), "{:?}", run.result);
         assert!(cluster.made().is_empty() && server.ends() == 0);
         assert!(run.sessions.open.is_none());
     }
