@@ -125,7 +125,7 @@ fn check_put<V: TreeView>(
         return refuse_at(
             path,
             ErrorCode::Changed,
-            format!("{found} is there, which was not expected"),
+            format!("it has changed: {found} is there now"),
         );
     }
     Ok(Ok(()))
@@ -161,7 +161,7 @@ fn check_remove<V: TreeView>(
     match node.map(|node| node.kind) {
         None => refuse_at(path, ErrorCode::NotFound, "no such file or folder"),
         Some(_) if !expect.fits(node.map(|node| node.version)) => {
-            refuse_at(path, ErrorCode::Changed, "what is there was not expected")
+            refuse_at(path, ErrorCode::Changed, "it has changed since the last look")
         }
         Some(Kind::Folder) if !recursive && !tree.is_empty(path)? => {
             refuse_at(path, ErrorCode::NotEmpty, "the folder is not empty")
@@ -181,7 +181,7 @@ fn check_set_mode<V: TreeView>(
     match tree.node(path)? {
         None => refuse_at(path, ErrorCode::NotFound, "no such file or folder"),
         Some(node) if !expect.fits(Some(node.version)) => {
-            refuse_at(path, ErrorCode::Changed, "what is there was not expected")
+            refuse_at(path, ErrorCode::Changed, "it has changed since the last look")
         }
         Some(_) => Ok(Ok(())),
     }

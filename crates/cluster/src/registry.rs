@@ -92,7 +92,8 @@ pub enum NoSlave {
     NoneInService,
     /// No slave in service has an address for this client.
     #[error(
-        "no slave in service listens on an address that you can reach; start the slaves with --listen"
+        "no slave in service listens on an address that you can reach; \
+         start the slaves with --listen"
     )]
     NoAddress,
 }

@@ -184,7 +184,7 @@ impl Coordinator {
     fn send_holders(&self, put: Lsn, actions: &mut Vec<Action>) {
         let holders: BTreeSet<FolderId> = self.holders.of(put).collect();
         for (link, peer) in &self.peers {
-            if peer.stated && peer.told >= put && !holders.contains(&peer.folder) {
+            if peer.stated && peer.sent_upto >= put && !holders.contains(&peer.folder) {
                 let message = ToSlave::Holders {
                     put,
                     holders: holders.iter().copied().take(limits::HOLDERS).collect(),

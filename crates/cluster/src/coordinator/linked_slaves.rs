@@ -20,7 +20,7 @@ pub(super) struct LinkedSlave {
     slave: SlaveId,
     pub folder: FolderId,
     /// Last change that was sent to the slave.
-    pub told: Lsn,
+    pub sent_upto: Lsn,
     /// Last change that the slave has applied.
     pub applied: Lsn,
     /// Whether the slave can receive more.
@@ -137,7 +137,7 @@ impl Coordinator {
         let peer = LinkedSlave {
             slave,
             folder,
-            told: applied,
+            sent_upto: applied,
             applied,
             ready: true,
             stated: false,
@@ -179,28 +179,33 @@ impl Coordinator {
                     None => {
                         let (lsn, chain, entries) = (listing.lsn, listing.chain, listing.count);
                         let timelines = std::mem::take(&mut listing.timelines);
-                        peer.told = lsn;
+                        peer.sent_upto = lsn;
                         peer.listing = None;
                         ToSlave::End { lsn, chain, timelines, entries }
                     }
                 },
-                None if peer.told >= self.state.last() => continue,
-                None if !self.state.reaches(peer.told) => {
+                None if peer.sent_upto >= self.state.last() => continue,
+                None if !self.state.reaches(peer.sent_upto) => {
                     outrun.push(*link);
                     continue;
                 }
                 None => {
-                    let from = self.state.behind(peer.told);
+                    let from = self.state.behind(peer.sent_upto);
                     let mut room = MessageBudget::default();
-                    let changes =
-                        self.state.tail.range(from..).map(|kept| told(kept, &self.holders));
+                    let changes = self
+                        .state
+                        .tail
+                        .range(from..)
+                        .map(|kept| committed_entry(kept, &self.holders));
                     let changes: Vec<CommittedEntry> = changes
-                        .take_while(|told| room.take(paths(told), told.holders.len() * 16))
+                        .take_while(|committed| {
+                            room.take(paths(committed), committed.holders.len() * 16)
+                        })
                         .collect();
-                    let Some(last) = changes.last().map(|told| told.entry.version) else {
+                    let Some(last) = changes.last().map(|committed| committed.entry.version) else {
                         continue;
                     };
-                    peer.told = last;
+                    peer.sent_upto = last;
                     ToSlave::Commit { changes }
                 }
             };
@@ -215,7 +220,7 @@ impl Coordinator {
     }
 }
 
-fn told(kept: &RecentChange, holders: &Holders) -> CommittedEntry {
+fn committed_entry(kept: &RecentChange, holders: &Holders) -> CommittedEntry {
     let log_entry = kept.entry.clone();
     CommittedEntry {
         holders: holders.of(log_entry.version).take(limits::HOLDERS).collect(),
@@ -225,8 +230,8 @@ fn told(kept: &RecentChange, holders: &Holders) -> CommittedEntry {
 }
 
 /// Iterates over the paths in a committed entry.
-fn paths(told: &CommittedEntry) -> impl Iterator<Item = &TreePath> {
-    let (first, second) = match &told.entry.change {
+fn paths(committed: &CommittedEntry) -> impl Iterator<Item = &TreePath> {
+    let (first, second) = match &committed.entry.change {
         Change::Put { path, .. }
         | Change::MakeFolder { path, .. }
         | Change::Remove { path, .. }
@@ -235,5 +240,5 @@ fn paths(told: &CommittedEntry) -> impl Iterator<Item = &TreePath> {
         Change::Withdraw { .. } => (None, None),
     };
     // A restored path comes with an entry, which is about as long as a change.
-    first.into_iter().chain(second).chain(told.restored.iter().map(|(path, _)| path))
+    first.into_iter().chain(second).chain(committed.restored.iter().map(|(path, _)| path))
 }

@@ -435,7 +435,7 @@ impl Coordinator {
             let refusal = Refusal::at(
                 path,
                 ErrorCode::Changed,
-                format!("this content went from there with change {version}"),
+                format!("change {version} has removed this content from this path"),
             );
             answer(waiting, Err(refusal), actions);
             false

@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
         };
         self.sum = sum(&self.sum, rest.get(..HEAD + len).unwrap_or_default());
         if self.sum[..SUM] != found {
-            return Err(damaged("a record was altered or left out"));
+            return Err(damaged("a record is altered or missing"));
         }
         self.at += HEAD + len + SUM;
         Ok(Some(payload))

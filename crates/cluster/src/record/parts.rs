@@ -88,8 +88,8 @@ pub(super) fn decode_lack(from: &mut Decoder<'_>) -> Result<MissingContent, Wire
     })
 }
 
-pub(super) fn encode_told(told: &CommittedEntry, to: &mut Encoder<'_>) {
-    let CommittedEntry { entry, holders, restored } = told;
+pub(super) fn encode_committed(committed: &CommittedEntry, to: &mut Encoder<'_>) {
+    let CommittedEntry { entry, holders, restored } = committed;
     entry.encode(to);
     encode_all(holders.iter(), to, FolderId::encode);
     encode_all(restored.iter(), to, |(path, entry), to| {

@@ -10,8 +10,8 @@ use relais_proto::{
 
 use super::frame::Frames;
 use super::parts::{
-    decode_all, decode_asked, decode_lack, encode_all, encode_asked, encode_lack, encode_refusal,
-    encode_told,
+    decode_all, decode_asked, decode_lack, encode_all, encode_asked, encode_committed, encode_lack,
+    encode_refusal,
 };
 use super::{EVENT, Machine, add_actions};
 use crate::coordinator::many;
@@ -100,7 +100,7 @@ impl Machine for Replica {
             Action::BeginHistory(chain) => chain.encode(to.u8(3)),
             Action::Apply { changes, position } => {
                 position.encode(to.u8(4));
-                encode_all(changes.iter(), to, encode_told);
+                encode_all(changes.iter(), to, encode_committed);
             }
             Action::Adopt { listing, position } => {
                 position.encode(to.u8(5));

@@ -70,7 +70,7 @@ fn of_slave() -> Vec<replica::Event> {
     use replica::Event;
     let (session, log_entry) =
         (Session(6), LogEntry { version: PUT, id: ID, time_ms: 1, change: change() });
-    let told = CommittedEntry {
+    let committed = CommittedEntry {
         entry: log_entry,
         holders: vec![FOLDER],
         restored: vec![(
@@ -82,7 +82,7 @@ fn of_slave() -> Vec<replica::Event> {
     vec![
         Event::Linked,
         Event::Unlinked,
-        Event::Received(ToSlave::Commit { changes: vec![told] }),
+        Event::Received(ToSlave::Commit { changes: vec![committed] }),
         Event::MasterLsn(PUT),
         Event::Proposed { session: Some(session), request: request(), copies: 2 },
         Event::Proposed { session: None, request: request(), copies: 1 },

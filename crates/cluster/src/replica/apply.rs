@@ -10,20 +10,20 @@ use crate::message_budget::{CommittedEntry, ToMaster};
 
 impl Replica {
     /// Returns the last received change.
-    fn last_told(&self) -> Lsn {
+    fn last_received(&self) -> Lsn {
         let batch_applied =
             self.applying.as_ref().map_or(self.position.applied, |(_, position)| position.applied);
-        self.queue.back().map_or(batch_applied, |told| told.entry.version)
+        self.queue.back().map_or(batch_applied, |committed| committed.entry.version)
     }
 
-    pub(super) fn told(
+    pub(super) fn committed(
         &mut self,
         changes: Vec<CommittedEntry>,
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
-        for told in changes {
-            let (last, next) = (self.last_told(), told.entry.version);
+        for committed in changes {
+            let (last, next) = (self.last_received(), committed.entry.version);
             if next <= last {
                 continue;
             }
@@ -33,10 +33,10 @@ impl Replica {
                 next.epoch == last.epoch && next.number == last.number + 1
             };
             if !in_order {
-                return self.close("a change was left out", now, actions);
+                return self.close("the master skipped a change", now, actions);
             }
             self.note_lsn(next, now);
-            self.queue.push_back(told);
+            self.queue.push_back(committed);
         }
         if self.queue.len() < QUEUE {
             actions.push(Action::Send(ToMaster::Ready));
@@ -62,9 +62,9 @@ impl Replica {
         let length = batch::length(self.queue.iter(), BATCH);
         let changes: Vec<CommittedEntry> = self.queue.drain(..length).collect();
         let mut position = self.position;
-        for told in &changes {
-            position.chain = history_hash::next(position.chain, &told.entry);
-            position.applied = told.entry.version;
+        for committed in &changes {
+            position.chain = history_hash::next(position.chain, &committed.entry);
+            position.applied = committed.entry.version;
         }
         if self.owes_ready && self.queue.len() < QUEUE / 2 {
             self.owes_ready = false;
@@ -85,17 +85,17 @@ impl Replica {
         self.retry_apply = None;
         self.position = position;
         let mut reports = Vec::new();
-        for told in &changes {
-            let version = told.entry.version;
+        for committed in &changes {
+            let version = committed.entry.version;
             // After a change of epoch the new master confirms whether this change is in its
             // history.
             if version.epoch == self.position.epoch {
-                self.own.number_assigned(told.entry.id, version);
+                self.own.number_assigned(committed.entry.id, version);
             }
-            let claimed = told.holders.contains(&self.folder);
-            match &told.entry.change {
+            let claimed = committed.holders.contains(&self.folder);
+            match &committed.entry.change {
                 Change::Put { .. } if failed.contains(&version) => {
-                    self.own.published(told.entry.id, false, actions);
+                    self.own.published(committed.entry.id, false, actions);
                     reports.push(ToMaster::PublishFailed { of: version });
                 }
                 Change::Put { .. } => {
@@ -106,7 +106,7 @@ impl Replica {
                 }
                 Change::Withdraw { of } => {
                     self.own.withdrawn(*of, actions);
-                    for content in told
+                    for content in committed
                         .restored
                         .iter()
                         .filter_map(|(_, entry)| entry.and_then(|entry| entry.content))
@@ -122,7 +122,7 @@ impl Replica {
                 | Change::Move { .. }
                 | Change::SetMode { .. } => {}
             }
-            self.lacks.follow(told, lacking, now);
+            self.lacks.follow(committed, lacking, now);
         }
         if matches!(self.phase, Phase::Following) {
             // The master assumes that a slave which applied a change without reporting its content

@@ -89,7 +89,8 @@ fn folders_above(path: &str) -> impl Iterator<Item = &str> {
 /// Returns the length of the next batch: at most `most` changes, but at least one.
 pub(super) fn length<'a>(changes: impl Iterator<Item = &'a CommittedEntry>, most: usize) -> usize {
     let mut touched = AffectedPaths::default();
-    let fitting = changes.take(most).take_while(|told| touched.take(&told.entry.change)).count();
+    let fitting =
+        changes.take(most).take_while(|committed| touched.take(&committed.entry.change)).count();
     fitting.max(1)
 }
 
@@ -123,7 +124,7 @@ mod tests {
     }
 
     fn batches(lines: &[&str]) -> Vec<usize> {
-        let told = |line: &&str| CommittedEntry {
+        let committed = |line: &&str| CommittedEntry {
             entry: LogEntry {
                 version: Lsn::default(),
                 id: ChangeId([1; 16]),
@@ -133,7 +134,7 @@ mod tests {
             holders: Vec::new(),
             restored: Vec::new(),
         };
-        let all: Vec<CommittedEntry> = lines.iter().map(told).collect();
+        let all: Vec<CommittedEntry> = lines.iter().map(committed).collect();
         let (mut rest, mut lengths) = (&all[..], Vec::new());
         while !rest.is_empty() {
             let length = length(rest.iter(), 100);

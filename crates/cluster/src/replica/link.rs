@@ -108,12 +108,12 @@ impl Replica {
                 if listing.add(entries, ids) {
                     actions.push(Action::Send(ToMaster::Ready));
                 } else {
-                    self.close("the tree was not told in order", now, actions);
+                    self.close("the tree arrived out of order", now, actions);
                 }
             }
             (Phase::ReceivingTree(listing), ToSlave::End { lsn, chain, timelines, entries }) => {
                 if !listing.is_whole(entries) {
-                    return self.close("the tree was not told whole", now, actions);
+                    return self.close("the tree arrived incomplete", now, actions);
                 }
                 let mut listing = std::mem::take(listing);
                 (listing.lsn, listing.timelines) = (lsn, timelines);
@@ -123,7 +123,9 @@ impl Replica {
                 // other.
                 actions.push(Action::Adopt { listing, position });
             }
-            (Phase::Following, ToSlave::Commit { changes }) => self.told(changes, now, actions),
+            (Phase::Following, ToSlave::Commit { changes }) => {
+                self.committed(changes, now, actions)
+            }
             (Phase::Following, ToSlave::ProposalResult { id, answer }) => {
                 self.own.answered(id, answer, actions)
             }
@@ -139,7 +141,7 @@ impl Replica {
                 ToSlave::ProposalResult { .. } | ToSlave::Copies { .. } | ToSlave::Holders { .. },
             ) => {}
             (Phase::Away | Phase::Waiting | Phase::Adopting { link: Link::Gone, .. }, _) => {}
-            _ => self.close("a message that does not belong here", now, actions),
+            _ => self.close("the master sent an unexpected message", now, actions),
         }
     }
 
@@ -198,7 +200,7 @@ impl Replica {
             Link::New => self.join(actions),
             Link::Same => actions.push(Action::Close(Refusal::new(
                 ErrorCode::Storage,
-                "the tree could not be taken over",
+                "the tree could not be adopted",
             ))),
         }
     }

@@ -254,14 +254,14 @@ impl MissingContents {
     }
 
     /// Applies a change to the missing contents; `lacking` are those that it added.
-    pub(super) fn follow(&mut self, told: &CommittedEntry, lacking: &[Lsn], now: Duration) {
-        let version = told.entry.version;
-        match &told.entry.change {
+    pub(super) fn follow(&mut self, committed: &CommittedEntry, lacking: &[Lsn], now: Duration) {
+        let version = committed.entry.version;
+        match &committed.entry.change {
             Change::Put { path, size, digest, .. } => {
                 self.drop_below(path);
                 if lacking.contains(&version) {
                     self.add(
-                        super::lack_of(path, version, *size, *digest, told.holders.clone()),
+                        super::lack_of(path, version, *size, *digest, committed.holders.clone()),
                         now,
                     );
                 }
@@ -275,7 +275,7 @@ impl MissingContents {
                 self.rename(from, to);
             }
             Change::Withdraw { .. } => {
-                for (path, entry) in &told.restored {
+                for (path, entry) in &committed.restored {
                     self.drop_below(path);
                     let lack = entry
                         .and_then(|entry| super::lack_of_entry(path, &entry))

@@ -37,11 +37,11 @@ struct PendingProposal {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OrphanedUpload {
     /// The master has not been queried on this link.
-    Unasked,
+    NotQueried,
     Queried,
     /// The change has a number.
     Numbered(Lsn),
-    Placing,
+    Publishing,
 }
 
 /// All proposals of this slave; see the module.
@@ -55,7 +55,7 @@ impl OwnProposals {
     pub fn new(staged: BTreeSet<ChangeId>) -> Self {
         Self {
             mine: BTreeMap::new(),
-            orphans: staged.into_iter().map(|id| (id, OrphanedUpload::Unasked)).collect(),
+            orphans: staged.into_iter().map(|id| (id, OrphanedUpload::NotQueried)).collect(),
         }
     }
 
@@ -79,7 +79,7 @@ impl OwnProposals {
             wanted: 0,
             copies: 0,
             version: None,
-            publishing: orphan == Some(OrphanedUpload::Placing),
+            publishing: orphan == Some(OrphanedUpload::Publishing),
             is_unpublishable: false,
             was_queried: orphan == Some(OrphanedUpload::Queried),
             until: now,
@@ -98,7 +98,7 @@ impl OwnProposals {
     /// The change is refused for now; its staged upload is queried later.
     pub fn left_staged(&mut self, request: &ChangeRequest) {
         if matches!(request.change, Change::Put { .. }) && !self.mine.contains_key(&request.id) {
-            self.orphans.entry(request.id).or_insert(OrphanedUpload::Unasked);
+            self.orphans.entry(request.id).or_insert(OrphanedUpload::NotQueried);
         }
     }
 
@@ -132,7 +132,7 @@ impl OwnProposals {
         }
         for orphan in self.orphans.values_mut().filter(|orphan| **orphan == OrphanedUpload::Queried)
         {
-            *orphan = OrphanedUpload::Unasked;
+            *orphan = OrphanedUpload::NotQueried;
         }
     }
 
@@ -142,7 +142,7 @@ impl OwnProposals {
             return;
         }
         for (id, orphan) in
-            self.orphans.iter_mut().filter(|(_, orphan)| **orphan == OrphanedUpload::Unasked)
+            self.orphans.iter_mut().filter(|(_, orphan)| **orphan == OrphanedUpload::NotQueried)
         {
             *orphan = OrphanedUpload::Queried;
             actions.push(Action::Send(ToMaster::QueryChange { id: *id }));
@@ -152,9 +152,10 @@ impl OwnProposals {
     /// A new master must confirm the numbers that the former one assigned.
     pub fn epoch_began(&mut self) {
         self.mine.values_mut().for_each(|mine| mine.version = None);
-        for orphan in self.orphans.values_mut().filter(|orphan| **orphan != OrphanedUpload::Placing)
+        for orphan in
+            self.orphans.values_mut().filter(|orphan| **orphan != OrphanedUpload::Publishing)
         {
-            *orphan = OrphanedUpload::Unasked;
+            *orphan = OrphanedUpload::NotQueried;
         }
     }
 
@@ -164,7 +165,7 @@ impl OwnProposals {
             mine.version = Some(version);
         }
         if let Some(orphan) =
-            self.orphans.get_mut(&id).filter(|orphan| **orphan != OrphanedUpload::Placing)
+            self.orphans.get_mut(&id).filter(|orphan| **orphan != OrphanedUpload::Publishing)
         {
             *orphan = OrphanedUpload::Numbered(version);
         }
@@ -244,7 +245,8 @@ impl OwnProposals {
             mine.publishing = false;
             mine.is_unpublishable = !ok;
         }
-        if self.orphans.get(&id).is_some_and(|orphan| *orphan == OrphanedUpload::Placing || !ok) {
+        if self.orphans.get(&id).is_some_and(|orphan| *orphan == OrphanedUpload::Publishing || !ok)
+        {
             self.orphans.remove(&id);
             actions.push(Action::Discard(id));
         }
@@ -298,9 +300,9 @@ impl OwnProposals {
                 left.push((
                     *id,
                     if mine.publishing {
-                        OrphanedUpload::Placing
+                        OrphanedUpload::Publishing
                     } else {
-                        version.map_or(OrphanedUpload::Unasked, OrphanedUpload::Numbered)
+                        version.map_or(OrphanedUpload::NotQueried, OrphanedUpload::Numbered)
                     },
                 ));
             }
@@ -321,7 +323,7 @@ impl OwnProposals {
                 return true;
             }
             if lacks.has(version) {
-                *orphan = OrphanedUpload::Placing;
+                *orphan = OrphanedUpload::Publishing;
                 actions.push(Action::Publish { id: *id, put: version });
                 return true;
             }

@@ -29,7 +29,7 @@ fn put_change(n: u8, name: &str, size: u64) -> Change {
     }
 }
 
-fn told(number: u64, change: Change, holders: &[FolderId]) -> CommittedEntry {
+fn committed(number: u64, change: Change, holders: &[FolderId]) -> CommittedEntry {
     let id = ChangeId([u8::try_from(number).unwrap(); 16]);
     CommittedEntry {
         entry: LogEntry { version: version(number), id, time_ms: 0, change },
@@ -39,7 +39,7 @@ fn told(number: u64, change: Change, holders: &[FolderId]) -> CommittedEntry {
 }
 
 fn put(number: u64, holders: &[FolderId]) -> CommittedEntry {
-    told(number, put_change(u8::try_from(number).unwrap(), &format!("f{number}"), 1), holders)
+    committed(number, put_change(u8::try_from(number).unwrap(), &format!("f{number}"), 1), holders)
 }
 
 fn hear(replica: &mut Replica, message: ToSlave) -> Vec<Action> {
@@ -87,7 +87,7 @@ fn carried(replica: &mut Replica, lacks: &[u64]) -> Vec<Action> {
 fn carries(actions: &[Action]) -> Vec<u64> {
     let of = |action: &Action| match action {
         Action::Apply { changes, .. } => {
-            changes.iter().map(|told| told.entry.version.number).collect()
+            changes.iter().map(|committed| committed.entry.version.number).collect()
         }
         _ => Vec::new(),
     };
@@ -234,7 +234,7 @@ fn content_that_cannot_be_placed_is_reported_and_fetched_or_withdrawn() {
         !actions.iter().any(|action| matches!(action, Action::Publish { .. })),
         "the same bytes are not tried again"
     );
-    let mut withdraw = told(2, Change::Withdraw { of: version(1) }, &[]);
+    let mut withdraw = committed(2, Change::Withdraw { of: version(1) }, &[]);
     withdraw.restored.push((TreePath::new("f1").unwrap(), None));
     tell(&mut replica, &[withdraw]);
     let actions = carried(&mut replica, &[]);
@@ -247,7 +247,8 @@ fn content_that_cannot_be_placed_is_reported_and_fetched_or_withdrawn() {
 #[test]
 fn small_contents_do_not_wait_behind_large_ones_and_another_holder_is_asked() {
     let mut replica = following();
-    let large = (1..=4).map(|n| told(n, put_change(1, &format!("l{n}"), crate::LARGE), &[OTHER]));
+    let large =
+        (1..=4).map(|n| committed(n, put_change(1, &format!("l{n}"), crate::LARGE), &[OTHER]));
     let small = (5..=14).map(|n| put(n, &[OTHER, THIRD]));
     let changes: Vec<CommittedEntry> = large.chain(small).collect();
     tell(&mut replica, &changes);
@@ -308,7 +309,11 @@ fn fetched_content_is_reported_and_what_went_meanwhile_is_not_fetched() {
     assert_eq!(actions, [Action::Send(ToMaster::Holds { put: version(1), has: true })]);
     tell(
         &mut replica,
-        &[told(3, Change::Remove { path: TreePath::new("f2").unwrap(), recursive: false }, &[])],
+        &[committed(
+            3,
+            Change::Remove { path: TreePath::new("f2").unwrap(), recursive: false },
+            &[],
+        )],
     );
     carried(&mut replica, &[]);
     assert!(replica.lacks().is_empty());
@@ -318,9 +323,9 @@ fn fetched_content_is_reported_and_what_went_meanwhile_is_not_fetched() {
 fn names_move_with_what_is_lacking() {
     let mut replica = following();
     let path = |text: &str| TreePath::new(text).unwrap();
-    let made = told(1, Change::MakeFolder { path: path("d"), mode: Mode::new(0o755) }, &[]);
-    let moved = told(3, Change::Move { from: path("d"), to: path("e") }, &[]);
-    tell(&mut replica, &[made, told(2, put_change(2, "d/x", 1), &[]), moved]);
+    let made = committed(1, Change::MakeFolder { path: path("d"), mode: Mode::new(0o755) }, &[]);
+    let moved = committed(3, Change::Move { from: path("d"), to: path("e") }, &[]);
+    tell(&mut replica, &[made, committed(2, put_change(2, "d/x", 1), &[]), moved]);
     assert_eq!(carries(&carried(&mut replica, &[2])), [3], "what moves them is a batch of its own");
     carried(&mut replica, &[]);
     let actions = hear(&mut replica, ToSlave::Holders { put: version(2), holders: vec![OTHER] });
