@@ -104,7 +104,7 @@ impl Hasher {
     /// Returns the results so far.
     ///
     /// # Panics
-    /// Same as [`Self::file`].
+    /// Same as [`Self::request`].
     pub fn results(&mut self) -> Vec<Hashed> {
         // Resets the event counter before the results are taken, so that no wake-up is lost.
         let _ = rustix::io::read(&*self.ready, &mut [0_u8; 8]);

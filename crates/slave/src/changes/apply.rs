@@ -207,8 +207,8 @@ impl Applier<'_, '_> {
         // The row may only describe a file that the catalogue knows.
         let folder = self.parents.get(&parent)?.try_clone()?;
         let name = name.as_bytes();
-        let left = Displaced { path, folder: &folder, name, meta: &meta, renamed: true };
-        match (self.known)(&left) {
+        let displaced = Displaced { path, folder: &folder, name, meta: &meta, renamed: true };
+        match (self.known)(&displaced) {
             Ok(true) => Ok(Applied { parents: Vec::new(), meta: Some(meta), out: None, undo }),
             other => {
                 undo.run_or_warn(self.parents, self.staging, self.quarantine);
@@ -265,8 +265,8 @@ impl Applier<'_, '_> {
         if over {
             let looked = own.stat_part(staged.as_str().as_bytes()).and_then(|meta| {
                 let name = staged.as_str().as_bytes();
-                let left = Displaced { path, folder: own, name, meta: &meta, renamed: true };
-                Ok(((self.known)(&left)?, meta))
+                let displaced = Displaced { path, folder: own, name, meta: &meta, renamed: true };
+                Ok(((self.known)(&displaced)?, meta))
             });
             let failed = match looked {
                 Ok((true, meta)) => {
@@ -327,8 +327,9 @@ impl Applier<'_, '_> {
         let undo = Undo::Hold { parent: parent.clone(), name, staged: staged.clone() };
         let bytes = staged.as_str().as_bytes();
         let looked = own.stat_part(bytes).and_then(|meta| {
-            let left = Displaced { path, folder: own, name: bytes, meta: &meta, renamed: true };
-            (self.known)(&left)
+            let displaced =
+                Displaced { path, folder: own, name: bytes, meta: &meta, renamed: true };
+            (self.known)(&displaced)
         });
         let failed = match looked {
             Ok(true) => {
@@ -410,14 +411,14 @@ impl Applier<'_, '_> {
             return Ok(None);
         }
         if !folder {
-            let left = Displaced {
+            let displaced = Displaced {
                 path,
                 folder: removed,
                 name: kept.as_bytes(),
                 meta: &meta,
                 renamed: true,
             };
-            return Ok((self.known)(&left)?.then_some(ToDrop::File(meta)));
+            return Ok((self.known)(&displaced)?.then_some(ToDrop::File(meta)));
         }
         let below = removed.sub(kept)?;
         loop {
@@ -508,8 +509,9 @@ impl Applier<'_, '_> {
         // Checks that the moved entry is the one that was meant.
         let looked = target.stat_part(target_path.1.as_bytes()).and_then(|meta| {
             let name = target_path.1.as_bytes();
-            let left = Displaced { path: from, folder: &target, name, meta: &meta, renamed: true };
-            Ok(((self.known)(&left)?, meta))
+            let displaced =
+                Displaced { path: from, folder: &target, name, meta: &meta, renamed: true };
+            Ok(((self.known)(&displaced)?, meta))
         });
         let undo = Undo::Move { from: source_path, to: target_path.clone(), kept };
         let failed = match looked {
@@ -611,14 +613,14 @@ fn knows_all(top: &TreePath, folder: &Folder, known: &mut IsKnown<'_>) -> Result
             else {
                 return Ok(false);
             };
-            let left = Displaced {
+            let displaced = Displaced {
                 path: &below,
                 folder: &folder,
                 name: listed.name(),
                 meta: &survey.meta,
                 renamed: false,
             };
-            if survey.mount_point || !known(&left)? {
+            if survey.mount_point || !known(&displaced)? {
                 return Ok(false);
             }
             if survey.meta.kind == MetaKind::Folder {

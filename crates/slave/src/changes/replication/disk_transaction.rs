@@ -169,8 +169,9 @@ impl<'a> DiskTransaction<'a> {
         work: impl FnOnce(&mut Applier<'_, 'a>) -> Result<T, TreeError>,
     ) -> Result<T, TreeError> {
         let store = self.store;
-        let known = &mut |left: &Displaced<'_>| {
-            belongs(store, left).map_err(|e| TreeError::Io("look up", std::io::Error::other(e)))
+        let known = &mut |displaced: &Displaced<'_>| {
+            belongs(store, displaced)
+                .map_err(|e| TreeError::Io("look up", std::io::Error::other(e)))
         };
         work(&mut Applier {
             parents: &mut self.parents,
@@ -529,18 +530,20 @@ fn is_known(
 }
 
 /// Returns whether a displaced file is part of the tree at its path.
-fn belongs(store: &CatalogStore, left: &Displaced<'_>) -> Result<bool, ApplyError> {
-    let (row, retained) = (store.row(left.path)?, store.retained(left.path)?);
+fn belongs(store: &CatalogStore, displaced: &Displaced<'_>) -> Result<bool, ApplyError> {
+    let (row, retained) = (store.row(displaced.path)?, store.retained(displaced.path)?);
     // The file was checked, with its ctime, right before the rename.
-    if left.renamed && DiskTransaction::is_same_file(left.meta, row.as_ref(), retained.as_ref()) {
+    if displaced.renamed
+        && DiskTransaction::is_same_file(displaced.meta, row.as_ref(), retained.as_ref())
+    {
         return Ok(true);
     }
-    let open = || match std::str::from_utf8(left.name) {
-        Ok(name) => left.folder.open_read(name),
+    let open = || match std::str::from_utf8(displaced.name) {
+        Ok(name) => displaced.folder.open_read(name),
         Err(_) => Err(TreeError::NotFound),
     };
-    if is_known(left.meta, row.as_ref(), retained.as_ref(), open)
-        .map_err(ApplyError::at(left.path))?
+    if is_known(displaced.meta, row.as_ref(), retained.as_ref(), open)
+        .map_err(ApplyError::at(displaced.path))?
     {
         return Ok(true);
     }
@@ -550,9 +553,9 @@ fn belongs(store: &CatalogStore, left: &Displaced<'_>) -> Result<bool, ApplyErro
         .and_then(|row| row.tree_entry())
         .and_then(|entry| entry.content);
     match content {
-        Some(content) if may_have(left.meta, &content) => {
-            let file = open().map_err(ApplyError::at(left.path))?;
-            has_content(&file, &content, None).map_err(ApplyError::at(left.path))
+        Some(content) if may_have(displaced.meta, &content) => {
+            let file = open().map_err(ApplyError::at(displaced.path))?;
+            has_content(&file, &content, None).map_err(ApplyError::at(displaced.path))
         }
         _ => Ok(false),
     }

@@ -273,9 +273,9 @@ mod tests {
             std::fs::write(dir.path().join(name), name).unwrap();
         }
         std::os::unix::fs::symlink("x", dir.path().join("d/link")).unwrap();
-        let belongs = &mut |left: &Displaced<'_>| {
-            assert!(left.path.as_str().starts_with("d/"), "{}", left.path);
-            Ok::<_, TreeError>(left.name == b"ours")
+        let belongs = &mut |displaced: &Displaced<'_>| {
+            assert!(displaced.path.as_str().starts_with("d/"), "{}", displaced.path);
+            Ok::<_, TreeError>(displaced.name == b"ours")
         };
         let folder = Folder::open(&dir.path().join("d")).unwrap();
         quarantine.take_unknown(&TreePath::new("d").unwrap(), &folder, "left", belongs).unwrap();

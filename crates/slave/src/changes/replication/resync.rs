@@ -16,10 +16,11 @@ use crate::catalogue::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
 use crate::staging::StagedName;
 
 /// Why a file of a branch was quarantined.
-const DISPLACED: &str =
+const DIVERGENT: &str =
     "the cluster has a newer change at the path, and does not know the change that made this";
-const FORMER: &str =
-    "a change that the cluster does not know replaced this, and its content is missing";
+/// Why former content below a change of a branch was quarantined.
+const DIVERGENT_FORMER: &str = "a change that the cluster does not know replaced this, \
+    and the content of that change is missing";
 
 /// Changes of this slave that are not part of the master's history.
 struct Branch<'a> {
@@ -220,7 +221,7 @@ fn handle_divergent(
         }
         (_, Some(_)) => {
             disk.quarantine
-                .take_with_details(path, DISPLACED, &details)
+                .take_with_details(path, DIVERGENT, &details)
                 .map_err(ApplyError::at(path))?;
             store.remove(path)?;
             return Ok(None);
@@ -244,7 +245,7 @@ fn handle_divergent(
         if retained.content.put > branch.fork {
             let details = branch.details(&retained.content);
             disk.quarantine
-                .take_with_details(path, FORMER, &details)
+                .take_with_details(path, DIVERGENT_FORMER, &details)
                 .map_err(ApplyError::at(path))?;
             store.set_retained(path, None)?;
         } else if !file_comes {
