@@ -283,7 +283,7 @@ mod tests {
         assert!(!collide(&a, &b) && collide(&a, &a));
         assert!(
             collide(&a, &place(&["192.0.2.8:1"], "192.0.2.9", false)),
-            "somebody else's address"
+            "the address of another host"
         );
         let here = place(&["0.0.0.0:1"], "127.0.0.1", true);
         assert!(collide(&here, &place(&["127.0.0.1:1"], "192.0.2.1", true)));

@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_withdrawn_change_has_replaced_comes_back_under_a_new_number() {
+    fn a_withdrawal_restores_the_replaced_entry_under_a_new_number() {
         let of = |number| Change::Withdraw { of: Lsn { epoch: 1, number } };
         assert_eq!(made(&[put("f", 1), put("f", 2), of(2)]).1, [("/f".to_owned(), 3, Some(1))]);
         assert_eq!(made(&[put("f", 1), of(1)]).1, []);
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_withdrawal_can_be_followed_by_a_tree_that_does_not_know_what_was_replaced() {
+    fn a_withdrawal_applies_to_a_tree_without_replaced_entries() {
         let (mut known, _) = made(&[put("f", 1), put("f", 2)]);
         let mut told = Tree::listed(
             known.tree.iter().map(|(path, entry)| (path.clone(), *entry)),

@@ -149,7 +149,7 @@ impl Decode for Change {
 pub struct LogEntry {
     /// Position in the log.
     pub version: Lsn,
-    /// Chosen by whoever asked for it: asked again, it is not made again.
+    /// Chosen by the requester; a repeated id is not applied again.
     pub id: ChangeId,
     /// Time of the log entry in milliseconds since 1970 UTC. For display and expiry; orders
     /// nothing.

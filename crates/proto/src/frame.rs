@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_over_the_cap_are_refused_before_anything_is_allocated() {
+    fn lengths_over_the_cap_are_refused_before_allocation() {
         for (kind, len) in [
             (FrameType::Ping, 64 * 1024 + 1),
             (FrameType::Block, 4 * 1024 * 1024 + 1),

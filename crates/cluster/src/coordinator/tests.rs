@@ -144,7 +144,7 @@ fn names(coordinator: &Coordinator) -> Vec<String> {
 }
 
 #[test]
-fn nobody_is_told_before_it_is_written_and_then_everybody_in_order() {
+fn changes_are_sent_in_order_and_only_after_the_write() {
     let mut coordinator = master();
     join(&mut coordinator, A, 0);
     join(&mut coordinator, B, 0);
@@ -166,7 +166,7 @@ fn nobody_is_told_before_it_is_written_and_then_everybody_in_order() {
 }
 
 #[test]
-fn what_is_asked_again_has_its_number_and_what_does_not_fit_has_none() {
+fn repeated_proposals_keep_their_number_and_misfits_get_none() {
     let mut coordinator = master();
     join(&mut coordinator, A, 0);
     propose(&mut coordinator, A, put(1, "a"));
@@ -225,7 +225,7 @@ fn who_knows_more_or_other_changes_stops_all_numbering() {
 }
 
 #[test]
-fn after_a_start_nothing_is_numbered_until_all_folders_had_their_chance() {
+fn start_numbers_nothing_until_all_folders_joined_or_timed_out() {
     let known = BTreeSet::from([folder(A), folder(B)]);
     for opened in [false, true] {
         let mut coordinator =
@@ -309,7 +309,7 @@ fn a_journal_that_cannot_be_written_takes_no_number() {
 }
 
 #[test]
-fn content_is_given_up_only_when_all_folders_have_said_that_they_lack_it() {
+fn content_is_given_up_only_if_all_folders_miss_it() {
     let mut coordinator = master();
     for link in [A, B] {
         join(&mut coordinator, link, 0);
@@ -370,7 +370,7 @@ fn content_is_given_up_only_when_all_folders_have_said_that_they_lack_it() {
 }
 
 #[test]
-fn what_somebody_holds_is_not_withdrawn_and_a_folder_that_is_away_may_hold_it() {
+fn held_content_and_absent_folders_prevent_a_withdrawal() {
     let mut coordinator = master();
     for link in [A, B] {
         join(&mut coordinator, link, 0);
@@ -411,7 +411,7 @@ fn a_folder_that_is_forgotten_is_not_waited_for() {
     assert_eq!(
         actions,
         [Action::Lost { put: version(1) }],
-        "nobody has it now, and it may have been answered"
+        "no replica holds it now, and it may have been confirmed"
     );
 }
 
@@ -533,7 +533,7 @@ fn what_is_asked_about_is_answered_once_it_is_decided() {
 }
 
 #[test]
-fn a_link_that_is_gone_is_told_nothing_and_what_it_waited_for_is_forgotten() {
+fn closed_links_get_nothing_and_their_waits_are_dropped() {
     let mut coordinator = master();
     join(&mut coordinator, A, 0);
     propose(&mut coordinator, A, put(1, "a"));

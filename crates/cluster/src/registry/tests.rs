@@ -143,7 +143,7 @@ fn who_failed_a_client_is_left_out_while_there_are_others() {
     assert_eq!(first(&mut registry, &[2], None, ms(1)), Some(1));
     assert_eq!(first(&mut registry, &[1, 2], None, ms(1)), Some(2), "better than none");
     assert_eq!(registry.redirect(CLIENT, &[id(1)], None, false, ms(1)).unwrap().len(), 1);
-    assert_eq!(first(&mut registry, &[9], None, ms(1)), Some(1), "one that nobody knows");
+    assert_eq!(first(&mut registry, &[9], None, ms(1)), Some(1), "an unknown slave");
 }
 
 #[test]
@@ -369,7 +369,7 @@ fn ask(dice: &mut Dice, registry: &mut Registry, model: &Model, now: u64, seed: 
 }
 
 #[test]
-fn whatever_happens_only_those_in_service_are_given_and_in_fair_turn() {
+fn random_events_select_only_slaves_in_service_and_fairly() {
     for seed in 1..=500 {
         live(seed * 0x9e37_79b9);
     }

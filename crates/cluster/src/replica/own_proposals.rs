@@ -288,7 +288,7 @@ impl OwnProposals {
                     ProposalResult::TooFewCopies { version: version.unwrap_or_default(), copies: 0 }
                 }
                 _ if now >= mine.until => {
-                    let why = "nobody knows yet what became of this change; ask again";
+                    let why = "the result of this change is not known yet; ask again";
                     ProposalResult::Refused(Refusal::new(ErrorCode::TimedOut, why))
                 }
                 _ => return true,

@@ -153,7 +153,7 @@ fn what_could_not_be_carried_out_is_tried_again() {
 }
 
 #[test]
-fn a_session_is_answered_when_its_change_is_applied_and_asks_again_after_a_cut() {
+fn sessions_are_answered_after_apply_and_repeat_after_a_cut() {
     let mut replica = following();
     assert!(matches!(
         ask(&mut replica, 1, 1)[..],
@@ -223,7 +223,7 @@ fn what_is_known_by_its_id_is_placed_from_what_was_staged_again() {
 }
 
 #[test]
-fn content_that_cannot_be_placed_is_reported_and_fetched_or_withdrawn() {
+fn unpublishable_content_is_reported_then_fetched_or_withdrawn() {
     let mut replica = following();
     ask(&mut replica, 1, 1);
     tell(&mut replica, &[put(1, &[HERE])]);
@@ -245,7 +245,7 @@ fn content_that_cannot_be_placed_is_reported_and_fetched_or_withdrawn() {
 }
 
 #[test]
-fn small_contents_do_not_wait_behind_large_ones_and_another_holder_is_asked() {
+fn small_contents_do_not_wait_and_another_holder_is_asked() {
     let mut replica = following();
     let large =
         (1..=4).map(|n| committed(n, put_change(1, &format!("l{n}"), crate::LARGE), &[OTHER]));
@@ -275,7 +275,7 @@ fn small_contents_do_not_wait_behind_large_ones_and_another_holder_is_asked() {
 }
 
 #[test]
-fn content_that_the_disk_refuses_waits_and_speaks_against_nothing() {
+fn content_refused_by_the_disk_waits_and_does_not_count() {
     let mut replica = following();
     let refused = |put, retry| Event::Refused { put: version(put), retry };
     // Said before the batch that brings it is.
@@ -300,7 +300,7 @@ fn content_that_the_disk_refuses_waits_and_speaks_against_nothing() {
 }
 
 #[test]
-fn fetched_content_is_reported_and_what_went_meanwhile_is_not_fetched() {
+fn fetched_content_is_reported_and_removed_content_not_fetched() {
     let mut replica = following();
     tell(&mut replica, &[put(1, &[OTHER]), put(2, &[OTHER])]);
     assert_eq!(fetches(&carried(&mut replica, &[1, 2])).len(), 2);
@@ -336,7 +336,7 @@ fn names_move_with_what_is_lacking() {
 }
 
 #[test]
-fn a_reader_waits_for_what_it_has_seen_and_is_sent_away_after_5_seconds() {
+fn readers_wait_for_seen_changes_and_move_after_5_seconds() {
     let mut replica = following();
     let read = |session| Event::Read { session: Session(session), lsn: version(1) };
     assert!(replica.on(read(1), Duration::ZERO).is_empty());
@@ -422,7 +422,7 @@ fn only_a_tree_that_arrived_whole_is_taken_over() {
 }
 
 #[test]
-fn a_link_that_comes_while_a_tree_is_taken_over_begins_with_a_join() {
+fn a_link_during_an_adoption_begins_with_a_join() {
     for ok in [true, false] {
         let mut replica = replica();
         replica.on(Event::Linked, Duration::ZERO);
@@ -477,7 +477,7 @@ fn the_join_waits_for_what_is_being_carried_out() {
 }
 
 #[test]
-fn what_is_staged_for_nobody_is_asked_about_once_the_slave_has_caught_up() {
+fn orphaned_uploads_are_queried_once_the_slave_has_caught_up() {
     let staged = BTreeSet::from([ChangeId([1; 16]), ChangeId([2; 16]), ChangeId([3; 16])]);
     let mut replica =
         Replica::new(SlaveId([1; 16]), HERE, ReplicaPosition::default(), Vec::new(), staged);
@@ -518,7 +518,7 @@ fn what_is_staged_for_nobody_is_asked_about_once_the_slave_has_caught_up() {
 }
 
 #[test]
-fn whoever_asks_for_what_was_just_asked_about_is_not_told_that_nobody_knows_it() {
+fn an_old_query_answer_does_not_refuse_a_repeated_proposal() {
     let staged = BTreeSet::from([ChangeId([2; 16])]);
     let mut replica =
         Replica::new(SlaveId([1; 16]), HERE, ReplicaPosition::default(), Vec::new(), staged);
@@ -549,7 +549,7 @@ fn whoever_asks_for_what_was_just_asked_about_is_not_told_that_nobody_knows_it()
 }
 
 #[test]
-fn what_was_found_and_is_refused_is_set_aside_unless_it_can_be_tried_later() {
+fn refused_local_changes_are_quarantined_unless_retryable() {
     for (code, aside) in [(ErrorCode::Changed, true), (ErrorCode::NoChanges, false)] {
         let mut replica = following();
         let request = ChangeRequest {
@@ -587,7 +587,7 @@ fn content_that_is_missing_is_reported_and_fetched_again() {
 }
 
 #[test]
-fn what_is_given_up_is_taken_from_nowhere_until_somebody_holds_it() {
+fn given_up_content_is_not_fetched_until_a_holder_appears() {
     let mut replica = following();
     tell(&mut replica, &[put(1, &[OTHER]), put(2, &[])]);
     carried(&mut replica, &[1, 2]);
@@ -642,7 +642,7 @@ fn what_is_given_up_is_taken_from_nowhere_until_somebody_holds_it() {
 }
 
 #[test]
-fn nothing_of_a_former_epoch_is_called_done_unless_the_new_master_knows_it() {
+fn former_epochs_are_confirmed_only_by_the_new_master() {
     let mut replica = following();
     ask(&mut replica, 1, 1);
     tell(&mut replica, &[put(1, &[HERE])]);
@@ -676,7 +676,7 @@ fn nothing_of_a_former_epoch_is_called_done_unless_the_new_master_knows_it() {
 }
 
 #[test]
-fn a_slave_that_missed_nothing_is_in_service_as_soon_as_it_is_back() {
+fn a_slave_that_missed_nothing_is_in_service_at_once() {
     let mut replica = following();
     assert!(in_service(&replica.readiness(Duration::ZERO, 0)));
     tell(&mut replica, &[put(1, &[HERE]), put(2, &[HERE])]);

@@ -17,7 +17,7 @@ pub enum Bug {
     CatalogueOlder,
     /// A slave leaves moves out.
     MovesLeftOut,
-    /// What was found in a folder is proposed as if somebody had asked for it.
+    /// A local change is proposed like one of a session.
     FoundIsAsked,
     /// A reader is served without asking whether it may be.
     ReadersNotHeld,

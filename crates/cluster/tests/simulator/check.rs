@@ -308,7 +308,7 @@ impl Checks {
         let Some((line, wanted)) = self.trees.get(&position.chain.0) else {
             return self.violate(
                 TREES_EQUAL,
-                format!("slave {slave} is at {applied}, which nobody has numbered"),
+                format!("slave {slave} is at {applied}, which no master has numbered"),
             );
         };
         let tip = self.tips.entry(*line).or_insert_with(|| (applied, wanted.clone()));

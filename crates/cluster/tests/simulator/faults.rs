@@ -221,7 +221,7 @@ impl World {
         self.crash_master(0);
         // What slaves were told is on their disks before the old journal speaks to them.
         self.hold_faults(700)?;
-        // What was written and came to no slave is gone with the disk, and nobody has seen it.
+        // A written change that reached no slave is lost with the disk, and was never visible.
         let told = (0..SLAVES)
             .map(|slave| self.slaves[slave].disk.now.position.applied)
             .max()
@@ -321,7 +321,7 @@ impl World {
         }
     }
 
-    /// The cluster is recovered though the old master lives, and somebody starts that one again.
+    /// The cluster is recovered while the old master is alive, and that one is restarted.
     fn second_master(&mut self) -> Result<(), Violation> {
         if self.master_first || self.masters[1].order.is_some() || self.masters[0].state.epoch() > 2
         {
@@ -385,7 +385,7 @@ impl World {
         }
     }
 
-    /// Somebody copies a file that was removed or replaced back into the folder.
+    /// A removed or replaced file is copied back into the folder.
     fn old_file(&mut self, slave: usize) {
         let all = self.checks.lines[0].gone.len();
         if all == 0 {

@@ -225,7 +225,7 @@ impl World {
         }
     }
 
-    /// For a planted bug: part of a listing is lost, and nobody notices.
+    /// Planted bug: part of a tree is lost without notice.
     fn cut_listing(&mut self, message: &mut ToSlave) {
         match message {
             ToSlave::Page { entries, .. } => {

@@ -170,7 +170,7 @@ impl World {
                     self.masters[master].folders.insert(folder);
                 }
                 Action::Halted(halt) => self.say(|| format!("master {master} halts: {halt:?}")),
-                // It may be held by somebody whose word is under way; what is lost for good shows at the end.
+                // A report of a holder may be in flight; a permanent loss shows at the end.
                 Action::Lost { put } => self.say(|| format!("{put} is lost")),
             }
         }

@@ -53,7 +53,7 @@ impl Conn {
 /// Silence after which an end closes.
 pub const SILENCE: u64 = 3000;
 pub const SLAVES: usize = 3;
-/// Two masters: the one that counts, and an old one that somebody has started again.
+/// Two masters: the current one, and an old one that was restarted.
 pub const MASTERS: usize = 2;
 /// Slaves come behind the masters.
 pub const NODES: usize = SLAVES + MASTERS;

@@ -12,7 +12,7 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// One frame of the example, its bytes field by field.
 struct Shown {
-    /// Who sends it to whom.
+    /// Sender and receiver.
     way: &'static str,
     frame: Vec<u8>,
     /// How many bytes each field has, and what it is.

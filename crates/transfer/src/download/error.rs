@@ -71,7 +71,8 @@ impl DownloadError {
     #[must_use]
     pub fn can_resume(&self) -> bool {
         use ErrorCode::{BadName, IsFolder, NotFolder, NotFound, NotServed};
-        !matches!(self, Self::Refused(refusal) if matches!(refusal.code, NotFound | IsFolder | NotFolder | NotServed | BadName))
+        let Self::Refused(refusal) = self else { return true };
+        !matches!(refusal.code, NotFound | IsFolder | NotFolder | NotServed | BadName)
     }
 
     /// Wraps a local error of the operation `what`.

@@ -211,7 +211,7 @@ pub(super) fn compare(
 /// Reports a part file that keeps losing its bytes.
 fn unstable() -> DownloadError {
     DownloadError::Local {
-        error: std::io::Error::other("somebody else changes it"),
+        error: std::io::Error::other("another program changes it"),
         what: "using the part file",
     }
 }

@@ -65,7 +65,8 @@ impl PipelineLoop<'_> {
                 match first.upload.as_ref().map(|upload| (upload.digest, digest)) {
                     Some((sent, Some(stored))) if sent != stored => {
                         let why = format!(
-                            "the server has stored other content than was sent: digest {stored} in place of {sent}"
+                            "the server has stored other content than was sent: \
+                             digest {stored} in place of {sent}"
                         );
                         self.finish(PipelineReply::Refused(Refusal::new(ErrorCode::Damaged, why)))
                     }

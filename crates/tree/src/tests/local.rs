@@ -93,7 +93,7 @@ fn sets_time_and_rights() {
     set_times(&file, FileTime { seconds: -5, nanos: 7 }).unwrap();
     let now = || fs::metadata(dir.path().join("f")).unwrap();
     assert_eq!((now().mtime(), now().mtime_nsec()), (-5, 7));
-    assert_eq!(now().mode() & 0o7777, 0o600, "nobody else reads it before it is complete");
+    assert_eq!(now().mode() & 0o7777, 0o600, "only the owner reads it before it is complete");
     for (before, mode, after) in
         [(0o644, 0o755, 0o755), (0o4755, 0o755, 0o755), (0o777, 0o1600, 0o600)]
     {

@@ -32,7 +32,7 @@ fn content_that_is_not_there_yet_comes_from_a_holder() {
     let mut run = Run::new(&[&lacking, &holder]);
     let fetched = run.expect(&model);
     assert_eq!(fetched.servers, [holder.addr]);
-    // Nothing has failed, so nobody is told of a server that is gone.
+    // Nothing has failed, so no lost server is reported.
     assert!(run.failures.is_empty());
     assert_eq!(run.told.events, [format!("started {} 0", model.size())]);
 }

@@ -134,7 +134,7 @@ fn a_state_with_wrong_numbers_does_no_harm() {
 fn an_interruption_keeps_what_came() {
     let model = Model::new(bytes(20 * MIB), 65536);
     let told = Recorder { interrupt_at: Some(MIB), ..Recorder::default() };
-    // Whoever interrupts shuts the socket down; here the server does.
+    // An interruption shuts the socket down; here the server does.
     let server = Server::cutting(&model, [usize::try_from(3 * MIB).unwrap(); 6]);
     let mut run = Run::with(&[&server], tempfile::tempfile().unwrap(), None, told);
     assert!(matches!(run.result, Err(DownloadError::Interrupted)));

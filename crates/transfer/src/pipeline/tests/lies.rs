@@ -10,7 +10,7 @@ fn liar(lie: Vec<u8>) -> Server {
     Server::saying(move |_, _| lie.clone())
 }
 
-/// The lie is found by whoever asks `ask`; an honest server then answers.
+/// The request `ask` detects the lie; an honest server then answers.
 #[track_caller]
 fn found(ask: &PipelineRequest, lie: &[u8], what: &str) {
     let tree = Tree::new([("a", bytes(2500)), ("b", bytes(1))]);
@@ -267,7 +267,7 @@ fn any_flip_of_an_answer_ends() {
             passed += out.len();
             out
         };
-        // It ends the connection behind its answers, so that nobody waits for more.
+        // It closes the connection after its answers, so the client waits for no more.
         let a =
             Server::start(Manner { cuts: [length].into(), ..Manner::default() }, Box::new(flip));
         let held = Held::new(&[&a, &Server::honest(&tree)], asks());

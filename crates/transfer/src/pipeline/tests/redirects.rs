@@ -36,7 +36,7 @@ fn tree() -> Tree {
 }
 
 #[test]
-fn what_is_not_there_yet_comes_from_a_holder_once_all_else_is_answered() {
+fn missing_content_comes_from_a_holder_after_other_answers() {
     let tree = tree();
     let b = Server::honest(&tree);
     let a = lacking(&tree, &[("b", Some(b.addr))]);
@@ -49,7 +49,7 @@ fn what_is_not_there_yet_comes_from_a_holder_once_all_else_is_answered() {
     );
     assert_eq!(held.asker.of(3), [Told::Details("b".into(), Some(digest_of(&bytes(1500))))]);
     assert_eq!((a.requests().len(), b.requests().len()), (4, 2));
-    // Nothing has failed, and nobody is told that a server is gone.
+    // Nothing has failed, so no lost server is reported.
     assert!(
         held.sessions.failures.is_empty()
             && held.asker.moved.is_empty()
@@ -125,7 +125,7 @@ fn an_answer_elsewhere_to_anything_else_breaks_the_protocol() {
 }
 
 #[test]
-fn a_server_that_is_behind_is_left_and_all_is_asked_again_in_order() {
+fn a_server_that_is_behind_is_left_and_requests_repeat_in_order() {
     let tree = tree();
     let behind = Server::saying(|_, _| refused(ErrorCode::Behind));
     let held = Held::new(

@@ -63,7 +63,7 @@ fn damaged_content_comes_from_another_server() {
 }
 
 #[test]
-fn content_that_was_damaged_on_the_way_comes_from_the_same_server() {
+fn content_damaged_in_transit_is_fetched_from_the_same_server() {
     let tree = tree();
     let held = Held::new(&[&spoiling(&tree, 2, |answer| rot(answer))], asks());
     others_are_fine(&held);

@@ -183,7 +183,7 @@ fn the_caller_stops_it() {
         Asker { stop_at: Some(3), ..Asker::new(std::iter::repeat_with(|| get("a")).take(20)) },
     );
     assert!(matches!(&held.result, Err(PipelineError::Stopped(e)) if e.to_string() == "enough"));
-    // Answers are outstanding: nobody else can use this connection.
+    // Answers are outstanding, so the connection is unusable for others.
     assert_eq!(
         (held.asker.told.len(), held.sessions.abandoned, held.sessions.failures.len()),
         (3, 1, 0)

@@ -1,4 +1,4 @@
-//! How much is asked ahead, and that nobody waits for ever.
+//! The request window, and the absence of endless waits.
 
 use relais_proto::limits;
 

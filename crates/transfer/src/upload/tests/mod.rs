@@ -52,7 +52,7 @@ fn path() -> TreePath {
 fn file_with(content: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(content).unwrap();
-    // Nobody may depend on where it stands.
+    // No code may depend on its offset.
     file.seek(SeekFrom::Start(3)).unwrap();
     file
 }

@@ -72,7 +72,7 @@ pub(super) struct Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::SeqCst);
-        // Wakes it. Where nobody listens, nobody waits.
+        // Wakes the listener, if there is one.
         let _ = TcpStream::connect(self.addr);
     }
 }
@@ -93,7 +93,7 @@ impl Server {
         Self::new(cluster, Script { says: Some(Box::new(says)), ..Script::default() })
     }
 
-    /// Somebody else listens there, or nobody.
+    /// Another process listens there, or none.
     pub fn at(addr: SocketAddr) -> Self {
         Self { addr, requests: Arc::default(), ended: Arc::default() }
     }
