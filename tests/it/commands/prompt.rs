@@ -191,7 +191,7 @@ fn help_suggestions_and_shell_commands() {
         ("help mirror\r", "--delete"),
         ("!echo hi | tr h H\r", "Hi\r\n"),
         ("get\r", "usage: get"),
-        ("cd ..\r", "top"),
+        ("cd ..\r", "above the root"),
     ] {
         let from = terminal.seen();
         terminal.press(keys);
