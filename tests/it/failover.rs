@@ -51,8 +51,8 @@ pub fn the_slave_is_killed() {
     let (mut program, serving) = frozen(&cluster, &client);
     let slave = &mut cluster.slaves[serving];
     slave.program.kill();
-    let line = slave.proxy.as_ref().unwrap();
-    line.release();
+    let proxy = slave.proxy.as_ref().unwrap();
+    proxy.release();
     let output = Client::finish(&mut program);
     assert_resumed(&client, output, &bytes);
     let other = cluster.slaves[1 - serving].proxy.as_ref().unwrap();
@@ -82,18 +82,18 @@ pub fn the_connection_is_cut() {
     for n in [0, 1, 65_536, 5_000_000] {
         // Only the connection of the slave in use is cut.
         let (mut program, serving) = frozen(&cluster, &client);
-        let line = cluster.slaves[serving].proxy.as_ref().unwrap();
-        line.refuse(true);
-        line.cut_all();
+        let proxy = cluster.slaves[serving].proxy.as_ref().unwrap();
+        proxy.refuse(true);
+        proxy.cut_all();
         let output = Client::finish(&mut program);
-        line.refuse(false);
+        proxy.refuse(false);
         assert_resumed(&client, output, &bytes);
         // A cut at byte n, after which the client may use the same slave again.
-        line.fault_at_content(n, Fault::Cut);
+        proxy.fault_at_content(n, Fault::Cut);
         cluster.slaves[1 - serving].proxy.as_ref().unwrap().fault_at_content(n, Fault::Cut);
         client.run(GET).ok();
         assert!(client.read("f") == bytes);
-        line.disarm();
+        proxy.disarm();
         cluster.slaves[1 - serving].proxy.as_ref().unwrap().disarm();
     }
 }

@@ -131,18 +131,18 @@ fn idle_sessions_do_not_delay_a_stop_beyond_the_grace() {
 fn a_transfer_may_end_within_the_grace() {
     let bytes = content(1, 48 << 20);
     let mut slave = Standalone::start(&["--grace", "60"], &[("f", &bytes)]);
-    let line = Proxy::to(slave.addr);
-    line.fault_at_content(1 << 20, Fault::Stall);
-    let client = Client::new(line.addr());
+    let proxy = Proxy::to(slave.addr);
+    proxy.fault_at_content(1 << 20, Fault::Stall);
+    let client = Client::new(proxy.addr());
     let mut program = client.start(&["--json", "-c", "get f"]);
-    line.wait_struck();
+    proxy.wait_struck();
     slave.program.signal(Signal::SIGTERM);
     // The slave accepts no new session …
     eventually(SOON, "the slave accepts no session", || {
         (slave.client().run(&["--retry", "0", "-c", "get f"]).status != 0).then_some(())
     });
     // … but the running transfer ends normally.
-    line.release();
+    proxy.release();
     Client::finish(&mut program).ok();
     assert!(client.read("f") == bytes);
     assert_eq!(slave.program.wait(SOON), 0);
@@ -152,11 +152,11 @@ fn a_transfer_may_end_within_the_grace() {
 fn a_second_signal_ends_at_once() {
     let bytes = content(2, 48 << 20);
     let mut slave = Standalone::start(&["--grace", "600"], &[("f", &bytes)]);
-    let line = Proxy::to(slave.addr);
-    line.fault_at_content(1 << 20, Fault::Stall);
-    let client = Client::new(line.addr());
+    let proxy = Proxy::to(slave.addr);
+    proxy.fault_at_content(1 << 20, Fault::Stall);
+    let client = Client::new(proxy.addr());
     let _program = client.start(&["--json", "-c", "get f"]);
-    line.wait_struck();
+    proxy.wait_struck();
     slave.program.signal(Signal::SIGTERM);
     eventually(SOON, "the slave accepts no session", || {
         (slave.client().run(&["--retry", "0", "-c", "get f"]).status != 0).then_some(())
@@ -506,18 +506,18 @@ fn ctrl_c_stops_the_transfer_and_not_the_prompt() {
     let bytes = content(4, 48 << 20);
     let slave = Standalone::start(&[], &[("f", &bytes), ("small.txt", b"1")]);
     slave.wait_listed("small.txt", true);
-    let line = Proxy::to(slave.addr);
-    let client = Client::new(line.addr());
+    let proxy = Proxy::to(slave.addr);
+    let client = Client::new(proxy.addr());
     let (mut pty, mut program) = Pty::start(client.setup(&[]));
     pty.screen.wait_for(SOON, "the listing", |screen| screen.contains("small.txt").then_some(()));
-    line.fault_at_content(1 << 20, Fault::Stall);
+    proxy.fault_at_content(1 << 20, Fault::Stall);
     pty.press("get f\r");
-    line.wait_struck();
+    proxy.wait_struck();
     pty.press("\x03");
     program
         .stderr
         .wait_for(SOON, "it is stopped", |said| said.contains("interrupted").then_some(()));
-    line.cut_all();
+    proxy.cut_all();
     pty.press("get small.txt\r");
     eventually(SOON, "the next file arrives", || {
         client.folder().join("small.txt").exists().then_some(())
@@ -535,12 +535,12 @@ fn ctrl_c_on_a_slow_connection_ends_soon_and_saves() {
     let bytes = content(6, 8 << 20);
     for block in ["9", "4096", "1048576"] {
         let slave = Standalone::start(&["--block-size", block], &[("f", &bytes)]);
-        let line = Proxy::to(slave.addr);
+        let proxy = Proxy::to(slave.addr);
         // Slightly less than a piece a second, and never a whole number of blocks.
-        line.throttle(Some(999_983));
-        let client = Client::new(line.addr());
+        proxy.throttle(Some(999_983));
+        let client = Client::new(proxy.addr());
         let mut program = client.start(&["-c", "get f"]);
-        eventually(SOON, "two pieces came", || (line.content_bytes() > 2_500_000).then_some(()));
+        eventually(SOON, "two pieces came", || (proxy.content_bytes() > 2_500_000).then_some(()));
         program.signal(Signal::SIGINT);
         let began = Instant::now();
         Client::finish(&mut program).fails(130);
@@ -549,12 +549,12 @@ fn ctrl_c_on_a_slow_connection_ends_soon_and_saves() {
             "blocks of {block}: ended after {:?}",
             began.elapsed()
         );
-        line.cut_all();
-        line.throttle(None);
-        line.take_content_bytes();
+        proxy.cut_all();
+        proxy.throttle(None);
+        proxy.take_content_bytes();
         client.run(&["-c", "get f"]).ok();
         assert!(client.read("f") == bytes);
-        let fetched = line.take_content_bytes();
+        let fetched = proxy.take_content_bytes();
         assert!(fetched < 8 << 20, "blocks of {block}: nothing was kept");
     }
 }
@@ -563,20 +563,20 @@ fn ctrl_c_on_a_slow_connection_ends_soon_and_saves() {
 fn an_interrupted_get_is_status_130_with_its_log_written() {
     let bytes = content(5, 48 << 20);
     let slave = Standalone::start(&[], &[("f", &bytes)]);
-    let line = Proxy::to(slave.addr);
-    line.fault_at_content(10 << 20, Fault::Stall);
-    let client = Client::new(line.addr());
+    let proxy = Proxy::to(slave.addr);
+    proxy.fault_at_content(10 << 20, Fault::Stall);
+    let client = Client::new(proxy.addr());
     let mut program = client.start(&["-c", "get f"]);
-    line.wait_struck();
+    proxy.wait_struck();
     program.signal(Signal::SIGINT);
     Client::finish(&mut program).fails(130);
     let log = std::fs::metadata(client.folder().join(".log")).unwrap();
     assert!(log.len() > 0);
-    line.cut_all();
-    line.take_content_bytes();
+    proxy.cut_all();
+    proxy.take_content_bytes();
     client.run(&["-c", "get f"]).ok();
     assert!(client.read("f") == bytes);
-    let fetched = line.take_content_bytes();
+    let fetched = proxy.take_content_bytes();
     assert!(fetched <= 42 << 20, "{fetched} bytes were fetched where 38 MiB were missing");
 }
 

@@ -15,8 +15,8 @@ fn server() -> FakeServer {
 }
 
 /// Returns the content received before the end of the connection, and whether its end was received.
-fn received(line: &Proxy) -> (Vec<u8>, bool) {
-    let mut wire = RawClient::connect(line.addr());
+fn received(proxy: &Proxy) -> (Vec<u8>, bool) {
+    let mut wire = RawClient::connect(proxy.addr());
     wire.send(&[get("f")]);
     let mut content = Vec::new();
     loop {
@@ -36,29 +36,29 @@ fn received(line: &Proxy) -> (Vec<u8>, bool) {
 fn a_cut_lets_exactly_n_bytes_of_content_pass() {
     let server = server();
     for n in 0..=10_u8 {
-        let line = Proxy::to(server.addr);
-        line.fault_at_content(n.into(), Fault::Cut);
-        assert_eq!(received(&line), (b"0123456789"[..n.into()].to_vec(), false), "cut at {n}");
-        assert!(line.struck());
+        let proxy = Proxy::to(server.addr);
+        proxy.fault_at_content(n.into(), Fault::Cut);
+        assert_eq!(received(&proxy), (b"0123456789"[..n.into()].to_vec(), false), "cut at {n}");
+        assert!(proxy.struck());
     }
-    let line = Proxy::to(server.addr);
-    line.fault_at_content(11, Fault::Cut);
-    assert_eq!(received(&line), (b"0123456789".to_vec(), true));
-    assert!(!line.struck());
-    assert_eq!(line.take_content_bytes(), 10);
+    let proxy = Proxy::to(server.addr);
+    proxy.fault_at_content(11, Fault::Cut);
+    assert_eq!(received(&proxy), (b"0123456789".to_vec(), true));
+    assert!(!proxy.struck());
+    assert_eq!(proxy.take_content_bytes(), 10);
 }
 
 #[test]
 fn a_stall_passes_all_once_it_is_released() {
     let server = server();
     for n in 0..=10 {
-        let line = Proxy::to(server.addr);
-        line.fault_at_content(n, Fault::Stall);
+        let proxy = Proxy::to(server.addr);
+        proxy.fault_at_content(n, Fault::Stall);
         std::thread::scope(|scope| {
-            let reader = scope.spawn(|| received(&line));
-            line.wait_struck();
-            assert_eq!(line.take_content_bytes(), n);
-            line.release();
+            let reader = scope.spawn(|| received(&proxy));
+            proxy.wait_struck();
+            assert_eq!(proxy.take_content_bytes(), n);
+            proxy.release();
             assert_eq!(reader.join().unwrap(), (b"0123456789".to_vec(), true));
         });
     }
@@ -68,11 +68,11 @@ fn a_stall_passes_all_once_it_is_released() {
 fn a_flip_turns_one_bit_of_content() {
     let server = server();
     for n in 0..10_u8 {
-        let line = Proxy::to(server.addr);
-        line.fault_at_content(n.into(), Fault::FlipBit);
+        let proxy = Proxy::to(server.addr);
+        proxy.fault_at_content(n.into(), Fault::FlipBit);
         let mut expected = b"0123456789".to_vec();
         expected[usize::from(n)] ^= 1;
-        assert_eq!(received(&line), (expected, true), "flipped at {n}");
+        assert_eq!(received(&proxy), (expected, true), "flipped at {n}");
     }
 }
 
@@ -80,12 +80,12 @@ fn a_flip_turns_one_bit_of_content() {
 fn a_stall_at_any_byte_changes_nothing() {
     let server = server();
     for n in 0..60 {
-        let line = Proxy::to(server.addr);
-        line.fault_down(n, Fault::Stall);
+        let proxy = Proxy::to(server.addr);
+        proxy.fault_down(n, Fault::Stall);
         std::thread::scope(|scope| {
-            let reader = scope.spawn(|| received(&line));
-            line.wait_struck();
-            line.release();
+            let reader = scope.spawn(|| received(&proxy));
+            proxy.wait_struck();
+            proxy.release();
             assert_eq!(reader.join().unwrap(), (b"0123456789".to_vec(), true), "stalled at {n}");
         });
     }

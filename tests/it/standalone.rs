@@ -97,11 +97,11 @@ fn a_stalled_reader_does_not_delay_others() {
         &["--workers", "2", "--sessions-per-worker", "2"],
         &[("f", &bytes), ("small", b"1")],
     );
-    let line = Proxy::to(slave.addr);
-    line.fault_at_content(1, Fault::Stall);
-    let stopped = Client::new(line.addr());
+    let proxy = Proxy::to(slave.addr);
+    proxy.fault_at_content(1, Fault::Stall);
+    let stopped = Client::new(proxy.addr());
     let _program = stopped.start(GET);
-    line.wait_struck();
+    proxy.wait_struck();
     let began = Instant::now();
     slave.client().get("small");
     assert!(began.elapsed() < Duration::from_secs(5));

@@ -38,15 +38,15 @@ fn points(size: usize) -> BTreeSet<Point> {
 /// A slave behind a proxy that fails on demand.
 struct UploadFixture {
     slave: Standalone,
-    line: Proxy,
+    proxy: Proxy,
 }
 
 impl UploadFixture {
     fn new() -> Self {
         // A single worker, so that the process to kill is known.
         let slave = Standalone::start(&["--workers", "1", "--block-size", &BLOCK.to_string()], &[]);
-        let line = Proxy::to(slave.addr);
-        Self { slave, line }
+        let proxy = Proxy::to(slave.addr);
+        Self { slave, proxy }
     }
 
     fn args(name: &str) -> [String; 3] {
@@ -62,16 +62,16 @@ impl UploadFixture {
     #[track_caller]
     fn freeze(&self, client: &Client, name: &str, point: Point) -> Program {
         match point {
-            Point::Byte(n) => self.line.fault_at_data(n, Fault::Stall),
-            Point::Answer => self.line.fault_at_answer(Fault::Stall),
+            Point::Byte(n) => self.proxy.fault_at_data(n, Fault::Stall),
+            Point::Answer => self.proxy.fault_at_answer(Fault::Stall),
         }
         let mut program = Self::start(client, name);
         eventually(SOON, &format!("the put is frozen at {point:?}"), || {
             let ended = program.try_status();
             assert!(ended.is_none(), "the put ended before {point:?}");
-            self.line.struck().then_some(())
+            self.proxy.struck().then_some(())
         });
-        self.line.disarm();
+        self.proxy.disarm();
         program
     }
 
@@ -131,10 +131,10 @@ fn interrupted_put(
     let (old, new) = (content(99, 5000), content(size as u64 + 1, size));
     let name = format!("{size} at {point:?}");
     super::open(&fixture.slave).put(&name, &old).unwrap();
-    let client = Client::new(fixture.line.addr());
+    let client = Client::new(fixture.proxy.addr());
     fs::write(client.folder().join(&name), &new).unwrap();
     let reader = ContentReader::start(fixture.slave.addr, &name, Some(&old), &new);
-    fixture.line.take_data_bytes();
+    fixture.proxy.take_data_bytes();
     let mut program = fixture.freeze(&client, &name, point);
     if point != Point::Answer {
         assert!(fs::read(fixture.slave.root.join(&name)).unwrap() == old, "visible before its end");
@@ -153,7 +153,7 @@ fn interrupted_put(
     });
     let (reads, _) = reader.end();
     assert!(reads > 0, "the reader got no answer");
-    let sent = fixture.line.take_data_bytes();
+    let sent = fixture.proxy.take_data_bytes();
     let size = size as u64;
     match point {
         Point::Byte(n) if n >= SURE => {
@@ -175,7 +175,7 @@ fn client_killed() {
         for point in points(size) {
             interrupted_put(&mut fixture, size, point, |fixture, program, _| {
                 program.kill();
-                fixture.line.cut_all();
+                fixture.proxy.cut_all();
             });
         }
     }
@@ -186,7 +186,7 @@ fn line_cut() {
     let mut fixture = UploadFixture::new();
     for size in SIZES {
         for point in points(size) {
-            interrupted_put(&mut fixture, size, point, |fixture, _, _| fixture.line.cut_all());
+            interrupted_put(&mut fixture, size, point, |fixture, _, _| fixture.proxy.cut_all());
         }
     }
 }
@@ -214,7 +214,7 @@ fn killed(slave: &Program, task: &str) {
 fn worker_killed() {
     each(&[1, BLOCK + 1, LARGE], |fixture, _, _| {
         killed(&fixture.slave.program, "Worker(0)");
-        fixture.line.release();
+        fixture.proxy.release();
     });
 }
 
@@ -222,7 +222,7 @@ fn worker_killed() {
 fn replicator_killed() {
     each(&[1, BLOCK + 1, LARGE], |fixture, _, _| {
         killed(&fixture.slave.program, "Replicator");
-        fixture.line.release();
+        fixture.proxy.release();
     });
 }
 
@@ -231,7 +231,7 @@ fn slave_killed() {
     each(&[1, BLOCK + 1, LARGE], |fixture, _, _| {
         fixture.slave.program.kill();
         fixture.slave.restart_on_same_port();
-        fixture.line.cut_all();
+        fixture.proxy.cut_all();
     });
 }
 
@@ -240,14 +240,14 @@ fn cut_after_each_byte_of_the_client() {
     let fixture = UploadFixture::new();
     let bytes = content(3, 20);
     for n in 0.. {
-        let client = Client::new(fixture.line.addr());
+        let client = Client::new(fixture.proxy.addr());
         let name = format!("f{n}");
         fs::write(client.folder().join(&name), &bytes).unwrap();
-        fixture.line.fault_up(n, Fault::Cut);
+        fixture.proxy.fault_up(n, Fault::Cut);
         let output = Client::finish(&mut UploadFixture::start(&client, &name));
         assert!(matches!(output.status, 0 | 3 | 5), "cut behind byte {n}: {output:?}");
-        let struck = fixture.line.struck();
-        fixture.line.disarm();
+        let struck = fixture.proxy.struck();
+        fixture.proxy.disarm();
         converge(&fixture, &client, &name, &bytes);
         if !struck {
             assert!(n > 100, "the client cannot have sent only {n} bytes");
@@ -260,20 +260,20 @@ fn cut_after_each_byte_of_the_client() {
 fn another_client_resumes_at_its_prompt_in_the_same_folder() {
     let fixture = UploadFixture::new();
     let bytes = content(7, LARGE);
-    let client = Client::new(fixture.line.addr());
+    let client = Client::new(fixture.proxy.addr());
     fs::write(client.folder().join("f"), &bytes).unwrap();
     let mut program = fixture.freeze(&client, "f", Point::Byte(2 << 20));
     fixture.wait_staged(Point::Byte(2 << 20));
     program.kill();
-    fixture.line.cut_all();
-    fixture.line.take_data_bytes();
+    fixture.proxy.cut_all();
+    fixture.proxy.take_data_bytes();
     // A script with another command does not resume the transfer.
     let output = client.run(&["--json", "-c", "pwd"]).ok();
-    assert!(output.stderr.is_empty() && fixture.line.take_data_bytes() == 0, "{output:?}");
+    assert!(output.stderr.is_empty() && fixture.proxy.take_data_bytes() == 0, "{output:?}");
     let said = client.resume_at_a_prompt();
     assert!(said.contains("resumed from"), "{said}");
     assert_whole(&fixture, &client, "f", &bytes, &output);
-    let sent = fixture.line.take_data_bytes();
+    let sent = fixture.proxy.take_data_bytes();
     assert!(sent < LARGE as u64, "{sent} bytes were sent of {LARGE}");
 }
 
@@ -281,12 +281,12 @@ fn another_client_resumes_at_its_prompt_in_the_same_folder() {
 fn the_json_object_has_the_resume_offset() {
     let fixture = UploadFixture::new();
     let bytes = content(8, LARGE);
-    let client = Client::new(fixture.line.addr());
+    let client = Client::new(fixture.proxy.addr());
     fs::write(client.folder().join("f"), &bytes).unwrap();
     let mut program = fixture.freeze(&client, "f", Point::Byte(2 << 20));
     fixture.wait_staged(Point::Byte(2 << 20));
     program.kill();
-    fixture.line.cut_all();
+    fixture.proxy.cut_all();
     let json = Client::finish(&mut UploadFixture::start(&client, "f")).ok().json();
     assert_eq!((&json["command"], &json["ok"]), (&"put".into(), &true.into()), "{json}");
     assert_eq!(json["bytes"], LARGE, "{json}");

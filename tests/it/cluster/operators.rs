@@ -64,14 +64,14 @@ fn a_download_moves_when_its_slave_is_drained() {
     let bytes = content(1, SIZE);
     let mut cluster = Cluster::of(2).proxied().file("big", &bytes).start();
     wait_settled(&cluster);
-    let line = |n: usize| cluster.slaves[n].proxy.as_ref().unwrap();
-    (0..2).for_each(|n| line(n).throttle(Some(40 << 20)));
+    let proxy = |n: usize| cluster.slaves[n].proxy.as_ref().unwrap();
+    (0..2).for_each(|n| proxy(n).throttle(Some(40 << 20)));
     let client = cluster.client();
     let mut program = client.start(&["--json", "-c", "get big"]);
     let serving = eventually(SOON, "the download has begun", || {
-        (0..2).find(|n| line(*n).content_bytes() > 10 << 20)
+        (0..2).find(|n| proxy(*n).content_bytes() > 10 << 20)
     });
-    line(1 - serving).throttle(None);
+    proxy(1 - serving).throttle(None);
     let id = report(&cluster, serving)["id"].as_str().unwrap().to_owned();
     let mut drain = operator(&cluster, &["drain", &id[..8]]).start();
     eventually(DRAINED, "the slave has no sessions", || {

@@ -15,8 +15,8 @@ const HEALED: Duration = Duration::from_secs(30);
 
 /// Starts another slave, which connects to the master through a proxy.
 #[track_caller]
-fn add_behind(cluster: &mut Cluster, line: &Proxy) {
-    let master = std::mem::replace(&mut cluster.addr, line.addr());
+fn add_behind(cluster: &mut Cluster, proxy: &Proxy) {
+    let master = std::mem::replace(&mut cluster.addr, proxy.addr());
     cluster.add_slave();
     cluster.addr = master;
 }
@@ -25,15 +25,15 @@ fn add_behind(cluster: &mut Cluster, line: &Proxy) {
 #[track_caller]
 fn cut_off(which: &str, cut: impl Fn(&Proxy)) {
     let mut cluster = Cluster::of(1).start();
-    let line = Proxy::to(cluster.addr);
-    add_behind(&mut cluster, &line);
+    let proxy = Proxy::to(cluster.addr);
+    add_behind(&mut cluster, &proxy);
     cluster.wait_in_service(2);
     let old = which.as_bytes();
     open(&cluster, 0).put("f", old).unwrap();
     wait_for(&cluster, &tree_of(&[("f", old)]));
     let mut wire = open(&cluster, 1);
     wire.ping();
-    cut(&line);
+    cut(&proxy);
     eventually(OUT, &format!("the slave leaves the round robin, cut: {which}"), || {
         (report(&cluster, 1)["state"] != "in-service").then_some(())
     });
@@ -55,10 +55,10 @@ fn cut_off(which: &str, cut: impl Fn(&Proxy)) {
     assert_eq!(std::fs::read(cluster.slaves[1].root.join("f")).unwrap(), old, "{which}");
     // The other slaves continue.
     open(&cluster, 0).put("meanwhile", old).unwrap();
-    line.refuse(false);
-    line.disarm();
-    line.thaw();
-    line.cut_all();
+    proxy.refuse(false);
+    proxy.disarm();
+    proxy.thaw();
+    proxy.cut_all();
     eventually(SOON, "the slave is back", || {
         cluster.slaves[1].root.join("meanwhile").exists().then_some(())
     });
@@ -75,33 +75,33 @@ pub fn a_partitioned_slave_serves_its_files_and_refuses_changes() {
 
 /// Stalls one direction of the next connection, soon after the join.
 #[track_caller]
-fn stall(line: &Proxy) {
-    line.cut_all();
-    line.wait_struck();
-    line.refuse(true);
+fn stall(proxy: &Proxy) {
+    proxy.cut_all();
+    proxy.wait_struck();
+    proxy.refuse(true);
 }
 
 #[test]
 fn a_slave_that_the_master_does_not_hear_refuses_changes() {
-    cut_off("to the master", |line| {
-        line.fault_up(1000, Fault::Stall);
-        stall(line);
+    cut_off("to the master", |proxy| {
+        proxy.fault_up(1000, Fault::Stall);
+        stall(proxy);
     });
 }
 
 #[test]
 fn a_slave_that_does_not_hear_the_master_refuses_changes() {
-    cut_off("from the master", |line| {
-        line.fault_down(450, Fault::Stall);
-        stall(line);
+    cut_off("from the master", |proxy| {
+        proxy.fault_down(450, Fault::Stall);
+        stall(proxy);
     });
 }
 
 #[test]
 pub fn connections_cut_in_any_order_recover() {
     let mut cluster = Cluster::of(0).start();
-    let lines: Vec<Proxy> = (0..3).map(|_| Proxy::to(cluster.addr)).collect();
-    lines.iter().for_each(|line| add_behind(&mut cluster, line));
+    let proxies: Vec<Proxy> = (0..3).map(|_| Proxy::to(cluster.addr)).collect();
+    proxies.iter().for_each(|proxy| add_behind(&mut cluster, proxy));
     cluster.wait_in_service(3);
     // The connection and the fault follow from a seed.
     let dice = content(u64::from(std::process::id()), 400);
@@ -113,16 +113,16 @@ pub fn connections_cut_in_any_order_recover() {
         if began.elapsed() > Duration::from_secs(6) {
             break;
         }
-        let line = &lines[usize::from(die % 3)];
+        let proxy = &proxies[usize::from(die % 3)];
         match die / 3 % 5 {
             0 => {
-                line.thaw();
-                line.cut_all();
+                proxy.thaw();
+                proxy.cut_all();
             }
-            1 => line.freeze(),
-            2 => line.thaw(),
-            3 => line.refuse(true),
-            _ => line.refuse(false),
+            1 => proxy.freeze(),
+            2 => proxy.thaw(),
+            3 => proxy.refuse(true),
+            _ => proxy.refuse(false),
         }
         // The connection to clients is never cut. A slave without a master reports that, at once or
         // soon.
@@ -136,10 +136,10 @@ pub fn connections_cut_in_any_order_recover() {
             ),
         }
     }
-    for line in &lines {
-        line.refuse(false);
-        line.thaw();
-        line.cut_all();
+    for proxy in &proxies {
+        proxy.refuse(false);
+        proxy.thaw();
+        proxy.cut_all();
     }
     eventually(HEALED, "all trees are equal", || {
         let trees: Vec<_> = cluster.slaves.iter().map(|slave| tree(&slave.root)).collect();
@@ -166,25 +166,25 @@ fn a_join_that_is_cut_anywhere_removes_nothing() {
     });
     wait_for(&cluster, &wanted);
     let before = last_change(&cluster);
-    let line = Proxy::to(cluster.addr);
-    add_behind(&mut cluster, &line);
+    let proxy = Proxy::to(cluster.addr);
+    add_behind(&mut cluster, &proxy);
     // The comparison breaks off at some byte, in either direction: once, and again soon.
     for at in [100, 300, 1000, 5000, 20_000, 50_000, 100_000, 200_000] {
-        line.fault_down(at, Fault::Cut);
-        line.cut_all();
+        proxy.fault_down(at, Fault::Cut);
+        proxy.cut_all();
         eventually(SOON, "the connection was cut, or the join has ended", || {
-            (line.struck() || tree(&cluster.slaves[1].root) == wanted).then_some(())
+            (proxy.struck() || tree(&cluster.slaves[1].root) == wanted).then_some(())
         });
-        line.disarm();
+        proxy.disarm();
         assert!(tree(&root) == wanted);
     }
     wait_for(&cluster, &wanted);
     // Also for a complete slave that joins again.
     for at in [100, 300, 1000] {
-        line.fault_up(at, Fault::Cut);
-        line.cut_all();
-        eventually(SOON, "the connection was cut", || line.struck().then_some(()));
-        line.disarm();
+        proxy.fault_up(at, Fault::Cut);
+        proxy.cut_all();
+        eventually(SOON, "the connection was cut", || proxy.struck().then_some(()));
+        proxy.disarm();
     }
     wait_for(&cluster, &wanted);
     assert_eq!(last_change(&cluster), before);

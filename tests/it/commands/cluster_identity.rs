@@ -54,16 +54,16 @@ fn prompt(setup: ProgramBuilder) -> Program {
 #[test]
 fn a_server_with_a_claimed_cluster_id_gets_no_upload() {
     let fixture = CommandFixture::new(&[("there", b"1")]);
-    let line = Proxy::to(fixture.slave.addr);
-    let client = Client::new(line.addr());
+    let proxy = Proxy::to(fixture.slave.addr);
+    let client = Client::new(proxy.addr());
     let bytes = content(1, 12 << 20);
     write(&client.folder().join("secret"), &bytes);
-    line.fault_at_data(4 << 20, Fault::Stall);
+    proxy.fault_at_data(4 << 20, Fault::Stall);
     let mut program = client.start(&["-c", "put secret"]);
-    line.wait_struck();
+    proxy.wait_struck();
     program.kill();
-    line.cut_all();
-    line.disarm();
+    proxy.cut_all();
+    proxy.disarm();
     let log = fs::read(client.folder().join(".log")).unwrap();
     let cluster = client.command("status").ok().json()["cluster"].as_str().unwrap().to_owned();
 
@@ -86,9 +86,9 @@ fn a_server_with_a_claimed_cluster_id_gets_no_upload() {
     assert!(output.stderr.is_empty() && output.stdout.contains("there"), "{output:?}");
 
     // On the known host, in clear text: its LSN is dropped as soon as the real host answers again.
-    line.set_target(fake.addr);
+    proxy.set_target(fake.addr);
     client.run(&["-c", "ls"]).ok();
-    line.set_target(fixture.slave.addr);
+    proxy.set_target(fixture.slave.addr);
     let output = client.run(&["-c", "ls"]).ok();
     assert!(output.stdout.contains("there"), "{output:?}");
     assert!(output.stderr.contains("warning: change 4294967295-7 was seen"), "{output:?}");

@@ -26,11 +26,11 @@ fn repeated_cuts_do_not_change_the_result() {
         fixture.local(&format!("t/{}/{n}", n % 8), &content(n, 9000));
     }
     fixture.local("t/large", &content(999, 5 << 20));
-    let line = Proxy::to(fixture.slave.addr);
+    let proxy = Proxy::to(fixture.slave.addr);
     // Slow enough for answers to arrive between two cuts.
-    line.throttle(Some(12 << 20));
-    line.throttle_up(Some(12 << 20));
-    let client = Client::new(line.addr());
+    proxy.throttle(Some(12 << 20));
+    proxy.throttle_up(Some(12 << 20));
+    let client = Client::new(proxy.addr());
     fs::rename(fixture.client.folder().join("t"), client.folder().join("t")).unwrap();
     for (command, moved) in [
         ("put -r t", Proxy::take_data_bytes as fn(&Proxy) -> u64),
@@ -44,9 +44,9 @@ fn repeated_cuts_do_not_change_the_result() {
                 let (mut cuts, mut passed) = (0, 0);
                 // After every megabyte, at any position in the stream.
                 while !over.load(Ordering::SeqCst) && cuts < 12 {
-                    passed += moved(&line);
+                    passed += moved(&proxy);
                     if passed > 1 << 20 {
-                        line.cut_all();
+                        proxy.cut_all();
                         (cuts, passed) = (cuts + 1, 0);
                     }
                     std::thread::yield_now();
@@ -76,8 +76,8 @@ fn repeated_cuts_do_not_change_the_result() {
 #[test]
 fn lost_answers_are_retried_and_no_change_is_made_twice() {
     let fixture = CommandFixture::new(&[("old/f", b"1")]);
-    let line = Proxy::to(fixture.slave.addr);
-    let client = Client::new(line.addr());
+    let proxy = Proxy::to(fixture.slave.addr);
+    let client = Client::new(proxy.addr());
     (0..20).for_each(|n| super::write(&client.folder().join(format!("t/{n}")), b"x"));
     let number = |fixture: &CommandFixture| {
         fixture.local("probe", b"p");
@@ -93,9 +93,9 @@ fn lost_answers_are_retried_and_no_change_is_made_twice() {
         ("mkdir -p a/b/c", 3),
     ] {
         let before = number(&fixture);
-        line.fault_at_answer(crate::harness::Fault::Cut);
+        proxy.fault_at_answer(crate::harness::Fault::Cut);
         client.command(command).ok();
-        assert!(line.struck(), "{command}");
+        assert!(proxy.struck(), "{command}");
         assert_eq!(
             number(&fixture) - before,
             changes + 1,
@@ -238,12 +238,12 @@ fn a_false_staged_size_does_no_harm() {
 #[test]
 fn the_prompt_outlives_its_server() {
     let mut fixture = CommandFixture::new(&[("here", b"1")]);
-    let line = Proxy::to(fixture.slave.addr);
-    let client = Client::new(line.addr());
+    let proxy = Proxy::to(fixture.slave.addr);
+    let client = Client::new(proxy.addr());
     let (mut pty, mut program) = Pty::start_with_stderr(client.setup(&["--retry", "0"]));
     pty.screen.wait_for(SOON, "the prompt", |screen| screen.contains("> ").then_some(()));
     // A connection that is lost between two commands is not reported.
-    line.cut_all();
+    proxy.cut_all();
     let from = pty.screen.text().len();
     pty.press("mkdir after-a-cut\r");
     eventually(SOON, "the command succeeds", || fixture.serves("after-a-cut").then_some(()));
@@ -254,7 +254,7 @@ fn the_prompt_outlives_its_server() {
     pty.screen
         .wait_for(SOON, "the failure", |screen| screen.get(from..)?.contains("ls: ").then_some(()));
     fixture.slave.restart();
-    line.set_target(fixture.slave.addr);
+    proxy.set_target(fixture.slave.addr);
     pty.press("mkdir after-a-death\r");
     eventually(SOON, "the next server", || fixture.serves("after-a-death").then_some(()));
     pty.press("bye\r");
@@ -269,9 +269,9 @@ fn a_slow_upload_is_not_restarted() {
         for command in ["put -r t", "put large", "put -r many"] {
             scope.spawn(move || {
                 let fixture = CommandFixture::new(&[]);
-                let line = Proxy::to(fixture.slave.addr);
-                line.throttle_up(Some(rate));
-                let client = Client::new(line.addr());
+                let proxy = Proxy::to(fixture.slave.addr);
+                proxy.throttle_up(Some(rate));
+                let client = Client::new(proxy.addr());
                 super::write(&client.folder().join("large"), &content(1, 2 << 20));
                 (0..20).for_each(|n| {
                     super::write(&client.folder().join(format!("t/{n}")), &content(n, 100_000))
@@ -281,7 +281,7 @@ fn a_slow_upload_is_not_restarted() {
                 });
                 let began = Instant::now();
                 let output = client.command(command).ok();
-                let bytes = line.take_data_bytes();
+                let bytes = proxy.take_data_bytes();
                 assert!(
                     bytes < 5 << 19,
                     "{command}: {bytes} bytes were sent for 2 MiB: {output:?}"

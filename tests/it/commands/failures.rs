@@ -83,14 +83,14 @@ fn a_slave_whose_disk_is_full() {
 fn content_cut_on_standard_output_resumes_at_the_next_byte() {
     let text: String = (0..400_000).map(|n| format!("{n:07}\n")).collect();
     let fixture = CommandFixture::new(&[("f", text.as_bytes())]);
-    let line = Proxy::to(fixture.slave.addr);
-    let client = Client::new(line.addr());
+    let proxy = Proxy::to(fixture.slave.addr);
+    let client = Client::new(proxy.addr());
     for (n, command) in
         [(0, "cat f"), (1, "cat f"), (1_500_000, "get f -o -"), (3_199_999, "cat f")]
     {
-        line.fault_at_content(n, Fault::Cut);
+        proxy.fault_at_content(n, Fault::Cut);
         let output = client.run(&["-c", command]).ok();
-        assert!(line.struck());
+        assert!(proxy.struck());
         assert!(
             output.stdout == text,
             "{command} cut at {n}: {} bytes instead of {}",
@@ -99,7 +99,7 @@ fn content_cut_on_standard_output_resumes_at_the_next_byte() {
         );
     }
     // A flipped bit is detected before the program exits with success.
-    line.fault_at_content(2_000_000, Fault::FlipBit);
+    proxy.fault_at_content(2_000_000, Fault::FlipBit);
     let output = client.run(&["--retry", "0", "-c", "cat f"]);
     assert!(
         output.status != 0 || output.stdout == text,

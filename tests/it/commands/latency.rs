@@ -34,8 +34,8 @@ fn two_thousand_files_take_few_round_trips() {
     let files: Vec<(&str, &[u8])> =
         names.iter().map(|name| (name.as_str(), name.as_bytes())).collect();
     let fixture = CommandFixture::on_disk(&files);
-    let line = DelayedLink::to(fixture.slave.addr, ROUND_TRIP);
-    let client = Client::new(line.addr());
+    let proxy = DelayedLink::to(fixture.slave.addr, ROUND_TRIP);
+    let client = Client::new(proxy.addr());
     timed(&client, "get -r t");
     assert_eq!(tree(&client.folder()), tree(&fixture.slave.root));
     timed(&client, "mirror t m");

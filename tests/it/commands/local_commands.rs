@@ -198,24 +198,24 @@ fn each_way_to_end_has_its_exit_status() {
         "{json}"
     );
     for command in ["get big", "put big"] {
-        let line = Proxy::to(fixture.slave.addr);
-        let client = Client::new(line.addr());
+        let proxy = Proxy::to(fixture.slave.addr);
+        let client = Client::new(proxy.addr());
         fs::write(client.folder().join("big"), &bytes).unwrap();
         let arm = |fault| {
             if command == "get big" {
-                line.fault_at_content(3 << 20, fault)
+                proxy.fault_at_content(3 << 20, fault)
             } else {
-                line.fault_at_data(3 << 20, fault)
+                proxy.fault_at_data(3 << 20, fault)
             }
         };
         arm(Fault::Stall);
         let mut program = client.start(&["--json", "-c", command]);
-        line.wait_struck();
+        proxy.wait_struck();
         program.signal(Signal::SIGINT);
         let json = Client::finish(&mut program).fails(130).json();
         assert_eq!(json["error"]["code"], "interrupted", "{json}");
         assert!(client.folder().join(".log").exists(), "{command}");
-        line.cut_all();
+        proxy.cut_all();
         client.run(&["-c", command]).ok();
     }
 }
@@ -227,19 +227,19 @@ fn a_cut_that_can_be_resumed_is_status_5() {
         let get = command.starts_with("get");
         let both: [(&str, &[u8]); 2] = [("big", &bytes), ("t/big", &bytes)];
         let fixture = CommandFixture::new(if get { &both } else { &[] });
-        let line = Proxy::to(fixture.slave.addr);
-        let client = Client::new(line.addr());
+        let proxy = Proxy::to(fixture.slave.addr);
+        let client = Client::new(proxy.addr());
         if get {
-            line.fault_at_content(3 << 20, Fault::Stall);
+            proxy.fault_at_content(3 << 20, Fault::Stall);
         } else {
             super::write(&client.folder().join("big"), &bytes);
             super::write(&client.folder().join("t/big"), &bytes);
-            line.fault_at_data(3 << 20, Fault::Stall);
+            proxy.fault_at_data(3 << 20, Fault::Stall);
         }
         let mut program = client.start(&["--retry", "0", "--json", "-c", command]);
-        line.wait_struck();
-        line.refuse(true);
-        line.cut_all();
+        proxy.wait_struck();
+        proxy.refuse(true);
+        proxy.cut_all();
         let json = Client::finish(&mut program).fails(5).json();
         assert_eq!(
             (&json["ok"], &json["error"]["code"]),
@@ -247,7 +247,7 @@ fn a_cut_that_can_be_resumed_is_status_5() {
             "{command}: {json}"
         );
         assert!(client.folder().join(".log").exists(), "{command}");
-        line.refuse(false);
+        proxy.refuse(false);
         client.run(&["-c", command]).ok();
         assert!(!client.folder().join(".log").exists(), "{command}");
         let name = command.rsplit(' ').next().unwrap();

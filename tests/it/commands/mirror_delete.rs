@@ -284,16 +284,16 @@ fn new_entries_of_the_target_are_kept() {
 fn an_interrupted_mirror_removes_nothing() {
     let bytes = crate::harness::content(3, 4 << 20);
     let fixture = CommandFixture::new(&[("src/large", &bytes), ("src/a", b"1")]);
-    let line = crate::harness::Proxy::to(fixture.slave.addr);
-    let client = Client::new(line.addr());
+    let proxy = crate::harness::Proxy::to(fixture.slave.addr);
+    let client = Client::new(proxy.addr());
     super::write(&client.folder().join("dst/mine"), b"x");
-    line.fault_at_content(2 << 20, crate::harness::Fault::Stall);
+    proxy.fault_at_content(2 << 20, crate::harness::Fault::Stall);
     let mut program = client.start(&["--json", "-c", "mirror --delete src dst"]);
-    line.wait_struck();
+    proxy.wait_struck();
     program.signal(nix::sys::signal::Signal::SIGINT);
     Client::finish(&mut program).fails(130);
     assert!(client.folder().join("dst/mine").exists());
-    line.cut_all();
+    proxy.cut_all();
     client.command("mirror --delete src dst").ok();
     assert_eq!(tree(&client.folder().join("dst")), ["a", "large"]);
 }

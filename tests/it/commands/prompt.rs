@@ -222,12 +222,12 @@ fn no_color_turns_colours_off() {
 fn progress_of_a_tree_shows_files_and_bytes() {
     let bytes = content(1, 3 << 20);
     let fixture = CommandFixture::new(&[("t/a", &bytes), ("t/b", &bytes), ("t/c", b"1")]);
-    let line = Proxy::to(fixture.slave.addr);
-    line.throttle(Some(4 << 20));
-    let client = Client::new(line.addr());
+    let proxy = Proxy::to(fixture.slave.addr);
+    proxy.throttle(Some(4 << 20));
+    let client = Client::new(proxy.addr());
     for command in ["get -r t", "put -r t"] {
         if command == "put -r t" {
-            line.throttle_up(Some(4 << 20));
+            proxy.throttle_up(Some(4 << 20));
         }
         let mut terminal = PromptTerminal::start(client.setup(&[]));
         let from = terminal.seen();
@@ -252,23 +252,23 @@ fn ctrl_c_ends_the_command_and_not_the_program() {
         } else {
             Vec::new()
         });
-        let line = Proxy::to(fixture.slave.addr);
-        let client = Client::new(line.addr());
+        let proxy = Proxy::to(fixture.slave.addr);
+        let client = Client::new(proxy.addr());
         if get {
-            line.fault_at_content(2 << 20, Fault::Stall);
+            proxy.fault_at_content(2 << 20, Fault::Stall);
         } else {
             super::write(&client.folder().join("big"), &bytes);
             super::write(&client.folder().join("t/big"), &bytes);
             super::write(&client.folder().join("t/small"), b"1");
-            line.fault_at_data(2 << 20, Fault::Stall);
+            proxy.fault_at_data(2 << 20, Fault::Stall);
         }
         let mut terminal = PromptTerminal::start(client.setup(&[]));
         let from = terminal.seen();
         terminal.press(&format!("{command}\r"));
-        line.wait_struck();
+        proxy.wait_struck();
         terminal.press("\x03");
         terminal.shows(from, "interrupted");
-        line.cut_all();
+        proxy.cut_all();
         let after = terminal.seen();
         terminal.press("mkdir after\r");
         eventually(SOON, "the client runs the next command", || {
@@ -354,9 +354,9 @@ fn progress_fits_forty_columns() {
     let name = format!("{}.bin", "long".repeat(10));
     let tree = format!("t/{name}");
     let fixture = CommandFixture::new(&[(&name, &bytes), (&tree, &bytes)]);
-    let line = Proxy::to(fixture.slave.addr);
-    line.throttle(Some(2 << 20));
-    let client = Client::new(line.addr());
+    let proxy = Proxy::to(fixture.slave.addr);
+    proxy.throttle(Some(2 << 20));
+    let client = Client::new(proxy.addr());
     for command in [format!("get {name} -o x"), "get -r t".to_owned()] {
         let mut terminal = PromptTerminal::start(client.setup(&[]));
         terminal.pty.resize(40);

@@ -23,20 +23,20 @@ impl TransferDirection {
         if self == Self::Get { "get -r t" } else { "put -r t" }
     }
 
-    fn arm(self, line: &Proxy, n: u64, fault: Fault) {
+    fn arm(self, proxy: &Proxy, n: u64, fault: Fault) {
         if self == Self::Get {
-            line.fault_at_content(n, fault)
+            proxy.fault_at_content(n, fault)
         } else {
-            line.fault_at_data(n, fault)
+            proxy.fault_at_data(n, fault)
         }
     }
 
-    fn throttle(self, line: &Proxy, rate: Option<u64>) {
-        if self == Self::Get { line.throttle(rate) } else { line.throttle_up(rate) }
+    fn throttle(self, proxy: &Proxy, rate: Option<u64>) {
+        if self == Self::Get { proxy.throttle(rate) } else { proxy.throttle_up(rate) }
     }
 
-    fn take_bytes(self, line: &Proxy) -> u64 {
-        if self == Self::Get { line.take_content_bytes() } else { line.take_data_bytes() }
+    fn take_bytes(self, proxy: &Proxy) -> u64 {
+        if self == Self::Get { proxy.take_content_bytes() } else { proxy.take_data_bytes() }
     }
 }
 
@@ -44,7 +44,7 @@ impl TransferDirection {
 struct InterruptedTreeFixture {
     direction: TransferDirection,
     direct: CommandFixture,
-    line: Proxy,
+    proxy: Proxy,
     client: Client,
 }
 
@@ -63,12 +63,12 @@ impl InterruptedTreeFixture {
             files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
         let direct =
             CommandFixture::new(if direction == TransferDirection::Get { &refs } else { &[] });
-        let line = Proxy::to(direct.slave.addr);
-        let client = Client::new(line.addr());
+        let proxy = Proxy::to(direct.slave.addr);
+        let client = Client::new(proxy.addr());
         if direction == TransferDirection::Put {
             refs.iter().for_each(|(name, bytes)| super::write(&client.folder().join(name), bytes));
         }
-        Self { direction, direct, line, client }
+        Self { direction, direct, proxy, client }
     }
 
     fn log(&self) -> String {
@@ -78,9 +78,9 @@ impl InterruptedTreeFixture {
     /// Starts the command and freezes it after `n` bytes of content.
     #[track_caller]
     fn frozen(&self, n: u64) -> Program {
-        self.direction.arm(&self.line, n, Fault::Stall);
+        self.direction.arm(&self.proxy, n, Fault::Stall);
         let program = self.client.start(&["--json", "-c", self.direction.command()]);
-        self.line.wait_struck();
+        self.proxy.wait_struck();
         program
     }
 
@@ -108,9 +108,9 @@ fn unfinished(folder: &Path) -> Vec<String> {
 fn killed_and_resumed(direction: TransferDirection) {
     let fixture = InterruptedTreeFixture::new(direction, 60, &[LARGE]);
     // Slow enough for the client to save its log, which it does once a second.
-    direction.throttle(&fixture.line, Some(5 * MIB));
+    direction.throttle(&fixture.proxy, Some(5 * MIB));
     let mut program = fixture.frozen(8 * MIB);
-    direction.throttle(&fixture.line, None);
+    direction.throttle(&fixture.proxy, None);
     eventually(SOON, "the .log names the tree", || {
         fixture
             .log()
@@ -124,13 +124,13 @@ fn killed_and_resumed(direction: TransferDirection) {
         });
     }
     program.kill();
-    fixture.line.cut_all();
-    fixture.line.disarm();
-    fixture.direction.take_bytes(&fixture.line);
+    fixture.proxy.cut_all();
+    fixture.proxy.disarm();
+    fixture.direction.take_bytes(&fixture.proxy);
     let said = fixture.client.resume_at_a_prompt();
     assert!(said.contains("resuming"), "stderr does not report it: {said}");
     fixture.assert_done();
-    let moved = fixture.direction.take_bytes(&fixture.line);
+    let moved = fixture.direction.take_bytes(&fixture.proxy);
     // 8 of 10 MiB were sent; at least 3 of them must be known as good.
     assert!(moved <= LARGE as u64 - 3 * MIB, "{moved} bytes were sent again");
 }
@@ -152,18 +152,18 @@ fn a_tree_killed_anywhere_ends_whole() {
             let fixture = InterruptedTreeFixture::new(direction, 300, &[1 << 20, 1_500_000]);
             let mut program = fixture.frozen(n);
             program.kill();
-            fixture.line.cut_all();
-            fixture.line.disarm();
+            fixture.proxy.cut_all();
+            fixture.proxy.disarm();
             if n == 900_000 {
                 // Killed once more while the transfer is resumed.
-                fixture.direction.arm(&fixture.line, 1_000_000, Fault::Stall);
+                fixture.direction.arm(&fixture.proxy, 1_000_000, Fault::Stall);
                 let mut again = fixture.client.start(&["-c", direction.command()]);
                 eventually(SOON, "stalled or ended", || {
-                    (fixture.line.struck() || again.try_status().is_some()).then_some(())
+                    (fixture.proxy.struck() || again.try_status().is_some()).then_some(())
                 });
                 again.kill();
-                fixture.line.cut_all();
-                fixture.line.disarm();
+                fixture.proxy.cut_all();
+                fixture.proxy.disarm();
             }
             let output = fixture.client.run(&["--json", "-c", direction.command()]);
             assert_eq!(output.status, 0, "{direction:?} killed at {n}: {output:?}");
@@ -192,12 +192,12 @@ fn complete_files_are_not_sent_again_after_a_kill() {
         let there =
             eventually(SOON, "some files are complete", || Some(whole()).filter(|n| *n >= 100));
         program.kill();
-        fixture.line.cut_all();
-        fixture.line.disarm();
-        fixture.direction.take_bytes(&fixture.line);
+        fixture.proxy.cut_all();
+        fixture.proxy.disarm();
+        fixture.direction.take_bytes(&fixture.proxy);
         fixture.client.run(&["-c", direction.command()]).ok();
         fixture.assert_done();
-        let moved = fixture.direction.take_bytes(&fixture.line);
+        let moved = fixture.direction.take_bytes(&fixture.proxy);
         // Bytes that the proxy held back at the cut count as well.
         assert!(
             moved <= (400 - there) * 3000 + (128 << 10),
@@ -214,7 +214,7 @@ fn a_second_client_may_resume_or_ignore_the_tree() {
     let json = Client::finish(&mut program).fails(130).json();
     assert_eq!(json["error"]["code"], "interrupted", "{json}");
     assert!(fixture.log().contains("put-r"), "{}", fixture.log());
-    fixture.line.cut_all();
+    fixture.proxy.cut_all();
     fixture.client.run(&["-c", "pwd"]).ok();
     assert!(!fixture.direct.serves("t/large0"));
     fixture.client.run(&["--json", "-c", "put -r t"]).ok();
@@ -226,8 +226,8 @@ fn a_changed_tree_is_transferred_in_its_new_state() {
     let fixture = InterruptedTreeFixture::new(TransferDirection::Put, 20, &[3 << 20, 3 << 20]);
     let mut program = fixture.frozen(2 * MIB);
     program.kill();
-    fixture.line.cut_all();
-    fixture.line.disarm();
+    fixture.proxy.cut_all();
+    fixture.proxy.disarm();
     let folder = fixture.client.folder();
     fs::write(folder.join("t/large0"), content(5, 3 << 20)).unwrap();
     fs::write(folder.join("t/large1"), content(6, 2 << 20)).unwrap();
@@ -242,8 +242,8 @@ fn a_missing_remote_tree_is_reported_and_dropped() {
     let mut program = fixture.frozen(2 * MIB);
     eventually(SOON, "the .log", || fixture.log().contains("get-r").then_some(()));
     program.kill();
-    fixture.line.cut_all();
-    fixture.line.disarm();
+    fixture.proxy.cut_all();
+    fixture.proxy.disarm();
     fixture.direct.says("rm -r t");
     let said = fixture.client.resume_at_a_prompt();
     assert!(said.contains("/t"), "{said}");
@@ -265,18 +265,18 @@ fn resumed_trees_keep_their_original_target() {
     ];
     for (commands, place, direction) in cases {
         let direct = CommandFixture::new(&[("top/t/large", &bytes), ("top/t/d/small", b"1")]);
-        let line = Proxy::to(direct.slave.addr);
-        let client = Client::new(line.addr());
+        let proxy = Proxy::to(direct.slave.addr);
+        let client = Client::new(proxy.addr());
         fs::create_dir(client.folder().join("sub")).unwrap();
         super::write(&client.folder().join("src/u/large"), &bytes);
         super::write(&client.folder().join("src/u/d/small"), b"1");
-        direction.arm(&line, 2 * MIB, Fault::Stall);
+        direction.arm(&proxy, 2 * MIB, Fault::Stall);
         let args: Vec<&str> = commands.iter().flat_map(|command| ["-c", command]).collect();
         let mut program = client.start(&args);
-        line.wait_struck();
+        proxy.wait_struck();
         eventually(SOON, "the .log", || client.folder().join(".log").exists().then_some(()));
         program.kill();
-        line.cut_all();
+        proxy.cut_all();
         client.resume_at_a_prompt();
         let top = if direction == TransferDirection::Get {
             client.folder()

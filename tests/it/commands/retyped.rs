@@ -12,16 +12,16 @@ const LARGE: usize = 4 * 1024 * 1024 + 7;
 /// A slave, and a client behind a proxy that fails on demand.
 struct RetypedPutFixture {
     direct: CommandFixture,
-    line: Proxy,
+    proxy: Proxy,
     client: Client,
 }
 
 impl RetypedPutFixture {
     fn new() -> Self {
         let direct = CommandFixture::new(&[]);
-        let line = Proxy::to(direct.slave.addr);
-        let client = Client::new(line.addr());
-        Self { direct, line, client }
+        let proxy = Proxy::to(direct.slave.addr);
+        let client = Client::new(proxy.addr());
+        Self { direct, proxy, client }
     }
 
     fn write(&self, name: &str, bytes: &[u8]) {
@@ -31,12 +31,12 @@ impl RetypedPutFixture {
     /// Runs a command until its change is made, and kills the client before the answer.
     #[track_caller]
     fn killed_before_the_answer(&self, command: &str) {
-        self.line.fault_at_answer(Fault::Stall);
+        self.proxy.fault_at_answer(Fault::Stall);
         let mut program = self.client.start(&["--json", "-c", command]);
-        self.line.wait_struck();
+        self.proxy.wait_struck();
         program.kill();
-        self.line.cut_all();
-        self.line.disarm();
+        self.proxy.cut_all();
+        self.proxy.disarm();
     }
 
     /// Returns the version at a path.
@@ -99,12 +99,12 @@ fn a_retyped_put_of_a_changed_file_works_at_once() {
     }
     // Cut in the middle, and replaced by another client since.
     fixture.write("x", &old);
-    fixture.line.fault_at_data(1 << 20, Fault::Stall);
+    fixture.proxy.fault_at_data(1 << 20, Fault::Stall);
     let mut program = fixture.client.start(&["-c", "put x -o half"]);
-    fixture.line.wait_struck();
+    fixture.proxy.wait_struck();
     program.kill();
-    fixture.line.cut_all();
-    fixture.line.disarm();
+    fixture.proxy.cut_all();
+    fixture.proxy.disarm();
     fixture.direct.says("put other -o half");
     fixture.client.command("put x -o half").ok();
     assert!(fixture.direct.served("half") == old);

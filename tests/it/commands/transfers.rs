@@ -13,32 +13,32 @@ const LARGE: usize = 12 << 20;
 /// A slave behind a proxy, and a client.
 struct UnfinishedTransferFixture {
     direct: CommandFixture,
-    line: Proxy,
+    proxy: Proxy,
     client: Client,
 }
 
 impl UnfinishedTransferFixture {
     fn new(files: &[(&str, &[u8])]) -> Self {
         let direct = CommandFixture::new(files);
-        let line = Proxy::to(direct.slave.addr);
-        let client = Client::new(line.addr());
-        Self { direct, line, client }
+        let proxy = Proxy::to(direct.slave.addr);
+        let client = Client::new(proxy.addr());
+        Self { direct, proxy, client }
     }
 
     /// Starts a command that is frozen in the middle of its content.
     #[track_caller]
     fn frozen(&self, command: &str) -> Program {
         if command.starts_with("put") {
-            self.line.throttle_up(Some(4 << 20));
-            self.line.fault_at_data(6 << 20, Fault::Stall);
+            self.proxy.throttle_up(Some(4 << 20));
+            self.proxy.fault_at_data(6 << 20, Fault::Stall);
         } else {
-            self.line.throttle(Some(4 << 20));
-            self.line.fault_at_content(6 << 20, Fault::Stall);
+            self.proxy.throttle(Some(4 << 20));
+            self.proxy.fault_at_content(6 << 20, Fault::Stall);
         }
         let program = self.client.start(&["-c", command]);
-        self.line.wait_struck();
-        self.line.throttle(None);
-        self.line.throttle_up(None);
+        self.proxy.wait_struck();
+        self.proxy.throttle(None);
+        self.proxy.throttle_up(None);
         program
     }
 
@@ -50,8 +50,8 @@ impl UnfinishedTransferFixture {
             fs::read_to_string(self.log()).is_ok_and(|log| log.contains("big")).then_some(())
         });
         program.kill();
-        self.line.cut_all();
-        self.line.disarm();
+        self.proxy.cut_all();
+        self.proxy.disarm();
     }
 
     fn log(&self) -> std::path::PathBuf {
@@ -100,7 +100,7 @@ fn unfinished_transfers_are_listed_and_dropped() {
         assert!(one["bytes"].as_u64().unwrap() <= most, "{one}");
     }
     assert!(list[0]["bytes"].as_u64().unwrap() > 0 && list[1]["bytes"].as_u64().unwrap() > 0);
-    let host = fixture.line.addr().to_string();
+    let host = fixture.proxy.addr().to_string();
     assert!(list.iter().all(|one| one["host"] == host.as_str()), "{list:?}");
     assert!(list.iter().all(|one| one["since"].as_str().unwrap().starts_with("20")), "{list:?}");
     let plain = fixture.client.run(&["-c", "transfers"]).ok().stdout;
@@ -129,7 +129,7 @@ fn a_transfer_of_a_running_client_is_not_dropped() {
     let dropped = fixture.client.command("transfers --drop").ok();
     assert_eq!(dropped.json()["dropped"], 0, "{dropped:?}");
     assert!(dropped.stderr.contains("another ftpclient"), "{dropped:?}");
-    fixture.line.release();
+    fixture.proxy.release();
     Client::finish(&mut program).ok();
     assert!(fixture.client.read("big") == bytes);
 }
@@ -152,9 +152,9 @@ fn a_refused_put_leaves_the_log_at_once() {
             fs::read_to_string(fixture.log()).unwrap()
         );
     }
-    fixture.line.take_data_bytes();
+    fixture.proxy.take_data_bytes();
     fixture.client.command("pwd").ok();
-    assert_eq!(fixture.line.take_data_bytes(), 0, "content was sent again");
+    assert_eq!(fixture.proxy.take_data_bytes(), 0, "content was sent again");
 }
 
 #[test]
@@ -165,19 +165,19 @@ fn a_put_leaves_a_stalled_server_as_fast_as_a_get() {
     let mut times = Vec::new();
     for command in ["get there", "put here"] {
         if command == "put here" {
-            fixture.line.fault_at_data(2 << 20, Fault::Stall);
+            fixture.proxy.fault_at_data(2 << 20, Fault::Stall);
         } else {
-            fixture.line.fault_at_content(2 << 20, Fault::Stall);
+            fixture.proxy.fault_at_content(2 << 20, Fault::Stall);
         }
         let mut program = fixture.client.start(&["-c", command]);
-        fixture.line.wait_struck();
+        fixture.proxy.wait_struck();
         let began = std::time::Instant::now();
         // The client replaces the frozen connection by a new one.
         let output = Client::finish(&mut program).ok();
         times.push(began.elapsed());
         assert!(output.stderr.contains("resuming"), "{output:?}");
-        fixture.line.cut_all();
-        fixture.line.disarm();
+        fixture.proxy.cut_all();
+        fixture.proxy.disarm();
     }
     assert!(times.iter().all(|time| *time < Duration::from_secs(20)), "{times:?}");
     assert!(fixture.direct.served("here") == bytes);

@@ -13,9 +13,9 @@ fn a_bit_flipped_on_the_way_is_found() {
     // Before the slave knows the digest, possibly, and after that in any case.
     for n in [0, 1 << 20, (5 << 20) + 2, 700_000] {
         let client = fixture.client();
-        fixture.line.fault_at_content(n, Fault::FlipBit);
+        fixture.proxy.fault_at_content(n, Fault::FlipBit);
         let output = client.run(GET);
-        assert!(fixture.line.struck());
+        assert!(fixture.proxy.struck());
         assert!(matches!(output.status, 0 | 1 | 5), "{output:?}");
         assert!(output.status == 0 || !client.folder().join(NAME).exists());
         assert_absent_or_whole(&client, &bytes);

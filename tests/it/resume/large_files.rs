@@ -21,8 +21,8 @@ fn a_sparse_file_of_5_gib_resumes() {
         }
         file.set_modified(std::time::SystemTime::now() - Duration::from_secs(3600)).unwrap();
         drop(file);
-        let line = Proxy::to(slave.addr);
-        let fixture = DownloadFixture { slave, line };
+        let proxy = Proxy::to(slave.addr);
+        let fixture = DownloadFixture { slave, proxy };
         let client = fixture.client();
         let began = Instant::now();
         let points = [1, (1 << 31) - 1, 1 << 31, (1 << 31) + 65_537, (1 << 32) - 1, (1 << 32) + 1];
@@ -36,11 +36,11 @@ fn a_sparse_file_of_5_gib_resumes() {
                 "the transfer ended before the stop at {total}, after {left} more bytes"
             );
             program.kill();
-            fixture.line.cut_all();
-            fetched += fixture.line.take_content_bytes();
+            fixture.proxy.cut_all();
+            fetched += fixture.proxy.take_content_bytes();
         }
         client.run(GET).ok();
-        fetched += fixture.line.take_content_bytes();
+        fetched += fixture.proxy.take_content_bytes();
         let rate = fetched as f64 / began.elapsed().as_secs_f64();
         let twice = (fetched - SIZE) as f64;
         let allowed = points.len() as f64 * (2.0 * rate).max(f64::from(4 << 20));

@@ -35,7 +35,7 @@ fn client_killed(block: usize) {
     matrix(block, &all_sizes(block), |fixture, client, n| {
         let (mut program, _) = fixture.freeze(client, GET, n);
         program.kill();
-        fixture.line.cut_all();
+        fixture.proxy.cut_all();
     });
 }
 
@@ -43,21 +43,21 @@ fn slave_killed(block: usize) {
     matrix(block, &[block + 1, 10 * block + 7], |fixture, client, n| {
         let (mut program, _) = fixture.freeze(client, GET_ONCE, n);
         fixture.slave.program.kill();
-        fixture.line.release();
+        fixture.proxy.release();
         let output = Client::finish(&mut program);
         // Bytes in flight still arrive; they may have completed the file.
         assert!(matches!(output.status, 0 | 5), "{output:?}");
         fixture.slave.restart();
-        fixture.line.set_target(fixture.slave.addr);
+        fixture.proxy.set_target(fixture.slave.addr);
     });
 }
 
 fn line_cut(block: usize) {
     matrix(block, &all_sizes(block), |fixture, client, n| {
-        fixture.line.fault_at_content(n, Fault::Cut);
+        fixture.proxy.fault_at_content(n, Fault::Cut);
         let output = client.run(GET);
         assert!(matches!(output.status, 0 | 5), "{output:?}");
-        fixture.line.disarm();
+        fixture.proxy.disarm();
     });
 }
 
@@ -93,12 +93,12 @@ fn cut_after_each_byte_of_the_server() {
     let fixture = DownloadFixture::new(9, &bytes);
     for n in 0.. {
         let client = fixture.client();
-        fixture.line.fault_down(n, Fault::Cut);
+        fixture.proxy.fault_down(n, Fault::Cut);
         let output = client.run(GET);
         assert!(matches!(output.status, 0 | 3 | 5), "cut behind byte {n}: {output:?}");
         assert_absent_or_whole(&client, &bytes);
-        let struck = fixture.line.struck();
-        fixture.line.disarm();
+        let struck = fixture.proxy.struck();
+        fixture.proxy.disarm();
         converge(&client, &bytes);
         if !struck {
             assert!(n > 60, "the server cannot have sent only {n} bytes");
@@ -113,12 +113,12 @@ fn cut_after_each_byte_of_the_client() {
     let fixture = DownloadFixture::new(9, &bytes);
     for n in 0.. {
         let client = fixture.client();
-        fixture.line.fault_up(n, Fault::Cut);
+        fixture.proxy.fault_up(n, Fault::Cut);
         let output = client.run(GET);
         assert!(matches!(output.status, 0 | 3 | 5), "cut behind byte {n}: {output:?}");
         assert_absent_or_whole(&client, &bytes);
-        let struck = fixture.line.struck();
-        fixture.line.disarm();
+        let struck = fixture.proxy.struck();
+        fixture.proxy.disarm();
         converge(&client, &bytes);
         if !struck {
             assert!(n > 40, "the client cannot have sent only {n} bytes");

@@ -22,18 +22,18 @@ const NOTHING: [PathBuf; 0] = [];
 /// A standalone slave behind a proxy that fails on demand.
 struct DownloadFixture {
     slave: Standalone,
-    line: Proxy,
+    proxy: Proxy,
 }
 
 impl DownloadFixture {
     fn new(block: usize, bytes: &[u8]) -> Self {
         let slave = Standalone::start(&["--block-size", &block.to_string()], &[(NAME, bytes)]);
-        let line = Proxy::to(slave.addr);
-        Self { slave, line }
+        let proxy = Proxy::to(slave.addr);
+        Self { slave, proxy }
     }
 
     fn client(&self) -> Client {
-        Client::new(self.line.addr())
+        Client::new(self.proxy.addr())
     }
 
     /// Replaces the file by a rename and does not wait.
@@ -45,12 +45,12 @@ impl DownloadFixture {
 
     /// Starts a get and freezes it after `n` bytes of content; `false` if it ended before that.
     fn freeze(&self, client: &Client, args: &[&str], n: u64) -> (Program, bool) {
-        self.line.fault_at_content(n, Fault::Stall);
+        self.proxy.fault_at_content(n, Fault::Stall);
         let mut program = client.start(args);
         let frozen = eventually(SOON, "the transfer is frozen", || {
-            if self.line.struck() { Some(true) } else { program.try_status().map(|_| false) }
+            if self.proxy.struck() { Some(true) } else { program.try_status().map(|_| false) }
         });
-        self.line.disarm();
+        self.proxy.disarm();
         (program, frozen)
     }
 
@@ -59,9 +59,9 @@ impl DownloadFixture {
     fn killed(&self, n: u64) -> Client {
         let client = self.client();
         // Slow enough for the client to save its log, which it does once a second.
-        self.line.throttle(Some(n * 2 / 3));
+        self.proxy.throttle(Some(n * 2 / 3));
         let (mut program, frozen) = self.freeze(&client, GET, n);
-        self.line.throttle(None);
+        self.proxy.throttle(None);
         assert!(frozen, "the transfer ended before byte {n}");
         eventually(SOON, "good bytes in the .log", || {
             let log = fs::read_to_string(client.folder().join(".log")).unwrap_or_default();
@@ -69,7 +69,7 @@ impl DownloadFixture {
             log.split(' ').rev().nth(1).is_some_and(|ranges| ranges.starts_with("0-")).then_some(())
         });
         program.kill();
-        self.line.cut_all();
+        self.proxy.cut_all();
         client
     }
 }

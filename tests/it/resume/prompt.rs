@@ -10,15 +10,15 @@ pub fn little_is_fetched_twice() {
     const MIB: u64 = 1 << 20;
     let bytes = content(4, 16 << 20);
     let fixture = DownloadFixture::new(64 << 10, &bytes);
-    fixture.line.throttle(Some(3 * MIB));
+    fixture.proxy.throttle(Some(3 * MIB));
     let client = fixture.client();
     let (mut program, _) = fixture.freeze(&client, GET, 9 * MIB);
     program.kill();
-    fixture.line.cut_all();
-    fixture.line.throttle(None);
-    fixture.line.take_content_bytes();
+    fixture.proxy.cut_all();
+    fixture.proxy.throttle(None);
+    fixture.proxy.take_content_bytes();
     converge(&client, &bytes);
-    let fetched = fixture.line.take_content_bytes();
+    let fetched = fixture.proxy.take_content_bytes();
     // 7 MiB were missing. At most 4 MiB, more than a second's worth here, may be fetched twice.
     assert!(fetched <= 11 * MIB, "{fetched} bytes were fetched where 7 MiB were missing");
 }
@@ -28,7 +28,7 @@ fn the_json_object_has_the_resume_offset() {
     let bytes = content(5, 8 << 20);
     let fixture = DownloadFixture::new(64 << 10, &bytes);
     let client = fixture.client();
-    fixture.line.throttle(Some(2 << 20));
+    fixture.proxy.throttle(Some(2 << 20));
     let (mut program, _) = fixture.freeze(&client, GET, 5 << 20);
     program.signal(nix::sys::signal::Signal::SIGINT);
     let output = Client::finish(&mut program).fails(130);
@@ -36,8 +36,8 @@ fn the_json_object_has_the_resume_offset() {
         fs::read_to_string(client.folder().join(".log")).unwrap().contains("big%20file.bin"),
         "{output:?}"
     );
-    fixture.line.cut_all();
-    fixture.line.throttle(None);
+    fixture.proxy.cut_all();
+    fixture.proxy.throttle(None);
     let again = client.run(GET).ok();
     assert!(client.read(NAME) == bytes);
     assert!(again.json()["resumed_from"].as_u64().unwrap() > 0, "{again:?}");
@@ -62,7 +62,7 @@ fn a_script_leaves_unfinished_transfers_alone() {
     let client = fixture.killed(9 << 20);
     let log = || fs::read(client.folder().join(".log")).unwrap();
     let before = log();
-    let asked = fixture.line.content_bytes();
+    let asked = fixture.proxy.content_bytes();
     for args in [&["--json", "-c", "pwd"][..], &["--no-resume", "-c", "pwd"]] {
         let output = client.run(args).ok();
         assert!(output.stderr.is_empty(), "{output:?}");
@@ -72,7 +72,7 @@ fn a_script_leaves_unfinished_transfers_alone() {
     program.close_stdin();
     Client::finish(&mut program).ok();
     assert!(log() == before && !client.folder().join(NAME).exists());
-    assert_eq!(fixture.line.content_bytes(), asked, "content was fetched");
+    assert_eq!(fixture.proxy.content_bytes(), asked, "content was fetched");
     converge(&client, &bytes);
 }
 
@@ -96,7 +96,7 @@ pub fn a_running_client_is_not_disturbed_by_another() {
         .start();
     let mut second = second;
     Client::finish(&mut second).fails(1);
-    fixture.line.release();
+    fixture.proxy.release();
     Client::finish(&mut program).ok();
     assert!(client.read(NAME) == bytes);
 }
@@ -110,9 +110,9 @@ pub fn a_slave_that_comes_back_within_retry_is_enough() {
         fixture.freeze(&client, &["--retry", "60", "--json", "-c", "get 'big file.bin'"], 10 << 20);
     assert!(frozen);
     fixture.slave.program.kill();
-    fixture.line.cut_all();
+    fixture.proxy.cut_all();
     fixture.slave.restart();
-    fixture.line.set_target(fixture.slave.addr);
+    fixture.proxy.set_target(fixture.slave.addr);
     let output = Client::finish(&mut program);
     if output.status != 0 {
         output.fails(5);

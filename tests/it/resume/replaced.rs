@@ -89,7 +89,7 @@ fn overwritten_in_place_while_it_is_sent() {
         .unwrap()
         .write_all_at(&new, 0)
         .unwrap();
-    fixture.line.release();
+    fixture.proxy.release();
     let output = Client::finish(&mut program);
     assert_absent_or_whole(&client, &new);
     assert!(output.status == 0 || !client.folder().join(NAME).exists(), "{output:?}");
@@ -110,7 +110,7 @@ fn cut_short_while_it_is_sent() {
         .unwrap()
         .set_len(20 << 20)
         .unwrap();
-    fixture.line.release();
+    fixture.proxy.release();
     let _ = Client::finish(&mut program);
     assert_absent_or_whole(&client, &old[..20 << 20]);
     eventually(SOON, "the new version arrives", || (client.run(GET).status == 0).then_some(()));
@@ -131,7 +131,7 @@ fn metadata_changes_during_a_download_do_not_restart_it() {
     assert!(frozen);
     fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
     fs::hard_link(&path, fixture.slave.dir.path().join("second name")).unwrap();
-    fixture.line.release();
+    fixture.proxy.release();
     let output = Client::finish(&mut program).ok();
     assert!(!output.stderr.contains("restarting"), "{output:?}");
     assert!(client.read(NAME) == bytes);

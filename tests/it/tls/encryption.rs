@@ -350,13 +350,13 @@ fn a_stopping_slave_delivers_its_answers() {
     over_tls(|| {
         let bytes = crate::harness::content(3, 30_000_000);
         let mut slave = Standalone::start(&["--grace", "30"], &[("f", &bytes)]);
-        let line = crate::harness::Proxy::to(slave.addr);
-        line.throttle(Some(10_000_000));
-        let client = Client::new(line.addr());
+        let proxy = crate::harness::Proxy::to(slave.addr);
+        proxy.throttle(Some(10_000_000));
+        let client = Client::new(proxy.addr());
         let mut program = client.start(&["-c", "get f"]);
         let mut came = 0;
         eventually(SOON, "the transfer has begun", || {
-            came += line.take_content_bytes();
+            came += proxy.take_content_bytes();
             (came > 1_000_000).then_some(())
         });
         slave.program.signal(nix::sys::signal::Signal::SIGTERM);
