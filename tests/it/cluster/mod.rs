@@ -21,6 +21,7 @@ pub mod master_outages;
 mod memory;
 mod modes;
 mod operators;
+mod other_history;
 pub mod partitions;
 mod recordings;
 mod recovery;

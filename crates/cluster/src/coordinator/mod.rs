@@ -486,6 +486,10 @@ impl Coordinator {
 
     /// Answers the queries about changes that are decided now.
     fn answer_queries(&mut self, actions: &mut Vec<Action>) {
+        // A failed journal may hold changes that this process does not count.
+        if self.halted == Some(HaltReason::Broken) {
+            return;
+        }
         let (state, queue, writing) = (&self.state, &self.queue, &self.writing);
         let waiting = &self.waiting;
         self.queries.retain(|(link, id)| {

@@ -5,9 +5,9 @@
 //! never destroyed. [`crate::timeline`] decides which changes are part of the history, never the
 //! numbers alone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use relais_proto::{ChangeId, Digest, Expect, Lsn, TreePath};
+use relais_proto::{ChangeId, Expect, Lsn, TreePath};
 
 use crate::timeline::Timeline;
 use crate::tree::Entry;
@@ -42,12 +42,6 @@ impl ReceivedTree {
     fn has_folder(&self, path: &TreePath) -> bool {
         let found = self.entries.binary_search_by(|(other, _)| other.cmp(path)).ok();
         found.and_then(|at| self.entries.get(at)).is_some_and(|(_, entry)| entry.content.is_none())
-    }
-
-    /// Returns the digest of each content by its put.
-    fn puts(&self) -> HashMap<Lsn, Digest> {
-        let contents = self.entries.iter().filter_map(|(_, entry)| entry.content);
-        contents.map(|content| (content.put, content.digest)).collect()
     }
 
     pub(super) fn is_whole(&self, entries: u64) -> bool {
@@ -93,7 +87,6 @@ pub fn compare<'a>(
     let mut theirs = listing.entries.iter().peekable();
     // Folders of the branch that are proposed and can contain proposed entries.
     let mut offered = HashSet::new();
-    let mut puts = None;
     for (path, entry) in own {
         while let Some(next) = theirs.next_if(|(other, _)| other < path) {
             found.come.push(next.clone());
@@ -114,7 +107,7 @@ pub fn compare<'a>(
         let parent = path.split_last().map(|(parent, _)| parent).unwrap_or_default();
         let has_parent =
             parent.is_root() || offered.contains(&parent) || listing.has_folder(&parent);
-        let Some(content) = entry.content else {
+        if entry.content.is_none() {
             if there.is_none() && has_parent {
                 offered.insert(path.clone());
                 let expect = Some(Expect::Absent);
@@ -123,14 +116,6 @@ pub fn compare<'a>(
                 // Its children are handled separately.
                 found.gone.push((path.clone(), *entry));
             }
-            continue;
-        };
-        // The branch has only moved content that the tree still has.
-        let moved = content.put <= fork
-            && puts.get_or_insert_with(|| listing.puts()).get(&content.put)
-                == Some(&content.digest);
-        if moved {
-            found.gone.push((path.clone(), *entry));
             continue;
         }
         let expect = match there {
@@ -241,11 +226,12 @@ mod tests {
         let own = [file("a", version(1, 1))];
         let found = compared(&own, version(1, 5), vec![file("b", version(1, 1))]);
         assert_eq!((found.gone.len(), found.come.len(), found.strays.len()), (1, 1, 0));
-        // The branch has moved it: the tree has it at the former path.
+        // The branch has moved it. Another branch may replace it where the tree has it.
         let mut moved = file("c", version(1, 1));
         moved.1.version = version(1, 8);
         let found = compared(&[moved.clone()], version(1, 5), own.to_vec());
-        assert_eq!((found.gone.len(), found.come.len(), found.strays.len()), (1, 1, 0));
+        assert_eq!((found.gone.len(), found.come.len()), (0, 1));
+        assert_eq!(strays(&found), [("c", Some(Expect::Absent))]);
         // The tree no longer has it.
         let found = compared(&[moved], version(1, 5), Vec::new());
         assert_eq!((found.gone.len(), strays(&found)), (0, vec![("c", Some(Expect::Absent))]));

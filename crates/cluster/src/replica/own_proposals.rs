@@ -206,6 +206,11 @@ impl OwnProposals {
             // The next scan finds the local change again.
             (true, true) => {}
             (true, false) => actions.push(Action::Quarantine { id, why: refusal }),
+            // A journal that failed may hold the change all the same, and the master that reads it
+            // again needs the content.
+            (false, true) if refusal.code == ErrorCode::NoChanges => {
+                self.left_staged(&mine.request);
+            }
             (false, _) => actions.push(Action::Discard(id)),
         }
     }

@@ -5,7 +5,7 @@
 
 use relais_cluster::replica::{DivergentEntry, ReceivedTree, compare};
 use relais_cluster::{HaltReason, HistoryHash, LinkId, MasterState, Tree, TreeState, timeline};
-use relais_proto::{Lsn, ReplicaPosition, SlaveId};
+use relais_proto::{Lsn, ReplicaPosition, SlaveId, TreePath};
 
 use super::trees::ask;
 use super::{Done, Outcome, Teller, ended};
@@ -141,6 +141,22 @@ fn rebuilt(core: &Core, link: LinkId, epoch: u32) -> Result<MasterState, String>
 /// Most paths that are listed for one slave; of more it is said how many there are.
 const LISTED: usize = 100;
 
+/// Lists paths of one slave, and how many more there are.
+fn list<'a>(
+    slave: SlaveId,
+    what: &str,
+    mut paths: impl Iterator<Item = &'a TreePath>,
+    tell: &mut Teller<'_>,
+) {
+    for path in paths.by_ref().take(LISTED) {
+        tell.line(format!("slave {slave}: {what} {path}"));
+    }
+    let more = paths.count();
+    if more > 0 {
+        tell.line(format!("slave {slave}: {what} {more} more"));
+    }
+}
+
 /// Says what of each other slave's history is no part of the one that is gone on from, and what becomes of it. What the
 /// slaves do afterwards is decided by the same comparison.
 fn list_branches(
@@ -186,21 +202,22 @@ fn list_branches(
         let here =
             |stray: &&DivergentEntry| tree.entries.get(&stray.path).is_some_and(|(_, here)| *here);
         for (proposed, what) in [(true, "proposes"), (false, "quarantines")] {
-            let mut paths = found
+            let paths = found
                 .strays
                 .iter()
                 .rev()
                 .filter(here)
                 .filter(|stray| stray.expect.is_some() == proposed)
                 .map(|stray| &stray.path);
-            for path in paths.by_ref().take(LISTED) {
-                tell.line(format!("slave {slave}: {what} {path}"));
-            }
-            let more = paths.count();
-            if more > 0 {
-                tell.line(format!("slave {slave}: {what} {more} more"));
-            }
+            list(*slave, what, paths, tell);
         }
+        // The branch had removed or moved these.
+        let back = found
+            .come
+            .iter()
+            .filter(|(path, entry)| entry.version <= fork && !tree.entries.contains_key(path))
+            .map(|(path, _)| path);
+        list(*slave, "gets back", back, tell);
     }
     Ok(())
 }

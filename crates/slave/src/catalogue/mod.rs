@@ -21,7 +21,7 @@ mod writer;
 pub(crate) use database::CatalogRow;
 pub use identity::{MetadataFolder, SlaveIdentity, StartParameters, WriterLock, discard_ids};
 pub use reader::{CatalogReader, EntryFacts, ListOutcome};
-pub(crate) use replica_store::RetainedContent;
+pub(crate) use replica_store::{History, RetainedContent};
 pub(crate) use scan::Scanner;
 pub(crate) use store::{AppliedEntry, CatalogStore, FileIdentity, SkipReason, UnhashedFile};
 pub(crate) use unapplied::UnappliedPath;

@@ -4,7 +4,8 @@
 use relais_cluster::replica::MissingContent;
 use relais_cluster::{Entry, FileContent, HistoryHash, ReplicaPosition};
 use relais_proto::{
-    ChangeId, Digest, FileTime, FolderId, Kind, Lsn, PeerSlave, Scrub, Timeline, TreePath,
+    ChangeId, ClusterId, Digest, FileTime, FolderId, Kind, Lsn, PeerSlave, Scrub, Timeline,
+    TreePath,
 };
 use relais_tree::Meta;
 use rusqlite::{OptionalExtension, Row, params};
@@ -471,6 +472,42 @@ impl CatalogStore {
         self.set_meta("timelines", timelines.iter().map(one).collect::<Vec<_>>().join(" "))
     }
 
+    /// Returns which server numbered the changes of the catalogue, if that is known.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn history(&self) -> Result<Option<History>, CatalogError> {
+        let text: Option<String> = meta(&self.database, "history").map_err(failed(&self.file))?;
+        Ok(text.and_then(|text| History::parse(&text)))
+    }
+
+    /// Notes which server numbers the changes of the catalogue.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn set_history(&self, history: History) -> Result<(), CatalogError> {
+        self.set_meta("history", history.to_string())
+    }
+
+    /// Forgets all change numbers, because they mean nothing in the cluster that the slave joins.
+    ///
+    /// Names, contents and digests stay. The files count as local files, so the slave compares
+    /// them with the tree: equal content is adopted, new files are proposed, and files that differ
+    /// are quarantined.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn forget_history(&self) -> Result<(), CatalogError> {
+        self.commit()?;
+        let forget = "BEGIN;
+            DELETE FROM entry WHERE here = 0;
+            UPDATE entry SET epoch = NULL, number = NULL, content_epoch = NULL, content_number = NULL, holders = NULL;
+            DELETE FROM kept; DELETE FROM unapplied; DELETE FROM change; DELETE FROM peer;
+            DELETE FROM meta WHERE what IN ('applied-epoch', 'applied-number', 'chain', 'epoch', 'timelines', 'fit', 'history');
+            COMMIT;";
+        self.database.execute_batch(forget).map_err(failed(&self.file))
+    }
+
     /// Returns all committed changes by id.
     ///
     /// # Errors
@@ -614,4 +651,31 @@ pub(super) fn read_retained(row: &Row<'_>) -> rusqlite::Result<RetainedContent> 
         dev: unsigned(10)?,
         ino: unsigned(11)?,
     })
+}
+
+/// The server that numbered the changes of a catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum History {
+    /// The slave itself, without a master.
+    Standalone,
+    /// The master of this cluster.
+    Cluster(ClusterId),
+}
+
+impl History {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "standalone" => Some(Self::Standalone),
+            cluster => cluster.parse().ok().map(Self::Cluster),
+        }
+    }
+}
+
+impl std::fmt::Display for History {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Standalone => f.write_str("standalone"),
+            Self::Cluster(cluster) => cluster.fmt(f),
+        }
+    }
 }

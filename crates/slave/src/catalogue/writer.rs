@@ -14,6 +14,7 @@ use relais_proto::{FolderId, SlaveId, TreePath};
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::History;
 use super::debounce::QUIET;
 use super::hasher::{Hashed, Hasher};
 use super::scan::Scanner;
@@ -22,7 +23,7 @@ use super::watcher::{FolderEvent, FolderWatcher};
 use super::{CatalogError, MetadataFolder, WriterLock};
 use crate::changes::channel::ProposalSocket;
 use crate::changes::replication::{ReplicaDriver, ReplicaDriverConfig};
-use crate::changes::{Committer, Memory, open_journal};
+use crate::changes::{Committer, Memory, discard_journal, open_journal};
 use crate::hints::{Hint, Hints};
 use crate::replicator::fetch::FetchPool;
 use crate::replicator::mailbox::{LinkEvent, LinkMailbox};
@@ -94,6 +95,7 @@ impl CatalogWriterConfig {
     ) -> Result<(ChangeDriver, Memory), CatalogError> {
         let Some(ReplicationConfig { mailbox, backlog, key_file, dialer }) = following else {
             let (numbering, memory) = open_journal(own, root, self.folder, store)?;
+            store.set_history(History::Standalone)?;
             self.scoreboard.set_applied_lsn(numbering.last());
             let committer = Committer::new(
                 root.try_clone()?,
@@ -103,6 +105,11 @@ impl CatalogWriterConfig {
             )?;
             return Ok((ChangeDriver::Standalone(Box::new(committer)), memory));
         };
+        if store.history()? == Some(History::Standalone) {
+            info!("this folder was served standalone; its files join the cluster as new files");
+            discard_journal(own)?;
+            store.forget_history()?;
+        }
         let fetch_pool = FetchPool::start(self.slave, key_file, dialer, Staging::open(root)?)?;
         let parts = ReplicaDriverConfig {
             root: root.try_clone()?,

@@ -24,7 +24,7 @@ mod view;
 
 pub use commit::Committer;
 pub use numbering::Numbering;
-pub use replay::{Memory, Remembered, open as open_journal};
+pub use replay::{Memory, Remembered, discard_journal, open as open_journal};
 
 use relais_proto::{
     Change, ChangeId, Decode, Decoder, Digest, Encoder, ErrorCode, Expect, LogEntry, Lsn, Refusal,

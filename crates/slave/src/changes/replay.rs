@@ -117,6 +117,20 @@ pub fn open(
     Ok((numbering, memory))
 }
 
+/// Removes the journal and the snapshot of a slave that joins a cluster.
+///
+/// # Errors
+/// Those of the folder.
+pub fn discard_journal(own: &MetadataFolder) -> Result<(), CatalogError> {
+    for name in [JOURNAL, super::snapshot::SNAPSHOT] {
+        match own.folder().unlink(name) {
+            Ok(()) | Err(TreeError::NotFound) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
 /// Behind which number the next change comes. No number is ever given twice, also where the journal was lost.
 fn go_on_behind(applied: Option<Lsn>, journal: Lsn) -> Lsn {
     match applied {

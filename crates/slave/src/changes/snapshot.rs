@@ -18,7 +18,7 @@ use super::replay::{Memory, Remembered};
 use crate::catalogue::{CatalogError, CatalogStore, MetadataFolder};
 
 /// Name of the snapshot in the slave's own folder.
-const SNAPSHOT: &str = "snapshot";
+pub(super) const SNAPSHOT: &str = "snapshot";
 /// Bytes from which the journal is shortened. A snapshot may be larger: then the journal may grow as large.
 pub const JOURNAL_BYTES: u64 = 8 * 1024 * 1024;
 /// Where its layout changes, so does this.

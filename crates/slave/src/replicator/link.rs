@@ -16,8 +16,8 @@ use log::{debug, info, warn};
 use relais_net::tls::{Dialer, TrustPolicy};
 use relais_net::{Connection, Socket};
 use relais_proto::{
-    DiskSpace, ErrorCode, FolderId, Heartbeat, LinkMessage, PeerSlave, Registration, SlaveId,
-    SlaveState, WireError, limits,
+    ClusterId, DiskSpace, ErrorCode, FolderId, Heartbeat, LinkMessage, Lsn, PeerSlave,
+    Registration, SlaveId, SlaveState, WireError, limits,
 };
 use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, decode_link_frame};
 
@@ -74,6 +74,7 @@ impl MasterLink {
             events,
             outgoing,
             number: 0,
+            latest: Lsn::default(),
             scrubs: None,
             retries: None,
             id_conflict: IdConflict::default(),
@@ -123,6 +124,8 @@ struct LinkThread {
     outgoing: Arc<OutgoingMessages>,
     /// Number of the current link.
     number: u64,
+    /// The master's last change when the slave registered.
+    latest: Lsn,
     /// Number of the master's last scrub order; none before the first message.
     scrubs: Option<u64>,
     /// Number of the master's last order to retry; none before the first message.
@@ -197,7 +200,7 @@ impl LinkThread {
             .map_err(|e| format!("cannot register at the master at {master}: {e}"))?;
         info!("registered at the master {master} as {}", self.slave);
         self.last_error.clear();
-        self.exchange(connection)
+        self.exchange(connection, key.cluster_id())
             .map_err(|e| format!("the link to the master {master} failed: {e}"))
     }
 
@@ -235,6 +238,7 @@ impl LinkThread {
                 self.heartbeats
                     .scoreboard
                     .record_master(time_ms, self.heartbeats.scoreboard.generation());
+                self.latest = lsn;
                 self.events.send(LinkEvent::MasterLsn(lsn));
                 Ok(())
             }
@@ -243,10 +247,10 @@ impl LinkThread {
     }
 
     /// Reads the master's messages, while another thread sends.
-    fn exchange(&mut self, mut connection: Connection) -> Result<(), String> {
+    fn exchange(&mut self, mut connection: Connection, cluster: ClusterId) -> Result<(), String> {
         self.number += 1;
         let queue = self.outgoing.begin(self.number);
-        self.events.send(LinkEvent::Linked(self.number));
+        self.events.send(LinkEvent::Linked { link: self.number, cluster, latest: self.latest });
         self.heartbeats.scoreboard.set_master_connected(true);
         let certificate = self.certificate.as_deref();
         certificate.iter().for_each(|certificate| certificate.request_on_new_link());

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::debug;
-use relais_proto::{LinkMessage, Lsn, PathList, PathPage, PeerSlave, ToMaster, ToSlave, TreePage};
+use relais_proto::{
+    ClusterId, LinkMessage, Lsn, PathList, PathPage, PeerSlave, ToMaster, ToSlave, TreePage,
+};
 
 use crate::scoreboard::Scoreboard;
 
@@ -33,8 +35,15 @@ impl IdConflict {
 /// A message from the master, or a change of the link.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// The link with this number is up; both sides have proved the key.
-    Linked(u64),
+    /// The link is up; both sides have proved the key.
+    Linked {
+        /// Its number.
+        link: u64,
+        /// The master's cluster.
+        cluster: ClusterId,
+        /// The latest change of the master.
+        latest: Lsn,
+    },
     /// The link is down.
     Unlinked,
     /// A message about changes.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 use relais_net::tls::Dialer;
-use relais_proto::{Lsn, PathList, PeerSlave, SlaveId};
+use relais_proto::{ClusterId, Lsn, PathList, PeerSlave, SlaveId};
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -190,7 +190,7 @@ fn replace_cloned_ids(setup: &ReplicatorSetup) -> io::Result<()> {
 struct StandbyReplicator {
     reader: Option<CatalogReader>,
     handoff: HandoffClient,
-    link: Option<u64>,
+    link: Option<(u64, ClusterId, Lsn)>,
     peers: Option<Vec<PeerSlave>>,
     master_lsn: Option<Lsn>,
 }
@@ -208,7 +208,9 @@ impl StandbyReplicator {
         }
         for event in mailbox.receive() {
             match event {
-                LinkEvent::Linked(link) => self.link = Some(link),
+                LinkEvent::Linked { link, cluster, latest } => {
+                    self.link = Some((link, cluster, latest));
+                }
                 LinkEvent::Unlinked => self.link = None,
                 LinkEvent::Peers(peers) => self.peers = Some(peers),
                 LinkEvent::MasterLsn(lsn) => self.master_lsn = Some(lsn),
@@ -225,7 +227,7 @@ impl StandbyReplicator {
 
     /// Sends paths that the catalogue lists, whichever slave writes it.
     fn send_paths(&mut self, query: u64, list: PathList, mailbox: &LinkMailbox) {
-        let (Some(link), Some(reader)) = (self.link, &mut self.reader) else { return };
+        let (Some((link, ..)), Some(reader)) = (self.link, &mut self.reader) else { return };
         match reader.path_listing(list) {
             Ok(listing) => {
                 listing
@@ -251,7 +253,8 @@ impl StandbyReplicator {
 
     /// Returns the events that this slave's catalogue writer has to know when it takes over.
     fn backlog(self) -> Vec<LinkEvent> {
-        let link = self.link.map(LinkEvent::Linked);
+        let link =
+            self.link.map(|(link, cluster, latest)| LinkEvent::Linked { link, cluster, latest });
         link.into_iter()
             .chain(self.peers.map(LinkEvent::Peers))
             .chain(self.master_lsn.map(LinkEvent::MasterLsn))

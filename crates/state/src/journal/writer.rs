@@ -168,6 +168,9 @@ impl<S: Storage> JournalWriter<S> {
         // without effect.
         self.storage.sync().map_err(|cause| self.refused(cause))?;
         if !self.storage.is_in_place().map_err(|cause| self.refused(cause))? {
+            // The file may get its name back: the batch, which is refused, must not be in it then.
+            let cut = self.storage.cut(self.end.at).and_then(|()| self.storage.sync());
+            cut.map_err(|cause| self.refused(cause))?;
             return Err(JournalError::Gone(self.path.clone()));
         }
         self.failed = false;

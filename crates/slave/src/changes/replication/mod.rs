@@ -25,7 +25,7 @@ use relais_cluster::MessageBudget;
 use relais_cluster::record::ReplicaRecorder;
 use relais_cluster::replica::{self, Action, Event, Replica, in_service};
 use relais_proto::{
-    ChangeId, ErrorCode, FolderId, Lsn, Refusal, SlaveId, ToSlave, TreePage, TreePath,
+    ChangeId, ClusterId, ErrorCode, FolderId, Lsn, Refusal, SlaveId, ToSlave, TreePage, TreePath,
 };
 use relais_state::Recording;
 use relais_tree::{Folder, TreeError};
@@ -38,7 +38,7 @@ use super::channel::ProposalSocket;
 use super::handoff::HandoffListener;
 use super::proposal_receiver::ProposalReceiver;
 use super::{Commit, CommitReceipt, ProposalResult};
-use crate::catalogue::{CatalogError, CatalogStore, Scanner, WatchMode};
+use crate::catalogue::{CatalogError, CatalogStore, History, Scanner, WatchMode};
 use crate::replicator::fetch::FetchPool;
 use crate::replicator::mailbox::{IdConflict, LinkEvent, LinkMailbox};
 use crate::scoreboard::Scoreboard;
@@ -89,6 +89,8 @@ pub struct ReplicaDriver {
     last_tick: Instant,
     /// Number of the present link.
     link: Option<u64>,
+    /// The cluster of the last link.
+    cluster: Option<ClusterId>,
     /// Whether the replica knows about the link.
     link_announced: bool,
     /// Why the master is not followed. The link stays: files can be read, and an operator can
@@ -183,6 +185,7 @@ impl ReplicaDriver {
             started: Instant::now(),
             last_tick: Instant::now(),
             link: None,
+            cluster: None,
             link_announced: false,
             master_refusal: None,
             staged,
@@ -305,7 +308,10 @@ impl ReplicaDriver {
             }
             Action::RaiseEpoch(epoch) => store.raise_epoch(epoch)?,
             Action::BeginHistory(chain) => store.set_meta("chain", chain.0)?,
-            Action::SetTimelines(timelines) => store.set_timelines(&timelines)?,
+            Action::SetTimelines(timelines) => {
+                store.set_timelines(&timelines)?;
+                self.note_history(store)?;
+            }
             Action::Apply { changes, position } => {
                 self.apply_batch(&changes, &position, store, events)?
             }
@@ -367,6 +373,11 @@ impl ReplicaDriver {
         })
     }
 
+    /// Notes that the master of this cluster numbers the changes of the catalogue.
+    pub(super) fn note_history(&self, store: &CatalogStore) -> Result<(), CatalogError> {
+        self.cluster.map_or(Ok(()), |cluster| store.set_history(History::Cluster(cluster)))
+    }
+
     fn take_link_events(
         &mut self,
         store: &CatalogStore,
@@ -375,7 +386,9 @@ impl ReplicaDriver {
         let backlog = std::mem::take(&mut self.backlog);
         for event in backlog.into_iter().chain(self.mailbox.receive()) {
             match event {
-                LinkEvent::Linked(link) => {
+                LinkEvent::Linked { link, cluster, latest } => {
+                    check_history(store, cluster, latest)?;
+                    self.cluster = Some(cluster);
                     self.link = Some(link);
                     // Scrub orders are numbered per link.
                     self.clear_scrub_order();
@@ -631,5 +644,24 @@ fn announce(scoreboard: &Scoreboard, lsn: Lsn) {
 fn roll_back_catalog(store: &CatalogStore) {
     if let Err(e) = store.rollback() {
         error!("cannot roll back the catalogue: {e}");
+    }
+}
+
+/// Forgets the history of another cluster before the slave joins this one.
+///
+/// A master without any change may have lost its state: then the numbers of the slaves are all that
+/// is left of its history, and `ftpmaster recover` needs them.
+fn check_history(
+    store: &CatalogStore,
+    cluster: ClusterId,
+    latest: Lsn,
+) -> Result<(), CatalogError> {
+    match store.history()? {
+        Some(History::Cluster(other)) if other != cluster && latest.number > 0 => {
+            warn!("this folder was part of another cluster; its files join this one as new files");
+            store.forget_history()?;
+            Err(CatalogError::NotRecorded("the history of another cluster".to_owned()))
+        }
+        _ => Ok(()),
     }
 }

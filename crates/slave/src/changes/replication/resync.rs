@@ -100,6 +100,7 @@ impl ReplicaDriver {
             }
         };
         self.litter |= disk.finish();
+        self.note_history(store)?;
         self.scoreboard.set_applied_lsn(position.applied);
         self.local_changes.add_branch(offered);
         events.extend(refused.puts.iter().map(|put| Event::Refused { put: *put, retry: false }));
