@@ -1,4 +1,4 @@
-//! Bugs that the world around the library can have. Each breaks one invariant, and is found.
+//! Planted bugs of the programs around the library. Each breaks one invariant and must be found.
 
 use crate::check::{
     ACKED_KEPT, BRANCH_KEPT, COVERED, EPOCH_REFUSED, FRESH, ID_ONCE, NEVER_BACK, NUMBERS_ONCE,
@@ -7,34 +7,34 @@ use crate::check::{
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
-    /// Content is called stored before it is synced.
+    /// A slave reports content as stored before the sync.
     ContentNotSynced,
-    /// What other slaves have in place of content that they lack goes at once.
+    /// A slave drops replaced content although the new content is missing.
     ReplacedDropped,
-    /// A fetch that was cut is not checked.
+    /// A slave does not verify an interrupted fetch.
     FetchNotChecked,
-    /// After a crash the catalogue is older than the number beside it.
+    /// After a crash the catalogue is older than its position.
     CatalogueOlder,
-    /// A slave leaves moves out.
+    /// A slave skips moves.
     MovesLeftOut,
     /// A local change is proposed like one of a session.
     FoundIsAsked,
-    /// A reader is served without asking whether it may be.
+    /// A slave serves a reader without a check.
     ReadersNotHeld,
     /// The master answers before the journal is synced.
     JournalNotSynced,
     /// A recovery forgets the ids of changes.
     IdsForgotten,
-    /// A listing that was cut is taken for whole.
+    /// A slave accepts a truncated tree as complete.
     ListingCut,
-    /// A slave forgets at a restart that a higher epoch has begun.
+    /// A slave forgets the highest epoch at a restart.
     EpochForgotten,
-    /// A slave takes equal numbers for equal history.
+    /// A slave takes equal numbers for equal histories.
     NumbersTrusted,
 }
 
 impl Bug {
-    /// Each with the invariant that it breaks.
+    /// All bugs with the invariant that each breaks.
     pub const ALL: [(Self, &'static str); 12] = [
         (Self::ContentNotSynced, ACKED_KEPT),
         (Self::ReplacedDropped, ACKED_KEPT),

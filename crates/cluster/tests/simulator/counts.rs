@@ -1,4 +1,4 @@
-//! How often each kind of fault and each transition came up.
+//! Counts the occurrences of each fault and transition.
 
 use std::collections::BTreeMap;
 
@@ -130,7 +130,7 @@ names! { SLAVE_ACTIONS, slave_action, Done,
     Done::RedirectReader(_) => "slave does: send away",
 }
 
-/// What must have come up often in a whole run.
+/// Names that must occur often in a whole run.
 pub fn all() -> impl Iterator<Item = &'static str> {
     [
         FROM_SLAVES,

@@ -1,4 +1,4 @@
-//! A slave's disk: what is on it now, and what would be after a crash.
+//! Disk of a slave: its current state, and the state after a crash.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use relais_cluster::replica::{MissingContent, lack_of_entry};
 use relais_cluster::{ReplicaPosition, Tree, TreeState};
 use relais_proto::{ChangeId, Digest, Expect, Lsn, Timeline, TreePath};
 
-/// Content stands for its bytes: a number that no other content has.
+/// A number that stands for the bytes of a content; no other content has it.
 pub type Value = u64;
 
 pub fn digest(value: Value) -> Digest {
@@ -15,11 +15,11 @@ pub fn digest(value: Value) -> Digest {
     Digest(bytes)
 }
 
-/// Something under the id of a change.
+/// A file that is staged under the id of a change.
 #[derive(Debug, Clone)]
 pub struct Staged {
     pub value: Value,
-    /// Found in the folder: what it was based on.
+    /// For a local change: the entry that it is based on.
     pub found: Option<(TreePath, Expect)>,
 }
 
@@ -29,17 +29,18 @@ pub struct Image {
     pub known: TreeState,
     pub timelines: Vec<Timeline>,
     pub contents: BTreeMap<Lsn, Value>,
-    /// For a put whose content is lacking: the put whose content is still there in its place.
+    /// For a put with missing content: the put whose content is still at the path.
     pub kept: BTreeMap<Lsn, Lsn>,
     pub staged: BTreeMap<ChangeId, Staged>,
-    /// What users have put into the folder by hand.
+    /// Local changes of users in the folder.
     pub edits: BTreeMap<TreePath, Value>,
     pub aside: Vec<(TreePath, Value)>,
 }
 
 impl Image {
-    /// Has the contents of the tree that were there before it was taken over, by their digests; of others only what is
-    /// kept from the shared history. `own` is the tree before.
+    /// Keeps the contents of the adopted tree that were here before, by their digests.
+    ///
+    /// Of other contents it keeps only those of the shared history. `own` is the tree before.
     pub fn take_over_contents(&mut self, own: &Tree, fork: Lsn) {
         let old = std::mem::take(&mut self.contents);
         for (path, entry) in self.known.tree.iter() {
@@ -64,7 +65,7 @@ impl Image {
         all.filter(|lack| !self.contents.contains_key(&lack.put)).collect()
     }
 
-    /// Frees what nothing refers to any more.
+    /// Drops everything that is no longer referenced.
     pub fn free(&mut self) {
         let (tree, contents) = (&self.known.tree, &mut self.contents);
         self.kept.retain(|new, _| tree.path_of(*new).is_some() && !contents.contains_key(new));
@@ -78,9 +79,9 @@ pub struct Disk {
     pub now: Image,
     pub synced: Image,
     pub full: bool,
-    /// Whether paths are refused that content is to come to.
+    /// Whether the disk refuses some paths for new content.
     pub refusing: bool,
-    /// The contents whose paths are.
+    /// The contents at these paths.
     pub refused: BTreeSet<Lsn>,
 }
 
@@ -89,7 +90,7 @@ impl Disk {
         self.synced = self.now.clone();
     }
 
-    /// What was not synced is there or not.
+    /// Unsynced data is kept or lost at random.
     pub fn crash(&mut self, written: bool) {
         if written {
             self.synced = self.now.clone();

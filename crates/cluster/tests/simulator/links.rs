@@ -1,4 +1,4 @@
-//! What the network does with messages.
+//! Delivery of messages by the network.
 
 use relais_cluster::replica::Event as Happened;
 use relais_cluster::{Event, LinkId, ToMaster, ToSlave};
@@ -32,7 +32,7 @@ impl World {
         self.later(at - now, Due::Down(link));
     }
 
-    /// Messages that a cut has held up come through.
+    /// Delivers the messages that a cut has delayed.
     pub fn heal(&mut self, from: usize, to: usize) {
         self.cut[from][to] = false;
         let links: Vec<(LinkId, usize, usize)> = self
@@ -155,7 +155,7 @@ impl World {
         self.slave_event(slave, Happened::Linked);
     }
 
-    /// The slave's end is gone.
+    /// Closes the slave's end.
     pub fn unlinked(&mut self, slave: usize, link: LinkId) {
         if self.slaves[slave].link != Some(link) {
             return;
@@ -180,7 +180,7 @@ impl World {
         }
     }
 
-    /// Heartbeats, and ends that have heard nothing for too long.
+    /// Sends heartbeats, and closes ends after a long silence.
     pub fn watch_link(&mut self, link: LinkId) {
         let Some(conn) = self.conns.get(&link) else { return };
         let (slave, master, now) = (conn.slave, conn.master, self.now);
@@ -198,7 +198,7 @@ impl World {
         }
     }
 
-    /// All connections of a process that is gone: what is under way comes through or not.
+    /// Closes all connections of a killed process; messages in flight arrive or not.
     pub fn drop_conns(&mut self, which: usize) {
         let links: Vec<LinkId> =
             self.conns

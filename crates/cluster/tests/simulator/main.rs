@@ -1,6 +1,8 @@
-//! A deterministic simulator over the pure parts of the cluster: three slaves, a master and clients in a world in which everything goes wrong.
+//! Deterministic simulator of the pure cluster logic: a master, three slaves and clients under
+//! faults.
 //!
-//! `RELAIS_SEED=n cargo test -p relais-cluster --test simulator` runs one seed and tells what happens; `RELAIS_SEEDS=n` runs more or fewer.
+//! `RELAIS_SEED=n cargo test -p relais-cluster --test simulator` runs one seed with a trace.
+//! `RELAIS_SEEDS=n` runs more or fewer seeds.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
@@ -27,11 +29,11 @@ use counts::Counts;
 use recorded::Recordings;
 use world::World;
 
-/// Seeds of a whole run.
+/// Number of seeds in a whole run.
 const SEEDS: u64 = 10_000;
-/// Steps of a seed in which something may go wrong.
+/// Steps with faults for each seed.
 const EVENTS: u64 = 400;
-/// How often each kind of fault and each transition must come up in a whole run.
+/// Lowest number of occurrences of each fault and transition in a whole run.
 const OFTEN: u64 = 500;
 
 fn run(seed: u64, bug: Option<Bug>, trace: bool) -> (Result<(), Violation>, Counts) {
@@ -53,7 +55,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap())
 }
 
-/// Runs seeds on two threads until one fails; what came up, and the failure.
+/// Runs seeds on two threads until one fails; returns the counts and the failure.
 fn run_all(seeds: u64) -> (Counts, Option<(u64, Violation)>) {
     let (next, all) =
         (AtomicU64::new(0), Mutex::new((Counts::default(), None::<(u64, Violation)>)));
@@ -118,7 +120,7 @@ fn each_planted_bug_is_found() {
         return;
     }
     for (bug, by) in Bug::ALL {
-        // It may break others too, and show there first.
+        // The bug may break other invariants too, and be detected there first.
         let found = (0..3000).find(
             |seed| matches!(run(*seed, Some(bug), false).0, Err(violation) if violation.of == by),
         );

@@ -1,4 +1,4 @@
-//! A master's shell: the journal, and the links.
+//! Shell of a master: journal and links.
 
 use std::collections::BTreeSet;
 
@@ -10,28 +10,28 @@ use crate::counts::{master_action, master_event};
 use crate::net::{Down, SLAVES};
 use crate::world::{Due, World};
 
-/// Where the hashes of this cluster begin.
+/// Start of this cluster's hash chain.
 pub const SEED: HistoryHash = HistoryHash([7; 32]);
 
-/// How long a master that starts waits for the slaves that it knows.
+/// Grace period of a starting master for the known slaves.
 const OPENING: u64 = 5000;
 
-/// A copy of a master's disk: ledger, folders and journal.
+/// Copy of a master's disk: state, folders and journal.
 pub type Disk = (MasterState, BTreeSet<FolderId>, Vec<([u8; 16], LogEntry)>);
 
 #[derive(Debug)]
 pub struct Master {
     pub order: Option<Coordinator>,
     pub life: u64,
-    /// What is on its disk.
+    /// Contents of the disk.
     pub state: MasterState,
     pub folders: BTreeSet<FolderId>,
-    /// What was being written when it went down.
+    /// Batch that was being written at the crash.
     writing: Vec<LogEntry>,
     pub full: bool,
-    /// All that was ever in the journal, since the last recovery, with the timelines.
+    /// All journaled changes since the last recovery, with the timelines.
     pub journal: Vec<([u8; 16], LogEntry)>,
-    /// For a planted bug: the disk before the last batch.
+    /// Planted bug: the disk before the last batch.
     before: Option<MasterState>,
 }
 
@@ -50,7 +50,7 @@ impl Master {
         }
     }
 
-    /// What is on its disk.
+    /// Contents of the disk.
     pub fn clone_disk(&self) -> Disk {
         (self.state.clone(), self.folders.clone(), self.journal.clone())
     }
@@ -122,7 +122,7 @@ impl World {
             return self.master_event(master, Event::WriteFailed { for_good: false, refusal });
         }
         if !self.quiet && self.rng.chance(12) {
-            // The sync failed: what is on the disk is not known until the start after this.
+            // The sync failed: the contents of the disk are unknown until the next start.
             if self.rng.chance(500) {
                 self.keep(master, batch);
             }
@@ -176,7 +176,8 @@ impl World {
         }
     }
 
-    /// What an operator does: the slave with the most changes gives the tree, in an epoch above all that were heard of.
+    /// Recovery by an operator: the slave with the most changes gives the tree, in a new highest
+    /// epoch.
     pub fn recover(&mut self) {
         self.crash_master(0);
         self.masters[0].full = false;
@@ -189,7 +190,8 @@ impl World {
                 self.slave_event(slave, relais_cluster::replica::Event::Recovering(epoch));
             }
         }
-        // An operator sees the slaves that run. One that is away then has the latest changes in no other case.
+        // An operator sees only running slaves. Without a branch no absent slave has the latest
+        // changes.
         let is_there = |slave: &usize| !self.branched || self.slaves[*slave].replica.is_some();
         let Some(best) = (0..SLAVES)
             .filter(is_there)

@@ -1,4 +1,4 @@
-//! Links between slaves and masters: delays, order within a link, cuts in each direction.
+//! Links between slaves and masters: delays, order within a link, and cuts in each direction.
 
 use std::collections::VecDeque;
 
@@ -19,7 +19,7 @@ pub enum Down {
     Closed,
 }
 
-/// One end-to-end connection. What was sent arrives in order, or not at all.
+/// An end-to-end connection. It delivers messages in order or not at all.
 #[derive(Debug)]
 pub struct Conn {
     pub id: LinkId,
@@ -29,7 +29,7 @@ pub struct Conn {
     pub down: VecDeque<(u64, Down)>,
     pub slave_open: bool,
     pub master_open: bool,
-    /// When each end has heard of the other.
+    /// Time of the last message at each end.
     pub slave_heard: u64,
     pub master_heard: u64,
 }
@@ -50,12 +50,12 @@ impl Conn {
     }
 }
 
-/// Silence after which an end closes.
+/// Silence after which an end closes the connection.
 pub const SILENCE: u64 = 3000;
 pub const SLAVES: usize = 3;
 /// Two masters: the current one, and an old one that was restarted.
 pub const MASTERS: usize = 2;
-/// Slaves come behind the masters.
+/// Index of the first slave; the masters come before.
 pub const NODES: usize = SLAVES + MASTERS;
 
 pub fn node(slave: usize) -> usize {

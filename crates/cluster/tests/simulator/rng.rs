@@ -1,4 +1,4 @@
-//! Random numbers that a seed gives again (splitmix64).
+//! Reproducible random numbers from a seed (splitmix64).
 
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
@@ -16,7 +16,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `n`, which is at least 1.
+    /// Returns a number below `n`, which is at least 1.
     pub fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
@@ -25,7 +25,7 @@ impl Rng {
         usize::try_from(self.below(u64::try_from(len).unwrap())).unwrap()
     }
 
-    /// True `n` times in 1,000.
+    /// Returns true in `n` of 1,000 cases.
     pub fn chance(&mut self, n: u64) -> bool {
         self.below(1000) < n
     }

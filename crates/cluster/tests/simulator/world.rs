@@ -1,4 +1,4 @@
-//! The world: masters, slaves, clients, what happens next, and when.
+//! The simulated world: masters, slaves, clients and the schedule of events.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -17,7 +17,7 @@ use crate::recorded::Recordings;
 use crate::rng::Rng;
 use crate::slave::Slave;
 
-/// What a slave's shell does, and when it is done.
+/// A running operation of a slave's shell, with its end.
 #[derive(Debug, Clone)]
 pub enum Work {
     Carry { changes: Vec<CommittedEntry>, position: ReplicaPosition },
@@ -26,7 +26,7 @@ pub enum Work {
     Place { id: ChangeId, put: Lsn },
 }
 
-/// What a client hears.
+/// Answer to a client.
 #[derive(Debug, Clone)]
 pub enum Reply {
     Change(ProposalResult),
@@ -57,7 +57,7 @@ pub enum Due {
         master: usize,
         life: u64,
     },
-    /// In the middle of writing, or of carrying out.
+    /// During a write or the application of a batch.
     CrashMaster {
         life: u64,
     },
@@ -121,20 +121,20 @@ pub struct World {
     pub recordings: Recordings,
     pub bug: Option<Bug>,
     pub trace: bool,
-    /// No more faults: everything shall come to rest.
+    /// Ends the faults; the world must become consistent.
     pub quiet: bool,
     pub copies: u16,
     /// Disks that may still be lost.
     pub spare: u16,
-    /// A backup of the master's disk is put back in this run, with writes on both sides.
+    /// This run restores a backup of the master's disk, with writes on both sides.
     pub branching: bool,
-    /// That has happened.
+    /// Whether that has happened.
     pub branched: bool,
-    /// Both masters run, on copies of one state.
+    /// Both masters run on copies of one state.
     pub copies_run: bool,
-    /// Which of them each slave is linked with then.
+    /// Master of each slave during that time.
     pub home: [usize; SLAVES],
-    /// The first disk that is lost is the master's.
+    /// The first lost disk is the master's.
     pub master_first: bool,
     pub paths: Vec<TreePath>,
 }
@@ -155,7 +155,7 @@ impl World {
     pub fn new(seed: u64, bug: Option<Bug>, trace: bool, recordings: Recordings) -> Self {
         let mut rng = Rng::new(seed);
         let branching = rng.chance(500);
-        // Where disks are lost by design, one copy is all that is promised.
+        // If disks are lost by design, only one copy is promised.
         let copies = if branching { 1 } else { u16::try_from(rng.between(1, 3)).unwrap() };
         let master_first = copies > 1 && rng.chance(500);
         let names = [
@@ -216,7 +216,7 @@ impl World {
         self.bug == Some(bug)
     }
 
-    /// Lets time go by. An error is the first invariant that does not hold.
+    /// Advances the time; returns the first violated invariant as an error.
     pub fn run(&mut self, for_ms: u64) -> Result<(), Violation> {
         let until = self.now + for_ms;
         while let Some(Reverse(Later(at, ..))) = self.due.peek() {
