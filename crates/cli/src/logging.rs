@@ -43,7 +43,10 @@ pub fn init(level: LevelFilter) -> Result<(), String> {
 /// Checks a list of filters. A word that is neither a level nor a log target is an error, since
 /// it would turn off everything else.
 fn check(filters: &str) -> Result<(), String> {
-    env_filter::Builder::new().try_parse(filters).map_err(|error| error.to_string())?;
+    env_filter::Builder::new().try_parse(filters).map_err(|_| {
+        // The library's text is about its own parser.
+        "it is not a list of levels, or of parts and levels".to_owned()
+    })?;
     let list = filters.split('/').next().unwrap_or_default();
     for filter in list.split(',').map(str::trim).filter(|filter| !filter.is_empty()) {
         let target = filter.split('=').next().unwrap_or_default();

@@ -85,7 +85,7 @@ pub struct Args {
     /// demands]
     #[arg(
         help_heading = TRANSFERS, long, value_name = "N",
-        value_parser = clap::value_parser!(u16).range(1..=64),
+        value_parser = relais_cli::number_in(1..=64_u16),
     )]
     copies: Option<u16>,
     /// How many seconds to retry while no server can be reached

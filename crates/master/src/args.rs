@@ -8,7 +8,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use relais_net::Host;
 use relais_net::tls::{TlsMode, TlsOptions};
-use relais_proto::sanitize;
+use relais_proto::{TreePath, sanitize};
+use relais_state::check_user_name;
 
 /// Where a master listens and is looked for, unless an option says otherwise.
 const ADDRESS: &str = "127.0.0.1:2121";
@@ -36,16 +37,16 @@ pub struct Args {
     #[arg(help_heading = NETWORK, long, value_name = "ADDR:PORT", value_parser = host_and_port)]
     listen: Option<String>,
     /// How long logins under way may take after a signal to stop [default: 5]
-    #[arg(help_heading = SYSTEM, long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=86_400))]
+    #[arg(help_heading = SYSTEM, long, value_name = "SECONDS", value_parser = relais_cli::number_in(0..=86_400_u64))]
     grace: Option<u64>,
     /// How clients are spread over the slaves [default: round-robin]
     #[arg(help_heading = CLUSTER, long, value_enum)]
     balance: Option<Balance>,
     /// How many disks must hold a file before its put is answered, where the client says nothing else [default: 1]
-    #[arg(help_heading = CLUSTER, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(help_heading = CLUSTER, long, value_name = "N", value_parser = relais_cli::number_in(1..=64_u16))]
     copies: Option<u16>,
     /// How long removed and replaced files are remembered, so that old copies of them do not come back [default: 180]
-    #[arg(help_heading = CLUSTER, long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=36_500))]
+    #[arg(help_heading = CLUSTER, long, value_name = "DAYS", value_parser = relais_cli::number_in(1..=36_500_u64))]
     remember: Option<u64>,
     /// Show this certificate, of an authority of yours, instead of the cluster's: PEM, the authority's certificate last
     #[arg(help_heading = NETWORK, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -193,13 +194,14 @@ pub enum User {
     /// Add a user; once there is one nobody gets in without a name and a password
     Add {
         /// The name
+        #[arg(value_parser = user_name)]
         name: String,
         /// What the user may do
         #[arg(long, value_enum, default_value_t = Rights::Read)]
         rights: Rights,
         /// The folder that is the top of the tree for this user
-        #[arg(long, value_name = "DIR", default_value = "/")]
-        root: String,
+        #[arg(long, value_name = "DIR", default_value = "/", value_parser = folder)]
+        root: TreePath,
         /// File with the password; one line end at its end is not part of it
         #[arg(long, value_name = "F", value_hint = ValueHint::FilePath)]
         password_file: Option<PathBuf>,
@@ -207,17 +209,19 @@ pub enum User {
     /// Change what a user may do, or where; clients log in again by themselves
     Set {
         /// The name
+        #[arg(value_parser = user_name)]
         name: String,
         /// What the user may do
-        #[arg(long, value_enum, required_unless_present = "root")]
+        #[arg(long, value_enum)]
         rights: Option<Rights>,
         /// The folder that is the top of the tree for this user
-        #[arg(long, value_name = "DIR")]
-        root: Option<String>,
+        #[arg(long, value_name = "DIR", value_parser = folder)]
+        root: Option<TreePath>,
     },
     /// Give a user another password, and end what the former one has opened
     Passwd {
         /// The name
+        #[arg(value_parser = user_name)]
         name: String,
         /// As for add
         #[arg(long, value_name = "F", value_hint = ValueHint::FilePath)]
@@ -226,6 +230,7 @@ pub enum User {
     /// Remove a user, and end what the user has open
     Remove {
         /// The name
+        #[arg(value_parser = user_name)]
         name: String,
     },
     /// Show all users
@@ -271,6 +276,9 @@ impl Args {
             }
             Some(Command::User { .. }) if reach => {
                 "`user` changes the accounts in the state folder, and asks no master: --cluster-key and --tls do nothing for it"
+            }
+            Some(Command::User { what: User::Set { rights: None, root: None, .. } }) => {
+                "`user set` changes nothing without --rights or --root"
             }
             _ => return args,
         };
@@ -320,6 +328,20 @@ impl Args {
             Some(Balance::LeastSessions) => relais_master::Balance::LeastSessions,
         }
     }
+}
+
+/// Parses the name of a user.
+fn user_name(text: &str) -> Result<String, String> {
+    check_user_name(text).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
+/// Parses a folder of the tree.
+fn folder(text: &str) -> Result<TreePath, String> {
+    if text.is_empty() {
+        return Err("it is empty; / is the whole tree".to_owned());
+    }
+    TreePath::new(text.trim_matches('/')).map_err(|error| error.to_string())
 }
 
 /// Days, which need not be whole ones.

@@ -3,9 +3,8 @@
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use relais_master::users_json;
-use relais_proto::TreePath;
 use relais_state::{Account, Accounts, AccountsFile, PasswordHash, Rights, StateDir};
 
 use crate::args::{self, Args, User};
@@ -15,7 +14,7 @@ pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
     let file = AccountsFile::new(state.accounts_path());
     let said = match what {
         User::Add { name, rights, root, password_file } => {
-            let (rights, root) = ((*rights).into(), folder(root)?);
+            let (rights, root) = ((*rights).into(), root.clone());
             // Said before anybody types a password.
             let before = file.load()?;
             if before.as_ref().is_some_and(|accounts| accounts.get(name).is_some()) {
@@ -33,9 +32,8 @@ pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
             format!("user {name} is added")
         }
         User::Set { name, rights, root } => {
-            let root = root.as_deref().map(folder).transpose()?;
             existing(&file, name)?;
-            file.change(|accounts| accounts.set(name, rights.map(Into::into), root))?;
+            file.change(|accounts| accounts.set(name, rights.map(Into::into), root.clone()))?;
             format!("user {name} is changed")
         }
         User::Passwd { name, password_file } => {
@@ -61,6 +59,9 @@ pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
         }
         User::List { json } => {
             let accounts = file.load()?.unwrap_or_default();
+            if !*json && accounts.iter().next().is_none() {
+                eprintln!("ftpmaster: there are no users in {}", file.path().display());
+            }
             let text = if *json { users_json(&accounts)? } else { table(&accounts) };
             stdout().write_all(text.as_bytes())?;
             return Ok(ExitCode::SUCCESS);
@@ -68,14 +69,6 @@ pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
     };
     println!("{said}: {}", file.path().display());
     Ok(ExitCode::SUCCESS)
-}
-
-/// A folder of the tree as `--root` names it.
-fn folder(root: &str) -> anyhow::Result<TreePath> {
-    if root.is_empty() {
-        bail!("an empty --root is no folder; / is the whole tree");
-    }
-    TreePath::new(root.trim_matches('/')).with_context(|| format!("{root:?} cannot be a folder"))
 }
 
 /// Says that there is no such user before anything is typed or changed.

@@ -32,6 +32,7 @@ const SYSTEM: &str = "System";
 )]
 pub struct Args {
     /// Port to listen on; 0 takes any free port and prints it
+    #[arg(value_parser = relais_cli::number_in(0..=u16::MAX))]
     port: u16,
     /// Folder to serve
     #[arg(
@@ -70,7 +71,7 @@ pub struct Args {
     #[arg(help_heading = SYSTEM, long, value_name = "USER", value_hint = ValueHint::Username)]
     pub user: Option<String>,
     /// Worker processes [default: number of processors, at least 2, at most 16]
-    #[arg(help_heading = SESSIONS, long, value_name = "N", value_parser = workers)]
+    #[arg(help_heading = SESSIONS, long, value_name = "N", value_parser = relais_cli::number_in(1..=config::WORKERS_MAX))]
     workers: Option<usize>,
     /// Sessions that one worker serves at a time; 1 is the classical pool
     #[arg(
@@ -78,7 +79,7 @@ pub struct Args {
         long,
         value_name = "M",
         default_value_t = config::SESSIONS_PER_WORKER,
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(config::SESSIONS_MAX)),
+        value_parser = relais_cli::number_in(1..=config::SESSIONS_MAX),
     )]
     sessions_per_worker: u32,
     /// Most sessions of one address, served or waiting; loopback has no limit [default: no limit]
@@ -86,7 +87,7 @@ pub struct Args {
         help_heading = SESSIONS,
         long,
         value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..),
+        value_parser = relais_cli::number_in(1..=u32::MAX),
     )]
     sessions_per_address: Option<u32>,
     /// Sessions that wait when all slots are taken; further clients are asked to try again later
@@ -95,7 +96,7 @@ pub struct Args {
         long,
         value_name = "N",
         default_value_t = config::QUEUE,
-        value_parser = clap::value_parser!(u32).range(..=i64::from(config::QUEUE_MAX)),
+        value_parser = relais_cli::number_in(0..=config::QUEUE_MAX),
     )]
     queue: u32,
     /// Most unfinished uploads; one user may have half of them, and the oldest are evicted first
@@ -104,7 +105,7 @@ pub struct Args {
         long,
         value_name = "N",
         default_value_t = upload_table::UPLOADS,
-        value_parser = clap::value_parser!(u64).range(1..=upload_table::UPLOADS_MAX),
+        value_parser = relais_cli::number_in(1..=upload_table::UPLOADS_MAX),
     )]
     uploads: u64,
     /// Most bytes of unfinished uploads; one user may have half of them [default: half of the disk]
@@ -134,7 +135,7 @@ pub struct Args {
         long,
         value_name = "S",
         default_value_t = config::GRACE.as_secs(),
-        value_parser = clap::value_parser!(u64).range(..=86_400),
+        value_parser = relais_cli::number_in(0..=86_400_u64),
     )]
     grace: u64,
     /// Which changes of other programs in the folder are published
@@ -278,14 +279,6 @@ fn block_size(text: &str) -> Result<u32, String> {
     let bytes = relais_cli::parse_size(text)?;
     let bytes = u32::try_from(bytes).ok().filter(|bytes| (1..=limits::BLOCK_MAX).contains(bytes));
     bytes.ok_or_else(|| format!("a block has 1 byte to 4M, not {text}"))
-}
-
-fn workers(text: &str) -> Result<usize, String> {
-    let most = config::WORKERS_MAX;
-    match text.parse() {
-        Ok(workers) if (1..=most).contains(&workers) => Ok(workers),
-        _ => Err(format!("{} is not a number from 1 to {most}", sanitize(text))),
-    }
 }
 
 /// Parses an address with an explicit port: the public port may differ from the local one.

@@ -23,7 +23,7 @@ mod ticket;
 pub use accounts::{
     Account, AccountError, Accounts, AccountsError, AccountsFile, AuthenticatedUser, BadLine,
     FailedLogins, HashError, LiveAccounts, LocalLoginState, LoginResult, PasswordHash,
-    PasswordVerifier, PendingLogin, SharedLoginState,
+    PasswordVerifier, PendingLogin, SharedLoginState, check_user_name,
 };
 pub use atomic_file::{display_path, write_atomically};
 pub use authority::{Authority, AuthorityError, CertificateName, RenewalTimer, ServerKey};

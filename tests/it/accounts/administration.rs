@@ -11,7 +11,8 @@ use crate::harness::{Client, Cluster, ProgramBuilder, SOON, TestDir, eventually}
 fn users_are_added_listed_changed_and_removed() {
     let dir = TestDir::new();
     let state = dir.path().join("not there yet");
-    assert_eq!(user(&dir, &state, &["list"]).ok().stdout, "");
+    let none = user(&dir, &state, &["list"]).ok();
+    assert!(none.stdout.is_empty() && none.stderr.contains("no users"), "{none:?}");
     user(&dir, &state, &["remove", "ann"]).fails(1);
     assert!(!state.exists(), "a reading command created the folder");
     add(&dir, &state, "ann", "write", "/");
@@ -29,13 +30,14 @@ fn users_are_added_listed_changed_and_removed() {
     let before = fs::read(&accounts).unwrap();
     let file = password_file(&dir, "secret");
     let given = ["--password-file", file.to_str().unwrap()];
-    for (words, why) in [
-        (vec!["add", "ann"], "already"),
-        (vec!["add", "a b"], "name"),
-        (vec!["add", "x", "--root", "../up"], "folder"),
-        (vec!["passwd", "nobody"], "no user"),
+    for (words, status, why) in [
+        (vec!["add", "ann"], 1, "already"),
+        (vec!["add", "a b"], 2, "name"),
+        (vec!["add", "x", "--root", "../up"], 2, "--root"),
+        (vec!["add", "x", "--root", ""], 2, "--root"),
+        (vec!["passwd", "nobody"], 1, "no user"),
     ] {
-        let output = user(&dir, &state, &[&words[..], &given].concat()).fails(1);
+        let output = user(&dir, &state, &[&words[..], &given].concat()).fails(status);
         assert!(output.stderr.contains(why), "{words:?}: {}", output.stderr);
     }
     for words in [
@@ -51,10 +53,12 @@ fn users_are_added_listed_changed_and_removed() {
         vec!["add", "x", "--master", "127.0.0.1:1"],
         vec!["remove", "ann", "--cluster-key", "key"],
         vec!["list", "--tls", "always"],
-        vec!["set", "ann"],
     ] {
         user(&dir, &state, &words).fails(2);
     }
+    let nothing = user(&dir, &state, &["set", "ann"]).fails(2);
+    assert!(nothing.stderr.contains("--rights or --root"), "{nothing:?}");
+    user(&dir, &state, &["set", "ann", "--root", "../up"]).fails(2);
     assert_eq!(fs::read(&accounts).unwrap(), before);
     user(&dir, &state, &["set", "nobody", "--rights", "read"]).fails(1);
     let said = user(&dir, &state, &["set", "bob", "--rights", "write", "--root", "/"]).ok();

@@ -120,7 +120,7 @@ impl Accounts {
     /// # Errors
     /// [`AccountError::BadName`], [`AccountError::Exists`].
     pub fn add(&mut self, name: &str, account: Account) -> Result<(), AccountError> {
-        check_name(name)?;
+        check_user_name(name)?;
         if self.by_name.contains_key(name) {
             return Err(AccountError::Exists(name.to_owned()));
         }
@@ -243,7 +243,7 @@ fn parse_line(line: &str) -> Result<(String, Account), String> {
                 .to_owned(),
         );
     };
-    check_name(name).map_err(|e| e.to_string())?;
+    check_user_name(name).map_err(|e| e.to_string())?;
     let rights = Rights::from_text(rights).ok_or("the second field is neither read nor write")?;
     let root = root.strip_prefix(TOP).ok_or("the folder does not begin with /")?;
     let root = TreePath::new(root).map_err(|e| format!("the folder: {e}"))?;
@@ -251,7 +251,11 @@ fn parse_line(line: &str) -> Result<(String, Account), String> {
     Ok((name.to_owned(), Account { rights, root, hash }))
 }
 
-fn check_name(name: &str) -> Result<(), AccountError> {
+/// Checks the name of a user.
+///
+/// # Errors
+/// [`AccountError::BadName`].
+pub fn check_user_name(name: &str) -> Result<(), AccountError> {
     let fits = !name.is_empty() && name.len() <= limits::USER && !name.starts_with('-');
     let is_plain = |c: char| {
         !c.is_whitespace() && !c.is_control() && !is_unsafe_char(c) && c != ':' && c != '/'
