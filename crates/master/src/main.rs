@@ -158,7 +158,7 @@ fn show_status(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
     let report = status::ask(&reach.master(), &key(args)?, reach.encrypt())
         .map_err(|error| with_key_hint(args, error))?;
     let text = if json { status::json(&report)? + "\n" } else { status::table(&report) };
-    stdout().write_all(text.as_bytes())?;
+    relais_cli::print(&text)?;
     Ok(match (report.has_service(), report.is_complete()) {
         (false, _) => ExitCode::from(FAILED),
         (true, false) => ExitCode::from(INCOMPLETE),
@@ -191,6 +191,6 @@ fn operate(args: &Args, command: &Command) -> anyhow::Result<ExitCode> {
             }
         })
         .map_err(|error| with_key_hint(args, error))?;
-    written.and_then(|()| out.flush())?;
+    relais_cli::unless_closed(written.and_then(|()| out.flush()))?;
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }

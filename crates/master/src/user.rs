@@ -1,6 +1,5 @@
 //! `ftpmaster user`: changes the accounts in the state folder, and says in which file.
 
-use std::io::{Write, stdout};
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -63,11 +62,11 @@ pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
                 eprintln!("ftpmaster: there are no users in {}", file.path().display());
             }
             let text = if *json { users_json(&accounts)? } else { table(&accounts) };
-            stdout().write_all(text.as_bytes())?;
+            relais_cli::print(&text)?;
             return Ok(ExitCode::SUCCESS);
         }
     };
-    println!("{said}: {}", file.path().display());
+    relais_cli::print(&format!("{said}: {}\n", file.path().display()))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,6 +13,13 @@ fn users_are_added_listed_changed_and_removed() {
     let state = dir.path().join("not there yet");
     let none = user(&dir, &state, &["list"]).ok();
     assert!(none.stdout.is_empty() && none.stderr.contains("no users"), "{none:?}");
+    // The reader of standard output may have gone.
+    let closed = r#"{ sleep 0.2; "$@"; echo "status $?" >&2; } | true"#;
+    let mut listing = ProgramBuilder::new("ftpmaster", dir.path())
+        .args(["user", "list", "--json"])
+        .under(&["sh", "-c", closed, "sh"])
+        .start();
+    assert_eq!(Client::finish(&mut listing).stderr, "status 0\n");
     user(&dir, &state, &["remove", "ann"]).fails(1);
     assert!(!state.exists(), "a reading command created the folder");
     add(&dir, &state, "ann", "write", "/");
