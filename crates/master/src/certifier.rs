@@ -115,6 +115,10 @@ impl Certifier {
 
 fn open_brought(files: Vec<PathBuf>) -> Result<ServerCertificate, String> {
     // Whoever starts a master with a bad certificate learns it at once.
-    ServerCertificate::empty().set(&relais_net::tls::read_pem(&files)?)?;
+    let pem = relais_net::tls::read_pem(&files)?;
+    ServerCertificate::empty().set(&pem).map_err(|e| {
+        let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+        format!("{}: {e}", names.join(", "))
+    })?;
     Ok(ServerCertificate::from_files(files))
 }

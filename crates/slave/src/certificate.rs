@@ -145,7 +145,9 @@ impl Certificate {
                 let pem = read_pem(files)?;
                 if pem != state.file_pem {
                     ServerCertificate::empty().set(&pem).map_err(|e| {
-                        format!("the certificate of --tls-cert cannot be used: {e}")
+                        let names: Vec<_> =
+                            files.iter().map(|file| file.display().to_string()).collect();
+                        format!("{}: {e}", names.join(", "))
                     })?;
                     self.write(&pem)?;
                     state.file_pem = pem;
