@@ -20,7 +20,7 @@ impl FromStr for Destination {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut rest = text;
         if let Some((scheme, behind)) = text.split_once("://") {
-            if scheme != "ftp" {
+            if !scheme.eq_ignore_ascii_case("ftp") {
                 return Err(format!("the scheme {scheme}:// is not supported; use ftp://HOST"));
             }
             rest = behind.strip_suffix('/').unwrap_or(behind);
@@ -57,6 +57,7 @@ mod tests {
             ("ann@files:2122", Some("ann"), "files:2122"),
             ("ann@example.org@files", Some("ann@example.org"), "files:2121"),
             ("ftp://files", None, "files:2121"),
+            ("FTP://files", None, "files:2121"),
             ("ftp://ann@[::1]:9/", Some("ann"), "[::1]:9"),
         ] {
             let target: Destination = text.parse().unwrap();
