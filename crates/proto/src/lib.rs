@@ -20,6 +20,7 @@ mod log_rate_limiter;
 mod message;
 mod name;
 mod network;
+mod plural;
 mod replication;
 mod sanitize;
 mod system_error;
@@ -43,6 +44,7 @@ pub use message::{
 };
 pub use name::{NameError, TreePath, check_part};
 pub use network::network_of;
+pub use plural::pluralize;
 pub use replication::{
     ChangeRequest, CommittedEntry, FileContent, HistoryHash, ReplicaPosition, Timeline, ToMaster,
     ToSlave, TreeEntry, TreePage,

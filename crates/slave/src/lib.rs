@@ -217,10 +217,10 @@ impl Slave {
         let listen = listener.local_addr()?;
         let body = |task, listener, control| self.child(task, listener, control, listen);
         info!(
-            "slave {} serves {} with {} workers",
+            "slave {} serves {} with {}",
             self.id(),
             self.config.root.display(),
-            self.config.workers
+            relais_proto::pluralize(self.config.workers, "worker")
         );
         let reopen = || self.reopen_log();
         let tick = || self.secrets.tick(&self.scoreboard);

@@ -299,7 +299,7 @@ fn skipped_names_are_listed_with_their_reasons() {
     nix::unistd::mkfifo(&root.join("d/fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let said = eventually(SOON, "all skipped names are listed", || {
         let said = operate(&cluster, &["skipped"]).ok().stdout;
-        said.contains("3 names are skipped").then_some(said)
+        said.contains("3 names skipped").then_some(said)
     });
     let id = report(&cluster, 0)["id"].as_str().unwrap().to_owned();
     for line in [

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use relais_proto::{Confinement, Counters, FileTime, Mode, ServerRole};
+use relais_proto::{Confinement, Counters, FileTime, Mode, ServerRole, pluralize};
 use unicode_width::UnicodeWidthStr;
 
 use crate::outcome::{
@@ -90,7 +90,7 @@ pub fn several(several: &BatchSummary) -> String {
 pub fn transfers(transfers: &UnfinishedTransfers) -> Vec<String> {
     let count = transfers.transfers.len();
     if transfers.dropped {
-        return vec![format!("{count} unfinished transfers dropped")];
+        return vec![format!("{} dropped", pluralize(count, "unfinished transfer"))];
     }
     if count == 0 {
         return vec!["no transfer is unfinished".to_owned()];
@@ -104,6 +104,8 @@ fn transfer(transfer: &UnfinishedTransfer) -> String {
     let recursive = if *is_tree { " -r" } else { "" };
     let (from, to) = if *is_put { (local, remote) } else { (remote, local) };
     let done = match (bytes, size) {
+        // The server may have more than was noted here; it tells at the resume.
+        (Some(bytes), Some(size)) if *is_put => format!(", at least {bytes} of {size} bytes sent"),
         (Some(bytes), Some(size)) => format!(", {bytes} of {size} bytes"),
         (Some(bytes), None) => format!(", {bytes} bytes"),
         (None, _) => String::new(),
@@ -139,10 +141,9 @@ pub fn mirrored(mirrored: &MirrorResult) -> Vec<String> {
 fn with_deleted(several: &BatchSummary, deleted: u64) -> String {
     let BatchSummary { files, folders, bytes, time, skipped, failed, .. } = several;
     let part = |n: u64, what: &str| if n > 0 { format!(", {n} {what}") } else { String::new() };
-    let plural = |n: u64| if n == 1 { "" } else { "s" };
-    let files = format!("{files} file{}", plural(*files));
+    let files = pluralize(*files, "file");
     let (folders, deleted, skipped, failed) = (
-        part(*folders, &format!("folder{}", plural(*folders))),
+        if *folders > 0 { format!(", {}", pluralize(*folders, "folder")) } else { String::new() },
         part(deleted, "deleted"),
         part(skipped.len() as u64, "skipped"),
         part(failed.len() as u64, "failed"),
@@ -245,12 +246,12 @@ pub fn status(state: &ServerStatus) -> String {
         ),
         format!("number    {}", report.lsn),
         format!(
-            "holds     {} files, {} folders, {}",
-            counters.files,
-            counters.folders,
+            "holds     {}, {}, {}",
+            pluralize(counters.files, "file"),
+            pluralize(counters.folders, "folder"),
             human_bytes(counters.bytes)
         ),
-        format!("hashing   {} files left", counters.unhashed),
+        format!("hashing   {} left", pluralize(counters.unhashed, "file")),
         format!("skipped   {}", skipped(counters)),
         format!("rescans   {}", counters.rescans),
         format!("unapplied {}", counters.unapplied),
@@ -260,8 +261,10 @@ pub fn status(state: &ServerStatus) -> String {
             human_bytes(counters.upload_bytes)
         ),
         format!(
-            "sessions  {} open, {} waiting, {} workers",
-            counters.sessions, counters.waiting, counters.workers
+            "sessions  {} open, {} waiting, {}",
+            counters.sessions,
+            counters.waiting,
+            pluralize(counters.workers, "worker")
         ),
     ];
     let confined = counters.confinement.names();
@@ -282,15 +285,18 @@ pub fn status(state: &ServerStatus) -> String {
 }
 
 fn skipped(counters: &Counters) -> String {
+    let names = |count, noun| (count, pluralize(count, noun));
+    let unserved = |count| format!("{} that cannot be served", pluralize(count, "name"));
+    let special = format!("{} and the like", pluralize(counters.skipped_special, "device"));
     let kinds = [
-        (counters.skipped_links, "links"),
-        (counters.skipped_special, "devices and the like"),
-        (counters.skipped_mounts, "mount points"),
-        (counters.skipped_names, "names that cannot be served"),
-        (counters.skipped_unreadable, "unreadable"),
+        names(counters.skipped_links, "link"),
+        (counters.skipped_special, special),
+        names(counters.skipped_mounts, "mount point"),
+        (counters.skipped_names, unserved(counters.skipped_names)),
+        (counters.skipped_unreadable, format!("{} unreadable", counters.skipped_unreadable)),
     ];
     let named: Vec<String> =
-        kinds.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        kinds.into_iter().filter(|(count, _)| *count > 0).map(|(_, text)| text).collect();
     if named.is_empty() { "nothing".to_owned() } else { named.join(", ") }
 }
 

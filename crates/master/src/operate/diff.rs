@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use relais_cluster::ConnectionAddrs;
-use relais_proto::{HistoryHash, ListedPath, Lsn, PathList, TreeEntry, TreePath};
+use relais_proto::{HistoryHash, ListedPath, Lsn, PathList, TreeEntry, TreePath, pluralize};
 
 use super::trees::{SlaveTree, ask};
 use super::{Done, Outcome, Teller, ended, paths};
@@ -36,7 +36,7 @@ pub(super) fn diff(core: &Core, asker: ConnectionAddrs, tell: &mut Teller<'_>) -
     if linked.is_empty() {
         return Err("no slave is linked".to_owned());
     }
-    let mut differing = 0;
+    let (mut differing, mut failed) = (0, 0);
     for of in &linked {
         match compare(core, of)? {
             Ok((wanted, tree)) => {
@@ -44,7 +44,7 @@ pub(super) fn diff(core: &Core, asker: ConnectionAddrs, tell: &mut Teller<'_>) -
                 let refused = match paths::ask(core, of, PathList::Unapplied) {
                     Ok(refused) => refused,
                     Err(why) => {
-                        differing += 1;
+                        failed += 1;
                         tell.say(format!("slave {}: cannot be asked: {why}", of.slave));
                         continue;
                     }
@@ -60,19 +60,20 @@ pub(super) fn diff(core: &Core, asker: ConnectionAddrs, tell: &mut Teller<'_>) -
                         of.slave
                     ));
                 }
-                let count = differences.len();
-                differing += usize::from(count > 0);
-                let sum =
-                    if count == 0 { "the same".to_owned() } else { format!("{count} differences") };
+                differing += usize::from(!differences.is_empty());
+                let sum = match differences.len() {
+                    0 => "the same".to_owned(),
+                    n => pluralize(n, "difference"),
+                };
                 tell.say(format!(
-                    "slave {}: {sum} at {}, {} entries",
+                    "slave {}: {sum} at {}, {}",
                     of.slave,
                     wanted.last,
-                    wanted.entries.len()
+                    pluralize(wanted.entries.len(), "path")
                 ));
             }
             Err(why) => {
-                differing += 1;
+                failed += 1;
                 tell.say(format!("slave {}: cannot be compared: {why}", of.slave));
             }
         }
@@ -80,13 +81,13 @@ pub(super) fn diff(core: &Core, asker: ConnectionAddrs, tell: &mut Teller<'_>) -
             break;
         }
     }
-    let (all, absent) = (linked.len() + absent.len(), absent.len());
-    Ok(match (differing, absent) {
-        (0, 0) => Outcome::done(format!("the trees of {all} slaves are the master's")),
-        (0, absent) => Outcome::failed(format!("{absent} of {all} slaves could not be compared")),
-        (differing, 0) => Outcome::failed(format!("{differing} of {all} slaves differ")),
-        (differing, absent) => Outcome::failed(format!(
-            "{differing} of {all} slaves differ, and {absent} could not be compared"
+    let all = pluralize(linked.len() + absent.len(), "slave");
+    Ok(match (differing, failed + absent.len()) {
+        (0, 0) => Outcome::done(format!("the trees of {all} are the master's")),
+        (0, failed) => Outcome::failed(format!("{failed} of {all} could not be compared")),
+        (differing, 0) => Outcome::failed(format!("{differing} of {all} differ")),
+        (differing, failed) => Outcome::failed(format!(
+            "{differing} of {all} differ, and {failed} could not be compared"
         )),
     })
 }

@@ -1,6 +1,6 @@
 //! Paths of the slaves that need an operator's eye: names that are not served, and what a disk refuses.
 
-use relais_proto::{LinkMessage, ListedPath, PathList};
+use relais_proto::{LinkMessage, ListedPath, PathList, pluralize};
 
 use super::{Done, Outcome, Teller};
 use crate::core::Core;
@@ -52,7 +52,7 @@ pub(super) fn skipped(core: &Core, tell: &mut Teller<'_>) -> Done {
                 } else {
                     String::new()
                 };
-                tell.say(format!("slave {}: {total} names are skipped{rest}", of.slave));
+                tell.say(format!("slave {}: {} skipped{rest}", of.slave, pluralize(total, "name")));
             }
             Err(why) => {
                 unasked += 1;
@@ -65,6 +65,9 @@ pub(super) fn skipped(core: &Core, tell: &mut Teller<'_>) -> Done {
     }
     Ok(match unasked {
         0 => Outcome { said: None, ok: true },
-        n => Outcome::failed(format!("{n} of {} slaves could not be asked", linked.len())),
+        n => Outcome::failed(format!(
+            "{n} of {} could not be asked",
+            pluralize(linked.len(), "slave")
+        )),
     })
 }

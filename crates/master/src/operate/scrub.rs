@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use log::info;
 use relais_cluster::LinkId;
-use relais_proto::Scrub;
+use relais_proto::{Scrub, pluralize};
 
 use super::{Done, Outcome, Teller};
 use crate::core::Core;
@@ -102,10 +102,11 @@ pub(super) fn scrub(core: &Core, wait: bool, tell: &mut Teller<'_>) -> Done {
             tell.say(format!("slave {}: {}", of.slave, progress.text()));
         }
     }
+    let slaves = pluralize(linked.len(), "slave");
     let bad = all.values().filter(|progress| !progress.is_well()).count();
     Ok(match bad {
-        0 => Outcome::done(format!("the contents of {} slaves are good", linked.len())),
-        bad => Outcome::failed(format!("{bad} of {} slaves are not good", linked.len())),
+        0 => Outcome::done(format!("the contents of {slaves} are good")),
+        bad => Outcome::failed(format!("{bad} of {slaves} are not good")),
     })
 }
 

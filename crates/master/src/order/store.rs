@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use log::{error, info, warn};
 use relais_cluster::{HistoryHash, KnownSlave, MasterState};
-use relais_proto::{ClusterId, FolderId, LogEntry, Lsn, SlaveId};
+use relais_proto::{ClusterId, FolderId, LogEntry, Lsn, SlaveId, pluralize};
 use relais_state::{
     ChangeLog, Journal, JournalError, JournalReader, Snapshot, SnapshotError, chain_seed,
 };
@@ -98,10 +98,10 @@ impl Store {
         }
         let members = known.unwrap_or_default();
         info!(
-            "the last change is {}; {} folders belong to the cluster, {} slaves are known",
+            "the last change is {}; the cluster has {} and {}",
             ledger.last(),
-            members.folders.len(),
-            members.slaves.len()
+            pluralize(members.folders.len(), "known folder"),
+            pluralize(members.slaves.len(), "known slave")
         );
         Ok(Self {
             folder: folder.to_owned(),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use relais_proto::{Confinement, Counters, Lsn, SlaveReport, sanitize};
+use relais_proto::{Confinement, Counters, Lsn, SlaveReport, pluralize, sanitize};
 
 use super::Report;
 use super::ask::{lag, shown_addr};
@@ -110,7 +110,8 @@ fn remarks(out: &mut String, slave: &SlaveReport) {
     if lacking > 0 {
         let _ = writeln!(
             out,
-            "    content that is not there yet: {lacking} files, {lacking_bytes} bytes"
+            "    content that is not there yet: {}, {lacking_bytes} bytes",
+            pluralize(lacking, "file")
         );
     }
     if damaged > 0 {
@@ -119,7 +120,8 @@ fn remarks(out: &mut String, slave: &SlaveReport) {
     if unapplied > 0 {
         let _ = writeln!(
             out,
-            "    not applied here, because the disk refuses it: {unapplied} paths; `ftpmaster diff` names them"
+            "    not applied here, because the disk refuses it: {}; `ftpmaster diff` names them",
+            pluralize(unapplied, "path")
         );
     }
     if set_aside > 0 {
