@@ -1,4 +1,4 @@
-//! The command line of `ftpmaster`. Only what works is offered.
+//! The command line of `ftpmaster`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use relais_net::tls::{TlsMode, TlsOptions};
 use relais_proto::{TreePath, sanitize};
 use relais_state::check_user_name;
 
-/// Where a master listens and is looked for, unless an option says otherwise.
+/// The default address of a master, for its listener and for commands.
 const ADDRESS: &str = "127.0.0.1:2121";
-/// Seconds that logins under way may take after a signal to stop.
+/// Default of `--grace`, in seconds.
 const GRACE: u64 = 5;
-/// Days for which removed and replaced content is remembered.
+/// Default of `--remember`, in days.
 const REMEMBER: u64 = 180;
-/// How long a certificate is good.
+/// Default lifetime of a certificate.
 const CERTIFICATE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// Headings of `--help`.
@@ -30,52 +30,90 @@ const SYSTEM: &str = "System";
 #[command(
     name = "ftpmaster",
     version,
-    after_help = "Exit status: 0 after a clean stop, 1 failure, 2 wrong usage, 3 cannot listen, 4 for status: a slave is down or catching up."
+    after_help = "Exit status: 0 after a clean stop, 1 failure, 2 wrong usage, 3 cannot listen, \
+                  4 for status: a slave is down or catching up."
 )]
 pub struct Args {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:2121]
     #[arg(help_heading = NETWORK, long, value_name = "ADDR:PORT", value_parser = host_and_port)]
     listen: Option<String>,
     /// How long logins under way may take after a signal to stop [default: 5]
-    #[arg(help_heading = SYSTEM, long, value_name = "SECONDS", value_parser = relais_cli::number_in(0..=86_400_u64))]
+    #[arg(
+        help_heading = SYSTEM,
+        long,
+        value_name = "SECONDS",
+        value_parser = relais_cli::number_in(0..=86_400_u64)
+    )]
     grace: Option<u64>,
     /// How clients are spread over the slaves [default: round-robin]
     #[arg(help_heading = CLUSTER, long, value_enum)]
-    balance: Option<Balance>,
-    /// How many disks must hold a file before its put is answered, where the client says nothing else [default: 1]
-    #[arg(help_heading = CLUSTER, long, value_name = "N", value_parser = relais_cli::number_in(1..=64_u16))]
+    balance: Option<BalanceArg>,
+    /// Disks that must hold a file before its put is answered; clients can ask for others [default:
+    /// 1]
+    #[arg(
+        help_heading = CLUSTER,
+        long,
+        value_name = "N",
+        value_parser = relais_cli::number_in(1..=64_u16)
+    )]
     copies: Option<u16>,
-    /// How long removed and replaced files are remembered, so that old copies of them do not come back [default: 180]
-    #[arg(help_heading = CLUSTER, long, value_name = "DAYS", value_parser = relais_cli::number_in(1..=36_500_u64))]
+    /// How long removal records are kept, which keep old copies of removed and replaced files out
+    /// [default: 180]
+    #[arg(
+        help_heading = CLUSTER,
+        long,
+        value_name = "DAYS",
+        value_parser = relais_cli::number_in(1..=36_500_u64)
+    )]
     remember: Option<u64>,
-    /// Show this certificate, of an authority of yours, instead of the cluster's: PEM, the authority's certificate last
+    /// Use this certificate instead of one of the cluster: PEM, the authority's certificate last
     #[arg(help_heading = NETWORK, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     tls_cert: Option<PathBuf>,
-    /// The private key of that certificate, where it is not in the same file
-    #[arg(help_heading = NETWORK, long, value_name = "FILE", requires = "tls_cert", value_hint = ValueHint::FilePath)]
+    /// The private key of that certificate, if it is not in the same file
+    #[arg(
+        help_heading = NETWORK,
+        long,
+        value_name = "FILE",
+        requires = "tls_cert",
+        value_hint = ValueHint::FilePath
+    )]
     tls_key: Option<PathBuf>,
-    /// How long the certificates of the cluster's servers are good, which renew them in time [default: 90]
+    /// Lifetime of the certificates of the cluster's servers, which renew them in time [default:
+    /// 90]
     #[arg(help_heading = NETWORK, long, value_name = "DAYS", value_parser = days)]
     certificate_days: Option<Duration>,
-    /// Which connections are encrypted (TLS): all, those with other machines, or none [default: remote]
+    /// Which connections are encrypted (TLS): all, those with other machines, or none
+    /// [default: remote]
     #[arg(help_heading = NETWORK, long, value_name = "WHICH", value_parser = encrypt())]
     tls: Option<TlsMode>,
-    /// The state folder [default: $STATE_DIRECTORY, $XDG_STATE_HOME/relais or ~/.local/state/relais]
-    #[arg(help_heading = SYSTEM, long, value_name = "DIR", global = true, value_hint = ValueHint::DirPath)]
+    /// The state folder
+    /// [default: $STATE_DIRECTORY, $XDG_STATE_HOME/relais or ~/.local/state/relais]
+    #[arg(
+        help_heading = SYSTEM,
+        long,
+        value_name = "DIR",
+        global = true,
+        value_hint = ValueHint::DirPath
+    )]
     pub state: Option<PathBuf>,
     /// The cluster key [default: cluster.key in the state folder]
     #[arg(help_heading = CLUSTER, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub cluster_key: Option<PathBuf>,
-    /// What to do instead of serving.
+    /// The command to run instead of serving.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// How a command reaches the master.
+/// The options by which a command reaches the master.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct Reach {
+pub struct ConnectOptions {
     /// Which master is asked [default: 127.0.0.1:2121]
-    #[arg(help_heading = CLUSTER, long, value_name = "HOST[:PORT]", value_hint = ValueHint::Hostname)]
+    #[arg(
+        help_heading = CLUSTER,
+        long,
+        value_name = "HOST[:PORT]",
+        value_hint = ValueHint::Hostname
+    )]
     master: Option<Host>,
     /// The cluster key [default: cluster.key in the state folder]
     #[arg(help_heading = CLUSTER, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -85,7 +123,7 @@ pub struct Reach {
     tls: Option<TlsMode>,
 }
 
-impl Reach {
+impl ConnectOptions {
     pub fn master(&self) -> String {
         self.master.as_ref().map_or_else(|| ADDRESS.to_owned(), ToString::to_string)
     }
@@ -99,80 +137,84 @@ impl Reach {
     }
 }
 
-/// What can be done with a running master.
+/// The commands of `ftpmaster`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show the slaves of the running master; status 1 when none is in service, 4 when one is down or catching up
+    /// Show the slaves of the running master; status 1 if none is in service, 4 if one is down or
+    /// catching up
     Status {
         /// Print JSON
         #[arg(long)]
         json: bool,
         #[command(flatten)]
-        reach: Reach,
+        reach: ConnectOptions,
     },
-    /// Give a slave no more sessions; those that it has move on
+    /// Take a slave out of service; its sessions move to other slaves
     Drain {
-        /// Its id, four digits of its beginning at least, or its address
+        /// Its id, at least the first four digits of it, or its address
         slave: String,
         #[command(flatten)]
-        reach: Reach,
+        reach: ConnectOptions,
     },
-    /// Give a drained slave sessions again, and have it try again what its disk has refused
+    /// Return a drained slave to service, and have it retry what its disk has refused
     Ready {
         /// As for drain
         slave: String,
         #[command(flatten)]
-        reach: Reach,
+        reach: ConnectOptions,
     },
-    /// Forget a slave that will not come back, and what it alone had
+    /// Forget a slave that will not return, and the contents that it alone held
     Forget {
         /// As for drain, or the id of a folder
         slave: String,
         #[command(flatten)]
-        reach: Reach,
+        reach: ConnectOptions,
     },
-    /// Name each path in which a slave's tree is not the master's; status 1 when there is one, or a slave cannot be asked
+    /// List the paths in which slaves' trees differ from the master's; status 1 if there is one, or
+    /// if
+    /// a slave cannot be asked
     Diff {
         #[command(flatten)]
-        reach: Reach,
+        reach: ConnectOptions,
     },
-    /// Have every slave read and check all its contents, and show how it goes; status 1 when damage is left
+    /// Have every slave verify all its contents, and show the progress; status 1 if damage is left
     Scrub {
         /// Return at once
         #[arg(long)]
         no_wait: bool,
         #[command(flatten)]
-        reach: Reach,
+        reach: ConnectOptions,
     },
-    /// Name what the slaves leave out of the tree: links, devices, mount points, unreadable files and the like
+    /// List the names that slaves leave out of the tree: links, devices, mount points, unreadable
+    /// files and the like
     Skipped {
         #[command(flatten)]
-        reach: Reach,
+        reach: ConnectOptions,
     },
-    /// Show what each slave has when the master takes no changes, and go on from the latest
+    /// Show the state of each slave when the master takes no changes, and recover from the latest
     Recover {
-        /// Do it
+        /// Execute the recovery
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
-        reach: Reach,
+        reach: ConnectOptions,
     },
     /// Print the changes in the journal as lines of JSON, oldest first
     Export {
         #[command(flatten)]
-        reach: Reach,
+        reach: ConnectOptions,
     },
-    /// Say who may log in; running servers take it up within a second
+    /// Manage the users; running servers load changes within a second
     User {
-        /// What to do.
+        /// The command for the accounts.
         #[command(subcommand)]
-        what: User,
+        what: UserCommand,
     },
 }
 
 impl Command {
-    /// How the master is reached, where the command asks one.
-    fn reach(&self) -> Option<&Reach> {
+    /// The connection options, if the command connects to a master.
+    fn reach(&self) -> Option<&ConnectOptions> {
         match self {
             Self::Status { reach, .. }
             | Self::Drain { reach, .. }
@@ -188,37 +230,38 @@ impl Command {
     }
 }
 
-/// What can be done with accounts. They are in the master's state folder (--state) on this machine, and no master need run.
+/// The commands for accounts, which are in the state folder (--state) on this machine. No master
+/// need run.
 #[derive(Debug, Subcommand)]
-pub enum User {
-    /// Add a user; once there is one nobody gets in without a name and a password
+pub enum UserCommand {
+    /// Add a user; the first one ends anonymous access
     Add {
         /// The name
         #[arg(value_parser = user_name)]
         name: String,
-        /// What the user may do
-        #[arg(long, value_enum, default_value_t = Rights::Read)]
-        rights: Rights,
-        /// The folder that is the top of the tree for this user
+        /// The rights of the user
+        #[arg(long, value_enum, default_value_t = RightsArg::Read)]
+        rights: RightsArg,
+        /// The folder that is the root of the tree for this user
         #[arg(long, value_name = "DIR", default_value = "/", value_parser = folder)]
         root: TreePath,
-        /// File with the password; one line end at its end is not part of it
+        /// File with the password; one line end at the end is not part of it
         #[arg(long, value_name = "F", value_hint = ValueHint::FilePath)]
         password_file: Option<PathBuf>,
     },
-    /// Change what a user may do, or where; clients log in again by themselves
+    /// Change the rights or the root of a user; clients log in again by themselves
     Set {
         /// The name
         #[arg(value_parser = user_name)]
         name: String,
-        /// What the user may do
+        /// The rights of the user
         #[arg(long, value_enum)]
-        rights: Option<Rights>,
-        /// The folder that is the top of the tree for this user
+        rights: Option<RightsArg>,
+        /// The folder that is the root of the tree for this user
         #[arg(long, value_name = "DIR", value_parser = folder)]
         root: Option<TreePath>,
     },
-    /// Give a user another password, and end what the former one has opened
+    /// Change the password of a user, and end the sessions of the former one
     Passwd {
         /// The name
         #[arg(value_parser = user_name)]
@@ -227,7 +270,7 @@ pub enum User {
         #[arg(long, value_name = "F", value_hint = ValueHint::FilePath)]
         password_file: Option<PathBuf>,
     },
-    /// Remove a user, and end what the user has open
+    /// Remove a user, and end the user's sessions
     Remove {
         /// The name
         #[arg(value_parser = user_name)]
@@ -241,17 +284,17 @@ pub enum User {
     },
 }
 
-/// What a user may do.
+/// The rights of a user as option values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Rights {
+pub enum RightsArg {
     /// List and get
     Read,
-    /// Change things too
+    /// Also make changes
     Write,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Balance {
+enum BalanceArg {
     /// One after another
     RoundRobin,
     /// To the slave with the fewest sessions
@@ -259,7 +302,7 @@ enum Balance {
 }
 
 impl Args {
-    /// Reads the command line; prints help or what is wrong, and ends the process, where there is nothing to do.
+    /// Parses the command line; prints help or an error and ends the process if that is due.
     pub fn read() -> Self {
         let args = Self::parse();
         let serving = args.listen.is_some()
@@ -272,12 +315,14 @@ impl Args {
         let reach = args.cluster_key.is_some() || args.tls.is_some();
         let wrong = match args.command {
             Some(_) if serving => {
-                "--listen, --grace, --balance, --copies, --remember, --tls-cert and --certificate-days are for the master itself, not for its commands"
+                "--listen, --grace, --balance, --copies, --remember, --tls-cert and \
+                 --certificate-days are for the master itself, not for its commands"
             }
             Some(Command::User { .. }) if reach => {
-                "`user` changes the accounts in the state folder, and asks no master: --cluster-key and --tls do nothing for it"
+                "`user` changes the accounts in the state folder and connects to no master: \
+                 --cluster-key and --tls have no effect"
             }
-            Some(Command::User { what: User::Set { rights: None, root: None, .. } }) => {
+            Some(Command::User { what: UserCommand::Set { rights: None, root: None, .. } }) => {
                 "`user set` changes nothing without --rights or --root"
             }
             _ => return args,
@@ -289,10 +334,10 @@ impl Args {
         self.listen.as_deref().unwrap_or(ADDRESS)
     }
 
-    /// How the command reaches its master; what stands before the command counts where nothing stands behind it.
-    pub fn reach(&self) -> Reach {
+    /// The connection options of the command. Options after the command go before those in front.
+    pub fn reach(&self) -> ConnectOptions {
         let reach = self.command.as_ref().and_then(Command::reach).cloned().unwrap_or_default();
-        Reach {
+        ConnectOptions {
             cluster_key: reach.cluster_key.or_else(|| self.cluster_key.clone()),
             tls: reach.tls.or(self.tls),
             ..reach
@@ -324,8 +369,8 @@ impl Args {
 
     pub fn balance(&self) -> relais_master::Balance {
         match self.balance {
-            None | Some(Balance::RoundRobin) => relais_master::Balance::RoundRobin,
-            Some(Balance::LeastSessions) => relais_master::Balance::LeastSessions,
+            None | Some(BalanceArg::RoundRobin) => relais_master::Balance::RoundRobin,
+            Some(BalanceArg::LeastSessions) => relais_master::Balance::LeastSessions,
         }
     }
 }
@@ -344,7 +389,7 @@ fn folder(text: &str) -> Result<TreePath, String> {
     TreePath::new(text.trim_matches('/')).map_err(|error| error.to_string())
 }
 
-/// Days, which need not be whole ones.
+/// Parses a number of days, which may be a fraction.
 fn days(text: &str) -> Result<Duration, String> {
     let days: f64 = text.parse().map_err(|_| format!("{} is no number", sanitize(text)))?;
     let time = Duration::try_from_secs_f64(days * 24.0 * 60.0 * 60.0)
@@ -353,11 +398,11 @@ fn days(text: &str) -> Result<Duration, String> {
     if range.contains(&time) {
         Ok(time)
     } else {
-        Err("it must be a second at least, and 3650 days at most".to_owned())
+        Err("it must be at least a second and at most 3650 days".to_owned())
     }
 }
 
-/// Where to listen: the port may be 0, and has to be named.
+/// Checks the form `ADDR:PORT`. The port is required and may be 0.
 fn host_and_port(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {

@@ -1,4 +1,4 @@
-//! The certificates of the cluster: the master's own, which it renews in time, and those that slaves ask for.
+//! Issues the cluster's certificates: the master's own, renewed in time, and those of the slaves.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,41 +11,44 @@ use relais_net::tls::{
 use relais_proto::{LinkMessage, limits};
 use relais_state::{Authority, CertificateName, RenewalTimer, ServerKey};
 
-/// Pause before a renewal that failed is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
+/// Pause after a failed renewal.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Has the cluster's authority.
+/// The cluster's authority with the master's own certificate.
 pub struct Certifier {
     authority: Authority,
     encrypt: TlsMode,
     certificate: Arc<ServerCertificate>,
-    /// Whether somebody has brought the master's certificate.
-    brought: bool,
-    /// How long a certificate is good.
+    /// Whether an operator has provided the master's certificate (`--tls-cert`).
+    is_provided: bool,
+    /// Lifetime of a certificate.
     life: Duration,
-    /// Until when the master's own needs no look.
+    /// When the master's own certificate is due for renewal.
     term: Mutex<RenewalTimer>,
 }
 
 impl Certifier {
-    /// Has a certificate for the master at once.
+    /// Loads or issues the master's certificate.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The certificate is invalid or cannot be issued.
     pub fn new(authority: Authority, options: &TlsOptions, life: Duration) -> Result<Self, String> {
-        let brought = !options.files.is_empty();
-        let certificate =
-            if brought { open_brought(options.files.clone())? } else { ServerCertificate::empty() };
+        let is_provided = !options.files.is_empty();
+        let certificate = if is_provided {
+            open_provided(options.files.clone())?
+        } else {
+            ServerCertificate::empty()
+        };
         let term = Mutex::new(RenewalTimer::new(Instant::now(), SystemTime::now(), Duration::ZERO));
         let this = Self {
             authority,
             encrypt: options.encrypt,
             certificate: Arc::new(certificate),
-            brought,
+            is_provided,
             life,
             term,
         };
-        if !this.brought {
+        if !this.is_provided {
             this.renew()?;
             let print = Fingerprint::of_pem(this.authority.pem().as_bytes())?;
             info!("the cluster's authority is {print}");
@@ -53,27 +56,27 @@ impl Certifier {
         Ok(this)
     }
 
-    /// How connections to the master are encrypted.
+    /// The TLS configuration of the master's listener.
     ///
     /// # Errors
-    /// Where the cryptography cannot be set up.
+    /// The TLS library cannot be set up.
     pub fn server(&self) -> std::io::Result<TlsServer> {
         TlsServer::new(self.encrypt, self.certificate.clone())
     }
 
-    /// Reads certificates again at once that somebody has brought.
-    pub fn look(&self) {
+    /// Reloads a provided certificate at once.
+    pub fn reload(&self) {
         self.certificate.reload();
     }
 
-    /// Does what is due. To be called each second.
+    /// Renews the master's certificate if that is due. Called each second.
     pub fn tick(&self) {
-        if self.brought || !self.term().is_due(Instant::now(), SystemTime::now()) {
+        if self.is_provided || !self.term().is_due(Instant::now(), SystemTime::now()) {
             return;
         }
         if let Err(e) = self.renew() {
-            warn!("the master's certificate cannot be renewed, the former one counts: {e}");
-            self.begin(AGAIN);
+            warn!("cannot renew the master's certificate: {e}; the present one stays in force");
+            self.begin(RETRY_AFTER);
         }
     }
 
@@ -99,22 +102,24 @@ impl Certifier {
             .map_err(|e| e.to_string())
     }
 
-    /// The certificate of a slave that has proved the cluster key. It says slave, and nothing else: who has that key is not told passwords.
+    /// Issues the certificate of a slave that has proved the cluster key.
+    ///
+    /// It names the role slave only, so a holder of the cluster key cannot collect passwords.
     pub fn for_slave(&self, point: &[u8; limits::POINT]) -> Option<LinkMessage> {
         match self.certify(SLAVE_NAME, point) {
             Ok(chain) => {
                 Some(LinkMessage::Certificate { chain, renew_s: (self.life * 2 / 3).as_secs() })
             }
             Err(e) => {
-                warn!("a slave cannot be certified: {e}");
+                warn!("cannot certify a slave: {e}");
                 None
             }
         }
     }
 }
 
-fn open_brought(files: Vec<PathBuf>) -> Result<ServerCertificate, String> {
-    // Whoever starts a master with a bad certificate learns it at once.
+fn open_provided(files: Vec<PathBuf>) -> Result<ServerCertificate, String> {
+    // A bad certificate is an error at the start of the master.
     let pem = relais_net::tls::read_pem(&files)?;
     ServerCertificate::empty().set(&pem).map_err(|e| {
         let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();

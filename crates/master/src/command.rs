@@ -1,4 +1,4 @@
-//! What `ftpmaster drain`, `diff` and the like do: ask a running master to do something, and show what it tells.
+//! The client side of operators' commands: sends an operation to a running master.
 
 use std::time::Duration;
 
@@ -10,13 +10,15 @@ pub use relais_proto::Operation;
 
 use crate::status::{StatusError, talk};
 
-/// How long the master may be silent: it waits for slaves itself, and tells how that went.
+/// Longest silence of the master, which may itself wait for slaves.
 const SILENCE: Duration = Duration::from_secs(300);
 
-/// Has the master at `master` (`HOST:PORT`) do something. `each` gets every line that it tells. Says whether it was done and all is well.
+/// Runs an operation on the master at `master` (`HOST:PORT`), and returns whether it succeeded.
+///
+/// `each` gets every line of the master's output.
 ///
 /// # Errors
-/// Why nothing is known of it.
+/// The master is unreachable, or the link failed before the result.
 pub fn operate(
     master: &str,
     key: &ClusterKey,

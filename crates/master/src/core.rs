@@ -1,6 +1,7 @@
-//! What all threads of the master share: the registry behind its lock, the
-//! key, the master's time, the links, and the way to the order. Nothing here waits for a peer while
-//! a lock is held.
+//! The state that all threads of the master share.
+//!
+//! It has the registry behind its lock, the key, the master's time, the links and the handle of the
+//! order. No code here waits for a peer while it holds a lock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -24,17 +25,17 @@ use relais_state::{
 };
 
 use crate::certifier::Certifier;
-use crate::lines::Lines;
-use crate::links::Links;
-use crate::order::{Job, Orders};
+use crate::linked_slaves::LinkedSlaves;
+use crate::open_links::OpenLinks;
+use crate::order::{OrderCommand, OrderHandle};
+use crate::order_status::SharedOrderStatus;
 use crate::queries::Queries;
-use crate::shown::Shown;
 
-/// Seconds after which a client may ask again while no slave is in service.
+/// Retry delay of a client in seconds while no slave is in service.
 const RETRY_AFTER: u16 = 1;
 
-/// What a client's login comes to at first.
-pub(crate) enum Entry {
+/// The first result of a client's login.
+pub(crate) enum LoginStart {
     Answer(Reply),
     Pending(PendingLogin),
 }
@@ -42,72 +43,66 @@ pub(crate) enum Entry {
 pub(crate) struct Core {
     pub key: ClusterKey,
     pub cluster: ClusterId,
-    pub lines: Arc<Lines>,
-    /// Whether the master is about to end.
+    pub open_links: Arc<OpenLinks>,
+    /// Whether the master is stopping.
     pub stopping: AtomicBool,
-    /// Logins that have begun and are not answered yet.
+    /// The number of logins in progress.
     pub logins: Arc<AtomicUsize>,
-    /// The slaves that are linked.
-    pub links: Links,
-    /// The way to the order.
-    pub orders: Orders,
-    /// What everybody is told of the order.
-    pub shown: Shown,
-    /// Questions for slaves' trees.
+    pub slaves: LinkedSlaves,
+    pub order: OrderHandle,
+    pub order_status: SharedOrderStatus,
+    /// Open queries for slaves' trees.
     pub queries: Queries<TreePage>,
-    /// Questions for lists of paths.
+    /// Open queries for lists of paths.
     pub lists: Queries<PathPage>,
-    /// How often all contents were to be read and checked.
+    /// The number of scrubs that operators have ordered.
     pub scrubs: AtomicU64,
-    /// Who may log in.
     accounts: Arc<LiveAccounts>,
-    /// Where their passwords are looked at.
-    pub desk: PasswordVerifier,
-    /// Who certifies.
+    pub passwords: PasswordVerifier,
     pub certifier: Certifier,
-    /// The generation of the accounts that the slaves were told last.
-    told_generation: AtomicU64,
-    /// How many disks must hold the content of a put whose client does not say.
+    /// The generation of the accounts that was last sent to the slaves.
+    sent_generation: AtomicU64,
+    /// Default number of disks that must hold the content of a put.
     copies: u16,
-    /// Whether clients on this host may change things without an account.
-    open: bool,
+    /// Whether clients on this host may make changes without an account.
+    is_open: bool,
     registry: Mutex<Registry>,
-    marked: Mutex<Marked>,
+    settings: Mutex<SlaveSettings>,
     started: Instant,
     started_ms: u64,
 }
 
-/// What operators have said of slaves.
+/// Operators' settings for slaves, and the slaves' last heartbeats.
 #[derive(Debug, Default)]
-struct Marked {
-    /// Those that get no clients until they are ready again.
+struct SlaveSettings {
+    /// Slaves that get no clients until an operator makes them ready.
     draining: BTreeSet<SlaveId>,
-    /// Those that will not come back.
+    /// Slaves that an operator has removed.
     forgotten: BTreeSet<SlaveId>,
-    /// How often each was made ready.
+    /// How often each slave was made ready.
     readies: BTreeMap<SlaveId, u64>,
-    /// The last heartbeat of each link, as it came.
+    /// The last heartbeat of each link, unmodified.
     beats: BTreeMap<LinkId, (SlaveId, Heartbeat)>,
 }
 
 impl Core {
-    /// `open`: the master listens on loopback alone.
+    /// Makes the shared state. `open`: the master listens on loopback only.
     ///
     /// # Errors
-    /// Where there can be no threads for passwords.
+    /// The threads for passwords cannot be started.
     pub fn new(
         key: ClusterKey,
         registry: Registry,
-        orders: Orders,
+        orders: OrderHandle,
         open: bool,
         copies: u16,
         accounts: Arc<LiveAccounts>,
         certifier: Certifier,
     ) -> std::io::Result<Self> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        // Each keeps a core busy.
+        // One thread for each core, because a hash keeps a core busy.
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let desk = PasswordVerifier::start(
+        let passwords = PasswordVerifier::start(
             Arc::clone(&accounts),
             FailedLogins::new()?,
             Box::new(LocalLoginState::new()),
@@ -116,39 +111,43 @@ impl Core {
         Ok(Self {
             cluster: key.cluster_id(),
             key,
-            lines: Arc::default(),
+            open_links: Arc::default(),
             stopping: AtomicBool::new(false),
             logins: Arc::default(),
-            links: Links::default(),
-            orders,
-            shown: Shown::default(),
+            slaves: LinkedSlaves::default(),
+            order: orders,
+            order_status: SharedOrderStatus::default(),
             queries: Queries::default(),
             lists: Queries::default(),
             scrubs: AtomicU64::new(0),
-            told_generation: AtomicU64::new(accounts.generation()),
+            sent_generation: AtomicU64::new(accounts.generation()),
             accounts,
-            desk,
+            passwords,
             certifier,
             copies,
-            open,
-            marked: Mutex::default(),
+            is_open: open,
+            settings: Mutex::default(),
             registry: Mutex::new(registry),
             started: Instant::now(),
             started_ms: milliseconds(since_1970),
         })
     }
 
-    /// The master's time in milliseconds since 1970 UTC: the clock's time at the
-    /// start, counted on, so that a clock that is set later ends no ticket.
+    /// The master's time in milliseconds since 1970 UTC.
+    ///
+    /// It is the wall clock at the start plus the monotonic time since, so that a later change of
+    /// the
+    /// wall clock expires no ticket.
     pub fn time_ms(&self) -> u64 {
         self.started_ms.saturating_add(milliseconds(self.started.elapsed()))
     }
 
-    /// Begins a client's login: what it comes to, or a password that is to be looked at.
-    pub fn log_in(&self, login: &Login, peer: SocketAddr, local: SocketAddr) -> Entry {
-        let refuse = |code, message: &str| Entry::Answer(Reply::Error(Refusal::new(code, message)));
+    /// Starts a client's login: returns the answer, or the pending verification of the password.
+    pub fn log_in(&self, login: &Login, peer: SocketAddr, local: SocketAddr) -> LoginStart {
+        let refuse =
+            |code, message: &str| LoginStart::Answer(Reply::Error(Refusal::new(code, message)));
         match (self.accounts.current(), login.user.is_empty()) {
-            (None, true) => Entry::Answer(self.redirect(
+            (None, true) => LoginStart::Answer(self.redirect(
                 login,
                 peer,
                 local,
@@ -170,14 +169,16 @@ impl Core {
             (Some(_), true) => {
                 refuse(ErrorCode::LoginNeeded, "a user name and a password are needed here")
             }
-            (Some(_), false) => match self.desk.submit(peer.ip(), &login.user, &login.password) {
-                Ok(pending) => Entry::Pending(pending),
-                Err(refusal) => Entry::Answer(Reply::Error(refusal)),
-            },
+            (Some(_), false) => {
+                match self.passwords.submit(peer.ip(), &login.user, &login.password) {
+                    Ok(pending) => LoginStart::Pending(pending),
+                    Err(refusal) => LoginStart::Answer(Reply::Error(refusal)),
+                }
+            }
         }
     }
 
-    /// The answer to a user who has logged in.
+    /// Answers a user whose password was right.
     pub fn welcome(
         &self,
         login: &Login,
@@ -206,7 +207,11 @@ impl Core {
                     "{peer}: sent to {}",
                     slaves.first().map_or_else(String::new, |s| format!("{} {:?}", s.id, s.addrs))
                 );
-                Reply::Redirect { ticket: ticket.mint(&self.key), lsn: self.shown.lsn(), slaves }
+                Reply::Redirect {
+                    ticket: ticket.mint(&self.key),
+                    lsn: self.order_status.lsn(),
+                    slaves,
+                }
             }
             Err(error) => {
                 debug!("{peer}: {error}");
@@ -218,9 +223,11 @@ impl Core {
         }
     }
 
-    /// What a client may do where there are no accounts: writing is allowed only to a server that listens on loopback alone.
+    /// The ticket of an anonymous client.
+    ///
+    /// Anonymous clients may write only if the master listens on loopback alone.
     fn ticket_without_account(&self, client: IpAddr) -> Ticket {
-        let rights = if self.open && client.to_canonical().is_loopback() {
+        let rights = if self.is_open && client.to_canonical().is_loopback() {
             Rights::Write
         } else {
             Rights::Read
@@ -228,38 +235,38 @@ impl Core {
         self.ticket(String::new(), rights, TreePath::root(), 0)
     }
 
-    /// Reads accounts and certificates again at once.
+    /// Reloads accounts and certificates at once.
     pub fn reload(&self) {
         self.accounts.reload();
-        self.certifier.look();
+        self.certifier.reload();
     }
 
-    /// Tells the slaves at once where something was taken from somebody who may be logged in.
-    pub fn tell_generation(&self) {
+    /// Sends a changed generation of the accounts to the slaves at once.
+    pub fn send_generation(&self) {
         let generation = self.accounts.generation();
-        if self.told_generation.swap(generation, Ordering::Relaxed) == generation {
+        if self.sent_generation.swap(generation, Ordering::Relaxed) == generation {
             return;
         }
-        self.tell_orders();
+        self.send_heartbeat_acks();
     }
 
-    /// Tells all slaves at once what they hear otherwise with their next heartbeat.
-    pub fn tell_orders(&self) {
-        for linked in self.links.all() {
+    /// Sends all slaves the heartbeat acknowledgement at once, not only after their next heartbeat.
+    pub fn send_heartbeat_acks(&self) {
+        for linked in self.slaves.all() {
             let ack = self.beat_ack(linked.slave);
             linked.outbox.send(&ack);
         }
     }
 
-    /// How far a slave has come with reading all its contents, as it has said last.
+    /// The progress of a slave's scrub by its last heartbeat.
     pub fn scrub_of(&self, link: LinkId) -> Option<Scrub> {
-        self.marked().beats.get(&link).map(|(_, beat)| beat.scrub)
+        self.settings().beats.get(&link).map(|(_, beat)| beat.scrub)
     }
 
-    /// A slave offers its service on a link; where it is.
+    /// Registers a slave on a link, and returns its addresses.
     ///
     /// # Errors
-    /// What the slave is told.
+    /// The refusal to send to the slave.
     pub fn register(
         &self,
         id: SlaveId,
@@ -280,14 +287,15 @@ impl Core {
             let result = self.registry().register(joining.clone(), self.now());
             match result {
                 Ok(registered) => {
-                    registered.replaced.iter().for_each(|old| self.lines.shut(*old));
-                    self.marked().forgotten.remove(&id);
+                    registered.replaced.iter().for_each(|old| self.open_links.shut(*old));
+                    self.settings().forgotten.remove(&id);
                     self.announce();
                     return Ok(place);
                 }
-                // A slave that was restarted may be here before its old link's thread has seen the end.
+                // A restarted slave may register before the thread of its old link has seen the
+                // end.
                 Err(conflict) => {
-                    match conflict.holder().filter(|holder| self.lines.has_ended(*holder)) {
+                    match conflict.holder().filter(|holder| self.open_links.has_ended(*holder)) {
                         Some(gone) => self.registry().closed(gone),
                         None => return Err(Refusal::new(code(conflict), conflict.to_string())),
                     }
@@ -296,12 +304,12 @@ impl Core {
         }
     }
 
-    /// A heartbeat came; the answer to it, or none where the link counts no longer.
+    /// Handles a heartbeat, and returns its acknowledgement; none if the link was replaced.
     pub fn beat(&self, id: SlaveId, link: LinkId, beat: Heartbeat) -> Option<LinkMessage> {
         let draining = {
-            let mut marked = self.marked();
-            marked.beats.insert(link, (id, beat.clone()));
-            marked.draining.contains(&id)
+            let mut settings = self.settings();
+            settings.beats.insert(link, (id, beat.clone()));
+            settings.draining.contains(&id)
         };
         let counts = self.note(link, beat, draining);
         self.announce();
@@ -310,12 +318,12 @@ impl Core {
 
     fn beat_ack(&self, slave: SlaveId) -> LinkMessage {
         let (draining, retries) = {
-            let marked = self.marked();
-            let retries = marked.readies.get(&slave).copied().unwrap_or_default();
-            (marked.draining.contains(&slave), retries)
+            let settings = self.settings();
+            let retries = settings.readies.get(&slave).copied().unwrap_or_default();
+            (settings.draining.contains(&slave), retries)
         };
         LinkMessage::HeartbeatAck {
-            lsn: self.shown.lsn(),
+            lsn: self.order_status.lsn(),
             time_ms: self.time_ms(),
             generation: self.accounts.generation(),
             draining,
@@ -325,34 +333,34 @@ impl Core {
         }
     }
 
-    /// A slave that is being drained is shown so, and gets no clients, whatever it thinks of itself.
+    /// Passes a heartbeat to the registry. A draining slave gets no clients, whatever it reports.
     fn note(&self, link: LinkId, beat: Heartbeat, draining: bool) -> bool {
         let state = if draining { SlaveState::Draining } else { beat.state };
         self.registry().beat(link, Heartbeat { state, ..beat }, self.now())
     }
 
-    /// A slave's link has ended.
+    /// Handles the end of a slave's link.
     pub fn closed(&self, link: LinkId) {
         self.registry().closed(link);
-        self.marked().beats.remove(&link);
-        self.links.remove(link);
+        self.settings().beats.remove(&link);
+        self.slaves.remove(link);
         self.queries.ended(link);
         self.lists.ended(link);
-        self.orders.tell(Job::Event(Event::LinkClosed { link }));
+        self.order.send(OrderCommand::Event(Event::LinkClosed { link }));
         self.announce();
     }
 
-    /// No more clients for a slave, at once, also when it comes back; or clients again.
+    /// Drains a slave or makes it ready, at once and for its later links too.
     pub fn drain(&self, slave: SlaveId, draining: bool) {
         let beats: Vec<(LinkId, Heartbeat)> = {
-            let mut marked = self.marked();
+            let mut settings = self.settings();
             if draining {
-                marked.draining.insert(slave)
+                settings.draining.insert(slave)
             } else {
-                *marked.readies.entry(slave).or_default() += 1;
-                marked.draining.remove(&slave)
+                *settings.readies.entry(slave).or_default() += 1;
+                settings.draining.remove(&slave)
             };
-            marked
+            settings
                 .beats
                 .iter()
                 .filter(|(_, (id, _))| *id == slave)
@@ -362,26 +370,26 @@ impl Core {
         for (link, beat) in beats {
             self.note(link, beat, draining);
         }
-        self.tell_orders();
+        self.send_heartbeat_acks();
         self.announce();
     }
 
-    /// A slave will not come back: it is shown no more.
+    /// Removes a slave from the reports.
     pub fn forget(&self, slave: SlaveId) {
-        let mut marked = self.marked();
-        marked.draining.remove(&slave);
-        marked.forgotten.insert(slave);
+        let mut settings = self.settings();
+        settings.draining.remove(&slave);
+        settings.forgotten.insert(slave);
     }
 
-    /// All slaves, as an operator at this address sees them.
+    /// Reports on all slaves, with addresses for an operator at this viewpoint.
     pub fn reports(&self, asker: ConnectionAddrs) -> Vec<SlaveReport> {
         let mut reports = self.registry().reports(asker, self.now());
-        let marked = self.marked();
-        reports.retain(|report| !marked.forgotten.contains(&report.id));
+        let settings = self.settings();
+        reports.retain(|report| !settings.forgotten.contains(&report.id));
         reports
     }
 
-    /// Logs what has changed since the last time.
+    /// Logs changes of slaves' states since the last call.
     pub fn announce(&self) {
         let notices = self.registry().notices(self.now());
         notices.iter().for_each(log_notice);
@@ -401,8 +409,8 @@ impl Core {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn marked(&self) -> MutexGuard<'_, Marked> {
-        self.marked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn settings(&self) -> MutexGuard<'_, SlaveSettings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -412,7 +420,7 @@ fn milliseconds(time: Duration) -> u64 {
 
 fn code(conflict: Conflict) -> ErrorCode {
     match conflict {
-        // The slave itself finds out whether its disk is a copy of another one's.
+        // The slave itself detects whether its disk is a copy of another slave's disk.
         Conflict::SameId { .. } => ErrorCode::Exists,
         Conflict::SameAddress { .. } => ErrorCode::Conflict,
         Conflict::Nowhere => ErrorCode::BadRequest,
@@ -420,7 +428,7 @@ fn code(conflict: Conflict) -> ErrorCode {
     }
 }
 
-/// The addresses that a slave's `--advertise` stands for; none for an empty one.
+/// Resolves a slave's `--advertise` to addresses; none for an empty one.
 fn resolve(advertise: &str) -> Result<Vec<SocketAddr>, Refusal> {
     if advertise.is_empty() {
         return Ok(Vec::new());

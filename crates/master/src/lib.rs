@@ -1,39 +1,38 @@
-//! The master: sends each client to the next slave in turn.
+//! The master: redirects each client to the next slave in turn.
 //!
-//! Owns the listening socket's connections, the links of the slaves and the
-//! answers to operators. It decides nothing about whose turn it is and what an
-//! address is good for (that is `relais-cluster`), and checks no proof itself
-//! (that is `relais-state`). One thread leads all connections through their
-//! login and answers clients; each link that has given its proof has threads
-//! of its own; one thread numbers all changes and writes the journal. Called by `ftpmaster`, which binds, locks the state and sees to signals.
+//! The crate owns the accepted connections, the links of the slaves and the answers to operators.
+//! `relais-cluster` chooses slaves and addresses; `relais-state` checks proofs. One thread runs all
+//! logins and answers clients. Each authenticated link has its own threads. One thread numbers all
+//! changes and writes the journal. `ftpmaster` binds the socket, locks the state folder and handles
+//! signals.
 
 mod certifier;
 mod command;
 mod core;
-mod lines;
-mod links;
+mod linked_slaves;
 mod login;
+mod open_links;
 mod operate;
 mod operator;
 mod order;
+mod order_status;
 mod outbox;
 mod queries;
 mod server;
-mod shown;
 mod slave_link;
 pub mod status;
 mod stop;
-mod users;
+mod users_json;
 
 pub use certifier::Certifier;
 pub use command::{Operation, operate};
-pub use order::{FoldersError, Store, StoreError};
+pub use order::{MembersError, Store, StoreError};
 pub use relais_cluster::Balance;
 pub use server::{Config, MasterError, run};
-pub use stop::Stop;
-pub use users::users_json;
+pub use stop::StopHandle;
+pub use users_json::users_json;
 
-/// Program and version, as peers hear it.
+/// Program and version, which peers get in `Welcome`.
 const AGENT: &str = concat!("ftpmaster ", env!("CARGO_PKG_VERSION"));
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Leads one peer through its login: a client to its redirect, a slave or an
-//! operator to the proof of the cluster key. It answers frames with frames and
-//! never waits.
+//! The login of one peer: of a client to its redirect, of a slave or operator to its key proof.
+//!
+//! The login handler answers frames with frames and never blocks.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,26 +17,26 @@ use relais_proto::{
 use relais_state::{LinkChallenger, LinkError, LoginResult, PendingLogin};
 
 use crate::AGENT;
-use crate::core::{Core, Entry};
-use crate::lines::{Kind, Place};
+use crate::core::{Core, LoginStart};
+use crate::open_links::{LinkSlot, PeerKind};
 
-/// A slave or an operator who has given the proof.
+/// A slave or an operator that has proved the cluster key.
 #[derive(Debug)]
-pub(crate) struct Visitor {
+pub(crate) struct LinkPeer {
     /// The slave's id, or the operator's random one.
     pub id: SlaveId,
-    /// The link's place, which also says what the visitor is.
-    pub place: Place,
+    /// The reserved link, which also tells the kind of the peer.
+    pub slot: LinkSlot,
 }
 
-/// What the next frame must be.
-enum Stage {
+/// The stage of a login: the frame or event that it expects.
+enum LoginStage {
     Hello,
     Login,
-    /// The password is being looked at.
+    /// The password is being verified.
     Password(Login, PendingLogin),
-    Open(Kind),
-    Proof(Kind, LinkChallenger),
+    Open(PeerKind),
+    Proof(PeerKind, LinkChallenger),
     Over,
 }
 
@@ -44,26 +44,26 @@ pub(crate) struct MasterLogin {
     core: Arc<Core>,
     peer: SocketAddr,
     local: SocketAddr,
-    stage: Stage,
-    /// Passwords on this connection that were wrong.
+    stage: LoginStage,
+    /// Wrong passwords on this connection.
     failed: u32,
-    /// Counts this login while it is under way.
-    under_way: Option<Counted>,
-    /// What ties proofs to the line, where that is encrypted.
+    /// Counts this login while it is in progress.
+    under_way: Option<CountGuard>,
+    /// The channel binding; none without TLS.
     binding: Option<ChannelBinding>,
 }
 
-/// Counts as long as it lives.
-struct Counted(Arc<AtomicUsize>);
+/// Increments a counter while it exists.
+struct CountGuard(Arc<AtomicUsize>);
 
-impl Counted {
+impl CountGuard {
     fn new(count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(count))
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -71,32 +71,40 @@ impl Drop for Counted {
 
 impl MasterLogin {
     pub fn new(core: Arc<Core>, peer: SocketAddr, local: SocketAddr) -> Self {
-        Self { core, peer, local, stage: Stage::Hello, failed: 0, under_way: None, binding: None }
+        Self {
+            core,
+            peer,
+            local,
+            stage: LoginStage::Hello,
+            failed: 0,
+            under_way: None,
+            binding: None,
+        }
     }
 
-    fn step(&mut self, kind: FrameType, payload: &[u8]) -> Result<LoginStep<Visitor>, Refusal> {
-        match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Hello => self.hello(kind, payload),
-            Stage::Login => self.login(kind, payload),
-            Stage::Open(who) => self.open(who, kind, payload),
-            Stage::Proof(who, challenger) => self.proof(who, &challenger, kind, payload),
-            Stage::Password(..) | Stage::Over => {
+    fn step(&mut self, kind: FrameType, payload: &[u8]) -> Result<LoginStep<LinkPeer>, Refusal> {
+        match std::mem::replace(&mut self.stage, LoginStage::Over) {
+            LoginStage::Hello => self.hello(kind, payload),
+            LoginStage::Login => self.login(kind, payload),
+            LoginStage::Open(who) => self.open(who, kind, payload),
+            LoginStage::Proof(who, challenger) => self.proof(who, &challenger, kind, payload),
+            LoginStage::Password(..) | LoginStage::Over => {
                 Err(refusal(&WireError::Unexpected(kind.number())))
             }
         }
     }
 
-    fn hello(&mut self, kind: FrameType, payload: &[u8]) -> Result<LoginStep<Visitor>, Refusal> {
+    fn hello(&mut self, kind: FrameType, payload: &[u8]) -> Result<LoginStep<LinkPeer>, Refusal> {
         let Request::Hello(Hello { role, versions, agent }) = request(kind, payload)? else {
             return Err(unexpected(kind));
         };
         let version = common_version(VERSIONS, versions).map_err(|error| refusal(&error))?;
         debug!("{}: {role:?} {}", self.peer, sanitize(&agent));
-        self.under_way = Some(Counted::new(&self.core.logins));
+        self.under_way = Some(CountGuard::new(&self.core.logins));
         self.stage = match role {
-            Role::Client => Stage::Login,
-            Role::Slave => Stage::Open(Kind::Slave),
-            Role::Operator => Stage::Open(Kind::Operator),
+            Role::Client => LoginStage::Login,
+            Role::Slave => LoginStage::Open(PeerKind::Slave),
+            Role::Operator => LoginStage::Open(PeerKind::Operator),
             Role::Peer => {
                 return Err(Refusal::new(
                     ErrorCode::BadRequest,
@@ -104,7 +112,7 @@ impl MasterLogin {
                 ));
             }
         };
-        // At once, for a peer that waits for it before it goes on.
+        // At once, because some peers wait for it before their next frame.
         Ok(LoginStep::Reply(reply(&Reply::Welcome {
             version,
             role: ServerRole::Master,
@@ -113,23 +121,23 @@ impl MasterLogin {
         })))
     }
 
-    fn login(&mut self, kind: FrameType, payload: &[u8]) -> Result<LoginStep<Visitor>, Refusal> {
+    fn login(&mut self, kind: FrameType, payload: &[u8]) -> Result<LoginStep<LinkPeer>, Refusal> {
         let Request::Login(login) = request(kind, payload)? else { return Err(unexpected(kind)) };
         match self.core.log_in(&login, self.peer, self.local) {
-            Entry::Answer(answer) => {
+            LoginStart::Answer(answer) => {
                 self.under_way = None;
                 Ok(LoginStep::Close(reply(&answer)))
             }
-            Entry::Pending(pending) => {
-                self.stage = Stage::Password(login, pending);
+            LoginStart::Pending(pending) => {
+                self.stage = LoginStage::Password(login, pending);
                 Ok(LoginStep::Pending)
             }
         }
     }
 
-    /// The password was looked at.
-    fn judged(&mut self, login: &Login, verdict: LoginResult) -> LoginStep<Visitor> {
-        let answer = match verdict {
+    /// Handles the result of the password verification.
+    fn finish_login(&mut self, login: &Login, result: LoginResult) -> LoginStep<LinkPeer> {
+        let answer = match result {
             Ok(user) => self.core.welcome(login, user, self.peer, self.local),
             Err(refusal) => {
                 self.failed += u32::from(refusal.code == ErrorCode::LoginRefused);
@@ -137,31 +145,31 @@ impl MasterLogin {
                     refusal.code == ErrorCode::LoginRefused && self.failed < limits::LOGIN_TRIES;
                 let answer = Reply::Error(refusal);
                 if again {
-                    self.stage = Stage::Login;
+                    self.stage = LoginStage::Login;
                     return LoginStep::Reply(reply(&answer));
                 }
                 answer
             }
         };
-        self.stage = Stage::Over;
+        self.stage = LoginStage::Over;
         self.under_way = None;
         LoginStep::Close(reply(&answer))
     }
 
     fn open(
         &mut self,
-        who: Kind,
+        who: PeerKind,
         kind: FrameType,
         payload: &[u8],
-    ) -> Result<LoginStep<Visitor>, Refusal> {
-        if who == Kind::Slave && self.core.stopping.load(Ordering::Relaxed) {
+    ) -> Result<LoginStep<LinkPeer>, Refusal> {
+        if who == PeerKind::Slave && self.core.stopping.load(Ordering::Relaxed) {
             return Err(Refusal::new(ErrorCode::Draining, "the master is stopping"));
         }
         let message = LinkMessage::decode(kind, payload).map_err(|error| refusal(&error))?;
         let (challenger, challenge) =
             LinkChallenger::new(who.role(), &message, &self.core.key, self.binding)
                 .map_err(|error| error.refusal())?;
-        self.stage = Stage::Proof(who, challenger);
+        self.stage = LoginStage::Proof(who, challenger);
         let mut bytes = Vec::new();
         challenge.encode(&mut bytes);
         Ok(LoginStep::Reply(bytes))
@@ -169,11 +177,11 @@ impl MasterLogin {
 
     fn proof(
         &mut self,
-        who: Kind,
+        who: PeerKind,
         challenger: &LinkChallenger,
         kind: FrameType,
         payload: &[u8],
-    ) -> Result<LoginStep<Visitor>, Refusal> {
+    ) -> Result<LoginStep<LinkPeer>, Refusal> {
         let message = LinkMessage::decode(kind, payload).map_err(|error| refusal(&error))?;
         challenger.check(&message, &self.core.key).map_err(|error| {
             if matches!(error, LinkError::BadProof)
@@ -188,34 +196,38 @@ impl MasterLogin {
             }
             error.refusal()
         })?;
-        let place = self.core.lines.reserve(who).ok_or_else(|| Refusal {
+        let slot = self.core.open_links.reserve(who).ok_or_else(|| Refusal {
             retry_after: 5,
             ..Refusal::new(ErrorCode::Busy, "the master has all the links that it can have")
         })?;
-        Ok(LoginStep::Done { value: Visitor { id: challenger.id(), place }, send: Vec::new() })
+        Ok(LoginStep::Done { value: LinkPeer { id: challenger.id(), slot }, send: Vec::new() })
     }
 }
 
 /// Limits the lines about peers that do not have the cluster key: such a peer tries every second.
-fn bad_proofs(who: Kind) -> &'static LogRateLimiter {
+fn bad_proofs(who: PeerKind) -> &'static LogRateLimiter {
     const PAUSE: Duration = Duration::from_secs(60);
     static SLAVES: LogRateLimiter = LogRateLimiter::with_pause(PAUSE);
     static OPERATORS: LogRateLimiter = LogRateLimiter::with_pause(PAUSE);
     match who {
-        Kind::Slave => &SLAVES,
-        Kind::Operator => &OPERATORS,
+        PeerKind::Slave => &SLAVES,
+        PeerKind::Operator => &OPERATORS,
     }
 }
 
 impl Drop for MasterLogin {
-    /// The master proves the cluster key first, so a slave with another key ends the connection instead of giving its own proof.
+    /// Logs a peer that left without its proof.
+    ///
+    /// The master proves the cluster key first, so a slave with another key closes the connection
+    /// instead of sending its own proof.
     fn drop(&mut self) {
-        if let Stage::Proof(who, challenger) = &self.stage
+        if let LoginStage::Proof(who, challenger) = &self.stage
             && !self.core.stopping.load(Ordering::Relaxed)
             && let Some(more) = bad_proofs(*who).allow(Instant::now())
         {
             warn!(
-                "{}: {} that claims the id {} left without proving the cluster key; its key file is probably that of another cluster{more}",
+                "{}: {} that claims the id {} left without proving the cluster key; \
+                 its key file is probably that of another cluster{more}",
                 self.peer,
                 who.text(),
                 challenger.id()
@@ -225,13 +237,13 @@ impl Drop for MasterLogin {
 }
 
 impl LoginHandler for MasterLogin {
-    type Value = Visitor;
+    type Value = LinkPeer;
 
     fn is_known(&self) -> bool {
-        self.core.desk.is_known(self.peer.ip())
+        self.core.passwords.is_known(self.peer.ip())
     }
 
-    fn on_frame(&mut self, kind: FrameType, payload: &[u8]) -> LoginStep<Visitor> {
+    fn on_frame(&mut self, kind: FrameType, payload: &[u8]) -> LoginStep<LinkPeer> {
         self.step(kind, payload).unwrap_or_else(|refusal| {
             debug!("{}: refused: {refusal}", self.peer);
             self.under_way = None;
@@ -243,13 +255,14 @@ impl LoginHandler for MasterLogin {
         self.binding = Some(binding);
     }
 
-    fn poll_pending(&mut self) -> Option<LoginStep<Visitor>> {
-        let Stage::Password(_, pending) = &self.stage else { return None };
-        let verdict = pending.take()?;
-        let Stage::Password(login, _) = std::mem::replace(&mut self.stage, Stage::Over) else {
+    fn poll_pending(&mut self) -> Option<LoginStep<LinkPeer>> {
+        let LoginStage::Password(_, pending) = &self.stage else { return None };
+        let result = pending.take()?;
+        let LoginStage::Password(login, _) = std::mem::replace(&mut self.stage, LoginStage::Over)
+        else {
             return None;
         };
-        Some(self.judged(&login, verdict))
+        Some(self.finish_login(&login, result))
     }
 
     fn refuse_busy(&mut self) -> Vec<u8> {
@@ -280,7 +293,7 @@ fn unexpected(kind: FrameType) -> Refusal {
     refusal(&WireError::Unexpected(kind.number()))
 }
 
-/// What a peer that broke the protocol is told.
+/// The refusal for a peer that violated the protocol.
 pub(crate) fn refusal(error: &WireError) -> Refusal {
     let code = match error {
         WireError::NoCommonVersion { .. } => ErrorCode::BadVersion,

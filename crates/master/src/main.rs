@@ -1,5 +1,4 @@
-//! The program `ftpmaster`: reads the command line, binds, says that it is
-//! ready, runs the master, and turns what came of it into an exit status.
+//! The program `ftpmaster`: command line, listener, ready line, master and exit status.
 
 mod args;
 mod user;
@@ -13,14 +12,14 @@ use args::{Args, Command};
 use log::LevelFilter;
 use nix::sys::signal::{SigSet, Signal};
 use relais_master::status::StatusError;
-use relais_master::{Certifier, Config, Operation, Stop, Store, run, status};
+use relais_master::{Certifier, Config, Operation, StopHandle, Store, run, status};
 use relais_proto::sanitize;
 use relais_state::{AccountsFile, Authority, ClusterKey, LiveAccounts, StateDir};
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const CANNOT_BIND: u8 = 3;
-/// Clients are served, and a known slave is down or catching up.
+/// Clients are served, but a known slave is down or catching up.
 const INCOMPLETE: u8 = 4;
 
 fn main() -> ExitCode {
@@ -44,7 +43,7 @@ fn main() -> ExitCode {
 
 fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     let stops_on_hangup = relais_cli::stops_on_hangup();
-    // Blocked in every thread that starts later, and taken by one of them: a signal that comes early is kept.
+    // Blocked in all later threads; one of them waits for signals. An early signal stays pending.
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
     signals.thread_block()?;
     let bound = relais_net::listen(args.listen()).inspect_err(|error| {
@@ -62,25 +61,25 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     let authority = Authority::load_or_create(state.dir().path())?;
     let certifier = Certifier::new(authority, &args.tls(), args.certificate_life())
         .map_err(|why| anyhow!("cannot encrypt connections: {why}"))?;
-    let stop = Stop::new()?;
-    let asked = stop.clone();
+    let stop = StopHandle::new()?;
+    let handle = stop.clone();
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let asked = StopAtEnd(asked);
+        let handle = StopAtEnd(handle);
         while let Ok(signal) = signals.wait() {
             if signal == Signal::SIGHUP && !stops_on_hangup {
-                log::info!("{signal}: accounts and certificates are read again");
-                asked.0.reload();
+                log::info!("{signal}: reloading accounts and certificates");
+                handle.0.reload();
                 continue;
             }
             log::info!("{signal}");
-            if asked.0.ask() {
+            if handle.0.request() {
                 exit(FAILED.into())
             }
         }
     })?;
     let ready = format!("ready role=master addr={} pid={}\n", listener.local_addr()?, id());
     if let Err(error) = stdout().write_all(ready.as_bytes()).and_then(|()| stdout().flush()) {
-        log::warn!("nobody reads that the master is ready: {error}");
+        log::warn!("cannot write the ready line: {error}");
     }
     let config = Config {
         store,
@@ -96,20 +95,20 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Stops the master where the thread that takes its signals ends: nobody could stop it any more.
-struct StopAtEnd(Stop);
+/// Stops the master if its signal thread ends, because no signal could stop it any more.
+struct StopAtEnd(StopHandle);
 
 impl Drop for StopAtEnd {
     fn drop(&mut self) {
-        log::error!("the thread that takes signals has ended: the master stops");
-        self.0.ask();
+        log::error!("the signal thread has ended: the master stops");
+        self.0.request();
     }
 }
 
-/// The state folder of `make master`, below the folder with the links that make has made.
+/// The state folder of `make master`, relative to the folder with make's links to the programs.
 const STATE_OF_MAKE: &str = "target/relais/cluster";
 
-/// The key that an operator's command proves.
+/// Reads the cluster key for an operator's command.
 fn key(args: &Args) -> anyhow::Result<ClusterKey> {
     let named = args.reach().cluster_key().cloned();
     let path = match named.clone() {
@@ -141,7 +140,7 @@ fn with_key_hint(args: &Args, error: StatusError) -> anyhow::Error {
     anyhow!("{error}; {hint}")
 }
 
-/// The key of `make master`, where this program was started through the link that make has made.
+/// Reads the key of `make master` if this program was started through make's link.
 fn key_of_make() -> anyhow::Result<Option<ClusterKey>> {
     let started = std::env::args_os().next().map(PathBuf::from);
     let is_link = |path: &PathBuf| path.is_symlink();

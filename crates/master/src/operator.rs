@@ -1,4 +1,4 @@
-//! One operator's link: answers what `ftpmaster status` asks, and has done what its other commands want.
+//! The link of an operator: answers `ftpmaster status` and runs operations.
 
 use log::debug;
 use relais_cluster::ConnectionAddrs;
@@ -8,9 +8,9 @@ use relais_proto::{LinkMessage, Reply, WireError};
 use crate::core::Core;
 use crate::login::refusal;
 use crate::operate;
-use crate::shown::State;
+use crate::order_status::OrderStatus;
 
-/// Answers the operator until the link ends.
+/// Serves an operator until the link ends.
 pub(crate) fn serve(core: &Core, mut connection: Connection) {
     let peer = connection.peer();
     let asker = ConnectionAddrs::new(peer.ip(), connection.local().ip());
@@ -25,7 +25,7 @@ pub(crate) fn serve(core: &Core, mut connection: Connection) {
             core.reports(asker)
                 .into_iter()
                 .for_each(|report| connection.queue_link(&LinkMessage::SlaveReport(report)));
-            let State { lsn, halted, lost, removals } = core.shown.get();
+            let OrderStatus { lsn, halted, lost, removals } = core.order_status.get();
             let halted = halted.map_or_else(String::new, |halt| halt.why().to_owned());
             connection.queue_link(&LinkMessage::ReportEnd {
                 lsn,

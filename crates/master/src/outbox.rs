@@ -1,4 +1,4 @@
-//! What a slave is to be sent: a queue of bytes, so that nobody who has something to say waits for a slave that does not read.
+//! The outgoing queue of a link, so that no sender waits for a slave that does not read.
 
 use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,29 +8,30 @@ use log::{debug, warn};
 use relais_net::{Connection, Socket};
 use relais_proto::{LinkMessage, Reply};
 
-/// Bytes that may wait for a slave. A slave takes pages one at a time, so one that lets so much pile up does not read.
+/// Cap on waiting bytes. A slave requests pages one at a time, so only one that does not read
+/// reaches it.
 const CAP: usize = 64 * 1024 * 1024;
-/// Room that is kept for what comes next.
+/// Size to which the buffer shrinks after a large write.
 const KEPT: usize = 1024 * 1024;
 
 /// The queue of one link.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<OutboxQueue>,
     news: Condvar,
     stream: Arc<Socket>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct OutboxQueue {
     bytes: Vec<u8>,
-    /// Nothing more is taken.
+    /// Whether the queue accepts no more messages.
     closed: bool,
-    /// Nothing more is written.
+    /// Whether the writer has ended.
     written: bool,
 }
 
-impl Waiting {
+impl OutboxQueue {
     fn close(&mut self) {
         self.bytes = Vec::new();
         self.closed = true;
@@ -38,17 +39,17 @@ impl Waiting {
 }
 
 impl Outbox {
-    /// Nothing waits yet. `stream` is the link's.
+    /// Makes an empty queue. `stream` is the socket of the link.
     pub fn new(stream: Arc<Socket>) -> Self {
         Self { waiting: Mutex::default(), news: Condvar::new(), stream }
     }
 
-    /// Sends a message, some time soon. After the end it goes nowhere.
+    /// Queues a message. After the end of the link it is dropped.
     pub fn send(&self, message: &LinkMessage) {
         self.append(|bytes| message.encode(bytes));
     }
 
-    /// Sends an answer, as [`Self::send`].
+    /// Queues a reply, as [`Self::send`] does.
     pub fn reply(&self, reply: &Reply) {
         self.append(|bytes| reply.encode(bytes));
     }
@@ -60,7 +61,7 @@ impl Outbox {
         }
         encode(&mut waiting.bytes);
         if waiting.bytes.len() > CAP {
-            warn!("{CAP} bytes wait for a slave that does not read: its link is closed");
+            warn!("more than {CAP} bytes wait for a slave that does not read: link closed");
             waiting.close();
             drop(waiting);
             return self.cut();
@@ -68,12 +69,12 @@ impl Outbox {
         self.news.notify_all();
     }
 
-    /// Takes nothing more; what waits is still sent, for at most `patience`.
-    pub fn finish(&self, patience: Duration) {
+    /// Closes the queue and waits until it is sent, for at most `timeout`.
+    pub fn finish(&self, timeout: Duration) {
         let mut waiting = self.waiting();
         waiting.closed = true;
         self.news.notify_all();
-        let until = Instant::now() + patience;
+        let until = Instant::now() + timeout;
         while !waiting.written {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -85,15 +86,15 @@ impl Outbox {
         }
     }
 
-    /// Ends the link at once.
+    /// Shuts down the link at once.
     pub fn cut(&self) {
         self.waiting().close();
         self.news.notify_all();
-        // It fails only where the other side was first.
+        // It fails only if the peer has closed first.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    /// Writes what comes in, on a connection of the same stream, until the queue is closed or the link fails.
+    /// Writes queued messages to `connection` until the queue is closed or the link fails.
     pub fn write(&self, mut connection: Connection) {
         self.write_all(&mut connection);
         self.waiting().written = true;
@@ -104,17 +105,14 @@ impl Outbox {
         while let Some(bytes) = self.take(std::mem::take(connection.output())) {
             *connection.output() = bytes;
             if let Err(error) = connection.flush() {
-                debug!(
-                    "the link to the slave at {} takes nothing more: {error}",
-                    connection.peer()
-                );
+                debug!("cannot write to the link of the slave at {}: {error}", connection.peer());
                 return self.cut();
             }
             connection.output().shrink_to(KEPT);
         }
     }
 
-    /// All that waits, once there is something; none after the end. `room` is used for what comes next.
+    /// Waits for queued bytes and takes them all; none after the end. `room` is the next buffer.
     fn take(&self, room: Vec<u8>) -> Option<Vec<u8>> {
         let mut waiting = self.waiting();
         while waiting.bytes.is_empty() {
@@ -126,7 +124,7 @@ impl Outbox {
         Some(std::mem::replace(&mut waiting.bytes, room))
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, OutboxQueue> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -139,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slave_that_does_not_read_loses_its_link_and_nobody_waits_for_it() {
+    fn a_slave_that_does_not_read_loses_its_link() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut slave = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let connection = Connection::new(listener.accept().unwrap().0).unwrap();
@@ -157,7 +155,7 @@ mod tests {
         });
         assert!(outbox.waiting().closed && outbox.waiting().bytes.is_empty());
         let mut rest = Vec::new();
-        // The end may also be told as a reset.
+        // The end may also arrive as a reset.
         let _ = slave.read_to_end(&mut rest);
         assert!(rest.len() < CAP);
     }

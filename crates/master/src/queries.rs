@@ -1,4 +1,4 @@
-//! Questions for slaves, of their trees and the like: the parts of an answer come in on the slave's link and go to whoever asked.
+//! Queries to slaves. The parts of an answer arrive on the slave's link and go to the caller.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -8,23 +8,23 @@ use std::time::Duration;
 use relais_cluster::LinkId;
 use relais_proto::{LinkMessage, PathPage, TreePage};
 
-use crate::links::{Linked, Links};
+use crate::linked_slaves::{LinkedSlave, LinkedSlaves};
 
-/// Time for each part of an answer.
+/// Timeout for each part of an answer.
 const PART_TIME: Duration = Duration::from_secs(30);
 
-/// Why no more comes.
+/// The reason of a query that the end of the link interrupted.
 const ENDED: &str = "its link ended";
 
 /// A part of an answer.
-pub(crate) trait Part {
-    /// The number of the question.
+pub(crate) trait AnswerPart {
+    /// The number of the query.
     fn query(&self) -> u64;
-    /// Whether no more comes.
+    /// Whether this is the last part.
     fn is_last(&self) -> bool;
 }
 
-impl Part for TreePage {
+impl AnswerPart for TreePage {
     fn query(&self) -> u64 {
         self.query
     }
@@ -34,7 +34,7 @@ impl Part for TreePage {
     }
 }
 
-impl Part for PathPage {
+impl AnswerPart for PathPage {
     fn query(&self) -> u64 {
         self.query
     }
@@ -44,38 +44,40 @@ impl Part for PathPage {
     }
 }
 
-/// The questions that are open, of one kind.
+/// The open queries of one kind.
 #[derive(Debug)]
 pub(crate) struct Queries<T> {
-    open: Mutex<Open<T>>,
+    open: Mutex<OpenQueries<T>>,
 }
 
 #[derive(Debug)]
-struct Open<T> {
+struct OpenQueries<T> {
     last: u64,
     asked: HashMap<u64, (LinkId, Sender<T>)>,
 }
 
 impl<T> Default for Queries<T> {
     fn default() -> Self {
-        Self { open: Mutex::new(Open { last: 0, asked: HashMap::new() }) }
+        Self { open: Mutex::new(OpenQueries { last: 0, asked: HashMap::new() }) }
     }
 }
 
-impl<T: Part> Queries<T> {
-    /// Asks a slave with the message that a number makes, and gives each part of the answer to `each`, first to last.
+impl<T: AnswerPart> Queries<T> {
+    /// Sends a query to a slave, and passes each part of the answer to `each`, in order.
+    ///
+    /// `question` makes the message from the number of the query.
     ///
     /// # Errors
-    /// Why it did not come whole, for people.
+    /// The reason why the answer is incomplete, for users.
     pub fn ask(
         &self,
-        links: &Links,
-        of: &Linked,
+        links: &LinkedSlaves,
+        of: &LinkedSlave,
         question: impl FnOnce(u64) -> LinkMessage,
         mut each: impl FnMut(T),
     ) -> Result<(), String> {
         let (query, parts) = self.begin(of.link);
-        // Where the link has just ended nobody tells this question of it.
+        // If the link has just ended, `ended` was called before this query was open.
         let result = if links.has(of.link) {
             of.outbox.send(&question(query));
             collect(&parts, &mut each)
@@ -95,27 +97,27 @@ impl<T: Part> Queries<T> {
         (query, parts)
     }
 
-    /// A part came on a link. One that nobody waits for any more is dropped.
+    /// Handles a part that arrived on a link. A part without an open query is dropped.
     pub fn came(&self, link: LinkId, part: T) {
         if let Some((asked, to)) = self.open().asked.get(&part.query())
             && *asked == link
         {
-            // Whoever asked may have given up this moment.
+            // The caller may have given up.
             let _ = to.send(part);
         }
     }
 
-    /// No more comes on this link, which is out of the list of links already: whoever waits for it hears so.
+    /// Ends the queries of a link, which was removed from the list of links before.
     pub fn ended(&self, link: LinkId) {
         self.open().asked.retain(|_, (asked, _)| *asked != link);
     }
 
-    fn open(&self) -> MutexGuard<'_, Open<T>> {
+    fn open(&self) -> MutexGuard<'_, OpenQueries<T>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn collect<T: Part>(parts: &Receiver<T>, each: &mut impl FnMut(T)) -> Result<(), String> {
+fn collect<T: AnswerPart>(parts: &Receiver<T>, each: &mut impl FnMut(T)) -> Result<(), String> {
     use std::sync::mpsc::RecvTimeoutError::{Disconnected, Timeout};
     loop {
         let part = parts.recv_timeout(PART_TIME).map_err(|error| match error {
@@ -142,12 +144,12 @@ mod tests {
     use crate::outbox::Outbox;
 
     #[test]
-    fn a_question_on_a_link_that_has_ended_does_not_wait() {
-        let (links, queries) = (Links::default(), Queries::<TreePage>::default());
+    fn a_query_on_an_ended_link_fails_at_once() {
+        let (links, queries) = (LinkedSlaves::default(), Queries::<TreePage>::default());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let at = stream.local_addr().unwrap();
-        let linked = Linked {
+        let linked = LinkedSlave {
             link: LinkId(7),
             slave: SlaveId([1; 16]),
             folder: FolderId([2; 16]),

@@ -1,5 +1,4 @@
-//! The master's main loop: one thread that leads connections through their
-//! login, hands links to threads, and ends it all.
+//! The main loop of the master: runs logins, starts link threads and ends them.
 
 use std::io;
 use std::net::TcpListener;
@@ -19,61 +18,62 @@ use thiserror::Error;
 
 use crate::certifier::Certifier;
 use crate::core::Core;
-use crate::lines::Kind;
-use crate::login::{MasterLogin, Visitor};
-use crate::order::{Engine, Job, Orders, Store};
-use crate::stop::Stop;
+use crate::login::{LinkPeer, MasterLogin};
+use crate::open_links::PeerKind;
+use crate::order::{Engine, OrderCommand, OrderHandle, Store};
+use crate::stop::StopHandle;
 use crate::{operator, slave_link};
 
-/// Most connections that wait for their login; when more come, the oldest silent one goes.
-const WAITING: usize = 2048;
-/// Bytes of a link that are read at once.
+/// Cap on connections before their login. A full pool evicts one of them.
+const PRE_AUTH_CONNECTIONS: usize = 2048;
+/// Read-ahead of a link.
 const READ_AHEAD: usize = 64 * 1024;
-/// Descriptors kept back for links, each of which has three where it is encrypted, for files and for what libraries open.
+/// Descriptors reserved for links (three for each encrypted one), files and libraries.
 const RESERVE: u64 = 992;
-/// Time between two looks for slaves that have fallen silent, for the log; redirects look each time.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Time between two looks whether the last logins are done, while stopping.
-const STOP_LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Time between two checks for silent slaves, for the log. Redirects check each time.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Time between two checks for unfinished logins while the master stops.
+const STOP_CHECK_EVERY: Duration = Duration::from_millis(50);
 
-/// What a master is started with.
+/// The configuration of a master.
 pub struct Config {
-    /// What it has on its disk.
+    /// The persistent state.
     pub store: Store,
-    /// The cluster's key.
+    /// The cluster key.
     pub key: ClusterKey,
-    /// How clients are spread.
+    /// The way in which clients are spread over slaves.
     pub balance: Balance,
-    /// How long logins and operators may go on after the wish to stop.
+    /// Time for logins and operators to finish after a stop request.
     pub grace: Duration,
-    /// How many disks must hold a content before its put is answered, where the client says nothing else.
+    /// Default number of disks that must hold a content before its put is acknowledged.
     pub copies: u16,
-    /// How long removed and replaced content is remembered.
+    /// Time for which removal records are kept.
     pub remember: Duration,
-    /// Who may log in.
+    /// The accounts of users.
     pub accounts: LiveAccounts,
-    /// What certifies the cluster's servers.
+    /// The issuer of certificates.
     pub certifier: Certifier,
 }
 
-/// Why a master ended that was not asked to.
+/// The reason why a master ended without a stop request.
 #[derive(Debug, Error)]
 pub enum MasterError {
-    /// The system refused something without which nothing goes on.
-    #[error("cannot go on serving")]
+    /// A system call failed.
+    #[error("cannot continue serving")]
     Io(#[from] io::Error),
-    /// The order's thread has ended, which it does only where it is broken.
+    /// The thread of the order has ended, which is a bug.
     #[error("the thread that numbers changes has ended")]
     NoOrder,
 }
 
-/// Serves clients, slaves and operators on `listener` until `stop` is asked
-/// for, and ends all its links and threads then.
+/// Serves clients, slaves and operators on `listener` until a stop request.
+///
+/// It then ends all links and threads.
 ///
 /// # Errors
-/// What made it impossible to go on.
-pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), MasterError> {
-    let (orders, jobs) = Orders::new();
+/// The reason why the master cannot continue.
+pub fn run(listener: TcpListener, config: Config, stop: &StopHandle) -> Result<(), MasterError> {
+    let (orders, commands) = OrderHandle::new();
     let open = listener.local_addr()?.ip().to_canonical().is_loopback();
     let tls = config.certifier.server()?;
     let core = Arc::new(Core::new(
@@ -86,24 +86,26 @@ pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), Mas
         config.certifier,
     )?);
     let engine = Engine::new(Arc::clone(&core), config.store, config.remember);
-    let order = thread::Builder::new().name("order".to_owned()).spawn(move || engine.run(&jobs))?;
-    let mut room = PreAuthPool::new(listener, raise_fd_limit(RESERVE, WAITING), Some(tls))?;
+    let order =
+        thread::Builder::new().name("order".to_owned()).spawn(move || engine.run(&commands))?;
+    let mut pool =
+        PreAuthPool::new(listener, raise_fd_limit(RESERVE, PRE_AUTH_CONNECTIONS), Some(tls))?;
     info!("cluster {}", core.cluster);
-    while !stop.is_asked() {
-        // What comes behind this wakes the poll that follows.
-        core.desk.clear_wake();
-        for arrival in room.poll(
+    while !stop.is_requested() {
+        // Later events wake the following poll.
+        core.passwords.clear_wake();
+        for arrival in pool.poll(
             true,
-            &[stop.as_fd(), core.desk.wake_fd()],
-            Some(LOOK_EVERY),
+            &[stop.as_fd(), core.passwords.wake_fd()],
+            Some(CHECK_EVERY),
             &mut |peer, local| MasterLogin::new(core.clone(), peer, local),
         )? {
             receive(&core, arrival);
         }
-        if stop.takes_reload() {
+        if stop.take_reload() {
             core.reload();
         }
-        core.tell_generation();
+        core.send_generation();
         core.announce();
         core.certifier.tick();
         if order.is_finished() {
@@ -111,16 +113,16 @@ pub fn run(listener: TcpListener, config: Config, stop: &Stop) -> Result<(), Mas
         }
     }
     let now = Instant::now();
-    let finished = finish(&core, room, now.checked_add(config.grace).unwrap_or(now));
-    core.orders.tell(Job::End);
-    // What was decided is written; then there is nothing left to wait for.
+    let finished = finish(&core, pool, now.checked_add(config.grace).unwrap_or(now));
+    core.order.send(OrderCommand::End);
+    // The order writes its last batch before its thread ends.
     order.join().map_err(|_| MasterError::NoOrder)?;
     info!("stopped");
     finished
 }
 
-/// Gives a link its thread.
-fn receive(core: &Arc<Core>, arrival: AuthenticatedConnection<Visitor>) {
+/// Starts the thread of a link.
+fn receive(core: &Arc<Core>, arrival: AuthenticatedConnection<LinkPeer>) {
     let (peer, core) = (arrival.stream.peer, Arc::clone(core));
     let spawned =
         thread::Builder::new().name("link".to_owned()).spawn(move || attend(&core, arrival));
@@ -129,58 +131,59 @@ fn receive(core: &Arc<Core>, arrival: AuthenticatedConnection<Visitor>) {
     }
 }
 
-/// Serves a link to its end. Where its thread panics the link has ended, as for its peer, and the log says so.
-fn attend(core: &Core, arrival: AuthenticatedConnection<Visitor>) {
+/// Serves a link to its end. A panic closes the link and is logged.
+fn attend(core: &Core, arrival: AuthenticatedConnection<LinkPeer>) {
     let peer = arrival.stream.peer;
     if catch_unwind(AssertUnwindSafe(|| serve(core, arrival))).is_err() {
-        error!("the thread of the link of {peer} failed: the link is closed");
+        error!("the thread of the link of {peer} panicked: link closed");
     }
 }
 
-fn serve(core: &Core, arrival: AuthenticatedConnection<Visitor>) {
-    let Visitor { id, place } = arrival.value;
+fn serve(core: &Core, arrival: AuthenticatedConnection<LinkPeer>) {
+    let LinkPeer { id, slot } = arrival.value;
     let peer = arrival.stream.peer;
     let connection = match Connection::from_stream(arrival.stream, READ_AHEAD) {
         Ok(connection) => connection,
         Err(error) => return info!("the link of {peer} ended: {error}"),
     };
-    place.attach(Arc::clone(connection.stream()));
-    match place.kind {
-        // One that comes while the master stops: it was not among those that were shut.
-        Kind::Slave if core.stopping.load(Ordering::SeqCst) => {}
-        Kind::Slave => slave_link::serve(core, connection, &place, id),
-        Kind::Operator => operator::serve(core, connection),
+    slot.attach(Arc::clone(connection.stream()));
+    match slot.kind {
+        // The link came while the master stops, after all links were shut down.
+        PeerKind::Slave if core.stopping.load(Ordering::SeqCst) => {}
+        PeerKind::Slave => slave_link::serve(core, connection, &slot, id),
+        PeerKind::Operator => operator::serve(core, connection),
     }
 }
 
-/// Lets logins that have begun and operators come to their end, until `until`.
-/// Slaves' links end at once: a slave comes back by itself.
+/// Waits until logins and operators have finished, at most until `until`.
+///
+/// Slaves' links end at once, because slaves reconnect by themselves.
 fn finish(
     core: &Arc<Core>,
-    mut room: PreAuthPool<MasterLogin>,
+    mut pool: PreAuthPool<MasterLogin>,
     until: Instant,
 ) -> Result<(), MasterError> {
     info!("stopping");
     core.stopping.store(true, Ordering::SeqCst);
-    core.lines.shut_all(Kind::Slave);
+    core.open_links.shut_all(PeerKind::Slave);
     while core.logins.load(Ordering::Relaxed) > 0 && Instant::now() < until {
-        let wait = STOP_LOOK_EVERY.min(until.saturating_duration_since(Instant::now()));
-        core.desk.clear_wake();
+        let wait = STOP_CHECK_EVERY.min(until.saturating_duration_since(Instant::now()));
+        core.passwords.clear_wake();
         for arrival in
-            room.poll(false, &[core.desk.wake_fd()], Some(wait), &mut |peer, local| {
+            pool.poll(false, &[core.passwords.wake_fd()], Some(wait), &mut |peer, local| {
                 MasterLogin::new(core.clone(), peer, local)
             })?
         {
             receive(core, arrival);
         }
     }
-    drop(room);
-    if !core.lines.wait_until_empty(until) {
-        core.lines.shut_all(Kind::Operator);
-        warn!("some links had not ended when the time for it was over");
+    drop(pool);
+    if !core.open_links.wait_until_empty(until) {
+        core.open_links.shut_all(PeerKind::Operator);
+        warn!("some links did not end within the grace period");
     }
     if !wait_until_delivered(until.saturating_duration_since(Instant::now())) {
-        warn!("what was said last is not delivered to all");
+        warn!("some peers did not get their last messages");
     }
     Ok(())
 }

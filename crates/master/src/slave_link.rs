@@ -1,4 +1,4 @@
-//! One slave's link, from its registration to its end: a thread that reads, and one that writes.
+//! The link of a slave, from its registration to its end: a reader and a writer thread.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,24 +12,26 @@ use relais_proto::{
 use thiserror::Error;
 
 use crate::core::Core;
-use crate::lines::Place;
-use crate::links::Linked;
+use crate::linked_slaves::LinkedSlave;
 use crate::login::refusal;
-use crate::order::Job;
+use crate::open_links::LinkSlot;
+use crate::order::OrderCommand;
 use crate::outbox::Outbox;
 
-/// How long a slave that was refused may take to read why.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Time that a rejected slave has to read the refusal.
+const REFUSAL_TIME: Duration = Duration::from_secs(1);
 
-/// Silence after which a link is given up: the missed heartbeats, and the time
-/// that one may be late in a busy machine. The slave is out of service before.
+/// Silence after which a link is closed.
+///
+/// It is the time of the missed heartbeats, plus the delay of one on a busy machine. The slave is
+/// out of service before.
 fn silence() -> Duration {
     limits::BEAT_EVERY * (limits::BEATS_MISSED + 2)
 }
 
-/// How a link ended.
+/// The reason of the end of a link.
 #[derive(Debug, Error)]
-enum End {
+enum LinkEnd {
     #[error("it closed its link")]
     Closed,
     #[error("another link of the same slave took its place")]
@@ -40,30 +42,30 @@ enum End {
     Wire(#[from] WireError),
 }
 
-impl From<std::io::Error> for End {
+impl From<std::io::Error> for LinkEnd {
     fn from(error: std::io::Error) -> Self {
         Self::Wire(error.into())
     }
 }
 
 /// Serves the slave `id` until its link ends.
-pub(crate) fn serve(core: &Core, mut connection: Connection, place: &Place, id: SlaveId) {
+pub(crate) fn serve(core: &Core, mut connection: Connection, slot: &LinkSlot, id: SlaveId) {
     let peer = connection.peer();
     connection.set_silence(silence());
     let outbox = Outbox::new(Arc::clone(connection.stream()));
     let writing = connection.writer();
     let outbox = Arc::new(outbox);
-    let end = beside_writer(&outbox, writing, || listen(core, &mut connection, &outbox, place, id));
+    let end = beside_writer(&outbox, writing, || listen(core, &mut connection, &outbox, slot, id));
     match end {
-        End::Refused(refusal) => {
+        LinkEnd::Refused(refusal) => {
             warn!("slave {id} at {peer} refused: {refusal}");
-            connection.close_gracefully(LAST_WORDS);
+            connection.close_gracefully(REFUSAL_TIME);
         }
         end => info!("the link of slave {id} at {peer} ended: {end}"),
     }
 }
 
-/// Cuts the link where its thread panics: without that the other thread of the link would wait for ever.
+/// Shuts down the link if its thread panics; the other thread would otherwise wait without end.
 struct CutOnPanic<'a>(&'a Outbox);
 
 impl Drop for CutOnPanic<'_> {
@@ -74,8 +76,8 @@ impl Drop for CutOnPanic<'_> {
     }
 }
 
-/// Reads in this thread and writes in another, until the link ends; how it did.
-fn beside_writer(outbox: &Outbox, writing: Connection, read: impl FnOnce() -> End) -> End {
+/// Reads in this thread and writes in another, until the link ends; returns the reason.
+fn beside_writer(outbox: &Outbox, writing: Connection, read: impl FnOnce() -> LinkEnd) -> LinkEnd {
     std::thread::scope(|scope| {
         let _cut = CutOnPanic(outbox);
         let written =
@@ -87,10 +89,10 @@ fn beside_writer(outbox: &Outbox, writing: Connection, read: impl FnOnce() -> En
             Ok(_) => read(),
             Err(error) => error.into(),
         };
-        // Whoever is refused shall hear why; nobody else is waited for.
-        if let End::Refused(refusal) = &end {
+        // Only a refusal is still delivered.
+        if let LinkEnd::Refused(refusal) = &end {
             outbox.reply(&Reply::Error(refusal.clone()));
-            outbox.finish(LAST_WORDS);
+            outbox.finish(REFUSAL_TIME);
         } else {
             outbox.cut();
         }
@@ -98,34 +100,34 @@ fn beside_writer(outbox: &Outbox, writing: Connection, read: impl FnOnce() -> En
     })
 }
 
-/// Says that the link has ended, however it does.
-struct Registered<'a> {
+/// Reports the end of the link when dropped.
+struct CloseOnDrop<'a> {
     core: &'a Core,
     link: LinkId,
 }
 
-impl Drop for Registered<'_> {
+impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
         self.core.closed(self.link);
     }
 }
 
-/// Registers the slave and deals with what it says until the link ends; how it did.
+/// Registers the slave and handles its messages until the link ends; returns the reason.
 fn listen(
     core: &Core,
     connection: &mut Connection,
     outbox: &Arc<Outbox>,
-    place: &Place,
+    slot: &LinkSlot,
     id: SlaveId,
-) -> End {
-    let slave = match register(core, connection, outbox, place, id) {
+) -> LinkEnd {
+    let slave = match register(core, connection, outbox, slot, id) {
         Ok(slave) => slave,
         Err(end) => return end,
     };
-    let _registered = Registered { core, link: place.link };
+    let _registered = CloseOnDrop { core, link: slot.link };
     let mut remembered = false;
     loop {
-        if let Err(end) = answer(core, connection, outbox, place.link, &slave, &mut remembered) {
+        if let Err(end) = answer(core, connection, outbox, slot.link, &slave, &mut remembered) {
             return end;
         }
     }
@@ -135,24 +137,24 @@ fn register(
     core: &Core,
     connection: &mut Connection,
     outbox: &Arc<Outbox>,
-    place: &Place,
+    slot: &LinkSlot,
     id: SlaveId,
-) -> Result<KnownSlave, End> {
-    let wish = match connection.read_link()?.ok_or(End::Closed)? {
+) -> Result<KnownSlave, LinkEnd> {
+    let wish = match connection.read_link()?.ok_or(LinkEnd::Closed)? {
         LinkMessage::Register(wish) => wish,
         other => return Err(unexpected(&other)),
     };
     let (peer, local) = (connection.peer().ip(), connection.local().ip());
-    let at = core.register(id, place.link, &wish, peer, local).map_err(End::Refused)?;
-    outbox.send(&LinkMessage::Registered { lsn: core.shown.lsn(), time_ms: core.time_ms() });
-    core.orders.tell(Job::Linked {
-        link: place.link,
+    let at = core.register(id, slot.link, &wish, peer, local).map_err(LinkEnd::Refused)?;
+    outbox.send(&LinkMessage::Registered { lsn: core.order_status.lsn(), time_ms: core.time_ms() });
+    core.order.send(OrderCommand::Linked {
+        link: slot.link,
         slave: id,
         folder: wish.folder,
         outbox: Arc::clone(outbox),
     });
-    core.links.add(Linked {
-        link: place.link,
+    core.slaves.add(LinkedSlave {
+        link: slot.link,
         slave: id,
         folder: wish.folder,
         place: at.clone(),
@@ -169,15 +171,15 @@ fn answer(
     link: LinkId,
     slave: &KnownSlave,
     remembered: &mut bool,
-) -> Result<(), End> {
+) -> Result<(), LinkEnd> {
     let (id, folder) = (slave.id, slave.folder);
-    match connection.read_link()?.ok_or(End::Closed)? {
+    match connection.read_link()?.ok_or(LinkEnd::Closed)? {
         LinkMessage::Heartbeat(beat) => {
             let serves = beat.state == SlaveState::InService;
-            outbox.send(&core.beat(id, link, beat).ok_or(End::Replaced)?);
-            // Not before: a slave that never came so far, such as one with the ids of another, is no loss.
+            outbox.send(&core.beat(id, link, beat).ok_or(LinkEnd::Replaced)?);
+            // Only a slave that was in service is remembered, not, for example, a copied disk.
             if serves && !std::mem::replace(remembered, true) {
-                core.orders.tell(Job::Known(slave.clone()));
+                core.order.send(OrderCommand::Known(slave.clone()));
             }
         }
         LinkMessage::ToMaster(message) => {
@@ -185,11 +187,12 @@ fn answer(
                 && (*slave, *joins) != (id, folder)
             {
                 let why = format!(
-                    "it joins as {slave} with the folder {joins}, and proved to be {id} and registered {folder}"
+                    "it joins as {slave} with the folder {joins}, but it proved the id {id} \
+                     and registered the folder {folder}"
                 );
-                return Err(End::Refused(Refusal::new(ErrorCode::BadRequest, why)));
+                return Err(LinkEnd::Refused(Refusal::new(ErrorCode::BadRequest, why)));
             }
-            core.orders.tell(Job::Event(Event::Received { link, message }));
+            core.order.send(OrderCommand::Event(Event::Received { link, message }));
         }
         LinkMessage::AskCertificate { point } => {
             core.certifier.for_slave(&point).iter().for_each(|answer| outbox.send(answer))
@@ -201,8 +204,8 @@ fn answer(
     Ok(())
 }
 
-fn unexpected(message: &LinkMessage) -> End {
-    End::Refused(refusal(&WireError::Unexpected(message.frame_type().number())))
+fn unexpected(message: &LinkMessage) -> LinkEnd {
+    LinkEnd::Refused(refusal(&WireError::Unexpected(message.frame_type().number())))
 }
 
 #[cfg(test)]
@@ -220,12 +223,12 @@ mod tests {
         let connection = Connection::new(listener.accept().unwrap().0).unwrap();
         let outbox = Outbox::new(Arc::clone(connection.stream()));
         let writing = connection.writer();
-        // Without the cut this would wait for the writer for ever.
+        // Without the shutdown this would wait for the writer without end.
         let failed = catch_unwind(AssertUnwindSafe(|| {
             beside_writer(&outbox, writing, || panic!("a test wants it"))
         }));
         assert!(failed.is_err());
         let mut rest = Vec::new();
-        assert_eq!(slave.read_to_end(&mut rest).unwrap(), 0, "the slave hears of it");
+        assert_eq!(slave.read_to_end(&mut rest).unwrap(), 0, "the slave gets the end of the link");
     }
 }

@@ -1,74 +1,74 @@
-//! How a signal handler, or a test, tells the master to stop or to read its files again.
+//! Requests to a running master: to stop, or to reload its files.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A wish to stop, shared by whoever may have it and the server. Once asked, it stays asked.
+/// A handle to stop or reload a master. A stop request is permanent.
 #[derive(Debug, Clone)]
-pub struct Stop {
-    asked: Arc<AtomicBool>,
+pub struct StopHandle {
+    requested: Arc<AtomicBool>,
     reload: Arc<AtomicBool>,
     wake: Arc<OwnedFd>,
 }
 
-impl Stop {
-    /// Nobody has asked yet.
+impl StopHandle {
+    /// Makes a handle without a request.
     ///
     /// # Errors
-    /// Those of the system call.
+    /// Errors of the system call.
     pub fn new() -> io::Result<Self> {
         let wake = Arc::new(relais_net::wake_fd()?);
-        Ok(Self { asked: Arc::default(), reload: Arc::default(), wake })
+        Ok(Self { requested: Arc::default(), reload: Arc::default(), wake })
     }
 
-    /// Asks the server to stop; true where somebody had asked before.
-    pub fn ask(&self) -> bool {
-        let before = self.asked.swap(true, Ordering::SeqCst);
+    /// Requests a stop; true if one was requested before.
+    pub fn request(&self) -> bool {
+        let before = self.requested.swap(true, Ordering::SeqCst);
         self.wake();
         before
     }
 
-    /// Asks the server to read accounts and certificates again.
+    /// Requests a reload of accounts and certificates.
     pub fn reload(&self) {
         self.reload.store(true, Ordering::SeqCst);
         self.wake();
     }
 
-    /// Whether they are to be read again; true once for each time that it was asked.
-    pub(crate) fn takes_reload(&self) -> bool {
+    /// Takes a reload request; true once for each request.
+    pub(crate) fn take_reload(&self) -> bool {
         if !self.reload.swap(false, Ordering::SeqCst) {
             return false;
         }
-        let stopping = self.is_asked();
-        // Without this the descriptor stays readable, as it must once the server is to stop.
+        let stopping = self.is_requested();
+        // Clears the wake-up. A stop request must leave the descriptor readable.
         if !stopping && let Err(error) = rustix::io::read(&*self.wake, &mut [0u8; 8]) {
-            log::debug!("nothing to take from the wake-up: {error}");
+            log::debug!("the wake-up was cleared already: {error}");
         }
-        // A wish to stop that came in between keeps the server awake.
-        if !stopping && self.is_asked() {
+        // A stop request in between must wake the server again.
+        if !stopping && self.is_requested() {
             self.wake();
         }
         true
     }
 
     fn wake(&self) {
-        // Adding 1 fails only where the count is full, and then the server is awake.
+        // The write fails only if the counter is full, and then the server is awake.
         if let Err(error) = rustix::io::write(&*self.wake, &1u64.to_ne_bytes()) {
             log::debug!("the server is awake already: {error}");
         }
     }
 
-    /// Whether somebody has asked.
+    /// Whether a stop was requested.
     #[must_use]
-    pub fn is_asked(&self) -> bool {
-        self.asked.load(Ordering::SeqCst)
+    pub fn is_requested(&self) -> bool {
+        self.requested.load(Ordering::SeqCst)
     }
 }
 
-impl AsFd for Stop {
-    /// Readable from the first asking on, and while something is to be read again.
+impl AsFd for StopHandle {
+    /// Readable after a stop request, and until a reload request is taken.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }

@@ -1,4 +1,4 @@
-//! `ftpmaster user`: changes the accounts in the state folder, and says in which file.
+//! `ftpmaster user`: changes the accounts in the state folder.
 
 use std::process::ExitCode;
 
@@ -6,15 +6,15 @@ use anyhow::bail;
 use relais_master::users_json;
 use relais_state::{Account, Accounts, AccountsFile, PasswordHash, Rights, StateDir};
 
-use crate::args::{self, Args, User};
+use crate::args::{self, Args, UserCommand};
 
-pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
+pub fn run(args: &Args, what: &UserCommand) -> anyhow::Result<ExitCode> {
     let state = StateDir::locate(args.state.clone())?;
     let file = AccountsFile::new(state.accounts_path());
     let said = match what {
-        User::Add { name, rights, root, password_file } => {
+        UserCommand::Add { name, rights, root, password_file } => {
             let (rights, root) = ((*rights).into(), root.clone());
-            // Said before anybody types a password.
+            // Checked before the password is typed.
             let before = file.load()?;
             if before.as_ref().is_some_and(|accounts| accounts.get(name).is_some()) {
                 bail!("there is a user {name} already");
@@ -25,38 +25,40 @@ pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
             file.change(|accounts| accounts.add(name, Account { rights, root, hash }))?;
             if before.is_none() {
                 eprintln!(
-                    "ftpmaster: {name} is the first user: anonymous access ends, and clients need a name and a password from now on"
+                    "ftpmaster: {name} is the first user: anonymous access ends, and clients \
+                     need a name and a password from now on"
                 );
             }
             format!("user {name} is added")
         }
-        User::Set { name, rights, root } => {
+        UserCommand::Set { name, rights, root } => {
             existing(&file, name)?;
             file.change(|accounts| accounts.set(name, rights.map(Into::into), root.clone()))?;
             format!("user {name} is changed")
         }
-        User::Passwd { name, password_file } => {
+        UserCommand::Passwd { name, password_file } => {
             existing(&file, name)?;
             let hash =
                 PasswordHash::of(&relais_secret::new_password(password_file.as_ref(), name)?)?;
             file.change(|accounts| accounts.set_password(name, hash))?;
             format!("user {name} has another password")
         }
-        User::Remove { name } => {
+        UserCommand::Remove { name } => {
             if file.load()?.is_none() {
                 bail!("there is no user {name}");
             }
             file.change(|accounts| accounts.remove(name))?;
             if file.load()?.is_some_and(|accounts| accounts.iter().next().is_none()) {
                 eprintln!(
-                    "ftpmaster: that was the last user: nobody can log in now; started without the files {} and {} a server lets everybody read",
+                    "ftpmaster: {name} was the last user: no login is possible now; a server \
+                     without the files {} and {} gives anonymous read access",
                     file.path().display(),
                     file.generation_path().display()
                 );
             }
             format!("user {name} is removed")
         }
-        User::List { json } => {
+        UserCommand::List { json } => {
             let accounts = file.load()?.unwrap_or_default();
             if !*json && accounts.iter().next().is_none() {
                 eprintln!("ftpmaster: there are no users in {}", file.path().display());
@@ -70,7 +72,7 @@ pub fn run(args: &Args, what: &User) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says that there is no such user before anything is typed or changed.
+/// Checks that the user exists before a password is typed or the file is changed.
 fn existing(file: &AccountsFile, name: &str) -> anyhow::Result<()> {
     match file.load()?.is_some_and(|accounts| accounts.get(name).is_some()) {
         true => Ok(()),
@@ -78,11 +80,11 @@ fn existing(file: &AccountsFile, name: &str) -> anyhow::Result<()> {
     }
 }
 
-impl From<args::Rights> for Rights {
-    fn from(rights: args::Rights) -> Self {
+impl From<args::RightsArg> for Rights {
+    fn from(rights: args::RightsArg) -> Self {
         match rights {
-            args::Rights::Read => Self::Read,
-            args::Rights::Write => Self::Write,
+            args::RightsArg::Read => Self::Read,
+            args::RightsArg::Write => Self::Write,
         }
     }
 }

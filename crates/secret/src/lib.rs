@@ -1,6 +1,6 @@
-//! Passwords as people give them to programs: typed unseen at a terminal, or in a file.
+//! Reads passwords: from a terminal without echo, from a file or from standard input.
 //!
-//! Never in an argument or in the environment, where others can read them.
+//! It never takes one from an argument or the environment, where other users can read it.
 
 use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Read};
@@ -10,47 +10,43 @@ use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use relais_proto::limits;
 use thiserror::Error;
 
-/// Why there is no password.
+/// The reason why a password was not read.
 #[derive(Debug, Error)]
 pub enum SecretError {
-    /// The file or standard input cannot be read.
+    /// The source (a file or standard input) cannot be read.
     #[error("{place}: {cause}")]
-    Io {
-        /// What was to be read.
-        place: String,
-        /// What the system said.
-        cause: io::Error,
-    },
-    /// It has too many bytes.
+    #[allow(missing_docs, reason = "the names say everything")]
+    Io { place: String, cause: io::Error },
+    /// The password is above the cap.
     #[error("{0}: a password has at most {most} bytes", most = limits::PASSWORD)]
     TooLong(String),
-    /// It has none.
+    /// The password is empty.
     #[error("{0}: the password is empty")]
     Empty(String),
-    /// Two that were typed are not the same.
+    /// The two typed passwords differ.
     #[error("the passwords are not the same")]
     Differ,
     /// The user pressed Ctrl-C or Ctrl-D.
     #[error("no password was given")]
     NotGiven,
-    /// Nobody can be asked.
+    /// The process has no terminal.
     #[error("there is no terminal to ask for a password; give one with --password-file")]
     NoTerminal,
 }
 
-/// What the typed password is of.
+/// The source of a typed password, for messages.
 const TERMINAL: &str = "the terminal";
 
-/// The password in a file. One line end at its end is not part of it.
+/// Reads a password from a file. One line end at the end is not part of it.
 ///
 /// # Errors
 /// [`SecretError::Io`], [`SecretError::TooLong`], [`SecretError::Empty`].
 pub fn from_file(path: &Path) -> Result<Vec<u8>, SecretError> {
     let place = path.display().to_string();
     let file = File::open(path).map_err(|cause| SecretError::Io { place: place.clone(), cause })?;
-    // One more than a password and its line end: enough to tell that it is too long.
+    // One byte more than a password and its line end, to detect one that is too long.
     let mut password = Vec::new();
-    file.take(most())
+    file.take(read_cap())
         .read_to_end(&mut password)
         .map_err(|cause| SecretError::Io { place: place.clone(), cause })?;
     trimmed(password, place)
@@ -59,13 +55,14 @@ pub fn from_file(path: &Path) -> Result<Vec<u8>, SecretError> {
 /// Asks for a password at the terminal of this process, without showing it.
 ///
 /// # Errors
-/// [`SecretError::NoTerminal`], [`SecretError::NotGiven`], [`SecretError::TooLong`], [`SecretError::Empty`].
+/// [`SecretError::NoTerminal`], [`SecretError::NotGiven`], [`SecretError::TooLong`],
+/// [`SecretError::Empty`].
 pub fn ask(prompt: &str) -> Result<Vec<u8>, SecretError> {
-    // Before the question: it is answered at once by whoever pastes the password, or by a program.
-    ask_unseen(prompt, &Unseen::begin()?)
+    // Echo is off before the prompt appears, because a program or a paste answers it at once.
+    ask_without_echo(prompt, &EchoGuard::begin()?)
 }
 
-fn ask_unseen(prompt: &str, _: &Unseen) -> Result<Vec<u8>, SecretError> {
+fn ask_without_echo(prompt: &str, _: &EchoGuard) -> Result<Vec<u8>, SecretError> {
     let typed = rpassword::prompt_password(prompt).map_err(|e| match e.kind() {
         io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => SecretError::NotGiven,
         _ => SecretError::NoTerminal,
@@ -73,37 +70,39 @@ fn ask_unseen(prompt: &str, _: &Unseen) -> Result<Vec<u8>, SecretError> {
     trimmed(typed.into_bytes(), TERMINAL.to_owned())
 }
 
-/// The terminal of this process shows nothing of what is typed while this lives.
-struct Unseen {
+/// Turns off the echo of the terminal while it exists.
+struct EchoGuard {
     terminal: File,
     before: Termios,
 }
 
-impl Unseen {
+impl EchoGuard {
     fn begin() -> Result<Self, SecretError> {
         let terminal = File::open("/dev/tty").map_err(|_| SecretError::NoTerminal)?;
         let before = tcgetattr(&terminal).map_err(|_| SecretError::NoTerminal)?;
-        let mut unseen = before.clone();
-        // As while the password is read: a Ctrl-C that comes now is read then, and ends it.
-        unseen
+        let mut quiet = before.clone();
+        // As while the password is read, so that an early Ctrl-C is read then and ends the prompt.
+        quiet
             .local_flags
             .remove(LocalFlags::ECHO | LocalFlags::ECHONL | LocalFlags::ICANON | LocalFlags::ISIG);
-        tcsetattr(&terminal, SetArg::TCSANOW, &unseen).map_err(|_| SecretError::NoTerminal)?;
+        tcsetattr(&terminal, SetArg::TCSANOW, &quiet).map_err(|_| SecretError::NoTerminal)?;
         Ok(Self { terminal, before })
     }
 }
 
-impl Drop for Unseen {
+impl Drop for EchoGuard {
     fn drop(&mut self) {
-        // It fails where the terminal is gone, and nobody sees it any more then.
+        // This fails only if the terminal is gone.
         _ = tcsetattr(&self.terminal, SetArg::TCSANOW, &self.before);
     }
 }
 
-/// A new password: from `file`, or typed twice, or the first line of standard input where that is no terminal.
+/// Reads a new password from `file`, else typed twice, else from the first line of standard input.
+///
+/// Standard input is used if it is no terminal.
 ///
 /// # Errors
-/// As the others; [`SecretError::Differ`].
+/// As [`from_file`] and [`ask`]; [`SecretError::Differ`].
 pub fn new_password(file: Option<&PathBuf>, user: &str) -> Result<Vec<u8>, SecretError> {
     if let Some(file) = file {
         return from_file(file);
@@ -111,16 +110,20 @@ pub fn new_password(file: Option<&PathBuf>, user: &str) -> Result<Vec<u8>, Secre
     let stdin = io::stdin();
     if !stdin.is_terminal() {
         let (place, mut line) = ("standard input".to_owned(), Vec::new());
-        let read = stdin.lock().take(most()).read_until(b'\n', &mut line);
+        let read = stdin.lock().take(read_cap()).read_until(b'\n', &mut line);
         read.map_err(|cause| SecretError::Io { place: place.clone(), cause })?;
         return trimmed(line, place);
     }
-    let unseen = Unseen::begin()?;
-    let first = ask_unseen(&format!("New password of {user}: "), &unseen)?;
-    if ask_unseen("Once more: ", &unseen)? == first { Ok(first) } else { Err(SecretError::Differ) }
+    let guard = EchoGuard::begin()?;
+    let first = ask_without_echo(&format!("New password of {user}: "), &guard)?;
+    if ask_without_echo("Once more: ", &guard)? == first {
+        Ok(first)
+    } else {
+        Err(SecretError::Differ)
+    }
 }
 
-fn most() -> u64 {
+fn read_cap() -> u64 {
     (limits::PASSWORD + 3) as u64
 }
 

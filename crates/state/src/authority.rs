@@ -284,16 +284,18 @@ mod tests {
         assert!(!all[0].contains("PRIVATE"));
         for mode in [0o640, 0o604, 0o644] {
             fs::set_permissions(&key, Permissions::from_mode(mode)).unwrap();
-            assert!(
-                matches!(Authority::load_or_create(temp.path()), Err(AuthorityError::Exposed { mode: found, .. }) if found == mode)
-            );
+            assert!(matches!(
+                Authority::load_or_create(temp.path()),
+                Err(AuthorityError::Exposed { mode: found, .. }) if found == mode
+            ));
         }
         fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(&key, Some(4711), None).unwrap();
-            assert!(
-                matches!(Authority::load_or_create(temp.path()), Err(AuthorityError::Damaged { why, .. }) if why.contains("4711"))
-            );
+            assert!(matches!(
+                Authority::load_or_create(temp.path()),
+                Err(AuthorityError::Damaged { why, .. }) if why.contains("4711")
+            ));
             std::os::unix::fs::chown(&key, Some(0), None).unwrap();
         }
         for text in [&b""[..], b"x", b"\xff", all[0].as_bytes()] {

@@ -294,9 +294,10 @@ mod tests {
         let good = "0123456789abcdef".repeat(4) + "\n";
         for mode in [0o644, 0o640, 0o604, 0o620, 0o660] {
             let (_temp, path) = file(good.as_bytes(), mode);
-            assert!(
-                matches!(ClusterKey::load(&path), Err(KeyError::Exposed { mode: found, .. }) if found == mode)
-            );
+            assert!(matches!(
+                ClusterKey::load(&path),
+                Err(KeyError::Exposed { mode: found, .. }) if found == mode
+            ));
         }
         for mode in [0o600, 0o400] {
             let (_temp, path) = file(good.as_bytes(), mode);

@@ -426,8 +426,9 @@ mod tests {
         let error = payload(&|to| Reply::Error(Refusal::new(ErrorCode::Busy, "full")).encode(to));
         assert!(matches!(decode_link_frame(FrameType::Error, &error), Err(LinkError::Refused(_))));
         assert!(matches!(decode_link_frame(FrameType::AskReport, &[]), Ok(LinkMessage::AskReport)));
-        assert!(
-            matches!(slave.on_frame(FrameType::Error, &error), Err(LinkError::Refused(r)) if r.code == ErrorCode::Busy)
-        );
+        assert!(matches!(
+            slave.on_frame(FrameType::Error, &error),
+            Err(LinkError::Refused(r)) if r.code == ErrorCode::Busy
+        ));
     }
 }

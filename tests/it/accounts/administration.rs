@@ -75,7 +75,7 @@ fn users_are_added_listed_changed_and_removed() {
     assert_eq!(listed, "ann  write  /home\nbob  write  /\n");
     user(&dir, &state, &["remove", "ann"]).ok();
     let last = user(&dir, &state, &["remove", "bob"]).ok();
-    assert!(last.stderr.contains("nobody can log in"), "{}", last.stderr);
+    assert!(last.stderr.contains("no login is possible"), "{}", last.stderr);
     // A password may come on standard input, as from a password generator.
     let mut program = ProgramBuilder::new("ftpmaster", dir.path())
         .args(["user", "add", "eve", "--state"])

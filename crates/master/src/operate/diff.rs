@@ -1,4 +1,4 @@
-//! What differs between the slaves' trees and the master's, path by path.
+//! `ftpmaster diff`: compares the slaves' trees with the master's, path by path.
 
 use std::collections::BTreeMap;
 use std::thread::sleep;
@@ -7,31 +7,35 @@ use std::time::Duration;
 use relais_cluster::ConnectionAddrs;
 use relais_proto::{HistoryHash, ListedPath, Lsn, PathList, TreeEntry, TreePath, pluralize};
 
-use super::trees::{SlaveTree, ask};
-use super::{Done, Outcome, Teller, ended, paths};
+use super::slave_tree::{SlaveTree, ask};
+use super::{OperationResult, OperatorOutput, Summary, ended, paths};
 use crate::core::Core;
-use crate::links::Linked;
+use crate::linked_slaves::LinkedSlave;
 
-/// How often a slave is asked again where its number and the master's are not the same.
-const TIMES: usize = 5;
-/// Time in between: a slave has applied a change within this.
+/// Attempts to get both trees at the same change.
+const ATTEMPTS: usize = 5;
+/// Pause between two attempts. A slave usually applies a change within this time.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The master's tree at one number.
-struct Wanted {
+/// The master's tree at one change.
+struct MasterTree {
     last: Lsn,
     chain: HistoryHash,
     entries: BTreeMap<TreePath, TreeEntry>,
 }
 
-/// Compares the tree of each slave that is linked with the master's, and names each known slave that is not.
-pub(super) fn diff(core: &Core, asker: ConnectionAddrs, tell: &mut Teller<'_>) -> Done {
-    let linked = core.links.all();
+/// Compares the tree of each linked slave with the master's, and names known slaves without a link.
+pub(super) fn diff(
+    core: &Core,
+    asker: ConnectionAddrs,
+    output: &mut OperatorOutput<'_>,
+) -> OperationResult {
+    let linked = core.slaves.all();
     let mut absent = core.reports(asker);
     absent.retain(|report| linked.iter().all(|linked| linked.slave != report.id));
     for report in &absent {
         let addr = report.addrs.first().map_or_else(String::new, |addr| format!(" at {addr}"));
-        tell.say(format!("slave {}{addr}: cannot be compared: it is not linked", report.id));
+        output.line_now(format!("slave {}{addr}: cannot be compared: it is not linked", report.id));
     }
     if linked.is_empty() {
         return Err("no slave is linked".to_owned());
@@ -45,18 +49,18 @@ pub(super) fn diff(core: &Core, asker: ConnectionAddrs, tell: &mut Teller<'_>) -
                     Ok(refused) => refused,
                     Err(why) => {
                         failed += 1;
-                        tell.say(format!("slave {}: cannot be asked: {why}", of.slave));
+                        output.line_now(format!("slave {}: cannot be asked: {why}", of.slave));
                         continue;
                     }
                 };
                 add_refused(&mut differences, &refused.named);
                 for (path, how) in &differences {
-                    tell.line(format!("{} {path}: {}", of.slave, how.join(", ")));
+                    output.line(format!("{} {path}: {}", of.slave, how.join(", ")));
                 }
                 let unnamed = refused.total.saturating_sub(refused.named.len() as u64);
                 if unnamed > 0 {
-                    tell.line(format!(
-                        "{}: {unnamed} more changes are not applied there, and are not listed here",
+                    output.line(format!(
+                        "{}: {unnamed} more changes are not applied there and not listed here",
                         of.slave
                     ));
                 }
@@ -65,7 +69,7 @@ pub(super) fn diff(core: &Core, asker: ConnectionAddrs, tell: &mut Teller<'_>) -
                     0 => "the same".to_owned(),
                     n => pluralize(n, "difference"),
                 };
-                tell.say(format!(
+                output.line_now(format!(
                     "slave {}: {sum} at {}, {}",
                     of.slave,
                     wanted.last,
@@ -74,29 +78,32 @@ pub(super) fn diff(core: &Core, asker: ConnectionAddrs, tell: &mut Teller<'_>) -
             }
             Err(why) => {
                 failed += 1;
-                tell.say(format!("slave {}: cannot be compared: {why}", of.slave));
+                output.line_now(format!("slave {}: cannot be compared: {why}", of.slave));
             }
         }
-        if tell.is_gone() {
+        if output.is_gone() {
             break;
         }
     }
     let all = pluralize(linked.len() + absent.len(), "slave");
     Ok(match (differing, failed + absent.len()) {
-        (0, 0) => Outcome::done(format!("the trees of {all} are the master's")),
-        (0, failed) => Outcome::failed(format!("{failed} of {all} could not be compared")),
-        (differing, 0) => Outcome::failed(format!("{differing} of {all} differ")),
-        (differing, failed) => Outcome::failed(format!(
+        (0, 0) => Summary::done(format!("the trees of {all} are the master's")),
+        (0, failed) => Summary::failed(format!("{failed} of {all} could not be compared")),
+        (differing, 0) => Summary::failed(format!("{differing} of {all} differ")),
+        (differing, failed) => Summary::failed(format!(
             "{differing} of {all} differ, and {failed} could not be compared"
         )),
     })
 }
 
-/// Both trees at the same number, or why they cannot be had.
-fn compare(core: &Core, of: &Linked) -> Result<Result<(Wanted, SlaveTree), String>, String> {
+/// Gets both trees at the same change; the inner error is the reason why that failed.
+fn compare(
+    core: &Core,
+    of: &LinkedSlave,
+) -> Result<Result<(MasterTree, SlaveTree), String>, String> {
     let mut why = String::new();
-    for time in 0..TIMES {
-        if time > 0 {
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
             sleep(PAUSE);
         }
         let tree = match ask(core, of, false) {
@@ -107,10 +114,10 @@ fn compare(core: &Core, of: &Linked) -> Result<Result<(Wanted, SlaveTree), Strin
             }
         };
         let applied = tree.position.applied;
-        let wanted = core.orders.ask(move |engine| {
+        let wanted = core.order.call(move |engine| {
             let ledger = engine.order().state();
             let same = applied == ledger.last();
-            same.then(|| Wanted {
+            same.then(|| MasterTree {
                 last: ledger.last(),
                 chain: ledger.chain(),
                 entries: ledger.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect(),
@@ -125,10 +132,10 @@ fn compare(core: &Core, of: &Linked) -> Result<Result<(Wanted, SlaveTree), Strin
     Ok(Err(why))
 }
 
-/// Paths, and how each differs.
+/// PathListing with their differences.
 type Differences = Vec<(String, Vec<String>)>;
 
-/// Adds what the slave's disk refuses, with its reasons.
+/// Adds the changes that the slave's disk refuses, with the reasons.
 fn add_refused(differences: &mut Differences, refused: &[ListedPath]) {
     let mut at: BTreeMap<String, usize> =
         differences.iter().enumerate().map(|(n, (path, _))| (path.clone(), n)).collect();
@@ -143,8 +150,8 @@ fn add_refused(differences: &mut Differences, refused: &[ListedPath]) {
     }
 }
 
-/// Each path that differs, and how.
-fn differences(wanted: &Wanted, tree: &SlaveTree) -> Differences {
+/// Compares the trees, and returns each path that differs.
+fn differences(wanted: &MasterTree, tree: &SlaveTree) -> Differences {
     let mut found = Vec::new();
     if tree.position.chain != wanted.chain && wanted.last != Lsn::default() {
         found.push((
@@ -206,7 +213,7 @@ mod tests {
             ("f", folder),
         ];
         let entries = entries.map(|(name, entry)| (path(name), entry)).into();
-        let wanted = Wanted { last: version(9), chain: HistoryHash([1; 32]), entries };
+        let wanted = MasterTree { last: version(9), chain: HistoryHash([1; 32]), entries };
         let there = [
             ("a", file(1, 1), true),
             ("b", file(2, 1), true),

@@ -1,4 +1,4 @@
-//! Taking a slave out of service and back in.
+//! `ftpmaster drain` and `ready`: takes a slave out of service and back.
 
 use std::sync::atomic::Ordering;
 use std::thread::sleep;
@@ -8,46 +8,49 @@ use log::info;
 use relais_cluster::ConnectionAddrs;
 use relais_proto::SlaveState;
 
-use super::{Done, Outcome, Teller, find};
+use super::{OperationResult, OperatorOutput, Summary, find};
 use crate::core::Core;
 
-/// How long the operator is kept waiting for the last sessions.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Time between two looks at the slave's sessions.
+/// Longest wait for the last sessions of the slave.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time between two checks of the slave's sessions.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// No more clients for a slave, and the sessions that it has move on.
+/// Drains a slave: it gets no new clients, and its sessions move to other slaves.
 pub(super) fn drain(
     core: &Core,
     asker: ConnectionAddrs,
     name: &str,
-    tell: &mut Teller<'_>,
-) -> Done {
+    output: &mut OperatorOutput<'_>,
+) -> OperationResult {
     let slave = find::slave(core, asker, name)?;
     core.drain(slave.id, true);
     info!("slave {} is drained", slave.id);
     if slave.state == SlaveState::Down {
-        return Ok(Outcome::done(format!(
+        return Ok(Summary::done(format!(
             "slave {} is down; when it comes back it gets no sessions until it is made ready",
             slave.id
         )));
     }
-    tell.say(format!(
-        "slave {} gets no sessions any more; it had {}",
+    output.line_now(format!(
+        "slave {} gets no new sessions; it had {}",
         slave.id, slave.counters.sessions
     ));
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE && !tell.is_gone() && !core.stopping.load(Ordering::Relaxed) {
+    while begun.elapsed() < DRAIN_TIMEOUT
+        && !output.is_gone()
+        && !core.stopping.load(Ordering::Relaxed)
+    {
         sleep(LOOK_EVERY);
         let Some(now) = core.reports(asker).into_iter().find(|report| report.id == slave.id) else {
             break;
         };
         if now.state == SlaveState::Down {
-            return Ok(Outcome::done("it is down now"));
+            return Ok(Summary::done("it is down now"));
         }
-        // Only what it has said since it was told counts.
+        // Only heartbeats after the drain order count.
         if now.counters.sessions == 0 && u128::from(now.silent_ms) < begun.elapsed().as_millis() {
-            return Ok(Outcome::done("it has no sessions"));
+            return Ok(Summary::done("it has no sessions"));
         }
     }
     let left = core
@@ -55,16 +58,17 @@ pub(super) fn drain(
         .into_iter()
         .find(|report| report.id == slave.id)
         .map_or(0, |report| report.counters.sessions);
-    Ok(Outcome::failed(format!("it has {left} sessions still; it goes on to get no new ones")))
+    Ok(Summary::failed(format!("it still has {left} sessions; it stays drained")))
 }
 
-/// A drained slave gets sessions again, and tries again what its disk has refused.
-pub(super) fn ready(core: &Core, asker: ConnectionAddrs, name: &str) -> Done {
+/// Makes a drained slave ready, and has it retry the changes that its disk refused.
+pub(super) fn ready(core: &Core, asker: ConnectionAddrs, name: &str) -> OperationResult {
     let slave = find::slave(core, asker, name)?;
     core.drain(slave.id, false);
     info!("slave {} is made ready", slave.id);
-    Ok(Outcome::done(format!(
-        "slave {} gets sessions again as soon as it is in service, and tries again what its disk has refused",
+    Ok(Summary::done(format!(
+        "slave {} gets sessions again as soon as it is in service, and retries the changes that \
+         its disk has refused",
         slave.id
     )))
 }

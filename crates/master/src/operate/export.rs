@@ -1,4 +1,6 @@
-//! The journal as lines of JSON, oldest change first. The names are a contract.
+//! `ftpmaster export`: prints the journal as lines of JSON, oldest change first.
+//!
+//! The field names are a stable interface.
 
 use std::fmt::Write;
 
@@ -7,14 +9,14 @@ use relais_proto::{Change, LogEntry, is_unsafe_char};
 use relais_state::JournalError;
 use serde::Serialize;
 
-use super::{Done, Outcome, Teller, ended};
+use super::{OperationResult, OperatorOutput, Summary, ended};
 use crate::core::Core;
 
 #[derive(Serialize)]
-struct Line {
+struct ExportLine {
     number: String,
     id: String,
-    /// RFC 3339, UTC; null where the number is none that a time can be made of.
+    /// RFC 3339, UTC; null if the value is out of range.
     time: Option<String>,
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,22 +37,22 @@ struct Line {
     of: Option<String>,
 }
 
-/// Tells all changes that are in the journal when this begins.
-pub(super) fn export(core: &Core, tell: &mut Teller<'_>) -> Done {
+/// Prints all changes that are in the journal at the start.
+pub(super) fn export(core: &Core, output: &mut OperatorOutput<'_>) -> OperationResult {
     let reader = core
-        .orders
-        .ask(|engine| engine.journal().map_err(|error| error.to_string()))
+        .order
+        .call(|engine| engine.journal().map_err(|error| error.to_string()))
         .ok_or_else(ended)??;
     let read = reader.read(&mut |numbered| {
-        tell.line(line(&numbered).map_err(|error| JournalError::Aborted(Box::new(error)))?);
-        if tell.is_gone() {
-            Err(JournalError::Aborted("nobody listens any more".into()))
+        output.line(line(&numbered).map_err(|error| JournalError::Aborted(Box::new(error)))?);
+        if output.is_gone() {
+            Err(JournalError::Aborted("the operator has disconnected".into()))
         } else {
             Ok(())
         }
     });
     read.map_err(|error| error.to_string())?;
-    Ok(Outcome { said: None, ok: true })
+    Ok(Summary { said: None, ok: true })
 }
 
 /// One change.
@@ -58,7 +60,7 @@ fn line(numbered: &LogEntry) -> Result<String, serde_json::Error> {
     let time = i64::try_from(numbered.time_ms)
         .ok()
         .and_then(|time| Timestamp::from_millisecond(time).ok());
-    let mut line = Line {
+    let mut line = ExportLine {
         number: numbered.version.to_string(),
         id: numbered.id.to_string(),
         time: time.map(|time| time.to_string()),
@@ -102,7 +104,7 @@ fn line(numbered: &LogEntry) -> Result<String, serde_json::Error> {
     serde_json::to_string(&line).map(|text| harmless(&text))
 }
 
-/// The same JSON without characters that drive a terminal: they stand in strings alone, where they can be written by number.
+/// Escapes characters that control a terminal. In JSON they occur only inside strings.
 fn harmless(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for c in json.chars() {
@@ -124,7 +126,7 @@ mod tests {
     use relais_proto::{ChangeId, Digest, FileTime, Lsn, Mode, TreePath};
 
     #[test]
-    fn is_what_scripts_expect() {
+    fn lines_have_the_documented_fields() {
         let path = |name: &str| TreePath::new(name).unwrap();
         let text = |change| {
             let version = Lsn { epoch: 1, number: 42 };

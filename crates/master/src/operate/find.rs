@@ -1,4 +1,4 @@
-//! Which slave an operator means.
+//! Finds the slave that an operator names.
 
 use std::fmt::Display;
 
@@ -7,10 +7,10 @@ use relais_proto::{SlaveReport, sanitize};
 
 use crate::core::Core;
 
-/// Fewest digits of an id that stand for it.
+/// Fewest digits of an id that name it.
 const DIGITS: usize = 4;
 
-/// The slave with this id, with an id that begins so, or with this address.
+/// Finds the slave by its id, a prefix of its id, or its address.
 pub(super) fn slave(
     core: &Core,
     asker: ConnectionAddrs,
@@ -23,12 +23,12 @@ pub(super) fn slave(
     one(reports.into_iter().filter(named), name, "slave", |report| report.id)
 }
 
-/// Whether an id begins with these digits, and they are enough to tell ids apart.
+/// Whether an id begins with these digits, and they are enough to name it.
 pub(super) fn begins(id: &impl Display, name: &str) -> bool {
     name.len() >= DIGITS && id.to_string().starts_with(&name.to_ascii_lowercase())
 }
 
-/// The only one there is.
+/// Returns the only item; an error if there is none or several.
 pub(super) fn one<T, I: Display>(
     mut found: impl Iterator<Item = T>,
     name: &str,
@@ -38,13 +38,12 @@ pub(super) fn one<T, I: Display>(
     let name = sanitize(name);
     match (found.next(), found.next()) {
         (Some(found), None) => Ok(found),
-        (Some(first), Some(second)) => Err(format!(
-            "{name} is not the only one: {} and {} are meant by it",
-            id(&first),
-            id(&second)
-        )),
+        (Some(first), Some(second)) => {
+            Err(format!("{name} is ambiguous: it names {} and {}", id(&first), id(&second)))
+        }
         _ => Err(format!(
-            "no {what} has the id or address {name}; name it as `ftpmaster status` does, with {DIGITS} digits of its id at least"
+            "no {what} has the id or address {name}; name it as `ftpmaster status` does, \
+             by at least {DIGITS} digits of its id"
         )),
     }
 }
@@ -55,7 +54,7 @@ mod tests {
     use relais_proto::SlaveId;
 
     #[test]
-    fn an_id_is_known_by_four_digits() {
+    fn four_digits_name_an_id() {
         let id = SlaveId([0xab; 16]);
         assert!(begins(&id, "abab") && begins(&id, "ABABA") && begins(&id, &"ab".repeat(16)));
         assert!(
@@ -66,9 +65,7 @@ mod tests {
         );
         let found = [id, SlaveId([1; 16])];
         assert_eq!(one(found[..1].iter(), "x", "slave", |id| **id), Ok(&id));
-        assert!(
-            one(found.iter(), "x", "slave", |id| **id).unwrap_err().contains("not the only one")
-        );
+        assert!(one(found.iter(), "x", "slave", |id| **id).unwrap_err().contains("is ambiguous"));
         assert!(
             one(found[..0].iter(), "x\u{1b}", "slave", |id| **id)
                 .unwrap_err()

@@ -1,4 +1,4 @@
-//! A slave that will not come back: its folder is waited for no more, and what it alone had is given up.
+//! `ftpmaster forget`: removes a slave that will not return, and the contents that it alone held.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +6,14 @@ use log::info;
 use relais_cluster::ConnectionAddrs;
 use relais_proto::FolderId;
 
-use super::{Done, Outcome, ended, find};
+use super::{OperationResult, Summary, ended, find};
 use crate::core::Core;
-use crate::links::Linked;
+use crate::linked_slaves::LinkedSlave;
 
-/// Forgets a slave, or a folder whose slaves are not linked.
-pub(super) fn forget(core: &Core, asker: ConnectionAddrs, name: &str) -> Done {
+/// Removes a slave, or a folder whose slaves are not linked.
+pub(super) fn forget(core: &Core, asker: ConnectionAddrs, name: &str) -> OperationResult {
     let reports = core.reports(asker);
-    let linked = core.links.all();
+    let linked = core.slaves.all();
     let (slave, folder) = match find::slave(core, asker, name) {
         Ok(slave) => (Some(slave.id), slave.folder),
         Err(no_slave) => (None, absent_folder(core, &linked, name, no_slave)?),
@@ -22,14 +22,14 @@ pub(super) fn forget(core: &Core, asker: ConnectionAddrs, name: &str) -> Done {
         if linked.iter().any(|linked| linked.slave == slave) {
             return Err(format!("slave {slave} is linked; stop it first"));
         }
-        core.orders
-            .ask(move |engine| engine.forget_slave(slave).map_err(|error| error.to_string()))
+        core.order
+            .call(move |engine| engine.forget_slave(slave).map_err(|error| error.to_string()))
             .ok_or_else(ended)??;
         core.forget(slave);
         if let Some(other) =
             reports.iter().find(|report| report.folder == folder && report.id != slave)
         {
-            return Ok(Outcome::done(format!(
+            return Ok(Summary::done(format!(
                 "slave {slave} is forgotten; its folder is also that of slave {}, and stays",
                 other.id
             )));
@@ -38,26 +38,27 @@ pub(super) fn forget(core: &Core, asker: ConnectionAddrs, name: &str) -> Done {
     if linked.iter().any(|linked| linked.folder == folder) {
         return Err(format!("the folder {folder} is served by a slave that is linked"));
     }
-    core.orders
-        .ask(move |engine| engine.forget(folder).map_err(|error| error.to_string()))
+    core.order
+        .call(move |engine| engine.forget(folder).map_err(|error| error.to_string()))
         .ok_or_else(ended)??;
     let served = reports.iter().filter(|report| report.folder == folder);
     served.for_each(|report| core.forget(report.id));
     info!("the folder {folder} is forgotten");
     let who = slave.map_or_else(String::new, |slave| format!("slave {slave} and "));
-    Ok(Outcome::done(format!(
-        "{who}the folder {folder} are forgotten; `ftpmaster status` shows whether contents are lost with them"
+    Ok(Summary::done(format!(
+        "{who}the folder {folder} are forgotten; \
+         `ftpmaster status` shows whether contents are lost with them"
     )))
 }
 
-/// A folder of the cluster that no slave serves now.
+/// Finds a folder of the cluster that no linked slave serves.
 fn absent_folder(
     core: &Core,
-    linked: &[Linked],
+    linked: &[LinkedSlave],
     name: &str,
     no_slave: String,
 ) -> Result<FolderId, String> {
-    let folders = core.orders.ask(|engine| engine.folders().clone()).ok_or_else(ended)?;
+    let folders = core.order.call(|engine| engine.folders().clone()).ok_or_else(ended)?;
     let absent: BTreeSet<FolderId> = folders
         .into_iter()
         .filter(|folder| linked.iter().all(|linked| linked.folder != *folder))

@@ -1,4 +1,4 @@
-//! What operators can have done: each operation is carried out in the thread of the operator's link, and tells it line by line.
+//! Operators' operations. Each runs in the thread of the operator's link and prints lines to it.
 
 mod diff;
 mod drain;
@@ -8,7 +8,7 @@ mod forget;
 mod paths;
 mod recover;
 mod scrub;
-mod trees;
+mod slave_tree;
 
 use log::{debug, info};
 use relais_cluster::ConnectionAddrs;
@@ -17,35 +17,35 @@ use relais_proto::{LinkMessage, Operation};
 
 use crate::core::Core;
 
-/// Bytes of lines that are sent together.
-const TOGETHER: usize = 64 * 1024;
+/// Size of the output from which it is sent.
+const FLUSH_SIZE: usize = 64 * 1024;
 
-/// What an operator is told through.
-pub(crate) struct Teller<'a> {
+/// The output of an operation to its operator.
+pub(crate) struct OperatorOutput<'a> {
     connection: &'a mut Connection,
     gone: bool,
 }
 
-impl<'a> Teller<'a> {
+impl<'a> OperatorOutput<'a> {
     pub fn new(connection: &'a mut Connection) -> Self {
         Self { connection, gone: false }
     }
 
-    /// Whether nobody listens any more.
+    /// Whether the operator has disconnected.
     pub fn is_gone(&self) -> bool {
         self.gone
     }
 
-    /// One of many lines.
+    /// Adds a line to the output.
     pub fn line(&mut self, line: impl Into<String>) {
         self.connection.queue_link(&LinkMessage::Line(line.into()));
-        if self.connection.output().len() > TOGETHER {
+        if self.connection.output().len() > FLUSH_SIZE {
             self.send();
         }
     }
 
-    /// A line that is wanted at once.
-    pub fn say(&mut self, line: impl Into<String>) {
+    /// Adds a line and sends the output at once.
+    pub fn line_now(&mut self, line: impl Into<String>) {
         self.line(line);
         self.send();
     }
@@ -63,7 +63,7 @@ impl<'a> Teller<'a> {
     }
 }
 
-/// Does what the operator at `asker` wants, and tells how it went. False where nobody listens any more.
+/// Runs an operation for the operator at `asker`; false if the operator has disconnected.
 pub(crate) fn run(
     core: &Core,
     asker: ConnectionAddrs,
@@ -71,42 +71,42 @@ pub(crate) fn run(
     connection: &mut Connection,
 ) -> bool {
     info!("operator at {}: {operation:?}", asker.peer);
-    let mut tell = Teller::new(connection);
+    let mut output = OperatorOutput::new(connection);
     let done = match operation {
-        Operation::Drain(slave) => drain::drain(core, asker, slave, &mut tell),
+        Operation::Drain(slave) => drain::drain(core, asker, slave, &mut output),
         Operation::Ready(slave) => drain::ready(core, asker, slave),
         Operation::Forget(slave) => forget::forget(core, asker, slave),
-        Operation::Diff => diff::diff(core, asker, &mut tell),
-        Operation::Scrub { wait } => scrub::scrub(core, *wait, &mut tell),
-        Operation::Skipped => paths::skipped(core, &mut tell),
-        Operation::Recover { go } => recover::recover(core, *go, &mut tell),
-        Operation::Export => export::export(core, &mut tell),
+        Operation::Diff => diff::diff(core, asker, &mut output),
+        Operation::Scrub { wait } => scrub::scrub(core, *wait, &mut output),
+        Operation::Skipped => paths::skipped(core, &mut output),
+        Operation::Recover { go } => recover::recover(core, *go, &mut output),
+        Operation::Export => export::export(core, &mut output),
     };
-    let gone = tell.is_gone();
+    let gone = output.is_gone();
     let ok = match done {
-        Ok(Outcome { said, ok }) => {
-            said.into_iter().for_each(|line| tell.line(line));
+        Ok(Summary { said, ok }) => {
+            said.into_iter().for_each(|line| output.line(line));
             ok
         }
         Err(why) => {
-            tell.line(why);
+            output.line(why);
             false
         }
     };
-    tell.end(ok);
+    output.end(ok);
     !gone
 }
 
-/// How an operation went, where it could be begun.
+/// The summary of an operation.
 #[derive(Debug, Default)]
-pub(crate) struct Outcome {
+pub(crate) struct Summary {
     /// The last line, if there is one.
     said: Option<String>,
-    /// Whether all is well.
+    /// Whether the operation succeeded.
     ok: bool,
 }
 
-impl Outcome {
+impl Summary {
     fn done(said: impl Into<String>) -> Self {
         Self { said: Some(said.into()), ok: true }
     }
@@ -116,10 +116,10 @@ impl Outcome {
     }
 }
 
-/// What an operation led to, or why it could not be begun.
-type Done = Result<Outcome, String>;
+/// The summary of an operation, or the reason why it could not start.
+type OperationResult = Result<Summary, String>;
 
-/// The order's thread is gone: the master stops.
+/// The reason of an operation that failed because the order thread has ended.
 fn ended() -> String {
     "the master is stopping".to_owned()
 }

@@ -1,27 +1,27 @@
-//! Paths of the slaves that need an operator's eye: names that are not served, and what a disk refuses.
+//! Lists of slaves' paths that need attention: skipped names, and changes that a disk refuses.
 
 use relais_proto::{LinkMessage, ListedPath, PathList, pluralize};
 
-use super::{Done, Outcome, Teller};
+use super::{OperationResult, OperatorOutput, Summary};
 use crate::core::Core;
-use crate::links::Linked;
+use crate::linked_slaves::LinkedSlave;
 
-/// A slave's list, as far as it names the paths.
+/// A slave's list of paths.
 #[derive(Debug, Default)]
-pub(super) struct Paths {
+pub(super) struct PathListing {
     pub named: Vec<ListedPath>,
-    /// How many there are.
+    /// The number of paths, the unnamed ones included.
     pub total: u64,
 }
 
-/// Asks a slave for a list of paths; at most [`relais_proto::limits::SHOWN_PATHS`] are named.
+/// Gets a list of paths from a slave; it names at most [`relais_proto::limits::SHOWN_PATHS`].
 ///
 /// # Errors
-/// Why it did not come whole.
-pub(super) fn ask(core: &Core, of: &Linked, list: PathList) -> Result<Paths, String> {
-    let mut paths = Paths::default();
+/// The reason why the answer is incomplete.
+pub(super) fn ask(core: &Core, of: &LinkedSlave, list: PathList) -> Result<PathListing, String> {
+    let mut paths = PathListing::default();
     core.lists.ask(
-        &core.links,
+        &core.slaves,
         of,
         |query| LinkMessage::AskPaths { query, list },
         |part| {
@@ -33,18 +33,18 @@ pub(super) fn ask(core: &Core, of: &Linked, list: PathList) -> Result<Paths, Str
     Ok(paths)
 }
 
-/// Names in the slaves' folders that are not served, each with its reason.
-pub(super) fn skipped(core: &Core, tell: &mut Teller<'_>) -> Done {
-    let linked = core.links.one_of_each_folder();
+/// Lists the names in the slaves' folders that are not served, with the reasons.
+pub(super) fn skipped(core: &Core, output: &mut OperatorOutput<'_>) -> OperationResult {
+    let linked = core.slaves.one_of_each_folder();
     if linked.is_empty() {
         return Err("no slave is linked".to_owned());
     }
     let mut unasked = 0;
     for of in &linked {
         match ask(core, of, PathList::Skipped) {
-            Ok(Paths { named, total }) => {
+            Ok(PathListing { named, total }) => {
                 for note in &named {
-                    tell.line(format!("{} {}: {}", of.slave, note.path, note.reason));
+                    output.line(format!("{} {}: {}", of.slave, note.path, note.reason));
                 }
                 let rest = total.saturating_sub(named.len() as u64);
                 let rest = if rest > 0 {
@@ -52,20 +52,24 @@ pub(super) fn skipped(core: &Core, tell: &mut Teller<'_>) -> Done {
                 } else {
                     String::new()
                 };
-                tell.say(format!("slave {}: {} skipped{rest}", of.slave, pluralize(total, "name")));
+                output.line_now(format!(
+                    "slave {}: {} skipped{rest}",
+                    of.slave,
+                    pluralize(total, "name")
+                ));
             }
             Err(why) => {
                 unasked += 1;
-                tell.say(format!("slave {}: cannot be asked: {why}", of.slave));
+                output.line_now(format!("slave {}: cannot be asked: {why}", of.slave));
             }
         }
-        if tell.is_gone() {
+        if output.is_gone() {
             break;
         }
     }
     Ok(match unasked {
-        0 => Outcome { said: None, ok: true },
-        n => Outcome::failed(format!(
+        0 => Summary { said: None, ok: true },
+        n => Summary::failed(format!(
             "{n} of {} could not be asked",
             pluralize(linked.len(), "slave")
         )),

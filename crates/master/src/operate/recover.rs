@@ -1,30 +1,32 @@
-//! Building the tree anew from a slave's, where the master's journal is gone, older than a slave, or another one.
+//! `ftpmaster recover`: rebuilds the master's state from a slave's tree.
 //!
-//! The new epoch is heard by all slaves that can be reached before the tree is taken: nothing of an earlier one is followed then,
-//! so nothing is called done that the new tree lacks.
+//! It is needed if the journal is lost, older than a slave, or of another history. All reachable
+//! slaves get the new epoch before the tree is read. They then follow no earlier epoch, so no
+//! change
+//! is acknowledged that the new tree lacks.
 
 use relais_cluster::replica::{DivergentEntry, ReceivedTree, compare};
 use relais_cluster::{HaltReason, HistoryHash, LinkId, MasterState, Tree, TreeState, timeline};
 use relais_proto::{Lsn, ReplicaPosition, SlaveId, TreePath};
 
-use super::trees::ask;
-use super::{Done, Outcome, Teller, ended};
+use super::slave_tree::ask;
+use super::{OperationResult, OperatorOutput, Summary, ended};
 use crate::core::Core;
 use crate::order::Engine;
 
-/// What there is to go on from.
+/// The state of the master and of the linked slaves before a recovery.
 struct Survey {
     last: Lsn,
     epoch: u32,
     halted: Option<HaltReason>,
-    /// Slaves that have said where they stand, and those that have not.
+    /// The linked slaves, with their positions if known.
     slaves: Vec<(LinkId, SlaveId, Option<ReplicaPosition>)>,
 }
 
 impl Survey {
     fn of(engine: &mut Engine) -> Self {
         let order = engine.order();
-        // A slave that has joined has gone on since.
+        // A slave that has joined has applied more changes since.
         let now = |link: LinkId, said: ReplicaPosition| match order.applied(link) {
             Some(applied) => {
                 ReplicaPosition { applied, epoch: said.epoch.max(order.state().epoch()), ..said }
@@ -39,7 +41,7 @@ impl Survey {
         Self { last: order.last(), epoch: order.state().epoch(), halted: order.halted(), slaves }
     }
 
-    /// The slave with the latest change.
+    /// The slave with the highest change.
     fn best(&self) -> Option<(LinkId, SlaveId, ReplicaPosition)> {
         self.slaves
             .iter()
@@ -47,7 +49,7 @@ impl Survey {
             .max_by_key(|(_, _, it)| it.applied)
     }
 
-    /// An epoch above all that were heard of.
+    /// An epoch above all known ones.
     fn next_epoch(&self) -> Option<u32> {
         let heard = self
             .slaves
@@ -58,35 +60,36 @@ impl Survey {
     }
 }
 
-/// Shows what could be done, and with `go` does it.
-pub(super) fn recover(core: &Core, go: bool, tell: &mut Teller<'_>) -> Done {
-    let survey = core.orders.ask(Survey::of).ok_or_else(ended)?;
-    tell.line(format!(
+/// Shows the plan of a recovery, and executes it with `go`.
+pub(super) fn recover(core: &Core, go: bool, output: &mut OperatorOutput<'_>) -> OperationResult {
+    let survey = core.order.call(Survey::of).ok_or_else(ended)?;
+    output.line(format!(
         "the master: last change {}, epoch {}; {}",
         survey.last,
         survey.epoch,
         survey.halted.map_or("changes are taken", HaltReason::why)
     ));
     for (_, slave, position) in &survey.slaves {
-        tell.line(match position {
+        output.line(match position {
             Some(ReplicaPosition { applied, epoch, .. }) => {
                 format!("slave {slave}: last change {applied}, epoch {epoch}")
             }
-            None => format!("slave {slave}: it has not said where it stands"),
+            None => format!("slave {slave}: its position is not known"),
         });
     }
     if survey.halted.is_none() {
         let said = "changes are taken: there is nothing to recover";
-        return Ok(if go { Outcome::failed(said) } else { Outcome::done(said) });
+        return Ok(if go { Summary::failed(said) } else { Summary::done(said) });
     }
     if survey.halted == Some(HaltReason::Broken) {
-        return Ok(Outcome::failed(
-            "see to the disk of the state folder and start the master again: there is nothing to recover",
+        return Ok(Summary::failed(
+            "check the disk of the state folder and restart the master: \
+             there is nothing to recover",
         ));
     }
     let Some((link, slave, position)) = survey.best() else {
-        return Ok(Outcome::failed(
-            "no slave is linked that has said where it stands: there is nothing to recover from",
+        return Ok(Summary::failed(
+            "no linked slave has a known position: there is nothing to recover from",
         ));
     };
     let epoch = survey.next_epoch().ok_or("there is no higher epoch")?;
@@ -94,81 +97,83 @@ pub(super) fn recover(core: &Core, go: bool, tell: &mut Teller<'_>) -> Done {
         "the tree of slave {slave}, at change {}, becomes everybody's, in epoch {epoch}",
         position.applied
     );
-    list_branches(core, &survey, link, tell)?;
+    list_branches(core, &survey, link, output)?;
     if !go {
-        tell.line(
-            "make sure that every slave that can come is in this list: what only others have is proposed or quarantined when they come",
+        output.line(
+            "make sure that every reachable slave is in this list: changes that only other slaves \
+             have are proposed or quarantined when these join",
         );
-        return Ok(Outcome::done(format!("with --yes {plan}")));
+        return Ok(Summary::done(format!("with --yes {plan}")));
     }
-    tell.say(plan);
-    if !core.orders.ask(move |engine| engine.fence(epoch)).ok_or_else(ended)? {
-        return Err("somebody else is recovering the cluster, or has just done so".to_owned());
+    output.line_now(plan);
+    if !core.order.call(move |engine| engine.fence(epoch)).ok_or_else(ended)? {
+        return Err("another recovery is in progress or has just finished".to_owned());
     }
     match rebuilt(core, link, epoch) {
         Ok(ledger) => {
             let (entries, last) = (ledger.tree().len(), ledger.last());
-            core.orders
-                .ask(move |engine| engine.recovered(ledger).map_err(|error| error.to_string()))
+            core.order
+                .call(move |engine| engine.recovered(ledger).map_err(|error| error.to_string()))
                 .ok_or_else(ended)??;
-            Ok(Outcome::done(format!(
+            Ok(Summary::done(format!(
                 "recovered: {entries} entries, epoch {}; all slaves compare their folders now",
                 last.epoch
             )))
         }
         Err(why) => {
-            core.orders.ask(Engine::give_up_recovery).ok_or_else(ended)?;
+            core.order.call(Engine::give_up_recovery).ok_or_else(ended)?;
             Err(format!("not recovered: slave {slave}: {why}; try again"))
         }
     }
 }
 
-/// The ledger that a slave's tree makes.
+/// Makes the master's state from the tree of a slave.
 fn rebuilt(core: &Core, link: LinkId, epoch: u32) -> Result<MasterState, String> {
-    let linked = core.links.all();
+    let linked = core.slaves.all();
     let of = linked.iter().find(|linked| linked.link == link).ok_or("its link ended")?;
     let tree = ask(core, of, true)?;
     let entries = tree.entries.into_iter().map(|(path, (entry, _))| (path, entry));
     let known = TreeState { tree: Tree::listed(entries, tree.position.applied), ids: tree.ids };
     let seed = relais_state::random().map_err(|error| error.to_string())?;
     let timeline = core
-        .orders
-        .ask(|engine| engine.begin_timeline().map_err(|error| error.to_string()))
+        .order
+        .call(|engine| engine.begin_timeline().map_err(|error| error.to_string()))
         .ok_or_else(ended)??;
     Ok(MasterState::recovered(known, tree.timelines, epoch, HistoryHash(seed), timeline))
 }
 
-/// Most paths that are listed for one slave; of more it is said how many there are.
+/// Most paths that are listed for one slave; the rest is counted.
 const LISTED: usize = 100;
 
-/// Lists paths of one slave, and how many more there are.
+/// Prints paths of one slave, and the number of unlisted ones.
 fn list<'a>(
     slave: SlaveId,
     what: &str,
     mut paths: impl Iterator<Item = &'a TreePath>,
-    tell: &mut Teller<'_>,
+    output: &mut OperatorOutput<'_>,
 ) {
     for path in paths.by_ref().take(LISTED) {
-        tell.line(format!("slave {slave}: {what} {path}"));
+        output.line(format!("slave {slave}: {what} {path}"));
     }
     let more = paths.count();
     if more > 0 {
-        tell.line(format!("slave {slave}: {what} {more} more"));
+        output.line(format!("slave {slave}: {what} {more} more"));
     }
 }
 
-/// Says what of each other slave's history is no part of the one that is gone on from, and what becomes of it. What the
-/// slaves do afterwards is decided by the same comparison.
+/// Lists the changes of each other slave that are a branch, and what will become of them.
+///
+/// The slaves later decide by the same comparison.
 fn list_branches(
     core: &Core,
     survey: &Survey,
     best: LinkId,
-    tell: &mut Teller<'_>,
+    output: &mut OperatorOutput<'_>,
 ) -> Result<(), String> {
-    let linked = core.links.all();
+    let linked = core.slaves.all();
     let find = |link: LinkId| linked.iter().find(|linked| linked.link == link);
     let survivor = ask(core, find(best).ok_or("its link ended")?, false)
-        .map_err(|why| format!("the tree to go on from cannot be had: {why}; try again"))?;
+        .map_err(|why| format!("cannot read the surviving tree: {why}; try again"))?;
     let last = survivor.position.applied;
     let listing = ReceivedTree {
         entries: survivor.entries.into_iter().map(|(path, (entry, _))| (path, entry)).collect(),
@@ -177,14 +182,14 @@ fn list_branches(
         ..ReceivedTree::default()
     };
     for (link, slave, position) in &survey.slaves {
-        if *link == best || position.is_none() || tell.is_gone() {
+        if *link == best || position.is_none() || output.is_gone() {
             continue;
         }
         let Some(of) = find(*link) else { continue };
         let tree = match ask(core, of, false) {
             Ok(tree) => tree,
             Err(why) => {
-                tell.say(format!("slave {slave}: what it has cannot be listed: {why}"));
+                output.line_now(format!("slave {slave}: cannot list its tree: {why}"));
                 continue;
             }
         };
@@ -193,12 +198,12 @@ fn list_branches(
         if fork == applied {
             continue;
         }
-        tell.line(format!(
-            "slave {slave}: its changes behind {fork}, up to {applied}, are a branch"
+        output.line(format!(
+            "slave {slave}: its changes after {fork}, up to {applied}, are a branch"
         ));
         let own = tree.entries.iter().map(|(path, (entry, _))| (path, entry));
         let found = compare(own, fork, &listing);
-        // What is not there is with another slave of the branch.
+        // Contents that are not here are with another slave of the branch.
         let here =
             |stray: &&DivergentEntry| tree.entries.get(&stray.path).is_some_and(|(_, here)| *here);
         for (proposed, what) in [(true, "proposes"), (false, "quarantines")] {
@@ -209,15 +214,15 @@ fn list_branches(
                 .filter(here)
                 .filter(|stray| stray.expect.is_some() == proposed)
                 .map(|stray| &stray.path);
-            list(*slave, what, paths, tell);
+            list(*slave, what, paths, output);
         }
-        // The branch had removed or moved these.
+        // Paths that the branch had removed or moved.
         let back = found
             .come
             .iter()
             .filter(|(path, entry)| entry.version <= fork && !tree.entries.contains_key(path))
             .map(|(path, _)| path);
-        list(*slave, "gets back", back, tell);
+        list(*slave, "gets back", back, output);
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Has all slaves read and check their contents, and tells how it goes.
+//! `ftpmaster scrub`: has all slaves verify their contents, and shows the progress.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -9,30 +9,30 @@ use log::info;
 use relais_cluster::LinkId;
 use relais_proto::{Scrub, pluralize};
 
-use super::{Done, Outcome, Teller};
+use super::{OperationResult, OperatorOutput, Summary};
 use crate::core::Core;
 
-/// Time between two looks at what the slaves report.
+/// Time between two checks of the slaves' reports.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Shortest time between two lines about one slave.
-const TELL_EVERY: Duration = Duration::from_secs(2);
+const PRINT_EVERY: Duration = Duration::from_secs(2);
 /// A line comes after this time even if nothing has changed.
-const TELL_AT_LAST: Duration = Duration::from_secs(30);
-/// How long a slave may take to begin.
+const PRINT_AT_LAST: Duration = Duration::from_secs(30);
+/// Longest wait for the start of a slave's scrub.
 const BEGIN: Duration = Duration::from_secs(30);
-/// How long after all was read nothing may be repaired before what is left counts as damaged.
+/// Longest wait for a repair after all files are read. Then the rest counts as damaged.
 const REPAIR: Duration = Duration::from_secs(15);
 
-/// What is known of one slave.
-struct Progress {
+/// The progress of one slave.
+struct ScrubProgress {
     now: Scrub,
     changed: Instant,
-    told: Instant,
-    /// Why there is no result.
+    printed: Instant,
+    /// The reason why there is no result.
     failed: Option<String>,
 }
 
-impl Progress {
+impl ScrubProgress {
     fn is_over(&self) -> bool {
         let Scrub { done, damaged, repaired, .. } = self.now;
         self.failed.is_some() || done && (repaired >= damaged || self.changed.elapsed() >= REPAIR)
@@ -56,26 +56,29 @@ impl Progress {
     }
 }
 
-/// Orders it; with `wait` it tells how it goes until all slaves are done.
-pub(super) fn scrub(core: &Core, wait: bool, tell: &mut Teller<'_>) -> Done {
-    let linked = core.links.one_of_each_folder();
+/// OrderHandle a scrub of all slaves; with `wait` it prints their progress until all are done.
+pub(super) fn scrub(core: &Core, wait: bool, output: &mut OperatorOutput<'_>) -> OperationResult {
+    let linked = core.slaves.one_of_each_folder();
     if linked.is_empty() {
         return Err("no slave is linked".to_owned());
     }
     let order = core.scrubs.fetch_add(1, Ordering::Relaxed) + 1;
-    core.tell_orders();
+    core.send_heartbeat_acks();
     info!("all slaves check their contents");
     if !wait {
-        return Ok(Outcome::done(
-            "every slave reads and checks all its contents, and fetches anew what is damaged; `ftpmaster status` shows what it lacks meanwhile",
+        return Ok(Summary::done(
+            "every slave verifies all its contents and fetches damaged ones again; \
+             `ftpmaster status` shows what it lacks meanwhile",
         ));
     }
     let begun = Instant::now();
-    let start = || Progress { now: Scrub::default(), changed: begun, told: begun, failed: None };
-    let mut all: BTreeMap<LinkId, Progress> = linked.iter().map(|of| (of.link, start())).collect();
-    while !all.values().all(Progress::is_over) {
-        if tell.is_gone() {
-            return Ok(Outcome::failed("the slaves go on"));
+    let start =
+        || ScrubProgress { now: Scrub::default(), changed: begun, printed: begun, failed: None };
+    let mut all: BTreeMap<LinkId, ScrubProgress> =
+        linked.iter().map(|of| (of.link, start())).collect();
+    while !all.values().all(ScrubProgress::is_over) {
+        if output.is_gone() {
+            return Ok(Summary::failed("the slaves continue"));
         }
         if core.stopping.load(Ordering::Relaxed) {
             return Err(super::ended());
@@ -87,33 +90,33 @@ pub(super) fn scrub(core: &Core, wait: bool, tell: &mut Teller<'_>) -> Done {
                 continue;
             };
             look(core, order, of.link, progress, begun);
-            let told = progress.told.elapsed();
-            let news = progress.changed > progress.told;
-            if progress.is_over() || news && told >= TELL_EVERY || told >= TELL_AT_LAST {
-                progress.told = Instant::now();
+            let printed = progress.printed.elapsed();
+            let news = progress.changed > progress.printed;
+            if progress.is_over() || news && printed >= PRINT_EVERY || printed >= PRINT_AT_LAST {
+                progress.printed = Instant::now();
                 if !progress.is_over() {
-                    tell.say(format!("slave {}: {}", of.slave, progress.text()));
+                    output.line_now(format!("slave {}: {}", of.slave, progress.text()));
                 }
             }
         }
     }
     for of in &linked {
         if let Some(progress) = all.get(&of.link) {
-            tell.say(format!("slave {}: {}", of.slave, progress.text()));
+            output.line_now(format!("slave {}: {}", of.slave, progress.text()));
         }
     }
     let slaves = pluralize(linked.len(), "slave");
     let bad = all.values().filter(|progress| !progress.is_well()).count();
     Ok(match bad {
-        0 => Outcome::done(format!("the contents of {slaves} are good")),
-        bad => Outcome::failed(format!("{bad} of {slaves} are not good")),
+        0 => Summary::done(format!("the contents of {slaves} are good")),
+        bad => Summary::failed(format!("{bad} of {slaves} are not good")),
     })
 }
 
-/// Takes over what a slave has reported last.
-fn look(core: &Core, order: u64, link: LinkId, progress: &mut Progress, begun: Instant) {
+/// Updates the progress of a slave from its last report.
+fn look(core: &Core, order: u64, link: LinkId, progress: &mut ScrubProgress, begun: Instant) {
     match core.scrub_of(link) {
-        _ if !core.links.has(link) => {
+        _ if !core.slaves.has(link) => {
             progress.failed = Some("its link ended before it was done".to_owned());
         }
         Some(scrub) if scrub.order >= order && scrub != progress.now => {

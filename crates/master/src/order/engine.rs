@@ -1,7 +1,7 @@
-//! What the order's thread does: it hands events to the order and carries out what follows.
+//! The loop of the order thread: passes events to the order and executes its actions.
 //!
-//! While changes are being written more come in; they are decided together once the write is done. So however many there are,
-//! each write and sync is shared by all that came during the one before.
+//! Events that arrive during a write are handled together after it. So each write and sync is
+//! shared by all changes that arrived during the one before (group commit).
 
 mod recovery;
 
@@ -20,62 +20,63 @@ use relais_proto::{
 };
 use relais_state::{JournalError, JournalReader, Recording};
 
-use super::{FoldersError, Job, Store};
+use super::{MembersError, OrderCommand, Store};
 use crate::core::Core;
 use crate::outbox::Outbox;
 
-/// Time from the start until changes are numbered though folders that are known have not joined: slaves come back within a
-/// second or two, and one of them may have changes that this journal lacks.
+/// Time after the start for which the order waits for all known folders.
+///
+/// Slaves reconnect within a second or two, and one may have changes that this journal lacks.
 const OPENING: Duration = Duration::from_secs(5);
-/// Most jobs that are taken before what they led to is written.
-const TOGETHER: usize = 4096;
-/// Time between two looks for what can be forgotten.
-const LOOK_EVERY: Duration = Duration::from_secs(60 * 60);
+/// Most commands that are handled before their changes are written.
+const BATCH: usize = 4096;
+/// Time between two expirations of old records.
+const EXPIRE_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// A slave that is linked.
+/// A linked slave.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub slave: SlaveId,
     pub folder: FolderId,
     pub outbox: Arc<Outbox>,
-    /// Where it said that it stands, once it wanted to join.
+    /// The position that it sent with its join.
     pub position: Option<ReplicaPosition>,
 }
 
-/// The order, its journal, and the links that it speaks through.
+/// The order with its journal and its links.
 pub(crate) struct Engine {
     core: Arc<Core>,
     order: Coordinator,
-    /// All that the order is given and does, where somebody wants that.
-    tape: Recording<CoordinatorRecorder>,
+    /// The recording of its events and actions.
+    recording: Recording<CoordinatorRecorder>,
     store: Store,
     links: BTreeMap<LinkId, Link>,
-    /// What is to be written next.
+    /// The next batch to write.
     pending: Option<Vec<LogEntry>>,
     opening: Option<Instant>,
-    /// When to look next for what can be forgotten.
-    look: Instant,
-    /// How long removed and replaced content is remembered.
+    /// Time of the next expiration of old records.
+    next_expiry: Instant,
+    /// Time for which removal records are kept.
     remember: Duration,
-    /// The cluster is being recovered: nothing that slaves say counts.
+    /// Whether the cluster is being recovered: messages of slaves are ignored.
     fenced: bool,
-    /// Folders that could not be written down as known yet.
+    /// Folders that are not saved as members yet.
     unknown: Vec<FolderId>,
 }
 
 impl Engine {
-    /// Goes on from what is on the disk.
+    /// Starts from the persistent state.
     pub fn new(core: Arc<Core>, mut store: Store, remember: Duration) -> Self {
-        let (order, tape) = begin(store.take_ledger(), store.folders());
+        let (order, recording) = begin(store.take_ledger(), store.folders());
         let mut engine = Self {
             core,
             order,
-            tape,
+            recording,
             store,
             links: BTreeMap::new(),
             pending: None,
             opening: None,
-            look: Instant::now(),
+            next_expiry: Instant::now(),
             remember,
             fenced: false,
             unknown: Vec::new(),
@@ -84,29 +85,29 @@ impl Engine {
         engine
     }
 
-    /// Does what it is asked until the end.
-    pub fn run(mut self, jobs: &Receiver<Job>) {
+    /// Handles commands until the end.
+    pub fn run(mut self, commands: &Receiver<OrderCommand>) {
         loop {
-            let first = match jobs.recv_timeout(self.patience()) {
-                Ok(job) => Some(job),
+            let first = match commands.recv_timeout(self.idle_time()) {
+                Ok(command) => Some(command),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             let mut ended = false;
-            for job in first.into_iter().chain(jobs.try_iter()).take(TOGETHER) {
-                ended |= matches!(job, Job::End);
-                self.deal_with(job);
+            for command in first.into_iter().chain(commands.try_iter()).take(BATCH) {
+                ended |= matches!(command, OrderCommand::End);
+                self.handle(command);
             }
-            self.open_in_time();
+            self.open_if_due();
             while self.write() {
-                for job in jobs.try_iter().take(TOGETHER) {
-                    ended |= matches!(job, Job::End);
-                    self.deal_with(job);
+                for command in commands.try_iter().take(BATCH) {
+                    ended |= matches!(command, OrderCommand::End);
+                    self.handle(command);
                 }
             }
-            self.forget_in_time();
+            self.expire_if_due();
             self.show();
-            self.tape.flush();
+            self.recording.flush();
             if ended {
                 break;
             }
@@ -124,10 +125,10 @@ impl Engine {
         &self.links
     }
 
-    /// Reads the changes that are stored now.
+    /// Makes a reader of the changes stored now.
     ///
     /// # Errors
-    /// What the system said.
+    /// Errors of the system calls.
     pub fn journal(&self) -> Result<JournalReader, JournalError> {
         self.store.reader()
     }
@@ -137,31 +138,31 @@ impl Engine {
         self.store.folders()
     }
 
-    /// A folder will not come back.
+    /// Removes a folder from the cluster.
     ///
     /// # Errors
-    /// That it could not be written down; it is not forgotten then.
-    pub fn forget(&mut self, folder: FolderId) -> Result<(), FoldersError> {
+    /// The change could not be saved; the folder is not removed then.
+    pub fn forget(&mut self, folder: FolderId) -> Result<(), MembersError> {
         self.store.forget(folder)?;
         self.unknown.retain(|unknown| *unknown != folder);
         self.event(Event::Forget { folder });
         Ok(())
     }
 
-    /// A slave will not come back; its folder stays.
+    /// Removes a slave from the list of known ones; its folder stays.
     ///
     /// # Errors
-    /// That it could not be written down; it is not forgotten then.
-    pub fn forget_slave(&mut self, slave: SlaveId) -> Result<(), FoldersError> {
+    /// The change could not be saved; the slave is not removed then.
+    pub fn forget_slave(&mut self, slave: SlaveId) -> Result<(), MembersError> {
         self.store.forget_slave(slave)
     }
 
-    /// Without its line a slave that is down is not shown after the next start, and that is all.
+    /// Saves a slave as known. On failure only its report after the next start is missing.
     fn know_slave(&mut self, slave: KnownSlave) {
         let id = slave.id;
         let linked = self.links.values().map(|open| open.slave).collect();
         if let Err(failed) = self.store.know_slave(slave, &linked) {
-            error!("slave {id} is not remembered: {failed}");
+            error!("cannot save slave {id} as known: {failed}");
         }
     }
 
@@ -170,18 +171,19 @@ impl Engine {
         self.show();
     }
 
-    fn patience(&self) -> Duration {
+    fn idle_time(&self) -> Duration {
         self.opening
-            .map_or(self.look, |until| until.min(self.look))
+            .map_or(self.next_expiry, |until| until.min(self.next_expiry))
             .saturating_duration_since(Instant::now())
     }
 
-    fn open_in_time(&mut self) {
+    fn open_if_due(&mut self) {
         if self.opening.is_some_and(|until| Instant::now() >= until) {
             self.opening = None;
             if self.order.is_opening() && !self.fenced {
                 warn!(
-                    "some folders of the cluster have not joined within {} s; changes are taken without them",
+                    "some folders of the cluster have not joined within {} s; \
+                     changes are numbered without them",
                     OPENING.as_secs()
                 );
                 self.event(Event::GraceEnded);
@@ -189,41 +191,42 @@ impl Engine {
         }
     }
 
-    /// What is old enough is forgotten, and the journal shortened. Nothing is numbered meanwhile, which for a large tree may take a
-    /// second or two; so it happens rarely.
-    fn forget_in_time(&mut self) {
-        if Instant::now() < self.look {
+    /// Expires old records and shortens the journal, if that is due.
+    ///
+    /// No change is numbered meanwhile. That takes a second or two for a large tree, so it is rare.
+    fn expire_if_due(&mut self) {
+        if Instant::now() < self.next_expiry {
             return;
         }
-        self.look = Instant::now() + LOOK_EVERY;
+        self.next_expiry = Instant::now() + EXPIRE_EVERY;
         let now_ms = self.core.time_ms();
         let remembered = u64::try_from(self.remember.as_millis()).unwrap_or(u64::MAX);
         let removed = Trimmed::RemovalRecords(now_ms.saturating_sub(remembered));
         removed.apply(self.order.state_mut());
-        self.tape.note(|tape, to| tape.forgotten(removed, to));
+        self.recording.note(|recording, to| recording.forgotten(removed, to));
         if self.store.is_long(now_ms) {
             if let Some(upto) = self.store.forgettable(self.order.state(), now_ms) {
-                self.tape.note(|tape, to| tape.forgotten(Trimmed::Ids(upto), to));
+                self.recording.note(|recording, to| recording.forgotten(Trimmed::Ids(upto), to));
             }
             if let Err(failed) = self.store.shorten(self.order.state_mut(), now_ms) {
-                error!("the journal is not shortened: {failed}");
+                error!("cannot shorten the journal: {failed}");
             }
         }
     }
 
-    fn deal_with(&mut self, job: Job) {
-        match job {
-            Job::Linked { link, slave, folder, outbox } => {
+    fn handle(&mut self, command: OrderCommand) {
+        match command {
+            OrderCommand::Linked { link, slave, folder, outbox } => {
                 self.links.insert(link, Link { slave, folder, outbox, position: None });
             }
-            Job::Known(slave) => self.know_slave(slave),
-            Job::Event(Event::LinkClosed { link }) => {
+            OrderCommand::Known(slave) => self.know_slave(slave),
+            OrderCommand::Event(Event::LinkClosed { link }) => {
                 self.links.remove(&link);
                 self.event(Event::LinkClosed { link });
             }
-            Job::Event(event) => self.heard(event),
-            Job::Look(look) => look(self),
-            Job::End => {}
+            OrderCommand::Event(event) => self.heard(event),
+            OrderCommand::Run(look) => look(self),
+            OrderCommand::End => {}
         }
     }
 
@@ -244,12 +247,12 @@ impl Engine {
         self.event(event);
     }
 
-    /// Hands an event to the order and carries out what follows, but for writing.
+    /// Passes an event to the order, and executes its actions; a batch stays pending.
     pub fn event(&mut self, event: Event) {
         let now_ms = self.core.time_ms();
-        self.tape.note(|tape, to| tape.event(&event, now_ms, to));
+        self.recording.note(|recording, to| recording.event(&event, now_ms, to));
         let actions = self.order.on(event, now_ms);
-        self.tape.note(|tape, to| tape.actions(&actions, to));
+        self.recording.note(|recording, to| recording.actions(&actions, to));
         for action in actions {
             match action {
                 Action::Write(batch) => self.pending = Some(batch),
@@ -270,7 +273,7 @@ impl Engine {
         }
     }
 
-    /// Writes down which folders belong to the cluster; false where that fails.
+    /// Saves new members of the cluster; false if that fails.
     fn remember(&mut self) -> bool {
         while let Some(folder) = self.unknown.last() {
             if let Err(failed) = self.store.know(*folder) {
@@ -296,14 +299,14 @@ impl Engine {
         }
     }
 
-    /// Writes what is to be written; false where there is nothing.
+    /// Writes the pending batch; false if there is none.
     fn write(&mut self) -> bool {
         let Some(batch) = self.pending.take() else { return false };
         let event = match self.store.append(&batch) {
             Ok(()) => {
-                // Before anybody is told of these changes, everybody is told of their numbers.
+                // Published before any slave gets the changes, so that no answer is behind them.
                 if let Some(newest) = batch.last() {
-                    self.core.shown.set_mark(newest.version);
+                    self.core.order_status.set_lsn(newest.version);
                 }
                 Event::Written
             }
@@ -329,7 +332,7 @@ impl Engine {
     }
 
     fn show(&self) {
-        self.core.shown.set(
+        self.core.order_status.set(
             self.order.last(),
             self.order.halted(),
             self.order.lost().count(),
@@ -346,7 +349,7 @@ impl Engine {
         {
             Some((path, content)) => {
                 error!(
-                    "{path} is lost: no slave has its {} bytes, which came with change {put} (digest {})",
+                    "{path} is lost: no slave has its {} bytes of change {put} (digest {})",
                     content.size, content.digest
                 );
             }
@@ -355,24 +358,26 @@ impl Engine {
     }
 }
 
-/// An order that goes on from a ledger, and its recording, where somebody wants one.
+/// Makes an order from the master's state, and starts its recording.
 fn begin(
     ledger: MasterState,
     folders: &BTreeSet<FolderId>,
 ) -> (Coordinator, Recording<CoordinatorRecorder>) {
-    let tape = Recording::start("master", |to| CoordinatorRecorder::begin(&ledger, folders, to));
-    (Coordinator::new(ledger, folders.clone()), tape)
+    let recording =
+        Recording::start("master", |to| CoordinatorRecorder::begin(&ledger, folders, to));
+    (Coordinator::new(ledger, folders.clone()), recording)
 }
 
 fn say_halted(halt: HaltReason) {
     error!("NO CHANGES ARE TAKEN ANY MORE: {}", halt.why());
     match halt {
-        HaltReason::Broken => error!(
-            "see to the disk of the state folder and start the master again; downloads go on"
-        ),
+        HaltReason::Broken => {
+            error!("check the disk of the state folder and restart the master; downloads continue")
+        }
         HaltReason::Behind | HaltReason::Differs | HaltReason::Superseded => {
             error!(
-                "`ftpmaster recover` shows what each slave has, `ftpmaster recover --yes` goes on from the latest; downloads go on"
+                "`ftpmaster recover` shows what each slave has, `ftpmaster recover --yes` \
+                 continues from the latest; downloads continue"
             );
         }
     }

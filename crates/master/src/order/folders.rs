@@ -1,5 +1,6 @@
-//! The folders that belong to the cluster and the slaves that have been in service: a small text file, written whole each
-//! time that something in it changes.
+//! The members of the cluster: its folders, and the slaves that have been in service.
+//!
+//! They are in a small text file, which is replaced atomically at each change.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -12,19 +13,20 @@ use relais_proto::{ClusterId, FolderId, SlaveId};
 use relais_state::write_atomically;
 use thiserror::Error;
 
-/// Bytes that are read: more than [`KNOWN_MAX`] slaves need, each with all its addresses.
-const LONGEST: u64 = 4 * 1024 * 1024;
+/// Cap on the file: more than [`KNOWN_MAX`] slaves need, each with all its addresses.
+const MAX_FILE: u64 = 4 * 1024 * 1024;
 
-/// What the list holds.
+/// The content of the list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Members {
     pub folders: BTreeSet<FolderId>,
-    /// In the order in which they were in service first.
+    /// In the order of their first service.
     pub slaves: Vec<KnownSlave>,
 }
 
 impl Members {
-    /// Adds a slave, or notes where it is now. Of too many the first goes that is none of `linked`.
+    /// Adds a slave or updates its addresses. Above the cap the first slave not in `linked` is
+    /// removed.
     pub fn know_slave(&mut self, slave: KnownSlave, linked: &BTreeSet<SlaveId>) {
         match self.slaves.iter_mut().find(|known| known.id == slave.id) {
             Some(known) => *known = slave,
@@ -42,50 +44,39 @@ impl Members {
     }
 }
 
-/// Why the folders are not known.
+/// The reason why the list of members cannot be used.
 #[derive(Debug, Error)]
-pub enum FoldersError {
-    /// What is in it is not what was written.
+#[allow(missing_docs, reason = "the names of the fields say everything")]
+pub enum MembersError {
+    /// The content is malformed. `line` counts from 1.
     #[error("the list of folders {} is damaged in line {line}: {why}", path.display())]
-    Damaged {
-        /// Which file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// What is wrong.
-        why: String,
-    },
-    /// The system refused.
+    Damaged { path: PathBuf, line: usize, why: String },
+    /// A system call failed.
     #[error("cannot use the list of folders {}: {cause}", path.display())]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
+    Io { path: PathBuf, cause: io::Error },
 }
 
-/// Reads the list; none where there is no file.
-pub(super) fn load(path: &Path, cluster: ClusterId) -> Result<Option<Members>, FoldersError> {
-    let io_error = |cause| FoldersError::Io { path: path.to_owned(), cause };
+/// Reads the list; none if there is no file.
+pub(super) fn load(path: &Path, cluster: ClusterId) -> Result<Option<Members>, MembersError> {
+    let io_error = |cause| MembersError::Io { path: path.to_owned(), cause };
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error(error)),
     };
     let mut bytes = Vec::new();
-    file.take(LONGEST).read_to_end(&mut bytes).map_err(io_error)?;
+    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(io_error)?;
     let damaged =
-        |(line, why): (usize, String)| FoldersError::Damaged { path: path.to_owned(), line, why };
+        |(line, why): (usize, String)| MembersError::Damaged { path: path.to_owned(), line, why };
     let text =
         std::str::from_utf8(&bytes).map_err(|_| damaged((1, "it is not text".to_owned())))?;
     parse(text, cluster).map(Some).map_err(damaged)
 }
 
-/// Writes the list. It is on disk once this returns.
-pub(super) fn save(path: &Path, cluster: ClusterId, members: &Members) -> Result<(), FoldersError> {
+/// Replaces the list; on disk when this returns.
+pub(super) fn save(path: &Path, cluster: ClusterId, members: &Members) -> Result<(), MembersError> {
     write_atomically(path, text(cluster, members).as_bytes())
-        .map_err(|cause| FoldersError::Io { path: path.to_owned(), cause })
+        .map_err(|cause| MembersError::Io { path: path.to_owned(), cause })
 }
 
 fn head(cluster: ClusterId) -> String {
@@ -98,7 +89,9 @@ fn text(cluster: ClusterId, members: &Members) -> String {
     format!("{}\n{folders}{slaves}end {}\n", head(cluster), members.len())
 }
 
-/// `slave ID FOLDER PEER here|elsewhere LISTEN ADVERTISED`, the last two with commas between addresses; `-` is none.
+/// Formats `slave ID FOLDER PEER here|elsewhere LISTEN ADVERTISED`.
+///
+/// The last two are addresses with commas between them; `-` stands for none.
 fn slave_line(slave: &KnownSlave) -> String {
     let KnownSlave { id, folder, place } = slave;
     let list = |addrs: &[SocketAddr]| match addrs {
@@ -181,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slave_is_listed_once_and_the_list_is_bounded() {
+    fn slaves_are_listed_once_and_the_list_is_bounded() {
         let mut members = Members::default();
         let linked: BTreeSet<SlaveId> = [SlaveId([1; 16])].into();
         members.know_slave(known(1, 1), &linked);
@@ -199,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_saved_comes_back_and_nothing_else_is_taken() {
+    fn saved_members_load_and_damaged_lists_do_not() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("folders");
         assert_eq!(load(&path, CLUSTER).unwrap(), None);

@@ -1,5 +1,6 @@
-//! The one thread that gives changes their numbers: it alone has the order and the journal. Everybody else sends it jobs, and
-//! waits for none of its writes.
+//! The thread that numbers changes. It alone owns the order and the journal.
+//!
+//! Other threads send it commands, and wait for none of its writes.
 
 mod engine;
 mod folders;
@@ -12,62 +13,54 @@ use relais_cluster::{Event, KnownSlave, LinkId};
 use relais_proto::{FolderId, SlaveId};
 
 pub(crate) use self::engine::Engine;
-pub use self::folders::FoldersError;
+pub use self::folders::MembersError;
 pub use self::store::{Store, StoreError};
 use crate::outbox::Outbox;
 
-/// Jobs that wait. Whoever has one more waits until there is room: links are read no faster than their messages are dealt with.
-const WAITING: usize = 16 * 1024;
+/// Capacity of the command queue. A full queue blocks senders, so links are read no faster than
+/// their messages are handled.
+const QUEUE: usize = 16 * 1024;
 
-/// What the thread is asked to do.
-pub(crate) enum Job {
-    /// A slave is linked.
-    Linked {
-        /// Its link.
-        link: LinkId,
-        /// Which slave.
-        slave: SlaveId,
-        /// The folder that it registered.
-        folder: FolderId,
-        /// What it is sent through.
-        outbox: Arc<Outbox>,
-    },
+/// A command for the order thread.
+pub(crate) enum OrderCommand {
+    /// A slave has registered.
+    Linked { link: LinkId, slave: SlaveId, folder: FolderId, outbox: Arc<Outbox> },
     /// A slave is in service for the first time on its link.
     Known(KnownSlave),
-    /// Something has happened.
+    /// An event for the order.
     Event(Event),
-    /// Something wants to know, or do, what only this thread can.
-    Look(Box<dyn FnOnce(&mut Engine) + Send>),
+    /// A function to run in the thread.
+    Run(Box<dyn FnOnce(&mut Engine) + Send>),
     /// The master stops.
     End,
 }
 
-/// The way to the thread.
+/// The handle by which other threads send commands.
 #[derive(Debug, Clone)]
-pub(crate) struct Orders(SyncSender<Job>);
+pub(crate) struct OrderHandle(SyncSender<OrderCommand>);
 
-impl Orders {
-    /// The way, and what the thread takes its jobs from.
-    pub fn new() -> (Self, Receiver<Job>) {
-        let (to, from) = sync_channel(WAITING);
+impl OrderHandle {
+    /// Makes a handle and the receiver of its commands.
+    pub fn new() -> (Self, Receiver<OrderCommand>) {
+        let (to, from) = sync_channel(QUEUE);
         (Self(to), from)
     }
 
-    /// Gives the thread a job. After its end nothing comes of it.
-    pub fn tell(&self, job: Job) {
-        if self.0.send(job).is_err() {
+    /// Sends a command. After the end of the thread it is dropped.
+    pub fn send(&self, command: OrderCommand) {
+        if self.0.send(command).is_err() {
             log::debug!("the order has ended");
         }
     }
 
-    /// Has `look` run in the thread, and returns what came of it; none where the thread has ended.
-    pub fn ask<T: Send + 'static>(
+    /// Runs `look` in the thread and returns its result; none if the thread has ended.
+    pub fn call<T: Send + 'static>(
         &self,
         look: impl FnOnce(&mut Engine) -> T + Send + 'static,
     ) -> Option<T> {
         let (to, answer) = sync_channel(1);
-        self.tell(Job::Look(Box::new(move |engine| {
-            // Whoever asked waits for it, unless its thread is gone.
+        self.send(OrderCommand::Run(Box::new(move |engine| {
+            // The caller waits for the result, unless its thread has ended.
             let _ = to.send(look(engine));
         })));
         answer.recv().ok()

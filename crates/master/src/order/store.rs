@@ -1,7 +1,9 @@
-//! What the master has on its disk: a snapshot, the journal behind it, and the list of folders and slaves.
+//! The persistent state of the master: a snapshot, the journal after it, and the list of members.
 //!
-//! A journal is shortened by a snapshot of what its changes make, and begins anew behind that. The snapshot is on the disk before
-//! the former journal goes. Between the two that journal's changes are in the snapshot already, and are left out.
+//! The journal is shortened by a snapshot of the state, after which it starts empty. The snapshot
+//! is
+//! on disk before the old journal is removed. After a crash between the two, changes of the journal
+//! that are in the snapshot already are skipped.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,56 +17,60 @@ use relais_state::{
 };
 use thiserror::Error;
 
-use super::folders::{self, FoldersError, Members};
+use super::folders::{self, Members, MembersError};
 
-/// Bytes from which the journal is shortened: some 400,000 changes, which a master reads in a few seconds when it starts.
-const LONGEST: u64 = 64 * 1024 * 1024;
-/// Age of its oldest change from which the journal is shortened, and for which ids of changes are known at least.
-const OLDEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Size above which the journal is shortened: some 400,000 changes, which load in a few seconds.
+const MAX_SIZE: u64 = 64 * 1024 * 1024;
+/// Age of the oldest change above which the journal is shortened. Change ids are kept at least this
+/// long.
+const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Why the state does not open.
+/// The reason why the persistent state cannot be used.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The journal.
+    /// The journal failed.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The snapshot.
+    /// The snapshot failed.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    /// The list of folders.
+    /// The list of members failed.
     #[error(transparent)]
-    Folders(#[from] FoldersError),
+    Members(#[from] MembersError),
 }
 
-/// The journal does not go on where the snapshot ends.
+/// The journal does not continue where the snapshot ends.
 #[derive(Debug, Error)]
-#[error("change {found} does not follow change {after}, with which the snapshot in {} ends", folder.display())]
+#[error(
+    "change {found} does not follow change {after}, with which the snapshot in {} ends",
+    folder.display()
+)]
 struct Gap {
     folder: PathBuf,
     after: Lsn,
     found: Lsn,
 }
 
-/// The master's files, open for this process alone, and what they hold.
+/// The files of the master, locked by this process, and their content.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
     cluster: ClusterId,
     journal: Journal,
     members: Members,
-    /// Taken by the order when it starts.
+    /// Taken by the order at its start.
     ledger: MasterState,
-    /// When the snapshot was made, in milliseconds since 1970, and the last change in it.
+    /// Time of the snapshot, in milliseconds since 1970, and the last change in it.
     snapshot: Option<(u64, Lsn)>,
-    /// When the first change in the journal was numbered.
+    /// Time of the first change in the journal.
     oldest_ms: Option<u64>,
 }
 
 impl Store {
-    /// Opens what is in the state folder, or makes it where nothing is. The folder's lock is the caller's.
+    /// Opens the files in the state folder, or creates them. The caller has locked the folder.
     ///
     /// # Errors
-    /// Which file cannot be used and why; for a damaged one also the place.
+    /// Names the file and the reason; for a damaged file also the offset.
     pub fn open(folder: &Path, cluster: ClusterId) -> Result<Self, StoreError> {
         let (mut ledger, snapshot) = match load_snapshot(folder, cluster)? {
             Some((ledger, made_ms)) => {
@@ -94,7 +100,7 @@ impl Store {
         ledger.begin_timeline(journal.timeline());
         let known = folders::load(&folder.join("folders"), cluster)?;
         if known.is_none() && ledger.last() > Lsn::default() {
-            warn!("no list of folders in {}: no slave is waited for", folder.display());
+            warn!("no list of folders in {}: the master waits for no slave", folder.display());
         }
         let members = known.unwrap_or_default();
         info!(
@@ -114,18 +120,18 @@ impl Store {
         })
     }
 
-    /// Whether the journal is to be shortened.
+    /// Whether the journal is due for shortening.
     pub(super) fn is_long(&self, now_ms: u64) -> bool {
-        self.journal.size() > LONGEST
+        self.journal.size() > MAX_SIZE
             || self
                 .oldest_ms
-                .is_some_and(|oldest| now_ms.saturating_sub(oldest) > milliseconds(OLDEST))
+                .is_some_and(|oldest| now_ms.saturating_sub(oldest) > milliseconds(MAX_AGE))
     }
 
-    /// Begins the journal anew behind a snapshot of what it makes. Ids of changes that are older than a journal may get are forgotten.
+    /// Saves a snapshot, then empties the journal. Change ids above the maximum age are dropped.
     ///
     /// # Errors
-    /// That there is no snapshot; nothing has changed then.
+    /// The snapshot could not be saved; nothing has changed then.
     pub(super) fn shorten(
         &mut self,
         ledger: &mut MasterState,
@@ -137,15 +143,15 @@ impl Store {
         self.keep(ledger, now_ms)
     }
 
-    /// The last change whose id is forgotten where the journal is shortened now.
+    /// The last change whose id is dropped if the journal is shortened now.
     pub(super) fn forgettable(&self, ledger: &MasterState, now_ms: u64) -> Option<Lsn> {
-        let before = now_ms.saturating_sub(milliseconds(OLDEST));
+        let before = now_ms.saturating_sub(milliseconds(MAX_AGE));
         let in_snapshot =
             self.snapshot.filter(|(made_ms, _)| *made_ms < before).map(|(_, last)| last);
         ledger.newest_before(before).max(in_snapshot)
     }
 
-    /// Goes on from a ledger, whatever was in the journal.
+    /// Saves this state as snapshot and empties the journal, whatever the journal held.
     ///
     /// # Errors
     /// As [`Self::shorten`].
@@ -155,23 +161,23 @@ impl Store {
         info!("change {} is the last in the snapshot", ledger.last());
         match self.journal.reset() {
             Ok(()) => self.oldest_ms = None,
-            // What is in it is left out at the next start; it is too long still.
-            Err(failed) => error!("the journal does not begin anew: {failed}"),
+            // Its changes are skipped at the next start, but it is still too long.
+            Err(failed) => error!("cannot empty the journal: {failed}"),
         }
         Ok(())
     }
 
-    /// Begins another timeline: what is numbered next does not go on from what this journal held.
+    /// Starts another timeline: later changes do not continue those in this journal.
     pub(super) fn begin_timeline(&mut self) -> Result<[u8; 16], JournalError> {
         self.journal.begin_timeline()
     }
 
-    /// Reads the changes that are stored now.
+    /// Makes a reader of the changes stored now.
     pub(super) fn reader(&self) -> Result<JournalReader, JournalError> {
         self.journal.reader()
     }
 
-    /// What the journal makes. It is given out once.
+    /// Takes the state that the journal makes, once.
     pub(super) fn take_ledger(&mut self) -> MasterState {
         std::mem::take(&mut self.ledger)
     }
@@ -186,36 +192,36 @@ impl Store {
         &self.members.slaves
     }
 
-    /// Remembers that a folder belongs to the cluster. It is on disk once this returns.
-    pub(super) fn know(&mut self, folder: FolderId) -> Result<(), FoldersError> {
+    /// Saves a folder as member of the cluster; on disk when this returns.
+    pub(super) fn know(&mut self, folder: FolderId) -> Result<(), MembersError> {
         self.change(|members| {
             members.folders.insert(folder);
         })
     }
 
-    /// Remembers a slave and where it is. It is on disk once this returns.
+    /// Saves a slave and its addresses; on disk when this returns.
     pub(super) fn know_slave(
         &mut self,
         slave: KnownSlave,
         linked: &BTreeSet<SlaveId>,
-    ) -> Result<(), FoldersError> {
+    ) -> Result<(), MembersError> {
         self.change(|members| members.know_slave(slave, linked))
     }
 
-    /// Forgets a folder, for good, with the slaves that served it.
-    pub(super) fn forget(&mut self, folder: FolderId) -> Result<(), FoldersError> {
+    /// Removes a folder and the slaves that served it.
+    pub(super) fn forget(&mut self, folder: FolderId) -> Result<(), MembersError> {
         self.change(|members| {
             members.folders.remove(&folder);
             members.slaves.retain(|slave| slave.folder != folder);
         })
     }
 
-    /// Forgets a slave, for good.
-    pub(super) fn forget_slave(&mut self, id: SlaveId) -> Result<(), FoldersError> {
+    /// Removes a slave.
+    pub(super) fn forget_slave(&mut self, id: SlaveId) -> Result<(), MembersError> {
         self.change(|members| members.slaves.retain(|slave| slave.id != id))
     }
 
-    fn change(&mut self, change: impl FnOnce(&mut Members)) -> Result<(), FoldersError> {
+    fn change(&mut self, change: impl FnOnce(&mut Members)) -> Result<(), MembersError> {
         let mut members = self.members.clone();
         change(&mut members);
         if members != self.members {
@@ -225,10 +231,10 @@ impl Store {
         Ok(())
     }
 
-    /// Adds changes to the journal: all of them or none.
+    /// Appends changes to the journal atomically.
     pub(super) fn append(&mut self, batch: &[LogEntry]) -> Result<(), JournalError> {
         self.journal.append(batch)?;
-        // A master that starts again looks at the path.
+        // A restarted master opens the journal by its path.
         if !self.journal.is_at_its_path()? {
             return Err(JournalError::Gone(self.folder.join("journal")));
         }
@@ -239,7 +245,7 @@ impl Store {
     }
 }
 
-/// The ledger of the snapshot, and when that was made.
+/// Loads the state of the snapshot, and its time.
 fn load_snapshot(
     folder: &Path,
     cluster: ClusterId,

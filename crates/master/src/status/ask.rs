@@ -1,4 +1,4 @@
-//! Asks a running master for its slaves, with proof of the cluster key on both sides.
+//! Gets the status report of a running master, after a mutual proof of the cluster key.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -14,31 +14,31 @@ use thiserror::Error;
 
 use crate::AGENT;
 
-/// A master's answer.
+/// The status report of a master.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// The latest change.
     pub lsn: Lsn,
-    /// All slaves that the master knows, in the order of their turn.
+    /// All known slaves, in round-robin order.
     pub slaves: Vec<SlaveReport>,
-    /// Why no changes are taken; empty where they are.
+    /// The reason why no changes are taken; empty if they are.
     pub halted: String,
-    /// Contents that no slave is known to have.
+    /// Contents that no slave is known to hold.
     pub lost: u64,
-    /// Removal records: how many there are.
+    /// The number of removal records.
     pub removals: u64,
-    /// How many removal records there may be.
+    /// The cap on removal records.
     pub removals_cap: u64,
 }
 
 impl Report {
-    /// Whether a client would be sent anywhere.
+    /// Whether any slave is in service.
     #[must_use]
     pub fn has_service(&self) -> bool {
         self.slaves.iter().any(|slave| slave.state == SlaveState::InService)
     }
 
-    /// Whether each slave that is known is in service, or was taken out of it by an operator.
+    /// Whether each known slave is in service, or was taken out of service by an operator.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let missing = [SlaveState::Down, SlaveState::CatchingUp];
@@ -46,34 +46,22 @@ impl Report {
     }
 }
 
-/// Why there is no answer.
+/// The reason why the master did not answer.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the names of the fields say everything")]
 pub enum StatusError {
-    /// No connection.
+    /// No connection was possible.
     #[error("cannot reach the master at {master}: {cause}")]
-    Unreachable {
-        /// Where it was looked for.
-        master: String,
-        /// What the system said last.
-        cause: io::Error,
-    },
-    /// The master was reached, and answers without TLS.
+    Unreachable { master: String, cause: io::Error },
+    /// The master answers without TLS.
     #[error(
         "the master at {master} answers, but does not encrypt connections (no TLS); \
          use --tls never if that is intended"
     )]
-    NoTls {
-        /// Where the master is.
-        master: String,
-    },
-    /// The link was refused or broke.
+    NoTls { master: String },
+    /// The link was refused or failed.
     #[error("the link to the master at {master} failed: {cause}")]
-    Link {
-        /// Where the master is.
-        master: String,
-        /// What went wrong.
-        cause: LinkError,
-    },
+    Link { master: String, cause: LinkError },
 }
 
 impl StatusError {
@@ -84,14 +72,18 @@ impl StatusError {
     }
 
     fn needs_tls(&self) -> bool {
-        matches!(self, Self::Link { cause: LinkError::Refused(refusal), .. } if refusal.code == ErrorCode::TlsNeeded)
+        matches!(
+            self,
+            Self::Link { cause: LinkError::Refused(refusal), .. }
+                if refusal.code == ErrorCode::TlsNeeded
+        )
     }
 }
 
-/// Asks the master at `master` (`HOST:PORT`).
+/// Gets the status report of the master at `master` (`HOST:PORT`).
 ///
 /// # Errors
-/// Why there is no answer.
+/// The master is unreachable, or the link failed.
 pub fn ask(master: &str, key: &ClusterKey, encrypt: TlsMode) -> Result<Report, StatusError> {
     talk(master, key, encrypt, |connection| {
         connection.queue_link(&LinkMessage::AskReport);
@@ -100,7 +92,7 @@ pub fn ask(master: &str, key: &ClusterKey, encrypt: TlsMode) -> Result<Report, S
     })
 }
 
-/// Opens an operator's link to the master at `master` and says something on it.
+/// Opens an operator's link to the master at `master`, and runs `say` on it.
 pub(crate) fn talk<T>(
     master: &str,
     key: &ClusterKey,
@@ -108,7 +100,7 @@ pub(crate) fn talk<T>(
     say: impl FnOnce(&mut Connection) -> Result<T, LinkError>,
 ) -> Result<T, StatusError> {
     let mut connection = match open(master, key, encrypt) {
-        // The master takes encrypted connections only, also from its own machine.
+        // The master accepts only encrypted connections, even from its own machine.
         Err(error) if error.needs_tls() && encrypt == TlsMode::Remote => {
             open(master, key, TlsMode::Always)?
         }
@@ -117,7 +109,7 @@ pub(crate) fn talk<T>(
     say(&mut connection).map_err(|cause| StatusError::Link { master: master.to_owned(), cause })
 }
 
-/// Connects, and proves the key.
+/// Connects and proves the key.
 fn open(master: &str, key: &ClusterKey, encrypt: TlsMode) -> Result<Connection, StatusError> {
     let mut connection = connect(master, encrypt).map_err(|error| match error {
         DialError::NotEncrypted => StatusError::NoTls { master: master.to_owned() },
@@ -134,7 +126,7 @@ fn connect(master: &str, encrypt: TlsMode) -> Result<Connection, DialError> {
     let none = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     let mut last = DialError::Io(none);
     for addr in master.to_socket_addrs()?.take(limits::ADDRESSES) {
-        // Who it is the proof of the key tells, on this very line.
+        // The proof of the key, tied to this channel, authenticates the master.
         match dialer.connect(addr, limits::CONNECT_TIME, &TrustPolicy::Anyone, master) {
             Ok(connection) => return Ok(connection),
             Err(error) => last = error,
@@ -143,7 +135,7 @@ fn connect(master: &str, encrypt: TlsMode) -> Result<Connection, DialError> {
     Err(last)
 }
 
-/// Both sides prove that they have the key.
+/// Runs the link handshake, in which both sides prove the key.
 fn prove(connection: &mut Connection, key: &ClusterKey) -> Result<(), LinkError> {
     let id = SlaveId(relais_state::random().map_err(WireError::Io)?);
     let mut handshake = LinkHandshake::new(LinkRole::Operator, id, key, connection.binding())
@@ -175,12 +167,14 @@ fn collect(connection: &mut Connection) -> Result<Report, LinkError> {
     }
 }
 
-/// An address for people and scripts: the first that is known.
+/// The address to show: the first known one.
 pub(super) fn shown_addr(slave: &SlaveReport) -> Option<SocketAddr> {
     slave.addrs.first().copied()
 }
 
-/// Changes that the slave lacks; none where nothing can be said: it is in another epoch, or was not heard since the master's start.
+/// The number of changes that the slave lacks.
+///
+/// None if it is in another epoch, or has not registered since the master's start.
 pub(super) fn lag(slave: &SlaveReport, latest: Lsn) -> Option<u64> {
     let none_yet = slave.lsn == Lsn::default();
     let is_known = slave.silence_ms().is_some();

@@ -1,4 +1,4 @@
-//! The report as `status --json` prints it. The names are a contract.
+//! The output of `status --json`. The field names are a stable interface.
 
 use relais_proto::{Lsn, SlaveReport, sanitize};
 use serde::Serialize;
@@ -7,32 +7,32 @@ use super::Report;
 use super::ask::{lag, shown_addr};
 
 #[derive(Serialize)]
-struct Status {
+struct StatusJson {
     epoch: u32,
     number: u64,
-    slaves: Vec<Slave>,
-    /// Why no changes are taken; null where they are.
+    slaves: Vec<SlaveJson>,
+    /// The reason why no changes are taken; null if they are.
     halted: Option<String>,
-    /// Contents that no slave is known to have.
+    /// Contents that no slave is known to hold.
     lost: u64,
-    /// Removal records: how many there are, and how many there may be.
+    /// Removal records, and their cap.
     removals: u64,
     removals_cap: u64,
 }
 
 #[derive(Serialize)]
-struct Slave {
+struct SlaveJson {
     id: String,
-    /// Null where it has no address for the asker.
+    /// Null if it has no address for the operator.
     addr: Option<String>,
     state: &'static str,
     number: u64,
-    /// Changes that it lacks; null where it is in another epoch.
+    /// Changes that it lacks; null if it is in another epoch.
     lag: Option<u64>,
     sessions: u32,
     waiting: u32,
     workers: u32,
-    /// What confines all its workers.
+    /// The mechanisms that confine all its workers.
     confined: Vec<&'static str>,
     files: u64,
     folders: u64,
@@ -41,29 +41,29 @@ struct Slave {
     /// Files whose content it lacks, and their bytes.
     lacking: u64,
     lacking_bytes: u64,
-    /// Files that it has set aside, since its start.
+    /// Files that it has quarantined since its start.
     set_aside: u64,
-    /// Removals by hand that it holds back.
+    /// Local removals that it holds back.
     held: u64,
-    /// Files whose content was found damaged, and that are not repaired yet.
+    /// Damaged files that are not repaired yet.
     damaged: u64,
     /// Unfinished uploads, and their bytes.
     uploads: u64,
     upload_bytes: u64,
-    /// Paths at which its disk is not as the tree says.
+    /// PathListing at which its disk refuses the change.
     unapplied: u64,
-    skipped: Skipped,
+    skipped: SkippedJson,
     rescans: u64,
     folder: String,
     epoch: u32,
-    /// Null where there was none.
+    /// Null if there was none.
     last_error: Option<String>,
-    /// Null where it has not registered since the master started.
+    /// Null if it has not registered since the master's start.
     silent_ms: Option<u64>,
 }
 
 #[derive(Serialize)]
-struct Skipped {
+struct SkippedJson {
     links: u64,
     special: u64,
     mounts: u64,
@@ -71,14 +71,14 @@ struct Skipped {
     unreadable: u64,
 }
 
-/// The report as one line of JSON.
+/// Formats the report as one line of JSON.
 ///
 /// # Errors
-/// Those of the serializer.
+/// Errors of the serializer.
 pub fn json(report: &Report) -> Result<String, serde_json::Error> {
     let slaves = report.slaves.iter().map(|slave| entry(slave, report.lsn)).collect();
     let halted = (!report.halted.is_empty()).then(|| sanitize(&report.halted).into_owned());
-    serde_json::to_string(&Status {
+    serde_json::to_string(&StatusJson {
         epoch: report.lsn.epoch,
         number: report.lsn.number,
         slaves,
@@ -89,9 +89,9 @@ pub fn json(report: &Report) -> Result<String, serde_json::Error> {
     })
 }
 
-fn entry(slave: &SlaveReport, latest: Lsn) -> Slave {
+fn entry(slave: &SlaveReport, latest: Lsn) -> SlaveJson {
     let counters = &slave.counters;
-    Slave {
+    SlaveJson {
         id: slave.id.to_string(),
         addr: shown_addr(slave).map(|addr| addr.to_string()),
         state: slave.state.text(),
@@ -113,7 +113,7 @@ fn entry(slave: &SlaveReport, latest: Lsn) -> Slave {
         uploads: counters.uploads,
         upload_bytes: counters.upload_bytes,
         unapplied: counters.unapplied,
-        skipped: Skipped {
+        skipped: SkippedJson {
             links: counters.skipped_links,
             special: counters.skipped_special,
             mounts: counters.skipped_mounts,
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_what_scripts_expect() {
+    fn reports_have_the_documented_fields() {
         let slave = SlaveReport {
             id: SlaveId([0xab; 16]),
             folder: FolderId([1; 16]),

@@ -1,4 +1,4 @@
-//! What `ftpmaster status` does: asks a running master, and shows what it says.
+//! `ftpmaster status`: gets the report of a running master and formats it.
 
 mod ask;
 mod json;

@@ -1,4 +1,4 @@
-//! The report as a table for people.
+//! The report as a table for terminals.
 
 use std::fmt::Write;
 
@@ -10,12 +10,12 @@ use super::ask::{lag, shown_addr};
 const HEADINGS: [&str; 10] = [
     "SLAVE", "ADDRESS", "STATE", "NUMBER", "LAG", "SESSIONS", "WORKERS", "FILES", "BYTES", "HEARD",
 ];
-/// Columns before this one hold text and are set to the left, the others numbers.
+/// The first column of numbers, which are aligned to the right. Earlier columns hold text.
 const NUMBERS_FROM: usize = 3;
-/// Digits of an id that are shown: enough to tell slaves apart.
+/// Shown digits of an id, enough to distinguish slaves.
 const ID_DIGITS: usize = 12;
 
-/// The report as lines of text, the last one ended.
+/// Formats the report as lines of text.
 #[must_use]
 pub fn table(report: &Report) -> String {
     let mut out = format!("latest change: {}\n", report.lsn);
@@ -24,7 +24,7 @@ pub fn table(report: &Report) -> String {
         let _ = writeln!(out, "NO CHANGES ARE TAKEN: {}", sanitize(&report.halted));
     }
     if report.lost > 0 {
-        let _ = writeln!(out, "lost: {} contents that no slave is known to have", report.lost);
+        let _ = writeln!(out, "lost: {} contents that no slave is known to hold", report.lost);
     }
     let _ =
         writeln!(out, "removal records: {} of at most {}", report.removals, report.removals_cap);
@@ -51,7 +51,7 @@ pub fn table(report: &Report) -> String {
 
 fn row(slave: &SlaveReport, latest: Lsn) -> [String; HEADINGS.len()] {
     let counters = &slave.counters;
-    // What a slave that has not registered since the master's start has is not known.
+    // The state of a slave is not known before it registers with this master.
     let known = |text: String| slave.silence_ms().map_or_else(|| "-".to_owned(), |_| text);
     let mut id = slave.id.to_string();
     id.truncate(ID_DIGITS);
@@ -86,7 +86,7 @@ fn line(out: &mut String, cells: &[String; HEADINGS.len()], widths: &[usize]) {
     out.push('\n');
 }
 
-/// What there is to say of a slave besides its row.
+/// Adds the remarks on a slave below its row.
 fn remarks(out: &mut String, slave: &SlaveReport) {
     let Counters {
         skipped_links,
@@ -125,13 +125,13 @@ fn remarks(out: &mut String, slave: &SlaveReport) {
         );
     }
     if set_aside > 0 {
-        let _ = writeln!(out, "    set aside in .relais/conflicts: {set_aside}");
+        let _ = writeln!(out, "    quarantined in .relais/conflicts: {set_aside}");
     }
     if uploads > 0 {
         let _ = writeln!(out, "    unfinished uploads: {uploads}, {upload_bytes} bytes");
     }
     if held > 0 {
-        let _ = writeln!(out, "    removals by hand held back, because they are many: {held}");
+        let _ = writeln!(out, "    local removals held back, because they are many: {held}");
     }
     let skipped: Vec<String> = [
         (skipped_links, "links"),
@@ -163,7 +163,8 @@ fn remarks(out: &mut String, slave: &SlaveReport) {
         if !slave.counters.confinement.has(Confinement::FOLDER) {
             let _ = writeln!(
                 out,
-                "    WARNING: workers are not confined to the folder (Landlock is not in force on that host)"
+                "    WARNING: workers are not confined to the folder \
+                 (Landlock is not in force on that host)"
             );
         }
     }
@@ -179,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_what_matters() {
+    fn the_table_shows_slaves_and_remarks() {
         let slave = SlaveReport {
             id: SlaveId([0xab; 16]),
             folder: FolderId([1; 16]),

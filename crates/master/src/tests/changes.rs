@@ -1,4 +1,4 @@
-//! Changes through real links: who proposes, who is told, and what a restart leaves.
+//! Changes through real links: proposals, commits and restarts.
 
 use relais_net::tls::TlsMode;
 use relais_proto::{
@@ -29,7 +29,7 @@ pub(super) fn say(connection: &mut Connection, message: ToMaster) {
     connection.flush().unwrap();
 }
 
-/// The next that the master says about changes.
+/// Reads the next message of the master about changes.
 pub(super) fn hear(connection: &mut Connection) -> ToSlave {
     loop {
         match next(connection).unwrap() {
@@ -48,7 +48,7 @@ pub(super) fn join(connection: &mut Connection, n: u8, position: ReplicaPosition
     hear(connection)
 }
 
-/// Takes the master's tree, which comes behind `Compare`.
+/// Reads the master's tree, which follows `Compare`.
 fn take_tree(connection: &mut Connection) {
     loop {
         let message = hear(connection);
@@ -61,7 +61,7 @@ fn take_tree(connection: &mut Connection) {
     }
 }
 
-/// A slave without any change that has joined and lacks nothing.
+/// Joins a slave that has no changes and lacks none.
 pub(super) fn joined(master: &Running, n: u8) -> Connection {
     let mut connection = slave(master, n);
     if matches!(join(&mut connection, n, ReplicaPosition::default()), ToSlave::Compare { .. }) {
@@ -78,7 +78,7 @@ pub(super) fn propose(connection: &mut Connection, asked: ChangeRequest) {
     say(connection, ToMaster::Propose { request: asked, found: false, copies: 1 });
 }
 
-/// The numbers of the next changes that a slave is told; it can take more then.
+/// Reads the numbers of the next committed changes; asks for more.
 pub(super) fn told(connection: &mut Connection) -> Vec<u64> {
     match hear(connection) {
         ToSlave::Commit { changes } => {
@@ -89,7 +89,7 @@ pub(super) fn told(connection: &mut Connection) -> Vec<u64> {
     }
 }
 
-/// Told change by change, until `last`.
+/// Reads committed changes until `last`.
 pub(super) fn told_up_to(connection: &mut Connection, last: u64) -> Vec<u64> {
     let mut all = Vec::new();
     while all.last() != Some(&last) {
@@ -99,7 +99,7 @@ pub(super) fn told_up_to(connection: &mut Connection, last: u64) -> Vec<u64> {
 }
 
 #[test]
-fn a_change_of_one_slave_is_numbered_and_told_to_all() {
+fn a_change_of_one_slave_is_committed_to_all() {
     let master = Running::start();
     let (mut one, mut two) = (joined(&master, 1), joined(&master, 2));
     say(&mut one, ToMaster::Ready);
@@ -107,9 +107,11 @@ fn a_change_of_one_slave_is_numbered_and_told_to_all() {
     propose(&mut one, put(1, "a"));
     assert_eq!((told(&mut one), told(&mut two)), (vec![1], vec![1]));
     propose(&mut two, put(2, "a/b"));
-    assert!(
-        matches!(hear(&mut two), ToSlave::ProposalResult { answer: Err(refusal), .. } if refusal.code == ErrorCode::NotFolder)
-    );
+    assert!(matches!(
+        hear(&mut two),
+        ToSlave::ProposalResult { answer: Err(refusal), .. }
+            if refusal.code == ErrorCode::NotFolder
+    ));
     for n in 2..=50 {
         propose(&mut one, put(n, "b"));
     }
@@ -121,7 +123,7 @@ fn a_change_of_one_slave_is_numbered_and_told_to_all() {
 }
 
 #[test]
-fn a_restarted_master_knows_its_changes_by_their_ids() {
+fn a_restarted_master_recognizes_change_ids() {
     let mut master = Running::start();
     {
         let mut one = joined(&master, 1);
@@ -133,9 +135,10 @@ fn a_restarted_master_knows_its_changes_by_their_ids() {
     master.end();
     let master = master.again();
     let mut one = slave(&master, 1);
-    assert!(
-        matches!(join(&mut one, 1, ReplicaPosition::default()), ToSlave::Compare { lsn, .. } if lsn == version(2))
-    );
+    assert!(matches!(
+        join(&mut one, 1, ReplicaPosition::default()),
+        ToSlave::Compare { lsn, .. } if lsn == version(2)
+    ));
     take_tree(&mut one);
     propose(&mut one, put(2, "b"));
     assert!(
@@ -146,7 +149,7 @@ fn a_restarted_master_knows_its_changes_by_their_ids() {
 }
 
 #[test]
-fn after_a_start_folders_that_are_known_are_waited_for() {
+fn a_restarted_master_waits_for_known_folders() {
     let mut master = Running::start();
     drop((joined(&master, 1), joined(&master, 2)));
     master.end();
@@ -157,7 +160,7 @@ fn after_a_start_folders_that_are_known_are_waited_for() {
     let mut two = joined(&master, 2);
     assert_eq!(told(&mut two), [1]);
     assert!(begun.elapsed() < Duration::from_secs(4), "both are there");
-    // One of them stays away now.
+    // One of them does not return.
     drop((one, two));
     let mut master = master;
     master.end();
@@ -183,7 +186,7 @@ fn after_a_start_folders_that_are_known_are_waited_for() {
 }
 
 #[test]
-fn a_torn_batch_is_cut_off_and_a_damaged_journal_is_refused_with_its_place() {
+fn a_torn_batch_is_cut_off_and_damage_is_refused() {
     let mut master = Running::start();
     {
         let mut one = joined(&master, 1);
@@ -198,9 +201,10 @@ fn a_torn_batch_is_cut_off_and_a_damaged_journal_is_refused_with_its_place() {
     std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
     let mut master = master.again();
     let mut one = slave(&master, 1);
-    assert!(
-        matches!(join(&mut one, 1, ReplicaPosition::default()), ToSlave::Compare { lsn, .. } if lsn == version(2))
-    );
+    assert!(matches!(
+        join(&mut one, 1, ReplicaPosition::default()),
+        ToSlave::Compare { lsn, .. } if lsn == version(2)
+    ));
     drop(one);
     master.end();
     let mut bad = whole.clone();
@@ -223,9 +227,11 @@ fn a_slave_that_is_ahead_halts_the_order_and_stays_linked() {
     assert!(matches!(join(&mut two, 2, ahead), ToSlave::Refuse { .. }));
     beaten(&mut two);
     propose(&mut one, put(1, "a"));
-    assert!(
-        matches!(hear(&mut one), ToSlave::ProposalResult { answer: Err(refusal), .. } if refusal.code == ErrorCode::NoChanges)
-    );
+    assert!(matches!(
+        hear(&mut one),
+        ToSlave::ProposalResult { answer: Err(refusal), .. }
+            if refusal.code == ErrorCode::NoChanges
+    ));
     assert_eq!(master.redirect().unwrap().len(), 2, "reads go on");
     let report =
         crate::status::ask(&master.addr.to_string(), &master.key, TlsMode::Remote).unwrap();
@@ -233,7 +239,7 @@ fn a_slave_that_is_ahead_halts_the_order_and_stays_linked() {
 }
 
 #[test]
-fn who_joins_as_somebody_else_is_refused() {
+fn a_join_with_other_ids_is_refused() {
     let master = Running::start();
     for (id, folder) in [(2, 1), (1, 2)] {
         let mut one = slave(&master, 1);
@@ -245,19 +251,21 @@ fn who_joins_as_somebody_else_is_refused() {
                 position: ReplicaPosition::default(),
             },
         );
-        assert!(
-            matches!(next(&mut one), Err(LinkError::Refused(refusal)) if refusal.code == ErrorCode::BadRequest)
-        );
+        assert!(matches!(
+            next(&mut one),
+            Err(LinkError::Refused(refusal)) if refusal.code == ErrorCode::BadRequest
+        ));
     }
     let seed = HistoryHash(chain_seed(master.key.cluster_id()));
     let mut one = slave(&master, 1);
-    assert!(
-        matches!(join(&mut one, 1, ReplicaPosition::default()), ToSlave::Follow { chain, .. } if chain == seed)
-    );
+    assert!(matches!(
+        join(&mut one, 1, ReplicaPosition::default()),
+        ToSlave::Follow { chain, .. } if chain == seed
+    ));
 }
 
 #[test]
-fn every_slave_hears_where_all_are() {
+fn every_slave_gets_the_addresses_of_all() {
     fn peers(connection: &mut Connection) -> Vec<(u8, u8, u16)> {
         loop {
             let header = connection.read_header().unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! What clients are told, and what hostile ones cannot do.
+//! Answers to clients, and limits on hostile ones.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,7 +10,7 @@ use relais_state::{Rights, Ticket};
 use super::*;
 
 #[test]
-fn clients_go_to_the_slaves_in_turn_with_a_ticket_that_holds() {
+fn clients_are_redirected_in_turn_with_a_valid_ticket() {
     let master = Running::start();
     let (_one, _two) = (slave(&master, 1), slave(&master, 2));
     assert_eq!([master.first(), master.first(), master.first()], [1, 2, 1]);
@@ -31,7 +31,7 @@ fn clients_go_to_the_slaves_in_turn_with_a_ticket_that_holds() {
 }
 
 #[test]
-fn without_an_account_nobody_writes_to_a_master_that_others_reach() {
+fn anonymous_writes_need_a_loopback_master() {
     for (listen, rights) in [("0.0.0.0:0", Rights::Read), ("[::1]:0", Rights::Write)] {
         let master = Running::start_in(listen, Arc::new(tempfile::tempdir().unwrap()));
         let _one = slave(&master, 1);
@@ -48,7 +48,7 @@ fn without_an_account_nobody_writes_to_a_master_that_others_reach() {
 }
 
 #[test]
-fn who_failed_is_left_out_and_who_is_preferred_comes_first() {
+fn avoided_slaves_are_left_out_and_preferred_come_first() {
     let master = Running::start();
     let (_one, _two) = (slave(&master, 1), slave(&master, 2));
     let ids = |login| match master.login(login) {
@@ -62,7 +62,7 @@ fn who_failed_is_left_out_and_who_is_preferred_comes_first() {
 }
 
 #[test]
-fn without_a_slave_the_client_hears_so_and_when_to_ask_again() {
+fn without_a_slave_the_client_gets_a_retry_delay() {
     let master = Running::start();
     let refusal = master.redirect().unwrap_err();
     assert_eq!((refusal.code, refusal.retry_after), (ErrorCode::NoSlave, 1));
@@ -76,9 +76,10 @@ fn without_a_slave_the_client_hears_so_and_when_to_ask_again() {
 fn names_are_refused_while_there_are_no_accounts() {
     let master = Running::start();
     let login = Login { user: "ann".to_owned(), password: b"secret".to_vec(), ..Login::default() };
-    assert!(
-        matches!(master.login(login), Reply::Error(refusal) if refusal.code == ErrorCode::LoginRefused)
-    );
+    assert!(matches!(
+        master.login(login),
+        Reply::Error(refusal) if refusal.code == ErrorCode::LoginRefused
+    ));
 }
 
 #[test]
@@ -87,9 +88,10 @@ fn a_client_may_wait_for_the_welcome_before_it_logs_in() {
     let mut connection = master.connect();
     connection.queue(&hello(Role::Client));
     connection.flush().unwrap();
-    assert!(
-        matches!(connection.read_reply().unwrap(), Some(Reply::Welcome { cluster, .. }) if cluster == master.key.cluster_id())
-    );
+    assert!(matches!(
+        connection.read_reply().unwrap(),
+        Some(Reply::Welcome { cluster, .. }) if cluster == master.key.cluster_id()
+    ));
     connection.queue(&Request::Login(Login::default()));
     connection.flush().unwrap();
     assert_eq!(refused(&mut connection).code, ErrorCode::NoSlave);
@@ -97,7 +99,7 @@ fn a_client_may_wait_for_the_welcome_before_it_logs_in() {
 }
 
 #[test]
-fn silent_ones_and_half_logins_delay_nobody() {
+fn silent_peers_and_half_logins_delay_no_client() {
     let master = Running::start();
     let _one = slave(&master, 1);
     let mut begun = Vec::new();
@@ -115,7 +117,7 @@ fn silent_ones_and_half_logins_delay_nobody() {
 }
 
 #[test]
-fn what_is_no_greeting_is_answered_with_an_error_and_closed() {
+fn malformed_greetings_are_answered_and_closed() {
     let master = Running::start();
     let mut frame = Vec::new();
     Request::encode(&Request::Login(Login::default()), &mut frame);
@@ -136,7 +138,7 @@ fn what_is_no_greeting_is_answered_with_an_error_and_closed() {
 }
 
 #[test]
-fn other_versions_are_told_both_ranges() {
+fn a_version_mismatch_names_both_ranges() {
     let master = Running::start();
     let mut connection = master.connect();
     connection.queue(&Request::Hello(Hello {

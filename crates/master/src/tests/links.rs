@@ -1,4 +1,4 @@
-//! Who gets a link and who does not.
+//! Admission of links.
 
 use std::io::Write;
 
@@ -48,7 +48,7 @@ fn the_masters_own_proof_sent_back_is_refused() {
 }
 
 #[test]
-fn nothing_goes_without_a_proof() {
+fn requests_before_the_proof_are_refused() {
     let master = Running::start();
     for message in [LinkMessage::Register(registration(1)), beat(), LinkMessage::AskReport] {
         let (mut connection, _) = challenged(&master, Role::Slave, [3; 32]);
@@ -60,7 +60,7 @@ fn nothing_goes_without_a_proof() {
 }
 
 #[test]
-fn recorded_frames_are_worth_nothing_later() {
+fn replayed_frames_are_rejected() {
     let master = Running::start();
     let mut recorded = Vec::new();
     let mut connection = master.connect();
@@ -98,7 +98,7 @@ fn recorded_frames_are_worth_nothing_later() {
 }
 
 #[test]
-fn an_id_and_an_address_are_held_by_a_living_slave() {
+fn a_live_slave_keeps_its_id_and_address() {
     let master = Running::start();
     let mut one = slave(&master, 1);
     let same_id = try_slave(&master, 1, registration(7)).unwrap_err();
@@ -121,7 +121,7 @@ fn a_restarted_slave_is_back_at_once() {
 }
 
 #[test]
-fn slaves_come_back_to_a_restarted_master() {
+fn slaves_reconnect_to_a_restarted_master() {
     let mut master = Running::start();
     let mut one = slave(&master, 1);
     master.end();
@@ -132,7 +132,7 @@ fn slaves_come_back_to_a_restarted_master() {
 }
 
 #[test]
-fn addresses_that_are_none_are_refused() {
+fn invalid_addresses_are_refused() {
     let master = Running::start();
     let nowhere = Registration { listen: vec!["127.0.0.1:0".parse().unwrap()], ..registration(1) };
     for wish in [
@@ -149,7 +149,7 @@ fn addresses_that_are_none_are_refused() {
 }
 
 #[test]
-fn what_is_advertised_is_what_clients_get() {
+fn clients_get_advertised_addresses() {
     let master = Running::start();
     let wish = Registration { advertise: "localhost:4444".to_owned(), ..registration(1) };
     let _one = try_slave(&master, 1, wish).unwrap();
@@ -160,14 +160,15 @@ fn what_is_advertised_is_what_clients_get() {
 }
 
 #[test]
-fn a_message_out_of_place_ends_the_link() {
+fn an_unexpected_message_ends_the_link() {
     let master = Running::start();
     let mut one = slave(&master, 1);
     one.queue_link(&LinkMessage::Register(registration(1)));
     one.flush().unwrap();
-    assert!(
-        matches!(next(&mut one), Err(LinkError::Refused(refusal)) if refusal.code == ErrorCode::BadRequest)
-    );
+    assert!(matches!(
+        next(&mut one),
+        Err(LinkError::Refused(refusal)) if refusal.code == ErrorCode::BadRequest
+    ));
     assert!(matches!(next(&mut one), Err(LinkError::Wire(WireError::Truncated))));
     master.wait_for_slaves(0);
 }

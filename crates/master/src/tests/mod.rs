@@ -1,4 +1,4 @@
-//! The master over real sockets on loopback, with slaves and clients written for the purpose.
+//! Tests of the master over loopback sockets, with scripted slaves and clients.
 
 mod changes;
 mod clients;
@@ -24,16 +24,16 @@ use relais_state::{
 };
 use tempfile::TempDir;
 
-use crate::{Certifier, Config, MasterError, Stop, Store, run};
+use crate::{Certifier, Config, MasterError, StopHandle, Store, run};
 
-/// Nothing here takes longer, also on a busy machine.
+/// Timeout of each step, enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A master that runs in this process and ends with the test.
 struct Running {
     addr: SocketAddr,
     key: ClusterKey,
-    stop: Stop,
+    stop: StopHandle,
     /// The state folder.
     state: Arc<TempDir>,
     thread: Option<JoinHandle<Result<(), MasterError>>>,
@@ -44,7 +44,7 @@ impl Running {
         Self::start_in("127.0.0.1:0", Arc::new(tempfile::tempdir().unwrap()))
     }
 
-    /// A master with the key, the journal and the address of one that has ended.
+    /// Restarts an ended master with its key, journal and address.
     fn again(&self) -> Self {
         Self::start_in(&self.addr.to_string(), Arc::clone(&self.state))
     }
@@ -53,7 +53,7 @@ impl Running {
         let key = ClusterKey::load_or_create(&state.path().join("cluster.key")).unwrap();
         let store = Store::open(state.path(), key.cluster_id()).unwrap();
         let listener: TcpListener = relais_net::listen(addr).unwrap();
-        let (mut addr, stop) = (listener.local_addr().unwrap(), Stop::new().unwrap());
+        let (mut addr, stop) = (listener.local_addr().unwrap(), StopHandle::new().unwrap());
         if addr.ip().is_unspecified() {
             addr.set_ip([127, 0, 0, 1].into());
         }
@@ -83,17 +83,17 @@ impl Running {
         Connection::connect(self.addr, limits::CONNECT_TIME).unwrap()
     }
 
-    /// Ends the master; the time that took.
+    /// Stops the master and returns the time that it took.
     fn end(&mut self) -> Duration {
         let begun = Instant::now();
-        self.stop.ask();
+        self.stop.request();
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap().unwrap();
         }
         begun.elapsed()
     }
 
-    /// Logs in as a client; the answer behind `Welcome`.
+    /// Logs in as a client; returns the answer after `Welcome`.
     fn login(&self, login: Login) -> Reply {
         let mut connection = self.connect();
         connection.queue(&hello(Role::Client));
@@ -103,7 +103,7 @@ impl Running {
         connection.read_reply().unwrap().unwrap()
     }
 
-    /// The slaves that a new client is sent to, in their order, or why to none.
+    /// Returns the redirect of a new client: the slaves in order, or the refusal.
     fn redirect(&self) -> Result<Vec<u8>, Refusal> {
         match self.login(Login::default()) {
             Reply::Redirect { slaves, .. } => {
@@ -118,7 +118,7 @@ impl Running {
         self.redirect().unwrap()[0]
     }
 
-    /// Asks again and again until this many slaves are in service.
+    /// Polls until this many slaves are in service.
     fn wait_for_slaves(&self, count: usize) {
         let begun = Instant::now();
         while self.redirect().map_or(0, |slaves| slaves.len()) != count {
@@ -130,9 +130,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.stop.ask();
+        self.stop.request();
         if let Some(thread) = self.thread.take() {
-            // A panic there is reported by itself.
+            // Its own panic is reported separately.
             let _ = thread.join();
         }
     }
@@ -164,7 +164,7 @@ fn beat() -> LinkMessage {
     })
 }
 
-/// The next message of the master that is not about other slaves.
+/// Reads the next message of the master but lists of peers.
 fn next(connection: &mut Connection) -> Result<LinkMessage, LinkError> {
     loop {
         let header = connection.read_header()?.ok_or(relais_proto::WireError::Truncated)?;
@@ -175,7 +175,7 @@ fn next(connection: &mut Connection) -> Result<LinkMessage, LinkError> {
     }
 }
 
-/// The refusal that comes next on a link.
+/// Reads the next refusal on a link.
 fn refused(connection: &mut Connection) -> Refusal {
     loop {
         match connection.read_reply().unwrap() {
@@ -186,7 +186,7 @@ fn refused(connection: &mut Connection) -> Refusal {
     }
 }
 
-/// A slave's link that has given its proof.
+/// Opens a link of a slave and proves the key.
 fn linked(master: &Running, n: u8) -> Connection {
     let mut connection = master.connect();
     let mut handshake =
@@ -206,7 +206,7 @@ fn linked(master: &Running, n: u8) -> Connection {
     connection
 }
 
-/// A slave that has registered and beaten once.
+/// Registers a slave and sends one heartbeat.
 fn slave(master: &Running, n: u8) -> Connection {
     try_slave(master, n, registration(n)).unwrap()
 }

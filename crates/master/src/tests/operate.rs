@@ -1,4 +1,4 @@
-//! What operators have done, with slaves that answer for their trees.
+//! Operators' operations, with slaves that answer queries for their trees.
 
 use relais_net::tls::TlsMode;
 use std::sync::mpsc::{Receiver, channel};
@@ -13,7 +13,7 @@ use super::changes::{hear, join, joined, propose, put, say, told, told_up_to, ve
 use super::*;
 use crate::{Operation, operate, status};
 
-/// Whether it was done, and what was told.
+/// Runs an operation; returns its success and its lines.
 fn done(master: &Running, operation: Operation) -> (bool, Vec<String>) {
     let mut lines = Vec::new();
     let ok = operate(&master.addr.to_string(), &master.key, TlsMode::Remote, operation, |line| {
@@ -27,7 +27,7 @@ fn id(n: u8) -> String {
     SlaveId([n; 16]).to_string()
 }
 
-/// What a slave hears while it answers for its tree and beats.
+/// Answers queries and sends heartbeats; passes on other messages.
 fn answering(mut connection: Connection, tree: TreePage) -> Receiver<LinkMessage> {
     let (to, heard) = channel();
     std::thread::spawn(move || {
@@ -54,7 +54,7 @@ fn answering(mut connection: Connection, tree: TreePage) -> Receiver<LinkMessage
     heard
 }
 
-/// Answers what a slave is asked: its tree in two parts, and that its disk refuses nothing.
+/// Answers queries: the tree in two parts, and no refused paths.
 fn answer(
     connection: &mut Connection,
     message: &LinkMessage,
@@ -81,7 +81,7 @@ fn answer(
     connection.flush()
 }
 
-/// The tree that the first puts make, all of it there.
+/// Makes the tree of the first puts, with all contents.
 fn tree_of(chain: HistoryHash, puts: &[(u8, &str)]) -> TreePage {
     let entry = |n: u8, name: &str| {
         let relais_proto::Change::Put { size, digest, mtime, mode, .. } = put(n, name).change
@@ -110,7 +110,7 @@ fn tree_of(chain: HistoryHash, puts: &[(u8, &str)]) -> TreePage {
 }
 
 #[test]
-fn a_drained_slave_gets_no_clients_until_it_is_ready_also_when_it_comes_back() {
+fn a_drained_slave_gets_no_clients_even_after_a_reconnect() {
     let master = Running::start();
     let (mut one, _two) = (slave(&master, 1), slave(&master, 2));
     assert_eq!(master.redirect().unwrap().len(), 2);
@@ -135,7 +135,7 @@ fn a_drained_slave_gets_no_clients_until_it_is_ready_also_when_it_comes_back() {
         );
         (ok.unwrap(), lines)
     });
-    // It hears of it with its next beat, and has sent its sessions away by the one after.
+    // It gets the order with its next heartbeat, and has no sessions at the one after.
     let draining = |connection: &mut Connection| match next(connection).unwrap() {
         LinkMessage::HeartbeatAck { draining, .. } => draining,
         other => panic!("{other:?}"),
@@ -169,7 +169,7 @@ fn a_drained_slave_gets_no_clients_until_it_is_ready_also_when_it_comes_back() {
 }
 
 #[test]
-fn a_slave_that_will_not_come_back_is_forgotten_with_its_folder() {
+fn a_forgotten_slave_is_removed_with_its_folder() {
     let mut master = Running::start();
     let two = joined(&master, 2);
     let mut one = joined(&master, 1);
@@ -186,7 +186,7 @@ fn a_slave_that_will_not_come_back_is_forgotten_with_its_folder() {
     assert_eq!(report.slaves.iter().map(|slave| slave.id.0[0]).collect::<Vec<_>>(), [1]);
     drop(one);
     master.end();
-    // Who was not here since the start is forgotten by its folder.
+    // A slave without a link since the start is forgotten by its folder.
     let folders = std::fs::read_to_string(master.state.path().join("folders")).unwrap();
     assert!(folders.contains(&id(1)) && !folders.contains(&id(2)), "{folders}");
     let master = master.again();
@@ -198,7 +198,7 @@ fn a_slave_that_will_not_come_back_is_forgotten_with_its_folder() {
 }
 
 #[test]
-fn what_differs_from_the_masters_tree_is_named() {
+fn diff_names_each_difference() {
     let master = Running::start();
     let mut chain = HistoryHash(chain_seed(master.key.cluster_id()));
     let mut one = joined(&master, 1);
@@ -226,7 +226,7 @@ fn what_differs_from_the_masters_tree_is_named() {
         assert!(lines.contains(&format!("{} {line}", id(2))), "{all}");
     }
     assert!(all.contains("the same at 1-3") && all.contains("1 of 2 slaves differ"), "{all}");
-    // One that never comes to the master's number.
+    // A slave that never reaches the master's number.
     let behind = tree_of(chain, &[(1, "a")]);
     let _three = answering(joined(&master, 3), behind);
     let (ok, lines) = done(&master, Operation::Diff);
@@ -265,7 +265,7 @@ fn the_journal_is_exported_in_order() {
 }
 
 #[test]
-fn a_scrub_reaches_the_slaves_with_their_beats() {
+fn a_scrub_is_ordered_with_heartbeats() {
     let master = Running::start();
     let mut one = slave(&master, 1);
     assert!(done(&master, Operation::Scrub { wait: false }).0);
@@ -278,7 +278,7 @@ fn a_scrub_reaches_the_slaves_with_their_beats() {
 }
 
 #[test]
-fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change() {
+fn recovery_uses_the_slave_with_the_latest_change() {
     let mut master = Running::start();
     let (ok, lines) = done(&master, Operation::Recover { go: true });
     assert!(!ok && lines.last().unwrap().contains("nothing to recover"), "{lines:?}");
@@ -310,7 +310,7 @@ fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change
         let fenced =
             heard.iter().position(|message| *message == LinkMessage::Recovering { epoch: 4 });
         let fenced = fenced.unwrap_or_else(|| panic!("{heard:?}"));
-        // The tree that counts is asked for once no former epoch is followed any more.
+        // The tree is queried after all slaves have left the former epoch.
         assert!(
             !heard[..fenced]
                 .iter()
@@ -322,7 +322,7 @@ fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change
             "its link ends: {heard:?}"
         );
     }
-    // Also after a restart: all compare, ids are known still, and numbers are given in the new epoch.
+    // After a restart too, all compare, ids are known, and numbers have the new epoch.
     for again in [false, true] {
         if again {
             master.end();
@@ -333,29 +333,34 @@ fn a_master_without_its_state_is_recovered_from_the_slave_with_the_latest_change
         let mut one = slave(&master, 1);
         let position = ReplicaPosition { epoch: 4, ..ahead.position };
         assert!(matches!(join(&mut one, 1, position), ToSlave::Compare { epoch: 4, .. }));
-        assert!(
-            matches!(hear(&mut one), ToSlave::Page { entries, ids } if entries.len() == 3 + usize::from(again) && ids.len() == entries.len())
-        );
+        assert!(matches!(
+            hear(&mut one),
+            ToSlave::Page { entries, ids }
+                if entries.len() == 3 + usize::from(again) && ids.len() == entries.len()
+        ));
         say(&mut one, ToMaster::Ready);
         let ToSlave::End { timelines, .. } = hear(&mut one) else { panic!("no end") };
         assert_eq!(timelines[0].id, [7; 16], "it goes on from the slave's history");
         assert_eq!(timelines[1].after, version(3));
         say(&mut one, ToMaster::Ready);
         propose(&mut one, put(2, "b"));
-        assert!(
-            matches!(hear(&mut one), ToSlave::ProposalResult { answer: Ok(at), .. } if at == version(2))
-        );
+        assert!(matches!(
+            hear(&mut one),
+            ToSlave::ProposalResult { answer: Ok(at), .. } if at == version(2)
+        ));
         if !again {
             propose(&mut one, put(9, "d"));
-            assert!(
-                matches!(hear(&mut one), ToSlave::Commit { changes } if changes[0].entry.version == Lsn { epoch: 4, number: 1 })
-            );
+            assert!(matches!(
+                hear(&mut one),
+                ToSlave::Commit { changes }
+                    if changes[0].entry.version == Lsn { epoch: 4, number: 1 }
+            ));
         }
     }
 }
 
 #[test]
-fn a_recovery_that_fails_can_be_tried_again() {
+fn a_failed_recovery_can_be_repeated() {
     let master = Running::start();
     let mut one = slave(&master, 1);
     let ahead = tree_of(HistoryHash([5; 32]), &[(1, "a")]);
@@ -365,14 +370,14 @@ fn a_recovery_that_fails_can_be_tried_again() {
         operate(&address.0, &address.1, TlsMode::Remote, Operation::Recover { go: true }, |_| {})
             .unwrap()
     });
-    // It answers what is asked before the recovery, and dies when its tree is wanted.
+    // It answers queries before the recovery, and ends when its tree is queried.
     loop {
         match next(&mut one).unwrap() {
             LinkMessage::AskTree { ids: true, .. } => break,
             message => answer(&mut one, &message, &ahead).unwrap(),
         }
     }
-    // A second operator meanwhile: what is shown first still comes, and then there is a recovery already.
+    // A second operator gets the survey, and then an error because a recovery is in progress.
     std::thread::scope(|scope| {
         let second = scope.spawn(|| done(&master, Operation::Recover { go: true }));
         loop {
@@ -383,15 +388,19 @@ fn a_recovery_that_fails_can_be_tried_again() {
             }
         }
         let (ok, lines) = second.join().unwrap();
-        assert!(!ok && lines.last().unwrap().contains("somebody else"), "{lines:?}");
+        assert!(
+            !ok && lines.last().unwrap().contains("another recovery is in progress"),
+            "{lines:?}"
+        );
     });
     drop(one);
     assert!(!first.join().unwrap());
     let mut one = slave(&master, 1);
     let position = ReplicaPosition { epoch: 2, ..ahead.position };
-    assert!(
-        matches!(join(&mut one, 1, position), ToSlave::Refuse { why, .. } if why.code == ErrorCode::Conflict)
-    );
+    assert!(matches!(
+        join(&mut one, 1, position),
+        ToSlave::Refuse { why, .. } if why.code == ErrorCode::Conflict
+    ));
     let _one = answering(one, TreePage { position, ..ahead });
     let (ok, lines) = done(&master, Operation::Recover { go: true });
     assert!(ok && lines.last().unwrap().contains("epoch 3"), "{lines:?}");

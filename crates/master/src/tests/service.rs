@@ -1,4 +1,4 @@
-//! Who is in service, what operators see, and how the master ends.
+//! Service states, operators' reports and the end of the master.
 
 use relais_net::tls::TlsMode;
 use std::io::Write;
@@ -56,7 +56,7 @@ fn operators_without_the_key_see_nothing() {
 }
 
 #[test]
-fn ends_at_once_whoever_is_silent() {
+fn stops_at_once_despite_silent_peers() {
     let mut master = Running::start();
     let mut one = slave(&master, 1);
     let _silent = TcpStream::connect(master.addr).unwrap();
@@ -67,13 +67,13 @@ fn ends_at_once_whoever_is_silent() {
 }
 
 #[test]
-fn a_login_under_way_is_answered_before_the_end() {
+fn a_login_in_progress_is_answered_before_the_stop() {
     let mut master = Running::start();
     let mut connection = master.connect();
     connection.queue(&hello(Role::Client));
     connection.flush().unwrap();
     assert!(matches!(connection.read_reply().unwrap(), Some(Reply::Welcome { .. })));
-    master.stop.ask();
+    master.stop.request();
     let mut login = Vec::new();
     Request::encode(&Request::Login(Login::default()), &mut login);
     connection.stream().as_ref().write_all(&login).unwrap();
@@ -82,7 +82,7 @@ fn a_login_under_way_is_answered_before_the_end() {
 }
 
 #[test]
-fn many_clients_at_once_are_all_served_in_turn() {
+fn concurrent_clients_are_redirected_in_turn() {
     let master = Running::start();
     let (_one, _two) = (slave(&master, 1), slave(&master, 2));
     let firsts: Vec<u8> = std::thread::scope(|scope| {

@@ -322,9 +322,10 @@ mod tests {
         add(&file, "ann").unwrap();
         for mode in [0o644, 0o640, 0o604, 0o660, 0o601] {
             fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
-            assert!(
-                matches!(file.load(), Err(AccountsError::Exposed { mode: found, .. }) if found == mode)
-            );
+            assert!(matches!(
+                file.load(),
+                Err(AccountsError::Exposed { mode: found, .. }) if found == mode
+            ));
             assert!(matches!(add(&file, "bob"), Err(AccountsError::Exposed { .. })));
         }
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o600)).unwrap();

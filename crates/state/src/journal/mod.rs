@@ -103,7 +103,8 @@ impl Journal {
 
     /// Whether the folder of the journal is still at its path.
     ///
-    /// A journal that has lost its own name takes no changes in any case. The caller decides whether
+    /// A journal that has lost its own name takes no changes in any case. The caller decides
+    /// whether
     /// its folder may be moved.
     ///
     /// # Errors

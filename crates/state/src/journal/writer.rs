@@ -164,7 +164,8 @@ impl<S: Storage> JournalWriter<S> {
             self.failed = !is_full(&cause) || self.storage.cut(self.end.at).is_err();
             return Err(self.refused(cause));
         }
-        // After a failed sync the kernel may regard the bytes as written. A second sync would succeed
+        // After a failed sync the kernel may regard the bytes as written. A second sync would
+        // succeed
         // without effect.
         self.storage.sync().map_err(|cause| self.refused(cause))?;
         if !self.storage.is_in_place().map_err(|cause| self.refused(cause))? {

@@ -1,4 +1,4 @@
-//! The order's part in a recovery: slaves are fenced off first, then it goes on from another ledger.
+//! The order's part in a recovery: it fences off the slaves, then continues from another state.
 
 use log::warn;
 use relais_cluster::{Event, MasterState};
@@ -9,8 +9,10 @@ use super::Engine;
 use crate::order::StoreError;
 
 impl Engine {
-    /// Begins a recovery: all slaves hear of the new epoch, and nothing that they say counts until its end. False where one is
-    /// under way already, or has been made since somebody looked: its epoch is never used again.
+    /// Starts a recovery: sends the new epoch to all slaves, and ignores their messages until its
+    /// end.
+    ///
+    /// False if a recovery is in progress, or has finished since `epoch` was chosen.
     pub fn fence(&mut self, epoch: u32) -> bool {
         if self.fenced || self.order.halted().is_none() || epoch <= self.order.state().epoch() {
             return false;
@@ -22,36 +24,38 @@ impl Engine {
         true
     }
 
-    /// The timeline of what is numbered after a recovery.
+    /// Starts the timeline of changes after a recovery.
     ///
     /// # Errors
-    /// The system has no random numbers.
+    /// The system provides no random bytes.
     pub fn begin_timeline(&mut self) -> Result<[u8; 16], JournalError> {
         self.store.begin_timeline()
     }
 
-    /// Ends a recovery that came to nothing. The slaves join again, and where they have heard of its epoch nothing is numbered.
+    /// Ends a failed recovery. All slaves join again.
+    ///
+    /// Slaves that have seen its epoch keep the order halted.
     pub fn give_up_recovery(&mut self) {
         self.fenced = false;
         self.cut_all();
     }
 
-    /// Ends a recovery: goes on from this ledger. All slaves join again.
+    /// Ends a recovery: continues from this state. All slaves join again.
     ///
     /// # Errors
-    /// That the ledger could not be written down; the recovery is given up then.
+    /// The state could not be saved; the recovery has failed then.
     pub fn recovered(&mut self, ledger: MasterState) -> Result<(), StoreError> {
         let kept = self.store.keep(&ledger, self.core.time_ms());
         if kept.is_ok() {
-            (self.order, self.tape) = super::begin(ledger, self.store.folders());
+            (self.order, self.recording) = super::begin(ledger, self.store.folders());
             self.begin();
-            warn!("the cluster goes on behind {}", self.order.last());
+            warn!("the cluster continues after change {}", self.order.last());
         }
         self.give_up_recovery();
         kept
     }
 
-    /// Ends all links, and listens to none of them any more.
+    /// Shuts down all links and removes them from the order.
     fn cut_all(&mut self) {
         for (link, open) in std::mem::take(&mut self.links) {
             open.outbox.cut();

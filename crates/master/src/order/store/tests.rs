@@ -26,7 +26,7 @@ fn change(number: u64) -> LogEntry {
     }
 }
 
-/// A store as it goes on while a master runs.
+/// A store of a running master.
 struct Running {
     store: Store,
     ledger: MasterState,
@@ -50,7 +50,7 @@ impl Running {
     }
 }
 
-/// All that shows of a ledger, the order of its maps aside.
+/// Formats the state, independent of the order of its maps.
 fn shown(ledger: &MasterState) -> String {
     let mut ids: Vec<_> = ledger.ids().collect();
     ids.sort_unstable();
@@ -67,7 +67,7 @@ fn copy(from: &Path, names: &[&str], to: &Path) {
 }
 
 #[test]
-fn a_crash_at_any_step_of_shortening_leaves_the_same_ledger() {
+fn a_crash_while_shortening_leaves_the_same_state() {
     let (before, after) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut running = Running::open(after.path());
     running.make(1..=20);
@@ -78,7 +78,7 @@ fn a_crash_at_any_step_of_shortening_leaves_the_same_ledger() {
     running.shorten(102 * DAY);
     assert_eq!(shown(&running.ledger), wanted);
     drop(running);
-    // Each step: where the two files are from, and what else lies there.
+    // Each step: the origin of the two files, and other files.
     let steps: [(&Path, &Path, &[&str]); 5] = [
         (before.path(), before.path(), &[]),
         (before.path(), before.path(), &["snapshot.new"]),
@@ -111,7 +111,7 @@ fn a_crash_at_any_step_of_shortening_leaves_the_same_ledger() {
 }
 
 #[test]
-fn what_does_not_belong_together_is_refused() {
+fn mismatched_files_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| -> PathBuf { folder.path().join(name) };
     let mut running = Running::open(folder.path());
@@ -133,7 +133,7 @@ fn what_does_not_belong_together_is_refused() {
 }
 
 #[test]
-fn a_journal_is_long_by_its_age_or_size() {
+fn a_journal_is_shortened_by_age_or_size() {
     let folder = tempfile::tempdir().unwrap();
     let mut running = Running::open(folder.path());
     assert!(!running.store.is_long(u64::MAX), "there is nothing to shorten");
@@ -150,7 +150,7 @@ fn a_journal_is_long_by_its_age_or_size() {
 }
 
 #[test]
-fn ids_are_known_for_seven_days_at_least() {
+fn ids_are_kept_for_at_least_seven_days() {
     let folder = tempfile::tempdir().unwrap();
     let mut running = Running::open(folder.path());
     let known = |ledger: &MasterState| {

@@ -1,11 +1,11 @@
 use super::*;
 
 #[test]
-fn a_journal_that_begins_anew_takes_any_number_and_keeps_its_lock() {
+fn a_reset_journal_takes_any_number_and_stays_locked() {
     let (temp, _) = Temp::with(&[changes(1, 1..=3)]);
     let (mut journal, _) = open(&temp.path()).unwrap();
     let before = journal.size();
-    // What a crash has left under the name of a new file is no obstacle.
+    // A file that a crash left under the temporary name is replaced.
     std::fs::write(temp.dir.path().join("journal.new"), "rubbish").unwrap();
     journal.reset().unwrap();
     assert!(journal.size() < before && journal.last() == Lsn::default());
@@ -17,7 +17,7 @@ fn a_journal_that_begins_anew_takes_any_number_and_keeps_its_lock() {
 }
 
 #[test]
-fn where_no_new_file_can_be_made_the_former_goes_on() {
+fn a_failed_reset_keeps_the_old_journal() {
     let (temp, _) = Temp::with(&[changes(1, 1..=3)]);
     let (mut journal, _) = open(&temp.path()).unwrap();
     std::fs::create_dir(temp.dir.path().join("journal.new")).unwrap();
@@ -28,7 +28,7 @@ fn where_no_new_file_can_be_made_the_former_goes_on() {
 }
 
 #[test]
-fn a_reader_sees_what_was_stored_when_it_was_made() {
+fn a_reader_sees_the_changes_stored_at_its_creation() {
     let (temp, _) = Temp::with(&[changes(1, 1..=3)]);
     let (mut journal, _) = open(&temp.path()).unwrap();
     let reader = journal.reader().unwrap();

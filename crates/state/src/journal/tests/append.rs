@@ -1,4 +1,4 @@
-//! Adding batches, over a store that counts, and fails when it is told to.
+//! Appends batches to a storage that counts calls and fails on demand.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -86,7 +86,7 @@ fn a_batch_is_one_write_and_then_one_sync() {
 }
 
 #[test]
-fn after_a_failed_sync_nothing_is_asked_of_the_disk_again() {
+fn after_a_failed_sync_the_disk_is_not_used_again() {
     let store = Store::default();
     let mut tail = tail(&store);
     tail.append(&changes(1, 1..=1)).unwrap();
@@ -96,16 +96,17 @@ fn after_a_failed_sync_nothing_is_asked_of_the_disk_again() {
     store.sync_fails.set(false);
     let calls = store.calls.borrow().len();
     for batch in [changes(1, 2..=2), changes(1, 3..=3), Vec::new()] {
-        assert!(
-            matches!(tail.append(&batch), Err(JournalError::Failed(path)) if path == Path::new("/j"))
-        );
+        assert!(matches!(
+            tail.append(&batch),
+            Err(JournalError::Failed(path)) if path == Path::new("/j")
+        ));
     }
     assert_eq!(store.calls.borrow().len(), calls);
     assert_eq!((tail.last(), tail.chain()), (version(1, 1), chain));
 }
 
 #[test]
-fn a_full_disk_is_left_as_it_was_and_later_batches_are_taken() {
+fn a_full_disk_is_truncated_and_later_batches_succeed() {
     for full in [Errno::NOSPC, Errno::DQUOT, Errno::FBIG] {
         let store = Store::default();
         let mut tail = tail(&store);
@@ -128,7 +129,7 @@ fn a_full_disk_is_left_as_it_was_and_later_batches_are_taken() {
 }
 
 #[test]
-fn other_failures_of_a_write_are_for_good() {
+fn other_write_errors_are_permanent() {
     for (write, cut) in [(Errno::IO, false), (Errno::NOSPC, true)] {
         let store = Store::default();
         let mut tail = tail(&store);
@@ -186,7 +187,7 @@ fn numbers_rise_by_one_in_an_epoch_and_epochs_rise() {
 }
 
 #[test]
-fn batches_over_a_cap_are_refused_and_those_at_it_are_not() {
+fn batches_over_a_cap_are_rejected() {
     let (temp, _) = Temp::with(&[]);
     let mut journal = open(&temp.path()).unwrap().0;
     let most = u64::try_from(BATCH_CHANGES).unwrap();
@@ -195,7 +196,7 @@ fn batches_over_a_cap_are_refused_and_those_at_it_are_not() {
         Err(JournalError::TooLarge { changes: 4097 })
     ));
     journal.append(&changes(1, 1..=most)).unwrap();
-    // Each of these takes 8,229 bytes: 2,038 of them are the most that fit.
+    // Each of these takes 8,229 bytes, so at most 2,038 of them fit.
     let long = TreePath::new(["x".repeat(255).as_str(); 16].join("/")).unwrap();
     assert_eq!(long.as_str().len(), limits::PATH);
     let moved = |number| LogEntry {
@@ -213,7 +214,7 @@ fn batches_over_a_cap_are_refused_and_those_at_it_are_not() {
 }
 
 #[test]
-fn what_could_not_be_read_back_is_not_written() {
+fn changes_that_would_not_decode_are_rejected() {
     let store = Store::default();
     let mut tail = tail(&store);
     let put = |size, nanos| {
@@ -227,16 +228,17 @@ fn what_could_not_be_read_back_is_not_written() {
         [LogEntry { change: put, ..change(1, 1) }]
     };
     for (size, nanos) in [(limits::FILE_SIZE + 1, 0), (0, 1_000_000_000)] {
-        assert!(
-            matches!(tail.append(&put(size, nanos)), Err(JournalError::Unreadable(v)) if v == version(1, 1))
-        );
+        assert!(matches!(
+            tail.append(&put(size, nanos)),
+            Err(JournalError::Unreadable(v)) if v == version(1, 1)
+        ));
     }
     assert!(store.calls.borrow().is_empty());
     tail.append(&put(limits::FILE_SIZE, 999_999_999)).unwrap();
 }
 
 #[test]
-fn what_was_found_is_written_again_and_synced_before_it_is_used() {
+fn the_last_batch_is_rewritten_and_synced_at_open() {
     let header = FileHeader { format: FORMAT, id: ID, salt: [1; 16] };
     let empty = JournalEnd::of_empty(&header);
     let (start, end) = (empty.at, empty.at + 200);

@@ -1,4 +1,4 @@
-//! The file: made, locked, bound, and refused where it is something else.
+//! Creation, locking and binding of the file, and rejection of other files.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::Barrier;
@@ -9,9 +9,9 @@ use super::*;
 use crate::journal::format::FileHeader;
 
 #[test]
-fn is_made_with_mode_0600_and_nothing_beside_it() {
+fn is_created_with_mode_0600_and_no_other_file() {
     let temp = Temp::new();
-    // Left by one who was stopped while it made the file.
+    // Left by a creator that was stopped.
     std::fs::write(temp.dir.path().join("journal.new"), [1; 500]).unwrap();
     std::fs::set_permissions(temp.dir.path().join("journal.new"), PermissionsExt::from_mode(0o644))
         .unwrap();
@@ -27,7 +27,7 @@ fn is_made_with_mode_0600_and_nothing_beside_it() {
 }
 
 #[test]
-fn one_alone_has_it() {
+fn a_second_open_is_refused() {
     let temp = Temp::new();
     let mut first = open(&temp.path()).unwrap().0;
     let error = open(&temp.path()).map(drop).unwrap_err();
@@ -38,7 +38,7 @@ fn one_alone_has_it() {
 }
 
 #[test]
-fn of_many_who_make_it_at_once_one_wins() {
+fn concurrent_creators_get_one_file() {
     for _ in 0..50 {
         let temp = Temp::new();
         let (start, end) = (Barrier::new(8), Barrier::new(8));
@@ -65,7 +65,7 @@ fn of_many_who_make_it_at_once_one_wins() {
 }
 
 #[test]
-fn those_who_come_and_go_take_turns() {
+fn processes_that_open_and_close_take_turns() {
     for _ in 0..100 {
         let temp = Temp::new();
         let start = Barrier::new(8);
@@ -91,7 +91,7 @@ fn those_who_come_and_go_take_turns() {
 }
 
 #[test]
-fn that_of_another_id_is_refused_by_name() {
+fn a_journal_of_another_id_is_rejected() {
     let (temp, _) = Temp::with(&[changes(1, 1..=3)]);
     let before = temp.bytes();
     let error =
@@ -107,14 +107,14 @@ fn that_of_another_id_is_refused_by_name() {
 }
 
 #[test]
-fn a_later_format_is_refused_by_number() {
+fn a_later_format_is_rejected() {
     let temp = Temp::new();
     temp.set(&FileHeader { format: 2, id: ID, salt: [0; 16] }.encode());
     assert!(matches!(refused(&temp), JournalError::Format { found: 2, .. }));
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused_at_once() {
+fn other_kinds_of_files_are_rejected_at_once() {
     let temp = Temp::new();
     let other = temp.dir.path().join("other");
     std::fs::write(&other, "precious").unwrap();
@@ -136,7 +136,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
 }
 
 #[test]
-fn a_file_whose_header_is_not_whole_is_damaged() {
+fn an_incomplete_header_is_damage() {
     let (temp, _) = Temp::with(&[changes(1, 1..=1)]);
     let good = temp.bytes();
     for len in 0..60 {
@@ -175,7 +175,7 @@ fn nothing_is_stored_in_a_file_that_lost_its_name() {
 }
 
 #[test]
-fn a_moved_folder_is_noticed_and_takes_its_journal_along() {
+fn a_moved_folder_is_detected_and_keeps_its_journal() {
     let temp = Temp::new();
     let (folder, moved) = (temp.dir.path().join("state"), temp.dir.path().join("moved"));
     std::fs::create_dir(&folder).unwrap();
@@ -191,7 +191,7 @@ fn a_moved_folder_is_noticed_and_takes_its_journal_along() {
 }
 
 #[test]
-fn each_opening_is_a_timeline_of_its_own() {
+fn each_opening_has_its_own_timeline() {
     let temp = Temp::new();
     let mut journal = open(&temp.path()).unwrap().0;
     let first = journal.timeline();

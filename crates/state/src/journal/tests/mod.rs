@@ -1,4 +1,4 @@
-//! What the tests of the journal share.
+//! Helpers of the journal's tests.
 
 mod anew;
 mod append;
@@ -45,14 +45,14 @@ fn changes(epoch: u32, numbers: std::ops::RangeInclusive<u64>) -> Vec<LogEntry> 
     numbers.map(|number| change(epoch, number)).collect()
 }
 
-/// A file whose content the test may change.
+/// A journal file whose content the test may change.
 struct Temp {
     dir: tempfile::TempDir,
 }
 
 impl Temp {
     fn new() -> Self {
-        // In memory where there is such a location: thousands of syncs to a disk take minutes.
+        // In memory if possible, because thousands of syncs to a disk take minutes.
         let shm = Path::new("/dev/shm");
         let dir = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() };
         Self { dir: dir.unwrap() }
@@ -62,7 +62,7 @@ impl Temp {
         self.dir.path().join("journal")
     }
 
-    /// A journal with these batches; also says where each begins, and where the last ends.
+    /// Makes a journal with these batches; also returns their offsets and the end of the last.
     fn with(batches: &[Vec<LogEntry>]) -> (Self, Vec<usize>) {
         let temp = Self::new();
         let mut journal = open(&temp.path()).unwrap().0;
@@ -92,7 +92,7 @@ fn open(path: &Path) -> Result<(Journal, Vec<LogEntry>), JournalError> {
     Ok((journal, read))
 }
 
-/// The error of an open that must fail; the file must be as it was before.
+/// Returns the error of an open that must fail and leave the file unchanged.
 fn refused(temp: &Temp) -> JournalError {
     let before = temp.bytes();
     let error = open(&temp.path()).map(|(_, read)| read.len()).expect_err("it opened");

@@ -1,4 +1,4 @@
-//! Any sequence of batches, opens and cuts, against a list in memory.
+//! Random sequences of batches, opens and cuts, against a list in memory.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -7,15 +7,15 @@ use super::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// So many changes, in a higher epoch where the flag says so.
+    /// Appends this many changes, in a higher epoch if the flag is set.
     Append(u64, bool),
     Reopen,
-    /// The last batch loses so many of its bytes, or one of them is another.
+    /// Cuts or changes a byte of the last batch.
     Tear {
         cut: bool,
         byte: prop::sample::Index,
     },
-    /// A byte before the last batch is another.
+    /// Changes a byte before the last batch.
     Damage(prop::sample::Index),
 }
 
@@ -28,7 +28,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What must be in the file: the batches and where each begins.
+/// The expected content of the file: the batches and their offsets.
 #[derive(Default)]
 struct Model {
     batches: Vec<(usize, Vec<LogEntry>)>,
@@ -118,7 +118,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_sequence_gives_what_the_list_gives(steps in vec(step(), 1..40)) {
+    fn any_sequence_matches_the_list(steps in vec(step(), 1..40)) {
         run(steps);
     }
 }

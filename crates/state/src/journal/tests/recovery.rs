@@ -1,4 +1,4 @@
-//! Reading again: whole files, torn ends, damage.
+//! Recovery: complete files, torn ends and damage.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ fn damaged_at(temp: &Temp, wanted: usize, what: &dyn std::fmt::Display) {
 }
 
 #[test]
-fn what_was_appended_comes_back_and_the_chain_goes_on() {
+fn appended_changes_are_read_and_the_chain_continues() {
     let batches = [changes(1, 1..=1), changes(1, 2..=60), changes(2, 5..=5), changes(2, 6..=4000)];
     let (temp, _) = Temp::with(&batches);
     let at_once = open(&temp.path()).unwrap().0.chain();
@@ -53,7 +53,7 @@ fn a_batch_torn_at_any_byte_is_cut_off_and_no_other() {
         let others: Vec<u8> = good[at..].iter().map(|byte| !byte).collect();
         let garbage = [kept, &others].concat();
         let magic = [kept, &b"\xff\xfebatch\n".repeat(end - at)[..end - at]].concat();
-        // Blocks of this file that came to lie in the wrong location.
+        // Blocks of this file at a wrong offset.
         let earlier = [kept, &good[starts[0]..][..end - at]].concat();
         let mut holed = good.clone();
         holed[at] ^= 1;
@@ -71,7 +71,7 @@ fn a_batch_torn_at_any_byte_is_cut_off_and_no_other() {
             assert_eq!(read, three()[..2].concat(), "{name} at {at}");
             assert_eq!((journal.last(), journal.chain()), (version(1, 5), chain));
             assert!(temp.bytes() == good[..start], "{name} at {at}");
-            // The same batch of the same process makes the same bytes.
+            // The same batch of the same process has the same bytes.
             journal.set_timeline(timeline);
             journal.append(&three()[2]).unwrap();
             assert!(temp.bytes() == good, "{name} at {at}");
@@ -80,7 +80,7 @@ fn a_batch_torn_at_any_byte_is_cut_off_and_no_other() {
 }
 
 #[test]
-fn garbage_behind_a_good_end_is_cut_off() {
+fn garbage_after_a_good_end_is_cut_off() {
     let (temp, _) = Temp::with(&three());
     let good = temp.bytes();
     let longest = usize::try_from(LONGEST).unwrap();
@@ -91,7 +91,7 @@ fn garbage_behind_a_good_end_is_cut_off() {
             assert!(temp.bytes() == good);
         }
     }
-    // No batch is so long that this could be what is left of it.
+    // More bytes than the longest batch: not torn.
     temp.set(&[&good[..], &vec![0; longest + 1]].concat());
     damaged_at(&temp, good.len(), &"too much garbage");
 }
@@ -134,12 +134,12 @@ fn stretches_lost_before_the_last_batch_are_damage() {
         temp.set(&bad);
         damaged_at(&temp, wanted, &format!("zeros from {from} to {to}"));
     }
-    // A good header whose batch is bad, and the file goes on behind it: not torn, whatever is there.
+    // A good header with a bad batch and more bytes after it: not torn.
     let mut bad = good.clone();
     bad[starts[1] + BATCH_HEADER..].fill(0);
     temp.set(&bad);
     damaged_at(&temp, starts[1], &"zeros from the middle to the end");
-    // Cut off in a bad last batch behind a bad one.
+    // Two bad batches, the last one cut off.
     for end in starts[2] + BATCH_HEADER..good.len() {
         let mut bad = good[..end].to_vec();
         bad[starts[1]] ^= 1;
@@ -149,21 +149,21 @@ fn stretches_lost_before_the_last_batch_are_damage() {
 }
 
 #[test]
-fn batches_that_change_places_or_come_from_another_file_are_not_taken() {
+fn moved_and_foreign_batches_are_rejected() {
     let same = [changes(1, 1..=1), changes(1, 6..=6)]
         .map(|batch| batch.into_iter().map(|c| LogEntry { version: version(1, 1), ..c }).collect());
     let [a, b]: [Vec<LogEntry>; 2] = same;
     let ((first, starts), (second, _)) =
         (Temp::with(&[a.clone(), changes(1, 2..=2)]), Temp::with(&[b]));
     let good = first.bytes();
-    // The other file's batch has the same place, and a salt of its own.
+    // The other file's batch has the same offset and another salt.
     let foreign = [&good[..FILE_HEADER], &second.bytes()[FILE_HEADER..]].concat();
     first.set(&foreign);
     assert_eq!(open(&first.path()).unwrap().1, []);
-    // The second batch in location of the first.
+    // The second batch in place of the first.
     first.set(&[&good[..starts[0]], &good[starts[1]..]].concat());
     assert_eq!(open(&first.path()).unwrap().1, []);
-    // A whole batch of this file, good by its own sums, behind another first one.
+    // A good batch of this file, after another first batch.
     first.set(&good);
     let header = FileHeader::parse(good[..FILE_HEADER].try_into().unwrap()).unwrap();
     let mut other = good.clone();
@@ -178,7 +178,7 @@ fn batches_that_change_places_or_come_from_another_file_are_not_taken() {
         seen += 1;
         Ok(())
     });
-    // It is the last, so it counts as torn; the chain kept it out.
+    // It is the last one, so it counts as torn; the chain rejects it.
     assert_eq!((opened.unwrap().last(), seen), (version(1, 1), 1));
 }
 
@@ -225,7 +225,7 @@ fn sealed_nonsense_is_damage_even_at_the_end() {
 }
 
 #[test]
-fn who_reads_may_stop() {
+fn a_reader_may_abort() {
     let (temp, _) = Temp::with(&three());
     let mut seen = 0;
     let error = Journal::open(&temp.path(), ID, &mut |_| {
@@ -254,7 +254,7 @@ fn a_hundred_thousand_changes_are_read_quickly() {
         count += 1;
         Ok(())
     });
-    // A tenth of this in a release build; the rest is for a machine that is busy.
+    // A release build takes a tenth of this; the rest is for a busy machine.
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!((journal.unwrap().chain(), count), (chain, 100_000));
 }

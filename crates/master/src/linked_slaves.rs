@@ -1,4 +1,4 @@
-//! The slaves that are linked: where each is, what it is sent through, and which others each is told of.
+//! The linked slaves: their addresses and outboxes, and the peer lists that they get.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,63 +8,65 @@ use relais_proto::{FolderId, LinkMessage, PeerSlave, SlaveId, limits};
 
 use crate::outbox::Outbox;
 
-/// A slave that is linked.
+/// A linked slave.
 #[derive(Debug, Clone)]
-pub(crate) struct Linked {
+pub(crate) struct LinkedSlave {
     pub link: LinkId,
     pub slave: SlaveId,
     pub folder: FolderId,
     pub place: SlaveAddresses,
-    /// Both ends of its link.
+    /// The addresses of both ends of its link.
     pub seen_from: ConnectionAddrs,
     pub outbox: Arc<Outbox>,
 }
 
-/// All of them.
+/// All linked slaves.
 #[derive(Debug, Default)]
-pub(crate) struct Links {
-    open: Mutex<BTreeMap<LinkId, Linked>>,
+pub(crate) struct LinkedSlaves {
+    open: Mutex<BTreeMap<LinkId, LinkedSlave>>,
 }
 
-impl Links {
-    /// A slave is there: all hear of it, and it hears of all.
-    pub fn add(&self, linked: Linked) {
+impl LinkedSlaves {
+    /// Adds a slave, and sends the new list of peers to all.
+    pub fn add(&self, linked: LinkedSlave) {
         let mut open = self.open();
         open.insert(linked.link, linked);
-        tell_all(&open);
+        send_peers(&open);
     }
 
-    /// Its link is gone, and all others hear of that.
+    /// Removes a slave, and sends the new list of peers to all.
     pub fn remove(&self, link: LinkId) {
         let mut open = self.open();
         if open.remove(&link).is_some() {
-            tell_all(&open);
+            send_peers(&open);
         }
     }
 
-    /// Those that are there, oldest link first.
-    pub fn all(&self) -> Vec<Linked> {
+    /// All linked slaves, oldest link first.
+    pub fn all(&self) -> Vec<LinkedSlave> {
         self.open().values().cloned().collect()
     }
 
-    /// Of each folder the one whose link is oldest.
-    pub fn one_of_each_folder(&self) -> Vec<Linked> {
+    /// The slave with the oldest link of each folder.
+    pub fn one_of_each_folder(&self) -> Vec<LinkedSlave> {
         let mut folders = std::collections::BTreeSet::new();
         self.all().into_iter().filter(|linked| folders.insert(linked.folder)).collect()
     }
 
-    /// Whether this one is there.
+    /// Whether this link is open.
     pub fn has(&self, link: LinkId) -> bool {
         self.open().contains_key(&link)
     }
 
-    fn open(&self) -> MutexGuard<'_, BTreeMap<LinkId, Linked>> {
+    fn open(&self) -> MutexGuard<'_, BTreeMap<LinkId, LinkedSlave>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Under the lock, so that no list overtakes a later one; it only appends to queues.
-fn tell_all(open: &BTreeMap<LinkId, Linked>) {
+/// Sends the list of peers to all slaves.
+///
+/// It runs under the lock, so that no list overtakes a later one. It only appends to outboxes.
+fn send_peers(open: &BTreeMap<LinkId, LinkedSlave>) {
     for to in open.values() {
         let peers: Vec<PeerSlave> = open
             .values()

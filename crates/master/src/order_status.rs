@@ -1,4 +1,4 @@
-//! What everybody is told of the order: its last change, and why it takes no more.
+//! The published state of the order, which all threads can read.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -7,38 +7,38 @@ use relais_proto::Lsn;
 
 /// The state of the order, set by its thread.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct State {
-    /// The last change that is in the journal.
+pub(crate) struct OrderStatus {
+    /// The last change in the journal.
     pub lsn: Lsn,
-    /// Why nothing is numbered, where that is so.
+    /// The reason why no changes are numbered.
     pub halted: Option<HaltReason>,
-    /// Contents that nobody is known to have.
+    /// Contents that no replica is known to hold.
     pub lost: u64,
-    /// How many removal records there are, and how many there may be.
+    /// The number of removal records, and its cap.
     pub removals: (u64, u64),
 }
 
-/// What is shown now.
+/// The current status, behind a lock.
 #[derive(Debug, Default)]
-pub(crate) struct Shown(Mutex<State>);
+pub(crate) struct SharedOrderStatus(Mutex<OrderStatus>);
 
-impl Shown {
-    /// The state.
-    pub fn get(&self) -> State {
+impl SharedOrderStatus {
+    /// The current status.
+    pub fn get(&self) -> OrderStatus {
         *self.state()
     }
 
-    /// The last change that is in the journal.
+    /// The last change in the journal.
     pub fn lsn(&self) -> Lsn {
         self.state().lsn
     }
 
-    /// A change is in the journal now.
-    pub fn set_mark(&self, last: Lsn) {
+    /// Sets the last change in the journal.
+    pub fn set_lsn(&self, last: Lsn) {
         self.state().lsn = at_least_first(last);
     }
 
-    /// All of it.
+    /// Sets the whole status.
     pub fn set(
         &self,
         last: Lsn,
@@ -47,7 +47,7 @@ impl Shown {
         (removals, removals_cap): (usize, usize),
     ) {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        *self.state() = State {
+        *self.state() = OrderStatus {
             lsn: at_least_first(last),
             halted,
             lost: count(lost),
@@ -55,7 +55,7 @@ impl Shown {
         };
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, OrderStatus> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

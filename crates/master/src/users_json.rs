@@ -1,23 +1,23 @@
-//! The users as `ftpmaster user list --json` prints them. The names are a contract.
+//! The output of `ftpmaster user list --json`. The field names are a stable interface.
 
 use relais_state::Accounts;
 use serde::Serialize;
 
 #[derive(Serialize)]
-struct User<'a> {
+struct UserJson<'a> {
     name: &'a str,
     rights: &'static str,
     root: String,
 }
 
-/// All users as one line of JSON.
+/// Formats all users as one line of JSON.
 ///
 /// # Errors
-/// Those of the serializer.
+/// Errors of the serializer.
 pub fn users_json(accounts: &Accounts) -> Result<String, serde_json::Error> {
-    let users: Vec<User<'_>> = accounts
+    let users: Vec<UserJson<'_>> = accounts
         .iter()
-        .map(|(name, account)| User {
+        .map(|(name, account)| UserJson {
             name,
             rights: account.rights.text(),
             root: account.root.to_string(),

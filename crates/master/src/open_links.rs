@@ -1,5 +1,6 @@
-//! The links that are open: how many there may be, and the means to end one
-//! from another thread. It never reads or writes a frame.
+//! The open links: their caps, and the means to end one from another thread.
+//!
+//! This module never reads or writes a frame.
 
 use std::collections::HashMap;
 use std::net::Shutdown;
@@ -11,22 +12,21 @@ use relais_net::Socket;
 use relais_state::LinkRole;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// Most links of slaves at a time; each has a thread.
+/// Cap on links of slaves; each has threads.
 const SLAVES: usize = 256;
-/// Most operators at a time. Counted apart, so that `status` works when all links are taken.
+/// Cap on links of operators, counted apart, so that `status` works when all slave links are taken.
 const OPERATORS: usize = 32;
 
-/// Who links to a master.
+/// The kind of a peer that links to a master.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A slave.
+pub(crate) enum PeerKind {
     Slave,
     /// An operator's command.
     Operator,
 }
 
-impl Kind {
-    /// In which role it proves the cluster key.
+impl PeerKind {
+    /// The role in which the peer proves the cluster key.
     pub fn role(self) -> LinkRole {
         match self {
             Self::Slave => LinkRole::Slave,
@@ -45,62 +45,62 @@ impl Kind {
 
 /// All open links.
 #[derive(Debug, Default)]
-pub(crate) struct Lines {
-    open: Mutex<Open>,
+pub(crate) struct OpenLinks {
+    open: Mutex<LinkTable>,
     fewer: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct LinkTable {
     last: u64,
-    taken: HashMap<LinkId, Line>,
+    taken: HashMap<LinkId, OpenLink>,
 }
 
 #[derive(Debug)]
-struct Line {
-    kind: Kind,
+struct OpenLink {
+    kind: PeerKind,
     stream: Option<Arc<Socket>>,
 }
 
-impl Lines {
-    /// A place for one more link; none where all are taken.
-    pub fn reserve(self: &Arc<Self>, kind: Kind) -> Option<Place> {
+impl OpenLinks {
+    /// Reserves a link; none if the cap is reached.
+    pub fn reserve(self: &Arc<Self>, kind: PeerKind) -> Option<LinkSlot> {
         let mut open = self.open();
         let most = match kind {
-            Kind::Slave => SLAVES,
-            Kind::Operator => OPERATORS,
+            PeerKind::Slave => SLAVES,
+            PeerKind::Operator => OPERATORS,
         };
-        if open.taken.values().filter(|line| line.kind == kind).count() >= most {
+        if open.taken.values().filter(|link| link.kind == kind).count() >= most {
             return None;
         }
         open.last += 1;
         let link = LinkId(open.last);
-        open.taken.insert(link, Line { kind, stream: None });
-        Some(Place { lines: Arc::clone(self), link, kind })
+        open.taken.insert(link, OpenLink { kind, stream: None });
+        Some(LinkSlot { open_links: Arc::clone(self), link, kind })
     }
 
-    /// Ends a link: its thread wakes up and goes.
+    /// Shuts down a link; its thread wakes up and ends.
     pub fn shut(&self, link: LinkId) {
-        if let Some(line) = self.open().taken.get(&link) {
-            line.shut();
+        if let Some(link) = self.open().taken.get(&link) {
+            link.shut();
         }
     }
 
-    /// Ends all links of this kind.
-    pub fn shut_all(&self, kind: Kind) {
-        self.open().taken.values().filter(|line| line.kind == kind).for_each(Line::shut);
+    /// Shuts down all links of this kind.
+    pub fn shut_all(&self, kind: PeerKind) {
+        self.open().taken.values().filter(|link| link.kind == kind).for_each(OpenLink::shut);
     }
 
-    /// Whether the other side has closed the link, also where its thread has not noticed yet.
+    /// Whether the peer has closed the link, even if its thread has not noticed that yet.
     pub fn has_ended(&self, link: LinkId) -> bool {
         match self.open().taken.get(&link) {
-            Some(Line { stream: Some(stream), .. }) => hung_up(stream),
+            Some(OpenLink { stream: Some(stream), .. }) => hung_up(stream),
             Some(_) => false,
             None => true,
         }
     }
 
-    /// Waits until all links are gone; false where some are left at `until`.
+    /// Waits until no link is open; false if some are left at `until`.
     pub fn wait_until_empty(&self, until: Instant) -> bool {
         let mut open = self.open();
         while !open.taken.is_empty() {
@@ -114,14 +114,14 @@ impl Lines {
         true
     }
 
-    fn open(&self) -> MutexGuard<'_, Open> {
+    fn open(&self) -> MutexGuard<'_, LinkTable> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Line {
+impl OpenLink {
     fn shut(&self) {
-        // It fails only where the other side was first.
+        // It fails only if the peer has closed first.
         let _ = self.stream.as_ref().map(|stream| stream.shutdown(Shutdown::Both));
     }
 }
@@ -133,28 +133,26 @@ fn hung_up(stream: &Socket) -> bool {
         && fds[0].revents().intersects(gone)
 }
 
-/// One link's place; free again when this is dropped.
+/// A reserved link, which is freed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Place {
-    lines: Arc<Lines>,
-    /// The link's number.
+pub(crate) struct LinkSlot {
+    open_links: Arc<OpenLinks>,
     pub link: LinkId,
-    /// Who is on the other side.
-    pub kind: Kind,
+    pub kind: PeerKind,
 }
 
-impl Place {
-    /// From here on others can end the link.
+impl LinkSlot {
+    /// Sets the socket, by which other threads can shut down the link.
     pub fn attach(&self, stream: Arc<Socket>) {
-        if let Some(line) = self.lines.open().taken.get_mut(&self.link) {
-            line.stream = Some(stream);
+        if let Some(link) = self.open_links.open().taken.get_mut(&self.link) {
+            link.stream = Some(stream);
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for LinkSlot {
     fn drop(&mut self) {
-        self.lines.open().taken.remove(&self.link);
-        self.lines.fewer.notify_all();
+        self.open_links.open().taken.remove(&self.link);
+        self.open_links.fewer.notify_all();
     }
 }
