@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use log::debug;
 use relais_net::Connection;
 use relais_net::tls::Fingerprint;
-use relais_proto::{ErrorCode, ServerRole, SlaveId};
+use relais_proto::{ErrorCode, Lsn, ServerRole, SlaveId};
 use rustix::net::RecvFlags;
 
 pub use changes::new_id;
@@ -86,6 +86,8 @@ pub struct Session {
     origin: Option<Origin>,
     /// Highest LSN seen, and servers that have lost their master.
     observed: ObservedState,
+    /// LSN that was dropped and reported last.
+    dropped_lsn: Option<Lsn>,
     /// State kept for later runs; none without a home folder.
     saved: Option<SavedState>,
     /// Time at which the master last could not be reached.
@@ -130,6 +132,7 @@ impl Session {
             avoid: Avoid::default(),
             origin: None,
             observed: ObservedState::default(),
+            dropped_lsn: None,
             saved: None,
             master_away: None,
             open: None,

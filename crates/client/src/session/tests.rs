@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use relais_net::Connection;
 use relais_proto::{
-    ClusterId, Endpoint, ErrorCode, Login, Reply, Request, ServerRole, TreePath, WaitReason,
+    ClusterId, Endpoint, ErrorCode, Login, Lsn, Reply, Request, ServerRole, TreePath, WaitReason,
 };
 
 use super::Session;
@@ -341,4 +341,16 @@ fn interruption_ends_retries_without_penalty() {
     assert_eq!(waiting.stat(&path("a")).unwrap_err().code, ErrorCode::Interrupted);
     thread.join().unwrap();
     assert!(waiting.avoid.ids(Instant::now()).is_empty() && !waiting.is_open());
+}
+
+#[test]
+fn a_dropped_lsn_is_reported_once() {
+    let mut session = session(closed_addr(), NO_RETRY);
+    let lsn = |epoch| Lsn { epoch, number: 0 };
+    for _ in 0..10 {
+        session.enter_cluster(CLUSTER, None, lsn(2));
+        session.enter_authoritative(CLUSTER, None, lsn(1));
+    }
+    let warnings = session.notices.collected();
+    assert!(matches!(&warnings[..], [one] if one.contains("2-0 is dropped")), "{warnings:?}");
 }
