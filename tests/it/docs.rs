@@ -166,6 +166,10 @@ fn manual_pages_have_sections_and_examples() {
         let number = if program == "ftpclient" { 1 } else { 8 };
         let title = format!(".TH {} {number}", program.to_uppercase());
         assert!(page.contains(&title), "{program}: {page}");
+        let mut headings = BTreeSet::new();
+        for line in page.lines().filter(|line| line.starts_with(".SH ")) {
+            assert!(headings.insert(line), "{program} has {line} twice");
+        }
         let examples = section(&page, "EXAMPLES");
         let calls: Vec<_> = examples.iter().filter(|line| line.starts_with(program)).collect();
         assert!(calls.len() >= 2, "{program}: {examples:?}");

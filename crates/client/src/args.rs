@@ -15,7 +15,7 @@ use relais_proto::limits;
 const LOGIN: &str = "Login";
 const ENCRYPTION: &str = "Encryption";
 const TRANSFERS: &str = "Transfers";
-const COMMANDS: &str = "Commands";
+const SCRIPTS: &str = "Scripts";
 
 /// Fetches files from a Relais server and sends files to it. Interrupted transfers are resumed.
 ///
@@ -68,15 +68,15 @@ pub struct Args {
     dir: Option<PathBuf>,
     /// Run this command; may be given several times
     #[arg(
-        help_heading = COMMANDS, short, long = "command", value_name = "COMMAND",
+        help_heading = SCRIPTS, short, long = "command", value_name = "COMMAND",
         allow_hyphen_values = true, value_hint = ValueHint::Other,
     )]
     command: Vec<String>,
     /// Print one JSON object per command on standard output
-    #[arg(help_heading = COMMANDS, long)]
+    #[arg(help_heading = SCRIPTS, long)]
     json: bool,
     /// Continue after a failed command; the exit status is that of the first failure
-    #[arg(help_heading = COMMANDS, long)]
+    #[arg(help_heading = SCRIPTS, long)]
     keep_going: bool,
     /// Start transfers from the beginning, and ignore what earlier ones left
     #[arg(help_heading = TRANSFERS, long)]
