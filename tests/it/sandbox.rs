@@ -201,6 +201,23 @@ fn without_landlock_log_and_status_warn() {
 }
 
 #[test]
+fn a_slave_does_not_serve_its_secrets() {
+    let dir = TestDir::new();
+    let root = dir.folder("root");
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&root, &link).unwrap();
+    for (option, inside) in [("--state", link.join("state")), ("--cluster-key", root.join("key"))] {
+        let slave = ProgramBuilder::new("ftpslave", dir.path()).args(["0", "--root"]).args([
+            root.as_path(),
+            option.as_ref(),
+            &inside,
+        ]);
+        let refused = Client::finish(&mut slave.start()).fails(2).stderr;
+        assert!(refused.contains("lies in the served folder"), "{refused}");
+    }
+}
+
+#[test]
 fn started_as_root_it_serves_as_another_user() {
     let dir = TestDir::new();
     let root = dir.folder("root");

@@ -47,12 +47,6 @@ impl LinkedSlaves {
         self.open().values().cloned().collect()
     }
 
-    /// The slave with the oldest link of each folder.
-    pub fn one_of_each_folder(&self) -> Vec<LinkedSlave> {
-        let mut folders = std::collections::BTreeSet::new();
-        self.all().into_iter().filter(|linked| folders.insert(linked.folder)).collect()
-    }
-
     /// Whether this link is open.
     pub fn has(&self, link: LinkId) -> bool {
         self.open().contains_key(&link)

@@ -1,7 +1,7 @@
 //! The settings of a slave.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use relais_net::tls::TlsOptions;
@@ -76,10 +76,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// Checks the ranges of the settings.
+    /// Checks the ranges of the settings, and that no secret is served.
     ///
     /// # Errors
-    /// The setting that is out of its range.
+    /// The setting that cannot be used.
     pub fn check(&self) -> Result<(), String> {
         if self.workers == 0 || self.workers > MAX_WORKERS {
             return Err(format!("the number of workers must be 1 to {MAX_WORKERS}"));
@@ -90,7 +90,45 @@ impl Config {
         if self.block_size == 0 || self.block_size > limits::BLOCK_MAX {
             return Err(format!("the block size must be 1 to {} bytes", limits::BLOCK_MAX));
         }
+        self.check_secrets()
+    }
+
+    /// Checks that no secret lies in the served folder, where every client could read it.
+    fn check_secrets(&self) -> Result<(), String> {
+        let root = resolve(&self.root);
+        let own = root.join(crate::catalogue::FOLDER);
+        let key = self.cluster.as_ref().map(|cluster| &cluster.key_file);
+        let secrets = key.into_iter().chain(&self.accounts).chain(&self.tls.files);
+        for secret in secrets {
+            let file = resolve(secret);
+            if file.starts_with(&root) && !file.starts_with(&own) {
+                return Err(format!(
+                    "{} lies in the served folder, where every client could read it; \
+                     use another --root, --state or --cluster-key",
+                    secret.display()
+                ));
+            }
+        }
         Ok(())
+    }
+}
+
+/// Returns the path without links, as far as it exists.
+fn resolve(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut missing = Vec::new();
+    let mut there = absolute.as_path();
+    loop {
+        if let Ok(resolved) = there.canonicalize() {
+            return missing.iter().rev().fold(resolved, |path, name| path.join(name));
+        }
+        match (there.parent(), there.file_name()) {
+            (Some(parent), Some(name)) => {
+                missing.push(name.to_owned());
+                there = parent;
+            }
+            _ => return absolute,
+        }
     }
 }
 

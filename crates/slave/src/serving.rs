@@ -28,11 +28,8 @@ use crate::worker::mailbox::WorkerMailbox;
 /// Error in `status` if the folder's path no longer leads to the served folder.
 ///
 /// It contains no path of the host.
-pub const DISPLACED: &str = "the served folder was renamed or replaced; \
+pub const DISPLACED: &str = "the served folder was renamed, removed or replaced; \
      the slave serves the folder that it opened at its start until it is restarted";
-/// Error in `status`, and refusal of requests, if the served folder does not exist any more.
-pub const REMOVED: &str = "the served folder, or .relais in it, was removed; \
-     the slave serves nothing until it is restarted with an existing folder";
 /// How long the master may take to name the holders of content.
 const HOLDERS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Catalogue connections that are kept for later requests.
@@ -206,25 +203,6 @@ impl ServingContext {
             return lsn;
         }
         self.with_catalogue(CatalogReader::applied).unwrap_or_default()
-    }
-
-    /// Checks that the served folder still exists.
-    ///
-    /// # Errors
-    /// [`ErrorCode::Draining`] in a cluster, so that clients continue at another slave, and
-    /// [`ErrorCode::Storage`] on a standalone slave.
-    pub fn check_not_removed(&self) -> Result<(), Refusal> {
-        if !self.own.is_removed() {
-            return Ok(());
-        }
-        let code = if self.is_cluster_member { ErrorCode::Draining } else { ErrorCode::Storage };
-        Err(Refusal::new(code, REMOVED))
-    }
-
-    /// Returns the error for `status`; `recorded` is the last one of the catalogue.
-    #[must_use]
-    pub fn last_error(&self, recorded: String) -> String {
-        last_error(&self.own, &self.scoreboard, recorded)
     }
 
     /// Whether `version` is the last change to a path.
@@ -413,18 +391,6 @@ impl ServingContext {
         Self::log_failure(path, error);
         Refusal::at(path, ErrorCode::Storage, "the slave cannot read the file")
     }
-}
-
-/// Returns the error for `status` and heartbeats; `recorded` is the last one of the catalogue.
-#[must_use]
-pub fn last_error(own: &MetadataFolder, scoreboard: &Scoreboard, recorded: String) -> String {
-    if own.is_removed() {
-        return REMOVED.to_owned();
-    }
-    if recorded.is_empty() && scoreboard.is_displaced() {
-        return DISPLACED.to_owned();
-    }
-    recorded
 }
 
 /// Returns how many pieces each worker may hash at a time, so that all use the cores once.

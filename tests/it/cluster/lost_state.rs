@@ -66,6 +66,25 @@ fn a_master_whose_journal_was_replaced_takes_no_changes() {
 }
 
 #[test]
+fn a_refused_change_is_not_in_the_journal_that_comes_back() {
+    let mut cluster = Cluster::of(1).start();
+    open(&cluster, 0).put("before", b"before").unwrap();
+    wait_settled(&cluster);
+    let (there, away) = (state(&cluster), cluster.dir.path().join("away"));
+    fs::rename(&there, &away).unwrap();
+    let client = cluster.client();
+    fs::write(client.folder().join("new"), b"new").unwrap();
+    client.run(&["--retry", "0", "-c", "put new"]).fails(1);
+    fs::rename(&away, &there).unwrap();
+    cluster.master.kill();
+    cluster.restart_master();
+    cluster.wait_in_service(1);
+    client.run(&["--retry", "20", "-c", "put new"]).ok();
+    assert_eq!(fs::read(cluster.slaves[0].root.join("new")).unwrap(), b"new");
+    assert_eq!(cluster.status_json().unwrap()["lost"], 0);
+}
+
+#[test]
 fn a_standalone_slave_without_its_journal_takes_no_changes() {
     let slave = Standalone::start(&[], &[]);
     let client = slave.client();

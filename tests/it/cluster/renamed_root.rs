@@ -89,61 +89,6 @@ fn a_standalone_slave_serves_its_renamed_folder() {
 }
 
 #[test]
-fn a_slave_leaves_service_when_its_folder_is_removed() {
-    let cluster = Cluster::of(2).start();
-    let bytes = content(1, 200_000);
-    let mut wire = open(&cluster, 0);
-    wire.put("f", &bytes).unwrap();
-    wait_for(&cluster, &tree_of(&[("f", &bytes)]));
-    let gone = cluster.dir.path().join("gone");
-    fs::rename(&cluster.slaves[0].root, &gone).unwrap();
-    // The slave may restore files while they are being removed.
-    eventually(SOON, "the folder is removed", || {
-        let _ = fs::remove_dir_all(gone.join(".relais"));
-        let _ = fs::remove_dir_all(&gone);
-        (!gone.exists()).then_some(())
-    });
-    // A session that was open before, and new clients.
-    let list = Request::List { path: TreePath::root(), after: String::new(), most: 0 };
-    match wire.ask(&list) {
-        Reply::Error(refusal) => assert_eq!(refusal.code, ErrorCode::Draining, "{refusal}"),
-        other => panic!("{other:?}"),
-    }
-    for n in 0..4 {
-        let began = Instant::now();
-        let client = cluster.client();
-        let listed = client.command("ls").ok().json();
-        assert_eq!(listed["entries"].as_array().unwrap().len(), 1 + n, "{listed}");
-        client.get("f");
-        let name = format!("g{n}");
-        fs::write(client.folder().join(&name), "new").unwrap();
-        client.command(&format!("put {name}")).ok();
-        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
-    }
-    eventually(SOON, "status reports the removal", || {
-        let slave = report(&cluster, 0);
-        let said = slave["last_error"].as_str()?;
-        (said.contains("was removed") && slave["state"] != "in-service").then_some(())
-    });
-    assert_eq!(cluster.count("in-service"), 1);
-}
-
-#[test]
-fn a_standalone_slave_refuses_when_its_folder_is_removed() {
-    let slave = Standalone::start(&[], &[("f", b"old")]);
-    slave.wait_listed("f", true);
-    fs::remove_dir_all(&slave.root).unwrap();
-    let began = Instant::now();
-    let client = slave.client();
-    let refused = client.command("ls");
-    assert_ne!(refused.status, 0, "{refused:?}");
-    assert!(format!("{refused:?}").contains("was removed"), "{refused:?}");
-    assert!(began.elapsed() < PROMPT, "{:?}", began.elapsed());
-    let status = client.command("status").ok().json();
-    assert!(status["last_error"].as_str().unwrap().contains("was removed"), "{status}");
-}
-
-#[test]
 fn links_in_dot_relais_are_not_followed() {
     for name in ["catalogue.db", "journal", "lock", "certificate.pem", "generation"] {
         let dir = crate::harness::TestDir::new();

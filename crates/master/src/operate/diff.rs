@@ -8,6 +8,7 @@ use relais_cluster::ConnectionAddrs;
 use relais_proto::{HistoryHash, ListedPath, Lsn, PathList, TreeEntry, TreePath, pluralize};
 
 use super::slave_tree::{SlaveTree, ask};
+use super::slaves::{self, Slaves};
 use super::{OperationResult, OperatorOutput, Summary, ended, paths};
 use crate::core::Core;
 use crate::linked_slaves::LinkedSlave;
@@ -30,16 +31,7 @@ pub(super) fn diff(
     asker: ConnectionAddrs,
     output: &mut OperatorOutput<'_>,
 ) -> OperationResult {
-    let linked = core.slaves.all();
-    let mut absent = core.reports(asker);
-    absent.retain(|report| linked.iter().all(|linked| linked.slave != report.id));
-    for report in &absent {
-        let addr = report.addrs.first().map_or_else(String::new, |addr| format!(" at {addr}"));
-        output.line_now(format!("slave {}{addr}: cannot be compared: it is not linked", report.id));
-    }
-    if linked.is_empty() {
-        return Err("no slave is linked".to_owned());
-    }
+    let Slaves { linked, absent } = slaves::choose(core, asker, output)?;
     let (mut differing, mut failed) = (0, 0);
     for of in &linked {
         match compare(core, of)? {
@@ -85,8 +77,8 @@ pub(super) fn diff(
             break;
         }
     }
-    let all = pluralize(linked.len() + absent.len(), "slave");
-    Ok(match (differing, failed + absent.len()) {
+    let all = pluralize(linked.len() + absent, "slave");
+    Ok(match (differing, failed + absent) {
         (0, 0) => Summary::done(format!("the trees of {all} are the master's")),
         (0, failed) => Summary::failed(format!("{failed} of {all} could not be compared")),
         (differing, 0) => Summary::failed(format!("{differing} of {all} differ")),

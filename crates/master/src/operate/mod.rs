@@ -9,6 +9,7 @@ mod paths;
 mod recover;
 mod scrub;
 mod slave_tree;
+mod slaves;
 
 use log::{debug, info};
 use relais_cluster::ConnectionAddrs;
@@ -77,8 +78,8 @@ pub(crate) fn run(
         Operation::Ready(slave) => drain::ready(core, asker, slave),
         Operation::Forget(slave) => forget::forget(core, asker, slave),
         Operation::Diff => diff::diff(core, asker, &mut output),
-        Operation::Scrub { wait } => scrub::scrub(core, *wait, &mut output),
-        Operation::Skipped => paths::skipped(core, &mut output),
+        Operation::Scrub { wait } => scrub::scrub(core, asker, *wait, &mut output),
+        Operation::Skipped => paths::skipped(core, asker, &mut output),
         Operation::Recover { go } => recover::recover(core, *go, &mut output),
         Operation::Export => export::export(core, &mut output),
     };

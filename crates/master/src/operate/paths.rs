@@ -1,7 +1,9 @@
 //! Lists of slaves' paths that need attention: skipped names, and changes that a disk refuses.
 
+use relais_cluster::ConnectionAddrs;
 use relais_proto::{LinkMessage, ListedPath, PathList, pluralize};
 
+use super::slaves::{self, Slaves};
 use super::{OperationResult, OperatorOutput, Summary};
 use crate::core::Core;
 use crate::linked_slaves::LinkedSlave;
@@ -34,12 +36,13 @@ pub(super) fn ask(core: &Core, of: &LinkedSlave, list: PathList) -> Result<PathL
 }
 
 /// Lists the names in the slaves' folders that are not served, with the reasons.
-pub(super) fn skipped(core: &Core, output: &mut OperatorOutput<'_>) -> OperationResult {
-    let linked = core.slaves.one_of_each_folder();
-    if linked.is_empty() {
-        return Err("no slave is linked".to_owned());
-    }
-    let mut unasked = 0;
+pub(super) fn skipped(
+    core: &Core,
+    asker: ConnectionAddrs,
+    output: &mut OperatorOutput<'_>,
+) -> OperationResult {
+    let Slaves { linked, absent } = slaves::choose(core, asker, output)?;
+    let mut unasked = absent;
     for of in &linked {
         match ask(core, of, PathList::Skipped) {
             Ok(PathListing { named, total }) => {
@@ -71,7 +74,7 @@ pub(super) fn skipped(core: &Core, output: &mut OperatorOutput<'_>) -> Operation
         0 => Summary { said: None, ok: true },
         n => Summary::failed(format!(
             "{n} of {} could not be asked",
-            pluralize(linked.len(), "slave")
+            pluralize(linked.len() + absent, "slave")
         )),
     })
 }

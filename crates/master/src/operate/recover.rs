@@ -21,6 +21,8 @@ struct Survey {
     halted: Option<HaltReason>,
     /// The linked slaves, with their positions if known.
     slaves: Vec<(LinkId, SlaveId, Option<ReplicaPosition>)>,
+    /// Slaves whose folder another slave has joined with.
+    sharing: Vec<LinkId>,
 }
 
 impl Survey {
@@ -38,7 +40,18 @@ impl Survey {
             .iter()
             .map(|(link, open)| (*link, open.slave, open.position.map(|said| now(*link, said))))
             .collect();
-        Self { last: order.last(), epoch: order.state().epoch(), halted: order.halted(), slaves }
+        let (last, epoch, halted) = (order.last(), order.state().epoch(), order.halted());
+        let shares = |folder| {
+            let mut of_folder = engine.links().values().filter(|other| other.folder == folder);
+            of_folder.any(|other| other.position.is_some())
+        };
+        let sharing = engine
+            .links()
+            .iter()
+            .filter(|(_, open)| open.position.is_none() && shares(open.folder))
+            .map(|(link, _)| *link)
+            .collect();
+        Self { last, epoch, halted, slaves, sharing }
     }
 
     /// The slave with the highest change.
@@ -69,7 +82,11 @@ pub(super) fn recover(core: &Core, go: bool, output: &mut OperatorOutput<'_>) ->
         survey.epoch,
         survey.halted.map_or("changes are taken", HaltReason::why)
     ));
-    for (_, slave, position) in &survey.slaves {
+    for (link, slave, position) in &survey.slaves {
+        if position.is_none() && survey.sharing.contains(link) {
+            output.line(format!("slave {slave}: serves the folder of another slave"));
+            continue;
+        }
         output.line(match position {
             Some(ReplicaPosition { applied, epoch, .. }) => {
                 format!("slave {slave}: last change {applied}, epoch {epoch}")

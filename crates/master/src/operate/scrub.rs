@@ -6,9 +6,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use log::info;
-use relais_cluster::LinkId;
+use relais_cluster::{ConnectionAddrs, LinkId};
 use relais_proto::{Scrub, pluralize};
 
+use super::slaves::{self, Slaves};
 use super::{OperationResult, OperatorOutput, Summary};
 use crate::core::Core;
 
@@ -57,11 +58,13 @@ impl ScrubProgress {
 }
 
 /// OrderHandle a scrub of all slaves; with `wait` it prints their progress until all are done.
-pub(super) fn scrub(core: &Core, wait: bool, output: &mut OperatorOutput<'_>) -> OperationResult {
-    let linked = core.slaves.one_of_each_folder();
-    if linked.is_empty() {
-        return Err("no slave is linked".to_owned());
-    }
+pub(super) fn scrub(
+    core: &Core,
+    asker: ConnectionAddrs,
+    wait: bool,
+    output: &mut OperatorOutput<'_>,
+) -> OperationResult {
+    let Slaves { linked, absent } = slaves::choose(core, asker, output)?;
     let order = core.scrubs.fetch_add(1, Ordering::Relaxed) + 1;
     core.send_heartbeat_acks();
     info!("all slaves check their contents");
@@ -105,11 +108,15 @@ pub(super) fn scrub(core: &Core, wait: bool, output: &mut OperatorOutput<'_>) ->
             output.line_now(format!("slave {}: {}", of.slave, progress.text()));
         }
     }
-    let slaves = pluralize(linked.len(), "slave");
+    let slaves = pluralize(linked.len() + absent, "slave");
     let bad = all.values().filter(|progress| !progress.is_well()).count();
-    Ok(match bad {
-        0 => Summary::done(format!("the contents of {slaves} are good")),
-        bad => Summary::failed(format!("{bad} of {slaves} are not good")),
+    Ok(match (bad, absent) {
+        (0, 0) => Summary::done(format!("the contents of {slaves} are good")),
+        (bad, 0) => Summary::failed(format!("{bad} of {slaves} are not good")),
+        (0, absent) => Summary::failed(format!("{absent} of {slaves} could not be asked")),
+        (bad, absent) => Summary::failed(format!(
+            "{bad} of {slaves} are not good, and {absent} could not be asked"
+        )),
     })
 }
 

@@ -41,19 +41,6 @@ impl MetadataFolder {
         &self.0
     }
 
-    /// Whether the folder was removed, alone or with the served folder.
-    ///
-    /// A renamed folder was not removed.
-    #[must_use]
-    pub fn is_removed(&self) -> bool {
-        use rustix::io::Errno;
-        match rustix::fs::fstat(&*self.0) {
-            Ok(stat) => stat.st_nlink == 0,
-            // Network file systems report a removed folder so.
-            Err(e) => matches!(e, Errno::STALE | Errno::NOENT),
-        }
-    }
-
     /// Returns a path to a file through the descriptor. The path is valid while this or a clone
     /// exists, in this process and its forked children.
     #[must_use]

@@ -28,7 +28,7 @@ use crate::certificate::Certificate;
 use crate::config::Cluster;
 use crate::generation::GenerationFile;
 use crate::scoreboard::Scoreboard;
-use crate::serving::{last_error, with_pool_counters};
+use crate::serving::{DISPLACED, with_pool_counters};
 
 /// Shortest and longest pause between two attempts to reach the master.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -449,7 +449,6 @@ impl HeartbeatSender {
     /// Whether the slave can serve sessions.
     fn is_ready(&mut self) -> bool {
         self.scoreboard.alive_workers() > 0
-            && !self.own.is_removed()
             && !self.scoreboard.is_catalog_writer_stalled()
             && self.with_catalogue(CatalogReader::is_fit).unwrap_or(false)
     }
@@ -479,14 +478,16 @@ impl HeartbeatSender {
     }
 
     fn compose(&mut self) -> Heartbeat {
-        let fit = !self.own.is_removed()
-            && !self.scoreboard.is_catalog_writer_stalled()
+        let fit = !self.scoreboard.is_catalog_writer_stalled()
             && self.with_catalogue(CatalogReader::is_fit).unwrap_or(false);
-        let (counters, recorded, scrub) = self
+        let (counters, mut last_error, scrub) = self
             .with_catalogue(|reader| {
                 Ok((reader.counters()?, reader.last_error()?, reader.scrub()?))
             })
             .unwrap_or_default();
+        if last_error.is_empty() && self.scoreboard.is_displaced() {
+            DISPLACED.clone_into(&mut last_error);
+        }
         let state = match fit {
             _ if self.scoreboard.is_draining() => SlaveState::Draining,
             true => SlaveState::InService,
@@ -496,7 +497,7 @@ impl HeartbeatSender {
             state,
             lsn: self.scoreboard.applied_lsn(),
             counters: with_pool_counters(counters, &self.scoreboard),
-            last_error: last_error(&self.own, &self.scoreboard, recorded),
+            last_error,
             disk: self.disk(),
             scrub,
         }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use log::{debug, error, info, warn};
+use log::{debug, info, warn};
 use relais_net::tls::Dialer;
 use relais_proto::{ClusterId, Lsn, PathList, PeerSlave, SlaveId};
 use relais_tree::Folder;
@@ -31,7 +31,7 @@ use crate::certificate::Certificate;
 use crate::changes::channel::ProposalSocket;
 use crate::changes::handoff::HandoffClient;
 use crate::config::Config;
-use crate::serving::{DISPLACED, REMOVED};
+use crate::serving::DISPLACED;
 use crate::sys::fork::ignore_sigio;
 
 /// Time between two attempts of a standby to take over.
@@ -154,13 +154,6 @@ fn run_writer(setup: &ReplicatorSetup, link: &MasterLink, mailbox: LinkMailbox) 
 
 /// Records whether the folder's path leads to the served folder, and logs each change of that.
 fn check_displaced(setup: &ReplicatorSetup) {
-    if setup.own.is_removed() {
-        static IS_LOGGED: AtomicBool = AtomicBool::new(false);
-        if !IS_LOGGED.swap(true, Ordering::Relaxed) {
-            error!("{}: {REMOVED}", setup.config.root.display());
-        }
-        return;
-    }
     let Ok(served) = setup.folder.meta() else { return };
     let displaced = std::fs::metadata(&setup.config.root)
         .map_or(true, |there| (there.dev(), there.ino()) != (served.dev, served.ino));

@@ -50,7 +50,6 @@ fn wait_for_scan(context: &mut RequestContext<'_>) -> Result<(), Refusal> {
                  ask another server, or try again later",
             ));
         }
-        context.serving.check_not_removed()?;
         if context.serving.is_stopping() {
             return Err(Refusal::new(ErrorCode::Draining, "this slave is stopping"));
         }

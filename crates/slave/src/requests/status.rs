@@ -3,12 +3,15 @@
 use relais_proto::{Reply, Request};
 
 use super::{HandlerResult, RequestContext, RequestOutcome, misrouted};
+use crate::serving::DISPLACED;
 
 pub(super) fn status(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::Status = request else { return Err(misrouted()) };
     let serving = context.serving;
-    let (counters, recorded) = serving.counters()?;
-    let mut last_error = serving.last_error(recorded);
+    let (counters, mut last_error) = serving.counters()?;
+    if last_error.is_empty() && serving.scoreboard.is_displaced() {
+        DISPLACED.clone_into(&mut last_error);
+    }
     if !context.session.root.is_root() {
         // The error may contain paths that this user may not see.
         last_error.clear();

@@ -8,8 +8,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::{Duration, Instant};
 
 use relais_proto::{
-    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, Kind, Mode, PutRequest, Refusal, Reply,
-    Request, TreePath, WaitReason, limits,
+    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, Kind, Lsn, Mode, PutRequest, Refusal,
+    Reply, Request, TreePath, WaitReason, limits,
 };
 use relais_tree::{OpenFile, TreeError, set_mode, set_times};
 
@@ -155,7 +155,9 @@ pub(super) fn resume(context: &mut RequestContext<'_>, request: Request) -> Hand
     let path = context.session.resolve(&path)?;
     let serving = context.serving;
     let id = bind_id(context.session, id, "put", &[&path], Some(size));
-    if let Some(commit) = serving.with_catalogue(|reader| reader.commit_of(id))? {
+    if let Some(commit) = serving.with_catalogue(|reader| reader.commit_of(id))?
+        && !is_lost(context, &path, commit.version)?
+    {
         return reply_committed(serving, commit, &path);
     }
     let name = StagedName::new(id, &context.session.user, &path, Some(size));
@@ -175,6 +177,18 @@ pub(super) fn resume(context: &mut RequestContext<'_>, request: Request) -> Hand
     };
     let current = Expect::exactly(serving.with_catalogue(|reader| reader.version_at(&path))?);
     Ok(RequestOutcome::Reply(Reply::Staged { offset, current }))
+}
+
+/// Whether no server that is known has the content of a committed put. The upload restores it.
+fn is_lost(context: &RequestContext<'_>, path: &TreePath, put: Lsn) -> Result<bool, Refusal> {
+    let serving = context.serving;
+    let Some((row, holders)) = serving.with_catalogue(|reader| reader.at(path))? else {
+        return Ok(false);
+    };
+    Ok(row.content == Some(put)
+        && !row.here
+        && holders.is_empty()
+        && serving.ask_holders(put, &context.session.owner).is_empty())
 }
 
 /// Returns the answer for an upload whose change was made already.

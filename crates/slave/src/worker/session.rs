@@ -237,7 +237,7 @@ impl SessionHandler<'_> {
             }
             self.report_disconnected();
             let record = self.recorder.begin(&request);
-            let refused = self.check_admission(&request);
+            let refused = self.check_admission();
             if let Some(refusal) = &refused {
                 self.recorder.end(record.as_ref(), Err(refusal.code));
             }
@@ -278,18 +278,13 @@ impl SessionHandler<'_> {
     ///
     /// Returns the refusal if it does not get them in time, or if the session may send no more
     /// requests.
-    fn check_admission(&mut self, request: &Request) -> Option<Refusal> {
+    fn check_admission(&mut self) -> Option<Refusal> {
         let scoreboard = &self.serving.scoreboard;
         if let Err(refusal) = self.session.check(scoreboard) {
             return Some(refusal);
         }
         if scoreboard.is_draining() && !self.session.is_peer {
             return Some(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
-        }
-        // A standalone slave has no master whose status could report it.
-        let is_report = !self.serving.is_cluster_member && matches!(request, Request::Status);
-        if !is_report && let Err(refusal) = self.serving.check_not_removed() {
-            return Some(refusal);
         }
         // Before the first change there is nothing to wait for.
         if !self.serving.is_cluster_member
