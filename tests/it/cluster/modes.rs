@@ -6,7 +6,7 @@ use std::path::Path;
 
 use relais_proto::{Entry, Mode, PutRequest, Reply, Request};
 
-use super::helpers::open;
+use super::helpers::{last_change, open, operate, wait_settled};
 use crate::harness::{Cluster, RawClient, SOON, eventually, path, put};
 
 fn mode(path: &Path) -> u32 {
@@ -70,6 +70,49 @@ fn modes_are_the_same_on_all_slaves() {
     let request = PutRequest { mode: Some(Mode::new(0o600)), copies: 2, ..put("own", 2) };
     open(&cluster, 1).upload(&request, b"ab").unwrap();
     wait_modes(&cluster, &[("own", 0o600)]);
+}
+
+#[test]
+fn an_offline_chmod_does_not_undo_a_newer_one() {
+    let mut cluster = Cluster::of(2).start();
+    let [one, two] = [0, 1].map(|n| cluster.slaves[n].root.clone());
+    fs::create_dir(one.join("d")).unwrap();
+    for name in ["s", "edited", "free"] {
+        fs::write(one.join(name), "content").unwrap();
+        set_mode(&one.join(name), 0o644);
+    }
+    set_mode(&one.join("d"), 0o755);
+    let all = [("s", 0o644), ("edited", 0o644), ("free", 0o644), ("d", 0o755)];
+    wait_modes(&cluster, &all);
+    wait_settled(&cluster);
+    cluster.slaves[1].program.kill();
+    // The modes of the slave that is down are wider, and older than those of the tree.
+    for (name, mode) in [("s", 0o666), ("edited", 0o666), ("free", 0o664), ("d", 0o777)] {
+        set_mode(&two.join(name), mode);
+    }
+    fs::write(two.join("edited"), "edited offline").unwrap();
+    let number = last_change(&cluster).1;
+    for (name, mode) in [("s", 0o600), ("edited", 0o600), ("d", 0o700)] {
+        set_mode(&one.join(name), mode);
+    }
+    eventually(SOON, "the new modes have numbers", || {
+        (last_change(&cluster).1 == number + 3).then_some(())
+    });
+    cluster.restart_slave(1);
+    cluster.wait_in_service(2);
+    // A chmod of an entry that has not changed since is a change, and so is an edit.
+    let all = [("s", 0o600), ("edited", 0o600), ("free", 0o664), ("d", 0o700)];
+    wait_modes(&cluster, &all);
+    eventually(SOON, "the edit is a change", || {
+        (fs::read_to_string(one.join("edited")).ok()? == "edited offline").then_some(())
+    });
+    wait_settled(&cluster);
+    wait_modes(&cluster, &all);
+    assert_eq!(last_change(&cluster).1, number + 5);
+    operate(&cluster, &["diff"]).ok();
+    // The slave is up to date now: its chmod holds.
+    set_mode(&two.join("s"), 0o640);
+    wait_modes(&cluster, &[("s", 0o640)]);
 }
 
 #[test]

@@ -253,6 +253,19 @@ impl CatalogStore {
         .map(drop)
     }
 
+    /// Records the mode that the disk has at a path.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn set_disk_mode(&self, path: &TreePath, mode: Mode) -> Result<(), CatalogError> {
+        let Some((folder, name)) = path.split_last() else { return Ok(()) };
+        self.run(
+            "UPDATE entry SET disk_mode = ? WHERE folder = ? AND name = ?",
+            params![mode.bits(), folder.as_str(), name],
+        )
+        .map(drop)
+    }
+
     /// Writes an entry that a change has put at `path`, with its LSNs and digest.
     ///
     /// # Errors

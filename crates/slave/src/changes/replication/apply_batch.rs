@@ -75,7 +75,9 @@ impl ReplicaDriver {
                 .iter()
                 .zip(&staged)
                 .try_for_each(|(committed, staged)| {
-                    apply_entry(&mut disk, store, committed, staged.as_ref(), &unsynced, &mut out)
+                    let is_local = self.local_changes.has(committed.entry.id);
+                    let staged = staged.as_ref();
+                    apply_entry(&mut disk, store, committed, is_local, staged, &unsynced, &mut out)
                 })
                 .and_then(|()| disk.sync())
                 .and_then(|()| {
@@ -167,10 +169,13 @@ pub(super) fn content_of(change: &Change, version: Lsn) -> Option<FileContent> {
 }
 
 /// Applies one change, or records that the disk refuses it.
+///
+/// `is_local` tells whether the change was made in this slave's folder.
 fn apply_entry(
     disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
     committed: &CommittedEntry,
+    is_local: bool,
     staged: Option<&StagedName>,
     unsynced: &Unsynced,
     out: &mut BatchResult,
@@ -202,7 +207,7 @@ fn apply_entry(
         Change::Move { from, to } => vec![to, from],
         Change::Withdraw { .. } => Vec::new(),
     };
-    let work = |batch: &mut Batch<'_, '_>| batch.apply(committed, staged);
+    let work = |batch: &mut Batch<'_, '_>| batch.apply(committed, is_local, staged);
     if let Err(reason) = attempt(disk, store, &paths, unsynced, out, work)? {
         paths.first().iter().for_each(|path| warn_unapplied(version, path, &reason));
         record(store, committed, staged.is_some(), &reason, out)?;
@@ -306,6 +311,7 @@ impl Batch<'_, '_> {
     fn apply(
         &mut self,
         committed: &CommittedEntry,
+        is_local: bool,
         staged: Option<&StagedName>,
     ) -> Result<(), ApplyError> {
         let (version, id) = (committed.entry.version, committed.entry.id);
@@ -317,7 +323,7 @@ impl Batch<'_, '_> {
                 }
             }
             Change::MakeFolder { path, mode } => self.make_folder(path, version, *mode)?,
-            Change::SetMode { path, mode } => self.set_mode(path, version, *mode)?,
+            Change::SetMode { path, mode } => self.set_mode(path, version, *mode, is_local)?,
             Change::Remove { path, .. } => self.remove(path, version)?,
             Change::Move { from, to } if from == to => self.store.set_lsn(to, version)?,
             Change::Move { from, to } => self.relocate(from, to, version)?,
@@ -390,7 +396,16 @@ impl Batch<'_, '_> {
     }
 
     /// Sets the mode of an entry, or of its retained content.
-    fn set_mode(&mut self, path: &TreePath, version: Lsn, mode: Mode) -> Result<(), ApplyError> {
+    ///
+    /// A local chmod that is not proposed yet was made to an older version of the entry. So it is
+    /// undone, unless the change itself is an earlier chmod in this folder.
+    fn set_mode(
+        &mut self,
+        path: &TreePath,
+        version: Lsn,
+        mode: Mode,
+        is_local: bool,
+    ) -> Result<(), ApplyError> {
         let (row, retained) = self.disk.load_rows(self.store, path)?;
         self.store.set_lsn(path, version)?;
         self.store.set_mode(path, mode)?;
@@ -399,18 +414,29 @@ impl Batch<'_, '_> {
             Kind::Folder => meta.served_kind() == Some(Kind::Folder),
             Kind::File => self.disk.is_known(path, &meta, Some(&row), retained.as_ref())?,
         };
-        // The change does not concern a user's file at the path.
+        // The change does not concern a user's file at the path. The file's mode is older than the
+        // change, so the file is proposed with the mode of the tree.
         if !ours {
+            if row.here && !is_local {
+                self.store.set_disk_mode(path, meta.mode)?;
+            }
             return Ok(());
         }
-        // A newer local mode is not decided by this change. It is proposed on top of it.
         let kind = row.entry.kind;
         if row.here
             && meta.mode.with_owner_access(kind) != mode.with_owner_access(kind)
             && meta.mode != row.on_disk.mode
         {
-            self.out.chmods.push((path.clone(), meta));
-            return Ok(());
+            // The user has changed the mode twice. The second one is proposed on top of the first.
+            if is_local {
+                self.out.chmods.push((path.clone(), meta));
+                return Ok(());
+            }
+            warn!(
+                "the local mode {} of {path} was set without change {version}, which sets mode \
+                 {mode}; it is replaced by {mode}",
+                meta.mode
+            );
         }
         let now = self.disk.set_mode(path, mode)?;
         // A user may have replaced the entry meanwhile.

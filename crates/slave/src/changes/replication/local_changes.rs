@@ -553,9 +553,11 @@ impl ReplicaDriver {
             return Ok(());
         };
         let Some(content) = entry.content else {
-            let mode = meta.mode.with_owner_access(Kind::Folder);
-            if meta.served_kind() == Some(Kind::Folder) {
-                events.extend(self.propose_mode(path, mode, &row, base, meta, store)?);
+            // A change that was applied after the scan may have set another mode.
+            let meta = self.stat(&path, store)?;
+            if let Some(meta) = meta.filter(|meta| meta.served_kind() == Some(Kind::Folder)) {
+                let mode = meta.mode.with_owner_access(Kind::Folder);
+                events.extend(self.propose_mode(path, mode, &row, base, &meta, store)?);
             }
             return Ok(());
         };
