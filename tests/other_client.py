@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""A small Relais client written from PROTOCOL.md alone, with Python's standard library.
+"""A small Relais client written from docs/protocol.md alone, with Python's standard library.
 
-It proves that PROTOCOL.md is enough. It logs in at a master (or a standalone slave), follows the redirect,
+It proves that docs/protocol.md is enough. It logs in at a master (or a standalone slave), follows the redirect,
 lists a folder, and gets a file with resume. It must use nothing of Relais except the protocol.
 
     other_client.py [--ca FILE] HOST:PORT ls [PATH]
@@ -522,7 +522,7 @@ def run(arguments):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="A small Relais client, written from PROTOCOL.md alone.")
+    parser = argparse.ArgumentParser(description="A small Relais client, written from docs/protocol.md alone.")
     parser.add_argument("--ca", metavar="FILE")
     parser.add_argument("server", metavar="HOST:PORT")
     commands = parser.add_subparsers(dest="command", required=True)

@@ -1,4 +1,4 @@
-//! Documentation: `--help`, `help`, the manual pages and README.md list the same options and
+//! Documentation: `--help`, `help`, the manual pages and the guides in docs list the same options and
 //! commands.
 
 use std::collections::BTreeSet;
@@ -77,13 +77,17 @@ fn options_of_manual(lines: &[&str]) -> BTreeSet<Spellings> {
     options.filter(|option| !option.contains("--help") && !option.contains("--version")).collect()
 }
 
-fn readme() -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+/// The guides for users and administrators.
+fn guides() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    ["user-guide.md", "administrator-guide.md"]
+        .map(|name| std::fs::read_to_string(folder.join(name)).unwrap())
+        .concat()
 }
 
 /// Returns the first indented block below the heading of a program.
-fn synopsis(readme: &str, program: &str) -> Vec<String> {
-    let below = readme
+fn synopsis(guides: &str, program: &str) -> Vec<String> {
+    let below = guides
         .split_once(&format!("\n### {program}\n"))
         .unwrap_or_else(|| panic!("{program} has no heading"))
         .1;
@@ -96,7 +100,7 @@ fn synopsis(readme: &str, program: &str) -> Vec<String> {
 
 #[test]
 fn options_agree_in_help_manual_and_readme() {
-    let readme = readme();
+    let guides = guides();
     for command in pages::programs() {
         let program = command.get_name();
         let page = manual(&command);
@@ -107,7 +111,7 @@ fn options_agree_in_help_manual_and_readme() {
             all,
             "--help of {program} and its manual page"
         );
-        let lines = synopsis(&readme, program);
+        let lines = synopsis(&guides, program);
         let inherited = all.clone();
         for (words, _) in pages::leaves(&command) {
             let name = format!("{program} {}", words.join(" "));
@@ -133,11 +137,11 @@ fn options_agree_in_help_manual_and_readme() {
             let line = lines
                 .iter()
                 .find(|line| line.starts_with(&name))
-                .unwrap_or_else(|| panic!("README's synopsis misses {name}"));
+                .unwrap_or_else(|| panic!("the guides' synopsis misses {name}"));
             own.iter().for_each(|option| {
                 assert!(
                     !option.is_disjoint(&spellings(line)),
-                    "README's synopsis of {name} misses {option:?}"
+                    "the guides' synopsis of {name} misses {option:?}"
                 )
             });
             all.extend(own);
@@ -147,12 +151,12 @@ fn options_agree_in_help_manual_and_readme() {
         assert_eq!(
             documented.difference(&known).collect::<Vec<_>>(),
             Vec::<&String>::new(),
-            "options in README's synopsis of {program} that --help does not list"
+            "options in the guides' synopsis of {program} that --help does not list"
         );
         all.iter().for_each(|option| {
             assert!(
                 !option.is_disjoint(&documented),
-                "README's synopsis of {program} misses {option:?}"
+                "the guides' synopsis of {program} misses {option:?}"
             )
         });
     }
@@ -229,7 +233,7 @@ fn an_invalid_log_filter_is_a_usage_error() {
 
 #[test]
 fn exit_statuses_agree_in_help_manual_and_readme() {
-    let readme = readme().replace('\n', " ");
+    let guides = guides().replace('\n', " ");
     for command in pages::programs() {
         let page = manual(&command);
         let documented: Vec<_> = section(&page, "EXIT STATUS")
@@ -251,16 +255,19 @@ fn exit_statuses_agree_in_help_manual_and_readme() {
                 command.get_name()
             );
             assert!(
-                readme.split_once("Exit status:").unwrap().1.contains(&format!(" {status} ")),
-                "README: {status}"
+                guides
+                    .split("Exit status:")
+                    .skip(1)
+                    .any(|told| told.contains(&format!(" {status} "))),
+                "the guides: {status}"
             );
         }
     }
 }
 
-/// Returns the usages in the first column of README's table of commands.
-fn table(readme: &str) -> BTreeSet<String> {
-    let rows = readme
+/// Returns the usages in the first column of the user guide's table of commands.
+fn table(guides: &str) -> BTreeSet<String> {
+    let rows = guides
         .split_once("| command |")
         .unwrap()
         .1
@@ -285,7 +292,7 @@ fn commands_agree_in_help_manual_and_readme() {
         .take_while(|line| !line.is_empty())
         .map(|l| l.split("  ").next().unwrap().to_owned())
         .collect();
-    assert_eq!(table(&readme()), documented, "README's table and help");
+    assert_eq!(table(&guides()), documented, "the user guide's table and help");
     let page = manual(&pages::programs()[2]);
     let headed: BTreeSet<String> = section(&page, "COMMANDS")
         .iter()

@@ -213,7 +213,7 @@ impl RetryClass {
     pub const ALL: &'static [Self] =
         &[Self::Never, Self::Restart, Self::Later, Self::Elsewhere, Self::Login, Self::Done];
 
-    /// Returns the name of the class, as in `PROTOCOL.md`.
+    /// Returns the name of the class, as in `docs/protocol.md`.
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {

@@ -7,7 +7,7 @@
 //! Every decoder is total: any input gives a value or a [`WireError`]. A decoder allocates no
 //! more memory than the peer has sent.
 //!
-//! `PROTOCOL.md` describes the layout of every byte.
+//! `docs/protocol.md` describes the layout of every byte.
 
 mod change;
 mod codec;

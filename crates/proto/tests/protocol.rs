@@ -1,8 +1,8 @@
-//! Holds PROTOCOL.md to the code: its tables of frame types, error codes and
+//! Holds docs/protocol.md to the code: its tables of frame types, error codes and
 //! limits, and the bytes of its examples.
 //!
 //! `cargo test -p relais-proto --test protocol -- --ignored` writes the
-//! examples into PROTOCOL.md again after the protocol has changed.
+//! examples into docs/protocol.md again after the protocol has changed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,18 +23,24 @@ mod samples;
 use example::hex;
 
 fn file() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../PROTOCOL.md")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/protocol.md")
 }
 
 fn protocol() -> String {
-    fs::read_to_string(file()).unwrap_or_else(|error| panic!("PROTOCOL.md: {error}"))
+    fs::read_to_string(file()).unwrap_or_else(|error| panic!("docs/protocol.md: {error}"))
+}
+
+/// Reads the part for clients, followed by the part for the cluster's links.
+fn both() -> String {
+    let cluster = file().with_file_name("cluster-protocol.md");
+    protocol() + &fs::read_to_string(cluster).expect("docs/cluster-protocol.md")
 }
 
 /// The rows of the first table behind this heading, without its head; cells are trimmed, marks of code taken off.
 fn table(heading: &str) -> Vec<Vec<String>> {
-    let text = protocol();
+    let text = both();
     let (_, section) =
-        text.split_once(heading).unwrap_or_else(|| panic!("no {heading:?} in PROTOCOL.md"));
+        text.split_once(heading).unwrap_or_else(|| panic!("no {heading:?} in the protocol"));
     let rows = section
         .lines()
         .skip_while(|line| !line.starts_with('|'))
@@ -61,8 +67,7 @@ fn the_table_of_frame_types_is_the_code_s() {
 
 #[test]
 fn every_message_has_its_fields_described() {
-    let tables =
-        ["### From a client", "### From a server", "## 11. Cluster links"].map(table).concat();
+    let tables = ["### From a client", "### From a server", "## Cluster links"].map(table).concat();
     let described: Vec<_> = tables.iter().map(|row| row[0].clone()).collect();
     for kind in FrameType::ALL {
         assert_eq!(
@@ -216,13 +221,13 @@ fn the_examples_are_what_the_code_encodes() {
         let (_, _, there) = cut_out(&text, name);
         assert!(
             there == example,
-            "the example {name:?} in PROTOCOL.md is old: run this test with --ignored. It must be:\n{example}"
+            "the example {name:?} in docs/protocol.md is old: run this test with --ignored. It must be:\n{example}"
         );
     }
 }
 
 #[test]
-#[ignore = "writes the examples into PROTOCOL.md"]
+#[ignore = "writes the examples into docs/protocol.md"]
 fn write_examples() {
     let mut text = protocol();
     for (name, example) in examples() {
@@ -235,7 +240,8 @@ fn write_examples() {
 /// The text before and behind an example, and the example.
 fn cut_out<'a>(text: &'a str, name: &str) -> (&'a str, &'a str, &'a str) {
     let lsn = format!("<!-- example: {name} -->\n```text\n");
-    let start = text.find(&lsn).unwrap_or_else(|| panic!("no {lsn:?} in PROTOCOL.md")) + lsn.len();
+    let start =
+        text.find(&lsn).unwrap_or_else(|| panic!("no {lsn:?} in docs/protocol.md")) + lsn.len();
     let end = start
         + text[start..].find("```\n").unwrap_or_else(|| panic!("the example {name:?} has no end"));
     (&text[..start], &text[end..], &text[start..end])
@@ -287,7 +293,7 @@ fn piece_values(content: &[u8]) -> Vec<ChainingValue> {
     content.chunks(PIECE).enumerate().map(value).collect()
 }
 
-/// The value over several pieces, joined as PROTOCOL.md says.
+/// The value over several pieces, joined as docs/protocol.md says.
 fn join(values: &[ChainingValue]) -> ChainingValue {
     match values {
         [one] => *one,

@@ -1,7 +1,7 @@
 //! A slave: a pool of pre-forked processes that serves one folder.
 //!
 //! [`Slave::run`] takes a bound listener and blocks until a signal ends the slave. Three kinds of
-//! process do the work: one supervisor, some workers, one replicator. `ARCHITECTURE.md` says what
+//! process do the work: one supervisor, some workers, one replicator. `docs/architecture.md` says what
 //! each may do. Only the supervisor forks, and only `sys` is unsafe.
 
 mod address_sessions;

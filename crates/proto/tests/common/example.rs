@@ -1,4 +1,4 @@
-//! The session that PROTOCOL.md shows byte by byte: its frames, cut into their fields.
+//! The session that docs/protocol.md shows byte by byte: its frames, cut into their fields.
 
 use relais_proto::{
     ClusterId, ContentHeader, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, GetRequest,
