@@ -99,7 +99,7 @@ fn synopsis(guides: &str, program: &str) -> Vec<String> {
 }
 
 #[test]
-fn options_agree_in_help_manual_and_readme() {
+fn options_agree_in_help_manual_and_guides() {
     let guides = guides();
     for command in pages::programs() {
         let program = command.get_name();
@@ -232,7 +232,7 @@ fn an_invalid_log_filter_is_a_usage_error() {
 }
 
 #[test]
-fn exit_statuses_agree_in_help_manual_and_readme() {
+fn exit_statuses_agree_in_help_manual_and_guides() {
     let guides = guides().replace('\n', " ");
     for command in pages::programs() {
         let page = manual(&command);
@@ -283,7 +283,7 @@ fn table(guides: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn commands_agree_in_help_manual_and_readme() {
+fn commands_agree_in_help_manual_and_guides() {
     let slave = Standalone::start(&[], &[]);
     let client = slave.client();
     let help = client.run(&["-c", "help"]).ok().stdout;
