@@ -207,6 +207,7 @@ fn encode_event(event: &Event, to: &mut Encoder<'_>) {
             to.u8(15);
         }
         Event::Refused { put, retry } => put.encode(to.u8(16).bool(*retry)),
+        Event::Hidden { put } => put.encode(to.u8(17)),
     }
 }
 
@@ -252,6 +253,7 @@ fn decode_event(from: &mut Decoder<'_>) -> Result<Event, WireError> {
             let retry = from.bool()?;
             Event::Refused { put: Lsn::decode(from)?, retry }
         }
+        17 => Event::Hidden { put: Lsn::decode(from)? },
         other => return Err(WireError::BadValue { what: "event of a slave", value: other.into() }),
     })
 }

@@ -82,6 +82,11 @@ pub enum Event {
         /// Whether to fetch it now for a retry.
         retry: bool,
     },
+    /// A content is on this disk, but an obstacle such as a mount point hides it.
+    ///
+    /// The content is refused until a retry, and it is not lost: the replica does not give it up.
+    /// The event holds until the content is here or gone, or [`Event::Refused`] requests a retry.
+    Hidden { put: Lsn },
     /// An operator recovers the cluster in this epoch and requests the slave's tree.
     ///
     /// From now on a change of an earlier epoch is confirmed only if the new master knows it. The

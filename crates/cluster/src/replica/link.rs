@@ -43,6 +43,7 @@ impl Replica {
         if self.retry_apply.take().is_some() {
             self.applying = None;
         }
+        self.lacks.unlinked();
         self.own.unlinked(now);
     }
 

@@ -71,6 +71,9 @@ pub struct MissingContents {
     given_up: BTreeMap<Lsn, bool>,
     /// Puts that the disk refuses at their paths; true during a retry.
     refused: BTreeMap<Lsn, bool>,
+    /// Refused puts whose content is on this disk, behind an obstacle; true if the master waits
+    /// for this slave to give it up.
+    hidden: BTreeMap<Lsn, bool>,
     // Each missing content is in one of these sets or waits for a retry. The sets avoid a scan of
     // all contents at every event.
     /// Contents that can be fetched now: small and large ones.
@@ -88,6 +91,7 @@ impl MissingContents {
             wanted: BTreeMap::new(),
             given_up: BTreeMap::new(),
             refused: BTreeMap::new(),
+            hidden: BTreeMap::new(),
             ready: Default::default(),
             later: BTreeSet::new(),
             under_way: BTreeSet::new(),
@@ -100,8 +104,10 @@ impl MissingContents {
     pub(super) fn replaced_with(&self, lacks: Vec<MissingContent>) -> Self {
         let mut all = Self { given_up: self.given_up.clone(), ..Self::new(self.here, Vec::new()) };
         all.refused.clone_from(&self.refused);
+        all.hidden.clone_from(&self.hidden);
         lacks.into_iter().for_each(|lack| all.add(lack, Duration::ZERO));
         all.refused.retain(|put, _| all.wanted.contains_key(put));
+        all.hidden.retain(|put, _| all.wanted.contains_key(put));
         all
     }
 
@@ -129,6 +135,28 @@ impl MissingContents {
         }
     }
 
+    /// Records that an obstacle hides this content on this disk.
+    pub(super) fn hide(&mut self, put: Lsn, now: Duration) {
+        self.refuse(put, false, now);
+        self.hidden.entry(put).or_default();
+    }
+
+    /// Records that the content is not hidden. Returns whether the master waits for this slave to
+    /// give it up.
+    pub(super) fn reveal(&mut self, put: Lsn) -> bool {
+        self.hidden.remove(&put).unwrap_or_default()
+    }
+
+    /// Delays the answer to the master's `GiveUp` if the content is hidden. Returns whether it is.
+    pub(super) fn defer_give_up(&mut self, put: Lsn) -> bool {
+        self.hidden.get_mut(&put).map(|asked| *asked = true).is_some()
+    }
+
+    /// Forgets the questions of a closed link.
+    pub(super) fn unlinked(&mut self) {
+        self.hidden.values_mut().for_each(|asked| *asked = false);
+    }
+
     /// Returns whether the content waits for a retry.
     fn waits(&self, put: Lsn) -> bool {
         self.refused.get(&put) == Some(&false)
@@ -138,6 +166,7 @@ impl MissingContents {
         self.given_up.insert(put, true);
         if let Some(wanted) = self.wanted.get_mut(&put) {
             wanted.lack.holders.clear();
+            wanted.without_holder = true;
         }
     }
 
@@ -246,6 +275,7 @@ impl MissingContents {
 
     pub(super) fn remove(&mut self, put: Lsn) -> bool {
         self.refused.remove(&put);
+        self.hidden.remove(&put);
         let Some(wanted) = self.wanted.remove(&put) else { return false };
         self.ready[class_of(&wanted)].remove(&put);
         self.later.remove(&(wanted.not_before, put));

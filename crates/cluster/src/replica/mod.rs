@@ -217,6 +217,14 @@ impl Replica {
             Event::Missing(lack) => self.missing(lack, now, &mut actions),
             Event::Refused { put, retry } => {
                 self.lacks.refuse(put, retry, now);
+                // The content is not behind the obstacle, so the master's question is answered now.
+                if retry && self.lacks.reveal(put) {
+                    self.give_up(put, &mut actions);
+                }
+                self.note_whole();
+            }
+            Event::Hidden { put } => {
+                self.lacks.hide(put, now);
                 self.note_whole();
             }
             Event::Recovering(epoch) => {
@@ -284,11 +292,12 @@ impl Replica {
     }
 
     fn give_up(&mut self, put: Lsn, actions: &mut Vec<Action>) {
-        if self.lacks.has(put) {
+        if !self.lacks.has(put) {
+            actions.push(Action::Send(ToMaster::Holds { put, has: true }));
+        } else if !self.lacks.defer_give_up(put) {
             self.lacks.give_up(put);
             actions.push(Action::Send(ToMaster::GivenUp { put }));
-        } else {
-            actions.push(Action::Send(ToMaster::Holds { put, has: true }));
+            self.note_whole();
         }
     }
 

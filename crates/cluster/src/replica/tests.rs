@@ -642,6 +642,38 @@ fn given_up_content_is_not_fetched_until_a_holder_appears() {
 }
 
 #[test]
+fn hidden_content_is_not_given_up() {
+    let mut replica = following();
+    let hide = |replica: &mut Replica, n| {
+        replica.on(Event::Hidden { put: version(n) }, Duration::ZERO);
+        let lack = lack_of(&TreePath::new("f").unwrap(), version(n), 1, Digest([1; 32]), vec![]);
+        replica.on(Event::Missing(lack), Duration::ZERO)
+    };
+    let actions = hide(&mut replica, 1);
+    assert_eq!(actions, [Action::Send(ToMaster::Holds { put: version(1), has: false })]);
+    assert_eq!(hear(&mut replica, ToSlave::GiveUp { put: version(1) }), []);
+    let came = Event::Fetched { put: version(1), from: HERE, result: Ok(()) };
+    let actions = replica.on(came, Duration::ZERO);
+    assert_eq!(actions, [Action::Send(ToMaster::Holds { put: version(1), has: true })]);
+    // The obstacle is gone, and the content was not behind it.
+    hide(&mut replica, 2);
+    hear(&mut replica, ToSlave::GiveUp { put: version(2) });
+    let actions = replica.on(Event::Refused { put: version(2), retry: true }, Duration::ZERO);
+    assert_eq!(actions, [Action::Send(ToMaster::GivenUp { put: version(2) })]);
+}
+
+#[test]
+fn content_that_every_slave_must_give_up_does_not_count() {
+    let mut replica = following();
+    tell(&mut replica, &[put(1, &[])]);
+    carried(&mut replica, &[1]);
+    let later = Duration::from_secs(3600);
+    assert!(replica.readiness(later, 1).old_lacks > 0);
+    hear(&mut replica, ToSlave::GiveUp { put: version(1) });
+    assert_eq!(replica.readiness(later, 1).old_lacks, 0);
+}
+
+#[test]
 fn former_epochs_are_confirmed_only_by_the_new_master() {
     let mut replica = following();
     ask(&mut replica, 1, 1);

@@ -221,6 +221,19 @@ impl CatalogStore {
         self.unapplied_where(&format!("{BELOW} ORDER BY folder, name"), [path.as_str()])
     }
 
+    /// Returns the record of a path and those below it.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn unapplied_at_and_below(
+        &self,
+        path: &TreePath,
+    ) -> Result<Vec<UnappliedPath>, CatalogError> {
+        let mut found: Vec<UnappliedPath> = self.unapplied(path)?.into_iter().collect();
+        found.extend(self.unapplied_below(path)?);
+        Ok(found)
+    }
+
     /// Deletes the record of a path. Paths that waited for this folder are retried now.
     ///
     /// # Errors

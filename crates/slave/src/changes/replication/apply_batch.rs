@@ -123,8 +123,7 @@ impl ReplicaDriver {
         self.local_changes.add_edited(out.chmods);
         self.discard_committed_staged(changes);
         // This event comes first, because refused contents are not fetched.
-        events
-            .extend(out.refused.puts.iter().map(|put| Event::Refused { put: *put, retry: false }));
+        events.extend(unapplied::refusals(store, &out.refused.puts)?);
         events.push_back(Event::Applied { lacks: out.missing, failed: out.failed });
         events.extend(out.lost.into_iter().chain(out.refused.lost).map(Event::Missing));
         Ok(())
@@ -483,6 +482,9 @@ impl Batch<'_, '_> {
     fn relocate(&mut self, from: &TreePath, to: &TreePath, version: Lsn) -> Result<(), ApplyError> {
         check_not_source(self.store, from)?;
         check_not_source(self.store, to)?;
+        if let Some(reason) = unapplied::hidden_below(self.store, from)? {
+            return Err(ApplyError::Refused(reason));
+        }
         let (row, retained) = self.disk.load_rows(self.store, from)?;
         let folder = row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder);
         let (target, target_retained) = self.disk.load_rows(self.store, to)?;

@@ -16,6 +16,7 @@ use relais_tree::Meta;
 
 use super::disk_transaction::DiskTransaction;
 use super::resync::DivergentOffer;
+use super::unapplied::refusal;
 use super::{ApplyError, ReplicaDriver};
 use crate::catalogue::{
     CatalogError, CatalogRow, CatalogStore, FileIdentity, RetainedContent, Scanner, UnhashedFile,
@@ -447,6 +448,19 @@ impl ReplicaDriver {
         }
     }
 
+    /// Returns why the disk refuses access to a path, if it does.
+    fn obstacle_at(
+        &mut self,
+        path: &TreePath,
+        store: &CatalogStore,
+    ) -> Result<Option<String>, CatalogError> {
+        match self.disk_transaction(store).stat(path) {
+            Err(ApplyError::Catalog(e)) => Err(e),
+            Err(e) if e.is_path_specific() => Ok(Some(e.reason(path))),
+            _ => Ok(None),
+        }
+    }
+
     fn is_reachable(&mut self, path: &TreePath, store: &CatalogStore) -> bool {
         self.disk_transaction(store).stat(path).is_ok()
     }
@@ -502,14 +516,21 @@ impl ReplicaDriver {
         if entry.content.is_none() {
             return self.recreate_folder(path, row, store);
         }
-        let above = store.unapplied_above(path)?;
-        if let (Some(above), Some(content)) = (&above, entry.content) {
-            store.record_unapplied(path, entry.version, false, &above.reason, None)?;
-            events.push_back(Event::Refused { put: content.put, retry: false });
-        }
+        let obstacle = match store.unapplied_above(path)? {
+            Some(above) => Some(above.reason),
+            None => self.obstacle_at(path, store)?,
+        };
         // The retained content may still exist behind the obstacle.
-        let retained = row.to_retained().filter(|_| above.is_some());
+        let retained = match (&obstacle, row.to_retained()) {
+            (None, _) => None,
+            (Some(_), None) => store.retained(path)?,
+            (Some(_), here) => here,
+        };
         store.set_retained(path, retained.as_ref())?;
+        if let (Some(reason), Some(content)) = (&obstacle, entry.content) {
+            store.record_unapplied(path, entry.version, false, reason, None)?;
+            events.push_back(refusal(store, content.put, path)?);
+        }
         if row.here {
             store.put_entry(path, &entry, None, &[])?;
             events.extend(lack_of_entry(path, &entry).map(Event::Missing));

@@ -103,7 +103,7 @@ impl ReplicaDriver {
         self.note_history(store)?;
         self.scoreboard.set_applied_lsn(position.applied);
         self.local_changes.add_branch(offered);
-        events.extend(refused.puts.iter().map(|put| Event::Refused { put: *put, retry: false }));
+        events.extend(unapplied::refusals(store, &refused.puts)?);
         events.push_back(Event::Adopted { lacks: store.missing_content()? });
         Ok(())
     }

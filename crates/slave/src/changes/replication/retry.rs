@@ -50,7 +50,7 @@ impl ReplicaDriver {
         let mut events = Vec::new();
         for lack in store.missing_content()? {
             if store.unapplied(&lack.path)?.is_some() {
-                events.push(Event::Refused { put: lack.put, retry: false });
+                events.push(unapplied::refusal(store, lack.put, &lack.path)?);
             }
         }
         Ok(events)

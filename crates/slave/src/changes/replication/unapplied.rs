@@ -2,8 +2,10 @@
 //! the entry of the tree, and a record for each path where the disk differs. This module does no
 //! disk operations.
 
+use std::collections::HashSet;
+
 use relais_cluster::Entry;
-use relais_cluster::replica::{MissingContent, lack_of_entry};
+use relais_cluster::replica::{Event, MissingContent, lack_of_entry};
 use relais_proto::{FolderId, Kind, Lsn, Mode, TreePath};
 
 use crate::catalogue::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
@@ -15,6 +17,61 @@ pub(super) struct RefusedContents {
     pub puts: Vec<Lsn>,
     /// Refused contents that were here, at another path.
     pub lost: Vec<MissingContent>,
+}
+
+/// Returns the event for a content that the disk refuses at a path.
+///
+/// Content that the catalogue retains for its own entry is on the disk, behind the obstacle.
+pub(super) fn refusal(
+    store: &CatalogStore,
+    put: Lsn,
+    path: &TreePath,
+) -> Result<Event, CatalogError> {
+    let source = store.unapplied(path)?.and_then(|found| found.source);
+    let retained = store.retained(source.as_ref().unwrap_or(path))?;
+    Ok(match retained.is_some_and(|retained| retained.content.put == put) {
+        true => Event::Hidden { put },
+        false => Event::Refused { put, retry: false },
+    })
+}
+
+/// Returns whether an obstacle hides the content of a row, which is on the disk at a path.
+fn is_hidden(
+    store: &CatalogStore,
+    path: &TreePath,
+    row: &CatalogRow,
+) -> Result<bool, CatalogError> {
+    let Some(content) = row.tree_entry().and_then(|entry| entry.content) else { return Ok(false) };
+    let own = store.unapplied(path)?.is_some_and(|found| found.source.is_none());
+    let retained = store.retained(path)?;
+    Ok(own && !row.here && retained.is_some_and(|retained| retained.content.put == content.put))
+}
+
+/// Returns why an entry cannot be moved if an obstacle hides content at or below its path.
+pub(super) fn hidden_below(
+    store: &CatalogStore,
+    path: &TreePath,
+) -> Result<Option<String>, CatalogError> {
+    for found in store.unapplied_at_and_below(path)? {
+        if let Some(row) = store.row(&found.path)?
+            && is_hidden(store, &found.path, &row)?
+        {
+            return Ok(Some(found.reason));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the events for contents that the disk refuses.
+pub(super) fn refusals(store: &CatalogStore, puts: &[Lsn]) -> Result<Vec<Event>, CatalogError> {
+    let mut events = Vec::new();
+    for put in puts {
+        events.push(match store.row_of_put(*put)? {
+            Some((path, _)) => refusal(store, *put, &path)?,
+            None => Event::Refused { put: *put, retry: false },
+        });
+    }
+    Ok(events)
 }
 
 /// Records a file whose content cannot be published. The present file stays.
@@ -127,6 +184,12 @@ pub(super) fn move_to(
     let mut moved = store.below(from)?;
     moved.extend(store.row(from)?.map(|row| (from.clone(), row)));
     moved.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    let mut hidden = HashSet::new();
+    for (path, row) in &moved {
+        if is_hidden(store, path, row)? {
+            hidden.insert(path.clone());
+        }
+    }
     store.remove(to)?;
     store.relocate_entries(from, to, version)?;
     for (old, row) in moved {
@@ -137,8 +200,9 @@ pub(super) fn move_to(
             store.remove(&path)?;
             continue;
         };
-        let source = (row.here && entry.content.is_some()).then_some(&old);
-        if source.is_some() {
+        let here = row.here && entry.content.is_some();
+        let source = (here || hidden.contains(&old)).then_some(&old);
+        if here {
             store.put_entry(&path, &entry, None, &[])?;
             refused.lost.extend(lack_of_entry(&path, &entry));
         } else if entry.content.is_none() {
