@@ -354,6 +354,84 @@ fn mount_points_keep_no_slave_out_of_service() {
 }
 
 #[test]
+fn content_under_a_mount_stays_the_newest_version() {
+    let mut fixture = UnappliedFixture::new();
+    fixture.add_volume("size=32m", |_| {});
+    fixture.add_volume("size=32m", |_| {});
+    let volume = fixture.slaves[0].volume.take().unwrap();
+    let other = fixture.slaves[1].volume.take().unwrap();
+    let root = fixture.slaves[0].root.clone();
+    let mut wire = fixture.wire(0);
+    wire.change(&make_folder("m")).unwrap();
+    wire.put("m/f", b"first").unwrap();
+    wire.put("m/moved", b"moved").unwrap();
+    wait_settled(&fixture.cluster);
+    fixture.slaves[1].program.kill();
+    let _ = eventually(SOON, "the put is accepted", || wire.put("m/f", b"second").ok());
+    let mounted = volume.mount_inside("root/m");
+    let restart = |fixture: &mut UnappliedFixture, n: usize, volume: &Volume| {
+        fixture.slaves[n].program.kill();
+        let node = &fixture.slaves[n];
+        let (program, addr) = fixture.start(&node.inside, &node.args, Some(volume));
+        (fixture.slaves[n].program, fixture.slaves[n].addr) = (program, addr);
+    };
+    restart(&mut fixture, 1, &other);
+    // Content that no slave can give keeps no slave out of service.
+    fixture.wait_unapplied(0, 3);
+    fixture.wait_unapplied(1, 0);
+    let said = fixture.diff();
+    assert!(
+        said.contains("/m/f: content not there yet, not applied here: a mount point"),
+        "{said}"
+    );
+    // The slave that hides the content is stopped and started, and the version stands.
+    restart(&mut fixture, 0, &volume);
+    fixture.wait_unapplied(0, 3);
+    fixture.wait_unapplied(1, 0);
+    fixture.wire(1).put("after", b"yes").unwrap();
+    let exported = operate(&fixture.cluster, &["export"]).ok().stdout;
+    assert!(!exported.contains("withdraw"), "{exported}");
+    // A hidden file can be moved.
+    fixture.wire(1).change(&rename("m/f", "n")).unwrap();
+    drop(mounted);
+    eventually(SOON, "the second version is on both disks", || {
+        let all = fixture
+            .slaves
+            .iter()
+            .all(|slave| fs::read(slave.root.join("n")).is_ok_and(|bytes| bytes == b"second"));
+        all.then_some(())
+    });
+    assert!(!root.join("m/f").exists());
+    assert_readable(&fixture, "n", b"second");
+    fixture.healthy();
+    drop(wire);
+    drop(fixture);
+}
+
+#[test]
+fn content_under_mounts_on_all_slaves_is_reported() {
+    let mut fixture = UnappliedFixture::new();
+    fixture.add_volume("size=32m", |_| {});
+    fixture.add_volume("size=32m", |_| {});
+    let volumes = [0, 1].map(|n| fixture.slaves[n].volume.take().unwrap());
+    let mut wire = fixture.wire(0);
+    wire.change(&make_folder("m")).unwrap();
+    wire.put("m/f", b"content").unwrap();
+    wait_settled(&fixture.cluster);
+    let mounted = volumes.each_ref().map(|volume| volume.mount_inside("root/m"));
+    (0..2).for_each(|n| fixture.wait_unapplied(n, 2));
+    let said = fixture.diff();
+    let wanted = "/m/f: content not there yet, not applied here: a mount point";
+    assert_eq!(said.matches(wanted).count(), 2, "{said}");
+    // Without a program that asks for it, the content is served again after the unmount.
+    drop(mounted);
+    (0..2).for_each(|n| fixture.wait_unapplied(n, 0));
+    assert_readable(&fixture, "m/f", b"content");
+    fixture.healthy();
+    drop(fixture);
+}
+
+#[test]
 fn each_kind_of_refusal_affects_only_its_path() {
     let mut fixture = UnappliedFixture::new();
     fixture.add_user();

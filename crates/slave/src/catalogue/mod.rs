@@ -7,6 +7,7 @@ mod database;
 mod debounce;
 mod hasher;
 mod identity;
+mod mounts;
 mod path_listing;
 mod reader;
 mod replica_store;

@@ -228,10 +228,16 @@ impl Scanner {
     /// # Errors
     /// Returns database errors.
     pub fn refresh(&mut self, folder: &TreePath, name: &[u8]) -> Result<(), CatalogError> {
-        match self.open_for_refresh(folder)? {
-            Some(opened) => self.refresh_in(&opened, folder, name),
-            None => Ok(()),
+        if let Some(opened) = self.open_for_refresh(folder)? {
+            return self.refresh_in(&opened, folder, name);
         }
+        // A mount point hides the folder and leaves no event.
+        if let Err(TreeError::NotServed(_)) = self.root.open_folder(folder)
+            && let Some((parent, name)) = folder.split_last()
+        {
+            return self.refresh(&parent, name.as_bytes());
+        }
+        Ok(())
     }
 
     /// Opens the folder of an event. Returns `None` if it is gone, because its own event reports

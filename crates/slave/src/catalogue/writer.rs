@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::History;
 use super::debounce::QUIET;
 use super::hasher::{Hashed, Hasher};
+use super::mounts::MountWatcher;
 use super::scan::Scanner;
 use super::store::CatalogStore;
 use super::watcher::{FolderEvent, FolderWatcher};
@@ -168,6 +169,7 @@ impl CatalogWriter {
             memory,
             token,
             hints: config.hints.clone(),
+            mounts: MountWatcher::new(root.try_clone()?),
             complete: false,
             scan_ended: None,
             rescan_at: None,
@@ -225,6 +227,7 @@ struct WriterLoop {
     memory: Memory,
     /// Names that workers found to differ.
     hints: Arc<Hints>,
+    mounts: MountWatcher,
     /// Token that the catalogue gets once it is complete.
     token: String,
     /// Whether the whole folder was scanned. No change is applied before.
@@ -302,6 +305,7 @@ impl WriterLoop {
             }
         }
         self.take_events()?;
+        self.take_mounts()?;
         while let Some(hint) = self.hints.take()? {
             match hint {
                 Hint::Different(path) => self.scanner.debounce.add(path, Instant::now()),
@@ -417,6 +421,18 @@ impl WriterLoop {
                 }
                 FolderEvent::RescanNeeded => self.rescan("folder events were lost")?,
             }
+        }
+        Ok(())
+    }
+
+    /// Schedules scans of paths at which a file system was mounted or unmounted.
+    fn take_mounts(&mut self) -> Result<(), CatalogError> {
+        let changes = self.mounts.take_changes();
+        if !changes.unmounted.is_empty() {
+            self.scanner.store.retry_all_unapplied()?;
+        }
+        for path in changes.mounted.into_iter().chain(changes.unmounted) {
+            self.scanner.debounce.add(path, Instant::now());
         }
         Ok(())
     }
