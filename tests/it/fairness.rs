@@ -12,8 +12,8 @@ use relais_proto::{FrameType, IfMatch, Login, Lsn, Reply, Request};
 
 use crate::accounts;
 use crate::harness::{
-    Cluster, RawClient, SOON, Standalone, eventually, hello, path, process_of, put, session,
-    staged_files, stop, upload,
+    Cluster, RawClient, SOON, Standalone, encoded, eventually, hello, make_folder, path,
+    process_of, put, session, staged_files, stop, upload,
 };
 
 /// Maximum changes in flight of a flooding session; all together fewer than an account may have
@@ -215,6 +215,27 @@ fn changes_of_a_closed_session_are_not_made() {
     assert_eq!(again.upload(&requests[7], b"new").unwrap().number, before + 2);
     assert_eq!(again.upload(&requests[7], b"new").unwrap().number, before + 2);
     assert_eq!(again.fetch("gone7").unwrap(), b"new");
+}
+
+#[test]
+fn requests_of_a_client_that_died_are_not_made() {
+    const REQUESTS: usize = 3000;
+    let slave = Standalone::start(&["--workers", "1"], &[]);
+    let mut gone = session_from([127, 0, 0, 2], slave.addr);
+    let mut stays = session_from([127, 0, 0, 1], slave.addr);
+    gone.put("before", b"content").unwrap();
+    let before = latest(&mut stays);
+    let replicator = process_of(&slave.program, "Replicator");
+    stop(replicator);
+    let requests: Vec<Request> =
+        (0..REQUESTS).map(|n| make_folder(&format!("folder{n}"))).collect();
+    assert!(gone.raw(&encoded(&requests)));
+    // All answers were read, so the connection ends like one that is shut down for sending.
+    drop(gone);
+    kill(replicator, Signal::SIGCONT).unwrap();
+    eventually(SOON, "its session has ended", || (stays.status().1.sessions == 1).then_some(()));
+    let made = latest(&mut stays) - before;
+    assert!(made < 1000, "{made} changes were made for a client that is gone");
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn a_known_slave_that_is_down_stays_in_status_and_diff() {
     assert!(table.contains(&addr) && table.contains("down"), "{table}");
     let differs = operate(&cluster, &["diff"]).fails(1);
     assert!(
-        differs.stdout.contains(&format!("slave {id} at {addr}: cannot be compared")),
+        differs.stdout.contains(&format!("slave {id} at {addr}: cannot be asked")),
         "{differs:?}"
     );
     // A drained slave is out of service on purpose.

@@ -527,6 +527,8 @@ impl SessionHandler<'_> {
     }
 
     fn wait_for_answer(&mut self) -> Result<(), WireError> {
+        // A client that has died answers this with a reset, which cancels its changes.
+        self.connection.flush()?;
         let Some(channel) = self.pending.fd() else { return Ok(()) };
         let stream = self.connection.stream().clone();
         // Only the client's disconnect is of interest here: it cancels the pending changes.
