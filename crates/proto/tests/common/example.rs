@@ -114,10 +114,10 @@ fn at_the_master() -> Vec<Shown> {
             [
                 (2, "user: 0 bytes"),
                 (2, "password: 0 bytes"),
-                (4, "mark: epoch 0"),
-                (8, "mark: number 0"),
-                (2, "slaves to leave out: 0"),
-                (1, "no slave liked best"),
+                (4, "lsn: epoch 0"),
+                (8, "lsn: number 0"),
+                (2, "slaves to avoid: 0"),
+                (1, "no preferred slave"),
             ],
         ),
         welcome("M → C", ServerRole::Master, "ftpmaster 0.1.0"),
@@ -127,8 +127,8 @@ fn at_the_master() -> Vec<Shown> {
             [
                 (2, "ticket: 4 bytes (real ones are longer)"),
                 (4, "ticket"),
-                (4, "mark: epoch 1"),
-                (8, "mark: number 0"),
+                (4, "lsn: epoch 1"),
+                (8, "lsn: number 0"),
                 (2, "slaves: 1"),
                 (16, "slave"),
                 (2, "addresses: 1"),
@@ -148,7 +148,7 @@ fn into_the_session() -> Vec<Shown> {
         shown(
             "C → S",
             ticket,
-            [(2, "ticket: 4 bytes"), (4, "ticket"), (4, "mark: epoch 1"), (8, "mark: number 0")],
+            [(2, "ticket: 4 bytes"), (4, "ticket"), (4, "lsn: epoch 1"), (8, "lsn: number 0")],
         ),
         welcome("S → C", ServerRole::Slave, "ftpslave 0.1.0"),
         shown(
@@ -156,9 +156,9 @@ fn into_the_session() -> Vec<Shown> {
             opened,
             [
                 (16, "slave"),
-                (4, "mark: epoch 1"),
-                (8, "mark: number 0"),
-                (1, "may not change anything"),
+                (4, "lsn: epoch 1"),
+                (8, "lsn: number 0"),
+                (1, "read-only"),
             ],
         ),
     ]
@@ -189,9 +189,9 @@ fn listing() -> Vec<Shown> {
             "C → S",
             list,
             [
-                (2, "path: 0 bytes, the top folder"),
-                (2, "after: 0 bytes, from the first name on"),
-                (4, "most: 0, all names"),
+                (2, "path: 0 bytes, the root folder"),
+                (2, "after: 0 bytes, all names"),
+                (4, "most: 0, no limit"),
             ],
         ),
         shown(
@@ -205,7 +205,7 @@ fn listing() -> Vec<Shown> {
                 (8, "size: 21"),
                 (8, "mtime: 1,795,000,000 s"),
                 (4, "mtime: 500,000,000 ns"),
-                (1, "no number"),
+                (1, "no LSN"),
                 (2, "name: 8 bytes"),
                 (8, "\"pictures\""),
                 (1, "folder"),
@@ -213,7 +213,7 @@ fn listing() -> Vec<Shown> {
                 (8, "size: 0"),
                 (8, "mtime: 1,795,000,000 s"),
                 (4, "mtime: 500,000,000 ns"),
-                (1, "a number follows"),
+                (1, "an LSN follows"),
                 (4, "epoch 1"),
                 (8, "number 7"),
             ],
@@ -221,7 +221,7 @@ fn listing() -> Vec<Shown> {
         shown(
             "S → C",
             reply(&Reply::Done { lsn: MARK }),
-            [(4, "mark: epoch 1"), (8, "mark: number 0")],
+            [(4, "lsn: epoch 1"), (8, "lsn: number 0")],
         ),
     ]
 }
@@ -264,7 +264,7 @@ fn content() -> Vec<Shown> {
                 (9, "\"hello.txt\""),
                 (8, "offset: 6"),
                 (8, "length: all to the end"),
-                (1, "wanted: content with this digest"),
+                (1, "if-match: content with this digest"),
                 (32, "digest"),
             ],
         ),
@@ -279,7 +279,7 @@ fn content() -> Vec<Shown> {
                 (8, "mtime: 1,795,000,000 s"),
                 (4, "mtime: 500,000,000 ns"),
                 (2, "mode: 0644"),
-                (1, "no number"),
+                (1, "no LSN"),
                 (1, "a digest follows"),
                 (32, "digest"),
                 (16, "identity"),
@@ -308,7 +308,7 @@ fn an_error() -> Vec<Shown> {
                 (7, "\"nothing\""),
                 (8, "offset: 0"),
                 (8, "length: all to the end"),
-                (1, "wanted: whatever is there"),
+                (1, "if-match: any content"),
             ],
         ),
         shown(
@@ -318,7 +318,7 @@ fn an_error() -> Vec<Shown> {
                 (2, "not-found"),
                 (2, "message: 41 bytes"),
                 (41, &format!("{message:?}")),
-                (2, "no time to try again"),
+                (2, "no retry time"),
             ],
         ),
     ]
