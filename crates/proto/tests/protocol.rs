@@ -211,7 +211,7 @@ fn the_table_of_limits_is_the_code_s() {
         table("## 9. Limits").iter().map(|row| row[1].parse().unwrap()).collect();
     assert_eq!(theirs, ours);
     assert_eq!(VERSIONS, (1, 1));
-    assert!(protocol().contains("the range of versions you speak: 1 to 1"));
+    assert!(protocol().contains("its range of versions, 1 to 1"));
 }
 
 #[test]
