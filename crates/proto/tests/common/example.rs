@@ -154,12 +154,7 @@ fn into_the_session() -> Vec<Shown> {
         shown(
             "S → C",
             opened,
-            [
-                (16, "slave"),
-                (4, "lsn: epoch 1"),
-                (8, "lsn: number 0"),
-                (1, "read-only"),
-            ],
+            [(16, "slave"), (4, "lsn: epoch 1"), (8, "lsn: number 0"), (1, "read-only")],
         ),
     ]
 }
