@@ -365,6 +365,7 @@ fn content_under_a_mount_stays_the_newest_version() {
     wire.change(&make_folder("m")).unwrap();
     wire.put("m/f", b"first").unwrap();
     wire.put("m/moved", b"moved").unwrap();
+    wire.put("m/gone", b"gone").unwrap();
     wait_settled(&fixture.cluster);
     fixture.slaves[1].program.kill();
     let _ = eventually(SOON, "the put is accepted", || wire.put("m/f", b"second").ok());
@@ -377,7 +378,7 @@ fn content_under_a_mount_stays_the_newest_version() {
     };
     restart(&mut fixture, 1, &other);
     // Content that no slave can give keeps no slave out of service.
-    fixture.wait_unapplied(0, 3);
+    fixture.wait_unapplied(0, 4);
     fixture.wait_unapplied(1, 0);
     let said = fixture.diff();
     assert!(
@@ -386,13 +387,21 @@ fn content_under_a_mount_stays_the_newest_version() {
     );
     // The slave that hides the content is stopped and started, and the version stands.
     restart(&mut fixture, 0, &volume);
-    fixture.wait_unapplied(0, 3);
+    fixture.wait_unapplied(0, 4);
     fixture.wait_unapplied(1, 0);
     fixture.wire(1).put("after", b"yes").unwrap();
     let exported = operate(&fixture.cluster, &["export"]).ok().stdout;
     assert!(!exported.contains("withdraw"), "{exported}");
-    // A hidden file can be moved.
-    fixture.wire(1).change(&rename("m/f", "n")).unwrap();
+    // Hidden files can be moved and removed.
+    let mut there = fixture.wire(1);
+    there.change(&rename("m/f", "n")).unwrap();
+    there.change(&rename("m/moved", "m/again")).unwrap();
+    there.change(&remove("m/gone", false)).unwrap();
+    // Retries meanwhile do not take the hidden files for lost or removed ones.
+    for _ in 0..3 {
+        fixture.ready(0);
+        fixture.wait_unapplied(0, 6);
+    }
     drop(mounted);
     eventually(SOON, "the second version is on both disks", || {
         let all = fixture
@@ -404,7 +413,7 @@ fn content_under_a_mount_stays_the_newest_version() {
     assert!(!root.join("m/f").exists());
     assert_readable(&fixture, "n", b"second");
     fixture.healthy();
-    drop(wire);
+    drop((wire, there));
     drop(fixture);
 }
 

@@ -342,12 +342,7 @@ impl Batch<'_, '_> {
         committed: &CommittedEntry,
     ) -> Result<(), ApplyError> {
         check_not_source(self.store, path)?;
-        // Content is not fetched for a folder that cannot be created.
-        if self.store.unapplied_above(path)?.is_some()
-            && let Some((parent, _)) = path.split_last()
-        {
-            self.disk.ensure_folder(&parent)?;
-        }
+        self.ensure_unblocked(path)?;
         let (mut row, mut retained) = self.disk.load_rows(self.store, path)?;
         if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
             // A user has created this folder, and only this slave has it.
@@ -392,6 +387,17 @@ impl Batch<'_, '_> {
         self.store.set_retained(path, former.as_ref())?;
         self.out.missing.push(content.put);
         Ok(())
+    }
+
+    /// Returns the error of an unapplied folder above a path, if it still exists. Content is not
+    /// fetched for such a path, and the content that the folder hides stays known.
+    fn ensure_unblocked(&mut self, path: &TreePath) -> Result<(), ApplyError> {
+        match path.split_last() {
+            Some((parent, _)) if self.store.unapplied_above(path)?.is_some() => {
+                self.disk.ensure_folder(&parent)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sets the mode of an entry, or of its retained content.
@@ -470,6 +476,9 @@ impl Batch<'_, '_> {
 
     fn remove(&mut self, path: &TreePath, version: Lsn) -> Result<(), ApplyError> {
         check_not_source(self.store, path)?;
+        if let Some(reason) = unapplied::hidden_below(self.store, path)? {
+            return Err(ApplyError::Refused(reason));
+        }
         let (row, retained) = self.disk.load_rows(self.store, path)?;
         if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
             self.disk.remove_folder(path, version)?;
@@ -579,6 +588,7 @@ impl Batch<'_, '_> {
             return self.make_folder(path, entry.version, entry.mode);
         };
         check_not_source(self.store, path)?;
+        self.ensure_unblocked(path)?;
         let (row, retained) = self.disk.load_rows(self.store, path)?;
         let there = self.disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
         let has = |put: Option<Lsn>| there && put == Some(content.put);

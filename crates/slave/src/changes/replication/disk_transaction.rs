@@ -52,6 +52,8 @@ impl<'a> DiskTransaction<'a> {
     }
 
     /// Returns the metadata at a path; `None` if nothing is there or a folder above is missing.
+    ///
+    /// A mount at or above the path is an error, because it may hide an entry.
     pub fn stat(&self, path: &TreePath) -> Result<Option<Meta>, ApplyError> {
         let Some((parent, name)) = path.split_last() else { return Ok(None) };
         let looked =
@@ -59,6 +61,7 @@ impl<'a> DiskTransaction<'a> {
         match looked {
             Ok(survey) if survey.mount_point => Err(ApplyError::at(path)(MOUNTED)),
             Ok(survey) => Ok(Some(survey.meta)),
+            Err(TreeError::NotServed(UnservedKind::Mount)) => Err(ApplyError::at(path)(MOUNTED)),
             Err(TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => Ok(None),
             Err(e) => Err(ApplyError::at(path)(e)),
         }

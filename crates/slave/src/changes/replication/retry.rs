@@ -154,7 +154,7 @@ fn retry_path(
         match entry {
             None => Ok(RetryResult::InPlace(None)),
             Some((entry @ Entry { content: None, .. }, _)) => disk
-                .attempt(store, path, |disk| make_folder(disk, store, path, &entry, unsettled))?
+                .attempt(store, path, |disk| make_folder(disk, store, record, &entry, unsettled))?
                 .map(|()| RetryResult::InPlace(None)),
             // Only the mode was refused.
             Some((entry, true)) => disk
@@ -198,11 +198,16 @@ fn retry_path(
 fn make_folder(
     disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
-    path: &TreePath,
+    record: &UnappliedPath,
     entry: &Entry,
     unsettled: Lsn,
 ) -> Result<(), ApplyError> {
-    check_not_source(store, path)?;
+    let path = &record.path;
+    // Files of a former folder at this path are moved before it is replaced. The files of this
+    // folder wait for it.
+    if record.is_leftover {
+        check_not_source(store, path)?;
+    }
     // Retained content must make room for the folder.
     if let Some(retained) = store.retained(path)? {
         if disk.quarantine_unknown(path, None, Some(&retained))? {
