@@ -128,6 +128,8 @@ pub(super) struct LocalChanges {
     vanished: BTreeMap<TreePath, bool>,
     edited: BTreeMap<TreePath, Meta>,
     edits: BTreeMap<TreePath, PendingEdit>,
+    /// Paths of dropped edits, to be scanned again.
+    superseded: Vec<TreePath>,
     refused: HashMap<TreePath, Instant>,
     /// Refused changes with the time and reason of the refusal.
     rejected: Vec<(Instant, LocalChange, String)>,
@@ -201,18 +203,24 @@ impl LocalChanges {
     }
 
     /// Drops edits that were based on the state before a committed change.
+    ///
+    /// Their paths are scanned again, because a file may still differ from the tree.
     pub fn drop_superseded_edits(&mut self, change: &Change) {
-        let mut drop = |path: &TreePath| {
-            self.edits.retain(|edited, _| edited != path && !edited.is_below(path))
+        let superseded = &mut self.superseded;
+        let mut drop = |path: &TreePath, with_below: bool| {
+            let dropped = self
+                .edits
+                .extract_if(.., |edited, _| edited == path || with_below && edited.is_below(path));
+            superseded.extend(dropped.map(|(path, _)| path));
         };
         match change {
             Change::Put { path, .. }
             | Change::MakeFolder { path, .. }
-            | Change::SetMode { path, .. }
-            | Change::Remove { path, .. } => drop(path),
+            | Change::SetMode { path, .. } => drop(path, false),
+            Change::Remove { path, .. } => drop(path, true),
             Change::Move { from, to } => {
-                drop(from);
-                drop(to);
+                drop(from, true);
+                drop(to, true);
             }
             // Each check of an edit compares the LSN of its row.
             Change::Withdraw { .. } => {}
@@ -279,6 +287,9 @@ impl ReplicaDriver {
         scanner: &mut Scanner,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
+        for path in self.local_changes.superseded.drain(..) {
+            scanner.debounce.add(path, Instant::now());
+        }
         let detected = scanner.take_detected();
         self.local_changes.vanished.extend(detected.vanished);
         self.local_changes.edited.extend(detected.edited);
