@@ -983,6 +983,13 @@ impl ReplicaDriver {
             self.local_changes.remove(id);
             return Ok(());
         }
+        // The user may have changed the mode again. The next scan finds that.
+        if matches!(change.kind, LocalChangeKind::Mode { .. }) {
+            let path = change.path.clone();
+            self.local_changes.remove(id);
+            self.local_changes.superseded.push(path);
+            return Ok(());
+        }
         self.quarantine_change(id, "another change was made to the path", store, events)
     }
 }
