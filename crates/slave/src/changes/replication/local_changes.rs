@@ -1009,3 +1009,39 @@ fn file_identity(row: &CatalogRow) -> FileIdentity {
         ctime: row.ctime,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_edits_are_scanned_again() {
+        let path = |name: &str| TreePath::new(name).unwrap();
+        let edit = || PendingEdit {
+            meta: FileIdentity {
+                dev: 1,
+                ino: 1,
+                size: 1,
+                mtime: FileTime::default(),
+                ctime: FileTime::default(),
+            },
+            mode: Mode::new(0o600),
+            base: Lsn { epoch: 1, number: 1 },
+            ordered: false,
+        };
+        let mut changes = LocalChanges::default();
+        changes.edits.extend(["d/e", "d/f", "g"].map(|name| (path(name), edit())));
+        // The mode of a folder concerns no file in it.
+        for name in ["d", "g"] {
+            changes.drop_superseded_edits(&Change::SetMode {
+                path: path(name),
+                mode: Mode::new(0o700),
+            });
+        }
+        assert_eq!(changes.edits.keys().cloned().collect::<Vec<_>>(), ["d/e", "d/f"].map(path));
+        assert_eq!(changes.superseded, ["g"].map(path));
+        changes.drop_superseded_edits(&Change::Remove { path: path("d"), recursive: true });
+        assert!(changes.edits.is_empty());
+        assert_eq!(changes.superseded, ["g", "d/e", "d/f"].map(path));
+    }
+}
