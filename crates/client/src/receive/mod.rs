@@ -147,7 +147,7 @@ impl Shell {
         let removed = part_file.discard().map_err(|e| local_failure(part_file.part_name, &e));
         let result = removed.and_then(|()| handle.map_or(Ok(()), LogHandle::finish));
         if let Err(failure) = result {
-            self.notices.say(&format!("the part file plan_target_only_node: {failure}"));
+            self.notices.say(&format!("cannot remove the part file: {failure}"));
         }
     }
 }

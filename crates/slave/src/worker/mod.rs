@@ -154,7 +154,7 @@ fn is_readable(fd: &OwnedFd) -> io::Result<bool> {
 /// How far the sessions of a draining slave have been ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum DrainState {
-    /// The slave is not being drain_state.
+    /// The slave is not draining.
     Serving,
     /// Since this time the sessions read no further request.
     ReadsEnded(Instant),
