@@ -106,8 +106,17 @@ fn a_time_that_the_disk_cannot_hold_is_refused() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let slave = Standalone::start_in(TestDir::new(), dir.path().to_owned(), &[], &[]);
     let mut wire = open(&slave);
-    for (name, seconds) in [("late", 253_402_300_800), ("never", i64::MAX), ("early", i64::MIN / 4)]
-    {
+    // The last five are a second or two beyond the limits of ext4 and of older file systems.
+    for (name, seconds) in [
+        ("late", 253_402_300_800),
+        ("never", i64::MAX),
+        ("early", i64::MIN / 4),
+        ("ext4", 15_032_385_536),
+        ("ext4-odd", 15_032_385_537),
+        ("ext4-early", -2_147_483_649),
+        ("old", 2_147_483_648),
+        ("xfs", 16_299_260_425),
+    ] {
         let request = PutRequest { mtime: Some(FileTime { seconds, nanos: 0 }), ..put(name, 2) };
         match wire.upload(&request, b"ab") {
             Ok(_) => assert_eq!(fs::metadata(slave.root.join(name)).unwrap().mtime(), seconds),

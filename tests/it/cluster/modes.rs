@@ -139,4 +139,16 @@ fn a_time_that_one_disk_cannot_hold_is_no_edit() {
     });
     assert_eq!(next.number, version.number + 1);
     assert_eq!(stat(&mut wires[0], "late"), stat(&mut wires[1], "late"));
+    // `diff` names the file if the other disk has another time.
+    wait_settled(&cluster);
+    let time = |path: &Path| fs::metadata(path).unwrap().mtime();
+    let has_time = time(&other.path().join("late")) == time(&file);
+    let differs = operate(&cluster, &["diff"]);
+    assert_eq!(
+        differs.stdout.contains("/late: not applied here: the disk cannot store the time"),
+        !has_time,
+        "{differs:?}"
+    );
+    assert!(!differs.stdout.contains("/next"), "{differs:?}");
+    assert_eq!(differs.status, i32::from(!has_time), "{differs:?}");
 }

@@ -17,6 +17,16 @@ pub struct PathListing {
     total: u64,
 }
 
+/// Unapplied paths, and files whose time the disk stores with another second.
+///
+/// A user's edit of the time is a change, so a different time is one that the disk cannot hold.
+/// Sub-second differences do not count, nor the even seconds of FAT.
+const UNAPPLIED: &str = "(SELECT folder, name, removal, since, why FROM unapplied
+    UNION ALL SELECT folder, name, 0, 0, 'the disk cannot store the time of last modification, '
+        || mtime_s || ' s since 1970, and has ' || disk_mtime_s || ' s'
+    FROM entry WHERE kind = 0 AND here = 1 AND number IS NOT NULL AND disk_mtime_s <> mtime_s
+        AND NOT (mtime_s % 2 <> 0 AND disk_mtime_s = mtime_s - 1))";
+
 impl PathListing {
     /// Converts the list to the messages that answer `query`.
     pub fn into_parts(self, query: u64) -> Vec<PathPage> {
@@ -61,7 +71,7 @@ fn read(database: &Connection, list: PathList) -> rusqlite::Result<PathListing> 
     let most = i64::try_from(limits::SHOWN_PATHS).unwrap_or(i64::MAX);
     let (table, columns) = match list {
         PathList::Skipped => ("skipped", "why, 0, 0, ''"),
-        PathList::Unapplied => ("unapplied", "0, removal, since, why"),
+        PathList::Unapplied => (UNAPPLIED, "0, removal, since, why"),
     };
     let total: i64 =
         database.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;

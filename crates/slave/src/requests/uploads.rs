@@ -33,8 +33,6 @@ const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 const COMPLETION_WAIT: Duration = Duration::from_secs(1);
 /// How long a disk may take to sync the content of an upload.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(10 * 60);
-/// Seconds to which the coarsest file systems round mtimes.
-const COARSEST_MTIME_S: u64 = 2;
 /// Time between two checks of something that is waited for.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -360,13 +358,23 @@ fn cannot_stage(path: &TreePath, error: io::Error) -> Refusal {
 
 /// Sets the mtime of a staged file.
 ///
-/// An mtime that the disk stores with a difference of more than 2 s is refused: all replicas must
-/// have the time that the client has sent, or the time that a coarser disk here stores.
+/// All replicas must have the time that the client has sent, or the time that a coarser disk here
+/// stores. So a time is refused if the disk clamps it.
 fn store_time(file: &File, mtime: FileTime, path: &TreePath) -> Result<(), Refusal> {
-    set_times(file, mtime).map_err(|e| refuse(path, &e))?;
-    let stored = file.metadata().map_err(|e| cannot_stage(path, e))?.mtime();
-    if stored.abs_diff(mtime.seconds) <= COARSEST_MTIME_S {
+    let store = |seconds: i64| {
+        set_times(file, FileTime { seconds, ..mtime }).map_err(|e| refuse(path, &e))?;
+        Ok(file.metadata().map_err(|e| cannot_stage(path, e))?.mtime())
+    };
+    let stored = store(mtime.seconds)?;
+    if stored == mtime.seconds {
         return Ok(());
+    }
+    // FAT stores even seconds. A disk with that as its latest time would clamp the next one too.
+    if is_even_second_of(stored, mtime.seconds) {
+        let next = mtime.seconds.saturating_add(1);
+        if store(next)? == next {
+            return store(mtime.seconds).map(drop);
+        }
     }
     Err(Refusal::new(
         ErrorCode::BadRequest,
@@ -377,6 +385,11 @@ fn store_time(file: &File, mtime: FileTime, path: &TreePath) -> Result<(), Refus
             mtime.seconds
         ),
     ))
+}
+
+/// Whether a disk that stores only even seconds stores `seconds` as `stored`.
+fn is_even_second_of(stored: i64, seconds: i64) -> bool {
+    seconds % 2 != 0 && seconds.checked_sub(1) == Some(stored)
 }
 
 /// Hashes what earlier connections have sent.
