@@ -47,7 +47,7 @@ impl Interrupt {
 
     /// Records a press of Ctrl-C; returns true if the process should exit at once.
     ///
-    /// That is so if no running operation can end cleanly, or after [`MAX_PRESSES`].
+    /// That is so if no running operation can end cleanly, or after `MAX_PRESSES`.
     #[must_use]
     pub fn raise(&self) -> bool {
         let mut state = self.state();

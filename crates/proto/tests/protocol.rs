@@ -33,7 +33,9 @@ fn protocol() -> String {
 /// Reads the part for clients, followed by the part for the cluster's links.
 fn both() -> String {
     let cluster = file().with_file_name("cluster-protocol.md");
-    protocol() + &fs::read_to_string(cluster).expect("docs/cluster-protocol.md")
+    protocol()
+        + &fs::read_to_string(cluster)
+            .unwrap_or_else(|error| panic!("docs/cluster-protocol.md: {error}"))
 }
 
 /// The rows of the first table behind this heading, without its head; cells are trimmed, marks of code taken off.

@@ -5,7 +5,7 @@
 //! The folder is authoritative: a process that dies may leave a row without a file or a file
 //! without a row. The sweeper repairs that.
 //!
-//! The rows are a hash table: an upload is in one of the [`WINDOW`] rows from the one that its id
+//! The rows are a hash table: an upload is in one of the `WINDOW` rows from the one that its id
 //! hashes to. Counters for all uploads and for groups of accounts show at once that the limits
 //! hold. The rows are only read if the counters exceed a limit.
 //!

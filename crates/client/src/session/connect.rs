@@ -351,7 +351,7 @@ impl Session {
                 self.enter_authoritative(welcome.cluster, authority, lsn);
                 // The first request tells the server the LSN of earlier runs: the cluster is known
                 // only now.
-                Ok(LoginOutcome::Session(Box::new(self.into_open_session(
+                Ok(LoginOutcome::Session(Box::new(self.wrap_session(
                     connection,
                     slave,
                     welcome,

@@ -119,7 +119,7 @@ impl Session {
             }
             (ServerRole::Slave, LoginReply::Opened { slave, lsn }) => {
                 self.enter_cluster(welcome.cluster, authority, lsn);
-                Ok(self.into_open_session(connection, slave, welcome, shown.max(lsn)))
+                Ok(self.wrap_session(connection, slave, welcome, shown.max(lsn)))
             }
             (role, LoginReply::Opened { .. }) => {
                 Err(ServerError::Protocol(format!("a slave was expected there, not a {role:?}")))
@@ -128,7 +128,7 @@ impl Session {
     }
 
     /// Wraps a connection whose session is open; `server_lsn` is the highest LSN exchanged so far.
-    pub(super) fn into_open_session(
+    pub(super) fn wrap_session(
         &self,
         mut connection: Connection,
         slave: SlaveId,
