@@ -51,8 +51,10 @@ const TABLE: usize = 4096;
 /// a second.
 const TAG_SHIFT: u32 = 40;
 const COUNT_SHIFT: u32 = 32;
+/// The bits of the time in a slot of the first table.
+const FAILURE_TIME: u64 = (1 << COUNT_SHIFT) - 1;
 const TIME: u64 = (1 << TAG_SHIFT) - 1;
-/// Slots of the last table in which a network may be. The oldest of them is replaced.
+/// Slots of the first and the last table in which an entry may be. The oldest of them is replaced.
 const WAYS: usize = 4;
 
 /// The key of the tables. The tables themselves are with the caller.
@@ -128,13 +130,8 @@ impl FailedLogins {
     /// Records a successful login of this address for this account.
     pub fn succeeded(&self, slots: &[AtomicU64], addr: IpAddr, user: &str, now: Duration) {
         for of in [of_network(addr, None), of_network(addr, Some(user)), of_address(addr)] {
-            let (bucket, tag) = self.bucket(slots, &of);
-            let word = tag << TAG_SHIFT | tenths(now) & TIME;
-            let own = bucket.iter().find(|slot| slot.load(SeqCst) >> TAG_SHIFT == tag);
-            let slot = own.or_else(|| bucket.iter().min_by_key(|slot| slot.load(SeqCst) & TIME));
-            if let Some(slot) = slot {
-                slot.store(word, SeqCst);
-            }
+            let (slot, tag) = self.slot_in_bucket(&slots[2 * TABLE..3 * TABLE], &of, TIME);
+            slot.store(tag << TAG_SHIFT | tenths(now) & TIME, SeqCst);
         }
     }
 
@@ -166,7 +163,7 @@ impl FailedLogins {
     }
 
     fn is_remembered(&self, slots: &[AtomicU64], of: &[u8]) -> bool {
-        let (bucket, tag) = self.bucket(slots, of);
+        let (bucket, tag) = self.bucket(&slots[2 * TABLE..3 * TABLE], of);
         bucket.iter().any(|slot| slot.load(SeqCst) >> TAG_SHIFT == tag)
     }
 
@@ -184,7 +181,7 @@ impl FailedLogins {
     }
 
     fn count(&self, slots: &[AtomicU64], network: IpAddr, forgiven: Duration, now: Duration) {
-        let (slot, tag) = self.slot(&slots[..TABLE], &octets(network));
+        let (slot, tag) = self.slot_in_bucket(&slots[..TABLE], &octets(network), FAILURE_TIME);
         let tenths = tenths(now) & 0xffff_ffff;
         let _ = slot.fetch_update(SeqCst, SeqCst, |word| {
             let (count, _) = read(word, tag, forgiven, now);
@@ -200,7 +197,7 @@ impl FailedLogins {
         forgiven: Duration,
         now: Duration,
     ) -> (u32, Duration) {
-        let (slot, tag) = self.slot(&slots[..TABLE], &octets(network));
+        let (slot, tag) = self.slot_in_bucket(&slots[..TABLE], &octets(network), FAILURE_TIME);
         read(slot.load(SeqCst), tag, forgiven, now)
     }
 
@@ -215,9 +212,24 @@ impl FailedLogins {
         self.slot(&slots[TABLE..2 * TABLE], &bytes)
     }
 
-    fn bucket<'a>(&self, slots: &'a [AtomicU64], of: &[u8]) -> (&'a [AtomicU64], u64) {
+    /// Returns the slot that has the tag, else the oldest slot of the bucket.
+    ///
+    /// `time` selects the bits of the time.
+    fn slot_in_bucket<'a>(
+        &self,
+        table: &'a [AtomicU64],
+        of: &[u8],
+        time: u64,
+    ) -> (&'a AtomicU64, u64) {
+        let (bucket, tag) = self.bucket(table, of);
+        let own = bucket.iter().find(|slot| slot.load(SeqCst) >> TAG_SHIFT == tag);
+        let oldest = || bucket.iter().min_by_key(|slot| slot.load(SeqCst) & time);
+        (own.or_else(oldest).unwrap_or(&table[0]), tag)
+    }
+
+    /// Returns the slots in which an entry can be, and its tag, which is not 0.
+    fn bucket<'a>(&self, table: &'a [AtomicU64], of: &[u8]) -> (&'a [AtomicU64], u64) {
         let number = self.hash(of);
-        let table = &slots[2 * TABLE..3 * TABLE];
         let buckets = table.len() / WAYS;
         let first = usize::try_from(number % buckets as u64).unwrap_or(0) * WAYS;
         (&table[first..first + WAYS], (number >> TAG_SHIFT).max(1))
