@@ -267,7 +267,11 @@ fn a_slave_that_was_away_too_long_is_told_the_whole_tree() {
     assert!(
         matches!(sent(&actions, B)[..], [ToSlave::End { lsn, entries: 3, .. }] if *lsn == version(3))
     );
-    assert_eq!(told(&hear(&mut coordinator, B, ToMaster::Ready), B), [4], "and continues behind it");
+    assert_eq!(
+        told(&hear(&mut coordinator, B, ToMaster::Ready), B),
+        [4],
+        "and continues behind it"
+    );
     // Where the changes behind the listing are gone too, it begins anew.
     join(&mut coordinator, LinkId(12), 1);
     coordinator.state_mut().shorten(version(4));
