@@ -1,8 +1,14 @@
 //! Hash chain over all changes: equal for two servers only after the same changes.
 
-use relais_proto::{Encoder, LogEntry};
+use relais_proto::{ClusterId, Encoder, LogEntry};
 
 pub use relais_proto::HistoryHash;
+
+/// Returns the hash of a cluster's empty history. Each cluster has its own.
+#[must_use]
+pub fn first(cluster: ClusterId) -> HistoryHash {
+    HistoryHash(blake3::derive_key("relais change chain 1", &cluster.0))
+}
 
 /// Returns the hash after the next change. It covers the previous hash, so it stands for all
 /// changes.

@@ -26,7 +26,7 @@ pub use coordinator::{
     Action, Coordinator, Event, HaltReason, HistoryRelation, Holders, IDS, MasterState, REMOVALS,
     REMOVALS_PER_ACCOUNT, RemovalRecords, TAIL, TAIL_BYTES,
 };
-pub use history_hash::{HistoryHash, next as next_history_hash};
+pub use history_hash::{HistoryHash, first as first_history_hash, next as next_history_hash};
 pub use message_budget::{
     CommittedEntry, LARGE, MessageBudget, PAGE, ReplicaPosition, ToMaster, ToSlave,
 };

@@ -6,10 +6,10 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+use relais_auth::check_user_name;
 use relais_net::Host;
 use relais_net::tls::{TlsMode, TlsOptions};
 use relais_proto::{TreePath, sanitize};
-use relais_state::check_user_name;
 
 /// The default address of a master, for its listener and for commands.
 const ADDRESS: &str = "127.0.0.1:2121";

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{info, warn};
+use relais_auth::{Authority, CertificateName, RenewalTimer, ServerKey};
 use relais_net::tls::{
     Fingerprint, MASTER_NAME, SLAVE_NAME, ServerCertificate, TlsMode, TlsOptions, TlsServer,
 };
 use relais_proto::{LinkMessage, limits};
-use relais_state::{Authority, CertificateName, RenewalTimer, ServerKey};
 
 /// Pause after a failed renewal.
 const RETRY_AFTER: Duration = Duration::from_secs(5);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use relais_auth::{ClusterKey, LinkError, decode_link_frame};
 use relais_net::tls::TlsMode;
 use relais_proto::{LinkMessage, WireError};
-use relais_state::{ClusterKey, LinkError, decode_link_frame};
 
 pub use relais_proto::Operation;
 

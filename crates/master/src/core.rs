@@ -10,6 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, info, warn};
+use relais_auth::{
+    AuthenticatedUser, ClusterKey, FailedLogins, LiveAccounts, LocalLoginState, PasswordVerifier,
+    PendingLogin, Rights, Ticket,
+};
 use relais_cluster::{
     Conflict, ConnectionAddrs, Event, JoinRequest, LinkId, NoSlave, Registry, SlaveAddresses,
     SlaveStateChange, same_host,
@@ -18,10 +22,6 @@ use relais_proto::{
     ClusterId, Endpoint, ErrorCode, Heartbeat, LinkMessage, LogRateLimiter, Login, PathPage,
     Refusal, Registration, Reply, Scrub, SlaveId, SlaveReport, SlaveState, TreePage, TreePath,
     limits, quote, sanitize,
-};
-use relais_state::{
-    AuthenticatedUser, ClusterKey, FailedLogins, LiveAccounts, LocalLoginState, PasswordVerifier,
-    PendingLogin, Rights, Ticket,
 };
 
 use crate::certifier::Certifier;

@@ -1,7 +1,7 @@
 //! The master: redirects each client to the next slave in turn.
 //!
 //! The crate owns the accepted connections, the links of the slaves and the answers to operators.
-//! `relais-cluster` chooses slaves and addresses; `relais-state` checks proofs. One thread runs all
+//! `relais-cluster` chooses slaves and addresses; `relais-auth` checks proofs. One thread runs all
 //! logins and answers clients. Each authenticated link has its own threads. One thread numbers all
 //! changes and writes the journal. `ftpmaster` binds the socket, locks the state folder and handles
 //! signals.

@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
+use relais_auth::{LinkChallenger, LinkError, LoginResult, PendingLogin};
 use relais_net::tls::ChannelBinding;
 use relais_net::{LoginHandler, LoginStep};
 use relais_proto::{
     ErrorCode, FrameType, Hello, LinkMessage, LogRateLimiter, Login, Refusal, Reply, Request, Role,
     ServerRole, SlaveId, VERSIONS, WireError, common_version, limits, sanitize,
 };
-use relais_state::{LinkChallenger, LinkError, LoginResult, PendingLogin};
 
 use crate::AGENT;
 use crate::core::{Core, LoginStart};

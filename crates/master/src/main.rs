@@ -11,10 +11,10 @@ use anyhow::{Context, anyhow};
 use args::{Args, Command};
 use log::LevelFilter;
 use nix::sys::signal::{SigSet, Signal};
+use relais_auth::{AccountsFile, Authority, ClusterKey, LiveAccounts, StateDir};
 use relais_master::status::StatusError;
 use relais_master::{Certifier, Config, Operation, StopHandle, Store, run, status};
 use relais_proto::sanitize;
-use relais_state::{AccountsFile, Authority, ClusterKey, LiveAccounts, StateDir};
 
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;

@@ -7,9 +7,9 @@ use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use relais_auth::LinkRole;
 use relais_cluster::LinkId;
 use relais_net::Socket;
-use relais_state::LinkRole;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Cap on links of slaves; each has threads.

@@ -10,10 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
+use relais_auth::{ClusterKey, LiveAccounts};
 use relais_cluster::{Balance, Registry};
 use relais_net::tls::wait_until_delivered;
 use relais_net::{AuthenticatedConnection, Connection, PreAuthPool, raise_fd_limit};
-use relais_state::{ClusterKey, LiveAccounts};
 use thiserror::Error;
 
 use crate::certifier::Certifier;

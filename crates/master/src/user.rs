@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
+use relais_auth::{Account, Accounts, AccountsFile, PasswordHash, Rights, StateDir};
 use relais_master::users_json;
-use relais_state::{Account, Accounts, AccountsFile, PasswordHash, Rights, StateDir};
 
 use crate::args::{self, Args, UserCommand};
 

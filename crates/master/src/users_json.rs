@@ -1,6 +1,6 @@
 //! The output of `ftpmaster user list --json`. The field names are a stable interface.
 
-use relais_state::Accounts;
+use relais_auth::Accounts;
 use serde::Serialize;
 
 #[derive(Serialize)]

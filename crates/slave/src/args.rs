@@ -7,13 +7,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, ValueEnum, ValueHint};
+use relais_auth::{StateDir, StateDirError};
 use relais_net::Host;
 use relais_net::tls::{TlsMode, TlsOptions};
 use relais_proto::{Mode, limits, sanitize};
 use relais_slave::catalogue::WatchMode;
 use relais_slave::config::{self, Cluster, Config};
 use relais_slave::upload_table;
-use relais_state::{StateDir, StateDirError};
 
 /// Headings of `--help`.
 const FOLDER: &str = "Folder";

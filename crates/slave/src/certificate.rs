@@ -12,9 +12,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{info, warn};
+use relais_auth::{Authority, CertificateName, RenewalTimer, ServerKey};
 use relais_net::tls::{MASTER_NAME, ServerCertificate, TlsOptions, read_pem};
 use relais_proto::LinkMessage;
-use relais_state::{Authority, CertificateName, RenewalTimer, ServerKey};
 use relais_tree::MetaKind;
 
 use crate::catalogue::MetadataFolder;
@@ -99,7 +99,7 @@ impl Certificate {
         for name in [FILE, "authority.key", "authority.pem"] {
             if own.folder().stat_part(name.as_bytes()).is_ok_and(|meta| meta.kind == MetaKind::Link)
             {
-                let shown = relais_state::display_path(&own.path(name));
+                let shown = relais_os::display_path(&own.path(name));
                 return Err(format!("{} is a link; remove it", shown.display()));
             }
         }
@@ -159,8 +159,8 @@ impl Certificate {
 
     fn write(&self, pem: &[u8]) -> Result<(), String> {
         let file = file_in(&self.own);
-        relais_state::write_atomically(&file, pem).map_err(|e| {
-            let shown = relais_state::display_path(&file);
+        relais_os::write_atomically(&file, pem).map_err(|e| {
+            let shown = relais_os::display_path(&file);
             format!("cannot write the certificate to {}: {e}", shown.display())
         })
     }

@@ -35,7 +35,7 @@ impl GenerationFile {
             Ok(opened) => {
                 let mut text = String::new();
                 opened.file.take(MAX_FILE_LEN).read_to_string(&mut text)?;
-                let shown = || relais_state::display_path(&own.path(FILE));
+                let shown = || relais_os::display_path(&own.path(FILE));
                 text.trim().parse().map_err(|_| {
                     io::Error::other(format!("{} contains no number", shown().display()))
                 })?
@@ -58,11 +58,11 @@ impl GenerationFile {
             return;
         }
         let path = self.own.path(FILE);
-        match relais_state::write_atomically(&path, format!("{generation}\n").as_bytes()) {
+        match relais_os::write_atomically(&path, format!("{generation}\n").as_bytes()) {
             Ok(()) => self.known = generation,
             Err(e) => warn!(
                 "cannot write the accounts' generation to {}: {e}",
-                relais_state::display_path(&path).display()
+                relais_os::display_path(&path).display()
             ),
         }
     }

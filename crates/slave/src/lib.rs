@@ -34,9 +34,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use log::{error, info, warn};
+use relais_auth::{AccountsError, AccountsFile};
 use relais_net::tls::{ServerCertificate, TlsMode, TlsServer};
 use relais_proto::{ClusterId, Confinement, FolderId, SlaveId};
-use relais_state::{AccountsError, AccountsFile};
 use relais_tree::Folder;
 use thiserror::Error;
 

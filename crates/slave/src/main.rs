@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
+use relais_auth::StateDirError;
 use relais_slave::privileges::{Inherited, become_user, check_user};
 use relais_slave::{ExitReason, Slave, SlaveError};
-use relais_state::StateDirError;
 
 /// Exit status if the slave cannot listen on its address.
 const CANNOT_BIND: u8 = 3;

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use relais_auth::FailedLogins;
 use relais_proto::{Confinement, Lsn};
-use relais_state::FailedLogins;
 
 use crate::address_sessions::AddressSessions;
 use crate::sys::memory::SharedWords;

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use log::{debug, info, warn};
+use relais_auth::{Accounts, ClusterKey, LiveAccounts};
 use relais_proto::ClusterId;
-use relais_state::{Accounts, ClusterKey, LiveAccounts};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
@@ -305,7 +305,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    use relais_state::{AccountsFile, Rights};
+    use relais_auth::{AccountsFile, Rights};
 
     use super::*;
 
@@ -369,8 +369,8 @@ mod tests {
         secrets.tick(&scoreboard);
         assert!(worker.accounts().current().is_none() && scoreboard.generation() == 0);
         let root = relais_proto::TreePath::root();
-        let hash = relais_state::PasswordHash::of(b"secret").unwrap();
-        let account = relais_state::Account { rights: Rights::Read, root, hash };
+        let hash = relais_auth::PasswordHash::of(b"secret").unwrap();
+        let account = relais_auth::Account { rights: Rights::Read, root, hash };
         file.change(|accounts| accounts.add("ann", account)).unwrap();
         let began = std::time::Instant::now();
         while scoreboard.generation() == 0 {

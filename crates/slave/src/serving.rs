@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
+use relais_auth::TicketError;
 use relais_proto::{
     Counters, Endpoint, ErrorCode, FolderId, LogRateLimiter, Lsn, Mode, Refusal, SlaveId, TreePath,
     limits,
 };
-use relais_state::TicketError;
 use relais_tree::{Folder, Meta, TreeError};
 
 use crate::catalogue::{CatalogError, CatalogReader, EntryFacts, MetadataFolder};

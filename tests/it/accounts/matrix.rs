@@ -2,10 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use relais_auth::{ClusterKey, Rights, Ticket};
 use relais_proto::{
     ErrorCode, FrameType, HEADER_LEN, Refusal, Reply, Request, TreePath, encode_frame,
 };
-use relais_state::{ClusterKey, Rights, Ticket};
 
 use super::{TestServer, password, password_file, try_session, user, with_ticket};
 use crate::harness::{

@@ -192,7 +192,7 @@ fn tickets_of_a_replaced_cluster_key_are_refused() {
     let (ticket, slave) = (ticket_of(&cluster, "ann"), cluster.slaves[0].addr);
     eventually(SOON, "the ticket is accepted", || try_session(slave, &ticket).ok());
     let other = cluster.dir.path().join("other.key");
-    relais_state::ClusterKey::load_or_create(&other).unwrap();
+    relais_auth::ClusterKey::load_or_create(&other).unwrap();
     fs::rename(&other, cluster.key()).unwrap();
     eventually(Duration::from_secs(5), "no worker accepts the ticket", || {
         (0..8).all(|_| try_session(slave, &ticket).is_err()).then_some(())

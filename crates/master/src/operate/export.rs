@@ -5,8 +5,8 @@
 use std::fmt::Write;
 
 use jiff::Timestamp;
+use relais_journal::JournalError;
 use relais_proto::{Change, LogEntry, is_unsafe_char};
-use relais_state::JournalError;
 use serde::Serialize;
 
 use super::{OperationResult, OperatorOutput, Summary, ended};

@@ -151,7 +151,7 @@ fn rebuilt(core: &Core, link: LinkId, epoch: u32) -> Result<MasterState, String>
     let tree = ask(core, of, true)?;
     let entries = tree.entries.into_iter().map(|(path, (entry, _))| (path, entry));
     let known = TreeState { tree: Tree::listed(entries, tree.position.applied), ids: tree.ids };
-    let seed = relais_state::random().map_err(|error| error.to_string())?;
+    let seed = relais_os::random().map_err(|error| error.to_string())?;
     let timeline = core
         .order
         .call(|engine| engine.begin_timeline().map_err(|error| error.to_string()))

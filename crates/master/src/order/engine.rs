@@ -15,10 +15,10 @@ use relais_cluster::record::{CoordinatorRecorder, Trimmed};
 use relais_cluster::{
     Action, Coordinator, Event, HaltReason, KnownSlave, LinkId, MasterState, ReplicaPosition,
 };
+use relais_journal::{JournalError, JournalReader, Recording};
 use relais_proto::{
     ErrorCode, FolderId, LinkMessage, LogEntry, Lsn, Refusal, SlaveId, ToMaster, ToSlave,
 };
-use relais_state::{JournalError, JournalReader, Recording};
 
 use super::{MembersError, OrderCommand, Store};
 use crate::core::Core;

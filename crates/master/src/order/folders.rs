@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use relais_cluster::{KNOWN_MAX, KnownSlave, SlaveAddresses};
+use relais_os::write_atomically;
 use relais_proto::{ClusterId, FolderId, SlaveId};
-use relais_state::write_atomically;
 use thiserror::Error;
 
 /// Cap on the file: more than [`KNOWN_MAX`] slaves need, each with all its addresses.

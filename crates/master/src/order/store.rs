@@ -10,11 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::{error, info, warn};
-use relais_cluster::{HistoryHash, KnownSlave, MasterState};
+use relais_cluster::{KnownSlave, MasterState, first_history_hash};
+use relais_journal::{ChangeLog, Journal, JournalError, JournalReader, Snapshot, SnapshotError};
 use relais_proto::{ClusterId, FolderId, LogEntry, Lsn, SlaveId, pluralize};
-use relais_state::{
-    ChangeLog, Journal, JournalError, JournalReader, Snapshot, SnapshotError, chain_seed,
-};
 use thiserror::Error;
 
 use super::folders::{self, Members, MembersError};
@@ -77,7 +75,7 @@ impl Store {
                 let last = ledger.last();
                 (ledger, Some((made_ms, last)))
             }
-            None => (MasterState::new(HistoryHash(chain_seed(cluster))), None),
+            None => (MasterState::new(first_history_hash(cluster)), None),
         };
         let (mut oldest_ms, ends) = (None, ledger.last());
         let journal = Journal::open(&folder.join("journal"), cluster.0, &mut |numbered| {

@@ -3,13 +3,13 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
+use relais_auth::{ClusterKey, LinkError, LinkHandshake, LinkRole, decode_link_frame};
 use relais_cluster::KNOWN_MAX;
 use relais_net::Connection;
 use relais_net::tls::{DialError, Dialer, TlsMode, TrustPolicy};
 use relais_proto::{
     ErrorCode, LinkMessage, Lsn, SlaveId, SlaveReport, SlaveState, WireError, limits,
 };
-use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, decode_link_frame};
 use thiserror::Error;
 
 use crate::AGENT;
@@ -137,7 +137,7 @@ fn connect(master: &str, encrypt: TlsMode) -> Result<Connection, DialError> {
 
 /// Runs the link handshake, in which both sides prove the key.
 fn prove(connection: &mut Connection, key: &ClusterKey) -> Result<(), LinkError> {
-    let id = SlaveId(relais_state::random().map_err(WireError::Io)?);
+    let id = SlaveId(relais_os::random().map_err(WireError::Io)?);
     let mut handshake = LinkHandshake::new(LinkRole::Operator, id, key, connection.binding())
         .map_err(WireError::Io)?;
     connection.prove(&handshake.hello(AGENT), &handshake.open(), |kind, payload| {

@@ -1,11 +1,11 @@
 //! Changes through real links: proposals, commits and restarts.
 
+use relais_cluster::first_history_hash;
 use relais_net::tls::TlsMode;
 use relais_proto::{
     Change, ChangeId, ChangeRequest, Digest, ErrorCode, Expect, FileTime, HistoryHash, Lsn, Mode,
     ReplicaPosition, ToMaster, ToSlave, TreePath,
 };
-use relais_state::chain_seed;
 
 use super::*;
 
@@ -256,7 +256,7 @@ fn a_join_with_other_ids_is_refused() {
             Err(LinkError::Refused(refusal)) if refusal.code == ErrorCode::BadRequest
         ));
     }
-    let seed = HistoryHash(chain_seed(master.key.cluster_id()));
+    let seed = first_history_hash(master.key.cluster_id());
     let mut one = slave(&master, 1);
     assert!(matches!(
         join(&mut one, 1, ReplicaPosition::default()),

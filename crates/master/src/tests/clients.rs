@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use relais_auth::{Rights, Ticket};
 use relais_proto::{ErrorCode, Hello, Login, Reply, Request, Role, SlaveId};
-use relais_state::{Rights, Ticket};
 
 use super::*;
 

@@ -12,15 +12,15 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use relais_auth::{
+    AccountsFile, Authority, ClusterKey, LinkError, LinkHandshake, LinkRole, LiveAccounts,
+    decode_link_frame,
+};
 use relais_cluster::Balance;
 use relais_net::Connection;
 use relais_proto::{
     Counters, FolderId, Heartbeat, Hello, LinkMessage, Login, Lsn, Refusal, Registration, Reply,
     Request, Role, SlaveId, SlaveState, VERSIONS, limits,
-};
-use relais_state::{
-    AccountsFile, Authority, ClusterKey, LinkError, LinkHandshake, LinkRole, LiveAccounts,
-    decode_link_frame,
 };
 use tempfile::TempDir;
 

@@ -3,11 +3,11 @@
 use relais_net::tls::TlsMode;
 use std::sync::mpsc::{Receiver, channel};
 
+use relais_cluster::first_history_hash;
 use relais_proto::{
     ErrorCode, HistoryHash, Lsn, PathPage, ReplicaPosition, Timeline, ToMaster, ToSlave, TreeEntry,
     TreePage, TreePath,
 };
-use relais_state::chain_seed;
 
 use super::changes::{hear, join, joined, propose, put, say, told, told_up_to, version};
 use super::*;
@@ -200,7 +200,7 @@ fn a_forgotten_slave_is_removed_with_its_folder() {
 #[test]
 fn diff_names_each_difference() {
     let master = Running::start();
-    let mut chain = HistoryHash(chain_seed(master.key.cluster_id()));
+    let mut chain = first_history_hash(master.key.cluster_id());
     let mut one = joined(&master, 1);
     for (n, name) in [(1, "a"), (2, "b"), (3, "c")] {
         propose(&mut one, put(n, name));

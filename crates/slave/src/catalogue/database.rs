@@ -134,7 +134,7 @@ pub(super) const COLUMNS: &str = "name, kind, mode, size, mtime_s, mtime_ns, cti
 
 /// Returns the current path of the database, for messages.
 pub(super) fn file(own: &MetadataFolder) -> PathBuf {
-    let shown = relais_state::display_path(&own.path(FILE));
+    let shown = relais_os::display_path(&own.path(FILE));
     if shown == own.path(FILE) { Path::new(FOLDER).join(FILE) } else { shown }
 }
 

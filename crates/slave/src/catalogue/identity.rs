@@ -158,7 +158,7 @@ pub fn discard_ids(
     let own = own.folder();
     // Another slave of this folder may have changed the id already.
     if folder_id(own)? == folder {
-        let id = FolderId(relais_state::random()?);
+        let id = FolderId(relais_os::random()?);
         let aside = format!("{FOLDER_ID}.{}", std::process::id());
         let mut file = own.create_new(&aside)?;
         writeln!(file, "{id}")?;
@@ -195,7 +195,7 @@ fn folder_id(own: &Folder) -> Result<FolderId, CatalogError> {
     }
     // The id is written to a temporary file and then renamed. If two slaves start at once, both get
     // the same id.
-    let id = FolderId(relais_state::random()?);
+    let id = FolderId(relais_os::random()?);
     let aside = format!("{FOLDER_ID}.{}", std::process::id());
     let mut file = own.create_new(&aside)?;
     writeln!(file, "{id}")?;
@@ -247,7 +247,7 @@ fn free_id(
 }
 
 fn new_id(slaves: &Folder) -> Result<(SlaveId, File), CatalogError> {
-    let id = SlaveId(relais_state::random()?);
+    let id = SlaveId(relais_os::random()?);
     Ok((id, slaves.create_or_open_part(id.to_string())?))
 }
 
@@ -279,7 +279,7 @@ impl WriterLock {
     /// # Errors
     /// Returns the errors of the system calls.
     pub fn new_token(&self) -> Result<String, CatalogError> {
-        let token = SlaveId(relais_state::random()?).to_string();
+        let token = SlaveId(relais_os::random()?).to_string();
         self.file.set_len(0)?;
         self.file.write_all_at(token.as_bytes(), 0)?;
         Ok(token)

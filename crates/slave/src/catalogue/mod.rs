@@ -64,10 +64,10 @@ pub enum CatalogError {
     Malformed(String),
     /// The snapshot of the journal cannot be used.
     #[error(transparent)]
-    Snapshot(Box<relais_state::SnapshotError>),
+    Snapshot(Box<relais_journal::SnapshotError>),
     /// The journal cannot be used.
     #[error(transparent)]
-    Journal(Box<relais_state::JournalError>),
+    Journal(Box<relais_journal::JournalError>),
     /// The folder cannot be used.
     #[error(transparent)]
     Tree(#[from] TreeError),

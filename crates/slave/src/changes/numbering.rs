@@ -7,8 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::error;
 use relais_cluster::{ChangeRequest, SequenceResult, Sequencer};
+use relais_journal::{ChangeLog, Journal, JournalError};
 use relais_proto::{Change, ChangeId, ErrorCode, LogEntry, Lsn, Refusal};
-use relais_state::{ChangeLog, Journal, JournalError};
 
 use super::changes_unavailable;
 use super::snapshot::SnapshotFile;
@@ -111,7 +111,7 @@ impl Numbering for Standalone {
         let mut batch = Vec::new();
         for of in changes {
             let id = ChangeId(
-                relais_state::random()
+                relais_os::random()
                     .map_err(|_| changes_unavailable("the system has no random numbers"))?,
             );
             batch.push(self.sequencer.number(id, Change::Withdraw { of: *of }, now_ms()));

@@ -10,8 +10,8 @@ use std::io;
 use std::ops::{Bound, ControlFlow};
 
 use log::{info, warn};
+use relais_journal::{ChangeLog, Journal};
 use relais_proto::{Change, ChangeId, Digest, FolderId, Kind, LogEntry, Lsn, Mode, TreePath};
-use relais_state::{ChangeLog, Journal};
 use relais_tree::{Folder, Meta, TreeError, hash_file};
 
 use super::Commit;

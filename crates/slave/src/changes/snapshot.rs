@@ -8,10 +8,10 @@ use std::path::PathBuf;
 
 use log::{error, info};
 use relais_cluster::Entry;
+use relais_journal::{Snapshot, SnapshotError};
 use relais_proto::{
     ChangeId, ClusterId, Decode, Decoder, Digest, Encoder, FolderId, Kind, Lsn, TreePath, WireError,
 };
-use relais_state::{Snapshot, SnapshotError};
 
 use super::Commit;
 use super::replay::{Memory, Remembered};

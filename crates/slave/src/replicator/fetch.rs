@@ -16,11 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use log::{debug, error, warn};
+use relais_auth::{ClusterKey, LinkHandshake, LinkRole};
 use relais_cluster::replica::{FetchFault, MissingContent};
 use relais_net::Connection;
 use relais_net::tls::{Dialer, TrustPolicy};
 use relais_proto::{FileTime, FolderId, Lsn, PeerSlave, Reply, Request, SlaveId, limits};
-use relais_state::{ClusterKey, LinkHandshake, LinkRole};
 use relais_transfer::Ranges;
 use relais_transfer::download::{DownloadError, Progress, Resume, Sessions, download};
 use relais_tree::{TreeError, set_mode, set_times};

@@ -13,13 +13,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
+use relais_auth::{ClusterKey, LinkError, LinkHandshake, LinkRole, decode_link_frame};
 use relais_net::tls::{Dialer, TrustPolicy};
 use relais_net::{Connection, Socket};
 use relais_proto::{
     ClusterId, DiskSpace, ErrorCode, FolderId, Heartbeat, LinkMessage, Lsn, PeerSlave,
     Registration, SlaveId, SlaveState, WireError, limits,
 };
-use relais_state::{ClusterKey, LinkError, LinkHandshake, LinkRole, decode_link_frame};
 
 use super::ReplicatorSetup;
 use super::mailbox::{IdConflict, LinkEvent, LinkEventSender, OutgoingMessages};

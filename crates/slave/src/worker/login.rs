@@ -5,15 +5,15 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use log::debug;
+use relais_auth::{
+    AuthenticatedUser, LinkChallenger, LinkError, LinkRole, LoginResult, PendingLogin, Rights,
+    Ticket,
+};
 use relais_net::tls::ChannelBinding;
 use relais_net::{LoginHandler, LoginStep};
 use relais_proto::{
     ClusterId, ErrorCode, FrameType, LinkMessage, Login, Lsn, Refusal, Reply, Request, Role,
     ServerRole, TreePath, VERSIONS, WireError, common_version, limits,
-};
-use relais_state::{
-    AuthenticatedUser, LinkChallenger, LinkError, LinkRole, LoginResult, PendingLogin, Rights,
-    Ticket,
 };
 
 use crate::config::master_for;

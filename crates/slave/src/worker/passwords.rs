@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use log::warn;
-use relais_proto::{ErrorCode, Refusal};
-use relais_state::{
+use relais_auth::{
     AccountsError, AccountsFile, FailedLogins, LiveAccounts, PasswordVerifier, SharedLoginState,
 };
+use relais_proto::{ErrorCode, Refusal};
 use rustix::fs::{FlockOperation, MemfdFlags, fcntl_lock, memfd_create};
 
 use crate::scoreboard::Scoreboard;

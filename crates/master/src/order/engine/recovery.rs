@@ -2,8 +2,8 @@
 
 use log::warn;
 use relais_cluster::{Event, MasterState};
+use relais_journal::JournalError;
 use relais_proto::LinkMessage;
-use relais_state::JournalError;
 
 use super::Engine;
 use crate::order::StoreError;

@@ -158,7 +158,7 @@ impl LocalChanges {
     }
 
     fn add(&mut self, path: TreePath, kind: LocalChangeKind) -> Option<Event> {
-        let mut id: [u8; 16] = relais_state::random()
+        let mut id: [u8; 16] = relais_os::random()
             .map_err(|e| error!("cannot get random numbers from the system: {e}"))
             .ok()?;
         // Account 0 marks a change of no account.

@@ -24,10 +24,10 @@ use log::{error, info, warn};
 use relais_cluster::MessageBudget;
 use relais_cluster::record::ReplicaRecorder;
 use relais_cluster::replica::{self, Action, Event, Replica, in_service};
+use relais_journal::Recording;
 use relais_proto::{
     ChangeId, ClusterId, ErrorCode, FolderId, Lsn, Refusal, SlaveId, ToSlave, TreePage, TreePath,
 };
-use relais_state::Recording;
 use relais_tree::{Folder, TreeError};
 
 use self::local_changes::LocalChanges;

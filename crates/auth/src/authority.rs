@@ -34,16 +34,16 @@ pub enum AuthorityError {
     #[error(
         "the authority's key {} has mode {mode:04o}: other users can access it; \
          change the mode to 0600",
-        crate::display_path(path).display()
+        relais_os::display_path(path).display()
     )]
     Exposed { path: PathBuf, mode: u32 },
     /// The content of the file is not that of an authority.
-    #[error("the authority's key {} is damaged: {why}", crate::display_path(path).display())]
+    #[error("the authority's key {} is damaged: {why}", relais_os::display_path(path).display())]
     Damaged { path: PathBuf, why: String },
     /// A system call failed.
     #[error(
         "cannot use the authority's key {}: {}",
-        crate::display_path(path).display(), relais_proto::system_error_text(cause)
+        relais_os::display_path(path).display(), relais_proto::system_error_text(cause)
     )]
     Io { path: PathBuf, cause: io::Error },
     /// A key or a certificate could not be generated.
@@ -163,7 +163,7 @@ impl Authority {
         let key = KeyPair::from_pem(key).map_err(|e| damaged(&e.to_string()))?;
         let public = folder.join("authority.pem");
         if std::fs::read(&public).ok().as_deref() != Some(certificate.as_bytes()) {
-            crate::write_atomically(&public, certificate.as_bytes())
+            relais_os::write_atomically(&public, certificate.as_bytes())
                 .map_err(|cause| AuthorityError::Io { path: public, cause })?;
         }
         Ok(Self { pem: certificate.to_owned(), issuer: Issuer::new(params(), key) })
@@ -250,7 +250,7 @@ fn name(text: &str) -> DistinguishedName {
 
 /// Generates a random serial number, which must be positive.
 fn serial() -> Result<SerialNumber, AuthorityError> {
-    let mut bytes = crate::random::<16>().map_err(|_| rcgen::Error::RingUnspecified)?;
+    let mut bytes = relais_os::random::<16>().map_err(|_| rcgen::Error::RingUnspecified)?;
     bytes[0] = bytes[0] & 0x7f | 0x40;
     Ok(SerialNumber::from_slice(&bytes))
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use relais_proto::{ClusterId, Decoder, Encoder};
 use thiserror::Error;
 
-use crate::write_atomically;
+use relais_os::write_atomically;
 
 const MAGIC: [u8; 8] = *b"\xffrelsnap";
 const FORMAT: u32 = 1;

@@ -67,7 +67,7 @@ impl PasswordHash {
         }
         let params =
             Params::new(memory, passes, lanes, Some(LENGTH)).map_err(|_| HashError::Failed)?;
-        let salt: [u8; 16] = crate::random().map_err(|_| HashError::Failed)?;
+        let salt: [u8; 16] = relais_os::random().map_err(|_| HashError::Failed)?;
         let mut output = [0; LENGTH];
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
         argon2.hash_password_into(password, &salt, &mut output).map_err(|_| HashError::Failed)?;
@@ -151,7 +151,7 @@ impl PasswordChecker {
     /// # Errors
     /// [`HashError::Failed`].
     pub fn new() -> Result<Self, HashError> {
-        let password: [u8; 32] = crate::random().map_err(|_| HashError::Failed)?;
+        let password: [u8; 32] = relais_os::random().map_err(|_| HashError::Failed)?;
         Ok(Self { dummy: PasswordHash::of(&password)? })
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::atomic_file::{sync_folder_of, write_new};
+use relais_os::{sync_folder_of, write_new};
 
 /// The reason why a secret file cannot be used.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path
         .file_name()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name"))?;
-    let unique = u64::from_le_bytes(crate::random()?);
+    let unique = u64::from_le_bytes(relais_os::random()?);
     let temp = path.with_file_name(format!(".{}.{unique:016x}.new", name.to_string_lossy()));
     let written = write_new(&temp, bytes, None).and_then(|()| match fs::hard_link(&temp, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),

@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use rustix::fs::{CWD, FileType, Mode};
 
 use super::*;
-use crate::journal::format::FileHeader;
+use crate::format::FileHeader;
 
 #[test]
 fn is_created_with_mode_0600_and_no_other_file() {

@@ -8,23 +8,15 @@
 //! it is cut off. Any other defect is damage, and the journal does not open. `format.rs` has the
 //! bytes of the file; `recover.rs` distinguishes the two cases.
 
-mod error;
-mod file;
-mod format;
-mod recover;
-#[cfg(test)]
-mod tests;
-mod writer;
-
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use relais_proto::{LogEntry, Lsn, Timeline};
 
-pub use error::JournalError;
-use file::FileLocation;
-pub use format::{BATCH_BYTES, BATCH_CHANGES};
-use writer::{JournalFile, JournalWriter};
+use crate::error::JournalError;
+use crate::file::{self, FileLocation};
+use crate::recover;
+use crate::writer::{JournalFile, JournalWriter};
 
 /// A log of numbered changes. The trait allows for another store than a file.
 pub trait ChangeLog {
@@ -68,7 +60,7 @@ impl Journal {
         let found = recover::read(&file, path, id, each)?;
         let file = JournalFile { file, location: FileLocation::of(path)? };
         recover::make_durable(&file, path, &found)?;
-        let timeline = crate::random().map_err(|error| JournalError::io(path, error))?;
+        let timeline = relais_os::random().map_err(|error| JournalError::io(path, error))?;
         Ok(Self { writer: JournalWriter::new(file, path, found.end, timeline), id })
     }
 
@@ -121,7 +113,7 @@ impl Journal {
     }
 
     #[cfg(test)]
-    fn set_timeline(&mut self, timeline: [u8; 16]) {
+    pub(crate) fn set_timeline(&mut self, timeline: [u8; 16]) {
         self.writer.set_timeline(timeline);
     }
 
@@ -131,7 +123,7 @@ impl Journal {
     /// The system provides no random bytes.
     pub fn begin_timeline(&mut self) -> Result<[u8; 16], JournalError> {
         let timeline =
-            crate::random().map_err(|error| JournalError::io(self.writer.path(), error))?;
+            relais_os::random().map_err(|error| JournalError::io(self.writer.path(), error))?;
         self.writer.set_timeline(timeline);
         Ok(timeline)
     }

@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use relais_proto::{LogEntry, Lsn, Timeline};
 
-use super::JournalError;
-use super::error::is_full;
-use super::file::FileLocation;
-use super::format::{BATCH_BYTES, BATCH_CHANGES, BATCH_HEADER, Chain, encode_change};
-use super::recover::{JournalEnd, follows};
+use crate::error::JournalError;
+use crate::error::is_full;
+use crate::file::FileLocation;
+use crate::format::{BATCH_BYTES, BATCH_CHANGES, BATCH_HEADER, Chain, encode_change};
+use crate::recover::{JournalEnd, follows};
 
 /// Size to which the buffer shrinks after a large batch.
 const KEPT: usize = 1024 * 1024;

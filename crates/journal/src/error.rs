@@ -8,8 +8,8 @@ use relais_proto::{ClusterId, Lsn};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use super::{BATCH_BYTES, BATCH_CHANGES};
-use crate::display_path;
+use crate::format::{BATCH_BYTES, BATCH_CHANGES};
+use relais_os::display_path;
 
 /// The reason why a journal does not open or rejects a batch.
 #[derive(Debug, Error)]
@@ -27,7 +27,7 @@ pub enum JournalError {
     /// The file has another format.
     #[error(
         "the journal {} has format {found}; this program knows format {}",
-        display_path(path).display(), super::format::FORMAT
+        display_path(path).display(), crate::format::FORMAT
     )]
     Format { path: PathBuf, found: u32 },
     /// The content is not what was written. The journal is never repaired by omission.

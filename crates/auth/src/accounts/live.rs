@@ -173,10 +173,10 @@ mod tests {
         assert!(LiveAccounts::open(file.clone()).is_err(), "which keeps a server from starting");
         fs::remove_file(file.path()).unwrap();
         assert_eq!(users(&live), Some(2), "gone");
-        crate::write_atomically(file.path(), &two).unwrap();
+        relais_os::write_atomically(file.path(), &two).unwrap();
         file.change(|accounts| accounts.remove("ann")).unwrap();
         assert_eq!((users(&live), live.generation()), (Some(1), 2));
-        crate::write_atomically(file.path(), &two).unwrap();
+        relais_os::write_atomically(file.path(), &two).unwrap();
         assert_eq!((users(&live), live.generation()), (Some(1), 2), "an old copy restores no user");
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::journal::format::{BATCH_BYTES, BATCH_HEADER, FILE_HEADER, FileHeader, LONGEST};
+use crate::format::{BATCH_BYTES, BATCH_HEADER, FILE_HEADER, FileHeader, LONGEST};
 
 fn three() -> [Vec<LogEntry>; 3] {
     [changes(1, 1..=3), changes(1, 4..=5), changes(1, 6..=9)]

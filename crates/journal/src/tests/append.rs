@@ -7,9 +7,9 @@ use relais_proto::{Mode, limits};
 use rustix::io::Errno;
 
 use super::*;
-use crate::journal::format::{BATCH_BYTES, BATCH_CHANGES, FORMAT, FileHeader};
-use crate::journal::recover::{JournalEnd, RecoveredJournal, make_durable};
-use crate::journal::writer::{JournalWriter, Storage};
+use crate::format::{BATCH_BYTES, BATCH_CHANGES, FORMAT, FileHeader};
+use crate::recover::{JournalEnd, RecoveredJournal, make_durable};
+use crate::writer::{JournalWriter, Storage};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Call {

@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
 use super::{AccountError, Accounts, BadLine};
-use crate::atomic_file::write_atomically_as;
+use relais_os::write_atomically_as;
 
 /// Cap on the size of the file: some hundred thousand users.
 const MAX_SIZE: u64 = 64 << 20;

@@ -21,11 +21,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// As [`write_atomically`].
-pub(crate) fn write_atomically_as(
-    path: &Path,
-    bytes: &[u8],
-    owner: Option<(u32, u32)>,
-) -> io::Result<()> {
+pub fn write_atomically_as(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
     let name = path
         .file_name()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name"))?;
@@ -46,7 +42,7 @@ pub(crate) fn write_atomically_as(
 ///
 /// # Errors
 /// Errors of the system calls.
-pub(crate) fn write_new(temp: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
+pub fn write_new(temp: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temp)?;
     file.write_all(bytes)?;
     if let Some((user, group)) = owner {
@@ -73,7 +69,7 @@ pub fn display_path(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// Errors of the system calls.
-pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
+pub fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder =
         path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()

@@ -134,7 +134,7 @@ impl<'a> LinkHandshake<'a> {
         key: &'a ClusterKey,
         binding: Option<[u8; 32]>,
     ) -> io::Result<Self> {
-        Ok(Self { role, id, key, nonce: crate::random()?, binding, welcomed: false })
+        Ok(Self { role, id, key, nonce: relais_os::random()?, binding, welcomed: false })
     }
 
     /// The first message. `agent` is program and version, for the other side's log.
@@ -235,7 +235,7 @@ impl LinkChallenger {
         let LinkMessage::LinkOpen { id, nonce } = open else {
             return Err(WireError::Unexpected(open.frame_type().number()).into());
         };
-        let ours = crate::random().map_err(WireError::Io)?;
+        let ours = relais_os::random().map_err(WireError::Io)?;
         let facts =
             ProofContext { id: *id, cluster: key.cluster_id(), theirs: *nonce, ours, binding };
         let proof = key.link_proof(role.other(), &facts);

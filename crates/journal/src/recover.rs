@@ -11,12 +11,12 @@ use std::path::Path;
 
 use relais_proto::{ClusterId, Decode, Decoder, LogEntry, Lsn, Timeline};
 
-use super::JournalError;
-use super::format::{
+use crate::error::JournalError;
+use crate::format::{
     BATCH_HEADER, BATCH_MAGIC, BatchHeader, BatchKey, CHAIN, Chain, FILE_HEADER, FORMAT,
     FileHeader, LONGEST,
 };
-use super::writer::Storage;
+use crate::writer::Storage;
 
 /// Buffer of the reader, for small batches.
 const READ_AHEAD: usize = 256 * 1024;

@@ -14,8 +14,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::JournalError;
-use super::format::{FORMAT, FileHeader};
+use crate::error::JournalError;
+use crate::format::{FORMAT, FileHeader};
 
 /// Attempts to open a file whose name was moved to another file meanwhile.
 ///
@@ -187,7 +187,10 @@ impl<'a> JournalPath<'a> {
     fn fill(&self, file: &File, id: [u8; 16]) -> io::Result<()> {
         rustix::fs::fchmod(file, Mode::RUSR | Mode::WUSR)?;
         file.set_len(0)?;
-        file.write_all_at(&FileHeader { format: FORMAT, id, salt: crate::random()? }.encode(), 0)?;
+        file.write_all_at(
+            &FileHeader { format: FORMAT, id, salt: relais_os::random()? }.encode(),
+            0,
+        )?;
         file.sync_all()
     }
 

@@ -85,7 +85,7 @@ impl FailedLogins {
     /// # Errors
     /// The system provides no random bytes.
     pub fn new() -> std::io::Result<Self> {
-        Ok(Self { key: crate::random()? })
+        Ok(Self { key: relais_os::random()? })
     }
 
     /// The delay before the next attempt of this address for this account.

@@ -218,7 +218,7 @@ fn hex_digit(byte: u8) -> Option<u8> {
 /// Creates a key file at `path`, unless a file is there already.
 fn create(path: &Path) -> io::Result<()> {
     let mut text = String::with_capacity(65);
-    for byte in crate::random::<32>()? {
+    for byte in relais_os::random::<32>()? {
         text.push_str(&format!("{byte:02x}"));
     }
     text.push('\n');

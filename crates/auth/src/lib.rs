@@ -1,0 +1,28 @@
+//! Who may do what: accounts, tickets, the cluster key and certificates.
+//!
+//! The crate owns the state folder and its lock, the cluster key and the proofs of it, the
+//! authority that certifies servers, accounts, password verification and tickets. Masters, slaves
+//! and operators' commands use it.
+//!
+//! It opens no socket: callers move the bytes. It reads no clock: callers pass the time. The
+//! cluster key leaves this crate only for another process of the same server, and no debug output
+//! shows it.
+
+mod accounts;
+mod authority;
+mod dir;
+mod key;
+mod link;
+mod secret_file;
+mod ticket;
+
+pub use accounts::{
+    Account, AccountError, Accounts, AccountsError, AccountsFile, AuthenticatedUser, BadLine,
+    FailedLogins, HashError, LiveAccounts, LocalLoginState, LoginResult, PasswordHash,
+    PasswordVerifier, PendingLogin, SharedLoginState, check_user_name,
+};
+pub use authority::{Authority, AuthorityError, CertificateName, RenewalTimer, ServerKey};
+pub use dir::{LockedStateDir, StateDir, StateDirError};
+pub use key::{ClusterKey, KeyError};
+pub use link::{LinkChallenger, LinkError, LinkHandshake, LinkRole, decode_link_frame};
+pub use ticket::{Rights, Ticket, TicketError};
