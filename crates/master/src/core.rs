@@ -18,6 +18,7 @@ use relais_cluster::{
     Conflict, ConnectionAddrs, Event, JoinRequest, LinkId, NoSlave, Registry, SlaveAddresses,
     SlaveStateChange, same_host,
 };
+use relais_coordinator::{LinkSender, OrderCommand, OrderHandle, SharedOrderStatus};
 use relais_proto::{
     ClusterId, Endpoint, ErrorCode, Heartbeat, LinkMessage, LogRateLimiter, Login, PathPage,
     Refusal, Registration, Reply, Scrub, SlaveId, SlaveReport, SlaveState, TreePage, TreePath,
@@ -27,8 +28,6 @@ use relais_proto::{
 use crate::certifier::Certifier;
 use crate::linked_slaves::LinkedSlaves;
 use crate::open_links::OpenLinks;
-use crate::order::{OrderCommand, OrderHandle};
-use crate::order_status::SharedOrderStatus;
 use crate::queries::Queries;
 
 /// Retry delay of a client in seconds while no slave is in service.
@@ -50,7 +49,7 @@ pub(crate) struct Core {
     pub logins: Arc<AtomicUsize>,
     pub slaves: LinkedSlaves,
     pub order: OrderHandle,
-    pub order_status: SharedOrderStatus,
+    pub order_status: Arc<SharedOrderStatus>,
     /// Open queries for slaves' trees.
     pub queries: Queries<TreePage>,
     /// Open queries for lists of paths.
@@ -116,7 +115,7 @@ impl Core {
             logins: Arc::default(),
             slaves: LinkedSlaves::default(),
             order: orders,
-            order_status: SharedOrderStatus::default(),
+            order_status: Arc::default(),
             queries: Queries::default(),
             lists: Queries::default(),
             scrubs: AtomicU64::new(0),

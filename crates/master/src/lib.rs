@@ -14,8 +14,6 @@ mod login;
 mod open_links;
 mod operate;
 mod operator;
-mod order;
-mod order_status;
 mod outbox;
 mod queries;
 mod server;
@@ -26,8 +24,8 @@ mod users_json;
 
 pub use certifier::Certifier;
 pub use command::{Operation, operate};
-pub use order::{MembersError, Store, StoreError};
 pub use relais_cluster::Balance;
+pub use relais_coordinator::Store;
 pub use server::{Config, MasterError, run};
 pub use stop::StopHandle;
 pub use users_json::users_json;

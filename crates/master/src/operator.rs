@@ -2,13 +2,13 @@
 
 use log::debug;
 use relais_cluster::ConnectionAddrs;
+use relais_coordinator::OrderStatus;
 use relais_net::Connection;
 use relais_proto::{LinkMessage, Reply, WireError};
 
 use crate::core::Core;
 use crate::login::refusal;
 use crate::operate;
-use crate::order_status::OrderStatus;
 
 /// Serves an operator until the link ends.
 pub(crate) fn serve(core: &Core, mut connection: Connection) {

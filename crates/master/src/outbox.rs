@@ -5,6 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
+use relais_coordinator::LinkSender;
 use relais_net::{Connection, Socket};
 use relais_proto::{LinkMessage, Reply};
 
@@ -42,11 +43,6 @@ impl Outbox {
     /// Makes an empty queue. `stream` is the socket of the link.
     pub fn new(stream: Arc<Socket>) -> Self {
         Self { waiting: Mutex::default(), news: Condvar::new(), stream }
-    }
-
-    /// Queues a message. After the end of the link it is dropped.
-    pub fn send(&self, message: &LinkMessage) {
-        self.append(|bytes| message.encode(bytes));
     }
 
     /// Queues a reply, as [`Self::send`] does.
@@ -126,6 +122,16 @@ impl Outbox {
 
     fn waiting(&self) -> MutexGuard<'_, OutboxQueue> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LinkSender for Outbox {
+    fn send(&self, message: &LinkMessage) {
+        self.append(|bytes| message.encode(bytes));
+    }
+
+    fn close(&self) {
+        self.cut();
     }
 }
 

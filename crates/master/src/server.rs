@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 use relais_auth::{ClusterKey, LiveAccounts};
 use relais_cluster::{Balance, Registry};
+use relais_coordinator::{CoordinatorDriver, OrderCommand, OrderHandle, Store};
 use relais_net::tls::wait_until_delivered;
 use relais_net::{AuthenticatedConnection, Connection, PreAuthPool, raise_fd_limit};
 use thiserror::Error;
@@ -20,7 +21,6 @@ use crate::certifier::Certifier;
 use crate::core::Core;
 use crate::login::{LinkPeer, MasterLogin};
 use crate::open_links::PeerKind;
-use crate::order::{Engine, OrderCommand, OrderHandle, Store};
 use crate::stop::StopHandle;
 use crate::{operator, slave_link};
 
@@ -85,9 +85,14 @@ pub fn run(listener: TcpListener, config: Config, stop: &StopHandle) -> Result<(
         Arc::new(config.accounts),
         config.certifier,
     )?);
-    let engine = Engine::new(Arc::clone(&core), config.store, config.remember);
+    let clock = {
+        let core = Arc::clone(&core);
+        Box::new(move || core.time_ms())
+    };
+    let status = Arc::clone(&core.order_status);
+    let driver = CoordinatorDriver::new(clock, status, config.store, config.remember);
     let order =
-        thread::Builder::new().name("order".to_owned()).spawn(move || engine.run(&commands))?;
+        thread::Builder::new().name("order".to_owned()).spawn(move || driver.run(&commands))?;
     let mut pool =
         PreAuthPool::new(listener, raise_fd_limit(RESERVE, PRE_AUTH_CONNECTIONS), Some(tls))?;
     info!("cluster {}", core.cluster);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use log::{info, warn};
 use relais_cluster::{ConnectionAddrs, Event, KnownSlave, LinkId};
+use relais_coordinator::{LinkSender, OrderCommand};
 use relais_net::Connection;
 use relais_proto::{
     ErrorCode, LinkMessage, Refusal, Reply, SlaveId, SlaveState, ToMaster, WireError, limits,
@@ -15,7 +16,6 @@ use crate::core::Core;
 use crate::linked_slaves::LinkedSlave;
 use crate::login::refusal;
 use crate::open_links::LinkSlot;
-use crate::order::OrderCommand;
 use crate::outbox::Outbox;
 
 /// Time that a rejected slave has to read the refusal.
@@ -151,7 +151,7 @@ fn register(
         link: slot.link,
         slave: id,
         folder: wish.folder,
-        outbox: Arc::clone(outbox),
+        sender: Arc::<Outbox>::clone(outbox),
     });
     core.slaves.add(LinkedSlave {
         link: slot.link,

@@ -7,12 +7,12 @@
 
 use relais_cluster::replica::{DivergentEntry, ReceivedTree, compare};
 use relais_cluster::{HaltReason, HistoryHash, LinkId, MasterState, Tree, TreeState, timeline};
+use relais_coordinator::CoordinatorDriver;
 use relais_proto::{Lsn, ReplicaPosition, SlaveId, TreePath};
 
 use super::slave_tree::ask;
 use super::{OperationResult, OperatorOutput, Summary, ended};
 use crate::core::Core;
-use crate::order::Engine;
 
 /// The state of the master and of the linked slaves before a recovery.
 struct Survey {
@@ -26,8 +26,8 @@ struct Survey {
 }
 
 impl Survey {
-    fn of(engine: &mut Engine) -> Self {
-        let order = engine.order();
+    fn of(driver: &mut CoordinatorDriver) -> Self {
+        let order = driver.order();
         // A slave that has joined has applied more changes since.
         let now = |link: LinkId, said: ReplicaPosition| match order.applied(link) {
             Some(applied) => {
@@ -35,17 +35,17 @@ impl Survey {
             }
             None => said,
         };
-        let slaves = engine
+        let slaves = driver
             .links()
             .iter()
             .map(|(link, open)| (*link, open.slave, open.position.map(|said| now(*link, said))))
             .collect();
         let (last, epoch, halted) = (order.last(), order.state().epoch(), order.halted());
         let shares = |folder| {
-            let mut of_folder = engine.links().values().filter(|other| other.folder == folder);
+            let mut of_folder = driver.links().values().filter(|other| other.folder == folder);
             of_folder.any(|other| other.position.is_some())
         };
-        let sharing = engine
+        let sharing = driver
             .links()
             .iter()
             .filter(|(_, open)| open.position.is_none() && shares(open.folder))
@@ -123,14 +123,14 @@ pub(super) fn recover(core: &Core, go: bool, output: &mut OperatorOutput<'_>) ->
         return Ok(Summary::done(format!("with --yes {plan}")));
     }
     output.line_now(plan);
-    if !core.order.call(move |engine| engine.fence(epoch)).ok_or_else(ended)? {
+    if !core.order.call(move |driver| driver.fence(epoch)).ok_or_else(ended)? {
         return Err("another recovery is in progress or has just finished".to_owned());
     }
     match rebuilt(core, link, epoch) {
         Ok(ledger) => {
             let (entries, last) = (ledger.tree().len(), ledger.last());
             core.order
-                .call(move |engine| engine.recovered(ledger).map_err(|error| error.to_string()))
+                .call(move |driver| driver.recovered(ledger).map_err(|error| error.to_string()))
                 .ok_or_else(ended)??;
             Ok(Summary::done(format!(
                 "recovered: {entries} entries, epoch {}; all slaves compare their folders now",
@@ -138,7 +138,7 @@ pub(super) fn recover(core: &Core, go: bool, output: &mut OperatorOutput<'_>) ->
             )))
         }
         Err(why) => {
-            core.order.call(Engine::give_up_recovery).ok_or_else(ended)?;
+            core.order.call(CoordinatorDriver::give_up_recovery).ok_or_else(ended)?;
             Err(format!("not recovered: slave {slave}: {why}; try again"))
         }
     }
@@ -154,7 +154,7 @@ fn rebuilt(core: &Core, link: LinkId, epoch: u32) -> Result<MasterState, String>
     let seed = relais_os::random().map_err(|error| error.to_string())?;
     let timeline = core
         .order
-        .call(|engine| engine.begin_timeline().map_err(|error| error.to_string()))
+        .call(|driver| driver.begin_timeline().map_err(|error| error.to_string()))
         .ok_or_else(ended)??;
     Ok(MasterState::recovered(known, tree.timelines, epoch, HistoryHash(seed), timeline))
 }

@@ -20,9 +20,7 @@ use relais_proto::{
     ErrorCode, FolderId, LinkMessage, LogEntry, Lsn, Refusal, SlaveId, ToMaster, ToSlave,
 };
 
-use super::{MembersError, OrderCommand, Store};
-use crate::core::Core;
-use crate::outbox::Outbox;
+use crate::{LinkSender, MembersError, OrderCommand, SharedOrderStatus, Store};
 
 /// Time after the start for which the order waits for all known folders.
 ///
@@ -34,18 +32,23 @@ const BATCH: usize = 4096;
 const EXPIRE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// A linked slave.
-#[derive(Debug)]
-pub(crate) struct Link {
+pub struct Link {
+    /// Id of the slave.
     pub slave: SlaveId,
+    /// Id of its folder.
     pub folder: FolderId,
-    pub outbox: Arc<Outbox>,
+    sender: Arc<dyn LinkSender>,
     /// The position that it sent with its join.
     pub position: Option<ReplicaPosition>,
 }
 
+/// Returns the time in milliseconds since 1970 UTC.
+pub type Clock = Box<dyn Fn() -> u64 + Send>;
+
 /// The order with its journal and its links.
-pub(crate) struct Engine {
-    core: Arc<Core>,
+pub struct CoordinatorDriver {
+    clock: Clock,
+    status: Arc<SharedOrderStatus>,
     order: Coordinator,
     /// The recording of its events and actions.
     recording: Recording<CoordinatorRecorder>,
@@ -64,12 +67,19 @@ pub(crate) struct Engine {
     unknown: Vec<FolderId>,
 }
 
-impl Engine {
-    /// Starts from the persistent state.
-    pub fn new(core: Arc<Core>, mut store: Store, remember: Duration) -> Self {
+impl CoordinatorDriver {
+    /// Starts from the persistent state. Removal records are kept for the time `remember`.
+    #[must_use]
+    pub fn new(
+        clock: Clock,
+        status: Arc<SharedOrderStatus>,
+        mut store: Store,
+        remember: Duration,
+    ) -> Self {
         let (order, recording) = begin(store.take_ledger(), store.folders());
-        let mut engine = Self {
-            core,
+        let mut driver = Self {
+            clock,
+            status,
             order,
             recording,
             store,
@@ -81,8 +91,8 @@ impl Engine {
             fenced: false,
             unknown: Vec::new(),
         };
-        engine.begin();
-        engine
+        driver.begin();
+        driver
     }
 
     /// Handles commands until the end.
@@ -116,11 +126,13 @@ impl Engine {
     }
 
     /// The order.
+    #[must_use]
     pub fn order(&self) -> &Coordinator {
         &self.order
     }
 
     /// The links.
+    #[must_use]
     pub fn links(&self) -> &BTreeMap<LinkId, Link> {
         &self.links
     }
@@ -134,6 +146,7 @@ impl Engine {
     }
 
     /// The folders that belong to the cluster.
+    #[must_use]
     pub fn folders(&self) -> &BTreeSet<FolderId> {
         self.store.folders()
     }
@@ -199,7 +212,7 @@ impl Engine {
             return;
         }
         self.next_expiry = Instant::now() + EXPIRE_EVERY;
-        let now_ms = self.core.time_ms();
+        let now_ms = (self.clock)();
         let remembered = u64::try_from(self.remember.as_millis()).unwrap_or(u64::MAX);
         let removed = Trimmed::RemovalRecords(now_ms.saturating_sub(remembered));
         removed.apply(self.order.state_mut());
@@ -216,8 +229,8 @@ impl Engine {
 
     fn handle(&mut self, command: OrderCommand) {
         match command {
-            OrderCommand::Linked { link, slave, folder, outbox } => {
-                self.links.insert(link, Link { slave, folder, outbox, position: None });
+            OrderCommand::Linked { link, slave, folder, sender } => {
+                self.links.insert(link, Link { slave, folder, sender, position: None });
             }
             OrderCommand::Known(slave) => self.know_slave(slave),
             OrderCommand::Event(Event::LinkClosed { link }) => {
@@ -249,7 +262,7 @@ impl Engine {
 
     /// Passes an event to the order, and executes its actions; a batch stays pending.
     pub fn event(&mut self, event: Event) {
-        let now_ms = self.core.time_ms();
+        let now_ms = (self.clock)();
         self.recording.note(|recording, to| recording.event(&event, now_ms, to));
         let actions = self.order.on(event, now_ms);
         self.recording.note(|recording, to| recording.actions(&actions, to));
@@ -264,7 +277,7 @@ impl Engine {
                         self.links
                             .values()
                             .filter(|open| open.folder == folder)
-                            .for_each(|open| open.outbox.cut());
+                            .for_each(|open| open.sender.close());
                     }
                 }
                 Action::Halted(halt) => say_halted(halt),
@@ -288,14 +301,14 @@ impl Engine {
 
     fn send(&self, link: LinkId, message: ToSlave) {
         if let Some(open) = self.links.get(&link) {
-            open.outbox.send(&LinkMessage::ToSlave(message));
+            open.sender.send(&LinkMessage::ToSlave(message));
         }
     }
 
     fn close(&mut self, link: LinkId) {
         if let Some(open) = self.links.get(&link) {
             debug!("the order closes the link of slave {}", open.slave);
-            open.outbox.cut();
+            open.sender.close();
         }
     }
 
@@ -306,7 +319,7 @@ impl Engine {
             Ok(()) => {
                 // Published before any slave gets the changes, so that no answer is behind them.
                 if let Some(newest) = batch.last() {
-                    self.core.order_status.set_lsn(newest.version);
+                    self.status.set_lsn(newest.version);
                 }
                 Event::Written
             }
@@ -332,7 +345,7 @@ impl Engine {
     }
 
     fn show(&self) {
-        self.core.order_status.set(
+        self.status.set(
             self.order.last(),
             self.order.halted(),
             self.order.lost().count(),

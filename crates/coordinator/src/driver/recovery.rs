@@ -5,10 +5,10 @@ use relais_cluster::{Event, MasterState};
 use relais_journal::JournalError;
 use relais_proto::LinkMessage;
 
-use super::Engine;
-use crate::order::StoreError;
+use super::CoordinatorDriver;
+use crate::StoreError;
 
-impl Engine {
+impl CoordinatorDriver {
     /// Starts a recovery: sends the new epoch to all slaves, and ignores their messages until its
     /// end.
     ///
@@ -20,7 +20,7 @@ impl Engine {
         while self.write() {}
         self.fenced = true;
         warn!("the cluster is being recovered in epoch {epoch}");
-        self.links.values().for_each(|open| open.outbox.send(&LinkMessage::Recovering { epoch }));
+        self.links.values().for_each(|open| open.sender.send(&LinkMessage::Recovering { epoch }));
         true
     }
 
@@ -45,7 +45,7 @@ impl Engine {
     /// # Errors
     /// The state could not be saved; the recovery has failed then.
     pub fn recovered(&mut self, ledger: MasterState) -> Result<(), StoreError> {
-        let kept = self.store.keep(&ledger, self.core.time_ms());
+        let kept = self.store.keep(&ledger, (self.clock)());
         if kept.is_ok() {
             (self.order, self.recording) = super::begin(ledger, self.store.folders());
             self.begin();
@@ -58,7 +58,7 @@ impl Engine {
     /// Shuts down all links and removes them from the order.
     fn cut_all(&mut self) {
         for (link, open) in std::mem::take(&mut self.links) {
-            open.outbox.cut();
+            open.sender.close();
             self.event(Event::LinkClosed { link });
         }
     }

@@ -7,7 +7,7 @@ use relais_proto::Lsn;
 
 /// The state of the order, set by its thread.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct OrderStatus {
+pub struct OrderStatus {
     /// The last change in the journal.
     pub lsn: Lsn,
     /// The reason why no changes are numbered.
@@ -20,7 +20,7 @@ pub(crate) struct OrderStatus {
 
 /// The current status, behind a lock.
 #[derive(Debug, Default)]
-pub(crate) struct SharedOrderStatus(Mutex<OrderStatus>);
+pub struct SharedOrderStatus(Mutex<OrderStatus>);
 
 impl SharedOrderStatus {
     /// The current status.

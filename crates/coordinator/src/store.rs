@@ -1,8 +1,7 @@
 //! The persistent state of the master: a snapshot, the journal after it, and the list of members.
 //!
 //! The journal is shortened by a snapshot of the state, after which it starts empty. The snapshot
-//! is
-//! on disk before the old journal is removed. After a crash between the two, changes of the journal
+//! is on disk before the old journal is removed. After a crash between the two, changes of the journal
 //! that are in the snapshot already are skipped.
 
 use std::collections::BTreeSet;
@@ -15,7 +14,7 @@ use relais_journal::{ChangeLog, Journal, JournalError, JournalReader, Snapshot, 
 use relais_proto::{ClusterId, FolderId, LogEntry, Lsn, SlaveId, pluralize};
 use thiserror::Error;
 
-use super::folders::{self, Members, MembersError};
+use crate::members::{self, Members, MembersError};
 
 /// Size above which the journal is shortened: some 400,000 changes, which load in a few seconds.
 const MAX_SIZE: u64 = 64 * 1024 * 1024;
@@ -96,7 +95,7 @@ impl Store {
         })?;
         ledger.add_timelines(journal.initial_timelines(), ends);
         ledger.begin_timeline(journal.timeline());
-        let known = folders::load(&folder.join("folders"), cluster)?;
+        let known = members::load(&folder.join("folders"), cluster)?;
         if known.is_none() && ledger.last() > Lsn::default() {
             warn!("no list of folders in {}: the master waits for no slave", folder.display());
         }
@@ -186,7 +185,7 @@ impl Store {
     }
 
     /// The slaves that have been in service.
-    pub(crate) fn slaves(&self) -> &[KnownSlave] {
+    pub fn slaves(&self) -> &[KnownSlave] {
         &self.members.slaves
     }
 
@@ -223,7 +222,7 @@ impl Store {
         let mut members = self.members.clone();
         change(&mut members);
         if members != self.members {
-            folders::save(&self.folder.join("folders"), self.cluster, &members)?;
+            members::save(&self.folder.join("folders"), self.cluster, &members)?;
             self.members = members;
         }
         Ok(())
