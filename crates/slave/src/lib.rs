@@ -10,20 +10,17 @@ mod certificate;
 mod changes;
 pub mod config;
 mod confine;
+mod engine;
+mod front;
 mod generation;
-mod hash_semaphore;
 mod hints;
-mod owner;
 pub mod privileges;
 mod replicator;
-mod requests;
 mod scoreboard;
 mod secrets;
-mod serving;
 mod staging;
 mod supervisor;
 mod sys;
-mod transfers;
 pub mod upload_table;
 mod worker;
 
@@ -45,16 +42,16 @@ use crate::certificate::Certificate;
 use crate::changes::channel::ProposalSocket;
 use crate::config::Config;
 use crate::confine::confine;
+use crate::engine::serving::ServingContext;
+use crate::engine::transfers::TransferLog;
+use crate::front::native::login::LoginPolicy;
 use crate::generation::GenerationFile;
 use crate::hints::Hints;
 use crate::scoreboard::Scoreboard;
 use crate::secrets::Secrets;
-use crate::serving::ServingContext;
 pub use crate::supervisor::ExitReason;
 use crate::supervisor::{Supervisor, Task};
-use crate::transfers::TransferLog;
 use crate::upload_table::UploadLimits;
-use crate::worker::login::LoginPolicy;
 use crate::worker::mailbox::WorkerMailbox;
 use crate::worker::passwords::SharedPasswords;
 
@@ -299,7 +296,7 @@ impl Slave {
 
     fn work(&self, index: usize, listener: TcpListener, control: OwnedFd) -> io::Result<()> {
         let folder = self.folder.try_clone().map_err(io::Error::other)?;
-        let serving = ServingContext::new(serving::ServingParts {
+        let serving = ServingContext::new(engine::serving::ServingParts {
             folder,
             own: self.own.folder.clone(),
             folder_id: self.folder_id(),

@@ -19,7 +19,7 @@ use rustix::net::{
 };
 
 use super::{ChannelRequest, ProposalResult, decode_result, encode_result};
-use crate::owner::Owner;
+use crate::engine::owner::Owner;
 
 /// Longest message in bytes: two paths and a few fields.
 const MESSAGE: usize = 2 * limits::PATH + 1024;

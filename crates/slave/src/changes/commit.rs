@@ -24,7 +24,7 @@ use super::replication::quarantine::Quarantine;
 use super::view::CatalogueView;
 use super::{Commit, CommitReceipt, Proposal, ProposalResult, changes_unavailable, digest_of};
 use crate::catalogue::{CatalogError, CatalogStore};
-use crate::requests::refuse;
+use crate::engine::requests::refuse;
 use crate::scoreboard::Scoreboard;
 use crate::staging::{StagedName, Staging};
 

@@ -166,7 +166,7 @@ mod tests {
         let root = Folder::open(dir.path()).unwrap();
         let (proposal_socket, mut client) =
             (ProposalSocket::new().unwrap(), HandoffClient::default());
-        let owner = crate::owner::Owner::from_text("ann");
+        let owner = crate::engine::owner::Owner::from_text("ann");
         let session = proposal_socket.open(&owner).unwrap();
         let channel = proposal_socket.receive().unwrap().unwrap();
         assert!(client.hand_off(&root, &channel).is_err(), "there is no catalogue writer");

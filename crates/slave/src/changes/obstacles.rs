@@ -9,7 +9,7 @@ use relais_tree::{EntryInfo, Folder, MetaKind, TreeError};
 use super::apply::FolderCache;
 use super::changes_unavailable_at;
 use crate::catalogue::{CatalogError, CatalogRow, CatalogStore, SkipReason};
-use crate::requests::refuse;
+use crate::engine::requests::refuse;
 
 /// What lies at a path on the disk, and what the catalogue has there.
 struct Found {

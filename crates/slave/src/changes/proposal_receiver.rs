@@ -10,7 +10,7 @@ use relais_proto::{Change, FairQueue, FolderId, Lsn};
 use super::channel::{ProposalSocket, Received, ReplicatorEnd};
 use super::handoff::HandoffListener;
 use super::{ChannelRequest, Proposal, ProposalResult};
-use crate::owner::Owner;
+use crate::engine::owner::Owner;
 
 /// Largest cost of a batch. A larger batch would delay its first changes.
 pub const BATCH: usize = 256;

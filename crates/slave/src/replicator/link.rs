@@ -26,9 +26,9 @@ use super::mailbox::{IdConflict, LinkEvent, LinkEventSender, OutgoingMessages};
 use crate::catalogue::{CatalogReader, MetadataFolder};
 use crate::certificate::Certificate;
 use crate::config::Cluster;
+use crate::engine::serving::{DISPLACED, with_pool_counters};
 use crate::generation::GenerationFile;
 use crate::scoreboard::Scoreboard;
-use crate::serving::{DISPLACED, with_pool_counters};
 
 /// Shortest and longest pause between two attempts to reach the master.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));

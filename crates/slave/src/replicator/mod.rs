@@ -31,7 +31,7 @@ use crate::certificate::Certificate;
 use crate::changes::channel::ProposalSocket;
 use crate::changes::handoff::HandoffClient;
 use crate::config::Config;
-use crate::serving::DISPLACED;
+use crate::engine::serving::DISPLACED;
 use crate::sys::fork::ignore_sigio;
 
 /// Time between two attempts of a standby to take over.

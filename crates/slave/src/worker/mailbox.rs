@@ -17,8 +17,8 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
-use crate::owner::{self, Owner};
-use crate::serving::Session;
+use crate::engine::owner::{self, Owner};
+use crate::engine::serving::Session;
 use crate::staging::StagedName;
 
 /// Most bytes of an address as text: an IPv6 address with scope and port.
@@ -230,7 +230,7 @@ mod tests {
         let (server, _) = listener.accept().unwrap();
         let session = Session {
             user: "ä".repeat(100),
-            owner: crate::owner::Owner::of("", std::net::IpAddr::from([192, 0, 2, 1])),
+            owner: crate::engine::owner::Owner::of("", std::net::IpAddr::from([192, 0, 2, 1])),
             root: TreePath::new("a/b").unwrap(),
             writable: true,
             is_peer: true,

@@ -4,15 +4,9 @@
 //! scoreboard and the mailboxes with other processes. It ends when the supervisor says so through
 //! the control socket, or is gone.
 
-pub mod active_uploads;
-pub mod login;
 pub mod mailbox;
 pub mod passwords;
-mod pending_changes;
-mod send;
-mod session;
-mod upload_receiver;
-mod wait_queue;
+pub mod wait_queue;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -28,11 +22,12 @@ use relais_net::tls::{TlsServer, wait_until_delivered};
 use relais_net::{Connection, PreAuthPool, Socket, Stream, raise_fd_limit};
 use relais_proto::LogRateLimiter;
 
-use self::login::{LoginPolicy, SlaveLogin};
 use self::mailbox::{WorkerMailbox, WorkerMessage};
 use self::wait_queue::WaitQueue;
+use crate::engine::serving::{ServingContext, Session};
+use crate::front::native::login::{LoginPolicy, SlaveLogin};
+use crate::front::native::session;
 use crate::scoreboard::{PEER_SLOTS, Scoreboard};
-use crate::serving::{ServingContext, Session};
 
 /// Connections without a login that one worker keeps.
 ///

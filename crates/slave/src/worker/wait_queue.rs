@@ -11,9 +11,9 @@ use relais_proto::{Reply, WaitReason, limits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags};
 
-use super::login::no_thread_refusal;
+use crate::engine::serving::Session;
+use crate::front::native::login::no_thread_refusal;
 use crate::scoreboard::Scoreboard;
-use crate::serving::Session;
 
 /// Most reads of unread requests of a refused client; an honest client sends no more ahead.
 const MAX_UNREAD_READS: usize = 64;

@@ -14,7 +14,7 @@ use crate::changes::commit::{is_full, sync_file};
 use crate::changes::parallel::parallel_map;
 use crate::changes::proposal_receiver::BATCH;
 use crate::changes::{Proposal, changes_unavailable_at};
-use crate::requests::refuse;
+use crate::engine::requests::refuse;
 use crate::staging::StagedName;
 
 /// Most proposals that are on the way to the master or being applied. One batch is committed while

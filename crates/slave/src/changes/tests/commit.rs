@@ -281,7 +281,7 @@ fn whoever_takes_no_answers_loses_the_channel_and_not_one_of_them() {
 fn sessions_are_served_together_and_those_that_left_are_forgotten() {
     let mut rig = Rig::new();
     let sessions: Vec<SessionEnd> = (0..5)
-        .map(|_| rig.proposal_socket.open(&crate::owner::Owner::from_text("ann")).unwrap())
+        .map(|_| rig.proposal_socket.open(&crate::engine::owner::Owner::from_text("ann")).unwrap())
         .collect();
     for (n, session) in (0_u8..).zip(&sessions) {
         for k in 0..60 {
@@ -290,7 +290,7 @@ fn sessions_are_served_together_and_those_that_left_are_forgotten() {
             assert!(session.propose(&mkdir.to_bytes()).unwrap());
         }
     }
-    let left = rig.proposal_socket.open(&crate::owner::Owner::from_text("ann")).unwrap();
+    let left = rig.proposal_socket.open(&crate::engine::owner::Owner::from_text("ann")).unwrap();
     drop(left);
     while rig.serve().unwrap() {}
     for session in &sessions {

@@ -94,7 +94,7 @@ impl Rig {
             (Arc::new(ProposalSocket::new().unwrap()), Arc::new(Scoreboard::new(1, 1, 1).unwrap()));
         let (staging, session) = (
             Staging::open(&root).unwrap(),
-            proposal_socket.open(&crate::owner::Owner::from_text("ann")).unwrap(),
+            proposal_socket.open(&crate::engine::owner::Owner::from_text("ann")).unwrap(),
         );
         let (running, memory, shorten_from) = (None, Memory::new(), None);
         let mut rig = Self {
@@ -144,7 +144,8 @@ impl Rig {
 
     /// A session with a new channel.
     fn connect(&mut self) {
-        self.session = self.proposal_socket.open(&crate::owner::Owner::from_text("ann")).unwrap();
+        self.session =
+            self.proposal_socket.open(&crate::engine::owner::Owner::from_text("ann")).unwrap();
     }
 
     fn serve(&mut self) -> Result<bool, CatalogError> {

@@ -3,7 +3,7 @@
 use relais_proto::{Change, ChangeId, Expect, Kind, Mode, Request};
 
 use super::change_ids::bind_id;
-use super::{HandlerResult, RequestContext, RequestOutcome, misrouted};
+use super::requests::{HandlerResult, RequestContext, RequestOutcome, misrouted};
 use crate::changes::Proposal;
 
 fn propose(id: ChangeId, change: Change) -> HandlerResult {

@@ -2,7 +2,8 @@
 
 use relais_proto::{Refusal, Reply, Request, WaitReason, limits};
 
-use super::{HandlerResult, RequestContext, RequestOutcome, content, misrouted};
+use super::content;
+use super::requests::{HandlerResult, RequestContext, RequestOutcome, misrouted, refuse};
 
 pub(super) fn pieces(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::Pieces { path, if_match: wanted, first, count } = request else {
@@ -25,7 +26,7 @@ pub(super) fn pieces(context: &mut RequestContext<'_>, request: Request) -> Hand
         context.keepalive.send_keepalive(WaitReason::Hashing)
     })
     .map_err(|e| content::hashing_failed(&path, e))?;
-    if !file.is_unchanged().map_err(|e| super::refuse(&path, &e))? {
+    if !file.is_unchanged().map_err(|e| refuse(&path, &e))? {
         return Err(content::content_changed(&path));
     }
     // A client asks for pieces only after the content did not match its digest.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use relais_net::Socket;
 
-use super::mailbox::WorkerMailbox;
 use crate::staging::StagedName;
+use crate::worker::mailbox::WorkerMailbox;
 
 /// The uploads that one worker receives, and the mailboxes of all workers.
 pub struct ActiveUploads {

@@ -8,8 +8,8 @@ use relais_transfer::{BlockRange, SendOutcome, send_blocks};
 use relais_tree::OpenFile;
 
 use super::session::SessionKeepAlive;
-use crate::requests::{self, FileContent, RequestOutcome};
-use crate::serving::{ServingContext, Session};
+use crate::engine::requests::{self, FileContent, RequestOutcome};
+use crate::engine::serving::{ServingContext, Session};
 
 /// Sends an outcome that is no change, to a client or another slave; returns its error, if any.
 ///

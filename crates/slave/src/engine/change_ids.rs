@@ -5,7 +5,7 @@
 
 use relais_proto::{ChangeId, TreePath};
 
-use crate::serving::Session;
+use crate::engine::serving::Session;
 
 /// Context of the hash, which differs from every other one.
 const DOMAIN: &str = "relais 2026-11 id of a change 1";
@@ -59,7 +59,7 @@ mod tests {
     fn ids_depend_on_user_kind_paths_and_size() {
         let session = |user: &str| Session {
             user: user.to_owned(),
-            owner: crate::owner::Owner::of("", std::net::IpAddr::from([192, 0, 2, 1])),
+            owner: crate::engine::owner::Owner::of("", std::net::IpAddr::from([192, 0, 2, 1])),
             root: TreePath::root(),
             writable: true,
             seen_lsn: relais_proto::Lsn::default(),

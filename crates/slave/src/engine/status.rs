@@ -2,8 +2,8 @@
 
 use relais_proto::{Reply, Request};
 
-use super::{HandlerResult, RequestContext, RequestOutcome, misrouted};
-use crate::serving::DISPLACED;
+use super::requests::{HandlerResult, RequestContext, RequestOutcome, misrouted};
+use crate::engine::serving::DISPLACED;
 
 pub(super) fn status(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::Status = request else { return Err(misrouted()) };

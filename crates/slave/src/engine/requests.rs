@@ -3,22 +3,14 @@
 //! A handler turns a request into a [`RequestOutcome`] or a refusal. It never sends anything: only
 //! a front end does, and a second front end can use the same table.
 
-mod change_ids;
-mod changes;
-mod content;
-mod entry;
-mod listing;
-mod pieces;
-mod status;
-mod uploads;
-
 use std::io;
 
-pub use self::change_ids::account_tag;
-pub(crate) use self::content::content_changed;
-pub use self::listing::SCAN_WAIT;
-pub use self::uploads::{SMALL, Upload};
+pub use super::change_ids::account_tag;
+pub(crate) use super::content::content_changed;
+pub use super::listing::SCAN_WAIT;
+pub use super::uploads::{SMALL, Upload};
 
+use super::{changes, content, entry, listing, pieces, status, uploads};
 use log::trace;
 use relais_proto::{
     ContentHeader, Digest, Entry, ErrorCode, FrameType, Refusal, Reply, Request, TreePath,
@@ -28,7 +20,7 @@ use relais_tree::{Meta, OpenFile, TreeError};
 
 use crate::catalogue::EntryFacts;
 use crate::changes::Proposal;
-use crate::serving::{ServingContext, Session};
+use crate::engine::serving::{ServingContext, Session};
 
 /// The result of a handler.
 pub enum RequestOutcome {
@@ -136,7 +128,7 @@ pub fn handle(context: &mut RequestContext<'_>, request: Request) -> HandlerResu
 
 /// Returns the refusal of a request that the table sent to the wrong handler, which a test rules
 /// out.
-fn misrouted() -> Refusal {
+pub(super) fn misrouted() -> Refusal {
     Refusal::new(ErrorCode::Unsupported, "this server does not know the request")
 }
 
@@ -152,7 +144,7 @@ pub(crate) fn refuse(path: &TreePath, error: &TreeError) -> Refusal {
 }
 
 /// Returns the entry of a file or folder as it is on the disk.
-fn entry_of(path: &TreePath, meta: &Meta, facts: &EntryFacts) -> Result<Entry, Refusal> {
+pub(super) fn entry_of(path: &TreePath, meta: &Meta, facts: &EntryFacts) -> Result<Entry, Refusal> {
     let Some(kind) = meta.served_kind() else {
         return Err(Refusal::at(path, ErrorCode::NotServed, "neither a file nor a folder"));
     };

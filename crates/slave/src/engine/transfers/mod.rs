@@ -20,7 +20,7 @@ use relais_proto::{ErrorCode, FrameType, Request, SlaveId, TreePath, is_unsafe_c
 use serde::Serialize;
 
 use self::sink::Sink;
-use crate::serving::Session;
+use crate::engine::serving::Session;
 
 /// An open transfer log.
 #[derive(Debug)]
@@ -291,7 +291,7 @@ mod tests {
         let log = TransferLog::open(&path).unwrap();
         let session = Session {
             user: "a\u{202e}\u{9b}b\"".to_owned(),
-            owner: crate::owner::Owner::of("", std::net::IpAddr::from([192, 0, 2, 1])),
+            owner: crate::engine::owner::Owner::of("", std::net::IpAddr::from([192, 0, 2, 1])),
             root: TreePath::new("home").unwrap(),
             writable: true,
             seen_lsn: Lsn::default(),

@@ -15,14 +15,14 @@ use relais_tree::{Folder, Meta, TreeError};
 
 use crate::catalogue::{CatalogError, CatalogReader, EntryFacts, MetadataFolder};
 use crate::changes::channel::{ProposalSocket, Received, SessionEnd};
-use crate::hash_semaphore::HashSemaphore;
+use crate::engine::active_uploads::ActiveUploads;
+use crate::engine::hash_semaphore::HashSemaphore;
+use crate::engine::owner::Owner;
+use crate::engine::transfers::TransferLog;
 use crate::hints::Hints;
-use crate::owner::Owner;
 use crate::scoreboard::Scoreboard;
 use crate::staging::{StagedName, Staging};
-use crate::transfers::TransferLog;
 use crate::upload_table;
-use crate::worker::active_uploads::ActiveUploads;
 use crate::worker::mailbox::WorkerMailbox;
 
 /// Error in `status` if the folder's path no longer leads to the served folder.

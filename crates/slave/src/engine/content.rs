@@ -10,12 +10,12 @@ use relais_proto::{
 };
 use relais_tree::{OpenFile, TreeError, hash_file};
 
-use super::{
+use super::requests::{
     FileContent, HandlerResult, KeepAlive, RequestContext, RequestOutcome, digest_of, misrouted,
     refuse,
 };
 use crate::catalogue::EntryFacts;
-use crate::serving::ServingContext;
+use crate::engine::serving::ServingContext;
 
 /// How long the folder may be ahead of the catalogue.
 const CATALOG_LAG: Duration = Duration::from_millis(200);

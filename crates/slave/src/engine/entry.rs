@@ -2,11 +2,12 @@
 
 use relais_proto::{Digest, Entry, ErrorCode, Kind, Refusal, Reply, Request, TreePath};
 
-use super::{
-    HandlerResult, RequestContext, RequestOutcome, content, digest_of, entry_of, misrouted, refuse,
+use super::content;
+use super::requests::{
+    HandlerResult, RequestContext, RequestOutcome, digest_of, entry_of, misrouted, refuse,
 };
 use crate::catalogue::EntryFacts;
-use crate::serving::ServingContext;
+use crate::engine::serving::ServingContext;
 
 pub(super) fn stat(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {
     let Request::Stat(path) = request else { return Err(misrouted()) };

@@ -15,9 +15,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::changes::channel::{MOST_PENDING, Received, SessionEnd};
 use crate::changes::{ChannelRequest, CommitReceipt, Proposal, changes_unavailable};
-use crate::owner::Owner;
-use crate::requests::{KeepAlive, SCAN_WAIT};
-use crate::serving::ServingContext;
+use crate::engine::owner::Owner;
+use crate::engine::requests::{KeepAlive, SCAN_WAIT};
+use crate::engine::serving::ServingContext;
 use crate::staging::StagedName;
 
 /// How long a change waits for a replicator.
@@ -334,9 +334,9 @@ mod tests {
     use crate::catalogue::{FOLDER, MetadataFolder};
     use crate::changes::ChannelRequest;
     use crate::changes::channel::{ProposalSocket, ReplicatorEnd};
+    use crate::engine::serving::ServingParts;
     use crate::hints::Hints;
     use crate::scoreboard::Scoreboard;
-    use crate::serving::ServingParts;
     use relais_proto::{ChangeId, Expect, FolderId, Lsn, Mode, SlaveId, TreePath};
     use relais_tree::Folder;
 

@@ -7,8 +7,8 @@ use relais_proto::{FrameHeader, FrameType, Refusal, Request, WireError, limits};
 
 use super::session::SessionKeepAlive;
 use crate::changes::Proposal;
-use crate::requests::Upload;
-use crate::serving::{ServingContext, Session};
+use crate::engine::requests::Upload;
+use crate::engine::serving::{ServingContext, Session};
 
 /// Most bytes of one read.
 const BUFFER: usize = 256 * 1024;

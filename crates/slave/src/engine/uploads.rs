@@ -14,9 +14,11 @@ use relais_proto::{
 use relais_tree::{OpenFile, TreeError, set_mode, set_times};
 
 use super::change_ids::bind_id;
-use super::{HandlerResult, KeepAlive, RequestContext, RequestOutcome, misrouted, refuse};
+use super::requests::{
+    HandlerResult, KeepAlive, RequestContext, RequestOutcome, misrouted, refuse,
+};
 use crate::changes::{Commit, Proposal, changes_unavailable_at};
-use crate::serving::ServingContext;
+use crate::engine::serving::ServingContext;
 use crate::staging::StagedName;
 
 /// Size up to which the target of a put is checked only once the content has come.

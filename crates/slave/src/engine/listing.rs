@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use relais_proto::{EntriesPage, ErrorCode, PageBuilder, Refusal, Request, TreePath, WaitReason};
 
-use super::{HandlerResult, RequestContext, RequestOutcome, misrouted, refuse};
+use super::requests::{HandlerResult, RequestContext, RequestOutcome, misrouted, refuse};
 use crate::catalogue::ListOutcome;
-use crate::serving::ServingContext;
+use crate::engine::serving::ServingContext;
 
 /// Time between two checks whether the folder has been scanned.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);

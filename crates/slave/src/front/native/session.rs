@@ -13,17 +13,17 @@ use relais_proto::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::pending_changes::{CommittedChange, PendingChanges};
 use super::send::send;
 use super::upload_receiver::{ReceivedUpload, UploadReceiver};
 use crate::changes::{CommitReceipt, Proposal};
-use crate::hash_semaphore::{HashPermit, HashSemaphore};
-use crate::owner::Owner;
-use crate::requests::{
+use crate::engine::hash_semaphore::{HashPermit, HashSemaphore};
+use crate::engine::owner::Owner;
+use crate::engine::pending_changes::{CommittedChange, PendingChanges};
+use crate::engine::requests::{
     self, KeepAlive, RequestContext, RequestOutcome, SMALL, Upload, account_tag,
 };
-use crate::serving::{ServingContext, Session};
-use crate::transfers::{TransferRecord, TransferRecorder};
+use crate::engine::serving::{ServingContext, Session};
+use crate::engine::transfers::{TransferRecord, TransferRecorder};
 
 /// Most bytes of answers that are held back while more requests are ready.
 const MAX_HELD_BYTES: usize = 64 * 1024;

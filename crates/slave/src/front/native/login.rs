@@ -17,10 +17,10 @@ use relais_proto::{
 };
 
 use crate::config::master_for;
-use crate::owner::Owner;
+use crate::engine::owner::Owner;
+use crate::engine::serving::Session;
 use crate::scoreboard::Scoreboard;
 use crate::secrets::WorkerSecrets;
-use crate::serving::Session;
 use crate::worker::passwords::WorkerPasswords;
 use crate::worker::wait_queue::{Admission, ClaimError, SlotClaim};
 

@@ -1,0 +1,3 @@
+//! Front ends: each speaks one protocol with the clients, and turns outcomes into its bytes.
+
+pub mod native;
