@@ -21,46 +21,56 @@ pub struct Failure {
     pub message: String,
 }
 
+/// A result whose error is a failure, unless another one is named.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// Builds a failure from the name of its code and the arguments of `format!`.
+macro_rules! failure {
+    ($code:ident, $($message:tt)+) => {
+        $crate::Failure::new(relais_proto::ErrorCode::$code, format!($($message)+))
+    };
+}
+
+/// Returns with a failure; the arguments are those of `failure!`.
+macro_rules! fail {
+    ($($arguments:tt)+) => {
+        return Err(failure!($($arguments)+))
+    };
+}
+
 impl Failure {
     /// Creates a failure from its code and message.
-    #[must_use]
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
     /// The failure for a wrong command line.
-    #[must_use]
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Usage, message)
     }
 
     /// The failure for an interruption by the user.
-    #[must_use]
     pub fn interrupted() -> Self {
         Self::new(ErrorCode::Interrupted, "interrupted")
     }
 
     /// The failure for a server that broke the protocol.
-    #[must_use]
     pub fn bad_server(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::BadServer, message)
     }
 
     /// The failure for a local file or folder that cannot be used.
-    #[must_use]
     pub fn local(path: &Path, error: &io::Error) -> Self {
         Self::new(ErrorCode::Local, format!("{}: {}", path.display(), plain(error)))
     }
 
     /// Prefixes the message with `context` and a colon.
-    #[must_use]
     pub fn of(mut self, context: &str) -> Self {
         self.message = format!("{context}: {}", self.message);
         self
     }
 
     /// Returns the exit status of the program if this is the first failure.
-    #[must_use]
     pub fn status(&self) -> u8 {
         match self.code {
             ErrorCode::Usage => 2,
@@ -91,13 +101,11 @@ impl From<NameError> for Failure {
 }
 
 /// Returns the system's text for an error, without the number that Rust appends.
-#[must_use]
 pub fn plain(error: &io::Error) -> String {
     relais_proto::system_error_text(error)
 }
 
 /// Explains in a few words why a connection cannot be used any more.
-#[must_use]
 pub fn why_gone(error: &WireError) -> String {
     match error {
         WireError::Truncated => "connection closed".to_owned(),

@@ -40,7 +40,6 @@ pub struct Interrupt(Arc<(Mutex<InterruptState>, Condvar)>);
 
 impl Interrupt {
     /// Creates the state without an interruption.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }

@@ -5,8 +5,10 @@
 //! `send` sends them, through `relais-transfer` and `relais-tree`. `transfer_log` records
 //! unfinished transfers. `recursive` transfers whole folders.
 
-mod commands;
+#[macro_use]
 mod error;
+
+mod commands;
 mod interrupt;
 mod local;
 mod nearest;
@@ -31,7 +33,7 @@ mod tests;
 mod transfer_log;
 
 pub use commands::{Command, TABLE as COMMANDS};
-pub use error::Failure;
+pub use error::{Failure, Result};
 pub use interrupt::Interrupt;
 pub use run::{Config, run};
 pub use session::{Destination, Host, Security};

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use relais_proto::ErrorCode;
 
-use crate::Failure;
+use crate::{Failure, Result};
 
 /// The default local folder, if the current folder contains it.
 pub const DEFAULT_FOLDER: &str = "_CLIENTROOT";
@@ -32,7 +32,6 @@ pub struct LocalTarget {
 
 impl LocalTarget {
     /// Returns the local name for messages.
-    #[must_use]
     pub fn shown(&self) -> String {
         self.folder.join(&self.name).display().to_string()
     }
@@ -43,7 +42,7 @@ impl LocalFolders {
     ///
     /// # Errors
     /// The folder does not exist, which is a usage error.
-    pub fn new(folder: Option<PathBuf>) -> Result<Self, Failure> {
+    pub fn new(folder: Option<PathBuf>) -> Result<Self> {
         let home = match folder {
             Some(folder) => folder,
             None if Path::new(DEFAULT_FOLDER).is_dir() => PathBuf::from(DEFAULT_FOLDER),
@@ -51,25 +50,22 @@ impl LocalFolders {
         };
         match std::fs::metadata(openable(&home)) {
             Ok(found) if found.is_dir() => Ok(Self { current: home.clone(), home }),
-            Ok(_) => Err(Failure::usage(format!("{} is not a folder", home.display()))),
+            Ok(_) => Err(failure!(Usage, "{} is not a folder", home.display())),
             Err(e) => Err(Failure { code: ErrorCode::Usage, ..Failure::local(&home, &e) }),
         }
     }
 
     /// Returns the folder of `-d` as a path that can be opened.
-    #[must_use]
     pub fn home(&self) -> &Path {
         openable(&self.home)
     }
 
     /// Returns the folder of `-d` as a prefix of names.
-    #[must_use]
     pub fn home_display(&self) -> &Path {
         &self.home
     }
 
     /// Resolves a name against the current local folder.
-    #[must_use]
     pub fn resolve(&self, name: &str) -> PathBuf {
         self.current.join(name)
     }
@@ -78,7 +74,7 @@ impl LocalFolders {
     ///
     /// # Errors
     /// The folder no longer exists.
-    pub fn current_dir(&self) -> Result<PathBuf, Failure> {
+    pub fn current_dir(&self) -> Result<PathBuf> {
         openable(&self.current).canonicalize().map_err(|e| Failure::local(&self.current, &e))
     }
 
@@ -86,14 +82,11 @@ impl LocalFolders {
     ///
     /// # Errors
     /// The name is not a folder.
-    pub fn change(&mut self, name: Option<&str>) -> Result<PathBuf, Failure> {
+    pub fn change(&mut self, name: Option<&str>) -> Result<PathBuf> {
         let wanted = name.map_or_else(|| self.home.clone(), |name| self.resolve(name));
         let place = openable(&wanted).canonicalize().map_err(|e| Failure::local(&wanted, &e))?;
         if !place.is_dir() {
-            return Err(Failure::new(
-                ErrorCode::Local,
-                format!("{} is not a folder", wanted.display()),
-            ));
+            fail!(Local, "{} is not a folder", wanted.display());
         }
         // In the folder of `-d`, names are shown as at the start.
         let at_home = self.home().canonicalize().is_ok_and(|home| home == place);
@@ -113,16 +106,16 @@ impl LocalFolders {
         remote_name: &str,
         into: Option<&str>,
         several: bool,
-    ) -> Result<LocalTarget, Failure> {
+    ) -> Result<LocalTarget> {
         let Some(into) = into else {
             return Ok(LocalTarget { folder: self.current.clone(), name: remote_name.to_owned() });
         };
         if into.is_empty() {
-            return Err(Failure::usage("the local name is empty"));
+            fail!(Usage, "the local name is empty");
         }
         let path = self.resolve(into);
         if into.ends_with('/') || openable(&path).is_dir() {
-            let missing = || Failure::new(ErrorCode::Local, format!("{into}: no such folder"));
+            let missing = || failure!(Local, "{into}: no such folder");
             return if path.is_dir() {
                 Ok(LocalTarget { folder: path, name: remote_name.to_owned() })
             } else {
@@ -130,15 +123,12 @@ impl LocalFolders {
             };
         }
         if several {
-            return Err(Failure::new(
-                ErrorCode::Local,
-                format!("{into} is not a folder, and several files need a folder"),
-            ));
+            fail!(Local, "{into} is not a folder, and several files need a folder");
         }
         let (Some(Component::Normal(name)), Some(folder)) =
             (path.components().next_back(), path.parent())
         else {
-            return Err(Failure::usage(format!("{into} is not a file name")));
+            fail!(Usage, "{into} is not a file name");
         };
         Ok(LocalTarget { folder: folder.to_path_buf(), name: name.to_string_lossy().into_owned() })
     }
@@ -146,7 +136,6 @@ impl LocalFolders {
     /// Returns the target with exactly this name, even if a folder has it.
     ///
     /// Returns none if the name can only mean a folder.
-    #[must_use]
     pub fn exact_target(&self, name: &str) -> Option<LocalTarget> {
         let path = self.resolve(name);
         match (path.components().next_back(), path.parent()) {
@@ -162,7 +151,7 @@ impl LocalFolders {
     ///
     /// # Errors
     /// The folder no longer exists.
-    pub fn log_name(&self, target: &LocalTarget) -> Result<String, Failure> {
+    pub fn log_name(&self, target: &LocalTarget) -> Result<String> {
         let full =
             |path: &Path| openable(path).canonicalize().map_err(|e| Failure::local(path, &e));
         let (home, folder) = (full(&self.home)?, full(&target.folder)?);
@@ -175,7 +164,6 @@ impl LocalFolders {
     /// As [`Self::log_name`], for a file that is sent.
     ///
     /// If its folder no longer exists, the name stays as the user gave it.
-    #[must_use]
     pub fn log_name_of(&self, path: &Path) -> String {
         let log_name = path.file_name().and_then(|name| {
             let target = LocalTarget {
@@ -189,14 +177,12 @@ impl LocalFolders {
 }
 
 /// Splits a logged name into its parts; returns none if it leads out of the folder of `-d`.
-#[must_use]
 pub fn parts_inside(log_name: &str) -> Option<Vec<&str>> {
     let parts: Vec<&str> = log_name.split('/').collect();
     parts.iter().all(|part| relais_proto::check_part(part).is_ok()).then_some(parts)
 }
 
 /// Returns the path to open for a name: the empty name is the current folder.
-#[must_use]
 pub fn openable(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 
 use relais_proto::{Kind, TreePath};
 
-use crate::Failure;
+use crate::Result;
 use crate::session::Session;
 
 /// Folders up to this many names are shown completely.
@@ -79,9 +79,9 @@ impl SimilarNames {
 ///
 /// # Errors
 /// The user interrupted, or the folder cannot be listed.
-pub fn suggest_names(session: &mut Session, path: &TreePath) -> Result<String, Failure> {
+pub fn suggest_names(session: &mut Session, path: &TreePath) -> Result<String> {
     let Some((folder, wanted)) = path.split_last() else {
-        return Err(Failure::bad_server("the server has no root folder"));
+        fail!(BadServer, "the server has no root folder");
     };
     let mut nearest = SimilarNames::new(wanted);
     session.list(&folder, &mut |entry| {

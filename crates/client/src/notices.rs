@@ -35,14 +35,12 @@ pub struct Notices(Arc<Mutex<NoticeState>>);
 
 impl Notices {
     /// Creates notices that go to standard error.
-    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Creates notices that a test can inspect.
     #[cfg(test)]
-    #[must_use]
     pub fn collecting() -> Self {
         Self(Arc::new(Mutex::new(NoticeState {
             collected: Some(Vec::new()),
@@ -52,13 +50,11 @@ impl Notices {
 
     /// Returns the collected notices.
     #[cfg(test)]
-    #[must_use]
     pub fn collected(&self) -> Vec<String> {
         self.state().collected.clone().unwrap_or_default()
     }
 
     /// Whether standard error is a terminal.
-    #[must_use]
     pub fn on_terminal(&self) -> bool {
         self.state().collected.is_none() && std::io::stderr().is_terminal()
     }
@@ -91,7 +87,6 @@ impl Notices {
     }
 
     /// Returns the progress bar of the whole command.
-    #[must_use]
     pub fn batch_bar(&self) -> Option<BatchBar> {
         self.state().batch_bar.clone()
     }

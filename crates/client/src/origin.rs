@@ -21,13 +21,11 @@ pub struct Origin {
 
 impl Origin {
     /// Creates the origin of data from `host`.
-    #[must_use]
     pub fn new(host: &Host, authority: Option<Fingerprint>, cluster: ClusterId) -> Self {
         Self { host: host_key(host), authority, cluster }
     }
 
     /// Returns a hash of all fields, as 32 hexadecimal digits.
-    #[must_use]
     pub fn hash(&self) -> String {
         let authority =
             self.authority.map_or_else(|| "-".to_owned(), |authority| authority.to_string());
@@ -38,7 +36,6 @@ impl Origin {
 }
 
 /// Returns the canonical text of a host: lower case, without a trailing dot.
-#[must_use]
 pub fn host_key(host: &Host) -> String {
     let name = host.name.trim_end_matches('.').to_ascii_lowercase();
     Host { name, port: host.port }.to_string()

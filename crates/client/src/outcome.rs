@@ -168,7 +168,6 @@ pub struct MirrorResult {
 
 impl MirrorResult {
     /// Whether the source and target were equal, as far as they could be compared.
-    #[must_use]
     pub fn is_unchanged(&self) -> bool {
         let BatchSummary { files, folders, failed, .. } = &self.summary;
         (*files, *folders, self.deleted) == (0, 0, 0) && failed.is_empty()
@@ -299,7 +298,6 @@ pub enum CommandOutcome {
 
 impl CommandOutcome {
     /// Returns the failure that represents all failures inside; none if all succeeded.
-    #[must_use]
     pub fn failure(&self) -> Option<Failure> {
         match self {
             Self::Entries(failed) | Self::Changes(Changes { failed, .. }) => summary(failed),

@@ -3,9 +3,9 @@
 //! `.` and `..` are resolved here and never sent. A name above the root is an error, because
 //! treating it as the root would transfer or list the wrong files.
 
-use relais_proto::{ErrorCode, TreePath};
+use relais_proto::TreePath;
 
-use crate::Failure;
+use crate::{Failure, Result};
 
 /// Resolves `text` in `folder`.
 ///
@@ -13,9 +13,9 @@ use crate::Failure;
 ///
 /// # Errors
 /// The name is empty, above the root, or breaks the rules for names.
-pub fn resolve(folder: &TreePath, text: &str) -> Result<TreePath, Failure> {
+pub fn resolve(folder: &TreePath, text: &str) -> Result<TreePath> {
     if text.is_empty() {
-        return Err(Failure::new(ErrorCode::BadName, "the name is empty"));
+        fail!(BadName, "the name is empty");
     }
     let mut path = if text.starts_with('/') { TreePath::root() } else { folder.clone() };
     for part in text.split('/') {
@@ -24,10 +24,7 @@ pub fn resolve(folder: &TreePath, text: &str) -> Result<TreePath, Failure> {
             ".." => match path.split_last() {
                 Some((parent, _)) => parent,
                 None => {
-                    return Err(Failure::new(
-                        ErrorCode::BadName,
-                        format!("{text} is above the root"),
-                    ));
+                    fail!(BadName, "{text} is above the root");
                 }
             },
             name => path.join(name).map_err(|e| Failure::from(e).of(text))?,

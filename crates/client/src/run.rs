@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use relais_proto::TreePath;
 
-use crate::Failure;
 use crate::commands::ParsedCommand;
 use crate::interrupt::{Activity, Interrupt};
 use crate::local::LocalFolders;
@@ -18,6 +17,7 @@ use crate::output::{Output, Screen};
 use crate::saved_state::{SavedState, StateFolder};
 use crate::session::{Host, Security, Session, Settings};
 use crate::shell::{CommandStatus, Shell};
+use crate::{Failure, Result};
 use crate::{prompt, shell_words};
 
 /// The settings of the command line.
@@ -160,7 +160,7 @@ impl CommandSource {
                 (Ok(_), Ok(text)) if shell_words::is_blank(text) => continue,
                 (Ok(_), Ok(text)) => self.run_line(shell, text.trim_end_matches(['\n', '\r'])),
                 (Ok(_), Err(_)) => {
-                    not_read(shell, &Failure::usage("a line of standard input is not UTF-8"))
+                    not_read(shell, &failure!(Usage, "a line of standard input is not UTF-8"))
                 }
                 (Err(e), _) => {
                     let failure = Failure::local(std::path::Path::new("standard input"), &e);

@@ -7,7 +7,6 @@
 pub use relais_proto::{is_unsafe_char, sanitize};
 
 /// As [`clean`], but keeps line ends, for messages of several lines.
-#[must_use]
 pub fn sanitize_lines(text: &str) -> String {
     text.lines().map(sanitize).collect::<Vec<_>>().join("\n")
 }

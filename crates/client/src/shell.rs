@@ -6,7 +6,6 @@
 use log::debug;
 use relais_proto::{ErrorCode, TreePath};
 
-use crate::Failure;
 use crate::commands::ParsedCommand;
 use crate::interrupt::{Activity, Interrupt};
 use crate::local::LocalFolders;
@@ -16,6 +15,7 @@ use crate::outcome::CommandOutcome;
 use crate::output::Output;
 use crate::remote;
 use crate::session::Session;
+use crate::{Failure, Result};
 
 /// The state that all commands share.
 pub struct Shell {
@@ -53,7 +53,7 @@ impl Shell {
     ///
     /// # Errors
     /// The name breaks the rules, or is above the root.
-    pub fn resolve_remote(&self, name: &str) -> Result<TreePath, Failure> {
+    pub fn resolve_remote(&self, name: &str) -> Result<TreePath> {
         remote::resolve(&self.cwd, name)
     }
 
@@ -99,7 +99,7 @@ impl Shell {
     }
 
     /// Prints an outcome and returns its consequences.
-    pub fn report_outcome(&mut self, result: &Result<CommandOutcome, Failure>) -> CommandStatus {
+    pub fn report_outcome(&mut self, result: &Result<CommandOutcome>) -> CommandStatus {
         let written = self.output.finish(result);
         if self.output.is_broken() {
             return CommandStatus { status: 1, leave: true };
@@ -118,7 +118,6 @@ impl Shell {
 }
 
 /// Adds the path to a server's failure, unless the message contains it.
-#[must_use]
 pub fn with_path(path: &TreePath, failure: Failure) -> Failure {
     let about_path =
         !matches!(failure.code, ErrorCode::Interrupted | ErrorCode::Unreachable | ErrorCode::Local);

@@ -2,32 +2,28 @@
 
 use std::borrow::Cow;
 
-use crate::Failure;
+use crate::Result;
 
 /// Splits a line into words, with a shell's quotes and backslashes; `#` starts a comment.
 ///
 /// # Errors
 /// A quote or a backslash is not closed.
-pub fn split(line: &str) -> Result<Vec<String>, Failure> {
-    shlex::split(line).ok_or_else(|| {
-        Failure::usage(format!("a quote or backslash is not closed: {}", line.trim()))
-    })
+pub fn split(line: &str) -> Result<Vec<String>> {
+    shlex::split(line)
+        .ok_or_else(|| failure!(Usage, "a quote or backslash is not closed: {}", line.trim()))
 }
 
 /// Quotes a word so that [`split`] returns it unchanged.
-#[must_use]
 pub fn quote(word: &str) -> Cow<'_, str> {
     shlex::try_quote(word).unwrap_or(Cow::Borrowed(word))
 }
 
 /// Returns the local command of a line that begins with `!`, as it was typed.
-#[must_use]
 pub fn local_command(line: &str) -> Option<&str> {
     line.trim_start().strip_prefix('!').map(str::trim)
 }
 
 /// Whether a line of standard input contains no command.
-#[must_use]
 pub fn is_blank(line: &str) -> bool {
     let line = line.trim_start();
     line.is_empty() || line.starts_with('#')
@@ -45,7 +41,6 @@ pub struct PartialLine {
 }
 
 /// Splits a line that is still being typed; a quote may be open.
-#[must_use]
 pub fn partial(line: &str) -> PartialLine {
     let mut scan = PartialLine::default();
     let (mut quote, mut escaped) = (None, false);

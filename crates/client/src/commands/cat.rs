@@ -1,9 +1,7 @@
 //! Writing files to standard output: `cat`.
 
-use relais_proto::ErrorCode;
-
 use super::{Command, CompletionKind, get, options};
-use crate::Failure;
+use crate::Result;
 use crate::outcome::{CommandOutcome, Received};
 use crate::output::ContentMode;
 use crate::shell::Shell;
@@ -21,24 +19,24 @@ pub const CAT: Command = Command {
     run: cat,
 };
 
-fn cat(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn cat(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     shell.output.begin_content(ContentMode::Quiet);
     let names = options::at_least_one(options::names(args, &mut options::none)?)?;
     show(shell, &names)
 }
 
 /// Writes each file to standard output.
-pub fn show(shell: &mut Shell, names: &[String]) -> Result<CommandOutcome, Failure> {
+pub fn show(shell: &mut Shell, names: &[String]) -> Result<CommandOutcome> {
     match names {
         [name] => one(shell, name).map(CommandOutcome::Received),
         names => get::all(shell, names, &mut one).map(CommandOutcome::Batch),
     }
 }
 
-fn one(shell: &mut Shell, name: &str) -> Result<Received, Failure> {
+fn one(shell: &mut Shell, name: &str) -> Result<Received> {
     let path = shell.resolve_remote(name)?;
     if path.is_root() || name.ends_with('/') {
-        return Err(Failure::new(ErrorCode::IsFolder, format!("{name} is a folder")));
+        fail!(IsFolder, "{name} is a folder");
     }
     shell.show(&path).map_err(|failure| shell.explain(&path, failure))
 }

@@ -4,9 +4,9 @@ use relais_proto::{ErrorCode, Kind, Lsn, TreePath};
 
 use super::each_name::{self, UsedTargets};
 use super::{Command, CompletionKind, OptionValue, options};
-use crate::Failure;
 use crate::outcome::{Changes, CommandOutcome};
 use crate::shell::{Shell, with_path};
+use crate::{Failure, Result};
 
 pub const MKDIR: Command = Command {
     name: "mkdir",
@@ -45,7 +45,7 @@ pub const MV: Command = Command {
     run: mv,
 };
 
-fn mkdir(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn mkdir(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     let (names, parents) = read(args, "-p")?;
     each(shell, &names, &mut |shell, name| {
         let path = shell.resolve_remote(name)?;
@@ -58,12 +58,12 @@ fn mkdir(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure
     })
 }
 
-fn rm(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn rm(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     let (names, recursive) = read(args, "-r")?;
     each(shell, &names, &mut |shell, name| {
         let path = shell.resolve_remote(name)?;
         if path.is_root() {
-            return Err(Failure::new(ErrorCode::Denied, "the root cannot be removed"));
+            fail!(Denied, "the root cannot be removed");
         }
         shell.session.remove(&path, recursive).map(Some).map_err(|failure| match failure.code {
             ErrorCode::NotEmpty => with_path(
@@ -78,12 +78,12 @@ fn rm(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
     })
 }
 
-fn mv(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn mv(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     let mut names = options::names(args, &mut options::none)?;
     let onto = names
         .pop()
         .filter(|_| !names.is_empty())
-        .ok_or_else(|| Failure::usage("the command takes at least two names"))?;
+        .ok_or_else(|| failure!(Usage, "the command takes at least two names"))?;
     let to = shell.resolve_remote(&onto)?;
     let into = onto.ends_with('/') || names.len() > 1 || to.is_root();
     if names.len() > 1 {
@@ -91,17 +91,14 @@ fn mv(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
         let kind =
             shell.session.stat(&to).map_err(|failure| shell.explain(&to, failure))?.entry.kind;
         if kind != Kind::Folder {
-            return Err(Failure::new(
-                ErrorCode::NotFolder,
-                format!("{to} is not a folder, and several names need a folder"),
-            ));
+            fail!(NotFolder, "{to} is not a folder, and several names need a folder");
         }
     }
     let mut used = UsedTargets::default();
     each(shell, &names, &mut |shell, name| {
         let from = shell.resolve_remote(name)?;
         let Some(last) = from.last() else {
-            return Err(Failure::new(ErrorCode::Denied, "the root cannot be moved"));
+            fail!(Denied, "the root cannot be moved");
         };
         let target = if into { to.join(last)? } else { to.clone() };
         // Without this check, a second file of the same name would replace the first one.
@@ -120,13 +117,13 @@ fn mv(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
 }
 
 /// Whether a folder is at `path`; a move replaces no folder.
-fn is_folder(shell: &mut Shell, path: &TreePath) -> Result<bool, Failure> {
+fn is_folder(shell: &mut Shell, path: &TreePath) -> Result<bool> {
     let details = shell.session.stat(path).map_err(|failure| with_path(path, failure))?;
     Ok(details.entry.kind == Kind::Folder)
 }
 
 /// Parses at least one name, and whether `option` is given.
-fn read(args: Vec<String>, option: &str) -> Result<(Vec<String>, bool), Failure> {
+fn read(args: Vec<String>, option: &str) -> Result<(Vec<String>, bool)> {
     let mut found = false;
     let names = options::names(args, &mut |word, _| {
         found |= word == option;
@@ -136,7 +133,7 @@ fn read(args: Vec<String>, option: &str) -> Result<(Vec<String>, bool), Failure>
 }
 
 /// Makes a folder and its missing parents; returns none if it exists already.
-fn with_parents(shell: &mut Shell, path: &TreePath) -> Result<Option<Lsn>, Failure> {
+fn with_parents(shell: &mut Shell, path: &TreePath) -> Result<Option<Lsn>> {
     let mut missing = vec![path.clone()];
     let mut made = None;
     // Mostly only the last folder is missing, so parents are tried on demand; a path has an end.
@@ -160,14 +157,10 @@ fn with_parents(shell: &mut Shell, path: &TreePath) -> Result<Option<Lsn>, Failu
 }
 
 /// Changes one name; returns none if nothing had to be changed.
-type ChangeOne<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<Option<Lsn>, Failure>;
+type ChangeOne<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<Option<Lsn>>;
 
 /// Changes each name; a failure does not stop the others.
-fn each(
-    shell: &mut Shell,
-    names: &[String],
-    change: ChangeOne<'_>,
-) -> Result<CommandOutcome, Failure> {
+fn each(shell: &mut Shell, names: &[String], change: ChangeOne<'_>) -> Result<CommandOutcome> {
     if let [name] = names {
         return change(shell, name)
             .map(|version| CommandOutcome::Changes(Changes { version, ..Changes::default() }));

@@ -4,22 +4,18 @@ use std::collections::HashMap;
 
 use relais_proto::ErrorCode;
 
-use crate::Failure;
 use crate::outcome::FailedName;
 use crate::shell::Shell;
+use crate::{Failure, Result};
 
 /// Runs a command on one of its names.
-pub type EachName<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<(), Failure>;
+pub type EachName<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<()>;
 
 /// Runs `one` on each name. A failure does not stop the others; an interruption does.
 ///
 /// # Errors
 /// Standard output was closed.
-pub fn each(
-    shell: &mut Shell,
-    names: &[String],
-    one: EachName<'_>,
-) -> Result<Vec<FailedName>, Failure> {
+pub fn each(shell: &mut Shell, names: &[String], one: EachName<'_>) -> Result<Vec<FailedName>> {
     let mut failed = Vec::new();
     for name in names {
         let Err(failure) = one(shell, name) else { continue };
@@ -51,8 +47,8 @@ impl UsedTargets {
         &mut self,
         place: &str,
         from: &str,
-        bring: impl FnOnce() -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+        bring: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
         if let Some(other) = self.0.get(place).filter(|other| *other != from) {
             let message = format!(
                 "{from}: this command has already transferred {other} to {place}, \

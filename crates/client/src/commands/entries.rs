@@ -3,7 +3,7 @@
 use relais_proto::{Endpoint, TreePath};
 
 use super::{Command, CompletionKind, options};
-use crate::Failure;
+use crate::Result;
 use crate::outcome::{CommandOutcome, EntryContent, FailedName, ListedEntry};
 use crate::output::Style;
 use crate::session::Details;
@@ -33,7 +33,7 @@ pub const HASH: Command = Command {
     run: hash,
 };
 
-fn stat(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn stat(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     each(shell, args, Style::Details, |shell, path| {
         let Details { entry, digest, holders } = shell.session.stat(path)?;
         let holders = holders.iter().map(|endpoint| holder(shell, endpoint)).collect();
@@ -44,7 +44,7 @@ fn stat(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure>
     })
 }
 
-fn hash(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn hash(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     each(shell, args, Style::Digests, |shell, path| {
         let (details, digest) = shell.session.hash(path)?;
         Ok(ListedEntry {
@@ -59,8 +59,8 @@ fn each(
     shell: &mut Shell,
     args: Vec<String>,
     style: Style,
-    ask: fn(&mut Shell, &TreePath) -> Result<ListedEntry, Failure>,
-) -> Result<CommandOutcome, Failure> {
+    ask: fn(&mut Shell, &TreePath) -> Result<ListedEntry>,
+) -> Result<CommandOutcome> {
     let names = options::at_least_one(options::names(args, &mut options::none)?)?;
     let single = names.len() == 1;
     let mut failed = Vec::new();

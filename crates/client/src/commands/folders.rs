@@ -1,9 +1,9 @@
 //! The current folders, remote and local: `cd`, `pwd`, `lcd`, `lpwd`.
 
-use relais_proto::{ErrorCode, Kind, TreePath};
+use relais_proto::{Kind, TreePath};
 
 use super::{Command, CompletionKind, options};
-use crate::Failure;
+use crate::Result;
 use crate::outcome::CommandOutcome;
 use crate::shell::Shell;
 
@@ -55,36 +55,36 @@ pub const LPWD: Command = Command {
     run: lpwd,
 };
 
-fn cd(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn cd(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     let path = match options::at_most_one(options::names(args, &mut options::none)?)? {
         Some(name) => shell.resolve_remote(&name)?,
         None => TreePath::root(),
     };
     let details = shell.session.stat(&path).map_err(|failure| shell.explain(&path, failure))?;
     if details.entry.kind != Kind::Folder {
-        return Err(Failure::new(ErrorCode::NotFolder, format!("{path} is not a folder")));
+        fail!(NotFolder, "{path} is not a folder");
     }
     shell.cwd = path;
     Ok(CommandOutcome::FolderChanged(shell.cwd.to_string()))
 }
 
-fn pwd(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn pwd(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     no_names(args)?;
     Ok(CommandOutcome::Folder(shell.cwd.to_string()))
 }
 
-fn lcd(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn lcd(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     let name = options::at_most_one(options::names(args, &mut options::none)?)?;
     let place = shell.local.change(name.as_deref())?;
     Ok(CommandOutcome::FolderChanged(place.display().to_string()))
 }
 
-fn lpwd(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn lpwd(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     no_names(args)?;
     Ok(CommandOutcome::Folder(shell.local.current_dir()?.display().to_string()))
 }
 
-fn no_names(args: Vec<String>) -> Result<(), Failure> {
+fn no_names(args: Vec<String>) -> Result<()> {
     let names = options::names(args, &mut options::none)?;
-    if names.is_empty() { Ok(()) } else { Err(Failure::usage("the command takes no names")) }
+    if names.is_empty() { Ok(()) } else { Err(failure!(Usage, "the command takes no names")) }
 }

@@ -7,11 +7,11 @@ use relais_proto::{ErrorCode, TreePath};
 
 use super::each_name::{self, UsedTargets};
 use super::{Command, CompletionKind, OptionValue, cat, options};
-use crate::Failure;
 use crate::outcome::{BatchSummary, CommandOutcome, Received};
 use crate::output::ContentMode;
 use crate::receive::DownloadJob;
 use crate::shell::Shell;
+use crate::{Failure, Result};
 
 pub const GET: Command = Command {
     name: "get",
@@ -37,7 +37,7 @@ struct GetArgs {
     recursive: bool,
 }
 
-fn get(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn get(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     let GetArgs { names, into, recursive } = read(args)?;
     let into = into.as_deref();
     if into == Some("-") {
@@ -59,7 +59,7 @@ fn get(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> 
     }
 }
 
-fn read(args: Vec<String>) -> Result<GetArgs, Failure> {
+fn read(args: Vec<String>) -> Result<GetArgs> {
     let mut read = GetArgs::default();
     read.names = options::at_least_one(options::names(args, &mut |option, parser| {
         match option {
@@ -70,9 +70,10 @@ fn read(args: Vec<String>) -> Result<GetArgs, Failure> {
         Ok(true)
     })?)?;
     if read.recursive && read.into.as_deref() == Some("-") {
-        return Err(Failure::usage(
-            "folders cannot go to standard output; a local folder called - is written ./-",
-        ));
+        fail!(
+            Usage,
+            "folders cannot go to standard output; a local folder called - is written ./-"
+        );
     }
     Ok(read)
 }
@@ -82,7 +83,7 @@ fn one(
     name: &str,
     into: Option<&str>,
     used: &mut UsedTargets,
-) -> Result<Received, Failure> {
+) -> Result<Received> {
     let path = shell.resolve_remote(name)?;
     let job = job(shell, name, path, into)?;
     used.once(&job.target.shown(), &job.remote.to_string(), || {
@@ -101,17 +102,9 @@ fn suggest(name: &str, failure: Failure) -> Failure {
     Failure { message: format!("{}; {more}", failure.message), ..failure }
 }
 
-fn job(
-    shell: &Shell,
-    name: &str,
-    path: TreePath,
-    into: Option<&str>,
-) -> Result<DownloadJob, Failure> {
+fn job(shell: &Shell, name: &str, path: TreePath, into: Option<&str>) -> Result<DownloadJob> {
     let Some(last) = path.last().filter(|_| !name.ends_with('/')) else {
-        return Err(Failure::new(
-            ErrorCode::IsFolder,
-            format!("{name} is a folder; get -r fetches folders"),
-        ));
+        fail!(IsFolder, "{name} is a folder; get -r fetches folders");
     };
     let target = shell.local.target(last, into, false)?;
     let log_name = shell.local.log_name(&target)?;
@@ -119,14 +112,10 @@ fn job(
 }
 
 /// Fetches one name.
-pub type FetchOne<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<Received, Failure>;
+pub type FetchOne<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<Received>;
 
 /// Fetches each name; a failure is reported and does not stop the others.
-pub fn all(
-    shell: &mut Shell,
-    names: &[String],
-    one: FetchOne<'_>,
-) -> Result<BatchSummary, Failure> {
+pub fn all(shell: &mut Shell, names: &[String], one: FetchOne<'_>) -> Result<BatchSummary> {
     let (begun, mut fetched) = (Instant::now(), BatchSummary::default());
     let failed = each_name::each(shell, names, &mut |shell, name| {
         let file = one(shell, name)?;
@@ -142,7 +131,7 @@ pub fn all(
 }
 
 /// Fetches folders recursively.
-fn trees(shell: &mut Shell, names: &[String], into: Option<&str>) -> Result<BatchSummary, Failure> {
+fn trees(shell: &mut Shell, names: &[String], into: Option<&str>) -> Result<BatchSummary> {
     let (begun, mut fetched) = (Instant::now(), BatchSummary::default());
     let mut used = UsedTargets::default();
     let mut fetch = |shell: &mut Shell, name: &str| {

@@ -3,7 +3,7 @@
 use lexopt::ValueExt;
 
 use super::{Command, CompletionKind, OptionValue, options};
-use crate::Failure;
+use crate::Result;
 use crate::outcome::CommandOutcome;
 use crate::recursive::Pattern;
 use crate::shell::Shell;
@@ -45,17 +45,17 @@ struct GlobArgs {
     recursive: bool,
 }
 
-fn mget(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn mget(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     let GlobArgs { patterns, folder, recursive } = read(args)?;
     shell.get_matching(&patterns, folder.as_deref(), recursive).map(CommandOutcome::Batch)
 }
 
-fn mput(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn mput(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     let GlobArgs { patterns, folder, recursive } = read(args)?;
     shell.put_matching(&patterns, folder.as_deref(), recursive).map(CommandOutcome::Batch)
 }
 
-fn read(args: Vec<String>) -> Result<GlobArgs, Failure> {
+fn read(args: Vec<String>) -> Result<GlobArgs> {
     let (mut folder, mut recursive) = (None, false);
     let names = options::names(args, &mut |option, parser| {
         match option {
@@ -66,9 +66,10 @@ fn read(args: Vec<String>) -> Result<GlobArgs, Failure> {
         Ok(true)
     })?;
     if folder.as_deref() == Some("-") {
-        return Err(Failure::usage(
-            "several files cannot go to standard output; a folder called - is written ./-",
-        ));
+        fail!(
+            Usage,
+            "several files cannot go to standard output; a folder called - is written ./-"
+        );
     }
     let patterns = options::at_least_one(names)?
         .iter()

@@ -1,7 +1,7 @@
 //! The commands `help`, which reads the table, and `bye`.
 
 use super::{Command, CompletionKind, TABLE, find, options, unknown};
-use crate::Failure;
+use crate::Result;
 use crate::outcome::CommandOutcome;
 use crate::shell::Shell;
 
@@ -27,19 +27,19 @@ pub const BYE: Command = Command {
     run: bye,
 };
 
-fn help(_: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn help(_: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     let Some(name) = options::at_most_one(options::names(args, &mut options::none)?)? else {
         return Ok(CommandOutcome::Text(overview()));
     };
     find(&name).map(|command| CommandOutcome::Text(about(command))).ok_or_else(|| unknown(&name))
 }
 
-fn bye(_: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn bye(_: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     let names = options::names(args, &mut options::none)?;
     if names.is_empty() {
         Ok(CommandOutcome::Leave)
     } else {
-        Err(Failure::usage("the command takes no names"))
+        Err(failure!(Usage, "the command takes no names"))
     }
 }
 

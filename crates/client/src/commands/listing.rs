@@ -7,11 +7,11 @@ use std::path::Path;
 use relais_proto::{ErrorCode, FileTime, Mode};
 
 use super::{Command, CompletionKind, OptionValue, options};
-use crate::Failure;
 use crate::local::openable;
 use crate::outcome::{CommandOutcome, ListedEntry, ListedKind};
 use crate::output::Style;
 use crate::shell::Shell;
+use crate::{Failure, Result};
 
 pub const LS: Command = Command {
     name: "ls",
@@ -38,7 +38,7 @@ pub const LLS: Command = Command {
     run: lls,
 };
 
-fn ls(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn ls(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     let (name, style) = read(args)?;
     let path = match name {
         Some(name) => shell.resolve_remote(&name)?,
@@ -65,7 +65,7 @@ fn ls(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
     Ok(CommandOutcome::Entries(Vec::new()))
 }
 
-fn lls(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn lls(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     let (name, style) = read(args)?;
     let path = shell.local.resolve(name.as_deref().unwrap_or_default());
     let entries = read_local(openable(&path)).map_err(|e| Failure::local(openable(&path), &e))?;
@@ -74,7 +74,7 @@ fn lls(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> 
     Ok(CommandOutcome::Entries(Vec::new()))
 }
 
-fn read(args: Vec<String>) -> Result<(Option<String>, Style), Failure> {
+fn read(args: Vec<String>) -> Result<(Option<String>, Style)> {
     let mut style = Style::Names;
     let names = options::names(args, &mut |option, _| {
         style = Style::Long;

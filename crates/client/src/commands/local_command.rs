@@ -9,14 +9,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command as Program, ExitStatus, Stdio};
 use std::time::Duration;
 
-use relais_proto::ErrorCode;
-
 use super::{Command, CompletionKind};
-use crate::Failure;
 use crate::error::plain;
 use crate::interrupt::Activity;
 use crate::outcome::CommandOutcome;
 use crate::shell::Shell;
+use crate::{Failure, Result};
 
 /// Time in which the press of Ctrl-C that ended a program also reaches the client.
 const SAME_PRESS: Duration = Duration::from_millis(500);
@@ -35,11 +33,11 @@ pub const ESCAPE: Command = Command {
     run: escape,
 };
 
-fn escape(shell: &mut Shell, mut args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn escape(shell: &mut Shell, mut args: Vec<String>) -> Result<CommandOutcome> {
     let line = args
         .pop()
         .filter(|line| !line.is_empty())
-        .ok_or_else(|| Failure::usage("no command is given"))?;
+        .ok_or_else(|| failure!(Usage, "no command is given"))?;
     let mut program = Program::new("sh");
     program.arg("-c").arg(&line).current_dir(shell.local.current_dir()?);
     if shell.input_is_commands {
@@ -57,20 +55,17 @@ fn escape(shell: &mut Shell, mut args: Vec<String>) -> Result<CommandOutcome, Fa
         let _ = shell.interrupt.pause(SAME_PRESS);
     }
     shell.interrupt.enter(Activity::Command);
-    ended(status.map_err(|e| Failure::new(ErrorCode::Local, format!("sh: {}", plain(&e))))?)
+    ended(status.map_err(|e| failure!(Local, "sh: {}", plain(&e)))?)
 }
 
-fn ended(status: ExitStatus) -> Result<CommandOutcome, Failure> {
+fn ended(status: ExitStatus) -> Result<CommandOutcome> {
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(CommandOutcome::Ran),
         (_, Some(INTERRUPT)) => Err(Failure::interrupted()),
-        (Some(code), _) => {
-            Err(Failure::new(ErrorCode::Local, format!("the command ended with status {code}")))
+        (Some(code), _) => Err(failure!(Local, "the command ended with status {code}")),
+        (None, signal) => {
+            Err(failure!(Local, "signal {} ended the command", signal.unwrap_or_default()))
         }
-        (None, signal) => Err(Failure::new(
-            ErrorCode::Local,
-            format!("signal {} ended the command", signal.unwrap_or_default()),
-        )),
     }
 }
 

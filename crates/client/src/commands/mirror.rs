@@ -1,7 +1,7 @@
 //! Making one folder equal to another: `mirror`.
 
 use super::{Command, CompletionKind, OptionValue, options};
-use crate::Failure;
+use crate::Result;
 use crate::outcome::CommandOutcome;
 use crate::recursive::MirrorOptions;
 use crate::shell::Shell;
@@ -29,12 +29,12 @@ pub const MIRROR: Command = Command {
     run: mirror,
 };
 
-fn mirror(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn mirror(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     let mirror = read(args)?;
     shell.mirror(&mirror).map(CommandOutcome::Mirrored)
 }
 
-fn read(args: Vec<String>) -> Result<MirrorOptions, Failure> {
+fn read(args: Vec<String>) -> Result<MirrorOptions> {
     let mut mirror = MirrorOptions::default();
     let names = options::names(args, &mut |option, _| {
         let switch = match option {
@@ -49,9 +49,9 @@ fn read(args: Vec<String>) -> Result<MirrorOptions, Failure> {
         Ok(true)
     })?;
     let [source, target] = <[String; 2]>::try_from(names)
-        .map_err(|_| Failure::usage("the command takes two names, SRC and DST"))?;
+        .map_err(|_| failure!(Usage, "the command takes two names, SRC and DST"))?;
     if source.is_empty() || target.is_empty() {
-        return Err(Failure::usage("a name is empty"));
+        fail!(Usage, "a name is empty");
     }
     Ok(MirrorOptions { source, target, ..mirror })
 }

@@ -19,10 +19,10 @@ mod put;
 mod status;
 mod transfers;
 
-use crate::Failure;
 use crate::outcome::CommandOutcome;
 use crate::shell::Shell;
 use crate::shell_words;
+use crate::{Failure, Result};
 
 /// What completion offers for the names of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub enum OptionValue {
 }
 
 /// Runs a command with its arguments.
-type Handler = fn(&mut Shell, Vec<String>) -> Result<CommandOutcome, Failure>;
+type Handler = fn(&mut Shell, Vec<String>) -> Result<CommandOutcome>;
 
 /// The description of a command.
 #[derive(Debug)]
@@ -122,7 +122,6 @@ const LOCAL: [&str; 7] = [
 ];
 
 /// Finds the command with this name or alias.
-#[must_use]
 pub fn find(name: &str) -> Option<&'static Command> {
     TABLE.iter().find(|command| command.name == name || command.aliases.contains(&name))
 }
@@ -130,14 +129,13 @@ pub fn find(name: &str) -> Option<&'static Command> {
 /// A parsed line: a command with its arguments, or an error.
 pub struct ParsedCommand {
     command: Option<&'static Command>,
-    args: Result<Vec<String>, Failure>,
+    args: Result<Vec<String>>,
     /// Name of the command in the outcome.
     pub name: String,
 }
 
 impl ParsedCommand {
     /// Parses a line; [`Self::run`] returns its errors.
-    #[must_use]
     pub fn parse(line: &str) -> Self {
         if let Some(typed) = shell_words::local_command(line) {
             let command = &local_command::ESCAPE;
@@ -157,7 +155,7 @@ impl ParsedCommand {
         if args.is_empty() {
             return Self {
                 command: None,
-                args: Err(Failure::usage("no command is given")),
+                args: Err(failure!(Usage, "no command is given")),
                 name: String::new(),
             };
         }
@@ -171,7 +169,6 @@ impl ParsedCommand {
     }
 
     /// Returns whether the line runs without a server. An invalid line does.
-    #[must_use]
     pub fn is_local(&self) -> bool {
         let (Some(command), Ok(args)) = (self.command, &self.args) else { return true };
         LOCAL.contains(&command.name) || asks_for_help(args)
@@ -181,7 +178,7 @@ impl ParsedCommand {
     ///
     /// # Errors
     /// The line is invalid, or the command fails.
-    pub fn run(self, shell: &mut Shell) -> Result<CommandOutcome, Failure> {
+    pub fn run(self, shell: &mut Shell) -> Result<CommandOutcome> {
         let args = self.args?;
         let Some(command) = self.command else { return Err(unknown(&self.name)) };
         if asks_for_help(&args) {
@@ -189,7 +186,7 @@ impl ParsedCommand {
         }
         (command.run)(shell, args).map_err(|failure| match failure.code {
             relais_proto::ErrorCode::Usage => {
-                Failure::usage(format!("{failure}\nusage: {}", command.usage))
+                failure!(Usage, "{failure}\nusage: {}", command.usage)
             }
             _ => failure,
         })
@@ -207,9 +204,9 @@ fn unknown(typed: &str) -> Failure {
     let nearest = names.map(|name| (strsim::damerau_levenshtein(typed, name), name)).min();
     match nearest {
         Some((distance, name)) if distance <= 2 && distance < typed.chars().count() => {
-            Failure::usage(format!("unknown command {typed}; did you mean {name}?"))
+            failure!(Usage, "unknown command {typed}; did you mean {name}?")
         }
-        _ => Failure::usage(format!("unknown command {typed}; help lists them")),
+        _ => failure!(Usage, "unknown command {typed}; help lists them"),
     }
 }
 

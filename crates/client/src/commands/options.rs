@@ -2,7 +2,7 @@
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use crate::Failure;
+use crate::{Failure, Result};
 
 /// Splits arguments into options, which are passed to `take`, and names.
 ///
@@ -13,7 +13,7 @@ use crate::Failure;
 pub fn names(
     args: Vec<String>,
     take: &mut dyn FnMut(&str, &mut Parser) -> Result<bool, lexopt::Error>,
-) -> Result<Vec<String>, Failure> {
+) -> Result<Vec<String>> {
     let mut parser = Parser::from_args(args);
     let mut names = Vec::new();
     loop {
@@ -27,7 +27,7 @@ pub fn names(
             Some(Arg::Long(word)) => format!("--{word}"),
         };
         if !take(&option, &mut parser).map_err(wrong)? {
-            return Err(Failure::usage(format!("unknown option {option}")));
+            fail!(Usage, "unknown option {option}");
         }
     }
 }
@@ -41,9 +41,9 @@ pub fn none(_: &str, _: &mut Parser) -> Result<bool, lexopt::Error> {
 ///
 /// # Errors
 /// There are several names.
-pub fn at_most_one(mut names: Vec<String>) -> Result<Option<String>, Failure> {
+pub fn at_most_one(mut names: Vec<String>) -> Result<Option<String>> {
     if names.len() > 1 {
-        return Err(Failure::usage("too many names"));
+        fail!(Usage, "too many names");
     }
     Ok(names.pop())
 }
@@ -52,13 +52,13 @@ pub fn at_most_one(mut names: Vec<String>) -> Result<Option<String>, Failure> {
 ///
 /// # Errors
 /// There is no name.
-pub fn at_least_one(names: Vec<String>) -> Result<Vec<String>, Failure> {
-    if names.is_empty() { Err(Failure::usage("a name is missing")) } else { Ok(names) }
+pub fn at_least_one(names: Vec<String>) -> Result<Vec<String>> {
+    if names.is_empty() { Err(failure!(Usage, "a name is missing")) } else { Ok(names) }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "fits map_err")]
 fn wrong(error: lexopt::Error) -> Failure {
-    Failure::usage(error.to_string())
+    failure!(Usage, "{error}")
 }
 
 #[cfg(test)]

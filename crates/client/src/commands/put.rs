@@ -8,10 +8,10 @@ use relais_proto::{ErrorCode, Expect, Kind, Lsn, TreePath};
 
 use super::each_name::{self, UsedTargets};
 use super::{Command, CompletionKind, OptionValue, options};
-use crate::Failure;
 use crate::outcome::{BatchSummary, CommandOutcome, Sent};
 use crate::send::UploadJob;
 use crate::shell::Shell;
+use crate::{Failure, Result};
 
 pub const PUT: Command = Command {
     name: "put",
@@ -52,7 +52,7 @@ enum PutTarget {
     Name(TreePath),
 }
 
-fn put(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn put(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     let args = read(args)?;
     if args.names == ["-"] {
         return input(shell, &args).map(CommandOutcome::Sent);
@@ -81,7 +81,7 @@ fn put(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> 
     Ok(CommandOutcome::Batch(BatchSummary { time: begun.elapsed(), failed, ..sent }))
 }
 
-fn read(args: Vec<String>) -> Result<PutArgs, Failure> {
+fn read(args: Vec<String>) -> Result<PutArgs> {
     let (mut read, mut version) = (PutArgs::default(), None);
     read.names = options::names(args, &mut |option, parser| {
         match option {
@@ -96,34 +96,34 @@ fn read(args: Vec<String>) -> Result<PutArgs, Failure> {
         read.expect = Expect::Lsn(read_version(version)?);
     }
     if read.names.is_empty() {
-        return Err(Failure::usage("a name is missing"));
+        fail!(Usage, "a name is missing");
     }
     if version.is_some() && (read.recursive || read.names.len() > 1) {
-        return Err(Failure::usage("--if-version is for a single file"));
+        fail!(Usage, "--if-version is for a single file");
     }
     if read.onto.as_deref() == Some("") {
-        return Err(Failure::usage("the remote name is empty"));
+        fail!(Usage, "the remote name is empty");
     }
     if read.names.iter().any(|name| name == "-") && (read.recursive || read.names.len() > 1) {
-        return Err(Failure::usage("standard input is sent alone; a file called - is written ./-"));
+        fail!(Usage, "standard input is sent alone; a file called - is written ./-");
     }
     Ok(read)
 }
 
 /// Parses a version as `ls --json` and `stat` show it, such as `1-42`.
-fn read_version(text: &str) -> Result<Lsn, Failure> {
+fn read_version(text: &str) -> Result<Lsn> {
     let number =
         |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
     let version = text.split_once('-').and_then(|(epoch, count)| {
         Some(Lsn { epoch: u32::try_from(number(epoch)?).ok()?, number: number(count)? })
     });
     version.ok_or_else(|| {
-        Failure::usage(format!("{text:?} is not a version; stat shows the version, such as 1-42"))
+        failure!(Usage, "{text:?} is not a version; stat shows the version, such as 1-42")
     })
 }
 
 /// Determines the target; asks a server only if the name may be that of a folder.
-fn place(shell: &mut Shell, onto: Option<&str>, several: bool) -> Result<PutTarget, Failure> {
+fn place(shell: &mut Shell, onto: Option<&str>, several: bool) -> Result<PutTarget> {
     let Some(name) = onto else { return Ok(PutTarget::Folder(shell.cwd.clone())) };
     let path = shell.resolve_remote(name)?;
     if path.is_root() || name.ends_with('/') && !several {
@@ -135,10 +135,9 @@ fn place(shell: &mut Shell, onto: Option<&str>, several: bool) -> Result<PutTarg
             Ok(PutTarget::Name(path))
         }
         Ok(Kind::File) if !several => Ok(PutTarget::Name(path)),
-        Ok(Kind::File) => Err(Failure::new(
-            ErrorCode::NotFolder,
-            format!("{path} is not a folder, and several files need a folder"),
-        )),
+        Ok(Kind::File) => {
+            Err(failure!(NotFolder, "{path} is not a folder, and several files need a folder"))
+        }
         Err(failure) => Err(shell.explain(&path, failure)),
     }
 }
@@ -149,7 +148,7 @@ fn one(
     onto: &PutTarget,
     expect: Expect,
     used: &mut UsedTargets,
-) -> Result<Sent, Failure> {
+) -> Result<Sent> {
     let (local, remote) = names(shell, name, onto)?;
     let log_name = shell.local.log_name_of(&local);
     let (place, shown) = (remote.to_string(), local.display().to_string());
@@ -169,20 +168,15 @@ fn suggest_pattern(name: &str, local: &Path, failure: Failure) -> Failure {
 }
 
 /// Returns the local path and the remote path of a name.
-fn names(shell: &Shell, name: &str, onto: &PutTarget) -> Result<(PathBuf, TreePath), Failure> {
+fn names(shell: &Shell, name: &str, onto: &PutTarget) -> Result<(PathBuf, TreePath)> {
     if name.is_empty() {
-        return Err(Failure::usage("a local name is empty"));
+        fail!(Usage, "a local name is empty");
     }
     let local = shell.local.resolve(name);
     let remote = match onto {
         PutTarget::Name(path) => path.clone(),
         PutTarget::Folder(folder) => {
-            let is_folder = || {
-                Failure::new(
-                    ErrorCode::IsFolder,
-                    format!("{name} is a folder; put -r sends folders"),
-                )
-            };
+            let is_folder = || failure!(IsFolder, "{name} is a folder; put -r sends folders");
             let last = Path::new(name).file_name().ok_or_else(is_folder)?;
             folder.join(&last.to_string_lossy()).map_err(|e| Failure::from(e).of(name))?
         }
@@ -191,7 +185,7 @@ fn names(shell: &Shell, name: &str, onto: &PutTarget) -> Result<(PathBuf, TreePa
 }
 
 /// Sends folders recursively, and files among the names as they are.
-fn trees(shell: &mut Shell, args: &PutArgs) -> Result<BatchSummary, Failure> {
+fn trees(shell: &mut Shell, args: &PutArgs) -> Result<BatchSummary> {
     let is_many = args.names.len() > 1;
     let onto = args.onto.as_deref().map(|onto| {
         if is_many && !onto.ends_with('/') { format!("{onto}/") } else { onto.to_owned() }
@@ -218,21 +212,18 @@ fn trees(shell: &mut Shell, args: &PutArgs) -> Result<BatchSummary, Failure> {
 }
 
 /// Sends standard input under the name of `-o`.
-fn input(shell: &mut Shell, args: &PutArgs) -> Result<Sent, Failure> {
+fn input(shell: &mut Shell, args: &PutArgs) -> Result<Sent> {
     if shell.input_is_commands {
-        return Err(Failure::usage(
-            "put - cannot be used here: the commands come from standard input",
-        ));
+        fail!(Usage, "put - cannot be used here: the commands come from standard input");
     }
     let Some(onto) = &args.onto else {
-        return Err(Failure::usage("put - needs -o with a name"));
+        fail!(Usage, "put - needs -o with a name");
     };
     match place(shell, Some(onto), false)? {
         PutTarget::Name(path) => shell.send_input(&path, args.expect),
-        PutTarget::Folder(path) => Err(Failure::new(
-            ErrorCode::IsFolder,
-            format!("{path} is a folder; -o must name the file"),
-        )),
+        PutTarget::Folder(path) => {
+            Err(failure!(IsFolder, "{path} is a folder; -o must name the file"))
+        }
     }
 }
 

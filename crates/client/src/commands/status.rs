@@ -1,9 +1,7 @@
 //! The state of the current server: `status`.
 
-use relais_proto::ErrorCode;
-
 use super::{Command, CompletionKind, options};
-use crate::Failure;
+use crate::Result;
 use crate::outcome::{CommandOutcome, ServerStatus};
 use crate::shell::Shell;
 
@@ -20,13 +18,13 @@ pub const STATUS: Command = Command {
     run: status,
 };
 
-fn status(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn status(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     if !options::names(args, &mut options::none)?.is_empty() {
-        return Err(Failure::usage("the command takes no names"));
+        fail!(Usage, "the command takes no names");
     }
     let report = shell.session.status()?;
     let Some((server, role)) = shell.session.server() else {
-        return Err(Failure::new(ErrorCode::Unreachable, "the server went away"));
+        fail!(Unreachable, "the server went away");
     };
     Ok(CommandOutcome::Status(Box::new(ServerStatus {
         host: shell.session.host().to_string(),

@@ -1,7 +1,7 @@
 //! The unfinished transfers of the local folder: `transfers`.
 
 use super::{Command, CompletionKind, OptionValue, options};
-use crate::Failure;
+use crate::Result;
 use crate::outcome::{CommandOutcome, UnfinishedTransfer, UnfinishedTransfers};
 use crate::shell::Shell;
 use crate::transfer_log::{TransferEntry, TransferTask, UploadRecord, read_log};
@@ -20,14 +20,14 @@ pub const TRANSFERS: Command = Command {
     run: transfers,
 };
 
-fn transfers(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome, Failure> {
+fn transfers(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     let mut drop = false;
     let names = options::names(args, &mut |option, _| {
         drop |= option == "--drop";
         Ok(option == "--drop")
     })?;
     if !names.is_empty() {
-        return Err(Failure::usage("the command takes no names"));
+        fail!(Usage, "the command takes no names");
     }
     let contents = read_log(shell.local.home())?;
     for bad in &contents.bad {

@@ -13,7 +13,7 @@ use super::shapes::{
     JsonChanges, JsonEmpty, JsonEntry, JsonError, JsonMirrored, JsonObject, JsonPath, JsonReceived,
     JsonSent, JsonSeveral, JsonStatus, JsonText, JsonTransfers, failures,
 };
-use crate::Failure;
+use crate::Result;
 use crate::outcome::{CommandOutcome, ListedEntry};
 use crate::sanitize::is_unsafe_char;
 
@@ -24,7 +24,7 @@ use crate::sanitize::is_unsafe_char;
 pub fn object(
     out: &mut dyn Write,
     command: &str,
-    result: &Result<CommandOutcome, Failure>,
+    result: &Result<CommandOutcome>,
 ) -> io::Result<()> {
     let outcome = match result {
         Ok(outcome) => outcome,
@@ -84,10 +84,7 @@ pub fn entry(out: &mut dyn Write, shown: &ListedEntry, first: bool) -> io::Resul
 ///
 /// # Errors
 /// Those of `out`.
-pub fn end_entries(
-    out: &mut dyn Write,
-    result: &Result<CommandOutcome, Failure>,
-) -> io::Result<()> {
+pub fn end_entries(out: &mut dyn Write, result: &Result<CommandOutcome>) -> io::Result<()> {
     out.write_all(b"]")?;
     if let Ok(CommandOutcome::Entries(failed)) = result
         && !failed.is_empty()
@@ -151,6 +148,7 @@ impl Formatter for EscapingFormatter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Failure;
     use crate::outcome::{BatchSummary, Changes, FailedName, ListedKind, Received, Sent};
     use relais_proto::{Digest, ErrorCode, FileTime, Lsn, Mode};
     use std::time::Duration;

@@ -9,12 +9,10 @@ pub mod text;
 
 use std::io::{self, Write};
 
-use relais_proto::ErrorCode;
-
-use crate::Failure;
 use crate::notices::Notices;
 use crate::outcome::{CommandOutcome, ListedEntry, ListedKind, Received, Sent};
 use crate::sanitize::{sanitize, sanitize_lines};
+use crate::{Failure, Result};
 
 /// Most names that are shown in columns; a larger folder is shown line by line.
 const MAX_COLUMN_NAMES: usize = 2000;
@@ -74,7 +72,6 @@ pub enum ContentMode {
 
 impl Output {
     /// Creates output to `out`; failures go to `notices`.
-    #[must_use]
     pub fn new(out: Box<dyn Write>, notices: Notices, json: bool, screen: Screen) -> Self {
         Self {
             out,
@@ -89,19 +86,16 @@ impl Output {
     }
 
     /// Whether the reader of standard output has closed it.
-    #[must_use]
     pub fn is_broken(&self) -> bool {
         self.broken
     }
 
     /// Whether outcomes are written as JSON.
-    #[must_use]
     pub fn is_json(&self) -> bool {
         self.json
     }
 
     /// Whether colours are used.
-    #[must_use]
     pub fn has_colours(&self) -> bool {
         self.screen.colours
     }
@@ -110,7 +104,7 @@ impl Output {
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub fn flush(&mut self) -> Result<(), Failure> {
+    pub fn flush(&mut self) -> Result<()> {
         let result = self.out.flush();
         self.check(result)
     }
@@ -131,7 +125,7 @@ impl Output {
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub fn content(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub fn content(&mut self, bytes: &[u8]) -> Result<()> {
         let result = self.out.write_all(bytes);
         self.check(result)
     }
@@ -140,7 +134,7 @@ impl Output {
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub fn begin_entries(&mut self, style: Style) -> Result<(), Failure> {
+    pub fn begin_entries(&mut self, style: Style) -> Result<()> {
         let held = (style == Style::Names && self.screen.width.is_some()).then(Vec::new);
         self.listing = Some(OpenListing { style, held, entries: 0 });
         if self.json {
@@ -154,7 +148,7 @@ impl Output {
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub fn entry(&mut self, shown: ListedEntry) -> Result<(), Failure> {
+    pub fn entry(&mut self, shown: ListedEntry) -> Result<()> {
         let Some(listing) = &mut self.listing else { return Ok(()) };
         listing.entries += 1;
         if self.json {
@@ -175,7 +169,7 @@ impl Output {
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub fn received(&mut self, file: &Received) -> Result<(), Failure> {
+    pub fn received(&mut self, file: &Received) -> Result<()> {
         if self.json { Ok(()) } else { self.line(&sanitize(&text::received(file))) }
     }
 
@@ -183,7 +177,7 @@ impl Output {
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub fn sent(&mut self, file: &Sent) -> Result<(), Failure> {
+    pub fn sent(&mut self, file: &Sent) -> Result<()> {
         if self.json { Ok(()) } else { self.line(&sanitize(&text::sent(file))) }
     }
 
@@ -199,7 +193,7 @@ impl Output {
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub fn remark(&mut self, remark: &str) -> Result<(), Failure> {
+    pub fn remark(&mut self, remark: &str) -> Result<()> {
         if self.json { Ok(()) } else { self.line(&sanitize_lines(remark)) }
     }
 
@@ -207,7 +201,7 @@ impl Output {
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub fn names(&mut self, names: &[ListedEntry]) -> Result<(), Failure> {
+    pub fn names(&mut self, names: &[ListedEntry]) -> Result<()> {
         if self.json { Ok(()) } else { self.columns(names) }
     }
 
@@ -215,7 +209,7 @@ impl Output {
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub fn finish(&mut self, result: &Result<CommandOutcome, Failure>) -> Result<(), Failure> {
+    pub fn finish(&mut self, result: &Result<CommandOutcome>) -> Result<()> {
         let listing = self.listing.take();
         if self.json {
             let written = match listing {
@@ -234,7 +228,7 @@ impl Output {
     }
 
     /// Writes the outcome as text.
-    fn write_text(&mut self, result: &Result<CommandOutcome, Failure>) -> Result<(), Failure> {
+    fn write_text(&mut self, result: &Result<CommandOutcome>) -> Result<()> {
         match result {
             Err(failure) => {
                 self.failed(failure);
@@ -262,7 +256,7 @@ impl Output {
         }
     }
 
-    fn entry_line(&mut self, shown: &ListedEntry) -> Result<(), Failure> {
+    fn entry_line(&mut self, shown: &ListedEntry) -> Result<()> {
         let style = self.listing.as_ref().map_or(Style::Names, |l| l.style);
         let line = match style {
             Style::Names => self.coloured(shown, text::name(shown)),
@@ -273,7 +267,7 @@ impl Output {
         self.line(&line)
     }
 
-    fn columns(&mut self, names: &[ListedEntry]) -> Result<(), Failure> {
+    fn columns(&mut self, names: &[ListedEntry]) -> Result<()> {
         let plain: Vec<String> = names.iter().map(text::name).collect();
         text::columns(&plain, self.screen.width.unwrap_or(80))
             .iter()
@@ -289,7 +283,7 @@ impl Output {
     }
 
     /// Writes the object to standard error.
-    fn object_to_stderr(&self, result: &Result<CommandOutcome, Failure>) -> io::Result<()> {
+    fn object_to_stderr(&self, result: &Result<CommandOutcome>) -> io::Result<()> {
         let mut object = Vec::new();
         json::object(&mut object, &self.command, result)?;
         self.notices.say(String::from_utf8_lossy(&object).trim_end());
@@ -297,7 +291,7 @@ impl Output {
     }
 
     /// Writes a sanitized line.
-    fn line(&mut self, line: &str) -> Result<(), Failure> {
+    fn line(&mut self, line: &str) -> Result<()> {
         if self.content != ContentMode::Off {
             if self.content == ContentMode::Reported {
                 self.notices.say(line);
@@ -308,10 +302,10 @@ impl Output {
         self.check(result)
     }
 
-    fn check(&mut self, result: io::Result<()>) -> Result<(), Failure> {
+    fn check(&mut self, result: io::Result<()>) -> Result<()> {
         result.map_err(|e| {
             self.broken |= e.kind() == io::ErrorKind::BrokenPipe;
-            Failure::new(ErrorCode::Local, format!("standard output: {}", crate::error::plain(&e)))
+            failure!(Local, "standard output: {}", crate::error::plain(&e))
         })
     }
 }

@@ -15,7 +15,6 @@ use crate::sanitize::sanitize;
 const GAP: usize = 2;
 
 /// Formats a number of bytes in a suitable unit, such as `1.5 MiB`.
-#[must_use]
 pub fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
@@ -28,14 +27,12 @@ pub fn human_bytes(bytes: u64) -> String {
 }
 
 /// Formats bytes per second.
-#[must_use]
 pub fn rate(bytes: u64, time: Duration) -> String {
     let per_second = u128::from(bytes) * 1_000_000_000 / time.as_nanos().max(1);
     format!("{}/s", human_bytes(u64::try_from(per_second).unwrap_or(u64::MAX)))
 }
 
 /// Formats a time as RFC 3339 in UTC; none outside the years 1 to 9999.
-#[must_use]
 pub fn rfc3339(time: FileTime) -> Option<String> {
     timestamp(time).map(|t| t.to_string())
 }
@@ -50,7 +47,6 @@ fn short_time(time: FileTime) -> String {
 }
 
 /// Formats the closing line of a fetched file.
-#[must_use]
 pub fn received(file: &Received) -> String {
     let Received { remote, local, bytes, time, slaves, resumed_from } = file;
     let resumed =
@@ -64,7 +60,6 @@ pub fn received(file: &Received) -> String {
 }
 
 /// Formats the closing line of a stored file.
-#[must_use]
 pub fn sent(file: &Sent) -> String {
     let Sent { remote, local, bytes, time, slaves, resumed_from, version, copies } = file;
     let resumed =
@@ -80,13 +75,11 @@ pub fn sent(file: &Sent) -> String {
 }
 
 /// Formats the closing line of several files.
-#[must_use]
 pub fn several(several: &BatchSummary) -> String {
     with_deleted(several, 0)
 }
 
 /// Formats the unfinished transfers, one line each, or the number of dropped ones.
-#[must_use]
 pub fn transfers(transfers: &UnfinishedTransfers) -> Vec<String> {
     let count = transfers.transfers.len();
     if transfers.dropped {
@@ -121,7 +114,6 @@ pub(super) fn seconds(seconds: u64) -> FileTime {
 }
 
 /// Formats the closing line of a mirror, or the steps of its dry run.
-#[must_use]
 pub fn mirrored(mirrored: &MirrorResult) -> Vec<String> {
     match &mirrored.planned {
         Some(steps) if !steps.is_empty() => {
@@ -156,14 +148,12 @@ fn with_deleted(several: &BatchSummary, deleted: u64) -> String {
 }
 
 /// Formats a name as `ls` shows it: a folder ends in `/`.
-#[must_use]
 pub fn name(shown: &ListedEntry) -> String {
     let slash = if shown.kind == ListedKind::Folder && shown.name != "/" { "/" } else { "" };
     format!("{}{slash}", sanitize(&shown.name))
 }
 
 /// Formats a line of `ls -l`: kind, permission bits, size, time in UTC, name.
-#[must_use]
 pub fn long(shown: &ListedEntry) -> String {
     let (kind, size) = match shown.kind {
         ListedKind::Folder => ("d", "-".to_owned()),
@@ -182,7 +172,6 @@ fn letters(mode: Mode) -> String {
 }
 
 /// Formats all details that `stat` shows.
-#[must_use]
 pub fn details(shown: &ListedEntry) -> String {
     let kind = match shown.kind {
         ListedKind::File => "file",
@@ -214,7 +203,6 @@ pub fn details(shown: &ListedEntry) -> String {
 }
 
 /// Formats a line as `b3sum` prints it.
-#[must_use]
 pub fn digest(shown: &ListedEntry) -> String {
     let digest = shown
         .content
@@ -225,7 +213,6 @@ pub fn digest(shown: &ListedEntry) -> String {
 }
 
 /// Formats the state of the current server.
-#[must_use]
 pub fn status(state: &ServerStatus) -> String {
     let (report, counters) = (&state.report, &state.report.counters);
     let role = match state.role {
@@ -301,7 +288,6 @@ fn skipped(counters: &Counters) -> String {
 }
 
 /// Arranges names in columns, top to bottom, in lines of at most `width`.
-#[must_use]
 pub fn columns(names: &[String], width: usize) -> Vec<String> {
     let widest = names.iter().map(|n| n.width()).max().unwrap_or(0) + GAP;
     let count = ((width + GAP) / widest).clamp(1, names.len().max(1));

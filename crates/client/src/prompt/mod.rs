@@ -22,7 +22,7 @@ use rustyline::{
     KeyEvent, RepeatCount,
 };
 
-use crate::Failure;
+use crate::Result;
 use crate::interrupt::Activity;
 use crate::outcome::ListedEntry;
 use crate::sanitize::sanitize;
@@ -155,7 +155,7 @@ fn greet(shell: &mut Shell) {
     }
 }
 
-fn show_server(shell: &mut Shell) -> Result<(), Failure> {
+fn show_server(shell: &mut Shell) -> Result<()> {
     let Some((addr, role)) = shell.session.server() else { return Ok(()) };
     let role = match role {
         ServerRole::Standalone => "a standalone slave",
@@ -164,7 +164,7 @@ fn show_server(shell: &mut Shell) -> Result<(), Failure> {
     shell.output.remark(&format!("Connected to {addr}, {role}. help lists the commands."))
 }
 
-fn show_folder(shell: &mut Shell) -> Result<(), Failure> {
+fn show_folder(shell: &mut Shell) -> Result<()> {
     let mut names = Vec::<ListedEntry>::new();
     // One additional name shows whether there are more, without reading a large folder.
     shell.session.list_some(&shell.cwd, "", SHOWN_NAMES.saturating_add(1), &mut |entry| {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use relais_proto::{Kind, TreePath, limits};
 
-use crate::Failure;
+use crate::Result;
 use crate::sanitize::is_unsafe_char;
 use crate::session::Session;
 
@@ -114,7 +114,7 @@ pub fn remote(
     session: &mut Session,
     folder: &TreePath,
     search: &NameSearch,
-) -> Result<NameMatches, Failure> {
+) -> Result<NameMatches> {
     let mut found = NameMatches::default();
     let Some(mut after) = below(&search.prefix) else { return Ok(found) };
     session.refresh();

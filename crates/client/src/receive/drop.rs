@@ -9,7 +9,7 @@ use relais_proto::TreePath;
 use relais_tree::{Folder, MetaKind, TreeError};
 
 use super::local_failure;
-use crate::Failure;
+use crate::Result;
 use crate::local::openable;
 use crate::shell::Shell;
 use crate::transfer_log::{
@@ -24,10 +24,7 @@ impl Shell {
     /// # Errors
     /// The `.log` cannot be written, or a part file cannot be removed. Transfers dropped before
     /// that stay dropped.
-    pub fn drop_transfers(
-        &mut self,
-        entries: Vec<TransferEntry>,
-    ) -> Result<Vec<TransferEntry>, Failure> {
+    pub fn drop_transfers(&mut self, entries: Vec<TransferEntry>) -> Result<Vec<TransferEntry>> {
         let mut dropped = Vec::new();
         for entry in entries {
             match self.drop_parts(&entry) {

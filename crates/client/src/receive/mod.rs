@@ -17,7 +17,6 @@ use relais_proto::{ErrorCode, Mode, TreePath};
 use relais_transfer::download::{CompletedDownload, DownloadError, Resume, download};
 use relais_tree::{Folder, MetaKind, TreeError, UnservedKind, set_mode, set_times, umask};
 
-use crate::Failure;
 use crate::error::plain;
 use crate::local::{LocalTarget, openable};
 use crate::origin::Origin;
@@ -25,6 +24,7 @@ use crate::outcome::Received;
 use crate::saved_state::now;
 use crate::shell::Shell;
 use crate::transfer_log::{LogHandle, TransferEntry, TransferTask, is_reserved, part_name};
+use crate::{Failure, Result};
 use progress::DownloadProgress;
 
 /// One file to fetch.
@@ -41,7 +41,7 @@ impl Shell {
     ///
     /// # Errors
     /// See [`Failure`]; the code is `cut` if the download can be resumed.
-    pub fn receive_named(&mut self, job: &DownloadJob) -> Result<Received, Failure> {
+    pub fn receive_named(&mut self, job: &DownloadJob) -> Result<Received> {
         let folder = openable(&job.target.folder);
         let folder =
             Folder::open(folder).map_err(|e| local_failure(&folder.display().to_string(), &e))?;
@@ -52,7 +52,7 @@ impl Shell {
     ///
     /// # Errors
     /// As [`Self::receive_named`].
-    pub fn receive(&mut self, job: &DownloadJob, folder: &Folder) -> Result<Received, Failure> {
+    pub fn receive(&mut self, job: &DownloadJob, folder: &Folder) -> Result<Received> {
         let shown = job.target.shown();
         check_name(&job.target.name).map_err(|failure| failure.of(&shown))?;
         check_free(folder, &job.target.name).map_err(|e| local_failure(&shown, &e))?;
@@ -67,10 +67,10 @@ impl Shell {
         job: &DownloadJob,
         folder: &Folder,
         part: &File,
-    ) -> Result<Received, Failure> {
+    ) -> Result<Received> {
         let (begun, shown) = (Instant::now(), job.target.shown());
         let Some(origin) = self.session.origin().cloned() else {
-            return Err(Failure::new(ErrorCode::Unreachable, "no server is connected"));
+            fail!(Unreachable, "no server is connected");
         };
         let part_name = part_name(&job.target.name);
         let part_file = PartFile { folder, part, part_name: &part_name };
@@ -178,21 +178,19 @@ impl PartFile<'_> {
 /// Converts the error of a download into a failure for the user.
 fn download_failure(error: &DownloadError, shown: &str) -> Failure {
     match error {
-        DownloadError::Refused(refusal) if refusal.code == ErrorCode::NoContent => Failure::new(
-            ErrorCode::NoContent,
-            format!("{refusal}; run the same get again to resume"),
-        ),
+        DownloadError::Refused(refusal) if refusal.code == ErrorCode::NoContent => {
+            failure!(NoContent, "{refusal}; run the same get again to resume")
+        }
         DownloadError::Refused(refusal) => refusal.clone().into(),
-        DownloadError::Interrupted => Failure::new(
-            ErrorCode::Interrupted,
-            "interrupted; the same get, or the next prompt, resumes it",
-        ),
+        DownloadError::Interrupted => {
+            failure!(Interrupted, "interrupted; the same get, or the next prompt, resumes it")
+        }
         DownloadError::Local { what, error } => {
-            Failure::new(ErrorCode::Local, format!("{shown}: {what}: {}", plain(error)))
+            failure!(Local, "{shown}: {what}: {}", plain(error))
         }
         // Both mean the same to the user: the file is not here, but can be resumed.
         DownloadError::Unreachable(_) | DownloadError::Cut { .. } => {
-            Failure::new(ErrorCode::Cut, format!("{error}; run the same get again to resume"))
+            failure!(Cut, "{error}; run the same get again to resume")
         }
         other => Failure::new(other.code(), other.to_string()),
     }
@@ -232,12 +230,9 @@ fn is_gone(code: ErrorCode) -> bool {
 }
 
 /// Refuses reserved names.
-fn check_name(name: &str) -> Result<(), Failure> {
+fn check_name(name: &str) -> Result<()> {
     if is_reserved(name) {
-        return Err(Failure::new(
-            ErrorCode::Local,
-            "ftpclient uses that name itself; choose another with -o",
-        ));
+        fail!(Local, "ftpclient uses that name itself; choose another with -o");
     }
     Ok(())
 }
@@ -269,5 +264,5 @@ pub fn local_failure(shown: &str, error: &TreeError) -> Failure {
     };
     let shown =
         if shown.is_empty() { Path::new(".").display().to_string() } else { shown.to_owned() };
-    Failure::new(ErrorCode::Local, format!("{shown}: {why}"))
+    failure!(Local, "{shown}: {why}")
 }

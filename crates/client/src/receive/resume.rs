@@ -8,12 +8,12 @@ use relais_proto::{ErrorCode, TreePath};
 use relais_tree::{Folder, TreeError};
 
 use super::{DownloadJob, check_free, claim, is_gone, local_failure};
-use crate::Failure;
 use crate::interrupt::Activity;
 use crate::local::{LocalTarget, parts_inside};
 use crate::output::text;
 use crate::shell::Shell;
 use crate::transfer_log::{TransferTask, is_reserved, read_log};
+use crate::{Failure, Result};
 
 impl Shell {
     /// Resumes all transfers with the connected servers.

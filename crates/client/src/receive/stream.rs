@@ -16,11 +16,11 @@ use relais_proto::{
 };
 use relais_transfer::download::{DownloadError, Redirects, Sessions};
 
-use crate::Failure;
 use crate::error::why_gone;
 use crate::outcome::Received;
 use crate::output::Output;
 use crate::shell::Shell;
+use crate::{Failure, Result};
 
 /// Most consecutive failures of servers without a byte of content.
 const MAX_FAILURES: u32 = 16;
@@ -80,7 +80,7 @@ impl Shell {
     ///
     /// # Errors
     /// See [`Failure`]; part of the content may have been written.
-    pub fn show(&mut self, path: &TreePath) -> Result<Received, Failure> {
+    pub fn show(&mut self, path: &TreePath) -> Result<Received> {
         let begun = Instant::now();
         let mut stream = OutputStream {
             out: 0,
@@ -101,7 +101,7 @@ impl Shell {
         })
     }
 
-    fn stream(&mut self, path: &TreePath, stream: &mut OutputStream) -> Result<(), Failure> {
+    fn stream(&mut self, path: &TreePath, stream: &mut OutputStream) -> Result<()> {
         self.session.connect()?;
         let (mut failures, mut why, mut redirects) = (0, String::new(), Redirects::new());
         let interrupt = self.interrupt.clone();
@@ -158,7 +158,7 @@ impl Shell {
             }
             failures = if stream.out > before { 0 } else { failures + 1 };
         }
-        Err(Failure::new(ErrorCode::Cut, format!("cut at byte {}: {why}", stream.out)))
+        Err(failure!(Cut, "cut at byte {}: {why}", stream.out))
     }
 }
 
@@ -275,9 +275,9 @@ impl OutputStream {
         if *self.hasher.finalize().as_bytes() == digest.0 {
             return Ok(());
         }
-        Err(StreamError::Failed(Failure::new(
-            ErrorCode::Damaged,
-            "the output is damaged: its digest differs from that of the content",
+        Err(StreamError::Failed(failure!(
+            Damaged,
+            "the output is damaged: its digest differs from that of the content"
         )))
     }
 
@@ -307,9 +307,9 @@ impl OutputStream {
     ) -> Result<(), StreamError> {
         let replaced = || {
             debug!("{path}: {refusal}");
-            StreamError::Failed(Failure::new(
-                ErrorCode::Changed,
-                "the file was replaced during the transfer; the output is incomplete",
+            StreamError::Failed(failure!(
+                Changed,
+                "the file was replaced during the transfer; the output is incomplete"
             ))
         };
         let Some(content) = self.content.as_mut().filter(|content| content.digest.is_none()) else {
@@ -358,7 +358,7 @@ fn unreachable(error: DownloadError, out: u64) -> Failure {
         DownloadError::Interrupted => Failure::interrupted(),
         DownloadError::Refused(refusal) => refusal.into(),
         DownloadError::Unreachable(why) if out > 0 => {
-            Failure::new(ErrorCode::Cut, format!("cut at byte {out}: {why}"))
+            failure!(Cut, "cut at byte {out}: {why}")
         }
         other => Failure::new(other.code(), other.to_string()),
     }

@@ -54,7 +54,6 @@ pub struct BatchProgress {
 
 impl BatchProgress {
     /// Creates the progress for this number of files and bytes.
-    #[must_use]
     pub fn new(notices: &Notices, files: u64, bytes: u64) -> Self {
         let part = notices.on_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::hidden());

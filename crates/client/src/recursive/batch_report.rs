@@ -24,7 +24,6 @@ pub struct BatchReport {
 
 impl BatchReport {
     /// Creates an empty report.
-    #[must_use]
     pub fn new() -> Self {
         Self { summary: BatchSummary::default(), begun: Instant::now(), refused: 0 }
     }
@@ -64,25 +63,21 @@ impl BatchReport {
     }
 
     /// Whether a transfer failed.
-    #[must_use]
     pub fn has_failed(&self) -> bool {
         self.summary.failed.len() > self.refused
     }
 
     /// Whether the user interrupted or no server answers; then no further transfer starts.
-    #[must_use]
     pub fn is_over(&self) -> bool {
         self.summary.failed.iter().any(|failed| ends_batch(&failed.failure))
     }
 
     /// Whether another run could complete a failed name.
-    #[must_use]
     pub fn can_resume(&self) -> bool {
         self.summary.failed.iter().any(|failed| is_resumable(&failed.failure))
     }
 
     /// Returns the totals with the duration.
-    #[must_use]
     pub fn finish(mut self) -> BatchSummary {
         self.summary.time = self.begun.elapsed();
         self.summary
@@ -90,14 +85,12 @@ impl BatchReport {
 }
 
 /// Whether another run may succeed.
-#[must_use]
 pub fn is_resumable(failure: &Failure) -> bool {
     matches!(failure.status(), 3 | 4 | 5 | 130)
         || matches!(failure.code, ErrorCode::NoChanges | ErrorCode::NoSpace)
 }
 
 /// Whether the failure concerns all remaining names, not one.
-#[must_use]
 pub fn ends_batch(failure: &Failure) -> bool {
     matches!(failure.status(), 3 | 4 | 130)
         || matches!(failure.code, ErrorCode::Cut | ErrorCode::BadServer)

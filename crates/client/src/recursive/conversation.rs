@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use relais_proto::{ChangeId, ErrorCode, TreePath};
 use relais_transfer::pipeline::{PipelineError, PipelineHandler, PipelineStats, run};
 
-use crate::Failure;
 use crate::interrupt::Interrupt;
 use crate::notices::Notices;
 use crate::session::Session;
 use crate::shell::Shell;
+use crate::{Failure, Result};
 
 /// The notices and the interruption state that a conversation uses.
 pub struct ConversationContext {
@@ -21,7 +21,6 @@ pub struct ConversationContext {
 
 impl ConversationContext {
     /// Clones the shell's.
-    #[must_use]
     pub fn new(shell: &Shell) -> Self {
         Self { notices: shell.notices.clone(), interrupt: shell.interrupt.clone() }
     }
@@ -47,7 +46,7 @@ pub fn run_conversation(
     session: &mut Session,
     notices: &Notices,
     conversation: &mut dyn PipelineHandler,
-) -> Result<PipelineStats, Failure> {
+) -> Result<PipelineStats> {
     let ran = run(session, conversation).map_err(failure)?;
     // The conversation does not learn of a server that failed before its first answer.
     if let (Some(gone), Some((now, _))) = (notices.take_lost(), session.server()) {
@@ -65,13 +64,12 @@ fn failure(error: PipelineError) -> Failure {
         PipelineError::BadServer(why) => Failure::bad_server(why),
         PipelineError::Stopped(error) => match error.downcast::<Failure>() {
             Ok(failure) => *failure,
-            Err(other) => Failure::new(ErrorCode::Local, other.to_string()),
+            Err(other) => failure!(Local, "{other}"),
         },
     }
 }
 
 /// Returns the error that ends a conversation with `failure`.
-#[must_use]
 pub fn stopped(failure: Failure) -> PipelineError {
     PipelineError::Stopped(Box::new(failure))
 }
@@ -80,7 +78,7 @@ pub fn stopped(failure: Failure) -> PipelineError {
 ///
 /// # Errors
 /// The joined path is too long.
-pub fn under(base: &TreePath, path: &TreePath) -> Result<TreePath, Failure> {
+pub fn under(base: &TreePath, path: &TreePath) -> Result<TreePath> {
     if base.is_root() || path.is_root() {
         return Ok(if base.is_root() { path.clone() } else { base.clone() });
     }
@@ -99,10 +97,9 @@ impl ChangeIds {
     ///
     /// # Errors
     /// The system gives no random bytes.
-    pub fn new() -> Result<Self, Failure> {
+    pub fn new() -> Result<Self> {
         let mut seed = [0; 32];
-        getrandom::fill(&mut seed)
-            .map_err(|e| Failure::new(ErrorCode::Local, format!("no random numbers: {e}")))?;
+        getrandom::fill(&mut seed).map_err(|e| failure!(Local, "no random numbers: {e}"))?;
         Ok(Self { seed, used: 0 })
     }
 

@@ -13,9 +13,9 @@ use super::conversation::{ConversationContext, run_conversation, stopped, under}
 use super::local_tree::LocalTree;
 use super::node::{Node, TreeListing};
 use super::plan::pairs_of_equal_size;
-use crate::Failure;
 use crate::interrupt::Interrupt;
 use crate::shell::Shell;
+use crate::{Failure, Result};
 
 /// Returns the paths of the files with equal digests on both sides.
 ///
@@ -29,7 +29,7 @@ pub fn equal(
     base: &TreePath,
     there: &TreeListing,
     here: &TreeListing,
-) -> Result<HashSet<TreePath>, Failure> {
+) -> Result<HashSet<TreePath>> {
     // Empty files need no digest.
     let (empty, files): (Vec<&Node>, Vec<&Node>) = pairs_of_equal_size(there, here)
         .iter()
@@ -96,8 +96,9 @@ impl PipelineHandler for DigestQuery<'_> {
             (Some(tree), PipelineReply::Details { digest, .. }) => *tree = digest,
             (Some(_), PipelineReply::Refused(refusal)) => debug!("no digest: {refusal}"),
             _ => {
-                return Err(stopped(Failure::bad_server(
-                    "a request for a digest got a reply of another type",
+                return Err(stopped(failure!(
+                    BadServer,
+                    "a request for a digest got a reply of another type"
                 )));
             }
         }

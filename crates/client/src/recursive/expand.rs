@@ -12,9 +12,9 @@ use super::listing_budget::ListingBudget;
 use super::local_tree::failure;
 use super::node::{Node, SkipReason};
 use super::pattern::{Pattern, PatternPart};
-use crate::Failure;
 use crate::local::openable;
 use crate::shell::Shell;
+use crate::{Failure, Result};
 
 /// The names that match a pattern.
 ///
@@ -31,7 +31,7 @@ pub struct PatternMatches<F> {
 ///
 /// # Errors
 /// Nothing matches, or the search fails.
-pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<PatternMatches<TreePath>, Failure> {
+pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<PatternMatches<TreePath>> {
     let mut folders = vec![if pattern.absolute { TreePath::root() } else { shell.cwd.clone() }];
     let mut found = Vec::new();
     for (at, part) in pattern.parts.iter().enumerate() {
@@ -40,12 +40,7 @@ pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<PatternMatches<Tre
         match part {
             PatternPart::Up => {
                 for folder in &folders {
-                    let above = || {
-                        Failure::new(
-                            ErrorCode::BadName,
-                            format!("{} is above the root", pattern.quoted()),
-                        )
-                    };
+                    let above = || failure!(BadName, "{} is above the root", pattern.quoted());
                     next.push(folder.split_last().ok_or_else(above)?.0);
                 }
             }
@@ -67,10 +62,7 @@ pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<PatternMatches<Tre
         folders = next;
     }
     if found.is_empty() {
-        return Err(Failure::new(
-            ErrorCode::NotFound,
-            format!("nothing matches {}", pattern.quoted()),
-        ));
+        fail!(NotFound, "nothing matches {}", pattern.quoted());
     }
     Ok(PatternMatches { found, skipped: Vec::new() })
 }
@@ -80,7 +72,7 @@ fn query_folders(
     shell: &mut Shell,
     folders: &[TreePath],
     part: &PatternPart,
-) -> Result<Vec<(TreePath, Entry)>, Failure> {
+) -> Result<Vec<(TreePath, Entry)>> {
     let mut query = PatternQuery {
         folders,
         part,
@@ -135,12 +127,12 @@ impl PipelineHandler for PatternQuery<'_> {
                 return Err(stopped(Failure::from(refusal).of(&self.folders[at].to_string())));
             }
             _ => {
-                return Err(stopped(Failure::bad_server("a listing got a reply of another type")));
+                return Err(stopped(failure!(BadServer, "a listing got a reply of another type")));
             }
         };
         if self.part.is_match(&entry.name) {
             if !self.budget.take::<Node>(entry.name.len()) {
-                return Err(stopped(Failure::bad_server("more names match than the client keeps")));
+                return Err(stopped(failure!(BadServer, "more names match than the client keeps")));
             }
             self.found.push((at, entry));
         }
@@ -162,7 +154,7 @@ impl PipelineHandler for PatternQuery<'_> {
 ///
 /// # Errors
 /// Nothing matches, or the search fails.
-pub fn local(shell: &Shell, pattern: &Pattern) -> Result<PatternMatches<PathBuf>, Failure> {
+pub fn local(shell: &Shell, pattern: &Pattern) -> Result<PatternMatches<PathBuf>> {
     let mut folders =
         vec![if pattern.absolute { PathBuf::from("/") } else { shell.local.resolve("") }];
     let mut expanded = PatternMatches { found: Vec::new(), skipped: Vec::new() };
@@ -182,10 +174,7 @@ pub fn local(shell: &Shell, pattern: &Pattern) -> Result<PatternMatches<PathBuf>
         folders = next;
     }
     if expanded.found.is_empty() && expanded.skipped.is_empty() {
-        return Err(Failure::new(
-            ErrorCode::Local,
-            format!("nothing matches {}", pattern.quoted()),
-        ));
+        fail!(Local, "nothing matches {}", pattern.quoted());
     }
     Ok(expanded)
 }
@@ -197,7 +186,7 @@ fn search(
     is_last: bool,
     next: &mut Vec<PathBuf>,
     into: &mut PatternMatches<PathBuf>,
-) -> Result<(), Failure> {
+) -> Result<()> {
     let failed = |e: &TreeError| failure(&path.display().to_string(), e);
     let folder = match Folder::open(openable(path)) {
         Ok(folder) => folder,

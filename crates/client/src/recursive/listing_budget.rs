@@ -23,7 +23,6 @@ impl ListingBudget {
     }
 
     /// Takes the bytes of a `T` with a text of `len` bytes; returns false if too few are left.
-    #[must_use]
     pub fn take<T>(&mut self, len: usize) -> bool {
         match self.left.checked_sub(len + size_of::<T>()) {
             Some(left) => self.left = left,

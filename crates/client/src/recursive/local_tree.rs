@@ -15,11 +15,11 @@ use relais_proto::{ContentHeader, ErrorCode, Kind, TreePath};
 use relais_tree::{Folder, MetaKind, OpenFile, TreeError, UnservedKind, set_times};
 use rustix::fs::{FlockOperation, flock};
 
-use crate::Failure;
 use crate::error::plain;
 use crate::local::LocalTarget;
 use crate::receive::set_received_mode;
 use crate::transfer_log::part_name;
+use crate::{Failure, Result};
 
 /// Attempts to read a small file that keeps changing.
 const READ_ATTEMPTS: usize = 3;
@@ -42,19 +42,16 @@ pub struct SmallFile {
 
 impl LocalTree {
     /// Creates the tree below `top`, with `shown` as its path for messages.
-    #[must_use]
     pub fn new(top: Folder, shown: &Path) -> Self {
         Self { top, shown: shown.to_path_buf(), last: None }
     }
 
     /// Returns the top folder.
-    #[must_use]
     pub fn top(&self) -> &Folder {
         &self.top
     }
 
     /// Returns the name of `path` for messages.
-    #[must_use]
     pub fn shown(&self, path: &TreePath) -> String {
         self.shown.join(path.as_str()).display().to_string()
     }
@@ -230,7 +227,6 @@ fn fill(
 }
 
 /// Converts an error below the tree into a failure that names the file.
-#[must_use]
 pub fn failure(shown: &str, error: &TreeError) -> Failure {
     let why = match error {
         TreeError::InUse => "another ftpclient is working on it".to_owned(),

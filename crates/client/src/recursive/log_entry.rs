@@ -16,7 +16,6 @@ pub struct BatchLogEntry {
 
 impl BatchLogEntry {
     /// Writes the entry. Without a `.log` the command still works, and the user is told.
-    #[must_use]
     pub fn enter(
         shell: &Shell,
         remote: &TreePath,

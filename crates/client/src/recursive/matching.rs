@@ -12,11 +12,11 @@ use super::local_tree::{LocalTree, failure};
 use super::node::Node;
 use super::pattern::Pattern;
 use super::run::{Direction, PlanRunner, amount, remote_name};
-use crate::Failure;
 use crate::local::openable;
 use crate::outcome::BatchSummary;
 use crate::shell::Shell;
 use crate::transfer_log::is_reserved;
+use crate::{Failure, Result};
 
 /// The matched files by their folder. No two have the same name.
 struct MatchedFiles<F> {
@@ -33,7 +33,7 @@ impl<F: Ord + Clone> MatchedFiles<F> {
     ///
     /// # Errors
     /// Another file has its name.
-    fn add(&mut self, folder: F, node: Node) -> Result<(), Failure> {
+    fn add(&mut self, folder: F, node: Node) -> Result<()> {
         if self.claim(&folder, &node)? {
             self.by_folder.entry(folder).or_default().push(node);
         }
@@ -44,15 +44,12 @@ impl<F: Ord + Clone> MatchedFiles<F> {
     ///
     /// # Errors
     /// Another match has the name.
-    fn claim(&mut self, folder: &F, node: &Node) -> Result<bool, Failure> {
+    fn claim(&mut self, folder: &F, node: &Node) -> Result<bool> {
         match self.names.get(&node.path) {
             Some(other) if other == folder => Ok(false),
             Some(_) => {
                 let kind = if node.is_folder() { "folder" } else { "file" };
-                Err(Failure::new(
-                    ErrorCode::Exists,
-                    format!("this command transfers another {kind} of the same name"),
-                ))
+                Err(failure!(Exists, "this command transfers another {kind} of the same name"))
             }
             None => {
                 self.names.insert(node.path.clone(), folder.clone());
@@ -72,7 +69,7 @@ impl Shell {
         patterns: &[Pattern],
         into: Option<&str>,
         recursive: bool,
-    ) -> Result<BatchSummary, Failure> {
+    ) -> Result<BatchSummary> {
         let folder = self.local.target("x", into, true)?.folder;
         let pinned = Folder::open(openable(&folder))
             .map_err(|e| failure(&folder.display().to_string(), &e))?;
@@ -116,15 +113,12 @@ impl Shell {
         patterns: &[Pattern],
         onto: Option<&str>,
         recursive: bool,
-    ) -> Result<BatchSummary, Failure> {
+    ) -> Result<BatchSummary> {
         let base = onto.map_or_else(|| Ok(self.cwd.clone()), |onto| self.resolve_remote(onto))?;
         match self.session.stat(&base) {
             Ok(details) if details.entry.kind == Kind::Folder => {}
             Ok(_) => {
-                return Err(Failure::new(
-                    ErrorCode::NotFolder,
-                    format!("{base} is not a folder, and several files need a folder"),
-                ));
+                fail!(NotFolder, "{base} is not a folder, and several files need a folder");
             }
             Err(failure) => return Err(self.explain(&base, failure)),
         }
@@ -167,9 +161,9 @@ impl Shell {
         &mut self,
         report: &mut BatchReport,
         pattern: &Pattern,
-        expanded: Result<PatternMatches<F>, Failure>,
+        expanded: Result<PatternMatches<F>>,
         recursive: bool,
-    ) -> Result<Vec<(F, Node)>, Failure> {
+    ) -> Result<Vec<(F, Node)>> {
         let PatternMatches { mut found, skipped } = match expanded {
             Ok(expanded) => expanded,
             Err(failure) if ends_batch(&failure) => return Err(failure),
@@ -207,7 +201,7 @@ impl Shell {
         direction: Direction,
         report: &mut BatchReport,
         nodes: &[Node],
-    ) -> Result<(), Failure> {
+    ) -> Result<()> {
         if !report.is_over() {
             let picks: Vec<usize> = (0..nodes.len()).collect();
             PlanRunner::new(self, tree, base, direction, report, amount(nodes, picks.iter()))?
@@ -222,7 +216,7 @@ impl Shell {
         base: &TreePath,
         report: &mut BatchReport,
         nodes: &[Node],
-    ) -> Result<(), Failure> {
+    ) -> Result<()> {
         let folder = match Folder::open(openable(above)) {
             Ok(folder) => folder,
             Err(error) => {
@@ -239,7 +233,7 @@ impl Shell {
         &mut self,
         report: &mut BatchReport,
         name: String,
-        result: Result<BatchSummary, Failure>,
+        result: Result<BatchSummary>,
     ) {
         match result {
             Ok(several) => report.summary.merge(several),
@@ -254,10 +248,10 @@ impl Shell {
 }
 
 /// Checks that a file may have this local name: no reserved name, device or folder has it.
-fn check_free(tree: &LocalTree, path: &TreePath) -> Result<(), Failure> {
+fn check_free(tree: &LocalTree, path: &TreePath) -> Result<()> {
     let name = path.as_str();
     if is_reserved(name) {
-        return Err(Failure::new(ErrorCode::Local, "ftpclient uses that name itself"));
+        fail!(Local, "ftpclient uses that name itself");
     }
     let shown = tree.shown(path);
     match tree.top().stat_part(name.as_bytes()) {

@@ -17,10 +17,10 @@ use super::plan::{Compare, Plan, PlanOptions, plan};
 use super::run::{Direction, PlanRunner, amount, remote_name};
 use super::trees::{report_invalid_names, report_skipped, report_unlisted};
 use super::walk;
-use crate::Failure;
 use crate::local::openable;
 use crate::outcome::{MirrorResult, MirrorStep};
 use crate::shell::Shell;
+use crate::{Failure, Result};
 
 /// The arguments of `mirror`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,7 +59,7 @@ impl Shell {
     ///
     /// # Errors
     /// The whole command fails. Failures of single names are in the result.
-    pub fn mirror(&mut self, mirror: &MirrorOptions) -> Result<MirrorResult, Failure> {
+    pub fn mirror(&mut self, mirror: &MirrorOptions) -> Result<MirrorResult> {
         let mut report = BatchReport::new();
         let mut sides = if mirror.up { self.sides_up(mirror) } else { self.sides_down(mirror) }?;
         check_empty(mirror, &sides)?;
@@ -72,7 +72,7 @@ impl Shell {
         Ok(MirrorResult { summary: report.finish(), deleted, planned: None })
     }
 
-    fn sides_down(&mut self, mirror: &MirrorOptions) -> Result<MirrorSides, Failure> {
+    fn sides_down(&mut self, mirror: &MirrorOptions) -> Result<MirrorSides> {
         let base = self.resolve_remote(&mirror.source)?;
         let source = walk::remote(self, &base).map_err(|failure| self.explain(&base, failure))?;
         let path = self.local.resolve(&mirror.target);
@@ -89,7 +89,7 @@ impl Shell {
         Ok(MirrorSides { base, tree, path, missing: Vec::new(), source, target })
     }
 
-    fn sides_up(&mut self, mirror: &MirrorOptions) -> Result<MirrorSides, Failure> {
+    fn sides_up(&mut self, mirror: &MirrorOptions) -> Result<MirrorSides> {
         let path = self.local.resolve(&mirror.source);
         let folder =
             Folder::open(openable(&path)).map_err(|e| failure(&path.display().to_string(), &e))?;
@@ -103,16 +103,13 @@ impl Shell {
     }
 
     /// Returns the missing folders on the path to `base`, including `base`, parents first.
-    fn missing_folders(&mut self, base: &TreePath) -> Result<Vec<TreePath>, Failure> {
+    fn missing_folders(&mut self, base: &TreePath) -> Result<Vec<TreePath>> {
         let (mut at, mut missing) = (base.clone(), Vec::new());
         loop {
             match self.session.stat(&at) {
                 Ok(details) if details.entry.kind == Kind::Folder => break,
                 Ok(_) => {
-                    return Err(Failure::new(
-                        ErrorCode::NotFolder,
-                        format!("{at} is not a folder"),
-                    ));
+                    fail!(NotFolder, "{at} is not a folder");
                 }
                 Err(failure) if failure.code == ErrorCode::NotFound && !at.is_root() => {}
                 Err(failure) => return Err(crate::shell::with_path(&at, failure)),
@@ -124,11 +121,7 @@ impl Shell {
         Ok(missing)
     }
 
-    fn plan_mirror(
-        &mut self,
-        mirror: &MirrorOptions,
-        sides: &mut MirrorSides,
-    ) -> Result<Plan, Failure> {
+    fn plan_mirror(&mut self, mirror: &MirrorOptions, sides: &mut MirrorSides) -> Result<Plan> {
         let mut equal = HashSet::new();
         if let Some(tree) = sides.tree.as_mut().filter(|_| mirror.checksum) {
             let (there, here) = if mirror.up {
@@ -185,7 +178,7 @@ impl Shell {
         sides: MirrorSides,
         plan: &Plan,
         report: &mut BatchReport,
-    ) -> Result<u64, Failure> {
+    ) -> Result<u64> {
         let MirrorSides { base, tree, path, missing, source, target } = sides;
         for folder in &missing {
             match self.session.make_folder(folder) {
@@ -219,7 +212,7 @@ impl Shell {
 }
 
 /// Refuses to empty the target: an empty source is often a mistake or an unmounted disk.
-fn check_empty(mirror: &MirrorOptions, sides: &MirrorSides) -> Result<(), Failure> {
+fn check_empty(mirror: &MirrorOptions, sides: &MirrorSides) -> Result<()> {
     let empties = mirror.delete
         && sides.source.is_whole()
         && sides.source.nodes.is_empty()

@@ -26,7 +26,6 @@ pub struct Node {
 
 impl Node {
     /// Converts a server's entry at `path`.
-    #[must_use]
     pub fn new(path: TreePath, entry: &Entry) -> Self {
         Self {
             path,
@@ -38,7 +37,6 @@ impl Node {
     }
 
     /// Whether the node is a folder.
-    #[must_use]
     pub fn is_folder(&self) -> bool {
         self.kind == Kind::Folder
     }
@@ -88,14 +86,12 @@ pub struct SkippedName {
 
 impl SkippedName {
     /// Creates the record of a name in `folder`.
-    #[must_use]
     pub fn new(folder: &TreePath, name: impl Into<String>, reason: SkipReason) -> Self {
         let name = name.into();
         Self { folder: folder.clone(), path: folder.join(&name).ok(), name, reason }
     }
 
     /// Returns the path below the top, for messages.
-    #[must_use]
     pub fn shown(&self) -> String {
         match self.folder.as_str() {
             "" => self.name.clone(),
@@ -119,7 +115,6 @@ impl TreeListing {
     /// Whether the listing is complete.
     ///
     /// An incomplete listing does not prove that a name is missing.
-    #[must_use]
     pub fn is_whole(&self) -> bool {
         self.failed.is_empty()
     }
@@ -131,13 +126,11 @@ impl TreeListing {
 }
 
 /// Compares paths part by part, so that the content of a folder directly follows it.
-#[must_use]
 pub fn order(a: &TreePath, b: &TreePath) -> Ordering {
     a.parts().cmp(b.parts())
 }
 
 /// Whether `paths` contains this path or one above it.
-#[must_use]
 pub fn is_covered<P: Borrow<TreePath> + Eq + Hash>(paths: &HashSet<P>, path: &TreePath) -> bool {
     if paths.is_empty() {
         return false;
@@ -153,7 +146,6 @@ pub fn is_covered<P: Borrow<TreePath> + Eq + Hash>(paths: &HashSet<P>, path: &Tr
 }
 
 /// Whether two times are equal, as far as both sides store them: some store whole seconds only.
-#[must_use]
 pub fn same_time(a: FileTime, b: FileTime) -> bool {
     a.seconds == b.seconds && (a.nanos == b.nanos || a.nanos == 0 || b.nanos == 0)
 }

@@ -6,7 +6,7 @@
 
 use regex::{Regex, RegexBuilder};
 
-use crate::Failure;
+use crate::Result;
 use crate::shell_words::quote;
 
 /// Longest pattern in bytes: the longest path.
@@ -45,10 +45,10 @@ impl Pattern {
     ///
     /// # Errors
     /// The pattern is invalid or too large, which is a usage error.
-    pub fn new(text: &str) -> Result<Self, Failure> {
-        let wrong = |why: &str| Failure::usage(format!("{}: {why}", quote(text)));
+    pub fn new(text: &str) -> Result<Self> {
+        let wrong = |why: &str| failure!(Usage, "{}: {why}", quote(text));
         if text.len() > MAX_PATTERN {
-            return Err(Failure::usage(format!("a pattern is longer than {MAX_PATTERN} bytes")));
+            fail!(Usage, "a pattern is longer than {MAX_PATTERN} bytes");
         }
         let parts = text.split('/').filter(|part| !matches!(*part, "" | "."));
         let parts = parts
@@ -61,7 +61,6 @@ impl Pattern {
     }
 
     /// Returns the pattern quoted for a command line.
-    #[must_use]
     pub fn quoted(&self) -> String {
         quote(&self.text).into_owned()
     }
@@ -84,7 +83,6 @@ impl PatternPart {
     }
 
     /// Whether a name matches. A wildcard never matches a leading dot.
-    #[must_use]
     pub fn is_match(&self, name: &str) -> bool {
         match self {
             Self::Up => false,

@@ -14,13 +14,13 @@ use super::node::{SkipReason, TreeListing};
 use super::plan::{Compare, Plan, PlanOptions, plan};
 use super::run::{Direction, PlanRunner, amount, remote_name};
 use super::walk;
-use crate::Failure;
 use crate::local::{LocalTarget, openable};
 use crate::outcome::BatchSummary;
 use crate::receive::DownloadJob;
 use crate::send;
 use crate::shell::Shell;
 use crate::transfer_log::{TransferEntry, TransferTask, is_reserved, read_log};
+use crate::{Failure, Result};
 
 /// The local top folder of a copy.
 ///
@@ -39,24 +39,22 @@ impl CopyRoot {
     }
 
     /// Returns the name for the `.log`: a path that ends in `.` means the folder itself.
-    fn log_name(&self, shell: &Shell) -> Result<String, Failure> {
+    fn log_name(&self, shell: &Shell) -> Result<String> {
         let name = self.name.clone().unwrap_or_else(|| ".".to_owned());
         shell.local.log_name(&LocalTarget { folder: self.folder.clone(), name })
     }
 
     /// Opens the top below `parent`, and makes it if needed; follows no link of that name.
-    fn tree(&self, parent: Folder) -> Result<LocalTree, Failure> {
+    fn tree(&self, parent: Folder) -> Result<LocalTree> {
         let shown = self.shown();
         let failed = |e: TreeError| failure(&shown.display().to_string(), &e);
         let Some(name) = &self.name else { return Ok(LocalTree::new(parent, &shown)) };
         if is_reserved(name) {
-            return Err(Failure::new(
-                ErrorCode::Local,
-                format!(
-                    "{}: ftpclient uses that name itself; choose another with -o",
-                    shown.display()
-                ),
-            ));
+            fail!(
+                Local,
+                "{}: ftpclient uses that name itself; choose another with -o",
+                shown.display()
+            );
         }
         match parent.make_folder(name, false) {
             Ok(()) | Err(TreeError::Taken) => {}
@@ -71,11 +69,7 @@ impl Shell {
     ///
     /// # Errors
     /// The whole command fails. Failures of single names are in the result.
-    pub fn get_tree(
-        &mut self,
-        remote: &TreePath,
-        into: Option<&str>,
-    ) -> Result<BatchSummary, Failure> {
+    pub fn get_tree(&mut self, remote: &TreePath, into: Option<&str>) -> Result<BatchSummary> {
         if self.session.stat(remote)?.entry.kind == Kind::File {
             return self.get_single(remote, into);
         }
@@ -86,11 +80,7 @@ impl Shell {
         self.fetch_tree(remote, parent, &top, &log_name)
     }
 
-    fn get_single(
-        &mut self,
-        remote: &TreePath,
-        into: Option<&str>,
-    ) -> Result<BatchSummary, Failure> {
+    fn get_single(&mut self, remote: &TreePath, into: Option<&str>) -> Result<BatchSummary> {
         let target = self.local.target(remote.last().unwrap_or_default(), into, false)?;
         let log_name = self.local.log_name(&target)?;
         let received =
@@ -101,7 +91,7 @@ impl Shell {
     }
 
     /// Returns where the copy of `remote` goes; the root of the tree has no name.
-    fn top_of(&self, remote: &TreePath, into: Option<&str>) -> Result<CopyRoot, Failure> {
+    fn top_of(&self, remote: &TreePath, into: Option<&str>) -> Result<CopyRoot> {
         let named = |LocalTarget { folder, name }| CopyRoot { folder, name: Some(name) };
         if let Some(begun) = into.and_then(|into| self.local.exact_target(into)).map(named)
             && begun
@@ -130,7 +120,7 @@ impl Shell {
         parent: Folder,
         top: &CopyRoot,
         log_name: &str,
-    ) -> Result<BatchSummary, Failure> {
+    ) -> Result<BatchSummary> {
         let origin = self.connected()?;
         let log_entry = BatchLogEntry::enter(self, remote, log_name, origin, TransferTask::GetTree);
         let mut report = BatchReport::new();
@@ -145,7 +135,7 @@ impl Shell {
         top: &CopyRoot,
         resumes: bool,
         report: &mut BatchReport,
-    ) -> Result<(), Failure> {
+    ) -> Result<()> {
         let source = walk::remote(self, remote)?;
         let mut tree = top.tree(parent)?;
         let there = walk::local(tree.top(), &self.interrupt)?;
@@ -169,9 +159,9 @@ impl Shell {
     ///
     /// # Errors
     /// The whole command fails. Failures of single names are in the result.
-    pub fn put_tree(&mut self, local: &str, onto: Option<&str>) -> Result<BatchSummary, Failure> {
+    pub fn put_tree(&mut self, local: &str, onto: Option<&str>) -> Result<BatchSummary> {
         if local.is_empty() {
-            return Err(Failure::usage("the local name is empty"));
+            fail!(Usage, "the local name is empty");
         }
         self.put_tree_at(&self.local.resolve(local), onto)
     }
@@ -180,11 +170,7 @@ impl Shell {
     ///
     /// # Errors
     /// As [`Self::put_tree`].
-    pub fn put_tree_at(
-        &mut self,
-        path: &Path,
-        onto: Option<&str>,
-    ) -> Result<BatchSummary, Failure> {
+    pub fn put_tree_at(&mut self, path: &Path, onto: Option<&str>) -> Result<BatchSummary> {
         let found = std::fs::metadata(openable(path)).map_err(|e| Failure::local(path, &e))?;
         let name = own_name(path)?;
         if !found.is_dir() {
@@ -204,7 +190,7 @@ impl Shell {
         self.send_tree(LocalTree::new(folder, path), &remote, &log_name)
     }
 
-    fn put_single(&mut self, path: &Path, remote: TreePath) -> Result<BatchSummary, Failure> {
+    fn put_single(&mut self, path: &Path, remote: TreePath) -> Result<BatchSummary> {
         let log_name = self.local.log_name_of(path);
         let shown = path.display().to_string();
         let sent = self.send_named(&send::UploadJob {
@@ -239,7 +225,7 @@ impl Shell {
         name: Option<&str>,
         onto: Option<&str>,
         log_name: Option<&str>,
-    ) -> Result<TreePath, Failure> {
+    ) -> Result<TreePath> {
         let inside = |folder: &TreePath| match name {
             Some(name) => folder.join(name).map_err(|e| Failure::from(e).of(name)),
             None => Ok(folder.clone()),
@@ -266,7 +252,7 @@ impl Shell {
         mut tree: LocalTree,
         remote: &TreePath,
         log_name: &str,
-    ) -> Result<BatchSummary, Failure> {
+    ) -> Result<BatchSummary> {
         let origin = self.connected()?;
         let log_entry = BatchLogEntry::enter(self, remote, log_name, origin, TransferTask::PutTree);
         let mut report = BatchReport::new();
@@ -280,7 +266,7 @@ impl Shell {
         remote: &TreePath,
         resumes: bool,
         report: &mut BatchReport,
-    ) -> Result<(), Failure> {
+    ) -> Result<()> {
         let source = walk::local(tree.top(), &self.interrupt)?;
         report.skip(&self.notices, &tree.shown(&TreePath::root()), &source.skipped);
         self.make_top(remote)?;
@@ -302,7 +288,7 @@ impl Shell {
     }
 
     /// Makes the remote top folder if needed; its parent must exist.
-    fn make_top(&mut self, remote: &TreePath) -> Result<(), Failure> {
+    fn make_top(&mut self, remote: &TreePath) -> Result<()> {
         if remote.is_root() {
             return Ok(());
         }
@@ -311,16 +297,12 @@ impl Shell {
             Err(failure) if failure.code == ErrorCode::Exists => {
                 match self.session.stat(remote)?.entry.kind {
                     Kind::Folder => Ok(()),
-                    Kind::File => Err(Failure::new(
-                        ErrorCode::NotFolder,
-                        format!("{remote}: a file has that name"),
-                    )),
+                    Kind::File => Err(failure!(NotFolder, "{remote}: a file has that name")),
                 }
             }
-            Err(failure) if failure.code == ErrorCode::NotFound => Err(Failure::new(
-                ErrorCode::NotFound,
-                format!("{remote}: the parent folder does not exist"),
-            )),
+            Err(failure) if failure.code == ErrorCode::NotFound => {
+                Err(failure!(NotFound, "{remote}: the parent folder does not exist"))
+            }
             Err(failure) => Err(crate::shell::with_path(remote, failure)),
         }
     }
@@ -330,28 +312,27 @@ impl Shell {
         &mut self,
         log_entry: BatchLogEntry,
         report: BatchReport,
-        result: Result<(), Failure>,
-    ) -> Result<BatchSummary, Failure> {
+        result: Result<()>,
+    ) -> Result<BatchSummary> {
         let left = report.can_resume() || result.as_ref().is_err_and(is_resumable);
         if !left {
             log_entry.finish(self);
         }
         match result {
             Ok(()) => Ok(report.finish()),
-            Err(failure) if failure.status() == 3 => Err(Failure::new(
-                ErrorCode::Cut,
-                format!("{failure}; run the same command again to resume"),
-            )),
+            Err(failure) if failure.status() == 3 => {
+                Err(failure!(Cut, "{failure}; run the same command again to resume"))
+            }
             Err(failure) => Err(failure),
         }
     }
 }
 
 /// Returns the last name of a local path; none for `.`, `..` and the root.
-fn own_name(path: &Path) -> Result<Option<&str>, Failure> {
-    let text = path.to_str().ok_or_else(|| {
-        Failure::new(ErrorCode::BadName, format!("{}: the name is not UTF-8", path.display()))
-    })?;
+fn own_name(path: &Path) -> Result<Option<&str>> {
+    let text = path
+        .to_str()
+        .ok_or_else(|| failure!(BadName, "{}: the name is not UTF-8", path.display()))?;
     let last = text.trim_end_matches('/').rsplit('/').next();
     Ok(last.filter(|last| !matches!(*last, "" | "." | "..")))
 }
@@ -381,11 +362,7 @@ pub(super) fn report_skipped(
         } else {
             String::new()
         };
-        report.fail(
-            &mut shell.output,
-            name.clone(),
-            Failure::new(ErrorCode::Local, format!("{name}: {by}{below}")),
-        );
+        report.fail(&mut shell.output, name.clone(), failure!(Local, "{name}: {by}{below}"));
     }
 }
 
@@ -424,10 +401,7 @@ pub(super) fn report_invalid_names(
         report.fail(
             &mut shell.output,
             name.clone(),
-            Failure::new(
-                ErrorCode::Local,
-                format!("{name} is not fetched: it is {}", skipped.reason),
-            ),
+            failure!(Local, "{name} is not fetched: it is {}", skipped.reason),
         );
     }
 }

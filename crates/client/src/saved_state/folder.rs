@@ -33,7 +33,6 @@ impl StateFolder {
     /// Returns the user's folder; none without a home folder.
     ///
     /// The folder is `$XDG_STATE_HOME/relais/client`, else `~/.local/state/relais/client`.
-    #[must_use]
     pub fn for_user() -> Option<Self> {
         Self::from_env(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"))
     }
@@ -58,7 +57,6 @@ impl StateFolder {
     }
 
     /// Returns the path of a file for messages.
-    #[must_use]
     pub fn shown(&self, name: &str) -> String {
         self.folder.join(name).display().to_string()
     }

@@ -40,7 +40,6 @@ pub struct SavedState {
 
 impl SavedState {
     /// Opens the saved state of `host` and `user` in `folder`; reads nothing yet.
-    #[must_use]
     pub fn new(folder: StateFolder, host: &Host, user: &str, notices: Notices) -> Self {
         let warned = std::cell::Cell::new(false);
         Self {
@@ -79,7 +78,6 @@ impl SavedState {
     }
 
     /// Returns the highest LSN that any run has seen of these servers.
-    #[must_use]
     pub fn lsn(&self, origin: &Origin) -> Option<Lsn> {
         let name = lsn_file_name(origin);
         let text = self.read(&name)?;
@@ -91,7 +89,6 @@ impl SavedState {
     }
 
     /// Returns the path of the file with the highest LSN of these servers.
-    #[must_use]
     pub fn lsn_file(&self, origin: &Origin) -> String {
         self.folder.shown(&lsn_file_name(origin))
     }
@@ -129,7 +126,6 @@ impl SavedState {
     }
 
     /// Returns the path of the file with the known authorities.
-    #[must_use]
     pub fn authorities_file(&self) -> String {
         self.folder.shown(authorities::NAME)
     }
@@ -207,7 +203,6 @@ fn lsn_file_name(origin: &Origin) -> String {
 }
 
 /// Returns the seconds since 1970; 0 for a clock before that.
-#[must_use]
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

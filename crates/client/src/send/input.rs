@@ -13,12 +13,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::progress::UploadProgress;
 use super::{sent, too_few_copies};
-use crate::Failure;
 use crate::error::plain;
 use crate::interrupt::Interrupt;
 use crate::outcome::Sent;
 use crate::session::new_id;
 use crate::shell::Shell;
+use crate::{Failure, Result};
 
 /// How long a read waits before it checks for an interruption.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -50,7 +50,7 @@ impl Shell {
     ///
     /// # Errors
     /// See [`Failure`]; the upload cannot be resumed.
-    pub fn send_input(&mut self, remote: &TreePath, expect: Expect) -> Result<Sent, Failure> {
+    pub fn send_input(&mut self, remote: &TreePath, expect: Expect) -> Result<Sent> {
         self.send_stream(std::io::stdin(), remote, expect)
     }
 
@@ -63,7 +63,7 @@ impl Shell {
         file: impl AsFd,
         remote: &TreePath,
         expect: Expect,
-    ) -> Result<Sent, Failure> {
+    ) -> Result<Sent> {
         let begun = Instant::now();
         self.session.connect()?;
         let target = UploadTarget {
@@ -94,12 +94,11 @@ fn upload_failure(error: &UploadError, remote: &TreePath) -> Failure {
         UploadError::Refused(refusal) => refusal.clone().into(),
         UploadError::Interrupted => Failure::interrupted(),
         UploadError::Source(e) => {
-            Failure::new(ErrorCode::Local, format!("standard input: {}", plain(e)))
+            failure!(Local, "standard input: {}", plain(e))
         }
-        UploadError::Cut { .. } => Failure::new(
-            ErrorCode::Local,
-            format!("{error}; standard input cannot be read again, so it cannot be resumed"),
-        ),
+        UploadError::Cut { .. } => {
+            failure!(Local, "{error}; standard input cannot be read again, so it cannot be resumed")
+        }
         other => Failure::new(other.code(), other.to_string()),
     };
     crate::shell::with_path(remote, failure)

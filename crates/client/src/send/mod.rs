@@ -18,7 +18,6 @@ use relais_proto::{ErrorCode, Expect, Refusal, TreePath};
 use relais_transfer::upload::{CompletedUpload, UploadError, UploadSource, UploadTarget, put};
 use relais_tree::{Folder, OpenFile, TreeError};
 
-use crate::Failure;
 use crate::error::plain;
 use crate::origin::{Origin, host_key};
 use crate::outcome::Sent;
@@ -28,6 +27,7 @@ use crate::shell::Shell;
 use crate::transfer_log::{
     LogHandle, TransferEntry, TransferTask, UploadRecord, lock_name, read_log,
 };
+use crate::{Failure, Result};
 use progress::UploadProgress;
 
 /// One file to send.
@@ -70,7 +70,7 @@ impl Shell {
     ///
     /// # Errors
     /// See [`Failure`]; the code is `cut` if the upload can be resumed.
-    pub fn send_named(&mut self, job: &UploadJob) -> Result<Sent, Failure> {
+    pub fn send_named(&mut self, job: &UploadJob) -> Result<Sent> {
         let local = open::named(&job.local, &job.shown)?;
         self.send_open(job, &local)
     }
@@ -79,15 +79,14 @@ impl Shell {
     ///
     /// # Errors
     /// As [`Self::send_named`].
-    pub fn send_open(&mut self, job: &UploadJob, local: &OpenFile) -> Result<Sent, Failure> {
+    pub fn send_open(&mut self, job: &UploadJob, local: &OpenFile) -> Result<Sent> {
         self.prefer_holder_of(job);
         let origin = self.connected()?;
         match self.lock_upload(job, &origin) {
             Ok(lock) => self.send(job, local, &origin, lock),
-            Err(TreeError::InUse) => Err(Failure::new(
-                ErrorCode::Local,
-                format!("{}: another ftpclient is sending it", job.shown),
-            )),
+            Err(TreeError::InUse) => {
+                Err(failure!(Local, "{}: another ftpclient is sending it", job.shown))
+            }
             Err(e) => {
                 debug!("no lock for {}: {e}", job.shown);
                 self.send(job, local, &origin, None)
@@ -102,7 +101,7 @@ impl Shell {
         local: &OpenFile,
         origin: &Origin,
         lock: Option<UploadLock>,
-    ) -> Result<Sent, Failure> {
+    ) -> Result<Sent> {
         let begun = Instant::now();
         let (mut handle, mut upload, mut is_old) = self.enter_upload(job, local, origin)?;
         let source = UploadSource {
@@ -174,12 +173,12 @@ impl Shell {
     }
 
     /// Returns the origin of the connected server, and connects first if needed.
-    pub fn connected(&mut self) -> Result<Origin, Failure> {
+    pub fn connected(&mut self) -> Result<Origin> {
         self.session.connect()?;
         self.session
             .origin()
             .cloned()
-            .ok_or_else(|| Failure::new(ErrorCode::Unreachable, "no server is connected"))
+            .ok_or_else(|| failure!(Unreachable, "no server is connected"))
     }
 
     /// Takes the lock of an upload; [`TreeError::InUse`] if another client holds it.
@@ -230,7 +229,7 @@ impl Shell {
         job: &UploadJob,
         local: &OpenFile,
         origin: &Origin,
-    ) -> Result<(Option<LogHandle>, UploadRecord, bool), Failure> {
+    ) -> Result<(Option<LogHandle>, UploadRecord, bool)> {
         let (size, identity) = (local.meta.size, open::identity(local));
         let new = UploadRecord {
             id: new_id()?,
@@ -329,33 +328,31 @@ fn upload_failure(error: &UploadError, job: &UploadJob, in_log: bool) -> Failure
         UploadError::Refused(refusal) if refusal.code == ErrorCode::Changed && job.resumed => {
             let why = "the remote file was changed since this put began; \
                        run the same put again to replace it";
-            Failure::new(ErrorCode::Changed, format!("{}: {why}", job.remote))
+            failure!(Changed, "{}: {why}", job.remote)
         }
         UploadError::Refused(refusal) if refusal.code == ErrorCode::TooFewCopies => {
             too_few_copies(&refusal.message)
         }
         UploadError::Refused(refusal) => refusal.clone().into(),
-        UploadError::Interrupted if in_log => Failure::new(
-            ErrorCode::Interrupted,
-            "interrupted; the same put, or the next prompt, resumes it",
-        ),
+        UploadError::Interrupted if in_log => {
+            failure!(Interrupted, "interrupted; the same put, or the next prompt, resumes it")
+        }
         UploadError::Interrupted => Failure::interrupted(),
         UploadError::Source(e) => {
-            Failure::new(ErrorCode::Local, format!("{}: {}", job.shown, plain(e)))
+            failure!(Local, "{}: {}", job.shown, plain(e))
         }
-        UploadError::SourceChanged => Failure::new(
-            ErrorCode::Local,
-            format!("{} was changed while it was sent; nothing was stored", job.shown),
-        ),
+        UploadError::SourceChanged => {
+            failure!(Local, "{} was changed while it was sent; nothing was stored", job.shown)
+        }
         // Both mean the same to the user: the file is not stored, but can be resumed.
         UploadError::Unreachable(_) | UploadError::Cut { .. } => {
             let end = if in_log { "; run the same put again to resume" } else { "" };
-            Failure::new(ErrorCode::Cut, format!("{error}{end}"))
+            failure!(Cut, "{error}{end}")
         }
-        UploadError::Superseded => Failure::new(
-            ErrorCode::Conflict,
+        UploadError::Superseded => failure!(
+            Conflict,
             "the file was stored before and has been changed since; \
-             run the same put again to replace it",
+             run the same put again to replace it"
         ),
         other => Failure::new(other.code(), other.to_string()),
     };

@@ -2,27 +2,26 @@
 
 use std::path::Path;
 
-use relais_proto::{ErrorCode, FolderId, Identity};
+use relais_proto::{FolderId, Identity};
 use relais_tree::{Folder, MetaKind, OpenFile, TreeError, UnservedKind};
 
-use crate::Failure;
 use crate::local::openable;
+use crate::{Failure, Result};
 
 /// Opens the file that the user named.
 ///
 /// Links are followed, as in `cp`. Only regular files are opened, because opening a device can have
 /// effects.
-pub fn named(path: &Path, shown: &str) -> Result<OpenFile, Failure> {
+pub fn named(path: &Path, shown: &str) -> Result<OpenFile> {
     let real = openable(path).canonicalize().map_err(|e| Failure::local(Path::new(shown), &e))?;
-    let is_folder =
-        || Failure::new(ErrorCode::IsFolder, format!("{shown} is a folder; put -r sends folders"));
+    let is_folder = || failure!(IsFolder, "{shown} is a folder; put -r sends folders");
     let (Some(folder), Some(name)) = (real.parent(), real.file_name()) else {
         return Err(is_folder());
     };
     match Folder::open(folder).and_then(|folder| regular(&folder, name)) {
         Ok(open) => Ok(open),
         Err(TreeError::IsFolder) => Err(is_folder()),
-        Err(e) => Err(Failure::new(ErrorCode::Local, format!("{shown}: {}", why(&e)))),
+        Err(e) => Err(failure!(Local, "{shown}: {}", why(&e))),
     }
 }
 
@@ -55,6 +54,7 @@ fn why(error: &TreeError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use relais_proto::ErrorCode;
 
     #[test]
     fn only_regular_files_are_opened() {

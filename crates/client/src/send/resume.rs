@@ -8,7 +8,7 @@ use relais_proto::{ErrorCode, Expect};
 use relais_tree::{OpenFile, TreeError};
 
 use super::{UploadJob, UploadLock, open};
-use crate::Failure;
+use crate::Result;
 use crate::origin::host_key;
 use crate::output::text;
 use crate::shell::Shell;
@@ -73,10 +73,7 @@ impl Shell {
         self.prefer_holder_of(&job);
         let result = self.connected().and_then(|origin| match origin == entry.origin {
             true => self.send(&job, local, &origin, lock),
-            false => Err(Failure::new(
-                ErrorCode::Unreachable,
-                "another cluster answers at this address now",
-            )),
+            false => Err(failure!(Unreachable, "another cluster answers at this address now")),
         });
         match result {
             Ok(sent) => {

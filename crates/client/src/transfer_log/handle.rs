@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use relais_proto::ErrorCode;
 use relais_tree::Folder;
 
 use super::{LogContents, LogError, TransferEntry, TransferLog, TransferTask};
-use crate::Failure;
+use crate::{Failure, Result};
 
 /// The entry of one command, or of one large file of it.
 pub struct LogHandle {
@@ -19,7 +18,7 @@ impl LogHandle {
     ///
     /// # Errors
     /// The `.log` cannot be used.
-    pub fn open(home: &Path, entry: TransferEntry) -> Result<Self, Failure> {
+    pub fn open(home: &Path, entry: TransferEntry) -> Result<Self> {
         Ok(Self { log: open(home)?, entry })
     }
 
@@ -27,7 +26,7 @@ impl LogHandle {
     ///
     /// # Errors
     /// The `.log` cannot be read.
-    pub fn read(&mut self) -> Result<Option<TransferTask>, Failure> {
+    pub fn read(&mut self) -> Result<Option<TransferTask>> {
         let entries = self.log.entries().map_err(failure)?;
         let Some(known) = entries.into_iter().find(|entry| entry.is_same(&self.entry)) else {
             return Ok(None);
@@ -40,7 +39,7 @@ impl LogHandle {
     ///
     /// # Errors
     /// The `.log` cannot be written.
-    pub fn write(&mut self, task: TransferTask) -> Result<(), Failure> {
+    pub fn write(&mut self, task: TransferTask) -> Result<()> {
         self.entry.task = task;
         self.log.put(self.entry.clone()).map_err(failure)
     }
@@ -49,7 +48,7 @@ impl LogHandle {
     ///
     /// # Errors
     /// The `.log` cannot be written.
-    pub fn finish(&mut self) -> Result<(), Failure> {
+    pub fn finish(&mut self) -> Result<()> {
         self.log.remove(&self.entry).map_err(failure)
     }
 }
@@ -58,7 +57,7 @@ impl LogHandle {
 ///
 /// # Errors
 /// The `.log` cannot be read.
-pub fn read_log(home: &Path) -> Result<LogContents, Failure> {
+pub fn read_log(home: &Path) -> Result<LogContents> {
     open(home)?.read().map_err(failure)
 }
 
@@ -66,17 +65,16 @@ pub fn read_log(home: &Path) -> Result<LogContents, Failure> {
 ///
 /// # Errors
 /// The `.log` cannot be read or written.
-pub fn forget_entries(home: &Path, entries: &[TransferEntry]) -> Result<(), Failure> {
+pub fn forget_entries(home: &Path, entries: &[TransferEntry]) -> Result<()> {
     open(home)?.remove_all(entries).map_err(failure)
 }
 
-fn open(home: &Path) -> Result<TransferLog, Failure> {
-    let folder = Folder::open(home)
-        .map_err(|e| Failure::new(ErrorCode::Local, format!("{}: {e}", home.display())))?;
+fn open(home: &Path) -> Result<TransferLog> {
+    let folder = Folder::open(home).map_err(|e| failure!(Local, "{}: {e}", home.display()))?;
     TransferLog::open(folder).map_err(failure)
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "fits map_err")]
 fn failure(error: LogError) -> Failure {
-    Failure::new(ErrorCode::Local, format!(".log: {error}"))
+    failure!(Local, ".log: {error}")
 }

@@ -73,7 +73,6 @@ pub struct UploadRecord {
 
 impl TransferTask {
     /// Returns the command's name in the file.
-    #[must_use]
     pub fn command(&self) -> &'static str {
         match self {
             Self::Get(_) => "get",
@@ -89,7 +88,6 @@ type EntryKey<'a> = (&'static str, &'a str, Option<(&'a TreePath, &'a Origin)>);
 
 impl TransferEntry {
     /// Whether both entries have the same command and names.
-    #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.key() == other.key() && (&self.remote, &self.origin) == (&other.remote, &other.origin)
     }

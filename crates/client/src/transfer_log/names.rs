@@ -15,7 +15,6 @@ const LOCK_END: &str = ".lock";
 /// Returns the name of the part file for `local`, in the same folder.
 ///
 /// It contains a hash, so its length is fixed and it is the same in every run.
-#[must_use]
 pub fn part_name(local: &str) -> String {
     format!("{PART_START}{}{PART_END}", short_hash(local.as_bytes()))
 }
@@ -23,7 +22,6 @@ pub fn part_name(local: &str) -> String {
 /// Returns the name of the lock file for the upload of `local` to `remote`.
 ///
 /// The file lies in the folder of the `.log` and stays empty.
-#[must_use]
 pub fn lock_name(remote: &TreePath, local: &str, origin: &Origin) -> String {
     // Names contain no NUL, so two uploads never share this text.
     let upload = format!("{}\0{}\0{local}", origin.hash(), remote.as_str());
@@ -38,7 +36,6 @@ pub(super) fn short_hash(bytes: &[u8]) -> String {
 }
 
 /// Whether a name is that of a part file.
-#[must_use]
 pub fn is_part(name: &str) -> bool {
     name.strip_prefix(PART_START)
         .and_then(|rest| rest.strip_suffix(PART_END))
@@ -48,7 +45,6 @@ pub fn is_part(name: &str) -> bool {
 /// Whether the client reserves this name; nothing that is fetched may have it.
 ///
 /// The comparison ignores case, because some file systems do.
-#[must_use]
 pub fn is_reserved(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name == LOG

@@ -97,7 +97,6 @@ pub struct Plan {
 }
 
 /// Plans how `target` becomes equal to `source`.
-#[must_use]
 pub fn plan(source: &TreeListing, target: &TreeListing, options: &PlanOptions<'_>) -> Plan {
     let delete = options.delete && source.is_whole();
     let mut planner = Planner {
@@ -117,7 +116,6 @@ pub fn plan(source: &TreeListing, target: &TreeListing, options: &PlanOptions<'_
 /// Returns the pairs of files of equal size, whose digests must be compared.
 ///
 /// The numbers are indices into the nodes of source and target.
-#[must_use]
 pub fn pairs_of_equal_size(source: &TreeListing, target: &TreeListing) -> Vec<(usize, usize)> {
     let mut pairs = Vec::new();
     merge(&source.nodes, &target.nodes, |step| {

@@ -8,7 +8,6 @@ use relais_transfer::pipeline::{
 };
 
 use super::{MIN_LOGGED_SIZE, PlanRunner, about, failure, remote_name};
-use crate::Failure;
 use crate::output::Output;
 use crate::receive::DownloadJob;
 use crate::recursive::batch_progress::BatchProgress;
@@ -16,6 +15,7 @@ use crate::recursive::batch_report::BatchReport;
 use crate::recursive::conversation::{ConversationContext, run_conversation, stopped, under};
 use crate::recursive::local_tree::LocalTree;
 use crate::recursive::node::Node;
+use crate::{Failure, Result};
 
 impl PlanRunner<'_> {
     /// Fetches files into the local tree.
@@ -61,7 +61,7 @@ impl PlanRunner<'_> {
         }
     }
 
-    fn receive_large(&mut self, node: &Node) -> Result<u64, Failure> {
+    fn receive_large(&mut self, node: &Node) -> Result<u64> {
         let remote = under(self.base, &node.path)?;
         let shown = self.tree.shown(&node.path);
         let (target, folder) = self.tree.target(&node.path).map_err(|e| failure(&shown, &e))?;
@@ -152,5 +152,5 @@ impl PipelineHandler for SmallDownloads<'_> {
 }
 
 fn wrong() -> PipelineError {
-    stopped(Failure::bad_server("a request for content got a reply of another type"))
+    stopped(failure!(BadServer, "a request for content got a reply of another type"))
 }

@@ -1,11 +1,11 @@
 //! Making of folders, local or remote. An existing folder is a success.
 
-use relais_proto::{ErrorCode, TreePath};
+use relais_proto::TreePath;
 
 use super::names::NameChange;
 use super::{PlanRunner, about};
-use crate::Failure;
 use crate::recursive::node::{Node, is_covered};
+use crate::{Failure, Result};
 
 impl PlanRunner<'_> {
     /// Makes local folders, parents first.
@@ -57,7 +57,7 @@ impl PlanRunner<'_> {
         &mut self,
         mut picks: Vec<usize>,
         nodes: &[Node],
-        mut round: impl FnMut(&mut Self, &[usize]) -> Result<Vec<usize>, Failure>,
+        mut round: impl FnMut(&mut Self, &[usize]) -> Result<Vec<usize>>,
     ) {
         let until = std::time::Instant::now() + self.shell.session.retry();
         while !picks.is_empty() {
@@ -72,10 +72,7 @@ impl PlanRunner<'_> {
                 Ok((again, false)) => {
                     for at in again {
                         let name = self.remote_name(&nodes[at].path);
-                        self.fail(
-                            &nodes[at].path,
-                            Failure::new(ErrorCode::NoChanges, format!("{name}: {why}")),
-                        );
+                        self.fail(&nodes[at].path, failure!(NoChanges, "{name}: {why}"));
                     }
                     return;
                 }

@@ -20,8 +20,8 @@ use super::conversation::{ChangeIds, under};
 use super::local_tree::{LocalTree, failure};
 use super::node::{Node, TreeListing, is_covered};
 use super::plan::Plan;
-use crate::Failure;
 use crate::shell::Shell;
+use crate::{Failure, Result};
 
 /// Size in bytes above which a file has its own entry in the `.log`.
 const MIN_LOGGED_SIZE: u64 = 4 * 1024 * 1024;
@@ -64,7 +64,7 @@ impl<'a> PlanRunner<'a> {
         direction: Direction,
         report: &'a mut BatchReport,
         (files, bytes): (u64, u64),
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self> {
         let progress = BatchProgress::new(&shell.notices, files, bytes);
         Ok(Self {
             shell,
@@ -141,10 +141,7 @@ impl<'a> PlanRunner<'a> {
     fn fail_remaining(&mut self, failure: Failure) {
         let failure = match failure.code {
             ErrorCode::Unreachable | ErrorCode::NoSlave | ErrorCode::Busy | ErrorCode::Behind => {
-                Failure::new(
-                    ErrorCode::Cut,
-                    format!("{failure}; run the same command again to resume"),
-                )
+                failure!(Cut, "{failure}; run the same command again to resume")
             }
             _ => failure,
         };
@@ -188,20 +185,17 @@ fn by_folder(nodes: &[Node], picks: &[usize]) -> Vec<usize> {
 }
 
 /// Returns the number of these files and their total size.
-#[must_use]
 pub fn amount<'p>(nodes: &[Node], picks: impl Iterator<Item = &'p usize>) -> (u64, u64) {
     picks.fold((0, 0), |(files, bytes), at| (files + 1, nodes[*at].size.saturating_add(bytes)))
 }
 
 impl PlanRunner<'_> {
     /// Whether a transfer failed.
-    #[must_use]
     pub fn has_failed(&self) -> bool {
         self.report.has_failed()
     }
 
     /// Whether no further step can succeed.
-    #[must_use]
     pub fn is_over(&self) -> bool {
         self.report.is_over()
     }
@@ -216,10 +210,7 @@ impl PlanRunner<'_> {
         let name = self.remote_name(path);
         self.fail(
             path,
-            Failure::new(
-                ErrorCode::Local,
-                format!("{name}: an entry of another kind has that name, and was not removed"),
-            ),
+            failure!(Local, "{name}: an entry of another kind has that name, and was not removed"),
         );
     }
 }

@@ -6,11 +6,11 @@ use relais_proto::{ChangeId, ErrorCode, TreePath};
 use relais_transfer::pipeline::{PipelineError, PipelineHandler, PipelineReply, PipelineRequest};
 
 use super::PlanRunner;
-use crate::Failure;
 use crate::recursive::conversation::{
     ChangeIds, ConversationContext, run_conversation, stopped, under,
 };
 use crate::recursive::node::Node;
+use crate::{Failure, Result};
 
 /// The change of each name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl PlanRunner<'_> {
         nodes: &[Node],
         picks: &[usize],
         change: NameChange,
-    ) -> (RoundResult, Result<(), Failure>) {
+    ) -> (RoundResult, Result<()>) {
         let context = ConversationContext::new(self.shell);
         let (ids, picks) = (&mut self.ids, picks.iter());
         let mut names = NameRequests {
@@ -143,7 +143,7 @@ impl PipelineHandler for NameRequests<'_> {
 }
 
 fn wrong() -> PipelineError {
-    stopped(Failure::bad_server("a request for a change of names got a reply of another type"))
+    stopped(failure!(BadServer, "a request for a change of names got a reply of another type"))
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use relais_transfer::pipeline::{
 };
 
 use super::{MIN_LOGGED_SIZE, PlanRunner, about, failure, remote_name};
-use crate::Failure;
 use crate::output::Output;
 use crate::recursive::batch_progress::BatchProgress;
 use crate::recursive::batch_report::BatchReport;
@@ -19,6 +18,7 @@ use crate::recursive::conversation::{
 use crate::recursive::local_tree::{LocalTree, SmallFile};
 use crate::recursive::node::Node;
 use crate::send::{UploadJob, too_few_copies};
+use crate::{Failure, Result};
 
 impl PlanRunner<'_> {
     /// Sends files of the local tree.
@@ -68,7 +68,7 @@ impl PlanRunner<'_> {
         }
     }
 
-    fn send_large(&mut self, node: &Node) -> Result<u64, Failure> {
+    fn send_large(&mut self, node: &Node) -> Result<u64> {
         let remote = under(self.base, &node.path)?;
         let shown = self.tree.shown(&node.path);
         let file = self.tree.open(&node.path).map_err(|e| failure(&shown, &e))?;
@@ -211,5 +211,5 @@ impl PipelineHandler for SmallUploads<'_> {
 }
 
 fn wrong() -> PipelineError {
-    stopped(Failure::bad_server("an upload got a reply of another type"))
+    stopped(failure!(BadServer, "an upload got a reply of another type"))
 }

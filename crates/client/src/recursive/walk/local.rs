@@ -3,19 +3,19 @@
 //! The walk follows no link and crosses no mount point, whatever is renamed meanwhile. Besides the
 //! top, one folder is open at a time.
 
-use relais_proto::{ErrorCode, TreePath};
+use relais_proto::TreePath;
 use relais_tree::{Folder, FolderEntry, Meta, MetaKind, TreeError};
 
-use crate::Failure;
 use crate::interrupt::Interrupt;
 use crate::recursive::node::{Node, SkipReason, SkippedName, TreeListing};
 use crate::transfer_log::is_reserved;
+use crate::{Failure, Result};
 
 /// Lists everything below `top`; failures are in the result.
 ///
 /// # Errors
 /// The user interrupted.
-pub fn local(top: &Folder, interrupt: &Interrupt) -> Result<TreeListing, Failure> {
+pub fn local(top: &Folder, interrupt: &Interrupt) -> Result<TreeListing> {
     let mut listing = TreeListing::default();
     enter(top, &TreePath::root(), &mut listing);
     // New folders are appended to the list, so the loop reaches all of them.
@@ -117,7 +117,7 @@ fn not_listed(path: &TreePath, error: &TreeError, listing: &mut TreeListing) {
 }
 
 fn failure(error: &TreeError) -> Failure {
-    Failure::new(ErrorCode::Local, error.to_string())
+    failure!(Local, "{error}")
 }
 
 #[cfg(test)]

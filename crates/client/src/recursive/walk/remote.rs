@@ -1,9 +1,9 @@
 //! Listing of a remote subtree with pipelined requests.
 
-use relais_proto::{Entry, ErrorCode, TreePath};
+use relais_proto::{Entry, TreePath};
 use relais_transfer::pipeline::{PipelineError, PipelineHandler, PipelineReply, PipelineRequest};
 
-use crate::Failure;
+use crate::Result;
 use crate::recursive::conversation::{ConversationContext, run_conversation, stopped, under};
 use crate::recursive::listing_budget::ListingBudget;
 use crate::recursive::node::{Node, SkipReason, SkippedName, TreeListing};
@@ -14,7 +14,7 @@ use crate::transfer_log::is_reserved;
 ///
 /// # Errors
 /// The folder itself cannot be listed, no server answers, or the user interrupted.
-pub fn remote(shell: &mut Shell, base: &TreePath) -> Result<TreeListing, Failure> {
+pub fn remote(shell: &mut Shell, base: &TreePath) -> Result<TreeListing> {
     let context = ConversationContext::new(shell);
     let mut walk = RemoteWalk {
         base,
@@ -52,10 +52,11 @@ impl RemoteWalk<'_> {
     fn entry(&mut self, tag: u64, entry: &Entry) -> Result<(), PipelineError> {
         let folder = self.folder(tag);
         if !self.budget.take::<Node>(folder.as_str().len() + entry.name.len()) {
-            return Err(stopped(Failure::bad_server(format!(
+            return Err(stopped(failure!(
+                BadServer,
                 "{} holds more names than the client keeps",
                 self.base
-            ))));
+            )));
         }
         let reason = |reason| SkippedName::new(&folder, entry.name.clone(), reason);
         if is_reserved(&entry.name) {
@@ -107,10 +108,7 @@ impl PipelineHandler for RemoteWalk<'_> {
                 self.listing.failed.push((path, refusal.into()));
             }
             _ => {
-                return Err(stopped(Failure::new(
-                    ErrorCode::BadServer,
-                    "a listing got a reply of another type",
-                )));
+                return Err(stopped(failure!(BadServer, "a listing got a reply of another type")));
             }
         }
         Ok(())
@@ -127,7 +125,7 @@ impl PipelineHandler for RemoteWalk<'_> {
 
 #[cfg(test)]
 mod tests {
-    use relais_proto::{FileTime, Kind, Mode, Refusal};
+    use relais_proto::{ErrorCode, FileTime, Kind, Mode, Refusal};
 
     use super::*;
     use crate::interrupt::Interrupt;
