@@ -64,6 +64,7 @@ check: tools
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+	$(CARGO) run --quiet --locked --package relais-structure
 
 # Needs a network: for cargo-deny itself, and for the advisories.
 audit: tools
@@ -98,7 +99,7 @@ help:
 	@echo 'make run                a master, two slaves, every sample file through them, then the prompt'
 	@echo 'make test               all tests but the long ones'
 	@echo 'make test-long          the long ones'
-	@echo 'make check              formatting, lints, documentation'
+	@echo 'make check              formatting, lints, documentation, structure'
 	@echo 'make audit              advisories, licences and duplicates of the dependencies, by cargo-deny'
 	@echo 'make docs               manual pages and shell completions, into target/relais/docs or DOCS=FOLDER'
 	@echo 'make master             a master, in the foreground, on 127.0.0.1:2121'

@@ -233,23 +233,28 @@ fn started_as_root_it_serves_as_another_user() {
         return;
     }
     assert!(refused("root").contains("another user"));
-    let nobody = User::from_name("nobody").unwrap().unwrap();
+    let unprivileged = User::from_name("nobody").unwrap().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    chown(&root, Some(nobody.uid.as_raw()), Some(nobody.gid.as_raw())).unwrap();
+    chown(&root, Some(unprivileged.uid.as_raw()), Some(unprivileged.gid.as_raw())).unwrap();
     let slave = Standalone::start_in(dir, root.clone(), &["--user", "nobody"], &[]);
     let client = slave.client();
     fs::write(client.folder().join("x"), "content").unwrap();
     client.run(&["-c", "put x"]).ok();
     client.get("x");
     for path in [root.join("x"), root.join(".relais")] {
-        assert_eq!(fs::metadata(&path).unwrap().uid(), nobody.uid.as_raw(), "{}", path.display());
+        assert_eq!(
+            fs::metadata(&path).unwrap().uid(),
+            unprivileged.uid.as_raw(),
+            "{}",
+            path.display()
+        );
     }
     let supervisor = slave.program.pid();
     for pid in children(supervisor).into_iter().chain([supervisor]) {
         let ids = |id: u32| [id; 4].map(|id| id.to_string()).join("\t");
-        assert_eq!(status_of(pid, "Uid"), ids(nobody.uid.as_raw()));
-        assert_eq!(status_of(pid, "Gid"), ids(nobody.gid.as_raw()));
-        assert_eq!(status_of(pid, "Groups"), nobody.gid.to_string());
+        assert_eq!(status_of(pid, "Uid"), ids(unprivileged.uid.as_raw()));
+        assert_eq!(status_of(pid, "Gid"), ids(unprivileged.gid.as_raw()));
+        assert_eq!(status_of(pid, "Groups"), unprivileged.gid.to_string());
         assert_eq!(status_of(pid, "CapEff"), "0000000000000000");
     }
     let own = client.command("status").ok().json();

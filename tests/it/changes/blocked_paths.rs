@@ -163,8 +163,8 @@ fn a_mount_point_blocks_changes() {
 /// Makes a folder inaccessible to the slave's user, or accessible again.
 fn lock(folder: &Path, locked: bool) {
     if geteuid().is_root() {
-        let nobody = User::from_name("nobody").unwrap().unwrap();
-        let owner = if locked { 0 } else { nobody.uid.as_raw() };
+        let unprivileged = User::from_name("nobody").unwrap().unwrap();
+        let owner = if locked { 0 } else { unprivileged.uid.as_raw() };
         chown(folder, Some(owner), Some(owner)).unwrap();
     }
     let mode = if locked { 0o700 } else { 0o755 };

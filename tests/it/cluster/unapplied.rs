@@ -85,9 +85,10 @@ impl UnappliedFixture {
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
         let mut args = Vec::new();
         if geteuid().is_root() {
-            let nobody = User::from_name("nobody").unwrap().unwrap();
+            let unprivileged = User::from_name("nobody").unwrap().unwrap();
             for path in [&root, &key] {
-                chown(path, Some(nobody.uid.as_raw()), Some(nobody.gid.as_raw())).unwrap();
+                chown(path, Some(unprivileged.uid.as_raw()), Some(unprivileged.gid.as_raw()))
+                    .unwrap();
             }
             args = vec!["--user", "nobody"];
         }

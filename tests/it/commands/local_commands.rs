@@ -316,13 +316,13 @@ fn system_errors_have_no_numbers() {
 
 #[test]
 fn local_commands_need_no_server() {
-    let (nobody, log) = (Client::new("127.0.0.1:1"), "ls.txt");
-    fs::write(nobody.folder().join(log), "x").unwrap();
+    let (unreachable, log) = (Client::new("127.0.0.1:1"), "ls.txt");
+    fs::write(unreachable.folder().join(log), "x").unwrap();
     let local = ["transfers --drop", "transfers", "lpwd", "lcd", "lls", "help", "!true"];
     let mut args = vec!["--retry", "0"];
     args.extend(local.iter().flat_map(|command| ["-c", *command]));
-    let output = nobody.run(&args).ok();
+    let output = unreachable.run(&args).ok();
     assert!(output.stdout.contains(log) && output.stderr.is_empty(), "{output:?}");
     args.extend(["-c", "ls", "-c", "lpwd"]);
-    assert!(nobody.run(&args).fails(3).stderr.contains("cannot be reached"));
+    assert!(unreachable.run(&args).fails(3).stderr.contains("cannot be reached"));
 }

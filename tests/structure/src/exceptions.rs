@@ -1,0 +1,31 @@
+//! What the checks tolerate. These lists only shrink.
+
+/// Files in cycles, by crate.
+const FILES_IN_CYCLES: &[(&str, usize)] = &[
+    ("client", 37),
+    ("cluster", 11),
+    ("master", 19),
+    ("net", 6),
+    ("proto", 3),
+    ("slave", 67),
+    ("state", 19),
+    ("transfer", 18),
+];
+
+/// Names that a type has by custom in each module of its kind.
+pub(crate) const IDIOMATIC: &[&str] = &["Args", "Config", "Error", "Options", "Result"];
+
+/// Type names that still mean more than one thing.
+pub(crate) const TOLERATED_NAMES: &[&str] =
+    &["Action", "Event", "Hashing", "LoopState", "Progress", "Session"];
+
+/// Lines that are still too wide.
+pub(crate) const TOLERATED_WIDE_LINES: usize = 137;
+
+/// Occurrences of words that the project avoids.
+pub(crate) const TOLERATED_WORDS: usize = 20;
+
+/// Returns how many files of a crate may be in cycles.
+pub(crate) fn files_in_cycles(package: &str) -> usize {
+    FILES_IN_CYCLES.iter().find(|(name, _)| *name == package).map_or(0, |(_, files)| *files)
+}
