@@ -1,17 +1,356 @@
 //! Encoding of fields: big-endian numbers, and texts and bytes after their length.
+//!
+//! The macros declare types together with their encoding: a struct is its fields in order, an enum
+//! a tag and the fields of its variant, and a message a frame. A field with a cap in brackets is a
+//! text, a list or a size that must not exceed it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use byteorder::{BigEndian, ByteOrder};
 
 use crate::{TreePath, WireError, limits};
 
-/// A value that can be decoded from a payload.
-pub trait Decode: Sized {
+/// A value that can be part of a payload.
+pub trait Wire: Sized {
+    /// Appends the value.
+    fn encode(&self, to: &mut Encoder<'_>);
+
     /// Decodes the value and advances the decoder.
     ///
     /// # Errors
     /// The defect of the bytes.
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError>;
 }
+
+/// A value whose length or size is limited by the field that holds it.
+pub(crate) trait Capped: Sized {
+    /// Type of the limit.
+    type Cap;
+
+    /// Appends the value. A text is truncated to the cap.
+    fn encode_capped(&self, to: &mut Encoder<'_>, cap: Self::Cap);
+
+    /// Decodes the value; [`WireError::OverCap`] if it exceeds the cap.
+    fn decode_capped(
+        from: &mut Decoder<'_>,
+        what: &'static str,
+        cap: Self::Cap,
+    ) -> Result<Self, WireError>;
+}
+
+macro_rules! wire_numbers {
+    ($($number:ident)*) => {$(
+        impl Wire for $number {
+            fn encode(&self, to: &mut Encoder<'_>) {
+                to.$number(*self);
+            }
+
+            fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+                from.$number()
+            }
+        }
+    )*};
+}
+
+wire_numbers!(u8 u16 u32 u64 i64 bool);
+
+impl<const N: usize> Wire for [u8; N] {
+    fn encode(&self, to: &mut Encoder<'_>) {
+        to.bytes(self);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        from.array()
+    }
+}
+
+impl<T: Wire> Wire for Option<T> {
+    fn encode(&self, to: &mut Encoder<'_>) {
+        to.option(self.as_ref(), T::encode);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        from.option()
+    }
+}
+
+macro_rules! wire_tuples {
+    ($(($($part:ident $at:tt),*))*) => {$(
+        impl<$($part: Wire),*> Wire for ($($part,)*) {
+            fn encode(&self, to: &mut Encoder<'_>) {
+                $(self.$at.encode(to);)*
+            }
+
+            fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+                Ok(($($part::decode(from)?,)*))
+            }
+        }
+    )*};
+}
+
+wire_tuples!((A 0, B 1) (A 0, B 1, C 2));
+
+impl Wire for TreePath {
+    fn encode(&self, to: &mut Encoder<'_>) {
+        to.path(self);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        from.path()
+    }
+}
+
+impl Wire for SocketAddr {
+    fn encode(&self, to: &mut Encoder<'_>) {
+        match self.ip() {
+            IpAddr::V4(ip) => to.u8(4).bytes(&ip.octets()),
+            IpAddr::V6(ip) => to.u8(6).bytes(&ip.octets()),
+        }
+        .u16(self.port());
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        let ip: IpAddr = match from.u8()? {
+            4 => Ipv4Addr::from(from.array::<4>()?).into(),
+            6 => Ipv6Addr::from(from.array::<16>()?).into(),
+            other => {
+                return Err(WireError::BadValue { what: "address family", value: other.into() });
+            }
+        };
+        Ok(Self::new(ip, from.u16()?))
+    }
+}
+
+impl Capped for String {
+    type Cap = usize;
+
+    fn encode_capped(&self, to: &mut Encoder<'_>, cap: usize) {
+        to.short_text(&self[..self.floor_char_boundary(cap)]);
+    }
+
+    fn decode_capped(
+        from: &mut Decoder<'_>,
+        what: &'static str,
+        cap: usize,
+    ) -> Result<Self, WireError> {
+        from.short_text(what, cap).map(str::to_owned)
+    }
+}
+
+impl<T: Wire> Capped for Vec<T> {
+    type Cap = usize;
+
+    fn encode_capped(&self, to: &mut Encoder<'_>, _: usize) {
+        to.list(self, T::encode);
+    }
+
+    fn decode_capped(
+        from: &mut Decoder<'_>,
+        what: &'static str,
+        cap: usize,
+    ) -> Result<Self, WireError> {
+        from.list(what, cap)
+    }
+}
+
+impl Capped for u64 {
+    type Cap = Self;
+
+    fn encode_capped(&self, to: &mut Encoder<'_>, _: Self) {
+        to.u64(*self);
+    }
+
+    fn decode_capped(
+        from: &mut Decoder<'_>,
+        what: &'static str,
+        cap: Self,
+    ) -> Result<Self, WireError> {
+        let value = from.u64()?;
+        if value > cap { Err(WireError::OverCap { what, len: value, cap }) } else { Ok(value) }
+    }
+}
+
+impl<T: Capped> Capped for Option<T> {
+    type Cap = T::Cap;
+
+    fn encode_capped(&self, to: &mut Encoder<'_>, cap: T::Cap) {
+        to.option(self.as_ref(), |value, to| value.encode_capped(to, cap));
+    }
+
+    fn decode_capped(
+        from: &mut Decoder<'_>,
+        what: &'static str,
+        cap: T::Cap,
+    ) -> Result<Self, WireError> {
+        if from.bool()? { T::decode_capped(from, what, cap).map(Some) } else { Ok(None) }
+    }
+}
+
+/// Encodes one field.
+macro_rules! encode_field {
+    ($value:expr, $to:ident) => {
+        $crate::Wire::encode($value, $to)
+    };
+    ($value:expr, $to:ident, $cap:expr) => {
+        $crate::codec::Capped::encode_capped($value, $to, $cap)
+    };
+}
+
+/// Decodes one field.
+macro_rules! decode_field {
+    ($from:ident, $name:ident) => {
+        $crate::Wire::decode($from)?
+    };
+    ($from:ident, $name:ident, $cap:expr) => {
+        $crate::codec::Capped::decode_capped($from, stringify!($name), $cap)?
+    };
+}
+
+/// The first of several tokens.
+macro_rules! first {
+    ($first:ident $($rest:tt)*) => {
+        $first
+    };
+}
+
+/// Declares structs. A function after the name checks the decoded value.
+macro_rules! wire_struct {
+    ($(
+        $(#[$meta:meta])*
+        pub struct $name:ident $(: $check:ident)? {
+            $($(#[$fmeta:meta])* pub $field:ident: $ty:ty $([$cap:expr])?,)*
+        }
+    )*) => {$(
+        $(#[$meta])*
+        pub struct $name {
+            $($(#[$fmeta])* pub $field: $ty,)*
+        }
+
+        impl $crate::Wire for $name {
+            fn encode(&self, to: &mut $crate::Encoder<'_>) {
+                $(encode_field!(&self.$field, to $(, $cap)?);)*
+            }
+
+            fn decode(from: &mut $crate::Decoder<'_>) -> Result<Self, $crate::WireError> {
+                let value = Self { $($field: decode_field!(from, $field $(, $cap)?),)* };
+                $($check(&value)?;)?
+                Ok(value)
+            }
+        }
+    )*};
+}
+
+/// Declares enums with a tag of one byte before the fields of the variant.
+macro_rules! wire_enum {
+    ($(
+        $(#[$meta:meta])*
+        pub enum $name:ident: $what:literal {
+            $(
+                $(#[$vmeta:meta])*
+                $tag:literal => $variant:ident
+                    $(($inner:ty $([$icap:expr])?))?
+                    $({ $($(#[$fmeta:meta])* $field:ident: $ty:ty $([$cap:expr])?),* $(,)? })?,
+            )*
+        }
+    )*) => {$(
+        $(#[$meta])*
+        pub enum $name {
+            $($(#[$vmeta])* $variant $(($inner))? $({ $($(#[$fmeta])* $field: $ty),* })?,)*
+        }
+
+        impl $crate::Wire for $name {
+            fn encode(&self, to: &mut $crate::Encoder<'_>) {
+                match self {
+                    $(Self::$variant $((first!(value $inner)))? $({ $($field),* })? => {
+                        to.u8($tag);
+                        $(encode_field!(value, to $(, $icap)?);)?
+                        $($(encode_field!($field, to $(, $cap)?);)*)?
+                    })*
+                }
+            }
+
+            fn decode(from: &mut $crate::Decoder<'_>) -> Result<Self, $crate::WireError> {
+                Ok(match from.u8()? {
+                    $($tag => Self::$variant
+                        $((decode_field!(from, $variant $(, $icap)?)))?
+                        $({ $($field: decode_field!(from, $field $(, $cap)?)),* })?,)*
+                    other => {
+                        let value = other.into();
+                        return Err($crate::WireError::BadValue { what: $what, value });
+                    }
+                })
+            }
+        }
+    )*};
+}
+
+/// Declares messages. Each variant has the name of its frame's type. A function after the name
+/// checks the decoded message.
+macro_rules! wire_messages {
+    (
+        $(#[$meta:meta])*
+        pub enum $name:ident $(: $check:ident)? {
+            $(
+                $(#[$vmeta:meta])*
+                $variant:ident
+                    $(($inner:ty $([$icap:expr])?))?
+                    $({ $($(#[$fmeta:meta])* $field:ident: $ty:ty $([$cap:expr])?),* $(,)? })?,
+            )*
+        }
+    ) => {
+        $(#[$meta])*
+        pub enum $name {
+            $($(#[$vmeta])* $variant $(($inner))? $({ $($(#[$fmeta])* $field: $ty),* })?,)*
+        }
+
+        impl $name {
+            /// Returns the type of the message's frame.
+            #[must_use]
+            pub fn frame_type(&self) -> $crate::FrameType {
+                match self {
+                    $(Self::$variant { .. } => $crate::FrameType::$variant,)*
+                }
+            }
+
+            /// Appends the whole frame.
+            pub fn encode(&self, to: &mut Vec<u8>) {
+                $crate::encode_frame(to, self.frame_type(), |to| {
+                    let to = &mut $crate::Encoder::new(to);
+                    match self {
+                        $(Self::$variant $((first!(value $inner)))? $({ $($field),* })? => {
+                            $(encode_field!(value, to $(, $icap)?);)?
+                            $($(encode_field!($field, to $(, $cap)?);)*)?
+                        })*
+                    }
+                });
+            }
+
+            /// Decodes the payload of a frame of type `kind`.
+            ///
+            /// # Errors
+            /// [`WireError::Unexpected`](crate::WireError::Unexpected) if `kind` belongs to
+            /// another kind of message, or the defect of the payload.
+            pub fn decode(
+                kind: $crate::FrameType,
+                payload: &[u8],
+            ) -> Result<Self, $crate::WireError> {
+                let mut decoder = $crate::Decoder::new(payload);
+                let from = &mut decoder;
+                let message = match kind {
+                    $($crate::FrameType::$variant => Self::$variant
+                        $((decode_field!(from, $variant $(, $icap)?)))?
+                        $({ $($field: decode_field!(from, $field $(, $cap)?)),* })?,)*
+                    other => return Err($crate::WireError::Unexpected(other.number())),
+                };
+                decoder.finish()?;
+                $($check(&message)?;)?
+                Ok(message)
+            }
+        }
+    };
+}
+
+pub(crate) use {decode_field, encode_field, first, wire_enum, wire_messages, wire_struct};
 
 /// Decodes the fields of one frame's payload in order.
 #[derive(Debug)]
@@ -102,7 +441,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// Errors of the flag and of the value.
-    pub fn option<T: Decode>(&mut self) -> Result<Option<T>, WireError> {
+    pub fn option<T: Wire>(&mut self) -> Result<Option<T>, WireError> {
         if self.bool()? { T::decode(self).map(Some) } else { Ok(None) }
     }
 
@@ -138,7 +477,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// [`WireError::OverCap`], or the errors of a value.
-    pub fn list<T: Decode>(&mut self, what: &'static str, cap: usize) -> Result<Vec<T>, WireError> {
+    pub fn list<T: Wire>(&mut self, what: &'static str, cap: usize) -> Result<Vec<T>, WireError> {
         let count = usize::from(self.u16()?);
         if count > cap {
             return Err(WireError::OverCap { what, len: count as u64, cap: cap as u64 });

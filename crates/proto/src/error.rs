@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::{NameError, TreePath};
+use crate::{Decoder, Encoder, NameError, TreePath, Wire, limits};
 
 /// Reason why bytes from a peer were rejected.
 #[allow(missing_docs, reason = "the names of the fields say what they hold")]
@@ -318,5 +318,23 @@ impl Refusal {
             self.message = format!("{path}: {}", self.message);
         }
         self
+    }
+}
+
+/// The path is not part of the encoding.
+impl Wire for Refusal {
+    fn encode(&self, to: &mut Encoder<'_>) {
+        to.u16(self.code.number()).message(&self.message).u16(self.retry_after);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        let number = from.u16()?;
+        Ok(Self {
+            code: ErrorCode::from_number(number)
+                .ok_or(WireError::BadValue { what: "error code", value: number.into() })?,
+            message: from.short_text("message", limits::TEXT)?.to_owned(),
+            retry_after: from.u16()?,
+            path: None,
+        })
     }
 }

@@ -27,7 +27,7 @@ mod system_error;
 mod types;
 
 pub use change::{Change, Expect, LogEntry};
-pub use codec::{Decode, Decoder, Encoder};
+pub use codec::{Decoder, Encoder, Wire};
 pub use error::{ErrorCode, Refusal, RetryClass, WireError};
 pub use fair::FairQueue;
 pub use frame::{

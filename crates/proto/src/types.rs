@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::{Decode, Decoder, Encoder, WireError, check_part, limits};
+use crate::codec::{decode_field, encode_field, wire_enum, wire_struct};
+use crate::{Decoder, Encoder, Wire, WireError, check_part, limits};
 
 macro_rules! id_type {
     ($($(#[$doc:meta])* $name:ident[$len:literal];)*) => {$(
@@ -42,16 +43,13 @@ macro_rules! id_type {
             }
         }
 
-        impl Decode for $name {
+        impl Wire for $name {
+            fn encode(&self, to: &mut Encoder<'_>) {
+                to.bytes(&self.0);
+            }
+
             fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
                 from.array().map(Self)
-            }
-        }
-
-        impl $name {
-            /// Appends the raw bytes.
-            pub fn encode(&self, to: &mut Encoder<'_>) {
-                to.bytes(&self.0);
             }
         }
     )*};
@@ -86,57 +84,58 @@ impl ChangeId {
     }
 }
 
-/// Log sequence number: the epoch and the number of a change. Orders all changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Lsn {
-    /// A recovery of the master's state raises it.
-    pub epoch: u32,
-    /// Position within the epoch; 0 before the first change.
-    pub number: u64,
+wire_struct! {
+    /// Log sequence number: the epoch and the number of a change. Orders all changes.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+    pub struct Lsn {
+        /// A recovery of the master's state raises it.
+        pub epoch: u32,
+        /// Position within the epoch; 0 before the first change.
+        pub number: u64,
+    }
+
+    /// A time of modification: seconds since 1970 UTC and nanoseconds, 0 to 999,999,999.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+    pub struct FileTime: check_time {
+        /// Seconds since 1970-01-01 00:00 UTC; negative before.
+        pub seconds: i64,
+        /// Nanoseconds within the second.
+        pub nanos: u32,
+    }
+
+    /// A file or folder as listings show it.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Entry: check_entry {
+        /// Last part of the path; empty only for the root of the tree.
+        pub name: String [limits::NAME_PART],
+        /// File or folder.
+        pub kind: Kind,
+        /// Permission bits.
+        pub mode: Mode,
+        /// Bytes of content; 0 for folders.
+        pub size: u64 [limits::FILE_SIZE],
+        /// Last modification.
+        pub mtime: FileTime,
+        /// Last change to the path; `None` if the entry has no log entry.
+        pub version: Option<Lsn>,
+    }
+}
+
+fn check_time(time: &FileTime) -> Result<(), WireError> {
+    if time.nanos > 999_999_999 {
+        return Err(WireError::BadValue { what: "nanoseconds", value: time.nanos.into() });
+    }
+    Ok(())
+}
+
+fn check_entry(entry: &Entry) -> Result<(), WireError> {
+    // Only the root has no name.
+    if entry.name.is_empty() { Ok(()) } else { Ok(check_part(&entry.name)?) }
 }
 
 impl fmt::Display for Lsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.epoch, self.number)
-    }
-}
-
-impl Lsn {
-    /// Appends epoch and number.
-    pub fn encode(&self, to: &mut Encoder<'_>) {
-        to.u32(self.epoch).u64(self.number);
-    }
-}
-
-impl Decode for Lsn {
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        Ok(Self { epoch: from.u32()?, number: from.u64()? })
-    }
-}
-
-/// A time of modification: seconds since 1970 UTC and nanoseconds, 0 to 999,999,999.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct FileTime {
-    /// Seconds since 1970-01-01 00:00 UTC; negative before.
-    pub seconds: i64,
-    /// Nanoseconds within the second.
-    pub nanos: u32,
-}
-
-impl FileTime {
-    /// Appends seconds and nanoseconds.
-    pub fn encode(&self, to: &mut Encoder<'_>) {
-        to.i64(self.seconds).u32(self.nanos);
-    }
-}
-
-impl Decode for FileTime {
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        let (seconds, nanos) = (from.i64()?, from.u32()?);
-        if nanos > 999_999_999 {
-            return Err(WireError::BadValue { what: "nanoseconds", value: nanos.into() });
-        }
-        Ok(Self { seconds, nanos })
     }
 }
 
@@ -185,11 +184,6 @@ impl Mode {
     pub const fn bits(self) -> u32 {
         self.0 as u32
     }
-
-    /// Appends two bytes.
-    pub fn encode(self, to: &mut Encoder<'_>) {
-        to.u16(self.0);
-    }
 }
 
 impl fmt::Display for Mode {
@@ -204,7 +198,11 @@ impl fmt::Debug for Mode {
     }
 }
 
-impl Decode for Mode {
+impl Wire for Mode {
+    fn encode(&self, to: &mut Encoder<'_>) {
+        to.u16(self.0);
+    }
+
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         let bits = from.u16()?;
         if u32::from(bits) > Self::ALL {
@@ -214,88 +212,15 @@ impl Decode for Mode {
     }
 }
 
-/// Type of an entry. Only these two are served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// A regular file.
-    File,
-    /// A folder.
-    Folder,
-}
-
-impl Kind {
-    /// Appends one byte.
-    pub fn encode(self, to: &mut Encoder<'_>) {
-        to.u8(match self {
-            Self::File => 0,
-            Self::Folder => 1,
-        });
+wire_enum! {
+    /// Type of an entry. Only these two are served.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub enum Kind: "kind" {
+        /// A regular file.
+        0 => File,
+        /// A folder.
+        1 => Folder,
     }
-}
-
-impl Decode for Kind {
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        match from.u8()? {
-            0 => Ok(Self::File),
-            1 => Ok(Self::Folder),
-            other => Err(WireError::BadValue { what: "kind", value: other.into() }),
-        }
-    }
-}
-
-/// A file or folder as listings show it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Last part of the path; empty only for the root of the tree.
-    pub name: String,
-    /// File or folder.
-    pub kind: Kind,
-    /// Permission bits.
-    pub mode: Mode,
-    /// Bytes of content; 0 for folders.
-    pub size: u64,
-    /// Last modification.
-    pub mtime: FileTime,
-    /// Last change to the path; `None` if the entry has no log entry.
-    pub version: Option<Lsn>,
-}
-
-impl Entry {
-    /// Appends all fields.
-    pub fn encode(&self, to: &mut Encoder<'_>) {
-        to.short_text(&self.name);
-        self.kind.encode(to);
-        self.mode.encode(to);
-        to.u64(self.size);
-        self.mtime.encode(to);
-        to.option(self.version.as_ref(), |v, to| v.encode(to));
-    }
-}
-
-impl Decode for Entry {
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        let name = from.short_text("name", limits::NAME_PART)?;
-        if !name.is_empty() {
-            check_part(name)?;
-        }
-        Ok(Self {
-            name: name.to_owned(),
-            kind: Kind::decode(from)?,
-            mode: Mode::decode(from)?,
-            size: decode_size(from)?,
-            mtime: FileTime::decode(from)?,
-            version: from.option()?,
-        })
-    }
-}
-
-/// Decodes a file size. Linux offsets are signed 64-bit numbers, so no file is longer.
-pub(crate) fn decode_size(from: &mut Decoder<'_>) -> Result<u64, WireError> {
-    let size = from.u64()?;
-    if size > limits::FILE_SIZE {
-        return Err(WireError::OverCap { what: "size", len: size, cap: limits::FILE_SIZE });
-    }
-    Ok(size)
 }
 
 /// State of a slave's folder and pool, for `status`.
@@ -412,9 +337,10 @@ impl Counters {
         .into_iter()
         .fold(0, u64::saturating_add)
     }
+}
 
-    /// Appends all fields.
-    pub fn encode(&self, to: &mut Encoder<'_>) {
+impl Wire for Counters {
+    fn encode(&self, to: &mut Encoder<'_>) {
         for n in [
             self.files,
             self.folders,
@@ -439,9 +365,7 @@ impl Counters {
         }
         to.u32(self.sessions).u32(self.waiting).u32(self.workers).u32(self.confinement.0);
     }
-}
 
-impl Decode for Counters {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         Ok(Self {
             files: from.u64()?,

@@ -10,9 +10,7 @@ pub use parts::{
     ContentHeader, Endpoint, GetRequest, Hello, IfMatch, Login, PutRequest, Role, ServerRole,
     WaitReason,
 };
-pub(crate) use parts::{decode_addrs, encode_addrs};
 pub use reply::Reply;
-pub(crate) use reply::{decode_refusal, encode_refusal};
 pub use request::Request;
 
 use crate::{WireError, limits};

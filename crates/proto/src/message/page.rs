@@ -1,10 +1,10 @@
 //! Pages of a listing.
 
-use crate::{Decode, Decoder, Encoder, Entry, NameError, WireError, limits};
+use crate::{Decoder, Encoder, Entry, NameError, Wire, WireError, limits};
 
 /// A page of entries in encoded form; the iterator decodes them one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EntriesPage(pub(super) Vec<u8>);
+pub struct EntriesPage(Vec<u8>);
 
 impl EntriesPage {
     /// Iterates over the entries. The decoder of the page has checked them.
@@ -14,8 +14,14 @@ impl EntriesPage {
             move || if from.is_empty() { None } else { Entry::decode(&mut from).ok() },
         )
     }
+}
 
-    pub(super) fn decode_all(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+impl Wire for EntriesPage {
+    fn encode(&self, to: &mut Encoder<'_>) {
+        to.bytes(&self.0);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         let bytes = from.rest();
         let mut check = Decoder::new(bytes);
         while !check.is_empty() {
