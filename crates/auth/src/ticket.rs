@@ -3,7 +3,7 @@
 //! A ticket is readable and tamper-proof: its fields, then a tag that only holders of the cluster
 //! key can compute.
 
-use relais_proto::{ClusterId, Decode, Decoder, Encoder, TreePath, WireError, limits};
+use relais_proto::{ClusterId, Decoder, Encoder, TreePath, Wire, WireError, limits};
 use thiserror::Error;
 
 use crate::ClusterKey;

@@ -1,6 +1,6 @@
 //! Hash chain over all changes: equal for two servers only after the same changes.
 
-use relais_proto::{ClusterId, Encoder, LogEntry};
+use relais_proto::{ClusterId, Encoder, LogEntry, Wire};
 
 pub use relais_proto::HistoryHash;
 

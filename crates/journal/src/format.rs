@@ -22,7 +22,7 @@
 //! batch is recognized without the batches before it. The chain ties it to all of them. The chain
 //! begins with the id, not the salt, so the same batches have the same chain in every file.
 
-use relais_proto::{Decode, Decoder, Encoder, LogEntry};
+use relais_proto::{Decoder, Encoder, LogEntry, Wire};
 
 /// Cap on the changes of one batch.
 pub const BATCH_CHANGES: usize = 4096;

@@ -9,7 +9,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use relais_proto::{ClusterId, Decode, Decoder, LogEntry, Lsn, Timeline};
+use relais_proto::{ClusterId, Decoder, LogEntry, Lsn, Timeline, Wire};
 
 use crate::error::JournalError;
 use crate::format::{

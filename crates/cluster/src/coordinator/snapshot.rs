@@ -5,9 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use relais_proto::{
-    Change, ChangeId, Decode, Decoder, Encoder, LogEntry, Lsn, TreeEntry, WireError,
-};
+use relais_proto::{Change, ChangeId, Decoder, Encoder, LogEntry, Lsn, TreeEntry, Wire, WireError};
 
 use super::master_state::{MasterState, RecentChange, in_order};
 use super::removal_records::{RemovalKey, RemovalRecord, RemovalRecords};

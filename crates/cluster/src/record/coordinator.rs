@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use relais_proto::{Decode, Decoder, Encoder, FolderId, LogEntry, Lsn, ToMaster, WireError};
+use relais_proto::{Decoder, Encoder, FolderId, LogEntry, Lsn, ToMaster, Wire, WireError};
 
 use super::frame::Frames;
 use super::parts::{decode_all, decode_refusal, encode_all, encode_refusal};

@@ -17,7 +17,7 @@ mod tests;
 use std::fmt::Debug;
 use std::io::{self, Write};
 
-use relais_proto::{Decoder, Digest, Encoder, WireError};
+use relais_proto::{Decoder, Digest, Encoder, Wire, WireError};
 use thiserror::Error;
 
 pub use self::coordinator::{CoordinatorRecorder, Trimmed};

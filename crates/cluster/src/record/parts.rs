@@ -4,7 +4,7 @@
 //! truncated.
 
 use relais_proto::{
-    Decode, Decoder, Digest, Encoder, ErrorCode, FolderId, Lsn, Refusal, TreeEntry, WireError,
+    Decoder, Digest, Encoder, ErrorCode, FolderId, Lsn, Refusal, TreeEntry, Wire, WireError,
 };
 
 use crate::coordinator::{count, many};
@@ -24,7 +24,7 @@ pub(super) fn encode_all<'a, T: 'a>(
     all.for_each(|one| each(one, to));
 }
 
-pub(super) fn decode_all<T: Decode>(from: &mut Decoder<'_>) -> Result<Vec<T>, WireError> {
+pub(super) fn decode_all<T: Wire>(from: &mut Decoder<'_>) -> Result<Vec<T>, WireError> {
     many(from, T::decode)
 }
 
@@ -63,9 +63,9 @@ pub(super) fn encode_asked(request: &ChangeRequest, to: &mut Encoder<'_>) {
 
 pub(super) fn decode_asked(from: &mut Decoder<'_>) -> Result<ChangeRequest, WireError> {
     Ok(ChangeRequest {
-        id: Decode::decode(from)?,
-        change: Decode::decode(from)?,
-        expect: Decode::decode(from)?,
+        id: Wire::decode(from)?,
+        change: Wire::decode(from)?,
+        expect: Wire::decode(from)?,
         keep_mode: from.bool()?,
     })
 }

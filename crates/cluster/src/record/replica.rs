@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use relais_proto::{
-    ChangeId, Decode, Decoder, Encoder, FolderId, Lsn, SlaveId, ToSlave, TreeEntry, WireError,
+    ChangeId, Decoder, Encoder, FolderId, Lsn, SlaveId, ToSlave, TreeEntry, Wire, WireError,
 };
 
 use super::frame::Frames;

@@ -27,8 +27,8 @@ pub use numbering::Numbering;
 pub use replay::{Memory, Remembered, discard_journal, open as open_journal};
 
 use relais_proto::{
-    Change, ChangeId, Decode, Decoder, Digest, Encoder, ErrorCode, Expect, LogEntry, Lsn, Refusal,
-    TreePath, WireError, limits,
+    Change, ChangeId, Decoder, Digest, Encoder, ErrorCode, Expect, LogEntry, Lsn, Refusal,
+    TreePath, Wire, WireError, limits,
 };
 
 use crate::staging::StagedName;

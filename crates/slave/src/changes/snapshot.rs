@@ -10,7 +10,7 @@ use log::{error, info};
 use relais_cluster::Entry;
 use relais_journal::{Snapshot, SnapshotError};
 use relais_proto::{
-    ChangeId, ClusterId, Decode, Decoder, Digest, Encoder, FolderId, Kind, Lsn, TreePath, WireError,
+    ChangeId, ClusterId, Decoder, Digest, Encoder, FolderId, Kind, Lsn, TreePath, Wire, WireError,
 };
 
 use super::Commit;

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use relais_net::Stream;
-use relais_proto::{Decode, Decoder, Encoder, Lsn, WireError, limits};
+use relais_proto::{Decoder, Encoder, Lsn, Wire, WireError, limits};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
