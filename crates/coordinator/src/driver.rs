@@ -208,16 +208,19 @@ impl CoordinatorDriver {
     ///
     /// No change is numbered meanwhile. That takes a second or two for a large tree, so it is rare.
     fn expire_if_due(&mut self) {
-        if Instant::now() < self.next_expiry {
+        let expires = Instant::now() >= self.next_expiry;
+        if !expires && !self.store.is_large() {
             return;
         }
-        self.next_expiry = Instant::now() + EXPIRE_EVERY;
         let now_ms = (self.clock)();
-        let remembered = u64::try_from(self.remember.as_millis()).unwrap_or(u64::MAX);
-        let removed = Trimmed::RemovalRecords(now_ms.saturating_sub(remembered));
-        removed.apply(self.order.state_mut());
-        self.recording.note(|recording, to| recording.forgotten(removed, to));
-        if self.store.is_long(now_ms) {
+        if expires {
+            self.next_expiry = Instant::now() + EXPIRE_EVERY;
+            let remembered = u64::try_from(self.remember.as_millis()).unwrap_or(u64::MAX);
+            let removed = Trimmed::RemovalRecords(now_ms.saturating_sub(remembered));
+            removed.apply(self.order.state_mut());
+            self.recording.note(|recording, to| recording.forgotten(removed, to));
+        }
+        if self.store.is_large() || self.store.is_old(now_ms) {
             if let Some(upto) = self.store.forgettable(self.order.state(), now_ms) {
                 self.recording.note(|recording, to| recording.forgotten(Trimmed::Ids(upto), to));
             }
@@ -301,7 +304,7 @@ impl CoordinatorDriver {
 
     fn send(&self, link: LinkId, message: ToSlave) {
         if let Some(open) = self.links.get(&link) {
-            open.sender.send(&LinkMessage::ToSlave(message));
+            open.sender.send(LinkMessage::ToSlave(message));
         }
     }
 
@@ -385,7 +388,7 @@ fn say_halted(halt: HaltReason) {
     error!("NO CHANGES ARE TAKEN ANY MORE: {}", halt.why());
     match halt {
         HaltReason::Broken => {
-            error!("check the disk of the state folder and restart the master; downloads continue")
+            error!("check the disk of the journal and restart the server; downloads continue")
         }
         HaltReason::Behind | HaltReason::Differs | HaltReason::Superseded => {
             error!(

@@ -27,7 +27,7 @@ const QUEUE: usize = 16 * 1024;
 /// The outgoing side of a link. Neither function waits.
 pub trait LinkSender: Send + Sync {
     /// Queues a message. After the end of the link it is dropped.
-    fn send(&self, message: &LinkMessage);
+    fn send(&self, message: LinkMessage);
 
     /// Ends the link at once.
     fn close(&self);

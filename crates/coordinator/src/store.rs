@@ -16,8 +16,6 @@ use thiserror::Error;
 
 use crate::members::{self, Members, MembersError};
 
-/// Size above which the journal is shortened: some 400,000 changes, which load in a few seconds.
-const MAX_SIZE: u64 = 64 * 1024 * 1024;
 /// Age of the oldest change above which the journal is shortened. Change ids are kept at least this
 /// long.
 const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -55,6 +53,10 @@ pub struct Store {
     cluster: ClusterId,
     journal: Journal,
     members: Members,
+    /// Size of the journal above which it is shortened, unless the snapshot is larger.
+    max_size: u64,
+    /// Size above which it is shortened next.
+    shorten_at: u64,
     /// Taken by the order at its start.
     ledger: MasterState,
     /// Time of the snapshot, in milliseconds since 1970, and the last change in it.
@@ -66,11 +68,16 @@ pub struct Store {
 impl Store {
     /// Opens the files in the state folder, or creates them. The caller has locked the folder.
     ///
+    /// A journal of more than `max_size` bytes is shortened. A snapshot may be larger: then the
+    /// journal may grow as large.
+    ///
     /// # Errors
     /// Names the file and the reason; for a damaged file also the offset.
-    pub fn open(folder: &Path, cluster: ClusterId) -> Result<Self, StoreError> {
+    pub fn open(folder: &Path, cluster: ClusterId, max_size: u64) -> Result<Self, StoreError> {
+        let mut shorten_at = max_size;
         let (mut ledger, snapshot) = match load_snapshot(folder, cluster)? {
-            Some((ledger, made_ms)) => {
+            Some((ledger, made_ms, size)) => {
+                shorten_at = shorten_at.max(size);
                 let last = ledger.last();
                 (ledger, Some((made_ms, last)))
             }
@@ -111,18 +118,22 @@ impl Store {
             cluster,
             journal,
             members,
+            max_size,
+            shorten_at,
             ledger,
             snapshot,
             oldest_ms,
         })
     }
 
-    /// Whether the journal is due for shortening.
-    pub(super) fn is_long(&self, now_ms: u64) -> bool {
-        self.journal.size() > MAX_SIZE
-            || self
-                .oldest_ms
-                .is_some_and(|oldest| now_ms.saturating_sub(oldest) > milliseconds(MAX_AGE))
+    /// Whether the journal has become so large that it is shortened.
+    pub(super) fn is_large(&self) -> bool {
+        self.journal.size() > self.shorten_at
+    }
+
+    /// Whether the journal has changes above the maximum age.
+    pub(super) fn is_old(&self, now_ms: u64) -> bool {
+        self.oldest_ms.is_some_and(|oldest| now_ms.saturating_sub(oldest) > milliseconds(MAX_AGE))
     }
 
     /// Saves a snapshot, then empties the journal. Change ids above the maximum age are dropped.
@@ -153,11 +164,17 @@ impl Store {
     /// # Errors
     /// As [`Self::shorten`].
     pub(super) fn keep(&mut self, ledger: &MasterState, now_ms: u64) -> Result<(), StoreError> {
-        Snapshot::save(&self.folder.join("snapshot"), self.cluster, now_ms, &ledger.to_bytes())?;
+        // The next attempt comes later if this one fails.
+        self.shorten_at = self.max_size.max(self.journal.size().saturating_mul(2));
+        let bytes = ledger.to_bytes();
+        Snapshot::save(&self.folder.join("snapshot"), self.cluster, now_ms, &bytes)?;
         self.snapshot = Some((now_ms, ledger.last()));
         info!("change {} is the last in the snapshot", ledger.last());
         match self.journal.reset() {
-            Ok(()) => self.oldest_ms = None,
+            Ok(()) => {
+                self.oldest_ms = None;
+                self.shorten_at = self.max_size.max(bytes.len() as u64);
+            }
             // Its changes are skipped at the next start, but it is still too long.
             Err(failed) => error!("cannot empty the journal: {failed}"),
         }
@@ -165,13 +182,32 @@ impl Store {
     }
 
     /// Starts another timeline: later changes do not continue those in this journal.
-    pub(super) fn begin_timeline(&mut self) -> Result<[u8; 16], JournalError> {
+    ///
+    /// # Errors
+    /// The system provides no random bytes.
+    pub fn begin_timeline(&mut self) -> Result<[u8; 16], JournalError> {
         self.journal.begin_timeline()
     }
 
     /// Makes a reader of the changes stored now.
     pub(super) fn reader(&self) -> Result<JournalReader, JournalError> {
         self.journal.reader()
+    }
+
+    /// The state that the journal makes; empty once the order has taken it.
+    #[must_use]
+    pub fn state(&self) -> &MasterState {
+        &self.ledger
+    }
+
+    /// Replaces the state, whatever the journal held. The next start finds it, too.
+    ///
+    /// # Errors
+    /// The state could not be saved; nothing has changed then.
+    pub fn replace(&mut self, state: MasterState, now_ms: u64) -> Result<(), StoreError> {
+        self.keep(&state, now_ms)?;
+        self.ledger = state;
+        Ok(())
     }
 
     /// Takes the state that the journal makes, once.
@@ -242,11 +278,11 @@ impl Store {
     }
 }
 
-/// Loads the state of the snapshot, and its time.
+/// Loads the state of the snapshot, its time, and its size in bytes.
 fn load_snapshot(
     folder: &Path,
     cluster: ClusterId,
-) -> Result<Option<(MasterState, u64)>, SnapshotError> {
+) -> Result<Option<(MasterState, u64, u64)>, SnapshotError> {
     let path = folder.join("snapshot");
     let Some(Snapshot { made_ms, payload }) = Snapshot::load(&path, cluster)? else {
         return Ok(None);
@@ -256,7 +292,8 @@ fn load_snapshot(
         offset: 0,
         why: error.to_string(),
     };
-    Ok(Some((MasterState::from_bytes(&payload).map_err(damaged)?, made_ms)))
+    let size = payload.len() as u64;
+    Ok(Some((MasterState::from_bytes(&payload).map_err(damaged)?, made_ms, size)))
 }
 
 fn milliseconds(time: Duration) -> u64 {

@@ -18,7 +18,7 @@ use relais_cluster::{
     Conflict, ConnectionAddrs, Event, JoinRequest, LinkId, NoSlave, Registry, SlaveAddresses,
     SlaveStateChange, same_host,
 };
-use relais_coordinator::{LinkSender, OrderCommand, OrderHandle, SharedOrderStatus};
+use relais_coordinator::{OrderCommand, OrderHandle, SharedOrderStatus};
 use relais_proto::{
     ClusterId, Endpoint, ErrorCode, Heartbeat, LinkMessage, LogRateLimiter, Login, PathPage,
     Refusal, Registration, Reply, Scrub, SlaveId, SlaveReport, SlaveState, TreePage, TreePath,

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use relais_cluster::{ConnectionAddrs, LinkId, SlaveAddresses, endpoints_for};
-use relais_coordinator::LinkSender;
 use relais_proto::{FolderId, LinkMessage, PeerSlave, SlaveId, limits};
 
 use crate::outbox::Outbox;

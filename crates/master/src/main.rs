@@ -19,6 +19,8 @@ use relais_proto::sanitize;
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const CANNOT_BIND: u8 = 3;
+/// Size above which the journal is shortened: some 400,000 changes, which load in a few seconds.
+const MAX_JOURNAL: u64 = 64 * 1024 * 1024;
 /// Clients are served, but a known slave is down or catching up.
 const INCOMPLETE: u8 = 4;
 
@@ -56,7 +58,7 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     let key = ClusterKey::load_or_create(
         &args.cluster_key.clone().unwrap_or_else(|| state.dir().key_path()),
     )?;
-    let store = Store::open(state.dir().path(), key.cluster_id())?;
+    let store = Store::open(state.dir().path(), key.cluster_id(), MAX_JOURNAL)?;
     let accounts = LiveAccounts::open(AccountsFile::new(state.dir().accounts_path()))?;
     let authority = Authority::load_or_create(state.dir().path())?;
     let certifier = Certifier::new(authority, &args.tls(), args.certificate_life())

@@ -45,6 +45,11 @@ impl Outbox {
         Self { waiting: Mutex::default(), news: Condvar::new(), stream }
     }
 
+    /// Queues a message. After the end of the link it is dropped.
+    pub fn send(&self, message: &LinkMessage) {
+        self.append(|bytes| message.encode(bytes));
+    }
+
     /// Queues a reply, as [`Self::send`] does.
     pub fn reply(&self, reply: &Reply) {
         self.append(|bytes| reply.encode(bytes));
@@ -126,7 +131,7 @@ impl Outbox {
 }
 
 impl LinkSender for Outbox {
-    fn send(&self, message: &LinkMessage) {
+    fn send(&self, message: LinkMessage) {
         self.append(|bytes| message.encode(bytes));
     }
 

@@ -6,7 +6,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use relais_cluster::LinkId;
-use relais_coordinator::LinkSender;
 use relais_proto::{LinkMessage, PathPage, TreePage};
 
 use crate::linked_slaves::{LinkedSlave, LinkedSlaves};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use log::{info, warn};
 use relais_cluster::{ConnectionAddrs, Event, KnownSlave, LinkId};
-use relais_coordinator::{LinkSender, OrderCommand};
+use relais_coordinator::OrderCommand;
 use relais_net::Connection;
 use relais_proto::{
     ErrorCode, LinkMessage, Refusal, Reply, SlaveId, SlaveState, ToMaster, WireError, limits,

@@ -20,7 +20,7 @@ impl CoordinatorDriver {
         while self.write() {}
         self.fenced = true;
         warn!("the cluster is being recovered in epoch {epoch}");
-        self.links.values().for_each(|open| open.sender.send(&LinkMessage::Recovering { epoch }));
+        self.links.values().for_each(|open| open.sender.send(LinkMessage::Recovering { epoch }));
         true
     }
 

@@ -34,7 +34,7 @@ struct Running {
 
 impl Running {
     fn open(folder: &Path) -> Self {
-        let mut store = Store::open(folder, CLUSTER).unwrap();
+        let mut store = Store::open(folder, CLUSTER, u64::MAX).unwrap();
         let ledger = store.take_ledger();
         Self { store, ledger }
     }
@@ -121,12 +121,12 @@ fn mismatched_files_are_refused() {
     drop(running);
     let snapshot = std::fs::read(file("snapshot")).unwrap();
     std::fs::remove_file(file("snapshot")).unwrap();
-    let error = Store::open(folder.path(), CLUSTER).unwrap_err().to_string();
+    let error = Store::open(folder.path(), CLUSTER, u64::MAX).unwrap_err().to_string();
     assert!(error.contains("change 1-21 does not follow change 1-0"), "{error}");
     let mut bad = snapshot.clone();
     bad[100] ^= 1;
     std::fs::write(file("snapshot"), bad).unwrap();
-    let error = Store::open(folder.path(), CLUSTER).unwrap_err().to_string();
+    let error = Store::open(folder.path(), CLUSTER, u64::MAX).unwrap_err().to_string();
     assert!(error.contains("snapshot is damaged at byte 0"), "{error}");
     std::fs::write(file("snapshot"), snapshot).unwrap();
     assert_eq!(Running::open(folder.path()).ledger.last().number, 40);
@@ -136,17 +136,24 @@ fn mismatched_files_are_refused() {
 fn a_journal_is_shortened_by_age_or_size() {
     let folder = tempfile::tempdir().unwrap();
     let mut running = Running::open(folder.path());
-    assert!(!running.store.is_long(u64::MAX), "there is nothing to shorten");
+    assert!(!running.store.is_old(u64::MAX), "there is nothing to shorten");
     running.make(1..=1);
     running.make(2..=2);
-    assert!(!running.store.is_long(107 * DAY) && running.store.is_long(107 * DAY + 2));
+    assert!(!running.store.is_old(107 * DAY) && running.store.is_old(107 * DAY + 2));
     drop(running);
     let mut running = Running::open(folder.path());
-    assert!(running.store.is_long(107 * DAY + 2), "also after a start");
+    assert!(running.store.is_old(107 * DAY + 2), "also after a start");
     running.shorten(108 * DAY);
-    assert!(!running.store.is_long(u64::MAX));
+    assert!(!running.store.is_old(u64::MAX));
     running.make(3..=3);
-    assert!(running.store.is_long(108 * DAY));
+    assert!(running.store.is_old(108 * DAY));
+    drop(running);
+    let mut running = Running::open(folder.path());
+    (running.store.max_size, running.store.shorten_at) = (100, 100);
+    running.make(4..=50);
+    assert!(running.store.is_large());
+    running.shorten(108 * DAY);
+    assert!(!running.store.is_large() && running.store.shorten_at > 100, "of the snapshot's size");
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl Running {
 
     fn start_in(addr: &str, state: Arc<TempDir>) -> Self {
         let key = ClusterKey::load_or_create(&state.path().join("cluster.key")).unwrap();
-        let store = Store::open(state.path(), key.cluster_id()).unwrap();
+        let store = Store::open(state.path(), key.cluster_id(), u64::MAX).unwrap();
         let listener: TcpListener = relais_net::listen(addr).unwrap();
         let (mut addr, stop) = (listener.local_addr().unwrap(), StopHandle::new().unwrap());
         if addr.ip().is_unspecified() {
