@@ -12,8 +12,8 @@ use relais_proto::network_of;
 
 use crate::sys::memory::SharedWords;
 
-/// Words of a row beyond its sessions, for sessions on their way from the queue to a slot.
-const SPARE: usize = 64;
+/// Words of a row beyond a worker's share of the sessions, for the logins of its pool.
+const SPARE: usize = 1024;
 
 /// The sessions of all addresses, as one word each.
 #[derive(Debug)]
@@ -51,13 +51,6 @@ impl AddressSessions {
             return false;
         }
         taken
-    }
-
-    /// Adds a session that counts already, in this or another worker's row.
-    pub fn add(&self, worker: usize, addr: IpAddr) {
-        if let Some(tag) = tag(addr) {
-            self.insert(worker, tag);
-        }
     }
 
     /// Removes a session of `addr` from `worker`.
@@ -118,14 +111,10 @@ mod tests {
         );
         addresses.remove(1, one);
         assert!(addresses.try_add(0, addr("::ffff:10.0.0.1")) && !addresses.try_add(0, one));
-        // A session moves from the queue of one worker to a slot in another.
-        addresses.add(1, one);
-        addresses.remove(0, one);
-        assert!(!addresses.try_add(1, one));
         addresses.clear(0);
-        assert!(addresses.try_add(0, one) && !addresses.try_add(0, one));
-        addresses.remove(0, other);
-        assert!(addresses.try_add(0, other));
+        assert!(addresses.try_add(0, one) && addresses.try_add(0, one));
+        assert!(!addresses.try_add(0, one));
+        assert!(addresses.try_add(1, other));
     }
 
     #[test]

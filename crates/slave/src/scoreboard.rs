@@ -29,9 +29,9 @@ const WRITER_STALL: Duration = Duration::from_secs(3);
 pub const PEER_SLOTS: u64 = 64;
 
 // Words of one worker's row.
-/// Slots taken by sessions of clients, and by connections on their way to a session.
+/// Sessions of clients that the worker serves.
 const TAKEN: usize = 0;
-/// Sessions that wait in this worker for a slot in any worker.
+/// Sessions that wait in this worker for a slot.
 const WAITING: usize = 1;
 /// When the worker last passed its loop, by [`monotonic_ms`]; 0: not yet.
 const TICKED: usize = 2;
@@ -82,7 +82,7 @@ pub struct Scoreboard {
     addresses: Option<AddressSessions>,
     uploads: UploadTable,
     workers: usize,
-    /// Client slots of each worker.
+    /// A worker's share of the client slots.
     slots: u64,
     /// Sessions that may wait, in all workers together.
     queue: u64,
@@ -138,17 +138,12 @@ impl Scoreboard {
         self.addresses.as_ref().is_none_or(|addresses| addresses.try_add(worker, addr))
     }
 
-    /// Adds a session of `addr` in `worker` that counts already, in this or another worker's row.
-    pub fn move_address_session(&self, worker: usize, addr: IpAddr) {
-        self.addresses.iter().for_each(|addresses| addresses.add(worker, addr));
-    }
-
-    /// Removes a session of `addr` from `worker`: it ended, or it moved to another worker.
+    /// Removes a session of `addr` from `worker`.
     pub fn remove_address_session(&self, worker: usize, addr: IpAddr) {
         self.addresses.iter().for_each(|addresses| addresses.remove(worker, addr));
     }
 
-    /// Returns the client slots of each worker.
+    /// Returns each worker's share of the client slots.
     #[must_use]
     pub fn slots(&self) -> u64 {
         self.slots
@@ -168,18 +163,34 @@ impl Scoreboard {
         (0..self.workers).map(|worker| self.word(worker, word).load(SeqCst)).sum()
     }
 
-    /// Takes a client slot in `worker`; false if all are taken.
+    /// Takes one of the client slots of all workers for a session in `worker`; false if all are
+    /// taken.
     pub fn take_slot(&self, worker: usize) -> bool {
-        self.word(worker, TAKEN)
-            .fetch_update(SeqCst, SeqCst, |n| (n < self.slots).then_some(n + 1))
-            .is_ok()
+        let all = self.slots.saturating_mul(self.workers as u64);
+        // Count first and look then, so that two workers at once see each other's session. The
+        // last one that undoes its count finds the free slot again.
+        while self.sessions() < all {
+            self.word(worker, TAKEN).fetch_add(1, SeqCst);
+            if self.sessions() <= all {
+                return true;
+            }
+            self.free_slot(worker);
+        }
+        false
     }
 
-    /// Takes a client slot in `own`, else in any worker that is alive; returns the worker.
-    pub fn take_any_slot(&self, own: usize) -> Option<usize> {
-        let others =
-            (1..self.workers).map(|step| (own + step) % self.workers).filter(|w| self.is_alive(*w));
-        std::iter::once(own).chain(others).find(|worker| self.take_slot(*worker))
+    /// Whether `worker` serves at least its share of the client slots.
+    #[must_use]
+    pub fn has_full_share(&self, worker: usize) -> bool {
+        self.word(worker, TAKEN).load(SeqCst) >= self.slots
+    }
+
+    /// Whether `worker` accepts connections: it has less than its share of the sessions, or all
+    /// live workers have theirs.
+    #[must_use]
+    pub fn may_accept(&self, worker: usize) -> bool {
+        !self.has_full_share(worker)
+            || (0..self.workers).all(|other| self.has_full_share(other) || !self.is_alive(other))
     }
 
     /// Frees a client slot of `worker`.
@@ -470,9 +481,10 @@ mod tests {
     fn slots_and_queue_are_never_overdrawn() {
         let scoreboard = Scoreboard::new(2, 2, 1).unwrap();
         scoreboard.tick(1);
+        // A login may take a slot beyond the share of its worker.
         assert_eq!(
-            [(); 5].map(|()| scoreboard.take_any_slot(0)),
-            [Some(0), Some(0), Some(1), Some(1), None]
+            [0, 0, 0, 1, 1, 0].map(|worker| scoreboard.take_slot(worker)),
+            [true, true, true, true, false, false]
         );
         assert!(scoreboard.join_queue(0));
         assert!(!scoreboard.join_queue(1));
@@ -484,23 +496,57 @@ mod tests {
             ),
             (4, 1, vec![0])
         );
-        scoreboard.free_slot(1);
-        assert_eq!(scoreboard.take_any_slot(0), Some(1));
+        scoreboard.free_slot(0);
+        assert!(scoreboard.take_slot(1) && !scoreboard.take_slot(1));
         scoreboard.clear(1);
-        assert_eq!(
-            scoreboard.take_any_slot(0),
-            None,
-            "a worker that does not tick gets no session"
-        );
+        assert!(scoreboard.take_slot(0) && scoreboard.take_slot(0) && !scoreboard.take_slot(0));
         scoreboard.free_slot(1);
-        assert_eq!(scoreboard.sessions(), 2);
+        assert_eq!(scoreboard.sessions(), 4);
+    }
+
+    #[test]
+    fn last_slot_goes_to_one_of_many_workers() {
+        let scoreboard = Scoreboard::new(4, 1, 0).unwrap();
+        assert!((0..3).all(|worker| scoreboard.take_slot(worker)));
+        let taken = AtomicU64::new(0);
+        for round in 1..=2000 {
+            std::thread::scope(|scope| {
+                for worker in 0..4 {
+                    let (scoreboard, taken) = (&scoreboard, &taken);
+                    scope.spawn(move || {
+                        if scoreboard.take_slot(worker) {
+                            taken.fetch_add(1, SeqCst);
+                        }
+                    });
+                }
+            });
+            assert_eq!((taken.load(SeqCst), scoreboard.sessions()), (round, 4));
+            let last = (0..4).max_by_key(|w| scoreboard.word(*w, TAKEN).load(SeqCst)).unwrap();
+            scoreboard.free_slot(last);
+        }
+    }
+
+    #[test]
+    fn workers_accept_up_to_their_share_while_others_have_room() {
+        let scoreboard = Scoreboard::new(2, 1, 1).unwrap();
+        (0..2).for_each(|worker| scoreboard.tick(worker));
+        assert!(scoreboard.may_accept(0) && scoreboard.take_slot(0));
+        assert!(!scoreboard.may_accept(0) && scoreboard.may_accept(1));
+        // A dead worker takes no connection.
+        scoreboard.clear(1);
+        assert!(scoreboard.may_accept(0));
+        scoreboard.tick(1);
+        // When all slots are taken, both accept: for the queue, or to refuse.
+        assert!(scoreboard.take_slot(1) && scoreboard.may_accept(0) && scoreboard.may_accept(1));
+        scoreboard.free_slot(0);
+        assert!(scoreboard.may_accept(0) && !scoreboard.may_accept(1));
     }
 
     #[test]
     fn peers_and_clients_have_separate_slots() {
         let scoreboard = Scoreboard::new(1, 1, 0).unwrap();
         assert_eq!((0..100).filter(|_| scoreboard.take_peer_slot(0)).count() as u64, PEER_SLOTS);
-        assert!(scoreboard.take_any_slot(0) == Some(0) && scoreboard.take_any_slot(0).is_none());
+        assert!(scoreboard.take_slot(0) && !scoreboard.take_slot(0));
         assert_eq!(scoreboard.sessions(), 1);
         scoreboard.free_peer_slot(0);
         assert!(scoreboard.take_peer_slot(0) && !scoreboard.take_peer_slot(0));

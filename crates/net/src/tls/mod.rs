@@ -1,8 +1,8 @@
 //! TLS 1.3 around connections, for the listening and the connecting side.
 //!
 //! Each open connection has a thread (`pump`) that owns the encrypted socket. All other code uses
-//! the near end of a local socket pair as it would use a TCP socket: it can be polled, shut down,
-//! filled by `sendfile` and passed to another process.
+//! the near end of a local socket pair as it would use a TCP socket: it can be polled, shut down
+//! and filled by `sendfile`.
 
 mod client;
 mod pump;

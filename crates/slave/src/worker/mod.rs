@@ -9,9 +9,8 @@ pub mod passwords;
 pub mod wait_queue;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
-use std::net::{IpAddr, Shutdown, TcpListener};
+use std::net::{Shutdown, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -23,8 +22,8 @@ use relais_net::{Connection, PreAuthPool, Socket, Stream, raise_fd_limit};
 use relais_proto::LogRateLimiter;
 
 use self::mailbox::{WorkerMailbox, WorkerMessage};
-use self::wait_queue::WaitQueue;
-use crate::engine::serving::{ServingContext, Session};
+use self::wait_queue::{Admission, SlotClaim, WaitQueue};
+use crate::engine::serving::ServingContext;
 use crate::front::native::login::{LoginPolicy, SlaveLogin};
 use crate::front::native::session;
 use crate::scoreboard::{PEER_SLOTS, Scoreboard};
@@ -103,7 +102,6 @@ pub fn run(setup: WorkerSetup) -> io::Result<()> {
     let mut pre_auth =
         PreAuthPool::new(listener, raise_fd_limit(reserve, PRE_AUTH_CONNECTIONS), Some(tls))?;
     let mut queue = WaitQueue::default();
-    pool.start_inherited();
     let mut drain_state = DrainState::Serving;
     loop {
         scoreboard.tick(index);
@@ -113,15 +111,20 @@ pub fn run(setup: WorkerSetup) -> io::Result<()> {
             .into_iter()
             .chain(policy.wake_fds())
             .collect();
-        let arrivals = pre_auth.poll(true, &wake, Some(LOOP_INTERVAL), &mut |peer, local| {
-            SlaveLogin::new(policy.clone(), scoreboard.clone(), index, peer, local)
-        })?;
+        let arrivals = pre_auth.poll(
+            scoreboard.may_accept(index),
+            &wake,
+            Some(LOOP_INTERVAL),
+            &mut |peer, local| {
+                SlaveLogin::new(policy.clone(), scoreboard.clone(), index, peer, local)
+            },
+        )?;
         for arrival in arrivals {
             queue.join(arrival.stream, arrival.value);
         }
         pool.read_mailbox();
-        while let Some((worker, stream, session)) = queue.next_with_slot() {
-            pool.dispatch(worker, stream, session);
+        while let Some((stream, admission)) = queue.next_with_slot() {
+            pool.start(stream, admission);
         }
         queue.send_keepalives();
         pool.drain(&mut drain_state);
@@ -188,31 +191,15 @@ impl SessionPool {
         }
     }
 
-    /// Starts the sessions that were on their way to a worker that died.
-    ///
-    /// Their slots were cleared with that worker's row. No worker sends more before this one has
-    /// ticked.
-    fn start_inherited(self: &Arc<Self>) {
-        while let Ok(Some(message)) = self.mailboxes[self.index].receive() {
-            match message {
-                WorkerMessage::Session(stream, session)
-                    if self.scoreboard.take_slot(self.index) =>
-                {
-                    self.scoreboard.move_address_session(self.index, stream.peer.ip());
-                    self.start(stream, session);
-                }
-                WorkerMessage::TransferLog(file) => self.replace_log(file),
-                _ => {}
-            }
-        }
-    }
-
-    fn read_mailbox(self: &Arc<Self>) {
+    fn read_mailbox(&self) {
         loop {
             match self.mailboxes[self.index].receive() {
-                Ok(Some(WorkerMessage::Session(stream, session))) => self.start(stream, session),
-                Ok(Some(WorkerMessage::SlotFree)) => {}
-                Ok(Some(WorkerMessage::TransferLog(file))) => self.replace_log(file),
+                Ok(Some(WorkerMessage::Slots)) => {}
+                Ok(Some(WorkerMessage::TransferLog(file))) => {
+                    if let Some(log) = &self.serving.transfers {
+                        log.replace_file(file);
+                    }
+                }
                 Ok(Some(WorkerMessage::EndUpload(name))) => self.serving.uploads.end_here(&name),
                 Ok(None) => return,
                 Err(e) => {
@@ -223,31 +210,14 @@ impl SessionPool {
         }
     }
 
-    fn replace_log(&self, file: File) {
-        if let Some(log) = &self.serving.transfers {
-            log.replace_file(file);
+    /// Starts the thread of a session that has a slot.
+    fn start(self: &Arc<Self>, stream: Stream, Admission { session, claim }: Admission) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let slot = SessionSlot { pool: self.clone(), number, claim: Some(claim) };
+        if self.scoreboard.has_full_share(self.index) {
+            // The others may have to accept now.
+            self.mailboxes.iter().for_each(WorkerMailbox::notify_slots);
         }
-    }
-
-    /// Starts a session here, or sends it to the worker in which it has a slot.
-    fn dispatch(self: &Arc<Self>, worker: usize, stream: Stream, session: Session) {
-        if worker == self.index {
-            return self.start(stream, session);
-        }
-        if let Err(e) = self.mailboxes[worker].send_session(&stream, &session) {
-            warn!("cannot pass a session to worker {worker}: {e}");
-            self.scoreboard.remove_address_session(worker, stream.peer.ip());
-            self.scoreboard.free_slot(worker);
-        }
-    }
-
-    /// Starts the thread of a session that has a slot in this worker.
-    fn start(self: &Arc<Self>, stream: Stream, session: Session) {
-        let (number, addr) = (
-            self.next.fetch_add(1, Ordering::Relaxed),
-            (!session.is_peer).then_some(stream.peer.ip()),
-        );
-        let slot = SessionSlot { pool: self.clone(), number, addr };
         let connection = match Connection::from_stream(stream, READ_AHEAD) {
             Ok(connection) => connection,
             Err(e) => return debug!("a client disconnected before its session began: {e}"),
@@ -304,21 +274,22 @@ impl SessionPool {
 struct SessionSlot {
     pool: Arc<SessionPool>,
     number: u64,
-    /// Address of the client; none for another slave.
-    addr: Option<IpAddr>,
+    claim: Option<SlotClaim>,
 }
 
 impl Drop for SessionSlot {
     fn drop(&mut self) {
+        let SessionPool { index, scoreboard, mailboxes, .. } = &*self.pool;
         self.pool.lock().remove(&self.number);
         self.pool.ended.notify_all();
-        let Some(addr) = self.addr else {
-            return self.pool.scoreboard.free_peer_slot(self.pool.index);
-        };
-        self.pool.scoreboard.remove_address_session(self.pool.index, addr);
-        self.pool.scoreboard.free_slot(self.pool.index);
-        for worker in self.pool.scoreboard.workers_with_queue() {
-            self.pool.mailboxes[worker].notify_slot_free();
+        let was_full = scoreboard.has_full_share(*index);
+        drop(self.claim.take());
+        for worker in scoreboard.workers_with_queue() {
+            mailboxes[worker].notify_slots();
+        }
+        if was_full {
+            // This worker may accept again.
+            mailboxes[*index].notify_slots();
         }
     }
 }

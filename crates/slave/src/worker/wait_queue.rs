@@ -18,16 +18,14 @@ use crate::scoreboard::Scoreboard;
 /// Most reads of unread requests of a refused client; an honest client sends no more ahead.
 const MAX_UNREAD_READS: usize = 64;
 
-/// A claim on a slot in some worker, or on a place in the queue. It is released when dropped.
+/// A claim on a slot, or on a place in the queue. It is released when dropped.
 pub struct SlotClaim {
     scoreboard: Arc<Scoreboard>,
-    own: usize,
-    /// Address of the client; none for another slave, which has a peer slot in worker `own`.
+    worker: usize,
+    /// Address of the client; none for another slave, which has a peer slot.
     addr: Option<IpAddr>,
-    /// The worker in which a slot is taken; none while the session waits.
-    slot: Option<usize>,
-    /// Whether dropping the claim releases it.
-    is_held: bool,
+    /// Whether it is a slot; otherwise the session waits.
+    has_slot: bool,
 }
 
 /// Reasons for refusing a claim.
@@ -40,73 +38,61 @@ pub enum ClaimError {
 }
 
 impl SlotClaim {
-    /// Takes a free slot for a client at `addr`, or a place in the queue of worker `own`.
+    /// Takes a slot for a client at `addr`, or a place in the queue of `worker`.
     ///
     /// # Errors
     /// The reason why there is neither.
     pub fn for_client(
         scoreboard: Arc<Scoreboard>,
-        own: usize,
+        worker: usize,
         addr: IpAddr,
     ) -> Result<Self, ClaimError> {
         // A new session must not overtake waiting ones.
-        let slot = if scoreboard.waiting() == 0 { scoreboard.take_any_slot(own) } else { None };
-        if slot.is_none() && !scoreboard.join_queue(own) {
+        let has_slot = scoreboard.waiting() == 0 && scoreboard.take_slot(worker);
+        if !has_slot && !scoreboard.join_queue(worker) {
             return Err(ClaimError::Full);
         }
-        if !scoreboard.add_address_session(slot.unwrap_or(own), addr) {
-            match slot {
-                Some(worker) => scoreboard.free_slot(worker),
-                None => scoreboard.leave_queue(own),
+        if !scoreboard.add_address_session(worker, addr) {
+            if has_slot {
+                scoreboard.free_slot(worker)
+            } else {
+                scoreboard.leave_queue(worker)
             }
             return Err(ClaimError::Address);
         }
-        Ok(Self { scoreboard, own, addr: Some(addr), slot, is_held: true })
+        Ok(Self { scoreboard, worker, addr: Some(addr), has_slot })
     }
 
-    /// Takes a peer slot for another slave in worker `own`.
+    /// Takes a peer slot for another slave in `worker`.
     ///
     /// # Errors
     /// [`ClaimError::Full`] if there is none.
-    pub fn for_peer(scoreboard: Arc<Scoreboard>, own: usize) -> Result<Self, ClaimError> {
-        if scoreboard.take_peer_slot(own) {
-            Ok(Self { scoreboard, own, addr: None, slot: Some(own), is_held: true })
+    pub fn for_peer(scoreboard: Arc<Scoreboard>, worker: usize) -> Result<Self, ClaimError> {
+        if scoreboard.take_peer_slot(worker) {
+            Ok(Self { scoreboard, worker, addr: None, has_slot: true })
         } else {
             Err(ClaimError::Full)
         }
     }
 
-    /// Takes a slot if there is one by now; returns the worker that has it.
-    fn try_slot(&mut self) -> Option<usize> {
-        if self.slot.is_none() {
-            self.slot = self.scoreboard.take_any_slot(self.own);
-            if let (Some(worker), Some(addr)) = (self.slot, self.addr) {
-                self.scoreboard.move_address_session(worker, addr);
-                self.scoreboard.remove_address_session(self.own, addr);
-                self.scoreboard.leave_queue(self.own);
-            }
+    /// Takes a slot if there is one by now; false if there is none.
+    fn try_slot(&mut self) -> bool {
+        if !self.has_slot && self.scoreboard.take_slot(self.worker) {
+            self.scoreboard.leave_queue(self.worker);
+            self.has_slot = true;
         }
-        self.slot
-    }
-
-    /// Returns the worker that has the slot, which the caller has to free from now on.
-    fn hand_over(mut self) -> Option<usize> {
-        let slot = self.slot?;
-        self.is_held = false;
-        Some(slot)
+        self.has_slot
     }
 }
 
 impl Drop for SlotClaim {
     fn drop(&mut self) {
-        if !self.is_held {
-            return;
-        }
-        let Some(addr) = self.addr else { return self.scoreboard.free_peer_slot(self.own) };
-        self.scoreboard.remove_address_session(self.slot.unwrap_or(self.own), addr);
-        match self.slot {
-            Some(worker) => self.scoreboard.free_slot(worker),
-            None => self.scoreboard.leave_queue(self.own),
+        let Some(addr) = self.addr else { return self.scoreboard.free_peer_slot(self.worker) };
+        self.scoreboard.remove_address_session(self.worker, addr);
+        if self.has_slot {
+            self.scoreboard.free_slot(self.worker);
+        } else {
+            self.scoreboard.leave_queue(self.worker);
         }
     }
 }
@@ -139,13 +125,11 @@ impl WaitQueue {
     }
 
     /// Removes the session that waits longest, if there is a slot for it by now.
-    ///
-    /// Returns the worker with the slot too. The caller has to free the slot.
-    pub fn next_with_slot(&mut self) -> Option<(usize, Stream, Session)> {
-        self.sessions.front_mut()?.admission.claim.try_slot()?;
-        let QueuedSession { stream, admission: Admission { session, claim }, .. } =
-            self.sessions.pop_front()?;
-        Some((claim.hand_over()?, stream, session))
+    pub fn next_with_slot(&mut self) -> Option<(Stream, Admission)> {
+        if !self.sessions.front_mut()?.admission.claim.try_slot() {
+            return None;
+        }
+        self.sessions.pop_front().map(|queued| (queued.stream, queued.admission))
     }
 
     /// Sends each waiting client a `Wait` frame every second, and drops those that have gone.
