@@ -15,7 +15,7 @@ use relais_cluster::record::{CoordinatorRecorder, Trimmed};
 use relais_cluster::{
     Action, Coordinator, Event, HaltReason, KnownSlave, LinkId, MasterState, ReplicaPosition,
 };
-use relais_journal::{JournalError, JournalReader, Recording};
+use relais_journal::{Entries, JournalError, Recording};
 use relais_proto::{
     ErrorCode, FolderId, LinkMessage, LogEntry, Lsn, Refusal, SlaveId, ToMaster, ToSlave,
 };
@@ -137,12 +137,12 @@ impl CoordinatorDriver {
         &self.links
     }
 
-    /// Makes a reader of the changes stored now.
+    /// Reads the changes stored now.
     ///
     /// # Errors
     /// Errors of the system calls.
-    pub fn journal(&self) -> Result<JournalReader, JournalError> {
-        self.store.reader()
+    pub fn journal(&self) -> Result<Entries, JournalError> {
+        self.store.read()
     }
 
     /// The folders that belong to the cluster.

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use log::{error, info, warn};
 use relais_cluster::{KnownSlave, MasterState, first_history_hash};
-use relais_journal::{ChangeLog, Journal, JournalError, JournalReader, Snapshot, SnapshotError};
-use relais_proto::{ClusterId, FolderId, LogEntry, Lsn, SlaveId, pluralize};
+use relais_journal::{Entries, Journal, JournalError, Snapshot};
+use relais_proto::{ClusterId, FolderId, LogEntry, Lsn, SlaveId, WireError, pluralize};
 use thiserror::Error;
 
 use crate::members::{self, Members, MembersError};
@@ -26,32 +26,24 @@ pub enum StoreError {
     /// The journal failed.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The snapshot failed.
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
+    /// The snapshot has no state of a master.
+    #[error("the snapshot of the journal is damaged: {0}")]
+    Snapshot(WireError),
+    /// The journal does not continue where the snapshot ends.
+    #[error("change {found} does not follow change {after}, with which the snapshot ends")]
+    #[allow(missing_docs, reason = "the names say everything")]
+    Gap { after: Lsn, found: Lsn },
     /// The list of members failed.
     #[error(transparent)]
     Members(#[from] MembersError),
 }
 
-/// The journal does not continue where the snapshot ends.
-#[derive(Debug, Error)]
-#[error(
-    "change {found} does not follow change {after}, with which the snapshot in {} ends",
-    folder.display()
-)]
-struct Gap {
-    folder: PathBuf,
-    after: Lsn,
-    found: Lsn,
-}
-
-/// The files of the master, locked by this process, and their content.
+/// The journal and the members of a master, and the state that they make.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
     cluster: ClusterId,
-    journal: Journal,
+    journal: Box<dyn Journal>,
     members: Members,
     /// Size of the journal above which it is shortened, unless the snapshot is larger.
     max_size: u64,
@@ -66,40 +58,39 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the files in the state folder, or creates them. The caller has locked the folder.
+    /// Reads the journal, and the list of members in the state folder.
     ///
     /// A journal of more than `max_size` bytes is shortened. A snapshot may be larger: then the
     /// journal may grow as large.
     ///
     /// # Errors
     /// Names the file and the reason; for a damaged file also the offset.
-    pub fn open(folder: &Path, cluster: ClusterId, max_size: u64) -> Result<Self, StoreError> {
+    pub fn open(
+        journal: Box<dyn Journal>,
+        folder: &Path,
+        cluster: ClusterId,
+        max_size: u64,
+    ) -> Result<Self, StoreError> {
         let mut shorten_at = max_size;
-        let (mut ledger, snapshot) = match load_snapshot(folder, cluster)? {
-            Some((ledger, made_ms, size)) => {
-                shorten_at = shorten_at.max(size);
+        let (mut ledger, snapshot) = match journal.snapshot()? {
+            Some(Snapshot { made_ms, payload }) => {
+                shorten_at = shorten_at.max(payload.len() as u64);
+                let ledger = MasterState::from_bytes(&payload).map_err(StoreError::Snapshot)?;
                 let last = ledger.last();
                 (ledger, Some((made_ms, last)))
             }
             None => (MasterState::new(first_history_hash(cluster)), None),
         };
         let (mut oldest_ms, ends) = (None, ledger.last());
-        let journal = Journal::open(&folder.join("journal"), cluster.0, &mut |numbered| {
-            oldest_ms.get_or_insert(numbered.time_ms);
-            let (after, found) = (ledger.last().max(Lsn { epoch: 1, number: 0 }), numbered.version);
-            if found <= ends {
-                return Ok(());
-            }
+        for entry in journal.read(ends)? {
+            let entry = entry?;
+            oldest_ms.get_or_insert(entry.time_ms);
+            let (after, found) = (ledger.last().max(Lsn { epoch: 1, number: 0 }), entry.version);
             if (after.epoch, after.number.checked_add(1)) != (found.epoch, Some(found.number)) {
-                return Err(JournalError::Aborted(Box::new(Gap {
-                    folder: folder.to_owned(),
-                    after,
-                    found,
-                })));
+                return Err(StoreError::Gap { after, found });
             }
-            ledger.apply(numbered);
-            Ok(())
-        })?;
+            ledger.apply(entry);
+        }
         ledger.add_timelines(journal.initial_timelines(), ends);
         ledger.begin_timeline(journal.timeline());
         let known = members::load(&folder.join("folders"), cluster)?;
@@ -166,14 +157,14 @@ impl Store {
     pub(super) fn keep(&mut self, ledger: &MasterState, now_ms: u64) -> Result<(), StoreError> {
         // The next attempt comes later if this one fails.
         self.shorten_at = self.max_size.max(self.journal.size().saturating_mul(2));
-        let bytes = ledger.to_bytes();
-        Snapshot::save(&self.folder.join("snapshot"), self.cluster, now_ms, &bytes)?;
+        let snapshot = Snapshot { made_ms: now_ms, payload: ledger.to_bytes() };
+        self.journal.save_snapshot(&snapshot)?;
         self.snapshot = Some((now_ms, ledger.last()));
         info!("change {} is the last in the snapshot", ledger.last());
-        match self.journal.reset() {
+        match self.journal.truncate() {
             Ok(()) => {
                 self.oldest_ms = None;
-                self.shorten_at = self.max_size.max(bytes.len() as u64);
+                self.shorten_at = self.max_size.max(snapshot.payload.len() as u64);
             }
             // Its changes are skipped at the next start, but it is still too long.
             Err(failed) => error!("cannot empty the journal: {failed}"),
@@ -189,9 +180,9 @@ impl Store {
         self.journal.begin_timeline()
     }
 
-    /// Makes a reader of the changes stored now.
-    pub(super) fn reader(&self) -> Result<JournalReader, JournalError> {
-        self.journal.reader()
+    /// Reads the changes stored now.
+    pub(super) fn read(&self) -> Result<Entries, JournalError> {
+        self.journal.read(Lsn::default())
     }
 
     /// The state that the journal makes; empty once the order has taken it.
@@ -267,33 +258,11 @@ impl Store {
     /// Appends changes to the journal atomically.
     pub(super) fn append(&mut self, batch: &[LogEntry]) -> Result<(), JournalError> {
         self.journal.append(batch)?;
-        // A restarted master opens the journal by its path.
-        if !self.journal.is_at_its_path()? {
-            return Err(JournalError::Gone(self.folder.join("journal")));
-        }
         if let Some(first) = batch.first() {
             self.oldest_ms.get_or_insert(first.time_ms);
         }
         Ok(())
     }
-}
-
-/// Loads the state of the snapshot, its time, and its size in bytes.
-fn load_snapshot(
-    folder: &Path,
-    cluster: ClusterId,
-) -> Result<Option<(MasterState, u64, u64)>, SnapshotError> {
-    let path = folder.join("snapshot");
-    let Some(Snapshot { made_ms, payload }) = Snapshot::load(&path, cluster)? else {
-        return Ok(None);
-    };
-    let damaged = |error: relais_proto::WireError| SnapshotError::Damaged {
-        path: path.clone(),
-        offset: 0,
-        why: error.to_string(),
-    };
-    let size = payload.len() as u64;
-    Ok(Some((MasterState::from_bytes(&payload).map_err(damaged)?, made_ms, size)))
 }
 
 fn milliseconds(time: Duration) -> u64 {

@@ -1,15 +1,14 @@
-//! Errors of a journal.
+//! Errors of a journal and its snapshot.
 
-use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use relais_os::display_path;
 use relais_proto::{ClusterId, Lsn};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::format::{BATCH_BYTES, BATCH_CHANGES};
-use relais_os::display_path;
+use crate::format::{BATCH_BYTES, BATCH_CHANGES, FORMAT};
 
 /// The reason why a journal does not open or rejects a batch.
 #[derive(Debug, Error)]
@@ -19,21 +18,21 @@ pub enum JournalError {
     #[error("the journal {} is in use by another process", display_path(.0).display())]
     InUse(PathBuf),
     /// The path is a link, a folder, a pipe or the like.
-    #[error("the journal {} is not a regular file", display_path(.0).display())]
+    #[error("the journal file {} is not a regular file", display_path(.0).display())]
     NotRegular(PathBuf),
     /// The journal belongs to another cluster or folder.
-    #[error("the journal {} belongs to {found}, not to {wanted}", display_path(path).display())]
+    #[error("the journal file {} belongs to {found}, not to {wanted}", display_path(path).display())]
     Foreign { path: PathBuf, found: ClusterId, wanted: ClusterId },
     /// The file has another format.
     #[error(
-        "the journal {} has format {found}; this program knows format {}",
-        display_path(path).display(), crate::format::FORMAT
+        "the journal file {} has format {found}; this program knows format {FORMAT}",
+        display_path(path).display()
     )]
     Format { path: PathBuf, found: u32 },
-    /// The content is not what was written. The journal is never repaired by omission.
+    /// The content is not what was written. A journal is never repaired by omission.
     ///
-    /// `offset` is the start of the damaged batch, or 0 for the header of the file.
-    #[error("the journal {} is damaged at byte {offset}: {why}", display_path(path).display())]
+    /// `offset` is the start of the damaged part: a batch, the header or a payload.
+    #[error("the journal file {} is damaged at byte {offset}: {why}", display_path(path).display())]
     Damaged { path: PathBuf, offset: u64, why: String },
     /// The number of a change does not follow the one before it. Nothing was written.
     #[error("change {found} does not follow change {after}")]
@@ -72,9 +71,6 @@ pub enum JournalError {
         display_path(.0).display()
     )]
     Failed(PathBuf),
-    /// The reader of the changes returned an error.
-    #[error("the journal was read in part only: {0}")]
-    Aborted(Box<dyn Error + Send + Sync>),
 }
 
 impl JournalError {

@@ -22,12 +22,12 @@
 //! batch is recognized without the batches before it. The chain ties it to all of them. The chain
 //! begins with the id, not the salt, so the same batches have the same chain in every file.
 
-use relais_proto::{Decoder, Encoder, LogEntry, Wire};
+use relais_proto::{Decoder, Encoder};
 
 /// Cap on the changes of one batch.
-pub const BATCH_CHANGES: usize = 4096;
+pub(super) const BATCH_CHANGES: usize = 4096;
 /// Cap on the encoded changes of one batch: 16 MiB.
-pub const BATCH_BYTES: usize = 16 * 1024 * 1024;
+pub(super) const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 pub(super) const FORMAT: u32 = 1;
 pub(super) const FILE_HEADER: usize = 60;
@@ -184,14 +184,4 @@ impl BatchHeader {
     pub fn total(&self) -> u64 {
         (BATCH_HEADER + CHAIN) as u64 + u64::from(self.len)
     }
-}
-
-/// Appends one change; false if it would not decode to the same value.
-///
-/// Such a change would make the whole journal unreadable.
-pub(super) fn encode_change(change: &LogEntry, to: &mut Vec<u8>) -> bool {
-    let start = to.len();
-    change.encode(&mut Encoder::new(to));
-    let mut from = Decoder::new(&to[start..]);
-    LogEntry::decode(&mut from).is_ok_and(|read| read == *change) && from.is_empty()
 }

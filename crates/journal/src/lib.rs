@@ -1,21 +1,24 @@
-//! The log of numbered changes, on disk.
+//! The log of numbered changes behind a trait, with a file and an in-memory implementation.
 //!
-//! The crate owns the journal file with its format and lock, snapshot files, and recordings of
+//! The crate owns the journal file with its format and lock, the snapshot file, and recordings of
 //! running programs. It never interprets a change, opens a socket or starts a thread.
 
+mod batch;
 mod error;
-mod file;
+mod file_journal;
 mod format;
 mod journal;
+mod location;
+mod memory_journal;
 mod recording;
 mod recover;
-mod snapshot;
+mod snapshot_file;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use error::JournalError;
-pub use format::{BATCH_BYTES, BATCH_CHANGES};
-pub use journal::{ChangeLog, Journal, JournalReader};
+pub use file_journal::FileJournal;
+pub use journal::{Entries, Journal, Snapshot};
+pub use memory_journal::MemoryJournal;
 pub use recording::Recording;
-pub use snapshot::{Snapshot, SnapshotError};

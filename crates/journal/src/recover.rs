@@ -7,10 +7,12 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use relais_os::display_path;
 use relais_proto::{ClusterId, Decoder, LogEntry, Lsn, Timeline, Wire};
 
+use crate::batch::follows;
 use crate::error::JournalError;
 use crate::format::{
     BATCH_HEADER, BATCH_MAGIC, BatchHeader, BatchKey, CHAIN, Chain, FILE_HEADER, FORMAT,
@@ -56,63 +58,50 @@ pub(super) struct RecoveredJournal {
     pub size: u64,
 }
 
-/// Whether `next` may follow `last` directly.
-///
-/// The number rises by one within an epoch. A higher epoch may begin at any number but 0.
-pub(super) fn follows(last: Lsn, next: Lsn) -> bool {
-    if next.epoch == last.epoch {
-        last.number.checked_add(1) == Some(next.number)
-    } else {
-        next.epoch > last.epoch && next.number > 0
-    }
+/// A reader of a file's batches, in order.
+pub(super) struct BatchReader {
+    input: BufReader<File>,
+    pub path: PathBuf,
+    payload: Vec<u8>,
+    pub found: RecoveredJournal,
 }
 
-/// Reads the whole file and passes each change to `each`.
-pub(super) fn read(
-    file: &File,
-    path: &Path,
-    id: [u8; 16],
-    each: &mut dyn FnMut(LogEntry) -> Result<(), JournalError>,
-) -> Result<RecoveredJournal, JournalError> {
-    let size = file.metadata().map_err(|error| JournalError::io(path, error))?.len();
-    read_up_to(file, path, id, size, each)
-}
-
-/// Reads as [`read`] does, as if the file ended at `size`.
-pub(super) fn read_up_to(
-    file: &File,
-    path: &Path,
-    id: [u8; 16],
-    size: u64,
-    each: &mut dyn FnMut(LogEntry) -> Result<(), JournalError>,
-) -> Result<RecoveredJournal, JournalError> {
-    let io_error = |error| JournalError::io(path, error);
-    let header = read_header(file, path, size)?;
-    if header.id != id {
-        return Err(JournalError::Foreign {
-            path: path.to_owned(),
-            found: ClusterId(header.id),
-            wanted: ClusterId(id),
-        });
+impl BatchReader {
+    /// Makes a reader that takes the file as if it ended at `size`.
+    pub fn new(file: File, path: &Path, id: [u8; 16], size: u64) -> Result<Self, JournalError> {
+        let header = read_header(&file, path, size)?;
+        if header.id != id {
+            return Err(JournalError::Foreign {
+                path: path.to_owned(),
+                found: ClusterId(header.id),
+                wanted: ClusterId(id),
+            });
+        }
+        let found = RecoveredJournal { end: JournalEnd::of_empty(&header), newest: None, size };
+        let mut input = BufReader::with_capacity(READ_AHEAD, file);
+        input.seek(SeekFrom::Start(found.end.at)).map_err(|error| JournalError::io(path, error))?;
+        Ok(Self { input, path: path.to_owned(), payload: Vec::new(), found })
     }
-    let mut found = RecoveredJournal { end: JournalEnd::of_empty(&header), newest: None, size };
-    let mut input = BufReader::with_capacity(READ_AHEAD, file);
-    input.seek(SeekFrom::Start(found.end.at)).map_err(io_error)?;
-    let mut payload = Vec::new();
-    while found.end.at < size {
-        let end = &mut found.end;
+
+    /// Reads the next batch; none at the end or before a torn batch.
+    pub fn next_batch(&mut self) -> Result<Option<Vec<LogEntry>>, JournalError> {
+        let Self { input, path, payload, found } = self;
+        let (end, size) = (&mut found.end, found.size);
+        if end.at == size {
+            return Ok(None);
+        }
         let Some((header, chain)) =
-            read_batch(&mut input, end, size, &mut payload).map_err(io_error)?
+            read_batch(input, end, size, payload).map_err(|error| JournalError::io(path, error))?
         else {
-            check_torn(file, path, end, size)?;
-            break;
+            check_torn(input.get_ref(), path, end, size)?;
+            return Ok(None);
         };
-        pass_changes(&header, &payload, path, end, each)?;
+        let entries = decode(&header, payload, path, end)?;
         found.newest = Some(end.at);
         end.at += header.total();
         end.chain = chain;
+        Ok(Some(entries))
     }
-    Ok(found)
 }
 
 fn read_header(file: &File, path: &Path, size: u64) -> Result<FileHeader, JournalError> {
@@ -157,38 +146,37 @@ fn read_batch(
     Ok(good.then_some((header, chain)))
 }
 
-/// Passes the changes of a good batch to `each`, and advances `end.last`.
+/// Decodes the entries of a good batch, and advances `end.last`.
 ///
 /// A defect in a good batch is damage, not a torn write.
-fn pass_changes(
+fn decode(
     header: &BatchHeader,
     payload: &[u8],
     path: &Path,
     end: &mut JournalEnd,
-    each: &mut dyn FnMut(LogEntry) -> Result<(), JournalError>,
-) -> Result<(), JournalError> {
+) -> Result<Vec<LogEntry>, JournalError> {
+    let damaged = |why: String| JournalError::damaged(path, end.at, why);
     let mut from = Decoder::new(payload);
-    let known = end.timelines.last().is_some_and(|known| known.id == header.timeline);
-    for n in 0..header.count {
-        let change = LogEntry::decode(&mut from)
-            .map_err(|error| JournalError::damaged(path, end.at, error.to_string()))?;
-        let (after, found) = (end.last, change.version);
+    let mut entries = Vec::new();
+    let mut after = end.last;
+    for _ in 0..header.count {
+        let entry = LogEntry::decode(&mut from).map_err(|error| damaged(error.to_string()))?;
+        let found = entry.version;
         if !follows(after, found) {
-            return Err(JournalError::damaged(
-                path,
-                end.at,
-                format!("change {found} does not follow change {after}"),
-            ));
+            return Err(damaged(format!("change {found} does not follow change {after}")));
         }
-        if n == 0 && !known {
-            let before = Lsn { number: found.number.saturating_sub(1), ..found };
-            let after = if after == Lsn::default() { before } else { after };
-            end.timelines.push(Timeline { after, id: header.timeline });
-        }
-        each(change)?;
-        end.last = found;
+        after = found;
+        entries.push(entry);
     }
-    from.finish().map_err(|error| JournalError::damaged(path, end.at, error.to_string()))
+    from.finish().map_err(|error| damaged(error.to_string()))?;
+    let known = end.timelines.last().is_some_and(|known| known.id == header.timeline);
+    if let Some(first) = entries.first().map(|entry| entry.version).filter(|_| !known) {
+        let before = Lsn { number: first.number.saturating_sub(1), ..first };
+        let after = if end.last == Lsn::default() { before } else { end.last };
+        end.timelines.push(Timeline { after, id: header.timeline });
+    }
+    end.last = after;
+    Ok(entries)
 }
 
 /// Checks that the bad batch after the good ones is torn, and returns an error for damage.
@@ -239,7 +227,7 @@ pub(super) fn make_durable(
         log::warn!(
             "the journal {} ends in a torn batch at byte {end}: its {} bytes were never \
              acknowledged and are cut off",
-            path.display(),
+            display_path(path).display(),
             found.size - end
         );
         file.cut(end).map_err(io_error)?;

@@ -7,13 +7,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use relais_proto::{LogEntry, Lsn, Timeline};
+use relais_proto::LogEntry;
 
-use crate::error::JournalError;
-use crate::error::is_full;
-use crate::file::FileLocation;
-use crate::format::{BATCH_BYTES, BATCH_CHANGES, BATCH_HEADER, Chain, encode_change};
-use crate::recover::{JournalEnd, follows};
+use crate::batch;
+use crate::error::{JournalError, is_full};
+use crate::format::{BATCH_HEADER, Chain};
+use crate::location;
+use crate::recover::JournalEnd;
 
 /// Size to which the buffer shrinks after a large batch.
 const KEPT: usize = 1024 * 1024;
@@ -28,18 +28,18 @@ pub(super) trait Storage {
     fn sync(&self) -> io::Result<()>;
     /// Truncates the file to `at` bytes.
     fn cut(&self, at: u64) -> io::Result<()>;
-    /// Whether the file still has its name.
+    /// Whether the file is still at its path, where the next process looks for it.
     fn is_in_place(&self) -> io::Result<bool>;
 }
 
-/// The open file of a journal, with the location of its name.
+/// The open file of a journal, and its path.
 #[derive(Debug)]
-pub(super) struct JournalFile {
+pub(super) struct LocatedFile {
     pub file: File,
-    pub location: FileLocation,
+    pub path: PathBuf,
 }
 
-impl Storage for JournalFile {
+impl Storage for LocatedFile {
     fn read(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
         self.file.read_exact_at(bytes, at)
     }
@@ -57,16 +57,17 @@ impl Storage for JournalFile {
     }
 
     fn is_in_place(&self) -> io::Result<bool> {
-        self.location.is(&self.file)
+        location::is_at(&self.file, &self.path)
     }
 }
 
 #[derive(Debug)]
 pub(super) struct JournalWriter<S> {
     storage: S,
-    path: PathBuf,
-    end: JournalEnd,
-    timeline: [u8; 16],
+    pub path: PathBuf,
+    pub end: JournalEnd,
+    /// The timeline of appended batches.
+    pub timeline: [u8; 16],
     failed: bool,
     buffer: Vec<u8>,
 }
@@ -74,42 +75,6 @@ pub(super) struct JournalWriter<S> {
 impl<S: Storage> JournalWriter<S> {
     pub fn new(storage: S, path: &Path, end: JournalEnd, timeline: [u8; 16]) -> Self {
         Self { storage, path: path.to_owned(), end, timeline, failed: false, buffer: Vec::new() }
-    }
-
-    pub fn chain(&self) -> Chain {
-        self.end.chain
-    }
-
-    pub fn last(&self) -> Lsn {
-        self.end.last
-    }
-
-    /// The offset of the next batch.
-    pub fn at(&self) -> u64 {
-        self.end.at
-    }
-
-    /// The timeline of appended batches.
-    pub fn timeline(&self) -> [u8; 16] {
-        self.timeline
-    }
-
-    /// Sets the timeline of later batches.
-    pub fn set_timeline(&mut self, timeline: [u8; 16]) {
-        self.timeline = timeline;
-    }
-
-    /// The timelines in the file at its opening.
-    pub fn initial_timelines(&self) -> &[Timeline] {
-        &self.end.timelines
-    }
-
-    pub fn storage(&self) -> &S {
-        &self.storage
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Rejects all later batches.
@@ -122,7 +87,6 @@ impl<S: Storage> JournalWriter<S> {
             return Err(JournalError::Failed(self.path.clone()));
         }
         let Some(newest) = batch.last() else { return Ok(()) };
-        check_order(self.end.last, batch)?;
         let chain = self.encode(batch)?;
         self.store()?;
         self.end.at += self.buffer.len() as u64;
@@ -135,22 +99,12 @@ impl<S: Storage> JournalWriter<S> {
 
     /// Encodes the whole batch into the buffer, and returns its chain.
     fn encode(&mut self, batch: &[LogEntry]) -> Result<Chain, JournalError> {
-        let too_large = || JournalError::TooLarge { changes: batch.len() };
-        if batch.len() > BATCH_CHANGES {
-            return Err(too_large());
-        }
+        let too_large = |_| JournalError::TooLarge { changes: batch.len() };
         self.buffer.clear();
         self.buffer.resize(BATCH_HEADER, 0);
-        for change in batch {
-            if !encode_change(change, &mut self.buffer) {
-                return Err(JournalError::Unreadable(change.version));
-            }
-            if self.buffer.len() - BATCH_HEADER > BATCH_BYTES {
-                return Err(too_large());
-            }
-        }
-        let len = u32::try_from(self.buffer.len() - BATCH_HEADER).map_err(|_| too_large())?;
-        let count = u32::try_from(batch.len()).map_err(|_| too_large())?;
+        batch::encode(self.end.last, batch, &mut self.buffer)?;
+        let len = u32::try_from(self.buffer.len() - BATCH_HEADER).map_err(too_large)?;
+        let count = u32::try_from(batch.len()).map_err(too_large)?;
         let (at, timeline) = (self.end.at, self.timeline);
         Ok(self.end.key.seal(&mut self.buffer, len, count, at, timeline, &self.end.chain))
     }
@@ -165,8 +119,7 @@ impl<S: Storage> JournalWriter<S> {
             return Err(self.refused(cause));
         }
         // After a failed sync the kernel may regard the bytes as written. A second sync would
-        // succeed
-        // without effect.
+        // succeed without effect.
         self.storage.sync().map_err(|cause| self.refused(cause))?;
         if !self.storage.is_in_place().map_err(|cause| self.refused(cause))? {
             // The file may get its name back: the batch, which is refused, must not be in it then.
@@ -186,15 +139,4 @@ impl<S: Storage> JournalWriter<S> {
             JournalError::io(&self.path, cause)
         }
     }
-}
-
-fn check_order(mut after: Lsn, batch: &[LogEntry]) -> Result<(), JournalError> {
-    for change in batch {
-        let found = change.version;
-        if !follows(after, found) {
-            return Err(JournalError::Order { after, found });
-        }
-        after = found;
-    }
-    Ok(())
 }

@@ -12,6 +12,7 @@ use args::{Args, Command};
 use log::LevelFilter;
 use nix::sys::signal::{SigSet, Signal};
 use relais_auth::{AccountsFile, Authority, ClusterKey, LiveAccounts, StateDir};
+use relais_journal::FileJournal;
 use relais_master::status::StatusError;
 use relais_master::{Certifier, Config, Operation, StopHandle, Store, run, status};
 use relais_proto::sanitize;
@@ -58,7 +59,9 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
     let key = ClusterKey::load_or_create(
         &args.cluster_key.clone().unwrap_or_else(|| state.dir().key_path()),
     )?;
-    let store = Store::open(state.dir().path(), key.cluster_id(), MAX_JOURNAL)?;
+    let cluster = key.cluster_id();
+    let journal = FileJournal::open(&state.dir().path().join("journal"), cluster.0)?;
+    let store = Store::open(Box::new(journal), state.dir().path(), cluster, MAX_JOURNAL)?;
     let accounts = LiveAccounts::open(AccountsFile::new(state.dir().accounts_path()))?;
     let authority = Authority::load_or_create(state.dir().path())?;
     let certifier = Certifier::new(authority, &args.tls(), args.certificate_life())

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use relais_journal::FileJournal;
 use relais_proto::{Change, ChangeId, Digest, FileTime, Mode, TreePath};
 
 use super::*;
@@ -26,6 +27,11 @@ fn change(number: u64) -> LogEntry {
     }
 }
 
+fn open(folder: &Path) -> Result<Store, StoreError> {
+    let journal = FileJournal::open(&folder.join("journal"), CLUSTER.0)?;
+    Store::open(Box::new(journal), folder, CLUSTER, u64::MAX)
+}
+
 /// A store of a running master.
 struct Running {
     store: Store,
@@ -34,7 +40,7 @@ struct Running {
 
 impl Running {
     fn open(folder: &Path) -> Self {
-        let mut store = Store::open(folder, CLUSTER, u64::MAX).unwrap();
+        let mut store = open(folder).unwrap();
         let ledger = store.take_ledger();
         Self { store, ledger }
     }
@@ -121,12 +127,12 @@ fn mismatched_files_are_refused() {
     drop(running);
     let snapshot = std::fs::read(file("snapshot")).unwrap();
     std::fs::remove_file(file("snapshot")).unwrap();
-    let error = Store::open(folder.path(), CLUSTER, u64::MAX).unwrap_err().to_string();
+    let error = open(folder.path()).unwrap_err().to_string();
     assert!(error.contains("change 1-21 does not follow change 1-0"), "{error}");
     let mut bad = snapshot.clone();
     bad[100] ^= 1;
     std::fs::write(file("snapshot"), bad).unwrap();
-    let error = Store::open(folder.path(), CLUSTER, u64::MAX).unwrap_err().to_string();
+    let error = open(folder.path()).unwrap_err().to_string();
     assert!(error.contains("snapshot is damaged at byte 0"), "{error}");
     std::fs::write(file("snapshot"), snapshot).unwrap();
     assert_eq!(Running::open(folder.path()).ledger.last().number, 40);

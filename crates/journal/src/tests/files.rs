@@ -94,9 +94,7 @@ fn processes_that_open_and_close_take_turns() {
 fn a_journal_of_another_id_is_rejected() {
     let (temp, _) = Temp::with(&[changes(1, 1..=3)]);
     let before = temp.bytes();
-    let error =
-        Journal::open(&temp.path(), [0xab; 16], &mut |_| panic!("nothing of it is given out"))
-            .unwrap_err();
+    let error = FileJournal::open(&temp.path(), [0xab; 16]).unwrap_err();
     assert!(matches!(error, JournalError::Foreign { .. }));
     let text = error.to_string();
     assert!(
@@ -175,19 +173,35 @@ fn nothing_is_stored_in_a_file_that_lost_its_name() {
 }
 
 #[test]
-fn a_moved_folder_is_detected_and_keeps_its_journal() {
+fn nothing_is_stored_in_a_moved_folder() {
     let temp = Temp::new();
     let (folder, moved) = (temp.dir.path().join("state"), temp.dir.path().join("moved"));
     std::fs::create_dir(&folder).unwrap();
     let mut journal = open(&folder.join("journal")).unwrap().0;
-    assert!(journal.is_at_its_path().unwrap());
-    std::fs::rename(&folder, &moved).unwrap();
     journal.append(&changes(1, 1..=1)).unwrap();
-    assert!(!journal.is_at_its_path().unwrap());
-    std::fs::create_dir(&folder).unwrap();
-    assert!(!journal.is_at_its_path().unwrap(), "another folder has the path");
+    std::fs::rename(&folder, &moved).unwrap();
+    assert!(matches!(journal.append(&changes(1, 2..=2)), Err(JournalError::Gone(_))));
+    drop(journal);
+    let (mut journal, read) = open(&moved.join("journal")).unwrap();
+    assert_eq!(read, changes(1, 1..=1), "the refused batch is not in it");
     std::fs::remove_dir_all(&moved).unwrap();
     assert!(matches!(journal.append(&changes(1, 2..=2)), Err(JournalError::Gone(_))));
+}
+
+#[test]
+fn a_folder_that_is_open_may_be_moved() {
+    use std::os::fd::AsRawFd;
+
+    let temp = Temp::new();
+    let (folder, moved) = (temp.dir.path().join("state"), temp.dir.path().join("moved"));
+    std::fs::create_dir(&folder).unwrap();
+    let opened = std::fs::File::open(&folder).unwrap();
+    let path = PathBuf::from(format!("/proc/self/fd/{}/journal", opened.as_raw_fd()));
+    let mut journal = open(&path).unwrap().0;
+    std::fs::rename(&folder, &moved).unwrap();
+    journal.append(&changes(1, 1..=1)).unwrap();
+    drop(journal);
+    assert_eq!(open(&moved.join("journal")).unwrap().1, changes(1, 1..=1));
 }
 
 #[test]
@@ -204,7 +218,7 @@ fn each_opening_has_its_own_timeline() {
     let third = journal.timeline();
     journal.append(&changes(1, 4..=4)).unwrap();
     let fourth = journal.begin_timeline().unwrap();
-    journal.reset().unwrap();
+    journal.truncate().unwrap();
     assert_eq!(journal.timeline(), fourth);
     journal.append(&changes(2, 1..=1)).unwrap();
     assert!(first != second && second != third && third != fourth);
@@ -221,4 +235,29 @@ fn each_opening_has_its_own_timeline() {
         open(&temp.path()).unwrap().0.initial_timelines(),
         [after(1, 0, ids[0]), after(1, 2, ids[1])]
     );
+}
+
+#[test]
+fn a_truncated_journal_stays_locked() {
+    let (temp, _) = Temp::with(&[changes(1, 1..=3)]);
+    let (mut journal, _) = open(&temp.path()).unwrap();
+    // A file that a crash left under the temporary name is replaced.
+    std::fs::write(temp.dir.path().join("journal.new"), "rubbish").unwrap();
+    journal.truncate().unwrap();
+    assert!(matches!(open(&temp.path()), Err(JournalError::InUse(_))));
+    journal.append(&changes(1, 4..=6)).unwrap();
+    drop(journal);
+    assert_eq!(open(&temp.path()).unwrap().1, changes(1, 4..=6));
+    assert_eq!(std::fs::read_dir(temp.dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_failed_truncation_keeps_the_old_journal() {
+    let (temp, _) = Temp::with(&[changes(1, 1..=3)]);
+    let (mut journal, _) = open(&temp.path()).unwrap();
+    std::fs::create_dir(temp.dir.path().join("journal.new")).unwrap();
+    assert!(journal.truncate().is_err());
+    journal.append(&changes(1, 4..=4)).unwrap();
+    drop(journal);
+    assert_eq!(open(&temp.path()).unwrap().1, changes(1, 1..=4));
 }

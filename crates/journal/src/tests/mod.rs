@@ -1,8 +1,8 @@
 //! Helpers of the journal's tests.
 
-mod anew;
 mod append;
 mod files;
+mod implementations;
 mod random;
 mod recovery;
 
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use relais_proto::{Change, ChangeId, Digest, FileTime, LogEntry, Lsn, Mode, TreePath};
 
-use super::{ChangeLog, Journal, JournalError};
+use crate::{FileJournal, Journal, JournalError};
 
 const ID: [u8; 16] = *b"0123456789abcdef";
 
@@ -83,12 +83,13 @@ impl Temp {
     }
 }
 
-fn open(path: &Path) -> Result<(Journal, Vec<LogEntry>), JournalError> {
-    let mut read = Vec::new();
-    let journal = Journal::open(path, ID, &mut |change| {
-        read.push(change);
-        Ok(())
-    })?;
+fn entries(journal: &dyn Journal, after: Lsn) -> Vec<LogEntry> {
+    journal.read(after).unwrap().map(Result::unwrap).collect()
+}
+
+fn open(path: &Path) -> Result<(FileJournal, Vec<LogEntry>), JournalError> {
+    let journal = FileJournal::open(path, ID)?;
+    let read = entries(&journal, Lsn::default());
     Ok((journal, read))
 }
 

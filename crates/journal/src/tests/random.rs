@@ -48,7 +48,7 @@ impl Model {
     }
 }
 
-fn check(temp: &Temp, model: &Model) -> Journal {
+fn check(temp: &Temp, model: &Model) -> FileJournal {
     let (journal, read) = open(&temp.path()).unwrap();
     assert_eq!(read, model.all());
     assert_eq!(journal.last(), model.last());

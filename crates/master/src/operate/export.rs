@@ -5,7 +5,6 @@
 use std::fmt::Write;
 
 use jiff::Timestamp;
-use relais_journal::JournalError;
 use relais_proto::{Change, LogEntry, is_unsafe_char};
 use serde::Serialize;
 
@@ -39,19 +38,17 @@ struct ExportLine {
 
 /// Prints all changes that are in the journal at the start.
 pub(super) fn export(core: &Core, output: &mut OperatorOutput<'_>) -> OperationResult {
-    let reader = core
+    let entries = core
         .order
         .call(|engine| engine.journal().map_err(|error| error.to_string()))
         .ok_or_else(ended)??;
-    let read = reader.read(&mut |numbered| {
-        output.line(line(&numbered).map_err(|error| JournalError::Aborted(Box::new(error)))?);
+    for entry in entries {
+        let entry = entry.map_err(|error| error.to_string())?;
+        output.line(line(&entry).map_err(|error| error.to_string())?);
         if output.is_gone() {
-            Err(JournalError::Aborted("the operator has disconnected".into()))
-        } else {
-            Ok(())
+            return Err("the operator has disconnected".to_owned());
         }
-    });
-    read.map_err(|error| error.to_string())?;
+    }
     Ok(Summary { said: None, ok: true })
 }
 

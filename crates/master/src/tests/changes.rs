@@ -210,15 +210,11 @@ fn a_torn_batch_is_cut_off_and_damage_is_refused() {
     let mut bad = whole.clone();
     bad[100] ^= 1;
     std::fs::write(&path, &bad).unwrap();
-    let error = Store::open(master.state.path(), master.key.cluster_id(), u64::MAX)
-        .unwrap_err()
-        .to_string();
+    let error = open_store(master.state.path(), master.key.cluster_id()).unwrap_err().to_string();
     assert!(error.contains("journal is damaged at byte 60"), "{error}");
     std::fs::write(&path, &whole).unwrap();
     std::fs::write(master.state.path().join("folders"), "relais").unwrap();
-    let error = Store::open(master.state.path(), master.key.cluster_id(), u64::MAX)
-        .unwrap_err()
-        .to_string();
+    let error = open_store(master.state.path(), master.key.cluster_id()).unwrap_err().to_string();
     assert!(error.contains("folders is damaged in line 1"), "{error}");
 }
 

@@ -8,6 +8,7 @@ mod service;
 
 use relais_net::tls::TlsOptions;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,10 +18,12 @@ use relais_auth::{
     decode_link_frame,
 };
 use relais_cluster::Balance;
+use relais_coordinator::StoreError;
+use relais_journal::FileJournal;
 use relais_net::Connection;
 use relais_proto::{
-    Counters, FolderId, Heartbeat, Hello, LinkMessage, Login, Lsn, Refusal, Registration, Reply,
-    Request, Role, SlaveId, SlaveState, VERSIONS, limits,
+    ClusterId, Counters, FolderId, Heartbeat, Hello, LinkMessage, Login, Lsn, Refusal,
+    Registration, Reply, Request, Role, SlaveId, SlaveState, VERSIONS, limits,
 };
 use tempfile::TempDir;
 
@@ -28,6 +31,11 @@ use crate::{Certifier, Config, MasterError, StopHandle, Store, run};
 
 /// Timeout of each step, enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+fn open_store(state: &Path, cluster: ClusterId) -> Result<Store, StoreError> {
+    let journal = FileJournal::open(&state.join("journal"), cluster.0)?;
+    Store::open(Box::new(journal), state, cluster, u64::MAX)
+}
 
 /// A master that runs in this process and ends with the test.
 struct Running {
@@ -51,7 +59,7 @@ impl Running {
 
     fn start_in(addr: &str, state: Arc<TempDir>) -> Self {
         let key = ClusterKey::load_or_create(&state.path().join("cluster.key")).unwrap();
-        let store = Store::open(state.path(), key.cluster_id(), u64::MAX).unwrap();
+        let store = open_store(state.path(), key.cluster_id()).unwrap();
         let listener: TcpListener = relais_net::listen(addr).unwrap();
         let (mut addr, stop) = (listener.local_addr().unwrap(), StopHandle::new().unwrap());
         if addr.ip().is_unspecified() {

@@ -7,13 +7,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::error;
 use relais_cluster::{ChangeRequest, SequenceResult, Sequencer};
-use relais_journal::{ChangeLog, Journal, JournalError};
+use relais_journal::{Journal, JournalError};
 use relais_proto::{Change, ChangeId, ErrorCode, LogEntry, Lsn, Refusal};
 
 use super::changes_unavailable;
 use super::snapshot::SnapshotFile;
 use super::view::CatalogueView;
-use crate::catalogue::{CatalogError, CatalogStore};
+use crate::catalogue::{CatalogError, CatalogStore, MetadataFolder};
 
 /// Gives changes their numbers.
 pub trait Numbering: Send {
@@ -43,15 +43,22 @@ pub trait Numbering: Send {
 /// A slave that stands alone, with a journal of its own.
 pub struct Standalone {
     sequencer: Sequencer,
-    journal: Journal,
+    journal: Box<dyn Journal>,
+    /// Keeps the path to the journal valid.
+    _own: MetadataFolder,
     pub(super) snapshot: SnapshotFile,
 }
 
 impl Standalone {
     /// Goes on behind `last`, which is the journal's last change or later.
     #[must_use]
-    pub(super) fn new(journal: Journal, snapshot: SnapshotFile, last: Lsn) -> Self {
-        Self { sequencer: Sequencer::new(journal.last().max(last)), journal, snapshot }
+    pub(super) fn new(
+        journal: Box<dyn Journal>,
+        own: MetadataFolder,
+        snapshot: SnapshotFile,
+        last: Lsn,
+    ) -> Self {
+        Self { sequencer: Sequencer::new(journal.last().max(last)), journal, _own: own, snapshot }
     }
 
     /// Behind which number it goes on.
@@ -122,8 +129,8 @@ impl Numbering for Standalone {
 
     fn shorten(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
         if self.snapshot.is_due(self.journal.size())
-            && self.snapshot.save(store, self.last(), now_ms())?
-            && let Err(e) = self.journal.reset()
+            && self.snapshot.save(&mut *self.journal, store, self.sequencer.last(), now_ms())?
+            && let Err(e) = self.journal.truncate()
         {
             // What is in it is left out at the next start.
             error!("the journal does not begin anew: {e}");

@@ -10,7 +10,7 @@ use std::io;
 use std::ops::{Bound, ControlFlow};
 
 use log::{info, warn};
-use relais_journal::{ChangeLog, Journal};
+use relais_journal::{FileJournal, Journal};
 use relais_proto::{Change, ChangeId, Digest, FolderId, Kind, LogEntry, Lsn, Mode, TreePath};
 use relais_tree::{Folder, Meta, TreeError, hash_file};
 
@@ -59,8 +59,9 @@ pub fn open(
     store: &CatalogStore,
 ) -> Result<(Standalone, Memory), CatalogError> {
     let applied = store.applied()?;
-    let mut snapshot = SnapshotFile::new(own, folder);
-    let before = snapshot.load()?;
+    let journal = FileJournal::open(&own.path(JOURNAL), folder.0)?;
+    let mut snapshot = SnapshotFile::new();
+    let before = snapshot.load(&journal)?;
     if let Some(applied) = applied.filter(|applied| *applied < before.last) {
         warn!(
             "the catalogue ends with change {applied}, before the snapshot, which ends with {}: what it lacks is taken from the folder",
@@ -70,35 +71,26 @@ pub fn open(
     let (mut missing, mut memory) = (Vec::new(), Memory::new());
     let withdrawn = &mut HashMap::new();
     store.begin()?;
-    let mut failed = None;
     if applied.is_none() {
         before.ids.iter().try_for_each(|(id, commit)| store.record_change(*id, *commit))?;
         memory = before.memory();
     }
-    let journal = Journal::open(&own.path(JOURNAL), folder.0, &mut |numbered| {
+    for numbered in journal.read(before.last)? {
+        let numbered = numbered?;
         if let Change::Withdraw { of } = numbered.change {
             withdrawn.insert(of, numbered.version);
         }
         match applied {
-            // The snapshot has it.
-            _ if numbered.version <= before.last => {}
             None => {
-                if let Err(e) = store.record_change(numbered.id, Commit::from(&numbered)) {
-                    failed.get_or_insert(e);
-                }
+                store.record_change(numbered.id, Commit::from(&numbered))?;
                 remember(&mut memory, &numbered);
             }
             Some(applied) if numbered.version > applied => missing.push(numbered),
             Some(_) => {}
         }
-        Ok(())
-    })
-    .map_err(|e| CatalogError::Journal(Box::new(e)))?;
-    if let Some(e) = failed {
-        return Err(e);
     }
     let last = go_on_behind(applied, journal.last().max(before.last));
-    let mut numbering = Standalone::new(journal, snapshot, last);
+    let mut numbering = Standalone::new(Box::new(journal), own.clone(), snapshot, last);
     let staging = Staging::open(root)?;
     let staged = staged_by_change(&staging)?;
     let replay = Replay { root, store, staging: &staging, staged: &staged, withdrawn };

@@ -4,18 +4,14 @@
 //! of changes. It is on the disk before the journal begins anew. Between the two the journal's changes are
 //! in the snapshot already, and are left out.
 
-use std::path::PathBuf;
-
 use log::{error, info};
 use relais_cluster::Entry;
-use relais_journal::{Snapshot, SnapshotError};
-use relais_proto::{
-    ChangeId, ClusterId, Decoder, Digest, Encoder, FolderId, Kind, Lsn, TreePath, Wire, WireError,
-};
+use relais_journal::{Journal, Snapshot};
+use relais_proto::{ChangeId, Decoder, Digest, Encoder, Kind, Lsn, TreePath, Wire, WireError};
 
 use super::Commit;
 use super::replay::{Memory, Remembered};
-use crate::catalogue::{CatalogError, CatalogStore, MetadataFolder};
+use crate::catalogue::{CatalogError, CatalogStore};
 
 /// Name of the snapshot in the slave's own folder.
 pub(super) const SNAPSHOT: &str = "snapshot";
@@ -93,23 +89,17 @@ impl TreeSnapshot {
     }
 }
 
-/// The snapshot's file.
+/// When the journal is shortened.
 #[derive(Debug)]
 pub(super) struct SnapshotFile {
-    /// Keeps the paths to the snapshot and the journal good.
-    _own: MetadataFolder,
-    path: PathBuf,
-    folder: FolderId,
     /// Bytes of the journal from which it is shortened next.
     shorten_at: u64,
     least: u64,
 }
 
 impl SnapshotFile {
-    /// In the slave's own folder, for the served `folder`.
-    pub fn new(own: &MetadataFolder, folder: FolderId) -> Self {
-        let (own, path) = (own.clone(), own.path(SNAPSHOT));
-        Self { _own: own, path, folder, shorten_at: JOURNAL_BYTES, least: JOURNAL_BYTES }
+    pub fn new() -> Self {
+        Self { shorten_at: JOURNAL_BYTES, least: JOURNAL_BYTES }
     }
 
     /// Shortens the journal from so many bytes on.
@@ -118,22 +108,13 @@ impl SnapshotFile {
         (self.shorten_at, self.least) = (bytes, bytes);
     }
 
-    /// What is in it; that nothing was changed where there is none.
-    pub fn load(&mut self) -> Result<TreeSnapshot, CatalogError> {
-        let failed = |e: SnapshotError| CatalogError::Snapshot(Box::new(e));
-        let Some(Snapshot { payload, .. }) =
-            Snapshot::load(&self.path, ClusterId(self.folder.0)).map_err(failed)?
-        else {
+    /// Loads the snapshot; an empty one if there is none.
+    pub fn load(&mut self, journal: &dyn Journal) -> Result<TreeSnapshot, CatalogError> {
+        let Some(Snapshot { payload, .. }) = journal.snapshot()? else {
             return Ok(TreeSnapshot::default());
         };
         self.shorten_at = self.least.max(payload.len() as u64);
-        TreeSnapshot::from_bytes(&payload).map_err(|e| {
-            failed(SnapshotError::Damaged {
-                path: self.path.clone(),
-                offset: 0,
-                why: e.to_string(),
-            })
-        })
+        TreeSnapshot::from_bytes(&payload).map_err(CatalogError::Snapshot)
     }
 
     /// Whether a journal of so many bytes is to be shortened.
@@ -144,6 +125,7 @@ impl SnapshotFile {
     /// Takes over what the catalogue has, which ends with `last`. It is on the disk once this returns true.
     pub fn save(
         &mut self,
+        journal: &mut dyn Journal,
         store: &CatalogStore,
         last: Lsn,
         now_ms: u64,
@@ -152,11 +134,12 @@ impl SnapshotFile {
         if store.applied()? != Some(last) {
             return Ok(false);
         }
-        let bytes = TreeSnapshot::of(store, last)?.to_bytes();
-        let saved = Snapshot::save(&self.path, ClusterId(self.folder.0), now_ms, &bytes);
+        let payload = TreeSnapshot::of(store, last)?.to_bytes();
+        let len = payload.len() as u64;
+        let saved = journal.save_snapshot(&Snapshot { made_ms: now_ms, payload });
         match &saved {
             Ok(()) => {
-                self.shorten_at = self.least.max(bytes.len() as u64);
+                self.shorten_at = self.least.max(len);
                 info!("change {last} is the last in the snapshot, and the journal begins anew");
             }
             Err(e) => {

@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::JournalError;
@@ -56,44 +56,20 @@ pub(super) fn publish(path: &Path) -> Result<(), JournalError> {
     location.sync()
 }
 
-/// The folder and the name of a journal file, by which its presence is checked.
-#[derive(Debug)]
-pub(super) struct FileLocation {
-    folder: OwnedFd,
-    name: OsString,
-}
-
-impl FileLocation {
-    /// The location of the file at `path`.
-    pub fn of(path: &Path) -> Result<Self, JournalError> {
-        let location = JournalPath::new(path)?;
-        Ok(Self { name: location.name.to_owned(), folder: location.folder })
-    }
-
-    /// Whether `file` still has its name in its folder. The folder itself may have been moved.
-    pub fn is(&self, file: &File) -> io::Result<bool> {
-        match rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(named) => is_same(&named, &rustix::fs::fstat(file)?),
-            Err(Errno::NOENT) => Ok(false),
-            Err(error) => Err(error.into()),
+/// Whether `path` names `file`.
+pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(named) => {
+            let meta = file.metadata()?;
+            Ok((named.dev(), named.ino()) == (meta.dev(), meta.ino()))
         }
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
     }
-
-    /// Whether the folder is still the parent of `path`.
-    pub fn is_at(&self, path: &Path) -> io::Result<bool> {
-        let now = match JournalPath::new(path) {
-            Ok(location) => location,
-            Err(JournalError::Io { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
-                return Ok(false);
-            }
-            Err(error) => return Err(io::Error::other(error)),
-        };
-        is_same(&rustix::fs::fstat(&now.folder)?, &rustix::fs::fstat(&self.folder)?)
-    }
-}
-
-fn is_same(one: &Stat, other: &Stat) -> io::Result<bool> {
-    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
 }
 
 struct JournalPath<'a> {

@@ -1,0 +1,181 @@
+//! The journal in one append-only file, with a snapshot file beside it.
+//!
+//! The module owns the lock, the durable append and the recovery after a crash. It never skips a
+//! batch, never repeats a failed sync, and never interprets a change: it only checks that numbers
+//! rise.
+//!
+//! A batch that was being written when the machine stopped is torn. It was never acknowledged, so
+//! it is cut off. Any other defect is damage, and the journal does not open. `format.rs` has the
+//! bytes of the file; `recover.rs` distinguishes the two cases.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::vec;
+
+use relais_proto::{LogEntry, Lsn, Timeline};
+
+use crate::error::JournalError;
+use crate::journal::{Entries, Journal, Snapshot};
+use crate::location;
+use crate::recover::{self, BatchReader};
+use crate::snapshot_file;
+use crate::writer::{JournalWriter, LocatedFile};
+
+/// A journal file that this process has locked.
+///
+/// The lock ends when all copies of its descriptor are closed, in forked processes too.
+#[derive(Debug)]
+pub struct FileJournal {
+    writer: JournalWriter<LocatedFile>,
+    id: [u8; 16],
+}
+
+impl FileJournal {
+    /// Opens the journal at `path`, or creates it. Its snapshot is `snapshot` in the same folder.
+    ///
+    /// The journal is bound to `id`, a cluster or a folder. Memory is used for one batch at a time.
+    /// All entries are on disk when this returns, even if an earlier process did not sync them or
+    /// its sync failed.
+    ///
+    /// # Errors
+    /// The journal is in use, bound to another id, damaged or no regular file; a system call
+    /// failed.
+    pub fn open(path: &Path, id: [u8; 16]) -> Result<Self, JournalError> {
+        let timeline = random(path)?;
+        Ok(Self { writer: recovered(location::open(path, id)?, path, id, timeline)?, id })
+    }
+
+    fn snapshot_path(&self) -> PathBuf {
+        self.writer.path.with_file_name("snapshot")
+    }
+
+    /// The hash over all batches; two journals of one id have equal hashes only for equal batches.
+    #[cfg(test)]
+    pub(crate) fn chain(&self) -> [u8; 32] {
+        self.writer.end.chain
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_timeline(&mut self, timeline: [u8; 16]) {
+        self.writer.timeline = timeline;
+    }
+}
+
+impl Journal for FileJournal {
+    fn append(&mut self, batch: &[LogEntry]) -> Result<(), JournalError> {
+        self.writer.append(batch)
+    }
+
+    fn read(&self, after: Lsn) -> Result<Entries, JournalError> {
+        let path = &self.writer.path;
+        // A separate descriptor has its own file position.
+        let file = File::open(path).map_err(|error| JournalError::io(path, error))?;
+        let reader = BatchReader::new(file, path, self.id, self.writer.end.at)?;
+        let entries = FileEntries { reader, batch: Vec::new().into_iter(), failed: false };
+        // An error is passed on.
+        Ok(Box::new(
+            entries
+                .skip_while(move |entry| entry.as_ref().is_ok_and(|entry| entry.version <= after)),
+        ))
+    }
+
+    fn snapshot(&self) -> Result<Option<Snapshot>, JournalError> {
+        snapshot_file::load(&self.snapshot_path(), self.id)
+    }
+
+    fn save_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), JournalError> {
+        snapshot_file::save(&self.snapshot_path(), self.id, snapshot)
+    }
+
+    /// Replaces the file by an empty one. A crash leaves the old file or the new one.
+    ///
+    /// If the new file could not be created, this journal continues. If the rename failed it takes
+    /// no more batches, because the name may belong to either file.
+    fn truncate(&mut self) -> Result<(), JournalError> {
+        let path = self.writer.path.clone();
+        let file = location::fresh(&path, self.id)?;
+        let writer = recovered(file, &path, self.id, self.writer.timeline)?;
+        location::publish(&path).inspect_err(|_| self.writer.fail())?;
+        self.writer = writer;
+        Ok(())
+    }
+
+    fn last(&self) -> Lsn {
+        self.writer.end.last
+    }
+
+    fn size(&self) -> u64 {
+        self.writer.end.at
+    }
+
+    fn timeline(&self) -> [u8; 16] {
+        self.writer.timeline
+    }
+
+    fn begin_timeline(&mut self) -> Result<[u8; 16], JournalError> {
+        self.writer.timeline = random(&self.writer.path)?;
+        Ok(self.writer.timeline)
+    }
+
+    fn initial_timelines(&self) -> &[Timeline] {
+        &self.writer.end.timelines
+    }
+}
+
+fn random(path: &Path) -> Result<[u8; 16], JournalError> {
+    relais_os::random().map_err(|error| JournalError::io(path, error))
+}
+
+/// Reads the locked file to its end, makes it durable, and returns its writer.
+fn recovered(
+    file: File,
+    path: &Path,
+    id: [u8; 16],
+    timeline: [u8; 16],
+) -> Result<JournalWriter<LocatedFile>, JournalError> {
+    let io_error = |error| JournalError::io(path, error);
+    let size = file.metadata().map_err(io_error)?.len();
+    let mut reader = BatchReader::new(file.try_clone().map_err(io_error)?, path, id, size)?;
+    while reader.next_batch()?.is_some() {}
+    let file = LocatedFile { file, path: path.to_owned() };
+    recover::make_durable(&file, path, &reader.found)?;
+    Ok(JournalWriter::new(file, path, reader.found.end, timeline))
+}
+
+/// The entries that a file held when the reader was made.
+struct FileEntries {
+    reader: BatchReader,
+    batch: vec::IntoIter<LogEntry>,
+    failed: bool,
+}
+
+impl FileEntries {
+    fn read(&mut self) -> Result<Option<LogEntry>, JournalError> {
+        loop {
+            if let Some(entry) = self.batch.next() {
+                return Ok(Some(entry));
+            }
+            let Some(batch) = self.reader.next_batch()? else { break };
+            self.batch = batch.into_iter();
+        }
+        let found = &self.reader.found;
+        // All batches up to this size were stored.
+        if found.end.at == found.size {
+            return Ok(None);
+        }
+        Err(JournalError::damaged(&self.reader.path, found.end.at, "a stored batch is bad"))
+    }
+}
+
+impl Iterator for FileEntries {
+    type Item = Result<LogEntry, JournalError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let next = self.read();
+        self.failed = next.is_err();
+        next.transpose()
+    }
+}
