@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use relais_proto::network_of;
 
-use crate::sys::memory::SharedWords;
+use crate::sys::memory::shared_words;
 
 /// Words of a row beyond a worker's share of the sessions, for the logins of its pool.
 const SPARE: usize = 1024;
@@ -18,7 +18,7 @@ const SPARE: usize = 1024;
 /// The sessions of all addresses, as one word each.
 #[derive(Debug)]
 pub struct AddressSessions {
-    words: SharedWords,
+    words: &'static [AtomicU64],
     row: usize,
     most: usize,
 }
@@ -30,7 +30,7 @@ impl AddressSessions {
     /// Those of the mapping.
     pub fn new(workers: usize, sessions: usize, most: usize) -> io::Result<Self> {
         let row = sessions.saturating_add(SPARE);
-        let words = SharedWords::new(workers.checked_mul(row).ok_or(io::ErrorKind::InvalidInput)?)?;
+        let words = shared_words(workers.checked_mul(row).ok_or(io::ErrorKind::InvalidInput)?)?;
         Ok(Self { words, row, most })
     }
 

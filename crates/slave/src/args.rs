@@ -11,9 +11,8 @@ use relais_auth::{StateDir, StateDirError};
 use relais_net::Host;
 use relais_net::tls::{TlsMode, TlsOptions};
 use relais_proto::{Mode, limits, sanitize};
-use relais_slave::catalogue::WatchMode;
 use relais_slave::config::{self, Cluster, Config};
-use relais_slave::upload_table;
+use relais_storage::{WatchMode, upload_table};
 
 /// Headings of `--help`.
 const FOLDER: &str = "Folder";

@@ -15,9 +15,8 @@ use log::{info, warn};
 use relais_auth::{Authority, CertificateName, RenewalTimer, ServerKey};
 use relais_net::tls::{MASTER_NAME, ServerCertificate, TlsOptions, read_pem};
 use relais_proto::LinkMessage;
+use relais_storage::MetadataFolder;
 use relais_tree::MetaKind;
-
-use crate::catalogue::MetadataFolder;
 
 /// Name of the certificate's file in the slave's own folder.
 const FILE: &str = "certificate.pem";

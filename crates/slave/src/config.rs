@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use relais_net::tls::TlsOptions;
 use relais_proto::{Mode, limits};
+use relais_storage::WatchMode;
 
-use crate::catalogue::WatchMode;
 use crate::scoreboard::MAX_WORKERS;
 
 pub use relais_tree::umask;
@@ -57,7 +57,7 @@ pub struct Config {
     pub sessions_per_address: Option<u32>,
     /// Sessions that may wait when all slots are taken.
     pub queue: u32,
-    /// Most unfinished uploads, 1 to [`UPLOADS_MAX`](crate::upload_table::UPLOADS_MAX).
+    /// Most unfinished uploads, 1 to [`UPLOADS_MAX`](relais_storage::upload_table::UPLOADS_MAX).
     pub uploads: u64,
     /// Most bytes of unfinished uploads; none: half of the disk.
     pub upload_bytes: Option<u64>,
@@ -96,7 +96,7 @@ impl Config {
     /// Checks that no secret lies in the served folder, where every client could read it.
     fn check_secrets(&self) -> Result<(), String> {
         let root = resolve(&self.root);
-        let own = root.join(crate::catalogue::FOLDER);
+        let own = root.join(relais_storage::FOLDER);
         let key = self.cluster.as_ref().map(|cluster| &cluster.key_file);
         let secrets = key.into_iter().chain(&self.accounts).chain(&self.tls.files);
         for secret in secrets {

@@ -6,9 +6,8 @@
 use std::io::{self, Read};
 
 use log::warn;
+use relais_storage::MetadataFolder;
 use relais_tree::TreeError;
-
-use crate::catalogue::MetadataFolder;
 
 /// Name of the file in the slave's own folder.
 const FILE: &str = "generation";
@@ -73,7 +72,7 @@ mod tests {
     use relais_tree::Folder;
 
     use super::*;
-    use crate::catalogue::FOLDER;
+    use relais_storage::FOLDER;
 
     #[test]
     fn generation_survives_reopening() {

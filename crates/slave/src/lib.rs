@@ -5,7 +5,6 @@
 //! each may do. Only the supervisor forks, and only `sys` is unsafe.
 
 mod address_sessions;
-pub mod catalogue;
 mod certificate;
 mod changes;
 pub mod config;
@@ -18,10 +17,8 @@ pub mod privileges;
 mod replicator;
 mod scoreboard;
 mod secrets;
-mod staging;
 mod supervisor;
 mod sys;
-pub mod upload_table;
 mod worker;
 
 use std::io;
@@ -34,10 +31,11 @@ use log::{error, info, warn};
 use relais_auth::{AccountsError, AccountsFile};
 use relais_net::tls::{ServerCertificate, TlsMode, TlsServer};
 use relais_proto::{ClusterId, Confinement, FolderId, SlaveId};
+use relais_storage::upload_table::{DISK_PART, UploadLimits};
+use relais_storage::{CatalogError, SlaveIdentity, StartParameters};
 use relais_tree::Folder;
 use thiserror::Error;
 
-use crate::catalogue::{CatalogError, SlaveIdentity, StartParameters};
 use crate::certificate::Certificate;
 use crate::changes::channel::ProposalSocket;
 use crate::config::Config;
@@ -51,7 +49,6 @@ use crate::scoreboard::Scoreboard;
 use crate::secrets::Secrets;
 pub use crate::supervisor::ExitReason;
 use crate::supervisor::{Supervisor, Task};
-use crate::upload_table::UploadLimits;
 use crate::worker::mailbox::WorkerMailbox;
 use crate::worker::passwords::SharedPasswords;
 
@@ -403,6 +400,6 @@ fn log_confinement(confinement: Confinement, root: &Path) {
 /// There is no limit if the size of the disk is unknown.
 fn default_upload_bytes(folder: &Folder) -> u64 {
     let bytes = rustix::fs::fstatvfs(folder)
-        .map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize) / upload_table::DISK_PART);
+        .map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize) / DISK_PART);
     if bytes == 0 { u64::MAX } else { bytes }
 }

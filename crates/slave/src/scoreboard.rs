@@ -10,10 +10,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relais_auth::FailedLogins;
 use relais_proto::{Confinement, Lsn};
+use relais_storage::{
+    monotonic_ms,
+    upload_table::{UploadLimits, UploadTable},
+};
 
 use crate::address_sessions::AddressSessions;
-use crate::sys::memory::SharedWords;
-use crate::upload_table::{UploadLimits, UploadTable};
+use crate::sys::memory::shared_words;
 
 /// Most worker processes.
 pub const MAX_WORKERS: usize = 256;
@@ -78,7 +81,7 @@ const LSN_WORDS: usize = 5;
 /// What the processes of one slave share in memory.
 #[derive(Debug)]
 pub struct Scoreboard {
-    words: SharedWords,
+    words: &'static [AtomicU64],
     addresses: Option<AddressSessions>,
     uploads: UploadTable,
     workers: usize,
@@ -95,9 +98,9 @@ impl Scoreboard {
     /// Those of the mapping.
     pub fn new(workers: usize, slots: u64, queue: u64) -> io::Result<Self> {
         Ok(Self {
-            words: SharedWords::new(WORDS)?,
+            words: shared_words(WORDS)?,
             addresses: None,
-            uploads: UploadTable::new(UploadLimits::default())?,
+            uploads: UploadTable::new(UploadLimits::default(), shared_words)?,
             workers: workers.min(MAX_WORKERS),
             slots,
             queue,
@@ -123,7 +126,7 @@ impl Scoreboard {
     /// # Errors
     /// Those of the mapping.
     pub fn limit_uploads(mut self, limits: UploadLimits) -> io::Result<Self> {
-        self.uploads = UploadTable::new(limits)?;
+        self.uploads = UploadTable::new(limits, shared_words)?;
         Ok(self)
     }
 
@@ -456,15 +459,6 @@ impl Scoreboard {
     pub fn generation(&self) -> u64 {
         self.words[GENERATION].load(SeqCst)
     }
-}
-
-/// Returns milliseconds of the monotonic clock, which all processes of the host share.
-#[must_use]
-pub fn monotonic_ms() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let (seconds, nanos) =
-        (u64::try_from(now.tv_sec).unwrap_or(0), u64::try_from(now.tv_nsec).unwrap_or(0));
-    seconds * 1000 + nanos / 1_000_000
 }
 
 fn wall_ms() -> u64 {

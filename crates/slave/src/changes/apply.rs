@@ -13,10 +13,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use log::warn;
 use relais_proto::{Change, Kind, Lsn, Mode, TreePath};
+use relais_storage::{StagedName, Staging};
 use relais_tree::{Folder, Meta, MetaKind, TreeError, set_mode};
 
 use super::replication::quarantine::Quarantine;
-use crate::staging::{StagedName, Staging};
 
 /// Why a file was quarantined.
 const CAME_MEANWHILE: &str = "it was put there locally while a change was applied to that path";

@@ -12,13 +12,14 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use relais_proto::{FolderId, Lsn, limits};
+use relais_storage::ProposalResult;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
-use super::{ChannelRequest, ProposalResult, decode_result, encode_result};
+use super::{ChannelRequest, decode_result, encode_result};
 use crate::engine::owner::Owner;
 
 /// Longest message in bytes: two paths and a few fields.
@@ -303,9 +304,8 @@ impl AsFd for ReplicatorEnd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::changes::Proposal;
-    use crate::staging::StagedName;
     use relais_proto::{Change, ChangeId, ErrorCode, Expect, Lsn, Refusal, TreePath};
+    use relais_storage::{CommitReceipt, Proposal, StagedName};
 
     #[test]
     fn channel_carries_proposals_and_results_until_it_closes() {
@@ -326,15 +326,16 @@ mod tests {
             synced: true,
             copies: 0,
         };
-        assert!(session.propose(&proposal.to_bytes()).unwrap());
+        assert!(session.propose(&ChannelRequest::change(&proposal)).unwrap());
         assert_eq!(
             replicator.next_request().unwrap(),
             Received::Message(ChannelRequest::Change(proposal))
         );
         assert_eq!(replicator.next_request().unwrap(), Received::Nothing);
-        for answer in
-            [Ok(Lsn { epoch: 1, number: 7 }.into()), Err(Refusal::new(ErrorCode::NotFound, "no"))]
-        {
+        for answer in [
+            Ok(CommitReceipt::new(Lsn { epoch: 1, number: 7 })),
+            Err(Refusal::new(ErrorCode::NotFound, "no")),
+        ] {
             assert!(replicator.answer(&answer).unwrap());
             assert_eq!(session.answer().unwrap(), Received::Message(answer));
         }

@@ -10,6 +10,10 @@ use std::sync::Arc;
 use log::error;
 use relais_cluster::{ChangeRequest, SequenceResult};
 use relais_proto::{Change, ErrorCode, Kind, LogEntry, Lsn, Refusal, TreePath};
+use relais_storage::{
+    CatalogError, CatalogStore, Commit, CommitReceipt, Proposal, ProposalResult, StagedName,
+    Staging, changes_unavailable,
+};
 use relais_tree::{Folder, Meta, MetaKind, TreeError};
 
 use super::apply::{Applied, Applier, Displaced, FolderCache, OnForeign};
@@ -22,11 +26,8 @@ use super::parallel::parallel_map;
 use super::proposal_receiver::{BATCH, ProposalReceiver, ReceivedMessages};
 use super::replication::quarantine::Quarantine;
 use super::view::CatalogueView;
-use super::{Commit, CommitReceipt, Proposal, ProposalResult, changes_unavailable, digest_of};
-use crate::catalogue::{CatalogError, CatalogStore};
 use crate::engine::requests::refuse;
 use crate::scoreboard::Scoreboard;
-use crate::staging::{StagedName, Staging};
 
 /// Bytes of the disk that are kept free of new files and folders; less of a small disk.
 const KEPT_FREE: u64 = 256 * 1024;
@@ -283,8 +284,7 @@ impl Committer {
                     .map(|(_, first)| (&proposals[*first].change, answers[*first].clone()));
                 answers[at] = Some(match first {
                     Some((change, Some(Ok(done)))) => {
-                        Commit { version: done.version, digest: digest_of(change) }
-                            .answer_to(&proposals[at].change)
+                        Commit::new(done.version, change).answer_to(&proposals[at].change)
                     }
                     Some((_, Some(refused))) => refused,
                     // Nothing numbers what the catalogue has already.

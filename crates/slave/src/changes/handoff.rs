@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use log::debug;
+use relais_storage::FOLDER;
 use relais_tree::{Folder, TreeError};
 use rustix::io::Errno;
 use rustix::net::{
@@ -18,7 +19,6 @@ use rustix::net::{
 };
 
 use super::channel::ReplicatorEnd;
-use crate::catalogue::FOLDER;
 
 /// Name of the socket.
 const SOCKET: &str = "keeper";

@@ -24,159 +24,34 @@ mod view;
 
 pub use commit::Committer;
 pub use numbering::Numbering;
-pub use replay::{Memory, Remembered, discard_journal, open as open_journal};
+pub use replay::{Memory, discard_journal, open as open_journal};
 
 use relais_proto::{
-    Change, ChangeId, Decoder, Digest, Encoder, ErrorCode, Expect, LogEntry, Lsn, Refusal,
-    TreePath, Wire, WireError, limits,
+    Change, ChangeId, Decoder, Digest, Encoder, ErrorCode, Expect, Lsn, Refusal, Wire, WireError,
+    limits,
 };
+use relais_storage::{CommitReceipt, Proposal, ProposalResult, StagedName};
 
-use crate::staging::StagedName;
-
-/// A change that a session asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proposal {
-    /// Id of the change. A repeated id is the same change.
-    pub id: ChangeId,
-    pub change: Change,
-    /// Required state of the path for a put.
-    pub expect: Expect,
-    /// Whether a put keeps the mode of the file that it replaces.
-    pub keep_mode: bool,
-    /// Staged file with the content of a put.
-    pub staged: Option<StagedName>,
-    /// Whether the content is synced already.
-    pub synced: bool,
-    /// Number of disks that must hold the content before the result; 0 for the setting of the
-    /// cluster.
-    pub copies: u16,
-}
-
-/// Receipt of a committed change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CommitReceipt {
-    /// LSN of the change.
-    pub version: Lsn,
-    /// Number of disks that hold the content, at least.
-    pub copies: u16,
-    /// Digest of the content of a put; `None` for other changes, or if it is not known.
-    pub digest: Option<Digest>,
-    /// Whether the change was committed just now. An earlier change may be superseded at its path.
-    pub fresh: bool,
-}
-
-#[cfg(test)]
-impl From<Lsn> for CommitReceipt {
-    fn from(version: Lsn) -> Self {
-        Self { version, copies: 1, digest: None, fresh: true }
-    }
-}
-
-/// What a change id was committed as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Commit {
-    /// LSN of the change.
-    pub version: Lsn,
-    /// Digest of the content of a put; `None` for other changes, or if it is not known.
-    pub digest: Option<Digest>,
-}
-
-impl From<&LogEntry> for Commit {
-    fn from(entry: &LogEntry) -> Self {
-        Self { version: entry.version, digest: digest_of(&entry.change) }
-    }
-}
-
-impl Commit {
-    /// Answers a proposal whose id was used before. An id stands for one content.
-    ///
-    /// # Errors
-    /// Returns [`ErrorCode::Conflict`] if other content was stored under the id.
-    pub fn answer_to(self, change: &Change) -> ProposalResult {
-        match (self.digest, digest_of(change)) {
-            (Some(stored), Some(asked)) if stored != asked => Err(other_content(change)),
-            (digest, _) => {
-                Ok(CommitReceipt { version: self.version, copies: 1, digest, fresh: false })
-            }
-        }
-    }
-}
-
-/// Returns the digest of the content of a put.
-fn digest_of(change: &Change) -> Option<Digest> {
-    match change {
-        Change::Put { digest, .. } => Some(*digest),
-        _ => None,
-    }
-}
-
-/// Refusal of an id that stands for other content.
-fn other_content(change: &Change) -> Refusal {
-    let reason = "this upload id was used for other content; nothing was stored, use a new id";
-    match change {
-        Change::Put { path, .. } => Refusal::at(path, ErrorCode::Conflict, reason),
-        _ => Refusal::new(ErrorCode::Conflict, reason),
-    }
-}
-
-/// Result of a proposal.
-pub type ProposalResult = Result<CommitReceipt, Refusal>;
-
-/// Refusal if no process can make changes now.
-#[must_use]
-pub fn changes_unavailable(reason: &str) -> Refusal {
-    Refusal::new(ErrorCode::NoChanges, format!("changes are not possible now: {reason}"))
-}
-
-/// Same as [`changes_unavailable`], because of the state of a path.
-#[must_use]
-pub fn changes_unavailable_at(path: &TreePath, reason: &str) -> Refusal {
-    Refusal { path: Some(path.clone()), ..changes_unavailable(reason) }
-}
-
-impl Proposal {
-    /// Encodes the proposal for the channel.
-    #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![CHANGE];
-        let to = &mut Encoder::new(&mut bytes);
-        self.id.encode(to);
-        self.change.encode(to);
-        self.expect.encode(to);
-        to.bool(self.keep_mode);
-        to.option(self.staged.as_ref(), |name, to| {
-            to.short_text(name.as_str());
-        })
-        .bool(self.synced)
-        .u16(self.copies);
-        bytes
-    }
-
-    /// Decodes a proposal, without the first byte of the message.
-    ///
-    /// # Errors
-    /// Returns a [`WireError`] for malformed bytes.
-    fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
-        let mut from = Decoder::new(bytes);
-        let bad = WireError::BadValue { what: "staged name", value: 0 };
-        let proposal = Self {
-            id: ChangeId::decode(&mut from)?,
-            change: Change::decode(&mut from)?,
-            expect: Expect::decode(&mut from)?,
-            keep_mode: from.bool()?,
-            staged: match from.bool()? {
-                true => Some(
-                    StagedName::parse(from.short_text("staged name", limits::NAME_PART)?)
-                        .ok_or(bad)?,
-                ),
-                false => None,
-            },
-            synced: from.bool()?,
-            copies: from.u16()?,
-        };
-        from.finish()?;
-        Ok(proposal)
-    }
+/// Decodes a proposal, without the first byte of the message.
+fn decode_proposal(bytes: &[u8]) -> Result<Proposal, WireError> {
+    let mut from = Decoder::new(bytes);
+    let bad = WireError::BadValue { what: "staged name", value: 0 };
+    let proposal = Proposal {
+        id: ChangeId::decode(&mut from)?,
+        change: Change::decode(&mut from)?,
+        expect: Expect::decode(&mut from)?,
+        keep_mode: from.bool()?,
+        staged: match from.bool()? {
+            true => Some(
+                StagedName::parse(from.short_text("staged name", limits::NAME_PART)?).ok_or(bad)?,
+            ),
+            false => None,
+        },
+        synced: from.bool()?,
+        copies: from.u16()?,
+    };
+    from.finish()?;
+    Ok(proposal)
 }
 
 /// A request of a session to the replicator.
@@ -189,6 +64,23 @@ pub enum ChannelRequest {
 }
 
 impl ChannelRequest {
+    /// Encodes a proposal for the channel.
+    #[must_use]
+    pub fn change(proposal: &Proposal) -> Vec<u8> {
+        let mut bytes = vec![CHANGE];
+        let to = &mut Encoder::new(&mut bytes);
+        proposal.id.encode(to);
+        proposal.change.encode(to);
+        proposal.expect.encode(to);
+        to.bool(proposal.keep_mode);
+        to.option(proposal.staged.as_ref(), |name, to| {
+            to.short_text(name.as_str());
+        })
+        .bool(proposal.synced)
+        .u16(proposal.copies);
+        bytes
+    }
+
     /// Encodes a holders request for the channel.
     #[must_use]
     pub fn holders(put: Lsn) -> Vec<u8> {
@@ -203,7 +95,7 @@ impl ChannelRequest {
     /// Returns a [`WireError`] for malformed bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
         match bytes.split_first() {
-            Some((&CHANGE, proposal)) => Proposal::from_bytes(proposal).map(Self::Change),
+            Some((&CHANGE, proposal)) => decode_proposal(proposal).map(Self::Change),
             Some((&HOLDERS, put)) => {
                 let mut from = Decoder::new(put);
                 let put = Lsn::decode(&mut from)?;

@@ -1,10 +1,9 @@
 //! Noting in the catalogue what was done to the folder.
 
 use relais_proto::{Change, Kind, LogEntry, Lsn, TreePath};
+use relais_storage::{AppliedEntry, CatalogError, CatalogStore, Commit};
 
-use super::Commit;
 use super::apply::Applied;
-use crate::catalogue::{AppliedEntry, CatalogError, CatalogStore};
 
 /// Writes what was made into the catalogue, and up to which change the folder has all. What was not made has a withdrawal instead.
 ///

@@ -9,11 +9,10 @@ use log::error;
 use relais_cluster::{ChangeRequest, SequenceResult, Sequencer};
 use relais_journal::{Journal, JournalError};
 use relais_proto::{Change, ChangeId, ErrorCode, LogEntry, Lsn, Refusal};
+use relais_storage::{CatalogError, CatalogStore, MetadataFolder, changes_unavailable};
 
-use super::changes_unavailable;
 use super::snapshot::SnapshotFile;
 use super::view::CatalogueView;
-use crate::catalogue::{CatalogError, CatalogStore, MetadataFolder};
 
 /// Gives changes their numbers.
 pub trait Numbering: Send {

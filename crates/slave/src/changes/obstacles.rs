@@ -4,11 +4,10 @@
 //! Nothing that the catalogue does not have is ever replaced or removed: it may be somebody's only copy.
 
 use relais_proto::{Change, ErrorCode, Kind, Refusal, TreePath};
+use relais_storage::{CatalogError, CatalogRow, CatalogStore, SkipReason, changes_unavailable_at};
 use relais_tree::{EntryInfo, Folder, MetaKind, TreeError};
 
 use super::apply::FolderCache;
-use super::changes_unavailable_at;
-use crate::catalogue::{CatalogError, CatalogRow, CatalogStore, SkipReason};
 use crate::engine::requests::refuse;
 
 /// What lies at a path on the disk, and what the catalogue has there.

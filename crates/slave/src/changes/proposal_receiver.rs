@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use log::{debug, error, warn};
 use relais_proto::{Change, FairQueue, FolderId, Lsn};
+use relais_storage::{Proposal, ProposalResult};
 
+use super::ChannelRequest;
 use super::channel::{ProposalSocket, Received, ReplicatorEnd};
 use super::handoff::HandoffListener;
-use super::{ChannelRequest, Proposal, ProposalResult};
 use crate::engine::owner::Owner;
 
 /// Largest cost of a batch. A larger batch would delay its first changes.

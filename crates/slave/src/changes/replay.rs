@@ -10,19 +10,21 @@ use std::io;
 use std::ops::{Bound, ControlFlow};
 
 use log::{info, warn};
+use relais_cluster::{Entry, FileContent};
 use relais_journal::{FileJournal, Journal};
 use relais_proto::{Change, ChangeId, Digest, FolderId, Kind, LogEntry, Lsn, Mode, TreePath};
+use relais_storage::{
+    AppliedEntry, CatalogError, CatalogRow, CatalogStore, Commit, MetadataFolder, StagedName,
+    Staging,
+};
 use relais_tree::{Folder, Meta, TreeError, hash_file};
 
-use super::Commit;
 use super::apply::{Applied, Applier, Displaced, FolderCache, OnForeign};
 use super::commit::has;
 use super::note::{paths, record_change};
 use super::numbering::{Numbering, Standalone};
 use super::replication::quarantine::Quarantine;
 use super::snapshot::SnapshotFile;
-use crate::catalogue::{AppliedEntry, CatalogError, CatalogRow, CatalogStore, MetadataFolder};
-use crate::staging::{StagedName, Staging};
 
 /// Name of the journal in the slave's own folder.
 const JOURNAL: &str = "journal";
@@ -38,6 +40,16 @@ pub struct Remembered {
     pub mode: Mode,
     /// The put that made the content, its size, its time in whole, and its digest.
     pub content: Option<(Lsn, u64, relais_proto::FileTime, Digest)>,
+}
+
+impl Remembered {
+    /// Returns it as an entry of the tree.
+    #[must_use]
+    pub fn entry(&self) -> Entry {
+        let content =
+            self.content.map(|(put, size, mtime, digest)| FileContent { put, digest, size, mtime });
+        Entry { version: self.version, mode: self.mode, content }
+    }
 }
 
 /// The tree by the journal alone.

@@ -8,10 +8,9 @@ use log::{error, info};
 use relais_cluster::Entry;
 use relais_journal::{Journal, Snapshot};
 use relais_proto::{ChangeId, Decoder, Digest, Encoder, Kind, Lsn, TreePath, Wire, WireError};
+use relais_storage::{CatalogError, CatalogStore, Commit};
 
-use super::Commit;
 use super::replay::{Memory, Remembered};
-use crate::catalogue::{CatalogError, CatalogStore};
 
 /// Name of the snapshot in the slave's own folder.
 pub(super) const SNAPSHOT: &str = "snapshot";

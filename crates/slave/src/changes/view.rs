@@ -2,8 +2,7 @@
 
 use relais_cluster::{TreeNode, TreeView};
 use relais_proto::{ChangeId, Lsn, TreePath};
-
-use crate::catalogue::{CatalogError, CatalogStore};
+use relais_storage::{CatalogError, CatalogStore};
 
 /// Reads through the one connection that writes.
 pub struct CatalogueView<'a>(pub &'a CatalogStore);

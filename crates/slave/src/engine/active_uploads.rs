@@ -5,8 +5,8 @@ use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use relais_net::Socket;
+use relais_storage::StagedName;
 
-use crate::staging::StagedName;
 use crate::worker::mailbox::WorkerMailbox;
 
 /// The uploads that one worker receives, and the mailboxes of all workers.

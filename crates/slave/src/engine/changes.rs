@@ -1,10 +1,10 @@
 //! `mkdir`, `rm` and `mv`: changes without content.
 
 use relais_proto::{Change, ChangeId, Expect, Kind, Mode, Request};
+use relais_storage::Proposal;
 
 use super::change_ids::bind_id;
 use super::requests::{HandlerResult, RequestContext, RequestOutcome, misrouted};
-use crate::changes::Proposal;
 
 fn propose(id: ChangeId, change: Change) -> HandlerResult {
     Ok(RequestOutcome::Change(Box::new(Proposal {

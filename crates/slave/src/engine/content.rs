@@ -8,13 +8,13 @@ use relais_proto::{
     ContentHeader, Digest, Endpoint, ErrorCode, FolderId, GetRequest, IfMatch, Kind, Lsn, Refusal,
     Reply, Request, TreePath, WaitReason,
 };
+use relais_storage::EntryFacts;
 use relais_tree::{OpenFile, TreeError, hash_file};
 
 use super::requests::{
     FileContent, HandlerResult, KeepAlive, RequestContext, RequestOutcome, digest_of, misrouted,
     refuse,
 };
-use crate::catalogue::EntryFacts;
 use crate::engine::serving::ServingContext;
 
 /// How long the folder may be ahead of the catalogue.

@@ -1,12 +1,12 @@
 //! `stat` and `hash`: one entry.
 
 use relais_proto::{Digest, Entry, ErrorCode, Kind, Refusal, Reply, Request, TreePath};
+use relais_storage::EntryFacts;
 
 use super::content;
 use super::requests::{
     HandlerResult, RequestContext, RequestOutcome, digest_of, entry_of, misrouted, refuse,
 };
-use crate::catalogue::EntryFacts;
 use crate::engine::serving::ServingContext;
 
 pub(super) fn stat(context: &mut RequestContext<'_>, request: Request) -> HandlerResult {

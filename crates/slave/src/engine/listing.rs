@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use relais_proto::{EntriesPage, ErrorCode, PageBuilder, Refusal, Request, TreePath, WaitReason};
+use relais_storage::ListOutcome;
 
 use super::requests::{HandlerResult, RequestContext, RequestOutcome, misrouted, refuse};
-use crate::catalogue::ListOutcome;
 use crate::engine::serving::ServingContext;
 
 /// Time between two checks whether the folder has been scanned.

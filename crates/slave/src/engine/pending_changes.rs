@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error};
 use relais_proto::{Change, ErrorCode, Refusal, WaitReason};
+use relais_storage::{CommitReceipt, Proposal, StagedName, changes_unavailable};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::changes::ChannelRequest;
 use crate::changes::channel::{MOST_PENDING, Received, SessionEnd};
-use crate::changes::{ChannelRequest, CommitReceipt, Proposal, changes_unavailable};
 use crate::engine::owner::Owner;
 use crate::engine::requests::{KeepAlive, SCAN_WAIT};
 use crate::engine::serving::ServingContext;
-use crate::staging::StagedName;
 
 /// How long a change waits for a replicator.
 const REPLICATOR_WAIT: Duration = Duration::from_secs(5);
@@ -109,7 +109,7 @@ impl<'a> PendingChanges<'a> {
         if self.is_full() {
             return Ok(false);
         }
-        let bytes = proposal.to_bytes();
+        let bytes = ChannelRequest::change(proposal);
         let for_copies = self.waits_for_copies(proposal);
         let staged = proposal.staged.clone();
         if self.channel.is_none() {
@@ -331,13 +331,13 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::catalogue::{FOLDER, MetadataFolder};
     use crate::changes::ChannelRequest;
     use crate::changes::channel::{ProposalSocket, ReplicatorEnd};
     use crate::engine::serving::ServingParts;
     use crate::hints::Hints;
     use crate::scoreboard::Scoreboard;
     use relais_proto::{ChangeId, Expect, FolderId, Lsn, Mode, SlaveId, TreePath};
+    use relais_storage::{FOLDER, MetadataFolder};
     use relais_tree::Folder;
 
     /// A replicator that accepts channels while a session waits for it.
@@ -373,7 +373,11 @@ mod tests {
         }
 
         fn answer(&self, number: u64) -> bool {
-            self.ends.last().unwrap().answer(&Ok(Lsn { epoch: 1, number }.into())).unwrap()
+            self.ends
+                .last()
+                .unwrap()
+                .answer(&Ok(CommitReceipt::new(Lsn { epoch: 1, number })))
+                .unwrap()
         }
     }
 

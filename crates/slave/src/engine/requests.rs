@@ -16,10 +16,9 @@ use relais_proto::{
     ContentHeader, Digest, Entry, ErrorCode, FrameType, Refusal, Reply, Request, TreePath,
     WaitReason,
 };
+use relais_storage::{EntryFacts, Proposal};
 use relais_tree::{Meta, OpenFile, TreeError};
 
-use crate::catalogue::EntryFacts;
-use crate::changes::Proposal;
 use crate::engine::serving::{ServingContext, Session};
 
 /// The result of a handler.

@@ -11,9 +11,11 @@ use relais_proto::{
     Counters, Endpoint, ErrorCode, FolderId, LogRateLimiter, Lsn, Mode, Refusal, SlaveId, TreePath,
     limits,
 };
+use relais_storage::{
+    CatalogError, CatalogReader, EntryFacts, MetadataFolder, StagedName, Staging, upload_table,
+};
 use relais_tree::{Folder, Meta, TreeError};
 
-use crate::catalogue::{CatalogError, CatalogReader, EntryFacts, MetadataFolder};
 use crate::changes::channel::{ProposalSocket, Received, SessionEnd};
 use crate::engine::active_uploads::ActiveUploads;
 use crate::engine::hash_semaphore::HashSemaphore;
@@ -21,8 +23,6 @@ use crate::engine::owner::Owner;
 use crate::engine::transfers::TransferLog;
 use crate::hints::Hints;
 use crate::scoreboard::Scoreboard;
-use crate::staging::{StagedName, Staging};
-use crate::upload_table;
 use crate::worker::mailbox::WorkerMailbox;
 
 /// Error in `status` if the folder's path no longer leads to the served folder.

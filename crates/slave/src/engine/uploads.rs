@@ -11,15 +11,14 @@ use relais_proto::{
     Change, ChangeId, Digest, ErrorCode, Expect, FileTime, Kind, Lsn, Mode, PutRequest, Refusal,
     Reply, Request, TreePath, WaitReason, limits,
 };
+use relais_storage::{Commit, Proposal, StagedName, changes_unavailable_at};
 use relais_tree::{OpenFile, TreeError, set_mode, set_times};
 
 use super::change_ids::bind_id;
 use super::requests::{
     HandlerResult, KeepAlive, RequestContext, RequestOutcome, misrouted, refuse,
 };
-use crate::changes::{Commit, Proposal, changes_unavailable_at};
 use crate::engine::serving::ServingContext;
-use crate::staging::StagedName;
 
 /// Size up to which the target of a put is checked only once the content has come.
 ///

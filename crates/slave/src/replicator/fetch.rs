@@ -21,11 +21,10 @@ use relais_cluster::replica::{FetchFault, MissingContent};
 use relais_net::Connection;
 use relais_net::tls::{Dialer, TrustPolicy};
 use relais_proto::{FileTime, FolderId, Lsn, PeerSlave, Reply, Request, SlaveId, limits};
+use relais_storage::{StagedName, Staging};
 use relais_transfer::Ranges;
 use relais_transfer::download::{DownloadError, Progress, Resume, Sessions, download};
 use relais_tree::{TreeError, set_mode, set_times};
-
-use crate::staging::{StagedName, Staging};
 
 /// Number of contents that are fetched at the same time.
 const THREADS: usize = 8;

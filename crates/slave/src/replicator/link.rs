@@ -20,10 +20,10 @@ use relais_proto::{
     ClusterId, DiskSpace, ErrorCode, FolderId, Heartbeat, LinkMessage, Lsn, PeerSlave,
     Registration, SlaveId, SlaveState, WireError, limits,
 };
+use relais_storage::{CatalogReader, MetadataFolder};
 
 use super::ReplicatorSetup;
 use super::mailbox::{IdConflict, LinkEvent, LinkEventSender, OutgoingMessages};
-use crate::catalogue::{CatalogReader, MetadataFolder};
 use crate::certificate::Certificate;
 use crate::config::Cluster;
 use crate::engine::serving::{DISPLACED, with_pool_counters};
@@ -456,7 +456,7 @@ impl HeartbeatSender {
     /// Calls `query` with a connection to the catalogue; none if the catalogue cannot be read.
     fn with_catalogue<T>(
         &mut self,
-        query: impl FnOnce(&mut CatalogReader) -> Result<T, crate::catalogue::CatalogError>,
+        query: impl FnOnce(&mut CatalogReader) -> Result<T, relais_storage::CatalogError>,
     ) -> Option<T> {
         if self.reader.is_none() {
             self.reader = CatalogReader::open(&self.own)

@@ -4,9 +4,12 @@
 //! writes the catalogue of the same folder already, this replicator is a standby: it waits until
 //! that slave ends, and takes over.
 
+mod catalog_writer;
 pub mod fetch;
+mod hasher;
 mod link;
 pub mod mailbox;
+mod sweeper;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,21 +21,21 @@ use std::time::Duration;
 use log::{debug, info, warn};
 use relais_net::tls::Dialer;
 use relais_proto::{ClusterId, Lsn, PathList, PeerSlave, SlaveId};
+use relais_storage::{
+    CatalogError, CatalogReader, MetadataFolder, WriterLock, discard_ids, ignore_sigio,
+};
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub use self::link::MasterLink;
 use self::mailbox::{LinkEvent, LinkMailbox};
-use crate::catalogue::{
-    CatalogError, CatalogReader, CatalogWriter, CatalogWriterConfig, MetadataFolder,
-    ReplicationConfig, WriterLock, discard_ids,
-};
+
+use self::catalog_writer::{CatalogWriter, CatalogWriterConfig, ReplicationConfig};
 use crate::certificate::Certificate;
 use crate::changes::channel::ProposalSocket;
 use crate::changes::handoff::HandoffClient;
 use crate::config::Config;
 use crate::engine::serving::DISPLACED;
-use crate::sys::fork::ignore_sigio;
 
 /// Time between two attempts of a standby to take over.
 const TAKEOVER_RETRY: Duration = Duration::from_millis(20);

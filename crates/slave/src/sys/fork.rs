@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::sys::prctl;
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
 /// Exit status of a child that panicked; Rust uses the same.
@@ -51,14 +51,4 @@ fn bind_to(parent: Pid) -> bool {
 /// Counts the threads of this process.
 fn count_threads() -> io::Result<usize> {
     Ok(std::fs::read_dir("/proc/self/task")?.count())
-}
-
-/// Makes this process ignore SIGIO, which a broken file lease sends and which would end it.
-///
-/// # Errors
-/// Those of the system call.
-pub fn ignore_sigio() -> io::Result<()> {
-    // SAFETY: SIG_IGN installs no code of ours, so nothing can run in signal context.
-    unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }?;
-    Ok(())
 }

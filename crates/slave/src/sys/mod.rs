@@ -1,11 +1,9 @@
 //! System calls that need `unsafe`; no other module of the slave may use it.
 //!
-//! They are fork, shared memory, file leases, inherited descriptors and a setting of SQLite. Each
-//! module wraps one call that has no safe form in the libraries, and offers a safe one.
+//! They are fork, shared memory and inherited descriptors. Each module wraps calls that have no safe
+//! form in the libraries, and offers safe ones.
 #![allow(unsafe_code, reason = "these modules exist to wrap unsafe calls")]
 
 pub mod descriptors;
 pub mod fork;
-pub mod lease;
 pub mod memory;
-pub mod sqlite;

@@ -10,12 +10,11 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use relais_proto::limits;
+use relais_storage::StagedName;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
-
-use crate::staging::StagedName;
 
 /// Most bytes of a message: the name of a staged file, and its kind.
 const MAX_MESSAGE_LEN: usize = limits::NAME_PART + 1;

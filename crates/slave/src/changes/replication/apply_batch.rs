@@ -8,14 +8,12 @@ use log::{debug, error, warn};
 use relais_cluster::replica::{Event, MissingContent};
 use relais_cluster::{CommittedEntry, Entry, FileContent, ReplicaPosition};
 use relais_proto::{Change, ChangeId, Kind, Lsn, Mode, TreePath};
+use relais_storage::{CatalogError, CatalogRow, CatalogStore, Commit, RetainedContent, StagedName};
 use relais_tree::{Meta, MetaKind};
 
 use super::disk_transaction::DiskTransaction;
 use super::unapplied::{self, RefusedContents};
 use super::{ApplyError, ReplicaDriver, announce, roll_back_catalog};
-use crate::catalogue::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
-use crate::changes::Commit;
-use crate::staging::StagedName;
 
 /// Result of a batch.
 #[derive(Debug, Default)]

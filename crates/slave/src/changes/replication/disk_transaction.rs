@@ -5,16 +5,15 @@ use std::collections::BTreeSet;
 use log::{debug, error, warn};
 use relais_cluster::FileContent;
 use relais_proto::{Change, Digest, Kind, Lsn, Mode, TreePath};
+use relais_storage::{CatalogRow, CatalogStore, RetainedContent, StagedName, Staging};
 use relais_tree::{
     Folder, Meta, MetaKind, OpenFile, TreeError, UnservedKind, hash_file, set_mode, set_times,
 };
 
 use super::quarantine::Quarantine;
 use super::{ApplyError, ReplicaDriver};
-use crate::catalogue::{CatalogRow, CatalogStore, RetainedContent};
 use crate::changes::apply::{Applied, Applier, Displaced, FolderCache, OnForeign, set_mode_of};
 use crate::changes::parallel::parallel_map;
-use crate::staging::{StagedName, Staging};
 
 /// Why a displaced file was quarantined.
 const DISPLACED: &str = "the tree has another entry at its path";

@@ -12,16 +12,16 @@ use log::{error, info, warn};
 use relais_cluster::ChangeRequest;
 use relais_cluster::replica::{Event, lack_of_entry};
 use relais_proto::{Change, ChangeId, Digest, Expect, FileTime, Kind, Lsn, Mode, Scrub, TreePath};
+use relais_storage::{
+    CatalogError, CatalogRow, CatalogStore, FileIdentity, RetainedContent, Scanner, UnhashedFile,
+    WatchMode,
+};
 use relais_tree::Meta;
 
 use super::disk_transaction::DiskTransaction;
 use super::resync::DivergentOffer;
 use super::unapplied::refusal;
 use super::{ApplyError, ReplicaDriver};
-use crate::catalogue::{
-    CatalogError, CatalogRow, CatalogStore, FileIdentity, RetainedContent, Scanner, UnhashedFile,
-    WatchMode,
-};
 
 /// Interval between two checks for local changes.
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);

@@ -28,6 +28,10 @@ use relais_journal::Recording;
 use relais_proto::{
     ChangeId, ClusterId, ErrorCode, FolderId, Lsn, Refusal, SlaveId, ToSlave, TreePage, TreePath,
 };
+use relais_storage::{
+    CatalogError, CatalogStore, Commit, CommitReceipt, History, ProposalResult, Scanner,
+    StagedName, Staging, WatchMode,
+};
 use relais_tree::{Folder, TreeError};
 
 use self::local_changes::LocalChanges;
@@ -37,12 +41,9 @@ use self::retry::ParkedContents;
 use super::channel::ProposalSocket;
 use super::handoff::HandoffListener;
 use super::proposal_receiver::ProposalReceiver;
-use super::{Commit, CommitReceipt, ProposalResult};
-use crate::catalogue::{CatalogError, CatalogStore, History, Scanner, WatchMode};
 use crate::replicator::fetch::FetchPool;
 use crate::replicator::mailbox::{IdConflict, LinkEvent, LinkMailbox};
 use crate::scoreboard::Scoreboard;
-use crate::staging::{StagedName, Staging};
 
 /// Interval of the replica's tick.
 const TICK: Duration = Duration::from_millis(100);

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use relais_cluster::replica::Session;
 use relais_proto::Change;
+use relais_storage::ProposalResult;
 
-use crate::changes::ProposalResult;
 use crate::changes::proposal_receiver::ProposalReceiver;
 
 /// The waiting sessions of each channel.

@@ -6,16 +6,14 @@ use log::error;
 use relais_cluster::ChangeRequest;
 use relais_cluster::replica::Event;
 use relais_proto::{Change, ErrorCode, FolderId, Lsn, Refusal, ToMaster, TreePath};
+use relais_storage::{CatalogError, CatalogStore, Proposal, StagedName, changes_unavailable_at};
 use relais_tree::{MetaKind, TreeError};
 
 use super::ReplicaDriver;
-use crate::catalogue::{CatalogError, CatalogStore};
 use crate::changes::commit::{is_full, sync_file};
 use crate::changes::parallel::parallel_map;
 use crate::changes::proposal_receiver::BATCH;
-use crate::changes::{Proposal, changes_unavailable_at};
 use crate::engine::requests::refuse;
-use crate::staging::StagedName;
 
 /// Most proposals that are on the way to the master or being applied. One batch is committed while
 /// another one is applied.

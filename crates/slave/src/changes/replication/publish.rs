@@ -6,14 +6,13 @@ use log::{error, warn};
 use relais_cluster::replica::{Event, FetchFault};
 use relais_cluster::{Entry, FileContent};
 use relais_proto::{ChangeId, Lsn, TreePath};
+use relais_storage::{CatalogError, CatalogStore, StagedName};
 use relais_tree::Meta;
 
 use super::apply_batch::check_not_source;
 use super::disk_transaction::DiskTransaction;
 use super::{ApplyError, ReplicaDriver, roll_back_catalog};
-use crate::catalogue::{CatalogError, CatalogStore};
 use crate::replicator::fetch::FetchedFile;
-use crate::staging::StagedName;
 
 /// Result of publishing a content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

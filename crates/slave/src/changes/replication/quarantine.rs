@@ -9,9 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use log::warn;
 use relais_proto::TreePath;
+use relais_storage::FOLDER;
 use relais_tree::{Folder, MetaKind, TreeError};
 
-use crate::catalogue::FOLDER;
 use crate::changes::apply::Displaced;
 
 /// Name of the quarantine in the metadata folder.

@@ -7,13 +7,12 @@ use log::{error, info, warn};
 use relais_cluster::replica::{DivergentEntry, Event, ReceivedTree, compare};
 use relais_cluster::{Entry, FileContent, ReplicaPosition, timeline};
 use relais_proto::{Digest, Expect, Kind, Lsn, TreePath};
+use relais_storage::{CatalogError, CatalogRow, CatalogStore, RetainedContent, StagedName};
 
 use super::apply_batch::{check_not_source, remove_leftover};
 use super::disk_transaction::DiskTransaction;
 use super::unapplied::RefusedContents;
 use super::{ApplyError, ReplicaDriver, announce, roll_back_catalog, unapplied};
-use crate::catalogue::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
-use crate::staging::StagedName;
 
 /// Why a file of a branch was quarantined.
 const DIVERGENT: &str =

@@ -6,14 +6,13 @@ use log::{info, warn};
 use relais_cluster::replica::Event;
 use relais_cluster::{Entry, FileContent};
 use relais_proto::{Change, Lsn, TreePath};
+use relais_storage::{CatalogError, CatalogStore, Scanner, StagedName, UnappliedPath};
 use relais_tree::Folder;
 
 use super::apply_batch::{check_not_source, remove_leftover};
 use super::disk_transaction::DiskTransaction;
 use super::publish::publish_one;
 use super::{ApplyError, ReplicaDriver, roll_back_catalog, unapplied};
-use crate::catalogue::{CatalogError, CatalogStore, Scanner, UnappliedPath};
-use crate::staging::StagedName;
 
 /// Most paths that are tried in one iteration.
 const MOST_RETRIES: u32 = 64;

@@ -7,8 +7,7 @@ use std::collections::HashSet;
 use relais_cluster::Entry;
 use relais_cluster::replica::{Event, MissingContent, lack_of_entry};
 use relais_proto::{FolderId, Kind, Lsn, Mode, TreePath};
-
-use crate::catalogue::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
+use relais_storage::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
 
 /// Contents to report to the replica.
 #[derive(Debug, Default)]

@@ -238,7 +238,11 @@ fn a_change_that_cannot_be_noted_has_no_answer_until_the_journal_was_followed() 
         .unwrap();
     let asked = [mkdir(2, "d"), rig.put(3, "f", "two")];
     rig.connect();
-    assert!(asked.iter().all(|proposal| rig.session.propose(&proposal.to_bytes()).unwrap()));
+    assert!(
+        asked
+            .iter()
+            .all(|proposal| rig.session.propose(&ChannelRequest::change(proposal)).unwrap())
+    );
     assert!(matches!(rig.serve(), Err(CatalogError::NotRecorded(_))));
     assert_eq!(rig.session.read_greeting().unwrap(), Received::Message(()));
     assert_eq!(rig.session.answer().unwrap(), Received::Gone);
@@ -259,7 +263,10 @@ fn whoever_takes_no_answers_loses_the_channel_and_not_one_of_them() {
     let long = ["x".repeat(250), "y".repeat(250), "z".repeat(250), "w".repeat(250)].join("/");
     // So many refusals do not fit into a socket.
     for n in 0..128 {
-        assert!(rig.session.propose(&mkdir(n, &long).to_bytes()).unwrap(), "proposal {n}");
+        assert!(
+            rig.session.propose(&ChannelRequest::change(&mkdir(n, &long))).unwrap(),
+            "proposal {n}"
+        );
         if n % 64 == 63 {
             assert!(rig.serve().unwrap());
         }
@@ -287,7 +294,7 @@ fn sessions_are_served_together_and_those_that_left_are_forgotten() {
         for k in 0..60 {
             let mut mkdir = mkdir(n, &format!("s{n}-{k}"));
             mkdir.id.0[0] = 100 + k;
-            assert!(session.propose(&mkdir.to_bytes()).unwrap());
+            assert!(session.propose(&ChannelRequest::change(&mkdir)).unwrap());
         }
     }
     let left = rig.proposal_socket.open(&crate::engine::owner::Owner::from_text("ann")).unwrap();

@@ -14,16 +14,18 @@ use relais_proto::{
     Change, ChangeId, Digest, ErrorCode, Expect, FileTime, FolderId, Kind, LogEntry, Lsn, Mode,
     TreePath,
 };
+use relais_storage::{
+    CatalogError, CatalogStore, FOLDER, MetadataFolder, Proposal, ProposalResult, StagedName,
+    Staging,
+};
 use relais_tree::{Folder, set_times};
 use tempfile::TempDir;
 
 use super::channel::{ProposalSocket, Received, SessionEnd};
 use super::numbering::Numbering;
 use super::view::CatalogueView;
-use super::{Committer, Memory, Proposal, ProposalResult, open_journal};
-use crate::catalogue::{CatalogError, CatalogStore, FOLDER, MetadataFolder};
+use super::{ChannelRequest, Committer, Memory, open_journal};
 use crate::scoreboard::Scoreboard;
-use crate::staging::{StagedName, Staging};
 
 const ID: FolderId = FolderId([9; 16]);
 
@@ -157,7 +159,9 @@ impl Rig {
     fn ask(&mut self, proposals: &[Proposal]) -> Vec<ProposalResult> {
         self.connect();
         assert!(
-            proposals.iter().all(|proposal| self.session.propose(&proposal.to_bytes()).unwrap())
+            proposals
+                .iter()
+                .all(|proposal| self.session.propose(&ChannelRequest::change(proposal)).unwrap())
         );
         assert!(self.serve().unwrap());
         assert_eq!(self.session.read_greeting().unwrap(), Received::Message(()));

@@ -1,5 +1,7 @@
 //! What a start makes of a folder whose slave was killed at any step.
 
+use relais_storage::CommitReceipt;
+
 use super::*;
 
 /// A folder with `old` in `f` (change 1) and a folder `d` (change 2).
@@ -247,7 +249,7 @@ fn a_catalogue_that_was_deleted_is_told_by_the_journal() {
     rig.publish("f", "edited");
     rig.store().put(&path("e/x"), Kind::File, &rig.root.stat(&path("e/x")).unwrap()).unwrap();
     for (path, remembered) in &rig.memory {
-        rig.store().assign_lsn(path, remembered).unwrap();
+        rig.store().assign_lsn(path, &remembered.entry()).unwrap();
     }
     assert_eq!(
         (rig.number("e/x"), rig.number("f")),
@@ -265,9 +267,12 @@ fn without_its_journal_no_number_is_given_twice() {
     rig.start();
     rig.start();
     let answer = rig.ask(&[mkdir(3, "e")]).remove(0).unwrap();
-    assert_eq!(answer, Lsn { epoch: 2, number: 1 }.into());
+    assert_eq!(answer, CommitReceipt::new(Lsn { epoch: 2, number: 1 }));
     rig.start();
-    assert_eq!(rig.ask(&[mkdir(4, "g")]).remove(0).unwrap(), Lsn { epoch: 2, number: 2 }.into());
+    assert_eq!(
+        rig.ask(&[mkdir(4, "g")]).remove(0).unwrap(),
+        CommitReceipt::new(Lsn { epoch: 2, number: 2 })
+    );
     assert_eq!(rig.number("f"), Some(1));
 }
 

@@ -11,11 +11,11 @@ use relais_net::{Connection, ReadTimeouts};
 use relais_proto::{
     Change, ErrorCode, LogRateLimiter, Lsn, Refusal, Reply, Request, WaitReason, WireError, limits,
 };
+use relais_storage::{CommitReceipt, Proposal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::send::send;
 use super::upload_receiver::{ReceivedUpload, UploadReceiver};
-use crate::changes::{CommitReceipt, Proposal};
 use crate::engine::hash_semaphore::{HashPermit, HashSemaphore};
 use crate::engine::owner::Owner;
 use crate::engine::pending_changes::{CommittedChange, PendingChanges};

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use relais_net::{Connection, MinimumThroughput, ReadTimeouts};
 use relais_proto::{FrameHeader, FrameType, Refusal, Request, WireError, limits};
+use relais_storage::Proposal;
 
 use super::session::SessionKeepAlive;
-use crate::changes::Proposal;
 use crate::engine::requests::Upload;
 use crate::engine::serving::{ServingContext, Session};
 

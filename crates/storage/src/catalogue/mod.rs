@@ -5,7 +5,6 @@
 
 mod database;
 mod debounce;
-mod hasher;
 mod identity;
 mod mounts;
 mod path_listing;
@@ -17,16 +16,18 @@ mod store;
 mod tests;
 mod unapplied;
 mod watcher;
-mod writer;
 
-pub(crate) use database::CatalogRow;
+pub use database::CatalogRow;
+pub use debounce::{Debounce, QUIET};
 pub use identity::{MetadataFolder, SlaveIdentity, StartParameters, WriterLock, discard_ids};
+pub use mounts::MountWatcher;
+pub use path_listing::PathListing;
 pub use reader::{CatalogReader, EntryFacts, ListOutcome};
-pub(crate) use replica_store::{History, RetainedContent};
-pub(crate) use scan::Scanner;
-pub(crate) use store::{AppliedEntry, CatalogStore, FileIdentity, SkipReason, UnhashedFile};
-pub(crate) use unapplied::UnappliedPath;
-pub use writer::{CatalogWriter, CatalogWriterConfig, ReplicationConfig, WatchMode};
+pub use replica_store::{History, RetainedContent, missing_content_of};
+pub use scan::{DetectedChanges, Scanner};
+pub use store::{AppliedEntry, CatalogStore, FileIdentity, SkipReason, UnhashedFile};
+pub use unapplied::UnappliedPath;
+pub use watcher::{FolderEvent, FolderWatcher, WatchMode};
 
 use std::io;
 

@@ -12,6 +12,17 @@ use relais_tree::Folder;
 /// Buffer size for the events of one read.
 const BUFFER: usize = 64 * 1024;
 
+/// How the folder is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatchMode {
+    /// The folder is scanned at the start only.
+    Off,
+    /// Additions and edits are detected.
+    Add,
+    /// Removals are detected too.
+    All,
+}
+
 /// An event in a watched folder.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FolderEvent {

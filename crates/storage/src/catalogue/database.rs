@@ -248,7 +248,8 @@ pub(super) fn open_reader(own: &MetadataFolder) -> Result<Option<Connection>, Ca
 
 /// One entry, with the file identity that its digest belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CatalogRow {
+#[allow(missing_docs, reason = "the fields' names and types say everything")]
+pub struct CatalogRow {
     pub entry: Entry,
     pub ctime: FileTime,
     pub dev: u64,
@@ -264,7 +265,8 @@ pub(crate) struct CatalogRow {
 
 /// Mode and modification time as the disk has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OnDisk {
+#[allow(missing_docs, reason = "the fields' names and types say everything")]
+pub struct OnDisk {
     pub mode: Mode,
     pub mtime: FileTime,
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use relais_cluster::IDS;
+use relais_cluster::{Entry, IDS};
 use relais_proto::{ChangeId, Digest, FileTime, Kind, Lsn, Mode, TreePath};
 use relais_tree::Meta;
 use rusqlite::{Connection, params};
@@ -10,8 +10,8 @@ use rusqlite::{Connection, params};
 use super::database::{CatalogRow, failed, file, open_writer, reserve_log};
 use super::reader::{applied, change_of, row_of};
 use super::{CatalogError, MetadataFolder};
-use crate::changes::{Commit, Remembered};
-use crate::scoreboard::monotonic_ms;
+use crate::clock::monotonic_ms;
+use crate::proposal::Commit;
 
 /// Minimum age of a file's last change before its digest is trusted, in milliseconds. A second
 /// change within the clock's granularity would leave no trace.
@@ -66,6 +66,7 @@ pub struct UnhashedFile {
 
 /// Identity of a file's content on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields' names and types say everything")]
 pub struct FileIdentity {
     pub dev: u64,
     pub ino: u64,
@@ -82,6 +83,7 @@ impl From<&Meta> for FileIdentity {
 
 /// An entry that a change has put at a path.
 #[derive(Debug, Clone, Copy)]
+#[allow(missing_docs, reason = "the fields' names and types say everything")]
 pub struct AppliedEntry<'a> {
     pub kind: Kind,
     /// Metadata of the file or folder on the disk.
@@ -351,32 +353,28 @@ impl CatalogStore {
         .map(drop)
     }
 
-    /// Assigns the LSNs of the journal to an entry of the scan, if both describe the same file.
+    /// Assigns the LSNs of `known` to an entry of the scan, if both describe the same file.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn assign_lsn(&self, path: &TreePath, remembered: &Remembered) -> Result<(), CatalogError> {
+    pub fn assign_lsn(&self, path: &TreePath, known: &Entry) -> Result<(), CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(()) };
-        let Remembered { kind, version, content, .. } = remembered;
-        let (made, size, mtime) = match content {
-            Some((made, size, mtime, _)) => (Some(*made), size.cast_signed(), Some(*mtime)),
-            None => (None, 0, None),
-        };
+        let content = known.content;
         self.run(
             "UPDATE entry SET epoch = ?1, number = ?2, content_epoch = ?3, content_number = ?4
              WHERE folder = ?5 AND name = ?6 AND kind = ?7 AND epoch IS NULL
              AND (kind = 1 OR (size = ?8 AND mtime_s = ?9 AND mtime_ns = ?10))",
             params![
-                version.epoch,
-                version.number.cast_signed(),
-                made.map(|made| made.epoch),
-                made.map(|made| made.number.cast_signed()),
+                known.version.epoch,
+                known.version.number.cast_signed(),
+                content.map(|content| content.put.epoch),
+                content.map(|content| content.put.number.cast_signed()),
                 folder.as_str(),
                 name,
-                i64::from(*kind == Kind::Folder),
-                size,
-                mtime.map(|mtime| mtime.seconds),
-                mtime.map(|mtime| mtime.nanos),
+                i64::from(content.is_none()),
+                content.map_or(0, |content| content.size.cast_signed()),
+                content.map(|content| content.mtime.seconds),
+                content.map(|content| content.mtime.nanos),
             ],
         )
         .map(drop)

@@ -7,20 +7,13 @@
 //! the sweeper deletes them.
 
 use std::fs::File;
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{debug, warn};
 use relais_proto::{ChangeId, Lsn, TreePath, limits};
 use relais_tree::{Folder, MetaKind, TreeError};
 
 use crate::catalogue::FOLDER;
-use crate::scoreboard::Scoreboard;
-use crate::upload_table::UploadTable;
 
 const STAGING: &str = "staging";
 /// Suffix of a sealed file.
@@ -31,8 +24,6 @@ const FORMER: &str = relais_tree::FORMER;
 const FETCHED: &str = "-0000000000000000";
 /// Name of the folder of removed files.
 const REMOVED: &str = "removed";
-/// Interval between two sweeps of staged files.
-pub const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// Name of a staged file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -122,15 +113,28 @@ impl StagedName {
         self.0.split_once('-').and_then(|(id, _)| id.parse().ok()).unwrap_or(ChangeId([0; 16]))
     }
 
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
+/// A staged file of an upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnfinishedUpload {
+    /// Name of the file.
+    pub name: StagedName,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// Time since the last write, in milliseconds.
+    pub age_ms: u64,
+}
+
 /// The folders of staged and removed files.
 #[derive(Debug)]
 pub struct Staging {
+    /// Files of uploads and fetched contents.
     pub staged: Folder,
     /// Files that changes have removed from the tree.
     pub removed: Folder,
@@ -216,13 +220,14 @@ impl Staging {
         delete_all(&self.removed, &|name| is_settled(name, settled), stop);
     }
 
-    /// Deletes staged files that were not written for [`limits::STAGED_TIME`]. Recounts unfinished
-    /// uploads and evicts the oldest if there are too many. Another process may use the folder at
-    /// the same time.
-    pub fn sweep_staged(&self, uploads: &UploadTable) {
+    /// Deletes staged files that were not written for [`limits::STAGED_TIME`]. Returns the others
+    /// that belong to uploads, for [`UploadTable::reconcile`](crate::upload_table::UploadTable).
+    /// Another process may use the folder at the same time.
+    #[must_use]
+    pub fn sweep_staged(&self) -> Vec<UnfinishedUpload> {
         let mut unfinished = Vec::new();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let Ok(listing) = self.staged.list() else { return };
+        let Ok(listing) = self.staged.list() else { return unfinished };
         for listed in listing.flatten() {
             let name = listed.name();
             // The ctime counts, because clients choose the modification time.
@@ -233,78 +238,14 @@ impl Staging {
             } else if let Some(name) = std::str::from_utf8(name).ok().and_then(StagedName::parse)
                 && !name.is_fetched()
             {
-                unfinished.push((name, meta.size, age.saturating_mul(1000)));
+                unfinished.push(UnfinishedUpload {
+                    name,
+                    bytes: meta.size,
+                    age_ms: age.saturating_mul(1000),
+                });
             }
         }
-        uploads.reconcile(unfinished, self);
-    }
-}
-
-/// The sweeper thread. It runs at the start, when it is woken, and in intervals.
-#[derive(Debug)]
-pub struct Sweeper {
-    wake_sender: Option<SyncSender<()>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Sweeper {
-    /// Starts the thread. It ends when `stop` is set or the sweeper is dropped.
-    ///
-    /// # Errors
-    /// Returns the error of starting the thread.
-    pub fn start(
-        staging: Staging,
-        scoreboard: Arc<Scoreboard>,
-        stop: Arc<AtomicBool>,
-    ) -> io::Result<Self> {
-        let (wake_sender, wake_receiver) = sync_channel(1);
-        let flag = stop.clone();
-        let work = move || {
-            let stopped = || flag.load(Ordering::Relaxed);
-            let mut listed: Option<Instant> = None;
-            while !stopped() {
-                staging.sweep_removed(scoreboard.applied_lsn(), &stopped);
-                if listed.is_none_or(|listed| listed.elapsed() >= SWEEP_EVERY) {
-                    staging.sweep_staged(scoreboard.uploads());
-                    listed = Some(Instant::now());
-                }
-                if matches!(
-                    wake_receiver.recv_timeout(SWEEP_EVERY),
-                    Err(RecvTimeoutError::Disconnected)
-                ) {
-                    return;
-                }
-            }
-        };
-        Ok(Self {
-            wake_sender: Some(wake_sender),
-            stop,
-            thread: Some(std::thread::Builder::new().name("sweeper".to_owned()).spawn(work)?),
-        })
-    }
-
-    /// Wakes the sweeper, unless a wake-up is pending.
-    ///
-    /// # Panics
-    /// Panics if the thread has panicked. The catalogue writer then ends too, and its successor
-    /// starts another sweeper.
-    pub fn wake(&self) {
-        if let Some(wake_sender) = &self.wake_sender {
-            let gone = matches!(wake_sender.try_send(()), Err(TrySendError::Disconnected(())));
-            assert!(!gone || self.stop.load(Ordering::Relaxed), "the sweeping thread has ended");
-        }
-    }
-}
-
-impl Drop for Sweeper {
-    fn drop(&mut self) {
-        self.wake_sender = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            warn!("the sweeping thread panicked");
-        }
+        unfinished
     }
 }
 
@@ -386,12 +327,14 @@ mod tests {
         let name = StagedName::new(ChangeId([1; 16]), "", &TreePath::new("f").unwrap(), None);
         drop(staging.claim(&name).unwrap());
         std::fs::create_dir_all(removed.join("1-9")).unwrap();
-        let uploads = UploadTable::new(crate::upload_table::UploadLimits::default()).unwrap();
         staging.sweep_removed(Lsn { epoch: 1, number: 8 }, &|| false);
         assert!(removed.join("1-9").exists(), "it may still be restored");
         staging.sweep_removed(Lsn { epoch: 1, number: 9 }, &|| false);
-        staging.sweep_staged(&uploads);
-        assert_eq!(uploads.usage().number, 1);
+        let unfinished = staging.sweep_staged();
+        assert_eq!(
+            unfinished.into_iter().map(|file| file.name).collect::<Vec<_>>(),
+            [name.clone()]
+        );
         assert!(std::fs::read_dir(&removed).unwrap().next().is_none());
         assert!(staging.contains(&name));
         assert!(std::path::Path::new("/etc/passwd").exists());

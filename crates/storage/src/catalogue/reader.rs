@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::database::{COLUMNS, CatalogRow, failed, file, open_reader, read_row};
 use super::{CatalogError, MetadataFolder, WriterLock};
-use crate::changes::Commit;
+use crate::proposal::Commit;
 
 /// Most rows that one page reads.
 const PAGE: u32 = 1000;
@@ -156,7 +156,7 @@ impl CatalogReader {
     ///
     /// # Errors
     /// Returns database errors.
-    pub(crate) fn at(
+    pub fn at(
         &mut self,
         path: &TreePath,
     ) -> Result<Option<(CatalogRow, Vec<FolderId>)>, CatalogError> {
@@ -180,7 +180,7 @@ impl CatalogReader {
     ///
     /// # Errors
     /// Returns database errors.
-    pub(crate) fn is_unapplied(&mut self, path: &TreePath) -> Result<bool, CatalogError> {
+    pub fn is_unapplied(&mut self, path: &TreePath) -> Result<bool, CatalogError> {
         let Some((folder, name)) = path.split_last() else { return Ok(false) };
         self.ask(|database| {
             let select = "SELECT EXISTS (SELECT 1 FROM unapplied WHERE folder = ? AND name = ?)";

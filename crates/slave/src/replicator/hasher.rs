@@ -9,10 +9,8 @@ use std::thread::JoinHandle;
 
 use log::{debug, warn};
 use relais_proto::Digest;
+use relais_storage::{CatalogError, FileIdentity, UnhashedFile};
 use relais_tree::{Folder, hash_file};
-
-use super::CatalogError;
-use super::store::{FileIdentity, UnhashedFile};
 
 /// Result of hashing one file.
 pub enum Hashed {

@@ -11,25 +11,22 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use log::{error, info, warn};
 use relais_net::tls::Dialer;
 use relais_proto::{FolderId, SlaveId, TreePath};
+use relais_storage::{
+    CatalogError, CatalogStore, FolderEvent, FolderWatcher, History, MetadataFolder, MountWatcher,
+    QUIET, Scanner, Staging, WatchMode, WriterLock,
+};
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::History;
-use super::debounce::QUIET;
+use super::fetch::FetchPool;
 use super::hasher::{Hashed, Hasher};
-use super::mounts::MountWatcher;
-use super::scan::Scanner;
-use super::store::CatalogStore;
-use super::watcher::{FolderEvent, FolderWatcher};
-use super::{CatalogError, MetadataFolder, WriterLock};
+use super::mailbox::{LinkEvent, LinkMailbox};
+use super::sweeper::Sweeper;
 use crate::changes::channel::ProposalSocket;
 use crate::changes::replication::{ReplicaDriver, ReplicaDriverConfig};
 use crate::changes::{Committer, Memory, discard_journal, open_journal};
 use crate::hints::{Hint, Hints};
-use crate::replicator::fetch::FetchPool;
-use crate::replicator::mailbox::{LinkEvent, LinkMailbox};
 use crate::scoreboard::Scoreboard;
-use crate::staging::{Staging, Sweeper};
 
 /// Files passed to the hashing thread at once.
 const HASH_BATCH: u32 = 64;
@@ -43,17 +40,6 @@ const SCAN_SLICE: Duration = Duration::from_millis(20);
 const FIRST_SCAN_WAIT: Duration = QUIET.saturating_mul(2);
 /// Pause after an error of the folder or database, before the rescan.
 const ERROR_PAUSE: Duration = Duration::from_secs(2);
-
-/// How the folder is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WatchMode {
-    /// The folder is scanned at the start only.
-    Off,
-    /// Additions and edits are detected.
-    Add,
-    /// Removals are detected too.
-    All,
-}
 
 /// Settings of the catalogue writer, and what it shares with the rest of the slave.
 #[derive(Debug, Clone)]
@@ -375,7 +361,7 @@ impl WriterLoop {
         for (path, remembered) in
             self.memory.iter().filter(|(path, _)| !self.scanner.debounce.contains(path))
         {
-            store.assign_lsn(path, remembered)?;
+            store.assign_lsn(path, &remembered.entry())?;
         }
         self.memory.retain(|path, _| self.scanner.debounce.contains(path));
         if self.memory.is_empty() {
@@ -529,3 +515,7 @@ impl WriterLoop {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "catalog_writer_tests.rs"]
+mod tests;

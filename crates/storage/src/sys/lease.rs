@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
+use nix::sys::signal::{SigHandler, Signal, signal};
+
 /// Whether a file is open for writing in any process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writers {
@@ -40,4 +42,14 @@ fn set_lease(file: &File, kind: libc::c_int) -> io::Result<()> {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
+}
+
+/// Makes this process ignore SIGIO, which a broken file lease sends and which would end it.
+///
+/// # Errors
+/// Those of the system call.
+pub fn ignore_sigio() -> io::Result<()> {
+    // SAFETY: SIG_IGN installs no code of ours, so nothing can run in signal context.
+    unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }?;
+    Ok(())
 }

@@ -40,6 +40,7 @@ pub struct DetectedChanges {
 }
 
 /// Scans the folder into the database. Owns the watches and the names to scan again.
+#[allow(missing_docs, reason = "the fields' names and types say everything")]
 pub struct Scanner {
     pub root: Folder,
     pub store: CatalogStore,

@@ -11,7 +11,7 @@ use super::CatalogError;
 use super::database::failed;
 use super::replica_store::{RetainedContent, read_retained};
 use super::store::CatalogStore;
-use crate::scoreboard::monotonic_ms;
+use crate::clock::monotonic_ms;
 
 /// Pause before the first retry. Each failure doubles it.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -20,6 +20,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// A path at which the disk differs from the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields' names and types say everything")]
 pub struct UnappliedPath {
     pub path: TreePath,
     /// Change that could not be applied.

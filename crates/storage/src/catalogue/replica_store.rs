@@ -14,10 +14,11 @@ use super::CatalogError;
 use super::database::{COLUMNS, CatalogRow, failed, read_row};
 use super::reader::{meta, scrub_text};
 use super::store::CatalogStore;
-use crate::changes::Commit;
+use crate::proposal::Commit;
 
 /// Former content that stays at a path until the new content arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields' names and types say everything")]
 pub struct RetainedContent {
     pub content: FileContent,
     /// Change time of the inode.
@@ -207,7 +208,7 @@ impl CatalogStore {
                 meta.map_or(0, |meta| meta.mtime.nanos),
                 meta.map_or(0, |meta| meta.dev.cast_signed()),
                 meta.map_or(0, |meta| meta.ino.cast_signed()),
-                crate::scoreboard::monotonic_ms().cast_signed(),
+                crate::clock::monotonic_ms().cast_signed(),
                 content.map(|content| content.digest.0),
                 entry.version.epoch,
                 entry.version.number.cast_signed(),

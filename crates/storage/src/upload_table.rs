@@ -23,9 +23,8 @@ use log::{debug, info};
 use relais_proto::{ChangeId, ErrorCode, Refusal};
 use relais_tree::TreeError;
 
-use crate::scoreboard::monotonic_ms;
-use crate::staging::{StagedName, Staging};
-use crate::sys::memory::SharedWords;
+use crate::clock::monotonic_ms;
+use crate::staging::{StagedName, Staging, UnfinishedUpload};
 
 /// Default for the most unfinished uploads.
 pub const UPLOADS: u64 = 10_000;
@@ -150,7 +149,7 @@ impl UploadRow {
 /// Table of unfinished uploads. See the module.
 #[derive(Debug)]
 pub struct UploadTable {
-    words: SharedWords,
+    words: &'static [AtomicU64],
     rows: usize,
     limits: UploadLimits,
     /// Created before the fork, so all processes have the same. Clients choose ids, but not the
@@ -201,12 +200,17 @@ enum NoEviction {
 impl UploadTable {
     /// Creates an empty table.
     ///
+    /// `map` returns that many words, all 0, which the processes that use the table share.
+    ///
     /// # Errors
-    /// Returns the error of the memory mapping.
-    pub fn new(limits: UploadLimits) -> io::Result<Self> {
+    /// Returns the error of `map`.
+    pub fn new(
+        limits: UploadLimits,
+        map: impl FnOnce(usize) -> io::Result<&'static [AtomicU64]>,
+    ) -> io::Result<Self> {
         let limits = UploadLimits { number: limits.number.clamp(1, UPLOADS_MAX), ..limits };
         let rows = usize::try_from(limits.number).unwrap_or(SPARE) * ROWS_PER_UPLOAD + SPARE;
-        let words = SharedWords::new((GROUPS + 1) * COUNTER + rows * (1 + ROW))?;
+        let words = map((GROUPS + 1) * COUNTER + rows * (1 + ROW))?;
         Ok(Self { words, rows, limits, hasher: RandomState::new() })
     }
 
@@ -493,9 +497,9 @@ impl UploadTable {
         EvictionResult::Gone
     }
 
-    /// Reconciles the table with the folder. `files` has all staged files with their bytes and
-    /// their ages in milliseconds. Evicts uploads that exceed the limits.
-    pub fn reconcile(&self, mut files: Vec<(StagedName, u64, u64)>, staging: &Staging) {
+    /// Reconciles the table with the folder, in which `files` are all unfinished uploads. Evicts
+    /// uploads that exceed the limits.
+    pub fn reconcile(&self, mut files: Vec<UnfinishedUpload>, staging: &Staging) {
         let now = monotonic_ms();
         let claimed = |row: &usize| self.key(*row).load(SeqCst) == CLAIMED;
         let being_written: Vec<usize> = (0..self.rows).filter(claimed).collect();
@@ -510,7 +514,7 @@ impl UploadTable {
         });
         self.recount();
         // The newest files come first, so that the oldest exceed the limits.
-        files.sort_by_key(|(_, _, age_ms)| *age_ms);
+        files.sort_by_key(|file| file.age_ms);
         let mut total = self.usage();
         let mut accounts = BTreeMap::<u32, Usage>::new();
         let mut known = HashSet::new();
@@ -520,7 +524,7 @@ impl UploadTable {
             *used = used.with(row);
         }
         let mut evicted = 0_u64;
-        for (name, bytes, age_ms) in files {
+        for UnfinishedUpload { name, bytes, age_ms } in files {
             if !known.insert(name_words(&name)) {
                 continue;
             }
@@ -615,6 +619,10 @@ mod tests {
 
     use super::*;
 
+    fn leak_words(count: usize) -> io::Result<&'static [AtomicU64]> {
+        Ok(Vec::leak((0..count).map(|_| AtomicU64::new(0)).collect()))
+    }
+
     struct Fixture {
         _dir: tempfile::TempDir,
         staging: Staging,
@@ -625,7 +633,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(crate::catalogue::FOLDER)).unwrap();
         let staging = Staging::open(&Folder::open(dir.path()).unwrap()).unwrap();
-        let table = UploadTable::new(UploadLimits { number, bytes }).unwrap();
+        let table = UploadTable::new(UploadLimits { number, bytes }, leak_words).unwrap();
         Fixture { _dir: dir, staging, table }
     }
 
@@ -756,7 +764,8 @@ mod tests {
         for n in 1..=9 {
             fixture.staging.claim(&name(1, n)).unwrap().set_len(7).unwrap();
         }
-        let files = (1..=9).map(|n| (name(1, n), 7, 1000 - u64::from(n))).collect();
+        let file = |n| UnfinishedUpload { name: name(1, n), bytes: 7, age_ms: 1000 - u64::from(n) };
+        let files = (1..=9).map(file).collect();
         fixture.table.reconcile(files, &fixture.staging);
         assert_eq!(fixture.left(1), [7, 8, 9], "the newest stay");
         assert_eq!(fixture.table.usage(), Usage { number: 3, bytes: 21 });

@@ -1,0 +1,84 @@
+//! The sweeper thread: deletes removed files and old staged files, and recounts unfinished uploads.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use log::warn;
+use relais_storage::Staging;
+
+use crate::scoreboard::Scoreboard;
+
+/// Interval between two sweeps of staged files.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// The sweeper thread. It runs at the start, when it is woken, and in intervals.
+#[derive(Debug)]
+pub struct Sweeper {
+    wake_sender: Option<SyncSender<()>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sweeper {
+    /// Starts the thread. It ends when `stop` is set or the sweeper is dropped.
+    ///
+    /// # Errors
+    /// Returns the error of starting the thread.
+    pub fn start(
+        staging: Staging,
+        scoreboard: Arc<Scoreboard>,
+        stop: Arc<AtomicBool>,
+    ) -> io::Result<Self> {
+        let (wake_sender, wake_receiver) = sync_channel(1);
+        let flag = stop.clone();
+        let work = move || {
+            let stopped = || flag.load(Ordering::Relaxed);
+            let mut listed: Option<Instant> = None;
+            while !stopped() {
+                staging.sweep_removed(scoreboard.applied_lsn(), &stopped);
+                if listed.is_none_or(|listed| listed.elapsed() >= SWEEP_EVERY) {
+                    scoreboard.uploads().reconcile(staging.sweep_staged(), &staging);
+                    listed = Some(Instant::now());
+                }
+                if matches!(
+                    wake_receiver.recv_timeout(SWEEP_EVERY),
+                    Err(RecvTimeoutError::Disconnected)
+                ) {
+                    return;
+                }
+            }
+        };
+        Ok(Self {
+            wake_sender: Some(wake_sender),
+            stop,
+            thread: Some(std::thread::Builder::new().name("sweeper".to_owned()).spawn(work)?),
+        })
+    }
+
+    /// Wakes the sweeper, unless a wake-up is pending.
+    ///
+    /// # Panics
+    /// Panics if the thread has panicked. The catalogue writer then ends too, and its successor
+    /// starts another sweeper.
+    pub fn wake(&self) {
+        if let Some(wake_sender) = &self.wake_sender {
+            let gone = matches!(wake_sender.try_send(()), Err(TrySendError::Disconnected(())));
+            assert!(!gone || self.stop.load(Ordering::Relaxed), "the sweeping thread has ended");
+        }
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        self.wake_sender = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            warn!("the sweeping thread panicked");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Tests of the catalogue on a real folder, without the thread that writes it.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Instant;
+
+use relais_cluster::IDS;
+use relais_proto::{ChangeId, Kind, Lsn, TreePath};
+use relais_tree::{Folder, TreeError};
+
+use super::{
+    AppliedEntry, CatalogError, CatalogReader, CatalogStore, FOLDER, MetadataFolder, Scanner,
+    SlaveIdentity, StartParameters,
+};
+use crate::proposal::Commit;
+
+const ANY: StartParameters =
+    StartParameters { standalone: false, requested_port: 0, bound_port: 40_000 };
+
+#[test]
+fn file_that_replaces_a_folder_during_a_scan_keeps_its_lsn() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join(".relais")).unwrap();
+    fs::create_dir_all(dir.path().join("d/below")).unwrap();
+    let root = Folder::open(dir.path()).unwrap();
+    let store = CatalogStore::open(&MetadataFolder::open(&root).unwrap()).unwrap();
+    let mut scanner = Scanner::new(root.try_clone().unwrap(), store, None, false, Arc::default());
+    scanner.begin_scan();
+    assert!(!scanner.continue_scan(Instant::now()).unwrap(), "a slice scans one folder");
+    // `rm -r d` and `put d` between two slices of the scan.
+    let (path, version) = (TreePath::new("d").unwrap(), Lsn { epoch: 1, number: 2 });
+    fs::remove_dir_all(dir.path().join("d")).unwrap();
+    fs::write(dir.path().join("d"), "a file").unwrap();
+    scanner.store.remove(&path).unwrap();
+    let meta = root.stat(&path).unwrap();
+    let made = AppliedEntry {
+        kind: Kind::File,
+        meta: &meta,
+        version,
+        content: Some(version),
+        digest: None,
+    };
+    scanner.store.put_committed(&path, &made).unwrap();
+    while !scanner.continue_scan(Instant::now()).unwrap() {}
+    assert_eq!(scanner.store.row(&path).unwrap().and_then(|row| row.entry.version), Some(version));
+}
+
+#[test]
+fn catalogue_follows_a_renamed_folder() {
+    let top = tempfile::tempdir().unwrap();
+    let (old, new) = (top.path().join("old"), top.path().join("new"));
+    fs::create_dir(&old).unwrap();
+    let own = SlaveIdentity::acquire(&Folder::open(&old).unwrap(), ANY).unwrap().folder;
+    let applied = |number| Lsn { epoch: 1, number };
+    let store = CatalogStore::open(&own).unwrap();
+    fs::rename(&old, &new).unwrap();
+    // The entry at the old path must not be touched, and a link is not followed.
+    fs::create_dir_all(old.join(".relais")).unwrap();
+    store.set_applied(applied(7)).unwrap();
+    let mut reader = CatalogReader::open(&own).unwrap();
+    assert_eq!(reader.applied().unwrap(), applied(7));
+    drop(store);
+    let store = CatalogStore::open(&own).unwrap();
+    store.set_applied(applied(8)).unwrap();
+    assert_eq!(reader.applied().unwrap(), applied(8));
+    assert_eq!(fs::read_dir(old.join(".relais")).unwrap().count(), 0);
+    drop((store, reader));
+    let file = new.join(".relais/catalogue.db");
+    fs::rename(&file, new.join("elsewhere.db")).unwrap();
+    std::os::unix::fs::symlink(new.join("elsewhere.db"), &file).unwrap();
+    let error = CatalogStore::open(&own).err().unwrap().to_string();
+    assert!(error.contains("new/.relais/catalogue.db"), "{error}");
+}
+
+#[test]
+fn log_space_is_reserved_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join(".relais")).unwrap();
+    let log = dir.path().join(".relais/catalogue.db-wal");
+    let own = MetadataFolder::open(&Folder::open(dir.path()).unwrap()).unwrap();
+    for _ in 0..2 {
+        let store = CatalogStore::open(&own).unwrap();
+        let len = || fs::metadata(&log).unwrap().len();
+        let before = len();
+        assert!(before >= 4_000_000, "{before}");
+        for n in 0..300 {
+            store.begin().unwrap();
+            store.set_meta(&format!("test-{n}"), "x".repeat(1000)).unwrap();
+            store.commit().unwrap();
+        }
+        assert_eq!(len(), before);
+        let size = fs::metadata(dir.path().join(".relais/catalogue.db")).unwrap().len();
+        assert!(size < 2 << 20, "the reservation is not in the database: {size}");
+    }
+}
+
+#[test]
+fn old_change_ids_are_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join(FOLDER)).unwrap();
+    let root = Folder::open(dir.path()).unwrap();
+    let store = CatalogStore::open(&MetadataFolder::open(&root).unwrap()).unwrap();
+    let id = |number: u64| {
+        let mut id = [0; 16];
+        id[8..].copy_from_slice(&number.to_be_bytes());
+        ChangeId(id)
+    };
+    let version = |number| Lsn { epoch: 1, number };
+    let limit = IDS as u64;
+    assert_eq!((limit + 32) % 64, 0, "ids are deleted in groups");
+    for number in [1, 31, 32, 33, limit, limit + 31, limit + 32] {
+        let commit = Commit { version: version(number), digest: None };
+        store.record_change(id(number), commit).unwrap();
+    }
+    let known = |number| store.commit_of(id(number)).unwrap().map(|commit| commit.version);
+    assert_eq!([1, 31, 32].map(known), [None; 3]);
+    assert_eq!([33, limit].map(known), [33, limit].map(|number| Some(version(number))));
+}
+
+#[test]
+fn errors_name_the_path() {
+    let denied = TreeError::Io("open", std::io::Error::from_raw_os_error(13));
+    let error = CatalogError::Path(TreePath::new("ro").unwrap(), denied);
+    assert_eq!(error.to_string(), "/ro: cannot open: permission denied");
+}

@@ -1,0 +1,114 @@
+//! Proposals of changes and their results.
+
+use relais_proto::{Change, ChangeId, Digest, ErrorCode, Expect, LogEntry, Lsn, Refusal, TreePath};
+
+use crate::staging::StagedName;
+
+/// A change that a session asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields' names and types say everything")]
+pub struct Proposal {
+    /// Id of the change. A repeated id is the same change.
+    pub id: ChangeId,
+    pub change: Change,
+    /// Required state of the path for a put.
+    pub expect: Expect,
+    /// Whether a put keeps the mode of the file that it replaces.
+    pub keep_mode: bool,
+    /// Staged file with the content of a put.
+    pub staged: Option<StagedName>,
+    /// Whether the content is synced already.
+    pub synced: bool,
+    /// Number of disks that must hold the content before the result; 0 for the setting of the
+    /// cluster.
+    pub copies: u16,
+}
+
+/// Receipt of a committed change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommitReceipt {
+    /// LSN of the change.
+    pub version: Lsn,
+    /// Number of disks that hold the content, at least.
+    pub copies: u16,
+    /// Digest of the content of a put; `None` for other changes, or if it is not known.
+    pub digest: Option<Digest>,
+    /// Whether the change was committed just now. An earlier change may be superseded at its path.
+    pub fresh: bool,
+}
+
+impl CommitReceipt {
+    /// Returns the receipt of a fresh change without a digest, on one disk.
+    #[must_use]
+    pub fn new(version: Lsn) -> Self {
+        Self { version, copies: 1, digest: None, fresh: true }
+    }
+}
+
+/// What a change id was committed as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Commit {
+    /// LSN of the change.
+    pub version: Lsn,
+    /// Digest of the content of a put; `None` for other changes, or if it is not known.
+    pub digest: Option<Digest>,
+}
+
+impl From<&LogEntry> for Commit {
+    fn from(entry: &LogEntry) -> Self {
+        Self::new(entry.version, &entry.change)
+    }
+}
+
+impl Commit {
+    /// Returns the commit of a change.
+    #[must_use]
+    pub fn new(version: Lsn, change: &Change) -> Self {
+        Self { version, digest: digest_of(change) }
+    }
+
+    /// Answers a proposal whose id was used before. An id stands for one content.
+    ///
+    /// # Errors
+    /// Returns [`ErrorCode::Conflict`] if other content was stored under the id.
+    pub fn answer_to(self, change: &Change) -> ProposalResult {
+        match (self.digest, digest_of(change)) {
+            (Some(stored), Some(asked)) if stored != asked => Err(other_content(change)),
+            (digest, _) => {
+                Ok(CommitReceipt { version: self.version, copies: 1, digest, fresh: false })
+            }
+        }
+    }
+}
+
+/// Returns the digest of the content of a put.
+fn digest_of(change: &Change) -> Option<Digest> {
+    match change {
+        Change::Put { digest, .. } => Some(*digest),
+        _ => None,
+    }
+}
+
+/// Refusal of an id that stands for other content.
+fn other_content(change: &Change) -> Refusal {
+    let reason = "this upload id was used for other content; nothing was stored, use a new id";
+    match change {
+        Change::Put { path, .. } => Refusal::at(path, ErrorCode::Conflict, reason),
+        _ => Refusal::new(ErrorCode::Conflict, reason),
+    }
+}
+
+/// Result of a proposal.
+pub type ProposalResult = Result<CommitReceipt, Refusal>;
+
+/// Refusal if no process can make changes now.
+#[must_use]
+pub fn changes_unavailable(reason: &str) -> Refusal {
+    Refusal::new(ErrorCode::NoChanges, format!("changes are not possible now: {reason}"))
+}
+
+/// Same as [`changes_unavailable`], because of the state of a path.
+#[must_use]
+pub fn changes_unavailable_at(path: &TreePath, reason: &str) -> Refusal {
+    Refusal { path: Some(path.clone()), ..changes_unavailable(reason) }
+}
