@@ -1,16 +1,18 @@
 //! Requests to a running master: to stop, or to reload its files.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use relais_os::Waker;
 
 /// A handle to stop or reload a master. A stop request is permanent.
 #[derive(Debug, Clone)]
 pub struct StopHandle {
     requested: Arc<AtomicBool>,
     reload: Arc<AtomicBool>,
-    wake: Arc<OwnedFd>,
+    waker: Arc<Waker>,
 }
 
 impl StopHandle {
@@ -19,21 +21,21 @@ impl StopHandle {
     /// # Errors
     /// Errors of the system call.
     pub fn new() -> io::Result<Self> {
-        let wake = Arc::new(relais_net::wake_fd()?);
-        Ok(Self { requested: Arc::default(), reload: Arc::default(), wake })
+        let waker = Arc::new(Waker::new()?);
+        Ok(Self { requested: Arc::default(), reload: Arc::default(), waker })
     }
 
     /// Requests a stop; true if one was requested before.
     pub fn request(&self) -> bool {
         let before = self.requested.swap(true, Ordering::SeqCst);
-        self.wake();
+        self.waker.wake();
         before
     }
 
     /// Requests a reload of accounts and certificates.
     pub fn reload(&self) {
         self.reload.store(true, Ordering::SeqCst);
-        self.wake();
+        self.waker.wake();
     }
 
     /// Takes a reload request; true once for each request.
@@ -43,21 +45,14 @@ impl StopHandle {
         }
         let stopping = self.is_requested();
         // Clears the wake-up. A stop request must leave the descriptor readable.
-        if !stopping && let Err(error) = rustix::io::read(&*self.wake, &mut [0u8; 8]) {
-            log::debug!("the wake-up was cleared already: {error}");
-        }
-        // A stop request in between must wake the server again.
-        if !stopping && self.is_requested() {
-            self.wake();
+        if !stopping {
+            self.waker.clear();
+            // A stop request in between must wake the server again.
+            if self.is_requested() {
+                self.waker.wake();
+            }
         }
         true
-    }
-
-    fn wake(&self) {
-        // The write fails only if the counter is full, and then the server is awake.
-        if let Err(error) = rustix::io::write(&*self.wake, &1u64.to_ne_bytes()) {
-            log::debug!("the server is awake already: {error}");
-        }
     }
 
     /// Whether a stop was requested.
@@ -70,6 +65,6 @@ impl StopHandle {
 impl AsFd for StopHandle {
     /// Readable after a stop request, and until a reload request is taken.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
+        self.waker.as_fd()
     }
 }

@@ -20,7 +20,7 @@ pub use fd_limit::raise_fd_limit;
 pub use host::{DEFAULT_PORT, Host};
 pub use minimum_throughput::MinimumThroughput;
 pub use pre_auth::{LoginHandler, LoginStep};
-pub use pre_auth_pool::{AuthenticatedConnection, PreAuthPool, wake_fd};
+pub use pre_auth_pool::{AuthenticatedConnection, PreAuthPool};
 pub use socket2::Socket;
 pub use stream::Stream;
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 use relais_proto::{LogRateLimiter, limits};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use crate::Stream;
 use crate::evictor::ConnectionEvictor;
@@ -399,12 +399,4 @@ impl<G: LoginHandler> PreAuthPool<G> {
 /// Returns a function that tells whether `peer` may begin a handshake now.
 fn handshake_admission(limiter: &mut HandshakeLimiter, peer: SocketAddr) -> impl FnMut() -> bool {
     move || limiter.admit(peer.ip(), Instant::now())
-}
-
-/// Makes a descriptor that wakes [`PreAuthPool::poll`] from another thread or a signal handler.
-///
-/// # Errors
-/// Errors of the system call.
-pub fn wake_fd() -> io::Result<OwnedFd> {
-    Ok(rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
 }

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::random::random;
+
 /// Replaces the file at `path` by `bytes`, with mode 0600; on disk when this returns.
 ///
 /// It writes a file of a unique name beside it, syncs it, renames it and syncs the folder. Of
@@ -27,7 +29,7 @@ pub fn write_atomically_as(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name"))?;
     let mut temp = OsString::from(".");
     temp.push(name);
-    temp.push(format!(".{:016x}.new", u64::from_le_bytes(crate::random()?)));
+    temp.push(format!(".{:016x}.new", u64::from_le_bytes(random()?)));
     let temp = path.with_file_name(temp);
     let written = write_new(&temp, bytes, owner).and_then(|()| std::fs::rename(&temp, path));
     if written.is_err() {

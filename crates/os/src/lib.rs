@@ -1,20 +1,21 @@
-//! What the servers need of the operating system beyond the standard library.
+//! What the programs need of the operating system beyond the standard library.
 //!
-//! The crate owns the atomic replacement of files and random bytes. It knows neither what the
-//! bytes mean nor which process it runs in.
+//! The crate owns the atomic replacement of files, random bytes, wake-ups and queues between
+//! threads, and sockets that pass messages and descriptors between processes. It never knows what
+//! the bytes mean, and starts no thread and no process.
 
 mod atomic_file;
+mod mailbox;
+mod message_socket;
+mod process_mailbox;
+mod random;
+mod waker;
 
 pub use atomic_file::{
     display_path, sync_folder_of, write_atomically, write_atomically_as, write_new,
 };
-
-/// Returns random bytes from the kernel.
-///
-/// # Errors
-/// The kernel provides no random bytes.
-pub fn random<const N: usize>() -> std::io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
-    Ok(bytes)
-}
+pub use mailbox::{Mailbox, MailboxSender};
+pub use message_socket::{MessageListener, MessageSocket, Received};
+pub use process_mailbox::{ProcessMailbox, ProcessMessage};
+pub use random::random;
+pub use waker::Waker;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
@@ -10,8 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
+use relais_os::Waker;
 use relais_proto::{ErrorCode, FairQueue, LogRateLimiter, Refusal, TreePath, network_of, quote};
-use rustix::event::{EventfdFlags, eventfd};
 
 use super::password::HashMemory;
 use super::{FailedLogins, LiveAccounts, PasswordChecker, Reputation};
@@ -215,7 +215,7 @@ struct VerifierState {
     shared_state: Box<dyn SharedLoginState>,
     queue: Mutex<LoginQueue>,
     news: Condvar,
-    wake: OwnedFd,
+    waker: Waker,
 }
 
 impl VerifierState {
@@ -300,7 +300,7 @@ impl VerifierState {
     fn run(&self) {
         while catch_unwind(AssertUnwindSafe(|| self.work())).is_err() {
             error!("a password check panicked: that login is refused");
-            let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+            self.waker.wake();
         }
     }
 
@@ -309,7 +309,7 @@ impl VerifierState {
         while let Some(attempt) = self.next() {
             // The receiver may have been dropped.
             let _ = attempt.answer.send(self.verify(&attempt, &mut scratch));
-            let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+            self.waker.wake();
         }
     }
 }
@@ -330,7 +330,7 @@ impl PasswordVerifier {
         shared_state: Box<dyn SharedLoginState>,
         threads: usize,
     ) -> io::Result<Self> {
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let waker = Waker::new()?;
         let checker = PasswordChecker::new().map_err(io::Error::other)?;
         let (queue, news) = (Mutex::default(), Condvar::new());
         let verifier = Self {
@@ -341,7 +341,7 @@ impl PasswordVerifier {
                 shared_state,
                 queue,
                 news,
-                wake,
+                waker,
             }),
         };
         for _ in 0..threads.max(1) {
@@ -376,7 +376,7 @@ impl PasswordVerifier {
         if let Some(evicted) = evicted {
             // The receiver may have been dropped.
             let _ = evicted.answer.send(Err(later(FULL)));
-            let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
+            self.shared.waker.wake();
         }
         self.shared.news.notify_one();
         Ok(PendingLogin { result, _interest: interest })
@@ -395,12 +395,12 @@ impl PasswordVerifier {
     /// A descriptor that is readable when a result is available.
     #[must_use]
     pub fn wake_fd(&self) -> BorrowedFd<'_> {
-        self.shared.wake.as_fd()
+        self.shared.waker.as_fd()
     }
 
     /// Resets [`Self::wake_fd`] after a wake-up.
     pub fn clear_wake(&self) {
-        let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
+        self.shared.waker.clear();
     }
 }
 

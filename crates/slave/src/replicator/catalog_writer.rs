@@ -1,7 +1,7 @@
 //! The catalogue writer: the one thread that writes the catalogue.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{error, info, warn};
 use relais_net::tls::Dialer;
+use relais_os::Waker;
 use relais_proto::{FolderId, SlaveId, TreePath};
 use relais_storage::{
     CatalogError, CatalogStore, FolderEvent, FolderWatcher, History, MetadataFolder, MountWatcher,
@@ -117,7 +118,7 @@ impl CatalogWriterConfig {
 /// A running catalogue writer.
 pub struct CatalogWriter {
     stop: Arc<AtomicBool>,
-    wake: Arc<OwnedFd>,
+    waker: Arc<Waker>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -134,7 +135,7 @@ impl CatalogWriter {
         following: Option<ReplicationConfig>,
     ) -> Result<Self, CatalogError> {
         let stop = Arc::new(AtomicBool::new(false));
-        let wake = Arc::new(relais_net::wake_fd()?);
+        let waker = Arc::new(Waker::new()?);
         let store = CatalogStore::open(own)?;
         let watch = match config.watch {
             WatchMode::Off => None,
@@ -161,13 +162,13 @@ impl CatalogWriter {
             rescan_at: None,
             last_hash_check: None,
         };
-        let (flag, thread_wake) = (stop.clone(), wake.clone());
+        let (flag, thread_waker) = (stop.clone(), waker.clone());
         let thread =
             std::thread::Builder::new().name("catalog-writer".to_owned()).spawn(move || {
                 let _lock = lock;
-                writer_loop.run(&flag, &thread_wake);
+                writer_loop.run(&flag, &thread_waker);
             })?;
-        Ok(Self { stop, wake, thread: Some(thread) })
+        Ok(Self { stop, waker, thread: Some(thread) })
     }
 
     /// Returns whether a thread has ended without a request.
@@ -184,9 +185,7 @@ impl CatalogWriter {
 impl Drop for CatalogWriter {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Err(e) = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes()) {
-            warn!("cannot wake the catalogue writer: {e}");
-        }
+        self.waker.wake();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -227,7 +226,7 @@ struct WriterLoop {
 }
 
 impl WriterLoop {
-    fn run(mut self, stop: &AtomicBool, wake: &OwnedFd) {
+    fn run(mut self, stop: &AtomicBool, waker: &Waker) {
         let began = Instant::now();
         self.rescan_at = Some(began);
         while !stop.load(Ordering::Relaxed) {
@@ -245,7 +244,7 @@ impl WriterLoop {
                 }
                 Err(e) => self.failed(&e),
             }
-            if let Err(e) = self.wait(wake) {
+            if let Err(e) = self.wait(waker) {
                 error!("the catalogue writer cannot poll: {e}");
                 std::thread::sleep(ERROR_PAUSE);
             }
@@ -478,7 +477,7 @@ impl WriterLoop {
     }
 
     /// Waits for an event, a digest, the next quiet name, or the next check.
-    fn wait(&self, wake: &OwnedFd) -> io::Result<()> {
+    fn wait(&self, waker: &Waker) -> io::Result<()> {
         let now = Instant::now();
         let look = self
             .hasher
@@ -496,7 +495,7 @@ impl WriterLoop {
             .and_then(|t| Timespec::try_from(t).ok());
         let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         let mut fds = vec![
-            readable(wake.as_fd()),
+            readable(waker.as_fd()),
             readable(self.hasher.ready()),
             readable(self.hints.as_fd()),
         ];

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -20,6 +20,7 @@ use relais_auth::{ClusterKey, LinkHandshake, LinkRole};
 use relais_cluster::replica::{FetchFault, MissingContent};
 use relais_net::Connection;
 use relais_net::tls::{Dialer, TrustPolicy};
+use relais_os::{Mailbox, MailboxSender};
 use relais_proto::{FileTime, FolderId, Lsn, PeerSlave, Reply, Request, SlaveId, limits};
 use relais_storage::{StagedName, Staging};
 use relais_transfer::Ranges;
@@ -85,7 +86,6 @@ struct FetchContext {
     /// What is known about partial files, by their puts.
     partials: Mutex<HashMap<Lsn, Resume>>,
     jobs: Mutex<Receiver<FetchJob>>,
-    wake: OwnedFd,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -95,7 +95,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A pool of threads that fetch contents.
 pub struct FetchPool {
     queue: Sender<FetchJob>,
-    results: Receiver<FetchResult>,
+    results: Mailbox<FetchResult>,
     context: Arc<FetchContext>,
 }
 
@@ -110,7 +110,7 @@ impl FetchPool {
         dialer: Dialer,
         staging: Staging,
     ) -> io::Result<Self> {
-        let ((queue, jobs), (sender, results)) = (channel(), channel());
+        let ((queue, jobs), (sender, results)) = (channel(), Mailbox::new()?);
         let context = Arc::new(FetchContext {
             slave,
             key_file,
@@ -119,7 +119,6 @@ impl FetchPool {
             peers: Mutex::default(),
             partials: Mutex::default(),
             jobs: Mutex::new(jobs),
-            wake: relais_net::wake_fd()?,
         });
         for _ in 0..THREADS {
             let (context, sender) = (context.clone(), sender.clone());
@@ -156,15 +155,13 @@ impl FetchPool {
     /// Returns the results that have come.
     #[must_use]
     pub fn take(&self) -> Vec<FetchResult> {
-        // The counter is reset first; results that come meanwhile are taken as well.
-        let _ = rustix::io::read(&self.context.wake, &mut [0_u8; 8]);
-        self.results.try_iter().collect()
+        self.results.take()
     }
 
     /// Returns the descriptor that is readable when results have come.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.context.wake.as_fd()
+        self.results.as_fd()
     }
 }
 
@@ -175,7 +172,7 @@ fn catch_panic<T>(fetch: impl FnOnce() -> T) -> Option<T> {
     catch_unwind(AssertUnwindSafe(fetch)).ok()
 }
 
-fn run_worker(context: &FetchContext, results: &Sender<FetchResult>) {
+fn run_worker(context: &FetchContext, results: &MailboxSender<FetchResult>) {
     let mut peer = None;
     loop {
         let Ok(FetchJob { put, missing, from }) = lock(&context.jobs).recv() else { return };
@@ -186,11 +183,8 @@ fn run_worker(context: &FetchContext, results: &Sender<FetchResult>) {
             error!("the thread that fetches {} has panicked; trying again", missing.path);
         }
         let result = result.unwrap_or_else(|| Err(FetchFault::Holder.into()));
-        if results.send(FetchResult { put, from, result }).is_err() {
+        if !results.send(FetchResult { put, from, result }) {
             return;
-        }
-        if let Err(e) = rustix::io::write(&context.wake, &1_u64.to_ne_bytes()) {
-            debug!("cannot wake the receiver of fetched contents: {e}");
         }
     }
 }

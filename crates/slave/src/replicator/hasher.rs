@@ -1,13 +1,14 @@
 //! The thread that computes digests. It reads files and writes nothing.
 
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
-use log::{debug, warn};
+use log::warn;
+use relais_os::Mailbox;
 use relais_proto::Digest;
 use relais_storage::{CatalogError, FileIdentity, UnhashedFile};
 use relais_tree::{Folder, hash_file};
@@ -23,29 +24,10 @@ pub enum Hashed {
 /// Hashes files on a thread of its own and returns the digests in file.
 pub struct Hasher {
     requests: Option<Sender<Vec<UnhashedFile>>>,
-    results: Receiver<Hashed>,
-    /// Readable when results are available.
-    ready: Arc<OwnedFd>,
+    results: Mailbox<Hashed>,
     pending: usize,
     thread: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
-}
-
-/// Wakes the catalogue writer, also when the thread panics.
-struct Waker(Arc<OwnedFd>);
-
-impl Waker {
-    fn wake(&self) {
-        if let Err(e) = rustix::io::write(&*self.0, &1_u64.to_ne_bytes()) {
-            debug!("the catalogue writer has a wake-up pending: {e}");
-        }
-    }
-}
-
-impl Drop for Waker {
-    fn drop(&mut self) {
-        self.wake();
-    }
 }
 
 impl Hasher {
@@ -58,30 +40,20 @@ impl Hasher {
     pub fn start(root: &Folder, syncs: bool, stop: Arc<AtomicBool>) -> Result<Self, CatalogError> {
         let root = root.try_clone()?;
         let (requests, queue) = channel::<Vec<UnhashedFile>>();
-        let (done, results) = channel();
-        let ready = Arc::new(relais_net::wake_fd()?);
-        let (waker, stopped) = (Waker(ready.clone()), stop.clone());
+        let (done, results) = Mailbox::new()?;
+        let stopped = stop.clone();
         let work = move || {
-            let waker = waker;
             for file in queue.iter().flatten() {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                if done.send(hash(&root, file, syncs, &stopped)).is_err() {
+                if !done.send(hash(&root, file, syncs, &stopped)) {
                     return;
                 }
-                waker.wake();
             }
         };
         let thread = std::thread::Builder::new().name("hasher".to_owned()).spawn(work)?;
-        Ok(Self {
-            requests: Some(requests),
-            results,
-            ready,
-            pending: 0,
-            thread: Some(thread),
-            stop,
-        })
+        Ok(Self { requests: Some(requests), results, pending: 0, thread: Some(thread), stop })
     }
 
     /// Returns whether no file waits for its digest.
@@ -104,9 +76,7 @@ impl Hasher {
     /// # Panics
     /// Same as [`Self::request`].
     pub fn results(&mut self) -> Vec<Hashed> {
-        // Resets the event counter before the results are taken, so that no wake-up is lost.
-        let _ = rustix::io::read(&*self.ready, &mut [0_u8; 8]);
-        let results: Vec<_> = self.results.try_iter().collect();
+        let results = self.results.take();
         self.pending -= results.len().min(self.pending);
         let failed = self.thread.as_ref().is_some_and(JoinHandle::is_finished);
         assert!(!failed || self.stop.load(Ordering::Relaxed), "the hashing thread has ended");
@@ -115,7 +85,7 @@ impl Hasher {
 
     /// Returns a descriptor that is readable when there are results.
     pub fn ready(&self) -> BorrowedFd<'_> {
-        self.ready.as_fd()
+        self.results.as_fd()
     }
 }
 

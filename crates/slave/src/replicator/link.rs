@@ -16,6 +16,7 @@ use log::{debug, info, warn};
 use relais_auth::{ClusterKey, LinkError, LinkHandshake, LinkRole, decode_link_frame};
 use relais_net::tls::{Dialer, TrustPolicy};
 use relais_net::{Connection, Socket};
+use relais_os::MailboxSender;
 use relais_proto::{
     ClusterId, DiskSpace, ErrorCode, FolderId, Heartbeat, LinkMessage, Lsn, PeerSlave,
     Registration, SlaveId, SlaveState, WireError, limits,
@@ -23,7 +24,7 @@ use relais_proto::{
 use relais_storage::{CatalogReader, MetadataFolder};
 
 use super::ReplicatorSetup;
-use super::mailbox::{IdConflict, LinkEvent, LinkEventSender, OutgoingMessages};
+use super::mailbox::{IdConflict, LinkEvent, OutgoingMessages};
 use crate::certificate::Certificate;
 use crate::config::Cluster;
 use crate::engine::serving::{DISPLACED, with_pool_counters};
@@ -52,7 +53,7 @@ impl MasterLink {
     pub fn start(
         setup: &ReplicatorSetup,
         stop: Arc<AtomicBool>,
-        events: LinkEventSender,
+        events: MailboxSender<LinkEvent>,
         outgoing: Arc<OutgoingMessages>,
     ) -> io::Result<Self> {
         let socket = LinkSocket::default();
@@ -120,7 +121,7 @@ struct LinkThread {
     heartbeats: HeartbeatSender,
     stop: Arc<AtomicBool>,
     socket: LinkSocket,
-    events: LinkEventSender,
+    events: MailboxSender<LinkEvent>,
     outgoing: Arc<OutgoingMessages>,
     /// Number of the current link.
     number: u64,
@@ -323,7 +324,7 @@ impl Drop for LinkShutdown<'_> {
 /// Reads and handles the master's messages.
 struct LinkReader<'a> {
     scoreboard: Arc<Scoreboard>,
-    events: &'a LinkEventSender,
+    events: &'a MailboxSender<LinkEvent>,
     /// Pages of a list of slaves that is not complete yet.
     peers: Vec<PeerSlave>,
     scrubs: &'a mut Option<u64>,
@@ -373,7 +374,9 @@ impl LinkReader<'_> {
                     certificate.install(&chain, renew_s);
                 }
             }
-            LinkMessage::ToSlave(message) => self.events.send(LinkEvent::Message(message)),
+            LinkMessage::ToSlave(message) => {
+                self.events.send(LinkEvent::Message(message));
+            }
             LinkMessage::Peers { peers, last } => {
                 self.peers.extend(peers);
                 if last {
@@ -384,9 +387,11 @@ impl LinkReader<'_> {
                 self.events.send(LinkEvent::PathQuery { query, list });
             }
             LinkMessage::AskTree { query, ids } => {
-                self.events.send(LinkEvent::TreeQuery { query, ids })
+                self.events.send(LinkEvent::TreeQuery { query, ids });
             }
-            LinkMessage::Recovering { epoch } => self.events.send(LinkEvent::Recovering(epoch)),
+            LinkMessage::Recovering { epoch } => {
+                self.events.send(LinkEvent::Recovering(epoch));
+            }
             other => return Err(WireError::Unexpected(other.frame_type().number()).into()),
         }
         Ok(())

@@ -1,12 +1,12 @@
 //! The mailbox between the link's thread and the catalogue writer.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use log::debug;
+use relais_os::{Mailbox, MailboxSender};
 use relais_proto::{
     ClusterId, LinkMessage, Lsn, PathList, PathPage, PeerSlave, ToMaster, ToSlave, TreePage,
 };
@@ -74,30 +74,10 @@ pub enum LinkEvent {
     Retry,
 }
 
-/// Sends events from the link's thread, and wakes the receiver.
-#[derive(Debug, Clone)]
-pub struct LinkEventSender {
-    sender: Sender<LinkEvent>,
-    wake: Arc<OwnedFd>,
-}
-
-impl LinkEventSender {
-    /// Sends an event; it is dropped if the receiver has gone.
-    pub fn send(&self, event: LinkEvent) {
-        if self.sender.send(event).is_err() {
-            return;
-        }
-        if let Err(e) = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes()) {
-            debug!("cannot wake the receiver of link events: {e}");
-        }
-    }
-}
-
 /// The catalogue writer's side: receives events, and sends messages to the master.
 #[derive(Debug)]
 pub struct LinkMailbox {
-    receiver: Receiver<LinkEvent>,
-    wake: Arc<OwnedFd>,
+    events: Mailbox<LinkEvent>,
     outgoing: Arc<OutgoingMessages>,
 }
 
@@ -106,29 +86,22 @@ impl LinkMailbox {
     ///
     /// # Errors
     /// Those of the system call.
-    pub fn new() -> io::Result<(LinkEventSender, Self, Arc<OutgoingMessages>)> {
-        let (sender, receiver) = channel();
-        let wake = Arc::new(relais_net::wake_fd()?);
+    pub fn new() -> io::Result<(MailboxSender<LinkEvent>, Self, Arc<OutgoingMessages>)> {
+        let (sender, events) = Mailbox::new()?;
         let outgoing = Arc::new(OutgoingMessages::default());
-        Ok((
-            LinkEventSender { sender, wake: wake.clone() },
-            Self { receiver, wake, outgoing: outgoing.clone() },
-            outgoing,
-        ))
+        Ok((sender, Self { events, outgoing: outgoing.clone() }, outgoing))
     }
 
     /// Returns the events that have come.
     #[must_use]
     pub fn receive(&self) -> Vec<LinkEvent> {
-        // The counter is reset first; events that come meanwhile are taken as well.
-        let _ = rustix::io::read(&*self.wake, &mut [0_u8; 8]);
-        self.receiver.try_iter().collect()
+        self.events.take()
     }
 
     /// Returns the descriptor that is readable when events have come.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
+        self.events.as_fd()
     }
 
     /// Sends a message on the link with this number; it is dropped if that link is down.
