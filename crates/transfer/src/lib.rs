@@ -4,12 +4,22 @@
 //! fetches from another. It opens no connection, names no file and prints nothing. Callers pass
 //! open files and sessions, and receive progress events.
 
+mod action;
 pub mod download;
+mod error;
+pub mod exchange;
+mod failover;
 pub mod pipeline;
 mod ranges;
-mod retry;
 mod send;
+mod sessions;
+#[cfg(test)]
+mod test_support;
 pub mod upload;
 
+pub use action::{Action, Purpose, action};
+pub use error::{Fault, TransferError};
+pub use failover::{Failover, Try};
 pub use ranges::{MOST_RANGES, Ranges, RangesError};
 pub use send::{BlockRange, ByteObserver, SENDFILE_FROM, SendOutcome, send_blocks};
+pub use sessions::Sessions;

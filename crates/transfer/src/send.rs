@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use relais_net::{Connection, MinimumThroughput};
 use relais_proto::{FrameHeader, FrameType};
+use rustix::io::Errno;
 use rustix::net::SendFlags;
 
 /// Smallest block size for sendfile, in bytes.
@@ -87,32 +88,84 @@ fn send_directly(
     while done < span.length {
         let len = block_len(span, done);
         to.output().extend_from_slice(&block_header(len));
-        send_more(to, &mut pace)?;
-        let mut at = span.offset + done;
-        let end = at + u64::from(len);
-        while at < end {
-            // One call moves at most 0x7ffff000 bytes, and blocks are far smaller.
-            let rest = usize::try_from(end - at).unwrap_or(usize::MAX);
-            let sent = match rustix::fs::sendfile(to.stream(), file, Some(&mut at), rest) {
-                Ok(0) => return fill_up(to, end - at).map(|()| SendOutcome::Short),
-                Ok(sent) => sent as u64,
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
-                Err(e) if is_of_the_file(e) => {
-                    return fill_up(to, end - at).map(|()| SendOutcome::Unreadable(e.into()));
-                }
-                Err(e) => return Err(e.into()),
-            };
-            *moved += sent;
-            pace.moved(sent, Instant::now())?;
+        let header = to.output().len() as u64;
+        let mut sent_of_block = 0;
+        let ended = send_file(to, file, span.offset + done, len, |_, sent| {
+            sent_of_block += sent;
+            pace.moved(sent, Instant::now())
+        });
+        *moved += u64::saturating_sub(sent_of_block, header);
+        match ended? {
+            FileEnd::Whole => done += u64::from(len),
+            FileEnd::Short(missing) => return fill_up(to, missing).map(|()| SendOutcome::Short),
+            FileEnd::Unreadable(missing, e) => {
+                return fill_up(to, missing).map(|()| SendOutcome::Unreadable(e));
+            }
         }
-        done += u64::from(len);
     }
     Ok(SendOutcome::Whole)
 }
 
+/// How far a part of a file was sent; the numbers are the missing bytes.
+pub(crate) enum FileEnd {
+    Whole,
+    Short(u64),
+    Unreadable(u64, io::Error),
+}
+
+/// Sends the queued bytes, and then `len` bytes of `file` from `at` on, with sendfile.
+///
+/// `each` gets the number of bytes that the socket accepted; 0 if it accepted none in time.
+pub(crate) fn send_file<E: From<io::Error>>(
+    to: &mut Connection,
+    file: &File,
+    mut at: u64,
+    len: u32,
+    mut each: impl FnMut(&mut Connection, u64) -> Result<(), E>,
+) -> Result<FileEnd, E> {
+    send_queued(to, SendFlags::MORE, &mut each)?;
+    let end = at + u64::from(len);
+    while at < end {
+        // One call moves at most 0x7ffff000 bytes, and frames are far smaller.
+        let rest = usize::try_from(end - at).unwrap_or(usize::MAX);
+        let sent = match rustix::fs::sendfile(to.stream(), file, Some(&mut at), rest) {
+            Ok(0) => return Ok(FileEnd::Short(end - at)),
+            Ok(sent) => sent as u64,
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(e) if is_of_the_file(e) => return Ok(FileEnd::Unreadable(end - at, e.into())),
+            Err(e) => return Err(io::Error::from(e).into()),
+        };
+        each(to, sent)?;
+    }
+    Ok(FileEnd::Whole)
+}
+
+/// Sends the queued bytes. See [`send_file`] for `each`.
+pub(crate) fn send_queued<E: From<io::Error>>(
+    to: &mut Connection,
+    flags: SendFlags,
+    mut each: impl FnMut(&mut Connection, u64) -> Result<(), E>,
+) -> Result<(), E> {
+    let stream = to.stream().clone();
+    let mut queued = std::mem::take(to.output());
+    let mut rest = queued.as_slice();
+    while !rest.is_empty() {
+        let sent = match rustix::net::send(&*stream, rest, flags | SendFlags::NOSIGNAL) {
+            Ok(sent) => sent,
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(e) => return Err(io::Error::from(e).into()),
+        };
+        rest = &rest[sent..];
+        each(to, sent as u64)?;
+    }
+    // The buffer itself is reused.
+    queued.clear();
+    *to.output() = queued;
+    Ok(())
+}
+
 /// Returns whether an error of sendfile comes from the file, not from the socket.
-pub(crate) fn is_of_the_file(e: rustix::io::Errno) -> bool {
-    use rustix::io::Errno;
+fn is_of_the_file(e: Errno) -> bool {
     matches!(
         e,
         Errno::IO
@@ -123,23 +176,6 @@ pub(crate) fn is_of_the_file(e: rustix::io::Errno) -> bool {
             | Errno::NODATA
             | Errno::INVAL
     )
-}
-
-/// Sends the queued bytes and keeps the packet open for more.
-fn send_more(to: &mut Connection, pace: &mut MinimumThroughput) -> io::Result<()> {
-    let stream = to.stream().clone();
-    let mut rest = to.output().as_slice();
-    while !rest.is_empty() {
-        let sent = match rustix::net::send(&*stream, rest, SendFlags::MORE | SendFlags::NOSIGNAL) {
-            Ok(sent) => sent,
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
-            Err(e) => return Err(e.into()),
-        };
-        rest = &rest[sent..];
-        pace.moved(sent as u64, Instant::now())?;
-    }
-    to.output().clear();
-    Ok(())
 }
 
 fn send_copied(

@@ -17,9 +17,9 @@ use std::time::Duration;
 use relais_proto::Digest;
 use relais_proto::limits::PIECE;
 
-use super::DownloadError;
 use super::blocks::piece_range;
 use super::state::DownloadState;
+use crate::error::TransferError;
 
 /// Largest content that is hashed in the receiving thread; starting another thread costs more.
 const INLINE: u64 = 256 * 1024;
@@ -123,7 +123,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
     /// Starts with content of `size` bytes and its pieces that are already here.
     ///
     /// Does nothing if it has already started.
-    pub(super) fn begin(&mut self, size: u64) -> Result<(), DownloadError> {
+    pub(super) fn begin(&mut self, size: u64) -> Result<(), TransferError> {
         if self.begun {
             return Ok(());
         }
@@ -145,7 +145,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         Ok(())
     }
 
-    fn start_thread(&mut self) -> Result<(), DownloadError> {
+    fn start_thread(&mut self) -> Result<(), TransferError> {
         let (jobs, todo) = channel();
         let (give_back, used) = channel();
         let (state, table) = (self.state, self.table);
@@ -165,7 +165,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
     }
 
     /// Starts periodic saving, for a long download.
-    pub(super) fn save_from_now_on(&mut self) -> Result<(), DownloadError> {
+    pub(super) fn save_from_now_on(&mut self) -> Result<(), TransferError> {
         if self.saver.is_none() {
             let (stop, stopped) = channel();
             let state = self.state;
@@ -175,16 +175,16 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         Ok(())
     }
 
-    fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'scope) -> Result<(), DownloadError> {
+    fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'scope) -> Result<(), TransferError> {
         let builder = std::thread::Builder::new().name(name.to_owned());
         builder
             .spawn_scoped(self.scope, work)
             .map(|_| ())
-            .map_err(DownloadError::local("starting a thread"))
+            .map_err(TransferError::local("starting a thread"))
     }
 
     /// Returns a buffer of at least `length` bytes, at most a piece.
-    pub(super) fn buffer(&mut self, length: usize) -> Result<Vec<u8>, DownloadError> {
+    pub(super) fn buffer(&mut self, length: usize) -> Result<Vec<u8>, TransferError> {
         let waiting = self.made >= BUFFERS;
         let mut buffer = match (self.spare.pop(), &self.thread) {
             (Some(buffer), _) => buffer,
@@ -212,7 +212,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         index: u64,
         buffer: Vec<u8>,
         length: usize,
-    ) -> Result<(), DownloadError> {
+    ) -> Result<(), TransferError> {
         let place = PieceInBuffer { index, size: self.size };
         if let Some(thread) = &self.thread {
             return thread.jobs.send(HashJob::Bytes { place, buffer, length }).map_err(|_| gone());
@@ -223,7 +223,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
     }
 
     /// Hashes pieces that are complete in the part file.
-    pub(super) fn on_disk(&mut self, pieces: Range<u64>) -> Result<(), DownloadError> {
+    pub(super) fn on_disk(&mut self, pieces: Range<u64>) -> Result<(), TransferError> {
         if pieces.is_empty() {
             return Ok(());
         }
@@ -241,7 +241,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
     }
 
     /// Waits until all submitted pieces are hashed.
-    pub(super) fn settle(&mut self) -> Result<(), DownloadError> {
+    pub(super) fn settle(&mut self) -> Result<(), TransferError> {
         let Some(thread) = &self.thread else { return Ok(()) };
         let (done, settled) = channel();
         thread.jobs.send(HashJob::Settle(done)).map_err(|_| gone())?;
@@ -250,7 +250,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
                 Ok(result) => return result.map_err(reading()),
                 Err(RecvTimeoutError::Disconnected) => return Err(gone()),
                 Err(RecvTimeoutError::Timeout) if self.state.interrupted() => {
-                    return Err(DownloadError::Interrupted);
+                    return Err(TransferError::Interrupted);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -274,7 +274,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
     }
 
     /// Drops all values; the next [`Self::begin`] is for another content.
-    pub(super) fn reset(&mut self) -> Result<(), DownloadError> {
+    pub(super) fn reset(&mut self) -> Result<(), TransferError> {
         if let Some(thread) = &self.thread {
             thread.jobs.send(HashJob::Reset).map_err(|_| gone())?;
             self.settle()?;
@@ -286,15 +286,15 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
 }
 
 /// Reports that the hashing thread ended early. A panic is reported where the threads are joined.
-fn gone() -> DownloadError {
-    DownloadError::Local {
+fn gone() -> TransferError {
+    TransferError::Local {
         error: io::Error::other("the hashing thread has ended"),
         what: "hashing",
     }
 }
 
-fn reading() -> impl FnOnce(io::Error) -> DownloadError {
-    DownloadError::local("reading the part file back")
+fn reading() -> impl FnOnce(io::Error) -> TransferError {
+    TransferError::local("reading the part file back")
 }
 
 /// State of the hashing thread.

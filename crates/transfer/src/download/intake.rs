@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use relais_net::{Connection, MinimumThroughput};
 use relais_proto::limits::PIECE;
-use relais_proto::{ContentHeader, Digest, FrameType, Reply, WireError};
+use relais_proto::{ContentHeader, Digest, Reply};
 
-use super::DownloadError;
 use super::blocks::{block_length, piece_range};
-use super::error::DownloadInterrupt;
-use super::exchange::{answer, unexpected};
 use super::hashing::Hashing;
 use super::state::DownloadState;
+use crate::error::{Fault, TransferError};
+use crate::exchange::{ContentFrame, KeepAlives, answer, content_frame};
 
 /// Longest time before received bytes are written.
 const WRITE_EVERY: Duration = Duration::from_millis(250);
@@ -40,7 +39,7 @@ pub(super) fn take_in<'env>(
     state: &'env DownloadState<'env>,
     hashing: &mut Hashing<'_, 'env>,
     moved: &mut u64,
-) -> Result<Digest, DownloadInterrupt> {
+) -> Result<Digest, Fault> {
     let mut intake = Intake::new(header, state, hashing);
     let result = intake.blocks(from, header, moved);
     // Also after a failure, because the received bytes are good.
@@ -48,7 +47,7 @@ pub(super) fn take_in<'env>(
     result?;
     match answer(from)? {
         Reply::End { digest } => Ok(digest),
-        other => Err(unexpected(&other)),
+        other => Err(Fault::unexpected(&other)),
     }
 }
 
@@ -118,7 +117,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
         from: &mut Connection,
         header: &ContentHeader,
         moved: &mut u64,
-    ) -> Result<(), DownloadInterrupt> {
+    ) -> Result<(), Fault> {
         let mut left = header.length;
         while left > 0 {
             let expected = block_length(header, left);
@@ -130,25 +129,17 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
     }
 
     /// Reads headers up to the next block, which must have the `expected` length.
-    fn block_header(
-        &mut self,
-        from: &mut Connection,
-        expected: u32,
-    ) -> Result<(), DownloadInterrupt> {
+    fn block_header(&mut self, from: &mut Connection, expected: u32) -> Result<(), Fault> {
+        let mut keepalives = KeepAlives::new();
         loop {
-            let header = from.read_header()?.ok_or(WireError::Truncated)?;
-            if header.kind == FrameType::Block {
-                return if header.len == expected {
-                    Ok(())
-                } else {
-                    Err(DownloadInterrupt::bad_value("length of a block", header.len.into()))
-                };
-            }
-            match from.read_reply_of(header)? {
+            match content_frame(from, &mut keepalives)? {
+                ContentFrame::Block(len) if len == expected => return Ok(()),
+                ContentFrame::Block(len) => {
+                    return Err(Fault::bad_value("length of a block", len.into()));
+                }
                 // A slow disk at the server: more blocks follow.
-                Reply::Wait(_) | Reply::MasterUnreachable { .. } => self.look(from)?,
-                Reply::Error(refusal) => return Err(DownloadInterrupt::Refused(refusal)),
-                other => return Err(unexpected(&other)),
+                ContentFrame::KeepAlive => self.look(from)?,
+                ContentFrame::End(other) => return Err(Fault::unexpected(&other)),
             }
         }
     }
@@ -159,7 +150,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
         from: &mut Connection,
         mut left: usize,
         moved: &mut u64,
-    ) -> Result<(), DownloadInterrupt> {
+    ) -> Result<(), Fault> {
         while left > 0 {
             if self.buffer.is_empty() {
                 self.buffer = self.hashing.buffer(self.length)?;
@@ -182,12 +173,12 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
     ///
     /// It skips the check while bytes are available, unless many were read since. Small blocks
     /// nearly always leave a part of the next one available.
-    fn look(&mut self, from: &Connection) -> Result<(), DownloadInterrupt> {
+    fn look(&mut self, from: &Connection) -> Result<(), Fault> {
         if from.has_input() && self.untold < READ_LEAST as u64 {
             return Ok(());
         }
         let now = Instant::now();
-        self.pace.moved(std::mem::take(&mut self.untold), now).map_err(WireError::Io)?;
+        self.pace.moved(std::mem::take(&mut self.untold), now)?;
         match now.duration_since(self.last_look) {
             took if took < FAST => self.step = (self.step * 2).min(READ_MOST),
             took if took > SLOW => self.step = (self.step / 2).max(READ_LEAST),
@@ -199,14 +190,14 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
             self.last_write = now;
             self.hashing.save_from_now_on()?;
             if self.state.is_interrupted_now() {
-                return Err(DownloadError::Interrupted.into());
+                return Err(TransferError::Interrupted.into());
             }
         }
         Ok(())
     }
 
     /// Writes the unwritten bytes of the current piece.
-    fn write(&mut self) -> Result<(), DownloadError> {
+    fn write(&mut self) -> Result<(), TransferError> {
         let bytes = &self.buffer[self.unwritten.min(self.filled)..self.filled];
         self.state.write(bytes, self.start + self.unwritten as u64)?;
         self.unwritten = self.filled;
@@ -214,7 +205,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
     }
 
     /// Handles the end of the current piece.
-    fn close_piece(&mut self) -> Result<(), DownloadError> {
+    fn close_piece(&mut self) -> Result<(), TransferError> {
         self.write()?;
         let buffer = std::mem::take(&mut self.buffer);
         if self.begun == 0 {
@@ -228,7 +219,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
     }
 
     /// Writes the bytes of an unfinished piece.
-    fn finish(mut self) -> Result<(), DownloadError> {
+    fn finish(mut self) -> Result<(), TransferError> {
         if self.buffer.is_empty() {
             return Ok(());
         }
@@ -238,7 +229,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
     }
 
     /// Submits the current piece for hashing from the part file, if it is complete.
-    fn hash_from_disk(&mut self) -> Result<(), DownloadError> {
+    fn hash_from_disk(&mut self) -> Result<(), TransferError> {
         if self.state.has(&piece_range(self.index, self.size)) {
             self.hashing.on_disk(self.index..self.index + 1)
         } else {

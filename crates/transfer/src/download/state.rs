@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use log::warn;
 
-use super::{DownloadError, Progress, Resume};
-use crate::Ranges;
+use super::content::{Progress, Resume};
+use crate::error::TransferError;
+use crate::ranges::Ranges;
 
 /// Time between two checkpoints.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -59,15 +60,15 @@ impl<'a> DownloadState<'a> {
         part: &'a File,
         resume: Option<Resume>,
         progress: &'a mut dyn Progress,
-    ) -> Result<Self, DownloadError> {
+    ) -> Result<Self, TransferError> {
         let length =
-            part.metadata().map_err(DownloadError::local("looking at the part file"))?.len();
+            part.metadata().map_err(TransferError::local("looking at the part file"))?.len();
         let content = resume.map(|mut resume| {
             resume.good.clip(length.min(resume.size));
             resume
         });
         if content.is_none() && length > 0 {
-            part.set_len(0).map_err(DownloadError::local("emptying the part file"))?;
+            part.set_len(0).map_err(TransferError::local("emptying the part file"))?;
         }
         let saved = content.as_ref().map(|content| (0, content.good.clone()));
         let book =
@@ -81,13 +82,13 @@ impl<'a> DownloadState<'a> {
     }
 
     /// Replaces the known facts, and truncates the part file to the size of the content.
-    pub(super) fn know(&self, content: Resume) -> Result<(), DownloadError> {
+    pub(super) fn know(&self, content: Resume) -> Result<(), TransferError> {
         let length =
-            self.part.metadata().map_err(DownloadError::local("looking at the part file"))?.len();
+            self.part.metadata().map_err(TransferError::local("looking at the part file"))?.len();
         if length > content.size {
             self.part
                 .set_len(content.size)
-                .map_err(DownloadError::local("cutting the part file"))?;
+                .map_err(TransferError::local("cutting the part file"))?;
         }
         lock(&self.book).content = Some(content);
         Ok(())
@@ -109,14 +110,14 @@ impl<'a> DownloadState<'a> {
     }
 
     /// Writes `bytes` to the part file, records them as good and reports progress.
-    pub(super) fn write(&self, bytes: &[u8], at: u64) -> Result<(), DownloadError> {
+    pub(super) fn write(&self, bytes: &[u8], at: u64) -> Result<(), TransferError> {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.part.write_all_at(bytes, at).map_err(DownloadError::local("writing the part file"))?;
+        self.part.write_all_at(bytes, at).map_err(TransferError::local("writing the part file"))?;
         let mut book = lock(&self.book);
         if let Some(error) = book.sync_failed.take() {
-            return Err(DownloadError::Local { error, what: "syncing the part file" });
+            return Err(TransferError::Local { error, what: "syncing the part file" });
         }
         let good = book.content.as_mut().map(|content| {
             content.good.insert(at..at + bytes.len() as u64);
@@ -147,7 +148,7 @@ impl<'a> DownloadState<'a> {
     }
 
     /// Forgets the content and all its bytes.
-    pub(super) fn restart(&self, why: &str) -> Result<(), DownloadError> {
+    pub(super) fn restart(&self, why: &str) -> Result<(), TransferError> {
         // Held to the end, so a checkpoint of the old content cannot follow the start of the new
         // one.
         let mut progress = lock(&self.progress);
@@ -155,7 +156,7 @@ impl<'a> DownloadState<'a> {
         book.generation += 1;
         book.content = None;
         drop(book);
-        self.part.set_len(0).map_err(DownloadError::local("emptying the part file"))?;
+        self.part.set_len(0).map_err(TransferError::local("emptying the part file"))?;
         progress.restarted(why);
         Ok(())
     }

@@ -4,14 +4,18 @@
 
 use relais_net::Connection;
 use relais_proto::limits::PIECE;
-use relais_proto::{Digest, ErrorCode, IfMatch, TreePath};
+use relais_proto::{Digest, ErrorCode, IfMatch, Refusal, TreePath};
 
 use super::blocks::piece_range;
-use super::error::{DownloadError, DownloadInterrupt};
-use super::exchange::{ask_for_digest, ask_for_pieces, if_match};
+use super::content::Resume;
 use super::hashing::Hashing;
+use super::requests::{ask_for_digest, ask_for_pieces, if_match};
 use super::state::DownloadState;
-use super::{Resume, retry_loop::ASK_AGAIN};
+use crate::action::{Action, Purpose, action};
+use crate::error::{Fault, TransferError};
+
+/// Requests for damaged pieces to one server.
+const ASK_AGAIN: u32 = 3;
 
 /// Result of the verification.
 pub(super) enum Verification {
@@ -38,21 +42,19 @@ pub(super) fn verify(
     state: &DownloadState<'_>,
     hashing: &mut Hashing<'_, '_>,
     rounds: &mut u32,
-) -> Result<Verification, DownloadInterrupt> {
+) -> Result<Verification, Fault> {
     hashing.settle()?;
     let Some(size) = state.with(|content| content.size) else {
         return Ok(Verification::Incomplete);
     };
     let count = usize::try_from(relais_tree::piece_count(size))
-        .map_err(|_| DownloadInterrupt::bad_value("size", size))?;
+        .map_err(|_| Fault::bad_value("size", size))?;
     let ours = hashing.values(|values| join(values, size));
     if ours == Some(digest) {
         return Ok(Verification::Whole);
     }
     if size == 0 {
-        return Err(DownloadInterrupt::Damaged(
-            "empty content came with the digest of something else".to_owned(),
-        ));
+        return Err(damaged("empty content came with the digest of something else"));
     }
     *rounds += 1;
     if ours.is_none() {
@@ -63,9 +65,7 @@ pub(super) fn verify(
         return Ok(Verification::Incomplete);
     }
     if *rounds > ASK_AGAIN {
-        return Err(DownloadInterrupt::Damaged(
-            "pieces that were fetched again are still damaged".to_owned(),
-        ));
+        return Err(damaged("pieces that were fetched again are still damaged"));
     }
     let theirs = their_values(server, path, digest, size)?;
     let bad: Vec<u64> = hashing.values(|values| {
@@ -106,14 +106,17 @@ fn their_values(
     path: &TreePath,
     digest: Digest,
     size: u64,
-) -> Result<Vec<Digest>, DownloadInterrupt> {
+) -> Result<Vec<Digest>, Fault> {
     let values =
         ask_for_pieces(server, path, IfMatch::Digest(digest), 0, relais_tree::piece_count(size))
             .map_err(|stop| match stop {
-                DownloadInterrupt::Refused(refusal)
-                    if !super::retry_loop::is_passing(refusal.code) =>
+                Fault::Refused(refusal)
+                    if matches!(
+                        action(refusal.code, Purpose::Read),
+                        Action::Stop | Action::Restart
+                    ) =>
                 {
-                    DownloadInterrupt::Damaged(format!(
+                    damaged(format!(
                         "the content came damaged and cannot be repaired: {}",
                         refusal.message
                     ))
@@ -123,7 +126,7 @@ fn their_values(
     if relais_tree::join(&values, size) == Some(digest) {
         Ok(values)
     } else {
-        Err(DownloadInterrupt::Damaged("the server's content does not have its digest".to_owned()))
+        Err(damaged("the server's content does not have its digest"))
     }
 }
 
@@ -136,7 +139,7 @@ pub(super) fn salvage(
     path: &TreePath,
     state: &DownloadState<'_>,
     end: u64,
-) -> Result<(), DownloadInterrupt> {
+) -> Result<(), Fault> {
     let Some(known) = state.content() else { return Ok(()) };
     let end = end.min(known.size);
     let first = known.good.prefix() / PIECE;
@@ -147,11 +150,11 @@ pub(super) fn salvage(
         return Ok(());
     };
     let read = relais_tree::piece_values(state.part, known.size, first, count, &mut |_| Ok(()));
-    let ours = read.map_err(DownloadError::local("reading the part file"))?;
+    let ours = read.map_err(TransferError::local("reading the part file"))?;
     let theirs = match ask_for_pieces(server, path, if_match(Some(&known)), first, count.into()) {
         Ok(theirs) => theirs,
         // The request for the content gets the same refusal, and handles it.
-        Err(DownloadInterrupt::Refused(_)) => return Ok(()),
+        Err(Fault::Refused(_)) => return Ok(()),
         Err(stop) => return Err(stop),
     };
     for (index, _) in
@@ -162,22 +165,17 @@ pub(super) fn salvage(
     Ok(())
 }
 
-/// Decision about a partial content from another server's disk.
-pub(super) enum Comparison {
-    /// The server's copy begins with the same pieces, so the download continues.
-    Same(Resume),
-    /// The copies differ, or nothing could be compared.
-    Different(String),
-}
-
-/// Compares the local pieces with those of the server's copy.
+/// Compares the local pieces with those of the server's copy; returns the common content.
+///
+/// # Errors
+/// Code `changed` if the copies differ, or nothing can be compared.
 pub(super) fn compare(
     server: &mut Connection,
     path: &TreePath,
     state: &DownloadState<'_>,
     hashing: &mut Hashing<'_, '_>,
-) -> Result<Comparison, DownloadInterrupt> {
-    let different = |why: &str| Ok(Comparison::Different(why.to_owned()));
+) -> Result<Resume, Fault> {
+    let different = |why: &str| Err(Fault::Refused(Refusal::new(ErrorCode::Changed, why)));
     let Some(known) = state.content() else { return different("nothing is known of it") };
     hashing.begin(known.size)?;
     hashing.settle()?;
@@ -197,21 +195,23 @@ pub(super) fn compare(
     match ask_for_pieces(server, path, IfMatch::Digest(digest), 0, count) {
         Ok(theirs) if theirs == ours => {}
         Ok(_) => return different("it has other bytes now"),
-        Err(DownloadInterrupt::Refused(refusal)) if refusal.code == ErrorCode::Changed => {
-            return different("it is being changed");
-        }
         Err(stop) => return Err(stop),
     }
     hashing.keep_first(ours.len(), size);
     let mut good = known.good;
     good.clip(count * PIECE);
-    Ok(Comparison::Same(Resume { size, digest: Some(digest), identity: None, good, ..known }))
+    Ok(Resume { size, digest: Some(digest), identity: None, good, ..known })
 }
 
 /// Reports a part file that keeps losing its bytes.
-fn unstable() -> DownloadError {
-    DownloadError::Local {
+fn unstable() -> TransferError {
+    TransferError::Local {
         error: std::io::Error::other("another program changes it"),
         what: "using the part file",
     }
+}
+
+/// Reports content of this server that does not match its digest.
+fn damaged(why: impl Into<String>) -> Fault {
+    Fault::Refused(Refusal::new(ErrorCode::Damaged, why))
 }

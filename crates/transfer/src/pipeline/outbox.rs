@@ -16,8 +16,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
-use super::error::PipelineInterrupt;
 use super::queue::{Load, PendingRequest};
+use crate::error::Fault;
 
 /// Bytes of frames that trigger a send, so the server is not idle while more are made.
 pub(super) const BATCH: u64 = 64 * 1024;
@@ -148,7 +148,7 @@ impl Outbox {
     }
 
     /// Sends as much as the socket accepts without waiting.
-    pub fn send(&mut self, to: &Socket) -> Result<(), PipelineInterrupt> {
+    pub fn send(&mut self, to: &Socket) -> Result<(), Fault> {
         while self.pending() > 0 {
             let mut slices = [IoSlice::new(&[]); CHUNKS];
             let (mut count, mut offered) = (0, 0);
@@ -167,7 +167,7 @@ impl Outbox {
                 }
                 Err(Errno::AGAIN) => return self.stalled(0),
                 Err(Errno::INTR) => {}
-                Err(e) => return Err(PipelineInterrupt::Lost(std::io::Error::from(e).to_string())),
+                Err(e) => return Err(std::io::Error::from(e).into()),
             }
         }
         self.pace = None;
@@ -192,30 +192,25 @@ impl Outbox {
     }
 
     /// Handles a full socket after `sent` more bytes.
-    fn stalled(&mut self, sent: usize) -> Result<(), PipelineInterrupt> {
+    fn stalled(&mut self, sent: usize) -> Result<(), Fault> {
         let now = Instant::now();
-        self.pace
-            .get_or_insert_with(|| MinimumThroughput::new(now))
-            .moved(sent as u64, now)
-            .map_err(|e| PipelineInterrupt::Lost(e.to_string()))
+        Ok(self.pace.get_or_insert_with(|| MinimumThroughput::new(now)).moved(sent as u64, now)?)
     }
 }
 
 /// Waits until `stream` is writable or, with `reading`, readable; returns whether it is readable.
-pub(super) fn wait(stream: &Socket, reading: bool) -> Result<bool, PipelineInterrupt> {
+pub(super) fn wait(stream: &Socket, reading: bool) -> Result<bool, Fault> {
     let flags = if reading { PollFlags::OUT | PollFlags::IN } else { PollFlags::OUT };
     let mut fds = [PollFd::new(stream, flags)];
     let timeout = Timespec::try_from(limits::SILENCE).ok();
     match poll(&mut fds, timeout.as_ref()) {
-        Ok(0) => {
-            Err(PipelineInterrupt::Lost("nothing came in time, and nothing was taken".to_owned()))
-        }
+        Ok(0) => Err(Fault::Lost("silent for too long".to_owned())),
         // A read reveals the error of a failed socket.
         Ok(_) => {
             Ok(reading
                 && fds[0].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR))
         }
         Err(Errno::INTR) => Ok(false),
-        Err(e) => Err(PipelineInterrupt::Lost(std::io::Error::from(e).to_string())),
+        Err(e) => Err(std::io::Error::from(e).into()),
     }
 }

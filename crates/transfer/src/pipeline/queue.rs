@@ -2,9 +2,11 @@
 
 use std::rc::Rc;
 
-use relais_proto::{Digest, GetRequest, IfMatch, PutRequest, Request, TreePath};
+use relais_proto::{Digest, GetRequest, IfMatch, PutRequest, Request};
 
-use super::{PipelineError, PipelineRequest, SMALL};
+use super::handler::{PipelineRequest, SMALL};
+use crate::action::Purpose;
+use crate::error::TransferError;
 
 /// A request with all data to repeat it.
 #[derive(Debug)]
@@ -55,7 +57,7 @@ impl Load {
 
 impl PendingRequest {
     /// Takes a request; hashes its content once.
-    pub fn new(tag: u64, ask: PipelineRequest) -> Result<Self, PipelineError> {
+    pub fn new(tag: u64, ask: PipelineRequest) -> Result<Self, TransferError> {
         let mut upload = None;
         let request = match ask {
             PipelineRequest::List { path } => Request::List { path, after: String::new(), most: 0 },
@@ -72,7 +74,7 @@ impl PendingRequest {
             PipelineRequest::Put { request, content } => {
                 let size = content.len() as u64;
                 if size > SMALL {
-                    return Err(PipelineError::stopped(format!(
+                    return Err(TransferError::stopped(format!(
                         "{}: {size} bytes are too many to be put at once",
                         request.path
                     )));
@@ -97,25 +99,14 @@ impl PendingRequest {
         })
     }
 
-    /// Returns the path of the request.
-    pub fn path(&self) -> Option<&TreePath> {
-        match &self.request {
-            Request::List { path, .. }
-            | Request::MakeFolder { path, .. }
-            | Request::Remove { path, .. } => Some(path),
-            Request::Stat(path) | Request::Hash(path) => Some(path),
-            Request::Get(get) => Some(&get.path),
-            Request::Put(put) => Some(&put.path),
-            _ => None,
+    /// Returns whether the request changes the tree, so later requests may depend on it.
+    pub fn purpose(&self) -> Purpose {
+        match self.request {
+            Request::Put(_) | Request::MakeFolder { .. } | Request::Remove { .. } => {
+                Purpose::Change
+            }
+            _ => Purpose::Read,
         }
-    }
-
-    /// Returns whether the request changes nothing, so no later request depends on it.
-    pub fn only_reads(&self) -> bool {
-        matches!(
-            self.request,
-            Request::List { .. } | Request::Stat(_) | Request::Hash(_) | Request::Get(_)
-        )
     }
 
     /// Returns the content bytes that are sent once the connection has sent `sent` bytes.

@@ -8,8 +8,8 @@ use std::os::unix::fs::MetadataExt;
 
 use relais_proto::{Expect, FileTime, Mode, PutRequest};
 
-use super::error::UploadInterrupt;
-use super::{UploadError, UploadSource, UploadTarget};
+use super::content::{UploadSource, UploadTarget};
+use crate::error::TransferError;
 use crate::send::read_full;
 
 /// Largest file that is read, hashed and sent at once; a second thread would cost more.
@@ -54,10 +54,10 @@ pub(super) struct Body<'a> {
 
 impl<'a> Body<'a> {
     /// Takes a file in its current state, if it still has the size that the caller knows.
-    pub(super) fn of_file(source: &UploadSource<'a>) -> Result<Self, UploadError> {
-        let snapshot = Snapshot::of(&source.file.metadata().map_err(UploadError::Source)?);
+    pub(super) fn of_file(source: &UploadSource<'a>) -> Result<Self, TransferError> {
+        let snapshot = Snapshot::of(&source.file.metadata().map_err(TransferError::reading)?);
         if snapshot.size != source.size {
-            return Err(UploadError::SourceChanged);
+            return Err(TransferError::SourceChanged);
         }
         let place = ContentSource::File(source.file, snapshot);
         Ok(Self { place, size: source.size, mtime: Some(source.mtime), mode: Some(source.mode) })
@@ -85,15 +85,15 @@ impl<'a> Body<'a> {
     }
 
     /// Returns all bytes if the content is sent from memory.
-    pub(super) fn small(&self) -> Result<Option<Cow<'a, [u8]>>, UploadInterrupt> {
+    pub(super) fn small(&self) -> Result<Option<Cow<'a, [u8]>>, TransferError> {
         match &self.place {
             ContentSource::Memory(bytes) => Ok(Some(Cow::Borrowed(bytes))),
             ContentSource::File(_, _) if self.size > SMALL => Ok(None),
             ContentSource::File(file, _) => {
                 let mut bytes = vec![0; usize::try_from(self.size).unwrap_or(0)];
-                let got = read_full(file, &mut bytes, 0).map_err(UploadInterrupt::source)?;
+                let got = read_full(file, &mut bytes, 0).map_err(TransferError::reading)?;
                 if got < bytes.len() {
-                    return Err(UploadError::SourceChanged.into());
+                    return Err(TransferError::SourceChanged);
                 }
                 Ok(Some(Cow::Owned(bytes)))
             }
@@ -101,12 +101,12 @@ impl<'a> Body<'a> {
     }
 
     /// Checks that the file has not changed since the start.
-    pub(super) fn check_unchanged(&self) -> Result<(), UploadError> {
+    pub(super) fn check_unchanged(&self) -> Result<(), TransferError> {
         match &self.place {
             ContentSource::Memory(_) => Ok(()),
             ContentSource::File(file, snapshot) => {
-                let now = Snapshot::of(&file.metadata().map_err(UploadError::Source)?);
-                if now == *snapshot { Ok(()) } else { Err(UploadError::SourceChanged) }
+                let now = Snapshot::of(&file.metadata().map_err(TransferError::reading)?);
+                if now == *snapshot { Ok(()) } else { Err(TransferError::SourceChanged) }
             }
         }
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use relais_proto::Digest;
 
 use super::body::Body;
-use super::error::UploadInterrupt;
+use crate::error::TransferError;
 
 #[derive(Debug, Default)]
 struct State {
@@ -72,7 +72,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
     }
 
     /// Starts to hash `file`, unless it is already hashed.
-    pub(super) fn begin(&mut self, file: &'env File) -> Result<(), UploadInterrupt> {
+    pub(super) fn begin(&mut self, file: &'env File) -> Result<(), TransferError> {
         if self.known.is_some() || self.running.is_some() {
             return Ok(());
         }
@@ -82,13 +82,13 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         self.running = Some(
             thread
                 .spawn_scoped(self.scope, move || hash(file, size, reached))
-                .map_err(UploadInterrupt::source)?,
+                .map_err(TransferError::reading)?,
         );
         Ok(())
     }
 
     /// Waits at most `patience` until `at` bytes are hashed; returns whether they are.
-    pub(super) fn wait(&mut self, at: u64, patience: Duration) -> Result<bool, UploadInterrupt> {
+    pub(super) fn wait(&mut self, at: u64, patience: Duration) -> Result<bool, TransferError> {
         if self.known.is_some() {
             return Ok(true);
         }
@@ -101,7 +101,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
     }
 
     /// Joins the thread and returns its result.
-    fn join(&mut self) -> Result<Digest, UploadInterrupt> {
+    fn join(&mut self) -> Result<Digest, TransferError> {
         let ended = self.running.take().map_or_else(
             || Err(io::Error::other("no digest was begun")),
             |thread| match thread.join() {
@@ -109,7 +109,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
                 Err(_) => Err(io::Error::other("the thread that computes the digest ended early")),
             },
         );
-        let digest = ended.map_err(UploadInterrupt::source)?;
+        let digest = ended.map_err(TransferError::reading)?;
         Ok(*self.known.insert(digest))
     }
 
@@ -154,7 +154,7 @@ fn hash(file: &File, size: u64, reached: &Reached) -> io::Result<Digest> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::UploadSource;
+    use super::super::content::UploadSource;
     use super::*;
     use relais_proto::{FileTime, Mode};
 
@@ -187,13 +187,7 @@ mod tests {
             file.set_len(SIZE / 2).unwrap();
             hashing.begin(&file).unwrap();
             let waited = hashing.wait(SIZE, Duration::from_secs(5));
-            assert!(
-                matches!(
-                    waited,
-                    Err(UploadInterrupt::Fatal(super::super::UploadError::SourceChanged))
-                ),
-                "{waited:?}"
-            );
+            assert!(matches!(waited, Err(TransferError::SourceChanged)), "{waited:?}");
         });
     }
 }

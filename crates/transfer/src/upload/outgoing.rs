@@ -1,23 +1,25 @@
-//! Sends content in `Data` frames: from a file by sendfile, or from memory.
+//! Sends content in `Data` frames, and hears a server that refuses it meanwhile.
 
 use std::fs::File;
-use std::io;
 use std::time::{Duration, Instant};
 
 use relais_net::{Connection, MinimumThroughput};
-use relais_proto::{FrameHeader, FrameType, encode_frame, limits};
-use rustix::io::Errno;
+use relais_proto::{FrameHeader, FrameType, Reply, encode_frame, limits};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SendFlags;
 
-use super::UploadError;
-use super::error::UploadInterrupt;
-use super::exchange::{after_failed_send, listen};
-use crate::send::is_of_the_file;
+use crate::error::{Fault, TransferError};
+use crate::send::{FileEnd, send_file, send_queued};
 
 /// Bytes in one `Data` frame.
 pub(super) const FRAME: u32 = 1024 * 1024;
 /// Longest wait of one send before the sender checks for messages of the server.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+///
+/// A send that was accepted in part ends a wait as well, so a silent server is left after
+/// [`limits::SILENCE`] and at most two of these waits.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Keep-alives that are read at once, so a server that sends only these cannot hold up the sender.
+const MAX_KEEPALIVES: u32 = 64;
 
 /// Checks that a server accepts bytes or sends keep-alives.
 ///
@@ -34,24 +36,22 @@ impl SendProgress {
     }
 
     /// Records accepted bytes; if there are none, checks for messages of the server.
-    fn moved(&mut self, to: &mut Connection, bytes: u64) -> Result<(), UploadInterrupt> {
+    fn moved(&mut self, to: &mut Connection, bytes: u64) -> Result<(), Fault> {
         // A server that accepts nothing may have sent the reason.
         let alive = bytes > 0 || listen(to)?;
         let now = Instant::now();
         if alive {
             self.last = now;
         } else if now.duration_since(self.last) >= limits::SILENCE {
-            return Err(UploadInterrupt::Lost("it takes nothing any more".to_owned()));
+            return Err(Fault::Lost("silent for too long".to_owned()));
         }
-        self.pace.moved(bytes, now).map_err(|e| after_failed_send(to, &e))
+        Ok(self.pace.moved(bytes, now)?)
     }
 }
 
 /// Makes sends return soon if the server accepts nothing. Called before content is sent.
-pub(super) fn prepare(to: &Connection) -> Result<(), UploadInterrupt> {
-    to.stream()
-        .set_write_timeout(Some(LOOK_EVERY))
-        .map_err(|e| UploadInterrupt::Lost(e.to_string()))
+pub(super) fn prepare(to: &Connection) -> Result<(), Fault> {
+    Ok(to.stream().set_write_timeout(Some(LOOK_EVERY))?)
 }
 
 /// Appends `bytes` to the queue of the connection.
@@ -62,32 +62,10 @@ pub(super) fn queue_bytes(to: &mut Connection, bytes: &[u8]) {
 }
 
 /// Sends the queued bytes.
-pub(super) fn flush(to: &mut Connection) -> Result<(), UploadInterrupt> {
-    send_queued(to, &mut SendProgress::new(), SendFlags::NOSIGNAL)
-}
-
-fn send_queued(
-    to: &mut Connection,
-    taken: &mut SendProgress,
-    flags: SendFlags,
-) -> Result<(), UploadInterrupt> {
-    let stream = to.stream().clone();
-    let queued = std::mem::take(to.output());
-    let mut rest = queued.as_slice();
-    while !rest.is_empty() {
-        let sent = match rustix::net::send(&*stream, rest, flags) {
-            Ok(sent) => sent,
-            Err(Errno::AGAIN | Errno::INTR) => 0,
-            Err(e) => return Err(after_failed_send(to, &io::Error::from(e))),
-        };
-        rest = &rest[sent..];
-        taken.moved(to, sent as u64)?;
-    }
-    // The buffer itself is reused.
-    let mut buffer = queued;
-    buffer.clear();
-    *to.output() = buffer;
-    Ok(())
+pub(super) fn flush(to: &mut Connection) -> Result<(), Fault> {
+    let mut taken = SendProgress::new();
+    let result = send_queued(to, SendFlags::empty(), |to, sent| taken.moved(to, sent));
+    result.map_err(|fault| reason(to, fault))
 }
 
 /// Sends `len` bytes of `file` from `at` on in one frame, after the queued bytes.
@@ -96,23 +74,51 @@ pub(super) fn send_from_file(
     file: &File,
     at: u64,
     len: u32,
-) -> Result<(), UploadInterrupt> {
+) -> Result<(), Fault> {
     let mut taken = SendProgress::new();
     to.output().extend_from_slice(&FrameHeader { kind: FrameType::Data, len }.to_bytes());
-    send_queued(to, &mut taken, SendFlags::NOSIGNAL | SendFlags::MORE)?;
-    let (mut at, end) = (at, at + u64::from(len));
-    while at < end {
-        // A frame is far smaller than the limit of one call.
-        let rest = usize::try_from(end - at).unwrap_or(usize::MAX);
-        let sent = match rustix::fs::sendfile(to.stream(), file, Some(&mut at), rest) {
-            // The file has become shorter.
-            Ok(0) => return Err(UploadError::SourceChanged.into()),
-            Ok(sent) => sent as u64,
-            Err(Errno::AGAIN | Errno::INTR) => 0,
-            Err(e) if is_of_the_file(e) => return Err(UploadInterrupt::source(e.into())),
-            Err(e) => return Err(after_failed_send(to, &io::Error::from(e))),
-        };
-        taken.moved(to, sent)?;
+    match send_file(to, file, at, len, |to, sent| taken.moved(to, sent)) {
+        Ok(FileEnd::Whole) => Ok(()),
+        Ok(FileEnd::Short(_)) => Err(TransferError::SourceChanged.into()),
+        Ok(FileEnd::Unreadable(_, e)) => Err(TransferError::reading(e).into()),
+        Err(fault) => Err(reason(to, fault)),
     }
-    Ok(())
+}
+
+/// Checks without waiting whether the server refuses the upload; returns whether it sent a
+/// keep-alive.
+pub(super) fn listen(to: &mut Connection) -> Result<bool, Fault> {
+    let mut alive = false;
+    for _ in 0..MAX_KEEPALIVES {
+        if !has_something(to)? {
+            break;
+        }
+        match to.read_reply()?.ok_or_else(Fault::closed)? {
+            Reply::Error(refusal) => return Err(Fault::refused(refusal)),
+            Reply::Wait(_) | Reply::MasterUnreachable { .. } => alive = true,
+            reply => return Err(Fault::unexpected(&reply)),
+        }
+    }
+    Ok(alive)
+}
+
+/// Returns the cause of a failed send. An earlier message of the server may contain it.
+fn reason(to: &mut Connection, fault: Fault) -> Fault {
+    match fault {
+        Fault::Lost(_) => {
+            listen(to).err().filter(|said| !matches!(said, Fault::Lost(_))).unwrap_or(fault)
+        }
+        fault => fault,
+    }
+}
+
+fn has_something(to: &Connection) -> Result<bool, Fault> {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    loop {
+        match poll(&mut [PollFd::new(&**to.stream(), PollFlags::IN)], Some(&now)) {
+            Ok(ready) => return Ok(to.has_input() || ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(std::io::Error::from(e).into()),
+        }
+    }
 }

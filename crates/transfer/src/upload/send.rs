@@ -8,11 +8,11 @@ use relais_net::Connection;
 use relais_proto::{Digest, Lsn, Reply, Request, limits};
 
 use super::body::Body;
+use super::content::{CompletedUpload, Progress, UploadTarget};
 use super::digest::Hashing;
-use super::error::UploadInterrupt;
-use super::exchange::{answer, ask, listen};
-use super::outgoing::{FRAME, flush, prepare, queue_bytes, send_from_file};
-use super::{Progress, UploadError, UploadTarget};
+use super::outgoing::{FRAME, flush, listen, prepare, queue_bytes, send_from_file};
+use crate::error::{Fault, TransferError, other_content};
+use crate::exchange::{answer, ask};
 
 /// Highest lead of the sender over the digest.
 ///
@@ -33,20 +33,43 @@ pub(super) struct Commit {
 }
 
 impl Commit {
+    /// Takes the answer to an upload.
+    pub(super) fn of(reply: Reply) -> Result<Self, Fault> {
+        match reply {
+            Reply::Committed { version, copies, digest, current, .. } => {
+                Ok(Self { version, copies, digest, current })
+            }
+            other => Err(Fault::unexpected(&other)),
+        }
+    }
+
+    /// Makes the result of an upload.
+    pub(super) fn completed(
+        &self,
+        digest: Digest,
+        size: u64,
+        resumed_from: u64,
+        servers: Vec<SocketAddr>,
+        bytes_moved: u64,
+    ) -> CompletedUpload {
+        let Self { version, copies, .. } = *self;
+        CompletedUpload { version, copies, digest, size, resumed_from, servers, bytes_moved }
+    }
+
     /// Compares the stored content with the sent one. `is_old`: the id may belong to an earlier
     /// put.
-    pub(super) fn check(&self, sent: Digest, is_old: bool) -> Result<(), UploadInterrupt> {
+    pub(super) fn check(&self, sent: Digest, is_old: bool) -> Result<(), Fault> {
         if is_old && (!self.current || self.digest != Some(sent)) {
-            return Err(UploadError::Superseded.into());
+            return Err(TransferError::Superseded.into());
         }
         match self.digest {
             Some(stored) if stored != sent => {
-                Err(UploadError::OtherContent { stored, sent }.into())
+                Err(TransferError::Refused(other_content(stored, sent)).into())
             }
             // The digest of a change that has left its path may be unknown; that of a new change is
             // not.
             None if self.current => {
-                Err(UploadInterrupt::Violation("an acknowledgement has no digest".to_owned()))
+                Err(Fault::Violation("an acknowledgement has no digest".to_owned()))
             }
             _ => Ok(()),
         }
@@ -87,34 +110,32 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
     }
 
     /// Sends the bytes after `offset`; returns the server's answer.
+    ///
+    /// If that is an error, `unfinished` becomes whether the connection is unusable after it.
     pub(super) fn send(
         &mut self,
         server: &mut Connection,
         offset: u64,
-    ) -> Result<Commit, UploadInterrupt> {
+        unfinished: &mut bool,
+    ) -> Result<Commit, Fault> {
         self.asked = false;
         prepare(server)?;
         match self.body.large_file() {
             Some(file) => self.send_large(server, file, offset)?,
             None => self.send_small(server, offset)?,
         }
-        match answer(server) {
-            Ok(Reply::Committed { version, copies, digest, current, .. }) => {
-                Ok(Commit { version, copies, digest, current })
-            }
-            Ok(other) => Err(UploadInterrupt::unexpected(&other)),
-            // The server closes the connection instead of dropping more bytes after a refusal.
-            Err(UploadInterrupt::Refused { refusal, clean }) => Err(UploadInterrupt::Refused {
-                refusal,
-                clean: clean && self.body.size() - offset <= limits::DISCARD,
-            }),
-            Err(other) => Err(other),
-        }
+        // The server closes the connection instead of dropping more bytes after a refusal.
+        let dropped = self.body.size() - offset;
+        Commit::of(answer(server).inspect_err(|fault| {
+            *unfinished = !fault.is_answer() || dropped > limits::DISCARD;
+        })?)
     }
 
     /// Sends all bytes at once: they are read, hashed and queued first.
-    fn send_small(&mut self, server: &mut Connection, offset: u64) -> Result<(), UploadInterrupt> {
-        let Some(bytes) = self.body.small()? else { return Err(UploadError::SourceChanged.into()) };
+    fn send_small(&mut self, server: &mut Connection, offset: u64) -> Result<(), Fault> {
+        let Some(bytes) = self.body.small()? else {
+            return Err(TransferError::SourceChanged.into());
+        };
         let digest = self.hashing.take(&bytes);
         self.body.check_unchanged()?;
         self.open(server, offset);
@@ -133,7 +154,7 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
         server: &mut Connection,
         file: &'env File,
         offset: u64,
-    ) -> Result<(), UploadInterrupt> {
+    ) -> Result<(), Fault> {
         self.hashing.begin(file)?;
         self.keep_within_reach(server, offset)?;
         self.open(server, offset);
@@ -142,7 +163,7 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
             self.keep_within_reach(server, at)?;
             listen(server)?;
             if self.progress.interrupted() {
-                return Err(UploadError::Interrupted.into());
+                return Err(TransferError::Interrupted.into());
             }
             let len = u32::try_from(size - at).map_or(FRAME, |rest| rest.min(FRAME));
             send_from_file(server, file, at, len)?;
@@ -173,20 +194,16 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
     ///
     /// Before `Put` it sends keep-alives meanwhile. After it the wait is short, because the digest
     /// was close.
-    fn keep_within_reach(
-        &mut self,
-        server: &mut Connection,
-        at: u64,
-    ) -> Result<(), UploadInterrupt> {
+    fn keep_within_reach(&mut self, server: &mut Connection, at: u64) -> Result<(), Fault> {
         let mut shown = Instant::now();
         while !self.hashing.wait(at.saturating_sub(LEAD), INTERRUPT_CHECK)? {
             if self.progress.interrupted() {
-                return Err(UploadError::Interrupted.into());
+                return Err(TransferError::Interrupted.into());
             }
             if !self.asked && shown.elapsed() >= PING_EVERY {
                 match ask(server, &Request::Ping)? {
                     Reply::Pong => shown = Instant::now(),
-                    other => return Err(UploadInterrupt::unexpected(&other)),
+                    other => return Err(Fault::unexpected(&other)),
                 }
             }
         }
@@ -194,21 +211,21 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
     }
 
     /// Returns the digest of the whole content; computes it now if necessary.
-    pub(super) fn digest(&mut self) -> Result<Digest, UploadInterrupt> {
+    pub(super) fn digest(&mut self) -> Result<Digest, Fault> {
         loop {
             if let Some(digest) = self.hashing.known() {
                 return Ok(digest);
             }
             let Some(file) = self.body.large_file() else {
                 let Some(bytes) = self.body.small()? else {
-                    return Err(UploadError::SourceChanged.into());
+                    return Err(TransferError::SourceChanged.into());
                 };
                 return Ok(self.hashing.take(&bytes));
             };
             self.hashing.begin(file)?;
             self.hashing.wait(u64::MAX, INTERRUPT_CHECK)?;
             if self.progress.interrupted() {
-                return Err(UploadError::Interrupted.into());
+                return Err(TransferError::Interrupted.into());
             }
         }
     }

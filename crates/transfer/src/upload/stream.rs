@@ -3,40 +3,42 @@
 //! The content can be read only once, so bytes that left the memory are lost with the connection.
 
 use std::io::{self, Read};
+use std::net::SocketAddr;
 
-use log::debug;
-use relais_proto::{Digest, ErrorCode, PutRequest, Reply, Request, limits};
+use relais_proto::{Digest, PutRequest, Request, limits};
 
 use super::body::Body;
-use super::error::{UploadInterrupt, is_passing};
-use super::exchange::{answer, listen};
-use super::outgoing::{flush, prepare, queue_bytes};
+use super::content::{CompletedUpload, Progress, UploadTarget};
+use super::outgoing::{flush, listen, prepare, queue_bytes};
+use super::retry_loop::put_body;
 use super::send::Commit;
-use super::stats::UploadStats;
-use super::{CompletedUpload, Progress, UploadError, UploadTarget, retry_loop};
-use crate::download::Sessions;
+use crate::action::Purpose;
+use crate::error::{Fault, TransferError};
+use crate::exchange::answer;
+use crate::failover::{Failover, Try};
+use crate::sessions::Sessions;
 
 /// Bytes that are read before the first request, and at most per step after it.
 pub(super) const FIRST: usize = 1024 * 1024;
 
-pub(super) fn run(
+/// Uploads content of unknown length.
+///
+/// Up to 1 MiB is read before the first request: content that ends there is sent again as often as
+/// by [`put`](super::put). Longer content is lost with its connection.
+///
+/// # Errors
+/// See [`TransferError`]. The upload cannot be resumed.
+pub fn put_stream(
     sessions: &mut dyn Sessions,
     from: &mut dyn Read,
     target: &UploadTarget<'_>,
     progress: &mut dyn Progress,
-) -> Result<CompletedUpload, UploadError> {
+) -> Result<CompletedUpload, TransferError> {
     let mut first = vec![0; FIRST];
     let mut filled = 0;
     while filled < FIRST {
         match read(from, &mut first[filled..], progress)? {
-            0 => {
-                return retry_loop::run(
-                    sessions,
-                    &Body::in_memory(&first[..filled]),
-                    target,
-                    progress,
-                );
-            }
+            0 => return put_body(sessions, &Body::in_memory(&first[..filled]), target, progress),
             got => filled += got,
         }
     }
@@ -44,17 +46,17 @@ pub(super) fn run(
         from,
         target,
         progress,
+        server: None,
         sent: 0,
         bytes_moved: 0,
         read_on: false,
-        ended: false,
-        answer_unfinished: false,
+        unfinished: false,
     };
-    let mut stats = UploadStats::default();
+    let mut failover = Failover::new(sessions.retry());
     loop {
         match stream.try_once(sessions, &first) {
             Ok(stored) => return Ok(stored),
-            Err(stop) => stream.recover(sessions, stop, &mut stats)?,
+            Err(fault) => stream.recover(sessions, fault, &mut failover)?,
         }
     }
 }
@@ -64,14 +66,14 @@ fn read(
     from: &mut dyn Read,
     buffer: &mut [u8],
     progress: &dyn Progress,
-) -> Result<usize, UploadError> {
+) -> Result<usize, TransferError> {
     loop {
         if progress.interrupted() {
-            return Err(UploadError::Interrupted);
+            return Err(TransferError::Interrupted);
         }
         match from.read(buffer) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            other => return other.map_err(UploadError::Source),
+            other => return other.map_err(|error| TransferError::Local { what: "reading", error }),
         }
     }
 }
@@ -80,15 +82,14 @@ struct Stream<'a> {
     from: &'a mut dyn Read,
     target: &'a UploadTarget<'a>,
     progress: &'a mut dyn Progress,
+    server: Option<SocketAddr>,
     /// Bytes that were sent to the current server.
     sent: u64,
     bytes_moved: u64,
     /// Whether more was read than is still in memory.
     read_on: bool,
-    /// Whether `PutEnd` was sent.
-    ended: bool,
     /// Whether an answer is unfinished, so the connection is unusable for other requests.
-    answer_unfinished: bool,
+    unfinished: bool,
 }
 
 impl Stream<'_> {
@@ -96,11 +97,11 @@ impl Stream<'_> {
         &mut self,
         sessions: &mut dyn Sessions,
         first: &[u8],
-    ) -> Result<CompletedUpload, UploadInterrupt> {
-        (self.sent, self.ended, self.answer_unfinished) = (0, false, false);
+    ) -> Result<CompletedUpload, Fault> {
+        (self.server, self.sent, self.unfinished) = (None, 0, false);
         let server = sessions.connection()?;
+        (self.server, self.unfinished) = (Some(server.peer()), true);
         prepare(server)?;
-        self.answer_unfinished = true;
         let mut hasher = blake3::Hasher::new();
         let mut buffer = Vec::new();
         self.progress.started(0, 0);
@@ -122,23 +123,11 @@ impl Stream<'_> {
         let digest = Digest(hasher.finalize().into());
         server.queue(&Request::PutEnd { digest });
         flush(server)?;
-        self.ended = true;
-        let (size, bytes_moved, servers) = (self.sent, self.bytes_moved, vec![server.peer()]);
-        match answer(server)? {
-            Reply::Committed { version, copies, digest: stored, current, .. } => {
-                Commit { version, copies, digest: stored, current }.check(digest, false)?;
-                Ok(CompletedUpload {
-                    version,
-                    copies,
-                    digest,
-                    size,
-                    resumed_from: 0,
-                    servers,
-                    bytes_moved,
-                })
-            }
-            other => Err(UploadInterrupt::unexpected(&other)),
-        }
+        let commit = Commit::of(answer(server).inspect_err(|fault| {
+            self.unfinished = !fault.is_answer() || self.sent > limits::DISCARD;
+        })?)?;
+        commit.check(digest, false)?;
+        Ok(commit.completed(digest, self.sent, 0, vec![server.peer()], self.bytes_moved))
     }
 
     fn opening(&self) -> PutRequest {
@@ -155,51 +144,20 @@ impl Stream<'_> {
         }
     }
 
+    /// Handles a failure; returns an error if the upload ends.
     fn recover(
         &self,
         sessions: &mut dyn Sessions,
-        stop: UploadInterrupt,
-        stats: &mut UploadStats,
-    ) -> Result<(), UploadError> {
-        if self.progress.interrupted() {
-            self.leave(sessions);
-            return Err(UploadError::Interrupted);
-        }
-        let why = match stop {
-            UploadInterrupt::Lost(why) => why,
-            UploadInterrupt::Refused { refusal, .. }
-                if is_passing(refusal.code) || refusal.code == ErrorCode::Behind =>
-            {
-                refusal.message
-            }
-            UploadInterrupt::Refused { refusal, clean } => {
-                if !clean || !self.ended || self.sent > limits::DISCARD {
-                    sessions.abandon();
-                }
-                return Err(UploadError::Refused(refusal));
-            }
-            UploadInterrupt::Violation(why) if !self.read_on && stats.violated() => why,
-            UploadInterrupt::Violation(why) => {
-                sessions.failed(&why);
-                return Err(UploadError::BadServer(why));
-            }
-            UploadInterrupt::Fatal(error) => {
-                // The digest must always cover the whole content.
-                self.leave(sessions);
-                return Err(error);
-            }
+        fault: Fault,
+        failover: &mut Failover,
+    ) -> Result<(), TransferError> {
+        let tried = Try {
+            purpose: Purpose::Change,
+            server: self.server,
+            unfinished: self.unfinished,
+            repeatable: !self.read_on,
+            interrupted: &|| self.progress.interrupted(),
         };
-        debug!("{}: {why}", self.target.path);
-        sessions.failed(&why);
-        if self.read_on || !stats.lost() {
-            return Err(UploadError::Cut { sent: self.sent, size: None, why });
-        }
-        Ok(())
-    }
-    /// Drops a connection with an unfinished exchange.
-    fn leave(&self, sessions: &mut dyn Sessions) {
-        if self.answer_unfinished {
-            sessions.abandon();
-        }
+        failover.recover(sessions, fault, &tried).map(|_| ())
     }
 }

@@ -20,27 +20,21 @@ use relais_proto::{
     Kind, Lsn, Mode, Refusal, Reply, Request, TreePath, encode_frame,
 };
 
-use super::{CompletedDownload, DownloadError, Progress, Resume, Sessions, download};
-use crate::Ranges;
+use super::{CompletedDownload, Progress, Resume, download};
+use crate::TransferError;
+use crate::ranges::Ranges;
+use crate::test_support::{Servers, digest_of, encode};
+
+/// Bytes that differ from place to place.
+fn bytes(len: u64) -> Vec<u8> {
+    crate::test_support::bytes(usize::try_from(len).unwrap())
+}
+
+fn sessions(servers: &[&Server]) -> Servers {
+    Servers::new(servers.iter().map(|server| server.addr))
+}
 
 const MTIME: FileTime = FileTime { seconds: 1_700_000_000, nanos: 5 };
-
-/// Bytes that differ from piece to piece.
-pub(super) fn bytes(len: u64) -> Vec<u8> {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64 ^ len;
-    (0..len)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()[3]
-        })
-        .collect()
-}
-
-pub(super) fn digest_of(content: &[u8]) -> Digest {
-    Digest(*blake3::hash(content).as_bytes())
-}
 
 /// What a server has, and how it talks.
 #[derive(Clone)]
@@ -153,14 +147,6 @@ impl Model {
     }
 }
 
-pub(super) fn encode(replies: &[Reply]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for reply in replies {
-        reply.encode(&mut out);
-    }
-    out
-}
-
 type Answer = Box<dyn FnMut(&Request) -> Vec<u8> + Send>;
 
 /// A server on loopback, for the time of the test process.
@@ -241,73 +227,6 @@ fn serve(
     let _ = stream.shutdown(Shutdown::Both);
 }
 
-/// Sessions with servers, one after the other.
-pub(super) struct Servers {
-    addrs: Vec<SocketAddr>,
-    current: usize,
-    open: Option<Connection>,
-    pub failures: Vec<String>,
-    /// Slaves that were left without a word of failure.
-    pub left: Vec<String>,
-    /// How often it was asked to go to a holder.
-    pub asked_for: usize,
-    pub retry: Duration,
-}
-
-impl Servers {
-    pub fn new(servers: &[&Server]) -> Self {
-        Self {
-            addrs: servers.iter().map(|s| s.addr).collect(),
-            current: 0,
-            open: None,
-            failures: Vec::new(),
-            left: Vec::new(),
-            asked_for: 0,
-            retry: Duration::ZERO,
-        }
-    }
-}
-
-impl Sessions for Servers {
-    fn connection(&mut self) -> Result<&mut Connection, DownloadError> {
-        if self.open.is_none() {
-            let mut connection =
-                Connection::connect(self.addrs[self.current], Duration::from_secs(5))
-                    .map_err(|e| DownloadError::Unreachable(e.to_string()))?;
-            connection.set_silence(Duration::from_secs(2));
-            self.open = Some(connection);
-        }
-        self.open.as_mut().ok_or_else(|| DownloadError::Unreachable(String::new()))
-    }
-
-    fn failed(&mut self, why: &str) {
-        self.failures.push(why.to_owned());
-        self.open = None;
-        self.current = (self.current + 1) % self.addrs.len();
-    }
-
-    fn elsewhere(&mut self, holders: &[Endpoint]) -> bool {
-        self.asked_for += 1;
-        let found = holders
-            .iter()
-            .flat_map(|holder| &holder.addrs)
-            .find_map(|addr| self.addrs.iter().position(|known| known == addr));
-        let Some(found) = found.filter(|found| *found != self.current) else { return false };
-        (self.current, self.open) = (found, None);
-        true
-    }
-
-    fn leave(&mut self, why: &str) {
-        self.left.push(why.to_owned());
-        self.open = None;
-        self.current = (self.current + 1) % self.addrs.len();
-    }
-
-    fn retry(&self) -> Duration {
-        self.retry
-    }
-}
-
 /// Writes down what it is told.
 #[derive(Default)]
 pub(super) struct Recorder {
@@ -351,7 +270,7 @@ pub(super) struct Run {
     pub told: Recorder,
     pub failures: Vec<String>,
     pub sessions: Servers,
-    pub result: Result<CompletedDownload, DownloadError>,
+    pub result: Result<CompletedDownload, TransferError>,
 }
 
 impl Run {
@@ -369,7 +288,7 @@ impl Run {
         resume: Option<Resume>,
         mut told: Recorder,
     ) -> Self {
-        let mut sessions = Servers::new(servers);
+        let mut sessions = sessions(servers);
         let result = download(&mut sessions, &path(), &part, resume, &mut told);
         // A server here talks to one at a time.
         sessions.open = None;

@@ -72,7 +72,7 @@ fn where_nobody_has_it_yet_it_is_asked_for_again() {
         let begun = Instant::now();
         let mut run = Run::new(&[&server]);
         run.expect(&model);
-        assert!(begun.elapsed() >= Duration::from_millis(600) && run.failures.is_empty());
+        assert!(begun.elapsed() >= Duration::from_millis(300) && run.failures.is_empty());
         assert_eq!(server.gets().len(), 3);
     }
 }
@@ -83,7 +83,7 @@ fn where_nobody_ever_has_it_that_is_told_and_it_can_be_resumed() {
     let server = Server::saying(|_| at(&[]));
     let run = Run::new(&[&server]);
     let error = run.result.unwrap_err();
-    assert_eq!((error.code(), error.can_resume()), (ErrorCode::NoContent, true));
+    assert_eq!((error.code(), error.can_resume_download()), (ErrorCode::NoContent, true));
     let took = begun.elapsed();
     assert!(took >= Duration::from_secs(5) && took < Duration::from_secs(8), "{took:?}");
     assert!(server.gets().len() < 30 && run.failures.is_empty());
@@ -115,14 +115,14 @@ fn an_interruption_ends_the_wait_for_content() {
     let server = Server::saying(|_| at(&[]));
     let begun = Instant::now();
     let result = download(
-        &mut Servers::new(&[&server]),
+        &mut sessions(&[&server]),
         &path(),
         &tempfile::tempfile().unwrap(),
         None,
         &mut Impatient(begun),
     );
     assert!(
-        matches!(result, Err(DownloadError::Interrupted))
+        matches!(result, Err(TransferError::Interrupted))
             && begun.elapsed() < Duration::from_secs(2)
     );
 }
@@ -145,7 +145,7 @@ fn where_all_are_behind_it_ends_with_the_users_time() {
     let server = || Server::saying(|_| refused(ErrorCode::Behind));
     let (a, b) = (server(), server());
     for retry in [Duration::ZERO, Duration::from_millis(700)] {
-        let mut sessions = Servers { retry, ..Servers::new(&[&a, &b]) };
+        let mut sessions = Servers { retry, ..sessions(&[&a, &b]) };
         let begun = Instant::now();
         let error = download(
             &mut sessions,

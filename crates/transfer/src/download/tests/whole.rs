@@ -137,7 +137,7 @@ fn an_interruption_keeps_what_came() {
     // An interruption shuts the socket down; here the server does.
     let server = Server::cutting(&model, [usize::try_from(3 * MIB).unwrap(); 6]);
     let mut run = Run::with(&[&server], tempfile::tempfile().unwrap(), None, told);
-    assert!(matches!(run.result, Err(DownloadError::Interrupted)));
+    assert!(matches!(run.result, Err(TransferError::Interrupted)));
     let saved = run.told.saved.clone().unwrap();
     assert!(saved.good.prefix() >= MIB && saved.digest == Some(model.digest()));
     let good = usize::try_from(saved.good.total()).unwrap();
@@ -190,7 +190,7 @@ fn a_slow_transfer_is_saved_on_the_way() {
             stream.write_all(later).unwrap();
             blocks as u64 * 4096
         });
-        let mut sessions = Servers::new(&[&Server { addr, requests: Arc::default() }]);
+        let mut sessions = sessions(&[&Server { addr, requests: Arc::default() }]);
         let part = tempfile::tempfile().unwrap();
         let mut watcher = Watcher(Recorder::default(), saved);
         let result = download(&mut sessions, &path(), &part, None, &mut watcher);

@@ -144,8 +144,8 @@ fn the_order_stays() {
 fn connections_without_an_answer_come_to_an_end() {
     let server = Server::cutting(&tree(), std::iter::repeat_n(3, 50));
     let held = Held::new(&[&server], asks());
-    assert!(matches!(held.result, Err(PipelineError::Unreachable(_))), "{:?}", held.result);
-    assert_eq!(held.sessions.failures.len(), 5);
+    assert!(matches!(held.result, Err(TransferError::Unreachable(_))), "{:?}", held.result);
+    assert_eq!(held.sessions.failures.len(), 16);
     assert!(held.asker.told.is_empty());
 }
 
@@ -154,7 +154,7 @@ fn nobody_is_there() {
     // A port that other tests never get.
     let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     let held = Held::new(&[&Server { addr, seen: std::sync::Arc::default() }], asks());
-    assert!(matches!(held.result, Err(PipelineError::Unreachable(_))));
+    assert!(matches!(held.result, Err(TransferError::Unreachable(_))));
     assert_eq!(held.sessions.abandoned, 0);
 }
 
@@ -210,7 +210,7 @@ fn silence_counts_as_a_cut() {
         Manner { quiet: Some(Duration::from_secs(3600)), ..Manner::default() },
     );
     let b = Server::honest(&tree);
-    let mut sessions = Servers::new(&[&a, &b]);
+    let mut sessions = sessions(&[&a, &b]);
     sessions.silence = Duration::from_millis(700);
     let held = Held::over(sessions, Asker::new(asks()));
     check(&held, &tree, "silence");

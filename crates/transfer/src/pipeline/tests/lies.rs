@@ -16,7 +16,7 @@ fn found(ask: &PipelineRequest, lie: &[u8], what: &str) {
     let tree = Tree::new([("a", bytes(2500)), ("b", bytes(1))]);
     let server = liar(lie.to_vec());
     let held = Held::new(&[&server], [ask.clone()]);
-    assert!(matches!(held.result, Err(PipelineError::BadServer(_))), "{what}: {:?}", held.result);
+    assert!(matches!(held.result, Err(TransferError::BadServer(_))), "{what}: {:?}", held.result);
     assert_eq!(held.sessions.failures.len(), 3, "{what}");
     assert!(
         held.asker.told.iter().all(|(_, told)| matches!(told, Told::Entry(_))),
@@ -135,7 +135,7 @@ fn names_that_do_not_rise_or_are_none() {
     two.truncate(two.len() - encode(&[Reply::Done { lsn: Lsn::default() }]).len());
     two.extend(listing(&["b"]));
     let held = Held::new(&[&liar(two)], [list("")]);
-    assert!(matches!(held.result, Err(PipelineError::BadServer(_))));
+    assert!(matches!(held.result, Err(TransferError::BadServer(_))));
     // No name is handed out twice.
     assert_eq!(held.asker.of(0), ["a", "b"].map(|name| Told::Entry(name.to_owned())));
 }
@@ -146,7 +146,7 @@ fn names_that_make_the_path_too_long() {
     let name = "n".repeat(255);
     let server = liar(listing(&["a", &name]));
     let held = Held::new(&[&server], [list(&folder)]);
-    assert!(matches!(held.result, Err(PipelineError::BadServer(_))), "{:?}", held.result);
+    assert!(matches!(held.result, Err(TransferError::BadServer(_))), "{:?}", held.result);
 }
 
 #[test]

@@ -15,25 +15,15 @@ use std::time::Duration;
 
 use relais_net::Connection;
 use relais_proto::{
-    ChangeId, Digest, Endpoint, ErrorCode, Expect, FileTime, PutRequest, Reply, Request, TreePath,
+    ChangeId, Digest, ErrorCode, Expect, FileTime, PutRequest, Reply, Request, TreePath,
 };
 
-use super::{
-    PipelineError, PipelineHandler, PipelineReply, PipelineRequest, PipelineStats, SMALL, run,
-};
-use crate::download::{DownloadError, Sessions};
-use server::{Server, Tree, encode};
+use super::{PipelineHandler, PipelineReply, PipelineRequest, PipelineStats, SMALL, run};
+use crate::TransferError;
+use crate::test_support::{Servers, bytes, digest_of, encode};
+use server::{Server, Tree};
 
 const MTIME: FileTime = FileTime { seconds: 1_700_000_000, nanos: 5 };
-
-/// Bytes that differ from place to place.
-fn bytes(len: usize) -> Vec<u8> {
-    (0..len).map(|n| u8::try_from(n % 251).unwrap()).collect()
-}
-
-fn digest_of(content: &[u8]) -> Digest {
-    Digest(*blake3::hash(content).as_bytes())
-}
 
 fn path(text: &str) -> TreePath {
     TreePath::new(text).unwrap()
@@ -108,7 +98,7 @@ impl PipelineHandler for Asker {
         Some((self.asked - 1, ask))
     }
 
-    fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), PipelineError> {
+    fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), TransferError> {
         let told = match answer {
             PipelineReply::Entry(entry) => {
                 if self.walks {
@@ -131,7 +121,7 @@ impl PipelineHandler for Asker {
         };
         self.told.push((tag, told));
         if self.stop_at.is_some_and(|at| self.told.len() >= at) {
-            return Err(PipelineError::stopped("enough"));
+            return Err(TransferError::stopped("enough"));
         }
         Ok(())
     }
@@ -145,87 +135,16 @@ impl PipelineHandler for Asker {
     }
 }
 
-/// Sessions with servers, one after the other.
-struct Servers {
-    addrs: Vec<SocketAddr>,
-    current: usize,
-    open: Option<Connection>,
-    failures: Vec<String>,
-    /// Slaves that were left without a word of failure.
-    left: Vec<String>,
-    abandoned: usize,
-    silence: Duration,
-    /// Bytes that the socket takes without waiting; 0 for what the system gives.
-    send_buffer: usize,
-}
-
-impl Servers {
-    fn new(servers: &[&Server]) -> Self {
-        Self {
-            addrs: servers.iter().map(|s| s.addr).collect(),
-            current: 0,
-            open: None,
-            failures: Vec::new(),
-            left: Vec::new(),
-            abandoned: 0,
-            silence: Duration::from_secs(5),
-            send_buffer: 0,
-        }
-    }
-}
-
-impl Sessions for Servers {
-    fn connection(&mut self) -> Result<&mut Connection, DownloadError> {
-        if self.open.is_none() {
-            let mut connection =
-                Connection::connect(self.addrs[self.current], Duration::from_secs(5))
-                    .map_err(|e| DownloadError::Unreachable(e.to_string()))?;
-            connection.set_silence(self.silence);
-            if self.send_buffer > 0 {
-                rustix::net::sockopt::set_socket_send_buffer_size(
-                    connection.stream(),
-                    self.send_buffer,
-                )
-                .unwrap();
-            }
-            self.open = Some(connection);
-        }
-        self.open.as_mut().ok_or_else(|| DownloadError::Unreachable(String::new()))
-    }
-
-    fn failed(&mut self, why: &str) {
-        self.failures.push(why.to_owned());
-        self.open = None;
-        self.current = (self.current + 1) % self.addrs.len();
-    }
-
-    fn abandon(&mut self) {
-        self.abandoned += 1;
-        self.open = None;
-    }
-
-    fn elsewhere(&mut self, holders: &[Endpoint]) -> bool {
-        let found = holders
-            .iter()
-            .flat_map(|holder| &holder.addrs)
-            .find_map(|addr| self.addrs.iter().position(|known| known == addr));
-        let Some(found) = found.filter(|found| *found != self.current) else { return false };
-        (self.current, self.open) = (found, None);
-        true
-    }
-
-    fn leave(&mut self, why: &str) {
-        self.left.push(why.to_owned());
-        self.open = None;
-        self.current = (self.current + 1) % self.addrs.len();
-    }
+fn sessions(servers: &[&Server]) -> Servers {
+    let silence = Duration::from_secs(5);
+    Servers { silence, ..Servers::new(servers.iter().map(|server| server.addr)) }
 }
 
 /// A conversation with these servers, and what it came to.
 struct Held {
     asker: Asker,
     sessions: Servers,
-    result: Result<PipelineStats, PipelineError>,
+    result: Result<PipelineStats, TransferError>,
 }
 
 impl Held {
@@ -234,7 +153,7 @@ impl Held {
     }
 
     fn with(servers: &[&Server], asker: Asker) -> Self {
-        Self::over(Servers::new(servers), asker)
+        Self::over(sessions(servers), asker)
     }
 
     fn over(mut sessions: Servers, mut asker: Asker) -> Self {

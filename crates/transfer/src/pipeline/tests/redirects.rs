@@ -120,7 +120,7 @@ fn an_answer_elsewhere_to_anything_else_breaks_the_protocol() {
     let server = Server::saying(|_, _| elsewhere(&[]));
     for ask in [list(""), PipelineRequest::Stat(path("a")), make_folder(1, "x")] {
         let held = Held::new(&[&server], [ask]);
-        assert!(matches!(held.result, Err(PipelineError::BadServer(_))), "{:?}", held.result);
+        assert!(matches!(held.result, Err(TransferError::BadServer(_))), "{:?}", held.result);
     }
 }
 
@@ -139,7 +139,7 @@ fn a_server_that_is_behind_is_left_and_requests_repeat_in_order() {
 
     let held = Held::new(&[&behind], [get("a")]);
     assert!(
-        matches!(&held.result, Err(PipelineError::Refused(refusal)) if refusal.code == ErrorCode::Behind),
+        matches!(&held.result, Err(TransferError::Refused(refusal)) if refusal.code == ErrorCode::Behind),
         "{:?}",
         held.result
     );

@@ -11,15 +11,7 @@ use relais_proto::{
     Lsn, Mode, PageBuilder, Refusal, Reply, Request, TreePath, encode_frame,
 };
 
-use super::{MTIME, digest_of};
-
-pub fn encode(replies: &[Reply]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for reply in replies {
-        reply.encode(&mut out);
-    }
-    out
-}
+use super::{MTIME, digest_of, encode};
 
 /// Files, and the changes made. Clones share them, as the slaves of a cluster do.
 #[derive(Clone, Default)]

@@ -137,13 +137,27 @@ fn a_put_that_was_damaged_on_the_way_is_sent_again() {
 
 #[test]
 fn a_change_that_does_not_fit_is_refused_at_once() {
-    for code in [ErrorCode::Changed, ErrorCode::Storage, ErrorCode::Exists, ErrorCode::Denied] {
+    for code in [ErrorCode::Changed, ErrorCode::Conflict, ErrorCode::Exists, ErrorCode::Denied] {
         let server = Server::saying(move |_, _| refused(code));
         let held = Held::new(&[&server], [put(1, "x", bytes(10)), make_folder(2, "y")]);
         held.ran();
         assert_eq!(held.asker.told, [(0, Told::Refused(code)), (1, Told::Refused(code))]);
         assert_eq!(server.requests().len(), 2);
     }
+}
+
+#[test]
+fn a_change_that_one_server_cannot_store_is_stored_by_another() {
+    let tree = Tree::default();
+    let a = Server::saying(|_, _| refused(ErrorCode::Storage));
+    let asks = || [put(1, "x", bytes(10)), make_folder(2, "y")];
+    let held = Held::new(&[&a, &Server::honest(&tree)], asks());
+    held.ran();
+    assert_eq!(tree.made(), ["put x", "mkdir y"]);
+    let held = Held::new(&[&a], asks());
+    held.ran();
+    let refused = Told::Refused(ErrorCode::Storage);
+    assert_eq!(held.asker.told, [(0, refused.clone()), (1, refused)]);
 }
 
 #[test]
@@ -175,5 +189,5 @@ fn a_server_that_makes_no_changes_is_left() {
     held.ran();
     assert_eq!(held.asker.told.len(), 3);
     assert!(held.asker.told.iter().all(|(_, told)| *told == Told::Refused(ErrorCode::NoChanges)));
-    assert_eq!((held.sessions.left.len(), held.sessions.failures.len()), (2, 0));
+    assert_eq!((held.sessions.left.len(), held.sessions.failures.len()), (1, 0));
 }

@@ -1,6 +1,7 @@
 //! Servers that keep to the protocol.
 
 use super::*;
+use crate::Sessions;
 
 #[test]
 fn every_ask_gets_its_answer_in_order() {
@@ -79,7 +80,7 @@ fn answers_bring_more_to_ask() {
 fn a_session_is_used_again() {
     let tree = Tree::new([("a", bytes(10))]);
     let server = Server::honest(&tree);
-    let mut sessions = Servers::new(&[&server]);
+    let mut sessions = sessions(&[&server]);
     for _ in 0..3 {
         let held = Held::over(sessions, Asker::new([get("a"), get("missing")]));
         assert_eq!(
@@ -170,7 +171,7 @@ fn large_content_is_told_and_not_taken() {
 fn content_that_is_too_large_to_put_ends_it() {
     let server = Server::honest(&Tree::default());
     let held = Held::new(&[&server], [put(1, "a", vec![0; usize::try_from(SMALL).unwrap() + 1])]);
-    assert!(matches!(held.result, Err(PipelineError::Stopped(_))), "{:?}", held.result);
+    assert!(matches!(held.result, Err(TransferError::Stopped(_))), "{:?}", held.result);
     assert!(server.requests().is_empty());
 }
 
@@ -182,7 +183,7 @@ fn the_caller_stops_it() {
         &[&server],
         Asker { stop_at: Some(3), ..Asker::new(std::iter::repeat_with(|| get("a")).take(20)) },
     );
-    assert!(matches!(&held.result, Err(PipelineError::Stopped(e)) if e.to_string() == "enough"));
+    assert!(matches!(&held.result, Err(TransferError::Stopped(e)) if e.to_string() == "enough"));
     // Answers are outstanding, so the connection is unusable for others.
     assert_eq!(
         (held.asker.told.len(), held.sessions.abandoned, held.sessions.failures.len()),
@@ -204,7 +205,7 @@ fn the_caller_stops_it_before_large_content_has_passed() {
         &[&Server::honest(&tree)],
         Asker { stop_at: Some(1), ..Asker::new([get("big")]) },
     );
-    assert!(matches!(held.result, Err(PipelineError::Stopped(_))));
+    assert!(matches!(held.result, Err(TransferError::Stopped(_))));
     assert_eq!(held.sessions.abandoned, 1);
 }
 
@@ -216,14 +217,14 @@ fn the_user_interrupts() {
         &[&server],
         Asker { interrupt_at: Some(3), ..Asker::new(std::iter::repeat_with(|| get("a")).take(20)) },
     );
-    assert!(matches!(held.result, Err(PipelineError::Interrupted)));
+    assert!(matches!(held.result, Err(TransferError::Interrupted)));
     assert_eq!(
         (held.asker.told.len(), held.sessions.abandoned, held.sessions.failures.len()),
         (3, 1, 0)
     );
     // Before the first: nothing is asked.
     let held = Held::with(&[&server], Asker { interrupt_at: Some(0), ..Asker::new([get("a")]) });
-    assert!(matches!(held.result, Err(PipelineError::Interrupted)) && held.sessions.open.is_none());
+    assert!(matches!(held.result, Err(TransferError::Interrupted)) && held.sessions.open.is_none());
 }
 
 /// Interrupted from another thread, which shuts the socket down.
@@ -234,7 +235,7 @@ impl PipelineHandler for Waiting {
         (!std::mem::replace(&mut self.1, true)).then(|| (0, get("a")))
     }
 
-    fn answer(&mut self, _: u64, _: PipelineReply<'_>) -> Result<(), PipelineError> {
+    fn answer(&mut self, _: u64, _: PipelineReply<'_>) -> Result<(), TransferError> {
         panic!("nothing was answered")
     }
 
@@ -249,7 +250,7 @@ fn the_user_interrupts_while_a_server_is_silent() {
         &Tree::default(),
         server::Manner { quiet: Some(Duration::from_secs(3600)), ..Default::default() },
     );
-    let mut sessions = Servers::new(&[&server]);
+    let mut sessions = sessions(&[&server]);
     let stream = std::sync::Arc::clone(sessions.connection().unwrap().stream());
     let interrupted = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let flag = std::sync::Arc::clone(&interrupted);
@@ -259,7 +260,7 @@ fn the_user_interrupts_while_a_server_is_silent() {
         stream.shutdown(std::net::Shutdown::Both).unwrap();
     });
     let result = run(&mut sessions, &mut Waiting(interrupted, false));
-    assert!(matches!(result, Err(PipelineError::Interrupted)), "{result:?}");
+    assert!(matches!(result, Err(TransferError::Interrupted)), "{result:?}");
     assert_eq!((sessions.abandoned, sessions.failures.len()), (1, 0));
     presses.join().unwrap();
 }

@@ -4,6 +4,7 @@ use relais_proto::limits;
 
 use super::server::Manner;
 use super::*;
+use crate::Sessions;
 
 /// A server that reads on until nothing comes for a while, and only then answers.
 fn patient(tree: &Tree) -> Server {
@@ -110,7 +111,7 @@ fn only_reading(first: Vec<u8>) -> Server {
 }
 
 fn narrow(servers: &[&Server]) -> Servers {
-    Servers { silence: Duration::from_secs(2), send_buffer: 16 * 1024, ..Servers::new(servers) }
+    Servers { silence: Duration::from_secs(2), send_buffer: 16 * 1024, ..sessions(servers) }
 }
 
 #[test]
@@ -160,7 +161,7 @@ fn answers_that_come_before_what_they_answer_are_lies() {
             narrow(&[&a]),
             Asker::new((0..6).map(|n| put(n, &format!("f{n}"), bytes(1_000_000)))),
         );
-        assert!(matches!(held.result, Err(PipelineError::BadServer(_))), "{:?}", held.result);
-        assert_eq!(held.asker.told.len(), 3 * most);
+        assert!(matches!(held.result, Err(TransferError::BadServer(_))), "{:?}", held.result);
+        assert_eq!(held.asker.told.len(), 4 * most);
     }
 }

@@ -11,7 +11,7 @@ fn gives_up(what: relais_proto::FrameType, answer: Reply) {
             (request.frame_type() == what).then(|| answers.clone())
         });
         let run = Run::new(&[&server], &bytes(size));
-        assert!(matches!(run.result, Err(UploadError::BadServer(_))), "{:?}", run.result);
+        assert!(matches!(run.result, Err(TransferError::BadServer(_))), "{:?}", run.result);
         assert_eq!((run.sessions.opened, run.sessions.failures.len()), (3, 3));
     }
 }
@@ -36,7 +36,7 @@ fn stored_before_the_end_is_a_lie() {
         Script { chatter: vec![committed(Digest([0; 32]))], ..Script::default() },
     );
     let run = Run::new(&[&server], &bytes(30 * MIB));
-    assert!(matches!(run.result, Err(UploadError::BadServer(_))), "{:?}", run.result);
+    assert!(matches!(run.result, Err(TransferError::BadServer(_))), "{:?}", run.result);
     assert!(cluster.made().is_empty());
 }
 
@@ -71,7 +71,7 @@ fn bytes_that_are_no_frames() {
     });
     let run = Run::new(&[&server], b"content");
     assert!(
-        matches!(run.result, Err(UploadError::BadServer(_) | UploadError::Cut { .. })),
+        matches!(run.result, Err(TransferError::BadServer(_) | TransferError::Unreachable(_))),
         "{:?}",
         run.result
     );

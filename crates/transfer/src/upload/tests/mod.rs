@@ -13,37 +13,20 @@ use std::io::{Seek, SeekFrom, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use relais_net::Connection;
 use relais_proto::{
     ChangeId, Digest, ErrorCode, Expect, FileTime, Lsn, Mode, Refusal, Reply, Request, TreePath,
     WaitReason,
 };
 
-use super::{CompletedUpload, Progress, UploadError, UploadSource, UploadTarget, put, put_stream};
-use crate::download::{DownloadError, Sessions};
+use super::{CompletedUpload, Progress, UploadSource, UploadTarget, put, put_stream};
+use crate::TransferError;
+use crate::test_support::{Servers, bytes, digest_of};
 use server::{Cluster, Script, Server};
 
 const MODE: Mode = Mode::new(0o750);
 const MTIME: FileTime = FileTime { seconds: 1_700_000_000, nanos: 5 };
 const ID: ChangeId = ChangeId([7; 16]);
 const MIB: usize = 1024 * 1024;
-
-/// Bytes that differ from place to place.
-fn bytes(len: usize) -> Vec<u8> {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64 ^ len as u64;
-    (0..len)
-        .map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state.to_le_bytes()[3]
-        })
-        .collect()
-}
-
-fn digest_of(content: &[u8]) -> Digest {
-    Digest(blake3::hash(content).into())
-}
 
 fn path() -> TreePath {
     TreePath::new("a/x").unwrap()
@@ -57,69 +40,8 @@ fn file_with(content: &[u8]) -> File {
     file
 }
 
-/// Sessions with servers, one after the other.
-struct Servers {
-    addrs: Vec<SocketAddr>,
-    current: usize,
-    open: Option<Connection>,
-    failures: Vec<String>,
-    /// Slaves that were left without a word of failure.
-    left: Vec<String>,
-    abandoned: u32,
-    opened: u32,
-}
-
-impl Servers {
-    fn new(servers: &[&Server]) -> Self {
-        let addrs = servers.iter().map(|s| s.addr).collect();
-        Self {
-            addrs,
-            current: 0,
-            open: None,
-            failures: Vec::new(),
-            left: Vec::new(),
-            abandoned: 0,
-            opened: 0,
-        }
-    }
-
-    /// Whether the connection can carry another request.
-    fn is_usable(&mut self) -> bool {
-        let Some(connection) = &mut self.open else { return false };
-        connection.queue(&Request::Ping);
-        connection.flush().is_ok() && matches!(connection.read_reply(), Ok(Some(Reply::Pong)))
-    }
-}
-
-impl Sessions for Servers {
-    fn connection(&mut self) -> Result<&mut Connection, DownloadError> {
-        if self.open.is_none() {
-            let mut connection =
-                Connection::connect(self.addrs[self.current], Duration::from_secs(5))
-                    .map_err(|e| DownloadError::Unreachable(e.to_string()))?;
-            connection.set_silence(Duration::from_secs(2));
-            self.opened += 1;
-            self.open = Some(connection);
-        }
-        self.open.as_mut().ok_or_else(|| DownloadError::Unreachable(String::new()))
-    }
-
-    fn failed(&mut self, why: &str) {
-        self.failures.push(why.to_owned());
-        self.open = None;
-        self.current = (self.current + 1) % self.addrs.len();
-    }
-
-    fn abandon(&mut self) {
-        self.abandoned += 1;
-        self.open = None;
-    }
-
-    fn leave(&mut self, why: &str) {
-        self.left.push(why.to_owned());
-        self.open = None;
-        self.current = (self.current + 1) % self.addrs.len();
-    }
+fn sessions(servers: &[&Server]) -> Servers {
+    Servers::new(servers.iter().map(|server| server.addr))
 }
 
 /// Writes down what it is told.
@@ -164,7 +86,7 @@ impl Progress for Recorder {
 struct Run {
     told: Recorder,
     sessions: Servers,
-    result: Result<CompletedUpload, UploadError>,
+    result: Result<CompletedUpload, TransferError>,
 }
 
 impl Run {
@@ -173,7 +95,7 @@ impl Run {
     }
 
     fn with(servers: &[&Server], file: &File, size: usize, mut told: Recorder) -> Self {
-        let mut sessions = Servers::new(servers);
+        let mut sessions = sessions(servers);
         let source = UploadSource { file, size: size as u64, mtime: MTIME, mode: MODE };
         let result = put(
             &mut sessions,
@@ -212,7 +134,7 @@ impl Run {
     #[track_caller]
     fn refused(&self) -> ErrorCode {
         match &self.result {
-            Err(UploadError::Refused(refusal)) => refusal.code,
+            Err(TransferError::Refused(refusal)) => refusal.code,
             other => panic!("{other:?}"),
         }
     }

@@ -23,7 +23,7 @@ fn too_few_copies_are_the_answer() {
     let mut run = Run::new(&[&server], b"content");
     assert_eq!(run.refused(), ErrorCode::TooFewCopies);
     assert!(run.sessions.failures.is_empty() && run.sessions.is_usable());
-    assert!(!run.result.unwrap_err().can_resume());
+    assert!(!run.result.unwrap_err().can_resume_upload());
 }
 
 #[test]
@@ -39,6 +39,21 @@ fn a_server_that_is_behind_is_left_for_the_next() {
     );
     let run = Run::new(&[&behind], &content);
     assert_eq!(run.refused(), ErrorCode::Behind);
+}
+
+#[test]
+fn a_server_without_changes_is_left_until_the_retry_time_ends() {
+    let (cluster, content) = (Cluster::default(), bytes(300));
+    let says = |request: &Request| {
+        matches!(request, Request::PutEnd { .. }).then(|| vec![refusal(ErrorCode::NoChanges)])
+    };
+    let isolated = Server::saying(&cluster, says);
+    let mut run = Run::new(&[&isolated, &Server::honest(&cluster)], &content);
+    run.expect(&cluster, &content);
+    assert_eq!(run.sessions.left, ["no-changes"]);
+    let run = Run::new(&[&Server::saying(&Cluster::default(), says)], &content);
+    assert_eq!(run.refused(), ErrorCode::NoChanges);
+    assert!(run.sessions.failures.is_empty() && run.result.unwrap_err().can_resume_upload());
 }
 
 #[test]
@@ -78,6 +93,6 @@ fn a_server_that_hangs_is_left_soon_wherever_that_is() {
         let took = begun.elapsed();
         run.expect(&cluster, &content);
         assert_eq!(run.sessions.failures.len(), 1, "{:?}", run.sessions.failures);
-        assert!(took < Duration::from_secs(10), "{took:?}");
+        assert!(took < Duration::from_millis(6500), "{took:?}");
     }
 }

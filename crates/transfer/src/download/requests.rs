@@ -1,72 +1,38 @@
-//! Requests with single answers, and checks of a server's statements about content.
-
-use std::time::Instant;
+//! Requests about content, and checks of a server's statements about it.
 
 use relais_net::Connection;
 use relais_proto::{
-    ContentHeader, Digest, GetRequest, Identity, IfMatch, Reply, Request, TreePath, limits,
+    ContentHeader, Digest, ErrorCode, GetRequest, IfMatch, Refusal, Reply, Request, TreePath,
+    limits,
 };
 
-use super::Resume;
-use super::error::DownloadInterrupt;
-use crate::retry::PATIENCE;
-
-/// Sends `request` and returns the first answer other than a keep-alive.
-pub(super) fn ask(to: &mut Connection, request: &Request) -> Result<Reply, DownloadInterrupt> {
-    to.queue(request);
-    to.flush().map_err(|e| DownloadInterrupt::Lost(e.to_string()))?;
-    match answer(to)? {
-        Reply::Elsewhere { holders } => Err(DownloadInterrupt::Elsewhere(holders)),
-        reply => Ok(reply),
-    }
-}
-
-/// Reads the next answer other than a keep-alive; an error is a [`DownloadInterrupt::Refused`].
-pub(super) fn answer(from: &mut Connection) -> Result<Reply, DownloadInterrupt> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        match from.read_reply()? {
-            None => return Err(DownloadInterrupt::Lost("the connection was closed".to_owned())),
-            Some(Reply::Error(refusal)) => return Err(DownloadInterrupt::Refused(refusal)),
-            Some(Reply::Wait(_) | Reply::MasterUnreachable { .. }) if Instant::now() < until => {}
-            Some(Reply::Wait(_) | Reply::MasterUnreachable { .. }) => {
-                return Err(DownloadInterrupt::Lost("no answer came in time".to_owned()));
-            }
-            Some(reply) => return Ok(reply),
-        }
-    }
-}
-
-/// Reports an answer that is not allowed here.
-pub(super) fn unexpected(reply: &Reply) -> DownloadInterrupt {
-    DownloadInterrupt::Violation(relais_proto::WireError::Unexpected(reply.frame_type().number()))
-}
+use super::content::Resume;
+use crate::error::Fault;
+use crate::exchange::ask;
+use crate::ranges::Ranges;
 
 /// Requests content and returns its header. Blocks follow.
 pub(super) fn ask_for_content(
     to: &mut Connection,
     get: &GetRequest,
-) -> Result<ContentHeader, DownloadInterrupt> {
+) -> Result<ContentHeader, Fault> {
     match ask(to, &Request::Get(get.clone()))? {
         Reply::ContentHeader(header) => check_header(get, header),
-        other => Err(unexpected(&other)),
+        other => Err(Fault::unexpected(&other)),
     }
 }
 
 /// Checks that the header matches the request.
-fn check_header(
-    get: &GetRequest,
-    header: ContentHeader,
-) -> Result<ContentHeader, DownloadInterrupt> {
+fn check_header(get: &GetRequest, header: ContentHeader) -> Result<ContentHeader, Fault> {
     let rest = header.size.saturating_sub(get.offset);
     if header.offset != get.offset {
-        return Err(DownloadInterrupt::bad_value("offset", header.offset));
+        return Err(Fault::bad_value("offset", header.offset));
     }
     if header.length != rest.min(get.length) {
-        return Err(DownloadInterrupt::bad_value("length", header.length));
+        return Err(Fault::bad_value("length", header.length));
     }
     if matches!((get.if_match, header.digest), (IfMatch::Digest(a), Some(b)) if a != b) {
-        return Err(DownloadInterrupt::bad_value("digest", 0));
+        return Err(Fault::bad_value("digest", 0));
     }
     Ok(header)
 }
@@ -75,10 +41,10 @@ fn check_header(
 pub(super) fn ask_for_digest(
     to: &mut Connection,
     path: &TreePath,
-) -> Result<(u64, Option<Digest>), DownloadInterrupt> {
+) -> Result<(u64, Option<Digest>), Fault> {
     match ask(to, &Request::Hash(path.clone()))? {
         Reply::Details { entry, digest, .. } => Ok((entry.size, digest)),
-        other => Err(unexpected(&other)),
+        other => Err(Fault::unexpected(&other)),
     }
 }
 
@@ -92,7 +58,7 @@ pub(super) fn ask_for_pieces(
     if_match: IfMatch,
     begin: u64,
     count: u64,
-) -> Result<Vec<Digest>, DownloadInterrupt> {
+) -> Result<Vec<Digest>, Fault> {
     let mut all: Vec<Digest> = Vec::new();
     while (all.len() as u64) < count {
         let first = begin + all.len() as u64;
@@ -106,12 +72,9 @@ pub(super) fn ask_for_pieces(
                 all.extend(values)
             }
             Reply::PieceValues { values, .. } => {
-                return Err(DownloadInterrupt::bad_value(
-                    "number of piece values",
-                    values.len() as u64,
-                ));
+                return Err(Fault::bad_value("number of piece values", values.len() as u64));
             }
-            other => return Err(unexpected(&other)),
+            other => return Err(Fault::unexpected(&other)),
         }
     }
     Ok(all)
@@ -127,11 +90,8 @@ pub(super) fn if_match(content: Option<&Resume>) -> IfMatch {
 }
 
 /// Returns the facts about the content after a server has accepted the request for it.
-pub(super) fn learn(
-    known: Option<Resume>,
-    header: &ContentHeader,
-) -> Result<Resume, DownloadInterrupt> {
-    let identity: Option<Identity> = Some(header.identity);
+pub(super) fn learn(known: Option<Resume>, header: &ContentHeader) -> Result<Resume, Fault> {
+    let identity = Some(header.identity);
     let Some(known) = known else {
         return Ok(Resume {
             size: header.size,
@@ -139,11 +99,11 @@ pub(super) fn learn(
             digest: header.digest,
             identity,
             version: header.version,
-            good: crate::Ranges::new(),
+            good: Ranges::new(),
         });
     };
     if known.size != header.size {
-        return Err(DownloadInterrupt::Replaced(format!(
+        return Err(replaced(format!(
             "it has {} bytes and not {} any more",
             header.size, known.size
         )));
@@ -151,8 +111,13 @@ pub(super) fn learn(
     if let (Some(ours), Some(theirs)) = (known.digest, header.digest)
         && ours != theirs
     {
-        return Err(DownloadInterrupt::Replaced("it has another digest".to_owned()));
+        return Err(replaced("it has another digest".to_owned()));
     }
     let digest = known.digest.or(header.digest);
     Ok(Resume { mtime: header.mtime, digest, identity, version: header.version, ..known })
+}
+
+/// Reports content that was replaced; blocks may be in flight.
+fn replaced(why: String) -> Fault {
+    Fault::Refused(Refusal::new(ErrorCode::Changed, why))
 }
