@@ -7,7 +7,8 @@ use std::io;
 use std::path::Path;
 
 use crate::sanitize::sanitize;
-use relais_proto::{ErrorCode, NameError, Refusal, WireError};
+use relais_proto::{ErrorCode, NameError, Refusal};
+use relais_transfer::{Fault, TransferError};
 use thiserror::Error;
 
 /// A failed command: the code decides what follows, the message explains it.
@@ -94,6 +95,32 @@ impl From<Refusal> for Failure {
     }
 }
 
+impl From<TransferError> for Failure {
+    fn from(error: TransferError) -> Self {
+        match error {
+            TransferError::Interrupted => Self::interrupted(),
+            TransferError::Refused(refusal) => refusal.into(),
+            TransferError::Stopped(error) => match error.downcast::<Self>() {
+                Ok(failure) => *failure,
+                Err(other) => Self::new(ErrorCode::Local, other.to_string()),
+            },
+            other => Self::new(other.code(), other.to_string()),
+        }
+    }
+}
+
+impl From<Failure> for TransferError {
+    fn from(failure: Failure) -> Self {
+        Self::stopped(failure)
+    }
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        TransferError::from(failure).into()
+    }
+}
+
 impl From<NameError> for Failure {
     fn from(error: NameError) -> Self {
         Self::new(ErrorCode::BadName, error.to_string())
@@ -103,21 +130,6 @@ impl From<NameError> for Failure {
 /// Returns the system's text for an error, without the number that Rust appends.
 pub fn plain(error: &io::Error) -> String {
     relais_proto::system_error_text(error)
-}
-
-/// Explains in a few words why a connection cannot be used any more.
-pub fn why_gone(error: &WireError) -> String {
-    match error {
-        WireError::Truncated => "connection closed".to_owned(),
-        WireError::Io(e) => match e.kind() {
-            io::ErrorKind::TimedOut => "silent for too long".to_owned(),
-            io::ErrorKind::ConnectionReset
-            | io::ErrorKind::BrokenPipe
-            | io::ErrorKind::ConnectionAborted => "connection closed".to_owned(),
-            _ => plain(e),
-        },
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use relais_proto::{ErrorCode, Mode, TreePath};
-use relais_transfer::download::{CompletedDownload, DownloadError, Resume, download};
+use relais_transfer::TransferError;
+use relais_transfer::download::{CompletedDownload, Resume, download};
 use relais_tree::{Folder, MetaKind, TreeError, UnservedKind, set_mode, set_times, umask};
 
 use crate::error::plain;
@@ -89,7 +90,7 @@ impl Shell {
                 if is_gone(error.code()) {
                     self.drop_part(&part_file, handle.as_mut());
                 }
-                return Err(download_failure(&error, &shown));
+                return Err(download_failure(error, &shown));
             }
         };
         part_file.name(&fetched, &job.target.name).map_err(|e| local_failure(&shown, &e))?;
@@ -176,23 +177,21 @@ impl PartFile<'_> {
 }
 
 /// Converts the error of a download into a failure for the user.
-fn download_failure(error: &DownloadError, shown: &str) -> Failure {
+fn download_failure(error: TransferError, shown: &str) -> Failure {
     match error {
-        DownloadError::Refused(refusal) if refusal.code == ErrorCode::NoContent => {
+        TransferError::Refused(refusal) if refusal.code == ErrorCode::NoContent => {
             failure!(NoContent, "{refusal}; run the same get again to resume")
         }
-        DownloadError::Refused(refusal) => refusal.clone().into(),
-        DownloadError::Interrupted => {
+        TransferError::Interrupted => {
             failure!(Interrupted, "interrupted; the same get, or the next prompt, resumes it")
         }
-        DownloadError::Local { what, error } => {
-            failure!(Local, "{shown}: {what}: {}", plain(error))
+        TransferError::Local { what, error } => {
+            failure!(Local, "{shown}: {what}: {}", plain(&error))
         }
-        // Both mean the same to the user: the file is not here, but can be resumed.
-        DownloadError::Unreachable(_) | DownloadError::Cut { .. } => {
-            failure!(Cut, "{error}; run the same get again to resume")
+        TransferError::Unreachable(why) => {
+            failure!(Cut, "the transfer was cut: {why}; run the same get again to resume")
         }
-        other => Failure::new(other.code(), other.to_string()),
+        other => other.into(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use relais_proto::{ChangeId, ErrorCode, TreePath};
+use relais_proto::{ChangeId, TreePath};
 use relais_transfer::pipeline::{PipelineError, PipelineHandler, PipelineStats, run};
 
 use crate::interrupt::Interrupt;
@@ -47,7 +47,7 @@ pub fn run_conversation(
     notices: &Notices,
     conversation: &mut dyn PipelineHandler,
 ) -> Result<PipelineStats> {
-    let ran = run(session, conversation).map_err(failure)?;
+    let ran = run(session, conversation)?;
     // The conversation does not learn of a server that failed before its first answer.
     if let (Some(gone), Some((now, _))) = (notices.take_lost(), session.server()) {
         notices.say(&format!("lost {} ({}); continuing with {now}", gone.addr, gone.why));
@@ -55,23 +55,9 @@ pub fn run_conversation(
     Ok(ran)
 }
 
-/// Converts the error of a conversation into a failure.
-fn failure(error: PipelineError) -> Failure {
-    match error {
-        PipelineError::Interrupted => Failure::interrupted(),
-        PipelineError::Unreachable(why) => Failure::new(ErrorCode::Unreachable, why),
-        PipelineError::Refused(refusal) => refusal.into(),
-        PipelineError::BadServer(why) => Failure::bad_server(why),
-        PipelineError::Stopped(error) => match error.downcast::<Failure>() {
-            Ok(failure) => *failure,
-            Err(other) => failure!(Local, "{other}"),
-        },
-    }
-}
-
 /// Returns the error that ends a conversation with `failure`.
 pub fn stopped(failure: Failure) -> PipelineError {
-    PipelineError::Stopped(Box::new(failure))
+    failure.into()
 }
 
 /// Joins `path` to `base`.

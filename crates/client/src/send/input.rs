@@ -8,7 +8,8 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use relais_proto::{ErrorCode, Expect, TreePath};
-use relais_transfer::upload::{UploadError, UploadTarget, put_stream};
+use relais_transfer::TransferError;
+use relais_transfer::upload::{UploadTarget, put_stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::progress::UploadProgress;
@@ -77,7 +78,7 @@ impl Shell {
         let mut input = InterruptibleInput { file, interrupt: self.interrupt.clone() };
         let result = put_stream(&mut self.session, &mut input, &target, &mut progress);
         drop(progress);
-        let stored = result.map_err(|error| upload_failure(&error, remote))?;
+        let stored = result.map_err(|error| upload_failure(error, remote))?;
         self.session.record_lsn(stored.version);
         Ok(sent(remote.to_string(), "-".to_owned(), begun, stored, Some(0)))
     }
@@ -86,20 +87,20 @@ impl Shell {
 /// Converts the error of an upload into a failure for the user.
 ///
 /// The code is never `cut`, because that code promises that the upload can be resumed.
-fn upload_failure(error: &UploadError, remote: &TreePath) -> Failure {
+fn upload_failure(error: TransferError, remote: &TreePath) -> Failure {
     let failure = match error {
-        UploadError::Refused(refusal) if refusal.code == ErrorCode::TooFewCopies => {
+        TransferError::Refused(refusal) if refusal.code == ErrorCode::TooFewCopies => {
             too_few_copies(&refusal.message)
         }
-        UploadError::Refused(refusal) => refusal.clone().into(),
-        UploadError::Interrupted => Failure::interrupted(),
-        UploadError::Source(e) => {
-            failure!(Local, "standard input: {}", plain(e))
+        TransferError::Local { error, .. } => {
+            failure!(Local, "standard input: {}", plain(&error))
         }
-        UploadError::Cut { .. } => {
-            failure!(Local, "{error}; standard input cannot be read again, so it cannot be resumed")
-        }
-        other => Failure::new(other.code(), other.to_string()),
+        TransferError::Unreachable(why) => failure!(
+            Local,
+            "the transfer was cut: {why}; \
+             standard input cannot be read again, so it cannot be resumed"
+        ),
+        other => other.into(),
     };
     crate::shell::with_path(remote, failure)
 }

@@ -14,8 +14,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use log::debug;
-use relais_proto::{ErrorCode, Expect, Refusal, TreePath};
-use relais_transfer::upload::{CompletedUpload, UploadError, UploadSource, UploadTarget, put};
+use relais_proto::{ErrorCode, Expect, TreePath};
+use relais_transfer::TransferError;
+use relais_transfer::upload::{CompletedUpload, UploadSource, UploadTarget, put};
 use relais_tree::{Folder, OpenFile, TreeError};
 
 use crate::error::plain;
@@ -119,10 +120,10 @@ impl Shell {
                 expect: upload.expect,
                 copies: self.copies,
             };
-            let result = self.put(&source, &target, &mut progress);
+            let result = put(&mut self.session, &source, &target, &mut progress);
             let resumed_from = progress.resumed_from();
             drop(progress);
-            if !matches!(result, Err(UploadError::Superseded)) || job.resumed || !is_old {
+            if !matches!(result, Err(TransferError::Superseded)) || job.resumed || !is_old {
                 break (result, resumed_from);
             }
             // An earlier command stored the file, which is no longer there: this command stores it
@@ -142,34 +143,9 @@ impl Shell {
             self.notices.say(&format!("{} is finished, but {failure}", job.remote));
         }
         drop(lock);
-        let stored = result.map_err(|error| upload_failure(&error, job, handle.is_some()))?;
+        let stored = result.map_err(|error| self.upload_failure(error, job, handle.is_some()))?;
         self.session.record_lsn(stored.version);
         Ok(sent(job.remote.to_string(), job.shown.clone(), begun, stored, resumed_from))
-    }
-
-    /// Sends a file and retries while changes are not possible; the slave keeps the bytes.
-    fn put(
-        &mut self,
-        source: &UploadSource<'_>,
-        target: &UploadTarget<'_>,
-        progress: &mut UploadProgress<'_>,
-    ) -> Result<CompletedUpload, UploadError> {
-        let until = Instant::now() + self.session.retry();
-        let mut first = None;
-        loop {
-            let result = put(&mut self.session, source, target, progress);
-            let Err(UploadError::Refused(refusal)) = &result else { return result };
-            if refusal.code != ErrorCode::NoChanges {
-                return result;
-            }
-            let why = self.session.why_no_changes(&refusal.message);
-            // This slave has the bytes, so it is preferred again after the other slaves.
-            first = first.or_else(|| self.session.current_slave().slave());
-            self.session.prefer(first);
-            if !self.session.wait_for_changes(until).map_err(|_| UploadError::Interrupted)? {
-                return Err(UploadError::Refused(Refusal::new(ErrorCode::NoChanges, why)));
-            }
-        }
     }
 
     /// Returns the origin of the connected server, and connects first if needed.
@@ -306,8 +282,8 @@ fn sent(
 }
 
 /// Whether the upload cannot be resumed: a retry would fail the same way, or send other content.
-fn is_over(error: &UploadError) -> bool {
-    !error.can_resume()
+fn is_over(error: &TransferError) -> bool {
+    !error.can_resume_upload()
 }
 
 /// The failure for a file that fewer disks hold than demanded; the change stands.
@@ -320,41 +296,45 @@ pub fn too_few_copies(message: &str) -> Failure {
     Failure::new(ErrorCode::TooFewCopies, message)
 }
 
-/// Converts the error of an upload into a failure for the user.
-///
-/// `in_log` says whether the same command can resume it.
-fn upload_failure(error: &UploadError, job: &UploadJob, in_log: bool) -> Failure {
-    let failure = match error {
-        UploadError::Refused(refusal) if refusal.code == ErrorCode::Changed && job.resumed => {
-            let why = "the remote file was changed since this put began; \
-                       run the same put again to replace it";
-            failure!(Changed, "{}: {why}", job.remote)
-        }
-        UploadError::Refused(refusal) if refusal.code == ErrorCode::TooFewCopies => {
-            too_few_copies(&refusal.message)
-        }
-        UploadError::Refused(refusal) => refusal.clone().into(),
-        UploadError::Interrupted if in_log => {
-            failure!(Interrupted, "interrupted; the same put, or the next prompt, resumes it")
-        }
-        UploadError::Interrupted => Failure::interrupted(),
-        UploadError::Source(e) => {
-            failure!(Local, "{}: {}", job.shown, plain(e))
-        }
-        UploadError::SourceChanged => {
-            failure!(Local, "{} was changed while it was sent; nothing was stored", job.shown)
-        }
-        // Both mean the same to the user: the file is not stored, but can be resumed.
-        UploadError::Unreachable(_) | UploadError::Cut { .. } => {
-            let end = if in_log { "; run the same put again to resume" } else { "" };
-            failure!(Cut, "{error}{end}")
-        }
-        UploadError::Superseded => failure!(
-            Conflict,
-            "the file was stored before and has been changed since; \
-             run the same put again to replace it"
-        ),
-        other => Failure::new(other.code(), other.to_string()),
-    };
-    crate::shell::with_path(&job.remote, failure)
+impl Shell {
+    /// Converts the error of an upload into a failure for the user.
+    ///
+    /// `in_log` says whether the same command can resume it.
+    fn upload_failure(&self, error: TransferError, job: &UploadJob, in_log: bool) -> Failure {
+        let failure = match error {
+            TransferError::Refused(refusal)
+                if refusal.code == ErrorCode::Changed && job.resumed =>
+            {
+                let why = "the remote file was changed since this put began; \
+                           run the same put again to replace it";
+                failure!(Changed, "{}: {why}", job.remote)
+            }
+            TransferError::Refused(refusal) if refusal.code == ErrorCode::TooFewCopies => {
+                too_few_copies(&refusal.message)
+            }
+            TransferError::Refused(refusal) if refusal.code == ErrorCode::NoChanges => {
+                Failure::new(refusal.code, self.session.why_no_changes(&refusal.message))
+            }
+            TransferError::Interrupted if in_log => {
+                failure!(Interrupted, "interrupted; the same put, or the next prompt, resumes it")
+            }
+            TransferError::Local { error, .. } => {
+                failure!(Local, "{}: {}", job.shown, plain(&error))
+            }
+            TransferError::SourceChanged => {
+                failure!(Local, "{} was changed while it was sent; nothing was stored", job.shown)
+            }
+            TransferError::Unreachable(why) => {
+                let end = if in_log { "; run the same put again to resume" } else { "" };
+                failure!(Cut, "the transfer was cut: {why}{end}")
+            }
+            TransferError::Superseded => failure!(
+                Conflict,
+                "the file was stored before and has been changed since; \
+                 run the same put again to replace it"
+            ),
+            other => other.into(),
+        };
+        crate::shell::with_path(&job.remote, failure)
+    }
 }

@@ -6,10 +6,10 @@
 use std::time::{Duration, Instant};
 
 use relais_proto::{ChangeId, ErrorCode, Lsn, Reply, Request, TreePath};
-use relais_transfer::download::Sessions;
+use relais_transfer::exchange::answer;
+use relais_transfer::{Fault, Purpose, Sessions};
 
 use super::Session;
-use super::handshake::{next_reply, unexpected};
 use crate::Failure;
 
 /// Pause before a change that was refused with `no-changes` is requested again.
@@ -83,30 +83,21 @@ impl Session {
     /// Requests a change until a server answers, with the same id each time.
     fn change(&mut self, request: &Request) -> Result<Lsn, Failure> {
         self.connect()?;
-        let until = Instant::now() + self.settings.retry;
-        loop {
-            let result =
-                self.ask(request, &mut |connection| match next_reply(connection, &mut |_| {})? {
-                    Reply::Committed { version, lsn, .. } => Ok((version, lsn)),
-                    other => Err(unexpected(&other)),
-                });
-            match result {
-                Ok((version, lsn)) => {
-                    self.record_lsn(version.max(lsn));
-                    return Ok(version);
-                }
-                Err(failure) if failure.code == ErrorCode::NoChanges => {
-                    let message = self.why_no_changes(&failure.message);
-                    if !self.wait_for_changes(until)? {
-                        return Err(Failure { message, ..failure });
-                    }
-                }
-                Err(failure) if failure.code == ErrorCode::Unreachable => {
-                    let message = format!("{failure}; whether the change was made is not known");
-                    return Err(Failure { message, ..failure });
-                }
-                Err(failure) => return Err(failure),
+        let result =
+            self.ask(Purpose::Change, request, &mut |connection| match answer(connection)? {
+                Reply::Committed { version, lsn, .. } => Ok((version, lsn)),
+                other => Err(Fault::unexpected(&other)),
+            });
+        let (version, lsn) = result.map_err(|failure| match failure.code {
+            ErrorCode::NoChanges => {
+                Failure { message: self.why_no_changes(&failure.message), ..failure }
             }
-        }
+            ErrorCode::Unreachable => {
+                failure!(Unreachable, "{failure}; whether the change was made is not known")
+            }
+            _ => failure,
+        })?;
+        self.record_lsn(version.max(lsn));
+        Ok(version)
     }
 }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use log::debug;
 use relais_proto::{ErrorCode, Login, Lsn, ServerRole, WaitReason, limits};
 use relais_secret::SecretError;
+use relais_transfer::{Failover, Fault};
 
-use super::handshake::{self, LoginReply, ServerError, Timeouts};
+use super::handshake::{self, LoginReply, Timeouts, into_failure};
 use super::login_prompt;
 use super::{Host, OpenSession, Route, Session, authority_of};
 use crate::Failure;
@@ -15,10 +16,6 @@ use crate::error::plain;
 use crate::notices::Notices;
 use crate::saved_state::SavedState;
 
-/// Pause before the first retry; each later pause is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Longest pause between two retries.
-const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// Timeouts for a server without an alternative.
 pub(super) const FULL_TIMEOUTS: Timeouts =
     Timeouts { connect: limits::CONNECT_TIME, silence: limits::SILENCE };
@@ -44,8 +41,7 @@ impl Session {
     /// # Errors
     /// The failure of the last try, or the user interrupted.
     pub(super) fn connect_with_retry(&mut self) -> Result<OpenSession, Failure> {
-        let until = Instant::now() + self.settings.retry;
-        let mut pause = FIRST_PAUSE;
+        let mut failover = Failover::connecting(self.settings.retry, Instant::now());
         loop {
             let result = self.try_servers();
             if self.interrupt.is_raised() {
@@ -55,15 +51,13 @@ impl Session {
                 Ok(open) => return Ok(open),
                 Err(failure) => failure,
             };
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || !is_temporary(failure.code) {
+            let Some(pause) = failover.next_round(failure.code, Instant::now()) else {
                 return Err(failure);
-            }
+            };
             debug!("retrying: {failure}");
-            if self.interrupt.pause(pause.min(left)) {
+            if self.interrupt.pause(pause) {
                 return Err(Failure::interrupted());
             }
-            pause = (pause * 2).min(LAST_PAUSE);
         }
     }
 
@@ -222,8 +216,8 @@ impl Session {
                     for addr in addrs {
                         match self.dial(addr, Some(&host.name), SHORT_TIMEOUTS) {
                             Ok(_) => return Ok(addr),
-                            Err(ServerError::Aborted(failure)) => return Err(failure),
-                            Err(server_error) => why = server_error.into_failure(addr).message,
+                            Err(Fault::Fatal(error)) => return Err(error.into()),
+                            Err(fault) => why = into_failure(fault, addr).message,
                         }
                     }
                 }
@@ -279,21 +273,21 @@ impl Session {
         let timeouts =
             if self.route.is_some() || addrs.len() > 1 { SHORT_TIMEOUTS } else { FULL_TIMEOUTS };
         for addr in addrs {
-            let server_error = match self.log_in_at_address(addr, &host.name, timeouts) {
+            let fault = match self.log_in_at_address(addr, &host.name, timeouts) {
                 Ok(entered) => return Ok(entered),
-                Err(server_error) => server_error,
+                Err(fault) => fault,
             };
-            match server_error {
-                ServerError::Refused(refusal) => return Err(refusal.into()),
-                ServerError::Disconnected(why) if failure.code == ErrorCode::Unreachable => {
+            match fault {
+                Fault::Refused(refusal) => return Err(refusal.into()),
+                Fault::Lost(why) if failure.code == ErrorCode::Unreachable => {
                     failure = unreachable(why)
                 }
-                ServerError::Disconnected(_) => {}
-                ServerError::Aborted(stopped) if stopped.code == ErrorCode::NotTrusted => {
-                    return Err(stopped);
-                }
-                ServerError::Protocol(_) | ServerError::Aborted(_) | ServerError::Elsewhere(_) => {
-                    failure = server_error.into_failure(addr)
+                Fault::Lost(_) => {}
+                fault => {
+                    failure = into_failure(fault, addr);
+                    if failure.code == ErrorCode::NotTrusted {
+                        return Err(failure);
+                    }
                 }
             }
             if self.interrupt.is_raised() {
@@ -308,9 +302,9 @@ impl Session {
         addr: SocketAddr,
         name: &str,
         timeouts: Timeouts,
-    ) -> Result<LoginOutcome, ServerError> {
+    ) -> Result<LoginOutcome, Fault> {
         match self.log_in_at_address_once(addr, name, timeouts) {
-            Err(ServerError::Refused(refusal))
+            Err(Fault::Refused(refusal))
                 if refusal.code == ErrorCode::TlsNeeded && self.encrypt_from_now() =>
             {
                 self.log_in_at_address_once(addr, name, timeouts)
@@ -324,11 +318,11 @@ impl Session {
         addr: SocketAddr,
         name: &str,
         timeouts: Timeouts,
-    ) -> Result<LoginOutcome, ServerError> {
+    ) -> Result<LoginOutcome, Fault> {
         let mut connection = self.dial(addr, Some(name), timeouts)?;
         if self.settings.password.is_some() {
-            self.check_password_transport(addr).map_err(ServerError::Aborted)?;
-            self.check_authority_saved(&connection).map_err(ServerError::Aborted)?;
+            self.check_password_transport(addr)?;
+            self.check_authority_saved(&connection)?;
         }
         self.observed.watch_handshake(&mut connection, &self.notices);
         let login = Login {
@@ -361,7 +355,7 @@ impl Session {
             (ServerRole::Slave, LoginReply::AskMaster(address)) => {
                 Ok(LoginOutcome::AskMaster(address))
             }
-            (role, _) => Err(ServerError::Protocol(format!(
+            (role, _) => Err(Fault::Violation(format!(
                 "its reply to a login does not fit its role ({role:?})"
             ))),
         }
@@ -385,12 +379,6 @@ pub(super) fn queue_notice(notices: &Notices) -> impl FnMut(WaitReason) + use<> 
             }
         }
     }
-}
-
-/// Whether the same try may succeed a moment later.
-fn is_temporary(code: ErrorCode) -> bool {
-    use ErrorCode::{Behind, Busy, Draining, NoSlave, TimedOut, Unreachable};
-    matches!(code, Unreachable | NoSlave | Busy | Draining | TimedOut | Behind)
 }
 
 fn redirect_loop(place: &str) -> Failure {

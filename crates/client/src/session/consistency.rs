@@ -92,23 +92,14 @@ impl Session {
         }
     }
 
-    /// Tells the server the LSN seen elsewhere; returns none if the connection is lost.
+    /// Tells the server the LSN seen elsewhere, together with the next request.
     ///
     /// The server then answers with all changes up to that LSN.
-    pub(super) fn send_seen(&mut self, mut open: OpenSession) -> Option<OpenSession> {
+    pub(super) fn queue_seen(&self, open: &mut OpenSession) {
         let lsn = self.observed.lsn();
-        if current_lsn(&open.server_lsn) >= lsn {
-            return Some(open);
-        }
-        open.connection.queue(&Request::Seen { lsn });
-        raise_lsn(&open.server_lsn, lsn);
-        match open.connection.flush() {
-            Ok(()) => Some(open),
-            Err(error) => {
-                self.open = Some(open);
-                self.mark_lost(&error.to_string());
-                None
-            }
+        if current_lsn(&open.server_lsn) < lsn {
+            open.connection.queue(&Request::Seen { lsn });
+            raise_lsn(&open.server_lsn, lsn);
         }
     }
 

@@ -2,67 +2,27 @@
 //!
 //! This module knows one server only. Retries and redirects are handled by its callers.
 
-use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::debug;
 use relais_net::Connection;
 use relais_proto::{
-    ClusterId, Endpoint, ErrorCode, Hello, Login, Lsn, Refusal, Reply, Request, Role, ServerRole,
-    SlaveId, VERSIONS, WaitReason, WireError, limits,
+    ClusterId, Endpoint, Hello, Login, Lsn, Reply, Request, Role, ServerRole, SlaveId, VERSIONS,
+    WaitReason,
 };
+use relais_transfer::exchange::{answer, answer_or_wait};
+use relais_transfer::{Fault, TransferError};
 
 use crate::Failure;
-use crate::error::why_gone;
 
-/// The failure of one server.
-#[derive(Debug)]
-pub enum ServerError {
-    /// The server cannot be reached, closed the connection or is silent; another one may answer.
-    Disconnected(String),
-    /// The server refused the request.
-    Refused(Refusal),
-    /// The server does not have the content yet; these slaves have it.
-    Elsewhere(Vec<Endpoint>),
-    /// The server broke the protocol.
-    Protocol(String),
-    /// The consumer of the replies stopped the request; the server did nothing wrong.
-    Aborted(Failure),
-}
-
-impl From<WireError> for ServerError {
-    fn from(error: WireError) -> Self {
-        match &error {
-            WireError::Io(_) | WireError::Truncated => Self::Disconnected(why_gone(&error)),
-            other => Self::Protocol(other.to_string()),
-        }
-    }
-}
-
-impl From<io::Error> for ServerError {
-    fn from(error: io::Error) -> Self {
-        WireError::Io(error).into()
-    }
-}
-
-impl ServerError {
-    /// Converts the error into a failure of the server at `addr`.
-    #[must_use]
-    pub fn into_failure(self, addr: SocketAddr) -> Failure {
-        match self {
-            Self::Disconnected(why) => {
-                Failure::new(ErrorCode::Unreachable, format!("{addr}: {why}"))
-            }
-            Self::Refused(refusal) => refusal.into(),
-            Self::Aborted(failure) => failure,
-            Self::Elsewhere(_) => {
-                Failure::new(ErrorCode::NoContent, format!("{addr} does not have the content yet"))
-            }
-            Self::Protocol(why) => {
-                Failure::bad_server(format!("{addr} is not a valid server: {why}"))
-            }
-        }
+/// Converts a fault of the server at `addr` into a failure.
+pub fn into_failure(fault: Fault, addr: SocketAddr) -> Failure {
+    match fault {
+        Fault::Lost(why) => failure!(Unreachable, "{addr}: {why}"),
+        Fault::Violation(why) => failure!(BadServer, "{addr} is not a valid server: {why}"),
+        Fault::Elsewhere(_) => failure!(NoContent, "{addr} does not have the content yet"),
+        other => TransferError::from(other).into(),
     }
 }
 
@@ -113,12 +73,12 @@ pub struct Timeouts {
 /// reads the server's role first, which costs a round trip.
 ///
 /// # Errors
-/// See [`ServerError`].
+/// See [`Fault`].
 pub fn log_in(
     connection: &mut Connection,
     login: &Login,
     wait: &mut dyn FnMut(WaitReason),
-) -> Result<(Welcome, LoginReply), ServerError> {
+) -> Result<(Welcome, LoginReply), Fault> {
     connection.queue(&hello());
     if login.password.is_empty() {
         connection.queue(&Request::Login(login.clone()));
@@ -138,13 +98,13 @@ pub fn log_in(
 /// Sends the hello and a ticket.
 ///
 /// # Errors
-/// See [`ServerError`].
+/// See [`Fault`].
 pub fn show_ticket(
     connection: &mut Connection,
     ticket: &[u8],
     lsn: Lsn,
     wait: &mut dyn FnMut(WaitReason),
-) -> Result<(Welcome, LoginReply), ServerError> {
+) -> Result<(Welcome, LoginReply), Fault> {
     connection.queue(&hello());
     connection.queue(&Request::Ticket { ticket: ticket.to_vec(), lsn });
     connection.flush()?;
@@ -157,8 +117,8 @@ fn hello() -> Request {
     Request::Hello(Hello { role: Role::Client, versions: VERSIONS, agent })
 }
 
-fn read_welcome(connection: &mut Connection) -> Result<Welcome, ServerError> {
-    match next_reply(connection, &mut |_| {})? {
+fn read_welcome(connection: &mut Connection) -> Result<Welcome, Fault> {
+    match answer(connection)? {
         Reply::Welcome { version, role, cluster, agent }
             if (VERSIONS.0..=VERSIONS.1).contains(&version) =>
         {
@@ -166,60 +126,27 @@ fn read_welcome(connection: &mut Connection) -> Result<Welcome, ServerError> {
             // A compromised slave holds a slave's certificate, so it gets no passwords.
             let identity = connection.tls_info().and_then(|secured| secured.identity);
             if role != ServerRole::Slave && identity.is_some_and(|identity| !identity.is_master) {
-                return Err(ServerError::Protocol(
+                return Err(Fault::Violation(
                     "it accepts logins, but its certificate is that of a slave".to_owned(),
                 ));
             }
             Ok(Welcome { role, cluster })
         }
         Reply::Welcome { version, .. } => {
-            Err(ServerError::Protocol(format!("it chose version {version} of the protocol")))
+            Err(Fault::Violation(format!("it chose version {version} of the protocol")))
         }
-        other => Err(unexpected(&other)),
+        other => Err(Fault::unexpected(&other)),
     }
 }
 
 fn read_login_reply(
     connection: &mut Connection,
     wait: &mut dyn FnMut(WaitReason),
-) -> Result<LoginReply, ServerError> {
-    match next_reply(connection, wait)? {
+) -> Result<LoginReply, Fault> {
+    match answer_or_wait(connection, wait)? {
         Reply::Redirect { ticket, lsn, slaves } => Ok(LoginReply::Redirect { ticket, lsn, slaves }),
         Reply::Opened { slave, lsn, .. } => Ok(LoginReply::Opened { slave, lsn }),
         Reply::AskMaster(addr) => Ok(LoginReply::AskMaster(addr)),
-        other => Err(unexpected(&other)),
+        other => Err(Fault::unexpected(&other)),
     }
-}
-
-/// Reads the next reply other than a keep-alive; passes each `Wait` reason to `wait`.
-///
-/// Keep-alives extend the wait up to [`limits::IDLE_TIME`].
-///
-/// # Errors
-/// The server refuses, or the connection fails.
-pub fn next_reply(
-    connection: &mut Connection,
-    wait: &mut dyn FnMut(WaitReason),
-) -> Result<Reply, ServerError> {
-    let begun = Instant::now();
-    loop {
-        match connection.read_reply()? {
-            None => return Err(ServerError::Disconnected("connection closed".to_owned())),
-            Some(Reply::Wait(_) | Reply::MasterUnreachable { .. })
-                if begun.elapsed() > limits::IDLE_TIME =>
-            {
-                return Err(ServerError::Disconnected("no reply in time".to_owned()));
-            }
-            Some(Reply::Wait(reason)) => wait(reason),
-            Some(Reply::MasterUnreachable { .. }) => {}
-            Some(Reply::Error(refusal)) => return Err(ServerError::Refused(refusal)),
-            Some(reply) => return Ok(reply),
-        }
-    }
-}
-
-/// The error for a reply of the wrong type.
-#[must_use]
-pub fn unexpected(reply: &Reply) -> ServerError {
-    ServerError::Protocol(WireError::Unexpected(reply.frame_type().number()).to_string())
 }

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 use relais_proto::{Endpoint, ErrorCode, ServerRole, SlaveId};
+use relais_transfer::Fault;
 
 use super::connect::{LoginOutcome, SHORT_TIMEOUTS};
-use super::handshake::ServerError;
+use super::handshake::into_failure;
 use super::route::{Route, is_usable};
 use super::{OpenSession, Session};
 
@@ -55,12 +56,12 @@ impl Session {
                 match self.open_session_at(addr, route, SHORT_TIMEOUTS) {
                     Ok(open) if open.slave == holder.id => return Some(open),
                     Ok(open) => debug!("{addr} is slave {}, not {}", open.slave, holder.id),
-                    Err(server_error) => {
-                        let is_gone = matches!(server_error, ServerError::Disconnected(_));
+                    Err(fault) => {
+                        let is_gone = matches!(fault, Fault::Lost(_));
                         debug!(
                             "{} has the content but cannot be used: {}",
                             holder.id,
-                            server_error.into_failure(addr)
+                            into_failure(fault, addr)
                         );
                         if is_gone {
                             self.avoid.add(holder.id, Instant::now());

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use log::debug;
 use relais_net::Connection;
 use relais_net::tls::Fingerprint;
-use relais_proto::{ErrorCode, Lsn, ServerRole, SlaveId};
+use relais_proto::{Lsn, ServerRole, SlaveId};
 use rustix::net::RecvFlags;
 
 pub use changes::new_id;
@@ -273,24 +273,11 @@ impl Session {
         if self.interrupt.is_raised() {
             return Err(Failure::interrupted());
         }
-        let mut left = 3;
-        let open = loop {
-            let open = match self.open.take() {
-                Some(open) => open,
-                None => self.connect_with_retry()?,
-            };
-            left -= 1;
-            match self.send_seen(open) {
-                Some(open) => break open,
-                None if left > 0 => {}
-                None => {
-                    return Err(Failure::new(
-                        ErrorCode::Unreachable,
-                        "every server that was tried went away",
-                    ));
-                }
-            }
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.connect_with_retry()?,
         };
+        self.queue_seen(&mut open);
         self.interrupt.watch(open.connection.stream());
         *self.current_slave.cell() = Some(open.slave);
         Ok(self.open.insert(open))

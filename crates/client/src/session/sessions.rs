@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use relais_net::Connection;
 use relais_proto::{Endpoint, ErrorCode, Refusal};
-use relais_transfer::download::{DownloadError, Sessions};
+use relais_transfer::{Sessions, TransferError};
 
 use super::Session;
 use crate::Failure;
 
 impl Sessions for Session {
-    fn connection(&mut self) -> Result<&mut Connection, DownloadError> {
+    fn connection(&mut self) -> Result<&mut Connection, TransferError> {
         self.ensure_open().map(|open| &mut open.connection).map_err(into_fetch_error)
     }
 
@@ -26,14 +26,16 @@ impl Sessions for Session {
         self.switch_to_holder(holders)
     }
 
-    fn leave(&mut self, why: &str) {
+    fn leave(&mut self, why: &str) -> bool {
+        if !self.is_in_cluster() {
+            return false;
+        }
         log::debug!("leaving this server: {why}");
-        if self.is_in_cluster()
-            && let Some(slave) = self.current_slave.slave()
-        {
+        if let Some(slave) = self.current_slave.slave() {
             self.avoid.pass_over(slave, Instant::now());
         }
         self.drop_connection();
+        true
     }
 
     fn full(&mut self, why: &str) -> bool {
@@ -50,15 +52,15 @@ impl Sessions for Session {
 }
 
 /// Converts a failure; it ends a transfer for good only if no other server could do better.
-fn into_fetch_error(failure: Failure) -> DownloadError {
+fn into_fetch_error(failure: Failure) -> TransferError {
     use ErrorCode::{
         BadTicket, Behind, Denied, Interrupted, LoginNeeded, LoginRefused, NotTrusted, TlsNeeded,
     };
     match failure.code {
-        Interrupted => DownloadError::Interrupted,
+        Interrupted => TransferError::Interrupted,
         LoginNeeded | LoginRefused | BadTicket | Denied | Behind | TlsNeeded | NotTrusted => {
-            DownloadError::Refused(Refusal::new(failure.code, failure.message))
+            TransferError::Refused(Refusal::new(failure.code, failure.message))
         }
-        _ => DownloadError::Unreachable(failure.message),
+        _ => TransferError::Unreachable(failure.message),
     }
 }

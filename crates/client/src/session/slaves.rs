@@ -8,9 +8,10 @@ use std::time::Instant;
 use log::debug;
 use relais_net::Connection;
 use relais_proto::{ErrorCode, Lsn, ServerRole, SlaveId, limits};
+use relais_transfer::Fault;
 
 use super::connect::{FULL_TIMEOUTS, SHORT_TIMEOUTS, queue_notice};
-use super::handshake::{self, LoginReply, ServerError, Timeouts, Welcome};
+use super::handshake::{self, LoginReply, Timeouts, Welcome, into_failure};
 use super::observed::SharedLsn;
 use super::{OpenSession, Route, Session, authority_of};
 use crate::Failure;
@@ -38,15 +39,15 @@ impl Session {
                     },
                     Instant::now(),
                 );
-                let server_error = match self.open_session_at(addr, route, timeouts) {
+                let fault = match self.open_session_at(addr, route, timeouts) {
                     Ok(open) => return Ok(open),
-                    Err(server_error) => server_error,
+                    Err(fault) => fault,
                 };
                 if self.interrupt.is_raised() {
                     return Err(Failure::interrupted());
                 }
-                refused |= matches!(server_error, ServerError::Refused(_));
-                let other = server_error.into_failure(addr);
+                refused |= matches!(fault, Fault::Refused(_));
+                let other = into_failure(fault, addr);
                 debug!("slave {slave} cannot be used: {other}");
                 if other.code == ErrorCode::NotTrusted {
                     // The user learns of an untrusted server even if another slave answers.
@@ -78,9 +79,9 @@ impl Session {
         addr: SocketAddr,
         route: &Route,
         timeouts: Timeouts,
-    ) -> Result<OpenSession, ServerError> {
+    ) -> Result<OpenSession, Fault> {
         match self.open_session_once(addr, route, timeouts) {
-            Err(ServerError::Refused(refusal))
+            Err(Fault::Refused(refusal))
                 if refusal.code == ErrorCode::TlsNeeded && self.encrypt_from_now() =>
             {
                 self.open_session_once(addr, route, timeouts)
@@ -94,11 +95,11 @@ impl Session {
         addr: SocketAddr,
         route: &Route,
         timeouts: Timeouts,
-    ) -> Result<OpenSession, ServerError> {
+    ) -> Result<OpenSession, Fault> {
         let mut connection = self.dial(addr, None, timeouts)?;
         let authority = authority_of(&connection);
         if route.authority.is_some() && authority != route.authority {
-            return Err(ServerError::Protocol(
+            return Err(Fault::Violation(
                 "it is not certified by the authority of the master that named it".to_owned(),
             ));
         }
@@ -112,17 +113,17 @@ impl Session {
         )?;
         match (welcome.role, answer) {
             (_, LoginReply::Redirect { .. } | LoginReply::AskMaster(_)) => {
-                Err(ServerError::Protocol("it redirects in a circle".to_owned()))
+                Err(Fault::Violation("it redirects in a circle".to_owned()))
             }
             _ if welcome.cluster != route.cluster => {
-                Err(ServerError::Protocol("it belongs to another cluster".to_owned()))
+                Err(Fault::Violation("it belongs to another cluster".to_owned()))
             }
             (ServerRole::Slave, LoginReply::Opened { slave, lsn }) => {
                 self.enter_cluster(welcome.cluster, authority, lsn);
                 Ok(self.wrap_session(connection, slave, welcome, shown.max(lsn)))
             }
             (role, LoginReply::Opened { .. }) => {
-                Err(ServerError::Protocol(format!("a slave was expected there, not a {role:?}")))
+                Err(Fault::Violation(format!("a slave was expected there, not a {role:?}")))
             }
         }
     }

@@ -12,9 +12,10 @@ use relais_net::tls::{
     DialError, Dialer, Fingerprint, TlsMode, TrustError, TrustPolicy, TrustedAuthorities,
 };
 use relais_proto::ErrorCode;
+use relais_transfer::Fault;
 
 use super::Session;
-use super::handshake::{ServerError, Timeouts};
+use super::handshake::Timeouts;
 use crate::Failure;
 use crate::error::plain;
 
@@ -51,7 +52,7 @@ impl Session {
         addr: SocketAddr,
         name: Option<&str>,
         timeouts: Timeouts,
-    ) -> Result<Connection, ServerError> {
+    ) -> Result<Connection, Fault> {
         debug!("connecting to {addr}");
         let mut connection = if self.is_encrypted(addr) {
             self.dial_encrypted(addr, name, timeouts)?
@@ -86,8 +87,8 @@ impl Session {
         addr: SocketAddr,
         name: Option<&str>,
         timeouts: Timeouts,
-    ) -> Result<Connection, ServerError> {
-        let trust = self.trust().map_err(ServerError::Aborted)?;
+    ) -> Result<Connection, Fault> {
+        let trust = self.trust()?;
         let dialer = match &self.tls.dialer {
             Some(dialer) => dialer,
             None => self
@@ -99,14 +100,14 @@ impl Session {
         let connection = dialer.connect_encrypted(addr, timeouts.connect, &trust, &name).map_err(
             |e| match e {
                 DialError::Io(e) => gone(&e),
-                DialError::NotEncrypted => ServerError::Aborted(not_encrypting(addr, &trust)),
-                DialError::Trust(e) => ServerError::Aborted(self.not_trusted(addr, &e)),
+                DialError::NotEncrypted => not_encrypting(addr, &trust).into(),
+                DialError::Trust(e) => self.not_trusted(addr, &e).into(),
             },
         )?;
         if let (TrustPolicy::FirstUse, Some(identity)) =
             (&trust, connection.tls_info().and_then(|secured| secured.identity))
         {
-            self.remember(addr, identity.authority).map_err(ServerError::Aborted)?;
+            self.remember(addr, identity.authority)?;
         }
         Ok(connection)
     }
@@ -203,8 +204,8 @@ fn not_encrypting(addr: SocketAddr, trust: &TrustPolicy) -> Failure {
     Failure::new(ErrorCode::NotTrusted, why)
 }
 
-fn gone(error: &io::Error) -> ServerError {
-    ServerError::Disconnected(if error.kind() == io::ErrorKind::TimedOut {
+fn gone(error: &io::Error) -> Fault {
+    Fault::Lost(if error.kind() == io::ErrorKind::TimedOut {
         "no answer in time".to_owned()
     } else {
         plain(error)

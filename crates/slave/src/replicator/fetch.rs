@@ -23,8 +23,8 @@ use relais_net::tls::{Dialer, TrustPolicy};
 use relais_os::{Mailbox, MailboxSender};
 use relais_proto::{FileTime, FolderId, Lsn, PeerSlave, Reply, Request, SlaveId, limits};
 use relais_storage::{StagedName, Staging};
-use relais_transfer::Ranges;
-use relais_transfer::download::{DownloadError, Progress, Resume, Sessions, download};
+use relais_transfer::download::{Progress, Resume, download};
+use relais_transfer::{Ranges, Sessions, TransferError};
 use relais_tree::{TreeError, set_mode, set_times};
 
 /// Number of contents that are fetched at the same time.
@@ -226,13 +226,13 @@ fn fetch_one(
     let fetched = match download(&mut sessions, &missing.path, &part, Some(resume), &mut checkpoint)
     {
         Ok(fetched) => fetched,
-        Err(DownloadError::Local { error, what }) => {
+        Err(TransferError::Local { error, what }) => {
             context.staging.discard(&name);
             return Err(local_failure(what, &TreeError::Io(what, error)));
         }
         Err(e) => {
             debug!("cannot fetch {} from folder {from}: {e}", missing.path);
-            match checkpoint.0.filter(|_| e.can_resume()) {
+            match checkpoint.0.filter(|_| e.can_resume_download()) {
                 Some(resume) => keep_partial(context, put, resume),
                 None => context.staging.discard(&name),
             }
@@ -286,9 +286,9 @@ struct FolderSessions<'a> {
 }
 
 impl Sessions for FolderSessions<'_> {
-    fn connection(&mut self) -> Result<&mut Connection, DownloadError> {
+    fn connection(&mut self) -> Result<&mut Connection, TransferError> {
         if self.failed {
-            return Err(DownloadError::Unreachable("the other slave failed".to_owned()));
+            return Err(TransferError::Unreachable("the other slave failed".to_owned()));
         }
         if self
             .peer
@@ -306,7 +306,7 @@ impl Sessions for FolderSessions<'_> {
                 }
                 Ok(&mut peer.connection)
             }
-            None => Err(DownloadError::Unreachable("there is no connection".to_owned())),
+            None => Err(TransferError::Unreachable("there is no connection".to_owned())),
         }
     }
 
@@ -319,7 +319,7 @@ impl Sessions for FolderSessions<'_> {
 }
 
 impl FolderSessions<'_> {
-    fn dial(&self) -> Result<PeerConnection, DownloadError> {
+    fn dial(&self) -> Result<PeerConnection, TransferError> {
         let peers: Vec<PeerSlave> = lock(&self.context.peers)
             .iter()
             .filter(|peer| peer.folder == self.from)
@@ -339,7 +339,7 @@ impl FolderSessions<'_> {
                 Err(e) => why = format!("{addr}: {e}"),
             }
         }
-        Err(DownloadError::Unreachable(why))
+        Err(TransferError::Unreachable(why))
     }
 
     fn open(&self, addr: SocketAddr) -> Result<Connection, String> {

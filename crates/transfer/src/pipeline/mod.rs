@@ -17,5 +17,6 @@ mod retry_loop;
 mod tests;
 mod window;
 
+pub use crate::error::TransferError as PipelineError;
 pub use handler::{PipelineHandler, PipelineReply, PipelineRequest, PipelineStats, SMALL};
 pub use retry_loop::run;

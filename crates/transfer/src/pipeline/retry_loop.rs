@@ -39,6 +39,8 @@ fn run_on_connection(window: &mut Window<'_>, sessions: &mut dyn Sessions) -> Re
     }
     let connection = sessions.connection()?;
     (window.server, window.silent) = (Some(connection.peer()), Some(connection.peer()));
+    // What the session has queued comes before the requests.
+    connection.flush()?;
     window.filling = true;
     talk(window, connection)?;
     if connection.has_input() {
