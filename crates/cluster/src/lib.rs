@@ -9,6 +9,7 @@
 
 mod check;
 mod coordinator;
+pub mod freshness;
 mod history_hash;
 mod message_budget;
 pub mod record;
@@ -23,8 +24,8 @@ mod tree;
 
 pub use check::{TreeNode, TreeView, check};
 pub use coordinator::{
-    Action, Coordinator, Event, HaltReason, HistoryRelation, Holders, IDS, MasterState, REMOVALS,
-    REMOVALS_PER_ACCOUNT, RemovalRecords, TAIL, TAIL_BYTES,
+    Coordinator, CoordinatorAction, CoordinatorEvent, HaltReason, HistoryRelation, Holders, IDS,
+    MasterState, REMOVALS, REMOVALS_PER_ACCOUNT, RemovalRecords, TAIL, TAIL_BYTES,
 };
 pub use history_hash::{HistoryHash, first as first_history_hash, next as next_history_hash};
 pub use message_budget::{

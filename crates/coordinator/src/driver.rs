@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use log::{debug, error, info, warn};
 use relais_cluster::record::{CoordinatorRecorder, Trimmed};
 use relais_cluster::{
-    Action, Coordinator, Event, HaltReason, KnownSlave, LinkId, MasterState, ReplicaPosition,
+    Coordinator, CoordinatorAction, CoordinatorEvent, HaltReason, KnownSlave, LinkId, MasterState,
+    ReplicaPosition,
 };
 use relais_journal::{Entries, JournalError, Recording};
 use relais_proto::{
@@ -158,7 +159,7 @@ impl CoordinatorDriver {
     pub fn forget(&mut self, folder: FolderId) -> Result<(), MembersError> {
         self.store.forget(folder)?;
         self.unknown.retain(|unknown| *unknown != folder);
-        self.event(Event::Forget { folder });
+        self.event(CoordinatorEvent::Forget { folder });
         Ok(())
     }
 
@@ -199,7 +200,7 @@ impl CoordinatorDriver {
                      changes are numbered without them",
                     OPENING.as_secs()
                 );
-                self.event(Event::GraceEnded);
+                self.event(CoordinatorEvent::GraceEnded);
             }
         }
     }
@@ -236,9 +237,9 @@ impl CoordinatorDriver {
                 self.links.insert(link, Link { slave, folder, sender, position: None });
             }
             OrderCommand::Known(slave) => self.know_slave(slave),
-            OrderCommand::Event(Event::LinkClosed { link }) => {
+            OrderCommand::Event(CoordinatorEvent::LinkClosed { link }) => {
                 self.links.remove(&link);
-                self.event(Event::LinkClosed { link });
+                self.event(CoordinatorEvent::LinkClosed { link });
             }
             OrderCommand::Event(event) => self.heard(event),
             OrderCommand::Run(look) => look(self),
@@ -246,8 +247,8 @@ impl CoordinatorDriver {
         }
     }
 
-    fn heard(&mut self, event: Event) {
-        if let Event::Received { link, message } = &event {
+    fn heard(&mut self, event: CoordinatorEvent) {
+        if let CoordinatorEvent::Received { link, message } = &event {
             let Some(open) = self.links.get_mut(link) else { return };
             if self.fenced {
                 return;
@@ -264,17 +265,17 @@ impl CoordinatorDriver {
     }
 
     /// Passes an event to the order, and executes its actions; a batch stays pending.
-    pub fn event(&mut self, event: Event) {
+    pub fn event(&mut self, event: CoordinatorEvent) {
         let now_ms = (self.clock)();
         self.recording.note(|recording, to| recording.event(&event, now_ms, to));
         let actions = self.order.on(event, now_ms);
         self.recording.note(|recording, to| recording.actions(&actions, to));
         for action in actions {
             match action {
-                Action::Write(batch) => self.pending = Some(batch),
-                Action::Send { link, message } => self.send(link, message),
-                Action::Close { link } => self.close(link),
-                Action::AddFolder { folder } => {
+                CoordinatorAction::Write(batch) => self.pending = Some(batch),
+                CoordinatorAction::Send { link, message } => self.send(link, message),
+                CoordinatorAction::Close { link } => self.close(link),
+                CoordinatorAction::AddFolder { folder } => {
                     self.unknown.push(folder);
                     if !self.remember() {
                         self.links
@@ -283,8 +284,8 @@ impl CoordinatorDriver {
                             .for_each(|open| open.sender.close());
                     }
                 }
-                Action::Halted(halt) => say_halted(halt),
-                Action::Lost { put } => self.say_lost(put),
+                CoordinatorAction::Halted(halt) => say_halted(halt),
+                CoordinatorAction::Lost { put } => self.say_lost(put),
             }
         }
     }
@@ -324,7 +325,7 @@ impl CoordinatorDriver {
                 if let Some(newest) = batch.last() {
                     self.status.set_lsn(newest.version);
                 }
-                Event::Written
+                CoordinatorEvent::Written
             }
             Err(failed) => {
                 error!("{failed}");
@@ -337,7 +338,7 @@ impl CoordinatorDriver {
                     JournalError::Gone(_) => "the master's journal was removed or replaced",
                     _ => "the master's journal cannot be written",
                 };
-                Event::WriteFailed {
+                CoordinatorEvent::WriteFailed {
                     for_good,
                     refusal: Refusal::new(code, format!("changes are not possible now: {why}")),
                 }

@@ -12,7 +12,7 @@ mod store;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use relais_cluster::{Event, KnownSlave, LinkId};
+use relais_cluster::{CoordinatorEvent, KnownSlave, LinkId};
 use relais_proto::{FolderId, LinkMessage, SlaveId};
 
 pub use self::driver::{Clock, CoordinatorDriver, Link};
@@ -49,7 +49,7 @@ pub enum OrderCommand {
     /// A slave is in service for the first time on its link.
     Known(KnownSlave),
     /// An event for the order.
-    Event(Event),
+    Event(CoordinatorEvent),
     /// A function to run in the thread.
     Run(Box<dyn FnOnce(&mut CoordinatorDriver) + Send>),
     /// The thread ends after the last batch is written.

@@ -15,8 +15,8 @@ use relais_auth::{
     PendingLogin, Rights, Ticket,
 };
 use relais_cluster::{
-    Conflict, ConnectionAddrs, Event, JoinRequest, LinkId, NoSlave, Registry, SlaveAddresses,
-    SlaveStateChange, same_host,
+    Conflict, ConnectionAddrs, CoordinatorEvent, JoinRequest, LinkId, NoSlave, Registry,
+    SlaveAddresses, SlaveStateChange, same_host,
 };
 use relais_coordinator::{OrderCommand, OrderHandle, SharedOrderStatus};
 use relais_proto::{
@@ -345,7 +345,7 @@ impl Core {
         self.slaves.remove(link);
         self.queries.ended(link);
         self.lists.ended(link);
-        self.order.send(OrderCommand::Event(Event::LinkClosed { link }));
+        self.order.send(OrderCommand::Event(CoordinatorEvent::LinkClosed { link }));
         self.announce();
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::{info, warn};
-use relais_cluster::{ConnectionAddrs, Event, KnownSlave, LinkId};
+use relais_cluster::{ConnectionAddrs, CoordinatorEvent, KnownSlave, LinkId};
 use relais_coordinator::OrderCommand;
 use relais_net::Connection;
 use relais_proto::{
@@ -192,7 +192,7 @@ fn answer(
                 );
                 return Err(LinkEnd::Refused(Refusal::new(ErrorCode::BadRequest, why)));
             }
-            core.order.send(OrderCommand::Event(Event::Received { link, message }));
+            core.order.send(OrderCommand::Event(CoordinatorEvent::Received { link, message }));
         }
         LinkMessage::AskCertificate { point } => {
             core.certifier.for_slave(&point).iter().for_each(|answer| outbox.send(answer))

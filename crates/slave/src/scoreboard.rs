@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relais_auth::FailedLogins;
+use relais_cluster::freshness::lsn_of_answer;
 use relais_proto::{Confinement, Lsn};
 use relais_storage::{
     monotonic_ms,
@@ -319,7 +320,7 @@ impl Scoreboard {
     /// Returns the latest change that may be part of what a reader has read before this call.
     #[must_use]
     pub fn visible_lsn(&self) -> Lsn {
-        self.read_lsn(VISIBLE).max(self.applied_lsn())
+        lsn_of_answer(self.read_lsn(VISIBLE), self.applied_lsn())
     }
 
     /// Records the latest change that is applied here.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use relais_proto::{Change, ChangeId, Expect, FolderId, LogEntry, Lsn, limits};
 
-use super::{Action, Coordinator, QueuedProposal};
+use super::{Coordinator, CoordinatorAction, QueuedProposal};
 use crate::message_budget::{LARGE, ToSlave};
 use crate::sequence::ChangeRequest;
 use crate::slave::LinkId;
@@ -20,7 +20,7 @@ impl Coordinator {
         upto: Lsn,
         puts: Vec<Lsn>,
         last: bool,
-        actions: &mut Vec<Action>,
+        actions: &mut Vec<CoordinatorAction>,
     ) {
         let Some(peer) = self.peers.get_mut(&link) else { return };
         peer.lacking.extend(puts);
@@ -55,7 +55,13 @@ impl Coordinator {
         })
     }
 
-    pub(super) fn holds(&mut self, link: LinkId, put: Lsn, has: bool, actions: &mut Vec<Action>) {
+    pub(super) fn holds(
+        &mut self,
+        link: LinkId,
+        put: Lsn,
+        has: bool,
+        actions: &mut Vec<CoordinatorAction>,
+    ) {
         let Some(folder) = self.peers.get(&link).map(|peer| peer.folder) else { return };
         if self.tree().path_of(put).is_none() {
             return;
@@ -63,7 +69,7 @@ impl Coordinator {
         if has { self.gains(put, folder, actions) } else { self.loses(put, folder) }
     }
 
-    fn gains(&mut self, put: Lsn, folder: FolderId, actions: &mut Vec<Action>) {
+    fn gains(&mut self, put: Lsn, folder: FolderId, actions: &mut Vec<CoordinatorAction>) {
         let before = self.holders.copies(put);
         self.holders.add(put, folder);
         self.without_holder.remove(&put);
@@ -157,21 +163,28 @@ impl Coordinator {
     }
 
     /// Starts to count the copies of a change that has just got its number.
-    pub(super) fn await_copies(&mut self, id: ChangeId, version: Lsn, actions: &mut Vec<Action>) {
+    pub(super) fn await_copies(
+        &mut self,
+        id: ChangeId,
+        version: Lsn,
+        actions: &mut Vec<CoordinatorAction>,
+    ) {
         if let Some((link, copies)) = self.wanted.remove(&id) {
             self.awaited.entry(version).or_default().insert(link, copies);
             self.send_copies(version, actions);
         }
     }
 
-    fn send_copies(&mut self, put: Lsn, actions: &mut Vec<Action>) {
+    fn send_copies(&mut self, put: Lsn, actions: &mut Vec<CoordinatorAction>) {
         let copies = u16::try_from(self.holders.copies(put)).unwrap_or(u16::MAX);
         let Some(links) = self.awaited.get_mut(&put) else { return };
         links.retain(|link, wanted| {
             // The link also hears of fewer copies, so its client can report the number.
             if copies > 0 {
-                actions
-                    .push(Action::Send { link: *link, message: ToSlave::Copies { put, copies } });
+                actions.push(CoordinatorAction::Send {
+                    link: *link,
+                    message: ToSlave::Copies { put, copies },
+                });
             }
             copies < *wanted
         });
@@ -181,7 +194,7 @@ impl Coordinator {
     }
 
     /// Tells the slaves that still fetch a large content about another holder.
-    fn send_holders(&self, put: Lsn, actions: &mut Vec<Action>) {
+    fn send_holders(&self, put: Lsn, actions: &mut Vec<CoordinatorAction>) {
         let holders: BTreeSet<FolderId> = self.holders.of(put).collect();
         for (link, peer) in &self.peers {
             if peer.stated && peer.sent_upto >= put && !holders.contains(&peer.folder) {
@@ -189,7 +202,7 @@ impl Coordinator {
                     put,
                     holders: holders.iter().copied().take(limits::HOLDERS).collect(),
                 };
-                actions.push(Action::Send { link: *link, message });
+                actions.push(CoordinatorAction::Send { link: *link, message });
             }
         }
     }
@@ -198,7 +211,7 @@ impl Coordinator {
     ///
     /// A content is reported lost instead if the withdrawal would restore nothing: the replaced
     /// entry is unknown or absent, and the put may have been confirmed.
-    pub(super) fn decide(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn decide(&mut self, actions: &mut Vec<CoordinatorAction>) {
         if self.without_holder.is_empty() || self.halted.is_some() || !self.expected.is_empty() {
             return;
         }
@@ -227,15 +240,14 @@ impl Coordinator {
             let brings_back = self.failed.contains(&put) || self.state.replaced(put);
             if self.state.can_withdraw(put) && brings_back {
                 self.giving_up.insert(put, self.peers.keys().copied().collect());
-                actions.extend(
-                    self.peers
-                        .keys()
-                        .map(|link| Action::Send { link: *link, message: ToSlave::GiveUp { put } }),
-                );
+                actions.extend(self.peers.keys().map(|link| CoordinatorAction::Send {
+                    link: *link,
+                    message: ToSlave::GiveUp { put },
+                }));
             } else {
                 self.without_holder.remove(&put);
                 if self.lost.insert(put) {
-                    actions.push(Action::Lost { put });
+                    actions.push(CoordinatorAction::Lost { put });
                 }
             }
         }

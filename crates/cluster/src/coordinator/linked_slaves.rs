@@ -7,7 +7,7 @@ use relais_proto::{
 };
 
 use super::master_state::{HistoryRelation, MasterState, RecentChange};
-use super::{Action, Coordinator, HaltReason, Holders};
+use super::{Coordinator, CoordinatorAction, HaltReason, Holders};
 use crate::history_hash::HistoryHash;
 use crate::message_budget::{CommittedEntry, MessageBudget, PAGE, ReplicaPosition, ToSlave};
 use crate::slave::LinkId;
@@ -81,7 +81,7 @@ impl Coordinator {
         slave: SlaveId,
         folder: FolderId,
         position: &ReplicaPosition,
-        actions: &mut Vec<Action>,
+        actions: &mut Vec<CoordinatorAction>,
     ) {
         let older: Vec<LinkId> = self
             .peers
@@ -91,7 +91,7 @@ impl Coordinator {
             .collect();
         for link in older {
             self.left(link);
-            actions.push(Action::Close { link });
+            actions.push(CoordinatorAction::Close { link });
         }
         // Of the slaves that share a folder only the active one joins. A second join comes from a
         // copied folder, or from a slave that takes over before the former link is closed.
@@ -100,7 +100,7 @@ impl Coordinator {
                 ErrorCode::Exists,
                 format!("another slave has joined with the folder {folder}"),
             );
-            actions.push(Action::Send {
+            actions.push(CoordinatorAction::Send {
                 link,
                 message: ToSlave::Refuse { epoch: self.state.epoch(), why },
             });
@@ -117,11 +117,11 @@ impl Coordinator {
         if let Some(halt) = halt {
             self.halt(halt, actions);
             let why = Refusal::new(ErrorCode::Conflict, halt.refusal().message);
-            actions.push(Action::Send { link, message: ToSlave::Refuse { epoch, why } });
+            actions.push(CoordinatorAction::Send { link, message: ToSlave::Refuse { epoch, why } });
             return;
         }
         if self.folders.insert(folder) {
-            actions.push(Action::AddFolder { folder });
+            actions.push(CoordinatorAction::AddFolder { folder });
         }
         self.expected.remove(&folder);
         let lsn = self.last();
@@ -145,7 +145,7 @@ impl Coordinator {
             listing,
         };
         self.peers.insert(link, peer);
-        actions.push(Action::Send { link, message });
+        actions.push(CoordinatorAction::Send { link, message });
     }
 
     /// Returns the last change that the slave on this link has applied.
@@ -167,7 +167,7 @@ impl Coordinator {
     }
 
     /// Sends each ready slave the changes that it has not received.
-    pub(super) fn send_changes(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn send_changes(&mut self, actions: &mut Vec<CoordinatorAction>) {
         let mut outrun = Vec::new();
         for (link, peer) in &mut self.peers {
             if !peer.ready {
@@ -210,12 +210,12 @@ impl Coordinator {
                 }
             };
             peer.ready = false;
-            actions.push(Action::Send { link: *link, message });
+            actions.push(CoordinatorAction::Send { link: *link, message });
         }
         // The changes after its position are no longer retained: it joins again and compares.
         for link in outrun {
             self.left(link);
-            actions.push(Action::Close { link });
+            actions.push(CoordinatorAction::Close { link });
         }
     }
 }

@@ -41,7 +41,7 @@ const BATCH: usize = 1024;
 /// Input of the coordinator.
 #[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum CoordinatorEvent {
     /// A slave has sent a message. No two links have the same number.
     Received { link: LinkId, message: ToMaster },
     /// A link is closed.
@@ -98,7 +98,7 @@ impl HaltReason {
 /// Output of the coordinator.
 #[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub enum CoordinatorAction {
     /// Write this batch to the journal.
     ///
     /// The answer is `Written` or `WriteFailed`. There is no second batch before the answer.
@@ -235,18 +235,20 @@ impl Coordinator {
     /// Handles an event and returns the actions.
     ///
     /// `now_ms` is the time in milliseconds since 1970 UTC, for display and expiry.
-    pub fn on(&mut self, event: Event, now_ms: u64) -> Vec<Action> {
+    pub fn on(&mut self, event: CoordinatorEvent, now_ms: u64) -> Vec<CoordinatorAction> {
         self.now_ms = now_ms;
         let mut actions = Vec::new();
         match event {
-            Event::Received { link, message } => self.received(link, message, &mut actions),
-            Event::LinkClosed { link } => self.left(link),
-            Event::Written => self.written(&mut actions),
-            Event::WriteFailed { for_good, refusal } => {
+            CoordinatorEvent::Received { link, message } => {
+                self.received(link, message, &mut actions)
+            }
+            CoordinatorEvent::LinkClosed { link } => self.left(link),
+            CoordinatorEvent::Written => self.written(&mut actions),
+            CoordinatorEvent::WriteFailed { for_good, refusal } => {
                 self.not_written(for_good, &refusal, &mut actions)
             }
-            Event::GraceEnded => self.expected.clear(),
-            Event::Forget { folder } => self.forget(folder),
+            CoordinatorEvent::GraceEnded => self.expected.clear(),
+            CoordinatorEvent::Forget { folder } => self.forget(folder),
         }
         self.decide(&mut actions);
         self.write_next(&mut actions);
@@ -255,13 +257,13 @@ impl Coordinator {
         actions
     }
 
-    fn received(&mut self, link: LinkId, message: ToMaster, actions: &mut Vec<Action>) {
+    fn received(&mut self, link: LinkId, message: ToMaster, actions: &mut Vec<CoordinatorAction>) {
         if let ToMaster::Join { slave, folder, position } = message {
             return self.joined(link, slave, folder, &position, actions);
         }
         // Messages of links that have not joined, or were closed, are ignored.
         let Some(peer) = self.peers.get_mut(&link) else {
-            return actions.push(Action::Close { link });
+            return actions.push(CoordinatorAction::Close { link });
         };
         match message {
             ToMaster::Join { .. } => {}
@@ -282,7 +284,10 @@ impl Coordinator {
             ToMaster::GivenUp { put } => self.given_up(link, put),
             ToMaster::FindHolders { put } => {
                 let holders = self.holders.of(put).take(limits::HOLDERS).collect();
-                actions.push(Action::Send { link, message: ToSlave::Holders { put, holders } });
+                actions.push(CoordinatorAction::Send {
+                    link,
+                    message: ToSlave::Holders { put, holders },
+                });
             }
         }
     }
@@ -303,12 +308,12 @@ impl Coordinator {
         self.awaited.retain(|_, links| !links.is_empty());
     }
 
-    fn halt(&mut self, halt: HaltReason, actions: &mut Vec<Action>) {
+    fn halt(&mut self, halt: HaltReason, actions: &mut Vec<CoordinatorAction>) {
         if self.halted.is_some() {
             return;
         }
         self.halted = Some(halt);
-        actions.push(Action::Halted(halt));
+        actions.push(CoordinatorAction::Halted(halt));
         self.choose_next(usize::MAX);
         for waiting in std::mem::take(&mut self.queue) {
             answer(&waiting, Err(halt.refusal()), actions);
@@ -321,7 +326,7 @@ impl Coordinator {
         request: ChangeRequest,
         found: bool,
         copies: u16,
-        actions: &mut Vec<Action>,
+        actions: &mut Vec<CoordinatorAction>,
     ) {
         let Some(peer) = self.peers.get(&link) else { return };
         let waiting = QueuedProposal { asker: Some((link, peer.folder)), request, found };
@@ -348,7 +353,7 @@ impl Coordinator {
     }
 
     /// Numbers the waiting proposals, unless a batch is being written.
-    fn write_next(&mut self, actions: &mut Vec<Action>) {
+    fn write_next(&mut self, actions: &mut Vec<CoordinatorAction>) {
         if !self.expected.is_empty() || self.halted.is_some() {
             return;
         }
@@ -395,7 +400,7 @@ impl Coordinator {
                 }
             }
             if !self.writing.is_empty() {
-                actions.push(Action::Write(
+                actions.push(CoordinatorAction::Write(
                     self.writing.iter().map(|(log_entry, _)| log_entry.clone()).collect(),
                 ));
             }
@@ -422,7 +427,7 @@ impl Coordinator {
     }
 
     /// Refuses local changes that bring back removed or replaced content: they are old copies.
-    fn refuse_removed(&mut self, actions: &mut Vec<Action>) {
+    fn refuse_removed(&mut self, actions: &mut Vec<CoordinatorAction>) {
         let state = &self.state;
         self.queue.retain(|waiting| {
             let Change::Put { path, digest, .. } = &waiting.request.change else { return true };
@@ -442,7 +447,7 @@ impl Coordinator {
         });
     }
 
-    fn written(&mut self, actions: &mut Vec<Action>) {
+    fn written(&mut self, actions: &mut Vec<CoordinatorAction>) {
         for (log_entry, folder) in std::mem::take(&mut self.writing) {
             if let Change::Withdraw { of } = log_entry.change {
                 self.withdrawing.remove(&of);
@@ -458,7 +463,12 @@ impl Coordinator {
         }
     }
 
-    fn not_written(&mut self, for_good: bool, refusal: &Refusal, actions: &mut Vec<Action>) {
+    fn not_written(
+        &mut self,
+        for_good: bool,
+        refusal: &Refusal,
+        actions: &mut Vec<CoordinatorAction>,
+    ) {
         // No other server has seen these numbers.
         self.sequencer = Sequencer::new(self.last());
         let writing = std::mem::take(&mut self.writing);
@@ -472,7 +482,7 @@ impl Coordinator {
             writing.iter().map(|(log_entry, _)| log_entry.id).collect();
         for link in self.peers.keys() {
             for id in &unwritten {
-                actions.push(Action::Send {
+                actions.push(CoordinatorAction::Send {
                     link: *link,
                     message: ToSlave::ProposalResult { id: *id, answer: Err(refusal.clone()) },
                 });
@@ -485,7 +495,7 @@ impl Coordinator {
     }
 
     /// Answers the queries about changes that are decided now.
-    fn answer_queries(&mut self, actions: &mut Vec<Action>) {
+    fn answer_queries(&mut self, actions: &mut Vec<CoordinatorAction>) {
         // A failed journal may hold changes that this process does not count.
         if self.halted == Some(HaltReason::Broken) {
             return;
@@ -503,7 +513,7 @@ impl Coordinator {
             }
             let answer =
                 number.ok_or_else(|| Refusal::new(ErrorCode::NotFound, "no such change was made"));
-            actions.push(Action::Send {
+            actions.push(CoordinatorAction::Send {
                 link: *link,
                 message: ToSlave::ProposalResult { id: *id, answer },
             });
@@ -512,9 +522,13 @@ impl Coordinator {
     }
 }
 
-fn answer(waiting: &QueuedProposal, answer: Result<Lsn, Refusal>, actions: &mut Vec<Action>) {
+fn answer(
+    waiting: &QueuedProposal,
+    answer: Result<Lsn, Refusal>,
+    actions: &mut Vec<CoordinatorAction>,
+) {
     if let Some((link, _)) = waiting.asker {
-        actions.push(Action::Send {
+        actions.push(CoordinatorAction::Send {
             link,
             message: ToSlave::ProposalResult { id: waiting.request.id, answer },
         });

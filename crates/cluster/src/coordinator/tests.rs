@@ -16,12 +16,12 @@ fn master() -> Coordinator {
     Coordinator::new(MasterState::new(HistoryHash([7; 32])), BTreeSet::new())
 }
 
-fn hear(coordinator: &mut Coordinator, link: LinkId, message: ToMaster) -> Vec<Action> {
-    coordinator.on(Event::Received { link, message }, 0)
+fn hear(coordinator: &mut Coordinator, link: LinkId, message: ToMaster) -> Vec<CoordinatorAction> {
+    coordinator.on(CoordinatorEvent::Received { link, message }, 0)
 }
 
 /// Joins with the first changes of the order's own.
-fn join(coordinator: &mut Coordinator, link: LinkId, number: u64) -> Vec<Action> {
+fn join(coordinator: &mut Coordinator, link: LinkId, number: u64) -> Vec<CoordinatorAction> {
     let applied = if number == 0 { Lsn::default() } else { version(number) };
     let chain = coordinator
         .state()
@@ -31,12 +31,21 @@ fn join(coordinator: &mut Coordinator, link: LinkId, number: u64) -> Vec<Action>
     join_as(coordinator, link, ReplicaPosition { applied, chain, epoch: 1 })
 }
 
-fn join_as(coordinator: &mut Coordinator, link: LinkId, position: ReplicaPosition) -> Vec<Action> {
+fn join_as(
+    coordinator: &mut Coordinator,
+    link: LinkId,
+    position: ReplicaPosition,
+) -> Vec<CoordinatorAction> {
     let folder = folder(link);
     hear(coordinator, link, ToMaster::Join { slave: SlaveId(folder.0), folder, position })
 }
 
-fn lacks(coordinator: &mut Coordinator, link: LinkId, upto: u64, puts: &[u64]) -> Vec<Action> {
+fn lacks(
+    coordinator: &mut Coordinator,
+    link: LinkId,
+    upto: u64,
+    puts: &[u64],
+) -> Vec<CoordinatorAction> {
     let upto = if upto == 0 { Lsn::default() } else { version(upto) };
     hear(
         coordinator,
@@ -74,14 +83,22 @@ fn remove(n: u8, name: &str) -> ChangeRequest {
     ChangeRequest { id: ChangeId([n; 16]), change, expect: Expect::Any, keep_mode: false }
 }
 
-fn propose(coordinator: &mut Coordinator, link: LinkId, request: ChangeRequest) -> Vec<Action> {
+fn propose(
+    coordinator: &mut Coordinator,
+    link: LinkId,
+    request: ChangeRequest,
+) -> Vec<CoordinatorAction> {
     hear(coordinator, link, ToMaster::Propose { request, found: false, copies: 1 })
 }
 
 /// A change is asked for and written; what came of the writing.
-fn make(coordinator: &mut Coordinator, link: LinkId, request: ChangeRequest) -> Vec<Action> {
+fn make(
+    coordinator: &mut Coordinator,
+    link: LinkId,
+    request: ChangeRequest,
+) -> Vec<CoordinatorAction> {
     assert_eq!(written(&propose(coordinator, link, request)).len(), 1);
-    coordinator.on(Event::Written, 0)
+    coordinator.on(CoordinatorEvent::Written, 0)
 }
 
 fn recover(state: &mut MasterState, number: u64, request: ChangeRequest) {
@@ -94,32 +111,34 @@ fn recover(state: &mut MasterState, number: u64, request: ChangeRequest) {
 }
 
 /// All that are asked to give up a put do so.
-fn give_up(coordinator: &mut Coordinator, actions: &[Action]) -> Vec<Action> {
+fn give_up(coordinator: &mut Coordinator, actions: &[CoordinatorAction]) -> Vec<CoordinatorAction> {
     let request = actions.iter().filter_map(|action| match action {
-        Action::Send { link, message: ToSlave::GiveUp { put } } => Some((*link, *put)),
+        CoordinatorAction::Send { link, message: ToSlave::GiveUp { put } } => Some((*link, *put)),
         _ => None,
     });
     request.flat_map(|(link, put)| hear(coordinator, link, ToMaster::GivenUp { put })).collect()
 }
 
 /// Numbers that are to be written, or that a link is told.
-fn written(actions: &[Action]) -> Vec<u64> {
-    let of = |action: &Action| match action {
-        Action::Write(batch) => batch.iter().map(|log_entry| log_entry.version.number).collect(),
+fn written(actions: &[CoordinatorAction]) -> Vec<u64> {
+    let of = |action: &CoordinatorAction| match action {
+        CoordinatorAction::Write(batch) => {
+            batch.iter().map(|log_entry| log_entry.version.number).collect()
+        }
         _ => Vec::new(),
     };
     actions.iter().flat_map(of).collect()
 }
 
-fn sent(actions: &[Action], to: LinkId) -> Vec<&ToSlave> {
+fn sent(actions: &[CoordinatorAction], to: LinkId) -> Vec<&ToSlave> {
     let of = |action| match action {
-        &Action::Send { link, ref message } if link == to => Some(message),
+        &CoordinatorAction::Send { link, ref message } if link == to => Some(message),
         _ => None,
     };
     actions.iter().filter_map(of).collect()
 }
 
-fn told(actions: &[Action], to: LinkId) -> Vec<u64> {
+fn told(actions: &[CoordinatorAction], to: LinkId) -> Vec<u64> {
     let of = |message: &ToSlave| match message {
         ToSlave::Commit { changes } => {
             changes.iter().map(|told| told.entry.version.number).collect()
@@ -129,7 +148,7 @@ fn told(actions: &[Action], to: LinkId) -> Vec<u64> {
     sent(actions, to).into_iter().flat_map(of).collect()
 }
 
-fn answers(actions: &[Action], to: LinkId) -> Vec<(u8, Option<ErrorCode>)> {
+fn answers(actions: &[CoordinatorAction], to: LinkId) -> Vec<(u8, Option<ErrorCode>)> {
     let of = |message: &ToSlave| match message {
         ToSlave::ProposalResult { id, answer } => {
             Some((id.0[0], answer.as_ref().err().map(|refusal| refusal.code)))
@@ -154,12 +173,15 @@ fn changes_are_sent_in_order_and_only_after_the_write() {
         "it waits for the write that is under way"
     );
     assert!(propose(&mut coordinator, A, put(3, "c")).is_empty());
-    let actions = coordinator.on(Event::Written, 0);
+    let actions = coordinator.on(CoordinatorEvent::Written, 0);
     assert_eq!(
         (written(&actions), told(&actions, A), told(&actions, B)),
         (vec![2, 3], vec![1], vec![1])
     );
-    assert!(coordinator.on(Event::Written, 0).is_empty(), "they have not taken the first yet");
+    assert!(
+        coordinator.on(CoordinatorEvent::Written, 0).is_empty(),
+        "they have not taken the first yet"
+    );
     let actions = hear(&mut coordinator, B, ToMaster::Ready);
     assert_eq!((told(&actions, A), told(&actions, B)), (vec![], vec![2, 3]));
     assert_eq!(coordinator.holders().of(version(2)).collect::<Vec<_>>(), [folder(B)]);
@@ -171,7 +193,7 @@ fn repeated_proposals_keep_their_number_and_misfits_get_none() {
     join(&mut coordinator, A, 0);
     propose(&mut coordinator, A, put(1, "a"));
     assert!(propose(&mut coordinator, A, put(1, "a")).is_empty());
-    let actions = coordinator.on(Event::Written, 0);
+    let actions = coordinator.on(CoordinatorEvent::Written, 0);
     assert_eq!((answers(&actions, A), told(&actions, A)), (vec![(1, None)], vec![1]));
     assert_eq!(
         answers(&propose(&mut coordinator, A, put(2, "a/b")), A),
@@ -210,7 +232,7 @@ fn who_knows_more_or_other_changes_stops_all_numbering() {
         join(&mut coordinator, A, 0);
         make(&mut coordinator, A, put(1, "a"));
         let actions = join_as(&mut coordinator, B, position);
-        assert!(actions.contains(&Action::Halted(halt)), "{position:?}");
+        assert!(actions.contains(&CoordinatorAction::Halted(halt)), "{position:?}");
         assert!(matches!(sent(&actions, B)[..], [ToSlave::Refuse { epoch: 1, .. }]));
         assert_eq!(
             answers(&propose(&mut coordinator, A, put(2, "b")), A),
@@ -233,7 +255,7 @@ fn start_numbers_nothing_until_all_folders_joined_or_timed_out() {
         join(&mut coordinator, A, 0);
         assert!(coordinator.is_opening() && propose(&mut coordinator, A, put(1, "a")).is_empty());
         let actions = if opened {
-            coordinator.on(Event::GraceEnded, 0)
+            coordinator.on(CoordinatorEvent::GraceEnded, 0)
         } else {
             join(&mut coordinator, B, 0)
         };
@@ -280,7 +302,7 @@ fn a_slave_that_was_away_too_long_is_told_the_whole_tree() {
     coordinator.state_mut().shorten(version(5));
     assert_eq!(
         hear(&mut coordinator, LinkId(12), ToMaster::Ready),
-        [Action::Close { link: LinkId(12) }]
+        [CoordinatorAction::Close { link: LinkId(12) }]
     );
     assert_eq!(coordinator.applied(LinkId(12)), None);
 }
@@ -292,18 +314,18 @@ fn a_journal_that_cannot_be_written_takes_no_number() {
     propose(&mut coordinator, A, put(1, "a"));
     propose(&mut coordinator, A, put(2, "b"));
     let refusal = Refusal::new(ErrorCode::NoSpace, "full");
-    let actions =
-        coordinator.on(Event::WriteFailed { for_good: false, refusal: refusal.clone() }, 0);
+    let actions = coordinator
+        .on(CoordinatorEvent::WriteFailed { for_good: false, refusal: refusal.clone() }, 0);
     assert_eq!(
         (answers(&actions, A), written(&actions)),
         (vec![(1, Some(ErrorCode::NoSpace))], vec![1]),
         "the next one gets the number"
     );
     let version = actions.iter().find_map(|action| {
-        if let Action::Write(batch) = action { Some(batch[0].version) } else { None }
+        if let CoordinatorAction::Write(batch) = action { Some(batch[0].version) } else { None }
     });
     assert_eq!(version, Some(Lsn { epoch: 1, number: 1 }));
-    let actions = coordinator.on(Event::WriteFailed { for_good: true, refusal }, 0);
+    let actions = coordinator.on(CoordinatorEvent::WriteFailed { for_good: true, refusal }, 0);
     assert_eq!(answers(&actions, A), [(2, Some(ErrorCode::NoSpace))]);
     assert_eq!(
         answers(&propose(&mut coordinator, A, put(3, "c")), A),
@@ -330,7 +352,7 @@ fn content_is_given_up_only_if_all_folders_miss_it() {
     let actions = hear(&mut coordinator, B, ToMaster::Applied { upto: version(2) });
     assert_eq!(written(&actions), [0u64; 0], "and may come by it until it has given it up");
     assert_eq!(written(&give_up(&mut coordinator, &actions)), [3]);
-    let actions = coordinator.on(Event::Written, 0);
+    let actions = coordinator.on(CoordinatorEvent::Written, 0);
     assert_eq!(names(&coordinator), ["/a 1-3"]);
     assert_eq!(actions.len(), 0, "A and B take more later");
     let actions = hear(&mut coordinator, A, ToMaster::Ready);
@@ -357,7 +379,7 @@ fn content_is_given_up_only_if_all_folders_miss_it() {
     assert!(
         matches!(sent(&join(&mut coordinator, LinkId(11), 4), LinkId(11))[0], ToSlave::Follow { given_up, .. } if *given_up == [version(4)])
     );
-    coordinator.on(Event::Written, 0);
+    coordinator.on(CoordinatorEvent::Written, 0);
     assert_eq!(names(&coordinator), ["/a 1-3"]);
     // Who asks for a withdrawn put again is not told that it is done, also by a master that begins with a snapshot.
     let again = Coordinator::new(
@@ -388,14 +410,17 @@ fn held_content_and_absent_folders_prevent_a_withdrawal() {
         hear(&mut coordinator, A, ToMaster::PublishFailed { of: version(1) }).is_empty(),
         "B has it"
     );
-    coordinator.on(Event::LinkClosed { link: B }, 0);
+    coordinator.on(CoordinatorEvent::LinkClosed { link: B }, 0);
     assert!(
         hear(&mut coordinator, A, ToMaster::Holds { put: version(1), has: false }).is_empty(),
         "B is away, and has it"
     );
     // It comes back without: only B's word was missing. Two had it, so what it replaced is not known any more.
     join(&mut coordinator, LinkId(12), 1);
-    assert_eq!(lacks(&mut coordinator, LinkId(12), 1, &[1]), [Action::Lost { put: version(1) }]);
+    assert_eq!(
+        lacks(&mut coordinator, LinkId(12), 1, &[1]),
+        [CoordinatorAction::Lost { put: version(1) }]
+    );
     assert_eq!(coordinator.lost().collect::<Vec<_>>(), [version(1)]);
     hear(&mut coordinator, A, ToMaster::Holds { put: version(1), has: true });
     assert_eq!(coordinator.lost().count(), 0);
@@ -409,12 +434,12 @@ fn a_folder_that_is_forgotten_is_not_waited_for() {
         lacks(&mut coordinator, link, 0, &[]);
     }
     make(&mut coordinator, B, put(1, "a"));
-    coordinator.on(Event::LinkClosed { link: B }, 0);
+    coordinator.on(CoordinatorEvent::LinkClosed { link: B }, 0);
     hear(&mut coordinator, A, ToMaster::Applied { upto: version(1) });
-    let actions = coordinator.on(Event::Forget { folder: folder(B) }, 0);
+    let actions = coordinator.on(CoordinatorEvent::Forget { folder: folder(B) }, 0);
     assert_eq!(
         actions,
-        [Action::Lost { put: version(1) }],
+        [CoordinatorAction::Lost { put: version(1) }],
         "no replica holds it now, and it may have been confirmed"
     );
 }
@@ -425,7 +450,7 @@ fn who_wants_copies_hears_when_they_are_there() {
     join(&mut coordinator, A, 0);
     join(&mut coordinator, B, 0);
     hear(&mut coordinator, A, ToMaster::Propose { request: put(1, "a"), found: false, copies: 2 });
-    coordinator.on(Event::Written, 0);
+    coordinator.on(CoordinatorEvent::Written, 0);
     let actions = hear(&mut coordinator, B, ToMaster::Holds { put: version(1), has: true });
     assert_eq!(sent(&actions, A), [&ToSlave::Copies { put: version(1), copies: 2 }]);
     let actions = hear(
@@ -483,7 +508,7 @@ fn removed_files_that_turn_up_again_are_refused() {
         [4],
         "a session may put it again"
     );
-    coordinator.on(Event::Written, 0);
+    coordinator.on(CoordinatorEvent::Written, 0);
     coordinator.state_mut().forget_removed(1);
     let request = ChangeRequest { id: ChangeId([6; 16]), ..put(2, "a") };
     assert_eq!(
@@ -504,9 +529,9 @@ fn what_was_found_is_decided_behind_what_takes_content_away() {
     assert_eq!(written(&propose(&mut coordinator, A, put(2, "b"))), [2]);
     propose(&mut coordinator, A, remove(3, "a"));
     found(&mut coordinator, 4, 1);
-    assert_eq!(written(&coordinator.on(Event::Written, 0)), [3]);
+    assert_eq!(written(&coordinator.on(CoordinatorEvent::Written, 0)), [3]);
     assert_eq!(
-        answers(&coordinator.on(Event::Written, 0), A),
+        answers(&coordinator.on(CoordinatorEvent::Written, 0), A),
         [(4, Some(ErrorCode::Changed))],
         "it went with the change before"
     );
@@ -514,9 +539,9 @@ fn what_was_found_is_decided_behind_what_takes_content_away() {
     found(&mut coordinator, 6, 7);
     propose(&mut coordinator, A, put(8, "a"));
     found(&mut coordinator, 9, 7);
-    assert_eq!(written(&coordinator.on(Event::Written, 0)), [5, 6]);
+    assert_eq!(written(&coordinator.on(CoordinatorEvent::Written, 0)), [5, 6]);
     assert_eq!(
-        answers(&coordinator.on(Event::Written, 0), A),
+        answers(&coordinator.on(CoordinatorEvent::Written, 0), A),
         [(9, Some(ErrorCode::Changed))],
         "it was replaced"
     );
@@ -533,7 +558,7 @@ fn what_is_asked_about_is_answered_once_it_is_decided() {
         answers(&hear(&mut coordinator, B, ToMaster::QueryChange { id: ChangeId([2; 16]) }), B),
         [(2, Some(ErrorCode::NotFound))]
     );
-    assert_eq!(answers(&coordinator.on(Event::Written, 0), B), [(1, None)]);
+    assert_eq!(answers(&coordinator.on(CoordinatorEvent::Written, 0), B), [(1, None)]);
 }
 
 #[test]
@@ -542,12 +567,16 @@ fn closed_links_get_nothing_and_their_waits_are_dropped() {
     join(&mut coordinator, A, 0);
     propose(&mut coordinator, A, put(1, "a"));
     propose(&mut coordinator, A, put(2, "b"));
-    coordinator.on(Event::LinkClosed { link: A }, 0);
-    assert!(coordinator.on(Event::Written, 0).is_empty());
+    coordinator.on(CoordinatorEvent::LinkClosed { link: A }, 0);
+    assert!(coordinator.on(CoordinatorEvent::Written, 0).is_empty());
     assert_eq!(coordinator.last(), version(1), "what was being written counts");
     assert_eq!(told(&join(&mut coordinator, A, 1), A), [0; 0]);
     let actions = join(&mut coordinator, LinkId(11), 1);
-    assert_eq!(actions.first(), Some(&Action::Close { link: A }), "a slave has one link");
+    assert_eq!(
+        actions.first(),
+        Some(&CoordinatorAction::Close { link: A }),
+        "a slave has one link"
+    );
 }
 
 #[test]
@@ -582,7 +611,7 @@ fn a_recovered_order_begins_in_a_higher_epoch_and_all_compare() {
     assert_eq!(answers(&actions, A), [(1, None)], "ids are known still");
     let actions = propose(&mut coordinator, A, put(3, "c"));
     let first = actions.iter().find_map(|action| {
-        if let Action::Write(batch) = action { Some(batch[0].version) } else { None }
+        if let CoordinatorAction::Write(batch) = action { Some(batch[0].version) } else { None }
     });
     assert_eq!(first, Some(Lsn { epoch: 2, number: 1 }));
 }
@@ -596,12 +625,12 @@ fn a_master_that_was_shortened_withdraws_as_before() {
     let state = MasterState::from_bytes(&coordinator.state().to_bytes()).unwrap();
     let mut coordinator = Coordinator::new(state, BTreeSet::from([folder(A)]));
     join(&mut coordinator, A, 2);
-    assert!(
-        lacks(&mut coordinator, A, 2, &[2])
-            .contains(&Action::Send { link: A, message: ToSlave::GiveUp { put: version(2) } })
-    );
+    assert!(lacks(&mut coordinator, A, 2, &[2]).contains(&CoordinatorAction::Send {
+        link: A,
+        message: ToSlave::GiveUp { put: version(2) }
+    }));
     assert_eq!(written(&hear(&mut coordinator, A, ToMaster::GivenUp { put: version(2) })), [3]);
-    coordinator.on(Event::Written, 0);
+    coordinator.on(CoordinatorEvent::Written, 0);
     assert_eq!(names(&coordinator), ["/a 1-3"]);
     assert_eq!(
         coordinator

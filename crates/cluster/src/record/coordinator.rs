@@ -8,7 +8,9 @@ use relais_proto::{Decoder, Encoder, FolderId, LogEntry, Lsn, ToMaster, Wire, Wi
 use super::frame::Frames;
 use super::parts::{decode_all, decode_refusal, encode_all, encode_refusal};
 use super::{EVENT, Machine, add_actions};
-use crate::coordinator::{Action, Coordinator, Event, HaltReason, MasterState};
+use crate::coordinator::{
+    Coordinator, CoordinatorAction, CoordinatorEvent, HaltReason, MasterState,
+};
 use crate::slave::LinkId;
 
 /// Tag of a record about trimmed state.
@@ -63,7 +65,12 @@ impl CoordinatorRecorder {
     ///
     /// # Errors
     /// As for [`Self::begin`].
-    pub fn event(&mut self, event: &Event, now_ms: u64, to: &mut dyn Write) -> io::Result<()> {
+    pub fn event(
+        &mut self,
+        event: &CoordinatorEvent,
+        now_ms: u64,
+        to: &mut dyn Write,
+    ) -> io::Result<()> {
         self.0.add(to, |to| encode_event(event, to.u8(EVENT).u64(now_ms)))
     }
 
@@ -71,7 +78,7 @@ impl CoordinatorRecorder {
     ///
     /// # Errors
     /// As for [`Self::begin`].
-    pub fn actions(&mut self, actions: &[Action], to: &mut dyn Write) -> io::Result<()> {
+    pub fn actions(&mut self, actions: &[CoordinatorAction], to: &mut dyn Write) -> io::Result<()> {
         add_actions::<Coordinator>(&mut self.0, actions, to)
     }
 
@@ -95,15 +102,18 @@ impl CoordinatorRecorder {
 
 impl Machine for Coordinator {
     const KIND: u8 = 1;
-    type Event = Event;
-    type Action = Action;
+    type Event = CoordinatorEvent;
+    type Action = CoordinatorAction;
 
     fn start(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         let folders: Vec<FolderId> = decode_all(from)?;
         Ok(Self::new(MasterState::from_bytes(from.rest())?, folders.into_iter().collect()))
     }
 
-    fn event(&mut self, from: &mut Decoder<'_>) -> Result<(Event, Vec<Action>), WireError> {
+    fn event(
+        &mut self,
+        from: &mut Decoder<'_>,
+    ) -> Result<(CoordinatorEvent, Vec<CoordinatorAction>), WireError> {
         let (now_ms, event) = (from.u64()?, decode_event(from)?);
         let actions = self.on(event.clone(), now_ms);
         Ok((event, actions))
@@ -128,15 +138,15 @@ impl Machine for Coordinator {
         Ok(())
     }
 
-    fn encode_action(action: &Action, to: &mut Encoder<'_>) {
+    fn encode_action(action: &CoordinatorAction, to: &mut Encoder<'_>) {
         match action {
-            Action::Write(batch) => encode_all(batch.iter(), to.u8(0), LogEntry::encode),
-            Action::Send { link, message } => message.encode(to.u8(1).u64(link.0)),
-            Action::Close { link } => {
+            CoordinatorAction::Write(batch) => encode_all(batch.iter(), to.u8(0), LogEntry::encode),
+            CoordinatorAction::Send { link, message } => message.encode(to.u8(1).u64(link.0)),
+            CoordinatorAction::Close { link } => {
                 to.u8(2).u64(link.0);
             }
-            Action::AddFolder { folder } => folder.encode(to.u8(3)),
-            Action::Halted(halt) => {
+            CoordinatorAction::AddFolder { folder } => folder.encode(to.u8(3)),
+            CoordinatorAction::Halted(halt) => {
                 to.u8(4).u8(match halt {
                     HaltReason::Broken => 0,
                     HaltReason::Behind => 1,
@@ -144,38 +154,43 @@ impl Machine for Coordinator {
                     HaltReason::Superseded => 3,
                 });
             }
-            Action::Lost { put } => put.encode(to.u8(5)),
+            CoordinatorAction::Lost { put } => put.encode(to.u8(5)),
         }
     }
 }
 
-fn encode_event(event: &Event, to: &mut Encoder<'_>) {
+fn encode_event(event: &CoordinatorEvent, to: &mut Encoder<'_>) {
     match event {
-        Event::Received { link, message } => message.encode(to.u8(0).u64(link.0)),
-        Event::LinkClosed { link } => {
+        CoordinatorEvent::Received { link, message } => message.encode(to.u8(0).u64(link.0)),
+        CoordinatorEvent::LinkClosed { link } => {
             to.u8(1).u64(link.0);
         }
-        Event::Written => {
+        CoordinatorEvent::Written => {
             to.u8(2);
         }
-        Event::WriteFailed { for_good, refusal } => {
+        CoordinatorEvent::WriteFailed { for_good, refusal } => {
             encode_refusal(refusal, to.u8(3).bool(*for_good))
         }
-        Event::GraceEnded => {
+        CoordinatorEvent::GraceEnded => {
             to.u8(4);
         }
-        Event::Forget { folder } => folder.encode(to.u8(5)),
+        CoordinatorEvent::Forget { folder } => folder.encode(to.u8(5)),
     }
 }
 
-fn decode_event(from: &mut Decoder<'_>) -> Result<Event, WireError> {
+fn decode_event(from: &mut Decoder<'_>) -> Result<CoordinatorEvent, WireError> {
     Ok(match from.u8()? {
-        0 => Event::Received { link: LinkId(from.u64()?), message: ToMaster::decode(from)? },
-        1 => Event::LinkClosed { link: LinkId(from.u64()?) },
-        2 => Event::Written,
-        3 => Event::WriteFailed { for_good: from.bool()?, refusal: decode_refusal(from)? },
-        4 => Event::GraceEnded,
-        5 => Event::Forget { folder: FolderId::decode(from)? },
+        0 => CoordinatorEvent::Received {
+            link: LinkId(from.u64()?),
+            message: ToMaster::decode(from)?,
+        },
+        1 => CoordinatorEvent::LinkClosed { link: LinkId(from.u64()?) },
+        2 => CoordinatorEvent::Written,
+        3 => {
+            CoordinatorEvent::WriteFailed { for_good: from.bool()?, refusal: decode_refusal(from)? }
+        }
+        4 => CoordinatorEvent::GraceEnded,
+        5 => CoordinatorEvent::Forget { folder: FolderId::decode(from)? },
         other => {
             return Err(WireError::BadValue { what: "event of a master", value: other.into() });
         }

@@ -17,7 +17,7 @@ use super::{EVENT, Machine, add_actions};
 use crate::coordinator::many;
 use crate::message_budget::ReplicaPosition;
 use crate::replica::{
-    Action, Event, FetchFault, MissingContent, ProposalResult, ReceivedTree, Replica, Session,
+    Action, Event, FetchFault, MissingContent, ProposalResult, ReceivedTree, Replica, SessionId,
 };
 use crate::timeline::Timeline;
 
@@ -124,12 +124,6 @@ impl Machine for Replica {
                 id.encode(to.u8(10).u64(session.0));
                 encode_answer(answer, to);
             }
-            Action::ServeReader(session) => {
-                to.u8(11).u64(session.0);
-            }
-            Action::RedirectReader(session) => {
-                to.u8(12).u64(session.0);
-            }
             Action::SetTimelines(timelines) => {
                 encode_all(timelines.iter(), to.u8(13), Timeline::encode);
             }
@@ -172,7 +166,6 @@ fn encode_event(event: &Event, to: &mut Encoder<'_>) {
             });
             encode_asked(request, to);
         }
-        Event::Read { session, lsn } => lsn.encode(to.u8(5).u64(session.0)),
         Event::SessionClosed(session) => {
             to.u8(6).u64(session.0);
         }
@@ -219,11 +212,10 @@ fn decode_event(from: &mut Decoder<'_>) -> Result<Event, WireError> {
         3 => Event::MasterLsn(Lsn::decode(from)?),
         4 => {
             let copies = from.u16()?;
-            let session = if from.bool()? { Some(Session(from.u64()?)) } else { None };
+            let session = if from.bool()? { Some(SessionId(from.u64()?)) } else { None };
             Event::Proposed { session, request: decode_asked(from)?, copies }
         }
-        5 => Event::Read { session: Session(from.u64()?), lsn: Lsn::decode(from)? },
-        6 => Event::SessionClosed(Session(from.u64()?)),
+        6 => Event::SessionClosed(SessionId(from.u64()?)),
         7 => Event::Applied { lacks: decode_all(from)?, failed: decode_all(from)? },
         8 => Event::ApplyFailed,
         9 => Event::Adopted { lacks: many(from, decode_lack)? },

@@ -7,9 +7,9 @@ use relais_proto::{
 };
 
 use super::*;
-use crate::coordinator::{self, MasterState};
+use crate::coordinator::{CoordinatorEvent, MasterState};
 use crate::message_budget::{CommittedEntry, ReplicaPosition};
-use crate::replica::{self, FetchFault, MissingContent, Session};
+use crate::replica::{self, FetchFault, MissingContent, SessionId};
 use crate::sequence::ChangeRequest;
 use crate::slave::LinkId;
 
@@ -50,26 +50,25 @@ fn refusal() -> Refusal {
     Refusal { code: ErrorCode::NoSpace, message: "é".repeat(2000), retry_after: 8, path }
 }
 
-fn of_master() -> Vec<coordinator::Event> {
-    use coordinator::Event;
+fn of_master() -> Vec<CoordinatorEvent> {
     let link = LinkId(u64::MAX);
     vec![
-        Event::Received {
+        CoordinatorEvent::Received {
             link,
             message: ToMaster::Propose { request: request(), found: true, copies: 3 },
         },
-        Event::LinkClosed { link },
-        Event::Written,
-        Event::WriteFailed { for_good: true, refusal: refusal() },
-        Event::GraceEnded,
-        Event::Forget { folder: FOLDER },
+        CoordinatorEvent::LinkClosed { link },
+        CoordinatorEvent::Written,
+        CoordinatorEvent::WriteFailed { for_good: true, refusal: refusal() },
+        CoordinatorEvent::GraceEnded,
+        CoordinatorEvent::Forget { folder: FOLDER },
     ]
 }
 
 fn of_slave() -> Vec<replica::Event> {
     use replica::Event;
     let (session, log_entry) =
-        (Session(6), LogEntry { version: PUT, id: ID, time_ms: 1, change: change() });
+        (SessionId(6), LogEntry { version: PUT, id: ID, time_ms: 1, change: change() });
     let committed = CommittedEntry {
         entry: log_entry,
         holders: vec![FOLDER],
@@ -86,7 +85,6 @@ fn of_slave() -> Vec<replica::Event> {
         Event::MasterLsn(PUT),
         Event::Proposed { session: Some(session), request: request(), copies: 2 },
         Event::Proposed { session: None, request: request(), copies: 1 },
-        Event::Read { session, lsn: PUT },
         Event::SessionClosed(session),
         Event::Applied { lacks: vec![PUT; 3], failed: vec![PUT] },
         Event::ApplyFailed,

@@ -10,7 +10,7 @@ use crate::timeline::Timeline;
 
 /// A session that waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Session(pub u64);
+pub struct SessionId(pub u64);
 
 /// Input of the replica.
 #[allow(missing_docs, reason = "the names of the fields say what they hold")]
@@ -26,20 +26,14 @@ pub enum Event {
     MasterLsn(Lsn),
     /// A change is proposed; the content of a put is staged durably under its id.
     Proposed {
-        /// Session of the proposal; `None` for a local change.
-        session: Option<Session>,
+        /// SessionId of the proposal; `None` for a local change.
+        session: Option<SessionId>,
         request: ChangeRequest,
         /// Number of requested copies.
         copies: u16,
     },
-    /// A session wants to read.
-    Read {
-        session: Session,
-        /// Highest change that the session has seen.
-        lsn: Lsn,
-    },
     /// A session is closed.
-    SessionClosed(Session),
+    SessionClosed(SessionId),
     /// The batch is applied durably.
     Applied {
         /// Contents of these changes that are not here.
@@ -168,9 +162,5 @@ pub enum Action {
     /// Quarantine a local change that is not part of the tree, and report it.
     Quarantine { id: ChangeId, why: Refusal },
     /// Answer a session that proposed a change.
-    Reply { session: Session, id: ChangeId, answer: ProposalResult },
-    /// Serve a reader: all changes that it has seen are applied.
-    ServeReader(Session),
-    /// Redirect a reader to another slave, because this one is too far behind.
-    RedirectReader(Session),
+    Reply { session: SessionId, id: ChangeId, answer: ProposalResult },
 }

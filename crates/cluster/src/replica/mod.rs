@@ -1,4 +1,4 @@
-//! Slave side of replication: proposes, applies, fetches contents and serves readers.
+//! Slave side of replication: proposes, applies and fetches contents.
 //!
 //! Pure, the counterpart of [`crate::Coordinator`]: an event leads to actions, which the caller
 //! executes in their order. The replica knows neither the tree nor the folder; the caller keeps
@@ -16,7 +16,6 @@ mod event;
 mod link;
 mod missing_contents;
 mod own_proposals;
-mod readers;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -27,13 +26,12 @@ use std::time::Duration;
 use relais_proto::{ChangeId, Digest, ErrorCode, FolderId, Lsn, Refusal, SlaveId, TreePath};
 
 use self::own_proposals::OwnProposals;
-use self::readers::WaitingReaders;
 use crate::message_budget::{CommittedEntry, ReplicaPosition, ToMaster};
 use crate::sequence::ChangeRequest;
 use crate::tree::Entry;
 
 pub use self::compare::{Differences, DivergentEntry, ReceivedTree, compare};
-pub use self::event::{Action, Event, ProposalResult, Session};
+pub use self::event::{Action, Event, ProposalResult, SessionId};
 pub use self::missing_contents::{FetchFault, MissingContent, MissingContents};
 pub use self::service::{BEHIND, ServiceReadiness, YOUNG, in_service};
 
@@ -87,7 +85,6 @@ pub struct Replica {
     owes_ready: bool,
     lacks: MissingContents,
     own: OwnProposals,
-    readers: WaitingReaders,
     /// Known changes that are not applied yet, each with the time of their first notice.
     heard: VecDeque<(Lsn, Duration)>,
     /// Master's last change at the join; the slave is complete once it has all content up to it.
@@ -116,7 +113,6 @@ impl Replica {
             owes_ready: false,
             lacks: MissingContents::new(folder, lacks),
             own: OwnProposals::new(staged),
-            readers: WaitingReaders::default(),
             heard: VecDeque::new(),
             joined_at: None,
             whole: false,
@@ -197,11 +193,7 @@ impl Replica {
             Event::Proposed { session, request, copies } => {
                 self.request(session, request, copies, now, &mut actions)
             }
-            Event::Read { session, lsn } => self.readers.add(session, lsn, now),
-            Event::SessionClosed(session) => {
-                self.readers.remove(session);
-                self.own.gone(session);
-            }
+            Event::SessionClosed(session) => self.own.gone(session),
             Event::Applied { lacks, failed } => {
                 self.batch_applied(&lacks, &failed, now, &mut actions)
             }
@@ -243,7 +235,6 @@ impl Replica {
             self.lacks.next(now, &mut actions);
         }
         self.own.finish(self.position.applied, &self.lacks, now, &mut actions);
-        self.readers.answer(self.position.applied, now, &mut actions);
         actions
     }
 
@@ -311,7 +302,7 @@ impl Replica {
 
     fn request(
         &mut self,
-        session: Option<Session>,
+        session: Option<SessionId>,
         request: ChangeRequest,
         copies: u16,
         now: Duration,

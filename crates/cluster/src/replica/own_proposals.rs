@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use relais_proto::{Change, ChangeId, ErrorCode, Lsn, Refusal};
 
-use super::{Action, MissingContents, ProposalResult, Session};
+use super::{Action, MissingContents, ProposalResult, SessionId};
 use crate::message_budget::ToMaster;
 use crate::sequence::ChangeRequest;
 
@@ -18,7 +18,7 @@ const UNLINKED_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 struct PendingProposal {
     request: ChangeRequest,
-    sessions: Vec<Session>,
+    sessions: Vec<SessionId>,
     found: bool,
     wanted: u16,
     copies: u16,
@@ -61,7 +61,7 @@ impl OwnProposals {
 
     pub fn add(
         &mut self,
-        session: Option<Session>,
+        session: Option<SessionId>,
         request: ChangeRequest,
         copies: u16,
         now: Duration,
@@ -119,7 +119,7 @@ impl OwnProposals {
         self.mine.values().filter(is_under_way).count()
     }
 
-    pub fn gone(&mut self, session: Session) {
+    pub fn gone(&mut self, session: SessionId) {
         for mine in self.mine.values_mut() {
             mine.sessions.retain(|other| *other != session);
         }

@@ -110,7 +110,7 @@ fn ask(replica: &mut Replica, n: u8, copies: u16) -> Vec<Action> {
         keep_mode: true,
     };
     replica.on(
-        Event::Proposed { session: Some(Session(u64::from(n))), request, copies },
+        Event::Proposed { session: Some(SessionId(u64::from(n))), request, copies },
         Duration::ZERO,
     )
 }
@@ -333,21 +333,6 @@ fn names_move_with_what_is_lacking() {
         matches!(&actions[..], [Action::Fetch { lack, .. }] if lack.path == path("e/x")),
         "{actions:?}"
     );
-}
-
-#[test]
-fn readers_wait_for_seen_changes_and_move_after_5_seconds() {
-    let mut replica = following();
-    let read = |session| Event::Read { session: Session(session), lsn: version(1) };
-    assert!(replica.on(read(1), Duration::ZERO).is_empty());
-    assert!(replica.on(read(2), seconds(2)).is_empty());
-    assert_eq!(replica.on(Event::Tick, seconds(5)), [Action::RedirectReader(Session(1))]);
-    tell(&mut replica, &[put(1, &[])]);
-    assert!(
-        carried(&mut replica, &[1]).contains(&Action::ServeReader(Session(2))),
-        "its name is here"
-    );
-    assert!(replica.on(read(3), seconds(9)).contains(&Action::ServeReader(Session(3))));
 }
 
 #[test]

@@ -21,6 +21,10 @@ pub enum Bug {
     FoundIsAsked,
     /// A slave serves a reader without a check.
     ReadersNotHeld,
+    /// A slave tells readers of a batch after the commit, not before.
+    AnnouncedAfterCommit,
+    /// A slave reports content below a mount as missing, not as hidden.
+    HiddenIsMissing,
     /// The master answers before the journal is synced.
     JournalNotSynced,
     /// A recovery forgets the ids of changes.
@@ -35,7 +39,7 @@ pub enum Bug {
 
 impl Bug {
     /// All bugs with the invariant that each breaks.
-    pub const ALL: [(Self, &'static str); 12] = [
+    pub const ALL: [(Self, &'static str); 14] = [
         (Self::ContentNotSynced, ACKED_KEPT),
         (Self::ReplacedDropped, ACKED_KEPT),
         (Self::FetchNotChecked, WHOLE),
@@ -43,6 +47,8 @@ impl Bug {
         (Self::MovesLeftOut, TREES_EQUAL),
         (Self::FoundIsAsked, REMOVED_STAYS),
         (Self::ReadersNotHeld, FRESH),
+        (Self::AnnouncedAfterCommit, FRESH),
+        (Self::HiddenIsMissing, ACKED_KEPT),
         (Self::JournalNotSynced, NUMBERS_ONCE),
         (Self::IdsForgotten, ID_ONCE),
         (Self::ListingCut, COVERED),

@@ -1,11 +1,9 @@
 //! Clients: they ask for changes, again under the same id where the answer was lost, and read.
 
 use relais_cluster::ChangeRequest;
-use relais_cluster::replica::{Event, ProposalResult, Session};
+use relais_cluster::replica::{Event, ProposalResult, SessionId};
 use relais_proto::{Change, ChangeId, ErrorCode, Expect, Lsn};
 
-use crate::bugs::Bug;
-use crate::check::FRESH;
 use crate::disk::{Staged, Value};
 use crate::net::SLAVES;
 use crate::slave::{mode_of, put_of};
@@ -19,7 +17,10 @@ enum Wish {
 
 #[derive(Debug)]
 pub struct Client {
+    /// What it was told that it has seen.
     pub lsn: Lsn,
+    /// What it has really seen: in the catalogue of a slave, or acknowledged to it.
+    pub truth: Lsn,
     slave: usize,
     /// The life of the slave that was asked: a new one knows nothing of it.
     life: u64,
@@ -33,6 +34,7 @@ impl Client {
     pub fn new(at: usize) -> Self {
         Self {
             lsn: Lsn::default(),
+            truth: Lsn::default(),
             slave: at % SLAVES,
             life: 0,
             wish: None,
@@ -52,12 +54,13 @@ impl World {
         if self.quiet || self.clients[client].wish.is_some() {
             return;
         }
-        // A redirect carries the latest number.
+        // With a ticket a client goes to another slave by itself, and only has its own number.
         if self.rng.chance(500) {
             let slave = self.rng.index(SLAVES);
             self.clients[client].slave = slave;
-            if let Some(order) = &self.masters[0].order {
-                let lsn = order.last();
+            // A redirect carries the latest number.
+            if let Some(order) = self.masters[0].order.as_ref().filter(|_| self.rng.chance(400)) {
+                let lsn = order.last().max(Lsn { epoch: 1, number: 0 });
                 self.clients[client].lsn = self.clients[client].lsn.max(lsn);
             }
         }
@@ -69,6 +72,21 @@ impl World {
         self.clients[client].wish = Some(wish);
         self.clients[client].tries = 0;
         self.ask(client);
+    }
+
+    /// An idle client reads from a slave in this moment.
+    pub fn read_at_once(&mut self, client: usize, slave: usize) {
+        if self.quiet || self.clients[client].wish.is_some() {
+            return;
+        }
+        let path = self.rng.index(self.paths.len());
+        let it = &mut self.clients[client];
+        (it.slave, it.wish, it.tries) = (slave, Some(Wish::Read { path }), 0);
+        it.request += 1;
+        (it.since, it.life) = (self.now, self.slaves[slave].life);
+        let request = it.request;
+        self.later(5000, Due::ClientPatience { client, request });
+        self.request(client, request);
     }
 
     fn random_change(&mut self, client: usize) -> Wish {
@@ -130,11 +148,10 @@ impl World {
         }
         let Some(wish) = it.wish.clone() else { return };
         self.checks.links += 1;
-        let session = Session(self.checks.links);
+        let session = SessionId(self.checks.links);
         self.sessions.insert(session, (client, request));
         match wish {
-            Wish::Read { .. } if self.has(Bug::ReadersNotHeld) => self.serve(slave, session),
-            Wish::Read { .. } => self.slave_event(slave, Event::Read { session, lsn }),
+            Wish::Read { path } => self.read(slave, session, path, lsn),
             Wish::Change { request, value } => {
                 if let Some(value) = value {
                     if self.slaves[slave].disk.full {
@@ -158,37 +175,7 @@ impl World {
         }
     }
 
-    /// A slave serves a reader.
-    pub fn serve(&mut self, slave: usize, session: Session) {
-        let Some((client, request)) = self.sessions.get(&session).copied() else { return };
-        let it = &self.clients[client];
-        let Some(Wish::Read { path }) = it.wish.clone().filter(|_| it.request == request) else {
-            self.sessions.remove(&session);
-            return;
-        };
-        let image = &self.slaves[slave].disk.now;
-        let applied = image.position.applied;
-        if applied < it.lsn {
-            let what = format!(
-                "client {client} has seen {}, and slave {slave} serves it at {applied}",
-                it.lsn
-            );
-            self.checks.violate(FRESH, what);
-        }
-        let content = image.known.tree.get(&self.paths[path]).and_then(|entry| entry.content);
-        if let Some(content) = content {
-            match image.contents.get(&content.put).copied() {
-                Some(value) => {
-                    self.counts.add("read: here");
-                    self.checks.is_whole(slave, content.put, value);
-                }
-                None => self.counts.add("read: sent to a holder"),
-            }
-        }
-        self.respond(session, Reply::Read { lsn: applied });
-    }
-
-    pub fn respond(&mut self, session: Session, reply: Reply) {
+    pub fn respond(&mut self, session: SessionId, reply: Reply) {
         let Some((client, request)) = self.sessions.remove(&session) else { return };
         if !self.quiet && self.rng.chance(30) {
             return self.counts.add("fault: reply lost");
@@ -199,7 +186,7 @@ impl World {
 
     /// The sessions of a slave that is gone; some clients notice at once.
     pub fn sessions_cut(&mut self, slave: usize) {
-        let cut: Vec<Session> = self
+        let cut: Vec<SessionId> = self
             .sessions
             .iter()
             .filter(|(_, (client, _))| self.clients[*client].slave == slave)
@@ -223,7 +210,7 @@ impl World {
             Reply::Change(
                 ProposalResult::Done { version, .. } | ProposalResult::TooFewCopies { version, .. },
             ) => {
-                it.lsn = it.lsn.max(version);
+                (it.lsn, it.truth) = (it.lsn.max(version), it.truth.max(version));
                 self.done(client);
             }
             Reply::Change(ProposalResult::Refused(refusal)) => match refusal.code {
@@ -232,9 +219,12 @@ impl World {
                 }
                 _ => self.done(client),
             },
-            Reply::Read { lsn } => {
-                it.lsn = it.lsn.max(lsn);
+            Reply::Read { lsn, saw } => {
+                (it.lsn, it.truth) = (it.lsn.max(lsn), it.truth.max(saw));
                 self.done(client);
+                if self.rng.chance(300) {
+                    self.later(1, Due::ClientNext { client });
+                }
             }
             Reply::Moved | Reply::Elsewhere => self.move_on(client),
         }
@@ -271,7 +261,7 @@ impl World {
         {
             return self.later(1000, Due::ClientPatience { client, request });
         }
-        let gone: Vec<Session> = self
+        let gone: Vec<SessionId> = self
             .sessions
             .iter()
             .filter(|(_, (other, _))| *other == client)
@@ -286,7 +276,7 @@ impl World {
     }
 
     pub fn crash_client(&mut self, client: usize) {
-        let gone: Vec<Session> = self
+        let gone: Vec<SessionId> = self
             .sessions
             .iter()
             .filter(|(_, (other, _))| *other == client)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use relais_cluster::replica::{Action as Done, Event as Happened, ProposalResult};
-use relais_cluster::{Action, Event, HaltReason, ToMaster, ToSlave};
+use relais_cluster::{CoordinatorAction, CoordinatorEvent, HaltReason, ToMaster, ToSlave};
 
 #[derive(Debug, Clone, Default)]
 pub struct Counts(BTreeMap<&'static str, u64>);
@@ -66,26 +66,26 @@ names! { FROM_MASTERS, from_master, ToSlave,
     ToSlave::Refuse { .. } => "master says: refuse",
 }
 
-names! { MASTER_EVENTS, master_event, Event,
-    Event::Received { .. } => "master: heard",
-    Event::LinkClosed { .. } => "master: left",
-    Event::Written => "master: written",
-    Event::WriteFailed { for_good: false, .. } => "master: not written",
-    Event::WriteFailed { for_good: true, .. } => "master: journal broken",
-    Event::GraceEnded => "master: opened",
-    Event::Forget { .. } => "master: forget",
+names! { MASTER_EVENTS, master_event, CoordinatorEvent,
+    CoordinatorEvent::Received { .. } => "master: heard",
+    CoordinatorEvent::LinkClosed { .. } => "master: left",
+    CoordinatorEvent::Written => "master: written",
+    CoordinatorEvent::WriteFailed { for_good: false, .. } => "master: not written",
+    CoordinatorEvent::WriteFailed { for_good: true, .. } => "master: journal broken",
+    CoordinatorEvent::GraceEnded => "master: opened",
+    CoordinatorEvent::Forget { .. } => "master: forget",
 }
 
-names! { MASTER_ACTIONS, master_action, Action,
-    Action::Write(_) => "master does: write",
-    Action::Send { .. } => "master does: send",
-    Action::Close { .. } => "master does: close",
-    Action::AddFolder { .. } => "master does: know",
-    Action::Halted(HaltReason::Broken) => "master does: halt, broken",
-    Action::Halted(HaltReason::Behind) => "master does: halt, behind",
-    Action::Halted(HaltReason::Differs) => "master does: halt, differs",
-    Action::Halted(HaltReason::Superseded) => "master does: halt, superseded",
-    Action::Lost { .. } => "master does: lost",
+names! { MASTER_ACTIONS, master_action, CoordinatorAction,
+    CoordinatorAction::Write(_) => "master does: write",
+    CoordinatorAction::Send { .. } => "master does: send",
+    CoordinatorAction::Close { .. } => "master does: close",
+    CoordinatorAction::AddFolder { .. } => "master does: know",
+    CoordinatorAction::Halted(HaltReason::Broken) => "master does: halt, broken",
+    CoordinatorAction::Halted(HaltReason::Behind) => "master does: halt, behind",
+    CoordinatorAction::Halted(HaltReason::Differs) => "master does: halt, differs",
+    CoordinatorAction::Halted(HaltReason::Superseded) => "master does: halt, superseded",
+    CoordinatorAction::Lost { .. } => "master does: lost",
 }
 
 names! { SLAVE_EVENTS, slave_event, Happened,
@@ -94,7 +94,6 @@ names! { SLAVE_EVENTS, slave_event, Happened,
     Happened::Received(_) => "slave: heard",
     Happened::MasterLsn(_) => "slave: marked",
     Happened::Proposed { .. } => "slave: asked",
-    Happened::Read { .. } => "slave: read",
     Happened::SessionClosed(_) => "slave: session gone",
     Happened::Applied { .. } => "slave: carried",
     Happened::ApplyFailed => "slave: not carried",
@@ -105,7 +104,8 @@ names! { SLAVE_EVENTS, slave_event, Happened,
     Happened::Published { ok: true, .. } => "slave: placed",
     Happened::Published { ok: false, .. } => "slave: not placed",
     Happened::Missing(_) => "slave: missing",
-    Happened::Refused { retry: false, .. } | Happened::Hidden { .. } => "slave: refused",
+    Happened::Refused { retry: false, .. } => "slave: refused",
+    Happened::Hidden { .. } => "slave: hidden",
     Happened::Refused { retry: true, .. } => "slave: refused, another try",
     Happened::Recovering(_) => "slave: recovering",
     Happened::Tick => "slave: tick",
@@ -126,9 +126,10 @@ names! { SLAVE_ACTIONS, slave_action, Done,
     Done::Reply { answer: ProposalResult::Done { .. }, .. } => "slave answers: done",
     Done::Reply { answer: ProposalResult::TooFewCopies { .. }, .. } => "slave answers: too few copies",
     Done::Reply { answer: ProposalResult::Refused(_), .. } => "slave answers: refused",
-    Done::ServeReader(_) => "slave does: serve",
-    Done::RedirectReader(_) => "slave does: send away",
 }
+
+const READS: &[&str] =
+    &["read: here", "read: sent to a holder", "read: within a batch", "read: behind"];
 
 /// Names that must occur often in a whole run.
 pub fn all() -> impl Iterator<Item = &'static str> {
@@ -140,6 +141,7 @@ pub fn all() -> impl Iterator<Item = &'static str> {
         SLAVE_EVENTS,
         SLAVE_ACTIONS,
         crate::faults::FAULTS,
+        READS,
     ]
     .into_iter()
     .flatten()

@@ -32,6 +32,8 @@ pub struct Image {
     /// For a put with missing content: the put whose content is still at the path.
     pub kept: BTreeMap<Lsn, Lsn>,
     pub staged: BTreeMap<ChangeId, Staged>,
+    /// Contents that mounts hide, with the paths of their files.
+    pub hidden: BTreeMap<Lsn, (TreePath, Value)>,
     /// Local changes of users in the folder.
     pub edits: BTreeMap<TreePath, Value>,
     pub aside: Vec<(TreePath, Value)>,
@@ -53,10 +55,31 @@ impl Image {
                 .find(|value| digest(**value) == content.digest);
             self.contents.extend(value.map(|value| (content.put, *value)));
         }
+        let hidden = std::mem::take(&mut self.hidden);
+        for (path, entry) in self.known.tree.iter() {
+            let Some(content) = entry.content else { continue };
+            let here = own.get(path).and_then(|entry| entry.content).map(|content| content.put);
+            let found = [Some(content.put), here]
+                .into_iter()
+                .flatten()
+                .filter_map(|put| hidden.get(&put))
+                .find(|(_, value)| digest(*value) == content.digest);
+            if let Some(found) = found.filter(|_| !self.contents.contains_key(&content.put)) {
+                self.hidden.insert(content.put, found.clone());
+            }
+        }
         let tree = &self.known.tree;
         self.kept.retain(|_, kept| *kept <= fork && tree.path_of(*kept).is_none());
         let kept = self.kept.values().filter_map(|kept| Some((*kept, *old.get(kept)?)));
         self.contents.extend(kept);
+        let kept = self.kept.values().filter_map(|kept| Some((*kept, hidden.get(kept)?.clone())));
+        self.hidden.extend(kept);
+    }
+
+    /// The content of a put, on this disk and perhaps hidden.
+    pub fn value(&self, put: Lsn) -> Option<Value> {
+        let hidden = self.hidden.get(&put).map(|(_, value)| value);
+        self.contents.get(&put).or(hidden).copied()
     }
 
     /// Contents of the tree that are not here.
@@ -71,6 +94,7 @@ impl Image {
         self.kept.retain(|new, _| tree.path_of(*new).is_some() && !contents.contains_key(new));
         let kept: BTreeSet<Lsn> = self.kept.values().copied().collect();
         contents.retain(|put, _| tree.path_of(*put).is_some() || kept.contains(put));
+        self.hidden.retain(|put, _| tree.path_of(*put).is_some() || kept.contains(put));
     }
 }
 
@@ -83,6 +107,10 @@ pub struct Disk {
     pub refusing: bool,
     /// The contents at these paths.
     pub refused: BTreeSet<Lsn>,
+    /// Folders with something mounted over them.
+    pub mounts: BTreeSet<TreePath>,
+    /// Contents that a mount keeps from their paths.
+    pub blocked: BTreeSet<Lsn>,
 }
 
 impl Disk {

@@ -2,11 +2,12 @@
 
 use relais_cluster::record::Trimmed;
 use relais_cluster::replica::Event as Happened;
-use relais_cluster::{Event, HaltReason, MasterState};
+use relais_cluster::{CoordinatorEvent, HaltReason, MasterState};
 use relais_proto::{FolderId, Lsn};
 
 use crate::check::{RESTS, Violation};
 use crate::master::SEED;
+use crate::mounts::covers;
 use crate::net::{NODES, SLAVES};
 use crate::slave::Slave;
 use crate::world::World;
@@ -25,6 +26,10 @@ pub const FAULTS: &[&str] = &[
     "fault: disk free",
     "fault: path refused",
     "fault: path free",
+    "fault: mount",
+    "fault: unmount",
+    "fault: content hidden",
+    "fault: hidden content damaged",
     "fault: no room to stage",
     "fault: journal disk full",
     "fault: journal full",
@@ -102,8 +107,10 @@ impl World {
             184..191 => {
                 self.counts.add("fault: path free");
                 self.free_paths(slave);
+                self.unmount(slave);
             }
             191..195 => return self.restored_backup(),
+            195..200 => self.mount(slave),
             _ => {}
         }
         Ok(())
@@ -160,7 +167,7 @@ impl World {
         if self.rng.chance(100) {
             self.counts.add("fault: forget");
             self.masters[0].folders.remove(&GHOST);
-            self.master_event(0, Event::Forget { folder: GHOST });
+            self.master_event(0, CoordinatorEvent::Forget { folder: GHOST });
         }
     }
 
@@ -179,6 +186,10 @@ impl World {
         it.life = life;
         it.disk.now = image.unwrap_or_default();
         it.heard = it.disk.now.position.epoch;
+        // No mount is over the new disk.
+        for (put, (_, value)) in std::mem::take(&mut it.disk.now.hidden) {
+            it.disk.now.contents.insert(put, value);
+        }
         it.disk.sync();
         self.slaves[slave] = it;
         self.start_slave(slave);
@@ -201,6 +212,7 @@ impl World {
         for slave in 0..SLAVES {
             self.slaves[slave].disk.full = false;
             self.free_paths(slave);
+            self.unmount(slave);
             self.start_slave(slave);
         }
     }
@@ -355,10 +367,11 @@ impl World {
         let value = self.rng.next();
         let image = &self.slaves[slave].disk.now;
         let entry = image.known.tree.get(&path).copied();
-        let fits = path.split_last().is_some_and(|(parent, _)| {
-            parent.is_root()
-                || image.known.tree.get(&parent).is_some_and(|entry| entry.content.is_none())
-        });
+        let fits = !covers(&self.slaves[slave].disk.mounts, &path)
+            && path.split_last().is_some_and(|(parent, _)| {
+                parent.is_root()
+                    || image.known.tree.get(&parent).is_some_and(|entry| entry.content.is_none())
+            });
         if !fits || entry.is_some_and(|entry| entry.content.is_none()) {
             return;
         }
@@ -432,7 +445,7 @@ impl World {
             self.crash_master(0);
         }
         self.start_master(0);
-        self.master_event(0, Event::Forget { folder: GHOST });
+        self.master_event(0, CoordinatorEvent::Forget { folder: GHOST });
         let began = self.now;
         let mut rest = 0;
         while rest < 3 {

@@ -1,7 +1,7 @@
 //! Delivery of messages by the network.
 
 use relais_cluster::replica::Event as Happened;
-use relais_cluster::{Event, LinkId, ToMaster, ToSlave};
+use relais_cluster::{CoordinatorEvent, LinkId, ToMaster, ToSlave};
 
 use crate::bugs::Bug;
 use crate::check::EPOCH_REFUSED;
@@ -68,7 +68,7 @@ impl World {
             }
             Up::Closed => {
                 conn.master_open = false;
-                self.master_event(master, Event::LinkClosed { link });
+                self.master_event(master, CoordinatorEvent::LinkClosed { link });
             }
             Up::Message(mut message) => {
                 self.counts.add(from_slave(&message));
@@ -78,7 +78,7 @@ impl World {
                     *found = false;
                 }
                 self.say(|| format!("master {master} hears slave {slave}: {message:?}"));
-                self.master_event(master, Event::Received { link, message });
+                self.master_event(master, CoordinatorEvent::Received { link, message });
             }
         }
     }
@@ -194,7 +194,7 @@ impl World {
         let Some(conn) = self.conns.get(&link) else { return };
         if conn.master_open && now - conn.master_heard > SILENCE {
             self.close_at_master(link);
-            self.master_event(master, Event::LinkClosed { link });
+            self.master_event(master, CoordinatorEvent::LinkClosed { link });
         }
     }
 

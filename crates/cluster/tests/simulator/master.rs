@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use relais_cluster::{Action, Coordinator, Event, HistoryHash, MasterState, TreeState};
+use relais_cluster::{
+    Coordinator, CoordinatorAction, CoordinatorEvent, HistoryHash, MasterState, TreeState,
+};
 use relais_proto::{ErrorCode, FolderId, LogEntry, Refusal};
 
 use crate::bugs::Bug;
@@ -119,7 +121,8 @@ impl World {
         if self.masters[master].full {
             self.counts.add("fault: journal full");
             let refusal = Refusal::new(ErrorCode::NoSpace, "the journal's disk is full");
-            return self.master_event(master, Event::WriteFailed { for_good: false, refusal });
+            return self
+                .master_event(master, CoordinatorEvent::WriteFailed { for_good: false, refusal });
         }
         if !self.quiet && self.rng.chance(12) {
             // The sync failed: the contents of the disk are unknown until the next start.
@@ -127,21 +130,22 @@ impl World {
                 self.keep(master, batch);
             }
             let refusal = Refusal::new(ErrorCode::NoChanges, "the journal cannot be written");
-            return self.master_event(master, Event::WriteFailed { for_good: true, refusal });
+            return self
+                .master_event(master, CoordinatorEvent::WriteFailed { for_good: true, refusal });
         }
         self.keep(master, batch);
-        self.master_event(master, Event::Written);
+        self.master_event(master, CoordinatorEvent::Written);
     }
 
     pub fn opened(&mut self, master: usize, life: u64) {
         if self.masters[master].life == life
             && self.masters[master].order.as_ref().is_some_and(Coordinator::is_opening)
         {
-            self.master_event(master, Event::GraceEnded);
+            self.master_event(master, CoordinatorEvent::GraceEnded);
         }
     }
 
-    pub fn master_event(&mut self, master: usize, event: Event) {
+    pub fn master_event(&mut self, master: usize, event: CoordinatorEvent) {
         let now = self.now;
         let Some(order) = &mut self.masters[master].order else { return };
         self.counts.add(master_event(&event));
@@ -151,7 +155,7 @@ impl World {
         for action in actions {
             self.counts.add(master_action(&action));
             match action {
-                Action::Write(batch) => {
+                CoordinatorAction::Write(batch) => {
                     let wait = if self.rng.chance(100) {
                         self.rng.between(30, 400)
                     } else {
@@ -164,14 +168,18 @@ impl World {
                     }
                     self.later(wait, Due::Journal { master, life, batch });
                 }
-                Action::Send { link, message } => self.send_down(link, Down::Message(message)),
-                Action::Close { link } => self.close_at_master(link),
-                Action::AddFolder { folder } => {
+                CoordinatorAction::Send { link, message } => {
+                    self.send_down(link, Down::Message(message))
+                }
+                CoordinatorAction::Close { link } => self.close_at_master(link),
+                CoordinatorAction::AddFolder { folder } => {
                     self.masters[master].folders.insert(folder);
                 }
-                Action::Halted(halt) => self.say(|| format!("master {master} halts: {halt:?}")),
+                CoordinatorAction::Halted(halt) => {
+                    self.say(|| format!("master {master} halts: {halt:?}"))
+                }
                 // A report of a holder may be in flight; a permanent loss shows at the end.
-                Action::Lost { put } => self.say(|| format!("{put} is lost")),
+                CoordinatorAction::Lost { put } => self.say(|| format!("{put} is lost")),
             }
         }
     }

@@ -10,7 +10,7 @@ use relais_cluster::record::{
     replay_coordinator, replay_replica,
 };
 use relais_cluster::replica::{self, MissingContent};
-use relais_cluster::{Action, Event, MasterState, ReplicaPosition, ToMaster};
+use relais_cluster::{CoordinatorAction, CoordinatorEvent, MasterState, ReplicaPosition, ToMaster};
 use relais_proto::{ChangeId, FolderId};
 
 use crate::net::{MASTERS, SLAVES};
@@ -39,7 +39,7 @@ pub struct Recordings {
     masters: [Vec<Recording<CoordinatorRecorder>>; MASTERS],
     slaves: [Vec<Recording<ReplicaRecorder>>; SLAVES],
     /// The event that is planted in place of the first change that a slave asks for.
-    plant: Option<Event>,
+    plant: Option<CoordinatorEvent>,
 }
 
 impl Recordings {
@@ -55,17 +55,18 @@ impl Recordings {
         }
     }
 
-    pub fn master_event(&mut self, master: usize, event: &Event, now: u64) {
+    pub fn master_event(&mut self, master: usize, event: &CoordinatorEvent, now: u64) {
         let Some(last) = self.masters[master].last_mut() else { return };
         let start = last.bytes.len();
-        let planted = matches!(event, Event::Received { message: ToMaster::Propose { .. }, .. })
-            .then(|| self.plant.take())
-            .flatten();
+        let planted =
+            matches!(event, CoordinatorEvent::Received { message: ToMaster::Propose { .. }, .. })
+                .then(|| self.plant.take())
+                .flatten();
         last.recorder.event(planted.as_ref().unwrap_or(event), now, &mut last.bytes).unwrap();
         last.places.push((start, start));
     }
 
-    pub fn master_actions(&mut self, master: usize, actions: &[Action]) {
+    pub fn master_actions(&mut self, master: usize, actions: &[CoordinatorAction]) {
         let Some(last) = self.masters[master].last_mut() else { return };
         last.recorder.actions(actions, &mut last.bytes).unwrap();
         last.places.last_mut().unwrap().1 = last.bytes.len();
@@ -107,7 +108,7 @@ impl Recordings {
 }
 
 /// What one seed does, recorded.
-fn recorded(seed: u64, plant: Option<Event>) -> Recordings {
+fn recorded(seed: u64, plant: Option<CoordinatorEvent>) -> Recordings {
     let mut world =
         World::new(seed, None, false, Recordings { on: true, plant, ..Recordings::default() });
     assert!(crate::drive(&mut world).is_ok(), "seed {seed}");
@@ -139,7 +140,7 @@ fn recordings_replay_to_the_same_actions() {
 fn another_event_than_there_was_is_noticed() {
     for seed in 0..20 {
         // Its sums are right: what the master did then was not what follows from it.
-        let all = recorded(seed, Some(Event::GraceEnded));
+        let all = recorded(seed, Some(CoordinatorEvent::GraceEnded));
         let found: Vec<Box<Difference>> = all
             .masters
             .iter()

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use relais_cluster::replica::{
-    Action, Event, FetchFault, ProposalResult, ReceivedTree, Replica, Session, compare,
+    Action, Event, FetchFault, ProposalResult, ReceivedTree, Replica, SessionId, compare,
 };
 use relais_cluster::{
     ChangeRequest, CommittedEntry, Entry, LARGE, LinkId, ReplicaPosition, Tree, TreeState,
@@ -15,6 +15,7 @@ use crate::bugs::Bug;
 use crate::check::COVERED;
 use crate::counts::{slave_action, slave_event};
 use crate::disk::{Disk, Image, Staged, Value, digest};
+use crate::mounts::covers;
 use crate::net::{Up, node};
 use crate::world::{Due, Reply, Work, World, folder, slave_id, slave_of};
 
@@ -24,6 +25,10 @@ pub struct Slave {
     pub life: u64,
     pub link: Option<LinkId>,
     pub disk: Disk,
+    /// Shared with readers: changes up to it may be visible.
+    pub visible: Lsn,
+    /// Shared with readers: changes up to it are applied.
+    pub applied: Lsn,
     /// The disk as it once was.
     pub snapshot: Option<Image>,
     /// The highest epoch that it has heard of, by our own record.
@@ -82,9 +87,11 @@ impl World {
         let lacks = image.lacks();
         self.recordings.slave_starts(slave, &position, &lacks, &staged);
         it.replica = Some(Replica::new(slave_id(slave), folder(slave), position, lacks, staged));
+        (it.visible, it.applied) = (position.applied, position.applied);
         it.proposed.clear();
         let life = it.life;
         self.check_slave(slave);
+        self.report_obstacles(slave);
         self.later(10, Due::Connect { slave, life });
     }
 
@@ -136,6 +143,7 @@ impl World {
     ) -> (Vec<Lsn>, Vec<Lsn>) {
         let (now, bug) = (self.now, self.bug);
         let it = &mut self.slaves[slave];
+        let mounts = it.disk.mounts.clone();
         it.older = Some(it.disk.now.known.tree.clone());
         let image = &mut it.disk.now;
         let mut failed = Vec::new();
@@ -161,7 +169,7 @@ impl World {
                         .is_some_and(|staged| digest(staged.value) == *wanted)
                         && let Some(staged) = image.staged.remove(&log_entry.id)
                     {
-                        if fails && staged.found.is_none() {
+                        if staged.found.is_none() && (fails || covers(&mounts, path)) {
                             failed.push(version);
                         } else {
                             image.contents.insert(version, staged.value);
@@ -213,6 +221,9 @@ impl World {
 
     fn carried(&mut self, slave: usize, changes: &[CommittedEntry], position: ReplicaPosition) {
         self.slaves[slave].carrying = None;
+        let it = &mut self.slaves[slave];
+        it.visible = position.applied.max(it.applied);
+        self.interleave_readers(slave);
         if !self.quiet
             && (self.rng.chance(10) || self.slaves[slave].disk.full && self.rng.chance(300))
         {
@@ -220,6 +231,7 @@ impl World {
         }
         let fails = !self.quiet && self.rng.chance(40);
         let (lacks, failed) = self.carry_out(slave, changes, fails);
+        let hidden = self.hide_covered(slave);
         if !failed.is_empty() {
             self.counts.add("fault: not placed when carried");
         }
@@ -229,11 +241,16 @@ impl World {
             (position.applied, position.chain)
         );
         it.disk.sync();
+        self.interleave_readers(slave);
+        self.slaves[slave].applied = position.applied;
         self.check_slave(slave);
-        for put in &lacks {
+        for put in lacks.iter().chain(hidden.iter().map(|lack| &lack.put)) {
             self.refuse_some(slave, *put);
         }
         self.slave_event(slave, Event::Applied { lacks, failed });
+        for lack in hidden {
+            self.slave_event(slave, Event::Missing(lack));
+        }
     }
 
     fn adopted(&mut self, slave: usize, listing: &ReceivedTree, position: ReplicaPosition) {
@@ -251,6 +268,7 @@ impl World {
             self.say(|| format!("slave {slave} has a branch behind {fork}, up to {applied}"));
             // The numbers of another history are not those that count.
             self.slaves[slave].seen.clear();
+            self.readers_on_branch(slave);
         }
         let differences = compare(own.iter(), fork, listing);
         if let Some(wanted) = self.checks.tree_at(position.chain).cloned() {
@@ -265,6 +283,9 @@ impl World {
                 }
             }
         }
+        let it = &mut self.slaves[slave];
+        it.visible = position.applied.max(it.applied);
+        self.interleave_readers(slave);
         let bug = self.bug;
         let ids: Vec<ChangeId> =
             differences.strays.iter().map(|_| ChangeId(self.rng.bytes())).collect();
@@ -274,11 +295,16 @@ impl World {
         let image = &mut it.disk.now;
         for (stray, id) in differences.strays.iter().zip(ids) {
             let Some(content) = stray.entry.content else { continue };
+            if let Some((path, value)) = image.hidden.get(&content.put) {
+                // It is moved away once the mount is gone.
+                image.aside.push((path.clone(), *value));
+                continue;
+            }
             let Some(value) = image.contents.get(&content.put).copied() else {
                 // What it had replaced may be all that there is.
                 let kept = image.kept.get(&content.put).filter(|kept| **kept > fork);
-                let value = kept.and_then(|kept| image.contents.get(kept));
-                image.aside.extend(value.map(|value| (stray.path.clone(), *value)));
+                let value = kept.and_then(|kept| image.value(*kept));
+                image.aside.extend(value.map(|value| (stray.path.clone(), value)));
                 continue;
             };
             match stray.expect {
@@ -308,9 +334,19 @@ impl World {
         image.position =
             ReplicaPosition { epoch: image.position.epoch.max(position.epoch), ..position };
         image.free();
-        let lacks = image.lacks();
-        it.disk.sync();
+        self.hide_covered(slave);
+        let lacks = self.slaves[slave].disk.now.lacks();
+        self.slaves[slave].disk.sync();
+        self.interleave_readers(slave);
+        self.slaves[slave].applied = position.applied;
         self.check_slave(slave);
+        for lack in &lacks {
+            if self.is_covered(slave, lack.put)
+                || self.slaves[slave].disk.now.hidden.contains_key(&lack.put)
+            {
+                self.report_obstacle(slave, lack.put);
+            }
+        }
         self.slave_event(slave, Event::Adopted { lacks });
     }
 
@@ -348,6 +384,10 @@ impl World {
 
     /// Whether the disk refuses this content at its path; sometimes it does so from now on.
     fn refuse_some(&mut self, slave: usize, put: Lsn) -> bool {
+        if self.is_covered(slave, put) || self.slaves[slave].disk.now.hidden.contains_key(&put) {
+            self.report_obstacle(slave, put);
+            return true;
+        }
         let refusing = !self.quiet && self.slaves[slave].disk.refusing && self.rng.chance(500);
         let disk = &mut self.slaves[slave].disk;
         if refusing && disk.refused.insert(put) {
@@ -356,7 +396,7 @@ impl World {
         self.slaves[slave].disk.refused.contains(&put)
     }
 
-    fn store(&mut self, slave: usize, put: Lsn, value: Value) {
+    pub fn store(&mut self, slave: usize, put: Lsn, value: Value) {
         let now = self.now;
         let it = &mut self.slaves[slave];
         it.disk.now.contents.insert(put, value);
@@ -368,7 +408,8 @@ impl World {
 
     fn placed(&mut self, slave: usize, id: ChangeId, put: Lsn) {
         let wants = self.slaves[slave].replica.as_ref().is_some_and(|replica| replica.wants(put));
-        let ok = wants && (self.quiet || !self.rng.chance(200));
+        let covered = self.is_covered(slave, put);
+        let ok = wants && !covered && (self.quiet || !self.rng.chance(200));
         let image = &mut self.slaves[slave].disk.now;
         let wanted = image
             .known
@@ -391,6 +432,9 @@ impl World {
 
     pub fn slave_event(&mut self, slave: usize, event: Event) {
         let now = std::time::Duration::from_millis(self.now);
+        if !matches!(event, Event::Received(_) | Event::Tick) {
+            self.say(|| format!("slave {slave}: {event:?}"));
+        }
         let Some(replica) = &mut self.slaves[slave].replica else { return };
         self.counts.add(slave_event(&event));
         self.recordings.slave_event(slave, &event, now);
@@ -468,8 +512,6 @@ impl World {
             Action::Discard(id) => self.discard(slave, id),
             Action::Quarantine { id, .. } => self.set_aside(slave, id),
             Action::Reply { session, id, answer } => self.answer(slave, session, id, answer),
-            Action::ServeReader(session) => self.serve(slave, session),
-            Action::RedirectReader(session) => self.respond(session, Reply::Moved),
         }
     }
 
@@ -491,7 +533,7 @@ impl World {
         self.slaves[slave].disk.sync();
     }
 
-    fn answer(&mut self, slave: usize, session: Session, id: ChangeId, answer: ProposalResult) {
+    fn answer(&mut self, slave: usize, session: SessionId, id: ChangeId, answer: ProposalResult) {
         self.say(|| format!("slave {slave} answers {id:?}: {answer:?}"));
         if let ProposalResult::Done { version, .. } = &answer {
             self.checks.acked.insert(id, *version);
@@ -505,6 +547,7 @@ impl World {
             return;
         }
         self.publish_edits(slave);
+        self.retry_obstacles(slave);
         self.slave_event(slave, Event::Tick);
         let (now, it) = (self.now, &mut self.slaves[slave]);
         if !it.replica.as_ref().is_some_and(Replica::is_linked) {
@@ -535,10 +578,16 @@ impl World {
         if edits.is_empty() {
             return;
         }
+        let mounts = self.slaves[slave].disk.mounts.clone();
         for (path, value) in edits {
             let id = ChangeId(self.rng.bytes());
             let image = &mut self.slaves[slave].disk.now;
             let entry = image.known.tree.get(&path).copied();
+            // Below a mount it cannot be seen that a user has put it there.
+            if covers(&mounts, &path) {
+                image.aside.push((path, value));
+                continue;
+            }
             if entry.is_some_and(|entry| entry.content.is_none()) {
                 image.aside.push((path, value));
                 continue;
@@ -577,7 +626,7 @@ fn keep_replaced(image: &mut Image, new: Lsn, old: Option<Lsn>, bug: Option<Bug>
     if image.contents.contains_key(&new) {
         return;
     }
-    if image.contents.contains_key(&old) {
+    if image.contents.contains_key(&old) || image.hidden.contains_key(&old) {
         image.kept.insert(new, old);
     } else if let Some(older) = image.kept.remove(&old) {
         image.kept.insert(new, older);

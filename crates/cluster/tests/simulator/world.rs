@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use relais_cluster::replica::{MissingContent, ProposalResult, ReceivedTree, Session};
+use relais_cluster::replica::{MissingContent, ProposalResult, ReceivedTree, SessionId};
 use relais_cluster::{CommittedEntry, LinkId, ReplicaPosition};
 use relais_proto::{ChangeId, FolderId, LogEntry, Lsn, SlaveId, TreePath};
 
@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::counts::Counts;
 use crate::master::Master;
 use crate::net::{Conn, MASTERS, NODES, SLAVES};
+use crate::readers::Reader;
 use crate::recorded::Recordings;
 use crate::rng::Rng;
 use crate::slave::Slave;
@@ -30,7 +31,11 @@ pub enum Work {
 #[derive(Debug, Clone)]
 pub enum Reply {
     Change(ProposalResult),
-    Read { lsn: Lsn },
+    /// The change that the answer carries, and that of the catalogue that was read.
+    Read {
+        lsn: Lsn,
+        saw: Lsn,
+    },
     Moved,
     Elsewhere,
 }
@@ -81,6 +86,9 @@ pub enum Due {
         request: u64,
         reply: Reply,
     },
+    Reader {
+        session: SessionId,
+    },
     Tick,
 }
 
@@ -115,7 +123,8 @@ pub struct World {
     pub clients: Vec<Client>,
     pub conns: BTreeMap<LinkId, Conn>,
     pub cut: [[bool; NODES]; NODES],
-    pub sessions: BTreeMap<Session, (usize, u64)>,
+    pub sessions: BTreeMap<SessionId, (usize, u64)>,
+    pub readers: BTreeMap<SessionId, Reader>,
     pub checks: Checks,
     pub counts: Counts,
     pub recordings: Recordings,
@@ -173,6 +182,7 @@ impl World {
             conns: BTreeMap::new(),
             cut: [[false; NODES]; NODES],
             sessions: BTreeMap::new(),
+            readers: BTreeMap::new(),
             checks: Checks::default(),
             counts: Counts::default(),
             recordings,
@@ -254,6 +264,7 @@ impl World {
             Due::ClientPatience { client, request } => self.client_patience(client, request),
             Due::Request { client, request } => self.request(client, request),
             Due::Reply { client, request, reply } => self.reply(client, request, reply),
+            Due::Reader { session } => self.reader_step(session),
             Due::Tick => self.tick(),
         }
     }

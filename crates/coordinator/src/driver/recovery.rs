@@ -1,7 +1,7 @@
 //! The order's part in a recovery: it fences off the slaves, then continues from another state.
 
 use log::warn;
-use relais_cluster::{Event, MasterState};
+use relais_cluster::{CoordinatorEvent, MasterState};
 use relais_journal::JournalError;
 use relais_proto::LinkMessage;
 
@@ -59,7 +59,7 @@ impl CoordinatorDriver {
     fn cut_all(&mut self) {
         for (link, open) in std::mem::take(&mut self.links) {
             open.sender.close();
-            self.event(Event::LinkClosed { link });
+            self.event(CoordinatorEvent::LinkClosed { link });
         }
     }
 }

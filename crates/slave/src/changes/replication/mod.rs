@@ -345,8 +345,6 @@ impl ReplicaDriver {
                 };
                 self.pending_answers.answer(session, answer, &self.receiver);
             }
-            // Workers themselves wait for the LSN that they need.
-            Action::ServeReader(_) | Action::RedirectReader(_) => {}
         }
         Ok(())
     }
@@ -357,7 +355,7 @@ impl ReplicaDriver {
     /// have stored.
     fn receipt_for(
         &mut self,
-        session: replica::Session,
+        session: replica::SessionId,
         id: ChangeId,
         version: Lsn,
         copies: u16,

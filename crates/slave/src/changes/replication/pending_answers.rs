@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use relais_cluster::replica::Session;
+use relais_cluster::replica::SessionId;
 use relais_proto::Change;
 use relais_storage::ProposalResult;
 
@@ -12,19 +12,19 @@ use crate::changes::proposal_receiver::ProposalReceiver;
 #[derive(Debug, Default)]
 pub struct PendingAnswers {
     next: u64,
-    channels: BTreeMap<u64, VecDeque<(Session, Option<ProposalResult>)>>,
-    channel_of: HashMap<Session, u64>,
+    channels: BTreeMap<u64, VecDeque<(SessionId, Option<ProposalResult>)>>,
+    channel_of: HashMap<SessionId, u64>,
     /// Proposed change of each waiting session.
-    changes: HashMap<Session, Change>,
+    changes: HashMap<SessionId, Change>,
     /// Channels on which a result was lost. Their proposals must still be read.
     lost: BTreeSet<u64>,
 }
 
 impl PendingAnswers {
     /// Registers a proposal of a channel.
-    pub fn register(&mut self, channel: u64, change: &Change) -> Session {
+    pub fn register(&mut self, channel: u64, change: &Change) -> SessionId {
         self.next += 1;
-        let session = Session(self.next);
+        let session = SessionId(self.next);
         self.changes.insert(session, change.clone());
         self.channels.entry(channel).or_default().push_back((session, None));
         self.channel_of.insert(session, channel);
@@ -32,14 +32,14 @@ impl PendingAnswers {
     }
 
     /// Returns the change that a waiting session has proposed.
-    pub fn change_of(&self, session: Session) -> Option<&Change> {
+    pub fn change_of(&self, session: SessionId) -> Option<&Change> {
         self.changes.get(&session)
     }
 
     /// Stores a result, and sends it as soon as all earlier results of the channel are sent.
     pub fn answer(
         &mut self,
-        session: Session,
+        session: SessionId,
         answer: ProposalResult,
         receiver: &ProposalReceiver,
     ) {
@@ -69,8 +69,8 @@ impl PendingAnswers {
     }
 
     /// Removes a closed channel. Returns its waiting sessions.
-    pub fn remove_channel(&mut self, channel: u64) -> Vec<Session> {
-        let sessions: Vec<Session> = self
+    pub fn remove_channel(&mut self, channel: u64) -> Vec<SessionId> {
+        let sessions: Vec<SessionId> = self
             .channels
             .remove(&channel)
             .into_iter()

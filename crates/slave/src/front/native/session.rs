@@ -7,6 +7,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use log::{debug, info};
+use relais_cluster::freshness::may_read;
 use relais_net::{Connection, ReadTimeouts};
 use relais_proto::{
     Change, ErrorCode, LogRateLimiter, Lsn, Refusal, Reply, Request, WaitReason, WireError, limits,
@@ -286,16 +287,12 @@ impl SessionHandler<'_> {
         if scoreboard.is_draining() && !self.session.is_peer {
             return Some(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
         }
-        // Before the first change there is nothing to wait for.
-        if !self.serving.is_cluster_member
-            || self.seen_lsn <= scoreboard.applied_lsn()
-            || self.seen_lsn == (Lsn { epoch: 1, number: 0 })
-        {
+        if !self.serving.is_cluster_member || may_read(self.seen_lsn, scoreboard.applied_lsn()) {
             return None;
         }
         let began = Instant::now();
         let mut keepalive = SessionKeepAlive::new(&mut self.connection);
-        while self.seen_lsn > scoreboard.applied_lsn() {
+        while !may_read(self.seen_lsn, scoreboard.applied_lsn()) {
             if began.elapsed() >= CATCH_UP_TIMEOUT || self.serving.is_stopping() {
                 let message = format!(
                     "this slave has changes up to {}, but this client has seen change {}",
