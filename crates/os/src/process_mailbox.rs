@@ -18,6 +18,19 @@ pub trait ProcessMessage: Sized {
     fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Option<Self>;
 }
 
+/// One end of a connection passes as a descriptor.
+impl ProcessMessage for MessageSocket {
+    const MAX_LEN: usize = 1;
+
+    fn encode(&self) -> (Vec<u8>, Option<BorrowedFd<'_>>) {
+        (vec![0], Some(self.as_fd()))
+    }
+
+    fn decode(_bytes: &[u8], fd: Option<OwnedFd>) -> Option<Self> {
+        fd.map(Self::from)
+    }
+}
+
 /// A mailbox that every process of the program has: any may send, and one receives.
 ///
 /// What is on its way to a process that dies goes to its replacement.

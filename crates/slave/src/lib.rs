@@ -20,6 +20,7 @@ mod secrets;
 mod supervisor;
 mod sys;
 mod worker;
+mod worker_message;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use log::{error, info, warn};
 use relais_auth::{AccountsError, AccountsFile};
 use relais_net::tls::{ServerCertificate, TlsMode, TlsServer};
+use relais_os::ProcessMailbox;
 use relais_proto::{ClusterId, Confinement, FolderId, SlaveId};
 use relais_storage::upload_table::{DISK_PART, UploadLimits};
 use relais_storage::{CatalogError, SlaveIdentity, StartParameters};
@@ -44,13 +46,13 @@ use crate::engine::serving::ServingContext;
 use crate::engine::transfers::TransferLog;
 use crate::front::native::login::LoginPolicy;
 use crate::generation::GenerationFile;
-use crate::hints::Hints;
+use crate::hints::Hint;
 use crate::scoreboard::Scoreboard;
 use crate::secrets::Secrets;
 pub use crate::supervisor::ExitReason;
 use crate::supervisor::{Supervisor, Task};
-use crate::worker::mailbox::WorkerMailbox;
 use crate::worker::passwords::SharedPasswords;
+use crate::worker_message::WorkerMessage;
 
 /// Errors that keep a slave from starting or end it.
 #[derive(Debug, Error)]
@@ -92,8 +94,8 @@ pub struct Slave {
     folder: Folder,
     own: SlaveIdentity,
     scoreboard: Arc<Scoreboard>,
-    mailboxes: Arc<Vec<WorkerMailbox>>,
-    hints: Arc<Hints>,
+    mailboxes: Arc<Vec<ProcessMailbox<WorkerMessage>>>,
+    hints: Arc<ProcessMailbox<Hint>>,
     proposal_socket: Arc<ProposalSocket>,
     /// The accounts of a standalone slave; none if it has no state folder to keep them in.
     passwords: Option<SharedPasswords>,
@@ -140,8 +142,9 @@ impl Slave {
             None => scoreboard,
         });
         let mailboxes =
-            (0..config.workers).map(|_| WorkerMailbox::new()).collect::<io::Result<Vec<_>>>()?;
-        let (hints, proposal_socket) = (Arc::new(Hints::new()?), Arc::new(ProposalSocket::new()?));
+            (0..config.workers).map(|_| ProcessMailbox::new()).collect::<io::Result<Vec<_>>>()?;
+        let (hints, proposal_socket) =
+            (Arc::new(ProcessMailbox::new()?), Arc::new(ProposalSocket::new()?));
         let passwords = config
             .accounts
             .clone()
@@ -245,12 +248,11 @@ impl Slave {
     /// Workers that start later inherit it from here.
     fn reopen_log(&self) {
         let Some(log) = self.transfers.as_ref().and_then(|log| log.reopen()) else { return };
-        for mailbox in self.mailboxes.iter() {
-            if let Err(e) = mailbox.send_log(log.file()) {
-                error!(
-                    "cannot pass the reopened transfer log to a worker: {e}; it keeps the old one"
-                );
-            }
+        let send = |mailbox: &ProcessMailbox<WorkerMessage>| {
+            mailbox.send(&WorkerMessage::TransferLog(log.file()?))
+        };
+        for e in self.mailboxes.iter().filter_map(|mailbox| send(mailbox).err()) {
+            error!("cannot pass the reopened transfer log to a worker: {e}; it keeps the old one");
         }
     }
 
@@ -319,7 +321,7 @@ impl Slave {
                     .as_ref()
                     .map(|passwords| {
                         passwords
-                            .start_worker(self.scoreboard.clone(), self.secrets.of_worker(index)?)
+                            .start_worker(self.scoreboard.clone(), self.secrets.of_worker(index))
                     })
                     .transpose()?;
                 LoginPolicy::Standalone {
@@ -330,7 +332,7 @@ impl Slave {
             }
             Some(cluster) => LoginPolicy::Cluster {
                 master: cluster.master.clone(),
-                secrets: self.secrets.of_worker(index)?,
+                secrets: self.secrets.of_worker(index),
             },
         };
         let certificate =

@@ -14,20 +14,14 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 use relais_auth::{Accounts, ClusterKey, LiveAccounts};
+use relais_os::{ProcessMailbox, ProcessMessage};
 use relais_proto::ClusterId;
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType};
 
 use crate::scoreboard::Scoreboard;
-use crate::worker::mailbox::{receive_with_fd, send_with_fd};
 
 /// Time between two checks of the files by the supervisor.
 pub const CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// First byte of a message with the key, which follows.
-const KEY: u8 = 0;
-/// First byte of a message with the accounts, which are in the file that comes with the message.
-const ACCOUNTS: u8 = 1;
-
 /// What tells two versions of a file apart: device, inode and ctime.
 type FileStamp = (u64, u64, i64, i64);
 
@@ -35,7 +29,7 @@ type FileStamp = (u64, u64, i64, i64);
 pub struct Secrets {
     key_file: Option<PathBuf>,
     accounts: Option<Arc<LiveAccounts>>,
-    channels: Vec<SecretsChannel>,
+    mailboxes: Vec<Arc<ProcessMailbox<Secret>>>,
     state: Mutex<SecretsState>,
 }
 
@@ -58,10 +52,30 @@ struct UnsentSecrets {
     accounts: bool,
 }
 
-/// The socket pair to one worker.
-struct SecretsChannel {
-    send: OwnedFd,
-    receive: OwnedFd,
+/// A message to a worker.
+enum Secret {
+    Key(ClusterKey),
+    /// The accounts, in a file without a name that all workers share.
+    Accounts(File),
+}
+
+impl ProcessMessage for Secret {
+    const MAX_LEN: usize = 33;
+
+    fn encode(&self) -> (Vec<u8>, Option<BorrowedFd<'_>>) {
+        match self {
+            Self::Key(key) => ([&[0], key.secret_bytes().as_slice()].concat(), None),
+            Self::Accounts(file) => (vec![1], Some(file.as_fd())),
+        }
+    }
+
+    fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Option<Self> {
+        match (bytes.split_first()?, fd) {
+            ((0, key), None) => Some(Self::Key(ClusterKey::from_bytes(key.try_into().ok()?))),
+            ((1, []), Some(fd)) => Some(Self::Accounts(fd.into())),
+            _ => None,
+        }
+    }
 }
 
 impl Secrets {
@@ -74,15 +88,8 @@ impl Secrets {
         key_file: Option<PathBuf>,
         accounts: Option<Arc<LiveAccounts>>,
     ) -> io::Result<Self> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let channels = (0..workers)
-            .map(|_| {
-                let kind = SocketType::SEQPACKET;
-                let (send, receive) =
-                    rustix::net::socketpair(AddressFamily::UNIX, kind, flags, None)?;
-                Ok(SecretsChannel { send, receive })
-            })
-            .collect::<io::Result<_>>()?;
+        let mailboxes =
+            (0..workers).map(|_| ProcessMailbox::new().map(Arc::new)).collect::<io::Result<_>>()?;
         let mut state = SecretsState {
             accounts: accounts.as_ref().and_then(|accounts| accounts.current()),
             unsent: vec![UnsentSecrets::default(); workers],
@@ -91,7 +98,7 @@ impl Secrets {
         if let Some(path) = &key_file {
             state.reload_key(path);
         }
-        Ok(Self { key_file, accounts, channels, state: Mutex::new(state) })
+        Ok(Self { key_file, accounts, mailboxes, state: Mutex::new(state) })
     }
 
     /// Whether there are files to check.
@@ -140,42 +147,40 @@ impl Secrets {
         if state.unsent.iter().any(|unsent| unsent.accounts)
             && let Some(accounts) = &state.accounts
         {
-            let file = memory_file(accounts)?;
-            for (channel, unsent) in self.channels.iter().zip(&mut state.unsent) {
-                if unsent.accounts {
-                    match send_with_fd(&channel.send, &[ACCOUNTS], file.as_fd()) {
-                        Ok(()) => unsent.accounts = false,
-                        Err(e) => debug!("a worker gets the accounts later: {e}"),
-                    }
-                }
-            }
+            let message = Secret::Accounts(memory_file(accounts)?);
+            self.send(&message, state, |unsent| &mut unsent.accounts);
         }
-        let Some(key) = &state.key else { return Ok(()) };
-        let mut message = vec![KEY];
-        message.extend_from_slice(key.secret_bytes());
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        for (channel, unsent) in self.channels.iter().zip(&mut state.unsent) {
-            if unsent.key {
-                match rustix::net::send(&channel.send, &message, flags) {
-                    Ok(_) => unsent.key = false,
-                    Err(e) => debug!("a worker gets the cluster key later: {e}"),
-                }
-            }
+        if let Some(key) = state.key.clone() {
+            self.send(&Secret::Key(key), state, |unsent| &mut unsent.key);
         }
         Ok(())
     }
 
+    fn send(
+        &self,
+        message: &Secret,
+        state: &mut SecretsState,
+        flag: impl Fn(&mut UnsentSecrets) -> &mut bool,
+    ) {
+        for (mailbox, unsent) in self.mailboxes.iter().zip(&mut state.unsent) {
+            let unsent = flag(unsent);
+            if *unsent {
+                match mailbox.send(message) {
+                    Ok(()) => *unsent = false,
+                    Err(e) => debug!("a worker gets the key or the accounts later: {e}"),
+                }
+            }
+        }
+    }
+
     /// Returns a worker's side. Call it in the worker, after the fork.
-    ///
-    /// # Errors
-    /// Those of the system call.
-    pub fn of_worker(&self, worker: usize) -> io::Result<WorkerSecrets> {
+    pub fn of_worker(&self, worker: usize) -> WorkerSecrets {
         let state = self.state();
-        Ok(WorkerSecrets {
-            channel: self.channels[worker].receive.try_clone()?,
+        WorkerSecrets {
+            mailbox: self.mailboxes[worker].clone(),
             key: Mutex::new(state.key.clone()),
             accounts: Arc::new(LiveAccounts::without_file(state.accounts.clone())),
-        })
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, SecretsState> {
@@ -228,7 +233,7 @@ fn memory_file(accounts: &Accounts) -> io::Result<File> {
 
 /// A worker's side: holds the key and the accounts, and receives changes.
 pub struct WorkerSecrets {
-    channel: OwnedFd,
+    mailbox: Arc<ProcessMailbox<Secret>>,
     key: Mutex<Option<ClusterKey>>,
     accounts: Arc<LiveAccounts>,
 }
@@ -237,7 +242,7 @@ impl WorkerSecrets {
     /// Returns the descriptor that is readable when the supervisor has sent something.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.channel.as_fd()
+        self.mailbox.as_fd()
     }
 
     /// Returns the accounts that this worker has; [`Self::receive`] brings newer ones.
@@ -259,24 +264,15 @@ impl WorkerSecrets {
 
     /// Receives what the supervisor has sent.
     pub fn receive(&self) {
-        let mut message = [0; 64];
         loop {
-            let (len, file) = match receive_with_fd(&self.channel, &mut message) {
-                Ok(Some(received)) => received,
-                Ok(None) => return,
-                Err(e) => return warn!("cannot receive from the supervisor: {e}"),
-            };
-            match (message[..len].split_first(), file) {
-                (Some((&KEY, key)), None) if key.len() == 32 => {
-                    let mut bytes = [0; 32];
-                    bytes.copy_from_slice(key);
-                    *self.key() = Some(ClusterKey::from_bytes(bytes));
-                }
-                (Some((&ACCOUNTS, [])), Some(file)) => match read_accounts(&File::from(file)) {
+            match self.mailbox.receive() {
+                Ok(Some(Secret::Key(key))) => *self.key() = Some(key),
+                Ok(Some(Secret::Accounts(file))) => match read_accounts(&file) {
                     Ok(accounts) => self.accounts.replace(accounts),
                     Err(e) => warn!("cannot read the changed accounts: {e}"),
                 },
-                _ => warn!("unknown message from the supervisor"),
+                Ok(None) => return,
+                Err(e) => return warn!("cannot receive from the supervisor: {e}"),
             }
         }
     }
@@ -322,7 +318,7 @@ mod tests {
         let (temp, scoreboard) = (tempfile::tempdir().unwrap(), Scoreboard::new(2, 1, 1).unwrap());
         let path = temp.path().join("cluster.key");
         let secrets = Secrets::new(2, Some(path.clone()), None).unwrap();
-        let (early, other) = (secrets.of_worker(0).unwrap(), secrets.of_worker(1).unwrap());
+        let (early, other) = (secrets.of_worker(0), secrets.of_worker(1));
         secrets.tick(&scoreboard);
         assert_eq!(early.cluster_id(), None);
         let mut seen = Vec::new();
@@ -332,7 +328,7 @@ mod tests {
             secrets.tick(&scoreboard);
             let id = early.cluster_id();
             assert!(id.is_some() && id == other.cluster_id());
-            assert_eq!(secrets.of_worker(0).unwrap().cluster_id(), id, "a worker that starts now");
+            assert_eq!(secrets.of_worker(0).cluster_id(), id, "a worker that starts now");
             seen.push(id);
         }
         assert_ne!(seen[0], seen[1]);
@@ -346,7 +342,7 @@ mod tests {
         let (temp, scoreboard) = (tempfile::tempdir().unwrap(), Scoreboard::new(1, 1, 1).unwrap());
         let path = temp.path().join("cluster.key");
         let secrets = Secrets::new(1, Some(path.clone()), None).unwrap();
-        let worker = secrets.of_worker(0).unwrap();
+        let worker = secrets.of_worker(0);
         // More messages than a channel holds.
         for n in 0..2000 {
             write_key(&path, &format!("{:x}", n % 10));
@@ -356,7 +352,7 @@ mod tests {
         secrets.tick(&scoreboard);
         worker.receive();
         secrets.tick(&scoreboard);
-        assert_eq!(worker.cluster_id(), secrets.of_worker(0).unwrap().cluster_id());
+        assert_eq!(worker.cluster_id(), secrets.of_worker(0).cluster_id());
     }
 
     #[test]
@@ -365,7 +361,7 @@ mod tests {
         let file = AccountsFile::new(temp.path().join("accounts"));
         let live = Arc::new(LiveAccounts::open(file.clone()).unwrap());
         let secrets = Secrets::new(1, None, Some(live)).unwrap();
-        let worker = secrets.of_worker(0).unwrap();
+        let worker = secrets.of_worker(0);
         secrets.tick(&scoreboard);
         assert!(worker.accounts().current().is_none() && scoreboard.generation() == 0);
         let root = relais_proto::TreePath::root();

@@ -7,17 +7,14 @@
 //! Proposals go in; results come out in the same order. Each side notices when the other has
 //! closed.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 
+use relais_os::{MessageSocket, ProcessMailbox};
 use relais_proto::{FolderId, Lsn, limits};
 use relais_storage::ProposalResult;
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-};
+
+pub use relais_os::Received;
 
 use super::{ChannelRequest, decode_result, encode_result};
 use crate::engine::owner::Owner;
@@ -28,45 +25,12 @@ const MESSAGE: usize = 2 * limits::PATH + 1024;
 /// both directions, so neither side blocks on the other.
 pub const MOST_PENDING: usize = 128;
 
-fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
-}
-
-/// Result of reading a message.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Received<T> {
-    /// A message was read.
-    Message(T),
-    /// There is no message now.
-    Nothing,
-    /// The other side has closed.
-    Gone,
-}
-
-/// Reads one message into `buffer`.
-fn receive<'a>(fd: &OwnedFd, buffer: &'a mut [u8; MESSAGE]) -> io::Result<Received<&'a [u8]>> {
-    let mut received = rustix::net::recv(fd, &mut buffer[..], RecvFlags::DONTWAIT);
-    // The error is reported once if the other side closed without reading all. Its earlier messages
-    // can still be read.
-    if matches!(received, Err(Errno::CONNRESET)) {
-        received = rustix::net::recv(fd, &mut buffer[..], RecvFlags::DONTWAIT);
-    }
-    match received {
-        Ok((_, 0)) | Err(Errno::CONNRESET | Errno::PIPE) => Ok(Received::Gone),
-        Ok((_, len)) => Ok(Received::Message(buffer.get(..len).unwrap_or_default())),
-        Err(Errno::AGAIN | Errno::INTR) => Ok(Received::Nothing),
-        Err(e) => Err(e.into()),
-    }
-}
-
-/// Sends one message. Returns `false` if the other side must read first, or has closed.
-fn send(fd: &OwnedFd, message: &[u8]) -> io::Result<bool> {
-    match rustix::net::send(fd, message, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-        Ok(_) => Ok(true),
-        Err(Errno::AGAIN | Errno::INTR | Errno::PIPE | Errno::CONNRESET) => Ok(false),
-        Err(e) => Err(e.into()),
-    }
+/// Reads one message, and converts it.
+fn receive<T>(
+    socket: &MessageSocket,
+    convert: impl FnOnce(&[u8]) -> io::Result<T>,
+) -> io::Result<Received<T>> {
+    socket.receive(&mut [0; MESSAGE])?.try_map(|(bytes, _)| convert(bytes))
 }
 
 fn malformed(e: impl std::fmt::Display) -> io::Error {
@@ -76,8 +40,7 @@ fn malformed(e: impl std::fmt::Display) -> io::Error {
 /// Passes channels from sessions to the replicator.
 #[derive(Debug)]
 pub struct ProposalSocket {
-    send: OwnedFd,
-    receive: OwnedFd,
+    mailbox: ProcessMailbox<MessageSocket>,
 }
 
 impl ProposalSocket {
@@ -86,8 +49,7 @@ impl ProposalSocket {
     /// # Errors
     /// Returns the error of the system call.
     pub fn new() -> io::Result<Self> {
-        let (send, receive) = pair()?;
-        Ok(Self { send, receive })
+        Ok(Self { mailbox: ProcessMailbox::new()? })
     }
 
     /// Opens a channel for this owner and passes its other end to the replicator.
@@ -96,31 +58,18 @@ impl ProposalSocket {
     /// Returns [`io::ErrorKind::WouldBlock`] if the socket is full, and the errors of the system
     /// calls.
     pub fn open(&self, owner: &Owner) -> io::Result<SessionEnd> {
-        let (ours, theirs) = pair()?;
+        let (ours, theirs) = MessageSocket::pair()?;
         // The owner is sent before the channel is passed, so the receiver need not wait for it. An
         // empty message would look like the end.
-        if !send(&ours, format!(" {}", owner.as_str()).as_bytes())? {
-            return Err(io::Error::other("cannot send on a new channel"));
-        }
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds = [theirs.as_fd()];
-        if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-            return Err(io::Error::other("no space for the descriptor"));
-        }
-        rustix::net::sendmsg(
-            &self.send,
-            &[IoSlice::new(&[0])],
-            &mut control,
-            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-        )?;
-        Ok(SessionEnd { fd: ours })
+        ours.send(format!(" {}", owner.as_str()).as_bytes(), None)?;
+        self.mailbox.send(&theirs)?;
+        Ok(SessionEnd(ours))
     }
 
     /// Returns a descriptor that is readable when a channel waits.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.receive.as_fd()
+        self.mailbox.as_fd()
     }
 
     /// Receives a channel and greets on it. Returns `None` if no channel waits.
@@ -135,34 +84,14 @@ impl ProposalSocket {
     ///
     /// # Errors
     /// Returns the errors of the system calls.
-    pub fn receive(&self) -> io::Result<Option<OwnedFd>> {
-        let mut byte = [0];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        match rustix::net::recvmsg(
-            &self.receive,
-            &mut [IoSliceMut::new(&mut byte)],
-            &mut control,
-            flags,
-        ) {
-            Ok(_) => {}
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(None),
-            Err(e) => return Err(e.into()),
-        }
-        let fd = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-            _ => None,
-        });
-        fd.map(Some).ok_or_else(|| malformed("no descriptor"))
+    pub fn receive(&self) -> io::Result<Option<MessageSocket>> {
+        self.mailbox.receive()
     }
 }
 
 /// The session's end of a channel.
 #[derive(Debug)]
-pub struct SessionEnd {
-    fd: OwnedFd,
-}
+pub struct SessionEnd(MessageSocket);
 
 impl SessionEnd {
     /// Sends a proposal. Returns `false` if answers must be read first, or the replicator has
@@ -171,7 +100,7 @@ impl SessionEnd {
     /// # Errors
     /// Returns the error of the system call.
     pub fn propose(&self, proposal: &[u8]) -> io::Result<bool> {
-        send(&self.fd, proposal)
+        self.0.try_send(proposal)
     }
 
     /// Reads the greeting of the replicator.
@@ -179,11 +108,7 @@ impl SessionEnd {
     /// # Errors
     /// Returns the error of the system call.
     pub fn read_greeting(&self) -> io::Result<Received<()>> {
-        Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
-            Received::Message(_) => Received::Message(()),
-            Received::Nothing => Received::Nothing,
-            Received::Gone => Received::Gone,
-        })
+        receive(&self.0, |_| Ok(()))
     }
 
     /// Asks which folders hold the content of a put. Returns `false` if the request cannot be sent.
@@ -191,7 +116,7 @@ impl SessionEnd {
     /// # Errors
     /// Returns the error of the system call.
     pub fn ask_holders(&self, put: Lsn) -> io::Result<bool> {
-        send(&self.fd, &ChannelRequest::holders(put))
+        self.0.try_send(&ChannelRequest::holders(put))
     }
 
     /// Reads the answer to [`Self::ask_holders`].
@@ -199,16 +124,12 @@ impl SessionEnd {
     /// # Errors
     /// Returns the error of the system call, or an error for a malformed message.
     pub fn read_holders(&self) -> io::Result<Received<Vec<FolderId>>> {
-        Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
-            Received::Message(bytes) => {
-                let (ids, rest) = bytes.as_chunks::<16>();
-                if !rest.is_empty() {
-                    return Err(malformed("truncated id"));
-                }
-                Received::Message(ids.iter().map(|id| FolderId(*id)).collect())
+        receive(&self.0, |bytes| {
+            let (ids, rest) = bytes.as_chunks::<16>();
+            if !rest.is_empty() {
+                return Err(malformed("truncated id"));
             }
-            Received::Nothing => Received::Nothing,
-            Received::Gone => Received::Gone,
+            Ok(ids.iter().map(|id| FolderId(*id)).collect())
         })
     }
 
@@ -217,24 +138,20 @@ impl SessionEnd {
     /// # Errors
     /// Returns the error of the system call, or an error for a malformed message.
     pub fn answer(&self) -> io::Result<Received<ProposalResult>> {
-        Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
-            Received::Message(bytes) => Received::Message(decode_result(bytes).map_err(malformed)?),
-            Received::Nothing => Received::Nothing,
-            Received::Gone => Received::Gone,
-        })
+        receive(&self.0, |bytes| decode_result(bytes).map_err(malformed))
     }
 }
 
 impl AsFd for SessionEnd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.0.as_fd()
     }
 }
 
 /// The replicator's end of a channel.
 #[derive(Debug)]
 pub struct ReplicatorEnd {
-    fd: OwnedFd,
+    socket: MessageSocket,
     owner: Owner,
 }
 
@@ -243,15 +160,16 @@ impl ReplicatorEnd {
     ///
     /// # Errors
     /// Returns the errors of the system calls, or an error if the owner is missing.
-    pub fn greet(fd: OwnedFd) -> io::Result<Self> {
-        let mut buffer = [0; MESSAGE];
-        let Received::Message(bytes) = receive(&fd, &mut buffer)? else {
+    pub fn greet(socket: MessageSocket) -> io::Result<Self> {
+        let Received::Message(owner) = receive(&socket, |bytes| {
+            let text = std::str::from_utf8(bytes).map_err(malformed)?;
+            Ok(Owner::from_text(text.trim_start_matches(' ')))
+        })?
+        else {
             return Err(malformed("missing owner"));
         };
-        let text = std::str::from_utf8(bytes).map_err(malformed)?;
-        let owner = Owner::from_text(text.trim_start_matches(' '));
-        send(&fd, &[0])?;
-        Ok(Self { fd, owner })
+        socket.try_send(&[0])?;
+        Ok(Self { socket, owner })
     }
 
     /// Returns the owner whose changes come over the channel.
@@ -265,13 +183,7 @@ impl ReplicatorEnd {
     /// # Errors
     /// Returns the error of the system call, or an error for a malformed message.
     pub fn next_request(&self) -> io::Result<Received<ChannelRequest>> {
-        Ok(match receive(&self.fd, &mut [0; MESSAGE])? {
-            Received::Message(bytes) => {
-                Received::Message(ChannelRequest::from_bytes(bytes).map_err(malformed)?)
-            }
-            Received::Nothing => Received::Nothing,
-            Received::Gone => Received::Gone,
-        })
+        receive(&self.socket, |bytes| ChannelRequest::from_bytes(bytes).map_err(malformed))
     }
 
     /// Answers the oldest unanswered proposal. Returns `false` if the result cannot be sent; the
@@ -280,7 +192,7 @@ impl ReplicatorEnd {
     /// # Errors
     /// Returns the error of the system call.
     pub fn answer(&self, answer: &ProposalResult) -> io::Result<bool> {
-        send(&self.fd, &encode_result(answer))
+        self.socket.try_send(&encode_result(answer))
     }
 
     /// Sends the holders of a content. Returns `false` if they cannot be sent.
@@ -291,13 +203,13 @@ impl ReplicatorEnd {
         // An empty message would look like the end.
         let none = [FolderId([0; 16])];
         let holders = if holders.is_empty() { &none } else { holders };
-        send(&self.fd, &holders.iter().flat_map(|folder| folder.0).collect::<Vec<u8>>())
+        self.socket.try_send(&holders.iter().flat_map(|folder| folder.0).collect::<Vec<u8>>())
     }
 }
 
 impl AsFd for ReplicatorEnd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.socket.as_fd()
     }
 }
 

@@ -4,19 +4,14 @@
 //! A channel is a pair of descriptors. A slave that does not hold the writer lock passes the
 //! replicator's end on. The catalogue writer answers on it as on the channels of its own sessions.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::PathBuf;
 
 use log::debug;
+use relais_os::{MessageListener, MessageSocket, ProcessMessage, Received};
 use relais_storage::FOLDER;
 use relais_tree::{Folder, TreeError};
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind,
-    connect, listen, recvmsg, sendmsg, socket_with,
-};
 
 use super::channel::ReplicatorEnd;
 
@@ -25,20 +20,16 @@ const SOCKET: &str = "keeper";
 /// Most slaves that wait for the writer to accept.
 const BACKLOG: i32 = 16;
 
-fn flags() -> SocketFlags {
-    SocketFlags::CLOEXEC | SocketFlags::NONBLOCK
-}
-
-/// Returns the socket address by descriptor, because the path may be longer than an address allows.
-fn address(own: &Folder) -> Result<SocketAddrUnix, Errno> {
-    SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", own.as_fd().as_raw_fd()))
+/// Returns the path by descriptor, because its own may be longer than a socket allows.
+fn path(own: &Folder) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", own.as_fd().as_raw_fd()))
 }
 
 /// Receives channels in the slave that holds the writer lock.
 #[derive(Debug)]
 pub struct HandoffListener {
-    listener: OwnedFd,
-    clients: Vec<OwnedFd>,
+    listener: MessageListener,
+    clients: Vec<MessageSocket>,
 }
 
 impl HandoffListener {
@@ -52,9 +43,7 @@ impl HandoffListener {
             Ok(()) | Err(TreeError::NotFound) => {}
             Err(e) => return Err(io::Error::other(e)),
         }
-        let listener = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags(), None)?;
-        bind(&listener, &address(&own)?)?;
-        listen(&listener, BACKLOG)?;
+        let listener = MessageListener::bind(&path(&own), BACKLOG)?;
         Ok(Self { listener, clients: Vec::new() })
     }
 
@@ -65,7 +54,7 @@ impl HandoffListener {
 
     /// Receives the channels that other slaves handed off.
     pub fn receive_channels(&mut self) -> Vec<ReplicatorEnd> {
-        while let Ok(client) = accept_with(&self.listener, flags()) {
+        while let Ok(client) = self.listener.accept() {
             self.clients.push(client);
         }
         let mut taken = Vec::new();
@@ -87,34 +76,21 @@ impl HandoffListener {
     }
 }
 
-/// Receives the next descriptor. Returns `None` if there is none now.
-fn receive(client: &OwnedFd) -> io::Result<Option<OwnedFd>> {
-    let mut byte = [0];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    match recvmsg(
-        client,
-        &mut [IoSliceMut::new(&mut byte)],
-        &mut control,
-        RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
-    ) {
-        Ok(got) if got.bytes == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
-        Ok(_) => {
-            let fd = control.drain().find_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-                _ => None,
-            });
-            fd.map(Some).ok_or_else(|| io::Error::other("the message has no descriptor"))
-        }
-        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-        Err(e) => Err(e.into()),
+/// Receives the next channel. Returns `None` if there is none now.
+fn receive(client: &MessageSocket) -> io::Result<Option<MessageSocket>> {
+    match client.receive(&mut [0])? {
+        Received::Message((bytes, fd)) => MessageSocket::decode(bytes, fd)
+            .map(Some)
+            .ok_or_else(|| io::Error::other("the message has no descriptor")),
+        Received::Nothing => Ok(None),
+        Received::Gone => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
 
 /// Passes channels to the slave that holds the writer lock.
 #[derive(Debug, Default)]
 pub struct HandoffClient {
-    socket: Option<OwnedFd>,
+    socket: Option<MessageSocket>,
 }
 
 impl HandoffClient {
@@ -123,35 +99,23 @@ impl HandoffClient {
     /// # Errors
     /// Returns an error if there is no writer now. The channel is then closed, and its session
     /// opens another.
-    pub fn hand_off(&mut self, root: &Folder, channel: &OwnedFd) -> io::Result<()> {
+    pub fn hand_off(&mut self, root: &Folder, channel: &MessageSocket) -> io::Result<()> {
         if let Some(socket) = &self.socket
             && send(socket, channel).is_ok()
         {
             return Ok(());
         }
         let own = root.sub(FOLDER).map_err(io::Error::other)?;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags(), None)?;
-        connect(&socket, &address(&own)?)?;
+        let socket = MessageSocket::connect(&path(&own))?;
         send(&socket, channel)?;
         self.socket = Some(socket);
         Ok(())
     }
 }
 
-fn send(socket: &OwnedFd, channel: &OwnedFd) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = [channel.as_fd()];
-    if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
-        return Err(io::Error::other("no space for the descriptor"));
-    }
-    sendmsg(
-        socket,
-        &[IoSlice::new(&[0])],
-        &mut control,
-        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-    )?;
-    Ok(())
+fn send(socket: &MessageSocket, channel: &MessageSocket) -> io::Result<()> {
+    let (bytes, fd) = channel.encode();
+    socket.send(&bytes, fd)
 }
 
 #[cfg(test)]

@@ -5,20 +5,21 @@ use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use relais_net::Socket;
+use relais_os::ProcessMailbox;
 use relais_storage::StagedName;
 
-use crate::worker::mailbox::WorkerMailbox;
+use crate::worker_message::{WorkerMessage, notify};
 
 /// The uploads that one worker receives, and the mailboxes of all workers.
 pub struct ActiveUploads {
     active: Mutex<HashMap<StagedName, Arc<Socket>>>,
-    mailboxes: Arc<Vec<WorkerMailbox>>,
+    mailboxes: Arc<Vec<ProcessMailbox<WorkerMessage>>>,
 }
 
 impl ActiveUploads {
     /// Makes an empty table.
     #[must_use]
-    pub fn new(mailboxes: Arc<Vec<WorkerMailbox>>) -> Self {
+    pub fn new(mailboxes: Arc<Vec<ProcessMailbox<WorkerMessage>>>) -> Self {
         Self { active: Mutex::default(), mailboxes }
     }
 
@@ -46,7 +47,7 @@ impl ActiveUploads {
     /// Closes the connection of an upload in any worker.
     pub fn end_everywhere(&self, name: &StagedName) {
         self.end_here(name);
-        self.mailboxes.iter().for_each(|mailbox| mailbox.send_end_upload(name));
+        notify(self.mailboxes.iter(), &WorkerMessage::EndUpload(name.clone()));
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<StagedName, Arc<Socket>>> {
@@ -72,7 +73,7 @@ mod tests {
         };
         let ((mut first, older), (mut second, newer)) = (pair(), pair());
         let name = StagedName::new(ChangeId([1; 16]), "", &TreePath::new("f").unwrap(), None);
-        let uploads = ActiveUploads::new(Arc::new(vec![WorkerMailbox::new().unwrap()]));
+        let uploads = ActiveUploads::new(Arc::new(vec![ProcessMailbox::new().unwrap()]));
         uploads.begin(&name, &older);
         uploads.end_everywhere(&name);
         assert_eq!(first.read(&mut [0]).unwrap(), 0, "its client has come back");

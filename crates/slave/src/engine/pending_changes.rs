@@ -334,8 +334,8 @@ mod tests {
     use crate::changes::ChannelRequest;
     use crate::changes::channel::{ProposalSocket, ReplicatorEnd};
     use crate::engine::serving::ServingParts;
-    use crate::hints::Hints;
     use crate::scoreboard::Scoreboard;
+    use relais_os::ProcessMailbox;
     use relais_proto::{ChangeId, Expect, FolderId, Lsn, Mode, SlaveId, TreePath};
     use relais_storage::{FOLDER, MetadataFolder};
     use relais_tree::Folder;
@@ -394,7 +394,7 @@ mod tests {
             block_size: 1024,
             umask: Mode::new(0o022),
             scoreboard: Arc::new(Scoreboard::new(1, 1, 1).unwrap()),
-            hints: Arc::new(Hints::new().unwrap()),
+            hints: Arc::new(ProcessMailbox::new().unwrap()),
             proposal_socket: proposal_socket.clone(),
             mailboxes: Arc::default(),
             read_only: None,

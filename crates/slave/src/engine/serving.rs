@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
 use relais_auth::TicketError;
+use relais_os::ProcessMailbox;
 use relais_proto::{
     Counters, Endpoint, ErrorCode, FolderId, LogRateLimiter, Lsn, Mode, Refusal, SlaveId, TreePath,
     limits,
@@ -21,9 +22,9 @@ use crate::engine::active_uploads::ActiveUploads;
 use crate::engine::hash_semaphore::HashSemaphore;
 use crate::engine::owner::Owner;
 use crate::engine::transfers::TransferLog;
-use crate::hints::Hints;
+use crate::hints::Hint;
 use crate::scoreboard::Scoreboard;
-use crate::worker::mailbox::WorkerMailbox;
+use crate::worker_message::WorkerMessage;
 
 /// Error in `status` if the folder's path no longer leads to the served folder.
 ///
@@ -51,7 +52,7 @@ pub struct ServingContext {
     pub scoreboard: Arc<Scoreboard>,
     /// The slave's own folder, with the catalogue.
     own: MetadataFolder,
-    hints: Arc<Hints>,
+    hints: Arc<ProcessMailbox<Hint>>,
     /// Where sessions hand in their changes.
     pub proposal_socket: Arc<ProposalSocket>,
     /// The staging folder, with the files of uploads.
@@ -95,11 +96,11 @@ pub struct ServingParts {
     /// What the processes of the slave share in memory.
     pub scoreboard: Arc<Scoreboard>,
     /// Where workers report files that differ from the catalogue.
-    pub hints: Arc<Hints>,
+    pub hints: Arc<ProcessMailbox<Hint>>,
     /// Where sessions hand in their changes.
     pub proposal_socket: Arc<ProposalSocket>,
     /// The mailboxes of all workers.
-    pub mailboxes: Arc<Vec<WorkerMailbox>>,
+    pub mailboxes: Arc<Vec<ProcessMailbox<WorkerMessage>>>,
     /// See [`ServingContext::read_only`].
     pub read_only: Option<&'static str>,
     /// See [`ServingContext::is_cluster_member`].
@@ -239,7 +240,7 @@ impl ServingContext {
         match self.with_catalogue(|reader| reader.facts_of(path, meta))? {
             Some(facts) => Ok(facts),
             None => {
-                self.hints.report_different(path);
+                self.report_different(path);
                 Ok(EntryFacts::default())
             }
         }
@@ -332,13 +333,19 @@ impl ServingContext {
     /// A client has compared it with its digest, and asks for its pieces.
     pub fn report_damaged(&self, path: &TreePath) {
         if self.is_cluster_member {
-            self.hints.report_damaged(path);
+            self.report(&Hint::Suspect(path.clone()));
         }
     }
 
     /// Reports that `path` differs between the disk and the catalogue.
     pub fn report_different(&self, path: &TreePath) {
-        self.hints.report_different(path);
+        self.report(&Hint::Different(path.clone()));
+    }
+
+    fn report(&self, hint: &Hint) {
+        if let Err(e) = self.hints.send(hint) {
+            log::trace!("a hint was lost: {e}");
+        }
     }
 
     /// Logs an error of the disk, limited in rate.

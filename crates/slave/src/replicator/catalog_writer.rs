@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{error, info, warn};
 use relais_net::tls::Dialer;
-use relais_os::Waker;
+use relais_os::{ProcessMailbox, Waker};
 use relais_proto::{FolderId, SlaveId, TreePath};
 use relais_storage::{
     CatalogError, CatalogStore, FolderEvent, FolderWatcher, History, MetadataFolder, MountWatcher,
@@ -26,7 +26,7 @@ use super::sweeper::Sweeper;
 use crate::changes::channel::ProposalSocket;
 use crate::changes::replication::{ReplicaDriver, ReplicaDriverConfig};
 use crate::changes::{Committer, Memory, discard_journal, open_journal};
-use crate::hints::{Hint, Hints};
+use crate::hints::Hint;
 use crate::scoreboard::Scoreboard;
 
 /// Files passed to the hashing thread at once.
@@ -54,7 +54,7 @@ pub struct CatalogWriterConfig {
     /// Counters in shared memory.
     pub scoreboard: Arc<Scoreboard>,
     /// Hints of workers that a file differs from the catalogue.
-    pub hints: Arc<Hints>,
+    pub hints: Arc<ProcessMailbox<Hint>>,
     /// Receives the proposals of sessions.
     pub proposal_socket: Arc<ProposalSocket>,
 }
@@ -211,7 +211,7 @@ struct WriterLoop {
     /// Tree of the journal, if the catalogue was rebuilt and the first scan has not ended.
     memory: Memory,
     /// Names that workers found to differ.
-    hints: Arc<Hints>,
+    hints: Arc<ProcessMailbox<Hint>>,
     mounts: MountWatcher,
     /// Token that the catalogue gets once it is complete.
     token: String,
@@ -291,7 +291,7 @@ impl WriterLoop {
         }
         self.take_events()?;
         self.take_mounts()?;
-        while let Some(hint) = self.hints.take()? {
+        while let Some(hint) = self.hints.receive()? {
             match hint {
                 Hint::Different(path) => self.scanner.debounce.add(path, Instant::now()),
                 Hint::Suspect(path) => {

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use relais_os::ProcessMailbox;
 use relais_proto::{Digest, PageBuilder, TreePath};
 use relais_storage::{
     CatalogReader, ListOutcome, QUIET, SlaveIdentity, StartParameters, WatchMode, WriterLock,
@@ -16,7 +17,7 @@ use tempfile::TempDir;
 
 use super::{CatalogWriter, CatalogWriterConfig};
 use crate::changes::channel::ProposalSocket;
-use crate::hints::Hints;
+use crate::hints::Hint;
 use crate::scoreboard::Scoreboard;
 
 const ANY: StartParameters =
@@ -32,7 +33,7 @@ struct Fixture {
     dir: TempDir,
     own: SlaveIdentity,
     writer: Option<CatalogWriter>,
-    hints: Arc<Hints>,
+    hints: Arc<ProcessMailbox<Hint>>,
     reader: CatalogReader,
 }
 
@@ -44,8 +45,13 @@ impl Fixture {
         prepare(dir.path());
         let own = SlaveIdentity::acquire(&Folder::open(dir.path()).unwrap(), ANY).unwrap();
         let reader = CatalogReader::open(&own.folder).unwrap();
-        let mut fixture =
-            Self { dir, own, writer: None, hints: Arc::new(Hints::new().unwrap()), reader };
+        let mut fixture = Self {
+            dir,
+            own,
+            writer: None,
+            hints: Arc::new(ProcessMailbox::new().unwrap()),
+            reader,
+        };
         fixture.start();
         fixture
     }
@@ -107,7 +113,7 @@ impl Fixture {
         let meta = Folder::open(self.dir.path()).unwrap().stat(&path).unwrap();
         let facts = self.reader.facts_of(&path, &meta).unwrap();
         if facts.is_none() {
-            self.hints.report_different(&path);
+            self.hints.send(&Hint::Different(path)).unwrap();
         }
         facts.and_then(|facts| facts.digest)
     }

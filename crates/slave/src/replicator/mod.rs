@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 use relais_net::tls::Dialer;
+use relais_os::ProcessMailbox;
 use relais_proto::{ClusterId, Lsn, PathList, PeerSlave, SlaveId};
 use relais_storage::{
     CatalogError, CatalogReader, MetadataFolder, WriterLock, discard_ids, ignore_sigio,
@@ -58,7 +59,7 @@ pub struct ReplicatorSetup {
     /// What the processes of the slave share in memory.
     pub scoreboard: Arc<crate::scoreboard::Scoreboard>,
     /// Paths that workers found different from the catalogue.
-    pub hints: Arc<crate::hints::Hints>,
+    pub hints: Arc<ProcessMailbox<crate::hints::Hint>>,
     /// Where sessions hand in their changes.
     pub proposal_socket: Arc<crate::changes::channel::ProposalSocket>,
     /// The address on which the slave listens.

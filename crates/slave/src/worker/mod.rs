@@ -4,7 +4,6 @@
 //! scoreboard and the mailboxes with other processes. It ends when the supervisor says so through
 //! the control socket, or is gone.
 
-pub mod mailbox;
 pub mod passwords;
 pub mod wait_queue;
 
@@ -19,14 +18,15 @@ use std::time::{Duration, Instant};
 use log::{debug, error, warn};
 use relais_net::tls::{TlsServer, wait_until_delivered};
 use relais_net::{Connection, PreAuthPool, Socket, Stream, raise_fd_limit};
+use relais_os::ProcessMailbox;
 use relais_proto::LogRateLimiter;
 
-use self::mailbox::{WorkerMailbox, WorkerMessage};
 use self::wait_queue::{Admission, SlotClaim, WaitQueue};
 use crate::engine::serving::ServingContext;
 use crate::front::native::login::{LoginPolicy, SlaveLogin};
 use crate::front::native::session;
 use crate::scoreboard::{PEER_SLOTS, Scoreboard};
+use crate::worker_message::{WorkerMessage, notify};
 
 /// Connections without a login that one worker keeps.
 ///
@@ -63,7 +63,7 @@ pub struct WorkerSetup {
     /// Decides about logins.
     pub policy: LoginPolicy,
     /// The mailboxes of all workers.
-    pub mailboxes: Arc<Vec<WorkerMailbox>>,
+    pub mailboxes: Arc<Vec<ProcessMailbox<WorkerMessage>>>,
     /// Encrypts connections.
     pub tls: TlsServer,
 }
@@ -73,7 +73,7 @@ struct SessionPool {
     index: usize,
     serving: ServingContext,
     scoreboard: Arc<Scoreboard>,
-    mailboxes: Arc<Vec<WorkerMailbox>>,
+    mailboxes: Arc<Vec<ProcessMailbox<WorkerMessage>>>,
     sessions: Mutex<HashMap<u64, Arc<Socket>>>,
     ended: Condvar,
     next: AtomicU64,
@@ -216,7 +216,7 @@ impl SessionPool {
         let slot = SessionSlot { pool: self.clone(), number, claim: Some(claim) };
         if self.scoreboard.has_full_share(self.index) {
             // The others may have to accept now.
-            self.mailboxes.iter().for_each(WorkerMailbox::notify_slots);
+            notify(self.mailboxes.iter(), &WorkerMessage::Slots);
         }
         let connection = match Connection::from_stream(stream, READ_AHEAD) {
             Ok(connection) => connection,
@@ -284,12 +284,8 @@ impl Drop for SessionSlot {
         self.pool.ended.notify_all();
         let was_full = scoreboard.has_full_share(*index);
         drop(self.claim.take());
-        for worker in scoreboard.workers_with_queue() {
-            mailboxes[worker].notify_slots();
-        }
-        if was_full {
-            // This worker may accept again.
-            mailboxes[*index].notify_slots();
-        }
+        // If it was full, this worker may accept again.
+        let workers = scoreboard.workers_with_queue().into_iter().chain(was_full.then_some(*index));
+        notify(workers.map(|worker| &mailboxes[worker]), &WorkerMessage::Slots);
     }
 }

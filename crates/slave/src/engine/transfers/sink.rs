@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -84,9 +83,12 @@ impl Sink {
         Self::new(file)
     }
 
-    /// Returns the file, to pass it to other processes.
-    pub fn file(&self) -> BorrowedFd<'_> {
-        self.state.file.as_fd()
+    /// Returns another descriptor of the file, to pass it to other processes.
+    ///
+    /// # Errors
+    /// Those of the system call.
+    pub fn file(&self) -> io::Result<File> {
+        self.state.file.try_clone()
     }
 
     /// Writes a line, or queues it if a write may block.
