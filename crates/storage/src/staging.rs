@@ -13,7 +13,7 @@ use log::{debug, warn};
 use relais_proto::{ChangeId, Lsn, TreePath, limits};
 use relais_tree::{Folder, MetaKind, TreeError};
 
-use crate::catalogue::FOLDER;
+use crate::metadata_folder::{FOLDER, open_or_create};
 
 const STAGING: &str = "staging";
 /// Suffix of a sealed file.
@@ -147,14 +147,7 @@ impl Staging {
     /// Returns the errors of the folder.
     pub fn open(root: &Folder) -> Result<Self, TreeError> {
         let own = root.sub(FOLDER)?;
-        let sub = |name: &str| {
-            match own.make_folder(name, true) {
-                Ok(()) | Err(TreeError::Taken) => {}
-                Err(e) => return Err(e),
-            }
-            own.sub(name)
-        };
-        Ok(Self { staged: sub(STAGING)?, removed: sub(REMOVED)? })
+        Ok(Self { staged: open_or_create(&own, STAGING)?, removed: open_or_create(&own, REMOVED)? })
     }
 
     /// Opens a staged file, creates it if it is missing, and takes its lock.

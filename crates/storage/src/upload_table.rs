@@ -631,7 +631,7 @@ mod tests {
 
     fn fixture(number: u64, bytes: u64) -> Fixture {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join(crate::catalogue::FOLDER)).unwrap();
+        std::fs::create_dir(dir.path().join(crate::metadata_folder::FOLDER)).unwrap();
         let staging = Staging::open(&Folder::open(dir.path()).unwrap()).unwrap();
         let table = UploadTable::new(UploadLimits { number, bytes }, leak_words).unwrap();
         Fixture { _dir: dir, staging, table }

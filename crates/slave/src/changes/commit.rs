@@ -133,7 +133,7 @@ impl Committer {
         self.close(useless);
         let set_aside = self.quarantine.take_count();
         if set_aside > 0 {
-            store.add_to_total("set-aside", i64::try_from(set_aside).unwrap_or(i64::MAX))?;
+            store.add_to_total("set-aside", set_aside as u64)?;
         }
         result?;
         self.numbering.shorten(store)?;

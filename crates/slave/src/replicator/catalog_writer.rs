@@ -262,7 +262,7 @@ impl WriterLoop {
             .scanner
             .store
             .commit()
-            .and_then(|()| self.scanner.store.set_meta("last-error", error.to_string()))
+            .and_then(|()| self.scanner.store.set_last_error(&error.to_string()))
         {
             error!("cannot record the error for status: {e}");
         }
@@ -343,8 +343,8 @@ impl WriterLoop {
             self.adopt()?;
         }
         let first = !std::mem::replace(&mut self.complete, true);
-        self.scanner.store.set_meta("complete", &self.token)?;
-        self.scanner.store.set_meta("last-error", "")?;
+        self.scanner.store.set_complete(&self.token)?;
+        self.scanner.store.set_last_error("")?;
         if self.scanner.watch.as_ref().is_some_and(FolderWatcher::is_partial) {
             self.rescan_at = Some(Instant::now() + RESCAN_INTERVAL);
             self.scanner.store.count_rescan()?;

@@ -1,13 +1,13 @@
-//! The database file: how it is opened, its schema, and its rows.
+//! The database file: how it is opened, and its schema.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use relais_proto::{Digest, Entry, FileTime, Kind, Lsn, Mode};
-use relais_tree::{Meta, MetaKind, TreeError};
-use rusqlite::{Connection, OpenFlags, Row};
+use relais_tree::{MetaKind, TreeError};
+use rusqlite::{Connection, OpenFlags};
 
-use super::{CatalogError, FOLDER, MetadataFolder};
+use crate::error::CatalogError;
+use crate::metadata_folder::{FOLDER, MetadataFolder};
 use crate::sys::sqlite::keep_names;
 
 /// Name of the file in the metadata folder.
@@ -127,11 +127,6 @@ const CLEAR: &str = "DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS skipped;
     DROP TABLE IF EXISTS total; DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS change;
     DROP TABLE IF EXISTS kept; DROP TABLE IF EXISTS unapplied; DROP TABLE IF EXISTS peer;";
 
-/// Columns that [`read_row`] reads, in this order.
-pub(super) const COLUMNS: &str = "name, kind, mode, size, mtime_s, mtime_ns, ctime_s, ctime_ns,
-    dev, ino, digest, epoch, number, content_epoch, content_number, here,
-    disk_mode, disk_mtime_s, disk_mtime_ns";
-
 /// Returns the current path of the database, for messages.
 pub(super) fn file(own: &MetadataFolder) -> PathBuf {
     let shown = relais_os::display_path(&own.path(FILE));
@@ -244,84 +239,4 @@ pub(super) fn open_reader(own: &MetadataFolder) -> Result<Option<Connection>, Ca
         .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
         .map_err(failed(&file))?;
     Ok((version == SCHEMA_VERSION).then_some(database))
-}
-
-/// One entry, with the file identity that its digest belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields' names and types say everything")]
-pub struct CatalogRow {
-    pub entry: Entry,
-    pub ctime: FileTime,
-    pub dev: u64,
-    pub ino: u64,
-    pub digest: Option<Digest>,
-    /// LSN of the put that stored the content.
-    pub content: Option<Lsn>,
-    /// Whether the content is on this disk. Otherwise the row describes what must be fetched.
-    pub here: bool,
-    /// Mode and time on the disk, which may not support those of the tree.
-    pub on_disk: OnDisk,
-}
-
-/// Mode and modification time as the disk has them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields' names and types say everything")]
-pub struct OnDisk {
-    pub mode: Mode,
-    pub mtime: FileTime,
-}
-
-impl CatalogRow {
-    /// Returns whether `meta` is of the file that the digest belongs to.
-    pub fn matches(&self, meta: &Meta) -> bool {
-        self.here
-            && (self.dev, self.ino, self.ctime, self.on_disk.mtime)
-                == (meta.dev, meta.ino, meta.ctime, meta.mtime)
-            && meta.served_kind() == Some(self.entry.kind)
-            && (self.entry.kind == Kind::Folder || self.entry.size == meta.size)
-    }
-}
-
-impl CatalogRow {
-    /// Returns whether `meta` is of the same file apart from its ctime, as after a rename.
-    ///
-    /// A program may have edited the content and restored the times. Callers that depend on the
-    /// content compute its digest.
-    pub fn matches_except_ctime(&self, meta: &Meta) -> bool {
-        self.here
-            && (self.dev, self.ino) == (meta.dev, meta.ino)
-            && meta.served_kind() == Some(self.entry.kind)
-            && (self.entry.kind == Kind::Folder
-                || (self.entry.size, self.on_disk.mtime) == (meta.size, meta.mtime))
-    }
-}
-
-/// Reads the columns of [`COLUMNS`].
-pub(super) fn read_row(row: &Row<'_>) -> rusqlite::Result<CatalogRow> {
-    let time = |s, ns| -> rusqlite::Result<FileTime> {
-        Ok(FileTime { seconds: row.get(s)?, nanos: row.get(ns)? })
-    };
-    let unsigned = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
-    let mode = |column| row.get::<_, u32>(column).map(Mode::new);
-    let version = |epoch, number| -> rusqlite::Result<Option<Lsn>> {
-        let (epoch, number): (Option<u32>, Option<i64>) = (row.get(epoch)?, row.get(number)?);
-        Ok(epoch.zip(number).map(|(epoch, number)| Lsn { epoch, number: number.cast_unsigned() }))
-    };
-    Ok(CatalogRow {
-        entry: Entry {
-            name: row.get(0)?,
-            kind: if row.get::<_, i64>(1)? == 0 { Kind::File } else { Kind::Folder },
-            mode: mode(2)?,
-            size: unsigned(3)?,
-            mtime: time(4, 5)?,
-            version: version(11, 12)?,
-        },
-        ctime: time(6, 7)?,
-        dev: unsigned(8)?,
-        ino: unsigned(9)?,
-        digest: row.get::<_, Option<[u8; 32]>>(10)?.map(Digest),
-        content: version(13, 14)?,
-        here: row.get(15)?,
-        on_disk: OnDisk { mode: mode(16)?, mtime: time(17, 18)? },
-    })
 }

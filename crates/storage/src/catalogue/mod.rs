@@ -1,87 +1,16 @@
 //! The catalogue: the content of the served folder, in `.relais/catalogue.db`.
 //!
 //! One process writes it. Its writer scans the folder at the start and then follows it by inotify.
-//! Workers only read. The catalogue can always be rebuilt from the folder.
+//! Other processes only read. The catalogue can always be rebuilt from the folder.
 
+mod columns;
 mod database;
-mod debounce;
-mod identity;
-mod mounts;
-mod path_listing;
-mod reader;
-mod replica_store;
-mod scan;
-mod store;
-#[cfg(test)]
-mod tests;
-mod unapplied;
-mod watcher;
-
-pub use database::CatalogRow;
-pub use debounce::{Debounce, QUIET};
-pub use identity::{MetadataFolder, SlaveIdentity, StartParameters, WriterLock, discard_ids};
-pub use mounts::MountWatcher;
-pub use path_listing::PathListing;
-pub use reader::{CatalogReader, EntryFacts, ListOutcome};
-pub use replica_store::{History, RetainedContent, missing_content_of};
-pub use scan::{DetectedChanges, Scanner};
-pub use store::{AppliedEntry, CatalogStore, FileIdentity, SkipReason, UnhashedFile};
-pub use unapplied::UnappliedPath;
-pub use watcher::{FolderEvent, FolderWatcher, WatchMode};
-
-use std::io;
-
-use relais_proto::TreePath;
-use relais_tree::TreeError;
-use thiserror::Error;
-
-/// Name of the metadata folder within the served folder.
-pub const FOLDER: &str = ".relais";
-
-/// Error of the catalogue.
-#[derive(Debug, Error)]
-pub enum CatalogError {
-    /// The database reports an error.
-    #[error("{file}: {source}")]
-    Database {
-        /// Database file.
-        file: String,
-        /// Error of SQLite.
-        source: rusqlite::Error,
-    },
-    /// The database is damaged. After its removal it is rebuilt from the folder.
-    #[error("{file} is damaged ({what}); remove it with its -wal and -shm; it is then rebuilt")]
-    Damaged {
-        /// Database file.
-        file: String,
-        /// Finding and its place in the file.
-        what: String,
-    },
-    /// Committed changes could not be recorded. The next writer replays the journal.
-    #[error("committed changes could not be recorded: {0}")]
-    NotRecorded(String),
-    /// A file in the metadata folder is malformed.
-    #[error("{0} is damaged")]
-    Malformed(String),
-    /// The snapshot of the journal cannot be read.
-    #[error("the snapshot of the journal is damaged: {0}")]
-    Snapshot(relais_proto::WireError),
-    /// The journal cannot be used.
-    #[error(transparent)]
-    Journal(#[from] relais_journal::JournalError),
-    /// The folder cannot be used.
-    #[error(transparent)]
-    Tree(#[from] TreeError),
-    /// A file or folder cannot be used.
-    #[error("{0}: {1}")]
-    Path(TreePath, TreeError),
-    /// A system call failed.
-    #[error("{}", relais_proto::system_error_text(.0))]
-    Io(io::Error),
-}
-
-impl From<io::Error> for CatalogError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
+pub mod path_listing;
+pub mod reader;
+pub mod replica_state;
+mod retained;
+pub mod row;
+pub mod skipped;
+pub mod standalone;
+pub mod store;
+pub mod unapplied;

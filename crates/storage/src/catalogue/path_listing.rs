@@ -1,11 +1,11 @@
 //! Path lists for operators: skipped names and unapplied paths.
 
 use relais_proto::{ListedPath, PathList, PathPage, limits};
-use rusqlite::{Connection, params};
 
-use super::reader::CatalogReader;
-use super::store::{CatalogStore, SkipReason};
-use super::{CatalogError, database};
+use super::columns::Values;
+use super::skipped::SkipReason;
+use super::store::CatalogStore;
+use crate::error::CatalogError;
 
 /// Bytes of paths and reasons in one part. The frame has room for one more path and reason.
 const PART: usize = 40 * 1024;
@@ -53,51 +53,32 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn path_listing(&self, list: PathList) -> Result<PathListing, CatalogError> {
-        read(&self.database, list).map_err(database::failed(&self.file))
-    }
-}
-
-impl CatalogReader {
-    /// Reads a path list for an operator.
-    ///
-    /// # Errors
-    /// Returns database errors.
-    pub fn path_listing(&mut self, list: PathList) -> Result<PathListing, CatalogError> {
-        self.ask(|database| read(database, list))
-    }
-}
-
-fn read(database: &Connection, list: PathList) -> rusqlite::Result<PathListing> {
-    let most = i64::try_from(limits::SHOWN_PATHS).unwrap_or(i64::MAX);
-    let (table, columns) = match list {
-        PathList::Skipped => ("skipped", "why, 0, 0, ''"),
-        PathList::Unapplied => (UNAPPLIED, "0, removal, since, why"),
-    };
-    let total: i64 =
-        database.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
-    let select = format!(
-        "SELECT folder, CAST(name AS BLOB), {columns} FROM {table} ORDER BY folder, name LIMIT ?"
-    );
-    let mut statement = database.prepare(&select)?;
-    let rows = statement.query_map(params![most], |row| {
-        let (folder, name): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
-        let (removal, since): (bool, i64) = (row.get(3)?, row.get(4)?);
-        let reason: String = row.get(5)?;
-        let reason = match list {
-            PathList::Skipped => {
-                SkipReason::from_number(row.get(2)?).map_or("unknown", SkipReason::text).to_owned()
-            }
-            PathList::Unapplied if removal => format!("not removed here: {reason}"),
-            PathList::Unapplied => format!("not applied here: {reason}"),
+        let (table, columns) = match list {
+            PathList::Skipped => ("skipped", "why, 0, 0, ''"),
+            PathList::Unapplied => (UNAPPLIED, "0, removal, since, why"),
         };
-        Ok(ListedPath {
-            path: escape_path(&folder, &name),
-            reason,
-            since_ms: since.cast_unsigned(),
-        })
-    })?;
-    let notes = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-    Ok(PathListing { notes, total: total.cast_unsigned() })
+        let count = format!("SELECT count(*) FROM {table}");
+        let total =
+            self.first(&count, Values::default(), |from| from.unsigned())?.unwrap_or_default();
+        let select = format!(
+            "SELECT folder, CAST(name AS BLOB), {columns} FROM {table}
+             ORDER BY folder, name LIMIT ?"
+        );
+        let most = Values::default().unsigned(limits::SHOWN_PATHS as u64);
+        let notes = self.all(&select, most, |from| {
+            let (folder, name): (String, Vec<u8>) = (from.get()?, from.get()?);
+            let skipped = SkipReason::from_number(from.get()?);
+            let (removal, since_ms): (bool, u64) = (from.get()?, from.unsigned()?);
+            let reason: String = from.get()?;
+            let reason = match list {
+                PathList::Skipped => skipped.map_or("unknown", SkipReason::text).to_owned(),
+                PathList::Unapplied if removal => format!("not removed here: {reason}"),
+                PathList::Unapplied => format!("not applied here: {reason}"),
+            };
+            Ok(ListedPath { path: escape_path(&folder, &name), reason, since_ms })
+        })?;
+        Ok(PathListing { notes, total })
+    }
 }
 
 /// Formats a path and escapes all bytes that are unsafe on a terminal.

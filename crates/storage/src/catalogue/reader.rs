@@ -4,15 +4,20 @@
 //! results.
 
 use relais_proto::{
-    ChangeId, Counters, Digest, FileTime, FolderId, Kind, Lsn, Mode, PageBuilder, Scrub, SlaveId,
-    TreePath,
+    ChangeId, Counters, Digest, FileTime, FolderId, Kind, Lsn, Mode, PageBuilder, PathList, Scrub,
+    SlaveId, TreePath,
 };
 use relais_tree::{Meta, MetaKind};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::params_from_iter;
 
-use super::database::{COLUMNS, CatalogRow, failed, file, open_reader, read_row};
-use super::{CatalogError, MetadataFolder, WriterLock};
+use super::columns::{Columns, Values};
+use super::path_listing::PathListing;
+use super::row::{COLUMNS, CatalogRow};
+use super::store::CatalogStore;
+use crate::error::CatalogError;
+use crate::metadata_folder::MetadataFolder;
 use crate::proposal::Commit;
+use crate::writer_lock::WriterLock;
 
 /// Most rows that one page reads.
 const PAGE: u32 = 1000;
@@ -50,7 +55,7 @@ pub struct EntryFacts {
 
 /// A read-only connection to the catalogue.
 pub struct CatalogReader {
-    database: Option<Connection>,
+    store: Option<CatalogStore>,
     own: MetadataFolder,
 }
 
@@ -60,22 +65,26 @@ impl CatalogReader {
     /// # Errors
     /// Returns database errors.
     pub fn open(own: &MetadataFolder) -> Result<Self, CatalogError> {
-        Ok(Self { database: open_reader(own)?, own: own.clone() })
+        Ok(Self { store: CatalogStore::open_read_only(own)?, own: own.clone() })
     }
 
     /// Queries the database, and opens it first if it exists by now. Without a database the result
     /// is the default.
-    pub(super) fn ask<T: Default>(
+    fn ask<T: Default>(
         &mut self,
-        question: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+        question: impl FnOnce(&CatalogStore) -> Result<T, CatalogError>,
     ) -> Result<T, CatalogError> {
-        if self.database.is_none() {
-            self.database = open_reader(&self.own)?;
+        if self.store.is_none() {
+            self.store = CatalogStore::open_read_only(&self.own)?;
         }
-        match &self.database {
-            Some(database) => question(database).map_err(|e| failed(&file(&self.own))(e)),
-            None => Ok(T::default()),
-        }
+        self.store.as_ref().map_or_else(|| Ok(T::default()), question)
+    }
+
+    /// Returns whether a value has the token of the current writer.
+    fn has_token(&mut self, what: &str) -> Result<bool, CatalogError> {
+        let current = WriterLock::token_of(&self.own)?;
+        let token: String = self.ask(|store| Ok(store.meta(what)?.unwrap_or_default()))?;
+        Ok(!token.is_empty() && token == current)
     }
 
     /// Returns whether the current writer has scanned the whole folder.
@@ -83,11 +92,7 @@ impl CatalogReader {
     /// # Errors
     /// Returns database errors.
     pub fn is_complete(&mut self) -> Result<bool, CatalogError> {
-        let current = WriterLock::token_of(&self.own)?;
-        self.ask(|database| {
-            Ok(meta(database, "complete")?
-                .is_some_and(|token: String| !token.is_empty() && token == current))
-        })
+        self.has_token("complete")
     }
 
     /// Returns whether the slave may have sessions, according to the current writer.
@@ -95,11 +100,7 @@ impl CatalogReader {
     /// # Errors
     /// Returns database errors.
     pub fn is_fit(&mut self) -> Result<bool, CatalogError> {
-        let current = WriterLock::token_of(&self.own)?;
-        self.ask(|database| {
-            Ok(meta(database, "fit")?
-                .is_some_and(|token: String| !token.is_empty() && token == current))
-        })
+        self.has_token("fit")
     }
 
     /// Returns whether the current writer is running its first full scan.
@@ -124,8 +125,8 @@ impl CatalogReader {
         most: Option<u32>,
         page: &mut PageBuilder,
     ) -> Result<ListOutcome, CatalogError> {
-        let found = self.ask(|database| {
-            Ok(Some(list(database, path, after, most.map_or(PAGE, |most| most.min(PAGE)), page)?))
+        let found = self.ask(|store| {
+            list(store, path, after, most.map_or(PAGE, |most| most.min(PAGE)), page).map(Some)
         })?;
         Ok(found.unwrap_or(ListOutcome::NotFound))
     }
@@ -140,7 +141,7 @@ impl CatalogReader {
         path: &TreePath,
         meta: &Meta,
     ) -> Result<Option<EntryFacts>, CatalogError> {
-        let row = self.ask(|database| row_of(database, path))?;
+        let row = self.ask(|store| store.row(path))?;
         // A folder stays the same when its entries change.
         let is_folder =
             |row: &CatalogRow| row.entry.kind == Kind::Folder && meta.kind == MetaKind::Folder;
@@ -160,19 +161,10 @@ impl CatalogReader {
         &mut self,
         path: &TreePath,
     ) -> Result<Option<(CatalogRow, Vec<FolderId>)>, CatalogError> {
-        self.ask(|database| {
-            let Some(row) = row_of(database, path)? else { return Ok(None) };
-            if row.here {
-                return Ok(Some((row, Vec::new())));
-            }
-            let Some((folder, name)) = path.split_last() else { return Ok(None) };
-            let select = "SELECT holders FROM entry WHERE folder = ? AND name = ?";
-            let holders: Option<Vec<u8>> = database
-                .prepare_cached(select)?
-                .query_row([folder.as_str(), name], |row| row.get(0))?;
-            let holders = holders.unwrap_or_default();
-            let (ids, _) = holders.as_chunks::<16>();
-            Ok(Some((row, ids.iter().map(|id| FolderId(*id)).collect())))
+        self.ask(|store| match store.row(path)? {
+            Some(row) if row.here => Ok(Some((row, Vec::new()))),
+            Some(row) => Ok(Some((row, store.holders(path)?))),
+            None => Ok(None),
         })
     }
 
@@ -181,11 +173,7 @@ impl CatalogReader {
     /// # Errors
     /// Returns database errors.
     pub fn is_unapplied(&mut self, path: &TreePath) -> Result<bool, CatalogError> {
-        let Some((folder, name)) = path.split_last() else { return Ok(false) };
-        self.ask(|database| {
-            let select = "SELECT EXISTS (SELECT 1 FROM unapplied WHERE folder = ? AND name = ?)";
-            database.prepare_cached(select)?.query_row([folder.as_str(), name], |row| row.get(0))
-        })
+        Ok(self.ask(|store| store.unapplied(path))?.is_some())
     }
 
     /// Returns the slaves of the cluster and their folders.
@@ -193,11 +181,10 @@ impl CatalogReader {
     /// # Errors
     /// Returns database errors.
     pub fn peers(&mut self) -> Result<Vec<(SlaveId, FolderId)>, CatalogError> {
-        self.ask(|database| {
-            let mut statement = database.prepare_cached("SELECT slave, folder FROM peer")?;
-            let rows =
-                statement.query_map([], |row| Ok((SlaveId(row.get(0)?), FolderId(row.get(1)?))))?;
-            rows.collect()
+        self.ask(|store| {
+            store.all("SELECT slave, folder FROM peer", Values::default(), |from| {
+                Ok((SlaveId(from.get()?), FolderId(from.get()?)))
+            })
         })
     }
 
@@ -206,7 +193,7 @@ impl CatalogReader {
     /// # Errors
     /// Returns database errors.
     pub fn version_at(&mut self, path: &TreePath) -> Result<Option<Option<Lsn>>, CatalogError> {
-        Ok(self.ask(|database| row_of(database, path))?.map(|row| row.entry.version))
+        Ok(self.ask(|store| store.row(path))?.map(|row| row.entry.version))
     }
 
     /// Returns the commit of the change with this id; `None` if it was not committed.
@@ -214,7 +201,7 @@ impl CatalogReader {
     /// # Errors
     /// Returns database errors.
     pub fn commit_of(&mut self, id: ChangeId) -> Result<Option<Commit>, CatalogError> {
-        self.ask(|database| change_of(database, id))
+        self.ask(|store| store.commit_of(id))
     }
 
     /// Returns the counters of the folder; the counters of the pool stay 0.
@@ -222,35 +209,35 @@ impl CatalogReader {
     /// # Errors
     /// Returns database errors.
     pub fn counters(&mut self) -> Result<Counters, CatalogError> {
-        self.ask(|database| {
-            let mut counters = Counters::default();
-            let mut statement = database.prepare_cached("SELECT what, n FROM total")?;
-            let mut rows = statement.query([])?;
-            while let Some(row) = rows.next()? {
-                let n = u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
-                let place = match row.get_ref(0)?.as_str()? {
-                    "files" => &mut counters.files,
-                    "folders" => &mut counters.folders,
-                    "bytes" => &mut counters.bytes,
-                    "unhashed" => &mut counters.unhashed,
-                    "rescans" => &mut counters.rescans,
-                    "lacking" => &mut counters.lacking,
-                    "lacking-bytes" => &mut counters.lacking_bytes,
-                    "set-aside" => &mut counters.set_aside,
-                    "held" => &mut counters.held,
-                    "damaged" => &mut counters.damaged,
-                    "unapplied" => &mut counters.unapplied,
-                    "skipped-0" => &mut counters.skipped_links,
-                    "skipped-1" => &mut counters.skipped_special,
-                    "skipped-2" => &mut counters.skipped_mounts,
-                    "skipped-3" => &mut counters.skipped_names,
-                    "skipped-4" => &mut counters.skipped_unreadable,
-                    _ => continue,
-                };
-                *place = n;
-            }
-            Ok(counters)
-        })
+        let totals = self.ask(|store| {
+            store.all("SELECT what, n FROM total", Values::default(), |from| {
+                Ok((from.get::<String>()?, from.get::<i64>()?))
+            })
+        })?;
+        let mut counters = Counters::default();
+        for (what, n) in totals {
+            let counter = match what.as_str() {
+                "files" => &mut counters.files,
+                "folders" => &mut counters.folders,
+                "bytes" => &mut counters.bytes,
+                "unhashed" => &mut counters.unhashed,
+                "rescans" => &mut counters.rescans,
+                "lacking" => &mut counters.lacking,
+                "lacking-bytes" => &mut counters.lacking_bytes,
+                "set-aside" => &mut counters.set_aside,
+                "held" => &mut counters.held,
+                "damaged" => &mut counters.damaged,
+                "unapplied" => &mut counters.unapplied,
+                "skipped-0" => &mut counters.skipped_links,
+                "skipped-1" => &mut counters.skipped_special,
+                "skipped-2" => &mut counters.skipped_mounts,
+                "skipped-3" => &mut counters.skipped_names,
+                "skipped-4" => &mut counters.skipped_unreadable,
+                _ => continue,
+            };
+            *counter = u64::try_from(n).unwrap_or(0);
+        }
+        Ok(counters)
     }
 
     /// Returns the LSN of the last applied change; 0-0 if there is none.
@@ -258,7 +245,7 @@ impl CatalogReader {
     /// # Errors
     /// Returns database errors.
     pub fn applied(&mut self) -> Result<Lsn, CatalogError> {
-        self.ask(|database| Ok(applied(database)?.unwrap_or_default()))
+        Ok(self.ask(CatalogStore::applied)?.unwrap_or_default())
     }
 
     /// Returns the progress of the scrub.
@@ -266,8 +253,7 @@ impl CatalogReader {
     /// # Errors
     /// Returns database errors.
     pub fn scrub(&mut self) -> Result<Scrub, CatalogError> {
-        let text: Option<String> = self.ask(|database| meta(database, "scrub"))?;
-        Ok(text.and_then(|text| parse_scrub(&text)).unwrap_or_default())
+        self.ask(CatalogStore::scrub)
     }
 
     /// Returns the last error of the writer; empty if there is none.
@@ -275,96 +261,50 @@ impl CatalogReader {
     /// # Errors
     /// Returns database errors.
     pub fn last_error(&mut self) -> Result<String, CatalogError> {
-        self.ask(|database| Ok(meta(database, "last-error")?.unwrap_or_default()))
+        self.ask(|store| Ok(store.meta("last-error")?.unwrap_or_default()))
+    }
+
+    /// Reads a path list for an operator.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn path_listing(&mut self, list: PathList) -> Result<PathListing, CatalogError> {
+        self.ask(|store| store.path_listing(list))
     }
 }
 
-/// Formats the progress of a scrub for the `meta` table.
-pub(super) fn scrub_text(scrub: &Scrub) -> String {
-    let Scrub { order, done, files, read, damaged, repaired, unreadable } = scrub;
-    format!("{order} {} {files} {read} {damaged} {repaired} {unreadable}", u8::from(*done))
-}
-
-fn parse_scrub(text: &str) -> Option<Scrub> {
-    let numbers: Vec<u64> = text.split(' ').map_while(|word| word.parse().ok()).collect();
-    let [order, done, files, read, damaged, repaired, unreadable] = numbers[..] else {
-        return None;
-    };
-    Some(Scrub { order, done: done == 1, files, read, damaged, repaired, unreadable })
-}
-
-pub(super) fn meta<T: rusqlite::types::FromSql>(
-    database: &Connection,
-    what: &str,
-) -> rusqlite::Result<Option<T>> {
-    database
-        .prepare_cached("SELECT value FROM meta WHERE what = ?")?
-        .query_row([what], |row| row.get(0))
-        .optional()
-}
-
-/// Returns the LSN of the last applied change; `None` if there is none.
-pub(super) fn applied(database: &Connection) -> rusqlite::Result<Option<Lsn>> {
-    let (epoch, number) =
-        (meta::<u32>(database, "applied-epoch")?, meta::<i64>(database, "applied-number")?);
-    Ok(epoch.zip(number).map(|(epoch, number)| Lsn { epoch, number: number.cast_unsigned() }))
-}
-
-/// Returns the commit of the change with this id.
-pub(super) fn change_of(database: &Connection, id: ChangeId) -> rusqlite::Result<Option<Commit>> {
-    // A change that came with a resync has no digest of its own; the entry has it.
-    let mut statement = database.prepare_cached(
-        "SELECT epoch, number, coalesce(digest, (SELECT digest FROM entry
-         WHERE content_epoch = change.epoch AND content_number = change.number LIMIT 1))
-         FROM change WHERE id = ?",
-    )?;
-    statement
-        .query_row([id.0], |row| {
-            let version = Lsn { epoch: row.get(0)?, number: row.get::<_, i64>(1)?.cast_unsigned() };
-            Ok(Commit { version, digest: row.get::<_, Option<[u8; 32]>>(2)?.map(Digest) })
-        })
-        .optional()
-}
-
-/// Returns the row of a path; `None` for the root.
-pub(super) fn row_of(
-    database: &Connection,
-    path: &TreePath,
-) -> rusqlite::Result<Option<CatalogRow>> {
-    let Some((folder, name)) = path.split_last() else { return Ok(None) };
-    let mut statement = database
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM entry WHERE folder = ? AND name = ?"))?;
-    statement.query_row([folder.as_str(), name], read_row).optional()
-}
-
 fn list(
-    database: &Connection,
+    store: &CatalogStore,
     path: &TreePath,
     after: &str,
     most: u32,
     page: &mut PageBuilder,
-) -> rusqlite::Result<ListOutcome> {
+) -> Result<ListOutcome, CatalogError> {
     if !path.is_root() {
-        match row_of(database, path)? {
+        match store.row(path)? {
             None => return Ok(ListOutcome::NotFound),
-            Some(row) if row.entry.kind == relais_proto::Kind::File => {
-                return Ok(ListOutcome::NotFolder);
-            }
+            Some(row) if row.entry.kind == Kind::File => return Ok(ListOutcome::NotFolder),
             Some(_) => {}
         }
     }
     let select =
         format!("SELECT {COLUMNS} FROM entry WHERE folder = ? AND name > ? ORDER BY name LIMIT ?");
-    let mut statement = database.prepare_cached(&select)?;
-    let mut rows = statement.query(rusqlite::params![path.as_str(), after, most])?;
+    let values = Values::default().add(path.as_str()).add(after).add(most);
     let (mut last, mut count) = (after.to_owned(), 0);
-    while let Some(row) = rows.next()? {
-        let entry = read_row(row)?.entry;
-        if !page.push(&entry) {
-            return Ok(ListOutcome::Page { last, count, more: true });
+    let more = store.ask(|database| {
+        let mut statement = database.prepare_cached(&select)?;
+        let mut rows = statement.query(params_from_iter(values.0))?;
+        while let Some(row) = rows.next()? {
+            let mut from = Columns::new(row);
+            from.skip(1);
+            let entry = CatalogRow::read(from.get()?, &mut from)?.entry;
+            if !page.push(&entry) {
+                return Ok(true);
+            }
+            count += 1;
+            last = entry.name;
         }
-        count += 1;
-        last = entry.name;
-    }
-    Ok(ListOutcome::Page { last, count, more: count == most })
+        Ok(count == most)
+    })?;
+    Ok(ListOutcome::Page { last, count, more })
 }

@@ -5,13 +5,11 @@ use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relais_proto::{Lsn, TreePath};
-use rusqlite::{OptionalExtension, Row, params};
 
-use super::CatalogError;
-use super::database::failed;
-use super::replica_store::{RetainedContent, read_retained};
+use super::columns::{AT, BELOW, Columns, Values};
 use super::store::CatalogStore;
 use crate::clock::monotonic_ms;
+use crate::error::CatalogError;
 
 /// Pause before the first retry. Each failure doubles it.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -38,23 +36,19 @@ pub struct UnappliedPath {
     pub is_leftover: bool,
 }
 
+/// Columns of a record.
 const COLUMNS: &str = "folder, name, epoch, number, removal, why, since, source, lies";
-/// Condition for rows at and below the path in the first parameter.
-const BELOW: &str = "(folder = ?1 OR (folder > ?1 || '/' AND folder < ?1 || '0'))";
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Option<UnappliedPath>> {
-    let (folder, name): (String, String) = (row.get(0)?, row.get(1)?);
-    let path = TreePath::new(if folder.is_empty() { name } else { format!("{folder}/{name}") });
-    let version = Lsn { epoch: row.get(2)?, number: row.get::<_, i64>(3)?.cast_unsigned() };
-    let source: Option<String> = row.get(7)?;
-    Ok(path.ok().map(|path| UnappliedPath {
+fn read(from: &mut Columns<'_>) -> rusqlite::Result<Option<UnappliedPath>> {
+    let Some(path) = from.path()? else { return Ok(None) };
+    Ok(Some(UnappliedPath {
         path,
-        version,
-        removal: row.get(4).unwrap_or_default(),
-        reason: row.get(5).unwrap_or_default(),
-        since_ms: row.get::<_, i64>(6).unwrap_or_default().cast_unsigned(),
-        source: source.and_then(|source| TreePath::new(source).ok()),
-        is_leftover: row.get(8).unwrap_or_default(),
+        version: from.lsn()?,
+        removal: from.get()?,
+        reason: from.get()?,
+        since_ms: from.unsigned()?,
+        source: from.get::<Option<String>>()?.and_then(|source| TreePath::new(source).ok()),
+        is_leftover: from.get()?,
     }))
 }
 
@@ -62,22 +56,10 @@ impl CatalogStore {
     fn unapplied_where(
         &self,
         condition: &str,
-        values: impl rusqlite::Params,
+        values: Values<'_>,
     ) -> Result<Vec<UnappliedPath>, CatalogError> {
-        let ask = || {
-            let select = format!("SELECT {COLUMNS} FROM unapplied WHERE {condition}");
-            let mut statement = self.database.prepare_cached(&select)?;
-            statement.query_map(values, read)?.collect::<rusqlite::Result<Vec<_>>>()
-        };
-        Ok(ask().map_err(failed(&self.file))?.into_iter().flatten().collect())
-    }
-
-    fn exists(&self, condition: &str, values: impl rusqlite::Params) -> Result<bool, CatalogError> {
-        let ask = || {
-            let select = format!("SELECT EXISTS (SELECT 1 FROM unapplied WHERE {condition})");
-            self.database.prepare_cached(&select)?.query_row(values, |row| row.get(0))
-        };
-        ask().map_err(failed(&self.file))
+        let select = format!("SELECT {COLUMNS} FROM unapplied WHERE {condition}");
+        Ok(self.all(&select, values, read)?.into_iter().flatten().collect())
     }
 
     /// Records that the disk refuses a path. `source` is the present path of its content, if known.
@@ -95,9 +77,11 @@ impl CatalogStore {
         reason: &str,
         source: Option<&TreePath>,
     ) -> Result<(), CatalogError> {
-        let Some((folder, name)) = path.split_last() else { return Ok(()) };
+        if path.is_root() {
+            return Ok(());
+        }
         let waits = self.unapplied_above(path)?.is_some();
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.run(
             "INSERT INTO unapplied
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, iif(?8, NULL, ?9 + ?10), ?10, ?12, ?5)
@@ -106,20 +90,16 @@ impl CatalogStore {
              why = excluded.why, source = coalesce(excluded.source, source),
              lies = max(lies, excluded.lies), pause = min(pause * 2, ?11),
              due = iif(?8, NULL, ?9 + min(pause * 2, ?11))",
-            params![
-                folder.as_str(),
-                name,
-                version.epoch,
-                version.number.cast_signed(),
-                removal,
-                reason,
-                i64::try_from(since).unwrap_or(i64::MAX),
-                waits,
-                monotonic_ms().cast_signed(),
-                milliseconds(FIRST_RETRY),
-                milliseconds(LONGEST_RETRY),
-                source.map(TreePath::as_str),
-            ],
+            Values::at(path)
+                .lsn(version)
+                .add(removal)
+                .add(reason)
+                .add(milliseconds(since))
+                .add(waits)
+                .unsigned(monotonic_ms())
+                .add(milliseconds(FIRST_RETRY))
+                .add(milliseconds(LONGEST_RETRY))
+                .optional(source.map(TreePath::as_str)),
         )
         .map(drop)
     }
@@ -129,9 +109,7 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn unapplied(&self, path: &TreePath) -> Result<Option<UnappliedPath>, CatalogError> {
-        let Some((folder, name)) = path.split_last() else { return Ok(None) };
-        let found = self.unapplied_where("folder = ? AND name = ?", [folder.as_str(), name])?;
-        Ok(found.into_iter().next())
+        Ok(self.unapplied_where(AT, Values::at(path))?.into_iter().next())
     }
 
     /// Returns the unapplied folder above a path.
@@ -139,17 +117,10 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn unapplied_above(&self, path: &TreePath) -> Result<Option<UnappliedPath>, CatalogError> {
-        if !self.has_unapplied()? {
-            return Ok(None);
+        match path.split_last() {
+            Some((parent, _)) => self.nearest_unapplied(parent, |found| !found.removal),
+            None => Ok(None),
         }
-        let mut path = path.clone();
-        while let Some((parent, _)) = path.split_last() {
-            if let Some(found) = self.unapplied(&parent)?.filter(|found| !found.removal) {
-                return Ok(Some(found));
-            }
-            path = parent;
-        }
-        Ok(None)
     }
 
     /// Returns whether a path or a folder above it is unapplied. Scans leave such a path alone.
@@ -157,17 +128,25 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn is_blocked(&self, path: &TreePath) -> Result<bool, CatalogError> {
-        if !self.has_unapplied()? {
-            return Ok(false);
+        Ok(self.nearest_unapplied(path.clone(), |_| true)?.is_some())
+    }
+
+    /// Returns the first record at a path or above it that `counts`.
+    fn nearest_unapplied(
+        &self,
+        mut path: TreePath,
+        counts: impl Fn(&UnappliedPath) -> bool,
+    ) -> Result<Option<UnappliedPath>, CatalogError> {
+        if !self.exists("unapplied", "1", Values::default())? {
+            return Ok(None);
         }
-        let mut path = path.clone();
         while let Some((parent, _)) = path.split_last() {
-            if self.unapplied(&path)?.is_some() {
-                return Ok(true);
+            if let Some(found) = self.unapplied(&path)?.filter(&counts) {
+                return Ok(Some(found));
             }
             path = parent;
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Returns the unapplied names in a folder.
@@ -175,18 +154,9 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn unapplied_in(&self, folder: &TreePath) -> Result<HashSet<Vec<u8>>, CatalogError> {
-        let ask = || {
-            let select = "SELECT CAST(name AS BLOB) FROM unapplied WHERE folder = ?";
-            let mut statement = self.database.prepare_cached(select)?;
-            statement
-                .query_map([folder.as_str()], |row| row.get(0))?
-                .collect::<rusqlite::Result<HashSet<_>>>()
-        };
-        ask().map_err(failed(&self.file))
-    }
-
-    fn has_unapplied(&self) -> Result<bool, CatalogError> {
-        self.exists("1", [])
+        let select = "SELECT CAST(name AS BLOB) FROM unapplied WHERE folder = ?";
+        let names = self.all(select, Values::default().add(folder.as_str()), |from| from.get())?;
+        Ok(names.into_iter().collect())
     }
 
     /// Clears the leftover flag of a path. Leftovers of earlier removals stay when the entries
@@ -195,12 +165,7 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn clear_leftover(&self, path: &TreePath) -> Result<(), CatalogError> {
-        let Some((folder, name)) = path.split_last() else { return Ok(()) };
-        self.run(
-            "UPDATE unapplied SET lies = 0 WHERE folder = ? AND name = ?",
-            [folder.as_str(), name],
-        )
-        .map(drop)
+        self.run(&format!("UPDATE unapplied SET lies = 0 WHERE {AT}"), Values::at(path)).map(drop)
     }
 
     /// Returns whether a file at or below a path waits to be moved elsewhere.
@@ -209,20 +174,13 @@ impl CatalogStore {
     /// Returns database errors.
     pub fn is_source(&self, path: &TreePath) -> Result<bool, CatalogError> {
         self.exists(
+            "unapplied",
             "source IS NOT NULL AND (source = ?1 OR (source > ?1 || '/' AND source < ?1 || '0'))",
-            [path.as_str()],
+            Values::default().add(path.as_str()),
         )
     }
 
     /// Returns the records at and below a path.
-    ///
-    /// # Errors
-    /// Returns database errors.
-    pub fn unapplied_below(&self, path: &TreePath) -> Result<Vec<UnappliedPath>, CatalogError> {
-        self.unapplied_where(&format!("{BELOW} ORDER BY folder, name"), [path.as_str()])
-    }
-
-    /// Returns the record of a path and those below it.
     ///
     /// # Errors
     /// Returns database errors.
@@ -231,7 +189,8 @@ impl CatalogStore {
         path: &TreePath,
     ) -> Result<Vec<UnappliedPath>, CatalogError> {
         let mut found: Vec<UnappliedPath> = self.unapplied(path)?.into_iter().collect();
-        found.extend(self.unapplied_below(path)?);
+        let below = format!("{BELOW} ORDER BY folder, name");
+        found.extend(self.unapplied_where(&below, Values::default().add(path.as_str()))?);
         Ok(found)
     }
 
@@ -240,13 +199,10 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn clear_unapplied(&self, path: &TreePath) -> Result<(), CatalogError> {
-        let Some((folder, name)) = path.split_last() else { return Ok(()) };
-        let gone = self
-            .run("DELETE FROM unapplied WHERE folder = ? AND name = ?", [folder.as_str(), name])?;
-        if gone > 0 {
+        if self.run(&format!("DELETE FROM unapplied WHERE {AT}"), Values::at(path))? > 0 {
             self.run(
                 &format!("UPDATE unapplied SET due = 0 WHERE due IS NULL AND {BELOW}"),
-                [path.as_str()],
+                Values::default().add(path.as_str()),
             )?;
         }
         Ok(())
@@ -257,7 +213,8 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn retry_all_unapplied(&self) -> Result<(), CatalogError> {
-        self.run("UPDATE unapplied SET due = 0, pause = ?", [milliseconds(FIRST_RETRY)]).map(drop)
+        let first = Values::default().add(milliseconds(FIRST_RETRY));
+        self.run("UPDATE unapplied SET due = 0, pause = ?", first).map(drop)
     }
 
     /// Returns the paths to retry now: additions before removals, folders before their entries.
@@ -267,7 +224,7 @@ impl CatalogStore {
     pub fn due_unapplied(&self, most: u32) -> Result<Vec<UnappliedPath>, CatalogError> {
         self.unapplied_where(
             "due <= ? ORDER BY removal, folder, name LIMIT ?",
-            params![monotonic_ms().cast_signed(), most],
+            Values::default().unsigned(monotonic_ms()).add(most),
         )
     }
 
@@ -277,108 +234,11 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn postpone_unapplied(&self, path: &TreePath, when_told: bool) -> Result<(), CatalogError> {
-        let Some((folder, name)) = path.split_last() else { return Ok(()) };
         self.run(
-            "UPDATE unapplied SET due = iif(?1, NULL, ?2 + pause) WHERE folder = ?3 AND name = ?4",
-            params![when_told, monotonic_ms().cast_signed(), folder.as_str(), name],
+            &format!("UPDATE unapplied SET due = iif(?3, NULL, ?4 + pause) WHERE {AT}"),
+            Values::at(path).add(when_told).unsigned(monotonic_ms()),
         )
         .map(drop)
-    }
-
-    /// Returns the retained contents at and below a path.
-    ///
-    /// # Errors
-    /// Returns database errors.
-    pub fn retained_below(
-        &self,
-        path: &TreePath,
-    ) -> Result<Vec<(TreePath, RetainedContent)>, CatalogError> {
-        let mut found: Vec<(TreePath, RetainedContent)> =
-            self.retained(path)?.map(|retained| (path.clone(), retained)).into_iter().collect();
-        let ask = || {
-            let select = format!(
-                "SELECT epoch, number, digest, size, mtime_s, mtime_ns, ctime_s, ctime_ns,
-                 disk_mtime_s, disk_mtime_ns, dev, ino, folder, name
-                 FROM kept WHERE {BELOW}"
-            );
-            let mut statement = self.database.prepare_cached(&select)?;
-            let rows = statement.query_map([path.as_str()], |row| {
-                let (folder, name): (String, String) = (row.get(12)?, row.get(13)?);
-                Ok((TreePath::new(format!("{folder}/{name}")).ok(), read_retained(row)?))
-            })?;
-            rows.collect::<rusqlite::Result<Vec<_>>>()
-        };
-        let below = ask().map_err(failed(&self.file))?;
-        found.extend(below.into_iter().filter_map(|(path, retained)| Some((path?, retained))));
-        Ok(found)
-    }
-
-    /// Begins a savepoint, which can be rolled back on its own.
-    ///
-    /// # Errors
-    /// Returns database errors.
-    pub fn begin_savepoint(&self) -> Result<(), CatalogError> {
-        self.run("SAVEPOINT step", []).map(drop)
-    }
-
-    /// Releases the savepoint, or rolls it back.
-    ///
-    /// # Errors
-    /// Returns database errors.
-    pub fn end_savepoint(&self, counts: bool) -> Result<(), CatalogError> {
-        if !counts {
-            self.run("ROLLBACK TO step", [])?;
-        }
-        self.run("RELEASE step", []).map(drop)
-    }
-
-    /// Returns the first skipped name below a folder, escaped, and what it is.
-    ///
-    /// # Errors
-    /// Returns database errors.
-    pub fn first_skipped_below(
-        &self,
-        path: &TreePath,
-    ) -> Result<Option<(String, &'static str)>, CatalogError> {
-        let ask = || {
-            let select = format!(
-                "SELECT folder, name, why FROM skipped WHERE {BELOW} ORDER BY folder, name LIMIT 1"
-            );
-            self.database
-                .prepare_cached(&select)?
-                .query_row([path.as_str()], |row| {
-                    let (folder, name): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
-                    Ok((super::path_listing::escape_path(&folder, &name), row.get::<_, i64>(2)?))
-                })
-                .optional()
-        };
-        let found = ask().map_err(failed(&self.file))?;
-        Ok(found.map(|(shown, reason)| {
-            (
-                shown,
-                super::store::SkipReason::from_number(reason)
-                    .map_or("not served", |skip| skip.text()),
-            )
-        }))
-    }
-
-    /// Returns why a name is skipped; `None` if it is served or missing.
-    ///
-    /// # Errors
-    /// Returns database errors.
-    pub fn skipped_at(
-        &self,
-        path: &TreePath,
-    ) -> Result<Option<super::store::SkipReason>, CatalogError> {
-        let Some((folder, name)) = path.split_last() else { return Ok(None) };
-        let ask = || {
-            let select = "SELECT why FROM skipped WHERE folder = ? AND name = ?";
-            self.database
-                .prepare_cached(select)?
-                .query_row(params![folder.as_str(), name.as_bytes()], |row| row.get::<_, i64>(0))
-                .optional()
-        };
-        Ok(ask().map_err(failed(&self.file))?.and_then(super::store::SkipReason::from_number))
     }
 }
 

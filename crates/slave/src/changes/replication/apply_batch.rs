@@ -99,7 +99,7 @@ impl ReplicaDriver {
                         continue;
                     }
                     error!("cannot apply changes up to {}; retrying: {e}", position.applied);
-                    store.set_meta("last-error", e.to_string())?;
+                    store.set_last_error(&e.to_string())?;
                     events.push_back(Event::ApplyFailed);
                     return Ok(());
                 }

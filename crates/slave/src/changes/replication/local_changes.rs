@@ -178,7 +178,7 @@ impl LocalChanges {
                 && let Some(digest) = row.digest
             {
                 let kind = LocalChangeKind::File {
-                    meta: file_identity(&row),
+                    meta: row.identity(),
                     mtime: row.entry.mtime,
                     digest,
                     mode: row.entry.mode,
@@ -363,7 +363,7 @@ impl ReplicaDriver {
                 let kind = match (row.entry.kind, row.digest) {
                     (Kind::Folder, _) => LocalChangeKind::Folder { mode: row.entry.mode },
                     (Kind::File, Some(digest)) => LocalChangeKind::File {
-                        meta: file_identity(&row),
+                        meta: row.identity(),
                         mtime: row.entry.mtime,
                         digest,
                         mode: row.entry.mode,
@@ -829,7 +829,7 @@ impl ReplicaDriver {
             let files =
                 rows.into_iter().filter(|(_, row)| row.here && row.entry.kind == Kind::File);
             let files: VecDeque<UnhashedFile> =
-                files.map(|(path, row)| UnhashedFile { meta: file_identity(&row), path }).collect();
+                files.map(|(path, row)| UnhashedFile { meta: row.identity(), path }).collect();
             self.local_changes.repairing.clear();
             self.local_changes.progress =
                 Scrub { order, files: files.len() as u64, ..Scrub::default() };
@@ -851,7 +851,7 @@ impl ReplicaDriver {
         if !row.here || row.entry.kind != Kind::File || row.entry.version.is_none() {
             return Ok(());
         }
-        let meta = file_identity(&row);
+        let meta = row.identity();
         self.local_changes.cleared.retain(|_, (_, at)| at.elapsed() < CLEARED_TIME);
         let known = self.local_changes.cleared.get(path).is_some_and(|(known, _)| *known == meta)
             || self.local_changes.scrubbing.contains_key(path)
@@ -869,7 +869,7 @@ impl ReplicaDriver {
         suspected: bool,
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
-        let row = store.row(&of.path)?.filter(|row| file_identity(row) == of.meta && row.here);
+        let row = store.row(&of.path)?.filter(|row| row.identity() == of.meta && row.here);
         // The file is unchanged and still could not be read.
         if digest.is_none() && row.is_some() && self.root.open_file(&of.path).is_err() {
             self.local_changes.progress.unreadable += u64::from(!suspected);
@@ -998,16 +998,6 @@ impl ReplicaDriver {
 /// mode on the disk has changed.
 fn wanted_mode(row: &CatalogRow, on_disk: Mode) -> Mode {
     if row.on_disk.mode == on_disk { row.entry.mode } else { on_disk.with_owner_access(Kind::File) }
-}
-
-fn file_identity(row: &CatalogRow) -> FileIdentity {
-    FileIdentity {
-        dev: row.dev,
-        ino: row.ino,
-        size: row.entry.size,
-        mtime: row.on_disk.mtime,
-        ctime: row.ctime,
-    }
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ impl ReplicaDriver {
             ReplicaRecorder::begin(slave, folder, &position, &lacks, &ids, to)
         });
         let replica = Replica::new(slave, folder, position, lacks, ids);
-        store.set_meta("fit", "")?;
+        store.set_fit("")?;
         store.retry_all_unapplied()?;
         let first = Self::refusals_at_start(store)?;
         Ok(Self {
@@ -254,9 +254,7 @@ impl ReplicaDriver {
         self.fetch_pool.retain_partials(|put| self.replica.wants(put));
         let quarantined = self.quarantine.take_count();
         if quarantined > 0 {
-            scanner
-                .store
-                .add_to_total("set-aside", i64::try_from(quarantined).unwrap_or(i64::MAX))?;
+            scanner.store.add_to_total("set-aside", quarantined)?;
         }
         self.record_scrub(&scanner.store)?;
         self.update_fitness(&scanner.store)
@@ -308,7 +306,7 @@ impl ReplicaDriver {
                 }
             }
             Action::RaiseEpoch(epoch) => store.raise_epoch(epoch)?,
-            Action::BeginHistory(chain) => store.set_meta("chain", chain.0)?,
+            Action::BeginHistory(chain) => store.set_chain(chain)?,
             Action::SetTimelines(timelines) => {
                 store.set_timelines(&timelines)?;
                 self.note_history(store)?;
@@ -505,7 +503,7 @@ impl ReplicaDriver {
                     "this slave is not ready for sessions"
                 }
             );
-            store.set_meta("fit", if fit { self.writer_token.as_str() } else { "" })?;
+            store.set_fit(if fit { self.writer_token.as_str() } else { "" })?;
             self.in_service = fit;
         }
         Ok(())

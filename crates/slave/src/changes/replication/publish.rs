@@ -58,8 +58,7 @@ impl ReplicaDriver {
                         events.push_back(Event::Refused { put: fetched.put, retry: false });
                     } else if blame == FetchFault::Local {
                         self.cannot_store = true;
-                        store.set_meta(
-                            "last-error",
+                        store.set_last_error(
                             "content from other slaves cannot be stored; see the log",
                         )?;
                     }
@@ -78,7 +77,7 @@ impl ReplicaDriver {
             whole.iter().map(|(put, _, part)| (*put, part.name.clone())).collect();
         let published = self.publish(&wanted, store)?;
         if published.contains(&PublishResult::Published) && std::mem::take(&mut self.cannot_store) {
-            store.set_meta("last-error", "")?;
+            store.set_last_error("")?;
         }
         for ((put, from, FetchedFile { name, file }), published) in whole.into_iter().zip(published)
         {
@@ -172,7 +171,7 @@ impl ReplicaDriver {
                         Err(ApplyError::Catalog(e)) => return Err(e),
                         Err(e) => {
                             warn!("cannot store the content of {path}: {e}");
-                            store.set_meta("last-error", e.to_string())?;
+                            store.set_last_error(&e.to_string())?;
                             PublishResult::Failed
                         }
                     }

@@ -93,7 +93,7 @@ impl ReplicaDriver {
                 roll_back_catalog(store);
                 disk.roll_back();
                 error!("resync failed; retrying: {e}");
-                store.set_meta("last-error", e.to_string())?;
+                store.set_last_error(&e.to_string())?;
                 events.push_back(Event::AdoptFailed);
                 return Ok(());
             }

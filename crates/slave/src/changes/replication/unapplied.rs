@@ -234,8 +234,7 @@ fn known_files_at(
     path: &TreePath,
 ) -> Result<(Vec<(TreePath, RetainedContent)>, bool), CatalogError> {
     let mut files = store.retained_below(path)?;
-    let mut left = store.unapplied_below(path)?.iter().any(|found| found.is_leftover)
-        || store.unapplied(path)?.is_some_and(|found| found.is_leftover);
+    let mut left = store.unapplied_at_and_below(path)?.iter().any(|found| found.is_leftover);
     let mut rows = store.below(path)?;
     rows.extend(store.row(path)?.map(|row| (path.clone(), row)));
     for (path, row) in rows {

@@ -8,11 +8,10 @@ use relais_cluster::IDS;
 use relais_proto::{ChangeId, Kind, Lsn, TreePath};
 use relais_tree::{Folder, TreeError};
 
-use super::{
-    AppliedEntry, CatalogError, CatalogReader, CatalogStore, FOLDER, MetadataFolder, Scanner,
-    SlaveIdentity, StartParameters,
+use crate::{
+    AppliedEntry, CatalogError, CatalogReader, CatalogStore, Commit, FOLDER, MetadataFolder,
+    Scanner, SlaveIdentity, StartParameters,
 };
-use crate::proposal::Commit;
 
 const ANY: StartParameters =
     StartParameters { standalone: false, requested_port: 0, bound_port: 40_000 };

@@ -12,9 +12,11 @@ use relais_proto::{FileTime, Kind, TreePath, check_part};
 use relais_tree::{Folder, Meta, MetaKind, TreeError};
 
 use super::debounce::{Debounce, QUIET};
-use super::store::{CatalogStore, SkipReason};
 use super::watcher::FolderWatcher;
-use super::{CatalogError, FOLDER};
+use crate::catalogue::skipped::SkipReason;
+use crate::catalogue::store::CatalogStore;
+use crate::error::CatalogError;
+use crate::metadata_folder::FOLDER;
 use crate::sys::lease::{Writers, writers};
 
 /// Rows written in one transaction.

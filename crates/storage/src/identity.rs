@@ -1,53 +1,23 @@
-//! A slave's identity in its folder: the folder id, the slave id, and the writer lock.
+//! A slave's identity in its folder: the folder id and the slave id.
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use relais_proto::{FolderId, SlaveId};
 use relais_tree::{Folder, TreeError};
 
-use super::{CatalogError, FOLDER};
+use crate::error::CatalogError;
+use crate::metadata_folder::{FOLDER, MetadataFolder, open_or_create};
+use crate::writer_lock::WriterLock;
 
 /// Name of the folder id file.
 const FOLDER_ID: &str = "folder.id";
 /// Folder of the slave id files.
 const SLAVES: &str = "slaves";
-/// Name of the writer lock.
-const LOCK: &str = "lock";
 /// Longest id file that is read, in bytes.
 const ID_FILE: u64 = 256;
-
-/// The metadata folder, held open. Files in it are opened relative to its descriptor, even if the
-/// served folder is renamed.
-#[derive(Debug, Clone)]
-pub struct MetadataFolder(Arc<Folder>);
-
-impl MetadataFolder {
-    /// Opens the metadata folder.
-    ///
-    /// # Errors
-    /// Returns the errors of the folder, also if it is missing.
-    pub fn open(root: &Folder) -> Result<Self, TreeError> {
-        Ok(Self(Arc::new(root.sub(FOLDER)?)))
-    }
-
-    /// Returns the open folder.
-    #[must_use]
-    pub fn folder(&self) -> &Folder {
-        &self.0
-    }
-
-    /// Returns a path to a file through the descriptor. The path is valid while this or a clone
-    /// exists, in this process and its forked children.
-    #[must_use]
-    pub fn path(&self, name: &str) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.0.as_fd().as_raw_fd()))
-    }
-}
 
 /// Start parameters of a slave, by which it finds its former id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,12 +88,10 @@ impl SlaveIdentity {
     /// # Errors
     /// Returns the errors of the folder, or [`CatalogError::Malformed`].
     pub fn acquire(root: &Folder, started: StartParameters) -> Result<Self, CatalogError> {
-        make_own_folder(root, FOLDER)?;
-        let folder = MetadataFolder::open(root)?;
+        let folder = MetadataFolder::create(root)?;
         let own = folder.folder();
         let folder_id = folder_id(own)?;
-        make_own_folder(own, SLAVES)?;
-        let slaves = own.sub(SLAVES)?;
+        let slaves = open_or_create(own, SLAVES)?;
         let (slave_id, lock) = loop {
             if let Some(found) = free_id(&slaves, started)? {
                 break found;
@@ -158,11 +126,7 @@ pub fn discard_ids(
     let own = own.folder();
     // Another slave of this folder may have changed the id already.
     if folder_id(own)? == folder {
-        let id = FolderId(relais_os::random()?);
-        let aside = format!("{FOLDER_ID}.{}", std::process::id());
-        let mut file = own.create_new(&aside)?;
-        writeln!(file, "{id}")?;
-        file.sync_all()?;
+        let aside = write_new_id(own)?;
         own.rename(&aside, FOLDER_ID)?;
         own.sync()?;
     }
@@ -180,12 +144,13 @@ impl SlaveIdentity {
     }
 }
 
-/// Creates a folder, unless it exists.
-fn make_own_folder(within: &Folder, name: &str) -> Result<(), TreeError> {
-    match within.make_folder(name, true) {
-        Ok(()) | Err(TreeError::Taken) => Ok(()),
-        Err(e) => Err(e),
-    }
+/// Writes a new folder id to a temporary file, and returns its name.
+fn write_new_id(own: &Folder) -> Result<String, CatalogError> {
+    let aside = format!("{FOLDER_ID}.{}", std::process::id());
+    let mut file = own.create_new(&aside)?;
+    writeln!(file, "{}", FolderId(relais_os::random()?))?;
+    file.sync_all()?;
+    Ok(aside)
 }
 
 fn folder_id(own: &Folder) -> Result<FolderId, CatalogError> {
@@ -195,11 +160,7 @@ fn folder_id(own: &Folder) -> Result<FolderId, CatalogError> {
     }
     // The id is written to a temporary file and then renamed. If two slaves start at once, both get
     // the same id.
-    let id = FolderId(relais_os::random()?);
-    let aside = format!("{FOLDER_ID}.{}", std::process::id());
-    let mut file = own.create_new(&aside)?;
-    writeln!(file, "{id}")?;
-    file.sync_all()?;
+    let aside = write_new_id(own)?;
     let named = own.rename_noreplace(&aside, FOLDER_ID);
     if named.is_err() {
         own.unlink(&aside)?;
@@ -249,56 +210,6 @@ fn free_id(
 fn new_id(slaves: &Folder) -> Result<(SlaveId, File), CatalogError> {
     let id = SlaveId(relais_os::random()?);
     Ok((id, slaves.create_or_open_part(id.to_string())?))
-}
-
-/// Held by the one process that writes the catalogue of a folder.
-#[derive(Debug)]
-pub struct WriterLock {
-    file: File,
-}
-
-impl WriterLock {
-    /// Acquires the lock. Returns `None` if another slave of this host has it.
-    ///
-    /// # Errors
-    /// Returns the errors of the folder.
-    pub fn try_acquire(own: &MetadataFolder) -> Result<Option<Self>, CatalogError> {
-        match own.folder().create_or_open_part(LOCK) {
-            Ok(file) => {
-                file.set_len(0)?;
-                Ok(Some(Self { file }))
-            }
-            Err(TreeError::InUse) => Ok(None),
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    /// Writes a new token into the lock file. A catalogue with the same token is complete and
-    /// current.
-    ///
-    /// # Errors
-    /// Returns the errors of the system calls.
-    pub fn new_token(&self) -> Result<String, CatalogError> {
-        let token = SlaveId(relais_os::random()?).to_string();
-        self.file.set_len(0)?;
-        self.file.write_all_at(token.as_bytes(), 0)?;
-        Ok(token)
-    }
-
-    /// Returns the token of the current or last writer; empty if there is none.
-    ///
-    /// # Errors
-    /// Returns the errors of the system calls.
-    pub fn token_of(own: &MetadataFolder) -> Result<String, CatalogError> {
-        let file = match own.folder().open_read(LOCK) {
-            Ok(opened) => opened.file,
-            Err(TreeError::NotFound) => return Ok(String::new()),
-            Err(e) => return Err(e.into()),
-        };
-        let mut token = String::new();
-        file.take(ID_FILE).read_to_string(&mut token)?;
-        Ok(token)
-    }
 }
 
 #[cfg(test)]
@@ -402,18 +313,6 @@ mod tests {
             second.folder_id,
             "the ids change only once"
         );
-    }
-
-    #[test]
-    fn writer_lock_is_exclusive() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = Folder::open(dir.path()).unwrap();
-        let own = SlaveIdentity::acquire(&root, ANY).unwrap().folder;
-        let first = WriterLock::try_acquire(&own).unwrap();
-        assert!(first.is_some());
-        assert!(WriterLock::try_acquire(&own).unwrap().is_none());
-        drop(first);
-        assert!(WriterLock::try_acquire(&own).unwrap().is_some());
     }
 
     #[test]

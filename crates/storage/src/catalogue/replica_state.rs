@@ -1,0 +1,342 @@
+//! Catalogue data that only a replica has: its position, histories, change ids and peers.
+
+use relais_cluster::replica::{MissingContent, lack_of_entry};
+use relais_cluster::{HistoryHash, ReplicaPosition};
+use relais_proto::{ChangeId, ClusterId, Lsn, PeerSlave, Scrub, Timeline, TreePath};
+
+use super::columns::{AT, BELOW, Values, split};
+use super::row::CatalogRow;
+use super::store::CatalogStore;
+use crate::error::CatalogError;
+use crate::proposal::Commit;
+
+impl CatalogStore {
+    /// Returns all committed entries, ordered by path.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn committed_entries(&self) -> Result<Vec<(TreePath, CatalogRow)>, CatalogError> {
+        let mut rows = self.rows("epoch IS NOT NULL", Values::default())?;
+        rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Ok(rows)
+    }
+
+    /// Returns the path and row whose content a put stored.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn row_of_put(&self, put: Lsn) -> Result<Option<(TreePath, CatalogRow)>, CatalogError> {
+        let condition = "content_epoch = ? AND content_number = ? LIMIT 1";
+        Ok(self.rows(condition, Values::default().lsn(put))?.into_iter().next())
+    }
+
+    /// Returns uncommitted entries after a path: folders, and files with a digest. A folder comes
+    /// before its entries.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn uncommitted(
+        &self,
+        after: &TreePath,
+        most: u32,
+    ) -> Result<Vec<(TreePath, CatalogRow)>, CatalogError> {
+        self.rows(
+            "epoch IS NULL AND (kind = 1 OR digest IS NOT NULL) AND (folder, name) > (?1, ?2)
+             ORDER BY folder, name LIMIT ?3",
+            Values::at(after).add(most),
+        )
+    }
+
+    /// Returns the contents that are not on this disk.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn missing_content(&self) -> Result<Vec<MissingContent>, CatalogError> {
+        let rows = self.rows("here = 0", Values::default())?;
+        Ok(rows.iter().filter_map(|(path, row)| lack_of_entry(path, &row.tree_entry()?)).collect())
+    }
+
+    /// Moves the rows at and below `from` to `to`, where no row is. Committed rows get the LSN of
+    /// the move.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn relocate(
+        &self,
+        from: &TreePath,
+        to: &TreePath,
+        version: Lsn,
+    ) -> Result<(), CatalogError> {
+        self.relocate_entries(from, to, version)?;
+        // A skipped name has no entry that could be moved.
+        self.relocate_below("skipped", from, to)?;
+        self.relocate_at("kept", from, to)?;
+        self.relocate_below("kept", from, to)
+    }
+
+    /// Same as [`Self::relocate`], but retained content and skipped names stay at the old path.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn relocate_entries(
+        &self,
+        from: &TreePath,
+        to: &TreePath,
+        version: Lsn,
+    ) -> Result<(), CatalogError> {
+        self.unskip(to)?;
+        let set = "UPDATE entry SET epoch = ?2, number = ?3 WHERE epoch IS NOT NULL AND";
+        let values = Values::default().add(from.as_str()).lsn(version);
+        self.run(&format!("{set} {BELOW}"), values)?;
+        let (folder, name) = split(from);
+        let values = Values::default().add(folder).lsn(version).add(name);
+        self.run(&format!("{set} folder = ?1 AND name = ?4"), values)?;
+        for table in ["entry", "unapplied"] {
+            self.relocate_at(table, from, to)?;
+            self.relocate_below(table, from, to)?;
+        }
+        // The disk may accept at the new path what it refused at the old one.
+        let due = "UPDATE unapplied SET due = 0 WHERE";
+        self.run(&format!("{due} {BELOW}"), Values::default().add(to.as_str()))?;
+        self.run(&format!("{due} {AT}"), Values::at(to)).map(drop)
+    }
+
+    fn relocate_at(&self, table: &str, from: &TreePath, to: &TreePath) -> Result<(), CatalogError> {
+        let (folder, name) = split(to);
+        let update = format!("UPDATE {table} SET folder = ?3, name = ?4 WHERE {AT}");
+        self.run(&update, Values::at(from).add(folder).add(name)).map(drop)
+    }
+
+    fn relocate_below(
+        &self,
+        table: &str,
+        from: &TreePath,
+        to: &TreePath,
+    ) -> Result<(), CatalogError> {
+        let update = format!(
+            "UPDATE {table} SET folder = ?2 || substr(folder, length(?1) + 1) WHERE {BELOW}"
+        );
+        self.run(&update, Values::default().add(from.as_str()).add(to.as_str())).map(drop)
+    }
+
+    /// Returns the position of the replica.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn position(&self) -> Result<ReplicaPosition, CatalogError> {
+        let applied = self.applied()?.unwrap_or_default();
+        let chain: Option<[u8; 32]> = self.meta("chain")?;
+        let epoch: Option<u32> = self.meta("epoch")?;
+        Ok(ReplicaPosition {
+            applied,
+            chain: HistoryHash(chain.unwrap_or_default()),
+            epoch: epoch.unwrap_or_default().max(applied.epoch),
+        })
+    }
+
+    /// Records the position of the replica. The epoch never decreases.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn set_position(&self, position: &ReplicaPosition) -> Result<(), CatalogError> {
+        self.set_applied(position.applied)?;
+        self.set_chain(position.chain)?;
+        self.raise_epoch(position.epoch)
+    }
+
+    /// Records the hash over the history up to the last applied change.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn set_chain(&self, chain: HistoryHash) -> Result<(), CatalogError> {
+        self.set_meta("chain", &chain.0[..])
+    }
+
+    /// Raises the highest known epoch.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn raise_epoch(&self, epoch: u32) -> Result<(), CatalogError> {
+        let known: Option<u32> = self.meta("epoch")?;
+        self.set_meta("epoch", known.unwrap_or_default().max(epoch))
+    }
+
+    /// Returns the timelines of the folder's history, oldest first.
+    ///
+    /// # Errors
+    /// Returns database errors, or an error for a malformed list.
+    pub fn timelines(&self) -> Result<Vec<Timeline>, CatalogError> {
+        let text: Option<String> = self.meta("timelines")?;
+        let parse = |timeline: &str| {
+            let (after, id) = timeline.split_once(':')?;
+            let (epoch, number) = after.split_once('-')?;
+            let after = Lsn { epoch: epoch.parse().ok()?, number: number.parse().ok()? };
+            let id = u128::from_str_radix(id, 16).ok()?.to_be_bytes();
+            Some(Timeline { after, id })
+        };
+        let timelines: Option<Vec<Timeline>> =
+            text.unwrap_or_default().split_whitespace().map(parse).collect();
+        timelines.ok_or_else(|| self.damaged("the list of timelines"))
+    }
+
+    /// Records the timelines of the folder's history.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn set_timelines(&self, timelines: &[Timeline]) -> Result<(), CatalogError> {
+        let one = |timeline: &Timeline| {
+            format!("{}:{:032x}", timeline.after, u128::from_be_bytes(timeline.id))
+        };
+        self.set_meta("timelines", timelines.iter().map(one).collect::<Vec<_>>().join(" "))
+    }
+
+    /// Returns which server numbered the changes of the catalogue, if that is known.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn history(&self) -> Result<Option<History>, CatalogError> {
+        Ok(self.meta("history")?.and_then(|text: String| History::parse(&text)))
+    }
+
+    /// Records which server numbers the changes of the catalogue.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn set_history(&self, history: History) -> Result<(), CatalogError> {
+        self.set_meta("history", history.to_string())
+    }
+
+    /// Forgets all change numbers, because they mean nothing in the cluster that the slave joins.
+    ///
+    /// Names, contents and digests stay. The files count as local files, so the slave compares
+    /// them with the tree: equal content is adopted, new files are proposed, and files that differ
+    /// are quarantined.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn forget_history(&self) -> Result<(), CatalogError> {
+        self.commit()?;
+        self.ask(|database| {
+            database.execute_batch(
+                "BEGIN;
+                 DELETE FROM entry WHERE here = 0;
+                 UPDATE entry SET epoch = NULL, number = NULL, content_epoch = NULL,
+                     content_number = NULL, holders = NULL;
+                 DELETE FROM kept; DELETE FROM unapplied; DELETE FROM change; DELETE FROM peer;
+                 DELETE FROM meta WHERE what IN ('applied-epoch', 'applied-number', 'chain',
+                     'epoch', 'timelines', 'fit', 'history');
+                 COMMIT;",
+            )
+        })
+    }
+
+    /// Returns all committed changes by id.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn ids(&self) -> Result<Vec<(ChangeId, Lsn)>, CatalogError> {
+        self.all("SELECT id, epoch, number FROM change", Values::default(), |from| {
+            Ok((ChangeId(from.get()?), from.lsn()?))
+        })
+    }
+
+    /// Deletes the id of a withdrawn change. The same id then counts as a new change.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn forget_change(&self, version: Lsn) -> Result<(), CatalogError> {
+        let delete = "DELETE FROM change WHERE epoch = ? AND number = ?";
+        self.run(delete, Values::default().lsn(version)).map(drop)
+    }
+
+    /// Replaces the ids of all changes with those of the master's tree.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn replace_ids(&self, ids: &[(ChangeId, Lsn)]) -> Result<(), CatalogError> {
+        self.run("DELETE FROM change", Values::default())?;
+        // The master does not send the digest of each put; the entries of the tree have it.
+        ids.iter().try_for_each(|(id, version)| {
+            self.record_change(*id, Commit { version: *version, digest: None })
+        })
+    }
+
+    /// Records the progress of the scrub.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn set_scrub(&self, scrub: &Scrub) -> Result<(), CatalogError> {
+        let Scrub { order, done, files, read, damaged, repaired, unreadable } = scrub;
+        let done = u8::from(*done);
+        let text = format!("{order} {done} {files} {read} {damaged} {repaired} {unreadable}");
+        self.set_meta("scrub", text)
+    }
+
+    /// Returns the progress of the scrub.
+    pub(super) fn scrub(&self) -> Result<Scrub, CatalogError> {
+        let text: String = self.meta("scrub")?.unwrap_or_default();
+        let numbers: Vec<u64> = text.split(' ').map_while(|word| word.parse().ok()).collect();
+        Ok(match numbers[..] {
+            [order, done, files, read, damaged, repaired, unreadable] => {
+                Scrub { order, done: done == 1, files, read, damaged, repaired, unreadable }
+            }
+            _ => Scrub::default(),
+        })
+    }
+
+    /// Records the slaves of the cluster.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn set_peers(&self, peers: &[PeerSlave]) -> Result<(), CatalogError> {
+        self.run("DELETE FROM peer", Values::default())?;
+        for peer in peers {
+            let values = Values::default().add(&peer.slave.0[..]).add(&peer.folder.0[..]);
+            self.run("INSERT OR REPLACE INTO peer VALUES (?, ?)", values)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the total size of all contents in bytes.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn total_bytes(&self) -> Result<u64, CatalogError> {
+        self.total("bytes")
+    }
+
+    /// Returns the number of files.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn file_count(&self) -> Result<u64, CatalogError> {
+        self.total("files")
+    }
+}
+
+/// The server that numbered the changes of a catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum History {
+    /// The slave itself, without a master.
+    Standalone,
+    /// The master of this cluster.
+    Cluster(ClusterId),
+}
+
+impl History {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "standalone" => Some(Self::Standalone),
+            cluster => cluster.parse().ok().map(Self::Cluster),
+        }
+    }
+}
+
+impl std::fmt::Display for History {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Standalone => f.write_str("standalone"),
+            Self::Cluster(cluster) => cluster.fmt(f),
+        }
+    }
+}

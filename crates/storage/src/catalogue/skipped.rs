@@ -1,0 +1,85 @@
+//! Names in the folder that are not served, each with its reason.
+
+use relais_proto::TreePath;
+
+use super::columns::{AT, Values, split};
+use super::store::CatalogStore;
+use crate::error::CatalogError;
+
+/// Why a name is not served. The number is stored in the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SkipReason {
+    /// A symbolic link.
+    Link = 0,
+    /// A device, a FIFO or a socket.
+    Special = 1,
+    /// A mount point.
+    Mount = 2,
+    /// The name is not UTF-8, or violates the rules for names.
+    Name = 3,
+    /// The file or folder cannot be read.
+    Unreadable = 4,
+}
+
+impl SkipReason {
+    /// Returns the reason with this database number.
+    #[must_use]
+    pub fn from_number(number: i64) -> Option<Self> {
+        [Self::Link, Self::Special, Self::Mount, Self::Name, Self::Unreadable]
+            .into_iter()
+            .find(|skip| *skip as i64 == number)
+    }
+
+    /// Describes the reason for operators.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Link => "a symbolic link",
+            Self::Special => "a device, FIFO or socket",
+            Self::Mount => "a mount point",
+            Self::Name => "a name that cannot be served",
+            Self::Unreadable => "the server may not read it",
+        }
+    }
+}
+
+impl CatalogStore {
+    /// Records that a name in a folder is not served, and removes its entry.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn skip(
+        &self,
+        folder: &TreePath,
+        name: &[u8],
+        reason: SkipReason,
+    ) -> Result<(), CatalogError> {
+        if let Some(path) = std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok()) {
+            self.remove(&path)?;
+        }
+        self.run(
+            "INSERT OR REPLACE INTO skipped VALUES (?, ?, ?)",
+            Values::default().add(folder.as_str()).add(name).add(reason as i64),
+        )
+        .map(drop)
+    }
+
+    /// Removes the skip record of a name, given as bytes.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn forget_skipped(&self, folder: &TreePath, name: &[u8]) -> Result<(), CatalogError> {
+        self.unskip_name(folder.as_str(), name)
+    }
+
+    /// Removes the skip record of a path.
+    pub(super) fn unskip(&self, path: &TreePath) -> Result<(), CatalogError> {
+        let (folder, name) = split(path);
+        self.unskip_name(folder, name.as_bytes())
+    }
+
+    fn unskip_name(&self, folder: &str, name: &[u8]) -> Result<(), CatalogError> {
+        let values = Values::default().add(folder).add(name);
+        self.run(&format!("DELETE FROM skipped WHERE {AT}"), values).map(drop)
+    }
+}
