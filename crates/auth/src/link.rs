@@ -140,7 +140,7 @@ impl<'a> LinkHandshake<'a> {
     /// The first message. `agent` is program and version, for the other side's log.
     #[must_use]
     pub fn hello(&self, agent: impl Into<String>) -> Request {
-        Request::Hello(Hello { role: self.role.hello(), versions: VERSIONS, agent: agent.into() })
+        Request::Hello(Hello::new(self.role.hello(), agent))
     }
 
     /// The second message, sent directly after the first.
@@ -375,6 +375,7 @@ mod tests {
             version: 1,
             role,
             cluster: key.cluster_id(),
+            capabilities: relais_proto::Capabilities::default(),
             agent: String::new(),
         };
         for other in [ServerRole::Master, ServerRole::Standalone] {
@@ -407,6 +408,7 @@ mod tests {
                 version: 1,
                 role,
                 cluster: key.cluster_id(),
+                capabilities: relais_proto::Capabilities::default(),
                 agent: String::new(),
             };
             payload(&|to| welcome.encode(to))

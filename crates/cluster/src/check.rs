@@ -66,7 +66,7 @@ pub fn check<V: TreeView>(
         Change::Put { path, .. } => check_put(path, expect, tree),
         Change::MakeFolder { path, .. } => check_make_folder(path, tree),
         Change::Remove { path, recursive } => check_remove(path, *recursive, expect, tree),
-        Change::Move { from, to } => check_move(from, to, tree),
+        Change::Move { from, to } => check_move(from, to, expect, tree),
         Change::SetMode { path, .. } => check_set_mode(path, expect, tree),
         // Only the sequencer makes this change, and it always fits.
         Change::Withdraw { .. } => Ok(Ok(())),
@@ -101,6 +101,19 @@ fn parent_is_missing<V: TreeView>(
     })
 }
 
+/// Checks the precondition on the entry at `path`.
+fn check_expected(path: &TreePath, expect: Expect, node: Option<TreeNode>) -> Result<(), Refusal> {
+    if expect.fits(node.map(|node| node.version)) {
+        return Ok(());
+    }
+    let found = match node.map(|node| node.version) {
+        None => "nothing".to_owned(),
+        Some(None) => "something that was never numbered".to_owned(),
+        Some(Some(version)) => format!("version {version}"),
+    };
+    Err(Refusal::at(path, ErrorCode::Changed, format!("it has changed: {found} is there now")))
+}
+
 fn check_put<V: TreeView>(
     path: &TreePath,
     expect: Expect,
@@ -116,19 +129,7 @@ fn check_put<V: TreeView>(
     if node.is_some_and(|node| node.kind == Kind::Folder) {
         return refuse_at(path, ErrorCode::IsFolder, "a folder has that name");
     }
-    if !expect.fits(node.map(|node| node.version)) {
-        let found = match node {
-            None => "nothing".to_owned(),
-            Some(TreeNode { version: None, .. }) => "something that was never numbered".to_owned(),
-            Some(TreeNode { version: Some(version), .. }) => format!("version {version}"),
-        };
-        return refuse_at(
-            path,
-            ErrorCode::Changed,
-            format!("it has changed: {found} is there now"),
-        );
-    }
-    Ok(Ok(()))
+    Ok(check_expected(path, expect, node))
 }
 
 fn check_make_folder<V: TreeView>(
@@ -158,16 +159,16 @@ fn check_remove<V: TreeView>(
         return refuse_at(path, ErrorCode::Denied, "the top cannot be removed");
     }
     let node = tree.node(path)?;
-    match node.map(|node| node.kind) {
-        None => refuse_at(path, ErrorCode::NotFound, "no such file or folder"),
-        Some(_) if !expect.fits(node.map(|node| node.version)) => {
-            refuse_at(path, ErrorCode::Changed, "it has changed since the last look")
-        }
-        Some(Kind::Folder) if !recursive && !tree.is_empty(path)? => {
-            refuse_at(path, ErrorCode::NotEmpty, "the folder is not empty")
-        }
-        Some(_) => Ok(Ok(())),
+    let Some(TreeNode { kind, .. }) = node else {
+        return refuse_at(path, ErrorCode::NotFound, "no such file or folder");
+    };
+    if let Err(refusal) = check_expected(path, expect, node) {
+        return Ok(Err(refusal));
     }
+    if kind == Kind::Folder && !recursive && !tree.is_empty(path)? {
+        return refuse_at(path, ErrorCode::NotEmpty, "the folder is not empty");
+    }
+    Ok(Ok(()))
 }
 
 fn check_set_mode<V: TreeView>(
@@ -180,16 +181,14 @@ fn check_set_mode<V: TreeView>(
     }
     match tree.node(path)? {
         None => refuse_at(path, ErrorCode::NotFound, "no such file or folder"),
-        Some(node) if !expect.fits(Some(node.version)) => {
-            refuse_at(path, ErrorCode::Changed, "it has changed since the last look")
-        }
-        Some(_) => Ok(Ok(())),
+        node => Ok(check_expected(path, expect, node)),
     }
 }
 
 fn check_move<V: TreeView>(
     from: &TreePath,
     to: &TreePath,
+    expect: Expect,
     tree: &mut V,
 ) -> Result<Result<(), Refusal>, V::Error> {
     if from.is_root() || to.is_root() {
@@ -198,6 +197,9 @@ fn check_move<V: TreeView>(
     let Some(node) = tree.node(from)? else {
         return refuse_at(from, ErrorCode::NotFound, "no such file or folder");
     };
+    if let Err(refusal) = check_expected(from, expect, Some(node)) {
+        return Ok(Err(refusal));
+    }
     if from == to {
         return Ok(Ok(()));
     }
@@ -371,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_put_finds_what_it_expects_or_is_refused() {
+    fn a_change_finds_what_it_expects_or_is_refused() {
         let version = |number| Expect::Lsn(Lsn { epoch: 1, number });
         for (at, expect, fits) in [
             ("file", version(1), true),
@@ -380,11 +382,24 @@ mod tests {
             ("file", Expect::Unnumbered, false),
             ("old", Expect::Unnumbered, true),
             ("old", version(1), false),
+            ("empty", version(2), true),
+            ("empty", version(1), false),
             ("none", Expect::Absent, true),
             ("none", version(1), false),
         ] {
             let wanted = (!fits).then_some(ErrorCode::Changed);
-            assert_eq!(ask(&put(at), expect), wanted, "{at} {expect:?}");
+            let move_away = Change::Move { from: path(at), to: path("new") };
+            let (found, file) = (at != "none", at != "empty");
+            for (change, is_checked) in [
+                (put(at), file),
+                (Change::Remove { path: path(at), recursive: false }, found),
+                (move_away, found),
+                (Change::SetMode { path: path(at), mode: Mode::new(0o600) }, found),
+            ] {
+                if is_checked {
+                    assert_eq!(ask(&change, expect), wanted, "{change:?} {expect:?}");
+                }
+            }
         }
     }
 }

@@ -12,8 +12,8 @@ use relais_auth::{LinkChallenger, LinkError, LoginResult, PendingLogin};
 use relais_net::tls::ChannelBinding;
 use relais_net::{LoginHandler, LoginStep};
 use relais_proto::{
-    ErrorCode, FrameType, Hello, LinkMessage, LogRateLimiter, Login, Refusal, Reply, Request, Role,
-    ServerRole, SlaveId, VERSIONS, WireError, common_version, limits, sanitize,
+    Capabilities, ErrorCode, FrameType, Hello, LinkMessage, LogRateLimiter, Login, Refusal, Reply,
+    Request, Role, ServerRole, SlaveId, VERSIONS, WireError, common_version, limits, sanitize,
 };
 
 use crate::AGENT;
@@ -95,7 +95,7 @@ impl MasterLogin {
     }
 
     fn hello(&mut self, kind: FrameType, payload: &[u8]) -> Result<LoginStep<LinkPeer>, Refusal> {
-        let Request::Hello(Hello { role, versions, agent }) = request(kind, payload)? else {
+        let Request::Hello(Hello { role, versions, agent, .. }) = request(kind, payload)? else {
             return Err(unexpected(kind));
         };
         let version = common_version(VERSIONS, versions).map_err(|error| refusal(&error))?;
@@ -117,6 +117,7 @@ impl MasterLogin {
             version,
             role: ServerRole::Master,
             cluster: self.core.cluster,
+            capabilities: Capabilities::default(),
             agent: AGENT.to_owned(),
         })))
     }

@@ -233,9 +233,23 @@ impl Connection {
 
     /// Reads the header of the next frame; none if the peer closed before it.
     ///
+    /// Frames of unknown types that are ignorable are skipped.
+    ///
     /// # Errors
     /// A malformed header, or an error of the socket. Silence is [`io::ErrorKind::TimedOut`].
     pub fn read_header(&mut self) -> Result<Option<FrameHeader>, WireError> {
+        for _ in 0..limits::IGNORED_FRAMES {
+            match self.read_any_header() {
+                Err(WireError::UnknownType(kind)) if FrameType::is_ignorable(kind) => {
+                    self.skip_unknown()?;
+                }
+                other => return other,
+            }
+        }
+        self.read_any_header()
+    }
+
+    fn read_any_header(&mut self) -> Result<Option<FrameHeader>, WireError> {
         self.frame_begun = None;
         while self.end - self.start < HEADER_LEN {
             let begun = self.start < self.end;
@@ -251,13 +265,13 @@ impl Connection {
 
     /// Reads and drops the payload of a frame of unknown type.
     ///
-    /// Call it directly after [`WireError::UnknownType`], for a type in the range of requests.
+    /// Call it directly after [`WireError::UnknownType`].
     ///
     /// # Errors
     /// [`WireError::FrameTooLong`], [`WireError::Truncated`], or an error of the socket.
     pub fn skip_unknown(&mut self) -> Result<(), WireError> {
         let [a, b, c, d, kind] = self.unknown_header;
-        let (len, cap) = (u32::from_be_bytes([a, b, c, d]), limits::REQUEST_FRAME);
+        let (len, cap) = (u32::from_be_bytes([a, b, c, d]), FrameType::cap_of_unknown(kind));
         if len > cap {
             return Err(WireError::FrameTooLong { kind, len, cap });
         }

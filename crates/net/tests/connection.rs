@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use relais_net::{Connection, ReadTimeouts};
-use relais_proto::{FrameHeader, FrameType, Reply, Request, TreePath, WireError};
+use relais_proto::{FrameHeader, FrameType, Reply, Request, TreePath, WireError, limits};
 
 fn pair() -> (Connection, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -134,4 +134,36 @@ fn the_observer_gets_each_reply() {
     ours.observe_replies(Box::new(|_| {}));
     assert_eq!(ours.read_reply().unwrap().as_ref(), replies.last());
     assert_eq!(*shown.lock().unwrap(), replies[..2]);
+}
+
+#[test]
+fn ignorable_frames_of_any_length_are_skipped() {
+    let (mut ours, mut theirs) = pair();
+    let frame = |kind: u8, len: u32| [&len.to_be_bytes()[..], &[kind]].concat();
+    let long = limits::CONTROL_FRAME;
+    let pong = frame(FrameType::Pong.number(), 0);
+    let sender = std::thread::spawn(move || {
+        for len in [0, 1, 70, long] {
+            theirs.write_all(&frame(0xb0, len)).unwrap();
+            theirs.write_all(&vec![7; len as usize]).unwrap();
+        }
+        theirs.write_all(&pong).unwrap();
+        theirs.write_all(&frame(0xbf, long + 1)).unwrap();
+        theirs
+    });
+    assert_eq!(ours.read_reply().unwrap(), Some(Reply::Pong));
+    assert!(matches!(ours.read_reply(), Err(WireError::FrameTooLong { kind: 0xbf, .. })));
+    drop(sender.join().unwrap());
+}
+
+#[test]
+fn endless_ignorable_frames_are_an_error() {
+    let (mut ours, mut theirs) = pair();
+    let skipped = [0, 0, 0, 0, 0x3a].repeat(limits::IGNORED_FRAMES as usize);
+    theirs.write_all(&skipped).unwrap();
+    theirs.write_all(&[0, 0, 0, 0, FrameType::Ping.number()]).unwrap();
+    assert_eq!(ours.read_header().unwrap().unwrap().kind, FrameType::Ping);
+    theirs.write_all(&skipped).unwrap();
+    theirs.write_all(&[0, 0, 0, 0, 0x3a]).unwrap();
+    assert!(matches!(ours.read_header(), Err(WireError::UnknownType(0x3a))));
 }

@@ -214,25 +214,47 @@ macro_rules! first {
 }
 
 /// Declares structs. A function after the name checks the decoded value.
+///
+/// A struct may end in optional fields, each with a tag. A decoder skips tags that it does not
+/// know.
 macro_rules! wire_struct {
     ($(
         $(#[$meta:meta])*
         pub struct $name:ident $(: $check:ident)? {
             $($(#[$fmeta:meta])* pub $field:ident: $ty:ty $([$cap:expr])?,)*
+            $(optional {
+                $($(#[$ometa:meta])* $tag:literal => pub $ofield:ident: Option<$oty:ty>,)*
+            })?
         }
     )*) => {$(
         $(#[$meta])*
         pub struct $name {
             $($(#[$fmeta])* pub $field: $ty,)*
+            $($($(#[$ometa])* pub $ofield: Option<$oty>,)*)?
         }
 
         impl $crate::Wire for $name {
             fn encode(&self, to: &mut $crate::Encoder<'_>) {
                 $(encode_field!(&self.$field, to $(, $cap)?);)*
+                $(to.with_length(|_to| {
+                    $(_to.optional_field($tag, self.$ofield.as_ref());)*
+                });)?
             }
 
             fn decode(from: &mut $crate::Decoder<'_>) -> Result<Self, $crate::WireError> {
-                let value = Self { $($field: decode_field!(from, $field $(, $cap)?),)* };
+                $(let $field = decode_field!(from, $field $(, $cap)?);)*
+                $(
+                    $(let mut $ofield = None;)*
+                    from.optional_fields(|tag, value| {
+                        $(if tag == $tag {
+                            $ofield = Some(<$oty as $crate::Wire>::decode(value)?);
+                            return Ok(());
+                        })*
+                        let _unknown = (tag, value.rest());
+                        Ok(())
+                    })?;
+                )?
+                let value = Self { $($field,)* $($($ofield,)*)? };
                 $($check(&value)?;)?
                 Ok(value)
             }
@@ -489,6 +511,30 @@ impl<'a> Decoder<'a> {
         Ok(values)
     }
 
+    /// Reads optional fields. `field` gets each tag and a decoder of its value.
+    ///
+    /// # Errors
+    /// [`WireError::Short`] or [`WireError::Trailing`] for a wrong length,
+    /// [`WireError::BadValue`] for tags that do not ascend, or the errors of a value.
+    pub(crate) fn optional_fields(
+        &mut self,
+        mut field: impl FnMut(u8, &mut Decoder<'_>) -> Result<(), WireError>,
+    ) -> Result<(), WireError> {
+        let mut fields = Decoder::new(self.short_bytes("optional fields", usize::MAX)?);
+        let mut last = None;
+        while !fields.is_empty() {
+            let tag = fields.u8()?;
+            if last.replace(tag).is_some_and(|last| last >= tag) {
+                let what = "tag of an optional field";
+                return Err(WireError::BadValue { what, value: tag.into() });
+            }
+            let mut value = Decoder::new(fields.short_bytes("optional field", usize::MAX)?);
+            field(tag, &mut value)?;
+            value.finish()?;
+        }
+        Ok(())
+    }
+
     /// Takes all remaining bytes.
     pub fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
@@ -582,6 +628,22 @@ impl<'a> Encoder<'a> {
     /// Appends two bytes of length and the text.
     pub fn short_text(&mut self, text: &str) -> &mut Self {
         self.short_bytes(&text.as_bytes()[..text.floor_char_boundary(usize::from(u16::MAX))])
+    }
+
+    /// Appends two bytes of length and what `fill` appends.
+    pub(crate) fn with_length(&mut self, fill: impl FnOnce(&mut Encoder<'_>)) {
+        let start = self.to.len();
+        self.u16(0);
+        fill(self);
+        let len = u16::try_from(self.to.len() - start - 2).unwrap_or(u16::MAX);
+        self.to[start..start + 2].copy_from_slice(&len.to_be_bytes());
+    }
+
+    /// Appends an optional field, if it has a value.
+    pub(crate) fn optional_field<T: Wire>(&mut self, tag: u8, value: Option<&T>) {
+        if let Some(value) = value {
+            self.u8(tag).with_length(|to| value.encode(to));
+        }
     }
 
     /// Appends a text for people, truncated to [`limits::TEXT`] bytes.

@@ -170,9 +170,22 @@ impl FrameType {
             Self::Hello | Self::Login | Self::LinkOpen | Self::LinkProof => limits::GREETING_FRAME,
             Self::Ticket => limits::TICKET_FRAME,
             Self::ToMaster | Self::TreePage | Self::PathPage => limits::CONTROL_FRAME,
-            _ if self.number() < 0x80 => limits::REQUEST_FRAME,
-            _ => limits::CONTROL_FRAME,
+            _ => Self::cap_of_unknown(self.number()),
         }
+    }
+
+    /// Returns the longest payload of an unknown type, in bytes.
+    #[must_use]
+    pub fn cap_of_unknown(number: u8) -> u32 {
+        if number < 0x80 { limits::REQUEST_FRAME } else { limits::CONTROL_FRAME }
+    }
+
+    /// Returns whether a receiver skips frames of this type if it does not know the type.
+    ///
+    /// These are the last 16 types of each kind of message.
+    #[must_use]
+    pub fn is_ignorable(number: u8) -> bool {
+        number & 0x30 == 0x30
     }
 }
 

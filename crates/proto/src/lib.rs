@@ -39,8 +39,8 @@ pub use link::{
 };
 pub use log_rate_limiter::{LogRateLimiter, SuppressedLines};
 pub use message::{
-    ContentHeader, Endpoint, EntriesPage, GetRequest, Hello, IfMatch, Login, PageBuilder,
-    PutRequest, Reply, Request, Role, ServerRole, WaitReason,
+    Capabilities, ContentHeader, Endpoint, EntriesPage, GetRequest, Hello, IfMatch, Login,
+    PageBuilder, PutRequest, Reply, Request, Role, ServerRole, WaitReason,
 };
 pub use name::{NameError, TreePath, check_part};
 pub use network::network_of;

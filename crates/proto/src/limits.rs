@@ -10,6 +10,8 @@ pub const CONTROL_FRAME: u32 = 64 * 1024;
 ///
 /// It fits two of the longest paths and the other fields.
 pub const REQUEST_FRAME: u32 = 8 * 1024 + 256;
+/// Highest number of ignorable frames between two other frames.
+pub const IGNORED_FRAMES: u32 = 1000;
 /// Longest payload of `Ticket`, in bytes.
 pub const TICKET_FRAME: u32 = 5 * 1024;
 /// Longest payload of `Hello`, `Login`, `LinkOpen` and `LinkProof`, in bytes.

@@ -89,6 +89,7 @@ wire_struct! {
         pub disk: DiskSpace,
         /// Progress of the scrub.
         pub scrub: Scrub,
+        optional {}
     }
 
     /// Space in a file system, in bytes. Both values are 0 if the file system does not report it.

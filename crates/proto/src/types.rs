@@ -116,8 +116,10 @@ wire_struct! {
         pub size: u64 [limits::FILE_SIZE],
         /// Last modification.
         pub mtime: FileTime,
-        /// Last change to the path; `None` if the entry has no log entry.
-        pub version: Option<Lsn>,
+        optional {
+            /// Last change to the path; `None` if the entry has no log entry.
+            1 => pub version: Option<Lsn>,
+        }
     }
 }
 

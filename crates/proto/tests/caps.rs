@@ -67,8 +67,8 @@ const MARK: usize = 12;
 const SCRUB: usize = 8 + 1 + 5 * 8;
 const COUNTERS: usize = 18 * 8 + 4 * 4;
 const V4: &[u8] = &[4, 127, 0, 0, 1, 8, 74];
-/// An entry behind its name: kind, mode, size, time, no version.
-const ENTRY_REST: usize = 1 + 2 + 8 + 12 + 1;
+/// An entry behind its name: kind, mode, size, time, no optional fields.
+const ENTRY_REST: usize = 1 + 2 + 8 + 12 + 2;
 
 /// An endpoint with one address.
 fn endpoint() -> Vec<u8> {
@@ -88,7 +88,7 @@ fn fields_of_requests() -> Vec<Field> {
         after,
     };
     let hello = bytes(|to| {
-        to.bytes(b"RELA").u8(0).u16(1).u16(1);
+        to.bytes(b"RELA").u8(0).u16(1).u16(1).u64(0);
     });
     let get_offset = bytes(|to| {
         to.short_text("a");
@@ -114,9 +114,9 @@ fn fields_of_requests() -> Vec<Field> {
         field("pieces path", Pieces, Two, 4095, vec![], |n| path(n, 13)),
         field("first piece", Pieces, Eight, (1 << 43) - 1, piece, |_| vec![0, 0, 0, 1]),
         field("piece count", Pieces, Four, 1024, piece_count, |_| vec![]),
-        field("put path", Put, Two, 4095, vec![0; 16], |n| path(n, 1 + 8 + 1 + 1 + 1 + 2)),
-        field("put size", Put, Eight, limits::FILE_SIZE, put_size, |_| vec![0; 8 + 1 + 1 + 1 + 2]),
-        field("put offset", Put, Eight, limits::FILE_SIZE, put_offset, |_| vec![0; 1 + 1 + 1 + 2]),
+        field("put path", Put, Two, 4095, vec![0; 16], |n| path(n, 1 + 8 + 1 + 2 + 2)),
+        field("put size", Put, Eight, limits::FILE_SIZE, put_size, |_| vec![0; 8 + 1 + 2 + 2]),
+        field("put offset", Put, Eight, limits::FILE_SIZE, put_offset, |_| vec![0; 1 + 2 + 2]),
         field("resume path", Resume, Two, 4095, vec![0; 16], |n| path(n, 8)),
         field(
             "resume size",
@@ -127,9 +127,9 @@ fn fields_of_requests() -> Vec<Field> {
             |_| vec![],
         ),
         field("folder path", MakeFolder, Two, 4095, vec![0; 16], |n| path(n, 0)),
-        field("remove path", Remove, Two, 4095, vec![0; 16], |n| path(n, 1)),
-        field("move from", Move, Two, 4095, vec![0; 16], |n| path(n, 2)),
-        field("move to", Move, Two, 4095, vec![0; 18], |n| path(n, 0)),
+        field("remove path", Remove, Two, 4095, vec![0; 16], |n| path(n, 2)),
+        field("move from", Move, Two, 4095, vec![0; 16], |n| path(n, 3)),
+        field("move to", Move, Two, 4095, vec![0; 18], |n| path(n, 1)),
     ]
 }
 
@@ -151,7 +151,7 @@ fn fields_of_replies() -> Vec<Field> {
     let offset = size(limits::FILE_SIZE);
     const AFTER_BLOCK_SIZE: usize = 12 + 2 + 1 + 1 + 16;
     vec![
-        field("agent", Welcome, Two, (0, 1024), vec![0; 2 + 1 + 16], |n| text(n, 0)),
+        field("agent", Welcome, Two, (0, 1024), vec![0; 2 + 1 + 16 + 8], |n| text(n, 0)),
         field("ticket", Redirect, Two, (0, 5000), vec![], |n| {
             [text(n, MARK), vec![0, 1], endpoint()].concat()
         }),
@@ -161,7 +161,7 @@ fn fields_of_replies() -> Vec<Field> {
         field("error code", Error, Two, (1, 37), vec![], |_| vec![0; 4]),
         field("message", Error, Two, (0, 1024), vec![0, 1], |n| text(n, 2)),
         field("name", Entries, Two, (1, 255), vec![], |n| text(n, ENTRY_REST)),
-        field("entry size", Entries, Eight, (0, limits::FILE_SIZE), entry, |_| vec![0; 13]),
+        field("entry size", Entries, Eight, (0, limits::FILE_SIZE), entry, |_| vec![0; 12 + 2]),
         field("name", Details, Two, (0, 255), vec![], |n| text(n, ENTRY_REST + 1 + 2 + MARK)),
         field("holders", Details, Two, (0, 17), details, |n| repeat(&endpoint(), n, MARK)),
         field("holder's addresses", Details, Two, (0, 8), holder, |n| repeat(V4, n, MARK)),
@@ -406,13 +406,13 @@ fn flags_and_small_numbers_have_no_undefined_values() {
         let staged =
             [[0; 8].as_slice(), &[value], &[0; MARK][..if value == 3 { MARK } else { 0 }]].concat();
         assert_eq!(decode(FrameType::Staged, &staged).is_ok(), value <= 3);
-        let welcome = [&[0, 1, value], [0; 18].as_slice()].concat();
+        let welcome = [&[0, 1, value], [0; 26].as_slice()].concat();
         assert_eq!(decode(FrameType::Welcome, &welcome).is_ok(), value <= 2);
-        let hello = [b"RELA".as_slice(), &[value, 0, 1, 0, 1, 0, 0]].concat();
+        let hello = [b"RELA".as_slice(), &[value, 0, 1, 0, 1], &[0; 10]].concat();
         assert_eq!(decode(FrameType::Hello, &hello).is_ok(), value <= 3);
         let kind = [&[0, 1, b'a', value], [0; ENTRY_REST - 1].as_slice()].concat();
         assert_eq!(decode(FrameType::Entries, &kind).is_ok(), value <= 1);
-        let beat = [&[value], [0; MARK + COUNTERS + 2 + 16 + SCRUB].as_slice()].concat();
+        let beat = [&[value], [0; MARK + COUNTERS + 2 + 16 + SCRUB + 2].as_slice()].concat();
         assert_eq!(decode(FrameType::Heartbeat, &beat).is_ok(), value <= 3);
         let register = [
             [0; 16].as_slice(),

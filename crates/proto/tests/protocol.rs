@@ -188,6 +188,7 @@ fn the_table_of_limits_is_the_code_s() {
     ];
     ours.push(limits::PIECES_PER_PAGE.into());
     ours.extend(names.into_iter().chain(counts).chain(links).map(|n| n as u64));
+    ours.push(limits::IGNORED_FRAMES.into());
     ours.push(limits::AHEAD as u64);
     ours.push(limits::DISCARD);
     ours.extend([

@@ -175,7 +175,8 @@ fn an_id_belongs_to_one_change() {
         wire.change(&Request::Remove {
             id: one.id,
             path: crate::harness::path("f"),
-            recursive: false
+            recursive: false,
+            expect: relais_proto::Expect::Any,
         })
         .unwrap()
             > number

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use relais_proto::{ErrorCode, FrameType, IfMatch, Reply, Request, TreePath};
+use relais_proto::{ErrorCode, Expect, FrameType, IfMatch, Reply, Request, TreePath};
 
 use super::{open, tree, wait_published};
 use crate::harness::{
@@ -61,7 +61,9 @@ fn request(row: &str, target: &str, at: &str) -> Vec<u8> {
         "Remove with all below" => remove(target, true),
         "Move from" => rename(target, &other("moved")),
         "Move a file to" => rename(&other("full/inside"), target),
-        "Move a folder to" => Request::Move { id: new_id(), from: path(&other("mover")), to: on },
+        "Move a folder to" => {
+            Request::Move { id: new_id(), from: path(&other("mover")), to: on, expect: Expect::Any }
+        }
         unknown => panic!("no request {unknown:?}"),
     }])
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::{Arc, Mutex};
 
-use relais_proto::{ClusterId, Lsn, Reply, Request, ServerRole, SlaveId, VERSIONS};
+use relais_proto::{Capabilities, ClusterId, Lsn, Reply, Request, ServerRole, SlaveId, VERSIONS};
 
 use super::{CommandFixture, write};
 use crate::harness::{
@@ -23,6 +23,7 @@ fn claiming(cluster: ClusterId) -> (FakeServer, Arc<Mutex<Vec<Request>>>) {
                 version: VERSIONS.1,
                 role: ServerRole::Standalone,
                 cluster,
+                capabilities: Capabilities::default(),
                 agent: "fake".to_owned(),
             },
             Request::Login(_) => {

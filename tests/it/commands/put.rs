@@ -197,7 +197,7 @@ fn cat_prints_several_files() {
 }
 
 #[test]
-fn a_put_with_if_version_requires_that_version() {
+fn a_change_with_if_version_requires_that_version() {
     let fixture = CommandFixture::on_disk(&[("unnumbered", b"there before")]);
     fixture.local("f", b"one");
     let first = fixture.says("put f")["version"].as_str().unwrap().to_owned();
@@ -218,6 +218,18 @@ fn a_put_with_if_version_requires_that_version() {
     assert!(!fixture.serves("absent"));
     assert_eq!(fixture.served("unnumbered"), b"there before");
     fixture.fails("put f --if-version nonsense", "usage");
-    fixture.says(&format!("put f --if-version {second}"));
+    let third = fixture.says(&format!("put f --if-version {second}"))["version"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert_eq!(fixture.served("f"), b"three");
+    fixture.fails(&format!("mv f g --if-version {second}"), "changed");
+    fixture.fails(&format!("rm f --if-version {second}"), "changed");
+    let moved = fixture.says(&format!("mv f g --if-version {third}"))["version"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(fixture.served("g"), b"three");
+    fixture.says(&format!("rm g --if-version {moved}"));
+    assert!(!fixture.serves("g"));
 }

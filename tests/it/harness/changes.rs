@@ -68,11 +68,11 @@ pub fn make_folder(name: &str) -> Request {
 }
 
 pub fn remove(name: &str, recursive: bool) -> Request {
-    Request::Remove { id: new_id(), path: path(name), recursive }
+    Request::Remove { id: new_id(), path: path(name), recursive, expect: Expect::Any }
 }
 
 pub fn rename(from: &str, to: &str) -> Request {
-    Request::Move { id: new_id(), from: path(from), to: path(to) }
+    Request::Move { id: new_id(), from: path(from), to: path(to), expect: Expect::Any }
 }
 
 /// Encodes a frame with bytes of an upload.

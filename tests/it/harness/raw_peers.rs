@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use relais_proto::{
-    ClusterId, ContentHeader, Counters, Endpoint, FrameType, GetRequest, Hello, Identity, IfMatch,
-    Login, Lsn, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, VERSIONS, WireError,
-    encode_frame, read_frame, read_header,
+    Capabilities, ClusterId, ContentHeader, Counters, Endpoint, FrameType, GetRequest, Hello,
+    Identity, IfMatch, Login, Lsn, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath,
+    VERSIONS, WireError, encode_frame, read_frame, read_header,
 };
 
 use socket2::{Domain, Socket, Type};
@@ -171,7 +171,7 @@ impl FakeServer {
 
 /// Returns the `Hello` of a client.
 pub fn hello() -> Request {
-    Request::Hello(Hello { role: Role::Client, versions: VERSIONS, agent: "test".to_owned() })
+    Request::Hello(Hello::new(Role::Client, "test"))
 }
 
 /// Logs in at a master and returns the ticket and the slaves in round-robin order.
@@ -290,6 +290,7 @@ pub fn polite(request: &Request) -> Vec<u8> {
                 version: VERSIONS.1,
                 role: ServerRole::Standalone,
                 cluster: ClusterId([7; 16]),
+                capabilities: Capabilities::default(),
                 agent: "fake".to_owned(),
             }]
         }

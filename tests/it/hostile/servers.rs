@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use relais_proto::{
-    Endpoint, ErrorCode, FrameType, Lsn, PageBuilder, Refusal, Reply, Request, ServerRole, SlaveId,
+    Capabilities, Endpoint, ErrorCode, FrameType, Lsn, PageBuilder, Refusal, Reply, Request,
+    ServerRole, SlaveId,
 };
 
 use crate::harness::{
@@ -233,6 +234,7 @@ fn welcome(role: ServerRole) -> Reply {
         version: 1,
         role,
         cluster: relais_proto::ClusterId([3; 16]),
+        capabilities: Capabilities::default(),
         agent: "fake".to_owned(),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use relais_net::tls::{Fingerprint, ServerCertificate, TlsMode, TlsServer};
 use relais_net::{LoginHandler, LoginStep, PreAuthPool};
-use relais_proto::{ClusterId, FrameType, Reply, Request, ServerRole, WireError};
+use relais_proto::{Capabilities, ClusterId, FrameType, Reply, Request, ServerRole, WireError};
 
 use crate::accounts::{add, password, password_file};
 use crate::harness::{Client, Cluster, SOON, Standalone, eventually, over_tls};
@@ -221,6 +221,7 @@ impl LoginHandler for ImpostorServer {
                     version: 1,
                     role: ServerRole::Master,
                     cluster,
+                    capabilities: Capabilities::default(),
                     agent: String::new(),
                 }
                 .encode(&mut bytes);

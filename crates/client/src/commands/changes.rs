@@ -1,6 +1,6 @@
 //! Changes to the tree: `mkdir`, `rm`, `mv`.
 
-use relais_proto::{ErrorCode, Kind, Lsn, TreePath};
+use relais_proto::{ErrorCode, Expect, Kind, Lsn, TreePath};
 
 use super::each_name::{self, UsedTargets};
 use super::{Command, CompletionKind, OptionValue, options};
@@ -23,11 +23,12 @@ pub const MKDIR: Command = Command {
 pub const RM: Command = Command {
     name: "rm",
     aliases: &[],
-    usage: "rm [-r] PATH...",
+    usage: "rm [-r] PATH... [--if-version V]",
     summary: "remove remote files and folders",
-    help: "A folder must be empty; -r removes it with its content in one step.\n\n\
+    help: "A folder must be empty; -r removes it with its content in one step. With --if-version\n\
+           a single file or folder is removed only if it still has that version.\n\n\
            Example: rm -r music/old",
-    options: &[("-r", OptionValue::Nothing)],
+    options: &[("-r", OptionValue::Nothing), ("--if-version", OptionValue::Value)],
     completes: CompletionKind::Remote,
     run: rm,
 };
@@ -35,18 +36,19 @@ pub const RM: Command = Command {
 pub const MV: Command = Command {
     name: "mv",
     aliases: &[],
-    usage: "mv FROM... TO",
+    usage: "mv FROM... TO [--if-version V]",
     summary: "rename or move remote files and folders",
     help: "If TO is a folder, FROM moves into it. Otherwise TO is the new name, and replaces\n\
-           a file of that name. With several FROM, or if TO ends in /, TO must be a folder.\n\n\
+           a file of that name. With several FROM, or if TO ends in /, TO must be a folder.\n\
+           With --if-version a single FROM moves only if it still has that version.\n\n\
            Example: mv draft.txt final.txt",
-    options: &[],
+    options: &[("--if-version", OptionValue::Value)],
     completes: CompletionKind::Remote,
     run: mv,
 };
 
 fn mkdir(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
-    let (names, parents) = read(args, "-p")?;
+    let (names, parents, _) = read(args, "-p", false)?;
     each(shell, &names, &mut |shell, name| {
         let path = shell.resolve_remote(name)?;
         let made = if parents {
@@ -59,31 +61,37 @@ fn mkdir(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
 }
 
 fn rm(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
-    let (names, recursive) = read(args, "-r")?;
+    let (names, recursive, expect) = read(args, "-r", true)?;
     each(shell, &names, &mut |shell, name| {
         let path = shell.resolve_remote(name)?;
         if path.is_root() {
             fail!(Denied, "the root cannot be removed");
         }
-        shell.session.remove(&path, recursive).map(Some).map_err(|failure| match failure.code {
-            ErrorCode::NotEmpty => with_path(
-                &path,
-                Failure {
-                    message: format!("{failure}; rm -r removes it with its content"),
-                    ..failure
-                },
-            ),
-            _ => shell.explain(&path, failure),
+        shell.session.remove(&path, recursive, expect).map(Some).map_err(|failure| {
+            match failure.code {
+                ErrorCode::NotEmpty => with_path(
+                    &path,
+                    Failure {
+                        message: format!("{failure}; rm -r removes it with its content"),
+                        ..failure
+                    },
+                ),
+                _ => shell.explain(&path, failure),
+            }
         })
     })
 }
 
 fn mv(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
-    let mut names = options::names(args, &mut options::none)?;
+    let mut expect = Expect::Any;
+    let mut names = options::names(args, &mut |option, parser| {
+        options::if_version(option, parser, &mut expect)
+    })?;
     let onto = names
         .pop()
         .filter(|_| !names.is_empty())
         .ok_or_else(|| failure!(Usage, "the command takes at least two names"))?;
+    of_one(expect, &names)?;
     let to = shell.resolve_remote(&onto)?;
     let into = onto.ends_with('/') || names.len() > 1 || to.is_root();
     if names.len() > 1 {
@@ -103,11 +111,11 @@ fn mv(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
         let target = if into { to.join(last)? } else { to.clone() };
         // Without this check, a second file of the same name would replace the first one.
         used.once(&target.to_string(), &from.to_string(), || {
-            let moved = match shell.session.rename(&from, &target) {
+            let moved = match shell.session.rename(&from, &target, expect) {
                 Err(failure)
                     if !into && failure.code == ErrorCode::Exists && is_folder(shell, &to)? =>
                 {
-                    shell.session.rename(&from, &to.join(last)?)
+                    shell.session.rename(&from, &to.join(last)?, expect)
                 }
                 other => other,
             };
@@ -122,14 +130,23 @@ fn is_folder(shell: &mut Shell, path: &TreePath) -> Result<bool> {
     Ok(details.entry.kind == Kind::Folder)
 }
 
-/// Parses at least one name, and whether `option` is given.
-fn read(args: Vec<String>, option: &str) -> Result<(Vec<String>, bool)> {
-    let mut found = false;
-    let names = options::names(args, &mut |word, _| {
-        found |= word == option;
-        Ok(word == option)
+/// Parses at least one name, whether `flag` is given, and `--if-version` if it is `versioned`.
+fn read(args: Vec<String>, flag: &str, versioned: bool) -> Result<(Vec<String>, bool, Expect)> {
+    let (mut found, mut expect) = (false, Expect::Any);
+    let names = options::names(args, &mut |option, parser| {
+        found |= option == flag;
+        Ok(option == flag || versioned && options::if_version(option, parser, &mut expect)?)
     })?;
-    Ok((options::at_least_one(names)?, found))
+    of_one(expect, &names)?;
+    Ok((options::at_least_one(names)?, found, expect))
+}
+
+/// Checks that `--if-version` is given for one name only.
+fn of_one(expect: Expect, names: &[String]) -> Result<()> {
+    if expect != Expect::Any && names.len() > 1 {
+        fail!(Usage, "--if-version is for a single file or folder");
+    }
+    Ok(())
 }
 
 /// Makes a folder and its missing parents; returns none if it exists already.
@@ -183,11 +200,25 @@ mod tests {
 
     #[test]
     fn arguments_are_parsed() {
-        let read = |args: &[&str]| read(args.iter().map(|w| w.to_string()).collect(), "-r");
-        assert_eq!(read(&["a", "-r", "b"]).unwrap(), (vec!["a".into(), "b".into()], true));
-        assert_eq!(read(&["--", "-r"]).unwrap(), (vec!["-r".into()], false));
-        for bad in [&[][..], &["-r"], &["-x", "a"]] {
-            assert_eq!(read(bad).unwrap_err().status(), 2, "{bad:?}");
+        let args = |args: &[&str]| args.iter().map(|w| w.to_string()).collect();
+        let rm = |words: &[&str]| read(args(words), "-r", true);
+        assert_eq!(
+            rm(&["a", "-r", "b"]).unwrap(),
+            (vec!["a".into(), "b".into()], true, Expect::Any)
+        );
+        assert_eq!(rm(&["--", "-r"]).unwrap(), (vec!["-r".into()], false, Expect::Any));
+        let expect = Expect::Lsn(Lsn { epoch: 1, number: 42 });
+        assert_eq!(rm(&["a", "--if-version=1-42"]).unwrap(), (vec!["a".into()], false, expect));
+        for bad in [
+            &[][..],
+            &["-r"],
+            &["-x", "a"],
+            &["a", "b", "--if-version=1-2"],
+            &["a", "--if-version"],
+        ] {
+            assert_eq!(rm(bad).unwrap_err().status(), 2, "{bad:?}");
         }
+        let mkdir = read(args(&["a", "--if-version=1-2"]), "-p", false);
+        assert_eq!(mkdir.unwrap_err().status(), 2);
     }
 }

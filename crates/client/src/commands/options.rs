@@ -1,6 +1,7 @@
 //! Parsing of the options and names of a command; options may stand anywhere before `--`.
 
 use lexopt::{Arg, Parser, ValueExt};
+use relais_proto::{Expect, Lsn};
 
 use crate::{Failure, Result};
 
@@ -35,6 +36,30 @@ pub fn names(
 /// Knows no options.
 pub fn none(_: &str, _: &mut Parser) -> Result<bool, lexopt::Error> {
     Ok(false)
+}
+
+/// Reads `--if-version V`, the precondition of a change; false for another option.
+///
+/// # Errors
+/// The value is missing, or no version as `ls --json` and `stat` show it, such as `1-42`.
+pub fn if_version(
+    option: &str,
+    parser: &mut Parser,
+    expect: &mut Expect,
+) -> Result<bool, lexopt::Error> {
+    if option != "--if-version" {
+        return Ok(false);
+    }
+    let text = parser.value()?.string()?;
+    let number =
+        |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    let version = text.split_once('-').and_then(|(epoch, count)| {
+        Some(Lsn { epoch: u32::try_from(number(epoch)?).ok()?, number: number(count)? })
+    });
+    *expect = Expect::Lsn(version.ok_or_else(|| {
+        format!("{text:?} is not a version; stat shows the version, such as 1-42")
+    })?);
+    Ok(true)
 }
 
 /// Returns the only name, if there is one.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use lexopt::ValueExt;
-use relais_proto::{ErrorCode, Expect, Kind, Lsn, TreePath};
+use relais_proto::{ErrorCode, Expect, Kind, TreePath};
 
 use super::each_name::{self, UsedTargets};
 use super::{Command, CompletionKind, OptionValue, options};
@@ -82,23 +82,19 @@ fn put(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
 }
 
 fn read(args: Vec<String>) -> Result<PutArgs> {
-    let (mut read, mut version) = (PutArgs::default(), None);
+    let mut read = PutArgs::default();
     read.names = options::names(args, &mut |option, parser| {
         match option {
             "-o" => read.onto = Some(parser.value()?.string()?),
             "-r" => read.recursive = true,
-            "--if-version" => version = Some(parser.value()?.string()?),
-            _ => return Ok(false),
+            _ => return options::if_version(option, parser, &mut read.expect),
         }
         Ok(true)
     })?;
-    if let Some(version) = &version {
-        read.expect = Expect::Lsn(read_version(version)?);
-    }
     if read.names.is_empty() {
         fail!(Usage, "a name is missing");
     }
-    if version.is_some() && (read.recursive || read.names.len() > 1) {
+    if read.expect != Expect::Any && (read.recursive || read.names.len() > 1) {
         fail!(Usage, "--if-version is for a single file");
     }
     if read.onto.as_deref() == Some("") {
@@ -108,18 +104,6 @@ fn read(args: Vec<String>) -> Result<PutArgs> {
         fail!(Usage, "standard input is sent alone; a file called - is written ./-");
     }
     Ok(read)
-}
-
-/// Parses a version as `ls --json` and `stat` show it, such as `1-42`.
-fn read_version(text: &str) -> Result<Lsn> {
-    let number =
-        |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
-    let version = text.split_once('-').and_then(|(epoch, count)| {
-        Some(Lsn { epoch: u32::try_from(number(epoch)?).ok()?, number: number(count)? })
-    });
-    version.ok_or_else(|| {
-        failure!(Usage, "{text:?} is not a version; stat shows the version, such as 1-42")
-    })
 }
 
 /// Determines the target; asks a server only if the name may be that of a folder.
@@ -244,7 +228,7 @@ mod tests {
         );
         assert_eq!(
             args(&["a", "--if-version=1-42"]).unwrap().expect,
-            Expect::Lsn(Lsn { epoch: 1, number: 42 })
+            Expect::Lsn(relais_proto::Lsn { epoch: 1, number: 42 })
         );
         assert_eq!(args(&["-", "-o", "x"]).unwrap().names, ["-"]);
         assert_eq!(

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use relais_proto::{ChangeId, ErrorCode, Lsn, Reply, Request, TreePath};
+use relais_proto::{ChangeId, ErrorCode, Expect, Lsn, Reply, Request, TreePath};
 use relais_transfer::exchange::answer;
 use relais_transfer::{Fault, Purpose, Sessions};
 
@@ -40,16 +40,26 @@ impl Session {
     ///
     /// # Errors
     /// The server refuses, or no server answers.
-    pub fn remove(&mut self, path: &TreePath, recursive: bool) -> Result<Lsn, Failure> {
-        self.change(&Request::Remove { id: new_id()?, path: path.clone(), recursive })
+    pub fn remove(
+        &mut self,
+        path: &TreePath,
+        recursive: bool,
+        expect: Expect,
+    ) -> Result<Lsn, Failure> {
+        self.change(&Request::Remove { id: new_id()?, path: path.clone(), recursive, expect })
     }
 
     /// Moves a file or a folder to another path.
     ///
     /// # Errors
     /// The server refuses, or no server answers.
-    pub fn rename(&mut self, from: &TreePath, to: &TreePath) -> Result<Lsn, Failure> {
-        self.change(&Request::Move { id: new_id()?, from: from.clone(), to: to.clone() })
+    pub fn rename(
+        &mut self,
+        from: &TreePath,
+        to: &TreePath,
+        expect: Expect,
+    ) -> Result<Lsn, Failure> {
+        self.change(&Request::Move { id: new_id()?, from: from.clone(), to: to.clone(), expect })
     }
 
     /// Waits before a refused change is retried, and returns false once `until` has passed.

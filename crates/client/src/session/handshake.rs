@@ -113,13 +113,12 @@ pub fn show_ticket(
 }
 
 fn hello() -> Request {
-    let agent = concat!("ftpclient ", env!("CARGO_PKG_VERSION")).to_owned();
-    Request::Hello(Hello { role: Role::Client, versions: VERSIONS, agent })
+    Request::Hello(Hello::new(Role::Client, concat!("ftpclient ", env!("CARGO_PKG_VERSION"))))
 }
 
 fn read_welcome(connection: &mut Connection) -> Result<Welcome, Fault> {
     match answer(connection)? {
-        Reply::Welcome { version, role, cluster, agent }
+        Reply::Welcome { version, role, cluster, agent, .. }
             if (VERSIONS.0..=VERSIONS.1).contains(&version) =>
         {
             debug!("{} is {agent:?}, {role:?} of {cluster}", connection.peer());

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use relais_net::Connection;
 use relais_proto::{
-    ClusterId, Endpoint, ErrorCode, Login, Lsn, Reply, Request, ServerRole, TreePath, WaitReason,
+    Capabilities, ClusterId, Endpoint, ErrorCode, Login, Lsn, Reply, Request, ServerRole, TreePath,
+    WaitReason,
 };
 
 use super::Session;
@@ -122,6 +123,7 @@ fn slave_of_another_cluster_is_rejected() {
             version: 1,
             role: ServerRole::Slave,
             cluster: ClusterId([8; 16]),
+            capabilities: Capabilities::default(),
             agent: String::new(),
         };
         send(connection, &[welcome, opened(1)]);

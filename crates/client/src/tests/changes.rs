@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use relais_proto::{ChangeId, Request};
+use relais_proto::{ChangeId, Expect, Lsn, Request};
 
 use super::TestClient;
 use super::tree::Tree;
@@ -47,6 +47,24 @@ fn mkdir_p_makes_missing_parents() {
     assert_eq!(
         files(&tree),
         ["a.txt", "docs/x", "docs/y", "new/", "p/", "p/q/", "p/q/r/", "p/q/s/", "t/"]
+    );
+}
+
+#[test]
+fn if_version_guards_a_removal_and_a_move() {
+    let tree = tree();
+    let mut client = TestClient::new(std::slice::from_ref(&tree), true);
+    client.run(0, &["rm a.txt --if-version 1-2", "mv docs/x z --if-version 1-3", "rm docs/y"]);
+    let expect = |request: &Request| match request {
+        Request::Remove { expect, .. } | Request::Move { expect, .. } => Some(*expect),
+        _ => None,
+    };
+    let expected: Vec<_> = tree.state().requests.iter().filter_map(expect).collect();
+    let version = |number| Expect::Lsn(Lsn { epoch: 1, number });
+    assert_eq!(expected, [version(2), version(3), Expect::Any]);
+    client.run(
+        2,
+        &["rm a b --if-version 1-2", "mv a b c --if-version 1-2", "mkdir d --if-version 1-2"],
     );
 }
 

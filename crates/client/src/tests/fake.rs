@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use relais_net::Connection;
 use relais_proto::{
-    ClusterId, Endpoint, Entry, FileTime, Kind, Login, Lsn, Mode, PageBuilder, Refusal, Reply,
-    Request, ServerRole, SlaveId, VERSIONS,
+    Capabilities, ClusterId, Endpoint, Entry, FileTime, Kind, Login, Lsn, Mode, PageBuilder,
+    Refusal, Reply, Request, ServerRole, SlaveId, VERSIONS,
 };
 
 use rustix::net::{AddressFamily, SocketType};
@@ -60,7 +60,14 @@ pub fn opening(connection: &mut Connection) -> Option<Request> {
 }
 
 pub fn welcome(role: ServerRole) -> Reply {
-    Reply::Welcome { version: VERSIONS.1, role, cluster: CLUSTER, agent: "fake".into() }
+    let capabilities = Capabilities::default();
+    Reply::Welcome {
+        version: VERSIONS.1,
+        role,
+        cluster: CLUSTER,
+        capabilities,
+        agent: "fake".into(),
+    }
 }
 
 pub fn id(n: u8) -> SlaveId {

@@ -146,11 +146,7 @@ fn ticket_carries_the_seen_lsn() {
         let Some(Request::Ticket { lsn, .. }) = opening(connection) else { return };
         shown.lock().unwrap().push(lsn);
         let mut behind = relais_net::Connection::connect(inner, Duration::from_secs(1)).unwrap();
-        behind.queue(&Request::Hello(relais_proto::Hello {
-            role: relais_proto::Role::Client,
-            versions: relais_proto::VERSIONS,
-            agent: String::new(),
-        }));
+        behind.queue(&Request::Hello(relais_proto::Hello::new(relais_proto::Role::Client, "")));
         behind.queue(&Request::Ticket { ticket: b"ticket".to_vec(), lsn });
         behind.flush().unwrap();
         while let Ok(Some(reply)) = behind.read_reply() {

@@ -141,11 +141,7 @@ fn malformed_greetings_are_answered_and_closed() {
 fn a_version_mismatch_names_both_ranges() {
     let master = Running::start();
     let mut connection = master.connect();
-    connection.queue(&Request::Hello(Hello {
-        role: Role::Client,
-        versions: (7, 9),
-        agent: String::new(),
-    }));
+    connection.queue(&Request::Hello(Hello { versions: (7, 9), ..Hello::new(Role::Client, "") }));
     connection.flush().unwrap();
     let refusal = refused(&mut connection);
     assert_eq!(refusal.code, ErrorCode::BadVersion);

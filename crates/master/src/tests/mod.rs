@@ -23,7 +23,7 @@ use relais_journal::FileJournal;
 use relais_net::Connection;
 use relais_proto::{
     ClusterId, Counters, FolderId, Heartbeat, Hello, LinkMessage, Login, Lsn, Refusal,
-    Registration, Reply, Request, Role, SlaveId, SlaveState, VERSIONS, limits,
+    Registration, Reply, Request, Role, SlaveId, SlaveState, limits,
 };
 use tempfile::TempDir;
 
@@ -147,7 +147,7 @@ impl Drop for Running {
 }
 
 fn hello(role: Role) -> Request {
-    Request::Hello(Hello { role, versions: VERSIONS, agent: "test".to_owned() })
+    Request::Hello(Hello::new(role, "test"))
 }
 
 fn registration(n: u8) -> Registration {

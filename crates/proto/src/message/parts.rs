@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::codec::{decode_field, encode_field, first, wire_enum, wire_struct};
 use crate::{
     ChangeId, Decoder, Digest, Encoder, Expect, FileTime, Identity, Lsn, Mode, SlaveId, TreePath,
-    Wire, WireError, limits,
+    VERSIONS, Wire, WireError, limits,
 };
 
 /// First bytes of every `Hello`; they identify the protocol.
@@ -63,6 +63,20 @@ wire_enum! {
     }
 }
 
+/// What a peer can do beyond its version of the protocol, one bit each. Unknown bits are ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Capabilities(pub u64);
+
+impl Wire for Capabilities {
+    fn encode(&self, to: &mut Encoder<'_>) {
+        to.u64(self.0);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        from.u64().map(Self)
+    }
+}
+
 /// First frame of a connection. Its layout is the same in all versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
@@ -70,15 +84,28 @@ pub struct Hello {
     pub role: Role,
     /// Lowest and highest version of the sender.
     pub versions: (u16, u16),
+    /// What the sender can do beyond the version. A client announces nothing yet.
+    pub capabilities: Capabilities,
     /// Program and version of the sender, for logs.
     pub agent: String,
+}
+
+impl Hello {
+    /// Makes the greeting of this version.
+    #[must_use]
+    pub fn new(role: Role, agent: impl Into<String>) -> Self {
+        let capabilities = Capabilities::default();
+        Self { role, versions: VERSIONS, capabilities, agent: agent.into() }
+    }
 }
 
 impl Wire for Hello {
     fn encode(&self, to: &mut Encoder<'_>) {
         to.u32(MAGIC);
         self.role.encode(to);
-        to.u16(self.versions.0).u16(self.versions.1).message(&self.agent);
+        self.versions.encode(to);
+        self.capabilities.encode(to);
+        to.message(&self.agent);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
@@ -88,6 +115,7 @@ impl Wire for Hello {
         Ok(Self {
             role: Role::decode(from)?,
             versions: Wire::decode(from)?,
+            capabilities: Wire::decode(from)?,
             agent: from.short_text("agent", limits::TEXT)?.to_owned(),
         })
     }
@@ -144,14 +172,17 @@ wire_struct! {
         pub size: Option<u64> [limits::FILE_SIZE],
         /// Offset of the first byte that follows. The slave drops its bytes from there on.
         pub offset: u64,
-        /// Modification time; `None` for the time of the upload.
-        pub mtime: Option<FileTime>,
-        /// Permission bits of a new file; `None` for the default. An existing file keeps its own.
-        pub mode: Option<Mode>,
         /// Precondition of the put.
         pub expect: Expect,
         /// Disks that must hold the content before the answer; 0 for the cluster's default.
         pub copies: u16,
+        optional {
+            /// Modification time; `None` for the time of the upload.
+            1 => pub mtime: Option<FileTime>,
+            /// Permission bits of a new file; `None` for the default. An existing file keeps its
+            /// own.
+            2 => pub mode: Option<Mode>,
+        }
     }
 
     /// Header of content.

@@ -1,6 +1,6 @@
 //! Replies of a server.
 
-use super::parts::{ContentHeader, Endpoint, ServerRole, WaitReason};
+use super::parts::{Capabilities, ContentHeader, Endpoint, ServerRole, WaitReason};
 use super::{EntriesPage, check_pieces};
 use crate::codec::{decode_field, encode_field, first, wire_messages};
 use crate::{ClusterId, Counters, Digest, Entry, Expect, Lsn, Refusal, SlaveId, WireError, limits};
@@ -18,6 +18,8 @@ wire_messages! {
             role: ServerRole,
             /// Cluster of the server.
             cluster: ClusterId,
+            /// What the server can do beyond the version.
+            capabilities: Capabilities,
             /// Program and version, for logs.
             agent: String [limits::TEXT],
         },

@@ -3,7 +3,7 @@
 use super::{PutRequest, check_pieces};
 use crate::codec::{decode_field, encode_field, first, wire_messages};
 use crate::{
-    ChangeId, Digest, GetRequest, Hello, IfMatch, Login, Lsn, TreePath, WireError, limits,
+    ChangeId, Digest, Expect, GetRequest, Hello, IfMatch, Login, Lsn, TreePath, WireError, limits,
 };
 
 wire_messages! {
@@ -82,6 +82,8 @@ wire_messages! {
             path: TreePath,
             /// Whether the entries below a folder are removed with it.
             recursive: bool,
+            /// Precondition on the entry at the path.
+            expect: Expect,
         },
         /// Renames a file or a folder; a file at the new path is replaced.
         Move {
@@ -89,6 +91,8 @@ wire_messages! {
             id: ChangeId,
             from: TreePath,
             to: TreePath,
+            /// Precondition on the entry at the old path.
+            expect: Expect,
         },
     }
 }

@@ -6,8 +6,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
-    ChangeId, ClusterId, ContentHeader, Counters, Digest, Endpoint, Entry, ErrorCode, Expect,
-    FileTime, GetRequest, Hello, Identity, IfMatch, Kind, Login, Lsn, Mode, PageBuilder,
+    Capabilities, ChangeId, ClusterId, ContentHeader, Counters, Digest, Endpoint, Entry, ErrorCode,
+    Expect, FileTime, GetRequest, Hello, Identity, IfMatch, Kind, Login, Lsn, Mode, PageBuilder,
     PutRequest, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, WaitReason,
     check_part, limits,
 };
@@ -109,8 +109,12 @@ pub fn wanted() -> impl Strategy<Value = IfMatch> {
 pub fn hello() -> impl Strategy<Value = Request> {
     let role =
         prop_oneof![Just(Role::Client), Just(Role::Slave), Just(Role::Operator), Just(Role::Peer)];
-    (role, any::<(u16, u16)>(), text(limits::TEXT))
-        .prop_map(|(role, versions, agent)| Request::Hello(Hello { role, versions, agent }))
+    (role, any::<(u16, u16)>(), any::<u64>(), text(limits::TEXT)).prop_map(
+        |(role, versions, bits, agent)| {
+            let capabilities = Capabilities(bits);
+            Request::Hello(Hello { role, versions, capabilities, agent })
+        },
+    )
 }
 
 pub fn login() -> impl Strategy<Value = Request> {
@@ -170,12 +174,15 @@ pub fn change() -> impl Strategy<Value = Request> {
             size
         }),
         (id(), path()).prop_map(|(id, path)| Request::MakeFolder { id, path }),
-        (id(), path(), any::<bool>()).prop_map(|(id, path, recursive)| Request::Remove {
-            id,
-            path,
-            recursive
+        (id(), path(), any::<bool>(), expect()).prop_map(|(id, path, recursive, expect)| {
+            Request::Remove { id, path, recursive, expect }
         }),
-        (id(), path(), path()).prop_map(|(id, from, to)| Request::Move { id, from, to }),
+        (id(), path(), path(), expect()).prop_map(|(id, from, to, expect)| Request::Move {
+            id,
+            from,
+            to,
+            expect
+        }),
     ]
 }
 
@@ -235,9 +242,12 @@ pub fn opening() -> impl Strategy<Value = Reply> {
         Just(ServerRole::Standalone)
     ];
     prop_oneof![
-        (any::<u16>(), role, id16(), text(limits::TEXT)).prop_map(|(version, role, id, agent)| {
-            Reply::Welcome { version, role, cluster: ClusterId(id), agent }
-        }),
+        (any::<u16>(), role, id16(), any::<u64>(), text(limits::TEXT)).prop_map(
+            |(version, role, id, bits, agent)| {
+                let (cluster, capabilities) = (ClusterId(id), Capabilities(bits));
+                Reply::Welcome { version, role, cluster, capabilities, agent }
+            }
+        ),
         (
             vec(any::<u8>(), 0..=limits::TICKET),
             lsn(),

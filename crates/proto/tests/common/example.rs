@@ -1,9 +1,9 @@
 //! The session that docs/protocol.md shows byte by byte: its frames, cut into their fields.
 
 use relais_proto::{
-    ClusterId, ContentHeader, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, GetRequest,
-    Hello, Identity, IfMatch, Kind, Login, Lsn, Mode, PageBuilder, Refusal, Reply, Request, Role,
-    ServerRole, SlaveId, TreePath, VERSIONS, write_frame,
+    Capabilities, ClusterId, ContentHeader, Digest, Endpoint, Entry, ErrorCode, FileTime,
+    FrameType, GetRequest, Hello, Identity, IfMatch, Kind, Login, Lsn, Mode, PageBuilder, Refusal,
+    Reply, Request, Role, ServerRole, SlaveId, TreePath, write_frame,
 };
 
 pub fn hex(bytes: &[u8]) -> String {
@@ -79,13 +79,13 @@ pub fn session() -> String {
 }
 
 fn hello(way: &'static str) -> Shown {
-    let message =
-        Request::Hello(Hello { role: Role::Client, versions: VERSIONS, agent: "demo 1.0".into() });
+    let message = Request::Hello(Hello::new(Role::Client, "demo 1.0"));
     let fields = [
         (4, "RELA"),
         (1, "role: client"),
         (2, "lowest version: 1"),
         (2, "highest version: 1"),
+        (8, "no capabilities"),
         (2, "agent: 8 bytes"),
         (8, "\"demo 1.0\""),
     ];
@@ -93,12 +93,24 @@ fn hello(way: &'static str) -> Shown {
 }
 
 fn welcome(way: &'static str, role: ServerRole, agent: &str) -> Shown {
-    let message = Reply::Welcome { version: 1, role, cluster: CLUSTER, agent: agent.into() };
+    let message = Reply::Welcome {
+        version: 1,
+        role,
+        cluster: CLUSTER,
+        capabilities: Capabilities::default(),
+        agent: agent.into(),
+    };
     let length = format!("agent: {} bytes", agent.len());
     let quoted = format!("{agent:?}");
     let of_role = format!("a {role:?}").to_lowercase();
-    let fields =
-        [(2, "version: 1"), (1, &of_role), (16, "cluster"), (2, &length), (agent.len(), &quoted)];
+    let fields = [
+        (2, "version: 1"),
+        (1, &of_role),
+        (16, "cluster"),
+        (8, "no capabilities"),
+        (2, &length),
+        (agent.len(), &quoted),
+    ];
     shown(way, reply(&message), fields)
 }
 
@@ -200,7 +212,7 @@ fn listing() -> Vec<Shown> {
                 (8, "size: 21"),
                 (8, "mtime: 1,795,000,000 s"),
                 (4, "mtime: 500,000,000 ns"),
-                (1, "no LSN"),
+                (2, "no optional fields"),
                 (2, "name: 8 bytes"),
                 (8, "\"pictures\""),
                 (1, "folder"),
@@ -208,7 +220,9 @@ fn listing() -> Vec<Shown> {
                 (8, "size: 0"),
                 (8, "mtime: 1,795,000,000 s"),
                 (4, "mtime: 500,000,000 ns"),
-                (1, "an LSN follows"),
+                (2, "optional fields: 15 bytes"),
+                (1, "tag 1: LSN"),
+                (2, "length: 12 bytes"),
                 (4, "epoch 1"),
                 (8, "number 7"),
             ],

@@ -43,7 +43,9 @@ fn service() -> Vec<Field> {
     vec![
         field("listen", Register, 8, vec![0; 16], |n| repeat(V4, n, 2 + MARK)),
         field("advertise", Register, 1024, vec![0; 16 + 2], |n| text(n, MARK)),
-        field("last error", Heartbeat, 1024, vec![0; 1 + MARK + COUNTERS], |n| text(n, 16 + SCRUB)),
+        field("last error", Heartbeat, 1024, vec![0; 1 + MARK + COUNTERS], |n| {
+            text(n, 16 + SCRUB + 2)
+        }),
         field("addresses", SlaveReport, 8, vec![0; 32], |n| {
             repeat(V4, n, 1 + MARK + COUNTERS + 2 + 8)
         }),

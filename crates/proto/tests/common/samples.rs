@@ -4,10 +4,10 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use relais_proto::{
-    ChangeId, ClusterId, ContentHeader, Counters, Digest, Endpoint, EntriesPage, Entry, ErrorCode,
-    Expect, FileTime, FrameType, GetRequest, Hello, Identity, IfMatch, Kind, LinkMessage, Login,
-    Lsn, Mode, PageBuilder, PutRequest, Refusal, Reply, Request, Role, ServerRole, SlaveId,
-    TreePath, WaitReason, limits, read_frame,
+    Capabilities, ChangeId, ClusterId, ContentHeader, Counters, Digest, Endpoint, EntriesPage,
+    Entry, ErrorCode, Expect, FileTime, FrameType, GetRequest, Hello, Identity, IfMatch, Kind,
+    LinkMessage, Login, Lsn, Mode, PageBuilder, PutRequest, Refusal, Reply, Request, Role,
+    ServerRole, SlaveId, TreePath, WaitReason, limits, read_frame,
 };
 
 #[path = "samples_link.rs"]
@@ -135,31 +135,18 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         copies: u16::MAX,
     };
     vec![
-        (
-            "hello-min",
-            Request::Hello(Hello { role: Role::Client, versions: (1, 1), agent: String::new() }),
-        ),
+        ("hello-min", Request::Hello(Hello::new(Role::Client, ""))),
         (
             "hello-slave",
-            Request::Hello(Hello {
-                role: Role::Slave,
-                versions: (1, 2),
-                agent: "ftpslave 0.1.0".into(),
-            }),
+            Request::Hello(Hello { versions: (1, 2), ..Hello::new(Role::Slave, "ftpslave 0.1.0") }),
         ),
-        (
-            "hello-peer",
-            Request::Hello(Hello {
-                role: Role::Peer,
-                versions: (1, 1),
-                agent: "ftpslave 0.1.0".into(),
-            }),
-        ),
+        ("hello-peer", Request::Hello(Hello::new(Role::Peer, "ftpslave 0.1.0"))),
         (
             "hello-max",
             Request::Hello(Hello {
                 role: Role::Operator,
                 versions: (0, u16::MAX),
+                capabilities: Capabilities(u64::MAX),
                 agent: "a".repeat(limits::TEXT),
             }),
         ),
@@ -227,10 +214,27 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         ("resume-max", Request::Resume { id: high_id, path: long(), size: limits::FILE_SIZE }),
         ("make-folder-min", Request::MakeFolder { id: low_id, path: path("a") }),
         ("make-folder-max", Request::MakeFolder { id: high_id, path: long() }),
-        ("remove-min", Request::Remove { id: low_id, path: path("a"), recursive: false }),
-        ("remove-max", Request::Remove { id: high_id, path: long(), recursive: true }),
-        ("move-min", Request::Move { id: low_id, from: path("a"), to: path("b") }),
-        ("move-max", Request::Move { id: high_id, from: long(), to: long() }),
+        (
+            "remove-min",
+            Request::Remove { id: low_id, path: path("a"), recursive: false, expect: Expect::Any },
+        ),
+        (
+            "remove-max",
+            Request::Remove {
+                id: high_id,
+                path: long(),
+                recursive: true,
+                expect: Expect::Lsn(HIGH),
+            },
+        ),
+        (
+            "move-min",
+            Request::Move { id: low_id, from: path("a"), to: path("b"), expect: Expect::Any },
+        ),
+        (
+            "move-max",
+            Request::Move { id: high_id, from: long(), to: long(), expect: Expect::Lsn(HIGH) },
+        ),
     ]
 }
 
@@ -266,6 +270,7 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
                 version: 1,
                 role: ServerRole::Master,
                 cluster: ClusterId([0; 16]),
+                capabilities: Capabilities::default(),
                 agent: String::new(),
             },
         ),
@@ -275,6 +280,7 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
                 version: u16::MAX,
                 role: ServerRole::Standalone,
                 cluster: ClusterId([0xff; 16]),
+                capabilities: Capabilities(u64::MAX),
                 agent: text(),
             },
         ),

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use relais_proto::{Digest, GetRequest, IfMatch, PutRequest, Request};
+use relais_proto::{Digest, Expect, GetRequest, IfMatch, PutRequest, Request};
 
 use super::handler::{PipelineRequest, SMALL};
 use crate::action::Purpose;
@@ -69,7 +69,7 @@ impl PendingRequest {
             }
             PipelineRequest::MakeFolder { id, path } => Request::MakeFolder { id, path },
             PipelineRequest::Remove { id, path, recursive } => {
-                Request::Remove { id, path, recursive }
+                Request::Remove { id, path, recursive, expect: Expect::Any }
             }
             PipelineRequest::Put { request, content } => {
                 let size = content.len() as u64;

@@ -303,6 +303,7 @@ mod tests {
             id: relais_proto::ChangeId([1; 16]),
             path: TreePath::new("x \u{e0001} y").unwrap_or_default(),
             recursive: false,
+            expect: relais_proto::Expect::Any,
         };
         let record = TransferRecord::new(&request, &session).unwrap();
         log.log(

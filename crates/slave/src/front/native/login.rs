@@ -12,8 +12,8 @@ use relais_auth::{
 use relais_net::tls::ChannelBinding;
 use relais_net::{LoginHandler, LoginStep};
 use relais_proto::{
-    ClusterId, ErrorCode, FrameType, LinkMessage, Login, Lsn, Refusal, Reply, Request, Role,
-    ServerRole, TreePath, VERSIONS, WireError, common_version, limits,
+    Capabilities, ClusterId, ErrorCode, FrameType, LinkMessage, Login, Lsn, Refusal, Reply,
+    Request, Role, ServerRole, TreePath, VERSIONS, WireError, common_version, limits,
 };
 
 use crate::config::master_for;
@@ -80,7 +80,8 @@ impl LoginPolicy {
                 (ServerRole::Slave, secrets.cluster_id().unwrap_or(ClusterId([0; 16])))
             }
         };
-        Reply::Welcome { version, role, cluster, agent: crate::agent() }
+        let capabilities = Capabilities::default();
+        Reply::Welcome { version, role, cluster, capabilities, agent: crate::agent() }
     }
 
     fn check_ticket(
