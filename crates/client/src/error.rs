@@ -9,13 +9,15 @@ use std::path::Path;
 use crate::sanitize::sanitize;
 use relais_proto::{ErrorCode, NameError, Refusal};
 use relais_transfer::{Fault, TransferError};
+use serde::{Serialize, Serializer};
 use thiserror::Error;
 
 /// A failed command: the code decides what follows, the message explains it.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize)]
 #[error("{message}")]
 pub struct Failure {
     /// Error code, also the one in JSON.
+    #[serde(serialize_with = "code_text")]
     pub code: ErrorCode,
     /// Message for the user. It may hold text from the server, so it is sanitized before it is
     /// shown.
@@ -86,6 +88,10 @@ impl Failure {
             _ => 1,
         }
     }
+}
+
+fn code_text<S: Serializer>(code: &ErrorCode, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(code.text())
 }
 
 impl From<Refusal> for Failure {

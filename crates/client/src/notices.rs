@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indicatif::ProgressBar;
 
-use crate::recursive::BatchBar;
 use crate::sanitize::sanitize_lines;
 
 /// A failed server that the user has not been told of yet.
@@ -24,7 +23,6 @@ pub struct LostServer {
 #[derive(Default)]
 struct NoticeState {
     bar: Option<ProgressBar>,
-    batch_bar: Option<BatchBar>,
     gone: Option<LostServer>,
     collected: Option<Vec<String>>,
 }
@@ -79,16 +77,6 @@ impl Notices {
     /// Sets the progress bar above which lines are printed; none for a plain terminal.
     pub fn set_bar(&self, bar: Option<ProgressBar>) {
         self.state().bar = bar;
-    }
-
-    /// Sets the bar in which all files of a command show their progress; none for a bar per file.
-    pub fn set_batch_bar(&self, batch_bar: Option<BatchBar>) {
-        self.state().batch_bar = batch_bar;
-    }
-
-    /// Returns the progress bar of the whole command.
-    pub fn batch_bar(&self) -> Option<BatchBar> {
-        self.state().batch_bar.clone()
     }
 
     /// Records a failed server. Of several in a row the first is reported.

@@ -3,10 +3,9 @@
 //! Any server can claim any cluster id, so the id alone proves nothing. Saved data is therefore
 //! also bound to the host that the user named and to the authority that certified its servers.
 
+use relais_net::Host;
 use relais_net::tls::Fingerprint;
 use relais_proto::ClusterId;
-
-use crate::session::Host;
 
 /// A cluster as this client knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]

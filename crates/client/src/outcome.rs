@@ -1,145 +1,155 @@
-//! The outcomes of commands.
+//! The outcomes of commands, with their shapes in JSON.
 //!
-//! A command returns an outcome or a [`Failure`]. Only `output` turns them into text or JSON.
+//! A command returns an outcome or a [`Failure`]. Only `output` prints them. The names of the fields
+//! and their order are a contract with scripts.
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
-use relais_net::tls::Fingerprint;
-use relais_proto::{ClusterId, Digest, Entry, ErrorCode, FileTime, Kind, Lsn, Mode, ServerRole};
+use relais_proto::{Digest, Entry, ErrorCode, FileTime, Kind, Lsn, Mode, ServerRole};
+use serde::{Serialize, Serializer};
 
 use crate::Failure;
-use crate::session::StatusReport;
 
-/// A file that was fetched completely.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Received {
+/// A file that was transferred completely.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TransferredFile {
     /// Remote path with a leading `/`.
     pub remote: String,
-    /// Local name for messages.
+    /// Local name for messages; `-` for standard input and output.
     pub local: String,
     /// Size of the file in bytes.
     pub bytes: u64,
     /// Time from the start of the command until the file has its name.
+    #[serde(rename = "seconds", serialize_with = "in_seconds")]
     pub time: Duration,
-    /// Slaves that sent parts of the file, in order.
+    /// Slaves that sent or received parts of the file, in order.
     pub slaves: Vec<String>,
-    /// Bytes that an earlier run had fetched.
+    /// Bytes that the receiver had before.
     pub resumed_from: u64,
+    /// Always true: without the right digest the command fails.
+    pub verified: bool,
+    /// The change that stored the file; none for a fetched file.
+    #[serde(flatten)]
+    pub stored: Option<StoredFile>,
 }
 
-/// A file that was stored.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sent {
-    /// Remote path with a leading `/`.
-    pub remote: String,
-    /// Local name for messages; `-` for standard input.
-    pub local: String,
-    /// Size of the file in bytes.
-    pub bytes: u64,
-    /// Time from the start of the command until the server acknowledged the file.
-    pub time: Duration,
-    /// Slaves that received parts of the file, in order.
-    pub slaves: Vec<String>,
-    /// Bytes that a server had before.
-    pub resumed_from: u64,
-    /// LSN of the change.
+/// The change that stored a file.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StoredFile {
+    #[serde(serialize_with = "in_text")]
     pub version: Lsn,
     /// Number of slaves whose disks hold the file.
     pub copies: u16,
 }
 
-/// Changes to the tree other than transfers: `mkdir`, `rm`, `mv`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Changes {
-    /// LSN of the last change; none if nothing had to be changed.
-    pub version: Option<Lsn>,
-    /// Whether the command had several names; then failed names are listed.
-    pub several: bool,
-    /// Names that failed.
-    pub failed: Vec<FailedName>,
+impl TransferredFile {
+    /// Describes a file whose transfer began at `begun` and has just ended.
+    pub fn new(
+        remote: String,
+        local: String,
+        bytes: u64,
+        begun: Instant,
+        servers: &[SocketAddr],
+        resumed_from: u64,
+    ) -> Self {
+        let (time, slaves) = (begun.elapsed(), servers.iter().map(ToString::to_string).collect());
+        Self { remote, local, bytes, time, slaves, resumed_from, verified: true, stored: None }
+    }
 }
 
-/// A transfer that is unfinished.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An unfinished transfer in the `.log`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnfinishedTransfer {
-    /// Whether the transfer is an upload.
-    pub is_put: bool,
-    /// Whether the transfer is recursive.
-    pub is_tree: bool,
+    /// `get` or `put`.
+    pub direction: &'static str,
+    /// Whether it is a whole folder.
+    pub recursive: bool,
     /// Remote path with a leading `/`.
     pub remote: String,
-    /// Local name as the `.log` has it.
+    /// Local name as in the `.log`.
     pub local: String,
-    /// Host as the user typed it.
-    pub host: String,
-    /// Bytes transferred according to the last note; none for a folder.
+    /// Transferred bytes; none for a folder.
     pub bytes: Option<u64>,
-    /// Total size in bytes; none if it is unknown.
+    /// Size of the file; none if it is unknown.
     pub size: Option<u64>,
-    /// Start time, in seconds since 1970.
-    pub since: u64,
+    /// Start time.
+    #[serde(serialize_with = "as_time")]
+    pub since: FileTime,
+    /// Host of the transfer.
+    pub host: String,
 }
 
-/// Unfinished transfers, listed or dropped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnfinishedTransfers {
-    /// Transfers in the order of the `.log`.
-    pub transfers: Vec<UnfinishedTransfer>,
-    /// Whether the transfers were dropped.
-    pub dropped: bool,
-}
-
-/// A failed name of a command with several names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A name of a command that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FailedName {
-    /// Remote path, or the user's text if it is not a path.
+    /// Remote path if one is known, else the name as it was given.
     pub remote: String,
-    /// Reason of the failure.
+    #[serde(rename = "error")]
     pub failure: Failure,
 }
 
-/// Totals of a command that transferred several files.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// The totals of a command over several files.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct BatchSummary {
-    /// Number of completed files.
+    /// Transferred files.
     pub files: u64,
-    /// Number of folders that were made or existed.
+    /// Folders that exist now on the target side.
     pub folders: u64,
     /// Total size of the files in bytes.
     pub bytes: u64,
     /// Duration of the command.
+    #[serde(rename = "seconds", serialize_with = "in_seconds")]
     pub time: Duration,
-    /// Slaves that sent or received files.
+    /// All slaves that took part, in order.
     pub slaves: Vec<String>,
-    /// Names that cannot be transferred: special files, links, and invalid names.
-    pub skipped: Vec<String>,
+    /// Names that `mirror` removed from the target; none for other commands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<u64>,
+    /// Names that were skipped without being a failure; none of other commands than `mirror` that
+    /// skipped nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<Vec<String>>,
     /// Names that failed.
     pub failed: Vec<FailedName>,
+    /// The steps of `mirror --dry-run`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub planned: Option<Vec<MirrorStep>>,
 }
 
 impl BatchSummary {
-    /// Counts a fetched file.
-    pub fn add(&mut self, file: &Received) {
-        self.count(file.bytes, &file.slaves);
+    /// Adds a file.
+    pub fn add(&mut self, file: &TransferredFile) {
+        self.count(file.bytes);
+        self.served_by(&file.slaves);
     }
 
-    /// Counts a stored file.
-    pub fn add_sent(&mut self, file: &Sent) {
-        self.count(file.bytes, &file.slaves);
+    /// Adds a file of this size.
+    pub fn count(&mut self, bytes: u64) {
+        self.files += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
     }
 
-    /// Adds all counts of `other`; its time is added because the commands ran one after the other.
+    /// Adds skipped names.
+    pub fn skip(&mut self, names: impl IntoIterator<Item = String>) {
+        let mut names = names.into_iter().peekable();
+        if names.peek().is_some() {
+            self.skipped.get_or_insert_default().extend(names);
+        }
+    }
+
+    /// Adds the totals of another command.
     pub fn merge(&mut self, other: Self) {
         self.files += other.files;
         self.folders += other.folders;
         self.time = self.time.saturating_add(other.time);
         self.bytes = self.bytes.saturating_add(other.bytes);
         self.served_by(&other.slaves);
-        self.skipped.extend(other.skipped);
+        self.skip(other.skipped.unwrap_or_default());
         self.failed.extend(other.failed);
     }
 
-    /// Records the slaves that took part.
+    /// Adds the slaves that are not known yet.
     pub fn served_by(&mut self, slaves: &[String]) {
         for slave in slaves {
             if !self.slaves.contains(slave) {
@@ -147,98 +157,68 @@ impl BatchSummary {
             }
         }
     }
-
-    fn count(&mut self, bytes: u64, slaves: &[String]) {
-        self.files += 1;
-        self.bytes = self.bytes.saturating_add(bytes);
-        self.served_by(slaves);
-    }
 }
 
-/// The result of a mirror, or of its dry run.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct MirrorResult {
-    /// What was transferred, or would be.
-    pub summary: BatchSummary,
-    /// Number of names that were removed, or would be.
-    pub deleted: u64,
-    /// Planned steps in order; none unless it was a dry run.
-    pub planned: Option<Vec<MirrorStep>>,
-}
-
-impl MirrorResult {
-    /// Whether the source and target were equal, as far as they could be compared.
-    pub fn is_unchanged(&self) -> bool {
-        let BatchSummary { files, folders, failed, .. } = &self.summary;
-        (*files, *folders, self.deleted) == (0, 0, 0) && failed.is_empty()
-    }
-}
-
-/// One step of a dry run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A step of `mirror --dry-run`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MirrorStep {
     /// `make`, `get`, `put` or `delete`.
     pub action: &'static str,
-    /// Path below the mirrored folder; the full path for that folder itself.
+    /// Path below the target, or the name of the target itself.
     pub path: String,
 }
 
-/// An entry as `ls`, `lls`, `stat` and `hash` show it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One line of a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListedEntry {
-    /// Last part of the path; `/` for the root.
     pub name: String,
-    /// Full path, if the command has several folders.
+    /// Full remote path, if the command shows single paths.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Kind of the entry; other kinds exist only locally.
     pub kind: ListedKind,
-    /// Permission bits.
+    #[serde(serialize_with = "in_text")]
     pub mode: Mode,
-    /// Size of the content in bytes.
+    /// Size in bytes; 0 for a folder.
     pub size: u64,
-    /// Time of the last modification.
+    #[serde(serialize_with = "as_time")]
     pub mtime: FileTime,
-    /// LSN of the last change to the path.
+    #[serde(serialize_with = "optional_text")]
     pub version: Option<Lsn>,
-    /// Digest and holders, if the command shows them.
+    /// Digest and holders, if the command asked for them.
+    #[serde(flatten)]
     pub content: Option<EntryContent>,
 }
 
-/// The details that `stat` and `hash` add to an entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What is known of an entry's content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EntryContent {
-    /// Digest of a file; none if it is unknown.
+    /// None if the digest is unknown.
+    #[serde(serialize_with = "optional_text")]
     pub digest: Option<Digest>,
-    /// Slaves that hold the content; `stat` only.
+    /// Slaves with the content, if the command asked for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub holders: Option<Vec<String>>,
 }
 
-/// The kind of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The kind of a listed entry; a local folder may hold others than files and folders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ListedKind {
-    /// A regular file.
     File,
-    /// A folder.
     Folder,
-    /// A link, a device or another special file in a local folder.
     Other,
-}
-
-impl From<Kind> for ListedKind {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::File => Self::File,
-            Kind::Folder => Self::Folder,
-        }
-    }
 }
 
 impl From<Entry> for ListedEntry {
     fn from(entry: Entry) -> Self {
         Self {
+            // The root has no name of its own.
             name: if entry.name.is_empty() { "/".to_owned() } else { entry.name },
             path: None,
-            kind: entry.kind.into(),
+            kind: match entry.kind {
+                Kind::File => ListedKind::File,
+                Kind::Folder => ListedKind::Folder,
+            },
             mode: entry.mode,
             size: entry.size,
             mtime: entry.mtime,
@@ -248,67 +228,112 @@ impl From<Entry> for ListedEntry {
     }
 }
 
-/// The current server and its reported state.
-#[derive(Debug, Clone)]
+/// The state of the current server.
+#[derive(Debug, Serialize)]
 pub struct ServerStatus {
-    /// Host that the user named.
+    /// The server that the user named.
     pub host: String,
     /// Address of the current server.
     pub server: String,
-    /// Slave of a cluster, or standalone slave.
+    #[serde(serialize_with = "as_role")]
     pub role: ServerRole,
-    /// Cluster of the server.
-    pub cluster: Option<ClusterId>,
-    /// Authority of the server; none without encryption.
-    pub authority: Option<Fingerprint>,
-    /// State that the server reported.
-    pub report: StatusReport,
+    pub slave: String,
+    pub cluster: Option<String>,
+    pub encrypted: bool,
+    /// Authority of the server's certificate; none without encryption.
+    pub authority: Option<String>,
+    /// LSN of the latest change that the slave has.
+    pub number: String,
+    pub files: u64,
+    pub folders: u64,
+    pub bytes: u64,
+    pub unhashed: u64,
+    pub skipped: SkippedCounts,
+    pub rescans: u64,
+    pub uploads: u64,
+    pub upload_bytes: u64,
+    pub unapplied: u64,
+    pub sessions: u32,
+    pub waiting: u32,
+    pub workers: u32,
+    /// Sandbox measures of the workers.
+    pub confined: Vec<&'static str>,
+    pub last_error: Option<String>,
 }
 
-/// The outcome of a command that did not fail as a whole.
-#[derive(Debug)]
+/// The names that a slave does not serve, by reason.
+#[derive(Debug, Serialize)]
+pub struct SkippedCounts {
+    pub total: u64,
+    pub links: u64,
+    pub special: u64,
+    pub mounts: u64,
+    pub names: u64,
+    pub unreadable: u64,
+}
+
+/// What a command achieved.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
 pub enum CommandOutcome {
     /// The current folder.
-    Folder(String),
-    /// The new current folder, which the prompt shows.
-    FolderChanged(String),
-    /// Text for the user.
-    Text(String),
-    /// Entries that were printed one by one, and the names that failed.
-    Entries(Vec<FailedName>),
-    /// One file was fetched.
-    Received(Received),
-    /// One file was stored.
-    Sent(Sent),
+    Folder { path: String },
+    /// The new current folder, which text output does not show.
+    FolderChanged { path: String },
+    /// A text.
+    Text { text: String },
+    /// Entries were listed; some of several names may have failed.
+    Entries { failed: Vec<FailedName> },
+    /// One file was transferred.
+    File(TransferredFile),
     /// Several files were transferred.
     Batch(BatchSummary),
-    /// A folder was mirrored.
-    Mirrored(MirrorResult),
-    /// The tree was changed.
-    Changes(Changes),
-    /// A local command succeeded.
-    Ran,
-    /// Unfinished transfers.
-    Transfers(UnfinishedTransfers),
-    /// The state of a server.
+    /// The tree was changed otherwise than by transfers.
+    Changes {
+        /// LSN of the last change; none if nothing had to be changed.
+        #[serde(serialize_with = "optional_text")]
+        version: Option<Lsn>,
+        /// Names that failed; none if the command had one name.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failed: Option<Vec<FailedName>>,
+    },
+    /// The unfinished transfers, or those that were dropped.
+    Transfers {
+        transfers: Vec<UnfinishedTransfer>,
+        /// Number of dropped transfers, if the command drops them.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        dropped: Option<usize>,
+    },
+    /// The state of the current server.
     Status(Box<ServerStatus>),
-    /// The user wants to leave.
-    Leave,
+    /// A local program ended successfully.
+    Ran {},
+    /// The user leaves the program.
+    Leave {},
 }
 
 impl CommandOutcome {
-    /// Returns the failure that represents all failures inside; none if all succeeded.
+    /// Returns the failure that sums up failed names; none if no name failed.
     pub fn failure(&self) -> Option<Failure> {
         match self {
-            Self::Entries(failed) | Self::Changes(Changes { failed, .. }) => summary(failed),
-            Self::Batch(several) => transfers(&several.failed),
-            Self::Mirrored(mirrored) => transfers(&mirrored.summary.failed),
+            Self::Entries { failed } | Self::Changes { failed: Some(failed), .. } => {
+                summary(failed)
+            }
+            Self::Batch(several) => {
+                let failure = summary(&several.failed)?;
+                // A transfer that found no server can be resumed.
+                let is_cut = failure.code == ErrorCode::Unreachable;
+                Some(Failure {
+                    code: if is_cut { ErrorCode::Cut } else { failure.code },
+                    ..failure
+                })
+            }
             _ => None,
         }
     }
 }
 
-/// Picks the gravest failure: interrupted, then resumable, then unreachable, then the first.
+/// Sums up failed names: an interruption comes first, then what can be resumed.
 fn summary(failed: &[FailedName]) -> Option<Failure> {
     let has = |status| failed.iter().find(|f| f.failure.status() == status);
     let code =
@@ -320,13 +345,32 @@ fn summary(failed: &[FailedName]) -> Option<Failure> {
     Some(Failure { code, message })
 }
 
-/// As [`summary`], for transfers: if no server was reached, the rest can be resumed.
-fn transfers(failed: &[FailedName]) -> Option<Failure> {
-    let failure = summary(failed)?;
-    Some(if failure.code == ErrorCode::Unreachable {
-        Failure { code: ErrorCode::Cut, ..failure }
-    } else {
-        failure
+/// Returns a time for printing; none if it is too far away.
+pub fn timestamp(time: FileTime) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::new(time.seconds, i32::try_from(time.nanos).ok()?).ok()
+}
+
+fn in_text<S: Serializer>(value: &impl ToString, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&value.to_string())
+}
+
+fn optional_text<S: Serializer>(value: &Option<impl ToString>, to: S) -> Result<S::Ok, S::Error> {
+    value.as_ref().map(ToString::to_string).serialize(to)
+}
+
+fn in_seconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64(time.as_secs_f64())
+}
+
+fn as_time<S: Serializer>(time: &FileTime, to: S) -> Result<S::Ok, S::Error> {
+    optional_text(&timestamp(*time), to)
+}
+
+fn as_role<S: Serializer>(role: &ServerRole, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(match role {
+        ServerRole::Standalone => "standalone",
+        ServerRole::Slave => "slave",
+        ServerRole::Master => "master",
     })
 }
 
@@ -352,7 +396,7 @@ mod tests {
                 .iter()
                 .map(|code| FailedName { remote: "x".into(), failure: Failure::new(*code, "why") })
                 .collect();
-            CommandOutcome::Entries(failed).failure().map(|f| f.status())
+            CommandOutcome::Entries { failed }.failure().map(|f| f.status())
         };
         assert_eq!(failed(&[]), None);
         assert_eq!(failed(&[ErrorCode::NotFound]), Some(1));

@@ -1,12 +1,13 @@
-//! The progress bar of one transfer, shown on a terminal only.
+//! The progress bar of a command, shown on a terminal only.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use relais_proto::TreePath;
 
 use crate::notices::Notices;
-use crate::recursive::BatchBar;
 use crate::sanitize::sanitize;
 
 /// Template for a terminal wide enough for a bar.
@@ -24,67 +25,113 @@ const NAME: (usize, usize) = (10, 30);
 /// Columns of a terminal that reports no width.
 const DEFAULT_COLUMNS: usize = 80;
 
-/// Shows the progress of a transfer; the bar is removed on drop.
-pub struct TransferBar {
-    name: String,
+/// Columns of the label of several files beside the name, for up to a million files.
+const COUNTS: usize = "999999/999999 files ".len();
+
+/// The bar of one file, or of all files of a command. Clones show the same bar.
+#[derive(Clone)]
+pub struct TransferBar(Arc<Bar>);
+
+struct Bar {
     notices: Notices,
-    /// Bar of the whole command; if present, it replaces the bar of the file.
-    batch_bar: Option<BatchBar>,
-    /// Whether a bar can be shown at all.
-    seen: bool,
+    bar: ProgressBar,
+    layout: BarLayout,
     begun: Instant,
-    bar: Option<ProgressBar>,
     /// Whether the bar is drawn.
-    shown: bool,
+    shown: AtomicBool,
+    /// Number of files; 0 for the bar of one file.
+    files: u64,
+    /// Number and total size of the finished files.
+    done: Mutex<(u64, u64)>,
 }
 
 impl TransferBar {
     /// Creates the bar for the transfer of `remote`; nothing is drawn yet.
-    pub fn new(remote: &TreePath, notices: Notices) -> Self {
-        let (name, batch_bar) = (remote.to_string(), notices.batch_bar());
-        let seen = batch_bar.is_none() && notices.on_terminal();
-        Self { name, notices, batch_bar, seen, begun: Instant::now(), bar: None, shown: false }
+    pub fn of_file(notices: &Notices, remote: &TreePath) -> Self {
+        let new = Self::new(notices, 0, 0, 0);
+        new.0.bar.set_message(new.0.layout.name(remote.as_str()));
+        new
     }
 
-    /// Starts at `resumed_from` of `size` bytes; a size of 0 is unknown and shows no bar.
-    pub fn started(&mut self, size: u64, resumed_from: u64) {
-        if self.bar.is_none() && self.seen && size > 0 {
-            self.bar = Some(self.make());
-        }
-        if let Some(bar) = &self.bar {
-            bar.set_length(size);
-            bar.set_position(resumed_from);
+    /// Creates the bar for this number of files and bytes; nothing is drawn yet.
+    pub fn of_files(notices: &Notices, (files, bytes): (u64, u64)) -> Self {
+        Self::new(notices, files, bytes, COUNTS)
+    }
+
+    fn new(notices: &Notices, files: u64, bytes: u64, extra: usize) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::hidden());
+        let layout = BarLayout::of_terminal(extra);
+        bar.set_style(layout.style());
+        Self(Arc::new(Bar {
+            notices: notices.clone(),
+            bar,
+            layout,
+            begun: Instant::now(),
+            shown: AtomicBool::new(false),
+            files,
+            done: Mutex::default(),
+        }))
+    }
+
+    /// Starts a file at `resumed_from` of `size` bytes; a size of 0 is unknown.
+    pub fn started(&self, size: u64, resumed_from: u64) {
+        if self.0.files == 0 {
+            self.0.bar.set_length(size);
+            self.0.bar.set_position(resumed_from);
             // Bytes of an earlier run count neither for the rate nor for the remaining time.
-            bar.reset_eta();
+            self.0.bar.reset_eta();
         }
     }
 
-    /// Sets the number of transferred bytes.
-    pub fn advanced(&mut self, position: u64) {
-        if let Some(batch_bar) = &self.batch_bar {
-            return batch_bar.advanced(&self.notices, position);
-        }
-        let Some(bar) = &self.bar else { return };
-        bar.set_position(position);
-        if !self.shown && self.begun.elapsed() >= BAR_DELAY {
+    /// Sets the number of transferred bytes of the current file.
+    pub fn advanced(&self, position: u64) {
+        let Bar { bar, notices, .. } = &*self.0;
+        bar.set_position(self.done().1.saturating_add(position));
+        let can_be_shown = (self.0.files > 0 || bar.length() != Some(0)) && notices.on_terminal();
+        if can_be_shown
+            && self.0.begun.elapsed() >= BAR_DELAY
+            && !self.0.shown.swap(true, Ordering::Relaxed)
+        {
             bar.set_draw_target(ProgressDrawTarget::stderr());
             bar.enable_steady_tick(Duration::from_millis(200));
-            self.notices.set_bar(Some(bar.clone()));
-            self.shown = true;
+            notices.set_bar(Some(bar.clone()));
         }
     }
 
-    fn make(&self) -> ProgressBar {
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        let layout = BarLayout::of_terminal(0);
-        bar.set_style(layout.style());
-        bar.set_message(layout.name(self.name.trim_start_matches('/')));
-        bar
+    /// Names the file of several that is transferred now.
+    pub fn name(&self, path: &TreePath) {
+        let (done, files) = (self.done().0, self.0.files);
+        let name = self.0.layout.name(path.as_str());
+        self.0.bar.set_message(format!("{done}/{files} files {name}"));
+    }
+
+    /// Counts a finished file of this name and size.
+    pub fn finished(&self, path: &TreePath, size: u64) {
+        {
+            let mut done = self.done();
+            *done = (done.0 + 1, done.1.saturating_add(size));
+        }
+        self.name(path);
+        self.advanced(0);
+    }
+
+    /// Ignores poisoning: a panic elsewhere leaves these numbers intact.
+    fn done(&self) -> MutexGuard<'_, (u64, u64)> {
+        self.0.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+        if *self.shown.get_mut() {
+            self.notices.set_bar(None);
+        }
     }
 }
 
 /// The layout of a progress bar for the terminal's width.
-pub struct BarLayout {
+struct BarLayout {
     is_wide: bool,
     /// Longest name, in characters.
     name: usize,
@@ -92,7 +139,7 @@ pub struct BarLayout {
 
 impl BarLayout {
     /// Returns the layout for standard error. The label has `extra` columns beside the name.
-    pub fn of_terminal(extra: usize) -> Self {
+    fn of_terminal(extra: usize) -> Self {
         let columns = rustix::termios::tcgetwinsize(std::io::stderr())
             .map_or(0, |size| usize::from(size.ws_col));
         Self::new(if columns == 0 { DEFAULT_COLUMNS } else { columns }, extra)
@@ -104,7 +151,7 @@ impl BarLayout {
     }
 
     /// Returns the style of the bar.
-    pub fn style(&self) -> ProgressStyle {
+    fn style(&self) -> ProgressStyle {
         let template = if self.is_wide { WIDE } else { NARROW };
         ProgressStyle::with_template(template)
             .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -112,24 +159,13 @@ impl BarLayout {
     }
 
     /// Sanitizes a name, and cuts its beginning if it is too long.
-    pub fn name(&self, name: &str) -> String {
+    fn name(&self, name: &str) -> String {
         let name = sanitize(name);
         let length = name.chars().count();
         if length <= self.name {
             return name.into_owned();
         }
         format!("...{}", name.chars().skip(length - self.name + 3).collect::<String>())
-    }
-}
-
-impl Drop for TransferBar {
-    fn drop(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-            if self.shown {
-                self.notices.set_bar(None);
-            }
-        }
     }
 }
 
@@ -147,5 +183,20 @@ mod tests {
             assert_eq!((layout.is_wide, layout.name(&long).len()), (is_wide, name), "{columns}");
         }
         assert_eq!(BarLayout::new(80, 0).name("a\u{202e}b"), "a\\u{202e}b");
+    }
+
+    #[test]
+    fn large_files_move_the_bar_of_all_files() {
+        let path = |text| TreePath::new(text).unwrap();
+        let bar = TransferBar::of_files(&Notices::collecting(), (2, 17));
+        bar.finished(&path("a"), 10);
+        bar.name(&path("b"));
+        let of_large = bar.clone();
+        of_large.started(7, 0);
+        of_large.advanced(5);
+        assert_eq!(bar.0.bar.position(), 15);
+        drop(of_large);
+        bar.finished(&path("b"), 7);
+        assert_eq!((bar.0.bar.position(), bar.0.bar.message()), (17, "2/2 files b".to_owned()));
     }
 }

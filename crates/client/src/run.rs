@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use relais_proto::TreePath;
 
-use crate::commands::ParsedCommand;
+use crate::commands::{CommandStatus, ParsedCommand, report_outcome};
 use crate::interrupt::{Activity, Interrupt};
 use crate::local::LocalFolders;
 use crate::notices::Notices;
 use crate::output::{Output, Screen};
 use crate::saved_state::{SavedState, StateFolder};
 use crate::session::{Host, Security, Session, Settings};
-use crate::shell::{CommandStatus, Shell};
+use crate::shell::Shell;
 use crate::{Failure, Result};
-use crate::{prompt, shell_words};
+use crate::{prompt, resume, shell_words};
 
 /// The settings of the command line.
 pub struct Config {
@@ -111,12 +111,12 @@ impl CommandSource {
     fn run(&mut self, mut shell: Shell) -> u8 {
         let at_prompt = self.commands.is_empty() && std::io::stdin().is_terminal();
         if at_prompt {
-            shell.prefer_holder();
+            resume::prefer_holder(&mut shell);
             if let Err(status) = connect(&mut shell, "connect") {
                 return status.status;
             }
             // A script resumes only the transfers that its commands name.
-            shell.resume_all();
+            resume::resume_all(&mut shell);
             shell.session.save();
             return prompt::run(shell);
         }
@@ -130,10 +130,10 @@ impl CommandSource {
     fn run_line(&self, shell: &mut Shell, line: &str) -> CommandStatus {
         let call = ParsedCommand::parse(line);
         if call.is_local() || shell.session.has_connected() {
-            return shell.execute(line);
+            return call.execute(shell);
         }
         match connect(shell, &call.name) {
-            Ok(()) => shell.execute(line),
+            Ok(()) => call.execute(shell),
             Err(status) => status,
         }
     }
@@ -194,14 +194,14 @@ fn connect(shell: &mut Shell, command: &str) -> Result<(), CommandStatus> {
     let Err(failure) = shell.session.connect() else { return Ok(()) };
     // JSON goes under the name of the command; a text message names the program.
     shell.output.begin(if shell.output.is_json() { command } else { "" });
-    let status = shell.report_outcome(&Err(failure)).status;
+    let status = report_outcome(shell, &Err(failure)).status;
     Err(CommandStatus { status, leave: true })
 }
 
 /// Reports a line that could not be read.
 fn not_read(shell: &mut Shell, failure: &Failure) -> CommandStatus {
     shell.output.begin("");
-    shell.report_outcome(&Err(failure.clone()))
+    report_outcome(shell, &Err(failure.clone()))
 }
 
 #[cfg(test)]

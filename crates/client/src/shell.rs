@@ -1,19 +1,14 @@
-//! The state that commands work on, and the execution of one line.
-//!
-//! The shell owns the current folders, remote and local. Every source of lines (`-c`, standard
-//! input, the prompt) calls [`Shell::execute`].
+//! The state that commands work on: the session, the current folders, and what the user has chosen.
 
 use log::debug;
 use relais_proto::{ErrorCode, TreePath};
 
-use crate::commands::ParsedCommand;
-use crate::interrupt::{Activity, Interrupt};
+use crate::interrupt::Interrupt;
 use crate::local::LocalFolders;
 use crate::nearest::suggest_names;
 use crate::notices::Notices;
-use crate::outcome::CommandOutcome;
+use crate::origin::Origin;
 use crate::output::Output;
-use crate::remote;
 use crate::session::Session;
 use crate::{Failure, Result};
 
@@ -39,22 +34,13 @@ pub struct Shell {
     pub notices: Notices,
 }
 
-/// The consequences of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CommandStatus {
-    /// Exit status that the command would give the program; 0 on success.
-    pub status: u8,
-    /// Whether no further command may run, whatever the options say.
-    pub leave: bool,
-}
-
 impl Shell {
     /// Resolves a remote name against the current remote folder.
     ///
     /// # Errors
     /// The name breaks the rules, or is above the root.
     pub fn resolve_remote(&self, name: &str) -> Result<TreePath> {
-        remote::resolve(&self.cwd, name)
+        resolve(&self.cwd, name)
     }
 
     /// Adds the path to a server's failure, and suggestions if nothing has that name.
@@ -73,47 +59,24 @@ impl Shell {
         }
     }
 
-    /// Runs one line and reports its outcome.
-    pub fn execute(&mut self, line: &str) -> CommandStatus {
-        self.interrupt.enter(Activity::Command);
-        let _ = self.notices.take_lost();
-        self.session.refresh();
-        let call = ParsedCommand::parse(line);
-        self.output.begin(&call.name);
-        let mut result = call.run(self);
-        if self.interrupt.is_raised()
-            && result.as_ref().is_err_and(|failure| failure.status() != 130)
-        {
-            // The interruption is the cause of every later failure.
-            result = Err(Failure::interrupted());
-        }
-        if let Err(failure) = &mut result
-            && failure.code == ErrorCode::Behind
-            && let Some(more) = self.session.behind_hint()
-        {
-            failure.message = format!("{}; {more}", failure.message);
-        }
-        let ended = self.report_outcome(&result);
-        self.session.save();
-        ended
+    /// Returns the servers that were connected last.
+    ///
+    /// # Errors
+    /// No server was connected yet.
+    pub fn origin(&self) -> Result<Origin> {
+        self.session
+            .origin()
+            .cloned()
+            .ok_or_else(|| failure!(Unreachable, "no server is connected"))
     }
 
-    /// Prints an outcome and returns its consequences.
-    pub fn report_outcome(&mut self, result: &Result<CommandOutcome>) -> CommandStatus {
-        let written = self.output.finish(result);
-        if self.output.is_broken() {
-            return CommandStatus { status: 1, leave: true };
-        }
-        let failure = match (result, written) {
-            (Err(failure), _) => Some(failure.clone()),
-            (Ok(_), Err(failure)) => {
-                self.notices.say(&failure.to_string());
-                Some(failure)
-            }
-            (Ok(outcome), Ok(())) => outcome.failure(),
-        };
-        let status = failure.map_or(0, |failure| failure.status());
-        CommandStatus { status, leave: matches!(result, Ok(CommandOutcome::Leave)) }
+    /// As [`Self::origin`], and connects first if needed.
+    ///
+    /// # Errors
+    /// No server can be reached, or it refuses.
+    pub fn connected(&mut self) -> Result<Origin> {
+        self.session.connect()?;
+        self.origin()
     }
 }
 
@@ -125,5 +88,72 @@ pub fn with_path(path: &TreePath, failure: Failure) -> Failure {
         failure.of(&path.to_string())
     } else {
         failure
+    }
+}
+
+/// Resolves `text` in `folder`.
+///
+/// A leading `/` starts at the root. Repeated and trailing slashes are ignored.
+///
+/// # Errors
+/// The name is empty, above the root, or breaks the rules for names.
+fn resolve(folder: &TreePath, text: &str) -> Result<TreePath> {
+    if text.is_empty() {
+        fail!(BadName, "the name is empty");
+    }
+    let mut path = if text.starts_with('/') { TreePath::root() } else { folder.clone() };
+    for part in text.split('/') {
+        path = match part {
+            "" | "." => path,
+            ".." => match path.split_last() {
+                Some((parent, _)) => parent,
+                None => {
+                    fail!(BadName, "{text} is above the root");
+                }
+            },
+            name => path.join(name).map_err(|e| Failure::from(e).of(text))?,
+        };
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(folder: &str, text: &str) -> Result<String, String> {
+        resolve(&TreePath::new(folder).unwrap(), text).map(|p| p.to_string()).map_err(|e| e.message)
+    }
+
+    #[test]
+    fn names_are_resolved_against_the_folder() {
+        for (folder, text, path) in [
+            ("", "a", "/a"),
+            ("a/b", "c", "/a/b/c"),
+            ("a/b", "/c", "/c"),
+            ("a/b", "..", "/a"),
+            ("a/b", "../../c", "/c"),
+            ("a/b", "./.././b//x/", "/a/b/x"),
+            ("", "/", "/"),
+            ("a", ".", "/a"),
+            ("a", "...", "/a/..."),
+            ("", "-r", "/-r"),
+        ] {
+            assert_eq!(at(folder, text).unwrap(), path, "{text} in {folder}");
+        }
+    }
+
+    #[test]
+    fn names_above_the_root_are_errors() {
+        for (folder, text) in [("", ".."), ("a", "../.."), ("a/b", "/../c"), ("", "x/../../x")] {
+            assert!(at(folder, text).unwrap_err().contains("above the root"), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_that_break_the_rules_are_refused() {
+        for text in ["", "a\nb", ".relais/x", &"x".repeat(256)] {
+            assert!(at("", text).is_err(), "{text:?}");
+        }
     }
 }

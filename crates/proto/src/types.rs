@@ -141,6 +141,21 @@ impl fmt::Display for Lsn {
     }
 }
 
+impl std::str::FromStr for Lsn {
+    type Err = WireError;
+
+    /// Reads the text form, such as `1-42`: two decimal numbers without signs.
+    fn from_str(text: &str) -> Result<Self, WireError> {
+        let number = |text: &str| {
+            text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok())?
+        };
+        let lsn = text.split_once('-').and_then(|(epoch, count)| {
+            Some(Self { epoch: u32::try_from(number(epoch)?).ok()?, number: number(count)? })
+        });
+        lsn.ok_or(WireError::BadValue { what: "Lsn", value: 0 })
+    }
+}
+
 /// Permission bits of a file or folder: read, write and execute for owner, group and others.
 ///
 /// setuid, setgid and sticky are not part of it. They are never sent, and never set from received

@@ -2,56 +2,58 @@
 
 use relais_proto::{ErrorCode, Expect, Kind, Lsn, TreePath};
 
-use super::each_name::{self, UsedTargets};
-use super::{Command, CompletionKind, OptionValue, options};
-use crate::outcome::{Changes, CommandOutcome};
+use super::command::{ANY, Args, Command, CompletionKind, NameFilter, PLAIN};
+use super::each_name::{self, UsedTargets, resolved};
+use crate::outcome::CommandOutcome;
 use crate::shell::{Shell, with_path};
 use crate::{Failure, Result};
 
 pub const MKDIR: Command = Command {
     name: "mkdir",
-    aliases: &[],
     usage: "mkdir [-p] PATH...",
     summary: "make remote folders",
     help: "With -p missing parents are made too, and an existing folder is not an error.\n\n\
            Example: mkdir -p music/live/1999",
-    options: &[("-p", OptionValue::Nothing)],
-    completes: CompletionKind::RemoteFolders,
+    options: &[("-p", None)],
+    names: (1, ANY),
+    completes: CompletionKind::Remote(NameFilter::Folders),
     run: mkdir,
+    ..PLAIN
 };
 
 pub const RM: Command = Command {
     name: "rm",
-    aliases: &[],
     usage: "rm [-r] PATH... [--if-version V]",
     summary: "remove remote files and folders",
     help: "A folder must be empty; -r removes it with its content in one step. With --if-version\n\
            a single file or folder is removed only if it still has that version.\n\n\
            Example: rm -r music/old",
-    options: &[("-r", OptionValue::Nothing), ("--if-version", OptionValue::Value)],
-    completes: CompletionKind::Remote,
+    options: &[("-r", None), ("--if-version", Some(CompletionKind::Nothing))],
+    names: (1, ANY),
+    completes: CompletionKind::Remote(NameFilter::All),
     run: rm,
+    ..PLAIN
 };
 
 pub const MV: Command = Command {
     name: "mv",
-    aliases: &[],
     usage: "mv FROM... TO [--if-version V]",
     summary: "rename or move remote files and folders",
     help: "If TO is a folder, FROM moves into it. Otherwise TO is the new name, and replaces\n\
            a file of that name. With several FROM, or if TO ends in /, TO must be a folder.\n\
            With --if-version a single FROM moves only if it still has that version.\n\n\
            Example: mv draft.txt final.txt",
-    options: &[("--if-version", OptionValue::Value)],
-    completes: CompletionKind::Remote,
+    options: &[("--if-version", Some(CompletionKind::Nothing))],
+    names: (0, ANY),
+    completes: CompletionKind::Remote(NameFilter::All),
     run: mv,
+    ..PLAIN
 };
 
-fn mkdir(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
-    let (names, parents, _) = read(args, "-p", false)?;
-    each(shell, &names, &mut |shell, name| {
+fn mkdir(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
+    each(shell, &args.names, &mut |shell, name| {
         let path = shell.resolve_remote(name)?;
-        let made = if parents {
+        let made = if args.has("-p") {
             with_parents(shell, &path)
         } else {
             shell.session.make_folder(&path).map(Some)
@@ -60,38 +62,28 @@ fn mkdir(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
     })
 }
 
-fn rm(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
-    let (names, recursive, expect) = read(args, "-r", true)?;
-    each(shell, &names, &mut |shell, name| {
+fn rm(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
+    let (recursive, expect) = (args.has("-r"), expected(&args)?);
+    each(shell, &args.names, &mut |shell, name| {
         let path = shell.resolve_remote(name)?;
         if path.is_root() {
             fail!(Denied, "the root cannot be removed");
         }
-        shell.session.remove(&path, recursive, expect).map(Some).map_err(|failure| {
-            match failure.code {
-                ErrorCode::NotEmpty => with_path(
-                    &path,
-                    Failure {
-                        message: format!("{failure}; rm -r removes it with its content"),
-                        ..failure
-                    },
-                ),
-                _ => shell.explain(&path, failure),
+        let removed = shell.session.remove(&path, recursive, expect);
+        removed.map(Some).map_err(|failure| match failure.code {
+            ErrorCode::NotEmpty => {
+                let message = format!("{failure}; rm -r removes it with its content");
+                with_path(&path, Failure { message, ..failure })
             }
+            _ => shell.explain(&path, failure),
         })
     })
 }
 
-fn mv(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
-    let mut expect = Expect::Any;
-    let mut names = options::names(args, &mut |option, parser| {
-        options::if_version(option, parser, &mut expect)
-    })?;
-    let onto = names
-        .pop()
-        .filter(|_| !names.is_empty())
-        .ok_or_else(|| failure!(Usage, "the command takes at least two names"))?;
-    of_one(expect, &names)?;
+fn mv(shell: &mut Shell, mut args: Args) -> Result<CommandOutcome> {
+    let onto = args.names.pop().filter(|_| !args.names.is_empty());
+    let onto = onto.ok_or_else(|| failure!(Usage, "the command takes at least two names"))?;
+    let (names, expect) = (&args.names, expected(&args)?);
     let to = shell.resolve_remote(&onto)?;
     let into = onto.ends_with('/') || names.len() > 1 || to.is_root();
     if names.len() > 1 {
@@ -103,7 +95,7 @@ fn mv(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
         }
     }
     let mut used = UsedTargets::default();
-    each(shell, &names, &mut |shell, name| {
+    each(shell, names, &mut |shell, name| {
         let from = shell.resolve_remote(name)?;
         let Some(last) = from.last() else {
             fail!(Denied, "the root cannot be moved");
@@ -130,23 +122,13 @@ fn is_folder(shell: &mut Shell, path: &TreePath) -> Result<bool> {
     Ok(details.entry.kind == Kind::Folder)
 }
 
-/// Parses at least one name, whether `flag` is given, and `--if-version` if it is `versioned`.
-fn read(args: Vec<String>, flag: &str, versioned: bool) -> Result<(Vec<String>, bool, Expect)> {
-    let (mut found, mut expect) = (false, Expect::Any);
-    let names = options::names(args, &mut |option, parser| {
-        found |= option == flag;
-        Ok(option == flag || versioned && options::if_version(option, parser, &mut expect)?)
-    })?;
-    of_one(expect, &names)?;
-    Ok((options::at_least_one(names)?, found, expect))
-}
-
-/// Checks that `--if-version` is given for one name only.
-fn of_one(expect: Expect, names: &[String]) -> Result<()> {
-    if expect != Expect::Any && names.len() > 1 {
-        fail!(Usage, "--if-version is for a single file or folder");
+/// Returns what `--if-version` demands, which is for one name only.
+fn expected(args: &Args) -> Result<Expect> {
+    match args.if_version()? {
+        Expect::Any => Ok(Expect::Any),
+        _ if args.names.len() > 1 => fail!(Usage, "--if-version is for a single file or folder"),
+        expect => Ok(expect),
     }
-    Ok(())
 }
 
 /// Makes a folder and its missing parents; returns none if it exists already.
@@ -173,42 +155,35 @@ fn with_parents(shell: &mut Shell, path: &TreePath) -> Result<Option<Lsn>> {
     Ok(made)
 }
 
-/// Changes one name; returns none if nothing had to be changed.
-type ChangeOne<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<Option<Lsn>>;
-
-/// Changes each name; a failure does not stop the others.
-fn each(shell: &mut Shell, names: &[String], change: ChangeOne<'_>) -> Result<CommandOutcome> {
+/// Changes each name; a failure does not stop the others. A change may not be needed.
+fn each(
+    shell: &mut Shell,
+    names: &[String],
+    change: each_name::EachName<'_, Option<Lsn>>,
+) -> Result<CommandOutcome> {
     if let [name] = names {
-        return change(shell, name)
-            .map(|version| CommandOutcome::Changes(Changes { version, ..Changes::default() }));
+        let version = change(shell, name)?;
+        return Ok(CommandOutcome::Changes { version, failed: None });
     }
-    let mut last = None;
-    let failed = each_name::each(shell, names, &mut |shell, name| {
-        last = change(shell, name)?.or(last);
+    let mut version = None;
+    let failed = each_name::each(shell, names, &resolved, &mut |shell, name| {
+        version = change(shell, name)?.or(version);
         Ok(())
     })?;
-    Ok(CommandOutcome::Changes(Changes {
-        version: last,
-        several: true,
-        failed: each_name::with_paths(shell, failed),
-    }))
+    Ok(CommandOutcome::Changes { version, failed: Some(failed) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::command::parse;
 
     #[test]
     fn arguments_are_parsed() {
-        let args = |args: &[&str]| args.iter().map(|w| w.to_string()).collect();
-        let rm = |words: &[&str]| read(args(words), "-r", true);
-        assert_eq!(
-            rm(&["a", "-r", "b"]).unwrap(),
-            (vec!["a".into(), "b".into()], true, Expect::Any)
-        );
-        assert_eq!(rm(&["--", "-r"]).unwrap(), (vec!["-r".into()], false, Expect::Any));
+        let rm = |words: &[&str]| expected(&parse(&RM, words)?);
+        assert_eq!(rm(&["a", "-r", "b"]).unwrap(), Expect::Any);
         let expect = Expect::Lsn(Lsn { epoch: 1, number: 42 });
-        assert_eq!(rm(&["a", "--if-version=1-42"]).unwrap(), (vec!["a".into()], false, expect));
+        assert_eq!(rm(&["a", "--if-version=1-42"]).unwrap(), expect);
         for bad in [
             &[][..],
             &["-r"],
@@ -218,7 +193,8 @@ mod tests {
         ] {
             assert_eq!(rm(bad).unwrap_err().status(), 2, "{bad:?}");
         }
-        let mkdir = read(args(&["a", "--if-version=1-2"]), "-p", false);
-        assert_eq!(mkdir.unwrap_err().status(), 2);
+        assert!(parse(&RM, &["a", "-r", "b"]).unwrap().has("-r"));
+        assert!(!parse(&RM, &["--", "-r"]).unwrap().has("-r"));
+        assert_eq!(parse(&MKDIR, &["a", "--if-version=1-2"]).unwrap_err().status(), 2);
     }
 }

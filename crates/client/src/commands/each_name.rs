@@ -1,21 +1,30 @@
 //! Commands with several names: each name is tried, and each failure is reported.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use relais_proto::ErrorCode;
 
-use crate::outcome::FailedName;
+use crate::Result;
+use crate::outcome::{BatchSummary, CommandOutcome, FailedName, TransferredFile};
 use crate::shell::Shell;
-use crate::{Failure, Result};
 
 /// Runs a command on one of its names.
-pub type EachName<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<()>;
+pub type EachName<'a, T> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<T>;
+
+/// Returns the remote path of a name, if it has one, for the report of its failure.
+pub type RemoteOf<'a> = &'a dyn Fn(&Shell, &str) -> Option<String>;
 
 /// Runs `one` on each name. A failure does not stop the others; an interruption does.
 ///
 /// # Errors
 /// Standard output was closed.
-pub fn each(shell: &mut Shell, names: &[String], one: EachName<'_>) -> Result<Vec<FailedName>> {
+pub fn each(
+    shell: &mut Shell,
+    names: &[String],
+    remote_of: RemoteOf<'_>,
+    one: EachName<'_, ()>,
+) -> Result<Vec<FailedName>> {
     let mut failed = Vec::new();
     for name in names {
         let Err(failure) = one(shell, name) else { continue };
@@ -24,12 +33,65 @@ pub fn each(shell: &mut Shell, names: &[String], one: EachName<'_>) -> Result<Ve
         }
         shell.output.failed(&failure);
         let interrupted = failure.code == ErrorCode::Interrupted;
-        failed.push(FailedName { remote: name.clone(), failure });
+        let remote = remote_of(shell, name).unwrap_or_else(|| name.clone());
+        failed.push(FailedName { remote, failure });
         if interrupted {
             break;
         }
     }
     Ok(failed)
+}
+
+/// Transfers each file.
+///
+/// # Errors
+/// The only file fails, or standard output was closed.
+pub fn files(
+    shell: &mut Shell,
+    names: &[String],
+    remote_of: RemoteOf<'_>,
+    one: EachName<'_, TransferredFile>,
+) -> Result<CommandOutcome> {
+    if let [name] = names {
+        return one(shell, name).map(CommandOutcome::File);
+    }
+    let (begun, mut several) = (Instant::now(), BatchSummary::default());
+    several.failed = each(shell, names, remote_of, &mut |shell, name| {
+        let file = one(shell, name)?;
+        several.add(&file);
+        shell.output.file(&file)
+    })?;
+    several.time = begun.elapsed();
+    Ok(CommandOutcome::Batch(several))
+}
+
+/// Copies each folder.
+///
+/// # Errors
+/// The only folder fails, or standard output was closed.
+pub fn folders(
+    shell: &mut Shell,
+    names: &[String],
+    remote_of: RemoteOf<'_>,
+    one: EachName<'_, BatchSummary>,
+) -> Result<CommandOutcome> {
+    let (begun, mut several) = (Instant::now(), BatchSummary::default());
+    let mut copy = |shell: &mut Shell, name: &str| {
+        several.merge(one(shell, name)?);
+        Ok(())
+    };
+    let failed = match names {
+        [name] => copy(shell, name).map(|()| Vec::new())?,
+        names => each(shell, names, remote_of, &mut copy)?,
+    };
+    several.failed.extend(failed);
+    several.time = begun.elapsed();
+    Ok(CommandOutcome::Batch(several))
+}
+
+/// Resolves a name against the current remote folder, for the report of its failure.
+pub fn resolved(shell: &Shell, name: &str) -> Option<String> {
+    shell.resolve_remote(name).ok().map(|path| path.to_string())
 }
 
 /// The targets that one command has written; a second source with the same target is refused.
@@ -50,24 +112,14 @@ impl UsedTargets {
         bring: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         if let Some(other) = self.0.get(place).filter(|other| *other != from) {
-            let message = format!(
+            fail!(
+                Exists,
                 "{from}: this command has already transferred {other} to {place}, \
                  and does not replace it"
             );
-            return Err(Failure::new(ErrorCode::Exists, message));
         }
         let brought = bring()?;
         self.0.insert(place.to_owned(), from.to_owned());
         Ok(brought)
     }
-}
-
-/// Replaces typed names by their full remote paths, where they have one.
-pub fn with_paths(shell: &Shell, mut failed: Vec<FailedName>) -> Vec<FailedName> {
-    for one in &mut failed {
-        if let Ok(path) = shell.resolve_remote(&one.remote) {
-            one.remote = path.to_string();
-        }
-    }
-    failed
 }

@@ -1,21 +1,19 @@
-//! Fetching files: `get`.
+//! Fetching files: `get`, and `cat`, which writes them to standard output.
 
-use std::time::Instant;
+use relais_proto::ErrorCode;
 
-use lexopt::ValueExt;
-use relais_proto::{ErrorCode, TreePath};
-
-use super::each_name::{self, UsedTargets};
-use super::{Command, CompletionKind, OptionValue, cat, options};
-use crate::outcome::{BatchSummary, CommandOutcome, Received};
+use super::command::{ANY, Args, Command, CompletionKind, NameFilter, PLAIN};
+use super::each_name::{self, UsedTargets, resolved};
+use crate::outcome::CommandOutcome;
 use crate::output::ContentMode;
-use crate::receive::DownloadJob;
+use crate::receive::{DownloadJob, receive};
+use crate::recursive::get_tree;
 use crate::shell::Shell;
+use crate::stream::stream;
 use crate::{Failure, Result};
 
 pub const GET: Command = Command {
     name: "get",
-    aliases: &[],
     usage: "get [-r] REMOTE... [-o LOCAL]",
     summary: "fetch files",
     help: "A file gets its name when it is complete and its digest is verified. Until then\n\
@@ -24,71 +22,74 @@ pub const GET: Command = Command {
            -o names the local file, or the folder for the files; - is standard output.\n\
            An existing file is replaced. -r fetches folders recursively.\n\n\
            Example: get big.bin 'two words.txt' -o /tmp/",
-    options: &[("-r", OptionValue::Nothing), ("-o", OptionValue::Local)],
-    completes: CompletionKind::Remote,
+    options: &[("-r", None), ("-o", Some(CompletionKind::Local(NameFilter::All)))],
+    names: (1, ANY),
+    completes: CompletionKind::Remote(NameFilter::All),
     run: get,
+    ..PLAIN
 };
 
-/// The arguments of `get`.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct GetArgs {
-    names: Vec<String>,
-    into: Option<String>,
-    recursive: bool,
-}
+pub const CAT: Command = Command {
+    name: "cat",
+    usage: "cat REMOTE...",
+    summary: "write files to standard output",
+    help: "The content is written as it is, one file after the other.\n\
+           The command succeeds only if the digest of all written bytes is correct.\n\n\
+           Example: cat notes.txt",
+    names: (1, ANY),
+    completes: CompletionKind::Remote(NameFilter::All),
+    shows_content: true,
+    run: cat,
+    ..PLAIN
+};
 
-fn get(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
-    let GetArgs { names, into, recursive } = read(args)?;
-    let into = into.as_deref();
-    if into == Some("-") {
-        shell.output.begin_content(ContentMode::Reported);
-        return cat::show(shell, &names);
-    }
-    if names.len() > 1 && into.is_some() {
-        // One check before the first download gives one message instead of one for each name.
-        shell.local.target("x", into, true)?;
-    }
-    match names.as_slice() {
-        names if recursive => trees(shell, names, into).map(CommandOutcome::Batch),
-        [name] => one(shell, name, into, &mut UsedTargets::default()).map(CommandOutcome::Received),
-        names => {
-            let mut used = UsedTargets::default();
-            all(shell, names, &mut |shell, name| one(shell, name, into, &mut used))
-                .map(CommandOutcome::Batch)
-        }
-    }
-}
-
-fn read(args: Vec<String>) -> Result<GetArgs> {
-    let mut read = GetArgs::default();
-    read.names = options::at_least_one(options::names(args, &mut |option, parser| {
-        match option {
-            "-o" => read.into = Some(parser.value()?.string()?),
-            "-r" => read.recursive = true,
-            _ => return Ok(false),
-        }
-        Ok(true)
-    })?)?;
-    if read.recursive && read.into.as_deref() == Some("-") {
-        fail!(
+fn get(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
+    let (names, into) = (args.names.as_slice(), args.value("-o"));
+    let mut used = UsedTargets::default();
+    match into {
+        Some("-") if args.has("-r") => fail!(
             Usage,
             "folders cannot go to standard output; a local folder called - is written ./-"
-        );
+        ),
+        Some("-") => {
+            shell.output.begin_content(ContentMode::Reported);
+            return cat(shell, args);
+        }
+        // One check before the first download gives one message instead of one for each name.
+        Some(into) if names.len() > 1 => drop(shell.local.target("x", Some(into), true)?),
+        _ => {}
     }
-    Ok(read)
+    if args.has("-r") {
+        return each_name::folders(shell, names, &resolved, &mut |shell, name| {
+            let path = shell.resolve_remote(name)?;
+            used.once(path.last().unwrap_or("/"), &path.to_string(), || {
+                get_tree(shell, &path, into).map_err(|failure| shell.explain(&path, failure))
+            })
+        });
+    }
+    each_name::files(shell, names, &resolved, &mut |shell, name| {
+        let path = shell.resolve_remote(name)?;
+        let Some(last) = path.last().filter(|_| !name.ends_with('/')) else {
+            fail!(IsFolder, "{name} is a folder; get -r fetches folders");
+        };
+        let target = shell.local.target(last, into, false)?;
+        let log_name = shell.local.log_name(&target)?;
+        let job = DownloadJob { remote: path, target, log_name };
+        used.once(&job.target.shown(), &job.remote.to_string(), || {
+            let received = receive(shell, &job);
+            received.map_err(|failure| suggest(name, shell.explain(&job.remote, failure)))
+        })
+    })
 }
 
-fn one(
-    shell: &mut Shell,
-    name: &str,
-    into: Option<&str>,
-    used: &mut UsedTargets,
-) -> Result<Received> {
-    let path = shell.resolve_remote(name)?;
-    let job = job(shell, name, path, into)?;
-    used.once(&job.target.shown(), &job.remote.to_string(), || {
-        let received = shell.receive_named(&job);
-        received.map_err(|failure| suggest(name, shell.explain(&job.remote, failure)))
+fn cat(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
+    each_name::files(shell, &args.names, &resolved, &mut |shell, name| {
+        let path = shell.resolve_remote(name)?;
+        if path.is_root() || name.ends_with('/') {
+            fail!(IsFolder, "{name} is a folder");
+        }
+        let shown = stream(shell, &path);
+        shown.map_err(|failure| shell.explain(&path, failure))
     })
 }
 
@@ -102,70 +103,25 @@ fn suggest(name: &str, failure: Failure) -> Failure {
     Failure { message: format!("{}; {more}", failure.message), ..failure }
 }
 
-fn job(shell: &Shell, name: &str, path: TreePath, into: Option<&str>) -> Result<DownloadJob> {
-    let Some(last) = path.last().filter(|_| !name.ends_with('/')) else {
-        fail!(IsFolder, "{name} is a folder; get -r fetches folders");
-    };
-    let target = shell.local.target(last, into, false)?;
-    let log_name = shell.local.log_name(&target)?;
-    Ok(DownloadJob { remote: path, target, log_name })
-}
-
-/// Fetches one name.
-pub type FetchOne<'a> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<Received>;
-
-/// Fetches each name; a failure is reported and does not stop the others.
-pub fn all(shell: &mut Shell, names: &[String], one: FetchOne<'_>) -> Result<BatchSummary> {
-    let (begun, mut fetched) = (Instant::now(), BatchSummary::default());
-    let failed = each_name::each(shell, names, &mut |shell, name| {
-        let file = one(shell, name)?;
-        fetched.add(&file);
-        shell.output.received(&file)
-    })?;
-    // Failed names are shown as full paths too, where they have one.
-    Ok(BatchSummary {
-        time: begun.elapsed(),
-        failed: each_name::with_paths(shell, failed),
-        ..fetched
-    })
-}
-
-/// Fetches folders recursively.
-fn trees(shell: &mut Shell, names: &[String], into: Option<&str>) -> Result<BatchSummary> {
-    let (begun, mut fetched) = (Instant::now(), BatchSummary::default());
-    let mut used = UsedTargets::default();
-    let mut fetch = |shell: &mut Shell, name: &str| {
-        let path = shell.resolve_remote(name)?;
-        used.once(path.last().unwrap_or("/"), &path.to_string(), || {
-            fetched.merge(
-                shell.get_tree(&path, into).map_err(|failure| shell.explain(&path, failure))?,
-            );
-            Ok(())
-        })
-    };
-    let failed = match names {
-        [name] => fetch(shell, name).map(|()| Vec::new())?,
-        names => each_name::each(shell, names, &mut fetch)?,
-    };
-    fetched.failed.extend(each_name::with_paths(shell, failed));
-    Ok(BatchSummary { time: begun.elapsed(), ..fetched })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::command::parse;
 
     #[test]
     fn arguments_are_parsed() {
-        let args = |args: &[&str]| read(args.iter().map(|w| w.to_string()).collect());
-        let read = |names: &[&str]| args(names).map(|args| (args.names, args.into, args.recursive));
+        let read = |words: &[&str]| -> Result<(bool, Vec<String>, Option<String>)> {
+            let args = parse(&GET, words)?;
+            let into = args.value("-o").map(str::to_owned);
+            Ok((args.has("-r"), args.names, into))
+        };
         assert_eq!(
             read(&["a", "-o", "x", "b"]).unwrap(),
-            (vec!["a".into(), "b".into()], Some("x".into()), false)
+            (false, vec!["a".into(), "b".into()], Some("x".into()))
         );
-        assert_eq!(read(&["-r", "--", "-o"]).unwrap(), (vec!["-o".into()], None, true));
-        assert_eq!(read(&["a", "-o", "-"]).unwrap().1, Some("-".into()));
-        for bad in [&[][..], &["a", "-o"], &["a", "-r", "-o", "-"], &["-x", "a"], &["-o", "x"]] {
+        assert_eq!(read(&["-r", "--", "-o"]).unwrap(), (true, vec!["-o".into()], None));
+        assert_eq!(read(&["a", "-o", "-"]).unwrap().2, Some("-".into()));
+        for bad in [&[][..], &["a", "-o"], &["-x", "a"], &["-o", "x"]] {
             assert_eq!(read(bad).unwrap_err().status(), 2, "{bad:?}");
         }
     }

@@ -1,15 +1,17 @@
-//! Listing of folders, remote and local: `ls`, `lls`.
+//! Listing of folders, remote and local, and details of single paths: `ls`, `lls`, `stat`, `hash`.
 
 use std::fs::{DirEntry, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use relais_proto::{ErrorCode, FileTime, Mode};
+use relais_proto::{Endpoint, ErrorCode, FileTime, Mode, TreePath};
 
-use super::{Command, CompletionKind, OptionValue, options};
+use super::command::{ANY, Args, Command, CompletionKind, NameFilter, PLAIN};
+use super::each_name::{self, EachName};
 use crate::local::openable;
-use crate::outcome::{CommandOutcome, ListedEntry, ListedKind};
+use crate::outcome::{CommandOutcome, EntryContent, ListedEntry, ListedKind};
 use crate::output::Style;
+use crate::session::Details;
 use crate::shell::Shell;
 use crate::{Failure, Result};
 
@@ -21,27 +23,55 @@ pub const LS: Command = Command {
     help: "Folders end in /. With -l each line has kind (d for a folder), permission bits,\n\
            bytes, time in UTC, and name. If PATH is a file, ls lists that file.\n\n\
            Example: ls -l music",
-    options: &[("-l", OptionValue::Nothing)],
-    completes: CompletionKind::Remote,
+    options: &[("-l", None)],
+    names: (0, 1),
+    completes: CompletionKind::Remote(NameFilter::All),
     run: ls,
+    ..PLAIN
 };
 
 pub const LLS: Command = Command {
     name: "lls",
-    aliases: &[],
     usage: "lls [-l] [PATH]",
     summary: "list a local folder",
     help: "Works like ls, for local folders.\n\n\
            Example: lls -l",
-    options: &[("-l", OptionValue::Nothing)],
-    completes: CompletionKind::Local,
+    options: &[("-l", None)],
+    names: (0, 1),
+    completes: CompletionKind::Local(NameFilter::All),
+    is_local: true,
     run: lls,
+    ..PLAIN
 };
 
-fn ls(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
-    let (name, style) = read(args)?;
+pub const STAT: Command = Command {
+    name: "stat",
+    usage: "stat PATH...",
+    summary: "show the details of files and folders",
+    help: "Shows kind, size, time, version, holders and, if it is known, the digest.\n\n\
+           Example: stat big.bin",
+    names: (1, ANY),
+    completes: CompletionKind::Remote(NameFilter::All),
+    run: stat,
+    ..PLAIN
+};
+
+pub const HASH: Command = Command {
+    name: "hash",
+    usage: "hash PATH...",
+    summary: "show the BLAKE3 digests of files",
+    help: "The server computes unknown digests. The lines have the format of b3sum.\n\n\
+           Example: hash big.bin",
+    names: (1, ANY),
+    completes: CompletionKind::Remote(NameFilter::All),
+    run: hash,
+    ..PLAIN
+};
+
+fn ls(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
+    let (name, style) = (args.names.first(), style(&args));
     let path = match name {
-        Some(name) => shell.resolve_remote(&name)?,
+        Some(name) => shell.resolve_remote(name)?,
         None => shell.cwd.clone(),
     };
     let mut begun = false;
@@ -62,25 +92,73 @@ fn ls(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
         }
         Err(failure) => return Err(shell.explain(&path, failure)),
     }
-    Ok(CommandOutcome::Entries(Vec::new()))
+    Ok(CommandOutcome::Entries { failed: Vec::new() })
 }
 
-fn lls(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
-    let (name, style) = read(args)?;
-    let path = shell.local.resolve(name.as_deref().unwrap_or_default());
+fn lls(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
+    let (name, style) = (args.names.first(), style(&args));
+    let path = shell.local.resolve(name.map_or("", String::as_str));
     let entries = read_local(openable(&path)).map_err(|e| Failure::local(openable(&path), &e))?;
     shell.output.begin_entries(style)?;
     entries.into_iter().try_for_each(|shown| shell.output.entry(shown))?;
-    Ok(CommandOutcome::Entries(Vec::new()))
+    Ok(CommandOutcome::Entries { failed: Vec::new() })
 }
 
-fn read(args: Vec<String>) -> Result<(Option<String>, Style)> {
-    let mut style = Style::Names;
-    let names = options::names(args, &mut |option, _| {
-        style = Style::Long;
-        Ok(option == "-l")
+fn style(args: &Args) -> Style {
+    if args.has("-l") { Style::Long } else { Style::Names }
+}
+
+fn stat(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
+    details(shell, &args.names, Style::Details, |shell, path| {
+        let Details { entry, digest, holders } = shell.session.stat(path)?;
+        let holders = Some(holders.iter().map(|endpoint| holder(shell, endpoint)).collect());
+        Ok(ListedEntry { content: Some(EntryContent { digest, holders }), ..entry.into() })
+    })
+}
+
+fn hash(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
+    details(shell, &args.names, Style::Digests, |shell, path| {
+        let (details, digest) = shell.session.hash(path)?;
+        let content = Some(EntryContent { digest: Some(digest), holders: None });
+        Ok(ListedEntry { content, ..details.entry.into() })
+    })
+}
+
+/// Requests the details of each name; a failure does not stop the others.
+fn details(
+    shell: &mut Shell,
+    names: &[String],
+    style: Style,
+    ask: fn(&mut Shell, &TreePath) -> Result<ListedEntry>,
+) -> Result<CommandOutcome> {
+    let one: EachName<'_, ListedEntry> = &mut |shell, name| {
+        let path = shell.resolve_remote(name)?;
+        match ask(shell, &path) {
+            Ok(shown) => Ok(ListedEntry { path: Some(path.to_string()), ..shown }),
+            Err(failure) => Err(shell.explain(&path, failure)),
+        }
+    };
+    if let [name] = names {
+        let shown = one(shell, name)?;
+        shell.output.begin_entries(style)?;
+        shell.output.entry(shown)?;
+        return Ok(CommandOutcome::Entries { failed: Vec::new() });
+    }
+    shell.output.begin_entries(style)?;
+    let failed = each_name::each(shell, names, &|_, _| None, &mut |shell, name| {
+        let shown = one(shell, name)?;
+        shell.output.entry(shown)
     })?;
-    Ok((options::at_most_one(names)?, style))
+    Ok(CommandOutcome::Entries { failed })
+}
+
+/// Formats a holder by its first known address, else by its id.
+///
+/// A slave does not know the address at which the client reached it, so it names itself without
+/// one.
+fn holder(shell: &Shell, endpoint: &Endpoint) -> String {
+    let addr = endpoint.addrs.first().copied().or_else(|| shell.session.address_of(endpoint.id));
+    addr.map_or_else(|| endpoint.id.to_string(), |addr| addr.to_string())
 }
 
 /// Lists a local folder in the order of the names, or the one file that `path` is.

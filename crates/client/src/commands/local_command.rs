@@ -9,7 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command as Program, ExitStatus, Stdio};
 use std::time::Duration;
 
-use super::{Command, CompletionKind};
+use super::command::{ANY, Args, Command, PLAIN};
 use crate::error::plain;
 use crate::interrupt::Activity;
 use crate::outcome::CommandOutcome;
@@ -23,18 +23,19 @@ const INTERRUPT: i32 = 2;
 
 pub const ESCAPE: Command = Command {
     name: "!",
-    aliases: &[],
     usage: "!COMMAND",
     summary: "run a local command in the shell",
     help: "The text after the ! goes to sh unchanged. The command runs in the local folder.\n\n\
            Example: !ls -l | sort",
-    options: &[],
-    completes: CompletionKind::Nothing,
+    names: (0, ANY),
+    is_local: true,
     run: escape,
+    ..PLAIN
 };
 
-fn escape(shell: &mut Shell, mut args: Vec<String>) -> Result<CommandOutcome> {
+fn escape(shell: &mut Shell, mut args: Args) -> Result<CommandOutcome> {
     let line = args
+        .names
         .pop()
         .filter(|line| !line.is_empty())
         .ok_or_else(|| failure!(Usage, "no command is given"))?;
@@ -60,7 +61,7 @@ fn escape(shell: &mut Shell, mut args: Vec<String>) -> Result<CommandOutcome> {
 
 fn ended(status: ExitStatus) -> Result<CommandOutcome> {
     match (status.code(), status.signal()) {
-        (Some(0), _) => Ok(CommandOutcome::Ran),
+        (Some(0), _) => Ok(CommandOutcome::Ran {}),
         (_, Some(INTERRUPT)) => Err(Failure::interrupted()),
         (Some(code), _) => Err(failure!(Local, "the command ended with status {code}")),
         (None, signal) => {

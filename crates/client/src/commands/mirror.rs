@@ -1,14 +1,12 @@
 //! Making one folder equal to another: `mirror`.
 
-use super::{Command, CompletionKind, OptionValue, options};
+use super::command::{ANY, Args, Command, CompletionKind, PLAIN};
 use crate::Result;
 use crate::outcome::CommandOutcome;
-use crate::recursive::MirrorOptions;
-use crate::shell::Shell;
+use crate::recursive::{MirrorOptions, mirror};
 
 pub const MIRROR: Command = Command {
     name: "mirror",
-    aliases: &[],
     usage: "mirror [-R] [--delete] [--dry-run] [--checksum] [--force] SRC DST",
     summary: "make a local folder equal to a remote one; with -R the reverse",
     help: "Transfers files that differ in kind, size or time; with --checksum, in kind, size\n\
@@ -19,50 +17,39 @@ pub const MIRROR: Command = Command {
            A missing DST is made.\n\n\
            Example: mirror --delete photos backup/photos",
     options: &[
-        ("-R", OptionValue::Nothing),
-        ("--delete", OptionValue::Nothing),
-        ("--dry-run", OptionValue::Nothing),
-        ("--checksum", OptionValue::Nothing),
-        ("--force", OptionValue::Nothing),
+        ("-R", None),
+        ("--reverse", None),
+        ("--delete", None),
+        ("--dry-run", None),
+        ("--checksum", None),
+        ("--force", None),
     ],
+    names: (0, ANY),
     completes: CompletionKind::Mirror,
-    run: mirror,
+    run: |shell, args| mirror(shell, &options(args)?).map(CommandOutcome::Batch),
+    ..PLAIN
 };
 
-fn mirror(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
-    let mirror = read(args)?;
-    shell.mirror(&mirror).map(CommandOutcome::Mirrored)
-}
-
-fn read(args: Vec<String>) -> Result<MirrorOptions> {
-    let mut mirror = MirrorOptions::default();
-    let names = options::names(args, &mut |option, _| {
-        let switch = match option {
-            "-R" | "--reverse" => &mut mirror.up,
-            "--delete" => &mut mirror.delete,
-            "--dry-run" => &mut mirror.dry_run,
-            "--checksum" => &mut mirror.checksum,
-            "--force" => &mut mirror.force,
-            _ => return Ok(false),
-        };
-        *switch = true;
-        Ok(true)
-    })?;
-    let [source, target] = <[String; 2]>::try_from(names)
+fn options(args: Args) -> Result<MirrorOptions> {
+    let [up, delete, dry_run, checksum, force] =
+        ["-R", "--delete", "--dry-run", "--checksum", "--force"].map(|option| args.has(option));
+    let up = up || args.has("--reverse");
+    let [source, target] = <[String; 2]>::try_from(args.names)
         .map_err(|_| failure!(Usage, "the command takes two names, SRC and DST"))?;
     if source.is_empty() || target.is_empty() {
         fail!(Usage, "a name is empty");
     }
-    Ok(MirrorOptions { source, target, ..mirror })
+    Ok(MirrorOptions { source, target, up, delete, dry_run, checksum, force })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::command::parse;
 
     #[test]
     fn arguments_are_parsed() {
-        let read = |args: &[&str]| read(args.iter().map(|w| w.to_string()).collect());
+        let read = |words: &[&str]| options(parse(&MIRROR, words)?);
         let mirror = read(&["-R", "a", "--delete", "b", "--dry-run", "--checksum"]).unwrap();
         let wanted = MirrorOptions {
             source: "a".into(),

@@ -1,21 +1,19 @@
 //! Sending files: `put`.
 
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::Path;
 
-use lexopt::ValueExt;
 use relais_proto::{ErrorCode, Expect, Kind, TreePath};
 
+use super::command::{ANY, Args, Command, CompletionKind, NameFilter, PLAIN};
 use super::each_name::{self, UsedTargets};
-use super::{Command, CompletionKind, OptionValue, options};
-use crate::outcome::{BatchSummary, CommandOutcome, Sent};
-use crate::send::UploadJob;
+use crate::outcome::CommandOutcome;
+use crate::recursive::put_tree;
+use crate::send::{UploadJob, send, send_stream};
 use crate::shell::Shell;
 use crate::{Failure, Result};
 
 pub const PUT: Command = Command {
     name: "put",
-    aliases: &[],
     usage: "put [-r] LOCAL... [-o REMOTE] [--if-version V]",
     summary: "send files",
     help: "The new file appears under its name when it is stored completely.\n\
@@ -26,87 +24,77 @@ pub const PUT: Command = Command {
            - sends standard input, which needs a name from -o and cannot be resumed.\n\n\
            Example: put big.bin 'two words.txt' -o /incoming/",
     options: &[
-        ("-r", OptionValue::Nothing),
-        ("-o", OptionValue::Remote),
-        ("--if-version", OptionValue::Value),
+        ("-r", None),
+        ("-o", Some(CompletionKind::Remote(NameFilter::All))),
+        ("--if-version", Some(CompletionKind::Nothing)),
     ],
-    completes: CompletionKind::Local,
+    names: (1, ANY),
+    completes: CompletionKind::Local(NameFilter::All),
     run: put,
+    ..PLAIN
 };
 
-/// The arguments of `put`.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct PutArgs {
-    names: Vec<String>,
-    onto: Option<String>,
-    expect: Expect,
-    recursive: bool,
-}
-
-/// The remote target of files.
+/// Where files go.
 #[derive(Debug, Clone)]
 enum PutTarget {
-    /// This folder; each file keeps its own name.
+    /// Into this folder, each under its own name.
     Folder(TreePath),
-    /// This path, for a single file.
+    /// A single file, under this name.
     Name(TreePath),
 }
 
-fn put(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
-    let args = read(args)?;
-    if args.names == ["-"] {
-        return input(shell, &args).map(CommandOutcome::Sent);
-    }
-    if args.recursive {
-        return trees(shell, &args).map(CommandOutcome::Batch);
-    }
-    let onto = place(shell, args.onto.as_deref(), args.names.len() > 1)?;
-    if let [name] = args.names.as_slice() {
-        return one(shell, name, &onto, args.expect, &mut UsedTargets::default())
-            .map(CommandOutcome::Sent);
+fn put(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
+    let expect = check(&args)?;
+    let (names, onto, several) = (&args.names, args.value("-o"), args.names.len() > 1);
+    if *names == ["-"] {
+        return input(shell, onto, expect);
     }
     let mut used = UsedTargets::default();
-    let (begun, mut sent) = (Instant::now(), BatchSummary::default());
-    let mut failed = each_name::each(shell, &args.names, &mut |shell, name| {
-        let file = one(shell, name, &onto, Expect::Any, &mut used)?;
-        sent.add_sent(&file);
-        shell.output.sent(&file)
-    })?;
-    for one in &mut failed {
-        // Failed names are shown as remote paths too, where they have one.
-        if let Ok((_, remote)) = names(shell, &one.remote, &onto) {
-            one.remote = remote.to_string();
+    if args.has("-r") {
+        let slash = if several && !onto.is_some_and(|onto| onto.ends_with('/')) { "/" } else { "" };
+        let onto = onto.map(|onto| format!("{onto}{slash}"));
+        if several {
+            // One check before the first upload gives one message instead of one for each name.
+            place(shell, onto.as_deref(), true)?;
         }
+        return each_name::folders(shell, names, &|_, _| None, &mut |shell, name| {
+            let last = Path::new(name).file_name().unwrap_or_default().to_string_lossy();
+            used.once(&last, name, || {
+                if name.is_empty() {
+                    fail!(Usage, "the local name is empty");
+                }
+                put_tree(shell, &shell.local.resolve(name), onto.as_deref())
+            })
+        });
     }
-    Ok(CommandOutcome::Batch(BatchSummary { time: begun.elapsed(), failed, ..sent }))
+    let onto = place(shell, onto, several)?;
+    let remote_of =
+        |shell: &Shell, name: &str| Some(job(shell, name, &onto).ok()?.remote.to_string());
+    each_name::files(shell, names, &remote_of, &mut |shell, name| {
+        let job = UploadJob { expect, ..job(shell, name, &onto)? };
+        used.once(&job.remote.to_string(), &job.shown, || {
+            send(shell, &job).map_err(|failure| suggest_pattern(name, &job.local, failure))
+        })
+    })
 }
 
-fn read(args: Vec<String>) -> Result<PutArgs> {
-    let mut read = PutArgs::default();
-    read.names = options::names(args, &mut |option, parser| {
-        match option {
-            "-o" => read.onto = Some(parser.value()?.string()?),
-            "-r" => read.recursive = true,
-            _ => return options::if_version(option, parser, &mut read.expect),
-        }
-        Ok(true)
-    })?;
-    if read.names.is_empty() {
-        fail!(Usage, "a name is missing");
-    }
-    if read.expect != Expect::Any && (read.recursive || read.names.len() > 1) {
+/// Checks the arguments, and returns what the remote file must be.
+fn check(args: &Args) -> Result<Expect> {
+    let is_many = args.has("-r") || args.names.len() > 1;
+    let expect = args.if_version()?;
+    if is_many && expect != Expect::Any {
         fail!(Usage, "--if-version is for a single file");
     }
-    if read.onto.as_deref() == Some("") {
+    if args.value("-o") == Some("") {
         fail!(Usage, "the remote name is empty");
     }
-    if read.names.iter().any(|name| name == "-") && (read.recursive || read.names.len() > 1) {
+    if is_many && args.names.iter().any(|name| name == "-") {
         fail!(Usage, "standard input is sent alone; a file called - is written ./-");
     }
-    Ok(read)
+    Ok(expect)
 }
 
-/// Determines the target; asks a server only if the name may be that of a folder.
+/// Resolves `-o`; an existing folder means into it.
 fn place(shell: &mut Shell, onto: Option<&str>, several: bool) -> Result<PutTarget> {
     let Some(name) = onto else { return Ok(PutTarget::Folder(shell.cwd.clone())) };
     let path = shell.resolve_remote(name)?;
@@ -120,39 +108,14 @@ fn place(shell: &mut Shell, onto: Option<&str>, several: bool) -> Result<PutTarg
         }
         Ok(Kind::File) if !several => Ok(PutTarget::Name(path)),
         Ok(Kind::File) => {
-            Err(failure!(NotFolder, "{path} is not a folder, and several files need a folder"))
+            fail!(NotFolder, "{path} is not a folder, and several files need a folder")
         }
         Err(failure) => Err(shell.explain(&path, failure)),
     }
 }
 
-fn one(
-    shell: &mut Shell,
-    name: &str,
-    onto: &PutTarget,
-    expect: Expect,
-    used: &mut UsedTargets,
-) -> Result<Sent> {
-    let (local, remote) = names(shell, name, onto)?;
-    let log_name = shell.local.log_name_of(&local);
-    let (place, shown) = (remote.to_string(), local.display().to_string());
-    let job = UploadJob { shown, local, remote, log_name, expect, resumed: false };
-    used.once(&place, &job.shown, || {
-        shell.send_named(&job).map_err(|failure| suggest_pattern(name, &job.local, failure))
-    })
-}
-
-/// Adds the hint that `mput` takes patterns to the failure for a missing local file.
-fn suggest_pattern(name: &str, local: &Path, failure: Failure) -> Failure {
-    let is_pattern = name.contains(['*', '?', '[', '{']);
-    if failure.code != ErrorCode::Local || !is_pattern || local.symlink_metadata().is_ok() {
-        return failure;
-    }
-    Failure { message: format!("{}; mput takes patterns", failure.message), ..failure }
-}
-
-/// Returns the local path and the remote path of a name.
-fn names(shell: &Shell, name: &str, onto: &PutTarget) -> Result<(PathBuf, TreePath)> {
+/// Describes the upload of one name.
+fn job(shell: &Shell, name: &str, onto: &PutTarget) -> Result<UploadJob> {
     if name.is_empty() {
         fail!(Usage, "a local name is empty");
     }
@@ -165,76 +128,55 @@ fn names(shell: &Shell, name: &str, onto: &PutTarget) -> Result<(PathBuf, TreePa
             folder.join(&last.to_string_lossy()).map_err(|e| Failure::from(e).of(name))?
         }
     };
-    Ok((local, remote))
+    let log_name = shell.local.log_name_of(&local);
+    Ok(UploadJob::new(local, remote, log_name))
 }
 
-/// Sends folders recursively, and files among the names as they are.
-fn trees(shell: &mut Shell, args: &PutArgs) -> Result<BatchSummary> {
-    let is_many = args.names.len() > 1;
-    let onto = args.onto.as_deref().map(|onto| {
-        if is_many && !onto.ends_with('/') { format!("{onto}/") } else { onto.to_owned() }
-    });
-    if is_many {
-        // One check before the first upload gives one message instead of one for each name.
-        place(shell, onto.as_deref(), true)?;
+/// Adds a hint to the failure if the name looks like a pattern.
+fn suggest_pattern(name: &str, local: &Path, failure: Failure) -> Failure {
+    let is_pattern = name.contains(['*', '?', '[', '{']);
+    if failure.code != ErrorCode::Local || !is_pattern || local.symlink_metadata().is_ok() {
+        return failure;
     }
-    let (begun, mut sent) = (Instant::now(), BatchSummary::default());
-    let mut used = UsedTargets::default();
-    let mut send = |shell: &mut Shell, name: &str| {
-        let last = Path::new(name).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        used.once(&last, name, || {
-            sent.merge(shell.put_tree(name, onto.as_deref())?);
-            Ok(())
-        })
-    };
-    let failed = match args.names.as_slice() {
-        [name] => send(shell, name).map(|()| Vec::new())?,
-        names => each_name::each(shell, names, &mut send)?,
-    };
-    sent.failed.extend(failed);
-    Ok(BatchSummary { time: begun.elapsed(), ..sent })
+    Failure { message: format!("{}; mput takes patterns", failure.message), ..failure }
 }
 
-/// Sends standard input under the name of `-o`.
-fn input(shell: &mut Shell, args: &PutArgs) -> Result<Sent> {
+/// Sends standard input.
+fn input(shell: &mut Shell, onto: Option<&str>, expect: Expect) -> Result<CommandOutcome> {
     if shell.input_is_commands {
         fail!(Usage, "put - cannot be used here: the commands come from standard input");
     }
-    let Some(onto) = &args.onto else {
-        fail!(Usage, "put - needs -o with a name");
-    };
+    let Some(onto) = onto else { fail!(Usage, "put - needs -o with a name") };
     match place(shell, Some(onto), false)? {
-        PutTarget::Name(path) => shell.send_input(&path, args.expect),
-        PutTarget::Folder(path) => {
-            Err(failure!(IsFolder, "{path} is a folder; -o must name the file"))
+        PutTarget::Name(path) => {
+            send_stream(shell, std::io::stdin(), &path, expect).map(CommandOutcome::File)
         }
+        PutTarget::Folder(path) => fail!(IsFolder, "{path} is a folder; -o must name the file"),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use relais_proto::Lsn;
 
-    fn args(args: &[&str]) -> Result<PutArgs, Failure> {
-        read(args.iter().map(|w| w.to_string()).collect())
+    use super::*;
+    use crate::commands::command::parse;
+
+    fn checked(words: &[&str]) -> Result<Expect> {
+        check(&parse(&PUT, words)?)
     }
 
     #[test]
     fn arguments_are_parsed() {
-        let read = args(&["a", "-o", "x/", "-r", "b"]).unwrap();
+        let args = parse(&PUT, &["a", "-o", "x/", "-r", "b"]).unwrap();
+        assert_eq!(args.names, ["a", "b"]);
+        assert_eq!((args.value("-o"), args.has("-r")), (Some("x/"), true));
         assert_eq!(
-            (read.names, read.onto, read.recursive),
-            (vec!["a".into(), "b".into()], Some("x/".into()), true)
+            checked(&["a", "--if-version=1-42"]).unwrap(),
+            Expect::Lsn(Lsn { epoch: 1, number: 42 })
         );
-        assert_eq!(
-            args(&["a", "--if-version=1-42"]).unwrap().expect,
-            Expect::Lsn(relais_proto::Lsn { epoch: 1, number: 42 })
-        );
-        assert_eq!(args(&["-", "-o", "x"]).unwrap().names, ["-"]);
-        assert_eq!(
-            args(&["--", "-r"]).unwrap(),
-            PutArgs { names: vec!["-r".into()], ..PutArgs::default() }
-        );
+        assert_eq!(checked(&["-", "-o", "x"]).unwrap(), Expect::Any);
+        assert_eq!(parse(&PUT, &["--", "-r"]).unwrap().names, ["-r"]);
     }
 
     #[test]
@@ -253,7 +195,7 @@ mod tests {
             &["a", "--if-version", "-"],
             &["a", "--version"],
         ] {
-            assert_eq!(args(bad).unwrap_err().status(), 2, "{bad:?}");
+            assert_eq!(checked(bad).unwrap_err().status(), 2, "{bad:?}");
         }
     }
 }

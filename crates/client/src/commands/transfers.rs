@@ -1,63 +1,56 @@
 //! The unfinished transfers of the local folder: `transfers`.
 
-use super::{Command, CompletionKind, OptionValue, options};
+use relais_proto::FileTime;
+
+use super::command::{Args, Command, PLAIN};
 use crate::Result;
-use crate::outcome::{CommandOutcome, UnfinishedTransfer, UnfinishedTransfers};
+use crate::outcome::{CommandOutcome, UnfinishedTransfer};
+use crate::resume::drop_transfers;
 use crate::shell::Shell;
 use crate::transfer_log::{TransferEntry, TransferTask, UploadRecord, read_log};
 
 pub const TRANSFERS: Command = Command {
     name: "transfers",
-    aliases: &[],
     usage: "transfers [--drop]",
     summary: "show unfinished transfers",
     help: "Lists the transfers in the .log of the local folder. A transfer resumes when its\n\
            command runs again, or when a prompt starts.\n\
            --drop deletes the transfers and their part files.\n\n\
            Example: transfers",
-    options: &[("--drop", OptionValue::Nothing)],
-    completes: CompletionKind::Nothing,
+    options: &[("--drop", None)],
+    is_local: true,
     run: transfers,
+    ..PLAIN
 };
 
-fn transfers(shell: &mut Shell, args: Vec<String>) -> Result<CommandOutcome> {
-    let mut drop = false;
-    let names = options::names(args, &mut |option, _| {
-        drop |= option == "--drop";
-        Ok(option == "--drop")
-    })?;
-    if !names.is_empty() {
-        fail!(Usage, "the command takes no names");
-    }
+fn transfers(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
     let contents = read_log(shell.local.home())?;
     for bad in &contents.bad {
         shell.notices.say(&format!(".log, line {}: ignored: {}", bad.number, bad.why));
     }
-    let entries = if drop { shell.drop_transfers(contents.entries)? } else { contents.entries };
-    let transfers = entries.iter().map(transfer).collect();
-    Ok(CommandOutcome::Transfers(UnfinishedTransfers { transfers, dropped: drop }))
+    let drop = args.has("--drop");
+    let entries = if drop { drop_transfers(shell, contents.entries)? } else { contents.entries };
+    let transfers: Vec<_> = entries.iter().map(transfer).collect();
+    let dropped = drop.then_some(transfers.len());
+    Ok(CommandOutcome::Transfers { transfers, dropped })
 }
 
 fn transfer(entry: &TransferEntry) -> UnfinishedTransfer {
-    let (is_put, is_tree, bytes, size) = match &entry.task {
-        TransferTask::Get(Some(state)) => {
-            (false, false, Some(state.good.total()), Some(state.size))
-        }
-        TransferTask::Get(None) => (false, false, Some(0), None),
-        TransferTask::Put(UploadRecord { sent, size, .. }) => {
-            (true, false, Some(*sent), Some(*size))
-        }
-        TransferTask::GetTree => (false, true, None, None),
-        TransferTask::PutTree => (true, true, None, None),
+    let (direction, bytes, size) = match &entry.task {
+        TransferTask::Get(Some(state)) => ("get", Some(state.good.total()), Some(state.size)),
+        TransferTask::Get(None) => ("get", Some(0), None),
+        TransferTask::Put(UploadRecord { sent, size, .. }) => ("put", Some(*sent), Some(*size)),
+        TransferTask::GetTree => ("get", None, None),
+        TransferTask::PutTree => ("put", None, None),
     };
     UnfinishedTransfer {
-        is_put,
-        is_tree,
+        direction,
+        recursive: entry.task.is_tree(),
         remote: entry.remote.to_string(),
         local: entry.local.clone(),
-        host: entry.origin.host.clone(),
         bytes,
         size,
-        since: entry.since,
+        since: FileTime { seconds: i64::try_from(entry.since).unwrap_or(i64::MAX), nanos: 0 },
+        host: entry.origin.host.clone(),
     }
 }

@@ -9,13 +9,20 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-use super::shapes::{
-    JsonChanges, JsonEmpty, JsonEntry, JsonError, JsonMirrored, JsonObject, JsonPath, JsonReceived,
-    JsonSent, JsonSeveral, JsonStatus, JsonText, JsonTransfers, failures,
-};
-use crate::Result;
 use crate::outcome::{CommandOutcome, ListedEntry};
 use crate::sanitize::is_unsafe_char;
+use crate::{Failure, Result};
+
+/// The object of a command.
+#[derive(Serialize)]
+struct Object<'a> {
+    command: &'a str,
+    ok: bool,
+    #[serde(flatten)]
+    outcome: Option<&'a CommandOutcome>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a Failure>,
+}
 
 /// Writes the object of a command without listed entries, and a line end.
 ///
@@ -26,37 +33,10 @@ pub fn object(
     command: &str,
     result: &Result<CommandOutcome>,
 ) -> io::Result<()> {
-    let outcome = match result {
-        Ok(outcome) => outcome,
-        Err(failure) => {
-            return write_line(
-                out,
-                &JsonObject { command, ok: false, rest: JsonEmpty {}, error: Some(failure.into()) },
-            );
-        }
-    };
-    let failure = outcome.failure();
-    let error = failure.as_ref().map(JsonError::from);
-    match outcome {
-        CommandOutcome::Folder(path) | CommandOutcome::FolderChanged(path) => {
-            put(out, command, error, JsonPath { path })
-        }
-        CommandOutcome::Text(text) => put(out, command, error, JsonText { text }),
-        CommandOutcome::Received(file) => put(out, command, error, JsonReceived::from(file)),
-        CommandOutcome::Sent(file) => put(out, command, error, JsonSent::from(file)),
-        CommandOutcome::Changes(changes) => put(out, command, error, JsonChanges::from(changes)),
-        CommandOutcome::Batch(files) => put(out, command, error, JsonSeveral::from(files)),
-        CommandOutcome::Mirrored(mirrored) => {
-            put(out, command, error, JsonMirrored::from(mirrored))
-        }
-        CommandOutcome::Transfers(transfers) => {
-            put(out, command, error, JsonTransfers::from(transfers))
-        }
-        CommandOutcome::Status(state) => put(out, command, error, JsonStatus::from(&**state)),
-        CommandOutcome::Leave | CommandOutcome::Ran | CommandOutcome::Entries(_) => {
-            put(out, command, error, JsonEmpty {})
-        }
-    }
+    let failed = failure(result);
+    let (outcome, error) = (result.as_ref().ok(), failed.as_ref());
+    write(out, &Object { command, ok: error.is_none(), outcome, error })?;
+    out.write_all(b"\n")
 }
 
 /// Begins the object of a command that lists entries.
@@ -77,7 +57,7 @@ pub fn entry(out: &mut dyn Write, shown: &ListedEntry, first: bool) -> io::Resul
     if !first {
         out.write_all(b",")?;
     }
-    write(out, &JsonEntry::from(shown))
+    write(out, shown)
 }
 
 /// Ends the object of a command that lists entries.
@@ -86,36 +66,24 @@ pub fn entry(out: &mut dyn Write, shown: &ListedEntry, first: bool) -> io::Resul
 /// Those of `out`.
 pub fn end_entries(out: &mut dyn Write, result: &Result<CommandOutcome>) -> io::Result<()> {
     out.write_all(b"]")?;
-    if let Ok(CommandOutcome::Entries(failed)) = result
+    if let Ok(CommandOutcome::Entries { failed }) = result
         && !failed.is_empty()
     {
         out.write_all(b",\"failed\":")?;
-        write(out, &failures(failed))?;
+        write(out, failed)?;
     }
-    let failure =
-        result.as_ref().map_or_else(|failure| Some(failure.clone()), CommandOutcome::failure);
-    match &failure {
+    match failure(result) {
         None => out.write_all(b",\"ok\":true}\n"),
         Some(failure) => {
             out.write_all(b",\"ok\":false,\"error\":")?;
-            write(out, &JsonError::from(failure))?;
+            write(out, &failure)?;
             out.write_all(b"}\n")
         }
     }
 }
 
-fn put<T: Serialize>(
-    out: &mut dyn Write,
-    command: &str,
-    error: Option<JsonError<'_>>,
-    rest: T,
-) -> io::Result<()> {
-    write_line(out, &JsonObject { command, ok: error.is_none(), rest, error })
-}
-
-fn write_line(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
-    write(out, value)?;
-    out.write_all(b"\n")
+fn failure(result: &Result<CommandOutcome>) -> Option<Failure> {
+    result.as_ref().map_or_else(|failure| Some(failure.clone()), CommandOutcome::failure)
 }
 
 fn write(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
@@ -148,8 +116,7 @@ impl Formatter for EscapingFormatter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Failure;
-    use crate::outcome::{BatchSummary, Changes, FailedName, ListedKind, Received, Sent};
+    use crate::outcome::{BatchSummary, FailedName, ListedKind, StoredFile, TransferredFile};
     use relais_proto::{Digest, ErrorCode, FileTime, Lsn, Mode};
     use std::time::Duration;
 
@@ -174,16 +141,18 @@ mod tests {
 
     #[test]
     fn received_file_has_stable_json() {
-        let file = Received {
+        let file = TransferredFile {
             remote: "/big.bin".into(),
             local: "_CLIENTROOT/big.bin".into(),
             bytes: 10,
             time: Duration::from_millis(1500),
             slaves: vec!["127.0.0.1:2122".into()],
             resumed_from: 4,
+            verified: true,
+            stored: None,
         };
         assert_eq!(
-            text(|out| object(out, "get", &Ok(CommandOutcome::Received(file)))),
+            text(|out| object(out, "get", &Ok(CommandOutcome::File(file)))),
             "{\"command\":\"get\",\"ok\":true,\"remote\":\"/big.bin\",\
              \"local\":\"_CLIENTROOT/big.bin\",\"bytes\":10,\"seconds\":1.5,\
              \"slaves\":[\"127.0.0.1:2122\"],\"resumed_from\":4,\"verified\":true}\n"
@@ -193,25 +162,26 @@ mod tests {
     #[test]
     fn sent_file_and_changes_have_stable_json() {
         let version = Lsn { epoch: 1, number: 42 };
-        let file = Sent {
+        let file = TransferredFile {
             remote: "/x".into(),
             local: "x".into(),
             bytes: 10,
             time: Duration::from_millis(1500),
             slaves: vec!["127.0.0.1:2122".into()],
             resumed_from: 0,
-            version,
-            copies: 1,
+            verified: true,
+            stored: Some(StoredFile { version, copies: 1 }),
         };
         assert_eq!(
-            text(|out| object(out, "put", &Ok(CommandOutcome::Sent(file)))),
+            text(|out| object(out, "put", &Ok(CommandOutcome::File(file)))),
             "{\"command\":\"put\",\"ok\":true,\"remote\":\"/x\",\"local\":\"x\",\
              \"bytes\":10,\"seconds\":1.5,\
              \"slaves\":[\"127.0.0.1:2122\"],\"resumed_from\":0,\"verified\":true,\
              \"version\":\"1-42\",\"copies\":1}\n"
         );
-        let changes = |several| {
-            CommandOutcome::Changes(Changes { version: Some(version), several, failed: vec![] })
+        let changes = |several: bool| CommandOutcome::Changes {
+            version: Some(version),
+            failed: several.then(Vec::new),
         };
         let line = |outcome| text(|out| object(out, "rm", &Ok(outcome)));
         assert_eq!(line(changes(false)), "{\"command\":\"rm\",\"ok\":true,\"version\":\"1-42\"}\n");
@@ -255,7 +225,7 @@ mod tests {
             begin_entries(out, "ls")?;
             entry(out, &shown("a\"\u{85}"), true)?;
             entry(out, &shown("b"), false)?;
-            end_entries(out, &Ok(CommandOutcome::Entries(vec![])))
+            end_entries(out, &Ok(CommandOutcome::Entries { failed: vec![] }))
         });
         assert!(!line.contains('\u{85}'));
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();

@@ -4,13 +4,12 @@
 //! pipe is remembered, so that the program can end quietly.
 
 mod json;
-mod shapes;
 pub mod text;
 
 use std::io::{self, Write};
 
 use crate::notices::Notices;
-use crate::outcome::{CommandOutcome, ListedEntry, ListedKind, Received, Sent};
+use crate::outcome::{CommandOutcome, ListedEntry, ListedKind, TransferredFile};
 use crate::sanitize::{sanitize, sanitize_lines};
 use crate::{Failure, Result};
 
@@ -165,20 +164,12 @@ impl Output {
         held.iter().try_for_each(|shown| self.entry_line(shown))
     }
 
-    /// Reports one fetched file of several.
+    /// Prints a file of several, unless its command prints one object.
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub fn received(&mut self, file: &Received) -> Result<()> {
-        if self.json { Ok(()) } else { self.line(&sanitize(&text::received(file))) }
-    }
-
-    /// Reports one stored file of several.
-    ///
-    /// # Errors
-    /// Standard output cannot be written.
-    pub fn sent(&mut self, file: &Sent) -> Result<()> {
-        if self.json { Ok(()) } else { self.line(&sanitize(&text::sent(file))) }
+    pub fn file(&mut self, file: &TransferredFile) -> Result<()> {
+        if self.json { Ok(()) } else { self.line(&sanitize(&text::file(file))) }
     }
 
     /// Reports a failure on standard error.
@@ -227,31 +218,26 @@ impl Output {
         self.flush()
     }
 
-    /// Writes the outcome as text.
     fn write_text(&mut self, result: &Result<CommandOutcome>) -> Result<()> {
         match result {
             Err(failure) => {
                 self.failed(failure);
                 Ok(())
             }
-            Ok(CommandOutcome::Folder(path)) => self.line(&sanitize(path)),
-            Ok(CommandOutcome::Text(text)) => self.line(&sanitize_lines(text)),
-            Ok(CommandOutcome::Received(file)) => self.received(file),
-            Ok(CommandOutcome::Sent(file)) => self.sent(file),
-            Ok(CommandOutcome::Batch(files)) => self.line(&text::several(files)),
-            Ok(CommandOutcome::Mirrored(mirrored)) => {
-                text::mirrored(mirrored).iter().try_for_each(|line| self.line(line))
-            }
-            Ok(CommandOutcome::Transfers(transfers)) => {
-                text::transfers(transfers).iter().try_for_each(|line| self.line(line))
+            Ok(CommandOutcome::Folder { path }) => self.line(&sanitize(path)),
+            Ok(CommandOutcome::Text { text }) => self.line(&sanitize_lines(text)),
+            Ok(CommandOutcome::File(file)) => self.file(file),
+            Ok(CommandOutcome::Batch(files)) => self.line(&text::batch(files)),
+            Ok(CommandOutcome::Transfers { transfers, dropped }) => {
+                self.line(&text::transfers(transfers, dropped.is_some()))
             }
             Ok(CommandOutcome::Status(state)) => self.line(&sanitize_lines(&text::status(state))),
             Ok(
-                CommandOutcome::FolderChanged(_)
-                | CommandOutcome::Leave
-                | CommandOutcome::Entries(_)
-                | CommandOutcome::Changes(_)
-                | CommandOutcome::Ran,
+                CommandOutcome::FolderChanged { .. }
+                | CommandOutcome::Leave {}
+                | CommandOutcome::Entries { .. }
+                | CommandOutcome::Changes { .. }
+                | CommandOutcome::Ran {},
             ) => Ok(()),
         }
     }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use relais_proto::{Confinement, Counters, FileTime, Mode, ServerRole, pluralize};
+use relais_proto::{Confinement, FileTime, Mode, ServerRole, pluralize};
 use unicode_width::UnicodeWidthStr;
 
 use crate::outcome::{
-    BatchSummary, ListedEntry, ListedKind, MirrorResult, Received, Sent, ServerStatus,
-    UnfinishedTransfer, UnfinishedTransfers,
+    BatchSummary, ListedEntry, ListedKind, MirrorStep, ServerStatus, SkippedCounts, StoredFile,
+    TransferredFile, UnfinishedTransfer, timestamp,
 };
 use crate::sanitize::sanitize;
 
@@ -32,114 +32,77 @@ pub fn rate(bytes: u64, time: Duration) -> String {
     format!("{}/s", human_bytes(u64::try_from(per_second).unwrap_or(u64::MAX)))
 }
 
-/// Formats a time as RFC 3339 in UTC; none outside the years 1 to 9999.
-pub fn rfc3339(time: FileTime) -> Option<String> {
-    timestamp(time).map(|t| t.to_string())
-}
-
-fn timestamp(time: FileTime) -> Option<jiff::Timestamp> {
-    jiff::Timestamp::new(time.seconds, i32::try_from(time.nanos).ok()?).ok()
-}
-
-/// Formats a time in UTC without fractions of a second.
+/// Formats a time in seconds.
 fn short_time(time: FileTime) -> String {
     timestamp(time).map_or_else(|| "?".to_owned(), |t| t.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
 }
 
-/// Formats the closing line of a fetched file.
-pub fn received(file: &Received) -> String {
-    let Received { remote, local, bytes, time, slaves, resumed_from } = file;
+/// Formats the closing line of a file.
+pub fn file(file: &TransferredFile) -> String {
+    let TransferredFile { remote, local, bytes, time, slaves, resumed_from, stored, .. } = file;
+    let (from, to, by) =
+        if stored.is_some() { (local, remote, "to") } else { (remote, local, "from") };
     let resumed =
         if *resumed_from > 0 { format!(", resumed from {resumed_from}") } else { String::new() };
+    let stored = stored.as_ref().map(|StoredFile { version, copies }| {
+        format!(", version {version}, {copies} {}", if *copies == 1 { "copy" } else { "copies" })
+    });
     format!(
-        "{remote} -> {local}: {bytes} bytes in {:.2} s ({}) from {}{resumed}, verified",
+        "{from} -> {to}: {bytes} bytes in {:.2} s ({}) {by} {}{resumed}, verified{}",
         time.as_secs_f64(),
         rate(bytes.saturating_sub(*resumed_from), *time),
         if slaves.is_empty() { "no server".to_owned() } else { slaves.join(", ") },
+        stored.unwrap_or_default(),
     )
 }
 
-/// Formats the closing line of a stored file.
-pub fn sent(file: &Sent) -> String {
-    let Sent { remote, local, bytes, time, slaves, resumed_from, version, copies } = file;
-    let resumed =
-        if *resumed_from > 0 { format!(", resumed from {resumed_from}") } else { String::new() };
-    let copies = if *copies == 1 { ", 1 copy".to_owned() } else { format!(", {copies} copies") };
-    format!(
-        "{local} -> {remote}: {bytes} bytes in {:.2} s ({}) to {}{resumed}, verified, \
-         version {version}{copies}",
-        time.as_secs_f64(),
-        rate(bytes.saturating_sub(*resumed_from), *time),
-        if slaves.is_empty() { "no server".to_owned() } else { slaves.join(", ") },
-    )
-}
-
-/// Formats the closing line of several files.
-pub fn several(several: &BatchSummary) -> String {
-    with_deleted(several, 0)
-}
-
-/// Formats the unfinished transfers, one line each, or the number of dropped ones.
-pub fn transfers(transfers: &UnfinishedTransfers) -> Vec<String> {
-    let count = transfers.transfers.len();
-    if transfers.dropped {
-        return vec![format!("{} dropped", pluralize(count, "unfinished transfer"))];
+/// Formats the unfinished transfers.
+pub fn transfers(transfers: &[UnfinishedTransfer], dropped: bool) -> String {
+    if dropped {
+        return format!("{} dropped", pluralize(transfers.len(), "unfinished transfer"));
     }
-    if count == 0 {
-        return vec!["no transfer is unfinished".to_owned()];
+    if transfers.is_empty() {
+        return "no transfer is unfinished".to_owned();
     }
-    transfers.transfers.iter().map(transfer).collect()
+    transfers.iter().map(transfer).collect::<Vec<_>>().join("\n")
 }
 
 fn transfer(transfer: &UnfinishedTransfer) -> String {
-    let UnfinishedTransfer { is_put, is_tree, remote, local, host, bytes, size, since } = transfer;
-    let direction = if *is_put { "put" } else { "get" };
-    let recursive = if *is_tree { " -r" } else { "" };
-    let (from, to) = if *is_put { (local, remote) } else { (remote, local) };
+    let UnfinishedTransfer { direction, recursive, remote, local, bytes, size, since, host } =
+        transfer;
+    let recursive = if *recursive { " -r" } else { "" };
+    let (from, to) = if *direction == "put" { (local, remote) } else { (remote, local) };
     let done = match (bytes, size) {
-        // The server may have more than was noted here; it tells at the resume.
-        (Some(bytes), Some(size)) if *is_put => format!(", at least {bytes} of {size} bytes sent"),
+        (Some(bytes), Some(size)) if *direction == "put" => {
+            format!(", at least {bytes} of {size} bytes sent")
+        }
         (Some(bytes), Some(size)) => format!(", {bytes} of {size} bytes"),
         (Some(bytes), None) => format!(", {bytes} bytes"),
         (None, _) => String::new(),
     };
-    let since = short_time(seconds(*since));
+    let since = short_time(*since);
     sanitize(&format!("{direction}{recursive} {from} -> {to}{done}, at {host}, since {since}"))
         .into_owned()
 }
 
-/// Converts seconds since 1970.
-pub(super) fn seconds(seconds: u64) -> FileTime {
-    FileTime { seconds: i64::try_from(seconds).unwrap_or(i64::MAX), nanos: 0 }
-}
-
-/// Formats the closing line of a mirror, or the steps of its dry run.
-pub fn mirrored(mirrored: &MirrorResult) -> Vec<String> {
-    match &mirrored.planned {
+/// Formats the totals of several files, or the steps of a dry run.
+pub fn batch(several: &BatchSummary) -> String {
+    let BatchSummary { files, folders, bytes, time, deleted, skipped, failed, .. } = several;
+    let part = |n: usize, what: &str| if n > 0 { format!(", {n} {what}") } else { String::new() };
+    let skipped = part(skipped.as_ref().map_or(0, Vec::len), "skipped");
+    let is_unchanged = (*files, *folders, *deleted) == (0, 0, Some(0)) && failed.is_empty();
+    match &several.planned {
         Some(steps) if !steps.is_empty() => {
-            steps.iter().map(|step| format!("{} {}", step.action, sanitize(&step.path))).collect()
+            let line = |step: &MirrorStep| format!("{} {}", step.action, sanitize(&step.path));
+            return steps.iter().map(line).collect::<Vec<_>>().join("\n");
         }
-        None if !mirrored.is_unchanged() => vec![with_deleted(&mirrored.summary, mirrored.deleted)],
-        _ => {
-            let skipped = match mirrored.summary.skipped.len() {
-                0 => String::new(),
-                n => format!(", {n} skipped"),
-            };
-            vec![format!("nothing to do{skipped}")]
-        }
+        None if !is_unchanged => {}
+        _ => return format!("nothing to do{skipped}"),
     }
-}
-
-fn with_deleted(several: &BatchSummary, deleted: u64) -> String {
-    let BatchSummary { files, folders, bytes, time, skipped, failed, .. } = several;
-    let part = |n: u64, what: &str| if n > 0 { format!(", {n} {what}") } else { String::new() };
-    let files = pluralize(*files, "file");
-    let (folders, deleted, skipped, failed) = (
-        if *folders > 0 { format!(", {}", pluralize(*folders, "folder")) } else { String::new() },
-        part(deleted, "deleted"),
-        part(skipped.len() as u64, "skipped"),
-        part(failed.len() as u64, "failed"),
-    );
+    let (files, failed) = (pluralize(*files, "file"), part(failed.len(), "failed"));
+    let folders =
+        if *folders > 0 { format!(", {}", pluralize(*folders, "folder")) } else { String::new() };
+    let deleted = deleted.filter(|n| *n > 0).map(|n| format!(", {n} deleted")).unwrap_or_default();
     format!(
         "{files}{folders}, {bytes} bytes in {:.2} s ({}){deleted}{skipped}{failed}",
         time.as_secs_f64(),
@@ -186,7 +149,10 @@ pub fn details(shown: &ListedEntry) -> String {
     if shown.kind == ListedKind::File {
         lines.push(format!("  size     {} ({})", shown.size, human_bytes(shown.size)));
     }
-    lines.push(format!("  changed  {}", rfc3339(shown.mtime).unwrap_or_else(|| "?".to_owned())));
+    lines.push(format!(
+        "  changed  {}",
+        timestamp(shown.mtime).map_or_else(|| "?".to_owned(), |time| time.to_string())
+    ));
     if let Some(version) = shown.version {
         lines.push(format!("  version  {version}"));
     }
@@ -214,73 +180,61 @@ pub fn digest(shown: &ListedEntry) -> String {
 
 /// Formats the state of the current server.
 pub fn status(state: &ServerStatus) -> String {
-    let (report, counters) = (&state.report, &state.report.counters);
     let role = match state.role {
         ServerRole::Standalone => "standalone slave",
         ServerRole::Slave => "slave of a cluster",
         ServerRole::Master => "master",
     };
+    let transport = state.authority.as_ref().map_or_else(
+        || "not encrypted".to_owned(),
+        |by| format!("encrypted (TLS 1.3), authority {by}"),
+    );
+    let confined = &state.confined;
     let mut lines = vec![
         format!("server    {} ({role}), reached through {}", state.server, state.host),
-        format!("slave     {}", report.slave),
-        format!("cluster   {}", state.cluster.map_or_else(|| "-".to_owned(), |c| c.to_string())),
-        format!(
-            "transport {}",
-            state.authority.map_or_else(
-                || "not encrypted".to_owned(),
-                |by| format!("encrypted (TLS 1.3), authority {by}")
-            )
-        ),
-        format!("number    {}", report.lsn),
+        format!("slave     {}", state.slave),
+        format!("cluster   {}", state.cluster.as_deref().unwrap_or("-")),
+        format!("transport {transport}"),
+        format!("number    {}", state.number),
         format!(
             "holds     {}, {}, {}",
-            pluralize(counters.files, "file"),
-            pluralize(counters.folders, "folder"),
-            human_bytes(counters.bytes)
+            pluralize(state.files, "file"),
+            pluralize(state.folders, "folder"),
+            human_bytes(state.bytes)
         ),
-        format!("hashing   {} left", pluralize(counters.unhashed, "file")),
-        format!("skipped   {}", skipped(counters)),
-        format!("rescans   {}", counters.rescans),
-        format!("unapplied {}", counters.unapplied),
-        format!(
-            "uploads   {} unfinished, {}",
-            counters.uploads,
-            human_bytes(counters.upload_bytes)
-        ),
+        format!("hashing   {} left", pluralize(state.unhashed, "file")),
+        format!("skipped   {}", skipped(&state.skipped)),
+        format!("rescans   {}", state.rescans),
+        format!("unapplied {}", state.unapplied),
+        format!("uploads   {} unfinished, {}", state.uploads, human_bytes(state.upload_bytes)),
         format!(
             "sessions  {} open, {} waiting, {}",
-            counters.sessions,
-            counters.waiting,
-            pluralize(counters.workers, "worker")
+            state.sessions,
+            state.waiting,
+            pluralize(state.workers, "worker")
+        ),
+        format!(
+            "confined  {}",
+            if confined.is_empty() { "not at all".to_owned() } else { confined.join(", ") }
         ),
     ];
-    let confined = counters.confinement.names();
-    lines.push(format!(
-        "confined  {}",
-        if confined.is_empty() { "not at all".to_owned() } else { confined.join(", ") }
-    ));
-    if !counters.confinement.has(Confinement::FOLDER) {
+    if !Confinement::FOLDER.names().iter().all(|name| confined.contains(name)) {
         lines.push(
             "warning   workers are not confined to the folder (Landlock is not in force)"
                 .to_owned(),
         );
     }
-    if !report.last_error.is_empty() {
-        lines.push(format!("error     {}", sanitize(&report.last_error)));
-    }
+    lines.extend(state.last_error.as_ref().map(|error| format!("error     {}", sanitize(error))));
     lines.join("\n")
 }
 
-fn skipped(counters: &Counters) -> String {
-    let names = |count, noun| (count, pluralize(count, noun));
-    let unserved = |count| format!("{} that cannot be served", pluralize(count, "name"));
-    let special = format!("{} and the like", pluralize(counters.skipped_special, "device"));
+fn skipped(counts: &SkippedCounts) -> String {
     let kinds = [
-        names(counters.skipped_links, "link"),
-        (counters.skipped_special, special),
-        names(counters.skipped_mounts, "mount point"),
-        (counters.skipped_names, unserved(counters.skipped_names)),
-        (counters.skipped_unreadable, format!("{} unreadable", counters.skipped_unreadable)),
+        (counts.links, pluralize(counts.links, "link")),
+        (counts.special, format!("{} and the like", pluralize(counts.special, "device"))),
+        (counts.mounts, pluralize(counts.mounts, "mount point")),
+        (counts.names, format!("{} that cannot be served", pluralize(counts.names, "name"))),
+        (counts.unreadable, format!("{} unreadable", counts.unreadable)),
     ];
     let named: Vec<String> =
         kinds.into_iter().filter(|(count, _)| *count > 0).map(|(_, text)| text).collect();
@@ -343,7 +297,8 @@ mod tests {
 
     #[test]
     fn times_are_in_utc() {
-        let time = |seconds, nanos| rfc3339(FileTime { seconds, nanos });
+        let time =
+            |seconds, nanos| timestamp(FileTime { seconds, nanos }).map(|time| time.to_string());
         assert_eq!(time(1_763_721_545, 0).unwrap(), "2025-11-21T10:39:05Z");
         assert_eq!(time(-1, 500_000_000).unwrap(), "1969-12-31T23:59:59.5Z");
         assert_eq!(time(i64::MAX, 0), None);
@@ -351,37 +306,42 @@ mod tests {
 
     #[test]
     fn closing_line_of_a_download() {
-        let mut file = Received {
+        let mut file = TransferredFile {
             remote: "/big.bin".into(),
             local: "_CLIENTROOT/big.bin".into(),
             bytes: 104_857_600,
             time: Duration::from_millis(820),
             slaves: vec!["127.0.0.1:2122".into(), "127.0.0.1:2123".into()],
             resumed_from: 0,
+            verified: true,
+            stored: None,
         };
         assert_eq!(
-            received(&file),
+            super::file(&file),
             "/big.bin -> _CLIENTROOT/big.bin: 104857600 bytes in 0.82 s (122.0 MiB/s) \
              from 127.0.0.1:2122, 127.0.0.1:2123, verified"
         );
         file.resumed_from = 41_943_040;
-        assert!(received(&file).ends_with(", resumed from 41943040, verified"));
+        assert!(super::file(&file).ends_with(", resumed from 41943040, verified"));
     }
 
     #[test]
     fn closing_lines_of_uploads_and_batches() {
-        let file = Sent {
+        let sent = TransferredFile {
             remote: "/x".into(),
             local: "big.bin".into(),
             bytes: 2048,
             time: Duration::from_secs(1),
             slaves: vec!["127.0.0.1:2122".into()],
             resumed_from: 1024,
-            version: relais_proto::Lsn { epoch: 1, number: 42 },
-            copies: 2,
+            verified: true,
+            stored: Some(StoredFile {
+                version: relais_proto::Lsn { epoch: 1, number: 42 },
+                copies: 2,
+            }),
         };
         assert_eq!(
-            sent(&file),
+            file(&sent),
             "big.bin -> /x: 2048 bytes in 1.00 s (1.0 KiB/s) to 127.0.0.1:2122, \
              resumed from 1024, verified, version 1-42, 2 copies"
         );
@@ -391,12 +351,9 @@ mod tests {
             time: Duration::from_secs(2),
             ..BatchSummary::default()
         };
-        assert_eq!(several(&many), "2 files, 2048 bytes in 2.00 s (1.0 KiB/s)");
-        (many.folders, many.skipped) = (3, vec!["link".into()]);
-        assert_eq!(
-            several(&many),
-            "2 files, 3 folders, 2048 bytes in 2.00 s (1.0 KiB/s), 1 skipped"
-        );
+        assert_eq!(batch(&many), "2 files, 2048 bytes in 2.00 s (1.0 KiB/s)");
+        (many.folders, many.skipped) = (3, Some(vec!["link".into()]));
+        assert_eq!(batch(&many), "2 files, 3 folders, 2048 bytes in 2.00 s (1.0 KiB/s), 1 skipped");
     }
 
     #[test]

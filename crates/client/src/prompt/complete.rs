@@ -12,7 +12,8 @@ use rustyline::completion::Pair;
 use rustyline::{Helper, Highlighter, Hinter, Validator};
 
 use super::names::{self, CandidateName, NameMatches, NameSearch};
-use super::word_kind::{NameFilter, WordKind, is_after_dashes, word_kind};
+use super::word_kind::{WordKind, is_after_dashes, word_kind};
+use crate::commands::NameFilter;
 use crate::local::openable;
 use crate::shell::Shell;
 use crate::shell_words::{PartialLine, partial, quote};

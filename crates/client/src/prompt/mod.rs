@@ -23,6 +23,7 @@ use rustyline::{
 };
 
 use crate::Result;
+use crate::commands::ParsedCommand;
 use crate::interrupt::Activity;
 use crate::outcome::ListedEntry;
 use crate::sanitize::sanitize;
@@ -66,7 +67,7 @@ pub fn run(shell: Shell) -> u8 {
                     continue;
                 }
                 history.add(&mut editor, &line);
-                if shell.borrow_mut().execute(&line).leave {
+                if ParsedCommand::parse(&line).execute(&mut shell.borrow_mut()).leave {
                     return 0;
                 }
                 if let Some(completer) = editor.helper() {

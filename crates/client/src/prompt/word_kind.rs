@@ -2,7 +2,7 @@
 //!
 //! This module reads only the table of commands: no server and no folder.
 
-use crate::commands::{self, CompletionKind, OptionValue, TABLE};
+use crate::commands::{self, CommandOption, CompletionKind, NameFilter, TABLE};
 use crate::shell_words::PartialLine;
 
 /// The kind of a word.
@@ -15,20 +15,6 @@ pub enum WordKind {
     /// A remote name.
     Remote(NameFilter),
 }
-
-/// The names that match, and how they are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NameFilter {
-    /// All names.
-    All,
-    /// Names of folders.
-    Folders,
-    /// All names, with the word as a pattern.
-    Pattern,
-}
-
-/// The options of a command.
-type Options = &'static [(&'static str, OptionValue)];
 
 const NOTHING: WordKind = WordKind::Fixed(Vec::new());
 
@@ -44,7 +30,7 @@ pub fn word_kind(typed: &PartialLine) -> WordKind {
     let Some(command) = commands::find(name) else { return NOTHING };
     if !is_after_dashes(words) {
         if let Some(takes) = words.last().and_then(|word| taken(command.options, word)) {
-            return takes;
+            return named(takes, &[], words, &typed.word);
         }
         if typed.word.starts_with('-') {
             let options = beginning(command.options.iter().map(|(option, _)| *option), &typed.word);
@@ -68,28 +54,25 @@ fn beginning(names: impl Iterator<Item = &'static str>, word: &str) -> WordKind 
     WordKind::Fixed(names.filter(|name| name.starts_with(word)).collect())
 }
 
-/// Returns the kind of the word after an option; none if the option takes no value.
-fn taken(options: Options, word: &str) -> Option<WordKind> {
-    match options.iter().find(|(option, _)| *option == word)?.1 {
-        OptionValue::Nothing => None,
-        OptionValue::Value => Some(NOTHING),
-        OptionValue::Local => Some(WordKind::Local(NameFilter::All)),
-        OptionValue::Remote => Some(WordKind::Remote(NameFilter::All)),
-    }
+/// Returns what follows an option; none if the option takes no value.
+fn taken(options: &[CommandOption], word: &str) -> Option<CompletionKind> {
+    options.iter().find(|(option, _)| *option == word)?.1
 }
 
-fn named(completes: CompletionKind, options: Options, words: &[String], word: &str) -> WordKind {
+fn named(
+    completes: CompletionKind,
+    options: &[CommandOption],
+    words: &[String],
+    word: &str,
+) -> WordKind {
     match completes {
         CompletionKind::Nothing => NOTHING,
         CompletionKind::Commands => beginning(TABLE.iter().map(|command| command.name), word),
-        CompletionKind::Remote => WordKind::Remote(NameFilter::All),
-        CompletionKind::RemoteFolders => WordKind::Remote(NameFilter::Folders),
-        CompletionKind::Local => WordKind::Local(NameFilter::All),
-        CompletionKind::LocalFolders => WordKind::Local(NameFilter::Folders),
-        CompletionKind::LocalPatterns => WordKind::Local(NameFilter::Pattern),
-        CompletionKind::RemotePatterns => WordKind::Remote(NameFilter::Pattern),
+        CompletionKind::Remote(filter) => WordKind::Remote(filter),
+        CompletionKind::Local(filter) => WordKind::Local(filter),
         CompletionKind::Mirror => {
-            match (names(options, words), words.iter().any(|word| word == "-R")) {
+            let reverse = words.iter().any(|word| word == "-R" || word == "--reverse");
+            match (names(options, words), reverse) {
                 (0, false) | (1, true) => WordKind::Remote(NameFilter::Folders),
                 (0, true) | (1, false) => WordKind::Local(NameFilter::Folders),
                 _ => NOTHING,
@@ -99,7 +82,7 @@ fn named(completes: CompletionKind, options: Options, words: &[String], word: &s
 }
 
 /// Counts the names among the words.
-fn names(options: Options, words: &[String]) -> usize {
+fn names(options: &[CommandOption], words: &[String]) -> usize {
     let mut names = 0;
     let mut words = words.iter();
     while let Some(word) = words.next() {
@@ -144,7 +127,7 @@ mod tests {
             ("put --if-version ", ""),
             ("mget a", "remote Pattern"),
             ("mput a", "local Pattern"),
-            ("mirror a -", "-R --delete --dry-run --checksum --force"),
+            ("mirror a -", "-R --reverse --delete --dry-run --checksum --force"),
             ("mirror --delete a ", "local Folders"),
             ("cd ", "remote Folders"),
             ("lcd x", "local Folders"),
@@ -168,10 +151,14 @@ mod tests {
                 );
                 let behind = fits(&format!("{name} {option} "));
                 match takes {
-                    OptionValue::Nothing => {}
-                    OptionValue::Value => assert_eq!(behind, "", "{name} {option}"),
-                    OptionValue::Local => assert_eq!(behind, "local All", "{name} {option}"),
-                    OptionValue::Remote => assert_eq!(behind, "remote All", "{name} {option}"),
+                    Some(CompletionKind::Local(_)) => {
+                        assert_eq!(behind, "local All", "{name} {option}");
+                    }
+                    Some(CompletionKind::Remote(_)) => {
+                        assert_eq!(behind, "remote All", "{name} {option}");
+                    }
+                    Some(_) => assert_eq!(behind, "", "{name} {option}"),
+                    None => {}
                 }
             }
         }
@@ -179,7 +166,7 @@ mod tests {
 
     #[test]
     fn mirror_completes_both_directions() {
-        let options: Options = &[("-R", OptionValue::Nothing), ("-x", OptionValue::Value)];
+        let options: &[CommandOption] = &[("-R", None), ("-x", Some(CompletionKind::Nothing))];
         let fit = |line: &str| named(CompletionKind::Mirror, options, &partial(line).before, "");
         let (remote, local) =
             (WordKind::Remote(NameFilter::Folders), WordKind::Local(NameFilter::Folders));

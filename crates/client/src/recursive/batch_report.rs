@@ -1,14 +1,15 @@
 //! The report of a recursive command. Failures are printed at once.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
-use relais_proto::ErrorCode;
+use relais_proto::{ErrorCode, TreePath};
 
-use super::node::{SkipReason, SkippedName};
-use crate::Failure;
+use super::node::{SkipReason, SkippedName, TreeListing, remote_name};
 use crate::notices::Notices;
 use crate::outcome::{BatchSummary, FailedName};
 use crate::output::Output;
+use crate::{Failure, Result};
 
 /// Most skipped names that are printed one by one.
 const MAX_REPORTED: usize = 20;
@@ -34,10 +35,17 @@ impl BatchReport {
         self.summary.failed.push(FailedName { remote: remote.into(), failure });
     }
 
-    /// Counts a transferred file.
-    pub fn count(&mut self, bytes: u64) {
-        self.summary.files += 1;
-        self.summary.bytes = self.summary.bytes.saturating_add(bytes);
+    /// As [`Self::fail`]; the message gets the remote path, unless it contains it.
+    pub fn fail_about(&mut self, output: &mut Output, remote: &str, failure: Failure) {
+        let is_about = failure.message.contains(remote) || failure.code == ErrorCode::Interrupted;
+        self.fail(output, remote, if is_about { failure } else { failure.of(remote) });
+    }
+
+    /// Records and prints the names that a listing could not read.
+    pub fn fail_unlisted(&mut self, output: &mut Output, base: &TreePath, listing: &TreeListing) {
+        for (path, failure) in &listing.failed {
+            self.fail_about(output, &remote_name(base, path), failure.clone());
+        }
     }
 
     /// Records and prints skipped names below `top`; reserved names are not mentioned.
@@ -54,7 +62,21 @@ impl BatchReport {
         if let Some(more) = skipped.len().checked_sub(MAX_REPORTED).filter(|more| *more > 0) {
             notices.say(&format!("skipped {more} more"));
         }
-        self.summary.skipped.extend(skipped.iter().map(|skipped| joined(top, &skipped.shown())));
+        self.summary.skip(skipped.iter().map(|skipped| joined(top, &skipped.shown())));
+    }
+
+    /// Adds the servers that took part.
+    pub fn served_by(&mut self, servers: &[SocketAddr]) {
+        self.summary.served_by(&servers.iter().map(ToString::to_string).collect::<Vec<_>>());
+    }
+
+    /// Adds the result of one folder with this remote name.
+    pub fn add_tree(&mut self, output: &mut Output, name: &str, result: Result<BatchSummary>) {
+        match result {
+            Ok(several) => self.summary.merge(several),
+            Err(failure) if self.is_over() && ends_batch(&failure) => {}
+            Err(failure) => self.fail_about(output, name, failure),
+        }
     }
 
     /// Excludes the failures so far from [`Self::has_failed`].

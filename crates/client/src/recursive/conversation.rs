@@ -1,53 +1,43 @@
-//! Common parts of all pipelined conversations with a server: their end and their notices.
+//! Pipelined requests to a server: what all series of them have in common.
 
 use std::net::SocketAddr;
 
-use relais_proto::{ChangeId, TreePath};
-use relais_transfer::pipeline::{PipelineError, PipelineHandler, PipelineStats, run};
+use relais_proto::ChangeId;
+use relais_transfer::pipeline::{
+    PipelineError, PipelineHandler, PipelineReply, PipelineRequest, PipelineStats, run,
+};
 
+use crate::Result;
 use crate::interrupt::Interrupt;
 use crate::notices::Notices;
 use crate::session::Session;
-use crate::shell::Shell;
-use crate::{Failure, Result};
 
-/// The notices and the interruption state that a conversation uses.
-pub struct ConversationContext {
-    /// Standard error.
-    pub notices: Notices,
-    /// State of Ctrl-C.
-    pub interrupt: Interrupt,
-}
+/// Bytes of names and their records that a server may list: some millions of names of usual length.
+const MAX_LISTING: usize = 512 * 1024 * 1024;
 
-impl ConversationContext {
-    /// Clones the shell's.
-    pub fn new(shell: &Shell) -> Self {
-        Self { notices: shell.notices.clone(), interrupt: shell.interrupt.clone() }
-    }
+/// A series of requests. Each has a number that its sender chooses.
+pub trait Conversation {
+    /// Returns the next request and its number.
+    fn next(&mut self) -> Option<(usize, PipelineRequest)>;
 
-    /// Tells the user in one line that another server has taken over.
-    pub fn moved(&self, from: SocketAddr, to: SocketAddr) {
-        let why = self.notices.take_lost_reason();
-        self.notices.say(&format!("lost {from} ({why}); continuing with {to}"));
-    }
-
-    /// Whether the user pressed Ctrl-C.
-    #[must_use]
-    pub fn interrupted(&self) -> bool {
-        self.interrupt.is_raised()
-    }
+    /// Takes an answer to the request with this number; returns false if its type is wrong.
+    ///
+    /// # Errors
+    /// The failure that ends the conversation.
+    fn answer(&mut self, at: usize, answer: PipelineReply<'_>) -> Result<bool>;
 }
 
 /// Runs a conversation to its end.
 ///
 /// # Errors
 /// No server answers, the user interrupted, or an answer ended the conversation.
-pub fn run_conversation(
+pub fn converse(
     session: &mut Session,
     notices: &Notices,
-    conversation: &mut dyn PipelineHandler,
+    interrupt: &Interrupt,
+    conversation: &mut dyn Conversation,
 ) -> Result<PipelineStats> {
-    let ran = run(session, conversation)?;
+    let ran = run(session, &mut Handler { conversation, notices, interrupt })?;
     // The conversation does not learn of a server that failed before its first answer.
     if let (Some(gone), Some((now, _))) = (notices.take_lost(), session.server()) {
         notices.say(&format!("lost {} ({}); continuing with {now}", gone.addr, gone.why));
@@ -55,21 +45,57 @@ pub fn run_conversation(
     Ok(ran)
 }
 
-/// Returns the error that ends a conversation with `failure`.
-pub fn stopped(failure: Failure) -> PipelineError {
-    failure.into()
+struct Handler<'a> {
+    conversation: &'a mut dyn Conversation,
+    notices: &'a Notices,
+    interrupt: &'a Interrupt,
 }
 
-/// Joins `path` to `base`.
-///
-/// # Errors
-/// The joined path is too long.
-pub fn under(base: &TreePath, path: &TreePath) -> Result<TreePath> {
-    if base.is_root() || path.is_root() {
-        return Ok(if base.is_root() { path.clone() } else { base.clone() });
+impl PipelineHandler for Handler<'_> {
+    fn next(&mut self) -> Option<(u64, PipelineRequest)> {
+        self.conversation.next().map(|(at, request)| (at as u64, request))
     }
-    TreePath::new(format!("{}/{}", base.as_str(), path.as_str()))
-        .map_err(|e| Failure::from(e).of(&path.to_string()))
+
+    fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), PipelineError> {
+        let answered = match usize::try_from(tag) {
+            Ok(at) => self.conversation.answer(at, answer),
+            Err(_) => Ok(false),
+        };
+        let failure = match answered {
+            Ok(true) => return Ok(()),
+            Ok(false) => failure!(BadServer, "a request got a reply of another type"),
+            Err(failure) => failure,
+        };
+        Err(failure.into())
+    }
+
+    fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
+        let why = self.notices.take_lost_reason();
+        self.notices.say(&format!("lost {from} ({why}); continuing with {to}"));
+    }
+
+    fn interrupted(&self) -> bool {
+        self.interrupt.is_raised()
+    }
+}
+
+/// A limit on the names of one listing, because a hostile server could list without end.
+#[derive(Debug)]
+pub struct ListingBudget(pub usize);
+
+impl Default for ListingBudget {
+    fn default() -> Self {
+        Self(MAX_LISTING)
+    }
+}
+
+impl ListingBudget {
+    /// Takes the bytes of a `T` with a text of `len` bytes; returns false if too few are left.
+    pub fn take<T>(&mut self, len: usize) -> bool {
+        let left = self.0.checked_sub(len + size_of::<T>());
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
+    }
 }
 
 /// Ids for many changes, derived from one random seed with a single system call.
@@ -104,21 +130,6 @@ impl ChangeIds {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_are_joined_up_to_the_limit() {
-        let path = |text: &str| TreePath::new(text).unwrap();
-        for (base, rest, whole) in
-            [("a", "b/c", "a/b/c"), ("", "b", "b"), ("a", "", "a"), ("", "", "")]
-        {
-            assert_eq!(under(&path(base), &path(rest)).unwrap(), path(whole));
-        }
-        let long = path(&vec!["n".repeat(255); 15].join("/"));
-        assert!(
-            under(&long, &path(&"n".repeat(255))).is_ok()
-                && under(&long, &path(&format!("{}/x", "n".repeat(255)))).is_err()
-        );
-    }
 
     #[test]
     fn change_ids_differ() {

@@ -1,17 +1,16 @@
 //! Comparison of files of equal size by their digests, computed on both sides.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
 
 use log::debug;
 use relais_proto::{Digest, TreePath};
-use relais_transfer::pipeline::{PipelineError, PipelineHandler, PipelineReply, PipelineRequest};
+use relais_transfer::pipeline::{PipelineReply, PipelineRequest};
 use relais_tree::hash_file;
 
-use super::conversation::{ConversationContext, run_conversation, stopped, under};
+use super::conversation::{Conversation, converse};
 use super::local_tree::LocalTree;
-use super::node::{Node, TreeListing};
+use super::node::{Node, TreeListing, under};
 use super::plan::pairs_of_equal_size;
 use crate::interrupt::Interrupt;
 use crate::shell::Shell;
@@ -35,16 +34,11 @@ pub fn equal(
         .iter()
         .map(|(at, _)| &there.nodes[*at])
         .partition(|node| node.size == 0);
-    let mut ask = DigestQuery {
-        base,
-        files: &files,
-        next: 0,
-        digests: vec![None; files.len()],
-        context: ConversationContext::new(shell),
-    };
-    run_conversation(&mut shell.session, &shell.notices, &mut ask)?;
+    let mut query =
+        DigestQuery { base, files: files.iter().enumerate(), digests: vec![None; files.len()] };
+    converse(&mut shell.session, &shell.notices, &shell.interrupt, &mut query)?;
     let mut equal: HashSet<TreePath> = empty.iter().map(|node| node.path.clone()).collect();
-    for (node, digest) in files.iter().zip(ask.digests) {
+    for (node, digest) in files.iter().zip(query.digests) {
         if shell.interrupt.is_raised() {
             return Err(Failure::interrupted());
         }
@@ -69,47 +63,26 @@ fn local(tree: &mut LocalTree, node: &Node, interrupt: &Interrupt) -> Option<Dig
     }
 }
 
-/// Requests digests; the tag is the index in the list.
+/// Requests digests; a request's number is the index in the list.
 struct DigestQuery<'a> {
     base: &'a TreePath,
-    files: &'a [&'a Node],
-    next: usize,
+    files: std::iter::Enumerate<std::slice::Iter<'a, &'a Node>>,
     digests: Vec<Option<Digest>>,
-    context: ConversationContext,
 }
 
-impl PipelineHandler for DigestQuery<'_> {
-    fn next(&mut self) -> Option<(u64, PipelineRequest)> {
-        loop {
-            let at = self.next;
-            let node = self.files.get(at)?;
-            self.next += 1;
-            if let Ok(path) = under(self.base, &node.path) {
-                return Some((u64::try_from(at).ok()?, PipelineRequest::Hash(path)));
-            }
+impl Conversation for DigestQuery<'_> {
+    fn next(&mut self) -> Option<(usize, PipelineRequest)> {
+        self.files.find_map(|(at, node)| {
+            Some((at, PipelineRequest::Hash(under(self.base, &node.path).ok()?)))
+        })
+    }
+
+    fn answer(&mut self, at: usize, answer: PipelineReply<'_>) -> Result<bool> {
+        match answer {
+            PipelineReply::Details { digest, .. } => self.digests[at] = digest,
+            PipelineReply::Refused(refusal) => debug!("no digest: {refusal}"),
+            _ => return Ok(false),
         }
-    }
-
-    fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), PipelineError> {
-        let tree = usize::try_from(tag).ok().and_then(|at| self.digests.get_mut(at));
-        match (tree, answer) {
-            (Some(tree), PipelineReply::Details { digest, .. }) => *tree = digest,
-            (Some(_), PipelineReply::Refused(refusal)) => debug!("no digest: {refusal}"),
-            _ => {
-                return Err(stopped(failure!(
-                    BadServer,
-                    "a request for a digest got a reply of another type"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
-        self.context.moved(from, to);
-    }
-
-    fn interrupted(&self) -> bool {
-        self.context.interrupted()
+        Ok(true)
     }
 }

@@ -1,18 +1,16 @@
 //! Expansion of a pattern into names, level by level, remote or local. Nothing is changed.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use relais_proto::{Entry, ErrorCode, Kind, TreePath};
-use relais_transfer::pipeline::{PipelineError, PipelineHandler, PipelineReply, PipelineRequest};
-use relais_tree::{Folder, MetaKind, TreeError};
+use relais_transfer::pipeline::{PipelineReply, PipelineRequest};
+use relais_tree::{Folder, TreeError};
 
-use super::conversation::{ConversationContext, run_conversation, stopped};
-use super::listing_budget::ListingBudget;
-use super::local_tree::failure;
+use super::conversation::{Conversation, ListingBudget, converse};
 use super::node::{Node, SkipReason};
 use super::pattern::{Pattern, PatternPart};
 use crate::local::openable;
+use crate::local_file::tree_failure;
 use crate::shell::Shell;
 use crate::{Failure, Result};
 
@@ -27,167 +25,153 @@ pub struct PatternMatches<F> {
     pub skipped: Vec<String>,
 }
 
+/// A name in `folder` that matches one part of a pattern.
+struct Match<F> {
+    folder: F,
+    name: String,
+    is_folder: bool,
+    /// The node, or the reason why the name is skipped.
+    node: Result<Node, String>,
+}
+
 /// Expands a pattern on the server, starting in the current remote folder.
 ///
 /// # Errors
 /// Nothing matches, or the search fails.
 pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<PatternMatches<TreePath>> {
-    let mut folders = vec![if pattern.absolute { TreePath::root() } else { shell.cwd.clone() }];
-    let mut found = Vec::new();
+    let top = if pattern.absolute { TreePath::root() } else { shell.cwd.clone() };
+    let step = |folder: &TreePath, name: &str| match name {
+        ".." => folder.split_last().map(|(parent, _)| parent),
+        name => folder.join(name).ok(),
+    };
+    expand(pattern, top, ErrorCode::NotFound, step, |folders, part| {
+        let (found, budget) = (Vec::new(), ListingBudget::default());
+        let mut query = PatternQuery { folders, part, next: 0, found, budget };
+        converse(&mut shell.session, &shell.notices, &shell.interrupt, &mut query)?;
+        let matched = |(at, entry): (usize, Entry)| Match {
+            folder: folders[at].clone(),
+            is_folder: entry.kind == Kind::Folder,
+            node: TreePath::new(entry.name.as_str())
+                .map(|name| Node::new(name, &entry))
+                .map_err(|e| e.to_string()),
+            name: entry.name,
+        };
+        // A server's names that are not valid are no matches.
+        let is_valid = |found: &Match<TreePath>| step(&found.folder, &found.name).is_some();
+        Ok(query.found.into_iter().map(matched).filter(|m| m.node.is_ok() && is_valid(m)).collect())
+    })
+}
+
+/// Expands a pattern on the local disk, starting in the current local folder.
+///
+/// # Errors
+/// Nothing matches, or the search fails.
+pub fn local(shell: &Shell, pattern: &Pattern) -> Result<PatternMatches<PathBuf>> {
+    let top = if pattern.absolute { PathBuf::from("/") } else { shell.local.resolve("") };
+    let step = |folder: &PathBuf, name: &str| Some(folder.join(name));
+    expand(pattern, top, ErrorCode::Local, step, |folders, part| {
+        let mut found = Vec::new();
+        for folder in folders {
+            if shell.interrupt.is_raised() {
+                return Err(Failure::interrupted());
+            }
+            search(folder, part, &mut found)?;
+        }
+        Ok(found)
+    })
+}
+
+/// Expands a pattern with `step`, which joins a name or `..`, and with `search`.
+fn expand<F>(
+    pattern: &Pattern,
+    top: F,
+    missing: ErrorCode,
+    step: impl Fn(&F, &str) -> Option<F>,
+    mut search: impl FnMut(&[F], &PatternPart) -> Result<Vec<Match<F>>>,
+) -> Result<PatternMatches<F>> {
+    let mut folders = vec![top];
+    let mut matches = PatternMatches { found: Vec::new(), skipped: Vec::new() };
     for (at, part) in pattern.parts.iter().enumerate() {
         let is_last = at + 1 == pattern.parts.len();
-        let mut next = Vec::new();
-        match part {
+        folders = match part {
             PatternPart::Up => {
-                for folder in &folders {
-                    let above = || failure!(BadName, "{} is above the root", pattern.quoted());
-                    next.push(folder.split_last().ok_or_else(above)?.0);
-                }
+                let above = || failure!(BadName, "{} is above the root", pattern.quoted());
+                folders.iter().map(|f| step(f, "..").ok_or_else(above)).collect::<Result<_>>()?
             }
             PatternPart::Name(name) if !is_last => {
-                // A folder whose path is invalid contains nothing.
-                next.extend(folders.iter().filter_map(|folder| folder.join(name).ok()));
+                folders.iter().filter_map(|folder| step(folder, name)).collect()
             }
+            part if !is_last => search(&folders, part)?
+                .iter()
+                .filter(|found| found.is_folder)
+                .filter_map(|found| step(&found.folder, &found.name))
+                .collect(),
             part => {
-                for (folder, entry) in query_folders(shell, &folders, part)? {
-                    let Ok(path) = folder.join(&entry.name) else { continue };
-                    match (is_last, TreePath::new(entry.name.as_str())) {
-                        (true, Ok(name)) => found.push((folder, Node::new(name, &entry))),
-                        (false, _) if entry.kind == Kind::Folder => next.push(path),
-                        _ => {}
+                for Match { folder, node, .. } in search(&folders, part)? {
+                    match node {
+                        Ok(node) => matches.found.push((folder, node)),
+                        Err(skipped) => matches.skipped.push(skipped),
                     }
                 }
+                Vec::new()
             }
-        }
-        folders = next;
+        };
     }
-    if found.is_empty() {
-        fail!(NotFound, "nothing matches {}", pattern.quoted());
+    if matches.found.is_empty() && matches.skipped.is_empty() {
+        return Err(Failure::new(missing, format!("nothing matches {}", pattern.quoted())));
     }
-    Ok(PatternMatches { found, skipped: Vec::new() })
+    Ok(matches)
 }
 
-/// Returns the matching entries directly in `folders`; missing folders are empty.
-fn query_folders(
-    shell: &mut Shell,
-    folders: &[TreePath],
-    part: &PatternPart,
-) -> Result<Vec<(TreePath, Entry)>> {
-    let mut query = PatternQuery {
-        folders,
-        part,
-        next: 0,
-        found: Vec::new(),
-        budget: ListingBudget::default(),
-        context: ConversationContext::new(shell),
-    };
-    run_conversation(&mut shell.session, &shell.notices, &mut query)?;
-    Ok(query.found.into_iter().map(|(at, entry)| (folders[at].clone(), entry)).collect())
-}
-
-/// Lists folders or requests one name in each; the tag is the index of the folder.
+/// Requests the names of one level; a request's number is the index of its folder.
 struct PatternQuery<'a> {
     folders: &'a [TreePath],
     part: &'a PatternPart,
     next: usize,
     found: Vec<(usize, Entry)>,
     budget: ListingBudget,
-    context: ConversationContext,
 }
 
-impl PipelineHandler for PatternQuery<'_> {
-    fn next(&mut self) -> Option<(u64, PipelineRequest)> {
+impl Conversation for PatternQuery<'_> {
+    fn next(&mut self) -> Option<(usize, PipelineRequest)> {
         loop {
             let (at, folder) = (self.next, self.folders.get(self.next)?);
             self.next += 1;
-            let ask = match self.part {
+            match self.part {
                 PatternPart::Name(name) => match folder.join(name) {
-                    Ok(path) => PipelineRequest::Stat(path),
+                    Ok(path) => return Some((at, PipelineRequest::Stat(path))),
                     Err(_) => continue,
                 },
-                _ => PipelineRequest::List { path: folder.clone() },
-            };
-            return Some((u64::try_from(at).ok()?, ask));
-        }
-    }
-
-    fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), PipelineError> {
-        let at = usize::try_from(tag).ok().filter(|at| *at < self.folders.len());
-        let (at, entry) = match (at, answer) {
-            (Some(at), PipelineReply::Entry(entry) | PipelineReply::Details { entry, .. }) => {
-                (at, entry)
-            }
-            (_, PipelineReply::Listed) => return Ok(()),
-            (_, PipelineReply::Refused(refusal))
-                if matches!(refusal.code, ErrorCode::NotFound | ErrorCode::NotFolder) =>
-            {
-                return Ok(());
-            }
-            (Some(at), PipelineReply::Refused(refusal)) => {
-                return Err(stopped(Failure::from(refusal).of(&self.folders[at].to_string())));
-            }
-            _ => {
-                return Err(stopped(failure!(BadServer, "a listing got a reply of another type")));
-            }
-        };
-        if self.part.is_match(&entry.name) {
-            if !self.budget.take::<Node>(entry.name.len()) {
-                return Err(stopped(failure!(BadServer, "more names match than the client keeps")));
-            }
-            self.found.push((at, entry));
-        }
-        Ok(())
-    }
-
-    fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
-        self.context.moved(from, to);
-    }
-
-    fn interrupted(&self) -> bool {
-        self.context.interrupted()
-    }
-}
-
-/// Expands a pattern in the local folder.
-///
-/// Links are not followed, except those that the pattern names in full.
-///
-/// # Errors
-/// Nothing matches, or the search fails.
-pub fn local(shell: &Shell, pattern: &Pattern) -> Result<PatternMatches<PathBuf>> {
-    let mut folders =
-        vec![if pattern.absolute { PathBuf::from("/") } else { shell.local.resolve("") }];
-    let mut expanded = PatternMatches { found: Vec::new(), skipped: Vec::new() };
-    for (at, part) in pattern.parts.iter().enumerate() {
-        let is_last = at + 1 == pattern.parts.len();
-        let mut next = Vec::new();
-        for folder in folders {
-            if shell.interrupt.is_raised() {
-                return Err(Failure::interrupted());
-            }
-            match part {
-                PatternPart::Up => next.push(folder.join("..")),
-                PatternPart::Name(name) if !is_last => next.push(folder.join(name)),
-                part => search(&folder, part, is_last, &mut next, &mut expanded)?,
+                _ => return Some((at, PipelineRequest::List { path: folder.clone() })),
             }
         }
-        folders = next;
     }
-    if expanded.found.is_empty() && expanded.skipped.is_empty() {
-        fail!(Local, "nothing matches {}", pattern.quoted());
+
+    fn answer(&mut self, at: usize, answer: PipelineReply<'_>) -> Result<bool> {
+        match answer {
+            PipelineReply::Entry(entry) | PipelineReply::Details { entry, .. } => {
+                if self.part.is_match(&entry.name) {
+                    if !self.budget.take::<Node>(entry.name.len()) {
+                        fail!(BadServer, "more names match than the client keeps");
+                    }
+                    self.found.push((at, entry));
+                }
+            }
+            PipelineReply::Listed => {}
+            PipelineReply::Refused(refusal) => {
+                if !matches!(refusal.code, ErrorCode::NotFound | ErrorCode::NotFolder) {
+                    return Err(Failure::from(refusal).of(&self.folders[at].to_string()));
+                }
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
-    Ok(expanded)
 }
 
 /// Adds the matches directly in one local folder; a missing folder is empty.
-fn search(
-    path: &Path,
-    part: &PatternPart,
-    is_last: bool,
-    next: &mut Vec<PathBuf>,
-    into: &mut PatternMatches<PathBuf>,
-) -> Result<()> {
-    let failed = |e: &TreeError| failure(&path.display().to_string(), e);
+fn search(path: &Path, part: &PatternPart, into: &mut Vec<Match<PathBuf>>) -> Result<()> {
+    let failed = |e: &TreeError| tree_failure(&path.display().to_string(), e);
     let folder = match Folder::open(openable(path)) {
         Ok(folder) => folder,
         Err(TreeError::NotFound | TreeError::NotFolder) => return Ok(()),
@@ -199,40 +183,23 @@ fn search(
     } else {
         for listed in folder.list().map_err(|e| failed(&e))? {
             let listed = listed.map_err(|e| failed(&e))?;
-            names.extend(
-                std::str::from_utf8(listed.name())
-                    .ok()
-                    .filter(|name| part.is_match(name))
-                    .map(str::to_owned),
-            );
+            let name = std::str::from_utf8(listed.name()).ok().filter(|name| part.is_match(name));
+            names.extend(name.map(str::to_owned));
         }
         names.sort_unstable();
     }
     for name in names {
-        let found = match folder.survey(name.as_bytes()) {
-            Ok(found) => found,
+        let meta = match folder.survey(name.as_bytes()) {
+            Ok(found) => found.meta,
             Err(TreeError::NotFound) => continue,
             Err(error) => return Err(failed(&error).of(&name)),
         };
-        let own = TreePath::new(name.as_str());
-        match (found.meta.served_kind(), own) {
-            (Some(kind), Ok(own)) if is_last => {
-                let (meta, is_file) = (found.meta, kind == Kind::File);
-                let size = if is_file { meta.size } else { 0 };
-                let node = Node { path: own, kind, size, mtime: meta.mtime, version: None };
-                into.found.push((path.to_path_buf(), node));
-            }
-            (Some(Kind::Folder), _) if !is_last => next.push(path.join(name)),
-            _ if is_last => {
-                let reason = match found.meta.kind {
-                    MetaKind::Link => SkipReason::Link,
-                    MetaKind::Special => SkipReason::Special,
-                    MetaKind::File | MetaKind::Folder => SkipReason::Name,
-                };
-                into.skipped.push(format!("{}: {reason}", path.join(name).display()));
-            }
-            _ => {}
-        }
+        let node = TreePath::new(name.as_str())
+            .map_err(|_| SkipReason::Name)
+            .and_then(|own| Node::local(own, &meta))
+            .map_err(|reason| format!("{}: {reason}", path.join(&name).display()));
+        let is_folder = meta.served_kind() == Some(Kind::Folder);
+        into.push(Match { folder: path.to_path_buf(), name, is_folder, node });
     }
     Ok(())
 }

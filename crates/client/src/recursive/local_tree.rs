@@ -11,15 +11,12 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use relais_proto::{ContentHeader, ErrorCode, Kind, TreePath};
-use relais_tree::{Folder, MetaKind, OpenFile, TreeError, UnservedKind, set_times};
-use rustix::fs::{FlockOperation, flock};
+use relais_proto::{ContentHeader, Kind, TreePath};
+use relais_tree::{Folder, MetaKind, OpenFile, TreeError, UnservedKind};
 
-use crate::error::plain;
 use crate::local::LocalTarget;
-use crate::receive::set_received_mode;
+use crate::local_file::{set_received, unserved_kind};
 use crate::transfer_log::part_name;
-use crate::{Failure, Result};
 
 /// Attempts to read a small file that keeps changing.
 const READ_ATTEMPTS: usize = 3;
@@ -30,6 +27,19 @@ pub struct LocalTree {
     /// Path of the top for messages; empty for the current folder.
     shown: PathBuf,
     last: Option<(TreePath, Folder)>,
+}
+
+/// The local folder of a recursive copy: in `folder` under `name`, or `folder` itself.
+pub struct CopyRoot {
+    pub folder: PathBuf,
+    pub name: Option<String>,
+}
+
+impl CopyRoot {
+    /// Returns the path for messages.
+    pub fn shown(&self) -> PathBuf {
+        self.name.as_ref().map_or_else(|| self.folder.clone(), |name| self.folder.join(name))
+    }
 }
 
 /// A small file in memory.
@@ -44,6 +54,18 @@ impl LocalTree {
     /// Creates the tree below `top`, with `shown` as its path for messages.
     pub fn new(top: Folder, shown: &Path) -> Self {
         Self { top, shown: shown.to_path_buf(), last: None }
+    }
+
+    /// Opens the tree below `parent`.
+    ///
+    /// # Errors
+    /// The folder does not exist, or is a link.
+    pub fn below(parent: Folder, top: &CopyRoot) -> Result<Self, TreeError> {
+        let pinned = match &top.name {
+            Some(name) => parent.sub(name)?,
+            None => parent,
+        };
+        Ok(Self::new(pinned, &top.shown()))
     }
 
     /// Returns the top folder.
@@ -118,7 +140,10 @@ impl LocalTree {
         let folder = self.folder(&parent)?;
         let temporary = temporary(name);
         let mut file = claim(folder, &temporary)?;
-        let result = fill(&mut file, (folder, name), header, bytes)
+        let result = file
+            .write_all(bytes)
+            .map_err(|e| TreeError::Io("write", e))
+            .and_then(|()| set_received(&file, folder, name, header.mode, header.mtime))
             .and_then(|()| folder.rename_file(&temporary, name));
         if result.is_err()
             && let Err(error) = folder.unlink(&temporary)
@@ -176,11 +201,10 @@ impl LocalTree {
                 folder.remove_folder(name)
             }
             (Kind::File, found) if found.meta.kind == MetaKind::File => folder.unlink(name),
-            (_, found) => Err(match found.meta.kind {
-                MetaKind::Link => TreeError::NotServed(UnservedKind::Link),
-                MetaKind::Special => TreeError::NotServed(UnservedKind::Special),
-                MetaKind::Folder => TreeError::IsFolder,
-                MetaKind::File => TreeError::NotFolder,
+            (_, found) => Err(match unserved_kind(&found.meta) {
+                Some(kind) => TreeError::NotServed(kind),
+                None if found.meta.kind == MetaKind::Folder => TreeError::IsFolder,
+                None => TreeError::NotFolder,
             }),
         }
     }
@@ -199,50 +223,12 @@ fn temporary(name: &str) -> String {
 
 /// Creates and locks a temporary file; takes over the file of a killed run.
 fn claim(folder: &Folder, temporary: &str) -> Result<File, TreeError> {
-    let file = match folder.create_new(temporary) {
-        Ok(file) => file,
+    match folder.create_new_locked(temporary) {
         Err(TreeError::Taken) => {
             let file = folder.create_or_open_part(temporary)?;
             file.set_len(0).map_err(|e| TreeError::Io("write", e))?;
-            return Ok(file);
+            Ok(file)
         }
-        Err(error) => return Err(error),
-    };
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(TreeError::InUse),
-        Err(e) => Err(TreeError::Io("lock", e.into())),
+        other => other,
     }
-}
-
-fn fill(
-    file: &mut File,
-    (folder, name): (&Folder, &str),
-    header: &ContentHeader,
-    bytes: &[u8],
-) -> Result<(), TreeError> {
-    file.write_all(bytes).map_err(|e| TreeError::Io("write", e))?;
-    set_received_mode(file, folder, name, header.mode)?;
-    set_times(file, header.mtime)
-}
-
-/// Converts an error below the tree into a failure that names the file.
-pub fn failure(shown: &str, error: &TreeError) -> Failure {
-    let why = match error {
-        TreeError::InUse => "another ftpclient is working on it".to_owned(),
-        TreeError::NotFound => "no such file or folder".to_owned(),
-        TreeError::NotServed(what) => format!("it is {what}, or its path contains one"),
-        full if full.is_full() => {
-            "the local disk is full; free some space, then run the same command again to resume"
-                .to_owned()
-        }
-        TreeError::Io(what, e) => format!("cannot {what}: {}", plain(e)),
-        other => other.to_string(),
-    };
-    let code = match error {
-        TreeError::NotEmpty => ErrorCode::NotEmpty,
-        full if full.is_full() => ErrorCode::NoSpace,
-        _ => ErrorCode::Local,
-    };
-    Failure::new(code, format!("{shown}: {why}"))
 }

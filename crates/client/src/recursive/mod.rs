@@ -5,24 +5,28 @@
 //! names that match a `pattern`, and `matching` transfers them. Local names are reached through a
 //! pinned folder only (`local_tree`). A failed name does not stop the others.
 
-pub mod batch_progress;
+mod batch;
 mod batch_report;
+mod changes;
 mod conversation;
+mod copy;
 mod digests;
 mod expand;
-mod listing_budget;
+mod fetch;
 mod local_tree;
-mod log_entry;
 mod matching;
 mod mirror;
-pub mod node;
+mod node;
 mod pattern;
 mod plan;
-mod resume;
 mod run;
+mod store;
 mod trees;
 mod walk;
 
-pub use batch_progress::BatchBar;
-pub use mirror::MirrorOptions;
+pub use batch_report::is_resumable;
+pub use local_tree::{CopyRoot, LocalTree};
+pub use matching::{get_matching, put_matching};
+pub use mirror::{MirrorOptions, mirror};
 pub use pattern::Pattern;
+pub use trees::{fetch_tree, get_tree, put_tree, send_tree};

@@ -7,8 +7,9 @@ use std::fmt;
 use std::hash::Hash;
 
 use relais_proto::{Entry, FileTime, Kind, Lsn, TreePath};
+use relais_tree::{Meta, MetaKind};
 
-use crate::Failure;
+use crate::{Failure, Result};
 
 /// One file or folder of a subtree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,21 @@ impl Node {
             mtime: entry.mtime,
             version: entry.version,
         }
+    }
+
+    /// Describes a local entry, unless it is neither a file nor a folder.
+    ///
+    /// # Errors
+    /// Why the entry is skipped.
+    pub fn local(path: TreePath, meta: &Meta) -> Result<Self, SkipReason> {
+        let kind = match meta.kind {
+            MetaKind::File => Kind::File,
+            MetaKind::Folder => Kind::Folder,
+            MetaKind::Link => return Err(SkipReason::Link),
+            MetaKind::Special => return Err(SkipReason::Special),
+        };
+        let size = if kind == Kind::File { meta.size } else { 0 };
+        Ok(Self { path, kind, size, mtime: meta.mtime, version: None })
     }
 
     /// Whether the node is a folder.
@@ -119,6 +135,22 @@ impl TreeListing {
         self.failed.is_empty()
     }
 
+    /// Skips a name directly in `folder`.
+    pub fn skip(&mut self, folder: &TreePath, name: impl Into<String>, reason: SkipReason) {
+        self.skipped.push(SkippedName::new(folder, name, reason));
+    }
+
+    /// Records a folder that could not be listed; its unknown content must not be removed.
+    pub fn not_listed(&mut self, path: &TreePath, failure: Failure) {
+        self.skipped.push(SkippedName {
+            folder: path.clone(),
+            name: String::new(),
+            path: None,
+            reason: SkipReason::Unreadable,
+        });
+        self.failed.push((path.clone(), failure));
+    }
+
     /// Sorts the nodes.
     pub fn sort(&mut self) {
         self.nodes.sort_unstable_by(|a, b| order(&a.path, &b.path));
@@ -150,6 +182,23 @@ pub fn same_time(a: FileTime, b: FileTime) -> bool {
     a.seconds == b.seconds && (a.nanos == b.nanos || a.nanos == 0 || b.nanos == 0)
 }
 
+/// Joins `path` to `base`.
+///
+/// # Errors
+/// The joined path is too long.
+pub fn under(base: &TreePath, path: &TreePath) -> Result<TreePath> {
+    if base.is_root() || path.is_root() {
+        return Ok(if base.is_root() { path.clone() } else { base.clone() });
+    }
+    TreePath::new(format!("{}/{}", base.as_str(), path.as_str()))
+        .map_err(|e| Failure::from(e).of(&path.to_string()))
+}
+
+/// Returns the full remote path, even if it is too long for a request.
+pub fn remote_name(base: &TreePath, path: &TreePath) -> String {
+    under(base, path).map_or_else(|_| format!("{base}{path}"), |whole| whole.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,5 +223,20 @@ mod tests {
                 && same_time(t(1, 5), t(1, 0))
         );
         assert!(!same_time(t(1, 5), t(1, 6)) && !same_time(t(1, 0), t(2, 0)));
+    }
+
+    #[test]
+    fn paths_are_joined_up_to_the_limit() {
+        let path = |text: &str| TreePath::new(text).unwrap();
+        for (base, rest, whole) in
+            [("a", "b/c", "a/b/c"), ("", "b", "b"), ("a", "", "a"), ("", "", "")]
+        {
+            assert_eq!(under(&path(base), &path(rest)).unwrap(), path(whole));
+        }
+        let long = path(&vec!["n".repeat(255); 15].join("/"));
+        assert!(
+            under(&long, &path(&"n".repeat(255))).is_ok()
+                && under(&long, &path(&format!("{}/x", "n".repeat(255)))).is_err()
+        );
     }
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use relais_proto::{ClusterId, Endpoint, Lsn, SlaveId, limits};
 use serde::{Deserialize, Serialize};
 
-use crate::session::{Route, is_usable};
+use crate::route::{Route, is_usable};
 
 /// Number of the file format.
 const FORMAT: u32 = 1;
@@ -110,8 +110,5 @@ pub fn format_lsn(lsn: Lsn) -> String {
 
 /// Parses an LSN; accepts only the spelling of [`format_lsn`].
 pub fn parse_lsn(text: &str) -> Option<Lsn> {
-    let (epoch, number) = text.strip_suffix('\n')?.split_once('-')?;
-    let lsn = Lsn { epoch: epoch.parse().ok()?, number: number.parse().ok()? };
-    // Rejects other spellings, such as a sign or leading zeros.
-    (format_lsn(lsn) == text).then_some(lsn)
+    text.trim_end().parse().ok().filter(|lsn| format_lsn(*lsn) == text)
 }

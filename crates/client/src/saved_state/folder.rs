@@ -1,16 +1,16 @@
 //! The folder of the saved state: reading and replacing its files.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, File};
-use std::io::{Read, Write};
+use std::fs::DirBuilder;
+use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::debug;
 use relais_tree::{Folder, TreeError};
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
-use rustix::io::Errno;
+
+use crate::locked_folder::LockedFolder;
 
 /// Longest file that is read, in bytes.
 ///
@@ -20,8 +20,6 @@ const MAX_FILE_SIZE: u64 = 64 * 1024;
 const TEMPORARY: &str = "new";
 /// Longest wait for another client that writes.
 const LOCK_TIME: Duration = Duration::from_millis(100);
-/// Pause between two attempts to take the lock.
-const LOCK_STEP: Duration = Duration::from_millis(5);
 
 /// The folder of the saved state. It is created by the first write.
 #[derive(Debug, Clone)]
@@ -37,7 +35,7 @@ impl StateFolder {
         Self::from_env(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME"))
     }
 
-    pub(super) fn from_env(state: Option<OsString>, home: Option<OsString>) -> Option<Self> {
+    pub fn from_env(state: Option<OsString>, home: Option<OsString>) -> Option<Self> {
         // The XDG specification ignores relative paths; each current folder would have its own
         // state.
         let whole =
@@ -90,8 +88,11 @@ impl StateFolder {
         String::from_utf8(bytes).map(Some).map_err(|_| "it is not UTF-8".to_owned())
     }
 
-    /// Opens the folder, creates it if needed, and locks it against other writers.
-    pub fn writer(&self) -> Result<StateWriter, String> {
+    /// Opens the folder, creates it if needed, and calls `write` with its lock.
+    pub fn write<T>(
+        &self,
+        write: impl FnOnce(&LockedFolder<'_>) -> Result<T, String>,
+    ) -> Result<T, String> {
         let plain = |e: &dyn std::fmt::Display| format!("{}: {e}", self.folder.display());
         let folder = match Folder::open(&self.folder) {
             Err(TreeError::NotFound) => {
@@ -100,60 +101,19 @@ impl StateFolder {
                     .mode(0o700)
                     .create(&self.folder)
                     .map_err(|e| plain(&e))?;
-                Folder::open(&self.folder).map_err(|e| plain(&e))?
+                Folder::open(&self.folder)
             }
-            other => other.map_err(|e| plain(&e))?,
-        };
-        let until = Instant::now() + LOCK_TIME;
-        loop {
-            match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(StateWriter { folder }),
-                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < until => {
-                    std::thread::sleep(LOCK_STEP)
-                }
-                Err(e) => return Err(plain(&std::io::Error::from(e))),
-            }
+            other => other,
         }
+        .map_err(|e| plain(&e))?;
+        write(&LockedFolder::lock(&folder, LOCK_TIME).map_err(|e| plain(&e))?)
     }
 }
 
-/// The exclusive writer of the folder; its handle holds the lock.
-pub struct StateWriter {
-    folder: Folder,
-}
-
-impl StateWriter {
-    /// Replaces a file: writes a temporary file, then renames it.
-    ///
-    /// The file is not synced, because no command should wait for it. A power cut loses only saved
-    /// state.
-    pub fn replace(&self, name: &str, text: &str) -> Result<(), String> {
-        let result = self
-            .write(text)
-            .and_then(|()| self.folder.rename(TEMPORARY, name).map_err(|e| e.to_string()));
-        if result.is_err()
-            && let Err(e) = self.folder.unlink(TEMPORARY)
-        {
-            debug!("{TEMPORARY}: {e}");
-        }
-        result.map_err(|e| format!("{name}: {e}"))
-    }
-
-    fn write(&self, text: &str) -> Result<(), String> {
-        let open = || {
-            let flags =
-                OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            openat(&self.folder, TEMPORARY, flags, Mode::RUSR | Mode::WUSR)
-        };
-        let file = match open() {
-            // A crashed client left the file: no other client can hold the lock now.
-            Err(Errno::EXIST) => self
-                .folder
-                .unlink(TEMPORARY)
-                .map_err(|e| e.to_string())
-                .and_then(|()| open().map_err(|e| e.to_string()))?,
-            other => other.map_err(|e| e.to_string())?,
-        };
-        File::from(file).write_all(text.as_bytes()).map_err(|e| e.to_string())
-    }
+/// Replaces a file of the locked folder.
+///
+/// The file is not synced, because no command should wait for it. A power cut loses only saved
+/// state.
+pub fn replace(folder: &LockedFolder<'_>, name: &str, text: &str) -> Result<(), String> {
+    folder.replace(name, TEMPORARY, text, false).map_err(|e| format!("{name}: {e}"))
 }

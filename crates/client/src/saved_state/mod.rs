@@ -13,16 +13,18 @@ mod folder;
 #[cfg(test)]
 mod tests;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use log::debug;
+use relais_net::Host;
 use relais_net::tls::Fingerprint;
 use relais_proto::{Lsn, limits};
 
 use crate::notices::Notices;
 use crate::origin::{Origin, host_key};
-use crate::session::{Host, Route};
+use crate::route::Route;
 pub use folder::StateFolder;
+use folder::replace;
 
 /// The saved state of one host and user.
 pub struct SavedState {
@@ -112,17 +114,18 @@ impl SavedState {
     /// # Errors
     /// Why it cannot be saved.
     pub fn remember_authority(&self, authority: Fingerprint) -> Result<Fingerprint, String> {
-        let writer = self.folder.writer()?;
-        let text = self.folder.read(authorities::NAME)?.unwrap_or_default();
-        if let Some(known) = authorities::find(&text, &self.host)? {
-            return Ok(known);
-        }
-        let text = authorities::add(&text, &self.host, authority);
-        if text.len() > authorities::MAX_FILE_SIZE {
-            return Err("the list is too long".to_owned());
-        }
-        writer.replace(authorities::NAME, &text)?;
-        Ok(authority)
+        self.folder.write(|lock| {
+            let text = self.folder.read(authorities::NAME)?.unwrap_or_default();
+            if let Some(known) = authorities::find(&text, &self.host)? {
+                return Ok(known);
+            }
+            let text = authorities::add(&text, &self.host, authority);
+            if text.len() > authorities::MAX_FILE_SIZE {
+                return Err("the list is too long".to_owned());
+            }
+            replace(lock, authorities::NAME, &text)?;
+            Ok(authority)
+        })
     }
 
     /// Returns the path of the file with the known authorities.
@@ -149,28 +152,29 @@ impl SavedState {
     /// Replaces an impossible LSN by the lower `lsn`.
     pub fn lower_lsn(&mut self, origin: &Origin, lsn: Lsn) {
         self.kept = None;
-        let lowered = self
-            .folder
-            .writer()
-            .and_then(|writer| writer.replace(&lsn_file_name(origin), &file::format_lsn(lsn)));
+        let lowered =
+            self.folder.write(|lock| replace(lock, &lsn_file_name(origin), &file::format_lsn(lsn)));
         if let Err(why) = lowered {
             debug!("the impossible LSN is still saved: {why}");
         }
     }
 
     fn write(&mut self, origin: &Origin, lsn: Lsn) -> Result<(), String> {
-        let writer = self.folder.writer()?;
-        if let Some(text) = &self.new {
-            writer.replace(&self.name(), text)?;
-            self.new = None;
-        }
-        // Another client may have seen a later change; the lock prevents a write between both
-        // steps.
         let name = lsn_file_name(origin);
-        let known = self.folder.read(&name).ok().flatten().and_then(|text| file::parse_lsn(&text));
-        if known.is_none_or(|known| known < lsn) {
-            writer.replace(&name, &file::format_lsn(lsn))?;
-        }
+        let known = self.folder.write(|lock| {
+            if let Some(text) = &self.new {
+                replace(lock, &self.name(), text)?;
+            }
+            // Another client may have seen a later change; the lock prevents a write between both
+            // steps.
+            let known = self.folder.read(&name).ok().flatten();
+            let known = known.and_then(|text| file::parse_lsn(&text));
+            if known.is_none_or(|known| known < lsn) {
+                replace(lock, &name, &file::format_lsn(lsn))?;
+            }
+            Ok(known)
+        })?;
+        self.new = None;
         self.kept = Some((origin.clone(), known.map_or(lsn, |known| known.max(lsn))));
         Ok(())
     }
@@ -203,6 +207,6 @@ fn lsn_file_name(origin: &Origin) -> String {
 }
 
 /// Returns the seconds since 1970; 0 for a clock before that.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+fn now() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0)
 }

@@ -9,8 +9,8 @@ use relais_transfer::Fault;
 
 use super::connect::{LoginOutcome, SHORT_TIMEOUTS};
 use super::handshake::into_failure;
-use super::route::{Route, is_usable};
 use super::{OpenSession, Session};
+use crate::route::{Route, is_usable};
 
 /// Time limit for one search for a holder. The transfer asks again soon, so the limit can be short.
 const SEARCH_TIME: Duration = Duration::from_secs(5);

@@ -13,7 +13,6 @@ mod holders;
 mod login_prompt;
 mod observed;
 mod requests;
-mod route;
 mod sessions;
 mod slaves;
 #[cfg(test)]
@@ -35,14 +34,13 @@ pub use destination::Destination;
 use observed::{ObservedState, SharedLsn};
 pub use relais_net::Host;
 pub use requests::{Details, StatusReport};
-use route::Avoid;
-pub use route::{Route, is_usable};
 pub use trust::Security;
 
 use crate::Failure;
 use crate::interrupt::Interrupt;
 use crate::notices::Notices;
 use crate::origin::Origin;
+use crate::route::{Avoid, Route};
 use crate::saved_state::SavedState;
 
 /// The server, the credentials and the connection options.

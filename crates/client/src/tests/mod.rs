@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use relais_proto::TreePath;
 
+use crate::commands::{CommandStatus, ParsedCommand};
 use crate::interrupt::Interrupt;
 use crate::local::LocalFolders;
 use crate::notices::Notices;
@@ -27,6 +28,18 @@ use crate::output::{Output, Screen};
 use crate::session::{Session, Settings};
 use crate::shell::Shell;
 use tree::Tree;
+
+impl Shell {
+    /// Runs one line.
+    pub fn execute(&mut self, line: &str) -> CommandStatus {
+        ParsedCommand::parse(line).execute(self)
+    }
+
+    /// Resumes the transfers in the `.log`, as at the start of a prompt.
+    pub fn resume_all(&mut self) -> u8 {
+        crate::resume::resume_all(self)
+    }
+}
 
 /// Standard output of a shell under test.
 #[derive(Clone, Default)]

@@ -198,7 +198,7 @@ fn later(
 }
 
 fn connect(shell: &mut Shell) {
-    shell.prefer_holder();
+    crate::resume::prefer_holder(shell);
     shell.session.connect().unwrap();
 }
 
@@ -428,7 +428,7 @@ fn stdin_upload_cannot_be_resumed() {
         let (reader, mut writer) = std::io::pipe().unwrap();
         let thread = std::thread::spawn(move || writer.write_all(&bytes));
         let path = relais_proto::TreePath::new(name).unwrap();
-        let result = client.shell.send_stream(reader, &path, Expect::Any);
+        let result = crate::send::send_stream(&mut client.shell, reader, &path, Expect::Any);
         drop(thread.join());
         result
     };

@@ -1,16 +1,17 @@
-//! Reading and replacing the `.log` of a folder.
+//! Reading and replacing the `.log` of a folder, and one entry of it during its command.
 
-use std::io::{Read, Write};
-use std::time::{Duration, Instant};
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
 
-use log::debug;
 use relais_tree::{Folder, TreeError};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 
+use super::entry::{TransferEntry, TransferTask};
 use super::line::{self, LineError, MAX_LINE};
 use super::names::{LOG, LOG_TEMPORARY};
-use super::{BadLine, LogContents, LogError, TransferEntry, TransferTask};
+use crate::locked_folder::LockedFolder;
+use crate::notices::Notices;
+use crate::{Failure, Result};
 
 /// Longest file that is read, in bytes.
 const MAX_FILE_SIZE: u64 = 1024 * 1024;
@@ -20,11 +21,29 @@ const MAX_ENTRIES: usize = 1000;
 const MAX_BAD_LINES: usize = 100;
 /// Longest wait for another client that holds the lock.
 const LOCK_TIME: Duration = Duration::from_secs(2);
-/// Pause between two attempts to take the lock.
-const LOCK_STEP: Duration = Duration::from_millis(5);
 /// First line of the file, for human readers.
 const HEADER: &str = "# Unfinished transfers of ftpclient, which resumes them here. \
                       The command transfers shows them, transfers --drop deletes them.\n";
+
+/// A line that was ignored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadLine {
+    /// Line number, from 1.
+    pub number: usize,
+    /// Why the line is ignored.
+    pub why: LineError,
+}
+
+/// The parsed content of a `.log`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogContents {
+    /// The valid entries, in order.
+    pub entries: Vec<TransferEntry>,
+    /// All other lines.
+    pub bad: Vec<BadLine>,
+    /// Lines of other versions of this program, which are kept unchanged.
+    pub unknown: Vec<String>,
+}
 
 /// The `.log` of one folder.
 #[derive(Debug)]
@@ -33,45 +52,36 @@ pub struct TransferLog {
 }
 
 impl TransferLog {
-    /// Opens the `.log` of `folder`.
-    ///
-    /// The handle must be opened for this purpose and not cloned, because the lock against other
-    /// writers belongs to it.
+    /// Opens the `.log` of the folder `home`.
     ///
     /// # Errors
-    /// [`LogError::NotAFile`] if the name belongs to something other than a regular file.
-    pub fn open(folder: Folder) -> Result<Self, LogError> {
+    /// The name belongs to something other than a regular file.
+    pub fn open(home: &Path) -> Result<Self> {
+        let folder = Folder::open(home).map_err(|e| failure!(Local, "{}: {e}", home.display()))?;
         let log = Self { folder };
         log.file()?;
         Ok(log)
     }
 
-    /// Returns the valid entries.
-    ///
-    /// # Errors
-    /// See [`LogError`].
-    pub fn entries(&self) -> Result<Vec<TransferEntry>, LogError> {
-        self.read().map(|contents| contents.entries)
-    }
-
     /// Returns the valid entries and a report of the bad lines.
     ///
     /// # Errors
-    /// See [`LogError`].
-    pub fn read(&self) -> Result<LogContents, LogError> {
+    /// The file cannot be read.
+    pub fn read(&self) -> Result<LogContents> {
         let Some(file) = self.file()? else { return Ok(LogContents::default()) };
         let mut bytes = Vec::new();
         file.take(MAX_FILE_SIZE + 1)
             .read_to_end(&mut bytes)
-            .map_err(|e| LogError::Folder(TreeError::Io("read the file", e)))?;
+            .map_err(|e| unusable(TreeError::Io("read the file", e)))?;
         Ok(parse_all(&bytes))
     }
 
     /// Writes an entry; replaces an older one with the same key.
     ///
     /// # Errors
-    /// See [`LogError`].
-    pub fn put(&mut self, entry: TransferEntry) -> Result<(), LogError> {
+    /// The file cannot be replaced.
+    pub fn put(&mut self, entry: TransferEntry) -> Result<()> {
+        // Only a line that claims bytes must be durable; the others can be written again.
         let sync = matches!(&entry.task, TransferTask::Get(Some(state)) if !state.good.is_empty());
         self.change(sync, |entries| {
             match entries.iter_mut().find(|old| old.key() == entry.key()) {
@@ -82,19 +92,11 @@ impl TransferLog {
         })
     }
 
-    /// Removes the entry with the same command and names, if it exists.
+    /// Removes the entries with the same commands and names, if they exist.
     ///
     /// # Errors
-    /// See [`LogError`].
-    pub fn remove(&mut self, which: &TransferEntry) -> Result<(), LogError> {
-        self.remove_all(std::slice::from_ref(which))
-    }
-
-    /// Removes several entries.
-    ///
-    /// # Errors
-    /// See [`LogError`].
-    pub fn remove_all(&mut self, which: &[TransferEntry]) -> Result<(), LogError> {
+    /// The file cannot be replaced.
+    pub fn remove(&mut self, which: &[TransferEntry]) -> Result<()> {
         self.change(false, |entries| {
             let before = entries.len();
             entries.retain(|entry| !which.iter().any(|gone| entry.is_same(gone)));
@@ -103,14 +105,14 @@ impl TransferLog {
     }
 
     /// Opens the file; returns none if it does not exist.
-    fn file(&self) -> Result<Option<std::fs::File>, LogError> {
+    fn file(&self) -> Result<Option<std::fs::File>> {
         match self.folder.open_read(LOG) {
             Ok(open) => Ok(Some(open.file)),
             Err(TreeError::NotFound) => Ok(None),
-            Err(error @ (TreeError::IsFolder | TreeError::NotServed(_))) => {
-                Err(LogError::NotAFile(error))
+            Err(e @ (TreeError::IsFolder | TreeError::NotServed(_))) => {
+                fail!(Local, ".log: something that is not a file of its own has the name .log: {e}")
             }
-            Err(error) => Err(LogError::Folder(error)),
+            Err(error) => Err(unusable(error)),
         }
     }
 
@@ -121,87 +123,118 @@ impl TransferLog {
         &mut self,
         sync: bool,
         change: impl FnOnce(&mut Vec<TransferEntry>) -> bool,
-    ) -> Result<(), LogError> {
-        let _lock = FolderLock::take(&self.folder)?;
+    ) -> Result<()> {
+        let lock = LockedFolder::lock(&self.folder, LOCK_TIME).map_err(unusable)?;
         let LogContents { mut entries, unknown, .. } = self.read()?;
         if !change(&mut entries) {
             return Ok(());
         }
         if entries.is_empty() && unknown.is_empty() {
-            return self.folder.unlink(LOG).map_err(LogError::Folder);
+            return self.folder.unlink(LOG).map_err(unusable);
         }
-        self.replace(&entries, &unknown, sync)
-    }
-
-    /// Writes all lines to a temporary file, then renames it.
-    fn replace(
-        &self,
-        entries: &[TransferEntry],
-        unknown: &[String],
-        sync: bool,
-    ) -> Result<(), LogError> {
         let mut text = HEADER.to_owned();
         for line in entries.iter().map(line::format).chain(unknown.iter().cloned()) {
             text.push_str(&line);
             text.push('\n');
         }
         if entries.len() + unknown.len() > MAX_ENTRIES || text.len() as u64 > MAX_FILE_SIZE {
-            return Err(LogError::Full);
+            fail!(Local, ".log: there are too many unfinished transfers");
         }
-        let result =
-            self.write_temporary(&text, sync).and_then(|()| self.folder.rename(LOG_TEMPORARY, LOG));
-        if result.is_err()
-            && let Err(e) = self.folder.unlink(LOG_TEMPORARY)
-        {
-            debug!("{LOG_TEMPORARY}: {e}");
-        }
-        result.map_err(LogError::Folder)
-    }
-
-    fn write_temporary(&self, text: &str, sync: bool) -> Result<(), TreeError> {
-        let mut file = match self.folder.create_new(LOG_TEMPORARY) {
-            Err(TreeError::Taken) => {
-                // A crashed client left the file: no other client can hold the lock now.
-                self.folder.unlink(LOG_TEMPORARY)?;
-                self.folder.create_new(LOG_TEMPORARY)?
-            }
-            other => other?,
-        };
-        let failed = |e| TreeError::Io("write the file", e);
-        file.write_all(text.as_bytes()).map_err(failed)?;
-        // Only a line that claims bytes must be durable; the others can be written again.
-        if sync { file.sync_data().map_err(failed) } else { Ok(()) }
+        lock.replace(LOG, LOG_TEMPORARY, &text, sync).map_err(unusable)
     }
 }
 
-/// The lock on the folder, released on drop. It leaves no file behind.
-struct FolderLock<'a>(&'a Folder);
-
-impl<'a> FolderLock<'a> {
-    fn take(folder: &'a Folder) -> Result<Self, LogError> {
-        let until = Instant::now() + LOCK_TIME;
-        loop {
-            match flock(folder, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self(folder)),
-                Err(Errno::INTR) => {}
-                Err(Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(LOCK_STEP),
-                Err(Errno::WOULDBLOCK) => return Err(LogError::Locked),
-                Err(e) => return Err(LogError::Folder(TreeError::Io("lock the folder", e.into()))),
-            }
-        }
+#[allow(clippy::needless_pass_by_value, reason = "fits map_err")]
+fn unusable(error: TreeError) -> Failure {
+    match error {
+        TreeError::InUse => failure!(Local, ".log: another program keeps the folder locked"),
+        error => failure!(Local, ".log: {error}"),
     }
 }
 
-impl Drop for FolderLock<'_> {
-    fn drop(&mut self) {
-        if let Err(e) = flock(self.0, FlockOperation::Unlock) {
-            debug!("the folder stays locked until its handle is closed: {e}");
-        }
+/// The entry of one command, or of one large file of it: written, and removed at the end.
+pub struct LogHandle {
+    log: TransferLog,
+    entry: TransferEntry,
+}
+
+impl LogHandle {
+    /// Writes the entry of a command that begins, and returns the handle on it.
+    ///
+    /// `begin` gets the task of an equal entry of an earlier run, and returns the task to write.
+    /// Without a `.log` the transfer still works: the user is told, and the result is none.
+    pub fn enter(
+        home: &Path,
+        notices: &Notices,
+        entry: TransferEntry,
+        begin: impl FnOnce(Option<TransferTask>) -> TransferTask,
+    ) -> Option<Self> {
+        let remote = entry.remote.clone();
+        let entered = Self::open(home, entry).and_then(|mut handle| {
+            let entries = handle.log.read()?.entries;
+            let known = entries.into_iter().find(|entry| entry.is_same(&handle.entry));
+            if let Some(known) = &known {
+                handle.entry.since = known.since;
+            }
+            handle.write(begin(known.map(|known| known.task)))?;
+            Ok(handle)
+        });
+        entered
+            .inspect_err(|failure| {
+                notices.say(&format!("{remote}: if interrupted, it cannot be resumed: {failure}"));
+            })
+            .ok()
     }
+
+    /// Opens the entry with the key of `entry` in the `.log` of `home`; writes nothing.
+    ///
+    /// # Errors
+    /// The `.log` cannot be used.
+    pub fn open(home: &Path, entry: TransferEntry) -> Result<Self> {
+        Ok(Self { log: TransferLog::open(home)?, entry })
+    }
+
+    /// Returns the task that was written last.
+    pub fn task(&self) -> &TransferTask {
+        &self.entry.task
+    }
+
+    /// Writes the entry with a new task.
+    ///
+    /// # Errors
+    /// The `.log` cannot be written.
+    pub fn write(&mut self, task: TransferTask) -> Result<()> {
+        self.entry.task = task;
+        self.log.put(self.entry.clone())
+    }
+
+    /// Removes the entry, because its command is finished.
+    ///
+    /// # Errors
+    /// The `.log` cannot be written.
+    pub fn finish(&mut self) -> Result<()> {
+        self.log.remove(std::slice::from_ref(&self.entry))
+    }
+}
+
+/// Reads the `.log` of `home`, including its bad lines.
+///
+/// # Errors
+/// The `.log` cannot be read.
+pub fn read_log(home: &Path) -> Result<LogContents> {
+    TransferLog::open(home)?.read()
+}
+
+/// Removes entries from the `.log` of `home`.
+///
+/// # Errors
+/// The `.log` cannot be read or written.
+pub fn forget_entries(home: &Path, entries: &[TransferEntry]) -> Result<()> {
+    TransferLog::open(home)?.remove(entries)
 }
 
 /// Parses all lines. Any bytes result in entries and reports.
-pub(super) fn parse_all(bytes: &[u8]) -> LogContents {
+pub fn parse_all(bytes: &[u8]) -> LogContents {
     let mut contents = LogContents::default();
     let too_long = bytes.len() as u64 > MAX_FILE_SIZE;
     for (number, text) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {

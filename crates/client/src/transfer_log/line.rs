@@ -15,18 +15,20 @@
 //! Every later format has another number or command in front and ends with the same check. This
 //! version therefore recognises complete lines of later versions, and keeps them.
 
-use relais_proto::{Expect, FileTime, Lsn, NameError, TreePath, limits};
+use std::str::{FromStr, Split};
+
+use relais_net::Host;
+use relais_proto::{Expect, FileTime, TreePath, limits};
 use relais_transfer::download::Resume;
-use relais_transfer::{MOST_RANGES, Ranges, RangesError};
+use relais_transfer::{MOST_RANGES, Ranges};
 use thiserror::Error;
 
+use super::entry::{TransferEntry, TransferTask, UploadRecord};
 use super::names::short_hash;
-use super::{TransferEntry, TransferTask, UploadRecord};
 use crate::origin::{Origin, host_key};
-use crate::session::Host;
 
 /// Longest line in bytes: two names of 4,095 bytes, tripled by the escaping, and 256 ranges.
-pub(super) const MAX_LINE: usize = 40 * 1024;
+pub const MAX_LINE: usize = 40 * 1024;
 /// Longest local name in bytes: `PATH_MAX` without its NUL.
 const MAX_LOCAL_NAME: usize = 4095;
 /// Number of the line format.
@@ -62,12 +64,6 @@ pub enum LineError {
     /// A field has no valid value.
     #[error("its {0} cannot be read")]
     Field(&'static str),
-    /// The remote name breaks the rules for names.
-    #[error("its remote name is not allowed: {0}")]
-    Remote(NameError),
-    /// The ranges cannot be parsed.
-    #[error("its ranges cannot be read: {0}")]
-    Ranges(RangesError),
     /// A range lies beyond the end of the content.
     #[error("its ranges go beyond the size")]
     BeyondSize,
@@ -80,7 +76,7 @@ pub enum LineError {
 }
 
 /// Formats an entry as a line without the newline.
-pub(super) fn format(entry: &TransferEntry) -> String {
+pub fn format(entry: &TransferEntry) -> String {
     let remote =
         if entry.remote.is_root() { TOP.to_owned() } else { escape(entry.remote.as_str()) };
     let mut line = format!(
@@ -131,8 +127,11 @@ fn or_none(value: Option<impl ToString>) -> String {
     value.map_or_else(|| NONE.to_owned(), |value| value.to_string())
 }
 
-/// Parses a line.
-pub(super) fn parse(line: &[u8]) -> Result<TransferEntry, LineError> {
+/// Parses a line without the newline; accepts only the spelling of [`format`].
+///
+/// # Errors
+/// Why the line is ignored.
+pub fn parse(line: &[u8]) -> Result<TransferEntry, LineError> {
     if line.len() > MAX_LINE {
         return Err(LineError::TooLong);
     }
@@ -141,122 +140,108 @@ pub(super) fn parse(line: &[u8]) -> Result<TransferEntry, LineError> {
     if short_hash(&line.as_bytes()[..=front.len()]) != check {
         return Err(LineError::Checksum);
     }
-    let fields: Vec<&str> = front.split(' ').collect();
-    let (&[tag, command], rest) = fields.split_first_chunk().ok_or(LineError::Fields)?;
+    let mut fields = Fields(front.split(' '));
+    let (tag, command) = (fields.next()?, fields.next()?);
     if tag != TAG || !COMMANDS.contains(&command) {
         return Err(LineError::Unknown(line.to_owned()));
     }
-    let (&[remote, local, host, authority, cluster, since], state) =
-        rest.split_first_chunk().ok_or(LineError::Fields)?;
     let entry = TransferEntry {
-        remote: parse_remote(remote)?,
-        local: parse_local(local)?,
+        remote: fields.remote()?,
+        local: fields.name("local name", |name| {
+            (!name.is_empty() && name.len() <= MAX_LOCAL_NAME && !name.contains('\0'))
+                .then_some(name)
+        })?,
         origin: Origin {
-            host: parse_host(host).ok_or(LineError::Field("host"))?,
-            authority: optional(authority, |text| text.parse().ok())
-                .ok_or(LineError::Field("authority"))?,
-            cluster: cluster.parse().map_err(|_| LineError::Field("cluster"))?,
+            host: fields.name("host", |text| {
+                (host_key(&text.parse::<Host>().ok()?) == text).then_some(text)
+            })?,
+            authority: fields.optional("authority")?,
+            cluster: fields.read("cluster")?,
         },
-        since: since.parse().map_err(|_| LineError::Field("time of its beginning"))?,
-        task: parse_task(command, state)?,
+        since: fields.read("time of its beginning")?,
+        task: match command {
+            "get" => TransferTask::Get(parse_get(&mut fields)?),
+            "put" => TransferTask::Put(parse_put(&mut fields)?),
+            "get-r" => TransferTask::GetTree,
+            _ => TransferTask::PutTree,
+        },
     };
-    if entry.remote.is_root()
-        && !matches!(entry.task, TransferTask::GetTree | TransferTask::PutTree)
-    {
+    if fields.next().is_ok() {
+        return Err(LineError::Fields);
+    }
+    if entry.remote.is_root() && !entry.task.is_tree() {
         return Err(LineError::Field("remote name"));
     }
-    // Each value has one valid spelling only.
     if format(&entry) == line { Ok(entry) } else { Err(LineError::Field("spelling")) }
 }
 
-fn parse_task(command: &str, state: &[&str]) -> Result<TransferTask, LineError> {
-    match (command, state) {
-        ("get", &[version, size, digest, identity, mtime, ranges]) => {
-            parse_get([version, size, digest, identity, mtime, ranges]).map(TransferTask::Get)
+/// The fields of a line that are not parsed yet.
+struct Fields<'a>(Split<'a, char>);
+
+impl<'a> Fields<'a> {
+    fn next(&mut self) -> Result<&'a str, LineError> {
+        self.0.next().ok_or(LineError::Fields)
+    }
+
+    fn read<T: FromStr>(&mut self, what: &'static str) -> Result<T, LineError> {
+        self.next()?.parse().map_err(|_| LineError::Field(what))
+    }
+
+    fn optional<T: FromStr>(&mut self, what: &'static str) -> Result<Option<T>, LineError> {
+        match self.next()? {
+            NONE => Ok(None),
+            field => field.parse().map(Some).map_err(|_| LineError::Field(what)),
         }
-        ("put", &[id, slave, size, identity, expect, sent]) => {
-            parse_put([id, slave, size, identity, expect, sent]).map(TransferTask::Put)
-        }
-        ("get-r", []) => Ok(TransferTask::GetTree),
-        ("put-r", []) => Ok(TransferTask::PutTree),
-        _ => Err(LineError::Fields),
+    }
+
+    fn name(
+        &mut self,
+        what: &'static str,
+        check: impl FnOnce(String) -> Option<String>,
+    ) -> Result<String, LineError> {
+        unescape(self.next()?).and_then(check).ok_or(LineError::Field(what))
+    }
+
+    fn remote(&mut self) -> Result<TreePath, LineError> {
+        let path = match self.next()? {
+            TOP => Some(TreePath::root()),
+            field => unescape(field).and_then(|name| TreePath::new(name).ok()),
+        };
+        path.ok_or(LineError::Field("remote name"))
     }
 }
 
-fn parse_put(
-    [id, slave, size, identity, expect, sent]: [&str; 6],
-) -> Result<UploadRecord, LineError> {
+fn parse_put(fields: &mut Fields<'_>) -> Result<UploadRecord, LineError> {
     let upload = UploadRecord {
-        id: id.parse().map_err(|_| LineError::Field("id"))?,
-        slave: optional(slave, |text| text.parse().ok()).ok_or(LineError::Field("slave"))?,
-        size: size
-            .parse()
-            .ok()
-            .filter(|size| *size <= limits::FILE_SIZE)
-            .ok_or(LineError::Field("size"))?,
-        identity: identity.parse().map_err(|_| LineError::Field("identity"))?,
-        expect: parse_expect(expect).ok_or(LineError::Field("expectation"))?,
-        sent: sent.parse().map_err(|_| LineError::Field("number of bytes"))?,
+        id: fields.read("id")?,
+        slave: fields.optional("slave")?,
+        size: fields.read("size")?,
+        identity: fields.read("identity")?,
+        expect: match fields.next()? {
+            ANY => Expect::Any,
+            ABSENT => Expect::Absent,
+            UNNUMBERED => Expect::Unnumbered,
+            version => Expect::Lsn(version.parse().map_err(|_| LineError::Field("expectation"))?),
+        },
+        sent: fields.read("number of bytes")?,
     };
-    if upload.sent > upload.size { Err(LineError::BeyondSize) } else { Ok(upload) }
-}
-
-/// Parses a host in its canonical spelling, with its port.
-fn parse_host(field: &str) -> Option<String> {
-    let text = unescape(field)?;
-    let host: Host = text.parse().ok()?;
-    (host_key(&host) == text).then_some(text)
-}
-
-fn parse_expect(text: &str) -> Option<Expect> {
-    Some(match text {
-        ANY => Expect::Any,
-        ABSENT => Expect::Absent,
-        UNNUMBERED => Expect::Unnumbered,
-        version => Expect::Lsn(parse_version(version)?),
-    })
-}
-
-fn parse_remote(field: &str) -> Result<TreePath, LineError> {
-    if field == TOP {
-        return Ok(TreePath::root());
+    match upload {
+        UploadRecord { size, .. } if size > limits::FILE_SIZE => Err(LineError::Field("size")),
+        UploadRecord { size, sent, .. } if sent > size => Err(LineError::BeyondSize),
+        _ => Ok(upload),
     }
-    let path = TreePath::new(unescape(field).ok_or(LineError::Field("remote name"))?)
-        .map_err(LineError::Remote)?;
-    if path.is_root() { Err(LineError::Field("remote name")) } else { Ok(path) }
 }
 
-fn parse_local(field: &str) -> Result<String, LineError> {
-    unescape(field)
-        .filter(|name| !name.is_empty() && name.len() <= MAX_LOCAL_NAME && !name.contains('\0'))
-        .ok_or(LineError::Field("local name"))
-}
-
-fn parse_get(fields: [&str; 6]) -> Result<Option<Resume>, LineError> {
-    if fields.iter().all(|field| *field == NONE) {
-        return Ok(None);
-    }
-    let [version, size, digest, identity, mtime, ranges] = fields;
-    let state = Resume {
-        size: size.parse().map_err(|_| LineError::Field("size"))?,
-        mtime: parse_mtime(mtime).ok_or(LineError::Field("time"))?,
-        digest: optional(digest, |text| text.parse().ok()).ok_or(LineError::Field("digest"))?,
-        identity: optional(identity, |text| text.parse().ok())
-            .ok_or(LineError::Field("identity"))?,
-        version: optional(version, parse_version).ok_or(LineError::Field("version"))?,
-        good: ranges.parse::<Ranges>().map_err(LineError::Ranges)?,
-    };
+/// Parses the state of a download; none before a server has sent anything.
+fn parse_get(fields: &mut Fields<'_>) -> Result<Option<Resume>, LineError> {
+    let version = fields.optional("version")?;
+    let size: Option<u64> = fields.optional("size")?;
+    let (digest, identity) = (fields.optional("digest")?, fields.optional("identity")?);
+    let (mtime, good) = (fields.next()?, fields.read::<Ranges>("ranges")?);
+    let Some(size) = size else { return Ok(None) };
+    let mtime = parse_mtime(mtime).ok_or(LineError::Field("time"))?;
+    let state = Resume { size, mtime, digest, identity, version, good };
     if state.good.end() > state.size { Err(LineError::BeyondSize) } else { Ok(Some(state)) }
-}
-
-/// Parses an optional field; the outer none means that it is invalid.
-fn optional<T>(field: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
-    if field == NONE { Some(None) } else { read(field).map(Some) }
-}
-
-fn parse_version(text: &str) -> Option<Lsn> {
-    let (epoch, number) = text.split_once('-')?;
-    Some(Lsn { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
 }
 
 fn parse_mtime(text: &str) -> Option<FileTime> {

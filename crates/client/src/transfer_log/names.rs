@@ -5,9 +5,9 @@ use relais_proto::TreePath;
 use crate::origin::Origin;
 
 /// Name of the log.
-pub(super) const LOG: &str = ".log";
+pub const LOG: &str = ".log";
 /// Temporary name of a new `.log`. One name is enough, because its writer holds the lock.
-pub(super) const LOG_TEMPORARY: &str = ".relais-log.new";
+pub const LOG_TEMPORARY: &str = ".relais-log.new";
 const PART_START: &str = ".relais-";
 const PART_END: &str = ".part";
 const LOCK_END: &str = ".lock";
@@ -29,7 +29,7 @@ pub fn lock_name(remote: &TreePath, local: &str, origin: &Origin) -> String {
 }
 
 /// Returns the first 16 hexadecimal digits of the BLAKE3 hash of `bytes`.
-pub(super) fn short_hash(bytes: &[u8]) -> String {
+pub fn short_hash(bytes: &[u8]) -> String {
     let mut hex = blake3::hash(bytes).to_hex().to_string();
     hex.truncate(16);
     hex

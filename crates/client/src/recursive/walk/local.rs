@@ -4,10 +4,10 @@
 //! top, one folder is open at a time.
 
 use relais_proto::TreePath;
-use relais_tree::{Folder, FolderEntry, Meta, MetaKind, TreeError};
+use relais_tree::{Folder, TreeError};
 
 use crate::interrupt::Interrupt;
-use crate::recursive::node::{Node, SkipReason, SkippedName, TreeListing};
+use crate::recursive::node::{Node, SkipReason, TreeListing};
 use crate::transfer_log::is_reserved;
 use crate::{Failure, Result};
 
@@ -28,7 +28,7 @@ pub fn local(top: &Folder, interrupt: &Interrupt) -> Result<TreeListing> {
             let path = listing.nodes[at].path.clone();
             match top.open_folder(&path) {
                 Ok(folder) => enter(&folder, &path, &mut listing),
-                Err(error) => not_listed(&path, &error, &mut listing),
+                Err(error) => listing.not_listed(&path, failure(&error)),
             }
         }
         at += 1;
@@ -41,79 +41,38 @@ pub fn local(top: &Folder, interrupt: &Interrupt) -> Result<TreeListing> {
 fn enter(folder: &Folder, path: &TreePath, listing: &mut TreeListing) {
     let names = match folder.list() {
         Ok(names) => names,
-        Err(error) => return not_listed(path, &error, listing),
+        Err(error) => return listing.not_listed(path, failure(&error)),
     };
     for name in names {
         match name {
-            Ok(name) => take(folder, path, &name, listing),
-            Err(error) => not_listed(path, &error, listing),
+            Ok(name) => take(folder, path, name.name(), listing),
+            Err(error) => listing.not_listed(path, failure(&error)),
         }
     }
 }
 
-fn take(folder: &Folder, path: &TreePath, listed: &FolderEntry, listing: &mut TreeListing) {
-    let found = std::str::from_utf8(listed.name())
-        .ok()
-        .and_then(|name| Some((name, path.join(name).ok()?)));
+fn take(folder: &Folder, path: &TreePath, bytes: &[u8], listing: &mut TreeListing) {
+    let found =
+        std::str::from_utf8(bytes).ok().and_then(|name| Some((name, path.join(name).ok()?)));
     let Some((name, whole)) = found else {
-        let shown = String::from_utf8_lossy(listed.name()).into_owned();
-        listing.skipped.push(SkippedName::new(path, shown, SkipReason::Name));
-        return;
+        return listing.skip(path, String::from_utf8_lossy(bytes), SkipReason::Name);
     };
     if is_reserved(name) {
-        listing.skipped.push(SkippedName::new(path, name, SkipReason::Reserved));
-        return;
+        return listing.skip(path, name, SkipReason::Reserved);
     }
-    if let Some(reason) = listed.kind().and_then(skip_reason) {
-        listing.skipped.push(SkippedName::new(path, name, reason));
-        return;
-    }
-    match folder.survey(listed.name()) {
-        Ok(survey) if survey.mount_point => {
-            listing.skipped.push(SkippedName::new(path, name, SkipReason::Mount))
-        }
-        Ok(survey) => match skip_reason(survey.meta.kind) {
-            Some(reason) => listing.skipped.push(SkippedName::new(path, name, reason)),
-            None => listing.nodes.extend(node(whole, &survey.meta)),
+    match folder.survey(bytes) {
+        Ok(survey) if survey.mount_point => listing.skip(path, name, SkipReason::Mount),
+        Ok(survey) => match Node::local(whole, &survey.meta) {
+            Ok(node) => listing.nodes.push(node),
+            Err(reason) => listing.skip(path, name, reason),
         },
         // The entry vanished since the folder was read.
         Err(TreeError::NotFound) => {}
         Err(error) => {
-            listing.skipped.push(SkippedName::new(path, name, SkipReason::Unreadable));
+            listing.skip(path, name, SkipReason::Unreadable);
             listing.failed.push((whole, failure(&error)));
         }
     }
-}
-
-fn skip_reason(kind: MetaKind) -> Option<SkipReason> {
-    match kind {
-        MetaKind::File | MetaKind::Folder => None,
-        MetaKind::Link => Some(SkipReason::Link),
-        MetaKind::Special => Some(SkipReason::Special),
-    }
-}
-
-fn node(path: TreePath, meta: &Meta) -> Option<Node> {
-    let kind = meta.served_kind()?;
-    let is_file = meta.kind == MetaKind::File;
-    Some(Node {
-        path,
-        kind,
-        size: if is_file { meta.size } else { 0 },
-        mtime: meta.mtime,
-        version: None,
-    })
-}
-
-/// Records an unreadable folder; its unknown content must not be removed.
-fn not_listed(path: &TreePath, error: &TreeError, listing: &mut TreeListing) {
-    listing.skipped.push(SkippedName {
-        folder: path.clone(),
-        name: String::new(),
-        path: None,
-        reason: SkipReason::Unreadable,
-    });
-    listing.failed.push((path.clone(), failure(error)));
 }
 
 fn failure(error: &TreeError) -> Failure {

@@ -1,12 +1,11 @@
 //! Listing of a remote subtree with pipelined requests.
 
 use relais_proto::{Entry, TreePath};
-use relais_transfer::pipeline::{PipelineError, PipelineHandler, PipelineReply, PipelineRequest};
+use relais_transfer::pipeline::{PipelineReply, PipelineRequest};
 
 use crate::Result;
-use crate::recursive::conversation::{ConversationContext, run_conversation, stopped, under};
-use crate::recursive::listing_budget::ListingBudget;
-use crate::recursive::node::{Node, SkipReason, SkippedName, TreeListing};
+use crate::recursive::conversation::{Conversation, ListingBudget, converse};
+use crate::recursive::node::{Node, SkipReason, TreeListing, under};
 use crate::shell::Shell;
 use crate::transfer_log::is_reserved;
 
@@ -15,15 +14,9 @@ use crate::transfer_log::is_reserved;
 /// # Errors
 /// The folder itself cannot be listed, no server answers, or the user interrupted.
 pub fn remote(shell: &mut Shell, base: &TreePath) -> Result<TreeListing> {
-    let context = ConversationContext::new(shell);
-    let mut walk = RemoteWalk {
-        base,
-        listing: TreeListing::default(),
-        next: 0,
-        budget: ListingBudget::default(),
-        context,
-    };
-    run_conversation(&mut shell.session, &shell.notices, &mut walk)?;
+    let (listing, budget) = (TreeListing::default(), ListingBudget::default());
+    let mut walk = RemoteWalk { base, listing, next: 0, budget };
+    converse(&mut shell.session, &shell.notices, &shell.interrupt, &mut walk)?;
     let mut listing = walk.listing;
     if let Some(at) = listing.failed.iter().position(|(path, _)| path.is_root()) {
         return Err(listing.failed.swap_remove(at).1);
@@ -32,94 +25,70 @@ pub fn remote(shell: &mut Shell, base: &TreePath) -> Result<TreeListing> {
     Ok(listing)
 }
 
-/// Tag 0 is the base, tag n is the node with index n - 1.
+/// Request 0 is for the base, request n for the node with index n - 1.
 struct RemoteWalk<'a> {
     base: &'a TreePath,
     listing: TreeListing,
-    /// The tag that is checked next.
+    /// The request that is checked next.
     next: usize,
     budget: ListingBudget,
-    context: ConversationContext,
 }
 
 impl RemoteWalk<'_> {
-    fn folder(&self, tag: u64) -> TreePath {
-        let node =
-            usize::try_from(tag).ok().and_then(|tag| self.listing.nodes.get(tag.checked_sub(1)?));
-        node.map_or_else(TreePath::root, |node| node.path.clone())
+    fn folder(&self, at: usize) -> TreePath {
+        match at {
+            0 => TreePath::root(),
+            at => self.listing.nodes[at - 1].path.clone(),
+        }
     }
 
-    fn entry(&mut self, tag: u64, entry: &Entry) -> Result<(), PipelineError> {
-        let folder = self.folder(tag);
+    fn entry(&mut self, at: usize, entry: &Entry) -> Result<()> {
+        let folder = self.folder(at);
         if !self.budget.take::<Node>(folder.as_str().len() + entry.name.len()) {
-            return Err(stopped(failure!(
-                BadServer,
-                "{} holds more names than the client keeps",
-                self.base
-            )));
-        }
-        let reason = |reason| SkippedName::new(&folder, entry.name.clone(), reason);
-        if is_reserved(&entry.name) {
-            self.listing.skipped.push(reason(SkipReason::Reserved));
-            return Ok(());
+            fail!(BadServer, "{} holds more names than the client keeps", self.base);
         }
         match folder.join(&entry.name) {
+            _ if is_reserved(&entry.name) => {
+                self.listing.skip(&folder, &entry.name, SkipReason::Reserved);
+            }
             // The full path must be valid for a request too.
             Ok(path) if under(self.base, &path).is_ok() => {
-                self.listing.nodes.push(Node::new(path, entry))
+                self.listing.nodes.push(Node::new(path, entry));
             }
-            _ => self.listing.skipped.push(reason(SkipReason::Name)),
+            _ => self.listing.skip(&folder, &entry.name, SkipReason::Name),
         }
         Ok(())
     }
 }
 
-impl PipelineHandler for RemoteWalk<'_> {
-    fn next(&mut self) -> Option<(u64, PipelineRequest)> {
+impl Conversation for RemoteWalk<'_> {
+    fn next(&mut self) -> Option<(usize, PipelineRequest)> {
         loop {
-            let tag = self.next;
-            if tag > 0 && !self.listing.nodes.get(tag - 1)?.is_folder() {
-                self.next += 1;
+            let at = self.next;
+            let is_folder = at == 0 || self.listing.nodes.get(at - 1)?.is_folder();
+            self.next += 1;
+            if !is_folder {
                 continue;
             }
-            self.next += 1;
-            let tag = u64::try_from(tag).ok()?;
-            let path = self.folder(tag);
+            let path = self.folder(at);
             match under(self.base, &path) {
-                Ok(path) => return Some((tag, PipelineRequest::List { path })),
+                Ok(path) => return Some((at, PipelineRequest::List { path })),
                 Err(failure) => self.listing.failed.push((path, failure)),
             }
         }
     }
 
-    fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), PipelineError> {
+    fn answer(&mut self, at: usize, answer: PipelineReply<'_>) -> Result<bool> {
         match answer {
-            PipelineReply::Entry(entry) => return self.entry(tag, &entry),
+            PipelineReply::Entry(entry) => self.entry(at, &entry)?,
             PipelineReply::Listed => {}
+            // The rest of its content is unknown.
             PipelineReply::Refused(refusal) => {
-                let path = self.folder(tag);
-                // The rest of its content is unknown.
-                self.listing.skipped.push(SkippedName {
-                    folder: path.clone(),
-                    name: String::new(),
-                    path: None,
-                    reason: SkipReason::Unreadable,
-                });
-                self.listing.failed.push((path, refusal.into()));
+                self.listing.not_listed(&self.folder(at), refusal.into());
             }
-            _ => {
-                return Err(stopped(failure!(BadServer, "a listing got a reply of another type")));
-            }
+            _ => return Ok(false),
         }
-        Ok(())
-    }
-
-    fn moved(&mut self, from: std::net::SocketAddr, to: std::net::SocketAddr) {
-        self.context.moved(from, to);
-    }
-
-    fn interrupted(&self) -> bool {
-        self.context.interrupted()
+        Ok(true)
     }
 }
 
@@ -128,8 +97,7 @@ mod tests {
     use relais_proto::{ErrorCode, FileTime, Kind, Mode, Refusal};
 
     use super::*;
-    use crate::interrupt::Interrupt;
-    use crate::notices::Notices;
+    use crate::recursive::node::SkippedName;
 
     fn entry(name: &str, kind: Kind) -> Entry {
         Entry {
@@ -145,16 +113,9 @@ mod tests {
     /// Answers each listing from a table of folders and names.
     ///
     /// A final `/` makes a name a folder. Folders outside the table are refused.
-    fn walk(
-        base: &str,
-        table: &[(&str, &[&str])],
-        budget: ListingBudget,
-    ) -> Result<TreeListing, PipelineError> {
+    fn walk(base: &str, table: &[(&str, &[&str])], budget: ListingBudget) -> Result<TreeListing> {
         let base = TreePath::new(base).unwrap();
-        let context =
-            ConversationContext { notices: Notices::collecting(), interrupt: Interrupt::new() };
-        let mut walk =
-            RemoteWalk { base: &base, listing: TreeListing::default(), next: 0, budget, context };
+        let mut walk = RemoteWalk { base: &base, listing: TreeListing::default(), next: 0, budget };
         while let Some((tag, ask)) = walk.next() {
             let PipelineRequest::List { path } = ask else { panic!("no listing") };
             let Some((_, names)) = table.iter().find(|(folder, _)| *folder == path.as_str()) else {
@@ -210,13 +171,8 @@ mod tests {
         // The longer name makes a path that is too long for a request.
         assert_eq!(listing.nodes.iter().map(|n| n.path.as_str()).collect::<Vec<_>>(), ["ok"]);
         assert_eq!(listing.skipped[0].reason, SkipReason::Name);
-        assert!(matches!(
-            walk(
-                "",
-                &[("", &["a", "b", "c"])],
-                ListingBudget::with_limit(2 * size_of::<Node>() + 2)
-            ),
-            Err(PipelineError::Stopped(_))
-        ));
+        let small = ListingBudget(2 * size_of::<Node>() + 2);
+        let failure = walk("", &[("", &["a", "b", "c"])], small).unwrap_err();
+        assert!(failure.message.ends_with("more names than the client keeps"), "{failure}");
     }
 }

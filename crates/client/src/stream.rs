@@ -18,7 +18,7 @@ use relais_transfer::exchange::{ContentFrame, KeepAlives, answer, ask, content_f
 use relais_transfer::{Failover, Fault, Purpose, Sessions, TransferError, Try};
 
 use crate::Result;
-use crate::outcome::Received;
+use crate::outcome::TransferredFile;
 use crate::output::Output;
 use crate::shell::Shell;
 
@@ -42,86 +42,78 @@ struct StreamedContent {
     wanted: IfMatch,
 }
 
-impl Shell {
-    /// Writes the content of `path` to standard output.
-    ///
-    /// # Errors
-    /// See [`Failure`]; part of the content may have been written.
-    pub fn show(&mut self, path: &TreePath) -> Result<Received> {
-        let begun = Instant::now();
-        let mut stream = OutputStream {
-            out: 0,
-            hasher: blake3::Hasher::new(),
-            content: None,
-            servers: Vec::new(),
-            buffer: Vec::new(),
-        };
-        self.stream(path, &mut stream)?;
-        self.output.flush()?;
-        Ok(Received {
-            remote: path.to_string(),
-            local: "-".to_owned(),
-            bytes: stream.out,
-            time: begun.elapsed(),
-            slaves: stream.servers.iter().map(ToString::to_string).collect(),
-            resumed_from: 0,
-        })
-    }
+/// Writes the content of `path` to standard output.
+///
+/// # Errors
+/// No server can send the rest of the content; part of it may have been written.
+pub fn stream(shell: &mut Shell, path: &TreePath) -> Result<TransferredFile> {
+    let begun = Instant::now();
+    let mut stream = OutputStream {
+        out: 0,
+        hasher: blake3::Hasher::new(),
+        content: None,
+        servers: Vec::new(),
+        buffer: Vec::new(),
+    };
+    run(shell, path, &mut stream)?;
+    shell.output.flush()?;
+    let (remote, local, servers) = (path.to_string(), "-".to_owned(), &stream.servers);
+    Ok(TransferredFile::new(remote, local, stream.out, begun, servers, 0))
+}
 
-    fn stream(&mut self, path: &TreePath, stream: &mut OutputStream) -> Result<()> {
-        self.session.connect()?;
-        let mut failover = Failover::new(self.session.retry());
-        let interrupt = self.interrupt.clone();
-        loop {
-            let before = stream.out;
-            let result = self.stream_once(path, stream, &mut failover);
-            let Err(fault) = result else { return Ok(()) };
-            if stream.out > before {
-                failover.arrived();
+fn run(shell: &mut Shell, path: &TreePath, stream: &mut OutputStream) -> Result<()> {
+    shell.session.connect()?;
+    let mut failover = Failover::new(shell.session.retry());
+    let interrupt = shell.interrupt.clone();
+    loop {
+        let before = stream.out;
+        let result = run_once(shell, path, stream, &mut failover);
+        let Err(fault) = result else { return Ok(()) };
+        if stream.out > before {
+            failover.arrived();
+        }
+        failover.gained(stream.out - before);
+        let tried = Try {
+            purpose: Purpose::Read,
+            server: shell.session.server().map(|(addr, _)| addr),
+            // Blocks may still arrive on this connection.
+            unfinished: !matches!(fault, Fault::Refused(_) | Fault::Elsewhere(_)),
+            repeatable: true,
+            interrupted: &|| interrupt.is_raised(),
+        };
+        match failover.recover(&mut shell.session, fault, &tried) {
+            Ok(_) => {}
+            Err(TransferError::Unreachable(why)) if stream.out > 0 => {
+                fail!(Cut, "cut at byte {}: {why}", stream.out)
             }
-            failover.gained(stream.out - before);
-            let tried = Try {
-                purpose: Purpose::Read,
-                server: self.session.server().map(|(addr, _)| addr),
-                // Blocks may still arrive on this connection.
-                unfinished: !matches!(fault, Fault::Refused(_) | Fault::Elsewhere(_)),
-                repeatable: true,
-                interrupted: &|| interrupt.is_raised(),
-            };
-            match failover.recover(&mut self.session, fault, &tried) {
-                Ok(_) => {}
-                Err(TransferError::Unreachable(why)) if stream.out > 0 => {
-                    fail!(Cut, "cut at byte {}: {why}", stream.out)
-                }
-                Err(error) => return Err(error.into()),
-            }
+            Err(error) => return Err(error.into()),
         }
     }
+}
 
-    /// Receives the rest of the content from one server.
-    fn stream_once(
-        &mut self,
-        path: &TreePath,
-        stream: &mut OutputStream,
-        failover: &mut Failover,
-    ) -> Result<(), Fault> {
-        loop {
-            let connection = self.session.connection()?;
-            if let Some(gone) = self.notices.take_lost() {
-                let (out, peer) = (stream.out, connection.peer());
-                self.notices.say(&format!(
-                    "lost {} ({}); resuming at byte {out} from {peer}",
-                    gone.addr, gone.why
-                ));
+/// Receives the rest of the content from one server.
+fn run_once(
+    shell: &mut Shell,
+    path: &TreePath,
+    stream: &mut OutputStream,
+    failover: &mut Failover,
+) -> Result<(), Fault> {
+    loop {
+        let connection = shell.session.connection()?;
+        if let Some(gone) = shell.notices.take_lost() {
+            let (out, peer) = (stream.out, connection.peer());
+            shell.notices.say(&format!(
+                "lost {} ({}); resuming at byte {out} from {peer}",
+                gone.addr, gone.why
+            ));
+        }
+        match stream.receive(connection, path, &mut shell.output, failover) {
+            Err(Fault::Refused(refusal))
+                if refusal.code == ErrorCode::Changed && stream.out > 0 =>
+            {
+                stream.find_by_digest(connection, path, refusal)?;
             }
-            match stream.receive(connection, path, &mut self.output, failover) {
-                Err(Fault::Refused(refusal))
-                    if refusal.code == ErrorCode::Changed && stream.out > 0 =>
-                {
-                    stream.find_by_digest(connection, path, refusal)?;
-                }
-                result => return result,
-            }
+            result => return result,
         }
     }
 }

@@ -1,0 +1,169 @@
+//! Transfers between a local and a remote folder: what all steps share.
+//!
+//! A failed name is reported and does not stop the others. No further step begins after an
+//! interruption or without a server.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use relais_proto::{ErrorCode, TreePath};
+use relais_tree::TreeError;
+
+use super::batch_report::BatchReport;
+use super::conversation::ChangeIds;
+use super::local_tree::LocalTree;
+use super::node::{Node, is_covered, remote_name};
+use crate::local::LocalTarget;
+use crate::local_file::tree_failure;
+use crate::notices::Notices;
+use crate::outcome::TransferredFile;
+use crate::output::Output;
+use crate::progress_bar::TransferBar;
+use crate::shell::Shell;
+use crate::{Failure, Result};
+
+/// Size in bytes above which a file has its own entry in the `.log`.
+const MIN_LOGGED_SIZE: u64 = 4 * 1024 * 1024;
+
+/// The direction of a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The server is the source: files are fetched.
+    Down,
+    /// The local side is the source: files are sent.
+    Up,
+}
+
+/// Transfers in one direction.
+pub struct Batch<'a> {
+    /// Local side.
+    pub tree: &'a mut LocalTree,
+    /// Remote side.
+    pub base: &'a TreePath,
+    pub direction: Direction,
+    pub report: &'a mut BatchReport,
+    pub bar: TransferBar,
+    pub ids: ChangeIds,
+    /// Folders that could not be made; nothing below them is tried.
+    pub blocked_folders: HashSet<TreePath>,
+}
+
+impl<'a> Batch<'a> {
+    /// Prepares transfers between `tree` and the remote folder `base`.
+    ///
+    /// The last argument is the number of files and bytes, for the progress bar.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn new(
+        notices: &Notices,
+        tree: &'a mut LocalTree,
+        base: &'a TreePath,
+        direction: Direction,
+        report: &'a mut BatchReport,
+        amount: (u64, u64),
+    ) -> Result<Self> {
+        let (bar, ids) = (TransferBar::of_files(notices, amount), ChangeIds::new()?);
+        Ok(Self { tree, base, direction, report, bar, ids, blocked_folders: HashSet::new() })
+    }
+
+    /// Returns the nodes that are not below a folder that could not be made.
+    pub fn open_picks(&self, nodes: &[Node], picks: &[usize]) -> Vec<usize> {
+        let is_open = |at: &usize| !is_covered(&self.blocked_folders, &nodes[*at].path);
+        picks.iter().copied().filter(is_open).collect()
+    }
+
+    /// Reports the failure of a name.
+    pub fn fail(&mut self, output: &mut Output, path: &TreePath, failure: Failure) {
+        self.report.fail_about(output, &remote_name(self.base, path), failure);
+    }
+
+    /// Reports that a name failed on the local disk.
+    pub fn fail_local(&mut self, output: &mut Output, path: &TreePath, error: &TreeError) {
+        let failure = tree_failure(&self.tree.shown(path), error);
+        self.report.fail(output, remote_name(self.base, path), failure);
+    }
+
+    /// Reports the failure of all remaining names.
+    pub fn fail_remaining(&mut self, output: &mut Output, failure: Failure) {
+        let failure = match failure.code {
+            ErrorCode::Unreachable | ErrorCode::NoSlave | ErrorCode::Busy | ErrorCode::Behind => {
+                failure!(Cut, "{failure}; run the same command again to resume")
+            }
+            _ => failure,
+        };
+        self.report.fail(output, remote_name(self.base, &TreePath::root()), failure);
+    }
+
+    /// Whether no further step may begin; an interruption is reported.
+    pub fn is_over(&mut self, shell: &mut Shell) -> bool {
+        if shell.interrupt.is_raised() && !self.report.is_over() {
+            self.fail_remaining(&mut shell.output, Failure::interrupted());
+        }
+        self.report.is_over()
+    }
+
+    /// Transfers large files one by one.
+    pub fn each_large(
+        &mut self,
+        shell: &mut Shell,
+        nodes: &[Node],
+        large: &[usize],
+        one: fn(&mut Self, &mut Shell, &Node) -> Result<TransferredFile>,
+    ) {
+        for at in large {
+            if self.is_over(shell) {
+                return;
+            }
+            let node = &nodes[*at];
+            self.bar.name(&node.path);
+            match one(self, shell, node) {
+                Ok(file) => {
+                    self.report.summary.add(&file);
+                    self.bar.finished(&node.path, file.bytes);
+                }
+                Err(failure) => self.fail(&mut shell.output, &node.path, failure),
+            }
+        }
+    }
+
+    /// Returns the name of a file for the `.log`; empty if it gets no entry of its own.
+    ///
+    /// # Errors
+    /// The local folder no longer exists.
+    pub fn log_name(&self, shell: &Shell, node: &Node, target: &LocalTarget) -> Result<String> {
+        if node.size > MIN_LOGGED_SIZE { shell.local.log_name(target) } else { Ok(String::new()) }
+    }
+
+    /// Repeats `round` with the names that it returns, while changes are not possible.
+    ///
+    /// The repetition ends when no name is left or the retry time is over.
+    pub fn retry_in_rounds(
+        &mut self,
+        shell: &mut Shell,
+        nodes: &[Node],
+        mut picks: Vec<usize>,
+        mut round: impl FnMut(&mut Self, &mut Shell, &[usize]) -> Result<Vec<usize>>,
+    ) {
+        let until = Instant::now() + shell.session.retry();
+        while !picks.is_empty() {
+            let mut why = String::new();
+            let next = round(self, shell, &picks).and_then(|again| {
+                why = shell.session.why_no_changes("changes are not possible now");
+                let more = again.is_empty() || shell.session.wait_for_changes(until)?;
+                Ok((again, more))
+            });
+            match next {
+                Ok((again, true)) => picks = again,
+                Ok((again, false)) => {
+                    for at in again {
+                        let failure = failure!(NoChanges, "{why}");
+                        self.fail(&mut shell.output, &nodes[at].path, failure);
+                    }
+                    return;
+                }
+                Err(failure) => return self.fail_remaining(&mut shell.output, failure),
+            }
+        }
+    }
+}

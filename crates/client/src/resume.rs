@@ -1,0 +1,387 @@
+//! Resuming, or dropping, the unfinished transfers of the `.log`.
+//!
+//! The `.log` is untrusted, and a sent file leaves this host. A transfer is resumed only if its
+//! local name lies in the folder of `-d`, and no link leads to it. All messages go to standard
+//! error.
+
+use std::path::Path;
+
+use log::{debug, info};
+use relais_proto::{ErrorCode, TreePath};
+use relais_tree::{Folder, MetaKind, TreeError};
+
+use crate::interrupt::Activity;
+use crate::local::{LocalTarget, openable};
+use crate::local_file::{check_target, open_regular, tree_failure};
+use crate::output::text;
+use crate::progress_bar::TransferBar;
+use crate::receive::{DownloadJob, claim, receive_claimed};
+use crate::recursive::{CopyRoot, LocalTree, fetch_tree, is_resumable, send_tree};
+use crate::send::{UploadJob, UploadLock, holder, prefer_holder_of, send_locked};
+use crate::shell::Shell;
+use crate::transfer_log::{
+    LogHandle, TransferEntry, TransferTask, UploadRecord, forget_entries, is_part, is_reserved,
+    lock_name, part_name, read_log,
+};
+use crate::{Failure, Result};
+
+/// Why a transfer is not resumed to its end.
+enum ResumeError {
+    /// Its local name must not be used without the user.
+    Refused(TreeError),
+    /// Another client works on it.
+    InUse,
+    /// It can never be resumed.
+    Useless(String),
+    /// It was tried, and failed.
+    Failed(Failure),
+}
+
+impl From<TreeError> for ResumeError {
+    fn from(error: TreeError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<Failure> for ResumeError {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// Prefers a slave with a partial upload for the first connection.
+pub fn prefer_holder(shell: &mut Shell) {
+    let slave = holder(shell, |_| true);
+    shell.session.prefer(slave);
+}
+
+/// Resumes all unfinished transfers with the connected cluster, files before folders.
+///
+/// The result is 0, 5 if something is left, or 130 if the user interrupted.
+pub fn resume_all(shell: &mut Shell) -> u8 {
+    if !shell.resume {
+        return 0;
+    }
+    shell.interrupt.enter(Activity::Command);
+    let contents = match read_log(shell.local.home()) {
+        Ok(contents) => contents,
+        Err(failure) => {
+            shell.notices.say(&format!("ftpclient: {failure}"));
+            return 0;
+        }
+    };
+    for bad in contents.bad {
+        shell.notices.say(&format!(".log, line {}: ignored: {}", bad.number, bad.why));
+    }
+    // Another cluster may have other files under the same names.
+    let origin = shell.session.origin().cloned();
+    let (trees, files): (Vec<_>, Vec<_>) = contents
+        .entries
+        .into_iter()
+        .filter(|entry| Some(&entry.origin) == origin.as_ref())
+        .partition(|entry| entry.task.is_tree());
+    let mut status = 0;
+    for entry in files.into_iter().chain(trees) {
+        match resume(shell, entry) {
+            0 => {}
+            130 => {
+                status = 130;
+                break;
+            }
+            other => status = other,
+        }
+    }
+    shell.session.prefer(None);
+    status
+}
+
+/// Resumes one transfer and reports it; the result is that of [`resume_all`].
+fn resume(shell: &mut Shell, entry: TransferEntry) -> u8 {
+    let (remote, local) = (&entry.remote, &entry.local);
+    let result = match &entry.task {
+        TransferTask::Get(_) => resume_get(shell, &entry),
+        TransferTask::Put(record) => resume_put(shell, &entry, record),
+        TransferTask::GetTree | TransferTask::PutTree => resume_tree(shell, &entry),
+    };
+    match result {
+        Ok(status) => status,
+        Err(ResumeError::InUse) => {
+            info!("{local}: another client is transferring it");
+            0
+        }
+        Err(ResumeError::Refused(why)) => {
+            shell.notices.say(&format!(
+                "{local} is not resumed automatically: {why}; run the command again to resume it"
+            ));
+            0
+        }
+        Err(ResumeError::Useless(why)) => {
+            shell.notices.say(&format!("resuming {remote}: {why}; removed from the .log"));
+            if let Err(failure) =
+                LogHandle::open(shell.local.home(), entry).and_then(|mut handle| handle.finish())
+            {
+                shell.notices.say(&failure.to_string());
+            }
+            0
+        }
+        Err(ResumeError::Failed(failure)) => {
+            // A useless entry was removed by then.
+            let gone = read_log(shell.local.home())
+                .is_ok_and(|contents| !contents.entries.iter().any(|other| other.is_same(&entry)));
+            let end = if gone { "; removed from the .log" } else { "" };
+            shell.notices.say(&format!("resuming {remote}: {failure}{end}"));
+            match failure.code {
+                ErrorCode::Interrupted => 130,
+                _ if gone => 0,
+                _ => 5,
+            }
+        }
+    }
+}
+
+fn resume_get(shell: &mut Shell, entry: &TransferEntry) -> Result<u8, ResumeError> {
+    let (folder, target) = file_inside(shell, &entry.local)?;
+    let shown = target.shown();
+    let job = DownloadJob { remote: entry.remote.clone(), target, log_name: entry.local.clone() };
+    let free = check_target(&folder, &job.target.name, &shown);
+    let part = if free.is_ok() { claim(&folder, &job) } else { Err(TreeError::Taken) };
+    if matches!(part, Err(TreeError::InUse)) {
+        return Err(ResumeError::InUse);
+    }
+    shell.notices.say(&format!("resuming {}", job.remote));
+    free?;
+    let part = part.map_err(|e| tree_failure(&shown, &e))?;
+    let bar = TransferBar::of_file(&shell.notices, &job.remote);
+    let received = receive_claimed(shell, &job, &folder, &part, bar)?;
+    shell.notices.say(&text::file(&received));
+    Ok(0)
+}
+
+fn resume_put(
+    shell: &mut Shell,
+    entry: &TransferEntry,
+    record: &UploadRecord,
+) -> Result<u8, ResumeError> {
+    let opened = file_inside(shell, &entry.local)
+        .and_then(|(folder, target)| Ok((open_regular(&folder, &target.name)?, target)));
+    let (local, target) = match opened {
+        Err(TreeError::NotFound) => {
+            return Err(ResumeError::Useless(format!("{} no longer exists", entry.local)));
+        }
+        opened => opened?,
+    };
+    let job = UploadJob {
+        // The content may have changed; the remote version at the start still counts.
+        expect: record.expect,
+        resumed: true,
+        ..UploadJob::new(
+            target.folder.join(&target.name),
+            entry.remote.clone(),
+            entry.local.clone(),
+        )
+    };
+    let lock = UploadLock::take(shell, &job, &entry.origin).map_err(|_| ResumeError::InUse)?;
+    shell.notices.say(&format!("resuming {} -> {}", job.shown, job.remote));
+    prefer_holder_of(shell, &job);
+    if shell.connected()? != entry.origin {
+        return Err(failure!(Unreachable, "another cluster answers at this address now").into());
+    }
+    let bar = TransferBar::of_file(&shell.notices, &job.remote);
+    let sent = send_locked(shell, &job, &local, &entry.origin, lock, bar)?;
+    shell.notices.say(&text::file(&sent));
+    Ok(0)
+}
+
+/// Resumes a whole folder; equal files are not transferred again.
+fn resume_tree(shell: &mut Shell, entry: &TransferEntry) -> Result<u8, ResumeError> {
+    let (folder, top) = inside(shell, &entry.local)?;
+    shell.notices.say(&format!("resuming {} with all that is in it", entry.remote));
+    let several = if entry.task == TransferTask::GetTree {
+        fetch_tree(shell, &entry.remote, folder, &top, &entry.local)?
+    } else {
+        // The local folder must exist.
+        let tree =
+            LocalTree::below(folder, &top).map_err(|e| ResumeError::Useless(e.to_string()))?;
+        send_tree(shell, tree, &entry.remote, &entry.local)?
+    };
+    // With `--json` failures belong to an object, and this resume has none.
+    for failed in several.failed.iter().filter(|_| shell.output.is_json()) {
+        shell.notices.say(&failed.failure.message);
+    }
+    shell.notices.say(&format!("{}: {}", entry.remote, text::batch(&several)));
+    let left = several.failed.iter().map(|failed| &failed.failure).filter(|f| is_resumable(f));
+    Ok(left.map(|f| if f.code == ErrorCode::Interrupted { 130 } else { 5 }).max().unwrap_or(0))
+}
+
+/// Opens the folder of a logged name from the folder of `-d`, without following links.
+///
+/// # Errors
+/// The name leads elsewhere, or the folder does not exist.
+fn inside(shell: &Shell, log_name: &str) -> Result<(Folder, CopyRoot), TreeError> {
+    let (folder, name) = log_name.rsplit_once('/').unwrap_or(("", log_name));
+    let below = TreePath::new(folder).map_err(|e| refused(&e.to_string()))?;
+    // The name `.` is the folder itself.
+    let name = (name != ".").then(|| name.to_owned());
+    if log_name.starts_with('/')
+        || name.as_ref().is_some_and(|name| relais_proto::check_part(name).is_err())
+    {
+        return Err(refused("it leads out of the local folder"));
+    }
+    let home = Folder::open(shell.local.home())?;
+    let pinned = if below.is_root() { home } else { home.open_folder(&below)? };
+    Ok((pinned, CopyRoot { folder: shell.local.home_display().join(below.as_str()), name }))
+}
+
+/// As [`inside`], for the name of a file.
+fn file_inside(shell: &Shell, log_name: &str) -> Result<(Folder, LocalTarget), TreeError> {
+    match inside(shell, log_name)? {
+        (folder, CopyRoot { folder: path, name: Some(name) }) if !is_reserved(&name) => {
+            Ok((folder, LocalTarget { folder: path, name }))
+        }
+        _ => Err(refused("ftpclient uses that name itself")),
+    }
+}
+
+/// The error for a logged name that must not be followed.
+fn refused(why: &str) -> TreeError {
+    TreeError::Io("follow the line", std::io::Error::other(why.to_owned()))
+}
+
+/// Drops unfinished transfers, with their part files, and returns those that were dropped.
+///
+/// A transfer that another client works on is reported and kept.
+///
+/// # Errors
+/// The `.log` cannot be written, or a part file cannot be removed. Transfers dropped before that
+/// stay dropped.
+pub fn drop_transfers(
+    shell: &mut Shell,
+    entries: Vec<TransferEntry>,
+) -> Result<Vec<TransferEntry>> {
+    let (mut dropped, mut failed) = (Vec::new(), None);
+    for entry in entries {
+        match drop_parts(shell, &entry) {
+            Ok(()) => dropped.push(entry),
+            Err(TreeError::InUse) => shell.notices.say(&format!(
+                "{}: another ftpclient is transferring it; not dropped",
+                entry.local
+            )),
+            Err(e) => {
+                failed = Some(tree_failure(&entry.local, &e));
+                break;
+            }
+        }
+    }
+    forget_entries(shell.local.home(), &dropped)?;
+    failed.map_or(Ok(dropped), Err)
+}
+
+/// Removes the part files of one transfer; [`TreeError::InUse`] if another client uses them.
+fn drop_parts(shell: &Shell, entry: &TransferEntry) -> Result<(), TreeError> {
+    let TransferEntry { remote, local, origin, .. } = entry;
+    let removed = match &entry.task {
+        TransferTask::Put(_) => Folder::open(shell.local.home())
+            .and_then(|home| remove_part(&home, &lock_name(remote, local, origin))),
+        TransferTask::PutTree => Ok(()),
+        TransferTask::Get(_) => {
+            let path = shell.local.home_display().join(local);
+            let folder = path.parent().unwrap_or(Path::new(""));
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            Folder::open(openable(folder))
+                .and_then(|folder| remove_part(&folder, &part_name(&name)))
+        }
+        // The line is untrusted, so the search does not leave the local folder.
+        TransferTask::GetTree => {
+            match inside(shell, local).and_then(|(folder, top)| LocalTree::below(folder, &top)) {
+                Ok(tree) => remove_parts_below(tree.top()),
+                Err(e @ (TreeError::NotFound | TreeError::NotFolder)) => Err(e),
+                Err(why) => {
+                    shell.notices.say(&format!("{local}: its part files may remain: {why}"));
+                    Ok(())
+                }
+            }
+        }
+    };
+    match removed {
+        Err(TreeError::NotFound | TreeError::NotFolder) => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes a part file or a lock file, if it exists.
+fn remove_part(folder: &Folder, name: &str) -> Result<(), TreeError> {
+    match folder.open_part_locked(name) {
+        // The lock is held until the name is gone.
+        Ok(_held) => folder.unlink(name),
+        Err(TreeError::NotFound) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Removes all part files below a folder, without following links.
+fn remove_parts_below(top: &Folder) -> Result<(), TreeError> {
+    let mut left = vec![TreePath::root()];
+    while let Some(path) = left.pop() {
+        let opened = if path.is_root() { top.try_clone() } else { top.open_folder(&path) };
+        let folder = match opened {
+            Ok(folder) => folder,
+            // The folder vanished or was replaced meanwhile.
+            Err(e) => {
+                debug!("{path} is skipped: {e}");
+                continue;
+            }
+        };
+        for listed in folder.list()? {
+            let listed = listed?;
+            let Ok(name) = std::str::from_utf8(listed.name()) else { continue };
+            let kind = folder.stat_part(listed.name()).map(|meta| meta.kind);
+            match kind {
+                Ok(MetaKind::File) if is_part(name) => remove_part(&folder, name)?,
+                Ok(MetaKind::Folder) => left.extend(path.join(name).ok()),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_unused_part_files_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir_all(at("d/e")).unwrap();
+        let part = part_name("f");
+        for name in ["d/f", "d/e/x.part", "d/e/.relais-x.part"] {
+            std::fs::write(at(name), "x").unwrap();
+        }
+        std::fs::write(at("d/e").join(&part), "x").unwrap();
+        std::fs::create_dir(at("outside")).unwrap();
+        std::fs::write(at("outside").join(&part), "x").unwrap();
+        std::os::unix::fs::symlink("../outside", at("d/link")).unwrap();
+        let top = Folder::open(&at("d")).unwrap();
+        let held = Folder::open(&at("d/e")).unwrap().open_part_locked(&part).unwrap();
+        assert!(matches!(remove_parts_below(&top), Err(TreeError::InUse)));
+        drop(held);
+        remove_parts_below(&top).unwrap();
+        assert!(!at("d/e").join(&part).exists() && at("outside").join(&part).exists());
+        assert!(["d/f", "d/e/x.part", "d/e/.relais-x.part"].iter().all(|name| at(name).exists()));
+    }
+
+    #[test]
+    fn log_names_leading_out_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("a")).unwrap();
+        let address = "127.0.0.1:1".parse().unwrap();
+        let (shell, _) = crate::tests::shell(address, dir.path().to_path_buf(), false);
+        for (log_name, name) in [("a/b", Some("b")), ("b", Some("b")), ("a/.", None), (".", None)] {
+            assert_eq!(inside(&shell, log_name).unwrap().1.name.as_deref(), name);
+        }
+        for bad in ["/a", "/a/b", "../a", "a/../b", "", "a//b", "a/", "./a", "a/..", "a\nb"] {
+            assert!(matches!(inside(&shell, bad), Err(TreeError::Io(..))), "{bad:?}");
+        }
+    }
+}
