@@ -1,7 +1,7 @@
 //! The outcomes of commands, with their shapes in JSON.
 //!
-//! A command returns an outcome or a [`Failure`]. Only `output` prints them. The names of the fields
-//! and their order are a contract with scripts.
+//! A command returns an outcome or a [`Failure`]. Only `output` prints them. The names of the
+//! fields and their order are a contract with scripts.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

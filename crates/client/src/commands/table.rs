@@ -1,8 +1,8 @@
 //! The table of commands, and the execution of one line.
 //!
 //! Help, completion and the error for an unknown name use the same table. A handler gets the
-//! arguments and returns an outcome; it never prints an outcome or a failure itself. Every source of
-//! lines (`-c`, standard input, the prompt) calls [`ParsedCommand::execute`].
+//! arguments and returns an outcome; it never prints an outcome or a failure itself. Every source
+//! of lines (`-c`, standard input, the prompt) calls [`ParsedCommand::execute`].
 
 use relais_proto::ErrorCode;
 
