@@ -15,7 +15,7 @@ use rcgen::{
 use relais_proto::limits::POINT;
 use thiserror::Error;
 
-use crate::secret_file::{self, SecretFileError};
+use crate::secret_file::{SecretFile, SecretFileError};
 
 /// The subject of the authority's certificate, and the issuer in all others.
 const NAME: &str = "Relais authority";
@@ -30,22 +30,12 @@ const CLOCK_SKEW: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the names of the fields say everything")]
 pub enum AuthorityError {
-    /// The group or others have permissions on the file.
-    #[error(
-        "the authority's key {} has mode {mode:04o}: other users can access it; \
-         change the mode to 0600",
-        relais_os::display_path(path).display()
-    )]
-    Exposed { path: PathBuf, mode: u32 },
-    /// The content of the file is not that of an authority.
-    #[error("the authority's key {} is damaged: {why}", relais_os::display_path(path).display())]
-    Damaged { path: PathBuf, why: String },
-    /// A system call failed.
-    #[error(
-        "cannot use the authority's key {}: {}",
-        relais_os::display_path(path).display(), relais_proto::system_error_text(cause)
-    )]
-    Io { path: PathBuf, cause: io::Error },
+    /// Its file cannot be used.
+    #[error(transparent)]
+    File(#[from] SecretFileError),
+    /// The certificate for clients could not be written.
+    #[error("cannot write {}: {}", path.display(), relais_proto::system_error_text(cause))]
+    Certificate { path: PathBuf, cause: io::Error },
     /// A key or a certificate could not be generated.
     #[error("cannot certify: {0}")]
     Generate(#[from] rcgen::Error),
@@ -145,18 +135,10 @@ impl Authority {
     /// # Errors
     /// The file is unsafe, damaged or unreadable, or could not be created.
     pub fn load_or_create(folder: &Path) -> Result<Self, AuthorityError> {
-        let path = folder.join("authority.key");
-        let io_error = |cause| AuthorityError::Io { path: path.clone(), cause };
-        let text = match read(&path)? {
-            Some(text) => text,
-            None => {
-                secret_file::create(&path, make()?.as_bytes()).map_err(io_error)?;
-                // Reads the file back, because another process may have created it first.
-                read(&path)?.ok_or_else(|| io_error(io::ErrorKind::NotFound.into()))?
-            }
-        };
-        let damaged =
-            |why: &str| AuthorityError::Damaged { path: path.clone(), why: why.to_owned() };
+        let (what, path) = ("authority's key", folder.join("authority.key"));
+        let file = SecretFile { what, path, cap: MAX_FILE };
+        let text = file.read_or_create(make)?;
+        let damaged = |why: &str| file.malformed(format!("is damaged: {why}"));
         let (key, certificate) = text.split_at(
             text.find(CERTIFICATE).ok_or_else(|| damaged("there is no certificate in it"))?,
         );
@@ -164,7 +146,7 @@ impl Authority {
         let public = folder.join("authority.pem");
         if std::fs::read(&public).ok().as_deref() != Some(certificate.as_bytes()) {
             relais_os::write_atomically(&public, certificate.as_bytes())
-                .map_err(|cause| AuthorityError::Io { path: public, cause })?;
+                .map_err(|cause| AuthorityError::Certificate { path: public, cause })?;
         }
         Ok(Self { pem: certificate.to_owned(), issuer: Issuer::new(params(), key) })
     }
@@ -205,24 +187,6 @@ impl Authority {
 /// The first line of a certificate in PEM.
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
-fn read(path: &Path) -> Result<Option<String>, AuthorityError> {
-    let damaged =
-        |why: &str| AuthorityError::Damaged { path: path.to_owned(), why: why.to_owned() };
-    match secret_file::read(path, MAX_FILE) {
-        Ok(Some(bytes)) => String::from_utf8(bytes).map(Some).map_err(|_| damaged("it is no text")),
-        Ok(None) => Ok(None),
-        Err(SecretFileError::NotRegular) => Err(damaged("it is not a regular file")),
-        Err(SecretFileError::ForeignOwner(owner)) => Err(damaged(&format!(
-            "it belongs to user id {owner}, which is neither the owner of its folder \
-             nor the user of this process"
-        ))),
-        Err(SecretFileError::Exposed(mode)) => {
-            Err(AuthorityError::Exposed { path: path.to_owned(), mode })
-        }
-        Err(SecretFileError::Io(cause)) => Err(AuthorityError::Io { path: path.to_owned(), cause }),
-    }
-}
-
 /// Generates an authority: its private key and certificate, in PEM.
 fn make() -> Result<String, AuthorityError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
@@ -261,6 +225,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::SecretFileFault;
 
     #[test]
     fn is_created_once_with_mode_0600() {
@@ -286,7 +251,8 @@ mod tests {
             fs::set_permissions(&key, Permissions::from_mode(mode)).unwrap();
             assert!(matches!(
                 Authority::load_or_create(temp.path()),
-                Err(AuthorityError::Exposed { mode: found, .. }) if found == mode
+                Err(AuthorityError::File(SecretFileError { fault: SecretFileFault::Exposed(found), .. }))
+                    if found == mode
             ));
         }
         fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
@@ -294,7 +260,10 @@ mod tests {
             std::os::unix::fs::chown(&key, Some(4711), None).unwrap();
             assert!(matches!(
                 Authority::load_or_create(temp.path()),
-                Err(AuthorityError::Damaged { why, .. }) if why.contains("4711")
+                Err(AuthorityError::File(SecretFileError {
+                    fault: SecretFileFault::ForeignOwner(4711),
+                    ..
+                }))
             ));
             std::os::unix::fs::chown(&key, Some(0), None).unwrap();
         }
@@ -302,7 +271,10 @@ mod tests {
             fs::write(&key, text).unwrap();
             assert!(matches!(
                 Authority::load_or_create(temp.path()),
-                Err(AuthorityError::Damaged { .. })
+                Err(AuthorityError::File(SecretFileError {
+                    fault: SecretFileFault::Malformed(_),
+                    ..
+                }))
             ));
         }
     }

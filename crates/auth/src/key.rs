@@ -4,53 +4,11 @@
 //! short or accessible to other users is an error.
 
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use relais_proto::{ClusterId, SlaveId};
-use thiserror::Error;
 
-use crate::secret_file::{self, SecretFileError};
-
-/// The reason why a key file cannot be used.
-#[derive(Debug, Error)]
-pub enum KeyError {
-    /// The file is empty.
-    #[error("the cluster key file {} is empty", .0.display())]
-    Empty(PathBuf),
-    /// The file has too few or too many characters.
-    #[error("the cluster key file {} does not hold exactly 64 hexadecimal digits", .0.display())]
-    Length(PathBuf),
-    /// The file has other characters than hexadecimal digits.
-    #[error("the cluster key file {} has characters that are no hexadecimal digits", .0.display())]
-    NotHex(PathBuf),
-    /// The group or others have permissions on the file.
-    #[error(
-        "the cluster key file {} has mode {mode:04o}: other users can access it; \
-         change the mode to 0600",
-        path.display()
-    )]
-    #[allow(missing_docs, reason = "the names say everything")]
-    Exposed { path: PathBuf, mode: u32 },
-    /// The file belongs to another user.
-    #[error(
-        "the cluster key file {} belongs to user id {owner}, which is neither the owner of its \
-         folder nor the user of this process",
-        path.display()
-    )]
-    #[allow(missing_docs, reason = "the names say everything")]
-    ForeignOwner { path: PathBuf, owner: u32 },
-    /// The path is a folder, a pipe or the like.
-    #[error("the cluster key file {} is not a regular file", .0.display())]
-    NotRegular(PathBuf),
-    /// A system call failed.
-    #[error(
-        "cannot use the cluster key file {}: {}",
-        path.display(), relais_proto::system_error_text(cause)
-    )]
-    #[allow(missing_docs, reason = "the names say everything")]
-    Io { path: PathBuf, cause: io::Error },
-}
+use crate::secret_file::{SecretFile, SecretFileError};
 
 /// The role of the side that proves the key.
 ///
@@ -98,22 +56,9 @@ impl ClusterKey {
     ///
     /// # Errors
     /// The file is unsafe, malformed or unreadable.
-    pub fn load(path: &Path) -> Result<Option<Self>, KeyError> {
-        let text = match secret_file::read(path, 128) {
-            Ok(Some(text)) => text,
-            Ok(None) => return Ok(None),
-            Err(SecretFileError::NotRegular) => return Err(KeyError::NotRegular(path.to_owned())),
-            Err(SecretFileError::ForeignOwner(owner)) => {
-                return Err(KeyError::ForeignOwner { path: path.to_owned(), owner });
-            }
-            Err(SecretFileError::Exposed(mode)) => {
-                return Err(KeyError::Exposed { path: path.to_owned(), mode });
-            }
-            Err(SecretFileError::Io(cause)) => {
-                return Err(KeyError::Io { path: path.to_owned(), cause });
-            }
-        };
-        Self::parse(&text, path).map(Some)
+    pub fn load(path: &Path) -> Result<Option<Self>, SecretFileError> {
+        let file = key_file(path);
+        file.read()?.map(|(text, _)| Self::parse(&text, &file)).transpose()
     }
 
     /// Reads the key, or creates it with mode 0600 if there is no file.
@@ -122,35 +67,26 @@ impl ClusterKey {
     ///
     /// # Errors
     /// The file is unsafe, malformed or unreadable, or could not be created.
-    pub fn load_or_create(path: &Path) -> Result<Self, KeyError> {
-        if let Some(key) = Self::load(path)? {
-            return Ok(key);
-        }
-        create(path).map_err(|cause| KeyError::Io { path: path.to_owned(), cause })?;
-        // Reads the file back, because another process may have created it first.
-        Self::load(path)?.ok_or_else(|| KeyError::Io {
-            path: path.to_owned(),
-            cause: io::ErrorKind::NotFound.into(),
-        })
+    pub fn load_or_create(path: &Path) -> Result<Self, SecretFileError> {
+        let file = key_file(path);
+        let text = file.read_or_create(|| {
+            let key = relais_os::random::<32>().map_err(|cause| file.io(cause))?;
+            Ok(format!("{}\n", blake3::Hash::from_bytes(key).to_hex()))
+        })?;
+        Self::parse(&text, &file)
     }
 
-    fn parse(text: &[u8], path: &Path) -> Result<Self, KeyError> {
+    fn parse(text: &str, file: &SecretFile) -> Result<Self, SecretFileError> {
         let digits = text.trim_ascii_end();
         if digits.is_empty() {
-            return Err(KeyError::Empty(path.to_owned()));
+            return Err(file.malformed("is empty"));
         }
         if digits.len() != 64 {
-            return Err(KeyError::Length(path.to_owned()));
+            return Err(file.malformed("does not hold exactly 64 hexadecimal digits"));
         }
-        let mut key = [0; 32];
-        for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
-            let (high, low) = (hex_digit(pair[0]), hex_digit(pair[1]));
-            *byte = high
-                .zip(low)
-                .map(|(high, low)| high << 4 | low)
-                .ok_or_else(|| KeyError::NotHex(path.to_owned()))?;
-        }
-        Ok(Self(key))
+        blake3::Hash::from_hex(digits)
+            .map(|key| Self(key.into()))
+            .map_err(|_| file.malformed("has characters that are no hexadecimal digits"))
     }
 
     /// Makes the key from bytes that another process of the same server has read and passed on.
@@ -211,26 +147,18 @@ impl ClusterKey {
     }
 }
 
-fn hex_digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
-}
-
-/// Creates a key file at `path`, unless a file is there already.
-fn create(path: &Path) -> io::Result<()> {
-    let mut text = String::with_capacity(65);
-    for byte in relais_os::random::<32>()? {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text.push('\n');
-    secret_file::create(path, text.as_bytes())
+fn key_file(path: &Path) -> SecretFile {
+    SecretFile { what: "cluster key file", path: path.to_owned(), cap: 1024 }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::path::PathBuf;
 
     use super::*;
+    use crate::SecretFileFault;
 
     fn file(content: &[u8], mode: u32) -> (tempfile::TempDir, PathBuf) {
         let temp = tempfile::tempdir().unwrap();
@@ -296,7 +224,7 @@ mod tests {
             let (_temp, path) = file(good.as_bytes(), mode);
             assert!(matches!(
                 ClusterKey::load(&path),
-                Err(KeyError::Exposed { mode: found, .. }) if found == mode
+                Err(SecretFileError { fault: SecretFileFault::Exposed(found), .. }) if found == mode
             ));
         }
         for mode in [0o600, 0o400] {
@@ -308,7 +236,8 @@ mod tests {
     #[test]
     fn folders_and_pipes_are_refused_at_once() {
         let temp = tempfile::tempdir().unwrap();
-        assert!(matches!(ClusterKey::load(temp.path()), Err(KeyError::NotRegular(_))));
+        let fault = |path| ClusterKey::load_or_create(path).unwrap_err().fault;
+        assert!(matches!(fault(temp.path()), SecretFileFault::NotRegular));
         let pipe = temp.path().join("pipe");
         rustix::fs::mknodat(
             rustix::fs::CWD,
@@ -318,11 +247,8 @@ mod tests {
             0,
         )
         .unwrap();
-        assert!(matches!(ClusterKey::load(&pipe), Err(KeyError::NotRegular(_))));
-        assert!(matches!(
-            ClusterKey::load_or_create(&temp.path().join("no/folder")),
-            Err(KeyError::Io { .. })
-        ));
+        assert!(matches!(fault(&pipe), SecretFileFault::NotRegular));
+        assert!(matches!(fault(&temp.path().join("no/folder")), SecretFileFault::Io(_)));
     }
 
     #[test]

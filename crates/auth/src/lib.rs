@@ -23,6 +23,7 @@ pub use accounts::{
 };
 pub use authority::{Authority, AuthorityError, CertificateName, RenewalTimer, ServerKey};
 pub use dir::{LockedStateDir, StateDir, StateDirError};
-pub use key::{ClusterKey, KeyError};
+pub use key::ClusterKey;
 pub use link::{LinkChallenger, LinkError, LinkHandshake, LinkRole, decode_link_frame};
+pub use secret_file::{SecretFileError, SecretFileFault};
 pub use ticket::{Rights, Ticket, TicketError};

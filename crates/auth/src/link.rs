@@ -13,8 +13,7 @@ use relais_proto::{
 };
 use thiserror::Error;
 
-use crate::ClusterKey;
-use crate::key::{ProofContext, ProofRole};
+use crate::key::{ClusterKey, ProofContext, ProofRole};
 
 /// The role of the side that opens a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

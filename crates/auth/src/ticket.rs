@@ -6,7 +6,7 @@
 use relais_proto::{ClusterId, Decoder, Encoder, TreePath, Wire, WireError, limits};
 use thiserror::Error;
 
-use crate::ClusterKey;
+use crate::key::ClusterKey;
 
 /// The first byte of a ticket: the version of its layout.
 const LAYOUT: u8 = 1;

@@ -16,10 +16,10 @@ use relais_proto::{LogEntry, Lsn, Timeline};
 
 use crate::error::JournalError;
 use crate::journal::{Entries, Journal, Snapshot};
-use crate::location;
+use crate::location::{self, LocatedFile};
 use crate::recover::{self, BatchReader};
 use crate::snapshot_file;
-use crate::writer::{JournalWriter, LocatedFile};
+use crate::writer::JournalWriter;
 
 /// A journal file that this process has locked.
 ///

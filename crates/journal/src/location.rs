@@ -1,4 +1,4 @@
-//! Opens, locks and creates the file of a journal.
+//! The file of a journal: opens, locks, creates and writes it.
 //!
 //! A file gets its name after its header is on disk. So an incomplete header is damage, never the
 //! result of a crash. Concurrent creators lock one temporary name; the lock stays with the file
@@ -9,7 +9,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -56,19 +56,60 @@ pub(super) fn publish(path: &Path) -> Result<(), JournalError> {
     location.sync()
 }
 
-/// Whether `path` names `file`.
-pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    match std::fs::symlink_metadata(path) {
-        Ok(named) => {
-            let meta = file.metadata()?;
-            Ok((named.dev(), named.ino()) == (meta.dev(), meta.ino()))
+/// The operations of a journal on its file. Tests use an implementation that fails.
+pub(super) trait Storage {
+    /// Fills `bytes` from the offset `at`.
+    fn read(&self, bytes: &mut [u8], at: u64) -> io::Result<()>;
+    /// Writes all of `bytes` at the offset `at`.
+    fn write(&self, bytes: &[u8], at: u64) -> io::Result<()>;
+    /// Waits until all written bytes are on disk.
+    fn sync(&self) -> io::Result<()>;
+    /// Truncates the file to `at` bytes.
+    fn cut(&self, at: u64) -> io::Result<()>;
+    /// Whether the file is still at its path, where the next process looks for it.
+    fn is_in_place(&self) -> io::Result<bool>;
+}
+
+/// The open file of a journal, and its path.
+#[derive(Debug)]
+pub(super) struct LocatedFile {
+    pub file: File,
+    pub path: PathBuf,
+}
+
+impl Storage for LocatedFile {
+    fn read(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
+        self.file.read_exact_at(bytes, at)
+    }
+
+    fn write(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, at)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn cut(&self, at: u64) -> io::Result<()> {
+        self.file.set_len(at)
+    }
+
+    fn is_in_place(&self) -> io::Result<bool> {
+        match std::fs::symlink_metadata(&self.path) {
+            Ok(named) => {
+                let meta = self.file.metadata()?;
+                Ok((named.dev(), named.ino()) == (meta.dev(), meta.ino()))
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
         }
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-        {
-            Ok(false)
-        }
-        Err(error) => Err(error),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::format::{
     BATCH_HEADER, BATCH_MAGIC, BatchHeader, BatchKey, CHAIN, Chain, FILE_HEADER, FORMAT,
     FileHeader, LONGEST,
 };
-use crate::writer::Storage;
+use crate::location::Storage;
 
 /// Buffer of the reader, for small batches.
 const READ_AHEAD: usize = 256 * 1024;

@@ -2,9 +2,7 @@
 //!
 //! Each batch is one write and one sync.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use relais_proto::LogEntry;
@@ -12,54 +10,11 @@ use relais_proto::LogEntry;
 use crate::batch;
 use crate::error::{JournalError, is_full};
 use crate::format::{BATCH_HEADER, Chain};
-use crate::location;
+use crate::location::Storage;
 use crate::recover::JournalEnd;
 
 /// Size to which the buffer shrinks after a large batch.
 const KEPT: usize = 1024 * 1024;
-
-/// The operations of a journal on its file. Tests use an implementation that fails.
-pub(super) trait Storage {
-    /// Fills `bytes` from the offset `at`.
-    fn read(&self, bytes: &mut [u8], at: u64) -> io::Result<()>;
-    /// Writes all of `bytes` at the offset `at`.
-    fn write(&self, bytes: &[u8], at: u64) -> io::Result<()>;
-    /// Waits until all written bytes are on disk.
-    fn sync(&self) -> io::Result<()>;
-    /// Truncates the file to `at` bytes.
-    fn cut(&self, at: u64) -> io::Result<()>;
-    /// Whether the file is still at its path, where the next process looks for it.
-    fn is_in_place(&self) -> io::Result<bool>;
-}
-
-/// The open file of a journal, and its path.
-#[derive(Debug)]
-pub(super) struct LocatedFile {
-    pub file: File,
-    pub path: PathBuf,
-}
-
-impl Storage for LocatedFile {
-    fn read(&self, bytes: &mut [u8], at: u64) -> io::Result<()> {
-        self.file.read_exact_at(bytes, at)
-    }
-
-    fn write(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, at)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-
-    fn cut(&self, at: u64) -> io::Result<()> {
-        self.file.set_len(at)
-    }
-
-    fn is_in_place(&self) -> io::Result<bool> {
-        location::is_at(&self.file, &self.path)
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct JournalWriter<S> {

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use log::{error, info, warn};
-use relais_auth::{AccountsError, AccountsFile};
+use relais_auth::{AccountsError, AccountsFile, LiveAccounts};
 use relais_net::tls::{ServerCertificate, TlsMode, TlsServer};
 use relais_os::ProcessMailbox;
 use relais_proto::{ClusterId, Confinement, FolderId, SlaveId};
@@ -145,11 +145,13 @@ impl Slave {
             (0..config.workers).map(|_| ProcessMailbox::new()).collect::<io::Result<Vec<_>>>()?;
         let (hints, proposal_socket) =
             (Arc::new(ProcessMailbox::new()?), Arc::new(ProposalSocket::new()?));
-        let passwords = config
-            .accounts
-            .clone()
-            .map(|path| SharedPasswords::open(AccountsFile::new(path)))
-            .transpose()?;
+        let passwords = match config.accounts.clone() {
+            Some(path) => {
+                let accounts = LiveAccounts::open(AccountsFile::new(path))?;
+                Some(SharedPasswords::new(accounts)?)
+            }
+            None => None,
+        };
         let secrets = Secrets::new(
             config.workers,
             config.cluster.as_ref().map(|cluster| cluster.key_file.clone()),

@@ -1,16 +1,16 @@
 //! The accounts file: checked on each read, and replaced atomically.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use log::warn;
-use rustix::fs::{Mode, OFlags};
+use relais_os::write_atomically_as;
 use thiserror::Error;
 
-use super::{AccountError, Accounts, BadLine};
-use relais_os::write_atomically_as;
+use super::table::{AccountError, Accounts};
+use crate::secret_file::{SecretFile, SecretFileError};
 
 /// Cap on the size of the file: some hundred thousand users.
 const MAX_SIZE: u64 = 64 << 20;
@@ -19,29 +19,9 @@ const MAX_SIZE: u64 = 64 << 20;
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the names of the fields say everything")]
 pub enum AccountsError {
-    /// A line is malformed.
-    #[error("the accounts file {}: {bad}", path.display())]
-    BadLine { path: PathBuf, bad: BadLine },
-    /// The file is not text.
-    #[error("the accounts file {} is not text in UTF-8", .0.display())]
-    NotText(PathBuf),
-    /// The group or others have permissions on the file.
-    #[error(
-        "the accounts file {} has mode {mode:04o}: other users can access it; \
-         change the mode to 0600",
-        path.display()
-    )]
-    Exposed { path: PathBuf, mode: u32 },
-    /// The file belongs to another user.
-    #[error(
-        "the accounts file {} belongs to user id {owner}, which is neither the owner of its \
-         folder nor the user of this process",
-        path.display()
-    )]
-    ForeignOwner { path: PathBuf, owner: u32 },
-    /// The path is a folder, a pipe or the like.
-    #[error("the accounts file {} is not a regular file", .0.display())]
-    NotRegular(PathBuf),
+    /// The file is unsafe, malformed or unreadable.
+    #[error(transparent)]
+    File(#[from] SecretFileError),
     /// There were accounts, and their file is missing.
     #[error(
         "the accounts file {} is gone, and there were accounts: restore it, or add users; \
@@ -49,15 +29,6 @@ pub enum AccountsError {
         path.display(), former.display()
     )]
     Gone { path: PathBuf, former: PathBuf },
-    /// The file is above the size cap.
-    #[error("the accounts file {} has more than {} MiB", .0.display(), MAX_SIZE >> 20)]
-    TooLarge(PathBuf),
-    /// A system call failed.
-    #[error(
-        "cannot use the accounts file {}: {}",
-        path.display(), relais_proto::system_error_text(cause)
-    )]
-    Io { path: PathBuf, cause: io::Error },
     /// The change itself was refused.
     #[error(transparent)]
     Account(#[from] AccountError),
@@ -68,25 +39,19 @@ pub(super) type FileStamp = (u64, u64, u64, i64, i64);
 
 /// The path of an accounts file, and the operations on it.
 #[derive(Debug, Clone)]
-pub struct AccountsFile {
-    path: PathBuf,
-}
+pub struct AccountsFile(SecretFile);
 
 impl AccountsFile {
     /// Names the file; nothing is read yet.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self(SecretFile { what: "accounts file", path, cap: MAX_SIZE })
     }
 
     /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn io(&self, cause: io::Error) -> AccountsError {
-        AccountsError::Io { path: self.path.clone(), cause }
+        &self.0.path
     }
 
     /// Reads the accounts; none if there is no file, which means anonymous access.
@@ -98,61 +63,15 @@ impl AccountsFile {
     }
 
     pub(super) fn load_stamped(&self) -> Result<Option<(Accounts, FileStamp)>, AccountsError> {
-        // Without NONBLOCK a pipe at this path would block the process.
-        let file = match rustix::fs::open(
-            &self.path,
-            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
-            Mode::empty(),
-        ) {
-            Ok(fd) => File::from(fd),
-            Err(rustix::io::Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(self.io(error.into())),
-        };
-        let meta = file.metadata().map_err(|e| self.io(e))?;
-        self.check(&meta)?;
-        let mut bytes = Vec::new();
-        file.take(MAX_SIZE + 1).read_to_end(&mut bytes).map_err(|e| self.io(e))?;
-        if bytes.len() as u64 > MAX_SIZE {
-            return Err(AccountsError::TooLarge(self.path.clone()));
-        }
-        let text =
-            String::from_utf8(bytes).map_err(|_| AccountsError::NotText(self.path.clone()))?;
-        let accounts = Accounts::parse(&text)
-            .map_err(|bad| AccountsError::BadLine { path: self.path.clone(), bad })?;
+        let Some((text, meta)) = self.0.read()? else { return Ok(None) };
+        let accounts =
+            Accounts::parse(&text).map_err(|bad| self.0.malformed(format!("is damaged: {bad}")))?;
         Ok(Some((accounts, stamp(&meta))))
-    }
-
-    fn check(&self, meta: &Metadata) -> Result<(), AccountsError> {
-        let path = || self.path.clone();
-        if !meta.is_file() {
-            return Err(AccountsError::NotRegular(path()));
-        }
-        let mode = meta.mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(AccountsError::Exposed { path: path(), mode });
-        }
-        let owner = meta.uid();
-        let may = [0, rustix::process::geteuid().as_raw(), self.folder_owner()?.0];
-        if !may.contains(&owner) {
-            return Err(AccountsError::ForeignOwner { path: path(), owner });
-        }
-        Ok(())
-    }
-
-    /// User and group of the file's folder.
-    fn folder_owner(&self) -> Result<(u32, u32), AccountsError> {
-        let folder = self
-            .path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let meta = folder.metadata().map_err(|e| self.io(e))?;
-        Ok((meta.uid(), meta.gid()))
     }
 
     /// The present stamp of the file; none if there is no file.
     pub(super) fn stamp(&self) -> io::Result<Option<FileStamp>> {
-        match self.path.metadata() {
+        match self.path().metadata() {
             Ok(meta) => Ok(Some(stamp(&meta))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
@@ -170,11 +89,13 @@ impl AccountsFile {
         &self,
         change: impl FnOnce(&mut Accounts) -> Result<T, AccountError>,
     ) -> Result<T, AccountsError> {
-        let owner = Some(self.folder_owner()?).filter(|_| rustix::process::geteuid().is_root());
-        let _lock = self.lock(owner)?;
+        let folder = self.0.folder().metadata().map_err(|e| self.0.io(e))?;
+        let is_root = rustix::process::geteuid().is_root();
+        let owner = is_root.then(|| (folder.uid(), folder.gid()));
+        let _lock = self.lock(owner).map_err(|e| self.0.io(e))?;
         let mut accounts = self.load()?.unwrap_or_default();
-        let (before, former) = (accounts.generation(), self.highest_generation()?);
-        if before < former {
+        let former = self.highest_generation()?;
+        if accounts.generation() < former {
             // The file is missing or was replaced by an older one: revoked rights stay revoked.
             accounts.raise_above(former);
         }
@@ -198,7 +119,7 @@ impl AccountsFile {
                 0 => Ok(None),
                 _ => match self.load_stamped()? {
                     None => Err(AccountsError::Gone {
-                        path: self.path.clone(),
+                        path: self.path().to_owned(),
                         former: self.generation_path(),
                     }),
                     loaded => Ok(loaded),
@@ -211,7 +132,7 @@ impl AccountsFile {
         warn!(
             "the accounts file {} is older than the accounts in force before; \
              all users must log in again",
-            self.path.display()
+            self.path().display()
         );
         self.change(|_| Ok(()))?;
         self.load_stamped()
@@ -220,36 +141,34 @@ impl AccountsFile {
     /// The path of the file with the highest generation that was ever in force.
     #[must_use]
     pub fn generation_path(&self) -> PathBuf {
-        let mut path = self.path.clone().into_os_string();
-        path.push(".generation");
-        path.into()
+        self.beside(".generation")
     }
 
     fn highest_generation(&self) -> Result<u64, AccountsError> {
-        let path = self.generation_path();
-        let io = |cause| AccountsError::Io { path: path.clone(), cause };
-        match std::fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().map_err(|_| io(io::Error::other("it holds no number"))),
+        let (what, path) = ("file of the accounts' generation", self.generation_path());
+        let file = SecretFile { what, path, cap: 32 };
+        match std::fs::read_to_string(&file.path) {
+            Ok(text) => Ok(text.trim().parse().map_err(|_| file.malformed("holds no number"))?),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(e) => Err(io(e)),
+            Err(e) => Err(file.io(e).into()),
         }
     }
 
-    fn lock(&self, owner: Option<(u32, u32)>) -> Result<File, AccountsError> {
-        let mut path = self.path.clone().into_os_string();
-        path.push(".lock");
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(|e| self.io(e))?;
+    fn lock(&self, owner: Option<(u32, u32)>) -> io::Result<File> {
+        let mut lock = OpenOptions::new();
+        lock.write(true).create(true).truncate(false).mode(0o600);
+        let lock = lock.open(self.beside(".lock"))?;
         if let Some((user, group)) = owner {
-            std::os::unix::fs::fchown(&lock, Some(user), Some(group)).map_err(|e| self.io(e))?;
+            std::os::unix::fs::fchown(&lock, Some(user), Some(group))?;
         }
-        lock.lock().map_err(|e| self.io(e))?;
+        lock.lock()?;
         Ok(lock)
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut path = self.path().as_os_str().to_owned();
+        path.push(suffix);
+        path.into()
     }
 
     fn write(&self, accounts: &Accounts, owner: Option<(u32, u32)>) -> Result<(), AccountsError> {
@@ -262,12 +181,12 @@ impl AccountsFile {
                 Ok(())
             }
         };
-        let write = || write_atomically_as(&self.path, accounts.to_text().as_bytes(), owner);
+        let write = || write_atomically_as(self.path(), accounts.to_text().as_bytes(), owner);
         // The generation is written first: a crash between the two only forces new logins. The
         // first accounts are written before the generation, which tells that there were some.
         let written =
             if former == 0 { write().and_then(|()| note()) } else { note().and_then(|()| write()) };
-        written.map_err(|e| self.io(e))
+        Ok(written.map_err(|e| self.0.io(e))?)
     }
 }
 
@@ -282,9 +201,9 @@ mod tests {
 
     use relais_proto::TreePath;
 
-    use super::super::{Account, password};
+    use super::super::{password, table::Account};
     use super::*;
-    use crate::Rights;
+    use crate::{Rights, SecretFileFault};
 
     fn file() -> (tempfile::TempDir, AccountsFile) {
         let temp = tempfile::tempdir().unwrap();
@@ -305,6 +224,14 @@ mod tests {
         })
     }
 
+    fn fault<T>(result: Result<T, AccountsError>) -> SecretFileFault {
+        match result {
+            Err(AccountsError::File(error)) => error.fault,
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("it was accepted"),
+        }
+    }
+
     #[test]
     fn the_first_user_creates_the_file_and_the_last_keeps_it() {
         let (_temp, file) = file();
@@ -322,16 +249,13 @@ mod tests {
         add(&file, "ann").unwrap();
         for mode in [0o644, 0o640, 0o604, 0o660, 0o601] {
             fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
-            assert!(matches!(
-                file.load(),
-                Err(AccountsError::Exposed { mode: found, .. }) if found == mode
-            ));
-            assert!(matches!(add(&file, "bob"), Err(AccountsError::Exposed { .. })));
+            assert!(matches!(fault(file.load()), SecretFileFault::Exposed(found) if found == mode));
+            assert!(matches!(fault(add(&file, "bob")), SecretFileFault::Exposed(_)));
         }
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o600)).unwrap();
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(file.path(), Some(4711), None).unwrap();
-            assert!(matches!(file.load(), Err(AccountsError::ForeignOwner { owner: 4711, .. })));
+            assert!(matches!(fault(file.load()), SecretFileFault::ForeignOwner(4711)));
             std::os::unix::fs::chown(temp.path(), Some(4711), Some(4712)).unwrap();
             file.load().unwrap();
             add(&file, "bob").unwrap();
@@ -344,7 +268,7 @@ mod tests {
         }
         fs::remove_file(file.path()).unwrap();
         fs::create_dir(file.path()).unwrap();
-        assert!(matches!(file.load(), Err(AccountsError::NotRegular(_))));
+        assert!(matches!(fault(file.load()), SecretFileFault::NotRegular));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 
-use super::file::{AccountsFile, FileStamp};
-use super::{Accounts, AccountsError};
+use super::file::{AccountsError, AccountsFile, FileStamp};
+use super::table::Accounts;
 
 /// Time between two checks of the file.
 const CHECK_EVERY: Duration = Duration::from_millis(250);
@@ -137,7 +137,7 @@ mod tests {
 
     use relais_proto::TreePath;
 
-    use super::super::{Account, password};
+    use super::super::{password, table::Account};
     use super::*;
     use crate::Rights;
 

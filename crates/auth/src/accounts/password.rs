@@ -7,8 +7,6 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 use relais_proto::limits;
 use thiserror::Error;
 
-use super::{Account, Accounts};
-
 /// Cost of one hash: memory in KiB, passes and lanes.
 ///
 /// These are the first values in OWASP's cheat sheet on password storage. The second recommended
@@ -110,7 +108,8 @@ impl PasswordHash {
         &self.0
     }
 
-    fn is_of(&self, password: &[u8], memory: &mut HashMemory) -> bool {
+    /// Whether this is the hash of `password`.
+    pub(super) fn is_of(&self, password: &[u8], memory: &mut HashMemory) -> bool {
         let Ok(hash) = phc::PasswordHash::new(&self.0) else { return false };
         let (Ok(params), Some(salt), Some(expected)) =
             (Params::try_from(&hash), hash.salt, hash.hash)
@@ -138,44 +137,6 @@ impl PasswordHash {
 #[derive(Default)]
 pub(super) struct HashMemory(Vec<Block>);
 
-/// Compares passwords, in the same time for existing and unknown users.
-#[derive(Debug)]
-pub(super) struct PasswordChecker {
-    /// The hash to compare with if the user does not exist.
-    dummy: PasswordHash,
-}
-
-impl PasswordChecker {
-    /// Makes the dummy hash from random bytes.
-    ///
-    /// # Errors
-    /// [`HashError::Failed`].
-    pub fn new() -> Result<Self, HashError> {
-        let password: [u8; 32] = relais_os::random().map_err(|_| HashError::Failed)?;
-        Ok(Self { dummy: PasswordHash::of(&password)? })
-    }
-
-    /// Returns the account if the password is right.
-    ///
-    /// The time is the same for existing and unknown users. A password above the cap is refused at
-    /// once.
-    #[must_use]
-    pub fn check<'a>(
-        &self,
-        accounts: &'a Accounts,
-        user: &str,
-        password: &[u8],
-        memory: &mut HashMemory,
-    ) -> Option<&'a Account> {
-        if password.len() > limits::PASSWORD {
-            return None;
-        }
-        let account = accounts.get(user);
-        let matches = account.map_or(&self.dummy, |account| &account.hash).is_of(password, memory);
-        account.filter(|_| matches)
-    }
-}
-
 /// A cheap hash of the password `secret`, for tests.
 #[cfg(test)]
 pub(super) fn of_tests() -> PasswordHash {
@@ -185,10 +146,7 @@ pub(super) fn of_tests() -> PasswordHash {
 
 #[cfg(test)]
 mod tests {
-    use relais_proto::TreePath;
-
     use super::*;
-    use crate::Rights;
 
     fn is_of(hash: &PasswordHash, password: &[u8]) -> bool {
         // Earlier computations in the same memory must not matter.
@@ -245,27 +203,5 @@ mod tests {
                 "{costly:?}"
             );
         }
-    }
-
-    #[test]
-    fn only_the_right_password_of_a_user_is_accepted() {
-        let mut accounts = Accounts::new();
-        accounts
-            .add("ann", Account { rights: Rights::Read, root: TreePath::root(), hash: of_tests() })
-            .unwrap();
-        let (checker, mut memory) = (PasswordChecker { dummy: of_tests() }, HashMemory::default());
-        assert!(checker.check(&accounts, "ann", b"secret", &mut memory).is_some());
-        assert!(
-            checker.check(&accounts, "ann", b"Secret", &mut memory).is_none()
-                && checker.check(&accounts, "ann", b"", &mut memory).is_none()
-        );
-        // An unknown user is refused even with the password of the dummy hash.
-        assert!(
-            checker.check(&accounts, "bob", b"secret", &mut memory).is_none()
-                && checker.check(&accounts, "", b"secret", &mut memory).is_none()
-        );
-        assert!(
-            checker.check(&accounts, "ann", &[b'x'; limits::PASSWORD + 1], &mut memory).is_none()
-        );
     }
 }

@@ -11,16 +11,14 @@ use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 use relais_os::Waker;
-use relais_proto::{ErrorCode, FairQueue, LogRateLimiter, Refusal, TreePath, network_of, quote};
+use relais_proto::{ErrorCode, LogRateLimiter, Refusal, TreePath, limits, network_of, quote};
 
-use super::password::HashMemory;
-use super::{FailedLogins, LiveAccounts, PasswordChecker, Reputation};
-use crate::Rights;
-
-/// Cap on waiting logins of one address.
-const MAX_PER_NETWORK: usize = 64;
-/// Cap on all waiting logins, of at most a kilobyte and a half each.
-const MAX_WAITING: usize = 2048;
+use super::failed_logins::{FailedLogins, Reputation};
+use super::live::LiveAccounts;
+use super::login_queue::{LoginQueue, QueuedLogin};
+use super::password::{HashMemory, PasswordHash};
+use super::table::{Account, Accounts};
+use crate::ticket::Rights;
 
 /// A user whose login has succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,8 +70,8 @@ pub trait SharedLoginState: Send + Sync {
     fn with_hash_permit(&self, hash: &mut dyn FnMut());
 }
 
+#[derive(Clone)]
 struct LoginAttempt {
-    /// The key of its turn.
     network: IpAddr,
     addr: IpAddr,
     reputation: Reputation,
@@ -83,143 +81,30 @@ struct LoginAttempt {
     interest: Weak<()>,
 }
 
-/// Waiting logins by the reputation of their addresses. In each class the networks take turns.
-struct LoginQueue {
-    address: FairQueue<IpAddr, u64, LoginAttempt>,
-    known: FairQueue<IpAddr, u64, LoginAttempt>,
-    new: FairQueue<IpAddr, u64, LoginAttempt>,
-    wrong: FairQueue<IpAddr, u64, LoginAttempt>,
-    /// The number of logins that were taken out.
-    taken: u64,
-    /// The number of the next login.
-    next: u64,
-    closed: bool,
-}
-
-impl Default for LoginQueue {
-    fn default() -> Self {
-        let [address, known, new, wrong] = [(); 4].map(|()| FairQueue::new(MAX_WAITING));
-        Self { address, known, new, wrong, taken: 0, next: 0, closed: false }
-    }
-}
-
-impl LoginQueue {
-    fn len(&self) -> usize {
-        self.address.len() + self.known.len() + self.new.len() + self.wrong.len()
+impl QueuedLogin for LoginAttempt {
+    fn network(&self) -> IpAddr {
+        self.network
     }
 
-    fn of(&mut self, reputation: Reputation) -> &mut FairQueue<IpAddr, u64, LoginAttempt> {
-        match reputation {
-            Reputation::KnownAddress => &mut self.address,
-            Reputation::KnownNetwork => &mut self.known,
-            Reputation::New => &mut self.new,
-            Reputation::Failed(_) => &mut self.wrong,
-        }
-    }
-
-    /// Adds a login. A full queue evicts another one, which is returned.
-    ///
-    /// The login with the worst reputation is evicted, and among equals one of the network that
-    /// has most.
-    ///
-    /// # Errors
-    /// Returns the login if its network has too many, or if no other has a worse reputation.
-    fn push(&mut self, attempt: LoginAttempt) -> Result<Option<LoginAttempt>, LoginAttempt> {
-        if self.of(attempt.reputation).len_of(&attempt.network) >= MAX_PER_NETWORK {
-            return Err(attempt);
-        }
-        let evicted = if self.len() < MAX_WAITING {
-            None
-        } else {
-            match self.evict_for(&attempt) {
-                Some(evicted) => Some(evicted),
-                None => return Err(attempt),
-            }
-        };
-        let (network, reputation, number) = (attempt.network, attempt.reputation, self.next);
-        self.next += 1;
-        self.of(reputation).push(network, number, attempt)?;
-        Ok(evicted)
-    }
-
-    fn evict_for(&mut self, attempt: &LoginAttempt) -> Option<LoginAttempt> {
-        let worst =
-            self.wrong.iter().map(|(_, number, attempt)| (attempt.reputation, *number)).max();
-        if let Some((reputation, number)) = worst.filter(|(worst, _)| *worst > attempt.reputation) {
-            let mut evicted = None;
-            // `retain` cannot move an entry out, so a placeholder takes its place and is removed.
-            self.wrong.retain(|_, other, attempt| {
-                if *other == number {
-                    evicted =
-                        Some(std::mem::replace(attempt, LoginAttempt::placeholder(reputation)));
-                }
-                *other != number
-            });
-            return evicted;
-        }
-        if self.wrong.is_empty()
-            && attempt.reputation <= Reputation::KnownNetwork
-            && !self.new.is_empty()
-        {
-            return self.new.take_from_largest();
-        }
-        // Among equal reputations.
-        let network = attempt.network;
-        let queue = self.of(attempt.reputation);
-        let largest = queue.largest()?;
-        (largest > queue.len_of(&network) + 1).then(|| queue.take_from_largest()).flatten()
-    }
-
-    /// Takes the next login.
-    ///
-    /// Most turns go to known addresses and then to known networks. The other classes have some
-    /// turns too, so that no login waits without end.
-    fn pop(&mut self) -> Option<LoginAttempt> {
-        self.taken += 1;
-        let first = match self.taken % 8 {
-            3 => Reputation::New,
-            5 => Reputation::KnownNetwork,
-            7 => Reputation::Failed(0),
-            _ => Reputation::KnownAddress,
-        };
-        let others = [
-            Reputation::KnownAddress,
-            Reputation::KnownNetwork,
-            Reputation::New,
-            Reputation::Failed(0),
-        ];
-        let mut order = std::iter::once(first).chain(others);
-        order.find_map(|reputation| self.of(reputation).pop()).map(|(.., attempt)| attempt)
-    }
-}
-
-impl LoginAttempt {
-    /// A placeholder for a login that was moved out.
-    fn placeholder(reputation: Reputation) -> Self {
-        Self {
-            network: IpAddr::from([0, 0, 0, 0]),
-            addr: IpAddr::from([0, 0, 0, 0]),
-            reputation,
-            user: String::new(),
-            password: Vec::new(),
-            answer: channel().0,
-            interest: Weak::new(),
-        }
+    fn reputation(&self) -> Reputation {
+        self.reputation
     }
 }
 
 struct VerifierState {
     accounts: Arc<LiveAccounts>,
-    checker: PasswordChecker,
+    /// The hash to compare with if the user does not exist.
+    dummy: PasswordHash,
     failed_logins: FailedLogins,
     shared_state: Box<dyn SharedLoginState>,
-    queue: Mutex<LoginQueue>,
+    /// Waiting logins; none when the verifier is closed.
+    queue: Mutex<Option<LoginQueue<LoginAttempt>>>,
     news: Condvar,
     waker: Waker,
 }
 
 impl VerifierState {
-    fn queue(&self) -> MutexGuard<'_, LoginQueue> {
+    fn queue(&self) -> MutexGuard<'_, Option<LoginQueue<LoginAttempt>>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -227,72 +112,49 @@ impl VerifierState {
     fn next(&self) -> Option<LoginAttempt> {
         let mut queue = self.queue();
         loop {
-            if queue.closed {
-                return None;
+            match queue.as_mut()?.pop() {
+                Some(attempt) if attempt.interest.strong_count() > 0 => return Some(attempt),
+                Some(_) => {}
+                None => queue = self.news.wait(queue).unwrap_or_else(PoisonError::into_inner),
             }
-            if let Some(attempt) = queue.pop() {
-                if attempt.interest.strong_count() > 0 {
-                    return Some(attempt);
-                }
-                continue;
-            }
-            queue = self.news.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     fn verify(&self, attempt: &LoginAttempt, scratch: &mut HashMemory) -> LoginResult {
-        let wait =
-            self.failed_logins.wait(self.shared_state.slots(), attempt.addr, &attempt.user, now());
-        if !wait.is_zero() {
+        let LoginAttempt { addr, user, .. } = attempt;
+        let slots = self.shared_state.slots();
+        let wait = || self.failed_logins.wait(slots, *addr, user, now());
+        let too_early = wait();
+        if !too_early.is_zero() {
             // No hash limits the rate of this line, so peers could flood the log with it.
             static PUT_OFF: LogRateLimiter = LogRateLimiter::new();
             if let Some(more) = PUT_OFF.allow(Instant::now()) {
-                info!("login delayed for {} from {}{more}", quote(&attempt.user), attempt.addr);
+                info!("login delayed for {} from {addr}{more}", quote(user));
             }
-            return Err(later(wait));
+            return Err(later(too_early));
         }
         let accounts = self.accounts.current().unwrap_or_default();
-        let (mut user, mut wait) = (None, wait);
+        let mut result = Err(later(FULL));
         self.shared_state.with_hash_permit(&mut || {
             // Other logins of this address may have failed while this one waited for its permit.
-            wait = self.failed_logins.wait(
-                self.shared_state.slots(),
-                attempt.addr,
-                &attempt.user,
-                now(),
-            );
-            if !wait.is_zero() {
-                return;
-            }
-            user = self.checker.check(&accounts, &attempt.user, &attempt.password, scratch).map(
-                |account| AuthenticatedUser {
-                    name: attempt.user.clone(),
-                    rights: account.rights,
-                    root: account.root.clone(),
-                    generation: accounts.generation(),
-                },
-            );
+            let too_early = wait();
+            result = if too_early.is_zero() {
+                Ok(check(&accounts, &self.dummy, user, &attempt.password, scratch))
+            } else {
+                Err(later(too_early))
+            };
         });
-        if !wait.is_zero() {
-            return Err(later(wait));
-        }
-        if user.is_some() {
-            self.failed_logins.succeeded(
-                self.shared_state.slots(),
-                attempt.addr,
-                &attempt.user,
-                now(),
-            );
-        }
-        user.ok_or_else(|| {
-            self.failed_logins.failed(
-                self.shared_state.slots(),
-                attempt.addr,
-                &attempt.user,
-                now(),
-            );
-            warn!("login failed for {} from {}", quote(&attempt.user), attempt.addr);
-            Refusal::new(ErrorCode::LoginRefused, "user or password are wrong")
+        let Some(account) = result? else {
+            self.failed_logins.failed(slots, *addr, user, now());
+            warn!("login failed for {} from {addr}", quote(user));
+            return Err(Refusal::new(ErrorCode::LoginRefused, "user or password are wrong"));
+        };
+        self.failed_logins.succeeded(slots, *addr, user, now());
+        Ok(AuthenticatedUser {
+            name: user.clone(),
+            rights: account.rights,
+            root: account.root.clone(),
+            generation: accounts.generation(),
         })
     }
 
@@ -331,12 +193,12 @@ impl PasswordVerifier {
         threads: usize,
     ) -> io::Result<Self> {
         let waker = Waker::new()?;
-        let checker = PasswordChecker::new().map_err(io::Error::other)?;
-        let (queue, news) = (Mutex::default(), Condvar::new());
+        let dummy = PasswordHash::of(&relais_os::random::<32>()?).map_err(io::Error::other)?;
+        let (queue, news) = (Mutex::new(Some(LoginQueue::new())), Condvar::new());
         let verifier = Self {
             shared: Arc::new(VerifierState {
                 accounts,
-                checker,
+                dummy,
                 failed_logins,
                 shared_state,
                 queue,
@@ -372,7 +234,10 @@ impl PasswordVerifier {
             answer,
             interest: Arc::downgrade(&interest),
         };
-        let evicted = self.shared.queue().push(attempt).map_err(|_| later(FULL))?;
+        let evicted = match self.shared.queue().as_mut().map(|queue| queue.push(attempt)) {
+            Some(Ok(evicted)) => evicted,
+            Some(Err(_)) | None => return Err(later(FULL)),
+        };
         if let Some(evicted) = evicted {
             // The receiver may have been dropped.
             let _ = evicted.answer.send(Err(later(FULL)));
@@ -406,9 +271,28 @@ impl PasswordVerifier {
 
 impl Drop for PasswordVerifier {
     fn drop(&mut self) {
-        self.shared.queue().closed = true;
+        *self.shared.queue() = None;
         self.shared.news.notify_all();
     }
+}
+
+/// Returns the account if the password is right.
+///
+/// The time is the same for existing and unknown users: those are compared with `dummy`. A password
+/// above the cap is refused at once.
+fn check<'a>(
+    accounts: &'a Accounts,
+    dummy: &PasswordHash,
+    user: &str,
+    password: &[u8],
+    memory: &mut HashMemory,
+) -> Option<&'a Account> {
+    if password.len() > limits::PASSWORD {
+        return None;
+    }
+    let account = accounts.get(user);
+    let matches = account.map_or(dummy, |account| &account.hash).is_of(password, memory);
+    account.filter(|_| matches)
 }
 
 /// The refusal of a login that comes too soon.
@@ -425,15 +309,13 @@ fn now() -> Duration {
 }
 
 /// The login state of a server with one process.
-pub struct LocalLoginState {
-    places: Box<[AtomicU64]>,
-}
+pub struct LocalLoginState(Box<[AtomicU64]>);
 
 impl LocalLoginState {
     /// Makes an empty table of failed logins.
     #[must_use]
     pub fn new() -> Self {
-        Self { places: (0..FailedLogins::SLOTS).map(|_| AtomicU64::new(0)).collect() }
+        Self((0..FailedLogins::SLOTS).map(|_| AtomicU64::new(0)).collect())
     }
 }
 
@@ -445,7 +327,7 @@ impl Default for LocalLoginState {
 
 impl SharedLoginState for LocalLoginState {
     fn slots(&self) -> &[AtomicU64] {
-        &self.places
+        &self.0
     }
 
     fn with_hash_permit(&self, hash: &mut dyn FnMut()) {
@@ -455,7 +337,7 @@ impl SharedLoginState for LocalLoginState {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Account, AccountsFile, password};
+    use super::super::{file::AccountsFile, password};
     use super::*;
 
     fn verifier(temp: &tempfile::TempDir, threads: usize) -> PasswordVerifier {
@@ -519,73 +401,19 @@ mod tests {
         verifier.clear_wake();
     }
 
-    fn attempt(n: u8, reputation: Reputation) -> LoginAttempt {
-        LoginAttempt { network: addr(n), addr: addr(n), ..LoginAttempt::placeholder(reputation) }
-    }
-
-    fn drained(queue: &mut LoginQueue) -> Vec<(IpAddr, Reputation)> {
-        let all = std::iter::from_fn(|| queue.pop())
-            .map(|attempt| (attempt.addr, attempt.reputation))
-            .collect();
-        assert_eq!(queue.len(), 0);
-        all
-    }
-
     #[test]
-    fn addresses_take_turns() {
-        let mut queue = LoginQueue::default();
-        for n in [1, 1, 1, 2, 3, 2] {
-            assert!(queue.push(attempt(n, Reputation::New)).is_ok());
-        }
-        let order: Vec<IpAddr> = drained(&mut queue).into_iter().map(|(addr, _)| addr).collect();
-        assert_eq!(order, [1, 2, 3, 1, 2, 1].map(addr));
-        let taken = (0..MAX_PER_NETWORK + 9)
-            .filter(|_| queue.push(attempt(1, Reputation::New)).is_ok())
-            .count();
-        assert_eq!(taken, MAX_PER_NETWORK);
-    }
-
-    #[test]
-    fn known_networks_go_first_without_starving_others() {
-        let mut queue = LoginQueue::default();
-        for n in 0..12 {
-            for reputation in [Reputation::Failed(1), Reputation::New, Reputation::KnownNetwork] {
-                assert!(queue.push(attempt(n, reputation)).is_ok());
-            }
-        }
-        let order: Vec<Reputation> = drained(&mut queue).into_iter().map(|(_, r)| r).collect();
-        let firsts = |of: Reputation| order.iter().take(16).filter(|r| **r == of).count();
-        assert_eq!(
-            [Reputation::KnownNetwork, Reputation::New, Reputation::Failed(1)].map(firsts),
-            [12, 2, 2]
-        );
-    }
-
-    #[test]
-    fn a_full_queue_evicts_the_worst_reputation() {
-        let mut queue = LoginQueue::default();
-        let fill = |queue: &mut LoginQueue, reputation, from: u8| {
-            let mut n = from;
-            while queue.len() < MAX_WAITING {
-                assert!(queue.push(attempt(n, reputation)).is_ok_and(|evicted| evicted.is_none()));
-                n = if n == u8::MAX { from } else { n + 1 };
-            }
-        };
-        assert!(queue.push(attempt(1, Reputation::Failed(9))).is_ok());
-        assert!(queue.push(attempt(2, Reputation::Failed(2))).is_ok());
-        fill(&mut queue, Reputation::New, 10);
-        let mut evicted = |reputation| match queue.push(attempt(3, reputation)) {
-            Ok(evicted) => Some(evicted.unwrap().reputation),
-            Err(_) => None,
-        };
-        assert_eq!(evicted(Reputation::Failed(3)), Some(Reputation::Failed(9)));
-        assert_eq!(evicted(Reputation::Failed(7)), None, "itself the worst");
-        assert_eq!(evicted(Reputation::New), Some(Reputation::Failed(3)));
-        assert_eq!(evicted(Reputation::KnownNetwork), Some(Reputation::Failed(2)));
-        assert_eq!(evicted(Reputation::KnownNetwork), Some(Reputation::New));
-        assert_eq!(evicted(Reputation::New), Some(Reputation::New), "of those that have most");
-        let mut queue = LoginQueue::default();
-        fill(&mut queue, Reputation::KnownNetwork, 10);
-        assert!(queue.push(attempt(3, Reputation::New)).is_err(), "none is worse");
+    fn only_the_right_password_of_a_user_is_accepted() {
+        let mut accounts = Accounts::new();
+        let (root, dummy) = (TreePath::root(), password::of_tests());
+        let ann = Account { rights: Rights::Read, root, hash: dummy.clone() };
+        accounts.add("ann", ann).unwrap();
+        let mut memory = HashMemory::default();
+        let mut accepts =
+            |user, password| check(&accounts, &dummy, user, password, &mut memory).is_some();
+        assert!(accepts("ann", b"secret"));
+        assert!(!accepts("ann", b"Secret") && !accepts("ann", b""));
+        // An unknown user is refused even with the password of the dummy hash.
+        assert!(!accepts("bob", b"secret") && !accepts("", b"secret"));
+        assert!(!accepts("ann", &[b'x'; limits::PASSWORD + 1]));
     }
 }

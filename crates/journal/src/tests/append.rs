@@ -7,8 +7,9 @@ use rustix::io::Errno;
 
 use super::*;
 use crate::format::{FORMAT, FileHeader};
+use crate::location::Storage;
 use crate::recover::{JournalEnd, RecoveredJournal, make_durable};
-use crate::writer::{JournalWriter, Storage};
+use crate::writer::JournalWriter;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Call {

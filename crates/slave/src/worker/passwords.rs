@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use log::warn;
-use relais_auth::{
-    AccountsError, AccountsFile, FailedLogins, LiveAccounts, PasswordVerifier, SharedLoginState,
-};
+use relais_auth::{FailedLogins, LiveAccounts, PasswordVerifier, SharedLoginState};
 use relais_proto::{ErrorCode, Refusal};
 use rustix::fs::{FlockOperation, MemfdFlags, fcntl_lock, memfd_create};
 
@@ -75,16 +73,13 @@ impl HashSlots {
 }
 
 impl SharedPasswords {
-    /// Reads the accounts.
+    /// Takes the accounts that the supervisor reads.
     ///
     /// # Errors
-    /// The error in the file.
-    pub fn open(file: AccountsFile) -> Result<Self, AccountsError> {
-        let path = file.path().to_owned();
-        let io_error = |cause| AccountsError::Io { path: path.clone(), cause };
-        let accounts = Arc::new(LiveAccounts::open(file)?);
-        let failed_logins = FailedLogins::new().map_err(io_error)?;
-        Ok(Self { accounts, failed_logins, slots: Arc::new(HashSlots::new().map_err(io_error)?) })
+    /// Those of the system calls.
+    pub fn new(accounts: LiveAccounts) -> io::Result<Self> {
+        let (accounts, failed_logins) = (Arc::new(accounts), FailedLogins::new()?);
+        Ok(Self { accounts, failed_logins, slots: Arc::new(HashSlots::new()?) })
     }
 
     /// Starts the password thread of one worker, after the fork; one in each serves all cores.
