@@ -9,14 +9,16 @@ mod certificate;
 mod changes;
 pub mod config;
 mod confine;
-mod engine;
 mod front;
 mod generation;
 mod hints;
+mod host;
+mod passwords;
 pub mod privileges;
 mod replicator;
 mod scoreboard;
 mod secrets;
+mod slots;
 mod supervisor;
 mod sys;
 mod worker;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 
 use log::{error, info, warn};
 use relais_auth::{AccountsError, AccountsFile, LiveAccounts};
+use relais_engine::{Authenticator, Engine, EngineSettings, LoginPolicy, TransferLog};
 use relais_net::tls::{ServerCertificate, TlsMode, TlsServer};
 use relais_os::ProcessMailbox;
 use relais_proto::{ClusterId, Confinement, FolderId, SlaveId};
@@ -42,16 +45,15 @@ use crate::certificate::Certificate;
 use crate::changes::channel::ProposalSocket;
 use crate::config::Config;
 use crate::confine::confine;
-use crate::engine::serving::ServingContext;
-use crate::engine::transfers::TransferLog;
-use crate::front::native::login::LoginPolicy;
+use crate::front::native::login::LoginService;
 use crate::generation::GenerationFile;
 use crate::hints::Hint;
+use crate::host::WorkerHost;
+use crate::passwords::SharedPasswords;
 use crate::scoreboard::Scoreboard;
 use crate::secrets::Secrets;
 pub use crate::supervisor::ExitReason;
 use crate::supervisor::{Supervisor, Task};
-use crate::worker::passwords::SharedPasswords;
 use crate::worker_message::WorkerMessage;
 
 /// Errors that keep a slave from starting or end it.
@@ -249,9 +251,9 @@ impl Slave {
     ///
     /// Workers that start later inherit it from here.
     fn reopen_log(&self) {
-        let Some(log) = self.transfers.as_ref().and_then(|log| log.reopen()) else { return };
+        let Some(file) = self.transfers.as_ref().and_then(|log| log.reopen()) else { return };
         let send = |mailbox: &ProcessMailbox<WorkerMessage>| {
-            mailbox.send(&WorkerMessage::TransferLog(log.file()?))
+            mailbox.send(&WorkerMessage::TransferLog(file.try_clone()?))
         };
         for e in self.mailboxes.iter().filter_map(|mailbox| send(mailbox).err()) {
             error!("cannot pass the reopened transfer log to a worker: {e}; it keeps the old one");
@@ -296,46 +298,45 @@ impl Slave {
     }
 
     fn work(&self, index: usize, listener: TcpListener, control: OwnedFd) -> io::Result<()> {
-        let folder = self.folder.try_clone().map_err(io::Error::other)?;
-        let serving = ServingContext::new(engine::serving::ServingParts {
-            folder,
-            own: self.own.folder.clone(),
-            folder_id: self.folder_id(),
-            slave_id: self.id(),
-            block_size: self.config.block_size,
-            umask: self.config.umask,
+        let host = WorkerHost {
+            worker: index,
             scoreboard: self.scoreboard.clone(),
             hints: self.hints.clone(),
             proposal_socket: self.proposal_socket.clone(),
             mailboxes: self.mailboxes.clone(),
-            read_only: self.read_only(listener.local_addr()?),
+        };
+        let read_only = self.read_only(listener.local_addr()?);
+        let engine = Engine::new(EngineSettings {
+            folder: self.folder.try_clone().map_err(io::Error::other)?,
+            own: self.own.folder.clone(),
+            folder_id: self.folder_id(),
+            slave_id: self.id(),
+            umask: self.config.umask,
+            read_only,
             is_cluster_member: self.config.cluster.is_some(),
-            worker: index,
-            transfers: self.transfers.clone(),
+            parallel_hashes: parallel_hashes(self.config.workers),
+            transfer_log: self.transfers.clone(),
+            host: Box::new(host.clone()),
         })
         .map_err(io::Error::other)?;
+        let secrets = self.secrets.of_worker(index);
+        let start_verifier = |passwords: &SharedPasswords| {
+            passwords.start_worker(self.scoreboard.clone(), secrets.shared_accounts())
+        };
         let policy = match &self.config.cluster {
+            None => LoginPolicy::Standalone {
+                writable: read_only.is_none(),
+                passwords: self.passwords.as_ref().map(start_verifier).transpose()?,
+            },
+            Some(_) => LoginPolicy::Cluster,
+        };
+        let logins = LoginService {
+            authenticator: Authenticator::new(policy, secrets),
+            host,
+            master: self.config.cluster.as_ref().map(|cluster| cluster.master.clone()),
             // A client resumes only in the same folder, so the folder's id identifies the server,
             // whatever slave serves it.
-            None => {
-                let passwords = self
-                    .passwords
-                    .as_ref()
-                    .map(|passwords| {
-                        passwords
-                            .start_worker(self.scoreboard.clone(), self.secrets.of_worker(index))
-                    })
-                    .transpose()?;
-                LoginPolicy::Standalone {
-                    id: ClusterId(self.folder_id().0),
-                    writable: serving.read_only.is_none(),
-                    passwords,
-                }
-            }
-            Some(cluster) => LoginPolicy::Cluster {
-                master: cluster.master.clone(),
-                secrets: self.secrets.of_worker(index),
-            },
+            standalone_id: ClusterId(self.folder_id().0),
         };
         let certificate =
             Arc::new(ServerCertificate::from_files(vec![certificate::file_in(&self.own.folder)]));
@@ -344,9 +345,9 @@ impl Slave {
             index,
             listener,
             control,
-            serving,
-            policy,
-            mailboxes: self.mailboxes.clone(),
+            engine: Arc::new(engine),
+            block_size: self.config.block_size,
+            logins,
             tls,
         });
         self.transfers.iter().for_each(|log| log.finish());
@@ -380,6 +381,11 @@ impl Slave {
             certificate: self.certificate.clone(),
         })
     }
+}
+
+/// Returns how many pieces each worker may hash at a time, so that all use the cores once.
+fn parallel_hashes(workers: usize) -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from) / workers.max(1)
 }
 
 /// Logs what confines the workers, and warns if that leaves other files within their reach.

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 use relais_auth::{Accounts, ClusterKey, LiveAccounts};
+use relais_engine::SecretSource;
 use relais_os::{ProcessMailbox, ProcessMessage};
-use relais_proto::ClusterId;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::scoreboard::Scoreboard;
@@ -245,28 +245,31 @@ impl WorkerSecrets {
         self.mailbox.as_fd()
     }
 
-    /// Returns the accounts that this worker has; [`Self::receive`] brings newer ones.
+    /// Returns the accounts, to be shared with another thread.
     #[must_use]
-    pub fn accounts(&self) -> &Arc<LiveAccounts> {
+    pub fn shared_accounts(&self) -> Arc<LiveAccounts> {
+        self.accounts.clone()
+    }
+
+    fn lock_key(&self) -> MutexGuard<'_, Option<ClusterKey>> {
+        self.key.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SecretSource for WorkerSecrets {
+    fn accounts(&self) -> &LiveAccounts {
         &self.accounts
     }
 
-    /// Calls `use_key` with the key; none if there is no key yet.
-    pub fn with_key<T>(&self, use_key: impl FnOnce(&ClusterKey) -> Option<T>) -> Option<T> {
+    fn key(&self) -> Option<ClusterKey> {
         self.receive();
-        self.key().as_ref().and_then(use_key)
+        self.lock_key().clone()
     }
 
-    /// Returns the id of the cluster that the key belongs to.
-    pub fn cluster_id(&self) -> Option<ClusterId> {
-        self.with_key(|key| Some(key.cluster_id()))
-    }
-
-    /// Receives what the supervisor has sent.
-    pub fn receive(&self) {
+    fn receive(&self) {
         loop {
             match self.mailbox.receive() {
-                Ok(Some(Secret::Key(key))) => *self.key() = Some(key),
+                Ok(Some(Secret::Key(key))) => *self.lock_key() = Some(key),
                 Ok(Some(Secret::Accounts(file))) => match read_accounts(&file) {
                     Ok(accounts) => self.accounts.replace(accounts),
                     Err(e) => warn!("cannot read the changed accounts: {e}"),
@@ -275,10 +278,6 @@ impl WorkerSecrets {
                 Err(e) => return warn!("cannot receive from the supervisor: {e}"),
             }
         }
-    }
-
-    fn key(&self) -> MutexGuard<'_, Option<ClusterKey>> {
-        self.key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -10,21 +10,15 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use relais_os::{MessageSocket, ProcessMailbox};
+use relais_engine::{Owner, ProposalChannel};
+use relais_os::{MessageSocket, ProcessMailbox, Received};
 use relais_proto::{FolderId, Lsn, limits};
-use relais_storage::ProposalResult;
-
-pub use relais_os::Received;
+use relais_storage::{Proposal, ProposalResult};
 
 use super::{ChannelRequest, decode_result, encode_result};
-use crate::engine::owner::Owner;
 
 /// Longest message in bytes: two paths and a few fields.
 const MESSAGE: usize = 2 * limits::PATH + 1024;
-/// Most unanswered proposals of one channel. So many small messages fit into the socket buffers in
-/// both directions, so neither side blocks on the other.
-pub const MOST_PENDING: usize = 128;
-
 /// Reads one message, and converts it.
 fn receive<T>(
     socket: &MessageSocket,
@@ -93,37 +87,24 @@ impl ProposalSocket {
 #[derive(Debug)]
 pub struct SessionEnd(MessageSocket);
 
-impl SessionEnd {
-    /// Sends a proposal. Returns `false` if answers must be read first, or the replicator has
-    /// closed.
-    ///
-    /// # Errors
-    /// Returns the error of the system call.
-    pub fn propose(&self, proposal: &[u8]) -> io::Result<bool> {
-        self.0.try_send(proposal)
-    }
-
-    /// Reads the greeting of the replicator.
-    ///
-    /// # Errors
-    /// Returns the error of the system call.
-    pub fn read_greeting(&self) -> io::Result<Received<()>> {
+impl ProposalChannel for SessionEnd {
+    fn read_greeting(&self) -> io::Result<Received<()>> {
         receive(&self.0, |_| Ok(()))
     }
 
-    /// Asks which folders hold the content of a put. Returns `false` if the request cannot be sent.
-    ///
-    /// # Errors
-    /// Returns the error of the system call.
-    pub fn ask_holders(&self, put: Lsn) -> io::Result<bool> {
+    fn propose(&self, proposal: &Proposal) -> io::Result<bool> {
+        self.0.try_send(&ChannelRequest::change(proposal))
+    }
+
+    fn read_result(&self) -> io::Result<Received<ProposalResult>> {
+        receive(&self.0, |bytes| decode_result(bytes).map_err(malformed))
+    }
+
+    fn ask_holders(&self, put: Lsn) -> io::Result<bool> {
         self.0.try_send(&ChannelRequest::holders(put))
     }
 
-    /// Reads the answer to [`Self::ask_holders`].
-    ///
-    /// # Errors
-    /// Returns the error of the system call, or an error for a malformed message.
-    pub fn read_holders(&self) -> io::Result<Received<Vec<FolderId>>> {
+    fn read_holders(&self) -> io::Result<Received<Vec<FolderId>>> {
         receive(&self.0, |bytes| {
             let (ids, rest) = bytes.as_chunks::<16>();
             if !rest.is_empty() {
@@ -133,17 +114,7 @@ impl SessionEnd {
         })
     }
 
-    /// Reads the next result.
-    ///
-    /// # Errors
-    /// Returns the error of the system call, or an error for a malformed message.
-    pub fn answer(&self) -> io::Result<Received<ProposalResult>> {
-        receive(&self.0, |bytes| decode_result(bytes).map_err(malformed))
-    }
-}
-
-impl AsFd for SessionEnd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
+    fn fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
@@ -216,8 +187,9 @@ impl AsFd for ReplicatorEnd {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use relais_engine::MOST_PENDING;
     use relais_proto::{Change, ChangeId, ErrorCode, Expect, Lsn, Refusal, TreePath};
-    use relais_storage::{CommitReceipt, Proposal, StagedName};
+    use relais_storage::{CommitReceipt, StagedName};
 
     #[test]
     fn channel_carries_proposals_and_results_until_it_closes() {
@@ -238,10 +210,10 @@ mod tests {
             synced: true,
             copies: 0,
         };
-        assert!(session.propose(&ChannelRequest::change(&proposal)).unwrap());
+        assert!(session.propose(&proposal).unwrap());
         assert_eq!(
             replicator.next_request().unwrap(),
-            Received::Message(ChannelRequest::Change(proposal))
+            Received::Message(ChannelRequest::Change(proposal.clone()))
         );
         assert_eq!(replicator.next_request().unwrap(), Received::Nothing);
         for answer in [
@@ -249,11 +221,11 @@ mod tests {
             Err(Refusal::new(ErrorCode::NotFound, "no")),
         ] {
             assert!(replicator.answer(&answer).unwrap());
-            assert_eq!(session.answer().unwrap(), Received::Message(answer));
+            assert_eq!(session.read_result().unwrap(), Received::Message(answer));
         }
         drop(replicator);
-        assert_eq!(session.answer().unwrap(), Received::Gone);
-        assert!(!session.propose(b"x").unwrap());
+        assert_eq!(session.read_result().unwrap(), Received::Gone);
+        assert!(!session.propose(&proposal).unwrap());
     }
 
     #[test]
@@ -263,7 +235,7 @@ mod tests {
         let replicator = proposal_socket.accept().unwrap().unwrap();
         assert_eq!(session.read_greeting().unwrap(), Received::Message(()));
         for n in 0..MOST_PENDING {
-            assert!(session.propose(&[0; 400]).unwrap(), "proposal {n}");
+            assert!(session.0.try_send(&[0; 400]).unwrap(), "proposal {n}");
             assert!(
                 replicator
                     .answer(&Err(Refusal::new(ErrorCode::NotFound, "m".repeat(200))))

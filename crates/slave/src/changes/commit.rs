@@ -26,8 +26,8 @@ use super::parallel::parallel_map;
 use super::proposal_receiver::{BATCH, ProposalReceiver, ReceivedMessages};
 use super::replication::quarantine::Quarantine;
 use super::view::CatalogueView;
-use crate::engine::requests::refuse;
 use crate::scoreboard::Scoreboard;
+use relais_engine::refuse;
 
 /// Bytes of the disk that are kept free of new files and folders; less of a small disk.
 const KEPT_FREE: u64 = 256 * 1024;

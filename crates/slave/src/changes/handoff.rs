@@ -121,7 +121,10 @@ fn send(socket: &MessageSocket, channel: &MessageSocket) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::changes::channel::{ProposalSocket, Received};
+    use relais_engine::ProposalChannel;
+    use relais_os::Received;
+
+    use crate::changes::channel::ProposalSocket;
 
     #[test]
     fn handed_off_channel_works() {
@@ -130,7 +133,7 @@ mod tests {
         let root = Folder::open(dir.path()).unwrap();
         let (proposal_socket, mut client) =
             (ProposalSocket::new().unwrap(), HandoffClient::default());
-        let owner = crate::engine::owner::Owner::from_text("ann");
+        let owner = relais_engine::Owner::from_text("ann");
         let session = proposal_socket.open(&owner).unwrap();
         let channel = proposal_socket.receive().unwrap().unwrap();
         assert!(client.hand_off(&root, &channel).is_err(), "there is no catalogue writer");

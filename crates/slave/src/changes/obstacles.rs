@@ -8,7 +8,7 @@ use relais_storage::{CatalogError, CatalogRow, CatalogStore, SkipReason, changes
 use relais_tree::{EntryInfo, Folder, MetaKind, TreeError};
 
 use super::apply::FolderCache;
-use crate::engine::requests::refuse;
+use relais_engine::refuse;
 
 /// What lies at a path on the disk, and what the catalogue has there.
 struct Found {

@@ -5,13 +5,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use log::{debug, error, warn};
+use relais_os::Received;
 use relais_proto::{Change, FairQueue, FolderId, Lsn};
 use relais_storage::{Proposal, ProposalResult};
 
 use super::ChannelRequest;
-use super::channel::{ProposalSocket, Received, ReplicatorEnd};
+use super::channel::{ProposalSocket, ReplicatorEnd};
 use super::handoff::HandoffListener;
-use crate::engine::owner::Owner;
+use relais_engine::Owner;
 
 /// Largest cost of a batch. A larger batch would delay its first changes.
 pub const BATCH: usize = 256;

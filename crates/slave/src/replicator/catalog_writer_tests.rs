@@ -95,7 +95,7 @@ impl Fixture {
         let (mut names, mut after) = (Vec::new(), String::new());
         loop {
             let mut page = PageBuilder::new();
-            match self.reader.list(&folder, &after, None, &mut page).unwrap() {
+            match self.reader.list(&folder, &after, None, &mut |entry| page.push(entry)).unwrap() {
                 ListOutcome::Page { last, more, .. } => {
                     names.extend(page.finish().iter().map(|entry| entry.name));
                     after = last;
@@ -260,7 +260,10 @@ fn big_folder_is_listed_in_pages() {
     let names = fixture.names("");
     assert!(names.is_sorted());
     let mut page = PageBuilder::new();
-    let outcome = fixture.reader.list(&TreePath::root(), "file-04998", None, &mut page).unwrap();
+    let outcome = fixture
+        .reader
+        .list(&TreePath::root(), "file-04998", None, &mut |entry| page.push(entry))
+        .unwrap();
     assert_eq!(outcome, ListOutcome::Page { last: "file-04999".to_owned(), count: 1, more: false });
 }
 

@@ -27,9 +27,9 @@ use super::ReplicatorSetup;
 use super::mailbox::{IdConflict, LinkEvent, OutgoingMessages};
 use crate::certificate::Certificate;
 use crate::config::Cluster;
-use crate::engine::serving::{DISPLACED, with_pool_counters};
 use crate::generation::GenerationFile;
 use crate::scoreboard::Scoreboard;
+use relais_engine::DISPLACED;
 
 /// Shortest and longest pause between two attempts to reach the master.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -501,7 +501,7 @@ impl HeartbeatSender {
         Heartbeat {
             state,
             lsn: self.scoreboard.applied_lsn(),
-            counters: with_pool_counters(counters, &self.scoreboard),
+            counters: self.scoreboard.with_pool_counters(counters),
             last_error,
             disk: self.disk(),
             scrub,

@@ -36,7 +36,7 @@ use crate::certificate::Certificate;
 use crate::changes::channel::ProposalSocket;
 use crate::changes::handoff::HandoffClient;
 use crate::config::Config;
-use crate::engine::serving::DISPLACED;
+use relais_engine::DISPLACED;
 
 /// Time between two attempts of a standby to take over.
 const TAKEOVER_RETRY: Duration = Duration::from_millis(20);

@@ -4,7 +4,6 @@
 //! scoreboard and the mailboxes with other processes. It ends when the supervisor says so through
 //! the control socket, or is gone.
 
-pub mod passwords;
 pub mod wait_queue;
 
 use std::collections::HashMap;
@@ -16,16 +15,18 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
+use relais_engine::Engine;
 use relais_net::tls::{TlsServer, wait_until_delivered};
 use relais_net::{Connection, PreAuthPool, Socket, Stream, raise_fd_limit};
 use relais_os::ProcessMailbox;
 use relais_proto::LogRateLimiter;
 
-use self::wait_queue::{Admission, SlotClaim, WaitQueue};
-use crate::engine::serving::ServingContext;
-use crate::front::native::login::{LoginPolicy, SlaveLogin};
+use self::wait_queue::WaitQueue;
+use crate::front::native::login::{LoginService, SlaveLogin};
 use crate::front::native::session;
+use crate::host::WorkerHost;
 use crate::scoreboard::{PEER_SLOTS, Scoreboard};
+use crate::slots::{Admission, SlotClaim};
 use crate::worker_message::{WorkerMessage, notify};
 
 /// Connections without a login that one worker keeps.
@@ -58,12 +59,12 @@ pub struct WorkerSetup {
     pub listener: TcpListener,
     /// Control socket, which is readable when the worker has to end.
     pub control: OwnedFd,
-    /// Folder, catalogue and settings.
-    pub serving: ServingContext,
+    /// Serves the sessions.
+    pub engine: Arc<Engine>,
+    /// Bytes in a block of content.
+    pub block_size: u32,
     /// Decides about logins.
-    pub policy: LoginPolicy,
-    /// The mailboxes of all workers.
-    pub mailboxes: Arc<Vec<ProcessMailbox<WorkerMessage>>>,
+    pub logins: LoginService,
     /// Encrypts connections.
     pub tls: TlsServer,
 }
@@ -71,7 +72,8 @@ pub struct WorkerSetup {
 /// The sessions of a worker, shared by their threads.
 struct SessionPool {
     index: usize,
-    serving: ServingContext,
+    engine: Arc<Engine>,
+    block_size: u32,
     scoreboard: Arc<Scoreboard>,
     mailboxes: Arc<Vec<ProcessMailbox<WorkerMessage>>>,
     sessions: Mutex<HashMap<u64, Arc<Socket>>>,
@@ -84,18 +86,19 @@ struct SessionPool {
 /// # Errors
 /// Those that affect the whole worker; errors of single connections are not among them.
 pub fn run(setup: WorkerSetup) -> io::Result<()> {
-    let WorkerSetup { index, listener, control, serving, policy, mailboxes, tls } = setup;
-    let scoreboard = serving.scoreboard.clone();
+    let WorkerSetup { index, listener, control, engine, block_size, logins, tls } = setup;
+    let WorkerHost { scoreboard, mailboxes, .. } = logins.host.clone();
     let pool = Arc::new(SessionPool {
         index,
         scoreboard: scoreboard.clone(),
-        serving,
+        engine,
+        block_size,
         mailboxes,
         sessions: Mutex::default(),
         ended: Condvar::new(),
         next: AtomicU64::new(0),
     });
-    let policy = Arc::new(policy);
+    let logins = Arc::new(logins);
     let reserve = RESERVED_DESCRIPTORS
         + (scoreboard.slots() + PEER_SLOTS) * DESCRIPTORS_PER_SESSION
         + scoreboard.queue() * DESCRIPTORS_PER_QUEUED_SESSION;
@@ -106,18 +109,16 @@ pub fn run(setup: WorkerSetup) -> io::Result<()> {
     loop {
         scoreboard.tick(index);
         // What comes after this call wakes the poll below.
-        policy.handle_wake();
+        logins.handle_wake();
         let wake: Vec<BorrowedFd<'_>> = [control.as_fd(), pool.mailboxes[index].as_fd()]
             .into_iter()
-            .chain(policy.wake_fds())
+            .chain(logins.wake_fds())
             .collect();
         let arrivals = pre_auth.poll(
             scoreboard.may_accept(index),
             &wake,
             Some(LOOP_INTERVAL),
-            &mut |peer, local| {
-                SlaveLogin::new(policy.clone(), scoreboard.clone(), index, peer, local)
-            },
+            &mut |peer, local| SlaveLogin::new(logins.clone(), peer, local),
         )?;
         for arrival in arrivals {
             queue.join(arrival.stream, arrival.value);
@@ -196,11 +197,11 @@ impl SessionPool {
             match self.mailboxes[self.index].receive() {
                 Ok(Some(WorkerMessage::Slots)) => {}
                 Ok(Some(WorkerMessage::TransferLog(file))) => {
-                    if let Some(log) = &self.serving.transfers {
+                    if let Some(log) = self.engine.transfer_log() {
                         log.replace_file(file);
                     }
                 }
-                Ok(Some(WorkerMessage::EndUpload(name))) => self.serving.uploads.end_here(&name),
+                Ok(Some(WorkerMessage::EndUpload(name))) => self.engine.end_upload(&name),
                 Ok(None) => return,
                 Err(e) => {
                     error!("cannot receive a message to this worker: {e}");
@@ -211,7 +212,7 @@ impl SessionPool {
     }
 
     /// Starts the thread of a session that has a slot.
-    fn start(self: &Arc<Self>, stream: Stream, Admission { session, claim }: Admission) {
+    fn start(self: &Arc<Self>, stream: Stream, Admission { principal, claim }: Admission) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let slot = SessionSlot { pool: self.clone(), number, claim: Some(claim) };
         if self.scoreboard.has_full_share(self.index) {
@@ -227,7 +228,7 @@ impl SessionPool {
         let run = move || {
             // The slot is freed when the thread ends, also by a panic.
             let _slot = slot;
-            session::serve(connection, &session, &pool.serving);
+            session::serve(connection, principal, &pool.engine, pool.block_size);
         };
         if let Err(e) =
             std::thread::Builder::new().name("session".to_owned()).stack_size(STACK).spawn(run)
@@ -246,7 +247,7 @@ impl SessionPool {
 
     /// Stops all sessions: each ends its current answer, and reads no further request.
     fn stop_sessions(&self) {
-        self.serving.begin_stop();
+        self.engine.begin_stop();
         let mut sessions = self.lock();
         for stream in sessions.values() {
             if let Err(e) = stream.shutdown(Shutdown::Read) {

@@ -1,109 +1,20 @@
 //! Sessions that wait for a slot, first come, first served.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Shutdown};
-use std::sync::Arc;
+use std::net::Shutdown;
 use std::time::Instant;
 
 use log::debug;
 use relais_net::{Socket, Stream};
-use relais_proto::{Reply, WaitReason, limits};
+use relais_proto::limits;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags};
 
-use crate::engine::serving::Session;
-use crate::front::native::login::no_thread_refusal;
-use crate::scoreboard::Scoreboard;
+use crate::front::native::replies;
+use crate::slots::Admission;
 
 /// Most reads of unread requests of a refused client; an honest client sends no more ahead.
 const MAX_UNREAD_READS: usize = 64;
-
-/// A claim on a slot, or on a place in the queue. It is released when dropped.
-pub struct SlotClaim {
-    scoreboard: Arc<Scoreboard>,
-    worker: usize,
-    /// Address of the client; none for another slave, which has a peer slot.
-    addr: Option<IpAddr>,
-    /// Whether it is a slot; otherwise the session waits.
-    has_slot: bool,
-}
-
-/// Reasons for refusing a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClaimError {
-    /// All slots and the queue are full.
-    Full,
-    /// The address has as many sessions as it may have.
-    Address,
-}
-
-impl SlotClaim {
-    /// Takes a slot for a client at `addr`, or a place in the queue of `worker`.
-    ///
-    /// # Errors
-    /// The reason why there is neither.
-    pub fn for_client(
-        scoreboard: Arc<Scoreboard>,
-        worker: usize,
-        addr: IpAddr,
-    ) -> Result<Self, ClaimError> {
-        // A new session must not overtake waiting ones.
-        let has_slot = scoreboard.waiting() == 0 && scoreboard.take_slot(worker);
-        if !has_slot && !scoreboard.join_queue(worker) {
-            return Err(ClaimError::Full);
-        }
-        if !scoreboard.add_address_session(worker, addr) {
-            if has_slot {
-                scoreboard.free_slot(worker)
-            } else {
-                scoreboard.leave_queue(worker)
-            }
-            return Err(ClaimError::Address);
-        }
-        Ok(Self { scoreboard, worker, addr: Some(addr), has_slot })
-    }
-
-    /// Takes a peer slot for another slave in `worker`.
-    ///
-    /// # Errors
-    /// [`ClaimError::Full`] if there is none.
-    pub fn for_peer(scoreboard: Arc<Scoreboard>, worker: usize) -> Result<Self, ClaimError> {
-        if scoreboard.take_peer_slot(worker) {
-            Ok(Self { scoreboard, worker, addr: None, has_slot: true })
-        } else {
-            Err(ClaimError::Full)
-        }
-    }
-
-    /// Takes a slot if there is one by now; false if there is none.
-    fn try_slot(&mut self) -> bool {
-        if !self.has_slot && self.scoreboard.take_slot(self.worker) {
-            self.scoreboard.leave_queue(self.worker);
-            self.has_slot = true;
-        }
-        self.has_slot
-    }
-}
-
-impl Drop for SlotClaim {
-    fn drop(&mut self) {
-        let Some(addr) = self.addr else { return self.scoreboard.free_peer_slot(self.worker) };
-        self.scoreboard.remove_address_session(self.worker, addr);
-        if self.has_slot {
-            self.scoreboard.free_slot(self.worker);
-        } else {
-            self.scoreboard.leave_queue(self.worker);
-        }
-    }
-}
-
-/// A session and its claim.
-pub struct Admission {
-    /// The session.
-    pub session: Session,
-    /// Its slot, or its place in the queue.
-    pub claim: SlotClaim,
-}
 
 struct QueuedSession {
     stream: Stream,
@@ -148,8 +59,7 @@ impl QueuedSession {
             return true;
         }
         self.notified_at = Some(Instant::now());
-        let mut frame = Vec::new();
-        Reply::Wait(WaitReason::Queue).encode(&mut frame);
+        let frame = replies::queued();
         // If these few bytes a second do not fit into the socket, the client does not read.
         matches!(send_now(&self.stream.socket, &frame), Ok(sent) if sent == frame.len())
     }
@@ -163,9 +73,7 @@ fn send_now(stream: &Socket, bytes: &[u8]) -> std::io::Result<usize> {
 ///
 /// The refusal is lost if the client does not read.
 pub fn refuse_session(socket: &Socket) {
-    let mut frame = Vec::new();
-    Reply::Error(no_thread_refusal()).encode(&mut frame);
-    let result = send_now(socket, &frame).and_then(|_| socket.shutdown(Shutdown::Write));
+    let result = send_now(socket, &replies::busy()).and_then(|_| socket.shutdown(Shutdown::Write));
     if let Err(e) = result {
         debug!("a client disconnected before it was refused: {e}");
     }

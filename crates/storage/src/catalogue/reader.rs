@@ -4,7 +4,7 @@
 //! results.
 
 use relais_proto::{
-    ChangeId, Counters, Digest, FileTime, FolderId, Kind, Lsn, Mode, PageBuilder, PathList, Scrub,
+    ChangeId, Counters, Digest, Entry, FileTime, FolderId, Kind, Lsn, Mode, PathList, Scrub,
     SlaveId, TreePath,
 };
 use relais_tree::{Meta, MetaKind};
@@ -112,9 +112,10 @@ impl CatalogReader {
         Ok(!WriterLock::token_of(&self.own)?.is_empty() && !self.is_complete()?)
     }
 
-    /// Adds entries of folder `path` after the name `after` to `page`.
+    /// Passes the entries of folder `path` after the name `after` to `add`.
     ///
-    /// Stops when the page is full, the folder ends, or `most` entries were added.
+    /// Stops when `add` returns false, the folder ends, or `most` entries were added. The entry for
+    /// which it returns false is not added.
     ///
     /// # Errors
     /// Returns database errors.
@@ -123,10 +124,10 @@ impl CatalogReader {
         path: &TreePath,
         after: &str,
         most: Option<u32>,
-        page: &mut PageBuilder,
+        add: &mut dyn FnMut(&Entry) -> bool,
     ) -> Result<ListOutcome, CatalogError> {
         let found = self.ask(|store| {
-            list(store, path, after, most.map_or(PAGE, |most| most.min(PAGE)), page).map(Some)
+            list(store, path, after, most.map_or(PAGE, |most| most.min(PAGE)), add).map(Some)
         })?;
         Ok(found.unwrap_or(ListOutcome::NotFound))
     }
@@ -278,7 +279,7 @@ fn list(
     path: &TreePath,
     after: &str,
     most: u32,
-    page: &mut PageBuilder,
+    add: &mut dyn FnMut(&Entry) -> bool,
 ) -> Result<ListOutcome, CatalogError> {
     if !path.is_root() {
         match store.row(path)? {
@@ -298,7 +299,7 @@ fn list(
             let mut from = Columns::new(row);
             from.skip(1);
             let entry = CatalogRow::read(from.get()?, &mut from)?.entry;
-            if !page.push(&entry) {
+            if !add(&entry) {
                 return Ok(true);
             }
             count += 1;

@@ -13,7 +13,7 @@ use super::ReplicaDriver;
 use crate::changes::commit::{is_full, sync_file};
 use crate::changes::parallel::parallel_map;
 use crate::changes::proposal_receiver::BATCH;
-use crate::engine::requests::refuse;
+use relais_engine::refuse;
 
 /// Most proposals that are on the way to the master or being applied. One batch is committed while
 /// another one is applied.

@@ -238,14 +238,10 @@ fn a_change_that_cannot_be_noted_has_no_answer_until_the_journal_was_followed() 
         .unwrap();
     let asked = [mkdir(2, "d"), rig.put(3, "f", "two")];
     rig.connect();
-    assert!(
-        asked
-            .iter()
-            .all(|proposal| rig.session.propose(&ChannelRequest::change(proposal)).unwrap())
-    );
+    assert!(asked.iter().all(|proposal| rig.session.propose(proposal).unwrap()));
     assert!(matches!(rig.serve(), Err(CatalogError::NotRecorded(_))));
     assert_eq!(rig.session.read_greeting().unwrap(), Received::Message(()));
-    assert_eq!(rig.session.answer().unwrap(), Received::Gone);
+    assert_eq!(rig.session.read_result().unwrap(), Received::Gone);
     assert_eq!(rig.store().applied().unwrap(), Some(version(1)));
     other.execute_batch("DROP TRIGGER full").unwrap();
     drop(other);
@@ -263,10 +259,7 @@ fn whoever_takes_no_answers_loses_the_channel_and_not_one_of_them() {
     let long = ["x".repeat(250), "y".repeat(250), "z".repeat(250), "w".repeat(250)].join("/");
     // So many refusals do not fit into a socket.
     for n in 0..128 {
-        assert!(
-            rig.session.propose(&ChannelRequest::change(&mkdir(n, &long))).unwrap(),
-            "proposal {n}"
-        );
+        assert!(rig.session.propose(&mkdir(n, &long)).unwrap(), "proposal {n}");
         if n % 64 == 63 {
             assert!(rig.serve().unwrap());
         }
@@ -274,7 +267,7 @@ fn whoever_takes_no_answers_loses_the_channel_and_not_one_of_them() {
     let mut answers = 0;
     assert_eq!(rig.session.read_greeting().unwrap(), Received::Message(()));
     loop {
-        match rig.session.answer().unwrap() {
+        match rig.session.read_result().unwrap() {
             Received::Message(answer) => assert_eq!(code(&answer), Some(ErrorCode::NotFound)),
             Received::Gone => break,
             Received::Nothing => panic!("after {answers} answers the channel is still open"),
@@ -288,29 +281,29 @@ fn whoever_takes_no_answers_loses_the_channel_and_not_one_of_them() {
 fn sessions_are_served_together_and_those_that_left_are_forgotten() {
     let mut rig = Rig::new();
     let sessions: Vec<SessionEnd> = (0..5)
-        .map(|_| rig.proposal_socket.open(&crate::engine::owner::Owner::from_text("ann")).unwrap())
+        .map(|_| rig.proposal_socket.open(&relais_engine::Owner::from_text("ann")).unwrap())
         .collect();
     for (n, session) in (0_u8..).zip(&sessions) {
         for k in 0..60 {
             let mut mkdir = mkdir(n, &format!("s{n}-{k}"));
             mkdir.id.0[0] = 100 + k;
-            assert!(session.propose(&ChannelRequest::change(&mkdir)).unwrap());
+            assert!(session.propose(&mkdir).unwrap());
         }
     }
-    let left = rig.proposal_socket.open(&crate::engine::owner::Owner::from_text("ann")).unwrap();
+    let left = rig.proposal_socket.open(&relais_engine::Owner::from_text("ann")).unwrap();
     drop(left);
     while rig.serve().unwrap() {}
     for session in &sessions {
         assert_eq!(session.read_greeting().unwrap(), Received::Message(()));
         let mut last = 0;
         for _ in 0..60 {
-            let Received::Message(Ok(version)) = session.answer().unwrap() else {
+            let Received::Message(Ok(version)) = session.read_result().unwrap() else {
                 panic!("an answer is missing")
             };
             assert!(version.version.number > last, "answers come in the order of the changes");
             last = version.version.number;
         }
-        assert_eq!(session.answer().unwrap(), Received::Nothing);
+        assert_eq!(session.read_result().unwrap(), Received::Nothing);
     }
     assert_eq!(rig.scoreboard.applied_lsn(), version(300));
     let before = rig.running.as_ref().unwrap().1.fds().count();

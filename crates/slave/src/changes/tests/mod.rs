@@ -21,11 +21,13 @@ use relais_storage::{
 use relais_tree::{Folder, set_times};
 use tempfile::TempDir;
 
-use super::channel::{ProposalSocket, Received, SessionEnd};
+use super::channel::{ProposalSocket, SessionEnd};
 use super::numbering::Numbering;
 use super::view::CatalogueView;
-use super::{ChannelRequest, Committer, Memory, open_journal};
+use super::{Committer, Memory, open_journal};
 use crate::scoreboard::Scoreboard;
+use relais_engine::ProposalChannel;
+use relais_os::Received;
 
 const ID: FolderId = FolderId([9; 16]);
 
@@ -96,7 +98,7 @@ impl Rig {
             (Arc::new(ProposalSocket::new().unwrap()), Arc::new(Scoreboard::new(1, 1, 1).unwrap()));
         let (staging, session) = (
             Staging::open(&root).unwrap(),
-            proposal_socket.open(&crate::engine::owner::Owner::from_text("ann")).unwrap(),
+            proposal_socket.open(&relais_engine::Owner::from_text("ann")).unwrap(),
         );
         let (running, memory, shorten_from) = (None, Memory::new(), None);
         let mut rig = Self {
@@ -146,8 +148,7 @@ impl Rig {
 
     /// A session with a new channel.
     fn connect(&mut self) {
-        self.session =
-            self.proposal_socket.open(&crate::engine::owner::Owner::from_text("ann")).unwrap();
+        self.session = self.proposal_socket.open(&relais_engine::Owner::from_text("ann")).unwrap();
     }
 
     fn serve(&mut self) -> Result<bool, CatalogError> {
@@ -158,15 +159,11 @@ impl Rig {
     /// Asks for all of them together.
     fn ask(&mut self, proposals: &[Proposal]) -> Vec<ProposalResult> {
         self.connect();
-        assert!(
-            proposals
-                .iter()
-                .all(|proposal| self.session.propose(&ChannelRequest::change(proposal)).unwrap())
-        );
+        assert!(proposals.iter().all(|proposal| self.session.propose(proposal).unwrap()));
         assert!(self.serve().unwrap());
         assert_eq!(self.session.read_greeting().unwrap(), Received::Message(()));
         let mut answers = Vec::new();
-        while let Received::Message(answer) = self.session.answer().unwrap() {
+        while let Received::Message(answer) = self.session.read_result().unwrap() {
             answers.push(answer);
         }
         assert_eq!(answers.len(), proposals.len());

@@ -2,13 +2,11 @@
 
 use std::time::Instant;
 
+use relais_engine::{PreparedChange, Upload};
 use relais_net::{Connection, MinimumThroughput, ReadTimeouts};
-use relais_proto::{FrameHeader, FrameType, Refusal, Request, WireError, limits};
-use relais_storage::Proposal;
+use relais_proto::{Digest, FrameHeader, FrameType, Refusal, Request, WireError, limits};
 
-use super::session::SessionKeepAlive;
-use crate::engine::requests::Upload;
-use crate::engine::serving::{ServingContext, Session};
+use super::keep_alive::ConnectionKeepAlive;
 
 /// Most bytes of one read.
 const BUFFER: usize = 256 * 1024;
@@ -32,7 +30,7 @@ pub struct UploadReceiver {
 /// The result of receiving an upload.
 pub enum ReceivedUpload {
     /// All content is staged.
-    Complete(Box<Proposal>),
+    Complete(Box<PreparedChange>),
     /// The upload has failed.
     Refused {
         /// The refusal for the client.
@@ -57,7 +55,6 @@ impl UploadReceiver {
     pub fn receive(
         &mut self,
         connection: &mut Connection,
-        (serving, session): (&ServingContext, &Session),
         mut upload: Upload,
         before_wait: BeforeWait<'_>,
     ) -> Result<ReceivedUpload, WireError> {
@@ -65,23 +62,15 @@ impl UploadReceiver {
             self.buffer = vec![0; BUFFER];
             connection.grow_read_ahead(READ_AHEAD);
         }
-        let (name, stream) = (upload.name().clone(), connection.stream().clone());
-        serving.uploads.begin(&name, &stream);
         connection.set_timeouts(UPLOAD_LIMITS);
-        let result = self.receive_frames(connection, serving, &mut upload, before_wait);
-        serving.uploads.end(&name, &stream);
+        let result = self.receive_frames(connection, &mut upload, before_wait);
         connection.set_timeouts(ReadTimeouts::SESSION);
-        let digest = match result {
-            Ok(Ok(digest)) => digest,
-            Ok(Err(refusal)) => return Ok(ReceivedUpload::Refused { refusal, ended: false }),
-            Err(e) => {
-                upload.suspend(serving);
-                return Err(e);
-            }
+        let digest = match result? {
+            Ok(digest) => digest,
+            Err(refusal) => return Ok(ReceivedUpload::Refused { refusal, ended: false }),
         };
-        let mut keepalive = SessionKeepAlive::hashing(connection, serving, session);
-        Ok(match upload.finish(digest, serving, &mut keepalive) {
-            Ok(proposal) => ReceivedUpload::Complete(Box::new(proposal)),
+        Ok(match upload.finish(Some(digest), &mut ConnectionKeepAlive::new(connection)) {
+            Ok(change) => ReceivedUpload::Complete(Box::new(change)),
             Err(refusal) => ReceivedUpload::Refused { refusal, ended: true },
         })
     }
@@ -90,10 +79,9 @@ impl UploadReceiver {
     fn receive_frames(
         &mut self,
         connection: &mut Connection,
-        serving: &ServingContext,
         upload: &mut Upload,
         before_wait: BeforeWait<'_>,
-    ) -> Result<Result<relais_proto::Digest, Refusal>, WireError> {
+    ) -> Result<Result<Digest, Refusal>, WireError> {
         let mut throughput = MinimumThroughput::new(Instant::now());
         loop {
             if !connection.has_input() {
@@ -114,7 +102,7 @@ impl UploadReceiver {
                 let some = connection.read_some_into(&mut self.buffer[..left.min(BUFFER)])?;
                 left -= some;
                 throughput.moved(some as u64, Instant::now())?;
-                if let Err(refusal) = upload.write(&self.buffer[..some], serving) {
+                if let Err(refusal) = upload.write(&self.buffer[..some]) {
                     self.skip(connection, left)?;
                     return Ok(Err(refusal));
                 }

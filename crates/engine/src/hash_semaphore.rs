@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use relais_proto::FairQueue;
 
-use crate::engine::owner::Owner;
+use crate::owner::Owner;
 
 /// Interval between two checks that the client is still connected.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);

@@ -7,11 +7,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use log::warn;
 use relais_auth::{FailedLogins, LiveAccounts, PasswordVerifier, SharedLoginState};
-use relais_proto::{ErrorCode, Refusal};
 use rustix::fs::{FlockOperation, MemfdFlags, fcntl_lock, memfd_create};
 
 use crate::scoreboard::Scoreboard;
-use crate::secrets::WorkerSecrets;
 
 /// Accounts and login limits, made before the fork for all workers.
 pub struct SharedPasswords {
@@ -89,49 +87,15 @@ impl SharedPasswords {
     pub fn start_worker(
         &self,
         scoreboard: Arc<Scoreboard>,
-        secrets: WorkerSecrets,
-    ) -> io::Result<WorkerPasswords> {
+        accounts: Arc<LiveAccounts>,
+    ) -> io::Result<PasswordVerifier> {
         let common = Box::new(WorkerLoginState { scoreboard, slots: Arc::clone(&self.slots) });
-        let accounts = Arc::clone(secrets.accounts());
-        let verifier = PasswordVerifier::start(accounts, self.failed_logins.clone(), common, 1)?;
-        Ok(WorkerPasswords { secrets, verifier })
+        PasswordVerifier::start(accounts, self.failed_logins.clone(), common, 1)
     }
 
     /// Returns the accounts, as the supervisor reads them.
     #[must_use]
     pub fn accounts(&self) -> &Arc<LiveAccounts> {
         &self.accounts
-    }
-}
-
-/// A worker's accounts, and its thread that verifies passwords.
-pub struct WorkerPasswords {
-    /// Receives the accounts from the supervisor.
-    pub secrets: WorkerSecrets,
-    /// Verifies passwords in a thread of its own.
-    pub verifier: PasswordVerifier,
-}
-
-impl WorkerPasswords {
-    /// Whether a login needs an account.
-    ///
-    /// # Errors
-    /// [`ErrorCode::Storage`] if this worker lacks the supervisor's accounts: then it admits no
-    /// client.
-    pub fn is_needed(&self, scoreboard: &Scoreboard) -> Result<bool, Refusal> {
-        let accounts = || {
-            let accounts = self.secrets.accounts().current();
-            let generation = accounts.as_ref().map_or(0, |accounts| accounts.generation());
-            (generation >= scoreboard.generation()).then_some(accounts)
-        };
-        let newest = accounts().or_else(|| {
-            // The supervisor sent them before it raised the generation on the scoreboard.
-            self.secrets.receive();
-            accounts()
-        });
-        match newest {
-            Some(accounts) => Ok(accounts.is_some()),
-            None => Err(Refusal::new(ErrorCode::Storage, "the accounts cannot be read now")),
-        }
     }
 }

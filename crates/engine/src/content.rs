@@ -1,0 +1,427 @@
+//! Content of files: opened, checked, and read in any range by the front end.
+
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use relais_cluster::LARGE;
+use relais_proto::{
+    Digest, Endpoint, ErrorCode, FileTime, FolderId, Identity, IfMatch, Kind, Lsn, Mode, Refusal,
+    TreePath, WaitReason, limits,
+};
+use relais_storage::EntryFacts;
+use relais_tree::{OpenFile, TreeError, hash_file};
+
+use crate::context::SessionContext;
+use crate::engine::{refuse, unreadable};
+use crate::keep_alive::{KeepAlive, client_gone, keep_waiting};
+use crate::session::Session;
+use crate::transfer_log::{Command, TransferRecord};
+
+/// How long the folder may be ahead of the catalogue.
+const CATALOG_LAG: Duration = Duration::from_millis(200);
+/// Time between two checks whether they agree.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Something that needs the content of a file, which may be elsewhere.
+#[derive(Debug)]
+pub enum Located<T> {
+    /// The content is on this slave.
+    Here(T),
+    /// The content is on other slaves; these are known to have it.
+    Elsewhere(Vec<Endpoint>),
+}
+
+/// Content of a file that is about to be sent.
+///
+/// The front end reads [`Self::file`], and ends with [`Self::finish`] or [`Self::fail`]. Content
+/// that is dropped before was cut.
+pub struct Content {
+    context: Arc<SessionContext>,
+    path: TreePath,
+    /// The file, which was opened before anything was decided about it.
+    file: OpenFile,
+    facts: EntryFacts,
+    record: TransferRecord,
+    bytes: u64,
+    _slot: Option<LargeTransferSlot>,
+}
+
+/// Why content could not be read to its end.
+#[derive(Debug)]
+pub enum ReadFailure {
+    /// The file has become shorter.
+    Short,
+    /// The disk cannot read it.
+    Unreadable(io::Error),
+}
+
+impl Session {
+    /// Opens the content of a file.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Changed`] if it is not what `if_match` names; [`ErrorCode::Busy`] if this slave
+    /// is sending large content to another slave; those of the folder and of
+    /// [`Session::check_ready`].
+    pub fn open(
+        &self,
+        path: &TreePath,
+        if_match: IfMatch,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<Located<Content>, Refusal> {
+        let mut record = self.begin(Command::Get, path, None, keepalive)?;
+        let context = &self.context;
+        let opened = context.principal.resolve(path).and_then(|path| {
+            Ok(match open(context, &path, keepalive)? {
+                Located::Here(file) => {
+                    let facts = check_wanted(context, &path, &file, if_match, keepalive)?;
+                    let slot = LargeTransferSlot::for_content(context, file.meta.size)?;
+                    Located::Here((path, file, facts, slot))
+                }
+                Located::Elsewhere(holders) => Located::Elsewhere(holders),
+            })
+        });
+        Ok(match context.recorded(&mut record, opened)? {
+            Located::Here((path, file, facts, _slot)) => Located::Here(Content {
+                context: context.clone(),
+                path,
+                file,
+                facts,
+                record,
+                bytes: 0,
+                _slot,
+            }),
+            Located::Elsewhere(holders) => {
+                record.end(Ok(()));
+                Located::Elsewhere(holders)
+            }
+        })
+    }
+
+    /// Returns the values of at most `count` pieces of a file, from number `first` on.
+    ///
+    /// A client asks for them after the content did not match its digest, so this has the content
+    /// verified.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn pieces(
+        &self,
+        path: &TreePath,
+        if_match: IfMatch,
+        (first, count): (u64, u32),
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<Located<Vec<Digest>>, Refusal> {
+        self.check_ready(keepalive)?;
+        let context = &self.context;
+        context.visible(context.principal.resolve(path).and_then(|path| {
+            let file = match open(context, &path, keepalive)? {
+                Located::Here(file) => file,
+                Located::Elsewhere(holders) => return Ok(Located::Elsewhere(holders)),
+            };
+            check_wanted(context, &path, &file, if_match, keepalive)?;
+            let (count, mut turns) =
+                (count.min(limits::PIECES_PER_PAGE), context.hashing(keepalive));
+            let values = turns
+                .next()
+                .and_then(|()| {
+                    relais_tree::piece_values(&file.file, file.meta.size, first, count, &mut |_| {
+                        turns.next()
+                    })
+                })
+                .map_err(|e| hashing_failed(&path, &e))?;
+            check_unchanged(&path, &file)?;
+            if context.settings.is_cluster_member {
+                context.host().report_damaged(&path);
+            }
+            Ok(Located::Here(values))
+        }))
+    }
+}
+
+impl Content {
+    /// Returns the open file. Its position belongs to the caller.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file.file
+    }
+
+    /// Returns the size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.file.meta.size
+    }
+
+    /// Returns mode and time of last modification, in the tree.
+    #[must_use]
+    pub fn attributes(&self) -> (Mode, FileTime) {
+        let meta = &self.file.meta;
+        self.facts.attributes.unwrap_or((meta.mode.with_owner_access(Kind::File), meta.mtime))
+    }
+
+    /// Returns the put that stored the content; none if it was never numbered.
+    #[must_use]
+    pub fn version(&self) -> Option<Lsn> {
+        self.facts.content
+    }
+
+    /// Returns what identifies the content while it stays on this folder's disk.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.file.meta.identity(&self.context.settings.folder_id)
+    }
+
+    /// Returns the digest if it is known without reading the file.
+    #[must_use]
+    pub fn known_digest(&self) -> Option<Digest> {
+        self.facts.digest
+    }
+
+    /// Returns how many of `length` bytes there are from `offset` on.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadOffset`] if the offset is beyond the end.
+    pub fn range(&mut self, offset: u64, length: u64) -> Result<u64, Refusal> {
+        let size = self.size();
+        let rest = size.checked_sub(offset).ok_or_else(|| {
+            let message = format!("offset {offset} is beyond the end at {size}");
+            Refusal::at(&self.path, ErrorCode::BadOffset, message)
+        });
+        self.context.recorded(&mut self.record, rest).map(|rest| rest.min(length))
+    }
+
+    /// Counts bytes that were sent, for the transfer log.
+    pub fn add_sent(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.record.set_bytes(self.bytes);
+    }
+
+    /// Returns the digest of the whole content, and computes it if it is not known by now.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Changed`] if the file changes meanwhile, and those of reading it.
+    pub fn digest(&mut self, keepalive: &mut dyn KeepAlive) -> Result<Digest, Refusal> {
+        if let Some(digest) = self.facts.digest {
+            return Ok(digest);
+        }
+        let facts = self.context.facts(&self.path, &self.file.meta);
+        let digest = facts
+            .and_then(|facts| digest_of(&self.context, &facts, &self.path, &self.file, keepalive));
+        let digest = self.context.recorded(&mut self.record, digest)?;
+        self.facts.digest = Some(digest);
+        Ok(digest)
+    }
+
+    /// Ends a transfer: checks that the file was the same all the time.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Changed`] if it was not: what was sent may be a mixture.
+    pub fn finish(mut self) -> Result<(), Refusal> {
+        let result = check_unchanged(&self.path, &self.file);
+        self.context.recorded(&mut self.record, result)?;
+        self.record.end(Ok(()));
+        Ok(())
+    }
+
+    /// Ends a transfer that the disk did not allow to complete; returns the refusal.
+    #[must_use]
+    pub fn fail(mut self, failure: &ReadFailure) -> Refusal {
+        let refusal = match failure {
+            ReadFailure::Short => content_changed(&self.path),
+            ReadFailure::Unreadable(e) => unreadable(&self.path, e),
+        };
+        self.record.end(Err(refusal.code));
+        refusal.below(&self.context.principal.root)
+    }
+}
+
+/// The slot for sending large content to another slave, freed when dropped.
+///
+/// A slave sends large content to one slave at a time. So the number of its holders doubles, and
+/// the slave that took the put does not send all copies.
+struct LargeTransferSlot(Arc<SessionContext>);
+
+impl LargeTransferSlot {
+    fn for_content(context: &Arc<SessionContext>, size: u64) -> Result<Option<Self>, Refusal> {
+        if !context.principal.is_peer || size < LARGE {
+            return Ok(None);
+        }
+        if context.host().begin_large_transfer() {
+            return Ok(Some(Self(context.clone())));
+        }
+        let message = "this slave is already sending large content to another one";
+        Err(Refusal::new(ErrorCode::Busy, message))
+    }
+}
+
+impl Drop for LargeTransferSlot {
+    fn drop(&mut self) {
+        self.0.host().end_large_transfer();
+    }
+}
+
+/// Opens the file that the tree has at a path.
+///
+/// The catalogue gets a moment to agree with the disk about a file that is being changed.
+pub(crate) fn open(
+    context: &SessionContext,
+    path: &TreePath,
+    keepalive: &mut dyn KeepAlive,
+) -> Result<Located<OpenFile>, Refusal> {
+    let folder = &context.settings.folder;
+    if !context.settings.is_cluster_member || path.is_root() {
+        return retry_while_moving(context, path, || folder.open_file(path)).map(Located::Here);
+    }
+    let began = Instant::now();
+    loop {
+        let Some((row, holders)) = context.with_catalogue(|reader| reader.at(path))? else {
+            // The disk's error tells best why, but a file that is no part of the tree is not
+            // served.
+            return Err(folder.open_file(path).err().map_or_else(
+                || Refusal::at(path, ErrorCode::NotFound, "not published yet"),
+                |e| refuse(path, &e),
+            ));
+        };
+        if row.entry.kind == Kind::Folder {
+            return Err(refuse(path, &TreeError::IsFolder));
+        }
+        if !row.here {
+            return find_holders(context, path, row.content, holders).map(Located::Elsewhere);
+        }
+        match folder.open_file(path) {
+            Ok(file) if row.matches(&file.meta) => return Ok(Located::Here(file)),
+            // A local change that has no change id yet is served as it is.
+            Ok(file) if row.entry.version.is_none() => return Ok(Located::Here(file)),
+            Ok(_) | Err(TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => {}
+            Err(e) => {
+                // Other slaves may be able to read it.
+                let others = context.other_slaves()?;
+                let refusal = refuse(path, &e);
+                return if others.is_empty() {
+                    Err(refusal)
+                } else {
+                    Ok(Located::Elsewhere(others))
+                };
+            }
+        }
+        if began.elapsed() >= CATALOG_LAG {
+            // Another program has changed the file.
+            context.host().report_different(path);
+            return Ok(Located::Elsewhere(context.other_slaves()?));
+        }
+        std::thread::sleep(POLL_INTERVAL);
+        keep_waiting(keepalive, WaitReason::Storing)?;
+    }
+}
+
+/// Calls `look` for a path, and retries for a moment while only the catalogue has an entry there.
+///
+/// A change may be about to put its content there.
+pub(crate) fn retry_while_moving<T>(
+    context: &SessionContext,
+    path: &TreePath,
+    look: impl Fn() -> Result<T, TreeError>,
+) -> Result<T, Refusal> {
+    let began = Instant::now();
+    loop {
+        match look() {
+            Err(TreeError::NotFound)
+                if began.elapsed() < CATALOG_LAG
+                    && context.with_catalogue(|reader| reader.version_at(path))?.is_some() =>
+            {
+                std::thread::sleep(POLL_INTERVAL);
+            }
+            other => return other.map_err(|e| refuse(path, &e)),
+        }
+    }
+}
+
+/// Returns the slaves that have content which this slave lacks.
+///
+/// A path that this slave's disk refuses stays behind for long, so the master is asked for the
+/// holders as well.
+fn find_holders(
+    context: &SessionContext,
+    path: &TreePath,
+    put: Option<Lsn>,
+    mut holders: Vec<FolderId>,
+) -> Result<Vec<Endpoint>, Refusal> {
+    if let Some(put) = put
+        && context.with_catalogue(|reader| reader.is_unapplied(path))?
+    {
+        holders.extend(context.ask_holders(put, &context.principal.owner));
+    }
+    context.slaves_of(|folder| holders.contains(folder))
+}
+
+/// Checks that the open file is the one that the client wants; returns its facts.
+fn check_wanted(
+    context: &SessionContext,
+    path: &TreePath,
+    file: &OpenFile,
+    wanted: IfMatch,
+    keepalive: &mut dyn KeepAlive,
+) -> Result<EntryFacts, Refusal> {
+    let mut facts = context.facts(path, &file.meta)?;
+    let fits = match wanted {
+        IfMatch::Any => true,
+        IfMatch::Identity(identity) => file.meta.identity(&context.settings.folder_id) == identity,
+        IfMatch::Digest(digest) => {
+            let ours = digest_of(context, &facts, path, file, keepalive)?;
+            facts.digest = Some(ours);
+            ours == digest
+        }
+    };
+    if fits { Ok(facts) } else { Err(content_changed(path)) }
+}
+
+fn content_changed(path: &TreePath) -> Refusal {
+    Refusal::at(path, ErrorCode::Changed, "the content has been replaced")
+}
+
+fn check_unchanged(path: &TreePath, file: &OpenFile) -> Result<(), Refusal> {
+    match file.is_unchanged() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(content_changed(path)),
+        Err(e) => Err(refuse(path, &e)),
+    }
+}
+
+/// Returns the digest of an open file: from the catalogue's `facts`, or computed now.
+pub(crate) fn digest_of(
+    context: &SessionContext,
+    facts: &EntryFacts,
+    path: &TreePath,
+    file: &OpenFile,
+    keepalive: &mut dyn KeepAlive,
+) -> Result<Digest, Refusal> {
+    if let Some(digest) = facts.digest {
+        return Ok(digest);
+    }
+    let (mut turns, mut disconnect) = (context.hashing(keepalive), None);
+    turns.next().map_err(|e| hashing_failed(path, &e))?;
+    let result = hash_file(&file.file, file.meta.size, &mut |_| match turns.next() {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(e) => {
+            disconnect = Some(e);
+            ControlFlow::Break(())
+        }
+    });
+    let (digest, _) = result.map_err(|e| hashing_failed(path, &disconnect.unwrap_or(e)))?;
+    check_unchanged(path, file)?;
+    Ok(digest)
+}
+
+/// Returns the refusal for a failed hashing: a read error, or a client that has gone.
+fn hashing_failed(path: &TreePath, error: &io::Error) -> Refusal {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => content_changed(path),
+        io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::TimedOut
+        | io::ErrorKind::Interrupted => client_gone(),
+        _ => unreadable(path, error),
+    }
+}

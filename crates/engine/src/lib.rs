@@ -1,0 +1,45 @@
+//! What a session may do: commands, rights, freshness, uploads, the transfer log and waiting.
+//!
+//! An [`Engine`] serves one folder in one process, and has a [`Session`] for each user that has
+//! logged in. A session returns values and typed refusals. It knows neither frames nor sockets: a
+//! front end turns outcomes into the bytes of its protocol, and says through [`KeepAlive`] that an
+//! answer takes longer. The engine knows no processes either: what it needs of them comes through
+//! [`Host`] and [`SecretSource`].
+//!
+//! It reads the folder and the catalogue and writes staged files. It never gives a file its name:
+//! a change becomes a proposal, which the catalogue writer makes. Each session belongs to one
+//! thread, which may block; the engine itself starts only short threads for large syncs.
+
+mod active_uploads;
+mod changes;
+mod content;
+mod context;
+mod engine;
+mod entries;
+mod hash_semaphore;
+mod host;
+mod keep_alive;
+mod listing;
+mod login;
+mod owner;
+mod pending_changes;
+mod principal;
+mod session;
+mod staged;
+mod transfer_log;
+mod upload;
+
+pub use active_uploads::Disconnect;
+pub use changes::{Committed, PreparedChange};
+pub use content::{Content, Located, ReadFailure};
+pub use engine::{DISPLACED, Engine, EngineSettings, refuse};
+pub use entries::Details;
+pub use host::{Host, MOST_PENDING, ProposalChannel};
+pub use keep_alive::KeepAlive;
+pub use listing::Listing;
+pub use login::{Authenticator, LoginDecision, LoginPolicy, SecretSource};
+pub use owner::Owner;
+pub use principal::Principal;
+pub use session::{Session, SlaveStatus};
+pub use transfer_log::{Command, TransferLog};
+pub use upload::{SMALL_UPLOAD, Upload, UploadProgress, UploadRequest};

@@ -1,0 +1,94 @@
+//! The user of a session: name, rights, root and the end of the login.
+
+use std::net::IpAddr;
+
+use relais_auth::TicketError;
+use relais_proto::{ErrorCode, Lsn, Refusal, TreePath};
+
+use crate::host::Host;
+use crate::owner::Owner;
+
+/// A user that has logged in, and what the user may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// Name of the user; empty: no account.
+    pub user: String,
+    /// Owner of the user's work, which takes turns with the work of others.
+    pub owner: Owner,
+    /// The folder that the user sees as the root.
+    pub root: TreePath,
+    /// Whether the user may change the tree.
+    pub writable: bool,
+    /// The latest change that the user had seen at the login.
+    pub seen_lsn: Lsn,
+    /// Whether the peer is another slave, which fetches content.
+    pub is_peer: bool,
+    /// Generation of the accounts at the login.
+    pub generation: u64,
+    /// End of the login, in the time of [`Host::now_ms`].
+    pub ends_ms: u64,
+}
+
+impl Principal {
+    /// Makes a principal that may do everything below the root, without end.
+    ///
+    /// An empty `user` stands for no account.
+    #[must_use]
+    pub fn new(user: impl Into<String>, address: IpAddr) -> Self {
+        let user = user.into();
+        Self {
+            owner: Owner::of(&user, address),
+            user,
+            root: TreePath::root(),
+            writable: true,
+            seen_lsn: Lsn::default(),
+            is_peer: false,
+            generation: u64::MAX,
+            ends_ms: u64::MAX,
+        }
+    }
+
+    /// Makes the principal of another slave, which has proved the cluster key.
+    #[must_use]
+    pub fn for_peer(address: IpAddr) -> Self {
+        Self { writable: false, is_peer: true, ..Self::new("", address) }
+    }
+
+    /// Returns the user's name for logs.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        if self.user.is_empty() { "(no account)" } else { &self.user }
+    }
+
+    /// Checks that the login is still valid: it expires, and ends when any user loses rights.
+    pub(crate) fn check(&self, host: &dyn Host) -> Result<(), Refusal> {
+        let why = if self.generation < host.generation() {
+            TicketError::OldGeneration
+        } else if self.ends_ms <= host.now_ms() {
+            TicketError::Ended
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::new(ErrorCode::BadTicket, why.to_string()))
+    }
+
+    /// Resolves a path that is to be made, removed or moved, which the user's root cannot be.
+    pub(crate) fn resolve_below(&self, path: &TreePath) -> Result<TreePath, Refusal> {
+        if path.is_root() {
+            return Err(Refusal::new(
+                ErrorCode::Denied,
+                "the root folder cannot be made, removed, moved or replaced",
+            ));
+        }
+        self.resolve(path)
+    }
+
+    /// Returns the path in the slave's folder for a path of the user.
+    ///
+    /// The result is always below the user's root.
+    pub(crate) fn resolve(&self, path: &TreePath) -> Result<TreePath, Refusal> {
+        path.parts()
+            .try_fold(self.root.clone(), |at, part| at.join(part))
+            .map_err(|e| Refusal::new(ErrorCode::BadName, e.to_string()))
+    }
+}

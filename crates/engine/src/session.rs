@@ -1,0 +1,209 @@
+//! A session: one user's commands, checked, recorded, and answered in the state that the user has
+//! seen.
+
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use relais_cluster::freshness::may_read;
+use relais_proto::{Counters, ErrorCode, Lsn, Refusal, TreePath, WaitReason, limits};
+
+use crate::active_uploads::Disconnect;
+use crate::changes::{Committed, PreparedChange, account_tag};
+use crate::context::SessionContext;
+use crate::engine::{DISPLACED, Engine, wait_for};
+use crate::keep_alive::{KeepAlive, keep_waiting};
+use crate::pending_changes::PendingChanges;
+use crate::principal::Principal;
+use crate::transfer_log::{Command, TransferRecord};
+
+/// How long a session waits for changes that its client has seen.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time between two checks whether they are applied.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
+
+/// What one logged-in user does over one connection. It belongs to one thread.
+///
+/// A command first waits until this slave has the changes that the user has seen, see
+/// [`Self::observe`]. Paths are those of the user, also in refusals. Commands that read or that
+/// take their time get a [`KeepAlive`]; with an error it cancels the command.
+///
+/// A refusal with [`ErrorCode::BadTicket`] means that the login has ended: the session answers
+/// nothing more.
+pub struct Session {
+    pub(crate) context: Arc<SessionContext>,
+    /// The latest change that the user has seen; every answer has to include it.
+    seen_lsn: Lsn,
+    pending: PendingChanges,
+}
+
+/// The state of this slave.
+#[derive(Debug, Clone)]
+pub struct SlaveStatus {
+    /// The latest change that is part of the answer.
+    pub lsn: Lsn,
+    /// Counters of folder and pool.
+    pub counters: Counters,
+    /// The last error; empty: none, or the user may not see it.
+    pub last_error: String,
+}
+
+impl Session {
+    /// Opens a session for a user at `address`.
+    ///
+    /// `disconnect` ends its connection, because its client resumes an upload in another session.
+    #[must_use]
+    pub fn new(
+        engine: Arc<Engine>,
+        principal: Principal,
+        address: SocketAddr,
+        disconnect: Disconnect,
+    ) -> Self {
+        let seen_lsn = principal.seen_lsn;
+        let context = Arc::new(SessionContext { engine, principal, address, disconnect });
+        Self { pending: PendingChanges::new(context.clone()), context, seen_lsn }
+    }
+
+    /// Returns the engine.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.context.engine
+    }
+
+    /// Returns the user.
+    #[must_use]
+    pub fn principal(&self) -> &Principal {
+        &self.context.principal
+    }
+
+    /// Has all later answers include a change, and those before it.
+    pub fn observe(&mut self, lsn: Lsn) {
+        self.seen_lsn = self.seen_lsn.max(lsn);
+    }
+
+    /// Records a command that the front end refuses, because its path breaks the rules of names.
+    pub fn record_refused(&self, command: Command, code: ErrorCode) {
+        self.context.record(command, None, None).end(Err(code));
+    }
+
+    /// Waits until this slave has the changes that the user has seen. All commands begin so.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Behind`] if it does not get them in time; the reason why the session may send
+    /// no more commands.
+    pub fn check_ready(&self, keepalive: &mut dyn KeepAlive) -> Result<(), Refusal> {
+        let (context, host) = (&self.context, self.context.host());
+        context.principal.check(host)?;
+        if host.is_draining() && !context.principal.is_peer {
+            return Err(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
+        }
+        if !context.settings.is_cluster_member {
+            return Ok(());
+        }
+        let began = Instant::now();
+        while !may_read(self.seen_lsn, host.applied_lsn()) {
+            if began.elapsed() >= CATCH_UP_TIMEOUT || context.is_stopping() {
+                let message = format!(
+                    "this slave has changes up to {}, but this client has seen change {}",
+                    host.applied_lsn(),
+                    self.seen_lsn
+                );
+                return Err(Refusal::new(ErrorCode::Behind, message));
+            }
+            std::thread::sleep(POLL_INTERVAL);
+            keep_waiting(keepalive, WaitReason::CatchingUp)?;
+        }
+        Ok(())
+    }
+
+    /// Begins a command that is recorded in the transfer log.
+    pub(crate) fn begin(
+        &self,
+        command: Command,
+        path: &TreePath,
+        to: Option<&TreePath>,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<TransferRecord, Refusal> {
+        let mut record = self.context.record(command, Some(path), to);
+        let ready = self.check_ready(keepalive).and_then(|()| match command {
+            Command::Get => Ok(()),
+            _ => self.context.check_writable(),
+        });
+        self.context.recorded(&mut record, ready)?;
+        Ok(record)
+    }
+
+    /// Returns the state of this slave.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Storage`], and those of [`Self::check_ready`].
+    pub fn status(&self, keepalive: &mut dyn KeepAlive) -> Result<SlaveStatus, Refusal> {
+        self.check_ready(keepalive)?;
+        let (counters, mut last_error) = self.context.counters()?;
+        if last_error.is_empty() && self.context.host().is_displaced() {
+            DISPLACED.clone_into(&mut last_error);
+        }
+        if !self.context.principal.root.is_root() {
+            // The error may contain paths that this user may not see.
+            last_error.clear();
+        }
+        Ok(SlaveStatus { lsn: self.context.visible_lsn(), counters, last_error })
+    }
+
+    /// Hands a change in; returns it if answers have to be taken first.
+    ///
+    /// # Errors
+    /// The refusal if the change cannot be handed in.
+    pub fn submit(
+        &mut self,
+        change: PreparedChange,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<Option<PreparedChange>, Refusal> {
+        self.pending.submit(change, keepalive)
+    }
+
+    /// Hands a change in and waits for its answer. No other change may be pending.
+    ///
+    /// # Errors
+    /// The reason why the change was not made.
+    pub fn commit(
+        &mut self,
+        change: PreparedChange,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<Committed, Refusal> {
+        self.submit(change, keepalive)?;
+        loop {
+            if let Some(answer) = self.answer(keepalive) {
+                return answer;
+            }
+            wait_for(self.pending.channel(), limits::WAIT_EVERY / 10);
+            keep_waiting(keepalive, WaitReason::Storing)?;
+        }
+    }
+
+    /// Whether changes have been handed in that have no answer yet.
+    #[must_use]
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Whether all pending changes must be answered before another upload begins.
+    ///
+    /// The user's uploads are near their limits, and those that are complete count.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.context.host().uploads().is_crowded(account_tag(&self.context.principal.user))
+    }
+
+    /// Returns the descriptor that is readable when an answer has come.
+    #[must_use]
+    pub fn answer_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pending.channel().map(|channel| channel.fd())
+    }
+
+    /// Returns the answer to the oldest pending change, if it has come.
+    pub fn answer(&mut self, keepalive: &mut dyn KeepAlive) -> Option<Result<Committed, Refusal>> {
+        self.pending.answer(keepalive)
+    }
+}

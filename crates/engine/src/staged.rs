@@ -1,0 +1,196 @@
+//! The staged file of an upload: found, locked, hashed again and given its time.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::time::{Duration, Instant};
+
+use relais_proto::{ChangeId, ErrorCode, FileTime, Refusal, TreePath, WaitReason, limits};
+use relais_storage::{Commit, StagedName};
+use relais_tree::{TreeError, set_times};
+
+use crate::context::SessionContext;
+use crate::engine::refuse;
+use crate::keep_alive::{KeepAlive, client_gone, keep_waiting};
+
+/// How long the older session of an upload may take to release the file.
+pub(crate) const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a lost upload waits for another session that may be completing it.
+pub(crate) const COMPLETION_WAIT: Duration = Duration::from_secs(1);
+/// How long a disk may take to sync the content of an upload.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+/// Time between two checks of something that is waited for.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// What earlier sessions have left of an upload.
+pub(crate) enum StagedState {
+    /// All of it: the file is sealed, and its change may be on its way.
+    Complete,
+    /// Part of it; the file stays locked while it is open.
+    Partial(File),
+    /// Nothing; `ending` if an older session has just completed the upload.
+    Missing { ending: bool },
+}
+
+/// Finds and locks the staged file of an upload; `make` creates it if there is none.
+///
+/// A session that still receives this upload is disconnected, because its client has come back.
+pub(crate) fn find_staged(
+    context: &SessionContext,
+    path: &TreePath,
+    name: &StagedName,
+    make: bool,
+    keepalive: &mut dyn KeepAlive,
+) -> Result<StagedState, Refusal> {
+    let (began, mut was_in_use) = (Instant::now(), false);
+    let staging = &context.staging;
+    loop {
+        if staging.contains(&name.sealed()) {
+            return Ok(StagedState::Complete);
+        }
+        match if make { staging.claim(name) } else { staging.reopen(name) } {
+            // The file was sealed between the two checks, so the new one is of no use.
+            Ok(_) if staging.contains(&name.sealed()) => {
+                staging.discard(name);
+                return Ok(StagedState::Complete);
+            }
+            Ok(file) => return Ok(StagedState::Partial(file)),
+            Err(TreeError::NotFound) if staging.contains(&name.sealed()) => {
+                return Ok(StagedState::Complete);
+            }
+            Err(TreeError::NotFound) => return Ok(StagedState::Missing { ending: was_in_use }),
+            Err(TreeError::InUse) if began.elapsed() < HANDOVER_TIMEOUT => {
+                was_in_use = true;
+                context.end_upload_everywhere(name);
+            }
+            Err(TreeError::InUse) => {
+                return Err(Refusal::at(
+                    path,
+                    ErrorCode::Busy,
+                    "another connection is still sending this upload",
+                ));
+            }
+            Err(e) => return Err(refuse(path, &e)),
+        }
+        std::thread::sleep(POLL_INTERVAL);
+        keep_waiting(keepalive, WaitReason::Storing)?;
+    }
+}
+
+/// Waits for the change of a complete upload; none if it is not made after all.
+pub(crate) fn wait_for_commit(
+    context: &SessionContext,
+    id: ChangeId,
+    keepalive: &mut dyn KeepAlive,
+) -> Result<Option<Commit>, Refusal> {
+    let began = Instant::now();
+    loop {
+        let commit = context.with_catalogue(|reader| reader.commit_of(id))?;
+        if commit.is_some() || began.elapsed() >= HANDOVER_TIMEOUT {
+            return Ok(commit);
+        }
+        std::thread::sleep(POLL_INTERVAL);
+        keep_waiting(keepalive, WaitReason::Storing)?;
+    }
+}
+
+/// Whether a complete upload is known here: its change was made, or its sealed file exists.
+///
+/// A file that has just got its final name appears in the catalogue soon.
+pub(crate) fn is_complete_upload(
+    context: &SessionContext,
+    id: ChangeId,
+    name: &StagedName,
+    keepalive: &mut dyn KeepAlive,
+) -> Result<bool, Refusal> {
+    let began = Instant::now();
+    loop {
+        let known = context.with_catalogue(|reader| reader.commit_of(id))?.is_some();
+        if known || context.staging.contains(&name.sealed()) {
+            return Ok(true);
+        }
+        if began.elapsed() >= COMPLETION_WAIT {
+            return Ok(false);
+        }
+        std::thread::sleep(POLL_INTERVAL);
+        keep_waiting(keepalive, WaitReason::Storing)?;
+    }
+}
+
+pub(crate) fn cannot_stage(path: &TreePath, error: io::Error) -> Refusal {
+    refuse(path, &TreeError::Io("write the staged file", error))
+}
+
+/// Sets the mtime of a staged file.
+///
+/// All replicas must have the time that the client has sent, or the time that a coarser disk here
+/// stores. So a time is refused if the disk clamps it.
+pub(crate) fn store_time(file: &File, mtime: FileTime, path: &TreePath) -> Result<(), Refusal> {
+    let store = |seconds: i64| {
+        set_times(file, FileTime { seconds, ..mtime }).map_err(|e| refuse(path, &e))?;
+        Ok(file.metadata().map_err(|e| cannot_stage(path, e))?.mtime())
+    };
+    let stored = store(mtime.seconds)?;
+    if stored == mtime.seconds {
+        return Ok(());
+    }
+    // FAT stores even seconds. A disk with that as its latest time would clamp the next one too.
+    if is_even_second_of(stored, mtime.seconds) {
+        let next = mtime.seconds.saturating_add(1);
+        if store(next)? == next {
+            return store(mtime.seconds).map(drop);
+        }
+    }
+    Err(Refusal::at(
+        path,
+        ErrorCode::BadRequest,
+        format!(
+            "the server's disk cannot store its time of last modification, \
+             {} s since 1970, and would make it {stored} s; \
+             give the file another time and put it again",
+            mtime.seconds
+        ),
+    ))
+}
+
+/// Whether a disk that stores only even seconds stores `seconds` as `stored`.
+fn is_even_second_of(stored: i64, seconds: i64) -> bool {
+    seconds % 2 != 0 && seconds.checked_sub(1) == Some(stored)
+}
+
+/// Hashes the first `len` bytes of a staged file.
+pub(crate) fn hash_staged(
+    context: &SessionContext,
+    file: &File,
+    len: u64,
+    path: &TreePath,
+    keepalive: &mut dyn KeepAlive,
+) -> Result<blake3::Hasher, Refusal> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; usize::try_from(len.min(limits::PIECE)).unwrap_or(0)];
+    let (mut at, mut turns) = (0, context.hashing(keepalive));
+    while at < len {
+        turns.next().map_err(|_| client_gone())?;
+        let want = usize::try_from((len - at).min(limits::PIECE)).unwrap_or(0);
+        file.read_exact_at(&mut buffer[..want], at).map_err(|e| cannot_stage(path, e))?;
+        hasher.update(&buffer[..want]);
+        at += want as u64;
+    }
+    Ok(hasher)
+}
+
+/// Syncs a file, and keeps the client's connection alive meanwhile.
+pub(crate) fn sync(file: &File, keepalive: &mut dyn KeepAlive) -> io::Result<()> {
+    let (began, file) = (Instant::now(), file.try_clone()?);
+    let syncing =
+        std::thread::Builder::new().name("sync".to_owned()).spawn(move || file.sync_all())?;
+    while !syncing.is_finished() {
+        if began.elapsed() >= SYNC_TIMEOUT {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the disk does not answer"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        // A client that has gone is noticed when it is answered.
+        let _ = keepalive.send_keepalive(WaitReason::Storing);
+    }
+    syncing.join().map_err(|_| io::Error::other("the thread that syncs failed"))?
+}

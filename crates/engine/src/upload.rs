@@ -1,0 +1,552 @@
+//! Uploads: content is received into a staged file until it is complete.
+//!
+//! No session can see a staged file. A complete one is sealed: nothing writes it any more.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use relais_proto::{
+    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, Kind, Lsn, Mode, Refusal, TreePath,
+    WaitReason, limits,
+};
+use relais_storage::{Commit, Proposal, StagedName, changes_unavailable_at};
+use relais_tree::{TreeError, set_mode};
+
+use crate::changes::{Committed, PreparedChange, bind_id};
+use crate::context::SessionContext;
+use crate::engine::refuse;
+use crate::keep_alive::{KeepAlive, keep_waiting};
+use crate::session::Session;
+use crate::staged::{
+    COMPLETION_WAIT, HANDOVER_TIMEOUT, POLL_INTERVAL, StagedState, cannot_stage, find_staged,
+    hash_staged, is_complete_upload, store_time, sync, wait_for_commit,
+};
+use crate::transfer_log::{Command, TransferRecord};
+
+/// Size up to which the target of a put is checked only once the content has come.
+///
+/// For larger content the target is checked first, so that no client sends much in vain.
+pub const SMALL_UPLOAD: u64 = 64 * 1024;
+/// Size from which on the session syncs the content, so that other changes need not wait for it.
+const SESSION_SYNC_SIZE: u64 = limits::PIECE;
+/// Bytes after which limits and disk space are checked again.
+const SPACE_CHECK_BYTES: u64 = 4 * limits::PIECE;
+
+/// What a client says about an upload before its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadRequest {
+    /// Id of the change; the same id, path and size mean the same upload.
+    pub id: ChangeId,
+    /// Path of the file.
+    pub path: TreePath,
+    /// Size of the whole content in bytes. An upload of unknown size cannot be resumed.
+    pub size: Option<u64>,
+    /// Offset of the first byte that follows. Staged bytes from there on are dropped.
+    pub offset: u64,
+    /// Modification time; none for the time of the upload.
+    pub mtime: Option<FileTime>,
+    /// Permission bits of a new file; none for the default. An existing file keeps its own.
+    pub mode: Option<Mode>,
+    /// Precondition of the put.
+    pub expect: Expect,
+    /// Disks that must hold the content before the answer; 0 for the cluster's default.
+    pub copies: u16,
+}
+
+impl UploadRequest {
+    /// Returns the request of a client that knows nothing but the path.
+    #[must_use]
+    pub fn new(id: ChangeId, path: TreePath) -> Self {
+        Self {
+            id,
+            path,
+            size: None,
+            offset: 0,
+            mtime: None,
+            mode: None,
+            expect: Expect::Any,
+            copies: 0,
+        }
+    }
+}
+
+/// How far an upload is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadProgress {
+    /// Its change was made.
+    Committed(Committed),
+    /// Some bytes are staged.
+    Staged {
+        /// Number of staged bytes.
+        offset: u64,
+        /// What a put that continues now has to expect at the path.
+        current: Expect,
+    },
+}
+
+/// Where the bytes of an upload go.
+enum UploadTarget {
+    /// To the staged file.
+    Staged(File),
+    /// Nowhere: an earlier session has received all of them.
+    Complete,
+    /// The upload has ended.
+    Ended,
+}
+
+/// An upload under way.
+///
+/// An upload that is dropped was cut: what has come stays staged, so that it can be resumed.
+pub struct Upload {
+    context: Arc<SessionContext>,
+    /// With the path in the tree, and the bound id.
+    request: UploadRequest,
+    name: StagedName,
+    target: UploadTarget,
+    hasher: blake3::Hasher,
+    at: u64,
+    /// Mode of the file if it is new.
+    mode: Mode,
+    /// Bytes that the table of unfinished uploads knows of.
+    reported: u64,
+    record: TransferRecord,
+}
+
+impl Session {
+    /// Begins an upload.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadOffset`] if fewer bytes are staged than the client continues from; the
+    /// reason why the file cannot be put; those of [`Session::check_ready`].
+    pub fn begin_upload(
+        &self,
+        request: UploadRequest,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<Upload, Refusal> {
+        let mut record = self.begin(Command::Put, &request.path, None, keepalive)?;
+        let begun = begin(&self.context, request, keepalive);
+        let (request, name, target, hasher, mode) = self.context.recorded(&mut record, begun)?;
+        if matches!(target, UploadTarget::Staged(_)) {
+            self.context.active_uploads.begin(&name, &self.context.disconnect);
+        }
+        let (context, at) = (self.context.clone(), request.offset);
+        Ok(Upload { context, request, name, target, hasher, at, mode, reported: at, record })
+    }
+
+    /// Returns how far an upload is, and ends an older session that still receives it.
+    ///
+    /// # Errors
+    /// As [`Session::begin_upload`].
+    pub fn find_upload(
+        &self,
+        id: ChangeId,
+        path: &TreePath,
+        size: u64,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<UploadProgress, Refusal> {
+        self.check_ready(keepalive)?;
+        self.context.check_writable()?;
+        let context = &self.context;
+        context.visible(context.principal.resolve(path).and_then(|path| {
+            let id = bind_id(&context.principal, id, "put", &[&path], Some(size));
+            if let Some(commit) = context.with_catalogue(|reader| reader.commit_of(id))?
+                && !is_lost(context, &path, commit.version)?
+            {
+                return committed(context, commit, &path);
+            }
+            let name = StagedName::new(id, &context.principal.user, &path, Some(size));
+            let offset = match find_staged(context, &path, &name, false, keepalive)? {
+                StagedState::Complete => size,
+                StagedState::Partial(file) => {
+                    Some(file.metadata().map_err(|e| cannot_stage(&path, e))?.len())
+                        .filter(|there| *there <= size)
+                        .unwrap_or(0)
+                }
+                StagedState::Missing { ending: false } => 0,
+                // The upload was complete a moment ago: its change is being made.
+                StagedState::Missing { ending: true } => {
+                    match wait_for_commit(context, id, keepalive)? {
+                        Some(commit) => return committed(context, commit, &path),
+                        None => 0,
+                    }
+                }
+            };
+            let current = context.with_catalogue(|reader| reader.version_at(&path))?;
+            Ok(UploadProgress::Staged { offset, current: Expect::exactly(current) })
+        }))
+    }
+}
+
+type BegunUpload = (UploadRequest, StagedName, UploadTarget, blake3::Hasher, Mode);
+
+fn begin(
+    context: &SessionContext,
+    mut request: UploadRequest,
+    keepalive: &mut dyn KeepAlive,
+) -> Result<BegunUpload, Refusal> {
+    if request.path.is_root() {
+        return Err(Refusal::new(
+            ErrorCode::IsFolder,
+            format!("{}: a folder has that name", request.path),
+        ));
+    }
+    request.path = context.principal.resolve(&request.path)?;
+    let (path, size, at) = (request.path.clone(), request.size, request.offset);
+    if size.is_none_or(|size| size > SMALL_UPLOAD) {
+        check_target(context, &path)?;
+    }
+    request.id = bind_id(&context.principal, request.id, "put", &[&path], size);
+    let name = StagedName::new(request.id, &context.principal.user, &path, size);
+    let remaining = size.map_or(0, |size| size.saturating_sub(at));
+    if size != Some(at) || at == 0 {
+        context.check_disk_space(&path, remaining)?;
+    }
+    let mode = request.mode.unwrap_or(Mode::new(0o666)).masked(context.settings.umask);
+    let mode = mode.with_owner_access(Kind::File);
+    let complete = |request: UploadRequest| {
+        Ok((request, name.sealed(), UploadTarget::Complete, blake3::Hasher::new(), mode))
+    };
+    let file = match find_staged(context, &path, &name, true, keepalive)? {
+        StagedState::Complete => return complete(request),
+        StagedState::Partial(file) => file,
+        StagedState::Missing { .. } => {
+            let reason = "an earlier upload of this file is just ending";
+            return Err(changes_unavailable_at(&path, reason));
+        }
+    };
+    let staged_len = file.metadata().map_err(|e| cannot_stage(&path, e))?.len();
+    let discard_new = || {
+        if staged_len == 0 {
+            context.staging.discard(&name);
+        }
+    };
+    if staged_len < at {
+        discard_new();
+        // The whole upload may have been here a moment ago, and its change is being made.
+        if size == Some(at) && is_complete_upload(context, request.id, &name, keepalive)? {
+            return complete(request);
+        }
+        let message = format!("the server has only {staged_len} bytes of the upload");
+        return Err(Refusal::at(&path, ErrorCode::BadOffset, message));
+    }
+    // Check the mtime before the client sends the content.
+    if let Some(mtime) = request.mtime {
+        store_time(&file, mtime, &path).inspect_err(|_| context.staging.discard(&name))?;
+    }
+    let uploads = context.host().uploads();
+    uploads.begin(&name, at, remaining, &context.staging).inspect_err(|_| discard_new())?;
+    if staged_len > at {
+        file.set_len(at).map_err(|e| cannot_stage(&path, e))?;
+    }
+    let hasher = hash_staged(context, &file, at, &path, keepalive)?;
+    Ok((request, name, UploadTarget::Staged(file), hasher, mode))
+}
+
+/// Whether no server that is known has the content of a committed put. The upload restores it.
+fn is_lost(context: &SessionContext, path: &TreePath, put: Lsn) -> Result<bool, Refusal> {
+    let Some((row, holders)) = context.with_catalogue(|reader| reader.at(path))? else {
+        return Ok(false);
+    };
+    Ok(row.content == Some(put)
+        && !row.here
+        && holders.is_empty()
+        && context.ask_holders(put, &context.principal.owner).is_empty())
+}
+
+/// Returns the answer for an upload whose change was made already.
+fn committed(
+    context: &SessionContext,
+    commit: Commit,
+    path: &TreePath,
+) -> Result<UploadProgress, Refusal> {
+    let Commit { version, digest } = commit;
+    Ok(UploadProgress::Committed(Committed {
+        version,
+        copies: 1,
+        lsn: context.visible_lsn().max(version),
+        digest,
+        is_current: context.is_current(path, version)?,
+    }))
+}
+
+/// Checks the target of a put before its content is sent.
+///
+/// The check that counts is made with the change itself.
+fn check_target(context: &SessionContext, path: &TreePath) -> Result<(), Refusal> {
+    let is_folder = || Refusal::at(path, ErrorCode::IsFolder, "a folder has that name");
+    let (parent, _) = path.split_last().ok_or_else(is_folder)?;
+    if context.settings.is_cluster_member {
+        // The folder may lack what the tree has.
+        let kind = |path: &TreePath| {
+            context
+                .with_catalogue(|reader| reader.at(path))
+                .map(|found| found.map(|(row, _)| row.entry.kind))
+        };
+        match if parent.is_root() { Some(Kind::Folder) } else { kind(&parent)? } {
+            Some(Kind::Folder) => {}
+            Some(Kind::File) => return Err(refuse(&parent, &TreeError::NotFolder)),
+            None => {
+                let message = "no such folder; make it first";
+                return Err(Refusal::at(&parent, ErrorCode::NotFound, message));
+            }
+        }
+        return if kind(path)? == Some(Kind::Folder) { Err(is_folder()) } else { Ok(()) };
+    }
+    let folder = &context.settings.folder;
+    folder.open_folder(&parent).map_err(|e| refuse(&parent, &e))?;
+    match folder.stat(path).map(|meta| meta.served_kind()) {
+        Ok(Some(Kind::File)) | Err(TreeError::NotFound) => Ok(()),
+        Ok(Some(Kind::Folder)) => Err(is_folder()),
+        Ok(None) => {
+            let message = "something that is not served has that name";
+            Err(Refusal::at(path, ErrorCode::NotServed, message))
+        }
+        Err(e) => Err(refuse(path, &e)),
+    }
+}
+
+impl Upload {
+    /// Writes the next bytes.
+    ///
+    /// # Errors
+    /// The reason why the upload has failed. Its staged file is discarded.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        let written = self.try_write(bytes);
+        self.fail_on(written)
+    }
+
+    fn try_write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+        let path = &self.request.path;
+        let end = self.at + bytes.len() as u64;
+        if end > self.request.size.unwrap_or(limits::FILE_SIZE) {
+            let message = "the upload has more bytes than announced";
+            return Err(Refusal::at(path, ErrorCode::BadRequest, message));
+        }
+        if let UploadTarget::Staged(file) = &self.target {
+            file.write_all_at(bytes, self.at).map_err(|e| cannot_stage(path, e))?;
+            self.hasher.update(bytes);
+        }
+        self.at = end;
+        if end - self.reported >= SPACE_CHECK_BYTES
+            && matches!(self.target, UploadTarget::Staged(_))
+        {
+            // Report the received bytes to the table of uploads, and make room for the rest.
+            self.reported = end;
+            let remaining = self.request.size.map_or(0, |size| size.saturating_sub(end));
+            let uploads = self.context.host().uploads();
+            uploads.begin(&self.name, end, remaining, &self.context.staging)?;
+            self.context.check_disk_space(path, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Completes the upload; `digest` is what the client says about the content, if it says
+    /// anything.
+    ///
+    /// # Errors
+    /// The reason why the content cannot be put.
+    pub fn finish(
+        mut self,
+        digest: Option<Digest>,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<PreparedChange, Refusal> {
+        self.context.active_uploads.end(&self.name, &self.context.disconnect);
+        let finished = self.try_finish(digest, keepalive);
+        let proposal = self.fail_on(finished)?;
+        self.target = UploadTarget::Ended;
+        if let Change::Put { size, .. } = proposal.change {
+            self.record.set_bytes(size);
+        }
+        Ok(PreparedChange { proposal, record: self.record.take() })
+    }
+
+    fn try_finish(
+        &mut self,
+        digest: Option<Digest>,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<Proposal, Refusal> {
+        // The login may have ended during the upload.
+        self.context.principal.check(self.context.host())?;
+        let path = self.request.path.clone();
+        if self.request.size.is_some_and(|size| size != self.at) {
+            let message = format!("the upload ended at byte {}", self.at);
+            return Err(Refusal::at(&path, ErrorCode::BadRequest, message));
+        }
+        let UploadTarget::Staged(file) = &self.target else {
+            return self.finish_complete(digest, keepalive);
+        };
+        let received = Digest(self.hasher.finalize().into());
+        if digest.is_some_and(|digest| digest != received) {
+            let message = "the received bytes do not match the digest";
+            return Err(Refusal::at(&path, ErrorCode::Damaged, message));
+        }
+        let synced = self.complete(file, keepalive)?;
+        match self.context.staging.seal(&self.name) {
+            Ok(sealed) => {
+                self.name = sealed;
+                self.propose(received, synced)
+            }
+            // Another session has received the same upload, and was faster.
+            Err(TreeError::Taken) => {
+                self.context.discard_upload(&self.name);
+                (self.name, self.target) = (self.name.sealed(), UploadTarget::Complete);
+                self.finish_complete(Some(received), keepalive)
+            }
+            Err(e) => Err(refuse(&path, &e)),
+        }
+    }
+
+    /// Sets mode and mtime of the file, and syncs it if it is large; true if it is synced.
+    ///
+    /// The final mode is decided when the change gets its number. If it differs, the file gets it
+    /// before its final name.
+    fn complete(&self, file: &File, keepalive: &mut dyn KeepAlive) -> Result<bool, Refusal> {
+        let path = &self.request.path;
+        let there = self.context.with_catalogue(|reader| reader.at(path))?;
+        let kept =
+            there.filter(|(row, _)| row.entry.kind == Kind::File).map(|(row, _)| row.entry.mode);
+        set_mode(file, kept.unwrap_or(self.mode)).map_err(|e| refuse(path, &e))?;
+        if let Some(mtime) = self.request.mtime {
+            store_time(file, mtime, path)?;
+        }
+        if self.at < SESSION_SYNC_SIZE {
+            return Ok(false);
+        }
+        sync(file, keepalive).map_err(|e| cannot_stage(path, e))?;
+        Ok(true)
+    }
+
+    /// Makes the proposal for the sealed file.
+    fn propose(&self, digest: Digest, synced: bool) -> Result<Proposal, Refusal> {
+        let path = &self.request.path;
+        let meta = self.context.staging.staged.stat_part(self.name.as_str().as_bytes());
+        let meta = meta.map_err(|e| refuse(path, &e))?;
+        Ok(self.proposal(Some(self.name.clone()), meta.size, digest, meta.mtime, synced))
+    }
+
+    fn proposal(
+        &self,
+        staged: Option<StagedName>,
+        size: u64,
+        digest: Digest,
+        mtime: FileTime,
+        synced: bool,
+    ) -> Proposal {
+        let UploadRequest { id, ref path, expect, copies, .. } = self.request;
+        let change = Change::Put { path: path.clone(), size, digest, mtime, mode: self.mode };
+        Proposal { id, change, expect, keep_mode: true, staged, synced, copies }
+    }
+
+    /// Makes the proposal for content that an earlier session has received completely.
+    ///
+    /// Its change may be on its way: then the sealed file is about to get its final name. For a
+    /// moment the staged name belongs to the file that it replaces.
+    fn finish_complete(
+        &self,
+        digest: Option<Digest>,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<Proposal, Refusal> {
+        let (context, request) = (&self.context, &self.request);
+        let (began, mut replaced_inode) = (Instant::now(), None);
+        while began.elapsed() < HANDOVER_TIMEOUT {
+            if let Some(commit) = context.with_catalogue(|reader| reader.commit_of(request.id))? {
+                // The id leads to the number of the change.
+                let Some(digest) = digest.or(commit.digest) else {
+                    let message = "this upload id was used before; use a new id";
+                    return Err(Refusal::at(&request.path, ErrorCode::Conflict, message));
+                };
+                let (size, mtime) = (request.size.unwrap_or(self.at), request.mtime);
+                return Ok(self.proposal(None, size, digest, mtime.unwrap_or_default(), false));
+            }
+            match context.staging.staged.open_read(self.name.as_str()) {
+                Ok(file) if replaced_inode == Some(file.meta.ino) => {}
+                Ok(file) => {
+                    let len = file.meta.size;
+                    let hasher = hash_staged(context, &file.file, len, &request.path, keepalive)?;
+                    let found = Digest(hasher.finalize().into());
+                    if digest.is_some_and(|digest| digest != found) {
+                        replaced_inode = Some(file.meta.ino);
+                    } else {
+                        match self.propose(found, false) {
+                            // The file has just got its final name.
+                            Err(refusal) if refusal.code == ErrorCode::NotFound => {}
+                            result => return result,
+                        }
+                    }
+                }
+                Err(TreeError::NotFound) => {}
+                Err(e) => return Err(refuse(&request.path, &e)),
+            }
+            std::thread::sleep(POLL_INTERVAL);
+            keep_waiting(keepalive, WaitReason::Storing)?;
+        }
+        if !context.staging.contains(&self.name) {
+            let message = "the server has no part of the upload";
+            return Err(Refusal::at(&request.path, ErrorCode::BadOffset, message));
+        }
+        let reason = "an earlier upload of this file is still being stored";
+        Err(changes_unavailable_at(&request.path, reason))
+    }
+
+    /// Discards the upload: the client wants no part of it to be kept.
+    pub fn discard(mut self) {
+        self.discard_staged();
+        self.record.end(Err(ErrorCode::Cut));
+    }
+
+    /// Has a refusal end the upload.
+    ///
+    /// A file that could not be completed must not look like one that can be resumed.
+    fn fail_on<T>(&mut self, result: Result<T, Refusal>) -> Result<T, Refusal> {
+        if result.is_err() {
+            self.discard_staged();
+        }
+        self.context.recorded(&mut self.record, result)
+    }
+
+    fn discard_staged(&mut self) {
+        if let UploadTarget::Staged(_) = std::mem::replace(&mut self.target, UploadTarget::Ended) {
+            self.context.discard_upload(&self.name);
+        }
+    }
+
+    /// Keeps what has come of an upload whose connection is lost, so that it can be resumed.
+    ///
+    /// If another session has completed the upload meanwhile the rest is discarded, because no
+    /// client will resume it. This call waits for one that is doing so now. The file is unlocked
+    /// meanwhile, so a client can resume at any time.
+    fn suspend(&mut self) {
+        let UploadTarget::Staged(file) = std::mem::replace(&mut self.target, UploadTarget::Ended)
+        else {
+            return;
+        };
+        let (context, name) = (&self.context, &self.name);
+        context.active_uploads.end(name, &context.disconnect);
+        if self.at == 0 {
+            return context.discard_upload(name);
+        }
+        context.host().uploads().record_bytes(name, self.at);
+        drop(file);
+        let began = Instant::now();
+        while let Ok(made) = context.with_catalogue(|reader| reader.commit_of(self.request.id)) {
+            if made.is_some() && context.staging.reopen(name).is_ok() {
+                context.discard_upload(name);
+            }
+            if made.is_some()
+                || !context.staging.contains(name)
+                || began.elapsed() >= COMPLETION_WAIT
+            {
+                return;
+            }
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.suspend();
+    }
+}

@@ -1,0 +1,364 @@
+//! A host for tests: a folder with a catalogue, and a writer that makes each proposal at once.
+
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use relais_engine::{
+    Engine, EngineSettings, Host, KeepAlive, Owner, Principal, ProposalChannel, Session,
+    TransferLog,
+};
+use relais_os::Received;
+use relais_proto::{
+    Change, Counters, ErrorCode, FolderId, Kind, Lsn, Mode, Refusal, TreePath, WaitReason,
+};
+use relais_storage::upload_table::{UploadLimits, UploadTable};
+use relais_storage::{
+    AppliedEntry, CatalogStore, Commit, CommitReceipt, Proposal, ProposalResult, SlaveIdentity,
+    StagedName, StartParameters, WriterLock,
+};
+use relais_tree::Folder;
+use tempfile::TempDir;
+
+/// Proposals that fit into a channel.
+pub const ROOM: usize = 40;
+
+/// What a session and the writer have sent each other.
+#[derive(Default)]
+struct Link {
+    /// Whether the greeting was not read yet.
+    greeted: bool,
+    was_greeted: bool,
+    proposals: VecDeque<Proposal>,
+    results: VecDeque<ProposalResult>,
+    holders_asked: bool,
+    is_closed: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap()
+}
+
+struct TestChannel {
+    link: Arc<Mutex<Link>>,
+    /// Has a byte for each message of the writer.
+    wake: PipeReader,
+}
+
+impl TestChannel {
+    fn receive<T>(&self, take: impl FnOnce(&mut Link) -> Option<T>) -> io::Result<Received<T>> {
+        let mut link = lock(&self.link);
+        match take(&mut link) {
+            Some(message) => {
+                (&self.wake).read_exact(&mut [0])?;
+                Ok(Received::Message(message))
+            }
+            None if link.is_closed => Ok(Received::Gone),
+            None => Ok(Received::Nothing),
+        }
+    }
+}
+
+impl ProposalChannel for TestChannel {
+    fn read_greeting(&self) -> io::Result<Received<()>> {
+        self.receive(|link| std::mem::take(&mut link.greeted).then_some(()))
+    }
+
+    fn propose(&self, proposal: &Proposal) -> io::Result<bool> {
+        let mut link = lock(&self.link);
+        let fits = !link.is_closed && link.proposals.len() < ROOM;
+        if fits {
+            link.proposals.push_back(proposal.clone());
+        }
+        Ok(fits)
+    }
+
+    fn read_result(&self) -> io::Result<Received<ProposalResult>> {
+        self.receive(|link| link.results.pop_front())
+    }
+
+    fn ask_holders(&self, _: Lsn) -> io::Result<bool> {
+        lock(&self.link).holders_asked = true;
+        Ok(true)
+    }
+
+    fn read_holders(&self) -> io::Result<Received<Vec<FolderId>>> {
+        Ok(Received::Message(Vec::new()))
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}
+
+/// The writer's end of a channel. Dropping it closes the channel.
+pub struct WriterEnd {
+    link: Arc<Mutex<Link>>,
+    wake: PipeWriter,
+}
+
+impl WriterEnd {
+    /// Greets, unless that was done before.
+    pub fn greet(&self) {
+        let mut link = lock(&self.link);
+        if !std::mem::replace(&mut link.was_greeted, true) {
+            link.greeted = true;
+            (&self.wake).write_all(&[0]).unwrap();
+        }
+    }
+
+    pub fn next(&self) -> Option<Proposal> {
+        lock(&self.link).proposals.pop_front()
+    }
+
+    /// Returns the changes of all proposals that have come.
+    pub fn take_all(&self) -> Vec<Change> {
+        std::iter::from_fn(|| self.next()).map(|proposal| proposal.change).collect()
+    }
+
+    pub fn answer(&self, result: ProposalResult) {
+        lock(&self.link).results.push_back(result);
+        (&self.wake).write_all(&[0]).unwrap();
+    }
+}
+
+impl Drop for WriterEnd {
+    fn drop(&mut self) {
+        lock(&self.link).is_closed = true;
+    }
+}
+
+/// What the engine and the writer of a test share.
+pub struct TestState {
+    pub applied: AtomicU64,
+    uploads: UploadTable,
+    pub opened: Mutex<Vec<WriterEnd>>,
+}
+
+pub struct TestHost(pub Arc<TestState>);
+
+impl Host for TestHost {
+    fn visible_lsn(&self) -> Lsn {
+        self.applied_lsn()
+    }
+
+    fn applied_lsn(&self) -> Lsn {
+        Lsn { epoch: 1, number: self.0.applied.load(SeqCst) }
+    }
+
+    fn generation(&self) -> u64 {
+        0
+    }
+
+    fn now_ms(&self) -> u64 {
+        1
+    }
+
+    fn is_draining(&self) -> bool {
+        false
+    }
+
+    fn disconnected_for(&self) -> Option<Duration> {
+        None
+    }
+
+    fn copies(&self) -> u16 {
+        1
+    }
+
+    fn with_pool_counters(&self, counters: Counters) -> Counters {
+        counters
+    }
+
+    fn is_displaced(&self) -> bool {
+        false
+    }
+
+    fn uploads(&self) -> &UploadTable {
+        &self.0.uploads
+    }
+
+    fn begin_large_transfer(&self) -> bool {
+        true
+    }
+
+    fn end_large_transfer(&self) {}
+
+    fn report_different(&self, _: &TreePath) {}
+
+    fn report_damaged(&self, _: &TreePath) {}
+
+    fn end_upload_elsewhere(&self, _: &StagedName) {}
+
+    fn open_channel(&self, _: &Owner) -> io::Result<Box<dyn ProposalChannel>> {
+        let (reader, writer) = io::pipe()?;
+        let link = Arc::new(Mutex::new(Link::default()));
+        lock(&self.0.opened).push(WriterEnd { link: link.clone(), wake: writer });
+        Ok(Box::new(TestChannel { link, wake: reader }))
+    }
+}
+
+/// An engine for a new folder.
+pub struct Fixture {
+    pub dir: TempDir,
+    pub engine: Arc<Engine>,
+    pub state: Arc<TestState>,
+    pub own: SlaveIdentity,
+    writer_lock: WriterLock,
+}
+
+impl Fixture {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir(&root).unwrap();
+        let folder = Folder::open(&root).unwrap();
+        let started = StartParameters { standalone: false, requested_port: 0, bound_port: 40_000 };
+        let own = SlaveIdentity::acquire(&folder, started).unwrap();
+        let limits = UploadLimits { number: 100, bytes: u64::MAX };
+        let map = |words: usize| {
+            let words: Box<[AtomicU64]> = (0..words).map(|_| AtomicU64::new(0)).collect();
+            Ok(&*Box::leak(words))
+        };
+        let state = Arc::new(TestState {
+            applied: AtomicU64::new(1),
+            uploads: UploadTable::new(limits, map).unwrap(),
+            opened: Mutex::default(),
+        });
+        let engine = Engine::new(EngineSettings {
+            folder,
+            own: own.folder.clone(),
+            folder_id: own.folder_id,
+            slave_id: own.slave_id,
+            umask: Mode::new(0o022),
+            read_only: None,
+            is_cluster_member: true,
+            parallel_hashes: 1,
+            transfer_log: Some(Arc::new(TransferLog::open(&dir.path().join("log")).unwrap())),
+            host: Box::new(TestHost(state.clone())),
+        });
+        let writer_lock = WriterLock::try_acquire(&own.folder).unwrap().unwrap();
+        Self { dir, engine: Arc::new(engine.unwrap()), state, own, writer_lock }
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().join("root")
+    }
+
+    /// Returns the lines of the transfer log as command, path and result.
+    pub fn log(&self) -> Vec<[String; 3]> {
+        let text = fs::read_to_string(self.dir.path().join("log")).unwrap();
+        let fields = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            ["command", "path", "result"].map(|name| line[name].as_str().unwrap().to_owned())
+        };
+        text.lines().map(fields).collect()
+    }
+
+    pub fn session(&self, user: &str) -> Session {
+        let address: std::net::SocketAddr = "192.0.2.1:5".parse().unwrap();
+        let principal = Principal::new(user, address.ip());
+        Session::new(self.engine.clone(), principal, address, Arc::new(|| {}))
+    }
+
+    /// Has the catalogue count as complete.
+    pub fn complete_catalogue(&self) -> CatalogStore {
+        let store = CatalogStore::open(&self.own.folder).unwrap();
+        store.set_complete(&self.writer_lock.new_token().unwrap()).unwrap();
+        store
+    }
+
+    /// Runs `test` while a writer makes all changes.
+    pub fn with_writer<T>(&self, test: impl FnOnce() -> T) -> T {
+        let store = self.complete_catalogue();
+        let stop = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let (store, mut ends) = (store, Vec::new());
+                while stop.load(SeqCst) == 0 {
+                    let opened = std::mem::take(&mut *lock(&self.state.opened));
+                    opened.iter().for_each(WriterEnd::greet);
+                    ends.extend(opened);
+                    for end in &ends {
+                        while let Some(proposal) = end.next() {
+                            end.answer(self.make(&store, &proposal));
+                        }
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
+            stop.store(1, SeqCst);
+            writer.join().unwrap();
+            result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Makes one change.
+    fn make(&self, store: &CatalogStore, proposal: &Proposal) -> ProposalResult {
+        let number = self.state.applied.load(SeqCst) + 1;
+        let version = Lsn { epoch: 1, number };
+        let on_disk = |path: &TreePath| self.root().join(path.as_str());
+        let missing = |path| Refusal::at(path, ErrorCode::NotFound, "no such file or folder");
+        let folder = Folder::open(&self.root()).unwrap();
+        let (mut digest, mut content) = (None, None);
+        let (path, kind) = match &proposal.change {
+            Change::Put { path, digest: received, .. } => {
+                let staged = proposal.staged.as_ref().unwrap();
+                let staged = self.root().join(".relais/staging").join(staged.as_str());
+                fs::rename(staged, on_disk(path)).map_err(|_| missing(path))?;
+                (digest, content) = (Some(*received), Some(version));
+                (path, Kind::File)
+            }
+            Change::MakeFolder { path, .. } => {
+                fs::create_dir(on_disk(path)).map_err(|_| missing(path))?;
+                (path, Kind::Folder)
+            }
+            Change::Remove { path, .. } => {
+                fs::remove_file(on_disk(path)).map_err(|_| missing(path))?;
+                store.remove(path).unwrap();
+                self.state.applied.store(number, SeqCst);
+                return Ok(CommitReceipt::new(version));
+            }
+            other => panic!("{other:?}"),
+        };
+        let meta = &folder.stat(path).unwrap();
+        store.put_committed(path, &AppliedEntry { kind, meta, version, content, digest }).unwrap();
+        store.record_change(proposal.id, Commit::new(version, &proposal.change)).unwrap();
+        self.state.applied.store(number, SeqCst);
+        Ok(CommitReceipt { digest, ..CommitReceipt::new(version) })
+    }
+}
+
+/// Counts calls, and ends the wait after a time.
+pub struct Waiting {
+    pub calls: usize,
+    pub reasons: Vec<WaitReason>,
+    until: Instant,
+}
+
+impl Waiting {
+    pub fn at_most(time: Duration) -> Self {
+        Self { calls: 0, reasons: Vec::new(), until: Instant::now() + time }
+    }
+}
+
+impl KeepAlive for Waiting {
+    fn send_keepalive(&mut self, reason: WaitReason) -> io::Result<()> {
+        self.calls += 1;
+        if self.reasons.last() != Some(&reason) {
+            self.reasons.push(reason);
+        }
+        if Instant::now() >= self.until {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,53 @@
+//! Sends a `Wait` frame for each second in which an answer takes its time.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use relais_engine::KeepAlive;
+use relais_net::Connection;
+use relais_proto::{Reply, WaitReason, limits};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// Keeps a connection alive for one answer.
+pub struct ConnectionKeepAlive<'a> {
+    connection: &'a mut Connection,
+    since: Instant,
+}
+
+impl<'a> ConnectionKeepAlive<'a> {
+    /// Makes a keep-alive for an answer that begins to wait now.
+    pub fn new(connection: &'a mut Connection) -> Self {
+        Self { connection, since: Instant::now() }
+    }
+}
+
+impl KeepAlive for ConnectionKeepAlive<'_> {
+    fn send_keepalive(&mut self, reason: WaitReason) -> io::Result<()> {
+        check_connected(self.connection)?;
+        if self.since.elapsed() >= limits::WAIT_EVERY {
+            self.connection.queue_reply(&Reply::Wait(reason));
+            self.connection.flush()?;
+            self.since = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+/// Fails if the client can neither send nor receive any more, so that no answer reaches it.
+pub fn check_connected(connection: &Connection) -> io::Result<()> {
+    let mut fds = [PollFd::new(&**connection.stream(), PollFlags::empty())];
+    wait_at_most(&mut fds, Duration::ZERO)?;
+    if fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
+        return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the client has gone"));
+    }
+    Ok(())
+}
+
+/// Waits for any descriptor, at most for a time; true if one is ready.
+pub fn wait_at_most(fds: &mut [PollFd<'_>], time: Duration) -> io::Result<bool> {
+    match poll(fds, Timespec::try_from(time).ok().as_ref()) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(true),
+        Err(e) => Err(e.into()),
+    }
+}

@@ -1,0 +1,105 @@
+//! A worker process as the engine sees it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use relais_engine::{Host, Owner, ProposalChannel};
+use relais_os::ProcessMailbox;
+use relais_proto::{Counters, Lsn, TreePath};
+use relais_storage::StagedName;
+use relais_storage::upload_table::UploadTable;
+
+use crate::changes::channel::ProposalSocket;
+use crate::hints::Hint;
+use crate::scoreboard::Scoreboard;
+use crate::worker_message::{WorkerMessage, notify};
+
+/// What a worker shares with the other processes of the slave.
+#[derive(Clone)]
+pub struct WorkerHost {
+    /// Index of the worker.
+    pub worker: usize,
+    /// Counters and flags of all processes.
+    pub scoreboard: Arc<Scoreboard>,
+    /// Where workers report files that differ from the catalogue.
+    pub hints: Arc<ProcessMailbox<Hint>>,
+    /// Where sessions hand in their changes.
+    pub proposal_socket: Arc<ProposalSocket>,
+    /// The mailboxes of all workers.
+    pub mailboxes: Arc<Vec<ProcessMailbox<WorkerMessage>>>,
+}
+
+impl WorkerHost {
+    fn report(&self, hint: &Hint) {
+        if let Err(e) = self.hints.send(hint) {
+            log::trace!("a hint was lost: {e}");
+        }
+    }
+}
+
+impl Host for WorkerHost {
+    fn visible_lsn(&self) -> Lsn {
+        self.scoreboard.visible_lsn()
+    }
+
+    fn applied_lsn(&self) -> Lsn {
+        self.scoreboard.applied_lsn()
+    }
+
+    fn generation(&self) -> u64 {
+        self.scoreboard.generation()
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.scoreboard.master_ms()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.scoreboard.is_draining()
+    }
+
+    fn disconnected_for(&self) -> Option<Duration> {
+        self.scoreboard.disconnected_for()
+    }
+
+    fn copies(&self) -> u16 {
+        self.scoreboard.copies()
+    }
+
+    fn with_pool_counters(&self, counters: Counters) -> Counters {
+        self.scoreboard.with_pool_counters(counters)
+    }
+
+    fn is_displaced(&self) -> bool {
+        self.scoreboard.is_displaced()
+    }
+
+    fn uploads(&self) -> &UploadTable {
+        self.scoreboard.uploads()
+    }
+
+    fn begin_large_transfer(&self) -> bool {
+        self.scoreboard.begin_large_transfer(self.worker)
+    }
+
+    fn end_large_transfer(&self) {
+        self.scoreboard.end_large_transfer(self.worker);
+    }
+
+    fn report_different(&self, path: &TreePath) {
+        self.report(&Hint::Different(path.clone()));
+    }
+
+    fn report_damaged(&self, path: &TreePath) {
+        self.report(&Hint::Suspect(path.clone()));
+    }
+
+    fn end_upload_elsewhere(&self, name: &StagedName) {
+        notify(self.mailboxes.iter(), &WorkerMessage::EndUpload(name.clone()));
+    }
+
+    fn open_channel(&self, owner: &Owner) -> io::Result<Box<dyn ProposalChannel>> {
+        Ok(Box::new(self.proposal_socket.open(owner)?))
+    }
+}

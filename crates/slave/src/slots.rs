@@ -1,0 +1,95 @@
+//! Claims on session slots and on places in the queue, which the scoreboard counts.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use relais_engine::Principal;
+
+use crate::scoreboard::Scoreboard;
+
+/// A claim on a slot, or on a place in the queue. It is released when dropped.
+pub struct SlotClaim {
+    scoreboard: Arc<Scoreboard>,
+    worker: usize,
+    /// Address of the client; none for another slave, which has a peer slot.
+    addr: Option<IpAddr>,
+    /// Whether it is a slot; otherwise the session waits.
+    has_slot: bool,
+}
+
+/// Reasons for refusing a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClaimError {
+    /// All slots and the queue are full.
+    Full,
+    /// The address has as many sessions as it may have.
+    Address,
+}
+
+impl SlotClaim {
+    /// Takes a slot for a client at `addr`, or a place in the queue of `worker`.
+    ///
+    /// # Errors
+    /// The reason why there is neither.
+    pub fn for_client(
+        scoreboard: Arc<Scoreboard>,
+        worker: usize,
+        addr: IpAddr,
+    ) -> Result<Self, ClaimError> {
+        // A new session must not overtake waiting ones.
+        let has_slot = scoreboard.waiting() == 0 && scoreboard.take_slot(worker);
+        if !has_slot && !scoreboard.join_queue(worker) {
+            return Err(ClaimError::Full);
+        }
+        if !scoreboard.add_address_session(worker, addr) {
+            if has_slot {
+                scoreboard.free_slot(worker)
+            } else {
+                scoreboard.leave_queue(worker)
+            }
+            return Err(ClaimError::Address);
+        }
+        Ok(Self { scoreboard, worker, addr: Some(addr), has_slot })
+    }
+
+    /// Takes a peer slot for another slave in `worker`.
+    ///
+    /// # Errors
+    /// [`ClaimError::Full`] if there is none.
+    pub fn for_peer(scoreboard: Arc<Scoreboard>, worker: usize) -> Result<Self, ClaimError> {
+        if scoreboard.take_peer_slot(worker) {
+            Ok(Self { scoreboard, worker, addr: None, has_slot: true })
+        } else {
+            Err(ClaimError::Full)
+        }
+    }
+
+    /// Takes a slot if there is one by now; false if there is none.
+    pub fn try_slot(&mut self) -> bool {
+        if !self.has_slot && self.scoreboard.take_slot(self.worker) {
+            self.scoreboard.leave_queue(self.worker);
+            self.has_slot = true;
+        }
+        self.has_slot
+    }
+}
+
+impl Drop for SlotClaim {
+    fn drop(&mut self) {
+        let Some(addr) = self.addr else { return self.scoreboard.free_peer_slot(self.worker) };
+        self.scoreboard.remove_address_session(self.worker, addr);
+        if self.has_slot {
+            self.scoreboard.free_slot(self.worker);
+        } else {
+            self.scoreboard.leave_queue(self.worker);
+        }
+    }
+}
+
+/// A user that has logged in, and the claim of the session.
+pub struct Admission {
+    /// The user.
+    pub principal: Principal,
+    /// The slot, or the place in the queue.
+    pub claim: SlotClaim,
+}
