@@ -9,8 +9,8 @@ use relais_proto::{ChangeId, ErrorCode, Expect, Lsn, Reply, Request, TreePath};
 use relais_transfer::exchange::answer;
 use relais_transfer::{Fault, Purpose, Sessions};
 
-use super::Session;
-use crate::Failure;
+use super::state::Session;
+use crate::{Failure, Result};
 
 /// Pause before a change that was refused with `no-changes` is requested again.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
@@ -19,11 +19,10 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// The system gives no random bytes.
-pub fn new_id() -> Result<ChangeId, Failure> {
+pub fn new_id() -> Result<ChangeId> {
     let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|e| {
-        Failure::new(ErrorCode::Local, format!("the system gives no random bytes: {e}"))
-    })?;
+    getrandom::fill(&mut id)
+        .map_err(|e| failure!(Local, "the system gives no random bytes: {e}"))?;
     Ok(ChangeId(id))
 }
 
@@ -32,7 +31,7 @@ impl Session {
     ///
     /// # Errors
     /// The server refuses, or no server answers.
-    pub fn make_folder(&mut self, path: &TreePath) -> Result<Lsn, Failure> {
+    pub fn make_folder(&mut self, path: &TreePath) -> Result<Lsn> {
         self.change(&Request::MakeFolder { id: new_id()?, path: path.clone() })
     }
 
@@ -40,12 +39,7 @@ impl Session {
     ///
     /// # Errors
     /// The server refuses, or no server answers.
-    pub fn remove(
-        &mut self,
-        path: &TreePath,
-        recursive: bool,
-        expect: Expect,
-    ) -> Result<Lsn, Failure> {
+    pub fn remove(&mut self, path: &TreePath, recursive: bool, expect: Expect) -> Result<Lsn> {
         self.change(&Request::Remove { id: new_id()?, path: path.clone(), recursive, expect })
     }
 
@@ -53,12 +47,7 @@ impl Session {
     ///
     /// # Errors
     /// The server refuses, or no server answers.
-    pub fn rename(
-        &mut self,
-        from: &TreePath,
-        to: &TreePath,
-        expect: Expect,
-    ) -> Result<Lsn, Failure> {
+    pub fn rename(&mut self, from: &TreePath, to: &TreePath, expect: Expect) -> Result<Lsn> {
         self.change(&Request::Move { id: new_id()?, from: from.clone(), to: to.clone(), expect })
     }
 
@@ -68,7 +57,7 @@ impl Session {
     ///
     /// # Errors
     /// The user interrupted.
-    pub fn wait_for_changes(&mut self, until: Instant) -> Result<bool, Failure> {
+    pub fn wait_for_changes(&mut self, until: Instant) -> Result<bool> {
         let left = until.saturating_duration_since(Instant::now());
         if self.interrupt.pause(RETRY_PAUSE.min(left)) {
             return Err(Failure::interrupted());
@@ -80,7 +69,6 @@ impl Session {
     }
 
     /// Adds to `message` which server has lost its master, if a server has reported that.
-    #[must_use]
     pub fn why_no_changes(&self, message: &str) -> String {
         match self.observed.isolated_server() {
             Some((addr, time)) if !message.contains("master") => {
@@ -91,7 +79,7 @@ impl Session {
     }
 
     /// Requests a change until a server answers, with the same id each time.
-    fn change(&mut self, request: &Request) -> Result<Lsn, Failure> {
+    fn change(&mut self, request: &Request) -> Result<Lsn> {
         self.connect()?;
         let result =
             self.ask(Purpose::Change, request, &mut |connection| match answer(connection)? {

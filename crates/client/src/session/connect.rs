@@ -4,17 +4,19 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use log::debug;
-use relais_proto::{ErrorCode, Login, Lsn, ServerRole, WaitReason, limits};
+use relais_net::Host;
+use relais_proto::{ErrorCode, Login, Lsn, Reply, ServerRole, WaitReason, limits};
 use relais_secret::SecretError;
 use relais_transfer::{Failover, Fault};
 
-use super::handshake::{self, LoginReply, Timeouts, into_failure};
+use super::handshake::{self, Timeouts, into_failure};
 use super::login_prompt;
-use super::{Host, OpenSession, Route, Session, authority_of};
-use crate::Failure;
+use super::state::{OpenSession, Session, authority_of};
 use crate::error::plain;
 use crate::notices::Notices;
+use crate::route::Route;
 use crate::saved_state::SavedState;
+use crate::{Failure, Result};
 
 /// Timeouts for a server without an alternative.
 pub(super) const FULL_TIMEOUTS: Timeouts =
@@ -40,7 +42,7 @@ impl Session {
     ///
     /// # Errors
     /// The failure of the last try, or the user interrupted.
-    pub(super) fn connect_with_retry(&mut self) -> Result<OpenSession, Failure> {
+    pub(super) fn connect_with_retry(&mut self) -> Result<OpenSession> {
         let mut failover = Failover::connecting(self.settings.retry, Instant::now());
         loop {
             let result = self.try_servers();
@@ -62,7 +64,7 @@ impl Session {
     }
 
     /// Tries each known server once.
-    fn try_servers(&mut self) -> Result<OpenSession, Failure> {
+    fn try_servers(&mut self) -> Result<OpenSession> {
         // A master that was unreachable a moment ago is tried after the slaves that it named.
         let tried = if self.master_is_away() { self.route.clone() } else { None };
         if let Some(route) = &tried
@@ -131,7 +133,7 @@ impl Session {
     /// Logs in at the named host, or at the master that a slave there names.
     ///
     /// If a typed password is wrong, the client asks for it again.
-    pub(super) fn log_in(&mut self) -> Result<LoginOutcome, Failure> {
+    pub(super) fn log_in(&mut self) -> Result<LoginOutcome> {
         let mut tries = 1;
         loop {
             self.ask_password()?;
@@ -173,7 +175,7 @@ impl Session {
     }
 
     /// Asks for the password if a user but no password is set.
-    fn ask_password(&mut self) -> Result<(), Failure> {
+    fn ask_password(&mut self) -> Result<()> {
         if self.settings.user.is_empty() || self.settings.password.is_some() {
             return Ok(());
         }
@@ -184,7 +186,7 @@ impl Session {
         let prompt = format!("Password of {} at {}: ", self.settings.user, self.settings.host);
         let password = relais_secret::ask(&prompt).map_err(|e| match e {
             SecretError::NotGiven => Failure::interrupted(),
-            e => Failure::new(ErrorCode::LoginNeeded, e.to_string()),
+            e => failure!(LoginNeeded, "{e}"),
         })?;
         self.settings.password = Some(password);
         self.typed = true;
@@ -192,7 +194,7 @@ impl Session {
     }
 
     /// Checks that a password may be sent over the connection to this address.
-    fn check_password_transport(&mut self, addr: SocketAddr) -> Result<(), Failure> {
+    fn check_password_transport(&mut self, addr: SocketAddr) -> Result<()> {
         if self.settings.security.insecure
             || self.is_encrypted(addr)
             || addr.ip().to_canonical().is_loopback()
@@ -206,7 +208,7 @@ impl Session {
     }
 
     /// Returns the address of a reachable server for the login.
-    fn find_server(&mut self) -> Result<SocketAddr, Failure> {
+    fn find_server(&mut self) -> Result<SocketAddr> {
         let mut why = "the name has no address".to_owned();
         let hosts: Vec<Host> = self.master.iter().chain([&self.settings.host]).cloned().collect();
         for host in hosts {
@@ -223,13 +225,10 @@ impl Session {
                 }
             }
         }
-        Err(Failure::new(
-            ErrorCode::Unreachable,
-            format!("{} cannot be reached: {why}", self.settings.host),
-        ))
+        Err(failure!(Unreachable, "{} cannot be reached: {why}", self.settings.host))
     }
 
-    fn log_in_once(&mut self) -> Result<LoginOutcome, Failure> {
+    fn log_in_once(&mut self) -> Result<LoginOutcome> {
         if let Some(master) = self.master.clone() {
             match self.log_in_at_host(&master) {
                 Err(failure) if failure.code == ErrorCode::Unreachable => {}
@@ -247,33 +246,33 @@ impl Session {
             );
             return Err(Failure::new(ErrorCode::LoginNeeded, message));
         }
-        let master: Host = address
-            .parse()
-            .map_err(|e| Failure::bad_server(format!("{host} names a bad master: {e}")))?;
+        let master: Host =
+            address.parse().map_err(|e| failure!(BadServer, "{host} names a bad master: {e}"))?;
         match self.log_in_at_host(&master)? {
             LoginOutcome::Redirected(route) => {
                 self.master = Some(master);
                 Ok(LoginOutcome::Redirected(route))
             }
             LoginOutcome::AskMaster(_) => Err(redirect_loop(&master.to_string())),
-            LoginOutcome::Session(_) => Err(Failure::bad_server(format!(
+            LoginOutcome::Session(_) => Err(failure!(
+                BadServer,
                 "{host} names {master} as its master, but it is not a master"
-            ))),
+            )),
         }
     }
 
     /// Logs in at the first address of `host` that answers.
-    fn log_in_at_host(&mut self, host: &Host) -> Result<LoginOutcome, Failure> {
-        let unreachable = |why: String| {
-            Failure::new(ErrorCode::Unreachable, format!("{host} cannot be reached: {why}"))
-        };
+    fn log_in_at_host(&mut self, host: &Host) -> Result<LoginOutcome> {
+        let unreachable = |why: String| failure!(Unreachable, "{host} cannot be reached: {why}");
         let addrs = host.addresses().map_err(|e| unreachable(plain(&e)))?;
         let mut failure = unreachable("the name has no address".to_owned());
         // If the master fails, the slaves that it named are still there.
         let timeouts =
             if self.route.is_some() || addrs.len() > 1 { SHORT_TIMEOUTS } else { FULL_TIMEOUTS };
         for addr in addrs {
-            let fault = match self.log_in_at_address(addr, &host.name, timeouts) {
+            let attempt =
+                |session: &mut Self| session.log_in_at_address(addr, &host.name, timeouts);
+            let fault = match self.encrypting(attempt) {
                 Ok(entered) => return Ok(entered),
                 Err(fault) => fault,
             };
@@ -297,23 +296,22 @@ impl Session {
         Err(failure)
     }
 
-    fn log_in_at_address(
+    /// Repeats an attempt with encryption, if the server demands it.
+    pub(super) fn encrypting<T>(
         &mut self,
-        addr: SocketAddr,
-        name: &str,
-        timeouts: Timeouts,
-    ) -> Result<LoginOutcome, Fault> {
-        match self.log_in_at_address_once(addr, name, timeouts) {
+        attempt: impl Fn(&mut Self) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        match attempt(self) {
             Err(Fault::Refused(refusal))
                 if refusal.code == ErrorCode::TlsNeeded && self.encrypt_from_now() =>
             {
-                self.log_in_at_address_once(addr, name, timeouts)
+                attempt(self)
             }
             other => other,
         }
     }
 
-    fn log_in_at_address_once(
+    fn log_in_at_address(
         &mut self,
         addr: SocketAddr,
         name: &str,
@@ -336,12 +334,12 @@ impl Session {
             handshake::log_in(&mut connection, &login, &mut queue_notice(&self.notices))?;
         let authority = authority_of(&connection);
         match (welcome.role, answer) {
-            (ServerRole::Master, LoginReply::Redirect { ticket, lsn, slaves }) => {
+            (ServerRole::Master, Reply::Redirect { ticket, lsn, slaves }) => {
                 self.enter_authoritative(welcome.cluster, authority, lsn);
                 let cluster = welcome.cluster;
                 Ok(LoginOutcome::Redirected(Route { cluster, authority, ticket, slaves }))
             }
-            (ServerRole::Standalone, LoginReply::Opened { slave, lsn }) => {
+            (ServerRole::Standalone, Reply::Opened { slave, lsn, .. }) => {
                 self.enter_authoritative(welcome.cluster, authority, lsn);
                 // The first request tells the server the LSN of earlier runs: the cluster is known
                 // only now.
@@ -352,9 +350,7 @@ impl Session {
                     login.lsn.max(lsn),
                 ))))
             }
-            (ServerRole::Slave, LoginReply::AskMaster(address)) => {
-                Ok(LoginOutcome::AskMaster(address))
-            }
+            (ServerRole::Slave, Reply::AskMaster(address)) => Ok(LoginOutcome::AskMaster(address)),
             (role, _) => Err(Fault::Violation(format!(
                 "its reply to a login does not fit its role ({role:?})"
             ))),
@@ -382,5 +378,5 @@ pub(super) fn queue_notice(notices: &Notices) -> impl FnMut(WaitReason) + use<> 
 }
 
 fn redirect_loop(place: &str) -> Failure {
-    Failure::bad_server(format!("{place} redirects in a circle"))
+    failure!(BadServer, "{place} redirects in a circle")
 }

@@ -7,13 +7,12 @@ use relais_net::tls::Fingerprint;
 use relais_proto::{ClusterId, Lsn, Request};
 
 use super::observed::{current_lsn, raise_lsn};
-use super::{OpenSession, Session};
+use super::state::{OpenSession, Session};
 use crate::origin::Origin;
 use crate::saved_state::SavedState;
 
 impl Session {
     /// Loads and saves the session's LSN and route in `saved`.
-    #[must_use]
     pub fn with_saved_state(mut self, saved: Option<SavedState>) -> Self {
         self.saved = saved;
         self
@@ -27,7 +26,6 @@ impl Session {
     }
 
     /// Explains how to proceed if all servers stay behind the LSN that was seen.
-    #[must_use]
     pub fn behind_hint(&self) -> Option<String> {
         let file = self.saved.as_ref()?.lsn_file(self.origin.as_ref()?);
         Some(format!(

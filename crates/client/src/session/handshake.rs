@@ -8,13 +8,12 @@ use std::time::Duration;
 use log::debug;
 use relais_net::Connection;
 use relais_proto::{
-    ClusterId, Endpoint, Hello, Login, Lsn, Reply, Request, Role, ServerRole, SlaveId, VERSIONS,
-    WaitReason,
+    ClusterId, Hello, Login, Lsn, Reply, Request, Role, ServerRole, VERSIONS, WaitReason,
 };
 use relais_transfer::exchange::{answer, answer_or_wait};
 use relais_transfer::{Fault, TransferError};
 
-use crate::Failure;
+use crate::{Failure, Result};
 
 /// Converts a fault of the server at `addr` into a failure.
 pub fn into_failure(fault: Fault, addr: SocketAddr) -> Failure {
@@ -35,29 +34,6 @@ pub struct Welcome {
     pub cluster: ClusterId,
 }
 
-/// The reply to a login or a ticket.
-#[derive(Debug)]
-pub enum LoginReply {
-    /// A master's redirect to its slaves.
-    Redirect {
-        /// Ticket for the slaves.
-        ticket: Vec<u8>,
-        /// LSN of the latest change.
-        lsn: Lsn,
-        /// At least one slave.
-        slaves: Vec<Endpoint>,
-    },
-    /// The session is open.
-    Opened {
-        /// Id of the slave.
-        slave: SlaveId,
-        /// LSN of the latest change that the slave has.
-        lsn: Lsn,
-    },
-    /// A slave of a cluster got a login without a ticket and names its master.
-    AskMaster(String),
-}
-
 /// Time limits for one server.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
@@ -67,7 +43,7 @@ pub struct Timeouts {
     pub silence: Duration,
 }
 
-/// Sends the hello and logs in.
+/// Sends the hello and logs in; returns the reply to the login.
 ///
 /// Only a master or a standalone slave gets the password. With a password the client therefore
 /// reads the server's role first, which costs a round trip.
@@ -78,24 +54,24 @@ pub fn log_in(
     connection: &mut Connection,
     login: &Login,
     wait: &mut dyn FnMut(WaitReason),
-) -> Result<(Welcome, LoginReply), Fault> {
+) -> Result<(Welcome, Reply), Fault> {
     connection.queue(&hello());
-    if login.password.is_empty() {
-        connection.queue(&Request::Login(login.clone()));
+    let mut welcome = None;
+    let mut login = login.clone();
+    if !login.password.is_empty() {
         connection.flush()?;
-        let welcome = read_welcome(connection)?;
-        return Ok((welcome, read_login_reply(connection, wait)?));
+        let read = welcome.insert(read_welcome(connection)?);
+        if read.role == ServerRole::Slave {
+            login.password.clear();
+        }
     }
+    connection.queue(&Request::Login(login));
     connection.flush()?;
-    let welcome = read_welcome(connection)?;
-    let password =
-        if welcome.role == ServerRole::Slave { Vec::new() } else { login.password.clone() };
-    connection.queue(&Request::Login(Login { password, ..login.clone() }));
-    connection.flush()?;
-    Ok((welcome, read_login_reply(connection, wait)?))
+    let welcome = welcome.map_or_else(|| read_welcome(connection), Ok)?;
+    Ok((welcome, answer_or_wait(connection, wait)?))
 }
 
-/// Sends the hello and a ticket.
+/// Sends the hello and a ticket; returns the reply to the ticket.
 ///
 /// # Errors
 /// See [`Fault`].
@@ -104,12 +80,12 @@ pub fn show_ticket(
     ticket: &[u8],
     lsn: Lsn,
     wait: &mut dyn FnMut(WaitReason),
-) -> Result<(Welcome, LoginReply), Fault> {
+) -> Result<(Welcome, Reply), Fault> {
     connection.queue(&hello());
     connection.queue(&Request::Ticket { ticket: ticket.to_vec(), lsn });
     connection.flush()?;
     let welcome = read_welcome(connection)?;
-    Ok((welcome, read_login_reply(connection, wait)?))
+    Ok((welcome, answer_or_wait(connection, wait)?))
 }
 
 fn hello() -> Request {
@@ -134,18 +110,6 @@ fn read_welcome(connection: &mut Connection) -> Result<Welcome, Fault> {
         Reply::Welcome { version, .. } => {
             Err(Fault::Violation(format!("it chose version {version} of the protocol")))
         }
-        other => Err(Fault::unexpected(&other)),
-    }
-}
-
-fn read_login_reply(
-    connection: &mut Connection,
-    wait: &mut dyn FnMut(WaitReason),
-) -> Result<LoginReply, Fault> {
-    match answer_or_wait(connection, wait)? {
-        Reply::Redirect { ticket, lsn, slaves } => Ok(LoginReply::Redirect { ticket, lsn, slaves }),
-        Reply::Opened { slave, lsn, .. } => Ok(LoginReply::Opened { slave, lsn }),
-        Reply::AskMaster(addr) => Ok(LoginReply::AskMaster(addr)),
         other => Err(Fault::unexpected(&other)),
     }
 }

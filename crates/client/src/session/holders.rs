@@ -9,7 +9,7 @@ use relais_transfer::Fault;
 
 use super::connect::{LoginOutcome, SHORT_TIMEOUTS};
 use super::handshake::into_failure;
-use super::{OpenSession, Session};
+use super::state::{OpenSession, Session};
 use crate::route::{Route, is_usable};
 
 /// Time limit for one search for a holder. The transfer asks again soon, so the limit can be short.
@@ -95,7 +95,6 @@ impl Session {
     }
 
     /// Returns an address of a slave, if one is known.
-    #[must_use]
     pub fn address_of(&self, slave: SlaveId) -> Option<SocketAddr> {
         let here = self.open.as_ref().filter(|open| open.slave == slave).map(|open| open.addr);
         let known = || {

@@ -2,26 +2,26 @@
 
 use std::fs::File;
 
-use relais_proto::{ErrorCode, limits};
+use relais_net::Host;
+use relais_proto::limits;
 use rustyline::error::ReadlineError;
 use rustyline::{Behavior, DefaultEditor};
 
-use super::Host;
-use crate::Failure;
 use crate::notices::Notices;
+use crate::{Failure, Result};
 
 /// Asks for the user name at the process's terminal; returns none without a terminal.
 ///
 /// # Errors
 /// The user pressed Ctrl-C or Ctrl-D, or the terminal cannot be used.
-pub fn user(host: &Host, notices: &Notices) -> Result<Option<String>, Failure> {
+pub fn user(host: &Host, notices: &Notices) -> Result<Option<String>> {
     if File::open("/dev/tty").is_err() {
         return Ok(None);
     }
     notices.say(&format!("{host} has accounts; log in as one of its users"));
     let failed = |error: ReadlineError| match error {
         ReadlineError::Interrupted | ReadlineError::Eof => Failure::interrupted(),
-        other => Failure::new(ErrorCode::LoginNeeded, format!("no user name was read: {other}")),
+        other => failure!(LoginNeeded, "no user name was read: {other}"),
     };
     let config = rustyline::Config::builder().behavior(Behavior::PreferTerm).build();
     let mut editor = DefaultEditor::with_config(config).map_err(failed)?;

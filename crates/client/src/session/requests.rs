@@ -11,8 +11,8 @@ use relais_proto::{
 use relais_transfer::exchange::answer;
 use relais_transfer::{Failover, Fault, Purpose, TransferError, Try};
 
-use super::Session;
-use crate::Failure;
+use super::state::Session;
+use crate::Result;
 
 /// A server's description of one path.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ impl Session {
     ///
     /// # Errors
     /// The server refuses, or no server answers.
-    pub fn stat(&mut self, path: &TreePath) -> Result<Details, Failure> {
+    pub fn stat(&mut self, path: &TreePath) -> Result<Details> {
         self.details(path, &Request::Stat(path.clone()))
     }
 
@@ -48,7 +48,7 @@ impl Session {
     ///
     /// # Errors
     /// The server refuses, or no server answers.
-    pub fn hash(&mut self, path: &TreePath) -> Result<(Details, Digest), Failure> {
+    pub fn hash(&mut self, path: &TreePath) -> Result<(Details, Digest)> {
         let details = self.details(path, &Request::Hash(path.clone()))?;
         let digest = details.digest.ok_or_else(|| failure!(BadServer, "there is no digest"))?;
         Ok((details, digest))
@@ -58,7 +58,7 @@ impl Session {
     ///
     /// # Errors
     /// The server refuses, or no server answers.
-    pub fn status(&mut self) -> Result<StatusReport, Failure> {
+    pub fn status(&mut self) -> Result<StatusReport> {
         let report = self.ask(Purpose::Read, &Request::Status, &mut |connection| match answer(
             connection,
         )? {
@@ -80,8 +80,8 @@ impl Session {
     pub fn list(
         &mut self,
         path: &TreePath,
-        each: &mut dyn FnMut(Entry) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        each: &mut dyn FnMut(Entry) -> Result<()>,
+    ) -> Result<()> {
         self.list_behind(path, String::new(), None, each)
     }
 
@@ -96,8 +96,8 @@ impl Session {
         path: &TreePath,
         after: &str,
         most: NonZeroU32,
-        each: &mut dyn FnMut(Entry) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        each: &mut dyn FnMut(Entry) -> Result<()>,
+    ) -> Result<()> {
         self.list_behind(path, after.to_owned(), Some(most), each)
     }
 
@@ -106,8 +106,8 @@ impl Session {
         path: &TreePath,
         mut after: String,
         most: Option<NonZeroU32>,
-        each: &mut dyn FnMut(Entry) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        each: &mut dyn FnMut(Entry) -> Result<()>,
+    ) -> Result<()> {
         let mut left = most.map(NonZeroU32::get);
         let mut failover = Failover::new(self.settings.retry);
         while left != Some(0) {
@@ -135,7 +135,7 @@ impl Session {
         Ok(())
     }
 
-    fn details(&mut self, path: &TreePath, request: &Request) -> Result<Details, Failure> {
+    fn details(&mut self, path: &TreePath, request: &Request) -> Result<Details> {
         let name = path.last().unwrap_or_default();
         let is_hash = matches!(request, Request::Hash(_));
         let (details, lsn) =
@@ -161,7 +161,7 @@ impl Session {
         purpose: Purpose,
         request: &Request,
         read: &mut dyn FnMut(&mut Connection) -> Result<T, Fault>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T> {
         let mut failover = Failover::new(self.settings.retry);
         loop {
             match self.ask_once(request, read) {
@@ -172,12 +172,7 @@ impl Session {
     }
 
     /// Prepares the next try; fails if there is none.
-    fn recover(
-        &mut self,
-        failover: &mut Failover,
-        purpose: Purpose,
-        fault: Fault,
-    ) -> Result<(), Failure> {
+    fn recover(&mut self, failover: &mut Failover, purpose: Purpose, fault: Fault) -> Result<()> {
         let interrupt = self.interrupt.clone();
         let server = self.server().map(|(addr, _)| addr);
         let tried = Try {
@@ -233,7 +228,7 @@ fn read_listing(
     connection: &mut Connection,
     after: &mut String,
     left: &mut Option<u32>,
-    each: &mut dyn FnMut(Entry) -> Result<(), Failure>,
+    each: &mut dyn FnMut(Entry) -> Result<()>,
 ) -> Result<Lsn, Fault> {
     loop {
         let page = match answer(connection)? {

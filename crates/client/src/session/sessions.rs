@@ -6,8 +6,8 @@ use relais_net::Connection;
 use relais_proto::{Endpoint, ErrorCode, Refusal};
 use relais_transfer::{Sessions, TransferError};
 
-use super::Session;
-use crate::Failure;
+use super::state::Session;
+use crate::{Failure, Result};
 
 impl Sessions for Session {
     fn connection(&mut self) -> Result<&mut Connection, TransferError> {

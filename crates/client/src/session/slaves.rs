@@ -7,21 +7,22 @@ use std::time::Instant;
 
 use log::debug;
 use relais_net::Connection;
-use relais_proto::{ErrorCode, Lsn, ServerRole, SlaveId, limits};
+use relais_proto::{ErrorCode, Lsn, Reply, ServerRole, SlaveId, limits};
 use relais_transfer::Fault;
 
 use super::connect::{FULL_TIMEOUTS, SHORT_TIMEOUTS, queue_notice};
-use super::handshake::{self, LoginReply, Timeouts, Welcome, into_failure};
+use super::handshake::{self, Timeouts, Welcome, into_failure};
 use super::observed::SharedLsn;
-use super::{OpenSession, Route, Session, authority_of};
-use crate::Failure;
+use super::state::{OpenSession, Session, authority_of};
+use crate::route::Route;
+use crate::{Failure, Result};
 
 impl Session {
     /// Tries the slaves of a redirect in order, each at all its addresses.
     ///
     /// If a slave times out at one address, its other addresses are tried after the other slaves.
     /// An unreachable host therefore costs one timeout.
-    pub(super) fn connect_to_slave(&mut self, route: &Route) -> Result<OpenSession, Failure> {
+    pub(super) fn connect_to_slave(&mut self, route: &Route) -> Result<OpenSession> {
         let mut worst: Option<Failure> = None;
         let mut slaves = route.order(&self.avoid, Instant::now());
         // An older redirect may name the preferred slave, but not first.
@@ -69,7 +70,7 @@ impl Session {
             }
         }
         Err(worst.unwrap_or_else(|| {
-            Failure::bad_server("the redirect names no address that can be connected to")
+            failure!(BadServer, "the redirect names no address that can be connected to")
         }))
     }
 
@@ -80,14 +81,7 @@ impl Session {
         route: &Route,
         timeouts: Timeouts,
     ) -> Result<OpenSession, Fault> {
-        match self.open_session_once(addr, route, timeouts) {
-            Err(Fault::Refused(refusal))
-                if refusal.code == ErrorCode::TlsNeeded && self.encrypt_from_now() =>
-            {
-                self.open_session_once(addr, route, timeouts)
-            }
-            other => other,
-        }
+        self.encrypting(|session| session.open_session_once(addr, route, timeouts))
     }
 
     fn open_session_once(
@@ -112,17 +106,17 @@ impl Session {
             &mut queue_notice(&self.notices),
         )?;
         match (welcome.role, answer) {
-            (_, LoginReply::Redirect { .. } | LoginReply::AskMaster(_)) => {
+            (_, Reply::Redirect { .. } | Reply::AskMaster(_)) => {
                 Err(Fault::Violation("it redirects in a circle".to_owned()))
             }
             _ if welcome.cluster != route.cluster => {
                 Err(Fault::Violation("it belongs to another cluster".to_owned()))
             }
-            (ServerRole::Slave, LoginReply::Opened { slave, lsn }) => {
+            (ServerRole::Slave, Reply::Opened { slave, lsn, .. }) => {
                 self.enter_cluster(welcome.cluster, authority, lsn);
                 Ok(self.wrap_session(connection, slave, welcome, shown.max(lsn)))
             }
-            (role, LoginReply::Opened { .. }) => {
+            (role, _) => {
                 Err(Fault::Violation(format!("a slave was expected there, not a {role:?}")))
             }
         }

@@ -9,7 +9,7 @@ use relais_proto::{
     WaitReason,
 };
 
-use super::Session;
+use super::state::Session;
 use crate::tests::fake::*;
 
 const NO_RETRY: Duration = Duration::ZERO;

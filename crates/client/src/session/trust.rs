@@ -8,40 +8,14 @@ use std::net::SocketAddr;
 
 use log::debug;
 use relais_net::Connection;
-use relais_net::tls::{
-    DialError, Dialer, Fingerprint, TlsMode, TrustError, TrustPolicy, TrustedAuthorities,
-};
+use relais_net::tls::{DialError, Dialer, Fingerprint, TlsMode, TrustError, TrustPolicy};
 use relais_proto::ErrorCode;
 use relais_transfer::Fault;
 
-use super::Session;
 use super::handshake::Timeouts;
-use crate::Failure;
+use super::state::Session;
 use crate::error::plain;
-
-/// How connections are secured.
-#[derive(Debug, Clone, Default)]
-pub struct Security {
-    /// Which connections are encrypted.
-    pub encrypt: TlsMode,
-    /// Authorities to trust; if none, the client trusts the authority that it met first.
-    pub chosen: Option<TrustedAuthorities>,
-    /// Whether a password may be sent without encryption.
-    pub insecure: bool,
-}
-
-/// What this session knows about encryption.
-#[derive(Debug, Default)]
-pub(super) struct TlsState {
-    /// Created for the first encrypted connection.
-    dialer: Option<Dialer>,
-    /// Authority of the servers, once it is known.
-    authority: Option<Fingerprint>,
-    /// Whether a server demanded encryption inside this machine too.
-    everywhere: bool,
-    /// Whether the authority could not be saved for later runs.
-    unsaved: bool,
-}
+use crate::{Failure, Result};
 
 impl Session {
     /// Connects to a server known by `name`, or by its address alone.
@@ -115,7 +89,7 @@ impl Session {
     /// Checks that a password may go over this connection.
     ///
     /// The client sends no password to an authority that it meets anew in each run.
-    pub(super) fn check_authority_saved(&self, connection: &Connection) -> Result<(), Failure> {
+    pub(super) fn check_authority_saved(&self, connection: &Connection) -> Result<()> {
         if connection.tls_info().is_none() || !self.tls.unsaved || self.settings.security.insecure {
             return Ok(());
         }
@@ -135,7 +109,7 @@ impl Session {
     }
 
     /// Returns the trust policy for the next connection.
-    fn trust(&mut self) -> Result<TrustPolicy, Failure> {
+    fn trust(&mut self) -> Result<TrustPolicy> {
         if let Some(chosen) = &self.settings.security.chosen {
             return Ok(TrustPolicy::Authorities(chosen.clone()));
         }
@@ -148,7 +122,7 @@ impl Session {
     }
 
     /// Remembers the authority at the first meeting with these servers.
-    fn remember(&mut self, addr: SocketAddr, authority: Fingerprint) -> Result<(), Failure> {
+    fn remember(&mut self, addr: SocketAddr, authority: Fingerprint) -> Result<()> {
         let host = &self.settings.host;
         let met = format!("first encrypted meeting with {host}: its authority is {authority}");
         match self
