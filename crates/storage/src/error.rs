@@ -31,12 +31,6 @@ pub enum CatalogError {
     /// A file in the metadata folder is malformed.
     #[error("{0} is damaged")]
     Malformed(String),
-    /// The snapshot of the journal cannot be read.
-    #[error("the snapshot of the journal is damaged: {0}")]
-    Snapshot(relais_proto::WireError),
-    /// The journal cannot be used.
-    #[error(transparent)]
-    Journal(#[from] relais_journal::JournalError),
     /// The folder cannot be used.
     #[error(transparent)]
     Tree(#[from] TreeError),

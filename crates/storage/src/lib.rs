@@ -20,10 +20,8 @@ mod writer_lock;
 
 pub use catalogue::path_listing::PathListing;
 pub use catalogue::reader::{CatalogReader, EntryFacts, ListOutcome};
-pub use catalogue::replica_state::History;
 pub use catalogue::row::{CatalogRow, FileIdentity, OnDisk, RetainedContent, UnhashedFile};
 pub use catalogue::skipped::SkipReason;
-pub use catalogue::standalone::AppliedEntry;
 pub use catalogue::store::CatalogStore;
 pub use catalogue::unapplied::UnappliedPath;
 pub use clock::monotonic_ms;

@@ -4,13 +4,13 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Instant;
 
-use relais_cluster::IDS;
-use relais_proto::{ChangeId, Kind, Lsn, TreePath};
+use relais_cluster::{Entry, FileContent, IDS};
+use relais_proto::{ChangeId, Digest, Lsn, TreePath};
 use relais_tree::{Folder, TreeError};
 
 use crate::{
-    AppliedEntry, CatalogError, CatalogReader, CatalogStore, Commit, FOLDER, MetadataFolder,
-    Scanner, SlaveIdentity, StartParameters,
+    CatalogError, CatalogReader, CatalogStore, Commit, FOLDER, MetadataFolder, Scanner,
+    SlaveIdentity, StartParameters,
 };
 
 const ANY: StartParameters =
@@ -23,7 +23,7 @@ fn file_that_replaces_a_folder_during_a_scan_keeps_its_lsn() {
     fs::create_dir_all(dir.path().join("d/below")).unwrap();
     let root = Folder::open(dir.path()).unwrap();
     let store = CatalogStore::open(&MetadataFolder::open(&root).unwrap()).unwrap();
-    let mut scanner = Scanner::new(root.try_clone().unwrap(), store, None, false, Arc::default());
+    let mut scanner = Scanner::new(root.try_clone().unwrap(), store, None, Arc::default());
     scanner.begin_scan();
     assert!(!scanner.continue_scan(Instant::now()).unwrap(), "a slice scans one folder");
     // `rm -r d` and `put d` between two slices of the scan.
@@ -32,14 +32,10 @@ fn file_that_replaces_a_folder_during_a_scan_keeps_its_lsn() {
     fs::write(dir.path().join("d"), "a file").unwrap();
     scanner.store.remove(&path).unwrap();
     let meta = root.stat(&path).unwrap();
-    let made = AppliedEntry {
-        kind: Kind::File,
-        meta: &meta,
-        version,
-        content: Some(version),
-        digest: None,
-    };
-    scanner.store.put_committed(&path, &made).unwrap();
+    let digest = Digest([1; 32]);
+    let content = FileContent { put: version, digest, size: meta.size, mtime: meta.mtime };
+    let entry = Entry { version, mode: meta.mode, content: Some(content) };
+    scanner.store.put_entry(&path, &entry, Some(&meta), &[]).unwrap();
     while !scanner.continue_scan(Instant::now()).unwrap() {}
     assert_eq!(scanner.store.row(&path).unwrap().and_then(|row| row.entry.version), Some(version));
 }

@@ -11,18 +11,19 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use relais_cluster::{Entry, FileContent};
 use relais_engine::{
     Engine, EngineSettings, Host, KeepAlive, Owner, Principal, ProposalChannel, Session,
     TransferLog,
 };
 use relais_os::Received;
 use relais_proto::{
-    Change, Counters, ErrorCode, FolderId, Kind, Lsn, Mode, Refusal, TreePath, WaitReason,
+    Change, Counters, ErrorCode, FolderId, Lsn, Mode, Refusal, TreePath, WaitReason,
 };
 use relais_storage::upload_table::{UploadLimits, UploadTable};
 use relais_storage::{
-    AppliedEntry, CatalogStore, Commit, CommitReceipt, Proposal, ProposalResult, SlaveIdentity,
-    StagedName, StartParameters, WriterLock,
+    CatalogStore, Commit, CommitReceipt, Proposal, ProposalResult, SlaveIdentity, StagedName,
+    StartParameters, WriterLock,
 };
 use relais_tree::Folder;
 use tempfile::TempDir;
@@ -308,18 +309,18 @@ impl Fixture {
         let on_disk = |path: &TreePath| self.root().join(path.as_str());
         let missing = |path| Refusal::at(path, ErrorCode::NotFound, "no such file or folder");
         let folder = Folder::open(&self.root()).unwrap();
-        let (mut digest, mut content) = (None, None);
-        let (path, kind) = match &proposal.change {
+        let mut digest = None;
+        let path = match &proposal.change {
             Change::Put { path, digest: received, .. } => {
                 let staged = proposal.staged.as_ref().unwrap();
                 let staged = self.root().join(".relais/staging").join(staged.as_str());
                 fs::rename(staged, on_disk(path)).map_err(|_| missing(path))?;
-                (digest, content) = (Some(*received), Some(version));
-                (path, Kind::File)
+                digest = Some(*received);
+                path
             }
             Change::MakeFolder { path, .. } => {
                 fs::create_dir(on_disk(path)).map_err(|_| missing(path))?;
-                (path, Kind::Folder)
+                path
             }
             Change::Remove { path, .. } => {
                 fs::remove_file(on_disk(path)).map_err(|_| missing(path))?;
@@ -329,8 +330,15 @@ impl Fixture {
             }
             other => panic!("{other:?}"),
         };
-        let meta = &folder.stat(path).unwrap();
-        store.put_committed(path, &AppliedEntry { kind, meta, version, content, digest }).unwrap();
+        let meta = folder.stat(path).unwrap();
+        let content = digest.map(|digest| FileContent {
+            put: version,
+            digest,
+            size: meta.size,
+            mtime: meta.mtime,
+        });
+        let entry = Entry { version, mode: meta.mode, content };
+        store.put_entry(path, &entry, Some(&meta), &[]).unwrap();
         store.record_change(proposal.id, Commit::new(version, &proposal.change)).unwrap();
         self.state.applied.store(number, SeqCst);
         Ok(CommitReceipt { digest, ..CommitReceipt::new(version) })

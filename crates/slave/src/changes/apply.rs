@@ -5,14 +5,13 @@
 //!
 //! Users work in the same folder without a lock. Each displaced file is therefore checked after its
 //! rename: only a file that the catalogue knows may go. Any other file was put there by a user
-//! after the last check. It is quarantined, or the change is rolled back. Free names are taken by
-//! calls that replace nothing.
+//! after the last check, and is quarantined. Free names are taken by calls that replace nothing.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use log::warn;
-use relais_proto::{Change, Kind, Lsn, Mode, TreePath};
+use relais_proto::{Kind, Lsn, Mode, TreePath};
 use relais_storage::{StagedName, Staging};
 use relais_tree::{Folder, Meta, MetaKind, TreeError, set_mode};
 
@@ -60,15 +59,6 @@ pub struct Displaced<'a> {
 /// Returns whether a displaced file is the one that the catalogue knows.
 pub type IsKnown<'a> = dyn FnMut(&Displaced<'_>) -> Result<bool, TreeError> + 'a;
 
-/// What to do with a displaced file that the catalogue does not know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnForeign {
-    /// The file gets its name back, and the change fails.
-    RollBack,
-    /// The file is quarantined, and the change is applied, because other slaves have it already.
-    Quarantine,
-}
-
 #[derive(Debug)]
 enum Undo {
     /// New content returns to staging, and former content to its name.
@@ -79,26 +69,11 @@ enum Undo {
         over: bool,
         ours: Meta,
     },
-    MakeFolder {
-        parent: TreePath,
-        name: String,
-    },
-    /// The entry gets its former mode back.
-    SetMode {
-        path: TreePath,
-        former: Mode,
-    },
     /// The removed file returns to its name.
     Remove {
         parent: TreePath,
         name: String,
         kept: String,
-    },
-    /// An empty folder is created again.
-    RemoveFolder {
-        parent: TreePath,
-        name: String,
-        mode: Mode,
     },
     Move {
         from: (TreePath, String),
@@ -158,37 +133,9 @@ pub struct Applier<'a, 'r> {
     pub quarantine: &'a mut Quarantine,
     /// Check for displaced files.
     pub known: &'a mut IsKnown<'a>,
-    /// What to do with unknown files.
-    pub on_foreign: OnForeign,
 }
 
 impl Applier<'_, '_> {
-    /// Applies a change. `staged` is the content of a put.
-    ///
-    /// # Errors
-    /// Returns disk errors, and [`TreeError::Changing`]. After an error the folder is as before.
-    pub fn apply(
-        &mut self,
-        change: &Change,
-        version: Lsn,
-        staged: Option<&StagedName>,
-    ) -> Result<Applied, TreeError> {
-        match change {
-            Change::Put { path, mode, .. } => {
-                self.put(path, *mode, staged.ok_or(TreeError::NotFound)?)
-            }
-            Change::MakeFolder { path, mode } => make_folder(path, *mode, self.parents),
-            Change::SetMode { path, mode } => self.set_mode(path, *mode),
-            Change::Remove { path, recursive } => self.remove(path, *recursive, version),
-            Change::Move { from, to } => self.move_to(from, to, version),
-            Change::Withdraw { .. } => Ok(without_undo(Vec::new(), None)),
-        }
-    }
-
-    fn is_quarantining(&self) -> bool {
-        self.on_foreign == OnForeign::Quarantine
-    }
-
     /// Quarantines the entry with this name in a folder of the tree.
     fn quarantine_entry(
         &mut self,
@@ -199,25 +146,11 @@ impl Applier<'_, '_> {
         self.quarantine.take_from(folder, name, path.as_str(), CAME_MEANWHILE, "").map(drop)
     }
 
-    fn set_mode(&mut self, path: &TreePath, mode: Mode) -> Result<Applied, TreeError> {
-        let (parent, name) = split_path(path)?;
-        let former = self.parents.root.stat(path)?.mode;
-        let meta = set_mode_of(self.parents.root, path, mode)?;
-        let undo = Undo::SetMode { path: path.clone(), former };
-        // The row may only describe a file that the catalogue knows.
-        let folder = self.parents.get(&parent)?.try_clone()?;
-        let name = name.as_bytes();
-        let displaced = Displaced { path, folder: &folder, name, meta: &meta, renamed: true };
-        match (self.known)(&displaced) {
-            Ok(true) => Ok(Applied { parents: Vec::new(), meta: Some(meta), out: None, undo }),
-            other => {
-                undo.run_or_warn(self.parents, self.staging, self.quarantine);
-                Err(other.err().unwrap_or(TreeError::Changing))
-            }
-        }
-    }
-
-    fn put(
+    /// Publishes staged content.
+    ///
+    /// # Errors
+    /// Returns disk errors. After an error the folder is as before.
+    pub fn put(
         &mut self,
         path: &TreePath,
         mode: Mode,
@@ -244,7 +177,7 @@ impl Applier<'_, '_> {
             match there {
                 None => match own.move_new(staged.as_str(), &folder, &name) {
                     Ok(()) => break,
-                    Err(TreeError::Taken) if self.is_quarantining() && attempt < MOST_ATTEMPTS => {}
+                    Err(TreeError::Taken) if attempt < MOST_ATTEMPTS => {}
                     Err(TreeError::Taken) => return Err(TreeError::Changing),
                     Err(e) => return Err(e),
                 },
@@ -256,7 +189,7 @@ impl Applier<'_, '_> {
                     Err(TreeError::NotFound) if attempt < MOST_ATTEMPTS => {}
                     Err(e) => return Err(e),
                 },
-                Some(_) if self.is_quarantining() && attempt < MOST_ATTEMPTS => {
+                Some(_) if attempt < MOST_ATTEMPTS => {
                     self.quarantine_entry(&folder, &name, path)?;
                 }
                 Some(_) => return Err(TreeError::IsFolder),
@@ -273,10 +206,9 @@ impl Applier<'_, '_> {
                     out = Some(ToDrop::File(meta));
                     None
                 }
-                Ok((false, _)) if self.is_quarantining() => {
+                Ok((false, _)) => {
                     self.quarantine.take_removed(own, staged.as_str(), path, CAME_MEANWHILE).err()
                 }
-                Ok((false, _)) => Some(TreeError::Changing),
                 Err(e) => Some(e),
             };
             if let Some(e) = failed {
@@ -350,26 +282,19 @@ impl Applier<'_, '_> {
         }
     }
 
-    fn remove(
-        &mut self,
-        path: &TreePath,
-        recursive: bool,
-        version: Lsn,
-    ) -> Result<Applied, TreeError> {
+    /// Removes a file, or a folder with all that is in it. Unknown files are quarantined.
+    ///
+    /// # Errors
+    /// Returns disk errors. After an error the folder is as before.
+    pub fn remove(&mut self, path: &TreePath, version: Lsn) -> Result<Applied, TreeError> {
         let (parent, name) = split_path(path)?;
         let folder = self.parents.get(&parent)?.try_clone()?;
-        let (is_folder, mode) = match folder.stat_part(name.as_bytes()) {
-            Ok(meta) => (meta.kind == MetaKind::Folder, meta.mode),
+        let is_folder = match folder.stat_part(name.as_bytes()) {
+            Ok(meta) => meta.kind == MetaKind::Folder,
             // A user has removed the entry already, which is the wanted result.
             Err(TreeError::NotFound) => return Ok(without_undo(vec![parent], None)),
             Err(e) => return Err(e),
         };
-        if is_folder && !recursive {
-            // The system call checks in the same step that the folder is empty.
-            folder.remove_folder(&name)?;
-            let undo = Undo::RemoveFolder { parent: parent.clone(), name, mode };
-            return Ok(Applied { parents: vec![parent], meta: None, out: None, undo });
-        }
         let removed = &self.staging.removed;
         let kept = match move_to_free_name(version, |kept| folder.take_out(&name, removed, kept)) {
             Err(TreeError::NotFound) => return Ok(without_undo(vec![parent], None)),
@@ -380,10 +305,7 @@ impl Applier<'_, '_> {
             Ok(Some(out)) => {
                 return Ok(Applied { parents: vec![parent], meta: None, out: Some(out), undo });
             }
-            Ok(None) if self.is_quarantining() => {
-                self.quarantine.take_removed(removed, &kept, path, CAME_MEANWHILE).err()
-            }
-            Ok(None) => Some(TreeError::Changing),
+            Ok(None) => self.quarantine.take_removed(removed, &kept, path, CAME_MEANWHILE).err(),
             Err(e) => Some(e),
         };
         match failed {
@@ -425,17 +347,17 @@ impl Applier<'_, '_> {
             // The fingerprint comes before the check. A file that another program creates
             // afterwards is then found when the folder is deleted.
             let fingerprint = fingerprint(&below)?;
-            if !self.is_quarantining() {
-                let all = knows_all(path, &below, self.known)?;
-                return Ok(all.then_some(ToDrop::Folder(fingerprint)));
-            }
             if !self.quarantine.take_unknown(path, &below, CAME_MEANWHILE, self.known)? {
                 return Ok(Some(ToDrop::Folder(fingerprint)));
             }
         }
     }
 
-    fn move_to(
+    /// Moves an entry, over a file that is at its new path.
+    ///
+    /// # Errors
+    /// Returns disk errors. After an error the folder is as before.
+    pub fn move_to(
         &mut self,
         from: &TreePath,
         to: &TreePath,
@@ -443,9 +365,6 @@ impl Applier<'_, '_> {
     ) -> Result<Applied, TreeError> {
         let (source_path, target_path) = (split_path(from)?, split_path(to)?);
         let source = self.parents.get(&source_path.0)?.try_clone()?;
-        if from == to {
-            return Ok(without_undo(Vec::new(), Some(source.stat_part(source_path.1.as_bytes())?)));
-        }
         let target = self.parents.get(&target_path.0)?.try_clone()?;
         let concerned = if source_path.0 == target_path.0 {
             vec![target_path.0.clone()]
@@ -466,10 +385,7 @@ impl Applier<'_, '_> {
                     Err(e) => return Err(e),
                 }
             }
-            Ok(_) if self.is_quarantining() => {
-                self.quarantine_entry(&target, &target_path.1, to)?
-            }
-            Ok(_) => return Err(TreeError::IsFolder),
+            Ok(_) => self.quarantine_entry(&target, &target_path.1, to)?,
             Err(TreeError::NotFound) => {}
             Err(e) => return Err(e),
         }
@@ -478,13 +394,12 @@ impl Applier<'_, '_> {
         if let Some(name) = &kept {
             match self.check_removed(to, name, false) {
                 Ok(Some(meta)) => out = Some(meta),
-                Ok(None) if self.is_quarantining() => {
+                Ok(None) => {
                     failure = self.quarantine.take_removed(removed, name, to, CAME_MEANWHILE).err();
                     if failure.is_none() {
                         kept = None;
                     }
                 }
-                Ok(None) => failure = Some(TreeError::Changing),
                 Err(e) => failure = Some(e),
             }
         }
@@ -492,7 +407,7 @@ impl Applier<'_, '_> {
         while failure.is_none() {
             match source.move_new(&source_path.1, &target, &target_path.1) {
                 Ok(()) => break,
-                Err(TreeError::Taken) if self.is_quarantining() && attempt < MOST_ATTEMPTS => {
+                Err(TreeError::Taken) if attempt < MOST_ATTEMPTS => {
                     failure = self.quarantine_entry(&target, &target_path.1, to).err();
                     attempt += 1;
                 }
@@ -518,10 +433,7 @@ impl Applier<'_, '_> {
             Ok((true, meta)) => {
                 return Ok(Applied { parents: concerned, meta: Some(meta), out, undo });
             }
-            Ok((false, _)) if self.is_quarantining() => {
-                self.quarantine_entry(&target, &target_path.1, from).err()
-            }
-            Ok((false, _)) => Some(TreeError::Changing),
+            Ok((false, _)) => self.quarantine_entry(&target, &target_path.1, from).err(),
             Err(e) => Some(e),
         };
         match failed {
@@ -580,55 +492,6 @@ pub fn set_mode_of(root: &Folder, path: &TreePath, mode: Mode) -> Result<Meta, T
         }
     }
     root.stat(path)
-}
-
-fn make_folder(
-    path: &TreePath,
-    mode: Mode,
-    parents: &mut FolderCache<'_>,
-) -> Result<Applied, TreeError> {
-    let (parent, name) = split_path(path)?;
-    let folder = parents.get(&parent)?;
-    folder.make_folder_as(&name, mode.with_owner_access(Kind::Folder))?;
-    let meta = folder.stat_part(name.as_bytes())?;
-    Ok(Applied {
-        parents: vec![parent.clone()],
-        meta: Some(meta),
-        out: None,
-        undo: Undo::MakeFolder { parent, name },
-    })
-}
-
-/// Returns whether the catalogue knows everything below a displaced folder.
-fn knows_all(top: &TreePath, folder: &Folder, known: &mut IsKnown<'_>) -> Result<bool, TreeError> {
-    let mut open = vec![(top.clone(), TreePath::root())];
-    while let Some((path, at)) = open.pop() {
-        let folder = folder.open_folder(&at)?;
-        for listed in folder.list()? {
-            let listed = listed?;
-            let survey = folder.survey(listed.name())?;
-            let name = std::str::from_utf8(listed.name()).ok();
-            let Some((below, at)) =
-                name.and_then(|name| Some((path.join(name).ok()?, at.join(name).ok()?)))
-            else {
-                return Ok(false);
-            };
-            let displaced = Displaced {
-                path: &below,
-                folder: &folder,
-                name: listed.name(),
-                meta: &survey.meta,
-                renamed: false,
-            };
-            if survey.mount_point || !known(&displaced)? {
-                return Ok(false);
-            }
-            if survey.meta.kind == MetaKind::Folder {
-                open.push((below, at));
-            }
-        }
-    }
-    Ok(true)
 }
 
 /// Returns a fingerprint that changes with each creation, write, rename or removal in a folder.
@@ -779,7 +642,6 @@ impl Undo {
                     restore_name(own, staged.as_str(), (folder, name), &path, quarantine)
                 }
             }
-            Self::MakeFolder { parent, name } => parents.get(parent)?.remove_folder(name),
             Self::Remove { parent, name, kept } => {
                 let path = parent.join(name).map_err(|_| TreeError::NotFound)?;
                 restore_name(
@@ -790,10 +652,6 @@ impl Undo {
                     quarantine,
                 )
             }
-            Self::RemoveFolder { parent, name, mode } => {
-                parents.get(parent)?.make_folder_as(name, *mode)
-            }
-            Self::SetMode { path, former } => set_mode_of(parents.root, path, *former).map(drop),
             Self::Move { from, to, kept } => {
                 let source = parents.get(&from.0)?.try_clone()?;
                 let target = parents.get(&to.0)?;

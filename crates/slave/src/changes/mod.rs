@@ -1,30 +1,17 @@
 //! Changes to the tree, from the proposal of a session to the folder on the disk.
 //!
 //! A worker stages content, sends each proposal to the replicator over a channel, and waits for the
-//! result. The replicator handles all waiting proposals in one batch: it syncs the staged content,
-//! has the changes checked and committed (`numbering`), applies them (`apply`), records them in the
-//! catalogue, and answers. Only its catalogue writer does this, so no other thread renames, removes
-//! or creates anything in the folder.
+//! result. The replicator handles all waiting proposals together: it syncs the staged content, has
+//! the changes numbered by the coordinator (`replication`), applies them in batches (`apply`),
+//! records them in the catalogue, and answers. Only its catalogue writer does this, so no other
+//! thread renames, removes or creates anything in the folder.
 
 mod apply;
 pub mod channel;
-mod commit;
 pub mod handoff;
-mod note;
-mod numbering;
-mod obstacles;
 mod parallel;
 mod proposal_receiver;
-mod replay;
 pub mod replication;
-mod snapshot;
-#[cfg(test)]
-mod tests;
-mod view;
-
-pub use commit::Committer;
-pub use numbering::Numbering;
-pub use replay::{Memory, discard_journal, open as open_journal};
 
 use relais_proto::{
     Change, ChangeId, Decoder, Digest, Encoder, ErrorCode, Expect, Lsn, Refusal, Wire, WireError,

@@ -27,6 +27,8 @@ pub struct ProposalReceiver {
     handoff: Option<HandoffListener>,
     channels: BTreeMap<u64, Channel>,
     next: u64,
+    /// Channels that are not read now.
+    paused: BTreeSet<u64>,
     /// Channels with unread messages, in turns by owner and then by channel.
     turns: FairQueue<Owner, u64, ()>,
 }
@@ -54,20 +56,25 @@ impl ProposalReceiver {
     #[must_use]
     pub fn new(proposal_socket: Arc<ProposalSocket>, handoff: Option<HandoffListener>) -> Self {
         let turns = FairQueue::new(usize::MAX);
-        Self { proposal_socket, handoff, channels: BTreeMap::new(), next: 0, turns }
+        Self {
+            proposal_socket,
+            handoff,
+            channels: BTreeMap::new(),
+            next: 0,
+            paused: BTreeSet::new(),
+            turns,
+        }
     }
 
     /// Returns the descriptors to poll. Without `proposals` the channels are left out.
     pub fn fds(&self, proposals: bool) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let channels = self.channels.values().filter(move |_| proposals);
+        let channels = self
+            .channels
+            .iter()
+            .filter(move |(number, _)| proposals && !self.paused.contains(number));
         let own = std::iter::once(self.proposal_socket.as_fd())
-            .chain(channels.map(|open| open.end.as_fd()));
+            .chain(channels.map(|(_, open)| open.end.as_fd()));
         own.chain(self.handoff.iter().flat_map(HandoffListener::fds))
-    }
-
-    /// Closes all channels. Their sessions send unanswered proposals again.
-    pub fn close_all(&mut self) {
-        self.channels.clear();
     }
 
     /// Accepts new channels.
@@ -100,6 +107,11 @@ impl ProposalReceiver {
         self.channels.remove(&channel);
     }
 
+    /// Sets the channels that are not read until the next call.
+    pub fn pause(&mut self, channels: BTreeSet<u64>) {
+        self.paused = channels;
+    }
+
     /// Reads at most `most` proposals and at most one batch, in turns by owner and then by channel.
     pub fn gather(&mut self, most: usize) -> ReceivedMessages {
         let mut gathered = ReceivedMessages::default();
@@ -110,6 +122,9 @@ impl ProposalReceiver {
             // A closed channel loses its turn.
             let Some(channel) = self.channels.get_mut(&number) else { continue };
             channel.has_turn = false;
+            if self.paused.contains(&number) {
+                continue;
+            }
             match channel.end.next_request() {
                 Ok(Received::Message(ChannelRequest::Change(proposal))) => {
                     cost += cost_of(&proposal.change);
@@ -150,7 +165,10 @@ impl ProposalReceiver {
         for ((number, channel), found) in self.channels.iter_mut().zip(found) {
             if found.intersects(PollFlags::HUP | PollFlags::ERR) {
                 gathered.closed.insert(*number);
-            } else if found.contains(PollFlags::IN) && !channel.has_turn {
+            } else if found.contains(PollFlags::IN)
+                && !channel.has_turn
+                && !self.paused.contains(number)
+            {
                 let owner = channel.end.owner().clone();
                 channel.has_turn = self.turns.push(owner, *number, ()).is_ok();
             }

@@ -2,19 +2,17 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{error, info, warn};
-use relais_net::tls::Dialer;
 use relais_os::{ProcessMailbox, Waker};
 use relais_proto::{FolderId, SlaveId, TreePath};
 use relais_storage::{
-    CatalogError, CatalogStore, FolderEvent, FolderWatcher, History, MetadataFolder, MountWatcher,
-    QUIET, Scanner, Staging, WatchMode, WriterLock,
+    CatalogError, CatalogStore, FolderEvent, FolderWatcher, MountWatcher, QUIET, Scanner, Staging,
+    WatchMode, WriterLock,
 };
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -25,7 +23,6 @@ use super::mailbox::{LinkEvent, LinkMailbox};
 use super::sweeper::Sweeper;
 use crate::changes::channel::ProposalSocket;
 use crate::changes::replication::{ReplicaDriver, ReplicaDriverConfig};
-use crate::changes::{Committer, Memory, discard_journal, open_journal};
 use crate::hints::Hint;
 use crate::scoreboard::Scoreboard;
 
@@ -59,60 +56,14 @@ pub struct CatalogWriterConfig {
     pub proposal_socket: Arc<ProposalSocket>,
 }
 
-/// What the writer needs to replicate from a master.
+/// What the writer needs to replicate.
 pub struct ReplicationConfig {
-    /// Mailbox of the link to the master.
+    /// Mailbox of the link to the coordinator.
     pub mailbox: LinkMailbox,
     /// Link events that arrived while another slave wrote the catalogue.
     pub backlog: Vec<LinkEvent>,
-    /// Cluster key file, for connections to other slaves.
-    pub key_file: PathBuf,
-    /// Dials other slaves.
-    pub dialer: Dialer,
-}
-
-impl CatalogWriterConfig {
-    /// Creates the change driver. For a rebuilt catalogue it also returns the tree of the journal.
-    fn change_driver(
-        &self,
-        own: &MetadataFolder,
-        root: &Folder,
-        store: &CatalogStore,
-        token: &str,
-        following: Option<ReplicationConfig>,
-    ) -> Result<(ChangeDriver, Memory), CatalogError> {
-        let Some(ReplicationConfig { mailbox, backlog, key_file, dialer }) = following else {
-            let (numbering, memory) = open_journal(own, root, self.folder, store)?;
-            store.set_history(History::Standalone)?;
-            self.scoreboard.set_applied_lsn(numbering.last());
-            let committer = Committer::new(
-                root.try_clone()?,
-                Box::new(numbering),
-                self.scoreboard.clone(),
-                self.proposal_socket.clone(),
-            )?;
-            return Ok((ChangeDriver::Standalone(Box::new(committer)), memory));
-        };
-        if store.history()? == Some(History::Standalone) {
-            info!("this folder was served standalone; its files join the cluster as new files");
-            discard_journal(own)?;
-            store.forget_history()?;
-        }
-        let fetch_pool = FetchPool::start(self.slave, key_file, dialer, Staging::open(root)?)?;
-        let parts = ReplicaDriverConfig {
-            root: root.try_clone()?,
-            slave: self.slave,
-            folder: self.folder,
-            scoreboard: self.scoreboard.clone(),
-            proposal_socket: self.proposal_socket.clone(),
-            mailbox,
-            backlog,
-            fetch_pool,
-            watch: self.watch,
-            writer_token: token.to_owned(),
-        };
-        Ok((ChangeDriver::Cluster(Box::new(ReplicaDriver::new(parts, store)?)), Memory::new()))
-    }
+    /// Fetches content from other slaves; `None` in a standalone slave.
+    pub fetch_pool: Option<FetchPool>,
 }
 
 /// A running catalogue writer.
@@ -123,37 +74,46 @@ pub struct CatalogWriter {
 }
 
 impl CatalogWriter {
-    /// Opens the catalogue and starts the thread. The thread holds the lock until it ends.
+    /// Starts the thread, which holds the lock until it ends.
     ///
     /// # Errors
-    /// Returns the errors of the database, also for a damaged database, and of the system calls.
-    pub fn start(
+    /// Returns the errors of the database and of the system calls.
+    pub(crate) fn start(
         root: &Folder,
-        own: &MetadataFolder,
         config: &CatalogWriterConfig,
         lock: WriterLock,
-        following: Option<ReplicationConfig>,
+        store: CatalogStore,
+        replication: ReplicationConfig,
     ) -> Result<Self, CatalogError> {
         let stop = Arc::new(AtomicBool::new(false));
         let waker = Arc::new(Waker::new()?);
-        let store = CatalogStore::open(own)?;
         let watch = match config.watch {
             WatchMode::Off => None,
             WatchMode::Add | WatchMode::All => Some(FolderWatcher::new()?),
         };
-        let follows = following.is_some();
-        let hasher = Hasher::start(root, follows, stop.clone())?;
+        let hasher = Hasher::start(root, stop.clone())?;
         let token = lock.new_token()?;
-        let (driver, memory) = config.change_driver(own, root, &store, &token, following)?;
+        let parts = ReplicaDriverConfig {
+            root: root.try_clone()?,
+            slave: config.slave,
+            folder: config.folder,
+            scoreboard: config.scoreboard.clone(),
+            proposal_socket: config.proposal_socket.clone(),
+            mailbox: replication.mailbox,
+            backlog: replication.backlog,
+            fetch_pool: replication.fetch_pool,
+            watch: config.watch,
+            writer_token: token.clone(),
+        };
+        let driver = Box::new(ReplicaDriver::new(parts, &store)?);
         let sweeper =
             Sweeper::start(Staging::open(root)?, config.scoreboard.clone(), stop.clone())?;
-        let scanner = Scanner::new(root.try_clone()?, store, watch, follows, stop.clone());
+        let scanner = Scanner::new(root.try_clone()?, store, watch, stop.clone());
         let writer_loop = WriterLoop {
             scanner,
             hasher,
             driver,
             sweeper,
-            memory,
             token,
             hints: config.hints.clone(),
             mounts: MountWatcher::new(root.try_clone()?),
@@ -194,22 +154,12 @@ impl Drop for CatalogWriter {
     }
 }
 
-/// Applies changes to the folder.
-enum ChangeDriver {
-    /// A standalone slave numbers and applies its changes itself.
-    Standalone(Box<Committer>),
-    /// A slave of a cluster applies the changes of its master.
-    Cluster(Box<ReplicaDriver>),
-}
-
 /// State of the writer between iterations.
 struct WriterLoop {
     scanner: Scanner,
     hasher: Hasher,
-    driver: ChangeDriver,
+    driver: Box<ReplicaDriver>,
     sweeper: Sweeper,
-    /// Tree of the journal, if the catalogue was rebuilt and the first scan has not ended.
-    memory: Memory,
     /// Names that workers found to differ.
     hints: Arc<ProcessMailbox<Hint>>,
     mounts: MountWatcher,
@@ -271,21 +221,12 @@ impl WriterLoop {
     /// Runs one iteration. Returns whether the first full scan ended in it.
     fn run_once(&mut self) -> Result<bool, CatalogError> {
         if self.complete {
-            let litter = match &mut self.driver {
-                ChangeDriver::Standalone(committer) => {
-                    committer.serve(&self.scanner.store)?;
-                    committer.take_litter()
-                }
-                ChangeDriver::Cluster(driver) => {
-                    // The state that the driver has begun for the replica is lost. A new driver
-                    // starts from the disk.
-                    driver
-                        .run_once(&mut self.scanner)
-                        .map_err(|e| CatalogError::NotRecorded(e.to_string()))?;
-                    driver.take_litter()
-                }
-            };
-            if litter {
+            // The state that the driver has begun for the replica is lost. A new driver starts
+            // from the disk.
+            self.driver
+                .run_once(&mut self.scanner)
+                .map_err(|e| CatalogError::NotRecorded(e.to_string()))?;
+            if self.driver.take_litter() {
                 self.sweeper.wake();
             }
         }
@@ -294,11 +235,7 @@ impl WriterLoop {
         while let Some(hint) = self.hints.receive()? {
             match hint {
                 Hint::Different(path) => self.scanner.debounce.add(path, Instant::now()),
-                Hint::Suspect(path) => {
-                    if let ChangeDriver::Cluster(driver) = &mut self.driver {
-                        driver.check_reported(&path, &self.scanner.store)?;
-                    }
-                }
+                Hint::Suspect(path) => self.driver.check_reported(&path, &self.scanner.store)?,
             }
         }
         if self.rescan_at.is_some_and(|at| at <= Instant::now()) {
@@ -312,9 +249,6 @@ impl WriterLoop {
             if let Some((folder, name)) = path.split_last() {
                 self.scanner.refresh(&folder, name.as_bytes())?;
             }
-        }
-        if self.complete && !self.memory.is_empty() {
-            self.adopt()?;
         }
         if self.scanner.debounce.take_overflow() {
             self.rescan("too many names changed at once")?;
@@ -339,9 +273,6 @@ impl WriterLoop {
             return Ok(false);
         }
         self.scan_ended = None;
-        if !self.memory.is_empty() {
-            self.adopt()?;
-        }
         let first = !std::mem::replace(&mut self.complete, true);
         self.scanner.store.set_complete(&self.token)?;
         self.scanner.store.set_last_error("")?;
@@ -350,27 +281,6 @@ impl WriterLoop {
             self.scanner.store.count_rescan()?;
         }
         Ok(first)
-    }
-
-    /// Assigns the LSNs of the journal to the entries that the scan has found. Paths that are not
-    /// quiet yet wait.
-    fn adopt(&mut self) -> Result<(), CatalogError> {
-        let store = &self.scanner.store;
-        store.begin()?;
-        for (path, remembered) in
-            self.memory.iter().filter(|(path, _)| !self.scanner.debounce.contains(path))
-        {
-            store.assign_lsn(path, &remembered.entry())?;
-        }
-        self.memory.retain(|path, _| self.scanner.debounce.contains(path));
-        if self.memory.is_empty() {
-            // The position is written last, so that a writer that ends earlier replays the whole
-            // journal.
-            if let ChangeDriver::Standalone(committer) = &self.driver {
-                store.set_applied(committer.lsn())?;
-            }
-        }
-        store.commit()
     }
 
     /// Schedules a full scan. Several requests share one scan.
@@ -428,14 +338,10 @@ impl WriterLoop {
             match result {
                 Hashed::Digest(of, digest) => {
                     self.scanner.store.set_digest(&of, digest)?;
-                    if let ChangeDriver::Cluster(driver) = &mut self.driver {
-                        driver.handle_digest(&of, Some(digest), &self.scanner.store)?;
-                    }
+                    self.driver.handle_digest(&of, Some(digest), &self.scanner.store)?;
                 }
                 Hashed::Changed(of) => {
-                    if let ChangeDriver::Cluster(driver) = &mut self.driver {
-                        driver.handle_digest(&of, None, &self.scanner.store)?;
-                    }
+                    self.driver.handle_digest(&of, None, &self.scanner.store)?;
                     // The row is of other content. The pause lets the scan come before the next
                     // hash request.
                     self.scanner.debounce.add(of.path, Instant::now());
@@ -451,14 +357,13 @@ impl WriterLoop {
         if !self.hasher.is_idle() {
             return Ok(());
         }
-        if let ChangeDriver::Cluster(driver) = &mut self.driver {
-            driver.collect_scrub_files(&self.scanner.store)?;
-            let files = driver
-                .take_unhashed(HASH_BATCH as usize, |path| !self.scanner.debounce.contains(path));
-            if !files.is_empty() {
-                self.hasher.request(files);
-                return Ok(());
-            }
+        self.driver.collect_scrub_files(&self.scanner.store)?;
+        let files = self
+            .driver
+            .take_unhashed(HASH_BATCH as usize, |path| !self.scanner.debounce.contains(path));
+        if !files.is_empty() {
+            self.hasher.request(files);
+            return Ok(());
         }
         if self.last_hash_check.is_some_and(|at| now.duration_since(at) < HASH_INTERVAL) {
             return Ok(());
@@ -483,10 +388,7 @@ impl WriterLoop {
             .hasher
             .is_idle()
             .then(|| self.last_hash_check.map_or(now, |at| at + HASH_INTERVAL));
-        let due = match &self.driver {
-            ChangeDriver::Cluster(driver) if self.complete => Some(driver.due()),
-            _ => None,
-        };
+        let due = self.complete.then(|| self.driver.due());
         let next =
             [self.rescan_at, self.scanner.debounce.next(), look, due].into_iter().flatten().min();
         let next = if self.scanner.is_scanning() { Some(now) } else { next };
@@ -503,10 +405,7 @@ impl WriterLoop {
             fds.push(readable(watch.as_fd()));
         }
         if self.complete {
-            match &self.driver {
-                ChangeDriver::Standalone(committer) => fds.extend(committer.fds().map(readable)),
-                ChangeDriver::Cluster(driver) => fds.extend(driver.fds().map(readable)),
-            }
+            fds.extend(self.driver.fds().map(readable));
         }
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),

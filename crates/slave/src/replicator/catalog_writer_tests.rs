@@ -10,14 +10,17 @@ use std::time::{Duration, Instant};
 use relais_os::ProcessMailbox;
 use relais_proto::{Digest, PageBuilder, TreePath};
 use relais_storage::{
-    CatalogReader, ListOutcome, QUIET, SlaveIdentity, StartParameters, WatchMode, WriterLock,
+    CatalogReader, CatalogStore, ListOutcome, QUIET, SlaveIdentity, StartParameters, WatchMode,
+    WriterLock,
 };
 use relais_tree::Folder;
 use tempfile::TempDir;
 
-use super::{CatalogWriter, CatalogWriterConfig};
+use super::{CatalogWriter, CatalogWriterConfig, ReplicationConfig};
 use crate::changes::channel::ProposalSocket;
 use crate::hints::Hint;
+use crate::replicator::local_coordinator::LocalCoordinator;
+use crate::replicator::mailbox::LinkMailbox;
 use crate::scoreboard::Scoreboard;
 
 const ANY: StartParameters =
@@ -34,6 +37,7 @@ struct Fixture {
     own: SlaveIdentity,
     writer: Option<CatalogWriter>,
     hints: Arc<ProcessMailbox<Hint>>,
+    coordinator: Option<LocalCoordinator>,
     reader: CatalogReader,
 }
 
@@ -50,6 +54,7 @@ impl Fixture {
             own,
             writer: None,
             hints: Arc::new(ProcessMailbox::new().unwrap()),
+            coordinator: None,
             reader,
         };
         fixture.start();
@@ -61,7 +66,13 @@ impl Fixture {
         let own = &self.own.folder;
         let lock =
             WriterLock::try_acquire(own).unwrap().expect("no other process has the writer lock");
-        self.writer = Some(CatalogWriter::start(&root, own, &self.config(), lock, None).unwrap());
+        let store = CatalogStore::open(own).unwrap();
+        let (config, (events, mailbox, outgoing)) = (self.config(), LinkMailbox::new().unwrap());
+        let (folder, slave) = (config.folder, config.slave);
+        self.coordinator =
+            Some(LocalCoordinator::start(own, folder, slave, &store, events, outgoing).unwrap());
+        let replication = ReplicationConfig { mailbox, backlog: Vec::new(), fetch_pool: None };
+        self.writer = Some(CatalogWriter::start(&root, &config, lock, store, replication).unwrap());
         self.wait("a complete catalogue", |fixture| fixture.reader.is_complete().unwrap());
     }
 
@@ -78,7 +89,7 @@ impl Fixture {
 
     fn stop(&mut self) {
         let began = Instant::now();
-        drop(self.writer.take());
+        drop((self.writer.take(), self.coordinator.take()));
         assert!(
             began.elapsed() < Duration::from_secs(2),
             "the catalogue writer took {:?} to end",
@@ -300,12 +311,7 @@ fn damaged_catalogue_is_named_in_the_error() {
     let mut bytes = fs::read(&file).unwrap();
     bytes[..16].fill(7);
     fs::write(&file, bytes).unwrap();
-    let root = Folder::open(fixture.dir.path()).unwrap();
-    let own = &fixture.own.folder;
-    let lock = WriterLock::try_acquire(own).unwrap().unwrap();
-    let Err(error) = CatalogWriter::start(&root, own, &fixture.config(), lock, None) else {
-        panic!("it starts")
-    };
+    let Err(error) = CatalogStore::open(&fixture.own.folder) else { panic!("it opens") };
     assert!(error.to_string().contains("catalogue.db is damaged"), "{error}");
 }
 

@@ -33,11 +33,11 @@ pub struct Hasher {
 impl Hasher {
     /// Starts the thread. It ends when `stop` is set or the hasher is dropped.
     ///
-    /// With `syncs` each hashed file is synced before its digest is reported.
+    /// Each hashed file is synced before its digest is reported.
     ///
     /// # Errors
     /// Returns the errors of the system calls.
-    pub fn start(root: &Folder, syncs: bool, stop: Arc<AtomicBool>) -> Result<Self, CatalogError> {
+    pub fn start(root: &Folder, stop: Arc<AtomicBool>) -> Result<Self, CatalogError> {
         let root = root.try_clone()?;
         let (requests, queue) = channel::<Vec<UnhashedFile>>();
         let (done, results) = Mailbox::new()?;
@@ -47,7 +47,7 @@ impl Hasher {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                if !done.send(hash(&root, file, syncs, &stopped)) {
+                if !done.send(hash(&root, file, &stopped)) {
                     return;
                 }
             }
@@ -100,7 +100,7 @@ impl Drop for Hasher {
     }
 }
 
-fn hash(root: &Folder, request: UnhashedFile, syncs: bool, stop: &AtomicBool) -> Hashed {
+fn hash(root: &Folder, request: UnhashedFile, stop: &AtomicBool) -> Hashed {
     let file = match root.open_file(&request.path) {
         Ok(file) if FileIdentity::from(&file.meta) == request.meta => file,
         _ => return Hashed::Changed(request),
@@ -116,8 +116,8 @@ fn hash(root: &Folder, request: UnhashedFile, syncs: bool, stop: &AtomicBool) ->
         Ok((digest, _))
             if file.meta_now().is_ok_and(|now| FileIdentity::from(&now) == request.meta) =>
         {
-            // Other slaves learn that the content is here, so it must be on the disk first.
-            if syncs && let Err(e) = file.file.sync_all() {
+            // A change with this content is committed, so it must be on the disk first.
+            if let Err(e) = file.file.sync_all() {
                 warn!("cannot sync {}: {e}", request.path);
                 return Hashed::Changed(request);
             }

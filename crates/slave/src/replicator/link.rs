@@ -7,7 +7,7 @@
 use std::io;
 use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -250,7 +250,11 @@ impl LinkThread {
     /// Reads the master's messages, while another thread sends.
     fn exchange(&mut self, mut connection: Connection, cluster: ClusterId) -> Result<(), String> {
         self.number += 1;
-        let queue = self.outgoing.begin(self.number);
+        let (sender, queue) = channel();
+        self.outgoing.begin(self.number, move |message| {
+            // The thread that sends has ended, which it reports itself.
+            let _ = sender.send(message);
+        });
         self.events.send(LinkEvent::Linked { link: self.number, cluster, latest: self.latest });
         self.heartbeats.scoreboard.set_master_connected(true);
         let certificate = self.certificate.as_deref();

@@ -1,8 +1,7 @@
-//! The mailbox between the link's thread and the catalogue writer.
+//! The mailbox between the link to the coordinator and the catalogue writer.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -75,7 +74,6 @@ pub enum LinkEvent {
 }
 
 /// The catalogue writer's side: receives events, and sends messages to the master.
-#[derive(Debug)]
 pub struct LinkMailbox {
     events: Mailbox<LinkEvent>,
     outgoing: Arc<OutgoingMessages>,
@@ -125,22 +123,29 @@ impl LinkMailbox {
     }
 }
 
+/// Takes the messages of one link. It never waits.
+type MessageSink = Box<dyn Fn(LinkMessage) + Send>;
+
 /// The messages to be sent on the current link.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct OutgoingMessages {
-    current: Mutex<Option<(u64, Sender<LinkMessage>)>>,
+    current: Mutex<Option<(u64, MessageSink)>>,
 }
 
 impl OutgoingMessages {
-    fn lock(&self) -> MutexGuard<'_, Option<(u64, Sender<LinkMessage>)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<(u64, MessageSink)>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a link; the queue that is returned yields its messages.
-    pub fn begin(&self, link: u64) -> Receiver<LinkMessage> {
-        let (sender, receiver) = channel();
-        *self.lock() = Some((link, sender));
-        receiver
+    /// Begins a link, whose messages `sink` takes.
+    pub fn begin(&self, link: u64, sink: impl Fn(LinkMessage) + Send + 'static) {
+        *self.lock() = Some((link, Box::new(sink)));
+    }
+
+    /// Returns whether there is a link.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.lock().is_some()
     }
 
     /// Ends the current link.
@@ -149,9 +154,8 @@ impl OutgoingMessages {
     }
 
     fn send(&self, link: u64, message: LinkMessage) {
-        if let Some((_, sender)) = self.lock().as_ref().filter(|(number, _)| *number == link) {
-            // The link's thread has ended, which it reports itself.
-            let _ = sender.send(message);
+        if let Some((_, sink)) = self.lock().as_ref().filter(|(number, _)| *number == link) {
+            sink(message);
         }
     }
 

@@ -8,6 +8,7 @@ mod catalog_writer;
 pub mod fetch;
 mod hasher;
 mod link;
+pub mod local_coordinator;
 pub mod mailbox;
 mod sweeper;
 
@@ -20,18 +21,20 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 use relais_net::tls::Dialer;
-use relais_os::ProcessMailbox;
+use relais_os::{MailboxSender, ProcessMailbox};
 use relais_proto::{ClusterId, Lsn, PathList, PeerSlave, SlaveId};
 use relais_storage::{
-    CatalogError, CatalogReader, MetadataFolder, WriterLock, discard_ids, ignore_sigio,
+    CatalogError, CatalogReader, CatalogStore, MetadataFolder, Staging, WriterLock, discard_ids,
+    ignore_sigio,
 };
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-pub use self::link::MasterLink;
-use self::mailbox::{LinkEvent, LinkMailbox};
-
 use self::catalog_writer::{CatalogWriter, CatalogWriterConfig, ReplicationConfig};
+use self::fetch::FetchPool;
+pub use self::link::MasterLink;
+use self::local_coordinator::{LocalCoordinator, forget_changes};
+use self::mailbox::{LinkEvent, LinkMailbox, OutgoingMessages};
 use crate::certificate::Certificate;
 use crate::changes::channel::ProposalSocket;
 use crate::changes::handoff::HandoffClient;
@@ -85,15 +88,21 @@ pub fn run(setup: ReplicatorSetup) -> io::Result<()> {
     let _ = relais_net::raise_fd_limit(0, 0);
     let stop = Arc::new(AtomicBool::new(false));
     let (events, mailbox, outgoing) = LinkMailbox::new()?;
-    let link = MasterLink::start(&setup, stop.clone(), events, outgoing)?;
-    let result = run_writer(&setup, &link, mailbox);
+    let link = MasterLink::start(&setup, stop.clone(), events.clone(), outgoing.clone())?;
+    let result = run_writer(&setup, &link, mailbox, events, outgoing);
     stop.store(true, Ordering::Relaxed);
     link.end();
     result
 }
 
 /// Waits until no other slave writes the catalogue, and writes it until the end.
-fn run_writer(setup: &ReplicatorSetup, link: &MasterLink, mailbox: LinkMailbox) -> io::Result<()> {
+fn run_writer(
+    setup: &ReplicatorSetup,
+    link: &MasterLink,
+    mailbox: LinkMailbox,
+    events: MailboxSender<LinkEvent>,
+    outgoing: Arc<OutgoingMessages>,
+) -> io::Result<()> {
     let mut is_logged = false;
     let mut standby = StandbyReplicator::default();
     let lock = loop {
@@ -125,35 +134,48 @@ fn run_writer(setup: &ReplicatorSetup, link: &MasterLink, mailbox: LinkMailbox) 
         hints: setup.hints.clone(),
         proposal_socket: setup.proposal_socket.clone(),
     };
-    let dialer = Dialer::new(setup.config.tls.encrypt)?;
-    let following = setup.config.cluster.as_ref().map(|cluster| ReplicationConfig {
-        mailbox,
-        backlog: standby.backlog(),
-        key_file: cluster.key_file.clone(),
-        dialer,
-    });
-    let writer = CatalogWriter::start(&setup.folder, &setup.own, &config, lock, following)
-        .map_err(|e| {
-            let kind = if matches!(
-                e,
-                CatalogError::Damaged { .. } | CatalogError::Journal(_) | CatalogError::Snapshot(_)
-            ) {
-                io::ErrorKind::InvalidData
-            } else {
-                io::ErrorKind::Other
-            };
-            io::Error::new(kind, e)
-        })?;
+    let store = CatalogStore::open(&setup.own).map_err(start_error)?;
+    let (mut coordinator, mut fetch_pool) = (None, None);
+    match &setup.config.cluster {
+        Some(cluster) => {
+            if store.history().map_err(start_error)? == Some(ClusterId(setup.folder_id.0)) {
+                info!("this folder was served standalone; its files join the cluster as new files");
+                forget_changes(&setup.own, &store).map_err(start_error)?;
+            }
+            let dialer = Dialer::new(setup.config.tls.encrypt)?;
+            let staging = Staging::open(&setup.folder).map_err(io::Error::other)?;
+            let (slave, key_file) = (setup.slave_id, cluster.key_file.clone());
+            fetch_pool = Some(FetchPool::start(slave, key_file, dialer, staging)?);
+        }
+        None => {
+            let (own, folder, slave) = (&setup.own, setup.folder_id, setup.slave_id);
+            let started = LocalCoordinator::start(own, folder, slave, &store, events, outgoing);
+            coordinator = Some(started?);
+        }
+    }
+    let replication = ReplicationConfig { mailbox, backlog: standby.backlog(), fetch_pool };
+    let writer = CatalogWriter::start(&setup.folder, &config, lock, store, replication)
+        .map_err(start_error)?;
     while !wait_for_stop(&setup.control, Some(CHECK_INTERVAL), None)? {
         check_displaced(setup);
         setup.certificate.iter().for_each(|certificate| certificate.tick());
         replace_cloned_ids(setup)?;
-        if writer.has_ended() || link.has_ended() {
+        let has_ended = coordinator.as_ref().is_some_and(LocalCoordinator::has_ended);
+        if writer.has_ended() || link.has_ended() || has_ended {
             return Err(io::Error::other("a thread of the replicator has failed"));
         }
     }
     writer.stop();
     Ok(())
+}
+
+/// Converts an error of the catalogue; a retry does not help if it is damaged.
+fn start_error(error: CatalogError) -> io::Error {
+    let kind = match error {
+        CatalogError::Damaged { .. } => io::ErrorKind::InvalidData,
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, error)
 }
 
 /// Records whether the folder's path leads to the served folder, and logs each change of that.

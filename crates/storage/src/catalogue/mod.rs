@@ -11,6 +11,5 @@ pub mod replica_state;
 mod retained;
 pub mod row;
 pub mod skipped;
-pub mod standalone;
 pub mod store;
 pub mod unapplied;

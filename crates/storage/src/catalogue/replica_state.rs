@@ -190,20 +190,22 @@ impl CatalogStore {
         self.set_meta("timelines", timelines.iter().map(one).collect::<Vec<_>>().join(" "))
     }
 
-    /// Returns which server numbered the changes of the catalogue, if that is known.
+    /// Returns the cluster in which the changes of the catalogue were numbered, if it is known.
+    ///
+    /// A standalone slave is a cluster with the id of its folder.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn history(&self) -> Result<Option<History>, CatalogError> {
-        Ok(self.meta("history")?.and_then(|text: String| History::parse(&text)))
+    pub fn history(&self) -> Result<Option<ClusterId>, CatalogError> {
+        Ok(self.meta("history")?.and_then(|text: String| text.parse().ok()))
     }
 
-    /// Records which server numbers the changes of the catalogue.
+    /// Records the cluster in which the changes of the catalogue are numbered.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn set_history(&self, history: History) -> Result<(), CatalogError> {
-        self.set_meta("history", history.to_string())
+    pub fn set_history(&self, cluster: ClusterId) -> Result<(), CatalogError> {
+        self.set_meta("history", cluster.to_string())
     }
 
     /// Forgets all change numbers, because they mean nothing in the cluster that the slave joins.
@@ -311,32 +313,5 @@ impl CatalogStore {
     /// Returns database errors.
     pub fn file_count(&self) -> Result<u64, CatalogError> {
         self.total("files")
-    }
-}
-
-/// The server that numbered the changes of a catalogue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum History {
-    /// The slave itself, without a master.
-    Standalone,
-    /// The master of this cluster.
-    Cluster(ClusterId),
-}
-
-impl History {
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "standalone" => Some(Self::Standalone),
-            cluster => cluster.parse().ok().map(Self::Cluster),
-        }
-    }
-}
-
-impl std::fmt::Display for History {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Standalone => f.write_str("standalone"),
-            Self::Cluster(cluster) => cluster.fmt(f),
-        }
     }
 }

@@ -2,7 +2,8 @@
 
 use relais_proto::TreePath;
 
-use super::columns::{AT, Values, split};
+use super::columns::{AT, BELOW, Values, split};
+use super::path_listing::escape_path;
 use super::store::CatalogStore;
 use crate::error::CatalogError;
 
@@ -44,6 +45,46 @@ impl SkipReason {
 }
 
 impl CatalogStore {
+    /// Returns the number of skipped names at or below a path.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn skipped_below(&self, path: &TreePath) -> Result<u64, CatalogError> {
+        let select = format!("SELECT count(*) FROM skipped WHERE {BELOW}");
+        let count =
+            self.first(&select, Values::default().add(path.as_str()), |from| from.unsigned())?;
+        Ok(count.unwrap_or_default())
+    }
+
+    /// Returns the first skipped name below a folder, escaped, and what it is.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn first_skipped_below(
+        &self,
+        path: &TreePath,
+    ) -> Result<Option<(String, &'static str)>, CatalogError> {
+        let select = format!(
+            "SELECT folder, name, why FROM skipped WHERE {BELOW} ORDER BY folder, name LIMIT 1"
+        );
+        self.first(&select, Values::default().add(path.as_str()), |from| {
+            let (folder, name): (String, Vec<u8>) = (from.get()?, from.get()?);
+            let reason = SkipReason::from_number(from.get()?);
+            Ok((escape_path(&folder, &name), reason.map_or("not served", SkipReason::text)))
+        })
+    }
+
+    /// Returns why a name is skipped; `None` if it is served or missing.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn skipped_at(&self, path: &TreePath) -> Result<Option<SkipReason>, CatalogError> {
+        let (folder, name) = split(path);
+        let select = format!("SELECT why FROM skipped WHERE {AT}");
+        let values = Values::default().add(folder).add(name.as_bytes());
+        Ok(self.first(&select, values, |from| from.get())?.and_then(SkipReason::from_number))
+    }
+
     /// Records that a name in a folder is not served, and removes its entry.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use relais_cluster::IDS;
-use relais_proto::{ChangeId, Digest, FolderId, Kind, Lsn, Mode, TreePath};
-use relais_tree::Meta;
+use relais_proto::{ChangeId, Digest, FileTime, FolderId, Kind, Lsn, Mode, TreePath};
+use relais_tree::{Meta, MetaKind};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
@@ -317,6 +317,25 @@ impl CatalogStore {
         self.remove_row(path)?;
         let row = CatalogRow::committed(entry, meta);
         self.insert_row(path, &row, (!row.here).then(|| bytes_of(holders)))
+    }
+
+    /// Writes an entry of the tree whose file was not looked at. The next scan finds every
+    /// difference, because no file has the recorded identity.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn put_unverified(
+        &self,
+        path: &TreePath,
+        entry: &relais_cluster::Entry,
+    ) -> Result<(), CatalogError> {
+        let (kind, size, mtime) = match entry.content {
+            Some(content) => (MetaKind::File, content.size, content.mtime),
+            None => (MetaKind::Folder, 0, FileTime::default()),
+        };
+        let ctime = FileTime::default();
+        let meta = Meta { kind, size, mtime, mode: entry.mode, dev: 0, ino: 0, ctime, nlink: 1 };
+        self.put_entry(path, entry, Some(&meta), &[])
     }
 
     fn insert_row(

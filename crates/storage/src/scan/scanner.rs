@@ -31,8 +31,8 @@ enum RowLookup {
     Needed,
 }
 
-/// Differences between the folder and the committed tree, for a slave of a cluster. The catalogue
-/// keeps the entries of the tree.
+/// Differences between the folder and the committed tree. The catalogue keeps the entries of the
+/// tree.
 #[derive(Debug, Default)]
 pub struct DetectedChanges {
     /// Entries that differ from the tree, or lie where its content is missing.
@@ -53,9 +53,8 @@ pub struct Scanner {
     written: usize,
     /// Folders that the full scan has still to read; `None` if no full scan is running.
     open: Option<Vec<TreePath>>,
-    /// Differences of committed entries, which a scan must not overwrite; `None` in a standalone
-    /// slave.
-    detected: Option<DetectedChanges>,
+    /// Differences of committed entries, which a scan must not overwrite.
+    detected: DetectedChanges,
     /// Whether an event caused this scan, instead of a full scan.
     by_event: bool,
 }
@@ -66,10 +65,8 @@ impl Scanner {
         root: Folder,
         store: CatalogStore,
         watch: Option<FolderWatcher>,
-        follows: bool,
         stop: std::sync::Arc<AtomicBool>,
     ) -> Self {
-        let detected = follows.then(DetectedChanges::default);
         Self {
             root,
             store,
@@ -78,34 +75,22 @@ impl Scanner {
             stop,
             written: 0,
             open: None,
-            detected,
+            detected: DetectedChanges::default(),
             by_event: false,
         }
     }
 
     /// Returns the differences that were found since the last call.
     pub fn take_detected(&mut self) -> DetectedChanges {
-        self.detected.as_mut().map(std::mem::take).unwrap_or_default()
+        std::mem::take(&mut self.detected)
     }
 
     /// Returns whether a path has a committed entry of the cluster's tree.
     fn is_tree(&self, path: &TreePath) -> Result<bool, CatalogError> {
-        Ok(self.detected.is_some()
-            && self.store.row(path)?.is_some_and(|row| row.entry.version.is_some()))
-    }
-
-    /// Returns the unapplied names in a folder. The scan draws no conclusions from their files.
-    fn blocked_in(&self, folder: &TreePath) -> Result<HashSet<Vec<u8>>, CatalogError> {
-        if self.detected.is_none() {
-            return Ok(HashSet::new());
-        }
-        self.store.unapplied_in(folder)
+        Ok(self.store.row(path)?.is_some_and(|row| row.entry.version.is_some()))
     }
 
     fn is_blocked(&self, folder: &TreePath, name: &[u8]) -> Result<bool, CatalogError> {
-        if self.detected.is_none() {
-            return Ok(false);
-        }
         match std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok()) {
             Some(path) => self.store.is_blocked(&path),
             None => self.store.is_blocked(folder),
@@ -199,7 +184,8 @@ impl Scanner {
         if let Some(watch) = &mut self.watch {
             watch.add(&folder, path);
         }
-        let blocked = self.blocked_in(path)?;
+        // The scan draws no conclusions from the files of unapplied names.
+        let blocked = self.store.unapplied_in(path)?;
         let known = self.store.names(path)?;
         // A new folder needs no look-ups, which halves the time of a first scan.
         let lookup = if known.is_empty() { RowLookup::Skip } else { RowLookup::Needed };
@@ -407,9 +393,7 @@ impl Scanner {
                 Ok(())
             }
             (Kind::File, Kind::File) | (Kind::Folder, Kind::Folder) => {
-                self.detected
-                    .iter_mut()
-                    .for_each(|detected| detected.edited.push((path.clone(), *meta)));
+                self.detected.edited.push((path.clone(), *meta));
                 Ok(())
             }
             _ => self.report_vanished(path.clone()),
@@ -417,10 +401,7 @@ impl Scanner {
     }
 
     fn report_vanished(&mut self, path: TreePath) -> Result<(), CatalogError> {
-        let by_event = self.by_event;
-        self.detected
-            .iter_mut()
-            .for_each(|detected| detected.vanished.push((path.clone(), by_event)));
+        self.detected.vanished.push((path, self.by_event));
         Ok(())
     }
 

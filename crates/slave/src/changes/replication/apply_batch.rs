@@ -30,6 +30,8 @@ struct BatchResult {
     chmods: Vec<(TreePath, Meta)>,
     /// Contents that the disk refuses.
     refused: RefusedContents,
+    /// Paths where a user has put something else. They are scanned again.
+    rescans: Vec<TreePath>,
 }
 
 impl BatchResult {
@@ -41,6 +43,7 @@ impl BatchResult {
         self.chmods.append(&mut other.chmods);
         self.refused.puts.append(&mut other.refused.puts);
         self.refused.lost.append(&mut other.refused.lost);
+        self.rescans.append(&mut other.rescans);
     }
 }
 
@@ -74,8 +77,13 @@ impl ReplicaDriver {
                 .zip(&staged)
                 .try_for_each(|(committed, staged)| {
                     let is_local = self.local_changes.has(committed.entry.id);
-                    let staged = staged.as_ref();
-                    apply_entry(&mut disk, store, committed, is_local, staged, &unsynced, &mut out)
+                    let context = EntryContext {
+                        is_local,
+                        is_sole: self.is_sole,
+                        staged: staged.as_ref(),
+                        unsynced: &unsynced,
+                    };
+                    apply_entry(&mut disk, store, committed, &context, &mut out)
                 })
                 .and_then(|()| disk.sync())
                 .and_then(|()| {
@@ -119,6 +127,7 @@ impl ReplicaDriver {
             self.local_changes.drop_superseded_edits(&committed.entry.change);
         }
         self.local_changes.add_edited(out.chmods);
+        self.local_changes.rescan(out.rescans);
         self.discard_committed_staged(changes);
         // This event comes first, because refused contents are not fetched.
         events.extend(unapplied::refusals(store, &out.refused.puts)?);
@@ -165,29 +174,36 @@ pub(super) fn content_of(change: &Change, version: Lsn) -> Option<FileContent> {
     }
 }
 
+/// What is known about a change beside its entry in the log.
+#[derive(Clone, Copy)]
+struct EntryContext<'a> {
+    /// Whether the change was made in this slave's folder.
+    is_local: bool,
+    /// See [`ReplicaDriver::is_sole`].
+    is_sole: bool,
+    staged: Option<&'a StagedName>,
+    unsynced: &'a Unsynced,
+}
+
 /// Applies one change, or records that the disk refuses it.
-///
-/// `is_local` tells whether the change was made in this slave's folder.
 fn apply_entry(
     disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
     committed: &CommittedEntry,
-    is_local: bool,
-    staged: Option<&StagedName>,
-    unsynced: &Unsynced,
+    context: &EntryContext<'_>,
     out: &mut BatchResult,
 ) -> Result<(), ApplyError> {
     let (version, id, change) =
         (committed.entry.version, committed.entry.id, &committed.entry.change);
     debug!(
         "applying change {version}: {change:?}{}",
-        if staged.is_some() { ", staged" } else { "" }
+        if context.staged.is_some() { ", staged" } else { "" }
     );
     if let Change::Withdraw { of } = change {
         store.forget_change(*of)?;
         for (path, entry) in &committed.restored {
             let work = |batch: &mut Batch<'_, '_>| batch.restore(path, entry.as_ref(), version);
-            if let Err(reason) = attempt(disk, store, &[path], unsynced, out, work)? {
+            if let Err(reason) = attempt(disk, store, &[path], context, out, work)? {
                 warn_unapplied(version, path, &reason);
                 record_restored(store, path, entry.as_ref(), version, &reason, out)?;
             }
@@ -204,10 +220,10 @@ fn apply_entry(
         Change::Move { from, to } => vec![to, from],
         Change::Withdraw { .. } => Vec::new(),
     };
-    let work = |batch: &mut Batch<'_, '_>| batch.apply(committed, is_local, staged);
-    if let Err(reason) = attempt(disk, store, &paths, unsynced, out, work)? {
+    let work = |batch: &mut Batch<'_, '_>| batch.apply(committed);
+    if let Err(reason) = attempt(disk, store, &paths, context, out, work)? {
         paths.first().iter().for_each(|path| warn_unapplied(version, path, &reason));
-        record(store, committed, staged.is_some(), &reason, out)?;
+        record(store, committed, context.staged.is_some(), &reason, out)?;
     }
     Ok(store.record_change(id, Commit::from(&committed.entry))?)
 }
@@ -222,20 +238,20 @@ fn attempt(
     disk: &mut DiskTransaction<'_>,
     store: &CatalogStore,
     paths: &[&TreePath],
-    unsynced: &Unsynced,
+    context: &EntryContext<'_>,
     out: &mut BatchResult,
     work: impl FnOnce(&mut Batch<'_, '_>) -> Result<(), ApplyError>,
 ) -> Result<Result<(), String>, ApplyError> {
     let parents = paths.iter().filter_map(|path| path.split_last());
-    let failed = parents
-        .into_iter()
-        .find_map(|(parent, _)| unsynced.get(&parent).map(|reason| format!("{parent}: {reason}")));
+    let failed = parents.into_iter().find_map(|(parent, _)| {
+        context.unsynced.get(&parent).map(|reason| format!("{parent}: {reason}"))
+    });
     if let Some(reason) = failed {
         return Ok(Err(reason));
     }
     let Some(first) = paths.first() else { return Ok(Ok(())) };
     let tried = disk.attempt(store, first, |disk| {
-        let mut batch = Batch { disk, store, out: BatchResult::default() };
+        let mut batch = Batch { disk, store, context: *context, out: BatchResult::default() };
         work(&mut batch)?;
         Ok(batch.out)
     })?;
@@ -301,27 +317,23 @@ pub(super) fn check_not_source(store: &CatalogStore, path: &TreePath) -> Result<
 struct Batch<'a, 'b> {
     disk: &'a mut DiskTransaction<'b>,
     store: &'a CatalogStore,
+    context: EntryContext<'a>,
     out: BatchResult,
 }
 
 impl Batch<'_, '_> {
-    fn apply(
-        &mut self,
-        committed: &CommittedEntry,
-        is_local: bool,
-        staged: Option<&StagedName>,
-    ) -> Result<(), ApplyError> {
+    fn apply(&mut self, committed: &CommittedEntry) -> Result<(), ApplyError> {
         let (version, id) = (committed.entry.version, committed.entry.id);
         match &committed.entry.change {
             Change::Put { path, mode, .. } => {
                 if let Some(content) = content_of(&committed.entry.change, version) {
                     let entry = Entry { version, mode: *mode, content: Some(content) };
-                    self.put(path, &entry, content, id, staged, committed)?;
+                    self.put(path, &entry, content, id, committed)?;
                 }
             }
             Change::MakeFolder { path, mode } => self.make_folder(path, version, *mode)?,
-            Change::SetMode { path, mode } => self.set_mode(path, version, *mode, is_local)?,
-            Change::Remove { path, .. } => self.remove(path, version)?,
+            Change::SetMode { path, mode } => self.set_mode(path, version, *mode)?,
+            Change::Remove { path, recursive } => self.remove(path, version, *recursive)?,
             Change::Move { from, to } if from == to => self.store.set_lsn(to, version)?,
             Change::Move { from, to } => self.relocate(from, to, version)?,
             // A withdrawal is applied path by path.
@@ -336,9 +348,9 @@ impl Batch<'_, '_> {
         entry: &Entry,
         content: FileContent,
         id: ChangeId,
-        staged: Option<&StagedName>,
         committed: &CommittedEntry,
     ) -> Result<(), ApplyError> {
+        let staged = self.context.staged;
         check_not_source(self.store, path)?;
         self.ensure_unblocked(path)?;
         let (mut row, mut retained) = self.disk.load_rows(self.store, path)?;
@@ -370,12 +382,19 @@ impl Batch<'_, '_> {
         }
         if let Some(staged) = staged {
             self.disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
-            let meta = self.disk.put(path, &content, entry.mode, staged)?;
+            let meta = self.disk.put(path, entry.mode, staged)?;
             self.store.clear_unapplied(path)?;
             self.store.set_retained(path, None)?;
             self.store.put_entry(path, entry, Some(&meta), &[])?;
             self.out.used.push(id);
             return Ok(());
+        }
+        if self.context.is_sole {
+            // No other replica has the content. What is there instead is a local edit.
+            self.store.clear_unapplied(path)?;
+            self.store.set_retained(path, None)?;
+            self.out.rescans.push(path.clone());
+            return Ok(self.store.put_unverified(path, entry)?);
         }
         // The present content stays until the new content arrives.
         let there = self.disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
@@ -402,13 +421,8 @@ impl Batch<'_, '_> {
     ///
     /// A local chmod that is not proposed yet was made to an older version of the entry. So it is
     /// undone, unless the change itself is an earlier chmod in this folder.
-    fn set_mode(
-        &mut self,
-        path: &TreePath,
-        version: Lsn,
-        mode: Mode,
-        is_local: bool,
-    ) -> Result<(), ApplyError> {
+    fn set_mode(&mut self, path: &TreePath, version: Lsn, mode: Mode) -> Result<(), ApplyError> {
+        let is_local = self.context.is_local;
         let (row, retained) = self.disk.load_rows(self.store, path)?;
         self.store.set_lsn(path, version)?;
         self.store.set_mode(path, mode)?;
@@ -472,18 +486,43 @@ impl Batch<'_, '_> {
         Ok(self.store.put_entry(path, &entry, meta.as_ref(), &[])?)
     }
 
-    fn remove(&mut self, path: &TreePath, version: Lsn) -> Result<(), ApplyError> {
+    fn remove(&mut self, path: &TreePath, version: Lsn, recursive: bool) -> Result<(), ApplyError> {
         check_not_source(self.store, path)?;
         if let Some(reason) = unapplied::hidden_below(self.store, path)? {
             return Err(ApplyError::Refused(reason));
         }
         let (row, retained) = self.disk.load_rows(self.store, path)?;
+        if self.context.is_sole && (self.context.is_local || self.is_replaced(path, recursive)?) {
+            // What is there now was put there by a user, and becomes a change of its own.
+            self.out.rescans.push(path.clone());
+            return Ok(self.store.remove(path)?);
+        }
         if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
             self.disk.remove_folder(path, version)?;
         } else if self.disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())? {
             self.disk.remove(path, version)?;
         }
         Ok(self.store.remove(path)?)
+    }
+
+    /// Returns whether a user has replaced the entry at a path, or has added to a folder that was
+    /// empty.
+    fn is_replaced(&mut self, path: &TreePath, recursive: bool) -> Result<bool, ApplyError> {
+        let Some(meta) = self.disk.stat(path)? else { return Ok(false) };
+        let (row, retained) = (self.store.row(path)?, self.store.retained(path)?);
+        if !self.disk.is_known(path, &meta, row.as_ref(), retained.as_ref())? {
+            return Ok(true);
+        }
+        if recursive || meta.kind != MetaKind::Folder {
+            return Ok(false);
+        }
+        let mut names = self
+            .disk
+            .root
+            .open_folder(path)
+            .and_then(|folder| folder.list())
+            .map_err(ApplyError::at(path))?;
+        Ok(names.next().is_some())
     }
 
     fn relocate(&mut self, from: &TreePath, to: &TreePath, version: Lsn) -> Result<(), ApplyError> {
@@ -548,8 +587,7 @@ impl Batch<'_, '_> {
         self.store.remove(to)?;
         let mut meta = moved;
         if there {
-            let change = Change::Move { from: from.clone(), to: to.clone() };
-            meta = self.disk.apply(&change, version, None).map_err(ApplyError::at(to))?;
+            meta = self.disk.move_to(from, to, version)?;
         } else if folder {
             self.disk.ensure_folder_as(to, mode)?;
             meta = self.disk.stat(to)?;
@@ -563,7 +601,11 @@ impl Batch<'_, '_> {
             }
             Some(_) => {}
             None if row.here && !folder => {
-                if let Some(content) = content {
+                if let Some(content) = content.filter(|_| self.context.is_sole) {
+                    let entry = Entry { version, mode, content: Some(content) };
+                    self.store.put_unverified(to, &entry)?;
+                    self.out.rescans.push(to.clone());
+                } else if let Some(content) = content {
                     let entry = Entry { version, mode, content: Some(content) };
                     self.store.put_entry(to, &entry, None, &[])?;
                     self.out.lost.extend(relais_cluster::replica::lack_of_entry(to, &entry));
@@ -581,7 +623,7 @@ impl Batch<'_, '_> {
         entry: Option<&Entry>,
         version: Lsn,
     ) -> Result<(), ApplyError> {
-        let Some(entry) = entry else { return self.remove(path, version) };
+        let Some(entry) = entry else { return self.remove(path, version, true) };
         let Some(content) = entry.content else {
             return self.make_folder(path, entry.version, entry.mode);
         };

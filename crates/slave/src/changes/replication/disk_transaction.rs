@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use log::{debug, error, warn};
 use relais_cluster::FileContent;
-use relais_proto::{Change, Digest, Kind, Lsn, Mode, TreePath};
+use relais_proto::{Digest, Kind, Lsn, Mode, TreePath};
 use relais_storage::{CatalogRow, CatalogStore, RetainedContent, StagedName, Staging};
 use relais_tree::{
     Folder, Meta, MetaKind, OpenFile, TreeError, UnservedKind, hash_file, set_mode, set_times,
@@ -12,7 +12,7 @@ use relais_tree::{
 
 use super::quarantine::Quarantine;
 use super::{ApplyError, ReplicaDriver};
-use crate::changes::apply::{Applied, Applier, Displaced, FolderCache, OnForeign, set_mode_of};
+use crate::changes::apply::{Applied, Applier, Displaced, FolderCache, set_mode_of};
 use crate::changes::parallel::parallel_map;
 
 /// Why a displaced file was quarantined.
@@ -148,19 +148,19 @@ impl<'a> DiskTransaction<'a> {
         }
     }
 
-    /// Applies a change as a step that can be rolled back.
-    pub fn apply(
+    /// Moves an entry, as a step that can be rolled back. Returns its metadata.
+    pub fn move_to(
         &mut self,
-        change: &Change,
+        from: &TreePath,
+        to: &TreePath,
         version: Lsn,
-        staged: Option<&StagedName>,
-    ) -> Result<Option<Meta>, TreeError> {
-        let applied = self.with_applier(|applier| applier.apply(change, version, staged))?;
+    ) -> Result<Option<Meta>, ApplyError> {
+        let applied = self
+            .with_applier(|applier| applier.move_to(from, to, version))
+            .map_err(ApplyError::at(to))?;
         let meta = applied.meta;
         self.done.push(applied);
-        if matches!(change, Change::Remove { .. } | Change::Move { .. }) {
-            self.parents.clear();
-        }
+        self.parents.clear();
         Ok(meta)
     }
 
@@ -180,7 +180,6 @@ impl<'a> DiskTransaction<'a> {
             staging: self.staging,
             quarantine: self.quarantine,
             known,
-            on_foreign: OnForeign::Quarantine,
         })
     }
 
@@ -211,17 +210,18 @@ impl<'a> DiskTransaction<'a> {
     pub fn put(
         &mut self,
         path: &TreePath,
-        content: &FileContent,
         mode: Mode,
         staged: &StagedName,
     ) -> Result<Meta, ApplyError> {
         if let Some((parent, _)) = path.split_last() {
             self.ensure_folder(&parent)?;
         }
-        let change = put_of(path, content, mode);
-        self.apply(&change, content.put, Some(staged))
-            .map_err(ApplyError::at(path))?
-            .ok_or(ApplyError::Tree(TreeError::NotFound))
+        let applied = self
+            .with_applier(|applier| applier.put(path, mode, staged))
+            .map_err(ApplyError::at(path))?;
+        let meta = applied.meta;
+        self.done.push(applied);
+        meta.ok_or(ApplyError::Tree(TreeError::NotFound))
     }
 
     /// Sets mode and time of staged content. A file with the same bytes on another slave may have
@@ -244,8 +244,12 @@ impl<'a> DiskTransaction<'a> {
 
     /// Removes a known file. The step can be rolled back.
     pub fn remove(&mut self, path: &TreePath, version: Lsn) -> Result<(), ApplyError> {
-        let change = Change::Remove { path: path.clone(), recursive: true };
-        self.apply(&change, version, None).map_err(ApplyError::at(path)).map(drop)
+        let applied = self
+            .with_applier(|applier| applier.remove(path, version))
+            .map_err(ApplyError::at(path))?;
+        self.done.push(applied);
+        self.parents.clear();
+        Ok(())
     }
 
     /// Removes a folder and its known entries; unknown ones are quarantined.
@@ -429,12 +433,6 @@ impl<'a> DiskTransaction<'a> {
             Err(e) => Err(e),
         }
     }
-}
-
-/// Builds a put of this content.
-pub(super) fn put_of(path: &TreePath, content: &FileContent, mode: Mode) -> Change {
-    let FileContent { size, digest, mtime, .. } = *content;
-    Change::Put { path: path.clone(), size, digest, mtime, mode }
 }
 
 impl ReplicaDriver {

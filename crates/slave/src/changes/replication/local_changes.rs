@@ -4,11 +4,14 @@
 //! based on. If the master refuses it, the file is quarantined. A removed file is fetched again.
 //! With `--watch all` a removal that an event has reported is proposed as a change instead. This
 //! module also runs the scrub.
+//!
+//! In a standalone slave no other replica could restore a file. There all that users do is
+//! proposed, and a refused local change is looked at again.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use log::{error, info, warn};
+use log::{debug, error, info, warn};
 use relais_cluster::ChangeRequest;
 use relais_cluster::replica::{Event, lack_of_entry};
 use relais_proto::{Change, ChangeId, Digest, Expect, FileTime, Kind, Lsn, Mode, Scrub, TreePath};
@@ -32,8 +35,10 @@ const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
 /// Delay before a refused file is quarantined. The refusal may arrive before the change that caused
 /// it, and that change may match the file.
 const REJECT_DELAY: Duration = Duration::from_millis(1500);
-/// Most local changes that are proposed at the same time.
+/// Most new local changes that are proposed at the same time.
 const MOST_PROPOSED: usize = 256;
+/// Proposed changes above which no more removals are proposed.
+const MOST_PENDING: usize = 16 * MOST_PROPOSED;
 /// Time in which a file is not checked again after a report of damage proved wrong.
 const CLEARED_TIME: Duration = Duration::from_secs(10 * 60);
 /// Time window of [`MOST_REMOVALS`].
@@ -63,6 +68,7 @@ enum LocalChangeKind {
     },
     Removal {
         base: Lsn,
+        recursive: bool,
     },
 }
 
@@ -93,10 +99,8 @@ impl LocalChange {
             LocalChangeKind::Mode { mode, base } => {
                 (Change::SetMode { path, mode: *mode }, Expect::Lsn(*base))
             }
-            // Removals are proposed one by one, entries before their folder. So no entry is removed
-            // that was added meanwhile.
-            LocalChangeKind::Removal { base } => {
-                (Change::Remove { path, recursive: false }, Expect::Lsn(*base))
+            LocalChangeKind::Removal { base, recursive } => {
+                (Change::Remove { path, recursive: *recursive }, Expect::Lsn(*base))
             }
         };
         ChangeRequest { id, change, expect, keep_mode: false }
@@ -134,6 +138,8 @@ pub(super) struct LocalChanges {
     /// Refused changes with the time and reason of the refusal.
     rejected: Vec<(Instant, LocalChange, String)>,
     looked: Option<Instant>,
+    /// Whether the last look proposed as many changes as it may.
+    is_busy: bool,
     /// Start of the removal window, and number of removals in it.
     removals: Option<(Instant, u64)>,
     /// Files that the scrub has still to read.
@@ -169,6 +175,14 @@ impl LocalChanges {
         self.by_id.insert(id, change);
         self.by_path.insert(path, id);
         Some(Event::Proposed { session: None, request: asked, copies: 0 })
+    }
+
+    /// Proposes a folder, unless that is done already.
+    pub fn add_folder(&mut self, path: TreePath, mode: Mode) -> Option<Event> {
+        if self.by_path.contains_key(&path) {
+            return None;
+        }
+        self.add(path, LocalChangeKind::Folder { mode })
     }
 
     /// Schedules proposals for the files of a branch.
@@ -230,6 +244,20 @@ impl LocalChanges {
     /// Schedules a check of entries that differed while a change was applied.
     pub fn add_edited(&mut self, edited: Vec<(TreePath, Meta)>) {
         self.edited.extend(edited);
+    }
+
+    /// Schedules a scan of paths.
+    pub fn rescan(&mut self, paths: Vec<TreePath>) {
+        self.superseded.extend(paths);
+    }
+
+    /// Returns whether the removal of a folder above the path is proposed.
+    fn is_removed_with_folder(&self, path: &TreePath) -> bool {
+        let parent = |path: &TreePath| path.split_last().map(|(folder, _)| folder);
+        std::iter::successors(parent(path), parent).any(|folder| {
+            let change = self.by_path.get(&folder).and_then(|id| self.by_id.get(id));
+            change.is_some_and(|change| matches!(change.kind, LocalChangeKind::Removal { .. }))
+        })
     }
 
     /// Proposes all changes again on a new link.
@@ -298,7 +326,9 @@ impl ReplicaDriver {
             return Ok(());
         }
         let store = &scanner.store;
-        for (path, by_event) in std::mem::take(&mut self.local_changes.vanished) {
+        while self.local_changes.by_id.len() < MOST_PENDING
+            && let Some((path, by_event)) = self.local_changes.vanished.pop_first()
+        {
             if self.local_changes.is_pending(&path) {
                 // The earlier local change at the path is decided first.
                 scanner.debounce.add(path, Instant::now());
@@ -326,7 +356,11 @@ impl ReplicaDriver {
             self.local_changes.by_path.remove(&change.path);
             self.finish_quarantine(change, &reason, store, events)?;
         }
-        if self.local_changes.looked.is_some_and(|looked| looked.elapsed() < CHECK_INTERVAL) {
+        // After a full set of proposals the next follows as soon as these are committed.
+        let is_paced = !(self.local_changes.is_busy && self.local_changes.by_id.is_empty());
+        if is_paced
+            && self.local_changes.looked.is_some_and(|looked| looked.elapsed() < CHECK_INTERVAL)
+        {
             return Ok(());
         }
         self.local_changes.looked = Some(Instant::now());
@@ -352,6 +386,7 @@ impl ReplicaDriver {
         self.local_changes.refused.retain(|_, at| at.elapsed() < REFUSED_INTERVAL);
         let mut after = TreePath::root();
         let mut offered = 0;
+        self.local_changes.is_busy = false;
         while offered < room {
             let rows = scanner.store.uncommitted(&after, 256)?;
             let Some((last, _)) = rows.last() else { return Ok(()) };
@@ -375,6 +410,7 @@ impl ReplicaDriver {
                 offered += 1;
             }
         }
+        self.local_changes.is_busy = true;
         Ok(())
     }
 
@@ -408,7 +444,19 @@ impl ReplicaDriver {
             return Ok(());
         }
         // A file under a mount was not removed.
-        let by_event = by_event && self.is_reachable(path, store);
+        let is_reachable = self.is_reachable(path, store);
+        if self.is_sole {
+            if is_reachable
+                && let Some(base) = row.entry.version
+                && !self.local_changes.is_removed_with_folder(path)
+            {
+                info!("{path} was removed locally");
+                let removal = LocalChangeKind::Removal { base, recursive: true };
+                events.extend(self.local_changes.add(path.clone(), removal));
+            }
+            return Ok(());
+        }
+        let by_event = by_event && is_reachable;
         if by_event
             && self.watch == WatchMode::All
             && self.link_announced
@@ -426,8 +474,13 @@ impl ReplicaDriver {
                 self.local_changes.count_removals(gone.len() as u64);
                 info!("{path} was removed locally; proposing its removal");
                 gone.sort_unstable_by(|a, b| b.0.cmp(&a.0));
+                // Removals are proposed one by one, entries before their folder. So no entry is
+                // removed that was added meanwhile.
                 for (path, row) in gone {
-                    let removal = row.entry.version.map(|base| LocalChangeKind::Removal { base });
+                    let removal = row
+                        .entry
+                        .version
+                        .map(|base| LocalChangeKind::Removal { base, recursive: false });
                     events
                         .extend(removal.and_then(|removal| self.local_changes.add(path, removal)));
                 }
@@ -452,7 +505,7 @@ impl ReplicaDriver {
         match self.disk_transaction(store).stat(path) {
             Err(ApplyError::Catalog(e)) => Err(e),
             Err(e) => {
-                log::debug!("cannot read {path}: {e}");
+                debug!("cannot read {path}: {e}");
                 Ok(None)
             }
             stated => Ok(stated.unwrap_or_default()),
@@ -641,7 +694,7 @@ impl ReplicaDriver {
         // The content is hashed even so, because a program may have restored the time.
         let edit = PendingEdit { meta: meta.into(), mode: meta.mode, base, ordered: false };
         if self.local_changes.edits.get(&path).is_none_or(|known| known.meta != edit.meta) {
-            log::debug!(
+            debug!(
                 "{path} was changed locally{}",
                 if same { ", perhaps only in name" } else { "" }
             );
@@ -749,8 +802,10 @@ impl ReplicaDriver {
         else {
             return Ok(());
         };
-        // If others have changed only the mode meanwhile, the latest LSN is the base.
-        let base = row.entry.version.filter(|_| same && row.here).unwrap_or(edit.base);
+        // If others have changed only the mode meanwhile, the latest LSN is the base. A sole folder
+        // is always right.
+        let base =
+            row.entry.version.filter(|_| same && row.here || self.is_sole).unwrap_or(edit.base);
         if row.entry.version != Some(base) {
             if self.quarantine_path(&of.path, "it was edited while another change was made") {
                 let mut events = VecDeque::new();
@@ -772,7 +827,7 @@ impl ReplicaDriver {
                 mtime,
                 digest,
                 mode: wanted_mode(&row, edit.mode),
-                expect: Expect::Lsn(edit.base),
+                expect: Expect::Lsn(base),
             };
             let event = self.local_changes.add(of.path.clone(), kind);
             self.deferred.extend(event);
@@ -847,7 +902,7 @@ impl ReplicaDriver {
         path: &TreePath,
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
-        let Some(row) = store.row(path)? else { return Ok(()) };
+        let Some(row) = store.row(path)?.filter(|_| !self.is_sole) else { return Ok(()) };
         if !row.here || row.entry.kind != Kind::File || row.entry.version.is_none() {
             return Ok(());
         }
@@ -901,6 +956,9 @@ impl ReplicaDriver {
         store: &CatalogStore,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
+        if self.is_sole {
+            return self.drop_refused(id, reason, store);
+        }
         let Some(change) = self.local_changes.by_id.remove(&id) else { return Ok(()) };
         if matches!(change.kind, LocalChangeKind::File { .. }) {
             self.local_changes.rejected.push((Instant::now(), change, reason.to_owned()));
@@ -908,6 +966,23 @@ impl ReplicaDriver {
         }
         self.local_changes.by_path.remove(&change.path);
         self.finish_quarantine(change, reason, store, events)
+    }
+
+    /// Drops a refused change of a sole folder, and scans its path again.
+    fn drop_refused(
+        &mut self,
+        id: ChangeId,
+        reason: &str,
+        store: &CatalogStore,
+    ) -> Result<(), CatalogError> {
+        let Some(LocalChange { path, .. }) = self.local_changes.remove(id) else { return Ok(()) };
+        debug!("the local change of {path} is looked at again: {reason}");
+        // A new file is proposed again by its row, which a scan does not change.
+        if store.row(&path)?.is_some_and(|row| row.entry.version.is_none()) {
+            self.local_changes.refused.insert(path.clone(), Instant::now());
+        }
+        self.local_changes.superseded.push(path);
+        Ok(())
     }
 
     fn finish_quarantine(
@@ -984,10 +1059,15 @@ impl ReplicaDriver {
             return Ok(());
         }
         // The user may have changed the mode again. The next scan finds that.
-        if matches!(change.kind, LocalChangeKind::Mode { .. }) {
+        if self.is_sole || matches!(change.kind, LocalChangeKind::Mode { .. }) {
             let path = change.path.clone();
+            let is_current = store.row(&path)?.zip(self.stat(&path, store)?);
             self.local_changes.remove(id);
-            self.local_changes.superseded.push(path);
+            if !is_current
+                .is_some_and(|(row, meta)| row.matches(&meta) && row.on_disk.mode == meta.mode)
+            {
+                self.local_changes.superseded.push(path);
+            }
             return Ok(());
         }
         self.quarantine_change(id, "another change was made to the path", store, events)

@@ -1,10 +1,11 @@
-//! Replication in a slave of a cluster. Proposals of sessions go to the master, and committed
-//! changes of the master are applied.
+//! Replication. Proposals of sessions go to the coordinator, and committed changes are applied. The
+//! coordinator is that of the master, or in a standalone slave its own.
 //!
 //! The driver runs the state machine [`Replica`], which makes all decisions. The driver does the
 //! I/O: disk, catalogue, link and transfers. Only the thread of the catalogue writer runs it.
 
 mod apply_batch;
+mod blocking_entries;
 mod disk_transaction;
 mod local_changes;
 mod pending_answers;
@@ -15,7 +16,7 @@ mod resync;
 mod retry;
 mod unapplied;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,13 +30,14 @@ use relais_proto::{
     ChangeId, ClusterId, ErrorCode, FolderId, Lsn, Refusal, SlaveId, ToSlave, TreePage, TreePath,
 };
 use relais_storage::{
-    CatalogError, CatalogStore, Commit, CommitReceipt, History, ProposalResult, Scanner,
-    StagedName, Staging, WatchMode,
+    CatalogError, CatalogStore, Commit, CommitReceipt, ProposalResult, Scanner, StagedName,
+    Staging, WatchMode,
 };
 use relais_tree::{Folder, TreeError};
 
 use self::local_changes::LocalChanges;
 use self::pending_answers::PendingAnswers;
+use self::proposals::HeldProposal;
 use self::quarantine::Quarantine;
 use self::retry::ParkedContents;
 use super::channel::ProposalSocket;
@@ -64,8 +66,8 @@ pub struct ReplicaDriverConfig {
     pub mailbox: LinkMailbox,
     /// Link events that arrived earlier.
     pub backlog: Vec<LinkEvent>,
-    /// Threads that fetch content from other slaves.
-    pub fetch_pool: FetchPool,
+    /// Threads that fetch content from other slaves; `None` in a standalone slave.
+    pub fetch_pool: Option<FetchPool>,
     /// How the folder is watched; decides whether local removals become changes.
     pub watch: WatchMode,
     /// Token of the writer lock. A reader that finds it in the catalogue trusts the row with it.
@@ -85,7 +87,10 @@ pub struct ReplicaDriver {
     recording: Recording<ReplicaRecorder>,
     mailbox: LinkMailbox,
     backlog: Vec<LinkEvent>,
-    fetch_pool: FetchPool,
+    fetch_pool: Option<FetchPool>,
+    /// Whether no other folder has the contents, as in a standalone slave. What users do in the
+    /// folder is then always taken up, because nothing could be fetched again.
+    is_sole: bool,
     started: Instant,
     last_tick: Instant,
     /// Number of the present link.
@@ -104,6 +109,8 @@ pub struct ReplicaDriver {
     /// Puts that were committed before a session proposed them on this link.
     known: HashSet<ChangeId>,
     local_changes: LocalChanges,
+    /// Proposals that wait for local changes, in the order of each session.
+    held: Vec<HeldProposal>,
     /// Channels that ask for the holders of a content.
     holder_queries: HashMap<Lsn, Vec<u64>>,
     /// Events for the next iteration.
@@ -145,6 +152,7 @@ impl ReplicaDriver {
             watch,
             writer_token,
         } = parts;
+        let is_sole = fetch_pool.is_none();
         let (staging, handoff) = (Staging::open(&root)?, HandoffListener::bind(&root)?);
         let mut quarantine = Quarantine::open(&root)?;
         let mut staged = HashMap::new();
@@ -156,6 +164,9 @@ impl ReplicaDriver {
             // Content from other slaves is fetched again. An upload of a session may be resumed.
             if name.is_fetched() {
                 restore_held(&root, &staging, &mut quarantine, store, &name)?;
+            } else if name.is_sealed() && is_sole && store.commit_of(name.id())?.is_some() {
+                // The former process has ended between the commit and the removal.
+                staging.discard(&name);
             } else if name.is_sealed() {
                 staged.insert(name.id(), name);
             }
@@ -163,7 +174,10 @@ impl ReplicaDriver {
         let position = store.position()?;
         scoreboard.set_visible_lsn(position.applied);
         scoreboard.set_applied_lsn(position.applied);
-        let (lacks, ids) = (store.missing_content()?, staged.keys().copied().collect());
+        // In a standalone slave sessions may have proposals for these uploads already, so they are
+        // left to the sweeper.
+        let ids = if is_sole { BTreeSet::new() } else { staged.keys().copied().collect() };
+        let lacks = store.missing_content()?;
         let tape = Recording::start(&format!("slave-{slave}"), |to| {
             ReplicaRecorder::begin(slave, folder, &position, &lacks, &ids, to)
         });
@@ -182,6 +196,7 @@ impl ReplicaDriver {
             recording: tape,
             mailbox,
             backlog,
+            is_sole,
             fetch_pool,
             started: Instant::now(),
             last_tick: Instant::now(),
@@ -193,6 +208,7 @@ impl ReplicaDriver {
             checked: HashMap::new(),
             known: HashSet::new(),
             local_changes: LocalChanges::default(),
+            held: Vec::new(),
             holder_queries: HashMap::new(),
             deferred: VecDeque::new(),
             initial_events: first,
@@ -213,7 +229,8 @@ impl ReplicaDriver {
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.receiver
             .fds(self.proposal_capacity() > 0)
-            .chain([self.mailbox.as_fd(), self.fetch_pool.as_fd()])
+            .chain([self.mailbox.as_fd()])
+            .chain(self.fetch_pool.iter().map(FetchPool::as_fd))
     }
 
     /// Returns the time of the next tick.
@@ -251,7 +268,9 @@ impl ReplicaDriver {
         }
         self.recording.flush();
         run?;
-        self.fetch_pool.retain_partials(|put| self.replica.wants(put));
+        if let Some(pool) = &self.fetch_pool {
+            pool.retain_partials(|put| self.replica.wants(put));
+        }
         let quarantined = self.quarantine.take_count();
         if quarantined > 0 {
             scanner.store.add_to_total("set-aside", quarantined)?;
@@ -317,7 +336,11 @@ impl ReplicaDriver {
             Action::Adopt { listing, position } => {
                 self.resync(&listing, &position, store, events)?
             }
-            Action::Fetch { put, lack, from } => self.fetch_pool.order(put, lack, from),
+            Action::Fetch { put, lack, from } => {
+                if let Some(pool) = &self.fetch_pool {
+                    pool.order(put, lack, from);
+                }
+            }
             Action::Publish { id, put } => {
                 let mut all = vec![(id, put)];
                 // Several contents share one sync.
@@ -372,7 +395,7 @@ impl ReplicaDriver {
 
     /// Notes that the master of this cluster numbers the changes of the catalogue.
     pub(super) fn note_history(&self, store: &CatalogStore) -> Result<(), CatalogError> {
-        self.cluster.map_or(Ok(()), |cluster| store.set_history(History::Cluster(cluster)))
+        self.cluster.map_or(Ok(()), |cluster| store.set_history(cluster))
     }
 
     fn take_link_events(
@@ -419,7 +442,9 @@ impl ReplicaDriver {
                 LinkEvent::MasterLsn(lsn) => events.push_back(Event::MasterLsn(lsn)),
                 LinkEvent::Peers(peers) => {
                     store.set_peers(&peers)?;
-                    self.fetch_pool.set_peers(peers);
+                    if let Some(pool) = &self.fetch_pool {
+                        pool.set_peers(peers);
+                    }
                 }
                 LinkEvent::TreeQuery { query, ids } => self.send_tree(query, ids, store)?,
                 LinkEvent::Recovering(epoch) => {
@@ -654,7 +679,7 @@ fn check_history(
     latest: Lsn,
 ) -> Result<(), CatalogError> {
     match store.history()? {
-        Some(History::Cluster(other)) if other != cluster && latest.number > 0 => {
+        Some(other) if other != cluster && latest.number > 0 => {
             warn!("this folder was part of another cluster; its files join this one as new files");
             store.forget_history()?;
             Err(CatalogError::NotRecorded("the history of another cluster".to_owned()))

@@ -1,23 +1,39 @@
 //! Checks the proposals of sessions, syncs their staged content, and passes them to the replica.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use log::error;
 use relais_cluster::ChangeRequest;
-use relais_cluster::replica::Event;
-use relais_proto::{Change, ErrorCode, FolderId, Lsn, Refusal, ToMaster, TreePath};
+use relais_cluster::replica::{Event, SessionId};
+use relais_proto::{Change, ErrorCode, FolderId, Kind, Lsn, Refusal, ToMaster, TreePath};
 use relais_storage::{CatalogError, CatalogStore, Proposal, StagedName, changes_unavailable_at};
-use relais_tree::{MetaKind, TreeError};
+use relais_tree::TreeError;
 
 use super::ReplicaDriver;
-use crate::changes::commit::{is_full, sync_file};
+use super::blocking_entries::{BlockingEntries, is_unserved};
 use crate::changes::parallel::parallel_map;
 use crate::changes::proposal_receiver::BATCH;
 use relais_engine::refuse;
 
+/// Bytes of the disk that are kept free of new files and folders; less of a small disk.
+const KEPT_FREE: u64 = 256 * 1024;
 /// Most proposals that are on the way to the master or being applied. One batch is committed while
 /// another one is applied.
 const UNDER_WAY: usize = 2 * BATCH;
+
+/// Time that a change waits for a local change at its path to be numbered.
+const HOLD: Duration = Duration::from_secs(5);
+
+/// A proposal that waits for a local change at its path.
+pub(super) struct HeldProposal {
+    channel: u64,
+    session: SessionId,
+    proposal: Proposal,
+    /// The refusal if its content could not be synced.
+    unsynced: Option<Refusal>,
+    since: Instant,
+}
 
 impl ReplicaDriver {
     /// Reads proposals from the channels.
@@ -37,13 +53,26 @@ impl ReplicaDriver {
         for (channel, put) in gathered.holders {
             self.ask_holders(channel, put);
         }
-        if gathered.proposals.is_empty() {
-            return Ok(());
-        }
-        let full = rustix::fs::fstatvfs(&self.root).is_ok_and(|disk| is_full(&disk));
+        let now = Instant::now();
         let unsynced = self.sync_staged(&gathered.proposals);
+        let mut waiting = std::mem::take(&mut self.held);
+        waiting.retain(|held| self.pending_answers.change_of(held.session).is_some());
         for ((channel, proposal), unsynced) in gathered.proposals.into_iter().zip(unsynced) {
             let session = self.pending_answers.register(channel, &proposal.change);
+            waiting.push(HeldProposal { channel, session, proposal, unsynced, since: now });
+        }
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let mut paused = BTreeSet::new();
+        let full = rustix::fs::fstatvfs(&self.root).is_ok_and(|disk| is_full(&disk));
+        for held in waiting {
+            // Changes of one session are made in their order.
+            if paused.contains(&held.channel) {
+                self.held.push(held);
+                continue;
+            }
+            let HeldProposal { channel, session, proposal, unsynced, since } = held;
             // If the content is missing here, it is taken from the upload, unless that is gone.
             let known = store
                 .commit_of(proposal.id)?
@@ -58,7 +87,27 @@ impl ReplicaDriver {
                 None if full && needs_room(&proposal.change) => {
                     Some(Refusal::new(ErrorCode::NoSpace, "the server's disk is full"))
                 }
-                None => unsynced.or_else(|| self.blocking_entry(&proposal.change)),
+                None if unsynced.is_some() => unsynced,
+                None if self.is_sole => {
+                    events.extend(self.propose_folders_of(&proposal.change, store)?);
+                    let blocked = BlockingEntries::new(&self.root, store).of(&proposal.change)?;
+                    if blocked.as_ref().is_some_and(|refusal| refusal.retry_after > 0)
+                        && since.elapsed() < HOLD
+                    {
+                        paused.insert(channel);
+                        let unsynced = None;
+                        self.held.push(HeldProposal {
+                            channel,
+                            session,
+                            proposal,
+                            unsynced,
+                            since,
+                        });
+                        continue;
+                    }
+                    blocked
+                }
+                None => self.blocking_entry(&proposal.change),
             };
             if let Some(refusal) = refusal {
                 self.discard_unneeded(&proposal);
@@ -66,8 +115,10 @@ impl ReplicaDriver {
                 continue;
             }
             let Proposal { id, change, expect, keep_mode, staged, copies, .. } = proposal;
-            // A change without content needs no copies; the journal is enough.
+            // A change without content needs no copies; the journal is enough. A standalone slave
+            // has no others.
             let copies = match change {
+                _ if self.is_sole => 0,
                 Change::Put { .. } if copies == 0 => self.scoreboard.copies(),
                 Change::Put { .. } => copies,
                 _ => 0,
@@ -85,6 +136,7 @@ impl ReplicaDriver {
                 copies,
             });
         }
+        self.receiver.pause(paused);
         Ok(())
     }
 
@@ -157,7 +209,10 @@ impl ReplicaDriver {
         };
         let unsynced: Vec<_> = staged.iter().filter(|(_, _, synced)| !synced).collect();
         let folder = &self.staging.staged;
-        let synced = parallel_map(&unsynced, |(_, name, _)| sync_file(folder, name));
+        let synced = parallel_map(&unsynced, |(_, name, _)| {
+            let file = folder.open_read(name.as_str())?.file;
+            file.sync_all().map_err(|e| TreeError::Io("sync the file", e))
+        });
         for ((at, ..), result) in unsynced.into_iter().zip(synced) {
             if let Err(e) = result {
                 failed(*at, &e);
@@ -187,14 +242,42 @@ impl ReplicaDriver {
         if let Err(e) = folder.check_writable() {
             return self.refuse_storage(change, &parent, &e);
         }
-        let survey = folder.survey(name.as_bytes()).ok()?;
-        let what = match survey.meta.kind {
-            _ if survey.mount_point => "a mount point",
-            MetaKind::Link => "a symbolic link",
-            MetaKind::Special => "a device, FIFO or socket",
-            MetaKind::File | MetaKind::Folder => return None,
+        is_unserved(path, &folder.survey(name.as_bytes()).ok()?)
+    }
+
+    /// Proposes new local folders at and above the paths of a change, so that they are numbered
+    /// before it.
+    fn propose_folders_of(
+        &mut self,
+        change: &Change,
+        store: &CatalogStore,
+    ) -> Result<Vec<Event>, CatalogError> {
+        let paths = match change {
+            Change::Move { from, to } => vec![from, to],
+            Change::Put { path, .. }
+            | Change::MakeFolder { path, .. }
+            | Change::SetMode { path, .. }
+            | Change::Remove { path, .. } => vec![path],
+            Change::Withdraw { .. } => Vec::new(),
         };
-        Some(Refusal::at(path, ErrorCode::NotServed, format!("{what} has that name")))
+        let mut events = Vec::new();
+        for path in paths {
+            let mut new = Vec::new();
+            let mut at = Some(path.clone());
+            while let Some(path) = at.filter(|path| !path.is_root()) {
+                let row = store.row(&path)?;
+                if row.as_ref().is_some_and(|row| row.entry.version.is_some()) {
+                    break;
+                }
+                at = path.split_last().map(|(parent, _)| parent);
+                let folder = row.filter(|row| row.entry.kind == Kind::Folder);
+                new.extend(folder.map(|row| (path, row.entry.mode)));
+            }
+            for (path, mode) in new.into_iter().rev() {
+                events.extend(self.local_changes.add_folder(path, mode));
+            }
+        }
+        Ok(events)
     }
 }
 
@@ -207,6 +290,16 @@ impl ReplicaDriver {
         let reason = format!("this slave cannot store it: {whose}{}", e.reason());
         Some(Refusal::at(path, ErrorCode::NotServed, reason))
     }
+}
+
+/// Returns whether the disk has hardly any space or no inode. The rest is for the journal and the
+/// catalogue, and so for changes that remove something.
+fn is_full(disk: &rustix::fs::StatVfs) -> bool {
+    // Some file systems do not report their size.
+    disk.f_files > 0 && disk.f_favail == 0
+        || disk.f_blocks > 0
+            && disk.f_bavail.saturating_mul(disk.f_frsize)
+                < KEPT_FREE.min(disk.f_blocks.saturating_mul(disk.f_frsize) / 64)
 }
 
 fn needs_room(change: &Change) -> bool {

@@ -12,7 +12,7 @@ use relais_tree::Meta;
 use super::apply_batch::check_not_source;
 use super::disk_transaction::DiskTransaction;
 use super::{ApplyError, ReplicaDriver, roll_back_catalog};
-use crate::replicator::fetch::FetchedFile;
+use crate::replicator::fetch::{FetchPool, FetchedFile};
 
 /// Result of publishing a content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl ReplicaDriver {
         store: &CatalogStore,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
-        let done = self.fetch_pool.take();
+        let done = self.fetch_pool.as_ref().map(FetchPool::take).unwrap_or_default();
         let mut whole = Vec::new();
         for fetched in done {
             match fetched.result {
@@ -222,7 +222,7 @@ pub(super) fn publish_one(
     let (row, retained) = disk.load_rows(store, path)?;
     disk.fix_attributes(content, entry.mode, name)?;
     disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
-    disk.put(path, content, entry.mode, name)
+    disk.put(path, entry.mode, name)
 }
 
 fn record(store: &CatalogStore, rows: &[(TreePath, Entry, Meta)]) -> Result<(), CatalogError> {

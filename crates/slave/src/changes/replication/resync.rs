@@ -336,7 +336,7 @@ fn install_file(
     }
     if let Some(held) = held {
         disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
-        let meta = disk.put(path, content, entry.mode, held)?;
+        let meta = disk.put(path, entry.mode, held)?;
         store.clear_unapplied(path)?;
         store.set_retained(path, None)?;
         return Ok(store.put_entry(path, entry, Some(&meta), &[])?);

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use log::{info, warn};
 use relais_cluster::replica::Event;
 use relais_cluster::{Entry, FileContent};
-use relais_proto::{Change, Lsn, TreePath};
+use relais_proto::{Lsn, TreePath};
 use relais_storage::{CatalogError, CatalogStore, Scanner, StagedName, UnappliedPath};
 use relais_tree::Folder;
 
@@ -248,8 +248,7 @@ fn install_content(
         && disk.stat(source)?.is_some_and(|meta| lies.matches_except_ctime(&meta))
     {
         disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
-        let change = Change::Move { from: source.clone(), to: path.clone() };
-        let moved = disk.apply(&change, record.version, None).map_err(ApplyError::at(path))?;
+        let moved = disk.move_to(source, path, record.version)?;
         store.set_retained(source, None)?;
         store.set_retained(path, None)?;
         store.put_entry(path, entry, moved.as_ref(), &[])?;

@@ -1,25 +1,26 @@
-//! What in the folder keeps a change from being made, though the catalogue knows nothing of it: a link, a mount
-//! point, a file that somebody is just writing. Looked at right before the change is numbered.
+//! Entries of a standalone slave's folder that keep a change from being made: what is not served,
+//! and what users have put there or edited that is not numbered yet.
 //!
-//! Nothing that the catalogue does not have is ever replaced or removed: it may be somebody's only copy.
+//! The check comes right before the change is proposed. It changes nothing. In a cluster only
+//! entries that are not served block a change, because other slaves do not have the rest.
 
+use relais_engine::refuse;
 use relais_proto::{Change, ErrorCode, Kind, Refusal, TreePath};
 use relais_storage::{CatalogError, CatalogRow, CatalogStore, SkipReason, changes_unavailable_at};
 use relais_tree::{EntryInfo, Folder, MetaKind, TreeError};
 
-use super::apply::FolderCache;
-use relais_engine::refuse;
+use crate::changes::apply::FolderCache;
 
-/// What lies at a path on the disk, and what the catalogue has there.
+/// What is at a path on the disk, and what the catalogue has there.
 struct Found {
     survey: Option<EntryInfo>,
     row: Option<CatalogRow>,
-    /// Why it is not served, if the catalogue leaves it out.
+    /// Why the entry is not served, if the catalogue has skipped it.
     skip: Option<SkipReason>,
 }
 
-/// Looks for obstacles.
-pub struct Obstacles<'a> {
+/// Looks for blocking entries.
+pub(super) struct BlockingEntries<'a> {
     root: &'a Folder,
     store: &'a CatalogStore,
     parents: FolderCache<'a>,
@@ -32,7 +33,7 @@ fn being_changed(path: &TreePath) -> Refusal {
     changes_unavailable_at(path, "it is just being changed on the server; try again in a second")
 }
 
-/// Something that the catalogue does not have: for good, or only for now.
+/// Refusal for an entry that the catalogue does not have.
 fn unknown(path: &TreePath, skip: Option<SkipReason>) -> Refusal {
     match skip {
         Some(skip) => Refusal::at(path, ErrorCode::NotServed, skip.text()),
@@ -40,7 +41,7 @@ fn unknown(path: &TreePath, skip: Option<SkipReason>) -> Refusal {
     }
 }
 
-/// A folder stays as long as it holds something that is not served: what is at this path.
+/// Refusal to remove a folder with an entry that is not served.
 fn keeps_folder(below: &TreePath, what: &str) -> Refusal {
     Refusal::at(
         below,
@@ -49,27 +50,32 @@ fn keeps_folder(below: &TreePath, what: &str) -> Refusal {
     )
 }
 
-fn not_served(path: &TreePath, what: &str) -> Refusal {
-    Refusal::at(path, ErrorCode::NotServed, format!("{what} has that name"))
+/// Returns the refusal for an entry that is not served.
+pub(super) fn is_unserved(path: &TreePath, survey: &EntryInfo) -> Option<Refusal> {
+    let what = match survey.meta.kind {
+        _ if survey.mount_point => "a mount point",
+        MetaKind::Link => "a symbolic link",
+        MetaKind::Special => "a device, FIFO or socket",
+        MetaKind::File | MetaKind::Folder => return None,
+    };
+    Some(Refusal::at(path, ErrorCode::NotServed, format!("{what} has that name")))
 }
 
-impl<'a> Obstacles<'a> {
-    /// For changes that are made together: none of them moves a folder.
-    #[must_use]
+impl<'a> BlockingEntries<'a> {
     pub fn new(root: &'a Folder, store: &'a CatalogStore) -> Self {
         Self { root, store, parents: FolderCache::new(root) }
     }
 
-    /// What is in the way of a change; none where nothing is.
+    /// Returns the refusal of a change that an entry blocks.
     ///
     /// # Errors
-    /// That the catalogue cannot be read.
+    /// The catalogue cannot be read.
     pub fn of(&mut self, change: &Change) -> Result<Option<Refusal>, CatalogError> {
         let looked = match change {
             Change::Put { path, .. } | Change::MakeFolder { path, .. } => self.place(path),
-            Change::SetMode { path, .. } => Ok(self.source(path)?.map(drop)),
+            Change::SetMode { path, .. } => Ok(self.source(path, false)?.map(drop)),
             Change::Remove { path, recursive } => self.removal(path, *recursive),
-            Change::Move { from, to } => match self.source(from)? {
+            Change::Move { from, to } => match self.source(from, true)? {
                 Ok(_) if from == to => Ok(Ok(())),
                 Ok(_) => self.place(to),
                 Err(refusal) => Ok(Err(refusal)),
@@ -79,33 +85,41 @@ impl<'a> Obstacles<'a> {
         Ok(looked?.err())
     }
 
-    /// What is at `path`; nothing where the way there is missing, which the check of the change finds as well.
-    fn look(&mut self, path: &TreePath) -> Looked<Found> {
+    /// Looks at a path. A missing folder above is left to the coordinator.
+    ///
+    /// `renames` tells whether the change needs a writable folder.
+    fn look(&mut self, path: &TreePath, renames: bool) -> Looked<Found> {
         let (row, skip) = (self.store.row(path)?, self.store.skipped_at(path)?);
         let Some((parent, name)) = path.split_last() else {
             return Ok(Ok(Found { survey: None, row, skip: None }));
         };
-        let survey =
-            match self.parents.get(&parent).and_then(|parent| parent.survey(name.as_bytes())) {
-                Ok(survey) => Some(survey),
-                Err(TreeError::NotFound | TreeError::NotFolder) => None,
-                Err(e) => return Ok(Err(refuse(path, &e))),
-            };
-        Ok(match &survey {
-            Some(survey) if survey.mount_point => Err(not_served(path, "a mount point")),
-            Some(survey) if survey.meta.kind == MetaKind::Link => {
-                Err(not_served(path, "a symbolic link"))
+        // The coordinator does not know a file that has no number yet.
+        if let Some(above) = self.store.row(&parent)?
+            && above.entry.kind == Kind::File
+            && above.entry.version.is_none()
+        {
+            return Ok(Err(unnumbered(&parent)));
+        }
+        let looked = self.parents.get(&parent).and_then(|folder| {
+            if renames {
+                folder.check_writable()?;
             }
-            Some(survey) if survey.meta.kind == MetaKind::Special => {
-                Err(not_served(path, "a device, FIFO or socket"))
-            }
-            _ => Ok(Found { survey, row, skip }),
+            folder.survey(name.as_bytes())
+        });
+        let survey = match looked {
+            Ok(survey) => Some(survey),
+            Err(TreeError::NotFound | TreeError::NotFolder) => None,
+            Err(e) => return Ok(Err(refuse(path, &e))),
+        };
+        Ok(match survey.as_ref().and_then(|survey| is_unserved(path, survey)) {
+            Some(refusal) => Err(refusal),
+            None => Ok(Found { survey, row, skip }),
         })
     }
 
-    /// A path that something new gets.
+    /// Checks a path that something new gets.
     fn place(&mut self, path: &TreePath) -> Looked<()> {
-        Ok(self.look(path)?.and_then(|found| match (&found.survey, &found.row) {
+        Ok(self.look(path, true)?.and_then(|found| match (&found.survey, &found.row) {
             (None, _) => Ok(()),
             (Some(survey), Some(row)) => known(path, survey, row),
             (Some(survey), None) if survey.meta.kind == MetaKind::Folder => {
@@ -115,9 +129,9 @@ impl<'a> Obstacles<'a> {
         }))
     }
 
-    /// A path that is taken away.
-    fn source(&mut self, path: &TreePath) -> Looked<Found> {
-        Ok(self.look(path)?.and_then(|found| match (&found.survey, &found.row) {
+    /// Checks a path that is changed or taken away.
+    fn source(&mut self, path: &TreePath, renames: bool) -> Looked<Found> {
+        Ok(self.look(path, renames)?.and_then(|found| match (&found.survey, &found.row) {
             (Some(survey), Some(row)) => known(path, survey, row).map(|()| found),
             (Some(_), None) => Err(unknown(path, found.skip)),
             (None, Some(_)) => Err(being_changed(path)),
@@ -125,7 +139,7 @@ impl<'a> Obstacles<'a> {
         }))
     }
 
-    /// Whether the catalogue has all that lies below a folder, exactly as it is.
+    /// Checks that the catalogue has all that is below a folder, as it is on the disk.
     fn subtree(&self, top: &TreePath) -> Looked<()> {
         let mut open = vec![top.clone()];
         while let Some(path) = open.pop() {
@@ -166,13 +180,15 @@ impl<'a> Obstacles<'a> {
                 if survey.mount_point {
                     return Ok(Err(keeps_folder(&below, SkipReason::Mount.text())));
                 }
-                let row = self.store.row(&below)?;
-                let Some(row) = row.filter(|row| known(&below, &survey, row).is_ok()) else {
+                let Some(row) = self.store.row(&below)? else {
                     return Ok(Err(match self.store.skipped_at(&below)? {
                         Some(skip) => keeps_folder(&below, skip.text()),
-                        None => unknown_below(&below),
+                        None => unpublished(&below),
                     }));
                 };
+                if let Err(refusal) = known(&below, &survey, &row) {
+                    return Ok(Err(refusal));
+                }
                 if row.entry.kind == Kind::Folder {
                     open.push(below);
                 }
@@ -182,7 +198,7 @@ impl<'a> Obstacles<'a> {
     }
 
     fn removal(&mut self, path: &TreePath, recursive: bool) -> Looked<()> {
-        let found = match self.source(path)? {
+        let found = match self.source(path, true)? {
             Ok(found) => found,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -197,7 +213,7 @@ impl<'a> Obstacles<'a> {
                     let (shown, what) = first.unwrap_or_else(|| (path.to_string(), "a name"));
                     let more =
                         if n > 1 { format!("{what}, and {} more", n - 1) } else { what.to_owned() };
-                    // A name that is no text has no path; it is shown below the folder that shall go.
+                    // A name that is not UTF-8 has no path. It is shown below the removed folder.
                     match TreePath::new(shown.trim_start_matches('/')) {
                         Ok(below) => Err(keeps_folder(&below, &more)),
                         Err(_) => {
@@ -209,7 +225,7 @@ impl<'a> Obstacles<'a> {
                 }
             });
         }
-        // The catalogue may not know yet what somebody has just put there.
+        // A user may just have put something there.
         let first = self.parents.get(path).and_then(|folder| folder.list()?.next().transpose());
         Ok(match first {
             Ok(None) => Ok(()),
@@ -219,19 +235,27 @@ impl<'a> Obstacles<'a> {
     }
 }
 
-/// What the catalogue does not have would go with the rest, and nobody would know that it was ever there.
-fn unknown_below(path: &TreePath) -> Refusal {
+/// Refusal for an entry that is not part of the tree yet. It must not go unnoticed.
+fn unpublished(path: &TreePath) -> Refusal {
     changes_unavailable_at(
         path,
-        "it was put there on the server and is not published yet, which takes a second, and with --watch off until the next start",
+        "it was put there on the server and is not published yet, which takes some seconds, \
+         and with --watch off until the next start",
     )
 }
 
-/// Whether what is on the disk is what the catalogue has.
+/// Refusal for a file that is listed and gets its number soon.
+fn unnumbered(path: &TreePath) -> Refusal {
+    Refusal { retry_after: 1, ..unpublished(path) }
+}
+
+/// Checks that the disk has what the tree has.
 fn known(path: &TreePath, survey: &EntryInfo, row: &CatalogRow) -> Result<(), Refusal> {
-    let same = match row.entry.kind {
-        Kind::File => row.matches(&survey.meta),
-        Kind::Folder => survey.meta.kind == MetaKind::Folder,
-    };
-    if same { Ok(()) } else { Err(being_changed(path)) }
+    match row.entry.kind {
+        Kind::File if !row.matches(&survey.meta) => Err(being_changed(path)),
+        Kind::File if row.entry.version.is_none() => Err(unnumbered(path)),
+        // A new folder is proposed right before this change.
+        Kind::Folder if survey.meta.kind != MetaKind::Folder => Err(being_changed(path)),
+        _ => Ok(()),
+    }
 }

@@ -1,0 +1,243 @@
+//! The coordinator of a standalone slave, which is a cluster of one folder.
+//!
+//! It starts the order thread in this process, with its journal in the metadata folder, and links
+//! the replica with it. It never touches the served files: before the start it brings the numbers
+//! of journal and catalogue into agreement, and the folder is the truth for the rest.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use log::{info, warn};
+use relais_cluster::{
+    CoordinatorEvent, HistoryHash, HistoryRelation, LinkId, MasterState, Tree, TreeState,
+};
+use relais_coordinator::{
+    CoordinatorDriver, LinkSender, OrderCommand, OrderHandle, Store, StoreError,
+};
+use relais_journal::FileJournal;
+use relais_os::MailboxSender;
+use relais_proto::{ClusterId, FolderId, LinkMessage, SlaveId, ToMaster};
+use relais_storage::{CatalogError, CatalogStore, MetadataFolder};
+use relais_tree::TreeError;
+use thiserror::Error;
+
+use super::mailbox::{LinkEvent, OutgoingMessages};
+
+/// Size above which the journal is shortened.
+const MAX_JOURNAL: u64 = 8 * 1024 * 1024;
+/// Number of the only link.
+const LINK: u64 = 1;
+
+/// The reason why the coordinator cannot start.
+#[derive(Debug, Error)]
+pub enum LocalCoordinatorError {
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] StoreError),
+    /// The catalogue cannot be used.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// A system call failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl From<LocalCoordinatorError> for io::Error {
+    /// A retry does not help against a damaged file.
+    fn from(error: LocalCoordinatorError) -> Self {
+        let kind = match error {
+            LocalCoordinatorError::Journal(_)
+            | LocalCoordinatorError::Catalog(CatalogError::Damaged { .. }) => {
+                io::ErrorKind::InvalidData
+            }
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// A running coordinator.
+pub struct LocalCoordinator {
+    order: OrderHandle,
+    outgoing: Arc<OutgoingMessages>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LocalCoordinator {
+    /// Opens the journal and starts the thread. The caller holds the writer lock.
+    ///
+    /// # Errors
+    /// Those of the journal and of the catalogue.
+    pub fn start(
+        own: &MetadataFolder,
+        folder: FolderId,
+        slave: SlaveId,
+        store: &CatalogStore,
+        events: MailboxSender<LinkEvent>,
+        outgoing: Arc<OutgoingMessages>,
+    ) -> Result<Self, LocalCoordinatorError> {
+        let cluster = ClusterId(folder.0);
+        if store.history()?.is_some_and(|history| history != cluster) {
+            info!("another server has numbered the changes of this folder; its files are new here");
+            forget_changes(own, store)?;
+        }
+        let file = FileJournal::open(&own.path("journal"), cluster.0).map_err(StoreError::from)?;
+        let mut journal = Store::open(Box::new(file), &own.path(""), cluster, MAX_JOURNAL)?;
+        match journal.state().reach(&store.position()?) {
+            HistoryRelation::CanFollow(_) => {}
+            HistoryRelation::MustCompare => adopt_tree(store, journal.state(), cluster)?,
+            HistoryRelation::Ahead | HistoryRelation::Diverged | HistoryRelation::NewerEpoch => {
+                rebuild_journal(store, &mut journal)?;
+            }
+        }
+        let latest = journal.state().last();
+        let driver =
+            CoordinatorDriver::new(Box::new(now_ms), Arc::default(), journal, Duration::ZERO);
+        let (order, commands) = OrderHandle::new();
+        let own = own.clone();
+        let thread = std::thread::Builder::new().name("order".to_owned()).spawn(move || {
+            driver.run(&commands);
+            // The files of the journal are opened through this descriptor.
+            drop(own);
+        })?;
+        let to = order.clone();
+        outgoing.begin(LINK, move |message| {
+            if let LinkMessage::ToMaster(message) = message {
+                let message = as_request(message);
+                to.send(OrderCommand::Event(CoordinatorEvent::Received {
+                    link: LinkId(LINK),
+                    message,
+                }));
+            }
+        });
+        let sender = Arc::new(LocalLink { events: events.clone(), outgoing: outgoing.clone() });
+        order.send(OrderCommand::Linked { link: LinkId(LINK), slave, folder, sender });
+        events.send(LinkEvent::Linked { link: LINK, cluster, latest });
+        Ok(Self { order, outgoing, thread: Some(thread) })
+    }
+
+    /// Returns whether the thread or the link has ended without a request.
+    pub fn has_ended(&self) -> bool {
+        !self.outgoing.is_open() || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for LocalCoordinator {
+    fn drop(&mut self) {
+        self.outgoing.end();
+        self.order.send(OrderCommand::End);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            warn!("the order thread has panicked");
+        }
+    }
+}
+
+/// The coordinator's side of the link.
+struct LocalLink {
+    events: MailboxSender<LinkEvent>,
+    outgoing: Arc<OutgoingMessages>,
+}
+
+impl LinkSender for LocalLink {
+    fn send(&self, message: LinkMessage) {
+        if let LinkMessage::ToSlave(message) = message {
+            self.events.send(LinkEvent::Message(message));
+        }
+    }
+
+    fn close(&self) {
+        self.outgoing.end();
+    }
+}
+
+/// Makes local changes count as requests of clients: a file that comes back is no old copy of
+/// another replica, because there is none.
+fn as_request(message: ToMaster) -> ToMaster {
+    match message {
+        ToMaster::Propose { request, copies, .. } => {
+            ToMaster::Propose { request, found: false, copies }
+        }
+        other => other,
+    }
+}
+
+/// Forgets all numbers of the catalogue, and removes the coordinator's files.
+///
+/// # Errors
+/// Those of the folder and of the catalogue.
+pub fn forget_changes(own: &MetadataFolder, store: &CatalogStore) -> Result<(), CatalogError> {
+    for name in ["journal", "snapshot", "folders"] {
+        match own.folder().unlink(name) {
+            Ok(()) | Err(TreeError::NotFound) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    store.forget_history()
+}
+
+/// Gives a catalogue that was rebuilt or restored the numbers of the journal.
+///
+/// The first scan compares the entries with the folder. What differs there is a local change.
+fn adopt_tree(
+    store: &CatalogStore,
+    state: &MasterState,
+    cluster: ClusterId,
+) -> Result<(), CatalogError> {
+    info!("the catalogue gets the numbers of {} entries from the journal", state.tree().len());
+    store.forget_history()?;
+    store.begin()?;
+    for (path, entry) in state.tree().iter() {
+        store.put_unverified(path, entry)?;
+    }
+    let ids: Vec<_> = state.ids().collect();
+    store.replace_ids(&ids)?;
+    store.set_history(cluster)?;
+    record_position(store, state)
+}
+
+/// Replaces a journal that is missing, or older than the catalogue, by the tree of the catalogue.
+///
+/// The catalogue has all changes that were acknowledged. The numbers continue in a new epoch, so
+/// none is given twice.
+fn rebuild_journal(store: &CatalogStore, journal: &mut Store) -> Result<(), LocalCoordinatorError> {
+    let position = store.position()?;
+    let rows = store.committed_entries()?;
+    let entries = rows.into_iter().filter_map(|(path, row)| Some((path, row.tree_entry()?)));
+    let known = TreeState {
+        tree: Tree::listed(entries, position.applied),
+        ids: store.ids()?.into_iter().collect(),
+    };
+    let epoch = position.epoch.max(journal.state().epoch()).saturating_add(1);
+    let timeline = journal.begin_timeline().map_err(StoreError::from)?;
+    let seed = HistoryHash(relais_os::random()?);
+    let state = MasterState::recovered(known, store.timelines()?, epoch, seed, timeline);
+    warn!(
+        "the folder has change {}, and the journal ends with {}: numbers continue in epoch {epoch}",
+        position.applied,
+        journal.state().last()
+    );
+    journal.replace(state, now_ms())?;
+    store.begin()?;
+    Ok(record_position(store, journal.state())?)
+}
+
+fn record_position(store: &CatalogStore, state: &MasterState) -> Result<(), CatalogError> {
+    store.set_timelines(state.timelines())?;
+    store.set_position(&relais_cluster::ReplicaPosition {
+        applied: state.last(),
+        chain: state.chain(),
+        epoch: state.epoch(),
+    })?;
+    store.commit()
+}
+
+/// Milliseconds since 1970 UTC.
+fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
