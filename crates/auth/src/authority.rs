@@ -247,35 +247,23 @@ mod tests {
         assert_eq!(key.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(fs::read_to_string(temp.path().join("authority.pem")).unwrap(), all[0]);
         assert!(!all[0].contains("PRIVATE"));
+        let fault = || match Authority::load_or_create(temp.path()) {
+            Err(AuthorityError::File(error)) => error.fault,
+            other => panic!("{:?}", other.map(|_| ())),
+        };
         for mode in [0o640, 0o604, 0o644] {
             fs::set_permissions(&key, Permissions::from_mode(mode)).unwrap();
-            assert!(matches!(
-                Authority::load_or_create(temp.path()),
-                Err(AuthorityError::File(SecretFileError { fault: SecretFileFault::Exposed(found), .. }))
-                    if found == mode
-            ));
+            assert!(matches!(fault(), SecretFileFault::Exposed(found) if found == mode));
         }
         fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(&key, Some(4711), None).unwrap();
-            assert!(matches!(
-                Authority::load_or_create(temp.path()),
-                Err(AuthorityError::File(SecretFileError {
-                    fault: SecretFileFault::ForeignOwner(4711),
-                    ..
-                }))
-            ));
+            assert!(matches!(fault(), SecretFileFault::ForeignOwner(4711)));
             std::os::unix::fs::chown(&key, Some(0), None).unwrap();
         }
         for text in [&b""[..], b"x", b"\xff", all[0].as_bytes()] {
             fs::write(&key, text).unwrap();
-            assert!(matches!(
-                Authority::load_or_create(temp.path()),
-                Err(AuthorityError::File(SecretFileError {
-                    fault: SecretFileFault::Malformed(_),
-                    ..
-                }))
-            ));
+            assert!(matches!(fault(), SecretFileFault::Malformed(_)));
         }
     }
 

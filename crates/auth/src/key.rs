@@ -14,17 +14,18 @@ use crate::secret_file::{SecretFile, SecretFileError};
 ///
 /// The role is part of the proof, so a proof that is sent back to its sender is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub enum ProofRole {
     /// The master.
-    Master,
+    Master = 0,
     /// A slave.
-    Slave,
+    Slave = 1,
     /// An operator's command.
-    Operator,
+    Operator = 2,
     /// A slave that serves content to another slave.
-    Holder,
+    Holder = 3,
     /// A slave that fetches content from another slave.
-    Taker,
+    Taker = 4,
 }
 
 /// The facts that a link proof covers.
@@ -122,17 +123,10 @@ impl ClusterKey {
     }
 
     fn link_hash(&self, role: ProofRole, facts: &ProofContext) -> blake3::Hash {
-        let role = match role {
-            ProofRole::Master => 0,
-            ProofRole::Slave => 1,
-            ProofRole::Operator => 2,
-            ProofRole::Holder => 3,
-            ProofRole::Taker => 4,
-        };
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         hasher
             .update(b"relais link 1")
-            .update(&[role])
+            .update(&[role as u8])
             .update(&facts.id.0)
             .update(&facts.cluster.0);
         hasher.update(&facts.theirs).update(&facts.ours);

@@ -21,7 +21,10 @@ pub enum JournalError {
     #[error("the journal file {} is not a regular file", display_path(.0).display())]
     NotRegular(PathBuf),
     /// The journal belongs to another cluster or folder.
-    #[error("the journal file {} belongs to {found}, not to {wanted}", display_path(path).display())]
+    #[error(
+        "the journal file {} belongs to {found}, not to {wanted}",
+        display_path(path).display()
+    )]
     Foreign { path: PathBuf, found: ClusterId, wanted: ClusterId },
     /// The file has another format.
     #[error(

@@ -26,7 +26,8 @@ impl Journal for MemoryJournal {
 
     fn read(&self, after: Lsn) -> Result<Entries, JournalError> {
         let start = self.entries.partition_point(|entry| entry.version <= after);
-        Ok(Box::new(self.entries[start..].to_vec().into_iter().map(Ok)))
+        let entries = self.entries[start..].to_vec();
+        Ok(Box::new(entries.into_iter().map(Ok)))
     }
 
     fn snapshot(&self) -> Result<Option<Snapshot>, JournalError> {

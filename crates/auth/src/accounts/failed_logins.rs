@@ -37,6 +37,23 @@ struct TokenBucket {
     first: u64,
 }
 
+/// A slot of a table, and the tag of its owner.
+type TaggedSlot<'a> = (&'a AtomicU64, u64);
+
+/// The failures of one network that cause no delay.
+struct NetworkLimit {
+    network: IpAddr,
+    free: u32,
+    /// Time after which one failure is forgotten.
+    forgiven: Duration,
+}
+
+/// All limits that apply to a login. The longest delay counts.
+struct Limits<'a> {
+    buckets: Vec<(&'static TokenBucket, TaggedSlot<'a>)>,
+    networks: Vec<NetworkLimit>,
+}
+
 /// The limit of one network that has logged in before: one a second. No other bucket applies to it.
 const OF_NETWORK: TokenBucket = TokenBucket { each: 10, again: 16, first: 1024 };
 /// The limit of one account, for networks that have not logged in with it: one a second.
@@ -92,39 +109,37 @@ impl FailedLogins {
     ///
     /// `now` is the time since any fixed moment.
     pub fn wait(&self, slots: &[AtomicU64], addr: IpAddr, user: &str, now: Duration) -> Duration {
-        let own = self.wait_of(slots, network_of(addr), (FREE, FORGIVEN), now);
-        let known = self.has_logged_in(slots, addr, None);
         let is_new = self.is_new(slots, addr, now);
-        let mut wait = own;
-        if !(known && self.has_logged_in(slots, addr, Some(user))) {
-            wait = wait.max(OF_ACCOUNT.wait(self.account(slots, user), is_new, now));
-        }
-        if known {
-            wait = wait.max(OF_NETWORK.wait(self.network(slots, addr), is_new, now));
-        } else {
-            wait = wait.max(OF_ALL.wait((&slots[3 * TABLE], 1), is_new, now));
-            if let Some(network) = network_of_48(addr) {
-                wait = wait.max(self.wait_of(slots, network, (FREE_OF_48, FORGIVEN_OF_48), now));
-            }
-        }
-        wait
+        let limits = self.limits(slots, addr, user);
+        let of_buckets = limits.buckets.iter().map(|(limit, slot)| limit.wait(*slot, is_new, now));
+        let of_networks = limits.networks.iter().map(|limit| self.wait_of(slots, limit, now));
+        of_buckets.chain(of_networks).max().unwrap_or_default()
     }
 
     /// Records a failed login of this address for this account.
     pub fn failed(&self, slots: &[AtomicU64], addr: IpAddr, user: &str, now: Duration) {
-        self.count(slots, network_of(addr), FORGIVEN, now);
+        let limits = self.limits(slots, addr, user);
+        limits.buckets.iter().for_each(|(limit, slot)| limit.take(*slot, now));
+        limits.networks.iter().for_each(|limit| self.count(slots, limit, now));
+    }
+
+    /// The limits that apply to an address and an account.
+    fn limits<'a>(&self, slots: &'a [AtomicU64], addr: IpAddr, user: &str) -> Limits<'a> {
         let known = self.has_logged_in(slots, addr, None);
+        let own = NetworkLimit { network: network_of(addr), free: FREE, forgiven: FORGIVEN };
+        let (mut buckets, mut networks) = (Vec::new(), vec![own]);
         if !(known && self.has_logged_in(slots, addr, Some(user))) {
-            OF_ACCOUNT.take(self.account(slots, user), now);
+            buckets.push((&OF_ACCOUNT, self.account(slots, user)));
         }
         if known {
-            OF_NETWORK.take(self.network(slots, addr), now);
+            buckets.push((&OF_NETWORK, self.network(slots, addr)));
         } else {
-            OF_ALL.take((&slots[3 * TABLE], 1), now);
-            if let Some(network) = network_of_48(addr) {
-                self.count(slots, network, FORGIVEN_OF_48, now);
-            }
+            buckets.push((&OF_ALL, (&slots[3 * TABLE], 1)));
+            let (free, forgiven) = (FREE_OF_48, FORGIVEN_OF_48);
+            let network = network_of_48(addr);
+            networks.extend(network.map(|network| NetworkLimit { network, free, forgiven }));
         }
+        Limits { buckets, networks }
     }
 
     /// Records a successful login of this address for this account.
@@ -167,24 +182,19 @@ impl FailedLogins {
         bucket.iter().any(|slot| slot.load(SeqCst) >> TAG_SHIFT == tag)
     }
 
-    fn wait_of(
-        &self,
-        slots: &[AtomicU64],
-        network: IpAddr,
-        (free, forgiven): (u32, Duration),
-        now: Duration,
-    ) -> Duration {
-        let (count, last) = self.failures(slots, network, forgiven, now);
-        let Some(above) = count.checked_sub(free + 1) else { return Duration::ZERO };
+    fn wait_of(&self, slots: &[AtomicU64], limit: &NetworkLimit, now: Duration) -> Duration {
+        let (count, last) = self.failures(slots, limit.network, limit.forgiven, now);
+        let Some(above) = count.checked_sub(limit.free + 1) else { return Duration::ZERO };
         let wait = FIRST_WAIT.saturating_mul(1 << above.min(8)).min(LAST_WAIT);
         wait.saturating_sub(now.saturating_sub(last))
     }
 
-    fn count(&self, slots: &[AtomicU64], network: IpAddr, forgiven: Duration, now: Duration) {
-        let (slot, tag) = self.slot_in_bucket(&slots[..TABLE], &octets(network), FAILURE_TIME);
-        let tenths = tenths(now) & 0xffff_ffff;
+    fn count(&self, slots: &[AtomicU64], limit: &NetworkLimit, now: Duration) {
+        let (slot, tag) =
+            self.slot_in_bucket(&slots[..TABLE], &octets(limit.network), FAILURE_TIME);
+        let tenths = tenths(now) & FAILURE_TIME;
         let _ = slot.fetch_update(SeqCst, SeqCst, |word| {
-            let (count, _) = read(word, tag, forgiven, now);
+            let (count, _) = read(word, tag, limit.forgiven, now);
             Some(tag << TAG_SHIFT | u64::from((count + 1).min(255)) << COUNT_SHIFT | tenths)
         });
     }
@@ -201,11 +211,11 @@ impl FailedLogins {
         read(slot.load(SeqCst), tag, forgiven, now)
     }
 
-    fn account<'a>(&self, slots: &'a [AtomicU64], user: &str) -> (&'a AtomicU64, u64) {
+    fn account<'a>(&self, slots: &'a [AtomicU64], user: &str) -> TaggedSlot<'a> {
         self.slot(&slots[TABLE..2 * TABLE], user.as_bytes())
     }
 
-    fn network<'a>(&self, slots: &'a [AtomicU64], addr: IpAddr) -> (&'a AtomicU64, u64) {
+    fn network<'a>(&self, slots: &'a [AtomicU64], addr: IpAddr) -> TaggedSlot<'a> {
         // No user name begins with a zero byte.
         let mut bytes = vec![0];
         bytes.extend(octets(wider_network_of(addr)));
@@ -215,12 +225,7 @@ impl FailedLogins {
     /// Returns the slot that has the tag, else the oldest slot of the bucket.
     ///
     /// `time` selects the bits of the time.
-    fn slot_in_bucket<'a>(
-        &self,
-        table: &'a [AtomicU64],
-        of: &[u8],
-        time: u64,
-    ) -> (&'a AtomicU64, u64) {
+    fn slot_in_bucket<'a>(&self, table: &'a [AtomicU64], of: &[u8], time: u64) -> TaggedSlot<'a> {
         let (bucket, tag) = self.bucket(table, of);
         let own = bucket.iter().find(|slot| slot.load(SeqCst) >> TAG_SHIFT == tag);
         let oldest = || bucket.iter().min_by_key(|slot| slot.load(SeqCst) & time);
@@ -235,7 +240,7 @@ impl FailedLogins {
         (&table[first..first + WAYS], (number >> TAG_SHIFT).max(1))
     }
 
-    fn slot<'a>(&self, table: &'a [AtomicU64], of: &[u8]) -> (&'a AtomicU64, u64) {
+    fn slot<'a>(&self, table: &'a [AtomicU64], of: &[u8]) -> TaggedSlot<'a> {
         let number = self.hash(of);
         let slot = usize::try_from(number % table.len() as u64).unwrap_or(0);
         // A tag of 0 marks an empty slot.
@@ -243,15 +248,15 @@ impl FailedLogins {
     }
 
     fn hash(&self, of: &[u8]) -> u64 {
-        let hash = blake3::keyed_hash(&self.key, of);
-        let (first, _) = hash.as_bytes().split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
-        u64::from_le_bytes(*first)
+        let mut first = [0; 8];
+        blake3::Hasher::new_keyed(&self.key).update(of).finalize_xof().fill(&mut first);
+        u64::from_le_bytes(first)
     }
 }
 
 impl TokenBucket {
     /// The delay until the bucket has a token. Its slot holds the time when it is full again.
-    fn wait(&self, (slot, tag): (&AtomicU64, u64), is_new: bool, now: Duration) -> Duration {
+    fn wait(&self, (slot, tag): TaggedSlot<'_>, is_new: bool, now: Duration) -> Duration {
         let word = slot.load(SeqCst);
         if word >> TAG_SHIFT != tag {
             return Duration::ZERO;
@@ -263,7 +268,7 @@ impl TokenBucket {
     }
 
     /// Takes a token.
-    fn take(&self, (slot, tag): (&AtomicU64, u64), now: Duration) {
+    fn take(&self, (slot, tag): TaggedSlot<'_>, now: Duration) {
         let now = tenths(now);
         let most = now + 2 * self.first * self.each;
         let _ = slot.fetch_update(SeqCst, SeqCst, |word| {
@@ -323,7 +328,7 @@ fn read(word: u64, tag: u64, forgiven: Duration, now: Duration) -> (u32, Duratio
     if word >> TAG_SHIFT != tag {
         return (0, Duration::ZERO);
     }
-    let last = Duration::from_millis((word & 0xffff_ffff) * 100);
+    let last = Duration::from_millis((word & FAILURE_TIME) * 100);
     let forgotten = now.saturating_sub(last).as_millis() / forgiven.as_millis();
     let count = u32::try_from(word >> COUNT_SHIFT & 0xff).unwrap_or(0);
     (count.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX)), last)

@@ -20,10 +20,12 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let append = (0_u64..40, prop::bool::weighted(0.1));
+    let tear = (any::<bool>(), any::<prop::sample::Index>());
     prop_oneof![
-        6 => (0_u64..40, prop::bool::weighted(0.1)).prop_map(|(count, epoch)| Step::Append(count, epoch)),
+        6 => append.prop_map(|(count, epoch)| Step::Append(count, epoch)),
         2 => Just(Step::Reopen),
-        1 => (any::<bool>(), any::<prop::sample::Index>()).prop_map(|(cut, byte)| Step::Tear { cut, byte }),
+        1 => tear.prop_map(|(cut, byte)| Step::Tear { cut, byte }),
         1 => any::<prop::sample::Index>().prop_map(Step::Damage),
     ]
 }
@@ -101,9 +103,9 @@ fn run(steps: Vec<Step>) {
                     .map(|(start, _)| *start)
                     .rfind(|start| *start <= at)
                     .unwrap();
-                assert!(
-                    matches!(refused(&temp), JournalError::Damaged { offset, .. } if offset == wanted as u64)
-                );
+                let error = refused(&temp);
+                let JournalError::Damaged { offset, .. } = error else { panic!("{error}") };
+                assert_eq!(offset, wanted as u64);
                 temp.set(&bytes);
                 journal = check(&temp, &model);
             }
@@ -115,7 +117,11 @@ fn run(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_sequence_matches_the_list(steps in vec(step(), 1..40)) {
