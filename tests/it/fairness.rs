@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use relais_proto::{FrameType, IfMatch, Login, Lsn, Reply, Request};
+use relais_proto::{FrameType, IfMatch, Login, Lsn, Reply, Request, metric};
 
 use crate::accounts;
 use crate::harness::{
@@ -206,7 +206,7 @@ fn changes_of_a_closed_session_are_not_made() {
     socket.set_linger(Some(Duration::ZERO)).unwrap();
     drop(socket);
     eventually(SOON, "the reset session has ended", || {
-        (stays.status().1.sessions == 1).then_some(())
+        (stays.status().1.get(metric::SESSIONS) == 1).then_some(())
     });
     kill(replicator, Signal::SIGCONT).unwrap();
     assert_eq!(stays.put("stays", b"content").unwrap().number, before + 1);
@@ -233,7 +233,9 @@ fn requests_of_a_client_that_died_are_not_made() {
     // All answers were read, so the connection ends like one that is shut down for sending.
     drop(gone);
     kill(replicator, Signal::SIGCONT).unwrap();
-    eventually(SOON, "its session has ended", || (stays.status().1.sessions == 1).then_some(()));
+    eventually(SOON, "its session has ended", || {
+        (stays.status().1.get(metric::SESSIONS) == 1).then_some(())
+    });
     let made = latest(&mut stays) - before;
     assert!(made < 1000, "{made} changes were made for a client that is gone");
 }

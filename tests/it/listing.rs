@@ -1,5 +1,6 @@
 //! The output of `ls`: the current content of the folder, no incomplete files, no stale digests.
 
+use relais_proto::metric;
 use std::fs::{self, File};
 use std::io::Write;
 use std::time::Duration;
@@ -142,14 +143,18 @@ fn unserved_entries_are_counted() {
     mkfifo(&slave.root.join("fifo"), Mode::S_IRUSR).unwrap();
     fs::write(slave.root.join(std::ffi::OsStr::from_bytes(b"not-utf8-\xff")), "x").unwrap();
     fs::write(slave.root.join("control\u{1}"), "x").unwrap();
-    let (_, counters) = eventually(NOTICED, "all skipped names are counted", || {
+    let (_, metrics) = eventually(NOTICED, "all skipped names are counted", || {
         let found = sessions(slave.addr, 1)[0].status();
         (found.1.skipped() == 5).then_some(found)
     });
     assert_eq!(
-        (counters.skipped_links, counters.skipped_special, counters.skipped_names),
+        (
+            metrics.get(metric::SKIPPED_LINKS),
+            metrics.get(metric::SKIPPED_SPECIAL),
+            metrics.get(metric::SKIPPED_NAMES)
+        ),
         (2, 1, 2),
-        "{counters:?}"
+        "{metrics:?}"
     );
     let client = slave.client();
     assert_eq!(names(&client.command("ls").ok().json()), ["f"]);
@@ -240,8 +245,8 @@ fn a_folder_with_100_000_files_lists_at_once() {
     }
     let last = "file-099999";
     eventually(Duration::from_secs(300), "all files known", || {
-        let (_, counters) = sessions(slave.addr, 1)[0].status();
-        (counters.files >= 100_001).then_some(())
+        let (_, metrics) = sessions(slave.addr, 1)[0].status();
+        (metrics.get(metric::FILES) >= 100_001).then_some(())
     });
     let memory = || children(slave.program.pid()).into_iter().map(anonymous_memory).max().unwrap();
     let before = memory();

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use relais_proto::{Digest, Entry, ErrorCode, FileTime, Kind, Lsn, Mode, ServerRole};
+use relais_proto::{Digest, Entry, ErrorCode, FileTime, Kind, Lsn, Metrics, Mode, ServerRole};
 use serde::{Serialize, Serializer};
 
 use crate::Failure;
@@ -244,21 +244,16 @@ pub struct ServerStatus {
     pub authority: Option<String>,
     /// LSN of the latest change that the slave has.
     pub number: String,
-    pub files: u64,
-    pub folders: u64,
-    pub bytes: u64,
-    pub unhashed: u64,
+    #[serde(flatten, serialize_with = "as_fields")]
+    pub metrics: Metrics,
     pub skipped: SkippedCounts,
-    pub rescans: u64,
-    pub uploads: u64,
-    pub upload_bytes: u64,
-    pub unapplied: u64,
-    pub sessions: u32,
-    pub waiting: u32,
-    pub workers: u32,
     /// Sandbox measures of the workers.
     pub confined: Vec<&'static str>,
     pub last_error: Option<String>,
+}
+
+fn as_fields<S: Serializer>(metrics: &Metrics, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(metrics.fields())
 }
 
 /// The names that a slave does not serve, by reason.

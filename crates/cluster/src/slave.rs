@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use relais_proto::{Counters, FolderId, Heartbeat, Lsn, SlaveId, SlaveReport, SlaveState, limits};
+use relais_proto::{FolderId, Heartbeat, Lsn, SlaveId, SlaveReport, SlaveState, limits, metric};
 
 use crate::slave_addresses::{ConnectionAddrs, SlaveAddresses, endpoints_for};
 
@@ -48,7 +48,7 @@ impl RegisteredSlave {
         match &self.beat {
             _ if !self.is_alive(now) => SlaveState::Down,
             None => SlaveState::CatchingUp,
-            Some(beat) if beat.counters.workers == 0 => SlaveState::Down,
+            Some(beat) if beat.metrics.get(metric::WORKERS) == 0 => SlaveState::Down,
             Some(beat) => beat.state,
         }
     }
@@ -66,29 +66,29 @@ impl RegisteredSlave {
     pub fn load(&self) -> u64 {
         self.beat
             .as_ref()
-            .map_or(0, |beat| u64::from(beat.counters.sessions))
+            .map_or(0, |beat| beat.metrics.get(metric::SESSIONS))
             .saturating_add(self.sent)
     }
 
     pub fn report(&self, asker: ConnectionAddrs, now: Duration) -> SlaveReport {
-        let (counters, last_error) =
-            self.beat.as_ref().map_or((Counters::default(), String::new()), |beat| {
-                let counters = match self.state(now) {
-                    // The last pool counters of a gone slave are no longer valid.
-                    SlaveState::Down => {
-                        Counters { sessions: 0, waiting: 0, workers: 0, ..beat.counters.clone() }
-                    }
-                    _ => beat.counters.clone(),
-                };
-                (counters, beat.last_error.clone())
-            });
+        let (mut metrics, last_error) = self
+            .beat
+            .as_ref()
+            .map(|beat| (beat.metrics.clone(), beat.last_error.clone()))
+            .unwrap_or_default();
+        // The last metrics of a pool that is gone are no longer valid.
+        if self.state(now) == SlaveState::Down {
+            [metric::SESSIONS, metric::WAITING, metric::WORKERS]
+                .iter()
+                .for_each(|gone| metrics.set(gone, 0));
+        }
         SlaveReport {
             id: self.id,
             folder: self.folder,
             addrs: self.seen_from(asker),
             state: self.state(now),
             lsn: self.lsn,
-            counters,
+            metrics,
             last_error,
             silent_ms: self
                 .silence(now)

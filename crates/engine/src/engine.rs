@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use log::{debug, error, warn};
 use relais_os::Received;
 use relais_proto::{
-    Counters, Endpoint, ErrorCode, FolderId, LogRateLimiter, Lsn, Mode, Refusal, SlaveId, TreePath,
+    Endpoint, ErrorCode, FolderId, LogRateLimiter, Lsn, Metrics, Mode, Refusal, SlaveId, TreePath,
     limits,
 };
 use relais_storage::{
@@ -183,11 +183,11 @@ impl Engine {
         }
     }
 
-    /// Returns the counters of folder and pool, and the last error.
-    pub(crate) fn counters(&self) -> Result<(Counters, String), Refusal> {
-        let (counters, last_error) =
-            self.with_catalogue(|reader| Ok((reader.counters()?, reader.last_error()?)))?;
-        Ok((self.host().with_pool_counters(counters), last_error))
+    /// Returns the metrics of folder and pool, and the last error.
+    pub(crate) fn metrics(&self) -> Result<(Metrics, String), Refusal> {
+        let (metrics, last_error) =
+            self.with_catalogue(|reader| Ok((reader.metrics()?, reader.last_error()?)))?;
+        Ok((self.host().with_pool_metrics(metrics), last_error))
     }
 
     /// Returns this slave as a holder of content.

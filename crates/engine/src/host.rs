@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use relais_os::Received;
-use relais_proto::{Counters, FolderId, Lsn, TreePath};
+use relais_proto::{FolderId, Lsn, Metrics, TreePath};
 use relais_storage::upload_table::UploadTable;
 use relais_storage::{Proposal, ProposalResult, StagedName};
 
@@ -35,8 +35,8 @@ pub trait Host: Send + Sync {
     fn disconnected_for(&self) -> Option<Duration>;
     /// Returns how many disks must hold the content of a put that names no number itself.
     fn copies(&self) -> u16;
-    /// Adds the counters of the pool to those of the folder.
-    fn with_pool_counters(&self, counters: Counters) -> Counters;
+    /// Adds the metrics of the pool to those of the folder.
+    fn with_pool_metrics(&self, metrics: Metrics) -> Metrics;
     /// Whether the folder's path no longer leads to the served folder.
     fn is_displaced(&self) -> bool;
     /// Returns the table of unfinished uploads.

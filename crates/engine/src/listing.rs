@@ -108,7 +108,7 @@ fn wait_for_scan(context: &SessionContext, keepalive: &mut dyn KeepAlive) -> Res
         if context.is_stopping() {
             return Err(Refusal::new(ErrorCode::Draining, "this slave is stopping"));
         }
-        if context.counters().is_ok_and(|(_, last_error)| !last_error.is_empty()) {
+        if context.metrics().is_ok_and(|(_, last_error)| !last_error.is_empty()) {
             return Err(Refusal::new(ErrorCode::Storage, "the slave cannot read its folder"));
         }
         std::thread::sleep(POLL_INTERVAL);

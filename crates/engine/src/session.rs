@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use relais_cluster::freshness::may_read;
-use relais_proto::{Counters, ErrorCode, Lsn, Refusal, TreePath, WaitReason, limits};
+use relais_proto::{ErrorCode, Lsn, Metrics, Refusal, TreePath, WaitReason, limits};
 
 use crate::active_uploads::Disconnect;
 use crate::changes::{Committed, PreparedChange, account_tag};
@@ -43,8 +43,8 @@ pub struct Session {
 pub struct SlaveStatus {
     /// The latest change that is part of the answer.
     pub lsn: Lsn,
-    /// Counters of folder and pool.
-    pub counters: Counters,
+    /// Metrics of folder and pool.
+    pub metrics: Metrics,
     /// The last error; empty: none, or the user may not see it.
     pub last_error: String,
 }
@@ -140,7 +140,7 @@ impl Session {
     /// [`ErrorCode::Storage`], and those of [`Self::check_ready`].
     pub fn status(&self, keepalive: &mut dyn KeepAlive) -> Result<SlaveStatus, Refusal> {
         self.check_ready(keepalive)?;
-        let (counters, mut last_error) = self.context.counters()?;
+        let (metrics, mut last_error) = self.context.metrics()?;
         if last_error.is_empty() && self.context.host().is_displaced() {
             DISPLACED.clone_into(&mut last_error);
         }
@@ -148,7 +148,7 @@ impl Session {
             // The error may contain paths that this user may not see.
             last_error.clear();
         }
-        Ok(SlaveStatus { lsn: self.context.visible_lsn(), counters, last_error })
+        Ok(SlaveStatus { lsn: self.context.visible_lsn(), metrics, last_error })
     }
 
     /// Hands a change in; returns it if answers have to be taken first.

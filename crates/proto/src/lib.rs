@@ -18,6 +18,7 @@ pub mod limits;
 mod link;
 mod log_rate_limiter;
 mod message;
+mod metrics;
 mod name;
 mod network;
 mod plural;
@@ -42,6 +43,7 @@ pub use message::{
     Capabilities, ContentHeader, Endpoint, EntriesPage, GetRequest, Hello, IfMatch, Login,
     PageBuilder, PutRequest, Reply, Request, Role, ServerRole, WaitReason,
 };
+pub use metrics::{Metrics, metric};
 pub use name::{NameError, TreePath, check_part};
 pub use network::network_of;
 pub use plural::pluralize;
@@ -52,8 +54,8 @@ pub use replication::{
 pub use sanitize::{is_unsafe_char, quote, sanitize};
 pub use system_error::system_error_text;
 pub use types::{
-    ChangeId, ClusterId, Confinement, Counters, Digest, Entry, FileTime, FolderId, Identity, Kind,
-    Lsn, Mode, SlaveId,
+    ChangeId, ClusterId, Confinement, Digest, Entry, FileTime, FolderId, Identity, Kind, Lsn, Mode,
+    SlaveId,
 };
 
 /// Protocol versions that this crate speaks, lowest and highest.

@@ -51,6 +51,10 @@ pub const CERTIFICATE: usize = 8192;
 pub const TICKET: usize = 5000;
 /// Longest message, agent or similar text for people, in bytes.
 pub const TEXT: usize = 1024;
+/// Highest number of metrics in a heartbeat or status.
+pub const METRICS: usize = 64;
+/// Longest name of a metric, in bytes.
+pub const METRIC_NAME: usize = 64;
 /// Highest number of slaves in a redirect: the selected one and 16 alternatives.
 pub const REDIRECT_SLAVES: usize = 17;
 /// Highest number of addresses of one slave.

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 
 use crate::codec::{decode_field, encode_field, first, wire_enum, wire_messages, wire_struct};
-use crate::{ClusterId, Counters, FolderId, Lsn, SlaveId, ToMaster, ToSlave, TreePage, limits};
+use crate::{ClusterId, FolderId, Lsn, Metrics, SlaveId, ToMaster, ToSlave, TreePage, limits};
 
 wire_enum! {
     /// State of a slave, as the master sees it.
@@ -81,8 +81,8 @@ wire_struct! {
         pub state: SlaveState,
         /// Latest change that the slave has applied.
         pub lsn: Lsn,
-        /// Counters of pool and folder.
-        pub counters: Counters,
+        /// Metrics of pool and folder.
+        pub metrics: Metrics,
         /// Last error of the slave; empty if there was none.
         pub last_error: String [limits::TEXT],
         /// Space in the folder's file system.
@@ -154,7 +154,7 @@ wire_struct! {
         pub state: SlaveState,
         /// Latest change that the slave has applied.
         pub lsn: Lsn,
-        pub counters: Counters,
+        pub metrics: Metrics,
         /// Last error of the slave; empty if there was none.
         pub last_error: String [limits::TEXT],
         /// Milliseconds since its last heartbeat, or [`Self::NOT_HEARD`].

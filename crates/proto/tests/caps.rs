@@ -65,7 +65,25 @@ fn repeat(one: &[u8], count: usize, zeros: usize) -> Vec<u8> {
 const MARK: usize = 12;
 /// How far a scrub has come.
 const SCRUB: usize = 8 + 1 + 5 * 8;
-const COUNTERS: usize = 18 * 8 + 4 * 4;
+/// A `StatusReport` up to the length of the name of its only metric.
+const STATUS_METRIC: &[u8] = &{
+    let mut bytes = [0; 16 + MARK + 2];
+    bytes[16 + MARK + 1] = 1;
+    bytes
+};
+
+/// Pairs with different names, and zeros after them.
+fn metrics(count: usize, zeros: usize) -> Vec<u8> {
+    let pair = |n: usize| {
+        bytes(|to| {
+            to.short_text(&format!("relais_{n:05}")).u64(1);
+        })
+    };
+    (0..count).flat_map(pair).chain(vec![0; zeros]).collect()
+}
+
+/// An empty list of metrics.
+const METRICS: usize = 2;
 const V4: &[u8] = &[4, 127, 0, 0, 1, 8, 74];
 /// An entry behind its name: kind, mode, size, time, no optional fields.
 const ENTRY_REST: usize = 1 + 2 + 8 + 12 + 2;
@@ -205,7 +223,11 @@ fn fields_of_replies() -> Vec<Field> {
         field("first piece", PieceValues, Eight, (0, 1 << 43), vec![], |_| vec![0; 2]),
         field("piece values", PieceValues, Two, (0, 1024), vec![0; 8], |n| repeat(&[5; 32], n, 0)),
         field("staged offset", Staged, Eight, (0, limits::FILE_SIZE), vec![], |_| vec![0]),
-        field("last error", StatusReport, Two, (0, 1024), vec![0; 16 + MARK + COUNTERS], |n| {
+        field("metrics", StatusReport, Two, (0, 64), vec![0; 16 + MARK], |n| metrics(n, 2)),
+        field("name of a metric", StatusReport, Two, (8, 64), STATUS_METRIC.to_vec(), |n| {
+            [b"relais_".as_slice(), &vec![b'a'; n.saturating_sub(7)], &[0; 8 + 2]].concat()
+        }),
+        field("last error", StatusReport, Two, (0, 1024), vec![0; 16 + MARK + METRICS], |n| {
             text(n, 0)
         }),
     ]
@@ -412,7 +434,7 @@ fn flags_and_small_numbers_have_no_undefined_values() {
         assert_eq!(decode(FrameType::Hello, &hello).is_ok(), value <= 3);
         let kind = [&[0, 1, b'a', value], [0; ENTRY_REST - 1].as_slice()].concat();
         assert_eq!(decode(FrameType::Entries, &kind).is_ok(), value <= 1);
-        let beat = [&[value], [0; MARK + COUNTERS + 2 + 16 + SCRUB + 2].as_slice()].concat();
+        let beat = [&[value], [0; MARK + METRICS + 2 + 16 + SCRUB + 2].as_slice()].concat();
         assert_eq!(decode(FrameType::Heartbeat, &beat).is_ok(), value <= 3);
         let register = [
             [0; 16].as_slice(),

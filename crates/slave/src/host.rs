@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use relais_engine::{Host, Owner, ProposalChannel};
 use relais_os::ProcessMailbox;
-use relais_proto::{Counters, Lsn, TreePath};
+use relais_proto::{Lsn, Metrics, TreePath};
 use relais_storage::StagedName;
 use relais_storage::upload_table::UploadTable;
 
@@ -67,8 +67,8 @@ impl Host for WorkerHost {
         self.scoreboard.copies()
     }
 
-    fn with_pool_counters(&self, counters: Counters) -> Counters {
-        self.scoreboard.with_pool_counters(counters)
+    fn with_pool_metrics(&self, metrics: Metrics) -> Metrics {
+        self.scoreboard.with_pool_metrics(metrics)
     }
 
     fn is_displaced(&self) -> bool {

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relais_auth::FailedLogins;
 use relais_cluster::freshness::lsn_of_answer;
-use relais_proto::{Confinement, Counters, Lsn};
+use relais_proto::{Confinement, Lsn, Metrics, metric};
 use relais_storage::{
     monotonic_ms,
     upload_table::{UploadLimits, UploadTable},
@@ -275,20 +275,17 @@ impl Scoreboard {
         )
     }
 
-    /// Adds the counters of the pool to those of the folder.
+    /// Adds the metrics of the pool to those of the folder.
     #[must_use]
-    pub fn with_pool_counters(&self, counters: Counters) -> Counters {
-        let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        let uploads = self.uploads.usage();
-        Counters {
-            uploads: uploads.number,
-            upload_bytes: uploads.bytes,
-            sessions: small(self.sessions()),
-            waiting: small(self.waiting()),
-            workers: self.alive_workers(),
-            confinement: self.confinement(),
-            ..counters
-        }
+    pub fn with_pool_metrics(&self, metrics: Metrics) -> Metrics {
+        let uploads = self.uploads().usage();
+        metrics
+            .with(metric::UPLOADS, uploads.number)
+            .with(metric::UPLOAD_BYTES, uploads.bytes)
+            .with(metric::SESSIONS, self.sessions())
+            .with(metric::WAITING, self.waiting())
+            .with(metric::WORKERS, self.alive_workers().into())
+            .with(metric::CONFINEMENT, self.confinement().0.into())
     }
 
     /// Returns the number of workers that are alive.

@@ -26,7 +26,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
-use relais_proto::{FrameHeader, FrameType, HEADER_LEN};
+use relais_proto::{FrameHeader, FrameType, HEADER_LEN, metric};
 
 use crate::harness::{
     Call, RawClient, SOON, Standalone, children, eventually, make_folder, sessions,
@@ -61,7 +61,9 @@ fn with_files(args: &[&str], files: &[(&str, &[u8])]) -> Standalone {
 #[track_caller]
 fn wait_published(slave: &Standalone, files: u64) {
     let mut wire = open(slave);
-    eventually(SOON, "the files are published", || (wire.status().1.files == files).then_some(()));
+    eventually(SOON, "the files are published", || {
+        (wire.status().1.get(metric::FILES) == files).then_some(())
+    });
 }
 
 /// Lists a folder on the disk without `.relais`: folder names end with `/`; files have their

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use relais_proto::{Digest, ErrorCode, Expect, Login, Lsn, PutRequest, Reply, Request};
+use relais_proto::{Digest, ErrorCode, Expect, Login, Lsn, PutRequest, Reply, Request, metric};
 
 use super::open;
 use crate::accounts::{add, password};
@@ -26,8 +26,8 @@ fn cut(mut wire: RawClient, control: &mut RawClient, request: &PutRequest, sent:
 }
 
 fn uploads(wire: &mut RawClient) -> (u64, u64) {
-    let (_, counters) = wire.status();
-    (counters.uploads, counters.upload_bytes)
+    let (_, metrics) = wire.status();
+    (metrics.get(metric::UPLOADS), metrics.get(metric::UPLOAD_BYTES))
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod retyped;
 mod transfers;
 mod tree;
 
+use relais_proto::metric;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -71,7 +72,7 @@ impl CommandFixture {
     /// Waits until the slave has published this many files.
     #[track_caller]
     fn wait_published(&self, files: usize) {
-        let counted = || sessions(self.slave.addr, 1)[0].status().1.files;
+        let counted = || sessions(self.slave.addr, 1)[0].status().1.get(metric::FILES);
         eventually(SOON, "all files published", || (counted() >= files as u64).then_some(()));
     }
 

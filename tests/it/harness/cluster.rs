@@ -1,5 +1,6 @@
 //! A cluster of a master and slaves, and a standalone slave.
 
+use relais_proto::metric;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -241,8 +242,9 @@ impl Cluster {
         let (ticket, _) = ticket(self.addr);
         for slave in &self.slaves {
             eventually(SOON, "all files hashed", || {
-                let (_, counters) = session(slave.addr, &ticket).status();
-                (counters.unhashed == 0 && counters.files >= self.setup.files.len() as u64)
+                let (_, metrics) = session(slave.addr, &ticket).status();
+                (metrics.get(metric::UNHASHED) == 0
+                    && metrics.get(metric::FILES) >= self.setup.files.len() as u64)
                     .then_some(())
             });
         }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use relais_proto::{
-    Capabilities, ClusterId, ContentHeader, Counters, Endpoint, FrameType, GetRequest, Hello,
-    Identity, IfMatch, Login, Lsn, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath,
+    Capabilities, ClusterId, ContentHeader, Endpoint, FrameType, GetRequest, Hello, Identity,
+    IfMatch, Login, Lsn, Metrics, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath,
     VERSIONS, WireError, encode_frame, read_frame, read_header,
 };
 
@@ -123,10 +123,10 @@ impl RawClient {
     }
 
     #[track_caller]
-    pub fn status(&mut self) -> (SlaveId, Counters) {
+    pub fn status(&mut self) -> (SlaveId, Metrics) {
         self.send(&[Request::Status]);
         match self.reply() {
-            Reply::StatusReport { slave, counters, .. } => (slave, counters),
+            Reply::StatusReport { slave, metrics, .. } => (slave, metrics),
             other => panic!("{other:?}"),
         }
     }
@@ -310,7 +310,7 @@ pub fn polite(request: &Request) -> Vec<u8> {
             vec![Reply::StatusReport {
                 slave: SlaveId([8; 16]),
                 lsn,
-                counters: Counters::default(),
+                metrics: Metrics::default(),
                 last_error: String::new(),
             }]
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use relais_proto::{FrameType, Request, limits};
+use relais_proto::{FrameType, Request, limits, metric};
 
 use crate::harness::{
     RawClient, Standalone, Strace, content, data, encoded, eventually, get, new_id, process_of,
@@ -68,7 +68,7 @@ pub fn stalled_sessions_are_closed() {
         let began = Instant::now();
         eventually(STALLED, "all their sessions have ended", || {
             std::thread::sleep(Duration::from_millis(100));
-            (asker.status().1.sessions == 1).then_some(())
+            (asker.status().1.get(metric::SESSIONS) == 1).then_some(())
         });
         over.store(true, Ordering::Relaxed);
         let took = began.elapsed();
@@ -116,7 +116,7 @@ pub fn no_more_threads_and_processes() {
     }
     assert_eq!(before.fetch("f").unwrap(), b"small");
     let counted = before.status().1;
-    assert_eq!(counted.sessions, 1, "a slot was lost");
+    assert_eq!(counted.get(metric::SESSIONS), 1, "a slot was lost");
     // A killed worker is replaced only when a process can be started.
     kill(worker, Signal::SIGKILL).unwrap();
     // Time for the delay between the attempts to grow.

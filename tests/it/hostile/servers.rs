@@ -139,8 +139,7 @@ fn escapes_in_names_and_messages_do_not_reach_the_terminal() {
                 false,
             ),
             Request::Status => {
-                let Ok(Reply::StatusReport { slave, lsn, counters, .. }) =
-                    decoded(&polite(request))
+                let Ok(Reply::StatusReport { slave, lsn, metrics, .. }) = decoded(&polite(request))
                 else {
                     unreachable!()
                 };
@@ -148,7 +147,7 @@ fn escapes_in_names_and_messages_do_not_reach_the_terminal() {
                     FakeServer::encoded(&[Reply::StatusReport {
                         slave,
                         lsn,
-                        counters,
+                        metrics,
                         last_error: evil.to_owned(),
                     }]),
                     false,

@@ -1,6 +1,8 @@
 //! The state of the current server: `status`.
 
 use super::command::{Args, Command, PLAIN};
+use relais_proto::metric;
+
 use crate::Result;
 use crate::outcome::{CommandOutcome, ServerStatus, SkippedCounts};
 use crate::session::StatusReport;
@@ -18,7 +20,7 @@ pub const STATUS: Command = Command {
 };
 
 fn status(shell: &mut Shell, _: Args) -> Result<CommandOutcome> {
-    let StatusReport { slave, lsn, counters, last_error } = shell.session.status()?;
+    let StatusReport { slave, lsn, metrics, last_error } = shell.session.status()?;
     let Some((server, role)) = shell.session.server() else {
         fail!(Unreachable, "the server went away");
     };
@@ -32,26 +34,16 @@ fn status(shell: &mut Shell, _: Args) -> Result<CommandOutcome> {
         encrypted: authority.is_some(),
         authority,
         number: lsn.to_string(),
-        files: counters.files,
-        folders: counters.folders,
-        bytes: counters.bytes,
-        unhashed: counters.unhashed,
         skipped: SkippedCounts {
-            total: counters.skipped(),
-            links: counters.skipped_links,
-            special: counters.skipped_special,
-            mounts: counters.skipped_mounts,
-            names: counters.skipped_names,
-            unreadable: counters.skipped_unreadable,
+            total: metrics.skipped(),
+            links: metrics.get(metric::SKIPPED_LINKS),
+            special: metrics.get(metric::SKIPPED_SPECIAL),
+            mounts: metrics.get(metric::SKIPPED_MOUNTS),
+            names: metrics.get(metric::SKIPPED_NAMES),
+            unreadable: metrics.get(metric::SKIPPED_UNREADABLE),
         },
-        rescans: counters.rescans,
-        uploads: counters.uploads,
-        upload_bytes: counters.upload_bytes,
-        unapplied: counters.unapplied,
-        sessions: counters.sessions,
-        waiting: counters.waiting,
-        workers: counters.workers,
-        confined: counters.confinement.names(),
+        confined: metrics.confinement().names(),
+        metrics,
         last_error: Some(last_error).filter(|error| !error.is_empty()),
     })))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use relais_proto::{Confinement, FileTime, Mode, ServerRole, pluralize};
+use relais_proto::{Confinement, FileTime, Mode, ServerRole, metric, pluralize};
 use unicode_width::UnicodeWidthStr;
 
 use crate::outcome::{
@@ -180,6 +180,7 @@ pub fn digest(shown: &ListedEntry) -> String {
 
 /// Formats the state of the current server.
 pub fn status(state: &ServerStatus) -> String {
+    let n = |name| state.metrics.get(name);
     let role = match state.role {
         ServerRole::Standalone => "standalone slave",
         ServerRole::Slave => "slave of a cluster",
@@ -198,20 +199,24 @@ pub fn status(state: &ServerStatus) -> String {
         format!("number    {}", state.number),
         format!(
             "holds     {}, {}, {}",
-            pluralize(state.files, "file"),
-            pluralize(state.folders, "folder"),
-            human_bytes(state.bytes)
+            pluralize(n(metric::FILES), "file"),
+            pluralize(n(metric::FOLDERS), "folder"),
+            human_bytes(n(metric::BYTES))
         ),
-        format!("hashing   {} left", pluralize(state.unhashed, "file")),
+        format!("hashing   {} left", pluralize(n(metric::UNHASHED), "file")),
         format!("skipped   {}", skipped(&state.skipped)),
-        format!("rescans   {}", state.rescans),
-        format!("unapplied {}", state.unapplied),
-        format!("uploads   {} unfinished, {}", state.uploads, human_bytes(state.upload_bytes)),
+        format!("rescans   {}", n(metric::RESCANS)),
+        format!("unapplied {}", n(metric::UNAPPLIED)),
+        format!(
+            "uploads   {} unfinished, {}",
+            n(metric::UPLOADS),
+            human_bytes(n(metric::UPLOAD_BYTES))
+        ),
         format!(
             "sessions  {} open, {} waiting, {}",
-            state.sessions,
-            state.waiting,
-            pluralize(state.workers, "worker")
+            n(metric::SESSIONS),
+            n(metric::WAITING),
+            pluralize(n(metric::WORKERS), "worker")
         ),
         format!(
             "confined  {}",
@@ -224,6 +229,7 @@ pub fn status(state: &ServerStatus) -> String {
                 .to_owned(),
         );
     }
+    lines.extend(state.metrics.unknown().map(|(name, value)| format!("{name} {value}")));
     lines.extend(state.last_error.as_ref().map(|error| format!("error     {}", sanitize(error))));
     lines.join("\n")
 }

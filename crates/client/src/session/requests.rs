@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 
 use relais_net::Connection;
 use relais_proto::{
-    Counters, Digest, Endpoint, Entry, Kind, Lsn, Reply, Request, SlaveId, TreePath,
+    Digest, Endpoint, Entry, Kind, Lsn, Metrics, Reply, Request, SlaveId, TreePath,
 };
 use relais_transfer::exchange::answer;
 use relais_transfer::{Failover, Fault, Purpose, TransferError, Try};
@@ -30,7 +30,7 @@ pub struct StatusReport {
     pub slave: SlaveId,
     /// LSN of the latest change that the slave has.
     pub lsn: Lsn,
-    pub counters: Counters,
+    pub metrics: Metrics,
     /// Last error of the server; empty if it has none.
     pub last_error: String,
 }
@@ -62,8 +62,8 @@ impl Session {
         let report = self.ask(Purpose::Read, &Request::Status, &mut |connection| match answer(
             connection,
         )? {
-            Reply::StatusReport { slave, lsn, counters, last_error } => {
-                Ok(StatusReport { slave, lsn, counters, last_error })
+            Reply::StatusReport { slave, lsn, metrics, last_error } => {
+                Ok(StatusReport { slave, lsn, metrics, last_error })
             }
             other => Err(Fault::unexpected(&other)),
         })?;

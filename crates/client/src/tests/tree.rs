@@ -13,7 +13,7 @@ use relais_net::Connection;
 use relais_proto::{
     ChangeId, ContentHeader, Digest, Endpoint, Entry, ErrorCode, FileTime, FrameType, GetRequest,
     Identity, IfMatch, Kind, Lsn, Mode, PageBuilder, Refusal, Reply, Request, ServerRole, TreePath,
-    encode_frame,
+    encode_frame, metric,
 };
 
 use super::fake::{MARK, endpoint, id, opened_at, opening, send, serve, welcome};
@@ -175,11 +175,9 @@ impl Tree {
             Request::Status => Reply::StatusReport {
                 slave: id(n),
                 lsn: MARK,
-                counters: relais_proto::Counters {
-                    files: 3,
-                    skipped_links: 2,
-                    ..Default::default()
-                },
+                metrics: relais_proto::Metrics::default()
+                    .with(metric::FILES, 3)
+                    .with(metric::SKIPPED_LINKS, 2),
                 last_error: String::new(),
             },
             other => panic!("{other:?}"),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use relais_proto::Counters;
+use relais_proto::{Metrics, metric};
 
 use super::*;
 
@@ -38,7 +38,9 @@ fn beat_with(state: SlaveState, sessions: u32, workers: u32) -> Heartbeat {
     Heartbeat {
         state,
         lsn: Lsn::default(),
-        counters: Counters { sessions, workers, ..Counters::default() },
+        metrics: Metrics::default()
+            .with(metric::SESSIONS, sessions.into())
+            .with(metric::WORKERS, workers.into()),
         last_error: String::new(),
         disk: relais_proto::DiskSpace::default(),
         scrub: relais_proto::Scrub::default(),

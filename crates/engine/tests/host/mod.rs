@@ -18,7 +18,7 @@ use relais_engine::{
 };
 use relais_os::Received;
 use relais_proto::{
-    Change, Counters, ErrorCode, FolderId, Lsn, Mode, Refusal, TreePath, WaitReason,
+    Change, ErrorCode, FolderId, Lsn, Metrics, Mode, Refusal, TreePath, WaitReason,
 };
 use relais_storage::upload_table::{UploadLimits, UploadTable};
 use relais_storage::{
@@ -174,8 +174,8 @@ impl Host for TestHost {
         1
     }
 
-    fn with_pool_counters(&self, counters: Counters) -> Counters {
-        counters
+    fn with_pool_metrics(&self, metrics: Metrics) -> Metrics {
+        metrics
     }
 
     fn is_displaced(&self) -> bool {

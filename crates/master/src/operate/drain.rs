@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use log::info;
 use relais_cluster::ConnectionAddrs;
-use relais_proto::SlaveState;
+use relais_proto::{SlaveState, metric};
 
 use super::{OperationResult, OperatorOutput, Summary, find};
 use crate::core::Core;
@@ -34,7 +34,8 @@ pub(super) fn drain(
     }
     output.line_now(format!(
         "slave {} gets no new sessions; it had {}",
-        slave.id, slave.counters.sessions
+        slave.id,
+        slave.metrics.get(metric::SESSIONS)
     ));
     let begun = Instant::now();
     while begun.elapsed() < DRAIN_TIMEOUT
@@ -49,7 +50,9 @@ pub(super) fn drain(
             return Ok(Summary::done("it is down now"));
         }
         // Only heartbeats after the drain order count.
-        if now.counters.sessions == 0 && u128::from(now.silent_ms) < begun.elapsed().as_millis() {
+        if now.metrics.get(metric::SESSIONS) == 0
+            && u128::from(now.silent_ms) < begun.elapsed().as_millis()
+        {
             return Ok(Summary::done("it has no sessions"));
         }
     }
@@ -57,7 +60,7 @@ pub(super) fn drain(
         .reports(asker)
         .into_iter()
         .find(|report| report.id == slave.id)
-        .map_or(0, |report| report.counters.sessions);
+        .map_or(0, |report| report.metrics.get(metric::SESSIONS));
     Ok(Summary::failed(format!("it still has {left} sessions; it stays drained")))
 }
 

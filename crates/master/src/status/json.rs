@@ -1,16 +1,18 @@
 //! The output of `status --json`. The field names are a stable interface.
 
-use relais_proto::{Lsn, SlaveReport, sanitize};
+use std::collections::BTreeMap;
+
+use relais_proto::{Lsn, SlaveReport, metric, sanitize};
 use serde::Serialize;
 
 use super::Report;
 use super::ask::{lag, shown_addr};
 
 #[derive(Serialize)]
-struct StatusJson {
+struct StatusJson<'a> {
     epoch: u32,
     number: u64,
-    slaves: Vec<SlaveJson>,
+    slaves: Vec<SlaveJson<'a>>,
     /// The reason why no changes are taken; null if they are.
     halted: Option<String>,
     /// Contents that no slave is known to hold.
@@ -21,7 +23,7 @@ struct StatusJson {
 }
 
 #[derive(Serialize)]
-struct SlaveJson {
+struct SlaveJson<'a> {
     id: String,
     /// Null if it has no address for the operator.
     addr: Option<String>,
@@ -29,31 +31,12 @@ struct SlaveJson {
     number: u64,
     /// Changes that it lacks; null if it is in another epoch.
     lag: Option<u64>,
-    sessions: u32,
-    waiting: u32,
-    workers: u32,
     /// The mechanisms that confine all its workers.
     confined: Vec<&'static str>,
-    files: u64,
-    folders: u64,
-    bytes: u64,
-    unhashed: u64,
-    /// Files whose content it lacks, and their bytes.
-    lacking: u64,
-    lacking_bytes: u64,
-    /// Files that it has quarantined since its start.
-    set_aside: u64,
-    /// Local removals that it holds back.
-    held: u64,
-    /// Damaged files that are not repaired yet.
-    damaged: u64,
-    /// Unfinished uploads, and their bytes.
-    uploads: u64,
-    upload_bytes: u64,
-    /// PathListing at which its disk refuses the change.
-    unapplied: u64,
+    /// All metrics but those below.
+    #[serde(flatten)]
+    metrics: BTreeMap<&'a str, u64>,
     skipped: SkippedJson,
-    rescans: u64,
     folder: String,
     epoch: u32,
     /// Null if there was none.
@@ -89,38 +72,23 @@ pub fn json(report: &Report) -> Result<String, serde_json::Error> {
     })
 }
 
-fn entry(slave: &SlaveReport, latest: Lsn) -> SlaveJson {
-    let counters = &slave.counters;
+fn entry(slave: &SlaveReport, latest: Lsn) -> SlaveJson<'_> {
+    let n = |name| slave.metrics.get(name);
     SlaveJson {
         id: slave.id.to_string(),
         addr: shown_addr(slave).map(|addr| addr.to_string()),
         state: slave.state.text(),
         number: slave.lsn.number,
         lag: lag(slave, latest),
-        sessions: counters.sessions,
-        waiting: counters.waiting,
-        workers: counters.workers,
-        confined: counters.confinement.names(),
-        files: counters.files,
-        folders: counters.folders,
-        bytes: counters.bytes,
-        unhashed: counters.unhashed,
-        lacking: counters.lacking,
-        lacking_bytes: counters.lacking_bytes,
-        set_aside: counters.set_aside,
-        held: counters.held,
-        damaged: counters.damaged,
-        uploads: counters.uploads,
-        upload_bytes: counters.upload_bytes,
-        unapplied: counters.unapplied,
+        confined: slave.metrics.confinement().names(),
+        metrics: slave.metrics.fields(),
         skipped: SkippedJson {
-            links: counters.skipped_links,
-            special: counters.skipped_special,
-            mounts: counters.skipped_mounts,
-            names: counters.skipped_names,
-            unreadable: counters.skipped_unreadable,
+            links: n(metric::SKIPPED_LINKS),
+            special: n(metric::SKIPPED_SPECIAL),
+            mounts: n(metric::SKIPPED_MOUNTS),
+            names: n(metric::SKIPPED_NAMES),
+            unreadable: n(metric::SKIPPED_UNREADABLE),
         },
-        rescans: counters.rescans,
         folder: slave.folder.to_string(),
         epoch: slave.lsn.epoch,
         last_error: (!slave.last_error.is_empty())
@@ -131,7 +99,7 @@ fn entry(slave: &SlaveReport, latest: Lsn) -> SlaveJson {
 
 #[cfg(test)]
 mod tests {
-    use relais_proto::{Counters, FolderId, Lsn, SlaveId, SlaveState};
+    use relais_proto::{FolderId, Lsn, Metrics, SlaveId, SlaveState};
 
     use super::*;
 
@@ -143,18 +111,16 @@ mod tests {
             addrs: vec!["127.0.0.1:2122".parse().unwrap()],
             state: SlaveState::InService,
             lsn: Lsn { epoch: 1, number: 40 },
-            counters: Counters {
-                sessions: 3,
-                skipped_links: 2,
-                lacking: 5,
-                lacking_bytes: 6,
-                set_aside: 7,
-                held: 8,
-                uploads: 9,
-                upload_bytes: 10,
-                unapplied: 11,
-                ..Counters::default()
-            },
+            metrics: Metrics::default()
+                .with(metric::SESSIONS, 3)
+                .with(metric::SKIPPED_LINKS, 2)
+                .with(metric::LACKING, 5)
+                .with(metric::LACKING_BYTES, 6)
+                .with(metric::SET_ASIDE, 7)
+                .with(metric::HELD, 8)
+                .with(metric::UPLOADS, 9)
+                .with(metric::UPLOAD_BYTES, 10)
+                .with(metric::UNAPPLIED, 11),
             last_error: "bad\u{1b}[2J".to_owned(),
             silent_ms: 12,
         };
@@ -184,11 +150,13 @@ mod tests {
         })
         .unwrap();
         assert!(
-            text.contains(r#""lacking":5,"lacking_bytes":6,"set_aside":7,"held":8,"damaged":0,"uploads":9,"upload_bytes":10,"unapplied":11,"#),
+            text.contains(r#""damaged":0,"files":0,"folders":0,"held":8,"lacking":5,"#)
+                && text.contains(r#""lacking_bytes":6,"rescans":0,"sessions":3,"set_aside":7,"#)
+                && text.contains(r#""unapplied":11,"unhashed":0,"upload_bytes":10,"uploads":9,"#),
             "{text}"
         );
         assert!(text.starts_with(&format!(
-            r#"{{"epoch":1,"number":42,"slaves":[{{"id":"{}","addr":"127.0.0.1:2122","state":"in-service","number":40,"lag":2,"sessions":3,"#,
+            r#"{{"epoch":1,"number":42,"slaves":[{{"id":"{}","addr":"127.0.0.1:2122","state":"in-service","number":40,"lag":2,"confined":[],"bytes":0,"#,
             "ab".repeat(16)
         )));
         assert!(

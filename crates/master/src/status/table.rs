@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use relais_proto::{Confinement, Counters, Lsn, SlaveReport, pluralize, sanitize};
+use relais_proto::{Confinement, Lsn, SlaveReport, metric, pluralize, sanitize};
 
 use super::Report;
 use super::ask::{lag, shown_addr};
@@ -50,7 +50,7 @@ pub fn table(report: &Report) -> String {
 }
 
 fn row(slave: &SlaveReport, latest: Lsn) -> [String; HEADINGS.len()] {
-    let counters = &slave.counters;
+    let n = |name| slave.metrics.get(name);
     // The state of a slave is not known before it registers with this master.
     let known = |text: String| slave.silence_ms().map_or_else(|| "-".to_owned(), |_| text);
     let mut id = slave.id.to_string();
@@ -61,13 +61,13 @@ fn row(slave: &SlaveReport, latest: Lsn) -> [String; HEADINGS.len()] {
         slave.state.text().to_owned(),
         known(slave.lsn.number.to_string()),
         lag(slave, latest).map_or_else(|| "-".to_owned(), |lag| lag.to_string()),
-        match counters.waiting {
-            0 => counters.sessions.to_string(),
-            waiting => format!("{}+{waiting}", counters.sessions),
+        match n(metric::WAITING) {
+            0 => n(metric::SESSIONS).to_string(),
+            waiting => format!("{}+{waiting}", n(metric::SESSIONS)),
         },
-        counters.workers.to_string(),
-        known(counters.files.to_string()),
-        known(counters.bytes.to_string()),
+        n(metric::WORKERS).to_string(),
+        known(n(metric::FILES).to_string()),
+        known(n(metric::BYTES).to_string()),
         known(format!("{}.{} s", slave.silent_ms / 1000, slave.silent_ms % 1000 / 100)),
     ]
 }
@@ -88,33 +88,18 @@ fn line(out: &mut String, cells: &[String; HEADINGS.len()], widths: &[usize]) {
 
 /// Adds the remarks on a slave below its row.
 fn remarks(out: &mut String, slave: &SlaveReport) {
-    let Counters {
-        skipped_links,
-        skipped_special,
-        skipped_mounts,
-        skipped_names,
-        skipped_unreadable,
-        ..
-    } = slave.counters;
-    let Counters {
-        lacking,
-        lacking_bytes,
-        set_aside,
-        held,
-        damaged,
-        uploads,
-        upload_bytes,
-        unapplied,
-        ..
-    } = slave.counters;
+    let n = |name| slave.metrics.get(name);
+    let (lacking, unapplied) = (n(metric::LACKING), n(metric::UNAPPLIED));
     if lacking > 0 {
         let _ = writeln!(
             out,
-            "    content that is not there yet: {}, {lacking_bytes} bytes",
-            pluralize(lacking, "file")
+            "    content that is not there yet: {}, {} bytes",
+            pluralize(lacking, "file"),
+            n(metric::LACKING_BYTES)
         );
     }
-    if damaged > 0 {
+    if n(metric::DAMAGED) > 0 {
+        let damaged = n(metric::DAMAGED);
         let _ = writeln!(out, "    damaged files that are not repaired yet: {damaged}");
     }
     if unapplied > 0 {
@@ -124,43 +109,48 @@ fn remarks(out: &mut String, slave: &SlaveReport) {
             pluralize(unapplied, "path")
         );
     }
-    if set_aside > 0 {
-        let _ = writeln!(out, "    quarantined in .relais/conflicts: {set_aside}");
+    if n(metric::SET_ASIDE) > 0 {
+        let _ = writeln!(out, "    quarantined in .relais/conflicts: {}", n(metric::SET_ASIDE));
     }
-    if uploads > 0 {
-        let _ = writeln!(out, "    unfinished uploads: {uploads}, {upload_bytes} bytes");
+    if n(metric::UPLOADS) > 0 {
+        let (uploads, bytes) = (n(metric::UPLOADS), n(metric::UPLOAD_BYTES));
+        let _ = writeln!(out, "    unfinished uploads: {uploads}, {bytes} bytes");
     }
-    if held > 0 {
+    if n(metric::HELD) > 0 {
+        let held = n(metric::HELD);
         let _ = writeln!(out, "    local removals held back, because they are many: {held}");
     }
     let skipped: Vec<String> = [
-        (skipped_links, "links"),
-        (skipped_special, "devices, pipes and sockets"),
-        (skipped_mounts, "mount points"),
-        (skipped_names, "names that cannot be served"),
-        (skipped_unreadable, "unreadable"),
+        (metric::SKIPPED_LINKS, "links"),
+        (metric::SKIPPED_SPECIAL, "devices, pipes and sockets"),
+        (metric::SKIPPED_MOUNTS, "mount points"),
+        (metric::SKIPPED_NAMES, "names that cannot be served"),
+        (metric::SKIPPED_UNREADABLE, "unreadable"),
     ]
     .iter()
-    .filter(|(count, _)| *count > 0)
-    .map(|(count, what)| format!("{count} {what}"))
+    .filter(|(name, _)| n(name) > 0)
+    .map(|(name, what)| format!("{} {what}", n(name)))
     .collect();
     if !skipped.is_empty() {
         let _ = writeln!(out, "    skipped: {}", skipped.join(", "));
     }
-    if slave.counters.unhashed > 0 {
-        let _ = writeln!(out, "    digests still to be computed: {}", slave.counters.unhashed);
+    if n(metric::UNHASHED) > 0 {
+        let _ = writeln!(out, "    digests still to be computed: {}", n(metric::UNHASHED));
     }
-    if slave.counters.rescans > 0 {
-        let _ = writeln!(out, "    rescans after lost events: {}", slave.counters.rescans);
+    if n(metric::RESCANS) > 0 {
+        let _ = writeln!(out, "    rescans after lost events: {}", n(metric::RESCANS));
     }
-    if slave.counters.workers > 0 {
-        let names = slave.counters.confinement.names();
+    for (name, value) in slave.metrics.unknown() {
+        let _ = writeln!(out, "    {name}: {value}");
+    }
+    if n(metric::WORKERS) > 0 {
+        let names = slave.metrics.confinement().names();
         let _ = writeln!(
             out,
             "    workers are confined by: {}",
             if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
         );
-        if !slave.counters.confinement.has(Confinement::FOLDER) {
+        if !slave.metrics.confinement().has(Confinement::FOLDER) {
             let _ = writeln!(
                 out,
                 "    WARNING: workers are not confined to the folder \
@@ -175,7 +165,7 @@ fn remarks(out: &mut String, slave: &SlaveReport) {
 
 #[cfg(test)]
 mod tests {
-    use relais_proto::{FolderId, Lsn, SlaveId, SlaveState};
+    use relais_proto::{FolderId, Lsn, Metrics, SlaveId, SlaveState};
 
     use super::*;
 
@@ -187,20 +177,18 @@ mod tests {
             addrs: vec!["127.0.0.1:2122".parse().unwrap()],
             state: SlaveState::InService,
             lsn: Lsn { epoch: 1, number: 0 },
-            counters: Counters {
-                files: 7,
-                sessions: 3,
-                waiting: 2,
-                lacking: 4,
-                held: 9,
-                damaged: 1,
-                uploads: 6,
-                upload_bytes: 7,
-                unapplied: 6,
-                skipped_links: 2,
-                skipped_names: 1,
-                ..Counters::default()
-            },
+            metrics: Metrics::default()
+                .with(metric::FILES, 7)
+                .with(metric::SESSIONS, 3)
+                .with(metric::WAITING, 2)
+                .with(metric::LACKING, 4)
+                .with(metric::HELD, 9)
+                .with(metric::DAMAGED, 1)
+                .with(metric::UPLOADS, 6)
+                .with(metric::UPLOAD_BYTES, 7)
+                .with(metric::UNAPPLIED, 6)
+                .with(metric::SKIPPED_LINKS, 2)
+                .with(metric::SKIPPED_NAMES, 1),
             last_error: "disk\nfull".to_owned(),
             silent_ms: 1_290,
         };

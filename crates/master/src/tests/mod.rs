@@ -22,8 +22,8 @@ use relais_coordinator::StoreError;
 use relais_journal::FileJournal;
 use relais_net::Connection;
 use relais_proto::{
-    ClusterId, Counters, FolderId, Heartbeat, Hello, LinkMessage, Login, Lsn, Refusal,
-    Registration, Reply, Request, Role, SlaveId, SlaveState, limits,
+    ClusterId, FolderId, Heartbeat, Hello, LinkMessage, Login, Lsn, Metrics, Refusal, Registration,
+    Reply, Request, Role, SlaveId, SlaveState, limits, metric,
 };
 use tempfile::TempDir;
 
@@ -161,11 +161,11 @@ fn registration(n: u8) -> Registration {
 }
 
 fn beat() -> LinkMessage {
-    let counters = Counters { workers: 1, sessions: 3, ..Counters::default() };
+    let metrics = Metrics::default().with(metric::WORKERS, 1).with(metric::SESSIONS, 3);
     LinkMessage::Heartbeat(Heartbeat {
         state: SlaveState::InService,
         lsn: Lsn::default(),
-        counters,
+        metrics,
         last_error: String::new(),
         disk: relais_proto::DiskSpace::default(),
         scrub: relais_proto::Scrub::default(),

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use relais_cluster::first_history_hash;
 use relais_proto::{
     ErrorCode, HistoryHash, Lsn, PathPage, ReplicaPosition, Timeline, ToMaster, ToSlave, TreeEntry,
-    TreePage, TreePath,
+    TreePage, TreePath, metric,
 };
 
 use super::changes::{hear, join, joined, propose, put, say, told, told_up_to, version};
@@ -114,11 +114,11 @@ fn a_drained_slave_gets_no_clients_even_after_a_reconnect() {
     let master = Running::start();
     let (mut one, _two) = (slave(&master, 1), slave(&master, 2));
     assert_eq!(master.redirect().unwrap().len(), 2);
-    let idle = Counters { workers: 1, ..Counters::default() };
+    let idle = Metrics::default().with(metric::WORKERS, 1);
     let idle = LinkMessage::Heartbeat(Heartbeat {
         state: SlaveState::InService,
         lsn: Lsn::default(),
-        counters: idle,
+        metrics: idle,
         last_error: String::new(),
         disk: relais_proto::DiskSpace::default(),
         scrub: relais_proto::Scrub::default(),

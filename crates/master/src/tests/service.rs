@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use relais_proto::{Login, Reply, Request, Role, SlaveState};
+use relais_proto::{Login, Reply, Request, Role, SlaveState, metric};
 
 use super::*;
 use crate::status::{self, StatusError};
@@ -36,8 +36,11 @@ fn operators_see_the_slaves() {
     master.wait_for_slaves(1);
     let report = status::ask(&address, &master.key, TlsMode::Remote).unwrap();
     assert!(report.has_service());
-    let seen: Vec<_> =
-        report.slaves.iter().map(|s| (s.addrs[0].port(), s.state, s.counters.sessions)).collect();
+    let seen: Vec<_> = report
+        .slaves
+        .iter()
+        .map(|s| (s.addrs[0].port(), s.state, s.metrics.get(metric::SESSIONS)))
+        .collect();
     assert_eq!(seen, [(1001, SlaveState::InService, 3), (1002, SlaveState::Down, 0)]);
     assert_eq!((report.lsn.epoch, report.lsn.number), (1, 0));
 }

@@ -3,7 +3,7 @@
 use super::parts::{Capabilities, ContentHeader, Endpoint, ServerRole, WaitReason};
 use super::{EntriesPage, check_pieces};
 use crate::codec::{decode_field, encode_field, first, wire_messages};
-use crate::{ClusterId, Counters, Digest, Entry, Expect, Lsn, Refusal, SlaveId, WireError, limits};
+use crate::{ClusterId, Digest, Entry, Expect, Lsn, Metrics, Refusal, SlaveId, WireError, limits};
 
 wire_messages! {
     /// A reply of a server.
@@ -82,7 +82,7 @@ wire_messages! {
             slave: SlaveId,
             /// Latest change of the slave.
             lsn: Lsn,
-            counters: Counters,
+            metrics: Metrics,
             /// Last error; empty if there was none.
             last_error: String [limits::TEXT],
         },

@@ -6,8 +6,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
-    Capabilities, ChangeId, ClusterId, ContentHeader, Counters, Digest, Endpoint, Entry, ErrorCode,
-    Expect, FileTime, GetRequest, Hello, Identity, IfMatch, Kind, Login, Lsn, Mode, PageBuilder,
+    Capabilities, ChangeId, ClusterId, ContentHeader, Digest, Endpoint, Entry, ErrorCode, Expect,
+    FileTime, GetRequest, Hello, Identity, IfMatch, Kind, Login, Lsn, Metrics, Mode, PageBuilder,
     PutRequest, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, WaitReason,
     check_part, limits,
 };
@@ -71,30 +71,10 @@ pub fn entry() -> impl Strategy<Value = Entry> {
     )
 }
 
-pub fn counters() -> impl Strategy<Value = Counters> {
-    (any::<[u64; 18]>(), any::<[u32; 4]>()).prop_map(|(n, m)| Counters {
-        confinement: relais_proto::Confinement(m[3]),
-        files: n[0],
-        folders: n[1],
-        bytes: n[2],
-        unhashed: n[3],
-        skipped_links: n[4],
-        skipped_special: n[5],
-        skipped_mounts: n[6],
-        skipped_names: n[7],
-        skipped_unreadable: n[8],
-        rescans: n[9],
-        lacking: n[10],
-        lacking_bytes: n[11],
-        set_aside: n[12],
-        held: n[13],
-        damaged: n[14],
-        uploads: n[15],
-        upload_bytes: n[16],
-        unapplied: n[17],
-        sessions: m[0],
-        waiting: m[1],
-        workers: m[2],
+pub fn metrics() -> impl Strategy<Value = Metrics> {
+    let pair = ("relais_[a-z0-9_]{1,57}", any::<u64>());
+    vec(pair, 0..=limits::METRICS).prop_map(|pairs| {
+        pairs.iter().fold(Metrics::default(), |all, (name, value)| all.with(name, *value))
     })
 }
 
@@ -288,8 +268,8 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         2 => header(),
         1 => digest().prop_map(|digest| Reply::End { digest }),
         1 => (0..limits::PIECES - 50, vec(digest(), 0..50)).prop_map(|(first, values)| Reply::PieceValues { first, values }),
-        1 => (id16(), lsn(), counters(), text(limits::TEXT))
-            .prop_map(|(id, lsn, counters, last_error)| Reply::StatusReport { slave: SlaveId(id), lsn, counters, last_error }),
+        1 => (id16(), lsn(), metrics(), text(limits::TEXT))
+            .prop_map(|(id, lsn, metrics, last_error)| Reply::StatusReport { slave: SlaveId(id), lsn, metrics, last_error }),
         1 => Just(Reply::Pong),
         1 => vec(endpoint(0), 0..=limits::REDIRECT_SLAVES).prop_map(|holders| Reply::Elsewhere { holders }),
         1 => any::<u64>().prop_map(|ms| Reply::MasterUnreachable { ms }),

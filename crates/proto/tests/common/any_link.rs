@@ -10,7 +10,7 @@ use relais_proto::{
     Timeline, ToMaster, ToSlave, TreeEntry, TreePage, limits,
 };
 
-use super::{addr, counters, digest, expect, id16, lsn, mode, path, refusal, text, time};
+use super::{addr, digest, expect, id16, lsn, metrics, mode, path, refusal, text, time};
 
 /// Longest list in a message of which a frame holds any: entries have long paths.
 const FEW: usize = 12;
@@ -179,15 +179,15 @@ fn opening() -> impl Strategy<Value = LinkMessage> {
 fn service() -> impl Strategy<Value = LinkMessage> {
     let addrs = || vec(addr(), 0..=limits::ADDRESSES);
     let report =
-        (id16(), folder(), addrs(), state(), lsn(), counters(), text(limits::TEXT), any::<u64>())
-            .prop_map(|(id, folder, addrs, state, lsn, counters, last_error, silent_ms)| {
+        (id16(), folder(), addrs(), state(), lsn(), metrics(), text(limits::TEXT), any::<u64>())
+            .prop_map(|(id, folder, addrs, state, lsn, metrics, last_error, silent_ms)| {
                 LinkMessage::SlaveReport(SlaveReport {
                     id: SlaveId(id),
                     folder,
                     addrs,
                     state,
                     lsn,
-                    counters,
+                    metrics,
                     last_error,
                     silent_ms,
                 })
@@ -198,12 +198,12 @@ fn service() -> impl Strategy<Value = LinkMessage> {
         addrs,
     });
     prop_oneof![
-        (state(), lsn(), counters(), text(limits::TEXT), any::<([u64; 8], bool)>()).prop_map(
-            |(state, lsn, counters, last_error, (n, done))| {
+        (state(), lsn(), metrics(), text(limits::TEXT), any::<([u64; 8], bool)>()).prop_map(
+            |(state, lsn, metrics, last_error, (n, done))| {
                 let [order, files, read, damaged, repaired, unreadable, free, size] = n;
                 let scrub = Scrub { order, done, files, read, damaged, repaired, unreadable };
                 let disk = DiskSpace { free, size };
-                LinkMessage::Heartbeat(Heartbeat { state, lsn, counters, last_error, disk, scrub })
+                LinkMessage::Heartbeat(Heartbeat { state, lsn, metrics, last_error, disk, scrub })
             }
         ),
         (lsn(), any::<[u64; 4]>(), any::<(bool, u16)>()).prop_map(

@@ -2,7 +2,7 @@
 
 use relais_proto::{FrameType, limits};
 
-use super::{COUNTERS, Eight, Field, MARK, SCRUB, Two, V4, path, repeat, text};
+use super::{Eight, Field, MARK, METRICS, SCRUB, Two, V4, path, repeat, text};
 
 /// A standing: mark, hash and epoch.
 const STANDING: usize = MARK + 32 + 4;
@@ -43,13 +43,13 @@ fn service() -> Vec<Field> {
     vec![
         field("listen", Register, 8, vec![0; 16], |n| repeat(V4, n, 2 + MARK)),
         field("advertise", Register, 1024, vec![0; 16 + 2], |n| text(n, MARK)),
-        field("last error", Heartbeat, 1024, vec![0; 1 + MARK + COUNTERS], |n| {
+        field("last error", Heartbeat, 1024, vec![0; 1 + MARK + METRICS], |n| {
             text(n, 16 + SCRUB + 2)
         }),
         field("addresses", SlaveReport, 8, vec![0; 32], |n| {
-            repeat(V4, n, 1 + MARK + COUNTERS + 2 + 8)
+            repeat(V4, n, 1 + MARK + METRICS + 2 + 8)
         }),
-        field("last error", SlaveReport, 1024, vec![0; 32 + 2 + 1 + MARK + COUNTERS], |n| {
+        field("last error", SlaveReport, 1024, vec![0; 32 + 2 + 1 + MARK + METRICS], |n| {
             text(n, 8)
         }),
         field("halted", ReportEnd, 1024, vec![0; MARK], |n| text(n, 24)),

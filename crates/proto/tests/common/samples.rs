@@ -4,9 +4,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use relais_proto::{
-    Capabilities, ChangeId, ClusterId, ContentHeader, Counters, Digest, Endpoint, EntriesPage,
-    Entry, ErrorCode, Expect, FileTime, FrameType, GetRequest, Hello, Identity, IfMatch, Kind,
-    LinkMessage, Login, Lsn, Mode, PageBuilder, PutRequest, Refusal, Reply, Request, Role,
+    Capabilities, ChangeId, ClusterId, ContentHeader, Digest, Endpoint, EntriesPage, Entry,
+    ErrorCode, Expect, FileTime, FrameType, GetRequest, Hello, Identity, IfMatch, Kind,
+    LinkMessage, Login, Lsn, Metrics, Mode, PageBuilder, PutRequest, Refusal, Reply, Request, Role,
     ServerRole, SlaveId, TreePath, WaitReason, limits, read_frame,
 };
 
@@ -77,31 +77,9 @@ pub fn page(count: usize, entry: &Entry) -> EntriesPage {
     page.finish()
 }
 
-pub fn full_counters() -> Counters {
-    Counters {
-        confinement: relais_proto::Confinement(15),
-        files: u64::MAX,
-        folders: u64::MAX,
-        bytes: u64::MAX,
-        unhashed: u64::MAX,
-        skipped_links: u64::MAX,
-        skipped_special: u64::MAX,
-        skipped_mounts: u64::MAX,
-        skipped_names: u64::MAX,
-        skipped_unreadable: u64::MAX,
-        rescans: u64::MAX,
-        lacking: u64::MAX,
-        lacking_bytes: u64::MAX,
-        set_aside: u64::MAX,
-        held: u64::MAX,
-        damaged: u64::MAX,
-        uploads: u64::MAX,
-        upload_bytes: u64::MAX,
-        unapplied: u64::MAX,
-        sessions: u32::MAX,
-        waiting: u32::MAX,
-        workers: u32::MAX,
-    }
+pub fn full_metrics() -> Metrics {
+    let name = |n| format!("relais_{n:0width$}", width = limits::METRIC_NAME - 7);
+    (0..limits::METRICS).fold(Metrics::default(), |all, n| all.with(&name(n), u64::MAX))
 }
 
 pub fn requests() -> Vec<(&'static str, Request)> {
@@ -336,7 +314,7 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
             Reply::StatusReport {
                 slave: SlaveId([0; 16]),
                 lsn: LOW,
-                counters: Counters::default(),
+                metrics: Metrics::default(),
                 last_error: String::new(),
             },
         ),
@@ -345,7 +323,7 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
             Reply::StatusReport {
                 slave: SlaveId([1; 16]),
                 lsn: HIGH,
-                counters: full_counters(),
+                metrics: full_metrics(),
                 last_error: text(),
             },
         ),

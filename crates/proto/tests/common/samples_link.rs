@@ -1,14 +1,14 @@
 //! The messages of cluster links.
 
 use relais_proto::{
-    Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry, Counters, Digest, DiskSpace,
-    ErrorCode, Expect, FileContent, FileTime, FolderId, Heartbeat, HistoryHash, LinkMessage,
-    ListedPath, LogEntry, Lsn, Mode, Operation, PathList, PathPage, PeerSlave, Refusal,
-    Registration, ReplicaPosition, Scrub, SlaveId, SlaveReport, SlaveState, Timeline, ToMaster,
-    ToSlave, TreeEntry, TreePage, TreePath, limits,
+    Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry, Digest, DiskSpace, ErrorCode,
+    Expect, FileContent, FileTime, FolderId, Heartbeat, HistoryHash, LinkMessage, ListedPath,
+    LogEntry, Lsn, Metrics, Mode, Operation, PathList, PathPage, PeerSlave, Refusal, Registration,
+    ReplicaPosition, Scrub, SlaveId, SlaveReport, SlaveState, Timeline, ToMaster, ToSlave,
+    TreeEntry, TreePage, TreePath, limits,
 };
 
-use super::{HIGH, LOW, addrs, full_counters, path, path_of};
+use super::{HIGH, LOW, addrs, full_metrics, path, path_of};
 
 type Named = (&'static str, LinkMessage);
 
@@ -106,7 +106,7 @@ fn service() -> Vec<Named> {
         addrs: Vec::new(),
         state: SlaveState::InService,
         lsn: LOW,
-        counters: Counters::default(),
+        metrics: Metrics::default(),
         last_error: String::new(),
         silent_ms: 0,
     };
@@ -116,7 +116,7 @@ fn service() -> Vec<Named> {
         addrs: addrs(limits::ADDRESSES),
         state: SlaveState::Down,
         lsn: HIGH,
-        counters: full_counters(),
+        metrics: full_metrics(),
         last_error: text(),
         silent_ms: u64::MAX,
     };
@@ -129,10 +129,10 @@ fn service() -> Vec<Named> {
         repaired: u64::MAX,
         unreadable: u64::MAX,
     };
-    let beat = |state, lsn, counters: Counters, last_error, scrub| {
-        let full = counters.files;
+    let beat = |state, lsn, metrics: Metrics, last_error, scrub| {
+        let full = if metrics == Metrics::default() { 0 } else { u64::MAX };
         let disk = DiskSpace { free: full, size: full };
-        LinkMessage::Heartbeat(Heartbeat { state, lsn, counters, last_error, disk, scrub })
+        LinkMessage::Heartbeat(Heartbeat { state, lsn, metrics, last_error, disk, scrub })
     };
     let report_end = |lsn, halted, n| LinkMessage::ReportEnd {
         lsn,
@@ -153,9 +153,9 @@ fn service() -> Vec<Named> {
     vec![
         (
             "beat-min",
-            beat(SlaveState::InService, LOW, Counters::default(), String::new(), Scrub::default()),
+            beat(SlaveState::InService, LOW, Metrics::default(), String::new(), Scrub::default()),
         ),
-        ("beat-max", beat(SlaveState::Draining, HIGH, full_counters(), text(), full_scrub)),
+        ("beat-max", beat(SlaveState::Draining, HIGH, full_metrics(), text(), full_scrub)),
         ("beat-ack-min", beat_ack(LOW, 0, false)),
         ("beat-ack-max", beat_ack(HIGH, u64::MAX, true)),
         ("peers-min", LinkMessage::Peers { peers: Vec::new(), last: true }),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use relais_os::ProcessMailbox;
-use relais_proto::{Digest, PageBuilder, TreePath};
+use relais_proto::{Digest, PageBuilder, TreePath, metric};
 use relais_storage::{
     CatalogReader, CatalogStore, ListOutcome, QUIET, SlaveIdentity, StartParameters, WatchMode,
     WriterLock,
@@ -163,18 +163,27 @@ fn scan_finds_served_entries_and_counts_skipped_ones() {
     fixture.wait_for_names("sub/deep", &["c"]);
     assert_eq!(fixture.names("nothing"), ["NotFound"]);
     assert_eq!(fixture.names("a"), ["NotFolder"]);
-    let counters = fixture.reader.counters().unwrap();
-    assert_eq!((counters.files, counters.folders, counters.bytes), (3, 2, 6));
+    let metrics = fixture.reader.metrics().unwrap();
     assert_eq!(
-        (counters.skipped_links, counters.skipped_special, counters.skipped_names),
+        (metrics.get(metric::FILES), metrics.get(metric::FOLDERS), metrics.get(metric::BYTES)),
+        (3, 2, 6)
+    );
+    assert_eq!(
+        (
+            metrics.get(metric::SKIPPED_LINKS),
+            metrics.get(metric::SKIPPED_SPECIAL),
+            metrics.get(metric::SKIPPED_NAMES)
+        ),
         (1, 1, 2)
     );
     fixture.wait_for_digest("sub/deep/c", b"ccc");
-    fixture.wait("all digests", |fixture| fixture.reader.counters().unwrap().unhashed == 0);
+    fixture.wait("all digests", |fixture| {
+        fixture.reader.metrics().unwrap().get(metric::UNHASHED) == 0
+    });
 
     fs::remove_file(fixture.path("link")).unwrap();
     fs::remove_file(fixture.dir.path().join(bad_name())).unwrap();
-    fixture.wait("fewer skipped", |fixture| fixture.reader.counters().unwrap().skipped() == 2);
+    fixture.wait("fewer skipped", |fixture| fixture.reader.metrics().unwrap().skipped() == 2);
 }
 
 #[test]
@@ -195,8 +204,11 @@ fn scan_finds_changes_made_while_no_writer_ran() {
     fixture.wait_for_names("", &["edited", "fresh", "same"]);
     assert!(fixture.digest("same").is_some(), "an unchanged file keeps its digest");
     fixture.wait_for_digest("edited", b"new");
-    let counters = fixture.reader.counters().unwrap();
-    assert_eq!((counters.files, counters.folders, counters.bytes), (3, 0, 12));
+    let metrics = fixture.reader.metrics().unwrap();
+    assert_eq!(
+        (metrics.get(metric::FILES), metrics.get(metric::FOLDERS), metrics.get(metric::BYTES)),
+        (3, 0, 12)
+    );
 }
 
 #[test]
@@ -327,7 +339,7 @@ fn file_that_changes_before_hashing_gets_its_last_digest() {
     let began = Instant::now();
     fixture.wait_for_digest("f", b"fourth and last");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-    assert_eq!(fixture.reader.counters().unwrap().bytes, 15);
+    assert_eq!(fixture.reader.metrics().unwrap().get(metric::BYTES), 15);
 }
 
 #[test]
@@ -341,5 +353,6 @@ fn hint_reveals_a_change_through_a_hard_link() {
     fixture.wait_for_digest("f", b"content");
     fs::write(elsewhere.path().join("g"), "another content").unwrap();
     fixture.wait_for_digest("f", b"another content");
-    fixture.wait("the new size", |fixture| fixture.reader.counters().unwrap().bytes == 15);
+    fixture
+        .wait("the new size", |fixture| fixture.reader.metrics().unwrap().get(metric::BYTES) == 15);
 }

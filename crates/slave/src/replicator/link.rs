@@ -19,7 +19,7 @@ use relais_net::{Connection, Socket};
 use relais_os::MailboxSender;
 use relais_proto::{
     ClusterId, DiskSpace, ErrorCode, FolderId, Heartbeat, LinkMessage, Lsn, PeerSlave,
-    Registration, SlaveId, SlaveState, WireError, limits,
+    Registration, SlaveId, SlaveState, WireError, limits, metric,
 };
 use relais_storage::{CatalogReader, MetadataFolder};
 
@@ -417,7 +417,7 @@ fn send(
         let now = Instant::now();
         if now >= next || !ready && heartbeats.is_ready() {
             let beat = heartbeats.compose();
-            ready = beat.state == SlaveState::InService && beat.counters.workers > 0;
+            ready = beat.state == SlaveState::InService && beat.metrics.get(metric::WORKERS) > 0;
             connection.queue_link(&LinkMessage::Heartbeat(beat));
             next = now + limits::BEAT_EVERY;
         }
@@ -489,10 +489,8 @@ impl HeartbeatSender {
     fn compose(&mut self) -> Heartbeat {
         let fit = !self.scoreboard.is_catalog_writer_stalled()
             && self.with_catalogue(CatalogReader::is_fit).unwrap_or(false);
-        let (counters, mut last_error, scrub) = self
-            .with_catalogue(|reader| {
-                Ok((reader.counters()?, reader.last_error()?, reader.scrub()?))
-            })
+        let (metrics, mut last_error, scrub) = self
+            .with_catalogue(|reader| Ok((reader.metrics()?, reader.last_error()?, reader.scrub()?)))
             .unwrap_or_default();
         if last_error.is_empty() && self.scoreboard.is_displaced() {
             DISPLACED.clone_into(&mut last_error);
@@ -505,7 +503,7 @@ impl HeartbeatSender {
         Heartbeat {
             state,
             lsn: self.scoreboard.applied_lsn(),
-            counters: self.scoreboard.with_pool_counters(counters),
+            metrics: self.scoreboard.with_pool_metrics(metrics),
             last_error,
             disk: self.disk(),
             scrub,

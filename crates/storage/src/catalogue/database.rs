@@ -13,7 +13,7 @@ use crate::sys::sqlite::keep_names;
 /// Name of the file in the metadata folder.
 const FILE: &str = "catalogue.db";
 /// Must be raised with every change of the schema.
-const SCHEMA_VERSION: i64 = 4;
+const SCHEMA_VERSION: i64 = 5;
 /// Bytes reserved for the write-ahead log: about its size when SQLite starts it anew.
 const LOG: u32 = 4 * 1024 * 1024;
 /// Free disk space required for the reservation, in bytes. A smaller disk is left to the files.
@@ -73,9 +73,9 @@ CREATE TABLE unapplied (
 CREATE INDEX due ON unapplied (due) WHERE due IS NOT NULL;
 CREATE INDEX source ON unapplied (source) WHERE source IS NOT NULL;
 CREATE TRIGGER unapplied_in AFTER INSERT ON unapplied BEGIN UPDATE total SET n = n + 1
-    WHERE what = 'unapplied'; END;
+    WHERE what = 'relais_unapplied'; END;
 CREATE TRIGGER unapplied_out AFTER DELETE ON unapplied BEGIN UPDATE total SET n = n - 1
-    WHERE what = 'unapplied'; END;
+    WHERE what = 'relais_unapplied'; END;
 CREATE TABLE peer (slave BLOB PRIMARY KEY, folder BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE skipped (folder TEXT NOT NULL, name BLOB NOT NULL, why INTEGER NOT NULL,
     PRIMARY KEY (folder, name)) WITHOUT ROWID;
@@ -84,42 +84,47 @@ CREATE TABLE meta (what TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE change (id BLOB PRIMARY KEY, epoch INTEGER NOT NULL, number INTEGER NOT NULL,
     digest BLOB) WITHOUT ROWID;
 CREATE INDEX change_number ON change (epoch, number);
-INSERT INTO total VALUES ('files', 0), ('folders', 0), ('bytes', 0), ('unhashed', 0),
-    ('rescans', 0), ('lacking', 0), ('lacking-bytes', 0), ('set-aside', 0), ('held', 0),
-    ('damaged', 0), ('unapplied', 0),
-    ('skipped-0', 0), ('skipped-1', 0), ('skipped-2', 0), ('skipped-3', 0), ('skipped-4', 0);
+INSERT INTO total VALUES ('relais_files', 0), ('relais_folders', 0), ('relais_bytes', 0),
+    ('relais_unhashed', 0), ('relais_lacking', 0), ('relais_lacking_bytes', 0),
+    ('relais_damaged', 0), ('relais_unapplied', 0), ('relais_skipped_links', 0),
+    ('relais_skipped_special', 0), ('relais_skipped_mounts', 0), ('relais_skipped_names', 0),
+    ('relais_skipped_unreadable', 0);
 CREATE TRIGGER file_in AFTER INSERT ON entry WHEN NEW.kind = 0 BEGIN
-    UPDATE total SET n = n + CASE what WHEN 'files' THEN 1 WHEN 'bytes' THEN NEW.size
-        ELSE NEW.digest IS NULL END WHERE what IN ('files', 'bytes', 'unhashed');
+    UPDATE total SET n = n + CASE what WHEN 'relais_files' THEN 1 WHEN 'relais_bytes' THEN NEW.size
+        ELSE NEW.digest IS NULL END
+        WHERE what IN ('relais_files', 'relais_bytes', 'relais_unhashed');
 END;
 CREATE TRIGGER file_out AFTER DELETE ON entry WHEN OLD.kind = 0 BEGIN
-    UPDATE total SET n = n - CASE what WHEN 'files' THEN 1 WHEN 'bytes' THEN OLD.size
-        ELSE OLD.digest IS NULL END WHERE what IN ('files', 'bytes', 'unhashed');
+    UPDATE total SET n = n - CASE what WHEN 'relais_files' THEN 1 WHEN 'relais_bytes' THEN OLD.size
+        ELSE OLD.digest IS NULL END
+        WHERE what IN ('relais_files', 'relais_bytes', 'relais_unhashed');
 END;
 CREATE TRIGGER file_hashed AFTER UPDATE OF digest ON entry WHEN OLD.digest IS NULL
     AND NEW.digest IS NOT NULL BEGIN
-    UPDATE total SET n = n - 1 WHERE what = 'unhashed';
+    UPDATE total SET n = n - 1 WHERE what = 'relais_unhashed';
 END;
 CREATE TRIGGER lacking_in AFTER INSERT ON entry WHEN NEW.here = 0 BEGIN
-    UPDATE total SET n = n + CASE what WHEN 'lacking' THEN 1 ELSE NEW.size END
-        WHERE what IN ('lacking', 'lacking-bytes');
+    UPDATE total SET n = n + CASE what WHEN 'relais_lacking' THEN 1 ELSE NEW.size END
+        WHERE what IN ('relais_lacking', 'relais_lacking_bytes');
 END;
 CREATE TRIGGER lacking_out AFTER DELETE ON entry WHEN OLD.here = 0 BEGIN
-    UPDATE total SET n = n - CASE what WHEN 'lacking' THEN 1 ELSE OLD.size END
-        WHERE what IN ('lacking', 'lacking-bytes');
+    UPDATE total SET n = n - CASE what WHEN 'relais_lacking' THEN 1 ELSE OLD.size END
+        WHERE what IN ('relais_lacking', 'relais_lacking_bytes');
 END;
 CREATE TRIGGER damaged_in AFTER UPDATE OF damaged ON entry WHEN OLD.damaged = 0
-    AND NEW.damaged = 1 BEGIN UPDATE total SET n = n + 1 WHERE what = 'damaged'; END;
+    AND NEW.damaged = 1 BEGIN UPDATE total SET n = n + 1 WHERE what = 'relais_damaged'; END;
 CREATE TRIGGER damaged_out AFTER DELETE ON entry WHEN OLD.damaged = 1
-    BEGIN UPDATE total SET n = n - 1 WHERE what = 'damaged'; END;
+    BEGIN UPDATE total SET n = n - 1 WHERE what = 'relais_damaged'; END;
 CREATE TRIGGER folder_in AFTER INSERT ON entry WHEN NEW.kind = 1
-    BEGIN UPDATE total SET n = n + 1 WHERE what = 'folders'; END;
+    BEGIN UPDATE total SET n = n + 1 WHERE what = 'relais_folders'; END;
 CREATE TRIGGER folder_out AFTER DELETE ON entry WHEN OLD.kind = 1
-    BEGIN UPDATE total SET n = n - 1 WHERE what = 'folders'; END;
+    BEGIN UPDATE total SET n = n - 1 WHERE what = 'relais_folders'; END;
 CREATE TRIGGER skip_in AFTER INSERT ON skipped BEGIN UPDATE total SET n = n + 1
-    WHERE what = 'skipped-' || NEW.why; END;
+    WHERE what = 'relais_skipped_' || CASE NEW.why WHEN 0 THEN 'links'
+    WHEN 1 THEN 'special' WHEN 2 THEN 'mounts' WHEN 3 THEN 'names' ELSE 'unreadable' END; END;
 CREATE TRIGGER skip_out AFTER DELETE ON skipped BEGIN UPDATE total SET n = n - 1
-    WHERE what = 'skipped-' || OLD.why; END;
+    WHERE what = 'relais_skipped_' || CASE OLD.why WHEN 0 THEN 'links'
+    WHEN 1 THEN 'special' WHEN 2 THEN 'mounts' WHEN 3 THEN 'names' ELSE 'unreadable' END; END;
 ";
 
 /// Drops the tables of an older schema.

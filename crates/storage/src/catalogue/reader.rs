@@ -4,7 +4,7 @@
 //! results.
 
 use relais_proto::{
-    ChangeId, Counters, Digest, Entry, FileTime, FolderId, Kind, Lsn, Mode, PathList, Scrub,
+    ChangeId, Digest, Entry, FileTime, FolderId, Kind, Lsn, Metrics, Mode, PathList, Scrub,
     SlaveId, TreePath,
 };
 use relais_tree::{Meta, MetaKind};
@@ -205,40 +205,21 @@ impl CatalogReader {
         self.ask(|store| store.commit_of(id))
     }
 
-    /// Returns the counters of the folder; the counters of the pool stay 0.
+    /// Returns the metrics of the folder.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn counters(&mut self) -> Result<Counters, CatalogError> {
+    pub fn metrics(&mut self) -> Result<Metrics, CatalogError> {
         let totals = self.ask(|store| {
             store.all("SELECT what, n FROM total", Values::default(), |from| {
                 Ok((from.get::<String>()?, from.get::<i64>()?))
             })
         })?;
-        let mut counters = Counters::default();
-        for (what, n) in totals {
-            let counter = match what.as_str() {
-                "files" => &mut counters.files,
-                "folders" => &mut counters.folders,
-                "bytes" => &mut counters.bytes,
-                "unhashed" => &mut counters.unhashed,
-                "rescans" => &mut counters.rescans,
-                "lacking" => &mut counters.lacking,
-                "lacking-bytes" => &mut counters.lacking_bytes,
-                "set-aside" => &mut counters.set_aside,
-                "held" => &mut counters.held,
-                "damaged" => &mut counters.damaged,
-                "unapplied" => &mut counters.unapplied,
-                "skipped-0" => &mut counters.skipped_links,
-                "skipped-1" => &mut counters.skipped_special,
-                "skipped-2" => &mut counters.skipped_mounts,
-                "skipped-3" => &mut counters.skipped_names,
-                "skipped-4" => &mut counters.skipped_unreadable,
-                _ => continue,
-            };
-            *counter = u64::try_from(n).unwrap_or(0);
+        let mut metrics = Metrics::default();
+        for (name, n) in totals {
+            metrics.set(&name, u64::try_from(n).unwrap_or(0));
         }
-        Ok(counters)
+        Ok(metrics)
     }
 
     /// Returns the LSN of the last applied change; 0-0 if there is none.

@@ -2,7 +2,7 @@
 
 use relais_cluster::replica::{MissingContent, lack_of_entry};
 use relais_cluster::{HistoryHash, ReplicaPosition};
-use relais_proto::{ChangeId, ClusterId, Lsn, PeerSlave, Scrub, Timeline, TreePath};
+use relais_proto::{ChangeId, ClusterId, Lsn, PeerSlave, Scrub, Timeline, TreePath, metric};
 
 use super::columns::{AT, BELOW, Values, split};
 use super::row::CatalogRow;
@@ -304,7 +304,7 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn total_bytes(&self) -> Result<u64, CatalogError> {
-        self.total("bytes")
+        self.total(metric::BYTES)
     }
 
     /// Returns the number of files.
@@ -312,6 +312,6 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn file_count(&self) -> Result<u64, CatalogError> {
-        self.total("files")
+        self.total(metric::FILES)
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use relais_cluster::IDS;
-use relais_proto::{ChangeId, Digest, FileTime, FolderId, Kind, Lsn, Mode, TreePath};
+use relais_proto::{ChangeId, Digest, FileTime, FolderId, Kind, Lsn, Mode, TreePath, metric};
 use relais_tree::{Meta, MetaKind};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
@@ -220,8 +220,8 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn add_to_total(&self, what: &str, n: u64) -> Result<(), CatalogError> {
-        let add = "UPDATE total SET n = n + ? WHERE what = ?";
-        self.run(add, Values::default().unsigned(n).add(what)).map(drop)
+        let add = "INSERT INTO total VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n";
+        self.run(add, Values::default().add(what).unsigned(n)).map(drop)
     }
 
     /// Counts a rescan.
@@ -229,7 +229,7 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn count_rescan(&self) -> Result<(), CatalogError> {
-        self.add_to_total("rescans", 1)
+        self.add_to_total(metric::RESCANS, 1)
     }
 
     /// Returns the row of a path; `None` for the root.

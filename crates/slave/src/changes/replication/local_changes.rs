@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use log::{debug, error, info, warn};
 use relais_cluster::ChangeRequest;
 use relais_cluster::replica::{Event, lack_of_entry};
-use relais_proto::{Change, ChangeId, Digest, Expect, FileTime, Kind, Lsn, Mode, Scrub, TreePath};
+use relais_proto::{
+    Change, ChangeId, Digest, Expect, FileTime, Kind, Lsn, Mode, Scrub, TreePath, metric,
+};
 use relais_storage::{
     CatalogError, CatalogRow, CatalogStore, FileIdentity, RetainedContent, Scanner, UnhashedFile,
     WatchMode,
@@ -487,7 +489,7 @@ impl ReplicaDriver {
                 return Ok(());
             }
             warn!("too many local removals at once; {path} is fetched again");
-            store.add_to_total("held", 1)?;
+            store.add_to_total(metric::HELD, 1)?;
         }
         self.refetch(path, &row, store, events)
     }

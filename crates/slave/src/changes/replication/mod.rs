@@ -28,6 +28,7 @@ use relais_cluster::replica::{self, Action, Event, Replica, in_service};
 use relais_journal::Recording;
 use relais_proto::{
     ChangeId, ClusterId, ErrorCode, FolderId, Lsn, Refusal, SlaveId, ToSlave, TreePage, TreePath,
+    metric,
 };
 use relais_storage::{
     CatalogError, CatalogStore, Commit, CommitReceipt, ProposalResult, Scanner, StagedName,
@@ -273,7 +274,7 @@ impl ReplicaDriver {
         }
         let quarantined = self.quarantine.take_count();
         if quarantined > 0 {
-            scanner.store.add_to_total("set-aside", quarantined)?;
+            scanner.store.add_to_total(metric::SET_ASIDE, quarantined)?;
         }
         self.record_scrub(&scanner.store)?;
         self.update_fitness(&scanner.store)

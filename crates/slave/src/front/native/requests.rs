@@ -50,7 +50,7 @@ pub fn perform(
             Outcome::Reply(Reply::StatusReport {
                 slave: session.engine().slave_id(),
                 lsn: status.lsn,
-                counters: status.counters,
+                metrics: status.metrics,
                 last_error: status.last_error,
             })
         }
