@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::builder::{PossibleValuesParser, StyledStr, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, ValueHint};
-use relais_client::{Config, Destination, Security};
+use relais_client::{Config, Destination, Security, Settings};
 use relais_net::tls::{TlsMode, TrustedAuthorities};
 use relais_proto::limits;
 
@@ -116,7 +116,7 @@ impl Args {
         if user.len() > limits::USER || user.contains(char::is_control) {
             bail!("the user name is too long or holds a control character");
         }
-        Ok(Config {
+        let session = Settings {
             host: self.host.host,
             user,
             password: self.password_file.as_deref().map(relais_secret::from_file).transpose()?,
@@ -125,13 +125,16 @@ impl Args {
                 chosen: self.ca.as_deref().map(authorities).transpose()?,
                 insecure: self.insecure,
             },
+            retry: self.retry,
+        };
+        Ok(Config {
+            session,
             folder: self.dir,
             commands: self.command,
             json: self.json,
             keep_going: self.keep_going,
             resume: !self.no_resume,
             copies: self.copies.unwrap_or(0),
-            retry: self.retry,
         })
     }
 }

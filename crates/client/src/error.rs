@@ -73,6 +73,12 @@ impl Failure {
         self
     }
 
+    /// Adds what the user can do, or another consequence.
+    pub(crate) fn and(mut self, more: &str) -> Self {
+        self.message = format!("{}; {more}", self.message);
+        self
+    }
+
     /// Returns the exit status of the program if this is the first failure.
     pub fn status(&self) -> u8 {
         match self.code {

@@ -7,6 +7,8 @@
 
 #[macro_use]
 mod error;
+#[macro_use]
+mod notices;
 
 mod commands;
 mod interrupt;
@@ -14,7 +16,6 @@ mod local;
 mod local_file;
 mod locked_folder;
 mod nearest;
-mod notices;
 mod origin;
 mod outcome;
 mod output;
@@ -40,4 +41,4 @@ pub use commands::{Command, CommandOption, CompletionKind, NameFilter, TABLE as 
 pub use error::{Failure, Result};
 pub use interrupt::Interrupt;
 pub use run::{Config, run};
-pub use session::{Destination, Host, Security};
+pub use session::{Destination, Host, Security, Settings};

@@ -2,8 +2,6 @@
 //!
 //! The search reads a folder of any size and keeps only a few names.
 
-use std::cmp::Reverse;
-
 use relais_proto::{Kind, TreePath};
 
 use crate::Result;
@@ -13,8 +11,8 @@ use crate::session::Session;
 const SHOW_ALL_LIMIT: usize = 20;
 /// Names shown of a larger folder.
 const MAX_SUGGESTIONS: usize = 10;
-/// Minimum similarity of a shown name, in thousandths.
-const MIN_SIMILARITY: u32 = 500;
+/// Minimum similarity of a shown name; 1 is equality.
+const MIN_SIMILARITY: f64 = 0.5;
 
 /// Collects the names that are most similar to a wanted one.
 #[derive(Debug)]
@@ -23,7 +21,7 @@ struct SimilarNames {
     /// All names, as long as they are few.
     all: Vec<String>,
     /// The most similar names, best first.
-    best: Vec<(Reverse<u32>, String)>,
+    best: Vec<(f64, String)>,
     seen: u64,
 }
 
@@ -34,28 +32,20 @@ impl SimilarNames {
 
     fn offer(&mut self, name: String) {
         self.seen += 1;
-        let place = (Reverse(self.similarity(&name)), name);
+        let lower = name.trim_end_matches('/').to_lowercase();
+        let similarity = strsim::normalized_damerau_levenshtein(&self.wanted, &lower)
+            .max(strsim::jaro_winkler(&self.wanted, &lower) - 0.3);
         if self.all.len() <= SHOW_ALL_LIMIT {
-            self.all.push(place.1.clone());
+            self.all.push(name.clone());
         }
-        if place.0.0 < MIN_SIMILARITY
-            || self.best.len() == MAX_SUGGESTIONS
-                && self.best.last().is_some_and(|last| *last <= place)
-        {
-            return;
+        let is_better = |(other, text): &(f64, String)| {
+            other.total_cmp(&similarity).reverse().then_with(|| text.cmp(&name)).is_le()
+        };
+        let at = self.best.partition_point(is_better);
+        if similarity >= MIN_SIMILARITY && at < MAX_SUGGESTIONS {
+            self.best.insert(at, (similarity, name));
+            self.best.truncate(MAX_SUGGESTIONS);
         }
-        let at = self.best.partition_point(|other| *other <= place);
-        self.best.insert(at, place);
-        self.best.truncate(MAX_SUGGESTIONS);
-    }
-
-    /// Returns the similarity of a name, in thousandths.
-    fn similarity(&self, name: &str) -> u32 {
-        let name = name.trim_end_matches('/').to_lowercase();
-        let similarity = strsim::normalized_damerau_levenshtein(&self.wanted, &name)
-            .max(strsim::jaro_winkler(&self.wanted, &name) - 0.3);
-        // Searches for the value in thousandths, because that needs no cast from a float.
-        (1..=1000).rev().find(|step| f64::from(*step) <= similarity * 1000.0).unwrap_or(0)
     }
 
     fn describe(self, folder: &TreePath) -> String {

@@ -11,6 +11,13 @@ use indicatif::ProgressBar;
 
 use crate::sanitize::sanitize_lines;
 
+/// Prints one notice; the arguments after the notices are those of `format!`.
+macro_rules! say {
+    ($notices:expr, $($message:tt)+) => {
+        $notices.say(&format!($($message)+))
+    };
+}
+
 /// A failed server that the user has not been told of yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LostServer {
@@ -90,6 +97,13 @@ impl Notices {
     #[must_use]
     pub fn take_lost(&self) -> Option<LostServer> {
         self.state().gone.take()
+    }
+
+    /// Tells the user in one line that the server `now` has taken over from a failed one.
+    pub fn report_failover(&self, now: SocketAddr) {
+        if let Some(LostServer { addr, why }) = self.take_lost() {
+            say!(self, "lost {addr} ({why}); continuing with {now}");
+        }
     }
 
     /// Takes the reason of the failure; the caller reports it.

@@ -102,7 +102,7 @@ pub fn receive_claimed(
                 let removed =
                     removed.and_then(|()| handle.as_mut().map_or(Ok(()), LogHandle::finish));
                 if let Err(failure) = removed {
-                    shell.notices.say(&format!("cannot remove the part file: {failure}"));
+                    say!(shell.notices, "cannot remove the part file: {failure}");
                 }
             }
             return Err(download_failure(error, &shown));
@@ -112,7 +112,7 @@ pub fn receive_claimed(
         .and_then(|()| folder.rename(&part_name, &job.target.name))
         .map_err(|e| tree_failure(&shown, &e))?;
     if let Some(Err(failure)) = handle.as_mut().map(LogHandle::finish) {
-        shell.notices.say(&format!("{shown} is complete, but {failure}"));
+        say!(shell.notices, "{shown} is complete, but {failure}");
     }
     Ok(TransferredFile::new(
         job.remote.to_string(),
@@ -185,11 +185,11 @@ impl Progress for DownloadProgress<'_> {
 
     fn moved(&mut self, from: SocketAddr, to: SocketAddr, at: u64) {
         let why = self.notices.take_lost_reason();
-        self.notices.say(&format!("lost {from} ({why}); resuming at byte {at} from {to}"));
+        say!(self.notices, "lost {from} ({why}); resuming at byte {at} from {to}");
     }
 
     fn restarted(&mut self, why: &str) {
-        self.notices.say(&format!("{}: restarting: {why}", self.name));
+        say!(self.notices, "{}: restarting: {why}", self.name);
     }
 
     fn checkpoint(&mut self, state: &Resume) {
@@ -197,10 +197,11 @@ impl Progress for DownloadProgress<'_> {
         if let Err(failure) = handle.write(TransferTask::Get(Some(state.clone())))
             && !std::mem::replace(&mut self.warned, true)
         {
-            self.notices.say(&format!(
+            say!(
+                self.notices,
                 "{}: if interrupted now, it cannot be resumed from here: {failure}",
                 self.name
-            ));
+            );
         }
     }
 

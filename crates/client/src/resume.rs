@@ -66,12 +66,12 @@ pub fn resume_all(shell: &mut Shell) -> u8 {
     let contents = match read_log(shell.local.home()) {
         Ok(contents) => contents,
         Err(failure) => {
-            shell.notices.say(&format!("ftpclient: {failure}"));
+            say!(shell.notices, "ftpclient: {failure}");
             return 0;
         }
     };
     for bad in contents.bad {
-        shell.notices.say(&format!(".log, line {}: ignored: {}", bad.number, bad.why));
+        say!(shell.notices, ".log, line {}: ignored: {}", bad.number, bad.why);
     }
     // Another cluster may have other files under the same names.
     let origin = shell.session.origin().cloned();
@@ -110,13 +110,14 @@ fn resume(shell: &mut Shell, entry: TransferEntry) -> u8 {
             0
         }
         Err(ResumeError::Refused(why)) => {
-            shell.notices.say(&format!(
+            say!(
+                shell.notices,
                 "{local} is not resumed automatically: {why}; run the command again to resume it"
-            ));
+            );
             0
         }
         Err(ResumeError::Useless(why)) => {
-            shell.notices.say(&format!("resuming {remote}: {why}; removed from the .log"));
+            say!(shell.notices, "resuming {remote}: {why}; removed from the .log");
             if let Err(failure) =
                 LogHandle::open(shell.local.home(), entry).and_then(|mut handle| handle.finish())
             {
@@ -129,7 +130,7 @@ fn resume(shell: &mut Shell, entry: TransferEntry) -> u8 {
             let gone = read_log(shell.local.home())
                 .is_ok_and(|contents| !contents.entries.iter().any(|other| other.is_same(&entry)));
             let end = if gone { "; removed from the .log" } else { "" };
-            shell.notices.say(&format!("resuming {remote}: {failure}{end}"));
+            say!(shell.notices, "resuming {remote}: {failure}{end}");
             match failure.code {
                 ErrorCode::Interrupted => 130,
                 _ if gone => 0,
@@ -148,7 +149,7 @@ fn resume_get(shell: &mut Shell, entry: &TransferEntry) -> Result<u8, ResumeErro
     if matches!(part, Err(TreeError::InUse)) {
         return Err(ResumeError::InUse);
     }
-    shell.notices.say(&format!("resuming {}", job.remote));
+    say!(shell.notices, "resuming {}", job.remote);
     free?;
     let part = part.map_err(|e| tree_failure(&shown, &e))?;
     let bar = TransferBar::of_file(&shell.notices, &job.remote);
@@ -181,7 +182,7 @@ fn resume_put(
         )
     };
     let lock = UploadLock::take(shell, &job, &entry.origin).map_err(|_| ResumeError::InUse)?;
-    shell.notices.say(&format!("resuming {} -> {}", job.shown, job.remote));
+    say!(shell.notices, "resuming {} -> {}", job.shown, job.remote);
     prefer_holder_of(shell, &job);
     if shell.connected()? != entry.origin {
         return Err(failure!(Unreachable, "another cluster answers at this address now").into());
@@ -195,7 +196,7 @@ fn resume_put(
 /// Resumes a whole folder; equal files are not transferred again.
 fn resume_tree(shell: &mut Shell, entry: &TransferEntry) -> Result<u8, ResumeError> {
     let (folder, top) = inside(shell, &entry.local)?;
-    shell.notices.say(&format!("resuming {} with all that is in it", entry.remote));
+    say!(shell.notices, "resuming {} with all that is in it", entry.remote);
     let several = if entry.task == TransferTask::GetTree {
         fetch_tree(shell, &entry.remote, folder, &top, &entry.local)?
     } else {
@@ -208,7 +209,7 @@ fn resume_tree(shell: &mut Shell, entry: &TransferEntry) -> Result<u8, ResumeErr
     for failed in several.failed.iter().filter(|_| shell.output.is_json()) {
         shell.notices.say(&failed.failure.message);
     }
-    shell.notices.say(&format!("{}: {}", entry.remote, text::batch(&several)));
+    say!(shell.notices, "{}: {}", entry.remote, text::batch(&several));
     let left = several.failed.iter().map(|failed| &failed.failure).filter(|f| is_resumable(f));
     Ok(left.map(|f| if f.code == ErrorCode::Interrupted { 130 } else { 5 }).max().unwrap_or(0))
 }
@@ -262,10 +263,11 @@ pub fn drop_transfers(
     for entry in entries {
         match drop_parts(shell, &entry) {
             Ok(()) => dropped.push(entry),
-            Err(TreeError::InUse) => shell.notices.say(&format!(
+            Err(TreeError::InUse) => say!(
+                shell.notices,
                 "{}: another ftpclient is transferring it; not dropped",
                 entry.local
-            )),
+            ),
             Err(e) => {
                 failed = Some(tree_failure(&entry.local, &e));
                 break;
@@ -296,7 +298,7 @@ fn drop_parts(shell: &Shell, entry: &TransferEntry) -> Result<(), TreeError> {
                 Ok(tree) => remove_parts_below(tree.top()),
                 Err(e @ (TreeError::NotFound | TreeError::NotFolder)) => Err(e),
                 Err(why) => {
-                    shell.notices.say(&format!("{local}: its part files may remain: {why}"));
+                    say!(shell.notices, "{local}: its part files may remain: {why}");
                     Ok(())
                 }
             }

@@ -35,14 +35,25 @@ impl Route {
     /// Otherwise the master's order is kept. Port 0 and unspecified addresses are left out.
     #[must_use]
     pub fn order(&self, avoid: &Avoid, now: Instant) -> Vec<(SlaveId, Vec<SocketAddr>)> {
-        let usable = |endpoint: &Endpoint| {
-            let addrs: Vec<_> = endpoint.addrs.iter().copied().filter(is_usable).collect();
+        let reachable = |endpoint: &Endpoint| {
+            let addrs = usable(&endpoint.addrs);
             (!addrs.is_empty()).then_some((endpoint.id, addrs))
         };
-        let mut slaves: Vec<_> = self.slaves.iter().filter_map(usable).collect();
+        let mut slaves: Vec<_> = self.slaves.iter().filter_map(reachable).collect();
         slaves.sort_by_key(|(id, _)| avoid.holds(*id, now));
         slaves
     }
+
+    /// Returns the usable addresses of a slave.
+    pub fn addresses_of(&self, slave: SlaveId) -> Vec<SocketAddr> {
+        let known = self.slaves.iter().find(|known| known.id == slave);
+        known.map(|known| usable(&known.addrs)).unwrap_or_default()
+    }
+}
+
+/// Returns the addresses that a client can connect to.
+pub fn usable(addrs: &[SocketAddr]) -> Vec<SocketAddr> {
+    addrs.iter().copied().filter(is_usable).collect()
 }
 
 /// Whether a client can connect to this address.

@@ -5,7 +5,6 @@
 
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use relais_proto::TreePath;
 
@@ -15,21 +14,15 @@ use crate::local::LocalFolders;
 use crate::notices::Notices;
 use crate::output::{Output, Screen};
 use crate::saved_state::{SavedState, StateFolder};
-use crate::session::{Host, Security, Session, Settings};
+use crate::session::{Session, Settings};
 use crate::shell::Shell;
 use crate::{Failure, Result};
 use crate::{prompt, resume, shell_words};
 
 /// The settings of the command line.
 pub struct Config {
-    /// Server to connect to.
-    pub host: Host,
-    /// User name; empty without an account.
-    pub user: String,
-    /// Password; if it is none, the client asks at the terminal when a server needs one.
-    pub password: Option<Vec<u8>>,
-    /// How connections are secured.
-    pub security: Security,
+    /// The server, the credentials and the connection options.
+    pub session: Settings,
     /// Local folder; none for the default.
     pub folder: Option<PathBuf>,
     /// Commands of `-c`; if there are none, commands come from standard input.
@@ -42,8 +35,6 @@ pub struct Config {
     pub resume: bool,
     /// Number of disks that must hold a stored file; 0 for the cluster's setting.
     pub copies: u16,
-    /// How long to retry while no server can be reached.
-    pub retry: Duration,
 }
 
 /// Runs the client and returns its exit status.
@@ -53,27 +44,18 @@ pub fn run(config: Config, interrupt: Interrupt) -> u8 {
     let local = match LocalFolders::new(config.folder) {
         Ok(local) => local,
         Err(failure) => {
-            notices.say(&format!("ftpclient: {failure}"));
+            say!(notices, "ftpclient: {failure}");
             return failure.status();
         }
     };
-    let saved = StateFolder::for_user()
-        .map(|folder| SavedState::new(folder, &config.host, &config.user, notices.clone()));
-    let settings = Settings {
-        host: config.host,
-        user: config.user,
-        password: config.password,
-        security: config.security,
-        retry: config.retry,
-    };
-    let shell = Shell {
-        session: Session::new(settings, interrupt.clone(), notices.clone()).with_saved_state(saved),
-        output: Output::new(
-            Box::new(std::io::BufWriter::new(std::io::stdout())),
-            notices.clone(),
-            config.json,
-            screen(),
-        ),
+    let Settings { host, user, .. } = &config.session;
+    let saved =
+        StateFolder::for_user().map(|folder| SavedState::new(folder, host, user, notices.clone()));
+    let stdout = Box::new(std::io::BufWriter::new(std::io::stdout()));
+    let mut shell = Shell {
+        session: Session::new(config.session, interrupt.clone(), notices.clone())
+            .with_saved_state(saved),
+        output: Output::new(stdout, notices.clone(), config.json, screen()),
         local,
         cwd: TreePath::root(),
         resume: config.resume,
@@ -82,8 +64,21 @@ pub fn run(config: Config, interrupt: Interrupt) -> u8 {
         interrupt,
         notices,
     };
-    let mut source = CommandSource { commands: config.commands, keep_going: config.keep_going };
-    source.run(shell)
+    if !config.commands.is_empty() {
+        let lines = config.commands.into_iter().map(|line| Ok(line.into_bytes()));
+        return run_lines(&mut shell, config.keep_going, lines);
+    }
+    if shell.input_is_commands {
+        return run_lines(&mut shell, config.keep_going, std::io::stdin().lock().split(b'\n'));
+    }
+    resume::prefer_holder(&mut shell);
+    if let Err(status) = connect(&mut shell, "connect") {
+        return status.status;
+    }
+    // A script resumes only the transfers that its commands name.
+    resume::resume_all(&mut shell);
+    shell.session.save();
+    prompt::run(shell)
 }
 
 /// Describes standard output.
@@ -101,88 +96,51 @@ fn screen() -> Screen {
     }
 }
 
-/// The source of commands, and whether it continues after a failure.
-struct CommandSource {
-    commands: Vec<String>,
+/// Runs the lines of a script up to its end or the first failure; returns the exit status.
+fn run_lines(
+    shell: &mut Shell,
     keep_going: bool,
+    mut lines: impl Iterator<Item = std::io::Result<Vec<u8>>>,
+) -> u8 {
+    let mut first = 0;
+    loop {
+        shell.interrupt.enter(Activity::Input);
+        let ended = match lines.next().map(|line| line.map(String::from_utf8)) {
+            None => return first,
+            Some(Ok(Ok(line))) if shell_words::is_blank(&line) => continue,
+            Some(Ok(Ok(line))) => run_line(shell, line.trim_end_matches('\r')),
+            Some(Ok(Err(_))) => {
+                not_read(shell, &failure!(Usage, "a line of standard input is not UTF-8"))
+            }
+            Some(Err(e)) => {
+                let failure = Failure::local(std::path::Path::new("standard input"), &e);
+                return if first == 0 { not_read(shell, &failure).status } else { first };
+            }
+        };
+        if stops_after(&mut first, ended, keep_going) {
+            return first;
+        }
+    }
 }
 
-impl CommandSource {
-    fn run(&mut self, mut shell: Shell) -> u8 {
-        let at_prompt = self.commands.is_empty() && std::io::stdin().is_terminal();
-        if at_prompt {
-            resume::prefer_holder(&mut shell);
-            if let Err(status) = connect(&mut shell, "connect") {
-                return status.status;
-            }
-            // A script resumes only the transfers that its commands name.
-            resume::resume_all(&mut shell);
-            shell.session.save();
-            return prompt::run(shell);
-        }
-        match self.commands.as_slice() {
-            [] => self.run_input(&mut shell),
-            commands => self.run_options(&mut shell, commands),
-        }
+/// Runs a line of a script. The first command that needs a server connects.
+fn run_line(shell: &mut Shell, line: &str) -> CommandStatus {
+    let call = ParsedCommand::parse(line);
+    if !call.is_local()
+        && !shell.session.has_connected()
+        && let Err(status) = connect(shell, &call.name)
+    {
+        return status;
     }
+    call.execute(shell)
+}
 
-    /// Runs a line of a script. The first command that needs a server connects.
-    fn run_line(&self, shell: &mut Shell, line: &str) -> CommandStatus {
-        let call = ParsedCommand::parse(line);
-        if call.is_local() || shell.session.has_connected() {
-            return call.execute(shell);
-        }
-        match connect(shell, &call.name) {
-            Ok(()) => call.execute(shell),
-            Err(status) => status,
-        }
+/// Records the first failure; returns true if no further command may run.
+fn stops_after(first: &mut u8, ended: CommandStatus, keep_going: bool) -> bool {
+    if *first == 0 || ended.status == 130 {
+        *first = ended.status.max(*first);
     }
-
-    fn run_options(&self, shell: &mut Shell, commands: &[String]) -> u8 {
-        let mut first = 0;
-        for line in commands.iter().filter(|line| !shell_words::is_blank(line)) {
-            let ended = self.run_line(shell, line);
-            if self.stops_after(&mut first, ended) {
-                break;
-            }
-        }
-        first
-    }
-
-    fn run_input(&self, shell: &mut Shell) -> u8 {
-        let (mut first, mut input, mut line) = (0, std::io::stdin().lock(), Vec::new());
-        loop {
-            line.clear();
-            shell.interrupt.enter(Activity::Input);
-            let read = input.read_until(b'\n', &mut line);
-            let ended = match (read, std::str::from_utf8(&line)) {
-                (Ok(0), _) => return first,
-                (Ok(_), Ok(text)) if shell_words::is_blank(text) => continue,
-                (Ok(_), Ok(text)) => self.run_line(shell, text.trim_end_matches(['\n', '\r'])),
-                (Ok(_), Err(_)) => {
-                    not_read(shell, &failure!(Usage, "a line of standard input is not UTF-8"))
-                }
-                (Err(e), _) => {
-                    let failure = Failure::local(std::path::Path::new("standard input"), &e);
-                    return if first == 0 { not_read(shell, &failure).status } else { first };
-                }
-            };
-            if self.stops_after(&mut first, ended) {
-                return first;
-            }
-        }
-    }
-
-    /// Records the first failure; returns true if no further command may run.
-    fn stops_after(&self, first: &mut u8, ended: CommandStatus) -> bool {
-        if *first == 0 {
-            *first = ended.status;
-        }
-        if ended.status == 130 {
-            *first = 130;
-        }
-        ended.leave || ended.status == 130 || ended.status != 0 && !self.keep_going
-    }
+    ended.leave || ended.status == 130 || ended.status != 0 && !keep_going
 }
 
 /// Connects before the first command that needs a server.
@@ -209,11 +167,11 @@ mod tests {
     use super::*;
 
     fn run(keep_going: bool, statuses: &[u8]) -> (u8, usize) {
-        let source = CommandSource { commands: vec![], keep_going };
         let (mut first, mut ran) = (0, 0);
         for status in statuses {
             ran += 1;
-            if source.stops_after(&mut first, CommandStatus { status: *status, leave: false }) {
+            if stops_after(&mut first, CommandStatus { status: *status, leave: false }, keep_going)
+            {
                 break;
             }
         }

@@ -218,7 +218,7 @@ pub fn send_locked(
     if let Some(handle) = handle.as_mut().filter(|_| is_over)
         && let Err(failure) = handle.finish()
     {
-        shell.notices.say(&format!("{} is finished, but {failure}", job.remote));
+        say!(shell.notices, "{} is finished, but {failure}", job.remote);
     }
     drop(lock);
     let stored = result.map_err(|error| upload_failure(shell, error, job, handle.is_some()))?;
@@ -247,10 +247,11 @@ fn enter_log(
             if (known.size, known.identity) == (size, identity) {
                 upload = UploadRecord { expect: job.expect, ..known };
             } else {
-                shell.notices.say(&format!(
+                say!(
+                    shell.notices,
                     "{} was changed since it was sent in part; restarting",
                     job.shown
-                ));
+                );
             }
         }
         TransferTask::Put(upload)
@@ -420,10 +421,11 @@ impl UploadProgress<'_> {
         if *upload != before
             && let Err(failure) = handle.write(TransferTask::Put(*upload))
         {
-            self.notices.say(&format!(
+            say!(
+                self.notices,
                 "{}: if interrupted now, it cannot be resumed from here: {failure}",
                 self.name
-            ));
+            );
             self.line = None;
         }
     }
@@ -456,12 +458,12 @@ impl Progress for UploadProgress<'_> {
     fn moved(&mut self, from: SocketAddr, to: SocketAddr, at: u64) {
         let why = self.notices.take_lost_reason();
         let place = if at == 0 { "from the start".to_owned() } else { format!("at byte {at}") };
-        self.notices.say(&format!("lost {from} ({why}); resuming with {to} {place}"));
+        say!(self.notices, "lost {from} ({why}); resuming with {to} {place}");
         self.note(Expect::Any);
     }
 
     fn restarted(&mut self, why: &str) {
-        self.notices.say(&format!("{}: restarting: {why}", self.name));
+        say!(self.notices, "{}: restarting: {why}", self.name);
     }
 
     fn interrupted(&self) -> bool {

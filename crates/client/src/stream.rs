@@ -102,10 +102,12 @@ fn run_once(
         let connection = shell.session.connection()?;
         if let Some(gone) = shell.notices.take_lost() {
             let (out, peer) = (stream.out, connection.peer());
-            shell.notices.say(&format!(
+            say!(
+                shell.notices,
                 "lost {} ({}); resuming at byte {out} from {peer}",
-                gone.addr, gone.why
-            ));
+                gone.addr,
+                gone.why
+            );
         }
         match stream.receive(connection, path, &mut shell.output, failover) {
             Err(Fault::Refused(refusal))

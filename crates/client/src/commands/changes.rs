@@ -4,9 +4,9 @@ use relais_proto::{ErrorCode, Expect, Kind, Lsn, TreePath};
 
 use super::command::{ANY, Args, Command, CompletionKind, NameFilter, PLAIN};
 use super::each_name::{self, UsedTargets, resolved};
+use crate::Result;
 use crate::outcome::CommandOutcome;
 use crate::shell::{Shell, with_path};
-use crate::{Failure, Result};
 
 pub const MKDIR: Command = Command {
     name: "mkdir",
@@ -72,8 +72,7 @@ fn rm(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
         let removed = shell.session.remove(&path, recursive, expect);
         removed.map(Some).map_err(|failure| match failure.code {
             ErrorCode::NotEmpty => {
-                let message = format!("{failure}; rm -r removes it with its content");
-                with_path(&path, Failure { message, ..failure })
+                with_path(&path, failure.and("rm -r removes it with its content"))
             }
             _ => shell.explain(&path, failure),
         })

@@ -100,7 +100,7 @@ fn suggest(name: &str, failure: Failure) -> Failure {
         ErrorCode::NotFound if name.contains(['*', '?', '[', '{']) => "mget takes patterns",
         _ => return failure,
     };
-    Failure { message: format!("{}; {more}", failure.message), ..failure }
+    failure.and(more)
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ fn suggest_pattern(name: &str, local: &Path, failure: Failure) -> Failure {
     if failure.code != ErrorCode::Local || !is_pattern || local.symlink_metadata().is_ok() {
         return failure;
     }
-    Failure { message: format!("{}; mput takes patterns", failure.message), ..failure }
+    failure.and("mput takes patterns")
 }
 
 /// Sends standard input.

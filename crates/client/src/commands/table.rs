@@ -128,11 +128,10 @@ impl ParsedCommand {
             // The interruption is the cause of every later failure.
             result = Err(Failure::interrupted());
         }
-        if let Err(failure) = &mut result
-            && failure.code == ErrorCode::Behind
+        if result.as_ref().is_err_and(|failure| failure.code == ErrorCode::Behind)
             && let Some(more) = shell.session.behind_hint()
         {
-            failure.message = format!("{}; {more}", failure.message);
+            result = result.map_err(|failure| failure.and(&more));
         }
         let ended = report_outcome(shell, &result);
         shell.session.save();

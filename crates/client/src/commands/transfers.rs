@@ -26,7 +26,7 @@ pub const TRANSFERS: Command = Command {
 fn transfers(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
     let contents = read_log(shell.local.home())?;
     for bad in &contents.bad {
-        shell.notices.say(&format!(".log, line {}: ignored: {}", bad.number, bad.why));
+        say!(shell.notices, ".log, line {}: ignored: {}", bad.number, bad.why);
     }
     let drop = args.has("--drop");
     let entries = if drop { drop_transfers(shell, contents.entries)? } else { contents.entries };

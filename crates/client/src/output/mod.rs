@@ -176,7 +176,7 @@ impl Output {
     pub fn failed(&mut self, failure: &Failure) {
         if !self.json && !self.broken {
             let name = if self.command.is_empty() { "ftpclient" } else { &self.command };
-            self.notices.say(&format!("{name}: {}", failure.message));
+            say!(self.notices, "{name}: {}", failure.message);
         }
     }
 

@@ -9,7 +9,6 @@ mod names;
 mod word_kind;
 
 use std::cell::RefCell;
-use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -32,17 +31,9 @@ use complete::Completer;
 use history::HistoryFile;
 
 /// Number of names shown after connecting.
-const SHOWN_NAMES: NonZeroU32 = NonZeroU32::new(20).unwrap();
+const SHOWN_NAMES: u32 = 20;
 /// Number of lines in the history.
 const HISTORY: usize = 1000;
-
-/// The result of reading a line.
-enum PromptInput {
-    Line(String),
-    CtrlC,
-    CtrlD,
-    Failed(String),
-}
 
 /// Reads and runs lines until the user leaves; returns the exit status.
 #[must_use]
@@ -51,7 +42,7 @@ pub fn run(shell: Shell) -> u8 {
     let mut editor = match editor(&shell) {
         Ok(editor) => editor,
         Err(e) => {
-            shell.borrow().notices.say(&format!("ftpclient: no prompt on this terminal: {e}"));
+            say!(shell.borrow().notices, "ftpclient: no prompt on this terminal: {e}");
             return 1;
         }
     };
@@ -60,12 +51,12 @@ pub fn run(shell: Shell) -> u8 {
     greet(&mut shell.borrow_mut());
     let mut presses = 0;
     loop {
-        match read(&mut editor, &shell) {
-            PromptInput::Line(line) => {
+        shell.borrow().interrupt.enter(Activity::Prompt);
+        let prompts = prompts(&shell.borrow());
+        match editor.readline(&prompts) {
+            Ok(line) if crate::shell_words::is_blank(&line) => presses = 0,
+            Ok(line) => {
                 presses = 0;
-                if crate::shell_words::is_blank(&line) {
-                    continue;
-                }
                 history.add(&mut editor, &line);
                 if ParsedCommand::parse(&line).execute(&mut shell.borrow_mut()).leave {
                     return 0;
@@ -74,15 +65,15 @@ pub fn run(shell: Shell) -> u8 {
                     completer.clear_cache();
                 }
             }
-            // Ctrl-C on a line with text only clears the line.
-            PromptInput::CtrlC if presses == 0 || cleared.load(Relaxed) => {
+            // A first Ctrl-C, or one that only cleared a typed line, does not leave.
+            Err(ReadlineError::Interrupted) if presses == 0 || cleared.load(Relaxed) => {
                 presses = 1;
                 shell.borrow().notices.say("press Ctrl-C again, Ctrl-D or type bye to leave");
             }
-            PromptInput::CtrlC => return 130,
-            PromptInput::CtrlD => return 0,
-            PromptInput::Failed(why) => {
-                shell.borrow().notices.say(&format!("ftpclient: {why}"));
+            Err(ReadlineError::Interrupted) => return 130,
+            Err(ReadlineError::Eof) => return 0,
+            Err(e) => {
+                say!(shell.borrow().notices, "ftpclient: {e}");
                 return 1;
             }
         }
@@ -121,20 +112,6 @@ impl ConditionalEventHandler for ClearedLine {
     }
 }
 
-fn read(editor: &mut Editor<Completer, FileHistory>, shell: &Rc<RefCell<Shell>>) -> PromptInput {
-    let (plain, coloured) = {
-        let shell = shell.borrow();
-        shell.interrupt.enter(Activity::Prompt);
-        prompts(&shell)
-    };
-    match editor.readline(&(plain, coloured)) {
-        Ok(line) => PromptInput::Line(line),
-        Err(ReadlineError::Interrupted) => PromptInput::CtrlC,
-        Err(ReadlineError::Eof) => PromptInput::CtrlD,
-        Err(e) => PromptInput::Failed(e.to_string()),
-    }
-}
-
 /// Returns the prompt without and with colours.
 fn prompts(shell: &Shell) -> (String, String) {
     let (host, place) = (shell.session.host().to_string(), shell.cwd.to_string());
@@ -152,7 +129,7 @@ fn prompts(shell: &Shell) -> (String, String) {
 fn greet(shell: &mut Shell) {
     shell.interrupt.enter(Activity::Command);
     if let Err(failure) = show_server(shell).and_then(|()| show_folder(shell)) {
-        shell.notices.say(&format!("ftpclient: {failure}"));
+        say!(shell.notices, "ftpclient: {failure}");
     }
 }
 
@@ -168,12 +145,11 @@ fn show_server(shell: &mut Shell) -> Result<()> {
 fn show_folder(shell: &mut Shell) -> Result<()> {
     let mut names = Vec::<ListedEntry>::new();
     // One additional name shows whether there are more, without reading a large folder.
-    shell.session.list_some(&shell.cwd, "", SHOWN_NAMES.saturating_add(1), &mut |entry| {
+    shell.session.list_some(&shell.cwd, "", SHOWN_NAMES + 1, &mut |entry| {
         names.push(entry.into());
         Ok(())
     })?;
-    let shown =
-        usize::try_from(SHOWN_NAMES.get()).map_or(names.len(), |most| most.min(names.len()));
+    let shown = names.len().min(SHOWN_NAMES as usize);
     shell.output.names(&names[..shown])?;
     if names.len() > shown {
         shell.output.remark("... and more; ls lists them all")?;

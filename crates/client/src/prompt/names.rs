@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::DirEntry;
-use std::num::NonZeroU32;
 use std::path::Path;
 
 use relais_proto::{Kind, TreePath, limits};
@@ -122,21 +121,16 @@ pub fn remote(
     let (mut most, mut looked) = (FIRST_PAGE, 0);
     loop {
         let (mut came, mut passed, from) = (0, false, after.clone());
-        session.list_some(
-            folder,
-            &from,
-            NonZeroU32::new(most).unwrap_or(NonZeroU32::MIN),
-            &mut |entry| {
-                came += 1;
-                passed |= entry.name > search.prefix && !entry.name.starts_with(&search.prefix);
-                after.clone_from(&entry.name);
-                found.add(
-                    CandidateName { folder: entry.kind == Kind::Folder, text: entry.name },
-                    search,
-                );
-                Ok(())
-            },
-        )?;
+        session.list_some(folder, &from, most, &mut |entry| {
+            came += 1;
+            passed |= entry.name > search.prefix && !entry.name.starts_with(&search.prefix);
+            after.clone_from(&entry.name);
+            found.add(
+                CandidateName { folder: entry.kind == Kind::Folder, text: entry.name },
+                search,
+            );
+            Ok(())
+        })?;
         looked += came;
         if passed || came < most || found.more {
             return Ok(found);

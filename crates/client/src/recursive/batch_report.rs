@@ -57,10 +57,10 @@ impl BatchReport {
             })
             .collect();
         for skipped in skipped.iter().take(MAX_REPORTED) {
-            notices.say(&format!("skipped {}: {}", joined(top, &skipped.shown()), skipped.reason));
+            say!(notices, "skipped {}: {}", joined(top, &skipped.shown()), skipped.reason);
         }
         if let Some(more) = skipped.len().checked_sub(MAX_REPORTED).filter(|more| *more > 0) {
-            notices.say(&format!("skipped {more} more"));
+            say!(notices, "skipped {more} more");
         }
         self.summary.skip(skipped.iter().map(|skipped| joined(top, &skipped.shown())));
     }

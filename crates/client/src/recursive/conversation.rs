@@ -39,8 +39,8 @@ pub fn converse(
 ) -> Result<PipelineStats> {
     let ran = run(session, &mut Handler { conversation, notices, interrupt })?;
     // The conversation does not learn of a server that failed before its first answer.
-    if let (Some(gone), Some((now, _))) = (notices.take_lost(), session.server()) {
-        notices.say(&format!("lost {} ({}); continuing with {now}", gone.addr, gone.why));
+    if let Some((now, _)) = session.server() {
+        notices.report_failover(now);
     }
     Ok(ran)
 }
@@ -71,7 +71,7 @@ impl PipelineHandler for Handler<'_> {
 
     fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
         let why = self.notices.take_lost_reason();
-        self.notices.say(&format!("lost {from} ({why}); continuing with {to}"));
+        say!(self.notices, "lost {from} ({why}); continuing with {to}");
     }
 
     fn interrupted(&self) -> bool {

@@ -136,7 +136,7 @@ impl<F: Ord + Clone> Matched<F> {
             }
         };
         for name in &skipped {
-            shell.notices.say(&format!("skipped {name}"));
+            say!(shell.notices, "skipped {name}");
         }
         self.report.summary.skip(skipped);
         if !self.recursive {

@@ -165,7 +165,7 @@ fn report_mirror(
             Direction::Up => remote_name(base, node),
             Direction::Down => path.join(node.as_str()).display().to_string(),
         };
-        shell.notices.say(&format!("{shown} is not removed: it contains {what}"));
+        say!(shell.notices, "{shown} is not removed: it contains {what}");
         report.summary.skip([shown]);
     }
     if options.delete && !source.is_whole() {

@@ -145,7 +145,7 @@ fn logged(
     if let Some(mut handle) = handle.filter(|_| !is_left)
         && let Err(failure) = handle.finish()
     {
-        shell.notices.say(&format!("everything is done, but {failure}"));
+        say!(shell.notices, "everything is done, but {failure}");
     }
     match result {
         Ok(()) => Ok(report.finish()),

@@ -189,7 +189,7 @@ impl SavedState {
     /// Tells the user once about a bad file.
     fn warn_bad_file(&self, name: &str, why: &str) {
         if !self.warned.replace(true) {
-            self.notices.say(&format!("{}: ignored: {why}", self.folder.shown(name)));
+            say!(self.notices, "{}: ignored: {why}", self.folder.shown(name));
         }
     }
 

@@ -101,10 +101,11 @@ impl Session {
             && let Some(route) = self.saved.as_mut().and_then(SavedState::route)
         {
             let master = self.master.as_ref().unwrap_or(&self.settings.host);
-            self.notices.say(&format!(
+            say!(
+                self.notices,
                 "the master at {master} cannot be reached; \
                  continuing with the slaves that it named before"
-            ));
+            );
             self.observed.reset();
             self.enter_cluster(route.cluster, route.authority, Lsn::default());
             self.route = Some(route);

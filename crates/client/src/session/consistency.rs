@@ -68,11 +68,12 @@ impl Session {
         if seen > latest {
             // A slave may report the same LSN again, on each connection.
             if self.dropped_lsn.replace(seen) != Some(seen) {
-                self.notices.say(&format!(
+                say!(
+                    self.notices,
                     "warning: change {seen} was seen at {}, whose latest change is {latest}: \
                      a server lied, or this one was reset; {seen} is dropped",
                     self.settings.host
-                ));
+                );
             }
             self.observed.lower_lsn(latest);
             if let (Some(saved), Some(origin)) = (&mut self.saved, &self.origin) {

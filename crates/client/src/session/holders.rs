@@ -10,7 +10,7 @@ use relais_transfer::Fault;
 use super::connect::{LoginOutcome, SHORT_TIMEOUTS};
 use super::handshake::into_failure;
 use super::state::{OpenSession, Session};
-use crate::route::{Route, is_usable};
+use crate::route::{Route, usable};
 
 /// Time limit for one search for a holder. The transfer asks again soon, so the limit can be short.
 const SEARCH_TIME: Duration = Duration::from_secs(5);
@@ -97,17 +97,7 @@ impl Session {
     /// Returns an address of a slave, if one is known.
     pub fn address_of(&self, slave: SlaveId) -> Option<SocketAddr> {
         let here = self.open.as_ref().filter(|open| open.slave == slave).map(|open| open.addr);
-        let known = || {
-            self.route
-                .as_ref()?
-                .slaves
-                .iter()
-                .find(|known| known.id == slave)?
-                .addrs
-                .iter()
-                .copied()
-                .find(is_usable)
-        };
+        let known = || self.route.as_ref()?.addresses_of(slave).first().copied();
         here.or_else(known)
     }
 
@@ -119,10 +109,6 @@ impl Session {
 
 /// Returns the addresses of a holder: those that the slave named, else those of the redirect.
 fn addresses(holder: &Endpoint, route: &Route) -> Vec<SocketAddr> {
-    let observed: Vec<SocketAddr> = holder.addrs.iter().copied().filter(is_usable).collect();
-    if !observed.is_empty() {
-        return observed;
-    }
-    let known = route.slaves.iter().find(|known| known.id == holder.id);
-    known.map(|known| known.addrs.iter().copied().filter(is_usable).collect()).unwrap_or_default()
+    let own = usable(&holder.addrs);
+    if own.is_empty() { route.addresses_of(holder.id) } else { own }
 }

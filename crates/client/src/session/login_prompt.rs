@@ -18,7 +18,7 @@ pub fn user(host: &Host, notices: &Notices) -> Result<Option<String>> {
     if File::open("/dev/tty").is_err() {
         return Ok(None);
     }
-    notices.say(&format!("{host} has accounts; log in as one of its users"));
+    say!(notices, "{host} has accounts; log in as one of its users");
     let failed = |error: ReadlineError| match error {
         ReadlineError::Interrupted | ReadlineError::Eof => Failure::interrupted(),
         other => failure!(LoginNeeded, "no user name was read: {other}"),

@@ -103,10 +103,11 @@ impl ObservedState {
         let heard = Instant::now();
         let since = heard.checked_sub(Duration::from_millis(ms));
         if self.state().record(IsolatedServer { addr, ms, heard, since }) {
-            notices.say(&format!(
+            say!(
+                notices,
                 "{addr} has not reached its master for {} s; its data may be old",
                 ms / 1000
-            ));
+            );
         }
     }
 

@@ -2,8 +2,6 @@
 //!
 //! The failover policy decides whether a request is repeated.
 
-use std::num::NonZeroU32;
-
 use relais_net::Connection;
 use relais_proto::{
     Digest, Endpoint, Entry, Kind, Lsn, Metrics, Reply, Request, SlaveId, TreePath,
@@ -82,10 +80,10 @@ impl Session {
         path: &TreePath,
         each: &mut dyn FnMut(Entry) -> Result<()>,
     ) -> Result<()> {
-        self.list_behind(path, String::new(), None, each)
+        self.list_some(path, "", 0, each)
     }
 
-    /// As [`Self::list`], limited to the first `most` names after `after`.
+    /// As [`Self::list`], limited to the first `most` names after `after`; 0 is no limit.
     ///
     /// `after` need not exist. Fewer than `most` entries mean the end of the folder.
     ///
@@ -95,28 +93,15 @@ impl Session {
         &mut self,
         path: &TreePath,
         after: &str,
-        most: NonZeroU32,
+        most: u32,
         each: &mut dyn FnMut(Entry) -> Result<()>,
     ) -> Result<()> {
-        self.list_behind(path, after.to_owned(), Some(most), each)
-    }
-
-    fn list_behind(
-        &mut self,
-        path: &TreePath,
-        mut after: String,
-        most: Option<NonZeroU32>,
-        each: &mut dyn FnMut(Entry) -> Result<()>,
-    ) -> Result<()> {
-        let mut left = most.map(NonZeroU32::get);
+        let (mut after, mut left) = (after.to_owned(), (most > 0).then_some(most));
         let mut failover = Failover::new(self.settings.retry);
         while left != Some(0) {
             let before = after.clone();
-            let request = Request::List {
-                path: path.clone(),
-                after: before.clone(),
-                most: left.unwrap_or(0),
-            };
+            let (path, most) = (path.clone(), left.unwrap_or(0));
+            let request = Request::List { path, after: before.clone(), most };
             match self.ask_once(&request, &mut |connection| {
                 read_listing(connection, &mut after, &mut left, each)
             }) {
@@ -207,16 +192,9 @@ impl Session {
         let sent = open.connection.flush().map_err(Fault::from);
         let result = sent.and_then(|()| read(&mut open.connection));
         if !matches!(result, Err(Fault::Lost(_))) {
-            self.report_failover(addr);
+            self.notices.report_failover(addr);
         }
         result
-    }
-
-    /// Tells the user in one line that another server has taken over.
-    fn report_failover(&self, now: std::net::SocketAddr) {
-        if let Some(gone) = self.notices.take_lost() {
-            self.notices.say(&format!("lost {} ({}); continuing with {now}", gone.addr, gone.why));
-        }
     }
 }
 

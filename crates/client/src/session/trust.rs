@@ -136,14 +136,14 @@ impl Session {
                     &TrustError::Changed { known: saved_authority, now: authority },
                 ));
             }
-            Some((Ok(_), place)) => self.notices.say(&format!("{met}, remembered in {place}")),
+            Some((Ok(_), place)) => say!(self.notices, "{met}, remembered in {place}"),
             Some((Err(why), place)) => {
                 self.tls.unsaved = true;
-                self.notices.say(&format!("{met}; not remembered in {place}: {why}"));
+                say!(self.notices, "{met}; not remembered in {place}: {why}");
             }
             None => {
                 self.tls.unsaved = true;
-                self.notices.say(&format!("{met}; not remembered: there is no home folder"));
+                say!(self.notices, "{met}; not remembered: there is no home folder");
             }
         }
         self.tls.authority = Some(authority);

@@ -181,7 +181,7 @@ impl LogHandle {
         });
         entered
             .inspect_err(|failure| {
-                notices.say(&format!("{remote}: if interrupted, it cannot be resumed: {failure}"));
+                say!(notices, "{remote}: if interrupted, it cannot be resumed: {failure}");
             })
             .ok()
     }
