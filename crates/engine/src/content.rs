@@ -11,11 +11,11 @@ use relais_proto::{
     Digest, Endpoint, ErrorCode, FileTime, FolderId, Identity, IfMatch, Kind, Lsn, Mode, Refusal,
     TreePath, WaitReason, limits,
 };
-use relais_storage::EntryFacts;
+use relais_storage::{EntryFacts, refuse};
 use relais_tree::{OpenFile, TreeError, hash_file};
 
 use crate::context::SessionContext;
-use crate::engine::{refuse, unreadable};
+use crate::engine::unreadable;
 use crate::keep_alive::{KeepAlive, client_gone, keep_waiting};
 use crate::session::Session;
 use crate::transfer_log::{Command, TransferRecord};

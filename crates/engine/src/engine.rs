@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use log::{debug, error, warn};
+use log::{debug, error};
 use relais_os::Received;
 use relais_proto::{
     Endpoint, ErrorCode, FolderId, LogRateLimiter, Lsn, Metrics, Mode, Refusal, SlaveId, TreePath,
@@ -298,28 +298,8 @@ pub(crate) fn wait_for(channel: Option<&dyn ProposalChannel>, time: Duration) {
     let _ = poll(&mut fds, timeout.as_ref());
 }
 
-/// Returns the refusal for an error in the folder.
-///
-/// Details that the client may not see go to the log.
-#[must_use]
-pub fn refuse(path: &TreePath, error: &TreeError) -> Refusal {
-    let code = error.code();
-    if matches!(code, ErrorCode::Storage | ErrorCode::NoSpace) {
-        log_failure(path, error);
-    }
-    Refusal::at(path, code, error.public_text().to_string())
-}
-
 /// Returns the refusal for an error of the disk, whose details go to the log.
 pub(crate) fn unreadable(path: &TreePath, error: &io::Error) -> Refusal {
-    log_failure(path, error);
+    relais_storage::log_failure(path, error);
     Refusal::at(path, ErrorCode::Storage, "the slave cannot read the file")
-}
-
-/// Logs an error of the disk, limited in rate.
-fn log_failure(path: &TreePath, error: &dyn std::fmt::Display) {
-    static FAILED: LogRateLimiter = LogRateLimiter::new();
-    if let Some(more) = FAILED.allow(Instant::now()) {
-        warn!("{path}: {error}{more}");
-    }
 }

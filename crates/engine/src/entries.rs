@@ -1,12 +1,11 @@
 //! One entry of the tree, with or without its digest.
 
 use relais_proto::{Digest, Endpoint, Entry, ErrorCode, Kind, Lsn, Refusal, TreePath};
-use relais_storage::EntryFacts;
+use relais_storage::{EntryFacts, refuse};
 use relais_tree::Meta;
 
 use crate::content::{self, Located, digest_of};
 use crate::context::SessionContext;
-use crate::engine::refuse;
 use crate::keep_alive::KeepAlive;
 use crate::session::Session;
 

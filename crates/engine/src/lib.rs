@@ -32,7 +32,7 @@ mod upload;
 pub use active_uploads::Disconnect;
 pub use changes::{Committed, PreparedChange};
 pub use content::{Content, Located, ReadFailure};
-pub use engine::{DISPLACED, Engine, EngineSettings, refuse};
+pub use engine::{DISPLACED, Engine, EngineSettings};
 pub use entries::Details;
 pub use host::{Host, MOST_PENDING, ProposalChannel};
 pub use keep_alive::KeepAlive;

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use relais_proto::{Entry, ErrorCode, Kind, Refusal, TreePath, WaitReason};
-use relais_storage::{CatalogReader, ListOutcome};
+use relais_storage::{CatalogReader, ListOutcome, refuse};
 
 use crate::context::SessionContext;
-use crate::engine::refuse;
 use crate::keep_alive::{KeepAlive, keep_waiting};
 use crate::session::Session;
 

@@ -6,11 +6,10 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::{Duration, Instant};
 
 use relais_proto::{ChangeId, ErrorCode, FileTime, Refusal, TreePath, WaitReason, limits};
-use relais_storage::{Commit, StagedName};
+use relais_storage::{Commit, StagedName, refuse};
 use relais_tree::{TreeError, set_times};
 
 use crate::context::SessionContext;
-use crate::engine::refuse;
 use crate::keep_alive::{KeepAlive, client_gone, keep_waiting};
 
 /// How long the older session of an upload may take to release the file.

@@ -11,12 +11,11 @@ use relais_proto::{
     Change, ChangeId, Digest, ErrorCode, Expect, FileTime, Kind, Lsn, Mode, Refusal, TreePath,
     WaitReason, limits,
 };
-use relais_storage::{Commit, Proposal, StagedName, changes_unavailable_at};
+use relais_storage::{Commit, Proposal, StagedName, changes_unavailable_at, refuse};
 use relais_tree::{TreeError, set_mode};
 
 use crate::changes::{Committed, PreparedChange, bind_id};
 use crate::context::SessionContext;
-use crate::engine::refuse;
 use crate::keep_alive::{KeepAlive, keep_waiting};
 use crate::session::Session;
 use crate::staged::{

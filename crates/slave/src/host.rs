@@ -40,11 +40,11 @@ impl WorkerHost {
 
 impl Host for WorkerHost {
     fn visible_lsn(&self) -> Lsn {
-        self.scoreboard.visible_lsn()
+        self.scoreboard.progress().visible()
     }
 
     fn applied_lsn(&self) -> Lsn {
-        self.scoreboard.applied_lsn()
+        self.scoreboard.progress().applied()
     }
 
     fn generation(&self) -> u64 {

@@ -36,8 +36,10 @@ use relais_engine::{Authenticator, Engine, EngineSettings, LoginPolicy, Transfer
 use relais_net::tls::{ServerCertificate, TlsMode, TlsServer};
 use relais_os::ProcessMailbox;
 use relais_proto::{ClusterId, Confinement, FolderId, SlaveId};
-use relais_storage::upload_table::{DISK_PART, UploadLimits};
-use relais_storage::{CatalogError, SlaveIdentity, StartParameters};
+use relais_storage::{
+    CatalogError, SlaveIdentity, StartParameters,
+    upload_table::{DISK_PART, UploadLimits},
+};
 use relais_tree::Folder;
 use thiserror::Error;
 

@@ -5,14 +5,14 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use relais_auth::FailedLogins;
-use relais_cluster::freshness::lsn_of_answer;
-use relais_proto::{Confinement, Lsn, Metrics, metric};
+use relais_proto::{Confinement, Metrics, metric};
 use relais_storage::{
-    monotonic_ms,
+    ReplicaProgress, monotonic_ms,
     upload_table::{UploadLimits, UploadTable},
 };
 
@@ -51,12 +51,8 @@ const ROW: usize = 5;
 const MASTER_OFFSET: usize = MAX_WORKERS * ROW;
 /// Generation of the accounts.
 const GENERATION: usize = MASTER_OFFSET + 1;
-/// The latest change that is applied.
-const APPLIED: usize = MASTER_OFFSET + 2;
-/// The latest change that readers may have seen.
-const VISIBLE: usize = APPLIED + LSN_WORDS;
 /// Since when the slave has no link to its master; 0: it has one, or never had one.
-const DISCONNECTED: usize = VISIBLE + LSN_WORDS;
+const DISCONNECTED: usize = GENERATION + 1;
 /// Whether the slave is being drained.
 const DRAINING: usize = DISCONNECTED + 1;
 /// The worker, counted from 1, that sends large content to another slave; 0: none.
@@ -73,18 +69,13 @@ const DISPLACED: usize = DISCONNECTED + 6;
 const FAILED_LOGINS: usize = DISCONNECTED + 7;
 const WORDS: usize = FAILED_LOGINS + FailedLogins::SLOTS;
 
-/// Words of one [`Lsn`]: a write counter, and two copies of epoch and number.
-///
-/// The copies are written in turn. The current copy is never written, so a reader never gets a
-/// mixture of two LSNs, and a writer that dies blocks no reader.
-const LSN_WORDS: usize = 5;
-
 /// What the processes of one slave share in memory.
 #[derive(Debug)]
 pub struct Scoreboard {
     words: &'static [AtomicU64],
     addresses: Option<AddressSessions>,
-    uploads: UploadTable,
+    uploads: Arc<UploadTable>,
+    progress: Arc<ReplicaProgress>,
     workers: usize,
     /// A worker's share of the client slots.
     slots: u64,
@@ -101,7 +92,8 @@ impl Scoreboard {
         Ok(Self {
             words: shared_words(WORDS)?,
             addresses: None,
-            uploads: UploadTable::new(UploadLimits::default(), shared_words)?,
+            uploads: Arc::new(UploadTable::new(UploadLimits::default(), shared_words)?),
+            progress: Arc::new(ReplicaProgress::new(shared_words)?),
             workers: workers.min(MAX_WORKERS),
             slots,
             queue,
@@ -127,13 +119,13 @@ impl Scoreboard {
     /// # Errors
     /// Those of the mapping.
     pub fn limit_uploads(mut self, limits: UploadLimits) -> io::Result<Self> {
-        self.uploads = UploadTable::new(limits, shared_words)?;
+        self.uploads = Arc::new(UploadTable::new(limits, shared_words)?);
         Ok(self)
     }
 
     /// Returns the table of unfinished uploads.
     #[must_use]
-    pub fn uploads(&self) -> &UploadTable {
+    pub fn uploads(&self) -> &Arc<UploadTable> {
         &self.uploads
     }
 
@@ -323,55 +315,10 @@ impl Scoreboard {
         &self.words[FAILED_LOGINS..]
     }
 
-    /// Records the change up to which everything is about to be applied.
-    ///
-    /// Call it before the changes are applied: readers see each of them from that moment on.
-    pub fn set_visible_lsn(&self, lsn: Lsn) {
-        self.write_lsn(VISIBLE, lsn);
-    }
-
-    /// Returns the latest change that may be part of what a reader has read before this call.
+    /// Returns how far the replica is.
     #[must_use]
-    pub fn visible_lsn(&self) -> Lsn {
-        lsn_of_answer(self.read_lsn(VISIBLE), self.applied_lsn())
-    }
-
-    /// Records the latest change that is applied here.
-    pub fn set_applied_lsn(&self, lsn: Lsn) {
-        self.write_lsn(APPLIED, lsn);
-    }
-
-    /// Returns the latest change that is applied here.
-    #[must_use]
-    pub fn applied_lsn(&self) -> Lsn {
-        self.read_lsn(APPLIED)
-    }
-
-    /// Writes an LSN. Only one thread of the slave may write at a time.
-    fn write_lsn(&self, at: usize, lsn: Lsn) {
-        let next = self.words[at].load(SeqCst).wrapping_add(1);
-        let copy = Self::lsn_copy(at, next);
-        self.words[copy].store(lsn.epoch.into(), SeqCst);
-        self.words[copy + 1].store(lsn.number, SeqCst);
-        self.words[at].store(next, SeqCst);
-    }
-
-    fn read_lsn(&self, at: usize) -> Lsn {
-        loop {
-            let count = self.words[at].load(SeqCst);
-            let copy = Self::lsn_copy(at, count);
-            let epoch = u32::try_from(self.words[copy].load(SeqCst)).unwrap_or(u32::MAX);
-            let number = self.words[copy + 1].load(SeqCst);
-            // The writer overwrites this copy only after it has raised the counter.
-            if self.words[at].load(SeqCst) == count {
-                return Lsn { epoch, number };
-            }
-        }
-    }
-
-    /// Returns the first word of the copy that is current at this count of writes.
-    fn lsn_copy(at: usize, count: u64) -> usize {
-        if count.is_multiple_of(2) { at + 1 } else { at + 3 }
+    pub fn progress(&self) -> &Arc<ReplicaProgress> {
+        &self.progress
     }
 
     /// Records whether there is a link to the master.
@@ -483,6 +430,8 @@ fn wall_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use relais_proto::Lsn;
+
     use super::*;
 
     #[test]
@@ -561,38 +510,12 @@ mod tests {
     }
 
     #[test]
-    fn lsn_reads_never_mix_two_lsns() {
-        let scoreboard = Scoreboard::new(1, 1, 1).unwrap();
-        let lsns =
-            [Lsn { epoch: 1, number: u64::MAX }, Lsn { epoch: 2, number: 1 }, Lsn::default()];
-        let ended = std::sync::atomic::AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let reader = scope.spawn(|| {
-                let mut seen = 0_u64;
-                while !ended.load(SeqCst) {
-                    for lsn in [scoreboard.applied_lsn(), scoreboard.visible_lsn()] {
-                        assert!(lsns.contains(&lsn), "{lsn:?}");
-                        seen += 1;
-                    }
-                }
-                seen
-            });
-            for n in 0..400_000 {
-                scoreboard.set_visible_lsn(lsns[n % 2]);
-                scoreboard.set_applied_lsn(lsns[n % 2]);
-            }
-            ended.store(true, SeqCst);
-            assert!(reader.join().unwrap() > 0);
-        });
-    }
-
-    #[test]
     fn master_time_continues_without_master() {
         let scoreboard = Scoreboard::new(1, 1, 1).unwrap();
         assert!(scoreboard.master_ms().abs_diff(wall_ms()) < 1000);
         scoreboard.record_master(5_000_000, 3);
-        scoreboard.set_applied_lsn(Lsn { epoch: 1, number: 7 });
+        scoreboard.progress().set_applied(Lsn { epoch: 1, number: 7 });
         assert!(scoreboard.master_ms().abs_diff(5_000_000) < 1000);
-        assert_eq!((scoreboard.applied_lsn().number, scoreboard.generation()), (7, 3));
+        assert_eq!((scoreboard.progress().applied().number, scoreboard.generation()), (7, 3));
     }
 }

@@ -1,6 +1,6 @@
 //! Proposals of changes and their results.
 
-use relais_proto::{Change, ChangeId, Digest, ErrorCode, Expect, LogEntry, Lsn, Refusal, TreePath};
+use relais_proto::{Change, ChangeId, Digest, ErrorCode, Expect, LogEntry, Lsn, Refusal};
 
 use crate::staging::StagedName;
 
@@ -100,15 +100,3 @@ fn other_content(change: &Change) -> Refusal {
 
 /// Result of a proposal.
 pub type ProposalResult = Result<CommitReceipt, Refusal>;
-
-/// Refusal if no process can make changes now.
-#[must_use]
-pub fn changes_unavailable(reason: &str) -> Refusal {
-    Refusal::new(ErrorCode::NoChanges, format!("changes are not possible now: {reason}"))
-}
-
-/// Same as [`changes_unavailable`], because of the state of a path.
-#[must_use]
-pub fn changes_unavailable_at(path: &TreePath, reason: &str) -> Refusal {
-    Refusal { path: Some(path.clone()), ..changes_unavailable(reason) }
-}

@@ -6,12 +6,9 @@
 //! records them in the catalogue, and answers. Only its catalogue writer does this, so no other
 //! thread renames, removes or creates anything in the folder.
 
-mod apply;
 pub mod channel;
 pub mod handoff;
-mod parallel;
-mod proposal_receiver;
-pub mod replication;
+pub mod proposal_receiver;
 
 use relais_proto::{
     Change, ChangeId, Decoder, Digest, Encoder, ErrorCode, Expect, Lsn, Refusal, Wire, WireError,

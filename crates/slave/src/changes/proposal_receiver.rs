@@ -6,16 +6,14 @@ use std::sync::Arc;
 
 use log::{debug, error, warn};
 use relais_os::Received;
-use relais_proto::{Change, FairQueue, FolderId, Lsn};
-use relais_storage::{Proposal, ProposalResult};
+use relais_proto::{Change, FairQueue, FolderId};
+use relais_storage::{BATCH, ProposalResult, SessionRequests};
 
 use super::ChannelRequest;
 use super::channel::{ProposalSocket, ReplicatorEnd};
 use super::handoff::HandoffListener;
 use relais_engine::Owner;
 
-/// Largest cost of a batch. A larger batch would delay its first changes.
-pub const BATCH: usize = 256;
 /// Cost of a change that is committed and synced in a batch of its own. Others cost 1.
 const ALONE: usize = 32;
 
@@ -38,17 +36,6 @@ struct Channel {
     end: ReplicatorEnd,
     /// Whether the channel has its place in the turns.
     has_turn: bool,
-}
-
-/// Messages that were read from the channels.
-#[derive(Debug, Default)]
-pub struct ReceivedMessages {
-    /// Proposals, each with its channel.
-    pub proposals: Vec<(u64, Proposal)>,
-    /// Puts whose holders a session asks for, each with its channel.
-    pub holders: Vec<(u64, Lsn)>,
-    /// Channels that have closed.
-    pub closed: BTreeSet<u64>,
 }
 
 impl ProposalReceiver {
@@ -113,8 +100,8 @@ impl ProposalReceiver {
     }
 
     /// Reads at most `most` proposals and at most one batch, in turns by owner and then by channel.
-    pub fn gather(&mut self, most: usize) -> ReceivedMessages {
-        let mut gathered = ReceivedMessages::default();
+    pub fn gather(&mut self, most: usize) -> SessionRequests {
+        let mut gathered = SessionRequests::default();
         self.poll_channels(&mut gathered);
         let (mut cost, mut count) = (0, 0);
         while cost < BATCH && count < most {
@@ -153,7 +140,7 @@ impl ProposalReceiver {
 
     /// Finds channels with unread messages, and closed ones. Proposals of closed channels are
     /// dropped. Their staged content stays, as that of an interrupted upload.
-    fn poll_channels(&mut self, gathered: &mut ReceivedMessages) {
+    fn poll_channels(&mut self, gathered: &mut SessionRequests) {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut fds: Vec<PollFd<'_>> =

@@ -11,18 +11,18 @@ use log::{error, info, warn};
 use relais_os::{ProcessMailbox, Waker};
 use relais_proto::{FolderId, SlaveId, TreePath};
 use relais_storage::{
-    CatalogError, CatalogStore, FolderEvent, FolderWatcher, MountWatcher, QUIET, Scanner, Staging,
-    WatchMode, WriterLock,
+    CatalogError, CatalogStore, FolderEvent, FolderWatcher, LinkEvent, MountWatcher, QUIET,
+    ReplicaDriver, ReplicaDriverConfig, Scanner, Staging, WatchMode, WriterLock,
 };
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::fetch::FetchPool;
 use super::hasher::{Hashed, Hasher};
-use super::mailbox::{LinkEvent, LinkMailbox};
+use super::mailbox::LinkMailbox;
+use super::replica_connections::ReplicaConnections;
 use super::sweeper::Sweeper;
 use crate::changes::channel::ProposalSocket;
-use crate::changes::replication::{ReplicaDriver, ReplicaDriverConfig};
 use crate::hints::Hint;
 use crate::scoreboard::Scoreboard;
 
@@ -93,25 +93,33 @@ impl CatalogWriter {
         };
         let hasher = Hasher::start(root, stop.clone())?;
         let token = lock.new_token()?;
-        let parts = ReplicaDriverConfig {
+        let is_sole = replication.fetch_pool.is_none();
+        let connections = ReplicaConnections::new(
+            root,
+            config.scoreboard.clone(),
+            config.proposal_socket.clone(),
+            replication.mailbox,
+            replication.backlog,
+            replication.fetch_pool,
+        )?;
+        let driver_config = ReplicaDriverConfig {
             root: root.try_clone()?,
             slave: config.slave,
             folder: config.folder,
-            scoreboard: config.scoreboard.clone(),
-            proposal_socket: config.proposal_socket.clone(),
-            mailbox: replication.mailbox,
-            backlog: replication.backlog,
-            fetch_pool: replication.fetch_pool,
+            progress: config.scoreboard.progress().clone(),
+            uploads: config.scoreboard.uploads().clone(),
+            is_sole,
             watch: config.watch,
             writer_token: token.clone(),
         };
-        let driver = Box::new(ReplicaDriver::new(parts, &store)?);
+        let driver = Box::new(ReplicaDriver::new(driver_config, &store)?);
         let sweeper =
             Sweeper::start(Staging::open(root)?, config.scoreboard.clone(), stop.clone())?;
         let scanner = Scanner::new(root.try_clone()?, store, watch, stop.clone());
         let writer_loop = WriterLoop {
             scanner,
             hasher,
+            connections,
             driver,
             sweeper,
             token,
@@ -158,6 +166,7 @@ impl Drop for CatalogWriter {
 struct WriterLoop {
     scanner: Scanner,
     hasher: Hasher,
+    connections: ReplicaConnections,
     driver: Box<ReplicaDriver>,
     sweeper: Sweeper,
     /// Names that workers found to differ.
@@ -223,8 +232,8 @@ impl WriterLoop {
         if self.complete {
             // The state that the driver has begun for the replica is lost. A new driver starts
             // from the disk.
-            self.driver
-                .run_once(&mut self.scanner)
+            self.connections
+                .run_once(&mut self.driver, &mut self.scanner)
                 .map_err(|e| CatalogError::NotRecorded(e.to_string()))?;
             if self.driver.take_litter() {
                 self.sweeper.wake();
@@ -357,7 +366,6 @@ impl WriterLoop {
         if !self.hasher.is_idle() {
             return Ok(());
         }
-        self.driver.collect_scrub_files(&self.scanner.store)?;
         let files = self
             .driver
             .take_unhashed(HASH_BATCH as usize, |path| !self.scanner.debounce.contains(path));
@@ -405,7 +413,7 @@ impl WriterLoop {
             fds.push(readable(watch.as_fd()));
         }
         if self.complete {
-            fds.extend(self.driver.fds().map(readable));
+            fds.extend(self.connections.fds(&self.driver).map(readable));
         }
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),

@@ -5,7 +5,6 @@
 //! wanted.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,7 +21,7 @@ use relais_net::Connection;
 use relais_net::tls::{Dialer, TrustPolicy};
 use relais_os::{Mailbox, MailboxSender};
 use relais_proto::{FileTime, FolderId, Lsn, PeerSlave, Reply, Request, SlaveId, limits};
-use relais_storage::{StagedName, Staging};
+use relais_storage::{FetchFailure, FetchResult, FetchedFile, StagedName, Staging};
 use relais_transfer::download::{Progress, Resume, download};
 use relais_transfer::{Ranges, Sessions, TransferError};
 use relais_tree::{TreeError, set_mode, set_times};
@@ -33,41 +32,6 @@ const THREADS: usize = 8;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Most partial files that are kept.
 const MAX_PARTIALS: usize = 256;
-
-/// The result of fetching one content.
-#[derive(Debug)]
-pub struct FetchResult {
-    /// The put whose content it is.
-    pub put: Lsn,
-    /// The folder from whose slaves it was fetched.
-    pub from: FolderId,
-    /// The staged file with the content, which is synced.
-    pub result: Result<FetchedFile, FetchFailure>,
-}
-
-/// The reason why a content was not fetched.
-#[derive(Debug)]
-pub struct FetchFailure {
-    /// The side that failed.
-    pub blame: FetchFault,
-    /// The error of this slave's disk, if a retry would fail in the same way.
-    pub lasting: Option<String>,
-}
-
-impl From<FetchFault> for FetchFailure {
-    fn from(blame: FetchFault) -> Self {
-        Self { blame, lasting: None }
-    }
-}
-
-/// A completely fetched content. While its file is open no other process writes it.
-#[derive(Debug)]
-pub struct FetchedFile {
-    /// Its staged name.
-    pub name: StagedName,
-    /// Its file, locked.
-    pub file: File,
-}
 
 /// An order to fetch one content.
 struct FetchJob {

@@ -21,10 +21,10 @@ use relais_proto::{
     ClusterId, DiskSpace, ErrorCode, FolderId, Heartbeat, LinkMessage, Lsn, PeerSlave,
     Registration, SlaveId, SlaveState, WireError, limits, metric,
 };
-use relais_storage::{CatalogReader, MetadataFolder};
+use relais_storage::{CatalogReader, LinkEvent, MetadataFolder};
 
 use super::ReplicatorSetup;
-use super::mailbox::{IdConflict, LinkEvent, OutgoingMessages};
+use super::mailbox::{IdConflict, OutgoingMessages};
 use crate::certificate::Certificate;
 use crate::config::Cluster;
 use crate::generation::GenerationFile;
@@ -224,7 +224,7 @@ impl LinkThread {
             folder: self.folder,
             listen: vec![self.listen],
             advertise: self.cluster.advertise.clone(),
-            lsn: self.heartbeats.scoreboard.applied_lsn(),
+            lsn: self.heartbeats.scoreboard.progress().applied(),
         }));
         connection.flush().map_err(|e| text(&e))?;
         let answer = read_message(connection);
@@ -502,7 +502,7 @@ impl HeartbeatSender {
         };
         Heartbeat {
             state,
-            lsn: self.scoreboard.applied_lsn(),
+            lsn: self.scoreboard.progress().applied(),
             metrics: self.scoreboard.with_pool_metrics(metrics),
             last_error,
             disk: self.disk(),

@@ -19,11 +19,11 @@ use relais_coordinator::{
 use relais_journal::FileJournal;
 use relais_os::MailboxSender;
 use relais_proto::{ClusterId, FolderId, LinkMessage, SlaveId, ToMaster};
-use relais_storage::{CatalogError, CatalogStore, MetadataFolder};
+use relais_storage::{CatalogError, CatalogStore, LinkEvent, MetadataFolder};
 use relais_tree::TreeError;
 use thiserror::Error;
 
-use super::mailbox::{LinkEvent, OutgoingMessages};
+use super::mailbox::OutgoingMessages;
 
 /// Size above which the journal is shortened.
 const MAX_JOURNAL: u64 = 8 * 1024 * 1024;

@@ -6,16 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use relais_os::{Mailbox, MailboxSender};
-use relais_proto::{
-    ClusterId, LinkMessage, Lsn, PathList, PathPage, PeerSlave, ToMaster, ToSlave, TreePage,
-};
+use relais_proto::LinkMessage;
+use relais_storage::LinkEvent;
 
 use crate::scoreboard::Scoreboard;
 
 /// Time after which an id conflict is certain.
 ///
 /// Until then the other link may be an old one of this slave, whose end the master has not seen.
-///
 const CONFLICT_CONFIRMED: Duration = Duration::from_secs(10);
 
 /// Since when the master reports that another slave has ids of this one.
@@ -29,48 +27,6 @@ impl IdConflict {
             scoreboard.set_cloned(true);
         }
     }
-}
-
-/// A message from the master, or a change of the link.
-#[derive(Debug)]
-pub enum LinkEvent {
-    /// The link is up; both sides have proved the key.
-    Linked {
-        /// Its number.
-        link: u64,
-        /// The master's cluster.
-        cluster: ClusterId,
-        /// The latest change of the master.
-        latest: Lsn,
-    },
-    /// The link is down.
-    Unlinked,
-    /// A message about changes.
-    Message(ToSlave),
-    /// The latest change of the master.
-    MasterLsn(Lsn),
-    /// The slaves of the cluster, including this one.
-    Peers(Vec<PeerSlave>),
-    /// The master asks for the tree of this slave.
-    TreeQuery {
-        /// Number of the query.
-        query: u64,
-        /// Whether the ids of changes are wanted too.
-        ids: bool,
-    },
-    /// The cluster is being recovered, in this epoch.
-    Recovering(u32),
-    /// All contents have to be read and checked, by the order with this number.
-    Scrub(u64),
-    /// The master asks for paths that an operator may have to look after.
-    PathQuery {
-        /// Number of the query.
-        query: u64,
-        /// The kind of paths.
-        list: PathList,
-    },
-    /// Changes that the disk has refused have to be tried again now.
-    Retry,
 }
 
 /// The catalogue writer's side: receives events, and sends messages to the master.
@@ -103,18 +59,8 @@ impl LinkMailbox {
     }
 
     /// Sends a message on the link with this number; it is dropped if that link is down.
-    pub fn send(&self, link: u64, message: ToMaster) {
-        self.outgoing.send(link, LinkMessage::ToMaster(message));
-    }
-
-    /// Sends a part of the tree.
-    pub fn send_part(&self, link: u64, part: TreePage) {
-        self.outgoing.send(link, LinkMessage::TreePage(part));
-    }
-
-    /// Sends some paths of a list.
-    pub fn send_paths(&self, link: u64, part: PathPage) {
-        self.outgoing.send(link, LinkMessage::PathPage(part));
+    pub fn send(&self, link: u64, message: LinkMessage) {
+        self.outgoing.send(link, message);
     }
 
     /// Closes the link with this number.

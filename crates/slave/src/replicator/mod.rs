@@ -10,6 +10,7 @@ mod hasher;
 mod link;
 pub mod local_coordinator;
 pub mod mailbox;
+mod replica_connections;
 mod sweeper;
 
 use std::io;
@@ -22,10 +23,10 @@ use std::time::Duration;
 use log::{debug, info, warn};
 use relais_net::tls::Dialer;
 use relais_os::{MailboxSender, ProcessMailbox};
-use relais_proto::{ClusterId, Lsn, PathList, PeerSlave, SlaveId};
+use relais_proto::{ClusterId, LinkMessage, Lsn, PathList, PeerSlave, SlaveId};
 use relais_storage::{
-    CatalogError, CatalogReader, CatalogStore, MetadataFolder, Staging, WriterLock, discard_ids,
-    ignore_sigio,
+    CatalogError, CatalogReader, CatalogStore, LinkEvent, MetadataFolder, Staging, WriterLock,
+    discard_ids, ignore_sigio,
 };
 use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -34,7 +35,7 @@ use self::catalog_writer::{CatalogWriter, CatalogWriterConfig, ReplicationConfig
 use self::fetch::FetchPool;
 pub use self::link::MasterLink;
 use self::local_coordinator::{LocalCoordinator, forget_changes};
-use self::mailbox::{LinkEvent, LinkMailbox, OutgoingMessages};
+use self::mailbox::{LinkMailbox, OutgoingMessages};
 use crate::certificate::Certificate;
 use crate::changes::channel::ProposalSocket;
 use crate::changes::handoff::HandoffClient;
@@ -259,7 +260,7 @@ impl StandbyReplicator {
                 listing
                     .into_parts(query)
                     .into_iter()
-                    .for_each(|part| mailbox.send_paths(link, part));
+                    .for_each(|part| mailbox.send(link, LinkMessage::PathPage(part)));
             }
             Err(e) => warn!("cannot read the catalogue: {e}"),
         }
@@ -271,8 +272,7 @@ impl StandbyReplicator {
         }
         if let Some(reader) = &mut self.reader {
             let applied = reader.applied()?;
-            setup.scoreboard.set_visible_lsn(applied);
-            setup.scoreboard.set_applied_lsn(applied);
+            setup.scoreboard.progress().set(applied);
         }
         Ok(())
     }

@@ -39,7 +39,7 @@ impl Sweeper {
             let stopped = || flag.load(Ordering::Relaxed);
             let mut listed: Option<Instant> = None;
             while !stopped() {
-                staging.sweep_removed(scoreboard.applied_lsn(), &stopped);
+                staging.sweep_removed(scoreboard.progress().applied(), &stopped);
                 if listed.is_none_or(|listed| listed.elapsed() >= SWEEP_EVERY) {
                     scoreboard.uploads().reconcile(staging.sweep_staged(), &staging);
                     listed = Some(Instant::now());

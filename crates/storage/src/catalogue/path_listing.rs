@@ -3,7 +3,7 @@
 use relais_proto::{ListedPath, PathList, PathPage, limits};
 
 use super::columns::Values;
-use super::skipped::SkipReason;
+use super::skipped::{SkipReason, escape_path};
 use super::store::CatalogStore;
 use crate::error::CatalogError;
 
@@ -81,29 +81,9 @@ impl CatalogStore {
     }
 }
 
-/// Formats a path and escapes all bytes that are unsafe on a terminal.
-pub(super) fn escape_path(folder: &str, name: &[u8]) -> String {
-    let mut text = if folder.is_empty() { String::from("/") } else { format!("/{folder}/") };
-    for chunk in name.utf8_chunks() {
-        text.extend(chunk.valid().chars().flat_map(|c| {
-            let escapes = c.is_control() || c == '\\' || relais_proto::is_unsafe_char(c);
-            let escaped: Vec<char> = if escapes { c.escape_default().collect() } else { vec![c] };
-            escaped
-        }));
-        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn unsafe_bytes_are_escaped() {
-        assert_eq!(escape_path("", "é b".as_bytes()), "/é b");
-        assert_eq!(escape_path("d/e", b"a\xff\n\\"), "/d/e/a\\xff\\n\\\\");
-    }
 
     #[test]
     fn long_lists_are_split_into_frames() {

@@ -2,17 +2,18 @@
 
 use std::collections::VecDeque;
 
+use crate::{CatalogError, CatalogStore, StagedName};
 use log::{error, warn};
 use relais_cluster::replica::{Event, FetchFault};
 use relais_cluster::{Entry, FileContent};
 use relais_proto::{ChangeId, Lsn, TreePath};
-use relais_storage::{CatalogError, CatalogStore, StagedName};
 use relais_tree::Meta;
 
 use super::apply_batch::check_not_source;
+use super::apply_error::ApplyError;
 use super::disk_transaction::DiskTransaction;
-use super::{ApplyError, ReplicaDriver, roll_back_catalog};
-use crate::replicator::fetch::{FetchPool, FetchedFile};
+use super::messages::{FetchResult, FetchedFile};
+use super::state::{ReplicaDriver, roll_back_catalog};
 
 /// Result of publishing a content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +32,10 @@ impl ReplicaDriver {
     /// Handles the contents that were fetched.
     pub(super) fn take_fetched(
         &mut self,
+        done: Vec<FetchResult>,
         store: &CatalogStore,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
-        let done = self.fetch_pool.as_ref().map(FetchPool::take).unwrap_or_default();
         let mut whole = Vec::new();
         for fetched in done {
             match fetched.result {
@@ -82,7 +83,7 @@ impl ReplicaDriver {
         for ((put, from, FetchedFile { name, file }), published) in whole.into_iter().zip(published)
         {
             if published == PublishResult::Refused {
-                self.parked.park(put, name);
+                self.parked.insert(put, name);
                 events.push_back(Event::Refused { put, retry: false });
             } else {
                 self.staging.discard(&name);

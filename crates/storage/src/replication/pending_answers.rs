@@ -1,12 +1,11 @@
 //! Sessions that wait for results. Each channel gets its results in the order of its proposals.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use super::messages::Output;
+use crate::proposal::ProposalResult;
 use relais_cluster::replica::SessionId;
 use relais_proto::Change;
-use relais_storage::ProposalResult;
-
-use crate::changes::proposal_receiver::ProposalReceiver;
 
 /// The waiting sessions of each channel.
 #[derive(Debug, Default)]
@@ -16,8 +15,6 @@ pub struct PendingAnswers {
     channel_of: HashMap<SessionId, u64>,
     /// Proposed change of each waiting session.
     changes: HashMap<SessionId, Change>,
-    /// Channels on which a result was lost. Their proposals must still be read.
-    lost: BTreeSet<u64>,
 }
 
 impl PendingAnswers {
@@ -36,36 +33,24 @@ impl PendingAnswers {
         self.changes.get(&session)
     }
 
-    /// Stores a result, and sends it as soon as all earlier results of the channel are sent.
-    pub fn answer(
-        &mut self,
-        session: SessionId,
-        answer: ProposalResult,
-        receiver: &ProposalReceiver,
-    ) {
-        let Some(channel) = self.channel_of.get(&session).copied() else { return };
-        let Some(waiting) = self.channels.get_mut(&channel) else { return };
+    /// Stores a result. Returns the results of the channel that can be sent now, in their order.
+    pub fn answer(&mut self, session: SessionId, answer: ProposalResult) -> Vec<Output> {
+        let Some(channel) = self.channel_of.get(&session).copied() else { return Vec::new() };
+        let Some(waiting) = self.channels.get_mut(&channel) else { return Vec::new() };
         if let Some((_, place)) = waiting.iter_mut().find(|(other, _)| *other == session) {
             *place = Some(answer);
         }
-        while let Some((session, Some(answer))) = waiting.front() {
+        let mut ready = Vec::new();
+        while let Some((session, Some(_))) = waiting.front() {
             self.channel_of.remove(session);
             self.changes.remove(session);
-            // After a lost result the session would take the next one for it.
-            if !self.lost.contains(&channel) && !receiver.answer(channel, answer) {
-                self.lost.insert(channel);
-            }
-            waiting.pop_front();
+            let answer = waiting.pop_front().and_then(|(_, answer)| answer);
+            ready.extend(answer.map(|answer| Output::Answer(channel, answer)));
         }
         if waiting.is_empty() {
             self.channels.remove(&channel);
         }
-    }
-
-    /// Returns the channels on which a result was lost. The caller closes them after it has read
-    /// their proposals.
-    pub fn take_lost(&mut self) -> BTreeSet<u64> {
-        std::mem::take(&mut self.lost)
+        ready
     }
 
     /// Removes a closed channel. Returns its waiting sessions.

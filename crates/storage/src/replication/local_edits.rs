@@ -2,31 +2,29 @@
 //!
 //! An added or edited file is proposed to the cluster as a change that expects the version it was
 //! based on. If the master refuses it, the file is quarantined. A removed file is fetched again.
-//! With `--watch all` a removal that an event has reported is proposed as a change instead. This
-//! module also runs the scrub.
+//! With `--watch all` a removal that an event has reported is proposed as a change instead.
 //!
 //! In a standalone slave no other replica could restore a file. There all that users do is
 //! proposed, and a refused local change is looked at again.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
-use relais_cluster::ChangeRequest;
 use relais_cluster::replica::{Event, lack_of_entry};
-use relais_proto::{
-    Change, ChangeId, Digest, Expect, FileTime, Kind, Lsn, Mode, Scrub, TreePath, metric,
-};
-use relais_storage::{
-    CatalogError, CatalogRow, CatalogStore, FileIdentity, RetainedContent, Scanner, UnhashedFile,
-    WatchMode,
-};
+use relais_proto::{ChangeId, Digest, Expect, Kind, Lsn, Mode, TreePath, metric};
 use relais_tree::Meta;
 
+use super::apply_error::ApplyError;
 use super::disk_transaction::DiskTransaction;
-use super::resync::DivergentOffer;
+use super::local_changes::{LocalChange, LocalChangeKind, PendingEdit};
+use super::state::ReplicaDriver;
 use super::unapplied::refusal;
-use super::{ApplyError, ReplicaDriver};
+use crate::catalogue::row::{CatalogRow, FileIdentity, RetainedContent, UnhashedFile};
+use crate::catalogue::store::CatalogStore;
+use crate::error::CatalogError;
+use crate::scan::scanner::Scanner;
+use crate::scan::watcher::WatchMode;
 
 /// Interval between two checks for local changes.
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
@@ -41,274 +39,6 @@ const REJECT_DELAY: Duration = Duration::from_millis(1500);
 const MOST_PROPOSED: usize = 256;
 /// Proposed changes above which no more removals are proposed.
 const MOST_PENDING: usize = 16 * MOST_PROPOSED;
-/// Time in which a file is not checked again after a report of damage proved wrong.
-const CLEARED_TIME: Duration = Duration::from_secs(10 * 60);
-/// Time window of [`MOST_REMOVALS`].
-const REMOVAL_WINDOW: Duration = Duration::from_secs(60);
-/// Interval between two records of the scrub's progress.
-const SCRUB_INTERVAL: Duration = Duration::from_millis(500);
-/// Most local removals that become changes in one window.
-const MOST_REMOVALS: u64 = 100;
-
-/// Kind of a local change.
-#[derive(Debug, Clone)]
-enum LocalChangeKind {
-    File {
-        meta: FileIdentity,
-        mtime: FileTime,
-        digest: Digest,
-        mode: Mode,
-        expect: Expect,
-    },
-    Folder {
-        mode: Mode,
-    },
-    /// Only the mode differs.
-    Mode {
-        mode: Mode,
-        base: Lsn,
-    },
-    Removal {
-        base: Lsn,
-        recursive: bool,
-    },
-}
-
-#[derive(Debug, Clone)]
-struct LocalChange {
-    path: TreePath,
-    kind: LocalChangeKind,
-    proposed: Instant,
-}
-
-impl LocalChange {
-    fn to_request(&self, id: ChangeId) -> ChangeRequest {
-        let path = self.path.clone();
-        let (change, expect) = match &self.kind {
-            LocalChangeKind::File { meta, mtime, digest, mode, expect } => {
-                let change = Change::Put {
-                    path,
-                    size: meta.size,
-                    digest: *digest,
-                    mtime: *mtime,
-                    mode: *mode,
-                };
-                (change, *expect)
-            }
-            LocalChangeKind::Folder { mode } => {
-                (Change::MakeFolder { path, mode: *mode }, Expect::Any)
-            }
-            LocalChangeKind::Mode { mode, base } => {
-                (Change::SetMode { path, mode: *mode }, Expect::Lsn(*base))
-            }
-            LocalChangeKind::Removal { base, recursive } => {
-                (Change::Remove { path, recursive: *recursive }, Expect::Lsn(*base))
-            }
-        };
-        ChangeRequest { id, change, expect, keep_mode: false }
-    }
-}
-
-/// An edited file of the tree that needs a digest.
-#[derive(Debug, Clone)]
-struct PendingEdit {
-    meta: FileIdentity,
-    /// Mode on the disk.
-    mode: Mode,
-    /// LSN of the path when the edit was detected.
-    base: Lsn,
-    ordered: bool,
-}
-
-/// Local changes that are not decided.
-#[derive(Debug, Default)]
-pub(super) struct LocalChanges {
-    by_id: HashMap<ChangeId, LocalChange>,
-    by_path: HashMap<TreePath, ChangeId>,
-    /// Files of a branch that wait for their proposal. Each has replaced a file of the tree.
-    waiting: BTreeMap<TreePath, LocalChangeKind>,
-    /// Details for the quarantine note if a file of a branch is refused.
-    branch: HashMap<TreePath, String>,
-    /// Entries that the scanner reported as gone, and whether an event reported it. `edited` has
-    /// those that differ.
-    vanished: BTreeMap<TreePath, bool>,
-    edited: BTreeMap<TreePath, Meta>,
-    edits: BTreeMap<TreePath, PendingEdit>,
-    /// Paths of dropped edits, to be scanned again.
-    superseded: Vec<TreePath>,
-    refused: HashMap<TreePath, Instant>,
-    /// Refused changes with the time and reason of the refusal.
-    rejected: Vec<(Instant, LocalChange, String)>,
-    looked: Option<Instant>,
-    /// Whether the last look proposed as many changes as it may.
-    is_busy: bool,
-    /// Start of the removal window, and number of removals in it.
-    removals: Option<(Instant, u64)>,
-    /// Files that the scrub has still to read.
-    scrub: Option<VecDeque<UnhashedFile>>,
-    scrubbing: HashMap<TreePath, FileIdentity>,
-    progress: Scrub,
-    /// Damaged contents that are being fetched again.
-    repairing: Vec<Lsn>,
-    /// Progress that was recorded last, and when.
-    noted: Option<(Instant, Scrub)>,
-    /// Files that readers reported as damaged, to be checked soon.
-    suspects: VecDeque<UnhashedFile>,
-    /// Reported files that are being read. The scrub does not count them.
-    suspected: HashSet<TreePath>,
-    /// Reported files that were checked recently and are intact.
-    cleared: HashMap<TreePath, (FileIdentity, Instant)>,
-}
-
-impl LocalChanges {
-    pub fn has(&self, id: ChangeId) -> bool {
-        self.by_id.contains_key(&id)
-    }
-
-    fn add(&mut self, path: TreePath, kind: LocalChangeKind) -> Option<Event> {
-        let mut id: [u8; 16] = relais_os::random()
-            .map_err(|e| error!("cannot get random numbers from the system: {e}"))
-            .ok()?;
-        // Account 0 marks a change of no account.
-        id[..4].copy_from_slice(&[0; 4]);
-        let id = ChangeId(id);
-        let change = LocalChange { path: path.clone(), kind, proposed: Instant::now() };
-        let asked = change.to_request(id);
-        self.by_id.insert(id, change);
-        self.by_path.insert(path, id);
-        Some(Event::Proposed { session: None, request: asked, copies: 0 })
-    }
-
-    /// Proposes a folder, unless that is done already.
-    pub fn add_folder(&mut self, path: TreePath, mode: Mode) -> Option<Event> {
-        if self.by_path.contains_key(&path) {
-            return None;
-        }
-        self.add(path, LocalChangeKind::Folder { mode })
-    }
-
-    /// Schedules proposals for the files of a branch.
-    pub fn add_branch(&mut self, offered: Vec<DivergentOffer>) {
-        for DivergentOffer { path, edit, details } in offered {
-            if let Some((row, base)) = edit
-                && let Some(digest) = row.digest
-            {
-                let kind = LocalChangeKind::File {
-                    meta: row.identity(),
-                    mtime: row.entry.mtime,
-                    digest,
-                    mode: row.entry.mode,
-                    expect: Expect::Lsn(base),
-                };
-                self.waiting.insert(path.clone(), kind);
-            }
-            self.branch.insert(path, details);
-        }
-    }
-
-    /// Returns whether a local change at a path is not decided. Its file stays.
-    pub fn is_pending(&self, path: &TreePath) -> bool {
-        self.by_path.contains_key(path) || self.waiting.contains_key(path)
-    }
-
-    fn remove(&mut self, id: ChangeId) -> Option<LocalChange> {
-        let change = self.by_id.remove(&id)?;
-        self.by_path.remove(&change.path);
-        self.branch.remove(&change.path);
-        Some(change)
-    }
-
-    /// Drops edits that were based on the state before a committed change.
-    ///
-    /// Their paths are scanned again, because a file may still differ from the tree.
-    pub fn drop_superseded_edits(&mut self, change: &Change) {
-        let superseded = &mut self.superseded;
-        let mut drop = |path: &TreePath, with_below: bool| {
-            let dropped = self
-                .edits
-                .extract_if(.., |edited, _| edited == path || with_below && edited.is_below(path));
-            superseded.extend(dropped.map(|(path, _)| path));
-        };
-        match change {
-            Change::Put { path, .. }
-            | Change::MakeFolder { path, .. }
-            | Change::SetMode { path, .. } => drop(path, false),
-            Change::Remove { path, .. } => drop(path, true),
-            Change::Move { from, to } => {
-                drop(from, true);
-                drop(to, true);
-            }
-            // Each check of an edit compares the LSN of its row.
-            Change::Withdraw { .. } => {}
-        }
-    }
-
-    /// Schedules a check of entries that differed while a change was applied.
-    pub fn add_edited(&mut self, edited: Vec<(TreePath, Meta)>) {
-        self.edited.extend(edited);
-    }
-
-    /// Schedules a scan of paths.
-    pub fn rescan(&mut self, paths: Vec<TreePath>) {
-        self.superseded.extend(paths);
-    }
-
-    /// Returns whether the removal of a folder above the path is proposed.
-    fn is_removed_with_folder(&self, path: &TreePath) -> bool {
-        let parent = |path: &TreePath| path.split_last().map(|(folder, _)| folder);
-        std::iter::successors(parent(path), parent).any(|folder| {
-            let change = self.by_path.get(&folder).and_then(|id| self.by_id.get(id));
-            change.is_some_and(|change| matches!(change.kind, LocalChangeKind::Removal { .. }))
-        })
-    }
-
-    /// Proposes all changes again on a new link.
-    pub fn repropose_all(&mut self) -> Vec<Event> {
-        self.repropose(Duration::ZERO)
-    }
-
-    fn repropose(&mut self, after: Duration) -> Vec<Event> {
-        let due = self.by_id.iter_mut().filter(|(_, change)| change.proposed.elapsed() >= after);
-        let again = due.map(|(id, change)| {
-            change.proposed = Instant::now();
-            Event::Proposed { session: None, request: change.to_request(*id), copies: 0 }
-        });
-        again.collect()
-    }
-
-    /// Returns whether `count` more local removals may become changes now.
-    fn can_remove(&self, count: u64, files: u64) -> bool {
-        let done = self
-            .removals
-            .filter(|(since, _)| since.elapsed() < REMOVAL_WINDOW)
-            .map_or(0, |(_, done)| done);
-        done + count <= MOST_REMOVALS.min((files / 100).max(1))
-    }
-
-    fn count_removals(&mut self, count: u64) {
-        let (since, done) = self
-            .removals
-            .filter(|(since, _)| since.elapsed() < REMOVAL_WINDOW)
-            .unwrap_or((Instant::now(), 0));
-        self.removals = Some((since, done + count));
-    }
-
-    /// Drops proposed removals when the link closes. The paths are checked again, because they may
-    /// have changed before the next link.
-    pub fn drop_removals(&mut self) {
-        let removals: Vec<ChangeId> = self
-            .by_id
-            .iter()
-            .filter(|(_, change)| matches!(change.kind, LocalChangeKind::Removal { .. }))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in removals {
-            if let Some(change) = self.remove(id) {
-                self.vanished.insert(change.path, false);
-            }
-        }
-    }
-}
 
 impl ReplicaDriver {
     /// Takes the differences that the scanner found, and proposes local changes.
@@ -748,27 +478,8 @@ impl ReplicaDriver {
                 UnhashedFile { path: path.clone(), meta: edit.meta }
             })
             .collect();
-        if files.is_empty() && !self.local_changes.suspects.is_empty() {
-            files = self.local_changes.suspects.drain(..).collect();
-            self.local_changes.suspected.extend(files.iter().map(|file| file.path.clone()));
-            self.local_changes
-                .scrubbing
-                .extend(files.iter().map(|file| (file.path.clone(), file.meta)));
-            return files;
-        }
-        if let Some(scrub) = self.local_changes.scrub.as_mut().filter(|_| files.is_empty()) {
-            files = scrub.drain(..scrub.len().min(most)).collect();
-            self.local_changes
-                .scrubbing
-                .extend(files.iter().map(|file| (file.path.clone(), file.meta)));
-            if files.is_empty() && self.local_changes.scrubbing.is_empty() {
-                info!(
-                    "scrub finished; {} contents were damaged",
-                    self.local_changes.progress.damaged
-                );
-                self.local_changes.scrub = None;
-                self.local_changes.progress.done = true;
-            }
+        if files.is_empty() {
+            files = self.scrubber.take_files(most);
         }
         files
     }
@@ -783,11 +494,16 @@ impl ReplicaDriver {
         digest: Option<Digest>,
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
-        if self.local_changes.scrubbing.get(&of.path) == Some(&of.meta) {
-            self.local_changes.scrubbing.remove(&of.path);
-            let suspected = self.local_changes.suspected.remove(&of.path);
-            self.local_changes.progress.read += u64::from(!suspected);
-            return self.check_scrubbed(of, digest, suspected, store);
+        if self.scrubber.is_reading(of) {
+            if let Some(entry) = self.scrubber.check(of, digest, &self.root, store)? {
+                self.quarantine_path(&of.path, "its content does not match its digest");
+                // The content is not served from here, even if the file cannot be moved. It counts
+                // as damaged until good content arrives.
+                store.put_entry(&of.path, &entry, None, &[])?;
+                store.mark_damaged(&of.path)?;
+                self.deferred.extend(lack_of_entry(&of.path, &entry).map(Event::Missing));
+            }
+            return Ok(());
         }
         let Some(edit) =
             self.local_changes.edits.get(&of.path).filter(|edit| edit.meta == of.meta).cloned()
@@ -837,64 +553,6 @@ impl ReplicaDriver {
         Ok(())
     }
 
-    /// Starts a scrub: all contents are read and compared with their digests.
-    pub(super) fn begin_scrub(&mut self, order: u64) {
-        info!("scrub started");
-        self.scrub_wanted = Some(order);
-    }
-
-    /// Clears the scrub order. A new link does not report orders of an earlier master.
-    pub(super) fn clear_scrub_order(&mut self) {
-        self.local_changes.progress.order = 0;
-    }
-
-    /// Records the progress of the scrub for the heartbeats.
-    pub(super) fn record_scrub(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
-        if self.local_changes.noted.is_some_and(|(at, _)| at.elapsed() < SCRUB_INTERVAL) {
-            return Ok(());
-        }
-        let mut repairing = std::mem::take(&mut self.local_changes.repairing);
-        let all = repairing.len();
-        let mut error = None;
-        repairing.retain(|put| match store.row_of_put(*put) {
-            Ok(row) => row.is_some_and(|(_, row)| !row.here),
-            Err(e) => {
-                error.get_or_insert(e);
-                true
-            }
-        });
-        self.local_changes.progress.repaired += (all - repairing.len()) as u64;
-        self.local_changes.repairing = repairing;
-        if let Some(e) = error {
-            return Err(e);
-        }
-        let progress = self.local_changes.progress;
-        if self.local_changes.noted.is_none_or(|(_, noted)| noted != progress) {
-            store.set_scrub(&progress)?;
-        }
-        self.local_changes.noted = Some((Instant::now(), progress));
-        Ok(())
-    }
-
-    /// Collects the files of a scrub that was ordered.
-    ///
-    /// # Errors
-    /// Returns catalogue errors.
-    pub fn collect_scrub_files(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
-        if let Some(order) = self.scrub_wanted.take() {
-            let rows = store.committed_entries()?;
-            let files =
-                rows.into_iter().filter(|(_, row)| row.here && row.entry.kind == Kind::File);
-            let files: VecDeque<UnhashedFile> =
-                files.map(|(path, row)| UnhashedFile { meta: row.identity(), path }).collect();
-            self.local_changes.repairing.clear();
-            self.local_changes.progress =
-                Scrub { order, files: files.len() as u64, ..Scrub::default() };
-            self.local_changes.scrub = Some(files);
-        }
-        Ok(())
-    }
-
     /// Schedules a check of a file that a reader reported as damaged. A damaged file is repaired.
     ///
     /// # Errors
@@ -904,50 +562,8 @@ impl ReplicaDriver {
         path: &TreePath,
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
-        let Some(row) = store.row(path)?.filter(|_| !self.is_sole) else { return Ok(()) };
-        if !row.here || row.entry.kind != Kind::File || row.entry.version.is_none() {
-            return Ok(());
-        }
-        let meta = row.identity();
-        self.local_changes.cleared.retain(|_, (_, at)| at.elapsed() < CLEARED_TIME);
-        let known = self.local_changes.cleared.get(path).is_some_and(|(known, _)| *known == meta)
-            || self.local_changes.scrubbing.contains_key(path)
-            || self.local_changes.suspects.iter().any(|file| file.path == *path);
-        if !known && self.local_changes.suspects.len() < MOST_PROPOSED {
-            self.local_changes.suspects.push_back(UnhashedFile { path: path.clone(), meta });
-        }
-        Ok(())
-    }
-
-    fn check_scrubbed(
-        &mut self,
-        of: &UnhashedFile,
-        digest: Option<Digest>,
-        suspected: bool,
-        store: &CatalogStore,
-    ) -> Result<(), CatalogError> {
-        let row = store.row(&of.path)?.filter(|row| row.identity() == of.meta && row.here);
-        // The file is unchanged and still could not be read.
-        if digest.is_none() && row.is_some() && self.root.open_file(&of.path).is_err() {
-            self.local_changes.progress.unreadable += u64::from(!suspected);
-        }
-        let (Some(digest), Some(row)) = (digest, row) else { return Ok(()) };
-        let Some(entry) = row.tree_entry().filter(|_| row.digest != Some(digest)) else {
-            self.local_changes.cleared.insert(of.path.clone(), (of.meta, Instant::now()));
-            return Ok(());
-        };
-        error!("{} is damaged on the disk; it is fetched again", of.path);
-        if !suspected {
-            self.local_changes.progress.damaged += 1;
-            self.local_changes.repairing.extend(row.content);
-        }
-        self.quarantine_path(&of.path, "its content does not match its digest");
-        // The content is not served from here, even if the file cannot be moved. It counts as
-        // damaged until good content arrives.
-        store.put_entry(&of.path, &entry, None, &[])?;
-        store.mark_damaged(&of.path)?;
-        self.deferred.extend(lack_of_entry(&of.path, &entry).map(Event::Missing));
-        Ok(())
+        // A sole folder has nothing to repair a file with.
+        if self.is_sole { Ok(()) } else { self.scrubber.check_reported(path, store) }
     }
 
     /// Handles the refusal of a local change.
@@ -1080,40 +696,4 @@ impl ReplicaDriver {
 /// mode on the disk has changed.
 fn wanted_mode(row: &CatalogRow, on_disk: Mode) -> Mode {
     if row.on_disk.mode == on_disk { row.entry.mode } else { on_disk.with_owner_access(Kind::File) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dropped_edits_are_scanned_again() {
-        let path = |name: &str| TreePath::new(name).unwrap();
-        let edit = || PendingEdit {
-            meta: FileIdentity {
-                dev: 1,
-                ino: 1,
-                size: 1,
-                mtime: FileTime::default(),
-                ctime: FileTime::default(),
-            },
-            mode: Mode::new(0o600),
-            base: Lsn { epoch: 1, number: 1 },
-            ordered: false,
-        };
-        let mut changes = LocalChanges::default();
-        changes.edits.extend(["d/e", "d/f", "g"].map(|name| (path(name), edit())));
-        // The mode of a folder concerns no file in it.
-        for name in ["d", "g"] {
-            changes.drop_superseded_edits(&Change::SetMode {
-                path: path(name),
-                mode: Mode::new(0o700),
-            });
-        }
-        assert_eq!(changes.edits.keys().cloned().collect::<Vec<_>>(), ["d/e", "d/f"].map(path));
-        assert_eq!(changes.superseded, ["g"].map(path));
-        changes.drop_superseded_edits(&Change::Remove { path: path("d"), recursive: true });
-        assert!(changes.edits.is_empty());
-        assert_eq!(changes.superseded, ["g", "d/e", "d/f"].map(path));
-    }
 }

@@ -4,12 +4,12 @@
 //! The check comes right before the change is proposed. It changes nothing. In a cluster only
 //! entries that are not served block a change, because other slaves do not have the rest.
 
-use relais_engine::refuse;
+use crate::{CatalogError, CatalogRow, CatalogStore, SkipReason, changes_unavailable_at};
 use relais_proto::{Change, ErrorCode, Kind, Refusal, TreePath};
-use relais_storage::{CatalogError, CatalogRow, CatalogStore, SkipReason, changes_unavailable_at};
 use relais_tree::{EntryInfo, Folder, MetaKind, TreeError};
 
-use crate::changes::apply::FolderCache;
+use crate::apply::FolderCache;
+use crate::refusal::refuse;
 
 /// What is at a path on the disk, and what the catalogue has there.
 struct Found {

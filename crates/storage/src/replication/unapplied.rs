@@ -4,10 +4,10 @@
 
 use std::collections::HashSet;
 
+use crate::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
 use relais_cluster::Entry;
 use relais_cluster::replica::{Event, MissingContent, lack_of_entry};
 use relais_proto::{FolderId, Kind, Lsn, Mode, TreePath};
-use relais_storage::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
 
 /// Contents to report to the replica.
 #[derive(Debug, Default)]

@@ -3,16 +3,19 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use crate::{CatalogError, CatalogRow, CatalogStore, RetainedContent, StagedName};
 use log::{error, info, warn};
 use relais_cluster::replica::{DivergentEntry, Event, ReceivedTree, compare};
 use relais_cluster::{Entry, FileContent, ReplicaPosition, timeline};
 use relais_proto::{Digest, Expect, Kind, Lsn, TreePath};
-use relais_storage::{CatalogError, CatalogRow, CatalogStore, RetainedContent, StagedName};
 
 use super::apply_batch::{check_not_source, remove_leftover};
+use super::apply_error::ApplyError;
 use super::disk_transaction::DiskTransaction;
+use super::local_changes::DivergentOffer;
+use super::state::{ReplicaDriver, roll_back_catalog};
+use super::unapplied;
 use super::unapplied::RefusedContents;
-use super::{ApplyError, ReplicaDriver, announce, roll_back_catalog, unapplied};
 
 /// Why a file of a branch was quarantined.
 const DIVERGENT: &str =
@@ -40,15 +43,6 @@ impl Branch<'_> {
             Digest(chain.0)
         )
     }
-}
-
-/// A file of a branch that is proposed as a new change.
-pub(super) struct DivergentOffer {
-    pub path: TreePath,
-    /// Row of the file and LSN of the change that it replaces, if the tree has a file there.
-    pub edit: Option<(CatalogRow, Lsn)>,
-    /// Details for the quarantine note if it is refused.
-    pub details: String,
 }
 
 impl ReplicaDriver {
@@ -80,7 +74,7 @@ impl ReplicaDriver {
         let result =
             take_over(&mut disk, store, listing, &branch, &mut refused).and_then(|offered| {
                 disk.sync()?;
-                announce(&self.scoreboard, position.applied);
+                self.progress.announce(position.applied);
                 store.replace_ids(&listing.ids)?;
                 store.set_timelines(&listing.timelines)?;
                 store.set_position(position)?;
@@ -100,7 +94,7 @@ impl ReplicaDriver {
         };
         self.litter |= disk.finish();
         self.note_history(store)?;
-        self.scoreboard.set_applied_lsn(position.applied);
+        self.progress.set_applied(position.applied);
         self.local_changes.add_branch(offered);
         events.extend(unapplied::refusals(store, &refused.puts)?);
         events.push_back(Event::Adopted { lacks: store.missing_content()? });

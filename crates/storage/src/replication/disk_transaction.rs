@@ -2,18 +2,19 @@
 
 use std::collections::BTreeSet;
 
+use crate::{CatalogRow, CatalogStore, RetainedContent, StagedName, Staging};
 use log::{debug, error, warn};
 use relais_cluster::FileContent;
 use relais_proto::{Digest, Kind, Lsn, Mode, TreePath};
-use relais_storage::{CatalogRow, CatalogStore, RetainedContent, StagedName, Staging};
 use relais_tree::{
     Folder, Meta, MetaKind, OpenFile, TreeError, UnservedKind, hash_file, set_mode, set_times,
 };
 
-use super::quarantine::Quarantine;
-use super::{ApplyError, ReplicaDriver};
-use crate::changes::apply::{Applied, Applier, Displaced, FolderCache, set_mode_of};
-use crate::changes::parallel::parallel_map;
+use super::apply_error::ApplyError;
+use super::state::ReplicaDriver;
+use crate::apply::{Applied, Applier, FolderCache, set_mode_of};
+use crate::parallel::parallel_map;
+use crate::quarantine::{Displaced, Quarantine};
 
 /// Why a displaced file was quarantined.
 const DISPLACED: &str = "the tree has another entry at its path";

@@ -10,12 +10,12 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use crate::{StagedName, Staging};
 use log::warn;
 use relais_proto::{Kind, Lsn, Mode, TreePath};
-use relais_storage::{StagedName, Staging};
 use relais_tree::{Folder, Meta, MetaKind, TreeError, set_mode};
 
-use super::replication::quarantine::Quarantine;
+use crate::quarantine::{Displaced, Quarantine};
 
 /// Why a file was quarantined.
 const CAME_MEANWHILE: &str = "it was put there locally while a change was applied to that path";
@@ -40,20 +40,6 @@ enum ToDrop {
     File(Meta),
     /// Fingerprint of everything in the folder.
     Folder(u64),
-}
-
-/// A file or folder that a change has displaced.
-pub struct Displaced<'a> {
-    /// Path in the tree that it had.
-    pub path: &'a TreePath,
-    /// Folder in which it is now.
-    pub folder: &'a Folder,
-    /// Its name in that folder.
-    pub name: &'a [u8],
-    pub meta: &'a Meta,
-    /// Whether the file itself was renamed, which changes its ctime. Otherwise a folder above it
-    /// was.
-    pub renamed: bool,
 }
 
 /// Returns whether a displaced file is the one that the catalogue knows.

@@ -2,38 +2,22 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use crate::{CatalogError, CatalogStore, Scanner, StagedName, UnappliedPath};
 use log::{info, warn};
 use relais_cluster::replica::Event;
 use relais_cluster::{Entry, FileContent};
 use relais_proto::{Lsn, TreePath};
-use relais_storage::{CatalogError, CatalogStore, Scanner, StagedName, UnappliedPath};
 use relais_tree::Folder;
 
 use super::apply_batch::{check_not_source, remove_leftover};
+use super::apply_error::ApplyError;
 use super::disk_transaction::DiskTransaction;
 use super::publish::publish_one;
-use super::{ApplyError, ReplicaDriver, roll_back_catalog, unapplied};
+use super::state::{ReplicaDriver, roll_back_catalog};
+use super::unapplied;
 
 /// Most paths that are tried in one iteration.
 const MOST_RETRIES: u32 = 64;
-
-/// Complete contents whose path refused them. They wait in staging and are not fetched again.
-#[derive(Debug, Default)]
-pub(super) struct ParkedContents {
-    parked: HashMap<Lsn, StagedName>,
-}
-
-impl ParkedContents {
-    /// Keeps a content for the next try.
-    pub fn park(&mut self, put: Lsn, name: StagedName) {
-        self.parked.insert(put, name);
-    }
-
-    /// Removes and returns the contents that are not needed any more.
-    pub fn take_useless(&mut self, wanted: impl Fn(Lsn) -> bool) -> Vec<StagedName> {
-        self.parked.extract_if(|put, _| !wanted(*put)).map(|(_, name)| name).collect()
-    }
-}
 
 /// Result of a retry.
 enum RetryResult {
@@ -61,7 +45,7 @@ impl ReplicaDriver {
         scanner: &mut Scanner,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
-        for name in self.parked.take_useless(|put| self.replica.wants(put)) {
+        for (_, name) in self.parked.extract_if(|put, _| !self.replica.wants(*put)) {
             self.staging.discard(&name);
         }
         // The master first repeats a batch that a crash interrupted.
@@ -83,7 +67,7 @@ impl ReplicaDriver {
         let applied = self.replica.applied();
         let unsettled = Lsn { number: applied.number + 1, ..applied };
         for record in &due {
-            match retry_path(&mut disk, store, &self.root, &self.parked.parked, record, unsettled) {
+            match retry_path(&mut disk, store, &self.root, &self.parked, record, unsettled) {
                 Ok(Some(tried)) => done.push((record, tried)),
                 Ok(None) => {}
                 Err(e) => {
@@ -109,7 +93,7 @@ impl ReplicaDriver {
                     // A scan of the path finds local changes that were ignored meanwhile.
                     scanner.debounce.add(record.path.clone(), std::time::Instant::now());
                     if let Some(put) = put {
-                        self.parked.parked.remove(&put);
+                        self.parked.remove(&put);
                         let from = self.folder;
                         events.push_back(Event::Fetched { put, from, result: Ok(()) });
                     }

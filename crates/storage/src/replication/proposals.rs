@@ -5,17 +5,23 @@ use std::time::{Duration, Instant};
 
 use log::error;
 use relais_cluster::ChangeRequest;
-use relais_cluster::replica::{Event, SessionId};
-use relais_proto::{Change, ErrorCode, FolderId, Kind, Lsn, Refusal, ToMaster, TreePath};
-use relais_storage::{CatalogError, CatalogStore, Proposal, StagedName, changes_unavailable_at};
+use relais_cluster::replica::Event;
+use relais_proto::{
+    Change, ErrorCode, FolderId, Kind, LinkMessage, Lsn, Refusal, ToMaster, TreePath,
+};
 use relais_tree::TreeError;
 
-use super::ReplicaDriver;
 use super::blocking_entries::{BlockingEntries, is_unserved};
-use crate::changes::parallel::parallel_map;
-use crate::changes::proposal_receiver::BATCH;
-use relais_engine::refuse;
+use super::messages::{Output, SessionRequests};
+use super::state::{HeldProposal, ReplicaDriver};
+use crate::catalogue::store::CatalogStore;
+use crate::error::CatalogError;
+use crate::parallel::parallel_map;
+use crate::proposal::Proposal;
+use crate::refusal::{changes_unavailable_at, refuse};
 
+/// Largest cost of a batch of proposals. A larger batch would delay its first changes.
+pub const BATCH: usize = 256;
 /// Bytes of the disk that are kept free of new files and folders; less of a small disk.
 const KEPT_FREE: u64 = 256 * 1024;
 /// Most proposals that are on the way to the master or being applied. One batch is committed while
@@ -25,39 +31,27 @@ const UNDER_WAY: usize = 2 * BATCH;
 /// Time that a change waits for a local change at its path to be numbered.
 const HOLD: Duration = Duration::from_secs(5);
 
-/// A proposal that waits for a local change at its path.
-pub(super) struct HeldProposal {
-    channel: u64,
-    session: SessionId,
-    proposal: Proposal,
-    /// The refusal if its content could not be synced.
-    unsynced: Option<Refusal>,
-    since: Instant,
-}
-
 impl ReplicaDriver {
-    /// Reads proposals from the channels.
-    pub(super) fn take_proposals(
+    /// Checks the proposals and other requests of sessions.
+    pub(super) fn take_requests(
         &mut self,
+        requests: SessionRequests,
         store: &CatalogStore,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
-        self.receiver.accept();
-        let gathered = self.receiver.gather(self.proposal_capacity());
-        for channel in gathered.closed.into_iter().chain(self.pending_answers.take_lost()) {
-            self.receiver.close(channel);
+        for channel in requests.closed {
             events.extend(
                 self.pending_answers.remove_channel(channel).into_iter().map(Event::SessionClosed),
             );
         }
-        for (channel, put) in gathered.holders {
+        for (channel, put) in requests.holders {
             self.ask_holders(channel, put);
         }
         let now = Instant::now();
-        let unsynced = self.sync_staged(&gathered.proposals);
+        let unsynced = self.sync_staged(&requests.proposals);
         let mut waiting = std::mem::take(&mut self.held);
         waiting.retain(|held| self.pending_answers.change_of(held.session).is_some());
-        for ((channel, proposal), unsynced) in gathered.proposals.into_iter().zip(unsynced) {
+        for ((channel, proposal), unsynced) in requests.proposals.into_iter().zip(unsynced) {
             let session = self.pending_answers.register(channel, &proposal.change);
             waiting.push(HeldProposal { channel, session, proposal, unsynced, since: now });
         }
@@ -81,7 +75,7 @@ impl ReplicaDriver {
                 Some(commit) => {
                     self.discard_unneeded(&proposal);
                     let answer = commit.answer_to(&proposal.change);
-                    self.pending_answers.answer(session, answer, &self.receiver);
+                    self.answer(session, answer);
                     continue;
                 }
                 None if full && needs_room(&proposal.change) => {
@@ -111,7 +105,7 @@ impl ReplicaDriver {
             };
             if let Some(refusal) = refusal {
                 self.discard_unneeded(&proposal);
-                self.pending_answers.answer(session, Err(refusal), &self.receiver);
+                self.answer(session, Err(refusal));
                 continue;
             }
             let Proposal { id, change, expect, keep_mode, staged, copies, .. } = proposal;
@@ -119,7 +113,6 @@ impl ReplicaDriver {
             // has no others.
             let copies = match change {
                 _ if self.is_sole => 0,
-                Change::Put { .. } if copies == 0 => self.scoreboard.copies(),
                 Change::Put { .. } => copies,
                 _ => 0,
             };
@@ -136,31 +129,31 @@ impl ReplicaDriver {
                 copies,
             });
         }
-        self.receiver.pause(paused);
+        self.outputs.push(Output::PauseChannels(paused));
         Ok(())
     }
 
     /// Returns how many more proposals the replica may get. It handles them in order, so the rest
     /// waits in the channels, where sessions take turns.
-    pub(super) fn proposal_capacity(&self) -> usize {
+    #[must_use]
+    pub fn proposal_capacity(&self) -> usize {
         UNDER_WAY.saturating_sub(self.replica.under_way())
     }
 
     /// Asks the master for the holders of a content. Only the master knows all of them.
     fn ask_holders(&mut self, channel: u64, put: Lsn) {
-        match self.link.filter(|_| self.link_announced) {
-            Some(link) => {
-                self.mailbox.send(link, ToMaster::FindHolders { put });
-                self.holder_queries.entry(put).or_default().push(channel);
-            }
-            None => self.receiver.send_holders(channel, &[]),
+        if self.link.is_some() && self.link_announced {
+            self.send(LinkMessage::ToMaster(ToMaster::FindHolders { put }));
+            self.holder_queries.entry(put).or_default().push(channel);
+        } else {
+            self.outputs.push(Output::Holders(channel, Vec::new()));
         }
     }
 
     /// Passes the holders from the master to the sessions that asked.
     pub(super) fn send_holders(&mut self, put: Lsn, holders: &[FolderId]) {
         for channel in self.holder_queries.remove(&put).unwrap_or_default() {
-            self.receiver.send_holders(channel, holders);
+            self.outputs.push(Output::Holders(channel, holders.to_vec()));
         }
     }
 
@@ -172,13 +165,6 @@ impl ReplicaDriver {
         {
             self.discard_upload(staged);
         }
-    }
-
-    /// Discards a staged upload and its row in the table. An earlier session may have left the row
-    /// because the file was still there.
-    pub(super) fn discard_upload(&self, staged: &StagedName) {
-        self.staging.discard(staged);
-        self.scoreboard.uploads().release(staged, &self.staging);
     }
 
     /// Syncs staged content. Returns the refusal for each proposal whose content cannot be synced.

@@ -4,16 +4,17 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
+use crate::{CatalogError, CatalogRow, CatalogStore, Commit, RetainedContent, StagedName};
 use log::{debug, error, warn};
 use relais_cluster::replica::{Event, MissingContent};
 use relais_cluster::{CommittedEntry, Entry, FileContent, ReplicaPosition};
 use relais_proto::{Change, ChangeId, Kind, Lsn, Mode, TreePath};
-use relais_storage::{CatalogError, CatalogRow, CatalogStore, Commit, RetainedContent, StagedName};
 use relais_tree::{Meta, MetaKind};
 
+use super::apply_error::ApplyError;
 use super::disk_transaction::DiskTransaction;
+use super::state::{ReplicaDriver, roll_back_catalog};
 use super::unapplied::{self, RefusedContents};
-use super::{ApplyError, ReplicaDriver, announce, roll_back_catalog};
 
 /// Result of a batch.
 #[derive(Debug, Default)]
@@ -87,7 +88,7 @@ impl ReplicaDriver {
                 })
                 .and_then(|()| disk.sync())
                 .and_then(|()| {
-                    announce(&self.scoreboard, position.applied);
+                    self.progress.announce(position.applied);
                     store.set_position(position)?;
                     Ok(store.commit()?)
                 });
@@ -118,7 +119,7 @@ impl ReplicaDriver {
             matches!(committed.entry.change, Change::Remove { .. } | Change::Move { .. })
         };
         self.litter |= changes.iter().any(removes);
-        self.scoreboard.set_applied_lsn(position.applied);
+        self.progress.set_applied(position.applied);
         for id in &out.used {
             self.staged.remove(id);
             self.checked.remove(id);
@@ -144,13 +145,13 @@ impl ReplicaDriver {
             .map(|committed| committed.entry.id)
             .filter(|id| !self.staged.contains_key(id))
             .collect();
-        for name in self.scoreboard.uploads().names_of(&made) {
+        for name in self.uploads.names_of(&made) {
             self.staging.discard(&name.sealed());
             // A file that a connection still writes is locked.
             if self.staging.reopen(&name).is_ok() {
                 self.staging.discard(&name);
             }
-            self.scoreboard.uploads().release(&name, &self.staging);
+            self.uploads.release(&name, &self.staging);
         }
     }
 

@@ -6,18 +6,31 @@
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::metadata_folder::{FOLDER, open_or_create};
 use jiff::Timestamp;
 use log::warn;
 use relais_proto::TreePath;
-use relais_storage::FOLDER;
-use relais_tree::{Folder, MetaKind, TreeError};
-
-use crate::changes::apply::Displaced;
+use relais_tree::{Folder, Meta, MetaKind, TreeError};
 
 /// Name of the quarantine in the metadata folder.
 const CONFLICTS: &str = "conflicts";
 /// Name of the note. A quarantined file with this name gets no note.
 const NOTE: &str = "why.txt";
+
+/// A file or folder that a change has displaced.
+pub struct Displaced<'a> {
+    /// Path in the tree that it had.
+    pub path: &'a TreePath,
+    /// Folder in which it is now.
+    pub folder: &'a Folder,
+    /// Its name in that folder.
+    pub name: &'a [u8],
+    /// Its metadata.
+    pub meta: &'a Meta,
+    /// Whether the file itself was renamed, which changes its ctime. Otherwise a folder above it
+    /// was.
+    pub renamed: bool,
+}
 
 /// The quarantine folder.
 #[derive(Debug)]
@@ -33,12 +46,8 @@ impl Quarantine {
     /// # Errors
     /// Returns the errors of the folder.
     pub fn open(root: &Folder) -> Result<Self, TreeError> {
-        let own = root.sub(FOLDER)?;
-        match own.make_folder(CONFLICTS, true) {
-            Ok(()) | Err(TreeError::Taken) => {}
-            Err(e) => return Err(e),
-        }
-        Ok(Self { root: root.try_clone()?, folder: own.sub(CONFLICTS)?, count: 0 })
+        let folder = open_or_create(&root.sub(FOLDER)?, CONFLICTS)?;
+        Ok(Self { root: root.try_clone()?, folder, count: 0 })
     }
 
     /// Returns the number of files that were quarantined since the last call.

@@ -1,138 +1,59 @@
 //! Replication. Proposals of sessions go to the coordinator, and committed changes are applied. The
 //! coordinator is that of the master, or in a standalone slave its own.
 //!
-//! The driver runs the state machine [`Replica`], which makes all decisions. The driver does the
-//! I/O: disk, catalogue, link and transfers. Only the thread of the catalogue writer runs it.
-
-mod apply_batch;
-mod blocking_entries;
-mod disk_transaction;
-mod local_changes;
-mod pending_answers;
-mod proposals;
-mod publish;
-pub(super) mod quarantine;
-mod resync;
-mod retry;
-mod unapplied;
+//! The driver runs the state machine [`Replica`], which makes all decisions. The driver carries
+//! them out on the disk and in the catalogue, and returns what has to be sent. It has no sockets
+//! and no threads: the one thread that writes the catalogue calls it.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{error, info, warn};
+use log::{info, warn};
 use relais_cluster::MessageBudget;
 use relais_cluster::record::ReplicaRecorder;
 use relais_cluster::replica::{self, Action, Event, Replica, in_service};
 use relais_journal::Recording;
 use relais_proto::{
-    ChangeId, ClusterId, ErrorCode, FolderId, Lsn, Refusal, SlaveId, ToSlave, TreePage, TreePath,
-    metric,
-};
-use relais_storage::{
-    CatalogError, CatalogStore, Commit, CommitReceipt, ProposalResult, Scanner, StagedName,
-    Staging, WatchMode,
+    ChangeId, ClusterId, ErrorCode, FolderId, LinkMessage, Lsn, Refusal, SlaveId, ToSlave,
+    TreePage, metric,
 };
 use relais_tree::{Folder, TreeError};
 
-use self::local_changes::LocalChanges;
-use self::pending_answers::PendingAnswers;
-use self::proposals::HeldProposal;
-use self::quarantine::Quarantine;
-use self::retry::ParkedContents;
-use super::channel::ProposalSocket;
-use super::handoff::HandoffListener;
-use super::proposal_receiver::ProposalReceiver;
-use crate::replicator::fetch::FetchPool;
-use crate::replicator::mailbox::{IdConflict, LinkEvent, LinkMailbox};
-use crate::scoreboard::Scoreboard;
+use super::local_changes::LocalChanges;
+use super::messages::{FetchResult, LinkEvent, Output, SessionRequests};
+use super::pending_answers::PendingAnswers;
+use super::scrub::Scrubber;
+pub use super::state::ReplicaDriver;
+use crate::catalogue::store::CatalogStore;
+use crate::error::CatalogError;
+use crate::progress::ReplicaProgress;
+use crate::proposal::{Commit, CommitReceipt, ProposalResult};
+use crate::quarantine::Quarantine;
+use crate::scan::scanner::Scanner;
+use crate::scan::watcher::WatchMode;
+use crate::staging::{StagedName, Staging};
+use crate::upload_table::UploadTable;
 
 /// Interval of the replica's tick.
 const TICK: Duration = Duration::from_millis(100);
 
 /// What a driver needs.
+#[allow(missing_docs, reason = "the fields' names and types say everything")]
 pub struct ReplicaDriverConfig {
     /// The served folder.
     pub root: Folder,
-    /// Id of the slave.
     pub slave: SlaveId,
-    /// Id of the folder.
     pub folder: FolderId,
-    /// Counters in shared memory.
-    pub scoreboard: Arc<Scoreboard>,
-    /// Receives the proposals of sessions.
-    pub proposal_socket: Arc<ProposalSocket>,
-    /// Mailbox of the link to the master.
-    pub mailbox: LinkMailbox,
-    /// Link events that arrived earlier.
-    pub backlog: Vec<LinkEvent>,
-    /// Threads that fetch content from other slaves; `None` in a standalone slave.
-    pub fetch_pool: Option<FetchPool>,
+    pub progress: Arc<ReplicaProgress>,
+    pub uploads: Arc<UploadTable>,
+    /// Whether no other folder has the contents, as in a standalone slave. What users do in the
+    /// folder is then always taken up, because nothing could be fetched again.
+    pub is_sole: bool,
     /// How the folder is watched; decides whether local removals become changes.
     pub watch: WatchMode,
     /// Token of the writer lock. A reader that finds it in the catalogue trusts the row with it.
     pub writer_token: String,
-}
-
-/// Runs the replica of this slave. See the module.
-pub struct ReplicaDriver {
-    root: Folder,
-    staging: Staging,
-    quarantine: Quarantine,
-    scoreboard: Arc<Scoreboard>,
-    receiver: ProposalReceiver,
-    pending_answers: PendingAnswers,
-    replica: Replica,
-    /// Recording of all events and actions, if it is enabled.
-    recording: Recording<ReplicaRecorder>,
-    mailbox: LinkMailbox,
-    backlog: Vec<LinkEvent>,
-    fetch_pool: Option<FetchPool>,
-    /// Whether no other folder has the contents, as in a standalone slave. What users do in the
-    /// folder is then always taken up, because nothing could be fetched again.
-    is_sole: bool,
-    started: Instant,
-    last_tick: Instant,
-    /// Number of the present link.
-    link: Option<u64>,
-    /// The cluster of the last link.
-    cluster: Option<ClusterId>,
-    /// Whether the replica knows about the link.
-    link_announced: bool,
-    /// Why the master is not followed. The link stays: files can be read, and an operator can
-    /// recover the cluster.
-    master_refusal: Option<Refusal>,
-    /// Staged content of sessions' changes. `checked` has the digests that this process has
-    /// verified.
-    staged: HashMap<ChangeId, StagedName>,
-    checked: HashMap<ChangeId, relais_proto::Digest>,
-    /// Puts that were committed before a session proposed them on this link.
-    known: HashSet<ChangeId>,
-    local_changes: LocalChanges,
-    /// Proposals that wait for local changes, in the order of each session.
-    held: Vec<HeldProposal>,
-    /// Channels that ask for the holders of a content.
-    holder_queries: HashMap<Lsn, Vec<u64>>,
-    /// Events for the next iteration.
-    deferred: VecDeque<Event>,
-    /// Events that the replica gets before any other.
-    initial_events: Vec<Event>,
-    /// Scrub order that was not started yet.
-    scrub_wanted: Option<u64>,
-    parked: ParkedContents,
-    /// Whether the master reports another slave with our folder id.
-    id_conflict: IdConflict,
-    /// Whether fetched content could not be stored, and none was stored since.
-    cannot_store: bool,
-    folder: FolderId,
-    watch: WatchMode,
-    writer_token: String,
-    in_service: bool,
-    /// Whether the folder of removed files needs sweeping.
-    litter: bool,
-    /// Last warning, to avoid repeating it.
-    last_warning: String,
 }
 
 impl ReplicaDriver {
@@ -140,21 +61,18 @@ impl ReplicaDriver {
     ///
     /// # Errors
     /// Returns the errors of the folder and of the catalogue.
-    pub fn new(parts: ReplicaDriverConfig, store: &CatalogStore) -> Result<Self, CatalogError> {
+    pub fn new(config: ReplicaDriverConfig, store: &CatalogStore) -> Result<Self, CatalogError> {
         let ReplicaDriverConfig {
             root,
             slave,
             folder,
-            scoreboard,
-            proposal_socket,
-            mailbox,
-            backlog,
-            fetch_pool,
+            progress,
+            uploads,
+            is_sole,
             watch,
             writer_token,
-        } = parts;
-        let is_sole = fetch_pool.is_none();
-        let (staging, handoff) = (Staging::open(&root)?, HandoffListener::bind(&root)?);
+        } = config;
+        let staging = Staging::open(&root)?;
         let mut quarantine = Quarantine::open(&root)?;
         let mut staged = HashMap::new();
         for listed in staging.staged.list()? {
@@ -173,8 +91,7 @@ impl ReplicaDriver {
             }
         }
         let position = store.position()?;
-        scoreboard.set_visible_lsn(position.applied);
-        scoreboard.set_applied_lsn(position.applied);
+        progress.set(position.applied);
         // In a standalone slave sessions may have proposals for these uploads already, so they are
         // left to the sweeper.
         let ids = if is_sole { BTreeSet::new() } else { staged.keys().copied().collect() };
@@ -190,15 +107,13 @@ impl ReplicaDriver {
             quarantine,
             root,
             staging,
-            scoreboard,
-            receiver: ProposalReceiver::new(proposal_socket, Some(handoff)),
+            progress,
+            uploads,
             pending_answers: PendingAnswers::default(),
             replica,
             recording: tape,
-            mailbox,
-            backlog,
+            outputs: Vec::new(),
             is_sole,
-            fetch_pool,
             started: Instant::now(),
             last_tick: Instant::now(),
             link: None,
@@ -213,9 +128,8 @@ impl ReplicaDriver {
             holder_queries: HashMap::new(),
             deferred: VecDeque::new(),
             initial_events: first,
-            scrub_wanted: None,
-            parked: ParkedContents::default(),
-            id_conflict: IdConflict::default(),
+            scrubber: Scrubber::default(),
+            parked: HashMap::new(),
             cannot_store: false,
             folder,
             watch,
@@ -224,14 +138,6 @@ impl ReplicaDriver {
             litter: true,
             last_warning: String::new(),
         })
-    }
-
-    /// Returns the descriptors to poll.
-    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.receiver
-            .fds(self.proposal_capacity() > 0)
-            .chain([self.mailbox.as_fd()])
-            .chain(self.fetch_pool.iter().map(FetchPool::as_fd))
     }
 
     /// Returns the time of the next tick.
@@ -245,38 +151,64 @@ impl ReplicaDriver {
         std::mem::take(&mut self.litter)
     }
 
-    /// Handles all waiting events, proposals, contents and retries.
+    /// Returns whether the content of a put is still wanted here.
+    #[must_use]
+    pub fn wants(&self, put: Lsn) -> bool {
+        self.replica.wants(put)
+    }
+
+    /// Returns what has to be sent since the last call, in this order.
+    pub fn take_outputs(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// Handles events of the link.
+    ///
+    /// They come before the requests of sessions. They may discard staged content, which must not
+    /// be an upload that a session has just staged for the same change.
     ///
     /// # Errors
-    /// Returns the errors of the catalogue and of the folder. The work is repeated later.
-    pub fn run_once(&mut self, scanner: &mut Scanner) -> Result<(), CatalogError> {
-        self.scoreboard.tick_catalog_writer();
+    /// Returns the errors of the catalogue. The driver then must not be used any more.
+    pub fn handle_link_events(
+        &mut self,
+        link_events: Vec<LinkEvent>,
+        store: &CatalogStore,
+    ) -> Result<(), CatalogError> {
         let mut events = VecDeque::from(std::mem::take(&mut self.initial_events));
-        self.take_link_events(&scanner.store, &mut events)?;
-        // These events run first. They may discard staged content, which must not be an upload that
-        // a session has just staged for the same change.
-        let mut run = self.run(std::mem::take(&mut events), &scanner.store);
-        if run.is_ok() {
-            self.take_proposals(&scanner.store, &mut events)?;
-            self.take_fetched(&scanner.store, &mut events)?;
-            self.take_detected(scanner, &mut events)?;
-            self.retry_unapplied(scanner, &mut events)?;
-            if self.last_tick.elapsed() >= TICK || !events.is_empty() {
-                self.last_tick = Instant::now();
-                events.push_back(Event::Tick);
-            }
-            run = self.run(events, &scanner.store);
+        self.take_link_events(link_events, store, &mut events)?;
+        let run = self.run(events, store);
+        self.recording.flush();
+        run
+    }
+
+    /// Handles requests, fetched contents, what the scanner has found, and retries.
+    ///
+    /// # Errors
+    /// Returns the errors of the catalogue and of the folder. The driver then must not be used any
+    /// more.
+    pub fn run_once(
+        &mut self,
+        requests: SessionRequests,
+        fetched: Vec<FetchResult>,
+        scanner: &mut Scanner,
+    ) -> Result<(), CatalogError> {
+        let mut events = VecDeque::new();
+        self.take_requests(requests, &scanner.store, &mut events)?;
+        self.take_fetched(fetched, &scanner.store, &mut events)?;
+        self.take_detected(scanner, &mut events)?;
+        self.retry_unapplied(scanner, &mut events)?;
+        if self.last_tick.elapsed() >= TICK || !events.is_empty() {
+            self.last_tick = Instant::now();
+            events.push_back(Event::Tick);
         }
+        let run = self.run(events, &scanner.store);
         self.recording.flush();
         run?;
-        if let Some(pool) = &self.fetch_pool {
-            pool.retain_partials(|put| self.replica.wants(put));
-        }
         let quarantined = self.quarantine.take_count();
         if quarantined > 0 {
             scanner.store.add_to_total(metric::SET_ASIDE, quarantined)?;
         }
-        self.record_scrub(&scanner.store)?;
+        self.scrubber.record(&scanner.store)?;
         self.update_fitness(&scanner.store)
     }
 
@@ -308,21 +240,17 @@ impl ReplicaDriver {
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
         match action {
-            Action::Send(message) => {
-                if let Some(link) = self.link {
-                    self.mailbox.send(link, message);
-                }
-            }
+            Action::Send(message) => self.send(LinkMessage::ToMaster(message)),
             Action::Close(reason) => {
                 self.warn_once(format!("replication from the master stopped: {reason}"));
                 if reason.code == ErrorCode::Exists {
-                    self.id_conflict.record(&self.scoreboard);
+                    self.outputs.push(Output::IdConflict(true));
                 }
                 if self.master_refusal.is_some() || reason.code == ErrorCode::Conflict {
                     self.master_refusal.get_or_insert(reason);
                 } else if let Some(link) = self.link.take() {
                     self.link_announced = false;
-                    self.mailbox.close(link);
+                    self.outputs.push(Output::CloseLink(link));
                 }
             }
             Action::RaiseEpoch(epoch) => store.raise_epoch(epoch)?,
@@ -337,10 +265,8 @@ impl ReplicaDriver {
             Action::Adopt { listing, position } => {
                 self.resync(&listing, &position, store, events)?
             }
-            Action::Fetch { put, lack, from } => {
-                if let Some(pool) = &self.fetch_pool {
-                    pool.order(put, lack, from);
-                }
+            Action::Fetch { put, lack: missing, from } => {
+                self.outputs.push(Output::Fetch { put, missing, from });
             }
             Action::Publish { id, put } => {
                 let mut all = vec![(id, put)];
@@ -365,7 +291,7 @@ impl ReplicaDriver {
                     }
                     replica::ProposalResult::Refused(refusal) => Err(self.explain_refusal(refusal)),
                 };
-                self.pending_answers.answer(session, answer, &self.receiver);
+                self.answer(session, answer);
             }
         }
         Ok(())
@@ -401,18 +327,18 @@ impl ReplicaDriver {
 
     fn take_link_events(
         &mut self,
+        link_events: Vec<LinkEvent>,
         store: &CatalogStore,
         events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
-        let backlog = std::mem::take(&mut self.backlog);
-        for event in backlog.into_iter().chain(self.mailbox.receive()) {
+        for event in link_events {
             match event {
                 LinkEvent::Linked { link, cluster, latest } => {
                     check_history(store, cluster, latest)?;
                     self.cluster = Some(cluster);
                     self.link = Some(link);
                     // Scrub orders are numbered per link.
-                    self.clear_scrub_order();
+                    self.scrubber.clear_order();
                 }
                 LinkEvent::Unlinked => {
                     self.link = None;
@@ -425,7 +351,7 @@ impl ReplicaDriver {
                 }
                 LinkEvent::Message(message) if self.link_announced => {
                     if matches!(message, ToSlave::Follow { .. } | ToSlave::Compare { .. }) {
-                        self.id_conflict = IdConflict::default();
+                        self.outputs.push(Output::IdConflict(false));
                     }
                     if let ToSlave::Holders { put, holders } = &message {
                         store.set_holders(*put, holders)?;
@@ -443,9 +369,7 @@ impl ReplicaDriver {
                 LinkEvent::MasterLsn(lsn) => events.push_back(Event::MasterLsn(lsn)),
                 LinkEvent::Peers(peers) => {
                     store.set_peers(&peers)?;
-                    if let Some(pool) = &self.fetch_pool {
-                        pool.set_peers(peers);
-                    }
+                    self.outputs.push(Output::Peers(peers));
                 }
                 LinkEvent::TreeQuery { query, ids } => self.send_tree(query, ids, store)?,
                 LinkEvent::Recovering(epoch) => {
@@ -453,11 +377,10 @@ impl ReplicaDriver {
                         Some(Refusal::new(ErrorCode::Conflict, "the cluster is being recovered"));
                     events.push_back(Event::Recovering(epoch));
                 }
-                LinkEvent::Scrub(order) => self.begin_scrub(order),
+                LinkEvent::Scrub(order) => self.scrubber.begin(order, store)?,
                 LinkEvent::PathQuery { query, list } => {
-                    if let Some(link) = self.link {
-                        let parts = store.path_listing(list)?.into_parts(query);
-                        parts.into_iter().for_each(|part| self.mailbox.send_paths(link, part));
+                    for part in store.path_listing(list)?.into_parts(query) {
+                        self.send(LinkMessage::PathPage(part));
                     }
                 }
                 LinkEvent::Retry => store.retry_all_unapplied()?,
@@ -479,7 +402,9 @@ impl ReplicaDriver {
         ids: bool,
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
-        let Some(link) = self.link else { return Ok(()) };
+        if self.link.is_none() {
+            return Ok(());
+        }
         let (position, timelines) = (self.replica.position(), store.timelines()?);
         let first = TreePage {
             query,
@@ -489,7 +414,7 @@ impl ReplicaDriver {
             timelines,
             last: false,
         };
-        self.mailbox.send_part(link, first);
+        self.send(LinkMessage::TreePage(first));
         let rows = store.committed_entries()?;
         let mut entries = rows
             .into_iter()
@@ -503,10 +428,14 @@ impl ReplicaDriver {
             }
             let some = ids.split_off(ids.len().saturating_sub(relais_cluster::PAGE));
             let last = entries.peek().is_none() && ids.is_empty();
-            self.mailbox.send_part(
-                link,
-                TreePage { query, entries: part, ids: some, position, timelines: Vec::new(), last },
-            );
+            self.send(LinkMessage::TreePage(TreePage {
+                query,
+                entries: part,
+                ids: some,
+                position,
+                timelines: Vec::new(),
+                last,
+            }));
             if last {
                 return Ok(());
             }
@@ -544,14 +473,6 @@ impl ReplicaDriver {
                 Refusal::new(ErrorCode::NoChanges, format!("{HEAD}{reason}"))
             }
             _ => refusal,
-        }
-    }
-
-    /// Logs a warning, unless it was the last one.
-    fn warn_once(&mut self, what: String) {
-        if self.last_warning != what {
-            warn!("{what}");
-            self.last_warning = what;
         }
     }
 
@@ -616,58 +537,6 @@ fn too_few_copies(version: Lsn, copies: u16) -> Refusal {
             "change {version} is committed and stands, but only {copies} {disks} its content so far"
         ),
     )
-}
-
-/// Error while a change is applied on the disk. The caller retries.
-#[derive(Debug, thiserror::Error)]
-enum ApplyError {
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    #[error("{0}: {1}")]
-    Disk(TreePath, TreeError),
-    #[error(transparent)]
-    Tree(#[from] TreeError),
-    /// Another obstacle at the path.
-    #[error("{0}")]
-    Refused(String),
-}
-
-impl ApplyError {
-    /// Returns whether the error concerns this path only, so that other changes can continue.
-    fn is_path_specific(&self) -> bool {
-        match self {
-            Self::Catalog(_) => false,
-            Self::Disk(_, e) | Self::Tree(e) => !e.is_transient(),
-            Self::Refused(..) => true,
-        }
-    }
-
-    /// Formats the reason for operators; `path` is the path of the change.
-    fn reason(&self, path: &TreePath) -> String {
-        match self {
-            Self::Disk(at, e) if at == path => e.reason(),
-            Self::Disk(at, e) => format!("{at}: {}", e.reason()),
-            Self::Tree(e) => e.reason(),
-            Self::Refused(reason) => reason.clone(),
-            Self::Catalog(e) => e.to_string(),
-        }
-    }
-
-    fn at(path: &TreePath) -> impl FnOnce(TreeError) -> Self {
-        let path = path.clone();
-        move |e| Self::Disk(path, e)
-    }
-}
-
-/// Publishes an LSN for readers that may see a change before it is recorded.
-fn announce(scoreboard: &Scoreboard, lsn: Lsn) {
-    scoreboard.set_visible_lsn(lsn.max(scoreboard.applied_lsn()));
-}
-
-fn roll_back_catalog(store: &CatalogStore) {
-    if let Err(e) = store.rollback() {
-        error!("cannot roll back the catalogue: {e}");
-    }
 }
 
 /// Forgets the history of another cluster before the slave joins this one.
