@@ -6,6 +6,7 @@
 //! changes and writes the journal. `ftpmaster` binds the socket, locks the state folder and handles
 //! signals.
 
+mod agent;
 mod certifier;
 mod command;
 mod core;
@@ -29,9 +30,6 @@ pub use relais_coordinator::Store;
 pub use server::{Config, MasterError, run};
 pub use stop::StopHandle;
 pub use users_json::users_json;
-
-/// Program and version, which peers get in `Welcome`.
-const AGENT: &str = concat!("ftpmaster ", env!("CARGO_PKG_VERSION"));
 
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ use relais_proto::{
     Request, Role, ServerRole, SlaveId, VERSIONS, WireError, common_version, limits, sanitize,
 };
 
-use crate::AGENT;
+use crate::agent::AGENT;
 use crate::core::{Core, LoginStart};
 use crate::open_links::{LinkSlot, PeerKind};
 

@@ -5,6 +5,7 @@
 //! each may do. Only the supervisor forks, and only `sys` is unsafe.
 
 mod address_sessions;
+mod agent;
 mod certificate;
 mod changes;
 pub mod config;
@@ -85,11 +86,6 @@ pub enum SlaveError {
     /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-}
-
-/// Returns program and version, as peers see them in logs.
-fn agent() -> String {
-    format!("ftpslave {}", env!("CARGO_PKG_VERSION"))
 }
 
 /// A slave's folder, identity and settings, which all its processes use.

@@ -7,9 +7,10 @@ use std::time::Duration;
 use relais_cluster::ConnectionAddrs;
 use relais_proto::{HistoryHash, ListedPath, Lsn, PathList, TreeEntry, TreePath, pluralize};
 
+use super::outcome::{OperationResult, OperatorOutput, ask_order};
+use super::paths;
 use super::slave_tree::{SlaveTree, ask};
 use super::slaves::{self, Slaves};
-use super::{OperationResult, OperatorOutput, Summary, ended, paths};
 use crate::core::Core;
 use crate::linked_slaves::LinkedSlave;
 
@@ -78,14 +79,14 @@ pub(super) fn diff(
         }
     }
     let all = pluralize(linked.len() + absent, "slave");
-    Ok(match (differing, failed + absent) {
-        (0, 0) => Summary::done(format!("the trees of {all} are the master's")),
-        (0, failed) => Summary::failed(format!("{failed} of {all} could not be compared")),
-        (differing, 0) => Summary::failed(format!("{differing} of {all} differ")),
-        (differing, failed) => Summary::failed(format!(
-            "{differing} of {all} differ, and {failed} could not be compared"
-        )),
-    })
+    match (differing, failed + absent) {
+        (0, 0) => Ok(format!("the trees of {all} are the master's")),
+        (0, failed) => Err(format!("{failed} of {all} could not be compared")),
+        (differing, 0) => Err(format!("{differing} of {all} differ")),
+        (differing, failed) => {
+            Err(format!("{differing} of {all} differ, and {failed} could not be compared"))
+        }
+    }
 }
 
 /// Gets both trees at the same change; the inner error is the reason why that failed.
@@ -106,7 +107,7 @@ fn compare(
             }
         };
         let applied = tree.position.applied;
-        let wanted = core.order.call(move |engine| {
+        let wanted = ask_order(core, move |engine| {
             let ledger = engine.order().state();
             let same = applied == ledger.last();
             same.then(|| MasterTree {
@@ -116,7 +117,7 @@ fn compare(
             })
             .ok_or(ledger.last())
         });
-        match wanted.ok_or_else(ended)? {
+        match wanted? {
             Ok(wanted) => return Ok(Ok((wanted, tree))),
             Err(last) => why = format!("it is at {applied} and the master at {last}"),
         }

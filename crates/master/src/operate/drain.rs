@@ -8,7 +8,8 @@ use log::info;
 use relais_cluster::ConnectionAddrs;
 use relais_proto::{SlaveState, metric};
 
-use super::{OperationResult, OperatorOutput, Summary, find};
+use super::find;
+use super::outcome::{OperationResult, OperatorOutput};
 use crate::core::Core;
 
 /// Longest wait for the last sessions of the slave.
@@ -27,10 +28,10 @@ pub(super) fn drain(
     core.drain(slave.id, true);
     info!("slave {} is drained", slave.id);
     if slave.state == SlaveState::Down {
-        return Ok(Summary::done(format!(
+        return Ok(format!(
             "slave {} is down; when it comes back it gets no sessions until it is made ready",
             slave.id
-        )));
+        ));
     }
     output.line_now(format!(
         "slave {} gets no new sessions; it had {}",
@@ -47,13 +48,13 @@ pub(super) fn drain(
             break;
         };
         if now.state == SlaveState::Down {
-            return Ok(Summary::done("it is down now"));
+            return Ok("it is down now".to_owned());
         }
         // Only heartbeats after the drain order count.
         if now.metrics.get(metric::SESSIONS) == 0
             && u128::from(now.silent_ms) < begun.elapsed().as_millis()
         {
-            return Ok(Summary::done("it has no sessions"));
+            return Ok("it has no sessions".to_owned());
         }
     }
     let left = core
@@ -61,7 +62,7 @@ pub(super) fn drain(
         .into_iter()
         .find(|report| report.id == slave.id)
         .map_or(0, |report| report.metrics.get(metric::SESSIONS));
-    Ok(Summary::failed(format!("it still has {left} sessions; it stays drained")))
+    Err(format!("it still has {left} sessions; it stays drained"))
 }
 
 /// Makes a drained slave ready, and has it retry the changes that its disk refused.
@@ -69,9 +70,9 @@ pub(super) fn ready(core: &Core, asker: ConnectionAddrs, name: &str) -> Operatio
     let slave = find::slave(core, asker, name)?;
     core.drain(slave.id, false);
     info!("slave {} is made ready", slave.id);
-    Ok(Summary::done(format!(
+    Ok(format!(
         "slave {} gets sessions again as soon as it is in service, and retries the changes that \
          its disk has refused",
         slave.id
-    )))
+    ))
 }

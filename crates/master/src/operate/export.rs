@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use relais_proto::{Change, LogEntry, is_unsafe_char};
 use serde::Serialize;
 
-use super::{OperationResult, OperatorOutput, Summary, ended};
+use super::outcome::{OperationResult, OperatorOutput, try_order};
 use crate::core::Core;
 
 #[derive(Serialize)]
@@ -38,10 +38,7 @@ struct ExportLine {
 
 /// Prints all changes that are in the journal at the start.
 pub(super) fn export(core: &Core, output: &mut OperatorOutput<'_>) -> OperationResult {
-    let entries = core
-        .order
-        .call(|engine| engine.journal().map_err(|error| error.to_string()))
-        .ok_or_else(ended)??;
+    let entries = try_order(core, |engine| engine.journal())?;
     for entry in entries {
         let entry = entry.map_err(|error| error.to_string())?;
         output.line(line(&entry).map_err(|error| error.to_string())?);
@@ -49,7 +46,7 @@ pub(super) fn export(core: &Core, output: &mut OperatorOutput<'_>) -> OperationR
             return Err("the operator has disconnected".to_owned());
         }
     }
-    Ok(Summary { said: None, ok: true })
+    Ok(String::new())
 }
 
 /// One change.

@@ -6,7 +6,8 @@ use log::info;
 use relais_cluster::ConnectionAddrs;
 use relais_proto::FolderId;
 
-use super::{OperationResult, Summary, ended, find};
+use super::find;
+use super::outcome::{OperationResult, ask_order, try_order};
 use crate::core::Core;
 use crate::linked_slaves::LinkedSlave;
 
@@ -22,33 +23,29 @@ pub(super) fn forget(core: &Core, asker: ConnectionAddrs, name: &str) -> Operati
         if linked.iter().any(|linked| linked.slave == slave) {
             return Err(format!("slave {slave} is linked; stop it first"));
         }
-        core.order
-            .call(move |engine| engine.forget_slave(slave).map_err(|error| error.to_string()))
-            .ok_or_else(ended)??;
+        try_order(core, move |engine| engine.forget_slave(slave))?;
         core.forget(slave);
         if let Some(other) =
             reports.iter().find(|report| report.folder == folder && report.id != slave)
         {
-            return Ok(Summary::done(format!(
+            return Ok(format!(
                 "slave {slave} is forgotten; its folder is also that of slave {}, and stays",
                 other.id
-            )));
+            ));
         }
     }
     if linked.iter().any(|linked| linked.folder == folder) {
         return Err(format!("the folder {folder} is served by a slave that is linked"));
     }
-    core.order
-        .call(move |engine| engine.forget(folder).map_err(|error| error.to_string()))
-        .ok_or_else(ended)??;
+    try_order(core, move |engine| engine.forget(folder))?;
     let served = reports.iter().filter(|report| report.folder == folder);
     served.for_each(|report| core.forget(report.id));
     info!("the folder {folder} is forgotten");
     let who = slave.map_or_else(String::new, |slave| format!("slave {slave} and "));
-    Ok(Summary::done(format!(
+    Ok(format!(
         "{who}the folder {folder} are forgotten; \
          `ftpmaster status` shows whether contents are lost with them"
-    )))
+    ))
 }
 
 /// Finds a folder of the cluster that no linked slave serves.
@@ -58,7 +55,7 @@ fn absent_folder(
     name: &str,
     no_slave: String,
 ) -> Result<FolderId, String> {
-    let folders = core.order.call(|engine| engine.folders().clone()).ok_or_else(ended)?;
+    let folders = ask_order(core, |engine| engine.folders().clone())?;
     let absent: BTreeSet<FolderId> = folders
         .into_iter()
         .filter(|folder| linked.iter().all(|linked| linked.folder != *folder))

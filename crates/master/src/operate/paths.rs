@@ -3,8 +3,8 @@
 use relais_cluster::ConnectionAddrs;
 use relais_proto::{LinkMessage, ListedPath, PathList, pluralize};
 
+use super::outcome::{OperationResult, OperatorOutput};
 use super::slaves::{self, Slaves};
-use super::{OperationResult, OperatorOutput, Summary};
 use crate::core::Core;
 use crate::linked_slaves::LinkedSlave;
 
@@ -70,11 +70,10 @@ pub(super) fn skipped(
             break;
         }
     }
-    Ok(match unasked {
-        0 => Summary { said: None, ok: true },
-        n => Summary::failed(format!(
-            "{n} of {} could not be asked",
-            pluralize(linked.len() + absent, "slave")
-        )),
-    })
+    match unasked {
+        0 => Ok(String::new()),
+        n => {
+            Err(format!("{n} of {} could not be asked", pluralize(linked.len() + absent, "slave")))
+        }
+    }
 }

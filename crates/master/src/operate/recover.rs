@@ -10,8 +10,8 @@ use relais_cluster::{HaltReason, HistoryHash, LinkId, MasterState, Tree, TreeSta
 use relais_coordinator::CoordinatorDriver;
 use relais_proto::{Lsn, ReplicaPosition, SlaveId, TreePath};
 
+use super::outcome::{OperationResult, OperatorOutput, ask_order, try_order};
 use super::slave_tree::ask;
-use super::{OperationResult, OperatorOutput, Summary, ended};
 use crate::core::Core;
 
 /// The state of the master and of the linked slaves before a recovery.
@@ -75,7 +75,7 @@ impl Survey {
 
 /// Shows the plan of a recovery, and executes it with `go`.
 pub(super) fn recover(core: &Core, go: bool, output: &mut OperatorOutput<'_>) -> OperationResult {
-    let survey = core.order.call(Survey::of).ok_or_else(ended)?;
+    let survey = ask_order(core, Survey::of)?;
     output.line(format!(
         "the master: last change {}, epoch {}; {}",
         survey.last,
@@ -95,19 +95,18 @@ pub(super) fn recover(core: &Core, go: bool, output: &mut OperatorOutput<'_>) ->
         });
     }
     if survey.halted.is_none() {
-        let said = "changes are taken: there is nothing to recover";
-        return Ok(if go { Summary::failed(said) } else { Summary::done(said) });
+        let said = "changes are taken: there is nothing to recover".to_owned();
+        return if go { Err(said) } else { Ok(said) };
     }
     if survey.halted == Some(HaltReason::Broken) {
-        return Ok(Summary::failed(
-            "check the disk of the state folder and restart the master: \
-             there is nothing to recover",
-        ));
+        return Err("check the disk of the state folder and restart the master: \
+             there is nothing to recover"
+            .to_owned());
     }
     let Some((link, slave, position)) = survey.best() else {
-        return Ok(Summary::failed(
-            "no linked slave has a known position: there is nothing to recover from",
-        ));
+        return Err(
+            "no linked slave has a known position: there is nothing to recover from".to_owned()
+        );
     };
     let epoch = survey.next_epoch().ok_or("there is no higher epoch")?;
     let plan = format!(
@@ -120,25 +119,23 @@ pub(super) fn recover(core: &Core, go: bool, output: &mut OperatorOutput<'_>) ->
             "make sure that every reachable slave is in this list: changes that only other slaves \
              have are proposed or quarantined when these join",
         );
-        return Ok(Summary::done(format!("with --yes {plan}")));
+        return Ok(format!("with --yes {plan}"));
     }
     output.line_now(plan);
-    if !core.order.call(move |driver| driver.fence(epoch)).ok_or_else(ended)? {
+    if !ask_order(core, move |driver| driver.fence(epoch))? {
         return Err("another recovery is in progress or has just finished".to_owned());
     }
     match rebuilt(core, link, epoch) {
         Ok(ledger) => {
             let (entries, last) = (ledger.tree().len(), ledger.last());
-            core.order
-                .call(move |driver| driver.recovered(ledger).map_err(|error| error.to_string()))
-                .ok_or_else(ended)??;
-            Ok(Summary::done(format!(
+            try_order(core, move |driver| driver.recovered(ledger))?;
+            Ok(format!(
                 "recovered: {entries} entries, epoch {}; all slaves compare their folders now",
                 last.epoch
-            )))
+            ))
         }
         Err(why) => {
-            core.order.call(CoordinatorDriver::give_up_recovery).ok_or_else(ended)?;
+            ask_order(core, CoordinatorDriver::give_up_recovery)?;
             Err(format!("not recovered: slave {slave}: {why}; try again"))
         }
     }
@@ -152,10 +149,7 @@ fn rebuilt(core: &Core, link: LinkId, epoch: u32) -> Result<MasterState, String>
     let entries = tree.entries.into_iter().map(|(path, (entry, _))| (path, entry));
     let known = TreeState { tree: Tree::listed(entries, tree.position.applied), ids: tree.ids };
     let seed = relais_os::random().map_err(|error| error.to_string())?;
-    let timeline = core
-        .order
-        .call(|driver| driver.begin_timeline().map_err(|error| error.to_string()))
-        .ok_or_else(ended)??;
+    let timeline = try_order(core, |driver| driver.begin_timeline())?;
     Ok(MasterState::recovered(known, tree.timelines, epoch, HistoryHash(seed), timeline))
 }
 

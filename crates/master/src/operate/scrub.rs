@@ -9,8 +9,8 @@ use log::info;
 use relais_cluster::{ConnectionAddrs, LinkId};
 use relais_proto::{Scrub, pluralize};
 
+use super::outcome::{OperationResult, OperatorOutput, ended};
 use super::slaves::{self, Slaves};
-use super::{OperationResult, OperatorOutput, Summary};
 use crate::core::Core;
 
 /// Time between two checks of the slaves' reports.
@@ -57,7 +57,7 @@ impl ScrubProgress {
     }
 }
 
-/// OrderHandle a scrub of all slaves; with `wait` it prints their progress until all are done.
+/// Orders a scrub of all slaves; with `wait` it prints their progress until all are done.
 pub(super) fn scrub(
     core: &Core,
     asker: ConnectionAddrs,
@@ -69,10 +69,9 @@ pub(super) fn scrub(
     core.send_heartbeat_acks();
     info!("all slaves check their contents");
     if !wait {
-        return Ok(Summary::done(
-            "every slave verifies all its contents and fetches damaged ones again; \
-             `ftpmaster status` shows what it lacks meanwhile",
-        ));
+        return Ok("every slave verifies all its contents and fetches damaged ones again; \
+             `ftpmaster status` shows what it lacks meanwhile"
+            .to_owned());
     }
     let begun = Instant::now();
     let start =
@@ -81,10 +80,10 @@ pub(super) fn scrub(
         linked.iter().map(|of| (of.link, start())).collect();
     while !all.values().all(ScrubProgress::is_over) {
         if output.is_gone() {
-            return Ok(Summary::failed("the slaves continue"));
+            return Err("the slaves continue".to_owned());
         }
         if core.stopping.load(Ordering::Relaxed) {
-            return Err(super::ended());
+            return Err(ended());
         }
         sleep(LOOK_EVERY);
         for of in &linked {
@@ -110,14 +109,14 @@ pub(super) fn scrub(
     }
     let slaves = pluralize(linked.len() + absent, "slave");
     let bad = all.values().filter(|progress| !progress.is_well()).count();
-    Ok(match (bad, absent) {
-        (0, 0) => Summary::done(format!("the contents of {slaves} are good")),
-        (bad, 0) => Summary::failed(format!("{bad} of {slaves} are not good")),
-        (0, absent) => Summary::failed(format!("{absent} of {slaves} could not be asked")),
-        (bad, absent) => Summary::failed(format!(
-            "{bad} of {slaves} are not good, and {absent} could not be asked"
-        )),
-    })
+    match (bad, absent) {
+        (0, 0) => Ok(format!("the contents of {slaves} are good")),
+        (bad, 0) => Err(format!("{bad} of {slaves} are not good")),
+        (0, absent) => Err(format!("{absent} of {slaves} could not be asked")),
+        (bad, absent) => {
+            Err(format!("{bad} of {slaves} are not good, and {absent} could not be asked"))
+        }
+    }
 }
 
 /// Updates the progress of a slave from its last report.

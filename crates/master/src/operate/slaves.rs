@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use relais_cluster::{ConnectionAddrs, LinkId};
 use relais_proto::FolderId;
 
-use super::{OperatorOutput, ended};
+use super::outcome::{OperatorOutput, ask_order};
 use crate::core::Core;
 use crate::linked_slaves::LinkedSlave;
 
@@ -39,12 +39,9 @@ pub(super) fn choose(
         return Err("no slave is linked".to_owned());
     }
     let links: Vec<LinkId> = linked.iter().map(|linked| linked.link).collect();
-    let joined = core
-        .order
-        .call(move |engine| -> Vec<LinkId> {
-            links.into_iter().filter(|link| engine.order().applied(*link).is_some()).collect()
-        })
-        .ok_or_else(ended)?;
+    let joined = ask_order(core, move |engine| -> Vec<LinkId> {
+        links.into_iter().filter(|link| engine.order().applied(*link).is_some()).collect()
+    })?;
     let mut chosen: BTreeMap<FolderId, LinkedSlave> = BTreeMap::new();
     for of in &linked {
         if joined.contains(&of.link) || !chosen.contains_key(&of.folder) {

@@ -12,7 +12,7 @@ use relais_proto::{
 };
 use thiserror::Error;
 
-use crate::AGENT;
+use crate::agent::AGENT;
 
 /// The status report of a master.
 #[derive(Debug, Clone, PartialEq, Eq)]

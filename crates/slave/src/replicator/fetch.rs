@@ -320,7 +320,7 @@ impl FolderSessions<'_> {
         let mut handshake =
             LinkHandshake::new(LinkRole::Peer, self.context.slave, &key, connection.binding())
                 .map_err(|e| text(&e))?;
-        let (hello, open) = (handshake.hello(crate::agent()), handshake.open());
+        let (hello, open) = (handshake.hello(crate::agent::agent()), handshake.open());
         connection
             .prove(&hello, &open, |kind, payload| handshake.on_frame(kind, payload))
             .map_err(|e| text(&e))?;

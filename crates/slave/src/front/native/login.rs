@@ -55,7 +55,7 @@ impl LoginService {
             (ServerRole::Slave, id.unwrap_or(ClusterId([0; 16])))
         };
         let capabilities = Capabilities::default();
-        Reply::Welcome { version, role, cluster, capabilities, agent: crate::agent() }
+        Reply::Welcome { version, role, cluster, capabilities, agent: crate::agent::agent() }
     }
 }
 
