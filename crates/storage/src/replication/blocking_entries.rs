@@ -225,13 +225,24 @@ impl<'a> BlockingEntries<'a> {
                 }
             });
         }
-        // A user may just have put something there.
-        let first = self.parents.get(path).and_then(|folder| folder.list()?.next().transpose());
-        Ok(match first {
-            Ok(None) => Ok(()),
-            Ok(Some(_)) => Err(Refusal::at(path, ErrorCode::NotEmpty, "the folder is not empty")),
-            Err(e) => Err(refuse(path, &e)),
-        })
+        // A user may just have put something there. The coordinator knows the rest, and which
+        // removals come before this one.
+        let names = self.root.open_folder(path).and_then(|folder| {
+            folder.list()?.map(|listed| Ok(listed?.name().to_vec())).collect::<Result<Vec<_>, _>>()
+        });
+        let names = match names {
+            Ok(names) => names,
+            Err(e) => return Ok(Err(refuse(path, &e))),
+        };
+        for name in names {
+            let below = std::str::from_utf8(&name).ok().and_then(|name| path.join(name).ok());
+            let row = below.map(|below| self.store.row(&below)).transpose()?.flatten();
+            if row.is_none_or(|row| row.entry.version.is_none()) {
+                let reason = "the folder is not empty";
+                return Ok(Err(Refusal::at(path, ErrorCode::NotEmpty, reason)));
+            }
+        }
+        Ok(Ok(()))
     }
 }
 
