@@ -21,7 +21,10 @@ use relais_proto::{
     ErrorCode, FolderId, LinkMessage, LogEntry, Lsn, Refusal, SlaveId, ToMaster, ToSlave,
 };
 
-use crate::{LinkSender, MembersError, OrderCommand, SharedOrderStatus, Store};
+use crate::link_sender::LinkSender;
+use crate::members::MembersError;
+use crate::status::SharedOrderStatus;
+use crate::store::Store;
 
 /// Time after the start for which the order waits for all known folders.
 ///
@@ -31,6 +34,29 @@ const OPENING: Duration = Duration::from_secs(5);
 const BATCH: usize = 4096;
 /// Time between two expirations of old records.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// A command for the order thread.
+pub enum OrderCommand {
+    /// A slave has registered.
+    Linked {
+        /// Number of the link.
+        link: LinkId,
+        /// Id of the slave.
+        slave: SlaveId,
+        /// Id of its folder.
+        folder: FolderId,
+        /// The way of messages to it.
+        sender: Arc<dyn LinkSender>,
+    },
+    /// A slave is in service for the first time on its link.
+    Known(KnownSlave),
+    /// An event for the order.
+    Event(CoordinatorEvent),
+    /// A function to run in the thread.
+    Run(Box<dyn FnOnce(&mut CoordinatorDriver) + Send>),
+    /// The thread ends after the last batch is written.
+    End,
+}
 
 /// A linked slave.
 pub struct Link {

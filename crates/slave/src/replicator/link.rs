@@ -23,8 +23,8 @@ use relais_proto::{
 };
 use relais_storage::{CatalogReader, LinkEvent, MetadataFolder};
 
-use super::ReplicatorSetup;
 use super::mailbox::{IdConflict, OutgoingMessages};
+use super::setup::ReplicatorSetup;
 use crate::certificate::Certificate;
 use crate::config::Cluster;
 use crate::generation::GenerationFile;

@@ -11,6 +11,7 @@ mod link;
 pub mod local_coordinator;
 pub mod mailbox;
 mod replica_connections;
+mod setup;
 mod sweeper;
 
 use std::io;
@@ -22,13 +23,12 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 use relais_net::tls::Dialer;
-use relais_os::{MailboxSender, ProcessMailbox};
-use relais_proto::{ClusterId, LinkMessage, Lsn, PathList, PeerSlave, SlaveId};
+use relais_os::MailboxSender;
+use relais_proto::{ClusterId, LinkMessage, Lsn, PathList, PeerSlave};
 use relais_storage::{
-    CatalogError, CatalogReader, CatalogStore, LinkEvent, MetadataFolder, Staging, WriterLock,
-    discard_ids, ignore_sigio,
+    CatalogError, CatalogReader, CatalogStore, LinkEvent, Staging, WriterLock, discard_ids,
+    ignore_sigio,
 };
-use relais_tree::Folder;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::catalog_writer::{CatalogWriter, CatalogWriterConfig, ReplicationConfig};
@@ -36,10 +36,9 @@ use self::fetch::FetchPool;
 pub use self::link::MasterLink;
 use self::local_coordinator::{LocalCoordinator, forget_changes};
 use self::mailbox::{LinkMailbox, OutgoingMessages};
-use crate::certificate::Certificate;
+pub use self::setup::ReplicatorSetup;
 use crate::changes::channel::ProposalSocket;
 use crate::changes::handoff::HandoffClient;
-use crate::config::Config;
 use relais_engine::DISPLACED;
 
 /// Time between two attempts of a standby to take over.
@@ -47,32 +46,6 @@ const TAKEOVER_RETRY: Duration = Duration::from_millis(20);
 
 /// Time between two checks whether the threads are alive.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What the replicator gets at its start.
-pub struct ReplicatorSetup {
-    /// The slave's settings.
-    pub config: Config,
-    /// The served folder.
-    pub folder: Folder,
-    /// The slave's own folder in it.
-    pub own: MetadataFolder,
-    /// Id of the served folder.
-    pub folder_id: relais_proto::FolderId,
-    /// Id of this slave.
-    pub slave_id: SlaveId,
-    /// What the processes of the slave share in memory.
-    pub scoreboard: Arc<crate::scoreboard::Scoreboard>,
-    /// Paths that workers found different from the catalogue.
-    pub hints: Arc<ProcessMailbox<crate::hints::Hint>>,
-    /// Where sessions hand in their changes.
-    pub proposal_socket: Arc<crate::changes::channel::ProposalSocket>,
-    /// The address on which the slave listens.
-    pub listen: std::net::SocketAddr,
-    /// Control socket, which is readable when the replicator has to end.
-    pub control: OwnedFd,
-    /// The certificate; none if no connection is encrypted.
-    pub certificate: Option<Arc<Certificate>>,
-}
 
 /// Runs the replicator until it is told to end.
 ///
