@@ -14,7 +14,7 @@ use relais_proto::{
     ContentHeader, Digest, ErrorCode, GetRequest, IfMatch, Refusal, Reply, Request, TreePath,
     limits,
 };
-use relais_transfer::exchange::{ContentFrame, KeepAlives, answer, ask, content_frame};
+use relais_transfer::exchange::{ask, read_content};
 use relais_transfer::{Failover, Fault, Purpose, Sessions, TransferError, Try};
 
 use crate::Result;
@@ -144,17 +144,8 @@ impl OutputStream {
         if self.servers.last() != Some(&from.peer()) {
             self.servers.push(from.peer());
         }
-        let mut left = header.length;
-        while left > 0 {
-            let length =
-                u32::try_from(left).map_or(header.block_size, |left| left.min(header.block_size));
-            self.block(from, length, output)?;
-            left -= u64::from(length);
-        }
-        match answer(from)? {
-            Reply::End { digest } => self.verify_digest(digest),
-            other => Err(Fault::unexpected(&other)),
-        }
+        let digest = read_content(from, &header, |from, length| self.block(from, length, output))?;
+        self.verify_digest(digest)
     }
 
     /// Checks the header, and that it belongs to the content written so far.
@@ -181,25 +172,13 @@ impl OutputStream {
         Ok(header)
     }
 
-    /// Reads the next block of exactly `length` bytes and writes it.
+    /// Reads a block of `left` bytes and writes it.
     fn block(
         &mut self,
         from: &mut Connection,
-        length: u32,
+        mut left: usize,
         output: &mut Output,
     ) -> Result<(), Fault> {
-        let mut keepalives = KeepAlives::new();
-        loop {
-            match content_frame(from, &mut keepalives)? {
-                ContentFrame::Block(len) if len == length => break,
-                ContentFrame::Block(_) => {
-                    return Err(Fault::Violation("a block has the wrong length".to_owned()));
-                }
-                ContentFrame::KeepAlive => {}
-                ContentFrame::End(other) => return Err(Fault::unexpected(&other)),
-            }
-        }
-        let mut left = length as usize;
         self.buffer.resize(READ_SIZE.min(left.max(self.buffer.len())), 0);
         while left > 0 {
             let step = left.min(self.buffer.len());

@@ -12,8 +12,9 @@ use relais_proto::{
 
 use socket2::Socket;
 
+use crate::minimum_throughput::MinimumThroughput;
+use crate::stream::Stream;
 use crate::tls::{ChannelBinding, TlsInfo};
-use crate::{MinimumThroughput, Stream};
 
 /// Read-ahead of a connection that receives content: a control frame or a few small blocks fit.
 pub(crate) const READ_AHEAD: usize = 64 * 1024;
@@ -318,29 +319,10 @@ impl Connection {
     /// [`WireError::Truncated`], or an error of the socket. Silence, and a throughput below
     /// [`limits::RATE_FLOOR`], are [`io::ErrorKind::TimedOut`].
     pub fn read_exact_into(&mut self, buffer: &mut [u8]) -> Result<(), WireError> {
-        let ready = buffer.len().min(self.end - self.start);
-        buffer[..ready].copy_from_slice(&self.input[self.start..self.start + ready]);
-        self.start += ready;
-        let mut rest = &mut buffer[ready..];
-        if rest.is_empty() {
-            return Ok(());
-        }
+        let mut rest = buffer;
         let mut throughput = MinimumThroughput::new(Instant::now());
-        // Small blocks pass through the read-ahead; large blocks are read without a copy.
         while !rest.is_empty() {
-            let got = if rest.len() < self.input.len() / 4 {
-                self.read_ahead(self.timeouts.silence)?;
-                let take = rest.len().min(self.end - self.start);
-                rest[..take].copy_from_slice(&self.input[self.start..self.start + take]);
-                self.start += take;
-                take
-            } else {
-                self.arm_timeout(self.timeouts.silence)?;
-                read_some(&self.stream, rest)?
-            };
-            if got == 0 {
-                return Err(WireError::Truncated);
-            }
+            let got = self.read_some_into(rest)?;
             rest = &mut rest[got..];
             throughput.moved(got as u64, Instant::now())?;
         }

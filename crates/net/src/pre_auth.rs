@@ -11,8 +11,8 @@ use relais_proto::{
 };
 use rustix::net::RecvFlags;
 
-use crate::Stream;
 use crate::foreign_protocol::{ForeignProtocol, no_login};
+use crate::stream::Stream;
 use crate::tls::{ChannelBinding, Encrypted, TlsServer};
 
 /// Time that a rejected peer has to read the refusal.
@@ -323,7 +323,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
             Transport::Encrypted(tls) => {
                 tls.into_socket(self.stream, || self.handler.refuse_busy())?
             }
-            Transport::Undetermined | Transport::Delayed(_) | Transport::Plain => {
+            _ => {
                 self.stream.set_nonblocking(false)?;
                 self.stream.into()
             }
@@ -336,9 +336,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
             let rest = &self.output[self.sent..];
             let sent = match &mut self.transport {
                 Transport::Encrypted(tls) => tls.write(rest),
-                Transport::Undetermined | Transport::Delayed(_) | Transport::Plain => {
-                    self.stream.write(rest)
-                }
+                _ => self.stream.write(rest),
             };
             match sent {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -443,7 +441,7 @@ fn fill(
         let rest = &mut buffer[*filled..];
         let got = match transport {
             Transport::Encrypted(tls) => tls.read(stream, rest),
-            Transport::Undetermined | Transport::Delayed(_) | Transport::Plain => stream.read(rest),
+            _ => stream.read(rest),
         };
         match got {
             Ok(0) => return Ok(false),

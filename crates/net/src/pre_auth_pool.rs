@@ -15,11 +15,10 @@ use log::{debug, warn};
 use relais_proto::{LogRateLimiter, limits};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
-use crate::Stream;
 use crate::evictor::ConnectionEvictor;
 use crate::handshake_limiter::HandshakeLimiter;
 use crate::pre_auth::{HANDSHAKE_RETRY, LoginHandler, PreAuthConnection, Progress};
-use crate::stream::prepare;
+use crate::stream::{Stream, prepare};
 use crate::tls::TlsServer;
 
 /// Most connections accepted in a row, so that connections in the pool make progress too.
@@ -294,17 +293,21 @@ impl<G: LoginHandler> PreAuthPool<G> {
         }
         self.pending.remove(&id);
         connection.watched_for_sending = false;
-        if let Err(e) = epoll::modify(
-            &self.epoll,
-            &connection.stream,
-            epoll::EventData::new_u64(id),
-            epoll::EventFlags::IN,
-        ) {
+        if self.watch(id, epoll::EventFlags::IN) {
+            self.update(id, progress, authenticated);
+        }
+    }
+
+    /// Watches a connection for other events; removes it if that fails.
+    fn watch(&mut self, id: u64, flags: epoll::EventFlags) -> bool {
+        let Some(connection) = self.connections.get(&id) else { return false };
+        let data = epoll::EventData::new_u64(id);
+        let watched = epoll::modify(&self.epoll, &connection.stream, data, flags);
+        if let Err(e) = watched {
             warn!("cannot watch {}: {e}", connection.peer);
             self.remove(id);
-            return;
         }
-        self.update(id, progress, authenticated);
+        watched.is_ok()
     }
 
     fn update(
@@ -318,30 +321,14 @@ impl<G: LoginHandler> PreAuthPool<G> {
             Progress::Waiting { sending } if sending == connection.watched_for_sending => {}
             Progress::Waiting { sending } => {
                 connection.watched_for_sending = sending;
-                let flags = if sending { epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
-                if let Err(e) = epoll::modify(
-                    &self.epoll,
-                    &connection.stream,
-                    epoll::EventData::new_u64(id),
-                    flags,
-                ) {
-                    warn!("cannot watch {}: {e}", connection.peer);
-                    self.remove(id);
-                }
+                self.watch(
+                    id,
+                    if sending { epoll::EventFlags::OUT } else { epoll::EventFlags::IN },
+                );
             }
             Progress::Pending => {
-                let flags = epoll::EventFlags::RDHUP | epoll::EventFlags::ONESHOT;
-                match epoll::modify(
-                    &self.epoll,
-                    &connection.stream,
-                    epoll::EventData::new_u64(id),
-                    flags,
-                ) {
-                    Ok(()) => drop(self.pending.insert(id)),
-                    Err(e) => {
-                        warn!("cannot watch {}: {e}", connection.peer);
-                        self.remove(id);
-                    }
+                if self.watch(id, epoll::EventFlags::RDHUP | epoll::EventFlags::ONESHOT) {
+                    self.pending.insert(id);
                 }
             }
             Progress::Closed => {

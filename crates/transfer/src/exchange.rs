@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use relais_net::Connection;
-use relais_proto::{FrameType, Reply, Request, WaitReason, limits};
+use relais_proto::{ContentHeader, Digest, FrameType, Reply, Request, WaitReason, limits};
 
 use crate::error::Fault;
 
@@ -48,39 +48,52 @@ pub fn answer_or_wait(
     }
 }
 
-/// The next frame within content.
-pub enum ContentFrame {
-    /// A block of so many bytes follows.
-    Block(u32),
-    /// A keep-alive.
-    KeepAlive,
-    /// The end of the content. Errors are faults.
-    End(Reply),
-}
-
-/// Reads the next frame within content. For a block it reads the header only.
+/// Reads content after its header: all blocks and the end; returns the digest of the end.
+///
+/// `block` gets the length of each block, and has to read that many bytes.
 ///
 /// # Errors
-/// As [`ask`].
-pub fn content_frame(
+/// As [`ask`]; errors of `block`.
+pub fn read_content(
     from: &mut Connection,
-    keepalives: &mut KeepAlives,
-) -> Result<ContentFrame, Fault> {
-    let header = from.read_header()?.ok_or_else(Fault::closed)?;
-    if header.kind == FrameType::Block {
-        return Ok(ContentFrame::Block(header.len));
+    header: &ContentHeader,
+    mut block: impl FnMut(&mut Connection, usize) -> Result<(), Fault>,
+) -> Result<Digest, Fault> {
+    let mut left = header.length;
+    while left > 0 {
+        let expected =
+            u32::try_from(left).map_or(header.block_size, |left| left.min(header.block_size));
+        let mut keepalives = KeepAlives::new();
+        loop {
+            let frame = from.read_header()?.ok_or_else(Fault::closed)?;
+            if frame.kind == FrameType::Block && frame.len == expected {
+                break;
+            }
+            if frame.kind == FrameType::Block {
+                return Err(Fault::bad_value("length of a block", frame.len.into()));
+            }
+            if let Some(other) = keepalives.pass(from.read_reply_of(frame)?)? {
+                return Err(Fault::unexpected(&other));
+            }
+        }
+        block(from, expected as usize)?;
+        left -= u64::from(expected);
     }
-    let reply = from.read_reply_of(header)?;
-    Ok(keepalives.pass(reply)?.map_or(ContentFrame::KeepAlive, ContentFrame::End))
+    match answer(from)? {
+        Reply::End { digest } if header.digest.is_some_and(|announced| announced != digest) => {
+            Err(Fault::bad_value("digest at the end", 0))
+        }
+        Reply::End { digest } => Ok(digest),
+        other => Err(Fault::unexpected(&other)),
+    }
 }
 
 /// Limits how long a server may delay an answer with keep-alives.
-pub struct KeepAlives(Instant);
+struct KeepAlives(Instant);
 
 impl KeepAlives {
     /// Starts the time of an answer.
-    #[must_use]
-    pub fn new() -> Self {
+    fn new() -> Self {
         Self(Instant::now())
     }
 

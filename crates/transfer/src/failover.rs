@@ -74,7 +74,7 @@ pub struct Try<'a> {
 }
 
 /// The state of the policy for one transfer or request, from its first try to its end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Failover {
     retry: Duration,
     /// Failures in a row, and when the first one without any progress was.
@@ -95,18 +95,7 @@ impl Failover {
     /// Makes the policy for a request that is retried for `retry` (`--retry`).
     #[must_use]
     pub fn new(retry: Duration) -> Self {
-        Self {
-            retry,
-            failures: 0,
-            failing_since: None,
-            violations: 0,
-            useless: 0,
-            moves: 0,
-            moving_since: None,
-            without_space: Vec::new(),
-            served: None,
-            lost: false,
-        }
+        Self { retry, ..Self::default() }
     }
 
     /// Makes the policy for connecting, which begins at `now`. See [`Self::next_round`].

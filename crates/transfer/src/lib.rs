@@ -14,7 +14,7 @@ mod ranges;
 mod send;
 mod sessions;
 #[cfg(test)]
-mod test_support;
+mod tests;
 pub mod upload;
 
 pub use action::{Action, Purpose, action};

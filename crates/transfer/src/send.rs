@@ -32,16 +32,14 @@ pub struct BlockRange {
     pub block_size: u32,
 }
 
-/// Result of sending over an intact connection.
+/// Result of sending over an intact connection. After an early end, zeros fill the last block.
 #[derive(Debug)]
 pub enum SendOutcome {
     /// All bytes were sent.
     Whole,
-    /// The file ended early, and its last block was filled with zeros.
-    ///
-    /// The caller reports the error to the receiver at the end.
+    /// The file ended early. The caller reports the error to the receiver at the end.
     Short,
-    /// The file could not be read further, and its last block was filled with zeros.
+    /// The file could not be read further.
     Unreadable(io::Error),
 }
 
@@ -96,48 +94,41 @@ fn send_directly(
         });
         *moved += u64::saturating_sub(sent_of_block, header);
         match ended? {
-            FileEnd::Whole => done += u64::from(len),
-            FileEnd::Short(missing) => return fill_up(to, missing).map(|()| SendOutcome::Short),
-            FileEnd::Unreadable(missing, e) => {
-                return fill_up(to, missing).map(|()| SendOutcome::Unreadable(e));
-            }
+            (SendOutcome::Whole, _) => done += u64::from(len),
+            (outcome, missing) => return fill_up(to, missing).map(|()| outcome),
         }
     }
     Ok(SendOutcome::Whole)
 }
 
-/// How far a part of a file was sent; the numbers are the missing bytes.
-pub(crate) enum FileEnd {
-    Whole,
-    Short(u64),
-    Unreadable(u64, io::Error),
-}
-
 /// Sends the queued bytes, and then `len` bytes of `file` from `at` on, with sendfile.
 ///
-/// `each` gets the number of bytes that the socket accepted; 0 if it accepted none in time.
+/// Returns the number of missing bytes as well. `each` gets the number of bytes that the socket
+/// accepted; 0 if it accepted none in time.
 pub(crate) fn send_file<E: From<io::Error>>(
     to: &mut Connection,
     file: &File,
     mut at: u64,
     len: u32,
     mut each: impl FnMut(&mut Connection, u64) -> Result<(), E>,
-) -> Result<FileEnd, E> {
+) -> Result<(SendOutcome, u64), E> {
     send_queued(to, SendFlags::MORE, &mut each)?;
     let end = at + u64::from(len);
     while at < end {
         // One call moves at most 0x7ffff000 bytes, and frames are far smaller.
         let rest = usize::try_from(end - at).unwrap_or(usize::MAX);
         let sent = match rustix::fs::sendfile(to.stream(), file, Some(&mut at), rest) {
-            Ok(0) => return Ok(FileEnd::Short(end - at)),
+            Ok(0) => return Ok((SendOutcome::Short, end - at)),
             Ok(sent) => sent as u64,
             Err(Errno::AGAIN | Errno::INTR) => 0,
-            Err(e) if is_of_the_file(e) => return Ok(FileEnd::Unreadable(end - at, e.into())),
+            Err(e) if is_of_the_file(e) => {
+                return Ok((SendOutcome::Unreadable(e.into()), end - at));
+            }
             Err(e) => return Err(io::Error::from(e).into()),
         };
         each(to, sent)?;
     }
-    Ok(FileEnd::Whole)
+    Ok((SendOutcome::Whole, 0))
 }
 
 /// Sends the queued bytes. See [`send_file`] for `each`.

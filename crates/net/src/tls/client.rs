@@ -14,10 +14,12 @@ use rustls::{
 };
 use thiserror::Error;
 
-use super::trust::{self, ServerIdentity, TrustError, TrustPolicy};
-use super::{ChannelBinding, TlsMode, pump};
-use crate::stream::prepare;
-use crate::{Connection, Stream};
+use super::info::{self, TlsInfo};
+use super::mode::TlsMode;
+use super::pump;
+use super::trust::{self, TrustError, TrustPolicy};
+use crate::connection::{self, Connection};
+use crate::stream::{Stream, prepare};
 
 /// The reason why a connection was not opened.
 #[derive(Debug, Error)]
@@ -42,15 +44,6 @@ impl From<DialError> for io::Error {
     }
 }
 
-/// Facts about an encrypted connection.
-#[derive(Debug, Clone, Copy)]
-pub struct TlsInfo {
-    /// The channel binding, which ties proofs to this connection.
-    pub binding: ChannelBinding,
-    /// The identity of the server; none with [`TrustPolicy::Anyone`].
-    pub identity: Option<ServerIdentity>,
-}
-
 /// Opens connections to servers, encrypted as its mode demands.
 #[derive(Debug, Clone)]
 pub struct Dialer {
@@ -64,14 +57,14 @@ impl Dialer {
     /// # Errors
     /// The TLS library cannot be set up.
     pub fn new(encrypt: TlsMode) -> io::Result<Self> {
-        let provider = super::provider();
+        let provider = info::provider();
         let mut config = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(super::other)?
+            .map_err(info::other)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(KeyPossessionVerifier(provider)))
             .with_no_client_auth();
-        config.alpn_protocols = vec![super::PROTOCOL.to_vec()];
+        config.alpn_protocols = vec![info::PROTOCOL.to_vec()];
         config.resumption = Resumption::disabled();
         // Host names are not disclosed on the network.
         config.enable_sni = false;
@@ -109,17 +102,17 @@ impl Dialer {
         trust: &TrustPolicy,
         host: &str,
     ) -> Result<Connection, DialError> {
-        let mut stream = crate::connection::connect(addr, timeout)?;
+        let mut stream = connection::connect(addr, timeout)?;
         prepare(&stream)?;
         let local = stream.local_addr()?;
         // No name is sent (SNI is off), and the verifier needs none.
         let mut tls =
             ClientConnection::new(self.config.clone(), ServerName::IpAddress(addr.ip().into()))
-                .map_err(super::other)?;
+                .map_err(info::other)?;
         handshake(&mut tls, &mut stream, Instant::now() + timeout)?;
         let binding =
-            super::binding(|to, label, context| tls.export_keying_material(to, label, context))
-                .map_err(super::other)?;
+            info::binding(|to, label, context| tls.export_keying_material(to, label, context))
+                .map_err(info::other)?;
         let identity = trust::check(
             tls.peer_certificates().unwrap_or_default(),
             trust,
@@ -129,10 +122,8 @@ impl Dialer {
         stream.set_read_timeout(None)?;
         stream.set_write_timeout(None)?;
         let socket = pump::start(tls.into(), stream, Vec::new)?;
-        let mut connection = Connection::from_stream(
-            Stream { socket, peer: addr, local },
-            crate::connection::READ_AHEAD,
-        )?;
+        let mut connection =
+            Connection::from_stream(Stream { socket, peer: addr, local }, connection::READ_AHEAD)?;
         connection.secure(TlsInfo { binding, identity });
         Ok(connection)
     }
@@ -175,7 +166,7 @@ fn handshake(
             }
             Err(e) => {
                 let _ = tls.write_tls(stream);
-                return Err(super::other(e).into());
+                return Err(info::other(e).into());
             }
         }
     }

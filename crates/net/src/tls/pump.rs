@@ -15,7 +15,7 @@ use relais_proto::{LogRateLimiter, limits};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
 
-use crate::MinimumThroughput;
+use crate::minimum_throughput::MinimumThroughput;
 
 /// First size of a buffer. It is small, because many connections are idle.
 const FIRST: usize = 4 * 1024;
@@ -266,7 +266,7 @@ impl Pump {
             if let Err(e) = self.tls.process_new_packets() {
                 // Sends the alert that tells why, if the peer still reads.
                 let _ = self.tls.write_tls(&mut self.stream);
-                return Err(super::other(e));
+                return Err(super::info::other(e));
             }
         }
     }

@@ -1,17 +1,15 @@
 //! The listening side of TLS: the server's certificate, and non-blocking handshakes.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, TcpStream};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 use relais_proto::limits;
-use rustix::fs::OFlags;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
@@ -19,7 +17,10 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection};
 use socket2::Socket;
 
-use super::{ChannelBinding, TlsMode, pump};
+use super::info::{self, ChannelBinding};
+use super::mode::TlsMode;
+use super::pem::{describe, read_pem};
+use super::pump;
 
 /// Time between two checks of the files.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -112,40 +113,6 @@ impl ServerCertificate {
     }
 }
 
-/// Reads PEM files and concatenates them, each with a line end.
-///
-/// # Errors
-/// Names the file and the reason. A file must be a regular file of at most 4 MiB, and a file with a
-/// private key must have no permissions for others.
-pub fn read_pem(files: &[PathBuf]) -> Result<Vec<u8>, String> {
-    let mut all = Vec::new();
-    for path in files {
-        let at = |e: io::Error| format!("{}: {e}", path.display());
-        // Without NONBLOCK a pipe at this path would block the server.
-        let file = File::options()
-            .read(true)
-            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-            .open(path)
-            .map_err(at)?;
-        let meta = file.metadata().map_err(at)?;
-        if !meta.is_file() {
-            return Err(format!("{} is not a regular file", path.display()));
-        }
-        let pem = super::read_bounded(file).map_err(at)?;
-        let mode = meta.mode() & 0o7777;
-        if mode & 0o007 != 0 && PrivateKeyDer::from_pem_slice(&pem).is_ok() {
-            return Err(format!(
-                "the private key in {} is accessible to all users (mode {mode:04o}); \
-                 change the mode to 0600",
-                path.display()
-            ));
-        }
-        all.extend(pem);
-        all.push(b'\n');
-    }
-    Ok(all)
-}
-
 impl ResolvesServerCert for ServerCertificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let key = self.current();
@@ -159,7 +126,7 @@ impl ResolvesServerCert for ServerCertificate {
 fn parse(pem: &[u8]) -> Result<CertifiedKey, String> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|e| format!("bad certificate: {}", super::describe(&e)))?;
+        .map_err(|e| format!("bad certificate: {}", describe(&e)))?;
     if chain.is_empty() {
         return Err("there is no certificate in it".to_owned());
     }
@@ -167,9 +134,9 @@ fn parse(pem: &[u8]) -> Result<CertifiedKey, String> {
         pem::Error::NoItemsFound => {
             "there is no private key in it that is not encrypted".to_owned()
         }
-        e => format!("bad private key: {}", super::describe(&e)),
+        e => format!("bad private key: {}", describe(&e)),
     })?;
-    let key = CertifiedKey::from_der(chain, key, &super::provider()).map_err(|e| e.to_string())?;
+    let key = CertifiedKey::from_der(chain, key, &info::provider()).map_err(|e| e.to_string())?;
     // Without this check the first handshake would find the mismatch.
     key.keys_match().map_err(|e| format!("the private key is not that of the certificate: {e}"))?;
     Ok(key)
@@ -188,15 +155,15 @@ impl TlsServer {
     /// # Errors
     /// The TLS library cannot be set up.
     pub fn new(encrypt: TlsMode, certificate: Arc<ServerCertificate>) -> io::Result<Self> {
-        let mut config = ServerConfig::builder_with_provider(super::provider())
+        let mut config = ServerConfig::builder_with_provider(info::provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(super::other)?
+            .map_err(info::other)?
             .with_no_client_auth()
             .with_cert_resolver(certificate);
         // No session resumption: the next connection often reaches another process.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        config.alpn_protocols = vec![super::PROTOCOL.to_vec()];
+        config.alpn_protocols = vec![info::PROTOCOL.to_vec()];
         Ok(Self { encrypt, config: Arc::new(config) })
     }
 
@@ -212,7 +179,7 @@ impl TlsServer {
 
     /// Starts the handshake of a connection.
     pub(crate) fn begin(&self) -> io::Result<Encrypted> {
-        let tls = ServerConnection::new(self.config.clone()).map_err(super::other)?;
+        let tls = ServerConnection::new(self.config.clone()).map_err(info::other)?;
         Ok(Encrypted { tls: Box::new(tls), bound: false, received: 0 })
     }
 }
@@ -254,7 +221,7 @@ impl Encrypted {
             if let Err(e) = processed {
                 // Sends the alert that tells why, if it fits into the socket.
                 let _ = self.tls.write_tls(stream);
-                return Err(super::other(e));
+                return Err(info::other(e));
             }
         }
     }
@@ -288,9 +255,9 @@ impl Encrypted {
             return Ok(None);
         }
         self.bound = true;
-        super::binding(|to, label, context| self.tls.export_keying_material(to, label, context))
+        info::binding(|to, label, context| self.tls.export_keying_material(to, label, context))
             .map(Some)
-            .map_err(super::other)
+            .map_err(info::other)
     }
 
     /// Moves the connection to a thread of its own and returns the near end, as [`pump::start`].

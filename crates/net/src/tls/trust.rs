@@ -12,6 +12,8 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, RootCertStore};
 use thiserror::Error;
 
+use super::pem::{describe, read_bounded};
+
 /// The name in the certificates of masters and of standalone slaves. These may get passwords.
 ///
 /// Its top-level domain is reserved, so no public authority has ever certified it.
@@ -38,7 +40,7 @@ impl Fingerprint {
     pub fn of_pem(pem: &[u8]) -> Result<Self, String> {
         let all = CertificateDer::pem_slice_iter(pem)
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| super::describe(&e))?;
+            .map_err(|e| describe(&e))?;
         all.last().map(Self::of).ok_or_else(|| "there is no certificate in it".to_owned())
     }
 }
@@ -81,7 +83,7 @@ impl TrustedAuthorities {
     /// # Errors
     /// The file cannot be read, or its content is no list of certificates.
     pub fn from_file(path: &Path) -> Result<Self, String> {
-        Self::from_pem(&File::open(path).and_then(super::read_bounded).map_err(|e| e.to_string())?)
+        Self::from_pem(&File::open(path).and_then(read_bounded).map_err(|e| e.to_string())?)
     }
 
     /// Parses certificates in PEM.
@@ -91,7 +93,7 @@ impl TrustedAuthorities {
     pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(pem) {
-            roots.add(certificate.map_err(|e| super::describe(&e))?).map_err(|e| e.to_string())?;
+            roots.add(certificate.map_err(|e| describe(&e))?).map_err(|e| e.to_string())?;
         }
         if roots.is_empty() {
             Err("there is no certificate in it".to_owned())

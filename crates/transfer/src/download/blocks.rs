@@ -1,19 +1,13 @@
-//! Arithmetic on blocks and pieces.
+//! Arithmetic on pieces.
 
 use std::ops::Range;
 
-use relais_proto::ContentHeader;
 use relais_proto::limits::PIECE;
 
 /// Returns the range of piece `index` of `size` bytes; empty beyond the end.
 pub(super) fn piece_range(index: u64, size: u64) -> Range<u64> {
     let start = index.saturating_mul(PIECE).min(size);
     start..start.saturating_add(PIECE).min(size)
-}
-
-/// Returns the required length of the next block if `left` bytes of the answer are missing.
-pub(super) fn block_length(header: &ContentHeader, left: u64) -> u32 {
-    u32::try_from(left).map_or(header.block_size, |left| left.min(header.block_size))
 }
 
 #[cfg(test)]

@@ -89,6 +89,8 @@ pub(super) struct Hashing<'scope, 'env> {
     table: &'env PieceTable,
     size: u64,
     begun: bool,
+    /// Hashes in this thread, for small content.
+    hasher: Hasher<'env>,
     thread: Option<Thread>,
     /// Dropping it ends the saving thread.
     saver: Option<Sender<()>>,
@@ -113,6 +115,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
             table,
             size: 0,
             begun: false,
+            hasher: Hasher::new(state, table),
             thread: None,
             saver: None,
             spare: Vec::new(),
@@ -148,18 +151,8 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
     fn start_thread(&mut self) -> Result<(), TransferError> {
         let (jobs, todo) = channel();
         let (give_back, used) = channel();
-        let (state, table) = (self.state, self.table);
-        let worker = Worker {
-            state,
-            table,
-            todo,
-            give_back,
-            backlog: VecDeque::new(),
-            waiting: None,
-            failed: None,
-            buffer: Vec::new(),
-        };
-        self.spawn("hash", move || worker.run())?;
+        let hasher = Hasher::new(self.state, self.table);
+        self.spawn("hash", move || hasher.run(&todo, &give_back))?;
         self.thread = Some(Thread { jobs, used });
         Ok(())
     }
@@ -214,30 +207,22 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         length: usize,
     ) -> Result<(), TransferError> {
         let place = PieceInBuffer { index, size: self.size };
-        if let Some(thread) = &self.thread {
-            return thread.jobs.send(HashJob::Bytes { place, buffer, length }).map_err(|_| gone());
-        }
-        self.table.set(index, place.value(&buffer[..length]));
-        self.spare.push(buffer);
-        Ok(())
+        self.submit(HashJob::Bytes { place, buffer, length })
     }
 
     /// Hashes pieces that are complete in the part file.
     pub(super) fn on_disk(&mut self, pieces: Range<u64>) -> Result<(), TransferError> {
-        if pieces.is_empty() {
-            return Ok(());
-        }
+        self.submit(HashJob::Disk { pieces, size: self.size })
+    }
+
+    /// Gives a job to the hashing thread, or does it here if there is none.
+    fn submit(&mut self, job: HashJob) -> Result<(), TransferError> {
         if let Some(thread) = &self.thread {
-            return thread.jobs.send(HashJob::Disk { pieces, size: self.size }).map_err(|_| gone());
+            return thread.jobs.send(job).map_err(|_| gone());
         }
-        let mut buffer = Vec::new();
-        for index in pieces {
-            let value = PieceInBuffer { index, size: self.size }
-                .read(self.state.part, &mut buffer)
-                .map_err(reading())?;
-            self.table.set(index, value);
-        }
-        Ok(())
+        self.spare.extend(self.hasher.work(job));
+        while self.hasher.read_back() {}
+        self.hasher.failed.take().map_or(Ok(()), |error| Err(reading()(error)))
     }
 
     /// Waits until all submitted pieces are hashed.
@@ -275,10 +260,8 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
 
     /// Drops all values; the next [`Self::begin`] is for another content.
     pub(super) fn reset(&mut self) -> Result<(), TransferError> {
-        if let Some(thread) = &self.thread {
-            thread.jobs.send(HashJob::Reset).map_err(|_| gone())?;
-            self.settle()?;
-        }
+        self.submit(HashJob::Reset)?;
+        self.settle()?;
         self.table.with(Vec::clear);
         self.begun = false;
         Ok(())
@@ -297,60 +280,73 @@ fn reading() -> impl FnOnce(io::Error) -> TransferError {
     TransferError::local("reading the part file back")
 }
 
-/// State of the hashing thread.
-struct Worker<'env> {
+/// Hashes pieces: new ones at once, and those to read back one by one.
+struct Hasher<'env> {
     state: &'env DownloadState<'env>,
     table: &'env PieceTable,
-    todo: Receiver<HashJob>,
-    give_back: Sender<Vec<u8>>,
     /// Pieces to read back.
     backlog: VecDeque<(Range<u64>, u64)>,
-    /// Notified when the backlog is empty.
-    waiting: Option<Sender<io::Result<()>>>,
     failed: Option<io::Error>,
     buffer: Vec<u8>,
 }
 
-impl Worker<'_> {
-    fn run(mut self) {
+impl<'env> Hasher<'env> {
+    fn new(state: &'env DownloadState<'env>, table: &'env PieceTable) -> Self {
+        Self { state, table, backlog: VecDeque::new(), failed: None, buffer: Vec::new() }
+    }
+
+    /// Hashes until the other end of `todo` is dropped.
+    fn run(mut self, todo: &Receiver<HashJob>, give_back: &Sender<Vec<u8>>) {
+        // Notified when the backlog is empty.
+        let mut waiting: Option<Sender<io::Result<()>>> = None;
         loop {
-            let idle = self.backlog.is_empty();
-            if idle && let Some(waiting) = self.waiting.take() {
-                // There is no receiver after the end of the download.
-                let _ = waiting.send(self.failed.take().map_or(Ok(()), Err));
-            }
-            let job = if idle {
-                self.todo.recv().map_err(|_| TryRecvError::Disconnected)
+            let job = if self.backlog.is_empty() {
+                if let Some(waiting) = waiting.take() {
+                    // There is no receiver after the end of the download.
+                    let _ = waiting.send(self.failed.take().map_or(Ok(()), Err));
+                }
+                todo.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
-                self.todo.try_recv()
+                todo.try_recv()
             };
             match job {
-                Ok(job) => self.work(job),
-                Err(TryRecvError::Empty) => self.read_back(),
+                Ok(HashJob::Settle(done)) => waiting = Some(done),
+                Ok(job) => {
+                    if let Some(buffer) = self.work(job) {
+                        // The receiving thread takes no buffers after the end of the download.
+                        let _ = give_back.send(buffer);
+                    }
+                }
+                Err(TryRecvError::Empty) => {
+                    self.read_back();
+                }
                 Err(TryRecvError::Disconnected) => return,
             }
         }
     }
 
-    fn work(&mut self, job: HashJob) {
+    /// Does a job, or puts it into the backlog; returns its buffer.
+    fn work(&mut self, job: HashJob) -> Option<Vec<u8>> {
         match job {
             HashJob::Bytes { place, buffer, length } => {
                 self.table.set(place.index, place.value(&buffer[..length]));
-                // The receiving thread takes no buffers after the end of the download.
-                let _ = self.give_back.send(buffer);
+                return Some(buffer);
             }
-            HashJob::Disk { pieces, size } => self.backlog.push_back((pieces, size)),
+            HashJob::Disk { pieces, size } if !pieces.is_empty() => {
+                self.backlog.push_back((pieces, size));
+            }
             HashJob::Reset => {
                 self.backlog.clear();
                 self.failed = None;
             }
-            HashJob::Settle(done) => self.waiting = Some(done),
+            HashJob::Disk { .. } | HashJob::Settle(_) => {}
         }
+        None
     }
 
-    /// Reads the next piece of the backlog and hashes it.
-    fn read_back(&mut self) {
-        let Some((pieces, size)) = self.backlog.front_mut() else { return };
+    /// Reads the next piece of the backlog and hashes it; returns whether there was one.
+    fn read_back(&mut self) -> bool {
+        let Some((pieces, size)) = self.backlog.front_mut() else { return false };
         let place = PieceInBuffer { index: pieces.start, size: *size };
         pieces.start += 1;
         if pieces.is_empty() {
@@ -360,5 +356,6 @@ impl Worker<'_> {
             Ok(value) => self.table.set(place.index, value),
             Err(e) => self.failed = Some(e),
         }
+        true
     }
 }

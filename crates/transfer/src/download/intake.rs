@@ -8,27 +8,16 @@ use std::time::{Duration, Instant};
 
 use relais_net::{Connection, MinimumThroughput};
 use relais_proto::limits::PIECE;
-use relais_proto::{ContentHeader, Digest, Reply};
+use relais_proto::{ContentHeader, Digest};
 
-use super::blocks::{block_length, piece_range};
+use super::blocks::piece_range;
 use super::hashing::Hashing;
 use super::state::DownloadState;
 use crate::error::{Fault, TransferError};
-use crate::exchange::{ContentFrame, KeepAlives, answer, content_frame};
+use crate::exchange::read_content;
 
 /// Longest time before received bytes are written.
 const WRITE_EVERY: Duration = Duration::from_millis(250);
-/// Smallest read size in bytes.
-///
-/// The bytes of a failed read are lost, so reading starts small and grows while the bytes arrive
-/// fast.
-const READ_LEAST: usize = 4 * 1024;
-/// Largest read size in bytes.
-const READ_MOST: usize = 256 * 1024;
-/// A faster read doubles the next read size.
-const FAST: Duration = Duration::from_millis(20);
-/// A slower read halves the next read size.
-const SLOW: Duration = Duration::from_millis(200);
 
 /// Receives the blocks after `header` and the end; returns the digest of the whole content.
 ///
@@ -41,14 +30,10 @@ pub(super) fn take_in<'env>(
     moved: &mut u64,
 ) -> Result<Digest, Fault> {
     let mut intake = Intake::new(header, state, hashing);
-    let result = intake.blocks(from, header, moved);
+    let result = read_content(from, header, |from, length| intake.block(from, length, moved));
     // Also after a failure, because the received bytes are good.
     intake.finish()?;
-    result?;
-    match answer(from)? {
-        Reply::End { digest } => Ok(digest),
-        other => Err(Fault::unexpected(&other)),
-    }
+    result
 }
 
 struct Intake<'a, 'scope, 'env> {
@@ -65,12 +50,7 @@ struct Intake<'a, 'scope, 'env> {
     begun: usize,
     unwritten: usize,
     filled: usize,
-    /// Current read size in bytes.
-    step: usize,
     pace: MinimumThroughput,
-    /// Bytes that the throughput check has not counted yet.
-    untold: u64,
-    last_look: Instant,
     last_write: Instant,
 }
 
@@ -93,10 +73,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
             begun: 0,
             unwritten: 0,
             filled: 0,
-            step: READ_LEAST,
             pace: MinimumThroughput::new(now),
-            untold: 0,
-            last_look: now,
             last_write: now,
         };
         intake.enter(header.offset / PIECE, place);
@@ -111,39 +88,6 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
         (self.begun, self.unwritten, self.filled) = (place, place, place);
     }
 
-    /// Receives all blocks.
-    fn blocks(
-        &mut self,
-        from: &mut Connection,
-        header: &ContentHeader,
-        moved: &mut u64,
-    ) -> Result<(), Fault> {
-        let mut left = header.length;
-        while left > 0 {
-            let expected = block_length(header, left);
-            self.block_header(from, expected)?;
-            self.block(from, expected as usize, moved)?;
-            left -= u64::from(expected);
-        }
-        Ok(())
-    }
-
-    /// Reads headers up to the next block, which must have the `expected` length.
-    fn block_header(&mut self, from: &mut Connection, expected: u32) -> Result<(), Fault> {
-        let mut keepalives = KeepAlives::new();
-        loop {
-            match content_frame(from, &mut keepalives)? {
-                ContentFrame::Block(len) if len == expected => return Ok(()),
-                ContentFrame::Block(len) => {
-                    return Err(Fault::bad_value("length of a block", len.into()));
-                }
-                // A slow disk at the server: more blocks follow.
-                ContentFrame::KeepAlive => self.look(from)?,
-                ContentFrame::End(other) => return Err(Fault::unexpected(&other)),
-            }
-        }
-    }
-
     /// Receives the bytes of one block.
     fn block(
         &mut self,
@@ -155,42 +99,23 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
             if self.buffer.is_empty() {
                 self.buffer = self.hashing.buffer(self.length)?;
             }
-            let take = left.min(self.length - self.filled).min(self.step);
-            from.read_exact_into(&mut self.buffer[self.filled..self.filled + take])?;
-            left -= take;
-            self.filled += take;
-            self.untold += take as u64;
-            *moved += take as u64;
+            let end = self.length.min(self.filled + left);
+            let got = from.read_some_into(&mut self.buffer[self.filled..end])?;
+            left -= got;
+            self.filled += got;
+            *moved += got as u64;
             if self.filled == self.length {
                 self.close_piece()?;
             }
-            self.look(from)?;
-        }
-        Ok(())
-    }
-
-    /// Checks the clock if time may have passed.
-    ///
-    /// It skips the check while bytes are available, unless many were read since. Small blocks
-    /// nearly always leave a part of the next one available.
-    fn look(&mut self, from: &Connection) -> Result<(), Fault> {
-        if from.has_input() && self.untold < READ_LEAST as u64 {
-            return Ok(());
-        }
-        let now = Instant::now();
-        self.pace.moved(std::mem::take(&mut self.untold), now)?;
-        match now.duration_since(self.last_look) {
-            took if took < FAST => self.step = (self.step * 2).min(READ_MOST),
-            took if took > SLOW => self.step = (self.step / 2).max(READ_LEAST),
-            _ => {}
-        }
-        self.last_look = now;
-        if now.duration_since(self.last_write) >= WRITE_EVERY {
-            self.write()?;
-            self.last_write = now;
-            self.hashing.save_from_now_on()?;
-            if self.state.is_interrupted_now() {
-                return Err(TransferError::Interrupted.into());
+            let now = Instant::now();
+            self.pace.moved(got as u64, now)?;
+            if now.duration_since(self.last_write) >= WRITE_EVERY {
+                self.write()?;
+                self.last_write = now;
+                self.hashing.save_from_now_on()?;
+                if self.state.is_interrupted_now() {
+                    return Err(TransferError::Interrupted.into());
+                }
             }
         }
         Ok(())

@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use relais_net::{Connection, MinimumThroughput};
-use relais_proto::{ContentHeader, Digest, FrameType, Reply, WireError};
+use relais_proto::{ContentHeader, Digest};
 
 use super::handler::SMALL;
 use crate::error::Fault;
-use crate::exchange::{ContentFrame, KeepAlives, content_frame};
+use crate::exchange::read_content;
 
 /// Buffer size before the first byte of content. It then doubles with the received bytes.
 const LEAST_ROOM: usize = 64 * 1024;
@@ -33,49 +33,13 @@ pub(super) fn take_in(
     buffer: &mut Vec<u8>,
     came: &mut u64,
 ) -> Result<Digest, Fault> {
-    let now = Instant::now();
-    let (mut pace, mut keepalives) = (MinimumThroughput::new(now), KeepAlives::new());
-    let mut left = header.length;
-    let (mut filled, mut untold) = (0, 0);
-    while left > 0 {
-        // The rest is at most SMALL, so the length of a block is too.
-        let expected =
-            u32::try_from(left).map_or(header.block_size, |left| left.min(header.block_size));
-        match next(from, &mut keepalives)? {
-            Ok(len) if len == expected => {}
-            Ok(len) => return Err(Fault::bad_value("block length", len.into())),
-            Err(reply) => return Err(Fault::unexpected(&reply)),
-        }
-        let end = filled + expected as usize;
-        read_block(from, buffer, filled, end, came)?;
-        filled = end;
-        left -= u64::from(expected);
-        untold += u64::from(expected);
-        if !from.has_input() {
-            pace.moved(std::mem::take(&mut untold), Instant::now())?;
-        }
-    }
-    match next(from, &mut keepalives)? {
-        Err(Reply::End { digest })
-            if header.digest.is_some_and(|announced| announced != digest) =>
-        {
-            Err(Fault::bad_value("digest at the end", 0))
-        }
-        Err(Reply::End { digest }) => Ok(digest),
-        Err(reply) => Err(Fault::unexpected(&reply)),
-        Ok(_) => Err(WireError::Unexpected(FrameType::Block.number()).into()),
-    }
-}
-
-/// Reads the next frame other than a keep-alive: the length of a block, or the end.
-fn next(from: &mut Connection, keepalives: &mut KeepAlives) -> Result<Result<u32, Reply>, Fault> {
-    loop {
-        match content_frame(from, keepalives)? {
-            ContentFrame::Block(len) => return Ok(Ok(len)),
-            ContentFrame::KeepAlive => {}
-            ContentFrame::End(reply) => return Ok(Err(reply)),
-        }
-    }
+    let mut pace = MinimumThroughput::new(Instant::now());
+    let mut filled = 0;
+    read_content(from, header, |from, length| {
+        read_block(from, buffer, filled, filled + length, came)?;
+        filled += length;
+        Ok(pace.moved(length as u64, Instant::now())?)
+    })
 }
 
 /// Reads a block to its place from `at` to `end`. The buffer grows to at most twice the received

@@ -1,7 +1,5 @@
 //! A request of the pipeline, kept until its answer arrives.
 
-use std::rc::Rc;
-
 use relais_proto::{Digest, Expect, GetRequest, IfMatch, PutRequest, Request};
 
 use super::handler::{PipelineRequest, SMALL};
@@ -27,10 +25,10 @@ pub(super) struct PendingRequest {
     pub ends: u64,
 }
 
-/// Content of a put. The outbox shares it while it is sent.
+/// Content of a put.
 #[derive(Debug)]
 pub(super) struct Upload {
-    pub content: Rc<Vec<u8>>,
+    pub content: Vec<u8>,
     pub digest: Digest,
 }
 
@@ -79,10 +77,7 @@ impl PendingRequest {
                         request.path
                     )));
                 }
-                upload = Some(Upload {
-                    digest: Digest(blake3::hash(&content).into()),
-                    content: Rc::new(content),
-                });
+                upload = Some(Upload { digest: Digest(blake3::hash(&content).into()), content });
                 Request::Put(PutRequest { size: Some(size), offset: 0, ..request })
             }
         };

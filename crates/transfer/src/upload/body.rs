@@ -3,7 +3,7 @@
 //! Reads at explicit offsets and writes nothing.
 
 use std::borrow::Cow;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
 use relais_proto::{Expect, FileTime, Mode, PutRequest};
@@ -16,24 +16,14 @@ use crate::send::read_full;
 pub(super) const SMALL: u64 = 256 * 1024;
 
 /// Metadata that distinguishes two states of a file. No program can set the ctime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Snapshot {
-    device: u64,
-    inode: u64,
-    size: u64,
-    mtime: (i64, i64),
-    ctime: (i64, i64),
-}
+#[derive(Debug, PartialEq, Eq)]
+struct Snapshot([i64; 4], [u64; 3]);
 
 impl Snapshot {
-    fn of(meta: &Metadata) -> Self {
-        Self {
-            device: meta.dev(),
-            inode: meta.ino(),
-            size: meta.size(),
-            mtime: (meta.mtime(), meta.mtime_nsec()),
-            ctime: (meta.ctime(), meta.ctime_nsec()),
-        }
+    fn of(file: &File) -> Result<Self, TransferError> {
+        let meta = file.metadata().map_err(TransferError::reading)?;
+        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+        Ok(Self(times, [meta.dev(), meta.ino(), meta.size()]))
     }
 }
 
@@ -55,8 +45,8 @@ pub(super) struct Body<'a> {
 impl<'a> Body<'a> {
     /// Takes a file in its current state, if it still has the size that the caller knows.
     pub(super) fn of_file(source: &UploadSource<'a>) -> Result<Self, TransferError> {
-        let snapshot = Snapshot::of(&source.file.metadata().map_err(TransferError::reading)?);
-        if snapshot.size != source.size {
+        let snapshot = Snapshot::of(source.file)?;
+        if snapshot.1[2] != source.size {
             return Err(TransferError::SourceChanged);
         }
         let place = ContentSource::File(source.file, snapshot);
@@ -105,8 +95,11 @@ impl<'a> Body<'a> {
         match &self.place {
             ContentSource::Memory(_) => Ok(()),
             ContentSource::File(file, snapshot) => {
-                let now = Snapshot::of(&file.metadata().map_err(TransferError::reading)?);
-                if now == *snapshot { Ok(()) } else { Err(TransferError::SourceChanged) }
+                if Snapshot::of(file)? == *snapshot {
+                    Ok(())
+                } else {
+                    Err(TransferError::SourceChanged)
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SendFlags;
 
 use crate::error::{Fault, TransferError};
-use crate::send::{FileEnd, send_file, send_queued};
+use crate::send::{SendOutcome, send_file, send_queued};
 
 /// Bytes in one `Data` frame.
 pub(super) const FRAME: u32 = 1024 * 1024;
@@ -78,9 +78,9 @@ pub(super) fn send_from_file(
     let mut taken = SendProgress::new();
     to.output().extend_from_slice(&FrameHeader { kind: FrameType::Data, len }.to_bytes());
     match send_file(to, file, at, len, |to, sent| taken.moved(to, sent)) {
-        Ok(FileEnd::Whole) => Ok(()),
-        Ok(FileEnd::Short(_)) => Err(TransferError::SourceChanged.into()),
-        Ok(FileEnd::Unreadable(_, e)) => Err(TransferError::reading(e).into()),
+        Ok((SendOutcome::Whole, _)) => Ok(()),
+        Ok((SendOutcome::Short, _)) => Err(TransferError::SourceChanged.into()),
+        Ok((SendOutcome::Unreadable(e), _)) => Err(TransferError::reading(e).into()),
         Err(fault) => Err(reason(to, fault)),
     }
 }

@@ -23,11 +23,11 @@ use relais_proto::{
 use super::{CompletedDownload, Progress, Resume, download};
 use crate::TransferError;
 use crate::ranges::Ranges;
-use crate::test_support::{Servers, digest_of, encode};
+use crate::tests::{Servers, digest_of, encode};
 
 /// Bytes that differ from place to place.
 fn bytes(len: u64) -> Vec<u8> {
-    crate::test_support::bytes(usize::try_from(len).unwrap())
+    crate::tests::bytes(usize::try_from(len).unwrap())
 }
 
 fn sessions(servers: &[&Server]) -> Servers {

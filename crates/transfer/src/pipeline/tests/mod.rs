@@ -20,7 +20,7 @@ use relais_proto::{
 
 use super::{PipelineHandler, PipelineReply, PipelineRequest, PipelineStats, SMALL, run};
 use crate::TransferError;
-use crate::test_support::{Servers, bytes, digest_of, encode};
+use crate::tests::{Servers, bytes, digest_of, encode};
 use server::{Server, Tree};
 
 const MTIME: FileTime = FileTime { seconds: 1_700_000_000, nanos: 5 };

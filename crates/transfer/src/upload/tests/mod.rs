@@ -20,7 +20,7 @@ use relais_proto::{
 
 use super::{CompletedUpload, Progress, UploadSource, UploadTarget, put, put_stream};
 use crate::TransferError;
-use crate::test_support::{Servers, bytes, digest_of};
+use crate::tests::{Servers, bytes, digest_of};
 use server::{Cluster, Script, Server};
 
 const MODE: Mode = Mode::new(0o750);

@@ -1,0 +1,45 @@
+//! What both sides of TLS share: settings, and the facts about an encrypted connection.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+
+use super::trust::ServerIdentity;
+
+/// The ALPN protocol name.
+pub(super) const PROTOCOL: &[u8] = b"relais";
+/// The exporter label of the channel binding, after `tls-exporter` of RFC 9266.
+const BINDING: &[u8] = b"EXPORTER-Channel-ChannelBinding";
+
+/// A value that the two ends of one TLS session share; it ties a proof to that session.
+pub type ChannelBinding = [u8; 32];
+
+/// Facts about an encrypted connection.
+#[derive(Debug, Clone, Copy)]
+pub struct TlsInfo {
+    /// The channel binding, which ties proofs to this connection.
+    pub binding: ChannelBinding,
+    /// The identity of the server; none with [`TrustPolicy::Anyone`].
+    pub identity: Option<ServerIdentity>,
+}
+
+/// The cryptographic provider of all TLS configurations.
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+pub(super) fn other(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// Computes the channel binding of a connection.
+pub(super) fn binding(
+    export: impl FnOnce(
+        ChannelBinding,
+        &'static [u8],
+        Option<&'static [u8]>,
+    ) -> Result<ChannelBinding, rustls::Error>,
+) -> Result<ChannelBinding, rustls::Error> {
+    export([0; 32], BINDING, Some(&[]))
+}
