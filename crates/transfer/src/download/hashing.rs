@@ -252,12 +252,6 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         self.table.set(index, None);
     }
 
-    /// Keeps the first `count` values, for content of `size` bytes.
-    pub(super) fn keep_first(&mut self, count: usize, size: u64) {
-        self.table.with(|values| values.truncate(count));
-        self.size = size;
-    }
-
     /// Drops all values; the next [`Self::begin`] is for another content.
     pub(super) fn reset(&mut self) -> Result<(), TransferError> {
         self.submit(HashJob::Reset)?;

@@ -12,7 +12,7 @@ use relais_proto::{ContentHeader, Digest, ErrorCode, GetRequest, IfMatch, Mode, 
 use super::content::{CompletedDownload, Progress, Resume};
 use super::hashing::{Hashing, PieceTable};
 use super::state::DownloadState;
-use super::verify::{Verification, compare, salvage, verify};
+use super::verify::{Verification, identify, verify};
 use super::{intake, requests};
 use crate::action::{Action, Purpose};
 use crate::error::{Fault, TransferError};
@@ -59,10 +59,8 @@ struct DownloadLoop<'scope, 'env> {
     mode: Mode,
     /// Whether the start of this content was reported.
     announced: bool,
-    /// Whether the content must be compared with a server's copy before it continues.
-    must_compare: bool,
-    /// Size of the part file at the start, until the bytes beyond the good ones are checked.
-    found: Option<u64>,
+    /// Whether the server may have the content although it does not know it by its identity.
+    must_identify: bool,
     /// Whether an answer is unfinished, so the connection is unusable for other requests.
     unfinished: bool,
     /// Whether blocks of another content than expected follow.
@@ -97,11 +95,7 @@ impl<'scope, 'env> DownloadLoop<'scope, 'env> {
             // Only the owner may read the file until a header sets the mode.
             mode: Mode::new(0o600),
             announced: false,
-            must_compare: false,
-            found: state
-                .content()
-                .filter(|content| content.good.prefix() < state.found)
-                .map(|_| state.found),
+            must_identify: false,
             unfinished: false,
             in_content: false,
             accepted: false,
@@ -138,14 +132,9 @@ impl<'scope, 'env> DownloadLoop<'scope, 'env> {
         let server = sessions.connection()?;
         self.server = Some(server.peer());
         self.unfinished = true;
-        if self.must_compare {
-            let content = compare(server, self.path, self.state, &mut self.hashing)?;
-            self.state.know(content)?;
-            self.must_compare = false;
-        }
-        if let Some(end) = self.found {
-            salvage(server, self.path, self.state, end)?;
-            self.found = None;
+        if self.must_identify {
+            identify(server, self.path, self.state)?;
+            self.must_identify = false;
         }
         let header = requests::ask_for_content(server, &self.next_request())?;
         self.accept(&header, server.peer())?;
@@ -188,8 +177,8 @@ impl<'scope, 'env> DownloadLoop<'scope, 'env> {
         let mut unfinished = std::mem::take(&mut self.unfinished);
         if let Fault::Refused(refusal) = &fault {
             unfinished = in_content;
-            if refusal.code == ErrorCode::Changed && self.can_compare() {
-                self.must_compare = true;
+            if refusal.code == ErrorCode::Changed && self.can_identify() {
+                self.must_identify = true;
                 return Ok(());
             }
         }
@@ -266,14 +255,14 @@ impl<'scope, 'env> DownloadLoop<'scope, 'env> {
     }
 
     /// Returns whether a copy may be the same although another server says otherwise.
-    fn can_compare(&self) -> bool {
-        !self.must_compare
+    fn can_identify(&self) -> bool {
+        !self.must_identify
             && matches!(requests::if_match(self.state.content().as_ref()), IfMatch::Identity(_))
     }
 
     fn restart(&mut self, why: &str) -> Result<(), TransferError> {
         (self.rounds, self.resumed_from, self.restarted) = (0, 0, true);
-        (self.announced, self.must_compare, self.found) = (false, false, None);
+        (self.announced, self.must_identify) = (false, false);
         self.state.restart(why)?;
         self.hashing.reset()
     }

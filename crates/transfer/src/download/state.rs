@@ -39,8 +39,6 @@ struct KnownContent {
 
 /// Shared state; see the module.
 pub(super) struct DownloadState<'a> {
-    /// Size of the part file at the start.
-    pub(super) found: u64,
     /// File that receives the content.
     pub(super) part: &'a File,
     progress: Mutex<&'a mut dyn Progress>,
@@ -56,6 +54,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<'a> DownloadState<'a> {
     /// Starts from `resume`, as far as the part file is long enough.
+    ///
+    /// A killed process has written more than it had recorded. Those bytes count as well, until
+    /// the verification at the end.
     pub(super) fn new(
         part: &'a File,
         resume: Option<Resume>,
@@ -64,7 +65,9 @@ impl<'a> DownloadState<'a> {
         let length =
             part.metadata().map_err(TransferError::local("looking at the part file"))?.len();
         let content = resume.map(|mut resume| {
-            resume.good.clip(length.min(resume.size));
+            let there = length.min(resume.size);
+            resume.good.clip(there);
+            resume.good.insert(resume.good.end()..there);
             resume
         });
         if content.is_none() && length > 0 {
@@ -73,7 +76,7 @@ impl<'a> DownloadState<'a> {
         let saved = content.as_ref().map(|content| (0, content.good.clone()));
         let book =
             KnownContent { content, generation: 0, saved, sync_failed: None, unsyncable: false };
-        Ok(Self { found: length, part, progress: Mutex::new(progress), book: Mutex::new(book) })
+        Ok(Self { part, progress: Mutex::new(progress), book: Mutex::new(book) })
     }
 
     /// Returns the known facts about the content.

@@ -1,15 +1,14 @@
 //! Verifies the part file: checks the digest at the end and finds damaged pieces.
 //!
-//! If no common digest is known, it compares the part file with another server's copy.
+//! If no common digest is known, it takes that of another server.
 
 use relais_net::Connection;
-use relais_proto::limits::PIECE;
 use relais_proto::{Digest, ErrorCode, IfMatch, Refusal, TreePath};
 
 use super::blocks::piece_range;
 use super::content::Resume;
 use super::hashing::Hashing;
-use super::requests::{ask_for_digest, ask_for_pieces, if_match};
+use super::requests::{ask_for_digest, ask_for_pieces};
 use super::state::DownloadState;
 use crate::action::{Action, Purpose, action};
 use crate::error::{Fault, TransferError};
@@ -130,77 +129,27 @@ fn their_values(
     }
 }
 
-/// Checks the bytes of the part file beyond the good ones, up to `end`.
+/// Finds out whether a server has the known content although it has another identity there.
 ///
-/// A killed process may have written more than it recorded. Pieces that equal the server's are
-/// kept. A wrong value from the server is detected by the digest at the end.
-pub(super) fn salvage(
-    server: &mut Connection,
-    path: &TreePath,
-    state: &DownloadState<'_>,
-    end: u64,
-) -> Result<(), Fault> {
-    let Some(known) = state.content() else { return Ok(()) };
-    let end = end.min(known.size);
-    let first = known.good.prefix() / PIECE;
-    // The last piece may be short; all others must be complete.
-    let behind = if end == known.size { relais_tree::piece_count(known.size) } else { end / PIECE };
-    let Some(count) = u32::try_from(behind.saturating_sub(first)).ok().filter(|count| *count > 0)
-    else {
-        return Ok(());
-    };
-    let read = relais_tree::piece_values(state.part, known.size, first, count, &mut |_| Ok(()));
-    let ours = read.map_err(TransferError::local("reading the part file"))?;
-    let theirs = match ask_for_pieces(server, path, if_match(Some(&known)), first, count.into()) {
-        Ok(theirs) => theirs,
-        // The request for the content gets the same refusal, and handles it.
-        Err(Fault::Refused(_)) => return Ok(()),
-        Err(stop) => return Err(stop),
-    };
-    for (index, _) in
-        (first..).zip(ours.iter().zip(&theirs)).filter(|(_, (ours, theirs))| ours == theirs)
-    {
-        state.with(|content| content.good.insert(piece_range(index, known.size)));
-    }
-    Ok(())
-}
-
-/// Compares the local pieces with those of the server's copy; returns the common content.
+/// The size must be equal, and the server's digest counts from then on. Bytes that differ are
+/// found by the verification at the end.
 ///
 /// # Errors
-/// Code `changed` if the copies differ, or nothing can be compared.
-pub(super) fn compare(
+/// Code `changed` if it is another content.
+pub(super) fn identify(
     server: &mut Connection,
     path: &TreePath,
     state: &DownloadState<'_>,
-    hashing: &mut Hashing<'_, '_>,
-) -> Result<Resume, Fault> {
-    let different = |why: &str| Err(Fault::Refused(Refusal::new(ErrorCode::Changed, why)));
-    let Some(known) = state.content() else { return different("nothing is known of it") };
-    hashing.begin(known.size)?;
-    hashing.settle()?;
-    // There may be values for pieces after a gap; only those before it are kept.
-    let whole = usize::try_from(known.good.prefix() / PIECE).unwrap_or(0);
-    let ours: Vec<Digest> =
-        hashing.values(|values| values.iter().take(whole).map_while(|v| *v).collect());
-    if ours.is_empty() {
-        return different("too little of it had come to compare it");
-    }
+) -> Result<(), Fault> {
     let (size, digest) = ask_for_digest(server, path)?;
-    let Some(digest) = digest else { return different("the server does not tell its digest") };
-    let count = ours.len() as u64;
-    if size / PIECE < count {
-        return different("it is shorter now");
+    let same = |content: &mut Resume| {
+        (content.digest, content.identity) = (digest, None);
+        content.size == size && digest.is_some()
+    };
+    if state.with(same) == Some(true) {
+        return Ok(());
     }
-    match ask_for_pieces(server, path, IfMatch::Digest(digest), 0, count) {
-        Ok(theirs) if theirs == ours => {}
-        Ok(_) => return different("it has other bytes now"),
-        Err(stop) => return Err(stop),
-    }
-    hashing.keep_first(ours.len(), size);
-    let mut good = known.good;
-    good.clip(count * PIECE);
-    Ok(Resume { size, digest: Some(digest), identity: None, good, ..known })
+    Err(Fault::Refused(Refusal::new(ErrorCode::Changed, "the file was replaced")))
 }
 
 /// Reports a part file that keeps losing its bytes.
