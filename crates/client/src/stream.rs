@@ -144,7 +144,9 @@ impl OutputStream {
         if self.servers.last() != Some(&from.peer()) {
             self.servers.push(from.peer());
         }
-        let digest = read_content(from, &header, |from, length| self.block(from, length, output))?;
+        let digest = read_content(from, &header, |from, length| {
+            length.map_or(Ok(()), |length| self.block(from, length, output))
+        })?;
         self.verify_digest(digest)
     }
 

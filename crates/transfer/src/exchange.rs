@@ -50,14 +50,15 @@ pub fn answer_or_wait(
 
 /// Reads content after its header: all blocks and the end; returns the digest of the end.
 ///
-/// `block` gets the length of each block, and has to read that many bytes.
+/// `block` gets the length of each block, and has to read that many bytes. It gets `None` for a
+/// keep-alive.
 ///
 /// # Errors
 /// As [`ask`]; errors of `block`.
 pub fn read_content(
     from: &mut Connection,
     header: &ContentHeader,
-    mut block: impl FnMut(&mut Connection, usize) -> Result<(), Fault>,
+    mut block: impl FnMut(&mut Connection, Option<usize>) -> Result<(), Fault>,
 ) -> Result<Digest, Fault> {
     let mut left = header.length;
     while left > 0 {
@@ -75,8 +76,9 @@ pub fn read_content(
             if let Some(other) = keepalives.pass(from.read_reply_of(frame)?)? {
                 return Err(Fault::unexpected(&other));
             }
+            block(from, None)?;
         }
-        block(from, expected as usize)?;
+        block(from, Some(expected as usize))?;
         left -= u64::from(expected);
     }
     match answer(from)? {

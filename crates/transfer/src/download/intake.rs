@@ -30,7 +30,10 @@ pub(super) fn take_in<'env>(
     moved: &mut u64,
 ) -> Result<Digest, Fault> {
     let mut intake = Intake::new(header, state, hashing);
-    let result = read_content(from, header, |from, length| intake.block(from, length, moved));
+    let result = read_content(from, header, |from, length| match length {
+        Some(length) => intake.block(from, length, moved),
+        None => intake.look(0),
+    });
     // Also after a failure, because the received bytes are good.
     intake.finish()?;
     result
@@ -107,15 +110,21 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
             if self.filled == self.length {
                 self.close_piece()?;
             }
-            let now = Instant::now();
-            self.pace.moved(got as u64, now)?;
-            if now.duration_since(self.last_write) >= WRITE_EVERY {
-                self.write()?;
-                self.last_write = now;
-                self.hashing.save_from_now_on()?;
-                if self.state.is_interrupted_now() {
-                    return Err(TransferError::Interrupted.into());
-                }
+            self.look(got as u64)?;
+        }
+        Ok(())
+    }
+
+    /// Checks the clock after `got` more bytes, or a keep-alive.
+    fn look(&mut self, got: u64) -> Result<(), Fault> {
+        let now = Instant::now();
+        self.pace.moved(got, now)?;
+        if now.duration_since(self.last_write) >= WRITE_EVERY {
+            self.write()?;
+            self.last_write = now;
+            self.hashing.save_from_now_on()?;
+            if self.state.is_interrupted_now() {
+                return Err(TransferError::Interrupted.into());
             }
         }
         Ok(())

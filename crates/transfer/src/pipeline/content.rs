@@ -36,6 +36,7 @@ pub(super) fn take_in(
     let mut pace = MinimumThroughput::new(Instant::now());
     let mut filled = 0;
     read_content(from, header, |from, length| {
+        let Some(length) = length else { return Ok(()) };
         read_block(from, buffer, filled, filled + length, came)?;
         filled += length;
         Ok(pace.moved(length as u64, Instant::now())?)
