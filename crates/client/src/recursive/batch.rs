@@ -4,7 +4,6 @@
 //! interruption or without a server.
 
 use std::collections::HashSet;
-use std::time::Instant;
 
 use relais_proto::{ErrorCode, TreePath};
 use relais_tree::TreeError;
@@ -133,37 +132,5 @@ impl<'a> Batch<'a> {
     /// The local folder no longer exists.
     pub fn log_name(&self, shell: &Shell, node: &Node, target: &LocalTarget) -> Result<String> {
         if node.size > MIN_LOGGED_SIZE { shell.local.log_name(target) } else { Ok(String::new()) }
-    }
-
-    /// Repeats `round` with the names that it returns, while changes are not possible.
-    ///
-    /// The repetition ends when no name is left or the retry time is over.
-    pub fn retry_in_rounds(
-        &mut self,
-        shell: &mut Shell,
-        nodes: &[Node],
-        mut picks: Vec<usize>,
-        mut round: impl FnMut(&mut Self, &mut Shell, &[usize]) -> Result<Vec<usize>>,
-    ) {
-        let until = Instant::now() + shell.session.retry();
-        while !picks.is_empty() {
-            let mut why = String::new();
-            let next = round(self, shell, &picks).and_then(|again| {
-                why = shell.session.why_no_changes("changes are not possible now");
-                let more = again.is_empty() || shell.session.wait_for_changes(until)?;
-                Ok((again, more))
-            });
-            match next {
-                Ok((again, true)) => picks = again,
-                Ok((again, false)) => {
-                    for at in again {
-                        let failure = failure!(NoChanges, "{why}");
-                        self.fail(&mut shell.output, &nodes[at].path, failure);
-                    }
-                    return;
-                }
-                Err(failure) => return self.fail_remaining(&mut shell.output, failure),
-            }
-        }
     }
 }

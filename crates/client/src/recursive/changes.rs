@@ -32,20 +32,20 @@ pub fn make_local(batch: &mut Batch<'_>, shell: &mut Shell, nodes: &[Node], pick
 
 /// Makes remote folders, parents first. An existing folder is a success.
 pub fn make_remote(batch: &mut Batch<'_>, shell: &mut Shell, nodes: &[Node], picks: &[usize]) {
-    batch.retry_in_rounds(shell, nodes, picks.to_vec(), |batch, shell, picks| {
-        let picks = batch.open_picks(nodes, picks);
-        let (round, ran) = ask(batch, shell, nodes, &picks, NameChange::MakeFolder);
-        batch.report.summary.folders += round.done;
-        for (at, failure) in round.refused {
-            let path = &nodes[at].path;
-            // Only the first refused folder is reported, not the folders below it.
-            if !is_covered(&batch.blocked_folders, path) {
-                batch.fail(&mut shell.output, path, failure);
-            }
-            batch.blocked_folders.insert(path.clone());
+    let picks = batch.open_picks(nodes, picks);
+    let (changed, ran) = ask(batch, shell, nodes, &picks, NameChange::MakeFolder);
+    batch.report.summary.folders += changed.done;
+    for (at, failure) in changed.refused {
+        let path = &nodes[at].path;
+        // Only the first refused folder is reported, not the folders below it.
+        if !is_covered(&batch.blocked_folders, path) {
+            batch.fail(&mut shell.output, path, failure);
         }
-        ran.map(|()| round.again)
-    });
+        batch.blocked_folders.insert(path.clone());
+    }
+    if let Err(failure) = ran {
+        batch.fail_remaining(&mut shell.output, failure);
+    }
 }
 
 /// Removes local names, deepest first; returns the number of removed names.
@@ -77,16 +77,14 @@ pub fn remove_remote(
     nodes: &[Node],
     picks: &[usize],
 ) -> u64 {
-    let mut gone = 0;
-    batch.retry_in_rounds(shell, nodes, picks.to_vec(), |batch, shell, picks| {
-        let (round, ran) = ask(batch, shell, nodes, picks, NameChange::Remove);
-        gone += round.done;
-        for (at, failure) in round.refused {
-            batch.fail(&mut shell.output, &nodes[at].path, failure);
-        }
-        ran.map(|()| round.again)
-    });
-    gone
+    let (changed, ran) = ask(batch, shell, nodes, picks, NameChange::Remove);
+    for (at, failure) in changed.refused {
+        batch.fail(&mut shell.output, &nodes[at].path, failure);
+    }
+    if let Err(failure) = ran {
+        batch.fail_remaining(&mut shell.output, failure);
+    }
+    changed.done
 }
 
 /// A change of the remote tree.
@@ -103,7 +101,6 @@ enum NameChange {
 enum RefusalAction {
     Done,
     NotNeeded,
-    Again,
     Refused,
 }
 
@@ -115,30 +112,21 @@ impl NameChange {
         }
     }
 
-    /// Classifies a refusal; `waiting` means that an earlier name will be retried.
-    fn refused(self, code: ErrorCode, waiting: bool) -> RefusalAction {
+    /// Classifies a refusal.
+    fn refused(self, code: ErrorCode) -> RefusalAction {
         match (self, code) {
-            (_, ErrorCode::NoChanges) => RefusalAction::Again,
             (Self::MakeFolder, ErrorCode::Exists) => RefusalAction::Done,
             (Self::Remove, ErrorCode::NotFound) => RefusalAction::NotNeeded,
-            // Its parent must be made first, or its content must be removed first.
-            (Self::MakeFolder, ErrorCode::NotFound) | (Self::Remove, ErrorCode::NotEmpty)
-                if waiting =>
-            {
-                RefusalAction::Again
-            }
             _ => RefusalAction::Refused,
         }
     }
 }
 
-/// The result of one round; names are indices of nodes.
+/// The result of the requests; names are indices of nodes.
 #[derive(Default)]
-struct RoundResult {
+struct ChangedNames {
     /// Number of names that were made or removed.
     done: u64,
-    /// Names to retry later.
-    again: Vec<usize>,
     refused: Vec<(usize, Failure)>,
 }
 
@@ -151,17 +139,17 @@ fn ask(
     nodes: &[Node],
     picks: &[usize],
     change: NameChange,
-) -> (RoundResult, Result<()>) {
+) -> (ChangedNames, Result<()>) {
     let mut names = NameRequests {
         nodes,
         base: batch.base,
         picks: picks.iter(),
         change,
         ids: &mut batch.ids,
-        round: RoundResult::default(),
+        changed: ChangedNames::default(),
     };
     let ran = converse(&mut shell.session, &shell.notices, &shell.interrupt, &mut names);
-    (names.round, ran.map(drop))
+    (names.changed, ran.map(drop))
 }
 
 /// Requests the changes; a request's number is the index of its node.
@@ -171,7 +159,7 @@ struct NameRequests<'a> {
     picks: std::slice::Iter<'a, usize>,
     change: NameChange,
     ids: &'a mut ChangeIds,
-    round: RoundResult,
+    changed: ChangedNames,
 }
 
 impl Conversation for NameRequests<'_> {
@@ -180,23 +168,20 @@ impl Conversation for NameRequests<'_> {
             let at = *self.picks.next()?;
             match under(self.base, &self.nodes[at].path) {
                 Ok(path) => return Some((at, self.change.ask(self.ids.next(), path))),
-                Err(failure) => self.round.refused.push((at, failure)),
+                Err(failure) => self.changed.refused.push((at, failure)),
             }
         }
     }
 
     fn answer(&mut self, at: usize, answer: PipelineReply<'_>) -> Result<bool> {
-        let round = &mut self.round;
+        let round = &mut self.changed;
         match answer {
             PipelineReply::Committed { .. } => round.done += 1,
-            PipelineReply::Refused(refusal) => {
-                match self.change.refused(refusal.code, !round.again.is_empty()) {
-                    RefusalAction::Done => round.done += 1,
-                    RefusalAction::NotNeeded => {}
-                    RefusalAction::Again => round.again.push(at),
-                    RefusalAction::Refused => round.refused.push((at, refusal.into())),
-                }
-            }
+            PipelineReply::Refused(refusal) => match self.change.refused(refusal.code) {
+                RefusalAction::Done => round.done += 1,
+                RefusalAction::NotNeeded => {}
+                RefusalAction::Refused => round.refused.push((at, refusal.into())),
+            },
             _ => return Ok(false),
         }
         Ok(true)
@@ -210,23 +195,16 @@ mod tests {
     #[test]
     fn refusals_are_classified() {
         use ErrorCode::{Denied, Exists, NoChanges, NotEmpty, NotFound};
-        for (change, code, waiting, action) in [
-            (NameChange::MakeFolder, Exists, false, RefusalAction::Done),
-            (NameChange::MakeFolder, NotFound, false, RefusalAction::Refused),
-            (NameChange::MakeFolder, NotFound, true, RefusalAction::Again),
-            (NameChange::Remove, NotFound, true, RefusalAction::NotNeeded),
-            (NameChange::Remove, NotEmpty, false, RefusalAction::Refused),
-            (NameChange::Remove, NotEmpty, true, RefusalAction::Again),
-            (NameChange::Remove, Exists, true, RefusalAction::Refused),
-            (NameChange::MakeFolder, NoChanges, false, RefusalAction::Again),
-            (NameChange::Remove, NoChanges, false, RefusalAction::Again),
-            (NameChange::Remove, Denied, true, RefusalAction::Refused),
+        for (change, code, action) in [
+            (NameChange::MakeFolder, Exists, RefusalAction::Done),
+            (NameChange::MakeFolder, NotFound, RefusalAction::Refused),
+            (NameChange::Remove, NotFound, RefusalAction::NotNeeded),
+            (NameChange::Remove, NotEmpty, RefusalAction::Refused),
+            (NameChange::Remove, Exists, RefusalAction::Refused),
+            (NameChange::Remove, NoChanges, RefusalAction::Refused),
+            (NameChange::Remove, Denied, RefusalAction::Refused),
         ] {
-            assert_eq!(
-                change.refused(code, waiting),
-                action,
-                "{change:?}, {code:?}, waiting: {waiting}"
-            );
+            assert_eq!(change.refused(code), action, "{change:?}, {code:?}");
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use relais_proto::ChangeId;
+use relais_transfer::TransferError;
 use relais_transfer::pipeline::{
-    PipelineError, PipelineHandler, PipelineReply, PipelineRequest, PipelineStats, run,
+    PipelineHandler, PipelineReply, PipelineRequest, PipelineStats, run,
 };
 
 use crate::Result;
@@ -56,7 +57,7 @@ impl PipelineHandler for Handler<'_> {
         self.conversation.next().map(|(at, request)| (at as u64, request))
     }
 
-    fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), PipelineError> {
+    fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), TransferError> {
         let answered = match usize::try_from(tag) {
             Ok(at) => self.conversation.answer(at, answer),
             Err(_) => Ok(false),

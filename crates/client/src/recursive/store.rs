@@ -20,22 +20,19 @@ use crate::shell::Shell;
 pub fn store(batch: &mut Batch<'_>, shell: &mut Shell, nodes: &[Node], picks: &[usize]) {
     let picks = batch.open_picks(nodes, picks);
     let mut large = Vec::new();
-    batch.retry_in_rounds(shell, nodes, picks, |batch, shell, picks| {
-        let mut small = SmallUploads {
-            nodes,
-            picks: picks.iter(),
-            large: &mut large,
-            again: Vec::new(),
-            sizes: HashMap::new(),
-            batch,
-            output: &mut shell.output,
-            copies: shell.copies,
-        };
-        let ran = converse(&mut shell.session, &shell.notices, &shell.interrupt, &mut small)?;
-        let again = small.again;
-        batch.report.served_by(&ran.servers);
-        Ok(again)
-    });
+    let mut small = SmallUploads {
+        nodes,
+        picks: picks.iter(),
+        large: &mut large,
+        sizes: HashMap::new(),
+        batch: &mut *batch,
+        output: &mut shell.output,
+        copies: shell.copies,
+    };
+    match converse(&mut shell.session, &shell.notices, &shell.interrupt, &mut small) {
+        Ok(ran) => batch.report.served_by(&ran.servers),
+        Err(failure) => batch.fail_remaining(&mut shell.output, failure),
+    }
     batch.each_large(shell, nodes, &large, store_large);
 }
 
@@ -54,8 +51,6 @@ struct SmallUploads<'a, 'b> {
     picks: std::slice::Iter<'a, usize>,
     /// Files that are too large for the pipeline.
     large: &'a mut Vec<usize>,
-    /// Files to send again, because changes were not possible.
-    again: Vec<usize>,
     /// Sizes of the files that are being sent.
     sizes: HashMap<usize, u64>,
     batch: &'a mut Batch<'b>,
@@ -115,7 +110,6 @@ impl Conversation for SmallUploads<'_, '_> {
                 self.batch.bar.finished(path, size);
             }
             PipelineReply::Refused(refusal) => match refusal.code {
-                ErrorCode::NoChanges => self.again.push(at),
                 ErrorCode::TooFewCopies => {
                     self.batch.fail(self.output, path, too_few_copies(&refusal.message));
                 }

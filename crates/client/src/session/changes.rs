@@ -3,17 +3,12 @@
 //! Each change has its own id. If the answer is lost, the session repeats the request with the same
 //! id, so the change is made once, whichever slave answers.
 
-use std::time::{Duration, Instant};
-
 use relais_proto::{ChangeId, ErrorCode, Expect, Lsn, Reply, Request, TreePath};
 use relais_transfer::exchange::answer;
-use relais_transfer::{Fault, Purpose, Sessions};
+use relais_transfer::{Fault, Purpose};
 
 use super::state::Session;
 use crate::{Failure, Result};
-
-/// Pause before a change that was refused with `no-changes` is requested again.
-const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
 /// Returns a new random change id.
 ///
@@ -49,23 +44,6 @@ impl Session {
     /// The server refuses, or no server answers.
     pub fn rename(&mut self, from: &TreePath, to: &TreePath, expect: Expect) -> Result<Lsn> {
         self.change(&Request::Move { id: new_id()?, from: from.clone(), to: to.clone(), expect })
-    }
-
-    /// Waits before a refused change is retried, and returns false once `until` has passed.
-    ///
-    /// In a cluster the next try uses another slave: perhaps only this slave has lost its master.
-    ///
-    /// # Errors
-    /// The user interrupted.
-    pub fn wait_for_changes(&mut self, until: Instant) -> Result<bool> {
-        let left = until.saturating_duration_since(Instant::now());
-        if self.interrupt.pause(RETRY_PAUSE.min(left)) {
-            return Err(Failure::interrupted());
-        }
-        if !left.is_zero() && self.is_in_cluster() {
-            self.leave("it cannot make changes now");
-        }
-        Ok(!left.is_zero())
     }
 
     /// Adds to `message` which server has lost its master, if a server has reported that.

@@ -17,6 +17,5 @@ mod retry_loop;
 mod tests;
 mod window;
 
-pub use crate::error::TransferError as PipelineError;
 pub use handler::{PipelineHandler, PipelineReply, PipelineRequest, PipelineStats, SMALL};
 pub use retry_loop::run;
