@@ -18,7 +18,7 @@ use crate::context::SessionContext;
 use crate::engine::unreadable;
 use crate::keep_alive::{KeepAlive, client_gone, keep_waiting};
 use crate::session::Session;
-use crate::transfer_log::{Command, TransferRecord};
+use crate::transfer_log::{LoggedCommand, TransferRecord};
 
 /// How long the folder may be ahead of the catalogue.
 const CATALOG_LAG: Duration = Duration::from_millis(200);
@@ -71,7 +71,7 @@ impl Session {
         if_match: IfMatch,
         keepalive: &mut dyn KeepAlive,
     ) -> Result<Located<Content>, Refusal> {
-        let mut record = self.begin(Command::Get, path, None, keepalive)?;
+        let mut record = self.begin(LoggedCommand::Get, path, None, keepalive)?;
         let context = &self.context;
         let opened = context.principal.resolve(path).and_then(|path| {
             Ok(match open(context, &path, keepalive)? {

@@ -11,7 +11,7 @@ use crate::active_uploads::Disconnect;
 use crate::engine::Engine;
 use crate::keep_alive::{HashingTurns, KeepAlive};
 use crate::principal::Principal;
-use crate::transfer_log::{Command, OpenRecord, TransferRecord};
+use crate::transfer_log::{LoggedCommand, OpenRecord, TransferRecord};
 
 /// Engine, user and connection of one session.
 pub(crate) struct SessionContext {
@@ -52,7 +52,7 @@ impl SessionContext {
     /// Begins the record of a command. What other slaves fetch is not recorded.
     pub fn record(
         &self,
-        command: Command,
+        command: LoggedCommand,
         path: Option<&TreePath>,
         to: Option<&TreePath>,
     ) -> TransferRecord {

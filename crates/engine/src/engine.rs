@@ -30,6 +30,8 @@ pub const DISPLACED: &str = "the served folder was renamed, removed or replaced;
      the slave serves the folder that it opened at its start until it is restarted";
 /// How long the master may take to name the holders of content.
 const HOLDERS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a command waits for the first scan of the folder.
+pub(crate) const SCAN_WAIT: Duration = Duration::from_secs(60);
 /// Catalogue connections that are kept for later commands.
 const SPARE_READERS: usize = 4;
 

@@ -11,6 +11,7 @@
 //! thread, which may block; the engine itself starts only short threads for large syncs.
 
 mod active_uploads;
+mod change;
 mod changes;
 mod content;
 mod context;
@@ -30,7 +31,7 @@ mod transfer_log;
 mod upload;
 
 pub use active_uploads::Disconnect;
-pub use changes::{Committed, PreparedChange};
+pub use change::{Committed, PreparedChange};
 pub use content::{Content, Located, ReadFailure};
 pub use engine::{DISPLACED, Engine, EngineSettings};
 pub use entries::Details;
@@ -41,5 +42,5 @@ pub use login::{Authenticator, LoginDecision, LoginPolicy, SecretSource};
 pub use owner::Owner;
 pub use principal::Principal;
 pub use session::{Session, SlaveStatus};
-pub use transfer_log::{Command, TransferLog};
+pub use transfer_log::{LoggedCommand, TransferLog};
 pub use upload::{SMALL_UPLOAD, Upload, UploadProgress, UploadRequest};

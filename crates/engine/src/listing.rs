@@ -7,13 +7,12 @@ use relais_proto::{Entry, ErrorCode, Kind, Refusal, TreePath, WaitReason};
 use relais_storage::{CatalogReader, ListOutcome, refuse};
 
 use crate::context::SessionContext;
+use crate::engine::SCAN_WAIT;
 use crate::keep_alive::{KeepAlive, keep_waiting};
 use crate::session::Session;
 
 /// Time between two checks whether the folder has been scanned.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// How long a command waits for the first scan of the folder.
-pub(crate) const SCAN_WAIT: Duration = Duration::from_secs(60);
 
 /// A listing of one folder, in byte order of the names.
 ///

@@ -14,12 +14,11 @@ use relais_os::Received;
 use relais_proto::{Change, ErrorCode, Refusal, WaitReason};
 use relais_storage::{CatalogReader, CommitReceipt, Proposal, changes_unavailable};
 
-use crate::changes::{Committed, PreparedChange};
+use crate::change::{Committed, PreparedChange};
 use crate::context::SessionContext;
-use crate::engine::wait_for;
+use crate::engine::{SCAN_WAIT, wait_for};
 use crate::host::{MOST_PENDING, ProposalChannel};
 use crate::keep_alive::{KeepAlive, keep_waiting};
-use crate::listing::SCAN_WAIT;
 
 /// How long a change waits for a catalogue writer.
 const WRITER_WAIT: Duration = Duration::from_secs(5);

@@ -10,13 +10,13 @@ use relais_cluster::freshness::may_read;
 use relais_proto::{ErrorCode, Lsn, Metrics, Refusal, TreePath, WaitReason, limits};
 
 use crate::active_uploads::Disconnect;
-use crate::changes::{Committed, PreparedChange, account_tag};
+use crate::change::{Committed, PreparedChange, account_tag};
 use crate::context::SessionContext;
 use crate::engine::{DISPLACED, Engine, wait_for};
 use crate::keep_alive::{KeepAlive, keep_waiting};
 use crate::pending_changes::PendingChanges;
 use crate::principal::Principal;
-use crate::transfer_log::{Command, TransferRecord};
+use crate::transfer_log::{LoggedCommand, TransferRecord};
 
 /// How long a session waits for changes that its client has seen.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -83,7 +83,7 @@ impl Session {
     }
 
     /// Records a command that the front end refuses, because its path breaks the rules of names.
-    pub fn record_refused(&self, command: Command, code: ErrorCode) {
+    pub fn record_refused(&self, command: LoggedCommand, code: ErrorCode) {
         self.context.record(command, None, None).end(Err(code));
     }
 
@@ -120,14 +120,14 @@ impl Session {
     /// Begins a command that is recorded in the transfer log.
     pub(crate) fn begin(
         &self,
-        command: Command,
+        command: LoggedCommand,
         path: &TreePath,
         to: Option<&TreePath>,
         keepalive: &mut dyn KeepAlive,
     ) -> Result<TransferRecord, Refusal> {
         let mut record = self.context.record(command, Some(path), to);
         let ready = self.check_ready(keepalive).and_then(|()| match command {
-            Command::Get => Ok(()),
+            LoggedCommand::Get => Ok(()),
             _ => self.context.check_writable(),
         });
         self.context.recorded(&mut record, ready)?;

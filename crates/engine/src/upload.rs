@@ -14,7 +14,7 @@ use relais_proto::{
 use relais_storage::{Commit, Proposal, StagedName, changes_unavailable_at, refuse};
 use relais_tree::{TreeError, set_mode};
 
-use crate::changes::{Committed, PreparedChange, bind_id};
+use crate::change::{Committed, PreparedChange, bind_id};
 use crate::context::SessionContext;
 use crate::keep_alive::{KeepAlive, keep_waiting};
 use crate::session::Session;
@@ -22,7 +22,7 @@ use crate::staged::{
     COMPLETION_WAIT, HANDOVER_TIMEOUT, POLL_INTERVAL, StagedState, cannot_stage, find_staged,
     hash_staged, is_complete_upload, store_time, sync, wait_for_commit,
 };
-use crate::transfer_log::{Command, TransferRecord};
+use crate::transfer_log::{LoggedCommand, TransferRecord};
 
 /// Size up to which the target of a put is checked only once the content has come.
 ///
@@ -124,7 +124,7 @@ impl Session {
         request: UploadRequest,
         keepalive: &mut dyn KeepAlive,
     ) -> Result<Upload, Refusal> {
-        let mut record = self.begin(Command::Put, &request.path, None, keepalive)?;
+        let mut record = self.begin(LoggedCommand::Put, &request.path, None, keepalive)?;
         let begun = begin(&self.context, request, keepalive);
         let (request, name, target, hasher, mode) = self.context.recorded(&mut record, begun)?;
         if matches!(target, UploadTarget::Staged(_)) {

@@ -29,7 +29,7 @@ pub struct TransferLog {
 
 /// A command that is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum Command {
+pub enum LoggedCommand {
     /// Sends content.
     #[serde(rename = "get")]
     Get,
@@ -52,7 +52,7 @@ struct LogLine<'a> {
     time: String,
     user: &'a str,
     address: String,
-    command: Command,
+    command: LoggedCommand,
     path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<String>,
@@ -74,7 +74,7 @@ pub(crate) struct OpenRecord {
     pub slave: SlaveId,
     pub user: String,
     pub address: SocketAddr,
-    pub command: Command,
+    pub command: LoggedCommand,
     /// Path in the tree; none if the client has sent no valid path.
     pub path: Option<TreePath>,
     pub to: Option<TreePath>,
@@ -172,7 +172,11 @@ impl TransferRecord {
             path: open.path.as_ref().map(ToString::to_string),
             to: open.to.as_ref().map(ToString::to_string),
             // A put that was refused stores no bytes.
-            bytes: if result.is_ok() || open.command == Command::Get { open.bytes } else { 0 },
+            bytes: if result.is_ok() || open.command == LoggedCommand::Get {
+                open.bytes
+            } else {
+                0
+            },
             milliseconds: u64::try_from(open.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             result: result.map_or_else(ErrorCode::text, |()| "ok"),
             slave: open.slave.to_string(),
@@ -221,7 +225,7 @@ mod tests {
                 slave: SlaveId([2; 16]),
                 user: user.to_owned(),
                 address: "192.0.2.1:5".parse().unwrap(),
-                command: Command::Remove,
+                command: LoggedCommand::Remove,
                 path: Some(TreePath::new("home/x").unwrap()),
                 to: None,
                 bytes: 0,

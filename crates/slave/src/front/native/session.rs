@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{debug, info, trace};
-use relais_engine::{Command, Engine, PreparedChange, Principal, SMALL_UPLOAD, Session, Upload};
+use relais_engine::{
+    Engine, LoggedCommand, PreparedChange, Principal, SMALL_UPLOAD, Session, Upload,
+};
 use relais_net::{Connection, ReadTimeouts};
 use relais_proto::{
     ErrorCode, FrameType, LogRateLimiter, Refusal, Reply, Request, WaitReason, WireError, limits,
@@ -120,13 +122,13 @@ fn is_pipelined(request: &Request) -> bool {
 }
 
 /// Returns the command of a request that is recorded in the transfer log.
-fn command_of(kind: FrameType) -> Option<Command> {
+fn command_of(kind: FrameType) -> Option<LoggedCommand> {
     match kind {
-        FrameType::Get => Some(Command::Get),
-        FrameType::Put => Some(Command::Put),
-        FrameType::MakeFolder => Some(Command::MakeFolder),
-        FrameType::Remove => Some(Command::Remove),
-        FrameType::Move => Some(Command::Move),
+        FrameType::Get => Some(LoggedCommand::Get),
+        FrameType::Put => Some(LoggedCommand::Put),
+        FrameType::MakeFolder => Some(LoggedCommand::MakeFolder),
+        FrameType::Remove => Some(LoggedCommand::Remove),
+        FrameType::Move => Some(LoggedCommand::Move),
         _ => None,
     }
 }
