@@ -32,7 +32,6 @@ mod send;
 mod session;
 mod shell;
 mod shell_words;
-mod stream;
 #[cfg(test)]
 mod tests;
 mod transfer_log;

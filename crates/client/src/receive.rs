@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use relais_proto::{ErrorCode, TreePath};
 use relais_transfer::TransferError;
-use relais_transfer::download::{Progress, Resume, download};
+use relais_transfer::download::{self, Progress, Resume, download};
 use relais_tree::{Folder, TreeError};
 
 use crate::error::plain;
@@ -122,6 +122,50 @@ pub fn receive_claimed(
         &fetched.servers,
         fetched.resumed_from,
     ))
+}
+
+/// Writes the content of `path` to standard output.
+///
+/// # Errors
+/// See [`Failure`]; part of the content may have been written.
+pub fn receive_to_output(shell: &mut Shell, path: &TreePath) -> Result<TransferredFile> {
+    let begun = Instant::now();
+    shell.session.connect()?;
+    let (mut out, output) = (0, &mut shell.output);
+    let mut progress =
+        StreamProgress { notices: shell.notices.clone(), interrupt: shell.interrupt.clone() };
+    let mut sink = |bytes: &[u8]| {
+        output.content(bytes)?;
+        out += bytes.len() as u64;
+        Ok(())
+    };
+    let result = download::stream(&mut shell.session, path, &mut sink, &mut progress);
+    let completed = result.map_err(|error| match error {
+        TransferError::Unreachable(why) if out > 0 => failure!(Cut, "cut at byte {out}: {why}"),
+        error => error.into(),
+    })?;
+    shell.output.flush()?;
+    let (remote, local, servers) = (path.to_string(), "-".to_owned(), &completed.servers);
+    Ok(TransferredFile::new(remote, local, completed.size, begun, servers, 0))
+}
+
+/// Notices about servers during a stream.
+struct StreamProgress {
+    notices: Notices,
+    interrupt: Interrupt,
+}
+
+impl Progress for StreamProgress {
+    fn moved(&mut self, _: SocketAddr, to: SocketAddr, at: u64) {
+        if let Some(gone) = self.notices.take_lost() {
+            let (from, why) = (gone.addr, gone.why);
+            say!(self.notices, "lost {from} ({why}); resuming at byte {at} from {to}");
+        }
+    }
+
+    fn interrupted(&self) -> bool {
+        self.interrupt.is_raised()
+    }
 }
 
 /// Writes the entry in the `.log`, with the state of an earlier run.

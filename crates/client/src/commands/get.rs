@@ -6,10 +6,9 @@ use super::command::{ANY, Args, Command, CompletionKind, NameFilter, PLAIN};
 use super::each_name::{self, UsedTargets, resolved};
 use crate::outcome::CommandOutcome;
 use crate::output::ContentMode;
-use crate::receive::{DownloadJob, receive};
+use crate::receive::{DownloadJob, receive, receive_to_output};
 use crate::recursive::get_tree;
 use crate::shell::Shell;
-use crate::stream::stream;
 use crate::{Failure, Result};
 
 pub const GET: Command = Command {
@@ -88,7 +87,7 @@ fn cat(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
         if path.is_root() || name.ends_with('/') {
             fail!(IsFolder, "{name} is a folder");
         }
-        let shown = stream(shell, &path);
+        let shown = receive_to_output(shell, &path);
         shown.map_err(|failure| shell.explain(&path, failure))
     })
 }

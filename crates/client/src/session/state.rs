@@ -213,11 +213,6 @@ impl Session {
         self.current_slave.clone()
     }
 
-    /// Returns how long a request is retried.
-    pub fn retry(&self) -> Duration {
-        self.settings.retry
-    }
-
     /// Prefers `slave` for the next connection; none removes the preference.
     ///
     /// A connection with another slave of the cluster is dropped, unless the preferred slave has

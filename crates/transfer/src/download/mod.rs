@@ -5,6 +5,8 @@
 //! damaged pieces again. The client calls it, and so does a slave that fetches content from another
 //! slave.
 //!
+//! [`stream`] passes the content on instead of storing it.
+//!
 //! It never opens, renames or removes a file. It allocates no memory or disk space for bytes that
 //! have not arrived, because a server's announcement is only a claim.
 
@@ -15,9 +17,11 @@ mod intake;
 mod requests;
 mod retry_loop;
 mod state;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod verify;
 
 pub use content::{CompletedDownload, Progress, Resume};
 pub use retry_loop::download;
+pub use stream::{CompletedStream, Sink, stream};

@@ -1,12 +1,11 @@
-//! Streaming of content to standard output: `cat` and `get -o -`.
+//! Download of a content to a sink that cannot take bytes back, such as standard output.
 //!
-//! Each block is written as soon as it arrives, and hashed on the way. Nothing is stored, so
-//! content of any size works, but written bytes cannot be taken back. The command succeeds only if
-//! the digest of all written bytes is that of the content. If a server fails, another one continues
-//! with the next byte of the same content, and no byte is written twice.
+//! Each block is passed on as soon as it arrives, and hashed on the way. Nothing is stored, so
+//! content of any size works. The stream succeeds only if the digest of all bytes is that of the
+//! content. If a server fails, another one continues with the next byte of the same content, and no
+//! byte is passed on twice.
 
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use log::debug;
 use relais_net::Connection;
@@ -14,22 +13,83 @@ use relais_proto::{
     ContentHeader, Digest, ErrorCode, GetRequest, IfMatch, Refusal, Reply, Request, TreePath,
     limits,
 };
-use relais_transfer::exchange::{ask, read_content};
-use relais_transfer::{Failover, Fault, Purpose, Sessions, TransferError, Try};
 
-use crate::Result;
-use crate::outcome::TransferredFile;
-use crate::output::Output;
-use crate::shell::Shell;
+use super::content::Progress;
+use crate::action::Purpose;
+use crate::error::{Fault, TransferError};
+use crate::exchange::{ask, read_content};
+use crate::failover::{Failover, Try};
+use crate::sessions::Sessions;
 
 /// Bytes of one read; the server's block size cannot be trusted.
 const READ_SIZE: usize = 256 * 1024;
 
-/// The bytes written so far, and the content that they belong to.
-struct OutputStream {
+/// The receiver of the bytes of a stream; its error ends the stream.
+pub type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), TransferError>;
+
+/// The result of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompletedStream {
+    /// Size of the content in bytes.
+    pub size: u64,
+    /// Servers that sent content, in the order of their first byte.
+    pub servers: Vec<SocketAddr>,
+}
+
+/// Passes the content of `path` to `sink`.
+///
+/// [`Progress::moved`] is called before each further try.
+///
+/// # Errors
+/// See [`TransferError`]; the sink may have received a part of the content.
+pub fn stream(
+    sessions: &mut dyn Sessions,
+    path: &TreePath,
+    sink: Sink<'_>,
+    progress: &mut dyn Progress,
+) -> Result<CompletedStream, TransferError> {
+    let mut failover = Failover::new(sessions.retry());
+    let mut stream = Stream {
+        path,
+        sink,
+        out: 0,
+        hasher: blake3::Hasher::new(),
+        content: None,
+        asked: None,
+        servers: Vec::new(),
+        buffer: Vec::new(),
+    };
+    loop {
+        let before = stream.out;
+        let Err(fault) = stream.run_once(sessions, progress, &mut failover) else {
+            return Ok(CompletedStream { size: stream.out, servers: stream.servers });
+        };
+        if stream.out > before {
+            failover.arrived();
+        }
+        failover.gained(stream.out - before);
+        let tried = Try {
+            purpose: Purpose::Read,
+            server: stream.asked,
+            // Blocks may still arrive on this connection.
+            unfinished: !matches!(fault, Fault::Refused(_) | Fault::Elsewhere(_)),
+            repeatable: true,
+            interrupted: &|| progress.interrupted(),
+        };
+        failover.recover(sessions, fault, &tried)?;
+    }
+}
+
+/// The bytes so far, and the content that they belong to.
+struct Stream<'a> {
+    path: &'a TreePath,
+    sink: Sink<'a>,
+    /// Number of bytes that the sink has received.
     out: u64,
     hasher: blake3::Hasher,
     content: Option<StreamedContent>,
+    /// Server of the last request.
+    asked: Option<SocketAddr>,
     servers: Vec<SocketAddr>,
     buffer: Vec<u8>,
 }
@@ -42,100 +102,39 @@ struct StreamedContent {
     wanted: IfMatch,
 }
 
-/// Writes the content of `path` to standard output.
-///
-/// # Errors
-/// No server can send the rest of the content; part of it may have been written.
-pub fn stream(shell: &mut Shell, path: &TreePath) -> Result<TransferredFile> {
-    let begun = Instant::now();
-    let mut stream = OutputStream {
-        out: 0,
-        hasher: blake3::Hasher::new(),
-        content: None,
-        servers: Vec::new(),
-        buffer: Vec::new(),
-    };
-    run(shell, path, &mut stream)?;
-    shell.output.flush()?;
-    let (remote, local, servers) = (path.to_string(), "-".to_owned(), &stream.servers);
-    Ok(TransferredFile::new(remote, local, stream.out, begun, servers, 0))
-}
-
-fn run(shell: &mut Shell, path: &TreePath, stream: &mut OutputStream) -> Result<()> {
-    shell.session.connect()?;
-    let mut failover = Failover::new(shell.session.retry());
-    let interrupt = shell.interrupt.clone();
-    loop {
-        let before = stream.out;
-        let result = run_once(shell, path, stream, &mut failover);
-        let Err(fault) = result else { return Ok(()) };
-        if stream.out > before {
-            failover.arrived();
-        }
-        failover.gained(stream.out - before);
-        let tried = Try {
-            purpose: Purpose::Read,
-            server: shell.session.server().map(|(addr, _)| addr),
-            // Blocks may still arrive on this connection.
-            unfinished: !matches!(fault, Fault::Refused(_) | Fault::Elsewhere(_)),
-            repeatable: true,
-            interrupted: &|| interrupt.is_raised(),
-        };
-        match failover.recover(&mut shell.session, fault, &tried) {
-            Ok(_) => {}
-            Err(TransferError::Unreachable(why)) if stream.out > 0 => {
-                fail!(Cut, "cut at byte {}: {why}", stream.out)
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Receives the rest of the content from one server.
-fn run_once(
-    shell: &mut Shell,
-    path: &TreePath,
-    stream: &mut OutputStream,
-    failover: &mut Failover,
-) -> Result<(), Fault> {
-    loop {
-        let connection = shell.session.connection()?;
-        if let Some(gone) = shell.notices.take_lost() {
-            let (out, peer) = (stream.out, connection.peer());
-            say!(
-                shell.notices,
-                "lost {} ({}); resuming at byte {out} from {peer}",
-                gone.addr,
-                gone.why
-            );
-        }
-        match stream.receive(connection, path, &mut shell.output, failover) {
-            Err(Fault::Refused(refusal))
-                if refusal.code == ErrorCode::Changed && stream.out > 0 =>
-            {
-                stream.find_by_digest(connection, path, refusal)?;
-            }
-            result => return result,
-        }
-    }
-}
-
-impl OutputStream {
-    /// Receives the rest of the content from one server.
-    fn receive(
+impl Stream<'_> {
+    /// Receives the rest of the content from one server, which may not know it by its identity.
+    fn run_once(
         &mut self,
-        from: &mut Connection,
-        path: &TreePath,
-        output: &mut Output,
+        sessions: &mut dyn Sessions,
+        progress: &mut dyn Progress,
         failover: &mut Failover,
     ) -> Result<(), Fault> {
+        let from = sessions.connection()?;
+        if let Some(before) = self.asked.replace(from.peer()) {
+            progress.moved(before, from.peer(), self.out);
+        }
+        loop {
+            match self.receive(from, failover) {
+                Err(Fault::Refused(refusal))
+                    if refusal.code == ErrorCode::Changed && self.out > 0 =>
+                {
+                    self.find_by_digest(from, &refusal)?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Receives the rest of the content from one server.
+    fn receive(&mut self, from: &mut Connection, failover: &mut Failover) -> Result<(), Fault> {
         if self.out == 0 {
             // No byte was written yet, so any version of the content is fine.
             self.content = None;
         }
         let wanted = self.content.map_or(IfMatch::Any, |content| content.wanted);
-        let request =
-            GetRequest { path: path.clone(), offset: self.out, length: u64::MAX, if_match: wanted };
+        let (path, offset) = (self.path.clone(), self.out);
+        let request = GetRequest { path, offset, length: u64::MAX, if_match: wanted };
         let header = match ask(from, &Request::Get(request))? {
             Reply::ContentHeader(header) => self.check(header)?,
             other => return Err(Fault::unexpected(&other)),
@@ -145,7 +144,7 @@ impl OutputStream {
             self.servers.push(from.peer());
         }
         let digest = read_content(from, &header, |from, length| {
-            length.map_or(Ok(()), |length| self.block(from, length, output))
+            length.map_or(Ok(()), |length| self.block(from, length))
         })?;
         self.verify_digest(digest)
     }
@@ -174,19 +173,14 @@ impl OutputStream {
         Ok(header)
     }
 
-    /// Reads a block of `left` bytes and writes it.
-    fn block(
-        &mut self,
-        from: &mut Connection,
-        mut left: usize,
-        output: &mut Output,
-    ) -> Result<(), Fault> {
+    /// Reads a block of `left` bytes and passes it on.
+    fn block(&mut self, from: &mut Connection, mut left: usize) -> Result<(), Fault> {
         self.buffer.resize(READ_SIZE.min(left.max(self.buffer.len())), 0);
         while left > 0 {
             let step = left.min(self.buffer.len());
             let bytes = &mut self.buffer[..step];
             from.read_exact_into(bytes)?;
-            output.content(bytes)?;
+            (self.sink)(bytes)?;
             self.hasher.update(bytes);
             self.out += step as u64;
             left -= step;
@@ -202,29 +196,24 @@ impl OutputStream {
         if *self.hasher.finalize().as_bytes() == digest.0 {
             return Ok(());
         }
-        Err(failure!(Damaged, "the output is damaged: its digest differs from that of the content")
-            .into())
+        let why = "the output is damaged: its digest differs from that of the content";
+        Err(TransferError::Refused(Refusal::new(ErrorCode::Damaged, why)).into())
     }
 
     /// Asks the server for the digest if it does not know the content by its identity.
     ///
     /// This helps only while no digest was known. The digest of all written bytes decides in the
     /// end.
-    fn find_by_digest(
-        &mut self,
-        from: &mut Connection,
-        path: &TreePath,
-        refusal: Refusal,
-    ) -> Result<(), Fault> {
+    fn find_by_digest(&mut self, from: &mut Connection, refusal: &Refusal) -> Result<(), Fault> {
         let replaced = || {
-            debug!("{path}: {refusal}");
+            debug!("{}: {refusal}", self.path);
             let why = "the file was replaced during the transfer; the output is incomplete";
-            Fault::from(failure!(Changed, "{why}"))
+            TransferError::Refused(Refusal::new(ErrorCode::Changed, why)).into()
         };
         let Some(content) = self.content.as_mut().filter(|content| content.digest.is_none()) else {
             return Err(replaced());
         };
-        match ask(from, &Request::Hash(path.clone())) {
+        match ask(from, &Request::Hash(self.path.clone())) {
             Ok(Reply::Details { entry, digest: Some(digest), .. })
                 if entry.size == content.size =>
             {
