@@ -97,8 +97,10 @@ impl CatalogStore {
         if let Some(path) = std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok()) {
             self.remove(&path)?;
         }
+        // A replacement would run no trigger for the old row, and the total would be wrong.
+        self.unskip_name(folder.as_str(), name)?;
         self.run(
-            "INSERT OR REPLACE INTO skipped VALUES (?, ?, ?)",
+            "INSERT INTO skipped VALUES (?, ?, ?)",
             Values::default().add(folder.as_str()).add(name).add(reason as i64),
         )
         .map(drop)
