@@ -20,48 +20,29 @@ pub struct TreeNode {
 
 /// Read access to the tree for the check.
 pub trait TreeView {
-    /// Error of reading the tree.
-    type Error;
-
     /// Returns the entry at a path below the root; `None` if there is none.
-    ///
-    /// # Errors
-    /// The tree cannot be read.
-    fn node(&mut self, path: &TreePath) -> Result<Option<TreeNode>, Self::Error>;
+    fn node(&mut self, path: &TreePath) -> Option<TreeNode>;
 
     /// Returns whether a folder is empty.
     ///
     /// A folder with entries that are not served is not empty, because it cannot be removed.
-    ///
-    /// # Errors
-    /// The tree cannot be read.
-    fn is_empty(&mut self, folder: &TreePath) -> Result<bool, Self::Error>;
+    fn is_empty(&mut self, folder: &TreePath) -> bool;
 
     /// Returns the length in bytes of the longest path below a folder; 0 if it is empty.
-    ///
-    /// # Errors
-    /// The tree cannot be read.
-    fn longest_below(&mut self, folder: &TreePath) -> Result<usize, Self::Error>;
+    fn longest_below(&mut self, folder: &TreePath) -> usize;
 
     /// Returns the number of the change with this id, if it was committed before.
-    ///
-    /// # Errors
-    /// The tree cannot be read.
-    fn number_of(&mut self, id: ChangeId) -> Result<Option<Lsn>, Self::Error>;
+    fn number_of(&mut self, id: ChangeId) -> Option<Lsn>;
 }
 
 /// Checks a change against the tree.
 ///
 /// The parent must be a folder, the kind must fit, a removed folder must be empty, and the
-/// precondition must hold. The inner result is the refusal.
+/// precondition must hold.
 ///
 /// # Errors
-/// The tree cannot be read.
-pub fn check<V: TreeView>(
-    change: &Change,
-    expect: Expect,
-    tree: &mut V,
-) -> Result<Result<(), Refusal>, V::Error> {
+/// The refusal.
+pub fn check<V: TreeView>(change: &Change, expect: Expect, tree: &mut V) -> Result<(), Refusal> {
     match change {
         Change::Put { path, .. } => check_put(path, expect, tree),
         Change::MakeFolder { path, .. } => check_make_folder(path, tree),
@@ -69,36 +50,29 @@ pub fn check<V: TreeView>(
         Change::Move { from, to } => check_move(from, to, expect, tree),
         Change::SetMode { path, .. } => check_set_mode(path, expect, tree),
         // Only the sequencer makes this change, and it always fits.
-        Change::Withdraw { .. } => Ok(Ok(())),
+        Change::Withdraw { .. } => Ok(()),
     }
 }
 
-fn refuse<E>(code: ErrorCode, message: &str) -> Result<Result<(), Refusal>, E> {
-    Ok(Err(Refusal::new(code, message)))
+fn refuse(code: ErrorCode, message: &str) -> Result<(), Refusal> {
+    Err(Refusal::new(code, message))
 }
 
-fn refuse_at<E>(
-    path: &TreePath,
-    code: ErrorCode,
-    message: impl Into<String>,
-) -> Result<Result<(), Refusal>, E> {
-    Ok(Err(Refusal::at(path, code, message)))
+fn refuse_at(path: &TreePath, code: ErrorCode, message: impl Into<String>) -> Result<(), Refusal> {
+    Err(Refusal::at(path, code, message))
 }
 
 /// Returns the refusal if the parent of `path` is not a folder.
-fn parent_is_missing<V: TreeView>(
-    path: &TreePath,
-    tree: &mut V,
-) -> Result<Option<Refusal>, V::Error> {
-    let Some((parent, _)) = path.split_last() else { return Ok(None) };
+fn parent_is_missing<V: TreeView>(path: &TreePath, tree: &mut V) -> Option<Refusal> {
+    let Some((parent, _)) = path.split_last() else { return None };
     if parent.is_root() {
-        return Ok(None);
+        return None;
     }
-    Ok(match tree.node(&parent)?.map(|node| node.kind) {
+    match tree.node(&parent).map(|node| node.kind) {
         Some(Kind::Folder) => None,
         Some(Kind::File) => Some(Refusal::at(&parent, ErrorCode::NotFolder, "not a folder")),
         None => Some(Refusal::at(&parent, ErrorCode::NotFound, "no such folder; make it first")),
-    })
+    }
 }
 
 /// Checks the precondition on the entry at `path`.
@@ -114,36 +88,29 @@ fn check_expected(path: &TreePath, expect: Expect, node: Option<TreeNode>) -> Re
     Err(Refusal::at(path, ErrorCode::Changed, format!("it has changed: {found} is there now")))
 }
 
-fn check_put<V: TreeView>(
-    path: &TreePath,
-    expect: Expect,
-    tree: &mut V,
-) -> Result<Result<(), Refusal>, V::Error> {
+fn check_put<V: TreeView>(path: &TreePath, expect: Expect, tree: &mut V) -> Result<(), Refusal> {
     if path.is_root() {
         return refuse_at(path, ErrorCode::IsFolder, "a folder has that name");
     }
-    if let Some(refusal) = parent_is_missing(path, tree)? {
-        return Ok(Err(refusal));
+    if let Some(refusal) = parent_is_missing(path, tree) {
+        return Err(refusal);
     }
-    let node = tree.node(path)?;
+    let node = tree.node(path);
     if node.is_some_and(|node| node.kind == Kind::Folder) {
         return refuse_at(path, ErrorCode::IsFolder, "a folder has that name");
     }
-    Ok(check_expected(path, expect, node))
+    check_expected(path, expect, node)
 }
 
-fn check_make_folder<V: TreeView>(
-    path: &TreePath,
-    tree: &mut V,
-) -> Result<Result<(), Refusal>, V::Error> {
+fn check_make_folder<V: TreeView>(path: &TreePath, tree: &mut V) -> Result<(), Refusal> {
     if path.is_root() {
         return refuse_at(path, ErrorCode::Exists, "the folder is there already");
     }
-    if let Some(refusal) = parent_is_missing(path, tree)? {
-        return Ok(Err(refusal));
+    if let Some(refusal) = parent_is_missing(path, tree) {
+        return Err(refusal);
     }
-    match tree.node(path)?.map(|node| node.kind) {
-        None => Ok(Ok(())),
+    match tree.node(path).map(|node| node.kind) {
+        None => Ok(()),
         Some(Kind::Folder) => refuse_at(path, ErrorCode::Exists, "the folder is there already"),
         Some(Kind::File) => refuse_at(path, ErrorCode::NotFolder, "a file has that name"),
     }
@@ -154,34 +121,34 @@ fn check_remove<V: TreeView>(
     recursive: bool,
     expect: Expect,
     tree: &mut V,
-) -> Result<Result<(), Refusal>, V::Error> {
+) -> Result<(), Refusal> {
     if path.is_root() {
         return refuse_at(path, ErrorCode::Denied, "the top cannot be removed");
     }
-    let node = tree.node(path)?;
+    let node = tree.node(path);
     let Some(TreeNode { kind, .. }) = node else {
         return refuse_at(path, ErrorCode::NotFound, "no such file or folder");
     };
     if let Err(refusal) = check_expected(path, expect, node) {
-        return Ok(Err(refusal));
+        return Err(refusal);
     }
-    if kind == Kind::Folder && !recursive && !tree.is_empty(path)? {
+    if kind == Kind::Folder && !recursive && !tree.is_empty(path) {
         return refuse_at(path, ErrorCode::NotEmpty, "the folder is not empty");
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
 fn check_set_mode<V: TreeView>(
     path: &TreePath,
     expect: Expect,
     tree: &mut V,
-) -> Result<Result<(), Refusal>, V::Error> {
+) -> Result<(), Refusal> {
     if path.is_root() {
         return refuse_at(path, ErrorCode::Denied, "the mode of the top is each server's own");
     }
-    match tree.node(path)? {
+    match tree.node(path) {
         None => refuse_at(path, ErrorCode::NotFound, "no such file or folder"),
-        node => Ok(check_expected(path, expect, node)),
+        node => check_expected(path, expect, node),
     }
 }
 
@@ -190,36 +157,35 @@ fn check_move<V: TreeView>(
     to: &TreePath,
     expect: Expect,
     tree: &mut V,
-) -> Result<Result<(), Refusal>, V::Error> {
+) -> Result<(), Refusal> {
     if from.is_root() || to.is_root() {
         return refuse(ErrorCode::Denied, "the top cannot be moved or replaced");
     }
-    let Some(node) = tree.node(from)? else {
+    let Some(node) = tree.node(from) else {
         return refuse_at(from, ErrorCode::NotFound, "no such file or folder");
     };
     if let Err(refusal) = check_expected(from, expect, Some(node)) {
-        return Ok(Err(refusal));
+        return Err(refusal);
     }
     if from == to {
-        return Ok(Ok(()));
+        return Ok(());
     }
     if to.is_below(from) {
         return refuse_at(from, ErrorCode::Denied, "it cannot be moved into itself");
     }
-    if let Some(refusal) = parent_is_missing(to, tree)? {
-        return Ok(Err(refusal));
+    if let Some(refusal) = parent_is_missing(to, tree) {
+        return Err(refusal);
     }
     let longer = to.as_str().len().saturating_sub(from.as_str().len());
-    if node.kind == Kind::Folder && longer > 0 && tree.longest_below(from)? + longer > limits::PATH
-    {
+    if node.kind == Kind::Folder && longer > 0 && tree.longest_below(from) + longer > limits::PATH {
         return refuse_at(
             to,
             ErrorCode::BadName,
             format!("paths below it would become longer than {} bytes", limits::PATH),
         );
     }
-    match (tree.node(to)?.map(|node| node.kind), node.kind) {
-        (None, _) | (Some(Kind::File), Kind::File) => Ok(Ok(())),
+    match (tree.node(to).map(|node| node.kind), node.kind) {
+        (None, _) | (Some(Kind::File), Kind::File) => Ok(()),
         (Some(Kind::File), Kind::Folder) => {
             refuse_at(to, ErrorCode::NotFolder, "a file has that name")
         }
@@ -234,7 +200,6 @@ fn check_move<V: TreeView>(
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::convert::Infallible;
 
     use super::*;
     use relais_proto::{Digest, FileTime};
@@ -242,20 +207,19 @@ mod tests {
     struct Tree(BTreeMap<&'static str, TreeNode>);
 
     impl TreeView for Tree {
-        type Error = Infallible;
-        fn node(&mut self, path: &TreePath) -> Result<Option<TreeNode>, Infallible> {
-            Ok(self.0.get(path.as_str()).copied())
+        fn node(&mut self, path: &TreePath) -> Option<TreeNode> {
+            self.0.get(path.as_str()).copied()
         }
-        fn is_empty(&mut self, folder: &TreePath) -> Result<bool, Infallible> {
-            Ok(!self.0.keys().any(|path| path.starts_with(&format!("{folder}/")[1..])))
+        fn is_empty(&mut self, folder: &TreePath) -> bool {
+            !self.0.keys().any(|path| path.starts_with(&format!("{folder}/")[1..]))
         }
-        fn longest_below(&mut self, folder: &TreePath) -> Result<usize, Infallible> {
+        fn longest_below(&mut self, folder: &TreePath) -> usize {
             let below =
                 self.0.keys().filter(|path| TreePath::new(**path).unwrap().is_below(folder));
-            Ok(below.map(|path| path.len()).max().unwrap_or(0))
+            below.map(|path| path.len()).max().unwrap_or(0)
         }
-        fn number_of(&mut self, _: ChangeId) -> Result<Option<Lsn>, Infallible> {
-            Ok(None)
+        fn number_of(&mut self, _: ChangeId) -> Option<Lsn> {
+            None
         }
     }
 
@@ -279,8 +243,7 @@ mod tests {
     }
 
     fn ask(change: &Change, expect: Expect) -> Option<ErrorCode> {
-        let Ok(answer) = check(change, expect, &mut tree());
-        answer.err().map(|refusal| refusal.code)
+        check(change, expect, &mut tree()).err().map(|refusal| refusal.code)
     }
 
     fn put(text: &str) -> Change {
@@ -364,9 +327,9 @@ mod tests {
             );
         }
         let mut ask = |to: &str| {
-            let Ok(answer) =
-                check(&Change::Move { from: path("far"), to: path(to) }, Expect::Any, &mut tree);
-            answer.err().map(|refusal| refusal.code)
+            check(&Change::Move { from: path("far"), to: path(to) }, Expect::Any, &mut tree)
+                .err()
+                .map(|refusal| refusal.code)
         };
         assert_eq!(ask(&fits), None);
         assert_eq!(ask(&format!("{long}/z")), Some(ErrorCode::BadName));

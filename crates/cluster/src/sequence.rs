@@ -1,6 +1,6 @@
 //! Sequencer: gives numbers to the changes that fit the tree, in their order of arrival.
 //!
-//! Pure. The master uses it, and so does a standalone slave. The numbered changes must be in a
+//! Pure. The numbered changes must be in a
 //! journal before any effect. Several changes are checked together, each against the tree after the
 //! ones before it. A change that moves or removes a folder is numbered alone, so the effects of the
 //! others can be described path by path.
@@ -42,46 +42,32 @@ impl Sequencer {
         self.last
     }
 
-    /// Assigns a number to a change that always fits.
-    pub fn number(&mut self, id: ChangeId, change: Change, time_ms: u64) -> LogEntry {
-        self.last.number += 1;
-        LogEntry { version: self.last, id, time_ms, change }
-    }
-
-    /// Takes back the numbers after `last`, because they were not written.
-    pub fn forget_after(&mut self, last: Lsn) {
-        self.last = self.last.min(last);
-    }
-
     /// Sequences the first requests, as many as can be checked together, but at least one.
     ///
     /// Returns one result for each of them.
-    ///
-    /// # Errors
-    /// The tree cannot be read. No number is assigned then.
     pub fn sequence<V: TreeView>(
         &mut self,
         request: &[ChangeRequest],
         tree: &mut V,
         time_ms: u64,
-    ) -> Result<Vec<SequenceResult>, V::Error> {
+    ) -> Vec<SequenceResult> {
         let (mut verdicts, mut ids, mut draft) =
             (Vec::new(), HashMap::new(), TreeOverlay { base: tree, nodes: HashMap::new() });
         let mut next = self.last;
         for ask in request {
-            if let Some(version) = ids.get(&ask.id).copied().or(draft.base.number_of(ask.id)?) {
+            if let Some(version) = ids.get(&ask.id).copied().or(draft.base.number_of(ask.id)) {
                 verdicts.push(SequenceResult::AlreadyCommitted(version));
                 continue;
             }
-            let alone = draft.must_be_alone(&ask.change)?;
+            let alone = draft.must_be_alone(&ask.change);
             if alone && !verdicts.is_empty() {
                 break;
             }
-            match check(&ask.change, ask.expect, &mut draft)? {
+            match check(&ask.change, ask.expect, &mut draft) {
                 Err(refusal) => verdicts.push(SequenceResult::Refused(refusal)),
                 Ok(()) => {
                     next.number += 1;
-                    let change = draft.with_final_mode(ask)?;
+                    let change = draft.with_final_mode(ask);
                     draft.accept(&change, next);
                     ids.insert(ask.id, next);
                     verdicts.push(SequenceResult::Accepted(LogEntry {
@@ -97,7 +83,7 @@ impl Sequencer {
             }
         }
         self.last = next;
-        Ok(verdicts)
+        verdicts
     }
 }
 
@@ -108,53 +94,51 @@ struct TreeOverlay<'a, V> {
 }
 
 impl<V: TreeView> TreeView for TreeOverlay<'_, V> {
-    type Error = V::Error;
-
-    fn node(&mut self, path: &TreePath) -> Result<Option<TreeNode>, V::Error> {
+    fn node(&mut self, path: &TreePath) -> Option<TreeNode> {
         match self.nodes.get(path) {
-            Some(node) => Ok(*node),
+            Some(node) => *node,
             None => self.base.node(path),
         }
     }
 
-    fn longest_below(&mut self, folder: &TreePath) -> Result<usize, V::Error> {
+    fn longest_below(&mut self, folder: &TreePath) -> usize {
         self.base.longest_below(folder)
     }
 
-    fn number_of(&mut self, id: ChangeId) -> Result<Option<Lsn>, V::Error> {
+    fn number_of(&mut self, id: ChangeId) -> Option<Lsn> {
         self.base.number_of(id)
     }
 
     /// Called only for a change that is alone, so the overlay is empty then.
-    fn is_empty(&mut self, folder: &TreePath) -> Result<bool, V::Error> {
+    fn is_empty(&mut self, folder: &TreePath) -> bool {
         self.base.is_empty(folder)
     }
 }
 
 impl<V: TreeView> TreeOverlay<'_, V> {
     /// Returns whether the change affects more paths than its own.
-    fn must_be_alone(&mut self, change: &Change) -> Result<bool, V::Error> {
+    fn must_be_alone(&mut self, change: &Change) -> bool {
         match change {
-            Change::Put { .. } | Change::MakeFolder { .. } | Change::SetMode { .. } => Ok(false),
+            Change::Put { .. } | Change::MakeFolder { .. } | Change::SetMode { .. } => false,
             Change::Remove { path, .. } => {
-                Ok(self.node(path)?.is_some_and(|node| node.kind == Kind::Folder))
+                self.node(path).is_some_and(|node| node.kind == Kind::Folder)
             }
-            Change::Move { .. } | Change::Withdraw { .. } => Ok(true),
+            Change::Move { .. } | Change::Withdraw { .. } => true,
         }
     }
 
     /// Returns the change with its final mode.
     ///
     /// A put keeps the mode of the file that it replaces, unless it brings its own.
-    fn with_final_mode(&mut self, ask: &ChangeRequest) -> Result<Change, V::Error> {
+    fn with_final_mode(&mut self, ask: &ChangeRequest) -> Change {
         let mut change = ask.change.clone();
         if let Change::Put { path, mode, .. } = &mut change
             && ask.keep_mode
-            && let Some(former) = self.node(path)?.filter(|node| node.kind == Kind::File)
+            && let Some(former) = self.node(path).filter(|node| node.kind == Kind::File)
         {
             *mode = former.mode;
         }
-        Ok(change)
+        change
     }
 
     fn accept(&mut self, change: &Change, version: Lsn) {
@@ -164,8 +148,8 @@ impl<V: TreeView> TreeOverlay<'_, V> {
             Change::MakeFolder { path, mode } => (path, node(Kind::Folder, *mode)),
             Change::Remove { path, .. } => (path, None),
             Change::SetMode { path, mode } => match self.node(path) {
-                Ok(Some(there)) => (path, node(there.kind, *mode)),
-                _ => return,
+                Some(there) => (path, node(there.kind, *mode)),
+                None => return,
             },
             Change::Move { .. } | Change::Withdraw { .. } => return,
         };
@@ -176,7 +160,6 @@ impl<V: TreeView> TreeOverlay<'_, V> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::convert::Infallible;
 
     use super::*;
     use relais_proto::{Digest, ErrorCode, Expect, FileTime, Mode};
@@ -188,19 +171,18 @@ mod tests {
     }
 
     impl TreeView for Tree {
-        type Error = Infallible;
-        fn node(&mut self, path: &TreePath) -> Result<Option<TreeNode>, Infallible> {
-            Ok(self.nodes.get(path.as_str()).copied())
+        fn node(&mut self, path: &TreePath) -> Option<TreeNode> {
+            self.nodes.get(path.as_str()).copied()
         }
-        fn is_empty(&mut self, folder: &TreePath) -> Result<bool, Infallible> {
+        fn is_empty(&mut self, folder: &TreePath) -> bool {
             let inside = format!("{}/", folder.as_str());
-            Ok(!self.nodes.keys().any(|path| path.starts_with(&inside)))
+            !self.nodes.keys().any(|path| path.starts_with(&inside))
         }
-        fn longest_below(&mut self, _: &TreePath) -> Result<usize, Infallible> {
-            Ok(0)
+        fn longest_below(&mut self, _: &TreePath) -> usize {
+            0
         }
-        fn number_of(&mut self, id: ChangeId) -> Result<Option<Lsn>, Infallible> {
-            Ok(self.made.get(&id).copied())
+        fn number_of(&mut self, id: ChangeId) -> Option<Lsn> {
+            self.made.get(&id).copied()
         }
     }
 
@@ -231,7 +213,7 @@ mod tests {
     }
 
     fn run(tree: &mut Tree, request: &[ChangeRequest]) -> Vec<Result<u64, Option<ErrorCode>>> {
-        let Ok(verdicts) = Sequencer::new(Lsn { epoch: 1, number: 10 }).sequence(request, tree, 0);
+        let verdicts = Sequencer::new(Lsn { epoch: 1, number: 10 }).sequence(request, tree, 0);
         verdicts
             .into_iter()
             .map(|verdict| match verdict {
@@ -254,7 +236,7 @@ mod tests {
             }
             all.push(ChangeRequest { keep_mode, ..request(n, change) });
         }
-        let Ok(verdicts) = Sequencer::new(Lsn::default()).sequence(&all, &mut Tree::default(), 0);
+        let verdicts = Sequencer::new(Lsn::default()).sequence(&all, &mut Tree::default(), 0);
         let modes: Vec<_> = verdicts
             .iter()
             .map(|verdict| match verdict {
@@ -313,16 +295,5 @@ mod tests {
             run(&mut tree, &[request(9, put("a")), request(1, put("b")), request(1, put("b"))]),
             [Err(None), Ok(11), Err(None)]
         );
-    }
-
-    #[test]
-    fn numbers_are_taken_back_only_where_nobody_saw_them() {
-        let mut sequencer = Sequencer::new(Lsn::default());
-        assert_eq!(sequencer.last(), Lsn { epoch: 1, number: 0 });
-        let Ok(_) = sequencer.sequence(&[request(1, put("a"))], &mut Tree::default(), 0);
-        let before = sequencer.last();
-        sequencer.number(ChangeId([2; 16]), Change::Withdraw { of: before }, 0);
-        sequencer.forget_after(before);
-        assert_eq!(sequencer.last(), Lsn { epoch: 1, number: 1 });
     }
 }

@@ -289,26 +289,24 @@ impl TreeState {
 }
 
 impl TreeView for TreeState {
-    type Error = std::convert::Infallible;
-
-    fn node(&mut self, path: &TreePath) -> Result<Option<TreeNode>, Self::Error> {
-        Ok(self.tree.get(path).map(|entry| TreeNode {
+    fn node(&mut self, path: &TreePath) -> Option<TreeNode> {
+        self.tree.get(path).map(|entry| TreeNode {
             kind: entry.kind(),
             version: Some(entry.version),
             mode: entry.mode,
-        }))
+        })
     }
 
-    fn is_empty(&mut self, folder: &TreePath) -> Result<bool, Self::Error> {
-        Ok(self.tree.below(folder).next().is_none())
+    fn is_empty(&mut self, folder: &TreePath) -> bool {
+        self.tree.below(folder).next().is_none()
     }
 
-    fn longest_below(&mut self, folder: &TreePath) -> Result<usize, Self::Error> {
-        Ok(self.tree.below(folder).map(|(path, _)| path.as_str().len()).max().unwrap_or(0))
+    fn longest_below(&mut self, folder: &TreePath) -> usize {
+        self.tree.below(folder).map(|(path, _)| path.as_str().len()).max().unwrap_or(0)
     }
 
-    fn number_of(&mut self, id: ChangeId) -> Result<Option<Lsn>, Self::Error> {
-        Ok(self.ids.get(&id).copied())
+    fn number_of(&mut self, id: ChangeId) -> Option<Lsn> {
+        self.ids.get(&id).copied()
     }
 }
 
@@ -343,7 +341,7 @@ mod tests {
                 expect: Expect::Any,
                 keep_mode: false,
             }];
-            let Ok(verdicts) = sequencer.sequence(&request, &mut known, 0);
+            let verdicts = sequencer.sequence(&request, &mut known, 0);
             match &verdicts[..] {
                 [SequenceResult::Accepted(log_entry)] => drop(known.apply(log_entry)),
                 other => panic!("{change:?}: {other:?}"),

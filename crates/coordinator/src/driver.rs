@@ -360,9 +360,9 @@ impl CoordinatorDriver {
                     _ => (true, ErrorCode::NoChanges),
                 };
                 let why = match failed {
-                    JournalError::NoSpace { .. } => "the disk of the master's journal is full",
-                    JournalError::Gone(_) => "the master's journal was removed or replaced",
-                    _ => "the master's journal cannot be written",
+                    JournalError::NoSpace { .. } => "the disk of the journal is full",
+                    JournalError::Gone(_) => "the journal was removed or replaced",
+                    _ => "the journal cannot be written",
                 };
                 CoordinatorEvent::WriteFailed {
                     for_good,

@@ -95,7 +95,7 @@ impl Store {
         ledger.begin_timeline(journal.timeline());
         let known = members::load(&folder.join("folders"), cluster)?;
         if known.is_none() && ledger.last() > Lsn::default() {
-            warn!("no list of folders in {}: the master waits for no slave", folder.display());
+            warn!("no list of folders in {}: the order waits for no slave", folder.display());
         }
         let members = known.unwrap_or_default();
         info!(

@@ -80,7 +80,7 @@ impl HaltReason {
     pub fn why(self) -> &'static str {
         match self {
             Self::Broken => {
-                "the master's journal cannot be written, or was removed; the master's log says more"
+                "the journal cannot be written, or was removed; the log of its server says more"
             }
             Self::Behind => {
                 "the master's journal lacks changes that a slave has; run ftpmaster recover"
@@ -370,8 +370,7 @@ impl Coordinator {
                 .take(self.together())
                 .map(|waiting| waiting.request.clone())
                 .collect();
-            let Ok(verdicts) =
-                self.sequencer.sequence(&request, &mut self.state.known, self.now_ms);
+            let verdicts = self.sequencer.sequence(&request, &mut self.state.known, self.now_ms);
             for verdict in verdicts {
                 let Some(waiting) = self.queue.pop_front() else { break };
                 match verdict {
