@@ -182,7 +182,7 @@ fn resume_put(
         )
     };
     let lock = UploadLock::take(shell, &job, &entry.origin).map_err(|_| ResumeError::InUse)?;
-    say!(shell.notices, "resuming {} -> {}", job.shown, job.remote);
+    say!(shell.notices, "resuming {} -> {}", job.shown(), job.remote);
     prefer_holder_of(shell, &job);
     if shell.connected()? != entry.origin {
         return Err(failure!(Unreachable, "another cluster answers at this address now").into());

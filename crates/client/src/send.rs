@@ -47,8 +47,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 pub struct UploadJob {
     /// File to open; links are followed, because the user named it.
     pub local: PathBuf,
-    /// Local name for messages.
-    pub shown: String,
     pub remote: TreePath,
     /// Local name for the `.log`; empty for a file without its own entry.
     pub log_name: String,
@@ -64,8 +62,12 @@ pub struct UploadJob {
 impl UploadJob {
     /// Describes a file that is stored whatever its remote version is.
     pub fn new(local: PathBuf, remote: TreePath, log_name: String) -> Self {
-        let shown = local.display().to_string();
-        Self { local, shown, remote, log_name, expect: Expect::Any, resumed: false }
+        Self { local, remote, log_name, expect: Expect::Any, resumed: false }
+    }
+
+    /// Returns the local name for messages.
+    pub fn shown(&self) -> String {
+        self.local.display().to_string()
     }
 }
 
@@ -100,7 +102,7 @@ impl UploadLock {
             Ok(lock) => Ok(Some(lock)),
             Err(TreeError::InUse) => Err(TreeError::InUse),
             Err(e) => {
-                debug!("no lock for {}: {e}", job.shown);
+                debug!("no lock for {}: {e}", job.shown());
                 Ok(None)
             }
         }
@@ -120,7 +122,7 @@ impl Drop for UploadLock {
 /// # Errors
 /// See [`Failure`]; the code is `cut` if the upload can be resumed.
 pub fn send(shell: &mut Shell, job: &UploadJob) -> Result<TransferredFile> {
-    let local = open_named(&job.local, &job.shown)?;
+    let local = open_named(&job.local, &job.shown())?;
     let bar = TransferBar::of_file(&shell.notices, &job.remote);
     send_open(shell, job, &local, bar)
 }
@@ -138,7 +140,7 @@ pub fn send_open(
     prefer_holder_of(shell, job);
     let origin = shell.connected()?;
     let lock = UploadLock::take(shell, job, &origin)
-        .map_err(|_| failure!(Local, "{}: another ftpclient is sending it", job.shown))?;
+        .map_err(|_| failure!(Local, "{}: another ftpclient is sending it", job.shown()))?;
     send_locked(shell, job, local, &origin, lock, bar)
 }
 
@@ -250,7 +252,7 @@ fn enter_log(
                 say!(
                     shell.notices,
                     "{} was changed since it was sent in part; restarting",
-                    job.shown
+                    job.shown()
                 );
             }
         }
@@ -304,7 +306,7 @@ fn sent(
 ) -> TransferredFile {
     let resumed_from =
         resumed_from.map_or(stored.resumed_from, |first| first.min(stored.resumed_from));
-    let (remote, local) = (job.remote.to_string(), job.shown.clone());
+    let (remote, local) = (job.remote.to_string(), job.shown());
     TransferredFile {
         stored: Some(StoredFile { version: stored.version, copies: stored.copies }),
         ..TransferredFile::new(remote, local, stored.size, begun, &stored.servers, resumed_from)
@@ -340,10 +342,10 @@ fn upload_failure(shell: &Shell, error: TransferError, job: &UploadJob, in_log: 
             failure!(Interrupted, "interrupted; the same put, or the next prompt, resumes it")
         }
         TransferError::Local { error, .. } => {
-            failure!(Local, "{}: {}", job.shown, plain(&error))
+            failure!(Local, "{}: {}", job.shown(), plain(&error))
         }
         TransferError::SourceChanged => {
-            failure!(Local, "{} was changed while it was sent; nothing was stored", job.shown)
+            failure!(Local, "{} was changed while it was sent; nothing was stored", job.shown())
         }
         TransferError::Unreachable(why) => {
             let end = if in_log { "; run the same put again to resume" } else { "" };

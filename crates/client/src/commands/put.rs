@@ -72,7 +72,7 @@ fn put(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
         |shell: &Shell, name: &str| Some(job(shell, name, &onto).ok()?.remote.to_string());
     each_name::files(shell, names, &remote_of, &mut |shell, name| {
         let job = UploadJob { expect, ..job(shell, name, &onto)? };
-        used.once(&job.remote.to_string(), &job.shown, || {
+        used.once(&job.remote.to_string(), &job.shown(), || {
             send(shell, &job).map_err(|failure| suggest_pattern(name, &job.local, failure))
         })
     })

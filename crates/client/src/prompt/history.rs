@@ -11,13 +11,16 @@ use log::debug;
 use rustyline::history::FileHistory;
 use rustyline::{Editor, Helper};
 
+use crate::saved_state::StateFolder;
+
 /// Path of the history file; none without a home folder.
 pub struct HistoryFile(Option<PathBuf>);
 
 impl HistoryFile {
     /// Loads the history file into the editor.
     pub fn open<H: Helper>(editor: &mut Editor<H, FileHistory>) -> Self {
-        let Some(path) = place(&|name| std::env::var_os(name).map(PathBuf::from)) else {
+        let Some(path) = StateFolder::for_user().map(|folder| folder.sibling("client-history"))
+        else {
             return Self(None);
         };
         if let Err(e) = prepare(&path) {
@@ -40,14 +43,6 @@ impl HistoryFile {
     }
 }
 
-/// Returns `$XDG_STATE_HOME/relais/client-history`, or the same below `~/.local/state`.
-fn place(variable: &dyn Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
-    let absolute = |name| variable(name).filter(|path| path.is_absolute());
-    let state = absolute("XDG_STATE_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))?;
-    Some(state.join("relais/client-history"))
-}
-
 /// Creates folder and file if needed, for this user only.
 fn prepare(path: &std::path::Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
@@ -60,20 +55,6 @@ fn prepare(path: &std::path::Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn history_path_follows_the_environment() {
-        let at = |state: &str, home: &str| {
-            place(&|name| match name {
-                "XDG_STATE_HOME" => Some(state.into()),
-                "HOME" => Some(home.into()),
-                _ => None,
-            })
-        };
-        assert_eq!(at("/s", "/h"), Some("/s/relais/client-history".into()));
-        assert_eq!(at("", "/h"), Some("/h/.local/state/relais/client-history".into()));
-        assert_eq!(at("relative", "relative"), None);
-    }
 
     #[test]
     fn history_is_private() {

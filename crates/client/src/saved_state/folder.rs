@@ -54,6 +54,11 @@ impl StateFolder {
         Self { folder: folder.to_path_buf() }
     }
 
+    /// Returns the path of a file beside the folder.
+    pub fn sibling(&self, name: &str) -> PathBuf {
+        self.folder.with_file_name(name)
+    }
+
     /// Returns the path of a file for messages.
     pub fn shown(&self, name: &str) -> String {
         self.folder.join(name).display().to_string()

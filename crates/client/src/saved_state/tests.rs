@@ -209,6 +209,9 @@ fn missing_home_folder_is_silent() {
     assert_eq!(from_env(Some(""), None), None);
     assert_eq!(from_env(None, Some("h")), None);
 
+    let user = StateFolder::from_env(Some("/s".into()), None).unwrap();
+    assert_eq!(user.sibling("client-history"), Path::new("/s/relais/client-history"));
+
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("file"), "").unwrap();
     let mut saved = saved(&dir.path().join("file/relais"), "");

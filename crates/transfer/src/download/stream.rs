@@ -49,7 +49,7 @@ pub fn stream(
     progress: &mut dyn Progress,
 ) -> Result<CompletedStream, TransferError> {
     let mut failover = Failover::new(sessions.retry());
-    let mut stream = Stream {
+    let mut stream = ContentStream {
         path,
         sink,
         out: 0,
@@ -81,7 +81,7 @@ pub fn stream(
 }
 
 /// The bytes so far, and the content that they belong to.
-struct Stream<'a> {
+struct ContentStream<'a> {
     path: &'a TreePath,
     sink: Sink<'a>,
     /// Number of bytes that the sink has received.
@@ -102,7 +102,7 @@ struct StreamedContent {
     wanted: IfMatch,
 }
 
-impl Stream<'_> {
+impl ContentStream<'_> {
     /// Receives the rest of the content from one server, which may not know it by its identity.
     fn run_once(
         &mut self,
