@@ -219,7 +219,8 @@ fn watcher_follows_additions_renames_and_removals() {
     fixture.wait_for_names("a/b/c", &["deep"]);
     fs::rename(fixture.path("a/b"), fixture.path("moved")).unwrap();
     fixture.wait_for_names("moved/c", &["deep"]);
-    assert_eq!(fixture.names("a"), [] as [&str; 0]);
+    // The removal at the old path is a change of its own.
+    fixture.wait_for_names("a", &[]);
     fs::write(fixture.path("moved/c/after"), "2").unwrap();
     fixture.wait_for_names("moved/c", &["after", "deep"]);
     fs::remove_file(fixture.path("moved/c/deep")).unwrap();

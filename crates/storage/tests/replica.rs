@@ -1,0 +1,348 @@
+//! A replica on a real folder, driven by values: no process, socket or thread of a slave.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use relais_cluster::HistoryHash;
+use relais_proto::{
+    Change, ChangeId, ClusterId, CommittedEntry, Digest, Entry, Expect, FileTime, FolderId,
+    LinkMessage, LogEntry, Lsn, Mode, SlaveId, ToMaster, ToSlave, TreePath,
+};
+use relais_storage::upload_table::{UploadLimits, UploadTable};
+use relais_storage::{
+    CatalogReader, CatalogStore, FetchResult, FetchedFile, LinkEvent, MetadataFolder, Output,
+    Proposal, ReplicaDriver, ReplicaDriverConfig, ReplicaProgress, Scanner, SessionRequests,
+    StagedName, Staging, WatchMode,
+};
+use relais_tree::{Folder, set_times};
+use tempfile::TempDir;
+
+const OTHER: FolderId = FolderId([2; 16]);
+const MTIME: FileTime = FileTime { seconds: 1_700_000_000, nanos: 0 };
+
+fn path(text: &str) -> TreePath {
+    TreePath::new(text).unwrap()
+}
+
+fn lsn(number: u64) -> Lsn {
+    Lsn { epoch: 1, number }
+}
+
+fn id(n: u8) -> ChangeId {
+    ChangeId([n; 16])
+}
+
+fn digest(content: &str) -> Digest {
+    Digest(*blake3::hash(content.as_bytes()).as_bytes())
+}
+
+fn put(name: &str, content: &str) -> Change {
+    Change::Put {
+        path: path(name),
+        size: content.len() as u64,
+        digest: digest(content),
+        mtime: MTIME,
+        mode: Mode::new(0o644),
+    }
+}
+
+fn committed(number: u8, change: Change) -> CommittedEntry {
+    let version = lsn(number.into());
+    CommittedEntry {
+        entry: LogEntry { version, id: id(number), time_ms: 0, change },
+        holders: vec![OTHER],
+        restored: Vec::new(),
+    }
+}
+
+fn words(count: usize) -> std::io::Result<&'static [AtomicU64]> {
+    Ok(Vec::leak((0..count).map(|_| AtomicU64::new(0)).collect()))
+}
+
+struct Replica {
+    dir: TempDir,
+    staging: Staging,
+    progress: Arc<ReplicaProgress>,
+    scanner: Scanner,
+    driver: ReplicaDriver,
+}
+
+impl Replica {
+    /// Opens the replica in a folder, scans it and links it to a coordinator, which has the change
+    /// `latest`.
+    fn open(dir: TempDir, latest: Lsn) -> Self {
+        let root = Folder::open(dir.path()).unwrap();
+        let store = CatalogStore::open(&MetadataFolder::create(&root).unwrap()).unwrap();
+        let progress = Arc::new(ReplicaProgress::new(words).unwrap());
+        let config = ReplicaDriverConfig {
+            root: root.try_clone().unwrap(),
+            slave: SlaveId([1; 16]),
+            folder: FolderId([1; 16]),
+            progress: progress.clone(),
+            uploads: Arc::new(UploadTable::new(UploadLimits::default(), words).unwrap()),
+            is_sole: false,
+            watch: WatchMode::Add,
+            writer_token: "token".to_owned(),
+        };
+        let driver = ReplicaDriver::new(config, &store).unwrap();
+        let staging = Staging::open(&root).unwrap();
+        let scanner = Scanner::new(root, store, None, Arc::default());
+        let mut replica = Self { dir, staging, progress, scanner, driver };
+        replica.scan();
+        let link = LinkEvent::Linked { link: 1, cluster: ClusterId([9; 16]), latest };
+        let chain = replica.scanner.store.position().unwrap().chain;
+        let follow = ToSlave::Follow {
+            epoch: 1,
+            lsn: latest,
+            chain,
+            given_up: Vec::new(),
+            timelines: Vec::new(),
+        };
+        replica.link(vec![link]);
+        replica.link(vec![LinkEvent::Message(follow)]);
+        replica
+    }
+
+    fn new() -> Self {
+        Self::open(tempfile::tempdir().unwrap(), Lsn::default())
+    }
+
+    /// Closes the replica without any further step, as a crash does, and opens it again.
+    fn reopen(self, latest: Lsn, between: impl FnOnce(&TempDir)) -> Self {
+        let Self { dir, scanner, driver, .. } = self;
+        drop((scanner, driver));
+        between(&dir);
+        Self::open(dir, latest)
+    }
+
+    fn scan(&mut self) {
+        self.scanner.begin_scan();
+        while !self.scanner.continue_scan(Instant::now() + Duration::from_secs(9)).unwrap() {}
+        self.scanner.store.commit().unwrap();
+    }
+
+    fn run(
+        &mut self,
+        link: Vec<LinkEvent>,
+        requests: SessionRequests,
+        fetched: Vec<FetchResult>,
+    ) -> Vec<Output> {
+        self.driver.handle_link_events(link, &self.scanner.store).unwrap();
+        self.driver.run_once(requests, fetched, &mut self.scanner).unwrap();
+        self.scanner.store.commit().unwrap();
+        self.driver.take_outputs()
+    }
+
+    fn link(&mut self, events: Vec<LinkEvent>) -> Vec<Output> {
+        self.run(events, SessionRequests::default(), Vec::new())
+    }
+
+    fn commit(&mut self, changes: Vec<CommittedEntry>) -> Vec<Output> {
+        self.link(vec![LinkEvent::Message(ToSlave::Commit { changes })])
+    }
+
+    /// Delivers the content of a put, as if it was fetched.
+    fn deliver(&mut self, number: u64, content: &str) -> Vec<Output> {
+        let put = lsn(number);
+        let name = StagedName::for_put(put);
+        let mut file = self.staging.claim(&name).unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        set_times(&file, MTIME).unwrap();
+        let result = Ok(FetchedFile { name, file });
+        self.run(
+            Vec::new(),
+            SessionRequests::default(),
+            vec![FetchResult { put, from: OTHER, result }],
+        )
+    }
+
+    fn host(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.host(name)).unwrap()
+    }
+
+    /// Returns the names that a listing of the folder has.
+    fn names(&self, folder: &str) -> Vec<String> {
+        let own = MetadataFolder::open(&Folder::open(self.dir.path()).unwrap()).unwrap();
+        let mut names = Vec::new();
+        let mut push = |entry: &Entry| {
+            names.push(entry.name.clone());
+            true
+        };
+        CatalogReader::open(&own).unwrap().list(&path(folder), "", None, &mut push).unwrap();
+        names
+    }
+
+    fn quarantined(&self) -> usize {
+        fs::read_dir(self.host(".relais/conflicts")).unwrap().count()
+    }
+}
+
+fn fetches(outputs: &[Output]) -> Vec<Lsn> {
+    let put = |output: &Output| match output {
+        Output::Fetch { put, .. } => Some(*put),
+        _ => None,
+    };
+    outputs.iter().filter_map(put).collect()
+}
+
+fn proposed(outputs: &[Output]) -> Vec<Change> {
+    let change = |output: &Output| match output {
+        Output::Send(1, LinkMessage::ToMaster(ToMaster::Propose { request, .. })) => {
+            Some(request.change.clone())
+        }
+        _ => None,
+    };
+    outputs.iter().filter_map(change).collect()
+}
+
+#[test]
+fn committed_entries_are_applied_fetched_and_listed() {
+    let mut replica = Replica::new();
+    let folder = Change::MakeFolder { path: path("d"), mode: Mode::new(0o755) };
+    let outputs = replica.commit(vec![committed(1, folder), committed(2, put("d/f", "content"))]);
+    assert_eq!(fetches(&outputs), [lsn(2)]);
+    assert_eq!(replica.progress.applied(), lsn(2));
+    assert!(!replica.host("d/f").exists());
+    assert_eq!((replica.names(""), replica.names("d")), (vec!["d".into()], vec!["f".into()]));
+    replica.deliver(2, "content");
+    assert_eq!(replica.read("d/f"), "content");
+    let moved = Change::Move { from: path("d"), to: path("e") };
+    let gone = Change::Remove { path: path("e/f"), recursive: false };
+    replica.commit(vec![committed(3, moved), committed(4, gone)]);
+    assert_eq!((replica.names(""), replica.names("e")), (vec!["e".into()], Vec::new()));
+    assert!(replica.host("e").is_dir() && !replica.host("e/f").exists());
+    assert_eq!(replica.quarantined(), 0);
+}
+
+#[test]
+fn upload_of_a_session_is_published_and_answered() {
+    let mut replica = Replica::new();
+    let name = StagedName::new(id(1), "ann", &path("f"), Some(7));
+    let mut file = replica.staging.claim(&name).unwrap();
+    file.write_all(b"content").unwrap();
+    set_times(&file, MTIME).unwrap();
+    drop(file);
+    let staged = Some(replica.staging.seal(&name).unwrap());
+    let proposal = Proposal {
+        id: id(1),
+        change: put("f", "content"),
+        expect: Expect::Any,
+        keep_mode: false,
+        staged,
+        synced: false,
+        copies: 0,
+    };
+    let requests = SessionRequests { proposals: vec![(5, proposal)], ..SessionRequests::default() };
+    let outputs = replica.run(Vec::new(), requests, Vec::new());
+    assert_eq!(proposed(&outputs), [put("f", "content")]);
+    let outputs = replica.commit(vec![committed(1, put("f", "content"))]);
+    let answer = outputs.iter().find_map(|output| match output {
+        Output::Answer(channel, answer) => Some((*channel, answer.clone().unwrap())),
+        _ => None,
+    });
+    let (channel, receipt) = answer.unwrap();
+    assert_eq!((channel, receipt.version, receipt.digest), (5, lsn(1), Some(digest("content"))));
+    assert_eq!(replica.read("f"), "content");
+    assert!(fetches(&outputs).is_empty());
+}
+
+#[test]
+fn proposal_whose_content_is_gone_is_refused() {
+    let mut replica = Replica::new();
+    let proposal = Proposal {
+        id: id(1),
+        change: put("f", "content"),
+        expect: Expect::Any,
+        keep_mode: false,
+        staged: Some(StagedName::new(id(1), "ann", &path("f"), Some(7)).sealed()),
+        synced: false,
+        copies: 0,
+    };
+    let closed = BTreeSet::from([8]);
+    let requests =
+        SessionRequests { proposals: vec![(5, proposal)], closed, holders: vec![(6, lsn(1))] };
+    let outputs = replica.run(Vec::new(), requests, Vec::new());
+    assert!(proposed(&outputs).is_empty());
+    assert!(outputs.iter().any(|output| matches!(output, Output::Answer(5, Err(_)))));
+}
+
+#[test]
+fn crash_between_rename_and_record_loses_nothing() {
+    let mut replica = Replica::new();
+    let changes = vec![committed(1, put("f", "one")), committed(2, put("g", "two"))];
+    replica.commit(changes.clone());
+    replica.deliver(1, "one");
+    replica.deliver(2, "two");
+    // The batch was done on the disk when the power failed, and not recorded in the catalogue.
+    let batch = vec![
+        committed(3, put("f", "new")),
+        committed(4, Change::Move { from: path("g"), to: path("h") }),
+    ];
+    let mut replica = replica.reopen(lsn(4), |dir| {
+        let file = fs::File::create(dir.path().join("f")).unwrap();
+        (&file).write_all(b"new").unwrap();
+        set_times(&file, MTIME).unwrap();
+        fs::rename(dir.path().join("g"), dir.path().join("h")).unwrap();
+    });
+    assert_eq!(replica.progress.applied(), lsn(2));
+    let outputs = replica.commit(batch.clone());
+    assert_eq!(replica.progress.applied(), lsn(4));
+    assert!(fetches(&outputs).is_empty(), "the content is there already");
+    assert_eq!((replica.read("f"), replica.read("h")), ("new".into(), "two".into()));
+    assert_eq!((replica.names(""), replica.quarantined()), (vec!["f".into(), "h".into()], 0));
+    // A repeated batch changes nothing.
+    let mut replica = replica.reopen(lsn(4), |_| {});
+    replica.commit(batch);
+    assert_eq!((replica.progress.applied(), replica.read("f")), (lsn(4), "new".into()));
+}
+
+#[test]
+fn file_of_a_user_at_the_path_is_quarantined() {
+    let mut replica = Replica::new();
+    fs::write(replica.host("f"), "of a user").unwrap();
+    replica.commit(vec![committed(1, put("f", "content"))]);
+    replica.deliver(1, "content");
+    assert_eq!((replica.read("f"), replica.quarantined()), ("content".into(), 1));
+}
+
+#[test]
+fn damaged_content_is_fetched_again() {
+    let mut replica = Replica::new();
+    replica.commit(vec![committed(1, put("f", "content"))]);
+    replica.deliver(1, "content");
+    replica.link(vec![LinkEvent::Scrub(3)]);
+    let files = replica.driver.take_unhashed(8, |_| true);
+    assert_eq!(files.iter().map(|file| file.path.clone()).collect::<Vec<_>>(), [path("f")]);
+    let store = &replica.scanner.store;
+    replica.driver.handle_digest(&files[0], Some(digest("damaged")), store).unwrap();
+    let outputs = replica.link(Vec::new());
+    assert_eq!(replica.quarantined(), 1);
+    // The replica asks which folders have the content.
+    let asks = |output: &Output| {
+        matches!(output, Output::Send(1, LinkMessage::ToMaster(ToMaster::FindHolders { put }))
+            if *put == lsn(1))
+    };
+    assert!(outputs.iter().any(asks), "{outputs:?}");
+    let holders = ToSlave::Holders { put: lsn(1), holders: vec![OTHER] };
+    let outputs = replica.link(vec![LinkEvent::Message(holders)]);
+    assert_eq!(fetches(&outputs), [lsn(1)]);
+    replica.deliver(1, "content");
+    assert_eq!(replica.read("f"), "content");
+}
+
+#[test]
+fn new_replica_has_no_history() {
+    let replica = Replica::new();
+    let position = replica.scanner.store.position().unwrap();
+    assert_eq!((position.applied, position.chain), (Lsn::default(), HistoryHash::default()));
+    assert!(replica.names("").is_empty());
+}
