@@ -1,78 +1,14 @@
 //! Connected slaves: their join, and the messages they get.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
-use relais_proto::{
-    Change, ChangeId, ErrorCode, FolderId, Lsn, Refusal, SlaveId, TreePath, limits,
-};
+use relais_proto::{Change, ErrorCode, FolderId, Lsn, Refusal, SlaveId, TreePath, limits};
 
-use super::master_state::{HistoryRelation, MasterState, RecentChange};
+use super::linked_slave::{LinkedSlave, TreeTransfer};
+use super::master_state::{HistoryRelation, RecentChange};
 use super::{Coordinator, CoordinatorAction, HaltReason, Holders};
-use crate::history_hash::HistoryHash;
-use crate::message_budget::{CommittedEntry, MessageBudget, PAGE, ReplicaPosition, ToSlave};
+use crate::message_budget::{CommittedEntry, MessageBudget, ReplicaPosition, ToSlave};
 use crate::slave::LinkId;
-use crate::timeline::Timeline;
-use crate::tree::Entry;
-
-/// State of a connected slave.
-#[derive(Debug, Clone)]
-pub(super) struct LinkedSlave {
-    slave: SlaveId,
-    pub folder: FolderId,
-    /// Last change that was sent to the slave.
-    pub sent_upto: Lsn,
-    /// Last change that the slave has applied.
-    pub applied: Lsn,
-    /// Whether the slave can receive more.
-    pub ready: bool,
-    /// Whether the slave has reported its missing contents since it joined.
-    pub stated: bool,
-    /// Missing contents that it has reported so far.
-    pub lacking: BTreeSet<Lsn>,
-    /// Remaining part of the tree that it receives.
-    listing: Option<TreeTransfer>,
-}
-
-/// The tree at the time when a slave was told to compare.
-#[derive(Debug, Clone)]
-struct TreeTransfer {
-    entries: VecDeque<(TreePath, Entry)>,
-    ids: VecDeque<(ChangeId, Lsn)>,
-    lsn: Lsn,
-    chain: HistoryHash,
-    timelines: Vec<Timeline>,
-    count: u64,
-}
-
-impl TreeTransfer {
-    fn of(state: &MasterState) -> Self {
-        let entries: VecDeque<_> =
-            state.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect();
-        let count = u64::try_from(entries.len()).unwrap_or(u64::MAX);
-        // The map has no order; the same events must lead to the same pages.
-        let mut ids: Vec<_> = state.ids().collect();
-        ids.sort_unstable();
-        Self {
-            entries,
-            ids: ids.into(),
-            lsn: state.last(),
-            chain: state.chain(),
-            timelines: state.timelines().to_vec(),
-            count,
-        }
-    }
-
-    fn next(&mut self) -> Option<ToSlave> {
-        if self.entries.is_empty() && self.ids.is_empty() {
-            return None;
-        }
-        let mut room = MessageBudget::default();
-        let count = self.entries.iter().take_while(|(path, _)| room.take([path], 0)).count();
-        let entries = self.entries.drain(..count).collect();
-        let ids = self.ids.drain(..self.ids.len().min(PAGE)).collect();
-        Some(ToSlave::Page { entries, ids })
-    }
-}
 
 impl Coordinator {
     pub(super) fn joined(

@@ -10,6 +10,7 @@
 
 mod copies;
 mod holders;
+mod linked_slave;
 mod linked_slaves;
 mod master_state;
 mod removal_records;
@@ -24,7 +25,7 @@ use relais_proto::{
 };
 
 pub use self::holders::Holders;
-use self::linked_slaves::LinkedSlave;
+use self::linked_slave::LinkedSlave;
 pub use self::master_state::{HistoryRelation, IDS, MasterState, TAIL, TAIL_BYTES};
 pub use self::removal_records::{REMOVALS, REMOVALS_PER_ACCOUNT, RemovalRecords};
 pub(crate) use self::snapshot::{count, many};

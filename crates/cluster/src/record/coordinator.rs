@@ -3,14 +3,12 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use relais_proto::{Decoder, Encoder, FolderId, LogEntry, Lsn, ToMaster, Wire, WireError};
+use relais_proto::{Decoder, Encoder, FolderId, Lsn, ToMaster, Wire, WireError};
 
 use super::frame::Frames;
+use super::machine::{EVENT, Machine, add_actions};
 use super::parts::{decode_all, decode_refusal, encode_all, encode_refusal};
-use super::{EVENT, Machine, add_actions};
-use crate::coordinator::{
-    Coordinator, CoordinatorAction, CoordinatorEvent, HaltReason, MasterState,
-};
+use crate::coordinator::{Coordinator, CoordinatorAction, CoordinatorEvent, MasterState};
 use crate::slave::LinkId;
 
 /// Tag of a record about trimmed state.
@@ -79,7 +77,7 @@ impl CoordinatorRecorder {
     /// # Errors
     /// As for [`Self::begin`].
     pub fn actions(&mut self, actions: &[CoordinatorAction], to: &mut dyn Write) -> io::Result<()> {
-        add_actions::<Coordinator>(&mut self.0, actions, to)
+        add_actions(&mut self.0, actions, to)
     }
 
     /// Records trimmed state.
@@ -136,26 +134,6 @@ impl Machine for Coordinator {
         };
         forgotten.apply(self.state_mut());
         Ok(())
-    }
-
-    fn encode_action(action: &CoordinatorAction, to: &mut Encoder<'_>) {
-        match action {
-            CoordinatorAction::Write(batch) => encode_all(batch.iter(), to.u8(0), LogEntry::encode),
-            CoordinatorAction::Send { link, message } => message.encode(to.u8(1).u64(link.0)),
-            CoordinatorAction::Close { link } => {
-                to.u8(2).u64(link.0);
-            }
-            CoordinatorAction::AddFolder { folder } => folder.encode(to.u8(3)),
-            CoordinatorAction::Halted(halt) => {
-                to.u8(4).u8(match halt {
-                    HaltReason::Broken => 0,
-                    HaltReason::Behind => 1,
-                    HaltReason::Differs => 2,
-                    HaltReason::Superseded => 3,
-                });
-            }
-            CoordinatorAction::Lost { put } => put.encode(to.u8(5)),
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use relais_proto::{Decoder, Encoder};
 
-use super::RecordError;
+use super::error::RecordError;
 
 /// First bytes of a recording. The last of them is the version of the layout.
 pub(super) const MAGIC: [u8; 8] = *b"\xffrelrec\x01";

@@ -3,12 +3,9 @@
 //! Counts have eight bytes; all other fields are encoded as in the protocol, but texts are never
 //! truncated.
 
-use relais_proto::{
-    Decoder, Digest, Encoder, ErrorCode, FolderId, Lsn, Refusal, TreeEntry, Wire, WireError,
-};
+use relais_proto::{Decoder, Digest, Encoder, ErrorCode, FolderId, Lsn, Refusal, Wire, WireError};
 
 use crate::coordinator::{count, many};
-use crate::message_budget::CommittedEntry;
 use crate::replica::MissingContent;
 use crate::sequence::ChangeRequest;
 
@@ -86,13 +83,4 @@ pub(super) fn decode_lack(from: &mut Decoder<'_>) -> Result<MissingContent, Wire
         digest: Digest::decode(from)?,
         holders: decode_all(from)?,
     })
-}
-
-pub(super) fn encode_committed(committed: &CommittedEntry, to: &mut Encoder<'_>) {
-    let CommittedEntry { entry, holders, restored } = committed;
-    entry.encode(to);
-    encode_all(holders.iter(), to, FolderId::encode);
-    encode_all(restored.iter(), to, |(path, entry), to| {
-        to.path(path).option(entry.as_ref(), TreeEntry::encode);
-    });
 }

@@ -4,22 +4,14 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use relais_proto::{
-    ChangeId, Decoder, Encoder, FolderId, Lsn, SlaveId, ToSlave, TreeEntry, Wire, WireError,
-};
+use relais_proto::{ChangeId, Decoder, Encoder, FolderId, Lsn, SlaveId, ToSlave, Wire, WireError};
 
 use super::frame::Frames;
-use super::parts::{
-    decode_all, decode_asked, decode_lack, encode_all, encode_asked, encode_committed, encode_lack,
-    encode_refusal,
-};
-use super::{EVENT, Machine, add_actions};
+use super::machine::{EVENT, Machine, add_actions};
+use super::parts::{decode_all, decode_asked, decode_lack, encode_all, encode_asked, encode_lack};
 use crate::coordinator::many;
 use crate::message_budget::ReplicaPosition;
-use crate::replica::{
-    Action, Event, FetchFault, MissingContent, ProposalResult, ReceivedTree, Replica, SessionId,
-};
-use crate::timeline::Timeline;
+use crate::replica::{Action, Event, FetchFault, MissingContent, Replica, SessionId};
 
 /// Recorder of a [`Replica`]. It must not be used after an error.
 #[derive(Debug, Clone)]
@@ -64,7 +56,7 @@ impl ReplicaRecorder {
     /// # Errors
     /// As for [`Self::begin`].
     pub fn actions(&mut self, actions: &[Action], to: &mut dyn Write) -> io::Result<()> {
-        add_actions::<Replica>(&mut self.0, actions, to)
+        add_actions(&mut self.0, actions, to)
     }
 }
 
@@ -88,65 +80,6 @@ impl Machine for Replica {
 
     fn other(&mut self, tag: u8, _from: &mut Decoder<'_>) -> Result<(), WireError> {
         Err(WireError::BadValue { what: "kind of record", value: tag.into() })
-    }
-
-    fn encode_action(action: &Action, to: &mut Encoder<'_>) {
-        match action {
-            Action::Send(message) => message.encode(to.u8(0)),
-            Action::Close(why) => encode_refusal(why, to.u8(1)),
-            Action::RaiseEpoch(epoch) => {
-                to.u8(2).u32(*epoch);
-            }
-            Action::BeginHistory(chain) => chain.encode(to.u8(3)),
-            Action::Apply { changes, position } => {
-                position.encode(to.u8(4));
-                encode_all(changes.iter(), to, encode_committed);
-            }
-            Action::Adopt { listing, position } => {
-                position.encode(to.u8(5));
-                encode_listing(listing, to);
-            }
-            Action::Fetch { put, lack, from } => {
-                put.encode(to.u8(6));
-                from.encode(to);
-                encode_lack(lack, to);
-            }
-            Action::Publish { id, put } => {
-                id.encode(to.u8(7));
-                put.encode(to);
-            }
-            Action::Discard(id) => id.encode(to.u8(8)),
-            Action::Quarantine { id, why } => {
-                id.encode(to.u8(9));
-                encode_refusal(why, to);
-            }
-            Action::Reply { session, id, answer } => {
-                id.encode(to.u8(10).u64(session.0));
-                encode_answer(answer, to);
-            }
-            Action::SetTimelines(timelines) => {
-                encode_all(timelines.iter(), to.u8(13), Timeline::encode);
-            }
-        }
-    }
-}
-
-fn encode_listing(listing: &ReceivedTree, to: &mut Encoder<'_>) {
-    let ReceivedTree { entries, ids, lsn, timelines } = listing;
-    encode_all(entries.iter(), to, |(path, entry), to| TreeEntry::encode(entry, to.path(path)));
-    encode_all(ids.iter(), to, |(id, version), to| {
-        id.encode(to);
-        version.encode(to);
-    });
-    lsn.encode(to);
-    encode_all(timelines.iter(), to, Timeline::encode);
-}
-
-fn encode_answer(answer: &ProposalResult, to: &mut Encoder<'_>) {
-    match answer {
-        ProposalResult::Done { version, copies } => version.encode(to.u8(0).u16(*copies)),
-        ProposalResult::TooFewCopies { version, copies } => version.encode(to.u8(1).u16(*copies)),
-        ProposalResult::Refused(refusal) => encode_refusal(refusal, to.u8(2)),
     }
 }
 

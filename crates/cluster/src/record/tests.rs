@@ -6,6 +6,7 @@ use relais_proto::{
     SlaveId, ToMaster, ToSlave, TreeEntry, TreePath,
 };
 
+use super::frame::Frames;
 use super::*;
 use crate::coordinator::{CoordinatorEvent, MasterState};
 use crate::message_budget::{CommittedEntry, ReplicaPosition};

@@ -2,7 +2,8 @@
 
 use relais_proto::{ChangeId, FolderId, Lsn, Refusal};
 
-use super::{FetchFault, MissingContent, ReceivedTree};
+use super::compare::ReceivedTree;
+use super::missing_content::{FetchFault, MissingContent};
 use crate::history_hash::HistoryHash;
 use crate::message_budget::{CommittedEntry, ReplicaPosition, ToMaster, ToSlave};
 use crate::sequence::ChangeRequest;

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use relais_proto::{Change, Digest, FolderId, Lsn, TreePath};
 
-use super::Action;
+use super::event::Action;
+use super::missing_content::{FetchFault, MissingContent, lack_of, lack_of_entry};
 use crate::message_budget::{CommittedEntry, LARGE, ToMaster};
 
 /// Concurrent fetches of contents below [`LARGE`].
@@ -25,30 +26,6 @@ const LARGE_SLOTS: usize = 2;
 pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Highest number of doublings.
 const DOUBLINGS: u32 = 5;
-
-/// Description of a missing content.
-#[allow(missing_docs, reason = "the names of the fields say what they hold")]
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MissingContent {
-    /// Put that stored the content.
-    pub put: Lsn,
-    pub path: TreePath,
-    /// Size in bytes.
-    pub size: u64,
-    /// Required digest.
-    pub digest: Digest,
-    /// Folders that hold the content, as far as known.
-    pub holders: Vec<FolderId>,
-}
-
-/// Cause of a failed fetch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FetchFault {
-    /// The holder does not answer, no longer has the content, is busy, or sent something else.
-    Holder,
-    /// The content could not be stored on this slave.
-    Local,
-}
 
 #[derive(Debug, Clone)]
 struct FetchTask {
@@ -291,7 +268,7 @@ impl MissingContents {
                 self.drop_below(path);
                 if lacking.contains(&version) {
                     self.add(
-                        super::lack_of(path, version, *size, *digest, committed.holders.clone()),
+                        lack_of(path, version, *size, *digest, committed.holders.clone()),
                         now,
                     );
                 }
@@ -308,7 +285,7 @@ impl MissingContents {
                 for (path, entry) in &committed.restored {
                     self.drop_below(path);
                     let lack = entry
-                        .and_then(|entry| super::lack_of_entry(path, &entry))
+                        .and_then(|entry| lack_of_entry(path, &entry))
                         .filter(|lack| lacking.contains(&lack.put));
                     if let Some(lack) = lack {
                         self.add(lack, now);

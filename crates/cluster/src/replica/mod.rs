@@ -14,6 +14,7 @@ mod batch;
 mod compare;
 mod event;
 mod link;
+mod missing_content;
 mod missing_contents;
 mod own_proposals;
 mod service;
@@ -23,16 +24,16 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use relais_proto::{ChangeId, Digest, ErrorCode, FolderId, Lsn, Refusal, SlaveId, TreePath};
+use relais_proto::{ChangeId, ErrorCode, FolderId, Lsn, Refusal, SlaveId};
 
 use self::own_proposals::OwnProposals;
 use crate::message_budget::{CommittedEntry, ReplicaPosition, ToMaster};
 use crate::sequence::ChangeRequest;
-use crate::tree::Entry;
 
 pub use self::compare::{Differences, DivergentEntry, ReceivedTree, compare};
 pub use self::event::{Action, Event, ProposalResult, SessionId};
-pub use self::missing_contents::{FetchFault, MissingContent, MissingContents};
+pub use self::missing_content::{FetchFault, MissingContent, lack_of_entry};
+pub use self::missing_contents::MissingContents;
 pub use self::service::{BEHIND, ServiceReadiness, YOUNG, in_service};
 
 /// Highest number of changes in one batch.
@@ -332,23 +333,4 @@ impl Replica {
             actions,
         );
     }
-}
-
-/// Describes content by the fields of its change.
-pub(crate) fn lack_of(
-    path: &TreePath,
-    put: Lsn,
-    size: u64,
-    digest: Digest,
-    holders: Vec<FolderId>,
-) -> MissingContent {
-    MissingContent { put, path: path.clone(), size, digest, holders }
-}
-
-/// Describes the content of an entry as missing.
-#[must_use]
-pub fn lack_of_entry(path: &TreePath, entry: &Entry) -> Option<MissingContent> {
-    entry
-        .content
-        .map(|content| lack_of(path, content.put, content.size, content.digest, Vec::new()))
 }

@@ -1,7 +1,9 @@
+use super::missing_content::lack_of;
 use super::*;
 use crate::history_hash::HistoryHash;
 use crate::message_budget::ToSlave;
-use relais_proto::{Change, Expect, FileTime, LogEntry, Mode};
+use crate::tree::Entry;
+use relais_proto::{Change, Digest, Expect, FileTime, LogEntry, Mode, TreePath};
 
 const HERE: FolderId = FolderId([1; 16]);
 const OTHER: FolderId = FolderId([2; 16]);
