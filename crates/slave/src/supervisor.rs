@@ -7,6 +7,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,6 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::scoreboard::Scoreboard;
 use crate::secrets::CHECK_INTERVAL;
@@ -237,10 +237,8 @@ impl<'a> Supervisor<'a> {
         let task = self.children[index].task;
         let Some(listener) = &self.listener else { return };
         let sockets = listener.try_clone().and_then(|listener| {
-            Ok((
-                listener,
-                socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?,
-            ))
+            let (ours, theirs) = UnixStream::pair()?;
+            Ok((listener, (OwnedFd::from(ours), OwnedFd::from(theirs))))
         });
         let (listener, (ours, theirs)) = match sockets {
             Ok(sockets) => sockets,
