@@ -4,7 +4,9 @@
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use relais_cluster::Entry;
 use relais_proto::{Lsn, TreePath};
+use relais_tree::Meta;
 
 use super::columns::{AT, BELOW, Columns, Values};
 use super::store::CatalogStore;
@@ -206,6 +208,22 @@ impl CatalogStore {
             )?;
         }
         Ok(())
+    }
+
+    /// Writes an entry of the tree at which nothing is unapplied or retained any more. Without
+    /// `meta` its content is missing.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn settle_entry(
+        &self,
+        path: &TreePath,
+        entry: &Entry,
+        meta: Option<&Meta>,
+    ) -> Result<(), CatalogError> {
+        self.clear_unapplied(path)?;
+        self.set_retained(path, None)?;
+        self.put_entry(path, entry, meta, &[])
     }
 
     /// Schedules a retry of all paths at once, as after a start.

@@ -377,16 +377,12 @@ impl Batch<'_, '_> {
             )?
         {
             self.out.used.push(id);
-            self.store.clear_unapplied(path)?;
-            self.store.set_retained(path, None)?;
-            return Ok(self.store.put_entry(path, entry, Some(&meta), &[])?);
+            return Ok(self.store.settle_entry(path, entry, Some(&meta))?);
         }
         if let Some(staged) = staged {
             self.disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
             let meta = self.disk.put(path, entry.mode, staged)?;
-            self.store.clear_unapplied(path)?;
-            self.store.set_retained(path, None)?;
-            self.store.put_entry(path, entry, Some(&meta), &[])?;
+            self.store.settle_entry(path, entry, Some(&meta))?;
             self.out.used.push(id);
             return Ok(());
         }
@@ -647,17 +643,13 @@ impl Batch<'_, '_> {
             if meta.is_none() {
                 self.out.missing.push(content.put);
             }
-            self.store.clear_unapplied(path)?;
-            self.store.set_retained(path, None)?;
-            return Ok(self.store.put_entry(path, entry, meta.as_ref(), &[])?);
+            return Ok(self.store.settle_entry(path, entry, meta.as_ref())?);
         }
         // The withdrawn content is not needed, and the former content is missing.
         if there {
             self.disk.remove(path, version)?;
         }
-        self.store.clear_unapplied(path)?;
-        self.store.set_retained(path, None)?;
-        self.store.put_entry(path, entry, None, &[])?;
+        self.store.settle_entry(path, entry, None)?;
         self.out.missing.push(content.put);
         Ok(())
     }

@@ -231,9 +231,7 @@ fn record(store: &CatalogStore, rows: &[(TreePath, Entry, Meta)]) -> Result<(), 
         return Ok(());
     }
     for (path, entry, meta) in rows {
-        store.clear_unapplied(path)?;
-        store.set_retained(path, None)?;
-        store.put_entry(path, entry, Some(meta), &[])?;
+        store.settle_entry(path, entry, Some(meta))?;
     }
     store.commit()?;
     store.begin()

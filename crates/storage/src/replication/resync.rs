@@ -331,16 +331,12 @@ fn install_file(
     if let Some(held) = held {
         disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
         let meta = disk.put(path, entry.mode, held)?;
-        store.clear_unapplied(path)?;
-        store.set_retained(path, None)?;
-        return Ok(store.put_entry(path, entry, Some(&meta), &[])?);
+        return Ok(store.settle_entry(path, entry, Some(&meta))?);
     }
     if let Some(meta) =
         disk.claim_existing(path, content, entry.mode, row.as_ref(), retained.as_ref())?
     {
-        store.clear_unapplied(path)?;
-        store.set_retained(path, None)?;
-        return Ok(store.put_entry(path, entry, Some(&meta), &[])?);
+        return Ok(store.settle_entry(path, entry, Some(&meta))?);
     }
     if store.unapplied_above(path)?.is_some()
         && let Some((parent, _)) = path.split_last()
