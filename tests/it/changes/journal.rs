@@ -126,6 +126,56 @@ fn the_catalogue_is_rebuilt_from_folder_and_journal() {
 }
 
 #[test]
+fn a_lost_or_old_journal_is_rebuilt_from_the_catalogue() {
+    let mut slave = with_files(&[], &[("f", b"one"), ("folder/x", b"two")]);
+    let journal = journal_of(&slave);
+    for restored in [Some(fs::read(&journal).unwrap()), None] {
+        let last = open(&slave).put("g", b"three").unwrap();
+        let before = tree(&slave.root);
+        slave.program.kill();
+        match restored {
+            Some(old) => fs::write(&journal, old).unwrap(),
+            None => fs::remove_file(&journal).unwrap(),
+        }
+        slave.restart();
+        let mut wire = open(&slave);
+        assert_eq!(tree(&slave.root), before);
+        assert_eq!(version_at(&mut wire, "g"), Some(last));
+        // No number is given twice.
+        let next = wire.put("h", b"four").unwrap();
+        assert!(next.epoch > last.epoch, "{next} after {last}");
+        slave.program.kill();
+        slave.restart();
+        assert_eq!(version_at(&mut open(&slave), "h"), Some(next));
+    }
+}
+
+#[test]
+fn edits_while_the_catalogue_was_lost_become_changes() {
+    let mut slave = with_files(&[], &[("f", b"one"), ("folder/x", b"two"), ("kept", b"three")]);
+    let mut wire = open(&slave);
+    let kept = version_at(&mut wire, "kept");
+    let last = wire.put("last", b"1").unwrap();
+    slave.program.kill();
+    for end in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(slave.root.join(format!(".relais/catalogue.db{end}")));
+    }
+    fs::write(slave.root.join("f"), "edited").unwrap();
+    fs::remove_dir_all(slave.root.join("folder")).unwrap();
+    fs::write(slave.root.join("new"), "new").unwrap();
+    slave.restart();
+    let mut wire = open(&slave);
+    for name in ["f", "new"] {
+        eventually(SOON, name, || (version_at(&mut wire, name)? > last).then_some(()));
+    }
+    assert_eq!(wire.fetch("f").unwrap(), b"edited");
+    assert_eq!(wire.fetch("new").unwrap(), b"new");
+    assert!(wire.fetch("folder/x").is_err() && !slave.root.join("folder").exists());
+    eventually(SOON, "the number", || (version_at(&mut wire, "kept") == kept).then_some(()));
+    wire.change(&make_folder("folder")).unwrap();
+}
+
+#[test]
 fn removed_content_leaves_the_disk() {
     let mut slave = with_files(&[], &[("tree/a/b/c", b"1"), ("tree/d", b"2"), ("f", b"3")]);
     let mut wire = open(&slave);
