@@ -9,7 +9,7 @@ use relais_proto::{ChangeId, Digest, Lsn, TreePath};
 use relais_tree::{Folder, TreeError};
 
 use crate::{
-    CatalogError, CatalogReader, CatalogStore, Commit, FOLDER, MetadataFolder, Scanner,
+    CatalogError, CatalogReader, CatalogStore, Commit, FOLDER, MetadataFolder, Scanner, SkipReason,
     SlaveIdentity, StartParameters,
 };
 
@@ -117,4 +117,18 @@ fn errors_name_the_path() {
     let denied = TreeError::Io("open", std::io::Error::from_raw_os_error(13));
     let error = CatalogError::Path(TreePath::new("ro").unwrap(), denied);
     assert_eq!(error.to_string(), "/ro: cannot open: permission denied");
+}
+
+#[test]
+fn skipped_name_is_counted_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = Folder::open(dir.path()).unwrap();
+    let store = CatalogStore::open(&MetadataFolder::create(&root).unwrap()).unwrap();
+    let total = || store.total("relais_skipped_links").unwrap();
+    for _ in 0..3 {
+        store.skip(&TreePath::root(), b"bad\xff", SkipReason::Link).unwrap();
+        assert_eq!(total(), 1);
+    }
+    store.forget_skipped(&TreePath::root(), b"bad\xff").unwrap();
+    assert_eq!(total(), 0);
 }

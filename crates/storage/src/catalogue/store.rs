@@ -209,7 +209,7 @@ impl CatalogStore {
     }
 
     /// Returns a total.
-    pub(super) fn total(&self, what: &str) -> Result<u64, CatalogError> {
+    pub(crate) fn total(&self, what: &str) -> Result<u64, CatalogError> {
         let select = "SELECT n FROM total WHERE what = ?";
         let total = self.first(select, Values::default().add(what), |from| from.unsigned())?;
         Ok(total.unwrap_or_default())
