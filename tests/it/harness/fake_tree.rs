@@ -20,8 +20,8 @@ pub fn raw_entry(name: &[u8], kind: u8, size: u64) -> Vec<u8> {
     bytes.extend_from_slice(name);
     bytes.extend_from_slice(&[kind, 0, 0]);
     bytes.extend_from_slice(&size.to_be_bytes());
-    // The Unix epoch, and no version.
-    bytes.extend_from_slice(&[0; 13]);
+    // The Unix epoch, and a length of 0 for the optional fields.
+    bytes.extend_from_slice(&[0; 14]);
     bytes
 }
 
