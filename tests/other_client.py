@@ -6,6 +6,7 @@ lists a folder, and gets a file with resume. It must use nothing of Relais excep
 
     other_client.py [--ca FILE] HOST:PORT ls [PATH]
     other_client.py [--ca FILE] HOST:PORT get PATH LOCAL [--stop-after BYTES]
+    other_client.py [--ca FILE] HOST:PORT stat PATH...
     other_client.py [--ca FILE] HOST:PORT probe
 
 probe sends messages that no client of version 1 sends, and checks that the server answers as specified.
@@ -40,7 +41,8 @@ CONTROL_CAP, BLOCK_CAP = 65536, 4194304
 SILENCE, CONNECT_TIME, PATIENCE = 5, 3, 900
 ALL = 2**64 - 1
 CHANGED, BUSY, NO_SLAVE, DRAINING, BAD_REQUEST, UNSUPPORTED, TIMED_OUT = 6, 12, 13, 14, 15, 17, 18
-PING, PONG, LATER = 0x16, 0x98, 0x3F
+PING, PONG, LATER, IGNORABLE = 0x16, 0x98, 0x2F, 0x3F
+STAT_MANY, ENTRY_RESULTS = 0x18, 0x9D
 
 
 class Refused(Exception):
@@ -144,11 +146,24 @@ class Fields:
         slave = self.take(16)
         return slave, [self.address() for _ in range(self.count(8))]
 
-    def entry(self):
+    def optional(self):
+        """Optional fields by tag. The caller ignores tags that it does not know."""
+        fields, values, last = Fields(self.raw(65535)), {}, -1
+        while not fields.done():
+            tag = fields.number("B")
+            if tag <= last:
+                raise Broken(f"optional field {tag} after {last}")
+            values[tag], last = Fields(fields.raw(65535)), tag
+        return values
+
+    def entry(self, may_be_root=False):
         entry = {"name": self.text(255), "kind": self.number("B"), "mode": self.number("H"), "size": self.number("Q")}
         entry["mtime"] = [self.number("q"), self.number("I")]
-        entry["version"] = self.option(self.mark)
-        if entry["kind"] > 1 or not is_part(entry["name"]):
+        entry["version"] = None
+        if version := self.optional().get(1):
+            entry["version"] = version.mark()
+            version.finish()
+        if entry["kind"] > 1 or not (is_part(entry["name"]) or may_be_root and not entry["name"]):
             raise Broken("a bad entry")
         entry["kind"] = "folder" if entry["kind"] else "file"
         return entry
@@ -209,7 +224,9 @@ class Connection:
         length, kind = struct.unpack(">IB", self.exactly(5))
         if length > (BLOCK_CAP if kind == BLOCK else CONTROL_CAP):
             raise Broken(f"a frame of type {kind:#x} announced {length} bytes")
-        return kind, self.exactly(length)
+        payload = self.exactly(length)
+        # A frame of an ignorable type is skipped; this version has none.
+        return self.frame() if kind & 0x30 == 0x30 else (kind, payload)
 
     def answer(self, *kinds):
         """Reads the next frame other than a keepalive; it must be of one of these types."""
@@ -238,13 +255,14 @@ class Connection:
 
 
 def hello():
-    return HELLO, b"RELA" + struct.pack(">BHH", 0, 1, 1) + text("other_client 1")
+    return HELLO, b"RELA" + struct.pack(">BHHQ", 0, 1, 1, 0) + text("other_client 1")
 
 
 def read_welcome(connection):
     _, fields = connection.answer(WELCOME)
     version, role = fields.number("H"), fields.number("B")
     fields.take(16)
+    fields.number("Q")
     fields.text(1024)
     fields.finish()
     if version != 1 or role not in (MASTER, SLAVE, STANDALONE):
@@ -349,6 +367,29 @@ def list_folder(server, path):
                 raise Broken("names are not in order")
             last = entry["name"].encode()
             entries.append(entry)
+
+
+def stat_many(server, paths):
+    """Requests several entries at once; each has its own answer."""
+    connection = server.session()
+    connection.send((STAT_MANY, struct.pack(">H", len(paths)) + b"".join(text(path) for path in paths)))
+    results = []
+    while True:
+        kind, fields = connection.answer(ENTRY_RESULTS, DONE)
+        if kind == DONE:
+            fields.mark()
+            fields.finish()
+            if len(results) != len(paths):
+                raise Broken(f"{len(results)} results for {len(paths)} paths")
+            return {"command": "stat", "ok": True, "entries": results}
+        for _ in range(fields.count(1024)):
+            if fields.flag():
+                results.append({"error": fields.number("H"), "message": printable(fields.text(1024))})
+                fields.number("H")
+            else:
+                entry = fields.entry(may_be_root=True)
+                results.append(entry | {"digest": fields.option(lambda: fields.take(32).hex())})
+        fields.finish()
 
 
 def read_header(connection, wanted_offset):
@@ -498,7 +539,7 @@ def expect_error(connection, code):
 def probe(server):
     """A request of a later version is unsupported; an unexpected request ends the session."""
     connection = server.session()
-    connection.send((LATER, b"an unknown request"), (PING, b""))
+    connection.send((IGNORABLE, b"skipped"), (LATER, b"an unknown request"), (PING, b""))
     expect_error(connection, UNSUPPORTED)
     connection.answer(PONG)
     connection.send(hello(), (PING, b""))
@@ -514,6 +555,11 @@ def run(arguments):
     server = Server(arguments.server)
     if arguments.command == "probe":
         return probe(server)
+    if arguments.command == "stat":
+        paths = [path.strip("/") for path in arguments.paths]
+        for path in paths:
+            check_path(path)
+        return stat_many(server, paths)
     path = arguments.path.strip("/")
     check_path(path)
     if arguments.command == "ls":
@@ -527,6 +573,7 @@ def main():
     parser.add_argument("server", metavar="HOST:PORT")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("ls").add_argument("path", nargs="?", default="")
+    commands.add_parser("stat").add_argument("paths", nargs="+")
     commands.add_parser("probe")
     getting = commands.add_parser("get")
     getting.add_argument("path")

@@ -4,7 +4,7 @@
 //! change that does not fit gets an error and no number. A numbered change applies everywhere.
 
 use relais_proto::{
-    Change, ChangeId, ErrorCode, Expect, Kind, Lsn, Mode, Refusal, TreePath, limits,
+    Attributes, Change, ChangeId, ErrorCode, Expect, Kind, Lsn, Mode, Refusal, TreePath, limits,
 };
 
 /// State of an entry, as far as the check needs it.
@@ -48,7 +48,9 @@ pub fn check<V: TreeView>(change: &Change, expect: Expect, tree: &mut V) -> Resu
         Change::MakeFolder { path, .. } => check_make_folder(path, tree),
         Change::Remove { path, recursive } => check_remove(path, *recursive, expect, tree),
         Change::Move { from, to } => check_move(from, to, expect, tree),
-        Change::SetMode { path, .. } => check_set_mode(path, expect, tree),
+        Change::SetAttributes { path, attributes } => {
+            check_attributes(path, attributes, expect, tree)
+        }
         // Only the sequencer makes this change, and it always fits.
         Change::Withdraw { .. } => Ok(()),
     }
@@ -138,16 +140,24 @@ fn check_remove<V: TreeView>(
     Ok(())
 }
 
-fn check_set_mode<V: TreeView>(
+fn check_attributes<V: TreeView>(
     path: &TreePath,
+    attributes: &Attributes,
     expect: Expect,
     tree: &mut V,
 ) -> Result<(), Refusal> {
     if path.is_root() {
-        return refuse_at(path, ErrorCode::Denied, "the mode of the top is each server's own");
+        return refuse_at(
+            path,
+            ErrorCode::Denied,
+            "the attributes of the top are each server's own",
+        );
     }
     match tree.node(path) {
         None => refuse_at(path, ErrorCode::NotFound, "no such file or folder"),
+        Some(TreeNode { kind: Kind::Folder, .. }) if attributes.mtime.is_some() => {
+            refuse_at(path, ErrorCode::IsFolder, "the time of a folder is each server's own")
+        }
         node => check_expected(path, expect, node),
     }
 }
@@ -256,6 +266,27 @@ mod tests {
         }
     }
 
+    fn chmod(text: &str) -> Change {
+        let attributes = Attributes::mode(Mode::new(0o600));
+        Change::SetAttributes { path: path(text), attributes }
+    }
+
+    #[test]
+    fn only_files_get_a_time() {
+        use ErrorCode::{Denied, IsFolder, NotFound};
+        for (at, chmod_code, touch_code) in [
+            ("file", None, None),
+            ("empty", None, Some(IsFolder)),
+            ("none", Some(NotFound), Some(NotFound)),
+            ("", Some(Denied), Some(Denied)),
+        ] {
+            assert_eq!(ask(&chmod(at), Expect::Any), chmod_code, "{at:?}");
+            let attributes = Attributes { mtime: Some(FileTime::default()), mode: None };
+            let touch = Change::SetAttributes { path: path(at), attributes };
+            assert_eq!(ask(&touch, Expect::Any), touch_code, "{at:?}");
+        }
+    }
+
     #[test]
     fn every_change_at_every_kind_of_path() {
         use ErrorCode::{Denied, Exists, IsFolder, NotEmpty, NotFolder, NotFound};
@@ -357,7 +388,7 @@ mod tests {
                 (put(at), file),
                 (Change::Remove { path: path(at), recursive: false }, found),
                 (move_away, found),
-                (Change::SetMode { path: path(at), mode: Mode::new(0o600) }, found),
+                (chmod(at), found),
             ] {
                 if is_checked {
                     assert_eq!(ask(&change, expect), wanted, "{change:?} {expect:?}");

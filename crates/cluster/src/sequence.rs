@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-pub use relais_proto::ChangeRequest;
+pub use relais_proto::{Attributes, ChangeRequest};
 use relais_proto::{Change, ChangeId, Kind, LogEntry, Lsn, Refusal, TreePath};
 
 use crate::check::{TreeNode, TreeView, check};
@@ -119,7 +119,7 @@ impl<V: TreeView> TreeOverlay<'_, V> {
     /// Returns whether the change affects more paths than its own.
     fn must_be_alone(&mut self, change: &Change) -> bool {
         match change {
-            Change::Put { .. } | Change::MakeFolder { .. } | Change::SetMode { .. } => false,
+            Change::Put { .. } | Change::MakeFolder { .. } | Change::SetAttributes { .. } => false,
             Change::Remove { path, .. } => {
                 self.node(path).is_some_and(|node| node.kind == Kind::Folder)
             }
@@ -129,7 +129,8 @@ impl<V: TreeView> TreeOverlay<'_, V> {
 
     /// Returns the change with its final mode.
     ///
-    /// A put keeps the mode of the file that it replaces, unless it brings its own.
+    /// A put keeps the mode of the file that it replaces, unless it brings its own. Every entry
+    /// keeps the owner bits that slaves need.
     fn with_final_mode(&mut self, ask: &ChangeRequest) -> Change {
         let mut change = ask.change.clone();
         if let Change::Put { path, mode, .. } = &mut change
@@ -137,6 +138,12 @@ impl<V: TreeView> TreeOverlay<'_, V> {
             && let Some(former) = self.node(path).filter(|node| node.kind == Kind::File)
         {
             *mode = former.mode;
+        }
+        if let Change::SetAttributes { path, attributes: Attributes { mode: Some(mode), .. } } =
+            &mut change
+            && let Some(there) = self.node(path)
+        {
+            *mode = mode.with_owner_access(there.kind);
         }
         change
     }
@@ -147,8 +154,8 @@ impl<V: TreeView> TreeOverlay<'_, V> {
             Change::Put { path, mode, .. } => (path, node(Kind::File, *mode)),
             Change::MakeFolder { path, mode } => (path, node(Kind::Folder, *mode)),
             Change::Remove { path, .. } => (path, None),
-            Change::SetMode { path, mode } => match self.node(path) {
-                Some(there) => (path, node(there.kind, *mode)),
+            Change::SetAttributes { path, attributes } => match self.node(path) {
+                Some(there) => (path, node(there.kind, attributes.mode.unwrap_or(there.mode))),
                 None => return,
             },
             Change::Move { .. } | Change::Withdraw { .. } => return,

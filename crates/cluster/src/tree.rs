@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
-use relais_proto::{Change, ChangeId, LogEntry, Lsn, TreePath};
+use relais_proto::{Attributes, Change, ChangeId, LogEntry, Lsn, TreePath};
 pub use relais_proto::{FileContent, TreeEntry as Entry};
 
 use crate::check::{TreeNode, TreeView};
@@ -133,9 +133,13 @@ impl Tree {
             Change::MakeFolder { path, mode } => {
                 self.insert(path, Entry { version, mode: *mode, content: None })
             }
-            Change::SetMode { path, mode } => {
+            Change::SetAttributes { path, attributes: Attributes { mode, mtime } } => {
                 if let Some(entry) = self.entries.get_mut(path) {
-                    *entry = Entry { version, mode: *mode, ..*entry };
+                    entry.version = version;
+                    entry.mode = mode.unwrap_or(entry.mode);
+                    if let (Some(content), Some(mtime)) = (&mut entry.content, mtime) {
+                        content.mtime = *mtime;
+                    }
                 }
                 return Effects::default();
             }
@@ -354,13 +358,33 @@ mod tests {
         (known, all)
     }
 
+    fn chmod(text: &str, bits: u32) -> Change {
+        Change::SetAttributes { path: path(text), attributes: Attributes::mode(Mode::new(bits)) }
+    }
+
+    #[test]
+    fn attributes_change_what_they_name_and_nothing_else() {
+        let mtime = FileTime { seconds: 7, nanos: 8 };
+        let attributes = Attributes { mtime: Some(mtime), mode: None };
+        let touch = Change::SetAttributes { path: path("f"), attributes };
+        let (known, _) =
+            made(&[put("f", 1), touch, chmod("f", 0o600), folder("d"), chmod("d", 0o700)]);
+        let file = *known.tree.get(&path("f")).unwrap();
+        let content = file.content.unwrap();
+        assert_eq!((file.version.number, file.mode), (3, Mode::new(0o600)));
+        assert_eq!((content.put.number, content.mtime), (1, mtime));
+        assert_eq!(known.tree.path_of(content.put), Some(&path("f")));
+        let folder = known.tree.get(&path("d")).unwrap();
+        assert_eq!((folder.version.number, folder.mode), (5, Mode::new(0o700)));
+    }
+
     fn folder(text: &str) -> Change {
         Change::MakeFolder { path: path(text), mode: Mode::new(0o755) }
     }
 
     #[test]
     fn another_mode_stays_where_content_is_withdrawn() {
-        let private = Change::SetMode { path: path("f"), mode: Mode::new(0o600) };
+        let private = chmod("f", 0o600);
         let withdraw = Change::Withdraw { of: Lsn { epoch: 1, number: 2 } };
         let (known, all) = made(&[put("f", 1), put("f", 2), private, withdraw]);
         assert_eq!(all, [("/f".to_owned(), 4, Some(1))]);

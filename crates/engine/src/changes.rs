@@ -1,6 +1,6 @@
 //! Changes without content: a new folder, a removal, a move.
 
-use relais_proto::{Change, ChangeId, Expect, Kind, Mode, Refusal, TreePath};
+use relais_proto::{Attributes, Change, ChangeId, Expect, Kind, Mode, Refusal, TreePath};
 use relais_storage::Proposal;
 
 use crate::change::{PreparedChange, bind_id};
@@ -74,6 +74,28 @@ impl Session {
             let (from, to) = (principal.resolve_below(from)?, principal.resolve_below(to)?);
             let id = bind_id(principal, id, "mv", &[&from, &to], None);
             Ok((id, Change::Move { from, to }))
+        })
+    }
+
+    /// Prepares to set attributes of a file or a folder.
+    ///
+    /// `expect` is the precondition on the entry.
+    ///
+    /// # Errors
+    /// As [`Self::make_folder`].
+    pub fn set_attributes(
+        &self,
+        id: ChangeId,
+        path: &TreePath,
+        attributes: Attributes,
+        expect: Expect,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<PreparedChange, Refusal> {
+        self.prepare(LoggedCommand::SetAttributes, (path, None), expect, keepalive, |principal| {
+            let path = principal.resolve_below(path)?;
+            let kind = format!("{attributes:?}");
+            let id = bind_id(principal, id, &kind, &[&path], None);
+            Ok((id, Change::SetAttributes { path, attributes }))
         })
     }
 

@@ -357,7 +357,7 @@ fn find_holders(
 }
 
 /// Checks that the open file is the one that the client wants; returns its facts.
-fn check_wanted(
+pub(crate) fn check_wanted(
     context: &SessionContext,
     path: &TreePath,
     file: &OpenFile,
@@ -381,7 +381,7 @@ fn content_changed(path: &TreePath) -> Refusal {
     Refusal::at(path, ErrorCode::Changed, "the content has been replaced")
 }
 
-fn check_unchanged(path: &TreePath, file: &OpenFile) -> Result<(), Refusal> {
+pub(crate) fn check_unchanged(path: &TreePath, file: &OpenFile) -> Result<(), Refusal> {
     match file.is_unchanged() {
         Ok(true) => Ok(()),
         Ok(false) => Err(content_changed(path)),

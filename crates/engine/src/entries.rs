@@ -1,12 +1,12 @@
 //! One entry of the tree, with or without its digest.
 
-use relais_proto::{Digest, Endpoint, Entry, ErrorCode, Kind, Lsn, Refusal, TreePath};
+use relais_proto::{Digest, Endpoint, Entry, ErrorCode, Kind, Lsn, Refusal, TreePath, WaitReason};
 use relais_storage::{EntryFacts, refuse};
 use relais_tree::Meta;
 
 use crate::content::{self, Located, digest_of};
 use crate::context::SessionContext;
-use crate::keep_alive::KeepAlive;
+use crate::keep_alive::{KeepAlive, keep_waiting};
 use crate::session::Session;
 
 /// What a slave knows of a file or folder.
@@ -22,6 +22,15 @@ pub struct Details {
     pub lsn: Lsn,
 }
 
+/// What a slave knows of several files and folders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntryList {
+    /// The entries in the order of the requested paths, each with its digest, if it is known.
+    pub results: Vec<Result<(Entry, Option<Digest>), Refusal>>,
+    /// The latest change that is part of the answer.
+    pub lsn: Lsn,
+}
+
 impl Session {
     /// Returns the file or folder at a path.
     ///
@@ -29,8 +38,32 @@ impl Session {
     /// Those of the folder and of [`Session::check_ready`].
     pub fn stat(&self, path: &TreePath, keepalive: &mut dyn KeepAlive) -> Result<Details, Refusal> {
         self.check_ready(keepalive)?;
+        self.look(path, true)
+    }
+
+    /// Returns the files and folders at several paths.
+    ///
+    /// # Errors
+    /// Those of [`Session::check_ready`].
+    pub fn stat_many(
+        &self,
+        paths: &[TreePath],
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<EntryList, Refusal> {
+        self.check_ready(keepalive)?;
+        let lsn = self.context.visible_lsn();
+        let mut results = Vec::with_capacity(paths.len());
+        for path in paths {
+            let details = self.look(path, false);
+            results.push(details.map(|details| (details.entry, details.digest)));
+            keep_waiting(keepalive, WaitReason::Scanning)?;
+        }
+        Ok(EntryList { results, lsn })
+    }
+
+    fn look(&self, path: &TreePath, with_holders: bool) -> Result<Details, Refusal> {
         let details = self.context.principal.resolve(path).and_then(|path| {
-            if let Some(details) = from_tree(&self.context, &path)? {
+            if let Some(details) = from_tree(&self.context, &path, with_holders)? {
                 return Ok(details);
             }
             let folder = &self.context.settings.folder;
@@ -57,7 +90,7 @@ impl Session {
         self.check_ready(keepalive)?;
         let context = &self.context;
         let located = context.principal.resolve(path).and_then(|path| {
-            if let Some(details) = from_tree(context, &path)?
+            if let Some(details) = from_tree(context, &path, true)?
                 && details.digest.is_some()
             {
                 return Ok(Located::Here(details));
@@ -90,7 +123,11 @@ impl Details {
 /// Returns the tree's entry at a path.
 ///
 /// There is none if the slave is standalone, or if the entry has no change id yet.
-fn from_tree(context: &SessionContext, path: &TreePath) -> Result<Option<Details>, Refusal> {
+fn from_tree(
+    context: &SessionContext,
+    path: &TreePath,
+    with_holders: bool,
+) -> Result<Option<Details>, Refusal> {
     if !context.settings.is_cluster_member || path.is_root() {
         return Ok(None);
     }
@@ -105,7 +142,7 @@ fn from_tree(context: &SessionContext, path: &TreePath) -> Result<Option<Details
     }
     let lsn = context.visible_lsn();
     let mut holders = Vec::new();
-    if let Some(put) = row.content.filter(|_| row.entry.kind == Kind::File) {
+    if let Some(put) = row.content.filter(|_| with_holders && row.entry.kind == Kind::File) {
         folders.extend(context.ask_holders(put, &context.principal.owner));
         holders = context.slaves_of(|folder| folders.contains(folder))?;
         if row.here {

@@ -3,6 +3,7 @@
 //! No session can see a staged file. A complete one is sealed: nothing writes it any more.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Instant;
@@ -124,8 +125,19 @@ impl Session {
         request: UploadRequest,
         keepalive: &mut dyn KeepAlive,
     ) -> Result<Upload, Refusal> {
-        let mut record = self.begin(LoggedCommand::Put, &request.path, None, keepalive)?;
-        let begun = begin(&self.context, request, keepalive);
+        let record = self.begin(LoggedCommand::Put, &request.path, None, keepalive)?;
+        self.stage(request, None, record, keepalive)
+    }
+
+    /// Begins to stage the content of an upload, or of a copy of `source`.
+    pub(crate) fn stage(
+        &self,
+        request: UploadRequest,
+        source: Option<&TreePath>,
+        mut record: TransferRecord,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<Upload, Refusal> {
+        let begun = begin(&self.context, request, source, keepalive);
         let (request, name, target, hasher, mode) = self.context.recorded(&mut record, begun)?;
         if matches!(target, UploadTarget::Staged(_)) {
             self.context.active_uploads.begin(&name, &self.context.disconnect);
@@ -183,6 +195,7 @@ type BegunUpload = (UploadRequest, StagedName, UploadTarget, blake3::Hasher, Mod
 fn begin(
     context: &SessionContext,
     mut request: UploadRequest,
+    source: Option<&TreePath>,
     keepalive: &mut dyn KeepAlive,
 ) -> Result<BegunUpload, Refusal> {
     if request.path.is_root() {
@@ -196,7 +209,10 @@ fn begin(
     if size.is_none_or(|size| size > SMALL_UPLOAD) {
         check_target(context, &path)?;
     }
-    request.id = bind_id(&context.principal, request.id, "put", &[&path], size);
+    request.id = match source {
+        None => bind_id(&context.principal, request.id, "put", &[&path], size),
+        Some(source) => bind_id(&context.principal, request.id, "cp", &[source, &path], size),
+    };
     let name = StagedName::new(request.id, &context.principal.user, &path, size);
     let remaining = size.map_or(0, |size| size.saturating_sub(at));
     if size != Some(at) || at == 0 {
@@ -339,6 +355,36 @@ impl Upload {
             self.context.check_disk_space(path, 0)?;
         }
         Ok(())
+    }
+
+    /// Has `fill` write the whole content at once; it returns the size.
+    pub(crate) fn fill(
+        &mut self,
+        fill: &mut dyn FnMut(&File) -> io::Result<u64>,
+    ) -> Result<(), Refusal> {
+        self.at = match &self.target {
+            UploadTarget::Staged(file) => {
+                fill(file).map_err(|e| cannot_stage(&self.request.path, e))?
+            }
+            _ => self.request.size.unwrap_or_default(),
+        };
+        Ok(())
+    }
+
+    /// Returns the digest of what is staged.
+    pub(crate) fn hash_staged(&mut self, keepalive: &mut dyn KeepAlive) -> Result<Digest, Refusal> {
+        let path = &self.request.path;
+        self.hasher = match &self.target {
+            UploadTarget::Staged(file) => {
+                hash_staged(&self.context, file, self.at, path, keepalive)?
+            }
+            _ => {
+                let file = self.context.staging.staged.open_read(self.name.as_str());
+                let file = file.map_err(|e| refuse(path, &e))?;
+                hash_staged(&self.context, &file.file, file.meta.size, path, keepalive)?
+            }
+        };
+        Ok(Digest(self.hasher.finalize().into()))
     }
 
     /// Completes the upload; `digest` is what the client says about the content, if it says
@@ -498,7 +544,7 @@ impl Upload {
     /// Has a refusal end the upload.
     ///
     /// A file that could not be completed must not look like one that can be resumed.
-    fn fail_on<T>(&mut self, result: Result<T, Refusal>) -> Result<T, Refusal> {
+    pub(crate) fn fail_on<T>(&mut self, result: Result<T, Refusal>) -> Result<T, Refusal> {
         if result.is_err() {
             self.discard_staged();
         }

@@ -3,15 +3,19 @@
 mod host;
 
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use relais_engine::{
-    Located, MOST_PENDING, PreparedChange, Session, UploadProgress, UploadRequest,
+    CopyRequest, Located, MOST_PENDING, PreparedChange, Session, UploadProgress, UploadRequest,
 };
-use relais_proto::{Change, ChangeId, Digest, ErrorCode, IfMatch, Lsn, TreePath, WaitReason};
+use relais_proto::{
+    Change, ChangeId, Digest, ErrorCode, Expect, FileContent, FileTime, IfMatch, Kind, Lsn, Mode,
+    TreeEntry, TreePath, WaitReason,
+};
 use relais_storage::CommitReceipt;
+use relais_tree::Folder;
 
 use self::host::{Fixture, ROOM, Waiting, WriterEnd};
 
@@ -266,4 +270,103 @@ fn content_is_read_in_any_range_and_checked_at_its_end() {
         assert_eq!(content.finish().unwrap_err().code, ErrorCode::Changed);
     });
     assert_eq!(fixture.log().map_results(), ["ok", "ok", "bad-offset", "cut", "changed"]);
+}
+
+#[test]
+fn copies_have_the_content_time_and_mode_of_the_file() {
+    let fixture = Fixture::new();
+    fixture.with_writer(|| {
+        let mut session = fixture.session("ann");
+        let content: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_be_bytes).collect();
+        let mut request = UploadRequest::new(ChangeId([1; 16]), path("f"));
+        request.mtime = Some(FileTime { seconds: 77, nanos: 0 });
+        request.mode = Some(Mode::new(0o600));
+        let mut upload = session.begin_upload(request, &mut patient()).unwrap();
+        upload.write(&content).unwrap();
+        let change = upload.finish(None, &mut patient()).unwrap();
+        session.commit(change, &mut patient()).unwrap();
+        let copy = |if_match| CopyRequest {
+            id: ChangeId([2; 16]),
+            from: path("f"),
+            to: path("g"),
+            if_match,
+            expect: Expect::Absent,
+            copies: 0,
+        };
+        let other = session.copy(copy(IfMatch::Digest(Digest([9; 32]))), &mut patient());
+        assert_eq!(other.err().unwrap().code, ErrorCode::Changed);
+        let digest = Digest(blake3::hash(&content).into());
+        let made = session.copy(copy(IfMatch::Digest(digest)), &mut patient()).unwrap();
+        let Located::Here(change) = made else { panic!("the content is here") };
+        let made = session.commit(change, &mut patient()).unwrap();
+        assert_eq!(made.digest, Some(digest));
+        assert!(fs::read(fixture.root().join("g")).unwrap() == content);
+        let (f, g) =
+            (fs::metadata(fixture.root().join("f")), fs::metadata(fixture.root().join("g")));
+        let (f, g) = (f.unwrap(), g.unwrap());
+        assert_eq!((f.mtime(), f.mode() & 0o777), (77, 0o600));
+        assert_eq!((g.mtime(), g.mode() & 0o777), (77, 0o600));
+        assert_ne!(f.ino(), g.ino());
+        let missing =
+            session.copy(CopyRequest { from: path("none"), ..copy(IfMatch::Any) }, &mut patient());
+        assert_eq!(missing.err().unwrap().code, ErrorCode::NotFound);
+    });
+    let log = fixture.log();
+    assert_eq!(
+        log[1..],
+        [["cp", "/f", "changed"], ["cp", "/f", "ok"], ["cp", "/none", "not-found"]]
+    );
+}
+
+/// Puts a file of 7 bytes.
+fn put_content(session: &mut Session, name: &str) {
+    let request = UploadRequest::new(ChangeId([1; 16]), path(name));
+    let mut upload = session.begin_upload(request, &mut patient()).unwrap();
+    upload.write(b"content").unwrap();
+    let change = upload.finish(None, &mut patient()).unwrap();
+    session.commit(change, &mut patient()).unwrap();
+}
+
+#[test]
+fn a_damaged_file_is_not_copied() {
+    let fixture = Fixture::new();
+    let mut session = fixture.session("ann");
+    fixture.with_writer(|| put_content(&mut session, "f"));
+    // The disk has other bytes than those that the digest names.
+    let meta = &Folder::open(&fixture.root()).unwrap().stat(&path("f")).unwrap();
+    let version = Lsn { epoch: 1, number: 1 };
+    let (size, mtime, digest) = (7, meta.mtime, Digest([5; 32]));
+    let content = Some(FileContent { put: version, digest, size, mtime });
+    let entry = TreeEntry { version, mode: meta.mode, content };
+    fixture.complete_catalogue().put_entry(&path("f"), &entry, Some(meta), &[]).unwrap();
+    let request = CopyRequest {
+        id: ChangeId([2; 16]),
+        from: path("f"),
+        to: path("g"),
+        if_match: IfMatch::Any,
+        expect: Expect::Any,
+        copies: 0,
+    };
+    let damaged = session.copy(request, &mut patient());
+    assert_eq!(damaged.err().unwrap().code, ErrorCode::Damaged);
+    let staging = fixture.root().join(".relais/staging");
+    assert_eq!(fs::read_dir(staging).unwrap().count(), 0, "nothing stays staged");
+}
+
+#[test]
+fn each_of_several_paths_has_its_own_answer() {
+    let fixture = Fixture::new();
+    fixture.with_writer(|| {
+        let mut session = fixture.session("ann");
+        put_content(&mut session, "f");
+        let paths = [path("f"), path("none"), TreePath::root()];
+        let list = session.stat_many(&paths, &mut patient()).unwrap();
+        let [Ok((file, digest)), Err(refusal), Ok((root, None))] = list.results.as_slice() else {
+            panic!("{list:?}")
+        };
+        assert_eq!((file.name.as_str(), file.size), ("f", 7));
+        assert_eq!(*digest, Some(Digest(blake3::hash(b"content").into())));
+        assert_eq!(refusal.code, ErrorCode::NotFound);
+        assert_eq!((root.name.as_str(), root.kind), ("", Kind::Folder));
+    });
 }

@@ -50,8 +50,29 @@ wire_enum! {
             /// The withdrawn change.
             of: Lsn,
         },
-        /// Sets the permission bits of a file or folder.
-        5 => SetMode { path: TreePath, mode: Mode },
+        /// Sets attributes of a file or folder; the others stay.
+        5 => SetAttributes { path: TreePath, attributes: Attributes },
+    }
+}
+
+wire_struct! {
+    /// New attributes of a file or folder.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct Attributes {
+        optional {
+            /// Time of last modification; only for files.
+            1 => pub mtime: Option<FileTime>,
+            /// Permission bits.
+            2 => pub mode: Option<Mode>,
+        }
+    }
+}
+
+impl Attributes {
+    /// Sets only the permission bits.
+    #[must_use]
+    pub fn mode(mode: Mode) -> Self {
+        Self { mode: Some(mode), mtime: None }
     }
 }
 
@@ -121,7 +142,10 @@ mod tests {
                 mode: Mode::new(0o750),
             },
             Change::MakeFolder { path: path("a"), mode: Mode::new(0o770) },
-            Change::SetMode { path: path("a/b"), mode: Mode::new(0o600) },
+            Change::SetAttributes {
+                path: path("a/b"),
+                attributes: Attributes::mode(Mode::new(0o600)),
+            },
             Change::Remove { path: path("a"), recursive: true },
             Change::Move { from: path("a"), to: path("b/c") },
             Change::Withdraw { of: Lsn { epoch: 1, number: 6 } },

@@ -61,6 +61,8 @@ frame_types! {
     Ping = 0x16;
     /// Lowest change that the following answers must include.
     Seen = 0x17;
+    /// Requests several entries.
+    StatMany = 0x18;
     /// Opens an upload; `Data` and `PutEnd` follow.
     Put = 0x20;
     /// Bytes of an upload.
@@ -75,6 +77,10 @@ frame_types! {
     Remove = 0x25;
     /// Renames a file or a folder.
     Move = 0x26;
+    /// Sets permission bits and time of a file or a folder.
+    SetAttributes = 0x27;
+    /// Copies a file on the server.
+    Copy = 0x28;
     /// First step of a cluster link: id and nonce.
     LinkOpen = 0x40;
     /// Third step of a cluster link: proof of the cluster key.
@@ -133,6 +139,8 @@ frame_types! {
     Elsewhere = 0x9b;
     /// The slave cannot reach its master; an answer follows.
     MasterUnreachable = 0x9c;
+    /// Some of several entries.
+    EntryResults = 0x9d;
     /// Second step of a cluster link: the master's proof.
     LinkChallenge = 0xc1;
     /// The slave is registered.

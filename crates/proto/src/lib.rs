@@ -27,7 +27,7 @@ mod sanitize;
 mod system_error;
 mod types;
 
-pub use change::{Change, Expect, LogEntry};
+pub use change::{Attributes, Change, Expect, LogEntry};
 pub use codec::{Decoder, Encoder, Wire};
 pub use error::{ErrorCode, Refusal, RetryClass, WireError};
 pub use fair::FairQueue;
@@ -40,8 +40,8 @@ pub use link::{
 };
 pub use log_rate_limiter::{LogRateLimiter, SuppressedLines};
 pub use message::{
-    Capabilities, ContentHeader, Endpoint, EntriesPage, GetRequest, Hello, IfMatch, Login,
-    PageBuilder, PutRequest, Reply, Request, Role, ServerRole, WaitReason,
+    Capabilities, ContentHeader, Endpoint, EntriesPage, EntryResult, GetRequest, Hello, IfMatch,
+    Login, PageBuilder, PutRequest, Reply, Request, Role, ServerRole, WaitReason,
 };
 pub use metrics::{Metrics, metric};
 pub use name::{NameError, TreePath, check_part};

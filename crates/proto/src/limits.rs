@@ -59,6 +59,8 @@ pub const METRIC_NAME: usize = 64;
 pub const REDIRECT_SLAVES: usize = 17;
 /// Highest number of addresses of one slave.
 pub const ADDRESSES: usize = 8;
+/// Highest number of paths in one `StatMany`.
+pub const STAT_PATHS: usize = 1024;
 /// Highest number of slaves that a client may ask the master to avoid.
 pub const AVOID: usize = 64;
 /// Highest number of entries in a list of a link message, unless the list has its own limit.

@@ -95,7 +95,8 @@ fn endpoint() -> Vec<u8> {
 
 fn fields_of_requests() -> Vec<Field> {
     use FrameType::{
-        Get, Hash, Hello, List, Login, MakeFolder, Move, Pieces, Put, Remove, Resume, Stat, Ticket,
+        Copy, Get, Hash, Hello, List, Login, MakeFolder, Move, Pieces, Put, Remove, Resume,
+        SetAttributes, Stat, StatMany, Ticket,
     };
     let field = |name, kind, width, cap: u64, before, after| Field {
         name,
@@ -148,13 +149,19 @@ fn fields_of_requests() -> Vec<Field> {
         field("remove path", Remove, Two, 4095, vec![0; 16], |n| path(n, 2)),
         field("move from", Move, Two, 4095, vec![0; 16], |n| path(n, 3)),
         field("move to", Move, Two, 4095, vec![0; 18], |n| path(n, 1)),
+        field("paths", StatMany, Two, 1024, vec![], |n| vec![0; n * 2]),
+        field("attributes path", SetAttributes, Two, 4095, vec![0; 16], |n| {
+            [path(n, 1), vec![0, 5, 2, 0, 2, 0, 0]].concat()
+        }),
+        field("copy from", Copy, Two, 4095, vec![0; 16], |n| path(n, 2 + 1 + 1 + 2)),
+        field("copy to", Copy, Two, 4095, vec![0; 18], |n| path(n, 1 + 1 + 2)),
     ]
 }
 
 fn fields_of_replies() -> Vec<Field> {
     use FrameType::{
-        AskMaster, ContentHeader, Details, Elsewhere, Entries, Error, PieceValues, Redirect,
-        Staged, StatusReport, Welcome,
+        AskMaster, ContentHeader, Details, Elsewhere, Entries, EntryResults, Error, PieceValues,
+        Redirect, Staged, StatusReport, Welcome,
     };
     let field =
         |name, kind, width, range, before, after| Field { name, kind, width, range, before, after };
@@ -220,6 +227,9 @@ fn fields_of_replies() -> Vec<Field> {
             [&[0; 24], [0, 0, 0, 1].as_slice(), &[0; 12]].concat(),
             |_| vec![0; 18],
         ),
+        field("results", EntryResults, Two, (0, 1024), vec![], |n| {
+            repeat(&[1, 0, 1, 0, 0, 0, 0], n, 0)
+        }),
         field("first piece", PieceValues, Eight, (0, 1 << 43), vec![], |_| vec![0; 2]),
         field("piece values", PieceValues, Two, (0, 1024), vec![0; 8], |n| repeat(&[5; 32], n, 0)),
         field("staged offset", Staged, Eight, (0, limits::FILE_SIZE), vec![], |_| vec![0]),

@@ -80,6 +80,14 @@ fn malformed_optional_fields_are_errors() {
 }
 
 #[test]
+fn attributes_name_one_at_least() {
+    let (kind, mut payload) = sample("set-attributes-min");
+    assert_eq!(payload.split_off(payload.len() - 7), [0, 5, 2, 0, 2, 0, 0]);
+    payload.extend_from_slice(&[0, 0]);
+    assert!(matches!(Request::decode(kind, &payload), Err(WireError::BadValue { .. })));
+}
+
+#[test]
 fn unknown_capabilities_are_kept_and_harmless() {
     let hello = Hello { capabilities: Capabilities(u64::MAX), ..Hello::new(Role::Client, "new") };
     let mut frame = Vec::new();

@@ -12,8 +12,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::{StagedName, Staging};
 use log::warn;
-use relais_proto::{Kind, Lsn, Mode, TreePath};
-use relais_tree::{Folder, Meta, MetaKind, TreeError, set_mode};
+use relais_proto::{Attributes, Kind, Lsn, Mode, TreePath};
+use relais_tree::{Folder, Meta, MetaKind, TreeError, set_mode, set_times};
 
 use crate::quarantine::{Displaced, Quarantine};
 
@@ -453,27 +453,34 @@ fn move_to_free_name(
     }
 }
 
-/// Sets the mode of the entry at a path. Each disk decides about the owner bits of folders, and
-/// about read permission for a file's owner.
+/// Sets attributes of the entry at a path. Each disk decides about the owner bits of folders, and
+/// about read permission for a file's owner. A folder gets no time.
 ///
 /// # Errors
 /// Returns disk errors.
-pub fn set_mode_of(root: &Folder, path: &TreePath, mode: Mode) -> Result<Meta, TreeError> {
+pub fn set_attributes_of(
+    root: &Folder,
+    path: &TreePath,
+    attributes: &Attributes,
+) -> Result<Meta, TreeError> {
     let there = root.stat(path)?;
     let Some(kind) = there.served_kind() else { return Ok(there) };
-    let mode = mode.with_owner_access(kind);
-    if there.mode.with_owner_access(kind) == mode {
+    let mode = attributes.mode.map(|mode| mode.with_owner_access(kind));
+    let mode = mode.filter(|mode| there.mode.with_owner_access(kind) != *mode);
+    let mtime = attributes.mtime.filter(|mtime| kind == Kind::File && there.mtime != *mtime);
+    if mode.is_none() && mtime.is_none() {
         return Ok(there);
     }
     match kind {
         Kind::Folder => {
             let folder = root.open_folder(path)?;
-            set_mode(&folder, mode)?;
+            mode.map_or(Ok(()), |mode| set_mode(&folder, mode))?;
             folder.sync()?;
         }
         Kind::File => {
             let file = root.open_file(path)?.file;
-            set_mode(&file, mode)?;
+            mode.map_or(Ok(()), |mode| set_mode(&file, mode))?;
+            mtime.map_or(Ok(()), |mtime| set_times(&file, mtime))?;
             file.sync_all().map_err(|e| TreeError::Io("sync the file", e))?;
         }
     }

@@ -322,12 +322,18 @@ pub fn polite(request: &Request) -> Vec<u8> {
             let digest = Some(*digest);
             vec![Reply::Committed { version: lsn, copies: 1, lsn, digest, current: true }]
         }
-        Request::MakeFolder { .. } | Request::Remove { .. } | Request::Move { .. } => {
+        Request::MakeFolder { .. }
+        | Request::Remove { .. }
+        | Request::Move { .. }
+        | Request::SetAttributes { .. }
+        | Request::Copy { .. } => {
             vec![Reply::Committed { version: lsn, copies: 1, lsn, digest: None, current: true }]
         }
-        Request::Get(_) | Request::Pieces { .. } | Request::Put(_) | Request::Seen { .. } => {
-            Vec::new()
-        }
+        Request::Get(_)
+        | Request::Pieces { .. }
+        | Request::Put(_)
+        | Request::Seen { .. }
+        | Request::StatMany { .. } => Vec::new(),
     };
     FakeServer::encoded(&replies)
 }

@@ -171,7 +171,7 @@ fn paths(committed: &CommittedEntry) -> impl Iterator<Item = &TreePath> {
         Change::Put { path, .. }
         | Change::MakeFolder { path, .. }
         | Change::Remove { path, .. }
-        | Change::SetMode { path, .. } => (Some(path), None),
+        | Change::SetAttributes { path, .. } => (Some(path), None),
         Change::Move { from, to } => (Some(from), Some(to)),
         Change::Withdraw { .. } => (None, None),
     };

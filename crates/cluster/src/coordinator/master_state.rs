@@ -49,7 +49,7 @@ impl RecentChange {
         let change = match &self.entry.change {
             Change::Put { path, .. }
             | Change::MakeFolder { path, .. }
-            | Change::SetMode { path, .. }
+            | Change::SetAttributes { path, .. }
             | Change::Remove { path, .. } => path.as_str().len(),
             Change::Move { from, to } => from.as_str().len() + to.as_str().len(),
             Change::Withdraw { .. } => 0,

@@ -416,7 +416,7 @@ impl Coordinator {
             let Change::Put { path, .. } = &waiting.request.change else {
                 goes |= !matches!(
                     waiting.request.change,
-                    Change::MakeFolder { .. } | Change::SetMode { .. }
+                    Change::MakeFolder { .. } | Change::SetAttributes { .. }
                 );
                 return false;
             };

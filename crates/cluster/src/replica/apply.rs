@@ -120,7 +120,7 @@ impl Replica {
                 Change::MakeFolder { .. }
                 | Change::Remove { .. }
                 | Change::Move { .. }
-                | Change::SetMode { .. } => {}
+                | Change::SetAttributes { .. } => {}
             }
             self.lacks.follow(committed, lacking, now);
         }

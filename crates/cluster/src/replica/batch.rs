@@ -27,7 +27,7 @@ impl<'a> AffectedPaths<'a> {
     /// Adds a change if no earlier change affects its paths; returns whether it did.
     fn take(&mut self, change: &'a Change) -> bool {
         match change {
-            Change::Put { path, .. } | Change::SetMode { path, .. } => {
+            Change::Put { path, .. } | Change::SetAttributes { path, .. } => {
                 let path = path.as_str();
                 let free = !self.placed.contains(path)
                     && !self.made.contains(path)
@@ -99,6 +99,7 @@ mod tests {
     use relais_proto::{ChangeId, Digest, FileTime, LogEntry, Lsn, Mode, TreePath};
 
     use super::*;
+    use relais_proto::Attributes;
 
     fn path(text: &str) -> TreePath {
         TreePath::new(text).unwrap()
@@ -115,7 +116,10 @@ mod tests {
                 mode: Mode::new(0o644),
             },
             ["mkdir", at] => Change::MakeFolder { path: path(at), mode: Mode::new(0o755) },
-            ["chmod", at] => Change::SetMode { path: path(at), mode: Mode::new(0o700) },
+            ["chmod", at] => Change::SetAttributes {
+                path: path(at),
+                attributes: Attributes::mode(Mode::new(0o700)),
+            },
             ["rm", at] => Change::Remove { path: path(at), recursive: true },
             ["mv", from, to] => Change::Move { from: path(from), to: path(to) },
             ["withdraw"] => Change::Withdraw { of: Lsn::default() },

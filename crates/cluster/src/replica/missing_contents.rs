@@ -273,7 +273,7 @@ impl MissingContents {
                     );
                 }
             }
-            Change::MakeFolder { .. } | Change::SetMode { .. } => {}
+            Change::MakeFolder { .. } | Change::SetAttributes { .. } => {}
             Change::Remove { path, .. } => self.drop_below(path),
             Change::Move { from, to } => {
                 if from != to {

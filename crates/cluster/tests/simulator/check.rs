@@ -172,7 +172,7 @@ impl Checks {
                     wrong.push((ACKED_KEPT, what));
                 }
             }
-            Change::Remove { .. } | Change::Move { .. } | Change::SetMode { .. } => {}
+            Change::Remove { .. } | Change::Move { .. } | Change::SetAttributes { .. } => {}
         }
         let effects = line.tree.apply(log_entry);
         for (path, entry) in effects.gone {

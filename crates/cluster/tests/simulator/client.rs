@@ -2,7 +2,7 @@
 
 use relais_cluster::ChangeRequest;
 use relais_cluster::replica::{Event, ProposalResult, SessionId};
-use relais_proto::{Change, ChangeId, ErrorCode, Expect, Lsn};
+use relais_proto::{Attributes, Change, ChangeId, ErrorCode, Expect, FileTime, Lsn};
 
 use crate::disk::{Staged, Value};
 use crate::net::SLAVES;
@@ -102,7 +102,11 @@ impl World {
                 (Change::MakeFolder { path: path.clone(), mode }, None)
             }
             66..70 => {
-                (Change::SetMode { path: path.clone(), mode: mode_of(self.rng.next()) }, None)
+                let mode = self.rng.chance(700).then(|| mode_of(self.rng.next()));
+                let seconds = i64::try_from(self.rng.index(1000)).unwrap_or_default();
+                let mtime = mode.is_none().then_some(FileTime { seconds, nanos: 0 });
+                let attributes = Attributes { mtime, mode };
+                (Change::SetAttributes { path: path.clone(), attributes }, None)
             }
             70..86 => {
                 (Change::Remove { path: path.clone(), recursive: self.rng.chance(500) }, None)

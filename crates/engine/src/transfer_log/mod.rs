@@ -45,6 +45,12 @@ pub enum LoggedCommand {
     /// Moves a file or a folder.
     #[serde(rename = "mv")]
     Move,
+    /// Sets attributes of a file or a folder.
+    #[serde(rename = "attributes")]
+    SetAttributes,
+    /// Copies a file.
+    #[serde(rename = "cp")]
+    Copy,
 }
 
 #[derive(Serialize)]

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use jiff::Timestamp;
-use relais_proto::{Change, LogEntry, is_unsafe_char};
+use relais_proto::{Change, FileTime, LogEntry, is_unsafe_char};
 use serde::Serialize;
 
 use super::outcome::{OperationResult, OperatorOutput, try_order};
@@ -74,17 +74,17 @@ fn line(numbered: &LogEntry) -> Result<String, serde_json::Error> {
             line.path = Some(path.to_string());
             line.size = Some(*size);
             line.digest = Some(digest.to_string());
-            let nanos = i32::try_from(mtime.nanos).unwrap_or_default();
-            line.mtime = Timestamp::new(mtime.seconds, nanos).ok().map(|time| time.to_string());
+            line.mtime = text_of(*mtime);
             line.mode = Some(mode.to_string());
         }
         Change::MakeFolder { path, mode } => {
             (line.kind, line.path, line.mode) =
                 ("mkdir", Some(path.to_string()), Some(mode.to_string()))
         }
-        Change::SetMode { path, mode } => {
-            (line.kind, line.path, line.mode) =
-                ("chmod", Some(path.to_string()), Some(mode.to_string()))
+        Change::SetAttributes { path, attributes } => {
+            (line.kind, line.path) = ("attributes", Some(path.to_string()));
+            line.mode = attributes.mode.map(|mode| mode.to_string());
+            line.mtime = attributes.mtime.and_then(text_of);
         }
         Change::Remove { path, recursive } => {
             (line.kind, line.path, line.recursive) =
@@ -96,6 +96,12 @@ fn line(numbered: &LogEntry) -> Result<String, serde_json::Error> {
         Change::Withdraw { of } => (line.kind, line.of) = ("withdraw", Some(of.to_string())),
     }
     serde_json::to_string(&line).map(|text| harmless(&text))
+}
+
+/// Returns a time as RFC 3339 writes it; `None` outside of the years that it knows.
+fn text_of(time: FileTime) -> Option<String> {
+    let nanos = i32::try_from(time.nanos).ok()?;
+    Timestamp::new(time.seconds, nanos).ok().map(|time| time.to_string())
 }
 
 /// Escapes characters that control a terminal. In JSON they occur only inside strings.
@@ -150,8 +156,11 @@ mod tests {
                 r#""kind":"mkdir","path":"/a","mode":"0755"}"#,
             ),
             (
-                Change::SetMode { path: path("a"), mode: Mode::new(0o600) },
-                r#""kind":"chmod","path":"/a","mode":"0600"}"#,
+                Change::SetAttributes {
+                    path: path("a"),
+                    attributes: relais_proto::Attributes::mode(Mode::new(0o600)),
+                },
+                r#""kind":"attributes","path":"/a","mode":"0600"}"#,
             ),
             (
                 Change::Remove { path: path("a"), recursive: true },

@@ -51,10 +51,14 @@ pub fn request(data: &[u8]) {
             path(file.as_str().as_bytes());
             assert!(size <= limits::FILE_SIZE);
         }
-        Request::MakeFolder { path: file, .. } | Request::Remove { path: file, .. } => {
-            path(file.as_str().as_bytes())
+        Request::MakeFolder { path: file, .. }
+        | Request::Remove { path: file, .. }
+        | Request::SetAttributes { path: file, .. } => path(file.as_str().as_bytes()),
+        Request::StatMany { paths } => {
+            assert!(paths.len() <= limits::STAT_PATHS);
+            paths.iter().for_each(|file| path(file.as_str().as_bytes()));
         }
-        Request::Move { from, to, .. } => {
+        Request::Move { from, to, .. } | Request::Copy { from, to, .. } => {
             [from, to].iter().for_each(|end| path(end.as_str().as_bytes()))
         }
     }
@@ -191,7 +195,7 @@ fn change(change: &Change) {
             assert!(*size <= limits::FILE_SIZE && mtime.nanos < 1_000_000_000);
         }
         Change::MakeFolder { path: file, .. }
-        | Change::SetMode { path: file, .. }
+        | Change::SetAttributes { path: file, .. }
         | Change::Remove { path: file, .. } => path(file.as_str().as_bytes()),
         Change::Move { from, to } => {
             [from, to].iter().for_each(|end| path(end.as_str().as_bytes()))
@@ -279,8 +283,17 @@ fn canonical<M: PartialEq + Debug>(
     encode(&message, &mut frame);
     let encoded = &frame[relais_proto::HEADER_LEN..];
     // Only optional fields of unknown tags are dropped.
-    let drops = matches!(kind, FrameType::Put | FrameType::Details | FrameType::Heartbeat)
-        && encoded.len() < payload.len();
+    let drops = encoded.len() < payload.len()
+        && matches!(
+            kind,
+            FrameType::Put
+                | FrameType::SetAttributes
+                | FrameType::Details
+                | FrameType::EntryResults
+                | FrameType::Heartbeat
+                | FrameType::ToMaster
+                | FrameType::ToSlave
+        );
     assert!(drops || encoded == payload, "{message:?}");
     let mut again = Vec::new();
     assert!(

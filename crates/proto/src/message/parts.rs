@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use crate::codec::{decode_field, encode_field, first, wire_enum, wire_struct};
 use crate::{
-    ChangeId, Decoder, Digest, Encoder, Expect, FileTime, Identity, Lsn, Mode, SlaveId, TreePath,
-    VERSIONS, Wire, WireError, limits,
+    ChangeId, Decoder, Digest, Encoder, Entry, Expect, FileTime, Identity, Lsn, Mode, Refusal,
+    SlaveId, TreePath, VERSIONS, Wire, WireError, limits,
 };
 
 /// First bytes of every `Hello`; they identify the protocol.
@@ -206,6 +206,20 @@ wire_struct! {
         pub digest: Option<Digest>,
         /// Identifies the content while it stays on this folder's disk.
         pub identity: Identity,
+    }
+}
+
+wire_enum! {
+    /// Answer for one of several paths.
+    #[allow(missing_docs, reason = "the names of the fields say what they hold")]
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub enum EntryResult: "kind of result" {
+        0 => Found {
+            entry: Entry,
+            /// Digest of a file, if it is known.
+            digest: Option<Digest>,
+        },
+        1 => Refused(Refusal),
     }
 }
 

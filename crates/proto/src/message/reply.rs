@@ -1,7 +1,7 @@
 //! Replies of a server.
 
 use super::parts::{Capabilities, ContentHeader, Endpoint, ServerRole, WaitReason};
-use super::{EntriesPage, check_pieces};
+use super::{EntriesPage, EntryResult, check_pieces};
 use crate::codec::{decode_field, encode_field, first, wire_messages};
 use crate::{ClusterId, Digest, Entry, Expect, Lsn, Metrics, Refusal, SlaveId, WireError, limits};
 
@@ -62,6 +62,11 @@ wire_messages! {
             holders: Vec<Endpoint> [limits::REDIRECT_SLAVES],
             /// Change at which the details were computed.
             lsn: Lsn,
+        },
+        /// Answers to `StatMany`, in the order of its paths; `Done` follows the last ones.
+        EntryResults {
+            /// At most [`limits::STAT_PATHS`].
+            results: Vec<EntryResult> [limits::STAT_PATHS],
         },
         /// Header of the content that follows.
         ContentHeader(ContentHeader),

@@ -3,7 +3,8 @@
 use super::{PutRequest, check_pieces};
 use crate::codec::{decode_field, encode_field, first, wire_messages};
 use crate::{
-    ChangeId, Digest, Expect, GetRequest, Hello, IfMatch, Login, Lsn, TreePath, WireError, limits,
+    Attributes, ChangeId, Digest, Expect, GetRequest, Hello, IfMatch, Login, Lsn, TreePath,
+    WireError, limits,
 };
 
 wire_messages! {
@@ -32,6 +33,11 @@ wire_messages! {
         },
         /// Asks for one entry.
         Stat(TreePath),
+        /// Asks for several entries; each has an answer of its own.
+        StatMany {
+            /// At most [`limits::STAT_PATHS`].
+            paths: Vec<TreePath> [limits::STAT_PATHS],
+        },
         /// Asks for one file with its digest; the slave computes it if necessary.
         Hash(TreePath),
         /// Asks for content.
@@ -94,14 +100,43 @@ wire_messages! {
             /// Precondition on the entry at the old path.
             expect: Expect,
         },
+        /// Sets attributes of a file or a folder.
+        SetAttributes {
+            /// Id of the change; a repeated id is the same change.
+            id: ChangeId,
+            path: TreePath,
+            /// Precondition on the entry at the path.
+            expect: Expect,
+            attributes: Attributes,
+        },
+        /// Copies a file on the server; a file at the new path is replaced.
+        Copy {
+            /// Id of the change; a repeated id is the same change.
+            id: ChangeId,
+            from: TreePath,
+            to: TreePath,
+            /// Condition on the content.
+            if_match: IfMatch,
+            /// Precondition on the entry at the new path.
+            expect: Expect,
+            /// Disks that must hold the content before the answer; 0 for the cluster's default.
+            copies: u16,
+        },
     }
 }
 
 fn check(request: &Request) -> Result<(), WireError> {
-    let Request::Pieces { first, count, .. } = *request else { return Ok(()) };
-    let cap = limits::PIECES_PER_PAGE.into();
-    if u64::from(count) > cap {
-        return Err(WireError::OverCap { what: "piece count", len: count.into(), cap });
+    match *request {
+        Request::Pieces { first, count, .. } => {
+            let cap = limits::PIECES_PER_PAGE.into();
+            if u64::from(count) > cap {
+                return Err(WireError::OverCap { what: "piece count", len: count.into(), cap });
+            }
+            check_pieces(first, count.into())
+        }
+        Request::SetAttributes { attributes, .. } if attributes == Attributes::default() => {
+            Err(WireError::BadValue { what: "number of attributes", value: 0 })
+        }
+        _ => Ok(()),
     }
-    check_pieces(first, count.into())
 }

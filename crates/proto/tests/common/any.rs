@@ -6,10 +6,10 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
-    Capabilities, ChangeId, ClusterId, ContentHeader, Digest, Endpoint, Entry, ErrorCode, Expect,
-    FileTime, GetRequest, Hello, Identity, IfMatch, Kind, Login, Lsn, Metrics, Mode, PageBuilder,
-    PutRequest, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, WaitReason,
-    check_part, limits,
+    Attributes, Capabilities, ChangeId, ClusterId, ContentHeader, Digest, Endpoint, Entry,
+    EntryResult, ErrorCode, Expect, FileTime, GetRequest, Hello, Identity, IfMatch, Kind, Login,
+    Lsn, Metrics, Mode, PageBuilder, PutRequest, Refusal, Reply, Request, Role, ServerRole,
+    SlaveId, TreePath, WaitReason, check_part, limits,
 };
 
 #[path = "any_link.rs"]
@@ -145,6 +145,23 @@ pub fn put() -> impl Strategy<Value = Request> {
     )
 }
 
+/// Attributes of which one is given at least.
+pub fn attributes() -> impl Strategy<Value = Attributes> {
+    prop_oneof![
+        mode().prop_map(Attributes::mode),
+        (time(), option::of(mode()))
+            .prop_map(|(mtime, mode)| Attributes { mtime: Some(mtime), mode }),
+    ]
+}
+
+fn entry_result() -> impl Strategy<Value = EntryResult> {
+    prop_oneof![
+        (entry(), option::of(digest()))
+            .prop_map(|(entry, digest)| EntryResult::Found { entry, digest }),
+        refusal().prop_map(EntryResult::Refused),
+    ]
+}
+
 pub fn change() -> impl Strategy<Value = Request> {
     let id = || id16().prop_map(ChangeId);
     prop_oneof![
@@ -157,6 +174,19 @@ pub fn change() -> impl Strategy<Value = Request> {
         (id(), path(), any::<bool>(), expect()).prop_map(|(id, path, recursive, expect)| {
             Request::Remove { id, path, recursive, expect }
         }),
+        (id(), path(), expect(), attributes()).prop_map(|(id, path, expect, attributes)| {
+            Request::SetAttributes { id, path, expect, attributes }
+        }),
+        (id(), path(), path(), wanted(), expect(), any::<u16>()).prop_map(
+            |(id, from, to, if_match, expect, copies)| Request::Copy {
+                id,
+                from,
+                to,
+                if_match,
+                expect,
+                copies
+            }
+        ),
         (id(), path(), path(), expect()).prop_map(|(id, from, to, expect)| Request::Move {
             id,
             from,
@@ -183,6 +213,7 @@ pub fn request() -> impl Strategy<Value = Request> {
             Request::Get(GetRequest { path, offset, length, if_match })
         }),
         pieces(),
+        vec(path(), 0..20).prop_map(|paths| Request::StatMany { paths }),
         Just(Request::Status),
         Just(Request::Ping),
         lsn().prop_map(|lsn| Request::Seen { lsn }),
@@ -270,6 +301,7 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         1 => (0..limits::PIECES - 50, vec(digest(), 0..50)).prop_map(|(first, values)| Reply::PieceValues { first, values }),
         1 => (id16(), lsn(), metrics(), text(limits::TEXT))
             .prop_map(|(id, lsn, metrics, last_error)| Reply::StatusReport { slave: SlaveId(id), lsn, metrics, last_error }),
+        1 => vec(entry_result(), 0..20).prop_map(|results| Reply::EntryResults { results }),
         1 => Just(Reply::Pong),
         1 => vec(endpoint(0), 0..=limits::REDIRECT_SLAVES).prop_map(|holders| Reply::Elsewhere { holders }),
         1 => any::<u64>().prop_map(|ms| Reply::MasterUnreachable { ms }),

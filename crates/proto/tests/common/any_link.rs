@@ -10,7 +10,9 @@ use relais_proto::{
     Timeline, ToMaster, ToSlave, TreeEntry, TreePage, limits,
 };
 
-use super::{addr, digest, expect, id16, lsn, metrics, mode, path, refusal, text, time};
+use super::{
+    addr, attributes, digest, expect, id16, lsn, metrics, mode, path, refusal, text, time,
+};
 
 /// Longest list in a message of which a frame holds any: entries have long paths.
 const FEW: usize = 12;
@@ -46,7 +48,8 @@ fn change() -> impl Strategy<Value = Change> {
             Change::Put { path, size, digest, mtime, mode }
         }),
         (path(), mode()).prop_map(|(path, mode)| Change::MakeFolder { path, mode }),
-        (path(), mode()).prop_map(|(path, mode)| Change::SetMode { path, mode }),
+        (path(), attributes())
+            .prop_map(|(path, attributes)| Change::SetAttributes { path, attributes }),
         (path(), any::<bool>()).prop_map(|(path, recursive)| Change::Remove { path, recursive }),
         (path(), path()).prop_map(|(from, to)| Change::Move { from, to }),
         lsn().prop_map(|of| Change::Withdraw { of }),

@@ -4,10 +4,10 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use relais_proto::{
-    Capabilities, ChangeId, ClusterId, ContentHeader, Digest, Endpoint, EntriesPage, Entry,
-    ErrorCode, Expect, FileTime, FrameType, GetRequest, Hello, Identity, IfMatch, Kind,
-    LinkMessage, Login, Lsn, Metrics, Mode, PageBuilder, PutRequest, Refusal, Reply, Request, Role,
-    ServerRole, SlaveId, TreePath, WaitReason, limits, read_frame,
+    Attributes, Capabilities, ChangeId, ClusterId, ContentHeader, Digest, Endpoint, EntriesPage,
+    Entry, EntryResult, ErrorCode, Expect, FileTime, FrameType, GetRequest, Hello, Identity,
+    IfMatch, Kind, LinkMessage, Login, Lsn, Metrics, Mode, PageBuilder, PutRequest, Refusal, Reply,
+    Request, Role, ServerRole, SlaveId, TreePath, WaitReason, limits, read_frame,
 };
 
 #[path = "samples_link.rs"]
@@ -181,6 +181,8 @@ pub fn requests() -> Vec<(&'static str, Request)> {
                 count: limits::PIECES_PER_PAGE,
             },
         ),
+        ("stat-many-min", Request::StatMany { paths: Vec::new() }),
+        ("stat-many-max", Request::StatMany { paths: vec![long(), path("a"), TreePath::root()] }),
         ("status", Request::Status),
         ("ping", Request::Ping),
         ("seen-min", Request::Seen { lsn: LOW }),
@@ -203,6 +205,49 @@ pub fn requests() -> Vec<(&'static str, Request)> {
                 path: long(),
                 recursive: true,
                 expect: Expect::Lsn(HIGH),
+            },
+        ),
+        (
+            "set-attributes-min",
+            Request::SetAttributes {
+                id: low_id,
+                path: path("a"),
+                expect: Expect::Any,
+                attributes: Attributes::mode(Mode::new(0)),
+            },
+        ),
+        (
+            "set-attributes-max",
+            Request::SetAttributes {
+                id: high_id,
+                path: long(),
+                expect: Expect::Lsn(HIGH),
+                attributes: Attributes {
+                    mtime: Some(FileTime { seconds: i64::MIN, nanos: 999_999_999 }),
+                    mode: Some(Mode::new(0o777)),
+                },
+            },
+        ),
+        (
+            "copy-min",
+            Request::Copy {
+                id: low_id,
+                from: path("a"),
+                to: path("b"),
+                if_match: IfMatch::Any,
+                expect: Expect::Any,
+                copies: 0,
+            },
+        ),
+        (
+            "copy-max",
+            Request::Copy {
+                id: high_id,
+                from: long(),
+                to: long(),
+                if_match: IfMatch::Digest(Digest([0xff; 32])),
+                expect: Expect::Lsn(HIGH),
+                copies: u16::MAX,
             },
         ),
         (
@@ -299,6 +344,17 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
                 digest: Some(Digest([2; 32])),
                 holders: all_slaves(),
                 lsn: HIGH,
+            },
+        ),
+        ("entry-results-min", Reply::EntryResults { results: Vec::new() }),
+        (
+            "entry-results-max",
+            Reply::EntryResults {
+                results: vec![
+                    EntryResult::Found { entry: full_entry(), digest: Some(Digest([2; 32])) },
+                    EntryResult::Refused(Refusal::new(ErrorCode::NotFound, text())),
+                    EntryResult::Found { entry: entry(""), digest: None },
+                ],
             },
         ),
         ("header-min", Reply::ContentHeader(small_header)),

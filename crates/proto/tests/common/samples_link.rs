@@ -1,11 +1,11 @@
 //! The messages of cluster links.
 
 use relais_proto::{
-    Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry, Digest, DiskSpace, ErrorCode,
-    Expect, FileContent, FileTime, FolderId, Heartbeat, HistoryHash, LinkMessage, ListedPath,
-    LogEntry, Lsn, Metrics, Mode, Operation, PathList, PathPage, PeerSlave, Refusal, Registration,
-    ReplicaPosition, Scrub, SlaveId, SlaveReport, SlaveState, Timeline, ToMaster, ToSlave,
-    TreeEntry, TreePage, TreePath, limits,
+    Attributes, Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry, Digest, DiskSpace,
+    ErrorCode, Expect, FileContent, FileTime, FolderId, Heartbeat, HistoryHash, LinkMessage,
+    ListedPath, LogEntry, Lsn, Metrics, Mode, Operation, PathList, PathPage, PeerSlave, Refusal,
+    Registration, ReplicaPosition, Scrub, SlaveId, SlaveReport, SlaveState, Timeline, ToMaster,
+    ToSlave, TreeEntry, TreePage, TreePath, limits,
 };
 
 use super::{HIGH, LOW, addrs, full_metrics, path, path_of};
@@ -217,7 +217,10 @@ fn to_master() -> Vec<(&'static str, ToMaster)> {
             "propose-mode",
             propose(
                 FULL_ID,
-                Change::SetMode { path: path("a"), mode: Mode::new(0o750) },
+                Change::SetAttributes {
+                    path: path("a"),
+                    attributes: Attributes { mtime: Some(FULL_TIME), mode: Some(Mode::new(0o750)) },
+                },
                 Expect::Lsn(HIGH),
                 true,
                 0,

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use relais_cluster::IDS;
-use relais_proto::{ChangeId, Digest, FileTime, FolderId, Kind, Lsn, Mode, TreePath, metric};
+use relais_proto::{
+    Attributes, ChangeId, Digest, FileTime, FolderId, Kind, Lsn, Mode, TreePath, metric,
+};
 use relais_tree::{Meta, MetaKind};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
@@ -374,6 +376,24 @@ impl CatalogStore {
     /// Returns database errors.
     pub fn set_mode(&self, path: &TreePath, mode: Mode) -> Result<(), CatalogError> {
         self.update("mode = ?3", Values::at(path).add(mode.bits()))
+    }
+
+    /// Sets attributes of an entry in the tree.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn set_attributes(
+        &self,
+        path: &TreePath,
+        attributes: &Attributes,
+    ) -> Result<(), CatalogError> {
+        if let Some(mode) = attributes.mode {
+            self.set_mode(path, mode)?;
+        }
+        if let Some(mtime) = attributes.mtime {
+            self.update("mtime_s = ?3, mtime_ns = ?4", Values::at(path).time(mtime))?;
+        }
+        Ok(())
     }
 
     /// Records the mode that the disk has at a path.

@@ -8,7 +8,7 @@ use crate::{CatalogError, CatalogRow, CatalogStore, Commit, RetainedContent, Sta
 use log::{debug, error, warn};
 use relais_cluster::replica::{Event, MissingContent};
 use relais_cluster::{CommittedEntry, Entry, FileContent, ReplicaPosition};
-use relais_proto::{Change, ChangeId, Kind, Lsn, Mode, TreePath};
+use relais_proto::{Attributes, Change, ChangeId, Kind, Lsn, Mode, TreePath};
 use relais_tree::{Meta, MetaKind};
 
 use super::apply_error::ApplyError;
@@ -214,7 +214,7 @@ fn apply_entry(
     let paths: Vec<&TreePath> = match change {
         Change::Put { path, .. }
         | Change::MakeFolder { path, .. }
-        | Change::SetMode { path, .. }
+        | Change::SetAttributes { path, .. }
         | Change::Remove { path, .. } => {
             vec![path]
         }
@@ -280,7 +280,9 @@ fn record(
         Change::MakeFolder { path, mode } => {
             unapplied::folder(store, path, version, *mode, reason)?
         }
-        Change::SetMode { path, mode } => unapplied::mode(store, path, version, *mode, reason)?,
+        Change::SetAttributes { path, attributes } => {
+            unapplied::attributes(store, path, version, attributes, reason)?
+        }
         Change::Remove { path, .. } => unapplied::removal(store, path, version, reason)?,
         Change::Move { from, to } => {
             unapplied::move_to(store, from, to, version, reason, &mut out.refused)?
@@ -333,7 +335,9 @@ impl Batch<'_, '_> {
                 }
             }
             Change::MakeFolder { path, mode } => self.make_folder(path, version, *mode)?,
-            Change::SetMode { path, mode } => self.set_mode(path, version, *mode)?,
+            Change::SetAttributes { path, attributes } => {
+                self.set_attributes(path, version, attributes)?
+            }
             Change::Remove { path, recursive } => self.remove(path, version, *recursive)?,
             Change::Move { from, to } if from == to => self.store.set_lsn(to, version)?,
             Change::Move { from, to } => self.relocate(from, to, version)?,
@@ -414,15 +418,20 @@ impl Batch<'_, '_> {
         }
     }
 
-    /// Sets the mode of an entry, or of its retained content.
+    /// Sets attributes of an entry, or the mode of its retained content.
     ///
     /// A local chmod that is not proposed yet was made to an older version of the entry. So it is
     /// undone, unless the change itself is an earlier chmod in this folder.
-    fn set_mode(&mut self, path: &TreePath, version: Lsn, mode: Mode) -> Result<(), ApplyError> {
+    fn set_attributes(
+        &mut self,
+        path: &TreePath,
+        version: Lsn,
+        attributes: &Attributes,
+    ) -> Result<(), ApplyError> {
         let is_local = self.context.is_local;
         let (row, retained) = self.disk.load_rows(self.store, path)?;
         self.store.set_lsn(path, version)?;
-        self.store.set_mode(path, mode)?;
+        self.store.set_attributes(path, attributes)?;
         let (Some(row), Some(meta)) = (row, self.disk.stat(path)?) else { return Ok(()) };
         let ours = match row.entry.kind {
             Kind::Folder => meta.served_kind() == Some(Kind::Folder),
@@ -438,6 +447,7 @@ impl Batch<'_, '_> {
         }
         let kind = row.entry.kind;
         if row.here
+            && let Some(mode) = attributes.mode
             && meta.mode.with_owner_access(kind) != mode.with_owner_access(kind)
             && meta.mode != row.on_disk.mode
         {
@@ -452,9 +462,15 @@ impl Batch<'_, '_> {
                 meta.mode
             );
         }
-        let now = self.disk.set_mode(path, mode)?;
-        // A user may have replaced the entry meanwhile.
-        let Some(meta) = now.filter(|now| now.same_but_renamed(&meta)) else { return Ok(()) };
+        // Retained content is older than the entry, and keeps its own time.
+        let on_disk = Attributes { mtime: attributes.mtime.filter(|_| row.here), ..*attributes };
+        let now = self.disk.set_attributes(path, &on_disk)?;
+        // A user may have replaced the entry meanwhile. Its time may be the new one.
+        let is_same = |now: &Meta| match on_disk.mtime {
+            Some(_) => now.same_but_renamed(&Meta { mtime: now.mtime, ..meta }),
+            None => now.same_but_renamed(&meta),
+        };
+        let Some(meta) = now.filter(is_same) else { return Ok(()) };
         if row.here {
             self.store.update_disk_meta(path, &meta)?;
         } else if let Some(retained) = retained {
@@ -477,7 +493,7 @@ impl Batch<'_, '_> {
             self.store.remove(path)?;
         }
         self.disk.ensure_folder_as(path, mode)?;
-        let meta = self.disk.set_mode(path, mode)?;
+        let meta = self.disk.set_attributes(path, &Attributes::mode(mode))?;
         self.store.clear_unapplied(path)?;
         let entry = Entry { version, mode, content: None };
         Ok(self.store.put_entry(path, &entry, meta.as_ref(), &[])?)
@@ -636,9 +652,10 @@ impl Batch<'_, '_> {
                 DiskTransaction::is_same_file(meta, row.as_ref(), retained.as_ref())
             });
             if meta.is_some() {
-                meta = self.disk.set_mode(path, entry.mode)?.filter(|meta| {
-                    DiskTransaction::is_same_file(meta, row.as_ref(), retained.as_ref())
-                });
+                meta =
+                    self.disk.set_attributes(path, &Attributes::mode(entry.mode))?.filter(|meta| {
+                        DiskTransaction::is_same_file(meta, row.as_ref(), retained.as_ref())
+                    });
             }
             if meta.is_none() {
                 self.out.missing.push(content.put);

@@ -73,7 +73,7 @@ impl<'a> BlockingEntries<'a> {
     pub fn of(&mut self, change: &Change) -> Result<Option<Refusal>, CatalogError> {
         let looked = match change {
             Change::Put { path, .. } | Change::MakeFolder { path, .. } => self.place(path),
-            Change::SetMode { path, .. } => Ok(self.source(path, false)?.map(drop)),
+            Change::SetAttributes { path, .. } => Ok(self.source(path, false)?.map(drop)),
             Change::Remove { path, recursive } => self.removal(path, *recursive),
             Change::Move { from, to } => match self.source(from, true)? {
                 Ok(_) if from == to => Ok(Ok(())),

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use crate::{CatalogRow, CatalogStore, RetainedContent, StagedName, Staging};
 use log::{debug, error, warn};
 use relais_cluster::FileContent;
-use relais_proto::{Digest, Kind, Lsn, Mode, TreePath};
+use relais_proto::{Attributes, Digest, Kind, Lsn, Mode, TreePath};
 use relais_tree::{
     Folder, Meta, MetaKind, OpenFile, TreeError, UnservedKind, hash_file, set_mode, set_times,
 };
 
 use super::apply_error::ApplyError;
 use super::state::ReplicaDriver;
-use crate::apply::{Applied, Applier, FolderCache, set_mode_of};
+use crate::apply::{Applied, Applier, FolderCache, set_attributes_of};
 use crate::parallel::parallel_map;
 use crate::quarantine::{Displaced, Quarantine};
 
@@ -194,14 +194,18 @@ impl<'a> DiskTransaction<'a> {
         Ok(is_held)
     }
 
-    /// Sets the mode at a path and returns the new metadata, if an entry is there. If the disk
-    /// refuses the mode, the tree has it all the same.
-    pub fn set_mode(&self, path: &TreePath, mode: Mode) -> Result<Option<Meta>, ApplyError> {
-        match set_mode_of(self.root, path, mode) {
+    /// Sets attributes at a path and returns the new metadata, if an entry is there. If the disk
+    /// refuses them, the tree has them all the same.
+    pub fn set_attributes(
+        &self,
+        path: &TreePath,
+        attributes: &Attributes,
+    ) -> Result<Option<Meta>, ApplyError> {
+        match set_attributes_of(self.root, path, attributes) {
             Ok(meta) => Ok(Some(meta)),
             Err(TreeError::NotFound | TreeError::NotFolder) => Ok(None),
             Err(e) => {
-                warn!("cannot set mode {mode} of {path} on this disk: {e}");
+                warn!("cannot set the attributes of {path} on this disk: {e}");
                 self.stat(path)
             }
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use log::error;
 use relais_cluster::ChangeRequest;
 use relais_cluster::replica::Event;
-use relais_proto::{Change, ChangeId, Digest, Expect, FileTime, Lsn, Mode, TreePath};
+use relais_proto::{Attributes, Change, ChangeId, Digest, Expect, FileTime, Lsn, Mode, TreePath};
 use relais_tree::Meta;
 
 use crate::catalogue::row::{CatalogRow, FileIdentity};
@@ -74,7 +74,8 @@ impl LocalChange {
                 (Change::MakeFolder { path, mode: *mode }, Expect::Any)
             }
             LocalChangeKind::Mode { mode, base } => {
-                (Change::SetMode { path, mode: *mode }, Expect::Lsn(*base))
+                let attributes = Attributes::mode(*mode);
+                (Change::SetAttributes { path, attributes }, Expect::Lsn(*base))
             }
             LocalChangeKind::Removal { base, recursive } => {
                 (Change::Remove { path, recursive: *recursive }, Expect::Lsn(*base))
@@ -193,7 +194,7 @@ impl LocalChanges {
         match change {
             Change::Put { path, .. }
             | Change::MakeFolder { path, .. }
-            | Change::SetMode { path, .. } => drop(path, false),
+            | Change::SetAttributes { path, .. } => drop(path, false),
             Change::Remove { path, .. } => drop(path, true),
             Change::Move { from, to } => {
                 drop(from, true);
@@ -294,9 +295,9 @@ mod tests {
         changes.edits.extend(["d/e", "d/f", "g"].map(|name| (path(name), edit())));
         // The mode of a folder concerns no file in it.
         for name in ["d", "g"] {
-            changes.drop_superseded_edits(&Change::SetMode {
+            changes.drop_superseded_edits(&Change::SetAttributes {
                 path: path(name),
-                mode: Mode::new(0o700),
+                attributes: Attributes::mode(Mode::new(0o700)),
             });
         }
         assert_eq!(changes.edits.keys().cloned().collect::<Vec<_>>(), ["d/e", "d/f"].map(path));

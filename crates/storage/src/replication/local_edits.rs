@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
 use relais_cluster::replica::{Event, lack_of_entry};
-use relais_proto::{ChangeId, Digest, Expect, Kind, Lsn, Mode, TreePath, metric};
+use relais_proto::{Attributes, ChangeId, Digest, Expect, Kind, Lsn, Mode, TreePath, metric};
 use relais_tree::Meta;
 
 use super::apply_error::ApplyError;
@@ -625,7 +625,7 @@ impl ReplicaDriver {
                 // The mode of the tree is restored on the disk.
                 (LocalChangeKind::Mode { .. }, Some(row)) if row.here => {
                     let disk = self.disk_transaction(store);
-                    match disk.set_mode(&path, row.entry.mode) {
+                    match disk.set_attributes(&path, &Attributes::mode(row.entry.mode)) {
                         Err(ApplyError::Catalog(e)) => return Err(e),
                         Err(e) => warn!("cannot restore the mode of {path}: {e}"),
                         Ok(_) => {}

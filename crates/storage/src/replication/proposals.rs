@@ -242,7 +242,7 @@ impl ReplicaDriver {
             Change::Move { from, to } => vec![from, to],
             Change::Put { path, .. }
             | Change::MakeFolder { path, .. }
-            | Change::SetMode { path, .. }
+            | Change::SetAttributes { path, .. }
             | Change::Remove { path, .. } => vec![path],
             Change::Withdraw { .. } => Vec::new(),
         };
@@ -296,7 +296,7 @@ fn path_of(change: &Change) -> TreePath {
     match change {
         Change::Put { path, .. }
         | Change::MakeFolder { path, .. }
-        | Change::SetMode { path, .. }
+        | Change::SetAttributes { path, .. }
         | Change::Remove { path, .. }
         | Change::Move { to: path, .. } => path.clone(),
         Change::Withdraw { .. } => TreePath::root(),

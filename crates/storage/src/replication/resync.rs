@@ -7,7 +7,7 @@ use crate::{CatalogError, CatalogRow, CatalogStore, RetainedContent, StagedName}
 use log::{error, info, warn};
 use relais_cluster::replica::{DivergentEntry, Event, ReceivedTree, compare};
 use relais_cluster::{Entry, FileContent, ReplicaPosition, timeline};
-use relais_proto::{Digest, Expect, Kind, Lsn, TreePath};
+use relais_proto::{Attributes, Digest, Expect, Kind, Lsn, TreePath};
 
 use super::apply_batch::{check_not_source, remove_leftover};
 use super::apply_error::ApplyError;
@@ -308,7 +308,7 @@ fn create_folder(
         store.remove(path)?;
     }
     disk.ensure_folder_as(path, entry.mode)?;
-    let meta = disk.set_mode(path, entry.mode)?;
+    let meta = disk.set_attributes(path, &Attributes::mode(entry.mode))?;
     store.clear_unapplied(path)?;
     Ok(store.put_entry(path, entry, meta.as_ref(), &[])?)
 }

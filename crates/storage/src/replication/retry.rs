@@ -6,7 +6,7 @@ use crate::{CatalogError, CatalogStore, Scanner, StagedName, UnappliedPath};
 use log::{info, warn};
 use relais_cluster::replica::Event;
 use relais_cluster::{Entry, FileContent};
-use relais_proto::{Lsn, TreePath};
+use relais_proto::{Attributes, Lsn, TreePath};
 use relais_tree::Folder;
 
 use super::apply_batch::{check_not_source, remove_leftover};
@@ -147,7 +147,9 @@ fn retry_path(
                         row.as_ref().is_some_and(|row| row.matches_except_ctime(meta))
                     };
                     if disk.stat(path)?.as_ref().is_some_and(is_same)
-                        && let Some(meta) = disk.set_mode(path, entry.mode)?.filter(is_same)
+                        && let Some(meta) = disk
+                            .set_attributes(path, &Attributes::mode(entry.mode))?
+                            .filter(is_same)
                     {
                         store.update_disk_meta(path, &meta)?;
                     }
@@ -199,7 +201,7 @@ fn make_folder(
         store.set_retained(path, None)?;
     }
     disk.ensure_folder_as(path, entry.mode)?;
-    if let Some(meta) = disk.set_mode(path, entry.mode)? {
+    if let Some(meta) = disk.set_attributes(path, &Attributes::mode(entry.mode))? {
         store.update_disk_meta(path, &meta)?;
     }
     Ok(unapplied::record_leftovers(store, path, entry.version, "it was removed")?)

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use crate::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
 use relais_cluster::Entry;
 use relais_cluster::replica::{Event, MissingContent, lack_of_entry};
-use relais_proto::{FolderId, Kind, Lsn, Mode, TreePath};
+use relais_proto::{Attributes, FolderId, Kind, Lsn, Mode, TreePath};
 
 /// Contents to report to the replica.
 #[derive(Debug, Default)]
@@ -122,16 +122,16 @@ pub(super) fn folder(
     store.record_unapplied(path, version, false, reason, None)
 }
 
-/// Records a mode that cannot be set.
-pub(super) fn mode(
+/// Records attributes that cannot be set.
+pub(super) fn attributes(
     store: &CatalogStore,
     path: &TreePath,
     version: Lsn,
-    mode: Mode,
+    attributes: &Attributes,
     reason: &str,
 ) -> Result<(), CatalogError> {
     store.set_lsn(path, version)?;
-    store.set_mode(path, mode)?;
+    store.set_attributes(path, attributes)?;
     store.record_unapplied(path, version, false, reason, None)
 }
 

@@ -1,8 +1,8 @@
 //! What the engine does for each request of the protocol.
 
 use relais_engine::{
-    Content, Details, KeepAlive, Listing, Located, PreparedChange, Session, Upload, UploadProgress,
-    UploadRequest,
+    Content, CopyRequest, Details, EntryList, KeepAlive, Listing, Located, PreparedChange, Session,
+    Upload, UploadProgress, UploadRequest,
 };
 use relais_proto::{ContentHeader, ErrorCode, GetRequest, PutRequest, Refusal, Reply, Request};
 
@@ -14,6 +14,8 @@ pub enum Outcome {
     Reply(Reply),
     /// The names in a folder, page by page.
     Listing(Listing),
+    /// Entries of several paths.
+    Entries(EntryList),
     /// Content to send, behind its header.
     Content(Box<Content>, ContentHeader),
     /// An upload, whose content is about to come.
@@ -39,6 +41,7 @@ pub fn perform(
             Outcome::Listing(session.list(&path, &after, most, keepalive)?)
         }
         Request::Stat(path) => Outcome::Reply(details(session.stat(&path, keepalive)?)),
+        Request::StatMany { paths } => Outcome::Entries(session.stat_many(&paths, keepalive)?),
         Request::Hash(path) => Outcome::Reply(located(session.hash(&path, keepalive)?, details)),
         Request::Get(get) => content(session, &get, block_size, keepalive)?,
         Request::Pieces { path, if_match, first, count } => {
@@ -73,6 +76,16 @@ pub fn perform(
         }
         Request::Move { id, from, to, expect } => {
             change(session.rename(id, &from, &to, expect, keepalive)?)
+        }
+        Request::SetAttributes { id, path, expect, attributes } => {
+            change(session.set_attributes(id, &path, attributes, expect, keepalive)?)
+        }
+        Request::Copy { id, from, to, if_match, expect, copies } => {
+            let request = CopyRequest { id, from, to, if_match, expect, copies };
+            match session.copy(request, keepalive)? {
+                Located::Here(copy) => change(copy),
+                Located::Elsewhere(holders) => Outcome::Reply(Reply::Elsewhere { holders }),
+            }
         }
         Request::Hello(_)
         | Request::Login(_)

@@ -2,12 +2,17 @@
 
 use std::io;
 
-use relais_engine::{Content, Listing, ReadFailure};
+use relais_engine::{Content, EntryList, Listing, ReadFailure};
 use relais_net::Connection;
-use relais_proto::{ContentHeader, Digest, PageBuilder, Refusal, Reply, WireError};
+use relais_proto::{
+    ContentHeader, Digest, EntryResult, PageBuilder, Refusal, Reply, WireError, limits,
+};
 use relais_transfer::{BlockRange, SendOutcome, send_blocks};
 
 use super::keep_alive::ConnectionKeepAlive;
+
+/// Results that fit into one frame: each has at most the bytes of a refusal with the longest text.
+const RESULTS_PER_FRAME: usize = limits::CONTROL_FRAME as usize / (limits::TEXT + 16);
 
 /// Sends the pages of a listing; returns its last reply.
 ///
@@ -25,6 +30,21 @@ pub fn send_listing(
             Err(refusal) => return Ok(Err(refusal)),
         }
         connection.flush()?;
+    }
+}
+
+/// Queues the entries of several paths; returns the last reply.
+pub fn queue_entries(connection: &mut Connection, list: EntryList) -> Reply {
+    let mut results = list.results.into_iter().map(|result| match result {
+        Ok((entry, digest)) => EntryResult::Found { entry, digest },
+        Err(refusal) => EntryResult::Refused(refusal),
+    });
+    loop {
+        let results: Vec<_> = results.by_ref().take(RESULTS_PER_FRAME).collect();
+        if results.is_empty() {
+            return Reply::Done { lsn: list.lsn };
+        }
+        connection.queue_reply(&Reply::EntryResults { results });
     }
 }
 

@@ -22,7 +22,7 @@ use rustix::event::{PollFd, PollFlags};
 use super::keep_alive::{ConnectionKeepAlive, check_connected, wait_at_most};
 use super::replies::committed;
 use super::requests::{Outcome, perform};
-use super::send::{send_content, send_listing};
+use super::send::{queue_entries, send_content, send_listing};
 use super::upload_receiver::{ReceivedUpload, UploadReceiver};
 
 /// Most bytes of answers that are held back while more requests are ready.
@@ -115,7 +115,10 @@ struct SessionHandler {
 /// Such a request is a change that needs no check of its target first.
 fn is_pipelined(request: &Request) -> bool {
     match request {
-        Request::MakeFolder { .. } | Request::Remove { .. } | Request::Move { .. } => true,
+        Request::MakeFolder { .. }
+        | Request::Remove { .. }
+        | Request::Move { .. }
+        | Request::SetAttributes { .. } => true,
         Request::Put(put) => put.size.is_some_and(|size| size <= SMALL_UPLOAD),
         _ => false,
     }
@@ -129,6 +132,8 @@ fn command_of(kind: FrameType) -> Option<LoggedCommand> {
         FrameType::MakeFolder => Some(LoggedCommand::MakeFolder),
         FrameType::Remove => Some(LoggedCommand::Remove),
         FrameType::Move => Some(LoggedCommand::Move),
+        FrameType::SetAttributes => Some(LoggedCommand::SetAttributes),
+        FrameType::Copy => Some(LoggedCommand::Copy),
         _ => None,
     }
 }
@@ -223,6 +228,7 @@ impl SessionHandler {
         let last = match perform(&self.session, request, self.block_size, keepalive) {
             Ok(Outcome::Reply(reply)) => Ok(reply),
             Ok(Outcome::Listing(mut listing)) => send_listing(&mut self.connection, &mut listing)?,
+            Ok(Outcome::Entries(list)) => Ok(queue_entries(&mut self.connection, list)),
             Ok(Outcome::Content(content, header)) => {
                 send_content(&mut self.connection, *content, header)
                     .inspect_err(|_| self.is_cut = true)?

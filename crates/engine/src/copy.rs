@@ -1,0 +1,124 @@
+//! Copies a file on the server: its content is staged, verified, and put under another name.
+
+use std::fs::File;
+use std::io;
+
+use relais_proto::{
+    ChangeId, Digest, ErrorCode, Expect, IfMatch, Kind, Refusal, TreePath, WaitReason,
+};
+use rustix::fs::{copy_file_range, ioctl_ficlone};
+
+use crate::change::PreparedChange;
+use crate::content::{self, Located};
+use crate::keep_alive::KeepAlive;
+use crate::session::Session;
+use crate::transfer_log::LoggedCommand;
+use crate::upload::UploadRequest;
+
+/// Most bytes that are copied between two signs of life.
+const STEP: usize = 16 * 1024 * 1024;
+
+/// What a client says about a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyRequest {
+    /// Id of the change; a repeated id, with all else equal, is the same change.
+    pub id: ChangeId,
+    /// Path of the file to copy.
+    pub from: TreePath,
+    /// Path of the copy; a file there is replaced.
+    pub to: TreePath,
+    /// The content to copy.
+    pub if_match: IfMatch,
+    /// Precondition on the entry at the new path.
+    pub expect: Expect,
+    /// Disks that must hold the content before the answer; 0 for the cluster's default.
+    pub copies: u16,
+}
+
+impl Session {
+    /// Prepares to copy a file. The copy has the time and, if it is new, the mode of the file.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Changed`] if the file is not what `if_match` names, or changes meanwhile;
+    /// [`ErrorCode::Damaged`] if it does not have its digest; those of [`Self::open`] and
+    /// [`Self::begin_upload`].
+    pub fn copy(
+        &self,
+        request: CopyRequest,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<Located<PreparedChange>, Refusal> {
+        let CopyRequest { id, from, to, if_match, expect, copies } = request;
+        let mut record = self.begin(LoggedCommand::Copy, &from, Some(&to), keepalive)?;
+        let context = &self.context;
+        let opened = context.principal.resolve_below(&from).and_then(|from| {
+            Ok(match content::open(context, &from, keepalive)? {
+                Located::Here(file) => {
+                    let facts = content::check_wanted(context, &from, &file, if_match, keepalive)?;
+                    Located::Here((from, file, facts))
+                }
+                Located::Elsewhere(holders) => Located::Elsewhere(holders),
+            })
+        });
+        let (from, file, facts) = match context.recorded(&mut record, opened)? {
+            Located::Here(opened) => opened,
+            Located::Elsewhere(holders) => {
+                record.end(Ok(()));
+                return Ok(Located::Elsewhere(holders));
+            }
+        };
+        let on_disk = (file.meta.mode.with_owner_access(Kind::File), file.meta.mtime);
+        let (mode, mtime) = facts.attributes.unwrap_or(on_disk);
+        let upload = UploadRequest {
+            size: Some(file.meta.size),
+            mtime: Some(mtime),
+            mode: Some(mode),
+            expect,
+            copies,
+            ..UploadRequest::new(id, to)
+        };
+        let mut upload = self.stage(upload, Some(&from), record, keepalive)?;
+        let copied = upload.fill(&mut |staged| {
+            copy_content(&file.file, staged, file.meta.size, keepalive)?;
+            Ok(file.meta.size)
+        });
+        let verified = copied.and_then(|()| upload.hash_staged(keepalive)).and_then(|digest| {
+            content::check_unchanged(&from, &file)?;
+            match facts.digest {
+                Some(known) if known != digest => {
+                    if context.settings.is_cluster_member {
+                        context.host().report_damaged(&from);
+                    }
+                    let message = "the content does not match its digest";
+                    Err(Refusal::at(&from, ErrorCode::Damaged, message))
+                }
+                _ => Ok(digest),
+            }
+        });
+        let digest: Digest = upload.fail_on(verified)?;
+        upload.finish(Some(digest), keepalive).map(Located::Here)
+    }
+}
+
+/// Copies content of `size` bytes. Where the disk can, both files share it.
+fn copy_content(
+    from: &File,
+    to: &File,
+    size: u64,
+    keepalive: &mut dyn KeepAlive,
+) -> io::Result<()> {
+    if ioctl_ficlone(to, from).is_ok() {
+        return Ok(());
+    }
+    let mut at = 0;
+    while at < size {
+        let (mut read_at, mut write_at) = (at, at);
+        let most = usize::try_from(size - at).unwrap_or(STEP).min(STEP);
+        match copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), most)? {
+            // The file has become shorter, which the digest shows.
+            0 => return to.set_len(size),
+            copied => at += copied as u64,
+        }
+        keepalive.send_keepalive(WaitReason::Storing)?;
+    }
+    Ok(())
+}
