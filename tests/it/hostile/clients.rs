@@ -178,14 +178,17 @@ fn an_unknown_request_type_is_unsupported() {
     let mut wire = sessions(slave.addr, 1).remove(0);
     for payload in [0, 1, 8448] {
         let unknown =
-            [&u32::to_be_bytes(payload)[..], &[0x3f], &vec![7; payload as usize]].concat();
-        wire.raw(&[&unknown[..], &encoded(&[Request::Ping])].concat());
+            [&u32::to_be_bytes(payload)[..], &[0x2f], &vec![7; payload as usize]].concat();
+        // An ignorable frame of the same length has no answer.
+        let mut ignorable = unknown.clone();
+        ignorable[4] = 0x3f;
+        wire.raw(&[&ignorable[..], &unknown, &encoded(&[Request::Ping])].concat());
         assert!(matches!(wire.reply(), Reply::Error(r) if r.code == ErrorCode::Unsupported));
         assert_eq!(wire.reply(), Reply::Pong);
     }
     // Longer than any request, or a type of a link or a server: the stream cannot be parsed
     // further.
-    for (kind, payload) in [(0x3f, 8449_u32), (0x7f, 0), (0xff, 0)] {
+    for (kind, payload) in [(0x2f, 8449_u32), (0x3f, 8449), (0x6f, 0), (0xef, 0)] {
         let mut wire = sessions(slave.addr, 1).remove(0);
         wire.raw(&[&payload.to_be_bytes()[..], &[kind]].concat());
         assert!(matches!(wire.reply(), Reply::Error(r) if r.code == ErrorCode::BadRequest));
