@@ -85,16 +85,14 @@ fn guides() -> String {
         .concat()
 }
 
-/// Returns the first indented block below the heading of a program.
+/// Returns the first `synopsis` block below the heading of a program.
 fn synopsis(guides: &str, program: &str) -> Vec<String> {
     let below = guides
         .split_once(&format!("\n### {program}\n"))
         .unwrap_or_else(|| panic!("{program} has no heading"))
         .1;
-    let lines = below
-        .lines()
-        .skip_while(|line| !line.starts_with("    "))
-        .take_while(|line| line.starts_with("    "));
+    let block = below.split_once("```synopsis\n").unwrap().1;
+    let lines = block.lines().take_while(|line| *line != "```");
     lines.map(|line| line.trim().to_owned()).collect()
 }
 

@@ -11,6 +11,7 @@ mod changes;
 mod cluster;
 mod commands;
 mod docs;
+mod document_commands;
 mod failover;
 mod fairness;
 mod get;

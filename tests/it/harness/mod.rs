@@ -26,7 +26,7 @@ pub use changes::{
     rename, resume, staged_bytes, staged_files, stop, upload, wait_unstaged,
 };
 pub use client::{Client, Output, quote};
-pub use cluster::{Cluster, Standalone};
+pub use cluster::{Cluster, Slave, Standalone};
 pub use content::{TestDir, content, digest, leftovers, write_old};
 pub use delayed_link::DelayedLink;
 pub use fake_tree::{

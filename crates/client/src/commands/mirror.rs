@@ -10,7 +10,7 @@ pub const MIRROR: Command = Command {
     usage: "mirror [-R] [--delete] [--dry-run] [--checksum] [--force] SRC DST",
     summary: "make a local folder equal to a remote one; with -R the reverse",
     help: "Transfers files that differ in kind, size or time; with --checksum, in kind, size\n\
-           or digest.\n\
+           or digest. With -R (--reverse) SRC is local and DST remote.\n\
            --delete then removes what only DST has, if all of SRC was listed and transferred.\n\
            Links, devices, mount points and ftpclient's own files are never removed.\n\
            An empty SRC empties DST only with --force. --dry-run only shows the steps.\n\
