@@ -66,7 +66,7 @@ fn refuse_at(path: &TreePath, code: ErrorCode, message: impl Into<String>) -> Re
 
 /// Returns the refusal if the parent of `path` is not a folder.
 fn parent_is_missing<V: TreeView>(path: &TreePath, tree: &mut V) -> Option<Refusal> {
-    let Some((parent, _)) = path.split_last() else { return None };
+    let (parent, _) = path.split_last()?;
     if parent.is_root() {
         return None;
     }
@@ -131,9 +131,7 @@ fn check_remove<V: TreeView>(
     let Some(TreeNode { kind, .. }) = node else {
         return refuse_at(path, ErrorCode::NotFound, "no such file or folder");
     };
-    if let Err(refusal) = check_expected(path, expect, node) {
-        return Err(refusal);
-    }
+    check_expected(path, expect, node)?;
     if kind == Kind::Folder && !recursive && !tree.is_empty(path) {
         return refuse_at(path, ErrorCode::NotEmpty, "the folder is not empty");
     }
@@ -174,9 +172,7 @@ fn check_move<V: TreeView>(
     let Some(node) = tree.node(from) else {
         return refuse_at(from, ErrorCode::NotFound, "no such file or folder");
     };
-    if let Err(refusal) = check_expected(from, expect, Some(node)) {
-        return Err(refusal);
-    }
+    check_expected(from, expect, Some(node))?;
     if from == to {
         return Ok(());
     }

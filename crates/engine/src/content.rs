@@ -163,6 +163,7 @@ impl Content {
 
     /// Returns the put that stored the content; none if it was never numbered.
     #[must_use]
+    #[allow(clippy::misnamed_getters, reason = "`content` of the facts is the put's number")]
     pub fn version(&self) -> Option<Lsn> {
         self.facts.content
     }

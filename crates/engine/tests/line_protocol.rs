@@ -3,6 +3,8 @@
 //! The server speaks first, takes name and password in two steps, starts TLS at any time, receives
 //! files without their size and digest, sends any range, and can be told to abort.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helper functions too")]
+
 mod host;
 
 use std::fs;

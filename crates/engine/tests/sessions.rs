@@ -1,5 +1,7 @@
 //! Sessions over a host in the same process: pending changes, freshness, uploads and their log.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helper functions too")]
+
 mod host;
 
 use std::fs;

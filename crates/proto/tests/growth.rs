@@ -1,5 +1,7 @@
 //! Peers of later versions: what a receiver skips, and what it rejects.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helper functions too")]
+
 use relais_proto::{
     Capabilities, Entry, FileTime, FrameType, Hello, Kind, LinkMessage, Lsn, Mode, PageBuilder,
     Reply, Request, Role, WireError,

@@ -326,7 +326,7 @@ mod tests {
         let unfinished = staging.sweep_staged();
         assert_eq!(
             unfinished.into_iter().map(|file| file.name).collect::<Vec<_>>(),
-            [name.clone()]
+            std::slice::from_ref(&name)
         );
         assert!(std::fs::read_dir(&removed).unwrap().next().is_none());
         assert!(staging.contains(&name));

@@ -1,5 +1,7 @@
 //! A replica on a real folder, driven by values: no process, socket or thread of a slave.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helper functions too")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;

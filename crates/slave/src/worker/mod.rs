@@ -286,7 +286,7 @@ impl Drop for SessionSlot {
         let was_full = scoreboard.has_full_share(*index);
         drop(self.claim.take());
         // If it was full, this worker may accept again.
-        let workers = scoreboard.workers_with_queue().into_iter().chain(was_full.then_some(*index));
+        let workers = scoreboard.workers_with_queue().chain(was_full.then_some(*index));
         notify(workers.map(|worker| &mailboxes[worker]), &WorkerMessage::Slots);
     }
 }
