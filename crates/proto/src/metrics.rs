@@ -65,7 +65,7 @@ metrics! {
     WAITING = "relais_waiting";
     /// Worker processes that were alive in the last 2 s.
     WORKERS = "relais_workers";
-    /// Bits of the [`Confinement`] in force in all of these workers.
+    /// Bits of the [`Confinement`](crate::Confinement) in force in all of these workers.
     CONFINEMENT = "relais_confinement_bits";
 }
 

@@ -20,7 +20,7 @@ pub type ChannelBinding = [u8; 32];
 pub struct TlsInfo {
     /// The channel binding, which ties proofs to this connection.
     pub binding: ChannelBinding,
-    /// The identity of the server; none with [`TrustPolicy::Anyone`].
+    /// The identity of the server; none with [`TrustPolicy::Anyone`](super::TrustPolicy::Anyone).
     pub identity: Option<ServerIdentity>,
 }
 
