@@ -2,11 +2,14 @@
 """A small Relais client written from docs/protocol.md alone, with Python's standard library.
 
 It proves that docs/protocol.md is enough. It logs in at a master (or a standalone slave), follows the redirect,
-lists a folder, and gets a file with resume. It must use nothing of Relais except the protocol.
+lists a folder, gets a file with resume, copies a file and sets attributes. It must use nothing of Relais except
+the protocol.
 
     other_client.py [--ca FILE] HOST:PORT ls [PATH]
     other_client.py [--ca FILE] HOST:PORT get PATH LOCAL [--stop-after BYTES]
     other_client.py [--ca FILE] HOST:PORT stat PATH...
+    other_client.py [--ca FILE] HOST:PORT cp FROM TO [--if-digest HEX]
+    other_client.py [--ca FILE] HOST:PORT set PATH [--mode OCTAL] [--mtime SECONDS]
     other_client.py [--ca FILE] HOST:PORT probe
 
 probe sends messages that no client of version 1 sends, and checks that the server answers as specified.
@@ -26,6 +29,7 @@ import ssl
 import struct
 import sys
 import time
+from decimal import Decimal
 
 try:
     import blake3
@@ -43,6 +47,8 @@ ALL = 2**64 - 1
 CHANGED, BUSY, NO_SLAVE, DRAINING, BAD_REQUEST, UNSUPPORTED, TIMED_OUT = 6, 12, 13, 14, 15, 17, 18
 PING, PONG, LATER, IGNORABLE = 0x16, 0x98, 0x2F, 0x3F
 STAT_MANY, ENTRY_RESULTS = 0x18, 0x9D
+SET_ATTRIBUTES, COPY, COMMITTED = 0x27, 0x28, 0x9A
+ANY = b"\0"
 
 
 class Refused(Exception):
@@ -392,6 +398,41 @@ def stat_many(server, paths):
         fields.finish()
 
 
+def committed(connection):
+    _, fields = connection.answer(COMMITTED)
+    result = {"version": fields.mark(), "copies": fields.number("H")}
+    fields.mark()
+    result["digest"] = fields.option(lambda: fields.take(32).hex())
+    fields.flag()
+    fields.finish()
+    return result
+
+
+def copy(server, source, target, digest):
+    """Copies a file on the server; a file at the target is replaced."""
+    wanted = ANY if digest is None else b"\1" + bytes.fromhex(digest)
+    connection = server.session()
+    connection.send((COPY, os.urandom(16) + text(source) + text(target) + wanted + ANY + struct.pack(">H", 0)))
+    result = committed(connection)
+    if digest is not None and result["digest"] not in (None, digest):
+        raise Broken("the copy has another digest than the requested one")
+    return {"command": "cp", "ok": True} | result
+
+
+def set_attributes(server, path, mode, mtime):
+    """Sets permission bits, time of last modification, or both."""
+    fields = []
+    if mtime is not None:
+        seconds = mtime // 1
+        fields.append((1, struct.pack(">qI", int(seconds), int((mtime - seconds) * 10**9))))
+    if mode is not None:
+        fields.append((2, struct.pack(">H", mode)))
+    optional = b"".join(struct.pack(">BH", tag, len(value)) + value for tag, value in fields)
+    connection = server.session()
+    connection.send((SET_ATTRIBUTES, os.urandom(16) + text(path) + ANY + text(optional)))
+    return {"command": "set", "ok": True} | committed(connection)
+
+
 def read_header(connection, wanted_offset):
     _, fields = connection.answer(HEADER)
     header = {name: fields.number("Q") for name in ("size", "offset", "length")}
@@ -560,10 +601,17 @@ def run(arguments):
         for path in paths:
             check_path(path)
         return stat_many(server, paths)
+    if arguments.command == "cp":
+        source, target = arguments.source.strip("/"), arguments.target.strip("/")
+        check_path(source)
+        check_path(target)
+        return copy(server, source, target, arguments.if_digest)
     path = arguments.path.strip("/")
     check_path(path)
     if arguments.command == "ls":
         return list_folder(server, path)
+    if arguments.command == "set":
+        return set_attributes(server, path, arguments.mode, arguments.mtime)
     return get(server, path, arguments.local, arguments.stop_after)
 
 
@@ -575,6 +623,14 @@ def main():
     commands.add_parser("ls").add_argument("path", nargs="?", default="")
     commands.add_parser("stat").add_argument("paths", nargs="+")
     commands.add_parser("probe")
+    copying = commands.add_parser("cp")
+    copying.add_argument("source")
+    copying.add_argument("target")
+    copying.add_argument("--if-digest", metavar="HEX")
+    setting = commands.add_parser("set")
+    setting.add_argument("path")
+    setting.add_argument("--mode", type=lambda octal: int(octal, 8))
+    setting.add_argument("--mtime", type=Decimal, metavar="SECONDS")
     getting = commands.add_parser("get")
     getting.add_argument("path")
     getting.add_argument("local")

@@ -20,6 +20,7 @@ mod lifecycle;
 mod listing;
 mod make_targets;
 mod proxy;
+mod requests;
 mod resume;
 mod round_robin;
 mod sandbox;

@@ -250,8 +250,8 @@ fn cut_out<'a>(text: &'a str, name: &str) -> (&'a str, &'a str, &'a str) {
     (&text[..start], &text[end..], &text[start..end])
 }
 
-fn examples() -> [(&'static str, String); 2] {
-    [("session", example::session()), ("values", values())]
+fn examples() -> [(&'static str, String); 3] {
+    [("session", example::session()), ("changes", example::changes()), ("values", values())]
 }
 
 /// Proofs and piece values for known input.

@@ -9,8 +9,8 @@ use relais_proto::{
 
 use super::{TestServer, password, password_file, try_session, user, with_ticket};
 use crate::harness::{
-    RawClient, SOON, encoded, eventually, get, hello, make_folder, path, put, remove, rename,
-    resume, upload,
+    RawClient, SOON, copy, encoded, eventually, get, hello, make_folder, path, put, remove, rename,
+    resume, set_mode, upload,
 };
 
 /// Returns every request of a session by name; `top` is put before each path.
@@ -26,6 +26,7 @@ fn requests(top: &str) -> Vec<(&'static str, bool, Vec<u8>)> {
     vec![
         ("list", false, plain(Request::List { path: path(top), after: String::new(), most: 0 })),
         ("stat", false, plain(Request::Stat(path(&there)))),
+        ("stat-many", false, plain(Request::StatMany { paths: vec![path(&there)] })),
         ("hash", false, plain(Request::Hash(path(&there)))),
         ("get", false, plain(get(&there))),
         ("status", false, plain(Request::Status)),
@@ -33,6 +34,8 @@ fn requests(top: &str) -> Vec<(&'static str, bool, Vec<u8>)> {
         ("resume", true, plain(resume(&put_request))),
         ("put", true, upload(&put_request, b"bytes", 5)),
         ("mkdir", true, plain(make_folder(&at("made")))),
+        ("set-attributes", true, plain(set_mode(&there, 0o600))),
+        ("cp", true, plain(copy(&there, &at("copy")))),
         ("mv", true, plain(rename(&there, &at("moved")))),
         ("rm", true, plain(remove(&at("moved"), true))),
     ]
@@ -48,7 +51,7 @@ fn answer(wire: &mut RawClient, name: &str, bytes: &[u8]) -> Option<Refusal> {
     loop {
         match wire.reply() {
             Reply::Error(refusal) => return Some(refusal),
-            Reply::Entries(_) => {}
+            Reply::Entries(_) | Reply::EntryResults { .. } => {}
             _ => return None,
         }
     }
@@ -169,9 +172,12 @@ fn a_user_with_a_root_sees_only_that_folder() {
                     "{name} {outside}"
                 );
             }
-            for (name, request) in
-                [("rm", remove(outside, true)), ("mv", rename(outside, "stolen"))]
-            {
+            for (name, request) in [
+                ("rm", remove(outside, true)),
+                ("mv", rename(outside, "stolen")),
+                ("cp", copy(outside, "stolen")),
+                ("set-attributes", set_mode(outside, 0o600)),
+            ] {
                 let bytes = encoded(&[request]);
                 assert_eq!(
                     answer(&mut wire, name, &bytes).map(|refusal| refusal.code),

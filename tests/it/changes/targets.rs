@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use relais_proto::{ErrorCode, Expect, FrameType, IfMatch, Reply, Request, TreePath};
+use relais_proto::{EntryResult, ErrorCode, Expect, FrameType, IfMatch, Reply, Request, TreePath};
 
 use super::{open, tree, wait_published};
 use crate::harness::{
-    RawClient, Standalone, encoded, get, make_folder, new_id, path, put, remove, rename, resume,
-    upload, wait_unstaged,
+    RawClient, Standalone, copy, encoded, get, make_folder, new_id, path, put, remove, rename,
+    resume, set_mode, upload, wait_unstaged,
 };
 
 /// Parses the table: the names of the columns, and for each row its name and cells.
@@ -51,6 +52,7 @@ fn request(row: &str, target: &str, at: &str) -> Vec<u8> {
     encoded(&[match row {
         "List" => Request::List { path: on, after: String::new(), most: 0 },
         "Stat" => Request::Stat(on),
+        "StatMany" => Request::StatMany { paths: vec![on] },
         "Hash" => Request::Hash(on),
         "Get" => get(target),
         "Pieces" => Request::Pieces { path: on, if_match: IfMatch::Any, first: 0, count: 1 },
@@ -64,6 +66,9 @@ fn request(row: &str, target: &str, at: &str) -> Vec<u8> {
         "Move a folder to" => {
             Request::Move { id: new_id(), from: path(&other("mover")), to: on, expect: Expect::Any }
         }
+        "SetAttributes" => set_mode(target, 0o640),
+        "Copy from" => copy(target, &other("copied")),
+        "Copy to" => copy(&other("full/inside"), target),
         unknown => panic!("no request {unknown:?}"),
     }])
 }
@@ -81,10 +86,11 @@ const RESERVED: [&[u8; 8]; 5] = [b".relais.", b".RELAIS.", b".relais/", b".relai
 /// Reads an answer to its end and returns the result.
 #[track_caller]
 fn answer(wire: &mut RawClient, row: &str) -> Result<(), ErrorCode> {
+    let mut result = Ok(());
     loop {
         let (kind, payload) = wire.frame().unwrap().expect("the server closed the connection");
         let last = match row {
-            "List" => FrameType::Done,
+            "List" | "StatMany" => FrameType::Done,
             "Stat" | "Hash" => FrameType::Details,
             "Get" => FrameType::End,
             "Pieces" => FrameType::PieceValues,
@@ -92,10 +98,15 @@ fn answer(wire: &mut RawClient, row: &str) -> Result<(), ErrorCode> {
             _ => FrameType::Committed,
         };
         match kind {
-            kind if kind == last => return Ok(()),
+            kind if kind == last => return result,
             FrameType::Entries | FrameType::ContentHeader | FrameType::Block | FrameType::Wait => {}
             _ => match Reply::decode(kind, &payload).unwrap() {
                 Reply::Error(refusal) => return Err(refusal.code),
+                Reply::EntryResults { results } => {
+                    if let [EntryResult::Refused(refusal)] = &results[..] {
+                        result = Err(refusal.code);
+                    }
+                }
                 other => panic!("{row}: {other:?}"),
             },
         }
@@ -132,13 +143,18 @@ fn each_request_at_each_kind_of_target() {
         assert_eq!(cells.len(), columns.len(), "{row}");
         for (c, (column, wanted)) in columns.iter().zip(cells).enumerate() {
             let at = format!("c{}", r * columns.len() + c);
-            let frames = request(row, &target(column, &at), &at);
+            let on = target(column, &at);
+            let frames = request(row, &on, &at);
+            let state = || {
+                let mode = fs::symlink_metadata(slave.root.join(&on)).map(|meta| meta.mode());
+                (tree(&slave.root.join(&at)), mode.ok())
+            };
             let all = if column == "reserved" {
                 RESERVED.map(|name| with_name(&frames, name)).to_vec()
             } else {
                 vec![frames]
             };
-            let before = tree(&slave.root.join(&at));
+            let before = state();
             for frames in all {
                 wire.raw(&frames);
                 let found = text(answer(&mut wire, row));
@@ -148,9 +164,9 @@ fn each_request_at_each_kind_of_target() {
                 let changes = found == "ok"
                     && !matches!(
                         row.as_str(),
-                        "List" | "Stat" | "Hash" | "Get" | "Pieces" | "Resume"
+                        "List" | "Stat" | "StatMany" | "Hash" | "Get" | "Pieces" | "Resume"
                     );
-                if changes == (tree(&slave.root.join(&at)) == before) {
+                if changes == (state() == before) {
                     wrong.push(format!(
                         "{row} at {column}: {found}, and changed on the disk: {}",
                         !changes

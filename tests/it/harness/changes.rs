@@ -11,8 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use relais_proto::{
-    ChangeId, Digest, Expect, FrameType, Login, Lsn, PutRequest, Refusal, Reply, Request, TreePath,
-    encode_frame,
+    Attributes, ChangeId, Digest, Expect, FrameType, IfMatch, Login, Lsn, Mode, PutRequest,
+    Refusal, Reply, Request, TreePath, encode_frame,
 };
 
 use super::raw_peers::{get, hello};
@@ -73,6 +73,28 @@ pub fn remove(name: &str, recursive: bool) -> Request {
 
 pub fn rename(from: &str, to: &str) -> Request {
     Request::Move { id: new_id(), from: path(from), to: path(to), expect: Expect::Any }
+}
+
+/// Builds the request for a copy of any content, without a precondition.
+pub fn copy(from: &str, to: &str) -> Request {
+    Request::Copy {
+        id: new_id(),
+        from: path(from),
+        to: path(to),
+        if_match: IfMatch::Any,
+        expect: Expect::Any,
+        copies: 0,
+    }
+}
+
+/// Builds the request for new attributes, without a precondition.
+pub fn set_attributes(name: &str, attributes: Attributes) -> Request {
+    Request::SetAttributes { id: new_id(), path: path(name), expect: Expect::Any, attributes }
+}
+
+/// Builds the request for new permission bits.
+pub fn set_mode(name: &str, mode: u32) -> Request {
+    set_attributes(name, Attributes::mode(Mode::new(mode)))
 }
 
 /// Encodes a frame with bytes of an upload.

@@ -22,8 +22,9 @@ mod volume;
 use std::time::{Duration, Instant};
 
 pub use changes::{
-    ContentReader, bound, data, make_folder, new_id, path, process_of, put, put_end, remove,
-    rename, resume, staged_bytes, staged_files, stop, upload, wait_unstaged,
+    ContentReader, bound, copy, data, make_folder, new_id, path, process_of, put, put_end, remove,
+    rename, resume, set_attributes, set_mode, staged_bytes, staged_files, stop, upload,
+    wait_unstaged,
 };
 pub use client::{Client, Output, quote};
 pub use cluster::{Cluster, Slave, Standalone};

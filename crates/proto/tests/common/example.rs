@@ -1,9 +1,10 @@
-//! The session that docs/protocol.md shows byte by byte: its frames, cut into their fields.
+//! The sessions that docs/protocol.md shows byte by byte: their frames, cut into their fields.
 
 use relais_proto::{
-    Capabilities, ClusterId, ContentHeader, Digest, Endpoint, Entry, ErrorCode, FileTime,
-    FrameType, GetRequest, Hello, Identity, IfMatch, Kind, Login, Lsn, Mode, PageBuilder, Refusal,
-    Reply, Request, Role, ServerRole, SlaveId, TreePath, write_frame,
+    Attributes, Capabilities, ChangeId, ClusterId, ContentHeader, Digest, Endpoint, Entry,
+    EntryResult, ErrorCode, Expect, FileTime, FrameType, GetRequest, Hello, Identity, IfMatch,
+    Kind, Login, Lsn, Mode, PageBuilder, PutRequest, Refusal, Reply, Request, Role, ServerRole,
+    SlaveId, TreePath, write_frame,
 };
 
 pub fn hex(bytes: &[u8]) -> String {
@@ -60,6 +61,17 @@ fn reply(message: &Reply) -> Vec<u8> {
     frame
 }
 
+/// A frame of bytes only.
+fn raw(way: &'static str, kind: FrameType, bytes: &[u8]) -> Shown {
+    let mut frame = Vec::new();
+    assert!(write_frame(&mut frame, kind, bytes).is_ok());
+    Shown {
+        way,
+        frame,
+        fields: vec![(bytes.len(), format!("{:?}", String::from_utf8_lossy(bytes)))],
+    }
+}
+
 fn path(text: &str) -> TreePath {
     TreePath::new(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
@@ -76,6 +88,198 @@ const MTIME: FileTime = FileTime { seconds: 1_795_000_000, nanos: 500_000_000 };
 pub fn session() -> String {
     let steps = [at_the_master(), into_the_session(), listing(), content(), an_error()];
     steps.iter().flatten().map(Shown::text).collect::<Vec<_>>().join("\n")
+}
+
+/// Uploads, other changes and several entries, frame by frame.
+pub fn changes() -> String {
+    let steps = [upload(), attributes(), copy(), several_entries()];
+    steps.iter().flatten().map(Shown::text).collect::<Vec<_>>().join("\n")
+}
+
+const NEW: &[u8] = b"new text";
+
+fn lsn(number: u64) -> Lsn {
+    Lsn { epoch: 1, number }
+}
+
+/// The answer to a change with this number.
+fn committed(number: u64, digest: Option<Digest>) -> Shown {
+    let version = lsn(number);
+    let message = Reply::Committed { version, copies: 1, lsn: version, digest, current: true };
+    let number = format!("number {number}");
+    let mut fields = vec![
+        (4, "version: epoch 1"),
+        (8, &number),
+        (2, "disks: 1"),
+        (4, "latest: epoch 1"),
+        (8, &number),
+    ];
+    match digest {
+        Some(_) => fields.extend([(1, "a digest follows"), (32, "digest")]),
+        None => fields.push((1, "no digest")),
+    }
+    fields.push((1, "the change is new"));
+    let fields = fields.into_iter().map(|(len, what)| (len, what.to_owned())).collect();
+    Shown { way: "S → C", frame: reply(&message), fields }
+}
+
+fn upload() -> Vec<Shown> {
+    let digest = Digest(blake3::hash(NEW).into());
+    let id = ChangeId([0xd1; 16]);
+    let size = NEW.len() as u64;
+    let put = PutRequest {
+        id,
+        path: path("new"),
+        size: Some(size),
+        offset: 3,
+        mtime: Some(MTIME),
+        mode: Some(Mode::new(0o640)),
+        expect: Expect::Absent,
+        copies: 0,
+    };
+    vec![
+        shown(
+            "C → S",
+            request(&Request::Resume { id, path: path("new"), size }),
+            [(16, "id of the change"), (2, "path: 3 bytes"), (3, "\"new\""), (8, "size: 8")],
+        ),
+        shown(
+            "S → C",
+            reply(&Reply::Staged { offset: 3, current: Expect::Absent }),
+            [(8, "offset: 3"), (1, "no entry at the path")],
+        ),
+        shown(
+            "C → S",
+            request(&Request::Put(put)),
+            [
+                (16, "id of the change"),
+                (2, "path: 3 bytes"),
+                (3, "\"new\""),
+                (1, "a size follows"),
+                (8, "size: 8"),
+                (8, "offset: 3"),
+                (1, "expect: no entry"),
+                (2, "disks: the number of the cluster"),
+                (2, "optional fields: 20 bytes"),
+                (1, "tag 1: time"),
+                (2, "length: 12 bytes"),
+                (8, "mtime: 1,795,000,000 s"),
+                (4, "mtime: 500,000,000 ns"),
+                (1, "tag 2: mode"),
+                (2, "length: 2 bytes"),
+                (2, "mode: 0640"),
+            ],
+        ),
+        raw("C → S", FrameType::Data, &NEW[3..]),
+        shown("C → S", request(&Request::PutEnd { digest }), [(32, "digest of the whole content")]),
+        committed(8, Some(digest)),
+    ]
+}
+
+fn attributes() -> Vec<Shown> {
+    let set = Request::SetAttributes {
+        id: ChangeId([0xd2; 16]),
+        path: path("new"),
+        expect: Expect::Lsn(lsn(8)),
+        attributes: Attributes::mode(Mode::new(0o600)),
+    };
+    let fields = [
+        (16, "id of the change"),
+        (2, "path: 3 bytes"),
+        (3, "\"new\""),
+        (1, "expect: the entry with this LSN"),
+        (4, "epoch 1"),
+        (8, "number 8"),
+        (2, "optional fields: 5 bytes"),
+        (1, "tag 2: mode"),
+        (2, "length: 2 bytes"),
+        (2, "mode: 0600"),
+    ];
+    vec![shown("C → S", request(&set), fields), committed(9, None)]
+}
+
+fn copy() -> Vec<Shown> {
+    let digest = Digest(blake3::hash(NEW).into());
+    let copy = Request::Copy {
+        id: ChangeId([0xd3; 16]),
+        from: path("new"),
+        to: path("copy"),
+        if_match: IfMatch::Digest(digest),
+        expect: Expect::Any,
+        copies: 0,
+    };
+    let fields = [
+        (16, "id of the change"),
+        (2, "path: 3 bytes"),
+        (3, "\"new\""),
+        (2, "path of the copy: 4 bytes"),
+        (4, "\"copy\""),
+        (1, "if-match: content with this digest"),
+        (32, "digest"),
+        (1, "expect: any entry, or none"),
+        (2, "disks: the number of the cluster"),
+    ];
+    vec![shown("C → S", request(&copy), fields), committed(10, Some(digest))]
+}
+
+fn several_entries() -> Vec<Shown> {
+    let paths = vec![path("new"), path("nothing")];
+    let entry = Entry {
+        name: "new".into(),
+        kind: Kind::File,
+        mode: Mode::new(0o600),
+        size: NEW.len() as u64,
+        mtime: MTIME,
+        version: Some(lsn(9)),
+    };
+    let digest = Some(Digest(blake3::hash(NEW).into()));
+    let refusal = Refusal::new(ErrorCode::NotFound, "/nothing: not there");
+    let results = vec![EntryResult::Found { entry, digest }, EntryResult::Refused(refusal)];
+    vec![
+        shown(
+            "C → S",
+            request(&Request::StatMany { paths }),
+            [
+                (2, "paths: 2"),
+                (2, "path: 3 bytes"),
+                (3, "\"new\""),
+                (2, "path: 7 bytes"),
+                (7, "\"nothing\""),
+            ],
+        ),
+        shown(
+            "S → C",
+            reply(&Reply::EntryResults { results }),
+            [
+                (2, "results: 2"),
+                (1, "an entry"),
+                (2, "name: 3 bytes"),
+                (3, "\"new\""),
+                (1, "file"),
+                (2, "mode: 0600"),
+                (8, "size: 8"),
+                (8, "mtime: 1,795,000,000 s"),
+                (4, "mtime: 500,000,000 ns"),
+                (2, "optional fields: 15 bytes"),
+                (1, "tag 1: LSN"),
+                (2, "length: 12 bytes"),
+                (4, "epoch 1"),
+                (8, "number 9"),
+                (1, "a digest follows"),
+                (32, "digest"),
+                (1, "an error"),
+                (2, "not-found"),
+                (2, "message: 19 bytes"),
+                (19, "\"/nothing: not there\""),
+                (2, "no retry time"),
+            ],
+        ),
+        shown(
+            "S → C",
+            reply(&Reply::Done { lsn: lsn(10) }),
+            [(4, "lsn: epoch 1"), (8, "lsn: number 10")],
+        ),
+    ]
 }
 
 fn hello(way: &'static str) -> Shown {
@@ -255,15 +459,7 @@ fn content() -> Vec<Shown> {
         digest: Some(digest),
         identity: Identity([0x1d; 16]),
     };
-    let block = |bytes: &[u8]| {
-        let mut frame = Vec::new();
-        assert!(write_frame(&mut frame, FrameType::Block, bytes).is_ok());
-        Shown {
-            way: "S → C",
-            frame,
-            fields: vec![(bytes.len(), format!("{:?}", String::from_utf8_lossy(bytes)))],
-        }
-    };
+    let block = |bytes: &[u8]| raw("S → C", FrameType::Block, bytes);
     let mut frames = vec![
         shown(
             "C → S",
