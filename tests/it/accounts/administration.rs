@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
-use super::{TestServer, add, password, password_file, user};
+use super::{TestServer, add, password, password_file, user, wait_revoked};
 use crate::harness::{Client, Cluster, ProgramBuilder, SOON, TestDir, eventually};
 
 #[test]
@@ -213,17 +213,17 @@ fn the_client_logs_in_again_by_itself_and_says_when_it_cannot() {
     // Another account changes: all clients log in again, unnoticed.
     add(dir, &state, "bob", "read", "/");
     user(dir, &state, &["remove", "bob"]).ok();
-    std::thread::sleep(Duration::from_secs(2));
+    wait_revoked(&server);
     for line in ["ls", "stat f", "get f", "put f -o g"] {
         fs::write(client.folder().join("f"), b"content").unwrap();
         let said = says(&mut program, line);
         assert!(said.contains("\"ok\":true"), "{said}");
         add(dir, &state, "bob", "read", "/");
         user(dir, &state, &["remove", "bob"]).ok();
-        std::thread::sleep(Duration::from_secs(2));
+        wait_revoked(&server);
     }
     user(dir, &state, &["remove", "ann"]).ok();
-    std::thread::sleep(Duration::from_secs(2));
+    wait_revoked(&server);
     let said = says(&mut program, "rm g");
     assert!(said.contains("\"ok\":false") && said.contains("login-refused"), "{said}");
     assert!(server.slaves[0].root.join("g").exists());
@@ -254,13 +254,12 @@ fn with_a_ticket_sessions_work_without_the_master() {
     let old = client.run(&login).ok();
     drop(old);
     user(&server.dir, &state, &["remove", "ann"]).ok();
-    std::thread::sleep(Duration::from_secs(3));
+    wait_revoked(&server);
     server.master.kill();
     for n in 0..2 {
         server.slaves[n].program.kill();
         server.restart_slave_on_same_port(n);
     }
-    std::thread::sleep(Duration::from_secs(1));
     let refused = client.run(&login);
     assert_ne!(refused.status, 0, "{refused:?}");
     // A ticket of another user is of no use.

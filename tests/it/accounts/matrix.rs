@@ -1,13 +1,13 @@
 //! Each request by each kind of user: the result, and that a refusal changes nothing.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use relais_auth::{ClusterKey, Rights, Ticket};
-use relais_proto::{
-    ErrorCode, FrameType, HEADER_LEN, Refusal, Reply, Request, TreePath, encode_frame,
+use relais_auth::Ticket;
+use relais_proto::{ErrorCode, FrameType, HEADER_LEN, Refusal, Reply, Request, encode_frame};
+
+use super::{
+    TestServer, minted_ticket, now_ms, password, password_file, try_session, user, with_ticket,
 };
-
-use super::{TestServer, password, password_file, try_session, user, with_ticket};
 use crate::harness::{
     RawClient, SOON, copy, encoded, eventually, get, hello, make_folder, path, put, remove, rename,
     resume, set_mode, upload,
@@ -233,27 +233,11 @@ fn a_user_with_a_root_sees_only_that_folder() {
     }
 }
 
-fn now_ms() -> u64 {
-    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
-}
-
 fn minted(server: &TestServer, change: impl FnOnce(&mut Ticket)) -> Vec<u8> {
     let TestServer::Cluster(cluster) = server else {
         panic!("a standalone slave takes no tickets")
     };
-    let key = ClusterKey::load(&cluster.key()).unwrap().unwrap();
-    let now = now_ms();
-    let mut ticket = Ticket {
-        cluster: key.cluster_id(),
-        user: "ann".to_owned(),
-        rights: Rights::Write,
-        root: TreePath::root(),
-        generation: 1,
-        issued_ms: now,
-        ends_ms: now + 3_600_000,
-    };
-    change(&mut ticket);
-    ticket.mint(&key)
+    minted_ticket(cluster, change)
 }
 
 #[test]
@@ -273,7 +257,12 @@ fn a_ticket_ends_also_in_an_open_session() {
     let frames = upload(&request, b"0123456789", 5);
     let mut uploading = with_ticket(server.slave(), &short);
     uploading.raw(&frames[..frames.len() - 3]);
-    std::thread::sleep(Duration::from_secs(5));
+    let mut other = with_ticket(server.slave(), &short);
+    eventually(SOON, "the ticket has ended", || {
+        other.send(&[Request::Ping]);
+        matches!(other.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::BadTicket)
+            .then_some(())
+    });
     uploading.raw(&frames[frames.len() - 3..]);
     assert_eq!(uploading.committed().unwrap_err().code, ErrorCode::BadTicket);
     assert_eq!(server.tree(), before);

@@ -10,8 +10,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use relais_proto::{Login, Lsn, Refusal, Reply, Request};
+use relais_auth::{AccountsFile, ClusterKey, Rights, Ticket};
+use relais_proto::{Login, Lsn, Refusal, Reply, Request, TreePath};
 
 use crate::harness::{
     Client, Cluster, Output, ProgramBuilder, RawClient, SOON, Standalone, TestDir, eventually,
@@ -190,6 +192,41 @@ impl TestServer {
             }
         }
         found
+    }
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
+/// Returns a ticket of `ann` with generation 1 and this change.
+fn minted_ticket(cluster: &Cluster, change: impl FnOnce(&mut Ticket)) -> Vec<u8> {
+    let key = ClusterKey::load(&cluster.key()).unwrap().unwrap();
+    let now = now_ms();
+    let mut ticket = Ticket {
+        cluster: key.cluster_id(),
+        user: "ann".to_owned(),
+        rights: Rights::Write,
+        root: TreePath::root(),
+        generation: 1,
+        issued_ms: now,
+        ends_ms: now + 3_600_000,
+    };
+    change(&mut ticket);
+    ticket.mint(&key)
+}
+
+/// Waits until each slave refuses the tickets from before the last revocation.
+#[track_caller]
+fn wait_revoked(cluster: &Cluster) {
+    let file = AccountsFile::new(cluster.dir.folder("master").join("accounts"));
+    let generation = file.load().unwrap().unwrap().generation();
+    let of = |generation| minted_ticket(cluster, |ticket| ticket.generation = generation);
+    for slave in &cluster.slaves {
+        eventually(SOON, "tickets of the former generation are refused", || {
+            try_session(slave.addr, &of(generation - 1)).is_err().then_some(())
+        });
+        try_session(slave.addr, &of(generation)).unwrap();
     }
 }
 
