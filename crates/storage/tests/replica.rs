@@ -68,6 +68,7 @@ fn words(count: usize) -> std::io::Result<&'static [AtomicU64]> {
 
 struct Replica {
     dir: TempDir,
+    is_sole: bool,
     staging: Staging,
     progress: Arc<ReplicaProgress>,
     scanner: Scanner,
@@ -77,7 +78,7 @@ struct Replica {
 impl Replica {
     /// Opens the replica in a folder, scans it and links it to a coordinator, which has the change
     /// `latest`.
-    fn open(dir: TempDir, latest: Lsn) -> Self {
+    fn open(dir: TempDir, is_sole: bool, latest: Lsn) -> Self {
         let root = Folder::open(dir.path()).unwrap();
         let store = CatalogStore::open(&MetadataFolder::create(&root).unwrap()).unwrap();
         let progress = Arc::new(ReplicaProgress::new(words).unwrap());
@@ -87,14 +88,14 @@ impl Replica {
             folder: FolderId([1; 16]),
             progress: progress.clone(),
             uploads: Arc::new(UploadTable::new(UploadLimits::default(), words).unwrap()),
-            is_sole: false,
+            is_sole,
             watch: WatchMode::Add,
             writer_token: "token".to_owned(),
         };
         let driver = ReplicaDriver::new(config, &store).unwrap();
         let staging = Staging::open(&root).unwrap();
         let scanner = Scanner::new(root, store, None, Arc::default());
-        let mut replica = Self { dir, staging, progress, scanner, driver };
+        let mut replica = Self { dir, is_sole, staging, progress, scanner, driver };
         replica.scan();
         let link = LinkEvent::Linked { link: 1, cluster: ClusterId([9; 16]), latest };
         let chain = replica.scanner.store.position().unwrap().chain;
@@ -111,15 +112,20 @@ impl Replica {
     }
 
     fn new() -> Self {
-        Self::open(tempfile::tempdir().unwrap(), Lsn::default())
+        Self::open(tempfile::tempdir().unwrap(), false, Lsn::default())
+    }
+
+    /// Makes the replica of a standalone slave.
+    fn sole() -> Self {
+        Self::open(tempfile::tempdir().unwrap(), true, Lsn::default())
     }
 
     /// Closes the replica without any further step, as a crash does, and opens it again.
     fn reopen(self, latest: Lsn, between: impl FnOnce(&TempDir)) -> Self {
-        let Self { dir, scanner, driver, .. } = self;
+        let Self { dir, is_sole, scanner, driver, .. } = self;
         drop((scanner, driver));
         between(&dir);
-        Self::open(dir, latest)
+        Self::open(dir, is_sole, latest)
     }
 
     fn scan(&mut self) {
@@ -305,6 +311,28 @@ fn crash_between_rename_and_record_loses_nothing() {
     let mut replica = replica.reopen(lsn(4), |_| {});
     replica.commit(batch);
     assert_eq!((replica.progress.applied(), replica.read("f")), (lsn(4), "new".into()));
+}
+
+#[test]
+fn a_local_removal_that_is_repeated_after_a_crash_removes_no_restored_file() {
+    // Account 0 marks a local change.
+    for (by, remains) in [(ChangeId([0; 16]), true), (id(2), false)] {
+        let mut replica = Replica::sole();
+        fs::write(replica.host("f"), "content").unwrap();
+        replica.commit(vec![committed(1, put("f", "content"))]);
+        // The user has moved the file away, and the slave dies once the removal is in the journal.
+        let away = tempfile::tempdir_in(replica.dir.path().parent().unwrap()).unwrap();
+        let mut replica = replica.reopen(lsn(2), |dir| {
+            fs::rename(dir.path().join("f"), away.path().join("f")).unwrap();
+            fs::rename(away.path().join("f"), dir.path().join("f")).unwrap();
+        });
+        let mut removal = committed(2, Change::Remove { path: path("f"), recursive: true });
+        removal.entry.id = by;
+        replica.commit(vec![removal]);
+        assert_eq!((replica.progress.applied(), replica.names("")), (lsn(2), Vec::new()));
+        assert_eq!(replica.host("f").exists(), remains);
+        assert_eq!(replica.quarantined(), 0);
+    }
 }
 
 #[test]

@@ -77,7 +77,9 @@ impl ReplicaDriver {
                 .iter()
                 .zip(&staged)
                 .try_for_each(|(committed, staged)| {
-                    let is_local = self.local_changes.has(committed.entry.id);
+                    let id = committed.entry.id;
+                    // After a crash only the id shows that a change of a sole folder is local.
+                    let is_local = self.local_changes.has(id) || self.is_sole && id.account() == 0;
                     let context = EntryContext {
                         is_local,
                         is_sole: self.is_sole,
@@ -391,11 +393,7 @@ impl Batch<'_, '_> {
             return Ok(());
         }
         if self.context.is_sole {
-            // No other replica has the content. What is there instead is a local edit.
-            self.store.clear_unapplied(path)?;
-            self.store.set_retained(path, None)?;
-            self.out.rescans.push(path.clone());
-            return Ok(self.store.put_unverified(path, entry)?);
+            return self.leave_to_scan(path, entry);
         }
         // The present content stays until the new content arrives.
         let there = self.disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
@@ -405,6 +403,16 @@ impl Batch<'_, '_> {
         self.store.set_retained(path, former.as_ref())?;
         self.out.missing.push(content.put);
         Ok(())
+    }
+
+    /// Records an entry of a sole folder without a look at the disk.
+    ///
+    /// No other replica has the content. What is there instead is a local edit, or a removal.
+    fn leave_to_scan(&mut self, path: &TreePath, entry: &Entry) -> Result<(), ApplyError> {
+        self.store.clear_unapplied(path)?;
+        self.store.set_retained(path, None)?;
+        self.out.rescans.push(path.clone());
+        Ok(self.store.put_unverified(path, entry)?)
     }
 
     /// Returns the error of an unapplied folder above a path, if it still exists. Content is not
@@ -643,6 +651,15 @@ impl Batch<'_, '_> {
         check_not_source(self.store, path)?;
         self.ensure_unblocked(path)?;
         let (row, retained) = self.disk.load_rows(self.store, path)?;
+        if self.context.is_sole {
+            let is_known = match self.disk.stat(path)? {
+                Some(meta) => self.disk.is_known(path, &meta, row.as_ref(), retained.as_ref())?,
+                None => false,
+            };
+            if !is_known {
+                return self.leave_to_scan(path, entry);
+            }
+        }
         let there = self.disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
         let has = |put: Option<Lsn>| there && put == Some(content.put);
         if row.as_ref().is_some_and(|row| row.here && has(row.content))
