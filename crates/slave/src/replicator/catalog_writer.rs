@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use log::{error, info, warn};
+use log::{debug, error, info, warn};
 use relais_os::{ProcessMailbox, Waker};
 use relais_proto::{FolderId, SlaveId, TreePath};
 use relais_storage::{
@@ -241,10 +241,21 @@ impl WriterLoop {
         }
         self.take_events()?;
         self.take_mounts()?;
-        while let Some(hint) = self.hints.receive()? {
-            match hint {
-                Hint::Different(path) => self.scanner.debounce.add(path, Instant::now()),
-                Hint::Suspect(path) => self.driver.check_reported(&path, &self.scanner.store)?,
+        loop {
+            match self.hints.receive() {
+                Ok(Some(Hint::Different(path))) => {
+                    self.scanner.debounce.add(path, Instant::now());
+                }
+                Ok(Some(Hint::Suspect(path))) => {
+                    self.driver.check_reported(&path, &self.scanner.store)?;
+                }
+                Ok(None) => break,
+                // A worker that sends nonsense must not keep the scan from its work.
+                Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+                    debug!("a worker has sent a bad hint: {e}");
+                    break;
+                }
+                Err(e) => return Err(e.into()),
             }
         }
         if self.rescan_at.is_some_and(|at| at <= Instant::now()) {
