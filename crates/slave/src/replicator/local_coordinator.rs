@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,9 +15,9 @@ use relais_cluster::{
     CoordinatorEvent, HistoryHash, HistoryRelation, LinkId, MasterState, Tree, TreeState,
 };
 use relais_coordinator::{
-    CoordinatorDriver, LinkSender, OrderCommand, OrderHandle, Store, StoreError,
+    CoordinatorDriver, LinkSender, MembersError, OrderCommand, OrderHandle, Store, StoreError,
 };
-use relais_journal::FileJournal;
+use relais_journal::{FileJournal, JournalError};
 use relais_os::MailboxSender;
 use relais_proto::{ClusterId, FolderId, LinkMessage, SlaveId, ToMaster};
 use relais_storage::{CatalogError, CatalogStore, LinkEvent, MetadataFolder};
@@ -45,9 +46,16 @@ pub enum LocalCoordinatorError {
 }
 
 impl From<LocalCoordinatorError> for io::Error {
-    /// A retry does not help against a damaged file.
+    /// A retry does not help against a damaged file. It helps if the disk is full, and if the slave
+    /// that has released the writer lock has not closed the journal yet.
     fn from(error: LocalCoordinatorError) -> Self {
         let kind = match error {
+            LocalCoordinatorError::Journal(
+                StoreError::Journal(
+                    JournalError::InUse(_) | JournalError::NoSpace { .. } | JournalError::Io { .. },
+                )
+                | StoreError::Members(MembersError::Io { .. }),
+            ) => io::ErrorKind::Other,
             LocalCoordinatorError::Journal(_)
             | LocalCoordinatorError::Catalog(CatalogError::Damaged { .. }) => {
                 io::ErrorKind::InvalidData
@@ -62,6 +70,8 @@ impl From<LocalCoordinatorError> for io::Error {
 pub struct LocalCoordinator {
     order: OrderHandle,
     outgoing: Arc<OutgoingMessages>,
+    /// Set when the coordinator closes the link.
+    is_closed: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -112,15 +122,18 @@ impl LocalCoordinator {
                 }));
             }
         });
-        let sender = Arc::new(LocalLink { events: events.clone(), outgoing: outgoing.clone() });
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let sender = Arc::new(LocalLink { events: events.clone(), is_closed: is_closed.clone() });
         order.send(OrderCommand::Linked { link: LinkId(LINK), slave, folder, sender });
         events.send(LinkEvent::Linked { link: LINK, cluster, latest });
-        Ok(Self { order, outgoing, thread: Some(thread) })
+        Ok(Self { order, outgoing, is_closed, thread: Some(thread) })
     }
 
     /// Returns whether the thread or the link has ended without a request.
     pub fn has_ended(&self) -> bool {
-        !self.outgoing.is_open() || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        self.is_closed.load(Ordering::Relaxed)
+            || !self.outgoing.is_open()
+            || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 }
 
@@ -139,7 +152,7 @@ impl Drop for LocalCoordinator {
 /// The coordinator's side of the link.
 struct LocalLink {
     events: MailboxSender<LinkEvent>,
-    outgoing: Arc<OutgoingMessages>,
+    is_closed: Arc<AtomicBool>,
 }
 
 impl LinkSender for LocalLink {
@@ -149,8 +162,10 @@ impl LinkSender for LocalLink {
         }
     }
 
+    /// It does not take the lock of the outgoing messages. Their sender holds it while it waits for
+    /// this thread, if the queue is full.
     fn close(&self) {
-        self.outgoing.end();
+        self.is_closed.store(true, Ordering::Relaxed);
     }
 }
 

@@ -69,7 +69,7 @@ impl LinkMailbox {
     }
 }
 
-/// Takes the messages of one link. It never waits.
+/// Takes the messages of one link. That of a local coordinator waits while its queue is full.
 type MessageSink = Box<dyn Fn(LinkMessage) + Send>;
 
 /// The messages to be sent on the current link.
