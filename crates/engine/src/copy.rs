@@ -1,12 +1,12 @@
 //! Copies a file on the server: its content is staged, verified, and put under another name.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 
 use relais_proto::{
     ChangeId, Digest, ErrorCode, Expect, IfMatch, Kind, Refusal, TreePath, WaitReason,
 };
-use rustix::fs::{copy_file_range, ioctl_ficlone};
+use rustix::fs::ioctl_ficlone;
 
 use crate::change::PreparedChange;
 use crate::content::{self, Located};
@@ -16,7 +16,7 @@ use crate::transfer_log::LoggedCommand;
 use crate::upload::UploadRequest;
 
 /// Most bytes that are copied between two signs of life.
-const STEP: usize = 16 * 1024 * 1024;
+const STEP: u64 = 16 * 1024 * 1024;
 
 /// What a client says about a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,25 +99,22 @@ impl Session {
     }
 }
 
-/// Copies content of `size` bytes. Where the disk can, both files share it.
+/// Copies content of `size` bytes to an empty file. Where the disk can, both files share it.
+///
+/// A file that has become shorter is filled with zero bytes, which the digest shows.
 fn copy_content(
     from: &File,
-    to: &File,
+    mut to: &File,
     size: u64,
     keepalive: &mut dyn KeepAlive,
 ) -> io::Result<()> {
     if ioctl_ficlone(to, from).is_ok() {
         return Ok(());
     }
-    let mut at = 0;
-    while at < size {
-        let (mut read_at, mut write_at) = (at, at);
-        let most = usize::try_from(size - at).unwrap_or(STEP).min(STEP);
-        match copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), most)? {
-            // The file has become shorter, which the digest shows.
-            0 => return to.set_len(size),
-            copied => at += copied as u64,
-        }
+    to.set_len(size)?;
+    let mut rest = from.take(size);
+    // The kernel copies the bytes, unless the file system cannot.
+    while io::copy(&mut rest.by_ref().take(STEP), &mut to)? > 0 {
         keepalive.send_keepalive(WaitReason::Storing)?;
     }
     Ok(())

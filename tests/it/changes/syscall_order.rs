@@ -6,11 +6,12 @@ use relais_proto::{ChangeId, FrameType, Request};
 
 use super::{journal_of, open, processes, with_files};
 use crate::harness::{
-    Call, RawClient, Standalone, Strace, bound, content, make_folder, put, remove, rename,
+    Call, RawClient, Standalone, Strace, bound, content, copy, make_folder, put, remove, rename,
+    set_mode,
 };
 
 const CALLS: &str = "trace=fsync,fdatasync,syncfs,sync_file_range,rename,renameat,renameat2,mkdir,mkdirat,unlink,unlinkat,rmdir,link,linkat,\
-                     write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg,sendmmsg";
+                     write,writev,pwrite64,pwritev,pwritev2,copy_file_range,fchmod,fchmodat,sendto,sendmsg,sendmmsg";
 
 /// The system calls of a change, in order.
 struct TracedSlave {
@@ -81,6 +82,24 @@ impl TracedSlave {
         self.step(after, what, names, |call| call.names(name))
     }
 
+    /// Requires that a file below `a` was staged, synced, journaled and renamed, in this order.
+    #[track_caller]
+    fn stored(&self, name: &str, id: ChangeId) {
+        let staging = self.slave.root.join(".relais/staging");
+        let staged = |call: &Call| call.is_below(&staging) && !call.is_on(&staging);
+        let file = self.step(0, "the sync of the staged file", &["fsync", "fdatasync"], staged);
+        let folder = self.folder(0, ".relais/staging");
+        let journal = self.journal(file.max(folder), id);
+        let last = name.rsplit('/').next().unwrap();
+        let renamed = self.named(journal, "the rename into place", &RENAMES, last);
+        let parent = if name.contains('/') { "a/empty" } else { "a" };
+        self.answered(self.folder(renamed, parent));
+        // All bytes were written before the file was synced.
+        let writes = |call: &Call| call.name.contains("write") || call.name == "copy_file_range";
+        let late = self.calls.iter().find(|call| writes(call) && staged(call) && call.end > file);
+        assert!(late.is_none(), "{late:?}");
+    }
+
     /// Requires that the client gets exactly one answer, after all other steps.
     #[track_caller]
     fn answered(&self, after: usize) {
@@ -111,25 +130,34 @@ fn a_put_is_durable_before_its_answer() {
         let request = put(&format!("a/{name}"), size);
         let traced =
             trace(slave(), |wire| assert!(wire.upload(&request, &content(1, size)).is_ok()));
-        let staging = traced.slave.root.join(".relais/staging");
-        let staged = |call: &Call| call.is_below(&staging) && !call.is_on(&staging);
-        let file = traced.step(0, "the sync of the staged file", &["fsync", "fdatasync"], staged);
-        let folder = traced.folder(0, ".relais/staging");
-        let journal = traced.journal(
-            file.max(folder),
-            bound(request.id, "put", &[&format!("a/{name}")], request.size),
-        );
-        let last = name.rsplit('/').next().unwrap();
-        let renamed = traced.named(journal, "the rename into place", &RENAMES, last);
-        let parent = if name.contains('/') { "a/empty" } else { "a" };
-        traced.answered(traced.folder(renamed, parent));
-        // All bytes were written before the file was synced.
-        let late = traced
-            .calls
-            .iter()
-            .find(|call| call.name.contains("write") && staged(call) && call.end > file);
-        assert!(late.is_none(), "{late:?}");
+        let id = bound(request.id, "put", &[&format!("a/{name}")], request.size);
+        traced.stored(name, id);
     }
+}
+
+#[test]
+fn a_copy_is_durable_before_its_answer() {
+    for name in ["f", "new", "empty/new"] {
+        let to = format!("a/{name}");
+        let request = copy("b/g", &to);
+        let Request::Copy { id, .. } = request else { unreachable!() };
+        let traced = trace(slave(), |wire| assert!(wire.change(&request).is_ok()));
+        traced.stored(name, bound(id, "cp", &["b/g", &to], Some(3)));
+    }
+}
+
+#[test]
+fn new_attributes_are_durable_before_their_answer() {
+    let request = set_mode("a/f", 0o600);
+    let Request::SetAttributes { id, attributes, .. } = request else { unreachable!() };
+    let traced = trace(slave(), |wire| assert!(wire.change(&request).is_ok()));
+    let id = bound(id, &format!("{attributes:?}"), &["a/f"], None);
+    let journal = traced.journal(0, id);
+    let file = traced.slave.root.join("a/f");
+    let set = traced.step(journal, "the new mode", &["fchmod", "fchmodat"], |call| {
+        call.is_on(&file) || call.names("f")
+    });
+    traced.answered(set);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use relais_proto::{
 use super::{open, stat, wait_version};
 use crate::harness::{
     Call, Cluster, RawClient, SOON, Standalone, Strace, children, content, copy, eventually, get,
-    make_folder, new_id, path, put, remove, sessions,
+    make_folder, new_id, path, put, remove, sessions, wait_unstaged,
 };
 
 fn digest_of(bytes: &[u8]) -> Digest {
@@ -168,6 +168,29 @@ fn a_copy_of_content_in_transit_names_its_holder() {
     assert!(stat(&mut other, "g").is_none());
     let copied = open(&cluster, 0).change(&copy("f", "g")).unwrap();
     wait_version(&mut other, "g", copied);
+}
+
+#[test]
+fn a_failed_copy_changes_nothing() {
+    let slave = Standalone::start(&["--workers", "1"], &[]);
+    let mut wire = sessions(slave.addr, 1).remove(0);
+    let bytes = content(1, 3 << 20);
+    wire.put("f", &bytes).unwrap();
+    let mut failing = |error: &str| {
+        let inject = format!("inject=copy_file_range:error={error}");
+        let trace = ["-e", "trace=copy_file_range", "-e", &inject];
+        let strace = Strace::attach(&children(slave.program.pid()), &trace);
+        let made = wire.change(&copy("f", "g"));
+        assert!(strace.end().iter().any(|call| call.text.contains("INJECTED")), "{error}");
+        made.map_err(|refusal| refusal.code)
+    };
+    assert_eq!(failing("EIO"), Err(ErrorCode::Storage));
+    assert_eq!(failing("ENOSPC"), Err(ErrorCode::NoSpace));
+    assert!(!slave.root.join("g").exists());
+    wait_unstaged(&slave.root);
+    // A file system that cannot copy has the bytes read and written.
+    failing("EXDEV").unwrap();
+    assert!(fs::read(slave.root.join("g")).unwrap() == bytes);
 }
 
 #[test]
