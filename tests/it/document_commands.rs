@@ -390,6 +390,9 @@ fn the_readme_shows_what_a_failover_prints() {
     let bytes = content(1, 48 << 20);
     let mut cluster = Cluster::of(2).proxied().file("big.iso", &bytes).start();
     cluster.wait_hashed();
+    eventually(SOON, "both slaves report that all digests are computed", || {
+        (!cluster.status(&[]).stdout.contains("digests still")).then_some(())
+    });
     for slave in &cluster.slaves {
         slave.proxy.as_ref().unwrap().fault_at_content(3 << 20, Fault::Stall);
     }

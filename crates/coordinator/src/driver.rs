@@ -50,8 +50,8 @@ pub enum OrderCommand {
     },
     /// A slave is in service for the first time on its link.
     Known(KnownSlave),
-    /// An event for the order.
-    Event(CoordinatorEvent),
+    /// Events for the order. The changes of all of them are written together.
+    Events(Vec<CoordinatorEvent>),
     /// A function to run in the thread.
     Run(Box<dyn FnOnce(&mut CoordinatorDriver) + Send>),
     /// The thread ends after the last batch is written.
@@ -263,17 +263,16 @@ impl CoordinatorDriver {
                 self.links.insert(link, Link { slave, folder, sender, position: None });
             }
             OrderCommand::Known(slave) => self.know_slave(slave),
-            OrderCommand::Event(CoordinatorEvent::LinkClosed { link }) => {
-                self.links.remove(&link);
-                self.event(CoordinatorEvent::LinkClosed { link });
-            }
-            OrderCommand::Event(event) => self.heard(event),
+            OrderCommand::Events(events) => events.into_iter().for_each(|event| self.heard(event)),
             OrderCommand::Run(look) => look(self),
             OrderCommand::End => {}
         }
     }
 
     fn heard(&mut self, event: CoordinatorEvent) {
+        if let CoordinatorEvent::LinkClosed { link } = &event {
+            self.links.remove(link);
+        }
         if let CoordinatorEvent::Received { link, message } = &event {
             let Some(open) = self.links.get_mut(link) else { return };
             if self.fenced {

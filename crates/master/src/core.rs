@@ -345,7 +345,7 @@ impl Core {
         self.slaves.remove(link);
         self.queries.ended(link);
         self.lists.ended(link);
-        self.order.send(OrderCommand::Event(CoordinatorEvent::LinkClosed { link }));
+        self.order.send(OrderCommand::Events(vec![CoordinatorEvent::LinkClosed { link }]));
         self.announce();
     }
 

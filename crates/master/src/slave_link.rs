@@ -192,7 +192,8 @@ fn answer(
                 );
                 return Err(LinkEnd::Refused(Refusal::new(ErrorCode::BadRequest, why)));
             }
-            core.order.send(OrderCommand::Event(CoordinatorEvent::Received { link, message }));
+            core.order
+                .send(OrderCommand::Events(vec![CoordinatorEvent::Received { link, message }]));
         }
         LinkMessage::AskCertificate { point } => {
             core.certifier.for_slave(&point).iter().for_each(|answer| outbox.send(answer))

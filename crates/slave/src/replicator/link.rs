@@ -251,9 +251,11 @@ impl LinkThread {
     fn exchange(&mut self, mut connection: Connection, cluster: ClusterId) -> Result<(), String> {
         self.number += 1;
         let (sender, queue) = channel();
-        self.outgoing.begin(self.number, move |message| {
-            // The thread that sends has ended, which it reports itself.
-            let _ = sender.send(message);
+        self.outgoing.begin(self.number, move |messages| {
+            for message in messages {
+                // The thread that sends has ended, which it reports itself.
+                let _ = sender.send(message);
+            }
         });
         self.events.send(LinkEvent::Linked { link: self.number, cluster, latest: self.latest });
         self.heartbeats.scoreboard.set_master_connected(true);

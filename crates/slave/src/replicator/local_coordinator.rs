@@ -113,14 +113,13 @@ impl LocalCoordinator {
             drop(own);
         })?;
         let to = order.clone();
-        outgoing.begin(LINK, move |message| {
-            if let LinkMessage::ToMaster(message) = message {
+        outgoing.begin(LINK, move |messages| {
+            let events = messages.into_iter().filter_map(|message| {
+                let LinkMessage::ToMaster(message) = message else { return None };
                 let message = as_request(message);
-                to.send(OrderCommand::Event(CoordinatorEvent::Received {
-                    link: LinkId(LINK),
-                    message,
-                }));
-            }
+                Some(CoordinatorEvent::Received { link: LinkId(LINK), message })
+            });
+            to.send(OrderCommand::Events(events.collect()));
         });
         let is_closed = Arc::new(AtomicBool::new(false));
         let sender = Arc::new(LocalLink { events: events.clone(), is_closed: is_closed.clone() });

@@ -58,9 +58,13 @@ impl LinkMailbox {
         self.events.as_fd()
     }
 
-    /// Sends a message on the link with this number; it is dropped if that link is down.
-    pub fn send(&self, link: u64, message: LinkMessage) {
-        self.outgoing.send(link, message);
+    /// Sends messages, each on the link with its number, and empties `messages`.
+    ///
+    /// Messages of a link that is down are dropped.
+    pub fn send(&self, messages: &mut Vec<(u64, LinkMessage)>) {
+        if !messages.is_empty() {
+            self.outgoing.send(std::mem::take(messages));
+        }
     }
 
     /// Closes the link with this number.
@@ -70,7 +74,7 @@ impl LinkMailbox {
 }
 
 /// Takes the messages of one link. That of a local coordinator waits while its queue is full.
-type MessageSink = Box<dyn Fn(LinkMessage) + Send>;
+type MessageSink = Box<dyn Fn(Vec<LinkMessage>) + Send>;
 
 /// The messages to be sent on the current link.
 #[derive(Default)]
@@ -84,7 +88,7 @@ impl OutgoingMessages {
     }
 
     /// Begins a link, whose messages `sink` takes.
-    pub fn begin(&self, link: u64, sink: impl Fn(LinkMessage) + Send + 'static) {
+    pub fn begin(&self, link: u64, sink: impl Fn(Vec<LinkMessage>) + Send + 'static) {
         *self.lock() = Some((link, Box::new(sink)));
     }
 
@@ -99,9 +103,10 @@ impl OutgoingMessages {
         *self.lock() = None;
     }
 
-    fn send(&self, link: u64, message: LinkMessage) {
-        if let Some((_, sink)) = self.lock().as_ref().filter(|(number, _)| *number == link) {
-            sink(message);
+    fn send(&self, messages: Vec<(u64, LinkMessage)>) {
+        if let Some((current, sink)) = self.lock().as_ref() {
+            let messages = messages.into_iter().filter(|(link, _)| link == current);
+            sink(messages.map(|(_, message)| message).collect());
         }
     }
 

@@ -230,10 +230,8 @@ impl StandbyReplicator {
         let (Some((link, ..)), Some(reader)) = (self.link, &mut self.reader) else { return };
         match reader.path_listing(list) {
             Ok(listing) => {
-                listing
-                    .into_parts(query)
-                    .into_iter()
-                    .for_each(|part| mailbox.send(link, LinkMessage::PathPage(part)));
+                let parts = listing.into_parts(query).into_iter();
+                mailbox.send(&mut parts.map(|part| (link, LinkMessage::PathPage(part))).collect());
             }
             Err(e) => warn!("cannot read the catalogue: {e}"),
         }

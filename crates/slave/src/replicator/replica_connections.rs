@@ -105,10 +105,15 @@ impl ReplicaConnections {
     }
 
     fn deliver(&mut self, driver: &mut ReplicaDriver) {
+        // Sent together, the proposals of a round share a sync of the journal.
+        let mut messages = Vec::new();
         for output in driver.take_outputs() {
             match output {
-                Output::Send(link, message) => self.mailbox.send(link, message),
-                Output::CloseLink(link) => self.mailbox.close(link),
+                Output::Send(link, message) => messages.push((link, message)),
+                Output::CloseLink(link) => {
+                    self.mailbox.send(&mut messages);
+                    self.mailbox.close(link);
+                }
                 Output::IdConflict(false) => self.id_conflict = IdConflict::default(),
                 Output::IdConflict(true) => self.id_conflict.record(&self.scoreboard),
                 Output::Answer(channel, answer) => {
@@ -131,5 +136,6 @@ impl ReplicaConnections {
                 }
             }
         }
+        self.mailbox.send(&mut messages);
     }
 }
