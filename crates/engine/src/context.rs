@@ -74,6 +74,15 @@ impl SessionContext {
         })
     }
 
+    /// Checks that the session may go on: the login is valid, and the slave keeps its sessions.
+    pub fn check_open(&self) -> Result<(), Refusal> {
+        self.principal.check(self.host())?;
+        if self.host().is_draining() && !self.principal.is_peer {
+            return Err(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
+        }
+        Ok(())
+    }
+
     /// Checks that the user may change the tree.
     pub fn check_writable(&self) -> Result<(), Refusal> {
         if self.principal.writable {

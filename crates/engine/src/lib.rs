@@ -30,6 +30,7 @@ mod session;
 mod staged;
 mod transfer_log;
 mod upload;
+mod watch;
 
 pub use active_uploads::Disconnect;
 pub use change::{Committed, PreparedChange};
@@ -46,3 +47,4 @@ pub use principal::Principal;
 pub use session::{Session, SlaveStatus};
 pub use transfer_log::{LoggedCommand, TransferLog};
 pub use upload::{SMALL_UPLOAD, Upload, UploadProgress, UploadRequest};
+pub use watch::{Watch, WatchUpdate};

@@ -93,21 +93,28 @@ impl Session {
     /// [`ErrorCode::Behind`] if it does not get them in time; the reason why the session may send
     /// no more commands.
     pub fn check_ready(&self, keepalive: &mut dyn KeepAlive) -> Result<(), Refusal> {
+        self.check_ready_after(Lsn::default(), keepalive)
+    }
+
+    /// As [`Self::check_ready`], and waits for another change that the user has seen.
+    pub(crate) fn check_ready_after(
+        &self,
+        seen: Lsn,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<(), Refusal> {
         let (context, host) = (&self.context, self.context.host());
-        context.principal.check(host)?;
-        if host.is_draining() && !context.principal.is_peer {
-            return Err(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
-        }
+        let seen = seen.max(self.seen_lsn);
+        context.check_open()?;
         if !context.settings.is_cluster_member {
             return Ok(());
         }
         let began = Instant::now();
-        while !may_read(self.seen_lsn, host.applied_lsn()) {
+        while !may_read(seen, host.applied_lsn()) {
             if began.elapsed() >= CATCH_UP_TIMEOUT || context.is_stopping() {
                 let message = format!(
                     "this slave has changes up to {}, but this client has seen change {}",
                     host.applied_lsn(),
-                    self.seen_lsn
+                    seen
                 );
                 return Err(Refusal::new(ErrorCode::Behind, message));
             }

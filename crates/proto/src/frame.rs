@@ -63,6 +63,8 @@ frame_types! {
     Seen = 0x17;
     /// Requests several entries.
     StatMany = 0x18;
+    /// Requests the changes below a path as they happen.
+    Watch = 0x19;
     /// Opens an upload; `Data` and `PutEnd` follow.
     Put = 0x20;
     /// Bytes of an upload.
@@ -141,6 +143,10 @@ frame_types! {
     MasterUnreachable = 0x9c;
     /// Some of several entries.
     EntryResults = 0x9d;
+    /// Changes below a watched path.
+    Events = 0x9e;
+    /// Ends a watch that has missed changes.
+    EventsLost = 0x9f;
     /// Second step of a cluster link: the master's proof.
     LinkChallenge = 0xc1;
     /// The slave is registered.

@@ -40,8 +40,9 @@ pub use link::{
 };
 pub use log_rate_limiter::{LogRateLimiter, SuppressedLines};
 pub use message::{
-    Capabilities, ContentHeader, Endpoint, EntriesPage, EntryResult, GetRequest, Hello, IfMatch,
-    Login, PageBuilder, PutRequest, Reply, Request, Role, ServerRole, WaitReason,
+    Capabilities, ContentHeader, Endpoint, EntriesPage, EntryResult, EventKind, GetRequest, Hello,
+    IfMatch, Login, PageBuilder, PathEvent, PutRequest, Reply, Request, Role, ServerRole,
+    WaitReason,
 };
 pub use metrics::{Metrics, metric};
 pub use name::{NameError, TreePath, check_part};

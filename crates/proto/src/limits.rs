@@ -61,6 +61,10 @@ pub const REDIRECT_SLAVES: usize = 17;
 pub const ADDRESSES: usize = 8;
 /// Highest number of paths in one `StatMany`.
 pub const STAT_PATHS: usize = 1024;
+/// Latest events that a slave keeps for `Watch`.
+pub const EVENTS: usize = 10_000;
+/// Highest number of events in one `Events`.
+pub const EVENTS_PER_FRAME: usize = 1024;
 /// Highest number of slaves that a client may ask the master to avoid.
 pub const AVOID: usize = 64;
 /// Highest number of entries in a list of a link message, unless the list has its own limit.

@@ -96,7 +96,7 @@ fn endpoint() -> Vec<u8> {
 fn fields_of_requests() -> Vec<Field> {
     use FrameType::{
         Copy, Get, Hash, Hello, List, Login, MakeFolder, Move, Pieces, Put, Remove, Resume,
-        SetAttributes, Stat, StatMany, Ticket,
+        SetAttributes, Stat, StatMany, Ticket, Watch,
     };
     let field = |name, kind, width, cap: u64, before, after| Field {
         name,
@@ -150,6 +150,7 @@ fn fields_of_requests() -> Vec<Field> {
         field("move from", Move, Two, 4095, vec![0; 16], |n| path(n, 3)),
         field("move to", Move, Two, 4095, vec![0; 18], |n| path(n, 1)),
         field("paths", StatMany, Two, 1024, vec![], |n| vec![0; n * 2]),
+        field("watch path", Watch, Two, 4095, vec![], |n| path(n, 1)),
         field("attributes path", SetAttributes, Two, 4095, vec![0; 16], |n| {
             [path(n, 1), vec![0, 5, 2, 0, 2, 0, 0]].concat()
         }),
@@ -160,8 +161,8 @@ fn fields_of_requests() -> Vec<Field> {
 
 fn fields_of_replies() -> Vec<Field> {
     use FrameType::{
-        AskMaster, ContentHeader, Details, Elsewhere, Entries, EntryResults, Error, PieceValues,
-        Redirect, Staged, StatusReport, Welcome,
+        AskMaster, ContentHeader, Details, Elsewhere, Entries, EntryResults, Error, Events,
+        PieceValues, Redirect, Staged, StatusReport, Welcome,
     };
     let field =
         |name, kind, width, range, before, after| Field { name, kind, width, range, before, after };
@@ -230,6 +231,7 @@ fn fields_of_replies() -> Vec<Field> {
         field("results", EntryResults, Two, (0, 1024), vec![], |n| {
             repeat(&[1, 0, 1, 0, 0, 0, 0], n, 0)
         }),
+        field("events", Events, Two, (0, 1024), vec![0; MARK], |n| repeat(&[0; 16], n, 0)),
         field("first piece", PieceValues, Eight, (0, 1 << 43), vec![], |_| vec![0; 2]),
         field("piece values", PieceValues, Two, (0, 1024), vec![0; 8], |n| repeat(&[5; 32], n, 0)),
         field("staged offset", Staged, Eight, (0, limits::FILE_SIZE), vec![], |_| vec![0]),

@@ -166,7 +166,14 @@ fn the_table_of_limits_is_the_code_s() {
         limits::TICKET,
         limits::TEXT,
     ];
-    let counts = [limits::REDIRECT_SLAVES, limits::ADDRESSES, limits::STAT_PATHS, limits::AVOID];
+    let counts = [
+        limits::REDIRECT_SLAVES,
+        limits::ADDRESSES,
+        limits::STAT_PATHS,
+        limits::EVENTS,
+        limits::EVENTS_PER_FRAME,
+        limits::AVOID,
+    ];
     let links = [
         limits::LINK_LIST,
         limits::HOLDERS,

@@ -25,6 +25,7 @@ mod tests;
 pub mod upload_table;
 mod writer_lock;
 
+pub use catalogue::events::{EventPage, EventPosition};
 pub use catalogue::path_listing::PathListing;
 pub use catalogue::reader::{CatalogReader, EntryFacts, ListOutcome};
 pub use catalogue::row::{CatalogRow, FileIdentity, OnDisk, RetainedContent, UnhashedFile};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use relais_cluster::{Entry, FileContent, IDS};
-use relais_proto::{ChangeId, Digest, Lsn, TreePath};
+use relais_proto::{ChangeId, Digest, EventKind, Lsn, PathEvent, TreePath, limits};
 use relais_tree::{Folder, TreeError};
 
 use crate::{
@@ -110,6 +110,101 @@ fn old_change_ids_are_deleted() {
     let known = |number| store.commit_of(id(number)).unwrap().map(|commit| commit.version);
     assert_eq!([1, 31, 32].map(known), [None; 3]);
     assert_eq!([33, limit].map(known), [33, limit].map(|number| Some(version(number))));
+}
+
+fn new_store() -> (tempfile::TempDir, MetadataFolder, CatalogStore) {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join(FOLDER)).unwrap();
+    let own = MetadataFolder::open(&Folder::open(dir.path()).unwrap()).unwrap();
+    let store = CatalogStore::open(&own).unwrap();
+    (dir, own, store)
+}
+
+#[test]
+fn events_are_seen_from_the_watched_path() {
+    let path = |text: &str| TreePath::new(text).unwrap();
+    let (_dir, own, store) = new_store();
+    let moved = |from: &str| EventKind::Moved(path(from));
+    let recorded = [
+        (EventKind::Created, "a/b/new"),
+        (EventKind::Changed, "a/bc"),
+        (moved("a/b/new"), "a/b/newer"),
+        (moved("a/b/newer"), "out"),
+        (moved("out"), "a/b"),
+        (EventKind::Changed, "a"),
+        (EventKind::Removed, "a/b/gone"),
+        (moved("a"), "z"),
+        (moved("z"), "a"),
+        (EventKind::Removed, "a"),
+    ];
+    store.begin().unwrap();
+    for (number, (kind, at)) in (1..).zip(&recorded) {
+        let version = Lsn { epoch: 1, number };
+        store.record_event(version, kind, &path(at)).unwrap();
+        store.set_applied(version).unwrap();
+    }
+    store.commit().unwrap();
+    let mut reader = CatalogReader::open(&own).unwrap();
+    let start = reader.event_position(Some(Lsn::default())).unwrap().unwrap();
+    let mut seen = |top: &str, most| {
+        let page = reader.events(start, &path(top), most).unwrap().unwrap();
+        let seen = |event: PathEvent| (event.lsn.number, event.kind, event.path.to_string());
+        (page.events.into_iter().map(seen).collect::<Vec<_>>(), page.end.lsn.number, page.more)
+    };
+    let at = |number, kind, path: &str| (number, kind, path.to_owned());
+    let wanted = [
+        at(1, EventKind::Created, "/a/b/new"),
+        at(3, moved("a/b/new"), "/a/b/newer"),
+        at(4, EventKind::Removed, "/a/b/newer"),
+        at(5, EventKind::Created, "/a/b"),
+        at(7, EventKind::Removed, "/a/b/gone"),
+        at(8, EventKind::Removed, "/a/b"),
+        at(9, EventKind::Created, "/a/b"),
+        at(10, EventKind::Removed, "/a/b"),
+    ];
+    assert_eq!(seen("a/b", 100), (wanted.to_vec(), 10, false));
+    assert_eq!(seen("a/b", 3), (wanted[..2].to_vec(), 3, true));
+    assert_eq!(seen("", 100).0.len(), recorded.len());
+    assert_eq!(seen("elsewhere", 100), (Vec::new(), 10, false));
+}
+
+#[test]
+fn unknown_event_positions_are_lost() {
+    let (_dir, own, store) = new_store();
+    let version = |number| Lsn { epoch: 1, number };
+    let top = TreePath::root();
+    let record = |numbers: std::ops::RangeInclusive<u64>| {
+        store.begin().unwrap();
+        for number in numbers {
+            store.record_event(version(number), &EventKind::Removed, &top).unwrap();
+            store.set_applied(version(number)).unwrap();
+        }
+        store.commit().unwrap();
+    };
+    let mut reader = CatalogReader::open(&own).unwrap();
+    record(1..=5);
+    let early = reader.event_position(Some(version(3))).unwrap().unwrap();
+    let page = reader.events(early, &top, 100).unwrap().unwrap();
+    assert_eq!(page.events.iter().map(|event| event.lsn.number).collect::<Vec<_>>(), [4, 5]);
+    // A change of another history.
+    assert_eq!(reader.event_position(Some(Lsn { epoch: 0, number: 3 })).unwrap(), None);
+    // The oldest events are dropped.
+    let kept = limits::EVENTS as u64;
+    record(6..=kept + 128);
+    assert_eq!(reader.event_position(Some(version(3))).unwrap(), None);
+    assert_eq!(reader.events(early, &top, 100).unwrap(), None);
+    let first = Some(Lsn::default());
+    let start = reader.event_position(first).unwrap().unwrap();
+    assert_eq!(reader.events(start, &top, 100).unwrap(), None);
+    let late = reader.event_position(Some(version(kept + 100))).unwrap().unwrap();
+    assert_eq!(reader.events(late, &top, 100).unwrap().unwrap().events.len(), 28);
+    // A resync replaces the tree.
+    store.record_break(version(kept + 200)).unwrap();
+    store.set_applied(version(kept + 200)).unwrap();
+    assert_eq!(reader.events(late, &top, 100).unwrap(), None);
+    let now = reader.event_position(None).unwrap().unwrap();
+    record(kept + 201..=kept + 202);
+    assert_eq!(reader.events(now, &top, 100).unwrap().unwrap().events.len(), 2);
 }
 
 #[test]

@@ -33,4 +33,5 @@ mod table;
 mod tree_equality;
 mod unapplied;
 mod watch;
+mod watching;
 mod worker_slots;

@@ -333,7 +333,8 @@ pub fn polite(request: &Request) -> Vec<u8> {
         | Request::Pieces { .. }
         | Request::Put(_)
         | Request::Seen { .. }
-        | Request::StatMany { .. } => Vec::new(),
+        | Request::StatMany { .. }
+        | Request::Watch { .. } => Vec::new(),
     };
     FakeServer::encoded(&replies)
 }

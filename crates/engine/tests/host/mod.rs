@@ -18,7 +18,7 @@ use relais_engine::{
 };
 use relais_os::Received;
 use relais_proto::{
-    Change, ErrorCode, FolderId, Lsn, Metrics, Mode, Refusal, TreePath, WaitReason,
+    Change, ErrorCode, EventKind, FolderId, Lsn, Metrics, Mode, Refusal, TreePath, WaitReason,
 };
 use relais_storage::upload_table::{UploadLimits, UploadTable};
 use relais_storage::{
@@ -266,6 +266,11 @@ impl Fixture {
     pub fn session(&self, user: &str) -> Session {
         let address: std::net::SocketAddr = "192.0.2.1:5".parse().unwrap();
         let principal = Principal::new(user, address.ip());
+        self.session_of(principal)
+    }
+
+    pub fn session_of(&self, principal: Principal) -> Session {
+        let address: std::net::SocketAddr = "192.0.2.1:5".parse().unwrap();
         Session::new(self.engine.clone(), principal, address, Arc::new(|| {}))
     }
 
@@ -310,6 +315,10 @@ impl Fixture {
         let missing = |path| Refusal::at(path, ErrorCode::NotFound, "no such file or folder");
         let folder = Folder::open(&self.root()).unwrap();
         let mut digest = None;
+        let event = |kind, path| {
+            store.record_event(version, &kind, path).unwrap();
+            store.set_applied(version).unwrap();
+        };
         let path = match &proposal.change {
             Change::Put { path, digest: received, .. } => {
                 let staged = proposal.staged.as_ref().unwrap();
@@ -325,6 +334,7 @@ impl Fixture {
             Change::Remove { path, .. } => {
                 fs::remove_file(on_disk(path)).map_err(|_| missing(path))?;
                 store.remove(path).unwrap();
+                event(EventKind::Removed, path);
                 self.state.applied.store(number, SeqCst);
                 return Ok(CommitReceipt::new(version));
             }
@@ -339,6 +349,7 @@ impl Fixture {
         });
         let entry = Entry { version, mode: meta.mode, content };
         store.put_entry(path, &entry, Some(&meta), &[]).unwrap();
+        event(EventKind::Created, path);
         store.record_change(proposal.id, Commit::new(version, &proposal.change)).unwrap();
         self.state.applied.store(number, SeqCst);
         Ok(CommitReceipt { digest, ..CommitReceipt::new(version) })

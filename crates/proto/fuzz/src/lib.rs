@@ -53,7 +53,8 @@ pub fn request(data: &[u8]) {
         }
         Request::MakeFolder { path: file, .. }
         | Request::Remove { path: file, .. }
-        | Request::SetAttributes { path: file, .. } => path(file.as_str().as_bytes()),
+        | Request::SetAttributes { path: file, .. }
+        | Request::Watch { path: file, .. } => path(file.as_str().as_bytes()),
         Request::StatMany { paths } => {
             assert!(paths.len() <= limits::STAT_PATHS);
             paths.iter().for_each(|file| path(file.as_str().as_bytes()));
@@ -290,6 +291,7 @@ fn canonical<M: PartialEq + Debug>(
                 | FrameType::SetAttributes
                 | FrameType::Details
                 | FrameType::EntryResults
+                | FrameType::Events
                 | FrameType::Heartbeat
                 | FrameType::ToMaster
                 | FrameType::ToSlave

@@ -7,8 +7,8 @@ mod request;
 
 pub use page::{EntriesPage, PageBuilder};
 pub use parts::{
-    Capabilities, ContentHeader, Endpoint, EntryResult, GetRequest, Hello, IfMatch, Login,
-    PutRequest, Role, ServerRole, WaitReason,
+    Capabilities, ContentHeader, Endpoint, EntryResult, EventKind, GetRequest, Hello, IfMatch,
+    Login, PathEvent, PutRequest, Role, ServerRole, WaitReason,
 };
 pub use reply::Reply;
 pub use request::Request;

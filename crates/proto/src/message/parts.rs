@@ -209,7 +209,35 @@ wire_struct! {
     }
 }
 
+wire_struct! {
+    /// What a change has done at a path.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct PathEvent {
+        /// LSN of the change.
+        pub lsn: Lsn,
+        /// What has happened.
+        pub kind: EventKind,
+        /// Path of the entry.
+        pub path: TreePath,
+        /// Present entry at the path; `None` if it is removed.
+        pub entry: Option<Entry>,
+    }
+}
+
 wire_enum! {
+    /// What happens to an entry.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub enum EventKind: "kind of event" {
+        /// A new entry.
+        0 => Created,
+        /// Other content or other attributes.
+        1 => Changed,
+        /// The entry is gone, with all entries below it.
+        2 => Removed,
+        /// The entry was at this path before, with all entries below it.
+        3 => Moved(TreePath),
+    }
+
     /// Answer for one of several paths.
     #[allow(missing_docs, reason = "the names of the fields say what they hold")]
     #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Replies of a server.
 
 use super::parts::{Capabilities, ContentHeader, Endpoint, ServerRole, WaitReason};
-use super::{EntriesPage, EntryResult, check_pieces};
+use super::{EntriesPage, EntryResult, PathEvent, check_pieces};
 use crate::codec::{decode_field, encode_field, first, wire_messages};
 use crate::{ClusterId, Digest, Entry, Expect, Lsn, Metrics, Refusal, SlaveId, WireError, limits};
 
@@ -67,6 +67,18 @@ wire_messages! {
         EntryResults {
             /// At most [`limits::STAT_PATHS`].
             results: Vec<EntryResult> [limits::STAT_PATHS],
+        },
+        /// Changes below a watched path.
+        Events {
+            /// The events so far are those of all changes up to this one.
+            lsn: Lsn,
+            /// At most [`limits::EVENTS_PER_FRAME`], in the order of the changes.
+            events: Vec<PathEvent> [limits::EVENTS_PER_FRAME],
+        },
+        /// Changes below a watched path are not known any more. The watch has ended.
+        EventsLost {
+            /// Latest change. A watch after it, and then a listing, miss nothing.
+            lsn: Lsn,
         },
         /// Header of the content that follows.
         ContentHeader(ContentHeader),

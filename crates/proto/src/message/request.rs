@@ -38,6 +38,12 @@ wire_messages! {
             /// At most [`limits::STAT_PATHS`].
             paths: Vec<TreePath> [limits::STAT_PATHS],
         },
+        /// Asks for the changes at and below a path, as they happen. The next request ends it.
+        Watch {
+            path: TreePath,
+            /// Only changes after this one; `None` for those from now on.
+            after: Option<Lsn>,
+        },
         /// Asks for one file with its digest; the slave computes it if necessary.
         Hash(TreePath),
         /// Asks for content.

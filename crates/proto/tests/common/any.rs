@@ -7,9 +7,9 @@ use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
     Attributes, Capabilities, ChangeId, ClusterId, ContentHeader, Digest, Endpoint, Entry,
-    EntryResult, ErrorCode, Expect, FileTime, GetRequest, Hello, Identity, IfMatch, Kind, Login,
-    Lsn, Metrics, Mode, PageBuilder, PutRequest, Refusal, Reply, Request, Role, ServerRole,
-    SlaveId, TreePath, WaitReason, check_part, limits,
+    EntryResult, ErrorCode, EventKind, Expect, FileTime, GetRequest, Hello, Identity, IfMatch,
+    Kind, Login, Lsn, Metrics, Mode, PageBuilder, PathEvent, PutRequest, Refusal, Reply, Request,
+    Role, ServerRole, SlaveId, TreePath, WaitReason, check_part, limits,
 };
 
 #[path = "any_link.rs"]
@@ -154,6 +154,21 @@ pub fn attributes() -> impl Strategy<Value = Attributes> {
     ]
 }
 
+fn event() -> impl Strategy<Value = PathEvent> {
+    let kind = prop_oneof![
+        Just(EventKind::Created),
+        Just(EventKind::Changed),
+        Just(EventKind::Removed),
+        path().prop_map(EventKind::Moved),
+    ];
+    (lsn(), kind, path(), option::of(entry())).prop_map(|(lsn, kind, path, entry)| PathEvent {
+        lsn,
+        kind,
+        path,
+        entry,
+    })
+}
+
 fn entry_result() -> impl Strategy<Value = EntryResult> {
     prop_oneof![
         (entry(), option::of(digest()))
@@ -214,6 +229,7 @@ pub fn request() -> impl Strategy<Value = Request> {
         }),
         pieces(),
         vec(path(), 0..20).prop_map(|paths| Request::StatMany { paths }),
+        (path(), option::of(lsn())).prop_map(|(path, after)| Request::Watch { path, after }),
         Just(Request::Status),
         Just(Request::Ping),
         lsn().prop_map(|lsn| Request::Seen { lsn }),
@@ -302,6 +318,8 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         1 => (id16(), lsn(), metrics(), text(limits::TEXT))
             .prop_map(|(id, lsn, metrics, last_error)| Reply::StatusReport { slave: SlaveId(id), lsn, metrics, last_error }),
         1 => vec(entry_result(), 0..20).prop_map(|results| Reply::EntryResults { results }),
+        1 => (lsn(), vec(event(), 0..8)).prop_map(|(lsn, events)| Reply::Events { lsn, events }),
+        1 => lsn().prop_map(|lsn| Reply::EventsLost { lsn }),
         1 => Just(Reply::Pong),
         1 => vec(endpoint(0), 0..=limits::REDIRECT_SLAVES).prop_map(|holders| Reply::Elsewhere { holders }),
         1 => any::<u64>().prop_map(|ms| Reply::MasterUnreachable { ms }),

@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use relais_proto::{
     Attributes, Capabilities, ChangeId, ClusterId, ContentHeader, Digest, Endpoint, EntriesPage,
-    Entry, EntryResult, ErrorCode, Expect, FileTime, FrameType, GetRequest, Hello, Identity,
-    IfMatch, Kind, LinkMessage, Login, Lsn, Metrics, Mode, PageBuilder, PutRequest, Refusal, Reply,
-    Request, Role, ServerRole, SlaveId, TreePath, WaitReason, limits, read_frame,
+    Entry, EntryResult, ErrorCode, EventKind, Expect, FileTime, FrameType, GetRequest, Hello,
+    Identity, IfMatch, Kind, LinkMessage, Login, Lsn, Metrics, Mode, PageBuilder, PathEvent,
+    PutRequest, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, WaitReason, limits,
+    read_frame,
 };
 
 #[path = "samples_link.rs"]
@@ -183,6 +184,8 @@ pub fn requests() -> Vec<(&'static str, Request)> {
         ),
         ("stat-many-min", Request::StatMany { paths: Vec::new() }),
         ("stat-many-max", Request::StatMany { paths: vec![long(), path("a"), TreePath::root()] }),
+        ("watch-min", Request::Watch { path: TreePath::root(), after: None }),
+        ("watch-max", Request::Watch { path: long(), after: Some(HIGH) }),
         ("status", Request::Status),
         ("ping", Request::Ping),
         ("seen-min", Request::Seen { lsn: LOW }),
@@ -357,6 +360,10 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
                 ],
             },
         ),
+        ("events-min", Reply::Events { lsn: LOW, events: Vec::new() }),
+        ("events-max", Reply::Events { lsn: HIGH, events: events() }),
+        ("events-lost-min", Reply::EventsLost { lsn: LOW }),
+        ("events-lost-max", Reply::EventsLost { lsn: HIGH }),
         ("header-min", Reply::ContentHeader(small_header)),
         ("header-max", Reply::ContentHeader(full_header)),
         ("end", Reply::End { digest: Digest([6; 32]) }),
@@ -405,6 +412,20 @@ pub fn replies() -> Vec<(&'static str, Reply)> {
             },
         ),
     ]
+}
+
+/// An event of each kind.
+fn events() -> Vec<PathEvent> {
+    let long = || path_of(limits::PATH);
+    let kinds =
+        [EventKind::Created, EventKind::Changed, EventKind::Removed, EventKind::Moved(long())];
+    let event = |(n, kind): (u64, EventKind)| PathEvent {
+        lsn: Lsn { epoch: 1, number: n },
+        entry: (kind != EventKind::Removed).then(full_entry),
+        kind,
+        path: long(),
+    };
+    (0..).zip(kinds).map(event).collect()
 }
 
 /// Messages that fill a frame; too long for the corpus.

@@ -13,7 +13,7 @@ use crate::sys::sqlite::keep_names;
 /// Name of the file in the metadata folder.
 const FILE: &str = "catalogue.db";
 /// Must be raised with every change of the schema.
-const SCHEMA_VERSION: i64 = 5;
+const SCHEMA_VERSION: i64 = 6;
 /// Bytes reserved for the write-ahead log: about its size when SQLite starts it anew.
 const LOG: u32 = 4 * 1024 * 1024;
 /// Free disk space required for the reservation, in bytes. A smaller disk is left to the files.
@@ -38,7 +38,7 @@ const BUSY: Duration = Duration::from_secs(5);
 /// paths where the disk differs from the tree, with the reason. Its `due` is the monotonic time of
 /// the next retry in milliseconds, or NULL if the path waits for the folder above. Its `lies` is 1
 /// if a removed file is still on the disk. `change` has the committed changes by id. `peer` has the
-/// slaves of the cluster.
+/// slaves of the cluster. `event` has what the latest changes did at which path, see `events.rs`.
 const SCHEMA: &str = "
 CREATE TABLE entry (
     folder TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, mode INTEGER NOT NULL,
@@ -84,6 +84,9 @@ CREATE TABLE meta (what TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 CREATE TABLE change (id BLOB PRIMARY KEY, epoch INTEGER NOT NULL, number INTEGER NOT NULL,
     digest BLOB) WITHOUT ROWID;
 CREATE INDEX change_number ON change (epoch, number);
+CREATE TABLE event (seq INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, number INTEGER NOT NULL,
+    kind INTEGER NOT NULL, path TEXT NOT NULL, source TEXT NOT NULL);
+CREATE INDEX event_number ON event (epoch, number);
 INSERT INTO total VALUES ('relais_files', 0), ('relais_folders', 0), ('relais_bytes', 0),
     ('relais_unhashed', 0), ('relais_lacking', 0), ('relais_lacking_bytes', 0),
     ('relais_damaged', 0), ('relais_unapplied', 0), ('relais_skipped_links', 0),
@@ -130,7 +133,8 @@ CREATE TRIGGER skip_out AFTER DELETE ON skipped BEGIN UPDATE total SET n = n - 1
 /// Drops the tables of an older schema.
 const CLEAR: &str = "DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS skipped;
     DROP TABLE IF EXISTS total; DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS change;
-    DROP TABLE IF EXISTS kept; DROP TABLE IF EXISTS unapplied; DROP TABLE IF EXISTS peer;";
+    DROP TABLE IF EXISTS kept; DROP TABLE IF EXISTS unapplied; DROP TABLE IF EXISTS peer;
+    DROP TABLE IF EXISTS event;";
 
 /// Returns the current path of the database, for messages.
 pub(super) fn file(own: &MetadataFolder) -> PathBuf {

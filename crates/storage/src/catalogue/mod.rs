@@ -5,6 +5,7 @@
 
 mod columns;
 mod database;
+pub mod events;
 pub mod path_listing;
 pub mod reader;
 pub mod replica_state;

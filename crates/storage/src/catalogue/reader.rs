@@ -11,6 +11,7 @@ use relais_tree::{Meta, MetaKind};
 use rusqlite::params_from_iter;
 
 use super::columns::{Columns, Values};
+use super::events::{EventPage, EventPosition};
 use super::path_listing::PathListing;
 use super::row::{COLUMNS, CatalogRow};
 use super::store::CatalogStore;
@@ -228,6 +229,34 @@ impl CatalogReader {
     /// Returns database errors.
     pub fn applied(&mut self) -> Result<Lsn, CatalogError> {
         Ok(self.ask(CatalogStore::applied)?.unwrap_or_default())
+    }
+
+    /// Returns the position in the events after a change; without one, the present position.
+    ///
+    /// Returns `None` if the change is not known, because it is too old or of another history.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn event_position(
+        &mut self,
+        after: Option<Lsn>,
+    ) -> Result<Option<EventPosition>, CatalogError> {
+        self.ask(|store| store.ask_together(|store| store.event_position(after)))
+    }
+
+    /// Returns the next events at and below `top`; `None` if events after the position are lost.
+    ///
+    /// At most `most` events of the whole tree are read.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn events(
+        &mut self,
+        from: EventPosition,
+        top: &TreePath,
+        most: u32,
+    ) -> Result<Option<EventPage>, CatalogError> {
+        self.ask(|store| store.ask_together(|store| store.events(from, top, most)))
     }
 
     /// Returns the progress of the scrub.

@@ -225,6 +225,7 @@ impl CatalogStore {
                  UPDATE entry SET epoch = NULL, number = NULL, content_epoch = NULL,
                      content_number = NULL, holders = NULL;
                  DELETE FROM kept; DELETE FROM unapplied; DELETE FROM change; DELETE FROM peer;
+                 INSERT INTO event (epoch, number, kind, path, source) VALUES (0, 0, 4, '', '');
                  DELETE FROM meta WHERE what IN ('applied-epoch', 'applied-number', 'chain',
                      'epoch', 'timelines', 'fit', 'history');
                  COMMIT;",

@@ -150,6 +150,17 @@ impl CatalogStore {
         Ok(())
     }
 
+    /// Runs queries that see the same state of the database.
+    pub(super) fn ask_together<T>(
+        &self,
+        queries: impl FnOnce(&Self) -> Result<T, CatalogError>,
+    ) -> Result<T, CatalogError> {
+        self.run("BEGIN", Values::default())?;
+        let answer = queries(self);
+        self.rollback()?;
+        answer
+    }
+
     /// Begins a savepoint, which can be rolled back on its own.
     ///
     /// # Errors

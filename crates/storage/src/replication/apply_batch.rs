@@ -8,7 +8,7 @@ use crate::{CatalogError, CatalogRow, CatalogStore, Commit, RetainedContent, Sta
 use log::{debug, error, warn};
 use relais_cluster::replica::{Event, MissingContent};
 use relais_cluster::{CommittedEntry, Entry, FileContent, ReplicaPosition};
-use relais_proto::{Attributes, Change, ChangeId, Kind, Lsn, Mode, TreePath};
+use relais_proto::{Attributes, Change, ChangeId, EventKind, Kind, Lsn, Mode, TreePath};
 use relais_tree::{Meta, MetaKind};
 
 use super::apply_error::ApplyError;
@@ -205,6 +205,11 @@ fn apply_entry(
     if let Change::Withdraw { of } = change {
         store.forget_change(*of)?;
         for (path, entry) in &committed.restored {
+            let kind = match entry {
+                Some(_) => created_or_changed(store, path)?,
+                None => EventKind::Removed,
+            };
+            store.record_event(version, &kind, path)?;
             let work = |batch: &mut Batch<'_, '_>| batch.restore(path, entry.as_ref(), version);
             if let Err(reason) = attempt(disk, store, &[path], context, out, work)? {
                 warn_unapplied(version, path, &reason);
@@ -223,12 +228,38 @@ fn apply_entry(
         Change::Move { from, to } => vec![to, from],
         Change::Withdraw { .. } => Vec::new(),
     };
+    if let Some((kind, path)) = event_of(store, change)? {
+        store.record_event(version, &kind, path)?;
+    }
     let work = |batch: &mut Batch<'_, '_>| batch.apply(committed);
     if let Err(reason) = attempt(disk, store, &paths, context, out, work)? {
         paths.first().iter().for_each(|path| warn_unapplied(version, path, &reason));
         record(store, committed, context.staged.is_some(), &reason, out)?;
     }
     Ok(store.record_change(id, Commit::from(&committed.entry))?)
+}
+
+/// Returns what a change is about to do at which path; `None` for a withdrawal.
+fn event_of<'a>(
+    store: &CatalogStore,
+    change: &'a Change,
+) -> Result<Option<(EventKind, &'a TreePath)>, CatalogError> {
+    Ok(match change {
+        Change::Put { path, .. } | Change::MakeFolder { path, .. } => {
+            Some((created_or_changed(store, path)?, path))
+        }
+        Change::SetAttributes { path, .. } => Some((EventKind::Changed, path)),
+        Change::Remove { path, .. } => Some((EventKind::Removed, path)),
+        Change::Move { from, to } if from == to => Some((EventKind::Changed, to)),
+        Change::Move { from, to } => Some((EventKind::Moved(from.clone()), to)),
+        Change::Withdraw { .. } => None,
+    })
+}
+
+fn created_or_changed(store: &CatalogStore, path: &TreePath) -> Result<EventKind, CatalogError> {
+    // A file that a scan has found is new until its change is applied.
+    let is_committed = store.row(path)?.is_some_and(|row| row.entry.version.is_some());
+    Ok(if is_committed { EventKind::Changed } else { EventKind::Created })
 }
 
 fn warn_unapplied(version: Lsn, path: &TreePath, reason: &str) {

@@ -78,6 +78,7 @@ impl ReplicaDriver {
                 store.replace_ids(&listing.ids)?;
                 store.set_timelines(&listing.timelines)?;
                 store.set_position(position)?;
+                store.record_break(position.applied)?;
                 store.commit()?;
                 Ok(offered)
             });

@@ -7,3 +7,4 @@ mod requests;
 mod send;
 pub mod session;
 mod upload_receiver;
+mod watch;

@@ -2,7 +2,7 @@
 
 use relais_engine::{
     Content, CopyRequest, Details, EntryList, KeepAlive, Listing, Located, PreparedChange, Session,
-    Upload, UploadProgress, UploadRequest,
+    Upload, UploadProgress, UploadRequest, Watch,
 };
 use relais_proto::{ContentHeader, ErrorCode, GetRequest, PutRequest, Refusal, Reply, Request};
 
@@ -16,6 +16,8 @@ pub enum Outcome {
     Listing(Listing),
     /// Entries of several paths.
     Entries(EntryList),
+    /// Events to send until the next request.
+    Watch(Box<Watch>),
     /// Content to send, behind its header.
     Content(Box<Content>, ContentHeader),
     /// An upload, whose content is about to come.
@@ -42,6 +44,9 @@ pub fn perform(
         }
         Request::Stat(path) => Outcome::Reply(details(session.stat(&path, keepalive)?)),
         Request::StatMany { paths } => Outcome::Entries(session.stat_many(&paths, keepalive)?),
+        Request::Watch { path, after } => {
+            Outcome::Watch(Box::new(session.watch(&path, after, keepalive)?))
+        }
         Request::Hash(path) => Outcome::Reply(located(session.hash(&path, keepalive)?, details)),
         Request::Get(get) => content(session, &get, block_size, keepalive)?,
         Request::Pieces { path, if_match, first, count } => {

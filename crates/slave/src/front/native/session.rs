@@ -24,6 +24,7 @@ use super::replies::committed;
 use super::requests::{Outcome, perform};
 use super::send::{queue_entries, send_content, send_listing};
 use super::upload_receiver::{ReceivedUpload, UploadReceiver};
+use super::watch::send_events;
 
 /// Most bytes of answers that are held back while more requests are ready.
 const MAX_HELD_BYTES: usize = 64 * 1024;
@@ -229,6 +230,10 @@ impl SessionHandler {
             Ok(Outcome::Reply(reply)) => Ok(reply),
             Ok(Outcome::Listing(mut listing)) => send_listing(&mut self.connection, &mut listing)?,
             Ok(Outcome::Entries(list)) => Ok(queue_entries(&mut self.connection, list)),
+            Ok(Outcome::Watch(mut watch)) => match send_events(&mut self.connection, &mut watch)? {
+                Ok(reply) => Ok(reply),
+                Err(refusal) => return self.refuse_request(false, refusal),
+            },
             Ok(Outcome::Content(content, header)) => {
                 send_content(&mut self.connection, *content, header)
                     .inspect_err(|_| self.is_cut = true)?

@@ -1,0 +1,68 @@
+//! Sends the events of a watch until the client sends its next request.
+
+use std::time::{Duration, Instant};
+
+use relais_engine::{Watch, WatchUpdate};
+use relais_net::Connection;
+use relais_proto::{EventKind, Lsn, PathEvent, Refusal, Reply, WireError, limits};
+use rustix::event::{PollFd, PollFlags};
+
+use super::keep_alive::wait_at_most;
+
+/// Time between two looks for events.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Most bytes of an event beside its paths.
+const EVENT_SIZE: usize = 512;
+
+/// Sends `Events` as changes are applied, and each second; returns the last reply.
+///
+/// # Errors
+/// The connection's.
+pub fn send_events(
+    connection: &mut Connection,
+    watch: &mut Watch,
+) -> Result<Result<Reply, Refusal>, WireError> {
+    let mut sent_at: Option<Instant> = None;
+    loop {
+        let (lsn, events, more) = match watch.next() {
+            Ok(WatchUpdate::Events { lsn, events, more }) => (lsn, events, more),
+            Ok(WatchUpdate::Lost { lsn }) => return Ok(Ok(Reply::EventsLost { lsn })),
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if !events.is_empty() || sent_at.is_none_or(|at| at.elapsed() >= limits::WAIT_EVERY) {
+            queue_events(connection, lsn, events);
+            connection.flush()?;
+            sent_at = Some(Instant::now());
+        }
+        let stream = connection.stream().clone();
+        let mut fds = [PollFd::new(&*stream, PollFlags::IN)];
+        if !connection.has_input() {
+            wait_at_most(&mut fds, if more { Duration::ZERO } else { POLL_INTERVAL })?;
+        }
+        // The end of the connection is readable too.
+        if connection.has_input() || !fds[0].revents().is_empty() {
+            return Ok(Ok(Reply::Done { lsn }));
+        }
+    }
+}
+
+/// Queues events in frames that are not too long. Each change has one event at most.
+fn queue_events(connection: &mut Connection, lsn: Lsn, events: Vec<PathEvent>) {
+    let (mut frame, mut size): (Vec<PathEvent>, _) = (Vec::new(), EVENT_SIZE);
+    for event in events {
+        let source = match &event.kind {
+            EventKind::Moved(source) => source.as_str().len(),
+            _ => 0,
+        };
+        size += EVENT_SIZE + event.path.as_str().len() + source;
+        if size > limits::CONTROL_FRAME as usize
+            && let Some(last) = frame.last()
+        {
+            let lsn = last.lsn;
+            connection.queue_reply(&Reply::Events { lsn, events: std::mem::take(&mut frame) });
+            size = 2 * EVENT_SIZE + event.path.as_str().len() + source;
+        }
+        frame.push(event);
+    }
+    connection.queue_reply(&Reply::Events { lsn, events: frame });
+}
