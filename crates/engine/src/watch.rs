@@ -59,18 +59,27 @@ impl Session {
 }
 
 impl Watch {
+    /// Checks that the watch may go on.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Draining`] if the slave gives its sessions up; [`ErrorCode::BadTicket`] if the
+    /// login has ended.
+    pub fn check_open(&self) -> Result<(), Refusal> {
+        self.context.check_open()?;
+        if self.context.is_stopping() {
+            return Err(Refusal::new(ErrorCode::Draining, "this slave is stopping"));
+        }
+        Ok(())
+    }
+
     /// Returns what has happened since the last call. Does not wait, so call it every few
     /// milliseconds.
     ///
     /// # Errors
-    /// [`ErrorCode::Draining`] if the slave gives its sessions up;
-    /// [`ErrorCode::BadTicket`] if the login has ended.
+    /// [`ErrorCode::Storage`], and those of [`Self::check_open`].
     pub fn next(&mut self) -> Result<WatchUpdate, Refusal> {
+        self.check_open()?;
         let context = &self.context;
-        context.check_open()?;
-        if context.is_stopping() {
-            return Err(Refusal::new(ErrorCode::Draining, "this slave is stopping"));
-        }
         // Later changes are found by the next call.
         let applied = context.host().applied_lsn();
         if let Some(at) = self.at

@@ -39,9 +39,9 @@ pub fn send_events(
         if !connection.has_input() {
             wait_at_most(&mut fds, if more { Duration::ZERO } else { POLL_INTERVAL })?;
         }
-        // The end of the connection is readable too.
+        // The end of the connection is readable too. A slave that gives its sessions up ends them.
         if connection.has_input() || !fds[0].revents().is_empty() {
-            return Ok(Ok(Reply::Done { lsn }));
+            return Ok(watch.check_open().map(|()| Reply::Done { lsn }));
         }
     }
 }
