@@ -27,6 +27,7 @@ fn requests(top: &str) -> Vec<(&'static str, bool, Vec<u8>)> {
         ("list", false, plain(Request::List { path: path(top), after: String::new(), most: 0 })),
         ("stat", false, plain(Request::Stat(path(&there)))),
         ("stat-many", false, plain(Request::StatMany { paths: vec![path(&there)] })),
+        ("watch", false, watch(top)),
         ("hash", false, plain(Request::Hash(path(&there)))),
         ("get", false, plain(get(&there))),
         ("status", false, plain(Request::Status)),
@@ -41,6 +42,11 @@ fn requests(top: &str) -> Vec<(&'static str, bool, Vec<u8>)> {
     ]
 }
 
+/// Encodes a watch and the request that ends it.
+fn watch(top: &str) -> Vec<u8> {
+    encoded(&[Request::Watch { path: path(top), after: None }, Request::Ping])
+}
+
 /// Reads the whole answer to a request and returns the refusal, if it is one.
 #[track_caller]
 fn answer(wire: &mut RawClient, name: &str, bytes: &[u8]) -> Option<Refusal> {
@@ -51,7 +57,8 @@ fn answer(wire: &mut RawClient, name: &str, bytes: &[u8]) -> Option<Refusal> {
     loop {
         match wire.reply() {
             Reply::Error(refusal) => return Some(refusal),
-            Reply::Entries(_) | Reply::EntryResults { .. } => {}
+            Reply::Entries(_) | Reply::EntryResults { .. } | Reply::Events { .. } => {}
+            Reply::Done { .. } if name == "watch" => {}
             _ => return None,
         }
     }

@@ -53,6 +53,7 @@ fn request(row: &str, target: &str, at: &str) -> Vec<u8> {
         "List" => Request::List { path: on, after: String::new(), most: 0 },
         "Stat" => Request::Stat(on),
         "StatMany" => Request::StatMany { paths: vec![on] },
+        "Watch" => return encoded(&[Request::Watch { path: on, after: None }, Request::Ping]),
         "Hash" => Request::Hash(on),
         "Get" => get(target),
         "Pieces" => Request::Pieces { path: on, if_match: IfMatch::Any, first: 0, count: 1 },
@@ -94,6 +95,7 @@ fn answer(wire: &mut RawClient, row: &str) -> Result<(), ErrorCode> {
             "Stat" | "Hash" => FrameType::Details,
             "Get" => FrameType::End,
             "Pieces" => FrameType::PieceValues,
+            "Watch" => FrameType::Pong,
             "Resume" => FrameType::Staged,
             _ => FrameType::Committed,
         };
@@ -101,6 +103,8 @@ fn answer(wire: &mut RawClient, row: &str) -> Result<(), ErrorCode> {
             kind if kind == last => return result,
             FrameType::Entries | FrameType::ContentHeader | FrameType::Block | FrameType::Wait => {}
             _ => match Reply::decode(kind, &payload).unwrap() {
+                Reply::Events { .. } | Reply::Done { .. } if row == "Watch" => {}
+                Reply::Error(refusal) if row == "Watch" => result = Err(refusal.code),
                 Reply::Error(refusal) => return Err(refusal.code),
                 Reply::EntryResults { results } => {
                     if let [EntryResult::Refused(refusal)] = &results[..] {
@@ -164,7 +168,14 @@ fn each_request_at_each_kind_of_target() {
                 let changes = found == "ok"
                     && !matches!(
                         row.as_str(),
-                        "List" | "Stat" | "StatMany" | "Hash" | "Get" | "Pieces" | "Resume"
+                        "Watch"
+                            | "List"
+                            | "Stat"
+                            | "StatMany"
+                            | "Hash"
+                            | "Get"
+                            | "Pieces"
+                            | "Resume"
                     );
                 if changes == (state() == before) {
                     wrong.push(format!(
