@@ -230,13 +230,22 @@ fn a_user_with_a_root_sees_only_that_folder() {
         assert_eq!(client.read("all/x"), b"home");
         // The user may change everything in the root folder, but not the folder itself.
         assert_eq!(wire.change(&remove("", true)).unwrap_err().code, ErrorCode::Denied);
-        wire.put("mine", b"bytes").unwrap();
+        let mut watcher = server.open("hom").unwrap();
+        watcher.send(&[Request::Watch { path: path(""), after: None }]);
+        assert!(matches!(watcher.reply(), Reply::Events { events, .. } if events.is_empty()));
+        server.open("ann").unwrap().change(&make_folder("other/z")).unwrap();
+        let lsn = wire.put("mine", b"bytes").unwrap();
+        let event = eventually(SOON, "an event", || match watcher.reply() {
+            Reply::Events { events, .. } => events.into_iter().next(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!((event.lsn, event.path), (lsn, path("mine")));
         wire.change(&rename("x", "z")).unwrap();
         let tree = server.tree();
         assert!(
             ["home/mine", "home/z"].iter().all(|name| tree.contains_key(&server.root().join(name)))
         );
-        assert_eq!(tree.len(), before.len() + 1);
+        assert_eq!(tree.len(), before.len() + 2);
     }
 }
 
