@@ -9,7 +9,7 @@ use crate::context::SessionContext;
 use crate::keep_alive::KeepAlive;
 use crate::session::Session;
 
-/// A watch of one path. It keeps nothing open between two calls of [`Self::next`].
+/// A watch of one path. It keeps nothing open between two calls of [`Self::poll`].
 pub struct Watch {
     context: Arc<SessionContext>,
     /// The watched path in the slave's folder.
@@ -77,7 +77,7 @@ impl Watch {
     ///
     /// # Errors
     /// [`ErrorCode::Storage`], and those of [`Self::check_open`].
-    pub fn next(&mut self) -> Result<WatchUpdate, Refusal> {
+    pub fn poll(&mut self) -> Result<WatchUpdate, Refusal> {
         self.check_open()?;
         let context = &self.context;
         // Later changes are found by the next call.

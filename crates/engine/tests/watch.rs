@@ -1,5 +1,7 @@
 //! Watches over a host in the same process.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helper functions too")]
+
 mod host;
 
 use std::sync::atomic::Ordering::SeqCst;
@@ -24,7 +26,7 @@ fn make_folder(session: &mut Session, name: &str, id: u8) -> Lsn {
 }
 
 fn next(watch: &mut Watch) -> (Lsn, Vec<PathEvent>) {
-    match watch.next().unwrap() {
+    match watch.poll().unwrap() {
         WatchUpdate::Events { lsn, events, .. } => (lsn, events),
         lost => panic!("{lost:?}"),
     }
@@ -75,17 +77,17 @@ fn slow_or_old_watches_are_told_that_events_are_lost() {
     let last = 9 + limits::EVENTS as u64 + 128;
     record(10, last);
     let lost = WatchUpdate::Lost { lsn: Lsn { epoch: 1, number: last } };
-    assert_eq!(slow.next().unwrap(), lost);
-    assert_eq!(slow.next().unwrap(), lost);
+    assert_eq!(slow.poll().unwrap(), lost);
+    assert_eq!(slow.poll().unwrap(), lost);
     let old = Some(Lsn { epoch: 1, number: 9 });
     let mut old = session.watch(&path("f"), old, &mut patient()).unwrap();
-    assert_eq!(old.next().unwrap(), lost);
+    assert_eq!(old.poll().unwrap(), lost);
     // All pages together have each change once.
     let from = Some(Lsn { epoch: 1, number: last - 5000 });
     let mut watch = session.watch(&path("f"), from, &mut patient()).unwrap();
     let mut numbers = Vec::new();
     loop {
-        let WatchUpdate::Events { lsn, events, more } = watch.next().unwrap() else { panic!() };
+        let WatchUpdate::Events { lsn, events, more } = watch.poll().unwrap() else { panic!() };
         numbers.extend(events.iter().map(|event| event.lsn.number));
         assert_eq!(numbers.last(), Some(&lsn.number));
         if !more {
@@ -107,5 +109,5 @@ fn watch_waits_for_its_position_and_ends_with_the_engine() {
     let mut watch = session.watch(&TreePath::root(), None, &mut patient()).unwrap();
     assert_eq!(next(&mut watch).1, []);
     fixture.engine.begin_stop();
-    assert_eq!(watch.next().unwrap_err().code, ErrorCode::Draining);
+    assert_eq!(watch.poll().unwrap_err().code, ErrorCode::Draining);
 }

@@ -24,7 +24,7 @@ pub fn send_events(
 ) -> Result<Result<Reply, Refusal>, WireError> {
     let mut sent_at: Option<Instant> = None;
     loop {
-        let (lsn, events, more) = match watch.next() {
+        let (lsn, events, more) = match watch.poll() {
             Ok(WatchUpdate::Events { lsn, events, more }) => (lsn, events, more),
             Ok(WatchUpdate::Lost { lsn }) => return Ok(Ok(Reply::EventsLost { lsn })),
             Err(refusal) => return Ok(Err(refusal)),
