@@ -20,6 +20,8 @@ const LOG: u32 = 4 * 1024 * 1024;
 const ROOM: u64 = 2 * LOG as u64;
 /// Time that a reader or the writer waits for the other.
 const BUSY: Duration = Duration::from_secs(5);
+/// Prepared statements that are kept. All of them fit, so none is parsed twice.
+const STATEMENTS: usize = 256;
 
 /// Schema of the database.
 ///
@@ -170,6 +172,7 @@ pub(super) fn open_writer(own: &MetadataFolder) -> Result<Connection, CatalogErr
         let database =
             connect(own, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         database.busy_timeout(BUSY)?;
+        database.set_prepared_statement_cache_capacity(STATEMENTS);
         database.pragma_update(None, "journal_mode", "WAL")?;
         // Recovery replays the journal from the end of the catalogue. Each commit is synced,
         // because a change must not be applied twice: newer files may have replaced its result.
@@ -244,6 +247,7 @@ pub(super) fn open_reader(own: &MetadataFolder) -> Result<Option<Connection>, Ca
     let file = file(own);
     let database = connect(own, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed(&file))?;
     database.busy_timeout(BUSY).map_err(failed(&file))?;
+    database.set_prepared_statement_cache_capacity(STATEMENTS);
     let version = database
         .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
         .map_err(failed(&file))?;

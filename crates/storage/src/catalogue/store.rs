@@ -150,8 +150,8 @@ impl CatalogStore {
         Ok(())
     }
 
-    /// Runs queries that see the same state of the database.
-    pub(super) fn ask_together<T>(
+    /// Runs queries that see the same state of the database. They write nothing.
+    pub(crate) fn ask_together<T>(
         &self,
         queries: impl FnOnce(&Self) -> Result<T, CatalogError>,
     ) -> Result<T, CatalogError> {

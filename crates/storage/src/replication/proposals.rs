@@ -58,6 +58,17 @@ impl ReplicaDriver {
         if waiting.is_empty() {
             return Ok(());
         }
+        // One read transaction for all; each of its own would take the locks of the database again.
+        store.ask_together(|store| self.check_proposals(waiting, store, events))
+    }
+
+    /// Decides which proposals go to the coordinator, which are refused and which wait.
+    fn check_proposals(
+        &mut self,
+        waiting: Vec<HeldProposal>,
+        store: &CatalogStore,
+        events: &mut VecDeque<Event>,
+    ) -> Result<(), CatalogError> {
         let mut paused = BTreeSet::new();
         let full = rustix::fs::fstatvfs(&self.root).is_ok_and(|disk| is_full(&disk));
         for held in waiting {
