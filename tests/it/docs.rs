@@ -1,5 +1,5 @@
-//! Documentation: `--help`, `help`, the manual pages and the guides in docs list the same options and
-//! commands.
+//! Documentation: `--help`, `help`, the manual pages and the guides in docs list the same options
+//! and commands.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! The persistent state of the master: a snapshot, the journal after it, and the list of members.
 //!
 //! The journal is shortened by a snapshot of the state, after which it starts empty. The snapshot
-//! is on disk before the old journal is removed. After a crash between the two, changes of the journal
-//! that are in the snapshot already are skipped.
+//! is on disk before the old journal is removed. After a crash between the two, changes of the
+//! journal that are in the snapshot already are skipped.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

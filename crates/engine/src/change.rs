@@ -11,7 +11,8 @@ const DOMAIN: &str = "relais 2026-11 id of a change 1";
 /// Context of the hash that gives the tag of an account.
 const ACCOUNT: &str = "relais 2026-11 tag of an account 1";
 
-/// A change that was checked, to be handed in with [`Session::submit`](crate::Session::submit) or [`Session::commit`](crate::Session::commit).
+/// A checked change, handed in with [`Session::submit`](crate::Session::submit) or
+/// [`Session::commit`](crate::Session::commit).
 #[must_use]
 pub struct PreparedChange {
     pub(crate) proposal: Proposal,

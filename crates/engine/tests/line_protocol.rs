@@ -462,7 +462,8 @@ fn line_clients_log_in_encrypt_and_transfer() {
             }
             assert_eq!(ann.list("/d"), ["File 0 a", "File 0 b", "File 0 c", "File 10 f"]);
 
-            // Another user logs in without encryption and starts it later. It sees its folder alone.
+            // Another user logs in without encryption and starts it later. It sees its folder
+            // alone.
             let mut eve = server.connect(scope);
             eve.log_in("eve");
             assert_eq!(eve.list("/").len(), 4);

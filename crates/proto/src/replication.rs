@@ -26,9 +26,9 @@ impl Wire for HistoryHash {
 wire_struct! {
     /// A part of the history that one master has numbered without a break.
     ///
-    /// A master begins a new timeline at each start and after each recovery. Two histories that share a
-    /// timeline are equal up to its end in the shorter one. Equal numbers alone prove nothing, because
-    /// a master with a restored disk assigns them again.
+    /// A master begins a new timeline at each start and after each recovery. Two histories that
+    /// share a timeline are equal up to its end in the shorter one. Equal numbers alone prove
+    /// nothing, because a master with a restored disk assigns them again.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
     pub struct Timeline {
         /// Last change before the timeline.
@@ -145,13 +145,14 @@ wire_enum! {
             request: ChangeRequest,
             /// Whether it is a local change, not one of a session.
             found: bool,
-            /// Number of copies that the client wants; 0 and 1 are reached once the change is applied.
+            /// Number of copies that the client wants; 0 and 1 are reached once the change is
+            /// applied.
             copies: u16,
         },
         /// Asks for the result of an earlier proposal.
         ///
-        /// The master answers with `ProposalResult`; [`crate::ErrorCode::NotFound`] if the change has
-        /// no number.
+        /// The master answers with `ProposalResult`; [`crate::ErrorCode::NotFound`] if the change
+        /// has no number.
         3 => QueryChange { id: ChangeId },
         /// The slave has applied all changes up to this one durably.
         4 => Applied { upto: Lsn },
@@ -190,7 +191,8 @@ wire_enum! {
         },
         /// The slave must compare trees; the whole tree follows in pages.
         ///
-        /// The retained changes do not reach back to its position, or its changes are not the master's.
+        /// The retained changes do not reach back to its position, or its changes are not the
+        /// master's.
         1 => Compare {
             epoch: u32,
             /// Latest change.
@@ -227,9 +229,9 @@ wire_enum! {
         6 => Copies { put: Lsn, copies: u16 },
         /// No known replica holds the content of this put, and its withdrawal is prepared.
         ///
-        /// A slave that holds the content answers `Holds`. A slave that misses it stops fetching it and
-        /// answers `GivenUp`. So no slave can obtain the content, drop what it replaced and report
-        /// success during the withdrawal.
+        /// A slave that holds the content answers `Holds`. A slave that misses it stops fetching it
+        /// and answers `GivenUp`. So no slave can obtain the content, drop what it replaced and
+        /// report success during the withdrawal.
         7 => GiveUp { put: Lsn },
         /// Folders that hold a content.
         8 => Holders {

@@ -20,8 +20,9 @@ static MEMORY: PeakAlloc = PeakAlloc;
 /// Bytes for each byte received: an address of 7 bytes takes 32 in memory, a list
 /// that grows holds its old and its new place for a moment, and begins with room for four.
 const FACTOR: usize = 8;
-/// The same where a tree is told, by one who has proved the key of the cluster: an entry takes 120 bytes in memory and may come
-/// without its content, in 15 bytes, or as one that is not there any more, in 3.
+/// The same where a tree is told, by one who has proved the key of the cluster: an entry takes 120
+/// bytes in memory and may come without its content, in 15 bytes, or as one that is not there any
+/// more, in 3.
 const TREE_FACTOR: usize = 128;
 /// Bytes for any message, however short: first steps of buffers and lists.
 const BASE: usize = 4096;

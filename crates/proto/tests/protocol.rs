@@ -38,7 +38,8 @@ fn both() -> String {
             .unwrap_or_else(|error| panic!("docs/cluster-protocol.md: {error}"))
 }
 
-/// The rows of the first table behind this heading, without its head; cells are trimmed, marks of code taken off.
+/// The rows of the first table behind this heading, without its head; cells are trimmed, marks of
+/// code taken off.
 fn table(heading: &str) -> Vec<Vec<String>> {
     let text = both();
     let (_, section) =

@@ -1,8 +1,8 @@
 //! A slave: a pool of pre-forked processes that serves one folder.
 //!
 //! [`Slave::run`] takes a bound listener and blocks until a signal ends the slave. Three kinds of
-//! process do the work: one supervisor, some workers, one replicator. `docs/architecture.md` says what
-//! each may do. Only the supervisor forks, and only `sys` is unsafe.
+//! process do the work: one supervisor, some workers, one replicator. `docs/architecture.md` says
+//! what each may do. Only the supervisor forks, and only `sys` is unsafe.
 
 mod address_sessions;
 mod agent;

@@ -381,7 +381,8 @@ fn content_is_given_up_only_if_all_folders_miss_it() {
     );
     coordinator.on(CoordinatorEvent::Written, 0);
     assert_eq!(names(&coordinator), ["/a 1-3"]);
-    // Who asks for a withdrawn put again is not told that it is done, also by a master that begins with a snapshot.
+    // Who asks for a withdrawn put again is not told that it is done, also by a master that begins
+    // with a snapshot.
     let again = Coordinator::new(
         MasterState::from_bytes(&coordinator.state().to_bytes()).unwrap(),
         BTreeSet::new(),
@@ -415,7 +416,8 @@ fn held_content_and_absent_folders_prevent_a_withdrawal() {
         hear(&mut coordinator, A, ToMaster::Holds { put: version(1), has: false }).is_empty(),
         "B is away, and has it"
     );
-    // It comes back without: only B's word was missing. Two had it, so what it replaced is not known any more.
+    // It comes back without: only B's word was missing. Two had it, so what it replaced is not
+    // known any more.
     join(&mut coordinator, LinkId(12), 1);
     assert_eq!(
         lacks(&mut coordinator, LinkId(12), 1, &[1]),

@@ -1,4 +1,5 @@
-//! What must hold, whatever happens. It keeps a record of its own, and never asks the library what is right.
+//! What must hold, whatever happens. It keeps a record of its own, and never asks the library what
+//! is right.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -37,7 +38,8 @@ type Listed = Rc<Vec<(TreePath, Entry)>>;
 /// A history, as the journal of one master makes it.
 #[derive(Default, Clone)]
 pub struct Line {
-    /// Which: another one begins where a disk was put back, was copied, or the cluster was recovered.
+    /// Which: another one begins where a disk was put back, was copied, or the cluster was
+    /// recovered.
     pub name: u32,
     tree: Tree,
     numbers: BTreeMap<Lsn, ChangeId>,
@@ -57,7 +59,8 @@ pub struct Checks {
     pub cut_entries: u64,
     pub lines: [Line; MASTERS],
     names: u32,
-    /// The fold of the journal after each change, by the hash over all changes, and whose line it was.
+    /// The fold of the journal after each change, by the hash over all changes, and whose line it
+    /// was.
     trees: BTreeMap<[u8; 32], (u32, Listed)>,
     /// The latest tree of each line that a slave had.
     tips: BTreeMap<u32, (Lsn, Listed)>,
@@ -70,7 +73,8 @@ pub struct Checks {
     /// Contents that were found and got a number.
     offered: BTreeSet<Digest>,
     pub acked: BTreeMap<ChangeId, Lsn>,
-    /// Contents that were acknowledged in a history that did not survive, and that this history still had.
+    /// Contents that were acknowledged in a history that did not survive, and that this history
+    /// still had.
     owed: BTreeSet<Digest>,
     /// Contents of which a user has destroyed a copy by hand.
     pub exempt: BTreeSet<Digest>,
@@ -89,7 +93,8 @@ impl Checks {
         self.trees.insert(chain.0, (line.name, Rc::new(all)));
     }
 
-    /// Whether a put that all histories had was replaced or removed in one of them: who had its content may have dropped it.
+    /// Whether a put that all histories had was replaced or removed in one of them: who had its
+    /// content may have dropped it.
     fn is_replaced_on_a_branch(&self, put: Lsn, digest: &Digest) -> bool {
         let lacks = |(last, tree): &(Lsn, Listed)| {
             *last > put
@@ -257,7 +262,8 @@ impl Checks {
         self.remember(0, state.chain());
     }
 
-    /// What was acknowledged in histories that are no part of this one, and was not replaced there, is owed.
+    /// What was acknowledged in histories that are no part of this one, and was not replaced there,
+    /// is owed.
     fn owe(&mut self, state: &MasterState) {
         let lost: Vec<ChangeId> = self
             .acked

@@ -253,8 +253,9 @@ impl World {
         held
     }
 
-    /// The master's disk is backed up; only some slaves get what comes then, and go away. The backup is put back, and clients
-    /// go on with the others; or two masters go on from it, each with some of them. Then all come together.
+    /// The master's disk is backed up; only some slaves get what comes then, and go away. The
+    /// backup is put back, and clients go on with the others; or two masters go on from it, each
+    /// with some of them. Then all come together.
     fn restored_backup(&mut self) -> Result<(), Violation> {
         if !self.branching || self.branched || self.masters[1].order.is_some() {
             return Ok(());

@@ -1,6 +1,7 @@
 //! Recordings of what masters and slaves do here: replayed they do the same again.
 //!
-//! `RELAIS_REPLAY=file cargo test -p relais-cluster --test simulator replays` runs a recording that a real master or slave has made.
+//! `RELAIS_REPLAY=file cargo test -p relais-cluster --test simulator replays` runs a recording that
+//! a real master or slave has made.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -114,11 +114,12 @@ wire_messages! {
         },
         /// The content is not here yet. No holder is known if the list is empty.
         Elsewhere {
-            /// At most [`limits::REDIRECT_SLAVES`]. Their addresses are in the client's redirect, else
-            /// at its master.
+            /// At most [`limits::REDIRECT_SLAVES`]. Their addresses are in the client's redirect,
+            /// else at its master.
             holders: Vec<Endpoint> [limits::REDIRECT_SLAVES],
         },
-        /// The slave cannot reach its master, so the following answer may be old. Not an answer itself.
+        /// The slave cannot reach its master, so the following answer may be old. Not an answer
+        /// itself.
         MasterUnreachable {
             /// Milliseconds without the master.
             ms: u64,

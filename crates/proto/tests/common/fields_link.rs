@@ -6,7 +6,8 @@ use super::{Eight, Field, MARK, METRICS, SCRUB, Two, V4, path, repeat, text};
 
 /// A standing: mark, hash and epoch.
 const STANDING: usize = MARK + 32 + 4;
-/// A change as a slave is told of it, up to its holders: number, id, time, and a folder at the top that is made.
+/// A change as a slave is told of it, up to its holders: number, id, time, and a folder at the top
+/// that is made.
 const TOLD: [u8; 41] = {
     let mut told = [0; 41];
     told[36] = 1;
@@ -66,7 +67,8 @@ fn to_master() -> Vec<Field> {
     use FrameType::ToMaster;
     let change = |tag| tagged(2, 16, &[tag]);
     let put = tagged(2, 16, &[0, 0, 1, b'a']);
-    // What follows a change: what is expected, whether the mode is kept, whether it was found, copies.
+    // What follows a change: what is expected, whether the mode is kept, whether it was found,
+    // copies.
     const REST: usize = 1 + 1 + 1 + 2;
     vec![
         field("lacking puts", ToMaster, 4096, tagged(1, MARK, &[]), |n| repeat(&[0; MARK], n, 1)),

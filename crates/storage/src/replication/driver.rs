@@ -458,8 +458,8 @@ impl ReplicaDriver {
                     "this slave is not ready for sessions"
                 }
             );
-            // A slave of a cluster that waits for this folder must not serve the tree of a standalone
-            // one.
+            // A slave of a cluster that waits for this folder must not serve the tree of a
+            // standalone one.
             let is_served = fit && !self.is_sole;
             store.set_fit(if is_served { self.writer_token.as_str() } else { "" })?;
             self.in_service = fit;

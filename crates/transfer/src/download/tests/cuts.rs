@@ -147,7 +147,8 @@ fn the_file_is_gone() {
         assert!(matches!(run.result, Err(TransferError::Refused(r)) if r.code == code));
         assert!(run.failures.is_empty() && run.told.saved.is_none());
     }
-    // A server that does not have it takes over from one that has: the one that has it is asked again.
+    // A server that does not have it takes over from one that has: the one that has it is asked
+    // again.
     let model = Model::new(bytes(100_000), 9);
     let (a, b) = (Server::cutting(&model, [50_000]), gone(ErrorCode::NotFound));
     Run::new(&[&a, &b]).expect(&model);

@@ -205,7 +205,8 @@ fn what_was_written_but_not_noted_is_kept_where_it_is_good() {
             [(0, 3 * MIB + 500), (MIB + 9, 4 * MIB), (0, 6 * MIB + 77), (2 * MIB, 2 * MIB + 1)]
         {
             let mut bytes = model.content[..usize::try_from(held).unwrap()].to_vec();
-            // One piece behind the noted bytes is not what it should be, where there is room for one.
+            // One piece behind the noted bytes is not what it should be, where there is room for
+            // one.
             let bad = noted / MIB + 1;
             let spoilt = held / MIB > bad;
             if spoilt {

@@ -100,7 +100,8 @@ fn a_cut_after_every_byte() {
 
 #[test]
 fn the_same_server_again_and_again() {
-    // Each connection brings at least one answer or entry, and so it ends well however often it is cut.
+    // Each connection brings at least one answer or entry, and so it ends well however often it is
+    // cut.
     for step in (2700..length_of_answers()).step_by(50) {
         let tree = tree();
         let server = Server::cutting(&tree, std::iter::repeat_n(step, 40));
@@ -130,7 +131,8 @@ fn a_listing_goes_on_behind_the_last_name() {
 
 #[test]
 fn the_order_stays() {
-    // More than the window holds, so that there are asks that wait for room when the connection ends.
+    // More than the window holds, so that there are asks that wait for room when the connection
+    // ends.
     let name = "n".repeat(255);
     let tree = Tree::new([(name.as_str(), bytes(10))]);
     let server = Server::cutting(&tree, std::iter::repeat_n(10_000, 5));

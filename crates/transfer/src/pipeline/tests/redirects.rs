@@ -1,4 +1,5 @@
-//! Content that a server does not have yet, servers that lack what was seen, and servers that can make no changes.
+//! Content that a server does not have yet, servers that lack what was seen, and servers that can
+//! make no changes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

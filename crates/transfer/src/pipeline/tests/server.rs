@@ -174,7 +174,8 @@ pub struct Seen {
     /// Reads of the socket, and times that answers were sent.
     pub reads: usize,
     pub rounds: usize,
-    /// The most that was unanswered at once: frames without the bytes of puts, the bytes of puts, requests.
+    /// The most that was unanswered at once: frames without the bytes of puts, the bytes of puts,
+    /// requests.
     pub most_frames: usize,
     pub most_data: usize,
     pub most_requests: usize,

@@ -1,4 +1,5 @@
-//! Answers that are of no use: damaged content, files that change, changes that are not possible now.
+//! Answers that are of no use: damaged content, files that change, changes that are not possible
+//! now.
 
 use relais_proto::GetRequest;
 

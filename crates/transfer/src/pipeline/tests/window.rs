@@ -87,8 +87,8 @@ fn both_sides_send_much_and_nobody_waits_for_ever() {
     assert!(held.sessions.failures.is_empty());
 }
 
-/// A server that says `first` as soon as a connection brings its first bytes, then only reads. What the socket
-/// buffers take is far less than a put.
+/// A server that says `first` as soon as a connection brings its first bytes, then only reads. What
+/// the socket buffers take is far less than a put.
 fn only_reading(first: Vec<u8>) -> Server {
     use std::io::{Read, Write};
     let listener = server::narrow_listener();

@@ -1,4 +1,5 @@
-//! Servers that take uploads in this process, honestly or as a test wants it, and a caller that records what it is told.
+//! Servers that take uploads in this process, honestly or as a test wants it, and a caller that
+//! records what it is told.
 
 mod cuts;
 mod lies;

@@ -1,4 +1,5 @@
-//! Servers that are well and take the upload later or not at all, servers that hang, and how many disks are asked for.
+//! Servers that are well and take the upload later or not at all, servers that hang, and how many
+//! disks are asked for.
 
 use std::time::Instant;
 
@@ -82,7 +83,8 @@ fn a_server_that_is_alone_says_so_at_any_time() {
 
 #[test]
 fn a_server_that_hangs_is_left_soon_wherever_that_is() {
-    // It takes nothing more after so many bytes, and says nothing. What it took lies in the sockets' buffers by then.
+    // It takes nothing more after so many bytes, and says nothing. What it took lies in the
+    // sockets' buffers by then.
     for size in [100_000, 64 * MIB] {
         let (cluster, content) = (Cluster::default(), bytes(size));
         let refuse = [(1, Reply::Wait(WaitReason::Storing))].into();

@@ -1,4 +1,5 @@
-//! A slave as far as uploads go: it stages, answers `Resume`, commits once for an id, and can be told to fail.
+//! A slave as far as uploads go: it stages, answers `Resume`, commits once for an id, and can be
+//! told to fail.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
