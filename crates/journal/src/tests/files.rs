@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use rustix::fs::{CWD, FileType, Mode};
 
 use super::*;
-use crate::format::FileHeader;
+use crate::format::{FORMAT, FileHeader};
 
 #[test]
 fn is_created_with_mode_0600_and_no_other_file() {
@@ -105,10 +105,12 @@ fn a_journal_of_another_id_is_rejected() {
 }
 
 #[test]
-fn a_later_format_is_rejected() {
-    let temp = Temp::new();
-    temp.set(&FileHeader { format: 2, id: ID, salt: [0; 16] }.encode());
-    assert!(matches!(refused(&temp), JournalError::Format { found: 2, .. }));
+fn another_format_is_rejected() {
+    for format in [FORMAT - 1, FORMAT + 1] {
+        let temp = Temp::new();
+        temp.set(&FileHeader { format, id: ID, salt: [0; 16] }.encode());
+        assert!(matches!(refused(&temp), JournalError::Format { found, .. } if found == format));
+    }
 }
 
 #[test]
