@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::rc::Rc;
 
 use crate::{StagedName, Staging};
 use log::warn;
@@ -75,10 +76,13 @@ enum Undo {
     Nothing,
 }
 
-/// Folders of a batch, each opened once.
+/// Most folders that are kept open.
+const MOST_OPEN: usize = 256;
+
+/// Open folders of a batch. It is used in one thread.
 pub struct FolderCache<'a> {
     root: &'a Folder,
-    open: HashMap<TreePath, Folder>,
+    open: HashMap<TreePath, Rc<Folder>>,
 }
 
 impl<'a> FolderCache<'a> {
@@ -93,16 +97,26 @@ impl<'a> FolderCache<'a> {
         self.open.clear();
     }
 
+    /// Returns whether the folder at `path` is open.
+    #[must_use]
+    pub fn has(&self, path: &TreePath) -> bool {
+        self.open.contains_key(path)
+    }
+
     /// Returns the open folder at `path`.
     ///
     /// # Errors
     /// Returns the error of opening the folder.
-    pub fn get(&mut self, path: &TreePath) -> Result<&Folder, TreeError> {
-        if !self.open.contains_key(path) {
-            let folder = self.root.open_folder(path)?;
-            self.open.insert(path.clone(), folder);
+    pub fn get(&mut self, path: &TreePath) -> Result<Rc<Folder>, TreeError> {
+        if let Some(folder) = self.open.get(path) {
+            return Ok(folder.clone());
         }
-        self.open.get(path).ok_or(TreeError::NotFound)
+        if self.open.len() >= MOST_OPEN {
+            self.clear();
+        }
+        let folder = Rc::new(self.root.open_folder(path)?);
+        self.open.insert(path.clone(), folder.clone());
+        Ok(folder)
     }
 }
 
@@ -129,6 +143,7 @@ impl Applier<'_, '_> {
         name: &str,
         path: &TreePath,
     ) -> Result<(), TreeError> {
+        self.parents.clear();
         self.quarantine.take_from(folder, name, path.as_str(), CAME_MEANWHILE, "").map(drop)
     }
 
@@ -143,7 +158,7 @@ impl Applier<'_, '_> {
         staged: &StagedName,
     ) -> Result<Applied, TreeError> {
         let (parent, name) = split_path(path)?;
-        let folder = self.parents.get(&parent)?.try_clone()?;
+        let folder = self.parents.get(&parent)?;
         let own = &self.staging.staged;
         // The mode is set first, so that the content is never exposed under its name.
         let content = own.open_read(staged.as_str())?.file;
@@ -274,7 +289,7 @@ impl Applier<'_, '_> {
     /// Returns disk errors. After an error the folder is as before.
     pub fn remove(&mut self, path: &TreePath, version: Lsn) -> Result<Applied, TreeError> {
         let (parent, name) = split_path(path)?;
-        let folder = self.parents.get(&parent)?.try_clone()?;
+        let folder = self.parents.get(&parent)?;
         let is_folder = match folder.stat_part(name.as_bytes()) {
             Ok(meta) => meta.kind == MetaKind::Folder,
             // A user has removed the entry already, which is the wanted result.
@@ -350,8 +365,8 @@ impl Applier<'_, '_> {
         version: Lsn,
     ) -> Result<Applied, TreeError> {
         let (source_path, target_path) = (split_path(from)?, split_path(to)?);
-        let source = self.parents.get(&source_path.0)?.try_clone()?;
-        let target = self.parents.get(&target_path.0)?.try_clone()?;
+        let source = self.parents.get(&source_path.0)?;
+        let target = self.parents.get(&target_path.0)?;
         let concerned = if source_path.0 == target_path.0 {
             vec![target_path.0.clone()]
         } else {
@@ -607,7 +622,7 @@ impl Undo {
     ) -> Result<(), TreeError> {
         match self {
             Self::Put { parent, name, staged, over, ours } => {
-                let (folder, own) = (parents.get(parent)?, &staging.staged);
+                let (folder, own) = (&*parents.get(parent)?, &staging.staged);
                 let path = parent.join(name).map_err(|_| TreeError::NotFound)?;
                 if *over {
                     match own.exchange(staged.as_str(), folder, name) {
@@ -640,24 +655,30 @@ impl Undo {
                 restore_name(
                     &staging.removed,
                     kept,
-                    (parents.get(parent)?, name),
+                    (&*parents.get(parent)?, name),
                     &path,
                     quarantine,
                 )
             }
             Self::Move { from, to, kept } => {
-                let source = parents.get(&from.0)?.try_clone()?;
+                let source = parents.get(&from.0)?;
                 let target = parents.get(&to.0)?;
                 let moved = target.move_new(&to.1, &source, &from.1);
                 let Some(kept) = kept else { return moved };
                 let path = to.0.join(&to.1).map_err(|_| TreeError::NotFound)?;
-                restore_name(&staging.removed, kept, (target, &to.1), &path, quarantine)?;
+                restore_name(&staging.removed, kept, (&target, &to.1), &path, quarantine)?;
                 moved
             }
             Self::Hold { parent, name, staged } => {
                 let path = parent.join(name).map_err(|_| TreeError::NotFound)?;
                 let own = &staging.staged;
-                restore_name(own, staged.as_str(), (parents.get(parent)?, name), &path, quarantine)
+                restore_name(
+                    own,
+                    staged.as_str(),
+                    (&*parents.get(parent)?, name),
+                    &path,
+                    quarantine,
+                )
             }
             Self::Nothing => Ok(()),
         }

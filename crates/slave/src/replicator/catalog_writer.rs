@@ -331,6 +331,8 @@ impl WriterLoop {
                         last = Some((folder.clone(), self.scanner.open_for_refresh(&folder)?));
                     }
                     if let Some((_, Some(opened))) = &last {
+                        // One transaction for all names.
+                        self.scanner.store.begin()?;
                         self.scanner.refresh_in(opened, &folder, &name)?;
                     }
                 }

@@ -150,11 +150,15 @@ impl CatalogStore {
         Ok(())
     }
 
-    /// Runs queries that see the same state of the database. They write nothing.
+    /// Runs queries in one transaction, so that they see the same state of the database, and take
+    /// its locks once. They write nothing.
     pub(crate) fn ask_together<T>(
         &self,
         queries: impl FnOnce(&Self) -> Result<T, CatalogError>,
     ) -> Result<T, CatalogError> {
+        if !self.database.is_autocommit() {
+            return queries(self);
+        }
         self.run("BEGIN", Values::default())?;
         let answer = queries(self);
         self.rollback()?;

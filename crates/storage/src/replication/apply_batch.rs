@@ -27,6 +27,8 @@ struct BatchResult {
     lost: Vec<MissingContent>,
     /// Changes whose staged content is not needed any more.
     used: Vec<ChangeId>,
+    /// Staged files that were published, so that they are not in the staging folder any more.
+    published: HashSet<StagedName>,
     /// Entries with a local mode that is not decided.
     chmods: Vec<(TreePath, Meta)>,
     /// Contents that the disk refuses.
@@ -41,6 +43,7 @@ impl BatchResult {
         self.failed.append(&mut other.failed);
         self.lost.append(&mut other.lost);
         self.used.append(&mut other.used);
+        self.published.extend(other.published);
         self.chmods.append(&mut other.chmods);
         self.refused.puts.append(&mut other.refused.puts);
         self.refused.lost.append(&mut other.refused.lost);
@@ -131,7 +134,7 @@ impl ReplicaDriver {
         }
         self.local_changes.add_edited(out.chmods);
         self.local_changes.rescan(out.rescans);
-        self.discard_committed_staged(changes);
+        self.discard_committed_staged(changes, &out.published);
         // This event comes first, because refused contents are not fetched.
         events.extend(unapplied::refusals(store, &out.refused.puts)?);
         events.push_back(Event::Applied { lacks: out.missing, failed: out.failed });
@@ -140,7 +143,11 @@ impl ReplicaDriver {
     }
 
     /// Discards staged content of changes that were committed through another slave or connection.
-    fn discard_committed_staged(&self, changes: &[CommittedEntry]) {
+    fn discard_committed_staged(
+        &self,
+        changes: &[CommittedEntry],
+        published: &HashSet<StagedName>,
+    ) {
         // Content that this process needs is discarded with its change.
         let made: HashSet<ChangeId> = changes
             .iter()
@@ -148,6 +155,11 @@ impl ReplicaDriver {
             .filter(|id| !self.staged.contains_key(id))
             .collect();
         for name in self.uploads.names_of(&made) {
+            // Another connection may be sending the same upload again.
+            if published.contains(&name.sealed()) && !self.staging.contains(&name.unsealed()) {
+                self.uploads.end(&name);
+                continue;
+            }
             self.staging.discard(&name.sealed());
             // A file that a connection still writes is locked.
             if self.staging.reopen(&name).is_ok() {
@@ -417,10 +429,13 @@ impl Batch<'_, '_> {
             return Ok(self.store.settle_entry(path, entry, Some(&meta))?);
         }
         if let Some(staged) = staged {
-            self.disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
+            if unknown {
+                self.disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
+            }
             let meta = self.disk.put(path, entry.mode, staged)?;
             self.store.settle_entry(path, entry, Some(&meta))?;
             self.out.used.push(id);
+            self.out.published.insert(staged.clone());
             return Ok(());
         }
         if self.context.is_sole {

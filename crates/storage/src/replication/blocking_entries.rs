@@ -4,6 +4,8 @@
 //! The check comes right before the change is proposed. It changes nothing. In a cluster only
 //! entries that are not served block a change, because other slaves do not have the rest.
 
+use std::collections::HashMap;
+
 use crate::{CatalogError, CatalogRow, CatalogStore, SkipReason, changes_unavailable_at};
 use relais_proto::{Change, ErrorCode, Kind, Refusal, TreePath};
 use relais_tree::{EntryInfo, Folder, MetaKind, TreeError};
@@ -24,6 +26,8 @@ pub(super) struct BlockingEntries<'a> {
     root: &'a Folder,
     store: &'a CatalogStore,
     parents: FolderCache<'a>,
+    /// Rows that this batch has asked for.
+    rows: HashMap<TreePath, Option<CatalogRow>>,
 }
 
 /// The inner result is the refusal.
@@ -63,7 +67,20 @@ pub(super) fn is_unserved(path: &TreePath, survey: &EntryInfo) -> Option<Refusal
 
 impl<'a> BlockingEntries<'a> {
     pub fn new(root: &'a Folder, store: &'a CatalogStore) -> Self {
-        Self { root, store, parents: FolderCache::new(root) }
+        Self { root, store, parents: FolderCache::new(root), rows: HashMap::new() }
+    }
+
+    /// Returns the row of a path, which does not change while a batch is checked.
+    ///
+    /// # Errors
+    /// The catalogue cannot be read.
+    pub fn row(&mut self, path: &TreePath) -> Result<Option<CatalogRow>, CatalogError> {
+        if let Some(row) = self.rows.get(path) {
+            return Ok(row.clone());
+        }
+        let row = self.store.row(path)?;
+        self.rows.insert(path.clone(), row.clone());
+        Ok(row)
     }
 
     /// Returns the refusal of a change that an entry blocks.
@@ -89,12 +106,12 @@ impl<'a> BlockingEntries<'a> {
     ///
     /// `renames` tells whether the change needs a writable folder.
     fn look(&mut self, path: &TreePath, renames: bool) -> Looked<Found> {
-        let (row, skip) = (self.store.row(path)?, self.store.skipped_at(path)?);
+        let (row, skip) = (self.row(path)?, self.store.skipped_at(path)?);
         let Some((parent, name)) = path.split_last() else {
             return Ok(Ok(Found { survey: None, row, skip: None }));
         };
         // The coordinator does not know a file that has no number yet.
-        if let Some(above) = self.store.row(&parent)?
+        if let Some(above) = self.row(&parent)?
             && above.entry.kind == Kind::File
             && above.entry.version.is_none()
         {

@@ -54,10 +54,9 @@ impl<'a> DiskTransaction<'a> {
     /// Returns the metadata at a path; `None` if nothing is there or a folder above is missing.
     ///
     /// A mount at or above the path is an error, because it may hide an entry.
-    pub fn stat(&self, path: &TreePath) -> Result<Option<Meta>, ApplyError> {
+    pub fn stat(&mut self, path: &TreePath) -> Result<Option<Meta>, ApplyError> {
         let Some((parent, name)) = path.split_last() else { return Ok(None) };
-        let looked =
-            self.root.open_folder(&parent).and_then(|parent| parent.survey(name.as_bytes()));
+        let looked = self.parents.get(&parent).and_then(|parent| parent.survey(name.as_bytes()));
         match looked {
             Ok(survey) if survey.mount_point => Err(ApplyError::at(path)(MOUNTED)),
             Ok(survey) => Ok(Some(survey.meta)),
@@ -69,6 +68,9 @@ impl<'a> DiskTransaction<'a> {
 
     /// Creates the folder at a path and those above it, each with its mode in the tree.
     pub fn ensure_folder(&mut self, path: &TreePath) -> Result<(), ApplyError> {
+        if self.parents.has(path) {
+            return Ok(());
+        }
         let row = self.store.row(path)?.filter(|row| row.entry.kind == Kind::Folder);
         // A folder that is not in the tree yet stays private until it is.
         let mode = row.map_or(Mode::new(0o700), |row| row.entry.mode);
@@ -90,6 +92,7 @@ impl<'a> DiskTransaction<'a> {
                 if self.stat(path)?.is_some_and(|there| there.kind == MetaKind::Folder) {
                     return self.root.open_folder(path).map(drop).map_err(ApplyError::at(path));
                 }
+                self.parents.clear();
                 self.quarantine.take(path, DISPLACED).map_err(ApplyError::at(path))?;
                 folder
                     .make_folder_as(name, mode.with_owner_access(Kind::Folder))
@@ -143,6 +146,7 @@ impl<'a> DiskTransaction<'a> {
             Some(meta) if self.is_known(path, &meta, row, retained)? => Ok(true),
             Some(meta) => {
                 debug!("{path} is {meta:?}; the catalogue has {row:?} and retains {retained:?}");
+                self.parents.clear();
                 self.quarantine.take(path, DISPLACED).map_err(ApplyError::at(path))?;
                 Ok(false)
             }
@@ -197,7 +201,7 @@ impl<'a> DiskTransaction<'a> {
     /// Sets attributes at a path and returns the new metadata, if an entry is there. If the disk
     /// refuses them, the tree has them all the same.
     pub fn set_attributes(
-        &self,
+        &mut self,
         path: &TreePath,
         attributes: &Attributes,
     ) -> Result<Option<Meta>, ApplyError> {

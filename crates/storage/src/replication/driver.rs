@@ -36,7 +36,7 @@ use crate::staging::{StagedName, Staging};
 use crate::upload_table::UploadTable;
 
 /// Interval of the replica's tick.
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 
 /// What a driver needs.
 #[allow(missing_docs, reason = "the fields' names and types say everything")]
@@ -116,6 +116,7 @@ impl ReplicaDriver {
             is_sole,
             started: Instant::now(),
             last_tick: Instant::now(),
+            next_retry: Instant::now(),
             link: None,
             cluster: None,
             link_announced: false,
@@ -282,17 +283,35 @@ impl ReplicaDriver {
                 self.quarantine_change(id, &why.to_string(), store, events)?
             }
             Action::Reply { session, id, answer } => {
-                let answer = match answer {
-                    replica::ProposalResult::Done { version, copies } => {
-                        self.receipt_for(session, id, version, copies, store)?
-                    }
-                    replica::ProposalResult::TooFewCopies { version, copies } => {
-                        Err(too_few_copies(version, copies))
-                    }
-                    replica::ProposalResult::Refused(refusal) => Err(self.explain_refusal(refusal)),
-                };
-                self.answer(session, answer);
+                let mut all = vec![(session, id, answer)];
+                while let Some(reply) =
+                    next.pop_front_if(|next| matches!(next, Action::Reply { .. }))
+                    && let Action::Reply { session, id, answer } = reply
+                {
+                    all.push((session, id, answer));
+                }
+                store.ask_together(|store| self.reply_all(all, store))?;
             }
+        }
+        Ok(())
+    }
+
+    fn reply_all(
+        &mut self,
+        all: Vec<(replica::SessionId, ChangeId, replica::ProposalResult)>,
+        store: &CatalogStore,
+    ) -> Result<(), CatalogError> {
+        for (session, id, answer) in all {
+            let answer = match answer {
+                replica::ProposalResult::Done { version, copies } => {
+                    self.receipt_for(session, id, version, copies, store)?
+                }
+                replica::ProposalResult::TooFewCopies { version, copies } => {
+                    Err(too_few_copies(version, copies))
+                }
+                replica::ProposalResult::Refused(refusal) => Err(self.explain_refusal(refusal)),
+            };
+            self.answer(session, answer);
         }
         Ok(())
     }

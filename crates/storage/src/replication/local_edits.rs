@@ -624,7 +624,7 @@ impl ReplicaDriver {
                 }
                 // The mode of the tree is restored on the disk.
                 (LocalChangeKind::Mode { .. }, Some(row)) if row.here => {
-                    let disk = self.disk_transaction(store);
+                    let mut disk = self.disk_transaction(store);
                     match disk.set_attributes(&path, &Attributes::mode(row.entry.mode)) {
                         Err(ApplyError::Catalog(e)) => return Err(e),
                         Err(e) => warn!("cannot restore the mode of {path}: {e}"),

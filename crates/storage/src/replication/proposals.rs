@@ -71,6 +71,8 @@ impl ReplicaDriver {
     ) -> Result<(), CatalogError> {
         let mut paused = BTreeSet::new();
         let full = rustix::fs::fstatvfs(&self.root).is_ok_and(|disk| is_full(&disk));
+        let root = self.root.try_clone()?;
+        let mut blocking = BlockingEntries::new(&root, store);
         for held in waiting {
             // Changes of one session are made in their order.
             if paused.contains(&held.channel) {
@@ -94,8 +96,8 @@ impl ReplicaDriver {
                 }
                 None if unsynced.is_some() => unsynced,
                 None if self.is_sole => {
-                    events.extend(self.propose_folders_of(&proposal.change, store)?);
-                    let blocked = BlockingEntries::new(&self.root, store).of(&proposal.change)?;
+                    events.extend(self.propose_folders_of(&proposal.change, &mut blocking)?);
+                    let blocked = blocking.of(&proposal.change)?;
                     if blocked.as_ref().is_some_and(|refusal| refusal.retry_after > 0)
                         && since.elapsed() < HOLD
                     {
@@ -247,7 +249,7 @@ impl ReplicaDriver {
     fn propose_folders_of(
         &mut self,
         change: &Change,
-        store: &CatalogStore,
+        known: &mut BlockingEntries<'_>,
     ) -> Result<Vec<Event>, CatalogError> {
         let paths = match change {
             Change::Move { from, to } => vec![from, to],
@@ -262,7 +264,7 @@ impl ReplicaDriver {
             let mut new = Vec::new();
             let mut at = Some(path.clone());
             while let Some(path) = at.filter(|path| !path.is_root()) {
-                let row = store.row(&path)?;
+                let row = known.row(&path)?;
                 if row.as_ref().is_some_and(|row| row.entry.version.is_some()) {
                     break;
                 }

@@ -225,7 +225,7 @@ fn handle_divergent(
         (_, None) => {}
     }
     let lies =
-        |disk: &DiskTransaction<'_>, retained: &RetainedContent| -> Result<bool, ApplyError> {
+        |disk: &mut DiskTransaction<'_>, retained: &RetainedContent| -> Result<bool, ApplyError> {
             Ok(disk.stat(path)?.is_some_and(|meta| retained.matches_except_ctime(&meta)))
         };
     let same = |retained: &RetainedContent| {

@@ -1,6 +1,7 @@
 //! Retries unapplied paths: after a growing pause, at the start, and on the order of an operator.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
 
 use crate::{CatalogError, CatalogStore, Scanner, StagedName, UnappliedPath};
 use log::{info, warn};
@@ -12,6 +13,7 @@ use relais_tree::Folder;
 use super::apply_batch::{check_not_source, remove_leftover};
 use super::apply_error::ApplyError;
 use super::disk_transaction::DiskTransaction;
+use super::driver::TICK;
 use super::publish::publish_one;
 use super::state::{ReplicaDriver, roll_back_catalog};
 use super::unapplied;
@@ -49,9 +51,11 @@ impl ReplicaDriver {
             self.staging.discard(&name);
         }
         // The master first repeats a batch that a crash interrupted.
-        if !self.link_announced || !self.replica.is_caught_up() {
+        if !self.link_announced || !self.replica.is_caught_up() || Instant::now() < self.next_retry
+        {
             return Ok(());
         }
+        self.next_retry = Instant::now() + TICK;
         let store = &scanner.store;
         let due = store.due_unapplied(MOST_RETRIES)?;
         if due.is_empty() {

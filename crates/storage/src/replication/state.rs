@@ -53,6 +53,8 @@ pub struct ReplicaDriver {
     pub(super) is_sole: bool,
     pub(super) started: Instant,
     pub(super) last_tick: Instant,
+    /// Time of the next look for unapplied changes that are due.
+    pub(super) next_retry: Instant,
     /// Number of the present link.
     pub(super) link: Option<u64>,
     /// The cluster of the last link.
