@@ -170,30 +170,26 @@ impl Applier<'_, '_> {
         let mut out = None;
         let mut over = false;
         for attempt in 1.. {
-            let there = match folder.stat_part(name.as_bytes()) {
-                Ok(meta) => Some(meta.kind),
-                Err(TreeError::NotFound) => None,
+            match own.move_new(staged.as_str(), &folder, &name) {
+                Ok(()) => break,
+                Err(TreeError::Taken) if attempt < MOST_ATTEMPTS => {}
+                Err(TreeError::Taken) => return Err(TreeError::Changing),
                 Err(e) => return Err(e),
-            };
-            match there {
-                None => match own.move_new(staged.as_str(), &folder, &name) {
-                    Ok(()) => break,
-                    Err(TreeError::Taken) if attempt < MOST_ATTEMPTS => {}
-                    Err(TreeError::Taken) => return Err(TreeError::Changing),
-                    Err(e) => return Err(e),
-                },
-                Some(MetaKind::File) => match own.exchange(staged.as_str(), &folder, &name) {
-                    Ok(()) => {
-                        over = true;
-                        break;
+            }
+            match folder.stat_part(name.as_bytes()) {
+                Ok(meta) if meta.kind == MetaKind::File => {
+                    match own.exchange(staged.as_str(), &folder, &name) {
+                        Ok(()) => {
+                            over = true;
+                            break;
+                        }
+                        Err(TreeError::NotFound) => {}
+                        Err(e) => return Err(e),
                     }
-                    Err(TreeError::NotFound) if attempt < MOST_ATTEMPTS => {}
-                    Err(e) => return Err(e),
-                },
-                Some(_) if attempt < MOST_ATTEMPTS => {
-                    self.quarantine_entry(&folder, &name, path)?;
                 }
-                Some(_) => return Err(TreeError::IsFolder),
+                Ok(_) => self.quarantine_entry(&folder, &name, path)?,
+                Err(TreeError::NotFound) => {}
+                Err(e) => return Err(e),
             }
         }
         if over {

@@ -1,33 +1,53 @@
 //! Runs blocking disk operations in parallel, so that the file system can combine their syncs.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Most threads that wait for the disk at the same time.
 const THREADS: usize = 16;
 
-/// Runs `work` on each of `items` in parallel. The results have the order of the items.
+/// Time of one operation from which on it pays to run the others at the same time.
+const SLOW: Duration = Duration::from_micros(100);
+
+/// Whether the fastest operation of the last call was slow. On a fast disk or in memory starting
+/// threads would take longer than the work.
+static DISK_IS_SLOW: AtomicBool = AtomicBool::new(true);
+
+/// Runs `work` on each of `items`, in parallel if it waits for the disk. The results have the order
+/// of the items.
 pub fn parallel_map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    if items.len() <= 1 {
-        return items.iter().map(work).collect();
-    }
     let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(items.len())));
-    let run = || {
-        while let Some((at, item)) = take(&next, items) {
-            let result = work(item);
-            results.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
-        }
+    let run_one = || {
+        let (at, item) = take(&next, items)?;
+        let begun = Instant::now();
+        let result = work(item);
+        results.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
+        Some(begun.elapsed())
     };
+    let mut fastest = Duration::MAX;
+    while items.len() == 1 || !DISK_IS_SLOW.load(Ordering::Relaxed) {
+        let Some(took) = run_one() else { break };
+        fastest = fastest.min(took);
+        DISK_IS_SLOW.store(took > SLOW, Ordering::Relaxed);
+    }
     std::thread::scope(|scope| {
         // This thread works too. If the system has no more threads, it does all the work.
-        for _ in 1..items.len().min(THREADS) {
+        let rest = items.len().saturating_sub(next.load(Ordering::Relaxed));
+        for _ in 1..rest.min(THREADS) {
+            let run = || while run_one().is_some() {};
             if std::thread::Builder::new().name("sync".to_owned()).spawn_scoped(scope, run).is_err()
             {
                 break;
             }
         }
-        run();
+        while let Some(took) = run_one() {
+            fastest = fastest.min(took);
+        }
     });
+    if !items.is_empty() {
+        DISK_IS_SLOW.store(fastest > SLOW, Ordering::Relaxed);
+    }
     let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     results.sort_unstable_by_key(|(at, _)| *at);
     results.into_iter().map(|(_, result)| result).collect()
