@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use relais_proto::{ChangeId, ErrorCode, FrameType, PutRequest};
 
-use super::{frames, is_tcp, journal_of, open, processes};
+use super::{frames, is_tcp, journal_of, journal_writer, open, processes};
 use crate::harness::{Call, RawClient, Standalone, Strace, bound, put, upload, wait_unstaged};
 
 const FILES: usize = 2000;
@@ -67,12 +67,14 @@ fn all_there(slave: &Standalone) {
     wait_unstaged(&slave.root);
 }
 
+/// Each sync takes 2 ms, as on a disk, so that the changes of a sync's time share the next one.
+const SLOW_SYNCS: &str = "inject=fsync,fdatasync:delay_exit=2000";
 const CALLS: &str = "trace=fsync,fdatasync,rename,renameat,renameat2,write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg,sendmmsg";
 
 #[test]
 fn pipelined_puts_share_a_journal_sync_before_their_answers() {
     let slave = Standalone::start(&["--workers", "1"], &[]);
-    let strace = Strace::attach(&processes(&slave), &["-e", CALLS]);
+    let strace = Strace::attach(&processes(&slave), &["-e", CALLS, "-e", SLOW_SYNCS]);
     let ids = put_all(&slave);
     let calls = strace.end();
     all_there(&slave);
@@ -169,7 +171,7 @@ fn puts_of_eight_sessions_share_a_journal_sync() {
     let slave = Standalone::start(&["--workers", "2"], &[]);
     let on = journal_of(&slave);
     let strace = Strace::attach(
-        &processes(&slave),
+        &[journal_writer(&slave)],
         &["-e", "trace=fdatasync,fsync", "-P", on.to_str().unwrap()],
     );
     std::thread::scope(|scope| {
@@ -199,8 +201,8 @@ fn a_folder_of_2000_files_is_put_in_few_batches() {
     }
     let on = journal_of(&slave);
     let strace = Strace::attach(
-        &processes(&slave),
-        &["-e", "trace=fdatasync,fsync", "-P", on.to_str().unwrap()],
+        &[journal_writer(&slave)],
+        &["-e", "trace=fdatasync,fsync", "-P", on.to_str().unwrap(), "-e", SLOW_SYNCS],
     );
     client.command("put -r many").ok();
     let syncs = strace.end().len();

@@ -100,6 +100,19 @@ fn processes(slave: &Standalone) -> Vec<Pid> {
     children(slave.program.pid())
 }
 
+/// Returns the process of a standalone slave that writes its journal.
+#[track_caller]
+fn journal_writer(slave: &Standalone) -> Pid {
+    let writes = |pid: &Pid| {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+        let mut names = threads
+            .flatten()
+            .filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+        names.any(|name| name.trim() == "order").then_some(*pid)
+    };
+    eventually(SOON, "the journal's writer", || processes(slave).iter().find_map(writes))
+}
+
 /// Returns the path of a standalone slave's journal.
 #[track_caller]
 fn journal_of(slave: &Standalone) -> PathBuf {
