@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use relais_proto::{Digest, Entry, ErrorCode, FileTime, Kind, Lsn, Metrics, Mode, ServerRole};
 use serde::{Serialize, Serializer};
 
-use crate::Failure;
+use crate::{Failure, Result};
 
 /// A file that was transferred completely.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -246,25 +246,20 @@ pub struct ServerStatus {
     pub number: String,
     #[serde(flatten, serialize_with = "as_fields")]
     pub metrics: Metrics,
-    pub skipped: SkippedCounts,
+    /// The names that the slave does not serve, by reason.
+    #[serde(serialize_with = "as_map")]
+    pub skipped: [(&'static str, u64); 6],
     /// Sandbox measures of the workers.
     pub confined: Vec<&'static str>,
     pub last_error: Option<String>,
 }
 
-fn as_fields<S: Serializer>(metrics: &Metrics, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(metrics.fields())
+fn as_fields<S: Serializer>(metrics: &Metrics, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(metrics.fields())
 }
 
-/// The names that a slave does not serve, by reason.
-#[derive(Debug, Serialize)]
-pub struct SkippedCounts {
-    pub total: u64,
-    pub links: u64,
-    pub special: u64,
-    pub mounts: u64,
-    pub names: u64,
-    pub unreadable: u64,
+fn as_map<S: Serializer>(counts: &[(&'static str, u64)], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(counts.iter().copied())
 }
 
 /// What a command achieved.
@@ -326,6 +321,11 @@ impl CommandOutcome {
             _ => None,
         }
     }
+}
+
+/// Returns the failure of a command, or the one that sums up its failed names.
+pub fn failure_of(result: &Result<CommandOutcome>) -> Option<Failure> {
+    result.as_ref().map_or_else(|failure| Some(failure.clone()), CommandOutcome::failure)
 }
 
 /// Sums up failed names: an interruption comes first, then what can be resumed.

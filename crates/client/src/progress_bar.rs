@@ -22,9 +22,6 @@ const NARROW: &str = "{wide_msg} {percent:>3}% {bytes_per_sec} {eta}";
 const BAR_DELAY: Duration = Duration::from_millis(300);
 /// Shortest and longest name before the bar, in characters.
 const NAME: (usize, usize) = (10, 30);
-/// Columns of a terminal that reports no width.
-const DEFAULT_COLUMNS: usize = 80;
-
 /// Columns of the label of several files beside the name, for up to a million files.
 const COUNTS: usize = "999999/999999 files ".len();
 
@@ -140,9 +137,7 @@ struct BarLayout {
 impl BarLayout {
     /// Returns the layout for standard error. The label has `extra` columns beside the name.
     fn of_terminal(extra: usize) -> Self {
-        let columns = rustix::termios::tcgetwinsize(std::io::stderr())
-            .map_or(0, |size| usize::from(size.ws_col));
-        Self::new(if columns == 0 { DEFAULT_COLUMNS } else { columns }, extra)
+        Self::new(usize::from(console::Term::stderr().size().1), extra)
     }
 
     fn new(columns: usize, extra: usize) -> Self {

@@ -74,7 +74,7 @@ pub fn resume_all(shell: &mut Shell) -> u8 {
         say!(shell.notices, ".log, line {}: ignored: {}", bad.number, bad.why);
     }
     // Another cluster may have other files under the same names.
-    let origin = shell.session.origin().cloned();
+    let origin = shell.session.origin.clone();
     let (trees, files): (Vec<_>, Vec<_>) = contents
         .entries
         .into_iter()

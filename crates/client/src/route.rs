@@ -44,6 +44,16 @@ impl Route {
         slaves
     }
 
+    /// Returns the route to these holders: at the addresses that they named, else at known ones.
+    pub fn to_holders(&self, holders: &[&Endpoint]) -> Self {
+        let slaves = holders.iter().map(|holder| {
+            let named = usable(&holder.addrs);
+            let addrs = if named.is_empty() { self.addresses_of(holder.id) } else { named };
+            Endpoint { id: holder.id, addrs }
+        });
+        Self { slaves: slaves.collect(), ..self.clone() }
+    }
+
     /// Returns the usable addresses of a slave.
     pub fn addresses_of(&self, slave: SlaveId) -> Vec<SocketAddr> {
         let known = self.slaves.iter().find(|known| known.id == slave);

@@ -51,10 +51,11 @@ pub fn run(config: Config, interrupt: Interrupt) -> u8 {
     let Settings { host, user, .. } = &config.session;
     let saved =
         StateFolder::for_user().map(|folder| SavedState::new(folder, host, user, notices.clone()));
+    let mut session = Session::new(config.session, interrupt.clone(), notices.clone());
+    session.saved = saved;
     let stdout = Box::new(std::io::BufWriter::new(std::io::stdout()));
     let mut shell = Shell {
-        session: Session::new(config.session, interrupt.clone(), notices.clone())
-            .with_saved_state(saved),
+        session,
         output: Output::new(stdout, notices.clone(), config.json, screen()),
         local,
         cwd: TreePath::root(),
@@ -83,16 +84,10 @@ pub fn run(config: Config, interrupt: Interrupt) -> u8 {
 
 /// Describes standard output.
 fn screen() -> Screen {
-    let stdout = std::io::stdout();
-    if !stdout.is_terminal() {
-        return Screen::default();
-    }
-    let width = rustix::termios::tcgetwinsize(&stdout).map_or(80, |size| usize::from(size.ws_col));
-    let plain = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    let terminal = console::Term::stdout();
     Screen {
-        width: Some(if width == 0 { 80 } else { width }),
-        colours: !plain("NO_COLOR") && !dumb,
+        width: terminal.is_term().then(|| usize::from(terminal.size().1)),
+        colours: terminal.features().colors_supported(),
     }
 }
 
@@ -127,7 +122,7 @@ fn run_lines(
 fn run_line(shell: &mut Shell, line: &str) -> CommandStatus {
     let call = ParsedCommand::parse(line);
     if !call.is_local()
-        && !shell.session.has_connected()
+        && shell.session.origin.is_none()
         && let Err(status) = connect(shell, &call.name)
     {
         return status;

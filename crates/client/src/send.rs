@@ -30,7 +30,7 @@ use crate::notices::Notices;
 use crate::origin::{Origin, host_key};
 use crate::outcome::{StoredFile, TransferredFile};
 use crate::progress_bar::TransferBar;
-use crate::session::{CurrentSlave, new_id};
+use crate::session::{ObservedState, new_id};
 use crate::shell::{Shell, with_path};
 use crate::transfer_log::{
     LogHandle, TransferEntry, TransferTask, UploadRecord, lock_name, read_log,
@@ -149,7 +149,7 @@ pub fn holder(shell: &Shell, wanted: impl Fn(&TransferEntry) -> bool) -> Option<
     if !shell.resume {
         return None;
     }
-    let host = host_key(shell.session.host());
+    let host = host_key(&shell.session.settings.host);
     // Errors of the `.log` are reported when an entry is written or resumed.
     let entries = read_log(shell.local.home()).ok()?.entries;
     entries.iter().filter(|entry| entry.origin.host == host && wanted(entry)).find_map(|entry| {
@@ -224,7 +224,6 @@ pub fn send_locked(
     }
     drop(lock);
     let stored = result.map_err(|error| upload_failure(shell, error, job, handle.is_some()))?;
-    shell.session.record_lsn(stored.version);
     Ok(sent(job, begun, &stored, resumed_from))
 }
 
@@ -294,7 +293,6 @@ pub fn send_stream(
         }
         error => upload_failure(shell, error, &job, false),
     })?;
-    shell.session.record_lsn(stored.version);
     Ok(sent(&job, begun, &stored, Some(0)))
 }
 
@@ -388,7 +386,7 @@ struct UploadProgress<'a> {
     name: String,
     notices: Notices,
     interrupt: Interrupt,
-    current_slave: CurrentSlave,
+    observed: ObservedState,
     /// None if the `.log` cannot be used or the upload cannot be resumed; the user was told.
     line: Option<(&'a mut LogHandle, UploadRecord)>,
     /// Time of the last note of the number of bytes sent.
@@ -404,7 +402,7 @@ impl UploadProgress<'_> {
             name: remote.to_string(),
             notices: shell.notices.clone(),
             interrupt: shell.interrupt.clone(),
-            current_slave: shell.session.current_slave(),
+            observed: shell.session.observed.clone(),
             line: None,
             noted: Instant::now(),
             resumed_from: None,
@@ -416,7 +414,7 @@ impl UploadProgress<'_> {
     fn note(&mut self, current: Expect) {
         let Some((handle, upload)) = &mut self.line else { return };
         let before = *upload;
-        upload.slave = self.current_slave.slave();
+        upload.slave = self.observed.slave();
         if upload.expect == Expect::Any {
             upload.expect = current;
         }

@@ -64,10 +64,7 @@ impl Shell {
     /// # Errors
     /// No server was connected yet.
     pub fn origin(&self) -> Result<Origin> {
-        self.session
-            .origin()
-            .cloned()
-            .ok_or_else(|| failure!(Unreachable, "no server is connected"))
+        self.session.origin.clone().ok_or_else(|| failure!(Unreachable, "no server is connected"))
     }
 
     /// As [`Self::origin`], and connects first if needed.

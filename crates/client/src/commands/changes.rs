@@ -132,26 +132,21 @@ fn expected(args: &Args) -> Result<Expect> {
 
 /// Makes a folder and its missing parents; returns none if it exists already.
 fn with_parents(shell: &mut Shell, path: &TreePath) -> Result<Option<Lsn>> {
-    let mut missing = vec![path.clone()];
-    let mut made = None;
+    let make = |shell: &mut Shell| match shell.session.make_folder(path) {
+        // The folder existed or was made meanwhile. A file at the path is another error.
+        Err(failure) if failure.code == ErrorCode::Exists => Ok(None),
+        made => made.map(Some),
+    };
     // Mostly only the last folder is missing, so parents are tried on demand; a path has an end.
-    while let Some(next) = missing.last().cloned() {
-        let parent = next.split_last().map(|(parent, _)| parent).filter(|parent| !parent.is_root());
-        match (shell.session.make_folder(&next), parent) {
-            (Ok(version), _) => made = Some(version),
-            // The folder existed or was made meanwhile. A file at the path is another error.
-            (Err(failure), _) if failure.code == ErrorCode::Exists => {}
-            (Err(failure), Some(parent))
-                if failure.code == ErrorCode::NotFound && !missing.contains(&parent) =>
-            {
-                missing.push(parent);
-                continue;
-            }
-            (Err(failure), _) => return Err(failure),
+    match (make(shell), path.split_last()) {
+        (Err(failure), Some((parent, _)))
+            if failure.code == ErrorCode::NotFound && !parent.is_root() =>
+        {
+            let made = with_parents(shell, &parent)?;
+            Ok(make(shell)?.or(made))
         }
-        missing.pop();
+        (made, _) => made,
     }
-    Ok(made)
 }
 
 /// Changes each name; a failure does not stop the others. A change may not be needed.
@@ -160,16 +155,12 @@ fn each(
     names: &[String],
     change: each_name::EachName<'_, Option<Lsn>>,
 ) -> Result<CommandOutcome> {
-    if let [name] = names {
-        let version = change(shell, name)?;
-        return Ok(CommandOutcome::Changes { version, failed: None });
-    }
     let mut version = None;
     let failed = each_name::each(shell, names, &resolved, &mut |shell, name| {
         version = change(shell, name)?.or(version);
         Ok(())
     })?;
-    Ok(CommandOutcome::Changes { version, failed: Some(failed) })
+    Ok(CommandOutcome::Changes { version, failed: (names.len() > 1).then_some(failed) })
 }
 
 #[cfg(test)]

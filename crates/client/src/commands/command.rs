@@ -125,11 +125,6 @@ impl Args {
         }
     }
 
-    /// Returns the arguments of a command that parses its words itself.
-    pub fn verbatim(names: Vec<String>) -> Self {
-        Self { names, options: Vec::new() }
-    }
-
     /// Returns what `--if-version V` demands of the entry; anything without the option.
     ///
     /// # Errors

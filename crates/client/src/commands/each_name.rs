@@ -18,7 +18,7 @@ pub type RemoteOf<'a> = &'a dyn Fn(&Shell, &str) -> Option<String>;
 /// Runs `one` on each name. A failure does not stop the others; an interruption does.
 ///
 /// # Errors
-/// Standard output was closed.
+/// The only name fails, or standard output was closed.
 pub fn each(
     shell: &mut Shell,
     names: &[String],
@@ -28,7 +28,7 @@ pub fn each(
     let mut failed = Vec::new();
     for name in names {
         let Err(failure) = one(shell, name) else { continue };
-        if shell.output.is_broken() {
+        if names.len() == 1 || shell.output.is_broken() {
             return Err(failure);
         }
         shell.output.failed(&failure);
@@ -45,7 +45,7 @@ pub fn each(
 /// Transfers each file.
 ///
 /// # Errors
-/// The only file fails, or standard output was closed.
+/// As [`each`].
 pub fn files(
     shell: &mut Shell,
     names: &[String],
@@ -55,20 +55,18 @@ pub fn files(
     if let [name] = names {
         return one(shell, name).map(CommandOutcome::File);
     }
-    let (begun, mut several) = (Instant::now(), BatchSummary::default());
-    several.failed = each(shell, names, remote_of, &mut |shell, name| {
-        let file = one(shell, name)?;
-        several.add(&file);
-        shell.output.file(&file)
-    })?;
-    several.time = begun.elapsed();
-    Ok(CommandOutcome::Batch(several))
+    folders(shell, names, remote_of, &mut |shell, name| {
+        let (file, mut summary) = (one(shell, name)?, BatchSummary::default());
+        summary.add(&file);
+        shell.output.file(&file)?;
+        Ok(summary)
+    })
 }
 
-/// Copies each folder.
+/// Copies each folder, or what else makes a summary.
 ///
 /// # Errors
-/// The only folder fails, or standard output was closed.
+/// As [`each`].
 pub fn folders(
     shell: &mut Shell,
     names: &[String],
@@ -76,14 +74,10 @@ pub fn folders(
     one: EachName<'_, BatchSummary>,
 ) -> Result<CommandOutcome> {
     let (begun, mut several) = (Instant::now(), BatchSummary::default());
-    let mut copy = |shell: &mut Shell, name: &str| {
+    let failed = each(shell, names, remote_of, &mut |shell, name| {
         several.merge(one(shell, name)?);
         Ok(())
-    };
-    let failed = match names {
-        [name] => copy(shell, name).map(|()| Vec::new())?,
-        names => each(shell, names, remote_of, &mut copy)?,
-    };
+    })?;
     several.failed.extend(failed);
     several.time = begun.elapsed();
     Ok(CommandOutcome::Batch(several))

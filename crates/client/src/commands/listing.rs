@@ -7,9 +7,9 @@ use std::path::Path;
 use relais_proto::{Endpoint, ErrorCode, FileTime, Mode, TreePath};
 
 use super::command::{ANY, Args, Command, CompletionKind, NameFilter, PLAIN};
-use super::each_name::{self, EachName};
+use super::each_name;
 use crate::local::openable;
-use crate::outcome::{CommandOutcome, EntryContent, ListedEntry, ListedKind};
+use crate::outcome::{CommandOutcome, EntryContent, FailedName, ListedEntry, ListedKind};
 use crate::output::Style;
 use crate::session::Details;
 use crate::shell::Shell;
@@ -74,34 +74,30 @@ fn ls(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
         Some(name) => shell.resolve_remote(name)?,
         None => shell.cwd.clone(),
     };
-    let mut begun = false;
     let output = &mut shell.output;
-    let listed = shell.session.list(&path, &mut |entry| {
-        if !std::mem::replace(&mut begun, true) {
-            output.begin_entries(style)?;
-        }
-        output.entry(entry.into())
-    });
+    let listed = shell.session.list(&path, &mut |entry| output.entry(style, entry.into()));
     match listed {
-        Ok(()) if begun => {}
-        Ok(()) => output.begin_entries(style)?,
-        Err(failure) if failure.code == ErrorCode::NotFolder && !begun => {
-            let entry = shell.session.stat(&path)?.entry;
-            shell.output.begin_entries(style)?;
-            shell.output.entry(entry.into())?;
+        Ok(()) => {}
+        Err(failure) if failure.code == ErrorCode::NotFolder && !output.is_listing() => {
+            output.entry(style, shell.session.stat(&path)?.entry.into())?;
         }
         Err(failure) => return Err(shell.explain(&path, failure)),
     }
-    Ok(CommandOutcome::Entries { failed: Vec::new() })
+    entries(shell, style, Vec::new())
 }
 
 fn lls(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
     let (name, style) = (args.names.first(), style(&args));
     let path = shell.local.resolve(name.map_or("", String::as_str));
-    let entries = read_local(openable(&path)).map_err(|e| Failure::local(openable(&path), &e))?;
+    let found = read_local(openable(&path)).map_err(|e| Failure::local(openable(&path), &e))?;
+    found.into_iter().try_for_each(|shown| shell.output.entry(style, shown))?;
+    entries(shell, style, Vec::new())
+}
+
+/// Ends a listing, which may be empty.
+fn entries(shell: &mut Shell, style: Style, failed: Vec<FailedName>) -> Result<CommandOutcome> {
     shell.output.begin_entries(style)?;
-    entries.into_iter().try_for_each(|shown| shell.output.entry(shown))?;
-    Ok(CommandOutcome::Entries { failed: Vec::new() })
+    Ok(CommandOutcome::Entries { failed })
 }
 
 fn style(args: &Args) -> Style {
@@ -118,9 +114,8 @@ fn stat(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
 
 fn hash(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
     details(shell, &args.names, Style::Digests, |shell, path| {
-        let (details, digest) = shell.session.hash(path)?;
-        let content = Some(EntryContent { digest: Some(digest), holders: None });
-        Ok(ListedEntry { content, ..details.entry.into() })
+        let Details { entry, digest, .. } = shell.session.hash(path)?;
+        Ok(ListedEntry { content: Some(EntryContent { digest, holders: None }), ..entry.into() })
     })
 }
 
@@ -131,25 +126,12 @@ fn details(
     style: Style,
     ask: fn(&mut Shell, &TreePath) -> Result<ListedEntry>,
 ) -> Result<CommandOutcome> {
-    let one: EachName<'_, ListedEntry> = &mut |shell, name| {
-        let path = shell.resolve_remote(name)?;
-        match ask(shell, &path) {
-            Ok(shown) => Ok(ListedEntry { path: Some(path.to_string()), ..shown }),
-            Err(failure) => Err(shell.explain(&path, failure)),
-        }
-    };
-    if let [name] = names {
-        let shown = one(shell, name)?;
-        shell.output.begin_entries(style)?;
-        shell.output.entry(shown)?;
-        return Ok(CommandOutcome::Entries { failed: Vec::new() });
-    }
-    shell.output.begin_entries(style)?;
     let failed = each_name::each(shell, names, &|_, _| None, &mut |shell, name| {
-        let shown = one(shell, name)?;
-        shell.output.entry(shown)
+        let path = shell.resolve_remote(name)?;
+        let shown = ask(shell, &path).map_err(|failure| shell.explain(&path, failure))?;
+        shell.output.entry(style, ListedEntry { path: Some(path.to_string()), ..shown })
     })?;
-    Ok(CommandOutcome::Entries { failed })
+    entries(shell, style, failed)
 }
 
 /// Formats a holder by its first known address, else by its id.

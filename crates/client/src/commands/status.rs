@@ -4,7 +4,7 @@ use super::command::{Args, Command, PLAIN};
 use relais_proto::metric;
 
 use crate::Result;
-use crate::outcome::{CommandOutcome, ServerStatus, SkippedCounts};
+use crate::outcome::{CommandOutcome, ServerStatus};
 use crate::session::StatusReport;
 use crate::shell::Shell;
 
@@ -26,22 +26,22 @@ fn status(shell: &mut Shell, _: Args) -> Result<CommandOutcome> {
     };
     let authority = shell.session.authority().map(|authority| authority.to_string());
     Ok(CommandOutcome::Status(Box::new(ServerStatus {
-        host: shell.session.host().to_string(),
+        host: shell.session.settings.host.to_string(),
         server: server.to_string(),
         role,
         slave: slave.to_string(),
-        cluster: shell.session.origin().map(|origin| origin.cluster.to_string()),
+        cluster: shell.session.origin.as_ref().map(|origin| origin.cluster.to_string()),
         encrypted: authority.is_some(),
         authority,
         number: lsn.to_string(),
-        skipped: SkippedCounts {
-            total: metrics.skipped(),
-            links: metrics.get(metric::SKIPPED_LINKS),
-            special: metrics.get(metric::SKIPPED_SPECIAL),
-            mounts: metrics.get(metric::SKIPPED_MOUNTS),
-            names: metrics.get(metric::SKIPPED_NAMES),
-            unreadable: metrics.get(metric::SKIPPED_UNREADABLE),
-        },
+        skipped: [
+            ("total", metrics.skipped()),
+            ("links", metrics.get(metric::SKIPPED_LINKS)),
+            ("special", metrics.get(metric::SKIPPED_SPECIAL)),
+            ("mounts", metrics.get(metric::SKIPPED_MOUNTS)),
+            ("names", metrics.get(metric::SKIPPED_NAMES)),
+            ("unreadable", metrics.get(metric::SKIPPED_UNREADABLE)),
+        ],
         confined: metrics.confinement().names(),
         metrics,
         last_error: Some(last_error).filter(|error| !error.is_empty()),

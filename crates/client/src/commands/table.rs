@@ -10,7 +10,7 @@ use super::command::{Args, Command, CompletionKind, PLAIN};
 use super::{changes, folders, get, listing, local_command, mirror, patterns, put};
 use super::{status, transfers};
 use crate::interrupt::Activity;
-use crate::outcome::CommandOutcome;
+use crate::outcome::{CommandOutcome, failure_of};
 use crate::output::ContentMode;
 use crate::shell::Shell;
 use crate::{Failure, Result, shell_words};
@@ -95,24 +95,21 @@ pub struct CommandStatus {
 impl ParsedCommand {
     /// Parses a line; [`Self::execute`] reports its errors.
     pub fn parse(line: &str) -> Self {
-        let mut name = line.split_whitespace().next().unwrap_or_default().to_owned();
-        let parsed = match shell_words::local_command(line) {
-            Some(typed) => Ok((&local_command::ESCAPE, vec![typed.to_owned()])),
-            None => shell_words::split(line).and_then(|mut words| {
-                if words.is_empty() {
-                    fail!(Usage, "no command is given");
-                }
-                name = words.remove(0);
-                Ok((find(&name).ok_or_else(|| unknown(&name))?, words))
-            }),
-        };
-        let name = parsed.as_ref().map_or(name, |(command, _)| command.name.to_owned());
-        Self { parsed, name }
+        let parsed = parse(line);
+        let first = line.split_whitespace().next().unwrap_or_default();
+        let command = parsed.as_ref().ok().map(|(command, _)| *command).or_else(|| find(first));
+        let name = command.map_or(first, |command| command.name).to_owned();
+        match &parsed {
+            Ok((_, words)) if asks_for_help(words) => {
+                Self { parsed: Ok((&HELP, vec![name.clone()])), name }
+            }
+            _ => Self { parsed, name },
+        }
     }
 
     /// Returns whether the line runs without a server. An invalid line does.
     pub fn is_local(&self) -> bool {
-        !matches!(&self.parsed, Ok((command, words)) if !command.is_local && !asks_for_help(words))
+        self.parsed.as_ref().map_or(true, |(command, _)| command.is_local)
     }
 
     /// Runs the command and reports its outcome.
@@ -122,17 +119,11 @@ impl ParsedCommand {
         shell.session.refresh();
         shell.output.begin(&self.name);
         let mut result = self.run(shell);
-        if shell.interrupt.is_raised()
-            && result.as_ref().is_err_and(|failure| failure.status() != 130)
-        {
+        if result.is_err() && shell.interrupt.is_raised() {
             // The interruption is the cause of every later failure.
             result = Err(Failure::interrupted());
         }
-        if result.as_ref().is_err_and(|failure| failure.code == ErrorCode::Behind)
-            && let Some(more) = shell.session.behind_hint()
-        {
-            result = result.map_err(|failure| failure.and(&more));
-        }
+        let result = result.map_err(|failure| shell.session.explain_behind(failure));
         let ended = report_outcome(shell, &result);
         shell.session.save();
         ended
@@ -140,21 +131,28 @@ impl ParsedCommand {
 
     fn run(self, shell: &mut Shell) -> Result<CommandOutcome> {
         let (command, words) = self.parsed?;
-        if asks_for_help(&words) {
-            return Ok(CommandOutcome::Text { text: about(command) });
-        }
         if command.shows_content {
             shell.output.begin_content(ContentMode::Quiet);
         }
-        let args = match command.name {
-            "!" => Ok(Args::verbatim(words)),
-            _ => Args::parse(command, words),
-        };
+        let args = Args::parse(command, words);
         args.and_then(|args| (command.run)(shell, args)).map_err(|failure| match failure.code {
             ErrorCode::Usage => failure!(Usage, "{failure}\nusage: {}", command.usage),
             _ => failure,
         })
     }
+}
+
+/// Splits a line into a command and its words.
+fn parse(line: &str) -> Result<(&'static Command, Vec<String>)> {
+    if let Some(typed) = shell_words::local_command(line) {
+        return Ok((&local_command::ESCAPE, vec!["--".to_owned(), typed.to_owned()]));
+    }
+    let mut words = shell_words::split(line)?;
+    if words.is_empty() {
+        fail!(Usage, "no command is given");
+    }
+    let name = words.remove(0);
+    Ok((find(&name).ok_or_else(|| unknown(&name))?, words))
 }
 
 /// Prints an outcome and returns its consequences.
@@ -163,13 +161,12 @@ pub fn report_outcome(shell: &mut Shell, result: &Result<CommandOutcome>) -> Com
     if shell.output.is_broken() {
         return CommandStatus { status: 1, leave: true };
     }
-    let failure = match (result, written) {
-        (Err(failure), _) => Some(failure.clone()),
-        (Ok(_), Err(failure)) => {
+    let failure = match written {
+        Err(failure) if result.is_ok() => {
             shell.notices.say(&failure.to_string());
             Some(failure)
         }
-        (Ok(outcome), Ok(())) => outcome.failure(),
+        _ => failure_of(result),
     };
     let status = failure.map_or(0, |failure| failure.status());
     CommandStatus { status, leave: matches!(result, Ok(CommandOutcome::Leave {})) }

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-use crate::outcome::{CommandOutcome, ListedEntry};
+use crate::outcome::{CommandOutcome, ListedEntry, failure_of};
 use crate::sanitize::is_unsafe_char;
 use crate::{Failure, Result};
 
@@ -33,7 +33,7 @@ pub fn object(
     command: &str,
     result: &Result<CommandOutcome>,
 ) -> io::Result<()> {
-    let failed = failure(result);
+    let failed = failure_of(result);
     let (outcome, error) = (result.as_ref().ok(), failed.as_ref());
     write(out, &Object { command, ok: error.is_none(), outcome, error })?;
     out.write_all(b"\n")
@@ -72,7 +72,7 @@ pub fn end_entries(out: &mut dyn Write, result: &Result<CommandOutcome>) -> io::
         out.write_all(b",\"failed\":")?;
         write(out, failed)?;
     }
-    match failure(result) {
+    match failure_of(result) {
         None => out.write_all(b",\"ok\":true}\n"),
         Some(failure) => {
             out.write_all(b",\"ok\":false,\"error\":")?;
@@ -80,10 +80,6 @@ pub fn end_entries(out: &mut dyn Write, result: &Result<CommandOutcome>) -> io::
             out.write_all(b"}\n")
         }
     }
-}
-
-fn failure(result: &Result<CommandOutcome>) -> Option<Failure> {
-    result.as_ref().map_or_else(|failure| Some(failure.clone()), CommandOutcome::failure)
 }
 
 fn write(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {

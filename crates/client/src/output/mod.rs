@@ -129,11 +129,19 @@ impl Output {
         self.check(result)
     }
 
-    /// Begins a listing.
+    /// Whether entries were written.
+    pub fn is_listing(&self) -> bool {
+        self.listing.is_some()
+    }
+
+    /// Begins a listing, unless it has begun.
     ///
     /// # Errors
     /// Standard output cannot be written.
     pub fn begin_entries(&mut self, style: Style) -> Result<()> {
+        if self.is_listing() {
+            return Ok(());
+        }
         let held = (style == Style::Names && self.screen.width.is_some()).then(Vec::new);
         self.listing = Some(OpenListing { style, held, entries: 0 });
         if self.json {
@@ -143,11 +151,12 @@ impl Output {
         Ok(())
     }
 
-    /// Writes one entry of the listing.
+    /// Writes one entry of the listing, which it begins if needed.
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub fn entry(&mut self, shown: ListedEntry) -> Result<()> {
+    pub fn entry(&mut self, style: Style, shown: ListedEntry) -> Result<()> {
+        self.begin_entries(style)?;
         let Some(listing) = &mut self.listing else { return Ok(()) };
         listing.entries += 1;
         if self.json {

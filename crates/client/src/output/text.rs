@@ -6,8 +6,8 @@ use relais_proto::{Confinement, FileTime, Mode, ServerRole, metric, pluralize};
 use unicode_width::UnicodeWidthStr;
 
 use crate::outcome::{
-    BatchSummary, ListedEntry, ListedKind, MirrorStep, ServerStatus, SkippedCounts, StoredFile,
-    TransferredFile, UnfinishedTransfer, timestamp,
+    BatchSummary, ListedEntry, ListedKind, MirrorStep, ServerStatus, StoredFile, TransferredFile,
+    UnfinishedTransfer, timestamp,
 };
 use crate::sanitize::sanitize;
 
@@ -234,16 +234,15 @@ pub fn status(state: &ServerStatus) -> String {
     lines.join("\n")
 }
 
-fn skipped(counts: &SkippedCounts) -> String {
-    let kinds = [
-        (counts.links, pluralize(counts.links, "link")),
-        (counts.special, format!("{} and the like", pluralize(counts.special, "device"))),
-        (counts.mounts, pluralize(counts.mounts, "mount point")),
-        (counts.names, format!("{} that cannot be served", pluralize(counts.names, "name"))),
-        (counts.unreadable, format!("{} unreadable", counts.unreadable)),
-    ];
-    let named: Vec<String> =
-        kinds.into_iter().filter(|(count, _)| *count > 0).map(|(_, text)| text).collect();
+fn skipped([_, counts @ ..]: &[(&str, u64); 6]) -> String {
+    let shown = counts.iter().filter(|(_, count)| *count > 0).map(|(what, count)| match *what {
+        "links" => pluralize(*count, "link"),
+        "special" => format!("{} and the like", pluralize(*count, "device")),
+        "mounts" => pluralize(*count, "mount point"),
+        "names" => format!("{} that cannot be served", pluralize(*count, "name")),
+        other => format!("{count} {other}"),
+    });
+    let named: Vec<String> = shown.collect();
     if named.is_empty() { "nothing".to_owned() } else { named.join(", ") }
 }
 

@@ -1,41 +1,23 @@
 //! Completion at the prompt: commands, options, local names and remote names.
-//!
-//! Names of remote folders are cached for a few seconds, or until the next command.
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
 
 use log::debug;
-use relais_proto::TreePath;
 use rustyline::completion::Pair;
 use rustyline::{Helper, Highlighter, Hinter, Validator};
 
 use super::names::{self, CandidateName, NameMatches, NameSearch};
 use super::word_kind::{WordKind, is_after_dashes, word_kind};
+use crate::Result;
 use crate::commands::NameFilter;
 use crate::local::openable;
 use crate::shell::Shell;
 use crate::shell_words::{PartialLine, partial, quote};
 
-/// How long cached names are used.
-const CACHE_TIME: Duration = Duration::from_secs(5);
-/// Most searches in the cache.
-const CACHE_SIZE: usize = 16;
-
-struct CachedSearch {
-    since: Instant,
-    folder: TreePath,
-    search: NameSearch,
-    found: NameMatches,
-}
-
 /// Completes the word before the cursor.
 #[derive(Helper, Highlighter, Hinter, Validator)]
-pub struct Completer {
-    shell: Rc<RefCell<Shell>>,
-    cache: RefCell<Vec<CachedSearch>>,
-}
+pub struct Completer(pub Rc<RefCell<Shell>>);
 
 impl rustyline::completion::Completer for Completer {
     type Candidate = Pair;
@@ -48,14 +30,16 @@ impl rustyline::completion::Completer for Completer {
     ) -> rustyline::Result<(usize, Vec<Pair>)> {
         let Some((line, rest)) = line.split_at_checked(pos) else { return Ok((pos, Vec::new())) };
         let typed = partial(line);
+        let shell = &mut self.0.borrow_mut();
         let mut pairs = match word_kind(&typed) {
             WordKind::Fixed(words) => words.into_iter().map(fixed).collect(),
-            WordKind::Local(fits) => {
-                named(line, &typed, fits, |folder, search| self.local(folder, search))
-            }
-            WordKind::Remote(fits) => {
-                named(line, &typed, fits, |folder, search| self.remote(folder, search))
-            }
+            WordKind::Local(filter) => named(line, &typed, filter, |folder, search| {
+                Ok(names::local(openable(&shell.local.resolve(folder)), search))
+            }),
+            WordKind::Remote(filter) => named(line, &typed, filter, |folder, search| {
+                let folder = shell.resolve_remote(if folder.is_empty() { "." } else { folder })?;
+                names::remote(&mut shell.session, &folder, search)
+            }),
         };
         if rest.starts_with(' ') {
             pairs.iter_mut().for_each(|pair| {
@@ -66,67 +50,23 @@ impl rustyline::completion::Completer for Completer {
     }
 }
 
-impl Completer {
-    pub fn new(shell: Rc<RefCell<Shell>>) -> Self {
-        Self { shell, cache: RefCell::default() }
-    }
-
-    /// Clears the cache: a command may have changed a folder.
-    pub fn clear_cache(&self) {
-        self.cache.borrow_mut().clear();
-    }
-
-    fn local(&self, folder: &str, search: NameSearch) -> NameMatches {
-        let Ok(shell) = self.shell.try_borrow() else { return NameMatches::default() };
-        names::local(openable(&shell.local.resolve(folder)), &search)
-    }
-
-    fn remote(&self, folder: &str, search: NameSearch) -> NameMatches {
-        let Ok(mut shell) = self.shell.try_borrow_mut() else { return NameMatches::default() };
-        let Ok(folder) = shell.resolve_remote(if folder.is_empty() { "." } else { folder }) else {
-            return NameMatches::default();
-        };
-        let mut cache = self.cache.borrow_mut();
-        cache.retain(|cache| cache.since.elapsed() < CACHE_TIME);
-        if let Some(cache) = cache.iter().find(|cache| cache.covers(&folder, &search)) {
-            return cache.found.narrowed(&search);
-        }
-        // Failures are cached too, so that a failing server is not asked at each key.
-        let found = names::remote(&mut shell.session, &folder, &search).unwrap_or_else(|failure| {
-            debug!("nothing to complete in {folder}: {failure}");
-            NameMatches::default()
-        });
-        if cache.len() == CACHE_SIZE {
-            cache.remove(0);
-        }
-        cache.push(CachedSearch { since: Instant::now(), folder, search, found: found.clone() });
-        found
-    }
-}
-
-impl CachedSearch {
-    /// Whether the cached result contains all matches of `search`.
-    fn covers(&self, folder: &TreePath, search: &NameSearch) -> bool {
-        let wider = (search.folders || !self.search.folders)
-            && search.prefix.starts_with(&self.search.prefix);
-        self.folder == *folder && (self.search == *search || wider && !self.found.more)
-    }
-}
-
 /// Returns the names that match the word; the part up to the last slash is the folder.
 fn named(
     line: &str,
     typed: &PartialLine,
-    fits: NameFilter,
-    find: impl FnOnce(&str, NameSearch) -> NameMatches,
+    filter: NameFilter,
+    find: impl FnOnce(&str, &NameSearch) -> Result<NameMatches>,
 ) -> Vec<Pair> {
-    let pattern = fits == NameFilter::Pattern;
+    let pattern = filter == NameFilter::Pattern;
     let word = if pattern { unescaped(&typed.word) } else { Some(typed.word.clone()) };
     // A pattern with a wildcard already stands for names.
     let Some(word) = word else { return Vec::new() };
     let (head, prefix) = word.split_at(word.rfind('/').map_or(0, |slash| slash + 1));
-    let found =
-        find(head, NameSearch { prefix: prefix.to_owned(), folders: fits == NameFilter::Folders });
+    let search = NameSearch { prefix: prefix.to_owned(), folders: filter == NameFilter::Folders };
+    let found = find(head, &search).unwrap_or_else(|failure| {
+        debug!("nothing to complete in {head:?}: {failure}");
+        NameMatches::default()
+    });
     let guarded = !is_after_dashes(&typed.before);
     let mut pairs: Vec<Pair> =
         found.names.iter().map(|name| pair(&whole(head, name, guarded), name, pattern)).collect();
@@ -215,7 +155,7 @@ mod tests {
         NAMES.iter().for_each(|name| std::fs::write(dir.path().join(name), "").unwrap());
         let addr = fake::master(vec![fake::endpoint(1, Tree::new(&files).slave(1))]).0;
         let (shell, _) = shell(addr, dir.path().to_path_buf(), false);
-        (dir, Completer::new(Rc::new(RefCell::new(shell))))
+        (dir, Completer(Rc::new(RefCell::new(shell))))
     }
 
     /// Returns the lines that completion at the end of `line` offers.
@@ -275,7 +215,7 @@ mod tests {
         let names = ["a[1]*.txt", "a{b}", "a\\", "plain"];
         names.iter().for_each(|name| std::fs::write(dir.path().join(name), "").unwrap());
         let (shell, _) = shell(fake::closed_addr(), dir.path().to_path_buf(), false);
-        let completer = Completer::new(Rc::new(RefCell::new(shell)));
+        let completer = Completer(Rc::new(RefCell::new(shell)));
         let patterns = lines(&completer, "mput ");
         assert_eq!(patterns.len(), names.len());
         for (pattern, name) in patterns.iter().zip(["a[1]*.txt", "a\\", "a{b}", "plain"]) {
@@ -292,23 +232,12 @@ mod tests {
     }
 
     #[test]
-    fn completion_cache_lasts_until_a_command() {
-        let (_dir, completer) = completer();
-        assert_eq!(lines(&completer, "get two").len(), 2);
-        let folder = TreePath::root();
-        let covers = |prefix: &str, folders| {
-            let search = NameSearch { prefix: prefix.into(), folders };
-            completer.cache.borrow().iter().any(|cache| cache.covers(&folder, &search))
-        };
-        assert!(covers("two", false) && covers("two wor", true) && !covers("tw", false));
-        completer.cache.borrow_mut()[0].found.more = true;
-        assert!(covers("two", false) && !covers("two wor", false));
-        assert!(
-            lines(&completer, "get two")[2].ends_with("get two"),
-            "the entry for hidden names keeps the line unchanged"
-        );
-        completer.clear_cache();
-        assert!(!covers("two", false));
+    fn hidden_names_keep_the_line_unchanged() {
+        let line = "get two";
+        let pairs = named(line, &partial(line), NameFilter::All, |_, _| {
+            Ok(NameMatches { names: Vec::new(), more: true })
+        });
+        assert_eq!(pairs[0].replacement, "two");
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! The history file: `client-history` in the user's state folder.
 //!
-//! Only the user can read the file. Without a home folder no history is saved.
+//! Only the user can read the file; the editor sees to that. Without a home folder no history is saved.
 
-use std::fs::{DirBuilder, OpenOptions, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use log::debug;
@@ -23,9 +22,10 @@ impl HistoryFile {
         else {
             return Self(None);
         };
-        if let Err(e) = prepare(&path) {
-            debug!("the history file {} cannot be used: {e}", path.display());
-            return Self(None);
+        if let Some(folder) = path.parent()
+            && let Err(e) = DirBuilder::new().recursive(true).mode(0o700).create(folder)
+        {
+            debug!("the folder {} cannot be made: {e}", folder.display());
         }
         if let Err(e) = editor.load_history(&path) {
             debug!("the history in {} is not read: {e}", path.display());
@@ -43,27 +43,23 @@ impl HistoryFile {
     }
 }
 
-/// Creates folder and file if needed, for this user only.
-fn prepare(path: &std::path::Path) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-    file.set_permissions(Permissions::from_mode(0o600))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
     fn history_is_private() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a/b/client-history");
-        prepare(&path).unwrap();
+        let path = dir.path().join("client-history");
+        let mut editor = Editor::<(), FileHistory>::new().unwrap();
+        let history = HistoryFile(Some(path.clone()));
+        history.add(&mut editor, "ls");
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        prepare(&path).unwrap();
+        history.add(&mut editor, "pwd");
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

@@ -61,9 +61,6 @@ pub fn run(shell: Shell) -> u8 {
                 if ParsedCommand::parse(&line).execute(&mut shell.borrow_mut()).leave {
                     return 0;
                 }
-                if let Some(completer) = editor.helper() {
-                    completer.clear_cache();
-                }
             }
             // A first Ctrl-C, or one that only cleared a typed line, does not leave.
             Err(ReadlineError::Interrupted) if presses == 0 || cleared.load(Relaxed) => {
@@ -90,7 +87,7 @@ fn editor(shell: &Rc<RefCell<Shell>>) -> rustyline::Result<Editor<Completer, Fil
         .history_ignore_space(true)
         .build();
     let mut editor = Editor::with_config(config)?;
-    editor.set_helper(Some(Completer::new(Rc::clone(shell))));
+    editor.set_helper(Some(Completer(Rc::clone(shell))));
     Ok(editor)
 }
 
@@ -114,7 +111,7 @@ impl ConditionalEventHandler for ClearedLine {
 
 /// Returns the prompt without and with colours.
 fn prompts(shell: &Shell) -> (String, String) {
-    let (host, place) = (shell.session.host().to_string(), shell.cwd.to_string());
+    let (host, place) = (shell.session.settings.host.to_string(), shell.cwd.to_string());
     let (host, place) = (sanitize(&host), sanitize(&place));
     let plain = format!("{host}:{place}> ");
     let coloured = if shell.output.has_colours() {

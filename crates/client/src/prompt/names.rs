@@ -57,14 +57,6 @@ impl NameMatches {
             self.more = true;
         }
     }
-
-    /// Returns the matches of a narrower search.
-    pub fn narrowed(&self, search: &NameSearch) -> Self {
-        Self {
-            names: self.names.iter().filter(|name| search.fits(name)).cloned().collect(),
-            more: self.more,
-        }
-    }
 }
 
 impl NameSearch {
@@ -120,10 +112,9 @@ pub fn remote(
     session.connect_once()?;
     let (mut most, mut looked) = (FIRST_PAGE, 0);
     loop {
-        let (mut came, mut passed, from) = (0, false, after.clone());
+        let (mut came, from) = (0, after.clone());
         session.list_some(folder, &from, most, &mut |entry| {
             came += 1;
-            passed |= entry.name > search.prefix && !entry.name.starts_with(&search.prefix);
             after.clone_from(&entry.name);
             found.add(
                 CandidateName { folder: entry.kind == Kind::Folder, text: entry.name },
@@ -132,7 +123,8 @@ pub fn remote(
             Ok(())
         })?;
         looked += came;
-        if passed || came < most || found.more {
+        let has_passed = after > search.prefix && !after.starts_with(&search.prefix);
+        if has_passed || came < most || found.more {
             return Ok(found);
         }
         if looked >= MAX_READ {

@@ -32,14 +32,11 @@ pub fn word_kind(typed: &PartialLine) -> WordKind {
         if let Some(takes) = words.last().and_then(|word| taken(command.options, word)) {
             return named(takes, &[], words, &typed.word);
         }
-        if typed.word.starts_with('-') {
-            let options = beginning(command.options.iter().map(|(option, _)| *option), &typed.word);
-            // A name can begin with - too.
-            return if options == NOTHING {
-                named(command.completes, command.options, words, &typed.word)
-            } else {
-                options
-            };
+        let options = command.options.iter().map(|(option, _)| *option);
+        // A name can begin with - too.
+        let options = beginning(options, &typed.word);
+        if typed.word.starts_with('-') && options != NOTHING {
+            return options;
         }
     }
     named(command.completes, command.options, words, &typed.word)

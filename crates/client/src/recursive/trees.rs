@@ -204,7 +204,7 @@ fn make_local_top(top: &CopyRoot, parent: Folder) -> Result<LocalTree> {
 fn is_begun(shell: &Shell, remote: &TreePath, log_name: &str, task: &TransferTask) -> bool {
     let is_same = |entry: &TransferEntry| {
         (&entry.remote, entry.local.as_str(), &entry.task) == (remote, log_name, task)
-            && Some(&entry.origin) == shell.session.origin()
+            && Some(&entry.origin) == shell.session.origin.as_ref()
     };
     read_log(shell.local.home()).is_ok_and(|contents| contents.entries.iter().any(is_same))
 }

@@ -5,15 +5,14 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 use relais_net::Host;
-use relais_proto::{ErrorCode, Login, Lsn, Reply, ServerRole, WaitReason, limits};
+use relais_proto::{ErrorCode, Login, Lsn, Reply, Request, ServerRole, limits};
 use relais_secret::SecretError;
 use relais_transfer::{Failover, Fault};
 
-use super::handshake::{self, Timeouts, into_failure};
+use super::handshake::{Timeouts, into_failure};
 use super::login_prompt;
 use super::state::{OpenSession, Session, authority_of};
 use crate::error::plain;
-use crate::notices::Notices;
 use crate::route::Route;
 use crate::saved_state::SavedState;
 use crate::{Failure, Result};
@@ -68,7 +67,7 @@ impl Session {
         // A master that was unreachable a moment ago is tried after the slaves that it named.
         let tried = if self.master_is_away() { self.route.clone() } else { None };
         if let Some(route) = &tried
-            && let Ok(open) = self.connect_to_slave(route)
+            && let Ok(open) = self.connect_to_slave(route, None)
         {
             return Ok(open);
         }
@@ -76,7 +75,7 @@ impl Session {
             Ok(LoginOutcome::Session(open)) => Ok(*open),
             Ok(LoginOutcome::Redirected(route)) => {
                 self.master_away = None;
-                let result = self.connect_to_slave(&route);
+                let result = self.connect_to_slave(&route, None);
                 self.set_route(route);
                 result
             }
@@ -86,7 +85,7 @@ impl Session {
                 // The master is unreachable; the slaves that it named last may still answer.
                 match self.known_route() {
                     Some(route) if tried.is_none() => {
-                        self.connect_to_slave(&route).map_err(|_| failure)
+                        self.connect_to_slave(&route, None).map_err(|_| failure)
                     }
                     _ => Err(failure),
                 }
@@ -137,53 +136,35 @@ impl Session {
     pub(super) fn log_in(&mut self) -> Result<LoginOutcome> {
         let mut tries = 1;
         loop {
-            self.ask_password()?;
-            let mut result = self.log_in_once();
-            if let Err(failure) = &result
-                && failure.code == ErrorCode::LoginNeeded
-                && self.settings.user.is_empty()
-            {
-                match login_prompt::user(&self.settings.host, &self.notices)? {
-                    Some(user) => {
-                        self.set_user(user);
-                        continue;
-                    }
-                    None => result = Err(without_user(failure)),
-                }
-            }
-            let Some(failure) = result
-                .as_ref()
-                .err()
-                .filter(|failure| failure.code == ErrorCode::LoginRefused && self.typed)
-            else {
-                return result;
+            let failure = match self.log_in_once() {
+                Ok(entered) => return Ok(entered),
+                Err(failure) => failure,
             };
-            self.settings.password = None;
-            if tries == limits::LOGIN_TRIES {
-                return result;
+            match failure.code {
+                ErrorCode::LoginNeeded if self.settings.user.is_empty() => {
+                    let Some(user) = login_prompt::user(&self.settings.host, &self.notices)? else {
+                        return Err(failure.and("name a user with -u USER"));
+                    };
+                    if let Some(saved) = &mut self.saved {
+                        saved.set_user(&user);
+                    }
+                    self.settings.user = user;
+                }
+                ErrorCode::LoginRefused if self.typed => {
+                    self.settings.password = None;
+                    if tries == limits::LOGIN_TRIES {
+                        return Err(failure);
+                    }
+                    self.notices.say(&failure.to_string());
+                    tries += 1;
+                }
+                _ => return Err(failure),
             }
-            self.notices.say(&failure.to_string());
-            tries += 1;
         }
     }
 
-    /// Sets the user for this and later logins.
-    fn set_user(&mut self, user: String) {
-        if let Some(saved) = &mut self.saved {
-            saved.set_user(&user);
-        }
-        self.settings.user = user;
-    }
-
-    /// Asks for the password if a user but no password is set.
+    /// Asks for the password.
     fn ask_password(&mut self) -> Result<()> {
-        if self.settings.user.is_empty() || self.settings.password.is_some() {
-            return Ok(());
-        }
-        // If no server can be reached, the saved ticket may still open a session.
-        let addr = self.find_server()?;
-        // The check comes first, so that the user does not type a password that is not sent.
-        self.check_password_transport(addr)?;
         let prompt = format!("Password of {} at {}: ", self.settings.user, self.settings.host);
         let password = relais_secret::ask(&prompt).map_err(|e| match e {
             SecretError::NotGiven => Failure::interrupted(),
@@ -202,31 +183,10 @@ impl Session {
         {
             return Ok(());
         }
-        let message = format!(
+        fail!(
+            LoginNeeded,
             "the connection to {addr} is not encrypted, so no password is sent; --insecure sends it"
-        );
-        Err(Failure::new(ErrorCode::LoginNeeded, message))
-    }
-
-    /// Returns the address of a reachable server for the login.
-    fn find_server(&mut self) -> Result<SocketAddr> {
-        let mut why = "the name has no address".to_owned();
-        let hosts: Vec<Host> = self.master.iter().chain([&self.settings.host]).cloned().collect();
-        for host in hosts {
-            match host.addresses() {
-                Err(e) => why = plain(&e),
-                Ok(addrs) => {
-                    for addr in addrs {
-                        match self.dial(addr, Some(&host.name), SHORT_TIMEOUTS) {
-                            Ok(_) => return Ok(addr),
-                            Err(Fault::Fatal(error)) => return Err(error.into()),
-                            Err(fault) => why = into_failure(fault, addr).message,
-                        }
-                    }
-                }
-            }
-        }
-        Err(failure!(Unreachable, "{} cannot be reached: {why}", self.settings.host))
+        )
     }
 
     fn log_in_once(&mut self) -> Result<LoginOutcome> {
@@ -242,10 +202,10 @@ impl Session {
             entered => return Ok(entered),
         };
         if self.settings.password.is_some() {
-            let message = format!(
+            fail!(
+                LoginNeeded,
                 "{host} is a slave, and only its master accepts passwords: connect to {address}"
             );
-            return Err(Failure::new(ErrorCode::LoginNeeded, message));
         }
         let master: Host =
             address.parse().map_err(|e| failure!(BadServer, "{host} names a bad master: {e}"))?;
@@ -279,16 +239,12 @@ impl Session {
             };
             match fault {
                 Fault::Refused(refusal) => return Err(refusal.into()),
+                Fault::Fatal(error) => return Err(error.into()),
                 Fault::Lost(why) if failure.code == ErrorCode::Unreachable => {
                     failure = unreachable(why)
                 }
                 Fault::Lost(_) => {}
-                fault => {
-                    failure = into_failure(fault, addr);
-                    if failure.code == ErrorCode::NotTrusted {
-                        return Err(failure);
-                    }
-                }
+                fault => failure = into_failure(fault, addr),
             }
             if self.interrupt.is_raised() {
                 return Err(Failure::interrupted());
@@ -319,11 +275,18 @@ impl Session {
         timeouts: Timeouts,
     ) -> Result<LoginOutcome, Fault> {
         let mut connection = self.dial(addr, Some(name), timeouts)?;
+        if self.settings.password.is_none() && !self.settings.user.is_empty() {
+            // The check comes first, so that the user does not type a password that is not sent.
+            self.check_password_transport(addr)?;
+            // A server closes a connection on which a user types for long.
+            drop(connection);
+            self.ask_password()?;
+            connection = self.dial(addr, Some(name), timeouts)?;
+        }
         if self.settings.password.is_some() {
             self.check_password_transport(addr)?;
             self.check_authority_saved(&connection)?;
         }
-        self.observed.watch_handshake(&mut connection, &self.notices);
         let login = Login {
             user: self.settings.user.clone(),
             password: self.settings.password.clone().unwrap_or_default(),
@@ -331,8 +294,8 @@ impl Session {
             avoid: self.avoid.ids(Instant::now()),
             prefer: self.preferred(),
         };
-        let (welcome, answer) =
-            handshake::log_in(&mut connection, &login, &mut queue_notice(&self.notices))?;
+        let shown = login.lsn;
+        let (welcome, answer) = self.introduce(&mut connection, Request::Login(login))?;
         let authority = authority_of(&connection);
         match (welcome.role, answer) {
             (ServerRole::Master, Reply::Redirect { ticket, lsn, slaves }) => {
@@ -348,32 +311,13 @@ impl Session {
                     connection,
                     slave,
                     welcome,
-                    login.lsn.max(lsn),
+                    shown.max(lsn),
                 ))))
             }
             (ServerRole::Slave, Reply::AskMaster(address)) => Ok(LoginOutcome::AskMaster(address)),
             (role, _) => Err(Fault::Violation(format!(
                 "its reply to a login does not fit its role ({role:?})"
             ))),
-        }
-    }
-}
-
-/// Adds the option that names a user to the failure of a login without one.
-fn without_user(failure: &Failure) -> Failure {
-    Failure::new(failure.code, format!("{failure}; name a user with -u USER"))
-}
-
-/// Returns a handler that tells the user once that the server has queued the session.
-pub(super) fn queue_notice(notices: &Notices) -> impl FnMut(WaitReason) + use<> {
-    let (notices, mut seen) = (notices.clone(), 0_u32);
-    move |reason| {
-        if reason == WaitReason::Queue {
-            seen = seen.saturating_add(1);
-            // The first `Wait` frame comes at once, the second after a second.
-            if seen == 2 {
-                notices.say("waiting for a free place");
-            }
         }
     }
 }

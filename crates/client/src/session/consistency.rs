@@ -4,20 +4,14 @@
 //! from run to run.
 
 use relais_net::tls::Fingerprint;
-use relais_proto::{ClusterId, Lsn, Request};
+use relais_proto::{ClusterId, ErrorCode, Lsn, Request};
 
 use super::observed::{current_lsn, raise_lsn};
 use super::state::{OpenSession, Session};
+use crate::Failure;
 use crate::origin::Origin;
-use crate::saved_state::SavedState;
 
 impl Session {
-    /// Loads and saves the session's LSN and route in `saved`.
-    pub fn with_saved_state(mut self, saved: Option<SavedState>) -> Self {
-        self.saved = saved;
-        self
-    }
-
     /// Saves the LSN and route for later runs. The caller calls it after each command.
     pub fn save(&mut self) {
         if let (Some(saved), Some(origin)) = (&mut self.saved, &self.origin) {
@@ -25,13 +19,18 @@ impl Session {
         }
     }
 
-    /// Explains how to proceed if all servers stay behind the LSN that was seen.
-    pub fn behind_hint(&self) -> Option<String> {
-        let file = self.saved.as_ref()?.lsn_file(self.origin.as_ref()?);
-        Some(format!(
-            "the client has seen {}; if the servers were reset on purpose, remove {file}",
-            self.observed.lsn()
-        ))
+    /// Adds how to proceed if all servers stay behind the LSN that was seen.
+    pub fn explain_behind(&self, failure: Failure) -> Failure {
+        match (&self.saved, &self.origin) {
+            (Some(saved), Some(origin)) if failure.code == ErrorCode::Behind => {
+                failure.and(&format!(
+                    "the client has seen {}; if the servers were reset on purpose, remove {}",
+                    self.observed.lsn(),
+                    saved.lsn_file(origin)
+                ))
+            }
+            _ => failure,
+        }
     }
 
     /// Records that a server of `cluster` answered; the LSN of another cluster is forgotten.
@@ -49,7 +48,7 @@ impl Session {
             self.origin = Some(origin);
             self.load_seen();
         }
-        self.record_lsn(lsn);
+        self.observed.record_lsn(lsn);
     }
 
     /// As [`Self::enter_cluster`], for the server that assigns the LSNs.
@@ -80,14 +79,14 @@ impl Session {
                 saved.lower_lsn(origin, latest);
             }
         }
-        self.record_lsn(latest);
+        self.observed.record_lsn(latest);
     }
 
     /// Loads the LSN that earlier or concurrent runs have seen of these servers.
     pub(super) fn load_seen(&self) {
         let (Some(saved), Some(origin)) = (&self.saved, &self.origin) else { return };
         if let Some(lsn) = saved.lsn(origin) {
-            self.record_lsn(lsn);
+            self.observed.record_lsn(lsn);
         }
     }
 
@@ -100,10 +99,5 @@ impl Session {
             open.connection.queue(&Request::Seen { lsn });
             raise_lsn(&open.server_lsn, lsn);
         }
-    }
-
-    /// Records an LSN: no server may answer with an older state from now on.
-    pub fn record_lsn(&self, lsn: Lsn) {
-        self.observed.record_lsn(lsn);
     }
 }

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use log::debug;
 use relais_net::Connection;
-use relais_proto::{
-    ClusterId, Hello, Login, Lsn, Reply, Request, Role, ServerRole, VERSIONS, WaitReason,
-};
+use relais_proto::{ClusterId, Hello, Reply, Request, Role, ServerRole, VERSIONS, WaitReason};
 use relais_transfer::exchange::{answer, answer_or_wait};
 use relais_transfer::{Fault, TransferError};
 
+use super::state::Session;
 use crate::{Failure, Result};
 
 /// Converts a fault of the server at `addr` into a failure.
@@ -43,49 +42,46 @@ pub struct Timeouts {
     pub silence: Duration,
 }
 
-/// Sends the hello and logs in; returns the reply to the login.
-///
-/// Only a master or a standalone slave gets the password. With a password the client therefore
-/// reads the server's role first, which costs a round trip.
-///
-/// # Errors
-/// See [`Fault`].
-pub fn log_in(
-    connection: &mut Connection,
-    login: &Login,
-    wait: &mut dyn FnMut(WaitReason),
-) -> Result<(Welcome, Reply), Fault> {
-    connection.queue(&hello());
-    let mut welcome = None;
-    let mut login = login.clone();
-    if !login.password.is_empty() {
-        connection.flush()?;
-        let read = welcome.insert(read_welcome(connection)?);
-        if read.role == ServerRole::Slave {
-            login.password.clear();
+impl Session {
+    /// Sends the hello and a login or a ticket; returns the reply to it.
+    ///
+    /// Only a master or a standalone slave gets the password. With a password the client therefore
+    /// reads the server's role first, which costs a round trip.
+    ///
+    /// # Errors
+    /// See [`Fault`].
+    pub(super) fn introduce(
+        &self,
+        connection: &mut Connection,
+        mut request: Request,
+    ) -> Result<(Welcome, Reply), Fault> {
+        self.observed.watch(connection, &self.notices, None);
+        connection.queue(&hello());
+        let mut welcome = None;
+        if let Request::Login(login) = &mut request
+            && !login.password.is_empty()
+        {
+            connection.flush()?;
+            let read = welcome.insert(read_welcome(connection)?);
+            if read.role == ServerRole::Slave {
+                login.password.clear();
+            }
         }
+        connection.queue(&request);
+        connection.flush()?;
+        let welcome = welcome.map_or_else(|| read_welcome(connection), Ok)?;
+        let mut queued = 0_u32;
+        let answer = answer_or_wait(connection, &mut |reason| {
+            if reason == WaitReason::Queue {
+                queued = queued.saturating_add(1);
+                // The first `Wait` frame comes at once, the second after a second.
+                if queued == 2 {
+                    self.notices.say("waiting for a free slot");
+                }
+            }
+        })?;
+        Ok((welcome, answer))
     }
-    connection.queue(&Request::Login(login));
-    connection.flush()?;
-    let welcome = welcome.map_or_else(|| read_welcome(connection), Ok)?;
-    Ok((welcome, answer_or_wait(connection, wait)?))
-}
-
-/// Sends the hello and a ticket; returns the reply to the ticket.
-///
-/// # Errors
-/// See [`Fault`].
-pub fn show_ticket(
-    connection: &mut Connection,
-    ticket: &[u8],
-    lsn: Lsn,
-    wait: &mut dyn FnMut(WaitReason),
-) -> Result<(Welcome, Reply), Fault> {
-    connection.queue(&hello());
-    connection.queue(&Request::Ticket { ticket: ticket.to_vec(), lsn });
-    connection.flush()?;
-    let welcome = read_welcome(connection)?;
-    Ok((welcome, answer_or_wait(connection, wait)?))
 }
 
 fn hello() -> Request {

@@ -4,12 +4,10 @@
 //! requests and reads replies. It knows no commands, and prints only notices about servers. A slave
 //! stores nothing of a session except its user, so each request can be repeated on another slave.
 
-mod changes;
 mod connect;
 mod consistency;
 mod destination;
 mod handshake;
-mod holders;
 mod login_prompt;
 mod observed;
 mod requests;
@@ -20,8 +18,8 @@ mod state;
 mod tests;
 mod trust;
 
-pub use changes::new_id;
 pub use destination::Destination;
+pub use observed::ObservedState;
 pub use relais_net::Host;
-pub use requests::{Details, StatusReport};
-pub use state::{CurrentSlave, Security, Session, Settings};
+pub use requests::{Details, StatusReport, new_id};
+pub use state::{Security, Session, Settings};

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use relais_net::Connection;
-use relais_proto::{Lsn, Reply};
+use relais_proto::{Lsn, Reply, SlaveId};
 
 use crate::notices::Notices;
 
@@ -35,6 +35,9 @@ struct IsolatedServer {
 #[derive(Debug, Default)]
 struct Observations {
     lsn: Lsn,
+    /// The slave that was connected last.
+    slave: Option<SlaveId>,
+    /// In the order of their last reports.
     isolated: Vec<IsolatedServer>,
 }
 
@@ -46,6 +49,18 @@ impl ObservedState {
     /// Returns the highest LSN seen.
     pub fn lsn(&self) -> Lsn {
         self.state().lsn
+    }
+
+    /// Returns the slave that was connected last.
+    ///
+    /// Progress callbacks ask while a transfer borrows the session.
+    pub fn slave(&self) -> Option<SlaveId> {
+        self.state().slave
+    }
+
+    /// Records the slave that is connected now.
+    pub fn set_slave(&self, slave: SlaveId) {
+        self.state().slave = Some(slave);
     }
 
     /// Records an LSN that was seen.
@@ -67,31 +82,25 @@ impl ObservedState {
 
     /// Returns the latest server without its master and the outage; none after [`RECENT`].
     pub fn isolated_server(&self) -> Option<(SocketAddr, Duration)> {
-        let server = self.state().isolated.iter().copied().max_by_key(|server| server.heard)?;
+        let server = self.state().isolated.last().copied()?;
         (server.heard.elapsed() < RECENT).then_some((server.addr, Duration::from_millis(server.ms)))
     }
 
-    /// Watches a connection whose cluster is not known yet: takes the server's isolation only.
-    pub fn watch_handshake(&self, connection: &mut Connection, notices: &Notices) {
-        let (observed, notices, addr) = (self.clone(), notices.clone(), connection.peer());
-        connection.observe_replies(Box::new(move |reply| {
-            observed.record_isolation(addr, reply, &notices)
-        }));
-    }
-
-    /// Watches an open session; also raises `server_lsn` to the LSNs of its replies.
-    pub fn watch_session(
+    /// Watches a connection; for an open session also raises `server_lsn` to the LSNs of replies.
+    ///
+    /// Before, the cluster is not known, so an LSN means nothing.
+    pub fn watch(
         &self,
         connection: &mut Connection,
         notices: &Notices,
-        server_lsn: SharedLsn,
+        server_lsn: Option<SharedLsn>,
     ) {
         let (observed, notices, addr) = (self.clone(), notices.clone(), connection.peer());
         connection.observe_replies(Box::new(move |reply| {
             observed.record_isolation(addr, reply, &notices);
-            if let Some(lsn) = reply_lsn(reply) {
+            if let (Some(server_lsn), Some(lsn)) = (&server_lsn, reply_lsn(reply)) {
                 observed.record_lsn(lsn);
-                raise_lsn(&server_lsn, lsn);
+                raise_lsn(server_lsn, lsn);
             }
         }));
     }
@@ -120,19 +129,13 @@ impl ObservedState {
 impl Observations {
     /// Records an outage; returns true if it is a new one.
     fn record(&mut self, new: IsolatedServer) -> bool {
-        let Some(at) = self.isolated.iter().position(|server| server.addr == new.addr) else {
-            if self.isolated.len() >= MAX_ISOLATED {
-                self.isolated.remove(0);
-            }
-            self.isolated.push(new);
-            return true;
-        };
-        let old = std::mem::replace(&mut self.isolated[at], new);
-        let later = match (old.since, new.since) {
-            (Some(old), Some(new)) => new.saturating_duration_since(old) > MIN_GAP,
-            _ => false,
-        };
-        new.ms < old.ms || later
+        let known = self.isolated.iter().position(|server| server.addr == new.addr);
+        let old = known.map(|at| self.isolated.remove(at));
+        if self.isolated.len() >= MAX_ISOLATED {
+            self.isolated.remove(0);
+        }
+        self.isolated.push(new);
+        old.is_none_or(|old| new.ms < old.ms || new.since > old.since.map(|since| since + MIN_GAP))
     }
 }
 

@@ -1,16 +1,19 @@
 //! Requests other than transfers: sent on the open session, and repeated on another slave.
 //!
-//! The failover policy decides whether a request is repeated.
+//! The failover policy decides whether a request is repeated. Each change has its own id. If the
+//! answer is lost, the session repeats the request with the same id, so the change is made once,
+//! whichever slave answers.
 
 use relais_net::Connection;
 use relais_proto::{
-    Digest, Endpoint, Entry, Kind, Lsn, Metrics, Reply, Request, SlaveId, TreePath,
+    ChangeId, Digest, Endpoint, Entry, ErrorCode, Expect, Kind, Lsn, Metrics, Reply, Request,
+    SlaveId, TreePath,
 };
 use relais_transfer::exchange::answer;
 use relais_transfer::{Failover, Fault, Purpose, TransferError, Try};
 
 use super::state::Session;
-use crate::Result;
+use crate::{Failure, Result};
 
 /// A server's description of one path.
 #[derive(Debug, Clone)]
@@ -33,6 +36,17 @@ pub struct StatusReport {
     pub last_error: String,
 }
 
+/// Returns a new random change id.
+///
+/// # Errors
+/// The system gives no random bytes.
+pub fn new_id() -> Result<ChangeId> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id)
+        .map_err(|e| failure!(Local, "the system gives no random bytes: {e}"))?;
+    Ok(ChangeId(id))
+}
+
 impl Session {
     /// Requests one entry.
     ///
@@ -46,10 +60,8 @@ impl Session {
     ///
     /// # Errors
     /// The server refuses, or no server answers.
-    pub fn hash(&mut self, path: &TreePath) -> Result<(Details, Digest)> {
-        let details = self.details(path, &Request::Hash(path.clone()))?;
-        let digest = details.digest.ok_or_else(|| failure!(BadServer, "there is no digest"))?;
-        Ok((details, digest))
+    pub fn hash(&mut self, path: &TreePath) -> Result<Details> {
+        self.details(path, &Request::Hash(path.clone()))
     }
 
     /// Requests the state of the current server.
@@ -57,16 +69,62 @@ impl Session {
     /// # Errors
     /// The server refuses, or no server answers.
     pub fn status(&mut self) -> Result<StatusReport> {
-        let report = self.ask(Purpose::Read, &Request::Status, &mut |connection| match answer(
-            connection,
-        )? {
+        self.ask(Purpose::Read, &Request::Status, &|reply| match reply {
             Reply::StatusReport { slave, lsn, metrics, last_error } => {
                 Ok(StatusReport { slave, lsn, metrics, last_error })
             }
             other => Err(Fault::unexpected(&other)),
-        })?;
-        self.record_lsn(report.lsn);
-        Ok(report)
+        })
+    }
+
+    /// Makes a folder.
+    ///
+    /// # Errors
+    /// The server refuses, or no server answers.
+    pub fn make_folder(&mut self, path: &TreePath) -> Result<Lsn> {
+        self.change(&Request::MakeFolder { id: new_id()?, path: path.clone() })
+    }
+
+    /// Removes a file or a folder.
+    ///
+    /// # Errors
+    /// The server refuses, or no server answers.
+    pub fn remove(&mut self, path: &TreePath, recursive: bool, expect: Expect) -> Result<Lsn> {
+        self.change(&Request::Remove { id: new_id()?, path: path.clone(), recursive, expect })
+    }
+
+    /// Moves a file or a folder to another path.
+    ///
+    /// # Errors
+    /// The server refuses, or no server answers.
+    pub fn rename(&mut self, from: &TreePath, to: &TreePath, expect: Expect) -> Result<Lsn> {
+        self.change(&Request::Move { id: new_id()?, from: from.clone(), to: to.clone(), expect })
+    }
+
+    /// Adds to `message` which server has lost its master, if a server has reported that.
+    pub fn why_no_changes(&self, message: &str) -> String {
+        match self.observed.isolated_server() {
+            Some((addr, time)) if !message.contains("master") => {
+                format!("{message}; {addr} has not reached its master for {} s", time.as_secs())
+            }
+            _ => message.to_owned(),
+        }
+    }
+
+    /// Requests a change until a server answers, with the same id each time.
+    fn change(&mut self, request: &Request) -> Result<Lsn> {
+        self.connect()?;
+        let result = self.ask(Purpose::Change, request, &|reply| match reply {
+            Reply::Committed { version, .. } => Ok(version),
+            other => Err(Fault::unexpected(&other)),
+        });
+        result.map_err(|failure| match failure.code {
+            ErrorCode::NoChanges => {
+                Failure { message: self.why_no_changes(&failure.message), ..failure }
+            }
+            ErrorCode::Unreachable => failure.and("whether the change was made is not known"),
+            _ => failure,
+        })
     }
 
     /// Lists a folder entry by entry, in the order of the names, and keeps none of them.
@@ -102,20 +160,14 @@ impl Session {
             let before = after.clone();
             let (path, most) = (path.clone(), left.unwrap_or(0));
             let request = Request::List { path, after: before.clone(), most };
-            match self.ask_once(&request, &mut |connection| {
+            let listed = self.ask_once(&request, &mut |connection| {
                 read_listing(connection, &mut after, &mut left, each)
-            }) {
-                Ok(lsn) => {
-                    self.record_lsn(lsn);
-                    break;
-                }
-                Err(fault) => {
-                    if after > before {
-                        failover.gained(u64::MAX);
-                    }
-                    self.recover(&mut failover, Purpose::Read, fault)?;
-                }
+            });
+            let Err(fault) = listed else { break };
+            if after > before {
+                failover.gained(u64::MAX);
             }
+            self.recover(&mut failover, Purpose::Read, fault)?;
         }
         Ok(())
     }
@@ -123,33 +175,30 @@ impl Session {
     fn details(&mut self, path: &TreePath, request: &Request) -> Result<Details> {
         let name = path.last().unwrap_or_default();
         let is_hash = matches!(request, Request::Hash(_));
-        let (details, lsn) =
-            self.ask(Purpose::Read, request, &mut |connection| match answer(connection)? {
-                Reply::Details { entry, digest, holders, lsn }
-                    if entry.name == name
-                        && (!is_hash || digest.is_some() && entry.kind == Kind::File) =>
-                {
-                    Ok((Details { entry, digest, holders }, lsn))
-                }
-                Reply::Details { .. } => {
-                    Err(Fault::Violation("the answer is about another name or kind".to_owned()))
-                }
-                other => Err(Fault::unexpected(&other)),
-            })?;
-        self.record_lsn(lsn);
-        Ok(details)
+        self.ask(Purpose::Read, request, &|reply| match reply {
+            Reply::Details { entry, digest, holders, .. }
+                if entry.name == name
+                    && (!is_hash || digest.is_some() && entry.kind == Kind::File) =>
+            {
+                Ok(Details { entry, digest, holders })
+            }
+            Reply::Details { .. } => {
+                Err(Fault::Violation("the answer is about another name or kind".to_owned()))
+            }
+            other => Err(Fault::unexpected(&other)),
+        })
     }
 
-    /// Requests an answer, which `read` reads, from one server after another.
-    pub(super) fn ask<T>(
+    /// Requests a reply, which `read` takes apart, from one server after another.
+    fn ask<T>(
         &mut self,
         purpose: Purpose,
         request: &Request,
-        read: &mut dyn FnMut(&mut Connection) -> Result<T, Fault>,
+        read: &dyn Fn(Reply) -> Result<T, Fault>,
     ) -> Result<T> {
         let mut failover = Failover::new(self.settings.retry);
         loop {
-            match self.ask_once(request, read) {
+            match self.ask_once(request, &mut |connection| answer(connection).and_then(read)) {
                 Ok(value) => return Ok(value),
                 Err(fault) => self.recover(&mut failover, purpose, fault)?,
             }
@@ -171,12 +220,11 @@ impl Session {
             Ok(_) => Ok(()),
             Err(TransferError::BadServer(why)) => {
                 let name = server.map_or_else(|| "the server".to_owned(), |addr| addr.to_string());
-                Err(failure!(BadServer, "{name} is not a valid server: {why}"))
+                fail!(BadServer, "{name} is not a valid server: {why}")
             }
-            Err(TransferError::Unreachable(why)) => Err(failure!(
-                Unreachable,
-                "every server that was tried failed, the last one: {why}"
-            )),
+            Err(TransferError::Unreachable(why)) => {
+                fail!(Unreachable, "every server that was tried failed, the last one: {why}")
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -207,11 +255,11 @@ fn read_listing(
     after: &mut String,
     left: &mut Option<u32>,
     each: &mut dyn FnMut(Entry) -> Result<()>,
-) -> Result<Lsn, Fault> {
+) -> Result<(), Fault> {
     loop {
         let page = match answer(connection)? {
             Reply::Entries(page) => page,
-            Reply::Done { lsn } => return Ok(lsn),
+            Reply::Done { .. } => return Ok(()),
             other => return Err(Fault::unexpected(&other)),
         };
         for entry in page.iter() {

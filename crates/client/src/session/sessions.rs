@@ -31,7 +31,7 @@ impl Sessions for Session {
             return false;
         }
         log::debug!("leaving this server: {why}");
-        if let Some(slave) = self.current_slave.slave() {
+        if let Some(slave) = self.observed.slave() {
             self.avoid.pass_over(slave, Instant::now());
         }
         self.drop_connection();

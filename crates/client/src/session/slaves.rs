@@ -1,81 +1,89 @@
-//! Opening a session with one of the slaves that a master named.
+//! Opening a session with one of the slaves that a master named, or that hold a content.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Mutex;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::debug;
 use relais_net::Connection;
-use relais_proto::{ErrorCode, Lsn, Reply, ServerRole, SlaveId, limits};
+use relais_proto::{Endpoint, ErrorCode, Lsn, Reply, Request, ServerRole, SlaveId, limits};
 use relais_transfer::Fault;
 
-use super::connect::{FULL_TIMEOUTS, SHORT_TIMEOUTS, queue_notice};
-use super::handshake::{self, Timeouts, Welcome, into_failure};
+use super::connect::{FULL_TIMEOUTS, LoginOutcome, SHORT_TIMEOUTS};
+use super::handshake::{Timeouts, Welcome, into_failure};
 use super::observed::SharedLsn;
 use super::state::{OpenSession, Session, authority_of};
 use crate::route::Route;
 use crate::{Failure, Result};
 
+/// Time limit for one search for a holder. The transfer asks again soon, so the limit can be short.
+const SEARCH_TIME: Duration = Duration::from_secs(5);
+
 impl Session {
     /// Tries the slaves of a redirect in order, each at all its addresses.
     ///
     /// If a slave times out at one address, its other addresses are tried after the other slaves.
-    /// An unreachable host therefore costs one timeout.
-    pub(super) fn connect_to_slave(&mut self, route: &Route) -> Result<OpenSession> {
-        let mut worst: Option<Failure> = None;
+    /// An unreachable host therefore costs one timeout. A search with a deadline accepts only the
+    /// slaves that the route names.
+    pub(super) fn connect_to_slave(
+        &mut self,
+        route: &Route,
+        deadline: Option<Instant>,
+    ) -> Result<OpenSession> {
+        let mut worst =
+            failure!(BadServer, "the redirect names no address that can be connected to");
         let mut slaves = route.order(&self.avoid, Instant::now());
         // An older redirect may name the preferred slave, but not first.
         slaves.sort_by_key(|(slave, _)| self.preferred().is_some_and(|wanted| wanted != *slave));
-        let mut left: VecDeque<(SlaveId, VecDeque<SocketAddr>)> =
-            slaves.into_iter().map(|(slave, addrs)| (slave, addrs.into())).collect();
-        while let Some((slave, mut addrs)) = left.pop_front() {
-            let mut refused = false;
-            while let Some(addr) = addrs.pop_front() {
-                let (timeouts, begun) = (
-                    if left.is_empty() && addrs.is_empty() {
-                        FULL_TIMEOUTS
-                    } else {
-                        SHORT_TIMEOUTS
-                    },
-                    Instant::now(),
-                );
-                let fault = match self.open_session_at(addr, route, timeouts) {
-                    Ok(open) => return Ok(open),
-                    Err(fault) => fault,
-                };
-                if self.interrupt.is_raised() {
-                    return Err(Failure::interrupted());
-                }
-                refused |= matches!(fault, Fault::Refused(_));
-                let other = into_failure(fault, addr);
-                debug!("slave {slave} cannot be used: {other}");
-                if other.code == ErrorCode::NotTrusted {
-                    // The user learns of an untrusted server even if another slave answers.
-                    self.notices.say(&other.to_string());
-                }
-                if worst.as_ref().is_none_or(|worst| failure_rank(&other) >= failure_rank(worst)) {
-                    worst = Some(other);
-                }
-                if begun.elapsed() >= SHORT_TIMEOUTS.connect
-                    && !addrs.is_empty()
-                    && !left.is_empty()
-                {
-                    left.push_back((slave, std::mem::take(&mut addrs)));
-                }
+        let mut left: VecDeque<(SlaveId, SocketAddr)> = slaves
+            .into_iter()
+            .flat_map(|(slave, addrs)| addrs.into_iter().map(move |addr| (slave, addr)))
+            .collect();
+        // A slave that refused is healthy; it only has no free slot now.
+        let mut healthy = Vec::new();
+        let mut rank = 0;
+        while let Some((slave, addr)) = left.pop_front() {
+            let begun = Instant::now();
+            if deadline.is_some_and(|deadline| begun >= deadline) {
+                break;
             }
-            // A slave that refused is healthy; it only has no free place now.
-            if !refused {
+            let is_last = left.is_empty() && deadline.is_none();
+            let timeouts = if is_last { FULL_TIMEOUTS } else { SHORT_TIMEOUTS };
+            let fault = match self.open_session_at(addr, route, timeouts) {
+                Ok(open) if deadline.is_none() || open.slave == slave => return Ok(open),
+                Ok(open) => Fault::Violation(format!("it is slave {}, not {slave}", open.slave)),
+                Err(fault) => fault,
+            };
+            if self.interrupt.is_raised() {
+                return Err(Failure::interrupted());
+            }
+            if matches!(fault, Fault::Refused(_)) {
+                healthy.push(slave);
+            }
+            let other = into_failure(fault, addr);
+            debug!("slave {slave} cannot be used: {other}");
+            if other.code == ErrorCode::NotTrusted {
+                // The user learns of an untrusted server even if another slave answers.
+                self.notices.say(&other.to_string());
+            }
+            if failure_rank(&other) >= rank {
+                rank = failure_rank(&other);
+                worst = other;
+            }
+            if begun.elapsed() >= SHORT_TIMEOUTS.connect {
+                // Stable: only the addresses of this slave move to the end.
+                left.make_contiguous().sort_by_key(|(other, _)| *other == slave);
+            }
+            if !healthy.contains(&slave) && left.front().is_none_or(|(next, _)| *next != slave) {
                 self.avoid.add(slave, Instant::now());
             }
         }
-        Err(worst.unwrap_or_else(|| {
-            failure!(BadServer, "the redirect names no address that can be connected to")
-        }))
+        Err(worst)
     }
 
     /// Opens a session with the slave at `addr`.
-    pub(super) fn open_session_at(
+    fn open_session_at(
         &mut self,
         addr: SocketAddr,
         route: &Route,
@@ -97,14 +105,9 @@ impl Session {
                 "it is not certified by the authority of the master that named it".to_owned(),
             ));
         }
-        self.observed.watch_handshake(&mut connection, &self.notices);
         let shown = self.observed.lsn();
-        let (welcome, answer) = handshake::show_ticket(
-            &mut connection,
-            &route.ticket,
-            shown,
-            &mut queue_notice(&self.notices),
-        )?;
+        let ticket = Request::Ticket { ticket: route.ticket.clone(), lsn: shown };
+        let (welcome, answer) = self.introduce(&mut connection, ticket)?;
         match (welcome.role, answer) {
             (_, Reply::Redirect { .. } | Reply::AskMaster(_)) => {
                 Err(Fault::Violation("it redirects in a circle".to_owned()))
@@ -132,8 +135,72 @@ impl Session {
     ) -> OpenSession {
         connection.set_silence(limits::SILENCE);
         let server_lsn = SharedLsn::new(Mutex::new(server_lsn));
-        self.observed.watch_session(&mut connection, &self.notices, SharedLsn::clone(&server_lsn));
+        self.observed.watch(&mut connection, &self.notices, Some(SharedLsn::clone(&server_lsn)));
         OpenSession { addr: connection.peer(), connection, slave, role: welcome.role, server_lsn }
+    }
+
+    /// Replaces the current session by one with a holder of content that its slave does not have.
+    ///
+    /// Returns false and changes nothing if no holder can be reached.
+    pub(super) fn switch_to_holder(&mut self, holders: &[Endpoint]) -> bool {
+        let deadline = Instant::now() + SEARCH_TIME;
+        let here = self.open.as_ref().map(|open| open.slave);
+        let wanted: Vec<&Endpoint> =
+            holders.iter().filter(|holder| Some(holder.id) != here).collect();
+        let Some(route) = self.route.clone().filter(|_| !wanted.is_empty()) else { return false };
+        let found = self.connect_to_slave(&route.to_holders(&wanted), Some(deadline));
+        let found = found.or_else(|failure| {
+            // Their addresses are unknown, or the ticket has expired: the master knows both.
+            let now = Instant::now();
+            let first = wanted.iter().find(|holder| !self.avoid.holds(holder.id, now));
+            let Some(first) = first.filter(|_| now < deadline && !self.master_is_away()) else {
+                return Err(failure);
+            };
+            let route = self.route_to_slave(first.id)?;
+            let found = self.connect_to_slave(&route.to_holders(&wanted), Some(deadline));
+            self.set_route(route);
+            found
+        });
+        match found {
+            Ok(open) => {
+                debug!("switching to {}, which has the content", open.addr);
+                self.open = Some(open);
+                true
+            }
+            Err(failure) => {
+                debug!("no holder of the content can be used: {failure}");
+                false
+            }
+        }
+    }
+
+    /// Asks the master for a route that prefers this slave.
+    fn route_to_slave(&mut self, slave: SlaveId) -> Result<Route> {
+        let before = self.prefer.replace(slave);
+        let entered = self.log_in();
+        self.prefer = before;
+        match entered {
+            Ok(LoginOutcome::Redirected(route)) => Ok(route),
+            Ok(_) => fail!(BadServer, "the master does not redirect any more"),
+            Err(failure) => {
+                if failure.code == ErrorCode::Unreachable {
+                    self.note_master_away();
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Returns an address of a slave, if one is known.
+    pub fn address_of(&self, slave: SlaveId) -> Option<SocketAddr> {
+        let here = self.open.as_ref().filter(|open| open.slave == slave).map(|open| open.addr);
+        let known = || self.route.as_ref()?.addresses_of(slave).first().copied();
+        here.or_else(known)
+    }
+
+    /// Whether the current server is a slave of a cluster with a known route.
+    pub(super) fn is_in_cluster(&self) -> bool {
+        self.open.as_ref().is_none_or(|open| open.role == ServerRole::Slave) && self.route.is_some()
     }
 }
 

@@ -3,7 +3,6 @@
 //! The other files of this folder are chapters of [`Session`].
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -72,7 +71,7 @@ pub struct OpenSession {
 
 /// A session that moves to another slave when its slave fails.
 pub struct Session {
-    pub(super) settings: Settings,
+    pub settings: Settings,
     pub(super) tls: TlsState,
     /// Whether the user typed the password, rather than giving a file.
     pub(super) typed: bool,
@@ -83,37 +82,18 @@ pub struct Session {
     pub(super) route: Option<Route>,
     pub(super) avoid: Avoid,
     /// Origin of the server that was connected last.
-    pub(super) origin: Option<Origin>,
-    /// Highest LSN seen, and servers that have lost their master.
-    pub(super) observed: ObservedState,
+    pub origin: Option<Origin>,
+    /// What all servers have reported.
+    pub observed: ObservedState,
     /// LSN that was dropped and reported last.
     pub(super) dropped_lsn: Option<Lsn>,
     /// State kept for later runs; none without a home folder.
-    pub(super) saved: Option<SavedState>,
+    pub saved: Option<SavedState>,
     /// Time at which the master last could not be reached.
     pub(super) master_away: Option<Instant>,
     pub(super) open: Option<OpenSession>,
     /// The slave that holds the partial upload; preferred for resume.
     pub(super) prefer: Option<SlaveId>,
-    pub(super) current_slave: CurrentSlave,
-}
-
-/// Shared handle on the id of the current slave.
-///
-/// Progress callbacks read it while a transfer borrows the session.
-#[derive(Debug, Clone, Default)]
-pub struct CurrentSlave(Arc<Mutex<Option<SlaveId>>>);
-
-impl CurrentSlave {
-    /// Returns the slave that was connected last.
-    pub fn slave(&self) -> Option<SlaveId> {
-        *self.cell()
-    }
-
-    /// Ignores poisoning: a panic elsewhere leaves this value intact.
-    fn cell(&self) -> MutexGuard<'_, Option<SlaveId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Session {
@@ -135,7 +115,6 @@ impl Session {
             master_away: None,
             open: None,
             prefer: None,
-            current_slave: CurrentSlave::default(),
         }
     }
 
@@ -145,11 +124,6 @@ impl Session {
     /// No server can be reached, or the server refuses.
     pub fn connect(&mut self) -> Result<()> {
         self.ensure_open().map(|_| ())
-    }
-
-    /// Returns whether the session has ever been connected.
-    pub fn has_connected(&self) -> bool {
-        self.origin.is_some()
     }
 
     /// As [`Self::connect`], but without retries, for requests that are not worth a wait.
@@ -173,11 +147,6 @@ impl Session {
         }
         // Another client of this user may have seen a later change.
         self.load_seen();
-    }
-
-    /// Returns the origin of the server that was connected last.
-    pub fn origin(&self) -> Option<&Origin> {
-        self.origin.as_ref()
     }
 
     /// Returns the current server and its role.
@@ -208,11 +177,6 @@ impl Session {
         self.settings.retry = retry;
     }
 
-    /// Returns a handle on the id of the current slave.
-    pub fn current_slave(&self) -> CurrentSlave {
-        self.current_slave.clone()
-    }
-
     /// Prefers `slave` for the next connection; none removes the preference.
     ///
     /// A connection with another slave of the cluster is dropped, unless the preferred slave has
@@ -230,11 +194,6 @@ impl Session {
     /// Returns the preferred slave, unless it has failed recently.
     pub(super) fn preferred(&self) -> Option<SlaveId> {
         self.prefer.filter(|slave| !self.avoid.holds(*slave, Instant::now()))
-    }
-
-    /// Returns the server that the user named.
-    pub fn host(&self) -> &Host {
-        &self.settings.host
     }
 
     /// Drops the connection in any state, without avoiding the slave.
@@ -265,7 +224,7 @@ impl Session {
         };
         self.queue_seen(&mut open);
         self.interrupt.watch(open.connection.stream());
-        *self.current_slave.cell() = Some(open.slave);
+        self.observed.set_slave(open.slave);
         Ok(self.open.insert(open))
     }
 }

@@ -36,7 +36,7 @@ fn a_redirect_is_followed() {
     let mut session = session(master, NO_RETRY);
     assert_eq!(session.stat(&path("a/b")).unwrap().entry.name, "b");
     assert_eq!(
-        (session.origin().map(|origin| origin.cluster), session.server()),
+        (session.origin.as_ref().map(|origin| origin.cluster), session.server()),
         (Some(CLUSTER), Some((server, ServerRole::Slave)))
     );
     assert_eq!(session.stat(&path("c")).unwrap().entry.name, "c");
@@ -287,7 +287,7 @@ fn queueing_is_reported_once() {
     });
     let mut session = session(master(vec![endpoint(1, server)]).0, NO_RETRY);
     session.connect().unwrap();
-    assert_eq!(session.notices.collected(), ["waiting for a free place"]);
+    assert_eq!(session.notices.collected(), ["waiting for a free slot"]);
 }
 
 #[test]

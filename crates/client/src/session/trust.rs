@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use log::debug;
 use relais_net::Connection;
 use relais_net::tls::{DialError, Dialer, Fingerprint, TlsMode, TrustError, TrustPolicy};
-use relais_proto::ErrorCode;
 use relais_transfer::Fault;
 
 use super::handshake::Timeouts;
@@ -93,9 +92,11 @@ impl Session {
         if connection.tls_info().is_none() || !self.tls.unsaved || self.settings.security.insecure {
             return Ok(());
         }
-        let why = "the authority of this server cannot be saved, so a change would go unnoticed; \
-                   --ca names a trusted authority";
-        Err(Failure::new(ErrorCode::NotTrusted, why))
+        fail!(
+            NotTrusted,
+            "the authority of this server cannot be saved, so a change would go unnoticed; \
+             --ca names a trusted authority"
+        )
     }
 
     /// Returns the authority that was met before.
@@ -115,8 +116,7 @@ impl Session {
         }
         // An unreadable list must not pass for a missing one.
         let known = self.known_authority().map_err(|why| {
-            let why = format!("{why}: the trusted authority is unknown; --ca sets it");
-            Failure::new(ErrorCode::NotTrusted, why)
+            failure!(NotTrusted, "{why}: the trusted authority is unknown; --ca sets it")
         })?;
         Ok(known.map_or(TrustPolicy::FirstUse, TrustPolicy::Pinned))
     }
@@ -125,25 +125,20 @@ impl Session {
     fn remember(&mut self, addr: SocketAddr, authority: Fingerprint) -> Result<()> {
         let host = &self.settings.host;
         let met = format!("first encrypted meeting with {host}: its authority is {authority}");
-        match self
-            .saved
-            .as_ref()
-            .map(|saved| (saved.remember_authority(authority), saved.authorities_file()))
-        {
-            Some((Ok(saved_authority), _)) if saved_authority != authority => {
-                return Err(self.not_trusted(
-                    addr,
-                    &TrustError::Changed { known: saved_authority, now: authority },
-                ));
+        let (place, saved) = match &self.saved {
+            Some(saved) => {
+                (format!(" in {}", saved.authorities_file()), saved.remember_authority(authority))
             }
-            Some((Ok(_), place)) => say!(self.notices, "{met}, remembered in {place}"),
-            Some((Err(why), place)) => {
-                self.tls.unsaved = true;
-                say!(self.notices, "{met}; not remembered in {place}: {why}");
+            None => (String::new(), Err("there is no home folder".to_owned())),
+        };
+        match saved {
+            Ok(known) if known != authority => {
+                return Err(self.not_trusted(addr, &TrustError::Changed { known, now: authority }));
             }
-            None => {
+            Ok(_) => say!(self.notices, "{met}, remembered{place}"),
+            Err(why) => {
                 self.tls.unsaved = true;
-                say!(self.notices, "{met}; not remembered: there is no home folder");
+                say!(self.notices, "{met}; not remembered{place}: {why}");
             }
         }
         self.tls.authority = Some(authority);
@@ -152,15 +147,15 @@ impl Session {
 
     fn not_trusted(&self, addr: SocketAddr, error: &TrustError) -> Failure {
         let host = &self.settings.host;
-        let mut why = format!("the server at {addr} is NOT TRUSTED: {error}");
-        if let (TrustError::Changed { .. }, Some(saved)) = (error, &self.saved) {
-            why += &format!(
+        let hint = match (error, &self.saved) {
+            (TrustError::Changed { .. }, Some(saved)) => format!(
                 ". An attacker may be answering there. If you know that the servers of {host} have \
                  a new authority, remove the line of {host} from {}",
                 saved.authorities_file()
-            );
-        }
-        Failure::new(ErrorCode::NotTrusted, why)
+            ),
+            _ => String::new(),
+        };
+        failure!(NotTrusted, "the server at {addr} is NOT TRUSTED: {error}{hint}")
     }
 }
 
@@ -171,11 +166,11 @@ fn not_encrypting(addr: SocketAddr, trust: &TrustPolicy) -> Failure {
     } else {
         ""
     };
-    let why = format!(
+    failure!(
+        NotTrusted,
         "the server at {addr} does not encrypt connections (no TLS){before}, \
          or an attacker is answering there: nothing was sent to it"
-    );
-    Failure::new(ErrorCode::NotTrusted, why)
+    )
 }
 
 fn gone(error: &io::Error) -> Fault {

@@ -275,7 +275,7 @@ fn prompt_does_not_follow_a_swapped_link() {
         let tree = big();
         let (shell, _) = later(&dir, &tree, false);
         let remote = relais_proto::TreePath::new("big.bin").unwrap();
-        let origin = shell.session.origin().cloned().unwrap();
+        let origin = shell.session.origin.clone().unwrap();
         let entry = TransferEntry {
             remote,
             local: "sub/x".into(),

@@ -23,10 +23,13 @@ fn tree() -> Tree {
 /// Returns a shell in `folder` that talks to `addr` and saves its state in `state_dir`.
 fn shell_with_state(addr: SocketAddr, folder: &Path, state_dir: &Path) -> (Shell, CapturedOutput) {
     let (mut shell, printed) = shell(addr, folder.to_path_buf(), false);
-    let session = std::mem::replace(&mut shell.session, super::fake::session(addr, Duration::ZERO));
-    let saved =
-        SavedState::new(StateFolder::at(state_dir), session.host(), "", shell.notices.clone());
-    shell.session = session.with_saved_state(Some(saved));
+    let saved = SavedState::new(
+        StateFolder::at(state_dir),
+        &shell.session.settings.host,
+        "",
+        shell.notices.clone(),
+    );
+    shell.session.saved = Some(saved);
     (shell, printed)
 }
 
@@ -100,7 +103,7 @@ fn impossible_lsn_is_dropped_with_a_warning() {
         let saved = || {
             SavedState::new(
                 StateFolder::at(&state_dir),
-                first.session.host(),
+                &first.session.settings.host,
                 "",
                 Notices::collecting(),
             )
@@ -201,7 +204,7 @@ fn saved_route_works_without_master() {
         "the master at {addr} cannot be reached; continuing with the slaves that it named before"
     );
     assert_eq!(later.notices.collected(), [line.as_str()]);
-    assert_eq!(later.session.origin().map(|origin| origin.cluster), Some(CLUSTER));
+    assert_eq!(later.session.origin.as_ref().map(|origin| origin.cluster), Some(CLUSTER));
     // If the slaves are gone too, the message names the unreachable master.
     let gone = passing_master(vec![endpoint(1, closed_addr())], 1);
     let (mut shell, _) = shell_with_state(gone, dir.path(), &state_dir);
@@ -231,8 +234,12 @@ fn bad_state_file_is_reported_and_replaced() {
     assert_eq!((second.execute("mkdir n").status, second.execute("ls").status), (0, 0));
     assert_eq!(second.notices.collected().len(), 1, "{:?}", second.notices.collected());
     let notices = Notices::collecting();
-    let saved =
-        SavedState::new(StateFolder::at(&state_dir), second.session.host(), "", notices.clone());
+    let saved = SavedState::new(
+        StateFolder::at(&state_dir),
+        &second.session.settings.host,
+        "",
+        notices.clone(),
+    );
     let origin = super::origin(&second);
     assert_eq!((saved.lsn(&origin), notices.collected()), (Some(lsn(6)), vec![]));
 }

@@ -83,7 +83,7 @@ fn rehost(folder: &std::path::Path, addr: SocketAddr) {
 
 /// Returns the origin of the test cluster for a shell.
 pub fn origin(shell: &Shell) -> crate::origin::Origin {
-    crate::origin::Origin::new(shell.session.host(), None, fake::CLUSTER)
+    crate::origin::Origin::new(&shell.session.settings.host, None, fake::CLUSTER)
 }
 
 /// Returns a shell with local folder `folder` that connects to `addr` with its first request.

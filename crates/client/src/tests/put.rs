@@ -261,7 +261,7 @@ fn same_put_resumes_at_the_holder() {
     let tree = empty();
     let (mut client, logins) = later(cut_off(&tree), &tree, true);
     client.shell.session.connect().unwrap();
-    assert_eq!(client.shell.session.current_slave().slave(), Some(id(2)));
+    assert_eq!(client.shell.session.observed.slave(), Some(id(2)));
     client.run(0, &["put big.bin"]);
     let object = client.object();
     assert!(object["resumed_from"].as_u64().unwrap() >= 2_000_000, "{object}");
@@ -459,7 +459,7 @@ fn holder_is_preferred_until_it_fails() {
     let (mut shell, _) = shell(addr, dir.path().to_path_buf(), false);
     shell.session.prefer(Some(SlaveId([1; 16])));
     shell.session.connect().unwrap();
-    assert_eq!(shell.session.current_slave().slave(), Some(id(2)));
+    assert_eq!(shell.session.observed.slave(), Some(id(2)));
     // The preferred slave has failed; another attempt would only take time.
     shell.session.prefer(Some(SlaveId([1; 16])));
     shell.session.connect().unwrap();
