@@ -1,38 +1,28 @@
 //! Errors as users read them.
 
-use std::borrow::Cow;
-
 /// Rust's display of a system error ends in this, a number and a parenthesis.
 const NUMBER: &str = " (os error ";
 
 /// Returns an error with its causes, in the system's words and without its numbers.
 #[must_use]
 pub fn error_text(error: &anyhow::Error) -> String {
-    without_os_numbers(&format!("{error:#}")).into_owned()
+    without_os_numbers(&format!("{error:#}"))
 }
 
 /// Removes the numbers that Rust appends to system errors, such as ` (os error 13)`.
 ///
 /// The text before the number names the same error, so the number tells users nothing.
 #[must_use]
-pub fn without_os_numbers(text: &str) -> Cow<'_, str> {
-    if !text.contains(NUMBER) {
-        return Cow::Borrowed(text);
-    }
-    let (mut kept, mut rest) = (String::with_capacity(text.len()), text);
-    while let Some((before, after)) = rest.split_once(NUMBER) {
-        kept.push_str(before);
-        let digits = after.trim_start_matches(|c: char| c.is_ascii_digit());
-        match digits.strip_prefix(')') {
-            Some(behind) if digits.len() < after.len() => rest = behind,
-            _ => {
-                kept.push_str(NUMBER);
-                rest = after;
-            }
+pub fn without_os_numbers(text: &str) -> String {
+    let mut parts = text.split(NUMBER);
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((digits, rest)) if digits.parse::<u32>().is_ok() => kept.push_str(rest),
+            _ => kept.extend([NUMBER, part]),
         }
     }
-    kept.push_str(rest);
-    Cow::Owned(kept)
+    kept
 }
 
 #[cfg(test)]

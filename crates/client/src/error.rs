@@ -47,19 +47,9 @@ impl Failure {
         Self { code, message: message.into() }
     }
 
-    /// The failure for a wrong command line.
-    pub fn usage(message: impl Into<String>) -> Self {
-        Self::new(ErrorCode::Usage, message)
-    }
-
     /// The failure for an interruption by the user.
     pub fn interrupted() -> Self {
         Self::new(ErrorCode::Interrupted, "interrupted")
-    }
-
-    /// The failure for a server that broke the protocol.
-    pub fn bad_server(message: impl Into<String>) -> Self {
-        Self::new(ErrorCode::BadServer, message)
     }
 
     /// The failure for a local file or folder that cannot be used.

@@ -5,10 +5,12 @@
 //! caller whether to.
 
 use std::net::Shutdown;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use relais_net::Socket;
+
+use crate::lock::lock;
 
 /// Presses during one command after which the program exits at once.
 const MAX_PRESSES: u32 = 3;
@@ -49,7 +51,7 @@ impl Interrupt {
     /// That is so if no running operation can end cleanly, or after `MAX_PRESSES`.
     #[must_use]
     pub fn raise(&self) -> bool {
-        let mut state = self.state();
+        let mut state = lock(&self.0.0);
         state.presses = state.presses.saturating_add(1);
         if let Some(socket) = state.socket.take() {
             // The socket may be closed already; then no read is blocked.
@@ -65,7 +67,7 @@ impl Interrupt {
 
     /// Sets the activity of the main thread and resets the presses.
     pub fn enter(&self, activity: Activity) {
-        let mut state = self.state();
+        let mut state = lock(&self.0.0);
         state.activity = activity;
         state.presses = 0;
     }
@@ -73,12 +75,12 @@ impl Interrupt {
     /// Whether Ctrl-C was pressed since the activity began.
     #[must_use]
     pub fn is_raised(&self) -> bool {
-        self.state().presses > 0
+        lock(&self.0.0).presses > 0
     }
 
     /// Registers the socket that the main thread is about to read from.
     pub fn watch(&self, socket: &Arc<Socket>) {
-        let mut state = self.state();
+        let mut state = lock(&self.0.0);
         if state.presses > 0 {
             // Ctrl-C came while the connection was being made: the first read must not block.
             let _ = socket.shutdown(Shutdown::Both);
@@ -88,27 +90,14 @@ impl Interrupt {
 
     /// Unregisters the socket.
     pub fn unwatch(&self) {
-        self.state().socket = None;
+        lock(&self.0.0).socket = None;
     }
 
     /// Waits for `time` or until Ctrl-C is pressed; returns true if it was.
     #[must_use]
     pub fn pause(&self, time: Duration) -> bool {
-        let until = Instant::now() + time;
-        let mut state = self.state();
-        while state.presses == 0 {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            state = self.0.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
-    }
-
-    /// Ignores poisoning: a panic elsewhere leaves these fields intact.
-    fn state(&self) -> MutexGuard<'_, InterruptState> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let waited = self.0.1.wait_timeout_while(lock(&self.0.0), time, |state| state.presses == 0);
+        waited.unwrap_or_else(PoisonError::into_inner).0.presses > 0
     }
 }
 

@@ -14,6 +14,7 @@ mod commands;
 mod interrupt;
 mod local;
 mod local_file;
+mod lock;
 mod locked_folder;
 mod nearest;
 mod origin;

@@ -113,24 +113,17 @@ impl LocalFolders {
         if into.is_empty() {
             fail!(Usage, "the local name is empty");
         }
-        let path = self.resolve(into);
-        if into.ends_with('/') || openable(&path).is_dir() {
-            let missing = || failure!(Local, "{into}: no such folder");
-            return if path.is_dir() {
-                Ok(LocalTarget { folder: path, name: remote_name.to_owned() })
-            } else {
-                Err(missing())
-            };
+        let folder = self.resolve(into);
+        if folder.is_dir() {
+            return Ok(LocalTarget { folder, name: remote_name.to_owned() });
+        }
+        if into.ends_with('/') {
+            fail!(Local, "{into}: no such folder");
         }
         if several {
             fail!(Local, "{into} is not a folder, and several files need a folder");
         }
-        let (Some(Component::Normal(name)), Some(folder)) =
-            (path.components().next_back(), path.parent())
-        else {
-            fail!(Usage, "{into} is not a file name");
-        };
-        Ok(LocalTarget { folder: folder.to_path_buf(), name: name.to_string_lossy().into_owned() })
+        self.exact_target(into).ok_or_else(|| failure!(Usage, "{into} is not a file name"))
     }
 
     /// Returns the target with exactly this name, even if a folder has it.

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use relais_proto::{FileTime, FolderId, Identity, Mode};
+use relais_proto::{ErrorCode, FileTime, FolderId, Identity, Mode};
 use relais_tree::{
     Folder, Meta, MetaKind, OpenFile, TreeError, UnservedKind, set_mode, set_times, umask,
 };
@@ -124,17 +124,17 @@ pub fn tree_failure(shown: &str, error: &TreeError) -> Failure {
         }
         other => other.to_string(),
     };
-    match error {
-        TreeError::NotEmpty => failure!(NotEmpty, "{shown}: {why}"),
-        full if full.is_full() => failure!(NoSpace, "{shown}: {why}"),
-        _ => failure!(Local, "{shown}: {why}"),
-    }
+    let code = match error {
+        TreeError::NotEmpty => ErrorCode::NotEmpty,
+        full if full.is_full() => ErrorCode::NoSpace,
+        _ => ErrorCode::Local,
+    };
+    Failure::new(code, format!("{shown}: {why}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relais_proto::ErrorCode;
 
     #[test]
     fn only_regular_files_are_opened() {

@@ -18,16 +18,14 @@ const MIN_SIMILARITY: f64 = 0.5;
 #[derive(Debug)]
 struct SimilarNames {
     wanted: String,
-    /// All names, as long as they are few.
-    all: Vec<String>,
-    /// The most similar names, best first.
+    /// The most similar names, best first; all names as long as they are few.
     best: Vec<(f64, String)>,
-    seen: u64,
+    seen: usize,
 }
 
 impl SimilarNames {
     fn new(wanted: &str) -> Self {
-        Self { wanted: wanted.to_lowercase(), all: Vec::new(), best: Vec::new(), seen: 0 }
+        Self { wanted: wanted.to_lowercase(), best: Vec::new(), seen: 0 }
     }
 
     fn offer(&mut self, name: String) {
@@ -35,32 +33,31 @@ impl SimilarNames {
         let lower = name.trim_end_matches('/').to_lowercase();
         let similarity = strsim::normalized_damerau_levenshtein(&self.wanted, &lower)
             .max(strsim::jaro_winkler(&self.wanted, &lower) - 0.3);
-        if self.all.len() <= SHOW_ALL_LIMIT {
-            self.all.push(name.clone());
-        }
         let is_better = |(other, text): &(f64, String)| {
             other.total_cmp(&similarity).reverse().then_with(|| text.cmp(&name)).is_le()
         };
         let at = self.best.partition_point(is_better);
-        if similarity >= MIN_SIMILARITY && at < MAX_SUGGESTIONS {
-            self.best.insert(at, (similarity, name));
-            self.best.truncate(MAX_SUGGESTIONS);
-        }
+        self.best.insert(at, (similarity, name));
+        self.best.truncate(SHOW_ALL_LIMIT);
     }
 
     fn describe(self, folder: &TreePath) -> String {
-        if self.all.is_empty() {
+        let Self { mut best, seen, .. } = self;
+        if seen == 0 {
             return format!("{folder} is empty");
         }
-        if self.all.len() <= SHOW_ALL_LIMIT {
-            return format!("in {folder} there is: {}", self.all.join(", "));
+        let is_small = seen <= SHOW_ALL_LIMIT;
+        if is_small {
+            best.sort_by(|(_, a), (_, b)| a.trim_end_matches('/').cmp(b.trim_end_matches('/')));
+        } else {
+            best.retain(|(similarity, _)| *similarity >= MIN_SIMILARITY);
+            best.truncate(MAX_SUGGESTIONS);
         }
-        let names: Vec<_> = self.best.into_iter().map(|(_, name)| name).collect();
-        match names.as_slice() {
-            [] => format!("none of the {} names in {folder} is similar", self.seen),
-            names => {
-                format!("most similar of the {} names in {folder}: {}", self.seen, names.join(", "))
-            }
+        let names: Vec<_> = best.into_iter().map(|(_, name)| name).collect();
+        match names.join(", ").as_str() {
+            names if is_small => format!("in {folder} there is: {names}"),
+            "" => format!("none of the {seen} names in {folder} is similar"),
+            names => format!("most similar of the {seen} names in {folder}: {names}"),
         }
     }
 }
@@ -89,7 +86,7 @@ mod tests {
     fn describe(wanted: &str, names: impl IntoIterator<Item = String>) -> String {
         let mut nearest = SimilarNames::new(wanted);
         names.into_iter().for_each(|name| nearest.offer(name));
-        assert!(nearest.all.len() <= SHOW_ALL_LIMIT + 1 && nearest.best.len() <= MAX_SUGGESTIONS);
+        assert!(nearest.best.len() <= SHOW_ALL_LIMIT);
         nearest.describe(&TreePath::root())
     }
 

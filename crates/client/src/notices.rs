@@ -5,10 +5,11 @@
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use indicatif::ProgressBar;
 
+use crate::lock::lock;
 use crate::sanitize::sanitize_lines;
 
 /// Prints one notice; the arguments after the notices are those of `format!`.
@@ -56,18 +57,18 @@ impl Notices {
     /// Returns the collected notices.
     #[cfg(test)]
     pub fn collected(&self) -> Vec<String> {
-        self.state().collected.clone().unwrap_or_default()
+        lock(&self.0).collected.clone().unwrap_or_default()
     }
 
     /// Whether standard error is a terminal.
     pub fn on_terminal(&self) -> bool {
-        self.state().collected.is_none() && std::io::stderr().is_terminal()
+        lock(&self.0).collected.is_none() && std::io::stderr().is_terminal()
     }
 
     /// Prints one notice.
     pub fn say(&self, text: &str) {
         let text = sanitize_lines(text);
-        let mut state = self.state();
+        let mut state = lock(&self.0);
         if let Some(collected) = &mut state.collected {
             collected.push(text);
             return;
@@ -83,20 +84,20 @@ impl Notices {
 
     /// Sets the progress bar above which lines are printed; none for a plain terminal.
     pub fn set_bar(&self, bar: Option<ProgressBar>) {
-        self.state().bar = bar;
+        lock(&self.0).bar = bar;
     }
 
     /// Records a failed server. Of several in a row the first is reported.
     pub fn record_lost(&self, addr: SocketAddr, why: &str) {
         // The system's error number means nothing to the user.
         let why = why.split_once(" (os error ").map_or(why, |(words, _)| words);
-        self.state().gone.get_or_insert_with(|| LostServer { addr, why: why.to_owned() });
+        lock(&self.0).gone.get_or_insert_with(|| LostServer { addr, why: why.to_owned() });
     }
 
     /// Takes the failed server; the caller reports it.
     #[must_use]
     pub fn take_lost(&self) -> Option<LostServer> {
-        self.state().gone.take()
+        lock(&self.0).gone.take()
     }
 
     /// Tells the user in one line that the server `now` has taken over from a failed one.
@@ -110,11 +111,6 @@ impl Notices {
     #[must_use]
     pub fn take_lost_reason(&self) -> String {
         self.take_lost().map_or_else(|| "connection closed".to_owned(), |gone| gone.why)
-    }
-
-    /// Ignores poisoning: a panic elsewhere leaves these fields intact.
-    fn state(&self) -> MutexGuard<'_, NoticeState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

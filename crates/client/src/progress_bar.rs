@@ -1,12 +1,13 @@
 //! The progress bar of a command, shown on a terminal only.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use relais_proto::TreePath;
 
+use crate::lock::lock;
 use crate::notices::Notices;
 use crate::sanitize::sanitize;
 
@@ -83,7 +84,7 @@ impl TransferBar {
     /// Sets the number of transferred bytes of the current file.
     pub fn advanced(&self, position: u64) {
         let Bar { bar, notices, .. } = &*self.0;
-        bar.set_position(self.done().1.saturating_add(position));
+        bar.set_position(lock(&self.0.done).1.saturating_add(position));
         let can_be_shown = (self.0.files > 0 || bar.length() != Some(0)) && notices.on_terminal();
         if can_be_shown
             && self.0.begun.elapsed() >= BAR_DELAY
@@ -97,7 +98,7 @@ impl TransferBar {
 
     /// Names the file of several that is transferred now.
     pub fn name(&self, path: &TreePath) {
-        let (done, files) = (self.done().0, self.0.files);
+        let (done, files) = (lock(&self.0.done).0, self.0.files);
         let name = self.0.layout.name(path.as_str());
         self.0.bar.set_message(format!("{done}/{files} files {name}"));
     }
@@ -105,16 +106,11 @@ impl TransferBar {
     /// Counts a finished file of this name and size.
     pub fn finished(&self, path: &TreePath, size: u64) {
         {
-            let mut done = self.done();
+            let mut done = lock(&self.0.done);
             *done = (done.0 + 1, done.1.saturating_add(size));
         }
         self.name(path);
         self.advanced(0);
-    }
-
-    /// Ignores poisoning: a panic elsewhere leaves these numbers intact.
-    fn done(&self) -> MutexGuard<'_, (u64, u64)> {
-        self.0.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

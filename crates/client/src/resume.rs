@@ -206,7 +206,7 @@ fn resume_tree(shell: &mut Shell, entry: &TransferEntry) -> Result<u8, ResumeErr
         send_tree(shell, tree, &entry.remote, &entry.local)?
     };
     // With `--json` failures belong to an object, and this resume has none.
-    for failed in several.failed.iter().filter(|_| shell.output.is_json()) {
+    for failed in several.failed.iter().filter(|_| shell.output.json) {
         shell.notices.say(&failed.failure.message);
     }
     say!(shell.notices, "{}: {}", entry.remote, text::batch(&several));

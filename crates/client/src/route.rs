@@ -30,18 +30,18 @@ pub struct Route {
 }
 
 impl Route {
-    /// Returns the slaves with their usable addresses, recently failed slaves last.
+    /// Returns the usable addresses of the slaves, recently failed slaves last.
     ///
     /// Otherwise the master's order is kept. Port 0 and unspecified addresses are left out.
     #[must_use]
-    pub fn order(&self, avoid: &Avoid, now: Instant) -> Vec<(SlaveId, Vec<SocketAddr>)> {
-        let reachable = |endpoint: &Endpoint| {
-            let addrs = usable(&endpoint.addrs);
-            (!addrs.is_empty()).then_some((endpoint.id, addrs))
+    pub fn order(&self, avoid: &Avoid, now: Instant) -> Vec<(SlaveId, SocketAddr)> {
+        let each = |slave: &Endpoint| {
+            let id = slave.id;
+            usable(&slave.addrs).into_iter().map(move |addr| (id, addr))
         };
-        let mut slaves: Vec<_> = self.slaves.iter().filter_map(reachable).collect();
-        slaves.sort_by_key(|(id, _)| avoid.holds(*id, now));
-        slaves
+        let mut addresses: Vec<_> = self.slaves.iter().flat_map(each).collect();
+        addresses.sort_by_key(|(id, _)| avoid.holds(*id, now));
+        addresses
     }
 
     /// Returns the route to these holders: at the addresses that they named, else at known ones.
@@ -131,7 +131,7 @@ mod tests {
         let order = route.order(&Avoid::default(), Instant::now());
         assert_eq!(
             order,
-            [(SlaveId([2; 16]), vec!["127.0.0.1:2".parse().unwrap(), "[::1]:4".parse().unwrap()])]
+            ["127.0.0.1:2", "[::1]:4"].map(|addr| (SlaveId([2; 16]), addr.parse().unwrap()))
         );
     }
 

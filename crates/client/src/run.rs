@@ -85,9 +85,11 @@ pub fn run(config: Config, interrupt: Interrupt) -> u8 {
 /// Describes standard output.
 fn screen() -> Screen {
     let terminal = console::Term::stdout();
+    let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let can_colour = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
     Screen {
         width: terminal.is_term().then(|| usize::from(terminal.size().1)),
-        colours: terminal.features().colors_supported(),
+        colours: terminal.is_term() && can_colour && !is_plain,
     }
 }
 
@@ -105,12 +107,13 @@ fn run_lines(
             Some(Ok(Ok(line))) if shell_words::is_blank(&line) => continue,
             Some(Ok(Ok(line))) => run_line(shell, line.trim_end_matches('\r')),
             Some(Ok(Err(_))) => {
-                not_read(shell, &failure!(Usage, "a line of standard input is not UTF-8"))
+                report(shell, "", failure!(Usage, "a line of standard input is not UTF-8"))
             }
-            Some(Err(e)) => {
+            Some(Err(e)) if first == 0 => {
                 let failure = Failure::local(std::path::Path::new("standard input"), &e);
-                return if first == 0 { not_read(shell, &failure).status } else { first };
+                return report(shell, "", failure).status;
             }
+            Some(Err(_)) => return first,
         };
         if stops_after(&mut first, ended, keep_going) {
             return first;
@@ -144,17 +147,16 @@ fn stops_after(first: &mut u8, ended: CommandStatus, keep_going: bool) -> bool {
 /// The status that ends the run. The failure was reported.
 fn connect(shell: &mut Shell, command: &str) -> Result<(), CommandStatus> {
     shell.interrupt.enter(Activity::Command);
-    let Err(failure) = shell.session.connect() else { return Ok(()) };
-    // JSON goes under the name of the command; a text message names the program.
-    shell.output.begin(if shell.output.is_json() { command } else { "" });
-    let status = report_outcome(shell, &Err(failure)).status;
-    Err(CommandStatus { status, leave: true })
+    shell.session.connect().map_err(|failure| {
+        let status = report(shell, command, failure).status;
+        CommandStatus { status, leave: true }
+    })
 }
 
-/// Reports a line that could not be read.
-fn not_read(shell: &mut Shell, failure: &Failure) -> CommandStatus {
-    shell.output.begin("");
-    report_outcome(shell, &Err(failure.clone()))
+/// Reports a failure before a command: text names the program, JSON the command.
+fn report(shell: &mut Shell, command: &str, failure: Failure) -> CommandStatus {
+    shell.output.begin(if shell.output.json { command } else { "" });
+    report_outcome(shell, &Err(failure))
 }
 
 #[cfg(test)]

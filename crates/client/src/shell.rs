@@ -1,7 +1,7 @@
 //! The state that commands work on: the session, the current folders, and what the user has chosen.
 
 use log::debug;
-use relais_proto::{ErrorCode, TreePath};
+use relais_proto::{ErrorCode, Kind, TreePath};
 
 use crate::interrupt::Interrupt;
 use crate::local::LocalFolders;
@@ -57,6 +57,15 @@ impl Shell {
                 Failure { message: missing, ..failure }
             }
         }
+    }
+
+    /// Whether a remote path is a folder.
+    ///
+    /// # Errors
+    /// Nothing has that path, or no server answers.
+    pub fn is_folder(&mut self, path: &TreePath) -> Result<bool> {
+        let details = self.session.stat(path).map_err(|failure| self.explain(path, failure))?;
+        Ok(details.entry.kind == Kind::Folder)
     }
 
     /// Returns the servers that were connected last.

@@ -1,8 +1,8 @@
 //! Changes to the tree: `mkdir`, `rm`, `mv`.
 
-use relais_proto::{ErrorCode, Expect, Kind, Lsn, TreePath};
+use relais_proto::{ErrorCode, Lsn, TreePath};
 
-use super::command::{ANY, Args, Command, CompletionKind, NameFilter, PLAIN};
+use super::command::{ANY, Args, Command, CompletionKind, NameFilter, ON_REMOTE_NAMES};
 use super::each_name::{self, UsedTargets, resolved};
 use crate::Result;
 use crate::outcome::CommandOutcome;
@@ -15,10 +15,9 @@ pub const MKDIR: Command = Command {
     help: "With -p missing parents are made too, and an existing folder is not an error.\n\n\
            Example: mkdir -p music/live/1999",
     options: &[("-p", None)],
-    names: (1, ANY),
     completes: CompletionKind::Remote(NameFilter::Folders),
     run: mkdir,
-    ..PLAIN
+    ..ON_REMOTE_NAMES
 };
 
 pub const RM: Command = Command {
@@ -29,10 +28,8 @@ pub const RM: Command = Command {
            a single file or folder is removed only if it still has that version.\n\n\
            Example: rm -r music/old",
     options: &[("-r", None), ("--if-version", Some(CompletionKind::Nothing))],
-    names: (1, ANY),
-    completes: CompletionKind::Remote(NameFilter::All),
     run: rm,
-    ..PLAIN
+    ..ON_REMOTE_NAMES
 };
 
 pub const MV: Command = Command {
@@ -45,9 +42,8 @@ pub const MV: Command = Command {
            Example: mv draft.txt final.txt",
     options: &[("--if-version", Some(CompletionKind::Nothing))],
     names: (0, ANY),
-    completes: CompletionKind::Remote(NameFilter::All),
     run: mv,
-    ..PLAIN
+    ..ON_REMOTE_NAMES
 };
 
 fn mkdir(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
@@ -63,7 +59,7 @@ fn mkdir(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
 }
 
 fn rm(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
-    let (recursive, expect) = (args.has("-r"), expected(&args)?);
+    let (recursive, expect) = (args.has("-r"), args.if_version()?);
     each(shell, &args.names, &mut |shell, name| {
         let path = shell.resolve_remote(name)?;
         if path.is_root() {
@@ -82,16 +78,12 @@ fn rm(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
 fn mv(shell: &mut Shell, mut args: Args) -> Result<CommandOutcome> {
     let onto = args.names.pop().filter(|_| !args.names.is_empty());
     let onto = onto.ok_or_else(|| failure!(Usage, "the command takes at least two names"))?;
-    let (names, expect) = (&args.names, expected(&args)?);
+    let (names, expect) = (&args.names, args.if_version()?);
     let to = shell.resolve_remote(&onto)?;
     let into = onto.ends_with('/') || names.len() > 1 || to.is_root();
-    if names.len() > 1 {
-        // One check before the first move gives one message instead of one for each name.
-        let kind =
-            shell.session.stat(&to).map_err(|failure| shell.explain(&to, failure))?.entry.kind;
-        if kind != Kind::Folder {
-            fail!(NotFolder, "{to} is not a folder, and several names need a folder");
-        }
+    // One check before the first move gives one message instead of one for each name.
+    if names.len() > 1 && !shell.is_folder(&to)? {
+        fail!(NotFolder, "{to} is not a folder, and several names need a folder");
     }
     let mut used = UsedTargets::default();
     each(shell, names, &mut |shell, name| {
@@ -104,7 +96,7 @@ fn mv(shell: &mut Shell, mut args: Args) -> Result<CommandOutcome> {
         used.once(&target.to_string(), &from.to_string(), || {
             let moved = match shell.session.rename(&from, &target, expect) {
                 Err(failure)
-                    if !into && failure.code == ErrorCode::Exists && is_folder(shell, &to)? =>
+                    if !into && failure.code == ErrorCode::Exists && shell.is_folder(&to)? =>
                 {
                     shell.session.rename(&from, &to.join(last)?, expect)
                 }
@@ -113,21 +105,6 @@ fn mv(shell: &mut Shell, mut args: Args) -> Result<CommandOutcome> {
             moved.map(Some).map_err(|failure| with_path(&from, failure))
         })
     })
-}
-
-/// Whether a folder is at `path`; a move replaces no folder.
-fn is_folder(shell: &mut Shell, path: &TreePath) -> Result<bool> {
-    let details = shell.session.stat(path).map_err(|failure| with_path(path, failure))?;
-    Ok(details.entry.kind == Kind::Folder)
-}
-
-/// Returns what `--if-version` demands, which is for one name only.
-fn expected(args: &Args) -> Result<Expect> {
-    match args.if_version()? {
-        Expect::Any => Ok(Expect::Any),
-        _ if args.names.len() > 1 => fail!(Usage, "--if-version is for a single file or folder"),
-        expect => Ok(expect),
-    }
 }
 
 /// Makes a folder and its missing parents; returns none if it exists already.
@@ -165,12 +142,14 @@ fn each(
 
 #[cfg(test)]
 mod tests {
+    use relais_proto::Expect;
+
     use super::*;
     use crate::commands::command::parse;
 
     #[test]
     fn arguments_are_parsed() {
-        let rm = |words: &[&str]| expected(&parse(&RM, words)?);
+        let rm = |words: &[&str]| parse(&RM, words)?.if_version();
         assert_eq!(rm(&["a", "-r", "b"]).unwrap(), Expect::Any);
         let expect = Expect::Lsn(Lsn { epoch: 1, number: 42 });
         assert_eq!(rm(&["a", "--if-version=1-42"]).unwrap(), expect);

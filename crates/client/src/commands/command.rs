@@ -82,6 +82,10 @@ pub const PLAIN: Command = Command {
     run: |_, _| Ok(CommandOutcome::Ran {}),
 };
 
+/// A command on remote files and folders, from which others differ.
+pub const ON_REMOTE_NAMES: Command =
+    Command { names: (1, ANY), completes: CompletionKind::Remote(NameFilter::All), ..PLAIN };
+
 /// The arguments of a command.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Args {
@@ -128,9 +132,13 @@ impl Args {
     /// Returns what `--if-version V` demands of the entry; anything without the option.
     ///
     /// # Errors
-    /// The value is no version as `ls --json` and `stat` show it, such as `1-42`.
+    /// There are several names, or the value is no version as `ls --json` and `stat` show it, such
+    /// as `1-42`.
     pub fn if_version(&self) -> Result<Expect> {
         let Some(text) = self.value("--if-version") else { return Ok(Expect::Any) };
+        if self.names.len() > 1 {
+            fail!(Usage, "--if-version is for a single file or folder");
+        }
         text.parse().map(Expect::Lsn).map_err(|_| {
             failure!(Usage, "{text:?} is not a version; stat shows the version, such as 1-42")
         })

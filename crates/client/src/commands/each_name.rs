@@ -13,7 +13,7 @@ use crate::shell::Shell;
 pub type EachName<'a, T> = &'a mut dyn FnMut(&mut Shell, &str) -> Result<T>;
 
 /// Returns the remote path of a name, if it has one, for the report of its failure.
-pub type RemoteOf<'a> = &'a dyn Fn(&Shell, &str) -> Option<String>;
+pub type RemoteOf<'a> = &'a dyn Fn(&mut Shell, &str) -> Option<String>;
 
 /// Runs `one` on each name. A failure does not stop the others; an interruption does.
 ///
@@ -28,7 +28,7 @@ pub fn each(
     let mut failed = Vec::new();
     for name in names {
         let Err(failure) = one(shell, name) else { continue };
-        if names.len() == 1 || shell.output.is_broken() {
+        if names.len() == 1 || shell.output.is_broken {
             return Err(failure);
         }
         shell.output.failed(&failure);
@@ -84,7 +84,7 @@ pub fn folders(
 }
 
 /// Resolves a name against the current remote folder, for the report of its failure.
-pub fn resolved(shell: &Shell, name: &str) -> Option<String> {
+pub fn resolved(shell: &mut Shell, name: &str) -> Option<String> {
     shell.resolve_remote(name).ok().map(|path| path.to_string())
 }
 

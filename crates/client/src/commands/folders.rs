@@ -1,6 +1,6 @@
 //! The current folders, remote and local: `cd`, `pwd`, `lcd`, `lpwd`.
 
-use relais_proto::{Kind, TreePath};
+use relais_proto::TreePath;
 
 use super::command::{Args, Command, CompletionKind, NameFilter, PLAIN};
 use crate::Result;
@@ -60,8 +60,7 @@ fn cd(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
         Some(name) => shell.resolve_remote(name)?,
         None => TreePath::root(),
     };
-    let details = shell.session.stat(&path).map_err(|failure| shell.explain(&path, failure))?;
-    if details.entry.kind != Kind::Folder {
+    if !shell.is_folder(&path)? {
         fail!(NotFolder, "{path} is not a folder");
     }
     shell.cwd = path;

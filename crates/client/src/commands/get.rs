@@ -2,7 +2,7 @@
 
 use relais_proto::ErrorCode;
 
-use super::command::{ANY, Args, Command, CompletionKind, NameFilter, PLAIN};
+use super::command::{Args, Command, CompletionKind, NameFilter, ON_REMOTE_NAMES};
 use super::each_name::{self, UsedTargets, resolved};
 use crate::outcome::CommandOutcome;
 use crate::output::ContentMode;
@@ -22,10 +22,8 @@ pub const GET: Command = Command {
            An existing file is replaced. -r fetches folders recursively.\n\n\
            Example: get big.bin 'two words.txt' -o /tmp/",
     options: &[("-r", None), ("-o", Some(CompletionKind::Local(NameFilter::All)))],
-    names: (1, ANY),
-    completes: CompletionKind::Remote(NameFilter::All),
     run: get,
-    ..PLAIN
+    ..ON_REMOTE_NAMES
 };
 
 pub const CAT: Command = Command {
@@ -35,11 +33,9 @@ pub const CAT: Command = Command {
     help: "The content is written as it is, one file after the other.\n\
            The command succeeds only if the digest of all written bytes is correct.\n\n\
            Example: cat notes.txt",
-    names: (1, ANY),
-    completes: CompletionKind::Remote(NameFilter::All),
     shows_content: true,
     run: cat,
-    ..PLAIN
+    ..ON_REMOTE_NAMES
 };
 
 fn get(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
@@ -51,7 +47,7 @@ fn get(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
             "folders cannot go to standard output; a local folder called - is written ./-"
         ),
         Some("-") => {
-            shell.output.begin_content(ContentMode::Reported);
+            shell.output.content_mode = ContentMode::Reported;
             return cat(shell, args);
         }
         // One check before the first download gives one message instead of one for each name.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use relais_proto::{Endpoint, ErrorCode, FileTime, Mode, TreePath};
 
-use super::command::{ANY, Args, Command, CompletionKind, NameFilter, PLAIN};
+use super::command::{Args, Command, CompletionKind, NameFilter, ON_REMOTE_NAMES, PLAIN};
 use super::each_name;
 use crate::local::openable;
 use crate::outcome::{CommandOutcome, EntryContent, FailedName, ListedEntry, ListedKind};
@@ -25,9 +25,8 @@ pub const LS: Command = Command {
            Example: ls -l music",
     options: &[("-l", None)],
     names: (0, 1),
-    completes: CompletionKind::Remote(NameFilter::All),
     run: ls,
-    ..PLAIN
+    ..ON_REMOTE_NAMES
 };
 
 pub const LLS: Command = Command {
@@ -50,10 +49,8 @@ pub const STAT: Command = Command {
     summary: "show the details of files and folders",
     help: "Shows kind, size, time, version, holders and, if it is known, the digest.\n\n\
            Example: stat big.bin",
-    names: (1, ANY),
-    completes: CompletionKind::Remote(NameFilter::All),
     run: stat,
-    ..PLAIN
+    ..ON_REMOTE_NAMES
 };
 
 pub const HASH: Command = Command {
@@ -62,10 +59,8 @@ pub const HASH: Command = Command {
     summary: "show the BLAKE3 digests of files",
     help: "The server computes unknown digests. The lines have the format of b3sum.\n\n\
            Example: hash big.bin",
-    names: (1, ANY),
-    completes: CompletionKind::Remote(NameFilter::All),
     run: hash,
-    ..PLAIN
+    ..ON_REMOTE_NAMES
 };
 
 fn ls(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {

@@ -45,7 +45,7 @@ fn escape(shell: &mut Shell, mut args: Args) -> Result<CommandOutcome> {
         // Standard input holds further commands for the client.
         program.stdin(Stdio::null());
     }
-    if shell.output.is_json() {
+    if shell.output.json {
         program.stdout(io::stderr());
     }
     shell.output.flush()?;

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use relais_proto::{ErrorCode, Expect, Kind, TreePath};
+use relais_proto::{ErrorCode, Expect, Kind};
 
 use super::command::{ANY, Args, Command, CompletionKind, NameFilter, PLAIN};
 use super::each_name::{self, UsedTargets};
 use crate::outcome::CommandOutcome;
-use crate::recursive::put_tree;
+use crate::recursive::{put_tree, remote_top};
 use crate::send::{UploadJob, send, send_stream};
 use crate::shell::Shell;
 use crate::{Failure, Result};
@@ -34,44 +34,36 @@ pub const PUT: Command = Command {
     ..PLAIN
 };
 
-/// Where files go.
-#[derive(Debug, Clone)]
-enum PutTarget {
-    /// Into this folder, each under its own name.
-    Folder(TreePath),
-    /// A single file, under this name.
-    Name(TreePath),
-}
-
 fn put(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
     let expect = check(&args)?;
-    let (names, onto, several) = (&args.names, args.value("-o"), args.names.len() > 1);
+    let (names, mut onto) = (&args.names, args.value("-o").map(str::to_owned));
     if *names == ["-"] {
-        return input(shell, onto, expect);
+        return input(shell, onto.as_deref(), expect);
     }
-    let mut used = UsedTargets::default();
-    if args.has("-r") {
-        let slash = if several && !onto.is_some_and(|onto| onto.ends_with('/')) { "/" } else { "" };
-        let onto = onto.map(|onto| format!("{onto}{slash}"));
-        if several {
-            // One check before the first upload gives one message instead of one for each name.
-            place(shell, onto.as_deref(), true)?;
+    if let Some(folder) = onto.as_mut().filter(|_| names.len() > 1) {
+        // One check before the first upload gives one message instead of one for each name.
+        let path = shell.resolve_remote(folder)?;
+        if !shell.is_folder(&path)? {
+            fail!(NotFolder, "{path} is not a folder, and several files need a folder");
         }
+        folder.push('/');
+    }
+    let (onto, mut used) = (onto.as_deref(), UsedTargets::default());
+    if args.has("-r") {
         return each_name::folders(shell, names, &|_, _| None, &mut |shell, name| {
             let last = Path::new(name).file_name().unwrap_or_default().to_string_lossy();
             used.once(&last, name, || {
                 if name.is_empty() {
                     fail!(Usage, "the local name is empty");
                 }
-                put_tree(shell, &shell.local.resolve(name), onto.as_deref())
+                put_tree(shell, &shell.local.resolve(name), onto)
             })
         });
     }
-    let onto = place(shell, onto, several)?;
     let remote_of =
-        |shell: &Shell, name: &str| Some(job(shell, name, &onto).ok()?.remote.to_string());
+        |shell: &mut Shell, name: &str| Some(job(shell, name, onto).ok()?.remote.to_string());
     each_name::files(shell, names, &remote_of, &mut |shell, name| {
-        let job = UploadJob { expect, ..job(shell, name, &onto)? };
+        let job = UploadJob { expect, ..job(shell, name, onto)? };
         used.once(&job.remote.to_string(), &job.shown(), || {
             send(shell, &job).map_err(|failure| suggest_pattern(name, &job.local, failure))
         })
@@ -81,8 +73,7 @@ fn put(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
 /// Checks the arguments, and returns what the remote file must be.
 fn check(args: &Args) -> Result<Expect> {
     let is_many = args.has("-r") || args.names.len() > 1;
-    let expect = args.if_version()?;
-    if is_many && expect != Expect::Any {
+    if is_many && args.has("--if-version") {
         fail!(Usage, "--if-version is for a single file");
     }
     if args.value("-o") == Some("") {
@@ -91,43 +82,18 @@ fn check(args: &Args) -> Result<Expect> {
     if is_many && args.names.iter().any(|name| name == "-") {
         fail!(Usage, "standard input is sent alone; a file called - is written ./-");
     }
-    Ok(expect)
-}
-
-/// Resolves `-o`; an existing folder means into it.
-fn place(shell: &mut Shell, onto: Option<&str>, several: bool) -> Result<PutTarget> {
-    let Some(name) = onto else { return Ok(PutTarget::Folder(shell.cwd.clone())) };
-    let path = shell.resolve_remote(name)?;
-    if path.is_root() || name.ends_with('/') && !several {
-        return Ok(PutTarget::Folder(path));
-    }
-    match shell.session.stat(&path).map(|details| details.entry.kind) {
-        Ok(Kind::Folder) => Ok(PutTarget::Folder(path)),
-        Err(failure) if failure.code == ErrorCode::NotFound && !several => {
-            Ok(PutTarget::Name(path))
-        }
-        Ok(Kind::File) if !several => Ok(PutTarget::Name(path)),
-        Ok(Kind::File) => {
-            fail!(NotFolder, "{path} is not a folder, and several files need a folder")
-        }
-        Err(failure) => Err(shell.explain(&path, failure)),
-    }
+    args.if_version()
 }
 
 /// Describes the upload of one name.
-fn job(shell: &Shell, name: &str, onto: &PutTarget) -> Result<UploadJob> {
+fn job(shell: &mut Shell, name: &str, onto: Option<&str>) -> Result<UploadJob> {
     if name.is_empty() {
         fail!(Usage, "a local name is empty");
     }
     let local = shell.local.resolve(name);
-    let remote = match onto {
-        PutTarget::Name(path) => path.clone(),
-        PutTarget::Folder(folder) => {
-            let is_folder = || failure!(IsFolder, "{name} is a folder; put -r sends folders");
-            let last = Path::new(name).file_name().ok_or_else(is_folder)?;
-            folder.join(&last.to_string_lossy()).map_err(|e| Failure::from(e).of(name))?
-        }
-    };
+    let is_folder = || failure!(IsFolder, "{name} is a folder; put -r sends folders");
+    let last = Path::new(name).file_name().ok_or_else(is_folder)?.to_string_lossy();
+    let remote = remote_top(shell, Some(&last), onto, None)?;
     let log_name = shell.local.log_name_of(&local);
     Ok(UploadJob::new(local, remote, log_name))
 }
@@ -147,12 +113,12 @@ fn input(shell: &mut Shell, onto: Option<&str>, expect: Expect) -> Result<Comman
         fail!(Usage, "put - cannot be used here: the commands come from standard input");
     }
     let Some(onto) = onto else { fail!(Usage, "put - needs -o with a name") };
-    match place(shell, Some(onto), false)? {
-        PutTarget::Name(path) => {
-            send_stream(shell, std::io::stdin(), &path, expect).map(CommandOutcome::File)
-        }
-        PutTarget::Folder(path) => fail!(IsFolder, "{path} is a folder; -o must name the file"),
+    let path = shell.resolve_remote(onto)?;
+    let found = shell.session.stat(&path).map(|details| details.entry.kind);
+    if path.is_root() || onto.ends_with('/') || found == Ok(Kind::Folder) {
+        fail!(IsFolder, "{path} is a folder; -o must name the file");
     }
+    send_stream(shell, std::io::stdin(), &path, expect).map(CommandOutcome::File)
 }
 
 #[cfg(test)]

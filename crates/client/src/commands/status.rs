@@ -5,7 +5,6 @@ use relais_proto::metric;
 
 use crate::Result;
 use crate::outcome::{CommandOutcome, ServerStatus};
-use crate::session::StatusReport;
 use crate::shell::Shell;
 
 pub const STATUS: Command = Command {
@@ -20,7 +19,7 @@ pub const STATUS: Command = Command {
 };
 
 fn status(shell: &mut Shell, _: Args) -> Result<CommandOutcome> {
-    let StatusReport { slave, lsn, metrics, last_error } = shell.session.status()?;
+    let (slave, lsn, metrics, last_error) = shell.session.status()?;
     let Some((server, role)) = shell.session.server() else {
         fail!(Unreachable, "the server went away");
     };

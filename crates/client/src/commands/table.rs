@@ -132,7 +132,7 @@ impl ParsedCommand {
     fn run(self, shell: &mut Shell) -> Result<CommandOutcome> {
         let (command, words) = self.parsed?;
         if command.shows_content {
-            shell.output.begin_content(ContentMode::Quiet);
+            shell.output.content_mode = ContentMode::Quiet;
         }
         let args = Args::parse(command, words);
         args.and_then(|args| (command.run)(shell, args)).map_err(|failure| match failure.code {
@@ -158,7 +158,7 @@ fn parse(line: &str) -> Result<(&'static Command, Vec<String>)> {
 /// Prints an outcome and returns its consequences.
 pub fn report_outcome(shell: &mut Shell, result: &Result<CommandOutcome>) -> CommandStatus {
     let written = shell.output.finish(result);
-    if shell.output.is_broken() {
+    if shell.output.is_broken {
         return CommandStatus { status: 1, leave: true };
     }
     let failure = match written {

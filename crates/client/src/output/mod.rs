@@ -40,7 +40,6 @@ pub struct Screen {
 
 /// A listing that is being written.
 struct OpenListing {
-    style: Style,
     /// Names collected for columns; none if there are too many.
     held: Option<Vec<ListedEntry>>,
     entries: u64,
@@ -50,12 +49,15 @@ struct OpenListing {
 pub struct Output {
     out: Box<dyn Write>,
     notices: Notices,
-    json: bool,
-    screen: Screen,
+    /// Whether outcomes are written as JSON.
+    pub json: bool,
+    pub screen: Screen,
     command: String,
     listing: Option<OpenListing>,
-    content: ContentMode,
-    broken: bool,
+    /// Whether content goes to standard output, and the outcome elsewhere.
+    pub content_mode: ContentMode,
+    /// Whether the reader of standard output has closed it.
+    pub is_broken: bool,
 }
 
 /// Whether a command writes the content of files, and nothing else, to standard output.
@@ -79,24 +81,9 @@ impl Output {
             screen,
             command: String::new(),
             listing: None,
-            content: ContentMode::Off,
-            broken: false,
+            content_mode: ContentMode::Off,
+            is_broken: false,
         }
-    }
-
-    /// Whether the reader of standard output has closed it.
-    pub fn is_broken(&self) -> bool {
-        self.broken
-    }
-
-    /// Whether outcomes are written as JSON.
-    pub fn is_json(&self) -> bool {
-        self.json
-    }
-
-    /// Whether colours are used.
-    pub fn has_colours(&self) -> bool {
-        self.screen.colours
     }
 
     /// Flushes standard output.
@@ -112,12 +99,7 @@ impl Output {
     pub fn begin(&mut self, name: &str) {
         name.clone_into(&mut self.command);
         self.listing = None;
-        self.content = ContentMode::Off;
-    }
-
-    /// Sends content to standard output from now on, and the outcome elsewhere.
-    pub fn begin_content(&mut self, content: ContentMode) {
-        self.content = content;
+        self.content_mode = ContentMode::Off;
     }
 
     /// Writes a piece of content unchanged.
@@ -143,7 +125,7 @@ impl Output {
             return Ok(());
         }
         let held = (style == Style::Names && self.screen.width.is_some()).then(Vec::new);
-        self.listing = Some(OpenListing { style, held, entries: 0 });
+        self.listing = Some(OpenListing { held, entries: 0 });
         if self.json {
             let result = json::begin_entries(&mut self.out, &self.command);
             return self.check(result);
@@ -163,14 +145,14 @@ impl Output {
             let result = json::entry(&mut self.out, &shown, listing.entries == 1);
             return self.check(result);
         }
-        let Some(held) = &mut listing.held else { return self.entry_line(&shown) };
+        let Some(held) = &mut listing.held else { return self.entry_line(style, &shown) };
         held.push(shown);
         if held.len() < MAX_COLUMN_NAMES {
             return Ok(());
         }
         // Too many names for columns: these and all others are written line by line.
         let held = listing.held.take().unwrap_or_default();
-        held.iter().try_for_each(|shown| self.entry_line(shown))
+        held.iter().try_for_each(|shown| self.entry_line(style, shown))
     }
 
     /// Prints a file of several, unless its command prints one object.
@@ -183,7 +165,7 @@ impl Output {
 
     /// Reports a failure on standard error.
     pub fn failed(&mut self, failure: &Failure) {
-        if !self.json && !self.broken {
+        if !self.json && !self.is_broken {
             let name = if self.command.is_empty() { "ftpclient" } else { &self.command };
             say!(self.notices, "{name}: {}", failure.message);
         }
@@ -214,7 +196,7 @@ impl Output {
         if self.json {
             let written = match listing {
                 Some(_) => json::end_entries(&mut self.out, result),
-                None if self.content != ContentMode::Off => self.object_to_stderr(result),
+                None if self.content_mode != ContentMode::Off => self.object_to_stderr(result),
                 None => json::object(&mut self.out, &self.command, result),
             };
             self.check(written)?;
@@ -251,10 +233,12 @@ impl Output {
         }
     }
 
-    fn entry_line(&mut self, shown: &ListedEntry) -> Result<()> {
-        let style = self.listing.as_ref().map_or(Style::Names, |l| l.style);
+    fn entry_line(&mut self, style: Style, shown: &ListedEntry) -> Result<()> {
         let line = match style {
-            Style::Names => self.coloured(shown, text::name(shown)),
+            Style::Names if self.screen.colours && shown.kind == ListedKind::Folder => {
+                format!("\u{1b}[1;34m{}\u{1b}[0m", text::name(shown))
+            }
+            Style::Names => text::name(shown),
             Style::Long => text::long(shown),
             Style::Details => text::details(shown),
             Style::Digests => text::digest(shown),
@@ -269,14 +253,6 @@ impl Output {
             .try_for_each(|line| self.line(line))
     }
 
-    fn coloured(&self, shown: &ListedEntry, name: String) -> String {
-        if self.screen.colours && shown.kind == ListedKind::Folder {
-            format!("\u{1b}[1;34m{name}\u{1b}[0m")
-        } else {
-            name
-        }
-    }
-
     /// Writes the object to standard error.
     fn object_to_stderr(&self, result: &Result<CommandOutcome>) -> io::Result<()> {
         let mut object = Vec::new();
@@ -287,19 +263,20 @@ impl Output {
 
     /// Writes a sanitized line.
     fn line(&mut self, line: &str) -> Result<()> {
-        if self.content != ContentMode::Off {
-            if self.content == ContentMode::Reported {
+        let result = match self.content_mode {
+            ContentMode::Off => writeln!(self.out, "{line}"),
+            ContentMode::Reported => {
                 self.notices.say(line);
+                Ok(())
             }
-            return Ok(());
-        }
-        let result = writeln!(self.out, "{line}");
+            ContentMode::Quiet => Ok(()),
+        };
         self.check(result)
     }
 
     fn check(&mut self, result: io::Result<()>) -> Result<()> {
         result.map_err(|e| {
-            self.broken |= e.kind() == io::ErrorKind::BrokenPipe;
+            self.is_broken |= e.kind() == io::ErrorKind::BrokenPipe;
             failure!(Local, "standard output: {}", crate::error::plain(&e))
         })
     }

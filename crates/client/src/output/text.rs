@@ -1,5 +1,6 @@
 //! Formatting of numbers, times and names for people. Pure functions.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use relais_proto::{Confinement, FileTime, Mode, ServerRole, metric, pluralize};
@@ -34,7 +35,7 @@ pub fn rate(bytes: u64, time: Duration) -> String {
 
 /// Formats a time in seconds.
 fn short_time(time: FileTime) -> String {
-    timestamp(time).map_or_else(|| "?".to_owned(), |t| t.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+    text_or(timestamp(time).map(|time| time.strftime("%Y-%m-%d %H:%M:%SZ")), "?")
 }
 
 /// Formats the closing line of a file.
@@ -51,7 +52,7 @@ pub fn file(file: &TransferredFile) -> String {
         "{from} -> {to}: {bytes} bytes in {:.2} s ({}) {by} {}{resumed}, verified{}",
         time.as_secs_f64(),
         rate(bytes.saturating_sub(*resumed_from), *time),
-        if slaves.is_empty() { "no server".to_owned() } else { slaves.join(", ") },
+        join_or(slaves, "no server"),
         stored.unwrap_or_default(),
     )
 }
@@ -136,46 +137,51 @@ fn letters(mode: Mode) -> String {
 
 /// Formats all details that `stat` shows.
 pub fn details(shown: &ListedEntry) -> String {
+    let ListedEntry { mode, size, mtime, version, .. } = shown;
     let kind = match shown.kind {
         ListedKind::File => "file",
         ListedKind::Folder => "folder",
         ListedKind::Other => "other",
     };
-    let mut lines = vec![
-        sanitize(shown.path.as_deref().unwrap_or(&shown.name)).into_owned(),
-        format!("  kind     {kind}"),
-        format!("  mode     {}", shown.mode),
+    let is_file = shown.kind == ListedKind::File;
+    let content = shown.content.as_ref().filter(|_| is_file);
+    let holders = content.and_then(|content| content.holders.as_ref());
+    let known = [
+        ("kind", Some(kind.to_owned())),
+        ("mode", Some(mode.to_string())),
+        ("size", is_file.then(|| format!("{size} ({})", human_bytes(*size)))),
+        ("changed", Some(text_or(timestamp(*mtime), "?"))),
+        ("version", version.map(|version| version.to_string())),
+        ("digest", content.map(|content| text_or(content.digest, "not known yet"))),
+        ("holders", holders.filter(|all| !all.is_empty()).map(|all| all.join(", "))),
     ];
-    if shown.kind == ListedKind::File {
-        lines.push(format!("  size     {} ({})", shown.size, human_bytes(shown.size)));
+    let mut lines = shown_path(shown).into_owned();
+    for (what, value) in known.into_iter().filter_map(|(what, value)| Some((what, value?))) {
+        lines += &format!("\n  {what:<8} {value}");
     }
-    lines.push(format!(
-        "  changed  {}",
-        timestamp(shown.mtime).map_or_else(|| "?".to_owned(), |time| time.to_string())
-    ));
-    if let Some(version) = shown.version {
-        lines.push(format!("  version  {version}"));
-    }
-    if let Some(content) = shown.content.as_ref().filter(|_| shown.kind == ListedKind::File) {
-        lines.push(format!(
-            "  digest   {}",
-            content.digest.map_or_else(|| "not known yet".to_owned(), |d| d.to_string())
-        ));
-        if let Some(holders) = content.holders.as_ref().filter(|h| !h.is_empty()) {
-            lines.push(format!("  holders  {}", holders.join(", ")));
-        }
-    }
-    lines.join("\n")
+    lines
 }
 
 /// Formats a line as `b3sum` prints it.
 pub fn digest(shown: &ListedEntry) -> String {
-    let digest = shown
-        .content
-        .as_ref()
-        .and_then(|c| c.digest)
-        .map_or_else(|| "-".to_owned(), |d| d.to_string());
-    format!("{digest}  {}", sanitize(shown.path.as_deref().unwrap_or(&shown.name)))
+    let digest = shown.content.as_ref().and_then(|content| content.digest);
+    format!("{}  {}", text_or(digest, "-"), shown_path(shown))
+}
+
+/// Returns the path of an entry, or its name in a listing.
+fn shown_path(shown: &ListedEntry) -> Cow<'_, str> {
+    sanitize(shown.path.as_deref().unwrap_or(&shown.name))
+}
+
+/// Formats a value, or what stands for a missing one.
+fn text_or(value: Option<impl ToString>, missing: &str) -> String {
+    value.map_or_else(|| missing.to_owned(), |value| value.to_string())
+}
+
+/// Joins words, or returns what stands for none.
+fn join_or(words: &[impl AsRef<str>], none: &str) -> String {
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    if words.is_empty() { none.to_owned() } else { words.join(", ") }
 }
 
 /// Formats the state of the current server.
@@ -218,10 +224,7 @@ pub fn status(state: &ServerStatus) -> String {
             n(metric::WAITING),
             pluralize(n(metric::WORKERS), "worker")
         ),
-        format!(
-            "confined  {}",
-            if confined.is_empty() { "not at all".to_owned() } else { confined.join(", ") }
-        ),
+        format!("confined  {}", join_or(confined, "not at all")),
     ];
     if !Confinement::FOLDER.names().iter().all(|name| confined.contains(name)) {
         lines.push(
@@ -243,7 +246,7 @@ fn skipped([_, counts @ ..]: &[(&str, u64); 6]) -> String {
         other => format!("{count} {other}"),
     });
     let named: Vec<String> = shown.collect();
-    if named.is_empty() { "nothing".to_owned() } else { named.join(", ") }
+    join_or(&named, "nothing")
 }
 
 /// Arranges names in columns, top to bottom, in lines of at most `width`.

@@ -114,7 +114,7 @@ fn prompts(shell: &Shell) -> (String, String) {
     let (host, place) = (shell.session.settings.host.to_string(), shell.cwd.to_string());
     let (host, place) = (sanitize(&host), sanitize(&place));
     let plain = format!("{host}:{place}> ");
-    let coloured = if shell.output.has_colours() {
+    let coloured = if shell.output.screen.colours {
         format!("\u{1b}[32m{host}\u{1b}[0m:\u{1b}[1;34m{place}\u{1b}[0m> ")
     } else {
         plain.clone()

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use relais_proto::{Kind, TreePath};
+use relais_proto::TreePath;
 
 use super::batch::{Batch, Direction};
 use super::batch_report::{BatchReport, ends_batch};
@@ -66,10 +66,8 @@ pub fn put_matching(
     recursive: bool,
 ) -> Result<BatchSummary> {
     let base = onto.map_or_else(|| Ok(shell.cwd.clone()), |onto| shell.resolve_remote(onto))?;
-    match shell.session.stat(&base) {
-        Ok(details) if details.entry.kind == Kind::Folder => {}
-        Ok(_) => fail!(NotFolder, "{base} is not a folder, and several files need a folder"),
-        Err(failure) => return Err(shell.explain(&base, failure)),
+    if !shell.is_folder(&base)? {
+        fail!(NotFolder, "{base} is not a folder, and several files need a folder");
     }
     let mut all = Matched::<PathBuf>::new(recursive);
     for pattern in patterns {

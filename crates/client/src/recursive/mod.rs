@@ -29,4 +29,4 @@ pub use local_tree::{CopyRoot, LocalTree};
 pub use matching::{get_matching, put_matching};
 pub use mirror::{MirrorOptions, mirror};
 pub use pattern::Pattern;
-pub use trees::{fetch_tree, get_tree, put_tree, send_tree};
+pub use trees::{fetch_tree, get_tree, put_tree, remote_top, send_tree};

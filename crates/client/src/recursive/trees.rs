@@ -209,10 +209,13 @@ fn is_begun(shell: &Shell, remote: &TreePath, log_name: &str, task: &TransferTas
     read_log(shell.local.home()).is_ok_and(|contents| contents.entries.iter().any(is_same))
 }
 
-/// Returns the remote path of a local folder called `name`.
+/// Returns the remote path of a local file or folder called `name`, which `-o` names or contains.
 ///
 /// A folder without a name is copied into the target folder itself.
-fn remote_top(
+///
+/// # Errors
+/// A name breaks the rules, or no server answers.
+pub fn remote_top(
     shell: &mut Shell,
     name: Option<&str>,
     onto: Option<&str>,

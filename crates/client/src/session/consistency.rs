@@ -6,9 +6,9 @@
 use relais_net::tls::Fingerprint;
 use relais_proto::{ClusterId, ErrorCode, Lsn, Request};
 
-use super::observed::{current_lsn, raise_lsn};
 use super::state::{OpenSession, Session};
 use crate::Failure;
+use crate::lock::lock;
 use crate::origin::Origin;
 
 impl Session {
@@ -95,9 +95,10 @@ impl Session {
     /// The server then answers with all changes up to that LSN.
     pub(super) fn queue_seen(&self, open: &mut OpenSession) {
         let lsn = self.observed.lsn();
-        if current_lsn(&open.server_lsn) < lsn {
+        let mut server_lsn = lock(&open.server_lsn);
+        if *server_lsn < lsn {
             open.connection.queue(&Request::Seen { lsn });
-            raise_lsn(&open.server_lsn, lsn);
+            *server_lsn = lsn;
         }
     }
 }

@@ -21,5 +21,5 @@ mod trust;
 pub use destination::Destination;
 pub use observed::ObservedState;
 pub use relais_net::Host;
-pub use requests::{Details, StatusReport, new_id};
+pub use requests::{Details, new_id};
 pub use state::{Security, Session, Settings};

@@ -4,12 +4,13 @@
 //! stream. Clones share their state, also across connections.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use relais_net::Connection;
 use relais_proto::{Lsn, Reply, SlaveId};
 
+use crate::lock::lock;
 use crate::notices::Notices;
 
 /// Most servers whose isolation is remembered.
@@ -48,41 +49,41 @@ pub struct ObservedState(Arc<Mutex<Observations>>);
 impl ObservedState {
     /// Returns the highest LSN seen.
     pub fn lsn(&self) -> Lsn {
-        self.state().lsn
+        lock(&self.0).lsn
     }
 
     /// Returns the slave that was connected last.
     ///
     /// Progress callbacks ask while a transfer borrows the session.
     pub fn slave(&self) -> Option<SlaveId> {
-        self.state().slave
+        lock(&self.0).slave
     }
 
     /// Records the slave that is connected now.
     pub fn set_slave(&self, slave: SlaveId) {
-        self.state().slave = Some(slave);
+        lock(&self.0).slave = Some(slave);
     }
 
     /// Records an LSN that was seen.
     pub fn record_lsn(&self, lsn: Lsn) {
-        let mut state = self.state();
+        let mut state = lock(&self.0);
         state.lsn = state.lsn.max(lsn);
     }
 
     /// Lowers the highest LSN seen to at most `lsn`.
     pub fn lower_lsn(&self, lsn: Lsn) {
-        let mut state = self.state();
+        let mut state = lock(&self.0);
         state.lsn = state.lsn.min(lsn);
     }
 
     /// Forgets everything, because the cluster is another one.
     pub fn reset(&self) {
-        *self.state() = Observations::default();
+        *lock(&self.0) = Observations::default();
     }
 
     /// Returns the latest server without its master and the outage; none after [`RECENT`].
     pub fn isolated_server(&self) -> Option<(SocketAddr, Duration)> {
-        let server = self.state().isolated.last().copied()?;
+        let server = lock(&self.0).isolated.last().copied()?;
         (server.heard.elapsed() < RECENT).then_some((server.addr, Duration::from_millis(server.ms)))
     }
 
@@ -100,7 +101,8 @@ impl ObservedState {
             observed.record_isolation(addr, reply, &notices);
             if let (Some(server_lsn), Some(lsn)) = (&server_lsn, reply_lsn(reply)) {
                 observed.record_lsn(lsn);
-                raise_lsn(server_lsn, lsn);
+                let mut server_lsn = lock(server_lsn);
+                *server_lsn = lsn.max(*server_lsn);
             }
         }));
     }
@@ -111,18 +113,13 @@ impl ObservedState {
         // A server may claim any duration. A start before this host's clock began counts as none.
         let heard = Instant::now();
         let since = heard.checked_sub(Duration::from_millis(ms));
-        if self.state().record(IsolatedServer { addr, ms, heard, since }) {
+        if lock(&self.0).record(IsolatedServer { addr, ms, heard, since }) {
             say!(
                 notices,
                 "{addr} has not reached its master for {} s; its data may be old",
                 ms / 1000
             );
         }
-    }
-
-    /// Ignores poisoning: a panic elsewhere leaves these fields intact.
-    fn state(&self) -> MutexGuard<'_, Observations> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -137,17 +134,6 @@ impl Observations {
         self.isolated.push(new);
         old.is_none_or(|old| new.ms < old.ms || new.since > old.since.map(|since| since + MIN_GAP))
     }
-}
-
-/// Raises the shared LSN to at least `seen`.
-pub fn raise_lsn(shared: &SharedLsn, seen: Lsn) {
-    let mut lsn = shared.lock().unwrap_or_else(PoisonError::into_inner);
-    *lsn = (*lsn).max(seen);
-}
-
-/// Returns the shared LSN.
-pub fn current_lsn(shared: &SharedLsn) -> Lsn {
-    *shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the LSN that a reply carries.
@@ -198,6 +184,6 @@ mod tests {
                 &notices,
             );
         }
-        assert_eq!(observed.state().isolated.len(), MAX_ISOLATED);
+        assert_eq!(lock(&observed.0).isolated.len(), MAX_ISOLATED);
     }
 }

@@ -25,17 +25,6 @@ pub struct Details {
     pub holders: Vec<Endpoint>,
 }
 
-/// A server's description of its state.
-#[derive(Debug, Clone)]
-pub struct StatusReport {
-    pub slave: SlaveId,
-    /// LSN of the latest change that the slave has.
-    pub lsn: Lsn,
-    pub metrics: Metrics,
-    /// Last error of the server; empty if it has none.
-    pub last_error: String,
-}
-
 /// Returns a new random change id.
 ///
 /// # Errors
@@ -64,14 +53,14 @@ impl Session {
         self.details(path, &Request::Hash(path.clone()))
     }
 
-    /// Requests the state of the current server.
+    /// Requests the state of the current server: its LSN, metrics and last error, or no text.
     ///
     /// # Errors
     /// The server refuses, or no server answers.
-    pub fn status(&mut self) -> Result<StatusReport> {
+    pub fn status(&mut self) -> Result<(SlaveId, Lsn, Metrics, String)> {
         self.ask(Purpose::Read, &Request::Status, &|reply| match reply {
             Reply::StatusReport { slave, lsn, metrics, last_error } => {
-                Ok(StatusReport { slave, lsn, metrics, last_error })
+                Ok((slave, lsn, metrics, last_error))
             }
             other => Err(Fault::unexpected(&other)),
         })

@@ -1,6 +1,5 @@
 //! Opening a session with one of the slaves that a master named, or that hold a content.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -33,17 +32,14 @@ impl Session {
     ) -> Result<OpenSession> {
         let mut worst =
             failure!(BadServer, "the redirect names no address that can be connected to");
-        let mut slaves = route.order(&self.avoid, Instant::now());
+        let mut left = route.order(&self.avoid, Instant::now());
         // An older redirect may name the preferred slave, but not first.
-        slaves.sort_by_key(|(slave, _)| self.preferred().is_some_and(|wanted| wanted != *slave));
-        let mut left: VecDeque<(SlaveId, SocketAddr)> = slaves
-            .into_iter()
-            .flat_map(|(slave, addrs)| addrs.into_iter().map(move |addr| (slave, addr)))
-            .collect();
+        left.sort_by_key(|(slave, _)| self.preferred().is_some_and(|wanted| wanted != *slave));
         // A slave that refused is healthy; it only has no free slot now.
         let mut healthy = Vec::new();
         let mut rank = 0;
-        while let Some((slave, addr)) = left.pop_front() {
+        while !left.is_empty() {
+            let (slave, addr) = left.remove(0);
             let begun = Instant::now();
             if deadline.is_some_and(|deadline| begun >= deadline) {
                 break;
@@ -73,9 +69,9 @@ impl Session {
             }
             if begun.elapsed() >= SHORT_TIMEOUTS.connect {
                 // Stable: only the addresses of this slave move to the end.
-                left.make_contiguous().sort_by_key(|(other, _)| *other == slave);
+                left.sort_by_key(|(other, _)| *other == slave);
             }
-            if !healthy.contains(&slave) && left.front().is_none_or(|(next, _)| *next != slave) {
+            if !healthy.contains(&slave) && left.first().is_none_or(|(next, _)| *next != slave) {
                 self.avoid.add(slave, Instant::now());
             }
         }
