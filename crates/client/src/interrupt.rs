@@ -1,14 +1,14 @@
-//! Ctrl-C: a flag that long operations check, and a socket that the handler shuts down.
+//! Ctrl-C: a flag that long operations check, and a stream that the handler shuts down.
 //!
 //! The handler runs in its own thread while the main thread may block in a read. Shutting the
-//! socket down makes the read return. Nothing here ends the process: [`Interrupt::raise`] tells its
+//! stream down makes the read return. Nothing here ends the process: [`Interrupt::raise`] tells its
 //! caller whether to.
 
 use std::net::Shutdown;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use relais_net::Socket;
+use relais_net::Stream;
 
 use crate::lock::lock;
 
@@ -33,7 +33,7 @@ pub enum Activity {
 struct InterruptState {
     activity: Activity,
     presses: u32,
-    socket: Option<Arc<Socket>>,
+    stream: Option<Arc<Stream>>,
 }
 
 /// State shared between the main thread and the Ctrl-C handler.
@@ -53,9 +53,9 @@ impl Interrupt {
     pub fn raise(&self) -> bool {
         let mut state = lock(&self.0.0);
         state.presses = state.presses.saturating_add(1);
-        if let Some(socket) = state.socket.take() {
-            // The socket may be closed already; then no read is blocked.
-            let _ = socket.shutdown(Shutdown::Both);
+        if let Some(stream) = state.stream.take() {
+            // The stream may be closed already; then no read is blocked.
+            let _ = stream.shutdown(Shutdown::Both);
         }
         self.0.1.notify_all();
         match state.activity {
@@ -78,19 +78,19 @@ impl Interrupt {
         lock(&self.0.0).presses > 0
     }
 
-    /// Registers the socket that the main thread is about to read from.
-    pub fn watch(&self, socket: &Arc<Socket>) {
+    /// Registers the stream that the main thread is about to read from.
+    pub fn watch(&self, stream: &Arc<Stream>) {
         let mut state = lock(&self.0.0);
         if state.presses > 0 {
             // Ctrl-C came while the connection was being made: the first read must not block.
-            let _ = socket.shutdown(Shutdown::Both);
+            let _ = stream.shutdown(Shutdown::Both);
         }
-        state.socket = Some(Arc::clone(socket));
+        state.stream = Some(Arc::clone(stream));
     }
 
-    /// Unregisters the socket.
+    /// Unregisters the stream.
     pub fn unwatch(&self) {
-        lock(&self.0.0).socket = None;
+        lock(&self.0.0).stream = None;
     }
 
     /// Waits for `time` or until Ctrl-C is pressed; returns true if it was.
@@ -110,9 +110,8 @@ mod tests {
     #[test]
     fn ctrl_c_ends_a_pause_and_a_read() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = Arc::new(Socket::from(
-            std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap(),
-        ));
+        let tcp = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = Arc::new(Stream::tcp(tcp).unwrap());
         let interrupt = Interrupt::new();
         interrupt.enter(Activity::Command);
         interrupt.watch(&stream);
@@ -131,9 +130,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let interrupt = Interrupt::new();
         assert!(!interrupt.raise());
-        let stream = Arc::new(Socket::from(
-            std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap(),
-        ));
+        let tcp = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = Arc::new(Stream::tcp(tcp).unwrap());
         interrupt.watch(&stream);
         assert_eq!((&*stream).read(&mut [0; 1]).unwrap(), 0);
     }

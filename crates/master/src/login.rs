@@ -266,13 +266,6 @@ impl LoginHandler for MasterLogin {
         Some(self.finish_login(&login, result))
     }
 
-    fn refuse_busy(&mut self) -> Vec<u8> {
-        reply(&Reply::Error(Refusal {
-            retry_after: 5,
-            ..Refusal::new(ErrorCode::Busy, "the master has no thread for one more link")
-        }))
-    }
-
     fn refuse(&mut self, error: &WireError) -> Vec<u8> {
         debug!("{}: refused: {error}", self.peer);
         self.under_way = None;

@@ -9,8 +9,7 @@ use std::time::Instant;
 
 use relais_auth::LinkRole;
 use relais_cluster::LinkId;
-use relais_net::Socket;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use relais_net::Stream;
 
 /// Cap on links of slaves; each has threads.
 const SLAVES: usize = 256;
@@ -59,7 +58,7 @@ struct LinkTable {
 #[derive(Debug)]
 struct OpenLink {
     kind: PeerKind,
-    stream: Option<Arc<Socket>>,
+    stream: Option<Arc<Stream>>,
 }
 
 impl OpenLinks {
@@ -94,7 +93,7 @@ impl OpenLinks {
     /// Whether the peer has closed the link, even if its thread has not noticed that yet.
     pub fn has_ended(&self, link: LinkId) -> bool {
         match self.open().taken.get(&link) {
-            Some(OpenLink { stream: Some(stream), .. }) => hung_up(stream),
+            Some(OpenLink { stream: Some(stream), .. }) => stream.has_hung_up(),
             Some(_) => false,
             None => true,
         }
@@ -126,13 +125,6 @@ impl OpenLink {
     }
 }
 
-fn hung_up(stream: &Socket) -> bool {
-    let mut fds = [PollFd::new(stream, PollFlags::RDHUP)];
-    let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-    matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1))
-        && fds[0].revents().intersects(gone)
-}
-
 /// A reserved link, which is freed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct LinkSlot {
@@ -142,8 +134,8 @@ pub(crate) struct LinkSlot {
 }
 
 impl LinkSlot {
-    /// Sets the socket, by which other threads can shut down the link.
-    pub fn attach(&self, stream: Arc<Socket>) {
+    /// Sets the stream, by which other threads can shut down the link.
+    pub fn attach(&self, stream: Arc<Stream>) {
         if let Some(link) = self.open_links.open().taken.get_mut(&self.link) {
             link.stream = Some(stream);
         }

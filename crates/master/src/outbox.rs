@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 use relais_coordinator::LinkSender;
-use relais_net::{Connection, Socket};
+use relais_net::{Connection, Stream};
 use relais_proto::{LinkMessage, Reply};
 
 /// Cap on waiting bytes. A slave requests pages one at a time, so only one that does not read
@@ -20,7 +20,7 @@ const KEPT: usize = 1024 * 1024;
 pub(crate) struct Outbox {
     waiting: Mutex<OutboxQueue>,
     news: Condvar,
-    stream: Arc<Socket>,
+    stream: Arc<Stream>,
 }
 
 #[derive(Debug, Default)]
@@ -40,8 +40,8 @@ impl OutboxQueue {
 }
 
 impl Outbox {
-    /// Makes an empty queue. `stream` is the socket of the link.
-    pub fn new(stream: Arc<Socket>) -> Self {
+    /// Makes an empty queue. `stream` is that of the link.
+    pub fn new(stream: Arc<Stream>) -> Self {
         Self { waiting: Mutex::default(), news: Condvar::new(), stream }
     }
 

@@ -13,7 +13,6 @@ use log::{error, info, warn};
 use relais_auth::{ClusterKey, LiveAccounts};
 use relais_cluster::{Balance, Registry};
 use relais_coordinator::{CoordinatorDriver, OrderCommand, OrderHandle, Store};
-use relais_net::tls::wait_until_delivered;
 use relais_net::{AuthenticatedConnection, Connection, PreAuthPool, raise_fd_limit};
 use thiserror::Error;
 
@@ -186,9 +185,6 @@ fn finish(
     if !core.open_links.wait_until_empty(until) {
         core.open_links.shut_all(PeerKind::Operator);
         warn!("some links did not end within the grace period");
-    }
-    if !wait_until_delivered(until.saturating_duration_since(Instant::now())) {
-        warn!("some peers did not get their last messages");
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! One blocking TCP connection that carries frames.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,8 @@ use relais_proto::{
     FrameHeader, FrameType, HEADER_LEN, LinkMessage, Reply, Request, WireError, limits,
 };
 
-use socket2::Socket;
+use rustix::event::PollFlags;
+use rustix::net::SendFlags;
 
 use crate::minimum_throughput::MinimumThroughput;
 use crate::stream::Stream;
@@ -60,9 +61,7 @@ impl fmt::Debug for ObserverSlot {
 /// sends them together in one system call.
 #[derive(Debug)]
 pub struct Connection {
-    stream: Arc<Socket>,
-    peer: SocketAddr,
-    local: SocketAddr,
+    stream: Arc<Stream>,
     input: Box<[u8]>,
     start: usize,
     end: usize,
@@ -104,26 +103,18 @@ impl Connection {
     /// # Errors
     /// Errors of the socket calls.
     pub fn from_stream(stream: Stream, read_ahead: usize) -> io::Result<Self> {
-        let Stream { socket, peer, local } = stream;
-        socket.set_write_timeout(Some(SEND_WAIT))?;
-        Ok(Self::with_socket(Arc::new(socket), peer, local, read_ahead))
+        stream.set_write_timeout(Some(SEND_WAIT))?;
+        Ok(Self::with_stream(Arc::new(stream), read_ahead))
     }
 
     /// Returns a second connection on the same stream, for a thread that only writes.
     #[must_use]
     pub fn writer(&self) -> Self {
-        Self::with_socket(self.stream.clone(), self.peer, self.local, 0)
+        Self::with_stream(self.stream.clone(), 0)
     }
 
-    fn with_socket(
-        stream: Arc<Socket>,
-        peer: SocketAddr,
-        local: SocketAddr,
-        read_ahead: usize,
-    ) -> Self {
+    fn with_stream(stream: Arc<Stream>, read_ahead: usize) -> Self {
         Self {
-            peer,
-            local,
             stream,
             input: vec![0; read_ahead.max(HEADER_LEN)].into_boxed_slice(),
             start: 0,
@@ -164,13 +155,13 @@ impl Connection {
     /// The address of the peer.
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
-        self.peer
+        self.stream.peer
     }
 
     /// The local address, as the peer reached it.
     #[must_use]
     pub fn local(&self) -> SocketAddr {
-        self.local
+        self.stream.local
     }
 
     /// Facts about the TLS session that this side has opened; none without encryption.
@@ -189,9 +180,9 @@ impl Connection {
         self.tls_info = Some(secured);
     }
 
-    /// The socket. Another thread can shut down a clone of it, which wakes a blocked reader.
+    /// The stream. Another thread can shut down a clone of it, which wakes a blocked reader.
     #[must_use]
-    pub fn stream(&self) -> &Arc<Socket> {
+    pub fn stream(&self) -> &Arc<Stream> {
         &self.stream
     }
 
@@ -220,16 +211,67 @@ impl Connection {
     /// # Errors
     /// [`io::ErrorKind::TimedOut`] if the peer reads too slowly; errors of the socket.
     pub fn flush(&mut self) -> io::Result<()> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
         let mut throughput = MinimumThroughput::new(Instant::now());
-        let result = send_all(&self.stream, &self.output, &mut throughput);
-        self.output.clear();
-        result
+        self.send_output(SendFlags::empty(), |_, sent| throughput.moved(sent, Instant::now()))
     }
 
-    /// Whether the input buffer holds bytes of a further frame.
+    /// Sends the output, and drops it after an error.
+    ///
+    /// `each` gets the number of bytes that the socket accepted; 0 if it accepted none in time.
+    ///
+    /// # Errors
+    /// Errors of `each` and of the socket.
+    pub fn send_output<E: From<io::Error>>(
+        &mut self,
+        flags: SendFlags,
+        mut each: impl FnMut(&mut Self, u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut output = std::mem::take(&mut self.output);
+        let mut rest = output.as_slice();
+        while !rest.is_empty() {
+            let sent = match self.stream.send(rest, flags) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                Ok(sent) => sent,
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+                    ) =>
+                {
+                    0
+                }
+                Err(e) => return Err(e.into()),
+            };
+            rest = &rest[sent..];
+            each(self, sent as u64)?;
+        }
+        // The buffer itself is reused.
+        output.clear();
+        self.output = output;
+        Ok(())
+    }
+
+    /// Whether bytes of a further frame were received.
     #[must_use]
     pub fn has_input(&self) -> bool {
-        self.start < self.end
+        self.start < self.end || self.stream.has_input()
+    }
+
+    /// Waits at most `timeout` until a read would not block; the end of the connection counts.
+    ///
+    /// # Errors
+    /// Errors of the system call.
+    pub fn wait_for_input(&self, timeout: Duration) -> io::Result<bool> {
+        Ok(self.has_input() || !self.stream.poll(PollFlags::IN, Some(timeout))?.is_empty())
+    }
+
+    /// Whether a connection without a request is still usable: open, and without unread input.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(self.wait_for_input(Duration::ZERO), Ok(false))
     }
 
     /// Reads the header of the next frame; none if the peer closed before it.
@@ -494,7 +536,7 @@ pub(crate) fn connect(addr: SocketAddr, timeout: Duration) -> io::Result<TcpStre
     TcpStream::connect_timeout(&addr, timeout)
 }
 
-fn read_some(mut stream: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
+fn read_some(mut stream: &Stream, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match stream.read(buffer) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -504,29 +546,4 @@ fn read_some(mut stream: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
             other => return other,
         }
     }
-}
-
-/// Sends all of `bytes`, as long as the peer reads at the minimum throughput.
-fn send_all(
-    mut stream: &Socket,
-    mut bytes: &[u8],
-    throughput: &mut MinimumThroughput,
-) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let sent = match stream.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(n) => n,
-            Err(e)
-                if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) =>
-            {
-                0
-            }
-            Err(e) => return Err(e),
-        };
-        bytes = &bytes[sent..];
-        if !bytes.is_empty() {
-            throughput.moved(sent as u64, Instant::now())?;
-        }
-    }
-    Ok(())
 }

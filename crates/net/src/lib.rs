@@ -12,6 +12,7 @@ mod host;
 mod minimum_throughput;
 mod pre_auth;
 mod pre_auth_pool;
+mod readiness;
 mod stream;
 pub mod tls;
 
@@ -21,7 +22,6 @@ pub use host::{DEFAULT_PORT, Host};
 pub use minimum_throughput::MinimumThroughput;
 pub use pre_auth::{LoginHandler, LoginStep};
 pub use pre_auth_pool::{AuthenticatedConnection, PreAuthPool};
-pub use socket2::Socket;
 pub use stream::Stream;
 
 use std::io;

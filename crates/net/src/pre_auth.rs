@@ -1,7 +1,6 @@
 //! One connection before its login: a state machine over a non-blocking socket.
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use log::info;
@@ -9,11 +8,11 @@ use relais_proto::{
     ErrorCode, FrameHeader, FrameType, HEADER_LEN, LogRateLimiter, Refusal, Reply, WireError,
     limits,
 };
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SendFlags};
 
 use crate::foreign_protocol::{ForeignProtocol, no_login};
 use crate::stream::Stream;
-use crate::tls::{ChannelBinding, Encrypted, TlsServer};
+use crate::tls::{ChannelBinding, TlsServer};
 
 /// Time that a rejected peer has to read the refusal.
 const REFUSAL_TIME: Duration = Duration::from_secs(2);
@@ -61,10 +60,6 @@ pub trait LoginHandler {
     }
     /// The reply that ends a connection whose bytes are no frame.
     fn refuse(&mut self, error: &WireError) -> Vec<u8>;
-    /// The reply to a peer whose login succeeded but for whose TLS connection there is no thread.
-    fn refuse_busy(&mut self) -> Vec<u8> {
-        Vec::new()
-    }
 }
 
 /// The state of a connection after progress was made on it.
@@ -92,19 +87,20 @@ enum Transport {
     Undetermined,
     /// A TLS handshake above the rate limit; not tried again before this time.
     Delayed(Instant),
-    Plain,
-    Encrypted(Box<Encrypted>),
+    /// Plain, or encrypted by the stream.
+    Determined,
 }
 
 /// The first byte of each TLS connection. As a frame length it would exceed every cap.
 const TLS_HANDSHAKE: u8 = 0x16;
 
 pub(crate) struct PreAuthConnection<G: LoginHandler> {
-    pub stream: TcpStream,
+    /// In non-blocking mode.
+    pub stream: Stream,
     transport: Transport,
     tls: Option<TlsServer>,
-    pub peer: SocketAddr,
-    pub local: SocketAddr,
+    /// Whether the login handler got the channel binding.
+    is_bound: bool,
     pub deadline: Instant,
     /// Whether the poll set waits for writability of this socket.
     pub watched_for_sending: bool,
@@ -122,21 +118,13 @@ pub(crate) struct PreAuthConnection<G: LoginHandler> {
 }
 
 impl<G: LoginHandler> PreAuthConnection<G> {
-    pub fn new(
-        stream: TcpStream,
-        ends: (SocketAddr, SocketAddr),
-        deadline: Instant,
-        tls: Option<TlsServer>,
-        handler: G,
-    ) -> Self {
-        let (peer, local) = ends;
+    pub fn new(stream: Stream, deadline: Instant, tls: Option<TlsServer>, handler: G) -> Self {
         Self {
             stream,
             // Without TLS every connection is plain.
-            transport: if tls.is_some() { Transport::Undetermined } else { Transport::Plain },
+            transport: if tls.is_some() { Transport::Undetermined } else { Transport::Determined },
             tls,
-            peer,
-            local,
+            is_bound: false,
             deadline,
             watched_for_sending: false,
             handler,
@@ -187,7 +175,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
     /// # Errors
     /// Errors of the socket.
     pub fn expire(&mut self) -> io::Result<()> {
-        if self.hung_up || self.is_delayed() || self.is_sending() {
+        if self.hung_up || self.is_delayed() || self.is_sending() || self.is_handshaking()? {
             return Ok(());
         }
         if self.is_silent() {
@@ -198,16 +186,15 @@ impl<G: LoginHandler> PreAuthConnection<G> {
             Reply::Error(Refusal::new(ErrorCode::TimedOut, message)).encode(&mut self.output);
         }
         self.send()?;
-        if let Transport::Encrypted(tls) = &mut self.transport {
-            tls.close();
-            tls.flush(&mut self.stream)?;
-        }
-        self.stream.shutdown(Shutdown::Write)
+        self.stream.end_sending(SendFlags::DONTWAIT)
     }
 
     fn is_sending(&self) -> bool {
-        self.sent < self.output.len()
-            || matches!(&self.transport, Transport::Encrypted(tls) if tls.is_sending())
+        self.sent < self.output.len() || self.stream.is_sending()
+    }
+
+    fn is_handshaking(&self) -> io::Result<bool> {
+        Ok(self.stream.is_encrypted() && self.stream.binding()?.is_none())
     }
 
     fn try_advance(&mut self, admit: &mut dyn FnMut() -> bool) -> io::Result<Progress<G::Value>> {
@@ -255,16 +242,13 @@ impl<G: LoginHandler> PreAuthConnection<G> {
     fn note_foreign(&self, foreign: ForeignProtocol) {
         static NOTED: LogRateLimiter = LogRateLimiter::new();
         if let Some(more) = NOTED.allow(Instant::now()) {
-            info!("{} speaks {}: connection rejected{more}", self.peer, foreign.name());
+            info!("{} speaks {}: connection rejected{more}", self.stream.peer, foreign.name());
         }
     }
 
     /// Whether the peer has sent nothing. It may wait for the server to speak first.
     fn is_silent(&self) -> bool {
-        matches!(self.transport, Transport::Undetermined | Transport::Plain)
-            && self.filled == 0
-            && self.frame.is_none()
-            && !self.has_spoken
+        !self.stream.is_encrypted() && self.filled == 0 && self.frame.is_none() && !self.has_spoken
     }
 
     fn take(&mut self, step: LoginStep<G::Value>) {
@@ -281,10 +265,10 @@ impl<G: LoginHandler> PreAuthConnection<G> {
     /// Decides the transport by the first byte; false if the peer has closed or has to wait.
     fn detect_transport(&mut self, admit: &mut dyn FnMut() -> bool) -> io::Result<bool> {
         let mut first = [0; HEADER_LEN];
-        let (_, got) = rustix::net::recv(&self.stream, &mut first, RecvFlags::PEEK)?;
+        let (_, got) = rustix::net::recv(self.stream.socket(), &mut first, RecvFlags::PEEK)?;
         let Some(tls) = self.tls.as_ref().filter(|_| got > 0) else { return Ok(false) };
         if first[0] != TLS_HANDSHAKE {
-            if !tls.may_be_clear(self.peer.ip()) {
+            if !tls.may_be_clear(self.stream.peer.ip()) {
                 let refusal = Refusal::new(
                     ErrorCode::TlsNeeded,
                     "this server accepts only encrypted connections (TLS) from that address",
@@ -302,51 +286,25 @@ impl<G: LoginHandler> PreAuthConnection<G> {
                 };
                 self.take(LoginStep::Close(bytes));
             }
-            self.transport = Transport::Plain;
-            return Ok(true);
+        } else if tls.encrypts() {
+            if !admit() {
+                self.transport = Transport::Delayed(Instant::now() + HANDSHAKE_RETRY);
+                return Ok(false);
+            }
+            self.stream.encrypt(tls.begin()?);
         }
-        self.transport = match () {
-            () if !tls.encrypts() => Transport::Plain,
-            () if !admit() => Transport::Delayed(Instant::now() + HANDSHAKE_RETRY),
-            () => Transport::Encrypted(Box::new(tls.begin()?)),
-        };
-        Ok(!self.is_delayed())
-    }
-
-    /// Returns the blocking stream for the code that serves the connection.
-    ///
-    /// # Errors
-    /// Errors of the system calls.
-    pub fn into_stream(mut self) -> io::Result<Stream> {
-        let (peer, local) = (self.peer, self.local);
-        let socket = match self.transport {
-            Transport::Encrypted(tls) => {
-                tls.into_socket(self.stream, || self.handler.refuse_busy())?
-            }
-            _ => {
-                self.stream.set_nonblocking(false)?;
-                self.stream.into()
-            }
-        };
-        Ok(Stream { socket, peer, local })
+        self.transport = Transport::Determined;
+        Ok(true)
     }
 
     fn send(&mut self) -> io::Result<()> {
         while self.sent < self.output.len() {
-            let rest = &self.output[self.sent..];
-            let sent = match &mut self.transport {
-                Transport::Encrypted(tls) => tls.write(rest),
-                _ => self.stream.write(rest),
-            };
-            match sent {
+            match self.stream.send(&self.output[self.sent..], SendFlags::DONTWAIT) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => self.sent += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
-        }
-        if let Transport::Encrypted(tls) = &mut self.transport {
-            tls.flush(&mut self.stream)?;
         }
         self.output.clear();
         self.sent = 0;
@@ -358,8 +316,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         let header = match self.frame {
             Some(header) => header,
             None => {
-                let filled =
-                    fill(&mut self.transport, &mut self.stream, &mut self.header, &mut self.filled);
+                let filled = fill(&self.stream, &mut self.header, &mut self.filled);
                 self.note_binding()?;
                 if !filled? {
                     return Ok(None);
@@ -381,12 +338,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
             let reach = len.min((self.filled * 2).max(512));
             self.payload.reserve_exact(reach.saturating_sub(self.payload.len()));
             self.payload.resize(reach, 0);
-            if !fill(
-                &mut self.transport,
-                &mut self.stream,
-                &mut self.payload[..reach],
-                &mut self.filled,
-            )? {
+            if !fill(&self.stream, &mut self.payload[..reach], &mut self.filled)? {
                 return Ok(None);
             }
         }
@@ -398,9 +350,10 @@ impl<G: LoginHandler> PreAuthConnection<G> {
 
     /// Passes the channel binding of a finished handshake to the login handler.
     fn note_binding(&mut self) -> io::Result<()> {
-        if let Transport::Encrypted(tls) = &mut self.transport
-            && let Some(binding) = tls.newly_bound()?
+        if !self.is_bound
+            && let Some(binding) = self.stream.binding()?
         {
+            self.is_bound = true;
             self.handler.on_encrypted(binding);
         }
         Ok(())
@@ -411,39 +364,19 @@ impl<G: LoginHandler> PreAuthConnection<G> {
     /// An immediate close would reset the connection and could destroy the last message.
     fn hang_up(&mut self) -> io::Result<Progress<G::Value>> {
         if !self.hung_up {
-            if let Transport::Encrypted(tls) = &mut self.transport {
-                tls.close();
-                tls.flush(&mut self.stream)?;
-            }
-            self.stream.shutdown(Shutdown::Write)?;
+            self.stream.end_sending(SendFlags::DONTWAIT)?;
             self.deadline = self.deadline.min(Instant::now() + REFUSAL_TIME);
             self.hung_up = true;
         }
-        let mut sink = [0; 4096];
-        // Bounded, so that a peer that never stops sending does not block the pool.
-        for _ in 0..64 {
-            if self.stream.read(&mut sink)? == 0 {
-                return Ok(Progress::Closed);
-            }
-        }
-        Ok(Progress::Waiting { sending: false })
+        let has_ended = self.stream.discard_input()?;
+        Ok(if has_ended { Progress::Closed } else { Progress::Waiting { sending: false } })
     }
 }
 
 /// Fills `buffer` from `filled` on; false if the peer closed.
-fn fill(
-    transport: &mut Transport,
-    stream: &mut TcpStream,
-    buffer: &mut [u8],
-    filled: &mut usize,
-) -> io::Result<bool> {
+fn fill(mut stream: &Stream, buffer: &mut [u8], filled: &mut usize) -> io::Result<bool> {
     while *filled < buffer.len() {
-        let rest = &mut buffer[*filled..];
-        let got = match transport {
-            Transport::Encrypted(tls) => tls.read(stream, rest),
-            _ => stream.read(rest),
-        };
-        match got {
+        match stream.read(&mut buffer[*filled..]) {
             Ok(0) => return Ok(false),
             Ok(n) => *filled += n,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

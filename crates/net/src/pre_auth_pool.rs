@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use crate::evictor::ConnectionEvictor;
 use crate::handshake_limiter::HandshakeLimiter;
 use crate::pre_auth::{HANDSHAKE_RETRY, LoginHandler, PreAuthConnection, Progress};
-use crate::stream::{Stream, prepare};
+use crate::stream::Stream;
 use crate::tls::TlsServer;
 
 /// Most connections accepted in a row, so that connections in the pool make progress too.
@@ -243,7 +243,6 @@ impl<G: LoginHandler> PreAuthPool<G> {
         authenticated: &mut Vec<AuthenticatedConnection<G::Value>>,
     ) -> io::Result<()> {
         stream.set_nonblocking(true)?;
-        prepare(&stream)?;
         // An IPv4 peer of an IPv6 socket is shown by its IPv4 address.
         let [peer, local] = [peer, stream.local_addr()?]
             .map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port()));
@@ -255,15 +254,14 @@ impl<G: LoginHandler> PreAuthPool<G> {
         let handler = new_handler(peer, local);
         let is_known = handler.is_known();
         let connection = PreAuthConnection::new(
-            stream,
-            (peer, local),
+            Stream::new(stream, peer, local)?,
             Instant::now() + limits::LOGIN_TIME,
             self.tls.clone(),
             handler,
         );
         epoll::add(
             &self.epoll,
-            &connection.stream,
+            connection.stream.socket(),
             epoll::EventData::new_u64(id),
             epoll::EventFlags::IN,
         )?;
@@ -277,7 +275,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
     fn advance(&mut self, id: u64, authenticated: &mut Vec<AuthenticatedConnection<G::Value>>) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let progress =
-            connection.advance(&mut handshake_admission(&mut self.limiter, connection.peer));
+            connection.advance(&mut handshake_admission(&mut self.limiter, connection.stream.peer));
         self.update(id, progress, authenticated);
     }
 
@@ -287,7 +285,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
             return;
         };
         let progress =
-            connection.resume(&mut handshake_admission(&mut self.limiter, connection.peer));
+            connection.resume(&mut handshake_admission(&mut self.limiter, connection.stream.peer));
         if matches!(progress, Progress::Pending) {
             return;
         }
@@ -302,9 +300,9 @@ impl<G: LoginHandler> PreAuthPool<G> {
     fn watch(&mut self, id: u64, flags: epoll::EventFlags) -> bool {
         let Some(connection) = self.connections.get(&id) else { return false };
         let data = epoll::EventData::new_u64(id);
-        let watched = epoll::modify(&self.epoll, &connection.stream, data, flags);
+        let watched = epoll::modify(&self.epoll, connection.stream.socket(), data, flags);
         if let Err(e) = watched {
-            warn!("cannot watch {}: {e}", connection.peer);
+            warn!("cannot watch {}: {e}", connection.stream.peer);
             self.remove(id);
         }
         watched.is_ok()
@@ -335,14 +333,14 @@ impl<G: LoginHandler> PreAuthPool<G> {
                 self.remove(id);
             }
             Progress::Authenticated(value) => {
-                if let Some(connection) = self.remove(id) {
-                    let peer = connection.peer;
-                    match self.detach(connection) {
-                        Ok(stream) => authenticated.push(AuthenticatedConnection { stream, value }),
+                if let Some(PreAuthConnection { stream, .. }) = self.remove(id) {
+                    let detached = epoll::delete(&self.epoll, stream.socket());
+                    match detached.map_err(io::Error::from).and_then(|()| stream.set_blocking()) {
+                        Ok(()) => authenticated.push(AuthenticatedConnection { stream, value }),
                         Err(e) => {
                             static KEPT: LogRateLimiter = LogRateLimiter::new();
                             if let Some(more) = KEPT.allow(Instant::now()) {
-                                warn!("cannot hand over {peer}: {e}{more}");
+                                warn!("cannot hand over {}: {e}{more}", stream.peer);
                             }
                         }
                     }
@@ -351,20 +349,15 @@ impl<G: LoginHandler> PreAuthPool<G> {
         }
     }
 
-    fn detach(&self, connection: PreAuthConnection<G>) -> io::Result<Stream> {
-        epoll::delete(&self.epoll, &connection.stream)?;
-        connection.into_stream()
-    }
-
     fn remove(&mut self, id: u64) -> Option<PreAuthConnection<G>> {
         let connection = self.connections.remove(&id)?;
-        self.evictor.remove(connection.peer.ip(), id);
+        self.evictor.remove(connection.stream.peer.ip(), id);
         Some(connection)
     }
 
     fn evict_one(&mut self) {
         if let Some(connection) = self.evictor.next_victim().and_then(|id| self.remove(id)) {
-            debug!("pool is full: {} evicted before its login", connection.peer);
+            debug!("pool is full: {} evicted before its login", connection.stream.peer);
         }
     }
 
@@ -374,9 +367,12 @@ impl<G: LoginHandler> PreAuthPool<G> {
                 self.connections.extract_if(.., |_, connection| connection.deadline <= now)
             {
                 if let Err(e) = connection.expire() {
-                    debug!("{}: cannot send that the login time is over: {e}", connection.peer);
+                    debug!(
+                        "{}: cannot send that the login time is over: {e}",
+                        connection.stream.peer
+                    );
                 }
-                self.evictor.remove(connection.peer.ip(), id);
+                self.evictor.remove(connection.stream.peer.ip(), id);
             }
             self.swept = now;
         }

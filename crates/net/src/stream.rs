@@ -1,23 +1,35 @@
-//! An open byte stream with the addresses of its connection.
+//! An open byte stream, plain or encrypted, with the addresses of its connection.
 
-use std::io;
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags};
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::{SockRef, Socket, TcpKeepalive};
 
-/// An open stream socket, TCP or local, with the addresses of its connection.
+use crate::readiness;
+use crate::tls::{ChannelBinding, TlsSession};
+
+/// Most reads of one call of [`Stream::discard_input`].
+const MAX_DISCARDS: usize = 64;
+
+/// An open TCP connection, whose bytes are plain or encrypted.
 ///
-/// The addresses are kept beside the socket, because the local end of an encrypted connection does
-/// not know them.
+/// Two threads can use it at once, one that reads and one that writes; any thread can shut it down.
+/// It is dropped with a closing alert if it is encrypted.
 #[derive(Debug)]
 pub struct Stream {
-    /// In blocking mode.
-    pub socket: Socket,
+    socket: Socket,
+    tls: Option<Box<TlsSession>>,
     /// The address of the peer.
     pub peer: SocketAddr,
     /// The local address, as the peer reached it.
     pub local: SocketAddr,
+    /// Whether this side has shut down the receiving side.
+    reading_ended: AtomicBool,
 }
 
 impl Stream {
@@ -26,19 +38,217 @@ impl Stream {
     /// # Errors
     /// Errors of the socket calls.
     pub fn tcp(stream: TcpStream) -> io::Result<Self> {
-        prepare(&stream)?;
         let (peer, local) = (stream.peer_addr()?, stream.local_addr()?);
         stream.set_nonblocking(false)?;
-        Ok(Self { socket: stream.into(), peer, local })
+        Self::new(stream, peer, local)
+    }
+
+    /// Takes over an open TCP connection in its present mode.
+    ///
+    /// Turns on TCP_NODELAY for small frames, and TCP keepalive to detect a vanished peer.
+    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, local: SocketAddr) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let keepalive = TcpKeepalive::new()
+            .with_time(Duration::from_secs(30))
+            .with_interval(Duration::from_secs(10))
+            .with_retries(3);
+        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        let reading_ended = AtomicBool::new(false);
+        Ok(Self { socket: stream.into(), tls: None, peer, local, reading_ended })
+    }
+
+    /// Encrypts everything from here on. The handshake runs while the stream is read.
+    pub(crate) fn encrypt(&mut self, tls: rustls::Connection) {
+        self.tls = Some(Box::new(TlsSession::new(tls)));
+    }
+
+    /// Runs the handshake, at most until `until`; returns the state of the TLS library.
+    pub(crate) fn shake_hands(&mut self, until: Instant) -> io::Result<&rustls::Connection> {
+        let tls = self.tls.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        tls.shake_hands(&self.socket, until)?;
+        Ok(tls.tls())
+    }
+
+    /// Returns the channel binding; none without encryption or before the end of the handshake.
+    pub(crate) fn binding(&self) -> io::Result<Option<ChannelBinding>> {
+        self.tls.as_ref().map_or(Ok(None), |tls| tls.binding())
+    }
+
+    /// Whether encrypted bytes wait until the socket accepts them.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_sending())
+    }
+
+    /// Whether bytes are ready that were received and decrypted.
+    ///
+    /// Only the thread that reads calls it.
+    pub(crate) fn has_input(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.has_input(&self.socket))
+    }
+
+    pub(crate) fn set_blocking(&self) -> io::Result<()> {
+        self.socket.set_nonblocking(false)
+    }
+
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Whether its bytes are encrypted.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Sends bytes and returns the number of those that the socket has accepted.
+    ///
+    /// Encrypted bytes may be accepted in part. So the next call has to send the rest again, and
+    /// may append to it.
+    ///
+    /// # Errors
+    /// Errors of the socket; [`io::ErrorKind::WouldBlock`] if it accepts nothing in time, or at
+    /// once with `DONTWAIT`.
+    pub fn send(&self, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
+        match &self.tls {
+            Some(tls) => tls.send(&self.socket, bytes, flags),
+            None => Ok(rustix::net::send(&self.socket, bytes, flags | SendFlags::NOSIGNAL)?),
+        }
+    }
+
+    /// Sends bytes of `file` from `at` on without a copy, and advances `at`; 0 at its end.
+    ///
+    /// # Errors
+    /// As the system call `sendfile`; [`Errno::OPNOTSUPP`](rustix::io::Errno::OPNOTSUPP) if the
+    /// stream is encrypted.
+    pub fn send_file(&self, file: &File, at: &mut u64, len: usize) -> rustix::io::Result<usize> {
+        match self.tls {
+            Some(_) => Err(rustix::io::Errno::OPNOTSUPP),
+            None => rustix::fs::sendfile(&self.socket, file, Some(at), len),
+        }
+    }
+
+    /// Waits for `flags`, an error or a hang-up, at most `timeout`; returns what has come.
+    ///
+    /// It looks at the socket. [`Connection::has_input`](crate::Connection::has_input) looks at
+    /// bytes that were received already.
+    ///
+    /// # Errors
+    /// Errors of the system call.
+    pub fn poll(&self, flags: PollFlags, timeout: Option<Duration>) -> io::Result<PollFlags> {
+        readiness::poll(&self.socket, flags, timeout)
+    }
+
+    /// An entry to wait for this stream and for others; see [`Self::poll`].
+    #[must_use]
+    pub fn poll_fd(&self, flags: PollFlags) -> PollFd<'_> {
+        PollFd::new(&self.socket, flags)
+    }
+
+    /// Whether the peer has closed the connection or its sending side.
+    #[must_use]
+    pub fn has_hung_up(&self) -> bool {
+        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        self.poll(PollFlags::RDHUP, Some(Duration::ZERO)).is_ok_and(|came| came.intersects(gone))
+    }
+
+    /// Limits the wait of each read; none means without limit.
+    ///
+    /// # Errors
+    /// Errors of the system call.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.socket.set_read_timeout(timeout)
+    }
+
+    /// Limits the wait of each send; none means without limit.
+    ///
+    /// # Errors
+    /// Errors of the system call.
+    pub fn set_write_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.socket.set_write_timeout(timeout)
+    }
+
+    /// Shuts down one or both sides, and wakes threads that are blocked on it.
+    ///
+    /// A shutdown of the sending side alone waits until the socket accepts the closing alert. Any
+    /// other returns at once.
+    ///
+    /// # Errors
+    /// Errors of the socket, for example because the peer has closed first.
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        match how {
+            Shutdown::Write => return self.end_sending(SendFlags::empty()),
+            Shutdown::Read => {}
+            Shutdown::Both => {
+                // The alert gets lost if the socket is full.
+                let _ = self.send_closing_alert(SendFlags::DONTWAIT);
+            }
+        }
+        self.reading_ended.store(true, Ordering::Relaxed);
+        self.socket.shutdown(how)
+    }
+
+    /// Sends the closing alert and shuts down the sending side.
+    ///
+    /// # Errors
+    /// Errors of the socket; [`io::ErrorKind::WouldBlock`] if it does not accept the alert in time,
+    /// or at once with `DONTWAIT`.
+    pub fn end_sending(&self, flags: SendFlags) -> io::Result<()> {
+        self.send_closing_alert(flags)?;
+        self.socket.shutdown(Shutdown::Write)
+    }
+
+    fn send_closing_alert(&self, flags: SendFlags) -> io::Result<()> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.close(&self.socket, flags))
+    }
+
+    /// Drops what has been received, within bounds; true at the end of the input.
+    ///
+    /// Unread input would make the kernel reset the connection before the last message arrives.
+    /// After this call nothing can be read.
+    ///
+    /// # Errors
+    /// Errors of the socket; [`io::ErrorKind::WouldBlock`] if no more has come.
+    pub fn discard_input(&self) -> io::Result<bool> {
+        let mut sink = [0; 4096];
+        for _ in 0..MAX_DISCARDS {
+            if rustix::net::recv(&self.socket, &mut sink[..], RecvFlags::DONTWAIT)?.0 == 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
-/// Turns on TCP_NODELAY for small frames, and TCP keepalive to detect a vanished peer.
-pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(Duration::from_secs(30))
-        .with_interval(Duration::from_secs(10))
-        .with_retries(3);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
+impl Read for &Stream {
+    /// Reads bytes; [`io::ErrorKind::WouldBlock`] after the read timeout.
+    ///
+    /// The end of encrypted input is [`io::ErrorKind::UnexpectedEof`], unless the peer has announced
+    /// it or this side has shut down the receiving side.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &self.tls {
+            None => (&self.socket).read(buffer),
+            Some(tls) => tls.read(&self.socket, buffer).or_else(|e| match e.kind() {
+                io::ErrorKind::UnexpectedEof if self.reading_ended.load(Ordering::Relaxed) => Ok(0),
+                _ => Err(e),
+            }),
+        }
+    }
+}
+
+impl Write for &Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.send(bytes, SendFlags::empty())
+    }
+
+    /// Does nothing, because each write sends.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // The alert gets lost if the socket is full or closed.
+        let _ = self.send_closing_alert(SendFlags::DONTWAIT);
+    }
 }

@@ -243,7 +243,7 @@ fn a_pending_connection_is_not_read_but_its_end_is_noticed() {
     open.store(true, std::sync::atomic::Ordering::SeqCst);
     let arrivals = poll(&mut room);
     assert_eq!(arrivals.len(), 1, "polled before the wait");
-    let mut stream = &arrivals[0].stream.socket;
+    let mut stream = &arrivals[0].stream;
     let mut rest = vec![0; ping().len()];
     stream.read_exact(&mut rest).unwrap();
     assert_eq!(rest, ping(), "the rest is left in the stream");

@@ -207,11 +207,13 @@ impl fmt::Display for Fault {
 
 impl From<WireError> for Fault {
     fn from(error: WireError) -> Self {
-        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
         match error {
             WireError::Truncated => Self::Lost("connection closed".to_owned()),
             WireError::Io(e) => Self::Lost(match e.kind() {
-                BrokenPipe | ConnectionAborted | ConnectionReset => "connection closed".to_owned(),
+                BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => {
+                    "connection closed".to_owned()
+                }
                 _ => system_error_text(&e),
             }),
             other => Self::Violation(other.to_string()),

@@ -21,6 +21,9 @@ pub const SENDFILE_FROM: u32 = 32 * 1024;
 /// Bytes per read if blocks are copied.
 const COPY: usize = 256 * 1024;
 
+/// Bytes per read of encrypted content; they stay in the processor's cache until they are sent.
+const ENCRYPTED: usize = 64 * 1024;
+
 /// Part of a file to send, with its block size.
 #[derive(Debug, Clone, Copy)]
 pub struct BlockRange {
@@ -112,12 +115,15 @@ pub(crate) fn send_file<E: From<io::Error>>(
     len: u32,
     mut each: impl FnMut(&mut Connection, u64) -> Result<(), E>,
 ) -> Result<(SendOutcome, u64), E> {
-    send_queued(to, SendFlags::MORE, &mut each)?;
     let end = at + u64::from(len);
+    if to.stream().is_encrypted() {
+        return send_encrypted(to, file, at, end, each);
+    }
+    to.send_output(SendFlags::MORE, &mut each)?;
     while at < end {
         // One call moves at most 0x7ffff000 bytes, and frames are far smaller.
         let rest = usize::try_from(end - at).unwrap_or(usize::MAX);
-        let sent = match rustix::fs::sendfile(to.stream(), file, Some(&mut at), rest) {
+        let sent = match to.stream().send_file(file, &mut at, rest) {
             Ok(0) => return Ok((SendOutcome::Short, end - at)),
             Ok(sent) => sent as u64,
             Err(Errno::AGAIN | Errno::INTR) => 0,
@@ -131,28 +137,30 @@ pub(crate) fn send_file<E: From<io::Error>>(
     Ok((SendOutcome::Whole, 0))
 }
 
-/// Sends the queued bytes. See [`send_file`] for `each`.
-pub(crate) fn send_queued<E: From<io::Error>>(
+/// Sends as [`send_file`] does, through the queue of the connection, which encrypts.
+fn send_encrypted<E: From<io::Error>>(
     to: &mut Connection,
-    flags: SendFlags,
+    file: &File,
+    mut at: u64,
+    end: u64,
     mut each: impl FnMut(&mut Connection, u64) -> Result<(), E>,
-) -> Result<(), E> {
-    let stream = to.stream().clone();
-    let mut queued = std::mem::take(to.output());
-    let mut rest = queued.as_slice();
-    while !rest.is_empty() {
-        let sent = match rustix::net::send(&*stream, rest, flags | SendFlags::NOSIGNAL) {
-            Ok(sent) => sent,
-            Err(Errno::AGAIN | Errno::INTR) => 0,
-            Err(e) => return Err(io::Error::from(e).into()),
+) -> Result<(SendOutcome, u64), E> {
+    while at < end {
+        let output = to.output();
+        let before = output.len();
+        let want = usize::try_from(end - at).map_or(ENCRYPTED, |left| left.min(ENCRYPTED));
+        output.resize(before + want, 0);
+        let got = read_full(file, &mut output[before..], at);
+        output.truncate(before + *got.as_ref().unwrap_or(&0));
+        let got = match got {
+            Ok(0) => return Ok((SendOutcome::Short, end - at)),
+            Ok(got) => got,
+            Err(e) => return Ok((SendOutcome::Unreadable(e), end - at)),
         };
-        rest = &rest[sent..];
-        each(to, sent as u64)?;
+        to.send_output(SendFlags::empty(), &mut each)?;
+        at += got as u64;
     }
-    // The buffer itself is reused.
-    queued.clear();
-    *to.output() = queued;
-    Ok(())
+    Ok((SendOutcome::Whole, 0))
 }
 
 /// Returns whether an error of sendfile comes from the file, not from the socket.
@@ -223,6 +231,7 @@ pub(crate) fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Resu
 }
 
 fn fill_up(to: &mut Connection, missing: u64) -> io::Result<()> {
-    to.output().resize(usize::try_from(missing).unwrap_or(0), 0);
+    let queued = to.output().len();
+    to.output().resize(queued + usize::try_from(missing).unwrap_or(0), 0);
     to.flush()
 }

@@ -90,7 +90,7 @@ impl Sessions for Servers {
             connection.set_silence(self.silence);
             if self.send_buffer > 0 {
                 rustix::net::sockopt::set_socket_send_buffer_size(
-                    connection.stream(),
+                    connection.stream().poll_fd(rustix::event::PollFlags::empty()),
                     self.send_buffer,
                 )
                 .unwrap();

@@ -213,7 +213,7 @@ fn man_in_the_middle(server: SocketAddr) -> SocketAddr {
                     .unwrap()
                     .stream()
                     .clone();
-                let near = Arc::new(arrival.stream.socket);
+                let near = Arc::new(arrival.stream);
                 let (kind, payload) = arrival.value;
                 let header =
                     relais_proto::FrameHeader { kind, len: u32::try_from(payload.len()).unwrap() };

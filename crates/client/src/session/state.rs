@@ -9,7 +9,6 @@ use log::debug;
 use relais_net::tls::{Dialer, Fingerprint, TlsMode, TrustedAuthorities};
 use relais_net::{Connection, Host};
 use relais_proto::{Lsn, ServerRole, SlaveId};
-use rustix::net::RecvFlags;
 
 use super::observed::{ObservedState, SharedLsn};
 
@@ -141,7 +140,7 @@ impl Session {
     ///
     /// The caller calls it before each command.
     pub fn refresh(&mut self) {
-        if self.open.as_ref().is_some_and(|open| !is_idle_and_open(&open.connection)) {
+        if self.open.as_ref().is_some_and(|open| !open.connection.is_idle()) {
             debug!("the idle connection was closed");
             self.open = None;
         }
@@ -232,11 +231,4 @@ impl Session {
 /// Returns the authority of the peer's certificate; none without encryption.
 pub fn authority_of(connection: &Connection) -> Option<Fingerprint> {
     Some(connection.tls_info()?.identity?.authority)
-}
-
-/// Whether an idle connection is still usable: open, without unread input.
-fn is_idle_and_open(connection: &Connection) -> bool {
-    let peek =
-        rustix::net::recv(connection.stream(), &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-    !connection.has_input() && matches!(peek, Err(rustix::io::Errno::WOULDBLOCK))
 }

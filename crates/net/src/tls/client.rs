@@ -1,7 +1,7 @@
 //! The connecting side of TLS: the handshake and the check of the server's certificate.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,9 @@ use thiserror::Error;
 
 use super::info::{self, TlsInfo};
 use super::mode::TlsMode;
-use super::pump;
 use super::trust::{self, TrustError, TrustPolicy};
 use crate::connection::{self, Connection};
-use crate::stream::{Stream, prepare};
+use crate::stream::Stream;
 
 /// The reason why a connection was not opened.
 #[derive(Debug, Error)]
@@ -102,75 +101,30 @@ impl Dialer {
         trust: &TrustPolicy,
         host: &str,
     ) -> Result<Connection, DialError> {
-        let mut stream = connection::connect(addr, timeout)?;
-        prepare(&stream)?;
-        let local = stream.local_addr()?;
+        let mut stream = Stream::tcp(connection::connect(addr, timeout)?)?;
         // No name is sent (SNI is off), and the verifier needs none.
-        let mut tls =
-            ClientConnection::new(self.config.clone(), ServerName::IpAddress(addr.ip().into()))
-                .map_err(info::other)?;
-        handshake(&mut tls, &mut stream, Instant::now() + timeout)?;
-        let binding =
-            info::binding(|to, label, context| tls.export_keying_material(to, label, context))
-                .map_err(info::other)?;
-        let identity = trust::check(
-            tls.peer_certificates().unwrap_or_default(),
-            trust,
-            host,
-            UnixTime::now(),
-        )?;
-        stream.set_read_timeout(None)?;
-        stream.set_write_timeout(None)?;
-        let socket = pump::start(tls.into(), stream, Vec::new)?;
-        let mut connection =
-            Connection::from_stream(Stream { socket, peer: addr, local }, connection::READ_AHEAD)?;
+        let name = ServerName::IpAddress(addr.ip().into());
+        let tls = ClientConnection::new(self.config.clone(), name).map_err(info::other)?;
+        stream.encrypt(tls.into());
+        let tls = stream.shake_hands(Instant::now() + timeout).map_err(handshake_error)?;
+        let binding = info::binding(tls)?;
+        let chain = tls.peer_certificates().unwrap_or_default();
+        let identity = trust::check(chain, trust, host, UnixTime::now())?;
+        let mut connection = Connection::from_stream(stream, connection::READ_AHEAD)?;
         connection.secure(TlsInfo { binding, identity });
         Ok(connection)
     }
 }
 
-/// Runs the handshake until both sides have keys, or fails at `until`.
-fn handshake(
-    tls: &mut ClientConnection,
-    stream: &mut TcpStream,
-    until: Instant,
-) -> Result<(), DialError> {
-    let late = || io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long");
-    while tls.is_handshaking() || tls.wants_write() {
-        let left = until
-            .checked_duration_since(Instant::now())
-            .filter(|left| !left.is_zero())
-            .ok_or_else(late)?;
-        let done = if tls.wants_write() {
-            stream.set_write_timeout(Some(left))?;
-            tls.write_tls(stream)
-        } else {
-            stream.set_read_timeout(Some(left))?;
-            tls.read_tls(stream)
-        };
-        match done {
-            Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-            Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(late().into()),
-            Err(e) => return Err(e.into()),
-        }
-        match tls.process_new_packets() {
-            Ok(_) => {}
-            // A server without TLS answers with a protocol_version alert or with a plain frame.
-            Err(
-                rustls::Error::InvalidMessage(_)
-                | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion),
-            ) if tls.negotiated_cipher_suite().is_none() => {
-                return Err(DialError::NotEncrypted);
-            }
-            Err(e) => {
-                let _ = tls.write_tls(stream);
-                return Err(info::other(e).into());
-            }
-        }
+/// Recognizes a server without TLS: it answers with a protocol_version alert or a plain frame.
+fn handshake_error(error: io::Error) -> DialError {
+    match error.get_ref().and_then(|e| e.downcast_ref()) {
+        Some(
+            rustls::Error::InvalidMessage(_)
+            | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion),
+        ) => DialError::NotEncrypted,
+        _ => error.into(),
     }
-    Ok(())
 }
 
 /// Checks that the server has the private key of its certificate, and nothing else.

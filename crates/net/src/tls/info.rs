@@ -34,12 +34,6 @@ pub(super) fn other(error: rustls::Error) -> io::Error {
 }
 
 /// Computes the channel binding of a connection.
-pub(super) fn binding(
-    export: impl FnOnce(
-        ChannelBinding,
-        &'static [u8],
-        Option<&'static [u8]>,
-    ) -> Result<ChannelBinding, rustls::Error>,
-) -> Result<ChannelBinding, rustls::Error> {
-    export([0; 32], BINDING, Some(&[]))
+pub(super) fn binding(tls: &rustls::Connection) -> io::Result<ChannelBinding> {
+    tls.export_keying_material([0; 32], BINDING, Some(&[])).map_err(other)
 }

@@ -1,26 +1,24 @@
-//! The listening side of TLS: the server's certificate, and non-blocking handshakes.
+//! The listening side of TLS: the server's certificate, and its configuration.
 
 use std::fmt;
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, TcpStream};
+use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
-use relais_proto::limits;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection};
-use socket2::Socket;
 
-use super::info::{self, ChannelBinding};
+use super::info;
 use super::mode::TlsMode;
 use super::pem::{describe, read_pem};
-use super::pump;
+use crate::stream::Stream;
 
 /// Time between two checks of the files.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -150,11 +148,25 @@ pub struct TlsServer {
 }
 
 impl TlsServer {
-    /// Makes the configuration from the mode and the server's certificate.
+    /// Makes the configuration of a listener for Relais peers.
     ///
     /// # Errors
     /// The TLS library cannot be set up.
     pub fn new(encrypt: TlsMode, certificate: Arc<ServerCertificate>) -> io::Result<Self> {
+        Self::with_protocols(encrypt, certificate, &[info::PROTOCOL])
+    }
+
+    /// Makes the configuration of a listener for peers that speak one of `protocols` (ALPN).
+    ///
+    /// With an empty list peers may name any protocol.
+    ///
+    /// # Errors
+    /// The TLS library cannot be set up.
+    pub fn with_protocols(
+        encrypt: TlsMode,
+        certificate: Arc<ServerCertificate>,
+        protocols: &[&[u8]],
+    ) -> io::Result<Self> {
         let mut config = ServerConfig::builder_with_provider(info::provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(info::other)?
@@ -163,8 +175,20 @@ impl TlsServer {
         // No session resumption: the next connection often reaches another process.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        config.alpn_protocols = vec![info::PROTOCOL.to_vec()];
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Ok(Self { encrypt, config: Arc::new(config) })
+    }
+
+    /// Encrypts an open stream from here on, for example in the middle of a connection.
+    ///
+    /// It runs the handshake of the server's side, which may take `timeout`. Bytes that the caller
+    /// has received before are not encrypted and must not be trusted.
+    ///
+    /// # Errors
+    /// The handshake failed or took too long.
+    pub fn accept(&self, stream: &mut Stream, timeout: Duration) -> io::Result<()> {
+        stream.encrypt(self.begin()?);
+        stream.shake_hands(Instant::now() + timeout).map(drop)
     }
 
     /// Whether a peer at this address may connect without encryption.
@@ -177,95 +201,8 @@ impl TlsServer {
         self.encrypt != TlsMode::Never
     }
 
-    /// Starts the handshake of a connection.
-    pub(crate) fn begin(&self) -> io::Result<Encrypted> {
-        let tls = ServerConnection::new(self.config.clone()).map_err(info::other)?;
-        Ok(Encrypted { tls: Box::new(tls), bound: false, received: 0 })
-    }
-}
-
-/// A TLS connection over a non-blocking socket, from the start of its handshake.
-#[derive(Debug)]
-pub(crate) struct Encrypted {
-    tls: Box<ServerConnection>,
-    bound: bool,
-    /// Received bytes of the handshake.
-    received: usize,
-}
-
-impl Encrypted {
-    /// Reads decrypted bytes, as from a non-blocking socket.
-    pub fn read(&mut self, stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.tls.reader().read(buffer) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
-                other => return other,
-            }
-            self.flush(stream)?;
-            let received = self.tls.read_tls(stream)?;
-            if received == 0 {
-                return Ok(0);
-            }
-            if self.tls.is_handshaking() {
-                // Incomplete messages are buffered, and thousands of peers may each send some.
-                self.received += received;
-                if self.received > limits::HANDSHAKE {
-                    return Err(io::Error::new(
-                        io::ErrorKind::InvalidData,
-                        "a handshake is too long",
-                    ));
-                }
-            }
-            let processed = self.tls.process_new_packets();
-            if let Err(e) = processed {
-                // Sends the alert that tells why, if it fits into the socket.
-                let _ = self.tls.write_tls(stream);
-                return Err(info::other(e));
-            }
-        }
-    }
-
-    /// Buffers bytes for sending.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.tls.writer().write(bytes)
-    }
-
-    /// Sends buffered bytes.
-    pub fn flush(&mut self, stream: &mut TcpStream) -> io::Result<()> {
-        while self.tls.wants_write() {
-            self.tls.write_tls(stream)?;
-        }
-        Ok(())
-    }
-
-    /// Whether buffered bytes wait until they can be sent.
-    pub fn is_sending(&self) -> bool {
-        self.tls.wants_write()
-    }
-
-    /// Queues the closing alert.
-    pub fn close(&mut self) {
-        self.tls.send_close_notify();
-    }
-
-    /// Returns the channel binding once, directly after the handshake.
-    pub fn newly_bound(&mut self) -> io::Result<Option<ChannelBinding>> {
-        if self.bound || self.tls.is_handshaking() {
-            return Ok(None);
-        }
-        self.bound = true;
-        info::binding(|to, label, context| self.tls.export_keying_material(to, label, context))
-            .map(Some)
-            .map_err(info::other)
-    }
-
-    /// Moves the connection to a thread of its own and returns the near end, as [`pump::start`].
-    pub fn into_socket(
-        self,
-        stream: TcpStream,
-        last_words: impl FnOnce() -> Vec<u8>,
-    ) -> io::Result<Socket> {
-        pump::start(rustls::Connection::Server(*self.tls), stream, last_words)
+    /// Makes the TLS state of a new connection.
+    pub(crate) fn begin(&self) -> io::Result<rustls::Connection> {
+        Ok(ServerConnection::new(self.config.clone()).map_err(info::other)?.into())
     }
 }

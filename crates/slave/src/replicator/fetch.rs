@@ -257,7 +257,7 @@ impl Sessions for FolderSessions<'_> {
         if self
             .peer
             .as_ref()
-            .is_none_or(|peer| peer.folder != self.from || !is_idle(&peer.connection))
+            .is_none_or(|peer| peer.folder != self.from || !peer.connection.is_idle())
         {
             *self.peer = Some(self.dial()?);
         }
@@ -338,14 +338,6 @@ impl FolderSessions<'_> {
             }
         }
     }
-}
-
-/// Whether a connection without a request is still good: open, and without unread data.
-fn is_idle(connection: &Connection) -> bool {
-    use rustix::net::RecvFlags;
-    let peek =
-        rustix::net::recv(connection.stream(), &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
-    !connection.has_input() && matches!(peek, Err(rustix::io::Errno::WOULDBLOCK))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 use relais_auth::{ClusterKey, LinkError, LinkHandshake, LinkRole, decode_link_frame};
 use relais_net::tls::{Dialer, TrustPolicy};
-use relais_net::{Connection, Socket};
+use relais_net::{Connection, Stream};
 use relais_os::MailboxSender;
 use relais_proto::{
     ClusterId, DiskSpace, ErrorCode, FolderId, Heartbeat, LinkMessage, Lsn, PeerSlave,
@@ -39,11 +39,11 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The thread that keeps the link.
 pub struct MasterLink {
     thread: Option<JoinHandle<()>>,
-    socket: LinkSocket,
+    stream: LinkStream,
 }
 
-/// The socket of the current link, so that another thread can close it.
-type LinkSocket = Arc<Mutex<Option<Arc<Socket>>>>;
+/// The stream of the current link, so that another thread can close it.
+type LinkStream = Arc<Mutex<Option<Arc<Stream>>>>;
 
 impl MasterLink {
     /// Starts the thread, if the slave belongs to a cluster.
@@ -56,9 +56,9 @@ impl MasterLink {
         events: MailboxSender<LinkEvent>,
         outgoing: Arc<OutgoingMessages>,
     ) -> io::Result<Self> {
-        let socket = LinkSocket::default();
+        let stream = LinkStream::default();
         let Some(cluster) = setup.config.cluster.clone() else {
-            return Ok(Self { thread: None, socket });
+            return Ok(Self { thread: None, stream });
         };
         let link = LinkThread {
             cluster,
@@ -71,7 +71,7 @@ impl MasterLink {
                 reader: None,
             },
             stop,
-            socket: socket.clone(),
+            stream: stream.clone(),
             events,
             outgoing,
             number: 0,
@@ -86,7 +86,7 @@ impl MasterLink {
         };
         let thread =
             std::thread::Builder::new().name("link".to_owned()).spawn(move || link.run())?;
-        Ok(Self { thread: Some(thread), socket })
+        Ok(Self { thread: Some(thread), stream })
     }
 
     /// Whether the thread has ended without being asked to.
@@ -96,7 +96,7 @@ impl MasterLink {
 
     /// Ends the thread, whose stop flag is set already.
     pub fn end(mut self) {
-        shut_down(&self.socket);
+        shut_down(&self.stream);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -105,10 +105,10 @@ impl MasterLink {
     }
 }
 
-fn shut_down(socket: &LinkSocket) {
-    if let Some(socket) = socket.lock().unwrap_or_else(PoisonError::into_inner).take() {
+fn shut_down(stream: &LinkStream) {
+    if let Some(stream) = stream.lock().unwrap_or_else(PoisonError::into_inner).take() {
         // The master may have closed it already.
-        let _ = socket.shutdown(Shutdown::Both);
+        let _ = stream.shutdown(Shutdown::Both);
     }
 }
 
@@ -120,7 +120,7 @@ struct LinkThread {
     listen: SocketAddr,
     heartbeats: HeartbeatSender,
     stop: Arc<AtomicBool>,
-    socket: LinkSocket,
+    stream: LinkStream,
     events: MailboxSender<LinkEvent>,
     outgoing: Arc<OutgoingMessages>,
     /// Number of the current link.
@@ -194,7 +194,7 @@ impl LinkThread {
         let master = self.cluster.master.clone();
         let mut connection = connect(&self.dialer, &master)
             .map_err(|e| format!("waiting for the master at {master}: {e}"))?;
-        *self.socket.lock().unwrap_or_else(PoisonError::into_inner) =
+        *self.stream.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(connection.stream().clone());
         connection.set_silence(limits::BEAT_EVERY * limits::BEATS_MISSED);
         self.register(&mut connection, &key)
@@ -271,7 +271,7 @@ impl LinkThread {
             let sender = std::thread::Builder::new().name("heartbeats".to_owned()).spawn_scoped(
                 scope,
                 move || {
-                    let _shutdown = SocketShutdown(stream);
+                    let _shutdown = StreamShutdown(stream);
                     send(writer, &queue, heartbeats, stop, certificate)
                 },
             );
@@ -304,10 +304,10 @@ impl LinkThread {
     }
 }
 
-/// Shuts the socket down when the sender's thread ends, so that the reader ends too.
-struct SocketShutdown<'a>(&'a Socket);
+/// Shuts the stream down when the sender's thread ends, so that the reader ends too.
+struct StreamShutdown<'a>(&'a Stream);
 
-impl Drop for SocketShutdown<'_> {
+impl Drop for StreamShutdown<'_> {
     fn drop(&mut self) {
         // It fails only if the other side was first.
         let _ = self.0.shutdown(Shutdown::Both);
@@ -317,7 +317,7 @@ impl Drop for SocketShutdown<'_> {
 /// Ends the sender when the reader's thread ends.
 struct LinkShutdown<'a> {
     outgoing: &'a OutgoingMessages,
-    stream: &'a Socket,
+    stream: &'a Stream,
 }
 
 impl Drop for LinkShutdown<'_> {

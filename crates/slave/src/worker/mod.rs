@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
 use relais_engine::Engine;
-use relais_net::tls::{TlsServer, wait_until_delivered};
-use relais_net::{Connection, PreAuthPool, Socket, Stream, raise_fd_limit};
+use relais_net::tls::TlsServer;
+use relais_net::{Connection, PreAuthPool, Stream, raise_fd_limit};
 use relais_os::ProcessMailbox;
 use relais_proto::LogRateLimiter;
 
@@ -36,12 +36,9 @@ use crate::worker_message::{WorkerMessage, notify};
 const PRE_AUTH_CONNECTIONS: usize = 512;
 /// Descriptors that a session may have open.
 ///
-/// The socket takes three descriptors if it is encrypted. The channel to the replicator, a file,
-/// and a folder or second file take one each. One more is open while the session changes from one
-/// file to the next.
-const DESCRIPTORS_PER_SESSION: u64 = 7;
-/// Descriptors of a waiting session: one, and two more if it is encrypted.
-const DESCRIPTORS_PER_QUEUED_SESSION: u64 = 3;
+/// The socket, the channel to the replicator, a file, and a folder or second file take one each.
+/// One more is open while the session changes from one file to the next.
+const DESCRIPTORS_PER_SESSION: u64 = 5;
 /// Descriptors that a worker reserves for everything else, catalogue connections above all.
 const RESERVED_DESCRIPTORS: u64 = 128;
 /// Longest time between two rounds of the worker's loop.
@@ -76,7 +73,7 @@ struct SessionPool {
     block_size: u32,
     scoreboard: Arc<Scoreboard>,
     mailboxes: Arc<Vec<ProcessMailbox<WorkerMessage>>>,
-    sessions: Mutex<HashMap<u64, Arc<Socket>>>,
+    sessions: Mutex<HashMap<u64, Arc<Stream>>>,
     ended: Condvar,
     next: AtomicU64,
 }
@@ -101,7 +98,7 @@ pub fn run(setup: WorkerSetup) -> io::Result<()> {
     let logins = Arc::new(logins);
     let reserve = RESERVED_DESCRIPTORS
         + (scoreboard.slots() + PEER_SLOTS) * DESCRIPTORS_PER_SESSION
-        + scoreboard.queue() * DESCRIPTORS_PER_QUEUED_SESSION;
+        + scoreboard.queue();
     let mut pre_auth =
         PreAuthPool::new(listener, raise_fd_limit(reserve, PRE_AUTH_CONNECTIONS), Some(tls))?;
     let mut queue = WaitQueue::default();
@@ -224,7 +221,7 @@ impl SessionPool {
             Err(e) => return debug!("a client disconnected before its session began: {e}"),
         };
         self.lock().insert(slot.number, connection.stream().clone());
-        let (pool, socket) = (self.clone(), connection.stream().clone());
+        let (pool, stream) = (self.clone(), connection.stream().clone());
         let run = move || {
             // The slot is freed when the thread ends, also by a panic.
             let _slot = slot;
@@ -237,11 +234,11 @@ impl SessionPool {
             if let Some(more) = NO_THREAD.allow(Instant::now()) {
                 warn!("cannot start a thread for a session: {e}{more}");
             }
-            wait_queue::refuse_session(&socket);
+            wait_queue::refuse_session(&stream);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Socket>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Stream>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -262,11 +259,6 @@ impl SessionPool {
                 .wait_timeout(sessions, LOOP_INTERVAL)
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
-        }
-        drop(sessions);
-        // The last bytes may still be on their way through the encryption.
-        while !wait_until_delivered(LOOP_INTERVAL) {
-            self.scoreboard.tick(self.index);
         }
     }
 }

@@ -5,13 +5,13 @@
 //! caller then waits until the socket is writable or readable, and handles answers. That works for
 //! any size of socket buffers and any number of puts.
 
+use std::io::ErrorKind;
 use std::time::Instant;
 
-use relais_net::{MinimumThroughput, Socket};
+use relais_net::{MinimumThroughput, Stream};
 use relais_proto::{FrameType, HEADER_LEN, Request, encode_frame, limits};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
+use rustix::event::PollFlags;
+use rustix::net::SendFlags;
 
 use super::queue::{Load, PendingRequest};
 use crate::error::Fault;
@@ -87,16 +87,14 @@ impl Outbox {
     }
 
     /// Sends as much as the socket accepts without waiting.
-    pub fn send(&mut self, to: &Socket) -> Result<(), Fault> {
+    pub fn send(&mut self, to: &Stream) -> Result<(), Fault> {
         while self.pending() > 0 {
-            let sent =
-                match send(to, &self.batch[self.done..], SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
-                {
-                    Ok(sent) => sent,
-                    Err(Errno::AGAIN) => 0,
-                    Err(Errno::INTR) => continue,
-                    Err(e) => return Err(std::io::Error::from(e).into()),
-                };
+            let sent = match to.send(&self.batch[self.done..], SendFlags::DONTWAIT) {
+                Ok(sent) => sent,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => 0,
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e.into()),
+            };
             self.done += sent;
             if self.pending() > 0 {
                 let now = Instant::now();
@@ -112,18 +110,12 @@ impl Outbox {
 }
 
 /// Waits until `stream` is writable or, with `reading`, readable; returns whether it is readable.
-pub(super) fn wait(stream: &Socket, reading: bool) -> Result<bool, Fault> {
+pub(super) fn wait(stream: &Stream, reading: bool) -> Result<bool, Fault> {
     let flags = if reading { PollFlags::OUT | PollFlags::IN } else { PollFlags::OUT };
-    let mut fds = [PollFd::new(stream, flags)];
-    let timeout = Timespec::try_from(limits::SILENCE).ok();
-    match poll(&mut fds, timeout.as_ref()) {
-        Ok(0) => Err(Fault::Lost("silent for too long".to_owned())),
-        // A read reveals the error of a failed socket.
-        Ok(_) => {
-            Ok(reading
-                && fds[0].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR))
-        }
-        Err(Errno::INTR) => Ok(false),
-        Err(e) => Err(std::io::Error::from(e).into()),
+    let came = stream.poll(flags, Some(limits::SILENCE))?;
+    if came.is_empty() {
+        return Err(Fault::Lost("silent for too long".to_owned()));
     }
+    // A read reveals the error of a failed socket.
+    Ok(reading && came.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR))
 }

@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use relais_net::{Connection, MinimumThroughput};
 use relais_proto::{FrameHeader, FrameType, Reply, encode_frame, limits};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::SendFlags;
 
 use crate::error::{Fault, TransferError};
-use crate::send::{SendOutcome, send_file, send_queued};
+use crate::send::{SendOutcome, send_file};
 
 /// Bytes in one `Data` frame.
 pub(super) const FRAME: u32 = 1024 * 1024;
@@ -64,7 +63,7 @@ pub(super) fn queue_bytes(to: &mut Connection, bytes: &[u8]) {
 /// Sends the queued bytes.
 pub(super) fn flush(to: &mut Connection) -> Result<(), Fault> {
     let mut taken = SendProgress::new();
-    let result = send_queued(to, SendFlags::empty(), |to, sent| taken.moved(to, sent));
+    let result = to.send_output(SendFlags::empty(), |to, sent| taken.moved(to, sent));
     result.map_err(|fault| reason(to, fault))
 }
 
@@ -90,7 +89,7 @@ pub(super) fn send_from_file(
 pub(super) fn listen(to: &mut Connection) -> Result<bool, Fault> {
     let mut alive = false;
     for _ in 0..MAX_KEEPALIVES {
-        if !has_something(to)? {
+        if !to.wait_for_input(Duration::ZERO)? {
             break;
         }
         match to.read_reply()?.ok_or_else(Fault::closed)? {
@@ -109,16 +108,5 @@ fn reason(to: &mut Connection, fault: Fault) -> Fault {
             listen(to).err().filter(|said| !matches!(said, Fault::Lost(_))).unwrap_or(fault)
         }
         fault => fault,
-    }
-}
-
-fn has_something(to: &Connection) -> Result<bool, Fault> {
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    loop {
-        match poll(&mut [PollFd::new(&**to.stream(), PollFlags::IN)], Some(&now)) {
-            Ok(ready) => return Ok(to.has_input() || ready > 0),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(std::io::Error::from(e).into()),
-        }
     }
 }

@@ -35,9 +35,9 @@ impl KeepAlive for ConnectionKeepAlive<'_> {
 
 /// Fails if the client can neither send nor receive any more, so that no answer reaches it.
 pub fn check_connected(connection: &Connection) -> io::Result<()> {
-    let mut fds = [PollFd::new(&**connection.stream(), PollFlags::empty())];
-    wait_at_most(&mut fds, Duration::ZERO)?;
-    if fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
+    // These are reported without being asked for.
+    let came = connection.stream().poll(PollFlags::empty(), Some(Duration::ZERO))?;
+    if came.intersects(PollFlags::HUP | PollFlags::ERR) {
         return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the client has gone"));
     }
     Ok(())

@@ -16,7 +16,7 @@ use relais_proto::{
     Role, ServerRole, VERSIONS, WireError, common_version, limits,
 };
 
-use super::replies::{RETRY_AFTER, busy, encoded};
+use super::replies::{RETRY_AFTER, encoded};
 use crate::config::master_for;
 use crate::host::WorkerHost;
 use crate::secrets::WorkerSecrets;
@@ -242,10 +242,6 @@ impl LoginHandler for SlaveLogin {
         let verdict = self.pending.as_ref()?.take()?;
         self.pending = None;
         Some(self.handle_verdict(verdict).unwrap_or_else(|refusal| self.close_with(&refusal)))
-    }
-
-    fn refuse_busy(&mut self) -> Vec<u8> {
-        busy()
     }
 
     fn refuse(&mut self, error: &WireError) -> Vec<u8> {

@@ -309,11 +309,11 @@ impl SessionHandler {
             loop {
                 queue_answers(connection, session);
                 let stream = connection.stream().clone();
-                let mut fds = vec![PollFd::new(&*stream, PollFlags::IN)];
+                let mut fds = vec![stream.poll_fd(PollFlags::IN)];
                 fds.extend(
                     session.answer_fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
                 );
-                let has_more = wait_at_most(&mut fds[..1], Duration::ZERO)?;
+                let has_more = connection.wait_for_input(Duration::ZERO)?;
                 let is_wait_due = sent_at.elapsed() >= limits::WAIT_EVERY;
                 if is_wait_due && (std::mem::take(&mut has_data) || session.has_pending()) {
                     connection.queue_reply(&Reply::Wait(WaitReason::Storing));
@@ -361,10 +361,8 @@ impl SessionHandler {
         let Some(channel) = self.session.answer_fd() else { return Ok(()) };
         let stream = self.connection.stream().clone();
         // Only the client's disconnect is of interest here: it cancels the pending changes.
-        let mut fds = [
-            PollFd::from_borrowed_fd(channel, PollFlags::IN),
-            PollFd::new(&*stream, PollFlags::empty()),
-        ];
+        let mut fds =
+            [PollFd::from_borrowed_fd(channel, PollFlags::IN), stream.poll_fd(PollFlags::empty())];
         let is_ready = wait_at_most(&mut fds, limits::WAIT_EVERY)?;
         if fds[0].revents().is_empty() {
             check_connected(&self.connection)?;
@@ -376,10 +374,8 @@ impl SessionHandler {
     fn wait_for_answer_or_request(&mut self) -> Result<bool, WireError> {
         let Some(channel) = self.session.answer_fd() else { return Ok(false) };
         let stream = self.connection.stream().clone();
-        let mut fds = [
-            PollFd::new(&*stream, PollFlags::IN),
-            PollFd::from_borrowed_fd(channel, PollFlags::IN),
-        ];
+        let mut fds =
+            [stream.poll_fd(PollFlags::IN), PollFd::from_borrowed_fd(channel, PollFlags::IN)];
         let is_ready = wait_at_most(&mut fds, limits::WAIT_EVERY)?;
         let has_request = !fds[0].revents().is_empty();
         self.send_wait_after_timeout(is_ready)?;

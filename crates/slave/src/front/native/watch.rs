@@ -5,9 +5,6 @@ use std::time::{Duration, Instant};
 use relais_engine::{Watch, WatchUpdate};
 use relais_net::Connection;
 use relais_proto::{EventKind, Lsn, PathEvent, Refusal, Reply, WireError, limits};
-use rustix::event::{PollFd, PollFlags};
-
-use super::keep_alive::wait_at_most;
 
 /// Time between two looks for events.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -34,13 +31,8 @@ pub fn send_events(
             connection.flush()?;
             sent_at = Some(Instant::now());
         }
-        let stream = connection.stream().clone();
-        let mut fds = [PollFd::new(&*stream, PollFlags::IN)];
-        if !connection.has_input() {
-            wait_at_most(&mut fds, if more { Duration::ZERO } else { POLL_INTERVAL })?;
-        }
-        // The end of the connection is readable too. A slave that gives its sessions up ends them.
-        if connection.has_input() || !fds[0].revents().is_empty() {
+        // The end of the connection counts. A slave that gives its sessions up ends them.
+        if connection.wait_for_input(if more { Duration::ZERO } else { POLL_INTERVAL })? {
             return Ok(watch.check_open().map(|()| Reply::Done { lsn }));
         }
     }
