@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
-use relais_proto::{Expect, FileTime, Mode, PutRequest};
+use relais_proto::{FileTime, Mode, PutRequest};
 
 use super::content::{UploadSource, UploadTarget};
 use crate::error::TransferError;
@@ -54,12 +54,8 @@ impl<'a> Body<'a> {
     }
 
     pub(super) fn in_memory(bytes: &'a [u8]) -> Self {
-        Self {
-            place: ContentSource::Memory(bytes),
-            size: bytes.len() as u64,
-            mtime: None,
-            mode: None,
-        }
+        let place = ContentSource::Memory(bytes);
+        Self { place, size: bytes.len() as u64, mtime: None, mode: None }
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -74,18 +70,17 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// Returns all bytes if the content is sent from memory.
-    pub(super) fn small(&self) -> Result<Option<Cow<'a, [u8]>>, TransferError> {
+    /// Returns all bytes of content that is sent from memory.
+    pub(super) fn small(&self) -> Result<Cow<'a, [u8]>, TransferError> {
         match &self.place {
-            ContentSource::Memory(bytes) => Ok(Some(Cow::Borrowed(bytes))),
-            ContentSource::File(_, _) if self.size > SMALL => Ok(None),
+            ContentSource::Memory(bytes) => Ok(Cow::Borrowed(bytes)),
             ContentSource::File(file, _) => {
                 let mut bytes = vec![0; usize::try_from(self.size).unwrap_or(0)];
                 let got = read_full(file, &mut bytes, 0).map_err(TransferError::reading)?;
                 if got < bytes.len() {
                     return Err(TransferError::SourceChanged);
                 }
-                Ok(Some(Cow::Owned(bytes)))
+                Ok(Cow::Owned(bytes))
             }
         }
     }
@@ -94,28 +89,20 @@ impl<'a> Body<'a> {
     pub(super) fn check_unchanged(&self) -> Result<(), TransferError> {
         match &self.place {
             ContentSource::Memory(_) => Ok(()),
-            ContentSource::File(file, snapshot) => {
-                if Snapshot::of(file)? == *snapshot {
-                    Ok(())
-                } else {
-                    Err(TransferError::SourceChanged)
-                }
-            }
+            ContentSource::File(file, snapshot) if Snapshot::of(file)? == *snapshot => Ok(()),
+            ContentSource::File(..) => Err(TransferError::SourceChanged),
         }
     }
 
-    /// Returns the request that opens the upload at `offset`.
-    pub(super) fn opening(&self, target: &UploadTarget<'_>, offset: u64) -> PutRequest {
-        let expect: Expect = target.expect;
-        PutRequest {
-            id: target.id,
-            path: target.path.clone(),
-            size: Some(self.size),
-            offset,
-            mtime: self.mtime,
-            mode: self.mode,
-            expect,
-            copies: target.copies,
-        }
+    /// Returns the request that opens the upload at `offset`; `size` is that of all that follows.
+    pub(super) fn opening(
+        &self,
+        target: &UploadTarget<'_>,
+        offset: u64,
+        size: Option<u64>,
+    ) -> PutRequest {
+        let UploadTarget { id, path, expect, copies, .. } = *target;
+        let (mtime, mode) = (self.mtime, self.mode);
+        PutRequest { id, path: path.clone(), size, offset, mtime, mode, expect, copies }
     }
 }

@@ -7,68 +7,44 @@
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TrySendError, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use relais_proto::Digest;
 
 use super::body::Body;
 use crate::error::TransferError;
 
-#[derive(Debug, Default)]
-struct State {
-    /// Number of hashed bytes.
-    reached: u64,
-    ended: bool,
-    /// Whether the digest is no longer needed.
-    unwanted: bool,
-}
-
-/// Progress of the hashing thread.
-#[derive(Debug, Default)]
-pub(super) struct Reached {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-impl Reached {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // The values are plain, so they stay valid after a panic elsewhere.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell(&self, what: impl FnOnce(&mut State)) {
-        what(&mut self.lock());
-        self.changed.notify_all();
-    }
+/// The thread that hashes. It ends early when the receiver of its progress is dropped.
+struct HashingThread<'scope> {
+    /// Numbers of hashed bytes.
+    progress: Receiver<u64>,
+    handle: ScopedJoinHandle<'scope, io::Result<Digest>>,
 }
 
 /// The sending thread's handle on the digest.
 pub(super) struct Hashing<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     body: &'env Body<'env>,
-    reached: &'env Reached,
-    running: Option<ScopedJoinHandle<'scope, io::Result<Digest>>>,
+    running: Option<HashingThread<'scope>>,
+    /// Number of hashed bytes.
+    reached: u64,
     known: Option<Digest>,
 }
 
 impl<'scope, 'env> Hashing<'scope, 'env> {
-    pub(super) fn new(
-        scope: &'scope Scope<'scope, 'env>,
-        body: &'env Body<'env>,
-        reached: &'env Reached,
-    ) -> Self {
-        Self { scope, body, reached, running: None, known: None }
+    pub(super) fn new(scope: &'scope Scope<'scope, 'env>, body: &'env Body<'env>) -> Self {
+        Self { scope, body, running: None, reached: 0, known: None }
     }
 
     pub(super) fn known(&self) -> Option<Digest> {
         self.known
     }
 
-    /// Computes the digest of content that is in memory.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Digest {
-        *self.known.insert(Digest(blake3::hash(bytes).into()))
+    /// Records the digest of content that is in memory, and returns it.
+    pub(super) fn set(&mut self, digest: blake3::Hash) -> Digest {
+        *self.known.insert(Digest(digest.into()))
     }
 
     /// Starts to hash `file`, unless it is already hashed.
@@ -76,80 +52,58 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         if self.known.is_some() || self.running.is_some() {
             return Ok(());
         }
-        *self.reached.lock() = State::default();
-        let (size, reached) = (self.body.size(), self.reached);
-        let thread = std::thread::Builder::new().name("digest".to_owned());
-        self.running = Some(
-            thread
-                .spawn_scoped(self.scope, move || hash(file, size, reached))
-                .map_err(TransferError::reading)?,
-        );
+        let size = self.body.size();
+        // One report is enough: a sender that waits takes it, and others follow.
+        let (reports, progress) = sync_channel(1);
+        let hash = move || {
+            let mut report = |done| match reports.try_send(done) {
+                Err(TrySendError::Disconnected(_)) => ControlFlow::Break(()),
+                Ok(()) | Err(TrySendError::Full(_)) => ControlFlow::Continue(()),
+            };
+            relais_tree::hash_file(file, size, &mut report).map(|(digest, _)| digest)
+        };
+        let handle = std::thread::Builder::new()
+            .name("digest".to_owned())
+            .spawn_scoped(self.scope, hash)
+            .map_err(TransferError::reading)?;
+        (self.running, self.reached) = (Some(HashingThread { progress, handle }), 0);
         Ok(())
     }
 
     /// Waits at most `patience` until `at` bytes are hashed; returns whether they are.
     pub(super) fn wait(&mut self, at: u64, patience: Duration) -> Result<bool, TransferError> {
-        if self.known.is_some() {
-            return Ok(true);
+        let until = Instant::now() + patience;
+        while self.reached < at
+            && let Some(running) = &self.running
+        {
+            match running.progress.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(reached) => self.reached = reached,
+                Err(RecvTimeoutError::Timeout) => return Ok(false),
+                Err(RecvTimeoutError::Disconnected) => self.join()?,
+            }
         }
-        let late = |state: &mut State| state.reached < at && !state.ended;
-        let waited = self.reached.changed.wait_timeout_while(self.reached.lock(), patience, late);
-        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let (there, ended) = (state.reached >= at, state.ended);
-        drop(state);
-        if ended { self.join().map(|_| true) } else { Ok(there) }
+        Ok(true)
     }
 
-    /// Joins the thread and returns its result.
-    fn join(&mut self) -> Result<Digest, TransferError> {
-        let ended = self.running.take().map_or_else(
-            || Err(io::Error::other("no digest was begun")),
-            |thread| match thread.join() {
-                Ok(result) => result,
-                Err(_) => Err(io::Error::other("the thread that computes the digest ended early")),
-            },
-        );
-        let digest = ended.map_err(TransferError::reading)?;
-        Ok(*self.known.insert(digest))
+    /// Takes the result of the thread, which has ended.
+    fn join(&mut self) -> Result<(), TransferError> {
+        if let Some(HashingThread { handle, .. }) = self.running.take() {
+            let panicked = |_| Err(io::Error::other("the thread that computes the digest failed"));
+            let digest = handle.join().unwrap_or_else(panicked);
+            self.known = Some(digest.map_err(TransferError::reading)?);
+        }
+        Ok(())
     }
 
     /// Drops the digest, so that it is computed again.
     pub(super) fn forget(&mut self) {
-        self.reached.tell(|state| state.unwanted = true);
-        if let Some(thread) = self.running.take() {
+        if let Some(HashingThread { progress, handle }) = self.running.take() {
+            drop(progress);
             // The result is not needed.
-            let _ = thread.join();
+            let _ = handle.join();
         }
         self.known = None;
     }
-}
-
-impl Drop for Hashing<'_, '_> {
-    fn drop(&mut self) {
-        self.reached.tell(|state| state.unwanted = true);
-    }
-}
-
-/// Reports the end of the thread, also after a panic.
-struct Ending<'a>(&'a Reached);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.0.tell(|state| state.ended = true);
-    }
-}
-
-fn hash(file: &File, size: u64, reached: &Reached) -> io::Result<Digest> {
-    let _ending = Ending(reached);
-    let result = relais_tree::hash_file(file, size, &mut |done| {
-        let mut unwanted = false;
-        reached.tell(|state| {
-            state.reached = done;
-            unwanted = state.unwanted;
-        });
-        if unwanted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    result.map(|(digest, _)| digest)
 }
 
 #[cfg(test)]
@@ -170,9 +124,9 @@ mod tests {
             mtime: FileTime::default(),
             mode: Mode::new(0o644),
         };
-        let (body, reached) = (Body::of_file(&source).unwrap(), Reached::default());
+        let body = Body::of_file(&source).unwrap();
         std::thread::scope(|scope| {
-            let mut hashing = Hashing::new(scope, &body, &reached);
+            let mut hashing = Hashing::new(scope, &body);
             for _ in 0..3 {
                 assert_eq!(hashing.known(), None);
                 hashing.begin(&file).unwrap();

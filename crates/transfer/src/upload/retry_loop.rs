@@ -2,16 +2,18 @@
 //!
 //! The failover policy decides what follows a failed try.
 
+use std::io::Read;
 use std::net::SocketAddr;
 
+use relais_net::Connection;
 use relais_proto::{ErrorCode, Expect, Reply, Request};
 
 use super::body::Body;
 use super::content::{CompletedUpload, Progress, UploadSource, UploadTarget};
-use super::digest::{Hashing, Reached};
+use super::digest::Hashing;
 use super::send::{Commit, Sender};
 use crate::action::{Action, Purpose};
-use crate::error::{Fault, TransferError};
+use crate::error::{Fault, TransferError, other_content};
 use crate::exchange::ask;
 use crate::failover::{Failover, Try};
 use crate::sessions::Sessions;
@@ -30,28 +32,38 @@ pub fn put(
     target: &UploadTarget<'_>,
     progress: &mut dyn Progress,
 ) -> Result<CompletedUpload, TransferError> {
-    put_body(sessions, &Body::of_file(source)?, target, progress)
+    put_body(sessions, &Body::of_file(source)?, None, target, progress)
 }
 
-/// As [`put`], for a content from a file or from memory.
-pub(super) fn put_body(
+/// As [`put`], for `body` and the `rest` of a stream that follows it.
+pub(super) fn put_body<'a>(
     sessions: &mut dyn Sessions,
     body: &Body<'_>,
-    target: &UploadTarget<'_>,
-    progress: &mut dyn Progress,
+    rest: Option<&'a mut dyn Read>,
+    target: &'a UploadTarget<'a>,
+    progress: &'a mut dyn Progress,
 ) -> Result<CompletedUpload, TransferError> {
-    let reached = Reached::default();
     std::thread::scope(|scope| {
-        let sender = Sender::new(body, target, progress, Hashing::new(scope, body, &reached));
         let mut upload = UploadLoop {
-            sender,
+            sender: Sender {
+                body,
+                rest,
+                has_read_on: false,
+                target,
+                progress,
+                hashing: Hashing::new(scope, body),
+                sent: 0,
+                bytes_moved: 0,
+                servers: Vec::new(),
+                asked: false,
+                unfinished: false,
+            },
             failover: Failover::new(sessions.retry()),
             best: 0,
             gained: 0,
             announced: false,
             opened: false,
             server: None,
-            unfinished: false,
             from_start: false,
             met: Vec::new(),
         };
@@ -82,8 +94,6 @@ struct UploadLoop<'a, 'scope, 'env> {
     opened: bool,
     /// Server of the current try.
     server: Option<SocketAddr>,
-    /// Whether an answer is unfinished, so the connection is unusable for other requests.
-    unfinished: bool,
     /// Whether the bytes on the servers are worthless.
     from_start: bool,
     /// Bytes that each server had at its first answer.
@@ -97,24 +107,35 @@ impl UploadLoop<'_, '_, '_> {
         self.sender.body.check_unchanged()?;
         let server = sessions.connection()?;
         self.server = Some(server.peer());
-        self.unfinished = true;
+        self.sender.unfinished = true;
+        let commit = if self.sender.rest.is_some() {
+            self.met.push((server.peer(), 0));
+            self.sender.progress.started(0, 0);
+            self.sender.send(server, 0)?
+        } else {
+            self.resume(server)?
+        };
+        self.sender.unfinished = false;
+        self.stored(server.peer(), commit)
+    }
+
+    /// Asks the server how much it has, and sends the rest.
+    fn resume(&mut self, server: &mut Connection) -> Result<Commit, Fault> {
         let (target, size) = (self.sender.target, self.sender.body.size());
         let resume = Request::Resume { id: target.id, path: target.path.clone(), size };
-        let reply =
-            ask(server, &resume).inspect_err(|fault| self.unfinished = !fault.is_answer())?;
-        let commit = match reply {
+        let reply = ask(server, &resume)
+            .inspect_err(|fault| self.sender.unfinished = !fault.is_answer())?;
+        match reply {
             Reply::Staged { offset, current } if offset <= size => {
                 let offset = if self.from_start { 0 } else { offset };
                 self.tell(server.peer(), offset, current);
-                let result = self.sender.send(server, offset, &mut self.unfinished);
+                let result = self.sender.send(server, offset);
                 self.from_start &= !self.sender.asked;
-                result?
+                result
             }
-            Reply::Staged { offset, .. } => return Err(Fault::bad_value("offset", offset)),
-            reply => Commit::of(reply)?,
-        };
-        self.unfinished = false;
-        self.stored(server.peer(), &commit)
+            Reply::Staged { offset, .. } => Err(Fault::bad_value("offset", offset)),
+            reply => Commit::of(reply),
+        }
     }
 
     /// Handles a failure; returns an error if the upload ends.
@@ -134,8 +155,8 @@ impl UploadLoop<'_, '_, '_> {
         let tried = Try {
             purpose: Purpose::Change,
             server: self.server,
-            unfinished: std::mem::take(&mut self.unfinished),
-            repeatable: true,
+            unfinished: std::mem::take(&mut self.sender.unfinished),
+            repeatable: !self.sender.has_read_on,
             interrupted: &|| progress.interrupted(),
         };
         if self.failover.recover(sessions, fault, &tried)? == Action::Restart {
@@ -151,7 +172,6 @@ impl UploadLoop<'_, '_, '_> {
     fn tell(&mut self, server: SocketAddr, offset: u64, current: Expect) {
         self.gained += offset.saturating_sub(self.best);
         self.best = self.best.max(offset);
-        self.sender.sent = offset;
         if !self.met.iter().any(|(met, _)| *met == server) {
             self.met.push((server, offset));
         }
@@ -167,18 +187,28 @@ impl UploadLoop<'_, '_, '_> {
         }
     }
 
-    fn stored(&mut self, by: SocketAddr, commit: &Commit) -> Result<CompletedUpload, Fault> {
-        let is_old = self.sender.target.is_old;
+    /// Compares the stored content with the sent one, and makes the result.
+    fn stored(&mut self, by: SocketAddr, commit: Commit) -> Result<CompletedUpload, Fault> {
+        let Sender { body, hashing, target, bytes_moved, .. } = &self.sender;
+        let (is_old, late, bytes_moved) = (target.is_old, hashing.known().is_none(), *bytes_moved);
+        let size = body.size().max(self.sender.sent);
         if is_old && !commit.current {
             return Err(TransferError::Superseded.into());
         }
-        let late = self.sender.hashing.known().is_none();
         let digest = self.sender.digest()?;
         if late {
             self.sender.body.check_unchanged()?;
         }
-        commit.check(digest, is_old)?;
-        let size = self.sender.body.size();
+        match commit.digest {
+            Some(stored) if stored == digest => {}
+            _ if is_old => return Err(TransferError::Superseded.into()),
+            Some(stored) => {
+                return Err(TransferError::Refused(other_content(stored, digest)).into());
+            }
+            // The digest of a change that has left its path may be unknown.
+            None if !commit.current => {}
+            None => return Err(Fault::Violation("an acknowledgement has no digest".to_owned())),
+        }
         let mut servers = std::mem::take(&mut self.sender.servers);
         if !servers.contains(&by) {
             servers.push(by);
@@ -186,6 +216,7 @@ impl UploadLoop<'_, '_, '_> {
         // A server that was never asked got the content from another one, or in an earlier call.
         let met = self.met.iter().find(|(met, _)| *met == by).or(self.met.last());
         let resumed_from = met.map_or(size, |(_, offset)| *offset);
-        Ok(commit.completed(digest, size, resumed_from, servers, self.sender.bytes_moved))
+        let Commit { version, copies, .. } = commit;
+        Ok(CompletedUpload { version, copies, digest, size, resumed_from, servers, bytes_moved })
     }
 }

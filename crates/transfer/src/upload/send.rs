@@ -1,6 +1,7 @@
 //! Sends one upload to one server, from `Put` to its answer.
 
 use std::fs::File;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -8,16 +9,18 @@ use relais_net::Connection;
 use relais_proto::{Digest, Lsn, Reply, Request, limits};
 
 use super::body::Body;
-use super::content::{CompletedUpload, Progress, UploadTarget};
+use super::content::{Progress, UploadTarget};
 use super::digest::Hashing;
 use super::outgoing::{FRAME, flush, listen, prepare, queue_bytes, send_from_file};
-use crate::error::{Fault, TransferError, other_content};
+use crate::error::{Fault, TransferError};
 use crate::exchange::{answer, ask};
 
 /// Highest lead of the sender over the digest.
 ///
 /// The remaining bytes are hashed in well under the time in which a server expects bytes.
 const LEAD: u64 = 256 * 1024 * 1024;
+/// Bytes of a stream that are kept in memory: those before the first request, and those of one step.
+pub(super) const STREAM_BUFFER: usize = 1024 * 1024;
 /// Interval of checks for an interruption while waiting for the digest.
 const INTERRUPT_CHECK: Duration = Duration::from_millis(100);
 /// Interval of keep-alives on a session that waits for the digest.
@@ -42,42 +45,31 @@ impl Commit {
             other => Err(Fault::unexpected(&other)),
         }
     }
+}
 
-    /// Makes the result of an upload.
-    pub(super) fn completed(
-        &self,
-        digest: Digest,
-        size: u64,
-        resumed_from: u64,
-        servers: Vec<SocketAddr>,
-        bytes_moved: u64,
-    ) -> CompletedUpload {
-        let Self { version, copies, .. } = *self;
-        CompletedUpload { version, copies, digest, size, resumed_from, servers, bytes_moved }
-    }
-
-    /// Compares the stored content with the sent one. `is_old`: the id may belong to an earlier
-    /// put.
-    pub(super) fn check(&self, sent: Digest, is_old: bool) -> Result<(), Fault> {
-        if is_old && (!self.current || self.digest != Some(sent)) {
-            return Err(TransferError::Superseded.into());
+/// Reads available bytes of a stream, at most one buffer; returns 0 at the end.
+pub(super) fn read_some(
+    from: &mut dyn Read,
+    buffer: &mut [u8],
+    progress: &dyn Progress,
+) -> Result<usize, TransferError> {
+    loop {
+        if progress.interrupted() {
+            return Err(TransferError::Interrupted);
         }
-        match self.digest {
-            Some(stored) if stored != sent => {
-                Err(TransferError::Refused(other_content(stored, sent)).into())
-            }
-            // The digest of a change that has left its path may be unknown; that of a new change is
-            // not.
-            None if self.current => {
-                Err(Fault::Violation("an acknowledgement has no digest".to_owned()))
-            }
-            _ => Ok(()),
+        match from.read(buffer) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            other => return other.map_err(TransferError::local("reading")),
         }
     }
 }
 
 pub(super) struct Sender<'a, 'scope, 'env> {
     pub body: &'env Body<'env>,
+    /// Rest of a stream, which follows the body. Its length is not known.
+    pub rest: Option<&'a mut dyn Read>,
+    /// Whether some of the rest was read, so that no other try is possible.
+    pub has_read_on: bool,
     pub target: &'a UploadTarget<'a>,
     pub progress: &'a mut dyn Progress,
     pub hashing: Hashing<'scope, 'env>,
@@ -88,55 +80,31 @@ pub(super) struct Sender<'a, 'scope, 'env> {
     pub servers: Vec<SocketAddr>,
     /// Whether `Put` was sent in the last try.
     pub asked: bool,
+    /// Whether an answer is unfinished, so the connection is unusable for other requests.
+    pub unfinished: bool,
 }
 
-impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
-    pub(super) fn new(
-        body: &'env Body<'env>,
-        target: &'a UploadTarget<'a>,
-        progress: &'a mut dyn Progress,
-        hashing: Hashing<'scope, 'env>,
-    ) -> Self {
-        Self {
-            body,
-            target,
-            progress,
-            hashing,
-            sent: 0,
-            bytes_moved: 0,
-            servers: Vec::new(),
-            asked: false,
-        }
-    }
-
+impl<'env> Sender<'_, '_, 'env> {
     /// Sends the bytes after `offset`; returns the server's answer.
-    ///
-    /// If that is an error, `unfinished` becomes whether the connection is unusable after it.
-    pub(super) fn send(
-        &mut self,
-        server: &mut Connection,
-        offset: u64,
-        unfinished: &mut bool,
-    ) -> Result<Commit, Fault> {
-        self.asked = false;
+    pub(super) fn send(&mut self, server: &mut Connection, offset: u64) -> Result<Commit, Fault> {
+        (self.asked, self.sent) = (false, offset);
         prepare(server)?;
         match self.body.large_file() {
             Some(file) => self.send_large(server, file, offset)?,
+            None if self.rest.is_some() => self.send_stream(server)?,
             None => self.send_small(server, offset)?,
         }
         // The server closes the connection instead of dropping more bytes after a refusal.
-        let dropped = self.body.size() - offset;
+        let dropped = self.sent - offset;
         Commit::of(answer(server).inspect_err(|fault| {
-            *unfinished = !fault.is_answer() || dropped > limits::DISCARD;
+            self.unfinished = !fault.is_answer() || dropped > limits::DISCARD;
         })?)
     }
 
     /// Sends all bytes at once: they are read, hashed and queued first.
     fn send_small(&mut self, server: &mut Connection, offset: u64) -> Result<(), Fault> {
-        let Some(bytes) = self.body.small()? else {
-            return Err(TransferError::SourceChanged.into());
-        };
-        let digest = self.hashing.take(&bytes);
+        let bytes = self.body.small()?;
+        let digest = self.hashing.set(blake3::hash(&bytes));
         self.body.check_unchanged()?;
         self.open(server, offset);
         let rest = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
@@ -176,8 +144,32 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
         flush(server)
     }
 
+    /// Sends the body, and then the bytes that follow it.
+    fn send_stream(&mut self, server: &mut Connection) -> Result<(), Fault> {
+        let (first, mut buffer) = (self.body.small()?, Vec::new());
+        let mut hasher = blake3::Hasher::new();
+        self.open(server, 0);
+        let mut chunk = &*first;
+        while !chunk.is_empty() {
+            listen(server)?;
+            queue_bytes(server, chunk);
+            hasher.update(chunk);
+            flush(server)?;
+            self.moved(server.peer(), chunk.len() as u64);
+            let Some(rest) = &mut self.rest else { break };
+            buffer.resize(STREAM_BUFFER, 0);
+            let got = read_some(*rest, &mut buffer, self.progress)?;
+            self.has_read_on |= got > 0;
+            chunk = &buffer[..got];
+        }
+        let digest = self.hashing.set(hasher.finalize());
+        server.queue(&Request::PutEnd { digest });
+        flush(server)
+    }
+
     fn open(&mut self, server: &mut Connection, offset: u64) {
-        server.queue(&Request::Put(self.body.opening(self.target, offset)));
+        let size = self.rest.is_none().then_some(self.body.size());
+        server.queue(&Request::Put(self.body.opening(self.target, offset, size)));
         self.asked = true;
     }
 
@@ -217,10 +209,7 @@ impl<'a, 'scope, 'env> Sender<'a, 'scope, 'env> {
                 return Ok(digest);
             }
             let Some(file) = self.body.large_file() else {
-                let Some(bytes) = self.body.small()? else {
-                    return Err(TransferError::SourceChanged.into());
-                };
-                return Ok(self.hashing.take(&bytes));
+                return Ok(self.hashing.set(blake3::hash(&self.body.small()?)));
             };
             self.hashing.begin(file)?;
             self.hashing.wait(u64::MAX, INTERRUPT_CHECK)?;
