@@ -5,16 +5,13 @@
 //! have priority, so a long read-back does not delay the receiver.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
-use std::sync::{Mutex, PoisonError};
-use std::thread::Scope;
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
-use relais_proto::Digest;
 use relais_proto::limits::PIECE;
 
 use super::blocks::piece_range;
@@ -23,116 +20,55 @@ use crate::error::TransferError;
 
 /// Largest content that is hashed in the receiving thread; starting another thread costs more.
 const INLINE: u64 = 256 * 1024;
-/// Highest number of piece buffers. The receiver waits while the hashing thread has all of them.
-const BUFFERS: usize = 4;
+/// Most piece buffers that wait for the hashing thread. The receiver waits for it then.
+const WAITING: usize = 3;
 /// Interval of checks for an interruption while waiting for values.
 const INTERRUPT_CHECK: Duration = Duration::from_millis(100);
 
-/// Known piece values by number. The table grows with received bytes, not with announced ones.
-#[derive(Debug, Default)]
-pub(super) struct PieceTable(Mutex<Vec<Option<Digest>>>);
-
-impl PieceTable {
-    fn with<T>(&self, use_it: impl FnOnce(&mut Vec<Option<Digest>>) -> T) -> T {
-        // The values are plain, so they stay valid after a panic elsewhere.
-        use_it(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn set(&self, index: u64, value: Option<Digest>) {
-        let Ok(index) = usize::try_from(index) else { return };
-        self.with(|values| {
-            if values.len() <= index && value.is_some() {
-                values.resize(index + 1, None);
-            }
-            if let Some(place) = values.get_mut(index) {
-                *place = value;
-            }
-        });
-    }
-}
-
-/// A piece of a content of a certain size.
-#[derive(Debug, Clone, Copy)]
-struct PieceInBuffer {
-    index: u64,
-    size: u64,
-}
-
-impl PieceInBuffer {
-    fn value(self, bytes: &[u8]) -> Option<Digest> {
-        relais_tree::piece_value(self.size, self.index, bytes)
-    }
-
-    /// Returns the value of the piece in the part file; `None` if the file ends before.
-    fn read(self, part: &File, buffer: &mut Vec<u8>) -> io::Result<Option<Digest>> {
-        let range = piece_range(self.index, self.size);
-        buffer.resize(usize::try_from(range.end - range.start).unwrap_or(0), 0);
-        match part.read_exact_at(buffer, range.start) {
-            Ok(()) => Ok(self.value(buffer)),
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-}
-
 enum HashJob {
-    Bytes { place: PieceInBuffer, buffer: Vec<u8>, length: usize },
-    Disk { pieces: Range<u64>, size: u64 },
-    Reset,
-    Settle(Sender<io::Result<()>>),
+    /// A piece that is complete at the start of a buffer.
+    Bytes { index: u64, buffer: Vec<u8>, length: usize },
+    /// Pieces that are complete in the part file.
+    Disk(Range<u64>),
+    /// End after all other jobs.
+    Finish,
+}
+
+/// The thread that hashes. It ends early when the sender of its jobs is dropped.
+struct HashingThread<'scope> {
+    jobs: Sender<HashJob>,
+    used: Receiver<Vec<u8>>,
+    /// Number of buffers that the thread has.
+    waiting: usize,
+    handle: ScopedJoinHandle<'scope, io::Result<()>>,
 }
 
 /// The receiving thread's handle on the hashing.
 pub(super) struct Hashing<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     state: &'env DownloadState<'env>,
-    table: &'env PieceTable,
-    size: u64,
-    begun: bool,
-    /// Hashes in this thread, for small content.
-    hasher: Hasher<'env>,
-    thread: Option<Thread>,
+    /// Size of the content; `None` before [`Self::begin`].
+    size: Option<u64>,
+    thread: Option<HashingThread<'scope>>,
     /// Dropping it ends the saving thread.
     saver: Option<Sender<()>>,
     spare: Vec<Vec<u8>>,
-    made: usize,
-}
-
-struct Thread {
-    jobs: Sender<HashJob>,
-    used: Receiver<Vec<u8>>,
 }
 
 impl<'scope, 'env> Hashing<'scope, 'env> {
     pub(super) fn new(
         scope: &'scope Scope<'scope, 'env>,
         state: &'env DownloadState<'env>,
-        table: &'env PieceTable,
     ) -> Self {
-        Self {
-            scope,
-            state,
-            table,
-            size: 0,
-            begun: false,
-            hasher: Hasher::new(state, table),
-            thread: None,
-            saver: None,
-            spare: Vec::new(),
-            made: 0,
-        }
+        Self { scope, state, size: None, thread: None, saver: None, spare: Vec::new() }
     }
 
     /// Starts with content of `size` bytes and its pieces that are already here.
     ///
     /// Does nothing if it has already started.
     pub(super) fn begin(&mut self, size: u64) -> Result<(), TransferError> {
-        if self.begun {
+        if self.size.replace(size).is_some() {
             return Ok(());
-        }
-        (self.begun, self.size) = (true, size);
-        if size > INLINE && self.thread.is_none() {
-            self.start_thread()?;
         }
         if size == 0 {
             // The single piece of empty content arrives with no byte.
@@ -148,15 +84,6 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         Ok(())
     }
 
-    fn start_thread(&mut self) -> Result<(), TransferError> {
-        let (jobs, todo) = channel();
-        let (give_back, used) = channel();
-        let hasher = Hasher::new(self.state, self.table);
-        self.spawn("hash", move || hasher.run(&todo, &give_back))?;
-        self.thread = Some(Thread { jobs, used });
-        Ok(())
-    }
-
     /// Starts periodic saving, for a long download.
     pub(super) fn save_from_now_on(&mut self) -> Result<(), TransferError> {
         if self.saver.is_none() {
@@ -168,30 +95,31 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         Ok(())
     }
 
-    fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'scope) -> Result<(), TransferError> {
-        let builder = std::thread::Builder::new().name(name.to_owned());
-        builder
+    fn spawn<T: Send + 'scope>(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> T + Send + 'scope,
+    ) -> Result<ScopedJoinHandle<'scope, T>, TransferError> {
+        std::thread::Builder::new()
+            .name(name.to_owned())
             .spawn_scoped(self.scope, work)
-            .map(|_| ())
             .map_err(TransferError::local("starting a thread"))
     }
 
     /// Returns a buffer of at least `length` bytes, at most a piece.
     pub(super) fn buffer(&mut self, length: usize) -> Result<Vec<u8>, TransferError> {
-        let waiting = self.made >= BUFFERS;
-        let mut buffer = match (self.spare.pop(), &self.thread) {
-            (Some(buffer), _) => buffer,
-            (None, Some(thread)) if waiting => thread.used.recv().map_err(|_| gone())?,
-            (None, Some(thread)) => thread.used.try_recv().unwrap_or_default(),
-            (None, None) => Vec::new(),
-        };
-        if buffer.is_empty() {
-            self.made += 1;
+        if let (true, Some(thread)) = (self.spare.is_empty(), &mut self.thread) {
+            let must_wait = thread.waiting >= WAITING;
+            let used =
+                if must_wait { thread.used.recv().ok() } else { thread.used.try_recv().ok() };
+            thread.waiting -= usize::from(used.is_some());
+            if must_wait && used.is_none() {
+                return Err(self.failure());
+            }
+            self.spare.extend(used);
         }
-        if buffer.len() < length {
-            buffer = vec![0; length];
-        }
-        Ok(buffer)
+        let buffer = self.spare.pop().unwrap_or_default();
+        Ok(if buffer.len() < length { vec![0; length] } else { buffer })
     }
 
     /// Takes back an unused buffer.
@@ -206,59 +134,74 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         buffer: Vec<u8>,
         length: usize,
     ) -> Result<(), TransferError> {
-        let place = PieceInBuffer { index, size: self.size };
-        self.submit(HashJob::Bytes { place, buffer, length })
+        self.submit(HashJob::Bytes { index, buffer, length })
     }
 
     /// Hashes pieces that are complete in the part file.
     pub(super) fn on_disk(&mut self, pieces: Range<u64>) -> Result<(), TransferError> {
-        self.submit(HashJob::Disk { pieces, size: self.size })
+        self.submit(HashJob::Disk(pieces))
     }
 
-    /// Gives a job to the hashing thread, or does it here if there is none.
+    /// Gives a job to the hashing thread, or does it here if the content is small.
     fn submit(&mut self, job: HashJob) -> Result<(), TransferError> {
-        if let Some(thread) = &self.thread {
-            return thread.jobs.send(job).map_err(|_| gone());
+        let size = self.size.unwrap_or_default();
+        let mut hasher =
+            Hasher { state: self.state, size, backlog: VecDeque::new(), buffer: Vec::new() };
+        if size <= INLINE {
+            self.spare.extend(hasher.work(job));
+            return hasher.read_back().map_err(reading());
         }
-        self.spare.extend(self.hasher.work(job));
-        while self.hasher.read_back() {}
-        self.hasher.failed.take().map_or(Ok(()), |error| Err(reading()(error)))
+        if self.thread.is_none() {
+            let (jobs, todo) = channel();
+            let (give_back, used) = channel();
+            let handle = self.spawn("hash", move || hasher.run(&todo, &give_back))?;
+            self.thread = Some(HashingThread { jobs, used, waiting: 0, handle });
+        }
+        let Some(thread) = &mut self.thread else { return Err(gone()) };
+        thread.waiting += usize::from(matches!(job, HashJob::Bytes { .. }));
+        match thread.jobs.send(job) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.failure()),
+        }
     }
 
     /// Waits until all submitted pieces are hashed.
     pub(super) fn settle(&mut self) -> Result<(), TransferError> {
-        let Some(thread) = &self.thread else { return Ok(()) };
-        let (done, settled) = channel();
-        thread.jobs.send(HashJob::Settle(done)).map_err(|_| gone())?;
-        loop {
-            match settled.recv_timeout(INTERRUPT_CHECK) {
-                Ok(result) => return result.map_err(reading()),
-                Err(RecvTimeoutError::Disconnected) => return Err(gone()),
+        if self.thread.is_none() {
+            return Ok(());
+        }
+        self.submit(HashJob::Finish)?;
+        while let Some(thread) = &self.thread {
+            match thread.used.recv_timeout(INTERRUPT_CHECK) {
+                Ok(buffer) => self.spare.push(buffer),
+                Err(RecvTimeoutError::Disconnected) => return self.join(),
                 Err(RecvTimeoutError::Timeout) if self.state.interrupted() => {
                     return Err(TransferError::Interrupted);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
+        Ok(())
     }
 
-    /// Gives access to the known values by number; call [`Self::settle`] first.
-    pub(super) fn values<T>(&self, look: impl FnOnce(&[Option<Digest>]) -> T) -> T {
-        self.table.with(|values| look(values))
+    /// Ends the thread and returns its result.
+    fn join(&mut self) -> Result<(), TransferError> {
+        let Some(HashingThread { jobs, handle, .. }) = self.thread.take() else { return Ok(()) };
+        drop(jobs);
+        handle.join().map_err(|_| gone())?.map_err(reading())
     }
 
-    /// Drops the value of a piece.
-    pub(super) fn forget(&self, index: u64) {
-        self.table.set(index, None);
+    /// Returns the reason for which the thread takes no more jobs.
+    fn failure(&mut self) -> TransferError {
+        self.join().err().unwrap_or_else(gone)
     }
 
     /// Drops all values; the next [`Self::begin`] is for another content.
-    pub(super) fn reset(&mut self) -> Result<(), TransferError> {
-        self.submit(HashJob::Reset)?;
-        self.settle()?;
-        self.table.with(Vec::clear);
-        self.begun = false;
-        Ok(())
+    pub(super) fn reset(&mut self) {
+        // What happened to the old content is not of interest.
+        let _ = self.join();
+        self.state.pieces().clear();
+        self.size = None;
     }
 }
 
@@ -277,44 +220,32 @@ fn reading() -> impl FnOnce(io::Error) -> TransferError {
 /// Hashes pieces: new ones at once, and those to read back one by one.
 struct Hasher<'env> {
     state: &'env DownloadState<'env>,
-    table: &'env PieceTable,
+    size: u64,
     /// Pieces to read back.
-    backlog: VecDeque<(Range<u64>, u64)>,
-    failed: Option<io::Error>,
+    backlog: VecDeque<Range<u64>>,
     buffer: Vec<u8>,
 }
 
-impl<'env> Hasher<'env> {
-    fn new(state: &'env DownloadState<'env>, table: &'env PieceTable) -> Self {
-        Self { state, table, backlog: VecDeque::new(), failed: None, buffer: Vec::new() }
-    }
-
-    /// Hashes until the other end of `todo` is dropped.
-    fn run(mut self, todo: &Receiver<HashJob>, give_back: &Sender<Vec<u8>>) {
-        // Notified when the backlog is empty.
-        let mut waiting: Option<Sender<io::Result<()>>> = None;
+impl Hasher<'_> {
+    /// Hashes until all is done after [`HashJob::Finish`], or the other end of `todo` is dropped.
+    fn run(mut self, todo: &Receiver<HashJob>, give_back: &Sender<Vec<u8>>) -> io::Result<()> {
+        let mut is_last = false;
         loop {
-            let job = if self.backlog.is_empty() {
-                if let Some(waiting) = waiting.take() {
-                    // There is no receiver after the end of the download.
-                    let _ = waiting.send(self.failed.take().map_or(Ok(()), Err));
-                }
-                todo.recv().map_err(|_| TryRecvError::Disconnected)
-            } else {
-                todo.try_recv()
+            let job = match self.backlog.front() {
+                None if is_last => return Ok(()),
+                None => todo.recv().map_err(|_| TryRecvError::Disconnected),
+                Some(_) => todo.try_recv(),
             };
             match job {
-                Ok(HashJob::Settle(done)) => waiting = Some(done),
+                Ok(HashJob::Finish) => is_last = true,
                 Ok(job) => {
                     if let Some(buffer) = self.work(job) {
                         // The receiving thread takes no buffers after the end of the download.
                         let _ = give_back.send(buffer);
                     }
                 }
-                Err(TryRecvError::Empty) => {
-                    self.read_back();
-                }
-                Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Empty) => self.read_back()?,
+                Err(TryRecvError::Disconnected) => return Ok(()),
             }
         }
     }
@@ -322,34 +253,39 @@ impl<'env> Hasher<'env> {
     /// Does a job, or puts it into the backlog; returns its buffer.
     fn work(&mut self, job: HashJob) -> Option<Vec<u8>> {
         match job {
-            HashJob::Bytes { place, buffer, length } => {
-                self.table.set(place.index, place.value(&buffer[..length]));
+            HashJob::Bytes { index, buffer, length } => {
+                self.record(index, Some(&buffer[..length]));
                 return Some(buffer);
             }
-            HashJob::Disk { pieces, size } if !pieces.is_empty() => {
-                self.backlog.push_back((pieces, size));
-            }
-            HashJob::Reset => {
-                self.backlog.clear();
-                self.failed = None;
-            }
-            HashJob::Disk { .. } | HashJob::Settle(_) => {}
+            HashJob::Disk(pieces) if !pieces.is_empty() => self.backlog.push_back(pieces),
+            HashJob::Disk(_) | HashJob::Finish => {}
         }
         None
     }
 
-    /// Reads the next piece of the backlog and hashes it; returns whether there was one.
-    fn read_back(&mut self) -> bool {
-        let Some((pieces, size)) = self.backlog.front_mut() else { return false };
-        let place = PieceInBuffer { index: pieces.start, size: *size };
+    /// Reads the next piece of the backlog, if there is one, and hashes it.
+    fn read_back(&mut self) -> io::Result<()> {
+        let Some(pieces) = self.backlog.front_mut() else { return Ok(()) };
+        let index = pieces.start;
         pieces.start += 1;
         if pieces.is_empty() {
             self.backlog.pop_front();
         }
-        match place.read(self.state.part, &mut self.buffer) {
-            Ok(value) => self.table.set(place.index, value),
-            Err(e) => self.failed = Some(e),
+        let range = piece_range(index, self.size);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(usize::try_from(range.end - range.start).unwrap_or(0), 0);
+        match self.state.part.read_exact_at(&mut buffer, range.start) {
+            Ok(()) => self.record(index, Some(&buffer)),
+            // Another program has cut the part file.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => self.record(index, None),
+            Err(e) => return Err(e),
         }
-        true
+        self.buffer = buffer;
+        Ok(())
+    }
+
+    fn record(&self, index: u64, bytes: Option<&[u8]>) {
+        let value = bytes.and_then(|bytes| relais_tree::piece_value(self.size, index, bytes));
+        self.state.set_piece(index, value);
     }
 }

@@ -37,37 +37,50 @@ fn check_header(get: &GetRequest, header: ContentHeader) -> Result<ContentHeader
     Ok(header)
 }
 
-/// Requests the current digest of the file, with its size.
-pub(super) fn ask_for_digest(
-    to: &mut Connection,
+/// Finds out whether a server has the known content although it has another identity there.
+///
+/// The size must be equal, and the server's digest counts from then on. Bytes that differ are
+/// found by the verification at the end.
+///
+/// # Errors
+/// Code `changed` if it is another content.
+pub(super) fn identify(
+    server: &mut Connection,
     path: &TreePath,
-) -> Result<(u64, Option<Digest>), Fault> {
-    match ask(to, &Request::Hash(path.clone()))? {
-        Reply::Details { entry, digest, .. } => Ok((entry.size, digest)),
+    content: &mut Resume,
+) -> Result<(), Fault> {
+    match ask(server, &Request::Hash(path.clone()))? {
+        Reply::Details { entry, digest: Some(digest), .. } if entry.size == content.size => {
+            (content.digest, content.identity) = (Some(digest), None);
+            Ok(())
+        }
+        Reply::Details { .. } => Err(replaced("the file was replaced".to_owned())),
         other => Err(Fault::unexpected(&other)),
     }
 }
 
-/// Requests the values of `count` pieces from number `begin` on.
+/// Requests all piece values of the content with this digest.
 ///
 /// It takes as many answers as necessary and checks each before the next request, so it stores only
 /// received values.
 pub(super) fn ask_for_pieces(
     to: &mut Connection,
     path: &TreePath,
-    if_match: IfMatch,
-    begin: u64,
+    digest: Digest,
     count: u64,
 ) -> Result<Vec<Digest>, Fault> {
     let mut all: Vec<Digest> = Vec::new();
-    while (all.len() as u64) < count {
-        let first = begin + all.len() as u64;
-        let page = u32::try_from(count - all.len() as u64)
+    loop {
+        let first = all.len() as u64;
+        let count = u32::try_from(count - first)
             .map_or(limits::PIECES_PER_PAGE, |rest| rest.min(limits::PIECES_PER_PAGE));
-        let request = Request::Pieces { path: path.clone(), if_match, first, count: page };
-        match ask(to, &request)? {
+        if count == 0 {
+            return Ok(all);
+        }
+        let if_match = IfMatch::Digest(digest);
+        match ask(to, &Request::Pieces { path: path.clone(), if_match, first, count })? {
             Reply::PieceValues { first: from, values }
-                if from == first && values.len() == page as usize =>
+                if from == first && values.len() == count as usize =>
             {
                 all.extend(values)
             }
@@ -77,7 +90,6 @@ pub(super) fn ask_for_pieces(
             other => return Err(Fault::unexpected(&other)),
         }
     }
-    Ok(all)
 }
 
 /// Returns the condition for a request about the known content.

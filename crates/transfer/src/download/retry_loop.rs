@@ -10,9 +10,9 @@ use relais_net::Connection;
 use relais_proto::{ContentHeader, Digest, ErrorCode, GetRequest, IfMatch, Mode, TreePath, limits};
 
 use super::content::{CompletedDownload, Progress, Resume};
-use super::hashing::{Hashing, PieceTable};
+use super::hashing::Hashing;
 use super::state::DownloadState;
-use super::verify::{Verification, identify, verify};
+use super::verify::verify;
 use super::{intake, requests};
 use crate::action::{Action, Purpose};
 use crate::error::{Fault, TransferError};
@@ -40,10 +40,9 @@ pub fn download(
     progress: &mut dyn Progress,
 ) -> Result<CompletedDownload, TransferError> {
     let state = DownloadState::new(part, resume, progress)?;
-    let table = PieceTable::default();
     let result = std::thread::scope(|scope| {
         let failover = Failover::new(sessions.retry());
-        DownloadLoop::new(scope, path, &state, &table, failover).run(sessions)
+        DownloadLoop::new(scope, path, &state, failover).run(sessions)
     });
     if result.as_ref().is_err_and(TransferError::can_resume_download) {
         state.save();
@@ -84,13 +83,12 @@ impl<'scope, 'env> DownloadLoop<'scope, 'env> {
         scope: &'scope Scope<'scope, 'env>,
         path: &'env TreePath,
         state: &'env DownloadState<'env>,
-        table: &'env PieceTable,
         failover: Failover,
     ) -> Self {
         Self {
             path,
             state,
-            hashing: Hashing::new(scope, state, table),
+            hashing: Hashing::new(scope, state),
             failover,
             // Only the owner may read the file until a header sets the mode.
             mode: Mode::new(0o600),
@@ -133,7 +131,10 @@ impl<'scope, 'env> DownloadLoop<'scope, 'env> {
         self.server = Some(server.peer());
         self.unfinished = true;
         if self.must_identify {
-            identify(server, self.path, self.state)?;
+            if let Some(mut content) = self.state.content() {
+                requests::identify(server, self.path, &mut content)?;
+                self.state.know(content)?;
+            }
             self.must_identify = false;
         }
         let header = requests::ask_for_content(server, &self.next_request())?;
@@ -144,17 +145,11 @@ impl<'scope, 'env> DownloadLoop<'scope, 'env> {
         if known != Some(digest) {
             return Err(Fault::bad_value("digest at the end", 0));
         }
-        let verdict = if self.state.first_gap().is_none() {
-            let rounds = &mut self.rounds;
-            verify(server, self.path, digest, self.state, &mut self.hashing, rounds)?
-        } else {
-            Verification::Incomplete
-        };
+        let (hashing, rounds) = (&mut self.hashing, &mut self.rounds);
+        let is_whole = self.state.first_gap().is_none()
+            && verify(server, self.path, digest, self.state, hashing, rounds)?;
         self.unfinished = false;
-        Ok(match verdict {
-            Verification::Whole => self.completed(digest),
-            Verification::Incomplete => None,
-        })
+        Ok(if is_whole { self.completed(digest) } else { None })
     }
 
     /// Receives the content after `header`; returns its digest.
@@ -264,7 +259,8 @@ impl<'scope, 'env> DownloadLoop<'scope, 'env> {
         (self.rounds, self.resumed_from, self.restarted) = (0, 0, true);
         (self.announced, self.must_identify) = (false, false);
         self.state.restart(why)?;
-        self.hashing.reset()
+        self.hashing.reset();
+        Ok(())
     }
 
     fn completed(&self, digest: Digest) -> Option<CompletedDownload> {

@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use log::warn;
+use relais_proto::Digest;
 
 use super::content::{Progress, Resume};
 use crate::error::TransferError;
@@ -43,6 +44,8 @@ pub(super) struct DownloadState<'a> {
     pub(super) part: &'a File,
     progress: Mutex<&'a mut dyn Progress>,
     book: Mutex<KnownContent>,
+    /// Known piece values by number. The table grows with received bytes, not with announced ones.
+    pieces: Mutex<Vec<Option<Digest>>>,
 }
 
 /// Locks the mutex, also after a panic.
@@ -76,7 +79,23 @@ impl<'a> DownloadState<'a> {
         let saved = content.as_ref().map(|content| (0, content.good.clone()));
         let book =
             KnownContent { content, generation: 0, saved, sync_failed: None, unsyncable: false };
-        Ok(Self { part, progress: Mutex::new(progress), book: Mutex::new(book) })
+        let (progress, book) = (Mutex::new(progress), Mutex::new(book));
+        Ok(Self { part, progress, book, pieces: Mutex::default() })
+    }
+
+    /// The known piece values by number.
+    pub(super) fn pieces(&self) -> MutexGuard<'_, Vec<Option<Digest>>> {
+        lock(&self.pieces)
+    }
+
+    /// Sets or drops the value of a piece that was received.
+    pub(super) fn set_piece(&self, index: u64, value: Option<Digest>) {
+        let Ok(index) = usize::try_from(index) else { return };
+        let mut pieces = self.pieces();
+        if pieces.len() <= index {
+            pieces.resize(index + 1, None);
+        }
+        pieces[index] = value;
     }
 
     /// Returns the known facts about the content.

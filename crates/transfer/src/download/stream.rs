@@ -9,15 +9,13 @@ use std::net::SocketAddr;
 
 use log::debug;
 use relais_net::Connection;
-use relais_proto::{
-    ContentHeader, Digest, ErrorCode, GetRequest, IfMatch, Refusal, Reply, Request, TreePath,
-    limits,
-};
+use relais_proto::{Digest, ErrorCode, GetRequest, Refusal, TreePath};
 
-use super::content::Progress;
+use super::content::{Progress, Resume};
+use super::requests;
 use crate::action::Purpose;
 use crate::error::{Fault, TransferError};
-use crate::exchange::{ask, read_content};
+use crate::exchange::read_content;
 use crate::failover::{Failover, Try};
 use crate::sessions::Sessions;
 
@@ -87,19 +85,12 @@ struct ContentStream<'a> {
     /// Number of bytes that the sink has received.
     out: u64,
     hasher: blake3::Hasher,
-    content: Option<StreamedContent>,
+    /// The content that the first header announced.
+    content: Option<Resume>,
     /// Server of the last request.
     asked: Option<SocketAddr>,
     servers: Vec<SocketAddr>,
     buffer: Vec<u8>,
-}
-
-/// The content that the first header announced.
-#[derive(Clone, Copy)]
-struct StreamedContent {
-    size: u64,
-    digest: Option<Digest>,
-    wanted: IfMatch,
 }
 
 impl ContentStream<'_> {
@@ -119,7 +110,7 @@ impl ContentStream<'_> {
                 Err(Fault::Refused(refusal))
                     if refusal.code == ErrorCode::Changed && self.out > 0 =>
                 {
-                    self.find_by_digest(from, &refusal)?;
+                    self.find_by_digest(from, refusal)?;
                 }
                 result => return result,
             }
@@ -132,13 +123,12 @@ impl ContentStream<'_> {
             // No byte was written yet, so any version of the content is fine.
             self.content = None;
         }
-        let wanted = self.content.map_or(IfMatch::Any, |content| content.wanted);
+        let if_match = requests::if_match(self.content.as_ref());
         let (path, offset) = (self.path.clone(), self.out);
-        let request = GetRequest { path, offset, length: u64::MAX, if_match: wanted };
-        let header = match ask(from, &Request::Get(request))? {
-            Reply::ContentHeader(header) => self.check(header)?,
-            other => return Err(Fault::unexpected(&other)),
-        };
+        let request = GetRequest { path, offset, length: u64::MAX, if_match };
+        let header = requests::ask_for_content(from, &request)?;
+        let other = |_| Fault::Violation("it sends other content than requested".to_owned());
+        self.content = Some(requests::learn(self.content.take(), &header).map_err(other)?);
         failover.served_by(from.peer());
         if self.servers.last() != Some(&from.peer()) {
             self.servers.push(from.peer());
@@ -147,30 +137,6 @@ impl ContentStream<'_> {
             length.map_or(Ok(()), |length| self.block(from, length))
         })?;
         self.verify_digest(digest)
-    }
-
-    /// Checks the header, and that it belongs to the content written so far.
-    fn check(&mut self, header: ContentHeader) -> Result<ContentHeader, Fault> {
-        if header.offset != self.out || header.length != header.size.saturating_sub(self.out) {
-            return Err(Fault::Violation("it sends another range than requested".to_owned()));
-        }
-        if header.block_size == 0 || header.block_size > limits::BLOCK_MAX {
-            return Err(Fault::Violation(format!("its blocks have {} bytes", header.block_size)));
-        }
-        let known = self.content.unwrap_or(StreamedContent {
-            size: header.size,
-            digest: header.digest,
-            wanted: IfMatch::Any,
-        });
-        if known.size != header.size
-            || matches!((known.digest, header.digest), (Some(a), Some(b)) if a != b)
-        {
-            return Err(Fault::Violation("it sends other content than requested".to_owned()));
-        }
-        let digest = known.digest.or(header.digest);
-        let wanted = digest.map_or(IfMatch::Identity(header.identity), IfMatch::Digest);
-        self.content = Some(StreamedContent { size: header.size, digest, wanted });
-        Ok(header)
     }
 
     /// Reads a block of `left` bytes and passes it on.
@@ -190,40 +156,37 @@ impl ContentStream<'_> {
 
     /// Checks that the written bytes have the digest of the content.
     fn verify_digest(&self, digest: Digest) -> Result<(), Fault> {
-        if self.content.and_then(|content| content.digest).is_some_and(|known| known != digest) {
+        if self
+            .content
+            .as_ref()
+            .and_then(|content| content.digest)
+            .is_some_and(|known| known != digest)
+        {
             return Err(Fault::Violation("it sends two different digests".to_owned()));
         }
         if *self.hasher.finalize().as_bytes() == digest.0 {
             return Ok(());
         }
         let why = "the output is damaged: its digest differs from that of the content";
-        Err(TransferError::Refused(Refusal::new(ErrorCode::Damaged, why)).into())
+        Err(TransferError::refused(ErrorCode::Damaged, why).into())
     }
 
     /// Asks the server for the digest if it does not know the content by its identity.
     ///
     /// This helps only while no digest was known. The digest of all written bytes decides in the
     /// end.
-    fn find_by_digest(&mut self, from: &mut Connection, refusal: &Refusal) -> Result<(), Fault> {
-        let replaced = || {
-            debug!("{}: {refusal}", self.path);
-            let why = "the file was replaced during the transfer; the output is incomplete";
-            TransferError::Refused(Refusal::new(ErrorCode::Changed, why)).into()
+    fn find_by_digest(&mut self, from: &mut Connection, refusal: Refusal) -> Result<(), Fault> {
+        let found = match self.content.as_mut().filter(|content| content.digest.is_none()) {
+            Some(content) => requests::identify(from, self.path, content),
+            None => Err(Fault::Refused(refusal)),
         };
-        let Some(content) = self.content.as_mut().filter(|content| content.digest.is_none()) else {
-            return Err(replaced());
-        };
-        match ask(from, &Request::Hash(self.path.clone())) {
-            Ok(Reply::Details { entry, digest: Some(digest), .. })
-                if entry.size == content.size =>
-            {
-                (content.digest, content.wanted) = (Some(digest), IfMatch::Digest(digest));
-                Ok(())
+        match found {
+            Err(Fault::Refused(refusal)) if refusal.code == ErrorCode::Changed => {
+                debug!("{}: {refusal}", self.path);
+                let why = "the file was replaced during the transfer; the output is incomplete";
+                Err(TransferError::refused(ErrorCode::Changed, why).into())
             }
-            Ok(Reply::Details { .. }) => Err(replaced()),
-            Err(Fault::Refused(refusal)) if refusal.code == ErrorCode::Changed => Err(replaced()),
-            Err(fault) => Err(fault),
-            Ok(other) => Err(Fault::unexpected(&other)),
+            found => found,
         }
     }
 }
