@@ -160,7 +160,7 @@ mod tests {
                 same_host: true,
             },
             seen_from: ConnectionAddrs { peer: at.ip(), local: at.ip() },
-            outbox: Arc::new(Outbox::new(Arc::new(stream.into()))),
+            outbox: Arc::new(Outbox::new(Arc::new(relais_net::Stream::tcp(stream).unwrap()))),
         };
         links.add(linked.clone());
         links.remove(linked.link);
