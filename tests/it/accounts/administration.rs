@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::time::Duration;
 
 use super::{TestServer, add, password, password_file, user, wait_revoked};
 use crate::harness::{Client, Cluster, ProgramBuilder, SOON, TestDir, eventually};
@@ -172,12 +171,14 @@ fn damaged_accounts_of_a_running_server_change_no_access() {
     for server in TestServer::both(&[("ann", "write", "/")]) {
         let accounts = server.state().join("accounts");
         let good = fs::read(&accounts).unwrap();
+        let noticed = || server.log().matches("the former accounts stay in force").count();
         for damage in [Some(&b"nonsense\n"[..]), Some(b""), None] {
+            let before = noticed();
             match damage {
                 Some(bytes) => fs::write(&accounts, bytes).unwrap(),
                 None => fs::remove_file(&accounts).unwrap(),
             }
-            std::thread::sleep(Duration::from_millis(1200));
+            eventually(SOON, "the server notices", || (noticed() > before).then_some(()));
             server.open("ann").unwrap().ping();
             assert!(server.log_in("", "").is_err() && server.log_in("ann", "wrong").is_err());
         }

@@ -121,6 +121,14 @@ impl TestServer {
         }
     }
 
+    /// Returns what the server that reads the accounts has logged.
+    fn log(&self) -> String {
+        match self {
+            Self::Cluster(cluster) => cluster.master.stderr.text(),
+            Self::Standalone(slave) => slave.program.stderr.text(),
+        }
+    }
+
     fn root(&self) -> &Path {
         match self {
             Self::Cluster(cluster) => &cluster.slaves[0].root,

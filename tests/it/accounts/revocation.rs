@@ -49,7 +49,6 @@ fn a_worker_started_with_damaged_accounts_refuses_logins() {
         eventually(SOON, "new workers have started", || {
             (children(slave.program.pid()).len() == before.len()).then_some(())
         });
-        std::thread::sleep(Duration::from_secs(1));
         for _ in 0..20 {
             for (name, given) in [("eve", password("eve")), ("", String::new())] {
                 let mut wire = RawClient::connect(server.addr());

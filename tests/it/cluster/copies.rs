@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 
 use super::tree_equality::wait_equal;
-use crate::harness::{Client, Cluster, SOON, content, process_of, stop};
+use crate::harness::{Client, Cluster, SOON, content, eventually, process_of, stop};
 
 /// Counts the disks of the cluster that hold the whole file.
 fn disks(cluster: &Cluster, name: &str, bytes: &[u8]) -> usize {
@@ -43,7 +43,9 @@ fn a_put_with_two_copies_waits_for_the_second_disk() {
     let held = process_of(&cluster.slaves[first].program, "Replicator");
     stop(held);
     let mut program = client.start(&["--json", "--copies", "2", "-c", "put f"]);
-    std::thread::sleep(Duration::from_millis(1500));
+    eventually(SOON, "the first disk has it", || (disks(&cluster, "f", &bytes) == 1).then_some(()));
+    // A change that is made after it is answered.
+    client.command("mkdir later").ok();
     assert_eq!(program.try_status(), None, "answered with one copy: {}", program.stdout.text());
     kill(held, Signal::SIGCONT).unwrap();
     let json = Client::finish(&mut program).ok().json();

@@ -75,8 +75,11 @@ fn a_put_waits_for_a_master_that_comes_back_in_time() {
     wait_equal(&cluster);
     cluster.master.kill();
     fs::write(client.folder().join("f"), b"2").unwrap();
-    let mut program = client.start(&["--json", "--retry", "30", "-c", "put f"]);
-    std::thread::sleep(Duration::from_millis(1500));
+    let mut program =
+        client.setup(&["--json", "--retry", "30", "-c", "put f"]).env("RUST_LOG", "debug").start();
+    program
+        .stderr
+        .wait_for(SOON, "the client retries", |text| text.contains("failover]").then_some(()));
     assert_eq!(program.try_status(), None, "{}", program.stdout.text());
     cluster.restart_master();
     Client::finish(&mut program).ok();

@@ -163,9 +163,12 @@ fn a_reader_waits_for_content_whose_only_holder_is_stopped() {
         (stat(&mut other, "f") == Some(version)).then_some(())
     });
     let client = cluster.client();
-    let mut program = client.start(&["--json", "--retry", "30", "-c", "get f"]);
+    let mut program =
+        client.setup(&["--json", "--retry", "30", "-c", "get f"]).env("RUST_LOG", "debug").start();
     // The client has no source yet, and must not accept the former content.
-    std::thread::sleep(Duration::from_secs(2));
+    program
+        .stderr
+        .wait_for(SOON, "the client retries", |text| text.contains("failover]").then_some(()));
     assert_eq!(program.try_status(), None, "{}", program.stdout.text());
     assert!(!client.folder().join("f").exists());
     cluster.slaves[0].program.signal_group(Signal::SIGCONT);

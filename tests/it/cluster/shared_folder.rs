@@ -145,7 +145,11 @@ fn two_slaves_of_one_folder_count_as_one_copy() {
     eventually(SOON, "the file has its name", || {
         cluster.slaves[0].root.join("two").exists().then_some(())
     });
-    std::thread::sleep(Duration::from_secs(3));
+    // Both have applied it, and have told the master.
+    for n in 0..2 {
+        eventually(SOON, "no slave is behind", || (report(&cluster, n)["lag"] == 0).then_some(()));
+    }
+    client.command("stat two").ok();
     assert_eq!(
         program.try_status(),
         None,

@@ -8,13 +8,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::unistd::{Pid, mkfifo};
 
 use super::helpers::{
     conflicts, exported, healthy, last_change, one_version, open, put, report, tree, tree_of,
     wait_for, wait_quarantined, wait_settled,
 };
-use crate::harness::{Cluster, SOON, content, digest, eventually, make_folder, remove, write_old};
+use crate::harness::{
+    Cluster, SOON, children, content, digest, eventually, make_folder, remove, write_old,
+};
 
 /// Creates a folder with files and subfolders, some of them empty.
 fn lay(top: &Path) {
@@ -164,6 +166,14 @@ fn only_few_local_removals_replicate() {
     assert!(root.join(stays).exists());
 }
 
+/// Returns whether a process has inotify watches.
+fn has_watches(pid: Pid) -> bool {
+    let open = fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap();
+    open.flatten()
+        .filter_map(|open| fs::read_to_string(open.path()).ok())
+        .any(|text| text.contains("inotify wd:"))
+}
+
 #[test]
 fn with_the_watch_off_only_a_start_scans() {
     let mut cluster = Cluster::of(2).slave_args(&["--watch", "off"]).start();
@@ -173,13 +183,20 @@ fn with_the_watch_off_only_a_start_scans() {
     let root = cluster.slaves[0].root.clone();
     fs::write(root.join("new"), b"new").unwrap();
     fs::write(root.join("edited"), b"after").unwrap();
-    // No event to wait for: with the watch on, the change would be visible within this time.
-    sleep(Duration::from_secs(3));
-    assert_eq!(last_change(&cluster), before);
-    assert_eq!(tree(&cluster.slaves[1].root), tree_of(&[("edited", b"before")]));
+    // The kernel tells the slave of no change. A put is numbered, and the edits are not.
+    for pid in children(cluster.slaves[0].program.pid()) {
+        assert!(!has_watches(pid), "process {pid} watches the folder");
+    }
+    let mut wire = open(&cluster, 0);
+    wire.put("later", b"later").unwrap();
+    let without_edits = tree_of(&[("edited", b"before"), ("later", b"later")]);
+    eventually(SOON, "the put is at the other slave", || {
+        (tree(&cluster.slaves[1].root) == without_edits).then_some(())
+    });
+    assert_eq!(last_change(&cluster).1, before.1 + 1);
     cluster.slaves[0].program.kill();
     cluster.restart_slave(0);
-    wait_for(&cluster, &tree_of(&[("edited", b"after"), ("new", b"new")]));
+    wait_for(&cluster, &tree_of(&[("edited", b"after"), ("later", b"later"), ("new", b"new")]));
 }
 
 #[test]
