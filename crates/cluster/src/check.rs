@@ -125,7 +125,7 @@ fn check_remove<V: TreeView>(
     tree: &mut V,
 ) -> Result<(), Refusal> {
     if path.is_root() {
-        return refuse_at(path, ErrorCode::Denied, "the top cannot be removed");
+        return refuse_at(path, ErrorCode::Denied, "the root folder cannot be removed");
     }
     let node = tree.node(path);
     let Some(TreeNode { kind, .. }) = node else {
@@ -148,7 +148,7 @@ fn check_attributes<V: TreeView>(
         return refuse_at(
             path,
             ErrorCode::Denied,
-            "the attributes of the top are each server's own",
+            "the attributes of the root folder are each server's own",
         );
     }
     match tree.node(path) {
@@ -167,7 +167,7 @@ fn check_move<V: TreeView>(
     tree: &mut V,
 ) -> Result<(), Refusal> {
     if from.is_root() || to.is_root() {
-        return refuse(ErrorCode::Denied, "the top cannot be moved or replaced");
+        return refuse(ErrorCode::Denied, "the root folder cannot be moved or replaced");
     }
     let Some(node) = tree.node(from) else {
         return refuse_at(from, ErrorCode::NotFound, "no such file or folder");

@@ -110,7 +110,7 @@ pub(super) fn recover(core: &Core, go: bool, output: &mut OperatorOutput<'_>) ->
     };
     let epoch = survey.next_epoch().ok_or("there is no higher epoch")?;
     let plan = format!(
-        "the tree of slave {slave}, at change {}, becomes everybody's, in epoch {epoch}",
+        "the tree of slave {slave}, at change {}, becomes that of all slaves, in epoch {epoch}",
         position.applied
     );
     list_branches(core, &survey, link, output)?;

@@ -294,7 +294,7 @@ fn recovery_uses_the_slave_with_the_latest_change() {
     assert!(all.contains(&format!("slave {}: last change 1-2, epoch 3", id(2))), "{all}");
     assert!(
         all.contains(&format!(
-            "with --yes the tree of slave {}, at change 1-3, becomes everybody's, in epoch 4",
+            "with --yes the tree of slave {}, at change 1-3, becomes that of all slaves, in epoch 4",
             id(1)
         )),
         "{all}"

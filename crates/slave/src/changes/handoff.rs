@@ -16,7 +16,7 @@ use relais_tree::{Folder, TreeError};
 use super::channel::ReplicatorEnd;
 
 /// Name of the socket.
-const SOCKET: &str = "keeper";
+const SOCKET: &str = "writer.socket";
 /// Most slaves that wait for the writer to accept.
 const BACKLOG: i32 = 16;
 

@@ -45,7 +45,7 @@ fn run_on_connection(window: &mut Window<'_>, sessions: &mut dyn Sessions) -> Re
     talk(window, connection)?;
     if connection.has_input() {
         // All answers are here, so the pipeline does not fail.
-        sessions.failed("the server sent more answers than it was asked for");
+        sessions.failed("the server sent more answers than requests were made");
     }
     if window.later.is_empty() { Ok(()) } else { Err(window.deferred()) }
 }

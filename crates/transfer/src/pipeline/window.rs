@@ -216,7 +216,7 @@ impl<'c> Window<'c> {
     /// Removes the first request from the window.
     pub(super) fn settle(&mut self) -> Result<PendingRequest, Fault> {
         let Some(item) = self.unanswered.pop_front() else {
-            return Err(Fault::Violation("an answer came to no question".to_owned()));
+            return Err(Fault::Violation("an answer came without a request".to_owned()));
         };
         self.load.remove(item.load);
         self.stats.bytes_out += item.content_sent(self.outbox.sent());
