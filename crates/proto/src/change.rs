@@ -68,6 +68,21 @@ wire_struct! {
     }
 }
 
+impl Change {
+    /// Returns the path of the result, and then the former path of a move; none for a withdrawal.
+    pub fn paths(&self) -> impl Iterator<Item = &TreePath> {
+        let (path, from) = match self {
+            Self::Put { path, .. }
+            | Self::MakeFolder { path, .. }
+            | Self::Remove { path, .. }
+            | Self::SetAttributes { path, .. } => (Some(path), None),
+            Self::Move { from, to } => (Some(to), Some(from)),
+            Self::Withdraw { .. } => (None, None),
+        };
+        path.into_iter().chain(from)
+    }
+}
+
 impl Attributes {
     /// Sets only the permission bits.
     #[must_use]

@@ -134,6 +134,12 @@ impl TreePath {
         Ok(Self(format!("{}/{part}", self.0)))
     }
 
+    /// Appends a name that the file system gives as bytes; `None` if it breaks a rule.
+    #[must_use]
+    pub fn join_bytes(&self, name: &[u8]) -> Option<Self> {
+        self.join(std::str::from_utf8(name).ok()?).ok()
+    }
+
     /// Returns the path relative to `top`; `None` if it lies outside.
     #[must_use]
     pub fn relative_to(&self, top: &Self) -> Option<Self> {

@@ -55,19 +55,12 @@ impl Quarantine {
         std::mem::take(&mut self.count)
     }
 
-    /// Quarantines the entry at a path. Returns `false` if nothing is there.
+    /// Quarantines the entry at a path. Returns `false` if nothing is there. `details` are more lines
+    /// for the note.
     ///
     /// # Errors
     /// Returns the errors of the folder. A mount point cannot be moved.
-    pub fn take(&mut self, path: &TreePath, reason: &str) -> Result<bool, TreeError> {
-        self.take_with_details(path, reason, "")
-    }
-
-    /// Same as [`Self::take`]; `details` are more lines for the note.
-    ///
-    /// # Errors
-    /// Same as [`Self::take`].
-    pub fn take_with_details(
+    pub fn take(
         &mut self,
         path: &TreePath,
         reason: &str,
@@ -264,10 +257,13 @@ mod tests {
     fn quarantined_file_keeps_its_name_and_gets_a_note() {
         let (dir, mut quarantine) = quarantine();
         std::fs::write(dir.path().join("f"), "one").unwrap();
-        assert!(quarantine.take(&TreePath::new("f").unwrap(), "because").unwrap());
-        assert!(!quarantine.take(&TreePath::new("f").unwrap(), "because").unwrap(), "it is gone");
+        assert!(quarantine.take(&TreePath::new("f").unwrap(), "because", "").unwrap());
+        assert!(
+            !quarantine.take(&TreePath::new("f").unwrap(), "because", "").unwrap(),
+            "it is gone"
+        );
         std::fs::write(dir.path().join("f"), "two").unwrap();
-        quarantine.take(&TreePath::new("f").unwrap(), "again").unwrap();
+        quarantine.take(&TreePath::new("f").unwrap(), "again", "").unwrap();
         assert_eq!(
             (found(&dir), quarantine.take_count()),
             (["f", "f", NOTE, NOTE].map(str::to_owned).to_vec(), 2)

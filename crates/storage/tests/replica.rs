@@ -83,7 +83,6 @@ impl Replica {
         let store = CatalogStore::open(&MetadataFolder::create(&root).unwrap()).unwrap();
         let progress = Arc::new(ReplicaProgress::new(words).unwrap());
         let config = ReplicaDriverConfig {
-            root: root.try_clone().unwrap(),
             slave: SlaveId([1; 16]),
             folder: FolderId([1; 16]),
             progress: progress.clone(),
@@ -92,7 +91,7 @@ impl Replica {
             watch: WatchMode::Add,
             writer_token: "token".to_owned(),
         };
-        let driver = ReplicaDriver::new(config, &store).unwrap();
+        let driver = ReplicaDriver::new(root.try_clone().unwrap(), config, &store).unwrap();
         let staging = Staging::open(&root).unwrap();
         let scanner = Scanner::new(root, store, None, Arc::default());
         let mut replica = Self { dir, is_sole, staging, progress, scanner, driver };

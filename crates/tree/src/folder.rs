@@ -201,6 +201,22 @@ impl Folder {
         })
     }
 
+    /// Returns all names in this folder with what [`Self::survey`] returns for them.
+    ///
+    /// # Errors
+    /// As for [`Self::list`] and [`Self::survey`]; a name that has gone meanwhile is left out.
+    pub fn survey_all(&self) -> Result<Vec<(Vec<u8>, EntryInfo)>, TreeError> {
+        let mut found = Vec::new();
+        for listed in self.list()? {
+            let name = listed?.name().to_vec();
+            match self.survey(&name) {
+                Err(TreeError::NotFound) => {}
+                surveyed => found.push((name, surveyed?)),
+            }
+        }
+        Ok(found)
+    }
+
     /// Returns the metadata of the folder itself.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use relais_proto::{Change, ErrorCode, FolderId, Lsn, Refusal, SlaveId, TreePath, limits};
+use relais_proto::{ErrorCode, FolderId, Lsn, Refusal, SlaveId, TreePath, limits};
 
 use super::linked_slave::{LinkedSlave, TreeTransfer};
 use super::master_state::{HistoryRelation, RecentChange};
@@ -167,14 +167,6 @@ fn committed_entry(kept: &RecentChange, holders: &Holders) -> CommittedEntry {
 
 /// Iterates over the paths in a committed entry.
 fn paths(committed: &CommittedEntry) -> impl Iterator<Item = &TreePath> {
-    let (first, second) = match &committed.entry.change {
-        Change::Put { path, .. }
-        | Change::MakeFolder { path, .. }
-        | Change::Remove { path, .. }
-        | Change::SetAttributes { path, .. } => (Some(path), None),
-        Change::Move { from, to } => (Some(from), Some(to)),
-        Change::Withdraw { .. } => (None, None),
-    };
     // A restored path comes with an entry, which is about as long as a change.
-    first.into_iter().chain(second).chain(committed.restored.iter().map(|(path, _)| path))
+    committed.entry.change.paths().chain(committed.restored.iter().map(|(path, _)| path))
 }

@@ -46,14 +46,7 @@ impl Default for RetentionLimits {
 impl RecentChange {
     /// Returns the bytes of the paths, which vary between changes.
     fn bytes(&self) -> usize {
-        let change = match &self.entry.change {
-            Change::Put { path, .. }
-            | Change::MakeFolder { path, .. }
-            | Change::SetAttributes { path, .. }
-            | Change::Remove { path, .. } => path.as_str().len(),
-            Change::Move { from, to } => from.as_str().len() + to.as_str().len(),
-            Change::Withdraw { .. } => 0,
-        };
+        let change = self.entry.change.paths().map(|path| path.as_str().len()).sum::<usize>();
         change + self.restored.iter().map(|(path, _)| path.as_str().len()).sum::<usize>()
     }
 }

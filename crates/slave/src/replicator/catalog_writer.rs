@@ -103,7 +103,6 @@ impl CatalogWriter {
             replication.fetch_pool,
         )?;
         let driver_config = ReplicaDriverConfig {
-            root: root.try_clone()?,
             slave: config.slave,
             folder: config.folder,
             progress: config.scoreboard.progress().clone(),
@@ -112,7 +111,7 @@ impl CatalogWriter {
             watch: config.watch,
             writer_token: token.clone(),
         };
-        let driver = Box::new(ReplicaDriver::new(driver_config, &store)?);
+        let driver = Box::new(ReplicaDriver::new(root.try_clone()?, driver_config, &store)?);
         let sweeper =
             Sweeper::start(Staging::open(root)?, config.scoreboard.clone(), stop.clone())?;
         let scanner = Scanner::new(root.try_clone()?, store, watch, stop.clone());

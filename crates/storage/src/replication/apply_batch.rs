@@ -2,18 +2,19 @@
 //!
 //! A batch can be applied again after a crash: steps that were already applied are recognised.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet};
 
 use crate::{CatalogError, CatalogRow, CatalogStore, Commit, RetainedContent, StagedName};
 use log::{debug, error, warn};
-use relais_cluster::replica::{Event, MissingContent};
+use relais_cluster::replica::{Event, MissingContent, lack_of_entry};
 use relais_cluster::{CommittedEntry, Entry, FileContent, ReplicaPosition};
-use relais_proto::{Attributes, Change, ChangeId, EventKind, Kind, Lsn, Mode, TreePath};
+use relais_proto::{Attributes, Change, ChangeId, EventKind, FolderId, Kind, Lsn, TreePath};
 use relais_tree::{Meta, MetaKind};
 
 use super::apply_error::ApplyError;
 use super::disk_transaction::DiskTransaction;
-use super::state::{ReplicaDriver, roll_back_catalog};
+use super::driver::ReplicaDriver;
+use super::known_entry::KnownEntry;
 use super::unapplied::{self, RefusedContents};
 
 /// Result of a batch.
@@ -37,20 +38,6 @@ struct BatchResult {
     rescans: Vec<TreePath>,
 }
 
-impl BatchResult {
-    fn join(&mut self, mut other: Self) {
-        self.missing.append(&mut other.missing);
-        self.failed.append(&mut other.failed);
-        self.lost.append(&mut other.lost);
-        self.used.append(&mut other.used);
-        self.published.extend(other.published);
-        self.chmods.append(&mut other.chmods);
-        self.refused.puts.append(&mut other.refused.puts);
-        self.refused.lost.append(&mut other.refused.lost);
-        self.rescans.append(&mut other.rescans);
-    }
-}
-
 /// Folders that could not be synced, with the reason. Changes in them are not tried again in this
 /// batch.
 type Unsynced = BTreeMap<TreePath, String>;
@@ -65,80 +52,73 @@ impl ReplicaDriver {
         changes: &[CommittedEntry],
         position: &ReplicaPosition,
         store: &CatalogStore,
-        events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
-        let staged = self.staged_for_all(changes);
+        let staged: Vec<Option<StagedName>> = changes
+            .iter()
+            .map(|committed| {
+                let content = content_of(&committed.entry.change, committed.entry.version)?;
+                self.staged_for(committed.entry.id, &content)
+            })
+            .collect();
         let mut unsynced = Unsynced::new();
         let out = loop {
-            // Commits the rows of a scan that is running.
-            store.commit()?;
-            store.begin()?;
-            let mut disk =
-                DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine);
-            let mut out = BatchResult::default();
+            let disk = self.disk.begin(store)?;
+            let is_sole = self.config.is_sole;
+            let out = BatchResult::default();
+            let mut batch = Batch { disk, store, is_sole, unsynced: &unsynced, out };
             let result = changes
                 .iter()
                 .zip(&staged)
                 .try_for_each(|(committed, staged)| {
                     let id = committed.entry.id;
                     // After a crash only the id shows that a change of a sole folder is local.
-                    let is_local = self.local_changes.has(id) || self.is_sole && id.account() == 0;
-                    let context = EntryContext {
-                        is_local,
-                        is_sole: self.is_sole,
-                        staged: staged.as_ref(),
-                        unsynced: &unsynced,
-                    };
-                    apply_entry(&mut disk, store, committed, &context, &mut out)
+                    let is_local =
+                        self.local_changes.by_id.contains_key(&id) || is_sole && id.account() == 0;
+                    batch.apply_entry(committed, staged.as_ref(), is_local)
                 })
-                .and_then(|()| disk.sync())
+                .and_then(|()| batch.disk.sync())
                 .and_then(|()| {
-                    self.progress.announce(position.applied);
+                    self.config.progress.announce(position.applied);
                     store.set_position(position)?;
                     Ok(store.commit()?)
                 });
-            match result {
-                Ok(()) => {
-                    self.litter |= disk.finish();
-                    break out;
-                }
-                Err(e) => {
-                    roll_back_catalog(store);
-                    disk.roll_back();
-                    // A second failure of the same folder has another cause than these changes.
-                    if let ApplyError::Disk(path, _) = &e
-                        && e.is_path_specific()
-                        && unsynced.insert(path.clone(), e.reason(path)).is_none()
-                    {
-                        continue;
-                    }
-                    error!("cannot apply changes up to {}; retrying: {e}", position.applied);
-                    store.set_last_error(&e.to_string())?;
-                    events.push_back(Event::ApplyFailed);
-                    return Ok(());
-                }
+            let Batch { disk, out, .. } = batch;
+            let Err(e) = result else {
+                self.litter |= disk.finish();
+                break out;
+            };
+            disk.roll_back();
+            // A second failure of the same folder has another cause than these changes.
+            if let ApplyError::Disk(path, _) = &e
+                && e.is_path_specific()
+                && unsynced.insert(path.clone(), e.reason(path)).is_none()
+            {
+                continue;
             }
+            error!("cannot apply changes up to {}; retrying: {e}", position.applied);
+            store.set_last_error(&e.to_string())?;
+            self.events.push_back(Event::ApplyFailed);
+            return Ok(());
         };
         // A crash may have left files that one of these changes has removed.
         let removes = |committed: &CommittedEntry| {
             matches!(committed.entry.change, Change::Remove { .. } | Change::Move { .. })
         };
         self.litter |= changes.iter().any(removes);
-        self.progress.set_applied(position.applied);
+        self.config.progress.set_applied(position.applied);
         for id in &out.used {
             self.staged.remove(id);
-            self.checked.remove(id);
         }
         for committed in changes {
             self.local_changes.drop_superseded_edits(&committed.entry.change);
         }
-        self.local_changes.add_edited(out.chmods);
-        self.local_changes.rescan(out.rescans);
+        self.local_changes.edited.extend(out.chmods);
+        self.local_changes.superseded.extend(out.rescans);
         self.discard_committed_staged(changes, &out.published);
         // This event comes first, because refused contents are not fetched.
-        events.extend(unapplied::refusals(store, &out.refused.puts)?);
-        events.push_back(Event::Applied { lacks: out.missing, failed: out.failed });
-        events.extend(out.lost.into_iter().chain(out.refused.lost).map(Event::Missing));
+        self.events.extend(unapplied::refusals(store, &out.refused.puts)?);
+        self.events.push_back(Event::Applied { lacks: out.missing, failed: out.failed });
+        self.events.extend(out.lost.into_iter().chain(out.refused.lost).map(Event::Missing));
         Ok(())
     }
 
@@ -154,28 +134,20 @@ impl ReplicaDriver {
             .map(|committed| committed.entry.id)
             .filter(|id| !self.staged.contains_key(id))
             .collect();
-        for name in self.uploads.names_of(&made) {
+        for name in self.config.uploads.names_of(&made) {
+            let staging = &self.disk.staging;
             // Another connection may be sending the same upload again.
-            if published.contains(&name.sealed()) && !self.staging.contains(&name.unsealed()) {
-                self.uploads.end(&name);
+            if published.contains(&name.sealed()) && !staging.contains(&name.unsealed()) {
+                self.config.uploads.end(&name);
                 continue;
             }
-            self.staging.discard(&name.sealed());
+            staging.discard(&name.sealed());
             // A file that a connection still writes is locked.
-            if self.staging.reopen(&name).is_ok() {
-                self.staging.discard(&name);
+            if staging.reopen(&name).is_ok() {
+                staging.discard(&name);
             }
-            self.uploads.release(&name, &self.staging);
+            self.config.uploads.release(&name, staging);
         }
-    }
-
-    /// Returns the staged file of each change, if there is one.
-    fn staged_for_all(&self, changes: &[CommittedEntry]) -> Vec<Option<StagedName>> {
-        let of = |committed: &CommittedEntry| {
-            let content = content_of(&committed.entry.change, committed.entry.version)?;
-            self.staged_for(committed.entry.id, &content)
-        };
-        changes.iter().map(of).collect()
     }
 }
 
@@ -189,287 +161,217 @@ pub(super) fn content_of(change: &Change, version: Lsn) -> Option<FileContent> {
     }
 }
 
-/// What is known about a change beside its entry in the log.
-#[derive(Clone, Copy)]
-struct EntryContext<'a> {
-    /// Whether the change was made in this slave's folder.
-    is_local: bool,
-    /// See [`ReplicaDriver::is_sole`].
-    is_sole: bool,
-    staged: Option<&'a StagedName>,
-    unsynced: &'a Unsynced,
-}
-
-/// Applies one change, or records that the disk refuses it.
-fn apply_entry(
-    disk: &mut DiskTransaction<'_>,
-    store: &CatalogStore,
-    committed: &CommittedEntry,
-    context: &EntryContext<'_>,
-    out: &mut BatchResult,
-) -> Result<(), ApplyError> {
-    let (version, id, change) =
-        (committed.entry.version, committed.entry.id, &committed.entry.change);
-    debug!(
-        "applying change {version}: {change:?}{}",
-        if context.staged.is_some() { ", staged" } else { "" }
-    );
-    if let Change::Withdraw { of } = change {
-        store.forget_change(*of)?;
-        for (path, entry) in &committed.restored {
-            let kind = match entry {
-                Some(_) => created_or_changed(store, path)?,
-                None => EventKind::Removed,
-            };
-            store.record_event(version, &kind, path)?;
-            let work = |batch: &mut Batch<'_, '_>| batch.restore(path, entry.as_ref(), version);
-            if let Err(reason) = attempt(disk, store, &[path], context, out, work)? {
-                warn_unapplied(version, path, &reason);
-                record_restored(store, path, entry.as_ref(), version, &reason, out)?;
-            }
-        }
-        return Ok(store.record_change(id, Commit::from(&committed.entry))?);
-    }
-    let paths: Vec<&TreePath> = match change {
-        Change::Put { path, .. }
-        | Change::MakeFolder { path, .. }
-        | Change::SetAttributes { path, .. }
-        | Change::Remove { path, .. } => {
-            vec![path]
-        }
-        Change::Move { from, to } => vec![to, from],
-        Change::Withdraw { .. } => Vec::new(),
-    };
-    if let Some((kind, path)) = event_of(store, change)? {
-        store.record_event(version, &kind, path)?;
-    }
-    let work = |batch: &mut Batch<'_, '_>| batch.apply(committed);
-    if let Err(reason) = attempt(disk, store, &paths, context, out, work)? {
-        paths.first().iter().for_each(|path| warn_unapplied(version, path, &reason));
-        record(store, committed, context.staged.is_some(), &reason, out)?;
-    }
-    Ok(store.record_change(id, Commit::from(&committed.entry))?)
-}
-
-/// Returns what a change is about to do at which path; `None` for a withdrawal.
-fn event_of<'a>(
-    store: &CatalogStore,
-    change: &'a Change,
-) -> Result<Option<(EventKind, &'a TreePath)>, CatalogError> {
-    Ok(match change {
-        Change::Put { path, .. } | Change::MakeFolder { path, .. } => {
-            Some((created_or_changed(store, path)?, path))
-        }
-        Change::SetAttributes { path, .. } => Some((EventKind::Changed, path)),
-        Change::Remove { path, .. } => Some((EventKind::Removed, path)),
-        Change::Move { from, to } if from == to => Some((EventKind::Changed, to)),
-        Change::Move { from, to } => Some((EventKind::Moved(from.clone()), to)),
-        Change::Withdraw { .. } => None,
-    })
-}
-
 fn created_or_changed(store: &CatalogStore, path: &TreePath) -> Result<EventKind, CatalogError> {
     // A file that a scan has found is new until its change is applied.
     let is_committed = store.row(path)?.is_some_and(|row| row.entry.version.is_some());
     Ok(if is_committed { EventKind::Changed } else { EventKind::Created })
 }
 
-fn warn_unapplied(version: Lsn, path: &TreePath, reason: &str) {
-    warn!("change {version} is not applied here at {path}: {reason}; it is retried");
-}
-
-/// Runs `work` for a change of `paths`; the first path names the step. The inner result is the
-/// reason of the disk.
-fn attempt(
-    disk: &mut DiskTransaction<'_>,
-    store: &CatalogStore,
-    paths: &[&TreePath],
-    context: &EntryContext<'_>,
-    out: &mut BatchResult,
-    work: impl FnOnce(&mut Batch<'_, '_>) -> Result<(), ApplyError>,
-) -> Result<Result<(), String>, ApplyError> {
-    let parents = paths.iter().filter_map(|path| path.split_last());
-    let failed = parents.into_iter().find_map(|(parent, _)| {
-        context.unsynced.get(&parent).map(|reason| format!("{parent}: {reason}"))
-    });
-    if let Some(reason) = failed {
-        return Ok(Err(reason));
-    }
-    let Some(first) = paths.first() else { return Ok(Ok(())) };
-    let tried = disk.attempt(store, first, |disk| {
-        let mut batch = Batch { disk, store, context: *context, out: BatchResult::default() };
-        work(&mut batch)?;
-        Ok(batch.out)
-    })?;
-    Ok(tried.map(|one| out.join(one)))
-}
-
-/// Records a change that the disk refuses.
-fn record(
-    store: &CatalogStore,
-    committed: &CommittedEntry,
-    staged: bool,
-    reason: &str,
-    out: &mut BatchResult,
-) -> Result<(), ApplyError> {
-    let version = committed.entry.version;
-    match &committed.entry.change {
-        change @ Change::Put { path, mode, .. } => {
-            let entry = Entry { version, mode: *mode, content: content_of(change, version) };
-            unapplied::put(store, path, &entry, &committed.holders, reason, &mut out.refused)?;
-            out.missing.push(version);
-            if staged {
-                out.failed.push(version);
-            }
-        }
-        Change::MakeFolder { path, mode } => {
-            unapplied::folder(store, path, version, *mode, reason)?
-        }
-        Change::SetAttributes { path, attributes } => {
-            unapplied::attributes(store, path, version, attributes, reason)?
-        }
-        Change::Remove { path, .. } => unapplied::removal(store, path, version, reason)?,
-        Change::Move { from, to } => {
-            unapplied::move_to(store, from, to, version, reason, &mut out.refused)?
-        }
-        Change::Withdraw { .. } => {}
-    }
-    Ok(())
-}
-
-fn record_restored(
-    store: &CatalogStore,
-    path: &TreePath,
-    entry: Option<&Entry>,
-    version: Lsn,
-    reason: &str,
-    out: &mut BatchResult,
-) -> Result<(), ApplyError> {
-    let Some(entry) = entry else { return Ok(unapplied::removal(store, path, version, reason)?) };
-    let Some(content) = entry.content else {
-        return Ok(unapplied::folder(store, path, entry.version, entry.mode, reason)?);
-    };
-    unapplied::put(store, path, entry, &[], reason, &mut out.refused)?;
-    out.missing.push(content.put);
-    Ok(())
-}
-
-/// Returns an error if an entry at or below the path waits to be moved elsewhere.
-pub(super) fn check_not_source(store: &CatalogStore, path: &TreePath) -> Result<(), ApplyError> {
-    if store.is_source(path)? {
-        return Err(ApplyError::Refused(format!("{path}: an entry there must be moved first")));
-    }
-    Ok(())
-}
-
-struct Batch<'a, 'b> {
-    disk: &'a mut DiskTransaction<'b>,
+/// Applies the changes of a batch.
+///
+/// A step adds to the result after its last disk operation, so that a refused step adds nothing.
+struct Batch<'a> {
+    disk: DiskTransaction<'a>,
     store: &'a CatalogStore,
-    context: EntryContext<'a>,
+    /// See [`ReplicaDriver::is_sole`].
+    is_sole: bool,
+    unsynced: &'a Unsynced,
     out: BatchResult,
 }
 
-impl Batch<'_, '_> {
-    fn apply(&mut self, committed: &CommittedEntry) -> Result<(), ApplyError> {
-        let (version, id) = (committed.entry.version, committed.entry.id);
-        match &committed.entry.change {
-            Change::Put { path, mode, .. } => {
-                if let Some(content) = content_of(&committed.entry.change, version) {
-                    let entry = Entry { version, mode: *mode, content: Some(content) };
-                    self.put(path, &entry, content, id, committed)?;
+impl Batch<'_> {
+    /// Applies one change, or records that the disk refuses it.
+    ///
+    /// `is_local` tells whether the change was made in this slave's folder.
+    fn apply_entry(
+        &mut self,
+        committed: &CommittedEntry,
+        staged: Option<&StagedName>,
+        is_local: bool,
+    ) -> Result<(), ApplyError> {
+        let (version, id, change) =
+            (committed.entry.version, committed.entry.id, &committed.entry.change);
+        debug!(
+            "applying change {version}: {change:?}{}",
+            if staged.is_some() { ", staged" } else { "" }
+        );
+        let paths: Vec<&TreePath> = change.paths().collect();
+        let kind = match change {
+            Change::Withdraw { of } => {
+                self.withdraw(*of, committed, is_local)?;
+                None
+            }
+            Change::Put { path, .. } | Change::MakeFolder { path, .. } => {
+                Some(created_or_changed(self.store, path)?)
+            }
+            Change::Remove { .. } => Some(EventKind::Removed),
+            Change::Move { from, to } if from != to => Some(EventKind::Moved(from.clone())),
+            Change::SetAttributes { .. } | Change::Move { .. } => Some(EventKind::Changed),
+        };
+        if let Some((kind, path)) = kind.zip(paths.first()) {
+            self.store.record_event(version, &kind, path)?;
+        }
+        let work = |batch: &mut Self| batch.apply(committed, staged, is_local);
+        if let Some(reason) = self.attempt(version, &paths, work)? {
+            self.record(committed, staged.is_some(), &reason)?;
+        }
+        Ok(self.store.record_change(id, Commit::from(&committed.entry))?)
+    }
+
+    /// Restores the former entries at the paths of a change.
+    fn withdraw(
+        &mut self,
+        of: Lsn,
+        committed: &CommittedEntry,
+        is_local: bool,
+    ) -> Result<(), ApplyError> {
+        let version = committed.entry.version;
+        self.store.forget_change(of)?;
+        for (path, entry) in &committed.restored {
+            let kind = match entry {
+                Some(_) => created_or_changed(self.store, path)?,
+                None => EventKind::Removed,
+            };
+            self.store.record_event(version, &kind, path)?;
+            let work = |batch: &mut Self| batch.restore(path, entry.as_ref(), version, is_local);
+            if let Some(reason) = self.attempt(version, &[path], work)? {
+                match entry {
+                    Some(entry) => self.record_entry(path, entry, &[], &reason)?,
+                    None => unapplied::removal(self.store, path, version, &reason)?,
                 }
             }
-            Change::MakeFolder { path, mode } => self.make_folder(path, version, *mode)?,
-            Change::SetAttributes { path, attributes } => {
-                self.set_attributes(path, version, attributes)?
-            }
-            Change::Remove { path, recursive } => self.remove(path, version, *recursive)?,
-            Change::Move { from, to } if from == to => self.store.set_lsn(to, version)?,
-            Change::Move { from, to } => self.relocate(from, to, version)?,
-            // A withdrawal is applied path by path.
-            Change::Withdraw { .. } => {}
         }
         Ok(())
+    }
+
+    /// Runs `work` for a change of `paths`; the first path names the step. Returns the reason if
+    /// the disk refuses it.
+    fn attempt(
+        &mut self,
+        version: Lsn,
+        paths: &[&TreePath],
+        work: impl FnOnce(&mut Self) -> Result<(), ApplyError>,
+    ) -> Result<Option<String>, ApplyError> {
+        let Some(path) = paths.first() else { return Ok(None) };
+        let unsynced = paths.iter().filter_map(|path| path.split_last()).find_map(|(parent, _)| {
+            self.unsynced.get(&parent).map(|reason| format!("{parent}: {reason}"))
+        });
+        let refused = match unsynced {
+            Some(reason) => Some(reason),
+            None => {
+                let before = self.disk.begin_attempt()?;
+                let result = work(self);
+                self.disk.end_attempt(before, path, result)?.err()
+            }
+        };
+        if let Some(reason) = &refused {
+            warn!("change {version} is not applied here at {path}: {reason}; it is retried");
+        }
+        Ok(refused)
+    }
+
+    /// Records a change that the disk refuses.
+    fn record(
+        &mut self,
+        committed: &CommittedEntry,
+        staged: bool,
+        reason: &str,
+    ) -> Result<(), CatalogError> {
+        let (store, version) = (self.store, committed.entry.version);
+        match &committed.entry.change {
+            change @ (Change::Put { path, mode, .. } | Change::MakeFolder { path, mode }) => {
+                let entry = Entry { version, mode: *mode, content: content_of(change, version) };
+                self.out.failed.extend(entry.content.filter(|_| staged).map(|_| version));
+                self.record_entry(path, &entry, &committed.holders, reason)
+            }
+            Change::SetAttributes { path, attributes } => {
+                unapplied::attributes(store, path, version, attributes, reason)
+            }
+            Change::Remove { path, .. } => unapplied::removal(store, path, version, reason),
+            Change::Move { from, to } => {
+                unapplied::move_to(store, from, to, version, reason, &mut self.out.refused)
+            }
+            Change::Withdraw { .. } => Ok(()),
+        }
+    }
+
+    /// Records an entry that the disk refuses.
+    fn record_entry(
+        &mut self,
+        path: &TreePath,
+        entry: &Entry,
+        holders: &[FolderId],
+        reason: &str,
+    ) -> Result<(), CatalogError> {
+        self.out.missing.extend(entry.content.map(|content| content.put));
+        unapplied::entry(self.store, path, entry, holders, reason, &mut self.out.refused)
+    }
+
+    fn apply(
+        &mut self,
+        committed: &CommittedEntry,
+        staged: Option<&StagedName>,
+        is_local: bool,
+    ) -> Result<(), ApplyError> {
+        let version = committed.entry.version;
+        match &committed.entry.change {
+            change @ (Change::Put { path, mode, .. } | Change::MakeFolder { path, mode }) => {
+                let entry = Entry { version, mode: *mode, content: content_of(change, version) };
+                match entry.content {
+                    Some(_) => self.put(path, &entry, staged, committed),
+                    None => self.disk.add_folder(path, &entry, version),
+                }
+            }
+            Change::SetAttributes { path, attributes } => {
+                self.set_attributes(path, version, attributes, is_local)
+            }
+            Change::Remove { path, recursive } => self.remove(path, version, *recursive, is_local),
+            Change::Move { from, to } if from == to => Ok(self.store.set_lsn(to, version)?),
+            Change::Move { from, to } => self.relocate(from, to, version),
+            // A withdrawal is applied path by path.
+            Change::Withdraw { .. } => Ok(()),
+        }
     }
 
     fn put(
         &mut self,
         path: &TreePath,
         entry: &Entry,
-        content: FileContent,
-        id: ChangeId,
+        staged: Option<&StagedName>,
         committed: &CommittedEntry,
     ) -> Result<(), ApplyError> {
-        let staged = self.context.staged;
-        check_not_source(self.store, path)?;
-        self.ensure_unblocked(path)?;
-        let (mut row, mut retained) = self.disk.load_rows(self.store, path)?;
-        if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
-            // A user has created this folder, and only this slave has it.
-            self.disk.quarantine_unknown(path, None, None)?;
-            self.store.remove(path)?;
-            (row, retained) = (None, None);
-        }
+        self.disk.check_not_source(path)?;
+        self.disk.ensure_unblocked(path)?;
+        let known = self.disk.load_for_file(path)?;
         // An earlier process may have been killed right after it published the content, and the
         // client may have sent it again.
-        let unknown = match self.disk.stat(path)? {
-            Some(meta) => !self.disk.is_known(path, &meta, row.as_ref(), retained.as_ref())?,
-            None => false,
-        };
-        if (unknown || staged.is_none())
-            && let Some(meta) = self.disk.claim_existing(
-                path,
-                &content,
-                entry.mode,
-                row.as_ref(),
-                retained.as_ref(),
-            )?
-        {
-            self.out.used.push(id);
-            return Ok(self.store.settle_entry(path, entry, Some(&meta))?);
-        }
-        if let Some(staged) = staged {
-            if unknown {
-                self.disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
+        let is_unknown = self.disk.examine(path, &known)?.is_some_and(|(_, is_known)| !is_known);
+        if (is_unknown || staged.is_none()) && self.disk.adopt_existing(path, entry, &known)? {
+            self.out.used.push(committed.entry.id);
+        } else if let Some(staged) = staged {
+            if is_unknown {
+                self.disk.quarantine_unknown(path, &known)?;
             }
-            let meta = self.disk.put(path, entry.mode, staged)?;
-            self.store.settle_entry(path, entry, Some(&meta))?;
-            self.out.used.push(id);
+            self.disk.publish(path, entry, staged)?;
+            self.out.used.push(committed.entry.id);
             self.out.published.insert(staged.clone());
-            return Ok(());
+        } else if self.is_sole {
+            self.leave_to_scan(path, entry)?;
+        } else {
+            self.disk.await_content(path, entry, &committed.holders, &known)?;
+            self.out.missing.push(entry.version);
         }
-        if self.context.is_sole {
-            return self.leave_to_scan(path, entry);
-        }
-        // The present content stays until the new content arrives.
-        let there = self.disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
-        let former = row.as_ref().and_then(CatalogRow::to_retained).or(retained).filter(|_| there);
-        self.store.clear_unapplied(path)?;
-        self.store.put_entry(path, entry, None, &committed.holders)?;
-        self.store.set_retained(path, former.as_ref())?;
-        self.out.missing.push(content.put);
         Ok(())
     }
 
     /// Records an entry of a sole folder without a look at the disk.
     ///
     /// No other replica has the content. What is there instead is a local edit, or a removal.
-    fn leave_to_scan(&mut self, path: &TreePath, entry: &Entry) -> Result<(), ApplyError> {
+    fn leave_to_scan(&mut self, path: &TreePath, entry: &Entry) -> Result<(), CatalogError> {
         self.store.clear_unapplied(path)?;
         self.store.set_retained(path, None)?;
         self.out.rescans.push(path.clone());
-        Ok(self.store.put_unverified(path, entry)?)
-    }
-
-    /// Returns the error of an unapplied folder above a path, if it still exists. Content is not
-    /// fetched for such a path, and the content that the folder hides stays known.
-    fn ensure_unblocked(&mut self, path: &TreePath) -> Result<(), ApplyError> {
-        match path.split_last() {
-            Some((parent, _)) if self.store.unapplied_above(path)?.is_some() => {
-                self.disk.ensure_folder(&parent)
-            }
-            _ => Ok(()),
-        }
+        self.store.put_unverified(path, entry)
     }
 
     /// Sets attributes of an entry, or the mode of its retained content.
@@ -481,25 +383,28 @@ impl Batch<'_, '_> {
         path: &TreePath,
         version: Lsn,
         attributes: &Attributes,
+        is_local: bool,
     ) -> Result<(), ApplyError> {
-        let is_local = self.context.is_local;
-        let (row, retained) = self.disk.load_rows(self.store, path)?;
+        let known = self.disk.load(path)?;
         self.store.set_lsn(path, version)?;
         self.store.set_attributes(path, attributes)?;
-        let (Some(row), Some(meta)) = (row, self.disk.stat(path)?) else { return Ok(()) };
-        let ours = match row.entry.kind {
+        let (Some(row), Some((meta, is_known))) = (&known.row, self.disk.examine(path, &known)?)
+        else {
+            return Ok(());
+        };
+        let kind = row.entry.kind;
+        let is_ours = match kind {
             Kind::Folder => meta.served_kind() == Some(Kind::Folder),
-            Kind::File => self.disk.is_known(path, &meta, Some(&row), retained.as_ref())?,
+            Kind::File => is_known,
         };
         // The change does not concern a user's file at the path. The file's mode is older than the
         // change, so the file is proposed with the mode of the tree.
-        if !ours {
+        if !is_ours {
             if row.here && !is_local {
                 self.store.set_disk_mode(path, meta.mode)?;
             }
             return Ok(());
         }
-        let kind = row.entry.kind;
         if row.here
             && let Some(mode) = attributes.mode
             && meta.mode.with_owner_access(kind) != mode.with_owner_access(kind)
@@ -527,158 +432,121 @@ impl Batch<'_, '_> {
         let Some(meta) = now.filter(is_same) else { return Ok(()) };
         if row.here {
             self.store.update_disk_meta(path, &meta)?;
-        } else if let Some(retained) = retained {
+        } else if let Some(retained) = known.retained {
             self.store
                 .set_retained(path, Some(&RetainedContent { ctime: meta.ctime, ..retained }))?;
         }
         Ok(())
     }
 
-    fn make_folder(&mut self, path: &TreePath, version: Lsn, mode: Mode) -> Result<(), ApplyError> {
-        check_not_source(self.store, path)?;
-        let row = self.store.row(path)?;
-        if row.is_some_and(|row| row.entry.kind == Kind::File) {
-            self.disk.quarantine_unknown(path, None, None)?;
-            self.store.remove(path)?;
-        }
-        // The disk may still have an entry that was removed earlier.
-        if self.store.unapplied(path)?.is_some_and(|found| found.removal) {
-            remove_leftover(self.disk, self.store, path, version)?;
-            self.store.remove(path)?;
-        }
-        self.disk.ensure_folder_as(path, mode)?;
-        let meta = self.disk.set_attributes(path, &Attributes::mode(mode))?;
-        self.store.clear_unapplied(path)?;
-        let entry = Entry { version, mode, content: None };
-        Ok(self.store.put_entry(path, &entry, meta.as_ref(), &[])?)
+    /// Returns an error if the entry at a path cannot leave it.
+    fn check_movable(&self, path: &TreePath) -> Result<(), ApplyError> {
+        self.disk.check_not_source(path)?;
+        unapplied::hidden_below(self.store, path)?
+            .map_or(Ok(()), |reason| Err(ApplyError::Refused(reason)))
     }
 
-    fn remove(&mut self, path: &TreePath, version: Lsn, recursive: bool) -> Result<(), ApplyError> {
-        check_not_source(self.store, path)?;
-        if let Some(reason) = unapplied::hidden_below(self.store, path)? {
-            return Err(ApplyError::Refused(reason));
-        }
-        let (row, retained) = self.disk.load_rows(self.store, path)?;
-        if self.context.is_sole && (self.context.is_local || self.is_replaced(path, recursive)?) {
+    fn remove(
+        &mut self,
+        path: &TreePath,
+        version: Lsn,
+        recursive: bool,
+        is_local: bool,
+    ) -> Result<(), ApplyError> {
+        self.check_movable(path)?;
+        let known = self.disk.load(path)?;
+        if self.is_sole && (is_local || self.is_replaced(path, &known, recursive)?) {
             // What is there now was put there by a user, and becomes a change of its own.
             self.out.rescans.push(path.clone());
-            return Ok(self.store.remove(path)?);
-        }
-        if row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder) {
+        } else if known.is(Kind::Folder) {
             self.disk.remove_folder(path, version)?;
-        } else if self.disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())? {
-            self.disk.remove(path, version)?;
+        } else {
+            self.disk.remove_known(path, &known, version)?;
         }
         Ok(self.store.remove(path)?)
     }
 
     /// Returns whether a user has replaced the entry at a path, or has added to a folder that was
     /// empty.
-    fn is_replaced(&mut self, path: &TreePath, recursive: bool) -> Result<bool, ApplyError> {
-        let Some(meta) = self.disk.stat(path)? else { return Ok(false) };
-        let (row, retained) = (self.store.row(path)?, self.store.retained(path)?);
-        if !self.disk.is_known(path, &meta, row.as_ref(), retained.as_ref())? {
-            return Ok(true);
+    fn is_replaced(
+        &mut self,
+        path: &TreePath,
+        known: &KnownEntry,
+        recursive: bool,
+    ) -> Result<bool, ApplyError> {
+        let Some((meta, is_known)) = self.disk.examine(path, known)? else { return Ok(false) };
+        if !is_known || recursive || meta.kind != MetaKind::Folder {
+            return Ok(!is_known);
         }
-        if recursive || meta.kind != MetaKind::Folder {
-            return Ok(false);
-        }
-        let mut names = self
-            .disk
-            .root
-            .open_folder(path)
-            .and_then(|folder| folder.list())
-            .map_err(ApplyError::at(path))?;
-        Ok(names.next().is_some())
+        let names = self.disk.root.open_folder(path).and_then(|folder| folder.list());
+        Ok(names.map_err(ApplyError::at(path))?.next().is_some())
     }
 
     fn relocate(&mut self, from: &TreePath, to: &TreePath, version: Lsn) -> Result<(), ApplyError> {
-        check_not_source(self.store, from)?;
-        check_not_source(self.store, to)?;
-        if let Some(reason) = unapplied::hidden_below(self.store, from)? {
-            return Err(ApplyError::Refused(reason));
-        }
-        let (row, retained) = self.disk.load_rows(self.store, from)?;
-        let folder = row.as_ref().is_some_and(|row| row.entry.kind == Kind::Folder);
-        let (target, target_retained) = self.disk.load_rows(self.store, to)?;
-        let content = row.as_ref().and_then(CatalogRow::tree_entry).and_then(|entry| entry.content);
-        if let Some((parent, _)) = to.split_last() {
-            self.disk.ensure_folder(&parent)?;
-        }
-        let mode = row.as_ref().map_or(Mode::new(0o700), |row| row.entry.mode);
-        let there = if folder {
+        self.check_movable(from)?;
+        self.disk.check_not_source(to)?;
+        let known = self.disk.load(from)?;
+        let is_folder = known.is(Kind::Folder);
+        let target = self.disk.load(to)?;
+        // The entry whose content is on the disk, if it is a file.
+        let file = known.row.as_ref().filter(|row| row.here && !is_folder);
+        let file = file.and_then(CatalogRow::tree_entry);
+        self.disk.ensure_parent(to)?;
+        let is_there = if is_folder {
             self.disk.stat(from)?.is_some()
         } else {
-            self.disk.quarantine_unknown(from, row.as_ref(), retained.as_ref())?
+            self.disk.quarantine_unknown(from, &known)?
         };
         // After a crash between rename and commit the entry has its new name already. The inode or
         // the content shows that.
-        let same = |meta: &Meta| {
-            let is_row = row.as_ref().is_some_and(|row| {
+        let is_same = |meta: &Meta| {
+            let is_row = known.row.as_ref().is_some_and(|row| {
                 row.matches_except_ctime(meta)
-                    || folder && (row.dev, row.ino) == (meta.dev, meta.ino)
+                    || is_folder && (row.dev, row.ino) == (meta.dev, meta.ino)
             });
-            is_row || retained.as_ref().is_some_and(|retained| retained.matches_except_ctime(meta))
+            is_row || known.retained.is_some_and(|retained| retained.matches_except_ctime(meta))
         };
+        let at_target = self.disk.stat(to)?.filter(is_same);
         // The rename changed the ctime, so the content is read.
-        let trusted = |batch: &mut Self| -> Result<bool, ApplyError> {
-            match &content {
-                Some(content) if row.as_ref().is_some_and(|row| row.here) => {
-                    Ok(batch.disk.claim_existing(to, content, mode, None, None)?.is_some())
-                }
-                _ => Ok(true),
-            }
-        };
-        if let Some(meta) = self.disk.stat(to)?.filter(|meta| same(meta))
-            && trusted(self)?
-        {
-            self.store.remove(to)?;
-            self.store.relocate(from, to, version)?;
-            if row.is_some_and(|row| row.here) {
-                self.store.clear_unapplied(to)?;
-                self.store.update_disk_meta(to, &meta)?;
-            }
-            return Ok(());
-        }
-        let moved = match &content {
-            Some(content) if !there && row.as_ref().is_some_and(|row| row.here) => {
-                self.disk.claim_existing(to, content, mode, None, None)?
+        let claimed = match &file {
+            Some(entry) if at_target.is_some() || !is_there => {
+                self.disk.claim_existing(to, entry, &KnownEntry::default())?
             }
             _ => None,
         };
-        if moved.is_none()
-            && self.disk.quarantine_unknown(to, target.as_ref(), target_retained.as_ref())?
-        {
-            self.disk.remove(to, version)?;
+        let mut meta = at_target.filter(|_| file.is_none()).or(claimed);
+        let is_moved = at_target.is_some() && meta.is_some();
+        if meta.is_none() {
+            self.disk.remove_known(to, &target, version)?;
         }
         self.store.remove(to)?;
-        let mut meta = moved;
-        if there {
-            meta = self.disk.move_to(from, to, version)?;
-        } else if folder {
-            self.disk.ensure_folder_as(to, mode)?;
-            meta = self.disk.stat(to)?;
+        match &known.row {
+            _ if is_moved => {}
+            _ if is_there => meta = self.disk.move_to(from, to, version)?,
+            Some(row) if is_folder => {
+                self.disk.ensure_folder_as(to, row.entry.mode)?;
+                meta = self.disk.stat(to)?;
+            }
+            _ => {}
         }
         self.store.relocate(from, to, version)?;
-        let Some(row) = row else { return Ok(()) };
-        match meta {
-            Some(meta) if row.here => {
+        match (meta, file) {
+            _ if !known.is_here() => {}
+            (Some(meta), _) => {
                 self.store.clear_unapplied(to)?;
                 self.store.update_disk_meta(to, &meta)?;
             }
-            Some(_) => {}
-            None if row.here && !folder => {
-                if let Some(content) = content.filter(|_| self.context.is_sole) {
-                    let entry = Entry { version, mode, content: Some(content) };
+            (None, Some(entry)) => {
+                let entry = Entry { version, ..entry };
+                if self.is_sole {
                     self.store.put_unverified(to, &entry)?;
                     self.out.rescans.push(to.clone());
-                } else if let Some(content) = content {
-                    let entry = Entry { version, mode, content: Some(content) };
+                } else {
                     self.store.put_entry(to, &entry, None, &[])?;
-                    self.out.lost.extend(relais_cluster::replica::lack_of_entry(to, &entry));
+                    self.out.lost.extend(lack_of_entry(to, &entry));
                 }
             }
-            None => {}
+            (None, None) => {}
         }
         Ok(())
     }
@@ -689,66 +557,29 @@ impl Batch<'_, '_> {
         path: &TreePath,
         entry: Option<&Entry>,
         version: Lsn,
+        is_local: bool,
     ) -> Result<(), ApplyError> {
-        let Some(entry) = entry else { return self.remove(path, version, true) };
+        let Some(entry) = entry else { return self.remove(path, version, true, is_local) };
         let Some(content) = entry.content else {
-            return self.make_folder(path, entry.version, entry.mode);
+            return self.disk.add_folder(path, entry, version);
         };
-        check_not_source(self.store, path)?;
-        self.ensure_unblocked(path)?;
-        let (row, retained) = self.disk.load_rows(self.store, path)?;
-        if self.context.is_sole {
-            let is_known = match self.disk.stat(path)? {
-                Some(meta) => self.disk.is_known(path, &meta, row.as_ref(), retained.as_ref())?,
-                None => false,
-            };
-            if !is_known {
-                return self.leave_to_scan(path, entry);
-            }
+        self.disk.check_not_source(path)?;
+        self.disk.ensure_unblocked(path)?;
+        let known = self.disk.load(path)?;
+        if self.is_sole && self.disk.examine(path, &known)?.is_none_or(|(_, is_known)| !is_known) {
+            return Ok(self.leave_to_scan(path, entry)?);
         }
-        let there = self.disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
-        let has = |put: Option<Lsn>| there && put == Some(content.put);
-        if row.as_ref().is_some_and(|row| row.here && has(row.content))
-            || retained.as_ref().is_some_and(|retained| has(Some(retained.content.put)))
-        {
-            let mut meta = self.disk.stat(path)?.filter(|meta| {
-                DiskTransaction::is_same_file(meta, row.as_ref(), retained.as_ref())
-            });
-            if meta.is_some() {
-                meta =
-                    self.disk.set_attributes(path, &Attributes::mode(entry.mode))?.filter(|meta| {
-                        DiskTransaction::is_same_file(meta, row.as_ref(), retained.as_ref())
-                    });
-            }
-            if meta.is_none() {
-                self.out.missing.push(content.put);
-            }
-            return Ok(self.store.settle_entry(path, entry, meta.as_ref())?);
-        }
-        // The withdrawn content is not needed, and the former content is missing.
-        if there {
+        let is_there = self.disk.quarantine_unknown(path, &known)?;
+        let mut meta = None;
+        if is_there && known.has_content_of(content.put) {
+            meta = self.disk.set_known_mode(path, entry.mode, &known)?;
+        } else if is_there {
+            // The withdrawn content is not needed.
             self.disk.remove(path, version)?;
         }
-        self.store.settle_entry(path, entry, None)?;
-        self.out.missing.push(content.put);
-        Ok(())
+        if meta.is_none() {
+            self.out.missing.push(content.put);
+        }
+        Ok(self.store.settle_entry(path, entry, meta.as_ref())?)
     }
-}
-
-/// Removes the leftover of a removed entry. Unknown files are quarantined.
-pub(super) fn remove_leftover(
-    disk: &mut DiskTransaction<'_>,
-    store: &CatalogStore,
-    path: &TreePath,
-    version: Lsn,
-) -> Result<(), ApplyError> {
-    let Some(meta) = disk.stat(path)? else { return Ok(()) };
-    if meta.kind == MetaKind::Folder {
-        return disk.remove_folder(path, version);
-    }
-    let retained = store.retained(path)?;
-    if disk.quarantine_unknown(path, None, retained.as_ref())? {
-        disk.remove(path, version)?;
-    }
-    Ok(())
 }

@@ -30,8 +30,25 @@ pub(super) struct BlockingEntries<'a> {
     rows: HashMap<TreePath, Option<CatalogRow>>,
 }
 
-/// The inner result is the refusal.
-type Looked<T> = Result<Result<T, Refusal>, CatalogError>;
+/// Why a check has no other result.
+enum Stopped {
+    /// An entry blocks the change.
+    Blocked(Refusal),
+    /// The catalogue cannot be read.
+    Failed(CatalogError),
+}
+
+impl From<Refusal> for Stopped {
+    fn from(refusal: Refusal) -> Self {
+        Self::Blocked(refusal)
+    }
+}
+
+impl From<CatalogError> for Stopped {
+    fn from(error: CatalogError) -> Self {
+        Self::Failed(error)
+    }
+}
 
 fn being_changed(path: &TreePath) -> Refusal {
     changes_unavailable_at(path, "it is just being changed on the server; try again in a second")
@@ -88,34 +105,40 @@ impl<'a> BlockingEntries<'a> {
     /// # Errors
     /// The catalogue cannot be read.
     pub fn of(&mut self, change: &Change) -> Result<Option<Refusal>, CatalogError> {
-        let looked = match change {
+        match self.check(change) {
+            Ok(()) => Ok(None),
+            Err(Stopped::Blocked(refusal)) => Ok(Some(refusal)),
+            Err(Stopped::Failed(e)) => Err(e),
+        }
+    }
+
+    fn check(&mut self, change: &Change) -> Result<(), Stopped> {
+        match change {
             Change::Put { path, .. } | Change::MakeFolder { path, .. } => self.place(path),
-            Change::SetAttributes { path, .. } => Ok(self.source(path, false)?.map(drop)),
+            Change::SetAttributes { path, .. } => self.source(path, false).map(drop),
             Change::Remove { path, recursive } => self.removal(path, *recursive),
-            Change::Move { from, to } => match self.source(from, true)? {
-                Ok(_) if from == to => Ok(Ok(())),
-                Ok(_) => self.place(to),
-                Err(refusal) => Ok(Err(refusal)),
-            },
-            Change::Withdraw { .. } => Ok(Ok(())),
-        };
-        Ok(looked?.err())
+            Change::Move { from, to } => {
+                self.source(from, true)?;
+                if from == to { Ok(()) } else { self.place(to) }
+            }
+            Change::Withdraw { .. } => Ok(()),
+        }
     }
 
     /// Looks at a path. A missing folder above is left to the coordinator.
     ///
     /// `renames` tells whether the change needs a writable folder.
-    fn look(&mut self, path: &TreePath, renames: bool) -> Looked<Found> {
+    fn look(&mut self, path: &TreePath, renames: bool) -> Result<Found, Stopped> {
         let (row, skip) = (self.row(path)?, self.store.skipped_at(path)?);
         let Some((parent, name)) = path.split_last() else {
-            return Ok(Ok(Found { survey: None, row, skip: None }));
+            return Ok(Found { survey: None, row, skip: None });
         };
         // The coordinator does not know a file that has no number yet.
         if let Some(above) = self.row(&parent)?
             && above.entry.kind == Kind::File
             && above.entry.version.is_none()
         {
-            return Ok(Err(unnumbered(&parent)));
+            return Err(unnumbered(&parent).into());
         }
         let looked = self.parents.get(&parent).and_then(|folder| {
             if renames {
@@ -126,140 +149,116 @@ impl<'a> BlockingEntries<'a> {
         let survey = match looked {
             Ok(survey) => Some(survey),
             Err(TreeError::NotFound | TreeError::NotFolder) => None,
-            Err(e) => return Ok(Err(refuse(path, &e))),
+            Err(e) => return Err(refuse(path, &e).into()),
         };
-        Ok(match survey.as_ref().and_then(|survey| is_unserved(path, survey)) {
-            Some(refusal) => Err(refusal),
+        match survey.as_ref().and_then(|survey| is_unserved(path, survey)) {
+            Some(refusal) => Err(refusal.into()),
             None => Ok(Found { survey, row, skip }),
-        })
+        }
     }
 
     /// Checks a path that something new gets.
-    fn place(&mut self, path: &TreePath) -> Looked<()> {
-        Ok(self.look(path, true)?.and_then(|found| match (&found.survey, &found.row) {
+    fn place(&mut self, path: &TreePath) -> Result<(), Stopped> {
+        let found = self.look(path, true)?;
+        match (&found.survey, &found.row) {
             (None, _) => Ok(()),
-            (Some(survey), Some(row)) => known(path, survey, row),
+            (Some(survey), Some(row)) => Ok(known(path, survey, row)?),
             (Some(survey), None) if survey.meta.kind == MetaKind::Folder => {
-                Err(Refusal::at(path, ErrorCode::Exists, "a folder has that name"))
+                Err(Refusal::at(path, ErrorCode::Exists, "a folder has that name").into())
             }
-            (Some(_), None) => Err(unknown(path, found.skip)),
-        }))
+            (Some(_), None) => Err(unknown(path, found.skip).into()),
+        }
     }
 
     /// Checks a path that is changed or taken away.
-    fn source(&mut self, path: &TreePath, renames: bool) -> Looked<Found> {
-        Ok(self.look(path, renames)?.and_then(|found| match (&found.survey, &found.row) {
-            (Some(survey), Some(row)) => known(path, survey, row).map(|()| found),
-            (Some(_), None) => Err(unknown(path, found.skip)),
-            (None, Some(_)) => Err(being_changed(path)),
-            (None, None) => Ok(found),
-        }))
+    fn source(&mut self, path: &TreePath, renames: bool) -> Result<Found, Stopped> {
+        let found = self.look(path, renames)?;
+        match (&found.survey, &found.row) {
+            (Some(survey), Some(row)) => known(path, survey, row)?,
+            (Some(_), None) => return Err(unknown(path, found.skip).into()),
+            (None, Some(_)) => return Err(being_changed(path).into()),
+            (None, None) => {}
+        }
+        Ok(found)
     }
 
     /// Checks that the catalogue has all that is below a folder, as it is on the disk.
-    fn subtree(&self, top: &TreePath) -> Looked<()> {
+    fn subtree(&self, top: &TreePath) -> Result<(), Stopped> {
         let mut open = vec![top.clone()];
         while let Some(path) = open.pop() {
-            let read = || -> Result<Vec<(Vec<u8>, EntryInfo)>, TreeError> {
-                let folder = self.root.open_folder(&path)?;
-                let mut found = Vec::new();
-                for listed in folder.list()? {
-                    let name = listed?.name().to_vec();
-                    match folder.survey(&name) {
-                        Ok(survey) => found.push((name, survey)),
-                        Err(TreeError::NotFound) => {}
-                        Err(e) => return Err(e),
-                    }
-                }
-                Ok(found)
-            };
-            let found = match read() {
+            let found = match self.root.open_folder(&path).and_then(|folder| folder.survey_all()) {
                 Ok(found) => found,
                 Err(TreeError::NotFound) => continue,
-                Err(e) if path == *top => return Ok(Err(refuse(&path, &e))),
                 Err(e) => {
                     let refusal = refuse(&path, &e);
-                    return Ok(Err(if refusal.code == ErrorCode::NotServed {
-                        keeps_folder(&path, &e.public_text())
-                    } else {
-                        refusal
-                    }));
+                    let is_below = path != *top && refusal.code == ErrorCode::NotServed;
+                    let keeps = is_below.then(|| keeps_folder(&path, &e.public_text()));
+                    return Err(keeps.unwrap_or(refusal).into());
                 }
             };
             for (name, survey) in found {
-                let Some(below) =
-                    std::str::from_utf8(&name).ok().and_then(|name| path.join(name).ok())
-                else {
+                let Some(below) = path.join_bytes(&name) else {
                     let name = String::from_utf8_lossy(&name);
                     let what = format!("{}: {}", name.escape_debug(), SkipReason::Name.text());
-                    return Ok(Err(keeps_folder(&path, &what)));
+                    return Err(keeps_folder(&path, &what).into());
                 };
                 if survey.mount_point {
-                    return Ok(Err(keeps_folder(&below, SkipReason::Mount.text())));
+                    return Err(keeps_folder(&below, SkipReason::Mount.text()).into());
                 }
                 let Some(row) = self.store.row(&below)? else {
-                    return Ok(Err(match self.store.skipped_at(&below)? {
-                        Some(skip) => keeps_folder(&below, skip.text()),
-                        None => unpublished(&below),
-                    }));
+                    let skip = self.store.skipped_at(&below)?;
+                    let keeps = skip.map(|skip| keeps_folder(&below, skip.text()));
+                    return Err(keeps.unwrap_or_else(|| unpublished(&below)).into());
                 };
-                if let Err(refusal) = known(&below, &survey, &row) {
-                    return Ok(Err(refusal));
-                }
+                known(&below, &survey, &row)?;
                 if row.entry.kind == Kind::Folder {
                     open.push(below);
                 }
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
-    fn removal(&mut self, path: &TreePath, recursive: bool) -> Looked<()> {
-        let found = match self.source(path, true)? {
-            Ok(found) => found,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
+    fn removal(&mut self, path: &TreePath, recursive: bool) -> Result<(), Stopped> {
+        let found = self.source(path, true)?;
         if found.row.is_none_or(|row| row.entry.kind == Kind::File) {
-            return Ok(Ok(()));
+            return Ok(());
         }
         if recursive {
-            return Ok(match self.store.skipped_below(path)? {
-                0 => self.subtree(path)?,
-                n => {
-                    let first = self.store.first_skipped_below(path)?;
-                    let (shown, what) = first.unwrap_or_else(|| (path.to_string(), "a name"));
-                    let more =
-                        if n > 1 { format!("{what}, and {} more", n - 1) } else { what.to_owned() };
-                    // A name that is not UTF-8 has no path. It is shown below the removed folder.
-                    match TreePath::new(shown.trim_start_matches('/')) {
-                        Ok(below) => Err(keeps_folder(&below, &more)),
-                        Err(_) => {
-                            let top = format!("{path}/");
-                            let below = shown.strip_prefix(&top).unwrap_or_default();
-                            Err(keeps_folder(path, &format!("{below}: {more}")))
-                        }
-                    }
+            let count = self.store.skipped_below(path)?;
+            if count == 0 {
+                return self.subtree(path);
+            }
+            let first = self.store.first_skipped_below(path)?;
+            let (shown, what) = first.unwrap_or_else(|| (path.to_string(), "a name"));
+            let what = match count {
+                1 => what.to_owned(),
+                _ => format!("{what}, and {} more", count - 1),
+            };
+            // A name that is not UTF-8 has no path. It is shown below the removed folder.
+            let keeps = match TreePath::new(shown.trim_start_matches('/')) {
+                Ok(below) => keeps_folder(&below, &what),
+                Err(_) => {
+                    let below = shown.strip_prefix(&format!("{path}/")).unwrap_or_default();
+                    keeps_folder(path, &format!("{below}: {what}"))
                 }
-            });
+            };
+            return Err(keeps.into());
         }
         // A user may just have put something there. The coordinator knows the rest, and which
         // removals come before this one.
         let names = self.root.open_folder(path).and_then(|folder| {
             folder.list()?.map(|listed| Ok(listed?.name().to_vec())).collect::<Result<Vec<_>, _>>()
         });
-        let names = match names {
-            Ok(names) => names,
-            Err(e) => return Ok(Err(refuse(path, &e))),
-        };
-        for name in names {
-            let below = std::str::from_utf8(&name).ok().and_then(|name| path.join(name).ok());
+        for name in names.map_err(|e| refuse(path, &e))? {
+            let below = path.join_bytes(&name);
             let row = below.map(|below| self.store.row(&below)).transpose()?.flatten();
             if row.is_none_or(|row| row.entry.version.is_none()) {
                 let reason = "the folder is not empty";
-                return Ok(Err(Refusal::at(path, ErrorCode::NotEmpty, reason)));
+                return Err(Refusal::at(path, ErrorCode::NotEmpty, reason).into());
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 }
 

@@ -1,17 +1,18 @@
 //! Disk steps of a batch, which are synced or rolled back together.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
-use crate::{CatalogRow, CatalogStore, RetainedContent, StagedName, Staging};
+use crate::{CatalogError, CatalogStore, StagedName, Staging};
 use log::{debug, error, warn};
-use relais_cluster::FileContent;
-use relais_proto::{Attributes, Digest, Kind, Lsn, Mode, TreePath};
+use relais_cluster::{Entry, FileContent};
+use relais_proto::{Attributes, Digest, FolderId, Kind, Lsn, Mode, TreePath};
 use relais_tree::{
     Folder, Meta, MetaKind, OpenFile, TreeError, UnservedKind, hash_file, set_mode, set_times,
 };
 
 use super::apply_error::ApplyError;
-use super::state::ReplicaDriver;
+use super::known_entry::KnownEntry;
 use crate::apply::{Applied, Applier, FolderCache, set_attributes_of};
 use crate::parallel::parallel_map;
 use crate::quarantine::{Displaced, Quarantine};
@@ -21,49 +22,88 @@ const DISPLACED: &str = "the tree has another entry at its path";
 /// Error for a mount point at a path of the tree.
 const MOUNTED: TreeError = TreeError::NotServed(UnservedKind::Mount);
 
+/// The served folder, and the folders of the replica in it.
+pub(super) struct ReplicaDisk {
+    pub root: Folder,
+    pub staging: Staging,
+    pub quarantine: Quarantine,
+}
+
+impl ReplicaDisk {
+    /// Same as [`DiskTransaction::stat`].
+    pub fn stat(&self, path: &TreePath) -> Result<Option<Meta>, ApplyError> {
+        stat(&mut FolderCache::new(&self.root), path)
+    }
+
+    /// Returns a transaction without steps.
+    pub fn transaction<'a>(&'a mut self, store: &'a CatalogStore) -> DiskTransaction<'a> {
+        DiskTransaction {
+            root: &self.root,
+            store,
+            staging: &self.staging,
+            quarantine: &mut self.quarantine,
+            parents: FolderCache::new(&self.root),
+            done: Vec::new(),
+            touched: BTreeSet::new(),
+        }
+    }
+
+    /// Begins a transaction of disk and catalogue. Commits the rows of a scan that is running.
+    pub fn begin<'a>(
+        &'a mut self,
+        store: &'a CatalogStore,
+    ) -> Result<DiskTransaction<'a>, CatalogError> {
+        store.commit()?;
+        store.begin()?;
+        Ok(self.transaction(store))
+    }
+}
+
 /// Disk steps that belong together. They are durable after [`Self::sync`], or can be rolled back.
 pub(super) struct DiskTransaction<'a> {
     pub root: &'a Folder,
-    store: &'a CatalogStore,
+    pub store: &'a CatalogStore,
     pub staging: &'a Staging,
-    pub quarantine: &'a mut Quarantine,
+    quarantine: &'a mut Quarantine,
     parents: FolderCache<'a>,
     done: Vec<Applied>,
     /// Folders to sync beside those of [`Self::done`].
     touched: BTreeSet<TreePath>,
 }
 
-impl<'a> DiskTransaction<'a> {
-    pub fn new(
-        root: &'a Folder,
-        store: &'a CatalogStore,
-        staging: &'a Staging,
-        quarantine: &'a mut Quarantine,
-    ) -> Self {
-        Self {
-            root,
-            store,
-            staging,
-            quarantine,
-            parents: FolderCache::new(root),
-            done: Vec::new(),
-            touched: BTreeSet::new(),
-        }
+fn stat(parents: &mut FolderCache<'_>, path: &TreePath) -> Result<Option<Meta>, ApplyError> {
+    let Some((parent, name)) = path.split_last() else { return Ok(None) };
+    match parents.get(&parent).and_then(|parent| parent.survey(name.as_bytes())) {
+        Ok(survey) if survey.mount_point => Err(ApplyError::at(path)(MOUNTED)),
+        Ok(survey) => Ok(Some(survey.meta)),
+        Err(TreeError::NotServed(UnservedKind::Mount)) => Err(ApplyError::at(path)(MOUNTED)),
+        Err(TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => Ok(None),
+        Err(e) => Err(ApplyError::at(path)(e)),
     }
+}
 
+/// Returns whether the file or folder at a path is the one that the catalogue knows, or its
+/// retained content.
+///
+/// If only the ctime differs the content is read, because a program may have edited it and restored
+/// the times.
+pub(super) fn is_known(
+    root: &Folder,
+    path: &TreePath,
+    meta: &Meta,
+    known: &KnownEntry,
+) -> Result<bool, ApplyError> {
+    let Some((parent, name)) = path.split_last() else { return Ok(false) };
+    let open = || root.open_folder(&parent)?.open_read(name);
+    has_known_content(meta, known, open).map_err(ApplyError::at(path))
+}
+
+impl<'a> DiskTransaction<'a> {
     /// Returns the metadata at a path; `None` if nothing is there or a folder above is missing.
     ///
     /// A mount at or above the path is an error, because it may hide an entry.
     pub fn stat(&mut self, path: &TreePath) -> Result<Option<Meta>, ApplyError> {
-        let Some((parent, name)) = path.split_last() else { return Ok(None) };
-        let looked = self.parents.get(&parent).and_then(|parent| parent.survey(name.as_bytes()));
-        match looked {
-            Ok(survey) if survey.mount_point => Err(ApplyError::at(path)(MOUNTED)),
-            Ok(survey) => Ok(Some(survey.meta)),
-            Err(TreeError::NotServed(UnservedKind::Mount)) => Err(ApplyError::at(path)(MOUNTED)),
-            Err(TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => Ok(None),
-            Err(e) => Err(ApplyError::at(path)(e)),
-        }
+        stat(&mut self.parents, path)
     }
 
     /// Creates the folder at a path and those above it, each with its mode in the tree.
@@ -85,52 +125,81 @@ impl<'a> DiskTransaction<'a> {
         let Some((parent, name)) = path.split_last() else { return Ok(()) };
         self.ensure_folder(&parent)?;
         let folder = self.root.open_folder(&parent).map_err(ApplyError::at(&parent))?;
-        match folder.make_folder_as(name, mode.with_owner_access(Kind::Folder)) {
-            Ok(()) => {}
-            Err(TreeError::Taken) => {
-                // A folder that exists and cannot be used is left alone.
-                if self.stat(path)?.is_some_and(|there| there.kind == MetaKind::Folder) {
-                    return self.root.open_folder(path).map(drop).map_err(ApplyError::at(path));
-                }
-                self.parents.clear();
-                self.quarantine.take(path, DISPLACED).map_err(ApplyError::at(path))?;
-                folder
-                    .make_folder_as(name, mode.with_owner_access(Kind::Folder))
-                    .map_err(ApplyError::at(path))?;
+        let make = || folder.make_folder_as(name, mode.with_owner_access(Kind::Folder));
+        let mut made = make();
+        if matches!(made, Err(TreeError::Taken)) {
+            // A folder that exists and cannot be used is left alone.
+            if self.stat(path)?.is_some_and(|there| there.kind == MetaKind::Folder) {
+                return self.root.open_folder(path).map(drop).map_err(ApplyError::at(path));
             }
-            Err(e) => return Err(ApplyError::at(path)(e)),
+            self.quarantine(path, DISPLACED, "")?;
+            made = make();
         }
+        made.map_err(ApplyError::at(path))?;
         self.touched.insert(parent);
         Ok(())
     }
 
-    /// Returns whether a file or folder is the one that the catalogue knows, or its retained
-    /// content.
-    ///
-    /// If only the ctime differs the content is read, because a program may have edited it and
-    /// restored the times.
-    pub fn is_known(
-        &self,
-        path: &TreePath,
-        meta: &Meta,
-        row: Option<&CatalogRow>,
-        retained: Option<&RetainedContent>,
-    ) -> Result<bool, ApplyError> {
-        let Some((parent, name)) = path.split_last() else { return Ok(false) };
-        let open = || self.root.open_folder(&parent)?.open_read(name);
-        is_known(meta, row, retained, open).map_err(ApplyError::at(path))
+    /// Creates the folder above a path, and those above that.
+    pub fn ensure_parent(&mut self, path: &TreePath) -> Result<(), ApplyError> {
+        path.split_last().map_or(Ok(()), |(parent, _)| self.ensure_folder(&parent))
     }
 
-    /// Returns whether a file or folder is the one that the catalogue knows. Its content may have
-    /// changed.
-    pub fn is_same_file(
-        meta: &Meta,
-        row: Option<&CatalogRow>,
-        retained: Option<&RetainedContent>,
-    ) -> bool {
-        let committed =
-            row.is_some_and(|row| row.entry.version.is_some() && row.matches_except_ctime(meta));
-        committed || retained.is_some_and(|retained| retained.matches_except_ctime(meta))
+    /// Returns the error of an unapplied folder above a path, if it still exists. Content is not
+    /// fetched for such a path, and the content that the folder hides stays known.
+    pub fn ensure_unblocked(&mut self, path: &TreePath) -> Result<(), ApplyError> {
+        if self.store.unapplied_above(path)?.is_some() { self.ensure_parent(path) } else { Ok(()) }
+    }
+
+    /// Returns an error if an entry at or below the path waits to be moved elsewhere.
+    pub fn check_not_source(&self, path: &TreePath) -> Result<(), ApplyError> {
+        if self.store.is_source(path)? {
+            return Err(ApplyError::Refused(format!("{path}: an entry there must be moved first")));
+        }
+        Ok(())
+    }
+
+    /// Creates the folder at a path, or sets the mode of the present one. Returns its metadata.
+    pub fn create_folder(
+        &mut self,
+        path: &TreePath,
+        mode: Mode,
+    ) -> Result<Option<Meta>, ApplyError> {
+        self.ensure_folder_as(path, mode)?;
+        self.set_attributes(path, &Attributes::mode(mode))
+    }
+
+    /// Creates and records a folder of the tree. `lsn` names the files that it displaces.
+    pub fn add_folder(
+        &mut self,
+        path: &TreePath,
+        entry: &Entry,
+        lsn: Lsn,
+    ) -> Result<(), ApplyError> {
+        self.check_not_source(path)?;
+        let store = self.store;
+        if store.row(path)?.is_some_and(|row| row.entry.kind == Kind::File) {
+            self.quarantine_unknown(path, &KnownEntry::default())?;
+            store.remove(path)?;
+        }
+        // The disk may still have an entry that was removed earlier.
+        if store.unapplied(path)?.is_some_and(|found| found.removal) {
+            self.remove_leftover(path, lsn)?;
+            store.remove(path)?;
+        }
+        let meta = self.create_folder(path, entry.mode)?;
+        store.clear_unapplied(path)?;
+        Ok(store.put_entry(path, entry, meta.as_ref(), &[])?)
+    }
+
+    /// Returns the metadata at a path, and whether the catalogue knows the entry there.
+    pub fn examine(
+        &mut self,
+        path: &TreePath,
+        known: &KnownEntry,
+    ) -> Result<Option<(Meta, bool)>, ApplyError> {
+        let Some(meta) = self.stat(path)? else { return Ok(None) };
+        Ok(Some((meta, is_known(self.root, path, &meta, known)?)))
     }
 
     /// Quarantines the entry at a path, unless the catalogue knows it. Returns whether a known
@@ -138,19 +207,52 @@ impl<'a> DiskTransaction<'a> {
     pub fn quarantine_unknown(
         &mut self,
         path: &TreePath,
-        row: Option<&CatalogRow>,
-        retained: Option<&RetainedContent>,
+        known: &KnownEntry,
     ) -> Result<bool, ApplyError> {
-        match self.stat(path)? {
-            None => Ok(false),
-            Some(meta) if self.is_known(path, &meta, row, retained)? => Ok(true),
-            Some(meta) => {
-                debug!("{path} is {meta:?}; the catalogue has {row:?} and retains {retained:?}");
-                self.parents.clear();
-                self.quarantine.take(path, DISPLACED).map_err(ApplyError::at(path))?;
-                Ok(false)
-            }
+        let found = self.examine(path, known)?;
+        if let Some((meta, false)) = found {
+            debug!("{path} is {meta:?}; the catalogue has {known:?}");
+            self.quarantine(path, DISPLACED, "")?;
         }
+        Ok(found.is_some_and(|(_, is_known)| is_known))
+    }
+
+    /// Quarantines the entry at a path. `details` are more lines for the note.
+    pub fn quarantine(
+        &mut self,
+        path: &TreePath,
+        reason: &str,
+        details: &str,
+    ) -> Result<(), ApplyError> {
+        self.parents.clear();
+        let taken = self.quarantine.take(path, reason, details);
+        taken.map(drop).map_err(ApplyError::at(path))
+    }
+
+    /// Applies a step that quarantines unknown files. Returns the metadata of the entry at its new
+    /// path, if there is one.
+    ///
+    /// The change is not refused, because other slaves have it already.
+    fn step(
+        &mut self,
+        path: &TreePath,
+        work: impl FnOnce(&mut Applier<'_, 'a>) -> Result<Option<Applied>, TreeError>,
+    ) -> Result<Option<Meta>, ApplyError> {
+        let store = self.store;
+        let known = &mut |displaced: &Displaced<'_>| {
+            belongs(store, displaced)
+                .map_err(|e| TreeError::Io("look up", std::io::Error::other(e)))
+        };
+        let applied = work(&mut Applier {
+            parents: &mut self.parents,
+            staging: self.staging,
+            quarantine: self.quarantine,
+            known,
+        })
+        .map_err(ApplyError::at(path))?;
+        let meta = applied.as_ref().and_then(|applied| applied.meta);
+        self.done.extend(applied);
+        Ok(meta)
     }
 
     /// Moves an entry, as a step that can be rolled back. Returns its metadata.
@@ -160,42 +262,17 @@ impl<'a> DiskTransaction<'a> {
         to: &TreePath,
         version: Lsn,
     ) -> Result<Option<Meta>, ApplyError> {
-        let applied = self
-            .with_applier(|applier| applier.move_to(from, to, version))
-            .map_err(ApplyError::at(to))?;
-        let meta = applied.meta;
-        self.done.push(applied);
+        let meta = self.step(to, |applier| applier.move_to(from, to, version).map(Some))?;
         self.parents.clear();
         Ok(meta)
-    }
-
-    /// Runs `work` with an applier that quarantines unknown files. The change is not refused,
-    /// because other slaves have it already.
-    fn with_applier<T>(
-        &mut self,
-        work: impl FnOnce(&mut Applier<'_, 'a>) -> Result<T, TreeError>,
-    ) -> Result<T, TreeError> {
-        let store = self.store;
-        let known = &mut |displaced: &Displaced<'_>| {
-            belongs(store, displaced)
-                .map_err(|e| TreeError::Io("look up", std::io::Error::other(e)))
-        };
-        work(&mut Applier {
-            parents: &mut self.parents,
-            staging: self.staging,
-            quarantine: self.quarantine,
-            known,
-        })
     }
 
     /// Moves a file to a staged name. Returns `false` if the file is unknown; it is then
     /// quarantined.
     pub fn hold(&mut self, path: &TreePath, name: &StagedName) -> Result<bool, ApplyError> {
-        let held =
-            self.with_applier(|applier| applier.hold(path, name)).map_err(ApplyError::at(path))?;
-        let is_held = held.is_some();
-        self.done.extend(held);
-        Ok(is_held)
+        let before = self.done.len();
+        self.step(path, |applier| applier.hold(path, name))?;
+        Ok(self.done.len() > before)
     }
 
     /// Sets attributes at a path and returns the new metadata, if an entry is there. If the disk
@@ -215,49 +292,94 @@ impl<'a> DiskTransaction<'a> {
         }
     }
 
-    /// Publishes staged content at a path, over the retained content there.
-    pub fn put(
+    /// Sets the mode of a file if it is the known one. Returns its new metadata.
+    pub fn set_known_mode(
         &mut self,
         path: &TreePath,
         mode: Mode,
-        staged: &StagedName,
-    ) -> Result<Meta, ApplyError> {
-        if let Some((parent, _)) = path.split_last() {
-            self.ensure_folder(&parent)?;
+        known: &KnownEntry,
+    ) -> Result<Option<Meta>, ApplyError> {
+        let is_same = |meta: &Meta| known.is_same_file(meta);
+        match self.stat(path)?.filter(is_same) {
+            Some(_) => Ok(self.set_attributes(path, &Attributes::mode(mode))?.filter(is_same)),
+            None => Ok(None),
         }
-        let applied = self
-            .with_applier(|applier| applier.put(path, mode, staged))
-            .map_err(ApplyError::at(path))?;
-        let meta = applied.meta;
-        self.done.push(applied);
-        meta.ok_or(ApplyError::Tree(TreeError::NotFound))
+    }
+
+    /// Publishes staged content at a path, over known content there, and records the entry.
+    pub fn publish(
+        &mut self,
+        path: &TreePath,
+        entry: &Entry,
+        staged: &StagedName,
+    ) -> Result<(), ApplyError> {
+        self.ensure_parent(path)?;
+        let meta = self.step(path, |applier| applier.put(path, entry.mode, staged).map(Some))?;
+        let meta = meta.ok_or(ApplyError::Tree(TreeError::NotFound))?;
+        Ok(self.store.settle_entry(path, entry, Some(&meta))?)
+    }
+
+    /// Records an entry whose content is missing. The present content stays until that arrives.
+    pub fn await_content(
+        &mut self,
+        path: &TreePath,
+        entry: &Entry,
+        holders: &[FolderId],
+        known: &KnownEntry,
+    ) -> Result<(), ApplyError> {
+        let is_there = self.quarantine_unknown(path, known)?;
+        self.store.clear_unapplied(path)?;
+        self.store.put_entry(path, entry, None, holders)?;
+        let former = known.content().filter(|_| is_there);
+        Ok(self.store.set_retained(path, former.as_ref())?)
+    }
+
+    /// Publishes content that was staged for an entry of the tree, and records the entry.
+    pub fn publish_fetched(
+        &mut self,
+        path: &TreePath,
+        entry: &Entry,
+        staged: &StagedName,
+    ) -> Result<(), ApplyError> {
+        self.check_not_source(path)?;
+        let known = self.load(path)?;
+        self.fix_attributes(entry, staged)?;
+        self.quarantine_unknown(path, &known)?;
+        self.publish(path, entry, staged)
     }
 
     /// Sets mode and time of staged content. A file with the same bytes on another slave may have
     /// had others.
-    pub fn fix_attributes(
-        &self,
-        content: &FileContent,
-        mode: Mode,
-        staged: &StagedName,
-    ) -> Result<(), ApplyError> {
+    fn fix_attributes(&self, entry: &Entry, staged: &StagedName) -> Result<(), ApplyError> {
+        let Some(content) = entry.content else { return Ok(()) };
+        let mode = entry.mode.with_owner_access(Kind::File);
         let meta = self.staging.staged.stat_part(staged.as_str().as_bytes())?;
-        if (meta.mtime, meta.mode) == (content.mtime, mode.with_owner_access(Kind::File)) {
+        if (meta.mtime, meta.mode) == (content.mtime, mode) {
             return Ok(());
         }
         let file = self.staging.staged.open_read(staged.as_str())?.file;
-        set_mode(&file, mode.with_owner_access(Kind::File))?;
+        set_mode(&file, mode)?;
         set_times(&file, content.mtime)?;
         Ok(file.sync_all().map_err(|e| TreeError::Io("sync the file", e))?)
     }
 
     /// Removes a known file. The step can be rolled back.
     pub fn remove(&mut self, path: &TreePath, version: Lsn) -> Result<(), ApplyError> {
-        let applied = self
-            .with_applier(|applier| applier.remove(path, version))
-            .map_err(ApplyError::at(path))?;
-        self.done.push(applied);
+        self.step(path, |applier| applier.remove(path, version).map(Some))?;
         self.parents.clear();
+        Ok(())
+    }
+
+    /// Removes a file if the catalogue knows it, and quarantines it otherwise.
+    pub fn remove_known(
+        &mut self,
+        path: &TreePath,
+        known: &KnownEntry,
+        version: Lsn,
+    ) -> Result<(), ApplyError> {
+        if self.quarantine_unknown(path, known)? {
+            self.remove(path, version)?;
+        }
         Ok(())
     }
 
@@ -271,20 +393,13 @@ impl<'a> DiskTransaction<'a> {
         }
         let mut open = vec![path.clone()];
         while let Some(path) = open.pop() {
-            let folder = match self.root.open_folder(&path) {
-                Ok(folder) => folder,
+            let entries = match self.root.open_folder(&path).and_then(|folder| folder.survey_all())
+            {
                 Err(TreeError::NotFound | TreeError::NotFolder) => continue,
-                Err(e) => return Err(ApplyError::at(&path)(e)),
+                entries => entries.map_err(ApplyError::at(&path))?,
             };
-            for listed in folder.list().map_err(ApplyError::at(&path))? {
-                let listed = listed.map_err(ApplyError::at(&path))?;
-                let survey = match folder.survey(listed.name()) {
-                    Ok(survey) => survey,
-                    Err(TreeError::NotFound) => continue,
-                    Err(e) => return Err(ApplyError::at(&path)(e)),
-                };
-                let below =
-                    std::str::from_utf8(listed.name()).ok().and_then(|name| path.join(name).ok());
+            for (name, survey) in entries {
+                let below = path.join_bytes(&name);
                 if survey.mount_point {
                     return Err(ApplyError::at(&below.unwrap_or(path))(MOUNTED));
                 }
@@ -294,34 +409,38 @@ impl<'a> DiskTransaction<'a> {
         self.remove(path, version)
     }
 
-    /// Returns the metadata of a file that already has this content, though the catalogue does not
-    /// know it. The file gets the mode and the time of the tree.
+    /// Removes the leftover of a removed entry. Unknown files are quarantined.
+    pub fn remove_leftover(&mut self, path: &TreePath, version: Lsn) -> Result<(), ApplyError> {
+        let Some(meta) = self.stat(path)? else { return Ok(()) };
+        if meta.kind == MetaKind::Folder {
+            return self.remove_folder(path, version);
+        }
+        let known = KnownEntry { row: None, retained: self.store.retained(path)? };
+        self.remove_known(path, &known, version)
+    }
+
+    /// Returns the metadata of a file that already has the content of an entry, though the catalogue
+    /// does not know it. The file gets the mode and the time of the tree.
     pub fn claim_existing(
         &mut self,
         path: &TreePath,
-        content: &FileContent,
-        mode: Mode,
-        row: Option<&CatalogRow>,
-        retained: Option<&RetainedContent>,
+        entry: &Entry,
+        known: &KnownEntry,
     ) -> Result<Option<Meta>, ApplyError> {
+        let (Some(content), mode) = (&entry.content, entry.mode) else { return Ok(None) };
         if self.stat(path)?.is_none_or(|there| !may_have(&there, content)) {
             return Ok(None);
         }
         let Some((parent, name)) = path.split_last() else { return Ok(None) };
-        let file = match self.root.open_folder(&parent).and_then(|parent| parent.open_read(name)) {
+        let file = match self.root.open_folder(&parent).and_then(|folder| folder.open_read(name)) {
             Ok(file) => file,
             Err(e) => {
                 warn!("cannot read {path}: {e}");
                 return Ok(None);
             }
         };
-        let known = row
-            .filter(|row| row.entry.kind == Kind::File && row.matches(&file.meta))
-            .and_then(|row| row.digest);
-        let known = known.or(retained
-            .filter(|retained| retained.matches(&file.meta))
-            .map(|retained| retained.content.digest));
-        if !has_content(&file, content, known).map_err(ApplyError::at(path))? {
+        let digest = known.digest_of(&file.meta);
+        if !has_content(&file, content, digest).map_err(ApplyError::at(path))? {
             return Ok(None);
         }
         let wanted = mode.with_owner_access(Kind::File);
@@ -337,46 +456,51 @@ impl<'a> DiskTransaction<'a> {
             warn!("cannot set the time of {path}; it is replaced by a copy: {}", e.reason());
             return Ok(None);
         }
-        file.file
-            .sync_all()
-            .map_err(|e| ApplyError::at(path)(TreeError::Io("sync the file", e)))?;
-        if let Some((parent, _)) = path.split_last() {
-            self.touched.insert(parent);
-        }
-        file.meta_now().map(Some).map_err(ApplyError::at(path))
+        let synced = file.file.sync_all().map_err(|e| TreeError::Io("sync the file", e));
+        let meta = synced.and_then(|()| file.meta_now()).map_err(ApplyError::at(path))?;
+        self.touched.insert(parent);
+        Ok(Some(meta))
     }
 
-    /// Returns the row and the retained content of a path.
+    /// Records a file that already has the content of an entry. Returns `false` if there is none.
+    pub fn adopt_existing(
+        &mut self,
+        path: &TreePath,
+        entry: &Entry,
+        known: &KnownEntry,
+    ) -> Result<bool, ApplyError> {
+        let Some(meta) = self.claim_existing(path, entry, known)? else { return Ok(false) };
+        self.store.settle_entry(path, entry, Some(&meta))?;
+        Ok(true)
+    }
+
+    /// Returns what the catalogue knows about the entry at a path.
     ///
     /// A crash may have come between the rename and the commit. Such content is recorded first, so
     /// that it does not count as a user's file.
-    pub fn load_rows(
-        &mut self,
-        store: &CatalogStore,
-        path: &TreePath,
-    ) -> Result<(Option<CatalogRow>, Option<RetainedContent>), ApplyError> {
-        let (row, retained) = (store.row(path)?, store.retained(path)?);
-        let Some((entry, content)) = row
-            .as_ref()
-            .filter(|row| !row.here)
-            .and_then(CatalogRow::tree_entry)
-            .and_then(|e| Some((e, e.content?)))
-        else {
-            return Ok((row, retained));
-        };
-        let ours = match self.stat(path)? {
-            Some(meta) => self.is_known(path, &meta, row.as_ref(), retained.as_ref())?,
-            None => true,
-        };
-        if ours {
-            return Ok((row, retained));
+    pub fn load(&mut self, path: &TreePath) -> Result<KnownEntry, ApplyError> {
+        let known = KnownEntry::load(self.store, path)?;
+        if let Some((entry, _)) = known.missing()
+            && self.examine(path, &known)?.is_some_and(|(_, is_known)| !is_known)
+            && let Some(meta) = self.claim_existing(path, &entry, &KnownEntry::default())?
+        {
+            self.store.set_retained(path, None)?;
+            self.store.put_entry(path, &entry, Some(&meta), &[])?;
+            return Ok(KnownEntry { row: self.store.row(path)?, retained: None });
         }
-        let Some(meta) = self.claim_existing(path, &content, entry.mode, None, None)? else {
-            return Ok((row, retained));
-        };
-        store.set_retained(path, None)?;
-        store.put_entry(path, &entry, Some(&meta), &[])?;
-        Ok((store.row(path)?, None))
+        Ok(known)
+    }
+
+    /// Same as [`Self::load`]. A folder at the path makes room for a file: the cluster does not
+    /// know it, so a user has created it.
+    pub fn load_for_file(&mut self, path: &TreePath) -> Result<KnownEntry, ApplyError> {
+        let known = self.load(path)?;
+        if !known.is(Kind::Folder) {
+            return Ok(known);
+        }
+        self.quarantine_unknown(path, &KnownEntry::default())?;
+        self.store.remove(path)?;
+        Ok(KnownEntry::default())
     }
 
     /// Syncs all folders concerned.
@@ -402,8 +526,11 @@ impl<'a> DiskTransaction<'a> {
         done.iter().filter(|applied| applied.finish(staging, quarantine)).count() > 0
     }
 
-    /// Rolls back all steps.
+    /// Rolls back the transaction of the catalogue and all steps.
     pub fn roll_back(mut self) {
+        if let Err(e) = self.store.rollback() {
+            error!("cannot roll back the catalogue: {e}");
+        }
         self.roll_back_to(0);
     }
 
@@ -423,57 +550,36 @@ impl<'a> DiskTransaction<'a> {
     /// In that case its steps and rows are rolled back, and the inner result is the reason.
     pub fn attempt<T>(
         &mut self,
-        store: &CatalogStore,
         path: &TreePath,
         work: impl FnOnce(&mut Self) -> Result<T, ApplyError>,
     ) -> Result<Result<T, String>, ApplyError> {
-        let before = self.done.len();
-        store.begin_savepoint()?;
-        match work(self) {
-            Ok(done) => {
-                store.end_savepoint(true)?;
-                Ok(Ok(done))
-            }
+        let before = self.begin_attempt()?;
+        let result = work(self);
+        self.end_attempt(before, path, result)
+    }
+
+    /// Begins what [`Self::attempt`] does. Returns the number of earlier steps.
+    pub fn begin_attempt(&self) -> Result<usize, CatalogError> {
+        self.store.begin_savepoint()?;
+        Ok(self.done.len())
+    }
+
+    /// Ends what [`Self::begin_attempt`] has begun.
+    pub fn end_attempt<T>(
+        &mut self,
+        before: usize,
+        path: &TreePath,
+        result: Result<T, ApplyError>,
+    ) -> Result<Result<T, String>, ApplyError> {
+        let result = match result {
             Err(e) if e.is_path_specific() => {
                 self.roll_back_to(before);
-                store.end_savepoint(false)?;
-                Ok(Err(e.reason(path)))
+                Err(e.reason(path))
             }
-            Err(e) => Err(e),
-        }
-    }
-}
-
-impl ReplicaDriver {
-    /// Returns the staged file with exactly this content.
-    pub(super) fn staged_for(
-        &self,
-        id: relais_proto::ChangeId,
-        content: &FileContent,
-    ) -> Option<StagedName> {
-        let name = self.staged.get(&id)?;
-        if let Some(digest) = self.checked.get(&id) {
-            return (*digest == content.digest).then(|| name.clone());
-        }
-        // The file was staged before this process started.
-        let open = || -> Result<bool, TreeError> {
-            let file = self.staging.staged.open_read(name.as_str())?;
-            if (file.meta.size, file.meta.mtime) != (content.size, content.mtime) {
-                return Ok(false);
-            }
-            let hashed =
-                hash_file(&file.file, file.meta.size, &mut |_| std::ops::ControlFlow::Continue(()));
-            let (digest, _) = hashed.map_err(|e| TreeError::Io("read the file", e))?;
-            file.file.sync_all().map_err(|e| TreeError::Io("sync the file", e))?;
-            Ok(digest == content.digest)
+            result => Ok(result?),
         };
-        match open() {
-            Ok(fits) => fits.then(|| name.clone()),
-            Err(e) => {
-                error!("cannot read a staged file: {e}");
-                None
-            }
-        }
+        self.store.end_savepoint(result.is_ok())?;
+        Ok(result)
     }
 }
 
@@ -483,7 +589,7 @@ fn may_have(there: &Meta, content: &FileContent) -> bool {
 }
 
 /// Returns whether a file has this content. Computes the digest if it is not known.
-fn has_content(
+pub(super) fn has_content(
     file: &OpenFile,
     content: &FileContent,
     known: Option<Digest>,
@@ -499,9 +605,7 @@ fn has_content(
 
 /// Returns the digest of a file; `None` if the file changes meanwhile.
 fn digest_of(file: &OpenFile) -> Result<Option<Digest>, TreeError> {
-    let hashed =
-        hash_file(&file.file, file.meta.size, &mut |_| std::ops::ControlFlow::Continue(()));
-    match hashed {
+    match hash_file(&file.file, file.meta.size, &mut |_| ControlFlow::Continue(())) {
         Ok((digest, _)) => Ok(file.is_unchanged()?.then_some(digest)),
         Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
         Err(e) => Err(TreeError::Io("read the file", e)),
@@ -510,18 +614,18 @@ fn digest_of(file: &OpenFile) -> Result<Option<Digest>, TreeError> {
 
 /// Returns whether a file or folder is the one that the catalogue knows, or its retained content.
 /// If only the ctime differs the content is read.
-fn is_known(
+fn has_known_content(
     meta: &Meta,
-    row: Option<&CatalogRow>,
-    retained: Option<&RetainedContent>,
+    known: &KnownEntry,
     open: impl FnOnce() -> Result<OpenFile, TreeError>,
 ) -> Result<bool, TreeError> {
-    if !DiskTransaction::is_same_file(meta, row, retained) {
+    if !known.is_same_file(meta) {
         return Ok(false);
     }
     // An entry without an LSN belongs to a user.
+    let row = known.row.as_ref();
     let row = row.filter(|row| row.entry.version.is_some() && row.matches_except_ctime(meta));
-    let retained = retained.filter(|retained| retained.matches_except_ctime(meta));
+    let retained = known.retained.filter(|retained| retained.matches_except_ctime(meta));
     if meta.kind == MetaKind::Folder
         || row.is_some_and(|row| row.matches(meta))
         || retained.is_some_and(|retained| retained.matches(meta))
@@ -540,32 +644,23 @@ fn is_known(
 
 /// Returns whether a displaced file is part of the tree at its path.
 fn belongs(store: &CatalogStore, displaced: &Displaced<'_>) -> Result<bool, ApplyError> {
-    let (row, retained) = (store.row(displaced.path)?, store.retained(displaced.path)?);
+    let known = KnownEntry::load(store, displaced.path)?;
     // The file was checked, with its ctime, right before the rename.
-    if displaced.renamed
-        && DiskTransaction::is_same_file(displaced.meta, row.as_ref(), retained.as_ref())
-    {
+    if displaced.renamed && known.is_same_file(displaced.meta) {
         return Ok(true);
     }
     let open = || match std::str::from_utf8(displaced.name) {
         Ok(name) => displaced.folder.open_read(name),
         Err(_) => Err(TreeError::NotFound),
     };
-    if is_known(displaced.meta, row.as_ref(), retained.as_ref(), open)
-        .map_err(ApplyError::at(displaced.path))?
-    {
-        return Ok(true);
-    }
     // The file may have got its name right before a crash.
-    let content = row
-        .filter(|row| !row.here)
-        .and_then(|row| row.tree_entry())
-        .and_then(|entry| entry.content);
-    match content {
-        Some(content) if may_have(displaced.meta, &content) => {
-            let file = open().map_err(ApplyError::at(displaced.path))?;
-            has_content(&file, &content, None).map_err(ApplyError::at(displaced.path))
+    let has_missing = || match known.missing() {
+        Some((_, content)) if may_have(displaced.meta, &content) => {
+            has_content(&open()?, &content, None)
         }
         _ => Ok(false),
-    }
+    };
+    has_known_content(displaced.meta, &known, open)
+        .and_then(|is_known| if is_known { Ok(true) } else { has_missing() })
+        .map_err(ApplyError::at(displaced.path))
 }

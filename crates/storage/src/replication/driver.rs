@@ -12,23 +12,23 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 use relais_cluster::MessageBudget;
 use relais_cluster::record::ReplicaRecorder;
-use relais_cluster::replica::{self, Action, Event, Replica, in_service};
+use relais_cluster::replica::{self, Action, Event, Replica, SessionId, in_service};
 use relais_journal::Recording;
 use relais_proto::{
-    ChangeId, ClusterId, ErrorCode, FolderId, LinkMessage, Lsn, Refusal, SlaveId, ToSlave,
+    ChangeId, ClusterId, Digest, ErrorCode, FolderId, LinkMessage, Lsn, Refusal, SlaveId, ToSlave,
     TreePage, metric,
 };
 use relais_tree::{Folder, TreeError};
 
+use super::disk_transaction::ReplicaDisk;
 use super::local_changes::LocalChanges;
 use super::messages::{FetchResult, LinkEvent, Output, SessionRequests};
 use super::pending_answers::PendingAnswers;
 use super::scrub::Scrubber;
-pub use super::state::ReplicaDriver;
 use crate::catalogue::store::CatalogStore;
 use crate::error::CatalogError;
 use crate::progress::ReplicaProgress;
-use crate::proposal::{Commit, CommitReceipt, ProposalResult};
+use crate::proposal::{Commit, CommitReceipt, Proposal, ProposalResult};
 use crate::quarantine::Quarantine;
 use crate::scan::scanner::Scanner;
 use crate::scan::watcher::WatchMode;
@@ -41,10 +41,9 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 /// What a driver needs.
 #[allow(missing_docs, reason = "the fields' names and types say everything")]
 pub struct ReplicaDriverConfig {
-    /// The served folder.
-    pub root: Folder,
     pub slave: SlaveId,
     pub folder: FolderId,
+    /// How far the replica is, for readers in other processes.
     pub progress: Arc<ReplicaProgress>,
     pub uploads: Arc<UploadTable>,
     /// Whether no other folder has the contents, as in a standalone slave. What users do in the
@@ -56,22 +55,72 @@ pub struct ReplicaDriverConfig {
     pub writer_token: String,
 }
 
+/// A proposal that waits for a local change at its path.
+pub(super) struct HeldProposal {
+    pub channel: u64,
+    pub session: SessionId,
+    pub proposal: Proposal,
+    /// The refusal if its content could not be synced.
+    pub unsynced: Option<Refusal>,
+    pub since: Instant,
+}
+
+/// Runs the replica of a folder: the state machine [`Replica`] decides, the driver carries out.
+pub struct ReplicaDriver {
+    pub(super) config: ReplicaDriverConfig,
+    pub(super) disk: ReplicaDisk,
+    pub(super) pending_answers: PendingAnswers,
+    pub(super) replica: Replica,
+    /// Recording of all events and actions, if it is enabled.
+    pub(super) recording: Recording<ReplicaRecorder>,
+    /// What the caller has to send.
+    pub(super) outputs: Vec<Output>,
+    pub(super) started: Instant,
+    pub(super) last_tick: Instant,
+    /// Time of the next look for unapplied changes that are due.
+    pub(super) next_retry: Instant,
+    /// Number of the present link.
+    pub(super) link: Option<u64>,
+    /// The cluster of the last link.
+    pub(super) cluster: Option<ClusterId>,
+    /// Whether the replica knows about the link.
+    pub(super) link_announced: bool,
+    /// Why the master is not followed. The link stays: files can be read, and an operator can
+    /// recover the cluster.
+    pub(super) master_refusal: Option<Refusal>,
+    /// Staged content of sessions' changes, with the digest if this process has verified it.
+    pub(super) staged: HashMap<ChangeId, (StagedName, Option<Digest>)>,
+    /// Puts that were committed before a session proposed them on this link.
+    pub(super) known: HashSet<ChangeId>,
+    pub(super) local_changes: LocalChanges,
+    /// Proposals that wait for local changes, in the order of each session.
+    pub(super) held: Vec<HeldProposal>,
+    /// Channels that ask for the holders of a content.
+    pub(super) holder_queries: HashMap<Lsn, Vec<u64>>,
+    /// Events that the replica gets next.
+    pub(super) events: VecDeque<Event>,
+    pub(super) scrubber: Scrubber,
+    /// Complete contents whose path refused them. They wait in staging and are not fetched again.
+    pub(super) parked: HashMap<Lsn, StagedName>,
+    /// Whether fetched content could not be stored, and none was stored since.
+    pub(super) cannot_store: bool,
+    pub(super) in_service: bool,
+    /// Whether the folder of removed files needs sweeping.
+    pub(super) litter: bool,
+    /// Last warning, to avoid repeating it.
+    pub(super) last_warning: String,
+}
+
 impl ReplicaDriver {
     /// Creates a driver that continues at the position in the catalogue.
     ///
     /// # Errors
     /// Returns the errors of the folder and of the catalogue.
-    pub fn new(config: ReplicaDriverConfig, store: &CatalogStore) -> Result<Self, CatalogError> {
-        let ReplicaDriverConfig {
-            root,
-            slave,
-            folder,
-            progress,
-            uploads,
-            is_sole,
-            watch,
-            writer_token,
-        } = config;
+    pub fn new(
+        root: Folder,
+        config: ReplicaDriverConfig,
+        store: &CatalogStore,
+    ) -> Result<Self, CatalogError> {
         let staging = Staging::open(&root)?;
         let mut quarantine = Quarantine::open(&root)?;
         let mut staged = HashMap::new();
@@ -83,20 +132,21 @@ impl ReplicaDriver {
             // Content from other slaves is fetched again. An upload of a session may be resumed.
             if name.is_fetched() {
                 restore_held(&root, &staging, &mut quarantine, store, &name)?;
-            } else if name.is_sealed() && is_sole && store.commit_of(name.id())?.is_some() {
+            } else if name.is_sealed() && config.is_sole && store.commit_of(name.id())?.is_some() {
                 // The former process has ended between the commit and the removal.
                 staging.discard(&name);
             } else if name.is_sealed() {
-                staged.insert(name.id(), name);
+                staged.insert(name.id(), (name, None));
             }
         }
         let position = store.position()?;
-        progress.set(position.applied);
+        config.progress.set(position.applied);
         // In a standalone slave sessions may have proposals for these uploads already, so they are
         // left to the sweeper.
-        let ids = if is_sole { BTreeSet::new() } else { staged.keys().copied().collect() };
+        let ids = if config.is_sole { BTreeSet::new() } else { staged.keys().copied().collect() };
         let lacks = store.missing_content()?;
-        let tape = Recording::start(&format!("slave-{slave}"), |to| {
+        let (slave, folder) = (config.slave, config.folder);
+        let recording = Recording::start(&format!("slave-{slave}"), |to| {
             ReplicaRecorder::begin(slave, folder, &position, &lacks, &ids, to)
         });
         let replica = Replica::new(slave, folder, position, lacks, ids);
@@ -104,16 +154,12 @@ impl ReplicaDriver {
         store.retry_all_unapplied()?;
         let first = Self::refusals_at_start(store)?;
         Ok(Self {
-            quarantine,
-            root,
-            staging,
-            progress,
-            uploads,
+            disk: ReplicaDisk { root, staging, quarantine },
+            config,
             pending_answers: PendingAnswers::default(),
             replica,
-            recording: tape,
+            recording,
             outputs: Vec::new(),
-            is_sole,
             started: Instant::now(),
             last_tick: Instant::now(),
             next_retry: Instant::now(),
@@ -122,19 +168,14 @@ impl ReplicaDriver {
             link_announced: false,
             master_refusal: None,
             staged,
-            checked: HashMap::new(),
             known: HashSet::new(),
             local_changes: LocalChanges::default(),
             held: Vec::new(),
             holder_queries: HashMap::new(),
-            deferred: VecDeque::new(),
-            initial_events: first,
+            events: first.into(),
             scrubber: Scrubber::default(),
             parked: HashMap::new(),
             cannot_store: false,
-            folder,
-            watch,
-            writer_token,
             in_service: false,
             litter: true,
             last_warning: String::new(),
@@ -160,6 +201,7 @@ impl ReplicaDriver {
 
     /// Returns what has to be sent since the last call, in this order.
     pub fn take_outputs(&mut self) -> Vec<Output> {
+        self.recording.flush();
         std::mem::take(&mut self.outputs)
     }
 
@@ -175,11 +217,8 @@ impl ReplicaDriver {
         link_events: Vec<LinkEvent>,
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
-        let mut events = VecDeque::from(std::mem::take(&mut self.initial_events));
-        self.take_link_events(link_events, store, &mut events)?;
-        let run = self.run(events, store);
-        self.recording.flush();
-        run
+        self.take_link_events(link_events, store)?;
+        self.run(store)
     }
 
     /// Handles requests, fetched contents, what the scanner has found, and retries.
@@ -193,19 +232,16 @@ impl ReplicaDriver {
         fetched: Vec<FetchResult>,
         scanner: &mut Scanner,
     ) -> Result<(), CatalogError> {
-        let mut events = VecDeque::new();
-        self.take_requests(requests, &scanner.store, &mut events)?;
-        self.take_fetched(fetched, &scanner.store, &mut events)?;
-        self.take_detected(scanner, &mut events)?;
-        self.retry_unapplied(scanner, &mut events)?;
-        if self.last_tick.elapsed() >= TICK || !events.is_empty() {
+        self.take_requests(requests, &scanner.store)?;
+        self.take_fetched(fetched, &scanner.store)?;
+        self.take_detected(scanner)?;
+        self.retry_unapplied(scanner)?;
+        if self.last_tick.elapsed() >= TICK || !self.events.is_empty() {
             self.last_tick = Instant::now();
-            events.push_back(Event::Tick);
+            self.events.push_back(Event::Tick);
         }
-        let run = self.run(events, &scanner.store);
-        self.recording.flush();
-        run?;
-        let quarantined = self.quarantine.take_count();
+        self.run(&scanner.store)?;
+        let quarantined = self.disk.quarantine.take_count();
         if quarantined > 0 {
             scanner.store.add_to_total(metric::SET_ASIDE, quarantined)?;
         }
@@ -213,15 +249,36 @@ impl ReplicaDriver {
         self.update_fitness(&scanner.store)
     }
 
+    /// Sends a message on the present link, if there is one.
+    pub(super) fn send(&mut self, message: LinkMessage) {
+        self.outputs.extend(self.link.map(|link| Output::Send(link, message)));
+    }
+
+    /// Sends the result of a session's proposal, after those of its earlier proposals.
+    pub(super) fn answer(&mut self, session: SessionId, answer: ProposalResult) {
+        self.outputs.extend(self.pending_answers.answer(session, answer));
+    }
+
+    /// Logs a warning, unless it was the last one.
+    pub(super) fn warn_once(&mut self, what: String) {
+        if self.last_warning != what {
+            warn!("{what}");
+            self.last_warning = what;
+        }
+    }
+
+    /// Discards a staged upload and its row in the table. An earlier session may have left the row
+    /// because the file was still there.
+    pub(super) fn discard_upload(&self, staged: &StagedName) {
+        self.disk.staging.discard(staged);
+        self.config.uploads.release(staged, &self.disk.staging);
+    }
+
     /// Passes events to the replica and executes its actions, until there are none left.
-    fn run(
-        &mut self,
-        mut events: VecDeque<Event>,
-        store: &CatalogStore,
-    ) -> Result<(), CatalogError> {
+    fn run(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
         let mut actions = VecDeque::new();
         loop {
-            while let Some(event) = events.pop_front() {
+            while let Some(event) = self.events.pop_front() {
                 let now = self.started.elapsed();
                 self.recording.note(|tape, to| tape.event(&event, now, to));
                 let what = self.replica.on(event, now);
@@ -229,7 +286,7 @@ impl ReplicaDriver {
                 actions.extend(what);
             }
             let Some(action) = actions.pop_front() else { return Ok(()) };
-            self.execute(action, &mut actions, &mut events, store)?;
+            self.execute(action, &mut actions, store)?;
         }
     }
 
@@ -237,7 +294,6 @@ impl ReplicaDriver {
         &mut self,
         action: Action,
         next: &mut VecDeque<Action>,
-        events: &mut VecDeque<Event>,
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
         match action {
@@ -260,12 +316,8 @@ impl ReplicaDriver {
                 store.set_timelines(&timelines)?;
                 self.note_history(store)?;
             }
-            Action::Apply { changes, position } => {
-                self.apply_batch(&changes, &position, store, events)?
-            }
-            Action::Adopt { listing, position } => {
-                self.resync(&listing, &position, store, events)?
-            }
+            Action::Apply { changes, position } => self.apply_batch(&changes, &position, store)?,
+            Action::Adopt { listing, position } => self.resync(&listing, &position, store)?,
             Action::Fetch { put, lack: missing, from } => {
                 self.outputs.push(Output::Fetch { put, missing, from });
             }
@@ -276,11 +328,11 @@ impl ReplicaDriver {
                     all.push((*id, *put));
                     next.pop_front();
                 }
-                self.publish_staged(&all, store, events)?;
+                self.publish_staged(&all, store)?;
             }
-            Action::Discard(id) => self.discard_staged(id, store, events)?,
+            Action::Discard(id) => self.discard_staged(id, store)?,
             Action::Quarantine { id, why } => {
-                self.quarantine_change(id, &why.to_string(), store, events)?
+                self.quarantine_change(id, &why.to_string(), store)?
             }
             Action::Reply { session, id, answer } => {
                 let mut all = vec![(session, id, answer)];
@@ -348,7 +400,6 @@ impl ReplicaDriver {
         &mut self,
         link_events: Vec<LinkEvent>,
         store: &CatalogStore,
-        events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
         for event in link_events {
             match event {
@@ -365,7 +416,7 @@ impl ReplicaDriver {
                     self.holder_queries.clear();
                     self.local_changes.drop_removals();
                     if std::mem::take(&mut self.link_announced) {
-                        events.push_back(Event::Unlinked);
+                        self.events.push_back(Event::Unlinked);
                     }
                 }
                 LinkEvent::Message(message) if self.link_announced => {
@@ -381,11 +432,11 @@ impl ReplicaDriver {
                     {
                         self.known.insert(*id);
                     }
-                    events.push_back(Event::Received(message));
+                    self.events.push_back(Event::Received(message));
                 }
                 // The message came over a link that this slave has closed.
                 LinkEvent::Message(_) => {}
-                LinkEvent::MasterLsn(lsn) => events.push_back(Event::MasterLsn(lsn)),
+                LinkEvent::MasterLsn(lsn) => self.events.push_back(Event::MasterLsn(lsn)),
                 LinkEvent::Peers(peers) => {
                     store.set_peers(&peers)?;
                     self.outputs.push(Output::Peers(peers));
@@ -394,7 +445,7 @@ impl ReplicaDriver {
                 LinkEvent::Recovering(epoch) => {
                     self.master_refusal =
                         Some(Refusal::new(ErrorCode::Conflict, "the cluster is being recovered"));
-                    events.push_back(Event::Recovering(epoch));
+                    self.events.push_back(Event::Recovering(epoch));
                 }
                 LinkEvent::Scrub(order) => self.scrubber.begin(order, store)?,
                 LinkEvent::PathQuery { query, list } => {
@@ -408,8 +459,8 @@ impl ReplicaDriver {
         if self.link.is_some() && !self.link_announced {
             self.link_announced = true;
             // Messages that the link's thread queued before this event belong to an earlier link.
-            events.push_back(Event::Linked);
-            events.extend(self.local_changes.repropose_all());
+            self.events.push_back(Event::Linked);
+            self.events.extend(self.local_changes.repropose(Duration::ZERO));
         }
         Ok(())
     }
@@ -425,15 +476,10 @@ impl ReplicaDriver {
             return Ok(());
         }
         let (position, timelines) = (self.replica.position(), store.timelines()?);
-        let first = TreePage {
-            query,
-            entries: Vec::new(),
-            ids: Vec::new(),
-            position,
-            timelines,
-            last: false,
+        let page = |entries, ids, timelines, last| {
+            LinkMessage::TreePage(TreePage { query, entries, ids, position, timelines, last })
         };
-        self.send(LinkMessage::TreePage(first));
+        self.send(page(Vec::new(), Vec::new(), timelines, false));
         let rows = store.committed_entries()?;
         let mut entries = rows
             .into_iter()
@@ -447,14 +493,7 @@ impl ReplicaDriver {
             }
             let some = ids.split_off(ids.len().saturating_sub(relais_cluster::PAGE));
             let last = entries.peek().is_none() && ids.is_empty();
-            self.send(LinkMessage::TreePage(TreePage {
-                query,
-                entries: part,
-                ids: some,
-                position,
-                timelines: Vec::new(),
-                last,
-            }));
+            self.send(page(part, some, Vec::new(), last));
             if last {
                 return Ok(());
             }
@@ -469,18 +508,11 @@ impl ReplicaDriver {
         }
         let fit = in_service(&readiness);
         if fit != self.in_service {
-            info!(
-                "{}",
-                if fit {
-                    "this slave is ready for sessions"
-                } else {
-                    "this slave is not ready for sessions"
-                }
-            );
+            info!("this slave is {}ready for sessions", if fit { "" } else { "not " });
             // A slave of a cluster that waits for this folder must not serve the tree of a
             // standalone one.
-            let is_served = fit && !self.is_sole;
-            store.set_fit(if is_served { self.writer_token.as_str() } else { "" })?;
+            let is_served = fit && !self.config.is_sole;
+            store.set_fit(if is_served { self.config.writer_token.as_str() } else { "" })?;
             self.in_service = fit;
         }
         Ok(())
@@ -500,20 +532,11 @@ impl ReplicaDriver {
 
     /// Discards the staged content of a change. Files that users put into the folder are never
     /// deleted.
-    fn discard_staged(
-        &mut self,
-        id: ChangeId,
-        store: &CatalogStore,
-        events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogError> {
-        self.checked.remove(&id);
-        if let Some(name) = self.staged.remove(&id) {
+    fn discard_staged(&mut self, id: ChangeId, store: &CatalogStore) -> Result<(), CatalogError> {
+        if let Some((name, _)) = self.staged.remove(&id) {
             self.discard_upload(&name);
         }
-        if self.local_changes.has(id) {
-            self.forget_local_change(id, store, events)?;
-        }
-        Ok(())
+        self.forget_local_change(id, store)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use log::error;
 use relais_cluster::ChangeRequest;
 use relais_cluster::replica::Event;
-use relais_proto::{Attributes, Change, ChangeId, Digest, Expect, FileTime, Lsn, Mode, TreePath};
+use relais_proto::{Change, ChangeId, Expect, Lsn, Mode, TreePath};
 use relais_tree::Meta;
 
 use crate::catalogue::row::{CatalogRow, FileIdentity};
@@ -25,145 +25,103 @@ pub(super) struct DivergentOffer {
     pub details: String,
 }
 
-/// Kind of a local change.
-#[derive(Debug, Clone)]
-pub(super) enum LocalChangeKind {
-    File {
-        meta: FileIdentity,
-        mtime: FileTime,
-        digest: Digest,
-        mode: Mode,
-        expect: Expect,
-    },
-    Folder {
-        mode: Mode,
-    },
-    /// Only the mode differs.
-    Mode {
-        mode: Mode,
-        base: Lsn,
-    },
-    Removal {
-        base: Lsn,
-        recursive: bool,
-    },
-}
-
+/// A local change as it is proposed.
 #[derive(Debug, Clone)]
 pub(super) struct LocalChange {
-    pub(super) path: TreePath,
-    pub(super) kind: LocalChangeKind,
-    pub(super) proposed: Instant,
+    pub path: TreePath,
+    pub request: ChangeRequest,
+    /// The file whose content is put.
+    pub file: Option<FileIdentity>,
+    pub proposed: Instant,
 }
 
 impl LocalChange {
-    pub(super) fn to_request(&self, id: ChangeId) -> ChangeRequest {
-        let path = self.path.clone();
-        let (change, expect) = match &self.kind {
-            LocalChangeKind::File { meta, mtime, digest, mode, expect } => {
-                let change = Change::Put {
-                    path,
-                    size: meta.size,
-                    digest: *digest,
-                    mtime: *mtime,
-                    mode: *mode,
-                };
-                (change, *expect)
-            }
-            LocalChangeKind::Folder { mode } => {
-                (Change::MakeFolder { path, mode: *mode }, Expect::Any)
-            }
-            LocalChangeKind::Mode { mode, base } => {
-                let attributes = Attributes::mode(*mode);
-                (Change::SetAttributes { path, attributes }, Expect::Lsn(*base))
-            }
-            LocalChangeKind::Removal { base, recursive } => {
-                (Change::Remove { path, recursive: *recursive }, Expect::Lsn(*base))
-            }
-        };
-        ChangeRequest { id, change, expect, keep_mode: false }
+    fn proposal(&self) -> Event {
+        Event::Proposed { session: None, request: self.request.clone(), copies: 0 }
+    }
+
+    fn is_removal(&self) -> bool {
+        matches!(self.request.change, Change::Remove { .. })
     }
 }
 
 /// An edited file of the tree that needs a digest.
 #[derive(Debug, Clone)]
 pub(super) struct PendingEdit {
-    pub(super) meta: FileIdentity,
+    pub meta: FileIdentity,
     /// Mode on the disk.
-    pub(super) mode: Mode,
+    pub mode: Mode,
     /// LSN of the path when the edit was detected.
-    pub(super) base: Lsn,
-    pub(super) ordered: bool,
+    pub base: Lsn,
+    pub ordered: bool,
 }
 
 /// Local changes that are not decided.
 #[derive(Debug, Default)]
 pub(super) struct LocalChanges {
-    pub(super) by_id: HashMap<ChangeId, LocalChange>,
-    pub(super) by_path: HashMap<TreePath, ChangeId>,
-    /// Files of a branch that wait for their proposal. Each has replaced a file of the tree.
-    pub(super) waiting: BTreeMap<TreePath, LocalChangeKind>,
+    pub by_id: HashMap<ChangeId, LocalChange>,
+    pub by_path: HashMap<TreePath, ChangeId>,
+    /// Files of a branch that wait for their proposal, each with its row and the LSN of the file of
+    /// the tree that it has replaced.
+    pub waiting: BTreeMap<TreePath, (CatalogRow, Lsn)>,
     /// Details for the quarantine note if a file of a branch is refused.
-    pub(super) branch: HashMap<TreePath, String>,
+    pub branch: HashMap<TreePath, String>,
     /// Entries that the scanner reported as gone, and whether an event reported it. `edited` has
     /// those that differ.
-    pub(super) vanished: BTreeMap<TreePath, bool>,
-    pub(super) edited: BTreeMap<TreePath, Meta>,
-    pub(super) edits: BTreeMap<TreePath, PendingEdit>,
-    /// Paths of dropped edits, to be scanned again.
-    pub(super) superseded: Vec<TreePath>,
-    pub(super) refused: HashMap<TreePath, Instant>,
+    pub vanished: BTreeMap<TreePath, bool>,
+    pub edited: BTreeMap<TreePath, Meta>,
+    pub edits: BTreeMap<TreePath, PendingEdit>,
+    /// Paths to be scanned again, as those of dropped edits.
+    pub superseded: Vec<TreePath>,
+    pub refused: HashMap<TreePath, Instant>,
     /// Refused changes with the time and reason of the refusal.
-    pub(super) rejected: Vec<(Instant, LocalChange, String)>,
-    pub(super) looked: Option<Instant>,
+    pub rejected: Vec<(Instant, LocalChange, String)>,
+    pub looked: Option<Instant>,
     /// Whether the last look proposed as many changes as it may.
-    pub(super) is_busy: bool,
+    pub is_busy: bool,
     /// Start of the removal window, and number of removals in it.
-    pub(super) removals: Option<(Instant, u64)>,
+    removals: Option<(Instant, u64)>,
 }
 
 impl LocalChanges {
-    pub fn has(&self, id: ChangeId) -> bool {
-        self.by_id.contains_key(&id)
-    }
-
-    pub(super) fn add(&mut self, path: TreePath, kind: LocalChangeKind) -> Option<Event> {
+    /// Adds a change, and returns its proposal. `file` is the file whose content is put.
+    pub fn add(
+        &mut self,
+        change: Change,
+        expect: Expect,
+        file: Option<FileIdentity>,
+    ) -> Option<Event> {
         let mut id: [u8; 16] = relais_os::random()
             .map_err(|e| error!("cannot get random numbers from the system: {e}"))
             .ok()?;
         // Account 0 marks a change of no account.
         id[..4].copy_from_slice(&[0; 4]);
         let id = ChangeId(id);
-        let change = LocalChange { path: path.clone(), kind, proposed: Instant::now() };
-        let asked = change.to_request(id);
-        self.by_id.insert(id, change);
-        self.by_path.insert(path, id);
-        Some(Event::Proposed { session: None, request: asked, copies: 0 })
+        let path = change.paths().next()?.clone();
+        self.by_path.insert(path.clone(), id);
+        let request = ChangeRequest { id, change, expect, keep_mode: false };
+        let added = LocalChange { path, request, file, proposed: Instant::now() };
+        let proposal = added.proposal();
+        self.by_id.insert(id, added);
+        Some(proposal)
     }
 
-    /// Proposes a folder, unless that is done already.
-    pub fn add_folder(&mut self, path: TreePath, mode: Mode) -> Option<Event> {
-        if self.by_path.contains_key(&path) {
-            return None;
-        }
-        self.add(path, LocalChangeKind::Folder { mode })
+    /// Adds the put of a file as its row describes it, unless its digest is missing.
+    pub fn add_file(&mut self, path: TreePath, row: &CatalogRow, expect: Expect) -> Option<Event> {
+        let change = Change::Put {
+            path,
+            size: row.entry.size,
+            digest: row.digest?,
+            mtime: row.entry.mtime,
+            mode: row.entry.mode,
+        };
+        self.add(change, expect, Some(row.identity()))
     }
 
     /// Schedules proposals for the files of a branch.
     pub fn add_branch(&mut self, offered: Vec<DivergentOffer>) {
         for DivergentOffer { path, edit, details } in offered {
-            if let Some((row, base)) = edit
-                && let Some(digest) = row.digest
-            {
-                let kind = LocalChangeKind::File {
-                    meta: row.identity(),
-                    mtime: row.entry.mtime,
-                    digest,
-                    mode: row.entry.mode,
-                    expect: Expect::Lsn(base),
-                };
-                self.waiting.insert(path.clone(), kind);
-            }
+            self.waiting.extend(edit.map(|edit| (path.clone(), edit)));
             self.branch.insert(path, details);
         }
     }
@@ -173,107 +131,75 @@ impl LocalChanges {
         self.by_path.contains_key(path) || self.waiting.contains_key(path)
     }
 
-    pub(super) fn remove(&mut self, id: ChangeId) -> Option<LocalChange> {
+    pub fn remove(&mut self, id: ChangeId) -> Option<LocalChange> {
         let change = self.by_id.remove(&id)?;
         self.by_path.remove(&change.path);
         self.branch.remove(&change.path);
         Some(change)
     }
 
-    /// Drops edits that were based on the state before a committed change.
+    /// Drops edits that were based on the state before a committed change. A withdrawal drops none,
+    /// because each check of an edit compares the LSN of its row.
     ///
     /// Their paths are scanned again, because a file may still differ from the tree.
     pub fn drop_superseded_edits(&mut self, change: &Change) {
-        let superseded = &mut self.superseded;
-        let mut drop = |path: &TreePath, with_below: bool| {
+        let with_below = matches!(change, Change::Remove { .. } | Change::Move { .. });
+        for path in change.paths() {
             let dropped = self
                 .edits
                 .extract_if(.., |edited, _| edited == path || with_below && edited.is_below(path));
-            superseded.extend(dropped.map(|(path, _)| path));
-        };
-        match change {
-            Change::Put { path, .. }
-            | Change::MakeFolder { path, .. }
-            | Change::SetAttributes { path, .. } => drop(path, false),
-            Change::Remove { path, .. } => drop(path, true),
-            Change::Move { from, to } => {
-                drop(from, true);
-                drop(to, true);
-            }
-            // Each check of an edit compares the LSN of its row.
-            Change::Withdraw { .. } => {}
+            self.superseded.extend(dropped.map(|(path, _)| path));
         }
     }
 
-    /// Schedules a check of entries that differed while a change was applied.
-    pub fn add_edited(&mut self, edited: Vec<(TreePath, Meta)>) {
-        self.edited.extend(edited);
-    }
-
-    /// Schedules a scan of paths.
-    pub fn rescan(&mut self, paths: Vec<TreePath>) {
-        self.superseded.extend(paths);
-    }
-
     /// Returns whether the removal of a folder above the path is proposed.
-    pub(super) fn is_removed_with_folder(&self, path: &TreePath) -> bool {
+    pub fn is_removed_with_folder(&self, path: &TreePath) -> bool {
         let parent = |path: &TreePath| path.split_last().map(|(folder, _)| folder);
         std::iter::successors(parent(path), parent).any(|folder| {
             let change = self.by_path.get(&folder).and_then(|id| self.by_id.get(id));
-            change.is_some_and(|change| matches!(change.kind, LocalChangeKind::Removal { .. }))
+            change.is_some_and(LocalChange::is_removal)
         })
     }
 
-    /// Proposes all changes again on a new link.
-    pub fn repropose_all(&mut self) -> Vec<Event> {
-        self.repropose(Duration::ZERO)
-    }
-
-    pub(super) fn repropose(&mut self, after: Duration) -> Vec<Event> {
-        let due = self.by_id.iter_mut().filter(|(_, change)| change.proposed.elapsed() >= after);
-        let again = due.map(|(id, change)| {
+    /// Proposes the changes again that were last proposed at least this long ago.
+    pub fn repropose(&mut self, after: Duration) -> Vec<Event> {
+        let due = self.by_id.values_mut().filter(|change| change.proposed.elapsed() >= after);
+        let again = due.map(|change| {
             change.proposed = Instant::now();
-            Event::Proposed { session: None, request: change.to_request(*id), copies: 0 }
+            change.proposal()
         });
         again.collect()
     }
 
-    /// Returns whether `count` more local removals may become changes now.
-    pub(super) fn can_remove(&self, count: u64, files: u64) -> bool {
-        let done = self
-            .removals
-            .filter(|(since, _)| since.elapsed() < REMOVAL_WINDOW)
-            .map_or(0, |(_, done)| done);
-        done + count <= MOST_REMOVALS.min((files / 100).max(1))
-    }
-
-    pub(super) fn count_removals(&mut self, count: u64) {
+    /// Counts local removals, if so many may become changes now. `files` is the number of files in
+    /// the tree.
+    pub fn count_removals(&mut self, count: u64, files: u64) -> bool {
         let (since, done) = self
             .removals
             .filter(|(since, _)| since.elapsed() < REMOVAL_WINDOW)
             .unwrap_or((Instant::now(), 0));
-        self.removals = Some((since, done + count));
+        let is_allowed = done + count <= MOST_REMOVALS.min((files / 100).max(1));
+        if is_allowed {
+            self.removals = Some((since, done + count));
+        }
+        is_allowed
     }
 
     /// Drops proposed removals when the link closes. The paths are checked again, because they may
     /// have changed before the next link.
     pub fn drop_removals(&mut self) {
-        let removals: Vec<ChangeId> = self
-            .by_id
-            .iter()
-            .filter(|(_, change)| matches!(change.kind, LocalChangeKind::Removal { .. }))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in removals {
-            if let Some(change) = self.remove(id) {
-                self.vanished.insert(change.path, false);
-            }
+        for (_, removal) in self.by_id.extract_if(|_, change| change.is_removal()) {
+            self.by_path.remove(&removal.path);
+            self.branch.remove(&removal.path);
+            self.vanished.insert(removal.path, false);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use relais_proto::{Attributes, FileTime};
+
     use super::*;
 
     #[test]

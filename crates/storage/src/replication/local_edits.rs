@@ -7,18 +7,21 @@
 //! In a standalone slave no other replica could restore a file. There all that users do is
 //! proposed, and a refused local change is looked at again.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
+use relais_cluster::Entry;
 use relais_cluster::replica::{Event, lack_of_entry};
-use relais_proto::{Attributes, ChangeId, Digest, Expect, Kind, Lsn, Mode, TreePath, metric};
+use relais_proto::{
+    Attributes, Change, ChangeId, Digest, Expect, Kind, Lsn, Mode, TreePath, metric,
+};
 use relais_tree::Meta;
 
 use super::apply_error::ApplyError;
-use super::disk_transaction::DiskTransaction;
-use super::local_changes::{LocalChange, LocalChangeKind, PendingEdit};
-use super::state::ReplicaDriver;
+use super::disk_transaction::is_known;
+use super::driver::ReplicaDriver;
+use super::known_entry::KnownEntry;
+use super::local_changes::{LocalChange, LocalChanges, PendingEdit};
 use super::unapplied::refusal;
 use crate::catalogue::row::{CatalogRow, FileIdentity, RetainedContent, UnhashedFile};
 use crate::catalogue::store::CatalogStore;
@@ -42,11 +45,7 @@ const MOST_PENDING: usize = 16 * MOST_PROPOSED;
 
 impl ReplicaDriver {
     /// Takes the differences that the scanner found, and proposes local changes.
-    pub(super) fn take_detected(
-        &mut self,
-        scanner: &mut Scanner,
-        events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogError> {
+    pub(super) fn take_detected(&mut self, scanner: &mut Scanner) -> Result<(), CatalogError> {
         for path in self.local_changes.superseded.drain(..) {
             scanner.debounce.add(path, Instant::now());
         }
@@ -67,7 +66,7 @@ impl ReplicaDriver {
                 continue;
             }
             store.begin()?;
-            self.handle_vanished(&path, by_event, store, events)?;
+            self.handle_vanished(&path, by_event, store)?;
         }
         for (path, meta) in std::mem::take(&mut self.local_changes.edited) {
             if self.local_changes.is_pending(&path) {
@@ -75,9 +74,8 @@ impl ReplicaDriver {
                 continue;
             }
             store.begin()?;
-            self.handle_edited(path, &meta, store, events)?;
+            self.handle_edited(path, &meta, store)?;
         }
-        events.append(&mut self.deferred);
         let rejected = self
             .local_changes
             .rejected
@@ -86,7 +84,7 @@ impl ReplicaDriver {
         for (_, change, reason) in rejected {
             store.begin()?;
             self.local_changes.by_path.remove(&change.path);
-            self.finish_quarantine(change, &reason, store, events)?;
+            self.finish_quarantine(change, &reason, store)?;
         }
         // After a full set of proposals the next follows as soon as these are committed.
         let is_paced = !(self.local_changes.is_busy && self.local_changes.by_id.is_empty());
@@ -96,50 +94,39 @@ impl ReplicaDriver {
             return Ok(());
         }
         self.local_changes.looked = Some(Instant::now());
-        events.extend(self.local_changes.repropose(PROPOSE_INTERVAL));
-        self.propose_new(scanner, events)
+        self.events.extend(self.local_changes.repropose(PROPOSE_INTERVAL));
+        self.propose_new(scanner)
     }
 
     /// Proposes entries without an LSN.
-    fn propose_new(
-        &mut self,
-        scanner: &Scanner,
-        events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogError> {
-        let room = MOST_PROPOSED.saturating_sub(self.local_changes.by_id.len());
-        for _ in 0..room {
-            let Some((path, kind)) = self.local_changes.waiting.pop_first() else { break };
-            events.extend(self.local_changes.add(path, kind));
+    fn propose_new(&mut self, scanner: &Scanner) -> Result<(), CatalogError> {
+        let has_room = |changes: &LocalChanges| changes.by_id.len() < MOST_PROPOSED;
+        while has_room(&self.local_changes)
+            && let Some((path, (row, base))) = self.local_changes.waiting.pop_first()
+        {
+            self.events.extend(self.local_changes.add_file(path, &row, Expect::Lsn(base)));
         }
-        let room = MOST_PROPOSED.saturating_sub(self.local_changes.by_id.len());
-        if room == 0 {
+        if !has_room(&self.local_changes) {
             return Ok(());
         }
         self.local_changes.refused.retain(|_, at| at.elapsed() < REFUSED_INTERVAL);
         let mut after = TreePath::root();
-        let mut offered = 0;
         self.local_changes.is_busy = false;
-        while offered < room {
+        while has_room(&self.local_changes) {
             let rows = scanner.store.uncommitted(&after, 256)?;
             let Some((last, _)) = rows.last() else { return Ok(()) };
             after = last.clone();
             for (path, row) in rows {
-                if offered == room || !self.can_be_proposed(&path, scanner)? {
-                    continue;
+                if has_room(&self.local_changes) && self.can_be_proposed(&path, scanner)? {
+                    let proposal = match row.entry.kind {
+                        Kind::Folder => {
+                            let change = Change::MakeFolder { path, mode: row.entry.mode };
+                            self.local_changes.add(change, Expect::Any, None)
+                        }
+                        Kind::File => self.local_changes.add_file(path, &row, Expect::Absent),
+                    };
+                    self.events.extend(proposal);
                 }
-                let kind = match (row.entry.kind, row.digest) {
-                    (Kind::Folder, _) => LocalChangeKind::Folder { mode: row.entry.mode },
-                    (Kind::File, Some(digest)) => LocalChangeKind::File {
-                        meta: row.identity(),
-                        mtime: row.entry.mtime,
-                        digest,
-                        mode: row.entry.mode,
-                        expect: Expect::Absent,
-                    },
-                    (Kind::File, None) => continue,
-                };
-                events.extend(self.local_changes.add(path, kind));
-                offered += 1;
             }
         }
         self.local_changes.is_busy = true;
@@ -167,7 +154,6 @@ impl ReplicaDriver {
         path: &TreePath,
         by_event: bool,
         store: &CatalogStore,
-        events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
         let Some(row) = store.row(path)?.filter(|row| row.entry.version.is_some()) else {
             return Ok(());
@@ -176,105 +162,60 @@ impl ReplicaDriver {
             return Ok(());
         }
         // A file under a mount was not removed.
-        let is_reachable = self.is_reachable(path, store);
-        if self.is_sole {
-            if is_reachable
-                && let Some(base) = row.entry.version
-                && !self.local_changes.is_removed_with_folder(path)
-            {
+        let is_reachable = self.disk.stat(path).is_ok();
+        if self.config.is_sole {
+            if is_reachable && !self.local_changes.is_removed_with_folder(path) {
                 info!("{path} was removed locally");
-                let removal = LocalChangeKind::Removal { base, recursive: true };
-                events.extend(self.local_changes.add(path.clone(), removal));
+                self.propose_removal(path.clone(), &row, true);
             }
             return Ok(());
         }
-        let by_event = by_event && is_reachable;
-        if by_event
-            && self.watch == WatchMode::All
-            && self.link_announced
-            && self.replica.is_linked()
-            && row.here
-        {
-            let files = store.file_count()?;
-            let mut gone = if self.local_changes.can_remove(1, files) {
-                store.below(path)?
-            } else {
-                Vec::new()
-            };
+        if by_event && is_reachable && self.config.watch == WatchMode::All && row.here {
+            let mut gone = store.below(path)?;
             gone.push((path.clone(), row.clone()));
-            if self.local_changes.can_remove(gone.len() as u64, files) {
-                self.local_changes.count_removals(gone.len() as u64);
+            if self.local_changes.count_removals(gone.len() as u64, store.file_count()?) {
                 info!("{path} was removed locally; proposing its removal");
                 gone.sort_unstable_by(|a, b| b.0.cmp(&a.0));
                 // Removals are proposed one by one, entries before their folder. So no entry is
                 // removed that was added meanwhile.
                 for (path, row) in gone {
-                    let removal = row
-                        .entry
-                        .version
-                        .map(|base| LocalChangeKind::Removal { base, recursive: false });
-                    events
-                        .extend(removal.and_then(|removal| self.local_changes.add(path, removal)));
+                    self.propose_removal(path, &row, false);
                 }
                 return Ok(());
             }
             warn!("too many local removals at once; {path} is fetched again");
             store.add_to_total(metric::HELD, 1)?;
         }
-        self.refetch(path, &row, store, events)
+        self.refetch(path, &row, store)
     }
 
-    fn disk_transaction<'a>(&'a mut self, store: &'a CatalogStore) -> DiskTransaction<'a> {
-        DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine)
+    /// Proposes the removal of an entry that has an LSN.
+    fn propose_removal(&mut self, path: TreePath, row: &CatalogRow, recursive: bool) {
+        if let Some(base) = row.entry.version {
+            let change = Change::Remove { path, recursive };
+            self.events.extend(self.local_changes.add(change, Expect::Lsn(base), None));
+        }
     }
 
     /// Returns the metadata at a path; `None` if it cannot be read.
-    fn stat(
-        &mut self,
-        path: &TreePath,
-        store: &CatalogStore,
-    ) -> Result<Option<Meta>, CatalogError> {
-        match self.disk_transaction(store).stat(path) {
-            Err(ApplyError::Catalog(e)) => Err(e),
-            Err(e) => {
-                debug!("cannot read {path}: {e}");
-                Ok(None)
-            }
-            stated => Ok(stated.unwrap_or_default()),
-        }
-    }
-
-    /// Returns why the disk refuses access to a path, if it does.
-    fn obstacle_at(
-        &mut self,
-        path: &TreePath,
-        store: &CatalogStore,
-    ) -> Result<Option<String>, CatalogError> {
-        match self.disk_transaction(store).stat(path) {
-            Err(ApplyError::Catalog(e)) => Err(e),
-            Err(e) if e.is_path_specific() => Ok(Some(e.reason(path))),
-            _ => Ok(None),
-        }
-    }
-
-    fn is_reachable(&mut self, path: &TreePath, store: &CatalogStore) -> bool {
-        self.disk_transaction(store).stat(path).is_ok()
+    fn stat(&self, path: &TreePath) -> Option<Meta> {
+        self.disk.stat(path).inspect_err(|e| debug!("cannot read {path}: {e}")).unwrap_or_default()
     }
 
     /// Returns whether the known file of a path, or its retained content, is on the disk.
     fn is_on_disk(
-        &mut self,
+        &self,
         path: &TreePath,
         row: &CatalogRow,
         store: &CatalogStore,
     ) -> Result<bool, CatalogError> {
-        let retained = store.retained(path)?;
-        let meta = self.stat(path, store)?;
+        let Some(meta) = self.stat(path) else { return Ok(false) };
         Ok(match row.entry.kind {
-            Kind::Folder => meta.is_some_and(|meta| meta.served_kind() == Some(Kind::Folder)),
-            Kind::File => meta.is_some_and(|meta| {
-                DiskTransaction::is_same_file(&meta, Some(row), retained.as_ref())
-            }),
+            Kind::Folder => meta.served_kind() == Some(Kind::Folder),
+            Kind::File => {
+                let retained = store.retained(path)?;
+                KnownEntry { row: Some(row.clone()), retained }.is_same_file(&meta)
+            }
         })
     }
 
@@ -284,21 +225,17 @@ impl ReplicaDriver {
         path: &TreePath,
         row: &CatalogRow,
         store: &CatalogStore,
-        events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
-        if row.entry.kind == Kind::Folder {
-            self.recreate_folder(path, row, store)?;
-            for (below, row) in store.below(path)? {
-                if row.entry.version.is_none() {
-                    store.remove(&below)?;
-                } else if !self.is_on_disk(&below, &row, store)? {
-                    // This loop also handles the entries below that folder.
-                    self.refetch_one(&below, &row, store, events)?;
-                }
+        self.refetch_one(path, row, store)?;
+        for (below, row) in store.below(path)? {
+            if row.entry.version.is_none() {
+                store.remove(&below)?;
+            } else if !self.is_on_disk(&below, &row, store)? {
+                // This loop also handles the entries below that folder.
+                self.refetch_one(&below, &row, store)?;
             }
-            return Ok(());
         }
-        self.refetch_one(path, row, store, events)
+        Ok(())
     }
 
     fn refetch_one(
@@ -306,51 +243,56 @@ impl ReplicaDriver {
         path: &TreePath,
         row: &CatalogRow,
         store: &CatalogStore,
-        events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
         let Some(entry) = row.tree_entry() else { return Ok(()) };
-        if entry.content.is_none() {
-            return self.recreate_folder(path, row, store);
-        }
+        let Some(content) = entry.content else {
+            return self.recreate_folder(path, entry.version, store);
+        };
         let obstacle = match store.unapplied_above(path)? {
             Some(above) => Some(above.reason),
-            None => self.obstacle_at(path, store)?,
+            None => {
+                let error = self.disk.stat(path).err().filter(ApplyError::is_path_specific);
+                error.map(|e| e.reason(path))
+            }
         };
         // The retained content may still exist behind the obstacle.
-        let retained = match (&obstacle, row.to_retained()) {
-            (None, _) => None,
-            (Some(_), None) => store.retained(path)?,
-            (Some(_), here) => here,
-        };
-        store.set_retained(path, retained.as_ref())?;
-        if let (Some(reason), Some(content)) = (&obstacle, entry.content) {
-            store.record_unapplied(path, entry.version, false, reason, None)?;
-            events.push_back(refusal(store, content.put, path)?);
+        let former = row.to_retained().or(store.retained(path)?);
+        store.set_retained(path, former.filter(|_| obstacle.is_some()).as_ref())?;
+        if let Some(reason) = obstacle {
+            store.record_unapplied(path, entry.version, false, &reason, None)?;
+            self.events.push_back(refusal(store, content.put, path)?);
         }
-        if row.here {
-            store.put_entry(path, &entry, None, &[])?;
-            events.extend(lack_of_entry(path, &entry).map(Event::Missing));
-        }
-        Ok(())
+        if row.here { self.record_missing(path, &entry, store) } else { Ok(()) }
+    }
+
+    /// Records that the content of an entry is missing.
+    fn record_missing(
+        &mut self,
+        path: &TreePath,
+        entry: &Entry,
+        store: &CatalogStore,
+    ) -> Result<(), CatalogError> {
+        self.events.extend(lack_of_entry(path, entry).map(Event::Missing));
+        store.put_entry(path, entry, None, &[])
     }
 
     /// Recreates a missing folder of the tree.
     fn recreate_folder(
         &mut self,
         path: &TreePath,
-        row: &CatalogRow,
+        version: Lsn,
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
-        let mut disk = self.disk_transaction(store);
-        match (disk.ensure_folder(path).and_then(|()| disk.sync()), row.entry.version) {
-            (Ok(()), _) => Ok(()),
-            (Err(ApplyError::Catalog(e)), _) => Err(e),
-            (Err(e), Some(version)) if e.is_path_specific() => {
+        let mut disk = self.disk.transaction(store);
+        match disk.ensure_folder(path).and_then(|()| disk.sync()) {
+            Ok(()) => Ok(()),
+            Err(ApplyError::Catalog(e)) => Err(e),
+            Err(e) if e.is_path_specific() => {
                 let reason = e.reason(path);
                 warn!("cannot recreate {path}: {reason}; it is retried");
                 store.record_unapplied(path, version, false, &reason, None)
             }
-            (Err(e), _) => {
+            Err(e) => {
                 warn!("cannot recreate {path}: {e}");
                 Ok(())
             }
@@ -363,7 +305,6 @@ impl ReplicaDriver {
         path: TreePath,
         meta: &Meta,
         store: &CatalogStore,
-        events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
         let Some(row) = store.row(&path)? else { return Ok(()) };
         let (Some(entry), Some(base)) = (row.tree_entry(), row.entry.version) else {
@@ -371,10 +312,10 @@ impl ReplicaDriver {
         };
         let Some(content) = entry.content else {
             // A change that was applied after the scan may have set another mode.
-            let meta = self.stat(&path, store)?;
+            let meta = self.stat(&path);
             if let Some(meta) = meta.filter(|meta| meta.served_kind() == Some(Kind::Folder)) {
                 let mode = meta.mode.with_owner_access(Kind::Folder);
-                events.extend(self.propose_mode(path, mode, &row, base, &meta, store)?);
+                self.propose_mode(path, mode, &row, &meta, store)?;
             }
             return Ok(());
         };
@@ -384,39 +325,36 @@ impl ReplicaDriver {
             {
                 // The scan came before the change that made this the former content, or only the
                 // ctime differs.
-                let disk = self.disk_transaction(store);
-                let ours = retained.matches(meta)
-                    || match disk.is_known(&path, meta, None, Some(&retained)) {
-                        Ok(ours) => ours,
-                        Err(ApplyError::Catalog(e)) => return Err(e),
-                        Err(e) => {
-                            warn!("{path} cannot be read: {e}");
-                            return Ok(());
-                        }
-                    };
-                if ours {
-                    let now = RetainedContent { ctime: meta.ctime, ..retained };
-                    return store.set_retained(&path, Some(&now));
+                let known = KnownEntry { row: None, retained: Some(retained) };
+                match is_known(&self.disk.root, &path, meta, &known) {
+                    Ok(true) => {
+                        let now = RetainedContent { ctime: meta.ctime, ..retained };
+                        return store.set_retained(&path, Some(&now));
+                    }
+                    Ok(false) => {}
+                    Err(e) => {
+                        warn!("{path} cannot be read: {e}");
+                        return Ok(());
+                    }
                 }
             }
             // The edit has no base in the tree, unless the file is the missing content itself.
-            let mut disk = self.disk_transaction(store);
+            let mut disk = self.disk.transaction(store);
             let adopted = disk
-                .claim_existing(&path, &content, entry.mode, None, None)
+                .claim_existing(&path, &entry, &KnownEntry::default())
                 .and_then(|adopted| disk.sync().map(|()| adopted));
             match adopted {
                 Ok(Some(meta)) => {
                     store.set_retained(&path, None)?;
                     store.put_entry(&path, &entry, Some(&meta), &[])?;
-                    events.push_back(Event::Fetched {
+                    self.events.push_back(Event::Fetched {
                         put: content.put,
-                        from: self.folder,
+                        from: self.config.folder,
                         result: Ok(()),
                     });
                 }
                 Ok(None) => {
-                    let _ =
-                        self.quarantine_path(&path, "it was edited before newer content arrived");
+                    self.quarantine(&path, "it was edited before newer content arrived", "");
                 }
                 Err(e) => warn!("{path}: {e}"),
             }
@@ -441,21 +379,24 @@ impl ReplicaDriver {
         path: TreePath,
         mode: Mode,
         row: &CatalogRow,
-        base: Lsn,
         meta: &Meta,
         store: &CatalogStore,
-    ) -> Result<Option<Event>, CatalogError> {
+    ) -> Result<(), CatalogError> {
         if mode == row.entry.mode {
-            store.update_disk_meta(&path, meta)?;
-            return Ok(None);
+            return store.update_disk_meta(&path, meta);
         }
         info!("the mode of {path} was changed locally to {mode}");
-        Ok(self.local_changes.add(path, LocalChangeKind::Mode { mode, base }))
+        let change = Change::SetAttributes { path, attributes: Attributes::mode(mode) };
+        let expect = Expect::exactly(Some(row.entry.version));
+        self.events.extend(self.local_changes.add(change, expect, None));
+        Ok(())
     }
 
-    fn quarantine_path(&mut self, path: &TreePath, reason: &str) -> bool {
-        self.quarantine
-            .take(path, reason)
+    /// Quarantines the entry at a path. Returns whether that was done.
+    fn quarantine(&mut self, path: &TreePath, reason: &str, details: &str) -> bool {
+        self.disk
+            .quarantine
+            .take(path, reason, details)
             .inspect_err(|e| error!("cannot quarantine {path}: {e}"))
             .unwrap_or(false)
     }
@@ -495,61 +436,53 @@ impl ReplicaDriver {
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
         if self.scrubber.is_reading(of) {
-            if let Some(entry) = self.scrubber.check(of, digest, &self.root, store)? {
-                self.quarantine_path(&of.path, "its content does not match its digest");
+            if let Some(entry) = self.scrubber.check(of, digest, &self.disk.root, store)? {
+                self.quarantine(&of.path, "its content does not match its digest", "");
                 // The content is not served from here, even if the file cannot be moved. It counts
                 // as damaged until good content arrives.
-                store.put_entry(&of.path, &entry, None, &[])?;
+                self.record_missing(&of.path, &entry, store)?;
                 store.mark_damaged(&of.path)?;
-                self.deferred.extend(lack_of_entry(&of.path, &entry).map(Event::Missing));
             }
             return Ok(());
         }
-        let Some(edit) =
-            self.local_changes.edits.get(&of.path).filter(|edit| edit.meta == of.meta).cloned()
-        else {
+        let edits = &mut self.local_changes.edits;
+        if edits.get(&of.path).is_none_or(|edit| edit.meta != of.meta) {
             return Ok(());
-        };
-        self.local_changes.edits.remove(&of.path);
+        }
+        let Some(edit) = edits.remove(&of.path) else { return Ok(()) };
         let (Some(digest), Some(row)) = (digest, store.row(&of.path)?) else { return Ok(()) };
         let same = row.digest == Some(digest) && row.on_disk.mtime == of.meta.mtime;
-        let meta = self.stat(&of.path, store)?;
         // A newer state of the file has an event of its own.
-        let Some(meta) =
-            meta.filter(|meta| FileIdentity::from(meta) == of.meta && !row.matches(meta))
+        let Some(meta) = self
+            .stat(&of.path)
+            .filter(|meta| FileIdentity::from(meta) == of.meta && !row.matches(meta))
         else {
             return Ok(());
         };
         // If others have changed only the mode meanwhile, the latest LSN is the base. A sole folder
         // is always right.
-        let base =
-            row.entry.version.filter(|_| same && row.here || self.is_sole).unwrap_or(edit.base);
+        let base = row
+            .entry
+            .version
+            .filter(|_| same && row.here || self.config.is_sole)
+            .unwrap_or(edit.base);
         if row.entry.version != Some(base) {
-            if self.quarantine_path(&of.path, "it was edited while another change was made") {
-                let mut events = VecDeque::new();
-                self.refetch_one(&of.path, &row, store, &mut events)?;
-                self.deferred.append(&mut events);
+            if self.quarantine(&of.path, "it was edited while another change was made", "") {
+                self.refetch_one(&of.path, &row, store)?;
             }
-        } else if same {
-            // The file may have another hard link, or was renamed and renamed back.
-            let mode = wanted_mode(&row, edit.mode);
-            let event = self.propose_mode(of.path.clone(), mode, &row, base, &meta, store)?;
-            self.deferred.extend(event);
-        } else {
-            let mtime = match of.meta.mtime == row.on_disk.mtime {
-                true => row.entry.mtime,
-                false => of.meta.mtime,
-            };
-            let kind = LocalChangeKind::File {
-                meta: of.meta,
-                mtime,
-                digest,
-                mode: wanted_mode(&row, edit.mode),
-                expect: Expect::Lsn(base),
-            };
-            let event = self.local_changes.add(of.path.clone(), kind);
-            self.deferred.extend(event);
+            return Ok(());
         }
+        let mode = wanted_mode(&row, edit.mode);
+        if same {
+            // The file may have another hard link, or was renamed and renamed back.
+            return self.propose_mode(of.path.clone(), mode, &row, &meta, store);
+        }
+        let mtime = match of.meta.mtime == row.on_disk.mtime {
+            true => row.entry.mtime,
+            false => of.meta.mtime,
+        };
+        let change = Change::Put { path: of.path.clone(), size: of.meta.size, digest, mtime, mode };
+        self.events.extend(self.local_changes.add(change, Expect::Lsn(base), Some(of.meta)));
         Ok(())
     }
 
@@ -563,7 +496,7 @@ impl ReplicaDriver {
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
         // A sole folder has nothing to repair a file with.
-        if self.is_sole { Ok(()) } else { self.scrubber.check_reported(path, store) }
+        if self.config.is_sole { Ok(()) } else { self.scrubber.check_reported(path, store) }
     }
 
     /// Handles the refusal of a local change.
@@ -572,18 +505,17 @@ impl ReplicaDriver {
         id: ChangeId,
         reason: &str,
         store: &CatalogStore,
-        events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
-        if self.is_sole {
+        if self.config.is_sole {
             return self.drop_refused(id, reason, store);
         }
         let Some(change) = self.local_changes.by_id.remove(&id) else { return Ok(()) };
-        if matches!(change.kind, LocalChangeKind::File { .. }) {
+        if change.file.is_some() {
             self.local_changes.rejected.push((Instant::now(), change, reason.to_owned()));
             return Ok(());
         }
         self.local_changes.by_path.remove(&change.path);
-        self.finish_quarantine(change, reason, store, events)
+        self.finish_quarantine(change, reason, store)
     }
 
     /// Drops a refused change of a sole folder, and scans its path again.
@@ -608,37 +540,35 @@ impl ReplicaDriver {
         change: LocalChange,
         reason: &str,
         store: &CatalogStore,
-        events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
         let path = change.path;
         let branch = self.local_changes.branch.remove(&path);
         let row = store.row(&path)?;
-        let LocalChangeKind::File { meta, digest, .. } = change.kind else {
+        let digest = match change.request.change {
+            Change::Put { digest, .. } => digest,
             // A mode is proposed again as often as the folder has another one.
-            if !matches!(change.kind, LocalChangeKind::Mode { .. }) {
-                self.local_changes.refused.insert(path.clone(), Instant::now());
-            }
-            match (change.kind, row) {
-                (LocalChangeKind::Removal { .. }, Some(row)) => {
-                    self.refetch(&path, &row, store, events)?
-                }
+            Change::SetAttributes { .. } => {
                 // The mode of the tree is restored on the disk.
-                (LocalChangeKind::Mode { .. }, Some(row)) if row.here => {
-                    let mut disk = self.disk_transaction(store);
-                    match disk.set_attributes(&path, &Attributes::mode(row.entry.mode)) {
-                        Err(ApplyError::Catalog(e)) => return Err(e),
-                        Err(e) => warn!("cannot restore the mode of {path}: {e}"),
-                        Ok(_) => {}
-                    }
+                if let Some(row) = row.filter(|row| row.here)
+                    && let Err(e) = self
+                        .disk
+                        .transaction(store)
+                        .set_attributes(&path, &Attributes::mode(row.entry.mode))
+                {
+                    warn!("cannot restore the mode of {path}: {e}");
                 }
-                _ => {}
+                return Ok(());
             }
-            return Ok(());
+            change => {
+                self.local_changes.refused.insert(path.clone(), Instant::now());
+                return match (change, row) {
+                    (Change::Remove { .. }, Some(row)) => self.refetch(&path, &row, store),
+                    _ => Ok(()),
+                };
+            }
         };
-        let there = self.stat(&path, store)?;
-        let Some(there) = there.filter(|there| FileIdentity::from(there) == meta) else {
-            return Ok(());
-        };
+        let there = self.stat(&path).filter(|there| change.file == Some(there.into()));
+        let Some(there) = there else { return Ok(()) };
         // Content that another change replaces stays at its path until the new content arrives.
         let retained = store.retained(&path)?.is_some_and(|retained| {
             retained.matches_except_ctime(&there) && retained.content.digest == digest
@@ -649,17 +579,13 @@ impl ReplicaDriver {
             return Ok(());
         }
         let details = branch.unwrap_or_else(|| format!("\ndigest: {digest}"));
-        let taken = self
-            .quarantine
-            .take_with_details(&path, reason, &details)
-            .inspect_err(|e| error!("cannot quarantine {path}: {e}"));
-        if !taken.unwrap_or(false) {
+        if !self.quarantine(&path, reason, &details) {
             self.local_changes.refused.insert(path, Instant::now());
             return Ok(());
         }
         match row {
             Some(row) if row.entry.version.is_none() => store.remove(&path),
-            Some(row) => self.refetch_one(&path, &row, store, events),
+            Some(row) => self.refetch_one(&path, &row, store),
             None => Ok(()),
         }
     }
@@ -669,26 +595,24 @@ impl ReplicaDriver {
         &mut self,
         id: ChangeId,
         store: &CatalogStore,
-        events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
         let Some(change) = self.local_changes.by_id.get(&id) else { return Ok(()) };
-        if store.row(&change.path)?.is_none_or(|row| row.entry.version.is_none()) {
+        let path = change.path.clone();
+        let is_mode = matches!(change.request.change, Change::SetAttributes { .. });
+        let Some(row) = store.row(&path)?.filter(|row| row.entry.version.is_some()) else {
             self.local_changes.remove(id);
             return Ok(());
-        }
+        };
         // The user may have changed the mode again. The next scan finds that.
-        if self.is_sole || matches!(change.kind, LocalChangeKind::Mode { .. }) {
-            let path = change.path.clone();
-            let is_current = store.row(&path)?.zip(self.stat(&path, store)?);
+        if self.config.is_sole || is_mode {
             self.local_changes.remove(id);
-            if !is_current
-                .is_some_and(|(row, meta)| row.matches(&meta) && row.on_disk.mode == meta.mode)
-            {
+            let is_current = |meta: Meta| row.matches(&meta) && row.on_disk.mode == meta.mode;
+            if !self.stat(&path).is_some_and(is_current) {
                 self.local_changes.superseded.push(path);
             }
             return Ok(());
         }
-        self.quarantine_change(id, "another change was made to the path", store, events)
+        self.quarantine_change(id, "another change was made to the path", store)
     }
 }
 

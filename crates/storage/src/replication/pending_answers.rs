@@ -12,9 +12,8 @@ use relais_proto::Change;
 pub struct PendingAnswers {
     next: u64,
     channels: BTreeMap<u64, VecDeque<(SessionId, Option<ProposalResult>)>>,
-    channel_of: HashMap<SessionId, u64>,
-    /// Proposed change of each waiting session.
-    changes: HashMap<SessionId, Change>,
+    /// Channel and proposed change of each waiting session.
+    waiting: HashMap<SessionId, (u64, Change)>,
 }
 
 impl PendingAnswers {
@@ -22,28 +21,28 @@ impl PendingAnswers {
     pub fn register(&mut self, channel: u64, change: &Change) -> SessionId {
         self.next += 1;
         let session = SessionId(self.next);
-        self.changes.insert(session, change.clone());
         self.channels.entry(channel).or_default().push_back((session, None));
-        self.channel_of.insert(session, channel);
+        self.waiting.insert(session, (channel, change.clone()));
         session
     }
 
     /// Returns the change that a waiting session has proposed.
     pub fn change_of(&self, session: SessionId) -> Option<&Change> {
-        self.changes.get(&session)
+        self.waiting.get(&session).map(|(_, change)| change)
     }
 
     /// Stores a result. Returns the results of the channel that can be sent now, in their order.
     pub fn answer(&mut self, session: SessionId, answer: ProposalResult) -> Vec<Output> {
-        let Some(channel) = self.channel_of.get(&session).copied() else { return Vec::new() };
+        let Some(channel) = self.waiting.get(&session).map(|(channel, _)| *channel) else {
+            return Vec::new();
+        };
         let Some(waiting) = self.channels.get_mut(&channel) else { return Vec::new() };
         if let Some((_, place)) = waiting.iter_mut().find(|(other, _)| *other == session) {
             *place = Some(answer);
         }
         let mut ready = Vec::new();
         while let Some((session, Some(_))) = waiting.front() {
-            self.channel_of.remove(session);
-            self.changes.remove(session);
+            self.waiting.remove(session);
             let answer = waiting.pop_front().and_then(|(_, answer)| answer);
             ready.extend(answer.map(|answer| Output::Answer(channel, answer)));
         }
@@ -63,8 +62,7 @@ impl PendingAnswers {
             .map(|(session, _)| session)
             .collect();
         for session in &sessions {
-            self.channel_of.remove(session);
-            self.changes.remove(session);
+            self.waiting.remove(session);
         }
         sessions
     }

@@ -1,19 +1,19 @@
 //! Checks the proposals of sessions, syncs their staged content, and passes them to the replica.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use log::error;
 use relais_cluster::ChangeRequest;
 use relais_cluster::replica::Event;
 use relais_proto::{
-    Change, ErrorCode, FolderId, Kind, LinkMessage, Lsn, Refusal, ToMaster, TreePath,
+    Change, ErrorCode, Expect, FolderId, Kind, LinkMessage, Lsn, Refusal, ToMaster,
 };
 use relais_tree::TreeError;
 
 use super::blocking_entries::{BlockingEntries, is_unserved};
+use super::driver::{HeldProposal, ReplicaDriver};
 use super::messages::{Output, SessionRequests};
-use super::state::{HeldProposal, ReplicaDriver};
 use crate::catalogue::store::CatalogStore;
 use crate::error::CatalogError;
 use crate::parallel::parallel_map;
@@ -37,10 +37,9 @@ impl ReplicaDriver {
         &mut self,
         requests: SessionRequests,
         store: &CatalogStore,
-        events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
         for channel in requests.closed {
-            events.extend(
+            self.events.extend(
                 self.pending_answers.remove_channel(channel).into_iter().map(Event::SessionClosed),
             );
         }
@@ -59,7 +58,7 @@ impl ReplicaDriver {
             return Ok(());
         }
         // One read transaction for all; each of its own would take the locks of the database again.
-        store.ask_together(|store| self.check_proposals(waiting, store, events))
+        store.ask_together(|store| self.check_proposals(waiting, store))
     }
 
     /// Decides which proposals go to the coordinator, which are refused and which wait.
@@ -67,11 +66,10 @@ impl ReplicaDriver {
         &mut self,
         waiting: Vec<HeldProposal>,
         store: &CatalogStore,
-        events: &mut VecDeque<Event>,
     ) -> Result<(), CatalogError> {
         let mut paused = BTreeSet::new();
-        let full = rustix::fs::fstatvfs(&self.root).is_ok_and(|disk| is_full(&disk));
-        let root = self.root.try_clone()?;
+        let full = rustix::fs::fstatvfs(&self.disk.root).is_ok_and(|disk| is_full(&disk));
+        let root = self.disk.root.try_clone()?;
         let mut blocking = BlockingEntries::new(&root, store);
         for held in waiting {
             // Changes of one session are made in their order.
@@ -79,64 +77,49 @@ impl ReplicaDriver {
                 self.held.push(held);
                 continue;
             }
-            let HeldProposal { channel, session, proposal, unsynced, since } = held;
             // If the content is missing here, it is taken from the upload, unless that is gone.
+            let (change, unsynced) = (&held.proposal.change, &held.unsynced);
             let known = store
-                .commit_of(proposal.id)?
+                .commit_of(held.proposal.id)?
                 .filter(|commit| unsynced.is_some() || !self.replica.lacks().has(commit.version));
-            let refusal = match known {
-                Some(commit) => {
-                    self.discard_unneeded(&proposal);
-                    let answer = commit.answer_to(&proposal.change);
-                    self.answer(session, answer);
-                    continue;
+            let answer = match known {
+                Some(commit) => Some(commit.answer_to(change)),
+                None if full && needs_room(change) => {
+                    Some(Err(Refusal::new(ErrorCode::NoSpace, "the server's disk is full")))
                 }
-                None if full && needs_room(&proposal.change) => {
-                    Some(Refusal::new(ErrorCode::NoSpace, "the server's disk is full"))
-                }
-                None if unsynced.is_some() => unsynced,
-                None if self.is_sole => {
-                    events.extend(self.propose_folders_of(&proposal.change, &mut blocking)?);
-                    let blocked = blocking.of(&proposal.change)?;
+                None if unsynced.is_some() => unsynced.clone().map(Err),
+                None if self.config.is_sole => {
+                    self.propose_folders_of(change, &mut blocking)?;
+                    let blocked = blocking.of(change)?;
                     if blocked.as_ref().is_some_and(|refusal| refusal.retry_after > 0)
-                        && since.elapsed() < HOLD
+                        && held.since.elapsed() < HOLD
                     {
-                        paused.insert(channel);
-                        let unsynced = None;
-                        self.held.push(HeldProposal {
-                            channel,
-                            session,
-                            proposal,
-                            unsynced,
-                            since,
-                        });
+                        paused.insert(held.channel);
+                        self.held.push(held);
                         continue;
                     }
-                    blocked
+                    blocked.map(Err)
                 }
-                None => self.blocking_entry(&proposal.change),
+                None => self.blocking_entry(change).map(Err),
             };
-            if let Some(refusal) = refusal {
+            let HeldProposal { session, proposal, .. } = held;
+            if let Some(answer) = answer {
                 self.discard_unneeded(&proposal);
-                self.answer(session, Err(refusal));
+                self.answer(session, answer);
                 continue;
             }
             let Proposal { id, change, expect, keep_mode, staged, copies, .. } = proposal;
             // A change without content needs no copies; the journal is enough. A standalone slave
             // has no others.
-            let copies = match change {
-                _ if self.is_sole => 0,
-                Change::Put { .. } => copies,
-                _ => 0,
-            };
+            let is_put = matches!(change, Change::Put { .. });
+            let copies = if is_put && !self.config.is_sole { copies } else { 0 };
             if let (Some(staged), Change::Put { digest, .. }) = (staged, &change) {
                 // An earlier process may have been killed after a put, so a staged file from before
                 // the start may be the replaced content.
-                if self.staged.insert(id, staged).is_none() {
-                    self.checked.insert(id, *digest);
-                }
+                let digest = self.staged.get(&id).map_or(Some(*digest), |(_, former)| *former);
+                self.staged.insert(id, (staged, digest));
             }
-            events.push_back(Event::Proposed {
+            self.events.push_back(Event::Proposed {
                 session: Some(session),
                 request: ChangeRequest { id, change, expect, keep_mode },
                 copies,
@@ -194,7 +177,7 @@ impl ReplicaDriver {
             return results;
         }
         let mut failed = |at: usize, e: &TreeError| {
-            let path = path_of(&proposals[at].1.change);
+            let path = proposals[at].1.change.paths().next().cloned().unwrap_or_default();
             results[at] = Some(match e {
                 // The file was discarded after an earlier result of the same change.
                 TreeError::NotFound => {
@@ -207,7 +190,7 @@ impl ReplicaDriver {
             });
         };
         let unsynced: Vec<_> = staged.iter().filter(|(_, _, synced)| !synced).collect();
-        let folder = &self.staging.staged;
+        let folder = &self.disk.staging.staged;
         let synced = parallel_map(&unsynced, |(_, name, _)| {
             let file = folder.open_read(name.as_str())?.file;
             file.sync_all().map_err(|e| TreeError::Io("sync the file", e))
@@ -217,7 +200,7 @@ impl ReplicaDriver {
                 failed(*at, &e);
             }
         }
-        if let Err(e) = self.staging.staged.sync() {
+        if let Err(e) = self.disk.staging.staged.sync() {
             staged.iter().for_each(|(at, ..)| failed(*at, &e));
         }
         results
@@ -232,16 +215,18 @@ impl ReplicaDriver {
             return None;
         };
         let (parent, name) = path.split_last()?;
-        let folder = match self.root.open_folder(&parent) {
-            Ok(folder) => folder,
+        let folder = self.disk.root.open_folder(&parent);
+        match folder.and_then(|folder| folder.check_writable().map(|()| folder)) {
+            Ok(folder) => is_unserved(path, &folder.survey(name.as_bytes()).ok()?),
             // The master knows whether the folder exists.
-            Err(TreeError::NotFound | TreeError::NotFolder) => return None,
-            Err(e) => return self.refuse_storage(change, &parent, &e),
-        };
-        if let Err(e) = folder.check_writable() {
-            return self.refuse_storage(change, &parent, &e);
+            Err(TreeError::NotFound | TreeError::NotFolder) => None,
+            Err(e) if matches!(change, Change::Put { .. }) => {
+                let reason = format!("this slave cannot store it: its folder: {}", e.reason());
+                Some(Refusal::at(path, ErrorCode::NotServed, reason))
+            }
+            // The other slaves can apply changes without content.
+            Err(_) => None,
         }
-        is_unserved(path, &folder.survey(name.as_bytes()).ok()?)
     }
 
     /// Proposes new local folders at and above the paths of a change, so that they are numbered
@@ -250,17 +235,8 @@ impl ReplicaDriver {
         &mut self,
         change: &Change,
         known: &mut BlockingEntries<'_>,
-    ) -> Result<Vec<Event>, CatalogError> {
-        let paths = match change {
-            Change::Move { from, to } => vec![from, to],
-            Change::Put { path, .. }
-            | Change::MakeFolder { path, .. }
-            | Change::SetAttributes { path, .. }
-            | Change::Remove { path, .. } => vec![path],
-            Change::Withdraw { .. } => Vec::new(),
-        };
-        let mut events = Vec::new();
-        for path in paths {
+    ) -> Result<(), CatalogError> {
+        for path in change.paths() {
             let mut new = Vec::new();
             let mut at = Some(path.clone());
             while let Some(path) = at.filter(|path| !path.is_root()) {
@@ -273,21 +249,13 @@ impl ReplicaDriver {
                 new.extend(folder.map(|row| (path, row.entry.mode)));
             }
             for (path, mode) in new.into_iter().rev() {
-                events.extend(self.local_changes.add_folder(path, mode));
+                if !self.local_changes.by_path.contains_key(&path) {
+                    let change = Change::MakeFolder { path, mode };
+                    self.events.extend(self.local_changes.add(change, Expect::Any, None));
+                }
             }
         }
-        Ok(events)
-    }
-}
-
-impl ReplicaDriver {
-    /// Refuses a put that this slave cannot store. The other slaves can apply changes without
-    /// content.
-    fn refuse_storage(&self, change: &Change, at: &TreePath, e: &TreeError) -> Option<Refusal> {
-        let Change::Put { path, .. } = change else { return None };
-        let whose = if at == path { "" } else { "its folder: " };
-        let reason = format!("this slave cannot store it: {whose}{}", e.reason());
-        Some(Refusal::at(path, ErrorCode::NotServed, reason))
+        Ok(())
     }
 }
 
@@ -303,15 +271,4 @@ fn is_full(disk: &rustix::fs::StatVfs) -> bool {
 
 fn needs_room(change: &Change) -> bool {
     matches!(change, Change::Put { .. } | Change::MakeFolder { .. })
-}
-
-fn path_of(change: &Change) -> TreePath {
-    match change {
-        Change::Put { path, .. }
-        | Change::MakeFolder { path, .. }
-        | Change::SetAttributes { path, .. }
-        | Change::Remove { path, .. }
-        | Change::Move { to: path, .. } => path.clone(),
-        Change::Withdraw { .. } => TreePath::root(),
-    }
 }

@@ -1,21 +1,18 @@
 //! Retries unapplied paths: after a growing pause, at the start, and on the order of an operator.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::{CatalogError, CatalogStore, Scanner, StagedName, UnappliedPath};
 use log::{info, warn};
+use relais_cluster::Entry;
 use relais_cluster::replica::Event;
-use relais_cluster::{Entry, FileContent};
-use relais_proto::{Attributes, Lsn, TreePath};
-use relais_tree::Folder;
+use relais_proto::{Lsn, TreePath};
 
-use super::apply_batch::{check_not_source, remove_leftover};
 use super::apply_error::ApplyError;
 use super::disk_transaction::DiskTransaction;
-use super::driver::TICK;
-use super::publish::publish_one;
-use super::state::{ReplicaDriver, roll_back_catalog};
+use super::driver::{ReplicaDriver, TICK};
+use super::known_entry::KnownEntry;
 use super::unapplied;
 
 /// Most paths that are tried in one iteration.
@@ -42,13 +39,9 @@ impl ReplicaDriver {
     }
 
     /// Retries the paths that are due.
-    pub(super) fn retry_unapplied(
-        &mut self,
-        scanner: &mut Scanner,
-        events: &mut VecDeque<Event>,
-    ) -> Result<(), CatalogError> {
+    pub(super) fn retry_unapplied(&mut self, scanner: &mut Scanner) -> Result<(), CatalogError> {
         for (_, name) in self.parked.extract_if(|put, _| !self.replica.wants(*put)) {
-            self.staging.discard(&name);
+            self.disk.staging.discard(&name);
         }
         // The master first repeats a batch that a crash interrupted.
         if !self.link_announced || !self.replica.is_caught_up() || Instant::now() < self.next_retry
@@ -61,48 +54,47 @@ impl ReplicaDriver {
         if due.is_empty() {
             return Ok(());
         }
-        store.commit()?;
-        store.begin()?;
-        let mut disk = DiskTransaction::new(&self.root, store, &self.staging, &mut self.quarantine);
-        let mut done = Vec::new();
-        let mut result = Ok(());
+        let mut disk = self.disk.begin(store)?;
         // Removed files get a future LSN as their name, so that the sweeper keeps them until this
         // transaction has ended.
         let applied = self.replica.applied();
         let unsettled = Lsn { number: applied.number + 1, ..applied };
-        for record in &due {
-            match retry_path(&mut disk, store, &self.root, &self.parked, record, unsettled) {
-                Ok(Some(tried)) => done.push((record, tried)),
-                Ok(None) => {}
-                Err(e) => {
-                    result = Err(e);
-                    break;
-                }
+        let tried = due
+            .iter()
+            .map(|record| retry_path(&mut disk, &self.parked, record, unsettled))
+            .collect::<Result<Vec<_>, _>>();
+        let result = tried.and_then(|tried| {
+            disk.sync()?;
+            store.commit()?;
+            Ok(tried)
+        });
+        let tried = match result {
+            Ok(tried) => tried,
+            Err(e) => {
+                disk.roll_back();
+                warn!("cannot retry unapplied paths now: {e}");
+                store.begin()?;
+                due.iter().try_for_each(|record| store.postpone_unapplied(&record.path, false))?;
+                return store.commit();
             }
-        }
-        let result = result.and_then(|()| disk.sync()).and_then(|()| Ok(store.commit()?));
-        if let Err(e) = result {
-            roll_back_catalog(store);
-            disk.roll_back();
-            warn!("cannot retry unapplied paths now: {e}");
-            store.begin()?;
-            due.iter().try_for_each(|record| store.postpone_unapplied(&record.path, false))?;
-            return store.commit();
-        }
+        };
         self.litter |= disk.finish();
-        for (record, tried) in done {
+        for (record, tried) in due.into_iter().zip(tried) {
             match tried {
-                RetryResult::InPlace(put) => {
+                None => {}
+                Some(RetryResult::InPlace(put)) => {
                     info!("{} matches the tree again", record.path);
                     // A scan of the path finds local changes that were ignored meanwhile.
-                    scanner.debounce.add(record.path.clone(), std::time::Instant::now());
+                    scanner.debounce.add(record.path, Instant::now());
                     if let Some(put) = put {
                         self.parked.remove(&put);
-                        let from = self.folder;
-                        events.push_back(Event::Fetched { put, from, result: Ok(()) });
+                        let from = self.config.folder;
+                        self.events.push_back(Event::Fetched { put, from, result: Ok(()) });
                     }
                 }
-                RetryResult::Fetch(put) => events.push_back(Event::Refused { put, retry: true }),
+                Some(RetryResult::Fetch(put)) => {
+                    self.events.push_back(Event::Refused { put, retry: true })
+                }
             }
         }
         Ok(())
@@ -112,100 +104,76 @@ impl ReplicaDriver {
 /// Retries one path. Returns `None` if nothing has changed.
 fn retry_path(
     disk: &mut DiskTransaction<'_>,
-    store: &CatalogStore,
-    root: &Folder,
     parked: &HashMap<Lsn, StagedName>,
     record: &UnappliedPath,
     unsettled: Lsn,
 ) -> Result<Option<RetryResult>, ApplyError> {
-    let (path, version) = (&record.path, record.version);
+    let (store, path) = (disk.store, &record.path);
     // An earlier retry of this iteration may have settled the path.
     if store.unapplied(path)?.is_none() {
         return Ok(None);
     }
-    let tried = if record.removal {
-        if store.is_source(path)? {
-            store.postpone_unapplied(path, false)?;
-            return Ok(None);
-        }
-        let tried =
-            disk.attempt(store, path, |disk| remove_leftover(disk, store, path, unsettled))?;
-        tried.map(|()| RetryResult::InPlace(None))
-    } else {
-        // The path waits for the folder above it.
-        if store.unapplied_above(path)?.is_some() {
-            store.postpone_unapplied(path, true)?;
-            return Ok(None);
-        }
-        let entry = store.row(path)?.and_then(|row| Some((row.tree_entry()?, row.here)));
-        match entry {
-            None => Ok(RetryResult::InPlace(None)),
-            Some((entry @ Entry { content: None, .. }, _)) => disk
-                .attempt(store, path, |disk| make_folder(disk, store, record, &entry, unsettled))?
-                .map(|()| RetryResult::InPlace(None)),
-            // Only the mode was refused.
-            Some((entry, true)) => disk
-                .attempt(store, path, |disk| {
-                    let row = store.row(path)?;
-                    let is_same = |meta: &relais_tree::Meta| {
-                        row.as_ref().is_some_and(|row| row.matches_except_ctime(meta))
-                    };
-                    if disk.stat(path)?.as_ref().is_some_and(is_same)
-                        && let Some(meta) = disk
-                            .set_attributes(path, &Attributes::mode(entry.mode))?
-                            .filter(is_same)
-                    {
-                        store.update_disk_meta(path, &meta)?;
-                    }
-                    Ok(())
-                })?
-                .map(|()| RetryResult::InPlace(None)),
-            Some((entry @ Entry { content: Some(content), .. }, false)) => {
-                let staged = parked.get(&content.put);
-                disk.attempt(store, path, |disk| {
-                    install_content(disk, store, root, &entry, &content, record, staged)
-                })?
-            }
-        }
+    // A removal waits for an entry that must be moved first, other paths for the folder above.
+    let waits = match record.removal {
+        true => store.is_source(path)?,
+        false => store.unapplied_above(path)?.is_some(),
     };
-    match tried {
-        Ok(tried) => {
-            match tried {
-                RetryResult::InPlace(_) if record.removal => store.remove(path)?,
-                RetryResult::InPlace(_) => store.clear_unapplied(path)?,
-                RetryResult::Fetch(_) => store.postpone_unapplied(path, true)?,
-            }
-            Ok(Some(tried))
+    if waits {
+        store.postpone_unapplied(path, !record.removal)?;
+        return Ok(None);
+    }
+    let tried = disk.attempt(path, |disk| {
+        if record.removal {
+            disk.remove_leftover(path, unsettled)?;
+            return Ok(RetryResult::InPlace(None));
         }
+        let row = store.row(path)?;
+        match row.as_ref().and_then(|row| Some((row.tree_entry()?, row.here))) {
+            None => {}
+            Some((entry @ Entry { content: None, .. }, _)) => {
+                make_folder(disk, record, &entry, unsettled)?;
+            }
+            // Only the mode was refused.
+            Some((entry, true)) => {
+                let known = KnownEntry { row, retained: None };
+                if let Some(meta) = disk.set_known_mode(path, entry.mode, &known)? {
+                    store.update_disk_meta(path, &meta)?;
+                }
+            }
+            Some((entry, false)) => return install_content(disk, parked, &entry, record),
+        }
+        Ok(RetryResult::InPlace(None))
+    })?;
+    match &tried {
+        Ok(RetryResult::InPlace(_)) if record.removal => store.remove(path)?,
+        Ok(RetryResult::InPlace(_)) => store.clear_unapplied(path)?,
+        Ok(RetryResult::Fetch(_)) => store.postpone_unapplied(path, true)?,
         Err(reason) => {
-            store.record_unapplied(path, version, record.removal, &reason, None)?;
-            Ok(None)
+            store.record_unapplied(path, record.version, record.removal, reason, None)?;
         }
     }
+    Ok(tried.ok())
 }
 
 fn make_folder(
     disk: &mut DiskTransaction<'_>,
-    store: &CatalogStore,
     record: &UnappliedPath,
     entry: &Entry,
     unsettled: Lsn,
 ) -> Result<(), ApplyError> {
-    let path = &record.path;
+    let (store, path) = (disk.store, &record.path);
     // Files of a former folder at this path are moved before it is replaced. The files of this
     // folder wait for it.
     if record.is_leftover {
-        check_not_source(store, path)?;
+        disk.check_not_source(path)?;
     }
     // Retained content must make room for the folder.
-    if let Some(retained) = store.retained(path)? {
-        if disk.quarantine_unknown(path, None, Some(&retained))? {
-            disk.remove(path, unsettled)?;
-        }
+    let known = KnownEntry { row: None, retained: store.retained(path)? };
+    if known.retained.is_some() {
+        disk.remove_known(path, &known, unsettled)?;
         store.set_retained(path, None)?;
     }
-    disk.ensure_folder_as(path, entry.mode)?;
-    if let Some(meta) = disk.set_attributes(path, &Attributes::mode(entry.mode))? {
+    if let Some(meta) = disk.create_folder(path, entry.mode)? {
         store.update_disk_meta(path, &meta)?;
     }
     Ok(unapplied::record_leftovers(store, path, entry.version, "it was removed")?)
@@ -214,59 +182,50 @@ fn make_folder(
 /// Publishes content that is already at the path, elsewhere in the folder, or in staging.
 fn install_content(
     disk: &mut DiskTransaction<'_>,
-    store: &CatalogStore,
-    root: &Folder,
+    parked: &HashMap<Lsn, StagedName>,
     entry: &Entry,
-    content: &FileContent,
     record: &UnappliedPath,
-    staged: Option<&StagedName>,
 ) -> Result<RetryResult, ApplyError> {
-    let path = &record.path;
-    let parent = path.split_last().map(|(parent, _)| parent).unwrap_or_else(TreePath::root);
-    disk.ensure_folder(&parent)?;
-    let source = record.source.as_ref().filter(|source| *source != path);
-    if source.is_none() {
-        check_not_source(store, path).or_else(|e| match record.source {
-            // The content is at its path already.
-            Some(_) => Ok(()),
-            None => Err(e),
-        })?;
+    let (store, path) = (disk.store, &record.path);
+    let Some(content) = entry.content else { return Ok(RetryResult::InPlace(None)) };
+    let in_place = RetryResult::InPlace(Some(content.put));
+    disk.ensure_parent(path)?;
+    // Content whose source is its own path is there already.
+    if record.source.is_none() {
+        disk.check_not_source(path)?;
     }
-    let (row, retained) = (store.row(path)?, store.retained(path)?);
-    if let Some(source) = source
+    let known = KnownEntry::load(store, path)?;
+    if let Some(source) = record.source.as_ref().filter(|source| *source != path)
         && let Some(lies) = store.retained(source)?.filter(|lies| lies.content.put == content.put)
         && disk.stat(source)?.is_some_and(|meta| lies.matches_except_ctime(&meta))
     {
-        disk.quarantine_unknown(path, row.as_ref(), retained.as_ref())?;
+        disk.quarantine_unknown(path, &known)?;
         let moved = disk.move_to(source, path, record.version)?;
         store.set_retained(source, None)?;
         store.set_retained(path, None)?;
         store.put_entry(path, entry, moved.as_ref(), &[])?;
-        return Ok(RetryResult::InPlace(Some(content.put)));
+        return Ok(in_place);
     }
-    if let Some(meta) =
-        disk.claim_existing(path, content, entry.mode, row.as_ref(), retained.as_ref())?
-    {
-        store.set_retained(path, None)?;
-        store.put_entry(path, entry, Some(&meta), &[])?;
-        return Ok(RetryResult::InPlace(Some(content.put)));
+    if disk.adopt_existing(path, entry, &known)? {
+        return Ok(in_place);
     }
-    if let Some(staged) = staged.filter(|name| disk.staging.contains(name)) {
-        let meta = publish_one(disk, store, path, (entry, content), staged)?;
-        store.set_retained(path, None)?;
-        store.put_entry(path, entry, Some(&meta), &[])?;
-        return Ok(RetryResult::InPlace(Some(content.put)));
+    if let Some(staged) = parked.get(&content.put).filter(|name| disk.staging.contains(name)) {
+        disk.publish_fetched(path, entry, staged)?;
+        return Ok(in_place);
     }
     // Content is only fetched if the path can accept it.
     disk.stat(path)?;
-    let folder = root.open_folder(&parent).map_err(ApplyError::at(&parent))?;
-    folder.check_writable().map_err(ApplyError::at(&parent))?;
-    let disk = rustix::fs::fstatvfs(root).map_err(std::io::Error::from);
-    let disk =
-        disk.map_err(|e| ApplyError::Refused(format!("cannot read the free disk space: {e}")))?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    if free < content.size {
-        let size = content.size;
+    let parent = path.split_last().map(|(parent, _)| parent).unwrap_or_else(TreePath::root);
+    disk.root
+        .open_folder(&parent)
+        .and_then(|folder| folder.check_writable())
+        .map_err(ApplyError::at(&parent))?;
+    let usage = rustix::fs::fstatvfs(disk.root).map_err(|e| {
+        let e = std::io::Error::from(e);
+        ApplyError::Refused(format!("cannot read the free disk space: {e}"))
+    })?;
+    let (size, free) = (content.size, usage.f_bavail.saturating_mul(usage.f_frsize));
+    if free < size {
         return Err(ApplyError::Refused(format!(
             "no space left: {size} bytes are needed, and {free} are free"
         )));

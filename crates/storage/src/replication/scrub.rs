@@ -2,7 +2,7 @@
 //!
 //! An operator orders it for all contents. A reader that notices damage has one content checked.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use log::{error, info};
@@ -26,16 +26,15 @@ const MOST_REPORTED: usize = 256;
 pub(super) struct Scrubber {
     /// Files that the scrub has still to read; `None` if no scrub is running.
     queue: Option<VecDeque<UnhashedFile>>,
-    reading: HashMap<TreePath, FileIdentity>,
+    /// Files that are being read, and whether they were reported. The scrub counts only the others.
+    reading: HashMap<TreePath, (FileIdentity, bool)>,
     progress: Scrub,
     /// Damaged contents that are being fetched again.
     repairing: Vec<Lsn>,
     /// Progress that was recorded last, and when.
     recorded: Option<(Instant, Scrub)>,
     /// Files that readers reported as damaged, to be checked soon.
-    reported: VecDeque<UnhashedFile>,
-    /// Reported files that are being read. The scrub does not count them.
-    reading_reported: HashSet<TreePath>,
+    reported: Vec<UnhashedFile>,
     /// Reported files that were checked recently and are intact.
     cleared: HashMap<TreePath, (FileIdentity, Instant)>,
 }
@@ -61,15 +60,14 @@ impl Scrubber {
 
     /// Returns files that have to be read: reported ones first.
     pub fn take_files(&mut self, most: usize) -> Vec<UnhashedFile> {
-        let files: Vec<UnhashedFile> = if !self.reported.is_empty() {
-            self.reading_reported.extend(self.reported.iter().map(|file| file.path.clone()));
-            self.reported.drain(..).collect()
-        } else if let Some(queue) = &mut self.queue {
-            queue.drain(..queue.len().min(most)).collect()
-        } else {
-            return Vec::new();
+        let is_reported = !self.reported.is_empty();
+        let files: Vec<UnhashedFile> = match &mut self.queue {
+            _ if is_reported => std::mem::take(&mut self.reported),
+            Some(queue) => queue.drain(..queue.len().min(most)).collect(),
+            None => return Vec::new(),
         };
-        self.reading.extend(files.iter().map(|file| (file.path.clone(), file.meta)));
+        let reading = files.iter().map(|file| (file.path.clone(), (file.meta, is_reported)));
+        self.reading.extend(reading);
         if self.reading.is_empty() {
             info!("scrub finished; {} contents were damaged", self.progress.damaged);
             self.queue = None;
@@ -80,7 +78,7 @@ impl Scrubber {
 
     /// Returns whether a file is read for a check.
     pub fn is_reading(&self, file: &UnhashedFile) -> bool {
-        self.reading.get(&file.path) == Some(&file.meta)
+        self.reading.get(&file.path).is_some_and(|(meta, _)| *meta == file.meta)
     }
 
     /// Compares the digest of a file with its row; `None` if the file changed meanwhile. Returns
@@ -92,8 +90,8 @@ impl Scrubber {
         root: &Folder,
         store: &CatalogStore,
     ) -> Result<Option<Entry>, CatalogError> {
-        self.reading.remove(&of.path);
-        let counted = u64::from(!self.reading_reported.remove(&of.path));
+        let is_reported = self.reading.remove(&of.path).is_some_and(|(_, reported)| reported);
+        let counted = u64::from(!is_reported);
         self.progress.read += counted;
         let row = store.row(&of.path)?.filter(|row| row.identity() == of.meta && row.here);
         // The file is unchanged and still could not be read.
@@ -127,7 +125,7 @@ impl Scrubber {
             || self.reading.contains_key(path)
             || self.reported.iter().any(|file| file.path == *path);
         if !known && self.reported.len() < MOST_REPORTED {
-            self.reported.push_back(UnhashedFile { path: path.clone(), meta });
+            self.reported.push(UnhashedFile { path: path.clone(), meta });
         }
         Ok(())
     }

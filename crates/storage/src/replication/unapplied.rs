@@ -7,7 +7,9 @@ use std::collections::HashSet;
 use crate::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
 use relais_cluster::Entry;
 use relais_cluster::replica::{Event, MissingContent, lack_of_entry};
-use relais_proto::{Attributes, FolderId, Kind, Lsn, Mode, TreePath};
+use relais_proto::{Attributes, FolderId, Kind, Lsn, TreePath};
+
+use super::known_entry::KnownEntry;
 
 /// Contents to report to the replica.
 #[derive(Debug, Default)]
@@ -73,8 +75,8 @@ pub(super) fn refusals(store: &CatalogStore, puts: &[Lsn]) -> Result<Vec<Event>,
     Ok(events)
 }
 
-/// Records a file whose content cannot be published. The present file stays.
-pub(super) fn put(
+/// Records an entry of the tree that the disk refuses. The present file stays.
+pub(super) fn entry(
     store: &CatalogStore,
     path: &TreePath,
     entry: &Entry,
@@ -82,44 +84,27 @@ pub(super) fn put(
     reason: &str,
     refused: &mut RefusedContents,
 ) -> Result<(), CatalogError> {
-    let former = present_content(store, path)?;
-    if store.row(path)?.is_some_and(|row| row.entry.kind == Kind::Folder) {
-        store.remove(path)?;
-    }
-    store.put_entry(path, entry, None, holders)?;
-    store.set_retained(path, former.as_ref())?;
-    refused.puts.extend(entry.content.map(|content| content.put));
-    store.record_unapplied(path, entry.version, false, reason, None)
-}
-
-/// Records a folder that cannot be created.
-pub(super) fn folder(
-    store: &CatalogStore,
-    path: &TreePath,
-    version: Lsn,
-    mode: Mode,
-    reason: &str,
-) -> Result<(), CatalogError> {
-    let former = present_content(store, path)?;
-    let entry = Entry { version, mode, content: None };
-    let left = store.unapplied(path)?.is_some_and(|found| found.removal);
-    match store.row(path)?.map(|row| row.entry) {
+    let known = KnownEntry::load(store, path)?;
+    let is_left =
+        entry.content.is_none() && store.unapplied(path)?.is_some_and(|found| found.removal);
+    let row = known.row.as_ref().filter(|row| row.entry.version.is_some());
+    if entry.content.is_none() && row.is_some_and(|row| row.entry.kind == Kind::Folder) {
         // The disk columns of the folder stay.
-        Some(there) if there.kind == Kind::Folder && there.version.is_some() => {
-            store.set_lsn(path, version)?;
-            store.set_mode(path, mode)?;
-        }
-        Some(there) if there.kind == Kind::File => {
+        store.set_lsn(path, entry.version)?;
+        store.set_mode(path, entry.mode)?;
+    } else {
+        let replaced = if entry.content.is_some() { Kind::Folder } else { Kind::File };
+        if known.is(replaced) {
             store.remove(path)?;
-            store.put_entry(path, &entry, None, &[])?;
         }
-        _ => store.put_entry(path, &entry, None, &[])?,
+        store.put_entry(path, entry, None, holders)?;
     }
-    store.set_retained(path, former.as_ref())?;
-    if left {
-        record_leftovers(store, path, version, reason)?;
+    store.set_retained(path, known.content().as_ref())?;
+    refused.puts.extend(entry.content.map(|content| content.put));
+    if is_left {
+        record_leftovers(store, path, entry.version, reason)?;
     }
-    store.record_unapplied(path, version, false, reason, None)
+    store.record_unapplied(path, entry.version, false, reason, None)
 }
 
 /// Records attributes that cannot be set.
@@ -179,7 +164,7 @@ pub(super) fn move_to(
     refused: &mut RefusedContents,
 ) -> Result<(), CatalogError> {
     let (files, left) = known_files_at(store, from)?;
-    let over = present_content(store, to)?;
+    let over = KnownEntry::load(store, to)?.content();
     let mut moved = store.below(from)?;
     moved.extend(store.row(from)?.map(|row| (from.clone(), row)));
     moved.sort_unstable_by(|a, b| a.0.cmp(&b.0));
@@ -217,15 +202,6 @@ pub(super) fn move_to(
         store.record_unapplied(from, version, true, reason, None)?;
     }
     Ok(())
-}
-
-/// Returns the content at a path: that of the tree, or the retained one.
-fn present_content(
-    store: &CatalogStore,
-    path: &TreePath,
-) -> Result<Option<RetainedContent>, CatalogError> {
-    let here = store.row(path)?.as_ref().and_then(CatalogRow::to_retained);
-    Ok(here.or(store.retained(path)?))
 }
 
 /// Returns the known contents on the disk at and below a path, and whether anything is there.
