@@ -92,8 +92,7 @@ pub fn run(listener: TcpListener, config: Config, stop: &StopHandle) -> Result<(
     let driver = CoordinatorDriver::new(clock, status, config.store, config.remember);
     let order =
         thread::Builder::new().name("order".to_owned()).spawn(move || driver.run(&commands))?;
-    let mut pool =
-        PreAuthPool::new(listener, raise_fd_limit(RESERVE, PRE_AUTH_CONNECTIONS), Some(tls))?;
+    let mut pool = PreAuthPool::new(listener, raise_fd_limit(RESERVE, PRE_AUTH_CONNECTIONS), tls)?;
     info!("cluster {}", core.cluster);
     while !stop.is_requested() {
         // Later events wake the following poll.

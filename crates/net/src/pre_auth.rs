@@ -64,8 +64,8 @@ pub trait LoginHandler {
 
 /// The state of a connection after progress was made on it.
 pub(crate) enum Progress<T> {
-    /// It waits for its peer; `sending` tells that it waits to send rather than to receive.
-    Waiting { sending: bool },
+    /// It waits for its peer.
+    Waiting,
     /// It waits for its login handler or for its handshake, and nothing is read meanwhile.
     Pending,
     /// It has ended or must end.
@@ -81,34 +81,22 @@ enum AfterSend<T> {
     HangUp,
 }
 
-/// The transport of a connection, which its first byte decides.
-enum Transport {
-    /// No byte has arrived yet.
-    Undetermined,
-    /// A TLS handshake above the rate limit; not tried again before this time.
-    Delayed(Instant),
-    /// Plain, or encrypted by the stream.
-    Determined,
-}
-
 /// The first byte of each TLS connection. As a frame length it would exceed every cap.
 const TLS_HANDSHAKE: u8 = 0x16;
 
 pub(crate) struct PreAuthConnection<G: LoginHandler> {
     /// In non-blocking mode.
     pub stream: Stream,
-    transport: Transport,
-    tls: Option<TlsServer>,
+    /// Until the first byte decides between plain and encrypted.
+    undetermined: Option<TlsServer>,
+    /// A TLS handshake above the rate limit is not tried again before this time.
+    delayed: Option<Instant>,
     /// Whether the login handler got the channel binding.
     is_bound: bool,
     pub deadline: Instant,
-    /// Whether the poll set waits for writability of this socket.
-    pub watched_for_sending: bool,
     handler: G,
-    header: [u8; HEADER_LEN],
-    payload: Vec<u8>,
-    filled: usize,
-    frame: Option<FrameHeader>,
+    /// The current frame, with its header.
+    input: Vec<u8>,
     output: Vec<u8>,
     sent: usize,
     after_send: AfterSend<G::Value>,
@@ -118,20 +106,15 @@ pub(crate) struct PreAuthConnection<G: LoginHandler> {
 }
 
 impl<G: LoginHandler> PreAuthConnection<G> {
-    pub fn new(stream: Stream, deadline: Instant, tls: Option<TlsServer>, handler: G) -> Self {
+    pub fn new(stream: Stream, deadline: Instant, tls: TlsServer, handler: G) -> Self {
         Self {
             stream,
-            // Without TLS every connection is plain.
-            transport: if tls.is_some() { Transport::Undetermined } else { Transport::Determined },
-            tls,
+            undetermined: Some(tls),
+            delayed: None,
             is_bound: false,
             deadline,
-            watched_for_sending: false,
             handler,
-            header: [0; HEADER_LEN],
-            payload: Vec::new(),
-            filled: 0,
-            frame: None,
+            input: Vec::new(),
             output: Vec::new(),
             sent: 0,
             after_send: AfterSend::Read,
@@ -142,7 +125,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
 
     /// Continues a pending connection if its login handler is ready.
     pub fn resume(&mut self, admit: &mut dyn FnMut() -> bool) -> Progress<G::Value> {
-        if let Transport::Delayed(until) = self.transport {
+        if let Some(until) = self.delayed {
             return if Instant::now() < until { Progress::Pending } else { self.advance(admit) };
         }
         match self.handler.poll_pending() {
@@ -156,16 +139,14 @@ impl<G: LoginHandler> PreAuthConnection<G> {
 
     /// Whether its handshake waits because of the rate limit.
     pub fn is_delayed(&self) -> bool {
-        matches!(self.transport, Transport::Delayed(_))
+        self.delayed.is_some()
     }
 
     /// Makes progress until the socket would block.
     pub fn advance(&mut self, admit: &mut dyn FnMut() -> bool) -> Progress<G::Value> {
         match self.try_advance(admit) {
             Ok(progress) => progress,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                Progress::Waiting { sending: self.is_sending() }
-            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Progress::Waiting,
             Err(_) => Progress::Closed,
         }
     }
@@ -175,10 +156,12 @@ impl<G: LoginHandler> PreAuthConnection<G> {
     /// # Errors
     /// Errors of the socket.
     pub fn expire(&mut self) -> io::Result<()> {
-        if self.hung_up || self.is_delayed() || self.is_sending() || self.is_handshaking()? {
+        let is_handshaking = self.stream.is_encrypted() && self.stream.binding()?.is_none();
+        if self.hung_up || self.is_delayed() || is_handshaking {
             return Ok(());
         }
-        if self.is_silent() {
+        // A peer that has sent nothing may wait for the server to speak first.
+        if !self.stream.is_encrypted() && !self.has_spoken && self.input.is_empty() {
             self.output.extend_from_slice(no_login());
         } else {
             let seconds = limits::LOGIN_TIME.as_secs();
@@ -189,18 +172,8 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         self.stream.end_sending(SendFlags::DONTWAIT)
     }
 
-    fn is_sending(&self) -> bool {
-        self.sent < self.output.len() || self.stream.is_sending()
-    }
-
-    fn is_handshaking(&self) -> io::Result<bool> {
-        Ok(self.stream.is_encrypted() && self.stream.binding()?.is_none())
-    }
-
     fn try_advance(&mut self, admit: &mut dyn FnMut() -> bool) -> io::Result<Progress<G::Value>> {
-        if matches!(self.transport, Transport::Undetermined | Transport::Delayed(_))
-            && !self.detect_transport(admit)?
-        {
+        if self.undetermined.is_some() && !self.detect_transport(admit)? {
             return Ok(if self.is_delayed() { Progress::Pending } else { Progress::Closed });
         }
         loop {
@@ -217,9 +190,14 @@ impl<G: LoginHandler> PreAuthConnection<G> {
                 None => return Ok(Progress::Closed),
                 Some(Ok(kind)) => {
                     self.has_spoken = true;
-                    self.handler.on_frame(kind, &self.payload)
+                    let step = self.handler.on_frame(kind, &self.input[HEADER_LEN..]);
+                    self.input.clear();
+                    step
                 }
-                Some(Err(error)) => LoginStep::Close(self.refuse(&error)),
+                Some(Err(error)) => {
+                    let first = self.input.first_chunk().copied().unwrap_or_default();
+                    LoginStep::Close(self.refuse(&first, |handler| handler.refuse(&error)))
+                }
             };
             if matches!(step, LoginStep::Pending) {
                 return Ok(Progress::Pending);
@@ -228,27 +206,18 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         }
     }
 
-    /// The reply to a peer whose bytes are no frame, in its own protocol if that is recognized.
-    fn refuse(&mut self, error: &WireError) -> Vec<u8> {
-        match ForeignProtocol::of(&self.header) {
-            Some(foreign) => {
-                self.note_foreign(foreign);
-                foreign.refusal()
-            }
-            None => self.handler.refuse(error),
-        }
-    }
-
-    fn note_foreign(&self, foreign: ForeignProtocol) {
+    /// The reply to a peer whose first bytes are `first`: in its protocol, or else `ours`.
+    fn refuse(
+        &mut self,
+        first: &[u8; HEADER_LEN],
+        ours: impl FnOnce(&mut G) -> Vec<u8>,
+    ) -> Vec<u8> {
+        let Some(foreign) = ForeignProtocol::of(first) else { return ours(&mut self.handler) };
         static NOTED: LogRateLimiter = LogRateLimiter::new();
         if let Some(more) = NOTED.allow(Instant::now()) {
             info!("{} speaks {}: connection rejected{more}", self.stream.peer, foreign.name());
         }
-    }
-
-    /// Whether the peer has sent nothing. It may wait for the server to speak first.
-    fn is_silent(&self) -> bool {
-        !self.stream.is_encrypted() && self.filled == 0 && self.frame.is_none() && !self.has_spoken
+        foreign.refusal()
     }
 
     fn take(&mut self, step: LoginStep<G::Value>) {
@@ -266,34 +235,29 @@ impl<G: LoginHandler> PreAuthConnection<G> {
     fn detect_transport(&mut self, admit: &mut dyn FnMut() -> bool) -> io::Result<bool> {
         let mut first = [0; HEADER_LEN];
         let (_, got) = rustix::net::recv(self.stream.socket(), &mut first, RecvFlags::PEEK)?;
-        let Some(tls) = self.tls.as_ref().filter(|_| got > 0) else { return Ok(false) };
+        let Some(tls) = self.undetermined.as_ref().filter(|_| got > 0) else { return Ok(false) };
+        self.delayed = None;
         if first[0] != TLS_HANDSHAKE {
             if !tls.may_be_clear(self.stream.peer.ip()) {
-                let refusal = Refusal::new(
-                    ErrorCode::TlsNeeded,
-                    "this server accepts only encrypted connections (TLS) from that address",
-                );
-                let bytes = match ForeignProtocol::of(&first) {
-                    Some(foreign) => {
-                        self.note_foreign(foreign);
-                        foreign.refusal()
-                    }
-                    None => {
-                        let mut bytes = Vec::new();
-                        Reply::Error(refusal).encode(&mut bytes);
-                        bytes
-                    }
-                };
+                let bytes = self.refuse(&first, |_| {
+                    let refusal = Refusal::new(
+                        ErrorCode::TlsNeeded,
+                        "this server accepts only encrypted connections (TLS) from that address",
+                    );
+                    let mut bytes = Vec::new();
+                    Reply::Error(refusal).encode(&mut bytes);
+                    bytes
+                });
                 self.take(LoginStep::Close(bytes));
             }
         } else if tls.encrypts() {
             if !admit() {
-                self.transport = Transport::Delayed(Instant::now() + HANDSHAKE_RETRY);
+                self.delayed = Some(Instant::now() + HANDSHAKE_RETRY);
                 return Ok(false);
             }
             self.stream.encrypt(tls.begin()?);
         }
-        self.transport = Transport::Determined;
+        self.undetermined = None;
         Ok(true)
     }
 
@@ -302,7 +266,6 @@ impl<G: LoginHandler> PreAuthConnection<G> {
             match self.stream.send(&self.output[self.sent..], SendFlags::DONTWAIT) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => self.sent += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
         }
@@ -313,50 +276,36 @@ impl<G: LoginHandler> PreAuthConnection<G> {
 
     /// Reads one frame and not a byte more, because the next reader of the stream needs the rest.
     fn receive(&mut self) -> io::Result<Option<Result<FrameType, WireError>>> {
-        let header = match self.frame {
-            Some(header) => header,
-            None => {
-                let filled = fill(&self.stream, &mut self.header, &mut self.filled);
-                self.note_binding()?;
-                if !filled? {
-                    return Ok(None);
+        loop {
+            let begin = self.input.len();
+            let end = match self.input.first_chunk().map(|header| FrameHeader::parse(*header)) {
+                None => HEADER_LEN,
+                // No peer may send content before its login.
+                Some(Ok(header)) if header.kind == FrameType::Block => {
+                    return Ok(Some(Err(WireError::Unexpected(header.kind.number()))));
                 }
-                self.filled = 0;
-                match FrameHeader::parse(self.header) {
-                    // No peer may send content before its login.
-                    Ok(header) if header.kind == FrameType::Block => {
-                        return Ok(Some(Err(WireError::Unexpected(header.kind.number()))));
-                    }
-                    Ok(header) => *self.frame.insert(header),
-                    Err(error) => return Ok(Some(Err(error))),
+                Some(Ok(header)) if begin == HEADER_LEN + header.len as usize => {
+                    return Ok(Some(Ok(header.kind)));
                 }
-            }
-        };
-        let len = header.len as usize;
-        while self.filled < len {
+                Some(Ok(header)) => HEADER_LEN + header.len as usize,
+                Some(Err(error)) => return Ok(Some(Err(error))),
+            };
             // The buffer grows with the received bytes, to at most twice their number.
-            let reach = len.min((self.filled * 2).max(512));
-            self.payload.reserve_exact(reach.saturating_sub(self.payload.len()));
-            self.payload.resize(reach, 0);
-            if !fill(&self.stream, &mut self.payload[..reach], &mut self.filled)? {
+            let reach = end.min((begin * 2).max(512));
+            self.input.reserve_exact(reach - begin);
+            self.input.resize(reach, 0);
+            let got = (&self.stream).read(&mut self.input[begin..]);
+            self.input.truncate(begin + *got.as_ref().unwrap_or(&0));
+            if !self.is_bound
+                && let Some(binding) = self.stream.binding()?
+            {
+                self.is_bound = true;
+                self.handler.on_encrypted(binding);
+            }
+            if got? == 0 {
                 return Ok(None);
             }
         }
-        self.payload.truncate(len);
-        self.filled = 0;
-        self.frame = None;
-        Ok(Some(Ok(header.kind)))
-    }
-
-    /// Passes the channel binding of a finished handshake to the login handler.
-    fn note_binding(&mut self) -> io::Result<()> {
-        if !self.is_bound
-            && let Some(binding) = self.stream.binding()?
-        {
-            self.is_bound = true;
-            self.handler.on_encrypted(binding);
-        }
-        Ok(())
     }
 
     /// Shuts down the sending side, then drops input.
@@ -368,20 +317,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
             self.deadline = self.deadline.min(Instant::now() + REFUSAL_TIME);
             self.hung_up = true;
         }
-        let has_ended = self.stream.discard_input()?;
-        Ok(if has_ended { Progress::Closed } else { Progress::Waiting { sending: false } })
+        self.stream.discard_input()?;
+        Ok(Progress::Closed)
     }
-}
-
-/// Fills `buffer` from `filled` on; false if the peer closed.
-fn fill(mut stream: &Stream, buffer: &mut [u8], filled: &mut usize) -> io::Result<bool> {
-    while *filled < buffer.len() {
-        match stream.read(&mut buffer[*filled..]) {
-            Ok(0) => return Ok(false),
-            Ok(n) => *filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(true)
 }

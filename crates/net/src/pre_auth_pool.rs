@@ -29,6 +29,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
 /// The listener's id in the epoll set; the ids of connections begin at 1.
 const LISTENER: u64 = 0;
+/// Events that end a connection whose login is pending.
+const HANG_UP: epoll::EventFlags =
+    epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
 
 /// A connection whose login has succeeded.
 #[derive(Debug)]
@@ -55,19 +58,16 @@ pub struct PreAuthPool<G: LoginHandler> {
     paused_until: Option<Instant>,
     /// Time of the last sweep.
     swept: Instant,
-    /// TLS settings; none where all connections are plain.
-    tls: Option<TlsServer>,
+    tls: TlsServer,
     limiter: HandshakeLimiter,
 }
 
 impl<G: LoginHandler> PreAuthPool<G> {
     /// Makes a pool for `capacity` connections of `listener`, which becomes non-blocking.
     ///
-    /// Without `tls` all connections are plain.
-    ///
     /// # Errors
     /// Errors of the system calls.
-    pub fn new(listener: TcpListener, capacity: usize, tls: Option<TlsServer>) -> io::Result<Self> {
+    pub fn new(listener: TcpListener, capacity: usize, tls: TlsServer) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(Self {
@@ -151,8 +151,13 @@ impl<G: LoginHandler> PreAuthPool<G> {
         for event in &events[..ready] {
             match event.data.u64() {
                 LISTENER => self.accept(new_handler, &mut authenticated)?,
-                id if self.pending.remove(&id) => {
-                    self.remove(id);
+                // Its requests wait, but not its end.
+                id if self.pending.contains(&id) => {
+                    let flags = event.flags;
+                    if flags.intersects(HANG_UP) {
+                        self.pending.remove(&id);
+                        self.remove(id);
+                    }
                 }
                 id => self.advance(id, &mut authenticated),
             }
@@ -259,12 +264,11 @@ impl<G: LoginHandler> PreAuthPool<G> {
             self.tls.clone(),
             handler,
         );
-        epoll::add(
-            &self.epoll,
-            connection.stream.socket(),
-            epoll::EventData::new_u64(id),
-            epoll::EventFlags::IN,
-        )?;
+        // Edge-triggered: each event is followed by reads and sends until the socket would block.
+        let flags =
+            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET | HANG_UP;
+        let data = epoll::EventData::new_u64(id);
+        epoll::add(&self.epoll, connection.stream.socket(), data, flags)?;
         self.evictor.insert(peer.ip(), id, is_known);
         self.connections.insert(id, connection);
         // Most peers have sent their login by now.
@@ -290,22 +294,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
             return;
         }
         self.pending.remove(&id);
-        connection.watched_for_sending = false;
-        if self.watch(id, epoll::EventFlags::IN) {
-            self.update(id, progress, authenticated);
-        }
-    }
-
-    /// Watches a connection for other events; removes it if that fails.
-    fn watch(&mut self, id: u64, flags: epoll::EventFlags) -> bool {
-        let Some(connection) = self.connections.get(&id) else { return false };
-        let data = epoll::EventData::new_u64(id);
-        let watched = epoll::modify(&self.epoll, connection.stream.socket(), data, flags);
-        if let Err(e) = watched {
-            warn!("cannot watch {}: {e}", connection.stream.peer);
-            self.remove(id);
-        }
-        watched.is_ok()
+        self.update(id, progress, authenticated);
     }
 
     fn update(
@@ -314,20 +303,10 @@ impl<G: LoginHandler> PreAuthPool<G> {
         progress: Progress<G::Value>,
         authenticated: &mut Vec<AuthenticatedConnection<G::Value>>,
     ) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
         match progress {
-            Progress::Waiting { sending } if sending == connection.watched_for_sending => {}
-            Progress::Waiting { sending } => {
-                connection.watched_for_sending = sending;
-                self.watch(
-                    id,
-                    if sending { epoll::EventFlags::OUT } else { epoll::EventFlags::IN },
-                );
-            }
+            Progress::Waiting => {}
             Progress::Pending => {
-                if self.watch(id, epoll::EventFlags::RDHUP | epoll::EventFlags::ONESHOT) {
-                    self.pending.insert(id);
-                }
+                self.pending.insert(id);
             }
             Progress::Closed => {
                 self.remove(id);

@@ -13,8 +13,8 @@ use socket2::{SockRef, Socket, TcpKeepalive};
 use crate::readiness;
 use crate::tls::{ChannelBinding, TlsSession};
 
-/// Most reads of one call of [`Stream::discard_input`].
-const MAX_DISCARDS: usize = 64;
+/// Most reads of one call of [`Stream::discard_input`]: 16 MiB, more than a socket's buffer.
+const MAX_DISCARDS: usize = 1024;
 
 /// An open TCP connection, whose bytes are plain or encrypted.
 ///
@@ -72,11 +72,6 @@ impl Stream {
     /// Returns the channel binding; none without encryption or before the end of the handshake.
     pub(crate) fn binding(&self) -> io::Result<Option<ChannelBinding>> {
         self.tls.as_ref().map_or(Ok(None), |tls| tls.binding())
-    }
-
-    /// Whether encrypted bytes wait until the socket accepts them.
-    pub(crate) fn is_sending(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.is_sending())
     }
 
     /// Whether bytes are ready that were received and decrypted.
@@ -201,21 +196,21 @@ impl Stream {
         self.tls.as_ref().map_or(Ok(()), |tls| tls.close(&self.socket, flags))
     }
 
-    /// Drops what has been received, within bounds; true at the end of the input.
+    /// Drops what has been received, until the end of the input or a bound.
     ///
     /// Unread input would make the kernel reset the connection before the last message arrives.
     /// After this call nothing can be read.
     ///
     /// # Errors
-    /// Errors of the socket; [`io::ErrorKind::WouldBlock`] if no more has come.
-    pub fn discard_input(&self) -> io::Result<bool> {
-        let mut sink = [0; 4096];
+    /// Errors of the socket; [`io::ErrorKind::WouldBlock`] if more may come.
+    pub fn discard_input(&self) -> io::Result<()> {
+        let mut sink = [0; 16 * 1024];
         for _ in 0..MAX_DISCARDS {
             if rustix::net::recv(&self.socket, &mut sink[..], RecvFlags::DONTWAIT)?.0 == 0 {
-                return Ok(true);
+                break;
             }
         }
-        Ok(false)
+        Ok(())
     }
 }
 

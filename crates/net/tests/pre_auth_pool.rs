@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use relais_net::tls::{ServerCertificate, TlsMode, TlsServer};
 use relais_net::{AuthenticatedConnection, Connection, LoginHandler, LoginStep, PreAuthPool};
 use relais_proto::{ErrorCode, FrameType, Refusal, Reply, Request, WireError};
 
@@ -26,6 +27,10 @@ impl LoginHandler for PingLogin {
     }
 }
 
+fn plain() -> TlsServer {
+    TlsServer::new(TlsMode::Never, std::sync::Arc::new(ServerCertificate::empty())).unwrap()
+}
+
 fn encoded(reply: &Reply) -> Vec<u8> {
     let mut bytes = Vec::new();
     reply.encode(&mut bytes);
@@ -39,7 +44,7 @@ fn refusal(text: &str) -> Vec<u8> {
 fn room(capacity: usize) -> (PreAuthPool<PingLogin>, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    (PreAuthPool::new(listener, capacity, None).unwrap(), addr)
+    (PreAuthPool::new(listener, capacity, plain()).unwrap(), addr)
 }
 
 /// Polls until a login succeeds or the time is over.
@@ -211,7 +216,7 @@ impl LoginHandler for Slow {
 fn a_pending_connection_is_not_read_but_its_end_is_noticed() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    let mut room = PreAuthPool::new(listener, 8, None).unwrap();
+    let mut room = PreAuthPool::new(listener, 8, plain()).unwrap();
     let open = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let poll = |room: &mut PreAuthPool<Slow>| {
         let open = open.clone();

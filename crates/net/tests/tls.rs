@@ -100,7 +100,7 @@ fn room(
     let (sender, bindings) = channel();
     let serve = Arc::new(serve);
     std::thread::spawn(move || {
-        let mut room = PreAuthPool::new(listener, 64, Some(tls)).unwrap();
+        let mut room = PreAuthPool::new(listener, 64, tls).unwrap();
         loop {
             for AuthenticatedConnection { stream, .. } in
                 room.poll(true, &[], Some(SOON), &mut |_, _| PingLogin(sender.clone())).unwrap()

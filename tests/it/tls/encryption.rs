@@ -204,7 +204,7 @@ fn man_in_the_middle(server: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     std::thread::spawn(move || {
-        let mut room = PreAuthPool::new(listener, 8, Some(tls)).unwrap();
+        let mut room = PreAuthPool::new(listener, 8, tls).unwrap();
         loop {
             for arrival in room.poll(true, &[], None, &mut |_, _| ManInTheMiddle).unwrap() {
                 let far = Dialer::new(TlsMode::Always)

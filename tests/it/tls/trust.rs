@@ -248,7 +248,7 @@ fn a_compromised_slave_gets_no_passwords() {
         let (told, tls) =
             (pretender.0.clone(), TlsServer::new(TlsMode::Always, Arc::new(certificate)).unwrap());
         std::thread::spawn(move || {
-            let mut room = PreAuthPool::new(listener, 8, Some(tls)).unwrap();
+            let mut room = PreAuthPool::new(listener, 8, tls).unwrap();
             loop {
                 room.poll(true, &[], None, &mut |_, _| pretender.clone()).unwrap();
             }

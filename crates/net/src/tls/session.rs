@@ -102,11 +102,6 @@ impl TlsSession {
         (!state.tls.is_handshaking()).then(|| info::binding(&state.tls)).transpose()
     }
 
-    /// Whether encrypted bytes wait until the socket accepts them.
-    pub fn is_sending(&self) -> bool {
-        lock(&self.state).tls.wants_write()
-    }
-
     /// Whether received bytes of plain text are ready. Only the thread that reads calls it.
     pub fn has_input(&self, socket: &Socket) -> bool {
         let (mut input, mut state) = (lock(&self.input), lock(&self.state));

@@ -100,7 +100,7 @@ pub fn run(setup: WorkerSetup) -> io::Result<()> {
         + (scoreboard.slots() + PEER_SLOTS) * DESCRIPTORS_PER_SESSION
         + scoreboard.queue();
     let mut pre_auth =
-        PreAuthPool::new(listener, raise_fd_limit(reserve, PRE_AUTH_CONNECTIONS), Some(tls))?;
+        PreAuthPool::new(listener, raise_fd_limit(reserve, PRE_AUTH_CONNECTIONS), tls)?;
     let mut queue = WaitQueue::default();
     let mut drain_state = DrainState::Serving;
     loop {
