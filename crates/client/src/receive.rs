@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use relais_proto::{ErrorCode, TreePath};
-use relais_transfer::TransferError;
-use relais_transfer::download::{self, Progress, Resume, download};
+use relais_transfer::download::{self, download};
+use relais_transfer::{Progress, Resume, TransferError};
 use relais_tree::{Folder, TreeError};
 
 use crate::error::plain;
@@ -97,7 +97,8 @@ pub fn receive_claimed(
     let fetched = match result {
         Ok(fetched) => fetched,
         Err(error) => {
-            if is_gone(error.code()) {
+            if !error.can_resume_download() {
+                // The part file is useless; after any other failure it is kept.
                 let removed = folder.unlink(&part_name).map_err(|e| tree_failure(&part_name, &e));
                 let removed =
                     removed.and_then(|()| handle.as_mut().map_or(Ok(()), LogHandle::finish));
@@ -197,14 +198,6 @@ fn download_failure(error: TransferError, shown: &str) -> Failure {
         }
         other => other.into(),
     }
-}
-
-/// Whether no server can have the file any more.
-///
-/// The part file is then useless; after any other failure it is kept.
-fn is_gone(code: ErrorCode) -> bool {
-    use ErrorCode::{BadName, IsFolder, NotFolder, NotFound, NotServed};
-    matches!(code, NotFound | IsFolder | NotFolder | NotServed | BadName)
 }
 
 /// Progress of one download: the bar, notices about servers, and the entry in the `.log`.

@@ -16,10 +16,8 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 use relais_proto::{ErrorCode, Expect, SlaveId, TreePath};
-use relais_transfer::TransferError;
-use relais_transfer::upload::{
-    CompletedUpload, Progress, UploadSource, UploadTarget, put, put_stream,
-};
+use relais_transfer::upload::{CompletedUpload, UploadSource, UploadTarget, put, put_stream};
+use relais_transfer::{Progress, TransferError};
 use relais_tree::{Folder, OpenFile, TreeError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 

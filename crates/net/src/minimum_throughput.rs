@@ -1,7 +1,7 @@
 //! The minimum throughput of a transfer. Pure: the caller passes the time.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use relais_proto::limits;
 
@@ -11,8 +11,6 @@ use relais_proto::limits;
 /// Without it a peer that sends or reads a byte a second would hold a session without end.
 #[derive(Debug)]
 pub struct MinimumThroughput {
-    window: Duration,
-    floor: u64,
     since: Instant,
     moved: u64,
 }
@@ -21,7 +19,7 @@ impl MinimumThroughput {
     /// Starts the first window at `now`.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { window: limits::RATE_WINDOW, floor: limits::RATE_FLOOR, since: now, moved: 0 }
+        Self { since: now, moved: 0 }
     }
 
     /// Counts moved bytes. A new window starts as soon as the floor is reached.
@@ -32,9 +30,9 @@ impl MinimumThroughput {
     /// [`io::ErrorKind::TimedOut`] if a window ends below the floor.
     pub fn moved(&mut self, bytes: u64, now: Instant) -> io::Result<()> {
         self.moved = self.moved.saturating_add(bytes);
-        if self.moved >= self.floor {
+        if self.moved >= limits::RATE_FLOOR {
             (self.since, self.moved) = (now, 0);
-        } else if now.duration_since(self.since) >= self.window {
+        } else if now.duration_since(self.since) >= limits::RATE_WINDOW {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the transfer is too slow"));
         }
         Ok(())
@@ -43,6 +41,8 @@ impl MinimumThroughput {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -73,8 +73,7 @@ impl TransferError {
     #[must_use]
     pub fn can_resume_download(&self) -> bool {
         use ErrorCode::{BadName, IsFolder, NotFolder, NotFound, NotServed};
-        let Self::Refused(refusal) = self else { return true };
-        !matches!(refusal.code, NotFound | IsFolder | NotFolder | NotServed | BadName)
+        !matches!(self.code(), NotFound | IsFolder | NotFolder | NotServed | BadName)
     }
 
     /// Returns whether a later upload of the same file and id can resume.

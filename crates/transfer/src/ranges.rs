@@ -6,27 +6,8 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use thiserror::Error;
-
 /// Highest number of ranges in a text. Longer texts were not written by this program.
 pub const MOST_RANGES: usize = 256;
-
-/// Reason why a text is not a set of ranges.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum RangesError {
-    /// A part is not two numbers with `-` between them, in the canonical form.
-    #[error("`{0}` is not a range")]
-    NotARange(String),
-    /// A range is empty.
-    #[error("the range {0}-{1} is empty")]
-    Empty(u64, u64),
-    /// A range begins before the end of the previous one, or at it.
-    #[error("the range {0}-{1} overlaps or touches the one in front of it")]
-    OutOfOrder(u64, u64),
-    /// The text contains more than [`MOST_RANGES`] ranges.
-    #[error("there are more than {MOST_RANGES} ranges")]
-    TooMany,
-}
 
 /// Byte ranges in ascending order that neither overlap nor touch; none is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -158,21 +139,24 @@ impl fmt::Display for Ranges {
 }
 
 impl FromStr for Ranges {
-    type Err = RangesError;
+    type Err = &'static str;
 
     /// Parses the output of `Display`, and nothing else.
-    fn from_str(text: &str) -> Result<Self, RangesError> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut ranges = Vec::new();
         if text == "-" {
             return Ok(Self(ranges));
         }
         for part in text.split(',') {
             if ranges.len() == MOST_RANGES {
-                return Err(RangesError::TooMany);
+                return Err("there are too many ranges");
             }
-            let range = parse_range(part)?;
-            if ranges.last().is_some_and(|last: &Range<u64>| range.start <= last.end) {
-                return Err(RangesError::OutOfOrder(range.start, range.end));
+            let (start, end) = part.split_once('-').ok_or(NO_RANGE)?;
+            let range = parse_number(start)?..parse_number(end)?;
+            if range.is_empty()
+                || ranges.last().is_some_and(|last: &Range<u64>| range.start <= last.end)
+            {
+                return Err("a range is empty, or not behind the one in front of it");
             }
             ranges.push(range);
         }
@@ -180,18 +164,12 @@ impl FromStr for Ranges {
     }
 }
 
-fn parse_range(part: &str) -> Result<Range<u64>, RangesError> {
-    let bad = || RangesError::NotARange(part.chars().take(64).collect());
-    let (start, end) = part.split_once('-').ok_or_else(bad)?;
-    let (start, end) = (parse_number(start).ok_or_else(bad)?, parse_number(end).ok_or_else(bad)?);
-    if start < end { Ok(start..end) } else { Err(RangesError::Empty(start, end)) }
-}
+const NO_RANGE: &str = "a part is not a range";
 
 /// Parses a number in canonical form: digits without sign or leading zero.
-fn parse_number(text: &str) -> Option<u64> {
-    let digits = text.bytes().all(|b| b.is_ascii_digit());
-    let leading_zero = text.len() > 1 && text.starts_with('0');
-    if digits && !leading_zero { text.parse().ok() } else { None }
+fn parse_number(text: &str) -> Result<u64, &'static str> {
+    let number: u64 = text.parse().map_err(|_| NO_RANGE)?;
+    if number.to_string() == text { Ok(number) } else { Err(NO_RANGE) }
 }
 
 #[cfg(test)]
@@ -266,7 +244,7 @@ mod tests {
         }
         let many: Vec<String> =
             (0..=MOST_RANGES).map(|i| format!("{}-{}", 2 * i, 2 * i + 1)).collect();
-        assert_eq!(many.join(",").parse::<Ranges>(), Err(RangesError::TooMany));
+        assert!(many.join(",").parse::<Ranges>().is_err());
         assert!(many[1..].join(",").parse::<Ranges>().is_ok());
     }
 

@@ -1,6 +1,6 @@
 //! Making of folders and removal of names, local or remote.
 
-use relais_proto::{ChangeId, ErrorCode, TreePath};
+use relais_proto::{ChangeId, ErrorCode, Expect, Request, TreePath};
 use relais_transfer::pipeline::{PipelineReply, PipelineRequest};
 use relais_tree::TreeError;
 
@@ -105,10 +105,10 @@ enum RefusalAction {
 }
 
 impl NameChange {
-    fn ask(self, id: ChangeId, path: TreePath) -> PipelineRequest {
+    fn ask(self, id: ChangeId, path: TreePath) -> Request {
         match self {
-            Self::MakeFolder => PipelineRequest::MakeFolder { id, path },
-            Self::Remove => PipelineRequest::Remove { id, path, recursive: false },
+            Self::MakeFolder => Request::MakeFolder { id, path },
+            Self::Remove => Request::Remove { id, path, recursive: false, expect: Expect::Any },
         }
     }
 
@@ -167,7 +167,7 @@ impl Conversation for NameRequests<'_> {
         loop {
             let at = *self.picks.next()?;
             match under(self.base, &self.nodes[at].path) {
-                Ok(path) => return Some((at, self.change.ask(self.ids.next(), path))),
+                Ok(path) => return Some((at, self.change.ask(self.ids.next(), path).into())),
                 Err(failure) => self.changed.refused.push((at, failure)),
             }
         }

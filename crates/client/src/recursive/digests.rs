@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use log::debug;
-use relais_proto::{Digest, TreePath};
+use relais_proto::{Digest, Request, TreePath};
 use relais_transfer::pipeline::{PipelineReply, PipelineRequest};
 use relais_tree::hash_file;
 
@@ -73,7 +73,7 @@ struct DigestQuery<'a> {
 impl Conversation for DigestQuery<'_> {
     fn next(&mut self) -> Option<(usize, PipelineRequest)> {
         self.files.find_map(|(at, node)| {
-            Some((at, PipelineRequest::Hash(under(self.base, &node.path).ok()?)))
+            Some((at, Request::Hash(under(self.base, &node.path).ok()?).into()))
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use relais_proto::{Entry, ErrorCode, Kind, TreePath};
+use relais_proto::{Entry, ErrorCode, Kind, Request, TreePath};
 use relais_transfer::pipeline::{PipelineReply, PipelineRequest};
 use relais_tree::{Folder, TreeError};
 
@@ -139,10 +139,10 @@ impl Conversation for PatternQuery<'_> {
             self.next += 1;
             match self.part {
                 PatternPart::Name(name) => match folder.join(name) {
-                    Ok(path) => return Some((at, PipelineRequest::Stat(path))),
+                    Ok(path) => return Some((at, Request::Stat(path).into())),
                     Err(_) => continue,
                 },
-                _ => return Some((at, PipelineRequest::List { path: folder.clone() })),
+                _ => return Some((at, PipelineRequest::list(folder.clone()))),
             }
         }
     }

@@ -61,7 +61,7 @@ impl Conversation for SmallDownloads<'_, '_> {
                 continue;
             }
             match under(self.batch.base, &node.path) {
-                Ok(path) => return Some((at, PipelineRequest::Get { path })),
+                Ok(path) => return Some((at, PipelineRequest::get(path))),
                 Err(failure) => self.batch.fail(self.output, &node.path, failure),
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use relais_proto::{ErrorCode, Expect, PutRequest};
+use relais_proto::{ErrorCode, Expect, PutRequest, Request};
 use relais_transfer::pipeline::{PipelineReply, PipelineRequest, SMALL};
 
 use super::batch::Batch;
@@ -97,7 +97,8 @@ impl Conversation for SmallUploads<'_, '_> {
                 expect: Expect::Any,
                 copies: self.copies,
             };
-            return Some((at, PipelineRequest::Put { request, content: bytes }));
+            let (request, content) = (Request::Put(request), Some(bytes));
+            return Some((at, PipelineRequest { request, content }));
         }
     }
 

@@ -1,7 +1,7 @@
 //! What one line of the `.log` says.
 
 use relais_proto::{ChangeId, Expect, Identity, SlaveId, TreePath};
-use relais_transfer::download::Resume;
+use relais_transfer::Resume;
 
 use crate::origin::Origin;
 

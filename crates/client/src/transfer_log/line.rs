@@ -19,8 +19,7 @@ use std::str::{FromStr, Split};
 
 use relais_net::Host;
 use relais_proto::{Expect, FileTime, TreePath, limits};
-use relais_transfer::download::Resume;
-use relais_transfer::{MOST_RANGES, Ranges};
+use relais_transfer::{MOST_RANGES, Ranges, Resume};
 use thiserror::Error;
 
 use super::entry::{TransferEntry, TransferTask, UploadRecord};

@@ -7,8 +7,7 @@ use proptest::prelude::*;
 use relais_proto::{
     ChangeId, ClusterId, Digest, Expect, FileTime, Identity, Lsn, SlaveId, TreePath,
 };
-use relais_transfer::Ranges;
-use relais_transfer::download::Resume;
+use relais_transfer::{Ranges, Resume};
 
 use super::file::{TransferLog, parse_all};
 use super::line::{LineError, format, parse};

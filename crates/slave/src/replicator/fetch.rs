@@ -22,8 +22,8 @@ use relais_net::tls::{Dialer, TrustPolicy};
 use relais_os::{Mailbox, MailboxSender};
 use relais_proto::{FileTime, FolderId, Lsn, PeerSlave, Reply, Request, SlaveId, limits};
 use relais_storage::{FetchFailure, FetchResult, FetchedFile, StagedName, Staging};
-use relais_transfer::download::{Progress, Resume, download};
-use relais_transfer::{Ranges, Sessions, TransferError};
+use relais_transfer::download::download;
+use relais_transfer::{Progress, Ranges, Resume, Sessions, TransferError};
 use relais_tree::{TreeError, set_mode, set_times};
 
 /// Number of contents that are fetched at the same time.

@@ -22,6 +22,6 @@ mod stream;
 mod tests;
 mod verify;
 
-pub use content::{CompletedDownload, Progress, Resume};
+pub use content::CompletedDownload;
 pub use retry_loop::download;
 pub use stream::{CompletedStream, Sink, stream};

@@ -6,9 +6,9 @@ use relais_proto::{
     limits,
 };
 
-use super::content::Resume;
 use crate::error::Fault;
 use crate::exchange::ask;
+use crate::progress::Resume;
 use crate::ranges::Ranges;
 
 /// Requests content and returns its header. Blocks follow.

@@ -9,7 +9,7 @@ use std::thread::Scope;
 use relais_net::Connection;
 use relais_proto::{ContentHeader, Digest, ErrorCode, GetRequest, IfMatch, Mode, TreePath, limits};
 
-use super::content::{CompletedDownload, Progress, Resume};
+use super::content::CompletedDownload;
 use super::hashing::Hashing;
 use super::state::DownloadState;
 use super::verify::verify;
@@ -17,6 +17,7 @@ use super::{intake, requests};
 use crate::action::{Action, Purpose};
 use crate::error::{Fault, TransferError};
 use crate::failover::{Failover, Try};
+use crate::progress::{Progress, Resume};
 use crate::sessions::Sessions;
 
 /// Size in bytes from which a download is recorded at its start.

@@ -14,8 +14,8 @@ use std::time::Duration;
 use log::warn;
 use relais_proto::Digest;
 
-use super::content::{Progress, Resume};
 use crate::error::TransferError;
+use crate::progress::{Progress, Resume};
 use crate::ranges::Ranges;
 
 /// Time between two checkpoints.

@@ -11,12 +11,12 @@ use log::debug;
 use relais_net::Connection;
 use relais_proto::{Digest, ErrorCode, GetRequest, Refusal, TreePath};
 
-use super::content::{Progress, Resume};
 use super::requests;
 use crate::action::Purpose;
 use crate::error::{Fault, TransferError};
 use crate::exchange::read_content;
 use crate::failover::{Failover, Try};
+use crate::progress::{Progress, Resume};
 use crate::sessions::Sessions;
 
 /// Bytes of one read; the server's block size cannot be trusted.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use relais_proto::{
-    ChangeId, ContentHeader, Digest, Entry, Lsn, PutRequest, Refusal, TreePath, limits,
+    ContentHeader, Digest, Entry, GetRequest, IfMatch, Lsn, Refusal, Request, TreePath, limits,
 };
 
 use crate::error::TransferError;
@@ -12,38 +12,35 @@ use crate::error::TransferError;
 pub const SMALL: u64 = limits::PIECE;
 
 /// A request. Changes carry their id, so repeating one is harmless.
-#[allow(missing_docs, reason = "the names of the fields say what they hold")]
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PipelineRequest {
-    /// Lists all names in a folder.
-    List { path: TreePath },
-    /// Asks for one entry.
-    Stat(TreePath),
-    /// Asks for one file with its digest; the server computes it if necessary.
-    Hash(TreePath),
+pub struct PipelineRequest {
+    /// A read of one entry or folder, a read of content with [`Self::get`], or a change.
+    pub request: Request,
+    /// Whole content of a put, at most [`SMALL`] bytes.
+    pub content: Option<Vec<u8>>,
+}
+
+impl From<Request> for PipelineRequest {
+    fn from(request: Request) -> Self {
+        Self { request, content: None }
+    }
+}
+
+impl PipelineRequest {
+    /// Asks for all names in a folder.
+    #[must_use]
+    pub fn list(path: TreePath) -> Self {
+        Request::List { path, after: String::new(), most: 0 }.into()
+    }
+
     /// Asks for the content of a file.
-    Get { path: TreePath },
-    /// Makes a folder.
-    MakeFolder {
-        /// Id of the change; a repeated id is the same change.
-        id: ChangeId,
-        path: TreePath,
-    },
-    /// Removes a file or a folder.
-    Remove {
-        /// Id of the change; a repeated id is the same change.
-        id: ChangeId,
-        path: TreePath,
-        /// Whether the entries below a folder are removed with it.
-        recursive: bool,
-    },
-    /// Puts a file.
-    Put {
-        /// The upload. The whole content is sent, so size and offset are set from it.
-        request: PutRequest,
-        /// Content of at most [`SMALL`] bytes.
-        content: Vec<u8>,
-    },
+    ///
+    /// Requests only a small part: the rest of a larger content would be sent for nothing.
+    #[must_use]
+    pub fn get(path: TreePath) -> Self {
+        let if_match = IfMatch::Any;
+        Request::Get(GetRequest { path, offset: 0, length: SMALL, if_match }).into()
+    }
 }
 
 /// A checked answer: names ascend, and content matches its digest.
@@ -54,10 +51,10 @@ pub enum PipelineReply<'a> {
     Entry(Entry),
     /// The listing is complete.
     Listed,
-    /// Answer to [`PipelineRequest::Stat`] and [`PipelineRequest::Hash`].
+    /// Answer to [`Request::Stat`] and [`Request::Hash`].
     Details {
         entry: Entry,
-        /// Digest; always present for [`PipelineRequest::Hash`].
+        /// Digest; always present for [`Request::Hash`].
         digest: Option<Digest>,
     },
     /// The whole content of a file.

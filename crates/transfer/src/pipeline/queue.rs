@@ -1,6 +1,6 @@
 //! A request of the pipeline, kept until its answer arrives.
 
-use relais_proto::{Digest, Expect, GetRequest, IfMatch, PutRequest, Request};
+use relais_proto::{Digest, Request};
 
 use super::handler::{PipelineRequest, SMALL};
 use crate::action::Purpose;
@@ -56,31 +56,13 @@ impl Load {
 impl PendingRequest {
     /// Takes a request; hashes its content once.
     pub fn new(tag: u64, ask: PipelineRequest) -> Result<Self, TransferError> {
-        let mut upload = None;
-        let request = match ask {
-            PipelineRequest::List { path } => Request::List { path, after: String::new(), most: 0 },
-            PipelineRequest::Stat(path) => Request::Stat(path),
-            PipelineRequest::Hash(path) => Request::Hash(path),
-            // Requests only a small part: the rest of a larger content would be sent for nothing.
-            PipelineRequest::Get { path } => {
-                Request::Get(GetRequest { path, offset: 0, length: SMALL, if_match: IfMatch::Any })
-            }
-            PipelineRequest::MakeFolder { id, path } => Request::MakeFolder { id, path },
-            PipelineRequest::Remove { id, path, recursive } => {
-                Request::Remove { id, path, recursive, expect: Expect::Any }
-            }
-            PipelineRequest::Put { request, content } => {
-                let size = content.len() as u64;
-                if size > SMALL {
-                    return Err(TransferError::stopped(format!(
-                        "{}: {size} bytes are too many to be put at once",
-                        request.path
-                    )));
-                }
-                upload = Some(Upload { digest: Digest(blake3::hash(&content).into()), content });
-                Request::Put(PutRequest { size: Some(size), offset: 0, ..request })
-            }
-        };
+        let PipelineRequest { request, content } = ask;
+        if let Some(size) = content.as_ref().map(Vec::len).filter(|size| *size as u64 > SMALL) {
+            let why = format!("a content of {size} bytes is too large to be put at once");
+            return Err(TransferError::stopped(why));
+        }
+        let upload = content
+            .map(|content| Upload { digest: Digest(blake3::hash(&content).into()), content });
         Ok(Self {
             tag,
             request,

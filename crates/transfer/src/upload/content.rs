@@ -1,4 +1,4 @@
-//! A content that is uploaded: its source, its target, its progress and its result.
+//! A content that is uploaded: its source, its target and its result.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -51,44 +51,4 @@ pub struct CompletedUpload {
     pub servers: Vec<SocketAddr>,
     /// Sent content bytes, including lost ones.
     pub bytes_moved: u64,
-}
-
-/// Receiver of progress events.
-pub trait Progress {
-    /// Content of `size` bytes is sent, and a server already has `resumed_from` of them.
-    ///
-    /// Called again after [`Self::restarted`]. For a stream of 1 MiB or more, `size` is 0.
-    fn started(&mut self, size: u64, resumed_from: u64) {
-        let _ = (size, resumed_from);
-    }
-
-    /// The content is sent up to byte `sent`. The value decreases if another server takes over.
-    fn advanced(&mut self, sent: u64) {
-        let _ = sent;
-    }
-
-    /// The connection to `from` was lost, and `to` continues at byte `at`.
-    ///
-    /// Both are the same if the same server was reached again.
-    fn moved(&mut self, from: SocketAddr, to: SocketAddr, at: u64) {
-        let _ = (from, to, at);
-    }
-
-    /// First answer of a server: the current entry at the path, and the receiving server.
-    ///
-    /// Called once, before the first byte. Not called if the upload was already complete, nor for a
-    /// stream of 1 MiB or more.
-    fn opened(&mut self, current: Expect, server: SocketAddr) {
-        let _ = (current, server);
-    }
-
-    /// The sent bytes are worthless, and the upload restarts with the first byte.
-    fn restarted(&mut self, why: &str) {
-        let _ = why;
-    }
-
-    /// Returns whether the user has interrupted. The interrupter also shuts the socket down.
-    fn interrupted(&self) -> bool {
-        false
-    }
 }

@@ -18,6 +18,6 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use content::{CompletedUpload, Progress, UploadSource, UploadTarget};
+pub use content::{CompletedUpload, UploadSource, UploadTarget};
 pub use retry_loop::put;
 pub use stream::put_stream;

@@ -9,13 +9,14 @@ use relais_net::Connection;
 use relais_proto::{ErrorCode, Expect, Reply, Request};
 
 use super::body::Body;
-use super::content::{CompletedUpload, Progress, UploadSource, UploadTarget};
+use super::content::{CompletedUpload, UploadSource, UploadTarget};
 use super::digest::Hashing;
 use super::send::{Commit, Sender};
 use crate::action::{Action, Purpose};
 use crate::error::{Fault, TransferError, other_content};
 use crate::exchange::ask;
 use crate::failover::{Failover, Try};
+use crate::progress::Progress;
 use crate::sessions::Sessions;
 
 /// Uploads a file with resume and failover.

@@ -9,11 +9,12 @@ use relais_net::Connection;
 use relais_proto::{Digest, Lsn, Reply, Request, limits};
 
 use super::body::Body;
-use super::content::{Progress, UploadTarget};
+use super::content::UploadTarget;
 use super::digest::Hashing;
 use super::outgoing::{FRAME, flush, listen, prepare, queue_bytes, send_from_file};
 use crate::error::{Fault, TransferError};
 use crate::exchange::{answer, ask};
+use crate::progress::Progress;
 
 /// Highest lead of the sender over the digest.
 ///

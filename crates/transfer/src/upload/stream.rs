@@ -5,10 +5,11 @@
 use std::io::Read;
 
 use super::body::Body;
-use super::content::{CompletedUpload, Progress, UploadTarget};
+use super::content::{CompletedUpload, UploadTarget};
 use super::retry_loop::put_body;
 use super::send::{STREAM_BUFFER, read_some};
 use crate::error::TransferError;
+use crate::progress::Progress;
 use crate::sessions::Sessions;
 
 /// Uploads content of unknown length.

@@ -72,7 +72,7 @@ impl Conversation for RemoteWalk<'_> {
             }
             let path = self.folder(at);
             match under(self.base, &path) {
-                Ok(path) => return Some((at, PipelineRequest::List { path })),
+                Ok(path) => return Some((at, PipelineRequest::list(path))),
                 Err(failure) => self.listing.failed.push((path, failure)),
             }
         }
@@ -94,7 +94,7 @@ impl Conversation for RemoteWalk<'_> {
 
 #[cfg(test)]
 mod tests {
-    use relais_proto::{ErrorCode, FileTime, Kind, Mode, Refusal};
+    use relais_proto::{ErrorCode, FileTime, Kind, Mode, Refusal, Request};
 
     use super::*;
     use crate::recursive::node::SkippedName;
@@ -117,7 +117,7 @@ mod tests {
         let base = TreePath::new(base).unwrap();
         let mut walk = RemoteWalk { base: &base, listing: TreeListing::default(), next: 0, budget };
         while let Some((tag, ask)) = walk.next() {
-            let PipelineRequest::List { path } = ask else { panic!("no listing") };
+            let Request::List { path, .. } = ask.request else { panic!("no listing") };
             let Some((_, names)) = table.iter().find(|(folder, _)| *folder == path.as_str()) else {
                 walk.answer(tag, PipelineReply::Refused(Refusal::new(ErrorCode::NotFound, "no")))?;
                 continue;

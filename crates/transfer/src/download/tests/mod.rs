@@ -20,8 +20,9 @@ use relais_proto::{
     Kind, Lsn, Mode, Refusal, Reply, Request, TreePath, encode_frame,
 };
 
-use super::{CompletedDownload, Progress, Resume, download};
+use super::{CompletedDownload, download};
 use crate::TransferError;
+use crate::progress::{Progress, Resume};
 use crate::ranges::Ranges;
 use crate::tests::{Servers, digest_of, encode};
 

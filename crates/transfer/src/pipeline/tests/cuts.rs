@@ -21,7 +21,7 @@ fn asks() -> Vec<PipelineRequest> {
         get("missing"),
         get("b"),
         make_folder(2, "q"),
-        PipelineRequest::Hash(path("b")),
+        Request::Hash(path("b")).into(),
         put(3, "r", bytes(3)),
         get("c"),
     ]

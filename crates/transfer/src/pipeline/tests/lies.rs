@@ -59,8 +59,8 @@ fn answers_of_another_kind() {
     for (ask, wrong) in [
         (list(""), vec![&committed, &header, &end, &right, &staged, &Reply::Pong]),
         (get("a"), vec![&committed, &done, &end, &right, &page, &staged]),
-        (PipelineRequest::Stat(path("a")), vec![&committed, &done, &header]),
-        (PipelineRequest::Hash(path("a")), vec![&committed, &done, &header]),
+        (Request::Stat(path("a")).into(), vec![&committed, &done, &header]),
+        (Request::Hash(path("a")).into(), vec![&committed, &done, &header]),
         (put, vec![&done, &end, &header, &right, &staged]),
         (folder, vec![&done, &end, &header, &right, &staged]),
     ] {
@@ -72,17 +72,17 @@ fn answers_of_another_kind() {
         found(&ask, &block, &format!("{ask:?}, a block"));
     }
     found(
-        &PipelineRequest::Stat(path("a")),
+        &Request::Stat(path("a")).into(),
         &encode(&[details("b", Kind::File, None)]),
         "another name",
     );
     found(
-        &PipelineRequest::Hash(path("a")),
+        &Request::Hash(path("a")).into(),
         &encode(&[details("a", Kind::File, None)]),
         "no digest",
     );
     found(
-        &PipelineRequest::Hash(path("a")),
+        &Request::Hash(path("a")).into(),
         &encode(&[details("a", Kind::Folder, Some(Digest([0; 32])))]),
         "the digest of a folder",
     );
@@ -251,7 +251,7 @@ fn answers_that_nobody_asked_for() {
 fn any_flip_of_an_answer_ends() {
     // Whatever single bit of an answer is wrong, what is told is right or there is an error.
     let tree = Tree::new([("a", bytes(40)), ("b", bytes(3))]);
-    let asks = || [get("a"), PipelineRequest::Hash(path("b")), get("b")];
+    let asks = || [get("a"), Request::Hash(path("b")).into(), get("b")];
     let length: usize = {
         let server = Server::honest(&tree);
         Held::new(&[&server], asks()).ran();

@@ -30,15 +30,15 @@ fn path(text: &str) -> TreePath {
 }
 
 fn get(text: &str) -> PipelineRequest {
-    PipelineRequest::Get { path: path(text) }
+    PipelineRequest::get(path(text))
 }
 
 fn list(text: &str) -> PipelineRequest {
-    PipelineRequest::List { path: path(text) }
+    PipelineRequest::list(path(text))
 }
 
 fn make_folder(number: u8, text: &str) -> PipelineRequest {
-    PipelineRequest::MakeFolder { id: ChangeId([number; 16]), path: path(text) }
+    Request::MakeFolder { id: ChangeId([number; 16]), path: path(text) }.into()
 }
 
 fn put(number: u8, text: &str, content: Vec<u8>) -> PipelineRequest {
@@ -52,7 +52,7 @@ fn put(number: u8, text: &str, content: Vec<u8>) -> PipelineRequest {
         expect: Expect::Any,
         copies: 0,
     };
-    PipelineRequest::Put { request, content }
+    PipelineRequest { request: Request::Put(request), content: Some(content) }
 }
 
 /// What an answer told.

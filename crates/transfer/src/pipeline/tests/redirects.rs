@@ -42,7 +42,7 @@ fn missing_content_comes_from_a_holder_after_other_answers() {
     let b = Server::honest(&tree);
     let a = lacking(&tree, &[("b", Some(b.addr))]);
     let held =
-        Held::new(&[&a, &b], [get("a"), get("b"), get("c"), PipelineRequest::Hash(path("b"))]);
+        Held::new(&[&a, &b], [get("a"), get("b"), get("c"), Request::Hash(path("b")).into()]);
     assert_eq!(held.ran().servers, [a.addr, b.addr]);
     assert_eq!(
         (held.asker.of(0), held.asker.of(1)),
@@ -119,7 +119,7 @@ fn very_many_files_that_are_not_there_yet() {
 #[test]
 fn an_answer_elsewhere_to_anything_else_breaks_the_protocol() {
     let server = Server::saying(|_, _| elsewhere(&[]));
-    for ask in [list(""), PipelineRequest::Stat(path("a")), make_folder(1, "x")] {
+    for ask in [list(""), Request::Stat(path("a")).into(), make_folder(1, "x")] {
         let held = Held::new(&[&server], [ask]);
         assert!(matches!(held.result, Err(TransferError::BadServer(_))), "{:?}", held.result);
     }
@@ -179,7 +179,7 @@ fn a_server_that_is_alone_says_so_before_any_answer() {
             get("b"),
             make_folder(1, "x"),
             put(2, "d", bytes(5)),
-            PipelineRequest::Hash(path("a")),
+            Request::Hash(path("a")).into(),
         ],
     );
     held.ran();

@@ -13,8 +13,8 @@ fn every_ask_gets_its_answer_in_order() {
         [
             list(""),
             get("a"),
-            PipelineRequest::Stat(path("b")),
-            PipelineRequest::Hash(path("b")),
+            Request::Stat(path("b")).into(),
+            Request::Hash(path("b")).into(),
             get("b"),
             get("c"),
             put(1, "e", bytes(70_000)),
@@ -22,7 +22,13 @@ fn every_ask_gets_its_answer_in_order() {
             get("e"),
             put(3, "g", Vec::new()),
             get("g"),
-            PipelineRequest::Remove { id: ChangeId([4; 16]), path: path("d"), recursive: false },
+            Request::Remove {
+                id: ChangeId([4; 16]),
+                path: path("d"),
+                recursive: false,
+                expect: Expect::Any,
+            }
+            .into(),
             get("d"),
         ],
     );

@@ -46,7 +46,7 @@ fn the_number_of_asks_is_bounded() {
     let server = patient(&Tree::default());
     let held = Held::new(
         &[&server],
-        std::iter::repeat_with(|| PipelineRequest::Stat(path("a"))).take(5000),
+        std::iter::repeat_with(|| Request::Stat(path("a")).into()).take(5000),
     );
     held.ran();
     let seen = server.seen.lock().unwrap();

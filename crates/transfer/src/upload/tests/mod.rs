@@ -19,8 +19,9 @@ use relais_proto::{
     WaitReason,
 };
 
-use super::{CompletedUpload, Progress, UploadSource, UploadTarget, put, put_stream};
+use super::{CompletedUpload, UploadSource, UploadTarget, put, put_stream};
 use crate::TransferError;
+use crate::progress::Progress;
 use crate::tests::{Servers, bytes, digest_of};
 use server::{Cluster, Script, Server};
 
@@ -51,7 +52,7 @@ struct Recorder {
     events: Vec<String>,
     sent: u64,
     interrupt_at: Option<u64>,
-    on_advance: Option<Box<dyn FnMut(u64)>>,
+    on_advance: Option<Box<dyn FnMut(u64) + Send>>,
 }
 
 impl Progress for Recorder {

@@ -73,7 +73,7 @@ fn a_file_of_another_size_is_not_begun() {
 }
 
 /// A recorder that changes the file once so many bytes went out.
-fn changing(file: &File, at: u64, change: impl Fn(&File) + 'static) -> Recorder {
+fn changing(file: &File, at: u64, change: impl Fn(&File) + Send + 'static) -> Recorder {
     let other = file.try_clone().unwrap();
     let on_advance = move |sent| {
         if sent >= at {
