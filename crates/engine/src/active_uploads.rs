@@ -15,7 +15,7 @@ pub(crate) struct ActiveUploads(Mutex<HashMap<StagedName, Disconnect>>);
 impl ActiveUploads {
     /// Registers an upload that a session receives.
     pub fn begin(&self, name: &StagedName, disconnect: &Disconnect) {
-        self.lock().insert(name.clone(), disconnect.clone());
+        self.lock().insert(*name, disconnect.clone());
     }
 
     /// Removes an upload, unless another session has resumed it already.

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -127,9 +126,13 @@ impl Session {
             let values = turns
                 .next()
                 .and_then(|()| {
-                    relais_tree::piece_values(&file.file, file.meta.size, first, count, &mut |_| {
-                        turns.next()
-                    })
+                    relais_tree::piece_values(
+                        &file.file,
+                        file.meta.size,
+                        first,
+                        count.into(),
+                        &mut |_| turns.next(),
+                    )
                 })
                 .map_err(|e| hashing_failed(&path, &e))?;
             check_unchanged(&path, &file)?;
@@ -277,7 +280,7 @@ pub(crate) fn open(
     }
     let began = Instant::now();
     loop {
-        let Some((row, holders)) = context.with_catalogue(|reader| reader.at(path))? else {
+        let Some((row, holders)) = context.with_catalogue(|store| store.at(path))? else {
             // The disk's error tells best why, but a file that is no part of the tree is not
             // served.
             return Err(folder.open_file(path).err().map_or_else(
@@ -330,7 +333,7 @@ pub(crate) fn retry_while_moving<T>(
         match look() {
             Err(TreeError::NotFound)
                 if began.elapsed() < CATALOG_LAG
-                    && context.with_catalogue(|reader| reader.version_at(path))?.is_some() =>
+                    && context.with_catalogue(|store| store.version_at(path))?.is_some() =>
             {
                 std::thread::sleep(POLL_INTERVAL);
             }
@@ -350,7 +353,7 @@ fn find_holders(
     mut holders: Vec<FolderId>,
 ) -> Result<Vec<Endpoint>, Refusal> {
     if let Some(put) = put
-        && context.with_catalogue(|reader| reader.is_unapplied(path))?
+        && context.with_catalogue(|store| store.is_unapplied(path))?
     {
         holders.extend(context.ask_holders(put, &context.principal.owner));
     }
@@ -401,16 +404,10 @@ pub(crate) fn digest_of(
     if let Some(digest) = facts.digest {
         return Ok(digest);
     }
-    let (mut turns, mut disconnect) = (context.hashing(keepalive), None);
-    turns.next().map_err(|e| hashing_failed(path, &e))?;
-    let result = hash_file(&file.file, file.meta.size, &mut |_| match turns.next() {
-        Ok(()) => ControlFlow::Continue(()),
-        Err(e) => {
-            disconnect = Some(e);
-            ControlFlow::Break(())
-        }
-    });
-    let (digest, _) = result.map_err(|e| hashing_failed(path, &disconnect.unwrap_or(e)))?;
+    let mut turns = context.hashing(keepalive);
+    let hashed =
+        turns.next().and_then(|()| hash_file(&file.file, file.meta.size, &mut |_| turns.next()));
+    let (digest, _) = hashed.map_err(|e| hashing_failed(path, &e))?;
     check_unchanged(path, file)?;
     Ok(digest)
 }

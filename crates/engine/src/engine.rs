@@ -12,7 +12,7 @@ use relais_proto::{
     limits,
 };
 use relais_storage::{
-    CatalogError, CatalogReader, EntryFacts, MetadataFolder, StagedName, Staging,
+    CatalogError, CatalogReader, CatalogStore, EntryFacts, MetadataFolder, StagedName, Staging,
     upload_table::{RESERVE, RESERVE_PART},
 };
 use relais_tree::{Folder, Meta, TreeError};
@@ -130,10 +130,10 @@ impl Engine {
         self.host().end_upload_elsewhere(name);
     }
 
-    /// Calls `query` with a catalogue connection.
-    pub(crate) fn with_catalogue<T>(
+    /// Queries the catalogue. If it does not exist yet, the result is the default.
+    pub(crate) fn with_catalogue<T: Default>(
         &self,
-        query: impl FnOnce(&mut CatalogReader) -> Result<T, CatalogError>,
+        query: impl FnOnce(&CatalogStore) -> Result<T, CatalogError>,
     ) -> Result<T, Refusal> {
         let spare = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let failed = |e: CatalogError| {
@@ -143,11 +143,8 @@ impl Engine {
             }
             Refusal::new(ErrorCode::Storage, "the slave cannot read its catalogue")
         };
-        let mut reader = match spare {
-            Some(reader) => reader,
-            None => CatalogReader::open(&self.settings.own).map_err(failed)?,
-        };
-        let answer = query(&mut reader).map_err(failed)?;
+        let mut reader = spare.unwrap_or_else(|| CatalogReader::new(&self.settings.own));
+        let answer = reader.ask(query).map_err(failed)?;
         let mut spare = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         if spare.len() < SPARE_READERS {
             spare.push(reader);
@@ -164,19 +161,19 @@ impl Engine {
         if lsn != Lsn::default() {
             return lsn;
         }
-        self.with_catalogue(CatalogReader::applied).unwrap_or_default()
+        self.with_catalogue(CatalogStore::applied).ok().flatten().unwrap_or_default()
     }
 
     /// Whether `version` is the last change to a path.
     pub(crate) fn is_current(&self, path: &TreePath, version: Lsn) -> Result<bool, Refusal> {
-        Ok(self.with_catalogue(|reader| reader.version_at(path))? == Some(Some(version)))
+        Ok(self.with_catalogue(|store| store.version_at(path))? == Some(Some(version)))
     }
 
     /// Returns what the catalogue knows about the file whose metadata is `meta`.
     ///
     /// If the catalogue knows nothing, the path is reported as changed.
     pub(crate) fn facts(&self, path: &TreePath, meta: &Meta) -> Result<EntryFacts, Refusal> {
-        match self.with_catalogue(|reader| reader.facts_of(path, meta))? {
+        match self.with_catalogue(|store| store.facts_of(path, meta))? {
             Some(facts) => Ok(facts),
             None => {
                 self.host().report_different(path);
@@ -188,7 +185,7 @@ impl Engine {
     /// Returns the metrics of folder and pool, and the last error.
     pub(crate) fn metrics(&self) -> Result<(Metrics, String), Refusal> {
         let (metrics, last_error) =
-            self.with_catalogue(|reader| Ok((reader.metrics()?, reader.last_error()?)))?;
+            self.with_catalogue(|store| Ok((store.metrics()?, store.last_error()?)))?;
         Ok((self.host().with_pool_metrics(metrics), last_error))
     }
 
@@ -204,7 +201,7 @@ impl Engine {
         &self,
         wanted: impl Fn(&FolderId) -> bool,
     ) -> Result<Vec<Endpoint>, Refusal> {
-        let peers = self.with_catalogue(CatalogReader::peers)?;
+        let peers = self.with_catalogue(CatalogStore::peers)?;
         Ok(peers
             .into_iter()
             .filter(|(slave, folder)| *slave != self.settings.slave_id && wanted(folder))

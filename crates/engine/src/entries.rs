@@ -131,7 +131,7 @@ fn from_tree(
     if !context.settings.is_cluster_member || path.is_root() {
         return Ok(None);
     }
-    let Some((row, mut folders)) = context.with_catalogue(|reader| reader.at(path))? else {
+    let Some((row, mut folders)) = context.with_catalogue(|store| store.at(path))? else {
         // A file that is no part of the tree is not shown. The disk's error tells best why there is
         // nothing.
         context.settings.folder.stat(path).map_err(|e| refuse(path, &e))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use relais_proto::{Entry, ErrorCode, Kind, Refusal, TreePath, WaitReason};
-use relais_storage::{CatalogReader, ListOutcome, refuse};
+use relais_storage::{CatalogStore, ListOutcome, refuse};
 
 use crate::context::SessionContext;
 use crate::engine::SCAN_WAIT;
@@ -44,7 +44,7 @@ impl Session {
         context.visible(context.principal.resolve(path).and_then(|path| {
             wait_for_scan(context, keepalive)?;
             if !path.is_root() {
-                let row = context.with_catalogue(|reader| reader.at(&path))?;
+                let row = context.with_catalogue(|store| store.at(&path))?;
                 if row.is_none_or(|(row, _)| row.entry.kind != Kind::Folder) {
                     return Err(missing_folder(context, &path));
                 }
@@ -67,7 +67,7 @@ impl Listing {
         }
         let page = self
             .context
-            .with_catalogue(|reader| reader.list(&self.path, &self.after, self.remaining, add))?;
+            .with_catalogue(|store| store.list(&self.path, &self.after, self.remaining, add))?;
         let ListOutcome::Page { last, count, more } = page else {
             return self.context.visible(Err(missing_folder(&self.context, &self.path)));
         };
@@ -95,7 +95,7 @@ fn missing_folder(context: &SessionContext, path: &TreePath) -> Refusal {
 /// Waits for the first scan since the start, because the catalogue may be wrong until then.
 fn wait_for_scan(context: &SessionContext, keepalive: &mut dyn KeepAlive) -> Result<(), Refusal> {
     let began = Instant::now();
-    while !context.with_catalogue(CatalogReader::is_complete)? {
+    while !context.with_catalogue(CatalogStore::is_complete)? {
         if began.elapsed() >= SCAN_WAIT {
             return Err(Refusal::new(
                 ErrorCode::TimedOut,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use log::{debug, error};
 use relais_os::Received;
 use relais_proto::{Change, ErrorCode, Refusal, WaitReason};
-use relais_storage::{CatalogReader, CommitReceipt, Proposal, changes_unavailable};
+use relais_storage::{CatalogStore, CommitReceipt, Proposal, changes_unavailable};
 
 use crate::change::{Committed, PreparedChange};
 use crate::context::SessionContext;
@@ -145,7 +145,7 @@ impl PendingChanges {
                 }
             }
             wait_for(channel.as_deref(), POLL_INTERVAL);
-            let scanning = self.context.with_catalogue(CatalogReader::is_scanning)?;
+            let scanning = self.context.with_catalogue(CatalogStore::is_scanning)?;
             if scanning && began.elapsed() < SCAN_WAIT {
                 // No change is made before the folder was scanned, which may take long.
                 until = Instant::now() + WRITER_WAIT;

@@ -84,7 +84,7 @@ pub(crate) fn wait_for_commit(
 ) -> Result<Option<Commit>, Refusal> {
     let began = Instant::now();
     loop {
-        let commit = context.with_catalogue(|reader| reader.commit_of(id))?;
+        let commit = context.with_catalogue(|store| store.commit_of(id))?;
         if commit.is_some() || began.elapsed() >= HANDOVER_TIMEOUT {
             return Ok(commit);
         }
@@ -104,7 +104,7 @@ pub(crate) fn is_complete_upload(
 ) -> Result<bool, Refusal> {
     let began = Instant::now();
     loop {
-        let known = context.with_catalogue(|reader| reader.commit_of(id))?.is_some();
+        let known = context.with_catalogue(|store| store.commit_of(id))?.is_some();
         if known || context.staging.contains(&name.sealed()) {
             return Ok(true);
         }

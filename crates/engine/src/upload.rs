@@ -162,7 +162,7 @@ impl Session {
         let context = &self.context;
         context.visible(context.principal.resolve(path).and_then(|path| {
             let id = bind_id(&context.principal, id, "put", &[&path], Some(size));
-            if let Some(commit) = context.with_catalogue(|reader| reader.commit_of(id))?
+            if let Some(commit) = context.with_catalogue(|store| store.commit_of(id))?
                 && !is_lost(context, &path, commit.version)?
             {
                 return committed(context, commit, &path);
@@ -184,7 +184,7 @@ impl Session {
                     }
                 }
             };
-            let current = context.with_catalogue(|reader| reader.version_at(&path))?;
+            let current = context.with_catalogue(|store| store.version_at(&path))?;
             Ok(UploadProgress::Staged { offset, current: Expect::exactly(current) })
         }))
     }
@@ -261,7 +261,7 @@ fn begin(
 
 /// Whether no server that is known has the content of a committed put. The upload restores it.
 fn is_lost(context: &SessionContext, path: &TreePath, put: Lsn) -> Result<bool, Refusal> {
-    let Some((row, holders)) = context.with_catalogue(|reader| reader.at(path))? else {
+    let Some((row, holders)) = context.with_catalogue(|store| store.at(path))? else {
         return Ok(false);
     };
     Ok(row.content == Some(put)
@@ -296,7 +296,7 @@ fn check_target(context: &SessionContext, path: &TreePath) -> Result<(), Refusal
         // The folder may lack what the tree has.
         let kind = |path: &TreePath| {
             context
-                .with_catalogue(|reader| reader.at(path))
+                .with_catalogue(|store| store.at(path))
                 .map(|found| found.map(|(row, _)| row.entry.kind))
         };
         match if parent.is_root() { Some(Kind::Folder) } else { kind(&parent)? } {
@@ -379,7 +379,7 @@ impl Upload {
                 hash_staged(&self.context, file, self.at, path, keepalive)?
             }
             _ => {
-                let file = self.context.staging.staged.open_read(self.name.as_str());
+                let file = self.context.staging.staged.open_read(self.name.to_string());
                 let file = file.map_err(|e| refuse(path, &e))?;
                 hash_staged(&self.context, &file.file, file.meta.size, path, keepalive)?
             }
@@ -449,7 +449,7 @@ impl Upload {
     /// before its final name.
     fn complete(&self, file: &File, keepalive: &mut dyn KeepAlive) -> Result<bool, Refusal> {
         let path = &self.request.path;
-        let there = self.context.with_catalogue(|reader| reader.at(path))?;
+        let there = self.context.with_catalogue(|store| store.at(path))?;
         let kept =
             there.filter(|(row, _)| row.entry.kind == Kind::File).map(|(row, _)| row.entry.mode);
         set_mode(file, kept.unwrap_or(self.mode)).map_err(|e| refuse(path, &e))?;
@@ -466,9 +466,9 @@ impl Upload {
     /// Makes the proposal for the sealed file.
     fn propose(&self, digest: Digest, synced: bool) -> Result<Proposal, Refusal> {
         let path = &self.request.path;
-        let meta = self.context.staging.staged.stat_part(self.name.as_str().as_bytes());
+        let meta = self.context.staging.staged.stat_part(self.name.to_string().as_bytes());
         let meta = meta.map_err(|e| refuse(path, &e))?;
-        Ok(self.proposal(Some(self.name.clone()), meta.size, digest, meta.mtime, synced))
+        Ok(self.proposal(Some(self.name), meta.size, digest, meta.mtime, synced))
     }
 
     fn proposal(
@@ -496,7 +496,7 @@ impl Upload {
         let (context, request) = (&self.context, &self.request);
         let (began, mut replaced_inode) = (Instant::now(), None);
         while began.elapsed() < HANDOVER_TIMEOUT {
-            if let Some(commit) = context.with_catalogue(|reader| reader.commit_of(request.id))? {
+            if let Some(commit) = context.with_catalogue(|store| store.commit_of(request.id))? {
                 // The id leads to the number of the change.
                 let Some(digest) = digest.or(commit.digest) else {
                     let message = "this upload id was used before; use a new id";
@@ -505,7 +505,7 @@ impl Upload {
                 let (size, mtime) = (request.size.unwrap_or(self.at), request.mtime);
                 return Ok(self.proposal(None, size, digest, mtime.unwrap_or_default(), false));
             }
-            match context.staging.staged.open_read(self.name.as_str()) {
+            match context.staging.staged.open_read(self.name.to_string()) {
                 Ok(file) if replaced_inode == Some(file.meta.ino) => {}
                 Ok(file) => {
                     let len = file.meta.size;
@@ -575,7 +575,7 @@ impl Upload {
         context.host().uploads().record_bytes(name, self.at);
         drop(file);
         let began = Instant::now();
-        while let Ok(made) = context.with_catalogue(|reader| reader.commit_of(self.request.id)) {
+        while let Ok(made) = context.with_catalogue(|store| store.commit_of(self.request.id)) {
             if made.is_some() && context.staging.reopen(name).is_ok() {
                 context.discard_upload(name);
             }

@@ -53,7 +53,7 @@ impl Session {
     ) -> Result<Watch, Refusal> {
         self.check_ready_after(after.unwrap_or_default(), keepalive)?;
         let top = self.context.principal.resolve(path)?;
-        let at = self.context.with_catalogue(|reader| reader.event_position(after))?;
+        let at = self.context.with_catalogue(|store| store.event_position(after))?;
         Ok(Watch { context: self.context.clone(), top, at, applied: None })
     }
 }
@@ -89,12 +89,12 @@ impl Watch {
         }
         let most = u32::try_from(limits::EVENTS_PER_FRAME).unwrap_or(u32::MAX);
         let page = match self.at {
-            Some(at) => context.with_catalogue(|reader| reader.events(at, &self.top, most))?,
+            Some(at) => context.with_catalogue(|store| store.events(at, &self.top, most))?,
             None => None,
         };
         let Some(page) = page else {
             self.at = None;
-            let now = context.with_catalogue(|reader| reader.event_position(None))?;
+            let now = context.with_catalogue(|store| store.event_position(None))?;
             return Ok(WatchUpdate::Lost { lsn: now.map_or(applied, |now| now.lsn) });
         };
         self.at = Some(page.end);

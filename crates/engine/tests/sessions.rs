@@ -143,6 +143,7 @@ fn change_waits_for_a_writer() {
     assert_eq!(refused.code, ErrorCode::NoChanges);
     assert!((5..10).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
     // While the folder is being scanned the change keeps waiting, until its client goes.
+    let _store = relais_storage::CatalogStore::open(&fixture.own.folder).unwrap();
     let lock = fixture.root().join(".relais/lock");
     fs::write(lock, "token").unwrap();
     let mut waiting = Waiting::at_most(Duration::from_millis(6000));

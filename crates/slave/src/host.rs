@@ -96,7 +96,7 @@ impl Host for WorkerHost {
     }
 
     fn end_upload_elsewhere(&self, name: &StagedName) {
-        notify(self.mailboxes.iter(), &WorkerMessage::EndUpload(name.clone()));
+        notify(self.mailboxes.iter(), &WorkerMessage::EndUpload(*name));
     }
 
     fn open_channel(&self, owner: &Owner) -> io::Result<Box<dyn ProposalChannel>> {

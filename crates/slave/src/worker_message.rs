@@ -30,7 +30,7 @@ impl ProcessMessage for WorkerMessage {
         match self {
             Self::Slots => (vec![0], None),
             Self::TransferLog(file) => (vec![1], Some(file.as_fd())),
-            Self::EndUpload(name) => ([&[2], name.as_str().as_bytes()].concat(), None),
+            Self::EndUpload(name) => ([&[2], name.to_string().as_bytes()].concat(), None),
         }
     }
 
@@ -77,7 +77,7 @@ mod tests {
         let name = StagedName::new(ChangeId([1; 16]), "ann", &TreePath::new("f").unwrap(), None);
         let (reader, end) = io::pipe().unwrap();
         notify([&mailbox], &WorkerMessage::Slots);
-        notify([&mailbox], &WorkerMessage::EndUpload(name.clone()));
+        notify([&mailbox], &WorkerMessage::EndUpload(name));
         mailbox.send(&WorkerMessage::TransferLog(OwnedFd::from(end).into())).unwrap();
         assert!(matches!(mailbox.receive().unwrap(), Some(WorkerMessage::Slots)));
         let Some(WorkerMessage::EndUpload(got)) = mailbox.receive().unwrap() else {

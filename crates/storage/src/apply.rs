@@ -50,27 +50,24 @@ pub type IsKnown<'a> = dyn FnMut(&Displaced<'_>) -> Result<bool, TreeError> + 'a
 enum Undo {
     /// New content returns to staging, and former content to its name.
     Put {
-        parent: TreePath,
-        name: String,
+        path: TreePath,
         staged: StagedName,
         over: bool,
         ours: Meta,
     },
     /// The removed file returns to its name.
     Remove {
-        parent: TreePath,
-        name: String,
+        path: TreePath,
         kept: String,
     },
     Move {
-        from: (TreePath, String),
-        to: (TreePath, String),
+        from: TreePath,
+        to: TreePath,
         kept: Option<String>,
     },
     /// The held file returns to its name.
     Hold {
-        parent: TreePath,
-        name: String,
+        path: TreePath,
         staged: StagedName,
     },
     Nothing,
@@ -121,8 +118,8 @@ impl<'a> FolderCache<'a> {
 }
 
 /// Splits a path into folder and name. The root is an error.
-fn split_path(path: &TreePath) -> Result<(TreePath, String), TreeError> {
-    path.split_last().map(|(parent, name)| (parent, name.to_owned())).ok_or(TreeError::IsFolder)
+fn split_path(path: &TreePath) -> Result<(TreePath, &str), TreeError> {
+    path.split_last().ok_or(TreeError::IsFolder)
 }
 
 /// Applies single changes to the disk.
@@ -147,6 +144,37 @@ impl Applier<'_, '_> {
         self.quarantine.take_from(folder, name, path.as_str(), CAME_MEANWHILE, "").map(drop)
     }
 
+    /// Returns the metadata of a displaced file, if the catalogue knows the file.
+    fn known_meta(
+        &mut self,
+        path: &TreePath,
+        folder: &Folder,
+        name: &str,
+    ) -> Result<Option<Meta>, TreeError> {
+        let name = name.as_bytes();
+        let meta = folder.stat_part(name)?;
+        let displaced = Displaced { path, folder, name, meta: &meta, renamed: true };
+        Ok((self.known)(&displaced)?.then_some(meta))
+    }
+
+    /// Quarantines a displaced entry that was checked and is unknown. After an error of the check
+    /// or of the quarantine the step is undone.
+    fn quarantine_unknown<T>(
+        &mut self,
+        checked: Result<Option<T>, TreeError>,
+        undo: &Undo,
+        quarantine: impl FnOnce(&mut Quarantine) -> Result<(), TreeError>,
+    ) -> Result<Option<T>, TreeError> {
+        let settled = match checked {
+            Ok(None) => {
+                self.parents.clear();
+                quarantine(self.quarantine).map(|()| None)
+            }
+            other => other,
+        };
+        settled.inspect_err(|_| undo.run_or_warn(self.parents, self.staging, self.quarantine))
+    }
+
     /// Publishes staged content.
     ///
     /// # Errors
@@ -159,84 +187,54 @@ impl Applier<'_, '_> {
     ) -> Result<Applied, TreeError> {
         let (parent, name) = split_path(path)?;
         let folder = self.parents.get(&parent)?;
-        let own = &self.staging.staged;
+        let (own, file) = (&self.staging.staged, staged.to_string());
+        let file = file.as_str();
         // The mode is set first, so that the content is never exposed under its name.
-        let content = own.open_read(staged.as_str())?.file;
+        let content = own.open_read(file)?.file;
         if folder.prepare(&content, mode.with_owner_access(Kind::File))? {
             content.sync_all().map_err(|e| TreeError::Io("sync the file", e))?;
         }
         drop(content);
-        let ours = own.stat_part(staged.as_str().as_bytes())?;
-        let mut out = None;
-        let mut over = false;
-        for attempt in 1.. {
-            match own.move_new(staged.as_str(), &folder, &name) {
-                Ok(()) => break,
+        let ours = own.stat_part(file.as_bytes())?;
+        let mut attempt = 0;
+        let over = loop {
+            attempt += 1;
+            match own.move_new(file, &folder, name) {
                 Err(TreeError::Taken) if attempt < MOST_ATTEMPTS => {}
                 Err(TreeError::Taken) => return Err(TreeError::Changing),
-                Err(e) => return Err(e),
+                moved => break moved.map(|()| false)?,
             }
-            match folder.stat_part(name.as_bytes()) {
-                Ok(meta) if meta.kind == MetaKind::File => {
-                    match own.exchange(staged.as_str(), &folder, &name) {
-                        Ok(()) => {
-                            over = true;
-                            break;
-                        }
-                        Err(TreeError::NotFound) => {}
-                        Err(e) => return Err(e),
-                    }
-                }
-                Ok(_) => self.quarantine_entry(&folder, &name, path)?,
+            match folder.stat_part(name.as_bytes()).map(|meta| meta.kind) {
+                Ok(MetaKind::File) => match own.exchange(file, &folder, name) {
+                    Err(TreeError::NotFound) => {}
+                    exchanged => break exchanged.map(|()| true)?,
+                },
+                Ok(_) => self.quarantine_entry(&folder, name, path)?,
                 Err(TreeError::NotFound) => {}
                 Err(e) => return Err(e),
             }
-        }
+        };
+        let undo = |over| Undo::Put { path: path.clone(), staged: *staged, over, ours };
+        let mut out = None;
         if over {
-            let looked = own.stat_part(staged.as_str().as_bytes()).and_then(|meta| {
-                let name = staged.as_str().as_bytes();
-                let displaced = Displaced { path, folder: own, name, meta: &meta, renamed: true };
-                Ok(((self.known)(&displaced)?, meta))
-            });
-            let failed = match looked {
-                Ok((true, meta)) => {
-                    out = Some(ToDrop::File(meta));
-                    None
-                }
-                Ok((false, _)) => {
-                    self.quarantine.take_removed(own, staged.as_str(), path, CAME_MEANWHILE).err()
-                }
-                Err(e) => Some(e),
-            };
-            if let Some(e) = failed {
-                let undo = Undo::Put { parent, name, staged: staged.clone(), over, ours };
+            let checked = self.known_meta(path, own, file);
+            out = self.quarantine_unknown(checked, &undo(true), |quarantine| {
+                quarantine.take_removed(own, file, path, CAME_MEANWHILE)
+            })?;
+        }
+        let undo = undo(out.is_some());
+        // The rename changed the ctime, so the metadata is read again. If a user was faster, the
+        // row gets our metadata, and the next scan finds the edit.
+        let meta = match folder.stat_part(name.as_bytes()) {
+            Ok(now) if now.same_but_renamed(&ours) => now,
+            Ok(_) | Err(TreeError::NotFound) => ours,
+            Err(e) => {
                 undo.run_or_warn(self.parents, self.staging, self.quarantine);
                 return Err(e);
             }
-            over = out.is_some();
-        }
-        let undo = Undo::Put {
-            parent: parent.clone(),
-            name: name.clone(),
-            staged: staged.clone(),
-            over,
-            ours,
         };
-        // The rename changed the ctime, so the metadata is read again. If a user was faster, the
-        // row gets our metadata, and the next scan finds the edit.
-        match folder.stat_part(name.as_bytes()) {
-            Ok(now) => {
-                let meta = if now.same_but_renamed(&ours) { now } else { ours };
-                Ok(Applied { parents: vec![parent], meta: Some(meta), out, undo })
-            }
-            Err(TreeError::NotFound) => {
-                Ok(Applied { parents: vec![parent], meta: Some(ours), out, undo })
-            }
-            Err(e) => {
-                undo.run_or_warn(self.parents, self.staging, self.quarantine);
-                Err(e)
-            }
-        }
+        let out = out.map(ToDrop::File);
+        Ok(Applied { parents: vec![parent], meta: Some(meta), out, undo })
     }
 
     /// Moves a file to a staged name, to give it another path later. Returns `None` if the file is
@@ -250,33 +248,16 @@ impl Applier<'_, '_> {
         staged: &StagedName,
     ) -> Result<Option<Applied>, TreeError> {
         let (parent, name) = split_path(path)?;
-        let own = &self.staging.staged;
+        let (own, file) = (&self.staging.staged, staged.to_string());
+        let file = file.as_str();
         self.staging.discard(staged);
-        self.parents.get(&parent)?.take_out(&name, own, staged.as_str())?;
-        let undo = Undo::Hold { parent: parent.clone(), name, staged: staged.clone() };
-        let bytes = staged.as_str().as_bytes();
-        let looked = own.stat_part(bytes).and_then(|meta| {
-            let displaced =
-                Displaced { path, folder: own, name: bytes, meta: &meta, renamed: true };
-            (self.known)(&displaced)
-        });
-        let failed = match looked {
-            Ok(true) => {
-                let parents = vec![parent];
-                return Ok(Some(Applied { parents, meta: None, out: None, undo }));
-            }
-            Ok(false) => {
-                self.quarantine.take_removed(own, staged.as_str(), path, CAME_MEANWHILE).err()
-            }
-            Err(e) => Some(e),
-        };
-        match failed {
-            None => Ok(None),
-            Some(e) => {
-                undo.run_or_warn(self.parents, self.staging, self.quarantine);
-                Err(e)
-            }
-        }
+        self.parents.get(&parent)?.take_out(name, own, file)?;
+        let undo = Undo::Hold { path: path.clone(), staged: *staged };
+        let checked = self.known_meta(path, own, file);
+        let known = self.quarantine_unknown(checked, &undo, |quarantine| {
+            quarantine.take_removed(own, file, path, CAME_MEANWHILE)
+        })?;
+        Ok(known.map(|_| Applied { parents: vec![parent], meta: None, out: None, undo }))
     }
 
     /// Removes a file, or a folder with all that is in it. Unknown files are quarantined.
@@ -286,32 +267,26 @@ impl Applier<'_, '_> {
     pub fn remove(&mut self, path: &TreePath, version: Lsn) -> Result<Applied, TreeError> {
         let (parent, name) = split_path(path)?;
         let folder = self.parents.get(&parent)?;
-        let is_folder = match folder.stat_part(name.as_bytes()) {
-            Ok(meta) => meta.kind == MetaKind::Folder,
-            // A user has removed the entry already, which is the wanted result.
-            Err(TreeError::NotFound) => return Ok(without_undo(vec![parent], None)),
-            Err(e) => return Err(e),
-        };
         let removed = &self.staging.removed;
-        let kept = match move_to_free_name(version, |kept| folder.take_out(&name, removed, kept)) {
-            Err(TreeError::NotFound) => return Ok(without_undo(vec![parent], None)),
+        let parents = vec![parent];
+        let moved = folder.stat_part(name.as_bytes()).and_then(|meta| {
+            let kept = move_to_free_name(version, |kept| folder.take_out(name, removed, kept))?;
+            Ok((kept, meta.kind == MetaKind::Folder))
+        });
+        let (kept, is_folder) = match moved {
+            // A user has removed the entry already, which is the wanted result.
+            Err(TreeError::NotFound) => return Ok(without_undo(parents)),
             other => other?,
         };
-        let undo = Undo::Remove { parent: parent.clone(), name, kept: kept.clone() };
-        let failed = match self.check_removed(path, &kept, is_folder) {
-            Ok(Some(out)) => {
-                return Ok(Applied { parents: vec![parent], meta: None, out: Some(out), undo });
-            }
-            Ok(None) => self.quarantine.take_removed(removed, &kept, path, CAME_MEANWHILE).err(),
-            Err(e) => Some(e),
-        };
-        match failed {
-            None => Ok(without_undo(vec![parent], None)),
-            Some(e) => {
-                undo.run_or_warn(self.parents, self.staging, self.quarantine);
-                Err(e)
-            }
+        let undo = Undo::Remove { path: path.clone(), kept: kept.clone() };
+        let checked = self.check_removed(path, &kept, is_folder);
+        let out = self.quarantine_unknown(checked, &undo, |quarantine| {
+            quarantine.take_removed(removed, &kept, path, CAME_MEANWHILE)
+        })?;
+        if out.is_none() {
+            return Ok(without_undo(parents));
         }
+        Ok(Applied { parents, meta: None, out, undo })
     }
 
     /// Returns the displaced entry `kept` if it may be deleted. Returns `None` if it is another
@@ -330,14 +305,7 @@ impl Applier<'_, '_> {
             return Ok(None);
         }
         if !folder {
-            let displaced = Displaced {
-                path,
-                folder: removed,
-                name: kept.as_bytes(),
-                meta: &meta,
-                renamed: true,
-            };
-            return Ok((self.known)(&displaced)?.then_some(ToDrop::File(meta)));
+            return Ok(self.known_meta(path, removed, kept)?.map(ToDrop::File));
         }
         let below = removed.sub(kept)?;
         loop {
@@ -360,92 +328,70 @@ impl Applier<'_, '_> {
         to: &TreePath,
         version: Lsn,
     ) -> Result<Applied, TreeError> {
-        let (source_path, target_path) = (split_path(from)?, split_path(to)?);
-        let source = self.parents.get(&source_path.0)?;
-        let target = self.parents.get(&target_path.0)?;
-        let concerned = if source_path.0 == target_path.0 {
-            vec![target_path.0.clone()]
-        } else {
-            vec![source_path.0.clone(), target_path.0.clone()]
-        };
+        let ((source_parent, source_name), (target_parent, name)) =
+            (split_path(from)?, split_path(to)?);
+        let source = self.parents.get(&source_parent)?;
+        let target = self.parents.get(&target_parent)?;
+        let parents = vec![source_parent, target_parent];
         let removed = &self.staging.removed;
         // The replaced file is moved away first, because a rename over it could destroy a file that
         // a user puts there meanwhile.
         let mut kept = None;
-        match target.stat_part(target_path.1.as_bytes()) {
+        match target.stat_part(name.as_bytes()) {
             Ok(meta) if meta.kind == MetaKind::File => {
-                match move_to_free_name(version, |kept| {
-                    target.take_out(&target_path.1, removed, kept)
-                }) {
-                    Ok(name) => kept = Some(name),
+                match move_to_free_name(version, |kept| target.take_out(name, removed, kept)) {
                     Err(TreeError::NotFound) => {}
-                    Err(e) => return Err(e),
+                    other => kept = Some(other?),
                 }
             }
-            Ok(_) => self.quarantine_entry(&target, &target_path.1, to)?,
+            Ok(_) => self.quarantine_entry(&target, name, to)?,
             Err(TreeError::NotFound) => {}
             Err(e) => return Err(e),
         }
         let mut out = None;
-        let mut failure = None;
-        if let Some(name) = &kept {
-            match self.check_removed(to, name, false) {
-                Ok(Some(meta)) => out = Some(meta),
-                Ok(None) => {
-                    failure = self.quarantine.take_removed(removed, name, to, CAME_MEANWHILE).err();
-                    if failure.is_none() {
-                        kept = None;
-                    }
-                }
-                Err(e) => failure = Some(e),
-            }
+        if let Some(file) = &kept {
+            let undo = Undo::Remove { path: to.clone(), kept: file.clone() };
+            let checked = self.check_removed(to, file, false);
+            out = self.quarantine_unknown(checked, &undo, |quarantine| {
+                quarantine.take_removed(removed, file, to, CAME_MEANWHILE)
+            })?;
         }
+        let kept = kept.filter(|_| out.is_some());
         let mut attempt = 1;
-        while failure.is_none() {
-            match source.move_new(&source_path.1, &target, &target_path.1) {
-                Ok(()) => break,
+        let moved = loop {
+            match source.move_new(source_name, &target, name) {
                 Err(TreeError::Taken) if attempt < MOST_ATTEMPTS => {
-                    failure = self.quarantine_entry(&target, &target_path.1, to).err();
+                    if let Err(e) = self.quarantine_entry(&target, name, to) {
+                        break Err(e);
+                    }
                     attempt += 1;
                 }
-                Err(TreeError::Taken) => failure = Some(TreeError::Changing),
-                Err(e) => failure = Some(e),
+                Err(TreeError::Taken) => break Err(TreeError::Changing),
+                other => break other,
             }
-        }
-        if let Some(e) = failure {
+        };
+        if let Err(e) = moved {
             if let Some(kept) = &kept {
-                restore_name(removed, kept, (&target, &target_path.1), to, self.quarantine)?;
+                restore_name(self.parents, removed, kept, to, self.quarantine)?;
             }
             return Err(e);
         }
+        let undo = Undo::Move { from: from.clone(), to: to.clone(), kept };
         // Checks that the moved entry is the one that was meant.
-        let looked = target.stat_part(target_path.1.as_bytes()).and_then(|meta| {
-            let name = target_path.1.as_bytes();
-            let displaced =
-                Displaced { path: from, folder: &target, name, meta: &meta, renamed: true };
-            Ok(((self.known)(&displaced)?, meta))
-        });
-        let undo = Undo::Move { from: source_path, to: target_path.clone(), kept };
-        let failed = match looked {
-            Ok((true, meta)) => {
-                return Ok(Applied { parents: concerned, meta: Some(meta), out, undo });
-            }
-            Ok((false, _)) => self.quarantine_entry(&target, &target_path.1, from).err(),
-            Err(e) => Some(e),
-        };
-        match failed {
-            None => Ok(without_undo(concerned, None)),
-            Some(e) => {
-                undo.run_or_warn(self.parents, self.staging, self.quarantine);
-                Err(e)
-            }
+        let checked = self.known_meta(from, &target, name);
+        let meta = self.quarantine_unknown(checked, &undo, |quarantine| {
+            quarantine.take_from(&target, name, from.as_str(), CAME_MEANWHILE, "").map(drop)
+        })?;
+        if meta.is_none() {
+            return Ok(without_undo(parents));
         }
+        Ok(Applied { parents, meta, out, undo })
     }
 }
 
 /// Returns a step that needs no rollback.
-fn without_undo(parents: Vec<TreePath>, meta: Option<Meta>) -> Applied {
-    Applied { parents, meta, out: None, undo: Undo::Nothing }
+fn without_undo(parents: Vec<TreePath>) -> Applied {
+    Applied { parents, meta: None, out: None, undo: Undo::Nothing }
 }
 
 /// Moves an entry to the first free name of a change. The names are `V`, `V.1`, `V.2`… The first
@@ -516,8 +462,7 @@ fn fingerprint(folder: &Folder) -> Result<u64, TreeError> {
         for listed in folder.list()? {
             let listed = listed?;
             let survey = folder.survey(listed.name())?;
-            let name = std::str::from_utf8(listed.name()).ok();
-            match name.and_then(|name| at.join(name).ok()) {
+            match at.join_bytes(listed.name()) {
                 Some(at) if survey.meta.kind == MetaKind::Folder && !survey.mount_point => {
                     open.push(at);
                 }
@@ -528,15 +473,16 @@ fn fingerprint(folder: &Folder) -> Result<u64, TreeError> {
     Ok(sum)
 }
 
-/// Gives an entry its name back. If a user has taken the name, the entry is quarantined.
+/// Gives an entry its path back. If a user has taken the path, the entry is quarantined.
 fn restore_name(
+    parents: &mut FolderCache<'_>,
     from: &Folder,
     name: &str,
-    (to, to_name): (&Folder, &str),
     path: &TreePath,
     quarantine: &mut Quarantine,
 ) -> Result<(), TreeError> {
-    match from.move_new(name, to, to_name) {
+    let (parent, own) = split_path(path)?;
+    match from.move_new(name, &*parents.get(&parent)?, own) {
         Ok(()) => Ok(()),
         Err(_) => quarantine.take_removed(from, name, path, CAME_MEANWHILE),
     }
@@ -557,35 +503,27 @@ impl Applied {
     ///
     /// A file that another program has written to meanwhile is quarantined.
     pub fn finish(&self, staging: &Staging, quarantine: &mut Quarantine) -> bool {
-        let (folder, name, former) = match &self.undo {
-            Undo::Put { staged, over: true, parent, name, .. } => {
-                (&staging.staged, staged.as_str(), (parent, name))
-            }
-            Undo::Remove { kept, parent, name } => {
-                (&staging.removed, kept.as_str(), (parent, name))
-            }
-            Undo::Move { kept: Some(kept), to, .. } => {
-                (&staging.removed, kept.as_str(), (&to.0, &to.1))
+        let Some(out) = self.out else { return false };
+        let (folder, name, path) = match &self.undo {
+            Undo::Put { path, staged, .. } => (&staging.staged, &staged.to_string(), path),
+            Undo::Remove { path, kept } | Undo::Move { to: path, kept: Some(kept), .. } => {
+                (&staging.removed, kept, path)
             }
             _ => return false,
         };
-        let untouched = match self.out {
-            Some(ToDrop::File(out)) => {
+        let untouched = match out {
+            ToDrop::File(out) => {
                 folder.stat_part(name.as_bytes()).map(|now| now.same_content(&out))
             }
-            Some(ToDrop::Folder(out)) => {
+            ToDrop::Folder(out) => {
                 folder.sub(name).and_then(|below| fingerprint(&below)).map(|now| now == out)
             }
-            None => Ok(true),
         };
-        let dropped = match (untouched, self.out) {
+        let dropped = match (untouched, out) {
             // Deleting a folder may take long, so the sweeper does it.
-            (Ok(true), Some(ToDrop::Folder(_))) => return true,
-            (Ok(true), _) => folder.unlink(name),
-            (Ok(false), _) => match former.0.join(former.1) {
-                Ok(path) => quarantine.take_removed(folder, name, &path, CAME_MEANWHILE),
-                Err(_) => return true,
-            },
+            (Ok(true), ToDrop::Folder(_)) => return true,
+            (Ok(true), ToDrop::File(_)) => folder.unlink(name),
+            (Ok(false), _) => quarantine.take_removed(folder, name, path, CAME_MEANWHILE),
             (Err(e), _) => Err(e),
         };
         match dropped {
@@ -616,65 +554,39 @@ impl Undo {
         staging: &Staging,
         quarantine: &mut Quarantine,
     ) -> Result<(), TreeError> {
+        let Staging { staged: own, removed } = staging;
         match self {
-            Self::Put { parent, name, staged, over, ours } => {
-                let (folder, own) = (&*parents.get(parent)?, &staging.staged);
-                let path = parent.join(name).map_err(|_| TreeError::NotFound)?;
-                if *over {
-                    match own.exchange(staged.as_str(), folder, name) {
-                        Ok(()) => {}
-                        // A user has removed the new file.
-                        Err(_) => {
-                            return restore_name(
-                                own,
-                                staged.as_str(),
-                                (folder, name),
-                                &path,
-                                quarantine,
-                            );
-                        }
-                    }
-                } else {
-                    folder.take_out(name, own, staged.as_str())?;
+            Self::Put { path, staged, over, ours } => {
+                let (file, (parent, name)) = (&staged.to_string(), split_path(path)?);
+                let folder = parents.get(&parent)?;
+                if !over {
+                    folder.take_out(name, own, file)?;
+                } else if own.exchange(file, &folder, name).is_err() {
+                    // A user has removed the new file.
+                    return restore_name(parents, own, file, path, quarantine);
                 }
                 // A user may have replaced the new file.
-                if own.stat_part(staged.as_str().as_bytes())?.same_but_renamed(ours) {
+                if own.stat_part(file.as_bytes())?.same_but_renamed(ours) {
                     Ok(())
                 } else if *over {
-                    quarantine.take_removed(own, staged.as_str(), &path, CAME_MEANWHILE)
+                    quarantine.take_removed(own, file, path, CAME_MEANWHILE)
                 } else {
-                    restore_name(own, staged.as_str(), (folder, name), &path, quarantine)
+                    restore_name(parents, own, file, path, quarantine)
                 }
             }
-            Self::Remove { parent, name, kept } => {
-                let path = parent.join(name).map_err(|_| TreeError::NotFound)?;
-                restore_name(
-                    &staging.removed,
-                    kept,
-                    (&*parents.get(parent)?, name),
-                    &path,
-                    quarantine,
-                )
-            }
+            Self::Remove { path, kept } => restore_name(parents, removed, kept, path, quarantine),
             Self::Move { from, to, kept } => {
-                let source = parents.get(&from.0)?;
-                let target = parents.get(&to.0)?;
-                let moved = target.move_new(&to.1, &source, &from.1);
-                let Some(kept) = kept else { return moved };
-                let path = to.0.join(&to.1).map_err(|_| TreeError::NotFound)?;
-                restore_name(&staging.removed, kept, (&target, &to.1), &path, quarantine)?;
+                let ((source_parent, source_name), (target_parent, name)) =
+                    (split_path(from)?, split_path(to)?);
+                let source = parents.get(&source_parent)?;
+                let moved = parents.get(&target_parent)?.move_new(name, &source, source_name);
+                if let Some(kept) = kept {
+                    restore_name(parents, removed, kept, to, quarantine)?;
+                }
                 moved
             }
-            Self::Hold { parent, name, staged } => {
-                let path = parent.join(name).map_err(|_| TreeError::NotFound)?;
-                let own = &staging.staged;
-                restore_name(
-                    own,
-                    staged.as_str(),
-                    (&*parents.get(parent)?, name),
-                    &path,
-                    quarantine,
-                )
+            Self::Hold { path, staged } => {
+                restore_name(parents, own, &staged.to_string(), path, quarantine)
             }
             Self::Nothing => Ok(()),
         }

@@ -6,6 +6,9 @@ use relais_proto::TreePath;
 use relais_tree::TreeError;
 use thiserror::Error;
 
+/// Result of work on the catalogue.
+pub type Result<T, E = CatalogError> = std::result::Result<T, E>;
+
 /// Error of the catalogue.
 #[derive(Debug, Error)]
 pub enum CatalogError {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use relais_proto::{FolderId, SlaveId};
 use relais_tree::{Folder, TreeError};
 
-use crate::error::CatalogError;
+use crate::error::{CatalogError, Result};
 use crate::metadata_folder::{FOLDER, MetadataFolder, open_or_create};
 use crate::writer_lock::WriterLock;
 
@@ -33,15 +33,13 @@ pub struct StartParameters {
 impl StartParameters {
     /// Parses the output of [`Self::to_line`]. Returns `None` for other text.
     fn parse(line: &str) -> Option<Self> {
-        let mut words = line.split_whitespace();
-        let standalone = match words.next()? {
-            "standalone" => true,
-            "cluster" => false,
-            _ => return None,
-        };
-        let (requested_port, bound_port) =
-            (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        Some(Self { standalone, requested_port, bound_port })
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [kind @ ("standalone" | "cluster"), requested, bound] = words[..] else { return None };
+        Some(Self {
+            standalone: kind == "standalone",
+            requested_port: requested.parse().ok()?,
+            bound_port: bound.parse().ok()?,
+        })
     }
 
     fn to_line(self) -> String {
@@ -87,7 +85,7 @@ impl SlaveIdentity {
     ///
     /// # Errors
     /// Returns the errors of the folder, or [`CatalogError::Malformed`].
-    pub fn acquire(root: &Folder, started: StartParameters) -> Result<Self, CatalogError> {
+    pub fn acquire(root: &Folder, started: StartParameters) -> Result<Self> {
         let folder = MetadataFolder::create(root)?;
         let own = folder.folder();
         let folder_id = folder_id(own)?;
@@ -118,11 +116,7 @@ impl SlaveIdentity {
 ///
 /// # Errors
 /// Returns the errors of the folder.
-pub fn discard_ids(
-    own: &MetadataFolder,
-    slave: SlaveId,
-    folder: FolderId,
-) -> Result<(), CatalogError> {
+pub fn discard_ids(own: &MetadataFolder, slave: SlaveId, folder: FolderId) -> Result<()> {
     let own = own.folder();
     // Another slave of this folder may have changed the id already.
     if folder_id(own)? == folder {
@@ -145,7 +139,7 @@ impl SlaveIdentity {
 }
 
 /// Writes a new folder id to a temporary file, and returns its name.
-fn write_new_id(own: &Folder) -> Result<String, CatalogError> {
+fn write_new_id(own: &Folder) -> Result<String> {
     let aside = format!("{FOLDER_ID}.{}", std::process::id());
     let mut file = own.create_new(&aside)?;
     writeln!(file, "{}", FolderId(relais_os::random()?))?;
@@ -153,7 +147,7 @@ fn write_new_id(own: &Folder) -> Result<String, CatalogError> {
     Ok(aside)
 }
 
-fn folder_id(own: &Folder) -> Result<FolderId, CatalogError> {
+fn folder_id(own: &Folder) -> Result<FolderId> {
     match own.open_read(FOLDER_ID) {
         Err(TreeError::NotFound) => {}
         other => return read_id(other?.file),
@@ -161,7 +155,7 @@ fn folder_id(own: &Folder) -> Result<FolderId, CatalogError> {
     // The id is written to a temporary file and then renamed. If two slaves start at once, both get
     // the same id.
     let aside = write_new_id(own)?;
-    let named = own.rename_noreplace(&aside, FOLDER_ID);
+    let named = own.move_new(&aside, own, FOLDER_ID);
     if named.is_err() {
         own.unlink(&aside)?;
     }
@@ -171,17 +165,14 @@ fn folder_id(own: &Folder) -> Result<FolderId, CatalogError> {
     }
 }
 
-fn read_id(file: File) -> Result<FolderId, CatalogError> {
+fn read_id(file: File) -> Result<FolderId> {
     let mut text = String::new();
     file.take(ID_FILE).read_to_string(&mut text)?;
     text.trim_end().parse().map_err(|_| CatalogError::Malformed(format!("{FOLDER}/{FOLDER_ID}")))
 }
 
 /// Returns the free id with the best rank; among equals the first by name.
-fn free_id(
-    slaves: &Folder,
-    started: StartParameters,
-) -> Result<Option<(SlaveId, File)>, CatalogError> {
+fn free_id(slaves: &Folder, started: StartParameters) -> Result<Option<(SlaveId, File)>> {
     let mut ids = Vec::new();
     for listed in slaves.list()? {
         ids.extend(
@@ -207,7 +198,7 @@ fn free_id(
     Ok(best.map(|(_, id, lock)| (id, lock)))
 }
 
-fn new_id(slaves: &Folder) -> Result<(SlaveId, File), CatalogError> {
+fn new_id(slaves: &Folder) -> Result<(SlaveId, File)> {
     let id = SlaveId(relais_os::random()?);
     Ok((id, slaves.create_or_open_part(id.to_string())?))
 }

@@ -3,7 +3,9 @@
 //! `.relais/conflicts` has one folder for each quarantined file, named by the time. The file keeps
 //! its own name there. A note beside it has the former path and the reason.
 
+use std::ffi::OsStr;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::metadata_folder::{FOLDER, open_or_create};
@@ -90,13 +92,7 @@ impl Quarantine {
         if matches!(parent.stat_part(name.as_bytes()), Err(TreeError::NotFound)) {
             return Ok(false);
         }
-        let target = self.new_folder()?;
-        parent.take_out(name, &target, name)?;
-        parent.sync()?;
-        target.sync()?;
-        self.count += 1;
-        warn!("{path} was quarantined in {FOLDER}/{CONFLICTS}: {reason}");
-        self.write_note(&target, name, path, reason, details);
+        self.move_here(parent, name, name, path, reason, details)??;
         Ok(true)
     }
 
@@ -112,15 +108,32 @@ impl Quarantine {
         reason: &str,
     ) -> Result<(), TreeError> {
         let own = path.last().unwrap_or(name);
-        let target = self.new_folder()?;
-        from.take_out(name, &target, own)?;
-        if let Err(e) = target.sync().and_then(|()| from.sync()) {
+        if let Err(e) = self.move_here(from, name, own, path.as_str(), reason, "")? {
             warn!("cannot sync the quarantine; a power cut may lose the file: {e}");
         }
+        Ok(())
+    }
+
+    /// Moves an entry to a new folder of the quarantine, and writes its note. The inner result is
+    /// that of the sync.
+    fn move_here(
+        &mut self,
+        from: &Folder,
+        name: impl AsRef<OsStr>,
+        own: impl AsRef<OsStr>,
+        path: &str,
+        reason: &str,
+        details: &str,
+    ) -> Result<Result<(), TreeError>, TreeError> {
+        let (target, own) = (self.new_folder()?, own.as_ref());
+        from.take_out(name, &target, own)?;
+        let synced = target.sync().and_then(|()| from.sync());
         self.count += 1;
         warn!("{path} was quarantined in {FOLDER}/{CONFLICTS}: {reason}");
-        self.write_note(&target, own, path.as_str(), reason, "");
-        Ok(())
+        if own != NOTE {
+            write_note(&target, path, reason, details);
+        }
+        Ok(synced)
     }
 
     /// Creates a folder for one entry.
@@ -137,20 +150,6 @@ impl Quarantine {
                 Err(TreeError::Taken) => n += 1,
                 Err(e) => return Err(e),
             }
-        }
-    }
-
-    /// Writes the note. An error is only logged, because the entry itself is safe.
-    fn write_note(&self, target: &Folder, name: &str, path: &str, reason: &str, details: &str) {
-        if name == NOTE {
-            return;
-        }
-        let written = target.create_new(NOTE).and_then(|mut file| {
-            writeln!(file, "{path}\n{reason}\ntime: {}{details}", Timestamp::now())
-                .map_err(|e| TreeError::Io("write the note", e))
-        });
-        if let Err(e) = written {
-            warn!("cannot write the note for {path}: {e}");
         }
     }
 
@@ -185,9 +184,7 @@ impl Quarantine {
                     Err(TreeError::NotFound) => continue,
                     Err(e) => return Err(e.into()),
                 };
-                let valid = std::str::from_utf8(&name)
-                    .ok()
-                    .and_then(|name| Some((path.join(name).ok()?, at.join(name).ok()?)));
+                let valid = path.join_bytes(&name).zip(at.join_bytes(&name));
                 let left = |path| Displaced {
                     path,
                     folder: &folder,
@@ -202,30 +199,24 @@ impl Quarantine {
                     _ => {
                         let shown =
                             format!("{path}/{}", String::from_utf8_lossy(&name).escape_debug());
-                        self.take_bytes(&folder, &name, &shown, reason)?;
+                        let name = OsStr::from_bytes(&name);
+                        self.move_here(&folder, name, name, &shown, reason, "")??;
                     }
                 }
             }
         }
         Ok(self.count > before)
     }
+}
 
-    fn take_bytes(
-        &mut self,
-        folder: &Folder,
-        name: &[u8],
-        shown: &str,
-        reason: &str,
-    ) -> Result<(), TreeError> {
-        let os: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(name);
-        let target = self.new_folder()?;
-        folder.take_out(os, &target, os)?;
-        folder.sync()?;
-        target.sync()?;
-        self.count += 1;
-        warn!("{shown} was quarantined in {FOLDER}/{CONFLICTS}: {reason}");
-        self.write_note(&target, &String::from_utf8_lossy(name), shown, reason, "");
-        Ok(())
+/// Writes the note. An error is only logged, because the entry itself is safe.
+fn write_note(target: &Folder, path: &str, reason: &str, details: &str) {
+    let written = target.create_new(NOTE).and_then(|mut file| {
+        writeln!(file, "{path}\n{reason}\ntime: {}{details}", Timestamp::now())
+            .map_err(|e| TreeError::Io("write the note", e))
+    });
+    if let Err(e) = written {
+        warn!("cannot write the note for {path}: {e}");
     }
 }
 

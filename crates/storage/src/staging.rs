@@ -6,6 +6,7 @@
 //! because it may soon be published. Files that changes have removed lie in `.relais/removed` until
 //! the sweeper deletes them.
 
+use std::fmt;
 use std::fs::File;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,14 +21,26 @@ const STAGING: &str = "staging";
 const SEALED: &str = ".whole";
 /// Suffix of former content, on file systems that cannot exchange two names in one step.
 const FORMER: &str = relais_tree::FORMER;
-/// Suffix of content that is fetched from another slave, in place of a binding.
-const FETCHED: &str = "-0000000000000000";
 /// Name of the folder of removed files.
 const REMOVED: &str = "removed";
 
 /// Name of a staged file.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct StagedName(String);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StagedName {
+    /// Id of the change.
+    pub id: ChangeId,
+    /// Hash over user, path and size; 0 for content that is fetched from another slave.
+    pub binding: u64,
+    /// Whether the file is complete and sealed.
+    pub is_sealed: bool,
+}
+
+impl fmt::Display for StagedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let suffix = if self.is_sealed { SEALED } else { "" };
+        write!(f, "{}-{:016x}{suffix}", self.id, self.binding)
+    }
+}
 
 impl StagedName {
     /// Returns the name for an upload that is bound to user, path and size.
@@ -40,20 +53,7 @@ impl StagedName {
         hasher.update(&size.map_or([0xff; 8], u64::to_be_bytes));
         let mut binding = [0; 8];
         hasher.finalize_xof().fill(&mut binding);
-        Self::from_parts(id, u64::from_be_bytes(binding))
-    }
-
-    /// Builds a name from its parts.
-    #[must_use]
-    pub fn from_parts(id: ChangeId, binding: u64) -> Self {
-        Self(format!("{id}-{binding:016x}"))
-    }
-
-    /// Returns the binding of the upload.
-    #[must_use]
-    pub fn binding(&self) -> u64 {
-        let binding = self.0.split_once('-').and_then(|(_, binding)| binding.get(..16));
-        binding.and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0)
+        Self { id, binding: u64::from_be_bytes(binding), is_sealed: false }
     }
 
     /// Returns the name for content of a put that is fetched from another slave.
@@ -62,14 +62,13 @@ impl StagedName {
         let mut id = *b"put.............";
         id[4..8].copy_from_slice(&put.epoch.to_be_bytes());
         id[8..16].copy_from_slice(&put.number.to_be_bytes());
-        Self(format!("{}{FETCHED}", ChangeId(id)))
+        Self { id: ChangeId(id), binding: 0, is_sealed: false }
     }
 
     /// Returns the put of fetched content, or of content that is held for another path.
     #[must_use]
     pub fn put_lsn(&self) -> Option<Lsn> {
-        let id = self.id().0;
-        let (epoch, number) = (id[4..8].try_into().ok()?, id[8..16].try_into().ok()?);
+        let (epoch, number) = (self.id.0[4..8].try_into().ok()?, self.id.0[8..].try_into().ok()?);
         self.is_fetched()
             .then(|| Lsn { epoch: u32::from_be_bytes(epoch), number: u64::from_be_bytes(number) })
     }
@@ -77,46 +76,28 @@ impl StagedName {
     /// Returns whether the file is fetched from another slave.
     #[must_use]
     pub fn is_fetched(&self) -> bool {
-        self.0.ends_with(FETCHED)
+        self.binding == 0 && !self.is_sealed
     }
 
     /// Returns the name of the sealed file.
     #[must_use]
     pub fn sealed(&self) -> Self {
-        if self.is_sealed() { self.clone() } else { Self(format!("{}{SEALED}", self.0)) }
+        Self { is_sealed: true, ..*self }
     }
 
     /// Returns the name of the file before it is sealed.
     #[must_use]
     pub fn unsealed(&self) -> Self {
-        Self(self.0.strip_suffix(SEALED).unwrap_or(&self.0).to_owned())
-    }
-
-    /// Returns whether the file is complete and sealed.
-    #[must_use]
-    pub fn is_sealed(&self) -> bool {
-        self.0.ends_with(SEALED)
+        Self { is_sealed: false, ..*self }
     }
 
     /// Parses a name. Returns `None` for other text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (id, binding) = text.strip_suffix(SEALED).unwrap_or(text).split_once('-')?;
-        id.parse::<ChangeId>().ok()?;
-        (binding.len() == 16 && binding.bytes().all(|b| b.is_ascii_hexdigit()))
-            .then(|| Self(text.to_owned()))
-    }
-
-    /// Returns the id of the change.
-    #[must_use]
-    pub fn id(&self) -> ChangeId {
-        self.0.split_once('-').and_then(|(id, _)| id.parse().ok()).unwrap_or(ChangeId([0; 16]))
-    }
-
-    /// Returns the name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+        let binding = u64::from_str_radix(binding, 16).ok()?;
+        let name = Self { id: id.parse().ok()?, binding, is_sealed: text.ends_with(SEALED) };
+        (name.to_string() == text).then_some(name)
     }
 }
 
@@ -155,8 +136,9 @@ impl Staging {
     /// # Errors
     /// Returns [`TreeError::InUse`] if another connection has the lock.
     pub fn claim(&self, name: &StagedName) -> Result<File, TreeError> {
-        match self.staged.create_new_locked(name.as_str()) {
-            Err(TreeError::Taken) => self.staged.create_or_open_part(name.as_str()),
+        let name = name.to_string();
+        match self.staged.create_new_locked(&name) {
+            Err(TreeError::Taken) => self.staged.create_or_open_part(name),
             other => other,
         }
     }
@@ -166,13 +148,13 @@ impl Staging {
     /// # Errors
     /// Returns [`TreeError::NotFound`], or the errors of [`Self::claim`].
     pub fn reopen(&self, name: &StagedName) -> Result<File, TreeError> {
-        self.staged.open_part_locked(name.as_str())
+        self.staged.open_part_locked(name.to_string())
     }
 
     /// Returns whether a staged file exists.
     #[must_use]
     pub fn contains(&self, name: &StagedName) -> bool {
-        self.staged.stat_part(name.as_str().as_bytes()).is_ok()
+        self.staged.stat_part(name.to_string().as_bytes()).is_ok()
     }
 
     /// Seals a staged file and returns its new name.
@@ -181,12 +163,12 @@ impl Staging {
     /// Returns the error of the rename.
     pub fn seal(&self, name: &StagedName) -> Result<StagedName, TreeError> {
         let sealed = name.sealed();
-        self.staged.move_new(name.as_str(), &self.staged, sealed.as_str()).map(|()| sealed)
+        self.staged.move_new(name.to_string(), &self.staged, sealed.to_string()).map(|()| sealed)
     }
 
     /// Deletes a staged file. A missing file is no error.
     pub fn discard(&self, name: &StagedName) {
-        match self.staged.unlink(name.as_str()) {
+        match self.staged.unlink(name.to_string()) {
             Ok(()) | Err(TreeError::NotFound) => {}
             Err(e) => warn!("cannot delete a staged file yet: {e}"),
         }
@@ -196,7 +178,7 @@ impl Staging {
     fn discard_abandoned(&self, name: &[u8]) {
         let Ok(text) = std::str::from_utf8(name) else { return };
         if let Some(name) =
-            StagedName::parse(text).filter(|name| name.is_sealed() || self.claim(name).is_ok())
+            StagedName::parse(text).filter(|name| name.is_sealed || self.claim(name).is_ok())
         {
             debug!("deleting the staged file of an abandoned upload");
             self.discard(&name);
@@ -247,8 +229,7 @@ impl Staging {
 fn is_settled(name: &[u8], settled: Lsn) -> bool {
     let version = std::str::from_utf8(name).ok().and_then(|name| {
         // One change may have removed several files.
-        let (epoch, number) = name.split('.').next()?.split_once('-')?;
-        Some(Lsn { epoch: epoch.parse().ok()?, number: number.parse().ok()? })
+        name.split('.').next()?.parse::<Lsn>().ok()
     });
     version.is_none_or(|version| version <= settled)
 }
@@ -292,7 +273,7 @@ mod tests {
         let path = |text: &str| TreePath::new(text).unwrap();
         let id = ChangeId([7; 16]);
         let name = StagedName::new(id, "ann", &path("a/b"), Some(5));
-        assert_eq!(StagedName::parse(name.as_str()), Some(name.clone()));
+        assert_eq!(StagedName::parse(&name.to_string()), Some(name));
         for other in [
             StagedName::new(ChangeId([8; 16]), "ann", &path("a/b"), Some(5)),
             StagedName::new(id, "bob", &path("a/b"), Some(5)),

@@ -126,31 +126,25 @@ impl Usage {
 #[derive(Debug, Clone, Copy)]
 struct UploadRow {
     at: usize,
-    id: [u64; 2],
-    binding: u64,
+    name: StagedName,
     bytes: u64,
     touched_ms: u64,
 }
 
 impl UploadRow {
-    fn name(&self) -> StagedName {
-        let [high, low] = self.id.map(u64::to_be_bytes);
-        let mut id = [0; 16];
-        id[..8].copy_from_slice(&high);
-        id[8..].copy_from_slice(&low);
-        StagedName::from_parts(ChangeId(id), self.binding)
-    }
-
     fn account(&self) -> u32 {
-        account_of(self.id)
+        self.name.id.account()
     }
 }
 
 /// Table of unfinished uploads. See the module.
 #[derive(Debug)]
 pub struct UploadTable {
-    words: &'static [AtomicU64],
-    rows: usize,
+    /// Counters for groups of accounts, and the last one for all uploads.
+    counters: &'static [[AtomicU64; COUNTER]],
+    keys: &'static [AtomicU64],
+    /// The row of each key.
+    rows: &'static [[AtomicU64; ROW]],
     limits: UploadLimits,
     /// Created before the fork, so all processes have the same. Clients choose ids, but not the
     /// rows they hash to.
@@ -158,7 +152,7 @@ pub struct UploadTable {
 }
 
 /// Counter for all uploads or for those of a group of accounts.
-struct UsageCounter<'a>(&'a [AtomicU64]);
+struct UsageCounter<'a>(&'a [AtomicU64; COUNTER]);
 
 impl UsageCounter<'_> {
     fn usage(&self) -> Usage {
@@ -211,11 +205,14 @@ impl UploadTable {
         let limits = UploadLimits { number: limits.number.clamp(1, UPLOADS_MAX), ..limits };
         let rows = usize::try_from(limits.number).unwrap_or(SPARE) * ROWS_PER_UPLOAD + SPARE;
         let words = map((GROUPS + 1) * COUNTER + rows * (1 + ROW))?;
-        Ok(Self { words, rows, limits, hasher: RandomState::new() })
+        let (counters, words) = words.split_at((GROUPS + 1) * COUNTER);
+        let (keys, words) = words.split_at(rows);
+        let (counters, rows) = (counters.as_chunks().0, words.as_chunks().0);
+        Ok(Self { counters, keys, rows, limits, hasher: RandomState::new() })
     }
 
     fn counter(&self, index: usize) -> UsageCounter<'_> {
-        UsageCounter(&self.words[index * COUNTER..(index + 1) * COUNTER])
+        UsageCounter(&self.counters[index])
     }
 
     fn total(&self) -> UsageCounter<'_> {
@@ -232,73 +229,62 @@ impl UploadTable {
         self.counter(self.group(account)).add(number, bytes);
     }
 
-    fn key(&self, row: usize) -> &AtomicU64 {
-        &self.words[(GROUPS + 1) * COUNTER + row]
-    }
-
-    fn word(&self, row: usize, word: usize) -> &AtomicU64 {
-        &self.words[(GROUPS + 1) * COUNTER + self.rows + row * ROW + word]
-    }
-
     /// Returns the key of an id, which is neither 0 nor [`CLAIMED`], and its rows.
-    fn slots(&self, id: [u64; 2]) -> (u64, impl Iterator<Item = usize> + use<>) {
-        let (hash, rows) = (self.hasher.hash_one(id), self.rows);
+    fn slots(&self, id: ChangeId) -> (u64, impl Iterator<Item = usize> + use<>) {
+        let (hash, rows) = (self.hasher.hash_one(id), self.rows.len());
         let first = scale(hash, rows);
         (hash.clamp(1, CLAIMED - 1), (0..WINDOW).map(move |n| (first + n) % rows))
     }
 
     fn find(&self, name: &StagedName) -> Option<usize> {
-        let (id, binding) = name_words(name);
-        let (key, mut rows) = self.slots(id);
-        rows.find(|row| {
-            self.key(*row).load(SeqCst) == key
-                && [self.word(*row, 0), self.word(*row, 1), self.word(*row, 2)]
-                    .map(|word| word.load(SeqCst))
-                    == [id[0], id[1], binding]
+        let (name, (key, mut rows)) = (name.unsealed(), self.slots(name.id));
+        rows.find(|at| {
+            self.keys[*at].load(SeqCst) == key && self.row(*at).is_some_and(|row| row.name == name)
         })
     }
 
     /// Inserts a row and returns its index; `None` if all rows of the id are in use.
     fn insert(&self, name: &StagedName, bytes: u64, touched_ms: u64) -> Option<usize> {
-        let (id, binding) = name_words(name);
-        let (key, mut rows) = self.slots(id);
-        let row = rows.find(|row| {
-            self.key(*row).load(SeqCst) == 0
-                && self.key(*row).compare_exchange(0, CLAIMED, SeqCst, SeqCst).is_ok()
-        })?;
-        for (word, value) in [id[0], id[1], binding, bytes, touched_ms].into_iter().enumerate() {
-            self.word(row, word).store(value, SeqCst);
-        }
-        self.key(row).store(key, SeqCst);
-        self.count(account_of(id), 1, bytes);
-        Some(row)
+        let (key, mut rows) = self.slots(name.id);
+        let at = rows.find(|at| self.keys[*at].load(SeqCst) == 0 && self.claim(*at, 0))?;
+        let [high, low] = id_words(name.id);
+        let values = [high, low, name.binding, bytes, touched_ms];
+        self.rows[at].iter().zip(values).for_each(|(word, value)| word.store(value, SeqCst));
+        self.keys[at].store(key, SeqCst);
+        self.count(name.id.account(), 1, bytes);
+        Some(at)
+    }
+
+    /// Claims a row that has this key. Only one process succeeds.
+    fn claim(&self, at: usize, key: u64) -> bool {
+        self.keys[at].compare_exchange(key, CLAIMED, SeqCst, SeqCst).is_ok()
     }
 
     /// Frees a row. If several processes free it, one of them counts it.
-    fn free(&self, row: usize) {
-        let key = self.key(row).load(SeqCst);
-        let mine = !matches!(key, 0 | CLAIMED)
-            && self.key(row).compare_exchange(key, CLAIMED, SeqCst, SeqCst).is_ok();
-        if mine {
-            let id = [self.word(row, 0), self.word(row, 1)].map(|word| word.load(SeqCst));
-            let bytes = self.word(row, 3).load(SeqCst);
-            self.count(account_of(id), 1_u64.wrapping_neg(), bytes.wrapping_neg());
-            self.key(row).store(0, SeqCst);
+    fn free(&self, at: usize) {
+        let key = self.keys[at].load(SeqCst);
+        if !matches!(key, 0 | CLAIMED) && self.claim(at, key) {
+            let row = self.read(at);
+            self.count(row.account(), 1_u64.wrapping_neg(), row.bytes.wrapping_neg());
+            self.keys[at].store(0, SeqCst);
         }
     }
 
     fn row(&self, at: usize) -> Option<UploadRow> {
-        if matches!(self.key(at).load(SeqCst), 0 | CLAIMED) {
-            return None;
-        }
+        (!matches!(self.keys[at].load(SeqCst), 0 | CLAIMED)).then(|| self.read(at))
+    }
+
+    fn read(&self, at: usize) -> UploadRow {
         let [high, low, binding, bytes, touched_ms] =
-            [0, 1, 2, 3, 4].map(|word| self.word(at, word).load(SeqCst));
-        Some(UploadRow { at, id: [high, low], binding, bytes, touched_ms })
+            self.rows[at].each_ref().map(|word| word.load(SeqCst));
+        let id = ChangeId((u128::from(high) << 64 | u128::from(low)).to_be_bytes());
+        let name = StagedName { id, binding, is_sealed: false };
+        UploadRow { at, name, bytes, touched_ms }
     }
 
     /// Returns the rows that are in use.
     fn all(&self) -> impl Iterator<Item = UploadRow> + '_ {
-        (0..self.rows).filter_map(|at| self.row(at))
+        (0..self.rows.len()).filter_map(|at| self.row(at))
     }
 
     /// Returns the number and size of all uploads.
@@ -311,11 +297,11 @@ impl UploadTable {
     #[must_use]
     pub fn names_of(&self, ids: &HashSet<ChangeId>) -> Vec<StagedName> {
         let of_id = |id: &ChangeId| {
-            let id = id_words(id);
-            let (_, rows) = self.slots(id);
-            rows.filter_map(move |at| self.row(at).filter(|row| row.id == id))
+            let id = *id;
+            let rows = self.slots(id).1.filter_map(move |at| self.row(at));
+            rows.map(|row| row.name).filter(move |name| name.id == id)
         };
-        ids.iter().flat_map(of_id).map(|row| row.name()).collect()
+        ids.iter().flat_map(of_id).collect()
     }
 
     /// Returns whether one more upload of this account would exceed a limit. A session then
@@ -361,9 +347,10 @@ impl UploadTable {
         let Some(row) = self.find(name) else {
             return self.insert(name, bytes, now).is_some();
         };
-        let before = self.word(row, 3).swap(bytes, SeqCst);
-        self.word(row, 4).store(now, SeqCst);
-        self.count(name.id().account(), 0, bytes.wrapping_sub(before));
+        let [.., there, touched_ms] = &self.rows[row];
+        let before = there.swap(bytes, SeqCst);
+        touched_ms.store(now, SeqCst);
+        self.count(name.id.account(), 0, bytes.wrapping_sub(before));
         true
     }
 
@@ -383,7 +370,7 @@ impl UploadTable {
 
     /// Evicts older uploads for one more upload, or more bytes of one.
     fn make_room(&self, name: &StagedName, more: u64, staging: &Staging) -> Result<(), Refusal> {
-        let (account, own) = (name.id().account(), self.find(&name.unsealed()));
+        let (account, own) = (name.id.account(), self.find(name));
         let extra = Usage { number: u64::from(own.is_none()), bytes: more };
         if self.allows(account, extra) {
             return Ok(());
@@ -479,7 +466,7 @@ impl UploadTable {
 
     /// Deletes an upload that is not being sent and whose change is not pending.
     fn evict(&self, row: UploadRow, staging: &Staging) -> EvictionResult {
-        let name = row.name();
+        let name = row.name;
         if staging.contains(&name.sealed()) {
             if monotonic_ms().saturating_sub(row.touched_ms) < SETTLED_MS {
                 return EvictionResult::Waits;
@@ -501,17 +488,15 @@ impl UploadTable {
     /// uploads that exceed the limits.
     pub fn reconcile(&self, mut files: Vec<UnfinishedUpload>, staging: &Staging) {
         let now = monotonic_ms();
-        let claimed = |row: &usize| self.key(*row).load(SeqCst) == CLAIMED;
-        let being_written: Vec<usize> = (0..self.rows).filter(claimed).collect();
+        let claimed = |key: &&AtomicU64| key.load(SeqCst) == CLAIMED;
+        let being_written: Vec<&AtomicU64> = self.keys.iter().filter(claimed).collect();
         for row in self.all() {
             if now.saturating_sub(row.touched_ms) >= SETTLED_MS {
-                self.release(&row.name(), staging);
+                self.release(&row.name, staging);
             }
         }
         // A live process finishes a row at once, so this one has died.
-        being_written.iter().filter(|row| claimed(row)).for_each(|row| {
-            self.key(*row).store(0, SeqCst);
-        });
+        being_written.into_iter().filter(claimed).for_each(|key| key.store(0, SeqCst));
         self.recount();
         // The newest files come first, so that the oldest exceed the limits.
         files.sort_by_key(|file| file.age_ms);
@@ -519,23 +504,23 @@ impl UploadTable {
         let mut accounts = BTreeMap::<u32, Usage>::new();
         let mut known = HashSet::new();
         for row in self.all() {
-            known.insert((row.id, row.binding));
+            known.insert(row.name);
             let used = accounts.entry(row.account()).or_default();
             *used = used.with(row);
         }
         let mut evicted = 0_u64;
         for UnfinishedUpload { name, bytes, age_ms } in files {
-            if !known.insert(name_words(&name)) {
+            if !known.insert(name.unsealed()) {
                 continue;
             }
             let more = Usage { number: 1, bytes };
-            let used = accounts.entry(name.id().account()).or_default();
+            let used = accounts.entry(name.id.account()).or_default();
             if self.limits.allow(total.plus(more))
                 && self.limits.of_account().allow(used.plus(more))
-                && self.insert(&name.unsealed(), bytes, now.saturating_sub(age_ms)).is_some()
+                && self.insert(&name, bytes, now.saturating_sub(age_ms)).is_some()
             {
                 (total, *used) = (total.plus(more), used.plus(more));
-            } else if name.is_sealed() {
+            } else if name.is_sealed {
                 // Its change may be pending.
                 debug!("a complete upload is not counted: too many uploads");
             } else if staging.reopen(&name).map(|_locked| staging.discard(&name)).is_ok() {
@@ -546,9 +531,7 @@ impl UploadTable {
             info!("evicted {evicted} unfinished uploads: too many uploads");
         }
     }
-}
 
-impl UploadTable {
     /// Corrects the counters after a process died. Concurrent changes may be counted twice until
     /// the next time.
     fn recount(&self) {
@@ -584,24 +567,14 @@ fn too_many() -> Refusal {
     )
 }
 
-/// Returns the account of an id, which is in its first four bytes.
-fn account_of(id: [u64; 2]) -> u32 {
-    u32::try_from(id[0] >> 32).unwrap_or(0)
-}
-
 /// Maps a hash to a number below `many` without a division.
 fn scale(hash: u64, many: usize) -> usize {
     usize::try_from((u128::from(hash) * many as u128) >> 64).unwrap_or(0)
 }
 
-fn name_words(name: &StagedName) -> ([u64; 2], u64) {
-    (id_words(&name.id()), name.binding())
-}
-
-fn id_words(id: &ChangeId) -> [u64; 2] {
-    let half = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+fn id_words(id: ChangeId) -> [u64; 2] {
     let (high, low) = id.0.split_at(8);
-    [half(high), half(low)]
+    [high, low].map(|half| half.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
 }
 
 /// Returns the largest account.
@@ -652,7 +625,7 @@ mod tests {
             let row = self.table.find(&name).unwrap();
             self.table.record_bytes(&name, bytes);
             // The order must not depend on the resolution of the clock.
-            self.table.word(row, 4).store(u64::from(n), SeqCst);
+            self.table.rows[row][4].store(u64::from(n), SeqCst);
             Ok(())
         }
 
@@ -722,7 +695,7 @@ mod tests {
     fn complete_uploads_do_not_block_others() {
         let fixture = fixture(4, u64::MAX);
         for n in 1..=3 {
-            assert_eq!(fixture.table.is_crowded(name(1, n).id().account()), n == 3);
+            assert_eq!(fixture.table.is_crowded(name(1, n).id.account()), n == 3);
             fixture.table.begin(&name(1, n), 0, 0, &fixture.staging).unwrap();
             fixture.staging.claim(&name(1, n)).unwrap();
             fixture.staging.seal(&name(1, n)).unwrap();
@@ -751,7 +724,7 @@ mod tests {
         fixture.table.recount();
         assert_eq!(fixture.table.usage().bytes, u64::from(MANY) + 10);
         (0..MANY).for_each(|n| {
-            assert_eq!(fixture.table.names_of(&HashSet::from([name(n).id()])), [name(n)]);
+            assert_eq!(fixture.table.names_of(&HashSet::from([name(n).id])), [name(n)]);
             fixture.table.end(&name(n));
         });
         assert_eq!(fixture.table.usage(), Usage::default());
@@ -769,7 +742,7 @@ mod tests {
         fixture.table.reconcile(files, &fixture.staging);
         assert_eq!(fixture.left(1), [7, 8, 9], "the newest stay");
         assert_eq!(fixture.table.usage(), Usage { number: 3, bytes: 21 });
-        let ids = HashSet::from([name(1, 8).id(), name(1, 1).id()]);
+        let ids = HashSet::from([name(1, 8).id, name(1, 1).id]);
         assert_eq!(fixture.table.names_of(&ids), [name(1, 8)]);
         // A row without a file is removed.
         fixture.staging.discard(&name(1, 8));

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use relais_proto::SlaveId;
 use relais_tree::TreeError;
 
-use crate::error::CatalogError;
+use crate::error::Result;
 use crate::metadata_folder::MetadataFolder;
 
 /// Name of the lock file.
@@ -26,7 +26,7 @@ impl WriterLock {
     ///
     /// # Errors
     /// Returns the errors of the folder.
-    pub fn try_acquire(own: &MetadataFolder) -> Result<Option<Self>, CatalogError> {
+    pub fn try_acquire(own: &MetadataFolder) -> Result<Option<Self>> {
         match own.folder().create_or_open_part(LOCK) {
             Ok(file) => {
                 file.set_len(0)?;
@@ -42,7 +42,7 @@ impl WriterLock {
     ///
     /// # Errors
     /// Returns the errors of the system calls.
-    pub fn new_token(&self) -> Result<String, CatalogError> {
+    pub fn new_token(&self) -> Result<String> {
         let token = SlaveId(relais_os::random()?).to_string();
         self.file.set_len(0)?;
         self.file.write_all_at(token.as_bytes(), 0)?;
@@ -53,7 +53,7 @@ impl WriterLock {
     ///
     /// # Errors
     /// Returns the errors of the system calls.
-    pub fn token_of(own: &MetadataFolder) -> Result<String, CatalogError> {
+    pub fn token_of(own: &MetadataFolder) -> Result<String> {
         let file = match own.folder().open_read(LOCK) {
             Ok(opened) => opened.file,
             Err(TreeError::NotFound) => return Ok(String::new()),

@@ -184,7 +184,9 @@ impl Replica {
             names.push(entry.name.clone());
             true
         };
-        CatalogReader::open(&own).unwrap().list(&path(folder), "", None, &mut push).unwrap();
+        CatalogReader::new(&own)
+            .ask(|store| store.list(&path(folder), "", None, &mut push))
+            .unwrap();
         names
     }
 

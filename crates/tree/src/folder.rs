@@ -6,21 +6,17 @@ use std::path::Path;
 
 use relais_proto::TreePath;
 use rustix::fs::{
-    Access, AtFlags, Dir, Mode, OFlags, StatxAttributes, StatxFlags, accessat, fstat, open, openat,
+    Access, AtFlags, Mode, OFlags, StatxAttributes, StatxFlags, accessat, fstat, open, openat,
     statat, statx,
 };
 
-use crate::error::{TreeError, UnservedKind};
-use crate::list::FolderEntries;
-use crate::meta::{Meta, MetaKind};
-use crate::resolve::ResolveMethod;
+use crate::error::TreeError;
+use crate::meta::Meta;
+use crate::resolve::resolve;
 
 /// A folder, held by its descriptor: it stays the same folder even if its path is renamed.
 #[derive(Debug)]
-pub struct Folder {
-    fd: OwnedFd,
-    method: ResolveMethod,
-}
+pub struct Folder(OwnedFd);
 
 /// A regular file opened for reading, with its metadata at that time.
 #[derive(Debug)]
@@ -32,6 +28,13 @@ pub struct OpenFile {
 }
 
 impl OpenFile {
+    /// Takes an open file, which must be a regular one.
+    pub(crate) fn new(file: File) -> Result<Self, TreeError> {
+        let meta = meta_of(file.as_fd())?;
+        meta.check_file()?;
+        Ok(Self { file, meta })
+    }
+
     /// Returns the current metadata.
     ///
     /// # Errors
@@ -70,7 +73,7 @@ pub(crate) fn meta_of(fd: BorrowedFd<'_>) -> Result<Meta, TreeError> {
 
 impl AsFd for Folder {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.0.as_fd()
     }
 }
 
@@ -82,14 +85,10 @@ impl Folder {
     /// # Errors
     /// [`TreeError::NotFound`], [`TreeError::NotFolder`], or an error of the system.
     pub fn open(path: &Path) -> Result<Self, TreeError> {
-        Self::open_by(path, ResolveMethod::best())
-    }
-
-    pub(crate) fn open_by(path: &Path, method: ResolveMethod) -> Result<Self, TreeError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = open(path, flags, Mode::empty())
-            .map_err(|e| TreeError::from_errno("open the folder", e))?;
-        Ok(Self { fd, method })
+        open(path, flags, Mode::empty())
+            .map(Self)
+            .map_err(|e| TreeError::from_errno("open the folder", e))
     }
 
     /// Duplicates the handle of the folder.
@@ -97,8 +96,7 @@ impl Folder {
     /// # Errors
     /// Errors of duplicating a descriptor.
     pub fn try_clone(&self) -> Result<Self, TreeError> {
-        let fd = self.fd.try_clone().map_err(|e| TreeError::Io("duplicate a descriptor", e))?;
-        Ok(Self { fd, method: self.method })
+        self.0.try_clone().map(Self).map_err(|e| TreeError::Io("duplicate a descriptor", e))
     }
 
     /// Opens a regular file for reading.
@@ -109,14 +107,7 @@ impl Folder {
         if path.is_root() {
             return Err(TreeError::IsFolder);
         }
-        let file = File::from(self.method.open(self.as_fd(), path.as_str(), OFlags::RDONLY)?);
-        let meta = meta_of(file.as_fd())?;
-        match meta.kind {
-            MetaKind::File => Ok(OpenFile { file, meta }),
-            MetaKind::Folder => Err(TreeError::IsFolder),
-            MetaKind::Link => Err(TreeError::NotServed(UnservedKind::Link)),
-            MetaKind::Special => Err(TreeError::NotServed(UnservedKind::Special)),
-        }
+        OpenFile::new(resolve(self.as_fd(), path.as_str(), OFlags::RDONLY)?.into())
     }
 
     /// Pins a folder below this one.
@@ -147,14 +138,13 @@ impl Folder {
         if matches!(name, b"" | b"." | b"..") || name.contains(&b'/') {
             return Err(TreeError::NotFound);
         }
-        let fd = openat(self, name, flags, Mode::empty())
-            .map_err(|e| TreeError::from_errno("open the folder", e))?;
-        Ok(Self { fd, method: self.method })
+        openat(self, name, flags, Mode::empty())
+            .map(Self)
+            .map_err(|e| TreeError::from_errno("open the folder", e))
     }
 
     fn pin(&self, path: &str) -> Result<Self, TreeError> {
-        let fd = self.method.open(self.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        Ok(Self { fd, method: self.method })
+        resolve(self.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY).map(Self)
     }
 
     /// Returns the metadata of the entry at `path`; a link is not followed.
@@ -163,9 +153,7 @@ impl Folder {
     /// [`TreeError::NotFound`]; [`TreeError::NotServed`] if the path crosses a link or a mount
     /// point, or ends at a mount point.
     pub fn stat(&self, path: &TreePath) -> Result<Meta, TreeError> {
-        meta_of(
-            self.method.open(self.as_fd(), path.as_str(), OFlags::PATH | OFlags::NOFOLLOW)?.as_fd(),
-        )
+        meta_of(resolve(self.as_fd(), path.as_str(), OFlags::PATH | OFlags::NOFOLLOW)?.as_fd())
     }
 
     /// Returns the metadata of a direct entry by `name`, any bytes without `/`.
@@ -223,14 +211,6 @@ impl Folder {
     /// Errors of fstat.
     pub fn meta(&self) -> Result<Meta, TreeError> {
         meta_of(self.as_fd())
-    }
-
-    /// Iterates over the names in this folder.
-    ///
-    /// # Errors
-    /// Errors of reopening the folder, which gives the iterator its own position.
-    pub fn list(&self) -> Result<FolderEntries, TreeError> {
-        Dir::read_from(self).map(FolderEntries::new).map_err(|e| TreeError::from_errno("list", e))
     }
 
     /// Checks the rights of the folder and its mount for making and removing names.

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 
 use relais_proto::Digest;
@@ -15,23 +14,16 @@ const BUFFER: u64 = PIECE;
 
 /// Hashes the first `size` bytes of a file; returns the digest and the piece values.
 ///
-/// `progress` gets the number of hashed bytes after each piece, and can end the work.
+/// `progress` gets the number of hashed bytes after each piece, and can end the work by an error.
 ///
 /// # Errors
-/// [`io::ErrorKind::UnexpectedEof`] if the file is shorter; [`io::ErrorKind::Interrupted`] if
-/// `progress` ended the work; errors of reading.
+/// [`io::ErrorKind::UnexpectedEof`] if the file is shorter; errors of reading and of `progress`.
 pub fn hash_file(
     file: &File,
     size: u64,
-    progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    progress: &mut dyn FnMut(u64) -> io::Result<()>,
 ) -> io::Result<(Digest, Vec<Digest>)> {
-    let mut tell = |done| match progress(done) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => {
-            Err(io::Error::new(io::ErrorKind::Interrupted, "ended by the caller"))
-        }
-    };
-    let values = read_pieces(file, size, 0, piece_count(size), &mut tell)?;
+    let values = piece_values(file, size, 0, u64::MAX, progress)?;
     let digest = join(&values, size)
         .ok_or_else(|| io::Error::other("the pieces do not make up the content"))?;
     Ok((digest, values))
@@ -48,20 +40,10 @@ pub fn piece_values(
     file: &File,
     size: u64,
     first: u64,
-    count: u32,
-    progress: &mut dyn FnMut(u64) -> io::Result<()>,
-) -> io::Result<Vec<Digest>> {
-    let count = piece_count(size).saturating_sub(first).min(count.into());
-    read_pieces(file, size, first, count, progress)
-}
-
-fn read_pieces(
-    file: &File,
-    size: u64,
-    first: u64,
     count: u64,
     progress: &mut dyn FnMut(u64) -> io::Result<()>,
 ) -> io::Result<Vec<Digest>> {
+    let count = piece_count(size).saturating_sub(first).min(count);
     if count == 0 {
         return Ok(Vec::new());
     }

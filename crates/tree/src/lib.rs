@@ -12,9 +12,7 @@ mod hash;
 mod list;
 mod local;
 mod meta;
-mod over;
 mod pieces;
-mod remove;
 mod replace;
 mod resolve;
 #[cfg(test)]
@@ -23,7 +21,7 @@ mod tests;
 pub use error::{TreeError, UnservedKind};
 pub use folder::{EntryInfo, Folder, OpenFile};
 pub use hash::{hash_file, piece_values};
-pub use list::{FolderEntries, FolderEntry};
+pub use list::FolderEntry;
 pub use local::{set_mode, set_times, umask};
 pub use meta::{Meta, MetaKind};
 pub use pieces::{PieceHasher, join, piece_count, piece_value};

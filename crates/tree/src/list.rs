@@ -1,70 +1,36 @@
 //! Lists a folder in bounded memory.
 
-use std::ffi::CStr;
-
-use rustix::fs::{Dir, DirEntry, FileType};
+use rustix::fs::{Dir, DirEntry};
 
 use crate::error::TreeError;
-use crate::meta::MetaKind;
+use crate::folder::Folder;
 
 /// A name in a folder. It may be any bytes.
 #[derive(Debug)]
-pub struct FolderEntry {
-    entry: DirEntry,
-}
+pub struct FolderEntry(DirEntry);
 
 impl FolderEntry {
     /// Returns the name as the file system has it.
     #[must_use]
     pub fn name(&self) -> &[u8] {
-        self.entry.file_name().to_bytes()
-    }
-
-    /// Returns the kind of the entry; `None` if the file system does not report it.
-    #[must_use]
-    pub fn kind(&self) -> Option<MetaKind> {
-        match self.entry.file_type() {
-            FileType::RegularFile => Some(MetaKind::File),
-            FileType::Directory => Some(MetaKind::Folder),
-            FileType::Symlink => Some(MetaKind::Link),
-            FileType::Unknown => None,
-            _ => Some(MetaKind::Special),
-        }
+        self.0.file_name().to_bytes()
     }
 }
 
-/// Iterator over the names in a folder, in no order, without `.` and `..`.
-///
-/// It ends after an error, and the names before the error are not the whole folder.
-pub struct FolderEntries {
-    dir: Dir,
-    failed: bool,
-}
-
-impl FolderEntries {
-    pub(crate) fn new(dir: Dir) -> Self {
-        Self { dir, failed: false }
-    }
-}
-
-fn is_dots(name: &CStr) -> bool {
-    matches!(name.to_bytes(), b"." | b"..")
-}
-
-impl Iterator for FolderEntries {
-    type Item = Result<FolderEntry, TreeError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while !self.failed {
-            match self.dir.read()? {
-                Ok(entry) if is_dots(entry.file_name()) => {}
-                Ok(entry) => return Some(Ok(FolderEntry { entry })),
-                Err(e) => {
-                    self.failed = true;
-                    return Some(Err(TreeError::from_errno("list", e)));
-                }
-            }
-        }
-        None
+impl Folder {
+    /// Iterates over the names in this folder, in no order, without `.` and `..`.
+    ///
+    /// The iterator ends after an error, and the names before the error are not the whole folder.
+    ///
+    /// # Errors
+    /// Errors of reopening the folder, which gives the iterator its own position.
+    pub fn list(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<FolderEntry, TreeError>> + use<>, TreeError> {
+        let failed = |e| TreeError::from_errno("list", e);
+        let entries = Dir::read_from(self).map_err(failed)?;
+        Ok(entries.map(move |entry| entry.map(FolderEntry).map_err(failed)).filter(|listed| {
+            !listed.as_ref().is_ok_and(|entry| matches!(entry.name(), b"." | b".."))
+        }))
     }
 }

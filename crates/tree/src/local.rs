@@ -12,12 +12,12 @@ use std::time::Instant;
 
 use relais_proto::{FileTime, LogRateLimiter};
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps,
-    fchmod, fchown, flock, fstat, futimens, mkdirat, openat, renameat, renameat_with, unlinkat,
+    AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Timespec, Timestamps, fchmod, fchown,
+    flock, fstat, futimens, mkdirat, openat, renameat, unlinkat,
 };
 use rustix::io::Errno;
 
-use crate::error::{TreeError, UnservedKind};
+use crate::error::TreeError;
 use crate::folder::{Folder, OpenFile, meta_of};
 use crate::meta::{Meta, MetaKind};
 
@@ -47,18 +47,13 @@ fn bad_name() -> TreeError {
 }
 
 /// Checks that a file may be written: it is regular and has one name only.
-fn own_file(file: &File) -> Result<Meta, TreeError> {
-    let meta = meta_of(file.as_fd())?;
-    match meta.kind {
-        MetaKind::Folder => Err(TreeError::IsFolder),
-        MetaKind::Link => Err(TreeError::NotServed(UnservedKind::Link)),
-        MetaKind::Special => Err(TreeError::NotServed(UnservedKind::Special)),
-        MetaKind::File if meta.nlink > 1 => Err(TreeError::Io(
-            "use the file",
-            std::io::Error::other("it has a second name, which would change with it"),
-        )),
-        MetaKind::File => Ok(meta),
+fn check_own(meta: &Meta) -> Result<(), TreeError> {
+    meta.check_file()?;
+    if meta.nlink > 1 {
+        let reason = "it has a second name, which would change with it";
+        return Err(TreeError::Io("use the file", std::io::Error::other(reason)));
     }
+    Ok(())
 }
 
 impl Folder {
@@ -76,7 +71,7 @@ impl Folder {
     /// [`TreeError::InUse`] if another process holds the lock; [`TreeError::NotServed`] or
     /// [`TreeError::IsFolder`] if the name is not of a regular file.
     pub fn create_or_open_part(&self, name: impl AsRef<OsStr>) -> Result<File, TreeError> {
-        self.open_locked(part(name.as_ref())?, OFlags::CREATE)
+        self.open_locked(name.as_ref(), OFlags::CREATE)
     }
 
     /// Opens and locks an existing file like [`Self::create_or_open_part`].
@@ -84,34 +79,28 @@ impl Folder {
     /// # Errors
     /// [`TreeError::NotFound`], or as for [`Self::create_or_open_part`].
     pub fn open_part_locked(&self, name: impl AsRef<OsStr>) -> Result<File, TreeError> {
-        self.open_locked(part(name.as_ref())?, OFlags::empty())
+        self.open_locked(name.as_ref(), OFlags::empty())
     }
 
     fn open_locked(&self, name: &OsStr, make: OFlags) -> Result<File, TreeError> {
         for _ in 0..TRIES {
             let file = self.open_part(name, OFlags::RDWR | make)?;
+            let opened = meta_of(file.as_fd())?;
             // Retries if the name was removed between two steps.
-            match meta_of(file.as_fd())?.nlink {
-                0 => continue,
-                _ => own_file(&file)?,
-            };
+            if opened.nlink == 0 {
+                continue;
+            }
+            check_own(&opened)?;
             lock(&file)?;
-            if self.is_named(&file, name)? {
-                own_file(&file)?;
-                return Ok(file);
+            match self.stat_part(name.as_bytes()) {
+                Ok(named) if (named.dev, named.ino) == (opened.dev, opened.ino) => {
+                    return check_own(&named).map(|()| file);
+                }
+                Ok(_) | Err(TreeError::NotFound) => {}
+                Err(e) => return Err(e),
             }
         }
         Err(TreeError::InUse)
-    }
-
-    /// Returns whether `name` still refers to the open `file`.
-    fn is_named(&self, file: &File, name: &OsStr) -> Result<bool, TreeError> {
-        let ours = meta_of(file.as_fd())?;
-        match self.stat_part(name.as_bytes()) {
-            Ok(there) => Ok((there.dev, there.ino) == (ours.dev, ours.ino)),
-            Err(TreeError::NotFound) => Ok(false),
-            Err(e) => Err(e),
-        }
     }
 
     /// Makes a new file.
@@ -137,13 +126,7 @@ impl Folder {
     /// # Errors
     /// [`TreeError::NotFound`], [`TreeError::IsFolder`], [`TreeError::NotServed`].
     pub fn open_read(&self, name: impl AsRef<OsStr>) -> Result<OpenFile, TreeError> {
-        let file = self.open_part(name.as_ref(), OFlags::RDONLY)?;
-        let meta = meta_of(file.as_fd())?;
-        match meta.kind {
-            MetaKind::File => Ok(OpenFile { file, meta }),
-            MetaKind::Folder => Err(TreeError::IsFolder),
-            _ => Err(TreeError::NotServed(UnservedKind::Special)),
-        }
+        OpenFile::new(self.open_part(name.as_ref(), OFlags::RDONLY)?)
     }
 
     /// Renames `from` to `to`; replaces a file of that name.
@@ -156,31 +139,22 @@ impl Folder {
         if self.stat_part(to.as_bytes()).is_ok_and(|meta| meta.kind == MetaKind::Folder) {
             return Err(TreeError::IsFolder);
         }
-        renameat(self, from, self, to).map_err(|e| TreeError::from_errno("rename", e))
+        self.rename_file(from, to)
     }
 
-    /// Renames `from` to a free name `to`.
+    /// Renames a file like [`Self::rename`], in one system call without a check of the target.
+    ///
+    /// The caller knows that `from` is a file. The system never replaces a folder by a file.
     ///
     /// # Errors
-    /// [`TreeError::Taken`] if any entry has the name `to`.
-    pub fn rename_noreplace(
+    /// [`TreeError::IsFolder`] if a folder has the name `to`.
+    pub fn rename_file(
         &self,
         from: impl AsRef<OsStr>,
         to: impl AsRef<OsStr>,
     ) -> Result<(), TreeError> {
-        let (from, to) = (part(from.as_ref())?, part(to.as_ref())?);
-        match renameat_with(self, from, self, to, RenameFlags::NOREPLACE) {
-            Ok(()) => Ok(()),
-            // Some file systems do not support the flag. A hard link does the same for files.
-            Err(Errno::INVAL | Errno::NOSYS) => self.link_then_unlink(from, to),
-            Err(e) => Err(TreeError::from_errno("rename", e)),
-        }
-    }
-
-    fn link_then_unlink(&self, from: &OsStr, to: &OsStr) -> Result<(), TreeError> {
-        rustix::fs::linkat(self, from, self, to, AtFlags::empty())
-            .map_err(|e| TreeError::from_errno("rename", e))?;
-        self.unlink(from)
+        renameat(self, part(from.as_ref())?, self, part(to.as_ref())?)
+            .map_err(|e| TreeError::from_errno("rename", e))
     }
 
     /// Removes an entry that is not a folder.
@@ -190,6 +164,16 @@ impl Folder {
     pub fn unlink(&self, name: impl AsRef<OsStr>) -> Result<(), TreeError> {
         unlinkat(self, part(name.as_ref())?, AtFlags::empty())
             .map_err(|e| TreeError::from_errno("remove", e))
+    }
+
+    /// Removes an empty direct subfolder.
+    ///
+    /// # Errors
+    /// [`TreeError::NotEmpty`], [`TreeError::NotFound`], [`TreeError::NotFolder`], or an error of
+    /// the system.
+    pub fn remove_folder(&self, name: impl AsRef<OsStr>) -> Result<(), TreeError> {
+        unlinkat(self, part(name.as_ref())?, AtFlags::REMOVEDIR)
+            .map_err(|e| TreeError::from_errno("remove the folder", e))
     }
 
     /// Makes a subfolder.

@@ -3,6 +3,8 @@
 use relais_proto::{FileTime, FolderId, Identity, Kind, Mode};
 use rustix::fs::{FileType, Stat, Statx, StatxTimestamp};
 
+use crate::error::{TreeError, UnservedKind};
+
 /// Domain of the hash that identifies content by its location.
 const DOMAIN: &[u8] = b"relais identity on disk 1\0";
 /// Highest number of nanoseconds in a second.
@@ -67,8 +69,7 @@ impl Meta {
     /// Converts the result of statx.
     #[must_use]
     pub(crate) fn from_statx(found: &Statx) -> Self {
-        let when =
-            |t: &StatxTimestamp| FileTime { seconds: t.tv_sec, nanos: t.tv_nsec.min(999_999_999) };
+        let when = |at: &StatxTimestamp| time(at.tv_sec, at.tv_nsec);
         Self {
             kind: kind_of(FileType::from_raw_mode(found.stx_mode.into())),
             size: found.stx_size,
@@ -78,6 +79,16 @@ impl Meta {
             ino: found.stx_ino,
             ctime: when(&found.stx_ctime),
             nlink: found.stx_nlink.into(),
+        }
+    }
+
+    /// Checks that the entry is a regular file.
+    pub(crate) fn check_file(&self) -> Result<(), TreeError> {
+        match self.kind {
+            MetaKind::File => Ok(()),
+            MetaKind::Folder => Err(TreeError::IsFolder),
+            MetaKind::Link => Err(TreeError::NotServed(UnservedKind::Link)),
+            MetaKind::Special => Err(TreeError::NotServed(UnservedKind::Special)),
         }
     }
 

@@ -118,12 +118,8 @@ pub fn join(values: &[Digest], size: u64) -> Option<Digest> {
     if let [only] = values {
         return Some(*only);
     }
-    let (left, right) = split(values, size)?;
-    let (left_len, right_len) = split_len(size);
-    Some(Digest(
-        merge_subtrees_root(&subtree(left, left_len)?, &subtree(right, right_len)?, Mode::Hash)
-            .into(),
-    ))
+    let (left, right) = halves(values, size)?;
+    Some(Digest(merge_subtrees_root(&left, &right, Mode::Hash).into()))
 }
 
 /// Returns the value of the subtree over `values`, which cover `len` bytes.
@@ -133,27 +129,17 @@ fn subtree(values: &[Digest], len: u64) -> Option<ChainingValue> {
     if let [only] = values {
         return Some(only.0);
     }
-    let (left, right) = split(values, len)?;
-    let (left_len, right_len) = split_len(len);
-    Some(merge_subtrees_non_root(
-        &subtree(left, left_len)?,
-        &subtree(right, right_len)?,
-        Mode::Hash,
-    ))
+    let (left, right) = halves(values, len)?;
+    Some(merge_subtrees_non_root(&left, &right, Mode::Hash))
 }
 
-/// Returns the bytes under the left and the right half of a subtree of several pieces.
-fn split_len(len: u64) -> (u64, u64) {
-    let left = left_subtree_len(len);
-    (left, len - left)
-}
-
-/// Splits piece values into the left and the right half.
+/// Returns the values of the left and the right half of a subtree of several pieces.
 ///
 /// The left half is a power of two of chunks and longer than half, so it has whole pieces.
-fn split(values: &[Digest], len: u64) -> Option<(&[Digest], &[Digest])> {
-    let at = usize::try_from(left_subtree_len(len) / PIECE).ok()?;
-    values.split_at_checked(at)
+fn halves(values: &[Digest], len: u64) -> Option<(ChainingValue, ChainingValue)> {
+    let left_len = left_subtree_len(len);
+    let (left, right) = values.split_at_checked(usize::try_from(left_len / PIECE).ok()?)?;
+    Some((subtree(left, left_len)?, subtree(right, len - left_len)?))
 }
 
 #[cfg(test)]

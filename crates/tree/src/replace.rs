@@ -23,6 +23,21 @@ fn failed(e: Errno) -> TreeError {
 }
 
 impl Folder {
+    /// Renames with `flags`. Some file systems do not support them; the result is then their error.
+    fn rename_with(
+        &self,
+        name: &OsStr,
+        to: &Folder,
+        to_name: &OsStr,
+        flags: RenameFlags,
+    ) -> Result<Option<Errno>, TreeError> {
+        match renameat_with(self, name, to, to_name, flags) {
+            Ok(()) => Ok(None),
+            Err(e @ (Errno::INVAL | Errno::NOSYS)) => Ok(Some(e)),
+            Err(e) => Err(failed(e)),
+        }
+    }
+
     /// Moves `name` to the free name `to_name` in `to`.
     ///
     /// # Errors
@@ -34,16 +49,13 @@ impl Folder {
         to_name: impl AsRef<OsStr>,
     ) -> Result<(), TreeError> {
         let (name, to_name) = (part(name.as_ref())?, part(to_name.as_ref())?);
-        match renameat_with(self, name, to, to_name, RenameFlags::NOREPLACE) {
-            Ok(()) => Ok(()),
-            // Some file systems do not support the flag. A hard link does the same for files.
-            Err(Errno::INVAL | Errno::NOSYS)
-                if self.stat_part(name.as_bytes())?.kind == MetaKind::File =>
-            {
+        match self.rename_with(name, to, to_name, RenameFlags::NOREPLACE)? {
+            // A hard link does the same for files.
+            Some(_) if self.stat_part(name.as_bytes())?.kind == MetaKind::File => {
                 linkat(self, name, to, to_name, AtFlags::empty()).map_err(failed)?;
                 self.unlink(name)
             }
-            Err(e) => Err(failed(e)),
+            refused => refused.map_or(Ok(()), |e| Err(failed(e))),
         }
     }
 
@@ -60,15 +72,13 @@ impl Folder {
         to_name: impl AsRef<OsStr>,
     ) -> Result<(), TreeError> {
         let (name, to_name) = (part(name.as_ref())?, part(to_name.as_ref())?);
-        match renameat_with(self, name, to, to_name, RenameFlags::NOREPLACE) {
-            Ok(()) => Ok(()),
-            // Some file systems do not support the flag.
-            Err(Errno::INVAL | Errno::NOSYS) => match to.stat_part(to_name.as_bytes()) {
-                Ok(_) => Err(TreeError::Taken),
-                Err(TreeError::NotFound) => renameat(self, name, to, to_name).map_err(failed),
-                Err(e) => Err(e),
-            },
-            Err(e) => Err(failed(e)),
+        if self.rename_with(name, to, to_name, RenameFlags::NOREPLACE)?.is_none() {
+            return Ok(());
+        }
+        match to.stat_part(to_name.as_bytes()) {
+            Ok(_) => Err(TreeError::Taken),
+            Err(TreeError::NotFound) => renameat(self, name, to, to_name).map_err(failed),
+            Err(e) => Err(e),
         }
     }
 
@@ -87,10 +97,9 @@ impl Folder {
         to_name: impl AsRef<OsStr>,
     ) -> Result<(), TreeError> {
         let (name, to_name) = (part(name.as_ref())?, part(to_name.as_ref())?);
-        match renameat_with(self, name, to, to_name, RenameFlags::EXCHANGE) {
-            Ok(()) => Ok(()),
-            Err(Errno::INVAL | Errno::NOSYS) => self.exchange_by_moves(name, to, to_name),
-            Err(e) => Err(failed(e)),
+        match self.rename_with(name, to, to_name, RenameFlags::EXCHANGE)? {
+            None => Ok(()),
+            Some(_) => self.exchange_by_moves(name, to, to_name),
         }
     }
 

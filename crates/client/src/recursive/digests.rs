@@ -1,7 +1,7 @@
 //! Comparison of files of equal size by their digests, computed on both sides.
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
+use std::io::ErrorKind;
 
 use log::debug;
 use relais_proto::{Digest, Request, TreePath};
@@ -53,7 +53,7 @@ pub fn equal(
 fn local(tree: &mut LocalTree, node: &Node, interrupt: &Interrupt) -> Option<Digest> {
     let file = tree.open(&node.path).ok().filter(|file| file.meta.size == node.size)?;
     let mut go_on =
-        |_| if interrupt.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        |_| if interrupt.is_raised() { Err(ErrorKind::Interrupted.into()) } else { Ok(()) };
     match hash_file(&file.file, file.meta.size, &mut go_on) {
         Ok((digest, _)) => file.is_unchanged().ok()?.then_some(digest),
         Err(error) => {

@@ -322,7 +322,7 @@ impl Fixture {
         let path = match &proposal.change {
             Change::Put { path, digest: received, .. } => {
                 let staged = proposal.staged.as_ref().unwrap();
-                let staged = self.root().join(".relais/staging").join(staged.as_str());
+                let staged = self.root().join(".relais/staging").join(staged.to_string());
                 fs::rename(staged, on_disk(path)).map_err(|_| missing(path))?;
                 digest = Some(*received);
                 path

@@ -58,7 +58,7 @@ impl ChannelRequest {
         proposal.expect.encode(to);
         to.bool(proposal.keep_mode);
         to.option(proposal.staged.as_ref(), |name, to| {
-            to.short_text(name.as_str());
+            to.short_text(&name.to_string());
         })
         .bool(proposal.synced)
         .u16(proposal.copies);

@@ -319,7 +319,7 @@ impl WriterLoop {
         for change in watch.read_events()? {
             match change {
                 FolderEvent::Touched(folder, name) => {
-                    match std::str::from_utf8(&name).ok().and_then(|name| folder.join(name).ok()) {
+                    match folder.join_bytes(&name) {
                         Some(path) => self.scanner.debounce.restart(path, Instant::now()),
                         // Such a name is only skipped, so it needs no quiet time.
                         None => self.scanner.refresh(&folder, &name)?,

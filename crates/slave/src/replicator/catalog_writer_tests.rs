@@ -48,7 +48,7 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         prepare(dir.path());
         let own = SlaveIdentity::acquire(&Folder::open(dir.path()).unwrap(), ANY).unwrap();
-        let reader = CatalogReader::open(&own.folder).unwrap();
+        let reader = CatalogReader::new(&own.folder);
         let mut fixture = Self {
             dir,
             own,
@@ -73,7 +73,9 @@ impl Fixture {
             Some(LocalCoordinator::start(own, folder, slave, &store, events, outgoing).unwrap());
         let replication = ReplicationConfig { mailbox, backlog: Vec::new(), fetch_pool: None };
         self.writer = Some(CatalogWriter::start(&root, &config, lock, store, replication).unwrap());
-        self.wait("a complete catalogue", |fixture| fixture.reader.is_complete().unwrap());
+        self.wait("a complete catalogue", |fixture| {
+            fixture.reader.ask(CatalogStore::is_complete).unwrap()
+        });
     }
 
     fn config(&self) -> CatalogWriterConfig {
@@ -106,7 +108,11 @@ impl Fixture {
         let (mut names, mut after) = (Vec::new(), String::new());
         loop {
             let mut page = PageBuilder::new();
-            match self.reader.list(&folder, &after, None, &mut |entry| page.push(entry)).unwrap() {
+            match self
+                .reader
+                .ask(|store| store.list(&folder, &after, None, &mut |entry| page.push(entry)))
+                .unwrap()
+            {
                 ListOutcome::Page { last, more, .. } => {
                     names.extend(page.finish().iter().map(|entry| entry.name));
                     after = last;
@@ -122,7 +128,7 @@ impl Fixture {
     fn digest(&mut self, name: &str) -> Option<Digest> {
         let path = TreePath::new(name).unwrap();
         let meta = Folder::open(self.dir.path()).unwrap().stat(&path).unwrap();
-        let facts = self.reader.facts_of(&path, &meta).unwrap();
+        let facts = self.reader.ask(|store| store.facts_of(&path, &meta)).unwrap();
         if facts.is_none() {
             self.hints.send(&Hint::Different(path)).unwrap();
         }
@@ -163,7 +169,7 @@ fn scan_finds_served_entries_and_counts_skipped_ones() {
     fixture.wait_for_names("sub/deep", &["c"]);
     assert_eq!(fixture.names("nothing"), ["NotFound"]);
     assert_eq!(fixture.names("a"), ["NotFolder"]);
-    let metrics = fixture.reader.metrics().unwrap();
+    let metrics = fixture.reader.ask(CatalogStore::metrics).unwrap();
     assert_eq!(
         (metrics.get(metric::FILES), metrics.get(metric::FOLDERS), metrics.get(metric::BYTES)),
         (3, 2, 6)
@@ -178,12 +184,14 @@ fn scan_finds_served_entries_and_counts_skipped_ones() {
     );
     fixture.wait_for_digest("sub/deep/c", b"ccc");
     fixture.wait("all digests", |fixture| {
-        fixture.reader.metrics().unwrap().get(metric::UNHASHED) == 0
+        fixture.reader.ask(CatalogStore::metrics).unwrap().get(metric::UNHASHED) == 0
     });
 
     fs::remove_file(fixture.path("link")).unwrap();
     fs::remove_file(fixture.dir.path().join(bad_name())).unwrap();
-    fixture.wait("fewer skipped", |fixture| fixture.reader.metrics().unwrap().skipped() == 2);
+    fixture.wait("fewer skipped", |fixture| {
+        fixture.reader.ask(CatalogStore::metrics).unwrap().skipped() == 2
+    });
 }
 
 #[test]
@@ -204,7 +212,7 @@ fn scan_finds_changes_made_while_no_writer_ran() {
     fixture.wait_for_names("", &["edited", "fresh", "same"]);
     assert!(fixture.digest("same").is_some(), "an unchanged file keeps its digest");
     fixture.wait_for_digest("edited", b"new");
-    let metrics = fixture.reader.metrics().unwrap();
+    let metrics = fixture.reader.ask(CatalogStore::metrics).unwrap();
     assert_eq!(
         (metrics.get(metric::FILES), metrics.get(metric::FOLDERS), metrics.get(metric::BYTES)),
         (3, 0, 12)
@@ -286,7 +294,9 @@ fn big_folder_is_listed_in_pages() {
     let mut page = PageBuilder::new();
     let outcome = fixture
         .reader
-        .list(&TreePath::root(), "file-04998", None, &mut |entry| page.push(entry))
+        .ask(|store| {
+            store.list(&TreePath::root(), "file-04998", None, &mut |entry| page.push(entry))
+        })
         .unwrap();
     assert_eq!(outcome, ListOutcome::Page { last: "file-04999".to_owned(), count: 1, more: false });
 }
@@ -297,14 +307,17 @@ fn catalogue_is_incomplete_until_a_new_writer_has_scanned() {
     fixture.wait_for_names("", &["f"]);
     let root = Folder::open(fixture.dir.path()).unwrap();
     let second = SlaveIdentity::acquire(&root, ANY).unwrap();
-    assert!(fixture.reader.is_complete().unwrap(), "the first slave keeps the writer lock");
+    assert!(
+        fixture.reader.ask(CatalogStore::is_complete).unwrap(),
+        "the first slave keeps the writer lock"
+    );
     assert!(WriterLock::try_acquire(&second.folder).unwrap().is_none());
     fixture.stop();
     fs::write(fixture.path("g"), "y").unwrap();
     drop(second);
     let _third = SlaveIdentity::acquire(&root, ANY).unwrap();
     assert!(
-        !fixture.reader.is_complete().unwrap(),
+        !fixture.reader.ask(CatalogStore::is_complete).unwrap(),
         "the catalogue of an earlier writer is incomplete"
     );
     fixture.start();
@@ -318,7 +331,7 @@ fn damaged_catalogue_is_named_in_the_error() {
     // away first.
     let elsewhere = tempfile::tempdir().unwrap();
     let other = SlaveIdentity::acquire(&Folder::open(elsewhere.path()).unwrap(), ANY).unwrap();
-    fixture.reader = CatalogReader::open(&other.folder).unwrap();
+    fixture.reader = CatalogReader::new(&other.folder);
     fixture.stop();
     let file = fixture.path(".relais/catalogue.db");
     let mut bytes = fs::read(&file).unwrap();
@@ -340,7 +353,7 @@ fn file_that_changes_before_hashing_gets_its_last_digest() {
     let began = Instant::now();
     fixture.wait_for_digest("f", b"fourth and last");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-    assert_eq!(fixture.reader.metrics().unwrap().get(metric::BYTES), 15);
+    assert_eq!(fixture.reader.ask(CatalogStore::metrics).unwrap().get(metric::BYTES), 15);
 }
 
 #[test]
@@ -354,6 +367,7 @@ fn hint_reveals_a_change_through_a_hard_link() {
     fixture.wait_for_digest("f", b"content");
     fs::write(elsewhere.path().join("g"), "another content").unwrap();
     fixture.wait_for_digest("f", b"another content");
-    fixture
-        .wait("the new size", |fixture| fixture.reader.metrics().unwrap().get(metric::BYTES) == 15);
+    fixture.wait("the new size", |fixture| {
+        fixture.reader.ask(CatalogStore::metrics).unwrap().get(metric::BYTES) == 15
+    });
 }

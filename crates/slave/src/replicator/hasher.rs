@@ -1,6 +1,6 @@
 //! The thread that computes digests. It reads files and writes nothing.
 
-use std::ops::ControlFlow;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -105,12 +105,9 @@ fn hash(root: &Folder, request: UnhashedFile, stop: &AtomicBool) -> Hashed {
         Ok(file) if FileIdentity::from(&file.meta) == request.meta => file,
         _ => return Hashed::Changed(request),
     };
-    let should_continue = &mut |_| {
-        if stop.load(Ordering::Relaxed) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+    let should_continue = &mut |_| match stop.load(Ordering::Relaxed) {
+        true => Err(io::ErrorKind::Interrupted.into()),
+        false => Ok(()),
     };
     match hash_file(&file.file, file.meta.size, should_continue) {
         Ok((digest, _))

@@ -21,7 +21,7 @@ use relais_proto::{
     ClusterId, DiskSpace, ErrorCode, FolderId, Heartbeat, LinkMessage, Lsn, PeerSlave,
     Registration, SlaveId, SlaveState, WireError, limits, metric,
 };
-use relais_storage::{CatalogReader, LinkEvent, MetadataFolder};
+use relais_storage::{CatalogReader, CatalogStore, LinkEvent, MetadataFolder};
 
 use super::mailbox::{IdConflict, OutgoingMessages};
 use super::setup::ReplicatorSetup;
@@ -68,7 +68,7 @@ impl MasterLink {
             heartbeats: HeartbeatSender {
                 own: setup.own.clone(),
                 scoreboard: setup.scoreboard.clone(),
-                reader: None,
+                reader: CatalogReader::new(&setup.own),
             },
             stop,
             stream: stream.clone(),
@@ -453,7 +453,7 @@ const AT_ONCE: usize = 256;
 struct HeartbeatSender {
     own: MetadataFolder,
     scoreboard: Arc<Scoreboard>,
-    reader: Option<CatalogReader>,
+    reader: CatalogReader,
 }
 
 impl HeartbeatSender {
@@ -461,20 +461,15 @@ impl HeartbeatSender {
     fn is_ready(&mut self) -> bool {
         self.scoreboard.alive_workers() > 0
             && !self.scoreboard.is_catalog_writer_stalled()
-            && self.with_catalogue(CatalogReader::is_fit).unwrap_or(false)
+            && self.with_catalogue(CatalogStore::is_fit).unwrap_or(false)
     }
 
-    /// Calls `query` with a connection to the catalogue; none if the catalogue cannot be read.
-    fn with_catalogue<T>(
+    /// Queries the catalogue; `None` if it cannot be read.
+    fn with_catalogue<T: Default>(
         &mut self,
-        query: impl FnOnce(&mut CatalogReader) -> Result<T, relais_storage::CatalogError>,
+        query: impl FnOnce(&CatalogStore) -> Result<T, relais_storage::CatalogError>,
     ) -> Option<T> {
-        if self.reader.is_none() {
-            self.reader = CatalogReader::open(&self.own)
-                .map_err(|e| warn!("cannot read the catalogue: {e}"))
-                .ok();
-        }
-        query(self.reader.as_mut()?).map_err(|e| warn!("cannot read the catalogue: {e}")).ok()
+        self.reader.ask(query).map_err(|e| warn!("cannot read the catalogue: {e}")).ok()
     }
 
     /// Returns the space in the folder's file system; zeros if it is unknown.
@@ -490,9 +485,9 @@ impl HeartbeatSender {
 
     fn compose(&mut self) -> Heartbeat {
         let fit = !self.scoreboard.is_catalog_writer_stalled()
-            && self.with_catalogue(CatalogReader::is_fit).unwrap_or(false);
+            && self.with_catalogue(CatalogStore::is_fit).unwrap_or(false);
         let (metrics, mut last_error, scrub) = self
-            .with_catalogue(|reader| Ok((reader.metrics()?, reader.last_error()?, reader.scrub()?)))
+            .with_catalogue(|store| Ok((store.metrics()?, store.last_error()?, store.scrub()?)))
             .unwrap_or_default();
         if last_error.is_empty() && self.scoreboard.is_displaced() {
             DISPLACED.clone_into(&mut last_error);

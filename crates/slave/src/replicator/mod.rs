@@ -228,7 +228,7 @@ impl StandbyReplicator {
     /// Sends paths that the catalogue lists, whichever slave writes it.
     fn send_paths(&mut self, query: u64, list: PathList, mailbox: &LinkMailbox) {
         let (Some((link, ..)), Some(reader)) = (self.link, &mut self.reader) else { return };
-        match reader.path_listing(list) {
+        match reader.ask(|store| store.path_listing(list)) {
             Ok(listing) => {
                 let parts = listing.into_parts(query).into_iter();
                 mailbox.send(&mut parts.map(|part| (link, LinkMessage::PathPage(part))).collect());
@@ -238,13 +238,9 @@ impl StandbyReplicator {
     }
 
     fn update_applied_lsn(&mut self, setup: &ReplicatorSetup) -> Result<(), CatalogError> {
-        if self.reader.is_none() {
-            self.reader = Some(CatalogReader::open(&setup.own)?);
-        }
-        if let Some(reader) = &mut self.reader {
-            let applied = reader.applied()?;
-            setup.scoreboard.progress().set(applied);
-        }
+        let reader = self.reader.get_or_insert_with(|| CatalogReader::new(&setup.own));
+        let applied = reader.ask(CatalogStore::applied)?.unwrap_or_default();
+        setup.scoreboard.progress().set(applied);
         Ok(())
     }
 

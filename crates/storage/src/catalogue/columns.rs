@@ -4,12 +4,15 @@ use relais_proto::{Digest, FileTime, Lsn, TreePath};
 use rusqlite::Row;
 use rusqlite::types::{FromSql, Null, ToSqlOutput};
 
-/// Condition for rows at the path in the first two values.
+/// Condition for rows at the path of [`Values::at`] or [`Values::tree`].
 pub const AT: &str = "folder = ?1 AND name = ?2";
-/// Condition for rows below the path in the first value.
+/// Condition for rows below the path of [`Values::tree`].
 ///
 /// A row below the path has the folder `path`, or one that begins with `path/`; `0` follows `/`.
-pub const BELOW: &str = "(folder = ?1 OR folder > ?1 || '/' AND folder < ?1 || '0')";
+pub const BELOW: &str = "(folder = ?3 OR folder > ?3 || '/' AND folder < ?3 || '0')";
+/// Condition for rows at or below the path of [`Values::tree`].
+pub const AT_OR_BELOW: &str = "(folder = ?1 AND name = ?2
+    OR folder = ?3 OR folder > ?3 || '/' AND folder < ?3 || '0')";
 
 /// Splits a path into the columns `folder` and `name`. No row has the columns of the root.
 pub fn split(path: &TreePath) -> (&str, &str) {
@@ -21,10 +24,20 @@ pub fn split(path: &TreePath) -> (&str, &str) {
 pub struct Values<'a>(pub Vec<ToSqlOutput<'a>>);
 
 impl<'a> Values<'a> {
+    /// Starts with one value.
+    pub fn of(value: impl Into<ToSqlOutput<'a>>) -> Self {
+        Self::default().add(value)
+    }
+
     /// Starts with the folder and the name of a path.
     pub fn at(path: &'a TreePath) -> Self {
         let (folder, name) = split(path);
-        Self::default().add(folder).add(name)
+        Self::of(folder).add(name)
+    }
+
+    /// Starts with the folder and the name of a path, and the path itself.
+    pub fn tree(path: &'a TreePath) -> Self {
+        Self::at(path).add(path.as_str())
     }
 
     pub fn add(mut self, value: impl Into<ToSqlOutput<'a>>) -> Self {
@@ -73,8 +86,8 @@ impl<'a> Columns<'a> {
         self.row.get(self.next - 1)
     }
 
-    pub fn skip(&mut self, count: usize) {
-        self.next += count;
+    pub fn skip_to(&mut self, column: usize) {
+        self.next = column;
     }
 
     pub fn unsigned(&mut self) -> rusqlite::Result<u64> {

@@ -6,13 +6,13 @@ use std::time::Duration;
 use relais_tree::{MetaKind, TreeError};
 use rusqlite::{Connection, OpenFlags};
 
-use crate::error::CatalogError;
+use crate::error::{CatalogError, Result};
 use crate::metadata_folder::{FOLDER, MetadataFolder};
 use crate::sys::sqlite::keep_names;
 
 /// Name of the file in the metadata folder.
 const FILE: &str = "catalogue.db";
-/// Must be raised with every change of the schema.
+/// Must be raised with every change of the tables, or of what a trigger does.
 const SCHEMA_VERSION: i64 = 6;
 /// Bytes reserved for the write-ahead log: about its size when SQLite starts it anew.
 const LOG: u32 = 4 * 1024 * 1024;
@@ -74,10 +74,6 @@ CREATE TABLE unapplied (
 ) WITHOUT ROWID;
 CREATE INDEX due ON unapplied (due) WHERE due IS NOT NULL;
 CREATE INDEX source ON unapplied (source) WHERE source IS NOT NULL;
-CREATE TRIGGER unapplied_in AFTER INSERT ON unapplied BEGIN UPDATE total SET n = n + 1
-    WHERE what = 'relais_unapplied'; END;
-CREATE TRIGGER unapplied_out AFTER DELETE ON unapplied BEGIN UPDATE total SET n = n - 1
-    WHERE what = 'relais_unapplied'; END;
 CREATE TABLE peer (slave BLOB PRIMARY KEY, folder BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE skipped (folder TEXT NOT NULL, name BLOB NOT NULL, why INTEGER NOT NULL,
     PRIMARY KEY (folder, name)) WITHOUT ROWID;
@@ -89,54 +85,49 @@ CREATE INDEX change_number ON change (epoch, number);
 CREATE TABLE event (seq INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, number INTEGER NOT NULL,
     kind INTEGER NOT NULL, path TEXT NOT NULL, source TEXT NOT NULL);
 CREATE INDEX event_number ON event (epoch, number);
-INSERT INTO total VALUES ('relais_files', 0), ('relais_folders', 0), ('relais_bytes', 0),
-    ('relais_unhashed', 0), ('relais_lacking', 0), ('relais_lacking_bytes', 0),
-    ('relais_damaged', 0), ('relais_unapplied', 0), ('relais_skipped_links', 0),
-    ('relais_skipped_special', 0), ('relais_skipped_mounts', 0), ('relais_skipped_names', 0),
-    ('relais_skipped_unreadable', 0);
-CREATE TRIGGER file_in AFTER INSERT ON entry WHEN NEW.kind = 0 BEGIN
-    UPDATE total SET n = n + CASE what WHEN 'relais_files' THEN 1 WHEN 'relais_bytes' THEN NEW.size
-        ELSE NEW.digest IS NULL END
-        WHERE what IN ('relais_files', 'relais_bytes', 'relais_unhashed');
-END;
-CREATE TRIGGER file_out AFTER DELETE ON entry WHEN OLD.kind = 0 BEGIN
-    UPDATE total SET n = n - CASE what WHEN 'relais_files' THEN 1 WHEN 'relais_bytes' THEN OLD.size
-        ELSE OLD.digest IS NULL END
-        WHERE what IN ('relais_files', 'relais_bytes', 'relais_unhashed');
-END;
 CREATE TRIGGER file_hashed AFTER UPDATE OF digest ON entry WHEN OLD.digest IS NULL
     AND NEW.digest IS NOT NULL BEGIN
-    UPDATE total SET n = n - 1 WHERE what = 'relais_unhashed';
-END;
-CREATE TRIGGER lacking_in AFTER INSERT ON entry WHEN NEW.here = 0 BEGIN
-    UPDATE total SET n = n + CASE what WHEN 'relais_lacking' THEN 1 ELSE NEW.size END
-        WHERE what IN ('relais_lacking', 'relais_lacking_bytes');
-END;
-CREATE TRIGGER lacking_out AFTER DELETE ON entry WHEN OLD.here = 0 BEGIN
-    UPDATE total SET n = n - CASE what WHEN 'relais_lacking' THEN 1 ELSE OLD.size END
-        WHERE what IN ('relais_lacking', 'relais_lacking_bytes');
-END;
-CREATE TRIGGER damaged_in AFTER UPDATE OF damaged ON entry WHEN OLD.damaged = 0
+    UPDATE total SET n = n - 1 WHERE what = 'relais_unhashed'; END;
+CREATE TRIGGER damage_found AFTER UPDATE OF damaged ON entry WHEN OLD.damaged = 0
     AND NEW.damaged = 1 BEGIN UPDATE total SET n = n + 1 WHERE what = 'relais_damaged'; END;
-CREATE TRIGGER damaged_out AFTER DELETE ON entry WHEN OLD.damaged = 1
-    BEGIN UPDATE total SET n = n - 1 WHERE what = 'relais_damaged'; END;
-CREATE TRIGGER folder_in AFTER INSERT ON entry WHEN NEW.kind = 1
-    BEGIN UPDATE total SET n = n + 1 WHERE what = 'relais_folders'; END;
-CREATE TRIGGER folder_out AFTER DELETE ON entry WHEN OLD.kind = 1
-    BEGIN UPDATE total SET n = n - 1 WHERE what = 'relais_folders'; END;
-CREATE TRIGGER skip_in AFTER INSERT ON skipped BEGIN UPDATE total SET n = n + 1
-    WHERE what = 'relais_skipped_' || CASE NEW.why WHEN 0 THEN 'links'
-    WHEN 1 THEN 'special' WHEN 2 THEN 'mounts' WHEN 3 THEN 'names' ELSE 'unreadable' END; END;
-CREATE TRIGGER skip_out AFTER DELETE ON skipped BEGIN UPDATE total SET n = n - 1
-    WHERE what = 'relais_skipped_' || CASE OLD.why WHEN 0 THEN 'links'
-    WHEN 1 THEN 'special' WHEN 2 THEN 'mounts' WHEN 3 THEN 'names' ELSE 'unreadable' END; END;
 ";
 
-/// Drops the tables of an older schema.
-const CLEAR: &str = "DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS skipped;
-    DROP TABLE IF EXISTS total; DROP TABLE IF EXISTS meta; DROP TABLE IF EXISTS change;
-    DROP TABLE IF EXISTS kept; DROP TABLE IF EXISTS unapplied; DROP TABLE IF EXISTS peer;
-    DROP TABLE IF EXISTS event;";
+/// Totals that triggers keep: the name, the table, the rows that count, and what each row adds.
+const TOTALS: [(&str, &str, &str, &str); 13] = [
+    ("relais_files", "entry", "row.kind = 0", "1"),
+    ("relais_folders", "entry", "row.kind = 1", "1"),
+    ("relais_bytes", "entry", "row.kind = 0", "row.size"),
+    ("relais_unhashed", "entry", "row.kind = 0 AND row.digest IS NULL", "1"),
+    ("relais_lacking", "entry", "row.here = 0", "1"),
+    ("relais_lacking_bytes", "entry", "row.here = 0", "row.size"),
+    ("relais_damaged", "entry", "row.damaged = 1", "1"),
+    ("relais_unapplied", "unapplied", "true", "1"),
+    ("relais_skipped_links", "skipped", "row.why = 0", "1"),
+    ("relais_skipped_special", "skipped", "row.why = 1", "1"),
+    ("relais_skipped_mounts", "skipped", "row.why = 2", "1"),
+    ("relais_skipped_names", "skipped", "row.why = 3", "1"),
+    ("relais_skipped_unreadable", "skipped", "row.why = 4", "1"),
+];
+
+/// Returns the statements for the totals and their triggers.
+fn totals() -> String {
+    let mut statements = String::new();
+    for (what, table, counts, amount) in TOTALS {
+        statements += &format!("INSERT INTO total VALUES ('{what}', 0);");
+        for (event, row, sign) in [("INSERT", "NEW", '+'), ("DELETE", "OLD", '-')] {
+            let (counts, amount) = (counts.replace("row", row), amount.replace("row", row));
+            statements += &format!(
+                "CREATE TRIGGER {what}_{event} AFTER {event} ON {table} WHEN {counts} BEGIN
+                     UPDATE total SET n = n {sign} {amount} WHERE what = '{what}'; END;"
+            );
+        }
+    }
+    statements
+}
+
+/// Tables, also those of older schemas.
+const TABLES: [&str; 9] =
+    ["entry", "skipped", "total", "meta", "change", "kept", "unapplied", "peer", "event"];
 
 /// Returns the current path of the database, for messages.
 pub(super) fn file(own: &MetadataFolder) -> PathBuf {
@@ -153,7 +144,11 @@ fn connect(own: &MetadataFolder, flags: OpenFlags) -> rusqlite::Result<Connectio
         )
     };
     keep_names().map_err(misuse)?;
-    Connection::open_with_flags(own.path(FILE), flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let database = Connection::open_with_flags(own.path(FILE), flags)?;
+    database.busy_timeout(BUSY)?;
+    database.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(database)
 }
 
 /// Adds the database file to an error.
@@ -166,45 +161,40 @@ pub(super) fn failed(file: &Path) -> impl Fn(rusqlite::Error) -> CatalogError {
 ///
 /// The structure is checked first, because a damaged catalogue would return wrong entries forever.
 /// The check reads the whole file: about a second for a million entries.
-pub(super) fn open_writer(own: &MetadataFolder) -> Result<Connection, CatalogError> {
+pub(super) fn open_writer(own: &MetadataFolder) -> Result<Connection> {
     let file = file(own);
-    let open = || -> Result<Connection, rusqlite::Error> {
+    let failed = failed(&file);
+    let damaged = |what: String| CatalogError::Damaged { file: file.display().to_string(), what };
+    // SQLite refuses a link too, but its error does not say how to fix it.
+    if own.folder().stat_part(FILE.as_bytes()).is_ok_and(|meta| meta.kind == MetaKind::Link) {
+        return Err(damaged("it is a link".to_owned()));
+    }
+    let open = || -> rusqlite::Result<(Connection, String)> {
         let database =
             connect(own, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
-        database.busy_timeout(BUSY)?;
-        database.set_prepared_statement_cache_capacity(STATEMENTS);
         database.pragma_update(None, "journal_mode", "WAL")?;
         // Recovery replays the journal from the end of the catalogue. Each commit is synced,
         // because a change must not be applied twice: newer files may have replaced its result.
         database.pragma_update(None, "synchronous", "FULL")?;
-        Ok(database)
+        let verdict = database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        Ok((database, verdict))
     };
-    // SQLite refuses a link too, but its error does not say how to fix it.
-    if own.folder().stat_part(FILE.as_bytes()).is_ok_and(|meta| meta.kind == MetaKind::Link) {
-        let (file, what) = (file.display().to_string(), "it is a link".to_owned());
-        return Err(CatalogError::Damaged { file, what });
-    }
-    let check = |database: &Connection| {
-        database.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
-    };
-    let opened = open().and_then(|database| check(&database).map(|verdict| (database, verdict)));
-    let damaged = |what: String| CatalogError::Damaged { file: file.display().to_string(), what };
-    let database = match opened {
+    let database = match open() {
         Ok((database, verdict)) if verdict == "ok" => database,
         Ok((_, verdict)) => return Err(damaged(verdict)),
         Err(e) if is_damage(&e) => return Err(damaged(e.to_string())),
-        Err(e) => return Err(failed(&file)(e)),
+        Err(e) => return Err(failed(e)),
     };
-    match database
-        .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
-        .map_err(failed(&file))?
-    {
+    match version_of(&database).map_err(&failed)? {
         SCHEMA_VERSION => {}
         // An older schema is rebuilt from the folder and the journal.
         older if (0..SCHEMA_VERSION).contains(&older) => {
-            let build =
-                format!("BEGIN; {CLEAR} {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;");
-            database.execute_batch(&build).map_err(failed(&file))?;
+            let clear = TABLES.map(|table| format!("DROP TABLE IF EXISTS {table};")).concat();
+            let build = format!(
+                "BEGIN; {clear} {SCHEMA} {} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;",
+                totals()
+            );
+            database.execute_batch(&build).map_err(failed)?;
         }
         other => return Err(damaged(format!("schema version {other}, not {SCHEMA_VERSION}"))),
     }
@@ -238,18 +228,19 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 /// Opens the database for reading. Returns `None` if the writer has not created it yet.
-pub(super) fn open_reader(own: &MetadataFolder) -> Result<Option<Connection>, CatalogError> {
+pub(super) fn open_reader(own: &MetadataFolder) -> Result<Option<Connection>> {
     match own.folder().stat_part(FILE.as_bytes()) {
         Ok(_) => {}
         Err(TreeError::NotFound) => return Ok(None),
         Err(e) => return Err(e.into()),
     }
-    let file = file(own);
-    let database = connect(own, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed(&file))?;
-    database.busy_timeout(BUSY).map_err(failed(&file))?;
-    database.set_prepared_statement_cache_capacity(STATEMENTS);
-    let version = database
-        .pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
-        .map_err(failed(&file))?;
-    Ok((version == SCHEMA_VERSION).then_some(database))
+    let open = || {
+        let database = connect(own, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        Ok((version_of(&database)? == SCHEMA_VERSION).then_some(database))
+    };
+    open().map_err(failed(&file(own)))
+}
+
+fn version_of(database: &Connection) -> rusqlite::Result<i64> {
+    database.pragma_query_value(None, "user_version", |row| row.get(0))
 }

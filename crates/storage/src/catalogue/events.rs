@@ -8,7 +8,7 @@ use relais_proto::{EventKind, Lsn, PathEvent, TreePath, limits};
 
 use super::columns::Values;
 use super::store::CatalogStore;
-use crate::error::CatalogError;
+use crate::error::Result;
 
 /// Number of a break in the column `kind`.
 const BREAK: i64 = 4;
@@ -39,12 +39,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn record_event(
-        &self,
-        version: Lsn,
-        kind: &EventKind,
-        path: &TreePath,
-    ) -> Result<(), CatalogError> {
+    pub fn record_event(&self, version: Lsn, kind: &EventKind, path: &TreePath) -> Result<()> {
         let (kind, source) = match kind {
             EventKind::Created => (0, ""),
             EventKind::Changed => (1, ""),
@@ -58,29 +53,23 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn record_break(&self, version: Lsn) -> Result<(), CatalogError> {
+    pub fn record_break(&self, version: Lsn) -> Result<()> {
         self.insert_event(version, BREAK, "", "")
     }
 
-    fn insert_event(
-        &self,
-        version: Lsn,
-        kind: i64,
-        path: &str,
-        source: &str,
-    ) -> Result<(), CatalogError> {
+    fn insert_event(&self, version: Lsn, kind: i64, path: &str, source: &str) -> Result<()> {
         let insert = "INSERT INTO event (epoch, number, kind, path, source) VALUES (?, ?, ?, ?, ?)";
         self.run(insert, Values::default().lsn(version).add(kind).add(path).add(source))?;
         let kept = i64::try_from(limits::EVENTS).unwrap_or(i64::MAX);
         let last = self.last_event()?;
         if last % DROP_EVERY == 0 {
-            self.run("DELETE FROM event WHERE seq <= ?", Values::default().add(last - kept))?;
+            self.run("DELETE FROM event WHERE seq <= ?", Values::of(last - kept))?;
         }
         Ok(())
     }
 
     /// Returns the number of the last event; 0 if there is none.
-    fn last_event(&self) -> Result<i64, CatalogError> {
+    fn last_event(&self) -> Result<i64> {
         let select = "SELECT coalesce(max(seq), 0) FROM event";
         Ok(self.first(select, Values::default(), |from| from.get())?.unwrap_or_default())
     }
@@ -88,37 +77,50 @@ impl CatalogStore {
     /// Returns the position after a change, or after the last one.
     ///
     /// Returns `None` if the change is not known, because it is too old or of another history.
-    pub(super) fn event_position(
-        &self,
-        after: Option<Lsn>,
-    ) -> Result<Option<EventPosition>, CatalogError> {
-        let applied = self.applied()?.unwrap_or_default();
-        let lsn = after.unwrap_or(applied);
-        if lsn == applied {
-            return Ok(Some(EventPosition { lsn, seq: self.last_event()? }));
-        }
-        if lsn == Lsn::default() {
-            return Ok(Some(EventPosition { lsn, seq: 0 }));
-        }
-        let select = "SELECT max(seq) FROM event WHERE epoch = ? AND number = ?";
-        let seq: Option<Option<i64>> =
-            self.first(select, Values::default().lsn(lsn), |from| from.get())?;
-        Ok(seq.flatten().map(|seq| EventPosition { lsn, seq }))
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn event_position(&self, after: Option<Lsn>) -> Result<Option<EventPosition>> {
+        self.ask_together(|store| {
+            let applied = store.applied()?.unwrap_or_default();
+            let lsn = after.unwrap_or(applied);
+            let seq = if lsn == applied {
+                Some(store.last_event()?)
+            } else if lsn == Lsn::default() {
+                Some(0)
+            } else {
+                let select = "SELECT max(seq) FROM event WHERE epoch = ? AND number = ?";
+                store.first(select, Values::default().lsn(lsn), |from| from.get())?.flatten()
+            };
+            Ok(seq.map(|seq| EventPosition { lsn, seq }))
+        })
     }
 
     /// Returns the next events at and below `top`, as they look from there.
     ///
     /// At most `most` events of the whole tree are read. Returns `None` if events after the
     /// position are lost.
-    pub(super) fn events(
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn events(
         &self,
         from: EventPosition,
         top: &TreePath,
         most: u32,
-    ) -> Result<Option<EventPage>, CatalogError> {
+    ) -> Result<Option<EventPage>> {
+        self.ask_together(|store| store.read_events(from, top, most))
+    }
+
+    fn read_events(
+        &self,
+        from: EventPosition,
+        top: &TreePath,
+        most: u32,
+    ) -> Result<Option<EventPage>> {
         let select = "SELECT seq, epoch, number, kind, path, source FROM event
              WHERE seq > ? ORDER BY seq LIMIT ?";
-        let rows = self.all(select, Values::default().add(from.seq).add(most), |row| {
+        let rows = self.all(select, Values::of(from.seq).add(most), |row| {
             let position = (row.get::<i64>()?, row.lsn()?);
             Ok((position, row.get::<i64>()?, row.get::<String>()?, row.get::<String>()?))
         })?;

@@ -5,7 +5,7 @@ use relais_proto::{ListedPath, PathList, PathPage, limits};
 use super::columns::Values;
 use super::skipped::{SkipReason, escape_path};
 use super::store::CatalogStore;
-use crate::error::CatalogError;
+use crate::error::Result;
 
 /// Bytes of paths and reasons in one part. The frame has room for one more path and reason.
 const PART: usize = 40 * 1024;
@@ -52,7 +52,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn path_listing(&self, list: PathList) -> Result<PathListing, CatalogError> {
+    pub fn path_listing(&self, list: PathList) -> Result<PathListing> {
         let (table, columns) = match list {
             PathList::Skipped => ("skipped", "why, 0, 0, ''"),
             PathList::Unapplied => (UNAPPLIED, "0, removal, since, why"),

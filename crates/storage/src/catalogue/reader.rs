@@ -1,30 +1,25 @@
 //! Reads the catalogue, in any process of the slave.
 //!
-//! Every call is a transaction of its own. If the database does not exist yet, calls return empty
-//! results.
+//! If the database does not exist yet, each query has an empty result.
 
 use relais_proto::{
-    ChangeId, Digest, Entry, FileTime, FolderId, Kind, Lsn, Metrics, Mode, PathList, Scrub,
-    SlaveId, TreePath,
+    Digest, Entry, FileTime, FolderId, Kind, Lsn, Metrics, Mode, SlaveId, TreePath,
 };
 use relais_tree::{Meta, MetaKind};
 use rusqlite::params_from_iter;
 
 use super::columns::{Columns, Values};
-use super::events::{EventPage, EventPosition};
-use super::path_listing::PathListing;
 use super::row::{COLUMNS, CatalogRow};
 use super::store::CatalogStore;
-use crate::error::CatalogError;
+use crate::error::Result;
 use crate::metadata_folder::MetadataFolder;
-use crate::proposal::Commit;
 use crate::writer_lock::WriterLock;
 
 /// Most rows that one page reads.
 const PAGE: u32 = 1000;
 
 /// Result of a listing.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Default)]
 pub enum ListOutcome {
     /// Entries were added to the page.
     Page {
@@ -36,6 +31,7 @@ pub enum ListOutcome {
         more: bool,
     },
     /// The catalogue has no such path.
+    #[default]
     NotFound,
     /// The path is a file.
     NotFolder,
@@ -61,38 +57,30 @@ pub struct CatalogReader {
 }
 
 impl CatalogReader {
-    /// Opens the catalogue in the metadata folder.
+    /// Creates a reader. It opens the catalogue in the metadata folder for its first query.
+    #[must_use]
+    pub fn new(own: &MetadataFolder) -> Self {
+        Self { store: None, own: own.clone() }
+    }
+
+    /// Queries the catalogue. If it does not exist yet, the result is the default.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn open(own: &MetadataFolder) -> Result<Self, CatalogError> {
-        Ok(Self { store: CatalogStore::open_read_only(own)?, own: own.clone() })
-    }
-
-    /// Queries the database, and opens it first if it exists by now. Without a database the result
-    /// is the default.
-    fn ask<T: Default>(
-        &mut self,
-        question: impl FnOnce(&CatalogStore) -> Result<T, CatalogError>,
-    ) -> Result<T, CatalogError> {
+    pub fn ask<T: Default>(&mut self, query: impl FnOnce(&CatalogStore) -> Result<T>) -> Result<T> {
         if self.store.is_none() {
             self.store = CatalogStore::open_read_only(&self.own)?;
         }
-        self.store.as_ref().map_or_else(|| Ok(T::default()), question)
+        self.store.as_ref().map_or_else(|| Ok(T::default()), query)
     }
+}
 
-    /// Returns whether a value has the token of the current writer.
-    fn has_token(&mut self, what: &str) -> Result<bool, CatalogError> {
-        let current = WriterLock::token_of(&self.own)?;
-        let token: String = self.ask(|store| Ok(store.meta(what)?.unwrap_or_default()))?;
-        Ok(!token.is_empty() && token == current)
-    }
-
+impl CatalogStore {
     /// Returns whether the current writer has scanned the whole folder.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn is_complete(&mut self) -> Result<bool, CatalogError> {
+    pub fn is_complete(&self) -> Result<bool> {
         self.has_token("complete")
     }
 
@@ -100,7 +88,7 @@ impl CatalogReader {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn is_fit(&mut self) -> Result<bool, CatalogError> {
+    pub fn is_fit(&self) -> Result<bool> {
         self.has_token("fit")
     }
 
@@ -108,9 +96,16 @@ impl CatalogReader {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn is_scanning(&mut self) -> Result<bool, CatalogError> {
+    pub fn is_scanning(&self) -> Result<bool> {
         // A writer that is only starting, and may fail, has no token yet.
-        Ok(!WriterLock::token_of(&self.own)?.is_empty() && !self.is_complete()?)
+        Ok(!WriterLock::token_of(self.own())?.is_empty() && !self.is_complete()?)
+    }
+
+    /// Returns whether a value has the token of the current writer.
+    fn has_token(&self, what: &str) -> Result<bool> {
+        let current = WriterLock::token_of(self.own())?;
+        let token: String = self.meta(what)?.unwrap_or_default();
+        Ok(!token.is_empty() && token == current)
     }
 
     /// Passes the entries of folder `path` after the name `after` to `add`.
@@ -121,16 +116,39 @@ impl CatalogReader {
     /// # Errors
     /// Returns database errors.
     pub fn list(
-        &mut self,
+        &self,
         path: &TreePath,
         after: &str,
         most: Option<u32>,
         add: &mut dyn FnMut(&Entry) -> bool,
-    ) -> Result<ListOutcome, CatalogError> {
-        let found = self.ask(|store| {
-            list(store, path, after, most.map_or(PAGE, |most| most.min(PAGE)), add).map(Some)
+    ) -> Result<ListOutcome> {
+        if !path.is_root() {
+            match self.row(path)? {
+                None => return Ok(ListOutcome::NotFound),
+                Some(row) if row.entry.kind == Kind::File => return Ok(ListOutcome::NotFolder),
+                Some(_) => {}
+            }
+        }
+        let select = format!(
+            "SELECT {COLUMNS} FROM entry WHERE folder = ? AND name > ? ORDER BY name LIMIT ?"
+        );
+        let most = most.map_or(PAGE, |most| most.min(PAGE));
+        let values = Values::of(path.as_str()).add(after).add(most);
+        let (mut last, mut count) = (after.to_owned(), 0);
+        let more = self.ask(|database| {
+            let mut statement = database.prepare_cached(&select)?;
+            let mut rows = statement.query(params_from_iter(values.0))?;
+            while let Some(row) = rows.next()? {
+                let entry = CatalogRow::read(&mut Columns::new(row))?.entry;
+                if !add(&entry) {
+                    return Ok(true);
+                }
+                count += 1;
+                last = entry.name;
+            }
+            Ok(count == most)
         })?;
-        Ok(found.unwrap_or(ListOutcome::NotFound))
+        Ok(ListOutcome::Page { last, count, more })
     }
 
     /// Returns the facts of the file that `meta` describes. Returns `None` if the catalogue has no
@@ -138,16 +156,12 @@ impl CatalogReader {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn facts_of(
-        &mut self,
-        path: &TreePath,
-        meta: &Meta,
-    ) -> Result<Option<EntryFacts>, CatalogError> {
-        let row = self.ask(|store| store.row(path))?;
+    pub fn facts_of(&self, path: &TreePath, meta: &Meta) -> Result<Option<EntryFacts>> {
         // A folder stays the same when its entries change.
         let is_folder =
             |row: &CatalogRow| row.entry.kind == Kind::Folder && meta.kind == MetaKind::Folder;
-        Ok(row.filter(|row| row.matches(meta) || is_folder(row)).map(|row| EntryFacts {
+        let row = self.row(path)?.filter(|row| row.matches(meta) || is_folder(row));
+        Ok(row.map(|row| EntryFacts {
             digest: row.digest,
             version: row.entry.version,
             content: row.content,
@@ -159,34 +173,27 @@ impl CatalogReader {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn at(
-        &mut self,
-        path: &TreePath,
-    ) -> Result<Option<(CatalogRow, Vec<FolderId>)>, CatalogError> {
-        self.ask(|store| match store.row(path)? {
-            Some(row) if row.here => Ok(Some((row, Vec::new()))),
-            Some(row) => Ok(Some((row, store.holders(path)?))),
-            None => Ok(None),
-        })
+    pub fn at(&self, path: &TreePath) -> Result<Option<(CatalogRow, Vec<FolderId>)>> {
+        let Some(row) = self.row(path)? else { return Ok(None) };
+        let holders = if row.here { Vec::new() } else { self.holders(path)? };
+        Ok(Some((row, holders)))
     }
 
     /// Returns whether the path is unapplied: its content is missing and will not arrive soon.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn is_unapplied(&mut self, path: &TreePath) -> Result<bool, CatalogError> {
-        Ok(self.ask(|store| store.unapplied(path))?.is_some())
+    pub fn is_unapplied(&self, path: &TreePath) -> Result<bool> {
+        Ok(self.unapplied(path)?.is_some())
     }
 
     /// Returns the slaves of the cluster and their folders.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn peers(&mut self) -> Result<Vec<(SlaveId, FolderId)>, CatalogError> {
-        self.ask(|store| {
-            store.all("SELECT slave, folder FROM peer", Values::default(), |from| {
-                Ok((SlaveId(from.get()?), FolderId(from.get()?)))
-            })
+    pub fn peers(&self) -> Result<Vec<(SlaveId, FolderId)>> {
+        self.all("SELECT slave, folder FROM peer", Values::default(), |from| {
+            Ok((SlaveId(from.get()?), FolderId(from.get()?)))
         })
     }
 
@@ -194,27 +201,17 @@ impl CatalogReader {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn version_at(&mut self, path: &TreePath) -> Result<Option<Option<Lsn>>, CatalogError> {
-        Ok(self.ask(|store| store.row(path))?.map(|row| row.entry.version))
-    }
-
-    /// Returns the commit of the change with this id; `None` if it was not committed.
-    ///
-    /// # Errors
-    /// Returns database errors.
-    pub fn commit_of(&mut self, id: ChangeId) -> Result<Option<Commit>, CatalogError> {
-        self.ask(|store| store.commit_of(id))
+    pub fn version_at(&self, path: &TreePath) -> Result<Option<Option<Lsn>>> {
+        Ok(self.row(path)?.map(|row| row.entry.version))
     }
 
     /// Returns the metrics of the folder.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn metrics(&mut self) -> Result<Metrics, CatalogError> {
-        let totals = self.ask(|store| {
-            store.all("SELECT what, n FROM total", Values::default(), |from| {
-                Ok((from.get::<String>()?, from.get::<i64>()?))
-            })
+    pub fn metrics(&self) -> Result<Metrics> {
+        let totals = self.all("SELECT what, n FROM total", Values::default(), |from| {
+            Ok((from.get::<String>()?, from.get::<i64>()?))
         })?;
         let mut metrics = Metrics::default();
         for (name, n) in totals {
@@ -223,99 +220,11 @@ impl CatalogReader {
         Ok(metrics)
     }
 
-    /// Returns the LSN of the last applied change; 0-0 if there is none.
-    ///
-    /// # Errors
-    /// Returns database errors.
-    pub fn applied(&mut self) -> Result<Lsn, CatalogError> {
-        Ok(self.ask(CatalogStore::applied)?.unwrap_or_default())
-    }
-
-    /// Returns the position in the events after a change; without one, the present position.
-    ///
-    /// Returns `None` if the change is not known, because it is too old or of another history.
-    ///
-    /// # Errors
-    /// Returns database errors.
-    pub fn event_position(
-        &mut self,
-        after: Option<Lsn>,
-    ) -> Result<Option<EventPosition>, CatalogError> {
-        self.ask(|store| store.ask_together(|store| store.event_position(after)))
-    }
-
-    /// Returns the next events at and below `top`; `None` if events after the position are lost.
-    ///
-    /// At most `most` events of the whole tree are read.
-    ///
-    /// # Errors
-    /// Returns database errors.
-    pub fn events(
-        &mut self,
-        from: EventPosition,
-        top: &TreePath,
-        most: u32,
-    ) -> Result<Option<EventPage>, CatalogError> {
-        self.ask(|store| store.ask_together(|store| store.events(from, top, most)))
-    }
-
-    /// Returns the progress of the scrub.
-    ///
-    /// # Errors
-    /// Returns database errors.
-    pub fn scrub(&mut self) -> Result<Scrub, CatalogError> {
-        self.ask(CatalogStore::scrub)
-    }
-
     /// Returns the last error of the writer; empty if there is none.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn last_error(&mut self) -> Result<String, CatalogError> {
-        self.ask(|store| Ok(store.meta("last-error")?.unwrap_or_default()))
+    pub fn last_error(&self) -> Result<String> {
+        Ok(self.meta("last-error")?.unwrap_or_default())
     }
-
-    /// Reads a path list for an operator.
-    ///
-    /// # Errors
-    /// Returns database errors.
-    pub fn path_listing(&mut self, list: PathList) -> Result<PathListing, CatalogError> {
-        self.ask(|store| store.path_listing(list))
-    }
-}
-
-fn list(
-    store: &CatalogStore,
-    path: &TreePath,
-    after: &str,
-    most: u32,
-    add: &mut dyn FnMut(&Entry) -> bool,
-) -> Result<ListOutcome, CatalogError> {
-    if !path.is_root() {
-        match store.row(path)? {
-            None => return Ok(ListOutcome::NotFound),
-            Some(row) if row.entry.kind == Kind::File => return Ok(ListOutcome::NotFolder),
-            Some(_) => {}
-        }
-    }
-    let select =
-        format!("SELECT {COLUMNS} FROM entry WHERE folder = ? AND name > ? ORDER BY name LIMIT ?");
-    let values = Values::default().add(path.as_str()).add(after).add(most);
-    let (mut last, mut count) = (after.to_owned(), 0);
-    let more = store.ask(|database| {
-        let mut statement = database.prepare_cached(&select)?;
-        let mut rows = statement.query(params_from_iter(values.0))?;
-        while let Some(row) = rows.next()? {
-            let mut from = Columns::new(row);
-            from.skip(1);
-            let entry = CatalogRow::read(from.get()?, &mut from)?.entry;
-            if !add(&entry) {
-                return Ok(true);
-            }
-            count += 1;
-            last = entry.name;
-        }
-        Ok(count == most)
-    })?;
-    Ok(ListOutcome::Page { last, count, more })
 }

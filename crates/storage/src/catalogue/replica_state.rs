@@ -2,12 +2,12 @@
 
 use relais_cluster::replica::{MissingContent, lack_of_entry};
 use relais_cluster::{HistoryHash, ReplicaPosition};
-use relais_proto::{ChangeId, ClusterId, Lsn, PeerSlave, Scrub, Timeline, TreePath, metric};
+use relais_proto::{ChangeId, ClusterId, Lsn, PeerSlave, Scrub, Timeline, TreePath};
 
-use super::columns::{AT, BELOW, Values, split};
+use super::columns::{AT, AT_OR_BELOW, Values, split};
 use super::row::CatalogRow;
 use super::store::CatalogStore;
-use crate::error::CatalogError;
+use crate::error::Result;
 use crate::proposal::Commit;
 
 impl CatalogStore {
@@ -15,7 +15,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn committed_entries(&self) -> Result<Vec<(TreePath, CatalogRow)>, CatalogError> {
+    pub fn committed_entries(&self) -> Result<Vec<(TreePath, CatalogRow)>> {
         let mut rows = self.rows("epoch IS NOT NULL", Values::default())?;
         rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok(rows)
@@ -25,7 +25,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn row_of_put(&self, put: Lsn) -> Result<Option<(TreePath, CatalogRow)>, CatalogError> {
+    pub fn row_of_put(&self, put: Lsn) -> Result<Option<(TreePath, CatalogRow)>> {
         let condition = "content_epoch = ? AND content_number = ? LIMIT 1";
         Ok(self.rows(condition, Values::default().lsn(put))?.into_iter().next())
     }
@@ -35,11 +35,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn uncommitted(
-        &self,
-        after: &TreePath,
-        most: u32,
-    ) -> Result<Vec<(TreePath, CatalogRow)>, CatalogError> {
+    pub fn uncommitted(&self, after: &TreePath, most: u32) -> Result<Vec<(TreePath, CatalogRow)>> {
         self.rows(
             "epoch IS NULL AND (kind = 1 OR digest IS NOT NULL) AND (folder, name) > (?1, ?2)
              ORDER BY folder, name LIMIT ?3",
@@ -51,7 +47,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn missing_content(&self) -> Result<Vec<MissingContent>, CatalogError> {
+    pub fn missing_content(&self) -> Result<Vec<MissingContent>> {
         let rows = self.rows("here = 0", Values::default())?;
         Ok(rows.iter().filter_map(|(path, row)| lack_of_entry(path, &row.tree_entry()?)).collect())
     }
@@ -61,69 +57,42 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn relocate(
-        &self,
-        from: &TreePath,
-        to: &TreePath,
-        version: Lsn,
-    ) -> Result<(), CatalogError> {
+    pub fn relocate(&self, from: &TreePath, to: &TreePath, version: Lsn) -> Result<()> {
         self.relocate_entries(from, to, version)?;
         // A skipped name has no entry that could be moved.
-        self.relocate_below("skipped", from, to)?;
-        self.relocate_at("kept", from, to)?;
-        self.relocate_below("kept", from, to)
+        self.relocate_rows("skipped", from, to)?;
+        self.relocate_rows("kept", from, to)
     }
 
     /// Same as [`Self::relocate`], but retained content and skipped names stay at the old path.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn relocate_entries(
-        &self,
-        from: &TreePath,
-        to: &TreePath,
-        version: Lsn,
-    ) -> Result<(), CatalogError> {
+    pub fn relocate_entries(&self, from: &TreePath, to: &TreePath, version: Lsn) -> Result<()> {
         self.unskip(to)?;
-        let set = "UPDATE entry SET epoch = ?2, number = ?3 WHERE epoch IS NOT NULL AND";
-        let values = Values::default().add(from.as_str()).lsn(version);
-        self.run(&format!("{set} {BELOW}"), values)?;
-        let (folder, name) = split(from);
-        let values = Values::default().add(folder).lsn(version).add(name);
-        self.run(&format!("{set} folder = ?1 AND name = ?4"), values)?;
-        for table in ["entry", "unapplied"] {
-            self.relocate_at(table, from, to)?;
-            self.relocate_below(table, from, to)?;
-        }
+        let set = "UPDATE entry SET epoch = ?4, number = ?5 WHERE epoch IS NOT NULL AND";
+        self.run(&format!("{set} {AT_OR_BELOW}"), Values::tree(from).lsn(version))?;
+        self.relocate_rows("entry", from, to)?;
+        self.relocate_rows("unapplied", from, to)?;
         // The disk may accept at the new path what it refused at the old one.
-        let due = "UPDATE unapplied SET due = 0 WHERE";
-        self.run(&format!("{due} {BELOW}"), Values::default().add(to.as_str()))?;
-        self.run(&format!("{due} {AT}"), Values::at(to)).map(drop)
+        let due = format!("UPDATE unapplied SET due = 0 WHERE {AT_OR_BELOW}");
+        self.run(&due, Values::tree(to))
     }
 
-    fn relocate_at(&self, table: &str, from: &TreePath, to: &TreePath) -> Result<(), CatalogError> {
+    fn relocate_rows(&self, table: &str, from: &TreePath, to: &TreePath) -> Result<()> {
         let (folder, name) = split(to);
-        let update = format!("UPDATE {table} SET folder = ?3, name = ?4 WHERE {AT}");
-        self.run(&update, Values::at(from).add(folder).add(name)).map(drop)
-    }
-
-    fn relocate_below(
-        &self,
-        table: &str,
-        from: &TreePath,
-        to: &TreePath,
-    ) -> Result<(), CatalogError> {
         let update = format!(
-            "UPDATE {table} SET folder = ?2 || substr(folder, length(?1) + 1) WHERE {BELOW}"
+            "UPDATE {table} SET name = iif({AT}, ?5, name),
+             folder = iif({AT}, ?4, ?6 || substr(folder, length(?3) + 1)) WHERE {AT_OR_BELOW}"
         );
-        self.run(&update, Values::default().add(from.as_str()).add(to.as_str())).map(drop)
+        self.run(&update, Values::tree(from).add(folder).add(name).add(to.as_str()))
     }
 
     /// Returns the position of the replica.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn position(&self) -> Result<ReplicaPosition, CatalogError> {
+    pub fn position(&self) -> Result<ReplicaPosition> {
         let applied = self.applied()?.unwrap_or_default();
         let chain: Option<[u8; 32]> = self.meta("chain")?;
         let epoch: Option<u32> = self.meta("epoch")?;
@@ -138,7 +107,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn set_position(&self, position: &ReplicaPosition) -> Result<(), CatalogError> {
+    pub fn set_position(&self, position: &ReplicaPosition) -> Result<()> {
         self.set_applied(position.applied)?;
         self.set_chain(position.chain)?;
         self.raise_epoch(position.epoch)
@@ -148,7 +117,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn set_chain(&self, chain: HistoryHash) -> Result<(), CatalogError> {
+    pub fn set_chain(&self, chain: HistoryHash) -> Result<()> {
         self.set_meta("chain", &chain.0[..])
     }
 
@@ -156,7 +125,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn raise_epoch(&self, epoch: u32) -> Result<(), CatalogError> {
+    pub fn raise_epoch(&self, epoch: u32) -> Result<()> {
         let known: Option<u32> = self.meta("epoch")?;
         self.set_meta("epoch", known.unwrap_or_default().max(epoch))
     }
@@ -165,14 +134,12 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors, or an error for a malformed list.
-    pub fn timelines(&self) -> Result<Vec<Timeline>, CatalogError> {
+    pub fn timelines(&self) -> Result<Vec<Timeline>> {
         let text: Option<String> = self.meta("timelines")?;
         let parse = |timeline: &str| {
             let (after, id) = timeline.split_once(':')?;
-            let (epoch, number) = after.split_once('-')?;
-            let after = Lsn { epoch: epoch.parse().ok()?, number: number.parse().ok()? };
             let id = u128::from_str_radix(id, 16).ok()?.to_be_bytes();
-            Some(Timeline { after, id })
+            Some(Timeline { after: after.parse().ok()?, id })
         };
         let timelines: Option<Vec<Timeline>> =
             text.unwrap_or_default().split_whitespace().map(parse).collect();
@@ -183,7 +150,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn set_timelines(&self, timelines: &[Timeline]) -> Result<(), CatalogError> {
+    pub fn set_timelines(&self, timelines: &[Timeline]) -> Result<()> {
         let one = |timeline: &Timeline| {
             format!("{}:{:032x}", timeline.after, u128::from_be_bytes(timeline.id))
         };
@@ -196,7 +163,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn history(&self) -> Result<Option<ClusterId>, CatalogError> {
+    pub fn history(&self) -> Result<Option<ClusterId>> {
         Ok(self.meta("history")?.and_then(|text: String| text.parse().ok()))
     }
 
@@ -204,7 +171,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn set_history(&self, cluster: ClusterId) -> Result<(), CatalogError> {
+    pub fn set_history(&self, cluster: ClusterId) -> Result<()> {
         self.set_meta("history", cluster.to_string())
     }
 
@@ -216,7 +183,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn forget_history(&self) -> Result<(), CatalogError> {
+    pub fn forget_history(&self) -> Result<()> {
         self.commit()?;
         self.ask(|database| {
             database.execute_batch(
@@ -237,7 +204,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn ids(&self) -> Result<Vec<(ChangeId, Lsn)>, CatalogError> {
+    pub fn ids(&self) -> Result<Vec<(ChangeId, Lsn)>> {
         self.all("SELECT id, epoch, number FROM change", Values::default(), |from| {
             Ok((ChangeId(from.get()?), from.lsn()?))
         })
@@ -247,16 +214,16 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn forget_change(&self, version: Lsn) -> Result<(), CatalogError> {
+    pub fn forget_change(&self, version: Lsn) -> Result<()> {
         let delete = "DELETE FROM change WHERE epoch = ? AND number = ?";
-        self.run(delete, Values::default().lsn(version)).map(drop)
+        self.run(delete, Values::default().lsn(version))
     }
 
     /// Replaces the ids of all changes with those of the master's tree.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn replace_ids(&self, ids: &[(ChangeId, Lsn)]) -> Result<(), CatalogError> {
+    pub fn replace_ids(&self, ids: &[(ChangeId, Lsn)]) -> Result<()> {
         self.run("DELETE FROM change", Values::default())?;
         // The master does not send the digest of each put; the entries of the tree have it.
         ids.iter().try_for_each(|(id, version)| {
@@ -268,7 +235,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn set_scrub(&self, scrub: &Scrub) -> Result<(), CatalogError> {
+    pub fn set_scrub(&self, scrub: &Scrub) -> Result<()> {
         let Scrub { order, done, files, read, damaged, repaired, unreadable } = scrub;
         let done = u8::from(*done);
         let text = format!("{order} {done} {files} {read} {damaged} {repaired} {unreadable}");
@@ -276,7 +243,10 @@ impl CatalogStore {
     }
 
     /// Returns the progress of the scrub.
-    pub(super) fn scrub(&self) -> Result<Scrub, CatalogError> {
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn scrub(&self) -> Result<Scrub> {
         let text: String = self.meta("scrub")?.unwrap_or_default();
         let numbers: Vec<u64> = text.split(' ').map_while(|word| word.parse().ok()).collect();
         Ok(match numbers[..] {
@@ -291,28 +261,12 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn set_peers(&self, peers: &[PeerSlave]) -> Result<(), CatalogError> {
+    pub fn set_peers(&self, peers: &[PeerSlave]) -> Result<()> {
         self.run("DELETE FROM peer", Values::default())?;
         for peer in peers {
-            let values = Values::default().add(&peer.slave.0[..]).add(&peer.folder.0[..]);
+            let values = Values::of(&peer.slave.0[..]).add(&peer.folder.0[..]);
             self.run("INSERT OR REPLACE INTO peer VALUES (?, ?)", values)?;
         }
         Ok(())
-    }
-
-    /// Returns the total size of all contents in bytes.
-    ///
-    /// # Errors
-    /// Returns database errors.
-    pub fn total_bytes(&self) -> Result<u64, CatalogError> {
-        self.total(metric::BYTES)
-    }
-
-    /// Returns the number of files.
-    ///
-    /// # Errors
-    /// Returns database errors.
-    pub fn file_count(&self) -> Result<u64, CatalogError> {
-        self.total(metric::FILES)
     }
 }

@@ -2,17 +2,17 @@
 
 use relais_proto::TreePath;
 
-use super::columns::{AT, BELOW, Values};
+use super::columns::{AT, AT_OR_BELOW, Values};
 use super::row::{RETAINED, RetainedContent};
 use super::store::CatalogStore;
-use crate::error::CatalogError;
+use crate::error::Result;
 
 impl CatalogStore {
     fn retained_where(
         &self,
         condition: &str,
         values: Values<'_>,
-    ) -> Result<Vec<(TreePath, RetainedContent)>, CatalogError> {
+    ) -> Result<Vec<(TreePath, RetainedContent)>> {
         let select = format!("SELECT folder, name, {RETAINED} FROM kept WHERE {condition}");
         let found = self.all(&select, values, |from| {
             let path = from.path()?;
@@ -25,7 +25,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn retained(&self, path: &TreePath) -> Result<Option<RetainedContent>, CatalogError> {
+    pub fn retained(&self, path: &TreePath) -> Result<Option<RetainedContent>> {
         let found = self.retained_where(AT, Values::at(path))?;
         Ok(found.into_iter().next().map(|(_, retained)| retained))
     }
@@ -34,33 +34,23 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn retained_below(
-        &self,
-        path: &TreePath,
-    ) -> Result<Vec<(TreePath, RetainedContent)>, CatalogError> {
-        let mut found = self.retained_where(AT, Values::at(path))?;
-        found.extend(self.retained_where(BELOW, Values::default().add(path.as_str()))?);
-        Ok(found)
+    pub fn retained_below(&self, path: &TreePath) -> Result<Vec<(TreePath, RetainedContent)>> {
+        self.retained_where(AT_OR_BELOW, Values::tree(path))
     }
 
     /// Sets or clears the retained content of a path.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn set_retained(
-        &self,
-        path: &TreePath,
-        retained: Option<&RetainedContent>,
-    ) -> Result<(), CatalogError> {
-        let run = match retained {
+    pub fn set_retained(&self, path: &TreePath, retained: Option<&RetainedContent>) -> Result<()> {
+        match retained {
             None => self.run(&format!("DELETE FROM kept WHERE {AT}"), Values::at(path)),
-            Some(_) if path.is_root() => Ok(0),
+            Some(_) if path.is_root() => Ok(()),
             Some(retained) => {
                 let marks = ", ?".repeat(13);
                 let insert = format!("INSERT OR REPLACE INTO kept VALUES (?{marks})");
                 self.run(&insert, retained.values(Values::at(path)))
             }
-        };
-        run.map(drop)
+        }
     }
 }

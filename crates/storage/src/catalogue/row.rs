@@ -10,37 +10,32 @@ use super::columns::{Columns, Values};
 pub(super) const COLUMNS: &str = "folder, name, kind, mode, size, mtime_s, mtime_ns, epoch, number,
     ctime_s, ctime_ns, dev, ino, digest, content_epoch, content_number, here, disk_mode,
     disk_mtime_s, disk_mtime_ns";
+/// Index of the name in these columns.
+const NAME: usize = 1;
 /// Columns of a retained content, after folder and name.
 pub(super) const RETAINED: &str = "epoch, number, digest, size, mtime_s, mtime_ns, ctime_s,
     ctime_ns, disk_mtime_s, disk_mtime_ns, dev, ino";
 
 /// One entry, with the file identity that its digest belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields' names and types say everything")]
 pub struct CatalogRow {
+    /// The entry in the tree.
     pub entry: Entry,
-    pub ctime: FileTime,
-    pub dev: u64,
-    pub ino: u64,
+    /// Digest of the content; `None` for a folder, or if it is not computed yet.
     pub digest: Option<Digest>,
     /// LSN of the put that stored the content.
     pub content: Option<Lsn>,
     /// Whether the content is on this disk. Otherwise the row describes what must be fetched.
     pub here: bool,
-    /// Mode and time on the disk, which may not support those of the tree.
-    pub on_disk: OnDisk,
+    /// The file or folder on the disk. Its time may differ from that of the tree, which the disk
+    /// may not support.
+    pub disk: FileIdentity,
+    /// Mode on the disk, which may not support that of the tree.
+    pub disk_mode: Mode,
 }
 
-/// Mode and modification time as the disk has them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields' names and types say everything")]
-pub struct OnDisk {
-    pub mode: Mode,
-    pub mtime: FileTime,
-}
-
-/// Identity of a file's content on the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Identity of a file's content on the disk. A folder has no size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(missing_docs, reason = "the fields' names and types say everything")]
 pub struct FileIdentity {
     pub dev: u64,
@@ -53,6 +48,13 @@ pub struct FileIdentity {
 impl From<&Meta> for FileIdentity {
     fn from(meta: &Meta) -> Self {
         Self { dev: meta.dev, ino: meta.ino, size: meta.size, mtime: meta.mtime, ctime: meta.ctime }
+    }
+}
+
+impl FileIdentity {
+    /// Returns whether `meta` is of this file, also after a rename. Its content may have changed.
+    fn is_of(&self, meta: &Meta) -> bool {
+        *self == Self { ctime: self.ctime, ..meta.into() }
     }
 }
 
@@ -69,7 +71,7 @@ impl CatalogRow {
     /// Returns whether `meta` is of the file that the digest belongs to.
     #[must_use]
     pub fn matches(&self, meta: &Meta) -> bool {
-        (self.ctime, self.on_disk.mtime) == (meta.ctime, meta.mtime)
+        (self.disk.ctime, self.disk.mtime) == (meta.ctime, meta.mtime)
             && self.matches_except_ctime(meta)
     }
 
@@ -80,22 +82,11 @@ impl CatalogRow {
     #[must_use]
     pub fn matches_except_ctime(&self, meta: &Meta) -> bool {
         self.here
-            && (self.dev, self.ino) == (meta.dev, meta.ino)
             && meta.served_kind() == Some(self.entry.kind)
-            && (self.entry.kind == Kind::Folder
-                || (self.entry.size, self.on_disk.mtime) == (meta.size, meta.mtime))
-    }
-
-    /// Returns the identity of the file.
-    #[must_use]
-    pub fn identity(&self) -> FileIdentity {
-        FileIdentity {
-            dev: self.dev,
-            ino: self.ino,
-            size: self.entry.size,
-            mtime: self.on_disk.mtime,
-            ctime: self.ctime,
-        }
+            && match self.entry.kind {
+                Kind::File => self.disk.is_of(meta),
+                Kind::Folder => (self.disk.dev, self.disk.ino) == (meta.dev, meta.ino),
+            }
     }
 
     /// Returns the row as an entry of the tree; `None` if it was never committed.
@@ -118,79 +109,62 @@ impl CatalogRow {
     #[must_use]
     pub fn to_retained(&self) -> Option<RetainedContent> {
         let content = self.tree_entry()?.content.filter(|_| self.here)?;
-        let FileIdentity { dev, ino, mtime, ctime, .. } = self.identity();
-        Some(RetainedContent { content, ctime, mtime, dev, ino })
+        Some(RetainedContent { content, disk: self.disk })
     }
 
     /// Returns the row of an entry without an LSN, which `meta` describes.
     pub(super) fn found(kind: Kind, meta: &Meta) -> Self {
         let size = if kind == Kind::File { meta.size } else { 0 };
         let mode = meta.mode.with_owner_access(kind);
+        let name = String::new();
         Self {
-            entry: Entry {
-                name: String::new(),
-                kind,
-                mode,
-                size,
-                mtime: meta.mtime,
-                version: None,
-            },
-            ctime: meta.ctime,
-            dev: meta.dev,
-            ino: meta.ino,
+            entry: Entry { name, kind, mode, size, mtime: meta.mtime, version: None },
             digest: None,
             content: None,
             here: true,
-            on_disk: OnDisk { mode: meta.mode, mtime: meta.mtime },
+            disk: FileIdentity { size, ..meta.into() },
+            disk_mode: meta.mode,
         }
     }
 
     /// Returns the row of an entry of the tree. Without `meta` its content is missing.
     pub(super) fn committed(entry: &relais_cluster::Entry, meta: Option<&Meta>) -> Self {
         let content = entry.content;
-        let on_disk = |time: fn(&Meta) -> FileTime| meta.map_or(FileTime::default(), time);
+        let size = content.map_or(0, |content| content.size);
+        let disk = FileIdentity { size, ..meta.map(FileIdentity::from).unwrap_or_default() };
         Self {
             entry: Entry {
                 name: String::new(),
                 kind: if content.is_some() { Kind::File } else { Kind::Folder },
                 mode: entry.mode,
-                size: content.map_or(0, |content| content.size),
-                mtime: content.map_or(on_disk(|meta| meta.mtime), |content| content.mtime),
+                size,
+                mtime: content.map_or(disk.mtime, |content| content.mtime),
                 version: Some(entry.version),
             },
-            ctime: on_disk(|meta| meta.ctime),
-            dev: meta.map_or(0, |meta| meta.dev),
-            ino: meta.map_or(0, |meta| meta.ino),
             digest: content.map(|content| content.digest),
             content: content.map(|content| content.put),
             here: meta.is_some() || content.is_none(),
-            on_disk: OnDisk {
-                mode: meta.map_or(Mode::new(0), |meta| meta.mode),
-                mtime: on_disk(|meta| meta.mtime),
-            },
+            disk,
+            disk_mode: meta.map_or(Mode::new(0), |meta| meta.mode),
         }
     }
 
-    /// Reads the columns after folder and name.
-    pub(super) fn read(name: String, from: &mut Columns<'_>) -> rusqlite::Result<Self> {
-        let kind = if from.get::<i64>()? == 0 { Kind::File } else { Kind::Folder };
-        Ok(Self {
-            entry: Entry {
-                name,
-                kind,
-                mode: Mode::new(from.get()?),
-                size: from.unsigned()?,
-                mtime: from.time()?,
-                version: from.optional_lsn()?,
-            },
-            ctime: from.time()?,
-            dev: from.unsigned()?,
-            ino: from.unsigned()?,
-            digest: from.digest()?,
-            content: from.optional_lsn()?,
-            here: from.get()?,
-            on_disk: OnDisk { mode: Mode::new(from.get()?), mtime: from.time()? },
-        })
+    /// Reads the columns of [`COLUMNS`].
+    pub(super) fn read(from: &mut Columns<'_>) -> rusqlite::Result<Self> {
+        from.skip_to(NAME);
+        let entry = Entry {
+            name: from.get()?,
+            kind: if from.get::<i64>()? == 0 { Kind::File } else { Kind::Folder },
+            mode: Mode::new(from.get()?),
+            size: from.unsigned()?,
+            mtime: from.time()?,
+            version: from.optional_lsn()?,
+        };
+        let (ctime, dev, ino) = (from.time()?, from.unsigned()?, from.unsigned()?);
+        let (digest, content, here) = (from.digest()?, from.optional_lsn()?, from.get()?);
+        let disk_mode = Mode::new(from.get()?);
+        let disk = FileIdentity { dev, ino, size: entry.size, mtime: from.time()?, ctime };
+        Ok(Self { entry, digest, content, here, disk, disk_mode })
     }
 
     /// Adds the columns after folder and name.
@@ -201,14 +175,14 @@ impl CatalogRow {
             .unsigned(entry.size)
             .time(entry.mtime)
             .optional_lsn(entry.version)
-            .time(self.ctime)
-            .unsigned(self.dev)
-            .unsigned(self.ino)
+            .time(self.disk.ctime)
+            .unsigned(self.disk.dev)
+            .unsigned(self.disk.ino)
             .digest(self.digest)
             .optional_lsn(self.content)
             .add(self.here)
-            .add(self.on_disk.mode.bits())
-            .time(self.on_disk.mtime)
+            .add(self.disk_mode.bits())
+            .time(self.disk.mtime)
     }
 }
 
@@ -217,43 +191,33 @@ impl CatalogRow {
 #[allow(missing_docs, reason = "the fields' names and types say everything")]
 pub struct RetainedContent {
     pub content: FileContent,
-    /// Change time of the inode.
-    pub ctime: FileTime,
-    /// Modification time on the disk.
-    pub mtime: FileTime,
-    pub dev: u64,
-    pub ino: u64,
+    pub disk: FileIdentity,
 }
 
 impl RetainedContent {
     /// Returns whether `meta` is of this file, unchanged.
     #[must_use]
     pub fn matches(&self, meta: &Meta) -> bool {
-        self.matches_except_ctime(meta) && self.ctime == meta.ctime
+        self.matches_except_ctime(meta) && self.disk.ctime == meta.ctime
     }
 
     /// Returns whether `meta` is of this file, also after a rename. Its content may have changed.
     #[must_use]
     pub fn matches_except_ctime(&self, meta: &Meta) -> bool {
-        (self.dev, self.ino) == (meta.dev, meta.ino)
-            && meta.served_kind() == Some(Kind::File)
-            && (self.content.size, self.mtime) == (meta.size, meta.mtime)
+        meta.served_kind() == Some(Kind::File) && self.disk.is_of(meta)
     }
 
     /// Reads the columns of [`RETAINED`].
     pub(super) fn read(from: &mut Columns<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            content: FileContent {
-                put: from.lsn()?,
-                digest: Digest(from.get()?),
-                size: from.unsigned()?,
-                mtime: from.time()?,
-            },
-            ctime: from.time()?,
+        let content = FileContent {
+            put: from.lsn()?,
+            digest: Digest(from.get()?),
+            size: from.unsigned()?,
             mtime: from.time()?,
-            dev: from.unsigned()?,
-            ino: from.unsigned()?,
-        })
+        };
+        let (ctime, mtime) = (from.time()?, from.time()?);
+        let (dev, ino) = (from.unsigned()?, from.unsigned()?);
+        Ok(Self { content, disk: FileIdentity { dev, ino, size: content.size, mtime, ctime } })
     }
 
     /// Adds the columns of [`RETAINED`].
@@ -263,9 +227,9 @@ impl RetainedContent {
             .digest(Some(content.digest))
             .unsigned(content.size)
             .time(content.mtime)
-            .time(self.ctime)
-            .time(self.mtime)
-            .unsigned(self.dev)
-            .unsigned(self.ino)
+            .time(self.disk.ctime)
+            .time(self.disk.mtime)
+            .unsigned(self.disk.dev)
+            .unsigned(self.disk.ino)
     }
 }

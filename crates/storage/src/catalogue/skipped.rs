@@ -4,7 +4,7 @@ use relais_proto::TreePath;
 
 use super::columns::{AT, BELOW, Values, split};
 use super::store::CatalogStore;
-use crate::error::CatalogError;
+use crate::error::Result;
 
 /// Why a name is not served. The number is stored in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,32 +44,21 @@ impl SkipReason {
 }
 
 impl CatalogStore {
-    /// Returns the number of skipped names at or below a path.
+    /// Returns the first skipped name below a folder, escaped, what it is, and the number of such
+    /// names.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn skipped_below(&self, path: &TreePath) -> Result<u64, CatalogError> {
-        let select = format!("SELECT count(*) FROM skipped WHERE {BELOW}");
-        let count =
-            self.first(&select, Values::default().add(path.as_str()), |from| from.unsigned())?;
-        Ok(count.unwrap_or_default())
-    }
-
-    /// Returns the first skipped name below a folder, escaped, and what it is.
-    ///
-    /// # Errors
-    /// Returns database errors.
-    pub fn first_skipped_below(
-        &self,
-        path: &TreePath,
-    ) -> Result<Option<(String, &'static str)>, CatalogError> {
+    pub fn skipped_below(&self, path: &TreePath) -> Result<Option<(String, &'static str, u64)>> {
         let select = format!(
-            "SELECT folder, name, why FROM skipped WHERE {BELOW} ORDER BY folder, name LIMIT 1"
+            "SELECT folder, name, why, count(*) OVER () FROM skipped WHERE {BELOW}
+             ORDER BY folder, name LIMIT 1"
         );
-        self.first(&select, Values::default().add(path.as_str()), |from| {
+        self.first(&select, Values::tree(path), |from| {
             let (folder, name): (String, Vec<u8>) = (from.get()?, from.get()?);
             let reason = SkipReason::from_number(from.get()?);
-            Ok((escape_path(&folder, &name), reason.map_or("not served", SkipReason::text)))
+            let what = reason.map_or("not served", SkipReason::text);
+            Ok((escape_path(&folder, &name), what, from.unsigned()?))
         })
     }
 
@@ -77,10 +66,10 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn skipped_at(&self, path: &TreePath) -> Result<Option<SkipReason>, CatalogError> {
+    pub fn skipped_at(&self, path: &TreePath) -> Result<Option<SkipReason>> {
         let (folder, name) = split(path);
         let select = format!("SELECT why FROM skipped WHERE {AT}");
-        let values = Values::default().add(folder).add(name.as_bytes());
+        let values = Values::of(folder).add(name.as_bytes());
         Ok(self.first(&select, values, |from| from.get())?.and_then(SkipReason::from_number))
     }
 
@@ -88,41 +77,26 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn skip(
-        &self,
-        folder: &TreePath,
-        name: &[u8],
-        reason: SkipReason,
-    ) -> Result<(), CatalogError> {
-        if let Some(path) = std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok()) {
+    pub fn skip(&self, folder: &TreePath, name: &[u8], reason: SkipReason) -> Result<()> {
+        if let Some(path) = folder.join_bytes(name) {
             self.remove(&path)?;
         }
         // A replacement would run no trigger for the old row, and the total would be wrong.
-        self.unskip_name(folder.as_str(), name)?;
-        self.run(
-            "INSERT INTO skipped VALUES (?, ?, ?)",
-            Values::default().add(folder.as_str()).add(name).add(reason as i64),
-        )
-        .map(drop)
-    }
-
-    /// Removes the skip record of a name, given as bytes.
-    ///
-    /// # Errors
-    /// Returns database errors.
-    pub fn forget_skipped(&self, folder: &TreePath, name: &[u8]) -> Result<(), CatalogError> {
-        self.unskip_name(folder.as_str(), name)
+        self.forget_skipped(folder.as_str(), name)?;
+        let values = Values::of(folder.as_str()).add(name).add(reason as i64);
+        self.run("INSERT INTO skipped VALUES (?, ?, ?)", values)
     }
 
     /// Removes the skip record of a path.
-    pub(super) fn unskip(&self, path: &TreePath) -> Result<(), CatalogError> {
+    pub(super) fn unskip(&self, path: &TreePath) -> Result<()> {
         let (folder, name) = split(path);
-        self.unskip_name(folder, name.as_bytes())
+        self.forget_skipped(folder, name.as_bytes())
     }
 
-    fn unskip_name(&self, folder: &str, name: &[u8]) -> Result<(), CatalogError> {
-        let values = Values::default().add(folder).add(name);
-        self.run(&format!("DELETE FROM skipped WHERE {AT}"), values).map(drop)
+    /// Removes the skip record of a name, given as bytes, in a folder.
+    pub(crate) fn forget_skipped(&self, folder: &str, name: &[u8]) -> Result<()> {
+        let delete = format!("DELETE FROM skipped WHERE {AT}");
+        self.run(&delete, Values::of(folder).add(name))
     }
 }
 

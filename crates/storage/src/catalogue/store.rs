@@ -10,11 +10,11 @@ use relais_tree::{Meta, MetaKind};
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
-use super::columns::{AT, BELOW, Columns, Values};
+use super::columns::{AT, AT_OR_BELOW, BELOW, Columns, Values};
 use super::database::{failed, file, open_reader, open_writer, reserve_log};
 use super::row::{COLUMNS, CatalogRow, UnhashedFile};
 use crate::clock::monotonic_ms;
-use crate::error::CatalogError;
+use crate::error::{CatalogError, Result};
 use crate::metadata_folder::MetadataFolder;
 use crate::proposal::Commit;
 
@@ -31,7 +31,7 @@ pub struct CatalogStore {
     /// Path of the database, for messages.
     file: PathBuf,
     /// Keeps the descriptor open through which SQLite opens its files.
-    _own: MetadataFolder,
+    own: MetadataFolder,
 }
 
 impl CatalogStore {
@@ -39,8 +39,8 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors, also for a damaged database.
-    pub fn open(own: &MetadataFolder) -> Result<Self, CatalogError> {
-        let store = Self { database: open_writer(own)?, file: file(own), _own: own.clone() };
+    pub fn open(own: &MetadataFolder) -> Result<Self> {
+        let store = Self { database: open_writer(own)?, file: file(own), own: own.clone() };
         if let Err(e) = reserve_log(own, &store.database) {
             log::warn!("cannot reserve disk space for the catalogue's log: {e}");
         }
@@ -50,9 +50,9 @@ impl CatalogStore {
     }
 
     /// Opens the catalogue for reading. Returns `None` if the writer has not created it yet.
-    pub(super) fn open_read_only(own: &MetadataFolder) -> Result<Option<Self>, CatalogError> {
+    pub(super) fn open_read_only(own: &MetadataFolder) -> Result<Option<Self>> {
         let database = open_reader(own)?;
-        Ok(database.map(|database| Self { database, file: file(own), _own: own.clone() }))
+        Ok(database.map(|database| Self { database, file: file(own), own: own.clone() }))
     }
 
     /// Returns the error of a damaged catalogue.
@@ -64,13 +64,20 @@ impl CatalogStore {
     pub(super) fn ask<T>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, CatalogError> {
+    ) -> Result<T> {
         work(&self.database).map_err(failed(&self.file))
     }
 
-    /// Runs a statement. Returns the number of changed rows.
-    pub(super) fn run(&self, statement: &str, values: Values<'_>) -> Result<usize, CatalogError> {
-        self.ask(|database| database.prepare_cached(statement)?.execute(params_from_iter(values.0)))
+    /// Returns the metadata folder.
+    pub(super) fn own(&self) -> &MetadataFolder {
+        &self.own
+    }
+
+    /// Runs a statement.
+    pub(super) fn run(&self, statement: &str, values: Values<'_>) -> Result<()> {
+        self.ask(|database| {
+            database.prepare_cached(statement)?.execute(params_from_iter(values.0)).map(drop)
+        })
     }
 
     /// Returns all rows of a query.
@@ -79,7 +86,7 @@ impl CatalogStore {
         select: &str,
         values: Values<'_>,
         mut read: impl FnMut(&mut Columns<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Vec<T>, CatalogError> {
+    ) -> Result<Vec<T>> {
         self.ask(|database| {
             let mut statement = database.prepare_cached(select)?;
             let read = |row: &rusqlite::Row<'_>| read(&mut Columns::new(row));
@@ -93,7 +100,7 @@ impl CatalogStore {
         select: &str,
         values: Values<'_>,
         read: impl FnOnce(&mut Columns<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Option<T>, CatalogError> {
+    ) -> Result<Option<T>> {
         self.ask(|database| {
             let mut statement = database.prepare_cached(select)?;
             let read = |row: &rusqlite::Row<'_>| read(&mut Columns::new(row));
@@ -102,26 +109,21 @@ impl CatalogStore {
     }
 
     /// Returns whether `table` has a row of which the condition is true.
-    pub(super) fn exists(
-        &self,
-        table: &str,
-        condition: &str,
-        values: Values<'_>,
-    ) -> Result<bool, CatalogError> {
+    pub(super) fn exists(&self, table: &str, condition: &str, values: Values<'_>) -> Result<bool> {
         let select = format!("SELECT 1 FROM {table} WHERE {condition} LIMIT 1");
         Ok(self.first(&select, values, |_| Ok(()))?.is_some())
     }
 
     /// Sets columns of the entry at a path. Their values follow those of the path.
-    fn update(&self, set: &str, values: Values<'_>) -> Result<(), CatalogError> {
-        self.run(&format!("UPDATE entry SET {set} WHERE {AT}"), values).map(drop)
+    fn update(&self, set: &str, values: Values<'_>) -> Result<()> {
+        self.run(&format!("UPDATE entry SET {set} WHERE {AT}"), values)
     }
 
     /// Begins a transaction, unless one is open.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn begin(&self) -> Result<(), CatalogError> {
+    pub fn begin(&self) -> Result<()> {
         if self.database.is_autocommit() {
             self.run("BEGIN IMMEDIATE", Values::default())?;
         }
@@ -132,7 +134,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn commit(&self) -> Result<(), CatalogError> {
+    pub fn commit(&self) -> Result<()> {
         if !self.database.is_autocommit() {
             self.run("COMMIT", Values::default())?;
         }
@@ -143,7 +145,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn rollback(&self) -> Result<(), CatalogError> {
+    pub fn rollback(&self) -> Result<()> {
         if !self.database.is_autocommit() {
             self.run("ROLLBACK", Values::default())?;
         }
@@ -152,10 +154,7 @@ impl CatalogStore {
 
     /// Runs queries in one transaction, so that they see the same state of the database, and take
     /// its locks once. They write nothing.
-    pub(crate) fn ask_together<T>(
-        &self,
-        queries: impl FnOnce(&Self) -> Result<T, CatalogError>,
-    ) -> Result<T, CatalogError> {
+    pub(crate) fn ask_together<T>(&self, queries: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
         if !self.database.is_autocommit() {
             return queries(self);
         }
@@ -169,25 +168,25 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn begin_savepoint(&self) -> Result<(), CatalogError> {
-        self.run("SAVEPOINT step", Values::default()).map(drop)
+    pub fn begin_savepoint(&self) -> Result<()> {
+        self.run("SAVEPOINT step", Values::default())
     }
 
     /// Releases the savepoint, or rolls it back.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn end_savepoint(&self, counts: bool) -> Result<(), CatalogError> {
+    pub fn end_savepoint(&self, counts: bool) -> Result<()> {
         if !counts {
             self.run("ROLLBACK TO step", Values::default())?;
         }
-        self.run("RELEASE step", Values::default()).map(drop)
+        self.run("RELEASE step", Values::default())
     }
 
     /// Returns a value of the `meta` table.
-    pub(super) fn meta<T: FromSql>(&self, what: &str) -> Result<Option<T>, CatalogError> {
+    pub(super) fn meta<T: FromSql>(&self, what: &str) -> Result<Option<T>> {
         let select = "SELECT value FROM meta WHERE what = ?";
-        self.first(select, Values::default().add(what), |from| from.get())
+        self.first(select, Values::of(what), |from| from.get())
     }
 
     /// Sets a value of the `meta` table.
@@ -195,17 +194,17 @@ impl CatalogStore {
         &self,
         what: &'a str,
         value: impl Into<rusqlite::types::ToSqlOutput<'a>>,
-    ) -> Result<(), CatalogError> {
+    ) -> Result<()> {
         let set = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (what)
                    DO UPDATE SET value = excluded.value";
-        self.run(set, Values::default().add(what).add(value)).map(drop)
+        self.run(set, Values::of(what).add(value))
     }
 
     /// Records the token of the writer that has scanned the whole folder.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn set_complete(&self, token: &str) -> Result<(), CatalogError> {
+    pub fn set_complete(&self, token: &str) -> Result<()> {
         self.set_meta("complete", token)
     }
 
@@ -213,7 +212,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn set_fit(&self, token: &str) -> Result<(), CatalogError> {
+    pub fn set_fit(&self, token: &str) -> Result<()> {
         self.set_meta("fit", token)
     }
 
@@ -221,14 +220,14 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn set_last_error(&self, error: &str) -> Result<(), CatalogError> {
+    pub fn set_last_error(&self, error: &str) -> Result<()> {
         self.set_meta("last-error", error)
     }
 
     /// Returns a total.
-    pub(crate) fn total(&self, what: &str) -> Result<u64, CatalogError> {
+    pub(crate) fn total(&self, what: &str) -> Result<u64> {
         let select = "SELECT n FROM total WHERE what = ?";
-        let total = self.first(select, Values::default().add(what), |from| from.unsigned())?;
+        let total = self.first(select, Values::of(what), |from| from.unsigned())?;
         Ok(total.unwrap_or_default())
     }
 
@@ -236,16 +235,16 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn add_to_total(&self, what: &str, n: u64) -> Result<(), CatalogError> {
+    pub fn add_to_total(&self, what: &str, n: u64) -> Result<()> {
         let add = "INSERT INTO total VALUES (?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n";
-        self.run(add, Values::default().add(what).unsigned(n)).map(drop)
+        self.run(add, Values::of(what).unsigned(n))
     }
 
     /// Counts a rescan.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn count_rescan(&self) -> Result<(), CatalogError> {
+    pub fn count_rescan(&self) -> Result<()> {
         self.add_to_total(metric::RESCANS, 1)
     }
 
@@ -253,12 +252,9 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn row(&self, path: &TreePath) -> Result<Option<CatalogRow>, CatalogError> {
+    pub fn row(&self, path: &TreePath) -> Result<Option<CatalogRow>> {
         let select = format!("SELECT {COLUMNS} FROM entry WHERE {AT}");
-        self.first(&select, Values::at(path), |from| {
-            from.skip(1);
-            CatalogRow::read(from.get()?, from)
-        })
+        self.first(&select, Values::at(path), CatalogRow::read)
     }
 
     /// Returns rows with their paths.
@@ -266,12 +262,11 @@ impl CatalogStore {
         &self,
         condition: &str,
         values: Values<'_>,
-    ) -> Result<Vec<(TreePath, CatalogRow)>, CatalogError> {
+    ) -> Result<Vec<(TreePath, CatalogRow)>> {
         let select = format!("SELECT {COLUMNS} FROM entry WHERE {condition}");
         let rows = self.all(&select, values, |from| {
-            let Some(path) = from.path()? else { return Ok(None) };
-            let name = path.last().unwrap_or_default().to_owned();
-            Ok(Some((path, CatalogRow::read(name, from)?)))
+            let path = from.path()?;
+            Ok(path.zip(Some(CatalogRow::read(from)?)))
         })?;
         Ok(rows.into_iter().flatten().collect())
     }
@@ -280,8 +275,8 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn below(&self, path: &TreePath) -> Result<Vec<(TreePath, CatalogRow)>, CatalogError> {
-        let mut rows = self.rows(BELOW, Values::default().add(path.as_str()))?;
+    pub fn below(&self, path: &TreePath) -> Result<Vec<(TreePath, CatalogRow)>> {
+        let mut rows = self.rows(BELOW, Values::tree(path))?;
         rows.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok(rows)
     }
@@ -291,10 +286,10 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn put(&self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), CatalogError> {
+    pub fn put(&self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<()> {
         self.unskip(path)?;
         match self.row(path)? {
-            Some(row) if row.matches(meta) && row.on_disk.mode == meta.mode => {
+            Some(row) if row.matches(meta) && row.disk_mode == meta.mode => {
                 return Ok(());
             }
             // A folder stays the same when its entries change.
@@ -314,7 +309,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors, also if the path has a row.
-    pub fn insert(&self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<(), CatalogError> {
+    pub fn insert(&self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<()> {
         self.insert_row(path, &CatalogRow::found(kind, meta), None)
     }
 
@@ -329,7 +324,7 @@ impl CatalogStore {
         entry: &relais_cluster::Entry,
         meta: Option<&Meta>,
         holders: &[FolderId],
-    ) -> Result<(), CatalogError> {
+    ) -> Result<()> {
         self.unskip(path)?;
         self.remove_row(path)?;
         let row = CatalogRow::committed(entry, meta);
@@ -341,11 +336,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn put_unverified(
-        &self,
-        path: &TreePath,
-        entry: &relais_cluster::Entry,
-    ) -> Result<(), CatalogError> {
+    pub fn put_unverified(&self, path: &TreePath, entry: &relais_cluster::Entry) -> Result<()> {
         let (kind, size, mtime) = match entry.content {
             Some(content) => (MetaKind::File, content.size, content.mtime),
             None => (MetaKind::Folder, 0, FileTime::default()),
@@ -360,14 +351,14 @@ impl CatalogStore {
         path: &TreePath,
         row: &CatalogRow,
         holders: Option<Vec<u8>>,
-    ) -> Result<(), CatalogError> {
+    ) -> Result<()> {
         if path.is_root() {
             return Ok(());
         }
         let marks = ", ?".repeat(21);
         let insert = format!("INSERT INTO entry ({COLUMNS}, found, holders) VALUES (?{marks})");
         let values = row.values(Values::at(path)).unsigned(monotonic_ms()).optional(holders);
-        self.run(&insert, values).map(drop)
+        self.run(&insert, values)
     }
 
     /// Updates the disk columns of an entry: inode, times and mode. The entry in the tree stays the
@@ -375,7 +366,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn update_disk_meta(&self, path: &TreePath, meta: &Meta) -> Result<(), CatalogError> {
+    pub fn update_disk_meta(&self, path: &TreePath, meta: &Meta) -> Result<()> {
         let values = Values::at(path).time(meta.mtime).add(meta.mode.bits()).time(meta.ctime);
         self.update(
             "disk_mtime_s = ?3, disk_mtime_ns = ?4, mtime_s = iif(kind = 1, ?3, mtime_s),
@@ -389,7 +380,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn set_mode(&self, path: &TreePath, mode: Mode) -> Result<(), CatalogError> {
+    pub fn set_mode(&self, path: &TreePath, mode: Mode) -> Result<()> {
         self.update("mode = ?3", Values::at(path).add(mode.bits()))
     }
 
@@ -397,11 +388,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn set_attributes(
-        &self,
-        path: &TreePath,
-        attributes: &Attributes,
-    ) -> Result<(), CatalogError> {
+    pub fn set_attributes(&self, path: &TreePath, attributes: &Attributes) -> Result<()> {
         if let Some(mode) = attributes.mode {
             self.set_mode(path, mode)?;
         }
@@ -415,7 +402,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn set_disk_mode(&self, path: &TreePath, mode: Mode) -> Result<(), CatalogError> {
+    pub fn set_disk_mode(&self, path: &TreePath, mode: Mode) -> Result<()> {
         self.update("disk_mode = ?3", Values::at(path).add(mode.bits()))
     }
 
@@ -423,7 +410,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn set_lsn(&self, path: &TreePath, version: Lsn) -> Result<(), CatalogError> {
+    pub fn set_lsn(&self, path: &TreePath, version: Lsn) -> Result<()> {
         self.update("epoch = ?3, number = ?4", Values::at(path).lsn(version))
     }
 
@@ -431,7 +418,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn clear_lsn(&self, path: &TreePath) -> Result<(), CatalogError> {
+    pub fn clear_lsn(&self, path: &TreePath) -> Result<()> {
         let clear = "epoch = NULL, number = NULL, content_epoch = NULL, content_number = NULL";
         self.update(clear, Values::at(path))
     }
@@ -440,7 +427,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn mark_damaged(&self, path: &TreePath) -> Result<(), CatalogError> {
+    pub fn mark_damaged(&self, path: &TreePath) -> Result<()> {
         self.update("damaged = iif(here = 0, 1, damaged)", Values::at(path))
     }
 
@@ -448,17 +435,16 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn set_holders(&self, put: Lsn, holders: &[FolderId]) -> Result<(), CatalogError> {
+    pub fn set_holders(&self, put: Lsn, holders: &[FolderId]) -> Result<()> {
         self.run(
             "UPDATE entry SET holders = ? WHERE content_epoch = ? AND content_number = ?
              AND here = 0",
-            Values::default().add(bytes_of(holders)).lsn(put),
+            Values::of(bytes_of(holders)).lsn(put),
         )
-        .map(drop)
     }
 
     /// Returns the known holders of the content at a path, if it is missing.
-    pub(super) fn holders(&self, path: &TreePath) -> Result<Vec<FolderId>, CatalogError> {
+    pub(super) fn holders(&self, path: &TreePath) -> Result<Vec<FolderId>> {
         let select = format!("SELECT holders FROM entry WHERE here = 0 AND {AT}");
         let found: Option<Option<Vec<u8>>> =
             self.first(&select, Values::at(path), |from| from.get())?;
@@ -466,37 +452,31 @@ impl CatalogStore {
         Ok(bytes.as_chunks::<16>().0.iter().map(|id| FolderId(*id)).collect())
     }
 
-    fn remove_row(&self, path: &TreePath) -> Result<(), CatalogError> {
-        self.run(&format!("DELETE FROM entry WHERE {AT}"), Values::at(path)).map(drop)
+    fn remove_row(&self, path: &TreePath) -> Result<()> {
+        self.run(&format!("DELETE FROM entry WHERE {AT}"), Values::at(path))
     }
 
     /// Removes the rows at and below a path.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn remove(&self, path: &TreePath) -> Result<(), CatalogError> {
+    pub fn remove(&self, path: &TreePath) -> Result<()> {
         self.unskip(path)?;
-        self.remove_row(path)?;
-        for table in ["kept", "unapplied"] {
-            self.run(&format!("DELETE FROM {table} WHERE {AT}"), Values::at(path))?;
-        }
-        for table in ["entry", "skipped", "kept", "unapplied"] {
-            let delete = format!("DELETE FROM {table} WHERE {BELOW}");
-            self.run(&delete, Values::default().add(path.as_str()))?;
-        }
-        Ok(())
+        ["entry", "skipped", "kept", "unapplied"].into_iter().try_for_each(|table| {
+            self.run(&format!("DELETE FROM {table} WHERE {AT_OR_BELOW}"), Values::tree(path))
+        })
     }
 
     /// Returns the commit of the change with this id; `None` if it was not committed.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn commit_of(&self, id: ChangeId) -> Result<Option<Commit>, CatalogError> {
+    pub fn commit_of(&self, id: ChangeId) -> Result<Option<Commit>> {
         // A change that came with a resync has no digest of its own; the entry has it.
         let select = "SELECT epoch, number, coalesce(digest, (SELECT digest FROM entry
              WHERE content_epoch = change.epoch AND content_number = change.number LIMIT 1))
              FROM change WHERE id = ?";
-        self.first(select, Values::default().add(&id.0[..]), |from| {
+        self.first(select, Values::of(&id.0[..]), |from| {
             Ok(Commit { version: from.lsn()?, digest: from.digest()? })
         })
     }
@@ -505,11 +485,11 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn record_change(&self, id: ChangeId, commit: Commit) -> Result<(), CatalogError> {
+    pub fn record_change(&self, id: ChangeId, commit: Commit) -> Result<()> {
         let Commit { version, digest } = commit;
         self.run(
             "INSERT OR REPLACE INTO change VALUES (?, ?, ?, ?)",
-            Values::default().add(&id.0[..]).lsn(version).digest(digest),
+            Values::of(&id.0[..]).lsn(version).digest(digest),
         )?;
         // The slave keeps as many ids as the master.
         if let Some(number) = version.number.checked_sub(IDS as u64)
@@ -525,7 +505,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn applied(&self) -> Result<Option<Lsn>, CatalogError> {
+    pub fn applied(&self) -> Result<Option<Lsn>> {
         let epoch = self.meta("applied-epoch")?;
         let number = self.meta("applied-number")?.map(i64::cast_unsigned);
         Ok(epoch.zip(number).map(|(epoch, number)| Lsn { epoch, number }))
@@ -535,7 +515,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn set_applied(&self, version: Lsn) -> Result<(), CatalogError> {
+    pub fn set_applied(&self, version: Lsn) -> Result<()> {
         self.set_meta("applied-epoch", version.epoch)?;
         self.set_meta("applied-number", version.number.cast_signed())
     }
@@ -544,11 +524,11 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn names(&self, folder: &TreePath) -> Result<Vec<Vec<u8>>, CatalogError> {
+    pub fn names(&self, folder: &TreePath) -> Result<Vec<Vec<u8>>> {
         self.all(
             "SELECT CAST(name AS BLOB) FROM entry WHERE folder = ?1
              UNION ALL SELECT name FROM skipped WHERE folder = ?1",
-            Values::default().add(folder.as_str()),
+            Values::of(folder.as_str()),
             |from| from.get(),
         )
     }
@@ -558,17 +538,16 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn unhashed(&self, now_s: i64, most: u32) -> Result<Vec<UnhashedFile>, CatalogError> {
+    pub fn unhashed(&self, now_s: i64, most: u32) -> Result<Vec<UnhashedFile>> {
         let now = monotonic_ms().cast_signed();
         // The time is truncated to seconds, so a difference of more than two is at least two.
         let old = now_s - TRUSTED_AFTER_MS / 1000;
         let rows = self.rows(
             "kind = 0 AND digest IS NULL AND (ctime_s < ?1 OR found <= ?2 OR found > ?3)
              ORDER BY found, folder, name LIMIT ?4",
-            Values::default().add(old).add(now - TRUSTED_AFTER_MS).add(now).add(most),
+            Values::of(old).add(now - TRUSTED_AFTER_MS).add(now).add(most),
         )?;
-        let file =
-            |(path, row): (TreePath, CatalogRow)| UnhashedFile { path, meta: row.identity() };
+        let file = |(path, row): (TreePath, CatalogRow)| UnhashedFile { path, meta: row.disk };
         Ok(rows.into_iter().map(file).collect())
     }
 
@@ -576,8 +555,8 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn set_digest(&self, of: &UnhashedFile, digest: Digest) -> Result<(), CatalogError> {
-        let is_same = |row: &CatalogRow| row.identity() == of.meta && row.digest.is_none();
+    pub fn set_digest(&self, of: &UnhashedFile, digest: Digest) -> Result<()> {
+        let is_same = |row: &CatalogRow| row.disk == of.meta && row.digest.is_none();
         if self.row(&of.path)?.as_ref().is_some_and(is_same) {
             self.update("digest = ?3", Values::at(&of.path).digest(Some(digest)))?;
         }

@@ -8,10 +8,10 @@ use relais_cluster::Entry;
 use relais_proto::{Lsn, TreePath};
 use relais_tree::Meta;
 
-use super::columns::{AT, BELOW, Columns, Values};
+use super::columns::{AT, AT_OR_BELOW, BELOW, Columns, Values};
 use super::store::CatalogStore;
 use crate::clock::monotonic_ms;
-use crate::error::CatalogError;
+use crate::error::Result;
 
 /// Pause before the first retry. Each failure doubles it.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -55,11 +55,7 @@ fn read(from: &mut Columns<'_>) -> rusqlite::Result<Option<UnappliedPath>> {
 }
 
 impl CatalogStore {
-    fn unapplied_where(
-        &self,
-        condition: &str,
-        values: Values<'_>,
-    ) -> Result<Vec<UnappliedPath>, CatalogError> {
+    fn unapplied_where(&self, condition: &str, values: Values<'_>) -> Result<Vec<UnappliedPath>> {
         let select = format!("SELECT {COLUMNS} FROM unapplied WHERE {condition}");
         Ok(self.all(&select, values, read)?.into_iter().flatten().collect())
     }
@@ -78,7 +74,7 @@ impl CatalogStore {
         removal: bool,
         reason: &str,
         source: Option<&TreePath>,
-    ) -> Result<(), CatalogError> {
+    ) -> Result<()> {
         if path.is_root() {
             return Ok(());
         }
@@ -103,14 +99,13 @@ impl CatalogStore {
                 .add(milliseconds(LONGEST_RETRY))
                 .optional(source.map(TreePath::as_str)),
         )
-        .map(drop)
     }
 
     /// Returns the record of a path; `None` if the path is applied.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn unapplied(&self, path: &TreePath) -> Result<Option<UnappliedPath>, CatalogError> {
+    pub fn unapplied(&self, path: &TreePath) -> Result<Option<UnappliedPath>> {
         Ok(self.unapplied_where(AT, Values::at(path))?.into_iter().next())
     }
 
@@ -118,7 +113,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn unapplied_above(&self, path: &TreePath) -> Result<Option<UnappliedPath>, CatalogError> {
+    pub fn unapplied_above(&self, path: &TreePath) -> Result<Option<UnappliedPath>> {
         match path.split_last() {
             Some((parent, _)) => self.nearest_unapplied(parent, |found| !found.removal),
             None => Ok(None),
@@ -129,7 +124,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn is_blocked(&self, path: &TreePath) -> Result<bool, CatalogError> {
+    pub fn is_blocked(&self, path: &TreePath) -> Result<bool> {
         Ok(self.nearest_unapplied(path.clone(), |_| true)?.is_some())
     }
 
@@ -138,7 +133,7 @@ impl CatalogStore {
         &self,
         mut path: TreePath,
         counts: impl Fn(&UnappliedPath) -> bool,
-    ) -> Result<Option<UnappliedPath>, CatalogError> {
+    ) -> Result<Option<UnappliedPath>> {
         if !self.exists("unapplied", "1", Values::default())? {
             return Ok(None);
         }
@@ -155,9 +150,9 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn unapplied_in(&self, folder: &TreePath) -> Result<HashSet<Vec<u8>>, CatalogError> {
+    pub fn unapplied_in(&self, folder: &TreePath) -> Result<HashSet<Vec<u8>>> {
         let select = "SELECT CAST(name AS BLOB) FROM unapplied WHERE folder = ?";
-        let names = self.all(select, Values::default().add(folder.as_str()), |from| from.get())?;
+        let names = self.all(select, Values::of(folder.as_str()), |from| from.get())?;
         Ok(names.into_iter().collect())
     }
 
@@ -166,19 +161,19 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn clear_leftover(&self, path: &TreePath) -> Result<(), CatalogError> {
-        self.run(&format!("UPDATE unapplied SET lies = 0 WHERE {AT}"), Values::at(path)).map(drop)
+    pub fn clear_leftover(&self, path: &TreePath) -> Result<()> {
+        self.run(&format!("UPDATE unapplied SET lies = 0 WHERE {AT}"), Values::at(path))
     }
 
     /// Returns whether a file at or below a path waits to be moved elsewhere.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn is_source(&self, path: &TreePath) -> Result<bool, CatalogError> {
+    pub fn is_source(&self, path: &TreePath) -> Result<bool> {
         self.exists(
             "unapplied",
             "source IS NOT NULL AND (source = ?1 OR (source > ?1 || '/' AND source < ?1 || '0'))",
-            Values::default().add(path.as_str()),
+            Values::of(path.as_str()),
         )
     }
 
@@ -186,28 +181,22 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn unapplied_at_and_below(
-        &self,
-        path: &TreePath,
-    ) -> Result<Vec<UnappliedPath>, CatalogError> {
-        let mut found: Vec<UnappliedPath> = self.unapplied(path)?.into_iter().collect();
-        let below = format!("{BELOW} ORDER BY folder, name");
-        found.extend(self.unapplied_where(&below, Values::default().add(path.as_str()))?);
-        Ok(found)
+    pub fn unapplied_at_and_below(&self, path: &TreePath) -> Result<Vec<UnappliedPath>> {
+        let condition = format!("{AT_OR_BELOW} ORDER BY folder, name");
+        self.unapplied_where(&condition, Values::tree(path))
     }
 
     /// Deletes the record of a path. Paths that waited for this folder are retried now.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn clear_unapplied(&self, path: &TreePath) -> Result<(), CatalogError> {
-        if self.run(&format!("DELETE FROM unapplied WHERE {AT}"), Values::at(path))? > 0 {
-            self.run(
-                &format!("UPDATE unapplied SET due = 0 WHERE due IS NULL AND {BELOW}"),
-                Values::default().add(path.as_str()),
-            )?;
+    pub fn clear_unapplied(&self, path: &TreePath) -> Result<()> {
+        self.run(&format!("DELETE FROM unapplied WHERE {AT}"), Values::at(path))?;
+        if self.ask(|database| Ok(database.changes()))? == 0 {
+            return Ok(());
         }
-        Ok(())
+        let due = format!("UPDATE unapplied SET due = 0 WHERE due IS NULL AND {BELOW}");
+        self.run(&due, Values::tree(path))
     }
 
     /// Writes an entry of the tree at which nothing is unapplied or retained any more. Without
@@ -215,12 +204,7 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn settle_entry(
-        &self,
-        path: &TreePath,
-        entry: &Entry,
-        meta: Option<&Meta>,
-    ) -> Result<(), CatalogError> {
+    pub fn settle_entry(&self, path: &TreePath, entry: &Entry, meta: Option<&Meta>) -> Result<()> {
         self.clear_unapplied(path)?;
         self.set_retained(path, None)?;
         self.put_entry(path, entry, meta, &[])
@@ -230,16 +214,16 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn retry_all_unapplied(&self) -> Result<(), CatalogError> {
-        let first = Values::default().add(milliseconds(FIRST_RETRY));
-        self.run("UPDATE unapplied SET due = 0, pause = ?", first).map(drop)
+    pub fn retry_all_unapplied(&self) -> Result<()> {
+        let first = Values::of(milliseconds(FIRST_RETRY));
+        self.run("UPDATE unapplied SET due = 0, pause = ?", first)
     }
 
     /// Returns the paths to retry now: additions before removals, folders before their entries.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn due_unapplied(&self, most: u32) -> Result<Vec<UnappliedPath>, CatalogError> {
+    pub fn due_unapplied(&self, most: u32) -> Result<Vec<UnappliedPath>> {
         self.unapplied_where(
             "due <= ? ORDER BY removal, folder, name LIMIT ?",
             Values::default().unsigned(monotonic_ms()).add(most),
@@ -251,12 +235,11 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn postpone_unapplied(&self, path: &TreePath, when_told: bool) -> Result<(), CatalogError> {
+    pub fn postpone_unapplied(&self, path: &TreePath, when_told: bool) -> Result<()> {
         self.run(
             &format!("UPDATE unapplied SET due = iif(?3, NULL, ?4 + pause) WHERE {AT}"),
             Values::at(path).add(when_told).unsigned(monotonic_ms()),
         )
-        .map(drop)
     }
 }
 

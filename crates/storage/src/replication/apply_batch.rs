@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::{CatalogError, CatalogRow, CatalogStore, Commit, RetainedContent, StagedName};
+use crate::{
+    CatalogError, CatalogRow, CatalogStore, Commit, FileIdentity, RetainedContent, StagedName,
+};
 use log::{debug, error, warn};
 use relais_cluster::replica::{Event, MissingContent, lack_of_entry};
 use relais_cluster::{CommittedEntry, Entry, FileContent, ReplicaPosition};
@@ -354,7 +356,7 @@ impl Batch<'_> {
             }
             self.disk.publish(path, entry, staged)?;
             self.out.used.push(committed.entry.id);
-            self.out.published.insert(staged.clone());
+            self.out.published.insert(*staged);
         } else if self.is_sole {
             self.leave_to_scan(path, entry)?;
         } else {
@@ -408,7 +410,7 @@ impl Batch<'_> {
         if row.here
             && let Some(mode) = attributes.mode
             && meta.mode.with_owner_access(kind) != mode.with_owner_access(kind)
-            && meta.mode != row.on_disk.mode
+            && meta.mode != row.disk_mode
         {
             // The user has changed the mode twice. The second one is proposed on top of the first.
             if is_local {
@@ -433,8 +435,13 @@ impl Batch<'_> {
         if row.here {
             self.store.update_disk_meta(path, &meta)?;
         } else if let Some(retained) = known.retained {
-            self.store
-                .set_retained(path, Some(&RetainedContent { ctime: meta.ctime, ..retained }))?;
+            self.store.set_retained(
+                path,
+                Some(&RetainedContent {
+                    disk: FileIdentity { ctime: meta.ctime, ..retained.disk },
+                    ..retained
+                }),
+            )?;
         }
         Ok(())
     }
@@ -502,7 +509,7 @@ impl Batch<'_> {
         let is_same = |meta: &Meta| {
             let is_row = known.row.as_ref().is_some_and(|row| {
                 row.matches_except_ctime(meta)
-                    || is_folder && (row.dev, row.ino) == (meta.dev, meta.ino)
+                    || is_folder && (row.disk.dev, row.disk.ino) == (meta.dev, meta.ino)
             });
             is_row || known.retained.is_some_and(|retained| retained.matches_except_ctime(meta))
         };

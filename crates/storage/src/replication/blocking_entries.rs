@@ -225,12 +225,9 @@ impl<'a> BlockingEntries<'a> {
             return Ok(());
         }
         if recursive {
-            let count = self.store.skipped_below(path)?;
-            if count == 0 {
+            let Some((shown, what, count)) = self.store.skipped_below(path)? else {
                 return self.subtree(path);
-            }
-            let first = self.store.first_skipped_below(path)?;
-            let (shown, what) = first.unwrap_or_else(|| (path.to_string(), "a name"));
+            };
             let what = match count {
                 1 => what.to_owned(),
                 _ => format!("{what}, and {} more", count - 1),

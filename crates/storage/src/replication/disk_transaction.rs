@@ -1,7 +1,6 @@
 //! Disk steps of a batch, which are synced or rolled back together.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 
 use crate::{CatalogError, CatalogStore, StagedName, Staging};
 use log::{debug, error, warn};
@@ -353,11 +352,11 @@ impl<'a> DiskTransaction<'a> {
     fn fix_attributes(&self, entry: &Entry, staged: &StagedName) -> Result<(), ApplyError> {
         let Some(content) = entry.content else { return Ok(()) };
         let mode = entry.mode.with_owner_access(Kind::File);
-        let meta = self.staging.staged.stat_part(staged.as_str().as_bytes())?;
+        let meta = self.staging.staged.stat_part(staged.to_string().as_bytes())?;
         if (meta.mtime, meta.mode) == (content.mtime, mode) {
             return Ok(());
         }
-        let file = self.staging.staged.open_read(staged.as_str())?.file;
+        let file = self.staging.staged.open_read(staged.to_string())?.file;
         set_mode(&file, mode)?;
         set_times(&file, content.mtime)?;
         Ok(file.sync_all().map_err(|e| TreeError::Io("sync the file", e))?)
@@ -605,7 +604,7 @@ pub(super) fn has_content(
 
 /// Returns the digest of a file; `None` if the file changes meanwhile.
 fn digest_of(file: &OpenFile) -> Result<Option<Digest>, TreeError> {
-    match hash_file(&file.file, file.meta.size, &mut |_| ControlFlow::Continue(())) {
+    match hash_file(&file.file, file.meta.size, &mut |_| Ok(())) {
         Ok((digest, _)) => Ok(file.is_unchanged()?.then_some(digest)),
         Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
         Err(e) => Err(TreeError::Io("read the file", e)),

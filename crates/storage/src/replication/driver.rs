@@ -132,11 +132,11 @@ impl ReplicaDriver {
             // Content from other slaves is fetched again. An upload of a session may be resumed.
             if name.is_fetched() {
                 restore_held(&root, &staging, &mut quarantine, store, &name)?;
-            } else if name.is_sealed() && config.is_sole && store.commit_of(name.id())?.is_some() {
+            } else if name.is_sealed && config.is_sole && store.commit_of(name.id)?.is_some() {
                 // The former process has ended between the commit and the removal.
                 staging.discard(&name);
-            } else if name.is_sealed() {
-                staged.insert(name.id(), (name, None));
+            } else if name.is_sealed {
+                staged.insert(name.id, (name, None));
             }
         }
         let position = store.position()?;
@@ -501,7 +501,8 @@ impl ReplicaDriver {
     }
 
     fn update_fitness(&mut self, store: &CatalogStore) -> Result<(), CatalogError> {
-        let mut readiness = self.replica.readiness(self.started.elapsed(), store.total_bytes()?);
+        let mut readiness =
+            self.replica.readiness(self.started.elapsed(), store.total(metric::BYTES)?);
         if self.master_refusal.is_some() {
             // There is nothing to catch up with.
             (readiness.following, readiness.whole, readiness.behind) = (true, true, Duration::ZERO);
@@ -556,17 +557,17 @@ fn restore_held(
     if let Some((path, row)) = row
         && staging
             .staged
-            .stat_part(name.as_str().as_bytes())
+            .stat_part(name.to_string().as_bytes())
             .is_ok_and(|meta| row.matches_except_ctime(&meta))
         && let Some((parent, own)) = path.split_last()
     {
         let placed = root.open_folder(&parent).and_then(|parent| {
-            staging.staged.move_new(name.as_str(), &parent, own)?;
+            staging.staged.move_new(name.to_string(), &parent, own)?;
             parent.sync()
         });
         return match placed {
             Err(TreeError::Taken | TreeError::NotFound | TreeError::NotFolder) => Ok(quarantine
-                .take_removed(&staging.staged, name.as_str(), &path, "its path was taken")?),
+                .take_removed(&staging.staged, &name.to_string(), &path, "its path was taken")?),
             other => Ok(other?),
         };
     }

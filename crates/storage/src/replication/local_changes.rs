@@ -115,7 +115,7 @@ impl LocalChanges {
             mtime: row.entry.mtime,
             mode: row.entry.mode,
         };
-        self.add(change, expect, Some(row.identity()))
+        self.add(change, expect, Some(row.disk))
     }
 
     /// Schedules proposals for the files of a branch.

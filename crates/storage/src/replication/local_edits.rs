@@ -173,7 +173,7 @@ impl ReplicaDriver {
         if by_event && is_reachable && self.config.watch == WatchMode::All && row.here {
             let mut gone = store.below(path)?;
             gone.push((path.clone(), row.clone()));
-            if self.local_changes.count_removals(gone.len() as u64, store.file_count()?) {
+            if self.local_changes.count_removals(gone.len() as u64, store.total(metric::FILES)?) {
                 info!("{path} was removed locally; proposing its removal");
                 gone.sort_unstable_by(|a, b| b.0.cmp(&a.0));
                 // Removals are proposed one by one, entries before their folder. So no entry is
@@ -328,7 +328,10 @@ impl ReplicaDriver {
                 let known = KnownEntry { row: None, retained: Some(retained) };
                 match is_known(&self.disk.root, &path, meta, &known) {
                     Ok(true) => {
-                        let now = RetainedContent { ctime: meta.ctime, ..retained };
+                        let now = RetainedContent {
+                            disk: FileIdentity { ctime: meta.ctime, ..retained.disk },
+                            ..retained
+                        };
                         return store.set_retained(&path, Some(&now));
                     }
                     Ok(false) => {}
@@ -360,7 +363,7 @@ impl ReplicaDriver {
             }
             return Ok(());
         }
-        let same = row.matches_except_ctime(meta) && row.on_disk.mode == meta.mode;
+        let same = row.matches_except_ctime(meta) && row.disk_mode == meta.mode;
         // The content is hashed even so, because a program may have restored the time.
         let edit = PendingEdit { meta: meta.into(), mode: meta.mode, base, ordered: false };
         if self.local_changes.edits.get(&path).is_none_or(|known| known.meta != edit.meta) {
@@ -451,7 +454,7 @@ impl ReplicaDriver {
         }
         let Some(edit) = edits.remove(&of.path) else { return Ok(()) };
         let (Some(digest), Some(row)) = (digest, store.row(&of.path)?) else { return Ok(()) };
-        let same = row.digest == Some(digest) && row.on_disk.mtime == of.meta.mtime;
+        let same = row.digest == Some(digest) && row.disk.mtime == of.meta.mtime;
         // A newer state of the file has an event of its own.
         let Some(meta) = self
             .stat(&of.path)
@@ -477,7 +480,7 @@ impl ReplicaDriver {
             // The file may have another hard link, or was renamed and renamed back.
             return self.propose_mode(of.path.clone(), mode, &row, &meta, store);
         }
-        let mtime = match of.meta.mtime == row.on_disk.mtime {
+        let mtime = match of.meta.mtime == row.disk.mtime {
             true => row.entry.mtime,
             false => of.meta.mtime,
         };
@@ -606,7 +609,7 @@ impl ReplicaDriver {
         // The user may have changed the mode again. The next scan finds that.
         if self.config.is_sole || is_mode {
             self.local_changes.remove(id);
-            let is_current = |meta: Meta| row.matches(&meta) && row.on_disk.mode == meta.mode;
+            let is_current = |meta: Meta| row.matches(&meta) && row.disk_mode == meta.mode;
             if !self.stat(&path).is_some_and(is_current) {
                 self.local_changes.superseded.push(path);
             }
@@ -619,5 +622,5 @@ impl ReplicaDriver {
 /// Returns the mode that an edited file gets in the tree. The mode of the tree stays, unless the
 /// mode on the disk has changed.
 fn wanted_mode(row: &CatalogRow, on_disk: Mode) -> Mode {
-    if row.on_disk.mode == on_disk { row.entry.mode } else { on_disk.with_owner_access(Kind::File) }
+    if row.disk_mode == on_disk { row.entry.mode } else { on_disk.with_owner_access(Kind::File) }
 }

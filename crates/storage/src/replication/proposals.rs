@@ -192,7 +192,7 @@ impl ReplicaDriver {
         let unsynced: Vec<_> = staged.iter().filter(|(_, _, synced)| !synced).collect();
         let folder = &self.disk.staging.staged;
         let synced = parallel_map(&unsynced, |(_, name, _)| {
-            let file = folder.open_read(name.as_str())?.file;
+            let file = folder.open_read(name.to_string())?.file;
             file.sync_all().map_err(|e| TreeError::Io("sync the file", e))
         });
         for ((at, ..), result) in unsynced.into_iter().zip(synced) {

@@ -65,7 +65,7 @@ impl ReplicaDriver {
             return Ok(());
         }
         let wanted: Vec<(Lsn, StagedName)> =
-            whole.iter().map(|(put, _, part)| (*put, part.name.clone())).collect();
+            whole.iter().map(|(put, _, part)| (*put, part.name)).collect();
         let published = self.publish(&wanted, store)?;
         if published.contains(&PublishResult::Published) && std::mem::take(&mut self.cannot_store) {
             store.set_last_error("")?;
@@ -107,7 +107,7 @@ impl ReplicaDriver {
             }
         }
         let names: Vec<(Lsn, StagedName)> =
-            wanted.iter().map(|(_, put, name)| (*put, name.clone())).collect();
+            wanted.iter().map(|(_, put, name)| (*put, *name)).collect();
         let published = self.publish(&names, store)?;
         for ((id, put, _), published) in wanted.into_iter().zip(published) {
             let ok = published == PublishResult::Published;
@@ -160,7 +160,7 @@ impl ReplicaDriver {
     pub(super) fn staged_for(&self, id: ChangeId, content: &FileContent) -> Option<StagedName> {
         let (name, digest) = self.staged.get(&id)?;
         let is_content = || -> Result<bool, TreeError> {
-            let file = self.disk.staging.staged.open_read(name.as_str())?;
+            let file = self.disk.staging.staged.open_read(name.to_string())?;
             if file.meta.mtime != content.mtime || !has_content(&file, content, None)? {
                 return Ok(false);
             }
@@ -174,7 +174,7 @@ impl ReplicaDriver {
                 .inspect_err(|e| error!("cannot read a staged file: {e}"))
                 .unwrap_or(false),
         };
-        fits.then(|| name.clone())
+        fits.then_some(*name)
     }
 }
 

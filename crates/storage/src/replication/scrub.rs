@@ -46,7 +46,7 @@ impl Scrubber {
         let rows = store.committed_entries()?;
         let files = rows.into_iter().filter(|(_, row)| row.here && row.entry.kind == Kind::File);
         let files: VecDeque<UnhashedFile> =
-            files.map(|(path, row)| UnhashedFile { meta: row.identity(), path }).collect();
+            files.map(|(path, row)| UnhashedFile { meta: row.disk, path }).collect();
         self.repairing.clear();
         self.progress = Scrub { order, files: files.len() as u64, ..Scrub::default() };
         self.queue = Some(files);
@@ -93,7 +93,7 @@ impl Scrubber {
         let is_reported = self.reading.remove(&of.path).is_some_and(|(_, reported)| reported);
         let counted = u64::from(!is_reported);
         self.progress.read += counted;
-        let row = store.row(&of.path)?.filter(|row| row.identity() == of.meta && row.here);
+        let row = store.row(&of.path)?.filter(|row| row.disk == of.meta && row.here);
         // The file is unchanged and still could not be read.
         if digest.is_none() && row.is_some() && root.open_file(&of.path).is_err() {
             self.progress.unreadable += counted;
@@ -119,7 +119,7 @@ impl Scrubber {
         if !row.here || row.entry.kind != Kind::File || row.entry.version.is_none() {
             return Ok(());
         }
-        let meta = row.identity();
+        let meta = row.disk;
         self.cleared.retain(|_, (_, at)| at.elapsed() < CLEARED_TIME);
         let known = self.cleared.get(path).is_some_and(|(known, _)| *known == meta)
             || self.reading.contains_key(path)

@@ -215,7 +215,7 @@ fn known_files_at(
     rows.extend(store.row(path)?.map(|row| (path.clone(), row)));
     for (path, row) in rows {
         // A folder that was never created here has no inode.
-        left |= row.entry.kind == Kind::Folder && row.ino != 0;
+        left |= row.entry.kind == Kind::Folder && row.disk.ino != 0;
         files.extend(row.to_retained().map(|retained| (path, retained)));
     }
     left |= !files.is_empty();

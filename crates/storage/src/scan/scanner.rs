@@ -8,28 +8,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, warn};
-use relais_proto::{FileTime, Kind, TreePath, check_part};
-use relais_tree::{Folder, Meta, MetaKind, TreeError};
+use relais_proto::{FileTime, Kind, TreePath};
+use relais_tree::{EntryInfo, Folder, Meta, MetaKind, TreeError};
 
 use super::debounce::{Debounce, QUIET};
 use super::watcher::FolderWatcher;
+use crate::catalogue::row::CatalogRow;
 use crate::catalogue::skipped::SkipReason;
 use crate::catalogue::store::CatalogStore;
-use crate::error::CatalogError;
+use crate::error::{CatalogError, Result};
 use crate::metadata_folder::FOLDER;
-use crate::sys::lease::{Writers, writers};
+use crate::sys::lease::has_writer;
 
 /// Rows written in one transaction.
 const BATCH: usize = 1000;
-
-/// Whether the rows of a folder's names must be looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RowLookup {
-    /// The catalogue has no name of the folder, so there is no row.
-    Skip,
-    /// Some names may have a row.
-    Needed,
-}
 
 /// Differences between the folder and the committed tree. The catalogue keeps the entries of the
 /// tree.
@@ -85,16 +77,9 @@ impl Scanner {
         std::mem::take(&mut self.detected)
     }
 
-    /// Returns whether a path has a committed entry of the cluster's tree.
-    fn is_tree(&self, path: &TreePath) -> Result<bool, CatalogError> {
-        Ok(self.store.row(path)?.is_some_and(|row| row.entry.version.is_some()))
-    }
-
-    fn is_blocked(&self, folder: &TreePath, name: &[u8]) -> Result<bool, CatalogError> {
-        match std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok()) {
-            Some(path) => self.store.is_blocked(&path),
-            None => self.store.is_blocked(folder),
-        }
+    /// Returns the row of a path if it is a committed entry of the cluster's tree.
+    fn tree_row(&self, path: &TreePath) -> Result<Option<CatalogRow>> {
+        Ok(self.store.row(path)?.filter(|row| row.entry.version.is_some()))
     }
 
     /// Starts a full scan. It also removes rows of entries that are gone.
@@ -116,7 +101,7 @@ impl Scanner {
     /// # Errors
     /// Returns the errors of the database and of the served folder. After an error the scan must
     /// start again.
-    pub fn continue_scan(&mut self, until: Instant) -> Result<bool, CatalogError> {
+    pub fn continue_scan(&mut self, until: Instant) -> Result<bool> {
         let Some(mut open) = self.open.take() else { return Ok(false) };
         self.by_event = false;
         while let Some(path) = open.pop() {
@@ -133,7 +118,7 @@ impl Scanner {
         Ok(false)
     }
 
-    fn scan_one(&mut self, path: &TreePath, below: &mut Vec<TreePath>) -> Result<(), CatalogError> {
+    fn scan_one(&mut self, path: &TreePath, below: &mut Vec<TreePath>) -> Result<()> {
         match self.scan_folder(path, below) {
             Err(CatalogError::Tree(e)) if path.is_root() => {
                 Err(CatalogError::Path(path.clone(), e))
@@ -144,7 +129,7 @@ impl Scanner {
     }
 
     /// Scans a new folder and everything below it.
-    fn scan_below(&mut self, top: TreePath) -> Result<(), CatalogError> {
+    fn scan_below(&mut self, top: TreePath) -> Result<()> {
         let mut open = vec![top];
         while let Some(path) = open.pop().filter(|_| !self.stop.load(Ordering::Relaxed)) {
             self.scan_one(&path, &mut open)?;
@@ -152,33 +137,24 @@ impl Scanner {
         self.store.commit()
     }
 
-    fn folder_failed(&mut self, path: &TreePath, error: &TreeError) -> Result<(), CatalogError> {
+    fn folder_failed(&mut self, path: &TreePath, error: &TreeError) -> Result<()> {
         debug!("cannot read {path}: {error}");
-        match (path.split_last(), error) {
+        let Some((parent, name)) = path.split_last() else { return Ok(()) };
+        let name = name.as_bytes();
+        match error {
             // A file may have replaced the folder, and the catalogue may have its row already.
-            (Some((parent, name)), TreeError::NotFolder) => match self.open_for_refresh(&parent)? {
-                Some(opened) => {
-                    self.scan_name(&opened, &parent, name.as_bytes(), RowLookup::Needed).map(drop)
-                }
+            TreeError::NotFolder => match self.open_for_refresh(&parent)? {
+                Some(opened) => self.scan_name(&opened, &parent, name, true).map(drop),
                 None => Ok(()),
             },
-            (Some((parent, name)), TreeError::NotFound | TreeError::NotServed(_)) => {
-                self.forget(&parent, name.as_bytes())
-            }
+            TreeError::NotFound | TreeError::NotServed(_) => self.forget(&parent, name),
             // The entries of the tree stay known; other slaves serve their content.
-            (Some((parent, name)), _) => {
-                self.skip(&parent, name.as_bytes(), SkipReason::Unreadable).map(drop)
-            }
-            (None, _) => Ok(()),
+            _ => self.skip(&parent, name, SkipReason::Unreadable),
         }
     }
 
     /// Scans one folder and appends the folders in it to `below`.
-    fn scan_folder(
-        &mut self,
-        path: &TreePath,
-        below: &mut Vec<TreePath>,
-    ) -> Result<(), CatalogError> {
+    fn scan_folder(&mut self, path: &TreePath, below: &mut Vec<TreePath>) -> Result<()> {
         let folder = self.root.open_folder(path)?;
         // The watch comes first, so that each change during the listing leaves an event.
         if let Some(watch) = &mut self.watch {
@@ -188,14 +164,14 @@ impl Scanner {
         let blocked = self.store.unapplied_in(path)?;
         let known = self.store.names(path)?;
         // A new folder needs no look-ups, which halves the time of a first scan.
-        let lookup = if known.is_empty() { RowLookup::Skip } else { RowLookup::Needed };
+        let may_have_rows = !known.is_empty();
         let mut seen = HashSet::new();
         for listed in folder.list()? {
             let name = listed?.name().to_vec();
             if path.is_root() && name == FOLDER.as_bytes() || blocked.contains(&name) {
                 continue;
             }
-            if let Some(found) = self.scan_name(&folder, path, &name, lookup)? {
+            if let Some(found) = self.scan_name(&folder, path, &name, may_have_rows)? {
                 below.push(found);
             }
             seen.insert(name);
@@ -216,7 +192,7 @@ impl Scanner {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn refresh(&mut self, folder: &TreePath, name: &[u8]) -> Result<(), CatalogError> {
+    pub fn refresh(&mut self, folder: &TreePath, name: &[u8]) -> Result<()> {
         if let Some(opened) = self.open_for_refresh(folder)? {
             return self.refresh_in(&opened, folder, name);
         }
@@ -234,7 +210,7 @@ impl Scanner {
     ///
     /// # Errors
     /// Returns the error of opening the folder.
-    pub fn open_for_refresh(&self, folder: &TreePath) -> Result<Option<Folder>, CatalogError> {
+    pub fn open_for_refresh(&self, folder: &TreePath) -> Result<Option<Folder>> {
         match self.root.open_folder(folder) {
             Ok(opened) => Ok(Some(opened)),
             Err(e @ (TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_))) => {
@@ -249,19 +225,17 @@ impl Scanner {
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn refresh_in(
-        &mut self,
-        opened: &Folder,
-        folder: &TreePath,
-        name: &[u8],
-    ) -> Result<(), CatalogError> {
-        if folder.is_root() && name == FOLDER.as_bytes() || self.is_blocked(folder, name)? {
+    pub fn refresh_in(&mut self, opened: &Folder, folder: &TreePath, name: &[u8]) -> Result<()> {
+        let path = folder.join_bytes(name);
+        if folder.is_root() && name == FOLDER.as_bytes()
+            || self.store.is_blocked(path.as_ref().unwrap_or(folder))?
+        {
             return Ok(());
         }
         self.by_event = true;
-        match self.scan_name(opened, folder, name, RowLookup::Needed) {
-            Ok(Some(below)) => self.scan_below(below),
-            other => other.map(drop),
+        match self.scan_name(opened, folder, name, true)? {
+            Some(below) => self.scan_below(below),
+            None => Ok(()),
         }
     }
 
@@ -271,43 +245,37 @@ impl Scanner {
         folder: &Folder,
         path: &TreePath,
         name: &[u8],
-        lookup: RowLookup,
-    ) -> Result<Option<TreePath>, CatalogError> {
-        let meta = match folder.survey(name) {
-            Ok(survey) if survey.mount_point => return self.skip(path, name, SkipReason::Mount),
-            Ok(survey) => survey.meta,
+        may_have_row: bool,
+    ) -> Result<Option<TreePath>> {
+        let reason = match folder.survey(name) {
+            Ok(survey) if survey.mount_point => SkipReason::Mount,
+            Ok(EntryInfo { meta, .. }) => match (meta.kind, path.join_bytes(name)) {
+                (_, None) => SkipReason::Name,
+                (MetaKind::Link, _) => SkipReason::Link,
+                (MetaKind::Special, _) => SkipReason::Special,
+                (MetaKind::Folder, Some(full)) => {
+                    self.write(&full, Kind::Folder, &meta, may_have_row)?;
+                    return Ok(Some(full));
+                }
+                (MetaKind::File, Some(full)) => {
+                    return self.scan_file(full, &meta, may_have_row).map(|()| None);
+                }
+            },
             Err(TreeError::NotFound) => return self.forget(path, name).map(|()| None),
             Err(e) => {
                 debug!("cannot read the metadata of a name in {path}: {e}");
-                return self.skip(path, name, SkipReason::Unreadable);
+                SkipReason::Unreadable
             }
         };
-        let valid = std::str::from_utf8(name).ok().filter(|name| check_part(name).is_ok());
-        let Some(full) = valid.and_then(|name| path.join(name).ok()) else {
-            return self.skip(path, name, SkipReason::Name);
-        };
-        match meta.kind {
-            MetaKind::Link => self.skip(path, name, SkipReason::Link),
-            MetaKind::Special => self.skip(path, name, SkipReason::Special),
-            MetaKind::Folder => {
-                self.write(&full, Kind::Folder, &meta, lookup)?;
-                Ok(Some(full))
-            }
-            MetaKind::File => self.scan_file(full, &meta, lookup).map(|()| None),
-        }
+        self.skip(path, name, reason).map(|()| None)
     }
 
-    fn scan_file(
-        &mut self,
-        path: TreePath,
-        meta: &Meta,
-        lookup: RowLookup,
-    ) -> Result<(), CatalogError> {
-        if lookup == RowLookup::Needed
+    fn scan_file(&mut self, path: TreePath, meta: &Meta, may_have_row: bool) -> Result<()> {
+        if may_have_row
             && self
                 .store
                 .row(&path)?
-                .is_some_and(|row| row.matches(meta) && row.on_disk.mode == meta.mode)
+                .is_some_and(|row| row.matches(meta) && row.disk_mode == meta.mode)
         {
             return Ok(());
         }
@@ -317,31 +285,42 @@ impl Scanner {
             Err(e) => {
                 warn!("{path} cannot be read: {e}");
                 let Some((folder, name)) = path.split_last() else { return Ok(()) };
-                return self.skip(&folder, name.as_bytes(), SkipReason::Unreadable).map(drop);
+                return self.skip(&folder, name.as_bytes(), SkipReason::Unreadable);
             }
         };
         let quiet = is_quiet(file.meta.ctime, SystemTime::now());
-        if !quiet || writers(&file.file) == Writers::Some {
+        if !quiet || has_writer(&file.file) {
             self.debounce.restart(path, Instant::now());
             return Ok(());
         }
-        self.write(&path, Kind::File, &file.meta, lookup)
+        self.write(&path, Kind::File, &file.meta, may_have_row)
     }
 
-    fn skip(
-        &mut self,
-        folder: &TreePath,
-        name: &[u8],
-        reason: SkipReason,
-    ) -> Result<Option<TreePath>, CatalogError> {
-        self.batch()?;
-        self.unwatch(folder, name);
-        if let Some(path) = std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok())
-            && self.is_tree(&path)?
-        {
-            return self.report_vanished(path).map(|()| None);
+    fn skip(&mut self, folder: &TreePath, name: &[u8], reason: SkipReason) -> Result<()> {
+        match self.leave(folder, name)? {
+            Some(path) if self.tree_row(&path)?.is_some() => self.report_vanished(path),
+            _ => self.store.skip(folder, name, reason)?,
         }
-        self.store.skip(folder, name, reason).map(|()| None)
+        Ok(())
+    }
+
+    fn forget(&mut self, folder: &TreePath, name: &[u8]) -> Result<()> {
+        match self.leave(folder, name)? {
+            Some(path) if self.tree_row(&path)?.is_some() => self.report_vanished(path),
+            Some(path) => self.store.remove(&path)?,
+            None => self.store.forget_skipped(folder.as_str(), name)?,
+        }
+        Ok(())
+    }
+
+    /// Begins to record a name that is not served, and stops watching it. Returns its path.
+    fn leave(&mut self, folder: &TreePath, name: &[u8]) -> Result<Option<TreePath>> {
+        self.batch()?;
+        let path = folder.join_bytes(name);
+        if let (Some(watch), Some(path)) = (&mut self.watch, &path) {
+            watch.remove(path);
+        }
+        Ok(path)
     }
 
     fn write(
@@ -349,73 +328,50 @@ impl Scanner {
         path: &TreePath,
         kind: Kind,
         meta: &Meta,
-        lookup: RowLookup,
-    ) -> Result<(), CatalogError> {
+        may_have_row: bool,
+    ) -> Result<()> {
         self.batch()?;
-        if lookup == RowLookup::Needed && self.is_tree(path)? {
-            return self.report_edited(path, kind, meta);
+        if !may_have_row {
+            return self.store.insert(path, kind, meta);
         }
-        match lookup {
-            RowLookup::Skip => self.store.insert(path, kind, meta),
-            RowLookup::Needed => self.store.put(path, kind, meta),
-        }
-    }
-
-    fn forget(&mut self, folder: &TreePath, name: &[u8]) -> Result<(), CatalogError> {
-        self.batch()?;
-        self.unwatch(folder, name);
-        match std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok()) {
-            Some(path) if self.is_tree(&path)? => self.report_vanished(path),
-            Some(path) => self.store.remove(&path),
-            None => self.store.forget_skipped(folder, name),
+        match self.tree_row(path)? {
+            Some(row) => self.compare(path, &row, kind, meta),
+            None => self.store.put(path, kind, meta),
         }
     }
 
     /// Compares a file or folder with the committed entry at its path.
-    fn report_edited(
+    fn compare(
         &mut self,
         path: &TreePath,
+        row: &CatalogRow,
         kind: Kind,
         meta: &Meta,
-    ) -> Result<(), CatalogError> {
-        let Some(row) = self.store.row(path)? else { return Ok(()) };
-        match (row.entry.kind, kind) {
-            (Kind::Folder, Kind::Folder) if row.on_disk.mode == meta.mode => {
-                self.store.update_disk_meta(path, meta)
-            }
-            (Kind::File, Kind::File) if row.matches(meta) && row.on_disk.mode == meta.mode => {
-                Ok(())
-            }
-            // The retained content stays until the new content arrives.
-            (Kind::File, Kind::File)
-                if self.store.retained(path)?.is_some_and(|retained| retained.matches(meta)) =>
-            {
-                Ok(())
-            }
-            (Kind::File, Kind::File) | (Kind::Folder, Kind::Folder) => {
-                self.detected.edited.push((path.clone(), *meta));
-                Ok(())
-            }
-            _ => self.report_vanished(path.clone()),
+    ) -> Result<()> {
+        if row.entry.kind != kind {
+            self.report_vanished(path.clone());
+            return Ok(());
         }
-    }
-
-    fn report_vanished(&mut self, path: TreePath) -> Result<(), CatalogError> {
-        self.detected.vanished.push((path, self.by_event));
+        let same_mode = row.disk_mode == meta.mode;
+        if kind == Kind::Folder && same_mode {
+            return self.store.update_disk_meta(path, meta);
+        }
+        // The retained content stays until the new content arrives.
+        let is_known = kind == Kind::File
+            && (row.matches(meta) && same_mode
+                || self.store.retained(path)?.is_some_and(|retained| retained.matches(meta)));
+        if !is_known {
+            self.detected.edited.push((path.clone(), *meta));
+        }
         Ok(())
     }
 
-    fn unwatch(&mut self, folder: &TreePath, name: &[u8]) {
-        if let (Some(watch), Some(path)) = (
-            &mut self.watch,
-            std::str::from_utf8(name).ok().and_then(|name| folder.join(name).ok()),
-        ) {
-            watch.remove(&path);
-        }
+    fn report_vanished(&mut self, path: TreePath) {
+        self.detected.vanished.push((path, self.by_event));
     }
 
     /// Groups rows into transactions that are short enough not to block readers.
-    fn batch(&mut self) -> Result<(), CatalogError> {
+    fn batch(&mut self) -> Result<()> {
         self.written += 1;
         if self.written.is_multiple_of(BATCH) {
             self.store.commit()?;

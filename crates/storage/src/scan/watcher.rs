@@ -39,7 +39,6 @@ pub struct FolderWatcher {
     inotify: Inotify,
     watches: Watches,
     folders: HashMap<WatchDescriptor, TreePath>,
-    by_path: HashMap<TreePath, WatchDescriptor>,
     buffer: Vec<u8>,
     /// Whether a folder could not be watched.
     partial: bool,
@@ -57,7 +56,6 @@ impl FolderWatcher {
             inotify,
             watches,
             folders: HashMap::new(),
-            by_path: HashMap::new(),
             buffer: vec![0; BUFFER],
             partial: false,
         })
@@ -83,14 +81,7 @@ impl FolderWatcher {
         // The watch uses the descriptor, because the path may lead elsewhere by now.
         let name = format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd());
         match self.watches.add(&name, mask) {
-            Ok(watch) => {
-                if let Some(old) = self.folders.insert(watch.clone(), path.clone())
-                    && old != *path
-                {
-                    self.by_path.remove(&old);
-                }
-                self.by_path.insert(path.clone(), watch);
-            }
+            Ok(watch) => drop(self.folders.insert(watch, path.clone())),
             Err(e) => {
                 if !std::mem::replace(&mut self.partial, true) {
                     warn!("{path} cannot be watched ({e}); it is rescanned periodically instead");
@@ -101,20 +92,10 @@ impl FolderWatcher {
 
     /// Stops watching a path and everything below it.
     pub fn remove(&mut self, path: &TreePath) {
-        let below = |other: &TreePath| {
-            other == path
-                || other
-                    .as_str()
-                    .strip_prefix(path.as_str())
-                    .is_some_and(|rest| rest.starts_with('/'))
-        };
-        let gone: Vec<_> = self.by_path.keys().filter(|other| below(other)).cloned().collect();
-        for path in gone {
-            if let Some(watch) = self.by_path.remove(&path) {
-                self.folders.remove(&watch);
-                // The kernel has removed the watch already if the folder is gone.
-                let _ = self.watches.remove(watch);
-            }
+        let gone = self.folders.extract_if(|_, other| other == path || other.is_below(path));
+        for (watch, _) in gone {
+            // The kernel has removed the watch already if the folder is gone.
+            let _ = self.watches.remove(watch);
         }
     }
 
@@ -141,9 +122,7 @@ impl FolderWatcher {
             }
             let Some(folder) = self.folders.get(&event.wd) else { continue };
             if event.mask.intersects(EventMask::IGNORED) {
-                if let Some(path) = self.folders.remove(&event.wd) {
-                    self.by_path.remove(&path);
-                }
+                self.folders.remove(&event.wd);
                 continue;
             }
             let Some(name) = event.name else {

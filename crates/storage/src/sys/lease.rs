@@ -6,32 +6,20 @@ use std::os::fd::AsRawFd;
 
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-/// Whether a file is open for writing in any process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Writers {
-    /// The file has no writer.
-    None,
-    /// The file has a writer.
-    Some,
-    /// The file system does not tell, or not this user.
-    Unknown,
-}
-
-/// Finds out whether a file has writers, by taking a read lease and giving it back at once.
+/// Returns whether a process has the file open for writing, as far as the file system tells.
 ///
-/// The kernel grants the lease only while no process has the file open for writing. `file` must be
-/// open for reading only. This process must ignore SIGIO, because another one may open the file
-/// while the lease is held.
-pub fn writers(file: &File) -> Writers {
+/// This takes a read lease and gives it back at once. The kernel grants the lease only while no
+/// process has the file open for writing. `file` must be open for reading only. This process must
+/// ignore SIGIO, because another one may open the file while the lease is held.
+pub fn has_writer(file: &File) -> bool {
     match set_lease(file, libc::F_RDLCK) {
         Ok(()) => {
             if let Err(e) = set_lease(file, libc::F_UNLCK) {
                 log::warn!("cannot release a file lease: {e}");
             }
-            Writers::None
+            false
         }
-        Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => Writers::Some,
-        Err(_) => Writers::Unknown,
+        Err(e) => e.raw_os_error() == Some(libc::EAGAIN),
     }
 }
 

@@ -6,7 +6,6 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TrySendError, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -57,8 +56,8 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         let (reports, progress) = sync_channel(1);
         let hash = move || {
             let mut report = |done| match reports.try_send(done) {
-                Err(TrySendError::Disconnected(_)) => ControlFlow::Break(()),
-                Ok(()) | Err(TrySendError::Full(_)) => ControlFlow::Continue(()),
+                Err(TrySendError::Disconnected(_)) => Err(io::ErrorKind::Interrupted.into()),
+                Ok(()) | Err(TrySendError::Full(_)) => Ok(()),
             };
             relais_tree::hash_file(file, size, &mut report).map(|(digest, _)| digest)
         };

@@ -73,11 +73,11 @@ fn renames_replace_files_and_links_but_no_folder() {
     folder.create_new("new").unwrap().write_all(b"new").unwrap();
     assert!(matches!(folder.rename("new", "empty"), Err(TreeError::IsFolder)));
     assert!(matches!(folder.rename("other", "empty"), Err(TreeError::IsFolder)));
-    assert!(matches!(folder.rename_noreplace("new", "link"), Err(TreeError::Taken)));
+    assert!(matches!(folder.move_new("new", &folder, "link"), Err(TreeError::Taken)));
     folder.rename("new", "link").unwrap();
     assert_eq!(fs::read_to_string(dir.path().join("victim")).unwrap(), "precious");
     assert!(fs::symlink_metadata(dir.path().join("link")).unwrap().is_file());
-    folder.rename_noreplace("link", "fresh").unwrap();
+    folder.move_new("link", &folder, "fresh").unwrap();
     assert!(matches!(folder.unlink("empty"), Err(TreeError::IsFolder)));
     assert!(matches!(folder.unlink("none"), Err(TreeError::NotFound)));
     folder.unlink("fresh").unwrap();
@@ -120,4 +120,20 @@ fn keeps_group_and_setgid_of_the_parent() {
     let meta = file.metadata().unwrap();
     assert_eq!((meta.mode() & 0o7777, meta.gid()), (0o640, group));
     assert!(!folder.prepare(&file, relais_proto::Mode::new(0o640)).unwrap());
+}
+
+#[test]
+fn a_file_replaces_a_file_or_a_link_and_no_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::open(dir.path()).unwrap();
+    fs::create_dir(dir.path().join("folder")).unwrap();
+    fs::write(dir.path().join("victim"), "precious").unwrap();
+    std::os::unix::fs::symlink("victim", dir.path().join("link")).unwrap();
+    fs::write(dir.path().join("new"), "new").unwrap();
+    assert!(matches!(folder.rename_file("new", "folder"), Err(TreeError::IsFolder)));
+    assert!(folder.rename_file("new", "../out").is_err());
+    folder.rename_file("new", "link").unwrap();
+    assert_eq!(fs::read_to_string(dir.path().join("victim")).unwrap(), "precious");
+    assert_eq!(fs::read_to_string(dir.path().join("link")).unwrap(), "new");
+    assert!(matches!(folder.rename_file("new", "x"), Err(TreeError::NotFound)));
 }

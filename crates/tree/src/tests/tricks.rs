@@ -12,11 +12,7 @@ use relais_proto::{ErrorCode, TreePath};
 use rustix::fs::{CWD, FileType, Mode, makedev, mkfifoat, mknodat};
 use tempfile::TempDir;
 
-use crate::resolve::ResolveMethod;
 use crate::{Folder, MetaKind, TreeError, UnservedKind};
-
-/// Both ways; where the kernel lacks the first, both are the walk.
-pub(super) const WAYS: [ResolveMethod; 2] = [ResolveMethod::Kernel, ResolveMethod::Walk];
 
 pub(super) fn path(text: &str) -> TreePath {
     TreePath::new(text).unwrap()
@@ -41,8 +37,8 @@ impl Place {
         self.dir.path().join("root")
     }
 
-    fn folders(&self) -> impl Iterator<Item = Folder> + '_ {
-        WAYS.into_iter().map(|method| Folder::open_by(&self.root(), method).unwrap())
+    fn folder(&self) -> Folder {
+        Folder::open(&self.root()).unwrap()
     }
 }
 
@@ -58,50 +54,47 @@ fn read(folder: &Folder, name: &str) -> Result<String, TreeError> {
 #[test]
 fn opens_what_is_there() {
     let place = Place::new();
-    for folder in place.folders() {
-        assert_eq!(read(&folder, "in/file").unwrap(), "inside");
-        assert_eq!(read(&folder.open_folder(&path("in")).unwrap(), "file").unwrap(), "inside");
-        assert_eq!(folder.stat(&path("in/file")).unwrap().kind, MetaKind::File);
-        assert_eq!(folder.stat(&path("")).unwrap().kind, MetaKind::Folder);
-        assert_eq!(folder.stat(&path("")).unwrap(), folder.meta().unwrap());
-        assert_eq!(
-            folder.open_folder(&path("")).unwrap().meta().unwrap().ino,
-            folder.meta().unwrap().ino
-        );
-    }
+    let folder = place.folder();
+    assert_eq!(read(&folder, "in/file").unwrap(), "inside");
+    assert_eq!(read(&folder.open_folder(&path("in")).unwrap(), "file").unwrap(), "inside");
+    assert_eq!(folder.stat(&path("in/file")).unwrap().kind, MetaKind::File);
+    assert_eq!(folder.stat(&path("")).unwrap().kind, MetaKind::Folder);
+    assert_eq!(folder.stat(&path("")).unwrap(), folder.meta().unwrap());
+    assert_eq!(
+        folder.open_folder(&path("")).unwrap().meta().unwrap().ino,
+        folder.meta().unwrap().ino
+    );
 }
 
 #[test]
 fn says_what_is_there_instead() {
     let place = Place::new();
-    for folder in place.folders() {
-        assert!(matches!(read(&folder, "in"), Err(TreeError::IsFolder)));
-        assert!(matches!(read(&folder, ""), Err(TreeError::IsFolder)));
-        assert!(matches!(read(&folder, "none"), Err(TreeError::NotFound)));
-        assert!(matches!(read(&folder, "in/none/x"), Err(TreeError::NotFound)));
-        assert!(matches!(read(&folder, "in/file/x"), Err(TreeError::NotFolder)));
-        assert!(matches!(folder.open_folder(&path("in/file")), Err(TreeError::NotFolder)));
-        assert!(matches!(folder.stat(&path("in/file/x")), Err(TreeError::NotFolder)));
-    }
+    let folder = place.folder();
+    assert!(matches!(read(&folder, "in"), Err(TreeError::IsFolder)));
+    assert!(matches!(read(&folder, ""), Err(TreeError::IsFolder)));
+    assert!(matches!(read(&folder, "none"), Err(TreeError::NotFound)));
+    assert!(matches!(read(&folder, "in/none/x"), Err(TreeError::NotFound)));
+    assert!(matches!(read(&folder, "in/file/x"), Err(TreeError::NotFolder)));
+    assert!(matches!(folder.open_folder(&path("in/file")), Err(TreeError::NotFolder)));
+    assert!(matches!(folder.stat(&path("in/file/x")), Err(TreeError::NotFolder)));
 }
 
 #[test]
 fn parts_never_lead_up_or_down() {
     let place = Place::new();
-    for folder in place.folders() {
-        for part in ["..", ".", "", "/", "in/file", "/etc", "../root-secret", "\0"] {
-            assert!(folder.sub(part).is_err(), "{part:?}");
-            assert!(folder.open_read(part).is_err(), "{part:?}");
-            assert!(folder.create_new(part).is_err(), "{part:?}");
-            assert!(folder.create_or_open_part(part).is_err(), "{part:?}");
-            assert!(
-                folder.rename("in", part).is_err() && folder.rename(part, "x").is_err(),
-                "{part:?}"
-            );
-            assert!(folder.unlink(part).is_err(), "{part:?}");
-        }
-        assert!(folder.stat_part(b"../root-secret").is_err());
+    let folder = place.folder();
+    for part in ["..", ".", "", "/", "in/file", "/etc", "../root-secret", "\0"] {
+        assert!(folder.sub(part).is_err(), "{part:?}");
+        assert!(folder.open_read(part).is_err(), "{part:?}");
+        assert!(folder.create_new(part).is_err(), "{part:?}");
+        assert!(folder.create_or_open_part(part).is_err(), "{part:?}");
+        assert!(
+            folder.rename("in", part).is_err() && folder.rename(part, "x").is_err(),
+            "{part:?}"
+        );
+        assert!(folder.unlink(part).is_err(), "{part:?}");
     }
+    assert!(folder.stat_part(b"../root-secret").is_err());
 }
 
 #[test]
@@ -115,30 +108,29 @@ fn follows_no_link() {
     symlink("nowhere", place.root().join("dangling")).unwrap();
     symlink("loop", place.root().join("loop")).unwrap();
     symlink("/proc/self/root", place.root().join("magic")).unwrap();
-    for folder in place.folders() {
-        for name in [
-            "folder/file",
-            "file",
-            "inner/file",
-            "up/file",
-            "dangling",
-            "loop",
-            "loop/x",
-            "magic",
-            "magic/etc/passwd",
-        ] {
-            let error = read(&folder, name).unwrap_err();
-            assert!(matches!(error, TreeError::NotServed(UnservedKind::Link)), "{name}: {error:?}");
-            assert_eq!(error.code(), ErrorCode::NotServed);
-        }
-        for name in ["folder", "inner", "up", "loop", "magic"] {
-            let error = folder.open_folder(&path(name)).unwrap_err();
-            assert!(matches!(error, TreeError::NotServed(UnservedKind::Link)), "{name}: {error:?}");
-            assert!(folder.sub(name).is_err());
-            assert_eq!(folder.stat(&path(name)).unwrap().kind, MetaKind::Link);
-        }
-        assert!(matches!(folder.open_read("file"), Err(TreeError::NotServed(UnservedKind::Link))));
+    let folder = place.folder();
+    for name in [
+        "folder/file",
+        "file",
+        "inner/file",
+        "up/file",
+        "dangling",
+        "loop",
+        "loop/x",
+        "magic",
+        "magic/etc/passwd",
+    ] {
+        let error = read(&folder, name).unwrap_err();
+        assert!(matches!(error, TreeError::NotServed(UnservedKind::Link)), "{name}: {error:?}");
+        assert_eq!(error.code(), ErrorCode::NotServed);
     }
+    for name in ["folder", "inner", "up", "loop", "magic"] {
+        let error = folder.open_folder(&path(name)).unwrap_err();
+        assert!(matches!(error, TreeError::NotServed(UnservedKind::Link)), "{name}: {error:?}");
+        assert!(folder.sub(name).is_err());
+        assert_eq!(folder.stat(&path(name)).unwrap().kind, MetaKind::Link);
+    }
+    assert!(matches!(folder.open_read("file"), Err(TreeError::NotServed(UnservedKind::Link))));
 }
 
 #[test]
@@ -158,13 +150,12 @@ fn opens_no_special_file() {
         Ok(()) => names.push("device"),
         Err(e) => eprintln!("SKIPPED the part with a device: mknod needs root ({e})"),
     }
-    for folder in place.folders() {
-        for name in &names {
-            let error = read(&folder, name).unwrap_err();
-            // Who may make devices may also be kept from opening them.
-            assert_eq!(error.code(), ErrorCode::NotServed, "{name}: {error:?}");
-            assert_eq!(folder.stat(&path(name)).unwrap().kind, MetaKind::Special);
-        }
+    let folder = place.folder();
+    for name in &names {
+        let error = read(&folder, name).unwrap_err();
+        // Who may make devices may also be kept from opening them.
+        assert_eq!(error.code(), ErrorCode::NotServed, "{name}: {error:?}");
+        assert_eq!(folder.stat(&path(name)).unwrap().kind, MetaKind::Special);
     }
 }
 
@@ -174,66 +165,50 @@ fn long_and_odd_names_work() {
     let long = "n".repeat(255);
     fs::write(place.root().join(&long), "long").unwrap();
     fs::write(place.root().join(OsStr::from_bytes(b"\xff\xfe")), "odd").unwrap();
-    for folder in place.folders() {
-        assert_eq!(read(&folder, &long).unwrap(), "long");
-        let mut names: Vec<_> = folder
-            .list()
-            .unwrap()
-            .map(|l| l.unwrap())
-            .map(|l| (l.name().to_vec(), l.kind()))
-            .collect();
-        names.sort_by(|a, b| a.0.cmp(&b.0));
-        let (file, dir) = (Some(MetaKind::File), Some(MetaKind::Folder));
-        assert_eq!(
-            names,
-            [
-                (b"in".to_vec(), dir),
-                (long.clone().into_bytes(), file),
-                (b"\xff\xfe".to_vec(), file)
-            ]
-        );
-        assert_eq!(folder.stat_part(b"\xff\xfe").unwrap().size, 3);
-    }
+    let folder = place.folder();
+    assert_eq!(read(&folder, &long).unwrap(), "long");
+    let mut names: Vec<_> = folder.list().unwrap().map(|l| l.unwrap().name().to_vec()).collect();
+    names.sort();
+    assert_eq!(names, [b"in".to_vec(), long.clone().into_bytes(), b"\xff\xfe".to_vec()]);
+    assert_eq!(folder.stat_part(b"\xff\xfe").unwrap().size, 3);
 }
 
 #[test]
 fn the_folder_stays_the_same_when_its_path_changes() {
     let place = Place::new();
-    for folder in place.folders() {
-        let moved = place.dir.path().join("moved");
-        fs::rename(place.root(), &moved).unwrap();
-        symlink("root-secret", place.root()).unwrap();
-        assert_eq!(read(&folder, "in/file").unwrap(), "inside");
-        fs::remove_file(place.root()).unwrap();
-        fs::rename(&moved, place.root()).unwrap();
-    }
+    let folder = place.folder();
+    let moved = place.dir.path().join("moved");
+    fs::rename(place.root(), &moved).unwrap();
+    symlink("root-secret", place.root()).unwrap();
+    assert_eq!(read(&folder, "in/file").unwrap(), "inside");
+    fs::remove_file(place.root()).unwrap();
+    fs::rename(&moved, place.root()).unwrap();
 }
 
 #[test]
 fn a_change_is_noticed() {
     let place = Place::new();
-    for folder in place.folders() {
-        let open = folder.open_file(&path("in/file")).unwrap();
-        fs::hard_link(place.root().join("in/file"), place.root().join("kept")).unwrap();
-        let replaced = folder.open_file(&path("in/file")).unwrap();
-        assert!(replaced.is_unchanged().unwrap());
-        fs::remove_file(place.root().join("kept")).unwrap();
-        assert!(replaced.is_unchanged().unwrap(), "only a name is gone");
-        let time = fs::metadata(place.root().join("in/file")).unwrap().modified().unwrap();
-        fs::write(place.root().join("in/file"), "INSIDE").unwrap();
-        fs::File::options()
-            .write(true)
-            .open(place.root().join("in/file"))
-            .unwrap()
-            .set_modified(time)
-            .unwrap();
-        assert!(!open.is_unchanged().unwrap(), "same size, same time, other content");
-        let open = folder.open_file(&path("in/file")).unwrap();
-        assert!(open.is_unchanged().unwrap());
-        fs::write(place.root().join("in/file"), "longer than before").unwrap();
-        assert!(!open.is_unchanged().unwrap());
-        fs::write(place.root().join("in/file"), "inside").unwrap();
-    }
+    let folder = place.folder();
+    let open = folder.open_file(&path("in/file")).unwrap();
+    fs::hard_link(place.root().join("in/file"), place.root().join("kept")).unwrap();
+    let replaced = folder.open_file(&path("in/file")).unwrap();
+    assert!(replaced.is_unchanged().unwrap());
+    fs::remove_file(place.root().join("kept")).unwrap();
+    assert!(replaced.is_unchanged().unwrap(), "only a name is gone");
+    let time = fs::metadata(place.root().join("in/file")).unwrap().modified().unwrap();
+    fs::write(place.root().join("in/file"), "INSIDE").unwrap();
+    fs::File::options()
+        .write(true)
+        .open(place.root().join("in/file"))
+        .unwrap()
+        .set_modified(time)
+        .unwrap();
+    assert!(!open.is_unchanged().unwrap(), "same size, same time, other content");
+    let open = folder.open_file(&path("in/file")).unwrap();
+    assert!(open.is_unchanged().unwrap());
+    fs::write(place.root().join("in/file"), "longer than before").unwrap();
+    assert!(!open.is_unchanged().unwrap());
+    fs::write(place.root().join("in/file"), "inside").unwrap();
 }
 
 /// Mounts need rights and a name space of their own, so a child process has them.
@@ -241,24 +216,18 @@ fn a_change_is_noticed() {
 fn mount_points_are_not_served() {
     const INSIDE: &str = "RELAIS_TEST_MOUNTED";
     if let Some(root) = std::env::var_os(INSIDE) {
-        for method in WAYS {
-            let folder = Folder::open_by(root.as_ref(), method).unwrap();
-            assert!(matches!(
-                folder.open_folder(&path("tmpfs")),
-                Err(TreeError::NotServed(UnservedKind::Mount))
-            ));
-            assert!(matches!(
-                folder.stat(&path("tmpfs/x")),
-                Err(TreeError::NotServed(UnservedKind::Mount))
-            ));
-            assert!(matches!(
-                read(&folder, "tmpfs/x"),
-                Err(TreeError::NotServed(UnservedKind::Mount))
-            ));
-            assert!(matches!(folder.sub("tmpfs"), Err(TreeError::NotServed(UnservedKind::Mount))));
-        }
-        // A bind mount has the same device: only the kernel can tell.
-        let folder = Folder::open_by(root.as_ref(), ResolveMethod::Kernel).unwrap();
+        let folder = Folder::open(root.as_ref()).unwrap();
+        assert!(matches!(
+            folder.open_folder(&path("tmpfs")),
+            Err(TreeError::NotServed(UnservedKind::Mount))
+        ));
+        assert!(matches!(
+            folder.stat(&path("tmpfs/x")),
+            Err(TreeError::NotServed(UnservedKind::Mount))
+        ));
+        assert!(matches!(read(&folder, "tmpfs/x"), Err(TreeError::NotServed(UnservedKind::Mount))));
+        assert!(matches!(folder.sub("tmpfs"), Err(TreeError::NotServed(UnservedKind::Mount))));
+        // A bind mount has the same device.
         assert!(matches!(read(&folder, "in/file"), Err(TreeError::NotServed(UnservedKind::Mount))));
         return;
     }
