@@ -10,6 +10,7 @@ mod error;
 #[macro_use]
 mod notices;
 
+mod as_text;
 mod commands;
 mod interrupt;
 mod local;
@@ -36,6 +37,7 @@ mod shell_words;
 #[cfg(test)]
 mod tests;
 mod transfer_log;
+mod transfer_progress;
 
 pub use commands::{Command, CommandOption, CompletionKind, NameFilter, TABLE as COMMANDS};
 pub use error::{Failure, Result};

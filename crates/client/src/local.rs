@@ -12,6 +12,9 @@ use crate::{Failure, Result};
 /// The default local folder, if the current folder contains it.
 pub const DEFAULT_FOLDER: &str = "_CLIENTROOT";
 
+/// The name of a target that is a folder itself, also in the `.log`.
+const FOLDER_ITSELF: &str = ".";
+
 /// The local folders of a session.
 #[derive(Debug, Clone)]
 pub struct LocalFolders {
@@ -21,19 +24,44 @@ pub struct LocalFolders {
     current: PathBuf,
 }
 
-/// The local destination of a fetched file.
+/// The local side of a transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalTarget {
     /// The folder; empty for the current one.
     pub folder: PathBuf,
-    /// The name in the folder.
+    /// The name in the folder, or [`FOLDER_ITSELF`].
     pub name: String,
 }
 
 impl LocalTarget {
+    /// Splits a path into folder and name; returns none if it does not end in a UTF-8 name.
+    pub fn of(path: &Path) -> Option<Self> {
+        match (path.components().next_back(), path.parent()) {
+            (Some(Component::Normal(name)), Some(folder)) => {
+                Some(Self { folder: folder.to_path_buf(), name: name.to_str()?.to_owned() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Returns the target whose content is that of `folder` itself.
+    pub fn folder_itself(folder: PathBuf) -> Self {
+        Self { folder, name: FOLDER_ITSELF.to_owned() }
+    }
+
+    /// Whether the target is the folder, and no name in it.
+    pub fn is_folder_itself(&self) -> bool {
+        self.name == FOLDER_ITSELF
+    }
+
+    /// Returns the path of the target.
+    pub fn path(&self) -> PathBuf {
+        if self.is_folder_itself() { self.folder.clone() } else { self.folder.join(&self.name) }
+    }
+
     /// Returns the local name for messages.
     pub fn shown(&self) -> String {
-        self.folder.join(&self.name).display().to_string()
+        self.path().display().to_string()
     }
 }
 
@@ -130,13 +158,7 @@ impl LocalFolders {
     ///
     /// Returns none if the name can only mean a folder.
     pub fn exact_target(&self, name: &str) -> Option<LocalTarget> {
-        let path = self.resolve(name);
-        match (path.components().next_back(), path.parent()) {
-            (Some(Component::Normal(last)), Some(folder)) if !name.ends_with('/') => {
-                Some(LocalTarget { folder: folder.to_path_buf(), name: last.to_str()?.to_owned() })
-            }
-            _ => None,
-        }
+        if name.ends_with('/') { None } else { LocalTarget::of(&self.resolve(name)) }
     }
 
     /// Returns a local name for the `.log`: relative to the folder of `-d` if possible, else
@@ -156,14 +178,9 @@ impl LocalFolders {
     ///
     /// If its folder no longer exists, the name stays as the user gave it.
     pub fn log_name_of(&self, path: &Path) -> String {
-        let log_name = path.file_name().and_then(|name| {
-            let target = LocalTarget {
-                folder: path.parent()?.to_path_buf(),
-                name: name.to_str()?.to_owned(),
-            };
-            self.log_name(&target).ok()
-        });
-        log_name.unwrap_or_else(|| path.display().to_string())
+        LocalTarget::of(path)
+            .and_then(|target| self.log_name(&target).ok())
+            .unwrap_or_else(|| path.display().to_string())
     }
 }
 

@@ -6,15 +6,20 @@
 use relais_net::Host;
 use relais_net::tls::Fingerprint;
 use relais_proto::ClusterId;
+use serde::{Deserialize, Serialize};
+
+use crate::as_text;
 
 /// A cluster as this client knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// `HOST:PORT` as the user typed it, in lower case and without a trailing dot.
     pub host: String,
     /// Authority that certified the server; none without encryption.
+    #[serde(with = "as_text::optional")]
     pub authority: Option<Fingerprint>,
     /// Cluster id that the server reports.
+    #[serde(with = "as_text")]
     pub cluster: ClusterId,
 }
 

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use relais_proto::{ErrorCode, TreePath};
 use relais_transfer::download::{self, download};
-use relais_transfer::{Progress, Resume, TransferError};
-use relais_tree::{Folder, TreeError};
+use relais_transfer::{Progress, TransferError};
+use relais_tree::Folder;
 
 use crate::error::plain;
 use crate::interrupt::Interrupt;
@@ -20,7 +20,8 @@ use crate::notices::Notices;
 use crate::outcome::TransferredFile;
 use crate::progress_bar::TransferBar;
 use crate::shell::Shell;
-use crate::transfer_log::{LogHandle, TransferEntry, TransferTask, part_name};
+use crate::transfer_log::{DownloadRecord, LogHandle, TransferTask, part_name};
+use crate::transfer_progress::TransferProgress;
 use crate::{Failure, Result};
 
 /// One file to fetch.
@@ -54,16 +55,10 @@ pub fn receive_into(
     let shown = job.target.shown();
     check_target(folder, &job.target.name, &shown)?;
     shell.session.connect()?;
-    let part = claim(folder, job).map_err(|e| tree_failure(&shown, &e))?;
+    let part = folder
+        .create_or_open_part(part_name(&job.target.name))
+        .map_err(|e| tree_failure(&shown, &e))?;
     receive_claimed(shell, job, folder, &part, bar)
-}
-
-/// Opens and locks the part file.
-///
-/// # Errors
-/// [`TreeError::InUse`] if another client holds the lock.
-pub fn claim(folder: &Folder, job: &DownloadJob) -> Result<File, TreeError> {
-    folder.create_or_open_part(part_name(&job.target.name))
 }
 
 /// Fetches a file into its locked part file.
@@ -79,19 +74,13 @@ pub fn receive_claimed(
 ) -> Result<TransferredFile> {
     let (begun, shown, part_name) =
         (Instant::now(), job.target.shown(), part_name(&job.target.name));
-    let mut handle = enter_log(shell, job)?;
-    let resume = match handle.as_ref().map(LogHandle::task) {
-        Some(TransferTask::Get(state)) => state.clone(),
+    let new = TransferTask::Get(None);
+    let mut handle = LogHandle::enter(shell, &job.remote, &job.log_name, new, |known| known)?;
+    let resume = match handle.task() {
+        TransferTask::Get(Some(DownloadRecord(state))) => Some(state.clone()),
         _ => None,
     };
-    let mut progress = DownloadProgress {
-        name: job.remote.to_string(),
-        notices: shell.notices.clone(),
-        interrupt: shell.interrupt.clone(),
-        handle: handle.as_mut(),
-        warned: false,
-        bar,
-    };
+    let mut progress = TransferProgress::new(shell, &job.remote, Some(&mut handle), bar);
     let result = download(&mut shell.session, &job.remote, part, resume, &mut progress);
     drop(progress);
     let fetched = match result {
@@ -99,11 +88,12 @@ pub fn receive_claimed(
         Err(error) => {
             if !error.can_resume_download() {
                 // The part file is useless; after any other failure it is kept.
-                let removed = folder.unlink(&part_name).map_err(|e| tree_failure(&part_name, &e));
-                let removed =
-                    removed.and_then(|()| handle.as_mut().map_or(Ok(()), LogHandle::finish));
-                if let Err(failure) = removed {
-                    say!(shell.notices, "cannot remove the part file: {failure}");
+                match folder.unlink(&part_name) {
+                    Ok(()) => handle.finish(),
+                    Err(e) => {
+                        let failure = tree_failure(&part_name, &e);
+                        say!(shell.notices, "cannot remove the part file: {failure}");
+                    }
                 }
             }
             return Err(download_failure(error, &shown));
@@ -112,9 +102,7 @@ pub fn receive_claimed(
     set_received(part, folder, &job.target.name, fetched.mode, fetched.mtime)
         .and_then(|()| folder.rename(&part_name, &job.target.name))
         .map_err(|e| tree_failure(&shown, &e))?;
-    if let Some(Err(failure)) = handle.as_mut().map(LogHandle::finish) {
-        say!(shell.notices, "{shown} is complete, but {failure}");
-    }
+    handle.finish();
     Ok(TransferredFile::new(
         job.remote.to_string(),
         shown,
@@ -169,18 +157,6 @@ impl Progress for StreamProgress {
     }
 }
 
-/// Writes the entry in the `.log`, with the state of an earlier run.
-fn enter_log(shell: &Shell, job: &DownloadJob) -> Result<Option<LogHandle>> {
-    let origin = shell.origin()?;
-    if job.log_name.is_empty() {
-        return Ok(None);
-    }
-    let entry = TransferEntry::new(&job.remote, &job.log_name, &origin, TransferTask::Get(None));
-    Ok(LogHandle::enter(shell.local.home(), &shell.notices, entry, |known| {
-        known.filter(|_| shell.resume).unwrap_or(TransferTask::Get(None))
-    }))
-}
-
 /// Converts the error of a download into a failure for the user.
 fn download_failure(error: TransferError, shown: &str) -> Failure {
     match error {
@@ -197,52 +173,5 @@ fn download_failure(error: TransferError, shown: &str) -> Failure {
             failure!(Cut, "the transfer was cut: {why}; run the same get again to resume")
         }
         other => other.into(),
-    }
-}
-
-/// Progress of one download: the bar, notices about servers, and the entry in the `.log`.
-struct DownloadProgress<'a> {
-    name: String,
-    notices: Notices,
-    interrupt: Interrupt,
-    /// None if the `.log` cannot be used; the user was told.
-    handle: Option<&'a mut LogHandle>,
-    warned: bool,
-    bar: TransferBar,
-}
-
-impl Progress for DownloadProgress<'_> {
-    fn started(&mut self, size: u64, resumed_from: u64) {
-        self.bar.started(size, resumed_from);
-    }
-
-    fn advanced(&mut self, good: u64) {
-        self.bar.advanced(good);
-    }
-
-    fn moved(&mut self, from: SocketAddr, to: SocketAddr, at: u64) {
-        let why = self.notices.take_lost_reason();
-        say!(self.notices, "lost {from} ({why}); resuming at byte {at} from {to}");
-    }
-
-    fn restarted(&mut self, why: &str) {
-        say!(self.notices, "{}: restarting: {why}", self.name);
-    }
-
-    fn checkpoint(&mut self, state: &Resume) {
-        let Some(handle) = &mut self.handle else { return };
-        if let Err(failure) = handle.write(TransferTask::Get(Some(state.clone())))
-            && !std::mem::replace(&mut self.warned, true)
-        {
-            say!(
-                self.notices,
-                "{}: if interrupted now, it cannot be resumed from here: {failure}",
-                self.name
-            );
-        }
-    }
-
-    fn interrupted(&self) -> bool {
-        self.interrupt.is_raised()
     }
 }

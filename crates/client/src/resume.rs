@@ -6,31 +6,29 @@
 
 use std::path::Path;
 
-use log::{debug, info};
+use log::info;
 use relais_proto::{ErrorCode, TreePath};
 use relais_tree::{Folder, MetaKind, TreeError};
 
-use crate::interrupt::Activity;
+use crate::interrupt::{Activity, Interrupt};
 use crate::local::{LocalTarget, openable};
 use crate::local_file::{check_target, open_regular, tree_failure};
 use crate::output::text;
 use crate::progress_bar::TransferBar;
-use crate::receive::{DownloadJob, claim, receive_claimed};
-use crate::recursive::{CopyRoot, LocalTree, fetch_tree, is_resumable, send_tree};
-use crate::send::{UploadJob, UploadLock, holder, prefer_holder_of, send_locked};
+use crate::receive::{DownloadJob, receive_claimed};
+use crate::recursive::{LocalTree, SkippedName, fetch_tree, is_resumable, list_local, send_tree};
+use crate::send::{UploadJob, UploadLock, prefer_holder, send_locked};
 use crate::shell::Shell;
 use crate::transfer_log::{
-    LogHandle, TransferEntry, TransferTask, UploadRecord, forget_entries, is_part, is_reserved,
-    lock_name, part_name, read_log,
+    TransferEntry, TransferLog, TransferTask, UploadRecord, is_part, is_reserved, lock_name,
+    part_name, read_log,
 };
 use crate::{Failure, Result};
 
 /// Why a transfer is not resumed to its end.
 enum ResumeError {
-    /// Its local name must not be used without the user.
+    /// Its local name must not be used without the user, or another client works on it.
     Refused(TreeError),
-    /// Another client works on it.
-    InUse,
     /// It can never be resumed.
     Useless(String),
     /// It was tried, and failed.
@@ -49,12 +47,6 @@ impl From<Failure> for ResumeError {
     }
 }
 
-/// Prefers a slave with a partial upload for the first connection.
-pub fn prefer_holder(shell: &mut Shell) {
-    let slave = holder(shell, |_| true);
-    shell.session.prefer(slave);
-}
-
 /// Resumes all unfinished transfers with the connected cluster, files before folders.
 ///
 /// The result is 0, 5 if something is left, or 130 if the user interrupted.
@@ -70,9 +62,7 @@ pub fn resume_all(shell: &mut Shell) -> u8 {
             return 0;
         }
     };
-    for bad in contents.bad {
-        say!(shell.notices, ".log, line {}: ignored: {}", bad.number, bad.why);
-    }
+    contents.report_bad(&shell.notices);
     // Another cluster may have other files under the same names.
     let origin = shell.session.origin.clone();
     let (trees, files): (Vec<_>, Vec<_>) = contents
@@ -105,7 +95,7 @@ fn resume(shell: &mut Shell, entry: TransferEntry) -> u8 {
     };
     match result {
         Ok(status) => status,
-        Err(ResumeError::InUse) => {
+        Err(ResumeError::Refused(TreeError::InUse)) => {
             info!("{local}: another client is transferring it");
             0
         }
@@ -118,9 +108,7 @@ fn resume(shell: &mut Shell, entry: TransferEntry) -> u8 {
         }
         Err(ResumeError::Useless(why)) => {
             say!(shell.notices, "resuming {remote}: {why}; removed from the .log");
-            if let Err(failure) =
-                LogHandle::open(shell.local.home(), entry).and_then(|mut handle| handle.finish())
-            {
+            if let Err(failure) = forget(shell, &[entry]) {
                 shell.notices.say(&failure.to_string());
             }
             0
@@ -144,14 +132,13 @@ fn resume_get(shell: &mut Shell, entry: &TransferEntry) -> Result<u8, ResumeErro
     let (folder, target) = file_inside(shell, &entry.local)?;
     let shown = target.shown();
     let job = DownloadJob { remote: entry.remote.clone(), target, log_name: entry.local.clone() };
-    let free = check_target(&folder, &job.target.name, &shown);
-    let part = if free.is_ok() { claim(&folder, &job) } else { Err(TreeError::Taken) };
-    if matches!(part, Err(TreeError::InUse)) {
-        return Err(ResumeError::InUse);
+    let part = check_target(&folder, &job.target.name, &shown)
+        .map(|()| folder.create_or_open_part(part_name(&job.target.name)));
+    if matches!(part, Ok(Err(TreeError::InUse))) {
+        return Err(TreeError::InUse.into());
     }
     say!(shell.notices, "resuming {}", job.remote);
-    free?;
-    let part = part.map_err(|e| tree_failure(&shown, &e))?;
+    let part = part?.map_err(|e| tree_failure(&shown, &e))?;
     let bar = TransferBar::of_file(&shell.notices, &job.remote);
     let received = receive_claimed(shell, &job, &folder, &part, bar)?;
     shell.notices.say(&text::file(&received));
@@ -181,14 +168,14 @@ fn resume_put(
             entry.local.clone(),
         )
     };
-    let lock = UploadLock::take(shell, &job, &entry.origin).map_err(|_| ResumeError::InUse)?;
+    let lock = UploadLock::take(shell, &job, &entry.origin)?;
     say!(shell.notices, "resuming {} -> {}", job.shown(), job.remote);
-    prefer_holder_of(shell, &job);
+    prefer_holder(shell, Some(&job));
     if shell.connected()? != entry.origin {
         return Err(failure!(Unreachable, "another cluster answers at this address now").into());
     }
     let bar = TransferBar::of_file(&shell.notices, &job.remote);
-    let sent = send_locked(shell, &job, &local, &entry.origin, lock, bar)?;
+    let sent = send_locked(shell, &job, &local, lock, bar)?;
     shell.notices.say(&text::file(&sent));
     Ok(0)
 }
@@ -218,29 +205,30 @@ fn resume_tree(shell: &mut Shell, entry: &TransferEntry) -> Result<u8, ResumeErr
 ///
 /// # Errors
 /// The name leads elsewhere, or the folder does not exist.
-fn inside(shell: &Shell, log_name: &str) -> Result<(Folder, CopyRoot), TreeError> {
+fn inside(shell: &Shell, log_name: &str) -> Result<(Folder, LocalTarget), TreeError> {
     let (folder, name) = log_name.rsplit_once('/').unwrap_or(("", log_name));
     let below = TreePath::new(folder).map_err(|e| refused(&e.to_string()))?;
-    // The name `.` is the folder itself.
-    let name = (name != ".").then(|| name.to_owned());
+    let target = LocalTarget {
+        folder: shell.local.home_display().join(below.as_str()),
+        name: name.to_owned(),
+    };
     if log_name.starts_with('/')
-        || name.as_ref().is_some_and(|name| relais_proto::check_part(name).is_err())
+        || !target.is_folder_itself() && relais_proto::check_part(name).is_err()
     {
         return Err(refused("it leads out of the local folder"));
     }
     let home = Folder::open(shell.local.home())?;
     let pinned = if below.is_root() { home } else { home.open_folder(&below)? };
-    Ok((pinned, CopyRoot { folder: shell.local.home_display().join(below.as_str()), name }))
+    Ok((pinned, target))
 }
 
 /// As [`inside`], for the name of a file.
 fn file_inside(shell: &Shell, log_name: &str) -> Result<(Folder, LocalTarget), TreeError> {
-    match inside(shell, log_name)? {
-        (folder, CopyRoot { folder: path, name: Some(name) }) if !is_reserved(&name) => {
-            Ok((folder, LocalTarget { folder: path, name }))
-        }
-        _ => Err(refused("ftpclient uses that name itself")),
+    let (folder, target) = inside(shell, log_name)?;
+    if target.is_folder_itself() || is_reserved(&target.name) {
+        return Err(refused("ftpclient uses that name itself"));
     }
+    Ok((folder, target))
 }
 
 /// The error for a logged name that must not be followed.
@@ -274,8 +262,12 @@ pub fn drop_transfers(
             }
         }
     }
-    forget_entries(shell.local.home(), &dropped)?;
+    forget(shell, &dropped)?;
     failed.map_or(Ok(dropped), Err)
+}
+
+fn forget(shell: &Shell, entries: &[TransferEntry]) -> Result<()> {
+    TransferLog::open(shell.local.home())?.remove(entries)
 }
 
 /// Removes the part files of one transfer; [`TreeError::InUse`] if another client uses them.
@@ -295,7 +287,7 @@ fn drop_parts(shell: &Shell, entry: &TransferEntry) -> Result<(), TreeError> {
         // The line is untrusted, so the search does not leave the local folder.
         TransferTask::GetTree => {
             match inside(shell, local).and_then(|(folder, top)| LocalTree::below(folder, &top)) {
-                Ok(tree) => remove_parts_below(tree.top()),
+                Ok(mut tree) => remove_parts_below(&mut tree),
                 Err(e @ (TreeError::NotFound | TreeError::NotFolder)) => Err(e),
                 Err(why) => {
                     say!(shell.notices, "{local}: its part files may remain: {why}");
@@ -321,27 +313,14 @@ fn remove_part(folder: &Folder, name: &str) -> Result<(), TreeError> {
 }
 
 /// Removes all part files below a folder, without following links.
-fn remove_parts_below(top: &Folder) -> Result<(), TreeError> {
-    let mut left = vec![TreePath::root()];
-    while let Some(path) = left.pop() {
-        let opened = if path.is_root() { top.try_clone() } else { top.open_folder(&path) };
-        let folder = match opened {
-            Ok(folder) => folder,
-            // The folder vanished or was replaced meanwhile.
-            Err(e) => {
-                debug!("{path} is skipped: {e}");
-                continue;
-            }
-        };
-        for listed in folder.list()? {
-            let listed = listed?;
-            let Ok(name) = std::str::from_utf8(listed.name()) else { continue };
-            let kind = folder.stat_part(listed.name()).map(|meta| meta.kind);
-            match kind {
-                Ok(MetaKind::File) if is_part(name) => remove_part(&folder, name)?,
-                Ok(MetaKind::Folder) => left.extend(path.join(name).ok()),
-                _ => {}
-            }
+fn remove_parts_below(tree: &mut LocalTree) -> Result<(), TreeError> {
+    let listing = list_local(tree.top(), &Interrupt::new()).unwrap_or_default();
+    for SkippedName { folder, name, .. } in listing.skipped.iter().filter(|s| is_part(&s.name)) {
+        // The folder may have vanished or been replaced meanwhile.
+        if let Ok(folder) = tree.folder(folder)
+            && folder.stat_part(name.as_bytes()).is_ok_and(|meta| meta.kind == MetaKind::File)
+        {
+            remove_part(folder, name)?;
         }
     }
     Ok(())
@@ -364,11 +343,11 @@ mod tests {
         std::fs::create_dir(at("outside")).unwrap();
         std::fs::write(at("outside").join(&part), "x").unwrap();
         std::os::unix::fs::symlink("../outside", at("d/link")).unwrap();
-        let top = Folder::open(&at("d")).unwrap();
+        let mut tree = LocalTree::new(Folder::open(&at("d")).unwrap(), &at("d"));
         let held = Folder::open(&at("d/e")).unwrap().open_part_locked(&part).unwrap();
-        assert!(matches!(remove_parts_below(&top), Err(TreeError::InUse)));
+        assert!(matches!(remove_parts_below(&mut tree), Err(TreeError::InUse)));
         drop(held);
-        remove_parts_below(&top).unwrap();
+        remove_parts_below(&mut tree).unwrap();
         assert!(!at("d/e").join(&part).exists() && at("outside").join(&part).exists());
         assert!(["d/f", "d/e/x.part", "d/e/.relais-x.part"].iter().all(|name| at(name).exists()));
     }
@@ -379,8 +358,8 @@ mod tests {
         std::fs::create_dir(dir.path().join("a")).unwrap();
         let address = "127.0.0.1:1".parse().unwrap();
         let (shell, _) = crate::tests::shell(address, dir.path().to_path_buf(), false);
-        for (log_name, name) in [("a/b", Some("b")), ("b", Some("b")), ("a/.", None), (".", None)] {
-            assert_eq!(inside(&shell, log_name).unwrap().1.name.as_deref(), name);
+        for (log_name, name) in [("a/b", "b"), ("b", "b"), ("a/.", "."), (".", ".")] {
+            assert_eq!(inside(&shell, log_name).unwrap().1.name, name);
         }
         for bad in ["/a", "/a/b", "../a", "a/../b", "", "a//b", "a/", "./a", "a/..", "a\nb"] {
             assert!(matches!(inside(&shell, bad), Err(TreeError::Io(..))), "{bad:?}");

@@ -14,6 +14,7 @@ use crate::local::LocalFolders;
 use crate::notices::Notices;
 use crate::output::{Output, Screen};
 use crate::saved_state::{SavedState, StateFolder};
+use crate::send::prefer_holder;
 use crate::session::{Session, Settings};
 use crate::shell::Shell;
 use crate::{Failure, Result};
@@ -72,7 +73,7 @@ pub fn run(config: Config, interrupt: Interrupt) -> u8 {
     if shell.input_is_commands {
         return run_lines(&mut shell, config.keep_going, std::io::stdin().lock().split(b'\n'));
     }
-    resume::prefer_holder(&mut shell);
+    prefer_holder(&mut shell, None);
     if let Err(status) = connect(&mut shell, "connect") {
         return status.status;
     }

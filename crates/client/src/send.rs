@@ -9,34 +9,31 @@
 //! sent to another server.
 
 use std::io::{self, Read};
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use log::debug;
-use relais_proto::{ErrorCode, Expect, SlaveId, TreePath};
+use relais_proto::{ErrorCode, Expect, TreePath};
+use relais_transfer::TransferError;
 use relais_transfer::upload::{CompletedUpload, UploadSource, UploadTarget, put, put_stream};
-use relais_transfer::{Progress, TransferError};
 use relais_tree::{Folder, OpenFile, TreeError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::plain;
 use crate::interrupt::Interrupt;
 use crate::local_file::{identity, open_named};
-use crate::notices::Notices;
 use crate::origin::{Origin, host_key};
 use crate::outcome::{StoredFile, TransferredFile};
 use crate::progress_bar::TransferBar;
-use crate::session::{ObservedState, new_id};
+use crate::session::new_id;
 use crate::shell::{Shell, with_path};
 use crate::transfer_log::{
     LogHandle, TransferEntry, TransferTask, UploadRecord, lock_name, read_log,
 };
+use crate::transfer_progress::TransferProgress;
 use crate::{Failure, Result};
 
-/// Interval between two notes of the number of bytes sent.
-const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a read of standard input waits before it checks for an interruption.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -135,35 +132,32 @@ pub fn send_open(
     local: &OpenFile,
     bar: TransferBar,
 ) -> Result<TransferredFile> {
-    prefer_holder_of(shell, job);
+    prefer_holder(shell, Some(job));
     let origin = shell.connected()?;
     let lock = UploadLock::take(shell, job, &origin)
         .map_err(|_| failure!(Local, "{}: another ftpclient is sending it", job.shown()))?;
-    send_locked(shell, job, local, &origin, lock, bar)
+    send_locked(shell, job, local, lock, bar)
 }
 
-/// Returns the slave that holds a partial upload to this host, according to the `.log`.
-pub fn holder(shell: &Shell, wanted: impl Fn(&TransferEntry) -> bool) -> Option<SlaveId> {
+/// Prefers a slave that holds a partial upload to this host according to the `.log`: that of `job`,
+/// or any.
+pub fn prefer_holder(shell: &mut Shell, job: Option<&UploadJob>) {
     if !shell.resume {
-        return None;
+        return;
     }
     let host = host_key(&shell.session.settings.host);
+    let is_wanted = |entry: &&TransferEntry| {
+        entry.origin.host == host
+            && job.is_none_or(|job| entry.remote == job.remote && entry.local == job.log_name)
+    };
+    let slave_of = |entry: &TransferEntry| match entry.task {
+        TransferTask::Put(UploadRecord { slave, .. }) => slave,
+        _ => None,
+    };
     // Errors of the `.log` are reported when an entry is written or resumed.
-    let entries = read_log(shell.local.home()).ok()?.entries;
-    entries.iter().filter(|entry| entry.origin.host == host && wanted(entry)).find_map(|entry| {
-        match entry.task {
-            TransferTask::Put(UploadRecord { slave, .. }) => slave,
-            _ => None,
-        }
-    })
-}
-
-/// Prefers the slave that holds the partial upload of this file.
-pub fn prefer_holder_of(shell: &mut Shell, job: &UploadJob) {
-    let is_same = |entry: &TransferEntry| entry.remote == job.remote && entry.local == job.log_name;
-    let slave = holder(shell, is_same);
-    if slave.is_some() {
-        shell.session.prefer(slave);
+    let entries = read_log(shell.local.home()).unwrap_or_default().entries;
+    if let Some(slave) = entries.iter().filter(is_wanted).find_map(slave_of) {
+        shell.session.prefer(Some(slave));
     }
 }
 
@@ -175,21 +169,34 @@ pub fn send_locked(
     shell: &mut Shell,
     job: &UploadJob,
     local: &OpenFile,
-    origin: &Origin,
     lock: Option<UploadLock>,
     bar: TransferBar,
 ) -> Result<TransferredFile> {
     let begun = Instant::now();
-    let (mut handle, mut upload, mut is_old) = enter_log(shell, job, local, origin)?;
-    let source = UploadSource {
-        file: &local.file,
-        size: local.meta.size,
-        mtime: local.meta.mtime,
-        mode: local.meta.mode,
+    let (id, size, identity) = (new_id()?, local.meta.size, identity(local));
+    let new = UploadRecord { id, slave: None, size, identity, expect: job.expect, sent: 0 };
+    let task = TransferTask::Put(new);
+    let mut handle =
+        LogHandle::enter(shell, &job.remote, &job.log_name, task, |known| match known {
+            TransferTask::Put(known) if (known.size, known.identity) == (size, identity) => {
+                TransferTask::Put(UploadRecord { expect: job.expect, ..known })
+            }
+            _ => {
+                let shown = job.shown();
+                say!(shell.notices, "{shown} was changed since it was sent in part; restarting");
+                TransferTask::Put(new)
+            }
+        })?;
+    let mut upload = match handle.task() {
+        TransferTask::Put(upload) => *upload,
+        _ => new,
     };
+    let mut is_old = upload.id != new.id;
+    let source =
+        UploadSource { file: &local.file, size, mtime: local.meta.mtime, mode: local.meta.mode };
     let (result, resumed_from) = loop {
-        let mut progress = UploadProgress::new(shell, &job.remote, bar.clone());
-        progress.line = handle.as_mut().map(|handle| (handle, upload));
+        let mut progress =
+            TransferProgress::new(shell, &job.remote, Some(&mut handle), bar.clone());
         let target = UploadTarget {
             id: upload.id,
             is_old,
@@ -208,55 +215,16 @@ pub fn send_locked(
         debug!("{}: the file stored before is no longer there", job.remote);
         upload = UploadRecord { id: new_id()?, slave: None, sent: 0, ..upload };
         is_old = false;
-        if let Some(handle) = &mut handle {
-            handle.write(TransferTask::Put(upload))?;
-        }
+        handle.write(TransferTask::Put(upload))?;
     };
     shell.session.prefer(None);
     // The entry stays only if a retry could resume the upload.
-    let is_over = result.as_ref().map_or_else(|error| !error.can_resume_upload(), |_| true);
-    if let Some(handle) = handle.as_mut().filter(|_| is_over)
-        && let Err(failure) = handle.finish()
-    {
-        say!(shell.notices, "{} is finished, but {failure}", job.remote);
+    if result.as_ref().map_or_else(|error| !error.can_resume_upload(), |_| true) {
+        handle.finish();
     }
     drop(lock);
-    let stored = result.map_err(|error| upload_failure(shell, error, job, handle.is_some()))?;
+    let stored = result.map_err(|error| upload_failure(shell, error, job, handle.is_logged()))?;
     Ok(sent(job, begun, &stored, resumed_from))
-}
-
-/// Writes the entry in the `.log`; returns it with the upload and whether that began earlier.
-///
-/// A new upload has a new id.
-fn enter_log(
-    shell: &Shell,
-    job: &UploadJob,
-    local: &OpenFile,
-    origin: &Origin,
-) -> Result<(Option<LogHandle>, UploadRecord, bool)> {
-    let (id, size, identity) = (new_id()?, local.meta.size, identity(local));
-    let new = UploadRecord { id, slave: None, size, identity, expect: job.expect, sent: 0 };
-    if job.log_name.is_empty() {
-        return Ok((None, new, false));
-    }
-    let entry = TransferEntry::new(&job.remote, &job.log_name, origin, TransferTask::Put(new));
-    let mut upload = new;
-    let handle = LogHandle::enter(shell.local.home(), &shell.notices, entry, |known| {
-        if let Some(TransferTask::Put(known)) = known.filter(|_| shell.resume) {
-            if (known.size, known.identity) == (size, identity) {
-                upload = UploadRecord { expect: job.expect, ..known };
-            } else {
-                say!(
-                    shell.notices,
-                    "{} was changed since it was sent in part; restarting",
-                    job.shown()
-                );
-            }
-        }
-        TransferTask::Put(upload)
-    });
-    let upload = if handle.is_some() { upload } else { new };
-    Ok((handle, upload, upload.id != new.id))
 }
 
 /// Sends the content of `file`, which is standard input outside of tests, to `remote`.
@@ -274,7 +242,7 @@ pub fn send_stream(
     let target =
         UploadTarget { id: new_id()?, is_old: false, path: remote, expect, copies: shell.copies };
     let bar = TransferBar::of_file(&shell.notices, remote);
-    let mut progress = UploadProgress::new(shell, remote, bar);
+    let mut progress = TransferProgress::new(shell, remote, None, bar);
     let mut input = InterruptibleInput { file, interrupt: shell.interrupt.clone() };
     let result = put_stream(&mut shell.session, &mut input, &target, &mut progress);
     drop(progress);
@@ -376,96 +344,6 @@ impl<F: AsFd> Read for InterruptibleInput<F> {
                 Err(e) => return Err(e.into()),
             }
         }
-    }
-}
-
-/// Progress of one upload: the bar, notices about servers, and the entry in the `.log`.
-struct UploadProgress<'a> {
-    name: String,
-    notices: Notices,
-    interrupt: Interrupt,
-    observed: ObservedState,
-    /// None if the `.log` cannot be used or the upload cannot be resumed; the user was told.
-    line: Option<(&'a mut LogHandle, UploadRecord)>,
-    /// Time of the last note of the number of bytes sent.
-    noted: Instant,
-    /// Offset of the first try; none if nothing was sent.
-    resumed_from: Option<u64>,
-    bar: TransferBar,
-}
-
-impl UploadProgress<'_> {
-    fn new(shell: &Shell, remote: &TreePath, bar: TransferBar) -> Self {
-        Self {
-            name: remote.to_string(),
-            notices: shell.notices.clone(),
-            interrupt: shell.interrupt.clone(),
-            observed: shell.session.observed.clone(),
-            line: None,
-            noted: Instant::now(),
-            resumed_from: None,
-            bar,
-        }
-    }
-
-    /// Records the slave with the bytes, and the remote version at the start of the upload.
-    fn note(&mut self, current: Expect) {
-        let Some((handle, upload)) = &mut self.line else { return };
-        let before = *upload;
-        upload.slave = self.observed.slave();
-        if upload.expect == Expect::Any {
-            upload.expect = current;
-        }
-        if *upload != before
-            && let Err(failure) = handle.write(TransferTask::Put(*upload))
-        {
-            say!(
-                self.notices,
-                "{}: if interrupted now, it cannot be resumed from here: {failure}",
-                self.name
-            );
-            self.line = None;
-        }
-    }
-}
-
-impl Progress for UploadProgress<'_> {
-    fn opened(&mut self, current: Expect, _: SocketAddr) {
-        self.note(current);
-    }
-
-    fn started(&mut self, size: u64, resumed_from: u64) {
-        self.resumed_from.get_or_insert(resumed_from);
-        self.bar.started(size, resumed_from);
-    }
-
-    fn advanced(&mut self, sent: u64) {
-        self.bar.advanced(sent);
-        if self.noted.elapsed() < NOTE_INTERVAL {
-            return;
-        }
-        self.noted = Instant::now();
-        // The command `transfers` shows the number.
-        let Some((handle, upload)) = &mut self.line else { return };
-        upload.sent = sent.min(upload.size);
-        if let Err(failure) = handle.write(TransferTask::Put(*upload)) {
-            debug!("{}: the progress is not logged: {failure}", self.name);
-        }
-    }
-
-    fn moved(&mut self, from: SocketAddr, to: SocketAddr, at: u64) {
-        let why = self.notices.take_lost_reason();
-        let place = if at == 0 { "from the start".to_owned() } else { format!("at byte {at}") };
-        say!(self.notices, "lost {from} ({why}); resuming with {to} {place}");
-        self.note(Expect::Any);
-    }
-
-    fn restarted(&mut self, why: &str) {
-        say!(self.notices, "{}: restarting: {why}", self.name);
-    }
-
-    fn interrupted(&self) -> bool {
-        self.interrupt.is_raised()
     }
 }
 

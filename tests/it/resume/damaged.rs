@@ -59,43 +59,49 @@ pub fn a_part_file_that_vanished_or_shrank_is_made_anew() {
 }
 
 /// Returns a `.log` line with a valid checksum.
-fn signed(fields: &[&str]) -> String {
-    let front = fields[..fields.len() - 1].join(" ") + " ";
+fn signed(entry: &str) -> String {
+    let front = format!("2 {entry} ");
     let check = digest(front.as_bytes());
     format!("{front}{}\n", &check[..16])
 }
 
 /// Returns damaged copies of the `.log`.
 ///
-/// Each field is changed, doubled, removed or hostile, under the old checksum and under a valid
+/// Each value is changed, doubled, removed or hostile, under the old checksum and under a valid
 /// one. The rest is damage to the whole file by a broken disk or another program.
 fn mutations(log: &str) -> Vec<Vec<u8>> {
     let line = log.lines().last().unwrap();
     // The text before the only line is for human readers.
     let words = &log[..log.len() - line.len() - 1];
-    let fields: Vec<&str> = line.split(' ').collect();
+    let (front, check) = line.rsplit_once(' ').unwrap();
+    let entry = front.strip_prefix("2 ").unwrap();
+    // A value ends where the next key or the end of an object begins.
+    let starts: Vec<usize> = entry.match_indices("\":").map(|(at, key)| at + key.len()).collect();
     let mut all = Vec::new();
-    for (i, field) in fields.iter().enumerate() {
-        let mut changed = (*field).to_owned();
-        let last = changed.pop().unwrap_or('x');
-        changed.push(if last == '1' { '2' } else { '1' });
-        let doubled = format!("{field}{field}");
+    for start in starts {
+        let rest = &entry[start..];
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<serde_json::Value>();
+        values.next().unwrap().unwrap();
+        let (value, end) = rest.split_at(values.byte_offset());
+        let mut changed = value.to_owned();
+        let last = changed.find(|c: char| c.is_ascii_alphanumeric()).unwrap_or(0);
+        changed.replace_range(last..=last, if &value[last..=last] == "1" { "2" } else { "1" });
+        let doubled = format!("{value},{value}");
         for new in [
             &changed,
             &doubled,
             "",
-            "-",
-            "0-1000000",
+            "null",
+            "\"0-1000000\"",
             "18446744073709551616",
-            "../../evil",
-            "/evil",
-            "..%2fevil",
-            ".log",
+            "\"../../evil\"",
+            "\"/evil\"",
+            "\"..\\u002fevil\"",
+            "\".log\"",
         ] {
-            let mut line = fields.clone();
-            line[i] = new;
-            all.push(format!("{words}{}\n", line.join(" ")).into_bytes());
-            all.push(format!("{words}{}", signed(&line)).into_bytes());
+            let entry = format!("{}{new}{end}", &entry[..start]);
+            all.push(format!("{words}2 {entry} {check}\n").into_bytes());
+            all.push(format!("{words}{}", signed(&entry)).into_bytes());
         }
     }
     all.push(Vec::new());

@@ -33,7 +33,7 @@ fn the_json_object_has_the_resume_offset() {
     program.signal(nix::sys::signal::Signal::SIGINT);
     let output = Client::finish(&mut program).fails(130);
     assert!(
-        fs::read_to_string(client.folder().join(".log")).unwrap().contains("big%20file.bin"),
+        fs::read_to_string(client.folder().join(".log")).unwrap().contains("big file.bin"),
         "{output:?}"
     );
     fixture.proxy.cut_all();

@@ -7,7 +7,7 @@ use crate::Result;
 use crate::outcome::{CommandOutcome, UnfinishedTransfer};
 use crate::resume::drop_transfers;
 use crate::shell::Shell;
-use crate::transfer_log::{TransferEntry, TransferTask, UploadRecord, read_log};
+use crate::transfer_log::{DownloadRecord, TransferEntry, TransferTask, UploadRecord, read_log};
 
 pub const TRANSFERS: Command = Command {
     name: "transfers",
@@ -25,9 +25,7 @@ pub const TRANSFERS: Command = Command {
 
 fn transfers(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
     let contents = read_log(shell.local.home())?;
-    for bad in &contents.bad {
-        say!(shell.notices, ".log, line {}: ignored: {}", bad.number, bad.why);
-    }
+    contents.report_bad(&shell.notices);
     let drop = args.has("--drop");
     let entries = if drop { drop_transfers(shell, contents.entries)? } else { contents.entries };
     let transfers: Vec<_> = entries.iter().map(transfer).collect();
@@ -37,7 +35,9 @@ fn transfers(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
 
 fn transfer(entry: &TransferEntry) -> UnfinishedTransfer {
     let (direction, bytes, size) = match &entry.task {
-        TransferTask::Get(Some(state)) => ("get", Some(state.good.total()), Some(state.size)),
+        TransferTask::Get(Some(DownloadRecord(state))) => {
+            ("get", Some(state.good.total()), Some(state.size))
+        }
         TransferTask::Get(None) => ("get", Some(0), None),
         TransferTask::Put(UploadRecord { sent, size, .. }) => ("put", Some(*sent), Some(*size)),
         TransferTask::GetTree => ("get", None, None),

@@ -4,6 +4,7 @@
 //! interruption or without a server.
 
 use std::collections::HashSet;
+use std::slice::Iter;
 
 use relais_proto::{ErrorCode, TreePath};
 use relais_tree::TreeError;
@@ -11,18 +12,13 @@ use relais_tree::TreeError;
 use super::batch_report::BatchReport;
 use super::conversation::ChangeIds;
 use super::local_tree::LocalTree;
-use super::node::{Node, is_covered, remote_name};
-use crate::local::LocalTarget;
+use super::node::{Node, is_covered, remote_name, under};
 use crate::local_file::tree_failure;
 use crate::notices::Notices;
-use crate::outcome::TransferredFile;
 use crate::output::Output;
 use crate::progress_bar::TransferBar;
 use crate::shell::Shell;
 use crate::{Failure, Result};
-
-/// Size in bytes above which a file has its own entry in the `.log`.
-const MIN_LOGGED_SIZE: u64 = 4 * 1024 * 1024;
 
 /// The direction of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,10 +62,34 @@ impl<'a> Batch<'a> {
         Ok(Self { tree, base, direction, report, bar, ids, blocked_folders: HashSet::new() })
     }
 
-    /// Returns the nodes that are not below a folder that could not be made.
-    pub fn open_picks(&self, nodes: &[Node], picks: &[usize]) -> Vec<usize> {
-        let is_open = |at: &usize| !is_covered(&self.blocked_folders, &nodes[*at].path);
-        picks.iter().copied().filter(is_open).collect()
+    /// Whether no folder above the node failed.
+    pub fn is_open(&self, node: &Node) -> bool {
+        !is_covered(&self.blocked_folders, &node.path)
+    }
+
+    /// Returns the next pick that is open.
+    pub fn next_open(&self, nodes: &[Node], picks: &mut Iter<'_, usize>) -> Option<usize> {
+        picks.find(|at| self.is_open(&nodes[**at])).copied()
+    }
+
+    /// Returns the next pick that is open, with its remote path; invalid paths are reported.
+    pub fn next_remote(
+        &mut self,
+        output: &mut Output,
+        nodes: &[Node],
+        picks: &mut Iter<'_, usize>,
+    ) -> Option<(usize, TreePath)> {
+        loop {
+            let at = self.next_open(nodes, picks)?;
+            let path = &nodes[at].path;
+            match under(self.base, path) {
+                Ok(remote) => return Some((at, remote)),
+                Err(failure) => {
+                    self.fail(output, path, failure);
+                    self.blocked_folders.insert(path.clone());
+                }
+            }
+        }
     }
 
     /// Reports the failure of a name.
@@ -100,37 +120,5 @@ impl<'a> Batch<'a> {
             self.fail_remaining(&mut shell.output, Failure::interrupted());
         }
         self.report.is_over()
-    }
-
-    /// Transfers large files one by one.
-    pub fn each_large(
-        &mut self,
-        shell: &mut Shell,
-        nodes: &[Node],
-        large: &[usize],
-        one: fn(&mut Self, &mut Shell, &Node) -> Result<TransferredFile>,
-    ) {
-        for at in large {
-            if self.is_over(shell) {
-                return;
-            }
-            let node = &nodes[*at];
-            self.bar.name(&node.path);
-            match one(self, shell, node) {
-                Ok(file) => {
-                    self.report.summary.add(&file);
-                    self.bar.finished(&node.path, file.bytes);
-                }
-                Err(failure) => self.fail(&mut shell.output, &node.path, failure),
-            }
-        }
-    }
-
-    /// Returns the name of a file for the `.log`; empty if it gets no entry of its own.
-    ///
-    /// # Errors
-    /// The local folder no longer exists.
-    pub fn log_name(&self, shell: &Shell, node: &Node, target: &LocalTarget) -> Result<String> {
-        if node.size > MIN_LOGGED_SIZE { shell.local.log_name(target) } else { Ok(String::new()) }
     }
 }

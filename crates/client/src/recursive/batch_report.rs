@@ -1,6 +1,7 @@
 //! The report of a recursive command. Failures are printed at once.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Instant;
 
 use relais_proto::{ErrorCode, TreePath};
@@ -49,20 +50,22 @@ impl BatchReport {
     }
 
     /// Records and prints skipped names below `top`; reserved names are not mentioned.
-    pub fn skip(&mut self, notices: &Notices, top: &str, names: &[SkippedName]) {
-        let skipped: Vec<&SkippedName> = names
-            .iter()
-            .filter(|skipped| {
-                !matches!(skipped.reason, SkipReason::Reserved | SkipReason::Unreadable)
-            })
-            .collect();
-        for skipped in skipped.iter().take(MAX_REPORTED) {
-            say!(notices, "skipped {}: {}", joined(top, &skipped.shown()), skipped.reason);
+    pub fn skip(&mut self, notices: &Notices, top: &Path, names: &[SkippedName]) {
+        let is_mentioned = |skipped: &&SkippedName| {
+            !matches!(skipped.reason, SkipReason::Reserved | SkipReason::Unreadable)
+        };
+        let mut paths = Vec::new();
+        for skipped in names.iter().filter(is_mentioned) {
+            let path = top.join(skipped.shown()).display().to_string();
+            if paths.len() < MAX_REPORTED {
+                say!(notices, "skipped {path}: {}", skipped.reason);
+            }
+            paths.push(path);
         }
-        if let Some(more) = skipped.len().checked_sub(MAX_REPORTED).filter(|more| *more > 0) {
+        if let Some(more) = paths.len().checked_sub(MAX_REPORTED).filter(|more| *more > 0) {
             say!(notices, "skipped {more} more");
         }
-        self.summary.skip(skipped.iter().map(|skipped| joined(top, &skipped.shown())));
+        self.summary.skip(paths);
     }
 
     /// Adds the servers that took part.
@@ -118,26 +121,9 @@ pub fn ends_batch(failure: &Failure) -> bool {
         || matches!(failure.code, ErrorCode::Cut | ErrorCode::BadServer)
 }
 
-fn joined(top: &str, name: &str) -> String {
-    if top.is_empty() || top.ends_with('/') {
-        format!("{top}{name}")
-    } else {
-        format!("{top}/{name}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_joined_to_their_top() {
-        for (top, name, whole) in
-            [("", "a", "a"), ("/", "a", "/a"), ("/x", "a", "/x/a"), ("d", "a/b", "d/a/b")]
-        {
-            assert_eq!(joined(top, name), whole);
-        }
-    }
 
     #[test]
     fn resumable_failures_are_classified() {

@@ -1,190 +1,124 @@
-//! Making of folders and removal of names, local or remote.
+//! Making of folders and removal of names on the target side, local or remote.
 
-use relais_proto::{ChangeId, ErrorCode, Expect, Request, TreePath};
+use relais_proto::{ErrorCode, Expect, Request};
 use relais_transfer::pipeline::{PipelineReply, PipelineRequest};
 use relais_tree::TreeError;
 
-use super::batch::Batch;
-use super::conversation::{ChangeIds, Conversation, converse};
-use super::node::{Node, is_covered, under};
+use super::batch::{Batch, Direction};
+use super::conversation::{Conversation, converse};
+use super::node::Node;
+use crate::Result;
+use crate::output::Output;
 use crate::shell::Shell;
-use crate::{Failure, Result};
 
-/// Makes local folders, parents first. An existing folder is a success.
-pub fn make_local(batch: &mut Batch<'_>, shell: &mut Shell, nodes: &[Node], picks: &[usize]) {
-    for at in picks {
-        let path = &nodes[*at].path;
-        if batch.is_over(shell) {
-            return;
-        }
-        if is_covered(&batch.blocked_folders, path) {
-            continue;
-        }
-        match batch.tree.make(path) {
-            Ok(()) => batch.report.summary.folders += 1,
-            Err(error) => {
-                batch.blocked_folders.insert(path.clone());
-                batch.fail_local(&mut shell.output, path, &error);
-            }
-        }
-    }
-}
-
-/// Makes remote folders, parents first. An existing folder is a success.
-pub fn make_remote(batch: &mut Batch<'_>, shell: &mut Shell, nodes: &[Node], picks: &[usize]) {
-    let picks = batch.open_picks(nodes, picks);
-    let (changed, ran) = ask(batch, shell, nodes, &picks, NameChange::MakeFolder);
-    batch.report.summary.folders += changed.done;
-    for (at, failure) in changed.refused {
-        let path = &nodes[at].path;
-        // Only the first refused folder is reported, not the folders below it.
-        if !is_covered(&batch.blocked_folders, path) {
-            batch.fail(&mut shell.output, path, failure);
-        }
-        batch.blocked_folders.insert(path.clone());
-    }
-    if let Err(failure) = ran {
-        batch.fail_remaining(&mut shell.output, failure);
-    }
-}
-
-/// Removes local names, deepest first; returns the number of removed names.
-pub fn remove_local(
-    batch: &mut Batch<'_>,
-    shell: &mut Shell,
-    nodes: &[Node],
-    picks: &[usize],
-) -> u64 {
-    let mut gone = 0;
-    for at in picks {
-        if batch.is_over(shell) {
-            break;
-        }
-        let node = &nodes[*at];
-        match batch.tree.remove(&node.path, node.kind) {
-            Ok(()) => gone += 1,
-            Err(TreeError::NotFound) => {}
-            Err(error) => batch.fail_local(&mut shell.output, &node.path, &error),
-        }
-    }
-    gone
-}
-
-/// Removes remote names, deepest first; returns the number of removed names.
-pub fn remove_remote(
-    batch: &mut Batch<'_>,
-    shell: &mut Shell,
-    nodes: &[Node],
-    picks: &[usize],
-) -> u64 {
-    let (changed, ran) = ask(batch, shell, nodes, picks, NameChange::Remove);
-    for (at, failure) in changed.refused {
-        batch.fail(&mut shell.output, &nodes[at].path, failure);
-    }
-    if let Err(failure) = ran {
-        batch.fail_remaining(&mut shell.output, failure);
-    }
-    changed.done
-}
-
-/// A change of the remote tree.
+/// A change of the target side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NameChange {
-    /// Makes a folder; an existing one is a success.
+pub enum NameChange {
+    /// Makes folders, parents first; an existing folder is a success.
     MakeFolder,
-    /// Removes a name; one that vanished meanwhile is not counted.
+    /// Removes names, deepest first; a name that vanished meanwhile is not counted.
     Remove,
 }
 
-/// The consequence of a refusal.
-#[derive(Debug, PartialEq, Eq)]
-enum RefusalAction {
-    Done,
-    NotNeeded,
-    Refused,
-}
-
 impl NameChange {
-    fn ask(self, id: ChangeId, path: TreePath) -> Request {
-        match self {
-            Self::MakeFolder => Request::MakeFolder { id, path },
-            Self::Remove => Request::Remove { id, path, recursive: false, expect: Expect::Any },
-        }
-    }
-
-    /// Classifies a refusal.
-    fn refused(self, code: ErrorCode) -> RefusalAction {
+    /// Returns how many names a refused change counts for; none if it failed.
+    fn refused(self, code: ErrorCode) -> Option<u64> {
         match (self, code) {
-            (Self::MakeFolder, ErrorCode::Exists) => RefusalAction::Done,
-            (Self::Remove, ErrorCode::NotFound) => RefusalAction::NotNeeded,
-            _ => RefusalAction::Refused,
+            (Self::MakeFolder, ErrorCode::Exists) => Some(1),
+            (Self::Remove, ErrorCode::NotFound) => Some(0),
+            _ => None,
         }
     }
 }
 
-/// The result of the requests; names are indices of nodes.
-#[derive(Default)]
-struct ChangedNames {
-    /// Number of names that were made or removed.
-    done: u64,
-    refused: Vec<(usize, Failure)>,
+impl Batch<'_> {
+    /// Changes names on the target side, and returns how many were changed.
+    pub fn change_names(
+        &mut self,
+        shell: &mut Shell,
+        nodes: &[Node],
+        picks: &[usize],
+        change: NameChange,
+    ) -> u64 {
+        let mut names = NameChanges { batch: self, nodes, picks: picks.iter(), change, done: 0 };
+        if names.batch.direction == Direction::Down {
+            names.change_local(shell);
+        } else if let Err(failure) = converse(shell, &mut names) {
+            // The changes that were answered before stay valid.
+            names.batch.fail_remaining(&mut shell.output, failure);
+        }
+        names.done
+    }
 }
 
-/// Requests the change of each pick once.
-///
-/// Results stay valid if the connection fails afterwards.
-fn ask(
-    batch: &mut Batch<'_>,
-    shell: &mut Shell,
-    nodes: &[Node],
-    picks: &[usize],
-    change: NameChange,
-) -> (ChangedNames, Result<()>) {
-    let mut names = NameRequests {
-        nodes,
-        base: batch.base,
-        picks: picks.iter(),
-        change,
-        ids: &mut batch.ids,
-        changed: ChangedNames::default(),
-    };
-    let ran = converse(&mut shell.session, &shell.notices, &shell.interrupt, &mut names);
-    (names.changed, ran.map(drop))
-}
-
-/// Requests the changes; a request's number is the index of its node.
-struct NameRequests<'a> {
+/// The changes of a step; the number of a remote request is the index of its node.
+struct NameChanges<'a, 'b> {
+    batch: &'a mut Batch<'b>,
     nodes: &'a [Node],
-    base: &'a TreePath,
     picks: std::slice::Iter<'a, usize>,
     change: NameChange,
-    ids: &'a mut ChangeIds,
-    changed: ChangedNames,
+    /// Number of names that were made or removed.
+    done: u64,
 }
 
-impl Conversation for NameRequests<'_> {
-    fn next(&mut self) -> Option<(usize, PipelineRequest)> {
-        loop {
-            let at = *self.picks.next()?;
-            match under(self.base, &self.nodes[at].path) {
-                Ok(path) => return Some((at, self.change.ask(self.ids.next(), path).into())),
-                Err(failure) => self.changed.refused.push((at, failure)),
+impl NameChanges<'_, '_> {
+    fn change_local(&mut self, shell: &mut Shell) {
+        while let Some(at) = self.batch.next_open(self.nodes, &mut self.picks) {
+            if self.batch.is_over(shell) {
+                return;
+            }
+            let Node { path, kind, .. } = &self.nodes[at];
+            let changed = match self.change {
+                NameChange::MakeFolder => self.batch.tree.make(path),
+                NameChange::Remove => self.batch.tree.remove(path, *kind),
+            };
+            match changed {
+                Ok(()) => self.done += 1,
+                Err(TreeError::NotFound) if self.change == NameChange::Remove => {}
+                Err(error) => {
+                    self.batch.fail_local(&mut shell.output, path, &error);
+                    self.block(at);
+                }
             }
         }
     }
 
-    fn answer(&mut self, at: usize, answer: PipelineReply<'_>) -> Result<bool> {
-        let round = &mut self.changed;
-        match answer {
-            PipelineReply::Committed { .. } => round.done += 1,
-            PipelineReply::Refused(refusal) => match self.change.refused(refusal.code) {
-                RefusalAction::Done => round.done += 1,
-                RefusalAction::NotNeeded => {}
-                RefusalAction::Refused => round.refused.push((at, refusal.into())),
-            },
-            _ => return Ok(false),
+    /// Skips all names below a folder that could not be made.
+    fn block(&mut self, at: usize) {
+        if self.change == NameChange::MakeFolder {
+            self.batch.blocked_folders.insert(self.nodes[at].path.clone());
         }
-        Ok(true)
+    }
+}
+
+impl Conversation for NameChanges<'_, '_> {
+    fn next(&mut self, output: &mut Output) -> Option<(usize, PipelineRequest)> {
+        let (at, path) = self.batch.next_remote(output, self.nodes, &mut self.picks)?;
+        let id = self.batch.ids.next();
+        let request = match self.change {
+            NameChange::MakeFolder => Request::MakeFolder { id, path },
+            NameChange::Remove => {
+                Request::Remove { id, path, recursive: false, expect: Expect::Any }
+            }
+        };
+        Some((at, request.into()))
+    }
+
+    fn answer(&mut self, output: &mut Output, at: usize, answer: PipelineReply<'_>) -> Result<()> {
+        let PipelineReply::Refused(refusal) = answer else {
+            self.done += 1;
+            return Ok(());
+        };
+        if let Some(done) = self.change.refused(refusal.code) {
+            self.done += done;
+            return Ok(());
+        }
+        // Only the first refused folder is reported, not the folders below it.
+        if self.batch.is_open(&self.nodes[at]) {
+            self.batch.fail(output, &self.nodes[at].path, refusal.into());
+        }
+        self.block(at);
+        Ok(())
     }
 }
 
@@ -196,13 +130,13 @@ mod tests {
     fn refusals_are_classified() {
         use ErrorCode::{Denied, Exists, NoChanges, NotEmpty, NotFound};
         for (change, code, action) in [
-            (NameChange::MakeFolder, Exists, RefusalAction::Done),
-            (NameChange::MakeFolder, NotFound, RefusalAction::Refused),
-            (NameChange::Remove, NotFound, RefusalAction::NotNeeded),
-            (NameChange::Remove, NotEmpty, RefusalAction::Refused),
-            (NameChange::Remove, Exists, RefusalAction::Refused),
-            (NameChange::Remove, NoChanges, RefusalAction::Refused),
-            (NameChange::Remove, Denied, RefusalAction::Refused),
+            (NameChange::MakeFolder, Exists, Some(1)),
+            (NameChange::MakeFolder, NotFound, None),
+            (NameChange::Remove, NotFound, Some(0)),
+            (NameChange::Remove, NotEmpty, None),
+            (NameChange::Remove, Exists, None),
+            (NameChange::Remove, NoChanges, None),
+            (NameChange::Remove, Denied, None),
         ] {
             assert_eq!(change.refused(code), action, "{change:?}, {code:?}");
         }

@@ -11,34 +11,31 @@ use relais_transfer::pipeline::{
 use crate::Result;
 use crate::interrupt::Interrupt;
 use crate::notices::Notices;
-use crate::session::Session;
+use crate::output::Output;
+use crate::shell::Shell;
 
 /// Bytes of names and their records that a server may list: some millions of names of usual length.
 const MAX_LISTING: usize = 512 * 1024 * 1024;
 
 /// A series of requests. Each has a number that its sender chooses.
 pub trait Conversation {
-    /// Returns the next request and its number.
-    fn next(&mut self) -> Option<(usize, PipelineRequest)>;
+    /// Returns the next request and its number; failures are printed to `output`.
+    fn next(&mut self, output: &mut Output) -> Option<(usize, PipelineRequest)>;
 
-    /// Takes an answer to the request with this number; returns false if its type is wrong.
+    /// Takes an answer to the request with this number; the pipeline has checked its type.
     ///
     /// # Errors
     /// The failure that ends the conversation.
-    fn answer(&mut self, at: usize, answer: PipelineReply<'_>) -> Result<bool>;
+    fn answer(&mut self, output: &mut Output, at: usize, answer: PipelineReply<'_>) -> Result<()>;
 }
 
 /// Runs a conversation to its end.
 ///
 /// # Errors
 /// No server answers, the user interrupted, or an answer ended the conversation.
-pub fn converse(
-    session: &mut Session,
-    notices: &Notices,
-    interrupt: &Interrupt,
-    conversation: &mut dyn Conversation,
-) -> Result<PipelineStats> {
-    let ran = run(session, &mut Handler { conversation, notices, interrupt })?;
+pub fn converse(shell: &mut Shell, conversation: &mut dyn Conversation) -> Result<PipelineStats> {
+    let Shell { session, output, notices, interrupt, .. } = shell;
+    let ran = run(session, &mut Handler { conversation, output, notices, interrupt })?;
     // The conversation does not learn of a server that failed before its first answer.
     if let Some((now, _)) = session.server() {
         notices.report_failover(now);
@@ -48,26 +45,20 @@ pub fn converse(
 
 struct Handler<'a> {
     conversation: &'a mut dyn Conversation,
+    output: &'a mut Output,
     notices: &'a Notices,
     interrupt: &'a Interrupt,
 }
 
 impl PipelineHandler for Handler<'_> {
     fn next(&mut self) -> Option<(u64, PipelineRequest)> {
-        self.conversation.next().map(|(at, request)| (at as u64, request))
+        self.conversation.next(self.output).map(|(at, request)| (at as u64, request))
     }
 
     fn answer(&mut self, tag: u64, answer: PipelineReply<'_>) -> Result<(), TransferError> {
-        let answered = match usize::try_from(tag) {
-            Ok(at) => self.conversation.answer(at, answer),
-            Err(_) => Ok(false),
-        };
-        let failure = match answered {
-            Ok(true) => return Ok(()),
-            Ok(false) => failure!(BadServer, "a request got a reply of another type"),
-            Err(failure) => failure,
-        };
-        Err(failure.into())
+        // Only numbers that `next` returned come back.
+        let at = usize::try_from(tag).unwrap_or(usize::MAX);
+        Ok(self.conversation.answer(self.output, at, answer)?)
     }
 
     fn moved(&mut self, from: SocketAddr, to: SocketAddr) {
@@ -100,10 +91,7 @@ impl ListingBudget {
 }
 
 /// Ids for many changes, derived from one random seed with a single system call.
-pub struct ChangeIds {
-    seed: [u8; 32],
-    used: u64,
-}
+pub struct ChangeIds(blake3::OutputReader);
 
 impl ChangeIds {
     /// Creates a new seed.
@@ -113,17 +101,13 @@ impl ChangeIds {
     pub fn new() -> Result<Self> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|e| failure!(Local, "no random numbers: {e}"))?;
-        Ok(Self { seed, used: 0 })
+        Ok(Self(blake3::Hasher::new_keyed(&seed).finalize_xof()))
     }
 
     /// Returns the next id.
     pub fn next(&mut self) -> ChangeId {
-        self.used += 1;
         let mut id = [0; 16];
-        blake3::Hasher::new_keyed(&self.seed)
-            .update(&self.used.to_be_bytes())
-            .finalize_xof()
-            .fill(&mut id);
+        self.0.fill(&mut id);
         ChangeId(id)
     }
 }

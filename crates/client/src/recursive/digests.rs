@@ -10,9 +10,11 @@ use relais_tree::hash_file;
 
 use super::conversation::{Conversation, converse};
 use super::local_tree::LocalTree;
-use super::node::{Node, TreeListing, under};
-use super::plan::pairs_of_equal_size;
+use super::node::{Node, under};
+use super::plan::files_of_equal_size;
+use super::run::Sides;
 use crate::interrupt::Interrupt;
+use crate::output::Output;
 use crate::shell::Shell;
 use crate::{Failure, Result};
 
@@ -25,18 +27,14 @@ use crate::{Failure, Result};
 pub fn equal(
     shell: &mut Shell,
     tree: &mut LocalTree,
-    base: &TreePath,
-    there: &TreeListing,
-    here: &TreeListing,
+    Sides { base, source, target, .. }: &Sides,
 ) -> Result<HashSet<TreePath>> {
     // Empty files need no digest.
-    let (empty, files): (Vec<&Node>, Vec<&Node>) = pairs_of_equal_size(there, here)
-        .iter()
-        .map(|(at, _)| &there.nodes[*at])
-        .partition(|node| node.size == 0);
+    let (empty, files): (Vec<&Node>, Vec<&Node>) =
+        files_of_equal_size(source, target).into_iter().partition(|node| node.size == 0);
     let mut query =
         DigestQuery { base, files: files.iter().enumerate(), digests: vec![None; files.len()] };
-    converse(&mut shell.session, &shell.notices, &shell.interrupt, &mut query)?;
+    converse(shell, &mut query)?;
     let mut equal: HashSet<TreePath> = empty.iter().map(|node| node.path.clone()).collect();
     for (node, digest) in files.iter().zip(query.digests) {
         if shell.interrupt.is_raised() {
@@ -71,18 +69,18 @@ struct DigestQuery<'a> {
 }
 
 impl Conversation for DigestQuery<'_> {
-    fn next(&mut self) -> Option<(usize, PipelineRequest)> {
+    fn next(&mut self, _: &mut Output) -> Option<(usize, PipelineRequest)> {
         self.files.find_map(|(at, node)| {
             Some((at, Request::Hash(under(self.base, &node.path).ok()?).into()))
         })
     }
 
-    fn answer(&mut self, at: usize, answer: PipelineReply<'_>) -> Result<bool> {
+    fn answer(&mut self, _: &mut Output, at: usize, answer: PipelineReply<'_>) -> Result<()> {
         match answer {
             PipelineReply::Details { digest, .. } => self.digests[at] = digest,
             PipelineReply::Refused(refusal) => debug!("no digest: {refusal}"),
-            _ => return Ok(false),
+            _ => {}
         }
-        Ok(true)
+        Ok(())
     }
 }

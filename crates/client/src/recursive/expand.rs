@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use relais_proto::{Entry, ErrorCode, Kind, Request, TreePath};
+use relais_proto::{Entry, ErrorCode, Request, TreePath};
 use relais_transfer::pipeline::{PipelineReply, PipelineRequest};
 use relais_tree::{Folder, TreeError};
 
@@ -11,6 +11,7 @@ use super::node::{Node, SkipReason};
 use super::pattern::{Pattern, PatternPart};
 use crate::local::openable;
 use crate::local_file::tree_failure;
+use crate::output::Output;
 use crate::shell::Shell;
 use crate::{Failure, Result};
 
@@ -25,14 +26,8 @@ pub struct PatternMatches<F> {
     pub skipped: Vec<String>,
 }
 
-/// A name in `folder` that matches one part of a pattern.
-struct Match<F> {
-    folder: F,
-    name: String,
-    is_folder: bool,
-    /// The node, or the reason why the name is skipped.
-    node: Result<Node, String>,
-}
+/// A name that matches one part of a pattern, in its folder; or why the name is skipped.
+type Match<F> = (F, Result<Node, String>);
 
 /// Expands a pattern on the server, starting in the current remote folder.
 ///
@@ -47,18 +42,15 @@ pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<PatternMatches<Tre
     expand(pattern, top, ErrorCode::NotFound, step, |folders, part| {
         let (found, budget) = (Vec::new(), ListingBudget::default());
         let mut query = PatternQuery { folders, part, next: 0, found, budget };
-        converse(&mut shell.session, &shell.notices, &shell.interrupt, &mut query)?;
-        let matched = |(at, entry): (usize, Entry)| Match {
-            folder: folders[at].clone(),
-            is_folder: entry.kind == Kind::Folder,
-            node: TreePath::new(entry.name.as_str())
-                .map(|name| Node::new(name, &entry))
-                .map_err(|e| e.to_string()),
-            name: entry.name,
-        };
+        converse(shell, &mut query)?;
         // A server's names that are not valid are no matches.
-        let is_valid = |found: &Match<TreePath>| step(&found.folder, &found.name).is_some();
-        Ok(query.found.into_iter().map(matched).filter(|m| m.node.is_ok() && is_valid(m)).collect())
+        let matched = |(at, entry): (usize, Entry)| {
+            let folder: &TreePath = &folders[at];
+            folder.join(&entry.name).ok()?;
+            let name = TreePath::new(entry.name.as_str()).ok()?;
+            Some((folder.clone(), Ok(Node::new(name, &entry))))
+        };
+        Ok(query.found.into_iter().filter_map(matched).collect())
     })
 }
 
@@ -101,19 +93,19 @@ fn expand<F>(
             PatternPart::Name(name) if !is_last => {
                 folders.iter().filter_map(|folder| step(folder, name)).collect()
             }
-            part if !is_last => search(&folders, part)?
-                .iter()
-                .filter(|found| found.is_folder)
-                .filter_map(|found| step(&found.folder, &found.name))
-                .collect(),
             part => {
-                for Match { folder, node, .. } in search(&folders, part)? {
+                let mut below = Vec::new();
+                for (folder, node) in search(&folders, part)? {
                     match node {
-                        Ok(node) => matches.found.push((folder, node)),
-                        Err(skipped) => matches.skipped.push(skipped),
+                        Ok(node) if is_last => matches.found.push((folder, node)),
+                        Ok(node) if node.is_folder() => {
+                            below.extend(step(&folder, node.path.as_str()));
+                        }
+                        Err(skipped) if is_last => matches.skipped.push(skipped),
+                        _ => {}
                     }
                 }
-                Vec::new()
+                below
             }
         };
     }
@@ -133,7 +125,7 @@ struct PatternQuery<'a> {
 }
 
 impl Conversation for PatternQuery<'_> {
-    fn next(&mut self) -> Option<(usize, PipelineRequest)> {
+    fn next(&mut self, _: &mut Output) -> Option<(usize, PipelineRequest)> {
         loop {
             let (at, folder) = (self.next, self.folders.get(self.next)?);
             self.next += 1;
@@ -147,7 +139,7 @@ impl Conversation for PatternQuery<'_> {
         }
     }
 
-    fn answer(&mut self, at: usize, answer: PipelineReply<'_>) -> Result<bool> {
+    fn answer(&mut self, _: &mut Output, at: usize, answer: PipelineReply<'_>) -> Result<()> {
         match answer {
             PipelineReply::Entry(entry) | PipelineReply::Details { entry, .. } => {
                 if self.part.is_match(&entry.name) {
@@ -157,15 +149,14 @@ impl Conversation for PatternQuery<'_> {
                     self.found.push((at, entry));
                 }
             }
-            PipelineReply::Listed => {}
             PipelineReply::Refused(refusal) => {
                 if !matches!(refusal.code, ErrorCode::NotFound | ErrorCode::NotFolder) {
                     return Err(Failure::from(refusal).of(&self.folders[at].to_string()));
                 }
             }
-            _ => return Ok(false),
+            _ => {}
         }
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -198,8 +189,7 @@ fn search(path: &Path, part: &PatternPart, into: &mut Vec<Match<PathBuf>>) -> Re
             .map_err(|_| SkipReason::Name)
             .and_then(|own| Node::local(own, &meta))
             .map_err(|reason| format!("{}: {reason}", path.join(&name).display()));
-        let is_folder = meta.served_kind() == Some(Kind::Folder);
-        into.push(Match { folder: path.to_path_buf(), name, is_folder, node });
+        into.push((path.to_path_buf(), node));
     }
     Ok(())
 }

@@ -12,10 +12,10 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use relais_proto::{ContentHeader, Kind, TreePath};
-use relais_tree::{Folder, MetaKind, OpenFile, TreeError, UnservedKind};
+use relais_tree::{Folder, Meta, MetaKind, OpenFile, TreeError, UnservedKind};
 
 use crate::local::LocalTarget;
-use crate::local_file::{set_received, unserved_kind};
+use crate::local_file::set_received;
 use crate::transfer_log::part_name;
 
 /// Attempts to read a small file that keeps changing.
@@ -29,48 +29,29 @@ pub struct LocalTree {
     last: Option<(TreePath, Folder)>,
 }
 
-/// The local folder of a recursive copy: in `folder` under `name`, or `folder` itself.
-pub struct CopyRoot {
-    pub folder: PathBuf,
-    pub name: Option<String>,
-}
-
-impl CopyRoot {
-    /// Returns the path for messages.
-    pub fn shown(&self) -> PathBuf {
-        self.name.as_ref().map_or_else(|| self.folder.clone(), |name| self.folder.join(name))
-    }
-}
-
-/// A small file in memory.
-pub struct SmallFile {
-    /// The complete content.
-    pub bytes: Vec<u8>,
-    /// The open file.
-    pub file: OpenFile,
-}
-
 impl LocalTree {
     /// Creates the tree below `top`, with `shown` as its path for messages.
     pub fn new(top: Folder, shown: &Path) -> Self {
         Self { top, shown: shown.to_path_buf(), last: None }
     }
 
-    /// Opens the tree below `parent`.
+    /// Opens the tree at `top`, which lies in `parent`.
     ///
     /// # Errors
     /// The folder does not exist, or is a link.
-    pub fn below(parent: Folder, top: &CopyRoot) -> Result<Self, TreeError> {
-        let pinned = match &top.name {
-            Some(name) => parent.sub(name)?,
-            None => parent,
-        };
-        Ok(Self::new(pinned, &top.shown()))
+    pub fn below(parent: Folder, top: &LocalTarget) -> Result<Self, TreeError> {
+        let pinned = if top.is_folder_itself() { parent } else { parent.sub(&top.name)? };
+        Ok(Self::new(pinned, &top.path()))
     }
 
     /// Returns the top folder.
     pub fn top(&self) -> &Folder {
         &self.top
+    }
+
+    /// Returns the path of the top, for messages.
+    pub fn path(&self) -> &Path {
+        &self.shown
     }
 
     /// Returns the name of `path` for messages.
@@ -97,14 +78,11 @@ impl LocalTree {
         if path.is_root() {
             return Ok(&self.top);
         }
-        if self.last.as_ref().is_none_or(|(known, _)| known != path) {
-            let folder = self.top.open_folder(path)?;
-            self.last = Some((path.clone(), folder));
-        }
-        match &self.last {
-            Some((_, folder)) => Ok(folder),
-            None => Err(TreeError::NotFound),
-        }
+        let last = match self.last.take() {
+            Some(last) if last.0 == *path => last,
+            _ => (path.clone(), self.top.open_folder(path)?),
+        };
+        Ok(&self.last.insert(last).1)
     }
 
     /// Makes a folder; an existing folder is a success.
@@ -162,11 +140,17 @@ impl LocalTree {
         self.folder(&parent)?.open_read(name)
     }
 
-    /// Reads a consistent version of a file of at most `most` bytes; none if it is longer.
+    /// Reads a consistent version of a file of at most `most` bytes, with its attributes.
+    ///
+    /// Returns none if the file is longer.
     ///
     /// # Errors
     /// The file cannot be read, or changes in each attempt.
-    pub fn read(&mut self, path: &TreePath, most: u64) -> Result<Option<SmallFile>, TreeError> {
+    pub fn read(
+        &mut self,
+        path: &TreePath,
+        most: u64,
+    ) -> Result<Option<(Vec<u8>, Meta)>, TreeError> {
         for _ in 0..READ_ATTEMPTS {
             let file = self.open(path)?;
             if file.meta.size > most {
@@ -178,7 +162,7 @@ impl LocalTree {
                 .read_to_end(&mut bytes)
                 .map_err(|e| TreeError::Io("read", e))?;
             if bytes.len() as u64 == file.meta.size && file.is_unchanged()? {
-                return Ok(Some(SmallFile { bytes, file }));
+                return Ok(Some((bytes, file.meta)));
             }
         }
         Err(TreeError::Io("read", std::io::Error::other("it keeps changing")))
@@ -190,22 +174,17 @@ impl LocalTree {
     /// [`TreeError::NotEmpty`], or another reason.
     pub fn remove(&mut self, path: &TreePath, kind: Kind) -> Result<(), TreeError> {
         let (parent, name) = split(path)?;
-        let is_last = self.last.as_ref().is_some_and(|(known, _)| known == path);
-        if is_last {
-            self.last = None;
-        }
+        self.last.take_if(|(known, _)| known == path);
         let folder = self.folder(&parent)?;
-        match (kind, folder.survey(name.as_bytes())?) {
-            (_, found) if found.mount_point => Err(TreeError::NotServed(UnservedKind::Mount)),
-            (Kind::Folder, found) if found.meta.kind == MetaKind::Folder => {
-                folder.remove_folder(name)
-            }
-            (Kind::File, found) if found.meta.kind == MetaKind::File => folder.unlink(name),
-            (_, found) => Err(match unserved_kind(&found.meta) {
-                Some(kind) => TreeError::NotServed(kind),
-                None if found.meta.kind == MetaKind::Folder => TreeError::IsFolder,
-                None => TreeError::NotFolder,
-            }),
+        let found = folder.survey(name.as_bytes())?;
+        match (kind, found.meta.kind) {
+            _ if found.mount_point => Err(TreeError::NotServed(UnservedKind::Mount)),
+            (Kind::Folder, MetaKind::Folder) => folder.remove_folder(name),
+            (Kind::File, MetaKind::File) => folder.unlink(name),
+            (Kind::File, MetaKind::Folder) => Err(TreeError::IsFolder),
+            (Kind::Folder, MetaKind::File) => Err(TreeError::NotFolder),
+            (_, MetaKind::Link) => Err(TreeError::NotServed(UnservedKind::Link)),
+            (_, MetaKind::Special) => Err(TreeError::NotServed(UnservedKind::Special)),
         }
     }
 }

@@ -11,7 +11,6 @@ use super::expand::{self, PatternMatches};
 use super::local_tree::LocalTree;
 use super::node::{Node, remote_name};
 use super::pattern::Pattern;
-use super::run::amount;
 use super::trees::{get_tree, put_tree};
 use crate::Result;
 use crate::local_file::{check_target, open_folder};
@@ -191,9 +190,10 @@ fn transfer(
 ) -> Result<()> {
     if !report.is_over() {
         let picks: Vec<usize> = (0..nodes.len()).collect();
-        let amount = amount(nodes, picks.iter());
+        let bytes = nodes.iter().fold(0, |bytes, node| node.size.saturating_add(bytes));
+        let amount = (nodes.len() as u64, bytes);
         Batch::new(&shell.notices, tree, base, direction, report, amount)?
-            .send(shell, nodes, &picks);
+            .transfer(shell, nodes, &picks);
     }
     Ok(())
 }

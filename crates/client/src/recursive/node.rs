@@ -1,12 +1,10 @@
 //! The content of a subtree as a flat, ordered list, the same for both sides.
 
-use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fmt;
-use std::hash::Hash;
 
-use relais_proto::{Entry, FileTime, Kind, Lsn, TreePath};
+use relais_proto::{Entry, FileTime, Kind, TreePath};
 use relais_tree::{Meta, MetaKind};
 
 use crate::{Failure, Result};
@@ -21,20 +19,12 @@ pub struct Node {
     pub size: u64,
     /// Time of the last modification.
     pub mtime: FileTime,
-    /// LSN of the last change to the path; none for a local path or an unnumbered one.
-    pub version: Option<Lsn>,
 }
 
 impl Node {
     /// Converts a server's entry at `path`.
     pub fn new(path: TreePath, entry: &Entry) -> Self {
-        Self {
-            path,
-            kind: entry.kind,
-            size: entry.size,
-            mtime: entry.mtime,
-            version: entry.version,
-        }
+        Self { path, kind: entry.kind, size: entry.size, mtime: entry.mtime }
     }
 
     /// Describes a local entry, unless it is neither a file nor a folder.
@@ -49,7 +39,7 @@ impl Node {
             MetaKind::Special => return Err(SkipReason::Special),
         };
         let size = if kind == Kind::File { meta.size } else { 0 };
-        Ok(Self { path, kind, size, mtime: meta.mtime, version: None })
+        Ok(Self { path, kind, size, mtime: meta.mtime })
     }
 
     /// Whether the node is a folder.
@@ -95,16 +85,18 @@ pub struct SkippedName {
     pub folder: TreePath,
     /// The name, for messages.
     pub name: String,
-    /// Path of the name, if it is valid.
-    pub path: Option<TreePath>,
     pub reason: SkipReason,
 }
 
 impl SkippedName {
     /// Creates the record of a name in `folder`.
     pub fn new(folder: &TreePath, name: impl Into<String>, reason: SkipReason) -> Self {
-        let name = name.into();
-        Self { folder: folder.clone(), path: folder.join(&name).ok(), name, reason }
+        Self { folder: folder.clone(), name: name.into(), reason }
+    }
+
+    /// Returns the path of the name, if it is valid.
+    pub fn path(&self) -> Option<TreePath> {
+        self.folder.join(&self.name).ok()
     }
 
     /// Returns the path below the top, for messages.
@@ -142,12 +134,7 @@ impl TreeListing {
 
     /// Records a folder that could not be listed; its unknown content must not be removed.
     pub fn not_listed(&mut self, path: &TreePath, failure: Failure) {
-        self.skipped.push(SkippedName {
-            folder: path.clone(),
-            name: String::new(),
-            path: None,
-            reason: SkipReason::Unreadable,
-        });
+        self.skip(path, "", SkipReason::Unreadable);
         self.failed.push((path.clone(), failure));
     }
 
@@ -162,8 +149,13 @@ pub fn order(a: &TreePath, b: &TreePath) -> Ordering {
     a.parts().cmp(b.parts())
 }
 
+/// Returns the parent folder; the root for the root.
+pub fn parent(path: &TreePath) -> TreePath {
+    path.split_last().map(|(parent, _)| parent).unwrap_or_default()
+}
+
 /// Whether `paths` contains this path or one above it.
-pub fn is_covered<P: Borrow<TreePath> + Eq + Hash>(paths: &HashSet<P>, path: &TreePath) -> bool {
+pub fn is_covered(paths: &HashSet<TreePath>, path: &TreePath) -> bool {
     if paths.is_empty() {
         return false;
     }
@@ -172,7 +164,7 @@ pub fn is_covered<P: Borrow<TreePath> + Eq + Hash>(paths: &HashSet<P>, path: &Tr
         if paths.contains(&at) {
             return true;
         }
-        at = at.split_last().map(|(parent, _)| parent).unwrap_or_default();
+        at = parent(&at);
     }
     false
 }

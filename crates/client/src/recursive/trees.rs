@@ -7,10 +7,10 @@ use relais_tree::{Folder, TreeError};
 
 use super::batch::Direction;
 use super::batch_report::{BatchReport, is_resumable};
-use super::copy::{execute, report_plan};
-use super::local_tree::{CopyRoot, LocalTree};
+use super::local_tree::LocalTree;
 use super::node::TreeListing;
 use super::plan::{Compare, PlanOptions, plan};
+use super::run::Sides;
 use super::walk;
 use crate::local::{LocalTarget, openable};
 use crate::local_file::{open_folder, tree_failure};
@@ -33,7 +33,7 @@ pub fn get_tree(shell: &mut Shell, remote: &TreePath, into: Option<&str>) -> Res
         return receive(shell, &job).map(|file| single(&file));
     }
     let top = top_of(shell, remote, into)?;
-    let log_name = log_name(shell, &top)?;
+    let log_name = shell.local.log_name(&top)?;
     fetch_tree(shell, remote, open_folder(&top.folder)?, &top, &log_name)
 }
 
@@ -50,13 +50,10 @@ pub fn put_tree(shell: &mut Shell, path: &Path, onto: Option<&str>) -> Result<Ba
         let job = UploadJob::new(path.to_path_buf(), remote, log_name);
         return send(shell, &job).map(|file| single(&file));
     }
-    let top = match (path.parent(), name) {
-        (Some(parent), Some(name)) => {
-            CopyRoot { folder: parent.to_path_buf(), name: Some(name.to_owned()) }
-        }
-        _ => CopyRoot { folder: path.to_path_buf(), name: None },
-    };
-    let log_name = log_name(shell, &top)?;
+    let top = name
+        .and_then(|_| LocalTarget::of(path))
+        .unwrap_or_else(|| LocalTarget::folder_itself(path.to_path_buf()));
+    let log_name = shell.local.log_name(&top)?;
     let remote = remote_top(shell, name, onto, Some(&log_name))?;
     send_tree(shell, LocalTree::new(open_folder(path)?, path), &remote, &log_name)
 }
@@ -75,14 +72,15 @@ pub fn fetch_tree(
     shell: &mut Shell,
     remote: &TreePath,
     parent: Folder,
-    top: &CopyRoot,
+    top: &LocalTarget,
     log_name: &str,
 ) -> Result<BatchSummary> {
-    logged(shell, remote, log_name, TransferTask::GetTree, |shell, report, resumes| {
+    copy(shell, remote, log_name, TransferTask::GetTree, |shell, _| {
         let source = walk::remote(shell, remote)?;
         let tree = make_local_top(top, parent)?;
-        let there = walk::local(tree.top(), &shell.interrupt)?;
-        copy(shell, report, (tree, remote), Direction::Down, (&source, &there), resumes)
+        let target = walk::local(tree.top(), &shell.interrupt)?;
+        let (direction, base, path) = (Direction::Down, remote.clone(), top.path());
+        Ok((tree, Sides { direction, base, path, source, target }))
     })
 }
 
@@ -96,59 +94,47 @@ pub fn send_tree(
     remote: &TreePath,
     log_name: &str,
 ) -> Result<BatchSummary> {
-    logged(shell, remote, log_name, TransferTask::PutTree, |shell, report, resumes| {
+    copy(shell, remote, log_name, TransferTask::PutTree, |shell, resumes| {
         let source = walk::local(tree.top(), &shell.interrupt)?;
         make_remote_top(shell, remote)?;
-        let there = if resumes { walk::remote(shell, remote)? } else { TreeListing::default() };
-        copy(shell, report, (tree, remote), Direction::Up, (&source, &there), resumes)
+        let target = if resumes { walk::remote(shell, remote)? } else { TreeListing::default() };
+        let (direction, base, path) = (Direction::Up, remote.clone(), tree.path().to_path_buf());
+        Ok((tree, Sides { direction, base, path, source, target }))
     })
 }
 
 /// Copies what the target does not have; a resumed copy skips equal files.
-fn copy(
-    shell: &mut Shell,
-    report: &mut BatchReport,
-    (mut tree, remote): (LocalTree, &TreePath),
-    direction: Direction,
-    (source, there): (&TreeListing, &TreeListing),
-    resumes: bool,
-) -> Result<()> {
-    let compare = if resumes { Compare::Time } else { Compare::Never };
-    let plan = plan(source, there, &PlanOptions { compare, delete: false, over_links: true });
-    let local = tree.shown(&TreePath::root());
-    report_plan(shell, report, remote, &local, direction, source, &plan);
-    report.summary.folders += plan.present;
-    execute(shell, report, (&mut tree, remote), direction, (source, there), &plan)?;
-    Ok(())
-}
-
-/// Runs a copy with an entry in the `.log`, which stays if another run could complete the copy.
 ///
-/// The last argument of `run` tells whether an earlier run left the entry.
-fn logged(
+/// The copy has an entry in the `.log`, which stays if another run could complete it. The last
+/// argument of `list` tells whether an earlier run left the entry.
+fn copy(
     shell: &mut Shell,
     remote: &TreePath,
     log_name: &str,
     task: TransferTask,
-    run: impl FnOnce(&mut Shell, &mut BatchReport, bool) -> Result<()>,
+    list: impl FnOnce(&mut Shell, bool) -> Result<(LocalTree, Sides)>,
 ) -> Result<BatchSummary> {
-    let origin = shell.connected()?;
-    let entry = TransferEntry::new(remote, log_name, &origin, task.clone());
+    shell.session.connect()?;
     let mut resumes = false;
-    let handle = LogHandle::enter(shell.local.home(), &shell.notices, entry, |known| {
-        resumes = known.is_some() && shell.resume;
-        task
-    });
+    let mut handle = LogHandle::enter(shell, remote, log_name, task, |known| {
+        resumes = true;
+        known
+    })?;
+    resumes &= handle.is_logged();
     let mut report = BatchReport::new();
-    let result = run(shell, &mut report, resumes && handle.is_some());
-    let is_left = report.can_resume() || result.as_ref().is_err_and(is_resumable);
-    if let Some(mut handle) = handle.filter(|_| !is_left)
-        && let Err(failure) = handle.finish()
-    {
-        say!(shell.notices, "everything is done, but {failure}");
+    let result = list(shell, resumes).and_then(|(mut tree, sides)| {
+        let compare = if resumes { Compare::Time } else { Compare::Never };
+        let options = PlanOptions { compare, delete: false, over_links: true };
+        let plan = plan(&sides.source, &sides.target, &options);
+        sides.report(shell, &mut report, &plan);
+        report.summary.folders += plan.present;
+        sides.execute(shell, &mut report, &mut tree, &plan)
+    });
+    if !report.can_resume() && !result.as_ref().is_err_and(is_resumable) {
+        handle.finish();
     }
     match result {
-        Ok(()) => Ok(report.finish()),
+        Ok(_) => Ok(report.finish()),
         Err(failure) if failure.status() == 3 => {
             fail!(Cut, "{failure}; run the same command again to resume")
         }
@@ -157,47 +143,36 @@ fn logged(
 }
 
 /// Returns where the copy of `remote` goes; the root of the tree has no name.
-fn top_of(shell: &Shell, remote: &TreePath, into: Option<&str>) -> Result<CopyRoot> {
-    let named = |LocalTarget { folder, name }| CopyRoot { folder, name: Some(name) };
+fn top_of(shell: &Shell, remote: &TreePath, into: Option<&str>) -> Result<LocalTarget> {
     // An earlier run may have made the folder that `into` names.
-    if let Some(begun) = into.and_then(|into| shell.local.exact_target(into)).map(named)
-        && log_name(shell, &begun)
-            .is_ok_and(|log_name| is_begun(shell, remote, &log_name, &TransferTask::GetTree))
+    if let Some(begun) = into.and_then(|into| shell.local.exact_target(into))
+        && let Ok(log_name) = shell.local.log_name(&begun)
+        && is_begun(shell, remote, &log_name, &TransferTask::GetTree)
     {
         return Ok(begun);
     }
-    match (remote.last(), into) {
-        (Some(last), into) => shell.local.target(last, into, false).map(named),
-        (None, None) => Ok(CopyRoot { folder: shell.local.resolve(""), name: None }),
-        (None, Some(into)) => {
-            let path = shell.local.resolve(into);
-            match openable(&path).is_dir() {
-                true => Ok(CopyRoot { folder: path, name: None }),
-                false => shell.local.target("", Some(into), false).map(named),
-            }
-        }
+    if let Some(last) = remote.last() {
+        return shell.local.target(last, into, false);
     }
-}
-
-/// Returns the name of a top for the `.log`: a path that ends in `.` means the folder itself.
-fn log_name(shell: &Shell, top: &CopyRoot) -> Result<String> {
-    let name = top.name.clone().unwrap_or_else(|| ".".to_owned());
-    shell.local.log_name(&LocalTarget { folder: top.folder.clone(), name })
+    let path = shell.local.resolve(into.unwrap_or_default());
+    match into {
+        Some(_) if !openable(&path).is_dir() => shell.local.target("", into, false),
+        _ => Ok(LocalTarget::folder_itself(path)),
+    }
 }
 
 /// Opens the top below `parent`, and makes it if needed; follows no link of that name.
-fn make_local_top(top: &CopyRoot, parent: Folder) -> Result<LocalTree> {
-    let shown = top.shown().display().to_string();
-    if let Some(name) = &top.name {
-        if is_reserved(name) {
-            fail!(Local, "{shown}: ftpclient uses that name itself; choose another with -o");
-        }
-        match parent.make_folder(name, false) {
-            Ok(()) | Err(TreeError::Taken) => {}
-            Err(error) => return Err(tree_failure(&shown, &error)),
-        }
+fn make_local_top(top: &LocalTarget, parent: Folder) -> Result<LocalTree> {
+    let shown = top.shown();
+    if is_reserved(&top.name) {
+        fail!(Local, "{shown}: ftpclient uses that name itself; choose another with -o");
     }
-    LocalTree::below(parent, top).map_err(|e| tree_failure(&shown, &e))
+    let made = if top.is_folder_itself() { Ok(()) } else { parent.make_folder(&top.name, false) };
+    match made {
+        Ok(()) | Err(TreeError::Taken) => LocalTree::below(parent, top),
+        Err(error) => Err(error),
+    }
+    .map_err(|e| tree_failure(&shown, &e))
 }
 
 /// Whether the `.log` has an unfinished transfer with exactly these names.

@@ -66,16 +66,11 @@ impl StateFolder {
 
     /// Reads a file; returns none if it does not exist. The error says what is wrong.
     pub fn read(&self, name: &str) -> Result<Option<String>, String> {
-        let folder = match Folder::open(&self.folder) {
-            Ok(folder) => folder,
-            Err(TreeError::NotFound) => return Ok(None),
-            // Without a folder the file cannot exist; after other errors it may.
-            Err(TreeError::NotFolder) => return Ok(None),
-            Err(e) => return Err(e.to_string()),
-        };
-        let file = match folder.open_read(name) {
+        let opened = Folder::open(&self.folder).and_then(|folder| folder.open_read(name));
+        let file = match opened {
             Ok(open) => open.file,
-            Err(TreeError::NotFound) => return Ok(None),
+            // Without a folder the file cannot exist; after other errors it may.
+            Err(TreeError::NotFound | TreeError::NotFolder) => return Ok(None),
             Err(TreeError::NotServed(_) | TreeError::IsFolder) => {
                 return Err("it is not a regular file".to_owned());
             }
@@ -98,20 +93,14 @@ impl StateFolder {
         &self,
         write: impl FnOnce(&LockedFolder<'_>) -> Result<T, String>,
     ) -> Result<T, String> {
-        let plain = |e: &dyn std::fmt::Display| format!("{}: {e}", self.folder.display());
-        let folder = match Folder::open(&self.folder) {
-            Err(TreeError::NotFound) => {
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(&self.folder)
-                    .map_err(|e| plain(&e))?;
-                Folder::open(&self.folder)
-            }
-            other => other,
-        }
-        .map_err(|e| plain(&e))?;
-        write(&LockedFolder::lock(&folder, LOCK_TIME).map_err(|e| plain(&e))?)
+        let failed = |e: &dyn std::fmt::Display| format!("{}: {e}", self.folder.display());
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.folder)
+            .map_err(|e| failed(&e))?;
+        let folder = Folder::open(&self.folder).map_err(|e| failed(&e))?;
+        write(&LockedFolder::lock(&folder, LOCK_TIME).map_err(|e| failed(&e))?)
     }
 }
 

@@ -62,32 +62,21 @@ impl SavedState {
 
     /// Returns the saved route if its ticket may still be valid.
     pub fn route(&mut self) -> Option<Route> {
-        let text = self.read(&self.name())?;
-        match file::parse(&text, &self.host, &self.user) {
-            Ok((route, received)) => {
-                let age = now().saturating_sub(received);
-                let is_good = Duration::from_secs(age) < limits::TICKET_TIME;
-                if !is_good {
-                    debug!("the saved ticket is {age} s old");
-                }
-                is_good.then_some(route)
-            }
-            Err(why) => {
-                self.warn_bad_file(&self.name(), &why);
-                None
-            }
+        let parse = |text: &str| file::parse(text, &self.host, &self.user);
+        let (route, received) = self.read(&self.name(), parse)?;
+        let age = now().saturating_sub(received);
+        let is_good = Duration::from_secs(age) < limits::TICKET_TIME;
+        if !is_good {
+            debug!("the saved ticket is {age} s old");
         }
+        is_good.then_some(route)
     }
 
     /// Returns the highest LSN that any run has seen of these servers.
     pub fn lsn(&self, origin: &Origin) -> Option<Lsn> {
-        let name = lsn_file_name(origin);
-        let text = self.read(&name)?;
-        let lsn = file::parse_lsn(&text);
-        if lsn.is_none() {
-            self.warn_bad_file(&name, "it contains no LSN");
-        }
-        lsn
+        self.read(&lsn_file_name(origin), |text| {
+            file::parse_lsn(text).ok_or_else(|| "it contains no LSN".to_owned())
+        })
     }
 
     /// Returns the path of the file with the highest LSN of these servers.
@@ -179,18 +168,16 @@ impl SavedState {
         Ok(())
     }
 
-    fn read(&self, name: &str) -> Option<String> {
-        self.folder.read(name).unwrap_or_else(|why| {
-            self.warn_bad_file(name, &why);
+    /// Reads and parses a file; the user is told once of a bad file.
+    fn read<T>(&self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let text = self.folder.read(name);
+        let parsed = text.and_then(|text| text.as_deref().map(parse).transpose());
+        parsed.unwrap_or_else(|why| {
+            if !self.warned.replace(true) {
+                say!(self.notices, "{}: ignored: {why}", self.folder.shown(name));
+            }
             None
         })
-    }
-
-    /// Tells the user once about a bad file.
-    fn warn_bad_file(&self, name: &str, why: &str) {
-        if !self.warned.replace(true) {
-            say!(self.notices, "{}: ignored: {why}", self.folder.shown(name));
-        }
     }
 
     /// Returns the file name for this host and user; it is a hash, because either may hold any

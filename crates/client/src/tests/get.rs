@@ -9,7 +9,7 @@ use super::fake::{endpoint, master_of, opening, redirect, send, serve, welcome};
 use super::tree::{BLOCK, MTIME, Tree};
 use super::{CapturedOutput, TestClient, content, shell};
 use crate::shell::Shell;
-use crate::transfer_log::{LogHandle, TransferEntry, TransferTask};
+use crate::transfer_log::{TransferEntry, TransferLog, TransferTask};
 
 fn big() -> Tree {
     Tree::new(&[
@@ -283,7 +283,7 @@ fn prompt_does_not_follow_a_swapped_link() {
             since: 1,
             task: TransferTask::Get(None),
         };
-        LogHandle::open(dir.path(), entry).unwrap().write(TransferTask::Get(None)).unwrap();
+        TransferLog::open(dir.path()).unwrap().put(entry).unwrap();
         tree
     };
     std::fs::remove_dir(dir.path().join("sub")).unwrap();

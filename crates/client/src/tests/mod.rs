@@ -73,11 +73,11 @@ impl CapturedOutput {
 fn rehost(folder: &std::path::Path, addr: SocketAddr) {
     let Ok(contents) = crate::transfer_log::read_log(folder) else { return };
     for entry in contents.entries {
-        crate::transfer_log::LogHandle::open(folder, entry.clone()).unwrap().finish().unwrap();
-        let task = entry.task.clone();
+        let mut log = crate::transfer_log::TransferLog::open(folder).unwrap();
+        log.remove(std::slice::from_ref(&entry)).unwrap();
         let origin = crate::origin::Origin { host: addr.to_string(), ..entry.origin.clone() };
         let entry = crate::transfer_log::TransferEntry { origin, ..entry };
-        crate::transfer_log::LogHandle::open(folder, entry).unwrap().write(task).unwrap();
+        log.put(entry).unwrap();
     }
 }
 

@@ -198,7 +198,7 @@ fn later(
 }
 
 fn connect(shell: &mut Shell) {
-    crate::resume::prefer_holder(shell);
+    crate::send::prefer_holder(shell, None);
     shell.session.connect().unwrap();
 }
 
@@ -367,10 +367,9 @@ fn log_entry_outside_folder_is_never_sent() {
         )
         .unwrap();
         let entry = TransferEntry { local: place.into(), ..log_of(&dir)[0].clone() };
-        let mut log = crate::transfer_log::LogHandle::open(home, log_of(&dir)[0].clone()).unwrap();
-        log.finish().unwrap();
-        let task = entry.task.clone();
-        crate::transfer_log::LogHandle::open(home, entry).unwrap().write(task).unwrap();
+        let mut log = crate::transfer_log::TransferLog::open(home).unwrap();
+        log.remove(&log_of(&dir)[..1]).unwrap();
+        log.put(entry).unwrap();
         let before = tree.state().requests.len();
         let (mut client, _) = later(dir, &tree, false);
         connect(&mut client.shell);

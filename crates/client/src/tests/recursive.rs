@@ -363,10 +363,7 @@ fn recursive_put_resumes_without_equal_files() {
         since: 1,
         task: crate::transfer_log::TransferTask::PutTree,
     };
-    crate::transfer_log::LogHandle::open(client.dir.path(), entry)
-        .unwrap()
-        .write(crate::transfer_log::TransferTask::PutTree)
-        .unwrap();
+    crate::transfer_log::TransferLog::open(client.dir.path()).unwrap().put(entry).unwrap();
     assert_eq!(client.shell.resume_all(), 0, "{:?}", client.messages());
     assert_eq!((puts(&tree), client.names()), (1, vec!["up".to_owned()]));
 }
@@ -379,9 +376,9 @@ fn left(client: &TestClient, remote: &str, local: &str, task: crate::transfer_lo
         local: local.into(),
         origin: super::origin(&client.shell),
         since: 1,
-        task: task.clone(),
+        task,
     };
-    crate::transfer_log::LogHandle::open(client.dir.path(), entry).unwrap().write(task).unwrap();
+    crate::transfer_log::TransferLog::open(client.dir.path()).unwrap().put(entry).unwrap();
 }
 
 #[test]

@@ -4,13 +4,15 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
+use relais_proto::TreePath;
 use relais_tree::{Folder, TreeError};
 
 use super::entry::{TransferEntry, TransferTask};
-use super::line::{self, LineError, MAX_LINE};
+use super::line::{self, MAX_LINE};
 use super::names::{LOG, LOG_TEMPORARY};
 use crate::locked_folder::LockedFolder;
 use crate::notices::Notices;
+use crate::shell::Shell;
 use crate::{Failure, Result};
 
 /// Longest file that is read, in bytes.
@@ -21,28 +23,30 @@ const MAX_ENTRIES: usize = 1000;
 const MAX_BAD_LINES: usize = 100;
 /// Longest wait for another client that holds the lock.
 const LOCK_TIME: Duration = Duration::from_secs(2);
+/// Why the end of a long file is ignored.
+const TOO_LONG: &str = "the file is too long; from here on it was not read";
 /// First line of the file, for human readers.
 const HEADER: &str = "# Unfinished transfers of ftpclient, which resumes them here. \
                       The command transfers shows them, transfers --drop deletes them.\n";
-
-/// A line that was ignored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadLine {
-    /// Line number, from 1.
-    pub number: usize,
-    /// Why the line is ignored.
-    pub why: LineError,
-}
 
 /// The parsed content of a `.log`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogContents {
     /// The valid entries, in order.
     pub entries: Vec<TransferEntry>,
-    /// All other lines.
-    pub bad: Vec<BadLine>,
+    /// All other lines: their numbers, from 1, and why they are ignored.
+    pub bad: Vec<(usize, String)>,
     /// Lines of other versions of this program, which are kept unchanged.
     pub unknown: Vec<String>,
+}
+
+impl LogContents {
+    /// Tells the user of the ignored lines.
+    pub fn report_bad(&self, notices: &Notices) {
+        for (number, why) in &self.bad {
+            say!(notices, ".log, line {number}: ignored: {why}");
+        }
+    }
 }
 
 /// The `.log` of one folder.
@@ -82,7 +86,8 @@ impl TransferLog {
     /// The file cannot be replaced.
     pub fn put(&mut self, entry: TransferEntry) -> Result<()> {
         // Only a line that claims bytes must be durable; the others can be written again.
-        let sync = matches!(&entry.task, TransferTask::Get(Some(state)) if !state.good.is_empty());
+        let sync =
+            matches!(&entry.task, TransferTask::Get(Some(state)) if !state.0.good.is_empty());
         self.change(sync, |entries| {
             match entries.iter_mut().find(|old| old.key() == entry.key()) {
                 Some(old) => *old = entry,
@@ -153,45 +158,68 @@ fn unusable(error: TreeError) -> Failure {
 }
 
 /// The entry of one command, or of one large file of it: written, and removed at the end.
+///
+/// Without a `.log` the transfer still works, and nothing is written.
 pub struct LogHandle {
-    log: TransferLog,
+    log: Option<TransferLog>,
     entry: TransferEntry,
+    notices: Notices,
+    /// Whether the user was told that the entry cannot be written.
+    warned: bool,
 }
 
 impl LogHandle {
-    /// Writes the entry of a command that begins, and returns the handle on it.
+    /// Writes the entry of a transfer that begins; an empty local name gets no entry.
     ///
-    /// `begin` gets the task of an equal entry of an earlier run, and returns the task to write.
-    /// Without a `.log` the transfer still works: the user is told, and the result is none.
-    pub fn enter(
-        home: &Path,
-        notices: &Notices,
-        entry: TransferEntry,
-        begin: impl FnOnce(Option<TransferTask>) -> TransferTask,
-    ) -> Option<Self> {
-        let remote = entry.remote.clone();
-        let entered = Self::open(home, entry).and_then(|mut handle| {
-            let entries = handle.log.read()?.entries;
-            let known = entries.into_iter().find(|entry| entry.is_same(&handle.entry));
-            if let Some(known) = &known {
-                handle.entry.since = known.since;
-            }
-            handle.write(begin(known.map(|known| known.task)))?;
-            Ok(handle)
-        });
-        entered
-            .inspect_err(|failure| {
-                say!(notices, "{remote}: if interrupted, it cannot be resumed: {failure}");
-            })
-            .ok()
-    }
-
-    /// Opens the entry with the key of `entry` in the `.log` of `home`; writes nothing.
+    /// `resume` gets the task of an equal entry of an earlier run, and returns the task to write.
     ///
     /// # Errors
-    /// The `.log` cannot be used.
-    pub fn open(home: &Path, entry: TransferEntry) -> Result<Self> {
-        Ok(Self { log: TransferLog::open(home)?, entry })
+    /// No server was connected yet. If the `.log` cannot be used, the user is told.
+    pub fn enter(
+        shell: &Shell,
+        remote: &TreePath,
+        local: &str,
+        task: TransferTask,
+        resume: impl FnOnce(TransferTask) -> TransferTask,
+    ) -> Result<Self> {
+        let (remote, local, origin) = (remote.clone(), local.to_owned(), shell.origin()?);
+        // A clock before 1970 counts as 1970.
+        let since = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
+        let entry = TransferEntry { remote, local, origin, since, task };
+        let mut handle = Self { log: None, entry, notices: shell.notices.clone(), warned: false };
+        if !handle.entry.local.is_empty()
+            && let Err(failure) = handle.begin(shell, resume)
+        {
+            handle.log = None;
+            say!(
+                shell.notices,
+                "{}: if interrupted, it cannot be resumed: {failure}",
+                handle.entry.remote
+            );
+        }
+        Ok(handle)
+    }
+
+    fn begin(
+        &mut self,
+        shell: &Shell,
+        resume: impl FnOnce(TransferTask) -> TransferTask,
+    ) -> Result<()> {
+        let log = self.log.insert(TransferLog::open(shell.local.home())?);
+        let mut entries = log.read()?.entries.into_iter();
+        let mut task = self.entry.task.clone();
+        if let Some(known) = entries.find(|known| known.is_same(&self.entry)) {
+            self.entry.since = known.since;
+            if shell.resume {
+                task = resume(known.task);
+            }
+        }
+        self.write(task)
+    }
+
+    /// Whether the transfer has an entry.
+    pub fn is_logged(&self) -> bool {
+        self.log.is_some()
     }
 
     /// Returns the task that was written last.
@@ -205,15 +233,29 @@ impl LogHandle {
     /// The `.log` cannot be written.
     pub fn write(&mut self, task: TransferTask) -> Result<()> {
         self.entry.task = task;
-        self.log.put(self.entry.clone())
+        self.log.as_mut().map_or(Ok(()), |log| log.put(self.entry.clone()))
+    }
+
+    /// Writes the state from which the transfer can be resumed; tells the user once of a failure.
+    pub fn checkpoint(&mut self, task: TransferTask) {
+        if let Err(failure) = self.write(task)
+            && !std::mem::replace(&mut self.warned, true)
+        {
+            say!(
+                self.notices,
+                "{}: if interrupted now, it cannot be resumed from here: {failure}",
+                self.entry.remote
+            );
+        }
     }
 
     /// Removes the entry, because its command is finished.
-    ///
-    /// # Errors
-    /// The `.log` cannot be written.
-    pub fn finish(&mut self) -> Result<()> {
-        self.log.remove(std::slice::from_ref(&self.entry))
+    pub fn finish(&mut self) {
+        if let Some(log) = &mut self.log
+            && let Err(failure) = log.remove(std::slice::from_ref(&self.entry))
+        {
+            say!(self.notices, "{} is finished, but {failure}", self.entry.remote);
+        }
     }
 }
 
@@ -223,14 +265,6 @@ impl LogHandle {
 /// The `.log` cannot be read.
 pub fn read_log(home: &Path) -> Result<LogContents> {
     TransferLog::open(home)?.read()
-}
-
-/// Removes entries from the `.log` of `home`.
-///
-/// # Errors
-/// The `.log` cannot be read or written.
-pub fn forget_entries(home: &Path, entries: &[TransferEntry]) -> Result<()> {
-    TransferLog::open(home)?.remove(entries)
 }
 
 /// Parses all lines. Any bytes result in entries and reports.
@@ -244,26 +278,26 @@ pub fn parse_all(bytes: &[u8]) -> LogContents {
         if contents.entries.len() + contents.unknown.len() == MAX_ENTRIES
             || contents.bad.len() == MAX_BAD_LINES
         {
-            contents.bad.push(BadLine { number, why: LineError::FileTooLong });
+            contents.bad.push((number, TOO_LONG.to_owned()));
             return contents;
         }
         let why = match line::parse(text) {
-            Ok(entry) if contents.entries.iter().all(|other| other.key() != entry.key()) => {
+            Ok(Some(entry)) if contents.entries.iter().all(|other| other.key() != entry.key()) => {
                 contents.entries.push(entry);
                 continue;
             }
-            Ok(_) => LineError::Twice,
-            Err(LineError::Unknown(line)) => {
-                contents.unknown.push(line.clone());
-                LineError::Unknown(line)
+            Ok(Some(_)) => "another line is about the same files".to_owned(),
+            Ok(None) => {
+                contents.unknown.push(String::from_utf8_lossy(text).into_owned());
+                "another version of ftpclient wrote it; it stays".to_owned()
             }
             Err(why) => why,
         };
-        contents.bad.push(BadLine { number, why });
+        contents.bad.push((number, why));
     }
     if too_long {
         let number = bytes.split(|byte| *byte == b'\n').count();
-        contents.bad.push(BadLine { number, why: LineError::FileTooLong });
+        contents.bad.push((number, TOO_LONG.to_owned()));
     }
     contents
 }

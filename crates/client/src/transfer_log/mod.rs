@@ -15,6 +15,6 @@ mod names;
 #[cfg(test)]
 mod tests;
 
-pub use entry::{TransferEntry, TransferTask, UploadRecord};
-pub use file::{LogHandle, forget_entries, read_log};
+pub use entry::{DownloadRecord, TransferEntry, TransferTask, UploadRecord};
+pub use file::{LogHandle, TransferLog, read_log};
 pub use names::{is_part, is_reserved, lock_name, part_name};

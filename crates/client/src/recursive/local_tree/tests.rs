@@ -123,8 +123,8 @@ fn removal_checks_the_listed_kind() {
 fn only_small_files_are_read_into_memory() {
     let (dir, mut tree) = tree();
     fs::write(dir.path().join("top/f"), "12345").unwrap();
-    let content = tree.read(&path("f"), 5).unwrap().unwrap();
-    assert_eq!((content.bytes.as_slice(), content.file.meta.size), (&b"12345"[..], 5));
+    let (content, meta) = tree.read(&path("f"), 5).unwrap().unwrap();
+    assert_eq!((content.as_slice(), meta.size), (&b"12345"[..], 5));
     assert!(tree.read(&path("f"), 4).unwrap().is_none());
 }
 

@@ -10,9 +10,8 @@ mod tests;
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
-use std::fmt;
 
-use relais_proto::{Kind, TreePath};
+use relais_proto::TreePath;
 
 use super::node::{Node, SkipReason, TreeListing, order, same_time};
 use protected::ProtectedNames;
@@ -41,59 +40,50 @@ pub struct PlanOptions<'a> {
     pub over_links: bool,
 }
 
-/// The reason why a node is blocked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Conflict {
-    /// An entry of another kind has the name and would have to be removed.
-    OtherKind(Kind),
-    /// A name that is never removed has the path.
-    Skipped(SkipReason),
-    /// A folder has the name and contains something that is never removed.
-    Holds(String),
-}
-
-impl fmt::Display for Conflict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OtherKind(Kind::File) => f.write_str("a file has that name"),
-            Self::OtherKind(Kind::Folder) => f.write_str("a folder has that name"),
-            Self::Skipped(reason) => write!(f, "{reason} has that name"),
-            Self::Holds(what) => {
-                write!(f, "a folder has that name and cannot be removed: it contains {what}")
-            }
-        }
-    }
-}
-
 /// A node that cannot be transferred.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockedNode {
     /// Index of the source node.
     pub node: usize,
-    pub by: Conflict,
+    /// The reason.
+    pub by: String,
     /// Number of nodes below it, which are skipped with it.
     pub below: u64,
 }
 
-/// The steps of a plan. Numbers are indices into the listings' nodes.
+/// Folders to make and files to transfer; numbers are indices into the source's nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Additions {
+    /// Folders to make, parents first.
+    pub make: Vec<usize>,
+    /// Files to transfer.
+    pub send: Vec<usize>,
+}
+
+/// The steps of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
-    /// Source folders to make, parents first.
-    pub make: Vec<usize>,
-    /// Source files to transfer.
-    pub send: Vec<usize>,
-    /// Target nodes to remove after the steps above, deepest first.
+    /// What the target lacks.
+    pub first: Additions,
+    /// Indices of target nodes to remove after that, deepest first.
     pub delete: Vec<usize>,
-    /// As `make`, after the removals.
-    pub late_make: Vec<usize>,
-    /// As `send`, after the removals.
-    pub late_send: Vec<usize>,
+    /// What replaces a removed node.
+    pub late: Additions,
     /// Number of folders that both sides have.
     pub present: u64,
     /// Source nodes that cannot be transferred.
     pub blocked: Vec<BlockedNode>,
-    /// Target folders that are kept because of their content, and a description of that content.
+    /// Indices of target folders that are kept because of their content, and a description of that
+    /// content.
     pub spared: Vec<(usize, String)>,
+}
+
+impl Plan {
+    /// Returns the number of files to transfer and their total size.
+    pub fn amount(&self, source: &[Node]) -> (u64, u64) {
+        let files = self.first.send.iter().chain(&self.late.send);
+        files.fold((0, 0), |(count, bytes), at| (count + 1, source[*at].size.saturating_add(bytes)))
+    }
 }
 
 /// Plans how `target` becomes equal to `source`.
@@ -113,31 +103,22 @@ pub fn plan(source: &TreeListing, target: &TreeListing, options: &PlanOptions<'_
     planner.plan
 }
 
-/// Returns the pairs of files of equal size, whose digests must be compared.
-///
-/// The numbers are indices into the nodes of source and target.
-pub fn pairs_of_equal_size(source: &TreeListing, target: &TreeListing) -> Vec<(usize, usize)> {
-    let mut pairs = Vec::new();
-    merge(&source.nodes, &target.nodes, |step| {
-        if let MergeStep::Both(i, j) = step {
+/// Returns the source files that have the size of the target's file at their path.
+pub fn files_of_equal_size<'a>(source: &'a TreeListing, target: &TreeListing) -> Vec<&'a Node> {
+    let mut files = Vec::new();
+    merge(&source.nodes, &target.nodes, |i, j| {
+        if let (Some(i), Some(j)) = (i, j) {
             let (a, b) = (&source.nodes[i], &target.nodes[j]);
-            if a.kind == Kind::File && b.kind == Kind::File && a.size == b.size {
-                pairs.push((i, j));
+            if !a.is_folder() && !b.is_folder() && a.size == b.size {
+                files.push(a);
             }
         }
     });
-    pairs
+    files
 }
 
-/// The side on which a path was found.
-enum MergeStep {
-    Source(usize),
-    Target(usize),
-    Both(usize, usize),
-}
-
-/// Walks two sorted lists in parallel.
-fn merge(source: &[Node], target: &[Node], mut each: impl FnMut(MergeStep)) {
+/// Walks two sorted lists in parallel, with the indices of each path.
+fn merge(source: &[Node], target: &[Node], mut each: impl FnMut(Option<usize>, Option<usize>)) {
     let (mut i, mut j) = (0, 0);
     loop {
         let side = match (source.get(i), target.get(j)) {
@@ -146,11 +127,7 @@ fn merge(source: &[Node], target: &[Node], mut each: impl FnMut(MergeStep)) {
             (None, Some(_)) => Ordering::Greater,
             (Some(a), Some(b)) => order(&a.path, &b.path),
         };
-        each(match side {
-            Ordering::Less => MergeStep::Source(i),
-            Ordering::Greater => MergeStep::Target(j),
-            Ordering::Equal => MergeStep::Both(i, j),
-        });
+        each(side.is_le().then_some(i), side.is_ge().then_some(j));
         i += usize::from(side.is_le());
         j += usize::from(side.is_ge());
     }
@@ -170,10 +147,10 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn run(&mut self) {
-        merge(self.source, self.target, |step| match step {
-            MergeStep::Source(i) => self.plan_source_node(i, None),
-            MergeStep::Target(j) => self.plan_target_only_node(j),
-            MergeStep::Both(i, j) => self.plan_source_node(i, Some(j)),
+        merge(self.source, self.target, |i, j| match (i, j) {
+            (Some(i), there) => self.plan_source_node(i, there),
+            (None, Some(j)) => self.plan_target_only_node(j),
+            (None, None) => {}
         });
     }
 
@@ -187,9 +164,12 @@ impl Planner<'_> {
             return;
         }
         if let Some(reason) = self.protected.at(&node.path) {
-            let may =
-                reason == SkipReason::Link && self.options.over_links && node.kind == Kind::File;
-            return if may { self.add(i) } else { self.block(i, Conflict::Skipped(reason)) };
+            let may = reason == SkipReason::Link && self.options.over_links && !node.is_folder();
+            return if may {
+                self.add(i)
+            } else {
+                self.block(i, format!("{reason} has that name"))
+            };
         }
         match there.map(|j| (j, &self.target[j])) {
             None => self.add(i),
@@ -212,30 +192,27 @@ impl Planner<'_> {
     fn add(&mut self, i: usize) {
         let node = &self.source[i];
         let late = self.late.is_some_and(|top| node.path == *top || node.path.is_below(top));
-        let list = match (node.kind, late) {
-            (Kind::Folder, false) => &mut self.plan.make,
-            (Kind::File, false) => &mut self.plan.send,
-            (Kind::Folder, true) => &mut self.plan.late_make,
-            (Kind::File, true) => &mut self.plan.late_send,
-        };
-        list.push(i);
+        let additions = if late { &mut self.plan.late } else { &mut self.plan.first };
+        if node.is_folder() { additions.make.push(i) } else { additions.send.push(i) }
     }
 
     /// Handles a target node of another kind.
     fn replace(&mut self, i: usize, j: usize) {
         let old = &self.target[j];
         if !self.options.delete {
-            return self.block(i, Conflict::OtherKind(old.kind));
+            let kind = if old.is_folder() { "folder" } else { "file" };
+            return self.block(i, format!("a {kind} has that name"));
         }
         if let Some(what) = self.protected.holds(&old.path) {
-            return self.block(i, Conflict::Holds(what));
+            let why = "a folder has that name and cannot be removed: it contains";
+            return self.block(i, format!("{why} {what}"));
         }
         self.plan.delete.push(j);
         self.late = Some(&self.source[i].path);
         self.add(i);
     }
 
-    fn block(&mut self, i: usize, by: Conflict) {
+    fn block(&mut self, i: usize, by: String) {
         self.plan.blocked.push(BlockedNode { node: i, by, below: 0 });
         self.blocked_folder = Some(&self.source[i].path);
     }

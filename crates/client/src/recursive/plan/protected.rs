@@ -4,18 +4,18 @@ use std::collections::{HashMap, HashSet};
 
 use relais_proto::TreePath;
 
-use crate::recursive::node::{SkipReason, SkippedName, TreeListing, is_covered};
+use crate::recursive::node::{SkipReason, SkippedName, TreeListing, is_covered, parent};
 
 /// The skipped names of both sides.
 pub struct ProtectedNames<'a> {
     /// Skipped names of the target, by path.
-    at: HashMap<&'a TreePath, SkipReason>,
+    at: HashMap<TreePath, SkipReason>,
     /// Target folders that contain a skipped name at any depth, each with one such name.
     holding: HashMap<TreePath, &'a SkippedName>,
     /// Skipped paths of the source.
     ///
     /// A target node at or below such a path may exist in the source too, where nothing was listed.
-    source_skipped: HashSet<&'a TreePath>,
+    source_skipped: HashSet<TreePath>,
 }
 
 impl<'a> ProtectedNames<'a> {
@@ -26,21 +26,14 @@ impl<'a> ProtectedNames<'a> {
             let mut folder = skipped.folder.clone();
             // The parents of a known folder are known too.
             while !folder.is_root() && holding.insert(folder.clone(), skipped).is_none() {
-                folder = folder.split_last().map(|(parent, _)| parent).unwrap_or_default();
+                folder = parent(&folder);
             }
         }
+        let reason_at = |skipped: &SkippedName| Some((skipped.path()?, skipped.reason));
         Self {
-            at: target
-                .skipped
-                .iter()
-                .filter_map(|skipped| Some((skipped.path.as_ref()?, skipped.reason)))
-                .collect(),
+            at: target.skipped.iter().filter_map(reason_at).collect(),
             holding,
-            source_skipped: source
-                .skipped
-                .iter()
-                .filter_map(|skipped| skipped.path.as_ref())
-                .collect(),
+            source_skipped: source.skipped.iter().filter_map(SkippedName::path).collect(),
         }
     }
 

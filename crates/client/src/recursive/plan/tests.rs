@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use proptest::prelude::*;
 use relais_proto::{FileTime, Kind, TreePath};
 
-use super::{BlockedNode, Compare, Plan, PlanOptions, pairs_of_equal_size, plan};
+use super::{BlockedNode, Compare, Plan, PlanOptions, files_of_equal_size, plan};
 use crate::Failure;
 use crate::recursive::node::{Node, SkipReason, SkippedName, TreeListing};
 
@@ -17,7 +17,7 @@ fn node(path: TreePath, content: Option<u64>) -> Node {
     let kind = if content.is_some() { Kind::File } else { Kind::Folder };
     let mtime =
         FileTime { seconds: 100 + i64::try_from(content.unwrap_or(0) / 8).unwrap(), nanos: 5 };
-    Node { path, kind, size: content.unwrap_or(0) % 8, mtime, version: None }
+    Node { path, kind, size: content.unwrap_or(0) % 8, mtime }
 }
 
 /// Builds a listing. Names with a final `/` are folders, the others are `name=content`.
@@ -48,15 +48,14 @@ const MIRROR: PlanOptions<'static> =
 
 /// Formats the steps of a plan, one line each, in order.
 fn lines(source: &TreeListing, target: &TreeListing, options: &PlanOptions<'_>) -> Vec<String> {
-    let Plan { make, send, delete, late_make, late_send, blocked, spared, present: _ } =
-        plan(source, target, options);
+    let Plan { first, delete, late, blocked, spared, present: _ } = plan(source, target, options);
     let mut lines = Vec::new();
     for (what, picks, nodes) in [
-        ("make", make, &source.nodes),
-        ("send", send, &source.nodes),
+        ("make", first.make, &source.nodes),
+        ("send", first.send, &source.nodes),
         ("delete", delete, &target.nodes),
-        ("late make", late_make, &source.nodes),
-        ("late send", late_send, &source.nodes),
+        ("late make", late.make, &source.nodes),
+        ("late send", late.send, &source.nodes),
     ] {
         lines.extend(picks.iter().map(|at| format!("{what} {}", nodes[*at].path.as_str())));
     }
@@ -174,11 +173,8 @@ fn digests_decide_with_checksum() {
     let (source, mut target) =
         (listing(&["a=1", "b=1", "c=1", "d=1"]), listing(&["a=1", "b=1", "c=2", "d/"]));
     target.nodes[0].mtime.seconds += 7;
-    let pairs: Vec<_> = pairs_of_equal_size(&source, &target)
-        .iter()
-        .map(|(i, _)| source.nodes[*i].path.as_str().to_owned())
-        .collect();
-    assert_eq!(pairs, ["a", "b"]);
+    let files = files_of_equal_size(&source, &target);
+    assert_eq!(files.iter().map(|node| node.path.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     let equal = HashSet::from([path("a"), path("c")]);
     let options =
         PlanOptions { compare: Compare::Digests(&equal), delete: false, over_links: false };
@@ -259,15 +255,15 @@ fn apply(
         assert!(parent(path).is_root() || model[&parent(path)].is_none(), "{path}: no parent");
         assert_ne!(model.insert(path.clone(), source[path]), Some(None), "{path} was a folder");
     };
-    plan.make.iter().for_each(|at| make(model, *at));
-    plan.send.iter().for_each(|at| send(model, *at));
+    plan.first.make.iter().for_each(|at| make(model, *at));
+    plan.first.send.iter().for_each(|at| send(model, *at));
     for at in &plan.delete {
         let path = &target.nodes[*at].path;
         assert!(!model.keys().any(|other| other.is_below(path)), "{path} is not empty");
         assert!(model.remove(path).is_some(), "{path} does not exist");
     }
-    plan.late_make.iter().for_each(|at| make(model, *at));
-    plan.late_send.iter().for_each(|at| send(model, *at));
+    plan.late.make.iter().for_each(|at| make(model, *at));
+    plan.late.send.iter().for_each(|at| send(model, *at));
 }
 
 /// Lists the model with some names as links; those and the names below are no nodes.
@@ -303,7 +299,7 @@ proptest! {
         let mut model = before.clone();
         let plan = plan(&from, &to, &PlanOptions { delete: false, ..MIRROR });
         prop_assert!(plan.delete.is_empty());
-        prop_assert!(plan.late_make.is_empty() && plan.late_send.is_empty());
+        prop_assert!(plan.late.make.is_empty() && plan.late.send.is_empty());
         apply(&plan, &source, &from, &to, &mut model);
         let is_kept = |(path, content): (&TreePath, &Option<u64>)| {
             model[path].is_some() == content.is_some()
@@ -324,7 +320,7 @@ proptest! {
         let (from, to) = (with_links(&source, &skipped), with_links(&before, &links));
         let plan = plan(&from, &to, &MIRROR);
         let all = |names: &[SkippedName], holds: &dyn Fn(&TreePath) -> bool| {
-            names.iter().all(|name| name.path.as_ref().is_some_and(holds))
+            names.iter().all(|name| name.path().as_ref().is_some_and(holds))
         };
         for at in &plan.delete {
             let Node { path: gone, kind, .. } = &to.nodes[*at];
@@ -333,7 +329,7 @@ proptest! {
             prop_assert!(from.nodes.iter().all(|node| node.path != *gone || node.kind != *kind));
         }
         // Skipped names are not written to either.
-        for at in plan.send.iter().chain(&plan.late_send).chain(&plan.make).chain(&plan.late_make) {
+        for at in plan.first.send.iter().chain(&plan.late.send).chain(&plan.first.make).chain(&plan.late.make) {
             let made = &from.nodes[*at].path;
             prop_assert!(all(&to.skipped, &|path| path != made && !made.is_below(path)));
         }

@@ -4,6 +4,7 @@ use relais_proto::{Entry, TreePath};
 use relais_transfer::pipeline::{PipelineReply, PipelineRequest};
 
 use crate::Result;
+use crate::output::Output;
 use crate::recursive::conversation::{Conversation, ListingBudget, converse};
 use crate::recursive::node::{Node, SkipReason, TreeListing, under};
 use crate::shell::Shell;
@@ -16,7 +17,7 @@ use crate::transfer_log::is_reserved;
 pub fn remote(shell: &mut Shell, base: &TreePath) -> Result<TreeListing> {
     let (listing, budget) = (TreeListing::default(), ListingBudget::default());
     let mut walk = RemoteWalk { base, listing, next: 0, budget };
-    converse(&mut shell.session, &shell.notices, &shell.interrupt, &mut walk)?;
+    converse(shell, &mut walk)?;
     let mut listing = walk.listing;
     if let Some(at) = listing.failed.iter().position(|(path, _)| path.is_root()) {
         return Err(listing.failed.swap_remove(at).1);
@@ -62,7 +63,7 @@ impl RemoteWalk<'_> {
 }
 
 impl Conversation for RemoteWalk<'_> {
-    fn next(&mut self) -> Option<(usize, PipelineRequest)> {
+    fn next(&mut self, _: &mut Output) -> Option<(usize, PipelineRequest)> {
         loop {
             let at = self.next;
             let is_folder = at == 0 || self.listing.nodes.get(at - 1)?.is_folder();
@@ -78,17 +79,16 @@ impl Conversation for RemoteWalk<'_> {
         }
     }
 
-    fn answer(&mut self, at: usize, answer: PipelineReply<'_>) -> Result<bool> {
+    fn answer(&mut self, _: &mut Output, at: usize, answer: PipelineReply<'_>) -> Result<()> {
         match answer {
             PipelineReply::Entry(entry) => self.entry(at, &entry)?,
-            PipelineReply::Listed => {}
             // The rest of its content is unknown.
             PipelineReply::Refused(refusal) => {
                 self.listing.not_listed(&self.folder(at), refusal.into());
             }
-            _ => return Ok(false),
+            _ => {}
         }
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -97,6 +97,8 @@ mod tests {
     use relais_proto::{ErrorCode, FileTime, Kind, Mode, Refusal, Request};
 
     use super::*;
+    use crate::notices::Notices;
+    use crate::output::Screen;
     use crate::recursive::node::SkippedName;
 
     fn entry(name: &str, kind: Kind) -> Entry {
@@ -115,18 +117,28 @@ mod tests {
     /// A final `/` makes a name a folder. Folders outside the table are refused.
     fn walk(base: &str, table: &[(&str, &[&str])], budget: ListingBudget) -> Result<TreeListing> {
         let base = TreePath::new(base).unwrap();
+        let output =
+            &mut Output::new(Box::new(std::io::sink()), Notices::new(), false, Screen::default());
         let mut walk = RemoteWalk { base: &base, listing: TreeListing::default(), next: 0, budget };
-        while let Some((tag, ask)) = walk.next() {
+        while let Some((tag, ask)) = walk.next(output) {
             let Request::List { path, .. } = ask.request else { panic!("no listing") };
             let Some((_, names)) = table.iter().find(|(folder, _)| *folder == path.as_str()) else {
-                walk.answer(tag, PipelineReply::Refused(Refusal::new(ErrorCode::NotFound, "no")))?;
+                walk.answer(
+                    output,
+                    tag,
+                    PipelineReply::Refused(Refusal::new(ErrorCode::NotFound, "no")),
+                )?;
                 continue;
             };
             for name in *names {
                 let kind = if name.ends_with('/') { Kind::Folder } else { Kind::File };
-                walk.answer(tag, PipelineReply::Entry(entry(name.trim_end_matches('/'), kind)))?;
+                walk.answer(
+                    output,
+                    tag,
+                    PipelineReply::Entry(entry(name.trim_end_matches('/'), kind)),
+                )?;
             }
-            walk.answer(tag, PipelineReply::Listed)?;
+            walk.answer(output, tag, PipelineReply::Listed)?;
         }
         walk.listing.sort();
         Ok(walk.listing)
