@@ -281,6 +281,19 @@ impl CatalogStore {
         Ok(rows)
     }
 
+    /// Returns the rows at and below a path, ordered by path.
+    ///
+    /// # Errors
+    /// Returns database errors.
+    pub fn at_and_below(
+        &self,
+        path: &TreePath,
+    ) -> Result<Vec<(TreePath, CatalogRow)>, CatalogError> {
+        let mut rows: Vec<_> = self.row(path)?.map(|row| (path.clone(), row)).into_iter().collect();
+        rows.extend(self.below(path)?);
+        Ok(rows)
+    }
+
     /// Records the file or folder that `meta` describes. Drops the digest of other content, and the
     /// skip record of the name.
     ///

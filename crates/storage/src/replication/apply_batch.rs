@@ -10,14 +10,14 @@ use crate::{
 use log::{debug, error, warn};
 use relais_cluster::replica::{Event, MissingContent, lack_of_entry};
 use relais_cluster::{CommittedEntry, Entry, FileContent, ReplicaPosition};
-use relais_proto::{Attributes, Change, ChangeId, EventKind, FolderId, Kind, Lsn, TreePath};
+use relais_proto::{Attributes, Change, ChangeId, EventKind, Kind, Lsn, TreePath};
 use relais_tree::{Meta, MetaKind};
 
-use super::apply_error::ApplyError;
+use super::apply_error::{ApplyError, At};
 use super::disk_transaction::DiskTransaction;
 use super::driver::ReplicaDriver;
 use super::known_entry::KnownEntry;
-use super::unapplied::{self, RefusedContents};
+use super::unapplied;
 
 /// Result of a batch.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ struct BatchResult {
     /// Entries with a local mode that is not decided.
     chmods: Vec<(TreePath, Meta)>,
     /// Contents that the disk refuses.
-    refused: RefusedContents,
+    refused: Vec<Lsn>,
     /// Paths where a user has put something else. They are scanned again.
     rescans: Vec<TreePath>,
 }
@@ -64,19 +64,20 @@ impl ReplicaDriver {
             .collect();
         let mut unsynced = Unsynced::new();
         let out = loop {
-            let disk = self.disk.begin(store)?;
+            let disk = self.disk.begin(store, position.applied)?;
             let is_sole = self.config.is_sole;
             let out = BatchResult::default();
-            let mut batch = Batch { disk, store, is_sole, unsynced: &unsynced, out };
+            let mut batch =
+                Batch { disk, store, is_sole, is_local: false, unsynced: &unsynced, out };
             let result = changes
                 .iter()
                 .zip(&staged)
                 .try_for_each(|(committed, staged)| {
                     let id = committed.entry.id;
                     // After a crash only the id shows that a change of a sole folder is local.
-                    let is_local =
+                    batch.is_local =
                         self.local_changes.by_id.contains_key(&id) || is_sole && id.account() == 0;
-                    batch.apply_entry(committed, staged.as_ref(), is_local)
+                    batch.apply_entry(committed, staged.as_ref())
                 })
                 .and_then(|()| batch.disk.sync())
                 .and_then(|()| {
@@ -118,9 +119,9 @@ impl ReplicaDriver {
         self.local_changes.superseded.extend(out.rescans);
         self.discard_committed_staged(changes, &out.published);
         // This event comes first, because refused contents are not fetched.
-        self.events.extend(unapplied::refusals(store, &out.refused.puts)?);
+        self.events.extend(unapplied::refusals(store, &out.refused)?);
         self.events.push_back(Event::Applied { lacks: out.missing, failed: out.failed });
-        self.events.extend(out.lost.into_iter().chain(out.refused.lost).map(Event::Missing));
+        self.events.extend(out.lost.into_iter().map(Event::Missing));
         Ok(())
     }
 
@@ -163,10 +164,38 @@ pub(super) fn content_of(change: &Change, version: Lsn) -> Option<FileContent> {
     }
 }
 
-fn created_or_changed(store: &CatalogStore, path: &TreePath) -> Result<EventKind, CatalogError> {
-    // A file that a scan has found is new until its change is applied.
-    let is_committed = store.row(path)?.is_some_and(|row| row.entry.version.is_some());
-    Ok(if is_committed { EventKind::Changed } else { EventKind::Created })
+/// What a change does at a path.
+enum Step<'a> {
+    /// Makes this entry.
+    Add(Entry),
+    /// Gives the path its former entry back.
+    Restore(Entry),
+    SetAttributes(&'a Attributes),
+    Remove {
+        recursive: bool,
+    },
+    MoveFrom(&'a TreePath),
+}
+
+/// Returns the steps of a change.
+fn steps_of(committed: &CommittedEntry) -> Vec<(&TreePath, Step<'_>)> {
+    let (version, change) = (committed.entry.version, &committed.entry.change);
+    match change {
+        Change::Put { path, mode, .. } | Change::MakeFolder { path, mode } => {
+            let entry = Entry { version, mode: *mode, content: content_of(change, version) };
+            vec![(path, Step::Add(entry))]
+        }
+        Change::SetAttributes { path, attributes } => vec![(path, Step::SetAttributes(attributes))],
+        Change::Remove { path, recursive } => {
+            vec![(path, Step::Remove { recursive: *recursive })]
+        }
+        Change::Move { from, to } => vec![(to, Step::MoveFrom(from))],
+        Change::Withdraw { .. } => {
+            let remove = || Step::Remove { recursive: true };
+            let restored = committed.restored.iter();
+            restored.map(|(path, entry)| (path, entry.map_or_else(remove, Step::Restore))).collect()
+        }
+    }
 }
 
 /// Applies the changes of a batch.
@@ -175,163 +204,107 @@ fn created_or_changed(store: &CatalogStore, path: &TreePath) -> Result<EventKind
 struct Batch<'a> {
     disk: DiskTransaction<'a>,
     store: &'a CatalogStore,
-    /// See [`ReplicaDriver::is_sole`].
+    /// See [`ReplicaDriverConfig::is_sole`].
     is_sole: bool,
+    /// Whether the present change was made in this slave's folder.
+    is_local: bool,
     unsynced: &'a Unsynced,
     out: BatchResult,
 }
 
 impl Batch<'_> {
-    /// Applies one change, or records that the disk refuses it.
-    ///
-    /// `is_local` tells whether the change was made in this slave's folder.
+    /// Applies one change. Each of its steps is applied, or recorded as refused by the disk.
     fn apply_entry(
         &mut self,
         committed: &CommittedEntry,
         staged: Option<&StagedName>,
-        is_local: bool,
     ) -> Result<(), ApplyError> {
-        let (version, id, change) =
-            (committed.entry.version, committed.entry.id, &committed.entry.change);
+        let (store, entry) = (self.store, &committed.entry);
+        let version = entry.version;
         debug!(
-            "applying change {version}: {change:?}{}",
+            "applying change {version}: {:?}{}",
+            entry.change,
             if staged.is_some() { ", staged" } else { "" }
         );
-        let paths: Vec<&TreePath> = change.paths().collect();
-        let kind = match change {
-            Change::Withdraw { of } => {
-                self.withdraw(*of, committed, is_local)?;
-                None
-            }
-            Change::Put { path, .. } | Change::MakeFolder { path, .. } => {
-                Some(created_or_changed(self.store, path)?)
-            }
-            Change::Remove { .. } => Some(EventKind::Removed),
-            Change::Move { from, to } if from != to => Some(EventKind::Moved(from.clone())),
-            Change::SetAttributes { .. } | Change::Move { .. } => Some(EventKind::Changed),
-        };
-        if let Some((kind, path)) = kind.zip(paths.first()) {
-            self.store.record_event(version, &kind, path)?;
+        if let Change::Withdraw { of } = entry.change {
+            store.forget_change(of)?;
         }
-        let work = |batch: &mut Self| batch.apply(committed, staged, is_local);
-        if let Some(reason) = self.attempt(version, &paths, work)? {
-            self.record(committed, staged.is_some(), &reason)?;
-        }
-        Ok(self.store.record_change(id, Commit::from(&committed.entry))?)
-    }
-
-    /// Restores the former entries at the paths of a change.
-    fn withdraw(
-        &mut self,
-        of: Lsn,
-        committed: &CommittedEntry,
-        is_local: bool,
-    ) -> Result<(), ApplyError> {
-        let version = committed.entry.version;
-        self.store.forget_change(of)?;
-        for (path, entry) in &committed.restored {
-            let kind = match entry {
-                Some(_) => created_or_changed(self.store, path)?,
-                None => EventKind::Removed,
+        self.disk.lsn = version;
+        for (path, step) in steps_of(committed) {
+            let kind = match &step {
+                // A file that a scan has found is new until its change is applied.
+                Step::Add(_) | Step::Restore(_) => match store.row(path)? {
+                    Some(row) if row.entry.version.is_some() => EventKind::Changed,
+                    _ => EventKind::Created,
+                },
+                Step::Remove { .. } => EventKind::Removed,
+                Step::MoveFrom(from) if *from != path => EventKind::Moved((*from).clone()),
+                Step::SetAttributes(_) | Step::MoveFrom(_) => EventKind::Changed,
             };
-            self.store.record_event(version, &kind, path)?;
-            let work = |batch: &mut Self| batch.restore(path, entry.as_ref(), version, is_local);
-            if let Some(reason) = self.attempt(version, &[path], work)? {
-                match entry {
-                    Some(entry) => self.record_entry(path, entry, &[], &reason)?,
-                    None => unapplied::removal(self.store, path, version, &reason)?,
-                }
+            store.record_event(version, &kind, path)?;
+            if let Some(reason) = self.attempt(path, &step, committed, staged)? {
+                warn!("change {version} is not applied here at {path}: {reason}; it is retried");
+                self.record(path, &step, committed, staged, &reason)?;
             }
         }
-        Ok(())
+        Ok(store.record_change(entry.id, Commit::from(entry))?)
     }
 
-    /// Runs `work` for a change of `paths`; the first path names the step. Returns the reason if
-    /// the disk refuses it.
+    /// Applies a step. Returns the reason if the disk refuses it.
     fn attempt(
         &mut self,
-        version: Lsn,
-        paths: &[&TreePath],
-        work: impl FnOnce(&mut Self) -> Result<(), ApplyError>,
+        path: &TreePath,
+        step: &Step<'_>,
+        committed: &CommittedEntry,
+        staged: Option<&StagedName>,
     ) -> Result<Option<String>, ApplyError> {
-        let Some(path) = paths.first() else { return Ok(None) };
-        let unsynced = paths.iter().filter_map(|path| path.split_last()).find_map(|(parent, _)| {
-            self.unsynced.get(&parent).map(|reason| format!("{parent}: {reason}"))
-        });
-        let refused = match unsynced {
-            Some(reason) => Some(reason),
-            None => {
-                let before = self.disk.begin_attempt()?;
-                let result = work(self);
-                self.disk.end_attempt(before, path, result)?.err()
+        let from = if let Step::MoveFrom(from) = step { Some(*from) } else { None };
+        for (parent, _) in [Some(path), from].into_iter().flatten().filter_map(TreePath::split_last)
+        {
+            if let Some(reason) = self.unsynced.get(&parent) {
+                return Ok(Some(format!("{parent}: {reason}")));
             }
-        };
-        if let Some(reason) = &refused {
-            warn!("change {version} is not applied here at {path}: {reason}; it is retried");
         }
-        Ok(refused)
+        let before = self.disk.begin_attempt()?;
+        let result = match step {
+            Step::Add(entry) if entry.content.is_some() => self.put(path, entry, staged, committed),
+            Step::Add(entry) => self.disk.add_folder(path, entry),
+            Step::Restore(entry) => self.restore(path, entry),
+            Step::SetAttributes(attributes) => self.set_attributes(path, attributes),
+            Step::Remove { recursive } => self.remove(path, *recursive),
+            Step::MoveFrom(from) => self.relocate(from, path),
+        };
+        Ok(self.disk.end_attempt(before, path, result)?.err())
     }
 
-    /// Records a change that the disk refuses.
+    /// Records a step that the disk refuses.
     fn record(
         &mut self,
+        path: &TreePath,
+        step: &Step<'_>,
         committed: &CommittedEntry,
-        staged: bool,
+        staged: Option<&StagedName>,
         reason: &str,
     ) -> Result<(), CatalogError> {
         let (store, version) = (self.store, committed.entry.version);
-        match &committed.entry.change {
-            change @ (Change::Put { path, mode, .. } | Change::MakeFolder { path, mode }) => {
-                let entry = Entry { version, mode: *mode, content: content_of(change, version) };
-                self.out.failed.extend(entry.content.filter(|_| staged).map(|_| version));
-                self.record_entry(path, &entry, &committed.holders, reason)
+        let BatchResult { missing, failed, refused, lost, .. } = &mut self.out;
+        match step {
+            Step::Add(entry) | Step::Restore(entry) => {
+                let put = entry.content.map(|content| content.put);
+                missing.extend(put);
+                refused.extend(put);
+                failed.extend(put.filter(|_| staged.is_some()));
+                unapplied::entry(store, path, entry, &committed.holders, reason)
             }
-            Change::SetAttributes { path, attributes } => {
-                unapplied::attributes(store, path, version, attributes, reason)
+            Step::SetAttributes(attributes) => {
+                store.set_lsn(path, version)?;
+                store.set_attributes(path, attributes)?;
+                store.record_unapplied(path, version, false, reason, None)
             }
-            Change::Remove { path, .. } => unapplied::removal(store, path, version, reason),
-            Change::Move { from, to } => {
-                unapplied::move_to(store, from, to, version, reason, &mut self.out.refused)
+            Step::Remove { .. } => unapplied::removal(store, path, version, reason),
+            Step::MoveFrom(from) => {
+                unapplied::move_to(store, from, path, version, reason, refused, lost)
             }
-            Change::Withdraw { .. } => Ok(()),
-        }
-    }
-
-    /// Records an entry that the disk refuses.
-    fn record_entry(
-        &mut self,
-        path: &TreePath,
-        entry: &Entry,
-        holders: &[FolderId],
-        reason: &str,
-    ) -> Result<(), CatalogError> {
-        self.out.missing.extend(entry.content.map(|content| content.put));
-        unapplied::entry(self.store, path, entry, holders, reason, &mut self.out.refused)
-    }
-
-    fn apply(
-        &mut self,
-        committed: &CommittedEntry,
-        staged: Option<&StagedName>,
-        is_local: bool,
-    ) -> Result<(), ApplyError> {
-        let version = committed.entry.version;
-        match &committed.entry.change {
-            change @ (Change::Put { path, mode, .. } | Change::MakeFolder { path, mode }) => {
-                let entry = Entry { version, mode: *mode, content: content_of(change, version) };
-                match entry.content {
-                    Some(_) => self.put(path, &entry, staged, committed),
-                    None => self.disk.add_folder(path, &entry, version),
-                }
-            }
-            Change::SetAttributes { path, attributes } => {
-                self.set_attributes(path, version, attributes, is_local)
-            }
-            Change::Remove { path, recursive } => self.remove(path, version, *recursive, is_local),
-            Change::Move { from, to } if from == to => Ok(self.store.set_lsn(to, version)?),
-            Change::Move { from, to } => self.relocate(from, to, version),
-            // A withdrawal is applied path by path.
-            Change::Withdraw { .. } => Ok(()),
         }
     }
 
@@ -383,10 +356,9 @@ impl Batch<'_> {
     fn set_attributes(
         &mut self,
         path: &TreePath,
-        version: Lsn,
         attributes: &Attributes,
-        is_local: bool,
     ) -> Result<(), ApplyError> {
+        let (version, is_local) = (self.disk.lsn, self.is_local);
         let known = self.disk.load(path)?;
         self.store.set_lsn(path, version)?;
         self.store.set_attributes(path, attributes)?;
@@ -453,22 +425,16 @@ impl Batch<'_> {
             .map_or(Ok(()), |reason| Err(ApplyError::Refused(reason)))
     }
 
-    fn remove(
-        &mut self,
-        path: &TreePath,
-        version: Lsn,
-        recursive: bool,
-        is_local: bool,
-    ) -> Result<(), ApplyError> {
+    fn remove(&mut self, path: &TreePath, recursive: bool) -> Result<(), ApplyError> {
         self.check_movable(path)?;
         let known = self.disk.load(path)?;
-        if self.is_sole && (is_local || self.is_replaced(path, &known, recursive)?) {
+        if self.is_sole && (self.is_local || self.is_replaced(path, &known, recursive)?) {
             // What is there now was put there by a user, and becomes a change of its own.
             self.out.rescans.push(path.clone());
         } else if known.is(Kind::Folder) {
-            self.disk.remove_folder(path, version)?;
+            self.disk.remove_folder(path)?;
         } else {
-            self.disk.remove_known(path, &known, version)?;
+            self.disk.remove_known(path, &known)?;
         }
         Ok(self.store.remove(path)?)
     }
@@ -486,10 +452,14 @@ impl Batch<'_> {
             return Ok(!is_known);
         }
         let names = self.disk.root.open_folder(path).and_then(|folder| folder.list());
-        Ok(names.map_err(ApplyError::at(path))?.next().is_some())
+        Ok(names.at(path)?.next().is_some())
     }
 
-    fn relocate(&mut self, from: &TreePath, to: &TreePath, version: Lsn) -> Result<(), ApplyError> {
+    fn relocate(&mut self, from: &TreePath, to: &TreePath) -> Result<(), ApplyError> {
+        let version = self.disk.lsn;
+        if from == to {
+            return Ok(self.store.set_lsn(to, version)?);
+        }
         self.check_movable(from)?;
         self.disk.check_not_source(to)?;
         let known = self.disk.load(from)?;
@@ -524,12 +494,12 @@ impl Batch<'_> {
         let mut meta = at_target.filter(|_| file.is_none()).or(claimed);
         let is_moved = at_target.is_some() && meta.is_some();
         if meta.is_none() {
-            self.disk.remove_known(to, &target, version)?;
+            self.disk.remove_known(to, &target)?;
         }
         self.store.remove(to)?;
         match &known.row {
             _ if is_moved => {}
-            _ if is_there => meta = self.disk.move_to(from, to, version)?,
+            _ if is_there => meta = self.disk.move_to(from, to)?,
             Some(row) if is_folder => {
                 self.disk.ensure_folder_as(to, row.entry.mode)?;
                 meta = self.disk.stat(to)?;
@@ -559,17 +529,8 @@ impl Batch<'_> {
     }
 
     /// Applies a withdrawal: restores the former entry of a path.
-    fn restore(
-        &mut self,
-        path: &TreePath,
-        entry: Option<&Entry>,
-        version: Lsn,
-        is_local: bool,
-    ) -> Result<(), ApplyError> {
-        let Some(entry) = entry else { return self.remove(path, version, true, is_local) };
-        let Some(content) = entry.content else {
-            return self.disk.add_folder(path, entry, version);
-        };
+    fn restore(&mut self, path: &TreePath, entry: &Entry) -> Result<(), ApplyError> {
+        let Some(content) = entry.content else { return self.disk.add_folder(path, entry) };
         self.disk.check_not_source(path)?;
         self.disk.ensure_unblocked(path)?;
         let known = self.disk.load(path)?;
@@ -582,7 +543,7 @@ impl Batch<'_> {
             meta = self.disk.set_known_mode(path, entry.mode, &known)?;
         } else if is_there {
             // The withdrawn content is not needed.
-            self.disk.remove(path, version)?;
+            self.disk.remove(path)?;
         }
         if meta.is_none() {
             self.out.missing.push(content.put);

@@ -3,7 +3,7 @@
 use relais_proto::TreePath;
 use relais_tree::TreeError;
 
-use crate::error::CatalogError;
+use crate::CatalogError;
 
 /// Error while a change is applied on the disk. The caller retries.
 #[derive(Debug, thiserror::Error)]
@@ -39,9 +39,15 @@ impl ApplyError {
             Self::Catalog(e) => e.to_string(),
         }
     }
+}
 
-    pub fn at(path: &TreePath) -> impl FnOnce(TreeError) -> Self {
-        let path = path.clone();
-        move |e| Self::Disk(path, e)
+/// Adds the path to an error of the disk.
+pub trait At<T> {
+    fn at(self, path: &TreePath) -> Result<T, ApplyError>;
+}
+
+impl<T> At<T> for Result<T, TreeError> {
+    fn at(self, path: &TreePath) -> Result<T, ApplyError> {
+        self.map_err(|e| ApplyError::Disk(path.clone(), e))
     }
 }

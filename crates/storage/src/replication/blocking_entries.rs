@@ -6,20 +6,14 @@
 
 use std::collections::HashMap;
 
-use crate::{CatalogError, CatalogRow, CatalogStore, SkipReason, changes_unavailable_at};
+use crate::{CatalogError, CatalogRow, CatalogStore, SkipReason, changes_unavailable_at, refuse};
 use relais_proto::{Change, ErrorCode, Kind, Refusal, TreePath};
 use relais_tree::{EntryInfo, Folder, MetaKind, TreeError};
 
 use crate::apply::FolderCache;
-use crate::refusal::refuse;
 
 /// What is at a path on the disk, and what the catalogue has there.
-struct Found {
-    survey: Option<EntryInfo>,
-    row: Option<CatalogRow>,
-    /// Why the entry is not served, if the catalogue has skipped it.
-    skip: Option<SkipReason>,
-}
+type Found = (Option<EntryInfo>, Option<CatalogRow>);
 
 /// Looks for blocking entries.
 pub(super) struct BlockingEntries<'a> {
@@ -52,14 +46,6 @@ impl From<CatalogError> for Stopped {
 
 fn being_changed(path: &TreePath) -> Refusal {
     changes_unavailable_at(path, "it is just being changed on the server; try again in a second")
-}
-
-/// Refusal for an entry that the catalogue does not have.
-fn unknown(path: &TreePath, skip: Option<SkipReason>) -> Refusal {
-    match skip {
-        Some(skip) => Refusal::at(path, ErrorCode::NotServed, skip.text()),
-        None => being_changed(path),
-    }
 }
 
 /// Refusal to remove a folder with an entry that is not served.
@@ -129,10 +115,8 @@ impl<'a> BlockingEntries<'a> {
     ///
     /// `renames` tells whether the change needs a writable folder.
     fn look(&mut self, path: &TreePath, renames: bool) -> Result<Found, Stopped> {
-        let (row, skip) = (self.row(path)?, self.store.skipped_at(path)?);
-        let Some((parent, name)) = path.split_last() else {
-            return Ok(Found { survey: None, row, skip: None });
-        };
+        let row = self.row(path)?;
+        let Some((parent, name)) = path.split_last() else { return Ok((None, row)) };
         // The coordinator does not know a file that has no number yet.
         if let Some(above) = self.row(&parent)?
             && above.entry.kind == Kind::File
@@ -153,33 +137,41 @@ impl<'a> BlockingEntries<'a> {
         };
         match survey.as_ref().and_then(|survey| is_unserved(path, survey)) {
             Some(refusal) => Err(refusal.into()),
-            None => Ok(Found { survey, row, skip }),
+            None => Ok((survey, row)),
         }
     }
 
     /// Checks a path that something new gets.
     fn place(&mut self, path: &TreePath) -> Result<(), Stopped> {
-        let found = self.look(path, true)?;
-        match (&found.survey, &found.row) {
+        match self.look(path, true)? {
             (None, _) => Ok(()),
-            (Some(survey), Some(row)) => Ok(known(path, survey, row)?),
+            (Some(survey), Some(row)) => Ok(known(path, &survey, &row)?),
             (Some(survey), None) if survey.meta.kind == MetaKind::Folder => {
                 Err(Refusal::at(path, ErrorCode::Exists, "a folder has that name").into())
             }
-            (Some(_), None) => Err(unknown(path, found.skip).into()),
+            (Some(_), None) => Err(self.unknown(path)?.into()),
         }
     }
 
-    /// Checks a path that is changed or taken away.
-    fn source(&mut self, path: &TreePath, renames: bool) -> Result<Found, Stopped> {
-        let found = self.look(path, renames)?;
-        match (&found.survey, &found.row) {
+    /// Checks a path that is changed or taken away. Returns its row.
+    fn source(&mut self, path: &TreePath, renames: bool) -> Result<Option<CatalogRow>, Stopped> {
+        let (survey, row) = self.look(path, renames)?;
+        match (&survey, &row) {
             (Some(survey), Some(row)) => known(path, survey, row)?,
-            (Some(_), None) => return Err(unknown(path, found.skip).into()),
+            (Some(_), None) => return Err(self.unknown(path)?.into()),
             (None, Some(_)) => return Err(being_changed(path).into()),
             (None, None) => {}
         }
-        Ok(found)
+        Ok(row)
+    }
+
+    /// Returns the refusal for an entry that the catalogue does not have.
+    fn unknown(&self, path: &TreePath) -> Result<Refusal, CatalogError> {
+        let skip = self.store.skipped_at(path)?;
+        Ok(skip.map_or_else(
+            || being_changed(path),
+            |skip| Refusal::at(path, ErrorCode::NotServed, skip.text()),
+        ))
     }
 
     /// Checks that the catalogue has all that is below a folder, as it is on the disk.
@@ -220,8 +212,7 @@ impl<'a> BlockingEntries<'a> {
     }
 
     fn removal(&mut self, path: &TreePath, recursive: bool) -> Result<(), Stopped> {
-        let found = self.source(path, true)?;
-        if found.row.is_none_or(|row| row.entry.kind == Kind::File) {
+        if self.source(path, true)?.is_none_or(|row| row.entry.kind == Kind::File) {
             return Ok(());
         }
         if recursive {

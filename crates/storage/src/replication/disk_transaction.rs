@@ -10,7 +10,7 @@ use relais_tree::{
     Folder, Meta, MetaKind, OpenFile, TreeError, UnservedKind, hash_file, set_mode, set_times,
 };
 
-use super::apply_error::ApplyError;
+use super::apply_error::{ApplyError, At};
 use super::known_entry::KnownEntry;
 use crate::apply::{Applied, Applier, FolderCache, set_attributes_of};
 use crate::parallel::parallel_map;
@@ -29,13 +29,50 @@ pub(super) struct ReplicaDisk {
 }
 
 impl ReplicaDisk {
+    pub fn open(root: Folder) -> Result<Self, TreeError> {
+        Ok(Self { staging: Staging::open(&root)?, quarantine: Quarantine::open(&root)?, root })
+    }
+
+    /// Handles a fetched or held file that an earlier process left. Content from other slaves is
+    /// discarded and fetched again.
+    ///
+    /// A file that was held for another path returns to its own path, or is quarantined if that is
+    /// taken. It may be the only copy.
+    pub fn restore_held(
+        &mut self,
+        name: &StagedName,
+        store: &CatalogStore,
+    ) -> Result<(), CatalogError> {
+        let (staged, file) = (&self.staging.staged, name.to_string());
+        let row = name.put_lsn().map(|put| store.row_of_put(put)).transpose()?.flatten();
+        let held = row.filter(|(_, row)| {
+            let meta = staged.stat_part(file.as_bytes());
+            meta.is_ok_and(|meta| row.matches_except_ctime(&meta))
+        });
+        let Some((path, _)) = held else {
+            self.staging.discard(name);
+            return Ok(());
+        };
+        let Some((parent, own)) = path.split_last() else { return Ok(()) };
+        let placed = self.root.open_folder(&parent).and_then(|parent| {
+            staged.move_new(&file, &parent, own)?;
+            parent.sync()
+        });
+        Ok(match placed {
+            Err(TreeError::Taken | TreeError::NotFound | TreeError::NotFolder) => {
+                self.quarantine.take_removed(staged, &file, &path, "its path was taken")?
+            }
+            placed => placed?,
+        })
+    }
+
     /// Same as [`DiskTransaction::stat`].
     pub fn stat(&self, path: &TreePath) -> Result<Option<Meta>, ApplyError> {
         stat(&mut FolderCache::new(&self.root), path)
     }
 
-    /// Returns a transaction without steps.
-    pub fn transaction<'a>(&'a mut self, store: &'a CatalogStore) -> DiskTransaction<'a> {
+    /// Returns a transaction without steps. `lsn` is that of a change which is not applied yet.
+    pub fn transaction<'a>(&'a mut self, store: &'a CatalogStore, lsn: Lsn) -> DiskTransaction<'a> {
         DiskTransaction {
             root: &self.root,
             store,
@@ -43,6 +80,7 @@ impl ReplicaDisk {
             quarantine: &mut self.quarantine,
             parents: FolderCache::new(&self.root),
             done: Vec::new(),
+            lsn,
             touched: BTreeSet::new(),
         }
     }
@@ -51,10 +89,11 @@ impl ReplicaDisk {
     pub fn begin<'a>(
         &'a mut self,
         store: &'a CatalogStore,
+        lsn: Lsn,
     ) -> Result<DiskTransaction<'a>, CatalogError> {
         store.commit()?;
         store.begin()?;
-        Ok(self.transaction(store))
+        Ok(self.transaction(store, lsn))
     }
 }
 
@@ -66,6 +105,9 @@ pub(super) struct DiskTransaction<'a> {
     quarantine: &'a mut Quarantine,
     parents: FolderCache<'a>,
     done: Vec<Applied>,
+    /// Names the removed files. The sweeper deletes those up to the last applied change, so this is a
+    /// later one until the transaction has ended.
+    pub lsn: Lsn,
     /// Folders to sync beside those of [`Self::done`].
     touched: BTreeSet<TreePath>,
 }
@@ -73,28 +115,12 @@ pub(super) struct DiskTransaction<'a> {
 fn stat(parents: &mut FolderCache<'_>, path: &TreePath) -> Result<Option<Meta>, ApplyError> {
     let Some((parent, name)) = path.split_last() else { return Ok(None) };
     match parents.get(&parent).and_then(|parent| parent.survey(name.as_bytes())) {
-        Ok(survey) if survey.mount_point => Err(ApplyError::at(path)(MOUNTED)),
+        Ok(survey) if survey.mount_point => Err(MOUNTED).at(path),
         Ok(survey) => Ok(Some(survey.meta)),
-        Err(TreeError::NotServed(UnservedKind::Mount)) => Err(ApplyError::at(path)(MOUNTED)),
+        Err(TreeError::NotServed(UnservedKind::Mount)) => Err(MOUNTED).at(path),
         Err(TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => Ok(None),
-        Err(e) => Err(ApplyError::at(path)(e)),
+        Err(e) => Err(e).at(path),
     }
-}
-
-/// Returns whether the file or folder at a path is the one that the catalogue knows, or its
-/// retained content.
-///
-/// If only the ctime differs the content is read, because a program may have edited it and restored
-/// the times.
-pub(super) fn is_known(
-    root: &Folder,
-    path: &TreePath,
-    meta: &Meta,
-    known: &KnownEntry,
-) -> Result<bool, ApplyError> {
-    let Some((parent, name)) = path.split_last() else { return Ok(false) };
-    let open = || root.open_folder(&parent)?.open_read(name);
-    has_known_content(meta, known, open).map_err(ApplyError::at(path))
 }
 
 impl<'a> DiskTransaction<'a> {
@@ -118,23 +144,23 @@ impl<'a> DiskTransaction<'a> {
 
     /// Same as [`Self::ensure_folder`]; a new folder gets this mode.
     pub fn ensure_folder_as(&mut self, path: &TreePath, mode: Mode) -> Result<(), ApplyError> {
-        if path.is_root() || self.root.open_folder(path).is_ok() {
+        let Some((parent, name)) = path.split_last() else { return Ok(()) };
+        if self.root.open_folder(path).is_ok() {
             return Ok(());
         }
-        let Some((parent, name)) = path.split_last() else { return Ok(()) };
         self.ensure_folder(&parent)?;
-        let folder = self.root.open_folder(&parent).map_err(ApplyError::at(&parent))?;
+        let folder = self.root.open_folder(&parent).at(&parent)?;
         let make = || folder.make_folder_as(name, mode.with_owner_access(Kind::Folder));
         let mut made = make();
         if matches!(made, Err(TreeError::Taken)) {
             // A folder that exists and cannot be used is left alone.
             if self.stat(path)?.is_some_and(|there| there.kind == MetaKind::Folder) {
-                return self.root.open_folder(path).map(drop).map_err(ApplyError::at(path));
+                return self.root.open_folder(path).map(drop).at(path);
             }
             self.quarantine(path, DISPLACED, "")?;
             made = make();
         }
-        made.map_err(ApplyError::at(path))?;
+        made.at(path)?;
         self.touched.insert(parent);
         Ok(())
     }
@@ -168,13 +194,8 @@ impl<'a> DiskTransaction<'a> {
         self.set_attributes(path, &Attributes::mode(mode))
     }
 
-    /// Creates and records a folder of the tree. `lsn` names the files that it displaces.
-    pub fn add_folder(
-        &mut self,
-        path: &TreePath,
-        entry: &Entry,
-        lsn: Lsn,
-    ) -> Result<(), ApplyError> {
+    /// Creates and records a folder of the tree.
+    pub fn add_folder(&mut self, path: &TreePath, entry: &Entry) -> Result<(), ApplyError> {
         self.check_not_source(path)?;
         let store = self.store;
         if store.row(path)?.is_some_and(|row| row.entry.kind == Kind::File) {
@@ -183,7 +204,7 @@ impl<'a> DiskTransaction<'a> {
         }
         // The disk may still have an entry that was removed earlier.
         if store.unapplied(path)?.is_some_and(|found| found.removal) {
-            self.remove_leftover(path, lsn)?;
+            self.remove_leftover(path)?;
             store.remove(path)?;
         }
         let meta = self.create_folder(path, entry.mode)?;
@@ -191,14 +212,21 @@ impl<'a> DiskTransaction<'a> {
         Ok(store.put_entry(path, entry, meta.as_ref(), &[])?)
     }
 
-    /// Returns the metadata at a path, and whether the catalogue knows the entry there.
+    /// Returns the metadata at a path, and whether the catalogue knows the file or folder there, or
+    /// retains its content.
+    ///
+    /// If only the ctime differs the content is read, because a program may have edited it and
+    /// restored the times.
     pub fn examine(
         &mut self,
         path: &TreePath,
         known: &KnownEntry,
     ) -> Result<Option<(Meta, bool)>, ApplyError> {
-        let Some(meta) = self.stat(path)? else { return Ok(None) };
-        Ok(Some((meta, is_known(self.root, path, &meta, known)?)))
+        let (Some(meta), Some((parent, name))) = (self.stat(path)?, path.split_last()) else {
+            return Ok(None);
+        };
+        let open = || self.parents.get(&parent)?.open_read(name);
+        Ok(Some((meta, has_known_content(&meta, known, open).at(path)?)))
     }
 
     /// Quarantines the entry at a path, unless the catalogue knows it. Returns whether a known
@@ -225,7 +253,7 @@ impl<'a> DiskTransaction<'a> {
     ) -> Result<(), ApplyError> {
         self.parents.clear();
         let taken = self.quarantine.take(path, reason, details);
-        taken.map(drop).map_err(ApplyError::at(path))
+        taken.map(drop).at(path)
     }
 
     /// Applies a step that quarantines unknown files. Returns the metadata of the entry at its new
@@ -248,20 +276,16 @@ impl<'a> DiskTransaction<'a> {
             quarantine: self.quarantine,
             known,
         })
-        .map_err(ApplyError::at(path))?;
+        .at(path)?;
         let meta = applied.as_ref().and_then(|applied| applied.meta);
         self.done.extend(applied);
         Ok(meta)
     }
 
     /// Moves an entry, as a step that can be rolled back. Returns its metadata.
-    pub fn move_to(
-        &mut self,
-        from: &TreePath,
-        to: &TreePath,
-        version: Lsn,
-    ) -> Result<Option<Meta>, ApplyError> {
-        let meta = self.step(to, |applier| applier.move_to(from, to, version).map(Some))?;
+    pub fn move_to(&mut self, from: &TreePath, to: &TreePath) -> Result<Option<Meta>, ApplyError> {
+        let lsn = self.lsn;
+        let meta = self.step(to, |applier| applier.move_to(from, to, lsn).map(Some))?;
         self.parents.clear();
         Ok(meta)
     }
@@ -363,21 +387,17 @@ impl<'a> DiskTransaction<'a> {
     }
 
     /// Removes a known file. The step can be rolled back.
-    pub fn remove(&mut self, path: &TreePath, version: Lsn) -> Result<(), ApplyError> {
-        self.step(path, |applier| applier.remove(path, version).map(Some))?;
+    pub fn remove(&mut self, path: &TreePath) -> Result<(), ApplyError> {
+        let lsn = self.lsn;
+        self.step(path, |applier| applier.remove(path, lsn).map(Some))?;
         self.parents.clear();
         Ok(())
     }
 
     /// Removes a file if the catalogue knows it, and quarantines it otherwise.
-    pub fn remove_known(
-        &mut self,
-        path: &TreePath,
-        known: &KnownEntry,
-        version: Lsn,
-    ) -> Result<(), ApplyError> {
+    pub fn remove_known(&mut self, path: &TreePath, known: &KnownEntry) -> Result<(), ApplyError> {
         if self.quarantine_unknown(path, known)? {
-            self.remove(path, version)?;
+            self.remove(path)?;
         }
         Ok(())
     }
@@ -386,7 +406,7 @@ impl<'a> DiskTransaction<'a> {
     ///
     /// The folder stays if it holds a mount point or an unreadable folder, because their files are
     /// no part of the tree and would be lost.
-    pub fn remove_folder(&mut self, path: &TreePath, version: Lsn) -> Result<(), ApplyError> {
+    pub fn remove_folder(&mut self, path: &TreePath) -> Result<(), ApplyError> {
         if self.stat(path)?.is_none() {
             return Ok(());
         }
@@ -395,27 +415,27 @@ impl<'a> DiskTransaction<'a> {
             let entries = match self.root.open_folder(&path).and_then(|folder| folder.survey_all())
             {
                 Err(TreeError::NotFound | TreeError::NotFolder) => continue,
-                entries => entries.map_err(ApplyError::at(&path))?,
+                entries => entries.at(&path)?,
             };
             for (name, survey) in entries {
                 let below = path.join_bytes(&name);
                 if survey.mount_point {
-                    return Err(ApplyError::at(&below.unwrap_or(path))(MOUNTED));
+                    return Err(MOUNTED).at(&below.unwrap_or(path));
                 }
                 open.extend(below.filter(|_| survey.meta.kind == MetaKind::Folder));
             }
         }
-        self.remove(path, version)
+        self.remove(path)
     }
 
     /// Removes the leftover of a removed entry. Unknown files are quarantined.
-    pub fn remove_leftover(&mut self, path: &TreePath, version: Lsn) -> Result<(), ApplyError> {
+    pub fn remove_leftover(&mut self, path: &TreePath) -> Result<(), ApplyError> {
         let Some(meta) = self.stat(path)? else { return Ok(()) };
         if meta.kind == MetaKind::Folder {
-            return self.remove_folder(path, version);
+            return self.remove_folder(path);
         }
         let known = KnownEntry { row: None, retained: self.store.retained(path)? };
-        self.remove_known(path, &known, version)
+        self.remove_known(path, &known)
     }
 
     /// Returns the metadata of a file that already has the content of an entry, though the catalogue
@@ -439,7 +459,7 @@ impl<'a> DiskTransaction<'a> {
             }
         };
         let digest = known.digest_of(&file.meta);
-        if !has_content(&file, content, digest).map_err(ApplyError::at(path))? {
+        if !has_content(&file, content, digest).at(path)? {
             return Ok(None);
         }
         let wanted = mode.with_owner_access(Kind::File);
@@ -456,7 +476,7 @@ impl<'a> DiskTransaction<'a> {
             return Ok(None);
         }
         let synced = file.file.sync_all().map_err(|e| TreeError::Io("sync the file", e));
-        let meta = synced.and_then(|()| file.meta_now()).map_err(ApplyError::at(path))?;
+        let meta = synced.and_then(|()| file.meta_now()).at(path)?;
         self.touched.insert(parent);
         Ok(Some(meta))
     }
@@ -504,19 +524,14 @@ impl<'a> DiskTransaction<'a> {
 
     /// Syncs all folders concerned.
     pub fn sync(&mut self) -> Result<(), ApplyError> {
-        let mut concerned: BTreeSet<TreePath> =
-            self.done.iter().flat_map(|applied| applied.parents.iter().cloned()).collect();
-        concerned.append(&mut self.touched);
-        let concerned: Vec<TreePath> = concerned.into_iter().collect();
+        self.touched.extend(self.done.iter().flat_map(|applied| applied.parents.iter().cloned()));
+        let concerned: Vec<TreePath> = std::mem::take(&mut self.touched).into_iter().collect();
         let results = parallel_map(&concerned, |path| match self.root.open_folder(path) {
             // A folder that was removed since is synced with the folder above it.
             Err(TreeError::NotFound | TreeError::NotFolder) => Ok(()),
             opened => opened.and_then(|folder| folder.sync()),
         });
-        concerned
-            .iter()
-            .zip(results)
-            .try_for_each(|(path, result)| result.map_err(ApplyError::at(path)))
+        concerned.iter().zip(results).try_for_each(|(path, result)| result.at(path))
     }
 
     /// Deletes replaced and removed files. Returns whether the sweeper has something to do.
@@ -582,6 +597,11 @@ impl<'a> DiskTransaction<'a> {
     }
 }
 
+/// Returns an LSN after one.
+pub(super) fn next(lsn: Lsn) -> Lsn {
+    Lsn { number: lsn.number + 1, ..lsn }
+}
+
 /// Returns whether a file may have this content, by kind and size.
 fn may_have(there: &Meta, content: &FileContent) -> bool {
     there.kind == MetaKind::File && there.size == content.size
@@ -618,13 +638,10 @@ fn has_known_content(
     known: &KnownEntry,
     open: impl FnOnce() -> Result<OpenFile, TreeError>,
 ) -> Result<bool, TreeError> {
-    if !known.is_same_file(meta) {
+    let (row, retained) = known.of_file(meta);
+    if row.is_none() && retained.is_none() {
         return Ok(false);
     }
-    // An entry without an LSN belongs to a user.
-    let row = known.row.as_ref();
-    let row = row.filter(|row| row.entry.version.is_some() && row.matches_except_ctime(meta));
-    let retained = known.retained.filter(|retained| retained.matches_except_ctime(meta));
     if meta.kind == MetaKind::Folder
         || row.is_some_and(|row| row.matches(meta))
         || retained.is_some_and(|retained| retained.matches(meta))
@@ -661,5 +678,5 @@ fn belongs(store: &CatalogStore, displaced: &Displaced<'_>) -> Result<bool, Appl
     };
     has_known_content(displaced.meta, &known, open)
         .and_then(|is_known| if is_known { Ok(true) } else { has_missing() })
-        .map_err(ApplyError::at(displaced.path))
+        .at(displaced.path)
 }

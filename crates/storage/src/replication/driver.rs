@@ -18,22 +18,18 @@ use relais_proto::{
     ChangeId, ClusterId, Digest, ErrorCode, FolderId, LinkMessage, Lsn, Refusal, SlaveId, ToSlave,
     TreePage, metric,
 };
-use relais_tree::{Folder, TreeError};
+use relais_tree::Folder;
 
 use super::disk_transaction::ReplicaDisk;
 use super::local_changes::LocalChanges;
 use super::messages::{FetchResult, LinkEvent, Output, SessionRequests};
 use super::pending_answers::PendingAnswers;
 use super::scrub::Scrubber;
-use crate::catalogue::store::CatalogStore;
-use crate::error::CatalogError;
-use crate::progress::ReplicaProgress;
-use crate::proposal::{Commit, CommitReceipt, Proposal, ProposalResult};
-use crate::quarantine::Quarantine;
-use crate::scan::scanner::Scanner;
-use crate::scan::watcher::WatchMode;
-use crate::staging::{StagedName, Staging};
 use crate::upload_table::UploadTable;
+use crate::{
+    CatalogError, CatalogStore, Commit, CommitReceipt, Proposal, ProposalResult, ReplicaProgress,
+    Scanner, StagedName, WatchMode,
+};
 
 /// Interval of the replica's tick.
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -121,20 +117,19 @@ impl ReplicaDriver {
         config: ReplicaDriverConfig,
         store: &CatalogStore,
     ) -> Result<Self, CatalogError> {
-        let staging = Staging::open(&root)?;
-        let mut quarantine = Quarantine::open(&root)?;
+        let mut disk = ReplicaDisk::open(root)?;
         let mut staged = HashMap::new();
-        for listed in staging.staged.list()? {
+        for listed in disk.staging.staged.list()? {
             let Some(name) = std::str::from_utf8(listed?.name()).ok().and_then(StagedName::parse)
             else {
                 continue;
             };
             // Content from other slaves is fetched again. An upload of a session may be resumed.
             if name.is_fetched() {
-                restore_held(&root, &staging, &mut quarantine, store, &name)?;
+                disk.restore_held(&name, store)?;
             } else if name.is_sealed && config.is_sole && store.commit_of(name.id)?.is_some() {
                 // The former process has ended between the commit and the removal.
-                staging.discard(&name);
+                disk.staging.discard(&name);
             } else if name.is_sealed {
                 staged.insert(name.id, (name, None));
             }
@@ -154,7 +149,7 @@ impl ReplicaDriver {
         store.retry_all_unapplied()?;
         let first = Self::refusals_at_start(store)?;
         Ok(Self {
-            disk: ReplicaDisk { root, staging, quarantine },
+            disk,
             config,
             pending_answers: PendingAnswers::default(),
             replica,
@@ -259,14 +254,6 @@ impl ReplicaDriver {
         self.outputs.extend(self.pending_answers.answer(session, answer));
     }
 
-    /// Logs a warning, unless it was the last one.
-    pub(super) fn warn_once(&mut self, what: String) {
-        if self.last_warning != what {
-            warn!("{what}");
-            self.last_warning = what;
-        }
-    }
-
     /// Discards a staged upload and its row in the table. An earlier session may have left the row
     /// because the file was still there.
     pub(super) fn discard_upload(&self, staged: &StagedName) {
@@ -299,7 +286,11 @@ impl ReplicaDriver {
         match action {
             Action::Send(message) => self.send(LinkMessage::ToMaster(message)),
             Action::Close(reason) => {
-                self.warn_once(format!("replication from the master stopped: {reason}"));
+                let warning = format!("replication from the master stopped: {reason}");
+                if self.last_warning != warning {
+                    warn!("{warning}");
+                    self.last_warning = warning;
+                }
                 if reason.code == ErrorCode::Exists {
                     self.outputs.push(Output::IdConflict(true));
                 }
@@ -336,9 +327,8 @@ impl ReplicaDriver {
             }
             Action::Reply { session, id, answer } => {
                 let mut all = vec![(session, id, answer)];
-                while let Some(reply) =
-                    next.pop_front_if(|next| matches!(next, Action::Reply { .. }))
-                    && let Action::Reply { session, id, answer } = reply
+                while matches!(next.front(), Some(Action::Reply { .. }))
+                    && let Some(Action::Reply { session, id, answer }) = next.pop_front()
                 {
                     all.push((session, id, answer));
                 }
@@ -350,13 +340,20 @@ impl ReplicaDriver {
 
     fn reply_all(
         &mut self,
-        all: Vec<(replica::SessionId, ChangeId, replica::ProposalResult)>,
+        all: Vec<(SessionId, ChangeId, replica::ProposalResult)>,
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
         for (session, id, answer) in all {
             let answer = match answer {
                 replica::ProposalResult::Done { version, copies } => {
-                    self.receipt_for(session, id, version, copies, store)?
+                    let fresh = !self.known.remove(&id);
+                    let digest = store.commit_of(id)?.and_then(|commit| commit.digest);
+                    // An earlier proposal with the same id may have stored the content.
+                    let stored = match self.pending_answers.change_of(session) {
+                        Some(change) => Commit { version, digest }.answer_to(change),
+                        None => Ok(CommitReceipt { digest, ..CommitReceipt::new(version) }),
+                    };
+                    stored.map(|stored| CommitReceipt { copies: copies.max(1), fresh, ..stored })
                 }
                 replica::ProposalResult::TooFewCopies { version, copies } => {
                     Err(too_few_copies(version, copies))
@@ -366,29 +363,6 @@ impl ReplicaDriver {
             self.answer(session, answer);
         }
         Ok(())
-    }
-
-    /// Builds the result for a session whose change is committed.
-    ///
-    /// The digest is that of the stored content, which an earlier proposal with the same id may
-    /// have stored.
-    fn receipt_for(
-        &mut self,
-        session: replica::SessionId,
-        id: ChangeId,
-        version: Lsn,
-        copies: u16,
-        store: &CatalogStore,
-    ) -> Result<ProposalResult, CatalogError> {
-        let fresh = !self.known.remove(&id);
-        let digest = store.commit_of(id)?.and_then(|commit| commit.digest);
-        let done = CommitReceipt { version, copies: copies.max(1), digest, fresh };
-        Ok(match self.pending_answers.change_of(session) {
-            Some(change) => Commit { version, digest }
-                .answer_to(change)
-                .map(|stored| CommitReceipt { digest: stored.digest, ..done }),
-            None => Ok(done),
-        })
     }
 
     /// Notes that the master of this cluster numbers the changes of the catalogue.
@@ -541,44 +515,10 @@ impl ReplicaDriver {
     }
 }
 
-/// Handles a staged file that an earlier process left. Content from other slaves is discarded and
-/// fetched again.
-///
-/// A file that was held for another path returns to its own path, or is quarantined if that is
-/// taken. It may be the only copy.
-fn restore_held(
-    root: &Folder,
-    staging: &Staging,
-    quarantine: &mut Quarantine,
-    store: &CatalogStore,
-    name: &StagedName,
-) -> Result<(), CatalogError> {
-    let row = name.put_lsn().map(|put| store.row_of_put(put)).transpose()?.flatten();
-    if let Some((path, row)) = row
-        && staging
-            .staged
-            .stat_part(name.to_string().as_bytes())
-            .is_ok_and(|meta| row.matches_except_ctime(&meta))
-        && let Some((parent, own)) = path.split_last()
-    {
-        let placed = root.open_folder(&parent).and_then(|parent| {
-            staging.staged.move_new(name.to_string(), &parent, own)?;
-            parent.sync()
-        });
-        return match placed {
-            Err(TreeError::Taken | TreeError::NotFound | TreeError::NotFolder) => Ok(quarantine
-                .take_removed(&staging.staged, &name.to_string(), &path, "its path was taken")?),
-            other => Ok(other?),
-        };
-    }
-    staging.discard(name);
-    Ok(())
-}
-
 fn too_few_copies(version: Lsn, copies: u16) -> Refusal {
     let disks = if copies == 1 { "disk has" } else { "disks have" };
     Refusal::new(
-        relais_proto::ErrorCode::TooFewCopies,
+        ErrorCode::TooFewCopies,
         format!(
             "change {version} is committed and stands, but only {copies} {disks} its content so far"
         ),

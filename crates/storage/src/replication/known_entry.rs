@@ -4,9 +4,7 @@ use relais_cluster::{Entry, FileContent};
 use relais_proto::{Digest, Kind, Lsn, TreePath};
 use relais_tree::Meta;
 
-use crate::catalogue::row::{CatalogRow, RetainedContent};
-use crate::catalogue::store::CatalogStore;
-use crate::error::CatalogError;
+use crate::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
 
 /// The row of a path, and the content that the catalogue retains there.
 #[derive(Debug, Default)]
@@ -47,11 +45,21 @@ impl KnownEntry {
         Some((entry, entry.content?))
     }
 
+    /// Returns the row and the retained content, each if the file or folder is its own. The content
+    /// may have changed.
+    pub fn of_file(&self, meta: &Meta) -> (Option<&CatalogRow>, Option<&RetainedContent>) {
+        // An entry without an LSN belongs to a user.
+        let row = self.row.as_ref().filter(|row| row.entry.version.is_some());
+        let retained = self.retained.as_ref();
+        (
+            row.filter(|row| row.matches_except_ctime(meta)),
+            retained.filter(|retained| retained.matches_except_ctime(meta)),
+        )
+    }
+
     /// Returns whether a file or folder is the known one. Its content may have changed.
     pub fn is_same_file(&self, meta: &Meta) -> bool {
-        let row = self.row.as_ref().filter(|row| row.entry.version.is_some());
-        row.is_some_and(|row| row.matches_except_ctime(meta))
-            || self.retained.is_some_and(|retained| retained.matches_except_ctime(meta))
+        !matches!(self.of_file(meta), (None, None))
     }
 
     /// Returns the digest of a file if it is unchanged.

@@ -6,11 +6,19 @@ use std::time::{Duration, Instant};
 use log::error;
 use relais_cluster::ChangeRequest;
 use relais_cluster::replica::Event;
-use relais_proto::{Change, ChangeId, Expect, Lsn, Mode, TreePath};
+use relais_proto::{Change, ChangeId, Expect, Kind, Lsn, Mode, TreePath};
 use relais_tree::Meta;
 
-use crate::catalogue::row::{CatalogRow, FileIdentity};
+use crate::{CatalogError, CatalogRow, FileIdentity, Scanner};
 
+/// Interval between two checks for local changes.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// Interval between two proposals of a change that is not decided.
+const PROPOSE_INTERVAL: Duration = Duration::from_secs(4);
+/// Interval between two proposals of a refused change whose file is still there.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
+/// Most new local changes that are proposed at the same time.
+pub(super) const MOST_PROPOSED: usize = 256;
 /// Time window of [`MOST_REMOVALS`].
 const REMOVAL_WINDOW: Duration = Duration::from_secs(60);
 /// Most local removals that become changes in one window.
@@ -76,9 +84,9 @@ pub(super) struct LocalChanges {
     pub refused: HashMap<TreePath, Instant>,
     /// Refused changes with the time and reason of the refusal.
     pub rejected: Vec<(Instant, LocalChange, String)>,
-    pub looked: Option<Instant>,
+    looked: Option<Instant>,
     /// Whether the last look proposed as many changes as it may.
-    pub is_busy: bool,
+    is_busy: bool,
     /// Start of the removal window, and number of removals in it.
     removals: Option<(Instant, u64)>,
 }
@@ -116,6 +124,68 @@ impl LocalChanges {
             mode: row.entry.mode,
         };
         self.add(change, expect, Some(row.disk))
+    }
+
+    /// Returns the proposals that are due: of changes that are not decided, files of a branch, and
+    /// entries without an LSN.
+    pub fn propose(&mut self, scanner: &Scanner) -> Result<Vec<Event>, CatalogError> {
+        // After a full set of proposals the next follows as soon as these are committed.
+        let is_paced = !(self.is_busy && self.by_id.is_empty());
+        if is_paced && self.looked.is_some_and(|looked| looked.elapsed() < CHECK_INTERVAL) {
+            return Ok(Vec::new());
+        }
+        self.looked = Some(Instant::now());
+        let mut events = self.repropose(PROPOSE_INTERVAL);
+        while self.has_room()
+            && let Some((path, (row, base))) = self.waiting.pop_first()
+        {
+            events.extend(self.add_file(path, &row, Expect::Lsn(base)));
+        }
+        if !self.has_room() {
+            return Ok(events);
+        }
+        self.refused.retain(|_, at| at.elapsed() < REFUSED_INTERVAL);
+        let mut after = TreePath::root();
+        self.is_busy = false;
+        while self.has_room() {
+            let rows = scanner.store.uncommitted(&after, 256)?;
+            let Some((last, _)) = rows.last() else { return Ok(events) };
+            after = last.clone();
+            for (path, row) in rows {
+                if self.has_room() && self.can_be_proposed(&path, scanner)? {
+                    events.extend(match row.entry.kind {
+                        Kind::Folder => self.add_folder(path, row.entry.mode),
+                        Kind::File => self.add_file(path, &row, Expect::Absent),
+                    });
+                }
+            }
+        }
+        self.is_busy = true;
+        Ok(events)
+    }
+
+    fn has_room(&self) -> bool {
+        self.by_id.len() < MOST_PROPOSED
+    }
+
+    fn can_be_proposed(&self, path: &TreePath, scanner: &Scanner) -> Result<bool, CatalogError> {
+        if self.by_path.contains_key(path)
+            || self.refused.contains_key(path)
+            || scanner.debounce.contains(path)
+        {
+            return Ok(false);
+        }
+        let Some((parent, _)) = path.split_last().filter(|(parent, _)| !parent.is_root()) else {
+            return Ok(true);
+        };
+        // The folder comes first: it has an LSN, or is proposed before.
+        Ok(self.by_path.contains_key(&parent)
+            || scanner.store.row(&parent)?.is_some_and(|row| row.entry.version.is_some()))
+    }
+
+    /// Adds a new folder.
+    pub fn add_folder(&mut self, path: TreePath, mode: Mode) -> Option<Event> {
+        self.add(Change::MakeFolder { path, mode }, Expect::Any, None)
     }
 
     /// Schedules proposals for the files of a branch.

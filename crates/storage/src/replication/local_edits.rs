@@ -18,28 +18,19 @@ use relais_proto::{
 use relais_tree::Meta;
 
 use super::apply_error::ApplyError;
-use super::disk_transaction::is_known;
+use super::disk_transaction::{DiskTransaction, next};
 use super::driver::ReplicaDriver;
 use super::known_entry::KnownEntry;
-use super::local_changes::{LocalChange, LocalChanges, PendingEdit};
+use super::local_changes::{LocalChange, MOST_PROPOSED, PendingEdit};
 use super::unapplied::refusal;
-use crate::catalogue::row::{CatalogRow, FileIdentity, RetainedContent, UnhashedFile};
-use crate::catalogue::store::CatalogStore;
-use crate::error::CatalogError;
-use crate::scan::scanner::Scanner;
-use crate::scan::watcher::WatchMode;
+use crate::{
+    CatalogError, CatalogRow, CatalogStore, FileIdentity, RetainedContent, Scanner, UnhashedFile,
+    WatchMode,
+};
 
-/// Interval between two checks for local changes.
-const CHECK_INTERVAL: Duration = Duration::from_millis(200);
-/// Interval between two proposals of a change that is not decided.
-const PROPOSE_INTERVAL: Duration = Duration::from_secs(4);
-/// Interval between two proposals of a refused change whose file is still there.
-const REFUSED_INTERVAL: Duration = Duration::from_secs(30);
 /// Delay before a refused file is quarantined. The refusal may arrive before the change that caused
 /// it, and that change may match the file.
 const REJECT_DELAY: Duration = Duration::from_millis(1500);
-/// Most new local changes that are proposed at the same time.
-const MOST_PROPOSED: usize = 256;
 /// Proposed changes above which no more removals are proposed.
 const MOST_PENDING: usize = 16 * MOST_PROPOSED;
 
@@ -76,76 +67,15 @@ impl ReplicaDriver {
             store.begin()?;
             self.handle_edited(path, &meta, store)?;
         }
-        let rejected = self
-            .local_changes
-            .rejected
-            .extract_if(.., |(since, ..)| since.elapsed() >= REJECT_DELAY)
-            .collect::<Vec<_>>();
-        for (_, change, reason) in rejected {
+        let rejected = &mut self.local_changes.rejected;
+        let rejected = rejected.extract_if(.., |(since, ..)| since.elapsed() >= REJECT_DELAY);
+        for (_, change, reason) in rejected.collect::<Vec<_>>() {
             store.begin()?;
             self.local_changes.by_path.remove(&change.path);
             self.finish_quarantine(change, &reason, store)?;
         }
-        // After a full set of proposals the next follows as soon as these are committed.
-        let is_paced = !(self.local_changes.is_busy && self.local_changes.by_id.is_empty());
-        if is_paced
-            && self.local_changes.looked.is_some_and(|looked| looked.elapsed() < CHECK_INTERVAL)
-        {
-            return Ok(());
-        }
-        self.local_changes.looked = Some(Instant::now());
-        self.events.extend(self.local_changes.repropose(PROPOSE_INTERVAL));
-        self.propose_new(scanner)
-    }
-
-    /// Proposes entries without an LSN.
-    fn propose_new(&mut self, scanner: &Scanner) -> Result<(), CatalogError> {
-        let has_room = |changes: &LocalChanges| changes.by_id.len() < MOST_PROPOSED;
-        while has_room(&self.local_changes)
-            && let Some((path, (row, base))) = self.local_changes.waiting.pop_first()
-        {
-            self.events.extend(self.local_changes.add_file(path, &row, Expect::Lsn(base)));
-        }
-        if !has_room(&self.local_changes) {
-            return Ok(());
-        }
-        self.local_changes.refused.retain(|_, at| at.elapsed() < REFUSED_INTERVAL);
-        let mut after = TreePath::root();
-        self.local_changes.is_busy = false;
-        while has_room(&self.local_changes) {
-            let rows = scanner.store.uncommitted(&after, 256)?;
-            let Some((last, _)) = rows.last() else { return Ok(()) };
-            after = last.clone();
-            for (path, row) in rows {
-                if has_room(&self.local_changes) && self.can_be_proposed(&path, scanner)? {
-                    let proposal = match row.entry.kind {
-                        Kind::Folder => {
-                            let change = Change::MakeFolder { path, mode: row.entry.mode };
-                            self.local_changes.add(change, Expect::Any, None)
-                        }
-                        Kind::File => self.local_changes.add_file(path, &row, Expect::Absent),
-                    };
-                    self.events.extend(proposal);
-                }
-            }
-        }
-        self.local_changes.is_busy = true;
+        self.events.extend(self.local_changes.propose(scanner)?);
         Ok(())
-    }
-
-    fn can_be_proposed(&self, path: &TreePath, scanner: &Scanner) -> Result<bool, CatalogError> {
-        if self.local_changes.by_path.contains_key(path)
-            || self.local_changes.refused.contains_key(path)
-            || scanner.debounce.contains(path)
-        {
-            return Ok(false);
-        }
-        let Some((parent, _)) = path.split_last().filter(|(parent, _)| !parent.is_root()) else {
-            return Ok(true);
-        };
-        // The folder comes first: it has an LSN, or is proposed before.
-        Ok(self.local_changes.by_path.contains_key(&parent)
-            || scanner.store.row(&parent)?.is_some_and(|row| row.entry.version.is_some()))
     }
 
     /// Handles a path of the tree that is gone from the disk, or replaced.
@@ -171,14 +101,12 @@ impl ReplicaDriver {
             return Ok(());
         }
         if by_event && is_reachable && self.config.watch == WatchMode::All && row.here {
-            let mut gone = store.below(path)?;
-            gone.push((path.clone(), row.clone()));
+            let gone = store.at_and_below(path)?;
             if self.local_changes.count_removals(gone.len() as u64, store.total(metric::FILES)?) {
                 info!("{path} was removed locally; proposing its removal");
-                gone.sort_unstable_by(|a, b| b.0.cmp(&a.0));
                 // Removals are proposed one by one, entries before their folder. So no entry is
                 // removed that was added meanwhile.
-                for (path, row) in gone {
+                for (path, row) in gone.into_iter().rev() {
                     self.propose_removal(path, &row, false);
                 }
                 return Ok(());
@@ -195,6 +123,10 @@ impl ReplicaDriver {
             let change = Change::Remove { path, recursive };
             self.events.extend(self.local_changes.add(change, Expect::Lsn(base), None));
         }
+    }
+
+    fn disk_transaction<'a>(&'a mut self, store: &'a CatalogStore) -> DiskTransaction<'a> {
+        self.disk.transaction(store, next(self.replica.applied()))
     }
 
     /// Returns the metadata at a path; `None` if it cannot be read.
@@ -283,7 +215,7 @@ impl ReplicaDriver {
         version: Lsn,
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
-        let mut disk = self.disk.transaction(store);
+        let mut disk = self.disk_transaction(store);
         match disk.ensure_folder(path).and_then(|()| disk.sync()) {
             Ok(()) => Ok(()),
             Err(ApplyError::Catalog(e)) => Err(e),
@@ -320,21 +252,17 @@ impl ReplicaDriver {
             return Ok(());
         };
         if !row.here {
-            let retained = store.retained(&path)?;
-            if let Some(retained) = retained.filter(|retained| retained.matches_except_ctime(meta))
-            {
-                // The scan came before the change that made this the former content, or only the
-                // ctime differs.
+            if let Some(retained) = store.retained(&path)? {
                 let known = KnownEntry { row: None, retained: Some(retained) };
-                match is_known(&self.disk.root, &path, meta, &known) {
-                    Ok(true) => {
-                        let now = RetainedContent {
-                            disk: FileIdentity { ctime: meta.ctime, ..retained.disk },
-                            ..retained
-                        };
+                match self.disk_transaction(store).examine(&path, &known) {
+                    // The scan came before the change that made this the former content, or only
+                    // the ctime differs.
+                    Ok(Some((now, true))) => {
+                        let disk = FileIdentity { ctime: now.ctime, ..retained.disk };
+                        let now = RetainedContent { disk, ..retained };
                         return store.set_retained(&path, Some(&now));
                     }
-                    Ok(false) => {}
+                    Ok(_) => {}
                     Err(e) => {
                         warn!("{path} cannot be read: {e}");
                         return Ok(());
@@ -342,7 +270,7 @@ impl ReplicaDriver {
                 }
             }
             // The edit has no base in the tree, unless the file is the missing content itself.
-            let mut disk = self.disk.transaction(store);
+            let mut disk = self.disk_transaction(store);
             let adopted = disk
                 .claim_existing(&path, &entry, &KnownEntry::default())
                 .and_then(|adopted| disk.sync().map(|()| adopted));
@@ -416,16 +344,13 @@ impl ReplicaDriver {
             .iter_mut()
             .filter(|(path, edit)| !edit.ordered && may(path))
             .take(most);
-        let mut files: Vec<UnhashedFile> = edits
+        let files: Vec<UnhashedFile> = edits
             .map(|(path, edit)| {
                 edit.ordered = true;
                 UnhashedFile { path: path.clone(), meta: edit.meta }
             })
             .collect();
-        if files.is_empty() {
-            files = self.scrubber.take_files(most);
-        }
-        files
+        if files.is_empty() { self.scrubber.take_files(most) } else { files }
     }
 
     /// Handles the digest of a file, or `None` if the file changed meanwhile.
@@ -554,8 +479,7 @@ impl ReplicaDriver {
                 // The mode of the tree is restored on the disk.
                 if let Some(row) = row.filter(|row| row.here)
                     && let Err(e) = self
-                        .disk
-                        .transaction(store)
+                        .disk_transaction(store)
                         .set_attributes(&path, &Attributes::mode(row.entry.mode))
                 {
                     warn!("cannot restore the mode of {path}: {e}");

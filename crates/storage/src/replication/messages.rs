@@ -6,8 +6,7 @@ use std::fs::File;
 use relais_cluster::replica::{FetchFault, MissingContent};
 use relais_proto::{ClusterId, FolderId, LinkMessage, Lsn, PathList, PeerSlave, ToSlave};
 
-use crate::proposal::{Proposal, ProposalResult};
-use crate::staging::StagedName;
+use crate::{Proposal, ProposalResult, StagedName};
 
 /// A message from the coordinator, or a change of the link to it.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::messages::Output;
-use crate::proposal::ProposalResult;
+use crate::ProposalResult;
 use relais_cluster::replica::SessionId;
 use relais_proto::Change;
 

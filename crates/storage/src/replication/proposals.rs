@@ -6,19 +6,14 @@ use std::time::{Duration, Instant};
 use log::error;
 use relais_cluster::ChangeRequest;
 use relais_cluster::replica::Event;
-use relais_proto::{
-    Change, ErrorCode, Expect, FolderId, Kind, LinkMessage, Lsn, Refusal, ToMaster,
-};
+use relais_proto::{Change, ErrorCode, FolderId, Kind, LinkMessage, Lsn, Refusal, ToMaster};
 use relais_tree::TreeError;
 
 use super::blocking_entries::{BlockingEntries, is_unserved};
 use super::driver::{HeldProposal, ReplicaDriver};
 use super::messages::{Output, SessionRequests};
-use crate::catalogue::store::CatalogStore;
-use crate::error::CatalogError;
 use crate::parallel::parallel_map;
-use crate::proposal::Proposal;
-use crate::refusal::{changes_unavailable_at, refuse};
+use crate::{CatalogError, CatalogStore, Proposal, changes_unavailable_at, refuse};
 
 /// Largest cost of a batch of proposals. A larger batch would delay its first changes.
 pub const BATCH: usize = 256;
@@ -250,8 +245,7 @@ impl ReplicaDriver {
             }
             for (path, mode) in new.into_iter().rev() {
                 if !self.local_changes.by_path.contains_key(&path) {
-                    let change = Change::MakeFolder { path, mode };
-                    self.events.extend(self.local_changes.add(change, Expect::Any, None));
+                    self.events.extend(self.local_changes.add_folder(path, mode));
                 }
             }
         }

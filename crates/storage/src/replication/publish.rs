@@ -8,7 +8,7 @@ use relais_proto::{ChangeId, Lsn, TreePath};
 use relais_tree::TreeError;
 
 use super::apply_error::ApplyError;
-use super::disk_transaction::{DiskTransaction, has_content};
+use super::disk_transaction::{DiskTransaction, has_content, next};
 use super::driver::ReplicaDriver;
 use super::messages::{FetchFailure, FetchResult, FetchedFile};
 
@@ -64,8 +64,7 @@ impl ReplicaDriver {
         if whole.is_empty() {
             return Ok(());
         }
-        let wanted: Vec<(Lsn, StagedName)> =
-            whole.iter().map(|(put, _, part)| (*put, part.name)).collect();
+        let wanted: Vec<_> = whole.iter().map(|(put, _, file)| (*put, file.name)).collect();
         let published = self.publish(&wanted, store)?;
         if published.contains(&PublishResult::Published) && std::mem::take(&mut self.cannot_store) {
             store.set_last_error("")?;
@@ -106,8 +105,7 @@ impl ReplicaDriver {
                 }
             }
         }
-        let names: Vec<(Lsn, StagedName)> =
-            wanted.iter().map(|(_, put, name)| (*put, *name)).collect();
+        let names: Vec<_> = wanted.iter().map(|(_, put, name)| (*put, *name)).collect();
         let published = self.publish(&names, store)?;
         for ((id, put, _), published) in wanted.into_iter().zip(published) {
             let ok = published == PublishResult::Published;
@@ -122,7 +120,7 @@ impl ReplicaDriver {
         all: &[(Lsn, StagedName)],
         store: &CatalogStore,
     ) -> Result<Vec<PublishResult>, CatalogError> {
-        let mut disk = self.disk.begin(store)?;
+        let mut disk = self.disk.begin(store, next(self.replica.applied()))?;
         let mut results = Vec::new();
         for (put, name) in all {
             let row = store.row_of_put(*put)?.filter(|(_, row)| !row.here);

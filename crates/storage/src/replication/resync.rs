@@ -10,12 +10,11 @@ use relais_cluster::{Entry, FileContent, ReplicaPosition, timeline};
 use relais_proto::{Digest, Expect, Lsn, TreePath};
 
 use super::apply_error::ApplyError;
-use super::disk_transaction::DiskTransaction;
+use super::disk_transaction::{DiskTransaction, next};
 use super::driver::ReplicaDriver;
 use super::known_entry::KnownEntry;
 use super::local_changes::DivergentOffer;
 use super::unapplied;
-use super::unapplied::RefusedContents;
 
 /// Why a file of a branch was quarantined.
 const DIVERGENT: &str =
@@ -66,8 +65,8 @@ impl ReplicaDriver {
             );
         }
         let branch = Branch { fork, end: &end };
-        let mut disk = self.disk.begin(store)?;
-        let mut refused = RefusedContents::default();
+        let mut disk = self.disk.begin(store, next(listing.lsn))?;
+        let mut refused = Vec::new();
         let result = take_over(&mut disk, listing, &branch, &mut refused).and_then(|offered| {
             disk.sync()?;
             self.config.progress.announce(position.applied);
@@ -91,7 +90,7 @@ impl ReplicaDriver {
         self.note_history(store)?;
         self.config.progress.set_applied(position.applied);
         self.local_changes.add_branch(offered);
-        self.events.extend(unapplied::refusals(store, &refused.puts)?);
+        self.events.extend(unapplied::refusals(store, &refused)?);
         self.events.push_back(Event::Adopted { lacks: store.missing_content()? });
         Ok(())
     }
@@ -101,30 +100,23 @@ fn take_over(
     disk: &mut DiskTransaction<'_>,
     listing: &ReceivedTree,
     branch: &Branch<'_>,
-    refused: &mut RefusedContents,
+    refused: &mut Vec<Lsn>,
 ) -> Result<Vec<DivergentOffer>, ApplyError> {
     let store = disk.store;
     let own = store.committed_entries()?.into_iter();
     let entries: Vec<(TreePath, Entry)> =
         own.filter_map(|(path, row)| Some((path, row.tree_entry()?))).collect();
     let found = compare(entries.iter().map(|(path, entry)| (path, entry)), branch.fork, listing);
-    let wanted: HashMap<Lsn, Digest> = found
-        .come
-        .iter()
-        .filter_map(|(_, entry)| entry.content)
-        .map(|content| (content.put, content.digest))
-        .collect();
+    let content_of =
+        |(_, entry): &(TreePath, Entry)| Some((entry.content?.put, entry.content?.digest));
+    let wanted: HashSet<(Lsn, Digest)> = found.come.iter().filter_map(content_of).collect();
     let coming: HashMap<&TreePath, &Entry> =
         found.come.iter().map(|(path, entry)| (path, entry)).collect();
-    // Removed files get a future LSN as their name, so that the sweeper keeps them until this
-    // transaction has ended.
-    let unsettled = Lsn { number: listing.lsn.number + 1, ..listing.lsn };
     let mut offered = Vec::new();
     for stray in &found.strays {
         let there = coming.get(&stray.path).copied();
         let path = &stray.path;
-        let taken =
-            disk.attempt(path, |disk| handle_divergent(disk, stray, there, unsettled, branch))?;
+        let taken = disk.attempt(path, |disk| handle_divergent(disk, stray, there, branch))?;
         match taken {
             Ok(offer) => offered.extend(offer),
             // The file blocks the entry of the tree, which is then recorded as unapplied.
@@ -134,16 +126,13 @@ fn take_over(
             }
         }
     }
-    let edited: HashSet<TreePath> = offered
-        .iter()
-        .filter(|offered| offered.edit.is_some())
-        .map(|offered| offered.path.clone())
-        .collect();
+    let edits = offered.iter().filter(|offer| offer.edit.is_some());
+    let edited: HashSet<TreePath> = edits.map(|offer| offer.path.clone()).collect();
     let mut held = HashMap::new();
     for (path, entry) in &found.gone {
         let stays = coming.get(path).is_some_and(|there| there.content.is_some());
         let gone = disk.attempt(path, |disk| {
-            remove_entry(disk, path, entry.content.as_ref(), &wanted, stays, unsettled)
+            remove_entry(disk, path, entry.content.as_ref(), &wanted, stays)
         })?;
         match gone {
             Ok(name) => held.extend(entry.content.map(|content| content.put).zip(name)),
@@ -157,7 +146,7 @@ fn take_over(
     }
     for (path, entry) in &found.come {
         let came = disk.attempt(path, |disk| match entry.content {
-            None => disk.add_folder(path, entry, unsettled),
+            None => disk.add_folder(path, entry),
             // The file of the branch stays until its proposal is decided.
             Some(_) if edited.contains(path) => {
                 disk.check_not_source(path)?;
@@ -168,7 +157,8 @@ fn take_over(
         })?;
         if let Err(reason) = came {
             warn!("cannot install {path} here: {reason}; it is retried");
-            unapplied::entry(store, path, entry, &[], &reason, refused)?;
+            refused.extend(entry.content.map(|content| content.put));
+            unapplied::entry(store, path, entry, &[], &reason)?;
         }
     }
     Ok(offered)
@@ -179,7 +169,6 @@ fn handle_divergent(
     disk: &mut DiskTransaction<'_>,
     stray: &DivergentEntry,
     there: Option<&Entry>,
-    lsn: Lsn,
     branch: &Branch<'_>,
 ) -> Result<Option<DivergentOffer>, ApplyError> {
     let (store, path) = (disk.store, &stray.path);
@@ -189,15 +178,15 @@ fn handle_divergent(
         return Ok(None);
     };
     let details = branch.details(&content);
+    let offer = |edit| DivergentOffer { path: path.clone(), edit, details: details.clone() };
     match (stray.expect, row.filter(|row| row.here)) {
         (Some(Expect::Absent), Some(_)) => {
             store.clear_lsn(path)?;
-            return Ok(Some(DivergentOffer { path: path.clone(), edit: None, details }));
+            return Ok(Some(offer(None)));
         }
         (Some(Expect::Lsn(base)), Some(row)) => {
             if disk.stat(path)?.is_some_and(|meta| row.matches_except_ctime(&meta)) {
-                let edit = Some((row, base));
-                return Ok(Some(DivergentOffer { path: path.clone(), edit, details }));
+                return Ok(Some(offer(Some((row, base)))));
             }
         }
         (_, Some(_)) => {
@@ -220,7 +209,7 @@ fn handle_divergent(
             disk.quarantine(path, DIVERGENT_FORMER, &details)?;
             store.set_retained(path, None)?;
         } else if coming.is_none() {
-            disk.remove(path, lsn)?;
+            disk.remove(path)?;
         }
     }
     if coming.is_none() {
@@ -234,17 +223,16 @@ fn remove_entry(
     disk: &mut DiskTransaction<'_>,
     path: &TreePath,
     content: Option<&FileContent>,
-    wanted: &HashMap<Lsn, Digest>,
+    wanted: &HashSet<(Lsn, Digest)>,
     stays: bool,
-    lsn: Lsn,
 ) -> Result<Option<StagedName>, ApplyError> {
     let Some(content) = content else {
         disk.check_not_source(path)?;
-        disk.remove_folder(path, lsn)?;
+        disk.remove_folder(path)?;
         disk.store.remove(path)?;
         return Ok(None);
     };
-    let is_wanted = wanted.get(&content.put) == Some(&content.digest);
+    let is_wanted = wanted.contains(&(content.put, content.digest));
     // Content that another path needs is held, even if this path gets new content.
     if stays && !is_wanted {
         return Ok(None);
@@ -257,7 +245,7 @@ fn remove_entry(
             let name = StagedName::for_put(content.put);
             held = disk.hold(path, &name)?.then_some(name);
         } else if !stays {
-            disk.remove(path, lsn)?;
+            disk.remove(path)?;
         }
     }
     if !stays || held.is_some() {

@@ -9,8 +9,8 @@ use relais_cluster::Entry;
 use relais_cluster::replica::Event;
 use relais_proto::{Lsn, TreePath};
 
-use super::apply_error::ApplyError;
-use super::disk_transaction::DiskTransaction;
+use super::apply_error::{ApplyError, At};
+use super::disk_transaction::{DiskTransaction, next};
 use super::driver::{ReplicaDriver, TICK};
 use super::known_entry::KnownEntry;
 use super::unapplied;
@@ -54,14 +54,10 @@ impl ReplicaDriver {
         if due.is_empty() {
             return Ok(());
         }
-        let mut disk = self.disk.begin(store)?;
-        // Removed files get a future LSN as their name, so that the sweeper keeps them until this
-        // transaction has ended.
-        let applied = self.replica.applied();
-        let unsettled = Lsn { number: applied.number + 1, ..applied };
+        let mut disk = self.disk.begin(store, next(self.replica.applied()))?;
         let tried = due
             .iter()
-            .map(|record| retry_path(&mut disk, &self.parked, record, unsettled))
+            .map(|record| retry_path(&mut disk, &self.parked, record))
             .collect::<Result<Vec<_>, _>>();
         let result = tried.and_then(|tried| {
             disk.sync()?;
@@ -106,7 +102,6 @@ fn retry_path(
     disk: &mut DiskTransaction<'_>,
     parked: &HashMap<Lsn, StagedName>,
     record: &UnappliedPath,
-    unsettled: Lsn,
 ) -> Result<Option<RetryResult>, ApplyError> {
     let (store, path) = (disk.store, &record.path);
     // An earlier retry of this iteration may have settled the path.
@@ -124,14 +119,14 @@ fn retry_path(
     }
     let tried = disk.attempt(path, |disk| {
         if record.removal {
-            disk.remove_leftover(path, unsettled)?;
+            disk.remove_leftover(path)?;
             return Ok(RetryResult::InPlace(None));
         }
         let row = store.row(path)?;
         match row.as_ref().and_then(|row| Some((row.tree_entry()?, row.here))) {
             None => {}
             Some((entry @ Entry { content: None, .. }, _)) => {
-                make_folder(disk, record, &entry, unsettled)?;
+                make_folder(disk, record, &entry)?;
             }
             // Only the mode was refused.
             Some((entry, true)) => {
@@ -159,7 +154,6 @@ fn make_folder(
     disk: &mut DiskTransaction<'_>,
     record: &UnappliedPath,
     entry: &Entry,
-    unsettled: Lsn,
 ) -> Result<(), ApplyError> {
     let (store, path) = (disk.store, &record.path);
     // Files of a former folder at this path are moved before it is replaced. The files of this
@@ -170,7 +164,7 @@ fn make_folder(
     // Retained content must make room for the folder.
     let known = KnownEntry { row: None, retained: store.retained(path)? };
     if known.retained.is_some() {
-        disk.remove_known(path, &known, unsettled)?;
+        disk.remove_known(path, &known)?;
         store.set_retained(path, None)?;
     }
     if let Some(meta) = disk.create_folder(path, entry.mode)? {
@@ -200,7 +194,7 @@ fn install_content(
         && disk.stat(source)?.is_some_and(|meta| lies.matches_except_ctime(&meta))
     {
         disk.quarantine_unknown(path, &known)?;
-        let moved = disk.move_to(source, path, record.version)?;
+        let moved = disk.move_to(source, path)?;
         store.set_retained(source, None)?;
         store.set_retained(path, None)?;
         store.put_entry(path, entry, moved.as_ref(), &[])?;
@@ -216,10 +210,7 @@ fn install_content(
     // Content is only fetched if the path can accept it.
     disk.stat(path)?;
     let parent = path.split_last().map(|(parent, _)| parent).unwrap_or_else(TreePath::root);
-    disk.root
-        .open_folder(&parent)
-        .and_then(|folder| folder.check_writable())
-        .map_err(ApplyError::at(&parent))?;
+    disk.root.open_folder(&parent).and_then(|folder| folder.check_writable()).at(&parent)?;
     let usage = rustix::fs::fstatvfs(disk.root).map_err(|e| {
         let e = std::io::Error::from(e);
         ApplyError::Refused(format!("cannot read the free disk space: {e}"))

@@ -10,9 +10,7 @@ use relais_cluster::Entry;
 use relais_proto::{Digest, Kind, Lsn, Scrub, TreePath};
 use relais_tree::Folder;
 
-use crate::catalogue::row::{FileIdentity, UnhashedFile};
-use crate::catalogue::store::CatalogStore;
-use crate::error::CatalogError;
+use crate::{CatalogError, CatalogStore, FileIdentity, UnhashedFile};
 
 /// Time in which a file is not checked again after a report of damage proved wrong.
 const CLEARED_TIME: Duration = Duration::from_secs(10 * 60);

@@ -2,23 +2,12 @@
 //! the entry of the tree, and a record for each path where the disk differs. This module does no
 //! disk operations.
 
-use std::collections::HashSet;
-
 use crate::{CatalogError, CatalogRow, CatalogStore, RetainedContent};
 use relais_cluster::Entry;
 use relais_cluster::replica::{Event, MissingContent, lack_of_entry};
-use relais_proto::{Attributes, FolderId, Kind, Lsn, TreePath};
+use relais_proto::{FolderId, Kind, Lsn, TreePath};
 
 use super::known_entry::KnownEntry;
-
-/// Contents to report to the replica.
-#[derive(Debug, Default)]
-pub(super) struct RefusedContents {
-    /// Contents that the disk refuses.
-    pub puts: Vec<Lsn>,
-    /// Refused contents that were here, at another path.
-    pub lost: Vec<MissingContent>,
-}
 
 /// Returns the event for a content that the disk refuses at a path.
 ///
@@ -82,7 +71,6 @@ pub(super) fn entry(
     entry: &Entry,
     holders: &[FolderId],
     reason: &str,
-    refused: &mut RefusedContents,
 ) -> Result<(), CatalogError> {
     let known = KnownEntry::load(store, path)?;
     let is_left =
@@ -100,24 +88,10 @@ pub(super) fn entry(
         store.put_entry(path, entry, None, holders)?;
     }
     store.set_retained(path, known.content().as_ref())?;
-    refused.puts.extend(entry.content.map(|content| content.put));
     if is_left {
         record_leftovers(store, path, entry.version, reason)?;
     }
     store.record_unapplied(path, entry.version, false, reason, None)
-}
-
-/// Records attributes that cannot be set.
-pub(super) fn attributes(
-    store: &CatalogStore,
-    path: &TreePath,
-    version: Lsn,
-    attributes: &Attributes,
-    reason: &str,
-) -> Result<(), CatalogError> {
-    store.set_lsn(path, version)?;
-    store.set_attributes(path, attributes)?;
-    store.record_unapplied(path, version, false, reason, None)
 }
 
 /// Records leftovers of a removed folder at a path that has a folder again. Each is removed on its
@@ -155,28 +129,25 @@ pub(super) fn removal(
 }
 
 /// Records an entry that cannot be moved: the tree has it at `to`, and the disk at `from`.
+///
+/// Adds its contents to `refused`, and those that were here at their former path to `lost`.
 pub(super) fn move_to(
     store: &CatalogStore,
     from: &TreePath,
     to: &TreePath,
     version: Lsn,
     reason: &str,
-    refused: &mut RefusedContents,
+    refused: &mut Vec<Lsn>,
+    lost: &mut Vec<MissingContent>,
 ) -> Result<(), CatalogError> {
     let (files, left) = known_files_at(store, from)?;
     let over = KnownEntry::load(store, to)?.content();
-    let mut moved = store.below(from)?;
-    moved.extend(store.row(from)?.map(|row| (from.clone(), row)));
-    moved.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    let mut hidden = HashSet::new();
-    for (path, row) in &moved {
-        if is_hidden(store, path, row)? {
-            hidden.insert(path.clone());
-        }
-    }
+    let moved = store.at_and_below(from)?;
+    let hidden = moved.iter().map(|(path, row)| is_hidden(store, path, row));
+    let hidden = hidden.collect::<Result<Vec<_>, _>>()?;
     store.remove(to)?;
     store.relocate_entries(from, to, version)?;
-    for (old, row) in moved {
+    for ((old, row), is_hidden) in moved.into_iter().zip(hidden) {
         let rest = old.as_str().get(from.as_str().len()..).unwrap_or_default();
         let Ok(path) = TreePath::new(format!("{}{rest}", to.as_str())) else { continue };
         let Some(entry) = store.row(&path)?.as_ref().and_then(CatalogRow::tree_entry) else {
@@ -184,15 +155,13 @@ pub(super) fn move_to(
             store.remove(&path)?;
             continue;
         };
-        let here = row.here && entry.content.is_some();
-        let source = (here || hidden.contains(&old)).then_some(&old);
-        if here {
+        let is_file_here = row.here && entry.content.is_some();
+        let source = (is_file_here || is_hidden).then_some(&old);
+        if row.here {
             store.put_entry(&path, &entry, None, &[])?;
-            refused.lost.extend(lack_of_entry(&path, &entry));
-        } else if entry.content.is_none() {
-            store.put_entry(&path, &entry, None, &[])?;
+            lost.extend(lack_of_entry(&path, &entry));
         }
-        refused.puts.extend(entry.content.map(|content| content.put));
+        refused.extend(entry.content.map(|content| content.put));
         store.record_unapplied(&path, version, false, reason, source)?;
         store.clear_leftover(&path)?;
     }
@@ -211,9 +180,7 @@ fn known_files_at(
 ) -> Result<(Vec<(TreePath, RetainedContent)>, bool), CatalogError> {
     let mut files = store.retained_below(path)?;
     let mut left = store.unapplied_at_and_below(path)?.iter().any(|found| found.is_leftover);
-    let mut rows = store.below(path)?;
-    rows.extend(store.row(path)?.map(|row| (path.clone(), row)));
-    for (path, row) in rows {
+    for (path, row) in store.at_and_below(path)? {
         // A folder that was never created here has no inode.
         left |= row.entry.kind == Kind::Folder && row.disk.ino != 0;
         files.extend(row.to_retained().map(|retained| (path, retained)));
