@@ -12,7 +12,7 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber,
     SignatureAlgorithm,
 };
-use relais_proto::limits::POINT;
+use relais_proto::{limits::POINT, system_error_text};
 use thiserror::Error;
 
 use crate::secret_file::{SecretFile, SecretFileError};
@@ -34,7 +34,7 @@ pub enum AuthorityError {
     #[error(transparent)]
     File(#[from] SecretFileError),
     /// The certificate for clients could not be written.
-    #[error("cannot write {}: {}", path.display(), relais_proto::system_error_text(cause))]
+    #[error("cannot write {path}: {}", system_error_text(cause))]
     Certificate { path: PathBuf, cause: io::Error },
     /// A key or a certificate could not be generated.
     #[error("cannot certify: {0}")]
@@ -72,10 +72,6 @@ impl RenewalTimer {
             || self.begun.duration_since(wall).is_ok_and(|back| back > SET_BACK)
     }
 }
-
-/// The name in a server's certificate, which states its role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CertificateName(pub &'static str);
 
 /// The key pair of one server.
 pub struct ServerKey(KeyPair);
@@ -157,7 +153,23 @@ impl Authority {
         &self.pem
     }
 
-    /// Certifies a public key from `now` on for `life`.
+    /// Generates a key pair and certifies it, as [`Self::certify`] does.
+    ///
+    /// Returns the private key before the certificates, in PEM.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Generate`].
+    pub fn issue(
+        &self,
+        server_name: &str,
+        now: SystemTime,
+        life: Duration,
+    ) -> Result<String, AuthorityError> {
+        let key = ServerKey::generate()?;
+        Ok(key.pem() + &self.certify(server_name, &key.public_point(), now, life)?)
+    }
+
+    /// Certifies a public key from `now` on for `life`. `server_name` states the role.
     ///
     /// Returns the server's certificate and the authority's, in PEM.
     ///
@@ -165,13 +177,13 @@ impl Authority {
     /// [`AuthorityError::Generate`].
     pub fn certify(
         &self,
-        server_name: CertificateName,
+        server_name: &str,
         point: &[u8; POINT],
         now: SystemTime,
         life: Duration,
     ) -> Result<String, AuthorityError> {
-        let mut params = CertificateParams::new([server_name.0.to_owned()])?;
-        params.distinguished_name = name(server_name.0);
+        let mut params = CertificateParams::new([server_name.to_owned()])?;
+        params.distinguished_name = name(server_name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
@@ -287,7 +299,7 @@ mod tests {
         let key = ServerKey::generate().unwrap();
         let now = SystemTime::now();
         let certify = || {
-            let (name, key) = (CertificateName("slave.example"), key.public_point());
+            let (name, key) = ("slave.example", key.public_point());
             authority.certify(name, &key, now, Duration::from_secs(60)).unwrap()
         };
         let pem = certify();

@@ -10,6 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use relais_proto::system_error_text;
 use thiserror::Error;
 
 /// The reason why a state folder cannot be used.
@@ -19,13 +20,10 @@ pub enum StateDirError {
     #[error("no state folder: HOME is not set; name one with --state DIR")]
     Nowhere,
     /// Another process holds the lock.
-    #[error("the state folder {} is in use by another master", .0.display())]
+    #[error("the state folder {0} is in use by another master")]
     InUse(PathBuf),
     /// The folder or its lock could not be created or opened.
-    #[error(
-        "cannot use the state folder {}: {}",
-        path.display(), relais_proto::system_error_text(cause)
-    )]
+    #[error("cannot use the state folder {path}: {}", system_error_text(cause))]
     #[allow(missing_docs, reason = "the names say everything")]
     Io { path: PathBuf, cause: io::Error },
 }
@@ -93,7 +91,7 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateDirError::InUse`] if another process holds the lock; errors of the system calls.
-    pub fn open_and_lock(&self) -> Result<LockedStateDir, StateDirError> {
+    pub fn create_and_lock(&self) -> Result<File, StateDirError> {
         let io_error = |cause| StateDirError::Io { path: self.path.clone(), cause };
         self.create()?;
         let lock = OpenOptions::new()
@@ -104,7 +102,7 @@ impl StateDir {
             .open(self.path.join("lock"))
             .map_err(io_error)?;
         match lock.try_lock() {
-            Ok(()) => Ok(LockedStateDir { dir: self.clone(), _lock: lock }),
+            Ok(()) => Ok(lock),
             Err(TryLockError::WouldBlock) => Err(StateDirError::InUse(self.path.clone())),
             Err(TryLockError::Error(cause)) => Err(io_error(cause)),
         }
@@ -114,21 +112,6 @@ impl StateDir {
 fn first_of(list: &OsString) -> Option<PathBuf> {
     let first = list.as_bytes().split(|&byte| byte == b':').next()?;
     (!first.is_empty()).then(|| PathBuf::from(OsString::from_vec(first.to_vec())))
-}
-
-/// A state folder that this process has locked.
-#[derive(Debug)]
-pub struct LockedStateDir {
-    dir: StateDir,
-    _lock: File,
-}
-
-impl LockedStateDir {
-    /// The folder.
-    #[must_use]
-    pub fn dir(&self) -> &StateDir {
-        &self.dir
-    }
 }
 
 #[cfg(test)]
@@ -172,19 +155,19 @@ mod tests {
     fn a_second_lock_is_refused_with_the_folder_named() {
         let temp = tempfile::tempdir().unwrap();
         let dir = StateDir { path: temp.path().join("deep/er") };
-        let held = dir.open_and_lock().unwrap();
+        let held = dir.create_and_lock().unwrap();
         assert_eq!(dir.path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
-        let refused = dir.open_and_lock().unwrap_err();
+        let refused = dir.create_and_lock().unwrap_err();
         assert!(matches!(refused, StateDirError::InUse(_)));
         assert!(refused.to_string().contains("deep/er"));
         drop(held);
-        assert!(dir.open_and_lock().is_ok());
+        assert!(dir.create_and_lock().is_ok());
     }
 
     #[test]
     fn a_file_at_the_path_is_an_error() {
         let temp = tempfile::NamedTempFile::new().unwrap();
         let dir = StateDir { path: temp.path().to_owned() };
-        assert!(matches!(dir.open_and_lock(), Err(StateDirError::Io { .. })));
+        assert!(matches!(dir.create_and_lock(), Err(StateDirError::Io { .. })));
     }
 }

@@ -21,8 +21,8 @@ pub use accounts::{
     FailedLogins, HashError, LiveAccounts, LocalLoginState, LoginResult, PasswordHash,
     PasswordVerifier, PendingLogin, SharedLoginState, check_user_name,
 };
-pub use authority::{Authority, AuthorityError, CertificateName, RenewalTimer, ServerKey};
-pub use dir::{LockedStateDir, StateDir, StateDirError};
+pub use authority::{Authority, AuthorityError, RenewalTimer, ServerKey};
+pub use dir::{StateDir, StateDirError};
 pub use key::ClusterKey;
 pub use link::{LinkChallenger, LinkError, LinkHandshake, LinkRole, decode_link_frame};
 pub use secret_file::{SecretFileError, SecretFileFault};

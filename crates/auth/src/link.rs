@@ -26,38 +26,28 @@ pub enum LinkRole {
     Peer,
 }
 
+/// What a role means for the two sides of a link.
+struct RoleParts {
+    /// The role in the connecting side's greeting.
+    greeting: Role,
+    /// What the connecting side proves the key as.
+    connecting: ProofRole,
+    /// What the listening side proves the key as.
+    listening: ProofRole,
+    /// What the listening side has to be.
+    server: ServerRole,
+}
+
 impl LinkRole {
-    fn hello(self) -> Role {
-        match self {
-            Self::Slave => Role::Slave,
-            Self::Operator => Role::Operator,
-            Self::Peer => Role::Peer,
-        }
-    }
-
-    /// As what it proves the key.
-    fn role(self) -> ProofRole {
-        match self {
-            Self::Slave => ProofRole::Slave,
-            Self::Operator => ProofRole::Operator,
-            Self::Peer => ProofRole::Taker,
-        }
-    }
-
-    /// As what the other side proves it.
-    fn other(self) -> ProofRole {
-        match self {
-            Self::Slave | Self::Operator => ProofRole::Master,
-            Self::Peer => ProofRole::Holder,
-        }
-    }
-
-    /// What the other side has to be.
-    fn server(self) -> ServerRole {
-        match self {
-            Self::Slave | Self::Operator => ServerRole::Master,
-            Self::Peer => ServerRole::Slave,
-        }
+    fn parts(self) -> RoleParts {
+        let (greeting, connecting, listening, server) = match self {
+            Self::Slave => (Role::Slave, ProofRole::Slave, ProofRole::Master, ServerRole::Master),
+            Self::Operator => {
+                (Role::Operator, ProofRole::Operator, ProofRole::Master, ServerRole::Master)
+            }
+            Self::Peer => (Role::Peer, ProofRole::Taker, ProofRole::Holder, ServerRole::Slave),
+        };
+        RoleParts { greeting, connecting, listening, server }
     }
 }
 
@@ -81,16 +71,16 @@ pub enum LinkError {
     Wire(#[from] WireError),
 }
 
-impl LinkError {
+impl From<LinkError> for Refusal {
     /// The refusal to send to the other side.
-    #[must_use]
-    pub fn refusal(&self) -> Refusal {
-        let code = match self {
-            Self::BadProof | Self::WrongServer(_) => ErrorCode::BadProof,
-            Self::Refused(refusal) => return refusal.clone(),
-            Self::Wire(_) => ErrorCode::BadRequest,
-        };
-        Refusal::new(code, self.to_string())
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Refused(refusal) => refusal,
+            LinkError::Wire(error) => error.into(),
+            LinkError::BadProof | LinkError::WrongServer(_) => {
+                Self::new(ErrorCode::BadProof, error.to_string())
+            }
+        }
     }
 }
 
@@ -139,7 +129,7 @@ impl<'a> LinkHandshake<'a> {
     /// The first message. `agent` is program and version, for the other side's log.
     #[must_use]
     pub fn hello(&self, agent: impl Into<String>) -> Request {
-        Request::Hello(Hello::new(self.role.hello(), agent))
+        Request::Hello(Hello::new(self.role.parts().greeting, agent))
     }
 
     /// The second message, sent directly after the first.
@@ -176,8 +166,8 @@ impl<'a> LinkHandshake<'a> {
     /// [`LinkError::Refused`]; another role or version of the server.
     fn reply(&mut self, reply: &Reply) -> Result<(), LinkError> {
         match reply {
-            Reply::Welcome { role, .. } if *role != self.role.server() => {
-                Err(LinkError::WrongServer(self.role.server()))
+            Reply::Welcome { role, .. } if *role != self.role.parts().server => {
+                Err(LinkError::WrongServer(self.role.parts().server))
             }
             Reply::Welcome { version, .. } if !self.welcomed => {
                 common_version(VERSIONS, (*version, *version))?;
@@ -204,10 +194,13 @@ impl<'a> LinkHandshake<'a> {
             ours: *nonce,
             binding: self.binding,
         };
-        if *cluster != facts.cluster || !self.key.verify(proof, self.role.other(), &facts) {
+        if *cluster != facts.cluster || !self.key.verify(proof, self.role.parts().listening, &facts)
+        {
             return Err(LinkError::BadProof);
         }
-        Ok(LinkMessage::LinkProof { proof: self.key.link_proof(self.role.role(), &facts) })
+        Ok(LinkMessage::LinkProof {
+            proof: self.key.link_proof(self.role.parts().connecting, &facts),
+        })
     }
 }
 
@@ -237,7 +230,7 @@ impl LinkChallenger {
         let ours = relais_os::random().map_err(WireError::Io)?;
         let facts =
             ProofContext { id: *id, cluster: key.cluster_id(), theirs: *nonce, ours, binding };
-        let proof = key.link_proof(role.other(), &facts);
+        let proof = key.link_proof(role.parts().listening, &facts);
         let challenge = LinkMessage::LinkChallenge { cluster: facts.cluster, nonce: ours, proof };
         Ok((Self { role, facts }, challenge))
     }
@@ -256,7 +249,7 @@ impl LinkChallenger {
         let LinkMessage::LinkProof { proof } = proof else {
             return Err(WireError::Unexpected(proof.frame_type().number()).into());
         };
-        if key.verify(proof, self.role.role(), &self.facts) {
+        if key.verify(proof, self.role.parts().connecting, &self.facts) {
             Ok(())
         } else {
             Err(LinkError::BadProof)

@@ -1,12 +1,12 @@
 //! Files that hold a secret: mode 0600, checked on each read, and created atomically.
 
 use std::fmt;
-use std::fs::{self, File, Metadata};
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use relais_os::{display_path, sync_folder_of, write_new};
+use relais_os::{create_atomically, display_path};
 use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
@@ -116,31 +116,11 @@ impl SecretFile {
         if let Some((text, _)) = self.read()? {
             return Ok(text);
         }
-        self.create(make()?.as_bytes()).map_err(|cause| self.io(cause))?;
+        create_atomically(&self.path, make()?.as_bytes()).map_err(|cause| self.io(cause))?;
         match self.read()? {
             Some((text, _)) => Ok(text),
             None => Err(self.io(io::ErrorKind::NotFound.into()).into()),
         }
-    }
-
-    /// Creates the file, unless it is there already.
-    fn create(&self, bytes: &[u8]) -> io::Result<()> {
-        let name = self
-            .path
-            .file_name()
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name"))?;
-        let unique = u64::from_le_bytes(relais_os::random()?);
-        let temp =
-            self.path.with_file_name(format!(".{}.{unique:016x}.new", name.to_string_lossy()));
-        let written =
-            write_new(&temp, bytes, None).and_then(|()| match fs::hard_link(&temp, &self.path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-                other => other,
-            });
-        let removed = fs::remove_file(&temp);
-        written?;
-        removed?;
-        sync_folder_of(&self.path)
     }
 
     /// The folder of the file.

@@ -314,7 +314,7 @@ struct Server {
 
 impl Server {
     fn new() -> Self {
-        let mut accounts = Accounts::new();
+        let mut accounts = Accounts::default();
         for (name, rights, root) in [("ann", Rights::Write, ""), ("eve", Rights::Read, "d")] {
             let (root, hash) = (TreePath::new(root).unwrap(), PasswordHash::of(b"secret").unwrap());
             accounts.add(name, Account { rights, root, hash }).unwrap();
@@ -323,7 +323,7 @@ impl Server {
         let verifier = PasswordVerifier::start(
             accounts.clone(),
             FailedLogins::new().unwrap(),
-            Box::new(LocalLoginState::new()),
+            Box::new(LocalLoginState::default()),
             1,
         );
         let policy =

@@ -10,13 +10,12 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::vec;
 
 use relais_proto::{LogEntry, Lsn, Timeline};
 
 use crate::error::JournalError;
 use crate::journal::{Entries, Journal, Snapshot};
-use crate::location::{self, LocatedFile};
+use crate::location::{self, JournalPath, LocatedFile};
 use crate::recover::{self, BatchReader};
 use crate::snapshot_file;
 use crate::writer::JournalWriter;
@@ -26,7 +25,7 @@ use crate::writer::JournalWriter;
 /// The lock ends when all copies of its descriptor are closed, in forked processes too.
 #[derive(Debug)]
 pub struct FileJournal {
-    writer: JournalWriter<LocatedFile>,
+    pub(crate) writer: JournalWriter<LocatedFile>,
     id: [u8; 16],
 }
 
@@ -48,17 +47,6 @@ impl FileJournal {
     fn snapshot_path(&self) -> PathBuf {
         self.writer.path.with_file_name("snapshot")
     }
-
-    /// The hash over all batches; two journals of one id have equal hashes only for equal batches.
-    #[cfg(test)]
-    pub(crate) fn chain(&self) -> [u8; 32] {
-        self.writer.end.chain
-    }
-
-    #[cfg(test)]
-    pub(crate) fn set_timeline(&mut self, timeline: [u8; 16]) {
-        self.writer.timeline = timeline;
-    }
 }
 
 impl Journal for FileJournal {
@@ -70,8 +58,20 @@ impl Journal for FileJournal {
         let path = &self.writer.path;
         // A separate descriptor has its own file position.
         let file = File::open(path).map_err(|error| JournalError::io(path, error))?;
-        let reader = BatchReader::new(file, path, self.id, self.writer.end.at)?;
-        let entries = FileEntries { reader, batch: Vec::new().into_iter(), failed: false };
+        let mut reader = BatchReader::new(file, path, self.id, self.writer.end.at)?;
+        let mut failed = false;
+        let batches = std::iter::from_fn(move || {
+            if failed {
+                return None;
+            }
+            let batch = reader.next_stored_batch();
+            failed = batch.is_err();
+            batch.transpose()
+        });
+        let entries = batches.flat_map(|batch| match batch {
+            Ok(entries) => entries.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error)],
+        });
         // An error is passed on.
         Ok(Box::new(
             entries
@@ -93,9 +93,10 @@ impl Journal for FileJournal {
     /// no more batches, because the name may belong to either file.
     fn truncate(&mut self) -> Result<(), JournalError> {
         let path = self.writer.path.clone();
-        let file = location::fresh(&path, self.id)?;
+        let location = JournalPath::new(&path)?;
+        let file = location.fresh(self.id)?;
         let writer = recovered(file, &path, self.id, self.writer.timeline)?;
-        location::publish(&path).inspect_err(|_| self.writer.fail())?;
+        location.publish().inspect_err(|_| self.writer.fail())?;
         self.writer = writer;
         Ok(())
     }
@@ -138,44 +139,6 @@ fn recovered(
     let mut reader = BatchReader::new(file.try_clone().map_err(io_error)?, path, id, size)?;
     while reader.next_batch()?.is_some() {}
     let file = LocatedFile { file, path: path.to_owned() };
-    recover::make_durable(&file, path, &reader.found)?;
-    Ok(JournalWriter::new(file, path, reader.found.end, timeline))
-}
-
-/// The entries that a file held when the reader was made.
-struct FileEntries {
-    reader: BatchReader,
-    batch: vec::IntoIter<LogEntry>,
-    failed: bool,
-}
-
-impl FileEntries {
-    fn read(&mut self) -> Result<Option<LogEntry>, JournalError> {
-        loop {
-            if let Some(entry) = self.batch.next() {
-                return Ok(Some(entry));
-            }
-            let Some(batch) = self.reader.next_batch()? else { break };
-            self.batch = batch.into_iter();
-        }
-        let found = &self.reader.found;
-        // All batches up to this size were stored.
-        if found.end.at == found.size {
-            return Ok(None);
-        }
-        Err(JournalError::damaged(&self.reader.path, found.end.at, "a stored batch is bad"))
-    }
-}
-
-impl Iterator for FileEntries {
-    type Item = Result<LogEntry, JournalError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
-            return None;
-        }
-        let next = self.read();
-        self.failed = next.is_err();
-        next.transpose()
-    }
+    recover::make_durable(&file, path, reader.newest, reader.end.at, reader.size)?;
+    Ok(JournalWriter::new(file, path, reader.end, timeline))
 }

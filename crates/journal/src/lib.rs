@@ -1,4 +1,4 @@
-//! The log of numbered changes behind a trait, with a file and an in-memory implementation.
+//! The log of numbered changes behind a trait, with a file implementation.
 //!
 //! The crate owns the journal file with its format and lock, the snapshot file, and recordings of
 //! running programs. It never interprets a change, opens a socket or starts a thread.
@@ -9,7 +9,6 @@ mod file_journal;
 mod format;
 mod journal;
 mod location;
-mod memory_journal;
 mod recording;
 mod recover;
 mod snapshot_file;
@@ -20,5 +19,4 @@ mod writer;
 pub use error::JournalError;
 pub use file_journal::FileJournal;
 pub use journal::{Entries, Journal, Snapshot};
-pub use memory_journal::MemoryJournal;
 pub use recording::Recording;

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use relais_os::display_path;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -31,29 +32,22 @@ pub(super) fn open(path: &Path, id: [u8; 16]) -> Result<File, JournalError> {
             // Its creator may have stopped before the name was on disk.
             return location.sync().map(|()| file);
         }
-        if let Some(file) = location.make(id)? {
-            return Ok(file);
+        let Some(file) = location.lock_new()? else { continue };
+        // Each creator holds this lock, so no other file appears before the rename.
+        match rustix::fs::statat(&location.folder, location.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => {
+                location.fill(&file, id)?;
+                return location.publish().map(|()| file);
+            }
+            // Another process was faster.
+            Ok(_) => {
+                rustix::fs::unlinkat(&location.folder, location.temp(), AtFlags::empty())
+                    .map_err(|error| location.io(error))?;
+            }
+            Err(error) => return Err(location.io(error)),
         }
     }
-    Err(JournalError::InUse(path.to_owned()))
-}
-
-/// Creates a locked file with only a header beside the one at `path`, which the caller has locked.
-pub(super) fn fresh(path: &Path, id: [u8; 16]) -> Result<File, JournalError> {
-    let location = JournalPath::new(path)?;
-    let Some(file) = location.lock(&location.temp(), OFlags::CREATE)? else {
-        return Err(JournalError::InUse(path.to_owned()));
-    };
-    location.fill(&file, id).map_err(|error| location.io(error))?;
-    Ok(file)
-}
-
-/// Renames the file that [`fresh`] created to `path`.
-pub(super) fn publish(path: &Path) -> Result<(), JournalError> {
-    let location = JournalPath::new(path)?;
-    rustix::fs::renameat(&location.folder, location.temp(), &location.folder, location.name)
-        .map_err(|error| location.io(error))?;
-    location.sync()
+    Err(JournalError::InUse(display_path(path)))
 }
 
 /// The operations of a journal on its file. Tests use an implementation that fails.
@@ -113,15 +107,16 @@ impl Storage for LocatedFile {
     }
 }
 
-struct JournalPath<'a> {
+/// The path of a journal, and its open folder.
+pub(super) struct JournalPath<'a> {
     path: &'a Path,
     folder: OwnedFd,
     name: &'a OsStr,
 }
 
 impl<'a> JournalPath<'a> {
-    fn new(path: &'a Path) -> Result<Self, JournalError> {
-        let name = path.file_name().ok_or_else(|| JournalError::NotRegular(path.to_owned()))?;
+    pub fn new(path: &'a Path) -> Result<Self, JournalError> {
+        let name = path.file_name().ok_or_else(|| JournalError::NotRegular(display_path(path)))?;
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -152,17 +147,19 @@ impl<'a> JournalPath<'a> {
             Ok(fd) => File::from(fd),
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => {
-                return Err(JournalError::NotRegular(self.path.to_owned()));
+                return Err(JournalError::NotRegular(display_path(self.path)));
             }
             Err(error) => return Err(self.io(error)),
         };
         let meta = file.metadata().map_err(|error| self.io(error))?;
         if !meta.is_file() {
-            return Err(JournalError::NotRegular(self.path.to_owned()));
+            return Err(JournalError::NotRegular(display_path(self.path)));
         }
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(JournalError::InUse(self.path.to_owned())),
+            Err(TryLockError::WouldBlock) => {
+                return Err(JournalError::InUse(display_path(self.path)));
+            }
             Err(TryLockError::Error(error)) => return Err(self.io(error)),
         }
         match rustix::fs::statat(&self.folder, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -179,36 +176,33 @@ impl<'a> JournalPath<'a> {
         temp
     }
 
-    /// Creates the file; none if another process was faster.
-    fn make(&self, id: [u8; 16]) -> Result<Option<File>, JournalError> {
-        let temp = self.temp();
-        let Some(file) = self.lock(&temp, OFlags::CREATE)? else { return Ok(None) };
-        // Each creator holds this lock, so no other file appears before the rename.
-        match rustix::fs::statat(&self.folder, self.name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => {}
-            Ok(_) => {
-                return rustix::fs::unlinkat(&self.folder, &temp, AtFlags::empty())
-                    .map(|()| None)
-                    .map_err(|error| self.io(error));
-            }
-            Err(error) => return Err(self.io(error)),
-        }
-        self.fill(&file, id).map_err(|error| self.io(error))?;
-        rustix::fs::renameat(&self.folder, &temp, &self.folder, self.name)
-            .map_err(|error| self.io(error))?;
-        self.sync()?;
-        Ok(Some(file))
+    fn lock_new(&self) -> Result<Option<File>, JournalError> {
+        self.lock(&self.temp(), OFlags::CREATE)
+    }
+
+    /// Creates a locked file with only a header beside the present one, which the caller has locked.
+    pub fn fresh(&self, id: [u8; 16]) -> Result<File, JournalError> {
+        let file = self.lock_new()?.ok_or_else(|| JournalError::InUse(display_path(self.path)))?;
+        self.fill(&file, id).map(|()| file)
     }
 
     /// Writes the header. A stopped creator may have left the file with any size and mode.
-    fn fill(&self, file: &File, id: [u8; 16]) -> io::Result<()> {
-        rustix::fs::fchmod(file, Mode::RUSR | Mode::WUSR)?;
-        file.set_len(0)?;
-        file.write_all_at(
-            &FileHeader { format: FORMAT, id, salt: relais_os::random()? }.encode(),
-            0,
-        )?;
-        file.sync_all()
+    fn fill(&self, file: &File, id: [u8; 16]) -> Result<(), JournalError> {
+        let fill = || {
+            rustix::fs::fchmod(file, Mode::RUSR | Mode::WUSR)?;
+            file.set_len(0)?;
+            let header = FileHeader { format: FORMAT, id, salt: relais_os::random()? };
+            file.write_all_at(&header.encode(), 0)?;
+            file.sync_all()
+        };
+        fill().map_err(|error| self.io(error))
+    }
+
+    /// Gives the new file the name of the journal; on disk when this returns.
+    pub fn publish(&self) -> Result<(), JournalError> {
+        rustix::fs::renameat(&self.folder, self.temp(), &self.folder, self.name)
+            .map_err(|error| self.io(error))?;
+        self.sync()
     }
 
     fn sync(&self) -> Result<(), JournalError> {

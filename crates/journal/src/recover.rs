@@ -47,9 +47,11 @@ impl JournalEnd {
     }
 }
 
-/// The result of reading a file.
-#[derive(Debug)]
-pub(super) struct RecoveredJournal {
+/// A reader of a file's batches, in order.
+pub(super) struct BatchReader {
+    input: BufReader<File>,
+    path: PathBuf,
+    payload: Vec<u8>,
     /// The end after the last good batch.
     pub end: JournalEnd,
     /// The offset of the last good batch.
@@ -58,49 +60,119 @@ pub(super) struct RecoveredJournal {
     pub size: u64,
 }
 
-/// A reader of a file's batches, in order.
-pub(super) struct BatchReader {
-    input: BufReader<File>,
-    pub path: PathBuf,
-    payload: Vec<u8>,
-    pub found: RecoveredJournal,
-}
-
 impl BatchReader {
     /// Makes a reader that takes the file as if it ended at `size`.
     pub fn new(file: File, path: &Path, id: [u8; 16], size: u64) -> Result<Self, JournalError> {
         let header = read_header(&file, path, size)?;
         if header.id != id {
             return Err(JournalError::Foreign {
-                path: path.to_owned(),
+                path: display_path(path),
                 found: ClusterId(header.id),
                 wanted: ClusterId(id),
             });
         }
-        let found = RecoveredJournal { end: JournalEnd::of_empty(&header), newest: None, size };
+        let end = JournalEnd::of_empty(&header);
         let mut input = BufReader::with_capacity(READ_AHEAD, file);
-        input.seek(SeekFrom::Start(found.end.at)).map_err(|error| JournalError::io(path, error))?;
-        Ok(Self { input, path: path.to_owned(), payload: Vec::new(), found })
+        input.seek(SeekFrom::Start(end.at)).map_err(|error| JournalError::io(path, error))?;
+        Ok(Self { input, path: path.to_owned(), payload: Vec::new(), end, newest: None, size })
     }
 
     /// Reads the next batch; none at the end or before a torn batch.
     pub fn next_batch(&mut self) -> Result<Option<Vec<LogEntry>>, JournalError> {
-        let Self { input, path, payload, found } = self;
-        let (end, size) = (&mut found.end, found.size);
-        if end.at == size {
+        if self.end.at == self.size {
             return Ok(None);
         }
-        let Some((header, chain)) =
-            read_batch(input, end, size, payload).map_err(|error| JournalError::io(path, error))?
-        else {
-            check_torn(input.get_ref(), path, end, size)?;
+        let read = self.read_batch().map_err(|error| JournalError::io(&self.path, error))?;
+        let Some((header, chain)) = read else {
+            self.check_torn()?;
             return Ok(None);
         };
-        let entries = decode(&header, payload, path, end)?;
-        found.newest = Some(end.at);
-        end.at += header.total();
-        end.chain = chain;
+        // A defect in a good batch is damage, not a torn write.
+        let entries = self.decode(&header).map_err(|why| self.damaged(why))?;
+        self.newest = Some(self.end.at);
+        self.end.at += header.total();
+        self.end.chain = chain;
         Ok(Some(entries))
+    }
+
+    /// Reads the next batch of a file that holds only stored batches; none at its end.
+    pub fn next_stored_batch(&mut self) -> Result<Option<Vec<LogEntry>>, JournalError> {
+        let batch = self.next_batch()?;
+        if batch.is_none() && self.end.at != self.size {
+            return Err(self.damaged("a stored batch is bad"));
+        }
+        Ok(batch)
+    }
+
+    fn damaged(&self, why: impl Into<String>) -> JournalError {
+        JournalError::damaged(&self.path, self.end.at, why)
+    }
+
+    /// Reads the header and the chain of the next batch; none if it is incomplete or bad.
+    fn read_batch(&mut self) -> io::Result<Option<(BatchHeader, Chain)>> {
+        let Self { input, payload, end, size, .. } = self;
+        let rest = *size - end.at;
+        if rest < BATCH_HEADER as u64 {
+            return Ok(None);
+        }
+        let mut head = [0; BATCH_HEADER];
+        input.read_exact(&mut head)?;
+        let Some(header) = end.key.parse(&head, end.at).filter(|header| header.total() <= rest)
+        else {
+            return Ok(None);
+        };
+        payload.resize(header.len as usize, 0);
+        input.read_exact(payload)?;
+        let mut chain = [0; CHAIN];
+        input.read_exact(&mut chain)?;
+        let good = end.key.fits(&header, payload) && header.chain(&end.chain, payload) == chain;
+        Ok(good.then_some((header, chain)))
+    }
+
+    /// Decodes the entries of a good batch, and advances `end.last`.
+    fn decode(&mut self, header: &BatchHeader) -> Result<Vec<LogEntry>, String> {
+        let end = &mut self.end;
+        let mut from = Decoder::new(&self.payload);
+        let (mut entries, mut after) = (Vec::new(), end.last);
+        for _ in 0..header.count {
+            let entry = LogEntry::decode(&mut from).map_err(|error| error.to_string())?;
+            let found = entry.version;
+            if !follows(after, found) {
+                return Err(format!("change {found} does not follow change {after}"));
+            }
+            after = found;
+            entries.push(entry);
+        }
+        from.finish().map_err(|error| error.to_string())?;
+        let known = end.timelines.last().is_some_and(|known| known.id == header.timeline);
+        if let Some(first) = entries.first().map(|entry| entry.version).filter(|_| !known) {
+            let before = Lsn { number: first.number.saturating_sub(1), ..first };
+            let after = if end.last == Lsn::default() { before } else { end.last };
+            end.timelines.push(Timeline { after, id: header.timeline });
+        }
+        end.last = after;
+        Ok(entries)
+    }
+
+    /// Checks that the bad batch after the good ones is torn, and returns an error for damage.
+    fn check_torn(&self) -> Result<(), JournalError> {
+        let end = &self.end;
+        let rest = self.size - end.at;
+        if rest > LONGEST {
+            return Err(self.damaged("a batch is bad and more follows than the longest batch has"));
+        }
+        let bytes =
+            read_back(|bytes, at| self.input.get_ref().read_exact_at(bytes, at), end.at, self.size)
+                .map_err(|error| JournalError::io(&self.path, error))?;
+        if end.key.parse(&bytes, end.at).is_some_and(|header| header.total() < rest) {
+            return Err(self.damaged("a batch is bad and it is not the last"));
+        }
+        for (position, head) in (end.at..).zip(bytes.windows(BATCH_HEADER)).skip(1) {
+            if head[0] == BATCH_MAGIC[0] && end.key.parse(head, position).is_some() {
+                return Err(self.damaged("a batch is bad and a later one is not"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -117,86 +189,9 @@ fn read_header(file: &File, path: &Path, size: u64) -> Result<FileHeader, Journa
     let header = FileHeader::parse(&bytes)
         .ok_or_else(|| JournalError::damaged(path, 0, "its header is not that of a journal"))?;
     if header.format != FORMAT {
-        return Err(JournalError::Format { path: path.to_owned(), found: header.format });
+        return Err(JournalError::Format { path: display_path(path), found: header.format });
     }
     Ok(header)
-}
-
-/// Reads the batch at `end`: its header and chain; none if it is incomplete or bad.
-fn read_batch(
-    input: &mut impl Read,
-    end: &JournalEnd,
-    size: u64,
-    payload: &mut Vec<u8>,
-) -> io::Result<Option<(BatchHeader, Chain)>> {
-    let rest = size - end.at;
-    if rest < BATCH_HEADER as u64 {
-        return Ok(None);
-    }
-    let mut head = [0; BATCH_HEADER];
-    input.read_exact(&mut head)?;
-    let Some(header) = end.key.parse(&head, end.at).filter(|header| header.total() <= rest) else {
-        return Ok(None);
-    };
-    payload.resize(header.len as usize, 0);
-    input.read_exact(payload)?;
-    let mut chain = [0; CHAIN];
-    input.read_exact(&mut chain)?;
-    let good = end.key.fits(&header, payload) && header.chain(&end.chain, payload) == chain;
-    Ok(good.then_some((header, chain)))
-}
-
-/// Decodes the entries of a good batch, and advances `end.last`.
-///
-/// A defect in a good batch is damage, not a torn write.
-fn decode(
-    header: &BatchHeader,
-    payload: &[u8],
-    path: &Path,
-    end: &mut JournalEnd,
-) -> Result<Vec<LogEntry>, JournalError> {
-    let damaged = |why: String| JournalError::damaged(path, end.at, why);
-    let mut from = Decoder::new(payload);
-    let mut entries = Vec::new();
-    let mut after = end.last;
-    for _ in 0..header.count {
-        let entry = LogEntry::decode(&mut from).map_err(|error| damaged(error.to_string()))?;
-        let found = entry.version;
-        if !follows(after, found) {
-            return Err(damaged(format!("change {found} does not follow change {after}")));
-        }
-        after = found;
-        entries.push(entry);
-    }
-    from.finish().map_err(|error| damaged(error.to_string()))?;
-    let known = end.timelines.last().is_some_and(|known| known.id == header.timeline);
-    if let Some(first) = entries.first().map(|entry| entry.version).filter(|_| !known) {
-        let before = Lsn { number: first.number.saturating_sub(1), ..first };
-        let after = if end.last == Lsn::default() { before } else { end.last };
-        end.timelines.push(Timeline { after, id: header.timeline });
-    }
-    end.last = after;
-    Ok(entries)
-}
-
-/// Checks that the bad batch after the good ones is torn, and returns an error for damage.
-fn check_torn(file: &File, path: &Path, end: &JournalEnd, size: u64) -> Result<(), JournalError> {
-    let damaged = |why: &str| Err(JournalError::damaged(path, end.at, why));
-    let rest = size - end.at;
-    if rest > LONGEST {
-        return damaged("a batch is bad and more follows than the longest batch has");
-    }
-    let read = |bytes: &mut [u8], at| file.read_exact_at(bytes, at);
-    let bytes = read_back(read, end.at, size).map_err(|error| JournalError::io(path, error))?;
-    if end.key.parse(&bytes, end.at).is_some_and(|header| header.total() < rest) {
-        return damaged("a batch is bad and it is not the last");
-    }
-    for (position, head) in (end.at..).zip(bytes.windows(BATCH_HEADER)).skip(1) {
-        if head[0] == BATCH_MAGIC[0] && end.key.parse(head, position).is_some() {
-            return damaged("a batch is bad and a later one is not");
-        }
-    }
-    Ok(())
 }
 
 /// Reads a range of the file, at most the longest batch.
@@ -210,34 +205,36 @@ fn read_back(
     Ok(bytes)
 }
 
-/// Makes the recovered batches durable, and cuts off the torn one.
+/// Makes the recovered batches up to `end` durable, and cuts off the torn one up to `size`.
 ///
 /// An earlier process may have ended between write and sync, or its sync may have failed. After a
 /// failed sync the kernel regards the bytes as written, and a new sync alone would have no effect.
-/// So the last batch is written again. Only the last one can be unsynced, because no batch is
-/// appended after an unsynced one.
+/// So the last batch, at `newest`, is written again. Only the last one can be unsynced, because no
+/// batch is appended after an unsynced one.
 pub(super) fn make_durable(
     file: &impl Storage,
     path: &Path,
-    found: &RecoveredJournal,
+    newest: Option<u64>,
+    end: u64,
+    size: u64,
 ) -> Result<(), JournalError> {
-    let io_error = |error| JournalError::io(path, error);
-    let end = found.end.at;
-    if end < found.size {
+    if end < size {
         log::warn!(
             "the journal {} ends in a torn batch at byte {end}: its {} bytes were never \
              acknowledged and are cut off",
             display_path(path).display(),
-            found.size - end
+            size - end
         );
-        file.cut(end).map_err(io_error)?;
     }
-    if let Some(start) = found.newest {
-        let batch = read_back(|bytes, at| file.read(bytes, at), start, end).map_err(io_error)?;
-        file.write(&batch, start).map_err(io_error)?;
-    }
-    if end < found.size || found.newest.is_some() {
-        file.sync().map_err(io_error)?;
-    }
-    Ok(())
+    let store = || {
+        if end < size {
+            file.cut(end)?;
+        }
+        if let Some(start) = newest {
+            let batch = read_back(|bytes, at| file.read(bytes, at), start, end)?;
+            file.write(&batch, start)?;
+        }
+        if end < size || newest.is_some() { file.sync() } else { Ok(()) }
+    };
+    store().map_err(|error| JournalError::io(path, error))
 }

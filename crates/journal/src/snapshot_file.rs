@@ -7,8 +7,8 @@
 use std::io;
 use std::path::Path;
 
-use relais_os::write_atomically;
-use relais_proto::{ClusterId, Decoder, Encoder};
+use relais_os::{display_path, write_atomically};
+use relais_proto::{ClusterId, Decoder, Encoder, WireError};
 
 use crate::error::JournalError;
 use crate::format::FORMAT;
@@ -48,17 +48,17 @@ fn parse(mut bytes: Vec<u8>, path: &Path, wanted: [u8; 16]) -> Result<Snapshot, 
     let damaged = |offset: usize, why: &str| JournalError::damaged(path, offset as u64, why);
     let short = || damaged(0, "its header is not whole");
     let (head, payload) = bytes.split_at_checked(HEADER).ok_or_else(short)?;
-    let mut from = Decoder::new(head);
-    if from.array().map_err(|_| short())? != MAGIC {
+    let fields = || {
+        let mut from = Decoder::new(head);
+        Ok((from.array()?, from.u32()?, from.array()?, from.u64()?, from.u64()?))
+    };
+    let (magic, format, id, made_ms, len) = fields().map_err(|_: WireError| short())?;
+    if magic != MAGIC {
         return Err(damaged(0, "it does not begin as a snapshot"));
     }
-    let found = from.u32().map_err(|_| short())?;
-    if found != FORMAT {
-        return Err(JournalError::Format { path: path.to_owned(), found });
+    if format != FORMAT {
+        return Err(JournalError::Format { path: display_path(path), found: format });
     }
-    let id = from.array().map_err(|_| short())?;
-    let made_ms = from.u64().map_err(|_| short())?;
-    let len = from.u64().map_err(|_| short())?;
     if len != payload.len() as u64 {
         let why = format!("{len} bytes should follow and {} do", payload.len());
         return Err(damaged(HEADER, &why));
@@ -68,7 +68,7 @@ fn parse(mut bytes: Vec<u8>, path: &Path, wanted: [u8; 16]) -> Result<Snapshot, 
     }
     if id != wanted {
         return Err(JournalError::Foreign {
-            path: path.to_owned(),
+            path: display_path(path),
             found: ClusterId(id),
             wanted: ClusterId(wanted),
         });

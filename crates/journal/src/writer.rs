@@ -5,6 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use relais_os::display_path;
 use relais_proto::LogEntry;
 
 use crate::batch;
@@ -39,7 +40,7 @@ impl<S: Storage> JournalWriter<S> {
 
     pub fn append(&mut self, batch: &[LogEntry]) -> Result<(), JournalError> {
         if self.failed {
-            return Err(JournalError::Failed(self.path.clone()));
+            return Err(JournalError::Failed(display_path(&self.path)));
         }
         let Some(newest) = batch.last() else { return Ok(()) };
         let chain = self.encode(batch)?;
@@ -80,7 +81,7 @@ impl<S: Storage> JournalWriter<S> {
             // The file may get its name back: the batch, which is refused, must not be in it then.
             let cut = self.storage.cut(self.end.at).and_then(|()| self.storage.sync());
             cut.map_err(|cause| self.refused(cause))?;
-            return Err(JournalError::Gone(self.path.clone()));
+            return Err(JournalError::Gone(display_path(&self.path)));
         }
         self.failed = false;
         Ok(())
@@ -89,7 +90,7 @@ impl<S: Storage> JournalWriter<S> {
     /// Makes the error; it is `NoSpace` only if a later batch may succeed.
     fn refused(&self, cause: io::Error) -> JournalError {
         if self.failed {
-            JournalError::Io { path: self.path.clone(), cause }
+            JournalError::Io { path: display_path(&self.path), cause }
         } else {
             JournalError::io(&self.path, cause)
         }

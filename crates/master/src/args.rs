@@ -7,6 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
 use relais_auth::check_user_name;
+use relais_master::{Balance, Operation};
 use relais_net::Host;
 use relais_net::tls::{TlsMode, TlsOptions};
 use relais_proto::{TreePath, sanitize};
@@ -14,11 +15,11 @@ use relais_proto::{TreePath, sanitize};
 /// The default address of a master, for its listener and for commands.
 const ADDRESS: &str = "127.0.0.1:2121";
 /// Default of `--grace`, in seconds.
-const GRACE: u64 = 5;
+pub const GRACE: u64 = 5;
 /// Default of `--remember`, in days.
-const REMEMBER: u64 = 180;
+pub const REMEMBER: u64 = 180;
 /// Default lifetime of a certificate.
-const CERTIFICATE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+pub const CERTIFICATE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// Headings of `--help`.
 const NETWORK: &str = "Network and encryption";
@@ -44,10 +45,10 @@ pub struct Args {
         value_name = "SECONDS",
         value_parser = relais_cli::number_in(0..=86_400_u64)
     )]
-    grace: Option<u64>,
+    pub grace: Option<u64>,
     /// How clients are spread over the slaves [default: round-robin]
     #[arg(help_heading = CLUSTER, long, value_enum)]
-    balance: Option<BalanceArg>,
+    pub balance: Option<BalanceArg>,
     /// Disks that must hold a file before its put is answered; clients can ask for others [default:
     /// 1]
     #[arg(
@@ -56,7 +57,7 @@ pub struct Args {
         value_name = "N",
         value_parser = relais_cli::number_in(1..=64_u16)
     )]
-    copies: Option<u16>,
+    pub copies: Option<u16>,
     /// How long removal records are kept, which keep old copies of removed and replaced files out
     /// [default: 180]
     #[arg(
@@ -65,7 +66,7 @@ pub struct Args {
         value_name = "DAYS",
         value_parser = relais_cli::number_in(1..=36_500_u64)
     )]
-    remember: Option<u64>,
+    pub remember: Option<u64>,
     /// Use this certificate instead of one of the cluster: PEM, the authority's certificate last
     #[arg(help_heading = NETWORK, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     tls_cert: Option<PathBuf>,
@@ -81,7 +82,7 @@ pub struct Args {
     /// Lifetime of the certificates of the cluster's servers, which renew them in time [default:
     /// 90]
     #[arg(help_heading = NETWORK, long, value_name = "DAYS", value_parser = days)]
-    certificate_days: Option<Duration>,
+    pub certificate_days: Option<Duration>,
     /// Which connections are encrypted (TLS): all, those with other machines, or none
     /// [default: remote]
     #[arg(help_heading = NETWORK, long, value_name = "WHICH", value_parser = encrypt())]
@@ -117,23 +118,15 @@ pub struct ConnectOptions {
     master: Option<Host>,
     /// The cluster key [default: cluster.key in the state folder]
     #[arg(help_heading = CLUSTER, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    cluster_key: Option<PathBuf>,
+    pub cluster_key: Option<PathBuf>,
     /// Whether the connection is encrypted (TLS) [default: remote]
     #[arg(help_heading = NETWORK, long, value_name = "WHICH", value_parser = encrypt())]
-    tls: Option<TlsMode>,
+    pub tls: Option<TlsMode>,
 }
 
 impl ConnectOptions {
     pub fn master(&self) -> String {
         self.master.as_ref().map_or_else(|| ADDRESS.to_owned(), ToString::to_string)
-    }
-
-    pub fn cluster_key(&self) -> Option<&PathBuf> {
-        self.cluster_key.as_ref()
-    }
-
-    pub fn encrypt(&self) -> TlsMode {
-        self.tls.unwrap_or_default()
     }
 }
 
@@ -173,10 +166,7 @@ pub enum Command {
     /// List the paths in which slaves' trees differ from the master's; status 1 if there is one, or
     /// if
     /// a slave cannot be asked
-    Diff {
-        #[command(flatten)]
-        reach: ConnectOptions,
-    },
+    Diff(ConnectOptions),
     /// Have every slave verify all its contents, and show the progress; status 1 if damage is left
     Scrub {
         /// Return at once
@@ -187,10 +177,7 @@ pub enum Command {
     },
     /// List the names that slaves leave out of the tree: links, devices, mount points, unreadable
     /// files and the like
-    Skipped {
-        #[command(flatten)]
-        reach: ConnectOptions,
-    },
+    Skipped(ConnectOptions),
     /// Show the state of each slave when the master takes no changes, and recover from the latest
     Recover {
         /// Execute the recovery
@@ -200,10 +187,7 @@ pub enum Command {
         reach: ConnectOptions,
     },
     /// Print the changes in the journal as lines of JSON, oldest first
-    Export {
-        #[command(flatten)]
-        reach: ConnectOptions,
-    },
+    Export(ConnectOptions),
     /// Manage the users; running servers load changes within a second
     User {
         /// The command for the accounts.
@@ -213,20 +197,19 @@ pub enum Command {
 }
 
 impl Command {
-    /// The connection options, if the command connects to a master.
-    fn reach(&self) -> Option<&ConnectOptions> {
-        match self {
-            Self::Status { reach, .. }
-            | Self::Drain { reach, .. }
-            | Self::Ready { reach, .. }
-            | Self::Forget { reach, .. }
-            | Self::Diff { reach }
-            | Self::Scrub { reach, .. }
-            | Self::Skipped { reach }
-            | Self::Recover { reach, .. }
-            | Self::Export { reach } => Some(reach),
-            Self::User { .. } => None,
-        }
+    /// The operation that a master runs for the command, and the options by which it is reached.
+    pub fn operation(&self) -> Option<(Operation, &ConnectOptions)> {
+        Some(match self {
+            Self::Drain { slave, reach } => (Operation::Drain(slave.clone()), reach),
+            Self::Ready { slave, reach } => (Operation::Ready(slave.clone()), reach),
+            Self::Forget { slave, reach } => (Operation::Forget(slave.clone()), reach),
+            Self::Diff(reach) => (Operation::Diff, reach),
+            Self::Scrub { no_wait, reach } => (Operation::Scrub { wait: !no_wait }, reach),
+            Self::Skipped(reach) => (Operation::Skipped, reach),
+            Self::Recover { yes, reach } => (Operation::Recover { go: *yes }, reach),
+            Self::Export(reach) => (Operation::Export, reach),
+            Self::Status { .. } | Self::User { .. } => return None,
+        })
     }
 }
 
@@ -294,7 +277,7 @@ pub enum RightsArg {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum BalanceArg {
+pub enum BalanceArg {
     /// One after another
     RoundRobin,
     /// To the slave with the fewest sessions
@@ -336,7 +319,12 @@ impl Args {
 
     /// The connection options of the command. Options after the command go before those in front.
     pub fn reach(&self) -> ConnectOptions {
-        let reach = self.command.as_ref().and_then(Command::reach).cloned().unwrap_or_default();
+        let reach = match &self.command {
+            Some(Command::Status { reach, .. }) => Some(reach),
+            Some(command) => command.operation().map(|(_, reach)| reach),
+            None => None,
+        };
+        let reach = reach.cloned().unwrap_or_default();
         ConnectOptions {
             cluster_key: reach.cluster_key.or_else(|| self.cluster_key.clone()),
             tls: reach.tls.or(self.tls),
@@ -344,33 +332,20 @@ impl Args {
         }
     }
 
-    pub fn grace(&self) -> Duration {
-        Duration::from_secs(self.grace.unwrap_or(GRACE))
-    }
-
-    pub fn copies(&self) -> u16 {
-        self.copies.unwrap_or(1)
-    }
-
-    pub fn remember(&self) -> Duration {
-        Duration::from_secs(self.remember.unwrap_or(REMEMBER) * 24 * 60 * 60)
-    }
-
+    /// The configuration of a master's TLS.
     pub fn tls(&self) -> TlsOptions {
         TlsOptions {
             encrypt: self.tls.unwrap_or_default(),
             files: self.tls_key.iter().chain(&self.tls_cert).cloned().collect(),
         }
     }
+}
 
-    pub fn certificate_life(&self) -> Duration {
-        self.certificate_days.unwrap_or(CERTIFICATE)
-    }
-
-    pub fn balance(&self) -> relais_master::Balance {
-        match self.balance {
-            None | Some(BalanceArg::RoundRobin) => relais_master::Balance::RoundRobin,
-            Some(BalanceArg::LeastSessions) => relais_master::Balance::LeastSessions,
+impl From<BalanceArg> for Balance {
+    fn from(balance: BalanceArg) -> Self {
+        match balance {
+            BalanceArg::RoundRobin => Self::RoundRobin,
+            BalanceArg::LeastSessions => Self::LeastSessions,
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Issues the cluster's certificates: the master's own, renewed in time, and those of the slaves.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{info, warn};
-use relais_auth::{Authority, CertificateName, RenewalTimer, ServerKey};
+use parking_lot::Mutex;
+use relais_auth::{Authority, RenewalTimer};
 use relais_net::tls::{
     Fingerprint, MASTER_NAME, SLAVE_NAME, ServerCertificate, TlsMode, TlsOptions, TlsServer,
+    read_pem,
 };
 use relais_proto::{LinkMessage, limits};
 
@@ -34,16 +35,15 @@ impl Certifier {
     /// The certificate is invalid or cannot be issued.
     pub fn new(authority: Authority, options: &TlsOptions, life: Duration) -> Result<Self, String> {
         let is_provided = !options.files.is_empty();
-        let certificate = if is_provided {
-            open_provided(options.files.clone())?
-        } else {
-            ServerCertificate::empty()
-        };
+        if is_provided {
+            // A bad certificate is an error at the start of the master.
+            ServerCertificate::check_files(&options.files, &read_pem(&options.files)?)?;
+        }
         let term = Mutex::new(RenewalTimer::new(Instant::now(), SystemTime::now(), Duration::ZERO));
         let this = Self {
             authority,
             encrypt: options.encrypt,
-            certificate: Arc::new(certificate),
+            certificate: Arc::new(ServerCertificate::from_files(options.files.clone())),
             is_provided,
             life,
             term,
@@ -71,7 +71,7 @@ impl Certifier {
 
     /// Renews the master's certificate if that is due. Called each second.
     pub fn tick(&self) {
-        if self.is_provided || !self.term().is_due(Instant::now(), SystemTime::now()) {
+        if self.is_provided || !self.term.lock().is_due(Instant::now(), SystemTime::now()) {
             return;
         }
         if let Err(e) = self.renew() {
@@ -80,33 +80,22 @@ impl Certifier {
         }
     }
 
-    fn term(&self) -> std::sync::MutexGuard<'_, RenewalTimer> {
-        self.term.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn begin(&self, time: Duration) {
-        *self.term() = RenewalTimer::new(Instant::now(), SystemTime::now(), time);
+        *self.term.lock() = RenewalTimer::new(Instant::now(), SystemTime::now(), time);
     }
 
     fn renew(&self) -> Result<(), String> {
-        let key = ServerKey::generate().map_err(|e| e.to_string())?;
-        let chain = self.certify(MASTER_NAME, &key.public_point())?;
-        self.certificate.set((key.pem() + &chain).as_bytes())?;
+        let pem = self.authority.issue(MASTER_NAME, SystemTime::now(), self.life);
+        self.certificate.set(pem.map_err(|e| e.to_string())?.as_bytes())?;
         self.begin(self.life * 2 / 3);
         Ok(())
-    }
-
-    fn certify(&self, name: &'static str, point: &[u8; limits::POINT]) -> Result<String, String> {
-        self.authority
-            .certify(CertificateName(name), point, SystemTime::now(), self.life)
-            .map_err(|e| e.to_string())
     }
 
     /// Issues the certificate of a slave that has proved the cluster key.
     ///
     /// It names the role slave only, so a holder of the cluster key cannot collect passwords.
     pub fn for_slave(&self, point: &[u8; limits::POINT]) -> Option<LinkMessage> {
-        match self.certify(SLAVE_NAME, point) {
+        match self.authority.certify(SLAVE_NAME, point, SystemTime::now(), self.life) {
             Ok(chain) => {
                 Some(LinkMessage::Certificate { chain, renew_s: (self.life * 2 / 3).as_secs() })
             }
@@ -116,14 +105,4 @@ impl Certifier {
             }
         }
     }
-}
-
-fn open_provided(files: Vec<PathBuf>) -> Result<ServerCertificate, String> {
-    // A bad certificate is an error at the start of the master.
-    let pem = relais_net::tls::read_pem(&files)?;
-    ServerCertificate::empty().set(&pem).map_err(|e| {
-        let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
-        format!("{}: {e}", names.join(", "))
-    })?;
-    Ok(ServerCertificate::from_files(files))
 }

@@ -5,24 +5,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, info, warn};
+use parking_lot::Mutex;
 use relais_auth::{
     AuthenticatedUser, ClusterKey, FailedLogins, LiveAccounts, LocalLoginState, PasswordVerifier,
     PendingLogin, Rights, Ticket,
 };
 use relais_cluster::{
-    Conflict, ConnectionAddrs, CoordinatorEvent, JoinRequest, LinkId, NoSlave, Registry,
+    Balance, Conflict, ConnectionAddrs, CoordinatorEvent, JoinRequest, LinkId, Registry,
     SlaveAddresses, SlaveStateChange, same_host,
 };
 use relais_coordinator::{OrderCommand, OrderHandle, SharedOrderStatus};
 use relais_proto::{
-    ClusterId, Endpoint, ErrorCode, Heartbeat, LinkMessage, LogRateLimiter, Login, PathPage,
-    Refusal, Registration, Reply, Scrub, SlaveId, SlaveReport, SlaveState, TreePage, TreePath,
-    limits, quote, sanitize,
+    ClusterId, ErrorCode, Heartbeat, LinkMessage, LogRateLimiter, Login, PathPage, Refusal,
+    Registration, Reply, SlaveId, SlaveReport, SlaveState, TreePage, TreePath, limits, quote,
+    sanitize,
 };
 
 use crate::certifier::Certifier;
@@ -33,20 +34,32 @@ use crate::queries::Queries;
 /// Retry delay of a client in seconds while no slave is in service.
 const RETRY_AFTER: u16 = 1;
 
-/// The first result of a client's login.
-pub(crate) enum LoginStart {
-    Answer(Reply),
-    Pending(PendingLogin),
+/// The configuration of a master.
+pub struct Config {
+    /// The cluster key.
+    pub key: ClusterKey,
+    /// The way in which clients are spread over slaves.
+    pub balance: Balance,
+    /// Time for logins and operators to finish after a stop request.
+    pub grace: Duration,
+    /// Default number of disks that must hold a content before its put is acknowledged.
+    pub copies: u16,
+    /// Time for which removal records are kept.
+    pub remember: Duration,
+    /// The accounts of users.
+    pub accounts: Arc<LiveAccounts>,
+    /// The issuer of certificates.
+    pub certifier: Certifier,
 }
 
 pub(crate) struct Core {
-    pub key: ClusterKey,
+    pub config: Config,
     pub cluster: ClusterId,
     pub open_links: Arc<OpenLinks>,
     /// Whether the master is stopping.
     pub stopping: AtomicBool,
-    /// The number of logins in progress.
-    pub logins: Arc<AtomicUsize>,
+    /// Each login in progress has a copy, so that they can be counted.
+    pub login_token: Arc<()>,
     pub slaves: LinkedSlaves,
     pub order: OrderHandle,
     pub order_status: Arc<SharedOrderStatus>,
@@ -56,13 +69,9 @@ pub(crate) struct Core {
     pub lists: Queries<PathPage>,
     /// The number of scrubs that operators have ordered.
     pub scrubs: AtomicU64,
-    accounts: Arc<LiveAccounts>,
     pub passwords: PasswordVerifier,
-    pub certifier: Certifier,
     /// The generation of the accounts that was last sent to the slaves.
     sent_generation: AtomicU64,
-    /// Default number of disks that must hold the content of a put.
-    copies: u16,
     /// Whether clients on this host may make changes without an account.
     is_open: bool,
     registry: Mutex<Registry>,
@@ -71,7 +80,7 @@ pub(crate) struct Core {
     started_ms: u64,
 }
 
-/// Operators' settings for slaves, and the slaves' last heartbeats.
+/// Operators' settings for slaves.
 #[derive(Debug, Default)]
 struct SlaveSettings {
     /// Slaves that get no clients until an operator makes them ready.
@@ -80,56 +89,53 @@ struct SlaveSettings {
     forgotten: BTreeSet<SlaveId>,
     /// How often each slave was made ready.
     readies: BTreeMap<SlaveId, u64>,
-    /// The last heartbeat of each link, unmodified.
-    beats: BTreeMap<LinkId, (SlaveId, Heartbeat)>,
 }
 
 impl Core {
-    /// Makes the shared state. `open`: the master listens on loopback only.
+    /// Makes the shared state. `is_open`: the master listens on loopback only.
     ///
     /// # Errors
     /// The threads for passwords cannot be started.
     pub fn new(
-        key: ClusterKey,
+        config: Config,
         registry: Registry,
-        orders: OrderHandle,
-        open: bool,
-        copies: u16,
-        accounts: Arc<LiveAccounts>,
-        certifier: Certifier,
+        order: OrderHandle,
+        is_open: bool,
     ) -> std::io::Result<Self> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // One thread for each core, because a hash keeps a core busy.
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let passwords = PasswordVerifier::start(
-            Arc::clone(&accounts),
+            Arc::clone(&config.accounts),
             FailedLogins::new()?,
-            Box::new(LocalLoginState::new()),
+            Box::new(LocalLoginState::default()),
             threads,
         )?;
         Ok(Self {
-            cluster: key.cluster_id(),
-            key,
+            cluster: config.key.cluster_id(),
             open_links: Arc::default(),
             stopping: AtomicBool::new(false),
-            logins: Arc::default(),
+            login_token: Arc::default(),
             slaves: LinkedSlaves::default(),
-            order: orders,
+            order,
             order_status: Arc::default(),
             queries: Queries::default(),
             lists: Queries::default(),
             scrubs: AtomicU64::new(0),
-            sent_generation: AtomicU64::new(accounts.generation()),
-            accounts,
+            sent_generation: AtomicU64::new(config.accounts.generation()),
+            config,
             passwords,
-            certifier,
-            copies,
-            is_open: open,
+            is_open,
             settings: Mutex::default(),
             registry: Mutex::new(registry),
             started: Instant::now(),
             started_ms: milliseconds(since_1970),
         })
+    }
+
+    /// Whether a login is in progress.
+    pub fn has_logins(&self) -> bool {
+        Arc::strong_count(&self.login_token) > 1
     }
 
     /// The master's time in milliseconds since 1970 UTC.
@@ -141,17 +147,22 @@ impl Core {
         self.started_ms.saturating_add(milliseconds(self.started.elapsed()))
     }
 
-    /// Starts a client's login: returns the answer, or the pending verification of the password.
-    pub fn log_in(&self, login: &Login, peer: SocketAddr, local: SocketAddr) -> LoginStart {
-        let refuse =
-            |code, message: &str| LoginStart::Answer(Reply::Error(Refusal::new(code, message)));
-        match (self.accounts.current(), login.user.is_empty()) {
-            (None, true) => LoginStart::Answer(self.redirect(
-                login,
-                peer,
-                local,
-                self.ticket_without_account(peer.ip()),
-            )),
+    /// Starts a client's login: returns the pending verification of its password.
+    ///
+    /// # Errors
+    /// The answer, if no password has to be verified.
+    pub fn log_in(
+        &self,
+        login: &Login,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Result<PendingLogin, Reply> {
+        let refuse = |code, message: &str| Err(Reply::Error(Refusal::new(code, message)));
+        match (self.config.accounts.current(), login.user.is_empty()) {
+            (None, true) => {
+                let user = self.without_account(peer.ip());
+                Err(self.welcome(login, user, peer, local))
+            }
             (None, false) => {
                 static REFUSED: LogRateLimiter = LogRateLimiter::new();
                 if let Some(more) = REFUSED.allow(Instant::now()) {
@@ -169,15 +180,12 @@ impl Core {
                 refuse(ErrorCode::LoginNeeded, "a user name and a password are needed here")
             }
             (Some(_), false) => {
-                match self.passwords.submit(peer.ip(), &login.user, &login.password) {
-                    Ok(pending) => LoginStart::Pending(pending),
-                    Err(refusal) => LoginStart::Answer(Reply::Error(refusal)),
-                }
+                self.passwords.submit(peer.ip(), &login.user, &login.password).map_err(Reply::Error)
             }
         }
     }
 
-    /// Answers a user whose password was right.
+    /// Answers a user whose password was right, or who needs none: with a ticket and slaves.
     pub fn welcome(
         &self,
         login: &Login,
@@ -185,29 +193,22 @@ impl Core {
         peer: SocketAddr,
         local: SocketAddr,
     ) -> Reply {
-        let AuthenticatedUser { name, rights, root, generation } = user;
-        self.redirect(login, peer, local, self.ticket(name, rights, root, generation))
-    }
-
-    fn redirect(
-        &self,
-        login: &Login,
-        peer: SocketAddr,
-        local: SocketAddr,
-        ticket: Ticket,
-    ) -> Reply {
         let client = ConnectionAddrs::new(peer.ip(), local.ip());
-        let writes = ticket.rights == Rights::Write;
-        let slaves: Result<Vec<Endpoint>, NoSlave> =
-            self.registry().redirect(client, &login.avoid, login.prefer, writes, self.now());
+        let writes = user.rights == Rights::Write;
+        let slaves =
+            self.registry.lock().redirect(client, &login.avoid, login.prefer, writes, self.now());
         match slaves {
             Ok(slaves) => {
                 debug!(
                     "{peer}: sent to {}",
                     slaves.first().map_or_else(String::new, |s| format!("{} {:?}", s.id, s.addrs))
                 );
+                let AuthenticatedUser { name: user, rights, root, generation } = user;
+                let (cluster, issued_ms) = (self.cluster, self.time_ms());
+                let ends_ms = issued_ms.saturating_add(milliseconds(limits::TICKET_TIME));
+                let ticket = Ticket { cluster, user, rights, root, generation, issued_ms, ends_ms };
                 Reply::Redirect {
-                    ticket: ticket.mint(&self.key),
+                    ticket: ticket.mint(&self.config.key),
                     lsn: self.order_status.lsn(),
                     slaves,
                 }
@@ -222,27 +223,22 @@ impl Core {
         }
     }
 
-    /// The ticket of an anonymous client.
-    ///
-    /// Anonymous clients may write only if the master listens on loopback alone.
-    fn ticket_without_account(&self, client: IpAddr) -> Ticket {
-        let rights = if self.is_open && client.to_canonical().is_loopback() {
-            Rights::Write
-        } else {
-            Rights::Read
-        };
-        self.ticket(String::new(), rights, TreePath::root(), 0)
+    /// An anonymous client, which may write only if the master listens on loopback alone.
+    fn without_account(&self, client: IpAddr) -> AuthenticatedUser {
+        let is_local = self.is_open && client.to_canonical().is_loopback();
+        let rights = if is_local { Rights::Write } else { Rights::Read };
+        AuthenticatedUser { name: String::new(), rights, root: TreePath::root(), generation: 0 }
     }
 
     /// Reloads accounts and certificates at once.
     pub fn reload(&self) {
-        self.accounts.reload();
-        self.certifier.reload();
+        self.config.accounts.reload();
+        self.config.certifier.reload();
     }
 
     /// Sends a changed generation of the accounts to the slaves at once.
     pub fn send_generation(&self) {
-        let generation = self.accounts.generation();
+        let generation = self.config.accounts.generation();
         if self.sent_generation.swap(generation, Ordering::Relaxed) == generation {
             return;
         }
@@ -255,11 +251,6 @@ impl Core {
             let ack = self.beat_ack(linked.slave);
             linked.outbox.send(&ack);
         }
-    }
-
-    /// The progress of a slave's scrub by its last heartbeat.
-    pub fn scrub_of(&self, link: LinkId) -> Option<Scrub> {
-        self.settings().beats.get(&link).map(|(_, beat)| beat.scrub)
     }
 
     /// Registers a slave on a link, and returns its addresses.
@@ -283,11 +274,11 @@ impl Core {
         let joining =
             JoinRequest { id, link, place: place.clone(), folder: wish.folder, lsn: wish.lsn };
         loop {
-            let result = self.registry().register(joining.clone(), self.now());
+            let result = self.registry.lock().register(joining.clone(), self.now());
             match result {
                 Ok(registered) => {
                     registered.replaced.iter().for_each(|old| self.open_links.shut(*old));
-                    self.settings().forgotten.remove(&id);
+                    self.settings.lock().forgotten.remove(&id);
                     self.announce();
                     return Ok(place);
                 }
@@ -295,7 +286,7 @@ impl Core {
                 // end.
                 Err(conflict) => {
                     match conflict.holder().filter(|holder| self.open_links.has_ended(*holder)) {
-                        Some(gone) => self.registry().closed(gone),
+                        Some(gone) => self.registry.lock().closed(gone),
                         None => return Err(Refusal::new(code(conflict), conflict.to_string())),
                     }
                 }
@@ -305,43 +296,35 @@ impl Core {
 
     /// Handles a heartbeat, and returns its acknowledgement; none if the link was replaced.
     pub fn beat(&self, id: SlaveId, link: LinkId, beat: Heartbeat) -> Option<LinkMessage> {
-        let draining = {
-            let mut settings = self.settings();
-            settings.beats.insert(link, (id, beat.clone()));
-            settings.draining.contains(&id)
-        };
+        self.slaves.set_beat(link, beat.clone());
+        let draining = self.settings.lock().draining.contains(&id);
         let counts = self.note(link, beat, draining);
         self.announce();
         counts.then(|| self.beat_ack(id))
     }
 
     fn beat_ack(&self, slave: SlaveId) -> LinkMessage {
-        let (draining, retries) = {
-            let settings = self.settings();
-            let retries = settings.readies.get(&slave).copied().unwrap_or_default();
-            (settings.draining.contains(&slave), retries)
-        };
+        let settings = self.settings.lock();
         LinkMessage::HeartbeatAck {
             lsn: self.order_status.lsn(),
             time_ms: self.time_ms(),
-            generation: self.accounts.generation(),
-            draining,
+            generation: self.config.accounts.generation(),
+            draining: settings.draining.contains(&slave),
             scrubs: self.scrubs.load(Ordering::Relaxed),
-            copies: self.copies,
-            retries,
+            copies: self.config.copies,
+            retries: settings.readies.get(&slave).copied().unwrap_or_default(),
         }
     }
 
     /// Passes a heartbeat to the registry. A draining slave gets no clients, whatever it reports.
     fn note(&self, link: LinkId, beat: Heartbeat, draining: bool) -> bool {
         let state = if draining { SlaveState::Draining } else { beat.state };
-        self.registry().beat(link, Heartbeat { state, ..beat }, self.now())
+        self.registry.lock().beat(link, Heartbeat { state, ..beat }, self.now())
     }
 
     /// Handles the end of a slave's link.
     pub fn closed(&self, link: LinkId) {
-        self.registry().closed(link);
-        self.settings().beats.remove(&link);
+        self.registry.lock().closed(link);
         self.slaves.remove(link);
         self.queries.ended(link);
         self.lists.ended(link);
@@ -351,23 +334,19 @@ impl Core {
 
     /// Drains a slave or makes it ready, at once and for its later links too.
     pub fn drain(&self, slave: SlaveId, draining: bool) {
-        let beats: Vec<(LinkId, Heartbeat)> = {
-            let mut settings = self.settings();
+        {
+            let mut settings = self.settings.lock();
             if draining {
-                settings.draining.insert(slave)
+                settings.draining.insert(slave);
             } else {
                 *settings.readies.entry(slave).or_default() += 1;
-                settings.draining.remove(&slave)
-            };
-            settings
-                .beats
-                .iter()
-                .filter(|(_, (id, _))| *id == slave)
-                .map(|(link, (_, beat))| (*link, beat.clone()))
-                .collect()
-        };
-        for (link, beat) in beats {
-            self.note(link, beat, draining);
+                settings.draining.remove(&slave);
+            }
+        }
+        for linked in self.slaves.all().into_iter().filter(|linked| linked.slave == slave) {
+            if let Some(beat) = linked.beat {
+                self.note(linked.link, beat, draining);
+            }
         }
         self.send_heartbeat_acks();
         self.announce();
@@ -375,41 +354,27 @@ impl Core {
 
     /// Removes a slave from the reports.
     pub fn forget(&self, slave: SlaveId) {
-        let mut settings = self.settings();
+        let mut settings = self.settings.lock();
         settings.draining.remove(&slave);
         settings.forgotten.insert(slave);
     }
 
     /// Reports on all slaves, with addresses for an operator at this viewpoint.
     pub fn reports(&self, asker: ConnectionAddrs) -> Vec<SlaveReport> {
-        let mut reports = self.registry().reports(asker, self.now());
-        let settings = self.settings();
+        let mut reports = self.registry.lock().reports(asker, self.now());
+        let settings = self.settings.lock();
         reports.retain(|report| !settings.forgotten.contains(&report.id));
         reports
     }
 
     /// Logs changes of slaves' states since the last call.
     pub fn announce(&self) {
-        let notices = self.registry().notices(self.now());
+        let notices = self.registry.lock().notices(self.now());
         notices.iter().for_each(log_notice);
-    }
-
-    fn ticket(&self, user: String, rights: Rights, root: TreePath, generation: u64) -> Ticket {
-        let issued_ms = self.time_ms();
-        let ends_ms = issued_ms.saturating_add(milliseconds(limits::TICKET_TIME));
-        Ticket { cluster: self.cluster, user, rights, root, generation, issued_ms, ends_ms }
     }
 
     fn now(&self) -> Duration {
         self.started.elapsed()
-    }
-
-    fn registry(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn settings(&self) -> MutexGuard<'_, SlaveSettings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,27 +8,28 @@
 
 mod agent;
 mod certifier;
-mod command;
 mod core;
+mod json_object;
 mod linked_slaves;
 mod login;
 mod open_links;
 mod operate;
 mod operator;
+mod operator_client;
 mod outbox;
 mod queries;
 mod server;
 mod slave_link;
 pub mod status;
-mod stop;
 mod users_json;
 
+pub use self::core::Config;
 pub use certifier::Certifier;
-pub use command::{Operation, operate};
+pub use operator_client::{OperatorClient, OperatorError};
 pub use relais_cluster::Balance;
 pub use relais_coordinator::Store;
-pub use server::{Config, MasterError, run};
-pub use stop::StopHandle;
+pub use relais_proto::Operation;
+pub use server::{MasterError, MasterRequest, run};
 pub use users_json::users_json;
 
 #[cfg(test)]

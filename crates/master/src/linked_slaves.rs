@@ -1,10 +1,11 @@
 //! The linked slaves: their addresses and outboxes, and the peer lists that they get.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use relais_cluster::{ConnectionAddrs, LinkId, SlaveAddresses, endpoints_for};
-use relais_proto::{FolderId, LinkMessage, PeerSlave, SlaveId, limits};
+use relais_proto::{FolderId, Heartbeat, LinkMessage, PeerSlave, SlaveId, limits};
 
 use crate::outbox::Outbox;
 
@@ -18,6 +19,8 @@ pub(crate) struct LinkedSlave {
     /// The addresses of both ends of its link.
     pub seen_from: ConnectionAddrs,
     pub outbox: Arc<Outbox>,
+    /// Its last heartbeat, unmodified; none before the first one.
+    pub beat: Option<Heartbeat>,
 }
 
 /// All linked slaves.
@@ -29,14 +32,14 @@ pub(crate) struct LinkedSlaves {
 impl LinkedSlaves {
     /// Adds a slave, and sends the new list of peers to all.
     pub fn add(&self, linked: LinkedSlave) {
-        let mut open = self.open();
+        let mut open = self.open.lock();
         open.insert(linked.link, linked);
         send_peers(&open);
     }
 
     /// Removes a slave, and sends the new list of peers to all.
     pub fn remove(&self, link: LinkId) {
-        let mut open = self.open();
+        let mut open = self.open.lock();
         if open.remove(&link).is_some() {
             send_peers(&open);
         }
@@ -44,16 +47,19 @@ impl LinkedSlaves {
 
     /// All linked slaves, oldest link first.
     pub fn all(&self) -> Vec<LinkedSlave> {
-        self.open().values().cloned().collect()
+        self.open.lock().values().cloned().collect()
     }
 
-    /// Whether this link is open.
-    pub fn has(&self, link: LinkId) -> bool {
-        self.open().contains_key(&link)
+    /// The slave on this link; none if the link has ended.
+    pub fn get(&self, link: LinkId) -> Option<LinkedSlave> {
+        self.open.lock().get(&link).cloned()
     }
 
-    fn open(&self) -> MutexGuard<'_, BTreeMap<LinkId, LinkedSlave>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Stores the last heartbeat of a link.
+    pub fn set_beat(&self, link: LinkId, beat: Heartbeat) {
+        if let Some(linked) = self.open.lock().get_mut(&link) {
+            linked.beat = Some(beat);
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
@@ -17,7 +17,7 @@ use relais_proto::{
 };
 
 use crate::agent::AGENT;
-use crate::core::{Core, LoginStart};
+use crate::core::Core;
 use crate::open_links::{LinkSlot, PeerKind};
 
 /// A slave or an operator that has proved the cluster key.
@@ -48,25 +48,9 @@ pub(crate) struct MasterLogin {
     /// Wrong passwords on this connection.
     failed: u32,
     /// Counts this login while it is in progress.
-    under_way: Option<CountGuard>,
+    under_way: Option<Arc<()>>,
     /// The channel binding; none without TLS.
     binding: Option<ChannelBinding>,
-}
-
-/// Increments a counter while it exists.
-struct CountGuard(Arc<AtomicUsize>);
-
-impl CountGuard {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for CountGuard {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl MasterLogin {
@@ -83,25 +67,29 @@ impl MasterLogin {
     }
 
     fn step(&mut self, kind: FrameType, payload: &[u8]) -> Result<LoginStep<LinkPeer>, Refusal> {
+        let unexpected = || Refusal::from(WireError::Unexpected(kind.number()));
         match std::mem::replace(&mut self.stage, LoginStage::Over) {
-            LoginStage::Hello => self.hello(kind, payload),
-            LoginStage::Login => self.login(kind, payload),
-            LoginStage::Open(who) => self.open(who, kind, payload),
-            LoginStage::Proof(who, challenger) => self.proof(who, &challenger, kind, payload),
-            LoginStage::Password(..) | LoginStage::Over => {
-                Err(refusal(&WireError::Unexpected(kind.number())))
+            LoginStage::Hello => match Request::decode(kind, payload)? {
+                Request::Hello(hello) => self.hello(&hello),
+                _ => Err(unexpected()),
+            },
+            LoginStage::Login => match Request::decode(kind, payload)? {
+                Request::Login(login) => Ok(self.login(login)),
+                _ => Err(unexpected()),
+            },
+            LoginStage::Open(who) => self.open(who, &LinkMessage::decode(kind, payload)?),
+            LoginStage::Proof(who, challenger) => {
+                self.proof(who, &challenger, &LinkMessage::decode(kind, payload)?)
             }
+            LoginStage::Password(..) | LoginStage::Over => Err(unexpected()),
         }
     }
 
-    fn hello(&mut self, kind: FrameType, payload: &[u8]) -> Result<LoginStep<LinkPeer>, Refusal> {
-        let Request::Hello(Hello { role, versions, agent, .. }) = request(kind, payload)? else {
-            return Err(unexpected(kind));
-        };
-        let version = common_version(VERSIONS, versions).map_err(|error| refusal(&error))?;
-        debug!("{}: {role:?} {}", self.peer, sanitize(&agent));
-        self.under_way = Some(CountGuard::new(&self.core.logins));
-        self.stage = match role {
+    fn hello(&mut self, hello: &Hello) -> Result<LoginStep<LinkPeer>, Refusal> {
+        let version = common_version(VERSIONS, hello.versions)?;
+        debug!("{}: {:?} {}", self.peer, hello.role, sanitize(&hello.agent));
+        self.under_way = Some(Arc::clone(&self.core.login_token));
+        self.stage = match hello.role {
             Role::Client => LoginStage::Login,
             Role::Slave => LoginStage::Open(PeerKind::Slave),
             Role::Operator => LoginStage::Open(PeerKind::Operator),
@@ -122,16 +110,15 @@ impl MasterLogin {
         })))
     }
 
-    fn login(&mut self, kind: FrameType, payload: &[u8]) -> Result<LoginStep<LinkPeer>, Refusal> {
-        let Request::Login(login) = request(kind, payload)? else { return Err(unexpected(kind)) };
+    fn login(&mut self, login: Login) -> LoginStep<LinkPeer> {
         match self.core.log_in(&login, self.peer, self.local) {
-            LoginStart::Answer(answer) => {
+            Err(answer) => {
                 self.under_way = None;
-                Ok(LoginStep::Close(reply(&answer)))
+                LoginStep::Close(reply(&answer))
             }
-            LoginStart::Pending(pending) => {
+            Ok(pending) => {
                 self.stage = LoginStage::Password(login, pending);
-                Ok(LoginStep::Pending)
+                LoginStep::Pending
             }
         }
     }
@@ -141,11 +128,10 @@ impl MasterLogin {
         let answer = match result {
             Ok(user) => self.core.welcome(login, user, self.peer, self.local),
             Err(refusal) => {
-                self.failed += u32::from(refusal.code == ErrorCode::LoginRefused);
-                let again =
-                    refusal.code == ErrorCode::LoginRefused && self.failed < limits::LOGIN_TRIES;
+                let is_wrong = refusal.code == ErrorCode::LoginRefused;
+                self.failed += u32::from(is_wrong);
                 let answer = Reply::Error(refusal);
-                if again {
+                if is_wrong && self.failed < limits::LOGIN_TRIES {
                     self.stage = LoginStage::Login;
                     return LoginStep::Reply(reply(&answer));
                 }
@@ -160,16 +146,13 @@ impl MasterLogin {
     fn open(
         &mut self,
         who: PeerKind,
-        kind: FrameType,
-        payload: &[u8],
+        message: &LinkMessage,
     ) -> Result<LoginStep<LinkPeer>, Refusal> {
         if who == PeerKind::Slave && self.core.stopping.load(Ordering::Relaxed) {
             return Err(Refusal::new(ErrorCode::Draining, "the master is stopping"));
         }
-        let message = LinkMessage::decode(kind, payload).map_err(|error| refusal(&error))?;
         let (challenger, challenge) =
-            LinkChallenger::new(who.role(), &message, &self.core.key, self.binding)
-                .map_err(|error| error.refusal())?;
+            LinkChallenger::new(who.role(), message, &self.core.config.key, self.binding)?;
         self.stage = LoginStage::Proof(who, challenger);
         let mut bytes = Vec::new();
         challenge.encode(&mut bytes);
@@ -180,22 +163,12 @@ impl MasterLogin {
         &mut self,
         who: PeerKind,
         challenger: &LinkChallenger,
-        kind: FrameType,
-        payload: &[u8],
+        message: &LinkMessage,
     ) -> Result<LoginStep<LinkPeer>, Refusal> {
-        let message = LinkMessage::decode(kind, payload).map_err(|error| refusal(&error))?;
-        challenger.check(&message, &self.core.key).map_err(|error| {
-            if matches!(error, LinkError::BadProof)
-                && let Some(more) = bad_proofs(who).allow(Instant::now())
-            {
-                warn!(
-                    "{}: {} that claims the id {} does not have the cluster key{more}",
-                    self.peer,
-                    who.text(),
-                    challenger.id()
-                );
+        challenger.check(message, &self.core.config.key).inspect_err(|error| {
+            if matches!(error, LinkError::BadProof) {
+                self.log_unproven(who, challenger, "does not have the cluster key");
             }
-            error.refusal()
         })?;
         let slot = self.core.open_links.reserve(who).ok_or_else(|| Refusal {
             retry_after: 5,
@@ -203,16 +176,20 @@ impl MasterLogin {
         })?;
         Ok(LoginStep::Done { value: LinkPeer { id: challenger.id(), slot }, send: Vec::new() })
     }
-}
 
-/// Limits the lines about peers that do not have the cluster key: such a peer tries every second.
-fn bad_proofs(who: PeerKind) -> &'static LogRateLimiter {
-    const PAUSE: Duration = Duration::from_secs(60);
-    static SLAVES: LogRateLimiter = LogRateLimiter::with_pause(PAUSE);
-    static OPERATORS: LogRateLimiter = LogRateLimiter::with_pause(PAUSE);
-    match who {
-        PeerKind::Slave => &SLAVES,
-        PeerKind::Operator => &OPERATORS,
+    /// Logs a peer without the cluster key, at times: such a peer tries again every second.
+    fn log_unproven(&self, who: PeerKind, challenger: &LinkChallenger, why: &str) {
+        const PAUSE: Duration = Duration::from_secs(60);
+        static SLAVES: LogRateLimiter = LogRateLimiter::with_pause(PAUSE);
+        static OPERATORS: LogRateLimiter = LogRateLimiter::with_pause(PAUSE);
+        let limiter = match who {
+            PeerKind::Slave => &SLAVES,
+            PeerKind::Operator => &OPERATORS,
+        };
+        if let Some(more) = limiter.allow(Instant::now()) {
+            let (peer, who, id) = (self.peer, who.text(), challenger.id());
+            warn!("{peer}: {who} that claims the id {id} {why}{more}");
+        }
     }
 }
 
@@ -224,14 +201,12 @@ impl Drop for MasterLogin {
     fn drop(&mut self) {
         if let LoginStage::Proof(who, challenger) = &self.stage
             && !self.core.stopping.load(Ordering::Relaxed)
-            && let Some(more) = bad_proofs(*who).allow(Instant::now())
         {
-            warn!(
-                "{}: {} that claims the id {} left without proving the cluster key; \
-                 its key file is probably that of another cluster{more}",
-                self.peer,
-                who.text(),
-                challenger.id()
+            self.log_unproven(
+                *who,
+                challenger,
+                "left without proving the cluster key; its key file is probably that of another \
+                 cluster",
             );
         }
     }
@@ -269,29 +244,12 @@ impl LoginHandler for MasterLogin {
     fn refuse(&mut self, error: &WireError) -> Vec<u8> {
         debug!("{}: refused: {error}", self.peer);
         self.under_way = None;
-        reply(&Reply::Error(refusal(error)))
+        reply(&Reply::Error(error.into()))
     }
-}
-
-fn request(kind: FrameType, payload: &[u8]) -> Result<Request, Refusal> {
-    Request::decode(kind, payload).map_err(|error| refusal(&error))
 }
 
 fn reply(reply: &Reply) -> Vec<u8> {
     let mut bytes = Vec::new();
     reply.encode(&mut bytes);
     bytes
-}
-
-fn unexpected(kind: FrameType) -> Refusal {
-    refusal(&WireError::Unexpected(kind.number()))
-}
-
-/// The refusal for a peer that violated the protocol.
-pub(crate) fn refusal(error: &WireError) -> Refusal {
-    let code = match error {
-        WireError::NoCommonVersion { .. } => ErrorCode::BadVersion,
-        _ => ErrorCode::BadRequest,
-    };
-    Refusal::new(code, error.to_string())
 }

@@ -4,17 +4,22 @@ mod args;
 mod user;
 
 use std::io::{BufWriter, Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, exit, id};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use args::{Args, Command};
+use args::{Args, CERTIFICATE, Command, GRACE, REMEMBER};
 use log::LevelFilter;
 use nix::sys::signal::{SigSet, Signal};
-use relais_auth::{AccountsFile, Authority, ClusterKey, LiveAccounts, StateDir};
+use relais_auth::{AccountsFile, Authority, ClusterKey, LinkError, LiveAccounts, StateDir};
 use relais_journal::FileJournal;
-use relais_master::status::StatusError;
-use relais_master::{Certifier, Config, Operation, StopHandle, Store, run, status};
+use relais_master::{
+    Balance, Certifier, Config, MasterRequest, Operation, OperatorClient, OperatorError, Store,
+    run, status,
+};
+use relais_os::Mailbox;
 use relais_proto::sanitize;
 
 const FAILED: u8 = 1;
@@ -32,11 +37,12 @@ fn main() -> ExitCode {
         eprintln!("ftpmaster: {why}");
         return ExitCode::from(USAGE);
     }
-    match &args.command {
-        Some(Command::Status { json, .. }) => show_status(&args, *json),
-        Some(Command::User { what }) => user::run(&args, what),
-        Some(command) => operate(&args, command),
-        None => serve(&args),
+    let operation = args.command.as_ref().and_then(Command::operation);
+    match (&args.command, operation) {
+        (_, Some((operation, _))) => operate(&args, operation),
+        (Some(Command::Status { json, .. }), _) => show_status(&args, *json),
+        (Some(Command::User { what }), _) => user::run(&args, what),
+        (_, None) => serve(&args),
     }
     .unwrap_or_else(|error| {
         eprintln!("ftpmaster: {}", relais_cli::error_text(&error));
@@ -55,69 +61,61 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
         eprintln!("ftpmaster: cannot listen on {}: {why}", args.listen());
     });
     let Ok(listener) = bound else { return Ok(ExitCode::from(CANNOT_BIND)) };
-    let state = StateDir::locate(args.state.clone())?.open_and_lock()?;
-    let key = ClusterKey::load_or_create(
-        &args.cluster_key.clone().unwrap_or_else(|| state.dir().key_path()),
-    )?;
+    let state = StateDir::locate(args.state.clone())?;
+    let _lock = state.create_and_lock()?;
+    let key =
+        ClusterKey::load_or_create(&args.cluster_key.clone().unwrap_or_else(|| state.key_path()))?;
     let cluster = key.cluster_id();
-    let journal = FileJournal::open(&state.dir().path().join("journal"), cluster.0)?;
-    let store = Store::open(Box::new(journal), state.dir().path(), cluster, MAX_JOURNAL)?;
-    let accounts = LiveAccounts::open(AccountsFile::new(state.dir().accounts_path()))?;
-    let authority = Authority::load_or_create(state.dir().path())?;
-    let certifier = Certifier::new(authority, &args.tls(), args.certificate_life())
-        .map_err(|why| anyhow!("cannot encrypt connections: {why}"))?;
-    let stop = StopHandle::new()?;
-    let handle = stop.clone();
+    let journal = FileJournal::open(&state.path().join("journal"), cluster.0)?;
+    let store = Store::open(Box::new(journal), state.path(), cluster, MAX_JOURNAL)?;
+    let accounts = LiveAccounts::open(AccountsFile::new(state.accounts_path()))?;
+    let authority = Authority::load_or_create(state.path())?;
+    let certifier =
+        Certifier::new(authority, &args.tls(), args.certificate_days.unwrap_or(CERTIFICATE))
+            .map_err(|why| anyhow!("cannot encrypt connections: {why}"))?;
+    let (sender, requests) = Mailbox::new()?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let handle = StopAtEnd(handle);
+        let mut is_stopping = false;
         while let Ok(signal) = signals.wait() {
             if signal == Signal::SIGHUP && !stops_on_hangup {
                 log::info!("{signal}: reloading accounts and certificates");
-                handle.0.reload();
+                sender.send(MasterRequest::Reload);
                 continue;
             }
             log::info!("{signal}");
-            if handle.0.request() {
+            if std::mem::replace(&mut is_stopping, true) {
                 exit(FAILED.into())
             }
+            sender.send(MasterRequest::Stop);
         }
+        // No signal could stop the master any more.
+        log::error!("the signal thread has ended: the master stops");
+        sender.send(MasterRequest::Stop);
     })?;
     let ready = format!("ready role=master addr={} pid={}\n", listener.local_addr()?, id());
     if let Err(error) = stdout().write_all(ready.as_bytes()).and_then(|()| stdout().flush()) {
         log::warn!("cannot write the ready line: {error}");
     }
     let config = Config {
-        store,
         key,
-        balance: args.balance(),
-        grace: args.grace(),
-        copies: args.copies(),
-        remember: args.remember(),
-        accounts,
+        balance: args.balance.map_or(Balance::RoundRobin, Into::into),
+        grace: Duration::from_secs(args.grace.unwrap_or(GRACE)),
+        copies: args.copies.unwrap_or(1),
+        remember: Duration::from_secs(args.remember.unwrap_or(REMEMBER) * 24 * 60 * 60),
+        accounts: Arc::new(accounts),
         certifier,
     };
-    run(listener, config, &stop)?;
+    run(listener, store, config, &requests)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Stops the master if its signal thread ends, because no signal could stop it any more.
-struct StopAtEnd(StopHandle);
-
-impl Drop for StopAtEnd {
-    fn drop(&mut self) {
-        log::error!("the signal thread has ended: the master stops");
-        self.0.request();
-    }
 }
 
 /// The state folder of `make master`, relative to the folder with make's links to the programs.
 const STATE_OF_MAKE: &str = "target/relais/cluster";
 
-/// Reads the cluster key for an operator's command.
-fn key(args: &Args) -> anyhow::Result<ClusterKey> {
-    let named = args.reach().cluster_key().cloned();
-    let path = match named.clone() {
-        Some(path) => path,
+/// Reads the cluster key for an operator's command. `named` is the file that an option names.
+fn key(args: &Args, named: Option<&Path>) -> anyhow::Result<ClusterKey> {
+    let path = match named {
+        Some(path) => path.to_owned(),
         None => StateDir::locate(args.state.clone())?.key_path(),
     };
     let key = match ClusterKey::load(&path)? {
@@ -132,17 +130,25 @@ fn key(args: &Args) -> anyhow::Result<ClusterKey> {
     })
 }
 
-/// Adds to the error of a wrong key which options name the right one.
-fn with_key_hint(args: &Args, error: StatusError) -> anyhow::Error {
-    if !error.is_wrong_key() {
-        return error.into();
-    }
-    let hint = if args.reach().cluster_key().is_some() || args.state.is_some() {
-        "the named key is not the master's"
-    } else {
-        "name the master's key with --cluster-key or --state"
-    };
-    anyhow!("{error}; {hint}")
+/// Connects to the master. The error of a wrong key tells which options name the right one.
+fn connect(args: &Args) -> anyhow::Result<OperatorClient> {
+    let reach = args.reach();
+    let named = reach.cluster_key.as_deref();
+    let key = key(args, named)?;
+    OperatorClient::connect(&reach.master(), &key, reach.tls.unwrap_or_default()).map_err(|error| {
+        let hint = match error {
+            OperatorError::Link { cause: LinkError::BadProof, .. }
+                if named.or(args.state.as_deref()).is_some() =>
+            {
+                "the named key is not the master's"
+            }
+            OperatorError::Link { cause: LinkError::BadProof, .. } => {
+                "name the master's key with --cluster-key or --state"
+            }
+            _ => return error.into(),
+        };
+        anyhow!("{error}; {hint}")
+    })
 }
 
 /// Reads the key of `make master` if this program was started through make's link.
@@ -158,9 +164,7 @@ fn key_of_make() -> anyhow::Result<Option<ClusterKey>> {
 }
 
 fn show_status(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
-    let reach = args.reach();
-    let report = status::ask(&reach.master(), &key(args)?, reach.encrypt())
-        .map_err(|error| with_key_hint(args, error))?;
+    let report = connect(args)?.report()?;
     let text = if json { status::json(&report)? + "\n" } else { status::table(&report) };
     relais_cli::print(&text)?;
     Ok(match (report.has_service(), report.is_complete()) {
@@ -170,31 +174,16 @@ fn show_status(args: &Args, json: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn operate(args: &Args, command: &Command) -> anyhow::Result<ExitCode> {
-    let operation = match command {
-        Command::Status { json, .. } => return show_status(args, *json),
-        Command::User { what } => return user::run(args, what),
-        Command::Drain { slave, .. } => Operation::Drain(slave.clone()),
-        Command::Ready { slave, .. } => Operation::Ready(slave.clone()),
-        Command::Forget { slave, .. } => Operation::Forget(slave.clone()),
-        Command::Diff { .. } => Operation::Diff,
-        Command::Scrub { no_wait, .. } => Operation::Scrub { wait: !no_wait },
-        Command::Skipped { .. } => Operation::Skipped,
-        Command::Recover { yes, .. } => Operation::Recover { go: *yes },
-        Command::Export { .. } => Operation::Export,
-    };
+fn operate(args: &Args, operation: Operation) -> anyhow::Result<ExitCode> {
     let mut out = BufWriter::new(stdout().lock());
     let mut written = Ok(());
-    let prompt = !matches!(command, Command::Export { .. });
-    let reach = args.reach();
-    let done =
-        relais_master::operate(&reach.master(), &key(args)?, reach.encrypt(), operation, |line| {
-            if written.is_ok() {
-                written = writeln!(out, "{}", sanitize(line))
-                    .and_then(|()| if prompt { out.flush() } else { Ok(()) });
-            }
-        })
-        .map_err(|error| with_key_hint(args, error))?;
+    let prompt = operation != Operation::Export;
+    let done = connect(args)?.operate(operation, |line| {
+        if written.is_ok() {
+            written = writeln!(out, "{}", sanitize(line))
+                .and_then(|()| if prompt { out.flush() } else { Ok(()) });
+        }
+    })?;
     relais_cli::unless_closed(written.and_then(|()| out.flush()))?;
     Ok(if done { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }

@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 use std::net::Shutdown;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
+use parking_lot::{Condvar, Mutex};
 use relais_auth::LinkRole;
 use relais_cluster::LinkId;
 use relais_net::Stream;
@@ -64,7 +65,7 @@ struct OpenLink {
 impl OpenLinks {
     /// Reserves a link; none if the cap is reached.
     pub fn reserve(self: &Arc<Self>, kind: PeerKind) -> Option<LinkSlot> {
-        let mut open = self.open();
+        let mut open = self.open.lock();
         let most = match kind {
             PeerKind::Slave => SLAVES,
             PeerKind::Operator => OPERATORS,
@@ -80,19 +81,19 @@ impl OpenLinks {
 
     /// Shuts down a link; its thread wakes up and ends.
     pub fn shut(&self, link: LinkId) {
-        if let Some(link) = self.open().taken.get(&link) {
+        if let Some(link) = self.open.lock().taken.get(&link) {
             link.shut();
         }
     }
 
     /// Shuts down all links of this kind.
     pub fn shut_all(&self, kind: PeerKind) {
-        self.open().taken.values().filter(|link| link.kind == kind).for_each(OpenLink::shut);
+        self.open.lock().taken.values().filter(|link| link.kind == kind).for_each(OpenLink::shut);
     }
 
     /// Whether the peer has closed the link, even if its thread has not noticed that yet.
     pub fn has_ended(&self, link: LinkId) -> bool {
-        match self.open().taken.get(&link) {
+        match self.open.lock().taken.get(&link) {
             Some(OpenLink { stream: Some(stream), .. }) => stream.has_hung_up(),
             Some(_) => false,
             None => true,
@@ -101,20 +102,13 @@ impl OpenLinks {
 
     /// Waits until no link is open; false if some are left at `until`.
     pub fn wait_until_empty(&self, until: Instant) -> bool {
-        let mut open = self.open();
+        let mut open = self.open.lock();
         while !open.taken.is_empty() {
-            let Some(left) =
-                until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
-            else {
-                return false;
-            };
-            (open, _) = self.fewer.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner);
+            if self.fewer.wait_until(&mut open, until).timed_out() {
+                return open.taken.is_empty();
+            }
         }
         true
-    }
-
-    fn open(&self) -> MutexGuard<'_, LinkTable> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -136,7 +130,7 @@ pub(crate) struct LinkSlot {
 impl LinkSlot {
     /// Sets the stream, by which other threads can shut down the link.
     pub fn attach(&self, stream: Arc<Stream>) {
-        if let Some(link) = self.open_links.open().taken.get_mut(&self.link) {
+        if let Some(link) = self.open_links.open.lock().taken.get_mut(&self.link) {
             link.stream = Some(stream);
         }
     }
@@ -144,7 +138,7 @@ impl LinkSlot {
 
 impl Drop for LinkSlot {
     fn drop(&mut self) {
-        self.open_links.open().taken.remove(&self.link);
+        self.open_links.open.lock().taken.remove(&self.link);
         self.open_links.fewer.notify_all();
     }
 }

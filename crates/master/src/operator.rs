@@ -7,7 +7,6 @@ use relais_net::Connection;
 use relais_proto::{LinkMessage, Reply, WireError};
 
 use crate::core::Core;
-use crate::login::refusal;
 use crate::operate;
 
 /// Serves an operator until the link ends.
@@ -35,9 +34,8 @@ pub(crate) fn serve(core: &Core, mut connection: Connection) {
                 removals_cap: removals.1,
             });
         } else {
-            connection.queue_reply(&Reply::Error(refusal(&WireError::Unexpected(
-                message.frame_type().number(),
-            ))));
+            let unexpected = WireError::Unexpected(message.frame_type().number());
+            connection.queue_reply(&Reply::Error(unexpected.into()));
         }
         if let Err(error) = connection.flush() {
             debug!("operator at {peer}: {error}");

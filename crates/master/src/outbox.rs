@@ -1,10 +1,11 @@
 //! The outgoing queue of a link, so that no sender waits for a slave that does not read.
 
 use std::net::Shutdown;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
+use parking_lot::{Condvar, Mutex};
 use relais_coordinator::LinkSender;
 use relais_net::{Connection, Stream};
 use relais_proto::{LinkMessage, Reply};
@@ -56,7 +57,7 @@ impl Outbox {
     }
 
     fn append(&self, encode: impl FnOnce(&mut Vec<u8>)) {
-        let mut waiting = self.waiting();
+        let mut waiting = self.waiting.lock();
         if waiting.closed {
             return;
         }
@@ -72,24 +73,21 @@ impl Outbox {
 
     /// Closes the queue and waits until it is sent, for at most `timeout`.
     pub fn finish(&self, timeout: Duration) {
-        let mut waiting = self.waiting();
+        let mut waiting = self.waiting.lock();
         waiting.closed = true;
         self.news.notify_all();
         let until = Instant::now() + timeout;
         while !waiting.written {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            if self.news.wait_until(&mut waiting, until).timed_out() {
                 drop(waiting);
                 return self.cut();
             }
-            (waiting, _) =
-                self.news.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// Shuts down the link at once.
     pub fn cut(&self) {
-        self.waiting().close();
+        self.waiting.lock().close();
         self.news.notify_all();
         // It fails only if the peer has closed first.
         let _ = self.stream.shutdown(Shutdown::Both);
@@ -98,7 +96,7 @@ impl Outbox {
     /// Writes queued messages to `connection` until the queue is closed or the link fails.
     pub fn write(&self, mut connection: Connection) {
         self.write_all(&mut connection);
-        self.waiting().written = true;
+        self.waiting.lock().written = true;
         self.news.notify_all();
     }
 
@@ -115,18 +113,14 @@ impl Outbox {
 
     /// Waits for queued bytes and takes them all; none after the end. `room` is the next buffer.
     fn take(&self, room: Vec<u8>) -> Option<Vec<u8>> {
-        let mut waiting = self.waiting();
+        let mut waiting = self.waiting.lock();
         while waiting.bytes.is_empty() {
             if waiting.closed {
                 return None;
             }
-            waiting = self.news.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            self.news.wait(&mut waiting);
         }
         Some(std::mem::replace(&mut waiting.bytes, room))
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, OutboxQueue> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -164,7 +158,7 @@ mod tests {
             assert!(begun.elapsed() < Duration::from_secs(20));
             writer.join().unwrap();
         });
-        assert!(outbox.waiting().closed && outbox.waiting().bytes.is_empty());
+        assert!(outbox.waiting.lock().closed && outbox.waiting.lock().bytes.is_empty());
         let mut rest = Vec::new();
         // The end may also arrive as a reset.
         let _ = slave.read_to_end(&mut rest);

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use relais_cluster::LinkId;
-use relais_proto::{LinkMessage, PathPage, TreePage};
+use relais_proto::LinkMessage;
 
 use crate::linked_slaves::{LinkedSlave, LinkedSlaves};
 
@@ -16,35 +16,7 @@ const PART_TIME: Duration = Duration::from_secs(30);
 /// The reason of a query that the end of the link interrupted.
 const ENDED: &str = "its link ended";
 
-/// A part of an answer.
-pub(crate) trait AnswerPart {
-    /// The number of the query.
-    fn query(&self) -> u64;
-    /// Whether this is the last part.
-    fn is_last(&self) -> bool;
-}
-
-impl AnswerPart for TreePage {
-    fn query(&self) -> u64 {
-        self.query
-    }
-
-    fn is_last(&self) -> bool {
-        self.last
-    }
-}
-
-impl AnswerPart for PathPage {
-    fn query(&self) -> u64 {
-        self.query
-    }
-
-    fn is_last(&self) -> bool {
-        self.last
-    }
-}
-
-/// The open queries of one kind.
+/// The open queries of one kind. `T` is a part of an answer.
 #[derive(Debug)]
 pub(crate) struct Queries<T> {
     open: Mutex<OpenQueries<T>>,
@@ -62,10 +34,11 @@ impl<T> Default for Queries<T> {
     }
 }
 
-impl<T: AnswerPart> Queries<T> {
+impl<T> Queries<T> {
     /// Sends a query to a slave, and passes each part of the answer to `each`, in order.
     ///
-    /// `question` makes the message from the number of the query.
+    /// `question` makes the message from the number of the query. `each` returns whether its part
+    /// is the last one.
     ///
     /// # Errors
     /// The reason why the answer is incomplete, for users.
@@ -74,23 +47,23 @@ impl<T: AnswerPart> Queries<T> {
         links: &LinkedSlaves,
         of: &LinkedSlave,
         question: impl FnOnce(u64) -> LinkMessage,
-        mut each: impl FnMut(T),
+        each: impl FnMut(T) -> bool,
     ) -> Result<(), String> {
         let (query, parts) = self.begin(of.link);
         // If the link has just ended, `ended` was called before this query was open.
-        let result = if links.has(of.link) {
+        let result = if links.get(of.link).is_some() {
             of.outbox.send(&question(query));
-            collect(&parts, &mut each)
+            collect(&parts, each)
         } else {
             Err(ENDED.to_owned())
         };
-        self.open().asked.remove(&query);
+        self.open.lock().asked.remove(&query);
         result
     }
 
     fn begin(&self, link: LinkId) -> (u64, Receiver<T>) {
         let (to, parts) = channel();
-        let mut open = self.open();
+        let mut open = self.open.lock();
         open.last += 1;
         let query = open.last;
         open.asked.insert(query, (link, to));
@@ -98,8 +71,8 @@ impl<T: AnswerPart> Queries<T> {
     }
 
     /// Handles a part that arrived on a link. A part without an open query is dropped.
-    pub fn came(&self, link: LinkId, part: T) {
-        if let Some((asked, to)) = self.open().asked.get(&part.query())
+    pub fn came(&self, link: LinkId, query: u64, part: T) {
+        if let Some((asked, to)) = self.open.lock().asked.get(&query)
             && *asked == link
         {
             // The caller may have given up.
@@ -109,24 +82,18 @@ impl<T: AnswerPart> Queries<T> {
 
     /// Ends the queries of a link, which was removed from the list of links before.
     pub fn ended(&self, link: LinkId) {
-        self.open().asked.retain(|_, (asked, _)| *asked != link);
-    }
-
-    fn open(&self) -> MutexGuard<'_, OpenQueries<T>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().asked.retain(|_, (asked, _)| *asked != link);
     }
 }
 
-fn collect<T: AnswerPart>(parts: &Receiver<T>, each: &mut impl FnMut(T)) -> Result<(), String> {
+fn collect<T>(parts: &Receiver<T>, mut each: impl FnMut(T) -> bool) -> Result<(), String> {
     use std::sync::mpsc::RecvTimeoutError::{Disconnected, Timeout};
     loop {
         let part = parts.recv_timeout(PART_TIME).map_err(|error| match error {
             Timeout => format!("it did not answer within {} s", PART_TIME.as_secs()),
             Disconnected => ENDED.to_owned(),
         })?;
-        let last = part.is_last();
-        each(part);
-        if last {
+        if each(part) {
             return Ok(());
         }
     }
@@ -138,7 +105,7 @@ mod tests {
     use std::time::Instant;
 
     use relais_cluster::{ConnectionAddrs, SlaveAddresses};
-    use relais_proto::{FolderId, SlaveId};
+    use relais_proto::{FolderId, SlaveId, TreePage};
 
     use super::*;
     use crate::outbox::Outbox;
@@ -161,13 +128,14 @@ mod tests {
             },
             seen_from: ConnectionAddrs { peer: at.ip(), local: at.ip() },
             outbox: Arc::new(Outbox::new(Arc::new(relais_net::Stream::tcp(stream).unwrap()))),
+            beat: None,
         };
         links.add(linked.clone());
         links.remove(linked.link);
         queries.ended(linked.link);
         let began = Instant::now();
         let question = |query| LinkMessage::AskTree { query, ids: false };
-        assert_eq!(queries.ask(&links, &linked, question, |_| ()).unwrap_err(), ENDED);
+        assert_eq!(queries.ask(&links, &linked, question, |_| true).unwrap_err(), ENDED);
         assert!(began.elapsed() < PART_TIME / 3);
     }
 }

@@ -10,17 +10,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
-use relais_auth::{ClusterKey, LiveAccounts};
-use relais_cluster::{Balance, Registry};
+use relais_cluster::Registry;
 use relais_coordinator::{CoordinatorDriver, OrderCommand, OrderHandle, Store};
 use relais_net::{AuthenticatedConnection, Connection, PreAuthPool, raise_fd_limit};
+use relais_os::Mailbox;
 use thiserror::Error;
 
-use crate::certifier::Certifier;
-use crate::core::Core;
+use crate::core::{Config, Core};
 use crate::login::{LinkPeer, MasterLogin};
 use crate::open_links::PeerKind;
-use crate::stop::StopHandle;
 use crate::{operator, slave_link};
 
 /// Cap on connections before their login. A full pool evicts one of them.
@@ -34,24 +32,13 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Time between two checks for unfinished logins while the master stops.
 const STOP_CHECK_EVERY: Duration = Duration::from_millis(50);
 
-/// The configuration of a master.
-pub struct Config {
-    /// The persistent state.
-    pub store: Store,
-    /// The cluster key.
-    pub key: ClusterKey,
-    /// The way in which clients are spread over slaves.
-    pub balance: Balance,
-    /// Time for logins and operators to finish after a stop request.
-    pub grace: Duration,
-    /// Default number of disks that must hold a content before its put is acknowledged.
-    pub copies: u16,
-    /// Time for which removal records are kept.
-    pub remember: Duration,
-    /// The accounts of users.
-    pub accounts: LiveAccounts,
-    /// The issuer of certificates.
-    pub certifier: Certifier,
+/// A request to a running master.
+#[derive(Debug, Clone, Copy)]
+pub enum MasterRequest {
+    /// It ends.
+    Stop,
+    /// It reloads accounts and certificates.
+    Reload,
 }
 
 /// The reason why a master ended without a stop request.
@@ -67,56 +54,58 @@ pub enum MasterError {
 
 /// Serves clients, slaves and operators on `listener` until a stop request.
 ///
-/// It then ends all links and threads.
+/// `store` is the persistent state. It then ends all links and threads.
 ///
 /// # Errors
 /// The reason why the master cannot continue.
-pub fn run(listener: TcpListener, config: Config, stop: &StopHandle) -> Result<(), MasterError> {
+pub fn run(
+    listener: TcpListener,
+    store: Store,
+    config: Config,
+    requests: &Mailbox<MasterRequest>,
+) -> Result<(), MasterError> {
     let (orders, commands) = OrderHandle::new();
     let open = listener.local_addr()?.ip().to_canonical().is_loopback();
     let tls = config.certifier.server()?;
-    let core = Arc::new(Core::new(
-        config.key,
-        Registry::new(config.balance).with_known(config.store.slaves()),
-        orders,
-        open,
-        config.copies,
-        Arc::new(config.accounts),
-        config.certifier,
-    )?);
+    let registry = Registry::new(config.balance).with_known(store.slaves());
+    let core = Arc::new(Core::new(config, registry, orders, open)?);
     let clock = {
         let core = Arc::clone(&core);
         Box::new(move || core.time_ms())
     };
     let status = Arc::clone(&core.order_status);
-    let driver = CoordinatorDriver::new(clock, status, config.store, config.remember);
+    let driver = CoordinatorDriver::new(clock, status, store, core.config.remember);
     let order =
         thread::Builder::new().name("order".to_owned()).spawn(move || driver.run(&commands))?;
     let mut pool = PreAuthPool::new(listener, raise_fd_limit(RESERVE, PRE_AUTH_CONNECTIONS), tls)?;
     info!("cluster {}", core.cluster);
-    while !stop.is_requested() {
+    let mut is_stopping = false;
+    while !is_stopping {
         // Later events wake the following poll.
         core.passwords.clear_wake();
         for arrival in pool.poll(
             true,
-            &[stop.as_fd(), core.passwords.wake_fd()],
+            &[requests.as_fd(), core.passwords.wake_fd()],
             Some(CHECK_EVERY),
             &mut |peer, local| MasterLogin::new(core.clone(), peer, local),
         )? {
             receive(&core, arrival);
         }
-        if stop.take_reload() {
-            core.reload();
+        for request in requests.take() {
+            match request {
+                MasterRequest::Stop => is_stopping = true,
+                MasterRequest::Reload => core.reload(),
+            }
         }
         core.send_generation();
         core.announce();
-        core.certifier.tick();
+        core.config.certifier.tick();
         if order.is_finished() {
             return Err(MasterError::NoOrder);
         }
     }
     let now = Instant::now();
-    let finished = finish(&core, pool, now.checked_add(config.grace).unwrap_or(now));
+    let finished = finish(&core, pool, now.checked_add(core.config.grace).unwrap_or(now));
     core.order.send(OrderCommand::End);
     // The order writes its last batch before its thread ends.
     order.join().map_err(|_| MasterError::NoOrder)?;
@@ -124,21 +113,16 @@ pub fn run(listener: TcpListener, config: Config, stop: &StopHandle) -> Result<(
     finished
 }
 
-/// Starts the thread of a link.
+/// Serves a link in a thread of its own. A panic closes the link and is logged.
 fn receive(core: &Arc<Core>, arrival: AuthenticatedConnection<LinkPeer>) {
     let (peer, core) = (arrival.stream.peer, Arc::clone(core));
-    let spawned =
-        thread::Builder::new().name("link".to_owned()).spawn(move || attend(&core, arrival));
-    if let Err(error) = spawned {
+    let attend = move || {
+        if catch_unwind(AssertUnwindSafe(|| serve(&core, arrival))).is_err() {
+            error!("the thread of the link of {peer} panicked: link closed");
+        }
+    };
+    if let Err(error) = thread::Builder::new().name("link".to_owned()).spawn(attend) {
         warn!("cannot start a thread for the link of {peer}: {error}");
-    }
-}
-
-/// Serves a link to its end. A panic closes the link and is logged.
-fn attend(core: &Core, arrival: AuthenticatedConnection<LinkPeer>) {
-    let peer = arrival.stream.peer;
-    if catch_unwind(AssertUnwindSafe(|| serve(core, arrival))).is_err() {
-        error!("the thread of the link of {peer} panicked: link closed");
     }
 }
 
@@ -169,7 +153,7 @@ fn finish(
     info!("stopping");
     core.stopping.store(true, Ordering::SeqCst);
     core.open_links.shut_all(PeerKind::Slave);
-    while core.logins.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+    while core.has_logins() && Instant::now() < until {
         let wait = STOP_CHECK_EVERY.min(until.saturating_duration_since(Instant::now()));
         core.passwords.clear_wake();
         for arrival in

@@ -1,5 +1,6 @@
 //! The link of a slave, from its registration to its end: a reader and a writer thread.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,6 @@ use thiserror::Error;
 
 use crate::core::Core;
 use crate::linked_slaves::LinkedSlave;
-use crate::login::refusal;
 use crate::open_links::LinkSlot;
 use crate::outbox::Outbox;
 
@@ -48,18 +48,30 @@ impl From<std::io::Error> for LinkEnd {
     }
 }
 
+/// A slave's link in the thread that reads it.
+struct SlaveLink<'a> {
+    core: &'a Core,
+    connection: Connection,
+    outbox: Arc<Outbox>,
+    link: LinkId,
+    id: SlaveId,
+}
+
 /// Serves the slave `id` until its link ends.
 pub(crate) fn serve(core: &Core, mut connection: Connection, slot: &LinkSlot, id: SlaveId) {
     let peer = connection.peer();
     connection.set_silence(silence());
-    let outbox = Outbox::new(Arc::clone(connection.stream()));
+    let outbox = Arc::new(Outbox::new(Arc::clone(connection.stream())));
     let writing = connection.writer();
-    let outbox = Arc::new(outbox);
-    let end = beside_writer(&outbox, writing, || listen(core, &mut connection, &outbox, slot, id));
+    let mut link = SlaveLink { core, connection, outbox: outbox.clone(), link: slot.link, id };
+    let end = beside_writer(&outbox, writing, || {
+        let Err(end) = link.listen();
+        end
+    });
     match end {
         LinkEnd::Refused(refusal) => {
             warn!("slave {id} at {peer} refused: {refusal}");
-            connection.close_gracefully(REFUSAL_TIME);
+            link.connection.close_gracefully(REFUSAL_TIME);
         }
         end => info!("the link of slave {id} at {peer} ended: {end}"),
     }
@@ -112,101 +124,90 @@ impl Drop for CloseOnDrop<'_> {
     }
 }
 
-/// Registers the slave and handles its messages until the link ends; returns the reason.
-fn listen(
-    core: &Core,
-    connection: &mut Connection,
-    outbox: &Arc<Outbox>,
-    slot: &LinkSlot,
-    id: SlaveId,
-) -> LinkEnd {
-    let slave = match register(core, connection, outbox, slot, id) {
-        Ok(slave) => slave,
-        Err(end) => return end,
-    };
-    let _registered = CloseOnDrop { core, link: slot.link };
-    let mut remembered = false;
-    loop {
-        if let Err(end) = answer(core, connection, outbox, slot.link, &slave, &mut remembered) {
-            return end;
+impl SlaveLink<'_> {
+    /// Registers the slave and handles its messages until the link ends.
+    fn listen(&mut self) -> Result<Infallible, LinkEnd> {
+        let slave = self.register()?;
+        let _registered = CloseOnDrop { core: self.core, link: self.link };
+        let mut remembered = false;
+        loop {
+            self.answer(&slave, &mut remembered)?;
         }
     }
-}
 
-fn register(
-    core: &Core,
-    connection: &mut Connection,
-    outbox: &Arc<Outbox>,
-    slot: &LinkSlot,
-    id: SlaveId,
-) -> Result<KnownSlave, LinkEnd> {
-    let wish = match connection.read_link()?.ok_or(LinkEnd::Closed)? {
-        LinkMessage::Register(wish) => wish,
-        other => return Err(unexpected(&other)),
-    };
-    let (peer, local) = (connection.peer().ip(), connection.local().ip());
-    let at = core.register(id, slot.link, &wish, peer, local).map_err(LinkEnd::Refused)?;
-    outbox.send(&LinkMessage::Registered { lsn: core.order_status.lsn(), time_ms: core.time_ms() });
-    core.order.send(OrderCommand::Linked {
-        link: slot.link,
-        slave: id,
-        folder: wish.folder,
-        sender: Arc::<Outbox>::clone(outbox),
-    });
-    core.slaves.add(LinkedSlave {
-        link: slot.link,
-        slave: id,
-        folder: wish.folder,
-        place: at.clone(),
-        seen_from: ConnectionAddrs::new(peer, local),
-        outbox: Arc::clone(outbox),
-    });
-    Ok(KnownSlave { id, folder: wish.folder, place: at })
-}
-
-fn answer(
-    core: &Core,
-    connection: &mut Connection,
-    outbox: &Outbox,
-    link: LinkId,
-    slave: &KnownSlave,
-    remembered: &mut bool,
-) -> Result<(), LinkEnd> {
-    let (id, folder) = (slave.id, slave.folder);
-    match connection.read_link()?.ok_or(LinkEnd::Closed)? {
-        LinkMessage::Heartbeat(beat) => {
-            let serves = beat.state == SlaveState::InService;
-            outbox.send(&core.beat(id, link, beat).ok_or(LinkEnd::Replaced)?);
-            // Only a slave that was in service is remembered, not, for example, a copied disk.
-            if serves && !std::mem::replace(remembered, true) {
-                core.order.send(OrderCommand::Known(slave.clone()));
-            }
-        }
-        LinkMessage::ToMaster(message) => {
-            if let ToMaster::Join { slave, folder: joins, .. } = &message
-                && (*slave, *joins) != (id, folder)
-            {
-                let why = format!(
-                    "it joins as {slave} with the folder {joins}, but it proved the id {id} \
-                     and registered the folder {folder}"
-                );
-                return Err(LinkEnd::Refused(Refusal::new(ErrorCode::BadRequest, why)));
-            }
-            core.order
-                .send(OrderCommand::Events(vec![CoordinatorEvent::Received { link, message }]));
-        }
-        LinkMessage::AskCertificate { point } => {
-            core.certifier.for_slave(&point).iter().for_each(|answer| outbox.send(answer))
-        }
-        LinkMessage::TreePage(part) => core.queries.came(link, part),
-        LinkMessage::PathPage(part) => core.lists.came(link, part),
-        other => return Err(unexpected(&other)),
+    fn next(&mut self) -> Result<LinkMessage, LinkEnd> {
+        self.connection.read_link()?.ok_or(LinkEnd::Closed)
     }
-    Ok(())
+
+    fn register(&mut self) -> Result<KnownSlave, LinkEnd> {
+        let wish = match self.next()? {
+            LinkMessage::Register(wish) => wish,
+            other => return Err(unexpected(&other)),
+        };
+        let Self { core, connection, outbox, link, id } = self;
+        let (link, id, folder) = (*link, *id, wish.folder);
+        let (peer, local) = (connection.peer().ip(), connection.local().ip());
+        let place = core.register(id, link, &wish, peer, local).map_err(LinkEnd::Refused)?;
+        outbox.send(&LinkMessage::Registered {
+            lsn: core.order_status.lsn(),
+            time_ms: core.time_ms(),
+        });
+        let sender = Arc::<Outbox>::clone(outbox);
+        core.order.send(OrderCommand::Linked { link, slave: id, folder, sender });
+        core.slaves.add(LinkedSlave {
+            link,
+            slave: id,
+            folder,
+            place: place.clone(),
+            seen_from: ConnectionAddrs::new(peer, local),
+            outbox: Arc::clone(outbox),
+            beat: None,
+        });
+        Ok(KnownSlave { id, folder, place })
+    }
+
+    fn answer(&mut self, slave: &KnownSlave, remembered: &mut bool) -> Result<(), LinkEnd> {
+        let message = self.next()?;
+        let Self { core, outbox, link, .. } = self;
+        let (link, id, folder) = (*link, slave.id, slave.folder);
+        match message {
+            LinkMessage::Heartbeat(beat) => {
+                let serves = beat.state == SlaveState::InService;
+                outbox.send(&core.beat(id, link, beat).ok_or(LinkEnd::Replaced)?);
+                // Only a slave that was in service is remembered, not, for example, a copied disk.
+                if serves && !std::mem::replace(remembered, true) {
+                    core.order.send(OrderCommand::Known(slave.clone()));
+                }
+            }
+            LinkMessage::ToMaster(message) => {
+                if let ToMaster::Join { slave, folder: joins, .. } = &message
+                    && (*slave, *joins) != (id, folder)
+                {
+                    let why = format!(
+                        "it joins as {slave} with the folder {joins}, but it proved the id {id} \
+                         and registered the folder {folder}"
+                    );
+                    return Err(LinkEnd::Refused(Refusal::new(ErrorCode::BadRequest, why)));
+                }
+                core.order
+                    .send(OrderCommand::Events(vec![CoordinatorEvent::Received { link, message }]));
+            }
+            LinkMessage::AskCertificate { point } => core
+                .config
+                .certifier
+                .for_slave(&point)
+                .iter()
+                .for_each(|answer| outbox.send(answer)),
+            LinkMessage::TreePage(part) => core.queries.came(link, part.query, part),
+            LinkMessage::PathPage(part) => core.lists.came(link, part.query, part),
+            other => return Err(unexpected(&other)),
+        }
+        Ok(())
+    }
 }
 
 fn unexpected(message: &LinkMessage) -> LinkEnd {
-    LinkEnd::Refused(refusal(&WireError::Unexpected(message.frame_type().number())))
+    LinkEnd::Refused(WireError::Unexpected(message.frame_type().number()).into())
 }
 
 #[cfg(test)]

@@ -24,6 +24,30 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// As [`write_atomically`].
 pub fn write_atomically_as(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
+    publish(path, bytes, owner, |temp| std::fs::rename(temp, path))
+}
+
+/// Creates the file at `path` with `bytes` and mode 0600, unless it is there already.
+///
+/// # Errors
+/// Errors of the system calls.
+pub fn create_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    publish(path, bytes, None, |temp| {
+        match std::fs::hard_link(temp, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            linked => linked?,
+        }
+        std::fs::remove_file(temp)
+    })
+}
+
+/// Writes a file of a unique name beside `path`, which `place` gives its name, and syncs the folder.
+fn publish(
+    path: &Path,
+    bytes: &[u8],
+    owner: Option<(u32, u32)>,
+    place: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     let name = path
         .file_name()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name"))?;
@@ -31,7 +55,7 @@ pub fn write_atomically_as(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>)
     temp.push(name);
     temp.push(format!(".{:016x}.new", u64::from_le_bytes(random()?)));
     let temp = path.with_file_name(temp);
-    let written = write_new(&temp, bytes, owner).and_then(|()| std::fs::rename(&temp, path));
+    let written = write_new(&temp, bytes, owner).and_then(|()| place(&temp));
     if written.is_err() {
         // It may not have been created.
         let _ = std::fs::remove_file(&temp);
@@ -44,7 +68,7 @@ pub fn write_atomically_as(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>)
 ///
 /// # Errors
 /// Errors of the system calls.
-pub fn write_new(temp: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
+fn write_new(temp: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temp)?;
     file.write_all(bytes)?;
     if let Some((user, group)) = owner {
@@ -71,7 +95,7 @@ pub fn display_path(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// Errors of the system calls.
-pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+fn sync_folder_of(path: &Path) -> io::Result<()> {
     let folder =
         path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()

@@ -11,9 +11,7 @@ mod process_mailbox;
 mod random;
 mod waker;
 
-pub use atomic_file::{
-    display_path, sync_folder_of, write_atomically, write_atomically_as, write_new,
-};
+pub use atomic_file::{create_atomically, display_path, write_atomically, write_atomically_as};
 pub use mailbox::{Mailbox, MailboxSender};
 pub use message_socket::{MessageListener, MessageSocket, Received};
 pub use process_mailbox::{ProcessMailbox, ProcessMessage};

@@ -321,6 +321,23 @@ impl Refusal {
     }
 }
 
+impl From<&WireError> for Refusal {
+    /// The refusal for a peer that violated the protocol.
+    fn from(error: &WireError) -> Self {
+        let code = match error {
+            WireError::NoCommonVersion { .. } => ErrorCode::BadVersion,
+            _ => ErrorCode::BadRequest,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<WireError> for Refusal {
+    fn from(error: WireError) -> Self {
+        Self::from(&error)
+    }
+}
+
 /// The path is not part of the encoding.
 impl Wire for Refusal {
     fn encode(&self, to: &mut Encoder<'_>) {

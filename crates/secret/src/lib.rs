@@ -34,22 +34,17 @@ pub enum SecretError {
     NoTerminal,
 }
 
-/// The source of a typed password, for messages.
-const TERMINAL: &str = "the terminal";
+/// One byte more than a password and its line end, to detect one that is too long.
+const READ_CAP: u64 = (limits::PASSWORD + 3) as u64;
 
 /// Reads a password from a file. One line end at the end is not part of it.
 ///
 /// # Errors
 /// [`SecretError::Io`], [`SecretError::TooLong`], [`SecretError::Empty`].
 pub fn from_file(path: &Path) -> Result<Vec<u8>, SecretError> {
-    let place = path.display().to_string();
-    let file = File::open(path).map_err(|cause| SecretError::Io { place: place.clone(), cause })?;
-    // One byte more than a password and its line end, to detect one that is too long.
     let mut password = Vec::new();
-    file.take(read_cap())
-        .read_to_end(&mut password)
-        .map_err(|cause| SecretError::Io { place: place.clone(), cause })?;
-    trimmed(password, place)
+    let read = File::open(path).and_then(|file| file.take(READ_CAP).read_to_end(&mut password));
+    checked(read, password, path.display().to_string())
 }
 
 /// Asks for a password at the terminal of this process, without showing it.
@@ -67,7 +62,7 @@ fn ask_without_echo(prompt: &str, _: &EchoGuard) -> Result<Vec<u8>, SecretError>
         io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => SecretError::NotGiven,
         _ => SecretError::NoTerminal,
     })?;
-    trimmed(typed.into_bytes(), TERMINAL.to_owned())
+    checked(Ok(typed.len()), typed.into_bytes(), "the terminal".to_owned())
 }
 
 /// Turns off the echo of the terminal while it exists.
@@ -109,10 +104,9 @@ pub fn new_password(file: Option<&PathBuf>, user: &str) -> Result<Vec<u8>, Secre
     }
     let stdin = io::stdin();
     if !stdin.is_terminal() {
-        let (place, mut line) = ("standard input".to_owned(), Vec::new());
-        let read = stdin.lock().take(read_cap()).read_until(b'\n', &mut line);
-        read.map_err(|cause| SecretError::Io { place: place.clone(), cause })?;
-        return trimmed(line, place);
+        let mut line = Vec::new();
+        let read = stdin.lock().take(READ_CAP).read_until(b'\n', &mut line);
+        return checked(read, line, "standard input".to_owned());
     }
     let guard = EchoGuard::begin()?;
     let first = ask_without_echo(&format!("New password of {user}: "), &guard)?;
@@ -123,11 +117,15 @@ pub fn new_password(file: Option<&PathBuf>, user: &str) -> Result<Vec<u8>, Secre
     }
 }
 
-fn read_cap() -> u64 {
-    (limits::PASSWORD + 3) as u64
-}
-
-fn trimmed(mut password: Vec<u8>, place: String) -> Result<Vec<u8>, SecretError> {
+/// Returns a password that was read from `place`, without its line end.
+fn checked(
+    read: io::Result<usize>,
+    mut password: Vec<u8>,
+    place: String,
+) -> Result<Vec<u8>, SecretError> {
+    if let Err(cause) = read {
+        return Err(SecretError::Io { place, cause });
+    }
     for end in [b'\n', b'\r'] {
         password.pop_if(|last| *last == end);
     }

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{info, warn};
-use relais_auth::{Authority, CertificateName, RenewalTimer, ServerKey};
+use relais_auth::{Authority, RenewalTimer, ServerKey};
 use relais_net::tls::{MASTER_NAME, ServerCertificate, TlsOptions, read_pem};
 use relais_proto::LinkMessage;
 use relais_storage::MetadataFolder;
@@ -127,27 +127,17 @@ impl Certificate {
         match &self.source {
             CertificateSource::Master => {}
             CertificateSource::Own(authority) => {
-                let key = ServerKey::generate().map_err(|e| e.to_string())?;
-                let chain = authority
-                    .certify(
-                        CertificateName(MASTER_NAME),
-                        &key.public_point(),
-                        SystemTime::now(),
-                        LIFETIME,
-                    )
+                let pem = authority
+                    .issue(MASTER_NAME, SystemTime::now(), LIFETIME)
                     .map_err(|e| e.to_string())?;
-                self.write((key.pem() + &chain).as_bytes())?;
+                self.write(pem.as_bytes())?;
                 state.set_next_check(LIFETIME * 2 / 3);
             }
             CertificateSource::Files(files) => {
                 state.set_next_check(FILE_CHECK_INTERVAL);
                 let pem = read_pem(files)?;
                 if pem != state.file_pem {
-                    ServerCertificate::empty().set(&pem).map_err(|e| {
-                        let names: Vec<_> =
-                            files.iter().map(|file| file.display().to_string()).collect();
-                        format!("{}: {e}", names.join(", "))
-                    })?;
+                    ServerCertificate::check_files(files, &pem)?;
                     self.write(&pem)?;
                     state.file_pem = pem;
                 }

@@ -24,9 +24,8 @@ pub enum AccountsError {
     File(#[from] SecretFileError),
     /// There were accounts, and their file is missing.
     #[error(
-        "the accounts file {} is gone, and there were accounts: restore it, or add users; \
-         for anonymous access remove {} as well",
-        path.display(), former.display()
+        "the accounts file {path} is gone, and there were accounts: restore it, or add users; \
+         for anonymous access remove {former} as well"
     )]
     Gone { path: PathBuf, former: PathBuf },
     /// The change itself was refused.
@@ -100,7 +99,7 @@ impl AccountsFile {
             accounts.raise_above(former);
         }
         let result = change(&mut accounts)?;
-        self.write(&accounts, owner)?;
+        self.write(&accounts, former, owner)?;
         Ok(result)
     }
 
@@ -112,22 +111,19 @@ impl AccountsFile {
     /// # Errors
     /// As [`Self::load`]; errors of writing; [`AccountsError::Gone`].
     pub(super) fn load_to_serve(&self) -> Result<Option<(Accounts, FileStamp)>, AccountsError> {
-        let Some(loaded) = self.load_stamped()? else {
+        let mut loaded = self.load_stamped()?;
+        let former = self.highest_generation()?;
+        if loaded.is_none() && former > 0 {
             // A lost file must not restore anonymous access. A file that another process has just
             // created is there at the second attempt.
-            return match self.highest_generation()? {
-                0 => Ok(None),
-                _ => match self.load_stamped()? {
-                    None => Err(AccountsError::Gone {
-                        path: self.path().to_owned(),
-                        former: self.generation_path(),
-                    }),
-                    loaded => Ok(loaded),
-                },
-            };
-        };
-        if loaded.0.generation() >= self.highest_generation()? {
-            return Ok(Some(loaded));
+            loaded = self.load_stamped()?;
+            if loaded.is_none() {
+                let (path, former) = (self.path().to_owned(), self.generation_path());
+                return Err(AccountsError::Gone { path, former });
+            }
+        }
+        if loaded.as_ref().is_none_or(|(accounts, _)| accounts.generation() >= former) {
+            return Ok(loaded);
         }
         warn!(
             "the accounts file {} is older than the accounts in force before; \
@@ -171,15 +167,19 @@ impl AccountsFile {
         path.into()
     }
 
-    fn write(&self, accounts: &Accounts, owner: Option<(u32, u32)>) -> Result<(), AccountsError> {
-        let former = self.highest_generation()?;
+    fn write(
+        &self,
+        accounts: &Accounts,
+        former: u64,
+        owner: Option<(u32, u32)>,
+    ) -> Result<(), AccountsError> {
+        let generation = accounts.generation();
         let note = || {
-            let text = format!("{}\n", accounts.generation());
-            if former < accounts.generation() {
-                write_atomically_as(&self.generation_path(), text.as_bytes(), owner)
-            } else {
-                Ok(())
+            if former >= generation {
+                return Ok(());
             }
+            let text = format!("{generation}\n");
+            write_atomically_as(&self.generation_path(), text.as_bytes(), owner)
         };
         let write = || write_atomically_as(self.path(), accounts.to_text().as_bytes(), owner);
         // The generation is written first: a crash between the two only forces new logins. The
@@ -201,7 +201,7 @@ mod tests {
 
     use relais_proto::TreePath;
 
-    use super::super::{password, table::Account};
+    use super::super::{table::Account, tests};
     use super::*;
     use crate::{Rights, SecretFileFault};
 
@@ -215,11 +215,7 @@ mod tests {
         file.change(|accounts| {
             accounts.add(
                 name,
-                Account {
-                    rights: Rights::Read,
-                    root: TreePath::root(),
-                    hash: password::of_tests(),
-                },
+                Account { rights: Rights::Read, root: TreePath::root(), hash: tests::cheap_hash() },
             )
         })
     }

@@ -1,9 +1,10 @@
 //! The accounts of a running server, reloaded after each change of the file.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
+use parking_lot::Mutex;
 
 use super::file::{AccountsError, AccountsFile, FileStamp};
 use super::table::Accounts;
@@ -49,7 +50,7 @@ impl LiveAccounts {
 
     /// Replaces the accounts, unless the new ones have a lower generation.
     pub fn replace(&self, accounts: Accounts) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.accounts.as_ref().is_none_or(|old| old.generation() <= accounts.generation()) {
             state.accounts = Some(Arc::new(accounts));
         }
@@ -60,7 +61,7 @@ impl LiveAccounts {
     /// An unreadable or missing file leaves the former accounts in force.
     #[must_use]
     pub fn current(&self) -> Option<Arc<Accounts>> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if let Some(file) = &self.file
             && state.checked.elapsed() >= CHECK_EVERY
         {
@@ -72,7 +73,7 @@ impl LiveAccounts {
 
     /// Reloads the file at once if it has changed.
     pub fn reload(&self) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if let Some(file) = &self.file {
             state.checked = Instant::now();
             reload(file, &mut state);
@@ -83,10 +84,6 @@ impl LiveAccounts {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.current().map_or(0, |accounts| accounts.generation())
-    }
-
-    fn state(&self) -> MutexGuard<'_, LoadedAccounts> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -137,7 +134,7 @@ mod tests {
 
     use relais_proto::TreePath;
 
-    use super::super::{password, table::Account};
+    use super::super::{table::Account, tests};
     use super::*;
     use crate::Rights;
 
@@ -151,11 +148,8 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let file = AccountsFile::new(temp.path().join("accounts"));
         let add = |name: &str| {
-            let account = Account {
-                rights: Rights::Read,
-                root: TreePath::root(),
-                hash: password::of_tests(),
-            };
+            let account =
+                Account { rights: Rights::Read, root: TreePath::root(), hash: tests::cheap_hash() };
             file.change(|accounts| accounts.add(name, account)).unwrap();
         };
         let live = LiveAccounts::open(file.clone()).unwrap();

@@ -12,16 +12,18 @@ const MAX_PER_NETWORK: usize = 64;
 const MAX_WAITING: usize = 2048;
 
 /// A login in the queue.
-pub(super) trait QueuedLogin: Clone {
+#[derive(Debug, Clone)]
+pub(super) struct QueuedLogin<T> {
     /// The key of its turn.
-    fn network(&self) -> IpAddr;
+    pub network: IpAddr,
     /// The reputation of its address.
-    fn reputation(&self) -> Reputation;
+    pub reputation: Reputation,
+    pub login: T,
 }
 
 /// Waiting logins. In each class of reputation the networks take turns.
 pub(super) struct LoginQueue<T> {
-    classes: [FairQueue<IpAddr, u64, T>; CLASSES],
+    classes: [FairQueue<IpAddr, u64, QueuedLogin<T>>; CLASSES],
     /// The number of logins that were taken out.
     taken: u64,
     /// The number of the next login.
@@ -43,7 +45,7 @@ fn class(reputation: Reputation) -> usize {
     }
 }
 
-impl<T: QueuedLogin> LoginQueue<T> {
+impl<T: Clone> LoginQueue<T> {
     /// Makes an empty queue.
     pub fn new() -> Self {
         Self { classes: [(); CLASSES].map(|()| FairQueue::new(MAX_WAITING)), taken: 0, next: 0 }
@@ -60,8 +62,11 @@ impl<T: QueuedLogin> LoginQueue<T> {
     ///
     /// # Errors
     /// Returns the login if its network has too many, or if no other has a worse reputation.
-    pub fn push(&mut self, login: T) -> Result<Option<T>, T> {
-        let (network, class) = (login.network(), class(login.reputation()));
+    pub fn push(
+        &mut self,
+        login: QueuedLogin<T>,
+    ) -> Result<Option<QueuedLogin<T>>, QueuedLogin<T>> {
+        let (network, class) = (login.network, class(login.reputation));
         if self.classes[class].len_of(&network) >= MAX_PER_NETWORK {
             return Err(login);
         }
@@ -74,10 +79,10 @@ impl<T: QueuedLogin> LoginQueue<T> {
         Ok(evicted)
     }
 
-    fn evict_for(&mut self, login: &T) -> Option<T> {
+    fn evict_for(&mut self, login: &QueuedLogin<T>) -> Option<QueuedLogin<T>> {
         let failed = &mut self.classes[FAILED];
-        let worst = failed.iter().map(|(_, number, login)| (login.reputation(), *number)).max();
-        if let Some((_, worst)) = worst.filter(|(worst, _)| *worst > login.reputation()) {
+        let worst = failed.iter().map(|(_, number, login)| (login.reputation, *number)).max();
+        if let Some((_, worst)) = worst.filter(|(worst, _)| *worst > login.reputation) {
             let mut evicted = None;
             failed.retain(|_, number, login| {
                 if *number == worst {
@@ -87,21 +92,21 @@ impl<T: QueuedLogin> LoginQueue<T> {
             });
             return evicted;
         }
-        let class = class(login.reputation());
+        let class = class(login.reputation);
         if worst.is_none() && class < NEW && !self.classes[NEW].is_empty() {
             return self.classes[NEW].take_from_largest();
         }
         // Among equal reputations.
         let queue = &mut self.classes[class];
         let largest = queue.largest()?;
-        (largest > queue.len_of(&login.network()) + 1).then(|| queue.take_from_largest()).flatten()
+        (largest > queue.len_of(&login.network) + 1).then(|| queue.take_from_largest()).flatten()
     }
 
     /// Takes the next login.
     ///
     /// Most turns go to known addresses and then to known networks. The other classes have some
     /// turns too, so that no login waits without end.
-    pub fn pop(&mut self) -> Option<T> {
+    pub fn pop(&mut self) -> Option<QueuedLogin<T>> {
         self.taken += 1;
         let first = match self.taken % 8 {
             3 => NEW,
@@ -119,27 +124,17 @@ impl<T: QueuedLogin> LoginQueue<T> {
 mod tests {
     use super::*;
 
-    type TestLogin = (IpAddr, Reputation);
-
-    impl QueuedLogin for TestLogin {
-        fn network(&self) -> IpAddr {
-            self.0
-        }
-
-        fn reputation(&self) -> Reputation {
-            self.1
-        }
-    }
+    type TestLogin = QueuedLogin<()>;
 
     fn addr(n: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, n])
     }
 
     fn attempt(n: u8, reputation: Reputation) -> TestLogin {
-        (addr(n), reputation)
+        QueuedLogin { network: addr(n), reputation, login: () }
     }
 
-    fn drained(queue: &mut LoginQueue<TestLogin>) -> Vec<TestLogin> {
+    fn drained(queue: &mut LoginQueue<()>) -> Vec<TestLogin> {
         let all = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(queue.len(), 0);
         all
@@ -151,7 +146,8 @@ mod tests {
         for n in [1, 1, 1, 2, 3, 2] {
             assert!(queue.push(attempt(n, Reputation::New)).is_ok());
         }
-        let order: Vec<IpAddr> = drained(&mut queue).into_iter().map(|(addr, _)| addr).collect();
+        let order: Vec<IpAddr> =
+            drained(&mut queue).into_iter().map(|login| login.network).collect();
         assert_eq!(order, [1, 2, 3, 1, 2, 1].map(addr));
         let taken = (0..MAX_PER_NETWORK + 9)
             .filter(|_| queue.push(attempt(1, Reputation::New)).is_ok())
@@ -167,7 +163,8 @@ mod tests {
                 assert!(queue.push(attempt(n, reputation)).is_ok());
             }
         }
-        let order: Vec<Reputation> = drained(&mut queue).into_iter().map(|(_, r)| r).collect();
+        let order: Vec<Reputation> =
+            drained(&mut queue).into_iter().map(|login| login.reputation).collect();
         let firsts = |of: Reputation| order.iter().take(16).filter(|r| **r == of).count();
         assert_eq!(
             [Reputation::KnownNetwork, Reputation::New, Reputation::Failed(1)].map(firsts),
@@ -178,7 +175,7 @@ mod tests {
     #[test]
     fn a_full_queue_evicts_the_worst_reputation() {
         let mut queue = LoginQueue::new();
-        let fill = |queue: &mut LoginQueue<TestLogin>, reputation, from: u8| {
+        let fill = |queue: &mut LoginQueue<()>, reputation, from: u8| {
             let mut n = from;
             while queue.len() < MAX_WAITING {
                 assert!(queue.push(attempt(n, reputation)).is_ok_and(|evicted| evicted.is_none()));
@@ -189,7 +186,7 @@ mod tests {
         assert!(queue.push(attempt(2, Reputation::Failed(2))).is_ok());
         fill(&mut queue, Reputation::New, 10);
         let mut evicted = |reputation| match queue.push(attempt(3, reputation)) {
-            Ok(evicted) => Some(evicted.unwrap().1),
+            Ok(evicted) => Some(evicted.unwrap().reputation),
             Err(_) => None,
         };
         assert_eq!(evicted(Reputation::Failed(3)), Some(Reputation::Failed(9)));

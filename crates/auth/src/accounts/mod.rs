@@ -10,6 +10,8 @@ mod login_queue;
 mod password;
 mod password_verifier;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use failed_logins::FailedLogins;
 pub use file::{AccountsError, AccountsFile};

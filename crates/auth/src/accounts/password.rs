@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use argon2::password_hash::phc;
+use argon2::password_hash::{PasswordHasher, phc};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use relais_proto::limits;
 use thiserror::Error;
@@ -59,23 +59,19 @@ impl PasswordHash {
         Self::with(password, COST)
     }
 
-    fn with(password: &[u8], (memory, passes, lanes): (u32, u32, u32)) -> Result<Self, HashError> {
+    pub(super) fn with(
+        password: &[u8],
+        (memory, passes, lanes): (u32, u32, u32),
+    ) -> Result<Self, HashError> {
         if password.len() > limits::PASSWORD {
             return Err(HashError::TooLong);
         }
         let params =
             Params::new(memory, passes, lanes, Some(LENGTH)).map_err(|_| HashError::Failed)?;
         let salt: [u8; 16] = relais_os::random().map_err(|_| HashError::Failed)?;
-        let mut output = [0; LENGTH];
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
-        argon2.hash_password_into(password, &salt, &mut output).map_err(|_| HashError::Failed)?;
-        let hash = phc::PasswordHash {
-            algorithm: Algorithm::Argon2id.ident(),
-            version: Some(Version::V0x13.into()),
-            params: phc::ParamsString::try_from(&params).map_err(|_| HashError::Failed)?,
-            salt: Some(phc::Salt::new(&salt).map_err(|_| HashError::Failed)?),
-            hash: Some(phc::Output::new(&output).map_err(|_| HashError::Failed)?),
-        };
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let hash: phc::PasswordHash =
+            argon2.hash_password_with_salt(password, &salt).map_err(|_| HashError::Failed)?;
         Ok(Self(hash.to_string()))
     }
 
@@ -137,21 +133,15 @@ impl PasswordHash {
 #[derive(Default)]
 pub(super) struct HashMemory(Vec<Block>);
 
-/// A cheap hash of the password `secret`, for tests.
-#[cfg(test)]
-pub(super) fn of_tests() -> PasswordHash {
-    static ONCE: std::sync::OnceLock<PasswordHash> = std::sync::OnceLock::new();
-    ONCE.get_or_init(|| PasswordHash::with(b"secret", (8, 1, 1)).unwrap()).clone()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::tests::cheap_hash;
     use super::*;
 
     fn is_of(hash: &PasswordHash, password: &[u8]) -> bool {
         // Earlier computations in the same memory must not matter.
         let mut memory = HashMemory::default();
-        of_tests().is_of(b"another one", &mut memory);
+        cheap_hash().is_of(b"another one", &mut memory);
         hash.is_of(password, &mut memory) && hash.is_of(password, &mut memory)
     }
 
@@ -176,7 +166,7 @@ mod tests {
 
     #[test]
     fn malformed_and_costly_hashes_are_rejected() {
-        let good = of_tests().as_str().to_owned();
+        let good = cheap_hash().as_str().to_owned();
         let (head, hash) = good.rsplit_once('$').unwrap();
         for bad in [
             "",

@@ -6,14 +6,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
+use parking_lot::{Condvar, Mutex};
 use relais_os::Waker;
 use relais_proto::{ErrorCode, LogRateLimiter, Refusal, TreePath, limits, network_of, quote};
 
-use super::failed_logins::{FailedLogins, Reputation};
+use super::failed_logins::{FailedLogins, LoginTables, Reputation};
 use super::live::LiveAccounts;
 use super::login_queue::{LoginQueue, QueuedLogin};
 use super::password::{HashMemory, PasswordHash};
@@ -72,23 +73,11 @@ pub trait SharedLoginState: Send + Sync {
 
 #[derive(Clone)]
 struct LoginAttempt {
-    network: IpAddr,
     addr: IpAddr,
-    reputation: Reputation,
     user: String,
     password: Vec<u8>,
     answer: Sender<LoginResult>,
     interest: Weak<()>,
-}
-
-impl QueuedLogin for LoginAttempt {
-    fn network(&self) -> IpAddr {
-        self.network
-    }
-
-    fn reputation(&self) -> Reputation {
-        self.reputation
-    }
 }
 
 struct VerifierState {
@@ -104,26 +93,26 @@ struct VerifierState {
 }
 
 impl VerifierState {
-    fn queue(&self) -> MutexGuard<'_, Option<LoginQueue<LoginAttempt>>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tables(&self) -> LoginTables<'_> {
+        self.failed_logins.tables(self.shared_state.slots())
     }
 
     /// Waits for the next login; none when the verifier is closed.
     fn next(&self) -> Option<LoginAttempt> {
-        let mut queue = self.queue();
+        let mut queue = self.queue.lock();
         loop {
-            match queue.as_mut()?.pop() {
+            match queue.as_mut()?.pop().map(|queued| queued.login) {
                 Some(attempt) if attempt.interest.strong_count() > 0 => return Some(attempt),
                 Some(_) => {}
-                None => queue = self.news.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                None => self.news.wait(&mut queue),
             }
         }
     }
 
     fn verify(&self, attempt: &LoginAttempt, scratch: &mut HashMemory) -> LoginResult {
         let LoginAttempt { addr, user, .. } = attempt;
-        let slots = self.shared_state.slots();
-        let wait = || self.failed_logins.wait(slots, *addr, user, now());
+        let tables = self.tables();
+        let wait = || tables.wait(*addr, user, now());
         let too_early = wait();
         if !too_early.is_zero() {
             // No hash limits the rate of this line, so peers could flood the log with it.
@@ -145,11 +134,11 @@ impl VerifierState {
             };
         });
         let Some(account) = result? else {
-            self.failed_logins.failed(slots, *addr, user, now());
+            tables.failed(*addr, user, now());
             warn!("login failed for {} from {addr}", quote(user));
             return Err(Refusal::new(ErrorCode::LoginRefused, "user or password are wrong"));
         };
-        self.failed_logins.succeeded(slots, *addr, user, now());
+        tables.succeeded(*addr, user, now());
         Ok(AuthenticatedUser {
             name: user.clone(),
             rights: account.rights,
@@ -192,20 +181,16 @@ impl PasswordVerifier {
         shared_state: Box<dyn SharedLoginState>,
         threads: usize,
     ) -> io::Result<Self> {
-        let waker = Waker::new()?;
-        let dummy = PasswordHash::of(&relais_os::random::<32>()?).map_err(io::Error::other)?;
-        let (queue, news) = (Mutex::new(Some(LoginQueue::new())), Condvar::new());
-        let verifier = Self {
-            shared: Arc::new(VerifierState {
-                accounts,
-                dummy,
-                failed_logins,
-                shared_state,
-                queue,
-                news,
-                waker,
-            }),
-        };
+        let shared = Arc::new(VerifierState {
+            accounts,
+            dummy: PasswordHash::of(&relais_os::random::<32>()?).map_err(io::Error::other)?,
+            failed_logins,
+            shared_state,
+            queue: Mutex::new(Some(LoginQueue::new())),
+            news: Condvar::new(),
+            waker: Waker::new()?,
+        });
+        let verifier = Self { shared };
         for _ in 0..threads.max(1) {
             let shared = Arc::clone(&verifier.shared);
             std::thread::Builder::new().name("passwords".to_owned()).spawn(move || shared.run())?;
@@ -225,22 +210,20 @@ impl PasswordVerifier {
     ) -> Result<PendingLogin, Refusal> {
         let (answer, result) = channel();
         let interest = Arc::new(());
-        let attempt = LoginAttempt {
-            network: network_of(addr),
+        let login = LoginAttempt {
             addr: addr.to_canonical(),
-            reputation: self.reputation(addr),
             user: user.to_owned(),
             password: password.to_vec(),
             answer,
             interest: Arc::downgrade(&interest),
         };
-        let evicted = match self.shared.queue().as_mut().map(|queue| queue.push(attempt)) {
-            Some(Ok(evicted)) => evicted,
-            Some(Err(_)) | None => return Err(later(FULL)),
-        };
+        let (network, reputation) = (network_of(addr), self.reputation(addr));
+        let attempt = QueuedLogin { network, reputation, login };
+        let pushed = self.shared.queue.lock().as_mut().and_then(|queue| queue.push(attempt).ok());
+        let evicted = pushed.ok_or_else(|| later(FULL))?;
         if let Some(evicted) = evicted {
             // The receiver may have been dropped.
-            let _ = evicted.answer.send(Err(later(FULL)));
+            let _ = evicted.login.answer.send(Err(later(FULL)));
             self.shared.waker.wake();
         }
         self.shared.news.notify_one();
@@ -248,7 +231,7 @@ impl PasswordVerifier {
     }
 
     fn reputation(&self, addr: IpAddr) -> Reputation {
-        self.shared.failed_logins.reputation(self.shared.shared_state.slots(), addr, now())
+        self.shared.tables().reputation(addr, now())
     }
 
     /// Whether a user has logged in from this network before.
@@ -271,7 +254,7 @@ impl PasswordVerifier {
 
 impl Drop for PasswordVerifier {
     fn drop(&mut self) {
-        *self.shared.queue() = None;
+        *self.shared.queue.lock() = None;
         self.shared.news.notify_all();
     }
 }
@@ -311,17 +294,10 @@ fn now() -> Duration {
 /// The login state of a server with one process.
 pub struct LocalLoginState(Box<[AtomicU64]>);
 
-impl LocalLoginState {
-    /// Makes an empty table of failed logins.
-    #[must_use]
-    pub fn new() -> Self {
-        Self((0..FailedLogins::SLOTS).map(|_| AtomicU64::new(0)).collect())
-    }
-}
-
 impl Default for LocalLoginState {
+    /// Makes an empty table of failed logins.
     fn default() -> Self {
-        Self::new()
+        Self((0..FailedLogins::SLOTS).map(|_| AtomicU64::new(0)).collect())
     }
 }
 
@@ -337,7 +313,7 @@ impl SharedLoginState for LocalLoginState {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{file::AccountsFile, password};
+    use super::super::{file::AccountsFile, tests};
     use super::*;
 
     fn verifier(temp: &tempfile::TempDir, threads: usize) -> PasswordVerifier {
@@ -345,14 +321,14 @@ mod tests {
         let account = Account {
             rights: Rights::Write,
             root: TreePath::new("home").unwrap(),
-            hash: password::of_tests(),
+            hash: tests::cheap_hash(),
         };
         file.change(|accounts| accounts.add("ann", account)).unwrap();
         let accounts = Arc::new(LiveAccounts::open(file).unwrap());
         PasswordVerifier::start(
             accounts,
             FailedLogins::new().unwrap(),
-            Box::new(LocalLoginState::new()),
+            Box::new(LocalLoginState::default()),
             threads,
         )
         .unwrap()
@@ -403,8 +379,8 @@ mod tests {
 
     #[test]
     fn only_the_right_password_of_a_user_is_accepted() {
-        let mut accounts = Accounts::new();
-        let (root, dummy) = (TreePath::root(), password::of_tests());
+        let mut accounts = Accounts::default();
+        let (root, dummy) = (TreePath::root(), tests::cheap_hash());
         let ann = Account { rights: Rights::Read, root, hash: dummy.clone() };
         accounts.add("ann", ann).unwrap();
         let mut memory = HashMemory::default();

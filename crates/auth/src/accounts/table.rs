@@ -37,7 +37,9 @@ impl fmt::Debug for Account {
 }
 
 /// All accounts and their generation, which rises when rights are revoked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// The default is an empty list of generation 0, as before the first account.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Accounts {
     /// Tickets of a lower generation are invalid.
     generation: u64,
@@ -73,12 +75,6 @@ pub struct BadLine {
 }
 
 impl Accounts {
-    /// Makes an empty list of generation 0, as before the first account.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { generation: 0, by_name: BTreeMap::new() }
-    }
-
     /// The generation. Each change that revokes rights raises it.
     #[must_use]
     pub fn generation(&self) -> u64 {
@@ -120,8 +116,7 @@ impl Accounts {
         rights: Option<Rights>,
         root: Option<TreePath>,
     ) -> Result<(), AccountError> {
-        let account =
-            self.by_name.get_mut(name).ok_or_else(|| AccountError::Unknown(name.to_owned()))?;
+        let account = self.get_mut(name)?;
         account.rights = rights.unwrap_or(account.rights);
         if let Some(root) = root {
             account.root = root;
@@ -136,9 +131,7 @@ impl Accounts {
     /// # Errors
     /// [`AccountError::Unknown`].
     pub fn set_password(&mut self, name: &str, hash: PasswordHash) -> Result<(), AccountError> {
-        let account =
-            self.by_name.get_mut(name).ok_or_else(|| AccountError::Unknown(name.to_owned()))?;
-        account.hash = hash;
+        self.get_mut(name)?.hash = hash;
         self.raise();
         Ok(())
     }
@@ -153,8 +146,12 @@ impl Accounts {
         Ok(())
     }
 
+    fn get_mut(&mut self, name: &str) -> Result<&mut Account, AccountError> {
+        self.by_name.get_mut(name).ok_or_else(|| AccountError::Unknown(name.to_owned()))
+    }
+
     fn raise(&mut self) {
-        self.generation = self.generation.saturating_add(1);
+        self.raise_above(self.generation);
     }
 
     /// Raises the generation above `former`.
@@ -169,10 +166,9 @@ impl Accounts {
     pub fn parse(text: &str) -> Result<Self, BadLine> {
         let bad = |number: usize, why: String| BadLine { number: number + 1, why };
         let mut lines = text.lines().enumerate();
-        let generation = lines
+        let generation: u64 = lines
             .next()
-            .and_then(|(_, head)| head.strip_prefix(LAYOUT)?.strip_prefix(' ')?.parse().ok());
-        let generation: u64 = generation
+            .and_then(|(_, head)| head.strip_prefix(LAYOUT)?.strip_prefix(' ')?.parse().ok())
             .filter(|number| (1..=HIGHEST).contains(number))
             .ok_or_else(|| bad(0, format!("{LAYOUT:?} and a number expected")))?;
         if !text.ends_with('\n') {
@@ -193,24 +189,9 @@ impl Accounts {
     pub fn to_text(&self) -> String {
         let mut text = format!("{LAYOUT} {}\n", self.generation);
         for (name, Account { rights, root, hash }) in &self.by_name {
-            text.extend([
-                name,
-                "\t",
-                rights.text(),
-                "\t",
-                &root.to_string(),
-                "\t",
-                hash.as_str(),
-                "\n",
-            ]);
+            text += &format!("{name}\t{}\t{root}\t{}\n", rights.text(), hash.as_str());
         }
         text
-    }
-}
-
-impl Default for Accounts {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -244,15 +225,15 @@ pub fn check_user_name(name: &str) -> Result<(), AccountError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::password;
+    use super::super::tests;
     use super::*;
 
     fn account(rights: Rights, root: &str) -> Account {
-        Account { rights, root: TreePath::new(root).unwrap(), hash: password::of_tests() }
+        Account { rights, root: TreePath::new(root).unwrap(), hash: tests::cheap_hash() }
     }
 
     fn three() -> Accounts {
-        let mut accounts = Accounts::new();
+        let mut accounts = Accounts::default();
         accounts.add("ann", account(Rights::Write, "")).unwrap();
         accounts.add("b@x.org", account(Rights::Read, "")).unwrap();
         accounts.add("zoë", account(Rights::Write, "home/zoë and all")).unwrap();
@@ -276,18 +257,18 @@ mod tests {
 
     #[test]
     fn revoking_rights_raises_the_generation() {
-        let mut accounts = Accounts::new();
+        let mut accounts = Accounts::default();
         assert_eq!(accounts.generation(), 0);
         accounts.add("ann", account(Rights::Write, "")).unwrap();
         accounts.add("bob", account(Rights::Write, "")).unwrap();
         assert_eq!(accounts.generation(), 1, "the first alone");
-        accounts.set_password("bob", password::of_tests()).unwrap();
+        accounts.set_password("bob", tests::cheap_hash()).unwrap();
         assert_eq!(accounts.generation(), 2);
         accounts.remove("ann").unwrap();
         assert_eq!(accounts.generation(), 3);
         assert_eq!(accounts.remove("ann"), Err(AccountError::Unknown("ann".to_owned())));
         assert_eq!(
-            accounts.set_password("ann", password::of_tests()),
+            accounts.set_password("ann", tests::cheap_hash()),
             Err(AccountError::Unknown("ann".to_owned()))
         );
         assert_eq!(
@@ -306,12 +287,12 @@ mod tests {
             ["", "-x", "a b", "a\tb", "a\nb", "a\0b", "a:b", "a/b", "a\u{202e}b", "\u{a0}", &long]
         {
             assert_eq!(
-                Accounts::new().add(bad, account(Rights::Read, "")),
+                Accounts::default().add(bad, account(Rights::Read, "")),
                 Err(AccountError::BadName),
                 "{bad:?}"
             );
         }
-        Accounts::new().add(&long[1..], account(Rights::Read, "")).unwrap();
+        Accounts::default().add(&long[1..], account(Rights::Read, "")).unwrap();
     }
 
     #[test]
@@ -365,7 +346,7 @@ mod tests {
         let accounts = three();
         let shown = format!("{accounts:?}");
         assert!(
-            !shown.contains("argon2") && !shown.contains(password::of_tests().as_str()),
+            !shown.contains("argon2") && !shown.contains(tests::cheap_hash().as_str()),
             "{shown}"
         );
     }

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::*;
 use crate::format::{FORMAT, FileHeader};
 use crate::location::Storage;
-use crate::recover::{JournalEnd, RecoveredJournal, make_durable};
+use crate::recover::{JournalEnd, make_durable};
 use crate::writer::JournalWriter;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,14 +159,16 @@ fn the_last_batch_is_rewritten_and_synced_at_open() {
             vec![Call::Cut(end), Call::Read(start), Call::Write(start), Call::Sync],
         ),
     ] {
-        let found = RecoveredJournal { end: JournalEnd { at, ..empty.clone() }, newest, size };
         let store = Store::default();
-        make_durable(&&store, Path::new("/j"), &found).unwrap();
+        make_durable(&&store, Path::new("/j"), newest, at, size).unwrap();
         assert_eq!(*store.calls.borrow(), calls);
         if newest.is_some() {
             assert_eq!(*store.written.borrow(), [b'r'; 200], "the same bytes as were there");
         }
         store.sync_fails.set(true);
-        assert_eq!(make_durable(&&store, Path::new("/j"), &found).is_err(), !calls.is_empty());
+        assert_eq!(
+            make_durable(&&store, Path::new("/j"), newest, at, size).is_err(),
+            !calls.is_empty()
+        );
     }
 }

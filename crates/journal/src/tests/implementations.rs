@@ -2,9 +2,10 @@
 
 use relais_proto::limits;
 
+use super::memory_journal::MemoryJournal;
 use super::*;
+use crate::Snapshot;
 use crate::format::{BATCH_BYTES, BATCH_CHANGES};
-use crate::{MemoryJournal, Snapshot};
 
 /// Runs a test over an empty journal of each kind.
 fn over_each(test: fn(&mut dyn Journal)) {

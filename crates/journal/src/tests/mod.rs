@@ -3,6 +3,7 @@
 mod append;
 mod files;
 mod implementations;
+mod memory_journal;
 mod random;
 mod recovery;
 

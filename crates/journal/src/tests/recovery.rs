@@ -22,17 +22,17 @@ fn damaged_at(temp: &Temp, wanted: usize, what: &dyn std::fmt::Display) {
 fn appended_changes_are_read_and_the_chain_continues() {
     let batches = [changes(1, 1..=1), changes(1, 2..=60), changes(2, 5..=5), changes(2, 6..=4000)];
     let (temp, _) = Temp::with(&batches);
-    let at_once = open(&temp.path()).unwrap().0.chain();
+    let at_once = open(&temp.path()).unwrap().0.writer.end.chain;
     let piecemeal = Temp::new();
-    let mut chains = vec![open(&piecemeal.path()).unwrap().0.chain()];
+    let mut chains = vec![open(&piecemeal.path()).unwrap().0.writer.end.chain];
     for (count, batch) in batches.iter().enumerate() {
         let (mut journal, read) = open(&piecemeal.path()).unwrap();
         assert_eq!(read, batches[..count].concat());
         assert_eq!(journal.last(), read.last().map(|change| change.version).unwrap_or_default());
-        assert_eq!(journal.chain(), chains[count]);
+        assert_eq!(journal.writer.end.chain, chains[count]);
         journal.append(batch).unwrap();
-        assert!(!chains.contains(&journal.chain()));
-        chains.push(journal.chain());
+        assert!(!chains.contains(&journal.writer.end.chain));
+        chains.push(journal.writer.end.chain);
     }
     assert_eq!(at_once, chains[4], "the chain is that of the batches, not of the file");
     let (journal, read) = open(&temp.path()).unwrap();
@@ -46,7 +46,7 @@ fn a_batch_torn_at_any_byte_is_cut_off_and_no_other() {
     let [.., start, end] = starts[..] else { panic!("{starts:?}") };
     let timeline = open(&temp.path()).unwrap().0.initial_timelines()[0].id;
     let chain = Temp::with(&three()[..2]);
-    let chain = open(&chain.0.path()).unwrap().0.chain();
+    let chain = open(&chain.0.path()).unwrap().0.writer.end.chain;
     for at in start..end {
         let kept = &good[..at];
         let zeros = [kept, &vec![0; end - at]].concat();
@@ -69,10 +69,10 @@ fn a_batch_torn_at_any_byte_is_cut_off_and_no_other() {
             let (mut journal, read) =
                 open(&temp.path()).unwrap_or_else(|error| panic!("{name} at {at}: {error}"));
             assert_eq!(read, three()[..2].concat(), "{name} at {at}");
-            assert_eq!((journal.last(), journal.chain()), (version(1, 5), chain));
+            assert_eq!((journal.last(), journal.writer.end.chain), (version(1, 5), chain));
             assert!(temp.bytes() == good[..start], "{name} at {at}");
             // The same batch of the same process has the same bytes.
-            journal.set_timeline(timeline);
+            journal.writer.timeline = timeline;
             journal.append(&three()[2]).unwrap();
             assert!(temp.bytes() == good, "{name} at {at}");
         }
@@ -230,11 +230,11 @@ fn a_hundred_thousand_changes_are_read_quickly() {
     for batch in 0..50 {
         journal.append(&changes(1, 50_001 + batch * 1000..=51_000 + batch * 1000)).unwrap();
     }
-    let chain = journal.chain();
+    let chain = journal.writer.end.chain;
     drop(journal);
     let began = Instant::now();
     let (journal, read) = open(&temp.path()).unwrap();
     // A release build takes a tenth of this; the rest is for a busy machine.
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    assert_eq!((journal.chain(), read.len()), (chain, 100_000));
+    assert_eq!((journal.writer.end.chain, read.len()), (chain, 100_000));
 }

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;
 
-use relais_cluster::ConnectionAddrs;
 use relais_proto::{HistoryHash, ListedPath, Lsn, PathList, TreeEntry, TreePath, pluralize};
 
-use super::outcome::{OperationResult, OperatorOutput, ask_order};
 use super::paths;
+use super::session::{OperationResult, OperatorSession, ask_order};
 use super::slave_tree::{SlaveTree, ask};
-use super::slaves::{self, Slaves};
+use super::slaves::Slaves;
 use crate::core::Core;
 use crate::linked_slaves::LinkedSlave;
 
@@ -27,73 +26,39 @@ struct MasterTree {
 }
 
 /// Compares the tree of each linked slave with the master's, and names known slaves without a link.
-pub(super) fn diff(
-    core: &Core,
-    asker: ConnectionAddrs,
-    output: &mut OperatorOutput<'_>,
-) -> OperationResult {
-    let Slaves { linked, absent } = slaves::choose(core, asker, output)?;
-    let (mut differing, mut failed) = (0, 0);
-    for of in &linked {
-        match compare(core, of)? {
-            Ok((wanted, tree)) => {
-                let mut differences = differences(&wanted, &tree);
-                let refused = match paths::ask(core, of, PathList::Unapplied) {
-                    Ok(refused) => refused,
-                    Err(why) => {
-                        failed += 1;
-                        output.line_now(format!("slave {}: cannot be asked: {why}", of.slave));
-                        continue;
-                    }
-                };
-                add_refused(&mut differences, &refused.named);
-                for (path, how) in &differences {
-                    output.line(format!("{} {path}: {}", of.slave, how.join(", ")));
-                }
-                let unnamed = refused.total.saturating_sub(refused.named.len() as u64);
-                if unnamed > 0 {
-                    output.line(format!(
-                        "{}: {unnamed} more changes are not applied there and not listed here",
-                        of.slave
-                    ));
-                }
-                differing += usize::from(!differences.is_empty());
-                let sum = match differences.len() {
-                    0 => "the same".to_owned(),
-                    n => pluralize(n, "difference"),
-                };
-                output.line_now(format!(
-                    "slave {}: {sum} at {}, {}",
-                    of.slave,
-                    wanted.last,
-                    pluralize(wanted.entries.len(), "path")
-                ));
-            }
-            Err(why) => {
-                failed += 1;
-                output.line_now(format!("slave {}: cannot be compared: {why}", of.slave));
-            }
+pub(super) fn diff(session: &mut OperatorSession<'_>) -> OperationResult {
+    let slaves = Slaves::choose(session)?;
+    let results = slaves.check_each(session, |session, of| {
+        let (wanted, tree) =
+            compare(session.core, of).map_err(|why| format!("cannot be compared: {why}"))?;
+        let (refused, unnamed) = paths::ask(session.core, of, PathList::Unapplied)?;
+        let differences = differences(&wanted, &tree, refused);
+        for (path, how) in &differences {
+            session.line(format!("{} {path}: {}", of.slave, how.join(", ")));
         }
-        if output.is_gone() {
-            break;
+        if unnamed > 0 {
+            session.line(format!(
+                "{}: {unnamed} more changes are not applied there and not listed here",
+                of.slave
+            ));
         }
-    }
-    let all = pluralize(linked.len() + absent, "slave");
-    match (differing, failed + absent) {
-        (0, 0) => Ok(format!("the trees of {all} are the master's")),
-        (0, failed) => Err(format!("{failed} of {all} could not be compared")),
-        (differing, 0) => Err(format!("{differing} of {all} differ")),
-        (differing, failed) => {
-            Err(format!("{differing} of {all} differ, and {failed} could not be compared"))
-        }
-    }
+        let sum = match differences.len() {
+            0 => "the same".to_owned(),
+            n => pluralize(n, "difference"),
+        };
+        let paths = pluralize(wanted.entries.len(), "path");
+        session.line_now(format!("slave {}: {sum} at {}, {paths}", of.slave, wanted.last));
+        Ok(differences.is_empty())
+    });
+    let good = format!("the trees of {} are the master's", slaves.count());
+    slaves.result(results, good, "differ", "could not be compared")
 }
 
-/// Gets both trees at the same change; the inner error is the reason why that failed.
-fn compare(
-    core: &Core,
-    of: &LinkedSlave,
-) -> Result<Result<(MasterTree, SlaveTree), String>, String> {
+/// Gets both trees at the same change.
+///
+/// # Errors
+/// The reason why that failed.
+fn compare(core: &Core, of: &LinkedSlave) -> Result<(MasterTree, SlaveTree), String> {
     let mut why = String::new();
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
@@ -108,73 +73,55 @@ fn compare(
         };
         let applied = tree.position.applied;
         let wanted = ask_order(core, move |engine| {
-            let ledger = engine.order().state();
-            let same = applied == ledger.last();
-            same.then(|| MasterTree {
-                last: ledger.last(),
-                chain: ledger.chain(),
-                entries: ledger.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect(),
+            let state = engine.order().state();
+            if applied != state.last() {
+                return Err(state.last());
+            }
+            Ok(MasterTree {
+                last: applied,
+                chain: state.chain(),
+                entries: state.tree().iter().map(|(path, entry)| (path.clone(), *entry)).collect(),
             })
-            .ok_or(ledger.last())
         });
         match wanted? {
-            Ok(wanted) => return Ok(Ok((wanted, tree))),
+            Ok(wanted) => return Ok((wanted, tree)),
             Err(last) => why = format!("it is at {applied} and the master at {last}"),
         }
     }
-    Ok(Err(why))
+    Err(why)
 }
 
-/// PathListing with their differences.
-type Differences = Vec<(String, Vec<String>)>;
-
-/// Adds the changes that the slave's disk refuses, with the reasons.
-fn add_refused(differences: &mut Differences, refused: &[ListedPath]) {
-    let mut at: BTreeMap<String, usize> =
-        differences.iter().enumerate().map(|(n, (path, _))| (path.clone(), n)).collect();
-    for note in refused {
-        let place = *at.entry(note.path.clone()).or_insert_with(|| {
-            differences.push((note.path.clone(), Vec::new()));
-            differences.len() - 1
-        });
-        if let Some((_, how)) = differences.get_mut(place) {
-            how.push(note.reason.clone());
-        }
-    }
-}
-
-/// Compares the trees, and returns each path that differs.
-fn differences(wanted: &MasterTree, tree: &SlaveTree) -> Differences {
-    let mut found = Vec::new();
+/// Returns each path that differs, with its differences, and each that the slave's disk refuses.
+fn differences(
+    wanted: &MasterTree,
+    tree: &SlaveTree,
+    refused: Vec<ListedPath>,
+) -> BTreeMap<String, Vec<String>> {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut add = |path: String, how: &str| found.entry(path).or_default().push(how.to_owned());
     if tree.position.chain != wanted.chain && wanted.last != Lsn::default() {
-        found.push((
-            "all changes".to_owned(),
-            vec!["other changes under the same numbers".to_owned()],
-        ));
+        add("all changes".to_owned(), "other changes under the same numbers");
     }
     for (path, entry) in &wanted.entries {
-        let how = match tree.entries.get(path) {
-            None => vec!["missing".to_owned()],
-            Some((there, here)) => {
-                let content = entry.content != there.content;
-                let lacking = !content && !here && there.content.is_some();
-                [
-                    (entry.version != there.version, "other number"),
-                    (content, "other content"),
-                    (lacking, "content not there yet"),
-                ]
-                .into_iter()
-                .filter(|(is, _)| *is)
-                .map(|(_, how)| how.to_owned())
-                .collect()
-            }
+        let Some((there, here)) = tree.entries.get(path) else {
+            add(path.to_string(), "missing");
+            continue;
         };
-        if !how.is_empty() {
-            found.push((path.to_string(), how));
+        if entry.version != there.version {
+            add(path.to_string(), "other number");
+        }
+        if entry.content != there.content {
+            add(path.to_string(), "other content");
+        } else if !here && there.content.is_some() {
+            add(path.to_string(), "content not there yet");
         }
     }
-    let extra = tree.entries.keys().filter(|path| !wanted.entries.contains_key(*path));
-    found.extend(extra.map(|path| (path.to_string(), vec!["extra".to_owned()])));
+    for path in tree.entries.keys().filter(|path| !wanted.entries.contains_key(*path)) {
+        add(path.to_string(), "extra");
+    }
+    for note in refused {
+        add(note.path, &note.reason);
+    }
     found
 }
 
@@ -222,7 +169,7 @@ mod tests {
         let position =
             ReplicaPosition { applied: version(9), chain: HistoryHash([1; 32]), epoch: 1 };
         let mut tree = SlaveTree { entries: there, position, ..SlaveTree::default() };
-        let found: Vec<String> = differences(&wanted, &tree)
+        let found: Vec<String> = differences(&wanted, &tree, Vec::new())
             .iter()
             .map(|(path, how)| format!("{path} {}", how.join("+")))
             .collect();
@@ -240,12 +187,11 @@ mod tests {
             reason: "not applied here: why".to_owned(),
             since_ms: 1,
         };
-        let mut both = differences(&wanted, &tree);
-        add_refused(&mut both, &[note("/e"), note("/left")]);
+        let both = differences(&wanted, &tree, vec![note("/e"), note("/left")]);
         assert_eq!(both.len(), all.len() + 1);
-        assert_eq!(both[3].1, ["content not there yet", "not applied here: why"]);
-        assert_eq!(both[6], ("/left".to_owned(), vec!["not applied here: why".to_owned()]));
+        assert_eq!(both["/e"], ["content not there yet", "not applied here: why"]);
+        assert_eq!(both["/left"], ["not applied here: why"]);
         tree.position.chain = HistoryHash([2; 32]);
-        assert_eq!(differences(&wanted, &tree).len(), all.len() + 1);
+        assert_eq!(differences(&wanted, &tree, Vec::new()).len(), all.len() + 1);
     }
 }

@@ -1,16 +1,13 @@
 //! `ftpmaster drain` and `ready`: takes a slave out of service and back.
 
-use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use log::info;
-use relais_cluster::ConnectionAddrs;
 use relais_proto::{SlaveState, metric};
 
 use super::find;
-use super::outcome::{OperationResult, OperatorOutput};
-use crate::core::Core;
+use super::session::{OperationResult, OperatorSession};
 
 /// Longest wait for the last sessions of the slave.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -18,14 +15,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Drains a slave: it gets no new clients, and its sessions move to other slaves.
-pub(super) fn drain(
-    core: &Core,
-    asker: ConnectionAddrs,
-    name: &str,
-    output: &mut OperatorOutput<'_>,
-) -> OperationResult {
-    let slave = find::slave(core, asker, name)?;
-    core.drain(slave.id, true);
+pub(super) fn drain(session: &mut OperatorSession<'_>, name: &str) -> OperationResult {
+    let slave = find::slave(session, name)?;
+    session.core.drain(slave.id, true);
     info!("slave {} is drained", slave.id);
     if slave.state == SlaveState::Down {
         return Ok(format!(
@@ -33,46 +25,32 @@ pub(super) fn drain(
             slave.id
         ));
     }
-    output.line_now(format!(
-        "slave {} gets no new sessions; it had {}",
-        slave.id,
-        slave.metrics.get(metric::SESSIONS)
-    ));
+    let mut left = slave.metrics.get(metric::SESSIONS);
+    session.line_now(format!("slave {} gets no new sessions; it had {left}", slave.id));
     let begun = Instant::now();
-    while begun.elapsed() < DRAIN_TIMEOUT
-        && !output.is_gone()
-        && !core.stopping.load(Ordering::Relaxed)
-    {
+    while begun.elapsed() < DRAIN_TIMEOUT && !session.is_gone() && !session.is_stopping() {
         sleep(LOOK_EVERY);
-        let Some(now) = core.reports(asker).into_iter().find(|report| report.id == slave.id) else {
-            break;
-        };
+        let report = session.reports().into_iter().find(|report| report.id == slave.id);
+        left = report.as_ref().map_or(0, |report| report.metrics.get(metric::SESSIONS));
+        let Some(now) = report else { break };
         if now.state == SlaveState::Down {
             return Ok("it is down now".to_owned());
         }
         // Only heartbeats after the drain order count.
-        if now.metrics.get(metric::SESSIONS) == 0
-            && u128::from(now.silent_ms) < begun.elapsed().as_millis()
-        {
+        if left == 0 && u128::from(now.silent_ms) < begun.elapsed().as_millis() {
             return Ok("it has no sessions".to_owned());
         }
     }
-    let left = core
-        .reports(asker)
-        .into_iter()
-        .find(|report| report.id == slave.id)
-        .map_or(0, |report| report.metrics.get(metric::SESSIONS));
     Err(format!("it still has {left} sessions; it stays drained"))
 }
 
 /// Makes a drained slave ready, and has it retry the changes that its disk refused.
-pub(super) fn ready(core: &Core, asker: ConnectionAddrs, name: &str) -> OperationResult {
-    let slave = find::slave(core, asker, name)?;
-    core.drain(slave.id, false);
-    info!("slave {} is made ready", slave.id);
+pub(super) fn ready(session: &OperatorSession<'_>, name: &str) -> OperationResult {
+    let slave = find::slave(session, name)?.id;
+    session.core.drain(slave, false);
+    info!("slave {slave} is made ready");
     Ok(format!(
-        "slave {} gets sessions again as soon as it is in service, and retries the changes that \
-         its disk has refused",
-        slave.id
+        "slave {slave} gets sessions again as soon as it is in service, and retries the changes \
+         that its disk has refused"
     ))
 }

@@ -2,100 +2,71 @@
 //!
 //! The field names are a stable interface.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use jiff::Timestamp;
 use relais_proto::{Change, FileTime, LogEntry, is_unsafe_char};
-use serde::Serialize;
+use serde_json::Value;
 
-use super::outcome::{OperationResult, OperatorOutput, try_order};
-use crate::core::Core;
-
-#[derive(Serialize)]
-struct ExportLine {
-    number: String,
-    id: String,
-    /// RFC 3339, UTC; null if the value is out of range.
-    time: Option<String>,
-    kind: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    recursive: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    digest: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mtime: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mode: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    of: Option<String>,
-}
+use super::session::{OperationResult, OperatorSession, try_order};
+use crate::json_object::JsonObject;
 
 /// Prints all changes that are in the journal at the start.
-pub(super) fn export(core: &Core, output: &mut OperatorOutput<'_>) -> OperationResult {
-    let entries = try_order(core, |engine| engine.journal())?;
-    for entry in entries {
+pub(super) fn export(session: &mut OperatorSession<'_>) -> OperationResult {
+    for entry in try_order(session.core, |engine| engine.journal())? {
         let entry = entry.map_err(|error| error.to_string())?;
-        output.line(line(&entry).map_err(|error| error.to_string())?);
-        if output.is_gone() {
+        session.line(line(&entry).map_err(|error| error.to_string())?);
+        if session.is_gone() {
             return Err("the operator has disconnected".to_owned());
         }
     }
     Ok(String::new())
 }
 
-/// One change.
+/// One change. The time is null if it is out of range; other fields are left out then.
 fn line(numbered: &LogEntry) -> Result<String, serde_json::Error> {
-    let time = i64::try_from(numbered.time_ms)
-        .ok()
-        .and_then(|time| Timestamp::from_millisecond(time).ok());
-    let mut line = ExportLine {
-        number: numbered.version.to_string(),
-        id: numbered.id.to_string(),
-        time: time.map(|time| time.to_string()),
-        kind: "",
-        path: None,
-        to: None,
-        recursive: None,
-        size: None,
-        digest: None,
-        mtime: None,
-        mode: None,
-        of: None,
-    };
-    match &numbered.change {
-        Change::Put { path, size, digest, mtime, mode } => {
-            line.kind = "put";
-            line.path = Some(path.to_string());
-            line.size = Some(*size);
-            line.digest = Some(digest.to_string());
-            line.mtime = text_of(*mtime);
-            line.mode = Some(mode.to_string());
-        }
+    let text = |value: &dyn Display| Some(Value::from(value.to_string()));
+    let time = |time: FileTime| text_of(time).map(Value::from);
+    let (kind, fields) = match &numbered.change {
+        Change::Put { path, size, digest, mtime, mode } => (
+            "put",
+            vec![
+                ("path", text(path)),
+                ("size", Some((*size).into())),
+                ("digest", text(digest)),
+                ("mtime", time(*mtime)),
+                ("mode", text(mode)),
+            ],
+        ),
         Change::MakeFolder { path, mode } => {
-            (line.kind, line.path, line.mode) =
-                ("mkdir", Some(path.to_string()), Some(mode.to_string()))
+            ("mkdir", vec![("path", text(path)), ("mode", text(mode))])
         }
         Change::SetAttributes { path, attributes } => {
-            (line.kind, line.path) = ("attributes", Some(path.to_string()));
-            line.mode = attributes.mode.map(|mode| mode.to_string());
-            line.mtime = attributes.mtime.and_then(text_of);
+            let mode = attributes.mode.and_then(|mode| text(&mode));
+            let fields = vec![
+                ("path", text(path)),
+                ("mtime", attributes.mtime.and_then(time)),
+                ("mode", mode),
+            ];
+            ("attributes", fields)
         }
         Change::Remove { path, recursive } => {
-            (line.kind, line.path, line.recursive) =
-                ("rm", Some(path.to_string()), Some(*recursive))
+            ("rm", vec![("path", text(path)), ("recursive", Some((*recursive).into()))])
         }
-        Change::Move { from, to } => {
-            (line.kind, line.path, line.to) = ("mv", Some(from.to_string()), Some(to.to_string()))
-        }
-        Change::Withdraw { of } => (line.kind, line.of) = ("withdraw", Some(of.to_string())),
-    }
-    serde_json::to_string(&line).map(|text| harmless(&text))
+        Change::Move { from, to } => ("mv", vec![("path", text(from)), ("to", text(to))]),
+        Change::Withdraw { of } => ("withdraw", vec![("of", text(of))]),
+    };
+    let made = i64::try_from(numbered.time_ms)
+        .ok()
+        .and_then(|time| Timestamp::from_millisecond(time).ok());
+    let mut line = vec![
+        ("number", numbered.version.to_string().into()),
+        ("id", numbered.id.to_string().into()),
+        ("time", made.map(|time| time.to_string()).into()),
+        ("kind", kind.into()),
+    ];
+    line.extend(fields.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    serde_json::to_string(&JsonObject(line)).map(|text| harmless(&text))
 }
 
 /// Returns a time as RFC 3339 writes it; `None` outside of the years that it knows.

@@ -2,25 +2,19 @@
 
 use std::fmt::Display;
 
-use relais_cluster::ConnectionAddrs;
 use relais_proto::{SlaveReport, sanitize};
 
-use crate::core::Core;
+use super::session::OperatorSession;
 
 /// Fewest digits of an id that name it.
 const DIGITS: usize = 4;
 
 /// Finds the slave by its id, a prefix of its id, or its address.
-pub(super) fn slave(
-    core: &Core,
-    asker: ConnectionAddrs,
-    name: &str,
-) -> Result<SlaveReport, String> {
-    let reports = core.reports(asker);
+pub(super) fn slave(session: &OperatorSession<'_>, name: &str) -> Result<SlaveReport, String> {
     let named = |report: &SlaveReport| {
         begins(&report.id, name) || report.addrs.iter().any(|addr| addr.to_string() == name)
     };
-    one(reports.into_iter().filter(named), name, "slave", |report| report.id)
+    one(session.reports().into_iter().filter(named), name, "slave", |report| report.id)
 }
 
 /// Whether an id begins with these digits, and they are enough to name it.

@@ -1,21 +1,19 @@
 //! `ftpmaster forget`: removes a slave that will not return, and the contents that it alone held.
 
-use std::collections::BTreeSet;
-
 use log::info;
-use relais_cluster::ConnectionAddrs;
 use relais_proto::FolderId;
 
 use super::find;
-use super::outcome::{OperationResult, ask_order, try_order};
+use super::session::{OperationResult, OperatorSession, ask_order, try_order};
 use crate::core::Core;
 use crate::linked_slaves::LinkedSlave;
 
 /// Removes a slave, or a folder whose slaves are not linked.
-pub(super) fn forget(core: &Core, asker: ConnectionAddrs, name: &str) -> OperationResult {
-    let reports = core.reports(asker);
+pub(super) fn forget(session: &OperatorSession<'_>, name: &str) -> OperationResult {
+    let core = session.core;
+    let reports = session.reports();
     let linked = core.slaves.all();
-    let (slave, folder) = match find::slave(core, asker, name) {
+    let (slave, folder) = match find::slave(session, name) {
         Ok(slave) => (Some(slave.id), slave.folder),
         Err(no_slave) => (None, absent_folder(core, &linked, name, no_slave)?),
     };
@@ -56,24 +54,17 @@ fn absent_folder(
     no_slave: String,
 ) -> Result<FolderId, String> {
     let folders = ask_order(core, |engine| engine.folders().clone())?;
-    let absent: BTreeSet<FolderId> = folders
-        .into_iter()
-        .filter(|folder| linked.iter().all(|linked| linked.folder != *folder))
-        .collect();
-    let found = find::one(
-        absent.iter().filter(|folder| find::begins(*folder, name)),
-        name,
-        "folder",
-        |folder| **folder,
-    );
-    found.copied().map_err(|_| match absent.is_empty() {
-        true => no_slave,
-        false => {
-            let absent: Vec<String> = absent.iter().map(ToString::to_string).collect();
-            format!(
-                "{no_slave}; folders whose slaves are down can be forgotten by their ids: {}",
-                absent.join(", ")
-            )
+    let mut absent = folders;
+    absent.retain(|folder| linked.iter().all(|linked| linked.folder != *folder));
+    let named = absent.iter().filter(|folder| find::begins(*folder, name));
+    find::one(named, name, "folder", |folder| **folder).copied().map_err(|_| {
+        if absent.is_empty() {
+            return no_slave;
         }
+        let absent: Vec<String> = absent.iter().map(ToString::to_string).collect();
+        format!(
+            "{no_slave}; folders whose slaves are down can be forgotten by their ids: {}",
+            absent.join(", ")
+        )
     })
 }

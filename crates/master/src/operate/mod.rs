@@ -5,10 +5,10 @@ mod drain;
 mod export;
 mod find;
 mod forget;
-mod outcome;
 mod paths;
 mod recover;
 mod scrub;
+mod session;
 mod slave_tree;
 mod slaves;
 
@@ -17,7 +17,7 @@ use relais_cluster::ConnectionAddrs;
 use relais_net::Connection;
 use relais_proto::Operation;
 
-use self::outcome::OperatorOutput;
+use self::session::OperatorSession;
 use crate::core::Core;
 
 /// Runs an operation for the operator at `asker`; false if the operator has disconnected.
@@ -28,16 +28,16 @@ pub(crate) fn run(
     connection: &mut Connection,
 ) -> bool {
     info!("operator at {}: {operation:?}", asker.peer);
-    let mut output = OperatorOutput::new(connection);
+    let mut session = OperatorSession::new(core, asker, connection);
     let done = match operation {
-        Operation::Drain(slave) => drain::drain(core, asker, slave, &mut output),
-        Operation::Ready(slave) => drain::ready(core, asker, slave),
-        Operation::Forget(slave) => forget::forget(core, asker, slave),
-        Operation::Diff => diff::diff(core, asker, &mut output),
-        Operation::Scrub { wait } => scrub::scrub(core, asker, *wait, &mut output),
-        Operation::Skipped => paths::skipped(core, asker, &mut output),
-        Operation::Recover { go } => recover::recover(core, *go, &mut output),
-        Operation::Export => export::export(core, &mut output),
+        Operation::Drain(slave) => drain::drain(&mut session, slave),
+        Operation::Ready(slave) => drain::ready(&session, slave),
+        Operation::Forget(slave) => forget::forget(&session, slave),
+        Operation::Diff => diff::diff(&mut session),
+        Operation::Scrub { wait } => scrub::scrub(&mut session, *wait),
+        Operation::Skipped => paths::skipped(&mut session),
+        Operation::Recover { go } => recover::recover(&mut session, *go),
+        Operation::Export => export::export(&mut session),
     };
-    output.end(done)
+    session.end(done)
 }

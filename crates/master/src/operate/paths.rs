@@ -1,79 +1,52 @@
 //! Lists of slaves' paths that need attention: skipped names, and changes that a disk refuses.
 
-use relais_cluster::ConnectionAddrs;
-use relais_proto::{LinkMessage, ListedPath, PathList, pluralize};
+use relais_proto::{LinkMessage, ListedPath, PathList, limits, pluralize};
 
-use super::outcome::{OperationResult, OperatorOutput};
-use super::slaves::{self, Slaves};
+use super::session::{OperationResult, OperatorSession};
+use super::slaves::Slaves;
 use crate::core::Core;
 use crate::linked_slaves::LinkedSlave;
 
-/// A slave's list of paths.
-#[derive(Debug, Default)]
-pub(super) struct PathListing {
-    pub named: Vec<ListedPath>,
-    /// The number of paths, the unnamed ones included.
-    pub total: u64,
-}
-
-/// Gets a list of paths from a slave; it names at most [`relais_proto::limits::SHOWN_PATHS`].
+/// Gets a list of paths from a slave, and the number of further paths that it does not name.
+///
+/// It names at most [`limits::SHOWN_PATHS`].
 ///
 /// # Errors
 /// The reason why the answer is incomplete.
-pub(super) fn ask(core: &Core, of: &LinkedSlave, list: PathList) -> Result<PathListing, String> {
-    let mut paths = PathListing::default();
-    core.lists.ask(
-        &core.slaves,
-        of,
-        |query| LinkMessage::AskPaths { query, list },
-        |part| {
-            paths.named.extend(part.paths);
-            paths.total = part.total;
-        },
-    )?;
-    paths.named.truncate(relais_proto::limits::SHOWN_PATHS);
-    Ok(paths)
+pub(super) fn ask(
+    core: &Core,
+    of: &LinkedSlave,
+    list: PathList,
+) -> Result<(Vec<ListedPath>, u64), String> {
+    let (mut named, mut total) = (Vec::new(), 0);
+    let question = |query| LinkMessage::AskPaths { query, list };
+    core.lists
+        .ask(&core.slaves, of, question, |part| {
+            named.extend(part.paths);
+            total = part.total;
+            part.last
+        })
+        .map_err(|why| format!("cannot be asked: {why}"))?;
+    named.truncate(limits::SHOWN_PATHS);
+    let unnamed = total.saturating_sub(named.len() as u64);
+    Ok((named, unnamed))
 }
 
 /// Lists the names in the slaves' folders that are not served, with the reasons.
-pub(super) fn skipped(
-    core: &Core,
-    asker: ConnectionAddrs,
-    output: &mut OperatorOutput<'_>,
-) -> OperationResult {
-    let Slaves { linked, absent } = slaves::choose(core, asker, output)?;
-    let mut unasked = absent;
-    for of in &linked {
-        match ask(core, of, PathList::Skipped) {
-            Ok(PathListing { named, total }) => {
-                for note in &named {
-                    output.line(format!("{} {}: {}", of.slave, note.path, note.reason));
-                }
-                let rest = total.saturating_sub(named.len() as u64);
-                let rest = if rest > 0 {
-                    format!("; {rest} of them are not listed here")
-                } else {
-                    String::new()
-                };
-                output.line_now(format!(
-                    "slave {}: {} skipped{rest}",
-                    of.slave,
-                    pluralize(total, "name")
-                ));
-            }
-            Err(why) => {
-                unasked += 1;
-                output.line_now(format!("slave {}: cannot be asked: {why}", of.slave));
-            }
+pub(super) fn skipped(session: &mut OperatorSession<'_>) -> OperationResult {
+    let slaves = Slaves::choose(session)?;
+    let results = slaves.check_each(session, |session, of| {
+        let (named, unnamed) = ask(session.core, of, PathList::Skipped)?;
+        for note in &named {
+            session.line(format!("{} {}: {}", of.slave, note.path, note.reason));
         }
-        if output.is_gone() {
-            break;
-        }
-    }
-    match unasked {
-        0 => Ok(String::new()),
-        n => {
-            Err(format!("{n} of {} could not be asked", pluralize(linked.len() + absent, "slave")))
-        }
-    }
+        let all = pluralize(named.len() as u64 + unnamed, "name");
+        let rest = match unnamed {
+            0 => String::new(),
+            rest => format!("; {rest} of them are not listed here"),
+        };
+        session.line_now(format!("slave {}: {all} skipped{rest}", of.slave));
+        Ok(true)
+    });
+    slaves.result(results, String::new(), "", "could not be asked")
 }

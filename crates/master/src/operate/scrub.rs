@@ -1,17 +1,16 @@
 //! `ftpmaster scrub`: has all slaves verify their contents, and shows the progress.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use log::info;
-use relais_cluster::{ConnectionAddrs, LinkId};
-use relais_proto::{Scrub, pluralize};
+use relais_proto::Scrub;
 
-use super::outcome::{OperationResult, OperatorOutput, ended};
-use super::slaves::{self, Slaves};
+use super::session::{OperationResult, OperatorSession, ended};
+use super::slaves::Slaves;
 use crate::core::Core;
+use crate::linked_slaves::LinkedSlave;
 
 /// Time between two checks of the slaves' reports.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -25,15 +24,16 @@ const BEGIN: Duration = Duration::from_secs(30);
 const REPAIR: Duration = Duration::from_secs(15);
 
 /// The progress of one slave.
-struct ScrubProgress {
+struct ScrubProgress<'a> {
+    of: &'a LinkedSlave,
     now: Scrub,
     changed: Instant,
     printed: Instant,
     /// The reason why there is no result.
-    failed: Option<String>,
+    failed: Option<&'static str>,
 }
 
-impl ScrubProgress {
+impl ScrubProgress<'_> {
     fn is_over(&self) -> bool {
         let Scrub { done, damaged, repaired, .. } = self.now;
         self.failed.is_some() || done && (repaired >= damaged || self.changed.elapsed() >= REPAIR)
@@ -44,27 +44,46 @@ impl ScrubProgress {
         self.failed.is_none() && repaired >= damaged && unreadable == 0
     }
 
-    fn text(&self) -> String {
-        if let Some(why) = &self.failed {
-            return why.clone();
+    /// Updates it from the slave's last report on the scrub `order`, which began at `begun`.
+    fn update(&mut self, core: &Core, order: u64, begun: Instant) {
+        let Some(linked) = core.slaves.get(self.of.link) else {
+            self.failed = Some("its link ended before it was done");
+            return;
+        };
+        if let Some(scrub) = linked.beat.map(|beat| beat.scrub).filter(|scrub| scrub.order >= order)
+        {
+            if scrub != self.now {
+                self.changed = Instant::now();
+                self.now = scrub;
+            }
+        } else if begun.elapsed() >= BEGIN {
+            self.failed = Some("it did not begin");
         }
+    }
+
+    fn print(&self, session: &mut OperatorSession<'_>) {
         let Scrub { files, read, damaged, repaired, unreadable, .. } = self.now;
         let unreadable = match unreadable {
             0 => String::new(),
             n => format!(", {n} could not be read"),
         };
-        format!("{read} of {files} files read, {damaged} damaged, {repaired} repaired{unreadable}")
+        let text = self.failed.map_or_else(
+            || {
+                format!(
+                    "{read} of {files} files read, {damaged} damaged, {repaired} repaired\
+                     {unreadable}"
+                )
+            },
+            str::to_owned,
+        );
+        session.line_now(format!("slave {}: {text}", self.of.slave));
     }
 }
 
 /// Orders a scrub of all slaves; with `wait` it prints their progress until all are done.
-pub(super) fn scrub(
-    core: &Core,
-    asker: ConnectionAddrs,
-    wait: bool,
-    output: &mut OperatorOutput<'_>,
-) -> OperationResult {
-    let Slaves { linked, absent } = slaves::choose(core, asker, output)?;
+pub(super) fn scrub(session: &mut OperatorSession<'_>, wait: bool) -> OperationResult {
+    let slaves = Slaves::choose(session)?;
+    let core = session.core;
     let order = core.scrubs.fetch_add(1, Ordering::Relaxed) + 1;
     core.send_heartbeat_acks();
     info!("all slaves check their contents");
@@ -74,65 +93,34 @@ pub(super) fn scrub(
             .to_owned());
     }
     let begun = Instant::now();
-    let start =
-        || ScrubProgress { now: Scrub::default(), changed: begun, printed: begun, failed: None };
-    let mut all: BTreeMap<LinkId, ScrubProgress> =
-        linked.iter().map(|of| (of.link, start())).collect();
-    while !all.values().all(ScrubProgress::is_over) {
-        if output.is_gone() {
+    let start = |of| ScrubProgress {
+        of,
+        now: Scrub::default(),
+        changed: begun,
+        printed: begun,
+        failed: None,
+    };
+    let mut all: Vec<ScrubProgress<'_>> = slaves.linked.iter().map(start).collect();
+    while !all.iter().all(ScrubProgress::is_over) {
+        if session.is_gone() {
             return Err("the slaves continue".to_owned());
         }
-        if core.stopping.load(Ordering::Relaxed) {
+        if session.is_stopping() {
             return Err(ended());
         }
         sleep(LOOK_EVERY);
-        for of in &linked {
-            let Some(progress) = all.get_mut(&of.link).filter(|progress| !progress.is_over())
-            else {
-                continue;
-            };
-            look(core, order, of.link, progress, begun);
+        for progress in all.iter_mut().filter(|progress| !progress.is_over()) {
+            progress.update(core, order, begun);
             let printed = progress.printed.elapsed();
             let news = progress.changed > progress.printed;
-            if progress.is_over() || news && printed >= PRINT_EVERY || printed >= PRINT_AT_LAST {
+            if !progress.is_over() && (news && printed >= PRINT_EVERY || printed >= PRINT_AT_LAST) {
                 progress.printed = Instant::now();
-                if !progress.is_over() {
-                    output.line_now(format!("slave {}: {}", of.slave, progress.text()));
-                }
+                progress.print(session);
             }
         }
     }
-    for of in &linked {
-        if let Some(progress) = all.get(&of.link) {
-            output.line_now(format!("slave {}: {}", of.slave, progress.text()));
-        }
-    }
-    let slaves = pluralize(linked.len() + absent, "slave");
-    let bad = all.values().filter(|progress| !progress.is_well()).count();
-    match (bad, absent) {
-        (0, 0) => Ok(format!("the contents of {slaves} are good")),
-        (bad, 0) => Err(format!("{bad} of {slaves} are not good")),
-        (0, absent) => Err(format!("{absent} of {slaves} could not be asked")),
-        (bad, absent) => {
-            Err(format!("{bad} of {slaves} are not good, and {absent} could not be asked"))
-        }
-    }
-}
-
-/// Updates the progress of a slave from its last report.
-fn look(core: &Core, order: u64, link: LinkId, progress: &mut ScrubProgress, begun: Instant) {
-    match core.scrub_of(link) {
-        _ if !core.slaves.has(link) => {
-            progress.failed = Some("its link ended before it was done".to_owned());
-        }
-        Some(scrub) if scrub.order >= order && scrub != progress.now => {
-            progress.changed = Instant::now();
-            progress.now = scrub;
-        }
-        Some(scrub) if scrub.order >= order => {}
-        _ if begun.elapsed() >= BEGIN => {
-            progress.failed = Some("it did not begin".to_owned());
-        }
-        _ => {}
-    }
+    all.iter().for_each(|progress| progress.print(session));
+    let bad = all.iter().filter(|progress| !progress.is_well()).count();
+    let good = format!("the contents of {} are good", slaves.count());
+    slaves.result((bad, slaves.absent), good, "are not good", "could not be asked")
 }

@@ -31,6 +31,7 @@ pub(super) fn ask(core: &Core, of: &LinkedSlave, ids: bool) -> Result<SlaveTree,
             .extend(part.entries.into_iter().map(|(path, entry, here)| (path, (entry, here))));
         tree.ids.extend(part.ids);
         tree.timelines.extend(part.timelines);
+        part.last
     })?;
     if moved {
         return Err("its tree changed during the query".to_owned());

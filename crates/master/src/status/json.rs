@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use relais_proto::{Lsn, SlaveReport, metric, sanitize};
+use relais_proto::{Lsn, SlaveReport, sanitize};
 use serde::Serialize;
 
-use super::Report;
-use super::ask::{lag, shown_addr};
+use super::report::{Report, SKIPPED, lag, shown_addr};
+use crate::json_object::JsonObject;
 
 #[derive(Serialize)]
 struct StatusJson<'a> {
@@ -36,7 +36,7 @@ struct SlaveJson<'a> {
     /// All metrics but those below.
     #[serde(flatten)]
     metrics: BTreeMap<&'a str, u64>,
-    skipped: SkippedJson,
+    skipped: JsonObject<u64>,
     folder: String,
     epoch: u32,
     /// Null if there was none.
@@ -45,27 +45,16 @@ struct SlaveJson<'a> {
     silent_ms: Option<u64>,
 }
 
-#[derive(Serialize)]
-struct SkippedJson {
-    links: u64,
-    special: u64,
-    mounts: u64,
-    names: u64,
-    unreadable: u64,
-}
-
 /// Formats the report as one line of JSON.
 ///
 /// # Errors
 /// Errors of the serializer.
 pub fn json(report: &Report) -> Result<String, serde_json::Error> {
-    let slaves = report.slaves.iter().map(|slave| entry(slave, report.lsn)).collect();
-    let halted = (!report.halted.is_empty()).then(|| sanitize(&report.halted).into_owned());
     serde_json::to_string(&StatusJson {
         epoch: report.lsn.epoch,
         number: report.lsn.number,
-        slaves,
-        halted,
+        slaves: report.slaves.iter().map(|slave| entry(slave, report.lsn)).collect(),
+        halted: text(&report.halted),
         lost: report.lost,
         removals: report.removals,
         removals_cap: report.removals_cap,
@@ -73,7 +62,7 @@ pub fn json(report: &Report) -> Result<String, serde_json::Error> {
 }
 
 fn entry(slave: &SlaveReport, latest: Lsn) -> SlaveJson<'_> {
-    let n = |name| slave.metrics.get(name);
+    let skipped = SKIPPED.map(|(metric, name, _)| (name, slave.metrics.get(metric)));
     SlaveJson {
         id: slave.id.to_string(),
         addr: shown_addr(slave).map(|addr| addr.to_string()),
@@ -82,24 +71,22 @@ fn entry(slave: &SlaveReport, latest: Lsn) -> SlaveJson<'_> {
         lag: lag(slave, latest),
         confined: slave.metrics.confinement().names(),
         metrics: slave.metrics.fields(),
-        skipped: SkippedJson {
-            links: n(metric::SKIPPED_LINKS),
-            special: n(metric::SKIPPED_SPECIAL),
-            mounts: n(metric::SKIPPED_MOUNTS),
-            names: n(metric::SKIPPED_NAMES),
-            unreadable: n(metric::SKIPPED_UNREADABLE),
-        },
+        skipped: JsonObject(skipped.into()),
         folder: slave.folder.to_string(),
         epoch: slave.lsn.epoch,
-        last_error: (!slave.last_error.is_empty())
-            .then(|| sanitize(&slave.last_error).into_owned()),
+        last_error: text(&slave.last_error),
         silent_ms: slave.silence_ms(),
     }
 }
 
+/// A text of a peer without characters that control a terminal; none if it is empty.
+fn text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| sanitize(text).into_owned())
+}
+
 #[cfg(test)]
 mod tests {
-    use relais_proto::{FolderId, Lsn, Metrics, SlaveId, SlaveState};
+    use relais_proto::{FolderId, Lsn, Metrics, SlaveId, SlaveState, metric};
 
     use super::*;
 

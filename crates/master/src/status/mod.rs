@@ -1,10 +1,9 @@
-//! `ftpmaster status`: gets the report of a running master and formats it.
+//! The output of `ftpmaster status`: the report of a master as a table and as JSON.
 
-mod ask;
 mod json;
+mod report;
 mod table;
 
-pub(crate) use ask::talk;
-pub use ask::{Report, StatusError, ask};
 pub use json::json;
+pub use report::Report;
 pub use table::table;

@@ -4,8 +4,7 @@ use std::fmt::Write;
 
 use relais_proto::{Confinement, Lsn, SlaveReport, metric, pluralize, sanitize};
 
-use super::Report;
-use super::ask::{lag, shown_addr};
+use super::report::{Report, SKIPPED, lag, shown_addr};
 
 const HEADINGS: [&str; 10] = [
     "SLAVE", "ADDRESS", "STATE", "NUMBER", "LAG", "SESSIONS", "WORKERS", "FILES", "BYTES", "HEARD",
@@ -40,7 +39,9 @@ pub fn table(report: &Report) -> String {
         line(&mut out, &HEADINGS.map(str::to_owned), &widths);
         for (row, slave) in rows.iter().zip(&report.slaves) {
             line(&mut out, row, &widths);
-            remarks(&mut out, slave);
+            for remark in remarks(slave) {
+                let _ = writeln!(out, "    {remark}");
+            }
         }
     }
     if !report.has_service() {
@@ -86,81 +87,74 @@ fn line(out: &mut String, cells: &[String; HEADINGS.len()], widths: &[usize]) {
     out.push('\n');
 }
 
-/// Adds the remarks on a slave below its row.
-fn remarks(out: &mut String, slave: &SlaveReport) {
+/// The remarks on a slave, which are below its row.
+fn remarks(slave: &SlaveReport) -> Vec<String> {
     let n = |name| slave.metrics.get(name);
-    let (lacking, unapplied) = (n(metric::LACKING), n(metric::UNAPPLIED));
-    if lacking > 0 {
-        let _ = writeln!(
-            out,
-            "    content that is not there yet: {}, {} bytes",
-            pluralize(lacking, "file"),
-            n(metric::LACKING_BYTES)
-        );
-    }
-    if n(metric::DAMAGED) > 0 {
-        let damaged = n(metric::DAMAGED);
-        let _ = writeln!(out, "    damaged files that are not repaired yet: {damaged}");
-    }
-    if unapplied > 0 {
-        let _ = writeln!(
-            out,
-            "    not applied here, because the disk refuses it: {}; `ftpmaster diff` names them",
-            pluralize(unapplied, "path")
-        );
-    }
-    if n(metric::SET_ASIDE) > 0 {
-        let _ = writeln!(out, "    quarantined in .relais/conflicts: {}", n(metric::SET_ASIDE));
-    }
-    if n(metric::UPLOADS) > 0 {
-        let (uploads, bytes) = (n(metric::UPLOADS), n(metric::UPLOAD_BYTES));
-        let _ = writeln!(out, "    unfinished uploads: {uploads}, {bytes} bytes");
-    }
-    if n(metric::HELD) > 0 {
-        let held = n(metric::HELD);
-        let _ = writeln!(out, "    local removals held back, because they are many: {held}");
-    }
-    let skipped: Vec<String> = [
-        (metric::SKIPPED_LINKS, "links"),
-        (metric::SKIPPED_SPECIAL, "devices, pipes and sockets"),
-        (metric::SKIPPED_MOUNTS, "mount points"),
-        (metric::SKIPPED_NAMES, "names that cannot be served"),
-        (metric::SKIPPED_UNREADABLE, "unreadable"),
-    ]
-    .iter()
-    .filter(|(name, _)| n(name) > 0)
-    .map(|(name, what)| format!("{} {what}", n(name)))
-    .collect();
-    if !skipped.is_empty() {
-        let _ = writeln!(out, "    skipped: {}", skipped.join(", "));
-    }
-    if n(metric::UNHASHED) > 0 {
-        let _ = writeln!(out, "    digests still to be computed: {}", n(metric::UNHASHED));
-    }
-    if n(metric::RESCANS) > 0 {
-        let _ = writeln!(out, "    rescans after lost events: {}", n(metric::RESCANS));
-    }
-    for (name, value) in slave.metrics.unknown() {
-        let _ = writeln!(out, "    {name}: {value}");
-    }
+    let skipped: Vec<String> = SKIPPED
+        .iter()
+        .filter(|(name, ..)| n(name) > 0)
+        .map(|(name, _, what)| format!("{} {what}", n(name)))
+        .collect();
+    let counted = [
+        (
+            n(metric::LACKING),
+            format!(
+                "content that is not there yet: {}, {} bytes",
+                pluralize(n(metric::LACKING), "file"),
+                n(metric::LACKING_BYTES)
+            ),
+        ),
+        (
+            n(metric::DAMAGED),
+            format!("damaged files that are not repaired yet: {}", n(metric::DAMAGED)),
+        ),
+        (
+            n(metric::UNAPPLIED),
+            format!(
+                "not applied here, because the disk refuses it: {}; `ftpmaster diff` names them",
+                pluralize(n(metric::UNAPPLIED), "path")
+            ),
+        ),
+        (
+            n(metric::SET_ASIDE),
+            format!("quarantined in .relais/conflicts: {}", n(metric::SET_ASIDE)),
+        ),
+        (
+            n(metric::UPLOADS),
+            format!(
+                "unfinished uploads: {}, {} bytes",
+                n(metric::UPLOADS),
+                n(metric::UPLOAD_BYTES)
+            ),
+        ),
+        (
+            n(metric::HELD),
+            format!("local removals held back, because they are many: {}", n(metric::HELD)),
+        ),
+        (slave.metrics.skipped(), format!("skipped: {}", skipped.join(", "))),
+        (n(metric::UNHASHED), format!("digests still to be computed: {}", n(metric::UNHASHED))),
+        (n(metric::RESCANS), format!("rescans after lost events: {}", n(metric::RESCANS))),
+    ];
+    let counted = counted.into_iter().filter(|(count, _)| *count > 0);
+    let mut remarks: Vec<String> = counted.map(|(_, text)| text).collect();
+    remarks.extend(slave.metrics.unknown().map(|(name, value)| format!("{name}: {value}")));
     if n(metric::WORKERS) > 0 {
-        let names = slave.metrics.confinement().names();
-        let _ = writeln!(
-            out,
-            "    workers are confined by: {}",
-            if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
-        );
-        if !slave.metrics.confinement().has(Confinement::FOLDER) {
-            let _ = writeln!(
-                out,
-                "    WARNING: workers are not confined to the folder \
+        let confinement = slave.metrics.confinement();
+        let names = confinement.names().join(", ");
+        let names = if names.is_empty() { "nothing" } else { &names };
+        remarks.push(format!("workers are confined by: {names}"));
+        if !confinement.has(Confinement::FOLDER) {
+            remarks.push(
+                "WARNING: workers are not confined to the folder \
                  (Landlock is not in force on that host)"
+                    .to_owned(),
             );
         }
     }
     if !slave.last_error.is_empty() {
-        let _ = writeln!(out, "    last error: {}", sanitize(&slave.last_error));
+        remarks.push(format!("last error: {}", sanitize(&slave.last_error)));
     }
+    remarks
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Changes through real links: proposals, commits and restarts.
 
 use relais_cluster::first_history_hash;
-use relais_net::tls::TlsMode;
 use relais_proto::{
     Change, ChangeId, ChangeRequest, Digest, ErrorCode, Expect, FileTime, HistoryHash, Lsn, Mode,
     ReplicaPosition, ToMaster, ToSlave, TreePath,
@@ -233,8 +232,7 @@ fn a_slave_that_is_ahead_halts_the_order_and_stays_linked() {
             if refusal.code == ErrorCode::NoChanges
     ));
     assert_eq!(master.redirect().unwrap().len(), 2, "reads go on");
-    let report =
-        crate::status::ask(&master.addr.to_string(), &master.key, TlsMode::Remote).unwrap();
+    let report = report(&master, &master.key).unwrap();
     assert!(report.halted.contains("ftpmaster recover"), "{report:?}");
 }
 

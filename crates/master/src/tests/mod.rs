@@ -6,7 +6,6 @@ mod links;
 mod operate;
 mod service;
 
-use relais_net::tls::TlsOptions;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -21,13 +20,18 @@ use relais_cluster::Balance;
 use relais_coordinator::StoreError;
 use relais_journal::FileJournal;
 use relais_net::Connection;
+use relais_net::tls::{TlsMode, TlsOptions};
+use relais_os::{Mailbox, MailboxSender};
 use relais_proto::{
     ClusterId, FolderId, Heartbeat, Hello, LinkMessage, Login, Lsn, Metrics, Refusal, Registration,
     Reply, Request, Role, SlaveId, SlaveState, limits, metric,
 };
 use tempfile::TempDir;
 
-use crate::{Certifier, Config, MasterError, StopHandle, Store, run};
+use crate::status::Report;
+use crate::{
+    Certifier, Config, MasterError, MasterRequest, OperatorClient, OperatorError, Store, run,
+};
 
 /// Timeout of each step, enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -41,7 +45,7 @@ fn open_store(state: &Path, cluster: ClusterId) -> Result<Store, StoreError> {
 struct Running {
     addr: SocketAddr,
     key: ClusterKey,
-    stop: StopHandle,
+    requests: MailboxSender<MasterRequest>,
     /// The state folder.
     state: Arc<TempDir>,
     thread: Option<JoinHandle<Result<(), MasterError>>>,
@@ -61,20 +65,20 @@ impl Running {
         let key = ClusterKey::load_or_create(&state.path().join("cluster.key")).unwrap();
         let store = open_store(state.path(), key.cluster_id()).unwrap();
         let listener: TcpListener = relais_net::listen(addr).unwrap();
-        let (mut addr, stop) = (listener.local_addr().unwrap(), StopHandle::new().unwrap());
+        let mut addr = listener.local_addr().unwrap();
+        let (requests, mailbox) = Mailbox::new().unwrap();
         if addr.ip().is_unspecified() {
             addr.set_ip([127, 0, 0, 1].into());
         }
         let accounts =
             LiveAccounts::open(AccountsFile::new(state.path().join("accounts"))).unwrap();
         let config = Config {
-            store,
             key: key.clone(),
             balance: Balance::RoundRobin,
             grace: Duration::from_secs(10),
             copies: 1,
             remember: Duration::from_secs(3600),
-            accounts,
+            accounts: Arc::new(accounts),
             certifier: Certifier::new(
                 Authority::load_or_create(state.path()).unwrap(),
                 &TlsOptions::default(),
@@ -82,9 +86,8 @@ impl Running {
             )
             .unwrap(),
         };
-        let asked = stop.clone();
-        let thread = std::thread::spawn(move || run(listener, config, &asked));
-        Self { addr, key, stop, state, thread: Some(thread) }
+        let thread = std::thread::spawn(move || run(listener, store, config, &mailbox));
+        Self { addr, key, requests, state, thread: Some(thread) }
     }
 
     fn connect(&self) -> Connection {
@@ -94,7 +97,7 @@ impl Running {
     /// Stops the master and returns the time that it took.
     fn end(&mut self) -> Duration {
         let begun = Instant::now();
-        self.stop.request();
+        self.requests.send(MasterRequest::Stop);
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap().unwrap();
         }
@@ -138,12 +141,17 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.stop.request();
+        self.requests.send(MasterRequest::Stop);
         if let Some(thread) = self.thread.take() {
             // Its own panic is reported separately.
             let _ = thread.join();
         }
     }
+}
+
+/// Gets the status report of a master as an operator with this key.
+fn report(master: &Running, key: &ClusterKey) -> Result<Report, OperatorError> {
+    OperatorClient::connect(&master.addr.to_string(), key, TlsMode::Remote)?.report()
 }
 
 fn hello(role: Role) -> Request {

@@ -1,6 +1,5 @@
 //! Operators' operations, with slaves that answer queries for their trees.
 
-use relais_net::tls::TlsMode;
 use std::sync::mpsc::{Receiver, channel};
 
 use relais_cluster::first_history_hash;
@@ -11,15 +10,17 @@ use relais_proto::{
 
 use super::changes::{hear, join, joined, propose, put, say, told, told_up_to, version};
 use super::*;
-use crate::{Operation, operate, status};
+use crate::Operation;
 
 /// Runs an operation; returns its success and its lines.
 fn done(master: &Running, operation: Operation) -> (bool, Vec<String>) {
+    done_at(&master.addr.to_string(), &master.key, operation)
+}
+
+fn done_at(master: &str, key: &ClusterKey, operation: Operation) -> (bool, Vec<String>) {
     let mut lines = Vec::new();
-    let ok = operate(&master.addr.to_string(), &master.key, TlsMode::Remote, operation, |line| {
-        lines.push(line.to_owned())
-    })
-    .unwrap();
+    let mut operator = OperatorClient::connect(master, key, TlsMode::Remote).unwrap();
+    let ok = operator.operate(operation, |line| lines.push(line.to_owned())).unwrap();
     (ok, lines)
 }
 
@@ -125,15 +126,7 @@ fn a_drained_slave_gets_no_clients_even_after_a_reconnect() {
     });
     let address = (master.addr.to_string(), master.key.clone());
     let drained = std::thread::spawn(move || {
-        let mut lines = Vec::new();
-        let ok = operate(
-            &address.0,
-            &address.1,
-            TlsMode::Remote,
-            Operation::Drain(id(1)[..4].to_owned()),
-            |line| lines.push(line.to_owned()),
-        );
-        (ok.unwrap(), lines)
+        done_at(&address.0, &address.1, Operation::Drain(id(1)[..4].to_owned()))
     });
     // It gets the order with its next heartbeat, and has no sessions at the one after.
     let draining = |connection: &mut Connection| match next(connection).unwrap() {
@@ -157,7 +150,7 @@ fn a_drained_slave_gets_no_clients_even_after_a_reconnect() {
     assert!(draining(&mut one));
     let (ok, lines) = drained.join().unwrap();
     assert!(ok && lines.last().unwrap().contains("no sessions"), "{lines:?}");
-    let report = status::ask(&master.addr.to_string(), &master.key, TlsMode::Remote).unwrap();
+    let report = report(&master, &master.key).unwrap();
     assert_eq!(report.slaves[0].state, SlaveState::Draining);
     drop(one);
     let _one = slave(&master, 1);
@@ -182,7 +175,7 @@ fn a_forgotten_slave_is_removed_with_its_folder() {
     while !done(&master, Operation::Forget(id(2))).0 {
         assert!(begun.elapsed() < PATIENCE);
     }
-    let report = status::ask(&master.addr.to_string(), &master.key, TlsMode::Remote).unwrap();
+    let report = report(&master, &master.key).unwrap();
     assert_eq!(report.slaves.iter().map(|slave| slave.id.0[0]).collect::<Vec<_>>(), [1]);
     drop(one);
     master.end();
@@ -328,7 +321,7 @@ fn recovery_uses_the_slave_with_the_latest_change() {
             master.end();
             master = master.again();
         }
-        let report = status::ask(&master.addr.to_string(), &master.key, TlsMode::Remote).unwrap();
+        let report = report(&master, &master.key).unwrap();
         assert_eq!((report.halted.as_str(), report.lsn.epoch), ("", 4));
         let mut one = slave(&master, 1);
         let position = ReplicaPosition { epoch: 4, ..ahead.position };
@@ -367,8 +360,7 @@ fn a_failed_recovery_can_be_repeated() {
     join(&mut one, 1, ahead.position);
     let address = (master.addr.to_string(), master.key.clone());
     let first = std::thread::spawn(move || {
-        operate(&address.0, &address.1, TlsMode::Remote, Operation::Recover { go: true }, |_| {})
-            .unwrap()
+        done_at(&address.0, &address.1, Operation::Recover { go: true }).0
     });
     // It answers queries before the recovery, and ends when its tree is queried.
     loop {

@@ -1,6 +1,5 @@
 //! Service states, operators' reports and the end of the master.
 
-use relais_net::tls::TlsMode;
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -8,7 +7,6 @@ use std::time::{Duration, Instant};
 use relais_proto::{Login, Reply, Request, Role, SlaveState, metric};
 
 use super::*;
-use crate::status::{self, StatusError};
 
 #[test]
 fn a_silent_slave_is_out_after_three_seconds() {
@@ -21,7 +19,7 @@ fn a_silent_slave_is_out_after_three_seconds() {
         std::thread::yield_now();
     }
     assert!(beaten.elapsed() >= Duration::from_secs(3), "only {:?}", beaten.elapsed());
-    let report = status::ask(&master.addr.to_string(), &master.key, TlsMode::Remote).unwrap();
+    let report = report(&master, &master.key).unwrap();
     assert_eq!(report.slaves[0].state, SlaveState::Down);
     assert!(!report.has_service() && report.slaves[0].silent_ms >= 3_000);
 }
@@ -29,12 +27,11 @@ fn a_silent_slave_is_out_after_three_seconds() {
 #[test]
 fn operators_see_the_slaves() {
     let master = Running::start();
-    let address = master.addr.to_string();
-    assert!(status::ask(&address, &master.key, TlsMode::Remote).unwrap().slaves.is_empty());
+    assert!(report(&master, &master.key).unwrap().slaves.is_empty());
     let (_one, two) = (slave(&master, 1), slave(&master, 2));
     drop(two);
     master.wait_for_slaves(1);
-    let report = status::ask(&address, &master.key, TlsMode::Remote).unwrap();
+    let report = report(&master, &master.key).unwrap();
     assert!(report.has_service());
     let seen: Vec<_> = report
         .slaves
@@ -48,14 +45,11 @@ fn operators_see_the_slaves() {
 #[test]
 fn operators_without_the_key_see_nothing() {
     let (master, other) = (Running::start(), Running::start());
-    let error = status::ask(&master.addr.to_string(), &other.key, TlsMode::Remote).unwrap_err();
-    assert!(matches!(error, StatusError::Link { cause: LinkError::BadProof, .. }));
+    let error = report(&master, &other.key).unwrap_err();
+    assert!(matches!(error, OperatorError::Link { cause: LinkError::BadProof, .. }));
     let mut gone = Running::start();
     gone.end();
-    assert!(matches!(
-        status::ask(&gone.addr.to_string(), &gone.key, TlsMode::Remote),
-        Err(StatusError::Unreachable { .. })
-    ));
+    assert!(matches!(report(&gone, &gone.key), Err(OperatorError::Unreachable { .. })));
 }
 
 #[test]
@@ -76,7 +70,7 @@ fn a_login_in_progress_is_answered_before_the_stop() {
     connection.queue(&hello(Role::Client));
     connection.flush().unwrap();
     assert!(matches!(connection.read_reply().unwrap(), Some(Reply::Welcome { .. })));
-    master.stop.request();
+    master.requests.send(MasterRequest::Stop);
     let mut login = Vec::new();
     Request::encode(&Request::Login(Login::default()), &mut login);
     connection.stream().as_ref().write_all(&login).unwrap();

@@ -70,6 +70,17 @@ impl ServerCertificate {
         Ok(())
     }
 
+    /// Checks the PEM text of files that an operator has named.
+    ///
+    /// # Errors
+    /// Names the files and the defect.
+    pub fn check_files(files: &[PathBuf], pem: &[u8]) -> Result<(), String> {
+        parse(pem).map(drop).map_err(|e| {
+            let names: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+            format!("{}: {e}", names.join(", "))
+        })
+    }
+
     /// Loads the files again at once if they have changed.
     pub fn reload(&self) {
         if !self.files.is_empty() {

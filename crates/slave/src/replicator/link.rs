@@ -5,7 +5,7 @@
 //! the other to read.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, ToSocketAddrs};
+use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 use relais_auth::{ClusterKey, LinkError, LinkHandshake, LinkRole, decode_link_frame};
-use relais_net::tls::{Dialer, TrustPolicy};
+use relais_net::tls::Dialer;
 use relais_net::{Connection, Stream};
 use relais_os::MailboxSender;
 use relais_proto::{
@@ -192,7 +192,9 @@ impl LinkThread {
             Err(e) => return Err(e.to_string()),
         };
         let master = self.cluster.master.clone();
-        let mut connection = connect(&self.dialer, &master)
+        let mut connection = self
+            .dialer
+            .connect_for_proof(&master)
             .map_err(|e| format!("waiting for the master at {master}: {e}"))?;
         *self.stream.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(connection.stream().clone());
@@ -506,18 +508,6 @@ impl HeartbeatSender {
             scrub,
         }
     }
-}
-
-fn connect(dialer: &Dialer, master: &str) -> io::Result<Connection> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for addr in master.to_socket_addrs()? {
-        // The proof of the key on this connection identifies the master.
-        match dialer.connect(addr, limits::CONNECT_TIME, &TrustPolicy::Anyone, master) {
-            Ok(connection) => return Ok(connection),
-            Err(e) => last = e.into(),
-        }
-    }
-    Err(last)
 }
 
 /// Reads the next message of the master; a refusal becomes an error.

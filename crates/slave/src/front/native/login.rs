@@ -5,9 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use log::debug;
-use relais_auth::{
-    LinkChallenger, LinkError, LinkRole, LoginResult, PasswordVerifier, PendingLogin,
-};
+use relais_auth::{LinkChallenger, LinkRole, LoginResult, PasswordVerifier, PendingLogin};
 use relais_engine::{Authenticator, LoginDecision, Principal, SecretSource};
 use relais_net::tls::ChannelBinding;
 use relais_net::{LoginHandler, LoginStep};
@@ -101,17 +99,15 @@ impl SlaveLogin {
     }
 
     fn handle(&mut self, kind: FrameType, payload: &[u8]) -> Result<LoginStep<Admission>, Refusal> {
-        let bad = |e: WireError| Refusal::new(ErrorCode::BadRequest, e.to_string());
         if let Some(proof) = self.peer.take() {
-            return self.handle_peer(&proof, &LinkMessage::decode(kind, payload).map_err(bad)?);
+            return self.handle_peer(&proof, &LinkMessage::decode(kind, payload)?);
         }
-        match (Request::decode(kind, payload).map_err(bad)?, self.greeted) {
+        match (Request::decode(kind, payload)?, self.greeted) {
             (Request::Hello(hello), false)
                 if hello.role == Role::Client
                     || hello.role == Role::Peer && self.service.authenticator.accepts_peers() =>
             {
-                let version = common_version(VERSIONS, hello.versions)
-                    .map_err(|e| Refusal::new(ErrorCode::BadVersion, e.to_string()))?;
+                let version = common_version(VERSIONS, hello.versions)?;
                 self.greeted = true;
                 self.peer = (hello.role == Role::Peer).then_some(PeerProof::Greeted);
                 Ok(LoginStep::Reply(encoded(&self.service.welcome(version))))
@@ -137,22 +133,20 @@ impl SlaveLogin {
         proof: &PeerProof,
         message: &LinkMessage,
     ) -> Result<LoginStep<Admission>, Refusal> {
-        let refused = |e: LinkError| e.refusal();
         let key = self.service.authenticator.secrets().key().ok_or_else(|| {
             Refusal::new(ErrorCode::BadProof, "this slave does not have the cluster key yet")
         })?;
         match proof {
             PeerProof::Greeted => {
                 let (challenger, challenge) =
-                    LinkChallenger::new(LinkRole::Peer, message, &key, self.binding)
-                        .map_err(refused)?;
+                    LinkChallenger::new(LinkRole::Peer, message, &key, self.binding)?;
                 self.peer = Some(PeerProof::Challenged(challenger));
                 let mut bytes = Vec::new();
                 challenge.encode(&mut bytes);
                 Ok(LoginStep::Reply(bytes))
             }
             PeerProof::Challenged(challenger) => {
-                challenger.check(message, &key).map_err(refused)?;
+                challenger.check(message, &key)?;
                 debug!("{}: slave {} has logged in to fetch content", self.addr, challenger.id());
                 self.admit(Principal::for_peer(self.addr.ip()))
             }
@@ -246,6 +240,6 @@ impl LoginHandler for SlaveLogin {
 
     fn refuse(&mut self, error: &WireError) -> Vec<u8> {
         debug!("{}: {error}", self.addr);
-        encoded(&Reply::Error(Refusal::new(ErrorCode::BadRequest, error.to_string())))
+        encoded(&Reply::Error(error.into()))
     }
 }

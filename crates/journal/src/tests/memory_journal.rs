@@ -1,4 +1,4 @@
-//! The journal in memory, for tests and for programs that need no durability.
+//! A journal in memory, which shows that the contract of the trait does not depend on files.
 
 use relais_proto::{LogEntry, Lsn, Timeline};
 
@@ -8,7 +8,7 @@ use crate::journal::{Entries, Journal, Snapshot};
 
 /// A journal that ends with its process.
 #[derive(Debug, Default)]
-pub struct MemoryJournal {
+pub(super) struct MemoryJournal {
     entries: Vec<LogEntry>,
     size: u64,
     snapshot: Option<Snapshot>,

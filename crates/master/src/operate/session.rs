@@ -1,29 +1,47 @@
-//! The output of an operation to its operator, and its result.
+//! What an operation works with: the master's state, and the output to its operator.
+
+use std::sync::atomic::Ordering;
 
 use log::debug;
+use relais_cluster::ConnectionAddrs;
 use relais_coordinator::CoordinatorDriver;
 use relais_net::Connection;
-use relais_proto::LinkMessage;
+use relais_proto::{LinkMessage, SlaveReport};
 
 use crate::core::Core;
 
 /// Size of the output from which it is sent.
 const FLUSH_SIZE: usize = 64 * 1024;
 
-/// The output of an operation to its operator.
-pub(crate) struct OperatorOutput<'a> {
+/// An operation for one operator, with its output.
+pub(super) struct OperatorSession<'a> {
+    pub core: &'a Core,
+    asker: ConnectionAddrs,
     connection: &'a mut Connection,
     gone: bool,
 }
 
-impl<'a> OperatorOutput<'a> {
-    pub fn new(connection: &'a mut Connection) -> Self {
-        Self { connection, gone: false }
+/// The last line of an operation, or the reason why it failed. An empty line is not printed.
+pub(super) type OperationResult = Result<String, String>;
+
+impl<'a> OperatorSession<'a> {
+    pub fn new(core: &'a Core, asker: ConnectionAddrs, connection: &'a mut Connection) -> Self {
+        Self { core, asker, connection, gone: false }
     }
 
     /// Whether the operator has disconnected.
     pub fn is_gone(&self) -> bool {
         self.gone
+    }
+
+    /// Whether the master is stopping.
+    pub fn is_stopping(&self) -> bool {
+        self.core.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Reports on all slaves, with addresses for this operator.
+    pub fn reports(&self) -> Vec<SlaveReport> {
+        self.core.reports(self.asker)
     }
 
     /// Adds a line to the output.
@@ -61,10 +79,7 @@ impl<'a> OperatorOutput<'a> {
     }
 }
 
-/// The last line of an operation, or the reason why it failed. An empty line is not printed.
-pub(super) type OperationResult = Result<String, String>;
-
-/// The reason of an operation that failed because the order thread has ended.
+/// The reason of an operation that failed because the master ends.
 pub(super) fn ended() -> String {
     "the master is stopping".to_owned()
 }
