@@ -111,18 +111,10 @@ impl ClusterKey {
     }
 
     /// Computes the proof that `role` has the key, on the link with these facts.
+    ///
+    /// A comparison of the result with another proof takes constant time.
     #[must_use]
-    pub(crate) fn link_proof(&self, role: ProofRole, facts: &ProofContext) -> [u8; 32] {
-        *self.link_hash(role, facts).as_bytes()
-    }
-
-    /// Whether `proof` equals [`Self::link_proof`]; compares in constant time.
-    #[must_use]
-    pub(crate) fn verify(&self, proof: &[u8; 32], role: ProofRole, facts: &ProofContext) -> bool {
-        self.link_hash(role, facts) == blake3::Hash::from_bytes(*proof)
-    }
-
-    fn link_hash(&self, role: ProofRole, facts: &ProofContext) -> blake3::Hash {
+    pub(crate) fn link_proof(&self, role: ProofRole, facts: &ProofContext) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         hasher
             .update(b"relais link 1")
@@ -255,11 +247,14 @@ mod tests {
             ours: [4; 32],
             binding: None,
         };
-        let proof = key.link_proof(ProofRole::Slave, &facts);
-        assert!(key.verify(&proof, ProofRole::Slave, &facts));
-        assert!(!ClusterKey([9; 32]).verify(&proof, ProofRole::Slave, &facts));
+        let verify = |key: &ClusterKey, proof: &[u8; 32], role, facts: &ProofContext| {
+            key.link_proof(role, facts) == *proof
+        };
+        let proof = key.link_proof(ProofRole::Slave, &facts).into();
+        assert!(verify(&key, &proof, ProofRole::Slave, &facts));
+        assert!(!verify(&ClusterKey([9; 32]), &proof, ProofRole::Slave, &facts));
         for other in [ProofRole::Master, ProofRole::Operator, ProofRole::Holder, ProofRole::Taker] {
-            assert!(!key.verify(&proof, other, &facts));
+            assert!(!verify(&key, &proof, other, &facts));
         }
         for other in [
             ProofContext { id: SlaveId([9; 16]), ..facts.clone() },
@@ -268,19 +263,20 @@ mod tests {
             ProofContext { theirs: [4; 32], ours: [3; 32], ..facts.clone() },
             ProofContext { binding: Some([0; 32]), ..facts.clone() },
         ] {
-            assert!(!key.verify(&proof, ProofRole::Slave, &other), "{other:?}");
+            assert!(!verify(&key, &proof, ProofRole::Slave, &other), "{other:?}");
         }
         let bound = ProofContext { binding: Some([5; 32]), ..facts.clone() };
-        let proof = key.link_proof(ProofRole::Slave, &bound);
+        let proof = key.link_proof(ProofRole::Slave, &bound).into();
         assert!(
-            key.verify(&proof, ProofRole::Slave, &bound)
-                && !key.verify(&proof, ProofRole::Slave, &facts)
+            verify(&key, &proof, ProofRole::Slave, &bound)
+                && !verify(&key, &proof, ProofRole::Slave, &facts)
         );
-        assert!(!key.verify(
+        assert!(!verify(
+            &key,
             &proof,
             ProofRole::Slave,
             &ProofContext { binding: Some([6; 32]), ..facts.clone() }
         ));
-        assert!(!key.verify(&[0; 32], ProofRole::Slave, &facts));
+        assert!(!verify(&key, &[0; 32], ProofRole::Slave, &facts));
     }
 }

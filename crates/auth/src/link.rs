@@ -194,13 +194,11 @@ impl<'a> LinkHandshake<'a> {
             ours: *nonce,
             binding: self.binding,
         };
-        if *cluster != facts.cluster || !self.key.verify(proof, self.role.parts().listening, &facts)
-        {
+        let RoleParts { connecting, listening, .. } = self.role.parts();
+        if *cluster != facts.cluster || self.key.link_proof(listening, &facts) != *proof {
             return Err(LinkError::BadProof);
         }
-        Ok(LinkMessage::LinkProof {
-            proof: self.key.link_proof(self.role.parts().connecting, &facts),
-        })
+        Ok(LinkMessage::LinkProof { proof: self.key.link_proof(connecting, &facts).into() })
     }
 }
 
@@ -230,7 +228,7 @@ impl LinkChallenger {
         let ours = relais_os::random().map_err(WireError::Io)?;
         let facts =
             ProofContext { id: *id, cluster: key.cluster_id(), theirs: *nonce, ours, binding };
-        let proof = key.link_proof(role.parts().listening, &facts);
+        let proof = key.link_proof(role.parts().listening, &facts).into();
         let challenge = LinkMessage::LinkChallenge { cluster: facts.cluster, nonce: ours, proof };
         Ok((Self { role, facts }, challenge))
     }
@@ -249,7 +247,7 @@ impl LinkChallenger {
         let LinkMessage::LinkProof { proof } = proof else {
             return Err(WireError::Unexpected(proof.frame_type().number()).into());
         };
-        if key.verify(proof, self.role.parts().connecting, &self.facts) {
+        if key.link_proof(self.role.parts().connecting, &self.facts) == *proof {
             Ok(())
         } else {
             Err(LinkError::BadProof)
@@ -299,7 +297,7 @@ mod tests {
             ours: nonce,
             binding: None,
         };
-        let proof = other.link_proof(ProofRole::Slave, &facts);
+        let proof = other.link_proof(ProofRole::Slave, &facts).into();
         assert!(matches!(
             master.check(&LinkMessage::LinkProof { proof }, &key),
             Err(LinkError::BadProof)

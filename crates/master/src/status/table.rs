@@ -95,45 +95,32 @@ fn remarks(slave: &SlaveReport) -> Vec<String> {
         .filter(|(name, ..)| n(name) > 0)
         .map(|(name, _, what)| format!("{} {what}", n(name)))
         .collect();
+    let plain = |name, what: &str| (n(name), format!("{what}: {}", n(name)));
+    let (lacking, unapplied) = (n(metric::LACKING), n(metric::UNAPPLIED));
+    let (uploads, upload_bytes) = (n(metric::UPLOADS), n(metric::UPLOAD_BYTES));
     let counted = [
         (
-            n(metric::LACKING),
+            lacking,
             format!(
                 "content that is not there yet: {}, {} bytes",
-                pluralize(n(metric::LACKING), "file"),
+                pluralize(lacking, "file"),
                 n(metric::LACKING_BYTES)
             ),
         ),
+        plain(metric::DAMAGED, "damaged files that are not repaired yet"),
         (
-            n(metric::DAMAGED),
-            format!("damaged files that are not repaired yet: {}", n(metric::DAMAGED)),
-        ),
-        (
-            n(metric::UNAPPLIED),
+            unapplied,
             format!(
                 "not applied here, because the disk refuses it: {}; `ftpmaster diff` names them",
-                pluralize(n(metric::UNAPPLIED), "path")
+                pluralize(unapplied, "path")
             ),
         ),
-        (
-            n(metric::SET_ASIDE),
-            format!("quarantined in .relais/conflicts: {}", n(metric::SET_ASIDE)),
-        ),
-        (
-            n(metric::UPLOADS),
-            format!(
-                "unfinished uploads: {}, {} bytes",
-                n(metric::UPLOADS),
-                n(metric::UPLOAD_BYTES)
-            ),
-        ),
-        (
-            n(metric::HELD),
-            format!("local removals held back, because they are many: {}", n(metric::HELD)),
-        ),
+        plain(metric::SET_ASIDE, "quarantined in .relais/conflicts"),
+        (uploads, format!("unfinished uploads: {uploads}, {upload_bytes} bytes")),
+        plain(metric::HELD, "local removals held back, because they are many"),
         (slave.metrics.skipped(), format!("skipped: {}", skipped.join(", "))),
-        (n(metric::UNHASHED), format!("digests still to be computed: {}", n(metric::UNHASHED))),
-        (n(metric::RESCANS), format!("rescans after lost events: {}", n(metric::RESCANS))),
+        plain(metric::UNHASHED, "digests still to be computed"),
+        plain(metric::RESCANS, "rescans after lost events"),
     ];
     let counted = counted.into_iter().filter(|(count, _)| *count > 0);
     let mut remarks: Vec<String> = counted.map(|(_, text)| text).collect();
