@@ -45,21 +45,10 @@ impl ReadTimeouts {
 /// A function that gets each reply that a connection reads, before the reader gets it.
 pub type ReplyObserver = Box<dyn FnMut(&Reply) + Send + Sync>;
 
-/// The observer of one connection, if it has one.
-#[derive(Default)]
-struct ObserverSlot(Option<ReplyObserver>);
-
-impl fmt::Debug for ObserverSlot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "observed" } else { "not observed" })
-    }
-}
-
 /// A blocking connection that reads and writes frames and ends on silence.
 ///
 /// Reads and writes are buffered. [`Self::queue`] and its kind append frames, and [`Self::flush`]
 /// sends them together in one system call.
-#[derive(Debug)]
 pub struct Connection {
     stream: Arc<Stream>,
     input: Box<[u8]>,
@@ -74,8 +63,14 @@ pub struct Connection {
     frame_begun: Option<Instant>,
     /// The last header that could not be decoded.
     unknown_header: [u8; HEADER_LEN],
-    observer: ObserverSlot,
+    observer: Option<ReplyObserver>,
     tls_info: Option<TlsInfo>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("stream", &self.stream).finish_non_exhaustive()
+    }
 }
 
 impl Connection {
@@ -125,7 +120,7 @@ impl Connection {
             read_timeout: None,
             frame_begun: None,
             unknown_header: [0; HEADER_LEN],
-            observer: ObserverSlot::default(),
+            observer: None,
             tls_info: None,
         }
     }
@@ -320,12 +315,7 @@ impl Connection {
         }
         let mut left = len as usize;
         while left > 0 {
-            if self.start == self.end && self.fill(self.timeouts.silence)? == 0 {
-                return Err(WireError::Truncated);
-            }
-            let take = left.min(self.end - self.start);
-            self.start += take;
-            left -= take;
+            left -= self.take_input(left)?.len();
         }
         Ok(())
     }
@@ -345,12 +335,9 @@ impl Connection {
         }
         self.payload.clear();
         while self.payload.len() < len {
-            if self.start == self.end && self.fill(self.timeouts.silence)? == 0 {
-                return Err(WireError::Truncated);
-            }
-            let take = (len - self.payload.len()).min(self.end - self.start);
-            self.payload.extend_from_slice(&self.input[self.start..self.start + take]);
-            self.start += take;
+            let mut payload = std::mem::take(&mut self.payload);
+            payload.extend_from_slice(self.take_input(len - payload.len())?);
+            self.payload = payload;
         }
         Ok(&self.payload)
     }
@@ -412,7 +399,7 @@ impl Connection {
     /// As [`Self::read_payload`]; a malformed payload.
     pub fn read_reply_of(&mut self, header: FrameHeader) -> Result<Reply, WireError> {
         let reply = Reply::decode(header.kind, self.read_payload(header)?)?;
-        if let Some(observer) = &mut self.observer.0 {
+        if let Some(observer) = &mut self.observer {
             observer(&reply);
         }
         Ok(reply)
@@ -423,7 +410,7 @@ impl Connection {
     /// The observer handles the facts that servers send beside their answers in one place, for
     /// all readers of answers.
     pub fn observe_replies(&mut self, observer: ReplyObserver) {
-        self.observer = ObserverSlot(Some(observer));
+        self.observer = Some(observer);
     }
 
     /// Reads the next frame as a request; none if the client closed before it.
@@ -479,14 +466,23 @@ impl Connection {
             return;
         }
         let until = Instant::now() + timeout;
-        while let Some(left) =
-            until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
-        {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
             (self.start, self.end) = (0, 0);
-            if !matches!(self.fill(left), Ok(n) if n > 0) {
+            if left.is_zero() || !matches!(self.fill(left), Ok(n) if n > 0) {
                 return;
             }
         }
+    }
+
+    /// Takes at least one and at most `most` bytes of a control frame, and reads some if necessary.
+    fn take_input(&mut self, most: usize) -> Result<&[u8], WireError> {
+        if self.start == self.end && self.fill(self.timeouts.silence)? == 0 {
+            return Err(WireError::Truncated);
+        }
+        let begin = self.start;
+        self.start += most.min(self.end - begin);
+        Ok(&self.input[begin..self.start])
     }
 
     /// Reads more of a control frame, within the time limit of the whole frame.

@@ -7,75 +7,38 @@ const TEXT: &str = "This port speaks the Relais protocol; use ftpclient";
 /// The message for a peer that was silent until its login time ended.
 ///
 /// It is an FTP reply, because an FTP client waits for the server to speak first.
-const NO_LOGIN: &[u8] =
+pub(crate) const NO_LOGIN: &[u8] =
     b"421 No login came in time. This port speaks the Relais protocol; use ftpclient\r\n";
 
-/// A protocol that Relais servers do not speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ForeignProtocol {
-    Http,
-    Ftp,
-    Ssh,
-    Tls,
-}
-
-impl ForeignProtocol {
-    /// Recognizes a protocol by its first bytes.
-    ///
-    /// No frame begins with these bytes, because as a length they exceed every cap.
-    pub fn of(first: &[u8; HEADER_LEN]) -> Option<Self> {
-        const HTTP: [&[u8]; 10] = [
-            b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELET", b"OPTIO", b"CONNE", b"TRACE", b"PATCH",
-            b"PRI ",
-        ];
-        const FTP: [&[u8]; 9] =
-            [b"USER ", b"AUTH ", b"FEAT", b"SYST", b"HOST ", b"PASS ", b"QUIT", b"HELP", b"NOOP"];
-        let begins = |words: &[&[u8]]| words.iter().any(|word| first.starts_with(word));
-        match first {
-            _ if begins(&HTTP) => Some(Self::Http),
-            _ if first.starts_with(b"SSH-") => Some(Self::Ssh),
-            // A handshake record: its type, and the major version of all versions since SSL 3.
-            [0x16, 3, ..] => Some(Self::Tls),
-            _ => {
-                let upper = first.map(|byte| byte.to_ascii_uppercase());
-                FTP.iter().any(|word| upper.starts_with(word)).then_some(Self::Ftp)
-            }
-        }
+/// Recognizes a foreign protocol by its first bytes; returns its name for the log, and the answer.
+///
+/// No frame begins with these bytes, because as a length they exceed every cap.
+pub(crate) fn answer_foreign(first: &[u8; HEADER_LEN]) -> Option<(&'static str, Vec<u8>)> {
+    const HTTP: [&[u8]; 10] = [
+        b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELET", b"OPTIO", b"CONNE", b"TRACE", b"PATCH",
+        b"PRI ",
+    ];
+    const FTP: [&[u8]; 9] =
+        [b"USER ", b"AUTH ", b"FEAT", b"SYST", b"HOST ", b"PASS ", b"QUIT", b"HELP", b"NOOP"];
+    let upper = first.map(|byte| byte.to_ascii_uppercase());
+    if HTTP.iter().any(|word| first.starts_with(word)) {
+        let answer = format!(
+            "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{TEXT}\n",
+            TEXT.len() + 1
+        );
+        Some(("HTTP", answer.into_bytes()))
+    } else if first.starts_with(b"SSH-") {
+        Some(("SSH", ssh_disconnect()))
+    } else if first.starts_with(&[0x16, 3]) {
+        // A handshake record: its type, and the major version of all versions since SSL 3. The
+        // answer is a fatal alert, protocol_version (RFC 8446, section 6): no TLS is spoken here.
+        Some(("TLS", vec![0x15, 3, 3, 0, 2, 2, 70]))
+    } else if FTP.iter().any(|word| upper.starts_with(word)) {
+        Some(("FTP", format!("421 {TEXT}\r\n").into_bytes()))
+    } else {
+        None
     }
-
-    /// The name of the protocol, for the log.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Http => "HTTP",
-            Self::Ftp => "FTP",
-            Self::Ssh => "SSH",
-            Self::Tls => "TLS",
-        }
-    }
-
-    /// The message that ends a connection of this protocol.
-    pub fn refusal(self) -> Vec<u8> {
-        match self {
-            Self::Http => {
-                let body = format!("{TEXT}\n");
-                format!(
-                    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
-                     Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-                    body.len()
-                )
-                .into_bytes()
-            }
-            Self::Ftp => format!("421 {TEXT}\r\n").into_bytes(),
-            Self::Ssh => ssh_disconnect(),
-            // A fatal alert, protocol_version (RFC 8446, section 6): this server speaks no TLS.
-            Self::Tls => vec![0x15, 3, 3, 0, 2, 2, 70],
-        }
-    }
-}
-
-/// The message for a peer that was silent until its login time ended.
-pub(crate) fn no_login() -> &'static [u8] {
-    NO_LOGIN
 }
 
 /// An SSH identification with the message as its comment, and a disconnect message.
@@ -106,39 +69,37 @@ fn ssh_disconnect() -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn of(text: &[u8]) -> Option<ForeignProtocol> {
-        ForeignProtocol::of(text[..HEADER_LEN].try_into().unwrap())
+    fn answer(text: &[u8]) -> Option<(&'static str, Vec<u8>)> {
+        answer_foreign(text[..HEADER_LEN].try_into().unwrap())
     }
 
     #[test]
     fn recognizes_foreign_protocols_and_ignores_frames() {
         for (bytes, foreign) in [
-            (&b"GET / HTTP/1.1\r\n"[..], Some(ForeignProtocol::Http)),
-            (b"OPTIONS * HTTP/1.1\r\n", Some(ForeignProtocol::Http)),
-            (b"PRI * HTTP/2.0\r\n", Some(ForeignProtocol::Http)),
-            (b"USER anonymous\r\n", Some(ForeignProtocol::Ftp)),
-            (b"feat\r\n", Some(ForeignProtocol::Ftp)),
-            (b"SSH-2.0-OpenSSH_9.2\r\n", Some(ForeignProtocol::Ssh)),
-            (&[0x16, 3, 1, 2, 0, 1, 0], Some(ForeignProtocol::Tls)),
+            (&b"GET / HTTP/1.1\r\n"[..], Some("HTTP")),
+            (b"OPTIONS * HTTP/1.1\r\n", Some("HTTP")),
+            (b"PRI * HTTP/2.0\r\n", Some("HTTP")),
+            (b"USER anonymous\r\n", Some("FTP")),
+            (b"feat\r\n", Some("FTP")),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", Some("SSH")),
+            (&[0x16, 3, 1, 2, 0, 1, 0], Some("TLS")),
             (&[0, 0, 0, 20, 1, 0, 0], None),
             (b"garbage", None),
         ] {
-            assert_eq!(of(bytes), foreign, "{bytes:?}");
+            assert_eq!(answer(bytes).map(|(name, _)| name), foreign, "{bytes:?}");
         }
     }
 
     #[test]
     fn answers_each_protocol_in_its_own_form() {
-        let text = |foreign: ForeignProtocol| String::from_utf8(foreign.refusal()).unwrap();
-        let http = text(ForeignProtocol::Http);
+        let text = |first: &[u8]| String::from_utf8(answer(first).unwrap().1).unwrap();
+        let http = text(b"GET / ");
         let (head, body) = http.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 400 ") && body.lines().count() == 1, "{http}");
         assert!(head.contains(&format!("Content-Length: {}", body.len())), "{http}");
-        assert!(
-            text(ForeignProtocol::Ftp).starts_with("421 ")
-                && text(ForeignProtocol::Ftp).ends_with("\r\n")
-        );
-        let ssh = ForeignProtocol::Ssh.refusal();
+        let ftp = text(b"USER a");
+        assert!(ftp.starts_with("421 ") && ftp.ends_with("\r\n"));
+        let (_, ssh) = answer(b"SSH-2.0").unwrap();
         let end = ssh.windows(2).position(|two| two == b"\r\n").unwrap() + 2;
         assert!(ssh.starts_with(b"SSH-2.0-") && end <= 255);
         let packet = &ssh[end..];

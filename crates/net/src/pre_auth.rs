@@ -10,7 +10,8 @@ use relais_proto::{
 };
 use rustix::net::{RecvFlags, SendFlags};
 
-use crate::foreign_protocol::{ForeignProtocol, no_login};
+use crate::foreign_protocol::{NO_LOGIN, answer_foreign};
+use crate::handshake_limiter::HandshakeLimiter;
 use crate::stream::Stream;
 use crate::tls::{ChannelBinding, TlsServer};
 
@@ -23,9 +24,7 @@ pub(crate) const HANDSHAKE_RETRY: Duration = Duration::from_millis(20);
 /// The action that a login handler wants after a frame.
 #[derive(Debug)]
 pub enum LoginStep<T> {
-    /// Read the next frame.
-    More,
-    /// Send this, then read the next frame.
+    /// Send this, which may be empty, then read the next frame.
     Reply(Vec<u8>),
     /// Read nothing more until [`LoginHandler::poll_pending`] returns the next step.
     Pending,
@@ -124,15 +123,15 @@ impl<G: LoginHandler> PreAuthConnection<G> {
     }
 
     /// Continues a pending connection if its login handler is ready.
-    pub fn resume(&mut self, admit: &mut dyn FnMut() -> bool) -> Progress<G::Value> {
+    pub fn resume(&mut self, limiter: &mut HandshakeLimiter) -> Progress<G::Value> {
         if let Some(until) = self.delayed {
-            return if Instant::now() < until { Progress::Pending } else { self.advance(admit) };
+            return if Instant::now() < until { Progress::Pending } else { self.advance(limiter) };
         }
         match self.handler.poll_pending() {
             Some(LoginStep::Pending) | None => Progress::Pending,
             Some(step) => {
                 self.take(step);
-                self.advance(admit)
+                self.advance(limiter)
             }
         }
     }
@@ -143,8 +142,8 @@ impl<G: LoginHandler> PreAuthConnection<G> {
     }
 
     /// Makes progress until the socket would block.
-    pub fn advance(&mut self, admit: &mut dyn FnMut() -> bool) -> Progress<G::Value> {
-        match self.try_advance(admit) {
+    pub fn advance(&mut self, limiter: &mut HandshakeLimiter) -> Progress<G::Value> {
+        match self.try_advance(limiter) {
             Ok(progress) => progress,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Progress::Waiting,
             Err(_) => Progress::Closed,
@@ -162,7 +161,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         }
         // A peer that has sent nothing may wait for the server to speak first.
         if !self.stream.is_encrypted() && !self.has_spoken && self.input.is_empty() {
-            self.output.extend_from_slice(no_login());
+            self.output.extend_from_slice(NO_LOGIN);
         } else {
             let seconds = limits::LOGIN_TIME.as_secs();
             let message = format!("the login took more than {seconds} seconds");
@@ -172,8 +171,8 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         self.stream.end_sending(SendFlags::DONTWAIT)
     }
 
-    fn try_advance(&mut self, admit: &mut dyn FnMut() -> bool) -> io::Result<Progress<G::Value>> {
-        if self.undetermined.is_some() && !self.detect_transport(admit)? {
+    fn try_advance(&mut self, limiter: &mut HandshakeLimiter) -> io::Result<Progress<G::Value>> {
+        if self.undetermined.is_some() && !self.detect_transport(limiter)? {
             return Ok(if self.is_delayed() { Progress::Pending } else { Progress::Closed });
         }
         loop {
@@ -212,17 +211,17 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         first: &[u8; HEADER_LEN],
         ours: impl FnOnce(&mut G) -> Vec<u8>,
     ) -> Vec<u8> {
-        let Some(foreign) = ForeignProtocol::of(first) else { return ours(&mut self.handler) };
+        let Some((name, refusal)) = answer_foreign(first) else { return ours(&mut self.handler) };
         static NOTED: LogRateLimiter = LogRateLimiter::new();
         if let Some(more) = NOTED.allow(Instant::now()) {
-            info!("{} speaks {}: connection rejected{more}", self.stream.peer, foreign.name());
+            info!("{} speaks {name}: connection rejected{more}", self.stream.peer);
         }
-        foreign.refusal()
+        refusal
     }
 
     fn take(&mut self, step: LoginStep<G::Value>) {
         match step {
-            LoginStep::More | LoginStep::Pending => {}
+            LoginStep::Pending => {}
             LoginStep::Reply(bytes) => self.output = bytes,
             LoginStep::Close(bytes) => (self.output, self.after_send) = (bytes, AfterSend::HangUp),
             LoginStep::Done { value, send } => {
@@ -232,7 +231,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
     }
 
     /// Decides the transport by the first byte; false if the peer has closed or has to wait.
-    fn detect_transport(&mut self, admit: &mut dyn FnMut() -> bool) -> io::Result<bool> {
+    fn detect_transport(&mut self, limiter: &mut HandshakeLimiter) -> io::Result<bool> {
         let mut first = [0; HEADER_LEN];
         let (_, got) = rustix::net::recv(self.stream.socket(), &mut first, RecvFlags::PEEK)?;
         let Some(tls) = self.undetermined.as_ref().filter(|_| got > 0) else { return Ok(false) };
@@ -251,7 +250,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
                 self.take(LoginStep::Close(bytes));
             }
         } else if tls.encrypts() {
-            if !admit() {
+            if !limiter.admit(self.stream.peer.ip(), Instant::now()) {
                 self.delayed = Some(Instant::now() + HANDSHAKE_RETRY);
                 return Ok(false);
             }

@@ -60,6 +60,8 @@ pub struct PreAuthPool<G: LoginHandler> {
     swept: Instant,
     tls: TlsServer,
     limiter: HandshakeLimiter,
+    /// Connections whose login succeeded during the current call of [`Self::poll`].
+    authenticated: Vec<AuthenticatedConnection<G::Value>>,
 }
 
 impl<G: LoginHandler> PreAuthPool<G> {
@@ -83,6 +85,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
             swept: Instant::now(),
             tls,
             limiter: HandshakeLimiter::default(),
+            authenticated: Vec::new(),
         })
     }
 
@@ -124,12 +127,11 @@ impl<G: LoginHandler> PreAuthPool<G> {
         let now = Instant::now();
         self.paused_until = self.paused_until.filter(|until| *until > now);
         self.set_accepting(accept && self.paused_until.is_none())?;
-        let mut authenticated = Vec::new();
         // Before the wait: a handler that became ready before this call must not wait for an event.
         for id in self.pending.clone() {
-            self.resume(id, &mut authenticated);
+            self.resume(id);
         }
-        let timeout = if authenticated.is_empty() {
+        let timeout = if self.authenticated.is_empty() {
             self.shorten(timeout, now)
         } else {
             Some(Duration::ZERO)
@@ -150,7 +152,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
         };
         for event in &events[..ready] {
             match event.data.u64() {
-                LISTENER => self.accept(new_handler, &mut authenticated)?,
+                LISTENER => self.accept(new_handler)?,
                 // Its requests wait, but not its end.
                 id if self.pending.contains(&id) => {
                     let flags = event.flags;
@@ -159,11 +161,11 @@ impl<G: LoginHandler> PreAuthPool<G> {
                         self.remove(id);
                     }
                 }
-                id => self.advance(id, &mut authenticated),
+                id => self.advance(id),
             }
         }
         self.close_expired(Instant::now());
-        Ok(authenticated)
+        Ok(std::mem::take(&mut self.authenticated))
     }
 
     /// Waits for the epoll set or a wake-up.
@@ -209,7 +211,6 @@ impl<G: LoginHandler> PreAuthPool<G> {
     fn accept(
         &mut self,
         new_handler: &mut dyn FnMut(SocketAddr, SocketAddr) -> G,
-        authenticated: &mut Vec<AuthenticatedConnection<G::Value>>,
     ) -> io::Result<()> {
         for _ in 0..ACCEPT_BURST {
             let (stream, peer) = match self.listener.accept() {
@@ -233,7 +234,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
                     return Ok(());
                 }
             };
-            if let Err(e) = self.add(stream, peer, new_handler, authenticated) {
+            if let Err(e) = self.add(stream, peer, new_handler) {
                 debug!("{peer}: new connection failed: {e}");
             }
         }
@@ -245,7 +246,6 @@ impl<G: LoginHandler> PreAuthPool<G> {
         stream: TcpStream,
         peer: SocketAddr,
         new_handler: &mut dyn FnMut(SocketAddr, SocketAddr) -> G,
-        authenticated: &mut Vec<AuthenticatedConnection<G::Value>>,
     ) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         // An IPv4 peer of an IPv6 socket is shown by its IPv4 address.
@@ -272,37 +272,30 @@ impl<G: LoginHandler> PreAuthPool<G> {
         self.evictor.insert(peer.ip(), id, is_known);
         self.connections.insert(id, connection);
         // Most peers have sent their login by now.
-        self.advance(id, authenticated);
+        self.advance(id);
         Ok(())
     }
 
-    fn advance(&mut self, id: u64, authenticated: &mut Vec<AuthenticatedConnection<G::Value>>) {
+    fn advance(&mut self, id: u64) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        let progress =
-            connection.advance(&mut handshake_admission(&mut self.limiter, connection.stream.peer));
-        self.update(id, progress, authenticated);
+        let progress = connection.advance(&mut self.limiter);
+        self.update(id, progress);
     }
 
-    fn resume(&mut self, id: u64, authenticated: &mut Vec<AuthenticatedConnection<G::Value>>) {
+    fn resume(&mut self, id: u64) {
         let Some(connection) = self.connections.get_mut(&id) else {
             self.pending.remove(&id);
             return;
         };
-        let progress =
-            connection.resume(&mut handshake_admission(&mut self.limiter, connection.stream.peer));
+        let progress = connection.resume(&mut self.limiter);
         if matches!(progress, Progress::Pending) {
             return;
         }
         self.pending.remove(&id);
-        self.update(id, progress, authenticated);
+        self.update(id, progress);
     }
 
-    fn update(
-        &mut self,
-        id: u64,
-        progress: Progress<G::Value>,
-        authenticated: &mut Vec<AuthenticatedConnection<G::Value>>,
-    ) {
+    fn update(&mut self, id: u64, progress: Progress<G::Value>) {
         match progress {
             Progress::Waiting => {}
             Progress::Pending => {
@@ -315,7 +308,9 @@ impl<G: LoginHandler> PreAuthPool<G> {
                 if let Some(PreAuthConnection { stream, .. }) = self.remove(id) {
                     let detached = epoll::delete(&self.epoll, stream.socket());
                     match detached.map_err(io::Error::from).and_then(|()| stream.set_blocking()) {
-                        Ok(()) => authenticated.push(AuthenticatedConnection { stream, value }),
+                        Ok(()) => {
+                            self.authenticated.push(AuthenticatedConnection { stream, value })
+                        }
                         Err(e) => {
                             static KEPT: LogRateLimiter = LogRateLimiter::new();
                             if let Some(more) = KEPT.allow(Instant::now()) {
@@ -356,9 +351,4 @@ impl<G: LoginHandler> PreAuthPool<G> {
             self.swept = now;
         }
     }
-}
-
-/// Returns a function that tells whether `peer` may begin a handshake now.
-fn handshake_admission(limiter: &mut HandshakeLimiter, peer: SocketAddr) -> impl FnMut() -> bool {
-    move || limiter.admit(peer.ip(), Instant::now())
 }

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use relais_net::Connection;
-use relais_proto::{ContentHeader, Digest, FrameType, Reply, Request, WaitReason, limits};
+use relais_proto::{
+    ContentHeader, Digest, FrameType, GetRequest, IfMatch, Reply, Request, WaitReason, limits,
+};
 
 use crate::error::Fault;
 
@@ -36,16 +38,31 @@ pub fn answer_or_wait(
     from: &mut Connection,
     wait: &mut dyn FnMut(WaitReason),
 ) -> Result<Reply, Fault> {
-    let mut keepalives = KeepAlives::new();
+    let since = Instant::now();
     loop {
         let reply = from.read_reply()?.ok_or_else(Fault::closed)?;
         if let Reply::Wait(reason) = reply {
             wait(reason);
         }
-        if let Some(reply) = keepalives.pass(reply)? {
+        if let Some(reply) = pass(reply, since)? {
             return Ok(reply);
         }
     }
+}
+
+/// Checks that the header matches the request.
+pub(crate) fn check_header(get: &GetRequest, header: &ContentHeader) -> Result<(), Fault> {
+    let rest = header.size.saturating_sub(get.offset);
+    if header.offset != get.offset {
+        return Err(Fault::bad_value("offset", header.offset));
+    }
+    if header.length != rest.min(get.length) {
+        return Err(Fault::bad_value("length", header.length));
+    }
+    if matches!((get.if_match, header.digest), (IfMatch::Digest(a), Some(b)) if a != b) {
+        return Err(Fault::bad_value("digest", 0));
+    }
+    Ok(())
 }
 
 /// Reads content after its header: all blocks and the end; returns the digest of the end.
@@ -64,7 +81,7 @@ pub fn read_content(
     while left > 0 {
         let expected =
             u32::try_from(left).map_or(header.block_size, |left| left.min(header.block_size));
-        let mut keepalives = KeepAlives::new();
+        let since = Instant::now();
         loop {
             let frame = from.read_header()?.ok_or_else(Fault::closed)?;
             if frame.kind == FrameType::Block && frame.len == expected {
@@ -73,7 +90,7 @@ pub fn read_content(
             if frame.kind == FrameType::Block {
                 return Err(Fault::bad_value("length of a block", frame.len.into()));
             }
-            if let Some(other) = keepalives.pass(from.read_reply_of(frame)?)? {
+            if let Some(other) = pass(from.read_reply_of(frame)?, since)? {
                 return Err(Fault::unexpected(&other));
             }
             block(from, None)?;
@@ -90,27 +107,15 @@ pub fn read_content(
     }
 }
 
-/// Limits how long a server may delay an answer with keep-alives.
-struct KeepAlives(Instant);
-
-impl KeepAlives {
-    /// Starts the time of an answer.
-    fn new() -> Self {
-        Self(Instant::now())
-    }
-
-    /// Passes `reply` on unless it is a keep-alive.
-    fn pass(&mut self, reply: Reply) -> Result<Option<Reply>, Fault> {
-        match reply {
-            Reply::Wait(_) | Reply::MasterUnreachable { .. } if self.0.elapsed() < PATIENCE => {
-                Ok(None)
-            }
-            Reply::Wait(_) | Reply::MasterUnreachable { .. } => {
-                Err(Fault::Lost("no answer in time".to_owned()))
-            }
-            Reply::Error(refusal) => Err(Fault::refused(refusal)),
-            Reply::Elsewhere { holders } => Err(Fault::Elsewhere(holders)),
-            reply => Ok(Some(reply)),
+/// Passes `reply` on unless it is a keep-alive. Limits how long keep-alives may delay an answer.
+fn pass(reply: Reply, since: Instant) -> Result<Option<Reply>, Fault> {
+    match reply {
+        Reply::Wait(_) | Reply::MasterUnreachable { .. } if since.elapsed() < PATIENCE => Ok(None),
+        Reply::Wait(_) | Reply::MasterUnreachable { .. } => {
+            Err(Fault::Lost("no answer in time".to_owned()))
         }
+        Reply::Error(refusal) => Err(Fault::refused(refusal)),
+        Reply::Elsewhere { holders } => Err(Fault::Elsewhere(holders)),
+        reply => Ok(Some(reply)),
     }
 }

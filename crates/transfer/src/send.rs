@@ -89,16 +89,20 @@ fn send_directly(
     while done < span.length {
         let len = block_len(span, done);
         to.output().extend_from_slice(&block_header(len));
-        let header = to.output().len() as u64;
+        let queued = to.output().len() as u64;
         let mut sent_of_block = 0;
         let ended = send_file(to, file, span.offset + done, len, |_, sent| {
             sent_of_block += sent;
             pace.moved(sent, Instant::now())
         });
-        *moved += u64::saturating_sub(sent_of_block, header);
+        *moved += u64::saturating_sub(sent_of_block, queued);
         match ended? {
-            (SendOutcome::Whole, _) => done += u64::from(len),
-            (outcome, missing) => return fill_up(to, missing).map(|()| outcome),
+            SendOutcome::Whole => done += u64::from(len),
+            outcome => {
+                let missing = queued + u64::from(len) - sent_of_block;
+                to.output().resize(usize::try_from(missing).unwrap_or(0), 0);
+                return to.flush().map(|()| outcome);
+            }
         }
     }
     Ok(SendOutcome::Whole)
@@ -106,15 +110,15 @@ fn send_directly(
 
 /// Sends the queued bytes, and then `len` bytes of `file` from `at` on, with sendfile.
 ///
-/// Returns the number of missing bytes as well. `each` gets the number of bytes that the socket
-/// accepted; 0 if it accepted none in time.
+/// `each` gets the number of bytes that the socket accepted; 0 if it accepted none in time. After an
+/// early end some bytes may still be queued.
 pub(crate) fn send_file<E: From<io::Error>>(
     to: &mut Connection,
     file: &File,
     mut at: u64,
     len: u32,
     mut each: impl FnMut(&mut Connection, u64) -> Result<(), E>,
-) -> Result<(SendOutcome, u64), E> {
+) -> Result<SendOutcome, E> {
     let end = at + u64::from(len);
     if to.stream().is_encrypted() {
         return send_encrypted(to, file, at, end, each);
@@ -124,17 +128,17 @@ pub(crate) fn send_file<E: From<io::Error>>(
         // One call moves at most 0x7ffff000 bytes, and frames are far smaller.
         let rest = usize::try_from(end - at).unwrap_or(usize::MAX);
         let sent = match to.stream().send_file(file, &mut at, rest) {
-            Ok(0) => return Ok((SendOutcome::Short, end - at)),
+            Ok(0) => return Ok(SendOutcome::Short),
             Ok(sent) => sent as u64,
             Err(Errno::AGAIN | Errno::INTR) => 0,
             Err(e) if is_of_the_file(e) => {
-                return Ok((SendOutcome::Unreadable(e.into()), end - at));
+                return Ok(SendOutcome::Unreadable(e.into()));
             }
             Err(e) => return Err(io::Error::from(e).into()),
         };
         each(to, sent)?;
     }
-    Ok((SendOutcome::Whole, 0))
+    Ok(SendOutcome::Whole)
 }
 
 /// Sends as [`send_file`] does, through the queue of the connection, which encrypts.
@@ -144,7 +148,7 @@ fn send_encrypted<E: From<io::Error>>(
     mut at: u64,
     end: u64,
     mut each: impl FnMut(&mut Connection, u64) -> Result<(), E>,
-) -> Result<(SendOutcome, u64), E> {
+) -> Result<SendOutcome, E> {
     while at < end {
         let output = to.output();
         let before = output.len();
@@ -153,14 +157,14 @@ fn send_encrypted<E: From<io::Error>>(
         let got = read_full(file, &mut output[before..], at);
         output.truncate(before + *got.as_ref().unwrap_or(&0));
         let got = match got {
-            Ok(0) => return Ok((SendOutcome::Short, end - at)),
+            Ok(0) => return Ok(SendOutcome::Short),
             Ok(got) => got,
-            Err(e) => return Ok((SendOutcome::Unreadable(e), end - at)),
+            Err(e) => return Ok(SendOutcome::Unreadable(e)),
         };
         to.send_output(SendFlags::empty(), &mut each)?;
         at += got as u64;
     }
-    Ok((SendOutcome::Whole, 0))
+    Ok(SendOutcome::Whole)
 }
 
 /// Returns whether an error of sendfile comes from the file, not from the socket.
@@ -228,10 +232,4 @@ pub(crate) fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Resu
         }
     }
     Ok(filled)
-}
-
-fn fill_up(to: &mut Connection, missing: u64) -> io::Result<()> {
-    let queued = to.output().len();
-    to.output().resize(queued + usize::try_from(missing).unwrap_or(0), 0);
-    to.flush()
 }

@@ -227,7 +227,7 @@ impl LoginHandler for ImpostorServer {
                 .encode(&mut bytes);
                 LoginStep::Reply(bytes)
             }
-            _ => LoginStep::More,
+            _ => LoginStep::Reply(Vec::new()),
         }
     }
     fn refuse(&mut self, _: &WireError) -> Vec<u8> {

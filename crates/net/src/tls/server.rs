@@ -1,6 +1,5 @@
 //! The listening side of TLS: the server's certificate, and its configuration.
 
-use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
@@ -30,18 +29,12 @@ pub struct ServerCertificate {
     state: Mutex<CertificateState>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct CertificateState {
     key: Option<Arc<CertifiedKey>>,
     /// Device, inode and ctime of each file when it was last read.
     stamps: Vec<(u64, u64, i64, i64)>,
     checked: Option<Instant>,
-}
-
-impl fmt::Debug for CertificateState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.key.is_some() { "a certificate" } else { "nothing" })
-    }
 }
 
 impl ServerCertificate {
@@ -99,9 +92,7 @@ impl ServerCertificate {
         }
         state.key.clone()
     }
-}
 
-impl ServerCertificate {
     /// Loads changed files. Invalid files leave the present certificate in force.
     fn check(&self, state: &mut CertificateState) {
         let stamp = |file: &PathBuf| {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::Path;
 use std::str::FromStr;
 
+use relais_proto::Digest;
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -56,19 +57,8 @@ impl FromStr for Fingerprint {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const BAD: &str = "is no fingerprint";
-        let hex = text
-            .strip_prefix("SHA256:")
-            .filter(|hex| hex.len() == 64 && hex.is_ascii())
-            .ok_or(BAD)?;
-        let mut bytes = [0; 32];
-        for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
-            *byte = hex
-                .get(at..at + 2)
-                .filter(|pair| !pair.starts_with('+'))
-                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-                .ok_or(BAD)?;
-        }
+        let hex = text.strip_prefix("SHA256:").and_then(|hex| hex.parse().ok());
+        let Digest(bytes) = hex.ok_or("is no fingerprint")?;
         Ok(Self(bytes))
     }
 }

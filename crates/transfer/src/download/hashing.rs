@@ -25,7 +25,7 @@ const WAITING: usize = 3;
 /// Interval of checks for an interruption while waiting for values.
 const INTERRUPT_CHECK: Duration = Duration::from_millis(100);
 
-enum HashJob {
+pub(super) enum HashJob {
     /// A piece that is complete at the start of a buffer.
     Bytes { index: u64, buffer: Vec<u8>, length: usize },
     /// Pieces that are complete in the part file.
@@ -52,7 +52,8 @@ pub(super) struct Hashing<'scope, 'env> {
     thread: Option<HashingThread<'scope>>,
     /// Dropping it ends the saving thread.
     saver: Option<Sender<()>>,
-    spare: Vec<Vec<u8>>,
+    /// Buffers for the next pieces.
+    pub(super) spare: Vec<Vec<u8>>,
 }
 
 impl<'scope, 'env> Hashing<'scope, 'env> {
@@ -72,14 +73,14 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         }
         if size == 0 {
             // The single piece of empty content arrives with no byte.
-            return self.on_disk(0..1);
+            return self.submit(HashJob::Disk(0..1));
         }
         let here: Vec<Range<u64>> =
             self.state.with(|content| content.good.iter().collect()).unwrap_or_default();
         for range in here {
             let last =
                 if range.end >= size { relais_tree::piece_count(size) } else { range.end / PIECE };
-            self.on_disk(range.start.div_ceil(PIECE)..last)?;
+            self.submit(HashJob::Disk(range.start.div_ceil(PIECE)..last))?;
         }
         Ok(())
     }
@@ -122,28 +123,8 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
         Ok(if buffer.len() < length { vec![0; length] } else { buffer })
     }
 
-    /// Takes back an unused buffer.
-    pub(super) fn give_back(&mut self, buffer: Vec<u8>) {
-        self.spare.push(buffer);
-    }
-
-    /// Hashes piece `index`, which is complete in the first `length` bytes of `buffer`.
-    pub(super) fn in_memory(
-        &mut self,
-        index: u64,
-        buffer: Vec<u8>,
-        length: usize,
-    ) -> Result<(), TransferError> {
-        self.submit(HashJob::Bytes { index, buffer, length })
-    }
-
-    /// Hashes pieces that are complete in the part file.
-    pub(super) fn on_disk(&mut self, pieces: Range<u64>) -> Result<(), TransferError> {
-        self.submit(HashJob::Disk(pieces))
-    }
-
     /// Gives a job to the hashing thread, or does it here if the content is small.
-    fn submit(&mut self, job: HashJob) -> Result<(), TransferError> {
+    pub(super) fn submit(&mut self, job: HashJob) -> Result<(), TransferError> {
         let size = self.size.unwrap_or_default();
         let mut hasher =
             Hasher { state: self.state, size, backlog: VecDeque::new(), buffer: Vec::new() };

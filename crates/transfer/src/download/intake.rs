@@ -11,7 +11,7 @@ use relais_proto::limits::PIECE;
 use relais_proto::{ContentHeader, Digest};
 
 use super::blocks::piece_range;
-use super::hashing::Hashing;
+use super::hashing::{HashJob, Hashing};
 use super::state::DownloadState;
 use crate::error::{Fault, TransferError};
 use crate::exchange::read_content;
@@ -35,7 +35,7 @@ pub(super) fn take_in<'env>(
         None => intake.look(0),
     });
     // Also after a failure, because the received bytes are good.
-    intake.finish()?;
+    intake.close_piece()?;
     result
 }
 
@@ -109,6 +109,7 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
             *moved += got as u64;
             if self.filled == self.length {
                 self.close_piece()?;
+                self.enter(self.index + 1, 0);
             }
             self.look(got as u64)?;
         }
@@ -138,36 +139,22 @@ impl<'a, 'scope, 'env> Intake<'a, 'scope, 'env> {
         Ok(())
     }
 
-    /// Handles the end of the current piece.
+    /// Writes and hashes what has arrived of the current piece.
     fn close_piece(&mut self) -> Result<(), TransferError> {
-        self.write()?;
-        let buffer = std::mem::take(&mut self.buffer);
-        if self.begun == 0 {
-            self.hashing.in_memory(self.index, buffer, self.length)?;
-        } else {
-            self.hashing.give_back(buffer);
-            self.hash_from_disk()?;
-        }
-        self.enter(self.index + 1, 0);
-        Ok(())
-    }
-
-    /// Writes the bytes of an unfinished piece.
-    fn finish(mut self) -> Result<(), TransferError> {
         if self.buffer.is_empty() {
             return Ok(());
         }
         self.write()?;
-        self.hashing.give_back(std::mem::take(&mut self.buffer));
-        self.hash_from_disk()
-    }
-
-    /// Submits the current piece for hashing from the part file, if it is complete.
-    fn hash_from_disk(&mut self) -> Result<(), TransferError> {
-        if self.state.has(&piece_range(self.index, self.size)) {
-            self.hashing.on_disk(self.index..self.index + 1)
-        } else {
-            Ok(())
+        let (index, length) = (self.index, self.length);
+        let buffer = std::mem::take(&mut self.buffer);
+        if self.begun == 0 && self.filled == length {
+            return self.hashing.submit(HashJob::Bytes { index, buffer, length });
         }
+        self.hashing.spare.push(buffer);
+        // The rest of the piece may have been here before.
+        if self.state.has(&piece_range(index, self.size)) {
+            self.hashing.submit(HashJob::Disk(index..index + 1))?;
+        }
+        Ok(())
     }
 }

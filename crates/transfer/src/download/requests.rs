@@ -7,7 +7,7 @@ use relais_proto::{
 };
 
 use crate::error::Fault;
-use crate::exchange::ask;
+use crate::exchange::{ask, check_header};
 use crate::progress::Resume;
 use crate::ranges::Ranges;
 
@@ -17,24 +17,9 @@ pub(super) fn ask_for_content(
     get: &GetRequest,
 ) -> Result<ContentHeader, Fault> {
     match ask(to, &Request::Get(get.clone()))? {
-        Reply::ContentHeader(header) => check_header(get, header),
+        Reply::ContentHeader(header) => check_header(get, &header).map(|()| header),
         other => Err(Fault::unexpected(&other)),
     }
-}
-
-/// Checks that the header matches the request.
-fn check_header(get: &GetRequest, header: ContentHeader) -> Result<ContentHeader, Fault> {
-    let rest = header.size.saturating_sub(get.offset);
-    if header.offset != get.offset {
-        return Err(Fault::bad_value("offset", header.offset));
-    }
-    if header.length != rest.min(get.length) {
-        return Err(Fault::bad_value("length", header.length));
-    }
-    if matches!((get.if_match, header.digest), (IfMatch::Digest(a), Some(b)) if a != b) {
-        return Err(Fault::bad_value("digest", 0));
-    }
-    Ok(header)
 }
 
 /// Finds out whether a server has the known content although it has another identity there.

@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::thread::Scope;
 
 use relais_net::Connection;
 use relais_proto::{ContentHeader, Digest, ErrorCode, GetRequest, IfMatch, Mode, TreePath, limits};
@@ -42,8 +41,27 @@ pub fn download(
 ) -> Result<CompletedDownload, TransferError> {
     let state = DownloadState::new(part, resume, progress)?;
     let result = std::thread::scope(|scope| {
-        let failover = Failover::new(sessions.retry());
-        DownloadLoop::new(scope, path, &state, failover).run(sessions)
+        let download = DownloadLoop {
+            path,
+            state: &state,
+            hashing: Hashing::new(scope, &state),
+            failover: Failover::new(sessions.retry()),
+            // Only the owner may read the file until a header sets the mode.
+            mode: Mode::new(0o600),
+            announced: false,
+            must_identify: false,
+            unfinished: false,
+            in_content: false,
+            accepted: false,
+            server: None,
+            bytes_moved: 0,
+            moved_before: 0,
+            resumed_from: 0,
+            servers: Vec::new(),
+            restarted: false,
+            rounds: 0,
+        };
+        download.run(sessions)
     });
     if result.as_ref().is_err_and(TransferError::can_resume_download) {
         state.save();
@@ -79,35 +97,7 @@ struct DownloadLoop<'scope, 'env> {
     rounds: u32,
 }
 
-impl<'scope, 'env> DownloadLoop<'scope, 'env> {
-    fn new(
-        scope: &'scope Scope<'scope, 'env>,
-        path: &'env TreePath,
-        state: &'env DownloadState<'env>,
-        failover: Failover,
-    ) -> Self {
-        Self {
-            path,
-            state,
-            hashing: Hashing::new(scope, state),
-            failover,
-            // Only the owner may read the file until a header sets the mode.
-            mode: Mode::new(0o600),
-            announced: false,
-            must_identify: false,
-            unfinished: false,
-            in_content: false,
-            accepted: false,
-            server: None,
-            bytes_moved: 0,
-            moved_before: 0,
-            resumed_from: 0,
-            servers: Vec::new(),
-            restarted: false,
-            rounds: 0,
-        }
-    }
-
+impl DownloadLoop<'_, '_> {
     fn run(mut self, sessions: &mut dyn Sessions) -> Result<CompletedDownload, TransferError> {
         loop {
             let result = if self.state.interrupted() {

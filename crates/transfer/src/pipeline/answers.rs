@@ -8,13 +8,13 @@ use relais_proto::{
     WireError, limits,
 };
 
-use super::content::{check_header, take_in};
+use super::content::take_in;
 use super::handler::{PipelineReply, SMALL};
 use super::queue::PendingRequest;
 use super::window::Window;
 use crate::action::{Action, Purpose, action};
 use crate::error::{Fault, other_content};
-use crate::exchange::PATIENCE;
+use crate::exchange::{PATIENCE, check_header};
 use crate::failover::MAX_USELESS;
 
 impl Window<'_> {
@@ -43,7 +43,10 @@ impl Window<'_> {
             {
                 self.finish(PipelineReply::Details { entry, digest: Some(digest) })
             }
-            (Request::Get(_), Reply::ContentHeader(header)) => self.content(from, &header),
+            (Request::Get(get), Reply::ContentHeader(header)) => {
+                check_header(get, &header)?;
+                self.content(from, &header)
+            }
             (Request::Get(_) | Request::Hash(_), Reply::Elsewhere { holders }) => {
                 self.defer(holders)
             }
@@ -101,7 +104,6 @@ impl Window<'_> {
     }
 
     fn content(&mut self, from: &mut Connection, header: &ContentHeader) -> Result<(), Fault> {
-        check_header(header)?;
         let too_large = header.size > SMALL;
         if too_large {
             // Reported at once, so the request need not be repeated whatever happens to the rest.

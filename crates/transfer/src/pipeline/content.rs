@@ -5,23 +5,11 @@ use std::time::Instant;
 use relais_net::{Connection, MinimumThroughput};
 use relais_proto::{ContentHeader, Digest};
 
-use super::handler::SMALL;
 use crate::error::Fault;
 use crate::exchange::read_content;
 
 /// Buffer size before the first byte of content. It then doubles with the received bytes.
 const LEAST_ROOM: usize = 64 * 1024;
-
-/// Checks that the header matches the request: the beginning of a small content.
-pub(super) fn check_header(header: &ContentHeader) -> Result<(), Fault> {
-    if header.offset != 0 {
-        return Err(Fault::bad_value("offset", header.offset));
-    }
-    if header.length != header.size.min(SMALL) {
-        return Err(Fault::bad_value("length", header.length));
-    }
-    Ok(())
-}
 
 /// Reads the content after `header` to the beginning of `buffer`, which only grows; returns the
 /// digest that follows it.

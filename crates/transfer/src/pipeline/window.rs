@@ -175,18 +175,21 @@ impl<'c> Window<'c> {
             self.todo.push_back(item);
             return Ok(());
         }
-        self.later.push_back(item);
         self.later_why = refusal.message;
-        if self.later.len() >= MAX_DEFERRED { Err(self.deferred()) } else { Ok(()) }
+        self.postpone(item)
     }
 
     /// Defers a request for content that is not here to one of `holders`.
     pub(super) fn defer(&mut self, holders: Vec<Endpoint>) -> Result<(), Fault> {
         let item = self.settle()?;
-        self.later.push_back(PendingRequest { lacking: true, ..item });
         if self.holders.is_empty() {
             self.holders = holders;
         }
+        self.postpone(PendingRequest { lacking: true, ..item })
+    }
+
+    fn postpone(&mut self, item: PendingRequest) -> Result<(), Fault> {
+        self.later.push_back(item);
         if self.later.len() >= MAX_DEFERRED { Err(self.deferred()) } else { Ok(()) }
     }
 

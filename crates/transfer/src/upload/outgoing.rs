@@ -77,9 +77,9 @@ pub(super) fn send_from_file(
     let mut taken = SendProgress::new();
     to.output().extend_from_slice(&FrameHeader { kind: FrameType::Data, len }.to_bytes());
     match send_file(to, file, at, len, |to, sent| taken.moved(to, sent)) {
-        Ok((SendOutcome::Whole, _)) => Ok(()),
-        Ok((SendOutcome::Short, _)) => Err(TransferError::SourceChanged.into()),
-        Ok((SendOutcome::Unreadable(e), _)) => Err(TransferError::reading(e).into()),
+        Ok(SendOutcome::Whole) => Ok(()),
+        Ok(SendOutcome::Short) => Err(TransferError::SourceChanged.into()),
+        Ok(SendOutcome::Unreadable(e)) => Err(TransferError::reading(e).into()),
         Err(fault) => Err(reason(to, fault)),
     }
 }

@@ -11,7 +11,7 @@ use relais_proto::{ErrorCode, Expect, Reply, Request};
 use super::body::Body;
 use super::content::{CompletedUpload, UploadSource, UploadTarget};
 use super::digest::Hashing;
-use super::send::{Commit, Sender};
+use super::send::Sender;
 use crate::action::{Action, Purpose};
 use crate::error::{Fault, TransferError, other_content};
 use crate::exchange::ask;
@@ -109,19 +109,18 @@ impl UploadLoop<'_, '_, '_> {
         let server = sessions.connection()?;
         self.server = Some(server.peer());
         self.sender.unfinished = true;
-        let commit = if self.sender.rest.is_some() {
+        let reply = if self.sender.rest.is_some() {
             self.met.push((server.peer(), 0));
             self.sender.progress.started(0, 0);
             self.sender.send(server, 0)?
         } else {
             self.resume(server)?
         };
-        self.sender.unfinished = false;
-        self.stored(server.peer(), commit)
+        self.stored(server.peer(), &reply)
     }
 
     /// Asks the server how much it has, and sends the rest.
-    fn resume(&mut self, server: &mut Connection) -> Result<Commit, Fault> {
+    fn resume(&mut self, server: &mut Connection) -> Result<Reply, Fault> {
         let (target, size) = (self.sender.target, self.sender.body.size());
         let resume = Request::Resume { id: target.id, path: target.path.clone(), size };
         let reply = ask(server, &resume)
@@ -135,7 +134,7 @@ impl UploadLoop<'_, '_, '_> {
                 result
             }
             Reply::Staged { offset, .. } => Err(Fault::bad_value("offset", offset)),
-            reply => Commit::of(reply),
+            reply => Ok(reply),
         }
     }
 
@@ -189,25 +188,29 @@ impl UploadLoop<'_, '_, '_> {
     }
 
     /// Compares the stored content with the sent one, and makes the result.
-    fn stored(&mut self, by: SocketAddr, commit: Commit) -> Result<CompletedUpload, Fault> {
+    fn stored(&mut self, by: SocketAddr, reply: &Reply) -> Result<CompletedUpload, Fault> {
+        let Reply::Committed { version, copies, digest: stored, current, .. } = *reply else {
+            return Err(Fault::unexpected(reply));
+        };
+        self.sender.unfinished = false;
         let Sender { body, hashing, target, bytes_moved, .. } = &self.sender;
         let (is_old, late, bytes_moved) = (target.is_old, hashing.known().is_none(), *bytes_moved);
         let size = body.size().max(self.sender.sent);
-        if is_old && !commit.current {
+        if is_old && !current {
             return Err(TransferError::Superseded.into());
         }
         let digest = self.sender.digest()?;
         if late {
             self.sender.body.check_unchanged()?;
         }
-        match commit.digest {
+        match stored {
             Some(stored) if stored == digest => {}
             _ if is_old => return Err(TransferError::Superseded.into()),
             Some(stored) => {
                 return Err(TransferError::Refused(other_content(stored, digest)).into());
             }
             // The digest of a change that has left its path may be unknown.
-            None if !commit.current => {}
+            None if !current => {}
             None => return Err(Fault::Violation("an acknowledgement has no digest".to_owned())),
         }
         let mut servers = std::mem::take(&mut self.sender.servers);
@@ -217,7 +220,6 @@ impl UploadLoop<'_, '_, '_> {
         // A server that was never asked got the content from another one, or in an earlier call.
         let met = self.met.iter().find(|(met, _)| *met == by).or(self.met.last());
         let resumed_from = met.map_or(size, |(_, offset)| *offset);
-        let Commit { version, copies, .. } = commit;
         Ok(CompletedUpload { version, copies, digest, size, resumed_from, servers, bytes_moved })
     }
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use relais_net::Connection;
-use relais_proto::{Digest, Lsn, Reply, Request, limits};
+use relais_proto::{Digest, Reply, Request, limits};
 
 use super::body::Body;
 use super::content::UploadTarget;
@@ -26,27 +26,6 @@ pub(super) const STREAM_BUFFER: usize = 1024 * 1024;
 const INTERRUPT_CHECK: Duration = Duration::from_millis(100);
 /// Interval of keep-alives on a session that waits for the digest.
 const PING_EVERY: Duration = Duration::from_secs(20);
-
-/// Content that a server has stored, according to its answer.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Commit {
-    pub version: Lsn,
-    pub copies: u16,
-    pub digest: Option<Digest>,
-    pub current: bool,
-}
-
-impl Commit {
-    /// Takes the answer to an upload.
-    pub(super) fn of(reply: Reply) -> Result<Self, Fault> {
-        match reply {
-            Reply::Committed { version, copies, digest, current, .. } => {
-                Ok(Self { version, copies, digest, current })
-            }
-            other => Err(Fault::unexpected(&other)),
-        }
-    }
-}
 
 /// Reads available bytes of a stream, at most one buffer; returns 0 at the end.
 pub(super) fn read_some(
@@ -87,33 +66,48 @@ pub(super) struct Sender<'a, 'scope, 'env> {
 
 impl<'env> Sender<'_, '_, 'env> {
     /// Sends the bytes after `offset`; returns the server's answer.
-    pub(super) fn send(&mut self, server: &mut Connection, offset: u64) -> Result<Commit, Fault> {
+    pub(super) fn send(&mut self, server: &mut Connection, offset: u64) -> Result<Reply, Fault> {
         (self.asked, self.sent) = (false, offset);
         prepare(server)?;
         match self.body.large_file() {
             Some(file) => self.send_large(server, file, offset)?,
-            None if self.rest.is_some() => self.send_stream(server)?,
             None => self.send_small(server, offset)?,
         }
         // The server closes the connection instead of dropping more bytes after a refusal.
         let dropped = self.sent - offset;
-        Commit::of(answer(server).inspect_err(|fault| {
+        answer(server).inspect_err(|fault| {
             self.unfinished = !fault.is_answer() || dropped > limits::DISCARD;
-        })?)
+        })
     }
 
-    /// Sends all bytes at once: they are read, hashed and queued first.
+    /// Sends content that fits into memory, or the beginning of a stream and then its rest.
     fn send_small(&mut self, server: &mut Connection, offset: u64) -> Result<(), Fault> {
-        let bytes = self.body.small()?;
-        let digest = self.hashing.set(blake3::hash(&bytes));
+        let (first, mut buffer) = (self.body.small()?, Vec::new());
         self.body.check_unchanged()?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&first);
         self.open(server, offset);
-        let rest = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or_default();
-        queue_bytes(server, rest);
+        let begin = usize::try_from(offset).ok();
+        let mut chunk = begin.and_then(|at| first.get(at..)).unwrap_or_default();
+        queue_bytes(server, chunk);
+        while self.rest.is_some() && !chunk.is_empty() {
+            flush(server)?;
+            self.moved(server.peer(), chunk.len() as u64);
+            let Some(rest) = &mut self.rest else { break };
+            buffer.resize(STREAM_BUFFER, 0);
+            let got = read_some(*rest, &mut buffer, self.progress)?;
+            self.has_read_on |= got > 0;
+            chunk = &buffer[..got];
+            hasher.update(chunk);
+            listen(server)?;
+            queue_bytes(server, chunk);
+        }
+        // A small file, its request and its end are sent together.
+        let digest = self.hashing.set(hasher.finalize());
         server.queue(&Request::PutEnd { digest });
         flush(server)?;
-        if !rest.is_empty() {
-            self.moved(server.peer(), rest.len() as u64);
+        if !chunk.is_empty() {
+            self.moved(server.peer(), chunk.len() as u64);
         }
         Ok(())
     }
@@ -141,29 +135,6 @@ impl<'env> Sender<'_, '_, 'env> {
         }
         let digest = self.digest()?;
         self.body.check_unchanged()?;
-        server.queue(&Request::PutEnd { digest });
-        flush(server)
-    }
-
-    /// Sends the body, and then the bytes that follow it.
-    fn send_stream(&mut self, server: &mut Connection) -> Result<(), Fault> {
-        let (first, mut buffer) = (self.body.small()?, Vec::new());
-        let mut hasher = blake3::Hasher::new();
-        self.open(server, 0);
-        let mut chunk = &*first;
-        while !chunk.is_empty() {
-            listen(server)?;
-            queue_bytes(server, chunk);
-            hasher.update(chunk);
-            flush(server)?;
-            self.moved(server.peer(), chunk.len() as u64);
-            let Some(rest) = &mut self.rest else { break };
-            buffer.resize(STREAM_BUFFER, 0);
-            let got = read_some(*rest, &mut buffer, self.progress)?;
-            self.has_read_on |= got > 0;
-            chunk = &buffer[..got];
-        }
-        let digest = self.hashing.set(hasher.finalize());
         server.queue(&Request::PutEnd { digest });
         flush(server)
     }
