@@ -1,7 +1,6 @@
 //! Changes to the tree: requests, log entries and their encoding.
 
-use crate::codec::{decode_field, encode_field, first, wire_enum, wire_struct};
-use crate::{ChangeId, Digest, FileTime, Lsn, Mode, TreePath, limits};
+use crate::{ChangeId, Digest, FileTime, Lsn, Mode, TreePath, limits, wire_enum, wire_struct};
 
 wire_enum! {
     /// Precondition of a change: the expected entry at its path.

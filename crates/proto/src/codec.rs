@@ -6,8 +6,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use byteorder::{BigEndian, ByteOrder};
-
 use crate::{TreePath, WireError, limits};
 
 /// A value that can be part of a payload.
@@ -22,37 +20,109 @@ pub trait Wire: Sized {
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError>;
 }
 
-/// A value whose length or size is limited by the field that holds it.
-pub(crate) trait Capped: Sized {
-    /// Type of the limit.
-    type Cap;
-
+/// A value whose length or size is limited by the field that holds it. `C` is the limit's type.
+pub trait Capped<C>: Sized {
     /// Appends the value. A text is truncated to the cap.
-    fn encode_capped(&self, to: &mut Encoder<'_>, cap: Self::Cap);
+    fn encode_capped(&self, to: &mut Encoder<'_>, cap: C);
 
-    /// Decodes the value; [`WireError::OverCap`] if it exceeds the cap.
-    fn decode_capped(
-        from: &mut Decoder<'_>,
-        what: &'static str,
-        cap: Self::Cap,
-    ) -> Result<Self, WireError>;
+    /// Decodes the value of the field `what`.
+    ///
+    /// # Errors
+    /// [`WireError::OverCap`] if it exceeds the cap, or the defect of the bytes.
+    fn decode_capped(from: &mut Decoder<'_>, what: &'static str, cap: C)
+    -> Result<Self, WireError>;
 }
 
-macro_rules! wire_numbers {
-    ($($number:ident)*) => {$(
-        impl Wire for $number {
-            fn encode(&self, to: &mut Encoder<'_>) {
-                to.$number(*self);
+/// The cap of a list without a limit, in our own files. Its count has eight bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Uncapped;
+
+/// Checks a length, a count or a size.
+pub(crate) fn check_cap(
+    what: &'static str,
+    len: impl TryInto<u64>,
+    cap: impl TryInto<u64>,
+) -> Result<(), WireError> {
+    let (len, cap) = (len.try_into().unwrap_or(u64::MAX), cap.try_into().unwrap_or(u64::MAX));
+    if len > cap { Err(WireError::OverCap { what, len, cap }) } else { Ok(()) }
+}
+
+/// Implements what all numbers share: the two traits, and the methods of decoder and encoder.
+macro_rules! numbers {
+    ($($(#[$doc:meta])* $number:ident)*) => {
+        $(
+            impl Wire for $number {
+                fn encode(&self, to: &mut Encoder<'_>) {
+                    to.$number(*self);
+                }
+
+                fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+                    from.$number()
+                }
             }
 
-            fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-                from.$number()
+            impl Capped<Self> for $number {
+                fn encode_capped(&self, to: &mut Encoder<'_>, _: Self) {
+                    to.$number(*self);
+                }
+
+                fn decode_capped(
+                    from: &mut Decoder<'_>,
+                    what: &'static str,
+                    cap: Self,
+                ) -> Result<Self, WireError> {
+                    let value = from.$number()?;
+                    check_cap(what, value, cap)?;
+                    Ok(value)
+                }
             }
+        )*
+
+        impl Decoder<'_> {
+            $(
+                $(#[$doc])*
+                ///
+                /// # Errors
+                /// [`WireError::Short`].
+                pub fn $number(&mut self) -> Result<$number, WireError> {
+                    self.array().map($number::from_be_bytes)
+                }
+            )*
         }
-    )*};
+
+        impl Encoder<'_> {
+            $(
+                $(#[$doc])*
+                pub fn $number(&mut self, number: $number) -> &mut Self {
+                    self.bytes(&number.to_be_bytes())
+                }
+            )*
+        }
+    };
 }
 
-wire_numbers!(u8 u16 u32 u64 i64 bool);
+numbers! {
+    /// A number of one byte.
+    u8
+    /// A number of two bytes.
+    u16
+    /// A number of four bytes.
+    u32
+    /// A number of eight bytes.
+    u64
+    /// A number of eight bytes, two's complement.
+    i64
+}
+
+impl Wire for bool {
+    fn encode(&self, to: &mut Encoder<'_>) {
+        to.bool(*self);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        from.bool()
+    }
+}
 
 impl<const N: usize> Wire for [u8; N] {
     fn encode(&self, to: &mut Encoder<'_>) {
@@ -121,9 +191,7 @@ impl Wire for SocketAddr {
     }
 }
 
-impl Capped for String {
-    type Cap = usize;
-
+impl Capped<usize> for String {
     fn encode_capped(&self, to: &mut Encoder<'_>, cap: usize) {
         to.short_text(&self[..self.floor_char_boundary(cap)]);
     }
@@ -137,9 +205,7 @@ impl Capped for String {
     }
 }
 
-impl<T: Wire> Capped for Vec<T> {
-    type Cap = usize;
-
+impl<T: Wire> Capped<usize> for Vec<T> {
     fn encode_capped(&self, to: &mut Encoder<'_>, _: usize) {
         to.list(self, T::encode);
     }
@@ -153,60 +219,63 @@ impl<T: Wire> Capped for Vec<T> {
     }
 }
 
-impl Capped for u64 {
-    type Cap = Self;
-
-    fn encode_capped(&self, to: &mut Encoder<'_>, _: Self) {
-        to.u64(*self);
+impl<T: Wire> Capped<Uncapped> for Vec<T> {
+    fn encode_capped(&self, to: &mut Encoder<'_>, _: Uncapped) {
+        to.all(self.iter(), T::encode);
     }
 
     fn decode_capped(
         from: &mut Decoder<'_>,
-        what: &'static str,
-        cap: Self,
+        _: &'static str,
+        _: Uncapped,
     ) -> Result<Self, WireError> {
-        let value = from.u64()?;
-        if value > cap { Err(WireError::OverCap { what, len: value, cap }) } else { Ok(value) }
+        // Memory grows with the values, not with the count.
+        let mut values = Self::new();
+        for _ in 0..from.u64()? {
+            values.push(T::decode(from)?);
+        }
+        Ok(values)
     }
 }
 
-impl<T: Capped> Capped for Option<T> {
-    type Cap = T::Cap;
-
-    fn encode_capped(&self, to: &mut Encoder<'_>, cap: T::Cap) {
+impl<C, T: Capped<C>> Capped<C> for Option<T> {
+    fn encode_capped(&self, to: &mut Encoder<'_>, cap: C) {
         to.option(self.as_ref(), |value, to| value.encode_capped(to, cap));
     }
 
     fn decode_capped(
         from: &mut Decoder<'_>,
         what: &'static str,
-        cap: T::Cap,
+        cap: C,
     ) -> Result<Self, WireError> {
         if from.bool()? { T::decode_capped(from, what, cap).map(Some) } else { Ok(None) }
     }
 }
 
 /// Encodes one field.
+#[macro_export]
 macro_rules! encode_field {
     ($value:expr, $to:ident) => {
         $crate::Wire::encode($value, $to)
     };
     ($value:expr, $to:ident, $cap:expr) => {
-        $crate::codec::Capped::encode_capped($value, $to, $cap)
+        $crate::Capped::encode_capped($value, $to, $cap)
     };
 }
 
 /// Decodes one field.
+#[macro_export]
 macro_rules! decode_field {
     ($from:ident, $name:ident) => {
         $crate::Wire::decode($from)?
     };
     ($from:ident, $name:ident, $cap:expr) => {
-        $crate::codec::Capped::decode_capped($from, stringify!($name), $cap)?
+        $crate::Capped::decode_capped($from, stringify!($name), $cap)?
     };
 }
 
 /// The first of several tokens.
+#[macro_export]
 macro_rules! first {
     ($first:ident $($rest:tt)*) => {
         $first
@@ -217,6 +286,7 @@ macro_rules! first {
 ///
 /// A struct may end in optional fields, each with a tag. A decoder skips tags that it does not
 /// know.
+#[macro_export]
 macro_rules! wire_struct {
     ($(
         $(#[$meta:meta])*
@@ -235,14 +305,14 @@ macro_rules! wire_struct {
 
         impl $crate::Wire for $name {
             fn encode(&self, to: &mut $crate::Encoder<'_>) {
-                $(encode_field!(&self.$field, to $(, $cap)?);)*
+                $($crate::encode_field!(&self.$field, to $(, $cap)?);)*
                 $(to.with_length(|_to| {
                     $(_to.optional_field($tag, self.$ofield.as_ref());)*
                 });)?
             }
 
             fn decode(from: &mut $crate::Decoder<'_>) -> Result<Self, $crate::WireError> {
-                $(let $field = decode_field!(from, $field $(, $cap)?);)*
+                $(let $field = $crate::decode_field!(from, $field $(, $cap)?);)*
                 $(
                     $(let mut $ofield = None;)*
                     from.optional_fields(|tag, value| {
@@ -263,6 +333,7 @@ macro_rules! wire_struct {
 }
 
 /// Declares enums with a tag of one byte before the fields of the variant.
+#[macro_export]
 macro_rules! wire_enum {
     ($(
         $(#[$meta:meta])*
@@ -283,10 +354,10 @@ macro_rules! wire_enum {
         impl $crate::Wire for $name {
             fn encode(&self, to: &mut $crate::Encoder<'_>) {
                 match self {
-                    $(Self::$variant $((first!(value $inner)))? $({ $($field),* })? => {
+                    $(Self::$variant $(($crate::first!(value $inner)))? $({ $($field),* })? => {
                         to.u8($tag);
-                        $(encode_field!(value, to $(, $icap)?);)?
-                        $($(encode_field!($field, to $(, $cap)?);)*)?
+                        $($crate::encode_field!(value, to $(, $icap)?);)?
+                        $($($crate::encode_field!($field, to $(, $cap)?);)*)?
                     })*
                 }
             }
@@ -294,8 +365,8 @@ macro_rules! wire_enum {
             fn decode(from: &mut $crate::Decoder<'_>) -> Result<Self, $crate::WireError> {
                 Ok(match from.u8()? {
                     $($tag => Self::$variant
-                        $((decode_field!(from, $variant $(, $icap)?)))?
-                        $({ $($field: decode_field!(from, $field $(, $cap)?)),* })?,)*
+                        $(($crate::decode_field!(from, $variant $(, $icap)?)))?
+                        $({ $($field: $crate::decode_field!(from, $field $(, $cap)?)),* })?,)*
                     other => {
                         let value = other.into();
                         return Err($crate::WireError::BadValue { what: $what, value });
@@ -339,9 +410,9 @@ macro_rules! wire_messages {
                 $crate::encode_frame(to, self.frame_type(), |to| {
                     let to = &mut $crate::Encoder::new(to);
                     match self {
-                        $(Self::$variant $((first!(value $inner)))? $({ $($field),* })? => {
-                            $(encode_field!(value, to $(, $icap)?);)?
-                            $($(encode_field!($field, to $(, $cap)?);)*)?
+                        $(Self::$variant $(($crate::first!(value $inner)))? $({ $($field),* })? => {
+                            $($crate::encode_field!(value, to $(, $icap)?);)?
+                            $($($crate::encode_field!($field, to $(, $cap)?);)*)?
                         })*
                     }
                 });
@@ -360,8 +431,8 @@ macro_rules! wire_messages {
                 let from = &mut decoder;
                 let message = match kind {
                     $($crate::FrameType::$variant => Self::$variant
-                        $((decode_field!(from, $variant $(, $icap)?)))?
-                        $({ $($field: decode_field!(from, $field $(, $cap)?)),* })?,)*
+                        $(($crate::decode_field!(from, $variant $(, $icap)?)))?
+                        $({ $($field: $crate::decode_field!(from, $field $(, $cap)?)),* })?,)*
                     other => return Err($crate::WireError::Unexpected(other.number())),
                 };
                 decoder.finish()?;
@@ -372,7 +443,23 @@ macro_rules! wire_messages {
     };
 }
 
-pub(crate) use {decode_field, encode_field, first, wire_enum, wire_messages, wire_struct};
+/// Implements `Wire` for tuple structs of one field.
+#[macro_export]
+macro_rules! wire_newtypes {
+    ($($name:ident)*) => {$(
+        impl $crate::Wire for $name {
+            fn encode(&self, to: &mut $crate::Encoder<'_>) {
+                self.0.encode(to);
+            }
+
+            fn decode(from: &mut $crate::Decoder<'_>) -> Result<Self, $crate::WireError> {
+                $crate::Wire::decode(from).map(Self)
+            }
+        }
+    )*};
+}
+
+pub(crate) use wire_messages;
 
 /// Decodes the fields of one frame's payload in order.
 #[derive(Debug)]
@@ -407,46 +494,6 @@ impl<'a> Decoder<'a> {
         Ok(*taken)
     }
 
-    /// Reads one byte.
-    ///
-    /// # Errors
-    /// [`WireError::Short`].
-    pub fn u8(&mut self) -> Result<u8, WireError> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    /// Reads two bytes.
-    ///
-    /// # Errors
-    /// [`WireError::Short`].
-    pub fn u16(&mut self) -> Result<u16, WireError> {
-        self.take(2).map(BigEndian::read_u16)
-    }
-
-    /// Reads four bytes.
-    ///
-    /// # Errors
-    /// [`WireError::Short`].
-    pub fn u32(&mut self) -> Result<u32, WireError> {
-        self.take(4).map(BigEndian::read_u32)
-    }
-
-    /// Reads eight bytes.
-    ///
-    /// # Errors
-    /// [`WireError::Short`].
-    pub fn u64(&mut self) -> Result<u64, WireError> {
-        self.take(8).map(BigEndian::read_u64)
-    }
-
-    /// Reads eight bytes as two's complement.
-    ///
-    /// # Errors
-    /// [`WireError::Short`].
-    pub fn i64(&mut self) -> Result<i64, WireError> {
-        self.take(8).map(BigEndian::read_i64)
-    }
-
     /// Reads one byte that is 0 or 1.
     ///
     /// # Errors
@@ -473,9 +520,7 @@ impl<'a> Decoder<'a> {
     /// [`WireError::OverCap`] or [`WireError::Short`].
     pub fn short_bytes(&mut self, what: &'static str, cap: usize) -> Result<&'a [u8], WireError> {
         let len = usize::from(self.u16()?);
-        if len > cap {
-            return Err(WireError::OverCap { what, len: len as u64, cap: cap as u64 });
-        }
+        check_cap(what, len, cap)?;
         self.take(len)
     }
 
@@ -500,10 +545,8 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// [`WireError::OverCap`], or the errors of a value.
     pub fn list<T: Wire>(&mut self, what: &'static str, cap: usize) -> Result<Vec<T>, WireError> {
-        let count = usize::from(self.u16()?);
-        if count > cap {
-            return Err(WireError::OverCap { what, len: count as u64, cap: cap as u64 });
-        }
+        let count = self.u16()?;
+        check_cap(what, count, cap)?;
         let mut values = Vec::new();
         for _ in 0..count {
             values.push(T::decode(self)?);
@@ -576,31 +619,6 @@ impl<'a> Encoder<'a> {
         self
     }
 
-    /// Appends one byte.
-    pub fn u8(&mut self, n: u8) -> &mut Self {
-        self.bytes(&[n])
-    }
-
-    /// Appends two bytes.
-    pub fn u16(&mut self, n: u16) -> &mut Self {
-        self.bytes(&n.to_be_bytes())
-    }
-
-    /// Appends four bytes.
-    pub fn u32(&mut self, n: u32) -> &mut Self {
-        self.bytes(&n.to_be_bytes())
-    }
-
-    /// Appends eight bytes.
-    pub fn u64(&mut self, n: u64) -> &mut Self {
-        self.bytes(&n.to_be_bytes())
-    }
-
-    /// Appends eight bytes, two's complement.
-    pub fn i64(&mut self, n: i64) -> &mut Self {
-        self.bytes(&n.to_be_bytes())
-    }
-
     /// Appends 0 or 1.
     pub fn bool(&mut self, yes: bool) -> &mut Self {
         self.u8(u8::from(yes))
@@ -667,6 +685,17 @@ impl<'a> Encoder<'a> {
         for value in &values[..usize::from(count)] {
             encode(value, self);
         }
+        self
+    }
+
+    /// Appends a count in eight bytes and the values, for files of our own.
+    pub fn all<T>(
+        &mut self,
+        values: impl ExactSizeIterator<Item = T>,
+        mut encode: impl FnMut(T, &mut Encoder<'_>),
+    ) -> &mut Self {
+        self.u64(values.len() as u64);
+        values.for_each(|value| encode(value, self));
         self
     }
 }

@@ -79,7 +79,7 @@ impl From<io::Error> for WireError {
 }
 
 macro_rules! error_codes {
-    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal, $retry:ident;)*) => {
         /// Error codes of the protocol and of `ftpclient --json`.
         ///
         /// The list is closed. The number goes over the wire; the text is for people and scripts.
@@ -108,85 +108,91 @@ macro_rules! error_codes {
             pub fn from_number(number: u16) -> Option<Self> {
                 match number { $($number => Some(Self::$name),)* _ => None }
             }
+
+            /// Returns the reaction of the receiver to this error.
+            #[must_use]
+            pub const fn retry(self) -> RetryClass {
+                match self { $(Self::$name => RetryClass::$retry,)* }
+            }
         }
     };
 }
 
 error_codes! {
     /// No file or folder has this name.
-    NotFound = 1, "not-found";
+    NotFound = 1, "not-found", Never;
     /// The path is a folder, not a file.
-    IsFolder = 2, "is-folder";
+    IsFolder = 2, "is-folder", Never;
     /// The path is not a folder.
-    NotFolder = 3, "not-folder";
+    NotFolder = 3, "not-folder", Never;
     /// The name breaks the rules for names.
-    BadName = 4, "bad-name";
+    BadName = 4, "bad-name", Never;
     /// The entry is not served: a link, a device or a mount point.
-    NotServed = 5, "not-served";
+    NotServed = 5, "not-served", Never;
     /// The requested content has been replaced.
-    Changed = 6, "changed";
+    Changed = 6, "changed", Restart;
     /// The offset lies beyond the end of the content.
-    BadOffset = 7, "bad-offset";
+    BadOffset = 7, "bad-offset", Restart;
     /// The user has no permission, or the server has none to write there.
-    Denied = 8, "denied";
+    Denied = 8, "denied", Never;
     /// A login is needed first.
-    LoginNeeded = 9, "login-needed";
+    LoginNeeded = 9, "login-needed", Login;
     /// The user name or the password is wrong.
-    LoginRefused = 10, "login-refused";
+    LoginRefused = 10, "login-refused", Never;
     /// The ticket is altered, expired or from another cluster.
-    BadTicket = 11, "bad-ticket";
+    BadTicket = 11, "bad-ticket", Login;
     /// The pool and the queue are full.
-    Busy = 12, "busy";
+    Busy = 12, "busy", Later;
     /// No slave is in service.
-    NoSlave = 13, "no-slave";
+    NoSlave = 13, "no-slave", Later;
     /// The server stops or is being drained; use another server.
-    Draining = 14, "draining";
+    Draining = 14, "draining", Elsewhere;
     /// The peer broke the protocol.
-    BadRequest = 15, "bad-request";
+    BadRequest = 15, "bad-request", Never;
     /// No protocol version in common.
-    BadVersion = 16, "bad-version";
+    BadVersion = 16, "bad-version", Never;
     /// The server does not know this request.
-    Unsupported = 17, "unsupported";
+    Unsupported = 17, "unsupported", Never;
     /// A deadline passed.
-    TimedOut = 18, "timed-out";
+    TimedOut = 18, "timed-out", Elsewhere;
     /// The server could not read or write its folder.
-    Storage = 19, "storage";
+    Storage = 19, "storage", Elsewhere;
     /// Proof of the cluster key failed.
-    BadProof = 20, "bad-proof";
+    BadProof = 20, "bad-proof", Never;
     /// Another slave already uses this address.
-    Conflict = 21, "conflict";
+    Conflict = 21, "conflict", Restart;
     /// The content does not match its digest.
-    Damaged = 22, "damaged";
+    Damaged = 22, "damaged", Restart;
     /// No server could be reached (client side).
-    Unreachable = 23, "unreachable";
+    Unreachable = 23, "unreachable", Later;
     /// The transfer was cut and can be resumed (client side).
-    Cut = 24, "cut";
+    Cut = 24, "cut", Later;
     /// The user interrupted (client side).
-    Interrupted = 25, "interrupted";
+    Interrupted = 25, "interrupted", Never;
     /// A local file or folder could not be used (client side).
-    Local = 26, "local";
+    Local = 26, "local", Never;
     /// The command line is wrong (client side).
-    Usage = 27, "usage";
+    Usage = 27, "usage", Never;
     /// The server broke the protocol (client side).
-    BadServer = 28, "bad-server";
+    BadServer = 28, "bad-server", Elsewhere;
     /// The name is already taken.
-    Exists = 29, "exists";
+    Exists = 29, "exists", Never;
     /// The folder is not empty.
-    NotEmpty = 30, "not-empty";
+    NotEmpty = 30, "not-empty", Never;
     /// The server's disk is full.
-    NoSpace = 31, "no-space";
+    NoSpace = 31, "no-space", Elsewhere;
     /// Changes are not possible now.
-    NoChanges = 32, "no-changes";
+    NoChanges = 32, "no-changes", Later;
     /// The change is committed, but fewer disks hold its content than requested.
-    TooFewCopies = 33, "too-few-copies";
+    TooFewCopies = 33, "too-few-copies", Done;
     /// The slave has not applied yet what the client has seen; another slave may have.
-    Behind = 34, "behind";
+    Behind = 34, "behind", Elsewhere;
     /// No reachable server holds the content.
-    NoContent = 35, "no-content";
+    NoContent = 35, "no-content", Later;
     /// The server accepts only encrypted connections from this address.
-    TlsNeeded = 36, "tls-needed";
+    TlsNeeded = 36, "tls-needed", Never;
     /// The server's identity is not verified (client side).
-    NotTrusted = 37, "not-trusted";
+    NotTrusted = 37, "not-trusted", Never;
 }
 
 /// Reaction of the receiver to an error.
@@ -208,70 +214,21 @@ pub enum RetryClass {
     Done,
 }
 
-impl RetryClass {
-    /// All classes.
-    pub const ALL: &'static [Self] =
-        &[Self::Never, Self::Restart, Self::Later, Self::Elsewhere, Self::Login, Self::Done];
-
-    /// Returns the name of the class, as in `docs/protocol.md`.
-    #[must_use]
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Never => "never",
-            Self::Restart => "restart",
-            Self::Later => "later",
-            Self::Elsewhere => "elsewhere",
-            Self::Login => "login",
-            Self::Done => "done",
-        }
-    }
-}
-
-impl ErrorCode {
-    /// Returns the reaction of the receiver to this error.
-    #[must_use]
-    pub const fn retry(self) -> RetryClass {
-        match self {
-            Self::NotFound
-            | Self::IsFolder
-            | Self::NotFolder
-            | Self::BadName
-            | Self::NotServed
-            | Self::Denied
-            | Self::LoginRefused
-            | Self::BadRequest
-            | Self::BadVersion
-            | Self::Unsupported
-            | Self::BadProof
-            | Self::Interrupted
-            | Self::Local
-            | Self::Usage
-            | Self::Exists
-            | Self::NotEmpty
-            | Self::TlsNeeded
-            | Self::NotTrusted => RetryClass::Never,
-            Self::Changed | Self::BadOffset | Self::Damaged | Self::Conflict => RetryClass::Restart,
-            Self::Busy
-            | Self::NoSlave
-            | Self::Unreachable
-            | Self::Cut
-            | Self::NoChanges
-            | Self::NoContent => RetryClass::Later,
-            Self::Draining
-            | Self::TimedOut
-            | Self::Storage
-            | Self::BadServer
-            | Self::NoSpace
-            | Self::Behind => RetryClass::Elsewhere,
-            Self::LoginNeeded | Self::BadTicket => RetryClass::Login,
-            Self::TooFewCopies => RetryClass::Done,
-        }
-    }
-}
-
 impl std::fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.text())
+    }
+}
+
+impl Wire for ErrorCode {
+    fn encode(&self, to: &mut Encoder<'_>) {
+        to.u16(self.number());
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
+        let number = from.u16()?;
+        let value = number.into();
+        Self::from_number(number).ok_or(WireError::BadValue { what: "error code", value })
     }
 }
 
@@ -341,14 +298,13 @@ impl From<WireError> for Refusal {
 /// The path is not part of the encoding.
 impl Wire for Refusal {
     fn encode(&self, to: &mut Encoder<'_>) {
-        to.u16(self.code.number()).message(&self.message).u16(self.retry_after);
+        self.code.encode(to);
+        to.message(&self.message).u16(self.retry_after);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        let number = from.u16()?;
         Ok(Self {
-            code: ErrorCode::from_number(number)
-                .ok_or(WireError::BadValue { what: "error code", value: number.into() })?,
+            code: ErrorCode::decode(from)?,
             message: from.short_text("message", limits::TEXT)?.to_owned(),
             retry_after: from.u16()?,
             path: None,

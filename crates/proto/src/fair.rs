@@ -122,10 +122,11 @@ impl<G: Clone + Eq + Hash, M: Clone + Eq + Hash, T> FairQueue<G, M, T> {
                 items.retain_mut(|item| keep(group, member, item));
                 *of_group -= before - items.len();
                 *len -= before - items.len();
-                if items.is_empty() {
+                let is_empty = items.is_empty();
+                if is_empty {
                     members.remove(member);
                 }
-                !items_is_gone(members, member)
+                !is_empty
             });
             if *of_group == 0 {
                 groups.remove(group);
@@ -165,10 +166,6 @@ impl<G: Clone + Eq + Hash, M: Clone + Eq + Hash, T> FairQueue<G, M, T> {
         }
         Some(item)
     }
-}
-
-fn items_is_gone<M: Eq + Hash, T>(members: &HashMap<M, VecDeque<T>>, member: &M) -> bool {
-    !members.contains_key(member)
 }
 
 #[cfg(test)]

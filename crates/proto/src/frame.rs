@@ -1,7 +1,5 @@
 //! Frames: four bytes of payload length, one byte of type, the payload.
 
-use std::io::{self, Read, Write};
-
 use crate::{WireError, limits};
 
 /// Bytes before a frame's payload.
@@ -235,54 +233,6 @@ impl FrameHeader {
     }
 }
 
-/// Reads a frame's header; `None` if the connection ended before its first byte.
-///
-/// # Errors
-/// [`WireError::Truncated`] inside the header, the errors of [`FrameHeader::parse`], or an error of
-/// the stream.
-pub fn read_header(from: &mut impl Read) -> Result<Option<FrameHeader>, WireError> {
-    let mut bytes = [0; HEADER_LEN];
-    let mut filled = 0;
-    while filled < HEADER_LEN {
-        match from.read(&mut bytes[filled..]) {
-            Ok(0) if filled == 0 => return Ok(None),
-            Ok(0) => return Err(WireError::Truncated),
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    FrameHeader::parse(bytes).map(Some)
-}
-
-/// Reads a whole frame into `payload`; `None` if the connection ended before it.
-///
-/// `payload` grows with the bytes that arrive, never ahead of them.
-///
-/// # Errors
-/// [`WireError::Truncated`] inside the frame, the errors of [`FrameHeader::parse`], or an error of
-/// the stream.
-pub fn read_frame(
-    from: &mut impl Read,
-    payload: &mut Vec<u8>,
-) -> Result<Option<FrameType>, WireError> {
-    payload.clear();
-    let Some(header) = read_header(from)? else { return Ok(None) };
-    let len = header.len as usize;
-    while payload.len() < len {
-        let filled = payload.len();
-        // The buffer at most doubles, so memory stays proportional to the received bytes.
-        let step = (len - filled).min(filled.max(payload.capacity() - filled).max(512));
-        payload.resize(filled + step, 0);
-        match from.read_exact(&mut payload[filled..]) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(WireError::Truncated),
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(Some(header.kind))
-}
-
 /// Appends a frame to `to`; `fill` appends the payload.
 pub fn encode_frame(to: &mut Vec<u8>, kind: FrameType, fill: impl FnOnce(&mut Vec<u8>)) {
     let start = to.len();
@@ -291,77 +241,4 @@ pub fn encode_frame(to: &mut Vec<u8>, kind: FrameType, fill: impl FnOnce(&mut Ve
     let len = u32::try_from(to.len() - start - HEADER_LEN).unwrap_or(u32::MAX);
     debug_assert!(len <= kind.cap(), "a {kind:?} frame of {len} bytes");
     to[start..start + HEADER_LEN].copy_from_slice(&FrameHeader { kind, len }.to_bytes());
-}
-
-/// Writes a frame with a complete payload.
-///
-/// # Errors
-/// [`WireError::FrameTooLong`] if the payload exceeds the type's cap, or an error of the stream.
-pub fn write_frame(to: &mut impl Write, kind: FrameType, payload: &[u8]) -> Result<(), WireError> {
-    let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-    if len > kind.cap() {
-        return Err(WireError::FrameTooLong { kind: kind.number(), len, cap: kind.cap() });
-    }
-    to.write_all(&FrameHeader { kind, len }.to_bytes())?;
-    to.write_all(payload)?;
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clean_end_is_none_and_a_cut_is_an_error() {
-        let mut frame = Vec::new();
-        encode_frame(&mut frame, FrameType::Ping, |to| to.extend_from_slice(&[7; 2000]));
-        let mut payload = Vec::new();
-        for cut in 0..frame.len() {
-            let result = read_frame(&mut &frame[..cut], &mut payload);
-            match cut {
-                0 => assert!(matches!(result, Ok(None))),
-                _ => assert!(matches!(result, Err(WireError::Truncated)), "cut at {cut}"),
-            }
-        }
-        assert_eq!(read_frame(&mut frame.as_slice(), &mut payload).unwrap(), Some(FrameType::Ping));
-        assert_eq!(payload, [7; 2000]);
-    }
-
-    #[test]
-    fn lengths_over_the_cap_are_refused_before_allocation() {
-        for (kind, len) in [
-            (FrameType::Ping, 64 * 1024 + 1),
-            (FrameType::Block, 4 * 1024 * 1024 + 1),
-            (FrameType::Get, 1 << 31),
-            (FrameType::Block, u32::MAX),
-        ] {
-            let header = FrameHeader { kind, len }.to_bytes();
-            let mut payload = Vec::new();
-            assert!(matches!(
-                read_frame(&mut header.as_slice(), &mut payload),
-                Err(WireError::FrameTooLong { .. })
-            ));
-            assert_eq!(payload.capacity(), 0);
-        }
-    }
-
-    #[test]
-    fn an_announced_payload_that_does_not_come_takes_no_memory() {
-        let header = FrameHeader { kind: FrameType::Block, len: limits::BLOCK_MAX }.to_bytes();
-        let mut payload = Vec::new();
-        assert!(matches!(
-            read_frame(&mut header.as_slice(), &mut payload),
-            Err(WireError::Truncated)
-        ));
-        assert!(payload.capacity() <= 512);
-    }
-
-    #[test]
-    fn unknown_types_are_named() {
-        let mut payload = Vec::new();
-        assert!(matches!(
-            read_frame(&mut [0, 0, 0, 0, 0xee].as_slice(), &mut payload),
-            Err(WireError::UnknownType(0xee))
-        ));
-    }
 }

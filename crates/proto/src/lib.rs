@@ -26,14 +26,13 @@ mod replication;
 mod sanitize;
 mod system_error;
 mod types;
+mod version;
 
 pub use change::{Attributes, Change, Expect, LogEntry};
-pub use codec::{Decoder, Encoder, Wire};
+pub use codec::{Capped, Decoder, Encoder, Uncapped, Wire};
 pub use error::{ErrorCode, Refusal, RetryClass, WireError};
 pub use fair::FairQueue;
-pub use frame::{
-    FrameHeader, FrameType, HEADER_LEN, encode_frame, read_frame, read_header, write_frame,
-};
+pub use frame::{FrameHeader, FrameType, HEADER_LEN, encode_frame};
 pub use link::{
     DiskSpace, Heartbeat, LinkMessage, ListedPath, Operation, PathList, PathPage, PeerSlave,
     Registration, Scrub, SlaveReport, SlaveState,
@@ -58,19 +57,4 @@ pub use types::{
     ChangeId, ClusterId, Confinement, Digest, Entry, FileTime, FolderId, Identity, Kind, Lsn, Mode,
     SlaveId,
 };
-
-/// Protocol versions that this crate speaks, lowest and highest.
-pub const VERSIONS: (u16, u16) = (1, 1);
-
-/// Returns the highest version that two ranges share.
-///
-/// # Errors
-/// [`WireError::NoCommonVersion`] with both ranges if they share none.
-pub fn common_version(ours: (u16, u16), theirs: (u16, u16)) -> Result<u16, WireError> {
-    let highest = ours.1.min(theirs.1);
-    if theirs.0 <= theirs.1 && highest >= ours.0 && highest >= theirs.0 {
-        Ok(highest)
-    } else {
-        Err(WireError::NoCommonVersion { ours, theirs })
-    }
-}
+pub use version::{VERSIONS, common_version};

@@ -6,8 +6,11 @@
 
 use std::net::SocketAddr;
 
-use crate::codec::{decode_field, encode_field, first, wire_enum, wire_messages, wire_struct};
-use crate::{ClusterId, FolderId, Lsn, Metrics, SlaveId, ToMaster, ToSlave, TreePage, limits};
+use crate::codec::wire_messages;
+use crate::{
+    ClusterId, FolderId, Lsn, Metrics, SlaveId, ToMaster, ToSlave, TreePage, limits, wire_enum,
+    wire_struct,
+};
 
 wire_enum! {
     /// State of a slave, as the master sees it.

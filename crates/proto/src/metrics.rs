@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::codec::check_cap;
 use crate::{Confinement, Decoder, Encoder, Wire, WireError, limits};
 
 /// Start of each name.
@@ -161,11 +162,8 @@ impl Wire for Metrics {
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        let count = usize::from(from.u16()?);
-        if count > limits::METRICS {
-            let (len, cap) = (count as u64, limits::METRICS as u64);
-            return Err(WireError::OverCap { what: "metrics", len, cap });
-        }
+        let count = from.u16()?;
+        check_cap("metrics", count, limits::METRICS)?;
         let mut metrics = Self::default();
         for _ in 0..count {
             let name = from.short_text("name of a metric", limits::METRIC_NAME)?;

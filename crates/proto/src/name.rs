@@ -152,6 +152,16 @@ impl TreePath {
         }
     }
 
+    /// Returns the path after a move of `from`, which is this path or above it, to `to`.
+    ///
+    /// `None` if the path is elsewhere, or would become too long.
+    #[must_use]
+    pub fn moved(&self, from: &Self, to: &Self) -> Option<Self> {
+        let rest = self.0.strip_prefix(&from.0)?;
+        let is_moved = rest.is_empty() || rest.starts_with('/');
+        is_moved.then(|| Self::new(format!("{}{rest}", to.0)).ok())?
+    }
+
     /// Returns whether this is the root of the tree.
     #[must_use]
     pub fn is_root(&self) -> bool {
@@ -267,10 +277,14 @@ mod tests {
         let a = TreePath::root().join("a").unwrap();
         let b = a.join("b").unwrap();
         assert_eq!(b.to_string(), "/a/b");
-        assert_eq!(b.split_last(), Some((a, "b")));
+        assert_eq!(b.split_last(), Some((a.clone(), "b")));
         assert_eq!(TreePath::root().split_last(), None);
         assert!(b.join("c/d").is_err());
         assert!(TreePath::root().join(".relais").is_err());
         assert_eq!(b.parts().collect::<Vec<_>>(), ["a", "b"]);
+        let moved = |path: &TreePath, to: &str| path.moved(&a, &TreePath::new(to).unwrap());
+        assert_eq!(moved(&b, "x/y").unwrap().as_str(), "x/y/b");
+        assert_eq!(moved(&a, "x").unwrap().as_str(), "x");
+        assert_eq!(moved(&TreePath::new("ab").unwrap(), "x"), None);
     }
 }

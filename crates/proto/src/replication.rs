@@ -3,25 +3,16 @@
 //! Each link delivers them in order or not at all. Contents are counted by folder: slaves that
 //! share a folder hold one copy.
 
-use crate::codec::{decode_field, encode_field, wire_enum, wire_struct};
 use crate::{
     Change, ChangeId, Decoder, Digest, Encoder, Expect, FileTime, FolderId, LogEntry, Lsn, Mode,
-    Refusal, SlaveId, TreePath, Wire, WireError, limits,
+    Refusal, SlaveId, TreePath, Wire, WireError, limits, wire_enum, wire_newtypes, wire_struct,
 };
 
 /// Hash over all changes in order. It is equal only if both servers have had the same changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HistoryHash(pub [u8; 32]);
 
-impl Wire for HistoryHash {
-    fn encode(&self, to: &mut Encoder<'_>) {
-        to.bytes(&self.0);
-    }
-
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        from.array().map(Self)
-    }
-}
+wire_newtypes!(HistoryHash);
 
 wire_struct! {
     /// A part of the history that one master has numbered without a break.

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use crate::codec::{decode_field, encode_field, wire_enum, wire_struct};
-use crate::{Decoder, Encoder, Wire, WireError, check_part, limits};
+use crate::{
+    Decoder, Encoder, Wire, WireError, check_part, limits, wire_enum, wire_newtypes, wire_struct,
+};
 
 macro_rules! id_type {
     ($($(#[$doc:meta])* $name:ident[$len:literal];)*) => {$(
@@ -43,15 +44,7 @@ macro_rules! id_type {
             }
         }
 
-        impl Wire for $name {
-            fn encode(&self, to: &mut Encoder<'_>) {
-                to.bytes(&self.0);
-            }
-
-            fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-                from.array().map(Self)
-            }
-        }
+        wire_newtypes!($name);
     )*};
 }
 

@@ -4,17 +4,21 @@
 use std::io::{Read, repeat as repeat_byte};
 
 use relais_proto::{
-    Encoder, FrameHeader, FrameType, LinkMessage, Reply, Request, WireError, limits, read_frame,
+    Encoder, FrameHeader, FrameType, LinkMessage, Reply, Request, WireError, limits,
 };
 
 #[path = "common/fields_link.rs"]
 mod fields_link;
+#[path = "common/frames.rs"]
+mod frames;
 #[path = "common/mutate.rs"]
 #[allow(dead_code)] // The tests share it; each uses a part.
 mod mutate;
 #[path = "common/samples.rs"]
 #[allow(dead_code)] // The tests share it; each uses a part.
 mod samples;
+
+use frames::read_frame;
 
 /// How many bytes a field has.
 #[derive(Clone, Copy)]

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::{env, fs};
 
-use relais_proto::{FrameType, HEADER_LEN, TreePath, limits, write_frame};
+use relais_proto::{FrameType, HEADER_LEN, TreePath, limits};
 
 #[path = "../fuzz/src/lib.rs"]
 mod checks;
@@ -18,6 +18,9 @@ mod mutate;
 #[allow(dead_code)] // The tests share it; each uses a part.
 #[path = "common/samples.rs"]
 mod samples;
+
+use checks::frames;
+use frames::write_frame;
 
 type Check = fn(&[u8]);
 

@@ -7,6 +7,8 @@ use relais_proto::{
     Reply, Request, Role, WireError,
 };
 
+#[path = "common/frames.rs"]
+mod frames;
 #[path = "common/samples.rs"]
 #[allow(dead_code)] // The tests share it; each uses a part.
 mod samples;

@@ -4,15 +4,17 @@
 //! and nothing runs beside it.
 
 use peak_alloc::PeakAlloc;
-use relais_proto::{
-    Endpoint, FrameHeader, FrameType, LinkMessage, Reply, Request, limits, read_frame, write_frame,
-};
+use relais_proto::{Endpoint, FrameHeader, FrameType, LinkMessage, Reply, Request, limits};
 
+#[path = "common/frames.rs"]
+mod frames;
 #[path = "common/mutate.rs"]
 mod mutate;
 #[allow(dead_code)] // The tests share it; each uses a part.
 #[path = "common/samples.rs"]
 mod samples;
+
+use frames::{read_frame, write_frame};
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;

@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use relais_proto::{
     Digest, ErrorCode, FrameType, LinkMessage, NameError, PageBuilder, Refusal, Reply, Request,
-    SlaveId, TreePath, WireError, common_version, encode_frame, limits, read_frame, write_frame,
+    SlaveId, TreePath, WireError, common_version, encode_frame, limits,
 };
 
 #[path = "common/any.rs"]
@@ -14,6 +14,8 @@ mod any;
 #[path = "../fuzz/src/lib.rs"]
 #[allow(dead_code)] // Paths and streams are checked here; messages have tests of their own.
 mod checks;
+
+use checks::frames::{read_frame, write_frame};
 
 use any::link::link;
 use any::{digest, entry, id16, part, path, reply, request};

@@ -1,13 +1,16 @@
 //! Every decoder is total: good messages cut, changed, grown and shrunk at
 //! every byte, and read as every other type, give a value or an error.
 
-use relais_proto::{FrameType, LinkMessage, Reply, Request, WireError, read_frame};
+use relais_proto::{FrameType, LinkMessage, Reply, Request, WireError};
 
 #[path = "../fuzz/src/lib.rs"]
 mod checks;
 #[allow(dead_code)] // The tests share it; each uses a part.
 #[path = "common/samples.rs"]
 mod samples;
+
+use checks::frames;
+use frames::read_frame;
 
 /// Positions of long messages that are looked at one by one: all at both ends, some between.
 fn positions(len: usize) -> impl Iterator<Item = usize> {

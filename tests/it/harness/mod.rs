@@ -9,6 +9,8 @@ mod cluster;
 mod content;
 mod delayed_link;
 mod fake_tree;
+#[path = "../../../crates/proto/tests/common/frames.rs"]
+pub mod frames;
 mod network;
 mod proc_fs;
 mod process;

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use relais_proto::{
     Capabilities, ClusterId, ContentHeader, Endpoint, FrameType, GetRequest, Hello, Identity,
     IfMatch, Login, Lsn, Metrics, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath,
-    VERSIONS, WireError, encode_frame, read_frame, read_header,
+    VERSIONS, WireError, encode_frame,
 };
 
 use socket2::{Domain, Socket, Type};
 
+use super::frames::{read_frame, read_header};
 use super::{SOON, encrypted, is_over_tls};
 
 /// A connection on which a test sends any bytes.

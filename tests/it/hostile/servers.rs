@@ -191,7 +191,7 @@ fn escapes_in_names_and_messages_do_not_reach_the_terminal() {
 
 fn decoded(frame: &[u8]) -> Result<Reply, relais_proto::WireError> {
     let mut payload = Vec::new();
-    let kind = relais_proto::read_frame(&mut &frame[..], &mut payload)?.unwrap();
+    let kind = crate::harness::frames::read_frame(&mut &frame[..], &mut payload)?.unwrap();
     Reply::decode(kind, &payload)
 }
 

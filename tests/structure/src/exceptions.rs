@@ -1,8 +1,5 @@
 //! What the checks tolerate. These lists only shrink.
 
-/// Files in cycles, by crate.
-const FILES_IN_CYCLES: &[(&str, usize)] = &[("proto", 5)];
-
 /// Names that a type has by custom in each module of its kind.
 pub(crate) const IDIOMATIC: &[&str] = &["Args", "Config", "Error", "Options", "Result"];
 
@@ -14,8 +11,3 @@ pub(crate) const TOLERATED_WIDE_LINES: usize = 109;
 
 /// Occurrences of words that the project avoids.
 pub(crate) const TOLERATED_WORDS: usize = 20;
-
-/// Returns how many files of a crate may be in cycles.
-pub(crate) fn files_in_cycles(package: &str) -> usize {
-    FILES_IN_CYCLES.iter().find(|(name, _)| *name == package).map_or(0, |(_, files)| *files)
-}

@@ -10,8 +10,13 @@ use std::io::{self, Read};
 
 use relais_proto::{
     Change, FrameType, Kind, LinkMessage, NameError, Operation, PageBuilder, Reply, Request,
-    ToMaster, ToSlave, TreeEntry, TreePath, WireError, check_part, limits, read_frame, write_frame,
+    ToMaster, ToSlave, TreeEntry, TreePath, WireError, check_part, limits,
 };
+
+#[path = "../../tests/common/frames.rs"]
+pub mod frames;
+
+use frames::{read_frame, write_frame};
 
 /// One message of a client: a type byte and a payload.
 pub fn request(data: &[u8]) {

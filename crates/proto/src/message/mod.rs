@@ -13,14 +13,12 @@ pub use parts::{
 pub use reply::Reply;
 pub use request::Request;
 
+use crate::codec::check_cap;
 use crate::{WireError, limits};
 
 /// Checks that the pieces end within the longest content.
 ///
 /// The number of a piece times its size is then at most the highest file offset.
 fn check_pieces(first: u64, count: u64) -> Result<(), WireError> {
-    match first.checked_add(count) {
-        Some(end) if end <= limits::PIECES => Ok(()),
-        _ => Err(WireError::OverCap { what: "piece number", len: first, cap: limits::PIECES }),
-    }
+    check_cap("piece number", first.saturating_add(count), limits::PIECES)
 }

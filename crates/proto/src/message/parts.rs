@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use crate::codec::{decode_field, encode_field, first, wire_enum, wire_struct};
+use crate::codec::check_cap;
 use crate::{
     ChangeId, Decoder, Digest, Encoder, Entry, Expect, FileTime, Identity, Lsn, Mode, Refusal,
-    SlaveId, TreePath, VERSIONS, Wire, WireError, limits,
+    SlaveId, TreePath, VERSIONS, Wire, WireError, limits, wire_enum, wire_newtypes, wire_struct,
 };
 
 /// First bytes of every `Hello`; they identify the protocol.
@@ -67,15 +67,7 @@ wire_enum! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Capabilities(pub u64);
 
-impl Wire for Capabilities {
-    fn encode(&self, to: &mut Encoder<'_>) {
-        to.u64(self.0);
-    }
-
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
-        from.u64().map(Self)
-    }
-}
+wire_newtypes!(Capabilities);
 
 /// First frame of a connection. Its layout is the same in all versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,23 +243,22 @@ wire_enum! {
     }
 }
 
+impl PutRequest {
+    /// Makes the request of a client that knows nothing but the path.
+    #[must_use]
+    pub fn new(id: ChangeId, path: TreePath) -> Self {
+        let (size, mtime, mode) = (None, None, None);
+        Self { id, path, size, offset: 0, expect: Expect::Any, copies: 0, mtime, mode }
+    }
+}
+
 fn check_put(put: &PutRequest) -> Result<(), WireError> {
     // An upload without a size cannot be resumed.
-    let cap = put.size.unwrap_or(0);
-    if put.offset > cap {
-        return Err(WireError::OverCap { what: "offset", len: put.offset, cap });
-    }
-    Ok(())
+    check_cap("offset", put.offset, put.size.unwrap_or(0))
 }
 
 fn check_header(header: &ContentHeader) -> Result<(), WireError> {
-    if header.offset.checked_add(header.length).is_none_or(|end| end > header.size) {
-        return Err(WireError::OverCap {
-            what: "end of the content",
-            len: header.length,
-            cap: header.size,
-        });
-    }
+    check_cap("end of the content", header.offset.saturating_add(header.length), header.size)?;
     if !(1..=limits::BLOCK_MAX).contains(&header.block_size) {
         return Err(WireError::BadValue { what: "block size", value: header.block_size.into() });
     }

@@ -2,7 +2,7 @@
 
 use super::parts::{Capabilities, ContentHeader, Endpoint, ServerRole, WaitReason};
 use super::{EntriesPage, EntryResult, PathEvent, check_pieces};
-use crate::codec::{decode_field, encode_field, first, wire_messages};
+use crate::codec::wire_messages;
 use crate::{ClusterId, Digest, Entry, Expect, Lsn, Metrics, Refusal, SlaveId, WireError, limits};
 
 wire_messages! {

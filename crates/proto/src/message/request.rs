@@ -1,7 +1,7 @@
 //! Requests of a client.
 
 use super::{PutRequest, check_pieces};
-use crate::codec::{decode_field, encode_field, first, wire_messages};
+use crate::codec::wire_messages;
 use crate::{
     Attributes, ChangeId, Digest, Expect, GetRequest, Hello, IfMatch, Login, Lsn, TreePath,
     WireError, limits,
@@ -56,7 +56,7 @@ wire_messages! {
             /// Number of the first piece.
             first: u64,
             /// Number of pieces, at most [`limits::PIECES_PER_PAGE`].
-            count: u32,
+            count: u32 [limits::PIECES_PER_PAGE],
         },
         /// Asks for the server's status.
         Status,
@@ -133,13 +133,7 @@ wire_messages! {
 
 fn check(request: &Request) -> Result<(), WireError> {
     match *request {
-        Request::Pieces { first, count, .. } => {
-            let cap = limits::PIECES_PER_PAGE.into();
-            if u64::from(count) > cap {
-                return Err(WireError::OverCap { what: "piece count", len: count.into(), cap });
-            }
-            check_pieces(first, count.into())
-        }
+        Request::Pieces { first, count, .. } => check_pieces(first, count.into()),
         Request::SetAttributes { attributes, .. } if attributes == Attributes::default() => {
             Err(WireError::BadValue { what: "number of attributes", value: 0 })
         }

@@ -4,8 +4,10 @@ use relais_proto::{
     Attributes, Capabilities, ChangeId, ClusterId, ContentHeader, Digest, Endpoint, Entry,
     EntryResult, ErrorCode, Expect, FileTime, FrameType, GetRequest, Hello, Identity, IfMatch,
     Kind, Login, Lsn, Mode, PageBuilder, PutRequest, Refusal, Reply, Request, Role, ServerRole,
-    SlaveId, TreePath, write_frame,
+    SlaveId, TreePath,
 };
+
+use crate::frames::write_frame;
 
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

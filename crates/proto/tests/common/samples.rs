@@ -8,8 +8,9 @@ use relais_proto::{
     Entry, EntryResult, ErrorCode, EventKind, Expect, FileTime, FrameType, GetRequest, Hello,
     Identity, IfMatch, Kind, LinkMessage, Login, Lsn, Metrics, Mode, PageBuilder, PathEvent,
     PutRequest, Refusal, Reply, Request, Role, ServerRole, SlaveId, TreePath, WaitReason, limits,
-    read_frame,
 };
+
+use crate::frames::read_frame;
 
 #[path = "samples_link.rs"]
 mod link;

@@ -7,7 +7,12 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use relais_proto::{FrameType, PutRequest, limits, read_header};
+use relais_proto::{FrameType, PutRequest, limits};
+
+#[path = "../../../../proto/tests/common/frames.rs"]
+mod frames;
+
+use frames::read_header;
 
 use super::*;
 
