@@ -56,24 +56,19 @@ pub fn check<V: TreeView>(change: &Change, expect: Expect, tree: &mut V) -> Resu
     }
 }
 
-fn refuse(code: ErrorCode, message: &str) -> Result<(), Refusal> {
-    Err(Refusal::new(code, message))
-}
-
 fn refuse_at(path: &TreePath, code: ErrorCode, message: impl Into<String>) -> Result<(), Refusal> {
     Err(Refusal::at(path, code, message))
 }
 
-/// Returns the refusal if the parent of `path` is not a folder.
-fn parent_is_missing<V: TreeView>(path: &TreePath, tree: &mut V) -> Option<Refusal> {
-    let (parent, _) = path.split_last()?;
-    if parent.is_root() {
-        return None;
-    }
+/// Checks that the parent of `path` is a folder.
+fn check_parent<V: TreeView>(path: &TreePath, tree: &mut V) -> Result<(), Refusal> {
+    let Some((parent, _)) = path.split_last().filter(|(parent, _)| !parent.is_root()) else {
+        return Ok(());
+    };
     match tree.node(&parent).map(|node| node.kind) {
-        Some(Kind::Folder) => None,
-        Some(Kind::File) => Some(Refusal::at(&parent, ErrorCode::NotFolder, "not a folder")),
-        None => Some(Refusal::at(&parent, ErrorCode::NotFound, "no such folder; make it first")),
+        Some(Kind::Folder) => Ok(()),
+        Some(Kind::File) => refuse_at(&parent, ErrorCode::NotFolder, "not a folder"),
+        None => refuse_at(&parent, ErrorCode::NotFound, "no such folder; make it first"),
     }
 }
 
@@ -87,33 +82,25 @@ fn check_expected(path: &TreePath, expect: Expect, node: Option<TreeNode>) -> Re
         Some(None) => "something that was never numbered".to_owned(),
         Some(Some(version)) => format!("version {version}"),
     };
-    Err(Refusal::at(path, ErrorCode::Changed, format!("it has changed: {found} is there now")))
+    refuse_at(path, ErrorCode::Changed, format!("it has changed: {found} is there now"))
 }
 
 fn check_put<V: TreeView>(path: &TreePath, expect: Expect, tree: &mut V) -> Result<(), Refusal> {
-    if path.is_root() {
-        return refuse_at(path, ErrorCode::IsFolder, "a folder has that name");
-    }
-    if let Some(refusal) = parent_is_missing(path, tree) {
-        return Err(refusal);
-    }
+    check_parent(path, tree)?;
     let node = tree.node(path);
-    if node.is_some_and(|node| node.kind == Kind::Folder) {
+    if path.is_root() || node.is_some_and(|node| node.kind == Kind::Folder) {
         return refuse_at(path, ErrorCode::IsFolder, "a folder has that name");
     }
     check_expected(path, expect, node)
 }
 
 fn check_make_folder<V: TreeView>(path: &TreePath, tree: &mut V) -> Result<(), Refusal> {
-    if path.is_root() {
-        return refuse_at(path, ErrorCode::Exists, "the folder is there already");
-    }
-    if let Some(refusal) = parent_is_missing(path, tree) {
-        return Err(refusal);
-    }
+    check_parent(path, tree)?;
     match tree.node(path).map(|node| node.kind) {
-        None => Ok(()),
-        Some(Kind::Folder) => refuse_at(path, ErrorCode::Exists, "the folder is there already"),
+        None if !path.is_root() => Ok(()),
+        None | Some(Kind::Folder) => {
+            refuse_at(path, ErrorCode::Exists, "the folder is there already")
+        }
         Some(Kind::File) => refuse_at(path, ErrorCode::NotFolder, "a file has that name"),
     }
 }
@@ -167,7 +154,7 @@ fn check_move<V: TreeView>(
     tree: &mut V,
 ) -> Result<(), Refusal> {
     if from.is_root() || to.is_root() {
-        return refuse(ErrorCode::Denied, "the root folder cannot be moved or replaced");
+        return Err(Refusal::new(ErrorCode::Denied, "the root folder cannot be moved or replaced"));
     }
     let Some(node) = tree.node(from) else {
         return refuse_at(from, ErrorCode::NotFound, "no such file or folder");
@@ -179,9 +166,7 @@ fn check_move<V: TreeView>(
     if to.is_below(from) {
         return refuse_at(from, ErrorCode::Denied, "it cannot be moved into itself");
     }
-    if let Some(refusal) = parent_is_missing(to, tree) {
-        return Err(refusal);
-    }
+    check_parent(to, tree)?;
     let longer = to.as_str().len().saturating_sub(from.as_str().len());
     if node.kind == Kind::Folder && longer > 0 && tree.longest_below(from) + longer > limits::PATH {
         return refuse_at(

@@ -25,17 +25,15 @@ mod tree;
 pub use check::{TreeNode, TreeView, check};
 pub use coordinator::{
     Coordinator, CoordinatorAction, CoordinatorEvent, HaltReason, HistoryRelation, Holders, IDS,
-    MasterState, REMOVALS, REMOVALS_PER_ACCOUNT, RemovalRecords, TAIL, TAIL_BYTES,
+    MasterState, REMOVALS, REMOVALS_PER_ACCOUNT, RemovalRecords, TAIL, TAIL_BYTES, Trimmed,
 };
 pub use history_hash::{HistoryHash, first as first_history_hash, next as next_history_hash};
 pub use message_budget::{
     CommittedEntry, LARGE, MessageBudget, PAGE, ReplicaPosition, ToMaster, ToSlave,
 };
-pub use registry::{
-    Conflict, JoinRequest, KNOWN_MAX, KnownSlave, NoSlave, Registered, Registry, SlaveStateChange,
-};
+pub use registry::{Conflict, JoinRequest, KNOWN_MAX, NoSlave, Registry, SlaveStateChange};
 pub use round_robin::Balance;
 pub use sequence::{ChangeRequest, SequenceResult, Sequencer};
-pub use slave::LinkId;
+pub use slave::{KnownSlave, LinkId};
 pub use slave_addresses::{ConnectionAddrs, SlaveAddresses, endpoints_for, same_host};
 pub use tree::{Effects, Entry, FileContent, Tree, TreeState};

@@ -8,7 +8,7 @@ use relais_proto::{Endpoint, FolderId, Heartbeat, Lsn, SlaveId, SlaveReport, Sla
 use thiserror::Error;
 
 use crate::round_robin::{Balance, RoundRobin};
-use crate::slave::{LinkId, RegisteredSlave};
+use crate::slave::{KnownSlave, LinkId, RegisteredSlave};
 use crate::slave_addresses::{ConnectionAddrs, SlaveAddresses, claims, collide, endpoints_for};
 
 /// Highest number of known slaves. The slave that is gone longest is dropped above it.
@@ -25,24 +25,6 @@ pub struct JoinRequest {
     pub folder: FolderId,
     /// Latest change that the slave has applied.
     pub lsn: Lsn,
-}
-
-/// Persistent record of a slave, for the next start of the master.
-#[allow(missing_docs, reason = "the names of the fields say what they hold")]
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KnownSlave {
-    pub id: SlaveId,
-    /// Last folder that the slave served.
-    pub folder: FolderId,
-    /// Last addresses of the slave.
-    pub place: SlaveAddresses,
-}
-
-/// Result of a registration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Registered {
-    /// Former link of the same slave; the caller must close it.
-    pub replaced: Option<LinkId>,
 }
 
 /// Reason why a slave cannot join.
@@ -131,15 +113,8 @@ impl Registry {
     #[must_use]
     pub fn with_known(mut self, known: &[KnownSlave]) -> Self {
         self.slaves.extend(known.iter().take(KNOWN_MAX).map(|slave| RegisteredSlave {
-            id: slave.id,
-            folder: slave.folder,
-            place: slave.place.clone(),
-            lsn: Lsn::default(),
-            link: None,
-            heard: None,
-            beat: None,
-            sent: 0,
             told: Some(SlaveState::Down),
+            ..RegisteredSlave::new(slave.clone())
         }));
         self
     }
@@ -149,41 +124,28 @@ impl Registry {
     /// A known slave keeps its position in the list. The slave is in service from its first good
     /// heartbeat on.
     ///
+    /// Returns the former link of the same slave; the caller must close it.
+    ///
     /// # Errors
     /// The conflict; nothing has changed then.
     pub fn register(
         &mut self,
         joining: JoinRequest,
         now: Duration,
-    ) -> Result<Registered, Conflict> {
+    ) -> Result<Option<LinkId>, Conflict> {
         self.check(&joining, now)?;
         let JoinRequest { id, link, place, folder, lsn } = joining;
-        if let Some(slave) = self.slaves.iter_mut().find(|slave| slave.id == id) {
-            let replaced = slave.link.replace(link).filter(|old| *old != link);
-            *slave = RegisteredSlave {
-                folder,
-                place,
-                lsn,
-                heard: Some(now),
-                beat: None,
-                sent: 0,
-                ..slave.clone()
-            };
-            return Ok(Registered { replaced });
-        }
-        self.make_room(now)?;
-        self.slaves.push(RegisteredSlave {
-            id,
-            folder,
-            place,
-            lsn,
-            link: Some(link),
-            heard: Some(now),
-            beat: None,
-            sent: 0,
-            told: None,
-        });
-        Ok(Registered { replaced: None })
+        let (link, heard) = (Some(link), Some(now));
+        let known = KnownSlave { id, folder, place };
+        let joined = RegisteredSlave { lsn, link, heard, ..RegisteredSlave::new(known) };
+        let Some(slave) = self.slaves.iter_mut().find(|slave| slave.id == id) else {
+            self.make_room(now)?;
+            self.slaves.push(joined);
+            return Ok(None);
+        };
+        let replaced = slave.link.filter(|old| Some(*old) != link);
+        *slave = RegisteredSlave { told: slave.told, ..joined };
+        Ok(replaced)
     }
 
     /// Records a heartbeat. Returns false if the caller must close the link, because it is

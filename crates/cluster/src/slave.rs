@@ -3,13 +3,28 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use relais_proto::{FolderId, Heartbeat, Lsn, SlaveId, SlaveReport, SlaveState, limits, metric};
+use relais_proto::{
+    FolderId, Heartbeat, Lsn, SlaveId, SlaveReport, SlaveState, limits, metric, wire_newtypes,
+};
 
 use crate::slave_addresses::{ConnectionAddrs, SlaveAddresses, endpoints_for};
 
 /// Identifies a connection of a slave to the master. No number is used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(pub u64);
+
+wire_newtypes!(LinkId);
+
+/// Persistent record of a slave, for the next start of the master.
+#[allow(missing_docs, reason = "the names of the fields say what they hold")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownSlave {
+    pub id: SlaveId,
+    /// Last folder that the slave served.
+    pub folder: FolderId,
+    /// Last addresses of the slave.
+    pub place: SlaveAddresses,
+}
 
 /// Silence after which a slave is out of service.
 pub(crate) fn max_silence() -> Duration {
@@ -35,6 +50,12 @@ pub(crate) struct RegisteredSlave {
 }
 
 impl RegisteredSlave {
+    /// A slave without a link.
+    pub fn new(KnownSlave { id, folder, place }: KnownSlave) -> Self {
+        let (lsn, link, heard, beat) = (Lsn::default(), None, None, None);
+        Self { id, folder, place, lsn, link, heard, beat, sent: 0, told: None }
+    }
+
     /// Returns whether the link is open and recently active.
     pub fn is_alive(&self, now: Duration) -> bool {
         self.link.is_some() && self.silence(now).is_some_and(|silence| silence < max_silence())

@@ -34,7 +34,7 @@ pub struct Tree {
     puts: BTreeMap<Lsn, TreePath>,
     /// Replaced entry of each put, until the put is safe. A withdrawal restores it. Nothing else
     /// can be withdrawn, so removed or moved subtrees are not kept.
-    formers: BTreeMap<Lsn, Option<Entry>>,
+    pub(crate) formers: BTreeMap<Lsn, Option<Entry>>,
 }
 
 impl Tree {
@@ -57,7 +57,7 @@ impl Tree {
     }
 
     /// Iterates over all entries, ordered by path.
-    pub fn iter(&self) -> impl Iterator<Item = (&TreePath, &Entry)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&TreePath, &Entry)> {
         self.entries.iter()
     }
 
@@ -229,10 +229,7 @@ impl Tree {
     ) -> Vec<(TreePath, Option<Entry>)> {
         let mut former = Vec::new();
         for old in self.subtree(from) {
-            let rest = old.as_str().get(from.as_str().len()..).unwrap_or_default();
-            if let (Some(entry), Ok(new)) =
-                (self.take_out(&old), TreePath::new(format!("{}{rest}", to.as_str())))
-            {
+            if let (Some(entry), Some(new)) = (self.take_out(&old), old.moved(from, to)) {
                 former.push((old, Some(entry)));
                 let replaced = self.put_in(new.clone(), Entry { version, ..entry });
                 if from != to {
@@ -265,7 +262,7 @@ impl Tree {
 ///
 /// The mode belongs to the file, not to its content. A mode change since the put in `now` therefore
 /// also applies to the restored entry.
-pub(crate) fn given_back(former: Entry, now: Option<&Entry>, version: Lsn) -> Entry {
+fn given_back(former: Entry, now: Option<&Entry>, version: Lsn) -> Entry {
     let kept = now.filter(|now| now.kind() == former.kind()).map(|now| now.mode);
     Entry { version, mode: kept.unwrap_or(former.mode), ..former }
 }

@@ -11,10 +11,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
-use relais_cluster::record::{CoordinatorRecorder, Trimmed};
+use relais_cluster::record::Recorder;
 use relais_cluster::{
     Coordinator, CoordinatorAction, CoordinatorEvent, HaltReason, KnownSlave, LinkId, MasterState,
-    ReplicaPosition,
+    ReplicaPosition, Trimmed,
 };
 use relais_journal::{Entries, JournalError, Recording};
 use relais_proto::{
@@ -78,7 +78,7 @@ pub struct CoordinatorDriver {
     status: Arc<SharedOrderStatus>,
     order: Coordinator,
     /// The recording of its events and actions.
-    recording: Recording<CoordinatorRecorder>,
+    recording: Recording<Recorder>,
     store: Store,
     links: BTreeMap<LinkId, Link>,
     /// The next batch to write.
@@ -243,15 +243,14 @@ impl CoordinatorDriver {
         if expires {
             self.next_expiry = Instant::now() + EXPIRE_EVERY;
             let remembered = u64::try_from(self.remember.as_millis()).unwrap_or(u64::MAX);
-            let removed = Trimmed::RemovalRecords(now_ms.saturating_sub(remembered));
-            removed.apply(self.order.state_mut());
-            self.recording.note(|recording, to| recording.forgotten(removed, to));
+            let trimmed = Trimmed::RemovalRecords(now_ms.saturating_sub(remembered));
+            self.event(CoordinatorEvent::Trim(trimmed));
         }
         if self.store.is_large() || self.store.is_old(now_ms) {
             if let Some(upto) = self.store.forgettable(self.order.state(), now_ms) {
-                self.recording.note(|recording, to| recording.forgotten(Trimmed::Ids(upto), to));
+                self.event(CoordinatorEvent::Trim(Trimmed::Ids(upto)));
             }
-            if let Err(failed) = self.store.shorten(self.order.state_mut(), now_ms) {
+            if let Err(failed) = self.store.keep(self.order.state(), now_ms) {
                 error!("cannot shorten the journal: {failed}");
             }
         }
@@ -401,12 +400,8 @@ impl CoordinatorDriver {
 }
 
 /// Makes an order from the master's state, and starts its recording.
-fn begin(
-    ledger: MasterState,
-    folders: &BTreeSet<FolderId>,
-) -> (Coordinator, Recording<CoordinatorRecorder>) {
-    let recording =
-        Recording::start("master", |to| CoordinatorRecorder::begin(&ledger, folders, to));
+fn begin(ledger: MasterState, folders: &BTreeSet<FolderId>) -> (Coordinator, Recording<Recorder>) {
+    let recording = Recording::start("master", |to| Recorder::coordinator(&ledger, folders, to));
     (Coordinator::new(ledger, folders.clone()), recording)
 }
 

@@ -127,21 +127,6 @@ impl Store {
         self.oldest_ms.is_some_and(|oldest| now_ms.saturating_sub(oldest) > milliseconds(MAX_AGE))
     }
 
-    /// Saves a snapshot, then empties the journal. Change ids above the maximum age are dropped.
-    ///
-    /// # Errors
-    /// The snapshot could not be saved; nothing has changed then.
-    pub(super) fn shorten(
-        &mut self,
-        ledger: &mut MasterState,
-        now_ms: u64,
-    ) -> Result<(), StoreError> {
-        if let Some(upto) = self.forgettable(ledger, now_ms) {
-            ledger.forget_ids(upto);
-        }
-        self.keep(ledger, now_ms)
-    }
-
     /// The last change whose id is dropped if the journal is shortened now.
     pub(super) fn forgettable(&self, ledger: &MasterState, now_ms: u64) -> Option<Lsn> {
         let before = now_ms.saturating_sub(milliseconds(MAX_AGE));
@@ -153,7 +138,7 @@ impl Store {
     /// Saves this state as snapshot and empties the journal, whatever the journal held.
     ///
     /// # Errors
-    /// As [`Self::shorten`].
+    /// The snapshot could not be saved; nothing has changed then.
     pub(super) fn keep(&mut self, ledger: &MasterState, now_ms: u64) -> Result<(), StoreError> {
         // The next attempt comes later if this one fails.
         self.shorten_at = self.max_size.max(self.journal.size().saturating_mul(2));

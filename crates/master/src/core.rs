@@ -276,8 +276,8 @@ impl Core {
         loop {
             let result = self.registry.lock().register(joining.clone(), self.now());
             match result {
-                Ok(registered) => {
-                    registered.replaced.iter().for_each(|old| self.open_links.shut(*old));
+                Ok(replaced) => {
+                    replaced.iter().for_each(|old| self.open_links.shut(*old));
                     self.settings.lock().forgotten.remove(&id);
                     self.announce();
                     return Ok(place);

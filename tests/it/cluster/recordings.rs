@@ -3,7 +3,10 @@
 use std::fs;
 
 use nix::sys::signal::Signal;
-use relais_cluster::record::{Replayed, replay_coordinator, replay_replica};
+#[path = "../../../crates/cluster/tests/replay/mod.rs"]
+mod replay;
+
+use replay::{Replayed, replay_coordinator, replay_replica};
 
 use super::helpers::{open, tree_of, wait_for, wait_settled};
 use crate::harness::{Cluster, SOON, TestDir, content, eventually, make_folder, remove};
@@ -57,7 +60,7 @@ fn recordings_of_real_runs_replay() {
             "slave" => (&mut replicas, replay_replica(&bytes)),
             other => panic!("{other} is not a recorded state machine"),
         };
-        let Replayed { events, torn: is_torn } = result.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let Replayed { events, torn: is_torn } = result.unwrap_or_else(|e| panic!("{name}: {e:?}"));
         assert!(events > 10, "{name} has {events} events");
         *count += 1;
         torn += u32::from(is_torn);

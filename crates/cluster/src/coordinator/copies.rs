@@ -14,14 +14,7 @@ use crate::slave::LinkId;
 
 impl Coordinator {
     /// Records a slave's list of missing contents; it counts once it is complete.
-    pub(super) fn lacks(
-        &mut self,
-        link: LinkId,
-        upto: Lsn,
-        puts: Vec<Lsn>,
-        last: bool,
-        actions: &mut Vec<CoordinatorAction>,
-    ) {
+    pub(super) fn lacks(&mut self, link: LinkId, upto: Lsn, puts: Vec<Lsn>, last: bool) {
         let Some(peer) = self.peers.get_mut(&link) else { return };
         peer.lacking.extend(puts);
         if !last {
@@ -40,7 +33,7 @@ impl Coordinator {
             if lacking.contains(&put) {
                 self.loses(put, folder);
             } else if changed <= upto || !self.restored_since(put, upto) {
-                self.gains(put, folder, actions);
+                self.gains(put, folder);
             }
         }
     }
@@ -55,21 +48,15 @@ impl Coordinator {
         })
     }
 
-    pub(super) fn holds(
-        &mut self,
-        link: LinkId,
-        put: Lsn,
-        has: bool,
-        actions: &mut Vec<CoordinatorAction>,
-    ) {
+    pub(super) fn holds(&mut self, link: LinkId, put: Lsn, has: bool) {
         let Some(folder) = self.peers.get(&link).map(|peer| peer.folder) else { return };
         if self.tree().path_of(put).is_none() {
             return;
         }
-        if has { self.gains(put, folder, actions) } else { self.loses(put, folder) }
+        if has { self.gains(put, folder) } else { self.loses(put, folder) }
     }
 
-    fn gains(&mut self, put: Lsn, folder: FolderId, actions: &mut Vec<CoordinatorAction>) {
+    fn gains(&mut self, put: Lsn, folder: FolderId) {
         let before = self.holders.copies(put);
         self.holders.add(put, folder);
         self.without_holder.remove(&put);
@@ -81,9 +68,9 @@ impl Coordinator {
         }
         // Two disks hold the content, so its replaced entry is no longer needed.
         if copies > 1 && !self.withdrawing.contains(&put) {
-            self.state.settle(put);
+            self.state.known.tree.settle(put);
         }
-        self.send_copies(put, actions);
+        self.send_copies(put);
         let size = self
             .tree()
             .path_of(put)
@@ -92,7 +79,7 @@ impl Coordinator {
             .map_or(0, |c| c.size);
         // A slave without a holder asks in growing intervals.
         if size >= LARGE || before == 0 {
-            self.send_holders(put, actions);
+            self.send_holders(put);
         }
     }
 
@@ -141,7 +128,7 @@ impl Coordinator {
         let (holders, state, withdrawing) = (&self.holders, &self.state, &mut self.withdrawing);
         self.queue.retain(|waiting| {
             let Change::Withdraw { of } = waiting.request.change else { return true };
-            let stands = holders.copies(of) == 0 && state.can_withdraw(of);
+            let stands = holders.copies(of) == 0 && state.tree().can_withdraw(of);
             if !stands {
                 withdrawing.remove(&of);
             }
@@ -163,28 +150,20 @@ impl Coordinator {
     }
 
     /// Starts to count the copies of a change that has just got its number.
-    pub(super) fn await_copies(
-        &mut self,
-        id: ChangeId,
-        version: Lsn,
-        actions: &mut Vec<CoordinatorAction>,
-    ) {
+    pub(super) fn await_copies(&mut self, id: ChangeId, version: Lsn) {
         if let Some((link, copies)) = self.wanted.remove(&id) {
             self.awaited.entry(version).or_default().insert(link, copies);
-            self.send_copies(version, actions);
+            self.send_copies(version);
         }
     }
 
-    fn send_copies(&mut self, put: Lsn, actions: &mut Vec<CoordinatorAction>) {
+    fn send_copies(&mut self, put: Lsn) {
         let copies = u16::try_from(self.holders.copies(put)).unwrap_or(u16::MAX);
         let Some(links) = self.awaited.get_mut(&put) else { return };
         links.retain(|link, wanted| {
             // The link also hears of fewer copies, so its client can report the number.
             if copies > 0 {
-                actions.push(CoordinatorAction::Send {
-                    link: *link,
-                    message: ToSlave::Copies { put, copies },
-                });
+                self.actions.send(*link, ToSlave::Copies { put, copies });
             }
             copies < *wanted
         });
@@ -194,7 +173,7 @@ impl Coordinator {
     }
 
     /// Tells the slaves that still fetch a large content about another holder.
-    fn send_holders(&self, put: Lsn, actions: &mut Vec<CoordinatorAction>) {
+    fn send_holders(&mut self, put: Lsn) {
         let holders: BTreeSet<FolderId> = self.holders.of(put).collect();
         for (link, peer) in &self.peers {
             if peer.stated && peer.sent_upto >= put && !holders.contains(&peer.folder) {
@@ -202,7 +181,7 @@ impl Coordinator {
                     put,
                     holders: holders.iter().copied().take(limits::HOLDERS).collect(),
                 };
-                actions.push(CoordinatorAction::Send { link: *link, message });
+                self.actions.send(*link, message);
             }
         }
     }
@@ -211,7 +190,7 @@ impl Coordinator {
     ///
     /// A content is reported lost instead if the withdrawal would restore nothing: the replaced
     /// entry is unknown or absent, and the put may have been confirmed.
-    pub(super) fn decide(&mut self, actions: &mut Vec<CoordinatorAction>) {
+    pub(super) fn decide(&mut self) {
         if self.without_holder.is_empty() || self.halted.is_some() || !self.expected.is_empty() {
             return;
         }
@@ -237,17 +216,16 @@ impl Coordinator {
         // A joining slave gets all given-up puts in one message.
         let places = limits::GIVEN_UP.saturating_sub(self.giving_up.len() + self.withdrawing.len());
         for put in gone.into_iter().take(places) {
-            let brings_back = self.failed.contains(&put) || self.state.replaced(put);
-            if self.state.can_withdraw(put) && brings_back {
+            let brings_back = self.failed.contains(&put) || self.tree().replaced(put);
+            if self.tree().can_withdraw(put) && brings_back {
                 self.giving_up.insert(put, self.peers.keys().copied().collect());
-                actions.extend(self.peers.keys().map(|link| CoordinatorAction::Send {
-                    link: *link,
-                    message: ToSlave::GiveUp { put },
-                }));
+                for link in self.peers.keys() {
+                    self.actions.send(*link, ToSlave::GiveUp { put });
+                }
             } else {
                 self.without_holder.remove(&put);
                 if self.lost.insert(put) {
-                    actions.push(CoordinatorAction::Lost { put });
+                    self.actions.push(CoordinatorAction::Lost { put });
                 }
             }
         }

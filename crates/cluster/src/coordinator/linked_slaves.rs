@@ -17,7 +17,6 @@ impl Coordinator {
         slave: SlaveId,
         folder: FolderId,
         position: &ReplicaPosition,
-        actions: &mut Vec<CoordinatorAction>,
     ) {
         let older: Vec<LinkId> = self
             .peers
@@ -27,7 +26,7 @@ impl Coordinator {
             .collect();
         for link in older {
             self.left(link);
-            actions.push(CoordinatorAction::Close { link });
+            self.actions.push(CoordinatorAction::Close { link });
         }
         // Of the slaves that share a folder only the active one joins. A second join comes from a
         // copied folder, or from a slave that takes over before the former link is closed.
@@ -36,11 +35,8 @@ impl Coordinator {
                 ErrorCode::Exists,
                 format!("another slave has joined with the folder {folder}"),
             );
-            actions.push(CoordinatorAction::Send {
-                link,
-                message: ToSlave::Refuse { epoch: self.state.epoch(), why },
-            });
-            return;
+            let epoch = self.state.epoch();
+            return self.actions.send(link, ToSlave::Refuse { epoch, why });
         }
         let reach = self.state.reach(position);
         let halt = match reach {
@@ -51,13 +47,12 @@ impl Coordinator {
         };
         let epoch = self.state.epoch();
         if let Some(halt) = halt {
-            self.halt(halt, actions);
+            self.halt(halt);
             let why = Refusal::new(ErrorCode::Conflict, halt.refusal().message);
-            actions.push(CoordinatorAction::Send { link, message: ToSlave::Refuse { epoch, why } });
-            return;
+            return self.actions.send(link, ToSlave::Refuse { epoch, why });
         }
         if self.folders.insert(folder) {
-            actions.push(CoordinatorAction::AddFolder { folder });
+            self.actions.push(CoordinatorAction::AddFolder { folder });
         }
         self.expected.remove(&folder);
         let lsn = self.last();
@@ -81,7 +76,7 @@ impl Coordinator {
             listing,
         };
         self.peers.insert(link, peer);
-        actions.push(CoordinatorAction::Send { link, message });
+        self.actions.send(link, message);
     }
 
     /// Returns the last change that the slave on this link has applied.
@@ -90,20 +85,8 @@ impl Coordinator {
         self.peers.get(&link).map(|peer| peer.applied)
     }
 
-    /// Returns the last change that all connected folders have applied.
-    ///
-    /// Changes up to it need not be retained.
-    #[must_use]
-    pub fn applied_by_all(&self) -> Option<Lsn> {
-        let all = self
-            .folders
-            .iter()
-            .all(|folder| self.peers.values().any(|peer| peer.folder == *folder));
-        if all { self.peers.values().map(|peer| peer.applied).min() } else { None }
-    }
-
     /// Sends each ready slave the changes that it has not received.
-    pub(super) fn send_changes(&mut self, actions: &mut Vec<CoordinatorAction>) {
+    pub(super) fn send_changes(&mut self) {
         let mut outrun = Vec::new();
         for (link, peer) in &mut self.peers {
             if !peer.ready {
@@ -146,12 +129,12 @@ impl Coordinator {
                 }
             };
             peer.ready = false;
-            actions.push(CoordinatorAction::Send { link: *link, message });
+            self.actions.send(*link, message);
         }
         // The changes after its position are no longer retained: it joins again and compares.
         for link in outrun {
             self.left(link);
-            actions.push(CoordinatorAction::Close { link });
+            self.actions.push(CoordinatorAction::Close { link });
         }
     }
 }
@@ -168,5 +151,6 @@ fn committed_entry(kept: &RecentChange, holders: &Holders) -> CommittedEntry {
 /// Iterates over the paths in a committed entry.
 fn paths(committed: &CommittedEntry) -> impl Iterator<Item = &TreePath> {
     // A restored path comes with an entry, which is about as long as a change.
-    committed.entry.change.paths().chain(committed.restored.iter().map(|(path, _)| path))
+    let restored = committed.restored.iter().map(|(path, _)| path);
+    committed.entry.change.paths().chain(restored)
 }

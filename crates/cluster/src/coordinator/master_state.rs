@@ -2,7 +2,7 @@
 //!
 //! It is the result of the journal on top of its snapshot, and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use relais_proto::{Change, ChangeId, Digest, LogEntry, Lsn, TreePath};
 
@@ -10,7 +10,7 @@ use super::removal_records::RemovalRecords;
 use crate::history_hash::{self, HistoryHash};
 use crate::message_budget::ReplicaPosition;
 use crate::timeline::{self, Timeline};
-use crate::tree::{Effects, Entry, Tree, TreeState, given_back};
+use crate::tree::{Entry, Tree, TreeState};
 
 /// Highest number of retained changes. A slave that is further behind compares trees.
 pub const TAIL: usize = 100_000;
@@ -18,8 +18,6 @@ pub const TAIL: usize = 100_000;
 pub const TAIL_BYTES: usize = 32 * 1024 * 1024;
 /// Highest number of known change ids. A request older than that is applied again.
 pub const IDS: usize = 500_000;
-/// Number of changes after which the replaced entry of an unconfirmed put is forgotten.
-const MEMORY: u64 = 100_000;
 
 /// A change that is retained for slaves that are behind.
 #[derive(Debug, Clone)]
@@ -46,8 +44,8 @@ impl Default for RetentionLimits {
 impl RecentChange {
     /// Returns the bytes of the paths, which vary between changes.
     fn bytes(&self) -> usize {
-        let change = self.entry.change.paths().map(|path| path.as_str().len()).sum::<usize>();
-        change + self.restored.iter().map(|(path, _)| path.as_str().len()).sum::<usize>()
+        let restored = self.restored.iter().map(|(path, _)| path);
+        self.entry.change.paths().chain(restored).map(|path| path.as_str().len()).sum()
     }
 }
 
@@ -81,8 +79,6 @@ pub struct MasterState {
     pub(super) base_chain: HistoryHash,
     /// Timelines of the history, oldest first.
     pub(super) timelines: Vec<Timeline>,
-    /// Replaced entries of puts that are not known to be safe. A withdrawal restores them.
-    pub(super) formers: BTreeMap<Lsn, Option<Entry>>,
     /// Withdrawn puts among the retained changes; a repeated request gets no success for them.
     pub(super) withdrawn: BTreeSet<Lsn>,
 }
@@ -129,26 +125,10 @@ impl MasterState {
             return Vec::new();
         }
         let chain = history_hash::next(self.chain(), &log_entry);
-        // The replaced entries are kept here, not in the tree, because only a put can fail to be
-        // applied.
-        while let Some(oldest) = self
-            .formers
-            .first_entry()
-            .filter(|oldest| oldest.key().number.saturating_add(MEMORY) <= version.number)
-        {
-            oldest.remove();
+        let effects = self.known.apply(&log_entry);
+        if let Change::Withdraw { of } = log_entry.change {
+            self.withdrawn.insert(of);
         }
-        let effects = match &log_entry.change {
-            Change::Withdraw { of } => self.withdraw(*of, &log_entry),
-            change => {
-                let effects = self.known.apply(&log_entry);
-                self.known.tree.settle(version);
-                if matches!(change, Change::Put { .. }) {
-                    self.formers.insert(version, effects.gone.first().map(|(_, former)| *former));
-                }
-                effects
-            }
-        };
         let mut gone = Vec::new();
         for (path, entry) in &effects.gone {
             // Moved content is still in the tree.
@@ -192,43 +172,10 @@ impl MasterState {
         }
     }
 
-    /// Withdraws the content of a put, wherever it is now, and restores the replaced entry.
-    fn withdraw(&mut self, of: Lsn, by: &LogEntry) -> Effects {
-        self.known.ids.insert(by.id, by.version);
-        self.withdrawn.insert(of);
-        let mut effects = Effects::default();
-        let path = self.tree().path_of(of).cloned();
-        if let (Some(former), Some(path)) = (self.formers.remove(&of), path) {
-            let now = self.tree().get(&path).copied();
-            let restored = former.map(|former| given_back(former, now.as_ref(), by.version));
-            effects.gone.extend(now.map(|now| (path.clone(), now)));
-            effects.restored.push((path, restored));
-        }
-        self.known.tree.restore(by.version, &effects.restored);
-        effects
-    }
-
-    /// Records that a put is safe: its replaced entry is no longer needed.
-    pub(super) fn settle(&mut self, put: Lsn) {
-        self.formers.remove(&put);
-    }
-
     /// Returns whether a put was withdrawn.
     #[must_use]
     pub fn is_withdrawn(&self, put: Lsn) -> bool {
         self.withdrawn.contains(&put)
-    }
-
-    /// Returns whether the content of a put can be withdrawn.
-    #[must_use]
-    pub fn can_withdraw(&self, put: Lsn) -> bool {
-        self.tree().path_of(put).is_some() && self.formers.contains_key(&put)
-    }
-
-    /// Returns whether the put replaced an entry, as far as that is known.
-    #[must_use]
-    pub fn replaced(&self, put: Lsn) -> bool {
-        matches!(self.formers.get(&put), Some(Some(_)))
     }
 
     fn drop_oldest(&mut self) {

@@ -21,14 +21,13 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use relais_proto::{
-    Change, ChangeId, ErrorCode, FairQueue, FolderId, LogEntry, Lsn, Refusal, limits,
+    Change, ChangeId, ErrorCode, FairQueue, FolderId, LogEntry, Lsn, Refusal, limits, wire_enum,
 };
 
 pub use self::holders::Holders;
 use self::linked_slave::LinkedSlave;
 pub use self::master_state::{HistoryRelation, IDS, MasterState, TAIL, TAIL_BYTES};
 pub use self::removal_records::{REMOVALS, REMOVALS_PER_ACCOUNT, RemovalRecords};
-pub(crate) use self::snapshot::{count, many};
 use crate::message_budget::{ToMaster, ToSlave};
 use crate::sequence::{ChangeRequest, SequenceResult, Sequencer};
 use crate::slave::LinkId;
@@ -39,27 +38,42 @@ use crate::tree::Tree;
 /// The longest 1,024 changes take less than 9 MiB, which is less than the journal's limit.
 const BATCH: usize = 1024;
 
-/// Input of the coordinator.
-#[allow(missing_docs, reason = "the names of the fields say what they hold")]
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CoordinatorEvent {
-    /// A slave has sent a message. No two links have the same number.
-    Received { link: LinkId, message: ToMaster },
-    /// A link is closed.
-    LinkClosed { link: LinkId },
-    /// The last batch is in the journal.
-    Written,
-    /// The last batch could not be written.
-    WriteFailed {
-        /// Whether the journal is unusable until the master is restarted.
-        for_good: bool,
-        /// Refusal for the clients.
-        refusal: Refusal,
-    },
-    /// The grace period after the start has ended.
-    GraceEnded,
-    /// An operator has removed a folder for good.
-    Forget { folder: FolderId },
+wire_enum! {
+    /// Input of the coordinator. The tags are those of recordings.
+    #[allow(missing_docs, reason = "the names of the fields say what they hold")]
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub enum CoordinatorEvent: "event of a master" {
+        /// A slave has sent a message. No two links have the same number.
+        0 => Received { link: LinkId, message: ToMaster },
+        /// A link is closed.
+        1 => LinkClosed { link: LinkId },
+        /// The last batch is in the journal.
+        2 => Written,
+        /// The last batch could not be written.
+        3 => WriteFailed {
+            /// Whether the journal is unusable until the master is restarted.
+            for_good: bool,
+            /// Refusal for the clients, without a path.
+            refusal: Refusal,
+        },
+        /// The grace period after the start has ended.
+        4 => GraceEnded,
+        /// An operator has removed a folder for good.
+        5 => Forget { folder: FolderId },
+        /// Old records are dropped. No action follows.
+        6 => Trim(Trimmed),
+    }
+
+    /// Records that the coordinator drops.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub enum Trimmed: "dropped records" {
+        /// [`MasterState::forget_removed`] before this time.
+        0 => RemovalRecords(u64),
+        /// [`MasterState::forget_ids`] up to this change.
+        1 => Ids(Lsn),
+        /// [`MasterState::shorten`] up to this change.
+        2 => Changes(Lsn),
+    }
 }
 
 /// Reason why no changes are numbered until a recovery or a restart of the master.
@@ -158,6 +172,29 @@ pub struct Coordinator {
     awaited: BTreeMap<Lsn, BTreeMap<LinkId, u16>>,
     halted: Option<HaltReason>,
     now_ms: u64,
+    /// Actions of the current event.
+    actions: Actions,
+}
+
+/// Actions in the order of their execution.
+#[derive(Debug, Clone, Default)]
+struct Actions(Vec<CoordinatorAction>);
+
+impl Actions {
+    fn push(&mut self, action: CoordinatorAction) {
+        self.0.push(action);
+    }
+
+    fn send(&mut self, link: LinkId, message: ToSlave) {
+        self.push(CoordinatorAction::Send { link, message });
+    }
+
+    /// Answers a proposal. A withdrawal needs no answer.
+    fn answer(&mut self, waiting: &QueuedProposal, answer: Result<Lsn, Refusal>) {
+        if let Some((link, _)) = waiting.asker {
+            self.send(link, ToSlave::ProposalResult { id: waiting.request.id, answer });
+        }
+    }
 }
 
 impl Coordinator {
@@ -183,6 +220,7 @@ impl Coordinator {
             awaited: BTreeMap::new(),
             halted: None,
             now_ms: 0,
+            actions: Actions::default(),
             state,
         }
     }
@@ -191,11 +229,6 @@ impl Coordinator {
     #[must_use]
     pub fn state(&self) -> &MasterState {
         &self.state
-    }
-
-    /// Gives access to the state, to shorten the journal or expire records.
-    pub fn state_mut(&mut self) -> &mut MasterState {
-        &mut self.state
     }
 
     /// Returns the tree as of the journal.
@@ -238,57 +271,57 @@ impl Coordinator {
     /// `now_ms` is the time in milliseconds since 1970 UTC, for display and expiry.
     pub fn on(&mut self, event: CoordinatorEvent, now_ms: u64) -> Vec<CoordinatorAction> {
         self.now_ms = now_ms;
-        let mut actions = Vec::new();
         match event {
-            CoordinatorEvent::Received { link, message } => {
-                self.received(link, message, &mut actions)
-            }
+            CoordinatorEvent::Received { link, message } => self.received(link, message),
             CoordinatorEvent::LinkClosed { link } => self.left(link),
-            CoordinatorEvent::Written => self.written(&mut actions),
+            CoordinatorEvent::Written => self.written(),
             CoordinatorEvent::WriteFailed { for_good, refusal } => {
-                self.not_written(for_good, &refusal, &mut actions)
+                self.not_written(for_good, &refusal)
             }
             CoordinatorEvent::GraceEnded => self.expected.clear(),
             CoordinatorEvent::Forget { folder } => self.forget(folder),
+            CoordinatorEvent::Trim(trimmed) => {
+                match trimmed {
+                    Trimmed::RemovalRecords(before_ms) => self.state.forget_removed(before_ms),
+                    Trimmed::Ids(upto) => self.state.forget_ids(upto),
+                    Trimmed::Changes(upto) => self.state.shorten(upto),
+                }
+                return Vec::new();
+            }
         }
-        self.decide(&mut actions);
-        self.write_next(&mut actions);
-        self.answer_queries(&mut actions);
-        self.send_changes(&mut actions);
-        actions
+        self.decide();
+        self.write_next();
+        self.answer_queries();
+        self.send_changes();
+        std::mem::take(&mut self.actions.0)
     }
 
-    fn received(&mut self, link: LinkId, message: ToMaster, actions: &mut Vec<CoordinatorAction>) {
+    fn received(&mut self, link: LinkId, message: ToMaster) {
         if let ToMaster::Join { slave, folder, position } = message {
-            return self.joined(link, slave, folder, &position, actions);
+            return self.joined(link, slave, folder, &position);
         }
         // Messages of links that have not joined, or were closed, are ignored.
         let Some(peer) = self.peers.get_mut(&link) else {
-            return actions.push(CoordinatorAction::Close { link });
+            return self.actions.push(CoordinatorAction::Close { link });
         };
         match message {
             ToMaster::Join { .. } => {}
             ToMaster::Ready => peer.ready = true,
             ToMaster::Applied { upto } => peer.applied = peer.applied.max(upto),
-            ToMaster::MissingContents { upto, puts, last } => {
-                self.lacks(link, upto, puts, last, actions)
-            }
+            ToMaster::MissingContents { upto, puts, last } => self.lacks(link, upto, puts, last),
             ToMaster::Propose { request, found, copies } => {
-                self.proposed(link, request, found, copies, actions)
+                self.proposed(link, request, found, copies)
             }
             ToMaster::QueryChange { id } => self.queries.push((link, id)),
-            ToMaster::Holds { put, has } => self.holds(link, put, has, actions),
+            ToMaster::Holds { put, has } => self.holds(link, put, has),
             ToMaster::PublishFailed { of } => {
                 self.failed.insert(of);
-                self.holds(link, of, false, actions);
+                self.holds(link, of, false);
             }
             ToMaster::GivenUp { put } => self.given_up(link, put),
             ToMaster::FindHolders { put } => {
                 let holders = self.holders.of(put).take(limits::HOLDERS).collect();
-                actions.push(CoordinatorAction::Send {
-                    link,
-                    message: ToSlave::Holders { put, holders },
-                });
+                self.actions.send(link, ToSlave::Holders { put, holders });
             }
         }
     }
@@ -309,31 +342,24 @@ impl Coordinator {
         self.awaited.retain(|_, links| !links.is_empty());
     }
 
-    fn halt(&mut self, halt: HaltReason, actions: &mut Vec<CoordinatorAction>) {
+    fn halt(&mut self, halt: HaltReason) {
         if self.halted.is_some() {
             return;
         }
         self.halted = Some(halt);
-        actions.push(CoordinatorAction::Halted(halt));
+        self.actions.push(CoordinatorAction::Halted(halt));
         self.choose_next(usize::MAX);
         for waiting in std::mem::take(&mut self.queue) {
-            answer(&waiting, Err(halt.refusal()), actions);
+            self.actions.answer(&waiting, Err(halt.refusal()));
         }
     }
 
-    fn proposed(
-        &mut self,
-        link: LinkId,
-        request: ChangeRequest,
-        found: bool,
-        copies: u16,
-        actions: &mut Vec<CoordinatorAction>,
-    ) {
+    fn proposed(&mut self, link: LinkId, request: ChangeRequest, found: bool, copies: u16) {
         let Some(peer) = self.peers.get(&link) else { return };
         let waiting = QueuedProposal { asker: Some((link, peer.folder)), request, found };
         if let Some(halt) = self.halted {
             let number = self.state.number_of(waiting.request.id);
-            return answer(&waiting, number.ok_or_else(|| halt.refusal()), actions);
+            return self.actions.answer(&waiting, number.ok_or_else(|| halt.refusal()));
         }
         if copies > 1 {
             self.wanted.insert(waiting.request.id, (link, copies));
@@ -354,7 +380,7 @@ impl Coordinator {
     }
 
     /// Numbers the waiting proposals, unless a batch is being written.
-    fn write_next(&mut self, actions: &mut Vec<CoordinatorAction>) {
+    fn write_next(&mut self) {
         if !self.expected.is_empty() || self.halted.is_some() {
             return;
         }
@@ -363,7 +389,7 @@ impl Coordinator {
             if self.queue.is_empty() {
                 return;
             }
-            self.refuse_removed(actions);
+            self.refuse_removed();
             self.spare_found();
             let request: Vec<ChangeRequest> = self
                 .queue
@@ -387,20 +413,21 @@ impl Coordinator {
                         let why = format!(
                             "the content could not be stored; change {version} was withdrawn"
                         );
-                        answer(&waiting, Err(Refusal::new(ErrorCode::Storage, why)), actions);
+                        let refusal = Refusal::new(ErrorCode::Storage, why);
+                        self.actions.answer(&waiting, Err(refusal));
                     }
                     SequenceResult::AlreadyCommitted(version) => {
-                        answer(&waiting, Ok(version), actions);
-                        self.await_copies(waiting.request.id, version, actions);
+                        self.actions.answer(&waiting, Ok(version));
+                        self.await_copies(waiting.request.id, version);
                     }
                     SequenceResult::Refused(refusal) => {
                         self.wanted.remove(&waiting.request.id);
-                        answer(&waiting, Err(refusal), actions);
+                        self.actions.answer(&waiting, Err(refusal));
                     }
                 }
             }
             if !self.writing.is_empty() {
-                actions.push(CoordinatorAction::Write(
+                self.actions.push(CoordinatorAction::Write(
                     self.writing.iter().map(|(log_entry, _)| log_entry.clone()).collect(),
                 ));
             }
@@ -427,8 +454,8 @@ impl Coordinator {
     }
 
     /// Refuses local changes that bring back removed or replaced content: they are old copies.
-    fn refuse_removed(&mut self, actions: &mut Vec<CoordinatorAction>) {
-        let state = &self.state;
+    fn refuse_removed(&mut self) {
+        let (state, actions) = (&self.state, &mut self.actions);
         self.queue.retain(|waiting| {
             let Change::Put { path, digest, .. } = &waiting.request.change else { return true };
             let Some(version) = state
@@ -442,12 +469,12 @@ impl Coordinator {
                 ErrorCode::Changed,
                 format!("change {version} has removed this content from this path"),
             );
-            answer(waiting, Err(refusal), actions);
+            actions.answer(waiting, Err(refusal));
             false
         });
     }
 
-    fn written(&mut self, actions: &mut Vec<CoordinatorAction>) {
+    fn written(&mut self) {
         for (log_entry, folder) in std::mem::take(&mut self.writing) {
             if let Change::Withdraw { of } = log_entry.change {
                 self.withdrawing.remove(&of);
@@ -459,16 +486,11 @@ impl Coordinator {
                 self.holders.add(version, folder);
             }
             self.find_without_holder(version);
-            self.await_copies(id, version, actions);
+            self.await_copies(id, version);
         }
     }
 
-    fn not_written(
-        &mut self,
-        for_good: bool,
-        refusal: &Refusal,
-        actions: &mut Vec<CoordinatorAction>,
-    ) {
+    fn not_written(&mut self, for_good: bool, refusal: &Refusal) {
         // No other server has seen these numbers.
         self.sequencer = Sequencer::new(self.last());
         let writing = std::mem::take(&mut self.writing);
@@ -482,26 +504,24 @@ impl Coordinator {
             writing.iter().map(|(log_entry, _)| log_entry.id).collect();
         for link in self.peers.keys() {
             for id in &unwritten {
-                actions.push(CoordinatorAction::Send {
-                    link: *link,
-                    message: ToSlave::ProposalResult { id: *id, answer: Err(refusal.clone()) },
-                });
+                let answer = Err(refusal.clone());
+                self.actions.send(*link, ToSlave::ProposalResult { id: *id, answer });
             }
         }
         self.wanted.retain(|id, _| !unwritten.contains(id));
         if for_good {
-            self.halt(HaltReason::Broken, actions);
+            self.halt(HaltReason::Broken);
         }
     }
 
     /// Answers the queries about changes that are decided now.
-    fn answer_queries(&mut self, actions: &mut Vec<CoordinatorAction>) {
+    fn answer_queries(&mut self) {
         // A failed journal may hold changes that this process does not count.
         if self.halted == Some(HaltReason::Broken) {
             return;
         }
         let (state, queue, writing) = (&self.state, &self.queue, &self.writing);
-        let waiting = &self.waiting;
+        let (waiting, actions) = (&self.waiting, &mut self.actions);
         self.queries.retain(|(link, id)| {
             let number = state.number_of(*id);
             if number.is_none()
@@ -513,24 +533,8 @@ impl Coordinator {
             }
             let answer =
                 number.ok_or_else(|| Refusal::new(ErrorCode::NotFound, "no such change was made"));
-            actions.push(CoordinatorAction::Send {
-                link: *link,
-                message: ToSlave::ProposalResult { id: *id, answer },
-            });
+            actions.send(*link, ToSlave::ProposalResult { id: *id, answer });
             false
-        });
-    }
-}
-
-fn answer(
-    waiting: &QueuedProposal,
-    answer: Result<Lsn, Refusal>,
-    actions: &mut Vec<CoordinatorAction>,
-) {
-    if let Some((link, _)) = waiting.asker {
-        actions.push(CoordinatorAction::Send {
-            link,
-            message: ToSlave::ProposalResult { id: waiting.request.id, answer },
         });
     }
 }

@@ -3,14 +3,14 @@
 //! Counts have eight bytes; all other fields are encoded as in the protocol. The first byte is the
 //! version of the layout.
 
-use std::collections::{BTreeMap, HashMap};
-
-use relais_proto::{Change, ChangeId, Decoder, Encoder, LogEntry, Lsn, TreeEntry, Wire, WireError};
+use relais_proto::{
+    Capped, Change, ChangeId, Decoder, Encoder, LogEntry, Lsn, TreeEntry, TreePath, Uncapped, Wire,
+    WireError,
+};
 
 use super::master_state::{MasterState, RecentChange, in_order};
 use super::removal_records::{RemovalKey, RemovalRecord, RemovalRecords};
 use crate::history_hash::{self, HistoryHash};
-use crate::timeline::Timeline;
 use crate::tree::{Tree, TreeState};
 
 const LAYOUT: u8 = 2;
@@ -21,37 +21,21 @@ impl MasterState {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let to = &mut Encoder::new(&mut bytes);
-        self.last().encode(to.u8(LAYOUT));
-        self.chain().encode(to);
-        self.base.encode(to);
-        self.base_chain.encode(to);
-        count(self.timelines.len(), to);
-        self.timelines.iter().for_each(|timeline| timeline.encode(to));
-        count(self.known.tree.len(), to);
-        self.known.tree.iter().for_each(|(path, entry)| entry.encode(to.path(path)));
-        count(self.formers.len(), to);
-        for (put, former) in &self.formers {
-            put.encode(to);
-            to.option(former.as_ref(), TreeEntry::encode);
-        }
-        count(self.known.ids.len(), to);
-        for (id, version) in &self.known.ids {
-            id.encode(to);
+        (self.last(), self.chain()).encode(to.u8(LAYOUT));
+        (self.base, self.base_chain).encode(to);
+        to.all(self.timelines.iter(), Wire::encode)
+            .all(self.known.tree.iter(), |(path, entry), to| entry.encode(to.path(path)))
+            .all(self.known.tree.formers.iter(), |(put, former), to| (*put, *former).encode(to))
+            .all(self.known.ids.iter(), |(id, version), to| (*id, *version).encode(to))
+            .u64(self.removed.len() as u64);
+        for (account, RemovalRecord { key, version, time_ms }) in self.removed.iter() {
+            (account, key.0, *time_ms).encode(to);
             version.encode(to);
         }
-        count(self.removed.len(), to);
-        for (account, removal) in self.removed.iter() {
-            to.u32(account).bytes(&removal.key.0).u64(removal.time_ms);
-            removal.version.encode(to);
-        }
-        count(self.tail.len(), to);
-        for kept in &self.tail {
+        to.all(self.tail.iter(), |kept, to| {
             kept.entry.encode(to);
-            count(kept.restored.len(), to);
-            for (path, entry) in &kept.restored {
-                to.path(path).option(entry.as_ref(), TreeEntry::encode);
-            }
-        }
+            kept.restored.encode_capped(to, Uncapped);
+        });
         bytes
     }
 
@@ -69,36 +53,31 @@ impl MasterState {
                 value: layout.into(),
             });
         }
-        let (last, last_chain) = (Lsn::decode(from)?, HistoryHash::decode(from)?);
-        let (base, base_chain) = (Lsn::decode(from)?, HistoryHash::decode(from)?);
-        let timelines = many(from, Timeline::decode)?;
-        let entries = many(from, |from| Ok((from.path()?, TreeEntry::decode(from)?)))?;
-        let formers: BTreeMap<_, _> =
-            many(from, |from| Ok((Lsn::decode(from)?, from.option()?)))?.into_iter().collect();
-        let ids: HashMap<_, _> =
-            many(from, |from| Ok((ChangeId::decode(from)?, Lsn::decode(from)?)))?
-                .into_iter()
-                .collect();
+        let (last, last_chain) = Wire::decode(from)?;
+        let (base, base_chain) = Wire::decode(from)?;
+        let timelines = all(from)?;
+        let entries: Vec<(TreePath, TreeEntry)> = all(from)?;
+        let formers = all::<(Lsn, Option<TreeEntry>)>(from)?.into_iter().collect();
+        let ids = all::<(ChangeId, Lsn)>(from)?.into_iter().collect();
         let mut removed = RemovalRecords::default();
-        for () in many(from, |from| {
-            let (account, key) = (from.u32()?, RemovalKey(from.array()?));
-            let time_ms = from.u64()?;
-            removed.add(account, RemovalRecord { key, version: Lsn::decode(from)?, time_ms });
-            Ok(())
-        })? {}
-        let (mut at, mut chain) = (base, base_chain);
-        let tail = many(from, |from| {
-            let log_entry = LogEntry::decode(from)?;
-            if log_entry.version <= at {
+        for _ in 0..from.u64()? {
+            let (account, key, time_ms) = Wire::decode(from)?;
+            let (key, version) = (RemovalKey(key), Lsn::decode(from)?);
+            removed.add(account, RemovalRecord { key, version, time_ms });
+        }
+        let (mut at, mut chain): (Lsn, HistoryHash) = (base, base_chain);
+        let mut tail = Vec::new();
+        for _ in 0..from.u64()? {
+            let entry = LogEntry::decode(from)?;
+            if entry.version <= at {
                 return Err(WireError::BadValue {
                     what: "number of a kept change",
-                    value: log_entry.version.number,
+                    value: entry.version.number,
                 });
             }
-            (at, chain) = (log_entry.version, history_hash::next(chain, &log_entry));
-            let restored = many(from, |from| Ok((from.path()?, from.option()?)))?;
-            Ok(RecentChange { entry: log_entry, restored, chain })
-        })?;
+            (at, chain) = (entry.version, history_hash::next(chain, &entry));
+            tail.push(RecentChange { entry, restored: all(from)?, chain });
+        }
         if (at, chain) != (last, last_chain) {
             return Err(WireError::BadValue {
                 what: "last change of the snapshot",
@@ -106,7 +85,9 @@ impl MasterState {
             });
         }
         decoder.finish()?;
-        let known = TreeState { tree: Tree::listed(entries, last), ids };
+        let mut tree = Tree::listed(entries, last);
+        tree.formers = formers;
+        let known = TreeState { tree, ids };
         let of = |kept: &RecentChange| {
             if let Change::Withdraw { of } = kept.entry.change { Some(of) } else { None }
         };
@@ -118,7 +99,6 @@ impl MasterState {
             base,
             base_chain,
             timelines,
-            formers,
             withdrawn,
             id_order,
             ..Self::default()
@@ -128,28 +108,15 @@ impl MasterState {
     }
 }
 
-/// Appends a count of values.
-pub(crate) fn count(len: usize, to: &mut Encoder<'_>) {
-    to.u64(len as u64);
-}
-
-/// Decodes as many values as the count says. Memory grows with the values, not with the count.
-pub(crate) fn many<T>(
-    from: &mut Decoder<'_>,
-    mut each: impl FnMut(&mut Decoder<'_>) -> Result<T, WireError>,
-) -> Result<Vec<T>, WireError> {
-    let count = from.u64()?;
-    let mut values = Vec::new();
-    for _ in 0..count {
-        values.push(each(from)?);
-    }
-    Ok(values)
+fn all<T: Wire>(from: &mut Decoder<'_>) -> Result<Vec<T>, WireError> {
+    Capped::decode_capped(from, "", Uncapped)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use relais_proto::{Change, Digest, FileTime, Mode, TreePath};
+    use relais_proto::{Digest, FileTime, Mode};
+    use std::collections::HashMap;
 
     fn path(name: &str) -> TreePath {
         TreePath::new(name).unwrap()
@@ -212,7 +179,7 @@ mod tests {
             );
             // An unconfirmed put's replaced entry is restored where its content is now.
             let six = Lsn { epoch: 1, number: 6 };
-            assert!(back.can_withdraw(six) && back.replaced(six));
+            assert!(back.tree().can_withdraw(six) && back.tree().replaced(six));
             for state in [&mut state, &mut back] {
                 state.apply(log_entry(9, Change::Withdraw { of: six }));
                 let entry = state.tree().get(&path("e/x")).unwrap();
@@ -220,7 +187,7 @@ mod tests {
                     (entry.version.number, entry.content.unwrap().digest),
                     (9, Digest([3; 32]))
                 );
-                assert!(!state.can_withdraw(six));
+                assert!(!state.tree().can_withdraw(six));
             }
             assert_eq!(back.chain(), state.chain());
             back.forget_removed(u64::MAX);

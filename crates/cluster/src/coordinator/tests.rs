@@ -119,7 +119,7 @@ fn give_up(coordinator: &mut Coordinator, actions: &[CoordinatorAction]) -> Vec<
     request.flat_map(|(link, put)| hear(coordinator, link, ToMaster::GivenUp { put })).collect()
 }
 
-/// Numbers that are to be written, or that a link is told.
+/// Numbers of the changes that are written, or sent to a link.
 fn written(actions: &[CoordinatorAction]) -> Vec<u64> {
     let of = |action: &CoordinatorAction| match action {
         CoordinatorAction::Write(batch) => {
@@ -279,7 +279,7 @@ fn a_slave_that_was_away_too_long_is_told_the_whole_tree() {
     let mut coordinator = master();
     join(&mut coordinator, A, 0);
     (1..=3).for_each(|n| drop(make(&mut coordinator, A, put(n, &format!("f{n}")))));
-    coordinator.state_mut().shorten(version(2));
+    coordinator.on(CoordinatorEvent::Trim(Trimmed::Changes(version(2))), 0);
     let actions = join(&mut coordinator, B, 1);
     assert!(
         matches!(sent(&actions, B)[..], [ToSlave::Compare { .. }, ToSlave::Page { entries, ids }] if entries.len() == 3 && ids.len() == 3)
@@ -294,12 +294,12 @@ fn a_slave_that_was_away_too_long_is_told_the_whole_tree() {
         [4],
         "and continues behind it"
     );
-    // Where the changes behind the listing are gone too, it begins anew.
+    // If the changes after the listing are also gone, the comparison begins again.
     join(&mut coordinator, LinkId(12), 1);
-    coordinator.state_mut().shorten(version(4));
+    coordinator.on(CoordinatorEvent::Trim(Trimmed::Changes(version(4))), 0);
     hear(&mut coordinator, LinkId(12), ToMaster::Ready);
     make(&mut coordinator, A, put(5, "f5"));
-    coordinator.state_mut().shorten(version(5));
+    coordinator.on(CoordinatorEvent::Trim(Trimmed::Changes(version(5))), 0);
     assert_eq!(
         hear(&mut coordinator, LinkId(12), ToMaster::Ready),
         [CoordinatorAction::Close { link: LinkId(12) }]
@@ -381,8 +381,8 @@ fn content_is_given_up_only_if_all_folders_miss_it() {
     );
     coordinator.on(CoordinatorEvent::Written, 0);
     assert_eq!(names(&coordinator), ["/a 1-3"]);
-    // Who asks for a withdrawn put again is not told that it is done, also by a master that begins
-    // with a snapshot.
+    // A repeated request for a withdrawn put gets no success, also from a master that starts with a
+    // snapshot.
     let again = Coordinator::new(
         MasterState::from_bytes(&coordinator.state().to_bytes()).unwrap(),
         BTreeSet::new(),
@@ -511,7 +511,7 @@ fn removed_files_that_turn_up_again_are_refused() {
         "a session may put it again"
     );
     coordinator.on(CoordinatorEvent::Written, 0);
-    coordinator.state_mut().forget_removed(1);
+    coordinator.on(CoordinatorEvent::Trim(Trimmed::RemovalRecords(1)), 0);
     let request = ChangeRequest { id: ChangeId([6; 16]), ..put(2, "a") };
     assert_eq!(
         written(&hear(&mut coordinator, A, ToMaster::Propose { request, found: true, copies: 1 })),

@@ -186,8 +186,7 @@ fn an_id_is_held_by_a_living_link() {
     assert_eq!(refused, Conflict::SameId { id: id(1), holder: LinkId(1) });
     assert!(registry.beat(LinkId(1), beat(), ms(2_999)), "the holder is not disturbed");
 
-    let registered = registry.register(joining(1, 2), ms(5_999)).unwrap();
-    assert_eq!(registered.replaced, Some(LinkId(1)));
+    assert_eq!(registry.register(joining(1, 2), ms(5_999)).unwrap(), Some(LinkId(1)));
     assert!(!registry.beat(LinkId(1), beat(), ms(6_000)), "the old link counts no longer");
     registry.closed(LinkId(1));
     assert!(registry.beat(LinkId(2), beat(), ms(6_000)), "closing the old one changes nothing");
@@ -198,7 +197,7 @@ fn an_id_is_held_by_a_living_link() {
 fn after_a_restart_it_is_back_at_once() {
     let mut registry = cluster(1);
     registry.closed(LinkId(1));
-    assert_eq!(registry.register(joining(1, 2), ms(1)).unwrap(), Registered { replaced: None });
+    assert_eq!(registry.register(joining(1, 2), ms(1)).unwrap(), None);
 }
 
 #[test]

@@ -1,10 +1,8 @@
 //! Applies received changes in order, each once.
 
-use std::time::Duration;
-
 use relais_proto::{Change, Lsn};
 
-use super::{Action, BATCH, Phase, QUEUE, Replica, batch, missing_contents};
+use super::{Action, BATCH, QUEUE, Replica, batch, missing_contents};
 use crate::history_hash;
 use crate::message_budget::{CommittedEntry, ToMaster};
 
@@ -16,12 +14,7 @@ impl Replica {
         self.queue.back().map_or(batch_applied, |committed| committed.entry.version)
     }
 
-    pub(super) fn committed(
-        &mut self,
-        changes: Vec<CommittedEntry>,
-        now: Duration,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn committed(&mut self, changes: Vec<CommittedEntry>) {
         for committed in changes {
             let (last, next) = (self.last_received(), committed.entry.version);
             if next <= last {
@@ -33,30 +26,27 @@ impl Replica {
                 next.epoch == last.epoch && next.number == last.number + 1
             };
             if !in_order {
-                return self.close("the master skipped a change", now, actions);
+                return self.close("the master skipped a change");
             }
-            self.note_lsn(next, now);
+            self.note_lsn(next);
             self.queue.push_back(committed);
         }
         if self.queue.len() < QUEUE {
-            actions.push(Action::Send(ToMaster::Ready));
+            self.send(ToMaster::Ready);
         } else {
             self.owes_ready = true;
         }
     }
 
-    pub(super) fn apply_next(&mut self, now: Duration, actions: &mut Vec<Action>) {
+    pub(super) fn apply_next(&mut self) {
         if let (Some(at), Some((changes, position))) = (self.retry_apply, &self.applying) {
-            if now >= at {
+            if self.now >= at {
                 self.retry_apply = None;
-                actions.push(Action::Apply { changes: changes.clone(), position: *position });
+                self.actions.push(Action::Apply { changes: changes.clone(), position: *position });
             }
             return;
         }
-        if self.applying.is_some()
-            || self.queue.is_empty()
-            || !matches!(self.phase, Phase::Following)
-        {
+        if self.applying.is_some() || self.queue.is_empty() || !self.is_following() {
             return;
         }
         let length = batch::length(self.queue.iter(), BATCH);
@@ -68,19 +58,13 @@ impl Replica {
         }
         if self.owes_ready && self.queue.len() < QUEUE / 2 {
             self.owes_ready = false;
-            actions.push(Action::Send(ToMaster::Ready));
+            self.send(ToMaster::Ready);
         }
         self.applying = Some((changes.clone(), position));
-        actions.push(Action::Apply { changes, position });
+        self.actions.push(Action::Apply { changes, position });
     }
 
-    pub(super) fn batch_applied(
-        &mut self,
-        lacking: &[Lsn],
-        failed: &[Lsn],
-        now: Duration,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn batch_applied(&mut self, lacking: &[Lsn], failed: &[Lsn]) {
         let Some((changes, position)) = self.applying.take() else { return };
         self.retry_apply = None;
         self.position = position;
@@ -95,7 +79,7 @@ impl Replica {
             let claimed = committed.holders.contains(&self.folder);
             match &committed.entry.change {
                 Change::Put { .. } if failed.contains(&version) => {
-                    self.own.published(committed.entry.id, false, actions);
+                    self.own.published(committed.entry.id, false, &mut self.actions);
                     reports.push(ToMaster::PublishFailed { of: version });
                 }
                 Change::Put { .. } => {
@@ -105,7 +89,7 @@ impl Replica {
                     }
                 }
                 Change::Withdraw { of } => {
-                    self.own.withdrawn(*of, actions);
+                    self.own.withdrawn(*of, &mut self.actions);
                     for content in committed
                         .restored
                         .iter()
@@ -122,24 +106,24 @@ impl Replica {
                 | Change::Move { .. }
                 | Change::SetAttributes { .. } => {}
             }
-            self.lacks.follow(committed, lacking, now);
+            self.lacks.follow(committed, lacking, self.now);
         }
-        if matches!(self.phase, Phase::Following) {
+        if self.is_following() {
             // The master assumes that a slave which applied a change without reporting its content
             // misses it. So `Applied` comes first.
             reports.push(ToMaster::Applied { upto: position.applied });
-            actions.extend(reports.into_iter().map(Action::Send));
+            self.actions.extend(reports.into_iter().map(Action::Send));
         }
         self.note_applied();
-        self.join_when_idle(actions);
+        self.join_when_idle();
     }
 
-    pub(super) fn apply_failed(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        if matches!(self.phase, Phase::Following) {
-            self.retry_apply = Some(now + missing_contents::RETRY_PAUSE);
+    pub(super) fn apply_failed(&mut self) {
+        if self.is_following() {
+            self.retry_apply = Some(self.now + missing_contents::RETRY_PAUSE);
             return;
         }
         self.applying = None;
-        self.join_when_idle(actions);
+        self.join_when_idle();
     }
 }

@@ -1,6 +1,6 @@
 //! Events and actions of the slave's state machine.
 
-use relais_proto::{ChangeId, FolderId, Lsn, Refusal};
+use relais_proto::{ChangeId, FolderId, Lsn, Refusal, Uncapped, wire_enum, wire_newtypes};
 
 use super::compare::ReceivedTree;
 use super::missing_content::{FetchFault, MissingContent};
@@ -13,82 +13,87 @@ use crate::timeline::Timeline;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub u64);
 
-/// Input of the replica.
-#[allow(missing_docs, reason = "the names of the fields say what they hold")]
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A link to a master is open, and both sides have proved the key.
-    Linked,
-    /// The link is closed.
-    Unlinked,
-    /// The master has sent a message.
-    Received(ToSlave),
-    /// The master's last change, from its answer to a heartbeat.
-    MasterLsn(Lsn),
-    /// A change is proposed; the content of a put is staged durably under its id.
-    Proposed {
-        /// SessionId of the proposal; `None` for a local change.
-        session: Option<SessionId>,
-        request: ChangeRequest,
-        /// Number of requested copies.
-        copies: u16,
-    },
-    /// A session is closed.
-    SessionClosed(SessionId),
-    /// The batch is applied durably.
-    Applied {
-        /// Contents of these changes that are not here.
-        lacks: Vec<Lsn>,
-        /// Missing contents that were staged here but could not be published.
-        failed: Vec<Lsn>,
-    },
-    /// The batch could not be applied and has no effect. It is retried.
-    ApplyFailed,
-    /// The tree is adopted durably.
-    Adopted {
-        /// Contents that are not here.
-        lacks: Vec<MissingContent>,
-    },
-    /// The tree could not be adopted; nothing has changed.
-    AdoptFailed,
-    /// A fetch has ended: the content is verified and durably published, or it failed.
-    Fetched {
-        put: Lsn,
-        /// Folder that the content came from.
-        from: FolderId,
-        result: Result<(), FetchFault>,
-    },
-    /// A staged upload is durably published as the put's content, or could not be.
-    Published {
-        id: ChangeId,
-        put: Lsn,
-        /// Whether it is published.
-        ok: bool,
-    },
-    /// Content is missing: it was edited, removed locally or damaged.
-    Missing(MissingContent),
-    /// The disk refuses a content at its path.
-    ///
-    /// The content is missing but does not count against the slave's readiness, and is fetched only
-    /// for a retry. The event may precede the report that the content is missing. It holds until
-    /// the content is here or gone.
-    Refused {
-        put: Lsn,
-        /// Whether to fetch it now for a retry.
-        retry: bool,
-    },
-    /// A content is on this disk, but an obstacle such as a mount point hides it.
-    ///
-    /// The content is refused until a retry, and it is not lost: the replica does not give it up.
-    /// The event holds until the content is here or gone, or [`Event::Refused`] requests a retry.
-    Hidden { put: Lsn },
-    /// An operator recovers the cluster in this epoch and requests the slave's tree.
-    ///
-    /// From now on a change of an earlier epoch is confirmed only if the new master knows it. The
-    /// link to the former master is void.
-    Recovering(u32),
-    /// Time has passed.
-    Tick,
+wire_newtypes!(SessionId);
+
+wire_enum! {
+    /// Input of the replica. The tags are those of recordings.
+    #[allow(missing_docs, reason = "the names of the fields say what they hold")]
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub enum Event: "event of a slave" {
+        /// A link to a master is open, and both sides have proved the key.
+        0 => Linked,
+        /// The link is closed.
+        1 => Unlinked,
+        /// The master has sent a message.
+        2 => Received(ToSlave),
+        /// The master's last change, from its answer to a heartbeat.
+        3 => MasterLsn(Lsn),
+        /// A change is proposed; the content of a put is staged durably under its id.
+        4 => Proposed {
+            /// SessionId of the proposal; `None` for a local change.
+            session: Option<SessionId>,
+            request: ChangeRequest,
+            /// Number of requested copies.
+            copies: u16,
+        },
+        /// A session is closed.
+        6 => SessionClosed(SessionId),
+        /// The batch is applied durably.
+        7 => Applied {
+            /// Contents of these changes that are not here.
+            lacks: Vec<Lsn> [Uncapped],
+            /// Missing contents that were staged here but could not be published.
+            failed: Vec<Lsn> [Uncapped],
+        },
+        /// The batch could not be applied and has no effect. It is retried.
+        8 => ApplyFailed,
+        /// The tree is adopted durably.
+        9 => Adopted {
+            /// Contents that are not here.
+            lacks: Vec<MissingContent> [Uncapped],
+        },
+        /// The tree could not be adopted; nothing has changed.
+        10 => AdoptFailed,
+        /// A fetch has ended: the content is verified and durably published, or it failed.
+        11 => Fetched {
+            put: Lsn,
+            /// Folder that the content came from.
+            from: FolderId,
+            /// `None` if the content is here.
+            fault: Option<FetchFault>,
+        },
+        /// A staged upload is durably published as the put's content, or could not be.
+        12 => Published {
+            id: ChangeId,
+            put: Lsn,
+            /// Whether it is published.
+            ok: bool,
+        },
+        /// Content is missing: it was edited, removed locally or damaged.
+        13 => Missing(MissingContent),
+        /// The disk refuses a content at its path.
+        ///
+        /// The content is missing but does not count against the slave's readiness, and is fetched only
+        /// for a retry. The event may precede the report that the content is missing. It holds until
+        /// the content is here or gone.
+        16 => Refused {
+            put: Lsn,
+            /// Whether to fetch it now for a retry.
+            retry: bool,
+        },
+        /// A content is on this disk, but an obstacle such as a mount point hides it.
+        ///
+        /// The content is refused until a retry, and it is not lost: the replica does not give it up.
+        /// The event holds until the content is here or gone, or [`Event::Refused`] requests a retry.
+        17 => Hidden { put: Lsn },
+        /// An operator recovers the cluster in this epoch and requests the slave's tree.
+        ///
+        /// From now on a change of an earlier epoch is confirmed only if the new master knows it. The
+        /// link to the former master is void.
+        14 => Recovering(u32),
+        /// Time has passed.
+        15 => Tick,
+    }
 }
 
 /// Result of a proposal, for a session.

@@ -307,12 +307,8 @@ impl MissingContents {
 
     fn rename(&mut self, from: &TreePath, to: &TreePath) {
         for wanted in self.wanted.values_mut() {
-            let path = &wanted.lack.path;
-            if path == from || path.is_below(from) {
-                let rest = path.as_str().get(from.as_str().len()..).unwrap_or_default();
-                if let Ok(new) = TreePath::new(format!("{}{rest}", to.as_str())) {
-                    wanted.lack.path = new;
-                }
+            if let Some(new) = wanted.lack.path.moved(from, to) {
+                wanted.lack.path = new;
             }
         }
     }
@@ -340,17 +336,17 @@ impl MissingContents {
         &mut self,
         put: Lsn,
         from: FolderId,
-        result: Result<(), FetchFault>,
+        fault: Option<FetchFault>,
         now: Duration,
     ) -> bool {
         let waits = self.waits(put);
         let Some(wanted) = self.wanted.get_mut(&put) else { return false };
-        match result {
-            Ok(()) => return self.remove(put),
-            Err(FetchFault::Holder) => {
+        match fault {
+            None => return self.remove(put),
+            Some(FetchFault::Holder) => {
                 wanted.failed.insert(from);
             }
-            Err(FetchFault::Local) => wanted.not_before = now + RETRY_PAUSE,
+            Some(FetchFault::Local) => wanted.not_before = now + RETRY_PAUSE,
         }
         wanted.from = None;
         if self.under_way.remove(&put) && !waits {

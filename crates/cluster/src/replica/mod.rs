@@ -91,6 +91,9 @@ pub struct Replica {
     /// Master's last change at the join; the slave is complete once it has all content up to it.
     joined_at: Option<Lsn>,
     whole: bool,
+    /// Time of the current event, and the actions that follow from it.
+    now: Duration,
+    actions: Vec<Action>,
 }
 
 impl Replica {
@@ -117,7 +120,17 @@ impl Replica {
             heard: VecDeque::new(),
             joined_at: None,
             whole: false,
+            now: Duration::ZERO,
+            actions: Vec::new(),
         }
+    }
+
+    fn send(&mut self, message: ToMaster) {
+        self.actions.push(Action::Send(message));
+    }
+
+    fn is_following(&self) -> bool {
+        matches!(self.phase, Phase::Following)
     }
 
     /// Returns the last durably applied change.
@@ -141,8 +154,7 @@ impl Replica {
     /// Returns whether all changes that existed at the join are applied.
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
-        matches!(self.phase, Phase::Following)
-            && self.position.applied >= self.joined_at.unwrap_or_default()
+        self.is_following() && self.position.applied >= self.joined_at.unwrap_or_default()
     }
 
     /// Returns the number of proposals of sessions that are not applied yet.
@@ -171,9 +183,8 @@ impl Replica {
     pub fn readiness(&self, now: Duration, bytes: u64) -> ServiceReadiness {
         let behind =
             self.heard.front().map_or(Duration::ZERO, |(_, since)| now.saturating_sub(*since));
-        let following = matches!(self.phase, Phase::Following);
         ServiceReadiness {
-            following,
+            following: self.is_following(),
             behind,
             whole: self.whole,
             old_lacks: self.lacks.bytes_older(now, YOUNG),
@@ -185,65 +196,61 @@ impl Replica {
     ///
     /// `now` is the time since a start of the caller's choice, and never goes back.
     pub fn on(&mut self, event: Event, now: Duration) -> Vec<Action> {
-        let mut actions = Vec::new();
+        self.now = now;
         match event {
-            Event::Linked => self.linked(&mut actions),
-            Event::Unlinked => self.unlinked(now),
-            Event::Received(message) => self.hear(message, now, &mut actions),
-            Event::MasterLsn(lsn) => self.note_lsn(lsn, now),
-            Event::Proposed { session, request, copies } => {
-                self.request(session, request, copies, now, &mut actions)
-            }
+            Event::Linked => self.linked(),
+            Event::Unlinked => self.unlinked(),
+            Event::Received(message) => self.hear(message),
+            Event::MasterLsn(lsn) => self.note_lsn(lsn),
+            Event::Proposed { session, request, copies } => self.request(session, request, copies),
             Event::SessionClosed(session) => self.own.gone(session),
-            Event::Applied { lacks, failed } => {
-                self.batch_applied(&lacks, &failed, now, &mut actions)
-            }
-            Event::ApplyFailed => self.apply_failed(now, &mut actions),
-            Event::Adopted { lacks } => self.adopted(lacks, now, &mut actions),
-            Event::AdoptFailed => self.not_adopted(&mut actions),
-            Event::Fetched { put, from, result } => {
-                if self.lacks.fetched(put, from, result, now) {
-                    self.has(put, &mut actions);
+            Event::Applied { lacks, failed } => self.batch_applied(&lacks, &failed),
+            Event::ApplyFailed => self.apply_failed(),
+            Event::Adopted { lacks } => self.adopted(lacks),
+            Event::AdoptFailed => self.not_adopted(),
+            Event::Fetched { put, from, fault } => {
+                if self.lacks.fetched(put, from, fault, self.now) {
+                    self.has(put);
                 }
             }
-            Event::Published { id, put, ok } => self.published(id, put, ok, &mut actions),
-            Event::Missing(lack) => self.missing(lack, now, &mut actions),
+            Event::Published { id, put, ok } => self.published(id, put, ok),
+            Event::Missing(lack) => self.missing(lack),
             Event::Refused { put, retry } => {
-                self.lacks.refuse(put, retry, now);
+                self.lacks.refuse(put, retry, self.now);
                 // The content is not behind the obstacle, so the master's question is answered now.
                 if retry && self.lacks.reveal(put) {
-                    self.give_up(put, &mut actions);
+                    self.give_up(put);
                 }
                 self.note_whole();
             }
             Event::Hidden { put } => {
-                self.lacks.hide(put, now);
+                self.lacks.hide(put, self.now);
                 self.note_whole();
             }
             Event::Recovering(epoch) => {
-                if self.check_epoch(epoch, now, &mut actions) && self.is_linked() {
-                    self.close("the cluster is being recovered", now, &mut actions);
+                if self.check_epoch(epoch) && self.is_linked() {
+                    self.close("the cluster is being recovered");
                 }
             }
             Event::Tick => {}
         }
-        self.apply_next(now, &mut actions);
-        if matches!(self.phase, Phase::Following) {
+        self.apply_next();
+        if self.is_following() {
             self.own.query_orphans(
                 self.position.applied >= self.joined_at.unwrap_or_default(),
-                &mut actions,
+                &mut self.actions,
             );
-            self.lacks.next(now, &mut actions);
+            self.lacks.next(now, &mut self.actions);
         }
-        self.own.finish(self.position.applied, &self.lacks, now, &mut actions);
-        actions
+        self.own.finish(self.position.applied, &self.lacks, now, &mut self.actions);
+        std::mem::take(&mut self.actions)
     }
 
-    fn note_lsn(&mut self, lsn: Lsn, now: Duration) {
+    fn note_lsn(&mut self, lsn: Lsn) {
         // An epoch without changes needs no waiting.
         if lsn.number > 0 && lsn > self.heard.back().map_or(self.position.applied, |(lsn, _)| *lsn)
         {
-            self.heard.push_back((lsn, now));
+            self.heard.push_back((lsn, self.now));
         }
     }
 
@@ -266,49 +273,42 @@ impl Replica {
         }
     }
 
-    fn has(&mut self, put: Lsn, actions: &mut Vec<Action>) {
-        if matches!(self.phase, Phase::Following) {
-            actions.push(Action::Send(ToMaster::Holds { put, has: true }));
+    fn has(&mut self, put: Lsn) {
+        if self.is_following() {
+            self.send(ToMaster::Holds { put, has: true });
         }
         self.note_whole();
     }
 
-    fn published(&mut self, id: ChangeId, put: Lsn, ok: bool, actions: &mut Vec<Action>) {
-        self.own.published(id, ok, actions);
-        if !ok && self.lacks.has(put) && matches!(self.phase, Phase::Following) {
-            actions.push(Action::Send(ToMaster::PublishFailed { of: put }));
+    fn published(&mut self, id: ChangeId, put: Lsn, ok: bool) {
+        self.own.published(id, ok, &mut self.actions);
+        if !ok && self.lacks.has(put) && self.is_following() {
+            self.send(ToMaster::PublishFailed { of: put });
         }
         if ok && self.lacks.remove(put) {
-            self.has(put, actions);
+            self.has(put);
         }
     }
 
-    fn give_up(&mut self, put: Lsn, actions: &mut Vec<Action>) {
+    fn give_up(&mut self, put: Lsn) {
         if !self.lacks.has(put) {
-            actions.push(Action::Send(ToMaster::Holds { put, has: true }));
+            self.send(ToMaster::Holds { put, has: true });
         } else if !self.lacks.defer_give_up(put) {
             self.lacks.give_up(put);
-            actions.push(Action::Send(ToMaster::GivenUp { put }));
+            self.send(ToMaster::GivenUp { put });
             self.note_whole();
         }
     }
 
-    fn missing(&mut self, lack: MissingContent, now: Duration, actions: &mut Vec<Action>) {
+    fn missing(&mut self, lack: MissingContent) {
         let put = lack.put;
-        self.lacks.add(lack, now);
-        if matches!(self.phase, Phase::Following) {
-            actions.push(Action::Send(ToMaster::Holds { put, has: false }));
+        self.lacks.add(lack, self.now);
+        if self.is_following() {
+            self.send(ToMaster::Holds { put, has: false });
         }
     }
 
-    fn request(
-        &mut self,
-        session: Option<SessionId>,
-        request: ChangeRequest,
-        copies: u16,
-        now: Duration,
-        actions: &mut Vec<Action>,
-    ) {
+    fn request(&mut self, session: Option<SessionId>, request: ChangeRequest, copies: u16) {
         if !self.is_linked() {
             if let Some(session) = session {
                 self.own.left_staged(&request);
@@ -316,7 +316,7 @@ impl Replica {
                     ErrorCode::NoChanges,
                     "changes are not possible now: this slave does not reach its master",
                 );
-                actions.push(Action::Reply {
+                self.actions.push(Action::Reply {
                     session,
                     id: request.id,
                     answer: ProposalResult::Refused(why),
@@ -324,13 +324,6 @@ impl Replica {
             }
             return;
         }
-        self.own.add(
-            session,
-            request,
-            copies,
-            now,
-            matches!(self.phase, Phase::Following),
-            actions,
-        );
+        self.own.add(session, request, copies, self.now, self.is_following(), &mut self.actions);
     }
 }

@@ -262,14 +262,14 @@ fn small_contents_do_not_wait_and_another_holder_is_asked() {
     let failed = Event::Fetched {
         put: version(5),
         from: FolderId([begun[2].1; 16]),
-        result: Err(FetchFault::Holder),
+        fault: Some(FetchFault::Holder),
     };
     let again = fetches(&replica.on(failed, Duration::ZERO));
     assert!(matches!(again[..], [(5, from)] if from != begun[2].1));
     let failed = Event::Fetched {
         put: version(5),
         from: FolderId([again[0].1; 16]),
-        result: Err(FetchFault::Holder),
+        fault: Some(FetchFault::Holder),
     };
     let actions = replica.on(failed, Duration::ZERO);
     assert!(actions.contains(&Action::Send(ToMaster::FindHolders { put: version(5) })));
@@ -286,7 +286,7 @@ fn content_refused_by_the_disk_waits_and_does_not_count() {
     assert_eq!(fetches(&carried(&mut replica, &[1, 2])), [(2, 2)]);
     // Said while it is fetched.
     replica.on(refused(2, false), Duration::ZERO);
-    let failed = Event::Fetched { put: version(2), from: OTHER, result: Err(FetchFault::Local) };
+    let failed = Event::Fetched { put: version(2), from: OTHER, fault: Some(FetchFault::Local) };
     let later = Duration::from_secs(3600);
     assert!(fetches(&replica.on(failed, Duration::ZERO)).is_empty());
     assert!(fetches(&replica.on(Event::Tick, later)).is_empty());
@@ -295,7 +295,7 @@ fn content_refused_by_the_disk_waits_and_does_not_count() {
     // Another try.
     assert_eq!(fetches(&replica.on(refused(1, true), later)), [(1, 2)]);
     assert_eq!(replica.readiness(later * 2, 1000).old_lacks, 0, "the try counts no more");
-    let came = Event::Fetched { put: version(1), from: OTHER, result: Ok(()) };
+    let came = Event::Fetched { put: version(1), from: OTHER, fault: None };
     let actions = replica.on(came, later);
     assert_eq!(actions, [Action::Send(ToMaster::Holds { put: version(1), has: true })]);
     assert!(!replica.lacks().has(version(1)) && replica.lacks().has(version(2)));
@@ -307,7 +307,7 @@ fn fetched_content_is_reported_and_removed_content_not_fetched() {
     tell(&mut replica, &[put(1, &[OTHER]), put(2, &[OTHER])]);
     assert_eq!(fetches(&carried(&mut replica, &[1, 2])).len(), 2);
     let actions =
-        replica.on(Event::Fetched { put: version(1), from: OTHER, result: Ok(()) }, Duration::ZERO);
+        replica.on(Event::Fetched { put: version(1), from: OTHER, fault: None }, Duration::ZERO);
     assert_eq!(actions, [Action::Send(ToMaster::Holds { put: version(1), has: true })]);
     tell(
         &mut replica,
@@ -404,7 +404,7 @@ fn only_a_tree_that_arrived_whole_is_taken_over() {
     assert_eq!((&actions[..3], fetches(&actions)), (&wanted[..], vec![(2, 2)]));
     assert_eq!((replica.applied(), replica.position().chain), (version(4), HistoryHash([4; 32])));
     assert!(!in_service(&replica.readiness(Duration::ZERO, 1)));
-    replica.on(Event::Fetched { put: version(2), from: OTHER, result: Ok(()) }, Duration::ZERO);
+    replica.on(Event::Fetched { put: version(2), from: OTHER, fault: None }, Duration::ZERO);
     assert!(in_service(&replica.readiness(Duration::ZERO, 1)));
 }
 
@@ -639,7 +639,7 @@ fn hidden_content_is_not_given_up() {
     let actions = hide(&mut replica, 1);
     assert_eq!(actions, [Action::Send(ToMaster::Holds { put: version(1), has: false })]);
     assert_eq!(hear(&mut replica, ToSlave::GiveUp { put: version(1) }), []);
-    let came = Event::Fetched { put: version(1), from: HERE, result: Ok(()) };
+    let came = Event::Fetched { put: version(1), from: HERE, fault: None };
     let actions = replica.on(came, Duration::ZERO);
     assert_eq!(actions, [Action::Send(ToMaster::Holds { put: version(1), has: true })]);
     // The obstacle is gone, and the content was not behind it.
@@ -727,6 +727,6 @@ fn a_slave_that_missed_nothing_is_in_service_at_once() {
         !in_service(&replica.readiness(seconds(10), 1000)),
         "it lacks what was there when it came back"
     );
-    replica.on(Event::Fetched { put: version(2), from: OTHER, result: Ok(()) }, seconds(10));
+    replica.on(Event::Fetched { put: version(2), from: OTHER, fault: None }, seconds(10));
     assert!(in_service(&replica.readiness(seconds(10), 1000)));
 }

@@ -1,5 +1,5 @@
-//! What must hold, whatever happens. It keeps a record of its own, and never asks the library what
-//! is right.
+//! The invariants. The check keeps its own record of all changes, and never uses the state of the
+//! library as a reference.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -38,13 +38,12 @@ type Listed = Rc<Vec<(TreePath, Entry)>>;
 /// A history, as the journal of one master makes it.
 #[derive(Default, Clone)]
 pub struct Line {
-    /// Which: another one begins where a disk was put back, was copied, or the cluster was
-    /// recovered.
+    /// Number of the history. A restored or copied disk and a recovery begin another one.
     pub name: u32,
     tree: Tree,
     numbers: BTreeMap<Lsn, ChangeId>,
     pub ids: BTreeMap<ChangeId, Lsn>,
-    /// Files that went, by path and digest.
+    /// Removed and replaced files, by path and digest.
     pub gone: BTreeSet<(TreePath, Digest)>,
     /// Paths whose last change was a removal.
     removed: BTreeSet<TreePath>,
@@ -53,32 +52,30 @@ pub struct Line {
 #[derive(Default)]
 pub struct Checks {
     pub violation: Option<Violation>,
-    /// Links and sessions so far.
+    /// Number of links and sessions so far.
     pub links: u64,
-    /// For a planted bug: entries that were cut off a listing.
+    /// Planted bug: entries that were cut off a listing.
     pub cut_entries: u64,
     pub lines: [Line; MASTERS],
     names: u32,
-    /// The fold of the journal after each change, by the hash over all changes, and whose line it
-    /// was.
+    /// Tree of the journal after each change, by the history hash, with the number of its history.
     trees: BTreeMap<[u8; 32], (u32, Listed)>,
-    /// The latest tree of each line that a slave had.
+    /// Latest tree of each history that a slave had.
     tips: BTreeMap<u32, (Lsn, Listed)>,
-    /// The bytes of each put, by the digest; where there are branches it may be several.
+    /// Bytes of each put, by digest. A put has several contents if there are branches.
     values: BTreeMap<Lsn, BTreeSet<Digest>>,
-    /// The digest that each put was asked for with.
+    /// Digest of each requested put.
     puts: BTreeMap<ChangeId, Digest>,
-    /// Changes that were found in a folder.
+    /// Local changes in a folder.
     pub found: BTreeSet<ChangeId>,
-    /// Contents that were found and got a number.
+    /// Contents of local changes that got a number.
     offered: BTreeSet<Digest>,
     pub acked: BTreeMap<ChangeId, Lsn>,
-    /// Contents that were acknowledged in a history that did not survive, and that this history
-    /// still had.
+    /// Acknowledged contents of a history that did not survive, which this history still has.
     owed: BTreeSet<Digest>,
-    /// Contents of which a user has destroyed a copy by hand.
+    /// Contents of which a user has destroyed a copy in a folder.
     pub exempt: BTreeSet<Digest>,
-    /// There have been several histories.
+    /// Whether there were several histories.
     pub branched: bool,
 }
 
@@ -93,8 +90,8 @@ impl Checks {
         self.trees.insert(chain.0, (line.name, Rc::new(all)));
     }
 
-    /// Whether a put that all histories had was replaced or removed in one of them: who had its
-    /// content may have dropped it.
+    /// Returns whether one history replaced or removed a put that all histories had. Its holders
+    /// may have dropped the content.
     fn is_replaced_on_a_branch(&self, put: Lsn, digest: &Digest) -> bool {
         let lacks = |(last, tree): &(Lsn, Listed)| {
             *last > put
@@ -110,12 +107,12 @@ impl Checks {
         self.names
     }
 
-    /// A master goes on from an older state.
+    /// Records that a master continues from an older state.
     pub fn goes_on_from(&mut self, master: usize, line: Line) {
         self.lines[master] = Line { name: self.next_name(), ..line };
     }
 
-    /// A change is in a journal.
+    /// Records that a change is in a journal.
     pub fn log_entry(
         &mut self,
         log_entry: &LogEntry,
@@ -188,7 +185,7 @@ impl Checks {
             let withdrawn = matches!(log_entry.change, Change::Withdraw { .. });
             if let Some(content) = entry.content
                 && !withdrawn
-                // What was moved is in the tree still.
+                // Moved content is still in the tree.
                 && line.tree.path_of(content.put).is_none()
                 && now.and_then(|now| now.content).is_none_or(|now| now.digest != content.digest)
             {
@@ -210,7 +207,7 @@ impl Checks {
             if entry.is_some() {
                 line.removed.remove(path);
             }
-            // Who destroys what has replaced something destroys that too.
+            // Destroying the new content also destroys the content that it replaced.
             if let (Change::Withdraw { of }, Some(content)) =
                 (&log_entry.change, entry.and_then(|entry| entry.content))
                 && let Some(digest) = line.numbers.get(of).and_then(|id| self.puts.get(id))
@@ -223,7 +220,7 @@ impl Checks {
         self.remember(master, chain);
     }
 
-    /// The journal is only this any more.
+    /// Records that the journal has only this state.
     pub fn begin_again(&mut self, journal: &[([u8; 16], LogEntry)]) {
         self.lines[0] = Line { name: self.next_name(), ..Line::default() };
         (self.trees, self.values) = Default::default();
@@ -234,7 +231,7 @@ impl Checks {
         }
     }
 
-    /// A cluster was recovered: what counts now is this tree, as it was after `last`.
+    /// Records a recovery: from now on the tree after `last` counts.
     pub fn recovered(&mut self, state: &MasterState, last: Lsn, branched: bool) {
         self.lines[0].ids = state.ids().collect();
         if branched {
@@ -245,7 +242,7 @@ impl Checks {
             let what = format!(
                 "{id:?} was acknowledged as {version}, and the recovered tree is without it"
             );
-            // Whether the ids are there is another matter.
+            // The ids are checked separately.
             if *version > last {
                 self.violate(ACKED_KEPT, what);
             }
@@ -257,13 +254,13 @@ impl Checks {
         line.name = name;
         line.tree = Tree::listed(entries, state.last());
         line.removed.retain(|path| line.tree.get(path).is_none());
-        // The new journal does not know what was removed before.
+        // The new journal has no earlier removal records.
         line.gone.clear();
         self.remember(0, state.chain());
     }
 
-    /// What was acknowledged in histories that are no part of this one, and was not replaced there,
-    /// is owed.
+    /// Adds the contents that other histories acknowledged and did not replace: this history must
+    /// keep them.
     fn owe(&mut self, state: &MasterState) {
         let lost: Vec<ChangeId> = self
             .acked
@@ -273,7 +270,7 @@ impl Checks {
             .collect();
         for id in lost {
             self.acked.remove(&id);
-            // Asked for on both sides it is part of this history too.
+            // A put that was requested on both sides is also part of this history.
             if let Some(version) = state.number_of(id) {
                 self.acked.insert(id, version);
                 continue;
@@ -290,7 +287,7 @@ impl Checks {
         }
     }
 
-    /// The ids that were given before a recovery are known still.
+    /// Checks that ids from before a recovery are still known.
     pub fn knows(&mut self, id: ChangeId, version: Lsn) {
         self.lines[0].ids.entry(id).or_insert(version);
     }
@@ -305,7 +302,7 @@ impl Checks {
         }
     }
 
-    /// A slave's tree has to be what the journal makes of it up to its number.
+    /// Checks that a slave's tree is the tree of the journal up to its position.
     pub fn same_tree(&mut self, slave: usize, tree: &Tree, position: &ReplicaPosition) {
         let applied = position.applied;
         if applied == Lsn::default() {
@@ -345,7 +342,7 @@ impl Checks {
 }
 
 impl World {
-    /// After a change on a slave's disk.
+    /// Checks a slave after a change on its disk.
     pub fn check_slave(&mut self, slave: usize) {
         let it = &mut self.slaves[slave];
         for (path, entry) in it.disk.now.known.tree.iter() {
@@ -364,7 +361,8 @@ impl World {
         }
     }
 
-    /// Whether nothing is left to do: all follow, have the same, and hold all that can be had.
+    /// Returns what is left to do. At rest all slaves follow, have the same tree, and hold all
+    /// available contents.
     pub fn unsettled(&self) -> Option<String> {
         let Some(order) = &self.masters[0].order else {
             return Some("the master is down".to_owned());
@@ -385,7 +383,7 @@ impl World {
                     order.holders().of(lack.put).collect::<Vec<_>>()
                 ));
             }
-            // What may have to come back for a lost content is kept.
+            // A slave retains content that may have to replace a lost one.
             let staged = image.staged.iter().any(|(id, staged)| {
                 lost.is_empty()
                     || staged.found.is_some() && !self.checks.lines[0].ids.contains_key(id)
@@ -401,7 +399,7 @@ impl World {
         None
     }
 
-    /// At the end, when all is quiet.
+    /// Checks the end of a run, without faults.
     pub fn check_end(&mut self) {
         let Some(order) = &self.masters[0].order else { return };
         let (last, state) = (order.last(), order.state().clone());

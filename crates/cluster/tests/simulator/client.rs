@@ -1,4 +1,4 @@
-//! Clients: they ask for changes, again under the same id where the answer was lost, and read.
+//! Clients: they read, and request changes. After a lost answer they repeat the request by its id.
 
 use relais_cluster::ChangeRequest;
 use relais_cluster::replica::{Event, ProposalResult, SessionId};
@@ -17,12 +17,12 @@ enum Wish {
 
 #[derive(Debug)]
 pub struct Client {
-    /// What it was told that it has seen.
+    /// Change that the last answer has carried.
     pub lsn: Lsn,
-    /// What it has really seen: in the catalogue of a slave, or acknowledged to it.
+    /// Latest change that it has seen in a catalogue or that was acknowledged.
     pub truth: Lsn,
     slave: usize,
-    /// The life of the slave that was asked: a new one knows nothing of it.
+    /// Life of the slave that has the request; a restarted slave does not know it.
     life: u64,
     wish: Option<Wish>,
     request: u64,
@@ -54,7 +54,7 @@ impl World {
         if self.quiet || self.clients[client].wish.is_some() {
             return;
         }
-        // With a ticket a client goes to another slave by itself, and only has its own number.
+        // A client with a ticket changes slaves without the master, so it has only its own number.
         if self.rng.chance(500) {
             let slave = self.rng.index(SLAVES);
             self.clients[client].slave = slave;
@@ -74,7 +74,7 @@ impl World {
         self.ask(client);
     }
 
-    /// An idle client reads from a slave in this moment.
+    /// An idle client reads from a slave now.
     pub fn read_at_once(&mut self, client: usize, slave: usize) {
         if self.quiet || self.clients[client].wish.is_some() {
             return;
@@ -143,7 +143,7 @@ impl World {
         self.later(wait, Due::Request { client, request });
     }
 
-    /// A request comes to its slave.
+    /// A request arrives at its slave.
     pub fn request(&mut self, client: usize, request: u64) {
         let it = &self.clients[client];
         let (slave, lsn) = (it.slave, it.lsn);
@@ -188,7 +188,7 @@ impl World {
         self.later(wait, Due::Reply { client, request, reply });
     }
 
-    /// The sessions of a slave that is gone; some clients notice at once.
+    /// Ends the sessions of a dead slave; some clients notice at once.
     pub fn sessions_cut(&mut self, slave: usize) {
         let cut: Vec<SessionId> = self
             .sessions
@@ -240,7 +240,7 @@ impl World {
         self.later(wait, Due::ClientNext { client });
     }
 
-    /// The same wish, under the same id, at another slave.
+    /// Repeats the request with its id at another slave.
     fn move_on(&mut self, client: usize) {
         let it = &mut self.clients[client];
         it.tries += 1;
@@ -260,7 +260,7 @@ impl World {
         let slave = &self.slaves[it.slave];
         let waits =
             self.sessions.values().any(|(other, current)| *other == client && *current == request);
-        // A slave that still works on it says so each second.
+        // A slave that still works on the request reports that once a second.
         if waits && slave.replica.is_some() && slave.life == it.life && self.now - it.since < 40_000
         {
             return self.later(1000, Due::ClientPatience { client, request });

@@ -15,7 +15,7 @@ pub fn digest(value: Value) -> Digest {
     Digest(bytes)
 }
 
-/// A file that is staged under the id of a change.
+/// A staged file with the id of its change.
 #[derive(Debug, Clone)]
 pub struct Staged {
     pub value: Value,

@@ -1,8 +1,7 @@
-//! What goes wrong, and what people do to the machines.
+//! Faults, and the work of users and operators.
 
-use relais_cluster::record::Trimmed;
 use relais_cluster::replica::Event as Happened;
-use relais_cluster::{CoordinatorEvent, HaltReason, MasterState};
+use relais_cluster::{CoordinatorEvent, HaltReason, MasterState, Trimmed};
 use relais_proto::{FolderId, Lsn};
 
 use crate::check::{RESTS, Violation};
@@ -12,7 +11,7 @@ use crate::net::{NODES, SLAVES};
 use crate::slave::Slave;
 use crate::world::World;
 
-/// Each must come up often in a run.
+/// Faults that each must occur often in a run.
 pub const FAULTS: &[&str] = &[
     "fault: cut one way",
     "fault: cut both ways",
@@ -148,7 +147,7 @@ impl World {
         }
     }
 
-    /// Starts the master where it is down, or says that it cannot write.
+    /// Starts the master if it is down; otherwise its journal cannot be written for a time.
     fn mend_master(&mut self) {
         if self.masters[0]
             .order
@@ -172,7 +171,7 @@ impl World {
     }
 
     fn old_disk(&mut self, slave: usize) {
-        // An old disk knows of no epoch, so nothing keeps it from an old master.
+        // An old disk does not have the latest epoch, so it may follow an old master.
         if self.spare == 0 || self.master_first || self.masters[1].order.is_some() {
             return;
         }
@@ -186,7 +185,7 @@ impl World {
         it.life = life;
         it.disk.now = image.unwrap_or_default();
         it.heard = it.disk.now.position.epoch;
-        // No mount is over the new disk.
+        // The new disk has no mounts.
         for (put, (_, value)) in std::mem::take(&mut it.disk.now.hidden) {
             it.disk.now.contents.insert(put, value);
         }
@@ -195,7 +194,7 @@ impl World {
         self.start_slave(slave);
     }
 
-    /// The paths take again what they have refused.
+    /// Ends the refusals of a disk.
     fn free_paths(&mut self, slave: usize) {
         self.slaves[slave].disk.refusing = false;
         for put in std::mem::take(&mut self.slaves[slave].disk.refused) {
@@ -217,7 +216,7 @@ impl World {
         }
     }
 
-    /// An operator puts an old disk into the master; then all slaves are there.
+    /// An operator restores an old disk of the master; then all slaves are there.
     fn old_master_disk(&mut self) -> Result<(), Violation> {
         if self.copies < 2 || self.spare + 1 < self.copies {
             return Ok(());
@@ -231,7 +230,7 @@ impl World {
         self.counts.add("fault: old master disk");
         self.heal_all();
         self.crash_master(0);
-        // What slaves were told is on their disks before the old journal speaks to them.
+        // Slaves have all sent changes on their disks before the old journal is used.
         self.hold_faults(700)?;
         // A written change that reached no slave is lost with the disk, and was never visible.
         let told = (0..SLAVES)
@@ -253,9 +252,9 @@ impl World {
         held
     }
 
-    /// The master's disk is backed up; only some slaves get what comes then, and go away. The
-    /// backup is put back, and clients go on with the others; or two masters go on from it, each
-    /// with some of them. Then all come together.
+    /// Makes branches. The master's disk is backed up; only some slaves get the later changes, and
+    /// leave. The backup is restored, and clients continue with the other slaves; or two masters
+    /// continue from it, each with some slaves. Then all meet.
     fn restored_backup(&mut self) -> Result<(), Violation> {
         if !self.branching || self.branched || self.masters[1].order.is_some() {
             return Ok(());
@@ -268,7 +267,7 @@ impl World {
         self.mend_master();
         let wait = self.rng.between(500, 7000);
         self.run(wait)?;
-        // One goes away, perhaps two; the third is there for the other side.
+        // One or two slaves leave; the third one stays for the other side.
         let first = self.rng.index(SLAVES);
         let second = (first + 1) % SLAVES;
         let away = if self.rng.chance(300) { vec![first, second] } else { vec![first] };
@@ -298,7 +297,7 @@ impl World {
             self.home = std::array::from_fn(|_| self.rng.index(2));
         }
         (0..SLAVES).filter(|slave| !away.contains(slave)).for_each(|slave| self.start_slave(slave));
-        // They wait for slaves that they know; then there are changes on each side.
+        // The masters wait for known slaves; then each side has changes.
         let both = self.rng.between(9000, 17_000);
         self.run(both)?;
         self.crash_master(1);
@@ -334,7 +333,7 @@ impl World {
         }
     }
 
-    /// The cluster is recovered while the old master is alive, and that one is restarted.
+    /// Recovers the cluster while the old master is alive, and restarts the old master.
     fn second_master(&mut self) -> Result<(), Violation> {
         if self.master_first || self.masters[1].order.is_some() || self.masters[0].state.epoch() > 2
         {
@@ -413,7 +412,7 @@ impl World {
         bytes.copy_from_slice(&digest.0[..8]);
         let tree = &self.slaves[slave].disk.now.known.tree;
         let here = tree.get(&path).copied();
-        // Where it is what belongs there, or a folder is, there is nothing to publish.
+        // A folder or equal content at the path leaves nothing to publish.
         if here.is_some_and(|here| here.content.is_none_or(|content| content.digest == digest)) {
             return;
         }
@@ -423,19 +422,18 @@ impl World {
     }
 
     fn shorten(&mut self) {
-        let Some(order) = &mut self.masters[0].order else { return };
+        let Some(order) = &self.masters[0].order else { return };
         let kept: Vec<Lsn> = order.state().kept().map(|kept| kept.version).collect();
         if kept.is_empty() {
             return;
         }
         let upto = kept[self.rng.index(kept.len())];
-        order.state_mut().shorten(upto);
-        self.recordings.master_forgets(0, Trimmed::Changes(upto));
+        self.master_event(0, CoordinatorEvent::Trim(Trimmed::Changes(upto)));
         self.masters[0].state.shorten(upto);
         self.counts.add("fault: shortened");
     }
 
-    /// No more faults: everything has to come to rest.
+    /// Ends all faults: the world must come to rest.
     pub fn settle(&mut self) -> Result<(), Violation> {
         self.quiet = true;
         self.crash_master(1);

@@ -18,6 +18,10 @@ mod mounts;
 mod net;
 mod readers;
 mod recorded;
+#[path = "../replay/mod.rs"]
+mod replay;
+#[path = "../replay/tests.rs"]
+mod replay_tests;
 mod rng;
 mod slave;
 mod world;

@@ -88,7 +88,7 @@ impl World {
         disk.now.known.tree.path_of(put).is_some_and(|path| covers(&disk.mounts, path))
     }
 
-    /// Tries again what mounts had hidden or kept away.
+    /// Retries the contents that mounts hid or kept away.
     pub fn retry_obstacles(&mut self, slave: usize) {
         if !self.slaves[slave].replica.as_ref().is_some_and(Replica::is_caught_up) {
             return;
@@ -113,7 +113,7 @@ impl World {
             };
             let is_wanted = self.slaves[slave].disk.now.known.tree.path_of(put).is_some();
             if is_wanted && !self.quiet && self.rng.chance(250) {
-                // It was damaged meanwhile.
+                // The content was damaged meanwhile.
                 self.counts.add("fault: hidden content damaged");
                 self.checks.exempt.insert(digest(value));
                 self.slaves[slave].disk.sync();
@@ -121,14 +121,14 @@ impl World {
                 continue;
             }
             if !is_wanted {
-                // It is what the path had before.
+                // The content is the former one of the path.
                 self.slaves[slave].disk.now.contents.insert(put, value);
                 self.slaves[slave].disk.sync();
                 continue;
             }
             self.store(slave, put, value);
             let from = folder(slave);
-            self.slave_event(slave, Event::Fetched { put, from, result: Ok(()) });
+            self.slave_event(slave, Event::Fetched { put, from, fault: None });
         }
     }
 }

@@ -108,7 +108,7 @@ impl World {
         at
     }
 
-    /// Readers of a slave go on between two steps of its catalogue's writer.
+    /// Readers of a slave take steps between two steps of its catalogue writer.
     pub fn interleave_readers(&mut self, slave: usize) {
         for client in 0..self.clients.len() {
             if self.rng.chance(100) {
@@ -124,7 +124,7 @@ impl World {
         }
     }
 
-    /// A slave leaves its history: what its readers have seen does not count there.
+    /// A slave leaves its history: its readers' positions have no meaning in the new one.
     pub fn readers_on_branch(&mut self, slave: usize) {
         let readers = self.readers.values_mut().filter(|reader| reader.slave == slave);
         readers.for_each(|reader| reader.is_on_branch = true);

@@ -1,4 +1,4 @@
-//! Recordings of what masters and slaves do here: replayed they do the same again.
+//! Recordings of the simulated masters and slaves: a replay has the same actions.
 //!
 //! `RELAIS_REPLAY=file cargo test -p relais-cluster --test simulator replays` runs a recording that
 //! a real master or slave has made.
@@ -6,40 +6,38 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use relais_cluster::record::{
-    CoordinatorRecorder, Difference, RecordError, Replayed, ReplicaRecorder, Trimmed, replay,
-    replay_coordinator, replay_replica,
-};
+use relais_cluster::record::Recorder;
 use relais_cluster::replica::{self, MissingContent};
 use relais_cluster::{CoordinatorAction, CoordinatorEvent, MasterState, ReplicaPosition, ToMaster};
 use relais_proto::{ChangeId, FolderId};
 
 use crate::net::{MASTERS, SLAVES};
+use crate::replay::{Difference, RecordError, Replayed, replay_coordinator, replay_replica};
 use crate::rng::Rng;
 use crate::world::{World, folder, slave_id};
 
-/// What is recorded of one start.
-struct Recording<R> {
-    recorder: R,
+/// Recording of one start of a machine.
+struct Recording {
+    recorder: Recorder,
     bytes: Vec<u8>,
-    /// Where each event begins, and where what followed from it ends.
+    /// Offsets of the start of each event and of the end of its actions.
     places: Vec<(usize, usize)>,
 }
 
-impl<R> Recording<R> {
-    fn begin(begin: impl FnOnce(&mut Vec<u8>) -> R) -> Self {
+impl Recording {
+    fn begin(begin: impl FnOnce(&mut Vec<u8>) -> Recorder) -> Self {
         let mut bytes = Vec::new();
         Self { recorder: begin(&mut bytes), bytes, places: Vec::new() }
     }
 }
 
-/// All recordings of a world; none where it shall have none.
+/// All recordings of a world; none if `on` is false.
 #[derive(Default)]
 pub struct Recordings {
     on: bool,
-    masters: [Vec<Recording<CoordinatorRecorder>>; MASTERS],
-    slaves: [Vec<Recording<ReplicaRecorder>>; SLAVES],
-    /// The event that is planted in place of the first change that a slave asks for.
+    masters: [Vec<Recording>; MASTERS],
+    slaves: [Vec<Recording>; SLAVES],
+    /// Event that replaces the first proposal of a slave in the recording.
     plant: Option<CoordinatorEvent>,
 }
 
@@ -51,7 +49,7 @@ impl Recordings {
         folders: &BTreeSet<FolderId>,
     ) {
         if self.on {
-            let begin = |to: &mut Vec<u8>| CoordinatorRecorder::begin(state, folders, to).unwrap();
+            let begin = |to: &mut Vec<u8>| Recorder::coordinator(state, folders, to).unwrap();
             self.masters[master].push(Recording::begin(begin));
         }
     }
@@ -73,11 +71,6 @@ impl Recordings {
         last.places.last_mut().unwrap().1 = last.bytes.len();
     }
 
-    pub fn master_forgets(&mut self, master: usize, forgotten: Trimmed) {
-        let Some(last) = self.masters[master].last_mut() else { return };
-        last.recorder.forgotten(forgotten, &mut last.bytes).unwrap();
-    }
-
     pub fn slave_starts(
         &mut self,
         slave: usize,
@@ -87,7 +80,7 @@ impl Recordings {
     ) {
         if self.on {
             let begin = |to: &mut Vec<u8>| {
-                ReplicaRecorder::begin(slave_id(slave), folder(slave), position, lacks, staged, to)
+                Recorder::replica(slave_id(slave), folder(slave), position, lacks, staged, to)
                     .unwrap()
             };
             self.slaves[slave].push(Recording::begin(begin));
@@ -97,7 +90,7 @@ impl Recordings {
     pub fn slave_event(&mut self, slave: usize, event: &replica::Event, now: Duration) {
         let Some(last) = self.slaves[slave].last_mut() else { return };
         let start = last.bytes.len();
-        last.recorder.event(event, now, &mut last.bytes).unwrap();
+        last.recorder.event(event, now.as_nanos(), &mut last.bytes).unwrap();
         last.places.push((start, start));
     }
 
@@ -108,12 +101,20 @@ impl Recordings {
     }
 }
 
-/// What one seed does, recorded.
+/// Runs one seed with recordings.
 fn recorded(seed: u64, plant: Option<CoordinatorEvent>) -> Recordings {
     let mut world =
         World::new(seed, None, false, Recordings { on: true, plant, ..Recordings::default() });
     assert!(crate::drive(&mut world).is_ok(), "seed {seed}");
     world.recordings
+}
+
+/// Replays a recording of either machine.
+fn replay(bytes: &[u8]) -> Result<Replayed, RecordError> {
+    match replay_coordinator(bytes) {
+        Err(RecordError::Kind(_)) => replay_replica(bytes),
+        result => result,
+    }
 }
 
 fn whole(places: &[(usize, usize)]) -> Replayed {
@@ -140,7 +141,7 @@ fn recordings_replay_to_the_same_actions() {
 #[test]
 fn another_event_than_there_was_is_noticed() {
     for seed in 0..20 {
-        // Its sums are right: what the master did then was not what follows from it.
+        // The checksums are right, but the recorded actions do not follow from this event.
         let all = recorded(seed, Some(CoordinatorEvent::GraceEnded));
         let found: Vec<Box<Difference>> = all
             .masters
@@ -208,7 +209,7 @@ fn a_torn_end_leaves_what_was_before_it() {
                     );
                     assert!(shorter.torn || shorter.events == ended);
                 }
-                Err(error) => assert!(cut < first, "cut at {cut}: {error}"),
+                Err(error) => assert!(cut < first, "cut at {cut}: {error:?}"),
             }
         }
     }
@@ -226,6 +227,6 @@ fn replays_the_file_in_relais_replay() {
                 if torn { "; its end is torn off" } else { "" }
             );
         }
-        Err(error) => panic!("{name}: {error}"),
+        Err(error) => panic!("{name}: {error:?}"),
     }
 }

@@ -29,17 +29,17 @@ pub struct Slave {
     pub visible: Lsn,
     /// Shared with readers: changes up to it are applied.
     pub applied: Lsn,
-    /// The disk as it once was.
+    /// Older copy of the disk.
     pub snapshot: Option<Image>,
-    /// The highest epoch that it has heard of, by our own record.
+    /// Highest epoch that it has received, by the record of the simulator.
     pub heard: u32,
-    /// The highest number that each path has shown.
+    /// Highest number that readers have seen at each path.
     pub seen: BTreeMap<TreePath, Lsn>,
-    /// When what was found was last proposed.
+    /// Time of the last proposal of local changes.
     proposed: BTreeMap<ChangeId, u64>,
-    /// What is being carried out.
+    /// Running operation.
     carrying: Option<Vec<CommittedEntry>>,
-    /// Contents that came lately.
+    /// Recently fetched contents.
     fresh: Vec<(u64, Lsn)>,
     older: Option<Tree>,
 }
@@ -77,7 +77,7 @@ impl World {
         if epoch_forgotten {
             position.epoch = position.applied.epoch;
         }
-        // What was found is proposed again by the shell, under the same id.
+        // The shell proposes local changes again with their ids.
         let staged = image
             .staged
             .iter()
@@ -134,7 +134,8 @@ impl World {
         self.sessions_cut(slave);
     }
 
-    /// The changes on the disk: what is lacking, and what was staged and could not be placed.
+    /// Applies the changes on the disk; returns missing contents, and staged contents that could
+    /// not be published.
     fn carry_out(
         &mut self,
         slave: usize,
@@ -266,7 +267,7 @@ impl World {
         if fork < applied {
             self.counts.add("fault: branch");
             self.say(|| format!("slave {slave} has a branch behind {fork}, up to {applied}"));
-            // The numbers of another history are not those that count.
+            // Numbers of another history do not count.
             self.slaves[slave].seen.clear();
             self.readers_on_branch(slave);
         }
@@ -290,18 +291,18 @@ impl World {
         let ids: Vec<ChangeId> =
             differences.strays.iter().map(|_| ChangeId(self.rng.bytes())).collect();
         let it = &mut self.slaves[slave];
-        // What could not be carried out before is part of the tree now.
+        // Changes that were refused before are part of the tree now.
         it.carrying = None;
         let image = &mut it.disk.now;
         for (stray, id) in differences.strays.iter().zip(ids) {
             let Some(content) = stray.entry.content else { continue };
             if let Some((path, value)) = image.hidden.get(&content.put) {
-                // It is moved away once the mount is gone.
+                // The content is moved away after the unmount.
                 image.aside.push((path.clone(), *value));
                 continue;
             }
             let Some(value) = image.contents.get(&content.put).copied() else {
-                // What it had replaced may be all that there is.
+                // The replaced content may be the only one left.
                 let kept = image.kept.get(&content.put).filter(|kept| **kept > fork);
                 let value = kept.and_then(|kept| image.value(*kept));
                 image.aside.extend(value.map(|value| (stray.path.clone(), value)));
@@ -365,24 +366,24 @@ impl World {
         };
         let known = self.slaves[slave].disk.now.known.tree.path_of(put).is_some();
         let wants = self.slaves[slave].replica.as_ref().is_some_and(|replica| replica.wants(put));
-        let result = match sent {
-            // It was given up meanwhile.
-            Some(_) if !wants && known => Err(FetchFault::Local),
-            None => Err(FetchFault::Holder),
+        let fault = match sent {
+            // The content was given up meanwhile.
+            Some(_) if !wants && known => Some(FetchFault::Local),
+            None => Some(FetchFault::Holder),
             Some(_) if self.slaves[slave].disk.full || self.refuse_some(slave, put) => {
-                Err(FetchFault::Local)
+                Some(FetchFault::Local)
             }
-            // It went meanwhile.
-            Some(_) if !known => Ok(()),
+            // The content left the tree meanwhile.
+            Some(_) if !known => None,
             Some(value) => {
                 self.store(slave, put, value);
-                Ok(())
+                None
             }
         };
-        self.slave_event(slave, Event::Fetched { put, from, result });
+        self.slave_event(slave, Event::Fetched { put, from, fault });
     }
 
-    /// Whether the disk refuses this content at its path; sometimes it does so from now on.
+    /// Returns whether the disk refuses this content at its path; some refusals begin here.
     fn refuse_some(&mut self, slave: usize, put: Lsn) -> bool {
         if self.is_covered(slave, put) || self.slaves[slave].disk.now.hidden.contains_key(&put) {
             self.report_obstacle(slave, put);
@@ -494,7 +495,7 @@ impl World {
                 );
             }
             Action::Adopt { listing, position } => {
-                // Behind what is being carried out.
+                // After the running operation.
                 self.later(601, Due::Work { slave, life, work: Work::Adopt { listing, position } });
             }
             Action::Fetch { put, lack, from } => {
@@ -515,7 +516,7 @@ impl World {
         }
     }
 
-    /// What a user has put there by hand is never destroyed.
+    /// Checks that no local file of a user is destroyed.
     fn discard(&mut self, slave: usize, id: ChangeId) {
         if self.slaves[slave].disk.now.staged.get(&id).is_some_and(|staged| staged.found.is_some())
         {
@@ -541,7 +542,7 @@ impl World {
         self.respond(session, Reply::Change(answer));
     }
 
-    /// Looks at the folder, and lets time go by.
+    /// Scans the folder, and passes the time to the replica.
     pub fn slave_tick(&mut self, slave: usize) {
         if self.slaves[slave].replica.is_none() {
             return;
@@ -583,7 +584,7 @@ impl World {
             let id = ChangeId(self.rng.bytes());
             let image = &mut self.slaves[slave].disk.now;
             let entry = image.known.tree.get(&path).copied();
-            // Below a mount it cannot be seen that a user has put it there.
+            // A scan cannot see local changes below a mount.
             if covers(&mounts, &path) {
                 image.aside.push((path, value));
                 continue;
@@ -599,7 +600,7 @@ impl World {
         self.slaves[slave].disk.sync();
     }
 
-    /// Content of a path went from the folder by hand.
+    /// A user has removed the content of a path from the folder.
     pub fn destroy(&mut self, slave: usize, path: &TreePath) -> bool {
         let image = &mut self.slaves[slave].disk.now;
         let Some(lack) = image
@@ -620,7 +621,7 @@ impl World {
     }
 }
 
-/// A slave keeps what was there until the new content has come.
+/// A slave retains the former content until the new one is here.
 fn keep_replaced(image: &mut Image, new: Lsn, old: Option<Lsn>, bug: Option<Bug>) {
     let Some(old) = old.filter(|_| bug != Some(Bug::ReplacedDropped)) else { return };
     if image.contents.contains_key(&new) {
@@ -633,7 +634,7 @@ fn keep_replaced(image: &mut Image, new: Lsn, old: Option<Lsn>, bug: Option<Bug>
     }
 }
 
-/// The puts whose contents some changes bring, or bring back.
+/// Returns the puts whose contents are added or restored by changes.
 fn brought(changes: &[CommittedEntry]) -> impl Iterator<Item = Lsn> + '_ {
     changes.iter().flat_map(|told| {
         let put = matches!(told.entry.change, Change::Put { .. }).then_some(told.entry.version);

@@ -52,7 +52,10 @@ impl Running {
     }
 
     fn shorten(&mut self, now_ms: u64) {
-        self.store.shorten(&mut self.ledger, now_ms).unwrap();
+        if let Some(upto) = self.store.forgettable(&self.ledger, now_ms) {
+            self.ledger.forget_ids(upto);
+        }
+        self.store.keep(&self.ledger, now_ms).unwrap();
     }
 }
 
@@ -62,7 +65,7 @@ fn shown(ledger: &MasterState) -> String {
     ids.sort_unstable();
     let entries: Vec<_> = ledger.tree().iter().collect();
     let kept: Vec<_> = ledger.kept().collect();
-    let safe: Vec<_> = kept.iter().map(|kept| ledger.can_withdraw(kept.version)).collect();
+    let safe: Vec<_> = kept.iter().map(|kept| ledger.tree().can_withdraw(kept.version)).collect();
     format!("{:?} {:?} {ids:?} {entries:?} {kept:?} {safe:?}", ledger.last(), ledger.chain())
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use relais_cluster::MessageBudget;
-use relais_cluster::record::ReplicaRecorder;
+use relais_cluster::record::Recorder;
 use relais_cluster::replica::{self, Action, Event, Replica, SessionId, in_service};
 use relais_journal::Recording;
 use relais_proto::{
@@ -68,7 +68,7 @@ pub struct ReplicaDriver {
     pub(super) pending_answers: PendingAnswers,
     pub(super) replica: Replica,
     /// Recording of all events and actions, if it is enabled.
-    pub(super) recording: Recording<ReplicaRecorder>,
+    pub(super) recording: Recording<Recorder>,
     /// What the caller has to send.
     pub(super) outputs: Vec<Output>,
     pub(super) started: Instant,
@@ -142,7 +142,7 @@ impl ReplicaDriver {
         let lacks = store.missing_content()?;
         let (slave, folder) = (config.slave, config.folder);
         let recording = Recording::start(&format!("slave-{slave}"), |to| {
-            ReplicaRecorder::begin(slave, folder, &position, &lacks, &ids, to)
+            Recorder::replica(slave, folder, &position, &lacks, &ids, to)
         });
         let replica = Replica::new(slave, folder, position, lacks, ids);
         store.set_fit("")?;
@@ -267,7 +267,7 @@ impl ReplicaDriver {
         loop {
             while let Some(event) = self.events.pop_front() {
                 let now = self.started.elapsed();
-                self.recording.note(|tape, to| tape.event(&event, now, to));
+                self.recording.note(|tape, to| tape.event(&event, now.as_nanos(), to));
                 let what = self.replica.on(event, now);
                 self.recording.note(|tape, to| tape.actions(&what, to));
                 actions.extend(what);

@@ -281,7 +281,7 @@ impl ReplicaDriver {
                     self.events.push_back(Event::Fetched {
                         put: content.put,
                         from: self.config.folder,
-                        result: Ok(()),
+                        fault: None,
                     });
                 }
                 Ok(None) => {

@@ -59,7 +59,7 @@ impl ReplicaDriver {
                     blame
                 }
             };
-            self.events.push_back(Event::Fetched { put, from, result: Err(blame) });
+            self.events.push_back(Event::Fetched { put, from, fault: Some(blame) });
         }
         if whole.is_empty() {
             return Ok(());
@@ -79,9 +79,8 @@ impl ReplicaDriver {
             }
             // The lock is released last, because another thread may then fetch the same content.
             drop(file);
-            let result =
-                if published == PublishResult::Published { Ok(()) } else { Err(FetchFault::Local) };
-            self.events.push_back(Event::Fetched { put, from, result });
+            let fault = (published != PublishResult::Published).then_some(FetchFault::Local);
+            self.events.push_back(Event::Fetched { put, from, fault });
         }
         Ok(())
     }

@@ -85,7 +85,7 @@ impl ReplicaDriver {
                     if let Some(put) = put {
                         self.parked.remove(&put);
                         let from = self.config.folder;
-                        self.events.push_back(Event::Fetched { put, from, result: Ok(()) });
+                        self.events.push_back(Event::Fetched { put, from, fault: None });
                     }
                 }
                 Some(RetryResult::Fetch(put)) => {

@@ -148,8 +148,7 @@ pub(super) fn move_to(
     store.remove(to)?;
     store.relocate_entries(from, to, version)?;
     for ((old, row), is_hidden) in moved.into_iter().zip(hidden) {
-        let rest = old.as_str().get(from.as_str().len()..).unwrap_or_default();
-        let Ok(path) = TreePath::new(format!("{}{rest}", to.as_str())) else { continue };
+        let Some(path) = old.moved(from, to) else { continue };
         let Some(entry) = store.row(&path)?.as_ref().and_then(CatalogRow::tree_entry) else {
             // A local entry without an LSN is found again at its present path.
             store.remove(&path)?;
