@@ -42,16 +42,15 @@ pub struct Committed {
 pub(crate) fn bind_id(
     principal: &Principal,
     id: ChangeId,
-    kind: &str,
+    kind: &[u8],
     paths: &[&TreePath],
     size: Option<u64>,
 ) -> ChangeId {
     let mut hasher = blake3::Hasher::new_derive_key(DOMAIN);
     hasher.update(&id.0);
-    for text in
-        [principal.user.as_str(), kind].into_iter().chain(paths.iter().map(|path| path.as_str()))
-    {
-        hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
+    let paths = paths.iter().map(|path| path.as_str().as_bytes());
+    for bytes in [principal.user.as_bytes(), kind].into_iter().chain(paths) {
+        hasher.update(&(bytes.len() as u64).to_be_bytes()).update(bytes);
     }
     // No file has this size.
     hasher.update(&size.unwrap_or(u64::MAX).to_be_bytes());
@@ -85,21 +84,21 @@ mod tests {
         let path = |text: &str| TreePath::new(text).unwrap();
         let (a, b, ann) = (path("a"), path("b"), user("ann"));
         let id = ChangeId([1; 16]);
-        let of = |kind, paths: &[&TreePath], size| bind_id(&ann, id, kind, paths, size);
+        let of = |kind: &[u8], paths: &[&TreePath], size| bind_id(&ann, id, kind, paths, size);
         let all = [
-            of("put", &[&a], Some(5)),
-            of("put", &[&a], Some(6)),
-            of("put", &[&a], None),
-            of("put", &[&b], Some(5)),
-            of("rm", &[&a], None),
-            of("mv", &[&a, &b], None),
-            of("mv", &[&b, &a], None),
-            bind_id(&user("bob"), id, "put", &[&a], Some(5)),
-            bind_id(&ann, ChangeId([2; 16]), "put", &[&a], Some(5)),
+            of(b"put", &[&a], Some(5)),
+            of(b"put", &[&a], Some(6)),
+            of(b"put", &[&a], None),
+            of(b"put", &[&b], Some(5)),
+            of(b"rm", &[&a], None),
+            of(b"mv", &[&a, &b], None),
+            of(b"mv", &[&b, &a], None),
+            bind_id(&user("bob"), id, b"put", &[&a], Some(5)),
+            bind_id(&ann, ChangeId([2; 16]), b"put", &[&a], Some(5)),
         ];
         let different: std::collections::BTreeSet<_> = all.iter().collect();
         assert_eq!(different.len(), all.len());
-        assert_eq!(of("put", &[&a], Some(5)), all[0]);
+        assert_eq!(of(b"put", &[&a], Some(5)), all[0]);
         assert!(all[..7].iter().all(|id| id.account() == all[0].account()));
         assert_ne!((all[0].account(), all[0].account()), (all[7].account(), 0));
     }

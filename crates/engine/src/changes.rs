@@ -1,6 +1,8 @@
 //! Changes without content: a new folder, a removal, a move.
 
-use relais_proto::{Attributes, Change, ChangeId, Expect, Kind, Mode, Refusal, TreePath};
+use relais_proto::{
+    Attributes, Change, ChangeId, Encoder, Expect, Kind, Mode, Refusal, TreePath, Wire,
+};
 use relais_storage::Proposal;
 
 use crate::change::{PreparedChange, bind_id};
@@ -29,7 +31,7 @@ impl Session {
             let has_own_root = !principal.root.is_root();
             let path =
                 if has_own_root { principal.resolve_below(path) } else { principal.resolve(path) }?;
-            let id = bind_id(principal, id, "mkdir", &[&path], None);
+            let id = bind_id(principal, id, b"mkdir", &[&path], None);
             Ok((id, Change::MakeFolder { path, mode }))
         })
     }
@@ -50,7 +52,7 @@ impl Session {
     ) -> Result<PreparedChange, Refusal> {
         self.prepare(LoggedCommand::Remove, (path, None), expect, keepalive, |principal| {
             let path = principal.resolve_below(path)?;
-            let kind = if recursive { "rm -r" } else { "rm" };
+            let kind: &[u8] = if recursive { b"rm -r" } else { b"rm" };
             let id = bind_id(principal, id, kind, &[&path], None);
             Ok((id, Change::Remove { path, recursive }))
         })
@@ -72,7 +74,7 @@ impl Session {
     ) -> Result<PreparedChange, Refusal> {
         self.prepare(LoggedCommand::Move, (from, Some(to)), expect, keepalive, |principal| {
             let (from, to) = (principal.resolve_below(from)?, principal.resolve_below(to)?);
-            let id = bind_id(principal, id, "mv", &[&from, &to], None);
+            let id = bind_id(principal, id, b"mv", &[&from, &to], None);
             Ok((id, Change::Move { from, to }))
         })
     }
@@ -93,7 +95,8 @@ impl Session {
     ) -> Result<PreparedChange, Refusal> {
         self.prepare(LoggedCommand::SetAttributes, (path, None), expect, keepalive, |principal| {
             let path = principal.resolve_below(path)?;
-            let kind = format!("{attributes:?}");
+            let mut kind = b"attributes ".to_vec();
+            attributes.encode(&mut Encoder::new(&mut kind));
             let id = bind_id(principal, id, &kind, &[&path], None);
             Ok((id, Change::SetAttributes { path, attributes }))
         })

@@ -15,7 +15,7 @@ use relais_tree::{OpenFile, TreeError, hash_file};
 
 use crate::context::SessionContext;
 use crate::engine::unreadable;
-use crate::keep_alive::{KeepAlive, client_gone, keep_waiting};
+use crate::keep_alive::{KeepAlive, client_gone, poll};
 use crate::session::Session;
 use crate::transfer_log::{LoggedCommand, TransferRecord};
 
@@ -31,6 +31,22 @@ pub enum Located<T> {
     Here(T),
     /// The content is on other slaves; these are known to have it.
     Elsewhere(Vec<Endpoint>),
+}
+
+impl<T> Located<T> {
+    /// Turns what is here into something else.
+    ///
+    /// # Errors
+    /// That of `f`.
+    pub fn and_then<U>(
+        self,
+        f: impl FnOnce(T) -> Result<U, Refusal>,
+    ) -> Result<Located<U>, Refusal> {
+        Ok(match self {
+            Self::Here(found) => Located::Here(f(found)?),
+            Self::Elsewhere(holders) => Located::Elsewhere(holders),
+        })
+    }
 }
 
 /// Content of a file that is about to be sent.
@@ -73,29 +89,18 @@ impl Session {
         let mut record = self.begin(LoggedCommand::Get, path, None, keepalive)?;
         let context = &self.context;
         let opened = context.principal.resolve(path).and_then(|path| {
-            Ok(match open(context, &path, keepalive)? {
-                Located::Here(file) => {
-                    let facts = check_wanted(context, &path, &file, if_match, keepalive)?;
-                    let slot = LargeTransferSlot::for_content(context, file.meta.size)?;
-                    Located::Here((path, file, facts, slot))
-                }
-                Located::Elsewhere(holders) => Located::Elsewhere(holders),
+            open(context, &path, keepalive)?.and_then(|file| {
+                let facts = check_wanted(context, &path, &file, if_match, keepalive)?;
+                let slot = LargeTransferSlot::for_content(context, file.meta.size)?;
+                Ok((path, file, facts, slot))
             })
         });
-        Ok(match context.recorded(&mut record, opened)? {
-            Located::Here((path, file, facts, _slot)) => Located::Here(Content {
-                context: context.clone(),
-                path,
-                file,
-                facts,
-                record,
-                bytes: 0,
-                _slot,
-            }),
-            Located::Elsewhere(holders) => {
-                record.end(Ok(()));
-                Located::Elsewhere(holders)
-            }
+        let opened = context.recorded(&mut record, opened)?;
+        if matches!(opened, Located::Elsewhere(_)) {
+            record.end(Ok(()));
+        }
+        opened.and_then(|(path, file, facts, _slot)| {
+            Ok(Content { context: context.clone(), path, file, facts, record, bytes: 0, _slot })
         })
     }
 
@@ -116,30 +121,22 @@ impl Session {
         self.check_ready(keepalive)?;
         let context = &self.context;
         context.visible(context.principal.resolve(path).and_then(|path| {
-            let file = match open(context, &path, keepalive)? {
-                Located::Here(file) => file,
-                Located::Elsewhere(holders) => return Ok(Located::Elsewhere(holders)),
-            };
-            check_wanted(context, &path, &file, if_match, keepalive)?;
-            let (count, mut turns) =
-                (count.min(limits::PIECES_PER_PAGE), context.hashing(keepalive));
-            let values = turns
-                .next()
-                .and_then(|()| {
-                    relais_tree::piece_values(
-                        &file.file,
-                        file.meta.size,
-                        first,
-                        count.into(),
-                        &mut |_| turns.next(),
-                    )
-                })
-                .map_err(|e| hashing_failed(&path, &e))?;
-            check_unchanged(&path, &file)?;
-            if context.settings.is_cluster_member {
-                context.host().report_damaged(&path);
-            }
-            Ok(Located::Here(values))
+            open(context, &path, keepalive)?.and_then(|file| {
+                check_wanted(context, &path, &file, if_match, keepalive)?;
+                let (count, mut turns) =
+                    (count.min(limits::PIECES_PER_PAGE), context.hashing(keepalive));
+                let mut next = || turns.next();
+                let values = next().and_then(|()| {
+                    let size = file.meta.size;
+                    relais_tree::piece_values(&file.file, size, first, count.into(), &mut |_| next())
+                });
+                let values = values.map_err(|e| hashing_failed(&path, &e))?;
+                check_unchanged(&path, &file)?;
+                if context.settings.is_cluster_member {
+                    context.host().report_damaged(&path);
+                }
+                Ok(values)
+            })
         }))
     }
 }
@@ -278,8 +275,8 @@ pub(crate) fn open(
     if !context.settings.is_cluster_member || path.is_root() {
         return retry_while_moving(context, path, || folder.open_file(path)).map(Located::Here);
     }
-    let began = Instant::now();
-    loop {
+    let limits = (CATALOG_LAG, POLL_INTERVAL);
+    let located = poll(limits, WaitReason::Storing, keepalive, |_| {
         let Some((row, holders)) = context.with_catalogue(|store| store.at(path))? else {
             // The disk's error tells best why, but a file that is no part of the tree is not
             // served.
@@ -292,31 +289,32 @@ pub(crate) fn open(
             return Err(refuse(path, &TreeError::IsFolder));
         }
         if !row.here {
-            return find_holders(context, path, row.content, holders).map(Located::Elsewhere);
+            let holders = find_holders(context, path, row.content, holders)?;
+            return Ok(Some(Located::Elsewhere(holders)));
         }
         match folder.open_file(path) {
-            Ok(file) if row.matches(&file.meta) => return Ok(Located::Here(file)),
             // A local change that has no change id yet is served as it is.
-            Ok(file) if row.entry.version.is_none() => return Ok(Located::Here(file)),
-            Ok(_) | Err(TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => {}
+            Ok(file) if row.matches(&file.meta) || row.entry.version.is_none() => {
+                Ok(Some(Located::Here(file)))
+            }
+            Ok(_) | Err(TreeError::NotFound | TreeError::NotFolder | TreeError::NotServed(_)) => {
+                Ok(None)
+            }
             Err(e) => {
                 // Other slaves may be able to read it.
                 let others = context.other_slaves()?;
                 let refusal = refuse(path, &e);
-                return if others.is_empty() {
-                    Err(refusal)
-                } else {
-                    Ok(Located::Elsewhere(others))
-                };
+                if others.is_empty() { Err(refusal) } else { Ok(Some(Located::Elsewhere(others))) }
             }
         }
-        if began.elapsed() >= CATALOG_LAG {
+    })?;
+    match located {
+        Some(located) => Ok(located),
+        None => {
             // Another program has changed the file.
             context.host().report_different(path);
-            return Ok(Located::Elsewhere(context.other_slaves()?));
+            Ok(Located::Elsewhere(context.other_slaves()?))
         }
-        std::thread::sleep(POLL_INTERVAL);
-        keep_waiting(keepalive, WaitReason::Storing)?;
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 
 use relais_proto::{
-    ChangeId, Digest, ErrorCode, Expect, IfMatch, Kind, Refusal, TreePath, WaitReason,
+    ChangeId, Digest, ErrorCode, Expect, IfMatch, Kind, PutRequest, Refusal, TreePath, WaitReason,
 };
 use rustix::fs::ioctl_ficlone;
 
@@ -13,7 +13,6 @@ use crate::content::{self, Located};
 use crate::keep_alive::KeepAlive;
 use crate::session::Session;
 use crate::transfer_log::LoggedCommand;
-use crate::upload::UploadRequest;
 
 /// Most bytes that are copied between two signs of life.
 const STEP: u64 = 16 * 1024 * 1024;
@@ -51,12 +50,9 @@ impl Session {
         let mut record = self.begin(LoggedCommand::Copy, &from, Some(&to), keepalive)?;
         let context = &self.context;
         let opened = context.principal.resolve_below(&from).and_then(|from| {
-            Ok(match content::open(context, &from, keepalive)? {
-                Located::Here(file) => {
-                    let facts = content::check_wanted(context, &from, &file, if_match, keepalive)?;
-                    Located::Here((from, file, facts))
-                }
-                Located::Elsewhere(holders) => Located::Elsewhere(holders),
+            content::open(context, &from, keepalive)?.and_then(|file| {
+                let facts = content::check_wanted(context, &from, &file, if_match, keepalive)?;
+                Ok((from, file, facts))
             })
         });
         let (from, file, facts) = match context.recorded(&mut record, opened)? {
@@ -68,13 +64,13 @@ impl Session {
         };
         let on_disk = (file.meta.mode.with_owner_access(Kind::File), file.meta.mtime);
         let (mode, mtime) = facts.attributes.unwrap_or(on_disk);
-        let upload = UploadRequest {
+        let upload = PutRequest {
             size: Some(file.meta.size),
             mtime: Some(mtime),
             mode: Some(mode),
             expect,
             copies,
-            ..UploadRequest::new(id, to)
+            ..PutRequest::new(id, to)
         };
         let mut upload = self.stage(upload, Some(&from), record, keepalive)?;
         let copied = upload.fill(&mut |staged| {

@@ -285,6 +285,10 @@ impl Engine {
     }
 }
 
+pub(crate) fn stopping() -> Refusal {
+    Refusal::new(ErrorCode::Draining, "this slave is stopping")
+}
+
 /// Waits for a message on a channel, at most for a time.
 pub(crate) fn wait_for(channel: Option<&dyn ProposalChannel>, time: Duration) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -95,18 +95,13 @@ impl Session {
             {
                 return Ok(Located::Here(details));
             }
-            let file = match content::open(context, &path, keepalive)? {
-                Located::Here(file) => file,
-                Located::Elsewhere(holders) => return Ok(Located::Elsewhere(holders)),
-            };
-            let mut facts = context.facts(&path, &file.meta)?;
-            facts.digest = Some(digest_of(context, &facts, &path, &file, keepalive)?);
-            from_disk(context, &path, &file.meta, &facts).map(Located::Here)
+            content::open(context, &path, keepalive)?.and_then(|file| {
+                let mut facts = context.facts(&path, &file.meta)?;
+                facts.digest = Some(digest_of(context, &facts, &path, &file, keepalive)?);
+                from_disk(context, &path, &file.meta, &facts)
+            })
         });
-        Ok(match context.visible(located)? {
-            Located::Here(details) => Located::Here(details.seen_as(path)),
-            elsewhere => elsewhere,
-        })
+        context.visible(located)?.and_then(|details| Ok(details.seen_as(path)))
     }
 }
 

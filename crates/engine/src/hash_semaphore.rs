@@ -15,12 +15,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Limits the pieces that the sessions of a worker hash at the same time.
 #[derive(Debug)]
-pub struct HashSemaphore(Arc<SemaphoreInner>);
-
-#[derive(Debug)]
-struct SemaphoreInner {
-    state: Mutex<SemaphoreState>,
-}
+pub struct HashSemaphore(Arc<Mutex<SemaphoreState>>);
 
 #[derive(Debug)]
 struct SemaphoreState {
@@ -37,7 +32,7 @@ struct Waiter {
 
 /// Permit to hash one piece. Dropping it returns it.
 #[derive(Debug)]
-pub struct HashPermit(Arc<SemaphoreInner>);
+pub struct HashPermit(Arc<Mutex<SemaphoreState>>);
 
 impl HashSemaphore {
     /// Creates a semaphore with `at_a_time` permits.
@@ -46,7 +41,7 @@ impl HashSemaphore {
         // The queue needs no limit: each session waits for one permit at most, and sessions are
         // limited.
         let state = SemaphoreState { free: at_a_time.max(1), waiting: FairQueue::new(usize::MAX) };
-        Self(Arc::new(SemaphoreInner { state: Mutex::new(state) }))
+        Self(Arc::new(Mutex::new(state)))
     }
 
     /// Waits for a permit for the session of the calling thread.
@@ -62,7 +57,7 @@ impl HashSemaphore {
     ) -> io::Result<HashPermit> {
         let waiter = Arc::new(Waiter::default());
         {
-            let mut state = self.0.state();
+            let mut state = lock(&self.0);
             if state.free > 0 && state.waiting.is_empty() {
                 state.free -= 1;
                 return Ok(HashPermit(self.0.clone()));
@@ -79,7 +74,7 @@ impl HashSemaphore {
                 return Ok(HashPermit(self.0.clone()));
             }
             if let Err(e) = check_client() {
-                let mut state = self.0.state();
+                let mut state = lock(&self.0);
                 state.waiting.retain(|_, _, other| !Arc::ptr_eq(other, &waiter));
                 if *waiter.granted() {
                     state.free += 1;
@@ -93,7 +88,7 @@ impl HashSemaphore {
     /// Returns the number of waiting sessions.
     #[cfg(test)]
     fn waiting(&self) -> usize {
-        self.0.state().waiting.len()
+        lock(&self.0).waiting.len()
     }
 }
 
@@ -106,14 +101,12 @@ impl Waiter {
     }
 
     fn granted(&self) -> MutexGuard<'_, bool> {
-        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.granted)
     }
 }
 
-impl SemaphoreInner {
-    fn state(&self) -> MutexGuard<'_, SemaphoreState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SemaphoreState {
@@ -131,7 +124,7 @@ impl SemaphoreState {
 
 impl Drop for HashPermit {
     fn drop(&mut self) {
-        let mut state = self.0.state();
+        let mut state = lock(&self.0);
         state.free += 1;
         state.grant();
     }
@@ -177,7 +170,7 @@ mod tests {
         let order = order.into_inner().unwrap();
         assert_eq!(order.len(), 51);
         assert!(order.iter().position(|name| *name == "other").unwrap() <= 1, "{order:?}");
-        assert_eq!((semaphore.waiting(), semaphore.0.state().free), (0, 1));
+        assert_eq!((semaphore.waiting(), lock(&semaphore.0).free), (0, 1));
     }
 
     #[test]
@@ -189,6 +182,6 @@ mod tests {
         assert_eq!(semaphore.waiting(), 0);
         drop(held);
         drop(semaphore.acquire(&owner("ann"), &mut || Ok(())).unwrap());
-        assert_eq!(semaphore.0.state().free, 1);
+        assert_eq!(lock(&semaphore.0).free, 1);
     }
 }

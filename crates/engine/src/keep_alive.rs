@@ -1,6 +1,7 @@
 //! Keeps a client's connection alive, and takes turns at hashing, while an answer takes its time.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use relais_proto::{ErrorCode, Refusal, WaitReason};
 
@@ -25,6 +26,24 @@ pub(crate) fn keep_waiting(
     reason: WaitReason,
 ) -> Result<(), Refusal> {
     keepalive.send_keepalive(reason).map_err(|_| client_gone())
+}
+
+/// Calls `look` in intervals until it returns a value; `None` if it has not within `time`.
+pub(crate) fn poll<T>(
+    (time, interval): (Duration, Duration),
+    reason: WaitReason,
+    keepalive: &mut dyn KeepAlive,
+    mut look: impl FnMut(&mut dyn KeepAlive) -> Result<Option<T>, Refusal>,
+) -> Result<Option<T>, Refusal> {
+    let began = Instant::now();
+    loop {
+        let found = look(keepalive)?;
+        if found.is_some() || began.elapsed() >= time {
+            return Ok(found);
+        }
+        std::thread::sleep(interval);
+        keep_waiting(keepalive, reason)?;
+    }
 }
 
 pub(crate) fn client_gone() -> Refusal {

@@ -46,5 +46,5 @@ pub use owner::Owner;
 pub use principal::Principal;
 pub use session::{Session, SlaveStatus};
 pub use transfer_log::{LoggedCommand, TransferLog};
-pub use upload::{SMALL_UPLOAD, Upload, UploadProgress, UploadRequest};
+pub use upload::{SMALL_UPLOAD, Upload, UploadProgress};
 pub use watch::{Watch, WatchUpdate};

@@ -1,14 +1,14 @@
 //! The names in a folder, from the catalogue, page by page.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use relais_proto::{Entry, ErrorCode, Kind, Refusal, TreePath, WaitReason};
 use relais_storage::{CatalogStore, ListOutcome, refuse};
 
 use crate::context::SessionContext;
-use crate::engine::SCAN_WAIT;
-use crate::keep_alive::{KeepAlive, keep_waiting};
+use crate::engine::{SCAN_WAIT, stopping};
+use crate::keep_alive::{KeepAlive, poll};
 use crate::session::Session;
 
 /// Time between two checks whether the folder has been scanned.
@@ -94,23 +94,21 @@ fn missing_folder(context: &SessionContext, path: &TreePath) -> Refusal {
 
 /// Waits for the first scan since the start, because the catalogue may be wrong until then.
 fn wait_for_scan(context: &SessionContext, keepalive: &mut dyn KeepAlive) -> Result<(), Refusal> {
-    let began = Instant::now();
-    while !context.with_catalogue(CatalogStore::is_complete)? {
-        if began.elapsed() >= SCAN_WAIT {
-            return Err(Refusal::new(
-                ErrorCode::TimedOut,
-                "the slave is still scanning its folder after its start; \
-                 ask another server, or try again later",
-            ));
+    let scanned = poll((SCAN_WAIT, POLL_INTERVAL), WaitReason::Scanning, keepalive, |_| {
+        if context.with_catalogue(CatalogStore::is_complete)? {
+            return Ok(Some(()));
         }
         if context.is_stopping() {
-            return Err(Refusal::new(ErrorCode::Draining, "this slave is stopping"));
+            return Err(stopping());
         }
         if context.metrics().is_ok_and(|(_, last_error)| !last_error.is_empty()) {
             return Err(Refusal::new(ErrorCode::Storage, "the slave cannot read its folder"));
         }
-        std::thread::sleep(POLL_INTERVAL);
-        keep_waiting(keepalive, WaitReason::Scanning)?;
-    }
-    Ok(())
+        Ok(None)
+    })?;
+    scanned.ok_or_else(|| {
+        let message = "the slave is still scanning its folder after its start; \
+             ask another server, or try again later";
+        Refusal::new(ErrorCode::TimedOut, message)
+    })
 }

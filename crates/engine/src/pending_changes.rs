@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use log::{debug, error};
 use relais_os::Received;
-use relais_proto::{Change, ErrorCode, Refusal, WaitReason};
+use relais_proto::{Change, Refusal, WaitReason};
 use relais_storage::{CatalogStore, CommitReceipt, Proposal, changes_unavailable};
 
 use crate::change::{Committed, PreparedChange};
 use crate::context::SessionContext;
-use crate::engine::{SCAN_WAIT, wait_for};
+use crate::engine::{SCAN_WAIT, stopping, wait_for};
 use crate::host::{MOST_PENDING, ProposalChannel};
 use crate::keep_alive::{KeepAlive, keep_waiting};
 
@@ -128,7 +128,7 @@ impl PendingChanges {
         let mut channel: Option<Box<dyn ProposalChannel>> = None;
         while Instant::now() < until {
             if self.context.is_stopping() {
-                return Err(Refusal::new(ErrorCode::Draining, "this slave is stopping"));
+                return Err(stopping());
             }
             if channel.is_none() {
                 channel = match self.context.host().open_channel(&self.context.principal.owner) {
@@ -179,19 +179,17 @@ impl PendingChanges {
             {
                 None
             }
-            Ok(Received::Nothing) => {
-                self.fail_all(&changes_unavailable(
-                    "it is not known yet whether the change was made; ask again",
-                ));
-                self.failed.pop_front().map(Err)
-            }
-            Ok(Received::Gone) => {
-                debug!("the replicator has gone");
-                self.resubmit_all(keepalive);
-                self.failed.pop_front().map(Err)
-            }
-            Err(e) => {
-                self.fail_all(&channel_failed(&e));
+            unanswered => {
+                match unanswered {
+                    Err(e) => self.fail_all(&channel_failed(&e)),
+                    Ok(Received::Gone) => {
+                        debug!("the replicator has gone");
+                        self.resubmit_all(keepalive);
+                    }
+                    Ok(_) => self.fail_all(&changes_unavailable(
+                        "it is not known yet whether the change was made; ask again",
+                    )),
+                }
                 self.failed.pop_front().map(Err)
             }
         }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use relais_cluster::freshness::may_read;
 use relais_proto::{ErrorCode, Lsn, Metrics, Refusal, TreePath, WaitReason, limits};
@@ -13,7 +13,7 @@ use crate::active_uploads::Disconnect;
 use crate::change::{Committed, PreparedChange, account_tag};
 use crate::context::SessionContext;
 use crate::engine::{DISPLACED, Engine, wait_for};
-use crate::keep_alive::{KeepAlive, keep_waiting};
+use crate::keep_alive::{KeepAlive, keep_waiting, poll};
 use crate::pending_changes::PendingChanges;
 use crate::principal::Principal;
 use crate::transfer_log::{LoggedCommand, TransferRecord};
@@ -108,20 +108,19 @@ impl Session {
         if !context.settings.is_cluster_member {
             return Ok(());
         }
-        let began = Instant::now();
-        while !may_read(seen, host.applied_lsn()) {
-            if began.elapsed() >= CATCH_UP_TIMEOUT || context.is_stopping() {
-                let message = format!(
-                    "this slave has changes up to {}, but this client has seen change {}",
-                    host.applied_lsn(),
-                    seen
-                );
-                return Err(Refusal::new(ErrorCode::Behind, message));
-            }
-            std::thread::sleep(POLL_INTERVAL);
-            keep_waiting(keepalive, WaitReason::CatchingUp)?;
+        let limits = (CATCH_UP_TIMEOUT, POLL_INTERVAL);
+        let caught_up = poll(limits, WaitReason::CatchingUp, keepalive, |_| {
+            let may_read = may_read(seen, host.applied_lsn());
+            Ok((may_read || context.is_stopping()).then_some(may_read))
+        })?;
+        if caught_up == Some(true) {
+            return Ok(());
         }
-        Ok(())
+        let applied = host.applied_lsn();
+        let message = format!(
+            "this slave has changes up to {applied}, but this client has seen change {seen}"
+        );
+        Err(Refusal::new(ErrorCode::Behind, message))
     }
 
     /// Begins a command that is recorded in the transfer log.

@@ -10,7 +10,7 @@ use relais_storage::{Commit, StagedName, refuse};
 use relais_tree::{TreeError, set_times};
 
 use crate::context::SessionContext;
-use crate::keep_alive::{KeepAlive, client_gone, keep_waiting};
+use crate::keep_alive::{KeepAlive, client_gone, poll};
 
 /// How long the older session of an upload may take to release the file.
 pub(crate) const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -41,39 +41,35 @@ pub(crate) fn find_staged(
     make: bool,
     keepalive: &mut dyn KeepAlive,
 ) -> Result<StagedState, Refusal> {
-    let (began, mut was_in_use) = (Instant::now(), false);
-    let staging = &context.staging;
-    loop {
+    let (staging, mut was_in_use) = (&context.staging, false);
+    let limits = (HANDOVER_TIMEOUT, POLL_INTERVAL);
+    let found = poll(limits, WaitReason::Storing, keepalive, |_| {
         if staging.contains(&name.sealed()) {
-            return Ok(StagedState::Complete);
+            return Ok(Some(StagedState::Complete));
         }
         match if make { staging.claim(name) } else { staging.reopen(name) } {
             // The file was sealed between the two checks, so the new one is of no use.
             Ok(_) if staging.contains(&name.sealed()) => {
                 staging.discard(name);
-                return Ok(StagedState::Complete);
+                Ok(Some(StagedState::Complete))
             }
-            Ok(file) => return Ok(StagedState::Partial(file)),
+            Ok(file) => Ok(Some(StagedState::Partial(file))),
             Err(TreeError::NotFound) if staging.contains(&name.sealed()) => {
-                return Ok(StagedState::Complete);
+                Ok(Some(StagedState::Complete))
             }
-            Err(TreeError::NotFound) => return Ok(StagedState::Missing { ending: was_in_use }),
-            Err(TreeError::InUse) if began.elapsed() < HANDOVER_TIMEOUT => {
+            Err(TreeError::NotFound) => Ok(Some(StagedState::Missing { ending: was_in_use })),
+            Err(TreeError::InUse) => {
                 was_in_use = true;
                 context.end_upload_everywhere(name);
+                Ok(None)
             }
-            Err(TreeError::InUse) => {
-                return Err(Refusal::at(
-                    path,
-                    ErrorCode::Busy,
-                    "another connection is still sending this upload",
-                ));
-            }
-            Err(e) => return Err(refuse(path, &e)),
+            Err(e) => Err(refuse(path, &e)),
         }
-        std::thread::sleep(POLL_INTERVAL);
-        keep_waiting(keepalive, WaitReason::Storing)?;
-    }
+    })?;
+    found.ok_or_else(|| {
+        let message = "another connection is still sending this upload";
+        Refusal::at(path, ErrorCode::Busy, message)
+    })
 }
 
 /// Waits for the change of a complete upload; none if it is not made after all.
@@ -82,15 +78,9 @@ pub(crate) fn wait_for_commit(
     id: ChangeId,
     keepalive: &mut dyn KeepAlive,
 ) -> Result<Option<Commit>, Refusal> {
-    let began = Instant::now();
-    loop {
-        let commit = context.with_catalogue(|store| store.commit_of(id))?;
-        if commit.is_some() || began.elapsed() >= HANDOVER_TIMEOUT {
-            return Ok(commit);
-        }
-        std::thread::sleep(POLL_INTERVAL);
-        keep_waiting(keepalive, WaitReason::Storing)?;
-    }
+    poll((HANDOVER_TIMEOUT, POLL_INTERVAL), WaitReason::Storing, keepalive, |_| {
+        context.with_catalogue(|store| store.commit_of(id))
+    })
 }
 
 /// Whether a complete upload is known here: its change was made, or its sealed file exists.
@@ -102,18 +92,11 @@ pub(crate) fn is_complete_upload(
     name: &StagedName,
     keepalive: &mut dyn KeepAlive,
 ) -> Result<bool, Refusal> {
-    let began = Instant::now();
-    loop {
-        let known = context.with_catalogue(|store| store.commit_of(id))?.is_some();
-        if known || context.staging.contains(&name.sealed()) {
-            return Ok(true);
-        }
-        if began.elapsed() >= COMPLETION_WAIT {
-            return Ok(false);
-        }
-        std::thread::sleep(POLL_INTERVAL);
-        keep_waiting(keepalive, WaitReason::Storing)?;
-    }
+    let known = poll((COMPLETION_WAIT, POLL_INTERVAL), WaitReason::Storing, keepalive, |_| {
+        let commit = context.with_catalogue(|store| store.commit_of(id))?;
+        Ok((commit.is_some() || context.staging.contains(&name.sealed())).then_some(()))
+    });
+    Ok(known?.is_some())
 }
 
 pub(crate) fn cannot_stage(path: &TreePath, error: io::Error) -> Refusal {

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use relais_proto::{
-    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, Kind, Lsn, Mode, Refusal, TreePath,
-    WaitReason, limits,
+    Change, ChangeId, Digest, ErrorCode, Expect, FileTime, Kind, Lsn, Mode, PutRequest, Refusal,
+    TreePath, WaitReason, limits,
 };
 use relais_storage::{Commit, Proposal, StagedName, changes_unavailable_at, refuse};
 use relais_tree::{TreeError, set_mode};
 
 use crate::change::{Committed, PreparedChange, bind_id};
 use crate::context::SessionContext;
-use crate::keep_alive::{KeepAlive, keep_waiting};
+use crate::keep_alive::{KeepAlive, poll};
 use crate::session::Session;
 use crate::staged::{
     COMPLETION_WAIT, HANDOVER_TIMEOUT, POLL_INTERVAL, StagedState, cannot_stage, find_staged,
@@ -33,44 +33,6 @@ pub const SMALL_UPLOAD: u64 = 64 * 1024;
 const SESSION_SYNC_SIZE: u64 = limits::PIECE;
 /// Bytes after which limits and disk space are checked again.
 const SPACE_CHECK_BYTES: u64 = 4 * limits::PIECE;
-
-/// What a client says about an upload before its content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UploadRequest {
-    /// Id of the change; the same id, path and size mean the same upload.
-    pub id: ChangeId,
-    /// Path of the file.
-    pub path: TreePath,
-    /// Size of the whole content in bytes. An upload of unknown size cannot be resumed.
-    pub size: Option<u64>,
-    /// Offset of the first byte that follows. Staged bytes from there on are dropped.
-    pub offset: u64,
-    /// Modification time; none for the time of the upload.
-    pub mtime: Option<FileTime>,
-    /// Permission bits of a new file; none for the default. An existing file keeps its own.
-    pub mode: Option<Mode>,
-    /// Precondition of the put.
-    pub expect: Expect,
-    /// Disks that must hold the content before the answer; 0 for the cluster's default.
-    pub copies: u16,
-}
-
-impl UploadRequest {
-    /// Returns the request of a client that knows nothing but the path.
-    #[must_use]
-    pub fn new(id: ChangeId, path: TreePath) -> Self {
-        Self {
-            id,
-            path,
-            size: None,
-            offset: 0,
-            mtime: None,
-            mode: None,
-            expect: Expect::Any,
-            copies: 0,
-        }
-    }
-}
 
 /// How far an upload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +64,7 @@ enum UploadTarget {
 pub struct Upload {
     context: Arc<SessionContext>,
     /// With the path in the tree, and the bound id.
-    request: UploadRequest,
+    request: PutRequest,
     name: StagedName,
     target: UploadTarget,
     hasher: blake3::Hasher,
@@ -122,7 +84,7 @@ impl Session {
     /// reason why the file cannot be put; those of [`Session::check_ready`].
     pub fn begin_upload(
         &self,
-        request: UploadRequest,
+        request: PutRequest,
         keepalive: &mut dyn KeepAlive,
     ) -> Result<Upload, Refusal> {
         let record = self.begin(LoggedCommand::Put, &request.path, None, keepalive)?;
@@ -132,18 +94,18 @@ impl Session {
     /// Begins to stage the content of an upload, or of a copy of `source`.
     pub(crate) fn stage(
         &self,
-        request: UploadRequest,
+        request: PutRequest,
         source: Option<&TreePath>,
         mut record: TransferRecord,
         keepalive: &mut dyn KeepAlive,
     ) -> Result<Upload, Refusal> {
         let begun = begin(&self.context, request, source, keepalive);
-        let (request, name, target, hasher, mode) = self.context.recorded(&mut record, begun)?;
-        if matches!(target, UploadTarget::Staged(_)) {
-            self.context.active_uploads.begin(&name, &self.context.disconnect);
+        let mut upload = self.context.recorded(&mut record, begun)?;
+        if matches!(upload.target, UploadTarget::Staged(_)) {
+            self.context.active_uploads.begin(&upload.name, &self.context.disconnect);
         }
-        let (context, at) = (self.context.clone(), request.offset);
-        Ok(Upload { context, request, name, target, hasher, at, mode, reported: at, record })
+        upload.record = record;
+        Ok(upload)
     }
 
     /// Returns how far an upload is, and ends an older session that still receives it.
@@ -161,7 +123,7 @@ impl Session {
         self.context.check_writable()?;
         let context = &self.context;
         context.visible(context.principal.resolve(path).and_then(|path| {
-            let id = bind_id(&context.principal, id, "put", &[&path], Some(size));
+            let id = bind_id(&context.principal, id, b"put", &[&path], Some(size));
             if let Some(commit) = context.with_catalogue(|store| store.commit_of(id))?
                 && !is_lost(context, &path, commit.version)?
             {
@@ -190,14 +152,12 @@ impl Session {
     }
 }
 
-type BegunUpload = (UploadRequest, StagedName, UploadTarget, blake3::Hasher, Mode);
-
 fn begin(
-    context: &SessionContext,
-    mut request: UploadRequest,
+    context: &Arc<SessionContext>,
+    mut request: PutRequest,
     source: Option<&TreePath>,
     keepalive: &mut dyn KeepAlive,
-) -> Result<BegunUpload, Refusal> {
+) -> Result<Upload, Refusal> {
     if request.path.is_root() {
         return Err(Refusal::new(
             ErrorCode::IsFolder,
@@ -210,8 +170,8 @@ fn begin(
         check_target(context, &path)?;
     }
     request.id = match source {
-        None => bind_id(&context.principal, request.id, "put", &[&path], size),
-        Some(source) => bind_id(&context.principal, request.id, "cp", &[source, &path], size),
+        None => bind_id(&context.principal, request.id, b"put", &[&path], size),
+        Some(source) => bind_id(&context.principal, request.id, b"cp", &[source, &path], size),
     };
     let name = StagedName::new(request.id, &context.principal.user, &path, size);
     let remaining = size.map_or(0, |size| size.saturating_sub(at));
@@ -220,11 +180,21 @@ fn begin(
     }
     let mode = request.mode.unwrap_or(Mode::new(0o666)).masked(context.settings.umask);
     let mode = mode.with_owner_access(Kind::File);
-    let complete = |request: UploadRequest| {
-        Ok((request, name.sealed(), UploadTarget::Complete, blake3::Hasher::new(), mode))
+    let upload = |request, name, target, hasher| Upload {
+        context: context.clone(),
+        request,
+        name,
+        target,
+        hasher,
+        at,
+        mode,
+        reported: at,
+        record: TransferRecord::default(),
     };
+    let complete =
+        |request| upload(request, name.sealed(), UploadTarget::Complete, blake3::Hasher::new());
     let file = match find_staged(context, &path, &name, true, keepalive)? {
-        StagedState::Complete => return complete(request),
+        StagedState::Complete => return Ok(complete(request)),
         StagedState::Partial(file) => file,
         StagedState::Missing { .. } => {
             let reason = "an earlier upload of this file is just ending";
@@ -241,7 +211,7 @@ fn begin(
         discard_new();
         // The whole upload may have been here a moment ago, and its change is being made.
         if size == Some(at) && is_complete_upload(context, request.id, &name, keepalive)? {
-            return complete(request);
+            return Ok(complete(request));
         }
         let message = format!("the server has only {staged_len} bytes of the upload");
         return Err(Refusal::at(&path, ErrorCode::BadOffset, message));
@@ -256,7 +226,7 @@ fn begin(
         file.set_len(at).map_err(|e| cannot_stage(&path, e))?;
     }
     let hasher = hash_staged(context, &file, at, &path, keepalive)?;
-    Ok((request, name, UploadTarget::Staged(file), hasher, mode))
+    Ok(upload(request, name, UploadTarget::Staged(file), hasher))
 }
 
 /// Whether no server that is known has the content of a committed put. The upload restores it.
@@ -479,7 +449,7 @@ impl Upload {
         mtime: FileTime,
         synced: bool,
     ) -> Proposal {
-        let UploadRequest { id, ref path, expect, copies, .. } = self.request;
+        let PutRequest { id, ref path, expect, copies, .. } = self.request;
         let change = Change::Put { path: path.clone(), size, digest, mtime, mode: self.mode };
         Proposal { id, change, expect, keep_mode: true, staged, synced, copies }
     }
@@ -494,8 +464,8 @@ impl Upload {
         keepalive: &mut dyn KeepAlive,
     ) -> Result<Proposal, Refusal> {
         let (context, request) = (&self.context, &self.request);
-        let (began, mut replaced_inode) = (Instant::now(), None);
-        while began.elapsed() < HANDOVER_TIMEOUT {
+        let (limits, mut replaced_inode) = ((HANDOVER_TIMEOUT, POLL_INTERVAL), None);
+        let proposal = poll(limits, WaitReason::Storing, keepalive, |keepalive| {
             if let Some(commit) = context.with_catalogue(|store| store.commit_of(request.id))? {
                 // The id leads to the number of the change.
                 let Some(digest) = digest.or(commit.digest) else {
@@ -503,29 +473,29 @@ impl Upload {
                     return Err(Refusal::at(&request.path, ErrorCode::Conflict, message));
                 };
                 let (size, mtime) = (request.size.unwrap_or(self.at), request.mtime);
-                return Ok(self.proposal(None, size, digest, mtime.unwrap_or_default(), false));
+                let mtime = mtime.unwrap_or_default();
+                return Ok(Some(self.proposal(None, size, digest, mtime, false)));
             }
-            match context.staging.staged.open_read(self.name.to_string()) {
-                Ok(file) if replaced_inode == Some(file.meta.ino) => {}
-                Ok(file) => {
-                    let len = file.meta.size;
-                    let hasher = hash_staged(context, &file.file, len, &request.path, keepalive)?;
-                    let found = Digest(hasher.finalize().into());
-                    if digest.is_some_and(|digest| digest != found) {
-                        replaced_inode = Some(file.meta.ino);
-                    } else {
-                        match self.propose(found, false) {
-                            // The file has just got its final name.
-                            Err(refusal) if refusal.code == ErrorCode::NotFound => {}
-                            result => return result,
-                        }
-                    }
-                }
-                Err(TreeError::NotFound) => {}
+            let file = match context.staging.staged.open_read(self.name.to_string()) {
+                Ok(file) if replaced_inode != Some(file.meta.ino) => file,
+                Ok(_) | Err(TreeError::NotFound) => return Ok(None),
                 Err(e) => return Err(refuse(&request.path, &e)),
+            };
+            let len = file.meta.size;
+            let hasher = hash_staged(context, &file.file, len, &request.path, keepalive)?;
+            let found = Digest(hasher.finalize().into());
+            if digest.is_some_and(|digest| digest != found) {
+                replaced_inode = Some(file.meta.ino);
+                return Ok(None);
             }
-            std::thread::sleep(POLL_INTERVAL);
-            keep_waiting(keepalive, WaitReason::Storing)?;
+            match self.propose(found, false) {
+                // The file has just got its final name.
+                Err(refusal) if refusal.code == ErrorCode::NotFound => Ok(None),
+                result => result.map(Some),
+            }
+        })?;
+        if let Some(proposal) = proposal {
+            return Ok(proposal);
         }
         if !context.staging.contains(&self.name) {
             let message = "the server has no part of the upload";

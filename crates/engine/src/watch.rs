@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use relais_proto::{ErrorCode, EventKind, Lsn, PathEvent, Refusal, TreePath, limits};
+use relais_proto::{EventKind, Lsn, PathEvent, Refusal, TreePath, limits};
 use relais_storage::EventPosition;
 
 use crate::context::SessionContext;
+use crate::engine::stopping;
 use crate::keep_alive::KeepAlive;
 use crate::session::Session;
 
@@ -62,12 +63,12 @@ impl Watch {
     /// Checks that the watch may go on.
     ///
     /// # Errors
-    /// [`ErrorCode::Draining`] if the slave gives its sessions up; [`ErrorCode::BadTicket`] if the
-    /// login has ended.
+    /// [`Draining`](relais_proto::ErrorCode::Draining) if the slave gives its sessions up;
+    /// [`BadTicket`](relais_proto::ErrorCode::BadTicket) if the login has ended.
     pub fn check_open(&self) -> Result<(), Refusal> {
         self.context.check_open()?;
         if self.context.is_stopping() {
-            return Err(Refusal::new(ErrorCode::Draining, "this slave is stopping"));
+            return Err(stopping());
         }
         Ok(())
     }
@@ -76,7 +77,7 @@ impl Watch {
     /// milliseconds.
     ///
     /// # Errors
-    /// [`ErrorCode::Storage`], and those of [`Self::check_open`].
+    /// [`Storage`](relais_proto::ErrorCode::Storage), and those of [`Self::check_open`].
     pub fn poll(&mut self) -> Result<WatchUpdate, Refusal> {
         self.check_open()?;
         let context = &self.context;

@@ -22,9 +22,9 @@ use relais_auth::{
 };
 use relais_engine::{
     Authenticator, Engine, KeepAlive, Located, LoginDecision, LoginPolicy, PreparedChange,
-    Principal, SecretSource, Session, UploadProgress, UploadRequest,
+    Principal, SecretSource, Session, UploadProgress,
 };
-use relais_proto::{ChangeId, Expect, IfMatch, Lsn, Refusal, TreePath, WaitReason};
+use relais_proto::{ChangeId, Expect, IfMatch, Lsn, PutRequest, Refusal, TreePath, WaitReason};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
@@ -280,7 +280,7 @@ fn put(
     wire: &mut Wire,
 ) -> io::Result<Result<Option<PreparedChange>, Refusal>> {
     let wait = &mut LineKeepAlive(wire, Instant::now());
-    let mut upload = match session.begin_upload(UploadRequest::new(next_id(), path), wait) {
+    let mut upload = match session.begin_upload(PutRequest::new(next_id(), path), wait) {
         Ok(upload) => upload,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -539,7 +539,7 @@ fn resumed_upload_disconnects_its_older_session() {
         let second = Session::new(engine.clone(), principal(), address, Arc::new(|| {}));
         let path = TreePath::new("f").unwrap();
         let request =
-            UploadRequest { size: Some(4), ..UploadRequest::new(ChangeId([1; 16]), path.clone()) };
+            PutRequest { size: Some(4), ..PutRequest::new(ChangeId([1; 16]), path.clone()) };
         let mut wire = Wire::new(tcp);
         let wait = &mut LineKeepAlive(&mut wire, Instant::now());
         let mut upload = first.begin_upload(request, wait).unwrap();

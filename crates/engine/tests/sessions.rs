@@ -9,12 +9,10 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use relais_engine::{
-    CopyRequest, Located, MOST_PENDING, PreparedChange, Session, UploadProgress, UploadRequest,
-};
+use relais_engine::{CopyRequest, Located, MOST_PENDING, PreparedChange, Session, UploadProgress};
 use relais_proto::{
     Change, ChangeId, Digest, ErrorCode, Expect, FileContent, FileTime, IfMatch, Kind, Lsn, Mode,
-    TreeEntry, TreePath, WaitReason,
+    PutRequest, TreeEntry, TreePath, WaitReason,
 };
 use relais_storage::CommitReceipt;
 use relais_tree::Folder;
@@ -185,7 +183,7 @@ fn uploads_resume_in_another_session() {
         let (first, mut second) = (fixture.session("ann"), fixture.session("ann"));
         let id = ChangeId([7; 16]);
         let request =
-            |offset| UploadRequest { size: Some(6), offset, ..UploadRequest::new(id, path("f")) };
+            |offset| PutRequest { size: Some(6), offset, ..PutRequest::new(id, path("f")) };
         let mut upload = first.begin_upload(request(0), &mut patient()).unwrap();
         upload.write(b"abc").unwrap();
         drop(upload);
@@ -212,7 +210,7 @@ fn damaged_and_discarded_uploads_leave_nothing() {
     fixture.with_writer(|| {
         let session = fixture.session("ann");
         let begin = |n| {
-            let request = UploadRequest::new(ChangeId([n; 16]), path("f"));
+            let request = PutRequest::new(ChangeId([n; 16]), path("f"));
             let mut upload = session.begin_upload(request, &mut patient()).unwrap();
             upload.write(b"abc").unwrap();
             upload
@@ -246,7 +244,7 @@ fn content_is_read_in_any_range_and_checked_at_its_end() {
     let fixture = Fixture::new();
     fixture.with_writer(|| {
         let mut session = fixture.session("ann");
-        let request = UploadRequest::new(ChangeId([1; 16]), path("f"));
+        let request = PutRequest::new(ChangeId([1; 16]), path("f"));
         let mut upload = session.begin_upload(request, &mut patient()).unwrap();
         upload.write(b"0123456789").unwrap();
         let change = upload.finish(None, &mut patient()).unwrap();
@@ -281,7 +279,7 @@ fn copies_have_the_content_time_and_mode_of_the_file() {
     fixture.with_writer(|| {
         let mut session = fixture.session("ann");
         let content: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_be_bytes).collect();
-        let mut request = UploadRequest::new(ChangeId([1; 16]), path("f"));
+        let mut request = PutRequest::new(ChangeId([1; 16]), path("f"));
         request.mtime = Some(FileTime { seconds: 77, nanos: 0 });
         request.mode = Some(Mode::new(0o600));
         let mut upload = session.begin_upload(request, &mut patient()).unwrap();
@@ -323,7 +321,7 @@ fn copies_have_the_content_time_and_mode_of_the_file() {
 
 /// Puts a file of 7 bytes.
 fn put_content(session: &mut Session, name: &str) {
-    let request = UploadRequest::new(ChangeId([1; 16]), path(name));
+    let request = PutRequest::new(ChangeId([1; 16]), path(name));
     let mut upload = session.begin_upload(request, &mut patient()).unwrap();
     upload.write(b"content").unwrap();
     let change = upload.finish(None, &mut patient()).unwrap();

@@ -3,12 +3,13 @@
 //! A file takes a line at once. A pipe, a socket or a terminal may block as long as its reader does
 //! not read. So a thread of its own writes to it, and lines are dropped when it is far behind.
 
-use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::warn;
@@ -23,31 +24,22 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 /// An open log.
 #[derive(Debug)]
 pub struct Sink {
-    state: Arc<SinkState>,
+    file: Arc<File>,
     /// Whether a write may block.
     may_block: bool,
+    /// Queue of the thread that writes the lines if a write may block. It starts at the first line,
+    /// so never before a fork, and ends with the sink once all lines are written.
+    writer: Mutex<Option<Sender<String>>>,
+    backlog: Arc<Backlog>,
 }
 
-#[derive(Debug)]
-struct SinkState {
-    file: File,
-    queue: Mutex<LineQueue>,
-    /// Signals that a line was added or written, or that the sink is closed.
-    changed: Condvar,
-}
-
-/// Lines for a file whose writes may block.
+/// What the thread has not written yet.
 #[derive(Debug, Default)]
-struct LineQueue {
-    lines: VecDeque<String>,
-    /// Bytes of all lines that are not written.
-    bytes: usize,
+struct Backlog {
+    lines: AtomicUsize,
+    bytes: AtomicUsize,
     /// Dropped lines that were not reported in the log yet.
-    dropped: u64,
-    /// Whether a thread writes the lines.
-    has_writer: bool,
-    /// Whether the sink was dropped.
-    closed: bool,
+    dropped: AtomicUsize,
 }
 
 impl Sink {
@@ -58,8 +50,10 @@ impl Sink {
     pub fn new(file: File) -> io::Result<Self> {
         let may_block = !file.metadata()?.is_file();
         Ok(Self {
-            state: Arc::new(SinkState { file, queue: Mutex::default(), changed: Condvar::new() }),
+            file: Arc::new(file),
             may_block,
+            writer: Mutex::default(),
+            backlog: Arc::default(),
         })
     }
 
@@ -88,7 +82,7 @@ impl Sink {
     /// # Errors
     /// Those of the system call.
     pub fn file(&self) -> io::Result<File> {
-        self.state.file.try_clone()
+        self.file.try_clone()
     }
 
     /// Writes a line, or queues it if a write may block.
@@ -96,7 +90,7 @@ impl Sink {
         let written = if self.may_block {
             self.enqueue(line)
         } else {
-            (&self.state.file).write_all(line.as_bytes())
+            (&*self.file).write_all(line.as_bytes())
         };
         if let Err(e) = written {
             log_loss(&e);
@@ -108,89 +102,69 @@ impl Sink {
     /// Only the writing thread reports dropped lines: the slave's log may go to the same reader, so
     /// that reporting may block.
     fn enqueue(&self, line: String) -> io::Result<()> {
-        let mut queue = self.state.queue();
-        if !queue.has_writer {
-            let state = Arc::clone(&self.state);
-            std::thread::Builder::new().name("transfer log".to_owned()).spawn(move || {
-                let _served = WriterGuard(&state);
-                state.write_lines();
-            })?;
-            queue.has_writer = true;
-        }
-        if queue.bytes > MAX_QUEUED_BYTES {
-            queue.dropped += 1;
+        if self.backlog.bytes.load(Ordering::Relaxed) > MAX_QUEUED_BYTES {
+            self.backlog.dropped.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
-        queue.bytes += line.len();
-        queue.lines.push_back(line);
-        self.state.changed.notify_all();
-        Ok(())
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = match &*writer {
+            Some(queue) => queue,
+            None => writer.insert(self.start_writer()?),
+        };
+        self.backlog.add(&line);
+        queue.send(line).map_err(|unsent| {
+            // The thread has panicked; the next line starts another one.
+            self.backlog.remove(&unsent.0);
+            *writer = None;
+            io::Error::other("the writing thread has ended")
+        })
+    }
+
+    fn start_writer(&self) -> io::Result<Sender<String>> {
+        let (queue, lines) = channel::<String>();
+        let (file, backlog) = (self.file.clone(), self.backlog.clone());
+        std::thread::Builder::new().name("transfer log".to_owned()).spawn(move || {
+            for line in lines {
+                let dropped = backlog.dropped.swap(0, Ordering::Relaxed);
+                if dropped > 0 {
+                    warn!("dropped {dropped} lines of the transfer log: its reader is too slow");
+                }
+                if let Err(e) = (&*file).write_all(line.as_bytes()) {
+                    log_loss(&e);
+                }
+                backlog.remove(&line);
+            }
+        })?;
+        Ok(queue)
     }
 
     /// Waits a moment until all lines are written.
     pub fn finish(&self) {
-        let queue = self.state.queue();
-        let waited = self
-            .state
-            .changed
-            .wait_timeout_while(queue, FINISH_TIMEOUT, |queue| queue.has_writer && queue.bytes > 0);
-        let (queue, result) = waited.unwrap_or_else(PoisonError::into_inner);
-        let left = queue.lines.len();
-        drop(queue);
-        if result.timed_out() {
-            warn!("dropped the last {left} lines of the transfer log: its reader does not read");
-        }
-    }
-}
-
-impl Drop for Sink {
-    /// The thread keeps running until all lines are written.
-    fn drop(&mut self) {
-        self.state.queue().closed = true;
-        self.state.changed.notify_all();
-    }
-}
-
-impl SinkState {
-    fn queue(&self) -> MutexGuard<'_, LineQueue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write_lines(&self) {
-        let mut queue = self.queue();
+        let until = Instant::now() + FINISH_TIMEOUT;
         loop {
-            let Some(line) = queue.lines.pop_front() else {
-                if queue.closed {
-                    return;
-                }
-                queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let dropped = std::mem::take(&mut queue.dropped);
-            drop(queue);
-            if dropped > 0 {
-                warn!("dropped {dropped} lines of the transfer log: its reader is too slow");
+            let left = self.backlog.lines.load(Ordering::Relaxed);
+            if left == 0 {
+                return;
             }
-            if let Err(e) = (&self.file).write_all(line.as_bytes()) {
-                log_loss(&e);
+            if Instant::now() >= until {
+                return warn!(
+                    "dropped the last {left} lines of the transfer log: its reader does not read"
+                );
             }
-            queue = self.queue();
-            queue.bytes -= line.len();
-            self.changed.notify_all();
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
 
-/// Has the next line start another thread if this one panics.
-struct WriterGuard<'a>(&'a SinkState);
+impl Backlog {
+    fn add(&self, line: &str) {
+        self.lines.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(line.len(), Ordering::Relaxed);
+    }
 
-impl Drop for WriterGuard<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let mut queue = self.0.queue();
-            queue.has_writer = false;
-            queue.bytes = queue.lines.iter().map(String::len).sum();
-        }
+    fn remove(&self, line: &str) {
+        self.lines.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(line.len(), Ordering::Relaxed);
     }
 }
 
@@ -227,14 +201,14 @@ mod tests {
         let (line, began) = (format!("{:>1023}\n", "x"), Instant::now());
         (0..20_000).for_each(|_| sink.write(line.clone()));
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
-        assert!(sink.state.queue().dropped > 10_000);
+        assert!(sink.backlog.dropped.load(Ordering::Relaxed) > 10_000);
         sink.finish();
         // Once the reader reads again the lines are written.
         let reads = read_all(reader);
-        while sink.state.queue().bytes > 0 {
+        while sink.backlog.bytes.load(Ordering::Relaxed) > 0 {
             std::thread::sleep(Duration::from_millis(1));
         }
-        assert_eq!(sink.state.queue().dropped, 0, "the loss was reported");
+        assert_eq!(sink.backlog.dropped.load(Ordering::Relaxed), 0, "the loss was reported");
         sink.write("last\n".to_owned());
         sink.finish();
         drop(sink);

@@ -2,9 +2,9 @@
 
 use relais_engine::{
     Content, CopyRequest, Details, EntryList, KeepAlive, Listing, Located, PreparedChange, Session,
-    Upload, UploadProgress, UploadRequest, Watch,
+    Upload, UploadProgress, Watch,
 };
-use relais_proto::{ContentHeader, ErrorCode, GetRequest, PutRequest, Refusal, Reply, Request};
+use relais_proto::{ContentHeader, ErrorCode, GetRequest, Refusal, Reply, Request};
 
 use super::replies::committed;
 
@@ -66,9 +66,7 @@ pub fn perform(
             session.check_ready(keepalive)?;
             Outcome::Reply(Reply::Pong)
         }
-        Request::Put(put) => {
-            Outcome::Upload(Box::new(session.begin_upload(upload_request(put), keepalive)?))
-        }
+        Request::Put(put) => Outcome::Upload(Box::new(session.begin_upload(put, keepalive)?)),
         Request::Resume { id, path, size } => {
             Outcome::Reply(match session.find_upload(id, &path, size, keepalive)? {
                 UploadProgress::Committed(change) => committed(change),
@@ -138,9 +136,4 @@ fn located<T>(found: Located<T>, reply: impl FnOnce(T) -> Reply) -> Reply {
 
 fn details(Details { entry, digest, holders, lsn }: Details) -> Reply {
     Reply::Details { entry, digest, holders, lsn }
-}
-
-fn upload_request(put: PutRequest) -> UploadRequest {
-    let PutRequest { id, path, size, offset, mtime, mode, expect, copies } = put;
-    UploadRequest { id, path, size, offset, mtime, mode, expect, copies }
 }
