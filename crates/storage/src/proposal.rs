@@ -1,40 +1,44 @@
 //! Proposals of changes and their results.
 
-use relais_proto::{Change, ChangeId, Digest, ErrorCode, Expect, LogEntry, Lsn, Refusal};
+use relais_proto::{
+    Change, ChangeId, Digest, ErrorCode, Expect, LogEntry, Lsn, Refusal, wire_struct,
+};
 
 use crate::staging::StagedName;
 
-/// A change that a session asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields' names and types say everything")]
-pub struct Proposal {
-    /// Id of the change. A repeated id is the same change.
-    pub id: ChangeId,
-    pub change: Change,
-    /// Required state of the path for a put.
-    pub expect: Expect,
-    /// Whether a put keeps the mode of the file that it replaces.
-    pub keep_mode: bool,
-    /// Staged file with the content of a put.
-    pub staged: Option<StagedName>,
-    /// Whether the content is synced already.
-    pub synced: bool,
-    /// Number of disks that must hold the content before the result; 0 for the setting of the
-    /// cluster.
-    pub copies: u16,
-}
+wire_struct! {
+    /// A change that a session asks for.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    #[allow(missing_docs, reason = "the fields' names and types say everything")]
+    pub struct Proposal {
+        /// Id of the change. A repeated id is the same change.
+        pub id: ChangeId,
+        pub change: Change,
+        /// Required state of the path for a put.
+        pub expect: Expect,
+        /// Whether a put keeps the mode of the file that it replaces.
+        pub keep_mode: bool,
+        /// Staged file with the content of a put.
+        pub staged: Option<StagedName>,
+        /// Whether the content is synced already.
+        pub synced: bool,
+        /// Number of disks that must hold the content before the result; 0 for the setting of the
+        /// cluster.
+        pub copies: u16,
+    }
 
-/// Receipt of a committed change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CommitReceipt {
-    /// LSN of the change.
-    pub version: Lsn,
-    /// Number of disks that hold the content, at least.
-    pub copies: u16,
-    /// Digest of the content of a put; `None` for other changes, or if it is not known.
-    pub digest: Option<Digest>,
-    /// Whether the change was committed just now. An earlier change may be superseded at its path.
-    pub fresh: bool,
+    /// Receipt of a committed change.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct CommitReceipt {
+        /// LSN of the change.
+        pub version: Lsn,
+        /// Number of disks that hold the content, at least.
+        pub copies: u16,
+        /// Digest of the content of a put; `None` for other changes, or if it is not known.
+        pub digest: Option<Digest>,
+        /// Whether the change was committed just now. An earlier change may be superseded at its path.
+        pub fresh: bool,
+    }
 }
 
 impl CommitReceipt {

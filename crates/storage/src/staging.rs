@@ -11,7 +11,7 @@ use std::fs::File;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{debug, warn};
-use relais_proto::{ChangeId, Lsn, TreePath, limits};
+use relais_proto::{ChangeId, Lsn, TreePath, limits, wire_struct};
 use relais_tree::{Folder, MetaKind, TreeError};
 
 use crate::metadata_folder::{FOLDER, open_or_create};
@@ -24,15 +24,17 @@ const FORMER: &str = relais_tree::FORMER;
 /// Name of the folder of removed files.
 const REMOVED: &str = "removed";
 
-/// Name of a staged file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct StagedName {
-    /// Id of the change.
-    pub id: ChangeId,
-    /// Hash over user, path and size; 0 for content that is fetched from another slave.
-    pub binding: u64,
-    /// Whether the file is complete and sealed.
-    pub is_sealed: bool,
+wire_struct! {
+    /// Name of a staged file.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub struct StagedName {
+        /// Id of the change.
+        pub id: ChangeId,
+        /// Hash over user, path and size; 0 for content that is fetched from another slave.
+        pub binding: u64,
+        /// Whether the file is complete and sealed.
+        pub is_sealed: bool,
+    }
 }
 
 impl fmt::Display for StagedName {

@@ -10,33 +10,8 @@ pub mod channel;
 pub mod handoff;
 pub mod proposal_receiver;
 
-use relais_proto::{
-    Change, ChangeId, Decoder, Digest, Encoder, ErrorCode, Expect, Lsn, Refusal, Wire, WireError,
-    limits,
-};
-use relais_storage::{CommitReceipt, Proposal, ProposalResult, StagedName};
-
-/// Decodes a proposal, without the first byte of the message.
-fn decode_proposal(bytes: &[u8]) -> Result<Proposal, WireError> {
-    let mut from = Decoder::new(bytes);
-    let bad = WireError::BadValue { what: "staged name", value: 0 };
-    let proposal = Proposal {
-        id: ChangeId::decode(&mut from)?,
-        change: Change::decode(&mut from)?,
-        expect: Expect::decode(&mut from)?,
-        keep_mode: from.bool()?,
-        staged: match from.bool()? {
-            true => Some(
-                StagedName::parse(from.short_text("staged name", limits::NAME_PART)?).ok_or(bad)?,
-            ),
-            false => None,
-        },
-        synced: from.bool()?,
-        copies: from.u16()?,
-    };
-    from.finish()?;
-    Ok(proposal)
-}
+use relais_proto::{Decoder, Encoder, Lsn, Refusal, Wire, WireError, limits};
+use relais_storage::{CommitReceipt, Proposal, ProposalResult};
 
 /// A request of a session to the replicator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,16 +27,7 @@ impl ChannelRequest {
     #[must_use]
     pub fn change(proposal: &Proposal) -> Vec<u8> {
         let mut bytes = vec![CHANGE];
-        let to = &mut Encoder::new(&mut bytes);
-        proposal.id.encode(to);
-        proposal.change.encode(to);
-        proposal.expect.encode(to);
-        to.bool(proposal.keep_mode);
-        to.option(proposal.staged.as_ref(), |name, to| {
-            to.short_text(&name.to_string());
-        })
-        .bool(proposal.synced)
-        .u16(proposal.copies);
+        proposal.encode(&mut Encoder::new(&mut bytes));
         bytes
     }
 
@@ -78,19 +44,14 @@ impl ChannelRequest {
     /// # Errors
     /// Returns a [`WireError`] for malformed bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, WireError> {
-        match bytes.split_first() {
-            Some((&CHANGE, proposal)) => decode_proposal(proposal).map(Self::Change),
-            Some((&HOLDERS, put)) => {
-                let mut from = Decoder::new(put);
-                let put = Lsn::decode(&mut from)?;
-                from.finish()?;
-                Ok(Self::Holders(put))
-            }
-            Some((other, _)) => {
-                Err(WireError::BadValue { what: "question", value: (*other).into() })
-            }
-            None => Err(WireError::Short),
-        }
+        let mut from = Decoder::new(bytes);
+        let request = match from.u8()? {
+            CHANGE => Self::Change(Wire::decode(&mut from)?),
+            HOLDERS => Self::Holders(Wire::decode(&mut from)?),
+            other => return Err(WireError::BadValue { what: "question", value: other.into() }),
+        };
+        from.finish()?;
+        Ok(request)
     }
 }
 
@@ -104,19 +65,14 @@ pub fn encode_result(answer: &ProposalResult) -> Vec<u8> {
     let mut bytes = Vec::new();
     let to = &mut Encoder::new(&mut bytes);
     match answer {
-        Ok(CommitReceipt { version, copies, digest, fresh }) => {
-            version.encode(to.bool(true));
-            to.u16(*copies).option(digest.as_ref(), Digest::encode).bool(*fresh);
-        }
+        Ok(receipt) => receipt.encode(to.bool(true)),
         Err(refusal) => {
-            to.bool(false).u16(refusal.code.number()).message(&refusal.message);
+            refusal.encode(to.bool(false));
             // All pending results must fit into the socket. The client knows which path it asked
             // for.
             let room = limits::TEXT.saturating_sub(refusal.message.len());
             let path = refusal.path.as_ref().filter(|path| path.as_str().len() <= room);
-            to.option(path, |path, to| {
-                to.path(path);
-            });
+            to.option(path, Wire::encode);
         }
     }
     bytes
@@ -129,19 +85,10 @@ pub fn encode_result(answer: &ProposalResult) -> Vec<u8> {
 pub fn decode_result(bytes: &[u8]) -> Result<ProposalResult, WireError> {
     let mut from = Decoder::new(bytes);
     let answer = if from.bool()? {
-        Ok(CommitReceipt {
-            version: Lsn::decode(&mut from)?,
-            copies: from.u16()?,
-            digest: from.option()?,
-            fresh: from.bool()?,
-        })
+        Ok(CommitReceipt::decode(&mut from)?)
     } else {
-        let number = from.u16()?;
-        let code = ErrorCode::from_number(number)
-            .ok_or(WireError::BadValue { what: "error code", value: number.into() })?;
-        let message = from.short_text("message", limits::TEXT)?;
-        let path = if from.bool()? { Some(from.path()?) } else { None };
-        Err(Refusal { path, ..Refusal::new(code, message) })
+        let refusal = Refusal::decode(&mut from)?;
+        Err(Refusal { path: from.option()?, ..refusal })
     };
     from.finish()?;
     Ok(answer)
