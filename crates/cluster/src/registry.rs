@@ -207,13 +207,10 @@ impl Registry {
         if due.iter().any(|place| !avoid.contains(&self.slaves[*place].id)) {
             due.retain(|place| !avoid.contains(&self.slaves[*place].id));
         }
-        match self.balance {
-            Balance::RoundRobin => self.turn.sort(&mut due, self.slaves.len()),
-            Balance::LeastSessions => {
-                self.turn
-                    .sort_by_load(&mut due, self.slaves.len(), |place| self.slaves[place].load())
-            }
-        }
+        self.turn.sort_by_load(&mut due, self.slaves.len(), |place| match self.balance {
+            Balance::RoundRobin => 0,
+            Balance::LeastSessions => self.slaves[place].load(),
+        });
         if writes {
             due.sort_by_key(|place| self.slaves[*place].is_low_on_space());
         }

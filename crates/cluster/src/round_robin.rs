@@ -18,14 +18,13 @@ pub(crate) struct RoundRobin {
 }
 
 impl RoundRobin {
-    /// Sorts positions by their turn from now on; `len` is the length of the whole list.
-    pub fn sort(&self, places: &mut [usize], len: usize) {
-        places.sort_by_key(|place| self.distance(*place, len));
-    }
-
-    /// Sorts positions by load, and positions of equal load by turn.
+    /// Sorts positions by load, and positions of equal load by their turn from now on. `len` is the
+    /// length of the whole list.
     pub fn sort_by_load(&self, places: &mut [usize], len: usize, load: impl Fn(usize) -> u64) {
-        places.sort_by_key(|place| (load(*place), self.distance(*place, len)));
+        let turn = |place: usize| {
+            if place >= self.next { place - self.next } else { place + len - self.next }
+        };
+        places.sort_by_key(|place| (load(*place), turn(*place)));
     }
 
     /// Records that the position has had its turn.
@@ -39,9 +38,5 @@ impl RoundRobin {
         if place < self.next {
             self.next -= 1;
         }
-    }
-
-    fn distance(&self, place: usize, len: usize) -> usize {
-        if place >= self.next { place - self.next } else { place + len - self.next }
     }
 }

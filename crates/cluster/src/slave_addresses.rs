@@ -1,5 +1,6 @@
 //! Selects the addresses of a slave that a client can use. Pure functions; callers resolve names.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use relais_proto::limits;
@@ -49,24 +50,18 @@ pub fn same_host(peer: IpAddr, local: IpAddr) -> bool {
 #[must_use]
 pub fn endpoints_for(place: &SlaveAddresses, client: ConnectionAddrs) -> Vec<SocketAddr> {
     let client = ConnectionAddrs::new(client.peer, client.local);
+    let listen = place.listen.iter().copied().map(canonical);
+    let advertised = place.advertised.iter().copied().map(canonical);
     let mut found: Vec<SocketAddr> = if place.advertised.is_empty() {
-        place
-            .listen
-            .iter()
-            .filter_map(|listen| reachable(canonical(*listen), place, client))
-            .collect()
+        listen.filter_map(|listen| reachable(listen, place, client)).collect()
     } else {
-        place
-            .advertised
-            .iter()
-            .copied()
-            .map(canonical)
-            .filter(|addr| client.peer.is_loopback() || !addr.ip().is_loopback())
-            .collect()
+        let is_reachable =
+            |addr: &SocketAddr| client.peer.is_loopback() || !addr.ip().is_loopback();
+        advertised.filter(is_reachable).collect()
     };
-    found.retain(|addr| usable(*addr));
+    let mut seen = HashSet::new();
+    found.retain(|addr| usable(*addr) && seen.insert(*addr));
     found.sort_by_key(|addr| addr.is_ipv6() != client.peer.is_ipv6());
-    keep_first(&mut found);
     found.truncate(limits::ADDRESSES);
     found
 }
@@ -75,20 +70,16 @@ pub fn endpoints_for(place: &SlaveAddresses, client: ConnectionAddrs) -> Vec<Soc
 ///
 /// Loopback addresses of other hosts are left out, because they cannot collide here.
 pub(crate) fn claims(place: &SlaveAddresses) -> Vec<SocketAddr> {
-    let peer = place.peer.to_canonical();
     if !place.advertised.is_empty() {
         return place.advertised.iter().copied().map(canonical).collect();
     }
-    let on_its_host = place
-        .listen
-        .iter()
-        .copied()
-        .map(canonical)
-        .filter(|addr| place.same_host || !addr.ip().is_loopback());
+    let listen = place.listen.iter().copied().map(canonical);
     if place.same_host {
-        return on_its_host.collect();
+        return listen.collect();
     }
-    on_its_host
+    let peer = place.peer.to_canonical();
+    listen
+        .filter(|addr| !addr.ip().is_loopback())
         .map(
             |addr| {
                 if addr.ip().is_unspecified() { SocketAddr::new(peer, addr.port()) } else { addr }
@@ -149,11 +140,6 @@ fn usable(addr: SocketAddr) -> bool {
 
 fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
-}
-
-fn keep_first(addrs: &mut Vec<SocketAddr>) {
-    let mut seen = std::collections::HashSet::new();
-    addrs.retain(|addr| seen.insert(*addr));
 }
 
 #[cfg(test)]

@@ -664,11 +664,6 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// Appends a text for people, truncated to [`limits::TEXT`] bytes.
-    pub fn message(&mut self, text: &str) -> &mut Self {
-        self.short_text(&text[..text.floor_char_boundary(limits::TEXT)])
-    }
-
     /// Appends a path.
     pub fn path(&mut self, path: &TreePath) -> &mut Self {
         self.short_text(path.as_str())

@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::{Decoder, Encoder, NameError, TreePath, Wire, limits};
+use crate::{Capped, Decoder, Encoder, NameError, TreePath, Wire, limits};
 
 /// Reason why bytes from a peer were rejected.
 #[allow(missing_docs, reason = "the names of the fields say what they hold")]
@@ -299,13 +299,14 @@ impl From<WireError> for Refusal {
 impl Wire for Refusal {
     fn encode(&self, to: &mut Encoder<'_>) {
         self.code.encode(to);
-        to.message(&self.message).u16(self.retry_after);
+        self.message.encode_capped(to, limits::TEXT);
+        to.u16(self.retry_after);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         Ok(Self {
             code: ErrorCode::decode(from)?,
-            message: from.short_text("message", limits::TEXT)?.to_owned(),
+            message: Capped::decode_capped(from, "message", limits::TEXT)?,
             retry_after: from.u16()?,
             path: None,
         })

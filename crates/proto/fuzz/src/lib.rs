@@ -195,18 +195,9 @@ fn placed(at: &TreePath, entry: &TreeEntry) {
 
 /// A change that is asked for or told.
 fn change(change: &Change) {
-    match change {
-        Change::Put { path: file, size, mtime, .. } => {
-            path(file.as_str().as_bytes());
-            assert!(*size <= limits::FILE_SIZE && mtime.nanos < 1_000_000_000);
-        }
-        Change::MakeFolder { path: file, .. }
-        | Change::SetAttributes { path: file, .. }
-        | Change::Remove { path: file, .. } => path(file.as_str().as_bytes()),
-        Change::Move { from, to } => {
-            [from, to].iter().for_each(|end| path(end.as_str().as_bytes()))
-        }
-        Change::Withdraw { .. } => {}
+    change.paths().for_each(|named| path(named.as_str().as_bytes()));
+    if let Change::Put { size, mtime, .. } = change {
+        assert!(*size <= limits::FILE_SIZE && mtime.nanos < 1_000_000_000);
     }
 }
 

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use crate::codec::check_cap;
 use crate::{
-    ChangeId, Decoder, Digest, Encoder, Entry, Expect, FileTime, Identity, Lsn, Mode, Refusal,
-    SlaveId, TreePath, VERSIONS, Wire, WireError, limits, wire_enum, wire_newtypes, wire_struct,
+    Capped, ChangeId, Decoder, Digest, Encoder, Entry, Expect, FileTime, Identity, Lsn, Mode,
+    Refusal, SlaveId, TreePath, VERSIONS, Wire, WireError, limits, wire_enum, wire_newtypes,
+    wire_struct,
 };
 
 /// First bytes of every `Hello`; they identify the protocol.
@@ -93,23 +94,17 @@ impl Hello {
 
 impl Wire for Hello {
     fn encode(&self, to: &mut Encoder<'_>) {
-        to.u32(MAGIC);
-        self.role.encode(to);
-        self.versions.encode(to);
-        self.capabilities.encode(to);
-        to.message(&self.agent);
+        (self.role, self.versions, self.capabilities).encode(to.u32(MAGIC));
+        self.agent.encode_capped(to, limits::TEXT);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         if from.u32()? != MAGIC {
             return Err(WireError::NotRelais);
         }
-        Ok(Self {
-            role: Role::decode(from)?,
-            versions: Wire::decode(from)?,
-            capabilities: Wire::decode(from)?,
-            agent: from.short_text("agent", limits::TEXT)?.to_owned(),
-        })
+        let (role, versions, capabilities) = Wire::decode(from)?;
+        let agent = Capped::decode_capped(from, "agent", limits::TEXT)?;
+        Ok(Self { role, versions, capabilities, agent })
     }
 }
 
