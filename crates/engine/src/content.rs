@@ -128,7 +128,9 @@ impl Session {
                 let mut next = || turns.next();
                 let values = next().and_then(|()| {
                     let size = file.meta.size;
-                    relais_tree::piece_values(&file.file, size, first, count.into(), &mut |_| next())
+                    relais_tree::piece_values(&file.file, size, first, count.into(), &mut |_| {
+                        next()
+                    })
                 });
                 let values = values.map_err(|e| hashing_failed(&path, &e))?;
                 check_unchanged(&path, &file)?;

@@ -73,10 +73,8 @@ impl Session {
             ..PutRequest::new(id, to)
         };
         let mut upload = self.stage(upload, Some(&from), record, keepalive)?;
-        let copied = upload.fill(&mut |staged| {
-            copy_content(&file.file, staged, file.meta.size, keepalive)?;
-            Ok(file.meta.size)
-        });
+        let copied =
+            upload.fill(|staged| copy_content(&file.file, staged, file.meta.size, keepalive));
         let verified = copied.and_then(|()| upload.hash_staged(keepalive)).and_then(|digest| {
             content::check_unchanged(&from, &file)?;
             match facts.digest {

@@ -217,23 +217,19 @@ impl Engine {
 
     /// Asks the master which folders hold the content of a put; none if no answer comes in time.
     pub(crate) fn ask_holders(&self, put: Lsn, asker: &Owner) -> Vec<FolderId> {
-        let (mut channel, until) = (None, Instant::now() + HOLDERS_TIMEOUT);
-        let mut has_asked = false;
+        let Ok(channel) = self.host().open_channel(asker) else { return Vec::new() };
+        let (mut has_asked, until) = (false, Instant::now() + HOLDERS_TIMEOUT);
         while Instant::now() < until {
-            if channel.is_none() {
-                channel = self.host().open_channel(asker).ok();
-            }
-            let Some(open) = &channel else { return Vec::new() };
             let has_message = if has_asked {
-                match open.read_holders() {
+                match channel.read_holders() {
                     Ok(Received::Message(folders)) => return folders,
                     Ok(Received::Nothing) => false,
                     _ => return Vec::new(),
                 }
             } else {
-                match open.read_greeting() {
+                match channel.read_greeting() {
                     Ok(Received::Message(())) => {
-                        has_asked = open.ask_holders(put).unwrap_or(false);
+                        has_asked = channel.ask_holders(put).unwrap_or(false);
                         has_asked
                     }
                     Ok(Received::Nothing) => false,
@@ -241,7 +237,7 @@ impl Engine {
                 }
             };
             if !has_message {
-                wait_for(Some(&**open), until.saturating_duration_since(Instant::now()));
+                wait_for(Some(&*channel), until.saturating_duration_since(Instant::now()));
             }
         }
         debug!("the holders of put {put} were not known in time");

@@ -327,33 +327,31 @@ impl Upload {
         Ok(())
     }
 
-    /// Has `fill` write the whole content at once; it returns the size.
+    /// Has `fill` write the whole content, whose size is known, at once.
     pub(crate) fn fill(
         &mut self,
-        fill: &mut dyn FnMut(&File) -> io::Result<u64>,
+        fill: impl FnOnce(&File) -> io::Result<()>,
     ) -> Result<(), Refusal> {
-        self.at = match &self.target {
-            UploadTarget::Staged(file) => {
-                fill(file).map_err(|e| cannot_stage(&self.request.path, e))?
-            }
-            _ => self.request.size.unwrap_or_default(),
-        };
+        if let UploadTarget::Staged(file) = &self.target {
+            fill(file).map_err(|e| cannot_stage(&self.request.path, e))?;
+        }
+        self.at = self.request.size.unwrap_or_default();
         Ok(())
     }
 
     /// Returns the digest of what is staged.
     pub(crate) fn hash_staged(&mut self, keepalive: &mut dyn KeepAlive) -> Result<Digest, Refusal> {
         let path = &self.request.path;
-        self.hasher = match &self.target {
-            UploadTarget::Staged(file) => {
-                hash_staged(&self.context, file, self.at, path, keepalive)?
-            }
+        let sealed;
+        let (file, len) = match &self.target {
+            UploadTarget::Staged(file) => (file, self.at),
             _ => {
                 let file = self.context.staging.staged.open_read(self.name.to_string());
-                let file = file.map_err(|e| refuse(path, &e))?;
-                hash_staged(&self.context, &file.file, file.meta.size, path, keepalive)?
+                sealed = file.map_err(|e| refuse(path, &e))?;
+                (&sealed.file, sealed.meta.size)
             }
         };
+        self.hasher = hash_staged(&self.context, file, len, path, keepalive)?;
         Ok(Digest(self.hasher.finalize().into()))
     }
 
