@@ -4,13 +4,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use crate::{
-    CatalogError, CatalogRow, CatalogStore, Commit, FileIdentity, RetainedContent, StagedName,
-};
+use crate::{CatalogError, CatalogRow, CatalogStore, Commit, RetainedContent, StagedName};
 use log::{debug, error, warn};
 use relais_cluster::replica::{Event, MissingContent, lack_of_entry};
 use relais_cluster::{CommittedEntry, Entry, FileContent, ReplicaPosition};
-use relais_proto::{Attributes, Change, ChangeId, EventKind, Kind, Lsn, TreePath};
+use relais_proto::{Attributes, Change, ChangeId, EventKind, FolderId, Kind, Lsn, TreePath};
 use relais_tree::{Meta, MetaKind};
 
 use super::apply_error::{ApplyError, At};
@@ -28,8 +26,8 @@ struct BatchResult {
     failed: Vec<Lsn>,
     /// Contents that should have been here and were lost.
     lost: Vec<MissingContent>,
-    /// Changes whose staged content is not needed any more.
-    used: Vec<ChangeId>,
+    /// Puts whose staged content is not needed any more.
+    used: HashSet<Lsn>,
     /// Staged files that were published, so that they are not in the staging folder any more.
     published: HashSet<StagedName>,
     /// Entries with a local mode that is not decided.
@@ -109,11 +107,11 @@ impl ReplicaDriver {
         };
         self.litter |= changes.iter().any(removes);
         self.config.progress.set_applied(position.applied);
-        for id in &out.used {
-            self.staged.remove(id);
-        }
-        for committed in changes {
-            self.local_changes.drop_superseded_edits(&committed.entry.change);
+        for CommittedEntry { entry, .. } in changes {
+            if out.used.contains(&entry.version) {
+                self.staged.remove(&entry.id);
+            }
+            self.local_changes.drop_superseded_edits(&entry.change);
         }
         self.local_changes.edited.extend(out.chmods);
         self.local_changes.superseded.extend(out.rescans);
@@ -155,7 +153,7 @@ impl ReplicaDriver {
 }
 
 /// Returns the content of a put.
-pub(super) fn content_of(change: &Change, version: Lsn) -> Option<FileContent> {
+fn content_of(change: &Change, version: Lsn) -> Option<FileContent> {
     match change {
         Change::Put { size, digest, mtime, .. } => {
             Some(FileContent { put: version, digest: *digest, size: *size, mtime: *mtime })
@@ -166,10 +164,14 @@ pub(super) fn content_of(change: &Change, version: Lsn) -> Option<FileContent> {
 
 /// What a change does at a path.
 enum Step<'a> {
-    /// Makes this entry.
-    Add(Entry),
-    /// Gives the path its former entry back.
-    Restore(Entry),
+    /// Makes this entry. Its content may be staged here, or on the disks of other slaves.
+    Add {
+        entry: Entry,
+        staged: Option<&'a StagedName>,
+        holders: &'a [FolderId],
+        /// Whether the path had this entry before the withdrawn change.
+        is_former: bool,
+    },
     SetAttributes(&'a Attributes),
     Remove {
         recursive: bool,
@@ -177,13 +179,17 @@ enum Step<'a> {
     MoveFrom(&'a TreePath),
 }
 
-/// Returns the steps of a change.
-fn steps_of(committed: &CommittedEntry) -> Vec<(&TreePath, Step<'_>)> {
+/// Returns the steps of a change, whose content may be staged.
+fn steps_of<'a>(
+    committed: &'a CommittedEntry,
+    staged: Option<&'a StagedName>,
+) -> Vec<(&'a TreePath, Step<'a>)> {
     let (version, change) = (committed.entry.version, &committed.entry.change);
     match change {
         Change::Put { path, mode, .. } | Change::MakeFolder { path, mode } => {
             let entry = Entry { version, mode: *mode, content: content_of(change, version) };
-            vec![(path, Step::Add(entry))]
+            let holders = &committed.holders;
+            vec![(path, Step::Add { entry, staged, holders, is_former: false })]
         }
         Change::SetAttributes { path, attributes } => vec![(path, Step::SetAttributes(attributes))],
         Change::Remove { path, recursive } => {
@@ -191,9 +197,11 @@ fn steps_of(committed: &CommittedEntry) -> Vec<(&TreePath, Step<'_>)> {
         }
         Change::Move { from, to } => vec![(to, Step::MoveFrom(from))],
         Change::Withdraw { .. } => {
-            let remove = || Step::Remove { recursive: true };
-            let restored = committed.restored.iter();
-            restored.map(|(path, entry)| (path, entry.map_or_else(remove, Step::Restore))).collect()
+            let step_of = |entry: &Option<Entry>| match *entry {
+                Some(entry) => Step::Add { entry, staged: None, holders: &[], is_former: true },
+                None => Step::Remove { recursive: true },
+            };
+            committed.restored.iter().map(|(path, entry)| (path, step_of(entry))).collect()
         }
     }
 }
@@ -230,10 +238,10 @@ impl Batch<'_> {
             store.forget_change(of)?;
         }
         self.disk.lsn = version;
-        for (path, step) in steps_of(committed) {
+        for (path, step) in steps_of(committed, staged) {
             let kind = match &step {
                 // A file that a scan has found is new until its change is applied.
-                Step::Add(_) | Step::Restore(_) => match store.row(path)? {
+                Step::Add { .. } => match store.row(path)? {
                     Some(row) if row.entry.version.is_some() => EventKind::Changed,
                     _ => EventKind::Created,
                 },
@@ -242,22 +250,16 @@ impl Batch<'_> {
                 Step::SetAttributes(_) | Step::MoveFrom(_) => EventKind::Changed,
             };
             store.record_event(version, &kind, path)?;
-            if let Some(reason) = self.attempt(path, &step, committed, staged)? {
+            if let Some(reason) = self.attempt(path, &step)? {
                 warn!("change {version} is not applied here at {path}: {reason}; it is retried");
-                self.record(path, &step, committed, staged, &reason)?;
+                self.record(path, &step, &reason)?;
             }
         }
         Ok(store.record_change(entry.id, Commit::from(entry))?)
     }
 
     /// Applies a step. Returns the reason if the disk refuses it.
-    fn attempt(
-        &mut self,
-        path: &TreePath,
-        step: &Step<'_>,
-        committed: &CommittedEntry,
-        staged: Option<&StagedName>,
-    ) -> Result<Option<String>, ApplyError> {
+    fn attempt(&mut self, path: &TreePath, step: &Step<'_>) -> Result<Option<String>, ApplyError> {
         let from = if let Step::MoveFrom(from) = step { Some(*from) } else { None };
         for (parent, _) in [Some(path), from].into_iter().flatten().filter_map(TreePath::split_last)
         {
@@ -267,9 +269,9 @@ impl Batch<'_> {
         }
         let before = self.disk.begin_attempt()?;
         let result = match step {
-            Step::Add(entry) if entry.content.is_some() => self.put(path, entry, staged, committed),
-            Step::Add(entry) => self.disk.add_folder(path, entry),
-            Step::Restore(entry) => self.restore(path, entry),
+            Step::Add { entry, .. } if entry.content.is_none() => self.disk.add_folder(path, entry),
+            Step::Add { entry, is_former: true, .. } => self.restore(path, entry),
+            Step::Add { entry, staged, holders, .. } => self.put(path, entry, *staged, holders),
             Step::SetAttributes(attributes) => self.set_attributes(path, attributes),
             Step::Remove { recursive } => self.remove(path, *recursive),
             Step::MoveFrom(from) => self.relocate(from, path),
@@ -282,19 +284,17 @@ impl Batch<'_> {
         &mut self,
         path: &TreePath,
         step: &Step<'_>,
-        committed: &CommittedEntry,
-        staged: Option<&StagedName>,
         reason: &str,
     ) -> Result<(), CatalogError> {
-        let (store, version) = (self.store, committed.entry.version);
+        let (store, version) = (self.store, self.disk.lsn);
         let BatchResult { missing, failed, refused, lost, .. } = &mut self.out;
         match step {
-            Step::Add(entry) | Step::Restore(entry) => {
+            Step::Add { entry, staged, holders, .. } => {
                 let put = entry.content.map(|content| content.put);
                 missing.extend(put);
                 refused.extend(put);
                 failed.extend(put.filter(|_| staged.is_some()));
-                unapplied::entry(store, path, entry, &committed.holders, reason)
+                unapplied::entry(store, path, entry, holders, reason)
             }
             Step::SetAttributes(attributes) => {
                 store.set_lsn(path, version)?;
@@ -313,7 +313,7 @@ impl Batch<'_> {
         path: &TreePath,
         entry: &Entry,
         staged: Option<&StagedName>,
-        committed: &CommittedEntry,
+        holders: &[FolderId],
     ) -> Result<(), ApplyError> {
         self.disk.check_not_source(path)?;
         self.disk.ensure_unblocked(path)?;
@@ -322,18 +322,18 @@ impl Batch<'_> {
         // client may have sent it again.
         let is_unknown = self.disk.examine(path, &known)?.is_some_and(|(_, is_known)| !is_known);
         if (is_unknown || staged.is_none()) && self.disk.adopt_existing(path, entry, &known)? {
-            self.out.used.push(committed.entry.id);
+            self.out.used.insert(entry.version);
         } else if let Some(staged) = staged {
             if is_unknown {
                 self.disk.quarantine_unknown(path, &known)?;
             }
             self.disk.publish(path, entry, staged)?;
-            self.out.used.push(committed.entry.id);
+            self.out.used.insert(entry.version);
             self.out.published.insert(*staged);
         } else if self.is_sole {
             self.leave_to_scan(path, entry)?;
         } else {
-            self.disk.await_content(path, entry, &committed.holders, &known)?;
+            self.disk.await_content(path, entry, holders, &known)?;
             self.out.missing.push(entry.version);
         }
         Ok(())
@@ -407,13 +407,8 @@ impl Batch<'_> {
         if row.here {
             self.store.update_disk_meta(path, &meta)?;
         } else if let Some(retained) = known.retained {
-            self.store.set_retained(
-                path,
-                Some(&RetainedContent {
-                    disk: FileIdentity { ctime: meta.ctime, ..retained.disk },
-                    ..retained
-                }),
-            )?;
+            let now = RetainedContent { disk: (&meta).into(), ..retained };
+            self.store.set_retained(path, Some(&now))?;
         }
         Ok(())
     }
@@ -530,7 +525,7 @@ impl Batch<'_> {
 
     /// Applies a withdrawal: restores the former entry of a path.
     fn restore(&mut self, path: &TreePath, entry: &Entry) -> Result<(), ApplyError> {
-        let Some(content) = entry.content else { return self.disk.add_folder(path, entry) };
+        let put = entry.content.map(|content| content.put);
         self.disk.check_not_source(path)?;
         self.disk.ensure_unblocked(path)?;
         let known = self.disk.load(path)?;
@@ -539,14 +534,14 @@ impl Batch<'_> {
         }
         let is_there = self.disk.quarantine_unknown(path, &known)?;
         let mut meta = None;
-        if is_there && known.has_content_of(content.put) {
+        if is_there && known.has_content_of(put) {
             meta = self.disk.set_known_mode(path, entry.mode, &known)?;
         } else if is_there {
             // The withdrawn content is not needed.
             self.disk.remove(path)?;
         }
         if meta.is_none() {
-            self.out.missing.push(content.put);
+            self.out.missing.extend(put);
         }
         Ok(self.store.settle_entry(path, entry, meta.as_ref())?)
     }

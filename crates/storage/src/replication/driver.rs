@@ -25,6 +25,7 @@ use super::local_changes::LocalChanges;
 use super::messages::{FetchResult, LinkEvent, Output, SessionRequests};
 use super::pending_answers::PendingAnswers;
 use super::scrub::Scrubber;
+use super::unapplied;
 use crate::upload_table::UploadTable;
 use crate::{
     CatalogError, CatalogStore, Commit, CommitReceipt, Proposal, ProposalResult, ReplicaProgress,
@@ -68,26 +69,26 @@ pub struct ReplicaDriver {
     pub(super) pending_answers: PendingAnswers,
     pub(super) replica: Replica,
     /// Recording of all events and actions, if it is enabled.
-    pub(super) recording: Recording<Recorder>,
+    recording: Recording<Recorder>,
     /// What the caller has to send.
     pub(super) outputs: Vec<Output>,
-    pub(super) started: Instant,
-    pub(super) last_tick: Instant,
+    started: Instant,
+    last_tick: Instant,
     /// Time of the next look for unapplied changes that are due.
     pub(super) next_retry: Instant,
     /// Number of the present link.
     pub(super) link: Option<u64>,
     /// The cluster of the last link.
-    pub(super) cluster: Option<ClusterId>,
+    cluster: Option<ClusterId>,
     /// Whether the replica knows about the link.
     pub(super) link_announced: bool,
     /// Why the master is not followed. The link stays: files can be read, and an operator can
     /// recover the cluster.
-    pub(super) master_refusal: Option<Refusal>,
+    master_refusal: Option<Refusal>,
     /// Staged content of sessions' changes, with the digest if this process has verified it.
     pub(super) staged: HashMap<ChangeId, (StagedName, Option<Digest>)>,
     /// Puts that were committed before a session proposed them on this link.
-    pub(super) known: HashSet<ChangeId>,
+    known: HashSet<ChangeId>,
     pub(super) local_changes: LocalChanges,
     /// Proposals that wait for local changes, in the order of each session.
     pub(super) held: Vec<HeldProposal>,
@@ -100,11 +101,11 @@ pub struct ReplicaDriver {
     pub(super) parked: HashMap<Lsn, StagedName>,
     /// Whether fetched content could not be stored, and none was stored since.
     pub(super) cannot_store: bool,
-    pub(super) in_service: bool,
+    in_service: bool,
     /// Whether the folder of removed files needs sweeping.
     pub(super) litter: bool,
     /// Last warning, to avoid repeating it.
-    pub(super) last_warning: String,
+    last_warning: String,
 }
 
 impl ReplicaDriver {
@@ -140,6 +141,12 @@ impl ReplicaDriver {
         // left to the sweeper.
         let ids = if config.is_sole { BTreeSet::new() } else { staged.keys().copied().collect() };
         let lacks = store.missing_content()?;
+        let mut events = VecDeque::new();
+        for lack in &lacks {
+            if store.unapplied(&lack.path)?.is_some() {
+                events.push_back(unapplied::refusal(store, lack.put, &lack.path)?);
+            }
+        }
         let (slave, folder) = (config.slave, config.folder);
         let recording = Recording::start(&format!("slave-{slave}"), |to| {
             Recorder::replica(slave, folder, &position, &lacks, &ids, to)
@@ -147,7 +154,6 @@ impl ReplicaDriver {
         let replica = Replica::new(slave, folder, position, lacks, ids);
         store.set_fit("")?;
         store.retry_all_unapplied()?;
-        let first = Self::refusals_at_start(store)?;
         Ok(Self {
             disk,
             config,
@@ -167,7 +173,7 @@ impl ReplicaDriver {
             local_changes: LocalChanges::default(),
             held: Vec::new(),
             holder_queries: HashMap::new(),
-            events: first.into(),
+            events,
             scrubber: Scrubber::default(),
             parked: HashMap::new(),
             cannot_store: false,
@@ -399,7 +405,9 @@ impl ReplicaDriver {
                     }
                     if let ToSlave::Holders { put, holders } = &message {
                         store.set_holders(*put, holders)?;
-                        self.send_holders(*put, holders);
+                        for channel in self.holder_queries.remove(put).unwrap_or_default() {
+                            self.outputs.push(Output::Holders(channel, holders.clone()));
+                        }
                     }
                     if let ToSlave::ProposalResult { id, answer: Ok(_) } = &message
                         && self.staged.contains_key(id)

@@ -34,9 +34,9 @@ impl KnownEntry {
     }
 
     /// Returns whether the catalogue has the content of a put here, or retains it.
-    pub fn has_content_of(&self, put: Lsn) -> bool {
+    pub fn has_content_of(&self, put: Option<Lsn>) -> bool {
         let here = self.row.as_ref().and_then(CatalogRow::to_retained);
-        here.into_iter().chain(self.retained).any(|former| former.content.put == put)
+        here.into_iter().chain(self.retained).any(|former| Some(former.content.put) == put)
     }
 
     /// Returns the entry of the tree if its content is missing.

@@ -258,8 +258,7 @@ impl ReplicaDriver {
                     // The scan came before the change that made this the former content, or only
                     // the ctime differs.
                     Ok(Some((now, true))) => {
-                        let disk = FileIdentity { ctime: now.ctime, ..retained.disk };
-                        let now = RetainedContent { disk, ..retained };
+                        let now = RetainedContent { disk: (&now).into(), ..retained };
                         return store.set_retained(&path, Some(&now));
                     }
                     Ok(_) => {}
@@ -400,7 +399,11 @@ impl ReplicaDriver {
             }
             return Ok(());
         }
-        let mode = wanted_mode(&row, edit.mode);
+        // The mode of the tree stays, unless the mode on the disk has changed.
+        let mode = match edit.mode == row.disk_mode {
+            true => row.entry.mode,
+            false => edit.mode.with_owner_access(Kind::File),
+        };
         if same {
             // The file may have another hard link, or was renamed and renamed back.
             return self.propose_mode(of.path.clone(), mode, &row, &meta, store);
@@ -435,7 +438,17 @@ impl ReplicaDriver {
         store: &CatalogStore,
     ) -> Result<(), CatalogError> {
         if self.config.is_sole {
-            return self.drop_refused(id, reason, store);
+            // The change is dropped, and its path is scanned again.
+            let Some(LocalChange { path, .. }) = self.local_changes.remove(id) else {
+                return Ok(());
+            };
+            debug!("the local change of {path} is looked at again: {reason}");
+            // A new file is proposed again by its row, which a scan does not change.
+            if store.row(&path)?.is_some_and(|row| row.entry.version.is_none()) {
+                self.local_changes.refused.insert(path.clone(), Instant::now());
+            }
+            self.local_changes.superseded.push(path);
+            return Ok(());
         }
         let Some(change) = self.local_changes.by_id.remove(&id) else { return Ok(()) };
         if change.file.is_some() {
@@ -444,23 +457,6 @@ impl ReplicaDriver {
         }
         self.local_changes.by_path.remove(&change.path);
         self.finish_quarantine(change, reason, store)
-    }
-
-    /// Drops a refused change of a sole folder, and scans its path again.
-    fn drop_refused(
-        &mut self,
-        id: ChangeId,
-        reason: &str,
-        store: &CatalogStore,
-    ) -> Result<(), CatalogError> {
-        let Some(LocalChange { path, .. }) = self.local_changes.remove(id) else { return Ok(()) };
-        debug!("the local change of {path} is looked at again: {reason}");
-        // A new file is proposed again by its row, which a scan does not change.
-        if store.row(&path)?.is_some_and(|row| row.entry.version.is_none()) {
-            self.local_changes.refused.insert(path.clone(), Instant::now());
-        }
-        self.local_changes.superseded.push(path);
-        Ok(())
     }
 
     fn finish_quarantine(
@@ -541,10 +537,4 @@ impl ReplicaDriver {
         }
         self.quarantine_change(id, "another change was made to the path", store)
     }
-}
-
-/// Returns the mode that an edited file gets in the tree. The mode of the tree stays, unless the
-/// mode on the disk has changed.
-fn wanted_mode(row: &CatalogRow, on_disk: Mode) -> Mode {
-    if row.disk_mode == on_disk { row.entry.mode } else { on_disk.with_owner_access(Kind::File) }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use log::error;
 use relais_cluster::ChangeRequest;
 use relais_cluster::replica::Event;
-use relais_proto::{Change, ErrorCode, FolderId, Kind, LinkMessage, Lsn, Refusal, ToMaster};
+use relais_proto::{Change, ErrorCode, Kind, LinkMessage, Refusal, ToMaster};
 use relais_tree::TreeError;
 
 use super::blocking_entries::{BlockingEntries, is_unserved};
@@ -39,7 +39,13 @@ impl ReplicaDriver {
             );
         }
         for (channel, put) in requests.holders {
-            self.ask_holders(channel, put);
+            // Only the master knows all holders.
+            if self.link.is_some() && self.link_announced {
+                self.send(LinkMessage::ToMaster(ToMaster::FindHolders { put }));
+                self.holder_queries.entry(put).or_default().push(channel);
+            } else {
+                self.outputs.push(Output::Holders(channel, Vec::new()));
+            }
         }
         let now = Instant::now();
         let unsynced = self.sync_staged(&requests.proposals);
@@ -79,7 +85,9 @@ impl ReplicaDriver {
                 .filter(|commit| unsynced.is_some() || !self.replica.lacks().has(commit.version));
             let answer = match known {
                 Some(commit) => Some(commit.answer_to(change)),
-                None if full && needs_room(change) => {
+                None if full
+                    && matches!(change, Change::Put { .. } | Change::MakeFolder { .. }) =>
+                {
                     Some(Err(Refusal::new(ErrorCode::NoSpace, "the server's disk is full")))
                 }
                 None if unsynced.is_some() => unsynced.clone().map(Err),
@@ -99,7 +107,12 @@ impl ReplicaDriver {
             };
             let HeldProposal { session, proposal, .. } = held;
             if let Some(answer) = answer {
-                self.discard_unneeded(&proposal);
+                // A second connection may have sent the content of a pending proposal again.
+                if let Some(staged) = &proposal.staged
+                    && !self.staged.contains_key(&proposal.id)
+                {
+                    self.discard_upload(staged);
+                }
                 self.answer(session, answer);
                 continue;
             }
@@ -129,33 +142,6 @@ impl ReplicaDriver {
     #[must_use]
     pub fn proposal_capacity(&self) -> usize {
         UNDER_WAY.saturating_sub(self.replica.under_way())
-    }
-
-    /// Asks the master for the holders of a content. Only the master knows all of them.
-    fn ask_holders(&mut self, channel: u64, put: Lsn) {
-        if self.link.is_some() && self.link_announced {
-            self.send(LinkMessage::ToMaster(ToMaster::FindHolders { put }));
-            self.holder_queries.entry(put).or_default().push(channel);
-        } else {
-            self.outputs.push(Output::Holders(channel, Vec::new()));
-        }
-    }
-
-    /// Passes the holders from the master to the sessions that asked.
-    pub(super) fn send_holders(&mut self, put: Lsn, holders: &[FolderId]) {
-        for channel in self.holder_queries.remove(&put).unwrap_or_default() {
-            self.outputs.push(Output::Holders(channel, holders.to_vec()));
-        }
-    }
-
-    /// Discards the staged content of a proposal that does not need it. A second connection may
-    /// have sent it while the first proposal is pending.
-    fn discard_unneeded(&self, proposal: &Proposal) {
-        if let Some(staged) =
-            proposal.staged.as_ref().filter(|_| !self.staged.contains_key(&proposal.id))
-        {
-            self.discard_upload(staged);
-        }
     }
 
     /// Syncs staged content. Returns the refusal for each proposal whose content cannot be synced.
@@ -261,8 +247,4 @@ fn is_full(disk: &rustix::fs::StatVfs) -> bool {
         || disk.f_blocks > 0
             && disk.f_bavail.saturating_mul(disk.f_frsize)
                 < KEPT_FREE.min(disk.f_blocks.saturating_mul(disk.f_frsize) / 64)
-}
-
-fn needs_room(change: &Change) -> bool {
-    matches!(change, Change::Put { .. } | Change::MakeFolder { .. })
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use crate::{CatalogError, CatalogStore, Scanner, StagedName, UnappliedPath};
+use crate::{CatalogError, Scanner, StagedName, UnappliedPath};
 use log::{info, warn};
 use relais_cluster::Entry;
 use relais_cluster::replica::Event;
@@ -27,17 +27,6 @@ enum RetryResult {
 }
 
 impl ReplicaDriver {
-    /// Returns events for the contents that the disk refused before the start or before a resync.
-    pub(super) fn refusals_at_start(store: &CatalogStore) -> Result<Vec<Event>, CatalogError> {
-        let mut events = Vec::new();
-        for lack in store.missing_content()? {
-            if store.unapplied(&lack.path)?.is_some() {
-                events.push(unapplied::refusal(store, lack.put, &lack.path)?);
-            }
-        }
-        Ok(events)
-    }
-
     /// Retries the paths that are due.
     pub(super) fn retry_unapplied(&mut self, scanner: &mut Scanner) -> Result<(), CatalogError> {
         for (_, name) in self.parked.extract_if(|put, _| !self.replica.wants(*put)) {

@@ -121,7 +121,9 @@ pub(super) fn removal(
 ) -> Result<(), CatalogError> {
     let (files, left) = known_files_at(store, path)?;
     store.remove(path)?;
-    retain_all(store, &files)?;
+    for (path, retained) in &files {
+        store.set_retained(path, Some(retained))?;
+    }
     if left {
         store.record_unapplied(path, version, true, reason, None)?;
     }
@@ -164,7 +166,9 @@ pub(super) fn move_to(
         store.record_unapplied(&path, version, false, reason, source)?;
         store.clear_leftover(&path)?;
     }
-    retain_all(store, &files)?;
+    for (path, retained) in &files {
+        store.set_retained(path, Some(retained))?;
+    }
     store.set_retained(to, over.as_ref())?;
     if left {
         store.record_unapplied(from, version, true, reason, None)?;
@@ -186,11 +190,4 @@ fn known_files_at(
     }
     left |= !files.is_empty();
     Ok((files, left))
-}
-
-fn retain_all(
-    store: &CatalogStore,
-    all: &[(TreePath, RetainedContent)],
-) -> Result<(), CatalogError> {
-    all.iter().try_for_each(|(path, retained)| store.set_retained(path, Some(retained)))
 }
