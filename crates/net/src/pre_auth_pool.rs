@@ -129,7 +129,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
         self.set_accepting(accept && self.paused_until.is_none())?;
         // Before the wait: a handler that became ready before this call must not wait for an event.
         for id in self.pending.clone() {
-            self.resume(id);
+            self.run(id, PreAuthConnection::resume);
         }
         let timeout = if self.authenticated.is_empty() {
             self.shorten(timeout, now)
@@ -152,16 +152,15 @@ impl<G: LoginHandler> PreAuthPool<G> {
         };
         for event in &events[..ready] {
             match event.data.u64() {
-                LISTENER => self.accept(new_handler)?,
+                LISTENER => self.accept(new_handler),
                 // Its requests wait, but not its end.
                 id if self.pending.contains(&id) => {
                     let flags = event.flags;
                     if flags.intersects(HANG_UP) {
-                        self.pending.remove(&id);
                         self.remove(id);
                     }
                 }
-                id => self.advance(id),
+                id => self.run(id, PreAuthConnection::advance),
             }
         }
         self.close_expired(Instant::now());
@@ -208,14 +207,11 @@ impl<G: LoginHandler> PreAuthPool<G> {
         Ok(())
     }
 
-    fn accept(
-        &mut self,
-        new_handler: &mut dyn FnMut(SocketAddr, SocketAddr) -> G,
-    ) -> io::Result<()> {
+    fn accept(&mut self, new_handler: &mut dyn FnMut(SocketAddr, SocketAddr) -> G) {
         for _ in 0..ACCEPT_BURST {
             let (stream, peer) = match self.listener.accept() {
                 Ok(accepted) => accepted,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e)
                     if matches!(
                         e.kind(),
@@ -231,14 +227,13 @@ impl<G: LoginHandler> PreAuthPool<G> {
                     }
                     self.evict_one();
                     self.paused_until = Some(Instant::now() + ACCEPT_PAUSE);
-                    return Ok(());
+                    return;
                 }
             };
             if let Err(e) = self.add(stream, peer, new_handler) {
                 debug!("{peer}: new connection failed: {e}");
             }
         }
-        Ok(())
     }
 
     fn add(
@@ -272,32 +267,26 @@ impl<G: LoginHandler> PreAuthPool<G> {
         self.evictor.insert(peer.ip(), id, is_known);
         self.connections.insert(id, connection);
         // Most peers have sent their login by now.
-        self.advance(id);
+        self.run(id, PreAuthConnection::advance);
         Ok(())
     }
 
-    fn advance(&mut self, id: u64) {
+    /// Makes progress on a connection by `step`.
+    fn run(
+        &mut self,
+        id: u64,
+        step: fn(&mut PreAuthConnection<G>, &mut HandshakeLimiter) -> Progress<G::Value>,
+    ) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        let progress = connection.advance(&mut self.limiter);
-        self.update(id, progress);
-    }
-
-    fn resume(&mut self, id: u64) {
-        let Some(connection) = self.connections.get_mut(&id) else {
-            self.pending.remove(&id);
-            return;
-        };
-        let progress = connection.resume(&mut self.limiter);
-        if matches!(progress, Progress::Pending) {
-            return;
-        }
-        self.pending.remove(&id);
+        let progress = step(connection, &mut self.limiter);
         self.update(id, progress);
     }
 
     fn update(&mut self, id: u64, progress: Progress<G::Value>) {
         match progress {
-            Progress::Waiting => {}
+            Progress::Waiting => {
+                self.pending.remove(&id);
+            }
             Progress::Pending => {
                 self.pending.insert(id);
             }
@@ -325,6 +314,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
 
     fn remove(&mut self, id: u64) -> Option<PreAuthConnection<G>> {
         let connection = self.connections.remove(&id)?;
+        self.pending.remove(&id);
         self.evictor.remove(connection.stream.peer.ip(), id);
         Some(connection)
     }
@@ -347,6 +337,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
                     );
                 }
                 self.evictor.remove(connection.stream.peer.ip(), id);
+                self.pending.remove(&id);
             }
             self.swept = now;
         }

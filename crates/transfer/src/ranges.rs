@@ -111,12 +111,6 @@ impl Ranges {
         self.0.iter().cloned()
     }
 
-    /// Returns the number of ranges.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// Returns whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -188,7 +182,7 @@ mod tests {
             set.insert(range);
         }
         assert_eq!(set.to_string(), "0-1,10-60");
-        assert_eq!((set.total(), set.prefix(), set.end(), set.len()), (51, 1, 60, 2));
+        assert_eq!((set.total(), set.prefix(), set.end(), set.iter().count()), (51, 1, 60, 2));
     }
 
     #[test]

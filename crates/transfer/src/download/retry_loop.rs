@@ -161,9 +161,14 @@ impl DownloadLoop<'_, '_> {
     fn recover(&mut self, sessions: &mut dyn Sessions, fault: Fault) -> Result<(), TransferError> {
         let in_content = std::mem::take(&mut self.in_content);
         let mut unfinished = std::mem::take(&mut self.unfinished);
+        let wanted = requests::if_match(self.state.content().as_ref());
         if let Fault::Refused(refusal) = &fault {
             unfinished = in_content;
-            if refusal.code == ErrorCode::Changed && self.can_identify() {
+            if refusal.code == ErrorCode::Changed
+                && !self.must_identify
+                && matches!(wanted, IfMatch::Identity(_))
+            {
+                // The copy may be the same although this server knows it by another identity.
                 self.must_identify = true;
                 return Ok(());
             }
@@ -181,7 +186,9 @@ impl DownloadLoop<'_, '_> {
         match self.failover.recover(sessions, fault, &tried)? {
             // The file changed during the transfer, perhaps only its mode or link count. A request
             // by its digest shows whether the content is the same.
-            Action::Restart if !(self.accepted && self.knows_digest()) => self.restart(&why)?,
+            Action::Restart if !(self.accepted && matches!(wanted, IfMatch::Digest(_))) => {
+                self.restart(&why)?
+            }
             Action::Failover | Action::Elsewhere => self.rounds = 0,
             _ => {}
         }
@@ -234,16 +241,6 @@ impl DownloadLoop<'_, '_> {
             self.state.tell(|progress| progress.moved(before, from, header.offset));
         }
         Ok(())
-    }
-
-    fn knows_digest(&self) -> bool {
-        matches!(requests::if_match(self.state.content().as_ref()), IfMatch::Digest(_))
-    }
-
-    /// Returns whether a copy may be the same although another server says otherwise.
-    fn can_identify(&self) -> bool {
-        !self.must_identify
-            && matches!(requests::if_match(self.state.content().as_ref()), IfMatch::Identity(_))
     }
 
     fn restart(&mut self, why: &str) -> Result<(), TransferError> {

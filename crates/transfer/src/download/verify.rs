@@ -43,7 +43,10 @@ pub(super) fn verify(
     *rounds += 1;
     let theirs = match ours {
         // Another program has cut the part file, so some pieces could not be read back.
-        None if *rounds > ASK_AGAIN => return Err(unstable().into()),
+        None if *rounds > ASK_AGAIN => {
+            let error = std::io::Error::other("another program changes it");
+            return Err(TransferError::local("using the part file")(error).into());
+        }
         None => None,
         Some(_) if *rounds > ASK_AGAIN => {
             return Err(damaged("pieces that were fetched again are still damaged"));
@@ -87,14 +90,6 @@ fn their_values(
         Ok(values)
     } else {
         Err(damaged("the server's content does not have its digest"))
-    }
-}
-
-/// Reports a part file that keeps losing its bytes.
-fn unstable() -> TransferError {
-    TransferError::Local {
-        error: std::io::Error::other("another program changes it"),
-        what: "using the part file",
     }
 }
 

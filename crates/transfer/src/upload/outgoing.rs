@@ -16,7 +16,7 @@ pub(super) const FRAME: u32 = 1024 * 1024;
 ///
 /// A send that was accepted in part ends a wait as well, so a silent server is left after
 /// [`limits::SILENCE`] and at most two of these waits.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Keep-alives that are read at once, so a server that sends only these cannot hold up the sender.
 const MAX_KEEPALIVES: u32 = 64;
 
@@ -46,11 +46,6 @@ impl SendProgress {
         }
         Ok(self.pace.moved(bytes, now)?)
     }
-}
-
-/// Makes sends return soon if the server accepts nothing. Called before content is sent.
-pub(super) fn prepare(to: &Connection) -> Result<(), Fault> {
-    Ok(to.stream().set_write_timeout(Some(LOOK_EVERY))?)
 }
 
 /// Appends `bytes` to the queue of the connection.

@@ -11,7 +11,7 @@ use relais_proto::{Digest, Reply, Request, limits};
 use super::body::Body;
 use super::content::UploadTarget;
 use super::digest::Hashing;
-use super::outgoing::{FRAME, flush, listen, prepare, queue_bytes, send_from_file};
+use super::outgoing::{FRAME, LOOK_EVERY, flush, listen, queue_bytes, send_from_file};
 use crate::error::{Fault, TransferError};
 use crate::exchange::{answer, ask};
 use crate::progress::Progress;
@@ -68,7 +68,7 @@ impl<'env> Sender<'_, '_, 'env> {
     /// Sends the bytes after `offset`; returns the server's answer.
     pub(super) fn send(&mut self, server: &mut Connection, offset: u64) -> Result<Reply, Fault> {
         (self.asked, self.sent) = (false, offset);
-        prepare(server)?;
+        server.stream().set_write_timeout(Some(LOOK_EVERY))?;
         match self.body.large_file() {
             Some(file) => self.send_large(server, file, offset)?,
             None => self.send_small(server, offset)?,
