@@ -36,13 +36,8 @@ impl Ranges {
         // All ranges that overlap or touch are merged with it.
         let first = self.0.partition_point(|r| r.end < range.start);
         let behind = self.0.partition_point(|r| r.start <= range.end);
-        let mut joined = range;
-        if let (Some(a), Some(b)) =
-            (self.0.get(first), behind.checked_sub(1).and_then(|last| self.0.get(last)))
-            && first < behind
-        {
-            joined = joined.start.min(a.start)..joined.end.max(b.end);
-        }
+        let merged = self.0[first..behind].iter();
+        let joined = merged.fold(range, |all, r| all.start.min(r.start)..all.end.max(r.end));
         self.0.splice(first..behind, [joined]);
     }
 

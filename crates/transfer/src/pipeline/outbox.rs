@@ -13,7 +13,7 @@ use relais_proto::{FrameType, HEADER_LEN, Request, encode_frame, limits};
 use rustix::event::PollFlags;
 use rustix::net::SendFlags;
 
-use super::queue::{Load, PendingRequest};
+use super::queue::PendingRequest;
 use crate::error::Fault;
 
 /// Bytes that trigger a send, so the server is not idle while more are made.
@@ -41,14 +41,14 @@ impl Outbox {
         let before = self.batch.len();
         item.request.encode(&mut self.batch);
         let request = self.batch.len() - before;
-        let data = item.upload.as_ref().map_or(0, |upload| upload.content.len());
+        let data = item.data();
         let ends = match (&item.upload, data) {
             (None, _) => 0,
             (Some(_), 0) => PUT_END,
             (Some(_), _) => HEADER_LEN + PUT_END,
         };
-        item.load = Load { frames: request + ends, data };
-        if item.load.frames > room {
+        item.frames = request + ends;
+        if item.frames > room {
             self.batch.truncate(before);
             return false;
         }

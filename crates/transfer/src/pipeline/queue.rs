@@ -17,8 +17,8 @@ pub(super) struct PendingRequest {
     pub tries: u32,
     /// Whether a server has reported that it does not have the content yet.
     pub lacking: bool,
-    /// Bytes of the request in the window.
-    pub load: Load,
+    /// Bytes of its frames, headers included, without the content of a put.
+    pub frames: usize,
     /// Positions of its frames, its content and its end in the bytes of this connection.
     pub begins: u64,
     pub data_begins: u64,
@@ -30,27 +30,6 @@ pub(super) struct PendingRequest {
 pub(super) struct Upload {
     pub content: Vec<u8>,
     pub digest: Digest,
-}
-
-/// Unanswered bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Load {
-    /// Bytes of frames, including headers.
-    pub frames: usize,
-    /// Bytes of put contents.
-    pub data: usize,
-}
-
-impl Load {
-    pub fn add(&mut self, other: Self) {
-        self.frames += other.frames;
-        self.data += other.data;
-    }
-
-    pub fn remove(&mut self, other: Self) {
-        self.frames = self.frames.saturating_sub(other.frames);
-        self.data = self.data.saturating_sub(other.data);
-    }
 }
 
 impl PendingRequest {
@@ -69,7 +48,7 @@ impl PendingRequest {
             upload,
             tries: 0,
             lacking: false,
-            load: Load::default(),
+            frames: 0,
             begins: 0,
             data_begins: 0,
             ends: 0,
@@ -86,8 +65,13 @@ impl PendingRequest {
         }
     }
 
+    /// Returns the number of content bytes of a put.
+    pub fn data(&self) -> usize {
+        self.upload.as_ref().map_or(0, |upload| upload.content.len())
+    }
+
     /// Returns the content bytes that are sent once the connection has sent `sent` bytes.
     pub fn content_sent(&self, sent: u64) -> u64 {
-        sent.saturating_sub(self.data_begins).min(self.load.data as u64)
+        sent.saturating_sub(self.data_begins).min(self.data() as u64)
     }
 }

@@ -8,7 +8,7 @@ use relais_proto::{Endpoint, ErrorCode, Refusal, limits};
 
 use super::handler::{PipelineHandler, PipelineReply, PipelineStats};
 use super::outbox::{BATCH, Outbox};
-use super::queue::{Load, PendingRequest};
+use super::queue::PendingRequest;
 use crate::error::{Fault, TransferError};
 use crate::failover::{Failover, MAX_USELESS};
 
@@ -39,8 +39,9 @@ pub(super) struct Window<'c> {
     holders: Vec<Endpoint>,
     /// Refusals that no server could avoid; later requests get them as answers.
     pub final_codes: Vec<ErrorCode>,
-    /// Bytes of the unanswered requests.
-    load: Load,
+    /// Bytes of the frames of unanswered requests, and of their contents.
+    frames: usize,
+    data: usize,
     pub outbox: Outbox,
     /// Content of the current answer.
     pub buffer: Vec<u8>,
@@ -70,7 +71,8 @@ impl<'c> Window<'c> {
             later_why: String::new(),
             holders: Vec::new(),
             final_codes: Vec::new(),
-            load: Load::default(),
+            frames: 0,
+            data: 0,
             outbox: Outbox::default(),
             buffer: Vec::new(),
             filling: false,
@@ -102,8 +104,8 @@ impl<'c> Window<'c> {
     /// Half of the window is answered first, so requests are sent in groups. The other half keeps
     /// the server busy meanwhile.
     pub(super) fn is_fill_due(&self, has_input: bool) -> bool {
-        let half_empty = self.load.frames <= limits::AHEAD / 2
-            && self.load.data <= MAX_DATA / 2
+        let half_empty = self.frames <= limits::AHEAD / 2
+            && self.data <= MAX_DATA / 2
             && self.unanswered.len() <= MAX_REQUESTS / 2;
         let asks_together =
             !has_input || self.answers >= ANSWERS_TOGETHER || self.unanswered.is_empty();
@@ -123,14 +125,14 @@ impl<'c> Window<'c> {
                 None => self.pull()?,
             };
             let Some(mut item) = next else { break };
-            let data = item.upload.as_ref().map_or(0, |upload| upload.content.len());
-            if self.load.data + data > MAX_DATA
-                || !self.outbox.append(&mut item, limits::AHEAD - self.load.frames)
+            if self.data + item.data() > MAX_DATA
+                || !self.outbox.append(&mut item, limits::AHEAD - self.frames)
             {
                 self.todo.push_front(item);
                 break;
             }
-            self.load.add(item.load);
+            self.frames += item.frames;
+            self.data += item.data();
             self.unanswered.push_back(item);
         }
         Ok(())
@@ -148,7 +150,7 @@ impl<'c> Window<'c> {
         self.unanswered.append(&mut self.later);
         self.unanswered.append(&mut self.todo);
         std::mem::swap(&mut self.unanswered, &mut self.todo);
-        self.load = Load::default();
+        (self.frames, self.data) = (0, 0);
         self.outbox.reset();
         (self.begun, self.unfinished, self.answers) = (None, false, 0);
         outstanding
@@ -221,7 +223,8 @@ impl<'c> Window<'c> {
         let Some(item) = self.unanswered.pop_front() else {
             return Err(Fault::Violation("an answer came without a request".to_owned()));
         };
-        self.load.remove(item.load);
+        self.frames = self.frames.saturating_sub(item.frames);
+        self.data = self.data.saturating_sub(item.data());
         self.stats.bytes_out += item.content_sent(self.outbox.sent());
         self.answers = self.answers.saturating_add(1);
         (self.begun, self.progressed) = (None, true);
