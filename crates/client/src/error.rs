@@ -6,10 +6,11 @@
 use std::io;
 use std::path::Path;
 
+use crate::as_text;
 use crate::sanitize::sanitize;
 use relais_proto::{ErrorCode, NameError, Refusal};
 use relais_transfer::{Fault, TransferError};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use thiserror::Error;
 
 /// A failed command: the code decides what follows, the message explains it.
@@ -17,7 +18,7 @@ use thiserror::Error;
 #[error("{message}")]
 pub struct Failure {
     /// Error code, also the one in JSON.
-    #[serde(serialize_with = "code_text")]
+    #[serde(serialize_with = "as_text::serialize")]
     pub code: ErrorCode,
     /// Message for the user. It may hold text from the server, so it is sanitized before it is
     /// shown.
@@ -84,10 +85,6 @@ impl Failure {
             _ => 1,
         }
     }
-}
-
-fn code_text<S: Serializer>(code: &ErrorCode, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(code.text())
 }
 
 impl From<Refusal> for Failure {

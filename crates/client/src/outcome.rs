@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use relais_proto::{Digest, Entry, ErrorCode, FileTime, Kind, Lsn, Metrics, Mode, ServerRole};
 use serde::{Serialize, Serializer};
 
+use crate::as_text;
 use crate::{Failure, Result};
 
 /// A file that was transferred completely.
@@ -37,7 +38,7 @@ pub struct TransferredFile {
 /// The change that stored a file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StoredFile {
-    #[serde(serialize_with = "in_text")]
+    #[serde(serialize_with = "as_text::serialize")]
     pub version: Lsn,
     /// Number of slaves whose disks hold the file.
     pub copies: u16,
@@ -176,13 +177,13 @@ pub struct ListedEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     pub kind: ListedKind,
-    #[serde(serialize_with = "in_text")]
+    #[serde(serialize_with = "as_text::serialize")]
     pub mode: Mode,
     /// Size in bytes; 0 for a folder.
     pub size: u64,
     #[serde(serialize_with = "as_time")]
     pub mtime: FileTime,
-    #[serde(serialize_with = "optional_text")]
+    #[serde(serialize_with = "as_text::optional::serialize")]
     pub version: Option<Lsn>,
     /// Digest and holders, if the command asked for them.
     #[serde(flatten)]
@@ -193,7 +194,7 @@ pub struct ListedEntry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EntryContent {
     /// None if the digest is unknown.
-    #[serde(serialize_with = "optional_text")]
+    #[serde(serialize_with = "as_text::optional::serialize")]
     pub digest: Option<Digest>,
     /// Slaves with the content, if the command asked for them.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -281,7 +282,7 @@ pub enum CommandOutcome {
     /// The tree was changed otherwise than by transfers.
     Changes {
         /// LSN of the last change; none if nothing had to be changed.
-        #[serde(serialize_with = "optional_text")]
+        #[serde(serialize_with = "as_text::optional::serialize")]
         version: Option<Lsn>,
         /// Names that failed; none if the command had one name.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -345,20 +346,12 @@ pub fn timestamp(time: FileTime) -> Option<jiff::Timestamp> {
     jiff::Timestamp::new(time.seconds, i32::try_from(time.nanos).ok()?).ok()
 }
 
-fn in_text<S: Serializer>(value: &impl ToString, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&value.to_string())
-}
-
-fn optional_text<S: Serializer>(value: &Option<impl ToString>, to: S) -> Result<S::Ok, S::Error> {
-    value.as_ref().map(ToString::to_string).serialize(to)
-}
-
 fn in_seconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_f64(time.as_secs_f64())
 }
 
 fn as_time<S: Serializer>(time: &FileTime, to: S) -> Result<S::Ok, S::Error> {
-    optional_text(&timestamp(*time), to)
+    as_text::optional::serialize(&timestamp(*time), to)
 }
 
 fn as_role<S: Serializer>(role: &ServerRole, to: S) -> Result<S::Ok, S::Error> {

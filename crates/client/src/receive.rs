@@ -3,7 +3,6 @@
 //! The part file is locked throughout, so two clients never write to it at once. A server's names
 //! are checked against the reserved names before anything is made.
 
-use std::fs::File;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -52,28 +51,11 @@ pub fn receive_into(
     folder: &Folder,
     bar: TransferBar,
 ) -> Result<TransferredFile> {
-    let shown = job.target.shown();
+    let begun = Instant::now();
+    let (shown, part_name) = (job.target.shown(), part_name(&job.target.name));
     check_target(folder, &job.target.name, &shown)?;
     shell.session.connect()?;
-    let part = folder
-        .create_or_open_part(part_name(&job.target.name))
-        .map_err(|e| tree_failure(&shown, &e))?;
-    receive_claimed(shell, job, folder, &part, bar)
-}
-
-/// Fetches a file into its locked part file.
-///
-/// # Errors
-/// As [`receive`].
-pub fn receive_claimed(
-    shell: &mut Shell,
-    job: &DownloadJob,
-    folder: &Folder,
-    part: &File,
-    bar: TransferBar,
-) -> Result<TransferredFile> {
-    let (begun, shown, part_name) =
-        (Instant::now(), job.target.shown(), part_name(&job.target.name));
+    let part = &folder.create_or_open_part(&part_name).map_err(|e| tree_failure(&shown, &e))?;
     let new = TransferTask::Get(None);
     let mut handle = LogHandle::enter(shell, &job.remote, &job.log_name, new, |known| known)?;
     let resume = match handle.task() {

@@ -12,12 +12,12 @@ use relais_tree::{Folder, MetaKind, TreeError};
 
 use crate::interrupt::{Activity, Interrupt};
 use crate::local::{LocalTarget, openable};
-use crate::local_file::{check_target, open_regular, tree_failure};
+use crate::local_file::{open_regular, tree_failure};
 use crate::output::text;
 use crate::progress_bar::TransferBar;
-use crate::receive::{DownloadJob, receive_claimed};
+use crate::receive::{DownloadJob, receive_into};
 use crate::recursive::{LocalTree, SkippedName, fetch_tree, is_resumable, list_local, send_tree};
-use crate::send::{UploadJob, UploadLock, prefer_holder, send_locked};
+use crate::send::{UploadJob, UploadLock, send_open};
 use crate::shell::Shell;
 use crate::transfer_log::{
     TransferEntry, TransferLog, TransferTask, UploadRecord, is_part, is_reserved, lock_name,
@@ -130,17 +130,13 @@ fn resume(shell: &mut Shell, entry: TransferEntry) -> u8 {
 
 fn resume_get(shell: &mut Shell, entry: &TransferEntry) -> Result<u8, ResumeError> {
     let (folder, target) = file_inside(shell, &entry.local)?;
-    let shown = target.shown();
-    let job = DownloadJob { remote: entry.remote.clone(), target, log_name: entry.local.clone() };
-    let part = check_target(&folder, &job.target.name, &shown)
-        .map(|()| folder.create_or_open_part(part_name(&job.target.name)));
-    if matches!(part, Ok(Err(TreeError::InUse))) {
-        return Err(TreeError::InUse.into());
+    if let Err(error @ TreeError::InUse) = folder.open_part_locked(part_name(&target.name)) {
+        return Err(error.into());
     }
-    say!(shell.notices, "resuming {}", job.remote);
-    let part = part?.map_err(|e| tree_failure(&shown, &e))?;
+    say!(shell.notices, "resuming {}", entry.remote);
+    let job = DownloadJob { remote: entry.remote.clone(), target, log_name: entry.local.clone() };
     let bar = TransferBar::of_file(&shell.notices, &job.remote);
-    let received = receive_claimed(shell, &job, &folder, &part, bar)?;
+    let received = receive_into(shell, &job, &folder, bar)?;
     shell.notices.say(&text::file(&received));
     Ok(0)
 }
@@ -162,20 +158,15 @@ fn resume_put(
         // The content may have changed; the remote version at the start still counts.
         expect: record.expect,
         resumed: true,
-        ..UploadJob::new(
-            target.folder.join(&target.name),
-            entry.remote.clone(),
-            entry.local.clone(),
-        )
+        ..UploadJob::new(target.path(), entry.remote.clone(), entry.local.clone())
     };
-    let lock = UploadLock::take(shell, &job, &entry.origin)?;
+    drop(UploadLock::take(shell, &job, &entry.origin)?);
     say!(shell.notices, "resuming {} -> {}", job.shown(), job.remote);
-    prefer_holder(shell, Some(&job));
     if shell.connected()? != entry.origin {
         return Err(failure!(Unreachable, "another cluster answers at this address now").into());
     }
     let bar = TransferBar::of_file(&shell.notices, &job.remote);
-    let sent = send_locked(shell, &job, &local, lock, bar)?;
+    let sent = send_open(shell, &job, &local, bar)?;
     shell.notices.say(&text::file(&sent));
     Ok(0)
 }
@@ -314,7 +305,7 @@ fn remove_part(folder: &Folder, name: &str) -> Result<(), TreeError> {
 
 /// Removes all part files below a folder, without following links.
 fn remove_parts_below(tree: &mut LocalTree) -> Result<(), TreeError> {
-    let listing = list_local(tree.top(), &Interrupt::new()).unwrap_or_default();
+    let listing = list_local(&tree.top, &Interrupt::new()).unwrap_or_default();
     for SkippedName { folder, name, .. } in listing.skipped.iter().filter(|s| is_part(&s.name)) {
         // The folder may have vanished or been replaced meanwhile.
         if let Ok(folder) = tree.folder(folder)

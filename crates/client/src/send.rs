@@ -122,7 +122,7 @@ pub fn send(shell: &mut Shell, job: &UploadJob) -> Result<TransferredFile> {
     send_open(shell, job, &local, bar)
 }
 
-/// As [`send`], for an open file.
+/// As [`send`], for an open file; other clients leave the upload to this one meanwhile.
 ///
 /// # Errors
 /// As [`send`].
@@ -136,42 +136,6 @@ pub fn send_open(
     let origin = shell.connected()?;
     let lock = UploadLock::take(shell, job, &origin)
         .map_err(|_| failure!(Local, "{}: another ftpclient is sending it", job.shown()))?;
-    send_locked(shell, job, local, lock, bar)
-}
-
-/// Prefers a slave that holds a partial upload to this host according to the `.log`: that of `job`,
-/// or any.
-pub fn prefer_holder(shell: &mut Shell, job: Option<&UploadJob>) {
-    if !shell.resume {
-        return;
-    }
-    let host = host_key(&shell.session.settings.host);
-    let is_wanted = |entry: &&TransferEntry| {
-        entry.origin.host == host
-            && job.is_none_or(|job| entry.remote == job.remote && entry.local == job.log_name)
-    };
-    let slave_of = |entry: &TransferEntry| match entry.task {
-        TransferTask::Put(UploadRecord { slave, .. }) => slave,
-        _ => None,
-    };
-    // Errors of the `.log` are reported when an entry is written or resumed.
-    let entries = read_log(shell.local.home()).unwrap_or_default().entries;
-    if let Some(slave) = entries.iter().filter(is_wanted).find_map(slave_of) {
-        shell.session.prefer(Some(slave));
-    }
-}
-
-/// Sends an open file under its lock.
-///
-/// # Errors
-/// As [`send`].
-pub fn send_locked(
-    shell: &mut Shell,
-    job: &UploadJob,
-    local: &OpenFile,
-    lock: Option<UploadLock>,
-    bar: TransferBar,
-) -> Result<TransferredFile> {
     let begun = Instant::now();
     let (id, size, identity) = (new_id()?, local.meta.size, identity(local));
     let new = UploadRecord { id, slave: None, size, identity, expect: job.expect, sent: 0 };
@@ -225,6 +189,28 @@ pub fn send_locked(
     drop(lock);
     let stored = result.map_err(|error| upload_failure(shell, error, job, handle.is_logged()))?;
     Ok(sent(job, begun, &stored, resumed_from))
+}
+
+/// Prefers a slave that holds a partial upload to this host according to the `.log`: that of `job`,
+/// or any.
+pub fn prefer_holder(shell: &mut Shell, job: Option<&UploadJob>) {
+    if !shell.resume {
+        return;
+    }
+    let host = host_key(&shell.session.settings.host);
+    let is_wanted = |entry: &&TransferEntry| {
+        entry.origin.host == host
+            && job.is_none_or(|job| entry.remote == job.remote && entry.local == job.log_name)
+    };
+    let slave_of = |entry: &TransferEntry| match entry.task {
+        TransferTask::Put(UploadRecord { slave, .. }) => slave,
+        _ => None,
+    };
+    // Errors of the `.log` are reported when an entry is written or resumed.
+    let entries = read_log(shell.local.home()).unwrap_or_default().entries;
+    if let Some(slave) = entries.iter().filter(is_wanted).find_map(slave_of) {
+        shell.session.prefer(Some(slave));
+    }
 }
 
 /// Sends the content of `file`, which is standard input outside of tests, to `remote`.

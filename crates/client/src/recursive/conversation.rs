@@ -14,9 +14,6 @@ use crate::notices::Notices;
 use crate::output::Output;
 use crate::shell::Shell;
 
-/// Bytes of names and their records that a server may list: some millions of names of usual length.
-const MAX_LISTING: usize = 512 * 1024 * 1024;
-
 /// A series of requests. Each has a number that its sender chooses.
 pub trait Conversation {
     /// Returns the next request and its number; failures are printed to `output`.
@@ -71,17 +68,14 @@ impl PipelineHandler for Handler<'_> {
     }
 }
 
-/// A limit on the names of one listing, because a hostile server could list without end.
+/// A limit in bytes on the names of one listing and their records, because a hostile server could list without end.
 #[derive(Debug)]
 pub struct ListingBudget(pub usize);
 
-impl Default for ListingBudget {
-    fn default() -> Self {
-        Self(MAX_LISTING)
-    }
-}
-
 impl ListingBudget {
+    /// The limit for a server: some millions of names of usual length.
+    pub const FULL: Self = Self(512 * 1024 * 1024);
+
     /// Takes the bytes of a `T` with a text of `len` bytes; returns false if too few are left.
     pub fn take<T>(&mut self, len: usize) -> bool {
         let left = self.0.checked_sub(len + size_of::<T>());

@@ -29,18 +29,17 @@ pub fn equal(
     tree: &mut LocalTree,
     Sides { base, source, target, .. }: &Sides,
 ) -> Result<HashSet<TreePath>> {
-    // Empty files need no digest.
-    let (empty, files): (Vec<&Node>, Vec<&Node>) =
-        files_of_equal_size(source, target).into_iter().partition(|node| node.size == 0);
+    let files = files_of_equal_size(source, target);
     let mut query =
         DigestQuery { base, files: files.iter().enumerate(), digests: vec![None; files.len()] };
     converse(shell, &mut query)?;
-    let mut equal: HashSet<TreePath> = empty.iter().map(|node| node.path.clone()).collect();
+    let mut equal = HashSet::new();
     for (node, digest) in files.iter().zip(query.digests) {
         if shell.interrupt.is_raised() {
             return Err(Failure::interrupted());
         }
-        if digest.is_some() && digest == local(tree, node, &shell.interrupt) {
+        // Empty files need no digest.
+        if node.size == 0 || digest.is_some() && digest == local(tree, node, &shell.interrupt) {
             equal.insert(node.path.clone());
         }
     }
@@ -70,7 +69,8 @@ struct DigestQuery<'a> {
 
 impl Conversation for DigestQuery<'_> {
     fn next(&mut self, _: &mut Output) -> Option<(usize, PipelineRequest)> {
-        self.files.find_map(|(at, node)| {
+        let mut files = self.files.by_ref().filter(|(_, node)| node.size > 0);
+        files.find_map(|(at, node)| {
             Some((at, Request::Hash(under(self.base, &node.path).ok()?).into()))
         })
     }

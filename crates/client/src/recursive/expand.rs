@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use relais_proto::{Entry, ErrorCode, Request, TreePath};
+use relais_proto::{ErrorCode, Request, TreePath};
 use relais_transfer::pipeline::{PipelineReply, PipelineRequest};
 use relais_tree::{Folder, TreeError};
 
@@ -15,42 +15,26 @@ use crate::output::Output;
 use crate::shell::Shell;
 use crate::{Failure, Result};
 
-/// The names that match a pattern.
+/// A name that matches a pattern, in its folder; or why the name is skipped.
 ///
-/// The path of a node is its own name, in the folder that is paired with it.
-#[derive(Debug)]
-pub struct PatternMatches<F> {
-    /// Files and folders, in order.
-    pub found: Vec<(F, Node)>,
-    /// Matching names that are neither.
-    pub skipped: Vec<String>,
-}
-
-/// A name that matches one part of a pattern, in its folder; or why the name is skipped.
-type Match<F> = (F, Result<Node, String>);
+/// The path of the node is its own name.
+pub type Match<F> = (F, Result<Node, String>);
 
 /// Expands a pattern on the server, starting in the current remote folder.
 ///
 /// # Errors
 /// Nothing matches, or the search fails.
-pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<PatternMatches<TreePath>> {
+pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<Vec<Match<TreePath>>> {
     let top = if pattern.absolute { TreePath::root() } else { shell.cwd.clone() };
     let step = |folder: &TreePath, name: &str| match name {
         ".." => folder.split_last().map(|(parent, _)| parent),
         name => folder.join(name).ok(),
     };
     expand(pattern, top, ErrorCode::NotFound, step, |folders, part| {
-        let (found, budget) = (Vec::new(), ListingBudget::default());
+        let (found, budget) = (Vec::new(), ListingBudget::FULL);
         let mut query = PatternQuery { folders, part, next: 0, found, budget };
         converse(shell, &mut query)?;
-        // A server's names that are not valid are no matches.
-        let matched = |(at, entry): (usize, Entry)| {
-            let folder: &TreePath = &folders[at];
-            folder.join(&entry.name).ok()?;
-            let name = TreePath::new(entry.name.as_str()).ok()?;
-            Some((folder.clone(), Ok(Node::new(name, &entry))))
-        };
-        Ok(query.found.into_iter().filter_map(matched).collect())
+        Ok(query.found)
     })
 }
 
@@ -58,7 +42,7 @@ pub fn remote(shell: &mut Shell, pattern: &Pattern) -> Result<PatternMatches<Tre
 ///
 /// # Errors
 /// Nothing matches, or the search fails.
-pub fn local(shell: &Shell, pattern: &Pattern) -> Result<PatternMatches<PathBuf>> {
+pub fn local(shell: &Shell, pattern: &Pattern) -> Result<Vec<Match<PathBuf>>> {
     let top = if pattern.absolute { PathBuf::from("/") } else { shell.local.resolve("") };
     let step = |folder: &PathBuf, name: &str| Some(folder.join(name));
     expand(pattern, top, ErrorCode::Local, step, |folders, part| {
@@ -80,9 +64,9 @@ fn expand<F>(
     missing: ErrorCode,
     step: impl Fn(&F, &str) -> Option<F>,
     mut search: impl FnMut(&[F], &PatternPart) -> Result<Vec<Match<F>>>,
-) -> Result<PatternMatches<F>> {
+) -> Result<Vec<Match<F>>> {
     let mut folders = vec![top];
-    let mut matches = PatternMatches { found: Vec::new(), skipped: Vec::new() };
+    let mut matches = Vec::new();
     for (at, part) in pattern.parts.iter().enumerate() {
         let is_last = at + 1 == pattern.parts.len();
         folders = match part {
@@ -93,23 +77,20 @@ fn expand<F>(
             PatternPart::Name(name) if !is_last => {
                 folders.iter().filter_map(|folder| step(folder, name)).collect()
             }
+            part if is_last => {
+                matches = search(&folders, part)?;
+                break;
+            }
             part => {
-                let mut below = Vec::new();
-                for (folder, node) in search(&folders, part)? {
-                    match node {
-                        Ok(node) if is_last => matches.found.push((folder, node)),
-                        Ok(node) if node.is_folder() => {
-                            below.extend(step(&folder, node.path.as_str()));
-                        }
-                        Err(skipped) if is_last => matches.skipped.push(skipped),
-                        _ => {}
-                    }
-                }
-                below
+                let below = |(folder, node): Match<F>| {
+                    let node = node.ok().filter(Node::is_folder)?;
+                    step(&folder, node.path.as_str())
+                };
+                search(&folders, part)?.into_iter().filter_map(below).collect()
             }
         };
     }
-    if matches.found.is_empty() && matches.skipped.is_empty() {
+    if matches.is_empty() {
         return Err(Failure::new(missing, format!("nothing matches {}", pattern.quoted())));
     }
     Ok(matches)
@@ -120,7 +101,7 @@ struct PatternQuery<'a> {
     folders: &'a [TreePath],
     part: &'a PatternPart,
     next: usize,
-    found: Vec<(usize, Entry)>,
+    found: Vec<Match<TreePath>>,
     budget: ListingBudget,
 }
 
@@ -146,7 +127,13 @@ impl Conversation for PatternQuery<'_> {
                     if !self.budget.take::<Node>(entry.name.len()) {
                         fail!(BadServer, "more names match than the client keeps");
                     }
-                    self.found.push((at, entry));
+                    let folder = &self.folders[at];
+                    // A server's names that are not valid are no matches.
+                    if let (Ok(name), Ok(_)) =
+                        (TreePath::new(entry.name.as_str()), folder.join(&entry.name))
+                    {
+                        self.found.push((folder.clone(), Ok(Node::new(name, &entry))));
+                    }
                 }
             }
             PipelineReply::Refused(refusal) => {

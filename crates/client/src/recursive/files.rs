@@ -65,7 +65,7 @@ impl Batch<'_> {
             return receive_into(shell, &job, folder, self.bar.clone());
         }
         let file = folder.open_read(&target.name).map_err(|e| tree_failure(&shown, &e))?;
-        let job = UploadJob::new(target.folder.join(&target.name), remote, log_name);
+        let job = UploadJob::new(target.path(), remote, log_name);
         send_open(shell, &job, &file, self.bar.clone())
     }
 }

@@ -23,16 +23,16 @@ const READ_ATTEMPTS: usize = 3;
 
 /// A pinned top folder, and the folder below it that was used last.
 pub struct LocalTree {
-    top: Folder,
+    pub top: Folder,
     /// Path of the top for messages; empty for the current folder.
-    shown: PathBuf,
+    pub path: PathBuf,
     last: Option<(TreePath, Folder)>,
 }
 
 impl LocalTree {
-    /// Creates the tree below `top`, with `shown` as its path for messages.
-    pub fn new(top: Folder, shown: &Path) -> Self {
-        Self { top, shown: shown.to_path_buf(), last: None }
+    /// Creates the tree below `top`, with `path` as its path for messages.
+    pub fn new(top: Folder, path: &Path) -> Self {
+        Self { top, path: path.to_path_buf(), last: None }
     }
 
     /// Opens the tree at `top`, which lies in `parent`.
@@ -44,19 +44,9 @@ impl LocalTree {
         Ok(Self::new(pinned, &top.path()))
     }
 
-    /// Returns the top folder.
-    pub fn top(&self) -> &Folder {
-        &self.top
-    }
-
-    /// Returns the path of the top, for messages.
-    pub fn path(&self) -> &Path {
-        &self.shown
-    }
-
     /// Returns the name of `path` for messages.
     pub fn shown(&self, path: &TreePath) -> String {
-        self.shown.join(path.as_str()).display().to_string()
+        self.path.join(path.as_str()).display().to_string()
     }
 
     /// Returns the local target of a file and its open folder.
@@ -65,8 +55,7 @@ impl LocalTree {
     /// The folder cannot be reached without following a link.
     pub fn target(&mut self, path: &TreePath) -> Result<(LocalTarget, &Folder), TreeError> {
         let (parent, name) = split(path)?;
-        let target =
-            LocalTarget { folder: self.shown.join(parent.as_str()), name: name.to_owned() };
+        let target = LocalTarget { folder: self.path.join(parent.as_str()), name: name.to_owned() };
         Ok((target, self.folder(&parent)?))
     }
 

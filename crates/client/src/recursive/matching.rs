@@ -7,7 +7,7 @@ use relais_proto::TreePath;
 
 use super::batch::{Batch, Direction};
 use super::batch_report::{BatchReport, ends_batch};
-use super::expand::{self, PatternMatches};
+use super::expand::{self, Match};
 use super::local_tree::LocalTree;
 use super::node::{Node, remote_name};
 use super::pattern::Pattern;
@@ -39,7 +39,7 @@ pub fn get_matching(
                 return (name, Ok(true));
             }
             let shown = tree.shown(&node.path);
-            let checked = check_target(tree.top(), node.path.as_str(), &shown);
+            let checked = check_target(&tree.top, node.path.as_str(), &shown);
             (name, checked.map(|()| true))
         })?;
     }
@@ -121,21 +121,27 @@ impl<F: Ord + Clone> Matched<F> {
         &mut self,
         shell: &mut Shell,
         pattern: &Pattern,
-        expanded: Result<PatternMatches<F>>,
+        expanded: Result<Vec<Match<F>>>,
         check: impl Fn(&F, &Node) -> (String, Result<bool>),
     ) -> Result<()> {
-        let PatternMatches { mut found, skipped } = match expanded {
-            Ok(expanded) => expanded,
+        let matches = match expanded {
+            Ok(matches) => matches,
             Err(failure) if ends_batch(&failure) => return Err(failure),
             Err(failure) => {
                 self.report.fail(&mut shell.output, pattern.quoted(), failure);
                 return Ok(());
             }
         };
-        for name in &skipped {
-            say!(shell.notices, "skipped {name}");
+        let mut found = Vec::new();
+        for (above, node) in matches {
+            match node {
+                Ok(node) => found.push((above, node)),
+                Err(skipped) => {
+                    say!(shell.notices, "skipped {skipped}");
+                    self.report.summary.skip([skipped]);
+                }
+            }
         }
-        self.report.summary.skip(skipped);
         if !self.recursive {
             let before = found.len();
             found.retain(|(_, node)| !node.is_folder());

@@ -96,7 +96,7 @@ impl Mirror {
         let (base, path) = (shell.resolve_remote(remote)?, shell.local.resolve(local));
         if *up {
             let tree = LocalTree::new(open_folder(&path)?, &path);
-            let source = walk::local(tree.top(), &shell.interrupt)?;
+            let source = walk::local(&tree.top, &shell.interrupt)?;
             let missing = missing_folders(shell, &base)?;
             let target = if missing.is_empty() {
                 walk::remote(shell, &base)?
@@ -113,7 +113,7 @@ impl Mirror {
             Err(error) => return Err(tree_failure(&path.display().to_string(), &error)),
         };
         let target = match &tree {
-            Some(tree) => walk::local(tree.top(), &shell.interrupt)?,
+            Some(tree) => walk::local(&tree.top, &shell.interrupt)?,
             None => TreeListing::default(),
         };
         let sides = Sides { direction: Direction::Down, base, path, source, target };

@@ -136,25 +136,28 @@ fn class(chars: &mut std::str::Chars<'_>, out: &mut String) -> Result<(), String
         out.push('^');
         c = next()?;
     }
-    let mut members: Vec<(char, bool)> = Vec::new();
+    // The second value says whether a member is escaped.
+    let mut members = Vec::new();
     while c != ']' || members.is_empty() {
         members.push(if c == '\\' { (next()?, true) } else { (c, false) });
         c = next()?;
     }
-    let mut at = 0;
-    while let Some((from, _)) = members.get(at) {
-        let to = match (members.get(at + 1), members.get(at + 2)) {
-            (Some(('-', false)), Some((to, _))) => {
-                at += 2;
+    let mut rest = members.as_slice();
+    while let [(from, _), others @ ..] = rest {
+        let to = match others {
+            [('-', false), (to, _), more @ ..] => {
+                rest = more;
                 to
             }
-            _ => from,
+            _ => {
+                rest = others;
+                from
+            }
         };
         if to < from {
             return Err(format!("the range {from}-{to} is reversed"));
         }
         out.push_str(&format!("\\x{{{:x}}}-\\x{{{:x}}}", u32::from(*from), u32::from(*to)));
-        at += 1;
     }
     out.push(']');
     Ok(())

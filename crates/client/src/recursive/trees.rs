@@ -78,7 +78,7 @@ pub fn fetch_tree(
     copy(shell, remote, log_name, TransferTask::GetTree, |shell, _| {
         let source = walk::remote(shell, remote)?;
         let tree = make_local_top(top, parent)?;
-        let target = walk::local(tree.top(), &shell.interrupt)?;
+        let target = walk::local(&tree.top, &shell.interrupt)?;
         let (direction, base, path) = (Direction::Down, remote.clone(), top.path());
         Ok((tree, Sides { direction, base, path, source, target }))
     })
@@ -95,10 +95,10 @@ pub fn send_tree(
     log_name: &str,
 ) -> Result<BatchSummary> {
     copy(shell, remote, log_name, TransferTask::PutTree, |shell, resumes| {
-        let source = walk::local(tree.top(), &shell.interrupt)?;
+        let source = walk::local(&tree.top, &shell.interrupt)?;
         make_remote_top(shell, remote)?;
         let target = if resumes { walk::remote(shell, remote)? } else { TreeListing::default() };
-        let (direction, base, path) = (Direction::Up, remote.clone(), tree.path().to_path_buf());
+        let (direction, base, path) = (Direction::Up, remote.clone(), tree.path.clone());
         Ok((tree, Sides { direction, base, path, source, target }))
     })
 }

@@ -59,12 +59,10 @@ impl TransferLog {
     /// Opens the `.log` of the folder `home`.
     ///
     /// # Errors
-    /// The name belongs to something other than a regular file.
+    /// The folder cannot be opened.
     pub fn open(home: &Path) -> Result<Self> {
         let folder = Folder::open(home).map_err(|e| failure!(Local, "{}: {e}", home.display()))?;
-        let log = Self { folder };
-        log.file()?;
-        Ok(log)
+        Ok(Self { folder })
     }
 
     /// Returns the valid entries and a report of the bad lines.

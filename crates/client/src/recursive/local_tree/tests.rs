@@ -134,7 +134,7 @@ fn temporary_file_of_a_killed_run_is_reused() {
     fs::write(dir.path().join("top").join(temporary("f")), "longer than what comes").unwrap();
     tree.store(&path("f"), &header(false), b"new").unwrap();
     assert_eq!(fs::read(dir.path().join("top/f")).unwrap(), b"new");
-    let held = tree.top().create_or_open_part(temporary("f")).unwrap();
+    let held = tree.top.create_or_open_part(temporary("f")).unwrap();
     assert!(matches!(tree.store(&path("f"), &header(false), b"newer"), Err(TreeError::InUse)));
     drop(held);
 }

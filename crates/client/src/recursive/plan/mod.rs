@@ -13,7 +13,7 @@ use std::collections::HashSet;
 
 use relais_proto::TreePath;
 
-use super::node::{Node, SkipReason, TreeListing, order, same_time};
+use super::node::{Node, SkipReason, TreeListing, is_covered, order, same_time};
 use protected::ProtectedNames;
 
 /// When a target file counts as equal to the source file.
@@ -163,7 +163,7 @@ impl Planner<'_> {
             }
             return;
         }
-        if let Some(reason) = self.protected.at(&node.path) {
+        if let Some(&reason) = self.protected.at.get(&node.path) {
             let may = reason == SkipReason::Link && self.options.over_links && !node.is_folder();
             return if may {
                 self.add(i)
@@ -220,7 +220,7 @@ impl Planner<'_> {
     /// Handles a node that only the target has.
     fn plan_target_only_node(&mut self, j: usize) {
         let node = &self.target[j];
-        if !self.options.delete || self.protected.is_skipped(&node.path) {
+        if !self.options.delete || is_covered(&self.protected.source_skipped, &node.path) {
             return;
         }
         match self.protected.holds(&node.path) {

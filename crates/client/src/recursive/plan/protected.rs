@@ -4,18 +4,18 @@ use std::collections::{HashMap, HashSet};
 
 use relais_proto::TreePath;
 
-use crate::recursive::node::{SkipReason, SkippedName, TreeListing, is_covered, parent};
+use crate::recursive::node::{SkipReason, SkippedName, TreeListing, parent};
 
 /// The skipped names of both sides.
 pub struct ProtectedNames<'a> {
     /// Skipped names of the target, by path.
-    at: HashMap<TreePath, SkipReason>,
+    pub at: HashMap<TreePath, SkipReason>,
     /// Target folders that contain a skipped name at any depth, each with one such name.
     holding: HashMap<TreePath, &'a SkippedName>,
     /// Skipped paths of the source.
     ///
     /// A target node at or below such a path may exist in the source too, where nothing was listed.
-    source_skipped: HashSet<TreePath>,
+    pub source_skipped: HashSet<TreePath>,
 }
 
 impl<'a> ProtectedNames<'a> {
@@ -37,21 +37,11 @@ impl<'a> ProtectedNames<'a> {
         }
     }
 
-    /// Returns why the target's name at this path is skipped, if it is.
-    pub fn at(&self, path: &TreePath) -> Option<SkipReason> {
-        self.at.get(path).copied()
-    }
-
     /// Describes the content that prevents the removal of a target folder.
     pub fn holds(&self, folder: &TreePath) -> Option<String> {
         self.holding.get(folder).map(|skipped| match skipped.name.as_str() {
             "" => skipped.reason.to_string(),
             _ => format!("{}, {}", skipped.shown(), skipped.reason),
         })
-    }
-
-    /// Whether the source skipped this path or one above it.
-    pub fn is_skipped(&self, path: &TreePath) -> bool {
-        is_covered(&self.source_skipped, path)
     }
 }

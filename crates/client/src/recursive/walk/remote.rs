@@ -15,7 +15,7 @@ use crate::transfer_log::is_reserved;
 /// # Errors
 /// The folder itself cannot be listed, no server answers, or the user interrupted.
 pub fn remote(shell: &mut Shell, base: &TreePath) -> Result<TreeListing> {
-    let (listing, budget) = (TreeListing::default(), ListingBudget::default());
+    let (listing, budget) = (TreeListing::default(), ListingBudget::FULL);
     let mut walk = RemoteWalk { base, listing, next: 0, budget };
     converse(shell, &mut walk)?;
     let mut listing = walk.listing;
@@ -152,7 +152,7 @@ mod tests {
             ("top/d/x", &[]),
             ("top/e", &["z"]),
         ];
-        let listing = walk("top", table, ListingBudget::default()).unwrap();
+        let listing = walk("top", table, ListingBudget::FULL).unwrap();
         let paths: Vec<_> = listing.nodes.iter().map(|n| n.path.as_str()).collect();
         assert_eq!(paths, ["a", "d", "d/x", "d/y", "e", "e/z"]);
         assert_eq!(
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn refused_folder_makes_listing_incomplete() {
-        let listing = walk("", &[("", &["d/", "f"])], ListingBudget::default()).unwrap();
+        let listing = walk("", &[("", &["d/", "f"])], ListingBudget::FULL).unwrap();
         assert_eq!(listing.failed.len(), 1);
         assert_eq!(
             (listing.failed[0].0.as_str(), listing.failed[0].1.code),
@@ -178,8 +178,7 @@ mod tests {
         let long = "n".repeat(255);
         let deep = format!("{}/{}", vec![long.as_str(); 15].join("/"), "b".repeat(10));
         let name = format!("{long}/");
-        let listing =
-            walk(&deep, &[(&deep, &[name.as_str(), "ok"])], ListingBudget::default()).unwrap();
+        let listing = walk(&deep, &[(&deep, &[name.as_str(), "ok"])], ListingBudget::FULL).unwrap();
         // The longer name makes a path that is too long for a request.
         assert_eq!(listing.nodes.iter().map(|n| n.path.as_str()).collect::<Vec<_>>(), ["ok"]);
         assert_eq!(listing.skipped[0].reason, SkipReason::Name);
