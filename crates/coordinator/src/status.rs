@@ -1,7 +1,6 @@
 //! The published state of the order, which all threads can read.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
+use parking_lot::Mutex;
 use relais_cluster::HaltReason;
 use relais_proto::Lsn;
 
@@ -25,17 +24,17 @@ pub struct SharedOrderStatus(Mutex<OrderStatus>);
 impl SharedOrderStatus {
     /// The current status.
     pub fn get(&self) -> OrderStatus {
-        *self.state()
+        *self.0.lock()
     }
 
     /// The last change in the journal.
     pub fn lsn(&self) -> Lsn {
-        self.state().lsn
+        self.0.lock().lsn
     }
 
     /// Sets the last change in the journal.
     pub fn set_lsn(&self, last: Lsn) {
-        self.state().lsn = at_least_first(last);
+        self.0.lock().lsn = at_least_first(last);
     }
 
     /// Sets the whole status.
@@ -47,16 +46,12 @@ impl SharedOrderStatus {
         (removals, removals_cap): (usize, usize),
     ) {
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        *self.state() = OrderStatus {
+        *self.0.lock() = OrderStatus {
             lsn: at_least_first(last),
             halted,
             lost: count(lost),
             removals: (count(removals), count(removals_cap)),
         };
-    }
-
-    fn state(&self) -> MutexGuard<'_, OrderStatus> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The uploads that are being received, so that a resumed one ends in its older session.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use relais_storage::StagedName;
 
 /// Closes the connection of a session, from any thread. It does not block.
@@ -15,12 +16,12 @@ pub(crate) struct ActiveUploads(Mutex<HashMap<StagedName, Disconnect>>);
 impl ActiveUploads {
     /// Registers an upload that a session receives.
     pub fn begin(&self, name: &StagedName, disconnect: &Disconnect) {
-        self.lock().insert(*name, disconnect.clone());
+        self.0.lock().insert(*name, disconnect.clone());
     }
 
     /// Removes an upload, unless another session has resumed it already.
     pub fn end(&self, name: &StagedName, disconnect: &Disconnect) {
-        let mut active = self.lock();
+        let mut active = self.0.lock();
         if active.get(name).is_some_and(|active| Arc::ptr_eq(active, disconnect)) {
             active.remove(name);
         }
@@ -28,14 +29,10 @@ impl ActiveUploads {
 
     /// Disconnects the session that receives an upload.
     pub fn disconnect(&self, name: &StagedName) {
-        let session = self.lock().remove(name);
+        let session = self.0.lock().remove(name);
         if let Some(disconnect) = session {
             disconnect();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<StagedName, Disconnect>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -70,6 +67,6 @@ mod tests {
         assert_eq!((first(), second()), (1, 1));
         uploads.begin(&name, &newer);
         uploads.end(&name, &newer);
-        assert!(uploads.lock().is_empty());
+        assert!(uploads.0.lock().is_empty());
     }
 }

@@ -1,11 +1,12 @@
 //! What all sessions of a process share: folder, catalogue, settings and the process itself.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, error};
+use parking_lot::Mutex;
 use relais_os::Received;
 use relais_proto::{
     Endpoint, ErrorCode, FolderId, LogRateLimiter, Lsn, Metrics, Mode, Refusal, SlaveId, TreePath,
@@ -135,7 +136,7 @@ impl Engine {
         &self,
         query: impl FnOnce(&CatalogStore) -> Result<T, CatalogError>,
     ) -> Result<T, Refusal> {
-        let spare = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let spare = self.readers.lock().pop();
         let failed = |e: CatalogError| {
             static UNREADABLE: LogRateLimiter = LogRateLimiter::new();
             if let Some(more) = UNREADABLE.allow(Instant::now()) {
@@ -145,7 +146,7 @@ impl Engine {
         };
         let mut reader = spare.unwrap_or_else(|| CatalogReader::new(&self.settings.own));
         let answer = reader.ask(query).map_err(failed)?;
-        let mut spare = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spare = self.readers.lock();
         if spare.len() < SPARE_READERS {
             spare.push(reader);
         }

@@ -2,10 +2,11 @@
 //! by user and session.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
 use relais_proto::FairQueue;
 
 use crate::owner::Owner;
@@ -57,7 +58,7 @@ impl HashSemaphore {
     ) -> io::Result<HashPermit> {
         let waiter = Arc::new(Waiter::default());
         {
-            let mut state = lock(&self.0);
+            let mut state = self.0.lock();
             if state.free > 0 && state.waiting.is_empty() {
                 state.free -= 1;
                 return Ok(HashPermit(self.0.clone()));
@@ -74,9 +75,9 @@ impl HashSemaphore {
                 return Ok(HashPermit(self.0.clone()));
             }
             if let Err(e) = check_client() {
-                let mut state = lock(&self.0);
+                let mut state = self.0.lock();
                 state.waiting.retain(|_, _, other| !Arc::ptr_eq(other, &waiter));
-                if *waiter.granted() {
+                if *waiter.granted.lock() {
                     state.free += 1;
                     state.grant();
                 }
@@ -88,25 +89,17 @@ impl HashSemaphore {
     /// Returns the number of waiting sessions.
     #[cfg(test)]
     fn waiting(&self) -> usize {
-        lock(&self.0).waiting.len()
+        self.0.lock().waiting.len()
     }
 }
 
 impl Waiter {
     /// Waits for a moment. Returns whether the permit was granted.
     fn wait(&self) -> bool {
-        let granted = self.granted();
-        let waited = self.came.wait_timeout_while(granted, CHECK_INTERVAL, |granted| !*granted);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        let mut granted = self.granted.lock();
+        self.came.wait_while_for(&mut granted, |granted| !*granted, CHECK_INTERVAL);
+        *granted
     }
-
-    fn granted(&self) -> MutexGuard<'_, bool> {
-        lock(&self.granted)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SemaphoreState {
@@ -116,7 +109,7 @@ impl SemaphoreState {
             && let Some((.., waiter)) = self.waiting.pop()
         {
             self.free -= 1;
-            *waiter.granted() = true;
+            *waiter.granted.lock() = true;
             waiter.came.notify_one();
         }
     }
@@ -124,7 +117,7 @@ impl SemaphoreState {
 
 impl Drop for HashPermit {
     fn drop(&mut self) {
-        let mut state = lock(&self.0);
+        let mut state = self.0.lock();
         state.free += 1;
         state.grant();
     }
@@ -156,7 +149,7 @@ mod tests {
         std::thread::scope(|scope| {
             let hash = |name: &'static str| {
                 let permit = semaphore.acquire(&owner(name), &mut || Ok(())).unwrap();
-                order.lock().unwrap().push(name);
+                order.lock().push(name);
                 drop(permit);
             };
             for n in 1..=50 {
@@ -167,10 +160,10 @@ mod tests {
             wait_until(|| semaphore.waiting() == 51);
             drop(held);
         });
-        let order = order.into_inner().unwrap();
+        let order = order.into_inner();
         assert_eq!(order.len(), 51);
         assert!(order.iter().position(|name| *name == "other").unwrap() <= 1, "{order:?}");
-        assert_eq!((semaphore.waiting(), lock(&semaphore.0).free), (0, 1));
+        assert_eq!((semaphore.waiting(), semaphore.0.lock().free), (0, 1));
     }
 
     #[test]
@@ -182,6 +175,6 @@ mod tests {
         assert_eq!(semaphore.waiting(), 0);
         drop(held);
         drop(semaphore.acquire(&owner("ann"), &mut || Ok(())).unwrap());
-        assert_eq!(lock(&semaphore.0).free, 1);
+        assert_eq!(semaphore.0.lock().free, 1);
     }
 }

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use relais_proto::{FolderId, SlaveId};
 use relais_tree::{Folder, TreeError};
 
@@ -134,7 +134,7 @@ impl SlaveIdentity {
     /// Closes the lock in a forked child, so that only the supervisor holds it. The id is free as
     /// soon as the supervisor ends, and a restarted slave finds it again.
     pub fn close_in_child(&self) {
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.lock.lock().take();
     }
 }
 

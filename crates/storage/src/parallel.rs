@@ -1,8 +1,9 @@
 //! Runs blocking disk operations in parallel, so that the file system can combine their syncs.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// Most threads that wait for the disk at the same time.
 const THREADS: usize = 16;
@@ -22,7 +23,7 @@ pub fn parallel_map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync
         let (at, item) = take(&next, items)?;
         let begun = Instant::now();
         let result = work(item);
-        results.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
+        results.lock().push((at, result));
         Some(begun.elapsed())
     };
     let mut fastest = Duration::MAX;
@@ -48,7 +49,7 @@ pub fn parallel_map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync
     if !items.is_empty() {
         DISK_IS_SLOW.store(fastest > SLOW, Ordering::Relaxed);
     }
-    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut results = results.into_inner();
     results.sort_unstable_by_key(|(at, _)| *at);
     results.into_iter().map(|(_, result)| result).collect()
 }

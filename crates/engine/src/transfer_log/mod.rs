@@ -10,11 +10,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
 use log::{error, warn};
+use parking_lot::RwLock;
 use relais_proto::{ErrorCode, SlaveId, TreePath, is_unsafe_char};
 use serde::Serialize;
 
@@ -137,11 +138,11 @@ impl TransferLog {
     }
 
     fn current(&self) -> Arc<Sink> {
-        Arc::clone(&self.sink.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.sink.read())
     }
 
     fn replace(&self, sink: Sink) {
-        *self.sink.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(sink);
+        *self.sink.write() = Arc::new(sink);
     }
 
     /// Waits a moment until all lines are written.

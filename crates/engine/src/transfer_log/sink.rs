@@ -7,12 +7,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::warn;
+use parking_lot::Mutex;
 use relais_proto::LogRateLimiter;
 use rustix::fs::{OFlags, fcntl_setfl};
 
@@ -106,7 +107,7 @@ impl Sink {
             self.backlog.dropped.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.writer.lock();
         let queue = match &*writer {
             Some(queue) => queue,
             None => writer.insert(self.start_writer()?),

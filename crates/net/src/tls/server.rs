@@ -4,10 +4,11 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
+use parking_lot::Mutex;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
@@ -59,7 +60,7 @@ impl ServerCertificate {
     /// Describes the defect in the PEM text.
     pub fn set(&self, pem: &[u8]) -> Result<(), String> {
         let key = parse(pem)?;
-        self.lock().key = Some(Arc::new(key));
+        self.state.lock().key = Some(Arc::new(key));
         Ok(())
     }
 
@@ -77,16 +78,12 @@ impl ServerCertificate {
     /// Loads the files again at once if they have changed.
     pub fn reload(&self) {
         if !self.files.is_empty() {
-            self.check(&mut self.lock());
+            self.check(&mut self.state.lock());
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, CertificateState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn current(&self) -> Option<Arc<CertifiedKey>> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if !self.files.is_empty() && state.checked.is_none_or(|at| at.elapsed() >= CHECK_EVERY) {
             self.check(&mut state);
         }

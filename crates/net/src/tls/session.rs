@@ -6,9 +6,9 @@
 
 use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use relais_proto::limits;
 use rustix::event::PollFlags;
 use rustix::net::SendFlags;
@@ -69,12 +69,12 @@ impl TlsSession {
 
     /// The state of the TLS library.
     pub fn tls(&mut self) -> &rustls::Connection {
-        &self.state.get_mut().unwrap_or_else(PoisonError::into_inner).tls
+        &self.state.get_mut().tls
     }
 
     /// Runs the handshake until both sides have keys, or fails at `until`.
     pub fn shake_hands(&self, socket: &Socket, until: Instant) -> io::Result<()> {
-        let (mut input, mut state) = (lock(&self.input), lock(&self.state));
+        let (mut input, mut state) = (self.input.lock(), self.state.lock());
         while state.tls.is_handshaking() || state.tls.wants_write() {
             let wanted = match state.send(socket) {
                 Ok(()) if state.tls.is_handshaking() => PollFlags::IN,
@@ -98,22 +98,22 @@ impl TlsSession {
 
     /// Returns the channel binding; none before the end of the handshake.
     pub fn binding(&self) -> io::Result<Option<ChannelBinding>> {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         (!state.tls.is_handshaking()).then(|| info::binding(&state.tls)).transpose()
     }
 
     /// Whether received bytes of plain text are ready. Only the thread that reads calls it.
     pub fn has_input(&self, socket: &Socket) -> bool {
-        let (mut input, mut state) = (lock(&self.input), lock(&self.state));
+        let (mut input, mut state) = (self.input.lock(), self.state.lock());
         state.decrypt(socket, &mut input).is_ok_and(|ready| ready)
             && state.tls.reader().fill_buf().is_ok_and(|plain| !plain.is_empty())
     }
 
     /// Reads plain text, as from the socket. The end is an error unless the peer has announced it.
     pub fn read(&self, socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut input = lock(&self.input);
+        let mut input = self.input.lock();
         loop {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             let mut filled = 0;
             while filled < buffer.len() {
                 match state.decrypt(socket, &mut input) {
@@ -141,7 +141,7 @@ impl TlsSession {
     pub fn send(&self, socket: &Socket, bytes: &[u8], flags: SendFlags) -> io::Result<usize> {
         loop {
             let sent = {
-                let mut state = lock(&self.state);
+                let mut state = self.state.lock();
                 if state.chunk.len == 0 {
                     let len = state.tls.writer().write(&bytes[..bytes.len().min(CHUNK)])?;
                     if len == 0 {
@@ -164,7 +164,7 @@ impl TlsSession {
     pub fn close(&self, socket: &Socket, flags: SendFlags) -> io::Result<()> {
         loop {
             let sent = {
-                let mut state = lock(&self.state);
+                let mut state = self.state.lock();
                 state.tls.send_close_notify();
                 state.send(socket)
             };
@@ -294,8 +294,4 @@ impl Write for WithoutWait<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,10 +8,10 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use log::warn;
+use parking_lot::{Mutex, MutexGuard};
 use relais_proto::Digest;
 
 use crate::error::TransferError;
@@ -48,13 +48,6 @@ pub(super) struct DownloadState<'a> {
     pieces: Mutex<Vec<Option<Digest>>>,
 }
 
-/// Locks the mutex, also after a panic.
-///
-/// The values are plain, so they stay valid. The panic is reported where the threads are joined.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl<'a> DownloadState<'a> {
     /// Starts from `resume`, as far as the part file is long enough.
     ///
@@ -85,7 +78,7 @@ impl<'a> DownloadState<'a> {
 
     /// The known piece values by number.
     pub(super) fn pieces(&self) -> MutexGuard<'_, Vec<Option<Digest>>> {
-        lock(&self.pieces)
+        self.pieces.lock()
     }
 
     /// Sets or drops the value of a piece that was received.
@@ -100,7 +93,7 @@ impl<'a> DownloadState<'a> {
 
     /// Returns the known facts about the content.
     pub(super) fn content(&self) -> Option<Resume> {
-        lock(&self.book).content.clone()
+        self.book.lock().content.clone()
     }
 
     /// Replaces the known facts, and truncates the part file to the size of the content.
@@ -112,13 +105,13 @@ impl<'a> DownloadState<'a> {
                 .set_len(content.size)
                 .map_err(TransferError::local("cutting the part file"))?;
         }
-        lock(&self.book).content = Some(content);
+        self.book.lock().content = Some(content);
         Ok(())
     }
 
     /// Calls `change` with the content, if it is known.
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut Resume) -> T) -> Option<T> {
-        lock(&self.book).content.as_mut().map(change)
+        self.book.lock().content.as_mut().map(change)
     }
 
     /// Returns the first missing bytes; `None` if the content is unknown or complete.
@@ -137,7 +130,7 @@ impl<'a> DownloadState<'a> {
             return Ok(());
         }
         self.part.write_all_at(bytes, at).map_err(TransferError::local("writing the part file"))?;
-        let mut book = lock(&self.book);
+        let mut book = self.book.lock();
         if let Some(error) = book.sync_failed.take() {
             return Err(TransferError::Local { error, what: "syncing the part file" });
         }
@@ -147,7 +140,7 @@ impl<'a> DownloadState<'a> {
         });
         drop(book);
         // The count covers all bytes, so a skipped report during a checkpoint does no harm.
-        if let (Some(good), Ok(mut progress)) = (good, self.progress.try_lock()) {
+        if let (Some(good), Some(mut progress)) = (good, self.progress.try_lock()) {
             progress.advanced(good);
         }
         Ok(())
@@ -155,26 +148,26 @@ impl<'a> DownloadState<'a> {
 
     /// Reports a progress event.
     pub(super) fn tell(&self, what: impl FnOnce(&mut dyn Progress)) {
-        what(&mut **lock(&self.progress));
+        what(&mut **self.progress.lock());
     }
 
     /// Returns whether the user has interrupted; false during a checkpoint. The caller asks again
     /// soon.
     pub(super) fn is_interrupted_now(&self) -> bool {
-        self.progress.try_lock().is_ok_and(|progress| progress.interrupted())
+        self.progress.try_lock().is_some_and(|progress| progress.interrupted())
     }
 
     /// Returns whether the user has interrupted.
     pub(super) fn interrupted(&self) -> bool {
-        lock(&self.progress).interrupted()
+        self.progress.lock().interrupted()
     }
 
     /// Forgets the content and all its bytes.
     pub(super) fn restart(&self, why: &str) -> Result<(), TransferError> {
         // Held to the end, so a checkpoint of the old content cannot follow the start of the new
         // one.
-        let mut progress = lock(&self.progress);
-        let mut book = lock(&self.book);
+        let mut progress = self.progress.lock();
+        let mut book = self.book.lock();
         book.generation += 1;
         book.content = None;
         drop(book);
@@ -185,7 +178,7 @@ impl<'a> DownloadState<'a> {
 
     /// Syncs the part file and reports a checkpoint if there are new bytes on disk.
     pub(super) fn save(&self) {
-        let book = lock(&self.book);
+        let book = self.book.lock();
         let generation = book.generation;
         let Some(content) = book.content.clone() else { return };
         let is_news =
@@ -196,12 +189,12 @@ impl<'a> DownloadState<'a> {
         drop(book);
         if let Err(error) = self.part.sync_data() {
             warn!("the part file cannot be synced: {error}");
-            let mut book = lock(&self.book);
+            let mut book = self.book.lock();
             (book.sync_failed, book.unsyncable) = (Some(error), true);
             return;
         }
-        let mut progress = lock(&self.progress);
-        let mut book = lock(&self.book);
+        let mut progress = self.progress.lock();
+        let mut book = self.book.lock();
         if book.generation == generation {
             book.saved = Some((generation, content.good.clone()));
             drop(book);
