@@ -39,7 +39,7 @@ mod tests;
 mod transfer_log;
 mod transfer_progress;
 
-pub use commands::{Command, CommandOption, CompletionKind, NameFilter, TABLE as COMMANDS};
+pub use commands::TABLE as COMMANDS;
 pub use error::{Failure, Result};
 pub use interrupt::Interrupt;
 pub use run::{Config, run};

@@ -45,21 +45,6 @@ impl Notices {
         Self::default()
     }
 
-    /// Creates notices that a test can inspect.
-    #[cfg(test)]
-    pub fn collecting() -> Self {
-        Self(Arc::new(Mutex::new(NoticeState {
-            collected: Some(Vec::new()),
-            ..NoticeState::default()
-        })))
-    }
-
-    /// Returns the collected notices.
-    #[cfg(test)]
-    pub fn collected(&self) -> Vec<String> {
-        lock(&self.0).collected.clone().unwrap_or_default()
-    }
-
     /// Whether standard error is a terminal.
     pub fn on_terminal(&self) -> bool {
         lock(&self.0).collected.is_none() && std::io::stderr().is_terminal()
@@ -117,6 +102,21 @@ impl Notices {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Notices {
+        /// Creates notices that a test can inspect.
+        pub fn collecting() -> Self {
+            Self(Arc::new(Mutex::new(NoticeState {
+                collected: Some(Vec::new()),
+                ..NoticeState::default()
+            })))
+        }
+
+        /// Returns the collected notices.
+        pub fn collected(&self) -> Vec<String> {
+            lock(&self.0).collected.clone().unwrap_or_default()
+        }
+    }
 
     #[test]
     fn first_of_several_lost_servers_is_reported() {

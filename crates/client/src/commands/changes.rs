@@ -145,11 +145,10 @@ mod tests {
     use relais_proto::Expect;
 
     use super::*;
-    use crate::commands::command::parse;
 
     #[test]
     fn arguments_are_parsed() {
-        let rm = |words: &[&str]| parse(&RM, words)?.if_version();
+        let rm = |words: &[&str]| RM.args(words)?.if_version();
         assert_eq!(rm(&["a", "-r", "b"]).unwrap(), Expect::Any);
         let expect = Expect::Lsn(Lsn { epoch: 1, number: 42 });
         assert_eq!(rm(&["a", "--if-version=1-42"]).unwrap(), expect);
@@ -162,8 +161,8 @@ mod tests {
         ] {
             assert_eq!(rm(bad).unwrap_err().status(), 2, "{bad:?}");
         }
-        assert!(parse(&RM, &["a", "-r", "b"]).unwrap().has("-r"));
-        assert!(!parse(&RM, &["--", "-r"]).unwrap().has("-r"));
-        assert_eq!(parse(&MKDIR, &["a", "--if-version=1-2"]).unwrap_err().status(), 2);
+        assert!(RM.args(&["a", "-r", "b"]).unwrap().has("-r"));
+        assert!(!RM.args(&["--", "-r"]).unwrap().has("-r"));
+        assert_eq!(MKDIR.args(&["a", "--if-version=1-2"]).unwrap_err().status(), 2);
     }
 }

@@ -64,6 +64,11 @@ pub struct Command {
     pub(super) run: fn(&mut Shell, Args) -> Result<CommandOutcome>,
 }
 
+/// All local names.
+pub const LOCAL: CompletionKind = CompletionKind::Local(NameFilter::All);
+/// All remote names.
+pub const REMOTE: CompletionKind = CompletionKind::Remote(NameFilter::All);
+
 /// Any number of names.
 pub const ANY: usize = usize::MAX;
 
@@ -155,8 +160,14 @@ impl Args {
     }
 }
 
-/// Returns the arguments in a line of a command.
 #[cfg(test)]
-pub fn parse(command: &Command, words: &[&str]) -> Result<Args> {
-    Args::parse(command, words.iter().map(|word| word.to_string()).collect())
+mod tests {
+    use super::*;
+
+    impl Command {
+        /// Returns the arguments in a line of the command.
+        pub fn args(&self, words: &[&str]) -> Result<Args> {
+            Args::parse(self, words.iter().map(|word| word.to_string()).collect())
+        }
+    }
 }

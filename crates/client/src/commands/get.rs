@@ -2,7 +2,7 @@
 
 use relais_proto::ErrorCode;
 
-use super::command::{Args, Command, CompletionKind, NameFilter, ON_REMOTE_NAMES};
+use super::command::{Args, Command, LOCAL, ON_REMOTE_NAMES};
 use super::each_name::{self, UsedTargets, resolved};
 use crate::outcome::CommandOutcome;
 use crate::output::ContentMode;
@@ -21,7 +21,7 @@ pub const GET: Command = Command {
            -o names the local file, or the folder for the files; - is standard output.\n\
            An existing file is replaced. -r fetches folders recursively.\n\n\
            Example: get big.bin 'two words.txt' -o /tmp/",
-    options: &[("-r", None), ("-o", Some(CompletionKind::Local(NameFilter::All)))],
+    options: &[("-r", None), ("-o", Some(LOCAL))],
     run: get,
     ..ON_REMOTE_NAMES
 };
@@ -101,12 +101,11 @@ fn suggest(name: &str, failure: Failure) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::command::parse;
 
     #[test]
     fn arguments_are_parsed() {
         let read = |words: &[&str]| -> Result<(bool, Vec<String>, Option<String>)> {
-            let args = parse(&GET, words)?;
+            let args = GET.args(words)?;
             let into = args.value("-o").map(str::to_owned);
             Ok((args.has("-r"), args.names, into))
         };

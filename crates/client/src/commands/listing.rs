@@ -6,7 +6,7 @@ use std::path::Path;
 
 use relais_proto::{Endpoint, ErrorCode, FileTime, Mode, TreePath};
 
-use super::command::{Args, Command, CompletionKind, NameFilter, ON_REMOTE_NAMES, PLAIN};
+use super::command::{Args, Command, LOCAL, ON_REMOTE_NAMES, PLAIN};
 use super::each_name;
 use crate::local::openable;
 use crate::outcome::{CommandOutcome, EntryContent, FailedName, ListedEntry, ListedKind};
@@ -37,7 +37,7 @@ pub const LLS: Command = Command {
            Example: lls -l",
     options: &[("-l", None)],
     names: (0, 1),
-    completes: CompletionKind::Local(NameFilter::All),
+    completes: LOCAL,
     is_local: true,
     run: lls,
     ..PLAIN

@@ -7,12 +7,11 @@ mod folders;
 mod get;
 mod listing;
 mod local_command;
-mod mirror;
-mod patterns;
 mod put;
 mod status;
 mod table;
 mod transfers;
+mod trees;
 
-pub use command::{Command, CommandOption, CompletionKind, NameFilter};
+pub use command::{CommandOption, CompletionKind, NameFilter};
 pub use table::{CommandStatus, ParsedCommand, TABLE, find, report_outcome};

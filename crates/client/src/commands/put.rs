@@ -4,7 +4,7 @@ use std::path::Path;
 
 use relais_proto::{ErrorCode, Expect, Kind};
 
-use super::command::{ANY, Args, Command, CompletionKind, NameFilter, PLAIN};
+use super::command::{ANY, Args, Command, CompletionKind, LOCAL, PLAIN, REMOTE};
 use super::each_name::{self, UsedTargets};
 use crate::outcome::CommandOutcome;
 use crate::recursive::{put_tree, remote_top};
@@ -23,13 +23,9 @@ pub const PUT: Command = Command {
            with --if-version only if it still has that version. -r sends folders recursively.\n\
            - sends standard input, which needs a name from -o and cannot be resumed.\n\n\
            Example: put big.bin 'two words.txt' -o /incoming/",
-    options: &[
-        ("-r", None),
-        ("-o", Some(CompletionKind::Remote(NameFilter::All))),
-        ("--if-version", Some(CompletionKind::Nothing)),
-    ],
+    options: &[("-r", None), ("-o", Some(REMOTE)), ("--if-version", Some(CompletionKind::Nothing))],
     names: (1, ANY),
-    completes: CompletionKind::Local(NameFilter::All),
+    completes: LOCAL,
     run: put,
     ..PLAIN
 };
@@ -126,15 +122,14 @@ mod tests {
     use relais_proto::Lsn;
 
     use super::*;
-    use crate::commands::command::parse;
 
     fn checked(words: &[&str]) -> Result<Expect> {
-        check(&parse(&PUT, words)?)
+        check(&PUT.args(words)?)
     }
 
     #[test]
     fn arguments_are_parsed() {
-        let args = parse(&PUT, &["a", "-o", "x/", "-r", "b"]).unwrap();
+        let args = PUT.args(&["a", "-o", "x/", "-r", "b"]).unwrap();
         assert_eq!(args.names, ["a", "b"]);
         assert_eq!((args.value("-o"), args.has("-r")), (Some("x/"), true));
         assert_eq!(
@@ -142,7 +137,7 @@ mod tests {
             Expect::Lsn(Lsn { epoch: 1, number: 42 })
         );
         assert_eq!(checked(&["-", "-o", "x"]).unwrap(), Expect::Any);
-        assert_eq!(parse(&PUT, &["--", "-r"]).unwrap().names, ["-r"]);
+        assert_eq!(PUT.args(&["--", "-r"]).unwrap().names, ["-r"]);
     }
 
     #[test]

@@ -7,8 +7,7 @@
 use relais_proto::ErrorCode;
 
 use super::command::{Args, Command, CompletionKind, PLAIN};
-use super::{changes, folders, get, listing, local_command, mirror, patterns, put};
-use super::{status, transfers};
+use super::{changes, folders, get, listing, local_command, put, status, transfers, trees};
 use crate::interrupt::Activity;
 use crate::outcome::{CommandOutcome, failure_of};
 use crate::output::ContentMode;
@@ -19,9 +18,9 @@ use crate::{Failure, Result, shell_words};
 pub static TABLE: &[Command] = &[
     get::GET,
     put::PUT,
-    patterns::MGET,
-    patterns::MPUT,
-    mirror::MIRROR,
+    trees::MGET,
+    trees::MPUT,
+    trees::MIRROR,
     get::CAT,
     listing::LS,
     folders::CD,

@@ -9,7 +9,7 @@ pub mod text;
 use std::io::{self, Write};
 
 use crate::notices::Notices;
-use crate::outcome::{CommandOutcome, ListedEntry, ListedKind, TransferredFile};
+use crate::outcome::{CommandOutcome, ListedEntry, TransferredFile};
 use crate::sanitize::{sanitize, sanitize_lines};
 use crate::{Failure, Result};
 
@@ -41,7 +41,7 @@ pub struct Screen {
 /// A listing that is being written.
 struct OpenListing {
     /// Names collected for columns; none if there are too many.
-    held: Option<Vec<ListedEntry>>,
+    held: Option<Vec<String>>,
     entries: u64,
 }
 
@@ -145,14 +145,20 @@ impl Output {
             let result = json::entry(&mut self.out, &shown, listing.entries == 1);
             return self.check(result);
         }
-        let Some(held) = &mut listing.held else { return self.entry_line(style, &shown) };
-        held.push(shown);
+        let line = match style {
+            Style::Names => text::name(&shown),
+            Style::Long => text::long(&shown),
+            Style::Details => text::details(&shown),
+            Style::Digests => text::digest(&shown),
+        };
+        let Some(held) = &mut listing.held else { return self.line(&line) };
+        held.push(line);
         if held.len() < MAX_COLUMN_NAMES {
             return Ok(());
         }
         // Too many names for columns: these and all others are written line by line.
         let held = listing.held.take().unwrap_or_default();
-        held.iter().try_for_each(|shown| self.entry_line(style, shown))
+        held.iter().try_for_each(|line| self.line(line))
     }
 
     /// Prints a file of several, unless its command prints one object.
@@ -160,7 +166,7 @@ impl Output {
     /// # Errors
     /// Standard output cannot be written.
     pub fn file(&mut self, file: &TransferredFile) -> Result<()> {
-        if self.json { Ok(()) } else { self.line(&sanitize(&text::file(file))) }
+        self.line(&sanitize(&text::file(file)))
     }
 
     /// Reports a failure on standard error.
@@ -176,15 +182,7 @@ impl Output {
     /// # Errors
     /// Standard output cannot be written.
     pub fn remark(&mut self, remark: &str) -> Result<()> {
-        if self.json { Ok(()) } else { self.line(&sanitize_lines(remark)) }
-    }
-
-    /// Writes names in columns apart from commands; nothing with `--json`.
-    ///
-    /// # Errors
-    /// Standard output cannot be written.
-    pub fn names(&mut self, names: &[ListedEntry]) -> Result<()> {
-        if self.json { Ok(()) } else { self.columns(names) }
+        self.line(&sanitize_lines(remark))
     }
 
     /// Ends the command and writes its outcome.
@@ -210,47 +208,37 @@ impl Output {
     }
 
     fn write_text(&mut self, result: &Result<CommandOutcome>) -> Result<()> {
-        match result {
+        let text = match result {
             Err(failure) => {
                 self.failed(failure);
-                Ok(())
+                return Ok(());
             }
-            Ok(CommandOutcome::Folder { path }) => self.line(&sanitize(path)),
-            Ok(CommandOutcome::Text { text }) => self.line(&sanitize_lines(text)),
-            Ok(CommandOutcome::File(file)) => self.file(file),
-            Ok(CommandOutcome::Batch(files)) => self.line(&text::batch(files)),
+            Ok(CommandOutcome::Folder { path }) => sanitize(path).into_owned(),
+            Ok(CommandOutcome::Text { text }) => sanitize_lines(text),
+            Ok(CommandOutcome::File(file)) => return self.file(file),
+            Ok(CommandOutcome::Batch(files)) => text::batch(files),
             Ok(CommandOutcome::Transfers { transfers, dropped }) => {
-                self.line(&text::transfers(transfers, dropped.is_some()))
+                text::transfers(transfers, dropped.is_some())
             }
-            Ok(CommandOutcome::Status(state)) => self.line(&sanitize_lines(&text::status(state))),
+            Ok(CommandOutcome::Status(state)) => sanitize_lines(&text::status(state)),
             Ok(
                 CommandOutcome::FolderChanged { .. }
                 | CommandOutcome::Leave {}
                 | CommandOutcome::Entries { .. }
                 | CommandOutcome::Changes { .. }
                 | CommandOutcome::Ran {},
-            ) => Ok(()),
-        }
-    }
-
-    fn entry_line(&mut self, style: Style, shown: &ListedEntry) -> Result<()> {
-        let line = match style {
-            Style::Names if self.screen.colours && shown.kind == ListedKind::Folder => {
-                format!("\u{1b}[1;34m{}\u{1b}[0m", text::name(shown))
-            }
-            Style::Names => text::name(shown),
-            Style::Long => text::long(shown),
-            Style::Details => text::details(shown),
-            Style::Digests => text::digest(shown),
+            ) => return Ok(()),
         };
-        self.line(&line)
+        self.line(&text)
     }
 
-    fn columns(&mut self, names: &[ListedEntry]) -> Result<()> {
-        let plain: Vec<String> = names.iter().map(text::name).collect();
-        text::columns(&plain, self.screen.width.unwrap_or(80))
-            .iter()
-            .try_for_each(|line| self.line(line))
+    /// Writes names in columns.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub fn columns(&mut self, names: &[String]) -> Result<()> {
+        let lines = text::columns(names, self.screen.width.unwrap_or(80));
+        lines.iter().try_for_each(|line| self.line(line))
     }
 
     /// Writes the object to standard error.
@@ -261,9 +249,10 @@ impl Output {
         Ok(())
     }
 
-    /// Writes a sanitized line.
+    /// Writes a sanitized line; nothing with `--json`.
     fn line(&mut self, line: &str) -> Result<()> {
         let result = match self.content_mode {
+            _ if self.json => Ok(()),
             ContentMode::Off => writeln!(self.out, "{line}"),
             ContentMode::Reported => {
                 self.notices.say(line);

@@ -4,31 +4,33 @@
 //! because the prompt works without it.
 
 mod complete;
-mod history;
 mod names;
-mod word_kind;
 
 use std::cell::RefCell;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use log::debug;
 use relais_proto::ServerRole;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{
     Cmd, CompletionType, ConditionalEventHandler, Editor, Event, EventContext, EventHandler,
-    KeyEvent, RepeatCount,
+    Helper, KeyEvent, RepeatCount,
 };
 
 use crate::Result;
 use crate::commands::ParsedCommand;
 use crate::interrupt::Activity;
-use crate::outcome::ListedEntry;
+use crate::output::text;
 use crate::sanitize::sanitize;
+use crate::saved_state::StateFolder;
 use crate::shell::Shell;
 use complete::Completer;
-use history::HistoryFile;
 
 /// Number of names shown after connecting.
 const SHOWN_NAMES: u32 = 20;
@@ -46,7 +48,7 @@ pub fn run(shell: Shell) -> u8 {
             return 1;
         }
     };
-    let history = HistoryFile::open(&mut editor);
+    let history = load_history(&mut editor);
     let cleared = notice_cleared_line(&mut editor);
     greet(&mut shell.borrow_mut());
     let mut presses = 0;
@@ -57,7 +59,7 @@ pub fn run(shell: Shell) -> u8 {
             Ok(line) if crate::shell_words::is_blank(&line) => presses = 0,
             Ok(line) => {
                 presses = 0;
-                history.add(&mut editor, &line);
+                add_to_history(&mut editor, history.as_deref(), &line);
                 if ParsedCommand::parse(&line).execute(&mut shell.borrow_mut()).leave {
                     return 0;
                 }
@@ -89,6 +91,33 @@ fn editor(shell: &Rc<RefCell<Shell>>) -> rustyline::Result<Editor<Completer, Fil
     let mut editor = Editor::with_config(config)?;
     editor.set_helper(Some(Completer(Rc::clone(shell))));
     Ok(editor)
+}
+
+/// Loads the history that only this user can read; returns its file, none without a home folder.
+fn load_history(editor: &mut Editor<Completer, FileHistory>) -> Option<PathBuf> {
+    let path = StateFolder::for_user()?.sibling("client-history");
+    if let Some(folder) = path.parent()
+        && let Err(e) = DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    {
+        debug!("the folder {} cannot be made: {e}", folder.display());
+    }
+    if let Err(e) = editor.load_history(&path) {
+        debug!("the history in {} is not read: {e}", path.display());
+    }
+    Some(path)
+}
+
+/// Saves a line. The editor makes the file private.
+fn add_to_history<H: Helper>(
+    editor: &mut Editor<H, FileHistory>,
+    history: Option<&Path>,
+    line: &str,
+) {
+    let added = editor.add_history_entry(line);
+    let kept = history.map_or(Ok(()), |path| editor.append_history(path));
+    if let Err(e) = added.and(kept) {
+        debug!("a line is not saved to the history: {e}");
+    }
 }
 
 /// Installs a handler that records whether Ctrl-C cleared a line with text.
@@ -140,16 +169,36 @@ fn show_server(shell: &mut Shell) -> Result<()> {
 }
 
 fn show_folder(shell: &mut Shell) -> Result<()> {
-    let mut names = Vec::<ListedEntry>::new();
+    let mut names = Vec::new();
     // One additional name shows whether there are more, without reading a large folder.
     shell.session.list_some(&shell.cwd, "", SHOWN_NAMES + 1, &mut |entry| {
-        names.push(entry.into());
+        names.push(text::name(&entry.into()));
         Ok(())
     })?;
     let shown = names.len().min(SHOWN_NAMES as usize);
-    shell.output.names(&names[..shown])?;
+    shell.output.columns(&names[..shown])?;
     if names.len() > shown {
         shell.output.remark("... and more; ls lists them all")?;
     }
     shell.output.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn history_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("client-history");
+        let mut editor = Editor::<(), FileHistory>::new().unwrap();
+        add_to_history(&mut editor, Some(&path), "ls");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        add_to_history(&mut editor, Some(&path), "pwd");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
 }

@@ -1,5 +1,6 @@
 //! Finding a server: the named host, its master and the slaves that the master names, with retries.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -8,11 +9,13 @@ use relais_net::Host;
 use relais_proto::{ErrorCode, Login, Lsn, Reply, Request, ServerRole, limits};
 use relais_secret::SecretError;
 use relais_transfer::{Failover, Fault};
+use rustyline::error::ReadlineError;
+use rustyline::{Behavior, DefaultEditor};
 
 use super::handshake::{Timeouts, into_failure};
-use super::login_prompt;
 use super::state::{OpenSession, Session, authority_of};
 use crate::error::plain;
+use crate::notices::Notices;
 use crate::route::Route;
 use crate::saved_state::SavedState;
 use crate::{Failure, Result};
@@ -142,7 +145,7 @@ impl Session {
             };
             match failure.code {
                 ErrorCode::LoginNeeded if self.settings.user.is_empty() => {
-                    let Some(user) = login_prompt::user(&self.settings.host, &self.notices)? else {
+                    let Some(user) = ask_user(&self.settings.host, &self.notices)? else {
                         return Err(failure.and("name a user with -u USER"));
                     };
                     if let Some(saved) = &mut self.saved {
@@ -275,16 +278,15 @@ impl Session {
         timeouts: Timeouts,
     ) -> Result<LoginOutcome, Fault> {
         let mut connection = self.dial(addr, Some(name), timeouts)?;
-        if self.settings.password.is_none() && !self.settings.user.is_empty() {
+        if self.settings.password.is_some() || !self.settings.user.is_empty() {
             // The check comes first, so that the user does not type a password that is not sent.
             self.check_password_transport(addr)?;
-            // A server closes a connection on which a user types for long.
-            drop(connection);
-            self.ask_password()?;
-            connection = self.dial(addr, Some(name), timeouts)?;
-        }
-        if self.settings.password.is_some() {
-            self.check_password_transport(addr)?;
+            if self.settings.password.is_none() {
+                // A server closes a connection on which a user types for long.
+                drop(connection);
+                self.ask_password()?;
+                connection = self.dial(addr, Some(name), timeouts)?;
+            }
             self.check_authority_saved(&connection)?;
         }
         let login = Login {
@@ -318,6 +320,32 @@ impl Session {
             (role, _) => Err(Fault::Violation(format!(
                 "its reply to a login does not fit its role ({role:?})"
             ))),
+        }
+    }
+}
+
+/// Asks for the user name at the process's terminal; returns none without a terminal.
+///
+/// # Errors
+/// The user pressed Ctrl-C or Ctrl-D, or the terminal cannot be used.
+fn ask_user(host: &Host, notices: &Notices) -> Result<Option<String>> {
+    if File::open("/dev/tty").is_err() {
+        return Ok(None);
+    }
+    say!(notices, "{host} has accounts; log in as one of its users");
+    let failed = |error: ReadlineError| match error {
+        ReadlineError::Interrupted | ReadlineError::Eof => Failure::interrupted(),
+        other => failure!(LoginNeeded, "no user name was read: {other}"),
+    };
+    let config = rustyline::Config::builder().behavior(Behavior::PreferTerm).build();
+    let mut editor = DefaultEditor::with_config(config).map_err(failed)?;
+    loop {
+        let typed = editor.readline("User: ").map_err(failed)?;
+        let name = typed.trim();
+        if name.len() > limits::USER || name.contains(char::is_control) {
+            notices.say("that name is too long or holds a control character");
+        } else if !name.is_empty() {
+            return Ok(Some(name.to_owned()));
         }
     }
 }

@@ -19,7 +19,6 @@ pub fn into_failure(fault: Fault, addr: SocketAddr) -> Failure {
     match fault {
         Fault::Lost(why) => failure!(Unreachable, "{addr}: {why}"),
         Fault::Violation(why) => failure!(BadServer, "{addr} is not a valid server: {why}"),
-        Fault::Elsewhere(_) => failure!(NoContent, "{addr} does not have the content yet"),
         other => TransferError::from(other).into(),
     }
 }

@@ -8,8 +8,6 @@ mod connect;
 mod consistency;
 mod destination;
 mod handshake;
-mod login_prompt;
-mod observed;
 mod requests;
 mod sessions;
 mod slaves;
@@ -18,8 +16,8 @@ mod state;
 mod tests;
 mod trust;
 
+pub use consistency::ObservedState;
 pub use destination::Destination;
-pub use observed::ObservedState;
 pub use relais_net::Host;
 pub use requests::{Details, new_id};
 pub use state::{Security, Session, Settings};

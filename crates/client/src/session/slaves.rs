@@ -10,8 +10,8 @@ use relais_proto::{Endpoint, ErrorCode, Lsn, Reply, Request, ServerRole, SlaveId
 use relais_transfer::Fault;
 
 use super::connect::{FULL_TIMEOUTS, LoginOutcome, SHORT_TIMEOUTS};
+use super::consistency::SharedLsn;
 use super::handshake::{Timeouts, Welcome, into_failure};
-use super::observed::SharedLsn;
 use super::state::{OpenSession, Session, authority_of};
 use crate::route::Route;
 use crate::{Failure, Result};
@@ -46,7 +46,8 @@ impl Session {
             }
             let is_last = left.is_empty() && deadline.is_none();
             let timeouts = if is_last { FULL_TIMEOUTS } else { SHORT_TIMEOUTS };
-            let fault = match self.open_session_at(addr, route, timeouts) {
+            let opened = self.encrypting(|session| session.open_session_at(addr, route, timeouts));
+            let fault = match opened {
                 Ok(open) if deadline.is_none() || open.slave == slave => return Ok(open),
                 Ok(open) => Fault::Violation(format!("it is slave {}, not {slave}", open.slave)),
                 Err(fault) => fault,
@@ -80,15 +81,6 @@ impl Session {
 
     /// Opens a session with the slave at `addr`.
     fn open_session_at(
-        &mut self,
-        addr: SocketAddr,
-        route: &Route,
-        timeouts: Timeouts,
-    ) -> Result<OpenSession, Fault> {
-        self.encrypting(|session| session.open_session_once(addr, route, timeouts))
-    }
-
-    fn open_session_once(
         &mut self,
         addr: SocketAddr,
         route: &Route,

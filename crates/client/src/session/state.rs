@@ -10,7 +10,7 @@ use relais_net::tls::{Dialer, Fingerprint, TlsMode, TrustedAuthorities};
 use relais_net::{Connection, Host};
 use relais_proto::{Lsn, ServerRole, SlaveId};
 
-use super::observed::{ObservedState, SharedLsn};
+use super::consistency::{ObservedState, SharedLsn};
 
 use crate::interrupt::Interrupt;
 use crate::notices::Notices;
@@ -156,24 +156,6 @@ impl Session {
     /// Returns the authority of the current server; none without encryption.
     pub fn authority(&self) -> Option<Fingerprint> {
         authority_of(&self.open.as_ref()?.connection)
-    }
-
-    /// Whether the session has a connection.
-    #[cfg(test)]
-    pub fn is_open(&self) -> bool {
-        self.open.is_some()
-    }
-
-    /// Whether the session avoids this slave now.
-    #[cfg(test)]
-    pub fn avoids(&self, slave: SlaveId) -> bool {
-        self.avoid.holds(slave, Instant::now())
-    }
-
-    /// Sets the retry time.
-    #[cfg(test)]
-    pub fn set_retry(&mut self, retry: Duration) {
-        self.settings.retry = retry;
     }
 
     /// Prefers `slave` for the next connection; none removes the preference.

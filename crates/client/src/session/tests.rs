@@ -5,12 +5,24 @@ use std::time::{Duration, Instant};
 
 use relais_net::Connection;
 use relais_proto::{
-    Capabilities, ClusterId, Endpoint, ErrorCode, Login, Lsn, Reply, Request, ServerRole, TreePath,
-    WaitReason,
+    Capabilities, ClusterId, Endpoint, ErrorCode, Login, Lsn, Reply, Request, ServerRole, SlaveId,
+    TreePath, WaitReason,
 };
 
 use super::state::Session;
 use crate::tests::fake::*;
+
+impl Session {
+    /// Whether the session has a connection.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Whether the session avoids this slave now.
+    pub fn avoids(&self, slave: SlaveId) -> bool {
+        self.avoid.holds(slave, Instant::now())
+    }
+}
 
 const NO_RETRY: Duration = Duration::ZERO;
 const RETRY: Duration = Duration::from_secs(20);

@@ -129,7 +129,7 @@ fn changes_go_to_a_slave_that_reaches_its_master() {
         let (addr, logins) =
             master(vec![endpoint(1, cut_off.slave(1)), endpoint(2, good.slave(2))]);
         let mut client = client(addr, false);
-        client.shell.session.set_retry(Duration::from_secs(5));
+        client.shell.session.settings.retry = Duration::from_secs(5);
         std::fs::create_dir(client.dir.path().join("dir")).unwrap();
         client.write("dir/f", b"f");
         client.write("file", b"f");
@@ -150,7 +150,7 @@ fn a_put_goes_back_to_the_slave_that_has_its_bytes() {
     tree.no_changes.store(1, Ordering::SeqCst);
     other.no_changes.store(u64::MAX, Ordering::SeqCst);
     let mut client = TestClient::new(&[tree.clone(), other], true);
-    client.shell.session.set_retry(Duration::from_secs(10));
+    client.shell.session.settings.retry = Duration::from_secs(10);
     client.write("file", &content(3_000_000));
     client.run(0, &["put file"]);
     let state = tree.state();
