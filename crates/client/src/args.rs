@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::builder::{PossibleValuesParser, StyledStr, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, ValueHint};
-use relais_client::{Config, Destination, Security, Settings};
+use relais_client::{Config, Destination, Settings};
 use relais_net::tls::{TlsMode, TrustedAuthorities};
 use relais_proto::limits;
 
@@ -62,13 +62,13 @@ pub struct Args {
     /// Local folder of files and of the .log [default: _CLIENTROOT if it exists, else the current
     /// folder]
     #[arg(
-        help_heading = TRANSFERS, short = 'd', long = "dir", value_name = "DIR",
+        help_heading = TRANSFERS, short, long,
         value_hint = ValueHint::DirPath,
     )]
     dir: Option<PathBuf>,
     /// Run this command; may be given several times
     #[arg(
-        help_heading = SCRIPTS, short, long = "command", value_name = "COMMAND",
+        help_heading = SCRIPTS, short, long,
         allow_hyphen_values = true, value_hint = ValueHint::Other,
     )]
     command: Vec<String>,
@@ -120,11 +120,9 @@ impl Args {
             host: self.host.host,
             user,
             password: self.password_file.as_deref().map(relais_secret::from_file).transpose()?,
-            security: Security {
-                encrypt: self.tls,
-                chosen: self.ca.as_deref().map(authorities).transpose()?,
-                insecure: self.insecure,
-            },
+            encrypt: self.tls,
+            authorities: self.ca.as_deref().map(authorities).transpose()?,
+            insecure: self.insecure,
             retry: self.retry,
         };
         Ok(Config {

@@ -5,12 +5,11 @@
 //! caller whether to.
 
 use std::net::Shutdown;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
 use relais_net::Stream;
-
-use crate::lock::lock;
 
 /// Presses during one command after which the program exits at once.
 const MAX_PRESSES: u32 = 3;
@@ -41,17 +40,12 @@ struct InterruptState {
 pub struct Interrupt(Arc<(Mutex<InterruptState>, Condvar)>);
 
 impl Interrupt {
-    /// Creates the state without an interruption.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Records a press of Ctrl-C; returns true if the process should exit at once.
     ///
     /// That is so if no running operation can end cleanly, or after `MAX_PRESSES`.
     #[must_use]
     pub fn raise(&self) -> bool {
-        let mut state = lock(&self.0.0);
+        let mut state = self.0.0.lock();
         state.presses = state.presses.saturating_add(1);
         if let Some(stream) = state.stream.take() {
             // The stream may be closed already; then no read is blocked.
@@ -67,7 +61,7 @@ impl Interrupt {
 
     /// Sets the activity of the main thread and resets the presses.
     pub fn enter(&self, activity: Activity) {
-        let mut state = lock(&self.0.0);
+        let mut state = self.0.0.lock();
         state.activity = activity;
         state.presses = 0;
     }
@@ -75,12 +69,12 @@ impl Interrupt {
     /// Whether Ctrl-C was pressed since the activity began.
     #[must_use]
     pub fn is_raised(&self) -> bool {
-        lock(&self.0.0).presses > 0
+        self.0.0.lock().presses > 0
     }
 
     /// Registers the stream that the main thread is about to read from.
     pub fn watch(&self, stream: &Arc<Stream>) {
-        let mut state = lock(&self.0.0);
+        let mut state = self.0.0.lock();
         if state.presses > 0 {
             // Ctrl-C came while the connection was being made: the first read must not block.
             let _ = stream.shutdown(Shutdown::Both);
@@ -90,14 +84,15 @@ impl Interrupt {
 
     /// Unregisters the stream.
     pub fn unwatch(&self) {
-        lock(&self.0.0).stream = None;
+        self.0.0.lock().stream = None;
     }
 
     /// Waits for `time` or until Ctrl-C is pressed; returns true if it was.
     #[must_use]
     pub fn pause(&self, time: Duration) -> bool {
-        let waited = self.0.1.wait_timeout_while(lock(&self.0.0), time, |state| state.presses == 0);
-        waited.unwrap_or_else(PoisonError::into_inner).0.presses > 0
+        let mut state = self.0.0.lock();
+        self.0.1.wait_while_for(&mut state, |state| state.presses == 0, time);
+        state.presses > 0
     }
 }
 
@@ -112,7 +107,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let tcp = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let stream = Arc::new(Stream::tcp(tcp).unwrap());
-        let interrupt = Interrupt::new();
+        let interrupt = Interrupt::default();
         interrupt.enter(Activity::Command);
         interrupt.watch(&stream);
         assert!(!interrupt.pause(Duration::from_millis(1)));
@@ -128,7 +123,7 @@ mod tests {
     #[test]
     fn ctrl_c_before_the_connection_counts() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let interrupt = Interrupt::new();
+        let interrupt = Interrupt::default();
         assert!(!interrupt.raise());
         let tcp = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let stream = Arc::new(Stream::tcp(tcp).unwrap());
@@ -138,7 +133,7 @@ mod tests {
 
     #[test]
     fn ctrl_c_exits_only_when_idle_or_repeated() {
-        let interrupt = Interrupt::new();
+        let interrupt = Interrupt::default();
         interrupt.enter(Activity::Prompt);
         assert!(!interrupt.raise());
         interrupt.enter(Activity::Child);

@@ -16,10 +16,10 @@ pub const DEFAULT_FOLDER: &str = "_CLIENTROOT";
 const FOLDER_ITSELF: &str = ".";
 
 /// The local folders of a session.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct LocalFolders {
     /// The folder of `-d`, as the user named it; empty for the current folder.
-    home: PathBuf,
+    pub home: PathBuf,
     /// The folder against which relative names are resolved.
     current: PathBuf,
 }
@@ -86,11 +86,6 @@ impl LocalFolders {
     /// Returns the folder of `-d` as a path that can be opened.
     pub fn home(&self) -> &Path {
         openable(&self.home)
-    }
-
-    /// Returns the folder of `-d` as a prefix of names.
-    pub fn home_display(&self) -> &Path {
-        &self.home
     }
 
     /// Resolves a name against the current local folder.

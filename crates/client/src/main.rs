@@ -20,7 +20,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let interrupt = Interrupt::new();
+    let interrupt = Interrupt::default();
     let handler = interrupt.clone();
     if let Err(error) = ctrlc::set_handler(move || {
         if handler.raise() {

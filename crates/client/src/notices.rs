@@ -5,11 +5,11 @@
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use indicatif::ProgressBar;
+use parking_lot::Mutex;
 
-use crate::lock::lock;
 use crate::sanitize::sanitize_lines;
 
 /// Prints one notice; the arguments after the notices are those of `format!`.
@@ -35,25 +35,20 @@ struct NoticeState {
     collected: Option<Vec<String>>,
 }
 
-/// The destination of notices; clones share it.
+/// The destination of notices, by default standard error; clones share it.
 #[derive(Clone, Default)]
 pub struct Notices(Arc<Mutex<NoticeState>>);
 
 impl Notices {
-    /// Creates notices that go to standard error.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Whether standard error is a terminal.
     pub fn on_terminal(&self) -> bool {
-        lock(&self.0).collected.is_none() && std::io::stderr().is_terminal()
+        self.0.lock().collected.is_none() && std::io::stderr().is_terminal()
     }
 
     /// Prints one notice.
     pub fn say(&self, text: &str) {
         let text = sanitize_lines(text);
-        let mut state = lock(&self.0);
+        let mut state = self.0.lock();
         if let Some(collected) = &mut state.collected {
             collected.push(text);
             return;
@@ -69,20 +64,20 @@ impl Notices {
 
     /// Sets the progress bar above which lines are printed; none for a plain terminal.
     pub fn set_bar(&self, bar: Option<ProgressBar>) {
-        lock(&self.0).bar = bar;
+        self.0.lock().bar = bar;
     }
 
     /// Records a failed server. Of several in a row the first is reported.
     pub fn record_lost(&self, addr: SocketAddr, why: &str) {
         // The system's error number means nothing to the user.
         let why = why.split_once(" (os error ").map_or(why, |(words, _)| words);
-        lock(&self.0).gone.get_or_insert_with(|| LostServer { addr, why: why.to_owned() });
+        self.0.lock().gone.get_or_insert_with(|| LostServer { addr, why: why.to_owned() });
     }
 
     /// Takes the failed server; the caller reports it.
     #[must_use]
     pub fn take_lost(&self) -> Option<LostServer> {
-        lock(&self.0).gone.take()
+        self.0.lock().gone.take()
     }
 
     /// Tells the user in one line that the server `now` has taken over from a failed one.
@@ -114,7 +109,7 @@ mod tests {
 
         /// Returns the collected notices.
         pub fn collected(&self) -> Vec<String> {
-            lock(&self.0).collected.clone().unwrap_or_default()
+            self.0.lock().collected.clone().unwrap_or_default()
         }
     }
 

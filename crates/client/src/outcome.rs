@@ -14,7 +14,7 @@ use crate::as_text;
 use crate::{Failure, Result};
 
 /// A file that was transferred completely.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct TransferredFile {
     /// Remote path with a leading `/`.
     pub remote: String,
@@ -37,7 +37,7 @@ pub struct TransferredFile {
 }
 
 /// The change that stored a file.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct StoredFile {
     #[serde(serialize_with = "as_text::serialize")]
     pub version: Lsn,
@@ -61,7 +61,7 @@ impl TransferredFile {
 }
 
 /// An unfinished transfer in the `.log`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct UnfinishedTransfer {
     /// `get` or `put`.
     pub direction: &'static str,
@@ -83,7 +83,7 @@ pub struct UnfinishedTransfer {
 }
 
 /// A name of a command that failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct FailedName {
     /// Remote path if one is known, else the name as it was given.
     pub remote: String,
@@ -92,7 +92,7 @@ pub struct FailedName {
 }
 
 /// The totals of a command over several files.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct BatchSummary {
     /// Transferred files.
     pub files: u64,
@@ -162,7 +162,7 @@ impl BatchSummary {
 }
 
 /// A step of `mirror --dry-run`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct MirrorStep {
     /// `make`, `get`, `put` or `delete`.
     pub action: &'static str,
@@ -171,7 +171,7 @@ pub struct MirrorStep {
 }
 
 /// One line of a listing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct ListedEntry {
     pub name: String,
     /// Full remote path, if the command shows single paths.
@@ -192,7 +192,7 @@ pub struct ListedEntry {
 }
 
 /// What is known of an entry's content.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct EntryContent {
     /// None if the digest is unknown.
     #[serde(serialize_with = "as_text::optional::serialize")]
@@ -304,30 +304,23 @@ pub enum CommandOutcome {
     Leave {},
 }
 
-impl CommandOutcome {
-    /// Returns the failure that sums up failed names; none if no name failed.
-    pub fn failure(&self) -> Option<Failure> {
-        match self {
-            Self::Entries { failed } | Self::Changes { failed: Some(failed), .. } => {
-                summary(failed)
-            }
-            Self::Batch(several) => {
-                let failure = summary(&several.failed)?;
-                // A transfer that found no server can be resumed.
-                let is_cut = failure.code == ErrorCode::Unreachable;
-                Some(Failure {
-                    code: if is_cut { ErrorCode::Cut } else { failure.code },
-                    ..failure
-                })
-            }
-            _ => None,
-        }
-    }
-}
-
 /// Returns the failure of a command, or the one that sums up its failed names.
 pub fn failure_of(result: &Result<CommandOutcome>) -> Option<Failure> {
-    result.as_ref().map_or_else(|failure| Some(failure.clone()), CommandOutcome::failure)
+    match result {
+        Err(failure) => Some(failure.clone()),
+        Ok(
+            CommandOutcome::Entries { failed }
+            | CommandOutcome::Changes { failed: Some(failed), .. },
+        ) => summary(failed),
+        Ok(CommandOutcome::Batch(several)) => {
+            summary(&several.failed).map(|failure| match failure.code {
+                // A transfer that found no server can be resumed.
+                ErrorCode::Unreachable => Failure { code: ErrorCode::Cut, ..failure },
+                _ => failure,
+            })
+        }
+        Ok(_) => None,
+    }
 }
 
 /// Sums up failed names: an interruption comes first, then what can be resumed.
@@ -385,7 +378,7 @@ mod tests {
                 .iter()
                 .map(|code| FailedName { remote: "x".into(), failure: Failure::new(*code, "why") })
                 .collect();
-            CommandOutcome::Entries { failed }.failure().map(|f| f.status())
+            failure_of(&Ok(CommandOutcome::Entries { failed })).map(|f| f.status())
         };
         assert_eq!(failed(&[]), None);
         assert_eq!(failed(&[ErrorCode::NotFound]), Some(1));
@@ -400,6 +393,6 @@ mod tests {
             failed: vec![FailedName { remote: "x".into(), failure }],
             ..BatchSummary::default()
         };
-        assert_eq!(CommandOutcome::Batch(several).failure().map(|f| f.status()), Some(5));
+        assert_eq!(failure_of(&Ok(CommandOutcome::Batch(several))).map(|f| f.status()), Some(5));
     }
 }

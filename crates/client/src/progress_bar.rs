@@ -1,13 +1,12 @@
 //! The progress bar of a command, shown on a terminal only.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use parking_lot::Mutex;
 use relais_proto::TreePath;
 
-use crate::lock::lock;
 use crate::notices::Notices;
 use crate::sanitize::sanitize;
 
@@ -34,9 +33,8 @@ struct Bar {
     notices: Notices,
     bar: ProgressBar,
     layout: BarLayout,
-    begun: Instant,
-    /// Whether the bar is drawn.
-    shown: AtomicBool,
+    /// Whether standard error is a terminal.
+    on_terminal: bool,
     /// Number of files; 0 for the bar of one file.
     files: u64,
     /// Number and total size of the finished files.
@@ -46,26 +44,26 @@ struct Bar {
 impl TransferBar {
     /// Creates the bar for the transfer of `remote`; nothing is drawn yet.
     pub fn of_file(notices: &Notices, remote: &TreePath) -> Self {
-        let new = Self::new(notices, 0, 0, 0);
+        let new = Self::new(notices, 0, 0);
         new.0.bar.set_message(new.0.layout.name(remote.as_str()));
         new
     }
 
     /// Creates the bar for this number of files and bytes; nothing is drawn yet.
     pub fn of_files(notices: &Notices, (files, bytes): (u64, u64)) -> Self {
-        Self::new(notices, files, bytes, COUNTS)
+        Self::new(notices, files, bytes)
     }
 
-    fn new(notices: &Notices, files: u64, bytes: u64, extra: usize) -> Self {
+    fn new(notices: &Notices, files: u64, bytes: u64) -> Self {
         let bar = ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::hidden());
-        let layout = BarLayout::of_terminal(extra);
+        let columns = usize::from(console::Term::stderr().size().1);
+        let layout = BarLayout::new(columns, if files > 0 { COUNTS } else { 0 });
         bar.set_style(layout.style());
         Self(Arc::new(Bar {
             notices: notices.clone(),
             bar,
             layout,
-            begun: Instant::now(),
-            shown: AtomicBool::new(false),
+            on_terminal: notices.on_terminal(),
             files,
             done: Mutex::default(),
         }))
@@ -83,12 +81,12 @@ impl TransferBar {
 
     /// Sets the number of transferred bytes of the current file.
     pub fn advanced(&self, position: u64) {
-        let Bar { bar, notices, .. } = &*self.0;
-        bar.set_position(lock(&self.0.done).1.saturating_add(position));
-        let can_be_shown = (self.0.files > 0 || bar.length() != Some(0)) && notices.on_terminal();
-        if can_be_shown
-            && self.0.begun.elapsed() >= BAR_DELAY
-            && !self.0.shown.swap(true, Ordering::Relaxed)
+        let Bar { bar, notices, files, .. } = &*self.0;
+        bar.set_position(self.0.done.lock().1.saturating_add(position));
+        if self.0.on_terminal
+            && bar.is_hidden()
+            && (*files > 0 || bar.length() != Some(0))
+            && bar.elapsed() >= BAR_DELAY
         {
             bar.set_draw_target(ProgressDrawTarget::stderr());
             bar.enable_steady_tick(Duration::from_millis(200));
@@ -98,7 +96,7 @@ impl TransferBar {
 
     /// Names the file of several that is transferred now.
     pub fn name(&self, path: &TreePath) {
-        let (done, files) = (lock(&self.0.done).0, self.0.files);
+        let (done, files) = (self.0.done.lock().0, self.0.files);
         let name = self.0.layout.name(path.as_str());
         self.0.bar.set_message(format!("{done}/{files} files {name}"));
     }
@@ -106,7 +104,7 @@ impl TransferBar {
     /// Counts a finished file of this name and size.
     pub fn finished(&self, path: &TreePath, size: u64) {
         {
-            let mut done = lock(&self.0.done);
+            let mut done = self.0.done.lock();
             *done = (done.0 + 1, done.1.saturating_add(size));
         }
         self.name(path);
@@ -117,7 +115,7 @@ impl TransferBar {
 impl Drop for Bar {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
-        if *self.shown.get_mut() {
+        if !self.bar.is_hidden() {
             self.notices.set_bar(None);
         }
     }
@@ -131,11 +129,7 @@ struct BarLayout {
 }
 
 impl BarLayout {
-    /// Returns the layout for standard error. The label has `extra` columns beside the name.
-    fn of_terminal(extra: usize) -> Self {
-        Self::new(usize::from(console::Term::stderr().size().1), extra)
-    }
-
+    /// Returns the layout for a terminal. The label has `extra` columns beside the name.
     fn new(columns: usize, extra: usize) -> Self {
         let room = columns.saturating_sub(WIDE_REST + extra);
         Self { is_wide: room >= NAME.0, name: room.clamp(NAME.0, NAME.1) }

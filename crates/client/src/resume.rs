@@ -199,10 +199,8 @@ fn resume_tree(shell: &mut Shell, entry: &TransferEntry) -> Result<u8, ResumeErr
 fn inside(shell: &Shell, log_name: &str) -> Result<(Folder, LocalTarget), TreeError> {
     let (folder, name) = log_name.rsplit_once('/').unwrap_or(("", log_name));
     let below = TreePath::new(folder).map_err(|e| refused(&e.to_string()))?;
-    let target = LocalTarget {
-        folder: shell.local.home_display().join(below.as_str()),
-        name: name.to_owned(),
-    };
+    let target =
+        LocalTarget { folder: shell.local.home.join(below.as_str()), name: name.to_owned() };
     if log_name.starts_with('/')
         || !target.is_folder_itself() && relais_proto::check_part(name).is_err()
     {
@@ -269,7 +267,7 @@ fn drop_parts(shell: &Shell, entry: &TransferEntry) -> Result<(), TreeError> {
             .and_then(|home| remove_part(&home, &lock_name(remote, local, origin))),
         TransferTask::PutTree => Ok(()),
         TransferTask::Get(_) => {
-            let path = shell.local.home_display().join(local);
+            let path = shell.local.home.join(local);
             let folder = path.parent().unwrap_or(Path::new(""));
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             Folder::open(openable(folder))
@@ -305,7 +303,7 @@ fn remove_part(folder: &Folder, name: &str) -> Result<(), TreeError> {
 
 /// Removes all part files below a folder, without following links.
 fn remove_parts_below(tree: &mut LocalTree) -> Result<(), TreeError> {
-    let listing = list_local(&tree.top, &Interrupt::new()).unwrap_or_default();
+    let listing = list_local(&tree.top, &Interrupt::default()).unwrap_or_default();
     for SkippedName { folder, name, .. } in listing.skipped.iter().filter(|s| is_part(&s.name)) {
         // The folder may have vanished or been replaced meanwhile.
         if let Ok(folder) = tree.folder(folder)

@@ -41,7 +41,7 @@ pub struct Config {
 /// Runs the client and returns its exit status.
 #[must_use]
 pub fn run(config: Config, interrupt: Interrupt) -> u8 {
-    let notices = Notices::new();
+    let notices = Notices::default();
     let local = match LocalFolders::new(config.folder) {
         Ok(local) => local,
         Err(failure) => {

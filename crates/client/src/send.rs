@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn input_ends_at_eof_or_interruption() {
         let (reader, mut writer) = io::pipe().unwrap();
-        let interrupt = Interrupt::new();
+        let interrupt = Interrupt::default();
         let mut input = InterruptibleInput { file: reader, interrupt: interrupt.clone() };
         writer.write_all(b"abc").unwrap();
         let mut buffer = [0; 8];
@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(input.read(&mut buffer).unwrap_err().to_string(), "interrupted");
         raised.join().unwrap();
         drop(writer);
-        let mut input = InterruptibleInput { interrupt: Interrupt::new(), ..input };
+        let mut input = InterruptibleInput { interrupt: Interrupt::default(), ..input };
         assert_eq!(input.read(&mut buffer).unwrap(), 0);
     }
 }

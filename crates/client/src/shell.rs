@@ -48,13 +48,13 @@ impl Shell {
         if failure.code != ErrorCode::NotFound || path.is_root() {
             return with_path(path, failure);
         }
-        let missing = format!("{path} does not exist");
+        let missing = failure!(NotFound, "{path} does not exist");
         match suggest_names(&mut self.session, path) {
-            Ok(names) => Failure { message: format!("{missing}; {names}"), ..failure },
+            Ok(names) => missing.and(&names),
             Err(other) if other.code == ErrorCode::Interrupted => other,
             Err(other) => {
                 debug!("nothing to suggest for {path}: {other}");
-                Failure { message: missing, ..failure }
+                missing
             }
         }
     }

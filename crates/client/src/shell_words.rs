@@ -30,7 +30,7 @@ pub fn is_blank(line: &str) -> bool {
 }
 
 /// The word that is being typed at the end of a line.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Default)]
 pub struct PartialLine {
     /// Complete words before it.
     pub before: Vec<String>,

@@ -41,7 +41,7 @@ pub const MV: Command = Command {
            With --if-version a single FROM moves only if it still has that version.\n\n\
            Example: mv draft.txt final.txt",
     options: &[("--if-version", Some(CompletionKind::Nothing))],
-    names: (0, ANY),
+    names: (2, ANY),
     run: mv,
     ..ON_REMOTE_NAMES
 };
@@ -76,8 +76,7 @@ fn rm(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
 }
 
 fn mv(shell: &mut Shell, mut args: Args) -> Result<CommandOutcome> {
-    let onto = args.names.pop().filter(|_| !args.names.is_empty());
-    let onto = onto.ok_or_else(|| failure!(Usage, "the command takes at least two names"))?;
+    let onto = args.names.pop().unwrap_or_default();
     let (names, expect) = (&args.names, args.if_version()?);
     let to = shell.resolve_remote(&onto)?;
     let into = onto.ends_with('/') || names.len() > 1 || to.is_root();

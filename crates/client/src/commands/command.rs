@@ -92,7 +92,7 @@ pub const ON_REMOTE_NAMES: Command =
     Command { names: (1, ANY), completes: CompletionKind::Remote(NameFilter::All), ..PLAIN };
 
 /// The arguments of a command.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Args {
     pub names: Vec<String>,
     /// The given options with their values, which are empty for switches.

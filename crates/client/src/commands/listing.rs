@@ -1,5 +1,6 @@
 //! Listing of folders, remote and local, and details of single paths: `ls`, `lls`, `stat`, `hash`.
 
+use std::ffi::OsStr;
 use std::fs::{DirEntry, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -142,28 +143,24 @@ fn holder(shell: &Shell, endpoint: &Endpoint) -> String {
 fn read_local(path: &Path) -> std::io::Result<Vec<ListedEntry>> {
     let metadata = path.metadata()?;
     if !metadata.is_dir() {
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        return Ok(vec![local_entry(name, &metadata)]);
+        return Ok(vec![local_entry(path.file_name().unwrap_or(path.as_os_str()), &metadata)]);
     }
     let mut entries = path.read_dir()?.collect::<Result<Vec<DirEntry>, _>>()?;
     entries.sort_by_key(DirEntry::file_name);
     // Entries that vanish during the listing are left out.
-    Ok(entries
-        .iter()
-        .filter_map(|e| {
-            Some(local_entry(e.file_name().to_string_lossy().into_owned(), &e.metadata().ok()?))
-        })
-        .collect())
+    let listed =
+        entries.iter().filter_map(|e| Some(local_entry(&e.file_name(), &e.metadata().ok()?)));
+    Ok(listed.collect())
 }
 
-fn local_entry(name: String, metadata: &Metadata) -> ListedEntry {
+fn local_entry(name: &OsStr, metadata: &Metadata) -> ListedEntry {
     let kind = match metadata.file_type() {
         t if t.is_dir() => ListedKind::Folder,
         t if t.is_file() => ListedKind::File,
         _ => ListedKind::Other,
     };
     ListedEntry {
-        name,
+        name: name.to_string_lossy().into_owned(),
         path: None,
         kind,
         mode: Mode::new(metadata.permissions().mode()),

@@ -71,7 +71,7 @@ pub const MIRROR: Command = Command {
         ("--checksum", None),
         ("--force", None),
     ],
-    names: (0, ANY),
+    names: (2, 2),
     completes: CompletionKind::Mirror,
     run: |shell, args| mirror(shell, &options(args)?).map(CommandOutcome::Batch),
     ..PLAIN
@@ -81,8 +81,7 @@ fn options(args: Args) -> Result<MirrorOptions> {
     let [up, delete, dry_run, checksum, force] =
         ["-R", "--delete", "--dry-run", "--checksum", "--force"].map(|option| args.has(option));
     let up = up || args.has("--reverse");
-    let [source, target] = <[String; 2]>::try_from(args.names)
-        .map_err(|_| failure!(Usage, "the command takes two names, SRC and DST"))?;
+    let [source, target] = <[String; 2]>::try_from(args.names).unwrap_or_default();
     if source.is_empty() || target.is_empty() {
         fail!(Usage, "a name is empty");
     }

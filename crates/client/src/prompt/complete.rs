@@ -126,7 +126,7 @@ fn unescaped(pattern: &str) -> Option<String> {
 }
 
 /// The kind of a word.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 enum WordKind {
     /// One of these words.
     Fixed(Vec<&'static str>),

@@ -23,14 +23,14 @@ const PAGE_GROWTH: u32 = 8;
 const MAX_READ: u32 = 5000;
 
 /// A matching name, and whether it is a folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct CandidateName {
     pub text: String,
     pub folder: bool,
 }
 
 /// The search in a folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct NameSearch {
     /// Prefix of the names.
     pub prefix: String,
@@ -39,7 +39,7 @@ pub struct NameSearch {
 }
 
 /// The matching names, in order.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Default)]
 pub struct NameMatches {
     pub names: Vec<CandidateName>,
     /// Whether there may be more matches.

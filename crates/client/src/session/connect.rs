@@ -84,7 +84,7 @@ impl Session {
             }
             Ok(LoginOutcome::AskMaster(address)) => Err(redirect_loop(&address)),
             Err(failure) if failure.code == ErrorCode::Unreachable => {
-                self.note_master_away();
+                self.master_away = Some(Instant::now());
                 // The master is unreachable; the slaves that it named last may still answer.
                 match self.known_route() {
                     Some(route) if tried.is_none() => {
@@ -121,11 +121,6 @@ impl Session {
             saved.set_route(&route);
         }
         self.route = Some(route);
-    }
-
-    /// Records that the master could not be reached now.
-    pub(super) fn note_master_away(&mut self) {
-        self.master_away = Some(Instant::now());
     }
 
     /// Whether the master could not be reached during the last [`AWAY_TIME`].
@@ -180,7 +175,7 @@ impl Session {
 
     /// Checks that a password may be sent over the connection to this address.
     fn check_password_transport(&mut self, addr: SocketAddr) -> Result<()> {
-        if self.settings.security.insecure
+        if self.settings.insecure
             || self.is_encrypted(addr)
             || addr.ip().to_canonical().is_loopback()
         {

@@ -6,16 +6,16 @@
 //! [`ObservedState`] share their state, also across connections.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use relais_net::Connection;
 use relais_net::tls::Fingerprint;
 use relais_proto::{ClusterId, ErrorCode, Lsn, Reply, Request, SlaveId};
 
 use super::state::{OpenSession, Session};
 use crate::Failure;
-use crate::lock::lock;
 use crate::notices::Notices;
 use crate::origin::Origin;
 
@@ -53,41 +53,41 @@ pub struct ObservedState(Arc<Mutex<Observations>>);
 impl ObservedState {
     /// Returns the highest LSN seen.
     pub fn lsn(&self) -> Lsn {
-        lock(&self.0).lsn
+        self.0.lock().lsn
     }
 
     /// Returns the slave that was connected last.
     ///
     /// Progress callbacks ask while a transfer borrows the session.
     pub fn slave(&self) -> Option<SlaveId> {
-        lock(&self.0).slave
+        self.0.lock().slave
     }
 
     /// Records the slave that is connected now.
     pub fn set_slave(&self, slave: SlaveId) {
-        lock(&self.0).slave = Some(slave);
+        self.0.lock().slave = Some(slave);
     }
 
     /// Records an LSN that was seen.
     pub fn record_lsn(&self, lsn: Lsn) {
-        let mut state = lock(&self.0);
+        let mut state = self.0.lock();
         state.lsn = state.lsn.max(lsn);
     }
 
     /// Lowers the highest LSN seen to at most `lsn`.
     pub fn lower_lsn(&self, lsn: Lsn) {
-        let mut state = lock(&self.0);
+        let mut state = self.0.lock();
         state.lsn = state.lsn.min(lsn);
     }
 
     /// Forgets everything, because the cluster is another one.
     pub fn reset(&self) {
-        *lock(&self.0) = Observations::default();
+        *self.0.lock() = Observations::default();
     }
 
     /// Returns the latest server without its master and the outage; none after [`RECENT`].
     pub fn isolated_server(&self) -> Option<(SocketAddr, Duration)> {
-        let server = lock(&self.0).isolated?;
+        let server = self.0.lock().isolated?;
         (server.heard.elapsed() < RECENT).then_some((server.addr, Duration::from_millis(server.ms)))
     }
 
@@ -105,7 +105,7 @@ impl ObservedState {
             observed.record_isolation(addr, reply, &notices);
             if let (Some(server_lsn), Some(lsn)) = (&server_lsn, reply_lsn(reply)) {
                 observed.record_lsn(lsn);
-                let mut server_lsn = lock(server_lsn);
+                let mut server_lsn = server_lsn.lock();
                 *server_lsn = lsn.max(*server_lsn);
             }
         }));
@@ -118,7 +118,7 @@ impl ObservedState {
         let heard = Instant::now();
         let since = heard.checked_sub(Duration::from_millis(ms));
         let new = IsolatedServer { addr, ms, heard, since };
-        let old = lock(&self.0).isolated.replace(new).filter(|old| old.addr == addr);
+        let old = self.0.lock().isolated.replace(new).filter(|old| old.addr == addr);
         let is_new =
             old.is_none_or(|old| ms < old.ms || since > old.since.map(|since| since + MIN_GAP));
         if is_new {
@@ -227,7 +227,7 @@ impl Session {
     /// The server then answers with all changes up to that LSN.
     pub(super) fn queue_seen(&self, open: &mut OpenSession) {
         let lsn = self.observed.lsn();
-        let mut server_lsn = lock(&open.server_lsn);
+        let mut server_lsn = open.server_lsn.lock();
         if *server_lsn < lsn {
             open.connection.queue(&Request::Seen { lsn });
             *server_lsn = lsn;

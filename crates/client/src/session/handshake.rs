@@ -55,7 +55,8 @@ impl Session {
         mut request: Request,
     ) -> Result<(Welcome, Reply), Fault> {
         self.observed.watch(connection, &self.notices, None);
-        connection.queue(&hello());
+        let agent = concat!("ftpclient ", env!("CARGO_PKG_VERSION"));
+        connection.queue(&Request::Hello(Hello::new(Role::Client, agent)));
         let mut welcome = None;
         if let Request::Login(login) = &mut request
             && !login.password.is_empty()
@@ -81,10 +82,6 @@ impl Session {
         })?;
         Ok((welcome, answer))
     }
-}
-
-fn hello() -> Request {
-    Request::Hello(Hello::new(Role::Client, concat!("ftpclient ", env!("CARGO_PKG_VERSION"))))
 }
 
 fn read_welcome(connection: &mut Connection) -> Result<Welcome, Fault> {

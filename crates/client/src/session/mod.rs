@@ -20,4 +20,4 @@ pub use consistency::ObservedState;
 pub use destination::Destination;
 pub use relais_net::Host;
 pub use requests::{Details, new_id};
-pub use state::{Security, Session, Settings};
+pub use state::{Session, Settings};

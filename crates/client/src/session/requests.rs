@@ -16,7 +16,7 @@ use super::state::Session;
 use crate::{Failure, Result};
 
 /// A server's description of one path.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Details {
     pub entry: Entry,
     /// Digest of the content, if it is a file and the digest is known.

@@ -1,10 +1,10 @@
 //! Opening a session with one of the slaves that a master named, or that hold a content.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use log::debug;
+use parking_lot::Mutex;
 use relais_net::Connection;
 use relais_proto::{Endpoint, ErrorCode, Lsn, Reply, Request, ServerRole, SlaveId, limits};
 use relais_transfer::Fault;
@@ -172,7 +172,7 @@ impl Session {
             Ok(_) => fail!(BadServer, "the master does not redirect any more"),
             Err(failure) => {
                 if failure.code == ErrorCode::Unreachable {
-                    self.note_master_away();
+                    self.master_away = Some(Instant::now());
                 }
                 Err(failure)
             }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use log::debug;
-use relais_net::tls::{Dialer, Fingerprint, TlsMode, TrustedAuthorities};
+use relais_net::tls::{Fingerprint, TlsMode, TrustedAuthorities};
 use relais_net::{Connection, Host};
 use relais_proto::{Lsn, ServerRole, SlaveId};
 
@@ -19,22 +19,9 @@ use crate::route::{Avoid, Route};
 use crate::saved_state::SavedState;
 use crate::{Failure, Result};
 
-/// How connections are secured.
-#[derive(Debug, Clone, Default)]
-pub struct Security {
-    /// Which connections are encrypted.
-    pub encrypt: TlsMode,
-    /// Authorities to trust; if none, the client trusts the authority that it met first.
-    pub chosen: Option<TrustedAuthorities>,
-    /// Whether a password may be sent without encryption.
-    pub insecure: bool,
-}
-
 /// What this session knows about encryption.
 #[derive(Debug, Default)]
 pub struct TlsState {
-    /// Created for the first encrypted connection.
-    pub dialer: Option<Dialer>,
     /// Authority of the servers, once it is known.
     pub authority: Option<Fingerprint>,
     /// Whether a server demanded encryption inside this machine too.
@@ -52,8 +39,12 @@ pub struct Settings {
     pub user: String,
     /// Password; if it is none, the client asks at the terminal when a server needs one.
     pub password: Option<Vec<u8>>,
-    /// How connections are secured.
-    pub security: Security,
+    /// Which connections are encrypted.
+    pub encrypt: TlsMode,
+    /// Authorities to trust; if none, the client trusts the authority that it met first.
+    pub authorities: Option<TrustedAuthorities>,
+    /// Whether a password may be sent without encryption.
+    pub insecure: bool,
     /// How long to retry while no server can be reached.
     pub retry: Duration,
 }

@@ -42,7 +42,7 @@ impl Session {
     /// A known authority requires encryption inside this machine too: an attacker who redirects the
     /// name to this machine does not bring its servers here.
     pub(super) fn is_encrypted(&mut self, addr: SocketAddr) -> bool {
-        let encrypt = self.settings.security.encrypt;
+        let encrypt = self.settings.encrypt;
         encrypt.applies(addr.ip())
             || self.tls.everywhere
             || encrypt != TlsMode::Never
@@ -51,7 +51,7 @@ impl Session {
 
     /// Encrypts all connections from now on; returns whether that changes anything.
     pub(super) fn encrypt_from_now(&mut self) -> bool {
-        self.settings.security.encrypt != TlsMode::Never
+        self.settings.encrypt != TlsMode::Never
             && !std::mem::replace(&mut self.tls.everywhere, true)
     }
 
@@ -62,13 +62,7 @@ impl Session {
         timeouts: Timeouts,
     ) -> Result<Connection, Fault> {
         let trust = self.trust()?;
-        let dialer = match &self.tls.dialer {
-            Some(dialer) => dialer,
-            None => self
-                .tls
-                .dialer
-                .insert(Dialer::new(self.settings.security.encrypt).map_err(|e| gone(&e))?),
-        };
+        let dialer = Dialer::new(self.settings.encrypt).map_err(|e| gone(&e))?;
         let name = name.map_or_else(|| addr.ip().to_canonical().to_string(), str::to_owned);
         let connection = dialer.connect_encrypted(addr, timeouts.connect, &trust, &name).map_err(
             |e| match e {
@@ -89,7 +83,7 @@ impl Session {
     ///
     /// The client sends no password to an authority that it meets anew in each run.
     pub(super) fn check_authority_saved(&self, connection: &Connection) -> Result<()> {
-        if connection.tls_info().is_none() || !self.tls.unsaved || self.settings.security.insecure {
+        if connection.tls_info().is_none() || !self.tls.unsaved || self.settings.insecure {
             return Ok(());
         }
         fail!(
@@ -111,7 +105,7 @@ impl Session {
 
     /// Returns the trust policy for the next connection.
     fn trust(&mut self) -> Result<TrustPolicy> {
-        if let Some(chosen) = &self.settings.security.chosen {
+        if let Some(chosen) = &self.settings.authorities {
             return Ok(TrustPolicy::Authorities(chosen.clone()));
         }
         // An unreadable list must not pass for a missing one.
@@ -161,11 +155,8 @@ impl Session {
 
 /// The failure for a server without encryption; an attacker in between can fake this.
 fn not_encrypting(addr: SocketAddr, trust: &TrustPolicy) -> Failure {
-    let before = if matches!(trust, TrustPolicy::Pinned(_)) {
-        ", as those of its cluster did before"
-    } else {
-        ""
-    };
+    let is_known = matches!(trust, TrustPolicy::Pinned(_));
+    let before = if is_known { ", as those of its cluster did before" } else { "" };
     failure!(
         NotTrusted,
         "the server at {addr} does not encrypt connections (no TLS){before}, \

@@ -175,8 +175,10 @@ pub fn session(addr: SocketAddr, retry: Duration) -> Session {
         host,
         user: String::new(),
         password: None,
-        security: crate::Security::default(),
+        encrypt: relais_net::tls::TlsMode::default(),
+        authorities: None,
+        insecure: false,
         retry,
     };
-    Session::new(settings, Interrupt::new(), Notices::collecting())
+    Session::new(settings, Interrupt::default(), Notices::collecting())
 }

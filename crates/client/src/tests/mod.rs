@@ -90,12 +90,14 @@ pub fn origin(shell: &Shell) -> crate::origin::Origin {
 pub fn shell(addr: SocketAddr, folder: PathBuf, json: bool) -> (Shell, CapturedOutput) {
     rehost(&folder, addr);
     let (printed, notices, interrupt) =
-        (CapturedOutput::default(), Notices::collecting(), Interrupt::new());
+        (CapturedOutput::default(), Notices::collecting(), Interrupt::default());
     let settings = Settings {
         host: addr.to_string().parse().unwrap(),
         user: String::new(),
         password: None,
-        security: crate::Security::default(),
+        encrypt: relais_net::tls::TlsMode::default(),
+        authorities: None,
+        insecure: false,
         retry: Duration::from_millis(200),
     };
     let shell = Shell {

@@ -104,7 +104,7 @@ mod tests {
         fs::write(top.join("new\nline"), "").unwrap();
         symlink(dir.path(), top.join("link")).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(top.join("socket")).unwrap();
-        let listing = local(&Folder::open(&top).unwrap(), &Interrupt::new()).unwrap();
+        let listing = local(&Folder::open(&top).unwrap(), &Interrupt::default()).unwrap();
         let nodes: Vec<_> =
             listing.nodes.iter().map(|n| (n.path.as_str(), n.is_folder(), n.size)).collect();
         assert_eq!(
@@ -139,7 +139,7 @@ mod tests {
     fn interruption_ends_the_walk() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("a")).unwrap();
-        let interrupt = Interrupt::new();
+        let interrupt = Interrupt::default();
         assert!(!interrupt.raise());
         assert_eq!(
             local(&Folder::open(dir.path()).unwrap(), &interrupt).unwrap_err().status(),

@@ -117,8 +117,12 @@ mod tests {
     /// A final `/` makes a name a folder. Folders outside the table are refused.
     fn walk(base: &str, table: &[(&str, &[&str])], budget: ListingBudget) -> Result<TreeListing> {
         let base = TreePath::new(base).unwrap();
-        let output =
-            &mut Output::new(Box::new(std::io::sink()), Notices::new(), false, Screen::default());
+        let output = &mut Output::new(
+            Box::new(std::io::sink()),
+            Notices::default(),
+            false,
+            Screen::default(),
+        );
         let mut walk = RemoteWalk { base: &base, listing: TreeListing::default(), next: 0, budget };
         while let Some((tag, ask)) = walk.next(output) {
             let Request::List { path, .. } = ask.request else { panic!("no listing") };
