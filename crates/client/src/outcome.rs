@@ -3,7 +3,6 @@
 //! A command returns an outcome or a [`Failure`]. Only `output` prints them. The names of the
 //! fields and their order are a contract with scripts.
 
-use std::fmt::Display;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
