@@ -6,7 +6,6 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -52,8 +51,9 @@ impl StateDir {
     ) -> Result<Self, StateDirError> {
         // A relative path would depend on the current folder; the XDG rules ignore it.
         let absolute = |name| var(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let of_systemd = || env::split_paths(&var("STATE_DIRECTORY")?).next();
         option
-            .or_else(|| var("STATE_DIRECTORY").and_then(|list| first_of(&list)))
+            .or_else(|| of_systemd().filter(|path| !path.as_os_str().is_empty()))
             .or_else(|| absolute("XDG_STATE_HOME").map(|home| home.join("relais")))
             .or_else(|| absolute("HOME").map(|home| home.join(".local/state/relais")))
             .map(|path| Self { path })
@@ -107,11 +107,6 @@ impl StateDir {
             Err(TryLockError::Error(cause)) => Err(io_error(cause)),
         }
     }
-}
-
-fn first_of(list: &OsString) -> Option<PathBuf> {
-    let first = list.as_bytes().split(|&byte| byte == b':').next()?;
-    (!first.is_empty()).then(|| PathBuf::from(OsString::from_vec(first.to_vec())))
 }
 
 #[cfg(test)]

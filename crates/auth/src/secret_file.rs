@@ -3,11 +3,11 @@
 use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use relais_os::{create_atomically, display_path};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::OFlags;
 use thiserror::Error;
 
 /// The defect of a secret file.
@@ -73,14 +73,11 @@ impl SecretFile {
     pub fn read(&self) -> Result<Option<(String, Metadata)>, SecretFileError> {
         let io = |cause| self.io(cause);
         // Without NONBLOCK a pipe at this path would block the process.
-        let file = match rustix::fs::open(
-            &self.path,
-            OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC,
-            Mode::empty(),
-        ) {
-            Ok(fd) => File::from(fd),
-            Err(rustix::io::Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(io(error.into())),
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let file = match File::options().read(true).custom_flags(flags).open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io(error)),
         };
         let meta = file.metadata().map_err(io)?;
         if !meta.is_file() {

@@ -96,7 +96,7 @@ impl Journal for FileJournal {
         let location = JournalPath::new(&path)?;
         let file = location.fresh(self.id)?;
         let writer = recovered(file, &path, self.id, self.writer.timeline)?;
-        location.publish().inspect_err(|_| self.writer.fail())?;
+        location.publish().inspect_err(|_| self.writer.failed = true)?;
         self.writer = writer;
         Ok(())
     }

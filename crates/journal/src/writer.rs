@@ -24,18 +24,14 @@ pub(super) struct JournalWriter<S> {
     pub end: JournalEnd,
     /// The timeline of appended batches.
     pub timeline: [u8; 16],
-    failed: bool,
+    /// Whether all later batches are rejected.
+    pub failed: bool,
     buffer: Vec<u8>,
 }
 
 impl<S: Storage> JournalWriter<S> {
     pub fn new(storage: S, path: &Path, end: JournalEnd, timeline: [u8; 16]) -> Self {
         Self { storage, path: path.to_owned(), end, timeline, failed: false, buffer: Vec::new() }
-    }
-
-    /// Rejects all later batches.
-    pub fn fail(&mut self) {
-        self.failed = true;
     }
 
     pub fn append(&mut self, batch: &[LogEntry]) -> Result<(), JournalError> {

@@ -20,12 +20,11 @@ pub struct Certifier {
     authority: Authority,
     encrypt: TlsMode,
     certificate: Arc<ServerCertificate>,
-    /// Whether an operator has provided the master's certificate (`--tls-cert`).
-    is_provided: bool,
     /// Lifetime of a certificate.
     life: Duration,
-    /// When the master's own certificate is due for renewal.
-    term: Mutex<RenewalTimer>,
+    /// When the master's own certificate is due for renewal; none if an operator has provided it
+    /// (`--tls-cert`).
+    term: Mutex<Option<RenewalTimer>>,
 }
 
 impl Certifier {
@@ -39,16 +38,14 @@ impl Certifier {
             // A bad certificate is an error at the start of the master.
             ServerCertificate::check_files(&options.files, &read_pem(&options.files)?)?;
         }
-        let term = Mutex::new(RenewalTimer::new(Instant::now(), SystemTime::now(), Duration::ZERO));
         let this = Self {
             authority,
             encrypt: options.encrypt,
             certificate: Arc::new(ServerCertificate::from_files(options.files.clone())),
-            is_provided,
             life,
-            term,
+            term: Mutex::default(),
         };
-        if !this.is_provided {
+        if !is_provided {
             this.renew()?;
             let print = Fingerprint::of_pem(this.authority.pem().as_bytes())?;
             info!("the cluster's authority is {print}");
@@ -71,7 +68,8 @@ impl Certifier {
 
     /// Renews the master's certificate if that is due. Called each second.
     pub fn tick(&self) {
-        if self.is_provided || !self.term.lock().is_due(Instant::now(), SystemTime::now()) {
+        let term = *self.term.lock();
+        if !term.is_some_and(|term| term.is_due(Instant::now(), SystemTime::now())) {
             return;
         }
         if let Err(e) = self.renew() {
@@ -81,7 +79,8 @@ impl Certifier {
     }
 
     fn begin(&self, time: Duration) {
-        *self.term.lock() = RenewalTimer::new(Instant::now(), SystemTime::now(), time);
+        let term = RenewalTimer::new(Instant::now(), SystemTime::now(), time);
+        *self.term.lock() = Some(term);
     }
 
     fn renew(&self) -> Result<(), String> {

@@ -65,10 +65,10 @@ pub fn run(
     requests: &Mailbox<MasterRequest>,
 ) -> Result<(), MasterError> {
     let (orders, commands) = OrderHandle::new();
-    let open = listener.local_addr()?.ip().to_canonical().is_loopback();
+    let is_open = listener.local_addr()?.ip().to_canonical().is_loopback();
     let tls = config.certifier.server()?;
     let registry = Registry::new(config.balance).with_known(store.slaves());
-    let core = Arc::new(Core::new(config, registry, orders, open)?);
+    let core = Arc::new(Core::new(config, registry, orders, is_open)?);
     let clock = {
         let core = Arc::clone(&core);
         Box::new(move || core.time_ms())

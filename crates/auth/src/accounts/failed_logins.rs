@@ -54,10 +54,9 @@ type TaggedSlot<'a> = (&'a AtomicU64, u64);
 const OF_ADDRESS: Limit = Limit::Failures { free: FREE, forgiven: FORGIVEN };
 /// The limit of an IPv6 /48 network that has not logged in before.
 const OF_48: Limit = Limit::Failures { free: FREE_OF_48, forgiven: FORGIVEN_OF_48 };
-/// The limit of one network that has logged in before: one a second. No other bucket applies to it.
-const OF_NETWORK: Limit = Limit::Tokens { each: 10, again: 16, first: 1024 };
-/// The limit of one account, for networks that have not logged in with it: one a second.
-const OF_ACCOUNT: Limit = Limit::Tokens { each: 10, again: 16, first: 1024 };
+/// The limit of one network that has logged in before, to which no other bucket applies; and of one
+/// account, for networks that have not logged in with it: one a second.
+const OF_ONE: Limit = Limit::Tokens { each: 10, again: 16, first: 1024 };
 /// The limit of all accounts together, for networks that have not logged in: ten a second.
 const OF_ALL: Limit = Limit::Tokens { each: 1, again: 64, first: 2048 };
 
@@ -141,12 +140,12 @@ impl<'a> LoginTables<'a> {
         let known = self.has_logged_in(addr, None);
         let mut limits = vec![(&OF_ADDRESS, self.slot(FAILURES, &octets(network_of(addr))))];
         if !(known && self.has_logged_in(addr, Some(user))) {
-            limits.push((&OF_ACCOUNT, self.slot(BUCKETS, user.as_bytes())));
+            limits.push((&OF_ONE, self.slot(BUCKETS, user.as_bytes())));
         }
         if known {
             // No user name begins with a zero byte.
             let network = [&[0], octets(wider_network_of(addr)).as_slice()].concat();
-            limits.push((&OF_NETWORK, self.slot(BUCKETS, &network)));
+            limits.push((&OF_ONE, self.slot(BUCKETS, &network)));
         } else {
             limits.push((&OF_ALL, (&self.slots[TABLES * TABLE], 1)));
             let network = network_of_48(addr);

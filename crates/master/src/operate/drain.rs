@@ -28,7 +28,7 @@ pub(super) fn drain(session: &mut OperatorSession<'_>, name: &str) -> OperationR
     let mut left = slave.metrics.get(metric::SESSIONS);
     session.line_now(format!("slave {} gets no new sessions; it had {left}", slave.id));
     let begun = Instant::now();
-    while begun.elapsed() < DRAIN_TIMEOUT && !session.is_gone() && !session.is_stopping() {
+    while begun.elapsed() < DRAIN_TIMEOUT && !session.is_gone && !session.is_stopping() {
         sleep(LOOK_EVERY);
         let report = session.reports().into_iter().find(|report| report.id == slave.id);
         left = report.as_ref().map_or(0, |report| report.metrics.get(metric::SESSIONS));

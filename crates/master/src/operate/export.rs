@@ -16,7 +16,7 @@ pub(super) fn export(session: &mut OperatorSession<'_>) -> OperationResult {
     for entry in try_order(session.core, |engine| engine.journal())? {
         let entry = entry.map_err(|error| error.to_string())?;
         session.line(line(&entry).map_err(|error| error.to_string())?);
-        if session.is_gone() {
+        if session.is_gone {
             return Err("the operator has disconnected".to_owned());
         }
     }

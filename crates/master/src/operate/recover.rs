@@ -185,7 +185,7 @@ fn list_branches(
     let others =
         survey.slaves.iter().filter(|other| other.link != best && other.position.is_some());
     for &SurveyedSlave { link, id, .. } in others {
-        if session.is_gone() {
+        if session.is_gone {
             break;
         }
         let tree = match tree_of(core, link, false) {

@@ -102,7 +102,7 @@ pub(super) fn scrub(session: &mut OperatorSession<'_>, wait: bool) -> OperationR
     };
     let mut all: Vec<ScrubProgress<'_>> = slaves.linked.iter().map(start).collect();
     while !all.iter().all(ScrubProgress::is_over) {
-        if session.is_gone() {
+        if session.is_gone {
             return Err("the slaves continue".to_owned());
         }
         if session.is_stopping() {

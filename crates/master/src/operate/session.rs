@@ -18,7 +18,8 @@ pub(super) struct OperatorSession<'a> {
     pub core: &'a Core,
     asker: ConnectionAddrs,
     connection: &'a mut Connection,
-    gone: bool,
+    /// Whether the operator has disconnected.
+    pub is_gone: bool,
 }
 
 /// The last line of an operation, or the reason why it failed. An empty line is not printed.
@@ -26,12 +27,7 @@ pub(super) type OperationResult = Result<String, String>;
 
 impl<'a> OperatorSession<'a> {
     pub fn new(core: &'a Core, asker: ConnectionAddrs, connection: &'a mut Connection) -> Self {
-        Self { core, asker, connection, gone: false }
-    }
-
-    /// Whether the operator has disconnected.
-    pub fn is_gone(&self) -> bool {
-        self.gone
+        Self { core, asker, connection, is_gone: false }
     }
 
     /// Whether the master is stopping.
@@ -60,7 +56,7 @@ impl<'a> OperatorSession<'a> {
 
     /// Sends the last line and the result; false if the operator has disconnected.
     pub fn end(mut self, result: OperationResult) -> bool {
-        let gone = self.gone;
+        let is_gone = self.is_gone;
         let ok = result.is_ok();
         let (Ok(line) | Err(line)) = result;
         if !line.is_empty() {
@@ -68,13 +64,13 @@ impl<'a> OperatorSession<'a> {
         }
         self.connection.queue_link(&LinkMessage::LineEnd { ok });
         self.send();
-        !gone
+        !is_gone
     }
 
     fn send(&mut self) {
         if let Err(error) = self.connection.flush() {
             debug!("operator at {}: {error}", self.connection.peer());
-            self.gone = true;
+            self.is_gone = true;
         }
     }
 }

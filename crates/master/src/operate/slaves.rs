@@ -77,7 +77,7 @@ impl Slaves {
                     session.line_now(format!("slave {}: {why}", of.slave));
                 }
             }
-            if session.is_gone() {
+            if session.is_gone {
                 break;
             }
         }
