@@ -22,7 +22,7 @@ impl<T> Mailbox<T> {
     pub fn new() -> io::Result<(MailboxSender<T>, Self)> {
         let (sender, values) = channel();
         let waker = Arc::new(Waker::new()?);
-        Ok((MailboxSender { sender, waker: Arc::clone(&waker) }, Self { values, waker }))
+        Ok((MailboxSender { sender, waker: WakeOnDrop(waker.clone()) }, Self { values, waker }))
     }
 
     /// Takes all values that have come.
@@ -43,27 +43,31 @@ impl<T> AsFd for Mailbox<T> {
 #[derive(Debug)]
 pub struct MailboxSender<T> {
     sender: Sender<T>,
-    waker: Arc<Waker>,
+    /// Dropped after the sender, so that the receiver finds it gone.
+    waker: WakeOnDrop,
+}
+
+#[derive(Debug, Clone)]
+struct WakeOnDrop(Arc<Waker>);
+
+impl Drop for WakeOnDrop {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
 }
 
 impl<T> MailboxSender<T> {
     /// Sends a value and wakes the receiver; false if the receiver has gone.
     pub fn send(&self, value: T) -> bool {
         let sent = self.sender.send(value).is_ok();
-        self.waker.wake();
+        self.waker.0.wake();
         sent
     }
 }
 
 impl<T> Clone for MailboxSender<T> {
     fn clone(&self) -> Self {
-        Self { sender: self.sender.clone(), waker: Arc::clone(&self.waker) }
-    }
-}
-
-impl<T> Drop for MailboxSender<T> {
-    fn drop(&mut self) {
-        self.waker.wake();
+        Self { sender: self.sender.clone(), waker: self.waker.clone() }
     }
 }
 

@@ -63,14 +63,6 @@ impl MessageSocket {
         Ok(Self(socket))
     }
 
-    /// Makes another descriptor of this end.
-    ///
-    /// # Errors
-    /// Errors of the system call.
-    pub fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
-    }
-
     /// Sends a message, which is not empty, and a descriptor.
     ///
     /// # Errors
@@ -139,13 +131,6 @@ impl MessageSocket {
 impl AsFd for MessageSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-impl From<OwnedFd> for MessageSocket {
-    /// Takes an end that another process has passed.
-    fn from(fd: OwnedFd) -> Self {
-        Self(fd)
     }
 }
 

@@ -18,19 +18,6 @@ pub trait ProcessMessage: Sized {
     fn decode(bytes: &[u8], fd: Option<OwnedFd>) -> Option<Self>;
 }
 
-/// One end of a connection passes as a descriptor.
-impl ProcessMessage for MessageSocket {
-    const MAX_LEN: usize = 1;
-
-    fn encode(&self) -> (Vec<u8>, Option<BorrowedFd<'_>>) {
-        (vec![0], Some(self.as_fd()))
-    }
-
-    fn decode(_bytes: &[u8], fd: Option<OwnedFd>) -> Option<Self> {
-        fd.map(Self::from)
-    }
-}
-
 /// A mailbox that every process of the program has: any may send, and one receives.
 ///
 /// What is on its way to a process that dies goes to its replacement.
@@ -60,18 +47,27 @@ impl<T: ProcessMessage> ProcessMailbox<T> {
         self.send.send(&bytes, fd)
     }
 
-    /// Receives the next value; none if there is none.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::InvalidData`] for a malformed value; errors of the system call.
-    pub fn receive(&self) -> io::Result<Option<T>> {
-        match self.receive.receive(&mut vec![0; T::MAX_LEN])? {
-            Received::Message((bytes, fd)) => T::decode(bytes, fd).map(Some).ok_or_else(|| {
-                io::Error::new(io::ErrorKind::InvalidData, "malformed message in a mailbox")
-            }),
-            // This process has the other end too.
-            Received::Nothing | Received::Gone => Ok(None),
-        }
+    /// Receives the values that have come, up to the first error, which is logged.
+    pub fn take(&self) -> impl Iterator<Item = T> {
+        std::iter::from_fn(|| {
+            let mut buffer = vec![0; T::MAX_LEN];
+            match self.receive.receive(&mut buffer) {
+                Ok(Received::Message((bytes, fd))) => {
+                    let value = T::decode(bytes, fd);
+                    if value.is_none() {
+                        // Any process of the program can send this, so it is no reason for a warning.
+                        log::debug!("a malformed message to this process is dropped");
+                    }
+                    value
+                }
+                // This process has the other end too.
+                Ok(Received::Nothing | Received::Gone) => None,
+                Err(error) => {
+                    log::error!("cannot receive a message to this process: {error}");
+                    None
+                }
+            }
+        })
     }
 }
 
@@ -102,14 +98,13 @@ mod tests {
     }
 
     #[test]
-    fn values_arrive_in_order_and_malformed_ones_are_errors() {
+    fn values_arrive_in_order_without_malformed_ones() {
         let mailbox = ProcessMailbox::new().unwrap();
         for n in [2, 3, 4] {
             mailbox.send(&Even(n)).unwrap();
         }
-        assert_eq!(mailbox.receive().unwrap(), Some(Even(2)));
-        assert_eq!(mailbox.receive().unwrap_err().kind(), io::ErrorKind::InvalidData);
-        assert_eq!(mailbox.receive().unwrap(), Some(Even(4)));
-        assert_eq!(mailbox.receive().unwrap(), None);
+        assert_eq!(mailbox.take().collect::<Vec<_>>(), [Even(2)], "up to the malformed one");
+        assert_eq!(mailbox.take().collect::<Vec<_>>(), [Even(4)]);
+        assert_eq!(mailbox.take().next(), None);
     }
 }

@@ -236,11 +236,11 @@ wire_enum! {
 }
 
 /// The path of a refusal follows it.
-impl Wire for Result<Lsn, Refusal> {
+impl<T: Wire> Wire for Result<T, Refusal> {
     fn encode(&self, to: &mut Encoder<'_>) {
         to.bool(self.is_ok());
         match self {
-            Ok(version) => version.encode(to),
+            Ok(value) => value.encode(to),
             Err(refusal) => {
                 refusal.encode(to);
                 refusal.path.encode(to);
@@ -250,7 +250,7 @@ impl Wire for Result<Lsn, Refusal> {
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         if from.bool()? {
-            return Lsn::decode(from).map(Ok);
+            return T::decode(from).map(Ok);
         }
         let refusal = Refusal::decode(from)?;
         Ok(Err(Refusal { path: Wire::decode(from)?, ..refusal }))

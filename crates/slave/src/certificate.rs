@@ -6,14 +6,14 @@
 //! on each new link, and again before it expires. A standalone slave has an authority of its own.
 //! An operator may also name certificate files.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{info, warn};
 use relais_auth::{Authority, RenewalTimer, ServerKey};
 use relais_net::tls::{MASTER_NAME, ServerCertificate, TlsOptions, read_pem};
+use relais_os::lock;
 use relais_proto::LinkMessage;
 use relais_storage::MetadataFolder;
 use relais_tree::MetaKind;
@@ -64,12 +64,6 @@ impl RenewalState {
     }
 }
 
-impl fmt::Debug for Certificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificate").field("own", &self.own).finish_non_exhaustive()
-    }
-}
-
 /// Returns the file in which workers find the certificate.
 #[must_use]
 pub fn file_in(own: &MetadataFolder) -> PathBuf {
@@ -103,17 +97,13 @@ impl Certificate {
             }
         }
         let this = Self { own: own.clone(), source, state: Mutex::default() };
-        this.renew(&mut this.state())?;
+        this.renew(&mut lock(&this.state))?;
         Ok(this)
-    }
-
-    fn state(&self) -> MutexGuard<'_, RenewalState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Renews the certificate if that is due. Call it every second.
     pub fn tick(&self) {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         if state.is_current() {
             return;
         }
@@ -156,33 +146,28 @@ impl Certificate {
 
     /// Has the next request ask the master, because there is a new link.
     pub fn request_on_new_link(&self) {
-        self.state().validity = None;
+        lock(&self.state).validity = None;
     }
 
     /// Returns the request for the master, if the certificate has to be renewed now.
     pub fn next_request(&self) -> Option<LinkMessage> {
         let CertificateSource::Master = self.source else { return None };
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         if state.is_current() {
             return None;
         }
         state.set_next_check(RETRY_PAUSE);
-        match ServerKey::generate() {
-            Ok(key) => {
-                let point = key.public_point();
-                state.requested_key = Some(key);
-                Some(LinkMessage::AskCertificate { point })
-            }
-            Err(e) => {
-                warn!("cannot generate a key for the certificate: {e}");
-                None
-            }
-        }
+        let key = ServerKey::generate()
+            .inspect_err(|e| warn!("cannot generate a key for the certificate: {e}"))
+            .ok()?;
+        let point = key.public_point();
+        state.requested_key = Some(key);
+        Some(LinkMessage::AskCertificate { point })
     }
 
     /// Installs the certificate that the master has issued; it is to be renewed after `renew_s` s.
     pub fn install(&self, chain: &str, renew_s: u64) {
-        let mut state = self.state();
+        let mut state = lock(&self.state);
         let Some(key) = state.requested_key.take() else {
             return warn!("the master sent a certificate without a request; it is ignored");
         };

@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use relais_net::tls::TlsOptions;
-use relais_proto::{Mode, limits};
+use relais_proto::Mode;
 use relais_storage::WatchMode;
-
-use crate::scoreboard::MAX_WORKERS;
 
 pub use relais_tree::umask;
 
@@ -23,7 +21,7 @@ pub const SESSIONS_MAX: u32 = 65_536;
 /// Most sessions that may wait: each has a descriptor.
 pub const QUEUE_MAX: u32 = 1_048_576;
 /// Most workers.
-pub const WORKERS_MAX: usize = MAX_WORKERS;
+pub const WORKERS_MAX: usize = 256;
 /// Default for the time that transfers may take to end after a signal.
 pub const GRACE: Duration = Duration::from_secs(5);
 
@@ -61,7 +59,7 @@ pub struct Config {
     pub uploads: u64,
     /// Most bytes of unfinished uploads; none: half of the disk.
     pub upload_bytes: Option<u64>,
-    /// Bytes in a block, 1 to [`limits::BLOCK_MAX`].
+    /// Bytes in a block, 1 to [`BLOCK_MAX`](relais_proto::limits::BLOCK_MAX).
     pub block_size: u32,
     /// Permission bits that new files and folders do not get.
     pub umask: Mode,
@@ -76,25 +74,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// Checks the ranges of the settings, and that no secret is served.
+    /// Checks that no secret lies in the served folder, where every client could read it.
     ///
     /// # Errors
-    /// The setting that cannot be used.
+    /// The secret that lies there.
     pub fn check(&self) -> Result<(), String> {
-        if self.workers == 0 || self.workers > MAX_WORKERS {
-            return Err(format!("the number of workers must be 1 to {MAX_WORKERS}"));
-        }
-        if self.sessions_per_worker == 0 {
-            return Err("a worker must serve at least one session".to_owned());
-        }
-        if self.block_size == 0 || self.block_size > limits::BLOCK_MAX {
-            return Err(format!("the block size must be 1 to {} bytes", limits::BLOCK_MAX));
-        }
-        self.check_secrets()
-    }
-
-    /// Checks that no secret lies in the served folder, where every client could read it.
-    fn check_secrets(&self) -> Result<(), String> {
         let root = resolve(&self.root);
         let own = root.join(relais_storage::FOLDER);
         let key = self.cluster.as_ref().map(|cluster| &cluster.key_file);

@@ -12,6 +12,7 @@ use landlock::{
     RulesetError, RulesetStatus,
 };
 use log::warn;
+use nix::sys::prctl::{set_dumpable, set_no_new_privs};
 use relais_proto::Confinement;
 use relais_tree::Folder;
 use seccompiler::{
@@ -92,23 +93,18 @@ const DENIED_CALLS: &[libc::c_long] = &[
 /// result.
 #[must_use]
 pub fn confine(folder: &Folder) -> Confinement {
+    let done = |result: nix::Result<()>| result.map(|()| true).map_err(|e| e.to_string());
     let steps = [
         (Confinement::UNPRIVILEGED, Ok(!rustix::process::geteuid().is_root())),
-        (
-            Confinement::NO_NEW_PRIVILEGES,
-            nix::sys::prctl::set_no_new_privs().map(|()| true).map_err(|e| e.to_string()),
-        ),
-        (
-            Confinement::NO_CORE_DUMPS,
-            nix::sys::prctl::set_dumpable(false).map(|()| true).map_err(|e| e.to_string()),
-        ),
+        (Confinement::NO_NEW_PRIVILEGES, done(set_no_new_privs())),
+        (Confinement::NO_CORE_DUMPS, done(set_dumpable(false))),
         (Confinement::FOLDER, restrict_files(folder).map_err(|e| e.to_string())),
         // This is the last step, because the filter blocks the others on some kernels.
         (Confinement::SYSTEM_CALLS, filter_calls().map_err(|e| e.to_string())),
     ];
     let mut all = Confinement::default();
-    for (what, done) in steps {
-        match done {
+    for (what, result) in steps {
+        match result {
             Ok(true) => all = all.with(what),
             Ok(false) => {}
             Err(e) => warn!("cannot confine a worker ({}): {e}", what.names().join(", ")),

@@ -21,7 +21,7 @@ const MAX_FILE_LEN: u64 = 64;
 pub struct GenerationFile {
     own: MetadataFolder,
     /// The generation that was last read or written.
-    known: u64,
+    pub known: u64,
 }
 
 impl GenerationFile {
@@ -43,12 +43,6 @@ impl GenerationFile {
             Err(e) => return Err(io::Error::other(e)),
         };
         Ok(Self { own: own.clone(), known })
-    }
-
-    /// Returns the generation that is in the file.
-    #[must_use]
-    pub fn known(&self) -> u64 {
-        self.known
     }
 
     /// Writes another generation. A failure is logged.
@@ -81,10 +75,10 @@ mod tests {
         std::fs::create_dir(temp.path().join(FOLDER)).unwrap();
         let own = MetadataFolder::open(&Folder::open(temp.path()).unwrap()).unwrap();
         let mut file = GenerationFile::open(&own).unwrap();
-        assert_eq!(file.known(), 0);
+        assert_eq!(file.known, 0);
         for generation in [7, u64::MAX, 3] {
             file.write(generation);
-            assert_eq!(GenerationFile::open(&own).unwrap().known(), generation);
+            assert_eq!(GenerationFile::open(&own).unwrap().known, generation);
         }
         std::fs::write(&at, "x").unwrap();
         assert!(GenerationFile::open(&own).is_err());

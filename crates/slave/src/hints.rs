@@ -7,38 +7,32 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use relais_os::ProcessMessage;
-use relais_proto::{TreePath, limits};
+use relais_proto::{Decoder, Encoder, TreePath, Wire, limits, wire_enum};
 
-/// A hint about a path.
-///
-/// If too many hints are unread, later ones are lost; the next reader of the file sends another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hint {
-    /// The file differs from the catalogue.
-    Different(TreePath),
-    /// The content may not match its digest.
-    Suspect(TreePath),
+wire_enum! {
+    /// A hint about a path.
+    ///
+    /// If too many hints are unread, later ones are lost; the next reader of the file sends another.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub enum Hint: "hint" {
+        /// The file differs from the catalogue.
+        0 => Different(TreePath),
+        /// The content may not match its digest.
+        1 => Suspect(TreePath),
+    }
 }
 
 impl ProcessMessage for Hint {
-    const MAX_LEN: usize = limits::PATH + 1;
+    const MAX_LEN: usize = limits::PATH + 3;
 
     fn encode(&self) -> (Vec<u8>, Option<BorrowedFd<'_>>) {
-        let (kind, path) = match self {
-            Self::Different(path) => (0, path),
-            Self::Suspect(path) => (1, path),
-        };
-        ([&[kind], path.as_str().as_bytes()].concat(), None)
+        let mut bytes = Vec::new();
+        Wire::encode(self, &mut Encoder::new(&mut bytes));
+        (bytes, None)
     }
 
     fn decode(bytes: &[u8], _fd: Option<OwnedFd>) -> Option<Self> {
-        let (kind, path) = bytes.split_first()?;
-        let path = TreePath::from_bytes(path).ok()?;
-        match kind {
-            0 => Some(Self::Different(path)),
-            1 => Some(Self::Suspect(path)),
-            _ => None,
-        }
+        Wire::decode(&mut Decoder::new(bytes)).ok()
     }
 }
 
@@ -54,8 +48,8 @@ mod tests {
         let path = TreePath::new("d/f").unwrap();
         for hint in [Hint::Different(path.clone()), Hint::Suspect(path)] {
             hints.send(&hint).unwrap();
-            assert_eq!(hints.receive().unwrap(), Some(hint));
+            assert_eq!(hints.take().next(), Some(hint));
         }
-        assert_eq!(hints.receive().unwrap(), None);
+        assert_eq!(hints.take().next(), None);
     }
 }

@@ -10,29 +10,36 @@ use relais_proto::{Lsn, Metrics, TreePath};
 use relais_storage::StagedName;
 use relais_storage::upload_table::UploadTable;
 
-use crate::changes::channel::ProposalSocket;
+use crate::changes::channel::SessionEnd;
+use crate::context::SlaveContext;
 use crate::hints::Hint;
 use crate::scoreboard::Scoreboard;
 use crate::worker_message::{WorkerMessage, notify};
 
-/// What a worker shares with the other processes of the slave.
+/// A worker, and what it shares with the other processes of the slave.
 #[derive(Clone)]
 pub struct WorkerHost {
     /// Index of the worker.
     pub worker: usize,
-    /// Counters and flags of all processes.
-    pub scoreboard: Arc<Scoreboard>,
-    /// Where workers report files that differ from the catalogue.
-    pub hints: Arc<ProcessMailbox<Hint>>,
-    /// Where sessions hand in their changes.
-    pub proposal_socket: Arc<ProposalSocket>,
-    /// The mailboxes of all workers.
-    pub mailboxes: Arc<Vec<ProcessMailbox<WorkerMessage>>>,
+    /// What it has from before the fork.
+    pub context: Arc<SlaveContext>,
 }
 
 impl WorkerHost {
+    /// Returns the scoreboard.
+    #[must_use]
+    pub fn scoreboard(&self) -> &Arc<Scoreboard> {
+        &self.context.scoreboard
+    }
+
+    /// Returns the mailbox of this worker.
+    #[must_use]
+    pub fn mailbox(&self) -> &ProcessMailbox<WorkerMessage> {
+        &self.context.mailboxes[self.worker]
+    }
+
     fn report(&self, hint: &Hint) {
-        if let Err(e) = self.hints.send(hint) {
+        if let Err(e) = self.context.hints.send(hint) {
             log::trace!("a hint was lost: {e}");
         }
     }
@@ -40,51 +47,51 @@ impl WorkerHost {
 
 impl Host for WorkerHost {
     fn visible_lsn(&self) -> Lsn {
-        self.scoreboard.progress().visible()
+        self.scoreboard().progress.visible()
     }
 
     fn applied_lsn(&self) -> Lsn {
-        self.scoreboard.progress().applied()
+        self.scoreboard().progress.applied()
     }
 
     fn generation(&self) -> u64 {
-        self.scoreboard.generation()
+        self.scoreboard().generation()
     }
 
     fn now_ms(&self) -> u64 {
-        self.scoreboard.master_ms()
+        self.scoreboard().master_ms()
     }
 
     fn is_draining(&self) -> bool {
-        self.scoreboard.is_draining()
+        self.scoreboard().draining.get()
     }
 
     fn disconnected_for(&self) -> Option<Duration> {
-        self.scoreboard.disconnected_for()
+        self.scoreboard().disconnected.elapsed()
     }
 
     fn copies(&self) -> u16 {
-        self.scoreboard.copies()
+        self.scoreboard().copies()
     }
 
     fn with_pool_metrics(&self, metrics: Metrics) -> Metrics {
-        self.scoreboard.with_pool_metrics(metrics)
+        self.scoreboard().with_pool_metrics(metrics)
     }
 
     fn is_displaced(&self) -> bool {
-        self.scoreboard.is_displaced()
+        self.scoreboard().displaced.get()
     }
 
     fn uploads(&self) -> &UploadTable {
-        self.scoreboard.uploads()
+        &self.scoreboard().uploads
     }
 
     fn begin_large_transfer(&self) -> bool {
-        self.scoreboard.begin_large_transfer(self.worker)
+        self.scoreboard().begin_large_transfer(self.worker)
     }
 
     fn end_large_transfer(&self) {
-        self.scoreboard.end_large_transfer(self.worker);
+        self.scoreboard().end_large_transfer(self.worker);
     }
 
     fn report_different(&self, path: &TreePath) {
@@ -96,10 +103,10 @@ impl Host for WorkerHost {
     }
 
     fn end_upload_elsewhere(&self, name: &StagedName) {
-        notify(self.mailboxes.iter(), &WorkerMessage::EndUpload(*name));
+        notify(&self.context.mailboxes, &WorkerMessage::EndUpload(*name));
     }
 
     fn open_channel(&self, owner: &Owner) -> io::Result<Box<dyn ProposalChannel>> {
-        Ok(Box::new(self.proposal_socket.open(owner)?))
+        Ok(Box::new(SessionEnd::open(&self.context.own.folder, owner)?))
     }
 }

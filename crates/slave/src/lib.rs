@@ -10,11 +10,13 @@ mod certificate;
 mod changes;
 pub mod config;
 mod confine;
+mod context;
 mod front;
 mod generation;
 mod hints;
 mod host;
 mod passwords;
+mod poll;
 pub mod privileges;
 mod replicator;
 mod scoreboard;
@@ -22,6 +24,7 @@ mod secrets;
 mod slots;
 mod supervisor;
 mod sys;
+mod thread;
 mod worker;
 mod worker_message;
 
@@ -36,7 +39,7 @@ use relais_auth::{AccountsError, AccountsFile, LiveAccounts};
 use relais_engine::{Authenticator, Engine, EngineSettings, LoginPolicy, TransferLog};
 use relais_net::tls::{ServerCertificate, TlsMode, TlsServer};
 use relais_os::ProcessMailbox;
-use relais_proto::{ClusterId, Confinement, FolderId, SlaveId};
+use relais_proto::{Confinement, pluralize};
 use relais_storage::{
     CatalogError, SlaveIdentity, StartParameters,
     upload_table::{DISK_PART, UploadLimits},
@@ -45,33 +48,27 @@ use relais_tree::Folder;
 use thiserror::Error;
 
 use crate::certificate::Certificate;
-use crate::changes::channel::ProposalSocket;
 use crate::config::Config;
 use crate::confine::confine;
+use crate::context::SlaveContext;
 use crate::front::native::login::LoginService;
 use crate::generation::GenerationFile;
-use crate::hints::Hint;
 use crate::host::WorkerHost;
 use crate::passwords::SharedPasswords;
 use crate::scoreboard::Scoreboard;
 use crate::secrets::Secrets;
 pub use crate::supervisor::ExitReason;
 use crate::supervisor::{Supervisor, Task};
-use crate::worker_message::WorkerMessage;
 
 /// Errors that keep a slave from starting or end it.
 #[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the fields' names and types say everything")]
 pub enum SlaveError {
-    /// A setting is out of its range.
-    #[error("{0}")]
-    Config(String),
     /// The folder cannot be served.
     #[error("cannot serve {folder}: {cause}")]
-    #[allow(missing_docs, reason = "the fields' names and types say everything")]
     Folder { folder: String, cause: relais_tree::TreeError },
     /// The state of the slave in the folder cannot be used.
     #[error("cannot use {folder}/.relais: {cause}")]
-    #[allow(missing_docs, reason = "the fields' names and types say everything")]
     State { folder: String, cause: CatalogError },
     /// The accounts cannot be used.
     #[error(transparent)]
@@ -81,34 +78,19 @@ pub enum SlaveError {
     Certificate(String),
     /// The transfer log cannot be written to.
     #[error("cannot write to the transfer log {}: {cause}", path.display())]
-    #[allow(missing_docs, reason = "the fields' names and types say everything")]
     TransferLog { path: PathBuf, cause: io::Error },
     /// A system call failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// A slave's folder, identity and settings, which all its processes use.
-pub struct Slave {
-    config: Config,
-    folder: Folder,
-    own: SlaveIdentity,
-    scoreboard: Arc<Scoreboard>,
-    mailboxes: Arc<Vec<ProcessMailbox<WorkerMessage>>>,
-    hints: Arc<ProcessMailbox<Hint>>,
-    proposal_socket: Arc<ProposalSocket>,
-    /// The accounts of a standalone slave; none if it has no state folder to keep them in.
-    passwords: Option<SharedPasswords>,
-    /// Cluster key and accounts, whose files workers may not read.
-    secrets: Secrets,
-    /// The transfer log, if there is one.
-    transfers: Option<Arc<TransferLog>>,
-    /// The certificate; none if no connection is encrypted.
-    certificate: Option<Arc<Certificate>>,
-}
+/// A slave, of which no process but this one runs yet.
+pub struct Slave(Arc<SlaveContext>);
 
 impl Slave {
     /// Opens the folder and takes an identity in it. Starts no thread and no process.
+    ///
+    /// The caller has called [`Config::check`].
     ///
     /// The identity is that of an earlier slave of the same kind that was started for the same
     /// port, and listened on `bound`.
@@ -116,7 +98,6 @@ impl Slave {
     /// # Errors
     /// The reason why this folder cannot be served.
     pub fn new(config: Config, bound: u16) -> Result<Self, SlaveError> {
-        config.check().map_err(SlaveError::Config)?;
         supervisor::block_signals()?;
         let name = config.root.display().to_string();
         let folder = Folder::open(&config.root)
@@ -130,75 +111,52 @@ impl Slave {
             .map_err(|cause| SlaveError::State { folder: name, cause })?;
         let scoreboard = Scoreboard::new(
             config.workers,
-            config.sessions_per_worker.into(),
-            config.queue.into(),
+            config.sessions_per_worker,
+            config.queue,
+            config.sessions_per_address,
+            UploadLimits {
+                number: config.uploads,
+                bytes: config.upload_bytes.unwrap_or_else(|| default_upload_bytes(&folder)),
+            },
         )?;
-        let scoreboard = scoreboard.limit_uploads(UploadLimits {
-            number: config.uploads,
-            bytes: config.upload_bytes.unwrap_or_else(|| default_upload_bytes(&folder)),
-        })?;
-        let scoreboard = Arc::new(match config.sessions_per_address {
-            Some(most) => scoreboard.limit_addresses(most)?,
-            None => scoreboard,
-        });
-        let mailboxes =
-            (0..config.workers).map(|_| ProcessMailbox::new()).collect::<io::Result<Vec<_>>>()?;
-        let (hints, proposal_socket) =
-            (Arc::new(ProcessMailbox::new()?), Arc::new(ProposalSocket::new()?));
-        let passwords = match config.accounts.clone() {
-            Some(path) => {
-                let accounts = LiveAccounts::open(AccountsFile::new(path))?;
-                Some(SharedPasswords::new(accounts)?)
-            }
-            None => None,
-        };
+        let accounts = config.accounts.clone().map(AccountsFile::new).map(LiveAccounts::open);
+        let passwords = accounts.transpose()?.map(SharedPasswords::new).transpose()?;
         let secrets = Secrets::new(
             config.workers,
             config.cluster.as_ref().map(|cluster| cluster.key_file.clone()),
-            passwords.as_ref().map(|passwords| Arc::clone(passwords.accounts())),
+            passwords.as_ref().map(|passwords| passwords.accounts.clone()),
         )?;
         if config.cluster.is_some() {
             // Sessions check against this generation until the master is heard, so it has to be
             // known before the first session.
-            scoreboard.raise_generation(GenerationFile::open(&own.folder)?.known());
+            scoreboard.raise_generation(GenerationFile::open(&own.folder)?.known);
         }
         let certificate = match config.tls.encrypt {
             TlsMode::Never => None,
-            _ => Some(Arc::new(
+            _ => Some(
                 Certificate::open(&own.folder, &config.tls, config.cluster.is_none())
                     .map_err(SlaveError::Certificate)?,
-            )),
+            ),
         };
         let open = |path: &PathBuf| {
             TransferLog::open(path)
                 .map_err(|cause| SlaveError::TransferLog { path: path.clone(), cause })
         };
         let transfers = config.transfer_log.as_ref().map(open).transpose()?.map(Arc::new);
-        Ok(Self {
-            config,
+        Ok(Self(Arc::new(SlaveContext {
             folder,
             own,
-            scoreboard,
-            mailboxes: Arc::new(mailboxes),
-            hints,
-            proposal_socket,
+            scoreboard: Arc::new(scoreboard),
+            mailboxes: (0..config.workers)
+                .map(|_| ProcessMailbox::new())
+                .collect::<io::Result<_>>()?,
+            hints: Arc::new(ProcessMailbox::new()?),
             passwords,
             secrets,
             transfers,
             certificate,
-        })
-    }
-
-    /// Returns the id of this slave.
-    #[must_use]
-    pub fn id(&self) -> SlaveId {
-        self.own.slave_id
-    }
-
-    /// Returns the id of the served folder.
-    #[must_use]
-    pub fn folder_id(&self) -> FolderId {
-        self.own.folder_id
+            config,
+        })))
     }
 
     /// Serves until a signal ends the slave, or until it has to restart with other ids.
@@ -215,47 +173,16 @@ impl Slave {
     ) -> Result<ExitReason, SlaveError> {
         let listen = listener.local_addr()?;
         let body = |task, listener, control| self.child(task, listener, control, listen);
+        let SlaveContext { config, own, .. } = &*self.0;
         info!(
             "slave {} serves {} with {}",
-            self.id(),
-            self.config.root.display(),
-            relais_proto::pluralize(self.config.workers, "worker")
+            own.slave_id,
+            config.root.display(),
+            pluralize(config.workers, "worker")
         );
-        let reopen = || self.reopen_log();
-        let tick = || self.secrets.tick(&self.scoreboard);
-        tick();
-        let reload = || {
-            info!("SIGHUP: reloading accounts, key and certificate, reopening the transfer log");
-            self.reopen_log();
-            self.passwords.iter().for_each(|passwords| passwords.accounts().reload());
-            tick();
-        };
-        let ended = Supervisor::new(
-            listener,
-            self.config.workers,
-            self.scoreboard.clone(),
-            self.config.grace,
-            &body,
-            &reopen,
-            self.secrets.is_needed().then_some(&tick),
-        )?
-        .on_hangup((!stops_on_hangup).then_some(&reload))
-        .run()?;
+        let ended = Supervisor::new(&self.0, listener, stops_on_hangup, &body)?.run()?;
         info!("stopped");
         Ok(ended)
-    }
-
-    /// Reopens the transfer log after it was moved away, and sends it to the workers.
-    ///
-    /// Workers that start later inherit it from here.
-    fn reopen_log(&self) {
-        let Some(file) = self.transfers.as_ref().and_then(|log| log.reopen()) else { return };
-        let send = |mailbox: &ProcessMailbox<WorkerMessage>| {
-            mailbox.send(&WorkerMessage::TransferLog(file.try_clone()?))
-        };
-        for e in self.mailboxes.iter().filter_map(|mailbox| send(mailbox).err()) {
-            error!("cannot pass the reopened transfer log to a worker: {e}; it keeps the old one");
-        }
     }
 
     /// Runs a forked child; returns its exit status.
@@ -266,20 +193,23 @@ impl Slave {
         control: OwnedFd,
         listen: SocketAddr,
     ) -> i32 {
-        self.own.close_in_child();
+        let context = &self.0;
+        context.own.close_in_child();
         let result = match task {
             Task::Worker(index) => {
-                let confinement = confine(&self.folder);
+                let confinement = confine(&context.folder);
                 if index == 0 {
-                    log_confinement(confinement, &self.config.root);
+                    log_confinement(confinement, &context.config.root);
                 }
-                self.scoreboard.set_confinement(index, confinement);
-                self.work(index, listener, control)
+                context.scoreboard.set_confinement(index, confinement);
+                let result = self.work(index, listener, control, listen);
+                context.transfers.iter().for_each(|log| log.finish());
+                result
             }
             Task::Replicator => {
                 drop(listener);
-                self.transfers.iter().for_each(|log| log.close());
-                self.replicate(control, listen)
+                context.transfers.iter().for_each(|log| log.close());
+                replicator::run(context, &control, listen)
             }
         };
         match result {
@@ -295,89 +225,47 @@ impl Slave {
         }
     }
 
-    fn work(&self, index: usize, listener: TcpListener, control: OwnedFd) -> io::Result<()> {
-        let host = WorkerHost {
-            worker: index,
-            scoreboard: self.scoreboard.clone(),
-            hints: self.hints.clone(),
-            proposal_socket: self.proposal_socket.clone(),
-            mailboxes: self.mailboxes.clone(),
-        };
-        let read_only = self.read_only(listener.local_addr()?);
+    fn work(
+        &self,
+        index: usize,
+        listener: TcpListener,
+        control: OwnedFd,
+        listen: SocketAddr,
+    ) -> io::Result<()> {
+        let SlaveContext { config, own, .. } = &*self.0;
+        let is_cluster_member = config.cluster.is_some();
+        // In a cluster the ticket decides.
+        let writable = is_cluster_member || listen.ip().to_canonical().is_loopback();
+        let host = WorkerHost { worker: index, context: self.0.clone() };
         let engine = Engine::new(EngineSettings {
-            folder: self.folder.try_clone().map_err(io::Error::other)?,
-            own: self.own.folder.clone(),
-            folder_id: self.folder_id(),
-            slave_id: self.id(),
-            umask: self.config.umask,
-            read_only,
-            is_cluster_member: self.config.cluster.is_some(),
-            parallel_hashes: parallel_hashes(self.config.workers),
-            transfer_log: self.transfers.clone(),
+            folder: self.0.folder.try_clone().map_err(io::Error::other)?,
+            own: own.folder.clone(),
+            folder_id: own.folder_id,
+            slave_id: own.slave_id,
+            umask: config.umask,
+            read_only: (!writable).then_some(
+                "without accounts a server takes changes only if it listens on loopback alone",
+            ),
+            is_cluster_member,
+            parallel_hashes: parallel_hashes(config.workers),
+            transfer_log: self.0.transfers.clone(),
             host: Box::new(host.clone()),
         })
         .map_err(io::Error::other)?;
-        let secrets = self.secrets.of_worker(index);
-        let start_verifier = |passwords: &SharedPasswords| {
-            passwords.start_worker(self.scoreboard.clone(), secrets.shared_accounts())
+        let secrets = self.0.secrets.of_worker(index);
+        let policy = if is_cluster_member {
+            LoginPolicy::Cluster
+        } else {
+            let verifier = self.0.passwords.as_ref().map(|passwords| {
+                passwords.start_worker(self.0.scoreboard.failed_logins, secrets.shared_accounts())
+            });
+            LoginPolicy::Standalone { writable, passwords: verifier.transpose()? }
         };
-        let policy = match &self.config.cluster {
-            None => LoginPolicy::Standalone {
-                writable: read_only.is_none(),
-                passwords: self.passwords.as_ref().map(start_verifier).transpose()?,
-            },
-            Some(_) => LoginPolicy::Cluster,
-        };
-        let logins = LoginService {
-            authenticator: Authenticator::new(policy, secrets),
-            host,
-            master: self.config.cluster.as_ref().map(|cluster| cluster.master.clone()),
-            // A client resumes only in the same folder, so the folder's id identifies the server,
-            // whatever slave serves it.
-            standalone_id: ClusterId(self.folder_id().0),
-        };
-        let certificate =
-            Arc::new(ServerCertificate::from_files(vec![certificate::file_in(&self.own.folder)]));
-        let tls = TlsServer::new(self.config.tls.encrypt, certificate)?;
-        let result = worker::run(worker::WorkerSetup {
-            index,
-            listener,
-            control,
-            engine: Arc::new(engine),
-            block_size: self.config.block_size,
-            logins,
-            tls,
-        });
-        self.transfers.iter().for_each(|log| log.finish());
-        result
-    }
-
-    /// Returns why sessions without an account may change nothing; none if they may.
-    fn read_only(&self, listen: SocketAddr) -> Option<&'static str> {
-        match &self.config.cluster {
-            // The ticket decides.
-            Some(_) => None,
-            None if listen.ip().to_canonical().is_loopback() => None,
-            None => {
-                Some("without accounts a server takes changes only if it listens on loopback alone")
-            }
-        }
-    }
-
-    fn replicate(&self, control: OwnedFd, listen: SocketAddr) -> io::Result<()> {
-        replicator::run(replicator::ReplicatorSetup {
-            config: self.config.clone(),
-            folder: self.folder.try_clone().map_err(io::Error::other)?,
-            own: self.own.folder.clone(),
-            folder_id: self.folder_id(),
-            slave_id: self.id(),
-            scoreboard: self.scoreboard.clone(),
-            hints: self.hints.clone(),
-            proposal_socket: self.proposal_socket.clone(),
-            listen,
-            control,
-            certificate: self.certificate.clone(),
-        })
+        let authenticator = Authenticator::new(policy, secrets);
+        let certificate = ServerCertificate::from_files(vec![certificate::file_in(&own.folder)]);
+        let tls = TlsServer::new(config.tls.encrypt, Arc::new(certificate))?;
+        let logins = LoginService { authenticator, host };
+        worker::run(listener, &control, Arc::new(engine), logins, tls)
     }
 }
 

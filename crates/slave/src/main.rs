@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow};
 use clap::Parser;
 use relais_auth::StateDirError;
 use relais_slave::privileges::{Inherited, become_user, check_user};
-use relais_slave::{ExitReason, Slave, SlaveError};
+use relais_slave::{ExitReason, Slave};
 
 /// Exit status if the slave cannot listen on its address.
 const CANNOT_BIND: u8 = 3;
@@ -28,38 +28,40 @@ fn main() -> ExitCode {
         eprintln!("ftpslave: {why}");
         return ExitCode::from(USAGE);
     }
-    match inherited.map_err(|e| (1, e.into())).and_then(|inherited| run(args, inherited)) {
+    match run(args, inherited) {
         Ok(()) => ExitCode::SUCCESS,
-        Err((status, error)) => {
+        Err(Failure(status, error)) => {
             log::error!("{}", relais_cli::error_text(&error));
             ExitCode::from(status)
         }
     }
 }
 
-fn run(args: args::Args, inherited: Inherited) -> Result<(), (u8, anyhow::Error)> {
+/// An error, and the exit status that follows.
+struct Failure(u8, anyhow::Error);
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(1, error.into())
+    }
+}
+
+fn run(args: args::Args, inherited: io::Result<Inherited>) -> Result<(), Failure> {
+    let inherited = inherited?;
     let stops_on_hangup = relais_cli::stops_on_hangup();
-    let failed = |e: SlaveError| match e {
-        SlaveError::Config(_) => (USAGE, e.into()),
-        _ => (1, e.into()),
-    };
     let (address, user) = (args.address(), args.user.clone());
-    let config = args
-        .config()
-        .map_err(|e| (if e.is::<StateDirError>() { 1 } else { USAGE }, e))
-        .and_then(|config| match config.check() {
-            Ok(()) => Ok(config),
-            Err(why) => Err((USAGE, anyhow!(why))),
-        })?;
+    let config =
+        args.config().map_err(|e| Failure(if e.is::<StateDirError>() { 1 } else { USAGE }, e))?;
+    config.check().map_err(|why| Failure(USAGE, anyhow!(why)))?;
     if let Some(user) = &user {
-        check_user(user).map_err(|e| (USAGE, e.into()))?;
+        check_user(user).map_err(|e| Failure(USAGE, e.into()))?;
     }
     let listener = listen(address)
         .with_context(|| format!("cannot listen on {address}"))
-        .map_err(|e| (CANNOT_BIND, e))?;
+        .map_err(|e| Failure(CANNOT_BIND, e))?;
     // Drop privileges first: the slave's files must belong to the user that it serves as.
     match user {
-        Some(user) => become_user(&user).map_err(|e| (1, e.into()))?,
+        Some(user) => become_user(&user)?,
         None if nix::unistd::geteuid().is_root() => {
             log::warn!(
                 "this slave serves as root; use --user to drop the rights that it does not need"
@@ -67,16 +69,15 @@ fn run(args: args::Args, inherited: Inherited) -> Result<(), (u8, anyhow::Error)
         }
         None => {}
     }
-    let bound = listener.local_addr().map_err(|e| (1, e.into()))?;
-    let slave = Slave::new(config, bound.port()).map_err(failed)?;
+    let bound = listener.local_addr()?;
+    let slave = Slave::new(config, bound.port())?;
     inherited.close();
     let mut out = std::io::stdout();
-    writeln!(out, "ready role=slave addr={bound} pid={}", std::process::id())
-        .and_then(|()| out.flush())
-        .map_err(|e| (1, e.into()))?;
-    match slave.run(listener, stops_on_hangup).map_err(failed)? {
+    writeln!(out, "ready role=slave addr={bound} pid={}", std::process::id())?;
+    out.flush()?;
+    match slave.run(listener, stops_on_hangup)? {
         ExitReason::Stopped => Ok(()),
-        ExitReason::IdsReplaced => Err((1, restart().into())),
+        ExitReason::IdsReplaced => Err(restart().into()),
     }
 }
 

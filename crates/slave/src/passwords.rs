@@ -9,11 +9,10 @@ use log::warn;
 use relais_auth::{FailedLogins, LiveAccounts, PasswordVerifier, SharedLoginState};
 use rustix::fs::{FlockOperation, MemfdFlags, fcntl_lock, memfd_create};
 
-use crate::scoreboard::Scoreboard;
-
 /// Accounts and login limits, made before the fork for all workers.
 pub struct SharedPasswords {
-    accounts: Arc<LiveAccounts>,
+    /// The accounts, as the supervisor reads them.
+    pub accounts: Arc<LiveAccounts>,
     failed_logins: FailedLogins,
     slots: Arc<HashSlots>,
 }
@@ -28,13 +27,13 @@ struct HashSlots {
 
 /// What a worker's password thread shares with the other workers.
 struct WorkerLoginState {
-    scoreboard: Arc<Scoreboard>,
+    failed_logins: &'static [AtomicU64],
     slots: Arc<HashSlots>,
 }
 
 impl SharedLoginState for WorkerLoginState {
     fn slots(&self) -> &[AtomicU64] {
-        self.scoreboard.failed_logins()
+        self.failed_logins
     }
 
     fn with_hash_permit(&self, hash: &mut dyn FnMut()) {
@@ -86,16 +85,10 @@ impl SharedPasswords {
     /// Those of starting the thread.
     pub fn start_worker(
         &self,
-        scoreboard: Arc<Scoreboard>,
+        failed_logins: &'static [AtomicU64],
         accounts: Arc<LiveAccounts>,
     ) -> io::Result<PasswordVerifier> {
-        let common = Box::new(WorkerLoginState { scoreboard, slots: Arc::clone(&self.slots) });
+        let common = Box::new(WorkerLoginState { failed_logins, slots: self.slots.clone() });
         PasswordVerifier::start(accounts, self.failed_logins.clone(), common, 1)
-    }
-
-    /// Returns the accounts, as the supervisor reads them.
-    #[must_use]
-    pub fn accounts(&self) -> &Arc<LiveAccounts> {
-        &self.accounts
     }
 }

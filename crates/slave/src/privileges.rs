@@ -2,12 +2,11 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::RawFd;
 
-use nix::unistd::{User, initgroups, setresgid, setresuid};
+use nix::unistd::{Uid, User, initgroups, setresgid, setresuid};
 use thiserror::Error;
 
-use crate::sys::descriptors;
+pub use crate::sys::descriptors::Inherited;
 
 /// Errors of changing to another user.
 #[derive(Debug, Error)]
@@ -25,27 +24,6 @@ pub enum PrivilegeError {
     #[error("cannot become {user}: {cause}")]
     #[allow(missing_docs, reason = "the fields' names and types say everything")]
     Refused { user: String, cause: io::Error },
-}
-
-/// The descriptors that this program inherited, beside the three standard ones.
-#[derive(Debug)]
-pub struct Inherited(Vec<RawFd>);
-
-impl Inherited {
-    /// Finds them. Call it before this program opens anything.
-    ///
-    /// # Errors
-    /// Those of reading `/proc`.
-    pub fn find() -> io::Result<Self> {
-        descriptors::inherited().map(Self)
-    }
-
-    /// Closes them, because they may refer to files that only root may open.
-    ///
-    /// A file that is named like `/dev/fd/63` has to be opened before that, and cannot be reopened.
-    pub fn close(self) {
-        descriptors::close(self.0);
-    }
 }
 
 /// Checks that `user` exists and is not root.
@@ -88,11 +66,8 @@ pub fn become_user(user: &str) -> Result<(), PrivilegeError> {
     setresgid(user_entry.gid, user_entry.gid, user_entry.gid).map_err(|e| refused(e.into()))?;
     setresuid(user_entry.uid, user_entry.uid, user_entry.uid).map_err(|e| refused(e.into()))?;
     // Make sure that root's rights cannot come back.
-    match setresuid(
-        nix::unistd::Uid::from_raw(0),
-        nix::unistd::Uid::from_raw(0),
-        nix::unistd::Uid::from_raw(0),
-    ) {
+    let root = Uid::from_raw(0);
+    match setresuid(root, root, root) {
         Err(_) => Ok(()),
         Ok(()) => Err(refused(io::Error::other("root's rights could be regained"))),
     }

@@ -19,8 +19,6 @@ use relais_storage::{
 use crate::address_sessions::AddressSessions;
 use crate::sys::memory::shared_words;
 
-/// Most worker processes.
-pub const MAX_WORKERS: usize = 256;
 /// A worker that did not tick for this long does not count as alive.
 const ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A slave is not in service once its catalogue writer works on one thing for this long.
@@ -37,7 +35,7 @@ pub const PEER_SLOTS: u64 = 64;
 const TAKEN: usize = 0;
 /// Sessions that wait in this worker for a slot.
 const WAITING: usize = 1;
-/// When the worker last passed its loop, by [`monotonic_ms`]; 0: not yet.
+/// When the worker last passed its loop; not set: not yet.
 const TICKED: usize = 2;
 /// What confines the worker.
 const CONFINED: usize = 3;
@@ -46,41 +44,79 @@ const PEERS: usize = 4;
 /// Words in a row.
 const ROW: usize = 5;
 
-// Words for all processes, behind the rows.
-/// The master's time less [`monotonic_ms`], in two's complement; 0: the master was never heard.
-const MASTER_OFFSET: usize = MAX_WORKERS * ROW;
-/// Generation of the accounts.
-const GENERATION: usize = MASTER_OFFSET + 1;
-/// Since when the slave has no link to its master; 0: it has one, or never had one.
-const DISCONNECTED: usize = GENERATION + 1;
-/// Whether the slave is being drained.
-const DRAINING: usize = DISCONNECTED + 1;
-/// The worker, counted from 1, that sends large content to another slave; 0: none.
-const LARGE_SENDER: usize = DISCONNECTED + 2;
-/// Copies of new content that the cluster asks for.
-const COPIES: usize = DISCONNECTED + 3;
-/// Whether another slave has the ids of this one.
-const CLONED: usize = DISCONNECTED + 4;
-/// When the catalogue writer last passed its loop; 0: this slave has none.
-const WRITER_TICKED: usize = DISCONNECTED + 5;
-/// Whether the folder's path leads to another folder.
-const DISPLACED: usize = DISCONNECTED + 6;
-/// The table of failed logins, which is the last part.
-const FAILED_LOGINS: usize = DISCONNECTED + 7;
-const WORDS: usize = FAILED_LOGINS + FailedLogins::SLOTS;
+/// A flag in shared memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Flag(&'static AtomicU64);
+
+impl Flag {
+    /// Sets the flag.
+    pub fn set(self, value: bool) {
+        self.0.store(value.into(), SeqCst);
+    }
+
+    /// Returns the last value; false at the start.
+    #[must_use]
+    pub fn get(self) -> bool {
+        self.0.load(SeqCst) != 0
+    }
+}
+
+/// A moment in shared memory, by [`monotonic_ms`].
+#[derive(Debug, Clone, Copy)]
+pub struct Moment(&'static AtomicU64);
+
+impl Moment {
+    /// Sets the moment to the present.
+    pub fn set_now(self) {
+        self.0.store(monotonic_ms().max(1), SeqCst);
+    }
+
+    /// Unsets the moment.
+    pub fn clear(self) {
+        self.0.store(0, SeqCst);
+    }
+
+    /// Returns the time since the moment; none if it is not set.
+    #[must_use]
+    pub fn elapsed(self) -> Option<Duration> {
+        let at = self.0.load(SeqCst);
+        (at != 0).then(|| Duration::from_millis(monotonic_ms().saturating_sub(at)))
+    }
+}
 
 /// What the processes of one slave share in memory.
 #[derive(Debug)]
 pub struct Scoreboard {
-    words: &'static [AtomicU64],
+    rows: &'static [AtomicU64],
     addresses: Option<AddressSessions>,
-    uploads: Arc<UploadTable>,
-    progress: Arc<ReplicaProgress>,
     workers: usize,
-    /// A worker's share of the client slots.
-    slots: u64,
+    /// Each worker's share of the client slots.
+    pub slots: u64,
     /// Sessions that may wait, in all workers together.
-    queue: u64,
+    pub queue: u64,
+    /// The unfinished uploads.
+    pub uploads: Arc<UploadTable>,
+    /// How far the replica is.
+    pub progress: Arc<ReplicaProgress>,
+    /// The table of failed logins.
+    pub failed_logins: &'static [AtomicU64],
+    /// The master's time less [`monotonic_ms`], in two's complement; 0: the master was never heard.
+    master_offset: &'static AtomicU64,
+    generation: &'static AtomicU64,
+    /// Copies of new content that the cluster asks for.
+    copies: &'static AtomicU64,
+    /// The worker, counted from 1, that sends large content to another slave; 0: none.
+    large_sender: &'static AtomicU64,
+    /// Since when the slave has no link to its master; not set: it has one, or never had one.
+    pub disconnected: Moment,
+    /// When the catalogue writer last passed its loop; not set: this slave has none.
+    pub writer_ticked: Moment,
+    /// Whether the slave is being drained.
+    pub draining: Flag,
+    /// Whether another slave has the ids of this one.
+    pub cloned: Flag,
+    /// Whether the folder's path no longer leads to the served folder.
+    pub displaced: Flag,
 }
 
 impl Scoreboard {
@@ -88,45 +124,37 @@ impl Scoreboard {
     ///
     /// # Errors
     /// Those of the mapping.
-    pub fn new(workers: usize, slots: u64, queue: u64) -> io::Result<Self> {
+    pub fn new(
+        workers: usize,
+        slots: u32,
+        queue: u32,
+        sessions_per_address: Option<u32>,
+        uploads: UploadLimits,
+    ) -> io::Result<Self> {
+        let share = usize::try_from(slots.saturating_add(queue)).unwrap_or(usize::MAX);
+        let words = shared_words(9)?;
+        let addresses = sessions_per_address.map(|most| {
+            AddressSessions::new(workers, share, usize::try_from(most).unwrap_or(usize::MAX))
+        });
         Ok(Self {
-            words: shared_words(WORDS)?,
-            addresses: None,
-            uploads: Arc::new(UploadTable::new(UploadLimits::default(), shared_words)?),
+            rows: shared_words(workers * ROW)?,
+            addresses: addresses.transpose()?,
+            workers,
+            slots: slots.into(),
+            queue: queue.into(),
+            uploads: Arc::new(UploadTable::new(uploads, shared_words)?),
             progress: Arc::new(ReplicaProgress::new(shared_words)?),
-            workers: workers.min(MAX_WORKERS),
-            slots,
-            queue,
+            failed_logins: shared_words(FailedLogins::SLOTS)?,
+            master_offset: &words[0],
+            generation: &words[1],
+            copies: &words[2],
+            large_sender: &words[3],
+            disconnected: Moment(&words[4]),
+            writer_ticked: Moment(&words[5]),
+            draining: Flag(&words[6]),
+            cloned: Flag(&words[7]),
+            displaced: Flag(&words[8]),
         })
-    }
-
-    /// Limits each address to `most` sessions.
-    ///
-    /// # Errors
-    /// Those of the mapping.
-    pub fn limit_addresses(mut self, most: u32) -> io::Result<Self> {
-        let sessions = usize::try_from(self.slots.saturating_add(self.queue)).unwrap_or(usize::MAX);
-        self.addresses = Some(AddressSessions::new(
-            self.workers,
-            sessions,
-            usize::try_from(most).unwrap_or(usize::MAX),
-        )?);
-        Ok(self)
-    }
-
-    /// Limits the unfinished uploads.
-    ///
-    /// # Errors
-    /// Those of the mapping.
-    pub fn limit_uploads(mut self, limits: UploadLimits) -> io::Result<Self> {
-        self.uploads = Arc::new(UploadTable::new(limits, shared_words)?);
-        Ok(self)
-    }
-
-    /// Returns the table of unfinished uploads.
-    #[must_use]
-    pub fn uploads(&self) -> &Arc<UploadTable> {
-        &self.uploads
     }
 
     /// Adds a session of `addr` in `worker`, served or waiting; false if `addr` is at its limit.
@@ -139,24 +167,17 @@ impl Scoreboard {
         self.addresses.iter().for_each(|addresses| addresses.remove(worker, addr));
     }
 
-    /// Returns each worker's share of the client slots.
-    #[must_use]
-    pub fn slots(&self) -> u64 {
-        self.slots
-    }
-
-    /// Returns how many sessions may wait, in all workers together.
-    #[must_use]
-    pub fn queue(&self) -> u64 {
-        self.queue
-    }
-
-    fn word(&self, worker: usize, word: usize) -> &AtomicU64 {
-        &self.words[worker * ROW + word]
+    fn word(&self, worker: usize, word: usize) -> &'static AtomicU64 {
+        &self.rows[worker * ROW + word]
     }
 
     fn sum(&self, word: usize) -> u64 {
         (0..self.workers).map(|worker| self.word(worker, word).load(SeqCst)).sum()
+    }
+
+    /// Subtracts 1 from a word, unless the row was cleared since 1 was added.
+    fn decrement(&self, worker: usize, word: usize) {
+        let _ = self.word(worker, word).fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
     }
 
     /// Takes one of the client slots of all workers for a session in `worker`; false if all are
@@ -191,8 +212,7 @@ impl Scoreboard {
 
     /// Frees a client slot of `worker`.
     pub fn free_slot(&self, worker: usize) {
-        // A cleared row counts fewer slots than were taken.
-        let _ = self.word(worker, TAKEN).fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
+        self.decrement(worker, TAKEN);
     }
 
     /// Takes a slot for another slave in `worker`; false if all are taken.
@@ -204,7 +224,7 @@ impl Scoreboard {
 
     /// Frees a slot for another slave in `worker`.
     pub fn free_peer_slot(&self, worker: usize) {
-        let _ = self.word(worker, PEERS).fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
+        self.decrement(worker, PEERS);
     }
 
     /// Adds a waiting session to the queue of `worker`; false if the slave's queue is full.
@@ -219,7 +239,7 @@ impl Scoreboard {
 
     /// Removes a waiting session from the queue of `worker`.
     pub fn leave_queue(&self, worker: usize) {
-        let _ = self.word(worker, WAITING).fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
+        self.decrement(worker, WAITING);
     }
 
     /// Returns the workers in which sessions wait.
@@ -241,12 +261,11 @@ impl Scoreboard {
 
     /// Records that `worker` is alive.
     pub fn tick(&self, worker: usize) {
-        self.word(worker, TICKED).store(monotonic_ms(), SeqCst);
+        Moment(self.word(worker, TICKED)).set_now();
     }
 
     fn is_alive(&self, worker: usize) -> bool {
-        let ticked = self.word(worker, TICKED).load(SeqCst);
-        ticked != 0 && u128::from(monotonic_ms().saturating_sub(ticked)) < ALIVE_TIMEOUT.as_millis()
+        Moment(self.word(worker, TICKED)).elapsed().is_some_and(|time| time < ALIVE_TIMEOUT)
     }
 
     /// Records what confines `worker`.
@@ -270,20 +289,20 @@ impl Scoreboard {
     /// Adds the metrics of the pool to those of the folder.
     #[must_use]
     pub fn with_pool_metrics(&self, metrics: Metrics) -> Metrics {
-        let uploads = self.uploads().usage();
+        let uploads = self.uploads.usage();
         metrics
             .with(metric::UPLOADS, uploads.number)
             .with(metric::UPLOAD_BYTES, uploads.bytes)
             .with(metric::SESSIONS, self.sessions())
             .with(metric::WAITING, self.waiting())
-            .with(metric::WORKERS, self.alive_workers().into())
+            .with(metric::WORKERS, self.alive_workers())
             .with(metric::CONFINEMENT, self.confinement().0.into())
     }
 
     /// Returns the number of workers that are alive.
     #[must_use]
-    pub fn alive_workers(&self) -> u32 {
-        (0..self.workers).map(|worker| u32::from(self.is_alive(worker))).sum()
+    pub fn alive_workers(&self) -> u64 {
+        (0..self.workers).map(|worker| u64::from(self.is_alive(worker))).sum()
     }
 
     /// Clears what a dead worker held.
@@ -300,54 +319,24 @@ impl Scoreboard {
         let offset = i64::try_from(time_ms)
             .unwrap_or(i64::MAX)
             .saturating_sub(i64::try_from(monotonic_ms()).unwrap_or(i64::MAX));
-        self.words[MASTER_OFFSET].store(offset.cast_unsigned(), SeqCst);
-        self.words[GENERATION].store(generation, SeqCst);
+        self.master_offset.store(offset.cast_unsigned(), SeqCst);
+        self.generation.store(generation, SeqCst);
     }
 
     /// Raises the generation of the accounts; a lower value has no effect.
     pub fn raise_generation(&self, generation: u64) {
-        self.words[GENERATION].fetch_max(generation, SeqCst);
-    }
-
-    /// Returns the table of failed logins.
-    #[must_use]
-    pub fn failed_logins(&self) -> &[AtomicU64] {
-        &self.words[FAILED_LOGINS..]
-    }
-
-    /// Returns how far the replica is.
-    #[must_use]
-    pub fn progress(&self) -> &Arc<ReplicaProgress> {
-        &self.progress
-    }
-
-    /// Records whether there is a link to the master.
-    pub fn set_master_connected(&self, is_connected: bool) {
-        let since = if is_connected { 0 } else { monotonic_ms().max(1) };
-        self.words[DISCONNECTED].store(since, SeqCst);
-    }
-
-    /// Returns how long the link to the master has been down; none if it is up or never was.
-    #[must_use]
-    pub fn disconnected_for(&self) -> Option<Duration> {
-        let since = self.words[DISCONNECTED].load(SeqCst);
-        (since != 0).then(|| Duration::from_millis(monotonic_ms().saturating_sub(since)))
+        self.generation.fetch_max(generation, SeqCst);
     }
 
     /// Sets how many disks must hold the content of a put that names no number itself.
     pub fn set_copies(&self, copies: u16) {
-        self.words[COPIES].store(copies.into(), SeqCst);
+        self.copies.store(copies.into(), SeqCst);
     }
 
     /// Returns how many disks must hold the content of a put that names no number itself.
     #[must_use]
     pub fn copies(&self) -> u16 {
-        u16::try_from(self.words[COPIES].load(SeqCst)).unwrap_or(u16::MAX)
-    }
-
-    /// Records that the catalogue writer is alive.
-    pub fn tick_catalog_writer(&self) {
-        self.words[WRITER_TICKED].store(monotonic_ms().max(1), SeqCst);
+        u16::try_from(self.copies.load(SeqCst)).unwrap_or(u16::MAX)
     }
 
     /// Whether the catalogue writer has been at work on one thing for too long.
@@ -355,52 +344,18 @@ impl Scoreboard {
     /// Until it is done the slave applies no further change.
     #[must_use]
     pub fn is_catalog_writer_stalled(&self) -> bool {
-        let ticked = self.words[WRITER_TICKED].load(SeqCst);
-        ticked != 0 && u128::from(monotonic_ms().saturating_sub(ticked)) > WRITER_STALL.as_millis()
-    }
-
-    /// Records whether another slave has the ids of this one.
-    pub fn set_cloned(&self, cloned: bool) {
-        self.words[CLONED].store(cloned.into(), SeqCst);
-    }
-
-    /// Whether another slave has the ids of this one.
-    #[must_use]
-    pub fn is_cloned(&self) -> bool {
-        self.words[CLONED].load(SeqCst) != 0
-    }
-
-    /// Records whether the folder's path no longer leads to the served folder.
-    pub fn set_displaced(&self, displaced: bool) {
-        self.words[DISPLACED].store(displaced.into(), SeqCst);
-    }
-
-    /// Whether the folder's path no longer leads to the served folder.
-    #[must_use]
-    pub fn is_displaced(&self) -> bool {
-        self.words[DISPLACED].load(SeqCst) != 0
-    }
-
-    /// Records whether the slave is being drained.
-    pub fn set_draining(&self, draining: bool) {
-        self.words[DRAINING].store(draining.into(), SeqCst);
-    }
-
-    /// Whether the slave is being drained.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.words[DRAINING].load(SeqCst) != 0
+        self.writer_ticked.elapsed().is_some_and(|time| time > WRITER_STALL)
     }
 
     /// Takes the slave's only slot for sending large content to a slave; false if it is taken.
     pub fn begin_large_transfer(&self, worker: usize) -> bool {
-        self.words[LARGE_SENDER].compare_exchange(0, worker as u64 + 1, SeqCst, SeqCst).is_ok()
+        self.large_sender.compare_exchange(0, worker as u64 + 1, SeqCst, SeqCst).is_ok()
     }
 
     /// Frees the slot for sending large content, if `worker` has it.
     pub fn end_large_transfer(&self, worker: usize) {
         // Another worker may have it by now.
-        let _ = self.words[LARGE_SENDER].compare_exchange(worker as u64 + 1, 0, SeqCst, SeqCst);
+        let _ = self.large_sender.compare_exchange(worker as u64 + 1, 0, SeqCst, SeqCst);
     }
 
     /// Returns the master's time in milliseconds since 1970.
@@ -409,7 +364,7 @@ impl Scoreboard {
     /// this is the time of this host's clock.
     #[must_use]
     pub fn master_ms(&self) -> u64 {
-        match self.words[MASTER_OFFSET].load(SeqCst).cast_signed() {
+        match self.master_offset.load(SeqCst).cast_signed() {
             0 => wall_ms(),
             offset => monotonic_ms().saturating_add_signed(offset),
         }
@@ -418,11 +373,12 @@ impl Scoreboard {
     /// Returns the generation of the accounts.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.words[GENERATION].load(SeqCst)
+        self.generation.load(SeqCst)
     }
 }
 
-fn wall_ms() -> u64 {
+/// Returns milliseconds since 1970 UTC.
+pub fn wall_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX))
@@ -434,9 +390,17 @@ mod tests {
 
     use super::*;
 
+    impl Scoreboard {
+        /// Maps a scoreboard for `workers` of `slots` sessions, and `queue` waiting sessions.
+        pub(crate) fn of(workers: usize, slots: u32, queue: u32) -> Self {
+            let uploads = UploadLimits::default();
+            Self::new(workers, slots, queue, None, uploads).unwrap()
+        }
+    }
+
     #[test]
     fn slots_and_queue_are_never_overdrawn() {
-        let scoreboard = Scoreboard::new(2, 2, 1).unwrap();
+        let scoreboard = Scoreboard::of(2, 2, 1);
         scoreboard.tick(1);
         // A login may take a slot beyond the share of its worker.
         assert_eq!(
@@ -463,7 +427,7 @@ mod tests {
 
     #[test]
     fn last_slot_goes_to_one_of_many_workers() {
-        let scoreboard = Scoreboard::new(4, 1, 0).unwrap();
+        let scoreboard = Scoreboard::of(4, 1, 0);
         assert!((0..3).all(|worker| scoreboard.take_slot(worker)));
         let taken = AtomicU64::new(0);
         for round in 1..=2000 {
@@ -485,7 +449,7 @@ mod tests {
 
     #[test]
     fn workers_accept_up_to_their_share_while_others_have_room() {
-        let scoreboard = Scoreboard::new(2, 1, 1).unwrap();
+        let scoreboard = Scoreboard::of(2, 1, 1);
         (0..2).for_each(|worker| scoreboard.tick(worker));
         assert!(scoreboard.may_accept(0) && scoreboard.take_slot(0));
         assert!(!scoreboard.may_accept(0) && scoreboard.may_accept(1));
@@ -501,7 +465,7 @@ mod tests {
 
     #[test]
     fn peers_and_clients_have_separate_slots() {
-        let scoreboard = Scoreboard::new(1, 1, 0).unwrap();
+        let scoreboard = Scoreboard::of(1, 1, 0);
         assert_eq!((0..100).filter(|_| scoreboard.take_peer_slot(0)).count() as u64, PEER_SLOTS);
         assert!(scoreboard.take_slot(0) && !scoreboard.take_slot(0));
         assert_eq!(scoreboard.sessions(), 1);
@@ -511,11 +475,11 @@ mod tests {
 
     #[test]
     fn master_time_continues_without_master() {
-        let scoreboard = Scoreboard::new(1, 1, 1).unwrap();
+        let scoreboard = Scoreboard::of(1, 1, 1);
         assert!(scoreboard.master_ms().abs_diff(wall_ms()) < 1000);
         scoreboard.record_master(5_000_000, 3);
-        scoreboard.progress().set_applied(Lsn { epoch: 1, number: 7 });
+        scoreboard.progress.set_applied(Lsn { epoch: 1, number: 7 });
         assert!(scoreboard.master_ms().abs_diff(5_000_000) < 1000);
-        assert_eq!((scoreboard.progress().applied().number, scoreboard.generation()), (7, 3));
+        assert_eq!((scoreboard.progress.applied().number, scoreboard.generation()), (7, 3));
     }
 }

@@ -9,21 +9,19 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use log::{debug, info, warn};
 use relais_auth::{Accounts, ClusterKey, LiveAccounts};
 use relais_engine::SecretSource;
-use relais_os::{ProcessMailbox, ProcessMessage};
+use relais_os::{ProcessMailbox, ProcessMessage, lock};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::scoreboard::Scoreboard;
 
 /// Time between two checks of the files by the supervisor.
 pub const CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// What tells two versions of a file apart: device, inode and ctime.
-type FileStamp = (u64, u64, i64, i64);
 
 /// The supervisor's side: reads the files and sends changes to the workers.
 pub struct Secrets {
@@ -36,20 +34,14 @@ pub struct Secrets {
 #[derive(Default)]
 struct SecretsState {
     key: Option<ClusterKey>,
-    stamp: Option<FileStamp>,
+    /// What tells two versions of the key's file apart: device, inode and ctime.
+    stamp: Option<(u64, u64, i64, i64)>,
     /// The last error of reading the key, so that it is logged once.
     last_error: String,
     /// The accounts that were last sent to the workers.
     accounts: Option<Arc<Accounts>>,
-    /// What each worker has not been sent yet.
-    unsent: Vec<UnsentSecrets>,
-}
-
-/// What could not be sent to a worker yet.
-#[derive(Debug, Clone, Copy, Default)]
-struct UnsentSecrets {
-    key: bool,
-    accounts: bool,
+    /// Whether each worker lacks the last key or accounts.
+    unsent: Vec<bool>,
 }
 
 /// A message to a worker.
@@ -79,7 +71,8 @@ impl ProcessMessage for Secret {
 }
 
 impl Secrets {
-    /// Reads the files for the first time, if they exist.
+    /// Reads the file for the first time, if it exists: the key of a cluster, or the accounts of a
+    /// standalone slave.
     ///
     /// # Errors
     /// Those of the system calls.
@@ -92,7 +85,7 @@ impl Secrets {
             (0..workers).map(|_| ProcessMailbox::new().map(Arc::new)).collect::<io::Result<_>>()?;
         let mut state = SecretsState {
             accounts: accounts.as_ref().and_then(|accounts| accounts.current()),
-            unsent: vec![UnsentSecrets::default(); workers],
+            unsent: vec![false; workers],
             ..SecretsState::default()
         };
         if let Some(path) = &key_file {
@@ -101,34 +94,22 @@ impl Secrets {
         Ok(Self { key_file, accounts, mailboxes, state: Mutex::new(state) })
     }
 
-    /// Whether there are files to check.
-    #[must_use]
-    pub fn is_needed(&self) -> bool {
-        self.key_file.is_some() || self.accounts.is_some()
-    }
-
     /// Checks the files, and sends the workers what has changed.
     ///
     /// Only then does it raise the generation of the accounts on the scoreboard: a worker that sees
     /// a higher generation there finds the accounts in its channel.
     pub fn tick(&self, scoreboard: &Scoreboard) {
-        let mut state = self.state();
-        if let Some(path) = &self.key_file
-            && state.reload_key(path)
-        {
-            state.unsent.iter_mut().for_each(|unsent| unsent.key = true);
-        }
-        if let Some(accounts) = &self.accounts {
-            let now = accounts.current();
-            let is_same = match (&now, &state.accounts) {
-                (Some(now), Some(old)) => Arc::ptr_eq(now, old),
-                (None, None) => true,
-                _ => false,
-            };
-            if !is_same {
-                state.accounts = now;
-                state.unsent.iter_mut().for_each(|unsent| unsent.accounts = true);
+        let mut state = lock(&self.state);
+        let has_changed = match (&self.key_file, &self.accounts) {
+            (Some(path), _) => state.reload_key(path),
+            (None, Some(accounts)) => {
+                let before = std::mem::replace(&mut state.accounts, accounts.current());
+                before.as_ref().map(Arc::as_ptr) != state.accounts.as_ref().map(Arc::as_ptr)
             }
+            (None, None) => false,
+        };
+        if has_changed {
+            state.unsent.fill(true);
         }
         if let Err(e) = self.send_unsent(&mut state) {
             warn!("cannot send the changed accounts to the workers, will be retried: {e}");
@@ -144,59 +125,43 @@ impl Secrets {
     /// What does not fit into a worker's channel is sent later: that worker is not reading at the
     /// moment.
     fn send_unsent(&self, state: &mut SecretsState) -> io::Result<()> {
-        if state.unsent.iter().any(|unsent| unsent.accounts)
-            && let Some(accounts) = &state.accounts
-        {
-            let message = Secret::Accounts(memory_file(accounts)?);
-            self.send(&message, state, |unsent| &mut unsent.accounts);
+        if !state.unsent.contains(&true) {
+            return Ok(());
         }
-        if let Some(key) = state.key.clone() {
-            self.send(&Secret::Key(key), state, |unsent| &mut unsent.key);
-        }
-        Ok(())
-    }
-
-    fn send(
-        &self,
-        message: &Secret,
-        state: &mut SecretsState,
-        flag: impl Fn(&mut UnsentSecrets) -> &mut bool,
-    ) {
+        let message = match (&state.key, &state.accounts) {
+            (Some(key), _) => Secret::Key(key.clone()),
+            (None, Some(accounts)) => Secret::Accounts(memory_file(accounts)?),
+            (None, None) => return Ok(()),
+        };
         for (mailbox, unsent) in self.mailboxes.iter().zip(&mut state.unsent) {
-            let unsent = flag(unsent);
             if *unsent {
-                match mailbox.send(message) {
+                match mailbox.send(&message) {
                     Ok(()) => *unsent = false,
                     Err(e) => debug!("a worker gets the key or the accounts later: {e}"),
                 }
             }
         }
+        Ok(())
     }
 
     /// Returns a worker's side. Call it in the worker, after the fork.
     pub fn of_worker(&self, worker: usize) -> WorkerSecrets {
-        let state = self.state();
+        let state = lock(&self.state);
         WorkerSecrets {
             mailbox: self.mailboxes[worker].clone(),
             key: Mutex::new(state.key.clone()),
             accounts: Arc::new(LiveAccounts::without_file(state.accounts.clone())),
         }
     }
-
-    fn state(&self) -> MutexGuard<'_, SecretsState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl SecretsState {
-    /// Reads the key if its file has changed; true if there is another key now.
+    /// Reads the key if its file has changed; true if it was read.
     ///
     /// If the file cannot be read the former key stays.
     fn reload_key(&mut self, path: &Path) -> bool {
-        let stamp = path
-            .metadata()
-            .ok()
-            .map(|meta| (meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()));
+        let meta = path.metadata().ok();
+        let stamp = meta.map(|meta| (meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec()));
         if stamp.is_some() && stamp == self.stamp {
             return false;
         }
@@ -250,10 +215,6 @@ impl WorkerSecrets {
     pub fn shared_accounts(&self) -> Arc<LiveAccounts> {
         self.accounts.clone()
     }
-
-    fn lock_key(&self) -> MutexGuard<'_, Option<ClusterKey>> {
-        self.key.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl SecretSource for WorkerSecrets {
@@ -263,19 +224,17 @@ impl SecretSource for WorkerSecrets {
 
     fn key(&self) -> Option<ClusterKey> {
         self.receive();
-        self.lock_key().clone()
+        lock(&self.key).clone()
     }
 
     fn receive(&self) {
-        loop {
-            match self.mailbox.receive() {
-                Ok(Some(Secret::Key(key))) => *self.lock_key() = Some(key),
-                Ok(Some(Secret::Accounts(file))) => match read_accounts(&file) {
+        for secret in self.mailbox.take() {
+            match secret {
+                Secret::Key(key) => *lock(&self.key) = Some(key),
+                Secret::Accounts(file) => match read_accounts(&file) {
                     Ok(accounts) => self.accounts.replace(accounts),
                     Err(e) => warn!("cannot read the changed accounts: {e}"),
                 },
-                Ok(None) => return,
-                Err(e) => return warn!("cannot receive from the supervisor: {e}"),
             }
         }
     }
@@ -314,7 +273,7 @@ mod tests {
 
     #[test]
     fn workers_receive_late_and_changed_keys() {
-        let (temp, scoreboard) = (tempfile::tempdir().unwrap(), Scoreboard::new(2, 1, 1).unwrap());
+        let (temp, scoreboard) = (tempfile::tempdir().unwrap(), Scoreboard::of(2, 1, 1));
         let path = temp.path().join("cluster.key");
         let secrets = Secrets::new(2, Some(path.clone()), None).unwrap();
         let (early, other) = (secrets.of_worker(0), secrets.of_worker(1));
@@ -338,7 +297,7 @@ mod tests {
 
     #[test]
     fn slow_workers_receive_the_last_key() {
-        let (temp, scoreboard) = (tempfile::tempdir().unwrap(), Scoreboard::new(1, 1, 1).unwrap());
+        let (temp, scoreboard) = (tempfile::tempdir().unwrap(), Scoreboard::of(1, 1, 1));
         let path = temp.path().join("cluster.key");
         let secrets = Secrets::new(1, Some(path.clone()), None).unwrap();
         let worker = secrets.of_worker(0);
@@ -356,7 +315,7 @@ mod tests {
 
     #[test]
     fn accounts_arrive_before_their_generation() {
-        let (temp, scoreboard) = (tempfile::tempdir().unwrap(), Scoreboard::new(1, 1, 1).unwrap());
+        let (temp, scoreboard) = (tempfile::tempdir().unwrap(), Scoreboard::of(1, 1, 1));
         let file = AccountsFile::new(temp.path().join("accounts"));
         let live = Arc::new(LiveAccounts::open(file.clone()).unwrap());
         let secrets = Secrets::new(1, None, Some(live)).unwrap();

@@ -17,51 +17,34 @@ pub struct SlotClaim {
     has_slot: bool,
 }
 
-/// Reasons for refusing a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClaimError {
-    /// All slots and the queue are full.
-    Full,
-    /// The address has as many sessions as it may have.
-    Address,
-}
-
 impl SlotClaim {
-    /// Takes a slot for a client at `addr`, or a place in the queue of `worker`.
+    /// Takes a slot in `worker` for a client at `addr`, or a place in the queue; without an
+    /// address a slot for another slave.
     ///
     /// # Errors
     /// The reason why there is neither.
-    pub fn for_client(
+    pub fn take(
         scoreboard: Arc<Scoreboard>,
         worker: usize,
-        addr: IpAddr,
-    ) -> Result<Self, ClaimError> {
-        // A new session must not overtake waiting ones.
-        let has_slot = scoreboard.waiting() == 0 && scoreboard.take_slot(worker);
-        if !has_slot && !scoreboard.join_queue(worker) {
-            return Err(ClaimError::Full);
+        addr: Option<IpAddr>,
+    ) -> Result<Self, &'static str> {
+        let has_slot = match addr {
+            None => scoreboard.take_peer_slot(worker),
+            // A new session must not overtake waiting ones.
+            Some(_) => scoreboard.waiting() == 0 && scoreboard.take_slot(worker),
+        };
+        if !has_slot && (addr.is_none() || !scoreboard.join_queue(worker)) {
+            return Err("all session slots are taken");
         }
-        if !scoreboard.add_address_session(worker, addr) {
+        if addr.is_some_and(|addr| !scoreboard.add_address_session(worker, addr)) {
             if has_slot {
                 scoreboard.free_slot(worker)
             } else {
                 scoreboard.leave_queue(worker)
             }
-            return Err(ClaimError::Address);
+            return Err("your address has as many sessions here as it may have");
         }
-        Ok(Self { scoreboard, worker, addr: Some(addr), has_slot })
-    }
-
-    /// Takes a peer slot for another slave in `worker`.
-    ///
-    /// # Errors
-    /// [`ClaimError::Full`] if there is none.
-    pub fn for_peer(scoreboard: Arc<Scoreboard>, worker: usize) -> Result<Self, ClaimError> {
-        if scoreboard.take_peer_slot(worker) {
-            Ok(Self { scoreboard, worker, addr: None, has_slot: true })
-        } else {
-            Err(ClaimError::Full)
-        }
+        Ok(Self { scoreboard, worker, addr, has_slot })
     }
 
     /// Takes a slot if there is one by now; false if there is none.

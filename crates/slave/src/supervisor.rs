@@ -8,7 +8,6 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{debug, error, info, warn};
@@ -17,9 +16,10 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 
-use crate::scoreboard::Scoreboard;
+use crate::context::SlaveContext;
+use crate::poll::wait_for;
 use crate::secrets::CHECK_INTERVAL;
 use crate::sys::fork;
 
@@ -93,25 +93,17 @@ pub type ChildMain<'a> = dyn Fn(Task, TcpListener, OwnedFd) -> i32 + 'a;
 
 /// Runs the pool of child processes until a signal ends it.
 pub struct Supervisor<'a> {
+    context: &'a SlaveContext,
     listener: Option<TcpListener>,
     children: Vec<Child>,
     signals: SignalFd,
-    scoreboard: Arc<Scoreboard>,
     child_main: &'a ChildMain<'a>,
-    /// Reopens the transfer log, on SIGUSR1.
-    reopen: &'a dyn Fn(),
-    /// Called every [`CHECK_INTERVAL`].
-    tick: Option<&'a dyn Fn()>,
-    /// Called on SIGHUP; none: SIGHUP stops the slave.
-    reload: Option<&'a dyn Fn()>,
-    stopping: bool,
+    /// Whether SIGHUP stops the slave, instead of reloading files.
+    stops_on_hangup: bool,
+    /// The result of the slave that is being stopped; none if it is not.
+    result: Option<io::Result<ExitReason>>,
     /// When the children that are still alive are killed.
     deadline: Option<Instant>,
-    grace: Duration,
-    /// Whether a child has failed for good, so that the whole slave ends.
-    is_fatal: bool,
-    /// Whether a child has given up this slave's ids, so that the slave restarts.
-    ids_replaced: bool,
 }
 
 /// The reason why a slave has ended.
@@ -143,49 +135,29 @@ pub fn block_signals() -> io::Result<()> {
 impl<'a> Supervisor<'a> {
     /// Makes a supervisor, whose pool [`Self::run`] starts. Signals must be blocked already.
     ///
-    /// `grace` is the time that transfers may take to end.
-    ///
     /// # Errors
     /// Those of the system calls.
     pub fn new(
+        context: &'a SlaveContext,
         listener: TcpListener,
-        workers: usize,
-        scoreboard: Arc<Scoreboard>,
-        grace: Duration,
+        stops_on_hangup: bool,
         child_main: &'a ChildMain<'a>,
-        reopen: &'a dyn Fn(),
-        tick: Option<&'a dyn Fn()>,
     ) -> io::Result<Self> {
         let signals =
             SignalFd::with_flags(&signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let now = Instant::now();
         let child = |task| Child { task, state: ChildState::Due(now), failures: 0 };
-        let children = std::iter::once(Task::Replicator)
-            .chain((0..workers).map(Task::Worker))
-            .map(child)
-            .collect();
+        let workers = (0..context.config.workers).map(Task::Worker);
         Ok(Self {
+            context,
             listener: Some(listener),
-            children,
+            children: std::iter::once(Task::Replicator).chain(workers).map(child).collect(),
             signals,
-            scoreboard,
             child_main,
-            reopen,
-            tick,
-            reload: None,
-            stopping: false,
+            stops_on_hangup,
+            result: None,
             deadline: None,
-            grace,
-            is_fatal: false,
-            ids_replaced: false,
         })
-    }
-
-    /// Has SIGHUP call `reload` instead of stopping the slave.
-    #[must_use]
-    pub fn on_hangup(mut self, reload: Option<&'a dyn Fn()>) -> Self {
-        self.reload = reload;
-        self
     }
 
     /// Runs until all children have ended.
@@ -194,29 +166,24 @@ impl<'a> Supervisor<'a> {
     /// Those of the supervisor's own system calls; its children die with it.
     pub fn run(mut self) -> io::Result<ExitReason> {
         loop {
-            self.tick.iter().for_each(|tick| tick());
+            self.context.check_secrets();
             self.start_due();
             self.wait()?;
             for _ in 0..self.read_signals()? {
-                if self.stopping {
+                if self.result.is_some() {
                     self.kill_all();
                 } else {
-                    info!("stopping; transfers have {} s to end", self.grace.as_secs());
-                    self.ids_replaced = false;
-                    self.stop();
+                    info!(
+                        "stopping; transfers have {} s to end",
+                        self.context.config.grace.as_secs()
+                    );
+                    self.stop(Ok(ExitReason::Stopped));
                 }
             }
             self.reap()?;
-            if self.stopping
-                && self.children.iter().all(|child| matches!(child.state, ChildState::Ended))
-            {
-                return match (self.is_fatal, self.ids_replaced) {
-                    (true, _) => Err(io::Error::other(
-                        "a process of the slave has failed for good; see the log",
-                    )),
-                    (false, true) => Ok(ExitReason::IdsReplaced),
-                    (false, false) => Ok(ExitReason::Stopped),
-                };
+            let has_ended = |child: &Child| matches!(child.state, ChildState::Ended);
+            if let Some(result) = self.result.take_if(|_| self.children.iter().all(has_ended)) {
+                return result;
             }
             if self.deadline.is_some_and(|at| at <= Instant::now()) {
                 self.deadline = None;
@@ -246,25 +213,24 @@ impl<'a> Supervisor<'a> {
             Err(e) => return self.restart_later(index, &e),
         };
         if let Task::Worker(worker) = task {
-            self.scoreboard.clear(worker);
+            self.context.scoreboard.clear(worker);
         }
-        let child_main = self.child_main;
-        let mut parents = Some((ours, std::mem::take(&mut self.children), self.listener.take()));
+        let mut control = Some(ours);
         let spawned = fork::spawn(|| {
             // Drop the sockets of the supervisor and of other children: a control socket must
             // report its end when the supervisor is gone.
-            drop(parents.take());
-            child_main(task, listener, theirs)
+            (control, self.listener) = (None, None);
+            self.children.clear();
+            (self.child_main)(task, listener, theirs)
         });
-        let Some((ours, children, shared)) = parents else { return };
-        (self.children, self.listener) = (children, shared);
-        match spawned {
-            Ok(pid) => {
+        match (spawned, control) {
+            (Ok(pid), Some(control)) => {
                 debug!("{task:?} runs as process {pid}");
                 self.children[index].state =
-                    ChildState::Alive { pid, since: Instant::now(), control: ours };
+                    ChildState::Alive { pid, since: Instant::now(), control };
             }
-            Err(e) => self.restart_later(index, &e),
+            (Ok(_), None) => {}
+            (Err(e), _) => self.restart_later(index, &e),
         }
     }
 
@@ -286,12 +252,8 @@ impl<'a> Supervisor<'a> {
         let timeout =
             due.chain(self.deadline).min().map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = timeout.map(|t| t + Duration::from_millis(1));
-        let timeout = timeout.into_iter().chain(self.tick.map(|_| CHECK_INTERVAL)).min();
-        let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
-        match poll(&mut [PollFd::new(&self.signals, PollFlags::IN)], timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(e) => Err(e.into()),
-        }
+        let timeout = timeout.map_or(CHECK_INTERVAL, |timeout| timeout.min(CHECK_INTERVAL));
+        wait_for(&mut [PollFd::new(&self.signals, PollFlags::IN)], Some(timeout)).map(drop)
     }
 
     /// Handles the signals that came; returns how many of them ask the slave to stop.
@@ -300,11 +262,10 @@ impl<'a> Supervisor<'a> {
         while let Some(info) = self.signals.read_signal()? {
             match info.ssi_signo.cast_signed() {
                 signal if signal == Signal::SIGCHLD as i32 => {}
-                signal if signal == Signal::SIGUSR1 as i32 => (self.reopen)(),
-                signal if signal == Signal::SIGHUP as i32 => match self.reload {
-                    Some(reload) => reload(),
-                    None => stops += 1,
-                },
+                signal if signal == Signal::SIGUSR1 as i32 => self.context.reopen_log(),
+                signal if signal == Signal::SIGHUP as i32 && !self.stops_on_hangup => {
+                    self.context.reload()
+                }
                 _ => stops += 1,
             }
         }
@@ -312,9 +273,9 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Tells all children to end; none is restarted.
-    fn stop(&mut self) {
-        self.stopping = true;
-        self.deadline = Some(Instant::now() + self.grace);
+    fn stop(&mut self, result: io::Result<ExitReason>) {
+        self.result = Some(result);
+        self.deadline = Some(Instant::now() + self.context.config.grace);
         self.listener = None;
         for child in &mut self.children {
             match &child.state {
@@ -365,28 +326,23 @@ impl<'a> Supervisor<'a> {
     fn ended(&mut self, index: usize, status: WaitStatus) {
         let child = &mut self.children[index];
         if let Task::Worker(worker) = child.task {
-            self.scoreboard.clear(worker);
+            self.context.scoreboard.clear(worker);
         }
-        if self.stopping {
-            child.state = ChildState::Ended;
-            return;
-        }
-        if matches!(status, WaitStatus::Exited(_, EXIT_FATAL)) {
-            child.state = ChildState::Ended;
-            self.is_fatal = true;
-            return self.stop();
-        }
-        if matches!(status, WaitStatus::Exited(_, EXIT_IDS_REPLACED)) {
-            child.state = ChildState::Ended;
-            self.ids_replaced = true;
-            return self.stop();
-        }
-        error!("{}; a new one starts", describe_end(child.task, status));
-        let lived = if let ChildState::Alive { since, .. } = child.state {
-            since.elapsed()
-        } else {
-            Duration::ZERO
+        let lived = match std::mem::replace(&mut child.state, ChildState::Ended) {
+            ChildState::Alive { since, .. } => since.elapsed(),
+            _ => Duration::ZERO,
         };
+        match status {
+            _ if self.result.is_some() => return,
+            WaitStatus::Exited(_, EXIT_FATAL) => {
+                let why = "a process of the slave has failed for good; see the log";
+                return self.stop(Err(io::Error::other(why)));
+            }
+            WaitStatus::Exited(_, EXIT_IDS_REPLACED) => {
+                return self.stop(Ok(ExitReason::IdsReplaced));
+            }
+            _ => error!("{}; a new one starts", describe_end(child.task, status)),
+        }
         if lived < SHORT_LIFETIME && child.failures > 0 {
             self.restart_later(index, &"it keeps ending");
         } else {

@@ -79,15 +79,15 @@ mod tests {
         notify([&mailbox], &WorkerMessage::Slots);
         notify([&mailbox], &WorkerMessage::EndUpload(name));
         mailbox.send(&WorkerMessage::TransferLog(OwnedFd::from(end).into())).unwrap();
-        assert!(matches!(mailbox.receive().unwrap(), Some(WorkerMessage::Slots)));
-        let Some(WorkerMessage::EndUpload(got)) = mailbox.receive().unwrap() else {
+        assert!(matches!(mailbox.take().next(), Some(WorkerMessage::Slots)));
+        let Some(WorkerMessage::EndUpload(got)) = mailbox.take().next() else {
             panic!("no upload")
         };
         assert_eq!(got, name);
-        let Some(WorkerMessage::TransferLog(mut file)) = mailbox.receive().unwrap() else {
+        let Some(WorkerMessage::TransferLog(mut file)) = mailbox.take().next() else {
             panic!("no file")
         };
-        assert!(mailbox.receive().unwrap().is_none());
+        assert!(mailbox.take().next().is_none());
         file.write_all(b"hello").unwrap();
         drop(file);
         assert_eq!(io::read_to_string(reader).unwrap(), "hello");

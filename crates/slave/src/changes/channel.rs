@@ -1,117 +1,101 @@
-//! The channel between a session in a worker and the replicator.
+//! The channel between a session in a worker and the replicator that writes the catalogue.
 //!
-//! The proposal socket is a pair of sockets that exists before the first fork. All workers write to
-//! it, and the current replicator reads it. A session that changes something creates a channel,
-//! which is another pair of sockets. It sends its owner on the channel and passes the other end
-//! over the proposal socket. The replicator greets on the channel when it has received it.
-//! Proposals go in; results come out in the same order. Each side notices when the other has
-//! closed.
+//! The catalogue writer listens on a socket in the metadata folder. A session that changes something
+//! connects to it and sends its owner; the writer greets once it has received the owner. The writer
+//! may be that of another slave of this host which serves the same folder. Proposals go in; results
+//! come out in the same order. Each side notices when the other has closed.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use relais_engine::{Owner, ProposalChannel};
-use relais_os::{MessageSocket, ProcessMailbox, Received};
-use relais_proto::{FolderId, Lsn, limits};
-use relais_storage::{Proposal, ProposalResult};
+use relais_os::{MessageListener, MessageSocket, Received};
+use relais_proto::{Decoder, Encoder, FolderId, Lsn, Refusal, Wire, WireError, limits, wire_enum};
+use relais_storage::{MetadataFolder, Proposal, ProposalResult};
+use relais_tree::TreeError;
 
-use super::{ChannelRequest, decode_result, encode_result};
-
+/// Name of the writer's socket.
+const SOCKET: &str = "writer.socket";
+/// Most sessions that wait for the writer to accept them.
+const BACKLOG: i32 = 4096;
 /// Longest message in bytes: two paths and a few fields.
 const MESSAGE: usize = 2 * limits::PATH + 1024;
-/// Reads one message, and converts it.
+
+wire_enum! {
+    /// A request of a session to the replicator.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub enum ChannelRequest: "request" {
+        /// Make a change. The answer is a [`ProposalResult`].
+        0 => Change(Proposal),
+        /// List the folders that hold the content of a put. The answer is their ids.
+        1 => Holders(Lsn),
+    }
+}
+
+/// Sends one message; false if the other side has to read first, or has closed.
+fn send(socket: &MessageSocket, encode: impl FnOnce(&mut Encoder<'_>)) -> io::Result<bool> {
+    let mut bytes = Vec::new();
+    encode(&mut Encoder::new(&mut bytes));
+    socket.try_send(&bytes)
+}
+
+/// Reads one message.
 fn receive<T>(
     socket: &MessageSocket,
-    convert: impl FnOnce(&[u8]) -> io::Result<T>,
+    decode: impl FnOnce(&mut Decoder<'_>) -> Result<T, WireError>,
 ) -> io::Result<Received<T>> {
-    socket.receive(&mut [0; MESSAGE])?.try_map(|(bytes, _)| convert(bytes))
-}
-
-fn malformed(e: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("malformed message: {e}"))
-}
-
-/// Passes channels from sessions to the replicator.
-#[derive(Debug)]
-pub struct ProposalSocket {
-    mailbox: ProcessMailbox<MessageSocket>,
-}
-
-impl ProposalSocket {
-    /// Creates an empty socket pair.
-    ///
-    /// # Errors
-    /// Returns the error of the system call.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self { mailbox: ProcessMailbox::new()? })
-    }
-
-    /// Opens a channel for this owner and passes its other end to the replicator.
-    ///
-    /// # Errors
-    /// Returns [`io::ErrorKind::WouldBlock`] if the socket is full, and the errors of the system
-    /// calls.
-    pub fn open(&self, owner: &Owner) -> io::Result<SessionEnd> {
-        let (ours, theirs) = MessageSocket::pair()?;
-        // The owner is sent before the channel is passed, so the receiver need not wait for it. An
-        // empty message would look like the end.
-        ours.send(format!(" {}", owner.as_str()).as_bytes(), None)?;
-        self.mailbox.send(&theirs)?;
-        Ok(SessionEnd(ours))
-    }
-
-    /// Returns a descriptor that is readable when a channel waits.
-    #[must_use]
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.mailbox.as_fd()
-    }
-
-    /// Receives a channel and greets on it. Returns `None` if no channel waits.
-    ///
-    /// # Errors
-    /// Returns the errors of the system calls.
-    pub fn accept(&self) -> io::Result<Option<ReplicatorEnd>> {
-        self.receive()?.map(ReplicatorEnd::greet).transpose()
-    }
-
-    /// Receives a channel without a greeting, to pass it on.
-    ///
-    /// # Errors
-    /// Returns the errors of the system calls.
-    pub fn receive(&self) -> io::Result<Option<MessageSocket>> {
-        self.mailbox.receive()
-    }
+    socket.receive(&mut [0; MESSAGE])?.try_map(|(bytes, _)| {
+        let mut from = Decoder::new(bytes);
+        decode(&mut from)
+            .and_then(|message| from.finish().map(|()| message))
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("bad message: {e}")))
+    })
 }
 
 /// The session's end of a channel.
 #[derive(Debug)]
 pub struct SessionEnd(MessageSocket);
 
+impl SessionEnd {
+    /// Connects to the catalogue writer, for the changes of this owner.
+    ///
+    /// # Errors
+    /// Returns [`io::ErrorKind::WouldBlock`] if there is no writer now or it is busy, and other
+    /// errors of the system calls.
+    pub fn open(own: &MetadataFolder, owner: &Owner) -> io::Result<Self> {
+        use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, WouldBlock};
+        let connect = || {
+            let socket = MessageSocket::connect(&own.path(SOCKET))?;
+            socket.send(owner.as_str().as_bytes(), None)?;
+            Ok(Self(socket))
+        };
+        connect().map_err(|e: io::Error| match e.kind() {
+            NotFound | ConnectionRefused | ConnectionReset | BrokenPipe => WouldBlock.into(),
+            _ => e,
+        })
+    }
+}
+
 impl ProposalChannel for SessionEnd {
     fn read_greeting(&self) -> io::Result<Received<()>> {
-        receive(&self.0, |_| Ok(()))
+        receive(&self.0, |from| from.bool().map(drop))
     }
 
     fn propose(&self, proposal: &Proposal) -> io::Result<bool> {
-        self.0.try_send(&ChannelRequest::change(proposal))
+        // It is the encoding of `ChannelRequest::Change`, without a copy of the proposal.
+        send(&self.0, |to| proposal.encode(to.u8(0)))
     }
 
     fn read_result(&self) -> io::Result<Received<ProposalResult>> {
-        receive(&self.0, |bytes| decode_result(bytes).map_err(malformed))
+        receive(&self.0, ProposalResult::decode)
     }
 
     fn ask_holders(&self, put: Lsn) -> io::Result<bool> {
-        self.0.try_send(&ChannelRequest::holders(put))
+        send(&self.0, |to| ChannelRequest::Holders(put).encode(to))
     }
 
     fn read_holders(&self) -> io::Result<Received<Vec<FolderId>>> {
-        receive(&self.0, |bytes| {
-            let (ids, rest) = bytes.as_chunks::<16>();
-            if !rest.is_empty() {
-                return Err(malformed("truncated id"));
-            }
-            Ok(ids.iter().map(|id| FolderId(*id)).collect())
-        })
+        receive(&self.0, |from| from.list("holders", limits::HOLDERS))
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
@@ -119,34 +103,35 @@ impl ProposalChannel for SessionEnd {
     }
 }
 
-/// The replicator's end of a channel.
-#[derive(Debug)]
-pub struct ReplicatorEnd {
-    socket: MessageSocket,
-    owner: Owner,
+/// Listens for channels. The caller holds the writer lock, so an existing socket is stale.
+///
+/// # Errors
+/// Returns the errors of the folder and of the system calls.
+pub fn listen(own: &MetadataFolder) -> io::Result<MessageListener> {
+    match own.folder().unlink(SOCKET) {
+        Ok(()) | Err(TreeError::NotFound) => {}
+        Err(e) => return Err(io::Error::other(e)),
+    }
+    MessageListener::bind(&own.path(SOCKET), BACKLOG)
 }
 
+/// The replicator's end of a channel.
+#[derive(Debug)]
+pub struct ReplicatorEnd(pub MessageSocket);
+
 impl ReplicatorEnd {
-    /// Reads the owner of a channel and greets on it.
+    /// Reads the owner, which is the first message, and greets.
     ///
     /// # Errors
-    /// Returns the errors of the system calls, or an error if the owner is missing.
-    pub fn greet(socket: MessageSocket) -> io::Result<Self> {
-        let Received::Message(owner) = receive(&socket, |bytes| {
-            let text = std::str::from_utf8(bytes).map_err(malformed)?;
-            Ok(Owner::from_text(text.trim_start_matches(' ')))
-        })?
-        else {
-            return Err(malformed("missing owner"));
-        };
-        socket.try_send(&[0])?;
-        Ok(Self { socket, owner })
-    }
-
-    /// Returns the owner whose changes come over the channel.
-    #[must_use]
-    pub fn owner(&self) -> &Owner {
-        &self.owner
+    /// Returns the errors of the system calls, or an error for a malformed owner.
+    pub fn greet(&self) -> io::Result<Received<Owner>> {
+        let owner = self.0.receive(&mut [0; MESSAGE])?.try_map(|(bytes, _)| {
+            std::str::from_utf8(bytes).map(Owner::from_text).map_err(io::Error::other)
+        })?;
+        if let Received::Message(_) = owner {
+            send(&self.0, |to| true.encode(to))?;
+        }
+        Ok(owner)
     }
 
     /// Reads the next request.
@@ -154,7 +139,7 @@ impl ReplicatorEnd {
     /// # Errors
     /// Returns the error of the system call, or an error for a malformed message.
     pub fn next_request(&self) -> io::Result<Received<ChannelRequest>> {
-        receive(&self.socket, |bytes| ChannelRequest::from_bytes(bytes).map_err(malformed))
+        receive(&self.0, ChannelRequest::decode)
     }
 
     /// Answers the oldest unanswered proposal. Returns `false` if the result cannot be sent; the
@@ -163,7 +148,16 @@ impl ReplicatorEnd {
     /// # Errors
     /// Returns the error of the system call.
     pub fn answer(&self, answer: &ProposalResult) -> io::Result<bool> {
-        self.socket.try_send(&encode_result(answer))
+        match answer {
+            // All pending results must fit into the socket. The client knows which path it asked
+            // for.
+            Err(Refusal { message, path: Some(path), .. })
+                if message.len() + path.as_str().len() > limits::TEXT =>
+            {
+                self.answer(&answer.clone().map_err(|refusal| Refusal { path: None, ..refusal }))
+            }
+            answer => send(&self.0, |to| answer.encode(to)),
+        }
     }
 
     /// Sends the holders of a content. Returns `false` if they cannot be sent.
@@ -171,16 +165,15 @@ impl ReplicatorEnd {
     /// # Errors
     /// Returns the error of the system call.
     pub fn send_holders(&self, holders: &[FolderId]) -> io::Result<bool> {
-        // An empty message would look like the end.
-        let none = [FolderId([0; 16])];
-        let holders = if holders.is_empty() { &none } else { holders };
-        self.socket.try_send(&holders.iter().flat_map(|folder| folder.0).collect::<Vec<u8>>())
+        send(&self.0, |to| {
+            to.list(holders, FolderId::encode);
+        })
     }
 }
 
 impl AsFd for ReplicatorEnd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.0.as_fd()
     }
 }
 
@@ -188,18 +181,32 @@ impl AsFd for ReplicatorEnd {
 mod tests {
     use super::*;
     use relais_engine::MOST_PENDING;
-    use relais_proto::{Change, ChangeId, ErrorCode, Expect, Lsn, Refusal, TreePath};
+    use relais_proto::{Change, ChangeId, ErrorCode, Expect, TreePath};
     use relais_storage::{CommitReceipt, StagedName};
+    use relais_tree::Folder;
+    use tempfile::TempDir;
+
+    fn folder() -> (TempDir, MetadataFolder) {
+        let dir = tempfile::tempdir().unwrap();
+        let own = MetadataFolder::create(&Folder::open(dir.path()).unwrap()).unwrap();
+        (dir, own)
+    }
+
+    /// Opens a channel; returns both ends, the replicator's without a greeting.
+    fn channel(own: &MetadataFolder, listener: &MessageListener) -> (SessionEnd, ReplicatorEnd) {
+        let session = SessionEnd::open(own, &Owner::from_text("ann")).unwrap();
+        (session, ReplicatorEnd(listener.accept().unwrap()))
+    }
 
     #[test]
     fn channel_carries_proposals_and_results_until_it_closes() {
-        let proposal_socket = ProposalSocket::new().unwrap();
-        assert!(proposal_socket.accept().unwrap().is_none());
-        let session = proposal_socket.open(&Owner::from_text("ann")).unwrap();
+        let (_dir, own) = folder();
+        let listener = listen(&own).unwrap();
+        assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let (session, replicator) = channel(&own, &listener);
         assert_eq!(session.read_greeting().unwrap(), Received::Nothing);
-        let replicator = proposal_socket.accept().unwrap().unwrap();
+        assert_eq!(replicator.greet().unwrap(), Received::Message(Owner::from_text("ann")));
         assert_eq!(session.read_greeting().unwrap(), Received::Message(()));
-        assert_eq!(replicator.owner().as_str(), "ann");
         let path = TreePath::new("x".repeat(250) + "/" + &"y".repeat(250)).unwrap();
         let proposal = Proposal {
             id: ChangeId([1; 16]),
@@ -230,10 +237,9 @@ mod tests {
 
     #[test]
     fn most_pending_messages_fit_into_the_socket_buffers() {
-        let proposal_socket = ProposalSocket::new().unwrap();
-        let session = proposal_socket.open(&Owner::from_text("ann")).unwrap();
-        let replicator = proposal_socket.accept().unwrap().unwrap();
-        assert_eq!(session.read_greeting().unwrap(), Received::Message(()));
+        let (_dir, own) = folder();
+        let listener = listen(&own).unwrap();
+        let (session, replicator) = channel(&own, &listener);
         for n in 0..MOST_PENDING {
             assert!(session.0.try_send(&[0; 400]).unwrap(), "proposal {n}");
             assert!(
@@ -242,6 +248,40 @@ mod tests {
                     .unwrap(),
                 "answer {n}"
             );
+        }
+    }
+
+    #[test]
+    fn long_paths_are_left_out_of_results() {
+        let (_dir, own) = folder();
+        let listener = listen(&own).unwrap();
+        let (session, replicator) = channel(&own, &listener);
+        let long = TreePath::new(vec!["x".repeat(200); 4].join("/")).unwrap();
+        for (path, kept) in [(TreePath::new("short").unwrap(), true), (long, false)] {
+            let refusal = Refusal::at(&path, ErrorCode::NotFound, "m".repeat(limits::TEXT - 10));
+            assert!(replicator.answer(&Err(refusal.clone())).unwrap());
+            let expected = Refusal { path: kept.then_some(path), ..refusal };
+            assert_eq!(session.read_result().unwrap(), Received::Message(Err(expected)));
+        }
+    }
+
+    #[test]
+    fn channels_go_to_the_present_writer() {
+        let (_dir, own) = folder();
+        let owner = Owner::from_text("ann");
+        let no_writer = |own| SessionEnd::open(own, &owner).unwrap_err().kind();
+        assert_eq!(no_writer(&own), io::ErrorKind::WouldBlock);
+        for _ in 0..2 {
+            // The second writer takes over from the first.
+            let listener = listen(&own).unwrap();
+            let (session, replicator) = channel(&own, &listener);
+            replicator.greet().unwrap();
+            assert_eq!(session.read_greeting().unwrap(), Received::Message(()));
+            let waiting = SessionEnd::open(&own, &owner).unwrap();
+            drop((listener, replicator));
+            assert_eq!(session.read_result().unwrap(), Received::Gone);
+            assert_eq!(waiting.read_greeting().unwrap(), Received::Gone);
+            assert_eq!(no_writer(&own), io::ErrorKind::WouldBlock);
         }
     }
 }

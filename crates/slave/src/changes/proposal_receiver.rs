@@ -1,18 +1,19 @@
 //! Receives proposals from the channels of all sessions and sends the results.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
-use relais_os::Received;
-use relais_proto::{Change, FairQueue, FolderId};
-use relais_storage::{BATCH, ProposalResult, SessionRequests};
-
-use super::ChannelRequest;
-use super::channel::{ProposalSocket, ReplicatorEnd};
-use super::handoff::HandoffListener;
 use relais_engine::Owner;
+use relais_os::{MessageListener, Received};
+use relais_proto::{Change, FairQueue, FolderId, LogRateLimiter};
+use relais_storage::{BATCH, ProposalResult, SessionRequests};
+use rustix::event::{PollFd, PollFlags};
+
+use super::channel::{ChannelRequest, ReplicatorEnd};
+use crate::poll::wait_for;
 
 /// Cost of a change that is committed and synced in a batch of its own. Others cost 1.
 const ALONE: usize = 32;
@@ -20,11 +21,11 @@ const ALONE: usize = 32;
 /// The channels of all sessions that change something, each with a number.
 #[derive(Debug)]
 pub struct ProposalReceiver {
-    proposal_socket: Arc<ProposalSocket>,
-    /// Receives the channels of other slaves of the folder.
-    handoff: Option<HandoffListener>,
+    listener: MessageListener,
     channels: BTreeMap<u64, Channel>,
     next: u64,
+    /// Channels on which a result was lost. Their proposals must still be read.
+    lost: BTreeSet<u64>,
     /// Channels that are not read now.
     paused: BTreeSet<u64>,
     /// Channels with unread messages, in turns by owner and then by channel.
@@ -34,6 +35,8 @@ pub struct ProposalReceiver {
 #[derive(Debug)]
 struct Channel {
     end: ReplicatorEnd,
+    /// The owner of its proposals; none until it has been read.
+    owner: Option<Owner>,
     /// Whether the channel has its place in the turns.
     has_turn: bool,
 }
@@ -41,57 +44,44 @@ struct Channel {
 impl ProposalReceiver {
     /// Creates a receiver without channels.
     #[must_use]
-    pub fn new(proposal_socket: Arc<ProposalSocket>, handoff: Option<HandoffListener>) -> Self {
-        let turns = FairQueue::new(usize::MAX);
+    pub fn new(listener: MessageListener) -> Self {
         Self {
-            proposal_socket,
-            handoff,
+            listener,
             channels: BTreeMap::new(),
             next: 0,
+            lost: BTreeSet::new(),
             paused: BTreeSet::new(),
-            turns,
+            turns: FairQueue::new(usize::MAX),
         }
     }
 
-    /// Returns the descriptors to poll. Without `proposals` the channels are left out.
+    /// Returns the descriptors to poll. Without `proposals` only new channels are polled.
     pub fn fds(&self, proposals: bool) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let channels = self
-            .channels
-            .iter()
-            .filter(move |(number, _)| proposals && !self.paused.contains(number));
-        let own = std::iter::once(self.proposal_socket.as_fd())
-            .chain(channels.map(|(_, open)| open.end.as_fd()));
-        own.chain(self.handoff.iter().flat_map(HandoffListener::fds))
+        let channels = self.channels.iter().filter(move |(number, channel)| {
+            channel.owner.is_none() || proposals && !self.paused.contains(number)
+        });
+        std::iter::once(self.listener.as_fd()).chain(channels.map(|(_, open)| open.end.as_fd()))
     }
 
     /// Accepts new channels.
     pub fn accept(&mut self) {
         loop {
-            match self.proposal_socket.accept() {
-                Ok(Some(channel)) => self.add(channel),
-                Ok(None) => break,
-                // The session notices that its channel is closed and opens another.
+            match self.listener.accept() {
+                Ok(socket) => {
+                    self.next += 1;
+                    let end = ReplicatorEnd(socket);
+                    self.channels.insert(self.next, Channel { end, owner: None, has_turn: false });
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e) => {
-                    error!("a channel was lost: {e}");
-                    break;
+                    static NOT_ACCEPTED: LogRateLimiter = LogRateLimiter::new();
+                    if let Some(more) = NOT_ACCEPTED.allow(Instant::now()) {
+                        error!("cannot accept the channel of a session: {e}{more}");
+                    }
+                    return;
                 }
             }
         }
-        for channel in
-            self.handoff.as_mut().map(HandoffListener::receive_channels).unwrap_or_default()
-        {
-            self.add(channel);
-        }
-    }
-
-    fn add(&mut self, end: ReplicatorEnd) {
-        self.next += 1;
-        self.channels.insert(self.next, Channel { end, has_turn: false });
-    }
-
-    /// Closes a useless channel. Its session sends unanswered proposals again.
-    pub fn close(&mut self, channel: u64) {
-        self.channels.remove(&channel);
     }
 
     /// Sets the channels that are not read until the next call.
@@ -135,17 +125,17 @@ impl ProposalReceiver {
             // The queue has room for each channel once.
             channel.has_turn = self.turns.push(owner, number, ()).is_ok();
         }
+        gathered.closed.append(&mut self.lost);
+        gathered.closed.iter().for_each(|number| drop(self.channels.remove(number)));
         gathered
     }
 
     /// Finds channels with unread messages, and closed ones. Proposals of closed channels are
     /// dropped. Their staged content stays, as that of an interrupted upload.
     fn poll_channels(&mut self, gathered: &mut SessionRequests) {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut fds: Vec<PollFd<'_>> =
             self.channels.values().map(|open| PollFd::new(&open.end, PollFlags::IN)).collect();
-        if let Err(e) = poll(&mut fds, Some(&now)) {
+        if let Err(e) = wait_for(&mut fds, Some(Duration::ZERO)) {
             return warn!("cannot poll the sessions' channels: {e}");
         }
         let found: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
@@ -156,13 +146,23 @@ impl ProposalReceiver {
                 && !channel.has_turn
                 && !self.paused.contains(number)
             {
-                let owner = channel.end.owner().clone();
-                channel.has_turn = self.turns.push(owner, *number, ()).is_ok();
+                match &channel.owner {
+                    Some(owner) => {
+                        channel.has_turn = self.turns.push(owner.clone(), *number, ()).is_ok();
+                    }
+                    None => match channel.end.greet() {
+                        Ok(Received::Message(owner)) => channel.owner = Some(owner),
+                        // The next poll finds it closed.
+                        Ok(Received::Nothing | Received::Gone) => {}
+                        Err(e) => {
+                            debug!("a channel has no owner: {e}");
+                            gathered.closed.insert(*number);
+                        }
+                    },
+                }
             }
         }
-        for number in &gathered.closed {
-            self.channels.remove(number);
-        }
+        gathered.closed.iter().for_each(|number| drop(self.channels.remove(number)));
     }
 
     /// Sends the holders of a content. If the message is lost, the session continues without it.
@@ -174,22 +174,21 @@ impl ProposalReceiver {
         }
     }
 
-    /// Sends the result of a proposal. Returns `false` if it is lost, because the session has
-    /// closed or reads no results.
-    pub fn answer(&self, channel: u64, answer: &ProposalResult) -> bool {
-        match self.channels.get(&channel).map(|channel| channel.end.answer(answer)) {
-            Some(Ok(sent)) => {
-                if !sent {
-                    debug!("a session does not read its result");
-                }
-                sent
-            }
-            Some(Err(e)) => {
-                warn!("a result was lost: {e}");
-                false
-            }
-            None => false,
+    /// Sends the result of a proposal.
+    ///
+    /// It is lost if the session has closed or reads no results. Then the channel is closed after
+    /// its proposals were read, because the session would take the next result for the lost one.
+    pub fn answer(&mut self, channel: u64, answer: &ProposalResult) {
+        let Some(open) = self.channels.get(&channel) else { return };
+        if self.lost.contains(&channel) {
+            return;
         }
+        match open.end.answer(answer) {
+            Ok(true) => return,
+            Ok(false) => debug!("a session does not read its result"),
+            Err(e) => warn!("a result was lost: {e}"),
+        }
+        self.lost.insert(channel);
     }
 }
 

@@ -4,27 +4,25 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use log::{debug, error, info, warn};
+use log::{error, info, warn};
 use relais_os::{ProcessMailbox, Waker};
-use relais_proto::{FolderId, SlaveId, TreePath};
+use relais_proto::TreePath;
 use relais_storage::{
-    CatalogError, CatalogStore, FolderEvent, FolderWatcher, LinkEvent, MountWatcher, QUIET,
-    ReplicaDriver, ReplicaDriverConfig, Scanner, Staging, WatchMode, WriterLock,
+    CatalogError, CatalogStore, FolderEvent, FolderWatcher, MountWatcher, QUIET, ReplicaDriver,
+    ReplicaDriverConfig, Scanner, Staging, WatchMode, WriterLock,
 };
 use relais_tree::Folder;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 
-use super::fetch::FetchPool;
-use super::hasher::{Hashed, Hasher};
-use super::mailbox::LinkMailbox;
+use super::hasher::Hasher;
 use super::replica_connections::ReplicaConnections;
 use super::sweeper::Sweeper;
-use crate::changes::channel::ProposalSocket;
 use crate::hints::Hint;
-use crate::scoreboard::Scoreboard;
+use crate::poll::wait_for;
+use crate::scoreboard::wall_ms;
+use crate::thread::OwnedThread;
 
 /// Files passed to the hashing thread at once.
 const HASH_BATCH: u32 = 64;
@@ -39,51 +37,25 @@ const FIRST_SCAN_WAIT: Duration = QUIET.saturating_mul(2);
 /// Pause after an error of the folder or database, before the rescan.
 const ERROR_PAUSE: Duration = Duration::from_secs(2);
 
-/// Settings of the catalogue writer, and what it shares with the rest of the slave.
-#[derive(Debug, Clone)]
-pub struct CatalogWriterConfig {
-    /// How the folder is watched.
-    pub watch: WatchMode,
-    /// Id of the folder.
-    pub folder: FolderId,
-    /// Id of the slave.
-    pub slave: SlaveId,
-    /// Counters in shared memory.
-    pub scoreboard: Arc<Scoreboard>,
-    /// Hints of workers that a file differs from the catalogue.
-    pub hints: Arc<ProcessMailbox<Hint>>,
-    /// Receives the proposals of sessions.
-    pub proposal_socket: Arc<ProposalSocket>,
-}
-
-/// What the writer needs to replicate.
-pub struct ReplicationConfig {
-    /// Mailbox of the link to the coordinator.
-    pub mailbox: LinkMailbox,
-    /// Link events that arrived while another slave wrote the catalogue.
-    pub backlog: Vec<LinkEvent>,
-    /// Fetches content from other slaves; `None` in a standalone slave.
-    pub fetch_pool: Option<FetchPool>,
-}
-
 /// A running catalogue writer.
 pub struct CatalogWriter {
     stop: Arc<AtomicBool>,
     waker: Arc<Waker>,
-    thread: Option<JoinHandle<()>>,
+    thread: OwnedThread,
 }
 
 impl CatalogWriter {
-    /// Starts the thread, which holds the lock until it ends.
+    /// Starts the thread, which holds the lock until it ends. `hints` come from the workers.
     ///
     /// # Errors
     /// Returns the errors of the database and of the system calls.
     pub(crate) fn start(
-        root: &Folder,
-        config: &CatalogWriterConfig,
+        root: Folder,
         lock: WriterLock,
         store: CatalogStore,
-        replication: ReplicationConfig,
+        config: ReplicaDriverConfig,
+        connections: ReplicaConnections,
+        hints: Arc<ProcessMailbox<Hint>>,
     ) -> Result<Self, CatalogError> {
         let stop = Arc::new(AtomicBool::new(false));
         let waker = Arc::new(Waker::new()?);
@@ -91,61 +63,33 @@ impl CatalogWriter {
             WatchMode::Off => None,
             WatchMode::Add | WatchMode::All => Some(FolderWatcher::new()?),
         };
-        let hasher = Hasher::start(root, stop.clone())?;
-        let token = lock.new_token()?;
-        let is_sole = replication.fetch_pool.is_none();
-        let connections = ReplicaConnections::new(
-            root,
-            config.scoreboard.clone(),
-            config.proposal_socket.clone(),
-            replication.mailbox,
-            replication.backlog,
-            replication.fetch_pool,
-        )?;
-        let driver_config = ReplicaDriverConfig {
-            slave: config.slave,
-            folder: config.folder,
-            progress: config.scoreboard.progress().clone(),
-            uploads: config.scoreboard.uploads().clone(),
-            is_sole,
-            watch: config.watch,
-            writer_token: token.clone(),
-        };
-        let driver = Box::new(ReplicaDriver::new(root.try_clone()?, driver_config, &store)?);
-        let sweeper =
-            Sweeper::start(Staging::open(root)?, config.scoreboard.clone(), stop.clone())?;
-        let scanner = Scanner::new(root.try_clone()?, store, watch, stop.clone());
+        let token = config.writer_token.clone();
+        let scoreboard = connections.scoreboard.clone();
         let writer_loop = WriterLoop {
-            scanner,
-            hasher,
+            hasher: Hasher::start(&root, stop.clone())?,
+            driver: Box::new(ReplicaDriver::new(root.try_clone()?, config, &store)?),
             connections,
-            driver,
-            sweeper,
+            sweeper: Sweeper::start(Staging::open(&root)?, scoreboard, stop.clone())?,
             token,
-            hints: config.hints.clone(),
+            hints,
             mounts: MountWatcher::new(root.try_clone()?),
+            scanner: Scanner::new(root, store, watch, stop.clone()),
             complete: false,
             scan_ended: None,
             rescan_at: None,
             last_hash_check: None,
         };
         let (flag, thread_waker) = (stop.clone(), waker.clone());
-        let thread =
-            std::thread::Builder::new().name("catalog-writer".to_owned()).spawn(move || {
-                let _lock = lock;
-                writer_loop.run(&flag, &thread_waker);
-            })?;
-        Ok(Self { stop, waker, thread: Some(thread) })
+        let thread = OwnedThread::spawn("catalog-writer", move || {
+            let _lock = lock;
+            writer_loop.run(&flag, &thread_waker);
+        })?;
+        Ok(Self { stop, waker, thread })
     }
 
     /// Returns whether a thread has ended without a request.
     pub fn has_ended(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
-    /// Stops the thread and waits for it.
-    pub fn stop(self) {
-        drop(self);
+        self.thread.has_ended()
     }
 }
 
@@ -153,11 +97,6 @@ impl Drop for CatalogWriter {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.waker.wake();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            warn!("the catalogue writer's thread panicked");
-        }
     }
 }
 
@@ -240,21 +179,10 @@ impl WriterLoop {
         }
         self.take_events()?;
         self.take_mounts()?;
-        loop {
-            match self.hints.receive() {
-                Ok(Some(Hint::Different(path))) => {
-                    self.scanner.debounce.add(path, Instant::now());
-                }
-                Ok(Some(Hint::Suspect(path))) => {
-                    self.driver.check_reported(&path, &self.scanner.store)?;
-                }
-                Ok(None) => break,
-                // A worker that sends nonsense must not keep the scan from its work.
-                Err(e) if e.kind() == io::ErrorKind::InvalidData => {
-                    debug!("a worker has sent a bad hint: {e}");
-                    break;
-                }
-                Err(e) => return Err(e.into()),
+        for hint in self.hints.take() {
+            match hint {
+                Hint::Different(path) => self.scanner.debounce.add(path, Instant::now()),
+                Hint::Suspect(path) => self.driver.check_reported(&path, &self.scanner.store)?,
             }
         }
         if self.rescan_at.is_some_and(|at| at <= Instant::now()) {
@@ -354,47 +282,38 @@ impl WriterLoop {
     }
 
     fn take_digests(&mut self) -> Result<(), CatalogError> {
-        for result in self.hasher.results() {
+        for (of, digest) in self.hasher.results() {
             self.scanner.store.begin()?;
-            match result {
-                Hashed::Digest(of, digest) => {
-                    self.scanner.store.set_digest(&of, digest)?;
-                    self.driver.handle_digest(&of, Some(digest), &self.scanner.store)?;
-                }
-                Hashed::Changed(of) => {
-                    self.driver.handle_digest(&of, None, &self.scanner.store)?;
-                    // The row is of other content. The pause lets the scan come before the next
-                    // hash request.
-                    self.scanner.debounce.add(of.path, Instant::now());
-                    self.last_hash_check = Some(Instant::now());
-                }
+            if let Some(digest) = digest {
+                self.scanner.store.set_digest(&of, digest)?;
+            }
+            self.driver.handle_digest(&of, digest, &self.scanner.store)?;
+            if digest.is_none() {
+                // The row is of other content. The pause lets the scan come before the next hash
+                // request.
+                self.scanner.debounce.add(of.path, Instant::now());
+                self.last_hash_check = Some(Instant::now());
             }
         }
         Ok(())
     }
 
     fn request_digests(&mut self) -> Result<(), CatalogError> {
-        let now = Instant::now();
         if !self.hasher.is_idle() {
             return Ok(());
         }
-        let files = self
-            .driver
-            .take_unhashed(HASH_BATCH as usize, |path| !self.scanner.debounce.contains(path));
-        if !files.is_empty() {
-            self.hasher.request(files);
-            return Ok(());
+        let now = Instant::now();
+        let is_quiet = |path: &TreePath| !self.scanner.debounce.contains(path);
+        let mut files = self.driver.take_unhashed(HASH_BATCH as usize, is_quiet);
+        if files.is_empty()
+            && self.last_hash_check.is_none_or(|at| now.duration_since(at) >= HASH_INTERVAL)
+        {
+            let wall = i64::try_from(wall_ms() / 1000).unwrap_or(i64::MAX);
+            files = self.scanner.store.unhashed(wall, HASH_BATCH)?;
+            files.retain(|file| is_quiet(&file.path));
+            // After a full batch the next check follows at once.
+            self.last_hash_check = files.is_empty().then_some(now);
         }
-        if self.last_hash_check.is_some_and(|at| now.duration_since(at) < HASH_INTERVAL) {
-            return Ok(());
-        }
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |t| i64::try_from(t.as_secs()).unwrap_or(i64::MAX));
-        let mut files = self.scanner.store.unhashed(wall, HASH_BATCH)?;
-        files.retain(|file| !self.scanner.debounce.contains(&file.path));
-        // After a full batch the next check follows at once.
-        self.last_hash_check = files.is_empty().then_some(now);
         if !files.is_empty() {
             self.hasher.request(files);
         }
@@ -412,9 +331,6 @@ impl WriterLoop {
         let next =
             [self.rescan_at, self.scanner.debounce.next(), look, due].into_iter().flatten().min();
         let next = if self.scanner.is_scanning() { Some(now) } else { next };
-        let timeout = next
-            .map(|at| at.saturating_duration_since(now))
-            .and_then(|t| Timespec::try_from(t).ok());
         let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         let mut fds = vec![
             readable(waker.as_fd()),
@@ -427,10 +343,7 @@ impl WriterLoop {
         if self.complete {
             fds.extend(self.connections.fds(&self.driver).map(readable));
         }
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(e) => Err(e.into()),
-        }
+        wait_for(&mut fds, next.map(|at| at.saturating_duration_since(now))).map(drop)
     }
 }
 

@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 use relais_os::ProcessMailbox;
 use relais_proto::{Digest, PageBuilder, TreePath, metric};
 use relais_storage::{
-    CatalogReader, CatalogStore, ListOutcome, QUIET, SlaveIdentity, StartParameters, WatchMode,
-    WriterLock,
+    CatalogReader, CatalogStore, ListOutcome, QUIET, ReplicaDriverConfig, SlaveIdentity,
+    StartParameters, WatchMode, WriterLock,
 };
 use relais_tree::Folder;
 use tempfile::TempDir;
 
-use super::{CatalogWriter, CatalogWriterConfig, ReplicationConfig};
-use crate::changes::channel::ProposalSocket;
+use super::CatalogWriter;
 use crate::hints::Hint;
 use crate::replicator::local_coordinator::LocalCoordinator;
 use crate::replicator::mailbox::LinkMailbox;
+use crate::replicator::replica_connections::ReplicaConnections;
 use crate::scoreboard::Scoreboard;
 
 const ANY: StartParameters =
@@ -67,26 +67,28 @@ impl Fixture {
         let lock =
             WriterLock::try_acquire(own).unwrap().expect("no other process has the writer lock");
         let store = CatalogStore::open(own).unwrap();
-        let (config, (events, mailbox, outgoing)) = (self.config(), LinkMailbox::new().unwrap());
+        let (events, mailbox) = LinkMailbox::new().unwrap();
+        let outgoing = mailbox.outgoing.clone();
+        let scoreboard = Arc::new(Scoreboard::of(1, 1, 1));
+        let config = ReplicaDriverConfig {
+            slave: relais_proto::SlaveId([2; 16]),
+            folder: self.own.folder_id,
+            progress: scoreboard.progress.clone(),
+            uploads: scoreboard.uploads.clone(),
+            is_sole: true,
+            watch: WatchMode::Add,
+            writer_token: lock.new_token().unwrap(),
+        };
         let (folder, slave) = (config.folder, config.slave);
         self.coordinator =
             Some(LocalCoordinator::start(own, folder, slave, &store, events, outgoing).unwrap());
-        let replication = ReplicationConfig { mailbox, backlog: Vec::new(), fetch_pool: None };
-        self.writer = Some(CatalogWriter::start(&root, &config, lock, store, replication).unwrap());
+        let connections = ReplicaConnections::new(own, scoreboard, mailbox, None).unwrap();
+        let writer =
+            CatalogWriter::start(root, lock, store, config, connections, self.hints.clone());
+        self.writer = Some(writer.unwrap());
         self.wait("a complete catalogue", |fixture| {
             fixture.reader.ask(CatalogStore::is_complete).unwrap()
         });
-    }
-
-    fn config(&self) -> CatalogWriterConfig {
-        CatalogWriterConfig {
-            watch: WatchMode::Add,
-            folder: self.own.folder_id,
-            slave: relais_proto::SlaveId([2; 16]),
-            scoreboard: Arc::new(Scoreboard::new(1, 1, 1).unwrap()),
-            hints: self.hints.clone(),
-            proposal_socket: Arc::new(ProposalSocket::new().unwrap()),
-        }
     }
 
     fn stop(&mut self) {

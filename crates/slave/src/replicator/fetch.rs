@@ -5,26 +5,30 @@
 //! wanted.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use log::{debug, error, warn};
-use relais_auth::{ClusterKey, LinkHandshake, LinkRole};
+use relais_auth::{ClusterKey, LinkRole};
 use relais_cluster::replica::{FetchFault, MissingContent};
 use relais_net::Connection;
 use relais_net::tls::{Dialer, TrustPolicy};
-use relais_os::{Mailbox, MailboxSender};
+use relais_os::{Mailbox, MailboxSender, lock};
 use relais_proto::{FileTime, FolderId, Lsn, PeerSlave, Reply, Request, SlaveId, limits};
 use relais_storage::{FetchFailure, FetchResult, FetchedFile, StagedName, Staging};
 use relais_transfer::download::download;
 use relais_transfer::{Progress, Ranges, Resume, Sessions, TransferError};
 use relais_tree::{TreeError, set_mode, set_times};
+
+use crate::agent::prove_key;
+use crate::config::Cluster;
+use crate::context::SlaveContext;
 
 /// Number of contents that are fetched at the same time.
 const THREADS: usize = 8;
@@ -52,14 +56,11 @@ struct FetchContext {
     jobs: Mutex<Receiver<FetchJob>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A pool of threads that fetch contents.
 pub struct FetchPool {
     queue: Sender<FetchJob>,
-    results: Mailbox<FetchResult>,
+    /// The results that have come.
+    pub results: Mailbox<FetchResult>,
     context: Arc<FetchContext>,
 }
 
@@ -68,18 +69,13 @@ impl FetchPool {
     ///
     /// # Errors
     /// Those of the system calls.
-    pub fn start(
-        slave: SlaveId,
-        key_file: PathBuf,
-        dialer: Dialer,
-        staging: Staging,
-    ) -> io::Result<Self> {
+    pub fn start(context: &SlaveContext, cluster: &Cluster) -> io::Result<Self> {
         let ((queue, jobs), (sender, results)) = (channel(), Mailbox::new()?);
         let context = Arc::new(FetchContext {
-            slave,
-            key_file,
-            dialer,
-            staging,
+            slave: context.own.slave_id,
+            key_file: cluster.key_file.clone(),
+            dialer: Dialer::new(context.config.tls.encrypt)?,
+            staging: Staging::open(&context.folder).map_err(io::Error::other)?,
             peers: Mutex::default(),
             partials: Mutex::default(),
             jobs: Mutex::new(jobs),
@@ -114,18 +110,6 @@ impl FetchPool {
             }
             keep
         });
-    }
-
-    /// Returns the results that have come.
-    #[must_use]
-    pub fn take(&self) -> Vec<FetchResult> {
-        self.results.take()
-    }
-
-    /// Returns the descriptor that is readable when results have come.
-    #[must_use]
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.results.as_fd()
     }
 }
 
@@ -254,24 +238,17 @@ impl Sessions for FolderSessions<'_> {
         if self.failed {
             return Err(TransferError::Unreachable("the other slave failed".to_owned()));
         }
-        if self
-            .peer
-            .as_ref()
-            .is_none_or(|peer| peer.folder != self.from || !peer.connection.is_idle())
-        {
-            *self.peer = Some(self.dial()?);
+        let peer = match self.peer.take() {
+            Some(peer) if peer.folder == self.from && peer.connection.is_idle() => peer,
+            _ => self.dial()?,
+        };
+        let peer = self.peer.insert(peer);
+        // The other slave may not have applied the put yet. Then it waits until it has.
+        if peer.seen < self.put {
+            peer.seen = self.put;
+            peer.connection.queue(&Request::Seen { lsn: self.put });
         }
-        match self.peer.as_mut() {
-            Some(peer) => {
-                // The other slave may not have applied the put yet. Then it waits until it has.
-                if peer.seen < self.put {
-                    peer.seen = self.put;
-                    peer.connection.queue(&Request::Seen { lsn: self.put });
-                }
-                Ok(&mut peer.connection)
-            }
-            None => Err(TransferError::Unreachable("there is no connection".to_owned())),
-        }
+        Ok(&mut peer.connection)
     }
 
     fn failed(&mut self, why: &str) {
@@ -306,35 +283,19 @@ impl FolderSessions<'_> {
         Err(TransferError::Unreachable(why))
     }
 
-    fn open(&self, addr: SocketAddr) -> Result<Connection, String> {
-        let text = |e: &dyn std::fmt::Display| e.to_string();
-        let key = ClusterKey::load(&self.context.key_file)
-            .map_err(|e| text(&e))?
-            .ok_or("there is no cluster key")?;
-        let mut connection = self
-            .context
-            .dialer
-            .connect(addr, CONNECT_TIMEOUT, &TrustPolicy::Anyone, "")
-            .map_err(|e| text(&e))?;
+    fn open(&self, addr: SocketAddr) -> Result<Connection, Box<dyn Error>> {
+        let FetchContext { slave, key_file, dialer, .. } = self.context;
+        let key = ClusterKey::load(key_file)?.ok_or("there is no cluster key")?;
+        let mut connection = dialer.connect(addr, CONNECT_TIMEOUT, &TrustPolicy::Anyone, "")?;
         connection.set_silence(limits::SILENCE);
-        let mut handshake =
-            LinkHandshake::new(LinkRole::Peer, self.context.slave, &key, connection.binding())
-                .map_err(|e| text(&e))?;
-        let (hello, open) = (handshake.hello(crate::agent::agent()), handshake.open());
-        connection
-            .prove(&hello, &open, |kind, payload| handshake.on_frame(kind, payload))
-            .map_err(|e| text(&e))?;
-        connection.flush().map_err(|e| text(&e))?;
+        prove_key(&mut connection, LinkRole::Peer, *slave, &key)?;
+        connection.flush()?;
         loop {
-            match connection
-                .read_reply()
-                .map_err(|e| text(&e))?
-                .ok_or("it closed the connection")?
-            {
+            match connection.read_reply()?.ok_or("it closed the connection")? {
                 Reply::Wait(_) | Reply::MasterUnreachable { .. } => {}
                 Reply::Opened { .. } => return Ok(connection),
-                Reply::Error(refusal) => return Err(refusal.message),
-                other => return Err(format!("an unexpected answer: {:?}", other.frame_type())),
+                Reply::Error(refusal) => return Err(refusal.message.into()),
+                other => Err(format!("an unexpected answer: {:?}", other.frame_type()))?,
             }
         }
     }

@@ -5,29 +5,22 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
 
 use log::warn;
 use relais_os::Mailbox;
 use relais_proto::Digest;
 use relais_storage::{CatalogError, FileIdentity, UnhashedFile};
-use relais_tree::{Folder, hash_file};
+use relais_tree::{Folder, Meta, hash_file};
 
-/// Result of hashing one file.
-pub enum Hashed {
-    /// The digest of the file.
-    Digest(UnhashedFile, Digest),
-    /// The file differs from its row, or cannot be read. It needs a new scan.
-    Changed(UnhashedFile),
-}
+use crate::thread::OwnedThread;
 
 /// Hashes files on a thread of its own and returns the digests in file.
 pub struct Hasher {
-    requests: Option<Sender<Vec<UnhashedFile>>>,
-    results: Mailbox<Hashed>,
+    requests: Sender<Vec<UnhashedFile>>,
+    results: Mailbox<(UnhashedFile, Option<Digest>)>,
     pending: usize,
-    thread: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
+    thread: OwnedThread,
 }
 
 impl Hasher {
@@ -47,13 +40,14 @@ impl Hasher {
                 if stopped.load(Ordering::Relaxed) {
                     return;
                 }
-                if !done.send(hash(&root, file, &stopped)) {
+                let digest = hash(&root, &file, &stopped);
+                if !done.send((file, digest)) {
                     return;
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("hasher".to_owned()).spawn(work)?;
-        Ok(Self { requests: Some(requests), results, pending: 0, thread: Some(thread), stop })
+        let thread = OwnedThread::spawn("hasher", work)?;
+        Ok(Self { requests, results, pending: 0, stop, thread })
     }
 
     /// Returns whether no file waits for its digest.
@@ -67,19 +61,22 @@ impl Hasher {
     /// Panics if the thread has panicked, because the writer cannot work without it.
     pub fn request(&mut self, files: Vec<UnhashedFile>) {
         self.pending += files.len();
-        let taken = self.requests.as_ref().is_some_and(|requests| requests.send(files).is_ok());
-        assert!(taken, "the hashing thread has ended");
+        assert!(self.requests.send(files).is_ok(), "the hashing thread has ended");
     }
 
-    /// Returns the results so far.
+    /// Returns the results so far: each file with its digest.
+    ///
+    /// There is no digest if the file differs from its row, or cannot be read. It needs a new scan.
     ///
     /// # Panics
     /// Same as [`Self::request`].
-    pub fn results(&mut self) -> Vec<Hashed> {
+    pub fn results(&mut self) -> Vec<(UnhashedFile, Option<Digest>)> {
         let results = self.results.take();
         self.pending -= results.len().min(self.pending);
-        let failed = self.thread.as_ref().is_some_and(JoinHandle::is_finished);
-        assert!(!failed || self.stop.load(Ordering::Relaxed), "the hashing thread has ended");
+        assert!(
+            !self.thread.has_ended() || self.stop.load(Ordering::Relaxed),
+            "the hashing thread has ended"
+        );
         results
     }
 
@@ -89,43 +86,24 @@ impl Hasher {
     }
 }
 
-impl Drop for Hasher {
-    fn drop(&mut self) {
-        self.requests = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            warn!("the hashing thread panicked");
-        }
-    }
-}
-
-fn hash(root: &Folder, request: UnhashedFile, stop: &AtomicBool) -> Hashed {
-    let file = match root.open_file(&request.path) {
-        Ok(file) if FileIdentity::from(&file.meta) == request.meta => file,
-        _ => return Hashed::Changed(request),
-    };
+/// Returns the digest of a file that is synced, and is still the one of its row.
+fn hash(root: &Folder, request: &UnhashedFile, stop: &AtomicBool) -> Option<Digest> {
+    let is_same = |meta: &Meta| FileIdentity::from(meta) == request.meta;
+    let file = root.open_file(&request.path).ok().filter(|file| is_same(&file.meta))?;
     let should_continue = &mut |_| match stop.load(Ordering::Relaxed) {
         true => Err(io::ErrorKind::Interrupted.into()),
         false => Ok(()),
     };
-    match hash_file(&file.file, file.meta.size, should_continue) {
-        Ok((digest, _))
-            if file.meta_now().is_ok_and(|now| FileIdentity::from(&now) == request.meta) =>
-        {
-            // A change with this content is committed, so it must be on the disk first.
-            if let Err(e) = file.file.sync_all() {
-                warn!("cannot sync {}: {e}", request.path);
-                return Hashed::Changed(request);
-            }
-            Hashed::Digest(request, digest)
-        }
-        Ok(_) => Hashed::Changed(request),
-        Err(e) => {
+    let (digest, _) = hash_file(&file.file, file.meta.size, should_continue)
+        .inspect_err(|e| {
             if !stop.load(Ordering::Relaxed) {
                 warn!("cannot hash {}: {e}", request.path);
             }
-            Hashed::Changed(request)
-        }
-    }
+        })
+        .ok()?;
+    file.meta_now().ok().filter(is_same)?;
+    // A change with this content is committed, so it must be on the disk first.
+    let synced = file.file.sync_all();
+    synced.inspect_err(|e| warn!("cannot sync {}: {e}", request.path)).ok()?;
+    Some(digest)
 }

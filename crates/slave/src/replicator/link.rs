@@ -8,125 +8,111 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
-use relais_auth::{ClusterKey, LinkError, LinkHandshake, LinkRole, decode_link_frame};
+use relais_auth::{ClusterKey, LinkError, LinkRole, decode_link_frame};
+use relais_engine::DISPLACED;
 use relais_net::tls::Dialer;
 use relais_net::{Connection, Stream};
-use relais_os::MailboxSender;
+use relais_os::{MailboxSender, lock};
 use relais_proto::{
-    ClusterId, DiskSpace, ErrorCode, FolderId, Heartbeat, LinkMessage, Lsn, PeerSlave,
-    Registration, SlaveId, SlaveState, WireError, limits, metric,
+    ClusterId, DiskSpace, ErrorCode, Heartbeat, LinkMessage, Lsn, PeerSlave, Registration,
+    SlaveState, WireError, limits, metric,
 };
-use relais_storage::{CatalogReader, CatalogStore, LinkEvent, MetadataFolder};
+use relais_storage::{CatalogError, CatalogReader, CatalogStore, LinkEvent};
 
 use super::mailbox::{IdConflict, OutgoingMessages};
-use super::setup::ReplicatorSetup;
+use crate::agent::prove_key;
 use crate::certificate::Certificate;
 use crate::config::Cluster;
+use crate::context::SlaveContext;
 use crate::generation::GenerationFile;
-use crate::scoreboard::Scoreboard;
-use relais_engine::DISPLACED;
+use crate::thread::OwnedThread;
 
 /// Shortest and longest pause between two attempts to reach the master.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 /// Time between two checks whether a slave has become ready.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The thread that keeps the link.
+/// The thread that keeps the link. Its drop ends the link.
 pub struct MasterLink {
-    thread: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
     stream: LinkStream,
+    /// None in a standalone slave.
+    thread: Option<OwnedThread>,
 }
 
 /// The stream of the current link, so that another thread can close it.
 type LinkStream = Arc<Mutex<Option<Arc<Stream>>>>;
 
 impl MasterLink {
-    /// Starts the thread, if the slave belongs to a cluster.
+    /// Starts the thread, if the slave belongs to a cluster. The slave listens on `listen`.
     ///
     /// # Errors
     /// Those of starting a thread.
     pub fn start(
-        setup: &ReplicatorSetup,
-        stop: Arc<AtomicBool>,
+        context: &Arc<SlaveContext>,
+        listen: SocketAddr,
         events: MailboxSender<LinkEvent>,
         outgoing: Arc<OutgoingMessages>,
     ) -> io::Result<Self> {
-        let stream = LinkStream::default();
-        let Some(cluster) = setup.config.cluster.clone() else {
-            return Ok(Self { thread: None, stream });
+        let (stop, stream) = (Arc::new(AtomicBool::new(false)), LinkStream::default());
+        let Some(cluster) = context.config.cluster.clone() else {
+            return Ok(Self { stop, stream, thread: None });
         };
         let link = LinkThread {
+            context: context.clone(),
             cluster,
-            slave: setup.slave_id,
-            folder: setup.folder_id,
-            listen: setup.listen,
-            heartbeats: HeartbeatSender {
-                own: setup.own.clone(),
-                scoreboard: setup.scoreboard.clone(),
-                reader: CatalogReader::new(&setup.own),
-            },
-            stop,
+            listen,
+            stop: stop.clone(),
             stream: stream.clone(),
             events,
             outgoing,
             number: 0,
-            latest: Lsn::default(),
+            peers: Vec::new(),
             scrubs: None,
             retries: None,
             id_conflict: IdConflict::default(),
-            generation: GenerationFile::open(&setup.own)?,
+            generation: GenerationFile::open(&context.own.folder)?,
             last_error: String::new(),
-            certificate: setup.certificate.clone(),
-            dialer: Dialer::new(setup.config.tls.encrypt)?,
+            dialer: Dialer::new(context.config.tls.encrypt)?,
         };
-        let thread =
-            std::thread::Builder::new().name("link".to_owned()).spawn(move || link.run())?;
-        Ok(Self { thread: Some(thread), stream })
+        let thread = OwnedThread::spawn("link", move || link.run())?;
+        Ok(Self { stop, stream, thread: Some(thread) })
     }
 
     /// Whether the thread has ended without being asked to.
     pub fn has_ended(&self) -> bool {
-        self.thread.as_ref().is_some_and(JoinHandle::is_finished)
-    }
-
-    /// Ends the thread, whose stop flag is set already.
-    pub fn end(mut self) {
-        shut_down(&self.stream);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            warn!("the link's thread has panicked");
-        }
+        self.thread.as_ref().is_some_and(OwnedThread::has_ended)
     }
 }
 
-fn shut_down(stream: &LinkStream) {
-    if let Some(stream) = stream.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        // The master may have closed it already.
-        let _ = stream.shutdown(Shutdown::Both);
+impl Drop for MasterLink {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.iter().for_each(OwnedThread::unpark);
+        if let Some(stream) = lock(&self.stream).take() {
+            // The master may have closed it already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 }
 
 /// The state of the link's thread.
 struct LinkThread {
+    context: Arc<SlaveContext>,
     cluster: Cluster,
-    slave: SlaveId,
-    folder: FolderId,
     listen: SocketAddr,
-    heartbeats: HeartbeatSender,
     stop: Arc<AtomicBool>,
     stream: LinkStream,
     events: MailboxSender<LinkEvent>,
     outgoing: Arc<OutgoingMessages>,
     /// Number of the current link.
     number: u64,
-    /// The master's last change when the slave registered.
-    latest: Lsn,
+    /// Pages of a list of slaves that is not complete yet.
+    peers: Vec<PeerSlave>,
     /// Number of the master's last scrub order; none before the first message.
     scrubs: Option<u64>,
     /// Number of the master's last order to retry; none before the first message.
@@ -137,7 +123,6 @@ struct LinkThread {
     generation: GenerationFile,
     /// The last logged error, so that it is logged once.
     last_error: String,
-    certificate: Option<Arc<Certificate>>,
     dialer: Dialer,
 }
 
@@ -146,9 +131,11 @@ impl LinkThread {
         let mut pause = RETRY_PAUSES.0;
         while !self.is_stopping() {
             let began = Instant::now();
-            match self.run_link() {
-                Ok(()) => self.log_once("the master closed the link".to_owned()),
-                Err(why) => self.log_once(why),
+            let why = self.run_link().err();
+            let why = why.unwrap_or_else(|| "the master closed the link".to_owned());
+            if self.last_error != why && !self.is_stopping() {
+                warn!("{why}; trying again");
+                self.last_error = why;
             }
             // A link that was up for a while failed for a new reason, so the next attempt comes
             // soon.
@@ -157,7 +144,10 @@ impl LinkThread {
             } else {
                 (pause * 2).min(RETRY_PAUSES.1)
             };
-            self.pause(pause);
+            // The end of the link wakes this thread.
+            if !self.is_stopping() {
+                std::thread::park_timeout(pause);
+            }
         }
     }
 
@@ -165,93 +155,75 @@ impl LinkThread {
         self.stop.load(Ordering::Relaxed)
     }
 
-    fn log_once(&mut self, error: String) {
-        if self.last_error != error && !self.is_stopping() {
-            warn!("{error}; trying again");
-            self.last_error = error;
-        }
-    }
-
-    fn pause(&self, pause: Duration) {
-        let until = Instant::now() + pause;
-        while !self.is_stopping() && Instant::now() < until {
-            std::thread::sleep(POLL_INTERVAL.min(until.saturating_duration_since(Instant::now())));
-        }
-    }
-
     /// Opens a link, and keeps it until it fails.
     fn run_link(&mut self) -> Result<(), String> {
-        let key = match ClusterKey::load(&self.cluster.key_file) {
-            Ok(Some(key)) => key,
-            Ok(None) => {
-                return Err(format!(
-                    "waiting for the cluster key {}",
-                    self.cluster.key_file.display()
-                ));
-            }
-            Err(e) => return Err(e.to_string()),
-        };
-        let master = self.cluster.master.clone();
+        let Cluster { master, key_file, .. } = self.cluster.clone();
+        let key = ClusterKey::load(&key_file)
+            .map_err(|e| e.to_string())?
+            .ok_or_else(|| format!("waiting for the cluster key {}", key_file.display()))?;
         let mut connection = self
             .dialer
             .connect_for_proof(&master)
             .map_err(|e| format!("waiting for the master at {master}: {e}"))?;
-        *self.stream.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(connection.stream().clone());
+        *lock(&self.stream) = Some(connection.stream().clone());
         connection.set_silence(limits::BEAT_EVERY * limits::BEATS_MISSED);
-        self.register(&mut connection, &key)
-            .map_err(|e| format!("cannot register at the master at {master}: {e}"))?;
-        info!("registered at the master {master} as {}", self.slave);
+        let latest = self.register(&mut connection, &key).map_err(|e| {
+            let key_file = key_file.display();
+            let hint = match e {
+                LinkError::BadProof => {
+                    format!("; the key file of this slave, {key_file}, is not the master's")
+                }
+                _ => String::new(),
+            };
+            format!("cannot register at the master at {master}: {e}{hint}")
+        })?;
+        info!("registered at the master {master} as {}", self.context.own.slave_id);
         self.last_error.clear();
-        self.exchange(connection, key.cluster_id())
+        self.exchange(connection, key.cluster_id(), latest)
             .map_err(|e| format!("the link to the master {master} failed: {e}"))
     }
 
-    fn register(&mut self, connection: &mut Connection, key: &ClusterKey) -> Result<(), String> {
-        let text = |e: &dyn std::fmt::Display| e.to_string();
-        let mut handshake =
-            LinkHandshake::new(LinkRole::Slave, self.slave, key, connection.binding())
-                .map_err(|e| text(&e))?;
-        let (hello, open) = (handshake.hello(crate::agent::agent()), handshake.open());
-        connection
-            .prove(&hello, &open, |kind, payload| handshake.on_frame(kind, payload))
-            .map_err(|e| match e {
-                LinkError::BadProof => format!(
-                    "{e}; the key file of this slave, {}, is not the master's",
-                    self.cluster.key_file.display()
-                ),
-                e => text(&e),
-            })?;
+    /// Registers this slave; returns the master's last change.
+    fn register(
+        &mut self,
+        connection: &mut Connection,
+        key: &ClusterKey,
+    ) -> Result<Lsn, LinkError> {
+        let SlaveContext { own, scoreboard, .. } = &*self.context;
+        prove_key(connection, LinkRole::Slave, own.slave_id, key)?;
         connection.queue_link(&LinkMessage::Register(Registration {
-            folder: self.folder,
+            folder: own.folder_id,
             listen: vec![self.listen],
             advertise: self.cluster.advertise.clone(),
-            lsn: self.heartbeats.scoreboard.progress().applied(),
+            lsn: scoreboard.progress.applied(),
         }));
-        connection.flush().map_err(|e| text(&e))?;
+        connection.flush().map_err(WireError::from)?;
         let answer = read_message(connection);
         if let Err(LinkError::Refused(refusal)) = &answer
             && refusal.code == ErrorCode::Exists
         {
-            self.id_conflict.record(&self.heartbeats.scoreboard);
+            self.id_conflict.record(scoreboard);
         }
-        match answer.map_err(|e| text(&e))? {
+        match answer? {
             LinkMessage::Registered { lsn, time_ms } => {
                 self.id_conflict = IdConflict::default();
-                self.heartbeats
-                    .scoreboard
-                    .record_master(time_ms, self.heartbeats.scoreboard.generation());
-                self.latest = lsn;
+                scoreboard.record_master(time_ms, scoreboard.generation());
                 self.events.send(LinkEvent::MasterLsn(lsn));
-                Ok(())
+                Ok(lsn)
             }
-            other => Err(format!("an unexpected answer: {:?}", other.frame_type())),
+            other => Err(WireError::Unexpected(other.frame_type().number()).into()),
         }
     }
 
     /// Reads the master's messages, while another thread sends.
-    fn exchange(&mut self, mut connection: Connection, cluster: ClusterId) -> Result<(), String> {
+    fn exchange(
+        &mut self,
+        mut connection: Connection,
+        cluster: ClusterId,
+        latest: Lsn,
+    ) -> Result<(), String> {
         self.number += 1;
+        self.peers.clear();
         let (sender, queue) = channel();
         self.outgoing.begin(self.number, move |messages| {
             for message in messages {
@@ -259,39 +231,25 @@ impl LinkThread {
                 let _ = sender.send(message);
             }
         });
-        self.events.send(LinkEvent::Linked { link: self.number, cluster, latest: self.latest });
-        self.heartbeats.scoreboard.set_master_connected(true);
-        let certificate = self.certificate.as_deref();
-        certificate.iter().for_each(|certificate| certificate.request_on_new_link());
-        let stream = connection.stream().clone();
+        self.events.send(LinkEvent::Linked { link: self.number, cluster, latest });
+        let (context, stop) = (self.context.clone(), self.stop.clone());
+        context.scoreboard.disconnected.clear();
+        context.certificate.iter().for_each(Certificate::request_on_new_link);
+        // The end of each thread ends the other one, also by a panic.
+        let reader_end =
+            LinkShutdown { outgoing: self.outgoing.clone(), stream: connection.stream().clone() };
+        let writer_end = reader_end.clone();
+        let writer = connection.writer();
         let result = std::thread::scope(|scope| {
-            // A thread that panics ends the other one, so that the end of the link is noticed.
-            let _end = LinkShutdown { outgoing: &self.outgoing, stream: &stream };
-            let scoreboard = self.heartbeats.scoreboard.clone();
-            let (heartbeats, stop, stream, writer) =
-                (&mut self.heartbeats, &self.stop, &stream, connection.writer());
-            let sender = std::thread::Builder::new().name("heartbeats".to_owned()).spawn_scoped(
-                scope,
-                move || {
-                    let _shutdown = StreamShutdown(stream);
-                    send(writer, &queue, heartbeats, stop, certificate)
-                },
-            );
-            let sender = sender.map_err(|e| e.to_string())?;
-            let generation = &mut self.generation;
-            let mut reader = LinkReader {
-                scoreboard,
-                events: &self.events,
-                peers: Vec::new(),
-                scrubs: &mut self.scrubs,
-                retries: &mut self.retries,
-                generation,
-                certificate,
+            let (context, stop) = (&*context, &*stop);
+            let send = move || {
+                let _end = writer_end;
+                send(writer, &queue, context, stop)
             };
-            let read_result = reader.run(&mut connection);
-            // The sender ends when its queue is closed.
-            self.outgoing.end();
-            let _ = stream.shutdown(Shutdown::Both);
+            let sender = std::thread::Builder::new().name("heartbeats".to_owned());
+            let sender = sender.spawn_scoped(scope, send).map_err(|e| e.to_string())?;
+            let read_result = self.read_messages(&mut connection);
+            drop(reader_end);
             match (read_result, sender.join()) {
                 (_, Ok(Err(e))) => Err(e.to_string()),
                 (Err(e), _) => Err(e.to_string()),
@@ -299,51 +257,13 @@ impl LinkThread {
                 (Ok(()), Err(_)) => Err("the sending thread failed".to_owned()),
             }
         });
-        self.outgoing.end();
-        self.heartbeats.scoreboard.set_master_connected(false);
+        context.scoreboard.disconnected.set_now();
         self.events.send(LinkEvent::Unlinked);
         result
     }
-}
 
-/// Shuts the stream down when the sender's thread ends, so that the reader ends too.
-struct StreamShutdown<'a>(&'a Stream);
-
-impl Drop for StreamShutdown<'_> {
-    fn drop(&mut self) {
-        // It fails only if the other side was first.
-        let _ = self.0.shutdown(Shutdown::Both);
-    }
-}
-
-/// Ends the sender when the reader's thread ends.
-struct LinkShutdown<'a> {
-    outgoing: &'a OutgoingMessages,
-    stream: &'a Stream,
-}
-
-impl Drop for LinkShutdown<'_> {
-    fn drop(&mut self) {
-        self.outgoing.end();
-        let _ = self.stream.shutdown(Shutdown::Both);
-    }
-}
-
-/// Reads and handles the master's messages.
-struct LinkReader<'a> {
-    scoreboard: Arc<Scoreboard>,
-    events: &'a MailboxSender<LinkEvent>,
-    /// Pages of a list of slaves that is not complete yet.
-    peers: Vec<PeerSlave>,
-    scrubs: &'a mut Option<u64>,
-    retries: &'a mut Option<u64>,
-    generation: &'a mut GenerationFile,
-    certificate: Option<&'a Certificate>,
-}
-
-impl LinkReader<'_> {
-    /// Reads messages until the link ends.
-    fn run(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
+    /// Reads and handles the master's messages until the link ends.
+    fn read_messages(&mut self, connection: &mut Connection) -> Result<(), LinkError> {
         loop {
             match read_message(connection) {
                 Ok(message) => self.handle(message)?,
@@ -354,7 +274,7 @@ impl LinkReader<'_> {
     }
 
     fn handle(&mut self, message: LinkMessage) -> Result<(), LinkError> {
-        match message {
+        let event = match message {
             LinkMessage::HeartbeatAck {
                 lsn,
                 time_ms,
@@ -364,10 +284,11 @@ impl LinkReader<'_> {
                 copies,
                 retries,
             } => {
-                self.scoreboard.record_master(time_ms, generation);
+                let scoreboard = &self.context.scoreboard;
+                scoreboard.record_master(time_ms, generation);
                 self.generation.write(generation);
-                self.scoreboard.set_draining(draining);
-                self.scoreboard.set_copies(copies);
+                scoreboard.draining.set(draining);
+                scoreboard.set_copies(copies);
                 self.events.send(LinkEvent::MasterLsn(lsn));
                 // Orders from before this slave connected do not concern it.
                 if self.scrubs.replace(scrubs).is_some_and(|before| scrubs > before) {
@@ -376,33 +297,44 @@ impl LinkReader<'_> {
                 if self.retries.replace(retries).is_some_and(|before| retries > before) {
                     self.events.send(LinkEvent::Retry);
                 }
+                return Ok(());
             }
             LinkMessage::Certificate { chain, renew_s } => {
-                if let Some(certificate) = self.certificate {
+                if let Some(certificate) = &self.context.certificate {
                     certificate.install(&chain, renew_s);
                 }
-            }
-            LinkMessage::ToSlave(message) => {
-                self.events.send(LinkEvent::Message(message));
+                return Ok(());
             }
             LinkMessage::Peers { peers, last } => {
                 self.peers.extend(peers);
-                if last {
-                    self.events.send(LinkEvent::Peers(std::mem::take(&mut self.peers)));
+                if !last {
+                    return Ok(());
                 }
+                LinkEvent::Peers(std::mem::take(&mut self.peers))
             }
-            LinkMessage::AskPaths { query, list } => {
-                self.events.send(LinkEvent::PathQuery { query, list });
-            }
-            LinkMessage::AskTree { query, ids } => {
-                self.events.send(LinkEvent::TreeQuery { query, ids });
-            }
-            LinkMessage::Recovering { epoch } => {
-                self.events.send(LinkEvent::Recovering(epoch));
-            }
+            LinkMessage::ToSlave(message) => LinkEvent::Message(message),
+            LinkMessage::AskPaths { query, list } => LinkEvent::PathQuery { query, list },
+            LinkMessage::AskTree { query, ids } => LinkEvent::TreeQuery { query, ids },
+            LinkMessage::Recovering { epoch } => LinkEvent::Recovering(epoch),
             other => return Err(WireError::Unexpected(other.frame_type().number()).into()),
-        }
+        };
+        self.events.send(event);
         Ok(())
+    }
+}
+
+/// Ends the sender and the reader of a link when it is dropped.
+#[derive(Clone)]
+struct LinkShutdown {
+    outgoing: Arc<OutgoingMessages>,
+    stream: Arc<Stream>,
+}
+
+impl Drop for LinkShutdown {
+    fn drop(&mut self) {
+        self.outgoing.end();
+        // It fails only if the other side was first.
+        let _ = self.stream.shutdown(Shutdown::Both);
     }
 }
 
@@ -412,20 +344,21 @@ impl LinkReader<'_> {
 fn send(
     mut connection: Connection,
     queue: &Receiver<LinkMessage>,
-    heartbeats: &mut HeartbeatSender,
+    context: &SlaveContext,
     stop: &AtomicBool,
-    certificate: Option<&Certificate>,
 ) -> io::Result<()> {
+    let mut heartbeats =
+        HeartbeatSource { context, reader: CatalogReader::new(&context.own.folder) };
     let (mut next, mut ready) = (Instant::now(), false);
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
-        if now >= next || !ready && heartbeats.is_ready() {
+        if now >= next || !ready && context.scoreboard.alive_workers() > 0 && heartbeats.is_fit() {
             let beat = heartbeats.compose();
             ready = beat.state == SlaveState::InService && beat.metrics.get(metric::WORKERS) > 0;
             connection.queue_link(&LinkMessage::Heartbeat(beat));
             next = now + limits::BEAT_EVERY;
         }
-        if let Some(query) = certificate.and_then(Certificate::next_request) {
+        if let Some(query) = context.certificate.as_ref().and_then(Certificate::next_request) {
             connection.queue_link(&query);
         }
         connection.flush()?;
@@ -451,60 +384,54 @@ fn send(
 /// Most messages that are sent in one system call.
 const AT_ONCE: usize = 256;
 
-/// Makes the heartbeats.
-struct HeartbeatSender {
-    own: MetadataFolder,
-    scoreboard: Arc<Scoreboard>,
+/// Makes the heartbeats of one link.
+struct HeartbeatSource<'a> {
+    context: &'a SlaveContext,
     reader: CatalogReader,
 }
 
-impl HeartbeatSender {
-    /// Whether the slave can serve sessions.
-    fn is_ready(&mut self) -> bool {
-        self.scoreboard.alive_workers() > 0
-            && !self.scoreboard.is_catalog_writer_stalled()
-            && self.with_catalogue(CatalogStore::is_fit).unwrap_or(false)
+impl HeartbeatSource<'_> {
+    /// Whether the catalogue is complete and its writer at work.
+    fn is_fit(&mut self) -> bool {
+        !self.context.scoreboard.is_catalog_writer_stalled()
+            && self.query(CatalogStore::is_fit).unwrap_or(false)
     }
 
-    /// Queries the catalogue; `None` if it cannot be read.
-    fn with_catalogue<T: Default>(
+    /// Queries the catalogue; none if it cannot be read.
+    fn query<T: Default>(
         &mut self,
-        query: impl FnOnce(&CatalogStore) -> Result<T, relais_storage::CatalogError>,
+        query: impl FnOnce(&CatalogStore) -> Result<T, CatalogError>,
     ) -> Option<T> {
         self.reader.ask(query).map_err(|e| warn!("cannot read the catalogue: {e}")).ok()
     }
 
-    /// Returns the space in the folder's file system; zeros if it is unknown.
-    fn disk(&self) -> DiskSpace {
-        rustix::fs::fstatvfs(self.own.folder()).map_or_else(
+    fn compose(&mut self) -> Heartbeat {
+        let SlaveContext { own, scoreboard, .. } = self.context;
+        // Zeros mean that it is unknown.
+        let disk = rustix::fs::fstatvfs(own.folder.folder()).map_or_else(
             |_| DiskSpace::default(),
             |disk| DiskSpace {
                 free: disk.f_bavail.saturating_mul(disk.f_frsize),
                 size: disk.f_blocks.saturating_mul(disk.f_frsize),
             },
-        )
-    }
-
-    fn compose(&mut self) -> Heartbeat {
-        let fit = !self.scoreboard.is_catalog_writer_stalled()
-            && self.with_catalogue(CatalogStore::is_fit).unwrap_or(false);
-        let (metrics, mut last_error, scrub) = self
-            .with_catalogue(|store| Ok((store.metrics()?, store.last_error()?, store.scrub()?)))
-            .unwrap_or_default();
-        if last_error.is_empty() && self.scoreboard.is_displaced() {
-            DISPLACED.clone_into(&mut last_error);
-        }
-        let state = match fit {
-            _ if self.scoreboard.is_draining() => SlaveState::Draining,
+        );
+        let state = match self.is_fit() {
+            _ if scoreboard.draining.get() => SlaveState::Draining,
             true => SlaveState::InService,
             false => SlaveState::CatchingUp,
         };
+        let (metrics, mut last_error, scrub) = self
+            .query(|store| Ok((store.metrics()?, store.last_error()?, store.scrub()?)))
+            .unwrap_or_default();
+        if last_error.is_empty() && scoreboard.displaced.get() {
+            DISPLACED.clone_into(&mut last_error);
+        }
         Heartbeat {
             state,
-            lsn: self.scoreboard.progress().applied(),
-            metrics: self.scoreboard.with_pool_metrics(metrics),
+            lsn: scoreboard.progress.applied(),
+            metrics: scoreboard.with_pool_metrics(metrics),
             last_error,
-            disk: self.disk(),
+            disk,
             scrub,
         }
     }

@@ -7,8 +7,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use log::{info, warn};
 use relais_cluster::{
@@ -25,15 +24,17 @@ use relais_tree::TreeError;
 use thiserror::Error;
 
 use super::mailbox::OutgoingMessages;
+use crate::scoreboard::wall_ms;
+use crate::thread::OwnedThread;
 
 /// Size above which the journal is shortened.
 const MAX_JOURNAL: u64 = 8 * 1024 * 1024;
 /// Number of the only link.
 const LINK: u64 = 1;
 
-/// The reason why the coordinator cannot start.
+/// The reason why coordinator or catalogue writer cannot start.
 #[derive(Debug, Error)]
-pub enum LocalCoordinatorError {
+pub enum StartError {
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] StoreError),
@@ -45,19 +46,18 @@ pub enum LocalCoordinatorError {
     Io(#[from] io::Error),
 }
 
-impl From<LocalCoordinatorError> for io::Error {
+impl From<StartError> for io::Error {
     /// A retry does not help against a damaged file. It helps if the disk is full, and if the slave
     /// that has released the writer lock has not closed the journal yet.
-    fn from(error: LocalCoordinatorError) -> Self {
+    fn from(error: StartError) -> Self {
         let kind = match error {
-            LocalCoordinatorError::Journal(
+            StartError::Journal(
                 StoreError::Journal(
                     JournalError::InUse(_) | JournalError::NoSpace { .. } | JournalError::Io { .. },
                 )
                 | StoreError::Members(MembersError::Io { .. }),
             ) => io::ErrorKind::Other,
-            LocalCoordinatorError::Journal(_)
-            | LocalCoordinatorError::Catalog(CatalogError::Damaged { .. }) => {
+            StartError::Journal(_) | StartError::Catalog(CatalogError::Damaged { .. }) => {
                 io::ErrorKind::InvalidData
             }
             _ => io::ErrorKind::Other,
@@ -72,7 +72,7 @@ pub struct LocalCoordinator {
     outgoing: Arc<OutgoingMessages>,
     /// Set when the coordinator closes the link.
     is_closed: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: OwnedThread,
 }
 
 impl LocalCoordinator {
@@ -87,7 +87,7 @@ impl LocalCoordinator {
         store: &CatalogStore,
         events: MailboxSender<LinkEvent>,
         outgoing: Arc<OutgoingMessages>,
-    ) -> Result<Self, LocalCoordinatorError> {
+    ) -> Result<Self, StartError> {
         let cluster = ClusterId(folder.0);
         if store.history()?.is_some_and(|history| history != cluster) {
             info!("another server has numbered the changes of this folder; its files are new here");
@@ -104,10 +104,10 @@ impl LocalCoordinator {
         }
         let latest = journal.state().last();
         let driver =
-            CoordinatorDriver::new(Box::new(now_ms), Arc::default(), journal, Duration::ZERO);
+            CoordinatorDriver::new(Box::new(wall_ms), Arc::default(), journal, Duration::ZERO);
         let (order, commands) = OrderHandle::new();
         let own = own.clone();
-        let thread = std::thread::Builder::new().name("order".to_owned()).spawn(move || {
+        let thread = OwnedThread::spawn("order", move || {
             driver.run(&commands);
             // The files of the journal are opened through this descriptor.
             drop(own);
@@ -125,14 +125,14 @@ impl LocalCoordinator {
         let sender = Arc::new(LocalLink { events: events.clone(), is_closed: is_closed.clone() });
         order.send(OrderCommand::Linked { link: LinkId(LINK), slave, folder, sender });
         events.send(LinkEvent::Linked { link: LINK, cluster, latest });
-        Ok(Self { order, outgoing, is_closed, thread: Some(thread) })
+        Ok(Self { order, outgoing, is_closed, thread })
     }
 
     /// Returns whether the thread or the link has ended without a request.
     pub fn has_ended(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed)
             || !self.outgoing.is_open()
-            || self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+            || self.thread.has_ended()
     }
 }
 
@@ -140,11 +140,6 @@ impl Drop for LocalCoordinator {
     fn drop(&mut self) {
         self.outgoing.end();
         self.order.send(OrderCommand::End);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            warn!("the order thread has panicked");
-        }
     }
 }
 
@@ -217,7 +212,7 @@ fn adopt_tree(
 ///
 /// The catalogue has all changes that were acknowledged. The numbers continue in a new epoch, so
 /// none is given twice.
-fn rebuild_journal(store: &CatalogStore, journal: &mut Store) -> Result<(), LocalCoordinatorError> {
+fn rebuild_journal(store: &CatalogStore, journal: &mut Store) -> Result<(), StartError> {
     let position = store.position()?;
     let rows = store.committed_entries()?;
     let entries = rows.into_iter().filter_map(|(path, row)| Some((path, row.tree_entry()?)));
@@ -234,7 +229,7 @@ fn rebuild_journal(store: &CatalogStore, journal: &mut Store) -> Result<(), Loca
         position.applied,
         journal.state().last()
     );
-    journal.replace(state, now_ms())?;
+    journal.replace(state, wall_ms())?;
     store.begin()?;
     Ok(record_position(store, journal.state())?)
 }
@@ -247,11 +242,4 @@ fn record_position(store: &CatalogStore, state: &MasterState) -> Result<(), Cata
         epoch: state.epoch(),
     })?;
     store.commit()
-}
-
-/// Milliseconds since 1970 UTC.
-fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }

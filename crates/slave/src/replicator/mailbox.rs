@@ -1,11 +1,10 @@
 //! The mailbox between the link to the coordinator and the catalogue writer.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use relais_os::{Mailbox, MailboxSender};
+use relais_os::{Mailbox, MailboxSender, lock};
 use relais_proto::LinkMessage;
 use relais_storage::LinkEvent;
 
@@ -24,52 +23,37 @@ impl IdConflict {
     /// Records that the master reports the conflict.
     pub fn record(&mut self, scoreboard: &Scoreboard) {
         if self.0.get_or_insert_with(Instant::now).elapsed() >= CONFLICT_CONFIRMED {
-            scoreboard.set_cloned(true);
+            scoreboard.cloned.set(true);
         }
     }
 }
 
-/// The catalogue writer's side: receives events, and sends messages to the master.
+/// The catalogue writer's side.
 pub struct LinkMailbox {
-    events: Mailbox<LinkEvent>,
-    outgoing: Arc<OutgoingMessages>,
+    /// The events of the link.
+    pub events: Mailbox<LinkEvent>,
+    /// Takes the messages to be sent.
+    pub outgoing: Arc<OutgoingMessages>,
+    /// Events that arrived while another slave wrote the catalogue.
+    pub backlog: Vec<LinkEvent>,
 }
 
 impl LinkMailbox {
-    /// Makes both sides, and the queue of messages that the link's thread sends.
+    /// Makes both sides.
     ///
     /// # Errors
     /// Those of the system call.
-    pub fn new() -> io::Result<(MailboxSender<LinkEvent>, Self, Arc<OutgoingMessages>)> {
+    pub fn new() -> io::Result<(MailboxSender<LinkEvent>, Self)> {
         let (sender, events) = Mailbox::new()?;
-        let outgoing = Arc::new(OutgoingMessages::default());
-        Ok((sender, Self { events, outgoing: outgoing.clone() }, outgoing))
+        Ok((sender, Self { events, outgoing: Arc::default(), backlog: Vec::new() }))
     }
 
-    /// Returns the events that have come.
+    /// Takes the backlog and the events that have come since.
     #[must_use]
-    pub fn receive(&self) -> Vec<LinkEvent> {
-        self.events.take()
-    }
-
-    /// Returns the descriptor that is readable when events have come.
-    #[must_use]
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.events.as_fd()
-    }
-
-    /// Sends messages, each on the link with its number, and empties `messages`.
-    ///
-    /// Messages of a link that is down are dropped.
-    pub fn send(&self, messages: &mut Vec<(u64, LinkMessage)>) {
-        if !messages.is_empty() {
-            self.outgoing.send(std::mem::take(messages));
-        }
-    }
-
-    /// Closes the link with this number.
-    pub fn close(&self, link: u64) {
-        self.outgoing.close(link);
+    pub fn take(&mut self) -> Vec<LinkEvent> {
+        let mut events = std::mem::take(&mut self.backlog);
+        events.extend(self.events.take());
+        events
     }
 }
 
@@ -83,37 +67,36 @@ pub struct OutgoingMessages {
 }
 
 impl OutgoingMessages {
-    fn lock(&self) -> MutexGuard<'_, Option<(u64, MessageSink)>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Begins a link, whose messages `sink` takes.
     pub fn begin(&self, link: u64, sink: impl Fn(Vec<LinkMessage>) + Send + 'static) {
-        *self.lock() = Some((link, Box::new(sink)));
+        *lock(&self.current) = Some((link, Box::new(sink)));
     }
 
     /// Returns whether there is a link.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.lock().is_some()
+        lock(&self.current).is_some()
     }
 
     /// Ends the current link.
     pub fn end(&self) {
-        *self.lock() = None;
+        *lock(&self.current) = None;
     }
 
-    fn send(&self, messages: Vec<(u64, LinkMessage)>) {
-        if let Some((current, sink)) = self.lock().as_ref() {
+    /// Sends messages, each on the link with its number.
+    ///
+    /// Messages of a link that is down are dropped.
+    pub fn send(&self, messages: Vec<(u64, LinkMessage)>) {
+        if !messages.is_empty()
+            && let Some((current, sink)) = lock(&self.current).as_ref()
+        {
             let messages = messages.into_iter().filter(|(link, _)| link == current);
             sink(messages.map(|(_, message)| message).collect());
         }
     }
 
-    fn close(&self, link: u64) {
-        let mut current = self.lock();
-        if current.as_ref().is_some_and(|(number, _)| *number == link) {
-            *current = None;
-        }
+    /// Closes the link with this number.
+    pub fn close(&self, link: u64) {
+        lock(&self.current).take_if(|(current, _)| *current == link);
     }
 }

@@ -3,18 +3,17 @@
 //! They carry what the replica receives and sends, and decide nothing. Only the thread of the
 //! catalogue writer uses them.
 
-use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use relais_storage::{CatalogError, LinkEvent, Output, ReplicaDriver, Scanner, SessionRequests};
-use relais_tree::Folder;
+use relais_storage::{
+    CatalogError, MetadataFolder, Output, ReplicaDriver, Scanner, SessionRequests,
+};
 
 use super::fetch::FetchPool;
 use super::mailbox::{IdConflict, LinkMailbox};
-use crate::changes::channel::ProposalSocket;
-use crate::changes::handoff::HandoffListener;
+use crate::changes::channel::listen;
 use crate::changes::proposal_receiver::ProposalReceiver;
 use crate::scoreboard::Scoreboard;
 
@@ -22,37 +21,29 @@ use crate::scoreboard::Scoreboard;
 pub struct ReplicaConnections {
     receiver: ProposalReceiver,
     mailbox: LinkMailbox,
-    /// Link events that arrived while another slave wrote the catalogue.
-    backlog: Vec<LinkEvent>,
     /// Threads that fetch content from other slaves; `None` in a standalone slave.
     fetch_pool: Option<FetchPool>,
-    scoreboard: Arc<Scoreboard>,
-    /// Channels on which a result was lost. Their proposals must still be read.
-    lost: BTreeSet<u64>,
+    /// Counters in shared memory.
+    pub scoreboard: Arc<Scoreboard>,
     id_conflict: IdConflict,
 }
 
 impl ReplicaConnections {
-    /// Listens for other slaves of the folder, and takes over the other connections.
+    /// Listens for sessions, and takes over the other connections.
     ///
     /// # Errors
     /// Those of the socket.
     pub fn new(
-        root: &Folder,
+        own: &MetadataFolder,
         scoreboard: Arc<Scoreboard>,
-        proposal_socket: Arc<ProposalSocket>,
         mailbox: LinkMailbox,
-        backlog: Vec<LinkEvent>,
         fetch_pool: Option<FetchPool>,
     ) -> io::Result<Self> {
-        let handoff = HandoffListener::bind(root).map_err(io::Error::other)?;
         Ok(Self {
-            receiver: ProposalReceiver::new(proposal_socket, Some(handoff)),
+            receiver: ProposalReceiver::new(listen(own)?),
             mailbox,
-            backlog,
             fetch_pool,
             scoreboard,
-            lost: BTreeSet::new(),
             id_conflict: IdConflict::default(),
         })
     }
@@ -61,8 +52,8 @@ impl ReplicaConnections {
     pub fn fds<'a>(&'a self, driver: &ReplicaDriver) -> impl Iterator<Item = BorrowedFd<'a>> {
         self.receiver
             .fds(driver.proposal_capacity() > 0)
-            .chain([self.mailbox.as_fd()])
-            .chain(self.fetch_pool.iter().map(FetchPool::as_fd))
+            .chain([self.mailbox.events.as_fd()])
+            .chain(self.fetch_pool.iter().map(|pool| pool.results.as_fd()))
     }
 
     /// Passes all that has arrived to the replica, and sends what it returns.
@@ -74,14 +65,12 @@ impl ReplicaConnections {
         driver: &mut ReplicaDriver,
         scanner: &mut Scanner,
     ) -> Result<(), CatalogError> {
-        self.scoreboard.tick_catalog_writer();
-        let mut events = std::mem::take(&mut self.backlog);
-        events.extend(self.mailbox.receive());
-        let handled = driver.handle_link_events(events, &scanner.store);
+        self.scoreboard.writer_ticked.set_now();
+        let handled = driver.handle_link_events(self.mailbox.take(), &scanner.store);
         self.deliver(driver);
         handled?;
         let requests = self.take_requests(driver.proposal_capacity());
-        let fetched = self.fetch_pool.as_ref().map(FetchPool::take).unwrap_or_default();
+        let fetched = self.fetch_pool.as_ref().map(|pool| pool.results.take()).unwrap_or_default();
         let run = driver.run_once(requests, fetched, scanner);
         self.deliver(driver);
         run?;
@@ -94,8 +83,6 @@ impl ReplicaConnections {
     fn take_requests(&mut self, capacity: usize) -> SessionRequests {
         self.receiver.accept();
         let mut requests = self.receiver.gather(capacity);
-        requests.closed.append(&mut self.lost);
-        requests.closed.iter().for_each(|channel| self.receiver.close(*channel));
         for (_, proposal) in &mut requests.proposals {
             if proposal.copies == 0 {
                 proposal.copies = self.scoreboard.copies();
@@ -111,17 +98,12 @@ impl ReplicaConnections {
             match output {
                 Output::Send(link, message) => messages.push((link, message)),
                 Output::CloseLink(link) => {
-                    self.mailbox.send(&mut messages);
-                    self.mailbox.close(link);
+                    self.mailbox.outgoing.send(std::mem::take(&mut messages));
+                    self.mailbox.outgoing.close(link);
                 }
                 Output::IdConflict(false) => self.id_conflict = IdConflict::default(),
                 Output::IdConflict(true) => self.id_conflict.record(&self.scoreboard),
-                Output::Answer(channel, answer) => {
-                    // After a lost result the session would take the next one for it.
-                    if !self.lost.contains(&channel) && !self.receiver.answer(channel, &answer) {
-                        self.lost.insert(channel);
-                    }
-                }
+                Output::Answer(channel, answer) => self.receiver.answer(channel, &answer),
                 Output::Holders(channel, holders) => self.receiver.send_holders(channel, &holders),
                 Output::PauseChannels(channels) => self.receiver.pause(channels),
                 Output::Fetch { put, missing, from } => {
@@ -136,6 +118,6 @@ impl ReplicaConnections {
                 }
             }
         }
-        self.mailbox.send(&mut messages);
+        self.mailbox.outgoing.send(messages);
     }
 }

@@ -4,13 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use log::warn;
 use relais_storage::Staging;
 
 use crate::scoreboard::Scoreboard;
+use crate::thread::OwnedThread;
 
 /// Interval between two sweeps of staged files.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
@@ -18,9 +17,9 @@ pub const SWEEP_EVERY: Duration = Duration::from_secs(10 * 60);
 /// The sweeper thread. It runs at the start, when it is woken, and in intervals.
 #[derive(Debug)]
 pub struct Sweeper {
-    wake_sender: Option<SyncSender<()>>,
+    wake_sender: SyncSender<()>,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _thread: OwnedThread,
 }
 
 impl Sweeper {
@@ -39,9 +38,9 @@ impl Sweeper {
             let stopped = || flag.load(Ordering::Relaxed);
             let mut listed: Option<Instant> = None;
             while !stopped() {
-                staging.sweep_removed(scoreboard.progress().applied(), &stopped);
+                staging.sweep_removed(scoreboard.progress.applied(), &stopped);
                 if listed.is_none_or(|listed| listed.elapsed() >= SWEEP_EVERY) {
-                    scoreboard.uploads().reconcile(staging.sweep_staged(), &staging);
+                    scoreboard.uploads.reconcile(staging.sweep_staged(), &staging);
                     listed = Some(Instant::now());
                 }
                 if matches!(
@@ -52,11 +51,7 @@ impl Sweeper {
                 }
             }
         };
-        Ok(Self {
-            wake_sender: Some(wake_sender),
-            stop,
-            thread: Some(std::thread::Builder::new().name("sweeper".to_owned()).spawn(work)?),
-        })
+        Ok(Self { wake_sender, stop, _thread: OwnedThread::spawn("sweeper", work)? })
     }
 
     /// Wakes the sweeper, unless a wake-up is pending.
@@ -65,20 +60,7 @@ impl Sweeper {
     /// Panics if the thread has panicked. The catalogue writer then ends too, and its successor
     /// starts another sweeper.
     pub fn wake(&self) {
-        if let Some(wake_sender) = &self.wake_sender {
-            let gone = matches!(wake_sender.try_send(()), Err(TrySendError::Disconnected(())));
-            assert!(!gone || self.stop.load(Ordering::Relaxed), "the sweeping thread has ended");
-        }
-    }
-}
-
-impl Drop for Sweeper {
-    fn drop(&mut self) {
-        self.wake_sender = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            warn!("the sweeping thread panicked");
-        }
+        let gone = matches!(self.wake_sender.try_send(()), Err(TrySendError::Disconnected(())));
+        assert!(!gone || self.stop.load(Ordering::Relaxed), "the sweeping thread has ended");
     }
 }

@@ -14,18 +14,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use log::{debug, error, warn};
+use log::{debug, warn};
 use relais_engine::Engine;
 use relais_net::tls::TlsServer;
 use relais_net::{Connection, PreAuthPool, Stream, raise_fd_limit};
-use relais_os::ProcessMailbox;
+use relais_os::lock;
 use relais_proto::LogRateLimiter;
 
 use self::wait_queue::WaitQueue;
 use crate::front::native::login::{LoginService, SlaveLogin};
 use crate::front::native::session;
 use crate::host::WorkerHost;
-use crate::scoreboard::{PEER_SLOTS, Scoreboard};
+use crate::poll::wait_readable;
+use crate::scoreboard::PEER_SLOTS;
 use crate::slots::{Admission, SlotClaim};
 use crate::worker_message::{WorkerMessage, notify};
 
@@ -48,71 +49,53 @@ const READ_AHEAD: usize = 8 * 1024;
 /// Stack of a session's thread; SQLite and the frames here need far less.
 const STACK: usize = 512 * 1024;
 
-/// What a worker gets at its start.
-pub struct WorkerSetup {
-    /// Index of its row on the scoreboard and of its mailbox.
-    pub index: usize,
-    /// The shared listening socket.
-    pub listener: TcpListener,
-    /// Control socket, which is readable when the worker has to end.
-    pub control: OwnedFd,
-    /// Serves the sessions.
-    pub engine: Arc<Engine>,
-    /// Bytes in a block of content.
-    pub block_size: u32,
-    /// Decides about logins.
-    pub logins: LoginService,
-    /// Encrypts connections.
-    pub tls: TlsServer,
-}
-
 /// The sessions of a worker, shared by their threads.
 struct SessionPool {
-    index: usize,
+    host: WorkerHost,
     engine: Arc<Engine>,
-    block_size: u32,
-    scoreboard: Arc<Scoreboard>,
-    mailboxes: Arc<Vec<ProcessMailbox<WorkerMessage>>>,
     sessions: Mutex<HashMap<u64, Arc<Stream>>>,
     ended: Condvar,
     next: AtomicU64,
 }
 
-/// Runs a worker until it is told to end.
+/// Runs a worker until it is told to end, by a `control` socket that becomes readable.
 ///
 /// # Errors
 /// Those that affect the whole worker; errors of single connections are not among them.
-pub fn run(setup: WorkerSetup) -> io::Result<()> {
-    let WorkerSetup { index, listener, control, engine, block_size, logins, tls } = setup;
-    let WorkerHost { scoreboard, mailboxes, .. } = logins.host.clone();
+pub fn run(
+    listener: TcpListener,
+    control: &OwnedFd,
+    engine: Arc<Engine>,
+    logins: LoginService,
+    tls: TlsServer,
+) -> io::Result<()> {
+    let host = logins.host.clone();
+    let (worker, scoreboard) = (host.worker, host.scoreboard().clone());
     let pool = Arc::new(SessionPool {
-        index,
-        scoreboard: scoreboard.clone(),
+        host,
         engine,
-        block_size,
-        mailboxes,
         sessions: Mutex::default(),
         ended: Condvar::new(),
         next: AtomicU64::new(0),
     });
     let logins = Arc::new(logins);
     let reserve = RESERVED_DESCRIPTORS
-        + (scoreboard.slots() + PEER_SLOTS) * DESCRIPTORS_PER_SESSION
-        + scoreboard.queue();
+        + (scoreboard.slots + PEER_SLOTS) * DESCRIPTORS_PER_SESSION
+        + scoreboard.queue;
     let mut pre_auth =
         PreAuthPool::new(listener, raise_fd_limit(reserve, PRE_AUTH_CONNECTIONS), tls)?;
     let mut queue = WaitQueue::default();
     let mut drain_state = DrainState::Serving;
     loop {
-        scoreboard.tick(index);
+        scoreboard.tick(worker);
         // What comes after this call wakes the poll below.
         logins.handle_wake();
-        let wake: Vec<BorrowedFd<'_>> = [control.as_fd(), pool.mailboxes[index].as_fd()]
+        let wake: Vec<BorrowedFd<'_>> = [control.as_fd(), pool.host.mailbox().as_fd()]
             .into_iter()
             .chain(logins.wake_fds())
             .collect();
         let arrivals = pre_auth.poll(
-            scoreboard.may_accept(index),
+            scoreboard.may_accept(worker),
             &wake,
             Some(LOOP_INTERVAL),
             &mut |peer, local| SlaveLogin::new(logins.clone(), peer, local),
@@ -126,7 +109,7 @@ pub fn run(setup: WorkerSetup) -> io::Result<()> {
         }
         queue.send_keepalives();
         pool.drain(&mut drain_state);
-        if is_readable(&control)? {
+        if wait_readable(control, Duration::ZERO)? {
             break;
         }
     }
@@ -134,17 +117,6 @@ pub fn run(setup: WorkerSetup) -> io::Result<()> {
     drop(queue);
     pool.stop_sessions();
     Ok(())
-}
-
-/// Whether a descriptor is readable, or its other end is closed.
-fn is_readable(fd: &OwnedFd) -> io::Result<bool> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    let mut fds = [PollFd::new(fd, PollFlags::IN)];
-    match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-        Ok(ready) => Ok(ready > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
-        Err(e) => Err(e.into()),
-    }
 }
 
 /// How far the sessions of a draining slave have been ended.
@@ -167,7 +139,7 @@ impl SessionPool {
     /// First they read no further request. After a while they are cut, and clients resume at the
     /// next byte.
     fn drain(&self, drain_state: &mut DrainState) {
-        *drain_state = match (*drain_state, self.scoreboard.is_draining()) {
+        *drain_state = match (*drain_state, self.host.scoreboard().draining.get()) {
             (_, false) => DrainState::Serving,
             (DrainState::Serving, true) => {
                 self.shut_down_all(Shutdown::Read);
@@ -182,7 +154,7 @@ impl SessionPool {
     }
 
     fn shut_down_all(&self, which: Shutdown) {
-        for stream in self.lock().values() {
+        for stream in lock(&self.sessions).values() {
             if let Err(e) = stream.shutdown(which) {
                 debug!("cannot shut down a session that has ended: {e}");
             }
@@ -190,20 +162,15 @@ impl SessionPool {
     }
 
     fn read_mailbox(&self) {
-        loop {
-            match self.mailboxes[self.index].receive() {
-                Ok(Some(WorkerMessage::Slots)) => {}
-                Ok(Some(WorkerMessage::TransferLog(file))) => {
+        for message in self.host.mailbox().take() {
+            match message {
+                WorkerMessage::Slots => {}
+                WorkerMessage::TransferLog(file) => {
                     if let Some(log) = self.engine.transfer_log() {
                         log.replace_file(file);
                     }
                 }
-                Ok(Some(WorkerMessage::EndUpload(name))) => self.engine.end_upload(&name),
-                Ok(None) => return,
-                Err(e) => {
-                    error!("cannot receive a message to this worker: {e}");
-                    return;
-                }
+                WorkerMessage::EndUpload(name) => self.engine.end_upload(&name),
             }
         }
     }
@@ -212,20 +179,25 @@ impl SessionPool {
     fn start(self: &Arc<Self>, stream: Stream, Admission { principal, claim }: Admission) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let slot = SessionSlot { pool: self.clone(), number, claim: Some(claim) };
-        if self.scoreboard.has_full_share(self.index) {
+        if self.host.scoreboard().has_full_share(self.host.worker) {
             // The others may have to accept now.
-            notify(self.mailboxes.iter(), &WorkerMessage::Slots);
+            notify(&self.host.context.mailboxes, &WorkerMessage::Slots);
         }
         let connection = match Connection::from_stream(stream, READ_AHEAD) {
             Ok(connection) => connection,
             Err(e) => return debug!("a client disconnected before its session began: {e}"),
         };
-        self.lock().insert(slot.number, connection.stream().clone());
+        lock(&self.sessions).insert(slot.number, connection.stream().clone());
         let (pool, stream) = (self.clone(), connection.stream().clone());
         let run = move || {
             // The slot is freed when the thread ends, also by a panic.
             let _slot = slot;
-            session::serve(connection, principal, &pool.engine, pool.block_size);
+            session::serve(
+                connection,
+                principal,
+                &pool.engine,
+                pool.host.context.config.block_size,
+            );
         };
         if let Err(e) =
             std::thread::Builder::new().name("session".to_owned()).stack_size(STACK).spawn(run)
@@ -238,22 +210,14 @@ impl SessionPool {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<Stream>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Stops all sessions: each ends its current answer, and reads no further request.
     fn stop_sessions(&self) {
         self.engine.begin_stop();
-        let mut sessions = self.lock();
-        for stream in sessions.values() {
-            if let Err(e) = stream.shutdown(Shutdown::Read) {
-                debug!("cannot shut down a session that has ended: {e}");
-            }
-        }
+        self.shut_down_all(Shutdown::Read);
+        let mut sessions = lock(&self.sessions);
         // After the grace time the supervisor kills the worker.
         while !sessions.is_empty() {
-            self.scoreboard.tick(self.index);
+            self.host.scoreboard().tick(self.host.worker);
             sessions = self
                 .ended
                 .wait_timeout(sessions, LOOP_INTERVAL)
@@ -272,13 +236,13 @@ struct SessionSlot {
 
 impl Drop for SessionSlot {
     fn drop(&mut self) {
-        let SessionPool { index, scoreboard, mailboxes, .. } = &*self.pool;
-        self.pool.lock().remove(&self.number);
+        let WorkerHost { worker, context } = &self.pool.host;
+        lock(&self.pool.sessions).remove(&self.number);
         self.pool.ended.notify_all();
-        let was_full = scoreboard.has_full_share(*index);
+        let was_full = context.scoreboard.has_full_share(*worker);
         drop(self.claim.take());
         // If it was full, this worker may accept again.
-        let workers = scoreboard.workers_with_queue().chain(was_full.then_some(*index));
-        notify(workers.map(|worker| &mailboxes[worker]), &WorkerMessage::Slots);
+        let workers = context.scoreboard.workers_with_queue().chain(was_full.then_some(*worker));
+        notify(workers.map(|worker| &context.mailboxes[worker]), &WorkerMessage::Slots);
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use relais_engine::KeepAlive;
 use relais_net::Connection;
 use relais_proto::{Reply, WaitReason, limits};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::PollFlags;
 
 /// Keeps a connection alive for one answer.
 pub struct ConnectionKeepAlive<'a> {
@@ -41,13 +41,4 @@ pub fn check_connected(connection: &Connection) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the client has gone"));
     }
     Ok(())
-}
-
-/// Waits for any descriptor, at most for a time; true if one is ready.
-pub fn wait_at_most(fds: &mut [PollFd<'_>], time: Duration) -> io::Result<bool> {
-    match poll(fds, Timespec::try_from(time).ok().as_ref()) {
-        Ok(ready) => Ok(ready > 0),
-        Err(rustix::io::Errno::INTR) => Ok(true),
-        Err(e) => Err(e.into()),
-    }
 }

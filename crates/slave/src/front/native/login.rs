@@ -16,9 +16,10 @@ use relais_proto::{
 
 use super::replies::{RETRY_AFTER, encoded};
 use crate::config::master_for;
+use crate::context::SlaveContext;
 use crate::host::WorkerHost;
 use crate::secrets::WorkerSecrets;
-use crate::slots::{Admission, ClaimError, SlotClaim};
+use crate::slots::{Admission, SlotClaim};
 
 /// Decides about the logins of a worker, and names the server to clients.
 pub struct LoginService {
@@ -26,10 +27,6 @@ pub struct LoginService {
     pub authenticator: Authenticator<WorkerSecrets>,
     /// The process of the worker.
     pub host: WorkerHost,
-    /// The master, for clients that have no ticket; none for a standalone slave.
-    pub master: Option<String>,
-    /// The id by which clients know a standalone slave.
-    pub standalone_id: ClusterId,
 }
 
 impl LoginService {
@@ -46,8 +43,11 @@ impl LoginService {
     }
 
     fn welcome(&self, version: u16) -> Reply {
-        let (role, cluster) = if self.master.is_none() {
-            (ServerRole::Standalone, self.standalone_id)
+        let SlaveContext { config, own, .. } = &*self.host.context;
+        let (role, cluster) = if config.cluster.is_none() {
+            // A client resumes only in the same folder, so the folder's id identifies the server,
+            // whatever slave serves it.
+            (ServerRole::Standalone, ClusterId(own.folder_id.0))
         } else {
             let id = self.authenticator.secrets().cluster_id();
             (ServerRole::Slave, id.unwrap_or(ClusterId([0; 16])))
@@ -62,9 +62,7 @@ pub struct SlaveLogin {
     service: Arc<LoginService>,
     addr: SocketAddr,
     local: SocketAddr,
-    greeted: bool,
-    /// State of another slave's proof; none for a client.
-    peer: Option<PeerProof>,
+    state: LoginState,
     /// A password that is being verified.
     pending: Option<PendingLogin>,
     /// Number of wrong passwords on this connection.
@@ -73,12 +71,15 @@ pub struct SlaveLogin {
     binding: Option<ChannelBinding>,
 }
 
-/// State of another slave's proof of the cluster key.
 #[derive(Debug)]
-enum PeerProof {
-    /// The slave has greeted.
-    Greeted,
-    /// The slave was challenged.
+enum LoginState {
+    /// No greeting has come.
+    New,
+    /// A client has greeted.
+    Client,
+    /// Another slave has greeted, which proves the cluster key next.
+    Peer,
+    /// The other slave was challenged.
     Challenged(LinkChallenger),
 }
 
@@ -90,8 +91,7 @@ impl SlaveLogin {
             service,
             addr: peer,
             local,
-            greeted: false,
-            peer: None,
+            state: LoginState::New,
             pending: None,
             failed: 0,
             binding: None,
@@ -99,28 +99,28 @@ impl SlaveLogin {
     }
 
     fn handle(&mut self, kind: FrameType, payload: &[u8]) -> Result<LoginStep<Admission>, Refusal> {
-        if let Some(proof) = self.peer.take() {
-            return self.handle_peer(&proof, &LinkMessage::decode(kind, payload)?);
+        if matches!(self.state, LoginState::Peer | LoginState::Challenged(_)) {
+            return self.handle_peer(&LinkMessage::decode(kind, payload)?);
         }
-        match (Request::decode(kind, payload)?, self.greeted) {
-            (Request::Hello(hello), false)
+        match (Request::decode(kind, payload)?, &self.state) {
+            (Request::Hello(hello), LoginState::New)
                 if hello.role == Role::Client
                     || hello.role == Role::Peer && self.service.authenticator.accepts_peers() =>
             {
                 let version = common_version(VERSIONS, hello.versions)?;
-                self.greeted = true;
-                self.peer = (hello.role == Role::Peer).then_some(PeerProof::Greeted);
+                let is_peer = hello.role == Role::Peer;
+                self.state = if is_peer { LoginState::Peer } else { LoginState::Client };
                 Ok(LoginStep::Reply(encoded(&self.service.welcome(version))))
             }
-            (Request::Hello(_), false) => Err(Refusal::new(
+            (Request::Hello(_), LoginState::New) => Err(Refusal::new(
                 ErrorCode::BadRequest,
                 "this is a slave; only clients connect to it",
             )),
-            (Request::Ticket { ticket, lsn }, true) => {
-                let LoginService { authenticator, host, .. } = &*self.service;
+            (Request::Ticket { ticket, lsn }, LoginState::Client) => {
+                let LoginService { authenticator, host } = &*self.service;
                 self.admit(authenticator.check_ticket(&ticket, lsn, self.addr.ip(), host)?)
             }
-            (Request::Login(login), true) => self.login(&login),
+            (Request::Login(login), LoginState::Client) => self.login(&login),
             _ => {
                 Err(Refusal::new(ErrorCode::LoginNeeded, "a session begins with Hello and a login"))
             }
@@ -128,33 +128,25 @@ impl SlaveLogin {
     }
 
     /// Handles a frame of another slave's proof.
-    fn handle_peer(
-        &mut self,
-        proof: &PeerProof,
-        message: &LinkMessage,
-    ) -> Result<LoginStep<Admission>, Refusal> {
+    fn handle_peer(&mut self, message: &LinkMessage) -> Result<LoginStep<Admission>, Refusal> {
         let key = self.service.authenticator.secrets().key().ok_or_else(|| {
             Refusal::new(ErrorCode::BadProof, "this slave does not have the cluster key yet")
         })?;
-        match proof {
-            PeerProof::Greeted => {
-                let (challenger, challenge) =
-                    LinkChallenger::new(LinkRole::Peer, message, &key, self.binding)?;
-                self.peer = Some(PeerProof::Challenged(challenger));
-                let mut bytes = Vec::new();
-                challenge.encode(&mut bytes);
-                Ok(LoginStep::Reply(bytes))
-            }
-            PeerProof::Challenged(challenger) => {
-                challenger.check(message, &key)?;
-                debug!("{}: slave {} has logged in to fetch content", self.addr, challenger.id());
-                self.admit(Principal::for_peer(self.addr.ip()))
-            }
+        if let LoginState::Challenged(challenger) = &self.state {
+            challenger.check(message, &key)?;
+            debug!("{}: slave {} has logged in to fetch content", self.addr, challenger.id());
+            return self.admit(Principal::for_peer(self.addr.ip()));
         }
+        let (challenger, challenge) =
+            LinkChallenger::new(LinkRole::Peer, message, &key, self.binding)?;
+        self.state = LoginState::Challenged(challenger);
+        let mut bytes = Vec::new();
+        challenge.encode(&mut bytes);
+        Ok(LoginStep::Reply(bytes))
     }
 
     fn login(&mut self, login: &Login) -> Result<LoginStep<Admission>, Refusal> {
-        let LoginService { authenticator, host, master, .. } = &*self.service;
+        let LoginService { authenticator, host } = &*self.service;
         match authenticator.log_in(&login.user, &login.password, self.addr.ip(), host)? {
             LoginDecision::Admitted(principal) => self.admit(principal),
             LoginDecision::Pending(pending) => {
@@ -162,8 +154,8 @@ impl SlaveLogin {
                 Ok(LoginStep::Pending)
             }
             LoginDecision::AskMaster => {
-                let master = master.as_deref().unwrap_or_default();
-                let address = master_for(master, self.addr, self.local);
+                let master = host.context.config.cluster.as_ref().map(|cluster| &*cluster.master);
+                let address = master_for(master.unwrap_or_default(), self.addr, self.local);
                 Ok(LoginStep::Close(encoded(&Reply::AskMaster(address))))
             }
         }
@@ -171,45 +163,35 @@ impl SlaveLogin {
 
     /// Handles the result of verifying a password.
     fn handle_verdict(&mut self, verdict: LoginResult) -> Result<LoginStep<Admission>, Refusal> {
-        let LoginService { authenticator, host, .. } = &*self.service;
-        match authenticator.conclude(verdict, self.addr.ip(), host) {
-            Ok(principal) => self.admit(principal),
-            Err(refusal) => {
-                self.failed += u32::from(refusal.code == ErrorCode::LoginRefused);
-                let again =
-                    refusal.code == ErrorCode::LoginRefused && self.failed < limits::LOGIN_TRIES;
-                if again {
+        let LoginService { authenticator, host } = &*self.service;
+        let result = authenticator.conclude(verdict, self.addr.ip(), host);
+        match result.and_then(|principal| self.admit(principal)) {
+            Err(refusal) if refusal.code == ErrorCode::LoginRefused => {
+                self.failed += 1;
+                if self.failed < limits::LOGIN_TRIES {
                     Ok(LoginStep::Reply(encoded(&Reply::Error(refusal))))
                 } else {
                     Err(refusal)
                 }
             }
+            result => result,
         }
     }
-}
 
-impl SlaveLogin {
     fn close_with(&self, refusal: &Refusal) -> LoginStep<Admission> {
         debug!("{}: {refusal}", self.addr);
         LoginStep::Close(encoded(&Reply::Error(refusal.clone())))
     }
 
     fn admit(&self, principal: Principal) -> Result<LoginStep<Admission>, Refusal> {
-        let WorkerHost { scoreboard, worker, .. } = &self.service.host;
-        if scoreboard.is_draining() && !principal.is_peer {
+        let WorkerHost { worker, context } = &self.service.host;
+        let scoreboard = &context.scoreboard;
+        if scoreboard.draining.get() && !principal.is_peer {
             return Err(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
         }
-        let claim = if principal.is_peer {
-            SlotClaim::for_peer(scoreboard.clone(), *worker)
-        } else {
-            SlotClaim::for_client(scoreboard.clone(), *worker, self.addr.ip())
-        };
-        let claim = claim.map_err(|why| {
-            let what = match why {
-                ClaimError::Full => "all session slots are taken",
-                ClaimError::Address => "your address has as many sessions here as it may have",
-            };
-            let message = format!("{what}; try again in {RETRY_AFTER} s");
+        let client = (!principal.is_peer).then(|| self.addr.ip());
+        let claim = SlotClaim::take(scoreboard.clone(), *worker, client).map_err(|why| {
+            let message = format!("{why}; try again in {RETRY_AFTER} s");
             Refusal { retry_after: RETRY_AFTER, ..Refusal::new(ErrorCode::Busy, message) }
         })?;
         Ok(LoginStep::Done { value: Admission { principal, claim }, send: Vec::new() })

@@ -4,7 +4,7 @@ use relais_engine::{
     Content, CopyRequest, Details, EntryList, KeepAlive, Listing, Located, PreparedChange, Session,
     Upload, UploadProgress, Watch,
 };
-use relais_proto::{ContentHeader, ErrorCode, GetRequest, Refusal, Reply, Request};
+use relais_proto::{ContentHeader, FrameType, GetRequest, Refusal, Reply, Request};
 
 use super::replies::committed;
 
@@ -24,6 +24,8 @@ pub enum Outcome {
     Upload(Box<Upload>),
     /// A change to hand in.
     Change(Box<PreparedChange>),
+    /// The request belongs to the login, or to an upload.
+    Unexpected(FrameType),
 }
 
 /// Has the engine do what a request asks for.
@@ -94,10 +96,7 @@ pub fn perform(
         | Request::Login(_)
         | Request::Ticket { .. }
         | Request::Seen { .. }
-        | Request::PutEnd { .. } => {
-            let message = "an open session takes no such request";
-            return Err(Refusal::new(ErrorCode::BadRequest, message));
-        }
+        | Request::PutEnd { .. } => Outcome::Unexpected(request.frame_type()),
     })
 }
 

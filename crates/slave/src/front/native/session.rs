@@ -19,17 +19,16 @@ use relais_proto::{
 };
 use rustix::event::{PollFd, PollFlags};
 
-use super::keep_alive::{ConnectionKeepAlive, check_connected, wait_at_most};
-use super::replies::committed;
+use super::keep_alive::{ConnectionKeepAlive, check_connected};
+use super::replies::queue_answers;
 use super::requests::{Outcome, perform};
 use super::send::{queue_entries, send_content, send_listing};
-use super::upload_receiver::{ReceivedUpload, UploadReceiver};
+use super::upload_receiver::UploadReceiver;
 use super::watch::send_events;
+use crate::poll::wait_for;
 
 /// Most bytes of answers that are held back while more requests are ready.
 const MAX_HELD_BYTES: usize = 64 * 1024;
-/// Longest time for which answers are held back while an upload comes in.
-const MAX_HELD_TIME: Duration = Duration::from_millis(100);
 /// Outage of the link to the master after which clients are notified.
 const REPORT_DISCONNECTED_AFTER: Duration = Duration::from_secs(2);
 /// First frame type of cluster links; servers' frames follow.
@@ -64,37 +63,36 @@ pub fn serve(
         is_closing: false,
         is_cut: false,
     };
-    match handler.run() {
+    let refusal = match handler.run() {
         Ok(()) if handler.is_closing => {
             info!("{peer}: the slave closes the session of {}", handler.session.principal().name());
-            handler.connection.close_gracefully(CLOSE_TIMEOUT);
+            None
         }
-        Ok(()) => debug!("{peer}: the client closed the session"),
+        Ok(()) => return debug!("{peer}: the client closed the session"),
         Err(WireError::Io(e)) if e.kind() == io::ErrorKind::TimedOut => {
-            let can_refuse = !handler.is_cut && handler.connection.output().is_empty();
             static TIMED_OUT: LogRateLimiter = LogRateLimiter::new();
             if let Some(more) = TIMED_OUT.allow(Instant::now()) {
                 info!("{peer}: the session timed out: {e}{more}");
             }
             // Within an answer the client would take the refusal for part of that answer.
-            if can_refuse {
-                let refusal = Refusal::new(ErrorCode::TimedOut, e.to_string());
-                handler.connection.queue_reply(&Reply::Error(refusal));
-                handler.connection.close_gracefully(CLOSE_TIMEOUT);
+            if handler.is_cut || !handler.connection.output().is_empty() {
+                return;
             }
+            Some(Refusal::new(ErrorCode::TimedOut, e.to_string()))
         }
-        Err(WireError::Io(e)) => debug!("{peer}: the session was cut: {e}"),
+        Err(WireError::Io(e)) => return debug!("{peer}: the session was cut: {e}"),
         Err(error) => {
             static BROKEN: LogRateLimiter = LogRateLimiter::new();
             if let Some(more) = BROKEN.allow(Instant::now()) {
                 info!("{peer}: {error}{more}");
             }
-            handler
-                .connection
-                .queue_reply(&Reply::Error(Refusal::new(ErrorCode::BadRequest, error.to_string())));
-            handler.connection.close_gracefully(CLOSE_TIMEOUT);
+            Some(Refusal::new(ErrorCode::BadRequest, error.to_string()))
         }
+    };
+    if let Some(refusal) = refusal {
+        handler.connection.queue_reply(&Reply::Error(refusal));
     }
+    handler.connection.close_gracefully(CLOSE_TIMEOUT);
 }
 
 /// The state of one session.
@@ -148,7 +146,7 @@ impl SessionHandler {
             }
             if !self.connection.has_input()
                 && self.session.has_pending()
-                && !self.wait_for_answer_or_request()?
+                && !self.wait_for_answer(true)?
             {
                 continue;
             }
@@ -180,20 +178,14 @@ impl SessionHandler {
                     if let Some(command) = command_of(header.kind) {
                         self.session.record_refused(command, refusal.code);
                     }
-                    self.refuse_request(header.kind == FrameType::Put, refusal)?;
+                    self.receiver.has_unread = header.kind == FrameType::Put;
+                    self.refuse_request(refusal)?;
                     continue;
                 }
                 Err(e) => return Err(e),
             };
             match request {
                 Request::Seen { lsn } => self.session.observe(lsn),
-                // These requests belong to the login or to an upload.
-                Request::Hello(_)
-                | Request::Login(_)
-                | Request::Ticket { .. }
-                | Request::PutEnd { .. } => {
-                    return Err(WireError::Unexpected(request.frame_type().number()));
-                }
                 request => self.answer(request)?,
             }
             if self.is_closing {
@@ -218,6 +210,7 @@ impl SessionHandler {
 
     fn answer(&mut self, request: Request) -> Result<(), WireError> {
         let is_upload = matches!(request, Request::Put(_));
+        self.receiver.has_unread = is_upload;
         if !is_pipelined(&request)
             || is_upload && self.session.has_pending() && self.session.is_crowded()
         {
@@ -232,15 +225,16 @@ impl SessionHandler {
             Ok(Outcome::Entries(list)) => Ok(queue_entries(&mut self.connection, list)),
             Ok(Outcome::Watch(mut watch)) => match send_events(&mut self.connection, &mut watch)? {
                 Ok(reply) => Ok(reply),
-                Err(refusal) => return self.refuse_request(false, refusal),
+                Err(refusal) => return self.refuse_request(refusal),
             },
             Ok(Outcome::Content(content, header)) => {
                 send_content(&mut self.connection, *content, header)
                     .inspect_err(|_| self.is_cut = true)?
             }
+            Ok(Outcome::Unexpected(kind)) => return Err(WireError::Unexpected(kind.number())),
             Ok(Outcome::Change(change)) => return self.submit(*change),
             Ok(Outcome::Upload(upload)) => return self.receive_and_submit(*upload),
-            Err(refusal) => return self.refuse_request(is_upload, refusal),
+            Err(refusal) => return self.refuse_request(refusal),
         };
         match last {
             Ok(reply) => self.connection.queue_reply(&reply),
@@ -251,13 +245,13 @@ impl SessionHandler {
 
     /// Refuses a request, after the answers to earlier ones. The data of a refused upload is
     /// discarded.
-    fn refuse_request(&mut self, is_upload: bool, refusal: Refusal) -> Result<(), WireError> {
+    fn refuse_request(&mut self, refusal: Refusal) -> Result<(), WireError> {
         let code = refusal.code;
         self.refuse(refusal)?;
         match code {
             // The login has ended.
             ErrorCode::BadTicket => self.is_closing = true,
-            _ if is_upload => {
+            _ if self.receiver.has_unread => {
                 self.connection.flush()?;
                 return self.receiver.discard_rest(&mut self.connection);
             }
@@ -282,62 +276,16 @@ impl SessionHandler {
                 Ok(Some(later)) => change = later,
                 Err(refusal) => return self.refuse(refusal),
             }
-            self.wait_for_answer()?;
+            self.wait_for_answer(false)?;
             self.queue_answers();
         }
     }
 
     fn receive_and_submit(&mut self, upload: Upload) -> Result<(), WireError> {
-        match self.receive_upload(upload)? {
-            ReceivedUpload::Complete(change) => self.submit(*change),
-            ReceivedUpload::Refused { refusal, ended } => self.refuse_request(!ended, refusal),
+        match self.receiver.receive(&mut self.connection, &mut self.session, upload)? {
+            Ok(change) => self.submit(change),
+            Err(refusal) => self.refuse_request(refusal),
         }
-    }
-
-    /// Receives an upload, and sends answers and keep-alives meanwhile.
-    ///
-    /// The client may have sent everything long ago and wait, while a slow network still delivers
-    /// it. So answers are sent in between, and a `Wait` frame in each second in which data came. A
-    /// client whose data no longer arrives gets none.
-    fn receive_upload(&mut self, upload: Upload) -> Result<ReceivedUpload, WireError> {
-        let session = &mut self.session;
-        let mut sent_at = Instant::now();
-        self.receiver.receive(&mut self.connection, upload, &mut |connection| {
-            let since = Instant::now();
-            // The callback runs each time that data has come.
-            let mut has_data = true;
-            loop {
-                queue_answers(connection, session);
-                let stream = connection.stream().clone();
-                let mut fds = vec![stream.poll_fd(PollFlags::IN)];
-                fds.extend(
-                    session.answer_fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
-                );
-                let has_more = connection.wait_for_input(Duration::ZERO)?;
-                let is_wait_due = sent_at.elapsed() >= limits::WAIT_EVERY;
-                if is_wait_due && (std::mem::take(&mut has_data) || session.has_pending()) {
-                    connection.queue_reply(&Reply::Wait(WaitReason::Storing));
-                }
-                if is_wait_due
-                    || !connection.output().is_empty()
-                        && (!has_more || sent_at.elapsed() >= MAX_HELD_TIME)
-                {
-                    connection.flush()?;
-                    sent_at = Instant::now();
-                }
-                if has_more {
-                    return Ok(());
-                }
-                if since.elapsed() >= limits::FRAME_TIME {
-                    return Err(io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        "no more data of the upload came",
-                    )
-                    .into());
-                }
-                wait_at_most(&mut fds, limits::WAIT_EVERY)?;
-            }
-        })
     }
 
     /// Queues the answers that have come.
@@ -349,51 +297,30 @@ impl SessionHandler {
     fn drain_pending(&mut self) -> Result<(), WireError> {
         self.queue_answers();
         while self.session.has_pending() {
-            self.wait_for_answer()?;
+            self.wait_for_answer(false)?;
             self.queue_answers();
         }
         Ok(())
     }
 
-    fn wait_for_answer(&mut self) -> Result<(), WireError> {
+    /// Waits for an answer, and if `or_request` for a request; true if a request came.
+    fn wait_for_answer(&mut self, or_request: bool) -> Result<bool, WireError> {
         // A client that has died answers this with a reset, which cancels its changes.
         self.connection.flush()?;
-        let Some(channel) = self.session.answer_fd() else { return Ok(()) };
-        let stream = self.connection.stream().clone();
-        // Only the client's disconnect is of interest here: it cancels the pending changes.
-        let mut fds =
-            [PollFd::from_borrowed_fd(channel, PollFlags::IN), stream.poll_fd(PollFlags::empty())];
-        let is_ready = wait_at_most(&mut fds, limits::WAIT_EVERY)?;
-        if fds[0].revents().is_empty() {
-            check_connected(&self.connection)?;
-        }
-        self.send_wait_after_timeout(is_ready)
-    }
-
-    /// Waits for an answer or a request; true if a request came.
-    fn wait_for_answer_or_request(&mut self) -> Result<bool, WireError> {
         let Some(channel) = self.session.answer_fd() else { return Ok(false) };
         let stream = self.connection.stream().clone();
-        let mut fds =
-            [stream.poll_fd(PollFlags::IN), PollFd::from_borrowed_fd(channel, PollFlags::IN)];
-        let is_ready = wait_at_most(&mut fds, limits::WAIT_EVERY)?;
-        let has_request = !fds[0].revents().is_empty();
-        self.send_wait_after_timeout(is_ready)?;
-        Ok(has_request)
-    }
-
-    /// Sends a `Wait` frame, unless an answer or a request came in time.
-    fn send_wait_after_timeout(&mut self, is_ready: bool) -> Result<(), WireError> {
+        // Otherwise only the client's disconnect is of interest: it cancels the pending changes.
+        let events = if or_request { PollFlags::IN } else { PollFlags::empty() };
+        let mut fds = [PollFd::from_borrowed_fd(channel, PollFlags::IN), stream.poll_fd(events)];
+        let is_ready = wait_for(&mut fds, Some(limits::WAIT_EVERY))?;
+        let has_request = or_request && !fds[1].revents().is_empty();
+        if !or_request && fds[0].revents().is_empty() {
+            check_connected(&self.connection)?;
+        }
         if !is_ready {
             self.connection.queue_reply(&Reply::Wait(WaitReason::Storing));
             self.connection.flush()?;
         }
-        Ok(())
-    }
-}
-
-fn queue_answers(connection: &mut Connection, session: &mut Session) {
-    while let Some(answer) = session.answer(&mut ConnectionKeepAlive::new(connection)) {
-        connection.queue_reply(&answer.map_or_else(Reply::Error, committed));
+        Ok(has_request)
     }
 }

@@ -1,12 +1,18 @@
 //! Receives the data of uploads from the connection.
 
-use std::time::Instant;
+use std::io;
+use std::time::{Duration, Instant};
 
-use relais_engine::{PreparedChange, Upload};
+use relais_engine::{PreparedChange, Session, Upload};
 use relais_net::{Connection, MinimumThroughput, ReadTimeouts};
-use relais_proto::{Digest, FrameHeader, FrameType, Refusal, Request, WireError, limits};
+use relais_proto::{
+    Digest, FrameHeader, FrameType, Refusal, Reply, Request, WaitReason, WireError, limits,
+};
+use rustix::event::{PollFd, PollFlags};
 
 use super::keep_alive::ConnectionKeepAlive;
+use super::replies::queue_answers;
+use crate::poll::wait_for;
 
 /// Most bytes of one read.
 const BUFFER: usize = 256 * 1024;
@@ -14,30 +20,19 @@ const BUFFER: usize = 256 * 1024;
 /// ones.
 const READ_AHEAD: usize = 64 * 1024;
 
+/// Longest time for which answers are held back while an upload comes in.
+const MAX_HELD_TIME: Duration = Duration::from_millis(100);
+
 /// Limits within an upload, where a client may not pause for as long as between requests.
 const UPLOAD_LIMITS: ReadTimeouts =
     ReadTimeouts { idle: limits::FRAME_TIME, ..ReadTimeouts::SESSION };
-
-/// Called before a wait for more bytes: it sends answers to earlier requests, and keep-alives.
-pub type BeforeWait<'a> = &'a mut dyn FnMut(&mut Connection) -> Result<(), WireError>;
 
 /// Receives uploads, one after another, through one buffer.
 #[derive(Default)]
 pub struct UploadReceiver {
     buffer: Vec<u8>,
-}
-
-/// The result of receiving an upload.
-pub enum ReceivedUpload {
-    /// All content is staged.
-    Complete(Box<PreparedChange>),
-    /// The upload has failed.
-    Refused {
-        /// The refusal for the client.
-        refusal: Refusal,
-        /// Whether all frames of it were read.
-        ended: bool,
-    },
+    /// Whether frames of an upload follow that were not read.
+    pub has_unread: bool,
 }
 
 impl UploadReceiver {
@@ -48,47 +43,41 @@ impl UploadReceiver {
 
     /// Receives the data of an upload up to its end, or until it has failed.
     ///
-    /// It calls `before_wait` before each wait.
+    /// Meanwhile it sends answers to earlier changes, and keep-alives.
     ///
     /// # Errors
     /// The connection's. What was received stays staged, as long as the upload can be resumed.
     pub fn receive(
         &mut self,
         connection: &mut Connection,
+        session: &mut Session,
         mut upload: Upload,
-        before_wait: BeforeWait<'_>,
-    ) -> Result<ReceivedUpload, WireError> {
+    ) -> Result<Result<PreparedChange, Refusal>, WireError> {
         if self.buffer.is_empty() {
             self.buffer = vec![0; BUFFER];
             connection.grow_read_ahead(READ_AHEAD);
         }
         connection.set_timeouts(UPLOAD_LIMITS);
-        let result = self.receive_frames(connection, &mut upload, before_wait);
+        let result = self.receive_frames(connection, session, &mut upload);
         connection.set_timeouts(ReadTimeouts::SESSION);
-        let digest = match result? {
-            Ok(digest) => digest,
-            Err(refusal) => return Ok(ReceivedUpload::Refused { refusal, ended: false }),
-        };
-        Ok(match upload.finish(Some(digest), &mut ConnectionKeepAlive::new(connection)) {
-            Ok(change) => ReceivedUpload::Complete(Box::new(change)),
-            Err(refusal) => ReceivedUpload::Refused { refusal, ended: true },
-        })
+        let keepalive = &mut ConnectionKeepAlive::new(connection);
+        Ok(result?.and_then(|digest| upload.finish(Some(digest), keepalive)))
     }
 
     /// Receives the frames of an upload; returns the digest at its end.
     fn receive_frames(
         &mut self,
         connection: &mut Connection,
+        session: &mut Session,
         upload: &mut Upload,
-        before_wait: BeforeWait<'_>,
     ) -> Result<Result<Digest, Refusal>, WireError> {
         let mut throughput = MinimumThroughput::new(Instant::now());
+        let mut sent_at = Instant::now();
         loop {
-            if !connection.has_input() {
-                before_wait(connection)?;
-            }
+            wait_for_data(connection, session, &mut sent_at)?;
             let header = next_frame(connection)?;
             if header.kind == FrameType::PutEnd {
+                self.has_unread = false;
                 return match Request::decode(header.kind, connection.read_payload(header)?)? {
                     Request::PutEnd { digest } => Ok(Ok(digest)),
                     other => Err(WireError::Unexpected(other.frame_type().number())),
@@ -96,9 +85,7 @@ impl UploadReceiver {
             }
             let mut left = header.len as usize;
             while left > 0 {
-                if !connection.has_input() {
-                    before_wait(connection)?;
-                }
+                wait_for_data(connection, session, &mut sent_at)?;
                 let some = connection.read_some_into(&mut self.buffer[..left.min(BUFFER)])?;
                 left -= some;
                 throughput.moved(some as u64, Instant::now())?;
@@ -119,6 +106,7 @@ impl UploadReceiver {
         loop {
             let header = next_frame(connection)?;
             if header.kind == FrameType::PutEnd {
+                self.has_unread = false;
                 return connection.read_payload(header).map(drop);
             }
             dropped += u64::from(header.len);
@@ -154,5 +142,48 @@ fn next_frame(connection: &mut Connection) -> Result<FrameHeader, WireError> {
         FrameType::Data if header.len > 0 => Ok(header),
         FrameType::Data => Err(WireError::BadValue { what: "length of data", value: 0 }),
         other => Err(WireError::Unexpected(other.number())),
+    }
+}
+
+/// Waits until data of an upload has come, and sends answers and keep-alives meanwhile.
+///
+/// The client may have sent everything long ago and wait, while a slow network still delivers it.
+/// So answers are sent in between, and a `Wait` frame in each second in which data came. A client
+/// whose data no longer arrives gets none. `sent_at` is when something was last sent.
+fn wait_for_data(
+    connection: &mut Connection,
+    session: &mut Session,
+    sent_at: &mut Instant,
+) -> Result<(), WireError> {
+    if connection.has_input() {
+        return Ok(());
+    }
+    let since = Instant::now();
+    // This is called each time that data has come.
+    let mut has_data = true;
+    loop {
+        queue_answers(connection, session);
+        let stream = connection.stream().clone();
+        let mut fds = vec![stream.poll_fd(PollFlags::IN)];
+        fds.extend(session.answer_fd().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let has_more = connection.wait_for_input(Duration::ZERO)?;
+        let is_wait_due = sent_at.elapsed() >= limits::WAIT_EVERY;
+        if is_wait_due && (std::mem::take(&mut has_data) || session.has_pending()) {
+            connection.queue_reply(&Reply::Wait(WaitReason::Storing));
+        }
+        if is_wait_due
+            || !connection.output().is_empty() && (!has_more || sent_at.elapsed() >= MAX_HELD_TIME)
+        {
+            connection.flush()?;
+            *sent_at = Instant::now();
+        }
+        if has_more {
+            return Ok(());
+        }
+        if since.elapsed() >= limits::FRAME_TIME {
+            let message = "no more data of the upload came";
+            return Err(io::Error::new(io::ErrorKind::TimedOut, message).into());
+        }
+        wait_for(&mut fds, Some(limits::WAIT_EVERY))?;
     }
 }

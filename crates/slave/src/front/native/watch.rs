@@ -46,14 +46,15 @@ fn queue_events(connection: &mut Connection, lsn: Lsn, events: Vec<PathEvent>) {
             EventKind::Moved(source) => source.as_str().len(),
             _ => 0,
         };
-        size += EVENT_SIZE + event.path.as_str().len() + source;
-        if size > limits::CONTROL_FRAME as usize
+        let event_size = EVENT_SIZE + event.path.as_str().len() + source;
+        if size + event_size > limits::CONTROL_FRAME as usize
             && let Some(last) = frame.last()
         {
             let lsn = last.lsn;
             connection.queue_reply(&Reply::Events { lsn, events: std::mem::take(&mut frame) });
-            size = 2 * EVENT_SIZE + event.path.as_str().len() + source;
+            size = EVENT_SIZE;
         }
+        size += event_size;
         frame.push(event);
     }
     connection.queue_reply(&Reply::Events { lsn, events: frame });

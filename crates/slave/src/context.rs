@@ -1,0 +1,74 @@
+//! What all processes of a slave have from before the first fork.
+//!
+//! It starts no thread and no process. Each process has a copy; what they share is in the mailboxes
+//! and on the scoreboard.
+
+use std::sync::Arc;
+
+use log::{error, info};
+use relais_engine::TransferLog;
+use relais_os::ProcessMailbox;
+use relais_storage::SlaveIdentity;
+use relais_tree::Folder;
+
+use crate::certificate::Certificate;
+use crate::config::Config;
+use crate::hints::Hint;
+use crate::passwords::SharedPasswords;
+use crate::scoreboard::Scoreboard;
+use crate::secrets::Secrets;
+use crate::worker_message::WorkerMessage;
+
+/// A slave's settings, folder and identity, and what its processes share.
+pub struct SlaveContext {
+    /// The settings.
+    pub config: Config,
+    /// The served folder.
+    pub folder: Folder,
+    /// The ids, and the slave's own folder in the served one.
+    pub own: SlaveIdentity,
+    /// Counters and flags of all processes.
+    pub scoreboard: Arc<Scoreboard>,
+    /// The mailboxes of all workers.
+    pub mailboxes: Vec<ProcessMailbox<WorkerMessage>>,
+    /// Where workers report files that differ from the catalogue.
+    pub hints: Arc<ProcessMailbox<Hint>>,
+    /// The accounts of a standalone slave; none if it has no state folder to keep them in.
+    pub passwords: Option<SharedPasswords>,
+    /// Cluster key and accounts, whose files workers may not read.
+    pub secrets: Secrets,
+    /// The transfer log, if there is one.
+    pub transfers: Option<Arc<TransferLog>>,
+    /// The certificate; none if no connection is encrypted.
+    pub certificate: Option<Certificate>,
+}
+
+impl SlaveContext {
+    /// Checks the secrets' files, and sends the workers what has changed.
+    pub fn check_secrets(&self) {
+        self.secrets.tick(&self.scoreboard);
+    }
+
+    /// Reads accounts and key again, and reopens the transfer log.
+    pub fn reload(&self) {
+        info!("SIGHUP: reloading accounts, key and certificate, reopening the transfer log");
+        self.reopen_log();
+        self.passwords.iter().for_each(|passwords| passwords.accounts.reload());
+        self.check_secrets();
+    }
+
+    /// Reopens the transfer log after it was moved away, and sends it to the workers.
+    ///
+    /// Workers that start later inherit it from here.
+    pub fn reopen_log(&self) {
+        let Some(file) = self.transfers.as_ref().and_then(|log| log.reopen()) else { return };
+        for mailbox in &self.mailboxes {
+            let sent = file.try_clone().map(WorkerMessage::TransferLog);
+            if let Err(e) = sent.and_then(|message| mailbox.send(&message)) {
+                error!(
+                    "cannot pass the reopened transfer log to a worker: {e}; it keeps the old one"
+                );
+            }
+        }
+    }
+}
