@@ -16,7 +16,7 @@ use super::body::Body;
 use crate::error::TransferError;
 
 /// The thread that hashes. It ends early when the receiver of its progress is dropped.
-struct HashingThread<'scope> {
+struct DigestThread<'scope> {
     /// Numbers of hashed bytes.
     progress: Receiver<u64>,
     handle: ScopedJoinHandle<'scope, io::Result<Digest>>,
@@ -26,7 +26,7 @@ struct HashingThread<'scope> {
 pub(super) struct Hashing<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     body: &'env Body<'env>,
-    running: Option<HashingThread<'scope>>,
+    running: Option<DigestThread<'scope>>,
     /// Number of hashed bytes.
     reached: u64,
     known: Option<Digest>,
@@ -65,7 +65,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
             .name("digest".to_owned())
             .spawn_scoped(self.scope, hash)
             .map_err(TransferError::reading)?;
-        (self.running, self.reached) = (Some(HashingThread { progress, handle }), 0);
+        (self.running, self.reached) = (Some(DigestThread { progress, handle }), 0);
         Ok(())
     }
 
@@ -86,7 +86,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
 
     /// Takes the result of the thread, which has ended.
     fn join(&mut self) -> Result<(), TransferError> {
-        if let Some(HashingThread { handle, .. }) = self.running.take() {
+        if let Some(DigestThread { handle, .. }) = self.running.take() {
             let panicked = |_| Err(io::Error::other("the thread that computes the digest failed"));
             let digest = handle.join().unwrap_or_else(panicked);
             self.known = Some(digest.map_err(TransferError::reading)?);
@@ -96,7 +96,7 @@ impl<'scope, 'env> Hashing<'scope, 'env> {
 
     /// Drops the digest, so that it is computed again.
     pub(super) fn forget(&mut self) {
-        if let Some(HashingThread { progress, handle }) = self.running.take() {
+        if let Some(DigestThread { progress, handle }) = self.running.take() {
             drop(progress);
             // The result is not needed.
             let _ = handle.join();
