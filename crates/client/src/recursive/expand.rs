@@ -122,24 +122,24 @@ impl Conversation for PatternQuery<'_> {
 
     fn answer(&mut self, _: &mut Output, at: usize, answer: PipelineReply<'_>) -> Result<()> {
         match answer {
-            PipelineReply::Entry(entry) | PipelineReply::Details { entry, .. } => {
-                if self.part.is_match(&entry.name) {
-                    if !self.budget.take::<Node>(entry.name.len()) {
-                        fail!(BadServer, "more names match than the client keeps");
-                    }
-                    let folder = &self.folders[at];
-                    // A server's names that are not valid are no matches.
-                    if let (Ok(name), Ok(_)) =
-                        (TreePath::new(entry.name.as_str()), folder.join(&entry.name))
-                    {
-                        self.found.push((folder.clone(), Ok(Node::new(name, &entry))));
-                    }
+            PipelineReply::Entry(entry) | PipelineReply::Details { entry, .. }
+                if self.part.is_match(&entry.name) =>
+            {
+                if !self.budget.take::<Node>(entry.name.len()) {
+                    fail!(BadServer, "more names match than the client keeps");
+                }
+                let folder = &self.folders[at];
+                // A server's names that are not valid are no matches.
+                if let (Ok(name), Ok(_)) =
+                    (TreePath::new(entry.name.as_str()), folder.join(&entry.name))
+                {
+                    self.found.push((folder.clone(), Ok(Node::new(name, &entry))));
                 }
             }
-            PipelineReply::Refused(refusal) => {
-                if !matches!(refusal.code, ErrorCode::NotFound | ErrorCode::NotFolder) {
-                    return Err(Failure::from(refusal).of(&self.folders[at].to_string()));
-                }
+            PipelineReply::Refused(refusal)
+                if !matches!(refusal.code, ErrorCode::NotFound | ErrorCode::NotFolder) =>
+            {
+                return Err(Failure::from(refusal).of(&self.folders[at].to_string()));
             }
             _ => {}
         }
