@@ -25,23 +25,13 @@ pub(super) struct BlockingEntries<'a> {
 }
 
 /// Why a check has no other result.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
 enum Stopped {
     /// An entry blocks the change.
-    Blocked(Refusal),
+    Blocked(#[from] Refusal),
     /// The catalogue cannot be read.
-    Failed(CatalogError),
-}
-
-impl From<Refusal> for Stopped {
-    fn from(refusal: Refusal) -> Self {
-        Self::Blocked(refusal)
-    }
-}
-
-impl From<CatalogError> for Stopped {
-    fn from(error: CatalogError) -> Self {
-        Self::Failed(error)
-    }
+    Failed(#[from] CatalogError),
 }
 
 fn being_changed(path: &TreePath) -> Refusal {

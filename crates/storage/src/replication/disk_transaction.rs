@@ -222,11 +222,9 @@ impl<'a> DiskTransaction<'a> {
         path: &TreePath,
         known: &KnownEntry,
     ) -> Result<Option<(Meta, bool)>, ApplyError> {
-        let (Some(meta), Some((parent, name))) = (self.stat(path)?, path.split_last()) else {
-            return Ok(None);
-        };
-        let open = || self.parents.get(&parent)?.open_read(name);
-        Ok(Some((meta, has_known_content(&meta, known, open).at(path)?)))
+        let Some(meta) = self.stat(path)? else { return Ok(None) };
+        let is_known = has_known_content(&meta, known, || self.root.open_file(path));
+        Ok(Some((meta, is_known.at(path)?)))
     }
 
     /// Quarantines the entry at a path, unless the catalogue knows it. Returns whether a known
@@ -450,8 +448,7 @@ impl<'a> DiskTransaction<'a> {
         if self.stat(path)?.is_none_or(|there| !may_have(&there, content)) {
             return Ok(None);
         }
-        let Some((parent, name)) = path.split_last() else { return Ok(None) };
-        let file = match self.root.open_folder(&parent).and_then(|folder| folder.open_read(name)) {
+        let file = match self.root.open_file(path) {
             Ok(file) => file,
             Err(e) => {
                 warn!("cannot read {path}: {e}");
@@ -477,7 +474,7 @@ impl<'a> DiskTransaction<'a> {
         }
         let synced = file.file.sync_all().map_err(|e| TreeError::Io("sync the file", e));
         let meta = synced.and_then(|()| file.meta_now()).at(path)?;
-        self.touched.insert(parent);
+        self.touched.extend(path.split_last().map(|(parent, _)| parent));
         Ok(Some(meta))
     }
 

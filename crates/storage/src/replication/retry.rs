@@ -185,8 +185,7 @@ fn install_content(
         disk.quarantine_unknown(path, &known)?;
         let moved = disk.move_to(source, path)?;
         store.set_retained(source, None)?;
-        store.set_retained(path, None)?;
-        store.put_entry(path, entry, moved.as_ref(), &[])?;
+        store.settle_entry(path, entry, moved.as_ref())?;
         return Ok(in_place);
     }
     if disk.adopt_existing(path, entry, &known)? {
