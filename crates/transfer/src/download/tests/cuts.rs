@@ -25,7 +25,7 @@ fn a_cut_after_every_byte() {
                 let fetched = run.expect(&model);
                 assert_eq!(fetched.bytes_moved - size, 0, "cut after {cut} bytes");
                 assert_eq!(run.failures.len(), 1);
-                // And at another server, whose bytes may have to be taken from the start.
+                // The same at another server, where the download may restart.
                 let (a, b) = (Server::cutting(&model, [cut]), Server::honest(&elsewhere(&model)));
                 Run::new(&[&a, &b]).expect(&model);
             }

@@ -147,7 +147,7 @@ fn a_wrong_digest_at_the_end() {
     // Alone it does not know the content by that digest either.
     let code = Run::new(&[&a]).result.unwrap_err().code();
     assert!(matches!(code, ErrorCode::Damaged | ErrorCode::Changed), "{code}");
-    // Where the header told another one, the server contradicts itself.
+    // If the header has another digest, the server contradicts itself.
     let known = Model::new(bytes(1000), 64);
     let lying = known.clone();
     let c = Server::saying(move |request| {
@@ -205,8 +205,7 @@ fn what_was_written_but_not_noted_is_kept_where_it_is_good() {
             [(0, 3 * MIB + 500), (MIB + 9, 4 * MIB), (0, 6 * MIB + 77), (2 * MIB, 2 * MIB + 1)]
         {
             let mut bytes = model.content[..usize::try_from(held).unwrap()].to_vec();
-            // One piece behind the noted bytes is not what it should be, where there is room for
-            // one.
+            // One piece after the recorded bytes is wrong, if there is one.
             let bad = noted / MIB + 1;
             let spoilt = held / MIB > bad;
             if spoilt {

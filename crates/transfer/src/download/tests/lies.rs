@@ -143,7 +143,7 @@ fn piece_values_that_are_wrong() {
 
 #[test]
 fn any_cut_and_flip_of_an_answer_ends() {
-    // Whatever single byte of an answer is wrong, the content is right or there is an error.
+    // For each wrong byte of an answer, the content is right or there is an error.
     let model = Model::new(bytes(40), 9);
     let whole = model.answer(&Request::Get(relais_proto::GetRequest {
         path: path(),

@@ -1,5 +1,5 @@
-//! A server that answers in this process, honestly or as a test wants it, and a caller that records
-//! what it is told.
+//! A server that answers in this process, honestly or as a test requires, and a caller that records
+//! the reported progress.
 
 mod cuts;
 mod damage;
@@ -45,7 +45,7 @@ pub(super) struct Model {
     /// Whether the digest is known before the content is sent.
     pub hashed: bool,
     pub identity: Identity,
-    /// The digest that the server tells, where it is not that of its bytes.
+    /// Digest that the server sends, if it is not the one of its bytes.
     pub claimed: Option<Digest>,
 }
 
@@ -228,7 +228,7 @@ fn serve(
     let _ = stream.shutdown(Shutdown::Both);
 }
 
-/// Writes down what it is told.
+/// Records the reported progress.
 #[derive(Default)]
 pub(super) struct Recorder {
     pub events: Vec<String>,

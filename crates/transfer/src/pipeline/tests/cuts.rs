@@ -44,7 +44,7 @@ fn tree_answer(tree: &Tree, request: &Request) -> usize {
     tree.answer(request, &data).len()
 }
 
-/// Whatever happened on the way: every answer is there once, and every change was made once.
+/// Checks that every answer arrived once, and every change was made once.
 #[track_caller]
 fn check(held: &Held, tree: &Tree, what: &str) {
     held.ran();
@@ -176,7 +176,7 @@ fn refusals_that_close_are_about_the_server() {
         assert_eq!(held.sessions.failures, [code.text()]);
         assert_eq!(held.ran().servers, [a.addr, b.addr]);
         assert_eq!(held.asker.moved, [(a.addr, b.addr)]);
-        // What was answered is not asked again.
+        // Answered requests are not repeated.
         assert_eq!(b.requests().len(), 5);
     }
 }

@@ -249,7 +249,7 @@ fn answers_that_nobody_asked_for() {
 
 #[test]
 fn any_flip_of_an_answer_ends() {
-    // Whatever single bit of an answer is wrong, what is told is right or there is an error.
+    // For each flipped bit of an answer, the reported result is right or there is an error.
     let tree = Tree::new([("a", bytes(40)), ("b", bytes(3))]);
     let asks = || [get("a"), Request::Hash(path("b")).into(), get("b")];
     let length: usize = {

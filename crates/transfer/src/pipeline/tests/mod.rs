@@ -1,5 +1,5 @@
-//! A server that answers in this process, honestly or as a test wants it, and a conversation that
-//! writes down what it is told.
+//! A server that answers in this process, honestly or as a test requires, and a conversation that
+//! records the replies.
 
 mod cuts;
 mod lies;
@@ -55,7 +55,7 @@ fn put(number: u8, text: &str, content: Vec<u8>) -> PipelineRequest {
     PipelineRequest { request: Request::Put(request), content: Some(content) }
 }
 
-/// What an answer told.
+/// Result of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Told {
     Entry(String),
@@ -67,7 +67,7 @@ enum Told {
     Refused(ErrorCode),
 }
 
-/// Asks a list of things, and keeps what it is told.
+/// Sends a list of requests, and records the replies.
 #[derive(Default)]
 struct Asker {
     asks: VecDeque<PipelineRequest>,
@@ -85,7 +85,7 @@ impl Asker {
         Self { asks: asks.into_iter().collect(), ..Self::default() }
     }
 
-    /// What the ask with this number was told.
+    /// Returns the result of the request with this number.
     fn of(&self, tag: u64) -> Vec<Told> {
         self.told.iter().filter(|(of, _)| *of == tag).map(|(_, told)| told.clone()).collect()
     }
@@ -140,7 +140,7 @@ fn sessions(servers: &[&Server]) -> Servers {
     Servers { silence, ..Servers::new(servers.iter().map(|server| server.addr)) }
 }
 
-/// A conversation with these servers, and what it came to.
+/// A conversation with these servers, and its results.
 struct Held {
     asker: Asker,
     sessions: Servers,

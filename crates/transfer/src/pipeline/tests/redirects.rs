@@ -1,5 +1,4 @@
-//! Content that a server does not have yet, servers that lack what was seen, and servers that can
-//! make no changes.
+//! Missing content, servers that are behind, and servers that can make no changes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -16,7 +15,7 @@ fn elsewhere(addrs: &[SocketAddr]) -> Vec<u8> {
     encode(&[Reply::Elsewhere { holders }])
 }
 
-/// A server that does not have some files yet: those that are named with who has them.
+/// A server that lacks these files; each has the address of its holder, if there is one.
 fn lacking(tree: &Tree, files: &[(&str, Option<SocketAddr>)]) -> Server {
     let files: HashMap<String, Vec<SocketAddr>> = files
         .iter()

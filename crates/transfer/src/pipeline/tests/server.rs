@@ -44,7 +44,7 @@ impl Tree {
         self.state.lock().unwrap().files.get(name).cloned()
     }
 
-    /// What was changed, each change once.
+    /// The committed changes, each once.
     pub fn made(&self) -> Vec<String> {
         self.state.lock().unwrap().made.clone()
     }
@@ -183,7 +183,7 @@ pub struct Seen {
 
 pub type PipelineReply = Box<dyn FnMut(&Request, &[u8]) -> Vec<u8> + Send>;
 
-/// How a server talks, apart from what it says.
+/// Properties of the connection of a server.
 #[derive(Default)]
 pub struct Manner {
     /// Bytes of answers after which its first connections end.
@@ -242,7 +242,7 @@ impl Server {
     }
 }
 
-/// A listener whose connections keep few bytes that are not read.
+/// A listener whose connections buffer few unread bytes.
 pub fn narrow_listener() -> TcpListener {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 16 * 1024).unwrap();
@@ -261,7 +261,7 @@ struct Pending {
 }
 
 impl Pending {
-    /// Takes the whole frames out of what came.
+    /// Removes the complete frames from the received bytes.
     fn parse(&mut self) {
         let mut at = 0;
         while let Some(header) = self.input.get(at..at + HEADER_LEN) {
@@ -332,7 +332,7 @@ fn serve(
     }
 }
 
-/// Answers what is whole; false where the connection ends.
+/// Answers the complete requests; returns false if the connection ends.
 fn answer_all(
     mut stream: &TcpStream,
     pending: &mut Pending,

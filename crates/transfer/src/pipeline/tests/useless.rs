@@ -6,7 +6,7 @@ use relais_proto::GetRequest;
 use super::server::refused;
 use super::*;
 
-/// A server whose first so many answers about the file `bad` are spoilt by `spoil`.
+/// A server that changes its first answers about the file `bad` with `spoil`.
 fn spoiling(
     tree: &Tree,
     mut times: usize,

@@ -57,7 +57,7 @@ fn the_number_of_asks_is_bounded() {
 fn the_bytes_of_puts_are_bounded_apart() {
     let tree = Tree::default();
     let server = patient(&tree);
-    // Sizes at the edges of what is copied and what is sent from where it lies.
+    // Sizes around the limit between copied content and content that is sent without a copy.
     let asks = (0..40).map(|n| {
         put(n, &format!("f{n}"), bytes([1, 16 * 1024, 16 * 1024 + 1, 500_000][usize::from(n % 4)]))
     });

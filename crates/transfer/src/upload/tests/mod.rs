@@ -1,5 +1,5 @@
-//! Servers that take uploads in this process, honestly or as a test wants it, and a caller that
-//! records what it is told.
+//! Servers that receive uploads in this process, honestly or as a test requires, and a caller that
+//! records the reported progress.
 
 mod cuts;
 mod lies;
@@ -46,7 +46,7 @@ fn sessions(servers: &[&Server]) -> Servers {
     Servers::new(servers.iter().map(|server| server.addr))
 }
 
-/// Writes down what it is told.
+/// Records the reported progress.
 #[derive(Default)]
 struct Recorder {
     events: Vec<String>,

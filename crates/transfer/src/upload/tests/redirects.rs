@@ -83,8 +83,7 @@ fn a_server_that_is_alone_says_so_at_any_time() {
 
 #[test]
 fn a_server_that_hangs_is_left_soon_wherever_that_is() {
-    // It takes nothing more after so many bytes, and says nothing. What it took lies in the
-    // sockets' buffers by then.
+    // The server stops reading and answering after these bytes. The socket buffers hold the rest.
     for size in [100_000, 64 * MIB] {
         let (cluster, content) = (Cluster::default(), bytes(size));
         let refuse = [(1, Reply::Wait(WaitReason::Storing))].into();

@@ -1,4 +1,4 @@
-//! Errors that servers answer, before, within and behind the content.
+//! Errors of servers before, within and after the content.
 
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ fn final_refusals_end_it() {
     for code in [NoSpace, Denied, Changed, IsFolder, NotFound, NotFolder, Exists, Unsupported] {
         let cluster = Cluster::default();
         let other = Server::honest(&cluster);
-        // To the first question, and behind the content: the connection goes on.
+        // A refusal of the first request and one after the content leave the connection usable.
         for what in [relais_proto::FrameType::Resume, relais_proto::FrameType::PutEnd] {
             let server = Server::saying(&cluster, move |request| {
                 (request.frame_type() == what).then(|| vec![refusal(code)])
@@ -87,7 +87,7 @@ fn errors_in_passing_lead_to_another_server() {
 fn what_is_damaged_begins_again() {
     for size in [100, 2 * MIB] {
         let (cluster, content) = (Cluster::default(), bytes(size));
-        // What was there is of another content.
+        // The staged bytes belong to another content.
         let server =
             Server::new(&cluster, Script { staged: vec![0; size / 2], ..Script::default() });
         let mut run = Run::new(&[&server], &content);

@@ -1,5 +1,5 @@
-//! A slave as far as uploads go: it stages, answers `Resume`, commits once for an id, and can be
-//! told to fail.
+//! A slave that can only receive uploads: it stages, answers `Resume`, commits once for an id, and
+//! fails by a script.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -52,7 +52,7 @@ pub(super) struct Script {
     pub cut_in: VecDeque<u64>,
     /// Its first connections end after so many bytes went out.
     pub cut_out: VecDeque<usize>,
-    /// What it says in place of the honest answer; nothing: it says nothing.
+    /// Returns the replies in place of the honest ones; `None` for no reply.
     pub says: Option<Says>,
     /// Its first uploads are refused once so many bytes of content came.
     pub refuse: VecDeque<(u64, Reply)>,
@@ -62,7 +62,7 @@ pub(super) struct Script {
     pub spoil: u32,
     /// It has this of the upload.
     pub staged: Vec<u8>,
-    /// It never has anything of an upload, whatever it took.
+    /// It reports no bytes of an upload, also after it has received some.
     pub forgetful: bool,
     /// Said with each frame of content.
     pub chatter: Vec<Reply>,

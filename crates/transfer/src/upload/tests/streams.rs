@@ -53,7 +53,7 @@ fn content_of_any_length() {
         assert_eq!((stored.servers, run.told.sent), (vec![server.addr], size as u64));
         let put = &cluster.made()[0].put;
         assert_eq!((put.mtime, put.mode, put.offset), (None, None, 0));
-        // What is whole in memory has a known length.
+        // Content that is completely in memory has a known length.
         assert_eq!(put.size, (size < MIB).then_some(size as u64));
     }
 }

@@ -1,4 +1,4 @@
-//! Uploads that nothing disturbs, and what is known of the source.
+//! Undisturbed uploads, and changes of the source.
 
 use std::os::unix::fs::FileExt;
 
