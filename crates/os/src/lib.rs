@@ -5,7 +5,6 @@
 //! the bytes mean, and starts no thread and no process.
 
 mod atomic_file;
-mod lock;
 mod mailbox;
 mod message_socket;
 mod process_mailbox;
@@ -13,7 +12,6 @@ mod random;
 mod waker;
 
 pub use atomic_file::{create_atomically, display_path, write_atomically, write_atomically_as};
-pub use lock::lock;
 pub use mailbox::{Mailbox, MailboxSender};
 pub use message_socket::{MessageListener, MessageSocket, Received};
 pub use process_mailbox::{ProcessMailbox, ProcessMessage};

@@ -7,13 +7,12 @@
 //! An operator may also name certificate files.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{info, warn};
+use parking_lot::Mutex;
 use relais_auth::{Authority, RenewalTimer, ServerKey};
 use relais_net::tls::{MASTER_NAME, ServerCertificate, TlsOptions, read_pem};
-use relais_os::lock;
 use relais_proto::LinkMessage;
 use relais_storage::MetadataFolder;
 use relais_tree::MetaKind;
@@ -97,13 +96,13 @@ impl Certificate {
             }
         }
         let this = Self { own: own.clone(), source, state: Mutex::default() };
-        this.renew(&mut lock(&this.state))?;
+        this.renew(&mut this.state.lock())?;
         Ok(this)
     }
 
     /// Renews the certificate if that is due. Call it every second.
     pub fn tick(&self) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.is_current() {
             return;
         }
@@ -146,13 +145,13 @@ impl Certificate {
 
     /// Has the next request ask the master, because there is a new link.
     pub fn request_on_new_link(&self) {
-        lock(&self.state).validity = None;
+        self.state.lock().validity = None;
     }
 
     /// Returns the request for the master, if the certificate has to be renewed now.
     pub fn next_request(&self) -> Option<LinkMessage> {
         let CertificateSource::Master = self.source else { return None };
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         if state.is_current() {
             return None;
         }
@@ -167,7 +166,7 @@ impl Certificate {
 
     /// Installs the certificate that the master has issued; it is to be renewed after `renew_s` s.
     pub fn install(&self, chain: &str, renew_s: u64) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let Some(key) = state.requested_key.take() else {
             return warn!("the master sent a certificate without a request; it is ignored");
         };

@@ -9,13 +9,14 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use log::{debug, info, warn};
+use parking_lot::Mutex;
 use relais_auth::{Accounts, ClusterKey, LiveAccounts};
 use relais_engine::SecretSource;
-use relais_os::{ProcessMailbox, ProcessMessage, lock};
+use relais_os::{ProcessMailbox, ProcessMessage};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::scoreboard::Scoreboard;
@@ -99,7 +100,7 @@ impl Secrets {
     /// Only then does it raise the generation of the accounts on the scoreboard: a worker that sees
     /// a higher generation there finds the accounts in its channel.
     pub fn tick(&self, scoreboard: &Scoreboard) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let has_changed = match (&self.key_file, &self.accounts) {
             (Some(path), _) => state.reload_key(path),
             (None, Some(accounts)) => {
@@ -146,7 +147,7 @@ impl Secrets {
 
     /// Returns a worker's side. Call it in the worker, after the fork.
     pub fn of_worker(&self, worker: usize) -> WorkerSecrets {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         WorkerSecrets {
             mailbox: self.mailboxes[worker].clone(),
             key: Mutex::new(state.key.clone()),
@@ -224,13 +225,13 @@ impl SecretSource for WorkerSecrets {
 
     fn key(&self) -> Option<ClusterKey> {
         self.receive();
-        lock(&self.key).clone()
+        self.key.lock().clone()
     }
 
     fn receive(&self) {
         for secret in self.mailbox.take() {
             match secret {
-                Secret::Key(key) => *lock(&self.key) = Some(key),
+                Secret::Key(key) => *self.key.lock() = Some(key),
                 Secret::Accounts(file) => match read_accounts(&file) {
                     Ok(accounts) => self.accounts.replace(accounts),
                     Err(e) => warn!("cannot read the changed accounts: {e}"),

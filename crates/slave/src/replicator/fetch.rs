@@ -10,16 +10,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use log::{debug, error, warn};
+use parking_lot::Mutex;
 use relais_auth::{ClusterKey, LinkRole};
 use relais_cluster::replica::{FetchFault, MissingContent};
 use relais_net::Connection;
 use relais_net::tls::{Dialer, TrustPolicy};
-use relais_os::{Mailbox, MailboxSender, lock};
+use relais_os::{Mailbox, MailboxSender};
 use relais_proto::{FileTime, FolderId, Lsn, PeerSlave, Reply, Request, SlaveId, limits};
 use relais_storage::{FetchFailure, FetchResult, FetchedFile, StagedName, Staging};
 use relais_transfer::download::download;
@@ -91,7 +92,7 @@ impl FetchPool {
 
     /// Sets the other slaves.
     pub fn set_peers(&self, peers: Vec<PeerSlave>) {
-        *lock(&self.context.peers) = peers;
+        *self.context.peers.lock() = peers;
     }
 
     /// Orders a content from the slaves of one folder.
@@ -103,7 +104,7 @@ impl FetchPool {
 
     /// Discards the partial files of contents that are no longer wanted.
     pub fn retain_partials(&self, wanted: impl Fn(Lsn) -> bool) {
-        lock(&self.context.partials).retain(|put, _| {
+        self.context.partials.lock().retain(|put, _| {
             let keep = wanted(*put);
             if !keep {
                 self.context.staging.discard(&StagedName::for_put(*put));
@@ -123,7 +124,7 @@ fn catch_panic<T>(fetch: impl FnOnce() -> T) -> Option<T> {
 fn run_worker(context: &FetchContext, results: &MailboxSender<FetchResult>) {
     let mut peer = None;
     loop {
-        let Ok(FetchJob { put, missing, from }) = lock(&context.jobs).recv() else { return };
+        let Ok(FetchJob { put, missing, from }) = context.jobs.lock().recv() else { return };
         let result = catch_panic(|| fetch_one(context, &mut peer, put, &missing, from));
         if result.is_none() {
             // The connection may be within an answer, so it is of no use.
@@ -159,7 +160,7 @@ fn fetch_one(
         FetchFailure { blame: FetchFault::Local, lasting: (!e.is_transient()).then(|| e.reason()) }
     };
     // From now on no other thread discards the partial file.
-    let known = lock(&context.partials).remove(&put);
+    let known = context.partials.lock().remove(&put);
     let part = context.staging.claim(&name).map_err(|e| local_failure("make its file", &e))?;
     let resume = known.unwrap_or_else(|| Resume {
         size: missing.size,
@@ -203,7 +204,7 @@ fn fetch_one(
 }
 
 fn keep_partial(context: &FetchContext, put: Lsn, resume: Resume) {
-    let mut partials = lock(&context.partials);
+    let mut partials = context.partials.lock();
     if partials.len() >= MAX_PARTIALS
         && let Some(oldest) = partials.keys().min().copied()
     {
@@ -261,7 +262,10 @@ impl Sessions for FolderSessions<'_> {
 
 impl FolderSessions<'_> {
     fn dial(&self) -> Result<PeerConnection, TransferError> {
-        let peers: Vec<PeerSlave> = lock(&self.context.peers)
+        let peers: Vec<PeerSlave> = self
+            .context
+            .peers
+            .lock()
             .iter()
             .filter(|peer| peer.folder == self.from)
             .cloned()

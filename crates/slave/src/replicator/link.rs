@@ -6,17 +6,18 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
+use parking_lot::Mutex;
 use relais_auth::{ClusterKey, LinkError, LinkRole, decode_link_frame};
 use relais_engine::DISPLACED;
 use relais_net::tls::Dialer;
 use relais_net::{Connection, Stream};
-use relais_os::{MailboxSender, lock};
+use relais_os::MailboxSender;
 use relais_proto::{
     ClusterId, DiskSpace, ErrorCode, Heartbeat, LinkMessage, Lsn, PeerSlave, Registration,
     SlaveState, WireError, limits, metric,
@@ -93,7 +94,7 @@ impl Drop for MasterLink {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.iter().for_each(OwnedThread::unpark);
-        if let Some(stream) = lock(&self.stream).take() {
+        if let Some(stream) = self.stream.lock().take() {
             // The master may have closed it already.
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -165,7 +166,7 @@ impl LinkThread {
             .dialer
             .connect_for_proof(&master)
             .map_err(|e| format!("waiting for the master at {master}: {e}"))?;
-        *lock(&self.stream) = Some(connection.stream().clone());
+        *self.stream.lock() = Some(connection.stream().clone());
         connection.set_silence(limits::BEAT_EVERY * limits::BEATS_MISSED);
         let latest = self.register(&mut connection, &key).map_err(|e| {
             let key_file = key_file.display();

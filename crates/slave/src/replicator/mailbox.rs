@@ -1,10 +1,11 @@
 //! The mailbox between the link to the coordinator and the catalogue writer.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use relais_os::{Mailbox, MailboxSender, lock};
+use parking_lot::Mutex;
+use relais_os::{Mailbox, MailboxSender};
 use relais_proto::LinkMessage;
 use relais_storage::LinkEvent;
 
@@ -69,18 +70,18 @@ pub struct OutgoingMessages {
 impl OutgoingMessages {
     /// Begins a link, whose messages `sink` takes.
     pub fn begin(&self, link: u64, sink: impl Fn(Vec<LinkMessage>) + Send + 'static) {
-        *lock(&self.current) = Some((link, Box::new(sink)));
+        *self.current.lock() = Some((link, Box::new(sink)));
     }
 
     /// Returns whether there is a link.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        lock(&self.current).is_some()
+        self.current.lock().is_some()
     }
 
     /// Ends the current link.
     pub fn end(&self) {
-        *lock(&self.current) = None;
+        *self.current.lock() = None;
     }
 
     /// Sends messages, each on the link with its number.
@@ -88,7 +89,7 @@ impl OutgoingMessages {
     /// Messages of a link that is down are dropped.
     pub fn send(&self, messages: Vec<(u64, LinkMessage)>) {
         if !messages.is_empty()
-            && let Some((current, sink)) = lock(&self.current).as_ref()
+            && let Some((current, sink)) = self.current.lock().as_ref()
         {
             let messages = messages.into_iter().filter(|(link, _)| link == current);
             sink(messages.map(|(_, message)| message).collect());
@@ -97,6 +98,6 @@ impl OutgoingMessages {
 
     /// Closes the link with this number.
     pub fn close(&self, link: u64) {
-        lock(&self.current).take_if(|(current, _)| *current == link);
+        self.current.lock().take_if(|(current, _)| *current == link);
     }
 }

@@ -10,15 +10,15 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{Shutdown, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
+use parking_lot::{Condvar, Mutex};
 use relais_engine::Engine;
 use relais_net::tls::TlsServer;
 use relais_net::{Connection, PreAuthPool, Stream, raise_fd_limit};
-use relais_os::lock;
 use relais_proto::LogRateLimiter;
 
 use self::wait_queue::WaitQueue;
@@ -154,7 +154,7 @@ impl SessionPool {
     }
 
     fn shut_down_all(&self, which: Shutdown) {
-        for stream in lock(&self.sessions).values() {
+        for stream in self.sessions.lock().values() {
             if let Err(e) = stream.shutdown(which) {
                 debug!("cannot shut down a session that has ended: {e}");
             }
@@ -187,7 +187,7 @@ impl SessionPool {
             Ok(connection) => connection,
             Err(e) => return debug!("a client disconnected before its session began: {e}"),
         };
-        lock(&self.sessions).insert(slot.number, connection.stream().clone());
+        self.sessions.lock().insert(slot.number, connection.stream().clone());
         let (pool, stream) = (self.clone(), connection.stream().clone());
         let run = move || {
             // The slot is freed when the thread ends, also by a panic.
@@ -214,15 +214,11 @@ impl SessionPool {
     fn stop_sessions(&self) {
         self.engine.begin_stop();
         self.shut_down_all(Shutdown::Read);
-        let mut sessions = lock(&self.sessions);
+        let mut sessions = self.sessions.lock();
         // After the grace time the supervisor kills the worker.
         while !sessions.is_empty() {
             self.host.scoreboard().tick(self.host.worker);
-            sessions = self
-                .ended
-                .wait_timeout(sessions, LOOP_INTERVAL)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            self.ended.wait_for(&mut sessions, LOOP_INTERVAL);
         }
     }
 }
@@ -237,7 +233,7 @@ struct SessionSlot {
 impl Drop for SessionSlot {
     fn drop(&mut self) {
         let WorkerHost { worker, context } = &self.pool.host;
-        lock(&self.pool.sessions).remove(&self.number);
+        self.pool.sessions.lock().remove(&self.number);
         self.pool.ended.notify_all();
         let was_full = context.scoreboard.has_full_share(*worker);
         drop(self.claim.take());
