@@ -180,7 +180,8 @@ impl<'a> JournalPath<'a> {
         self.lock(&self.temp(), OFlags::CREATE)
     }
 
-    /// Creates a locked file with only a header beside the present one, which the caller has locked.
+    /// Creates a locked file with only a header beside the present one, which the caller has
+    /// locked.
     pub fn fresh(&self, id: [u8; 16]) -> Result<File, JournalError> {
         let file = self.lock_new()?.ok_or_else(|| JournalError::InUse(display_path(self.path)))?;
         self.fill(&file, id).map(|()| file)

@@ -62,7 +62,7 @@ pub trait LoginHandler {
 }
 
 /// The state of a connection after progress was made on it.
-pub(crate) enum Progress<T> {
+pub(crate) enum PreAuthState<T> {
     /// It waits for its peer.
     Waiting,
     /// It waits for its login handler or for its handshake, and nothing is read meanwhile.
@@ -123,12 +123,16 @@ impl<G: LoginHandler> PreAuthConnection<G> {
     }
 
     /// Continues a pending connection if its login handler is ready.
-    pub fn resume(&mut self, limiter: &mut HandshakeLimiter) -> Progress<G::Value> {
+    pub fn resume(&mut self, limiter: &mut HandshakeLimiter) -> PreAuthState<G::Value> {
         if let Some(until) = self.delayed {
-            return if Instant::now() < until { Progress::Pending } else { self.advance(limiter) };
+            return if Instant::now() < until {
+                PreAuthState::Pending
+            } else {
+                self.advance(limiter)
+            };
         }
         match self.handler.poll_pending() {
-            Some(LoginStep::Pending) | None => Progress::Pending,
+            Some(LoginStep::Pending) | None => PreAuthState::Pending,
             Some(step) => {
                 self.take(step);
                 self.advance(limiter)
@@ -142,11 +146,11 @@ impl<G: LoginHandler> PreAuthConnection<G> {
     }
 
     /// Makes progress until the socket would block.
-    pub fn advance(&mut self, limiter: &mut HandshakeLimiter) -> Progress<G::Value> {
+    pub fn advance(&mut self, limiter: &mut HandshakeLimiter) -> PreAuthState<G::Value> {
         match self.try_advance(limiter) {
             Ok(progress) => progress,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Progress::Waiting,
-            Err(_) => Progress::Closed,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => PreAuthState::Waiting,
+            Err(_) => PreAuthState::Closed,
         }
     }
 
@@ -171,14 +175,21 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         self.stream.end_sending(SendFlags::DONTWAIT)
     }
 
-    fn try_advance(&mut self, limiter: &mut HandshakeLimiter) -> io::Result<Progress<G::Value>> {
+    fn try_advance(
+        &mut self,
+        limiter: &mut HandshakeLimiter,
+    ) -> io::Result<PreAuthState<G::Value>> {
         if self.undetermined.is_some() && !self.detect_transport(limiter)? {
-            return Ok(if self.is_delayed() { Progress::Pending } else { Progress::Closed });
+            return Ok(if self.is_delayed() {
+                PreAuthState::Pending
+            } else {
+                PreAuthState::Closed
+            });
         }
         loop {
             self.send()?;
             match std::mem::replace(&mut self.after_send, AfterSend::Read) {
-                AfterSend::HandOver(value) => return Ok(Progress::Authenticated(value)),
+                AfterSend::HandOver(value) => return Ok(PreAuthState::Authenticated(value)),
                 AfterSend::HangUp => {
                     self.after_send = AfterSend::HangUp;
                     return self.hang_up();
@@ -186,7 +197,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
                 AfterSend::Read => {}
             }
             let step = match self.receive()? {
-                None => return Ok(Progress::Closed),
+                None => return Ok(PreAuthState::Closed),
                 Some(Ok(kind)) => {
                     self.has_spoken = true;
                     let step = self.handler.on_frame(kind, &self.input[HEADER_LEN..]);
@@ -199,7 +210,7 @@ impl<G: LoginHandler> PreAuthConnection<G> {
                 }
             };
             if matches!(step, LoginStep::Pending) {
-                return Ok(Progress::Pending);
+                return Ok(PreAuthState::Pending);
             }
             self.take(step);
         }
@@ -310,13 +321,13 @@ impl<G: LoginHandler> PreAuthConnection<G> {
     /// Shuts down the sending side, then drops input.
     ///
     /// An immediate close would reset the connection and could destroy the last message.
-    fn hang_up(&mut self) -> io::Result<Progress<G::Value>> {
+    fn hang_up(&mut self) -> io::Result<PreAuthState<G::Value>> {
         if !self.hung_up {
             self.stream.end_sending(SendFlags::DONTWAIT)?;
             self.deadline = self.deadline.min(Instant::now() + REFUSAL_TIME);
             self.hung_up = true;
         }
         self.stream.discard_input()?;
-        Ok(Progress::Closed)
+        Ok(PreAuthState::Closed)
     }
 }

@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use crate::evictor::ConnectionEvictor;
 use crate::handshake_limiter::HandshakeLimiter;
-use crate::pre_auth::{HANDSHAKE_RETRY, LoginHandler, PreAuthConnection, Progress};
+use crate::pre_auth::{HANDSHAKE_RETRY, LoginHandler, PreAuthConnection, PreAuthState};
 use crate::stream::Stream;
 use crate::tls::TlsServer;
 
@@ -275,25 +275,25 @@ impl<G: LoginHandler> PreAuthPool<G> {
     fn run(
         &mut self,
         id: u64,
-        step: fn(&mut PreAuthConnection<G>, &mut HandshakeLimiter) -> Progress<G::Value>,
+        step: fn(&mut PreAuthConnection<G>, &mut HandshakeLimiter) -> PreAuthState<G::Value>,
     ) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let progress = step(connection, &mut self.limiter);
         self.update(id, progress);
     }
 
-    fn update(&mut self, id: u64, progress: Progress<G::Value>) {
+    fn update(&mut self, id: u64, progress: PreAuthState<G::Value>) {
         match progress {
-            Progress::Waiting => {
+            PreAuthState::Waiting => {
                 self.pending.remove(&id);
             }
-            Progress::Pending => {
+            PreAuthState::Pending => {
                 self.pending.insert(id);
             }
-            Progress::Closed => {
+            PreAuthState::Closed => {
                 self.remove(id);
             }
-            Progress::Authenticated(value) => {
+            PreAuthState::Authenticated(value) => {
                 if let Some(PreAuthConnection { stream, .. }) = self.remove(id) {
                     let detached = epoll::delete(&self.epoll, stream.socket());
                     match detached.map_err(io::Error::from).and_then(|()| stream.set_blocking()) {

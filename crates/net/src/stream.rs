@@ -217,7 +217,8 @@ impl Stream {
 impl Read for &Stream {
     /// Reads bytes; [`io::ErrorKind::WouldBlock`] after the read timeout.
     ///
-    /// The end of encrypted input is [`io::ErrorKind::UnexpectedEof`], unless the peer has announced
+    /// The end of encrypted input is [`io::ErrorKind::UnexpectedEof`], unless the peer has
+    /// announced
     /// it or this side has shut down the receiving side.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &self.tls {

@@ -41,7 +41,8 @@ pub fn create_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     })
 }
 
-/// Writes a file of a unique name beside `path`, which `place` gives its name, and syncs the folder.
+/// Writes a file of a unique name beside `path`, which `place` gives its name, and syncs the
+/// folder.
 fn publish(
     path: &Path,
     bytes: &[u8],

@@ -27,10 +27,11 @@ mod sanitize;
 mod system_error;
 mod types;
 mod version;
+mod wire_error;
 
 pub use change::{Attributes, Change, Expect, LogEntry};
 pub use codec::{Capped, Decoder, Encoder, Uncapped, Wire};
-pub use error::{ErrorCode, Refusal, RetryClass, WireError};
+pub use error::{ErrorCode, Refusal, RetryClass};
 pub use fair::FairQueue;
 pub use frame::{FrameHeader, FrameType, HEADER_LEN, encode_frame};
 pub use link::{
@@ -58,3 +59,4 @@ pub use types::{
     SlaveId,
 };
 pub use version::{VERSIONS, common_version};
+pub use wire_error::WireError;

@@ -36,7 +36,8 @@ wire_struct! {
         pub copies: u16,
         /// Digest of the content of a put; `None` for other changes, or if it is not known.
         pub digest: Option<Digest>,
-        /// Whether the change was committed just now. An earlier change may be superseded at its path.
+        /// Whether the change was committed just now. An earlier change may be superseded at its
+        /// path.
         pub fresh: bool,
     }
 }

@@ -57,7 +57,8 @@ impl Quarantine {
         std::mem::take(&mut self.count)
     }
 
-    /// Quarantines the entry at a path. Returns `false` if nothing is there. `details` are more lines
+    /// Quarantines the entry at a path. Returns `false` if nothing is there. `details` are more
+    /// lines
     /// for the note.
     ///
     /// # Errors

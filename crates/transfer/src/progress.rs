@@ -16,7 +16,8 @@ pub trait Progress: Send {
         let _ = (size, resumed_from);
     }
 
-    /// The receiver has `done` bytes. In an upload the value decreases if another server takes over.
+    /// The receiver has `done` bytes. In an upload the value decreases if another server takes
+    /// over.
     fn advanced(&mut self, done: u64) {
         let _ = done;
     }
@@ -41,7 +42,8 @@ pub trait Progress: Send {
         let _ = why;
     }
 
-    /// All bytes of `state.good` of a download are on disk: a later download can resume from `state`.
+    /// All bytes of `state.good` of a download are on disk: a later download can resume from
+    /// `state`.
     ///
     /// Called at most once a second, and once more if the download fails.
     fn checkpoint(&mut self, state: &Resume) {

@@ -110,7 +110,8 @@ fn send_directly(
 
 /// Sends the queued bytes, and then `len` bytes of `file` from `at` on, with sendfile.
 ///
-/// `each` gets the number of bytes that the socket accepted; 0 if it accepted none in time. After an
+/// `each` gets the number of bytes that the socket accepted; 0 if it accepted none in time. After
+/// an
 /// early end some bytes may still be queued.
 pub(crate) fn send_file<E: From<io::Error>>(
     to: &mut Connection,

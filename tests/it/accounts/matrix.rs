@@ -120,7 +120,11 @@ fn requests_without_an_account_are_refused() {
                 let Ok(Some((kind, payload))) = wire.frame() else { continue };
                 let reply = Reply::decode(kind, &payload).unwrap();
                 assert!(
-                    matches!(&reply, Reply::Error(refusal) if refusal.code == ErrorCode::LoginNeeded),
+                    matches!(
+                        &reply,
+                        Reply::Error(refusal)
+                            if refusal.code == ErrorCode::LoginNeeded
+                    ),
                     "{name}: {reply:?}"
                 );
                 wire.closed_within(SOON);

@@ -20,7 +20,11 @@ fn three_attempts_a_connection_and_then_a_growing_wait() {
         for guess in ["one", "two", "three"] {
             wire.send(&[login("ann", guess)]);
             assert!(
-                matches!(wire.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::LoginRefused),
+                matches!(
+                    wire.reply(),
+                    Reply::Error(refusal)
+                        if refusal.code == ErrorCode::LoginRefused
+                ),
                 "{guess}"
             );
         }
@@ -109,9 +113,11 @@ fn a_password_that_is_too_long_is_refused_without_hashing() {
             wire.send(&[hello()]);
             assert!(matches!(wire.reply(), Reply::Welcome { .. }));
             wire.send(&[login("ann", &"x".repeat(limits::PASSWORD + 1))]);
-            assert!(
-                matches!(wire.reply(), Reply::Error(refusal) if refusal.code == ErrorCode::BadRequest)
-            );
+            assert!(matches!(
+                wire.reply(),
+                Reply::Error(refusal)
+                    if refusal.code == ErrorCode::BadRequest
+            ));
         }
         // None was hashed, and so none counts as a failure.
         server.open("ann").unwrap().ping();
@@ -235,7 +241,11 @@ fn guess(source: IpAddr, addr: SocketAddr) -> bool {
     wire.raw(&encoded(&[hello(), login("ann", "wrong")]));
     let Ok(Some(_)) = wire.frame() else { return false };
     let Ok(Some((kind, payload))) = wire.frame() else { return false };
-    matches!(Reply::decode(kind, &payload), Ok(Reply::Error(refusal)) if refusal.code == ErrorCode::LoginRefused)
+    matches!(
+        Reply::decode(kind, &payload),
+        Ok(Reply::Error(refusal))
+            if refusal.code == ErrorCode::LoginRefused
+    )
 }
 
 #[test]

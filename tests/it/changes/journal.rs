@@ -119,9 +119,11 @@ fn the_catalogue_is_rebuilt_from_folder_and_journal() {
     for (change, number) in changes.iter().zip(&numbers) {
         assert_eq!(wire.change(change), Ok(*number), "{change:?}");
     }
-    assert!(
-        matches!(wire.ask(&resume(&request)), Reply::Committed { version, .. } if Some(version) == before[0])
-    );
+    assert!(matches!(
+        wire.ask(&resume(&request)),
+        Reply::Committed { version, .. }
+            if Some(version) == before[0]
+    ));
     assert!(wire.put("new", b"1").unwrap() > *numbers.last().unwrap());
 }
 

@@ -33,7 +33,11 @@ fn changes_wait_for_a_hanging_replicator_and_are_then_refused() {
     };
     let took = began.elapsed();
     assert!(
-        matches!(&answer, relais_proto::Reply::Error(refusal) if refusal.code == ErrorCode::NoChanges),
+        matches!(
+            &answer,
+            relais_proto::Reply::Error(refusal)
+                if refusal.code == ErrorCode::NoChanges
+        ),
         "{answer:?}"
     );
     assert!(took > Duration::from_secs(2) && took < Duration::from_secs(15), "{took:?}");

@@ -146,7 +146,11 @@ fn reads_of_a_session_never_go_back_while_slaves_die() {
     let nodes = wait_equal(&cluster);
     let last = digest(count.to_string().as_bytes());
     assert!(
-        matches!(&nodes["v"], super::tree_equality::TreeEntry::File { digest, .. } if *digest == last),
+        matches!(
+            &nodes["v"],
+            super::tree_equality::TreeEntry::File { digest, .. }
+                if *digest == last
+        ),
         "{nodes:?}"
     );
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::exceptions::{IDIOMATIC, TOLERATED_NAMES};
+use crate::exceptions::IDIOMATIC;
 use crate::source::Modules;
 
 /// Where each type name is defined: crate and file.
@@ -23,7 +23,7 @@ impl TypeNames {
     pub(crate) fn check(&self) -> Vec<String> {
         let mut violations = Vec::new();
         for (name, places) in &self.0 {
-            if IDIOMATIC.contains(&name.as_str()) || TOLERATED_NAMES.contains(&name.as_str()) {
+            if IDIOMATIC.contains(&name.as_str()) {
                 continue;
             }
             let mut packages: Vec<_> = places.iter().map(|(package, _)| package).collect();

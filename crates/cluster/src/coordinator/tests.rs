@@ -269,9 +269,11 @@ fn a_slave_that_knows_nothing_is_told_the_whole_tree() {
     assert!(matches!(sent(&join(&mut coordinator, A, 0), A)[..], [ToSlave::Follow { .. }]));
     (1..=3).for_each(|n| drop(make(&mut coordinator, A, put(n, "f"))));
     let actions = join(&mut coordinator, B, 0);
-    assert!(
-        matches!(sent(&actions, B)[..], [ToSlave::Compare { lsn, .. }, ToSlave::Page { entries, .. }] if *lsn == version(3) && entries.len() == 1)
-    );
+    assert!(matches!(
+        sent(&actions, B)[..],
+        [ToSlave::Compare { lsn, .. }, ToSlave::Page { entries, .. }]
+            if *lsn == version(3) && entries.len() == 1
+    ));
 }
 
 #[test]
@@ -281,14 +283,18 @@ fn a_slave_that_was_away_too_long_is_told_the_whole_tree() {
     (1..=3).for_each(|n| drop(make(&mut coordinator, A, put(n, &format!("f{n}")))));
     coordinator.on(CoordinatorEvent::Trim(Trimmed::Changes(version(2))), 0);
     let actions = join(&mut coordinator, B, 1);
-    assert!(
-        matches!(sent(&actions, B)[..], [ToSlave::Compare { .. }, ToSlave::Page { entries, ids }] if entries.len() == 3 && ids.len() == 3)
-    );
+    assert!(matches!(
+        sent(&actions, B)[..],
+        [ToSlave::Compare { .. }, ToSlave::Page { entries, ids }]
+            if entries.len() == 3 && ids.len() == 3
+    ));
     make(&mut coordinator, A, put(4, "f4"));
     let actions = hear(&mut coordinator, B, ToMaster::Ready);
-    assert!(
-        matches!(sent(&actions, B)[..], [ToSlave::End { lsn, entries: 3, .. }] if *lsn == version(3))
-    );
+    assert!(matches!(
+        sent(&actions, B)[..],
+        [ToSlave::End { lsn, entries: 3, .. }]
+            if *lsn == version(3)
+    ));
     assert_eq!(
         told(&hear(&mut coordinator, B, ToMaster::Ready), B),
         [4],
@@ -357,7 +363,11 @@ fn content_is_given_up_only_if_all_folders_miss_it() {
     assert_eq!(actions.len(), 0, "A and B take more later");
     let actions = hear(&mut coordinator, A, ToMaster::Ready);
     assert!(
-        matches!(sent(&actions, A)[..], [ToSlave::Commit { changes }] if changes.iter().any(|told| told.restored.len() == 1)),
+        matches!(
+            sent(&actions, A)[..],
+            [ToSlave::Commit { changes }]
+                if changes.iter().any(|told| told.restored.len() == 1)
+        ),
         "{actions:?}"
     );
     // Both say that they do not have the former content either: it is lost.
@@ -376,9 +386,11 @@ fn content_is_given_up_only_if_all_folders_miss_it() {
     }
     let actions = hear(&mut coordinator, A, ToMaster::PublishFailed { of: version(4) });
     assert_eq!(written(&give_up(&mut coordinator, &actions)), [5]);
-    assert!(
-        matches!(sent(&join(&mut coordinator, LinkId(11), 4), LinkId(11))[0], ToSlave::Follow { given_up, .. } if *given_up == [version(4)])
-    );
+    assert!(matches!(
+        sent(&join(&mut coordinator, LinkId(11), 4), LinkId(11))[0],
+        ToSlave::Follow { given_up, .. }
+            if *given_up == [version(4)]
+    ));
     coordinator.on(CoordinatorEvent::Written, 0);
     assert_eq!(names(&coordinator), ["/a 1-3"]);
     // A repeated request for a withdrawn put gets no success, also from a master that starts with a

@@ -73,8 +73,10 @@ wire_enum! {
         13 => Missing(MissingContent),
         /// The disk refuses a content at its path.
         ///
-        /// The content is missing but does not count against the slave's readiness, and is fetched only
-        /// for a retry. The event may precede the report that the content is missing. It holds until
+        /// The content is missing but does not count against the slave's readiness, and is fetched
+        /// only
+        /// for a retry. The event may precede the report that the content is missing. It holds
+        /// until
         /// the content is here or gone.
         16 => Refused {
             put: Lsn,
@@ -83,12 +85,15 @@ wire_enum! {
         },
         /// A content is on this disk, but an obstacle such as a mount point hides it.
         ///
-        /// The content is refused until a retry, and it is not lost: the replica does not give it up.
-        /// The event holds until the content is here or gone, or [`Event::Refused`] requests a retry.
+        /// The content is refused until a retry, and it is not lost: the replica does not give it
+        /// up.
+        /// The event holds until the content is here or gone, or [`Event::Refused`] requests a
+        /// retry.
         17 => Hidden { put: Lsn },
         /// An operator recovers the cluster in this epoch and requests the slave's tree.
         ///
-        /// From now on a change of an earlier epoch is confirmed only if the new master knows it. The
+        /// From now on a change of an earlier epoch is confirmed only if the new master knows it.
+        /// The
         /// link to the former master is void.
         14 => Recovering(u32),
         /// Time has passed.

@@ -162,9 +162,11 @@ fn sessions_are_answered_after_apply_and_repeat_after_a_cut() {
         [Action::Send(ToMaster::Propose { found: false, .. })]
     ));
     replica.on(Event::Unlinked, Duration::ZERO);
-    assert!(
-        matches!(answers(&ask(&mut replica, 9, 1))[..], [(9, ProposalResult::Refused(refusal))] if refusal.code == ErrorCode::NoChanges)
-    );
+    assert!(matches!(
+        answers(&ask(&mut replica, 9, 1))[..],
+        [(9, ProposalResult::Refused(refusal))]
+            if refusal.code == ErrorCode::NoChanges
+    ));
     replica.on(Event::Linked, Duration::ZERO);
     let actions = hear(
         &mut replica,
@@ -177,7 +179,11 @@ fn sessions_are_answered_after_apply_and_repeat_after_a_cut() {
         },
     );
     assert!(
-        matches!(&actions[2], Action::Send(ToMaster::Propose { request, .. }) if request.id == ChangeId([1; 16])),
+        matches!(
+            &actions[2],
+            Action::Send(ToMaster::Propose { request, .. })
+                if request.id == ChangeId([1; 16])
+        ),
         "{actions:?}"
     );
     assert!(answers(&tell(&mut replica, &[put(1, &[HERE])])).is_empty(), "not on disk yet");
@@ -240,9 +246,11 @@ fn unpublishable_content_is_reported_then_fetched_or_withdrawn() {
     withdraw.restored.push((TreePath::new("f1").unwrap(), None));
     tell(&mut replica, &[withdraw]);
     let actions = carried(&mut replica, &[]);
-    assert!(
-        matches!(answers(&actions)[..], [(1, ProposalResult::Refused(refusal))] if refusal.code == ErrorCode::Storage)
-    );
+    assert!(matches!(
+        answers(&actions)[..],
+        [(1, ProposalResult::Refused(refusal))]
+            if refusal.code == ErrorCode::Storage
+    ));
     assert!(replica.lacks().is_empty());
 }
 
@@ -432,7 +440,11 @@ fn a_link_during_an_adoption_begins_with_a_join() {
         let actions = replica.on(event, Duration::ZERO);
         let applied = if ok { version(4) } else { Lsn::default() };
         assert!(
-            matches!(actions[..], [Action::Send(ToMaster::Join { position, .. })] if position.applied == applied),
+            matches!(
+                actions[..],
+                [Action::Send(ToMaster::Join { position, .. })]
+                    if position.applied == applied
+            ),
             "{actions:?}"
         );
     }
@@ -453,7 +465,11 @@ fn the_join_waits_for_what_is_being_carried_out() {
         let actions = replica.on(event, Duration::ZERO);
         let applied = if done { version(1) } else { Lsn::default() };
         assert!(
-            matches!(actions[..], [Action::Send(ToMaster::Join { position, .. })] if position.applied == applied),
+            matches!(
+                actions[..],
+                [Action::Send(ToMaster::Join { position, .. })]
+                    if position.applied == applied
+            ),
             "{actions:?}"
         );
         assert!(

@@ -105,7 +105,8 @@ pub(super) struct DiskTransaction<'a> {
     quarantine: &'a mut Quarantine,
     parents: FolderCache<'a>,
     done: Vec<Applied>,
-    /// Names the removed files. The sweeper deletes those up to the last applied change, so this is a
+    /// Names the removed files. The sweeper deletes those up to the last applied change, so this is
+    /// a
     /// later one until the transaction has ended.
     pub lsn: Lsn,
     /// Folders to sync beside those of [`Self::done`].
@@ -436,7 +437,8 @@ impl<'a> DiskTransaction<'a> {
         self.remove_known(path, &known)
     }
 
-    /// Returns the metadata of a file that already has the content of an entry, though the catalogue
+    /// Returns the metadata of a file that already has the content of an entry, though the
+    /// catalogue
     /// does not know it. The file gets the mode and the time of the tree.
     pub fn claim_existing(
         &mut self,

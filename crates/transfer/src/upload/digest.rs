@@ -23,7 +23,7 @@ struct DigestThread<'scope> {
 }
 
 /// The sending thread's handle on the digest.
-pub(super) struct Hashing<'scope, 'env> {
+pub(super) struct UploadDigest<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     body: &'env Body<'env>,
     running: Option<DigestThread<'scope>>,
@@ -32,7 +32,7 @@ pub(super) struct Hashing<'scope, 'env> {
     known: Option<Digest>,
 }
 
-impl<'scope, 'env> Hashing<'scope, 'env> {
+impl<'scope, 'env> UploadDigest<'scope, 'env> {
     pub(super) fn new(scope: &'scope Scope<'scope, 'env>, body: &'env Body<'env>) -> Self {
         Self { scope, body, running: None, reached: 0, known: None }
     }
@@ -125,7 +125,7 @@ mod tests {
         };
         let body = Body::of_file(&source).unwrap();
         std::thread::scope(|scope| {
-            let mut hashing = Hashing::new(scope, &body);
+            let mut hashing = UploadDigest::new(scope, &body);
             for _ in 0..3 {
                 assert_eq!(hashing.known(), None);
                 hashing.begin(&file).unwrap();

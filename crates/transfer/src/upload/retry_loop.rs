@@ -10,7 +10,7 @@ use relais_proto::{ErrorCode, Expect, Reply, Request};
 
 use super::body::Body;
 use super::content::{CompletedUpload, UploadSource, UploadTarget};
-use super::digest::Hashing;
+use super::digest::UploadDigest;
 use super::send::Sender;
 use crate::action::{Action, Purpose};
 use crate::error::{Fault, TransferError, other_content};
@@ -52,7 +52,7 @@ pub(super) fn put_body<'a>(
                 has_read_on: false,
                 target,
                 progress,
-                hashing: Hashing::new(scope, body),
+                hashing: UploadDigest::new(scope, body),
                 sent: 0,
                 bytes_moved: 0,
                 servers: Vec::new(),

@@ -10,7 +10,7 @@ use relais_proto::{Digest, Reply, Request, limits};
 
 use super::body::Body;
 use super::content::UploadTarget;
-use super::digest::Hashing;
+use super::digest::UploadDigest;
 use super::outgoing::{FRAME, LOOK_EVERY, flush, listen, queue_bytes, send_from_file};
 use crate::error::{Fault, TransferError};
 use crate::exchange::{answer, ask};
@@ -52,7 +52,7 @@ pub(super) struct Sender<'a, 'scope, 'env> {
     pub has_read_on: bool,
     pub target: &'a UploadTarget<'a>,
     pub progress: &'a mut dyn Progress,
-    pub hashing: Hashing<'scope, 'env>,
+    pub hashing: UploadDigest<'scope, 'env>,
     /// Offset of the last sent byte.
     pub sent: u64,
     pub bytes_moved: u64,

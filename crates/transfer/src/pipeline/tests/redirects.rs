@@ -139,7 +139,11 @@ fn a_server_that_is_behind_is_left_and_requests_repeat_in_order() {
 
     let held = Held::new(&[&behind], [get("a")]);
     assert!(
-        matches!(&held.result, Err(TransferError::Refused(refusal)) if refusal.code == ErrorCode::Behind),
+        matches!(
+            &held.result,
+            Err(TransferError::Refused(refusal))
+                if refusal.code == ErrorCode::Behind
+        ),
         "{:?}",
         held.result
     );
