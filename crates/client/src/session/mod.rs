@@ -8,6 +8,7 @@ mod connect;
 mod consistency;
 mod destination;
 mod handshake;
+mod observed;
 mod requests;
 mod sessions;
 mod slaves;
@@ -16,8 +17,8 @@ mod state;
 mod tests;
 mod trust;
 
-pub use consistency::ObservedState;
 pub use destination::Destination;
+pub use observed::ObservedState;
 pub use relais_net::Host;
 pub use requests::{Details, new_id};
 pub use state::{Session, Settings};

@@ -10,8 +10,8 @@ use relais_proto::{Endpoint, ErrorCode, Lsn, Reply, Request, ServerRole, SlaveId
 use relais_transfer::Fault;
 
 use super::connect::{FULL_TIMEOUTS, LoginOutcome, SHORT_TIMEOUTS};
-use super::consistency::SharedLsn;
 use super::handshake::{Timeouts, Welcome, into_failure};
+use super::observed::SharedLsn;
 use super::state::{OpenSession, Session, authority_of};
 use crate::route::Route;
 use crate::{Failure, Result};

@@ -10,7 +10,7 @@ use relais_net::tls::{Fingerprint, TlsMode, TrustedAuthorities};
 use relais_net::{Connection, Host};
 use relais_proto::{Lsn, ServerRole, SlaveId};
 
-use super::consistency::{ObservedState, SharedLsn};
+use super::observed::{ObservedState, SharedLsn};
 
 use crate::interrupt::Interrupt;
 use crate::notices::Notices;
