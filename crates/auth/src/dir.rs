@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use relais_proto::system_error_text;
 use thiserror::Error;
@@ -30,7 +30,8 @@ pub enum StateDirError {
 /// The folder with a server's journal, accounts and key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateDir {
-    path: PathBuf,
+    /// The path of the folder.
+    pub path: PathBuf,
 }
 
 impl StateDir {
@@ -58,12 +59,6 @@ impl StateDir {
             .or_else(|| absolute("HOME").map(|home| home.join(".local/state/relais")))
             .map(|path| Self { path })
             .ok_or(StateDirError::Nowhere)
-    }
-
-    /// The path of the folder.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// The default path of the cluster key.

@@ -16,11 +16,7 @@ mod link;
 mod secret_file;
 mod ticket;
 
-pub use accounts::{
-    Account, AccountError, Accounts, AccountsError, AccountsFile, AuthenticatedUser, BadLine,
-    FailedLogins, HashError, LiveAccounts, LocalLoginState, LoginResult, PasswordHash,
-    PasswordVerifier, PendingLogin, SharedLoginState, check_user_name,
-};
+pub use accounts::*;
 pub use authority::{Authority, AuthorityError, RenewalTimer, ServerKey};
 pub use dir::{StateDir, StateDirError};
 pub use key::ClusterKey;

@@ -11,43 +11,36 @@ use crate::operate;
 
 /// Serves an operator until the link ends.
 pub(crate) fn serve(core: &Core, mut connection: Connection) {
-    let peer = connection.peer();
-    let asker = ConnectionAddrs::new(peer.ip(), connection.local().ip());
-    while let Some(message) = next(&mut connection) {
-        if let LinkMessage::Operate(operation) = &message {
-            if operate::run(core, asker, operation, &mut connection) {
-                continue;
-            }
-            return;
-        }
-        if message == LinkMessage::AskReport {
-            core.reports(asker)
-                .into_iter()
-                .for_each(|report| connection.queue_link(&LinkMessage::SlaveReport(report)));
-            let OrderStatus { lsn, halted, lost, removals } = core.order_status.get();
-            let halted = halted.map_or_else(String::new, |halt| halt.why().to_owned());
-            connection.queue_link(&LinkMessage::ReportEnd {
-                lsn,
-                halted,
-                lost,
-                removals: removals.0,
-                removals_cap: removals.1,
-            });
-        } else {
-            let unexpected = WireError::Unexpected(message.frame_type().number());
-            connection.queue_reply(&Reply::Error(unexpected.into()));
-        }
-        if let Err(error) = connection.flush() {
-            debug!("operator at {peer}: {error}");
-            return;
-        }
+    if let Err(error) = answer_all(core, &mut connection) {
+        debug!("operator at {}: {error}", connection.peer());
     }
 }
 
-fn next(connection: &mut Connection) -> Option<LinkMessage> {
-    let peer = connection.peer();
-    connection.read_link().unwrap_or_else(|error| {
-        debug!("operator at {peer}: {error}");
-        None
-    })
+fn answer_all(core: &Core, connection: &mut Connection) -> Result<(), WireError> {
+    let asker = ConnectionAddrs::new(connection.peer().ip(), connection.local().ip());
+    while let Some(message) = connection.read_link()? {
+        match message {
+            LinkMessage::Operate(operation) => {
+                if !operate::run(core, asker, &operation, connection) {
+                    break;
+                }
+            }
+            LinkMessage::AskReport => {
+                for report in core.reports(asker) {
+                    connection.queue_link(&LinkMessage::SlaveReport(report));
+                }
+                let OrderStatus { lsn, halted, lost, removals } = core.order_status.get();
+                let halted = halted.map_or_else(String::new, |halt| halt.why().to_owned());
+                let (removals, removals_cap) = removals;
+                let end = LinkMessage::ReportEnd { lsn, halted, lost, removals, removals_cap };
+                connection.queue_link(&end);
+            }
+            other => {
+                let unexpected = WireError::Unexpected(other.frame_type().number());
+                connection.queue_reply(&Reply::Error(unexpected.into()));
+            }
+        }
+        connection.flush()?;
+    }
+    Ok(())
 }

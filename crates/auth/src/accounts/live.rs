@@ -34,9 +34,8 @@ impl LiveAccounts {
     /// # Errors
     /// The file is invalid: a server does not start with accounts that it cannot read.
     pub fn open(file: AccountsFile) -> Result<Self, AccountsError> {
-        let (accounts, stamp) = file
-            .load_to_serve()?
-            .map_or((None, None), |(accounts, stamp)| (Some(Arc::new(accounts)), Some(stamp)));
+        let (accounts, stamp) = file.load_to_serve()?.unzip();
+        let accounts = accounts.map(Arc::new);
         let state = Mutex::new(LoadedAccounts { accounts, stamp, checked: Instant::now() });
         Ok(Self { file: Some(file), state })
     }

@@ -80,16 +80,7 @@ impl PasswordHash {
     /// # Errors
     /// [`HashError::Bad`], [`HashError::Costly`].
     pub fn parse(text: &str) -> Result<Self, HashError> {
-        let hash = phc::PasswordHash::new(text).map_err(|_| HashError::Bad)?;
-        let has_all =
-            hash.salt.is_some() && hash.hash.is_some_and(|hash| hash.as_ref().len() >= 16);
-        if hash.algorithm != Algorithm::Argon2id.ident()
-            || hash.version != Some(Version::V0x13.into())
-            || !has_all
-        {
-            return Err(HashError::Bad);
-        }
-        let params = Params::try_from(&hash).map_err(|_| HashError::Bad)?;
+        let (params, ..) = parts(text).ok_or(HashError::Bad)?;
         if params.m_cost() > MAX_COST.0
             || params.t_cost() > MAX_COST.1
             || params.p_cost() > MAX_COST.2
@@ -106,12 +97,7 @@ impl PasswordHash {
 
     /// Whether this is the hash of `password`.
     pub(super) fn is_of(&self, password: &[u8], memory: &mut HashMemory) -> bool {
-        let Ok(hash) = phc::PasswordHash::new(&self.0) else { return false };
-        let (Ok(params), Some(salt), Some(expected)) =
-            (Params::try_from(&hash), hash.salt, hash.hash)
-        else {
-            return false;
-        };
+        let Some((params, salt, expected)) = parts(&self.0) else { return false };
         let blocks = params.block_count();
         memory.0.resize(blocks.max(memory.0.len()), Block::default());
         let mut output = vec![0; expected.as_ref().len()];
@@ -125,6 +111,15 @@ impl PasswordHash {
         // `Output` compares in constant time.
         computed.is_ok() && phc::Output::new(&output).is_ok_and(|output| output == expected)
     }
+}
+
+/// Parses a hash of Argon2id: its cost, its salt and its value.
+fn parts(text: &str) -> Option<(Params, phc::Salt, phc::Output)> {
+    let hash = phc::PasswordHash::new(text).ok()?;
+    let is_argon2id = hash.algorithm == Algorithm::Argon2id.ident()
+        && hash.version == Some(Version::V0x13.into());
+    let output = hash.hash.filter(|hash| is_argon2id && hash.as_ref().len() >= 16)?;
+    Some((Params::try_from(&hash).ok()?, hash.salt?, output))
 }
 
 /// The memory for hashing, which is reused.

@@ -14,7 +14,7 @@ pub(super) fn slave(session: &OperatorSession<'_>, name: &str) -> Result<SlaveRe
     let named = |report: &SlaveReport| {
         begins(&report.id, name) || report.addrs.iter().any(|addr| addr.to_string() == name)
     };
-    one(session.reports().into_iter().filter(named), name, "slave", |report| report.id)
+    one(session.reports().into_iter().filter(named), name, |report| report.id)
 }
 
 /// Whether an id begins with these digits, and they are enough to name it.
@@ -26,7 +26,6 @@ pub(super) fn begins(id: &impl Display, name: &str) -> bool {
 pub(super) fn one<T, I: Display>(
     mut found: impl Iterator<Item = T>,
     name: &str,
-    what: &str,
     id: impl Fn(&T) -> I,
 ) -> Result<T, String> {
     let name = sanitize(name);
@@ -36,7 +35,7 @@ pub(super) fn one<T, I: Display>(
             Err(format!("{name} is ambiguous: it names {} and {}", id(&first), id(&second)))
         }
         _ => Err(format!(
-            "no {what} has the id or address {name}; name it as `ftpmaster status` does, \
+            "no slave has the id or address {name}; name it as `ftpmaster status` does, \
              by at least {DIGITS} digits of its id"
         )),
     }
@@ -58,10 +57,10 @@ mod tests {
                 && !begins(&id, &"ab".repeat(17))
         );
         let found = [id, SlaveId([1; 16])];
-        assert_eq!(one(found[..1].iter(), "x", "slave", |id| **id), Ok(&id));
-        assert!(one(found.iter(), "x", "slave", |id| **id).unwrap_err().contains("is ambiguous"));
+        assert_eq!(one(found[..1].iter(), "x", |id| **id), Ok(&id));
+        assert!(one(found.iter(), "x", |id| **id).unwrap_err().contains("is ambiguous"));
         assert!(
-            one(found[..0].iter(), "x\u{1b}", "slave", |id| **id)
+            one(found[..0].iter(), "x\u{1b}", |id| **id)
                 .unwrap_err()
                 .starts_with("no slave has the id or address x\\u{1b}")
         );

@@ -53,11 +53,10 @@ fn absent_folder(
     name: &str,
     no_slave: String,
 ) -> Result<FolderId, String> {
-    let folders = ask_order(core, |engine| engine.folders().clone())?;
-    let mut absent = folders;
+    let mut absent = ask_order(core, |engine| engine.folders().clone())?;
     absent.retain(|folder| linked.iter().all(|linked| linked.folder != *folder));
     let named = absent.iter().filter(|folder| find::begins(*folder, name));
-    find::one(named, name, "folder", |folder| **folder).copied().map_err(|_| {
+    find::one(named, name, |folder| **folder).copied().map_err(|_| {
         if absent.is_empty() {
             return no_slave;
         }
