@@ -84,6 +84,8 @@ impl StateDir {
 
     /// Creates the folder if it is missing, and locks it as long as the result exists.
     ///
+    /// Removes temporary files that killed processes have left.
+    ///
     /// # Errors
     /// [`StateDirError::InUse`] if another process holds the lock; errors of the system calls.
     pub fn create_and_lock(&self) -> Result<File, StateDirError> {
@@ -97,7 +99,10 @@ impl StateDir {
             .open(self.path.join("lock"))
             .map_err(io_error)?;
         match lock.try_lock() {
-            Ok(()) => Ok(lock),
+            Ok(()) => {
+                relais_os::remove_temporary_files(&self.path);
+                Ok(lock)
+            }
             Err(TryLockError::WouldBlock) => Err(StateDirError::InUse(self.path.clone())),
             Err(TryLockError::Error(cause)) => Err(io_error(cause)),
         }

@@ -58,7 +58,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Reads the journal, and the list of members in the state folder.
+    /// Reads the journal, and the list of members in the state folder. With `sole`, the cluster is
+    /// this folder alone, and needs no list.
     ///
     /// A journal of more than `max_size` bytes is shortened. A snapshot may be larger: then the
     /// journal may grow as large.
@@ -69,6 +70,7 @@ impl Store {
         journal: Box<dyn Journal>,
         folder: &Path,
         cluster: ClusterId,
+        sole: Option<FolderId>,
         max_size: u64,
     ) -> Result<Self, StoreError> {
         let mut shorten_at = max_size;
@@ -93,7 +95,10 @@ impl Store {
         }
         ledger.add_timelines(journal.initial_timelines(), ends);
         ledger.begin_timeline(journal.timeline());
-        let known = members::load(&folder.join("folders"), cluster)?;
+        let known = match sole {
+            Some(sole) => Some(Members { folders: BTreeSet::from([sole]), ..Members::default() }),
+            None => members::load(&folder.join("folders"), cluster)?,
+        };
         if known.is_none() && ledger.last() > Lsn::default() {
             warn!("no list of folders in {}: the order waits for no slave", folder.display());
         }

@@ -67,7 +67,7 @@ fn serve(args: &Args) -> anyhow::Result<ExitCode> {
         ClusterKey::load_or_create(&args.cluster_key.clone().unwrap_or_else(|| state.key_path()))?;
     let cluster = key.cluster_id();
     let journal = FileJournal::open(&state.path.join("journal"), cluster.0)?;
-    let store = Store::open(Box::new(journal), &state.path, cluster, MAX_JOURNAL)?;
+    let store = Store::open(Box::new(journal), &state.path, cluster, None, MAX_JOURNAL)?;
     let accounts = LiveAccounts::open(AccountsFile::new(state.accounts_path()))?;
     let authority = Authority::load_or_create(&state.path)?;
     let certifier =

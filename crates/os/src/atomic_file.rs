@@ -1,12 +1,15 @@
 //! Atomic replacement of files: a reader finds the old or the new bytes, even after a crash.
 
-use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::ffi::{OsStr, OsString};
+use std::fs::{DirEntry, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::random::random;
+
+/// Suffix of temporary files, after a dot, the name of the file and 16 random hexadecimal digits.
+const TEMPORARY: &str = ".new";
 
 /// Replaces the file at `path` by `bytes`, with mode 0600; on disk when this returns.
 ///
@@ -54,9 +57,9 @@ fn publish(
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name"))?;
     let mut temp = OsString::from(".");
     temp.push(name);
-    temp.push(format!(".{:016x}.new", u64::from_le_bytes(random()?)));
+    temp.push(format!(".{:016x}{TEMPORARY}", u64::from_le_bytes(random()?)));
     let temp = path.with_file_name(temp);
-    let written = write_new(&temp, bytes, owner).and_then(|()| place(&temp));
+    let written = write_new(&temp, bytes, owner).and_then(|_locked| place(&temp));
     if written.is_err() {
         // It may not have been created.
         let _ = std::fs::remove_file(&temp);
@@ -65,17 +68,48 @@ fn publish(
     sync_folder_of(path)
 }
 
-/// Creates a file with mode 0600 and syncs it.
+/// Creates a temporary file with mode 0600 and syncs it.
+///
+/// The result holds the file's lock. Keep it until the file is renamed or removed.
 ///
 /// # Errors
 /// Errors of the system calls.
-fn write_new(temp: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<()> {
+fn write_new(temp: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> io::Result<File> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temp)?;
+    // Without locks in this file system a temporary file is never removed.
+    let _ = file.try_lock();
     file.write_all(bytes)?;
     if let Some((user, group)) = owner {
         std::os::unix::fs::fchown(&file, Some(user), Some(group))?;
     }
-    file.sync_all()
+    file.sync_all()?;
+    Ok(file)
+}
+
+/// Removes temporary files that killed writers have left in a folder. Failures are logged.
+///
+/// A writer locks its file until the rename, so a file without a lock has no writer.
+pub fn remove_temporary_files(folder: &Path) {
+    let remove = |entry: DirEntry| {
+        if is_temporary(&entry.file_name()) && entry.file_type()?.is_file() {
+            File::open(entry.path())?.try_lock()?;
+            std::fs::remove_file(entry.path())?;
+        }
+        Ok(())
+    };
+    let swept = std::fs::read_dir(folder)
+        .and_then(|mut entries| entries.try_for_each(|entry| entry.and_then(remove)));
+    if let Err(e) = swept {
+        let folder = display_path(&folder.join("."));
+        log::warn!("cannot remove all temporary files in {}: {e}", folder.display());
+    }
+}
+
+fn is_temporary(name: &OsStr) -> bool {
+    let unique = || name.to_str()?.strip_prefix('.')?.strip_suffix(TEMPORARY)?.rsplit_once('.');
+    unique().is_some_and(|(_, unique)| {
+        unique.len() == 16 && unique.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
 }
 
 /// Returns the path to show in messages.
@@ -106,6 +140,33 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn temporary_files_without_a_writer_are_removed() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = |name: &str| temp.path().join(name);
+        let written = path(".file.00112233445566aa.new");
+        let locked = write_new(&written, b"x", None).unwrap();
+        let others = [".file.new", "file.00112233445566aa.new", ".file.0011.new", ".file"];
+        for name in
+            others.into_iter().chain([".file.00112233445566bb.new", ".a.b.0000000000000000.new"])
+        {
+            std::fs::write(path(name), name).unwrap();
+        }
+        remove_temporary_files(temp.path());
+        let mut names: Vec<_> = std::fs::read_dir(temp.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        let mut wanted = others.map(str::to_owned).to_vec();
+        wanted.push(".file.00112233445566aa.new".to_owned());
+        wanted.sort();
+        assert_eq!(names, wanted, "the writer is at work");
+        drop(locked);
+        remove_temporary_files(temp.path());
+        assert!(!written.exists());
+    }
 
     #[test]
     fn replaces_a_file_and_leaves_no_temporary_one() {

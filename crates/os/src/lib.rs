@@ -11,7 +11,9 @@ mod process_mailbox;
 mod random;
 mod waker;
 
-pub use atomic_file::{create_atomically, display_path, write_atomically, write_atomically_as};
+pub use atomic_file::{
+    create_atomically, display_path, remove_temporary_files, write_atomically, write_atomically_as,
+};
 pub use mailbox::{Mailbox, MailboxSender};
 pub use message_socket::{MessageListener, MessageSocket, Received};
 pub use process_mailbox::{ProcessMailbox, ProcessMessage};

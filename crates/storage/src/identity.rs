@@ -1,7 +1,7 @@
 //! A slave's identity in its folder: the folder id and the slave id.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 
 use parking_lot::Mutex;
@@ -87,9 +87,9 @@ impl SlaveIdentity {
     /// Returns the errors of the folder, or [`CatalogError::Malformed`].
     pub fn acquire(root: &Folder, started: StartParameters) -> Result<Self> {
         let folder = MetadataFolder::create(root)?;
-        let own = folder.folder();
-        let folder_id = folder_id(own)?;
-        let slaves = open_or_create(own, SLAVES)?;
+        relais_os::remove_temporary_files(&folder.path(""));
+        let folder_id = folder_id(&folder)?;
+        let slaves = open_or_create(folder.folder(), SLAVES)?;
         let (slave_id, lock) = loop {
             if let Some(found) = free_id(&slaves, started)? {
                 break found;
@@ -117,14 +117,11 @@ impl SlaveIdentity {
 /// # Errors
 /// Returns the errors of the folder.
 pub fn discard_ids(own: &MetadataFolder, slave: SlaveId, folder: FolderId) -> Result<()> {
-    let own = own.folder();
     // Another slave of this folder may have changed the id already.
     if folder_id(own)? == folder {
-        let aside = write_new_id(own)?;
-        own.rename(&aside, FOLDER_ID)?;
-        own.sync()?;
+        relais_os::write_atomically(&own.path(FOLDER_ID), new_folder_id()?.as_bytes())?;
     }
-    match own.sub(SLAVES)?.unlink(slave.to_string()) {
+    match own.folder().sub(SLAVES)?.unlink(slave.to_string()) {
         Ok(()) | Err(TreeError::NotFound) => Ok(()),
         Err(e) => Err(e.into()),
     }
@@ -138,31 +135,18 @@ impl SlaveIdentity {
     }
 }
 
-/// Writes a new folder id to a temporary file, and returns its name.
-fn write_new_id(own: &Folder) -> Result<String> {
-    let aside = format!("{FOLDER_ID}.{}", std::process::id());
-    let mut file = own.create_new(&aside)?;
-    writeln!(file, "{}", FolderId(relais_os::random()?))?;
-    file.sync_all()?;
-    Ok(aside)
-}
-
-fn folder_id(own: &Folder) -> Result<FolderId> {
-    match own.open_read(FOLDER_ID) {
+/// Returns the folder id. If two slaves create it at once, both get the same.
+fn folder_id(own: &MetadataFolder) -> Result<FolderId> {
+    match own.folder().open_read(FOLDER_ID) {
         Err(TreeError::NotFound) => {}
         other => return read_id(other?.file),
     }
-    // The id is written to a temporary file and then renamed. If two slaves start at once, both get
-    // the same id.
-    let aside = write_new_id(own)?;
-    let named = own.move_new(&aside, own, FOLDER_ID);
-    if named.is_err() {
-        own.unlink(&aside)?;
-    }
-    match named {
-        Ok(()) | Err(TreeError::Taken) => read_id(own.open_read(FOLDER_ID)?.file),
-        Err(e) => Err(e.into()),
-    }
+    relais_os::create_atomically(&own.path(FOLDER_ID), new_folder_id()?.as_bytes())?;
+    read_id(own.folder().open_read(FOLDER_ID)?.file)
+}
+
+fn new_folder_id() -> Result<String> {
+    Ok(format!("{}\n", FolderId(relais_os::random()?)))
 }
 
 fn read_id(file: File) -> Result<FolderId> {
@@ -249,7 +233,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = Folder::open(dir.path()).unwrap();
         let first = SlaveIdentity::acquire(&root, ANY).unwrap();
+        // A slave was killed while it wrote a snapshot.
+        let left = dir.path().join(".relais/.snapshot.0123456789abcdef.new");
+        std::fs::write(&left, "half").unwrap();
         let second = SlaveIdentity::acquire(&root, ANY).unwrap();
+        assert!(!left.exists());
         assert_eq!(first.folder_id, second.folder_id);
         assert_ne!(first.slave_id, second.slave_id);
         let (mut ids, folder) = (vec![first.slave_id, second.slave_id], first.folder_id);

@@ -193,3 +193,23 @@ fn no_inodes() {
     wire.put("f", b"new").unwrap();
     assert_eq!(wire.fetch("f").unwrap(), b"new");
 }
+
+#[test]
+fn standalone_slave_restarts_on_a_full_disk() {
+    let mut fixture = FullDiskFixture::new("size=16m");
+    let bytes = content(9, 100_000);
+    let mut wire = open(&fixture.slave);
+    wire.put("f", &bytes).unwrap();
+    wait_unstaged(&fixture.root());
+    assert!(!fixture.root().join(".relais/folders").exists(), "one folder needs no list");
+    fixture.fill(0);
+    fixture.slave.restart();
+    let mut wire = open(&fixture.slave);
+    assert!(wire.fetch("f").unwrap() == bytes);
+    let answer = wire.put("f", &content(10, 500_000));
+    assert_eq!(answer.unwrap_err().code, ErrorCode::NoSpace);
+    fixture.free_filler();
+    eventually(SOON, "changes succeed again", || {
+        wire.change(&make_folder("later")).is_ok().then_some(())
+    });
+}

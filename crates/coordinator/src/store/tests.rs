@@ -29,7 +29,7 @@ fn change(number: u64) -> LogEntry {
 
 fn open(folder: &Path) -> Result<Store, StoreError> {
     let journal = FileJournal::open(&folder.join("journal"), CLUSTER.0)?;
-    Store::open(Box::new(journal), folder, CLUSTER, u64::MAX)
+    Store::open(Box::new(journal), folder, CLUSTER, None, u64::MAX)
 }
 
 /// A store of a running master.
@@ -187,4 +187,18 @@ fn ids_are_kept_for_at_least_seven_days() {
     );
     running.shorten(120 * DAY);
     assert_eq!(known(&running.ledger), [0u64; 0]);
+}
+
+#[test]
+fn sole_folder_needs_no_list() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = FolderId([3; 16]);
+    for _ in 0..2 {
+        let journal = FileJournal::open(&temp.path().join("journal"), CLUSTER.0).unwrap();
+        let journal = Box::new(journal);
+        let mut store = Store::open(journal, temp.path(), CLUSTER, Some(folder), u64::MAX).unwrap();
+        assert_eq!(*store.folders(), BTreeSet::from([folder]));
+        store.know(folder).unwrap();
+        assert!(!temp.path().join("folders").exists());
+    }
 }

@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 fn open_store(state: &Path, cluster: ClusterId) -> Result<Store, StoreError> {
     let journal = FileJournal::open(&state.join("journal"), cluster.0)?;
-    Store::open(Box::new(journal), state, cluster, u64::MAX)
+    Store::open(Box::new(journal), state, cluster, None, u64::MAX)
 }
 
 /// A master that runs in this process and ends with the test.

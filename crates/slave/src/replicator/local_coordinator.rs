@@ -94,7 +94,8 @@ impl LocalCoordinator {
             forget_changes(own, store)?;
         }
         let file = FileJournal::open(&own.path("journal"), cluster.0).map_err(StoreError::from)?;
-        let mut journal = Store::open(Box::new(file), &own.path(""), cluster, MAX_JOURNAL)?;
+        let (file, sole) = (Box::new(file), Some(folder));
+        let mut journal = Store::open(file, &own.path(""), cluster, sole, MAX_JOURNAL)?;
         match journal.state().reach(&store.position()?) {
             HistoryRelation::CanFollow(_) => {}
             HistoryRelation::MustCompare => adopt_tree(store, journal.state(), cluster)?,
