@@ -157,22 +157,26 @@ impl Applier<'_, '_> {
         Ok((self.known)(&displaced)?.then_some(meta))
     }
 
-    /// Quarantines a displaced entry that was checked and is unknown. After an error of the check
-    /// or of the quarantine the step is undone.
+    /// Quarantines an entry that was displaced to `folder`, if the check says that it is unknown.
+    /// After an error of the check or of the quarantine the step is undone.
     fn quarantine_unknown<T>(
         &mut self,
         checked: Result<Option<T>, TreeError>,
         undo: &Undo,
-        quarantine: impl FnOnce(&mut Quarantine) -> Result<(), TreeError>,
+        (folder, name): (&Folder, &str),
+        path: &TreePath,
     ) -> Result<Option<T>, TreeError> {
         let settled = match checked {
             Ok(None) => {
-                self.parents.clear();
-                quarantine(self.quarantine).map(|()| None)
+                self.quarantine.take_removed(folder, name, path, CAME_MEANWHILE).map(|()| None)
             }
-            other => other,
+            known => known,
         };
-        settled.inspect_err(|_| undo.run_or_warn(self.parents, self.staging, self.quarantine))
+        settled.inspect_err(|_| self.undo(undo))
+    }
+
+    fn undo(&mut self, step: &Undo) {
+        step.run_or_warn(self.parents, self.staging, self.quarantine);
     }
 
     /// Publishes staged content.
@@ -218,9 +222,7 @@ impl Applier<'_, '_> {
         let mut out = None;
         if over {
             let checked = self.known_meta(path, own, file);
-            out = self.quarantine_unknown(checked, &undo(true), |quarantine| {
-                quarantine.take_removed(own, file, path, CAME_MEANWHILE)
-            })?;
+            out = self.quarantine_unknown(checked, &undo(true), (own, file), path)?;
         }
         let undo = undo(out.is_some());
         // The rename changed the ctime, so the metadata is read again. If a user was faster, the
@@ -229,7 +231,7 @@ impl Applier<'_, '_> {
             Ok(now) if now.same_but_renamed(&ours) => now,
             Ok(_) | Err(TreeError::NotFound) => ours,
             Err(e) => {
-                undo.run_or_warn(self.parents, self.staging, self.quarantine);
+                self.undo(&undo);
                 return Err(e);
             }
         };
@@ -254,9 +256,7 @@ impl Applier<'_, '_> {
         self.parents.get(&parent)?.take_out(name, own, file)?;
         let undo = Undo::Hold { path: path.clone(), staged: *staged };
         let checked = self.known_meta(path, own, file);
-        let known = self.quarantine_unknown(checked, &undo, |quarantine| {
-            quarantine.take_removed(own, file, path, CAME_MEANWHILE)
-        })?;
+        let known = self.quarantine_unknown(checked, &undo, (own, file), path)?;
         Ok(known.map(|_| Applied { parents: vec![parent], meta: None, out: None, undo }))
     }
 
@@ -280,9 +280,7 @@ impl Applier<'_, '_> {
         };
         let undo = Undo::Remove { path: path.clone(), kept: kept.clone() };
         let checked = self.check_removed(path, &kept, is_folder);
-        let out = self.quarantine_unknown(checked, &undo, |quarantine| {
-            quarantine.take_removed(removed, &kept, path, CAME_MEANWHILE)
-        })?;
+        let out = self.quarantine_unknown(checked, &undo, (removed, &kept), path)?;
         if out.is_none() {
             return Ok(without_undo(parents));
         }
@@ -352,9 +350,7 @@ impl Applier<'_, '_> {
         if let Some(file) = &kept {
             let undo = Undo::Remove { path: to.clone(), kept: file.clone() };
             let checked = self.check_removed(to, file, false);
-            out = self.quarantine_unknown(checked, &undo, |quarantine| {
-                quarantine.take_removed(removed, file, to, CAME_MEANWHILE)
-            })?;
+            out = self.quarantine_unknown(checked, &undo, (removed, file), to)?;
         }
         let kept = kept.filter(|_| out.is_some());
         let mut attempt = 1;
@@ -378,10 +374,11 @@ impl Applier<'_, '_> {
         }
         let undo = Undo::Move { from: from.clone(), to: to.clone(), kept };
         // Checks that the moved entry is the one that was meant.
-        let checked = self.known_meta(from, &target, name);
-        let meta = self.quarantine_unknown(checked, &undo, |quarantine| {
-            quarantine.take_from(&target, name, from.as_str(), CAME_MEANWHILE, "").map(drop)
-        })?;
+        let settled = match self.known_meta(from, &target, name) {
+            Ok(None) => self.quarantine_entry(&target, name, from).map(|()| None),
+            known => known,
+        };
+        let meta = settled.inspect_err(|_| self.undo(&undo))?;
         if meta.is_none() {
             return Ok(without_undo(parents));
         }

@@ -1,8 +1,6 @@
 //! Proposals of changes and their results.
 
-use relais_proto::{
-    Change, ChangeId, Digest, ErrorCode, Expect, LogEntry, Lsn, Refusal, wire_struct,
-};
+use relais_proto::{Change, ChangeId, Digest, ErrorCode, Expect, Lsn, Refusal, wire_struct};
 
 use crate::staging::StagedName;
 
@@ -59,17 +57,15 @@ pub struct Commit {
     pub digest: Option<Digest>,
 }
 
-impl From<&LogEntry> for Commit {
-    fn from(entry: &LogEntry) -> Self {
-        Self::new(entry.version, &entry.change)
-    }
-}
-
 impl Commit {
     /// Returns the commit of a change.
     #[must_use]
     pub fn new(version: Lsn, change: &Change) -> Self {
-        Self { version, digest: digest_of(change) }
+        let digest = match change {
+            Change::Put { digest, .. } => Some(*digest),
+            _ => None,
+        };
+        Self { version, digest }
     }
 
     /// Answers a proposal whose id was used before. An id stands for one content.
@@ -77,29 +73,16 @@ impl Commit {
     /// # Errors
     /// Returns [`ErrorCode::Conflict`] if other content was stored under the id.
     pub fn answer_to(self, change: &Change) -> ProposalResult {
-        match (self.digest, digest_of(change)) {
-            (Some(stored), Some(asked)) if stored != asked => Err(other_content(change)),
+        match (self.digest, change) {
+            (Some(stored), Change::Put { path, digest, .. }) if stored != *digest => {
+                let reason = "this upload id was used for other content; \
+                    nothing was stored, use a new id";
+                Err(Refusal::at(path, ErrorCode::Conflict, reason))
+            }
             (digest, _) => {
-                Ok(CommitReceipt { version: self.version, copies: 1, digest, fresh: false })
+                Ok(CommitReceipt { digest, fresh: false, ..CommitReceipt::new(self.version) })
             }
         }
-    }
-}
-
-/// Returns the digest of the content of a put.
-fn digest_of(change: &Change) -> Option<Digest> {
-    match change {
-        Change::Put { digest, .. } => Some(*digest),
-        _ => None,
-    }
-}
-
-/// Refusal of an id that stands for other content.
-fn other_content(change: &Change) -> Refusal {
-    let reason = "this upload id was used for other content; nothing was stored, use a new id";
-    match change {
-        Change::Put { path, .. } => Refusal::at(path, ErrorCode::Conflict, reason),
-        _ => Refusal::new(ErrorCode::Conflict, reason),
     }
 }
 

@@ -75,6 +75,12 @@ impl CatalogRow {
             && self.matches_except_ctime(meta)
     }
 
+    /// Returns whether a scan finds nothing new in `meta`: neither content nor mode.
+    #[must_use]
+    pub fn is_current(&self, meta: &Meta) -> bool {
+        self.matches(meta) && self.disk_mode == meta.mode
+    }
+
     /// Returns whether `meta` is of the same file apart from its ctime, as after a rename.
     ///
     /// A program may have edited the content and restored the times. Callers that depend on the

@@ -135,10 +135,14 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn commit(&self) -> Result<()> {
-        if !self.database.is_autocommit() {
-            self.run("COMMIT", Values::default())?;
+        self.end_transaction("COMMIT")
+    }
+
+    fn end_transaction(&self, statement: &str) -> Result<()> {
+        if self.database.is_autocommit() {
+            return Ok(());
         }
-        Ok(())
+        self.run(statement, Values::default())
     }
 
     /// Rolls back the open transaction, if any.
@@ -146,10 +150,7 @@ impl CatalogStore {
     /// # Errors
     /// Returns database errors.
     pub fn rollback(&self) -> Result<()> {
-        if !self.database.is_autocommit() {
-            self.run("ROLLBACK", Values::default())?;
-        }
-        Ok(())
+        self.end_transaction("ROLLBACK")
     }
 
     /// Runs queries in one transaction, so that they see the same state of the database, and take
@@ -302,9 +303,7 @@ impl CatalogStore {
     pub fn put(&self, path: &TreePath, kind: Kind, meta: &Meta) -> Result<()> {
         self.unskip(path)?;
         match self.row(path)? {
-            Some(row) if row.matches(meta) && row.disk_mode == meta.mode => {
-                return Ok(());
-            }
+            Some(row) if row.is_current(meta) => return Ok(()),
             // A folder stays the same when its entries change.
             Some(row) if kind == Kind::Folder && row.entry.kind == kind => {
                 self.update_disk_meta(path, meta)?;

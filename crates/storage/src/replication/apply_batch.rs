@@ -255,7 +255,7 @@ impl Batch<'_> {
                 self.record(path, &step, &reason)?;
             }
         }
-        Ok(store.record_change(entry.id, Commit::from(entry))?)
+        Ok(store.record_change(entry.id, Commit::new(version, &entry.change))?)
     }
 
     /// Applies a step. Returns the reason if the disk refuses it.

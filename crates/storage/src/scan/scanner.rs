@@ -271,12 +271,7 @@ impl Scanner {
     }
 
     fn scan_file(&mut self, path: TreePath, meta: &Meta, may_have_row: bool) -> Result<()> {
-        if may_have_row
-            && self
-                .store
-                .row(&path)?
-                .is_some_and(|row| row.matches(meta) && row.disk_mode == meta.mode)
-        {
+        if may_have_row && self.store.row(&path)?.is_some_and(|row| row.is_current(meta)) {
             return Ok(());
         }
         let file = match self.root.open_file(&path) {
@@ -352,13 +347,12 @@ impl Scanner {
             self.report_vanished(path.clone());
             return Ok(());
         }
-        let same_mode = row.disk_mode == meta.mode;
-        if kind == Kind::Folder && same_mode {
+        if kind == Kind::Folder && row.disk_mode == meta.mode {
             return self.store.update_disk_meta(path, meta);
         }
         // The retained content stays until the new content arrives.
         let is_known = kind == Kind::File
-            && (row.matches(meta) && same_mode
+            && (row.is_current(meta)
                 || self.store.retained(path)?.is_some_and(|retained| retained.matches(meta)));
         if !is_known {
             self.detected.edited.push((path.clone(), *meta));
