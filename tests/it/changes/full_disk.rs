@@ -202,6 +202,7 @@ fn standalone_slave_restarts_on_a_full_disk() {
     wire.put("f", &bytes).unwrap();
     wait_unstaged(&fixture.root());
     assert!(!fixture.root().join(".relais/folders").exists(), "one folder needs no list");
+    fixture.slave.program.kill();
     fixture.fill(0);
     fixture.slave.restart();
     let mut wire = open(&fixture.slave);
