@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use relais_proto::{ChangeId, FrameType, Request};
+use relais_proto::{ChangeId, Encoder, FrameType, Request, Wire};
 
 use super::{journal_of, open, processes, with_files};
 use crate::harness::{
@@ -151,7 +151,9 @@ fn new_attributes_are_durable_before_their_answer() {
     let request = set_mode("a/f", 0o600);
     let Request::SetAttributes { id, attributes, .. } = request else { unreachable!() };
     let traced = trace(slave(), |wire| assert!(wire.change(&request).is_ok()));
-    let id = bound(id, &format!("{attributes:?}"), &["a/f"], None);
+    let mut kind = b"attributes ".to_vec();
+    attributes.encode(&mut Encoder::new(&mut kind));
+    let id = bound(id, kind, &["a/f"], None);
     let journal = traced.journal(0, id);
     let file = traced.slave.root.join("a/f");
     let set = traced.step(journal, "the new mode", &["fchmod", "fchmodat"], |call| {

@@ -30,11 +30,12 @@ pub fn new_id() -> ChangeId {
 ///
 /// It is the client's id, bound to the account (here: none) and to the kind, paths and size of the
 /// change.
-pub fn bound(id: ChangeId, kind: &str, paths: &[&str], size: Option<u64>) -> ChangeId {
+pub fn bound(id: ChangeId, kind: impl AsRef<[u8]>, paths: &[&str], size: Option<u64>) -> ChangeId {
     let mut hasher = blake3::Hasher::new_derive_key("relais 2026-11 id of a change 1");
     hasher.update(&id.0);
-    for text in ["", kind].iter().chain(paths) {
-        hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
+    let paths = paths.iter().map(|path| path.as_bytes());
+    for text in [b"", kind.as_ref()].into_iter().chain(paths) {
+        hasher.update(&(text.len() as u64).to_be_bytes()).update(text);
     }
     hasher.update(&size.unwrap_or(u64::MAX).to_be_bytes());
     let mut bound = [0; 16];
