@@ -141,28 +141,19 @@ impl Core {
     /// The master's time in milliseconds since 1970 UTC.
     ///
     /// It is the wall clock at the start plus the monotonic time since, so that a later change of
-    /// the
-    /// wall clock expires no ticket.
+    /// the wall clock expires no ticket.
     pub fn time_ms(&self) -> u64 {
         self.started_ms.saturating_add(milliseconds(self.started.elapsed()))
     }
 
-    /// Starts a client's login: returns the pending verification of its password.
+    /// Starts a client's login: returns the pending verification of its password, or `None` if it
+    /// needs none.
     ///
     /// # Errors
-    /// The answer, if no password has to be verified.
-    pub fn log_in(
-        &self,
-        login: &Login,
-        peer: SocketAddr,
-        local: SocketAddr,
-    ) -> Result<PendingLogin, Reply> {
-        let refuse = |code, message: &str| Err(Reply::Error(Refusal::new(code, message)));
+    /// The refusal of the login.
+    pub fn log_in(&self, login: &Login, peer: SocketAddr) -> Result<Option<PendingLogin>, Refusal> {
         match (self.config.accounts.current(), login.user.is_empty()) {
-            (None, true) => {
-                let user = self.without_account(peer.ip());
-                Err(self.welcome(login, user, peer, local))
-            }
+            (None, true) => Ok(None),
             (None, false) => {
                 static REFUSED: LogRateLimiter = LogRateLimiter::new();
                 if let Some(more) = REFUSED.allow(Instant::now()) {
@@ -171,16 +162,15 @@ impl Core {
                         quote(&login.user)
                     );
                 }
-                refuse(
-                    ErrorCode::LoginRefused,
-                    "there are no accounts on this server; log in without a name",
-                )
+                let message = "there are no accounts on this server; log in without a name";
+                Err(Refusal::new(ErrorCode::LoginRefused, message))
             }
             (Some(_), true) => {
-                refuse(ErrorCode::LoginNeeded, "a user name and a password are needed here")
+                let message = "a user name and a password are needed here";
+                Err(Refusal::new(ErrorCode::LoginNeeded, message))
             }
             (Some(_), false) => {
-                self.passwords.submit(peer.ip(), &login.user, &login.password).map_err(Reply::Error)
+                self.passwords.submit(peer.ip(), &login.user, &login.password).map(Some)
             }
         }
     }
@@ -224,7 +214,7 @@ impl Core {
     }
 
     /// An anonymous client, which may write only if the master listens on loopback alone.
-    fn without_account(&self, client: IpAddr) -> AuthenticatedUser {
+    pub fn without_account(&self, client: IpAddr) -> AuthenticatedUser {
         let is_local = self.is_open && client.to_canonical().is_loopback();
         let rights = if is_local { Rights::Write } else { Rights::Read };
         AuthenticatedUser { name: String::new(), rights, root: TreePath::root(), generation: 0 }

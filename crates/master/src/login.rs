@@ -111,16 +111,19 @@ impl MasterLogin {
     }
 
     fn login(&mut self, login: Login) -> LoginStep<LinkPeer> {
-        match self.core.log_in(&login, self.peer, self.local) {
-            Err(answer) => {
-                self.under_way = None;
-                LoginStep::Close(reply(&answer))
-            }
-            Ok(pending) => {
+        let answer = match self.core.log_in(&login, self.peer) {
+            Ok(Some(pending)) => {
                 self.stage = LoginStage::Password(login, pending);
-                LoginStep::Pending
+                return LoginStep::Pending;
             }
-        }
+            Ok(None) => {
+                let user = self.core.without_account(self.peer.ip());
+                self.core.welcome(&login, user, self.peer, self.local)
+            }
+            Err(refusal) => Reply::Error(refusal),
+        };
+        self.under_way = None;
+        LoginStep::Close(reply(&answer))
     }
 
     /// Handles the result of the password verification.

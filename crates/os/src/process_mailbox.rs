@@ -55,7 +55,8 @@ impl<T: ProcessMessage> ProcessMailbox<T> {
                 Ok(Received::Message((bytes, fd))) => {
                     let value = T::decode(bytes, fd);
                     if value.is_none() {
-                        // Any process of the program can send this, so it is no reason for a warning.
+                        // Any process of the program can send this, so it is no reason for a
+                        // warning.
                         log::debug!("a malformed message to this process is dropped");
                     }
                     value

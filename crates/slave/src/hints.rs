@@ -12,7 +12,8 @@ use relais_proto::{Decoder, Encoder, TreePath, Wire, limits, wire_enum};
 wire_enum! {
     /// A hint about a path.
     ///
-    /// If too many hints are unread, later ones are lost; the next reader of the file sends another.
+    /// If too many hints are unread, later ones are lost; the next reader of the file sends
+    /// another.
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub enum Hint: "hint" {
         /// The file differs from the catalogue.

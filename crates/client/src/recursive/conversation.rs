@@ -68,7 +68,8 @@ impl PipelineHandler for Handler<'_> {
     }
 }
 
-/// A limit in bytes on the names of one listing and their records, because a hostile server could list without end.
+/// A limit in bytes on the names of one listing and their records, because a hostile server could
+/// list without end.
 #[derive(Debug)]
 pub struct ListingBudget(pub usize);
 

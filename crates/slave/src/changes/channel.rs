@@ -1,9 +1,9 @@
 //! The channel between a session in a worker and the replicator that writes the catalogue.
 //!
-//! The catalogue writer listens on a socket in the metadata folder. A session that changes something
-//! connects to it and sends its owner; the writer greets once it has received the owner. The writer
-//! may be that of another slave of this host which serves the same folder. Proposals go in; results
-//! come out in the same order. Each side notices when the other has closed.
+//! The catalogue writer listens on a socket in the metadata folder. A session that changes
+//! something connects to it and sends its owner; the writer greets once it has received the owner.
+//! The writer may be that of another slave of this host which serves the same folder. Proposals go
+//! in; results come out in the same order. Each side notices when the other has closed.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

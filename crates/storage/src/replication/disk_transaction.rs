@@ -58,12 +58,13 @@ impl ReplicaDisk {
             staged.move_new(&file, &parent, own)?;
             parent.sync()
         });
-        Ok(match placed {
+        match placed {
             Err(TreeError::Taken | TreeError::NotFound | TreeError::NotFolder) => {
-                self.quarantine.take_removed(staged, &file, &path, "its path was taken")?
+                self.quarantine.take_removed(staged, &file, &path, "its path was taken")?;
             }
             placed => placed?,
-        })
+        }
+        Ok(())
     }
 
     /// Same as [`DiskTransaction::stat`].

@@ -20,7 +20,8 @@ use crate::progress::Progress;
 ///
 /// The remaining bytes are hashed in well under the time in which a server expects bytes.
 const LEAD: u64 = 256 * 1024 * 1024;
-/// Bytes of a stream that are kept in memory: those before the first request, and those of one step.
+/// Bytes of a stream that are kept in memory: those before the first request, and those of one
+/// step.
 pub(super) const STREAM_BUFFER: usize = 1024 * 1024;
 /// Interval of checks for an interruption while waiting for the digest.
 const INTERRUPT_CHECK: Duration = Duration::from_millis(100);
