@@ -23,6 +23,7 @@ mod targets;
 mod unfinished;
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
@@ -67,22 +68,30 @@ fn wait_published(slave: &Standalone, files: u64) {
 }
 
 /// Lists a folder on the disk without `.relais`: folder names end with `/`; files have their
-/// content.
+/// content. A name that goes meanwhile is left out.
 fn tree(root: &Path) -> Vec<(String, Vec<u8>)> {
+    fn there<T>(found: io::Result<T>) -> Option<T> {
+        match found {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            found => Some(found.unwrap()),
+        }
+    }
     fn walk(top: &Path, folder: &Path, found: &mut Vec<(String, Vec<u8>)>) {
-        for entry in fs::read_dir(folder).unwrap() {
+        for entry in there(fs::read_dir(folder)).into_iter().flatten() {
             let path = entry.unwrap().path();
             let name = path.strip_prefix(top).unwrap().to_str().unwrap().to_owned();
             if name == ".relais" {
                 continue;
             }
-            if path.is_dir() && !path.is_symlink() {
+            let Some(meta) = there(fs::symlink_metadata(&path)) else { continue };
+            if meta.is_dir() {
                 found.push((format!("{name}/"), Vec::new()));
                 walk(top, &path, found);
-            } else {
+            } else if !meta.is_file() {
                 // Other entries are only named, because opening a FIFO would block.
-                let is_file = fs::symlink_metadata(&path).unwrap().is_file();
-                found.push((name, if is_file { fs::read(&path).unwrap() } else { Vec::new() }));
+                found.push((name, Vec::new()));
+            } else if let Some(content) = there(fs::read(&path)) {
+                found.push((name, content));
             }
         }
     }
