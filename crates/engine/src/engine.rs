@@ -31,6 +31,8 @@ pub const DISPLACED: &str = "the served folder was renamed, removed or replaced;
      the slave serves the folder that it opened at its start until it is restarted";
 /// How long the master may take to name the holders of content.
 const HOLDERS_TIMEOUT: Duration = Duration::from_secs(1);
+/// Pause before a session looks again for a replicator that is being replaced.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a command waits for the first scan of the folder.
 pub(crate) const SCAN_WAIT: Duration = Duration::from_secs(60);
 /// Catalogue connections that are kept for later commands.
@@ -218,8 +220,17 @@ impl Engine {
 
     /// Asks the master which folders hold the content of a put; none if no answer comes in time.
     pub(crate) fn ask_holders(&self, put: Lsn, asker: &Owner) -> Vec<FolderId> {
-        let Ok(channel) = self.host().open_channel(asker) else { return Vec::new() };
         let (mut has_asked, until) = (false, Instant::now() + HOLDERS_TIMEOUT);
+        let channel = loop {
+            match self.host().open_channel(asker) {
+                Ok(channel) => break channel,
+                // The replicator is just being replaced.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
+                    wait_for(None, POLL_INTERVAL);
+                }
+                Err(_) => return Vec::new(),
+            }
+        };
         while Instant::now() < until {
             let has_message = if has_asked {
                 match channel.read_holders() {

@@ -137,3 +137,12 @@ fn stalled_uploads_do_not_delay_others() {
     assert_eq!(super::tree(&slave.root).len(), 1);
     drop(held);
 }
+
+#[test]
+fn a_removed_socket_of_the_replicator_is_made_again() {
+    let slave = with_files(&["--workers", "1"], &[("f", b"old")]);
+    open(&slave).put("before", b"1").unwrap();
+    std::fs::remove_file(slave.root.join(".relais/writer.socket")).unwrap();
+    eventually(SOON, "a new session can make changes", || open(&slave).put("after", b"2").ok());
+    wait_unstaged(&slave.root);
+}

@@ -115,6 +115,15 @@ pub fn listen(own: &MetadataFolder) -> io::Result<MessageListener> {
     MessageListener::bind(&own.path(SOCKET), BACKLOG)
 }
 
+/// Returns device and inode of the socket's file. If they change, sessions do not find the listener.
+///
+/// # Errors
+/// Returns the errors of the folder.
+pub fn socket_identity(own: &MetadataFolder) -> io::Result<(u64, u64)> {
+    let meta = own.folder().stat_part(SOCKET.as_bytes()).map_err(io::Error::other)?;
+    Ok((meta.dev, meta.ino))
+}
+
 /// The replicator's end of a channel.
 #[derive(Debug)]
 pub struct ReplicatorEnd(pub MessageSocket);

@@ -17,6 +17,8 @@ use crate::poll::wait_for;
 
 /// Cost of a change that is committed and synced in a batch of its own. Others cost 1.
 const ALONE: usize = 32;
+/// Pause after a failure to accept a channel.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The channels of all sessions that change something, each with a number.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub struct ProposalReceiver {
     lost: BTreeSet<u64>,
     /// Channels that are not read now.
     paused: BTreeSet<u64>,
+    /// End of the pause after a failure to accept a channel, such as for want of descriptors.
+    accepts_again: Option<Instant>,
     /// Channels with unread messages, in turns by owner and then by channel.
     turns: FairQueue<Owner, u64, ()>,
 }
@@ -51,16 +55,19 @@ impl ProposalReceiver {
             next: 0,
             lost: BTreeSet::new(),
             paused: BTreeSet::new(),
+            accepts_again: None,
             turns: FairQueue::new(usize::MAX),
         }
     }
 
-    /// Returns the descriptors to poll. Without `proposals` only new channels are polled.
+    /// Returns the descriptors to poll. A listener that has failed rests for a while. Without `proposals` only new channels are polled.
     pub fn fds(&self, proposals: bool) -> impl Iterator<Item = BorrowedFd<'_>> {
         let channels = self.channels.iter().filter(move |(number, channel)| {
             channel.owner.is_none() || proposals && !self.paused.contains(number)
         });
-        std::iter::once(self.listener.as_fd()).chain(channels.map(|(_, open)| open.end.as_fd()))
+        let rests = self.accepts_again.is_some_and(|until| Instant::now() < until);
+        let listener = (!rests).then(|| self.listener.as_fd());
+        listener.into_iter().chain(channels.map(|(_, open)| open.end.as_fd()))
     }
 
     /// Accepts new channels.
@@ -78,6 +85,7 @@ impl ProposalReceiver {
                     if let Some(more) = NOT_ACCEPTED.allow(Instant::now()) {
                         error!("cannot accept the channel of a session: {e}{more}");
                     }
+                    self.accepts_again = Some(Instant::now() + ACCEPT_PAUSE);
                     return;
                 }
             }

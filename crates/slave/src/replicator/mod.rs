@@ -35,6 +35,7 @@ use self::local_coordinator::{LocalCoordinator, StartError, forget_changes};
 use self::mailbox::LinkMailbox;
 use self::replica_connections::ReplicaConnections;
 use crate::certificate::Certificate;
+use crate::changes::channel::socket_identity;
 use crate::context::SlaveContext;
 use crate::poll::wait_readable;
 
@@ -115,8 +116,12 @@ pub fn run(context: &Arc<SlaveContext>, control: &OwnedFd, listen: SocketAddr) -
         ReplicaConnections::new(&own.folder, scoreboard.clone(), mailbox, fetch_pool)?;
     let writer = CatalogWriter::start(root, lock, store, driver_config, connections, hints.clone())
         .map_err(StartError::from)?;
+    let socket = socket_identity(&own.folder)?;
     while !wait_readable(control, CHECK_INTERVAL)? {
         check(context)?;
+        if socket_identity(&own.folder).ok() != Some(socket) {
+            return Err(io::Error::other("the replicator's socket in .relais was removed"));
+        }
         let has_ended = coordinator.as_ref().is_some_and(LocalCoordinator::has_ended);
         if writer.has_ended() || link.has_ended() || has_ended {
             return Err(io::Error::other("a thread of the replicator has failed"));

@@ -1,6 +1,7 @@
 //! Disk steps of a batch, which are synced or rolled back together.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::{CatalogError, CatalogStore, StagedName, Staging};
 use log::{debug, error, warn};
@@ -23,14 +24,15 @@ const MOUNTED: TreeError = TreeError::NotServed(UnservedKind::Mount);
 
 /// The served folder, and the folders of the replica in it.
 pub(super) struct ReplicaDisk {
-    pub root: Folder,
+    pub root: Arc<Folder>,
     pub staging: Staging,
     pub quarantine: Quarantine,
 }
 
 impl ReplicaDisk {
     pub fn open(root: Folder) -> Result<Self, TreeError> {
-        Ok(Self { staging: Staging::open(&root)?, quarantine: Quarantine::open(&root)?, root })
+        let (staging, quarantine) = (Staging::open(&root)?, Quarantine::open(&root)?);
+        Ok(Self { staging, quarantine, root: Arc::new(root) })
     }
 
     /// Handles a fetched or held file that an earlier process left. Content from other slaves is

@@ -70,7 +70,7 @@ impl ReplicaDriver {
     ) -> Result<(), CatalogError> {
         let mut paused = BTreeSet::new();
         let full = rustix::fs::fstatvfs(&self.disk.root).is_ok_and(|disk| is_full(&disk));
-        let root = self.disk.root.try_clone()?;
+        let root = self.disk.root.clone();
         let mut blocking = BlockingEntries::new(&root, store);
         for held in waiting {
             // Changes of one session are made in their order.
