@@ -115,7 +115,8 @@ pub fn listen(own: &MetadataFolder) -> io::Result<MessageListener> {
     MessageListener::bind(&own.path(SOCKET), BACKLOG)
 }
 
-/// Returns device and inode of the socket's file. If they change, sessions do not find the listener.
+/// Returns device and inode of the socket's file. If they change, sessions cannot find the
+/// listener.
 ///
 /// # Errors
 /// Returns the errors of the folder.

@@ -60,7 +60,8 @@ impl ProposalReceiver {
         }
     }
 
-    /// Returns the descriptors to poll. A listener that has failed rests for a while. Without `proposals` only new channels are polled.
+    /// Returns the descriptors to poll. A listener that has failed rests for a while. Without
+    /// `proposals` only new channels are polled.
     pub fn fds(&self, proposals: bool) -> impl Iterator<Item = BorrowedFd<'_>> {
         let channels = self.channels.iter().filter(move |(number, channel)| {
             channel.owner.is_none() || proposals && !self.paused.contains(number)
