@@ -53,7 +53,7 @@ pub struct Args {
             .try_map(|text| text.parse::<TlsMode>()),
     )]
     tls: TlsMode,
-    /// TrustPolicy only servers that an authority in this file (PEM) has certified [default: the
+    /// Trust only servers that an authority in this file (PEM) has certified [default: the
     /// authority that was met first]
     #[arg(
         help_heading = ENCRYPTION, long, value_name = "FILE", value_hint = ValueHint::FilePath,
