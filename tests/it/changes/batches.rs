@@ -67,8 +67,8 @@ fn all_there(slave: &Standalone) {
     wait_unstaged(&slave.root);
 }
 
-/// Each sync takes 2 ms, as on a disk, so that the changes of a sync's time share the next one.
-const SLOW_SYNCS: &str = "inject=fsync,fdatasync:delay_exit=2000";
+/// Each sync takes 20 ms, as on a slow disk, so that the changes of its time share the next one.
+const SLOW_SYNCS: &str = "inject=fsync,fdatasync:delay_exit=20000";
 const CALLS: &str = "trace=fsync,fdatasync,rename,renameat,renameat2,write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg,sendmmsg";
 
 #[test]
