@@ -26,11 +26,10 @@ pub fn parallel_map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync
         results.lock().push((at, result));
         Some(begun.elapsed())
     };
-    let mut fastest = Duration::MAX;
-    while items.len() == 1 || !DISK_IS_SLOW.load(Ordering::Relaxed) {
-        let Some(took) = run_one() else { break };
+    let (mut fastest, mut is_slow) = (Duration::MAX, DISK_IS_SLOW.load(Ordering::Relaxed));
+    while !is_slow && let Some(took) = run_one() {
         fastest = fastest.min(took);
-        DISK_IS_SLOW.store(took > SLOW, Ordering::Relaxed);
+        is_slow = took > SLOW;
     }
     std::thread::scope(|scope| {
         // This thread works too. If the system has no more threads, it does all the work.

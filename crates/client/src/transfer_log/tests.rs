@@ -388,7 +388,7 @@ fn concurrent_writers_lose_no_entries() {
             let path = folder.path();
             scope.spawn(move || {
                 let mut log = open(path);
-                for i in 0..15 {
+                for i in 0..25 {
                     log.put(entry(&format!("{writer}-{i}"))).unwrap();
                     if i % 5 > 0 {
                         log.remove(&[bare(&format!("{writer}-{i}"))]).unwrap();
@@ -397,7 +397,7 @@ fn concurrent_writers_lose_no_entries() {
             });
         }
     });
-    assert_eq!(open(folder.path()).read().unwrap().entries.len(), 12);
+    assert_eq!(open(folder.path()).read().unwrap().entries.len(), 20);
     assert_eq!(names(folder.path()), [".log"]);
 }
 

@@ -329,7 +329,8 @@ proptest! {
             prop_assert!(from.nodes.iter().all(|node| node.path != *gone || node.kind != *kind));
         }
         // Skipped names are not written to either.
-        for at in plan.first.send.iter().chain(&plan.late.send).chain(&plan.first.make).chain(&plan.late.make) {
+        let additions = [&plan.first.send, &plan.late.send, &plan.first.make, &plan.late.make];
+        for at in additions.into_iter().flatten() {
             let made = &from.nodes[*at].path;
             prop_assert!(all(&to.skipped, &|path| path != made && !made.is_below(path)));
         }
