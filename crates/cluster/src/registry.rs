@@ -150,12 +150,12 @@ impl Registry {
 
     /// Records a heartbeat. Returns false if the caller must close the link, because it is
     /// obsolete.
-    pub fn beat(&mut self, link: LinkId, beat: Heartbeat, now: Duration) -> bool {
+    pub fn record_heartbeat(&mut self, link: LinkId, heartbeat: Heartbeat, now: Duration) -> bool {
         let Some(slave) = self.slaves.iter_mut().find(|slave| slave.link == Some(link)) else {
             return false;
         };
-        slave.lsn = beat.lsn;
-        slave.beat = Some(beat);
+        slave.lsn = heartbeat.lsn;
+        slave.heartbeat = Some(heartbeat);
         slave.heard = Some(now);
         slave.sent = 0;
         true

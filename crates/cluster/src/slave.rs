@@ -42,7 +42,7 @@ pub(crate) struct RegisteredSlave {
     /// Time of its last message; `None` since the start of the master.
     pub heard: Option<Duration>,
     /// Last heartbeat on this link.
-    pub beat: Option<Heartbeat>,
+    pub heartbeat: Option<Heartbeat>,
     /// Clients that were sent to the slave since that heartbeat.
     pub sent: u64,
     /// Last state that the caller has seen.
@@ -52,8 +52,8 @@ pub(crate) struct RegisteredSlave {
 impl RegisteredSlave {
     /// A slave without a link.
     pub fn new(KnownSlave { id, folder, place }: KnownSlave) -> Self {
-        let (lsn, link, heard, beat) = (Lsn::default(), None, None, None);
-        Self { id, folder, place, lsn, link, heard, beat, sent: 0, told: None }
+        let (lsn, link, heard, heartbeat) = (Lsn::default(), None, None, None);
+        Self { id, folder, place, lsn, link, heard, heartbeat, sent: 0, told: None }
     }
 
     /// Returns whether the link is open and recently active.
@@ -66,11 +66,11 @@ impl RegisteredSlave {
     }
 
     pub fn state(&self, now: Duration) -> SlaveState {
-        match &self.beat {
+        match &self.heartbeat {
             _ if !self.is_alive(now) => SlaveState::Down,
             None => SlaveState::CatchingUp,
-            Some(beat) if beat.metrics.get(metric::WORKERS) == 0 => SlaveState::Down,
-            Some(beat) => beat.state,
+            Some(heartbeat) if heartbeat.metrics.get(metric::WORKERS) == 0 => SlaveState::Down,
+            Some(heartbeat) => heartbeat.state,
         }
     }
 
@@ -80,22 +80,22 @@ impl RegisteredSlave {
 
     /// Returns whether the disk is nearly full.
     pub fn is_low_on_space(&self) -> bool {
-        self.beat.as_ref().is_some_and(|beat| beat.disk.is_low())
+        self.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.disk.is_low())
     }
 
     /// Returns the sessions of the slave, including clients that are on their way.
     pub fn load(&self) -> u64 {
-        self.beat
+        self.heartbeat
             .as_ref()
-            .map_or(0, |beat| beat.metrics.get(metric::SESSIONS))
+            .map_or(0, |heartbeat| heartbeat.metrics.get(metric::SESSIONS))
             .saturating_add(self.sent)
     }
 
     pub fn report(&self, asker: ConnectionAddrs, now: Duration) -> SlaveReport {
         let (mut metrics, last_error) = self
-            .beat
+            .heartbeat
             .as_ref()
-            .map(|beat| (beat.metrics.clone(), beat.last_error.clone()))
+            .map(|heartbeat| (heartbeat.metrics.clone(), heartbeat.last_error.clone()))
             .unwrap_or_default();
         // The last metrics of a pool that is gone are no longer valid.
         if self.state(now) == SlaveState::Down {

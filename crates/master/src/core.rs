@@ -285,10 +285,15 @@ impl Core {
     }
 
     /// Handles a heartbeat, and returns its acknowledgement; none if the link was replaced.
-    pub fn beat(&self, id: SlaveId, link: LinkId, beat: Heartbeat) -> Option<LinkMessage> {
-        self.slaves.set_beat(link, beat.clone());
+    pub fn record_heartbeat(
+        &self,
+        id: SlaveId,
+        link: LinkId,
+        heartbeat: Heartbeat,
+    ) -> Option<LinkMessage> {
+        self.slaves.set_heartbeat(link, heartbeat.clone());
         let draining = self.settings.lock().draining.contains(&id);
-        let counts = self.note(link, beat, draining);
+        let counts = self.note(link, heartbeat, draining);
         self.announce();
         counts.then(|| self.beat_ack(id))
     }
@@ -307,9 +312,9 @@ impl Core {
     }
 
     /// Passes a heartbeat to the registry. A draining slave gets no clients, whatever it reports.
-    fn note(&self, link: LinkId, beat: Heartbeat, draining: bool) -> bool {
-        let state = if draining { SlaveState::Draining } else { beat.state };
-        self.registry.lock().beat(link, Heartbeat { state, ..beat }, self.now())
+    fn note(&self, link: LinkId, heartbeat: Heartbeat, draining: bool) -> bool {
+        let state = if draining { SlaveState::Draining } else { heartbeat.state };
+        self.registry.lock().record_heartbeat(link, Heartbeat { state, ..heartbeat }, self.now())
     }
 
     /// Handles the end of a slave's link.
@@ -334,8 +339,8 @@ impl Core {
             }
         }
         for linked in self.slaves.all().into_iter().filter(|linked| linked.slave == slave) {
-            if let Some(beat) = linked.beat {
-                self.note(linked.link, beat, draining);
+            if let Some(heartbeat) = linked.heartbeat {
+                self.note(linked.link, heartbeat, draining);
             }
         }
         self.send_heartbeat_acks();

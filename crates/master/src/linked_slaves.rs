@@ -20,7 +20,7 @@ pub(crate) struct LinkedSlave {
     pub seen_from: ConnectionAddrs,
     pub outbox: Arc<Outbox>,
     /// Its last heartbeat, unmodified; none before the first one.
-    pub beat: Option<Heartbeat>,
+    pub heartbeat: Option<Heartbeat>,
 }
 
 /// All linked slaves.
@@ -56,9 +56,9 @@ impl LinkedSlaves {
     }
 
     /// Stores the last heartbeat of a link.
-    pub fn set_beat(&self, link: LinkId, beat: Heartbeat) {
+    pub fn set_heartbeat(&self, link: LinkId, heartbeat: Heartbeat) {
         if let Some(linked) = self.open.lock().get_mut(&link) {
-            linked.beat = Some(beat);
+            linked.heartbeat = Some(heartbeat);
         }
     }
 }

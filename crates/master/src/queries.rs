@@ -128,7 +128,7 @@ mod tests {
             },
             seen_from: ConnectionAddrs { peer: at.ip(), local: at.ip() },
             outbox: Arc::new(Outbox::new(Arc::new(relais_net::Stream::tcp(stream).unwrap()))),
-            beat: None,
+            heartbeat: None,
         };
         links.add(linked.clone());
         links.remove(linked.link);

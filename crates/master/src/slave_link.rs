@@ -161,7 +161,7 @@ impl SlaveLink<'_> {
             place: place.clone(),
             seen_from: ConnectionAddrs::new(peer, local),
             outbox: Arc::clone(outbox),
-            beat: None,
+            heartbeat: None,
         });
         Ok(KnownSlave { id, folder, place })
     }
@@ -171,9 +171,9 @@ impl SlaveLink<'_> {
         let Self { core, outbox, link, .. } = self;
         let (link, id, folder) = (*link, slave.id, slave.folder);
         match message {
-            LinkMessage::Heartbeat(beat) => {
-                let serves = beat.state == SlaveState::InService;
-                outbox.send(&core.beat(id, link, beat).ok_or(LinkEnd::Replaced)?);
+            LinkMessage::Heartbeat(heartbeat) => {
+                let serves = heartbeat.state == SlaveState::InService;
+                outbox.send(&core.record_heartbeat(id, link, heartbeat).ok_or(LinkEnd::Replaced)?);
                 // Only a slave that was in service is remembered, not, for example, a copied disk.
                 if serves && !std::mem::replace(remembered, true) {
                     core.order.send(OrderCommand::Known(slave.clone()));

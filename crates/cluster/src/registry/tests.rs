@@ -34,7 +34,7 @@ fn joining(n: u8, link: u64) -> JoinRequest {
     }
 }
 
-fn beat_with(state: SlaveState, sessions: u32, workers: u32) -> Heartbeat {
+fn heartbeat_with(state: SlaveState, sessions: u32, workers: u32) -> Heartbeat {
     Heartbeat {
         state,
         lsn: Lsn::default(),
@@ -47,8 +47,8 @@ fn beat_with(state: SlaveState, sessions: u32, workers: u32) -> Heartbeat {
     }
 }
 
-fn beat() -> Heartbeat {
-    beat_with(SlaveState::InService, 0, 1)
+fn heartbeat() -> Heartbeat {
+    heartbeat_with(SlaveState::InService, 0, 1)
 }
 
 /// Slaves 1 to n on links 1 to n, all in service at 0.
@@ -56,7 +56,7 @@ fn cluster(n: u8) -> Registry {
     let mut registry = Registry::new(Balance::RoundRobin);
     for n in 1..=n {
         registry.register(joining(n, n.into()), ms(0)).unwrap();
-        assert!(registry.beat(LinkId(n.into()), beat(), ms(0)));
+        assert!(registry.record_heartbeat(LinkId(n.into()), heartbeat(), ms(0)));
     }
     registry
 }
@@ -95,7 +95,7 @@ fn one_that_joins_at_the_end_is_next() {
     let mut registry = cluster(1);
     assert_eq!(firsts(&mut registry, 1, ms(1)), [1]);
     registry.register(joining(2, 2), ms(1)).unwrap();
-    registry.beat(LinkId(2), beat(), ms(1));
+    registry.record_heartbeat(LinkId(2), heartbeat(), ms(1));
     assert_eq!(firsts(&mut registry, 3, ms(2)), [2, 1, 2]);
 }
 
@@ -106,7 +106,7 @@ fn one_that_comes_back_keeps_its_place() {
     assert_eq!(firsts(&mut registry, 3, ms(1)), [2, 3, 2]);
     registry.register(joining(1, 9), ms(2)).unwrap();
     assert_eq!(firsts(&mut registry, 2, ms(2)), [3, 2], "not before its heartbeat");
-    registry.beat(LinkId(9), beat(), ms(3));
+    registry.record_heartbeat(LinkId(9), heartbeat(), ms(3));
     assert_eq!(firsts(&mut registry, 4, ms(3)), [3, 1, 2, 3]);
 }
 
@@ -115,21 +115,21 @@ fn out_of_service_after_three_seconds_of_silence() {
     let mut registry = cluster(1);
     assert_eq!(first(&mut registry, &[], None, ms(2_999)), Some(1));
     assert_eq!(first(&mut registry, &[], None, ms(3_000)), None);
-    assert!(registry.beat(LinkId(1), beat(), ms(3_500)), "its link still counts");
+    assert!(registry.record_heartbeat(LinkId(1), heartbeat(), ms(3_500)), "its link still counts");
     assert_eq!(first(&mut registry, &[], None, ms(3_500)), Some(1));
 }
 
 #[test]
 fn what_a_heartbeat_says_decides() {
-    for (beat, expected) in [
-        (beat_with(SlaveState::InService, 9, 1), SlaveState::InService),
-        (beat_with(SlaveState::InService, 9, 0), SlaveState::Down),
-        (beat_with(SlaveState::CatchingUp, 0, 1), SlaveState::CatchingUp),
-        (beat_with(SlaveState::Draining, 0, 1), SlaveState::Draining),
-        (beat_with(SlaveState::Down, 0, 1), SlaveState::Down),
+    for (heartbeat, expected) in [
+        (heartbeat_with(SlaveState::InService, 9, 1), SlaveState::InService),
+        (heartbeat_with(SlaveState::InService, 9, 0), SlaveState::Down),
+        (heartbeat_with(SlaveState::CatchingUp, 0, 1), SlaveState::CatchingUp),
+        (heartbeat_with(SlaveState::Draining, 0, 1), SlaveState::Draining),
+        (heartbeat_with(SlaveState::Down, 0, 1), SlaveState::Down),
     ] {
         let mut registry = cluster(1);
-        registry.beat(LinkId(1), beat, ms(1));
+        registry.record_heartbeat(LinkId(1), heartbeat, ms(1));
         assert_eq!(registry.reports(CLIENT, ms(2))[0].state, expected);
         assert_eq!(
             first(&mut registry, &[], None, ms(2)).is_some(),
@@ -174,7 +174,11 @@ fn who_is_preferred_comes_first_and_takes_no_turn() {
 fn the_fewest_sessions_win_and_new_clients_count_at_once() {
     let mut registry = Registry { balance: Balance::LeastSessions, ..cluster(3) };
     for (n, sessions) in [(1, 2), (2, 0), (3, 1)] {
-        registry.beat(LinkId(n), beat_with(SlaveState::InService, sessions, 1), ms(1));
+        registry.record_heartbeat(
+            LinkId(n),
+            heartbeat_with(SlaveState::InService, sessions, 1),
+            ms(1),
+        );
     }
     assert_eq!(firsts(&mut registry, 6, ms(2)), [2, 3, 2, 3, 1, 2]);
 }
@@ -184,12 +188,21 @@ fn an_id_is_held_by_a_living_link() {
     let mut registry = cluster(1);
     let refused = registry.register(joining(1, 2), ms(2_999)).unwrap_err();
     assert_eq!(refused, Conflict::SameId { id: id(1), holder: LinkId(1) });
-    assert!(registry.beat(LinkId(1), beat(), ms(2_999)), "the holder is not disturbed");
+    assert!(
+        registry.record_heartbeat(LinkId(1), heartbeat(), ms(2_999)),
+        "the holder is not disturbed"
+    );
 
     assert_eq!(registry.register(joining(1, 2), ms(5_999)).unwrap(), Some(LinkId(1)));
-    assert!(!registry.beat(LinkId(1), beat(), ms(6_000)), "the old link counts no longer");
+    assert!(
+        !registry.record_heartbeat(LinkId(1), heartbeat(), ms(6_000)),
+        "the old link counts no longer"
+    );
     registry.closed(LinkId(1));
-    assert!(registry.beat(LinkId(2), beat(), ms(6_000)), "closing the old one changes nothing");
+    assert!(
+        registry.record_heartbeat(LinkId(2), heartbeat(), ms(6_000)),
+        "closing the old one changes nothing"
+    );
     assert_eq!(registry.reports(CLIENT, ms(6_000)).len(), 1);
 }
 
@@ -241,7 +254,7 @@ fn changes_are_noticed_once() {
         registry.notices(ms(now)).iter().map(|n| (n.from, n.to)).collect::<Vec<_>>()
     };
     assert_eq!(states(&mut registry, 0), [(None, SlaveState::CatchingUp)]);
-    registry.beat(LinkId(1), beat(), ms(1));
+    registry.record_heartbeat(LinkId(1), heartbeat(), ms(1));
     assert_eq!(states(&mut registry, 1), [(Some(SlaveState::CatchingUp), SlaveState::InService)]);
     assert_eq!(states(&mut registry, 3_000), []);
     assert_eq!(states(&mut registry, 3_001), [(Some(SlaveState::InService), SlaveState::Down)]);
@@ -328,9 +341,9 @@ fn live(seed: u64) {
                 let good = dice.below(8) > 0;
                 let Some(link) = model.link.get(&n) else { continue };
                 assert!(
-                    registry.beat(
+                    registry.record_heartbeat(
                         LinkId(*link),
-                        beat_with(SlaveState::InService, 0, good.into()),
+                        heartbeat_with(SlaveState::InService, 0, good.into()),
                         ms(now)
                     ),
                     "seed {seed}"
@@ -380,8 +393,8 @@ fn random_events_select_only_slaves_in_service_and_fairly() {
 fn writers_are_sent_to_slaves_with_room_first() {
     use relais_proto::DiskSpace;
     let mut registry = cluster(3);
-    let low = Heartbeat { disk: DiskSpace { free: 1 << 20, size: 1 << 40 }, ..beat() };
-    assert!(registry.beat(LinkId(1), low, ms(1)));
+    let low = Heartbeat { disk: DiskSpace { free: 1 << 20, size: 1 << 40 }, ..heartbeat() };
+    assert!(registry.record_heartbeat(LinkId(1), low, ms(1)));
     let mut go = |writes| -> Vec<u8> {
         let slaves = registry.redirect(CLIENT, &[], None, writes, ms(1)).unwrap();
         slaves.iter().map(|slave| slave.id.0[0]).collect()

@@ -50,7 +50,8 @@ impl ScrubProgress<'_> {
             self.failed = Some("its link ended before it was done");
             return;
         };
-        if let Some(scrub) = linked.beat.map(|beat| beat.scrub).filter(|scrub| scrub.order >= order)
+        if let Some(scrub) =
+            linked.heartbeat.map(|heartbeat| heartbeat.scrub).filter(|scrub| scrub.order >= order)
         {
             if scrub != self.now {
                 self.changed = Instant::now();

@@ -171,7 +171,7 @@ fn a_restarted_master_waits_for_known_folders() {
     propose(&mut one, put(2, "a"));
     one.set_silence(PATIENCE);
     let number = loop {
-        one.queue_link(&beat());
+        one.queue_link(&heartbeat());
         one.flush().unwrap();
         match next(&mut one).unwrap() {
             LinkMessage::ToSlave(ToSlave::Commit { changes }) => {

@@ -50,7 +50,7 @@ fn the_masters_own_proof_sent_back_is_refused() {
 #[test]
 fn requests_before_the_proof_are_refused() {
     let master = Running::start();
-    for message in [LinkMessage::Register(registration(1)), beat(), LinkMessage::AskReport] {
+    for message in [LinkMessage::Register(registration(1)), heartbeat(), LinkMessage::AskReport] {
         let (mut connection, _) = challenged(&master, Role::Slave, [3; 32]);
         connection.queue_link(&message);
         connection.flush().unwrap();
@@ -79,7 +79,7 @@ fn replayed_frames_are_rejected() {
         }
     };
     let opened = recorded.len();
-    for message in [proof, LinkMessage::Register(registration(1)), beat()] {
+    for message in [proof, LinkMessage::Register(registration(1)), heartbeat()] {
         message.encode(&mut recorded);
     }
     connection.output().extend_from_slice(&recorded[opened..]);

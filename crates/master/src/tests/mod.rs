@@ -168,7 +168,7 @@ fn registration(n: u8) -> Registration {
     }
 }
 
-fn beat() -> LinkMessage {
+fn heartbeat() -> LinkMessage {
     let metrics = Metrics::default().with(metric::WORKERS, 1).with(metric::SESSIONS, 3);
     LinkMessage::Heartbeat(Heartbeat {
         state: SlaveState::InService,
@@ -237,7 +237,7 @@ fn try_slave(master: &Running, n: u8, registration: Registration) -> Result<Conn
 }
 
 fn beaten(connection: &mut Connection) {
-    connection.queue_link(&beat());
+    connection.queue_link(&heartbeat());
     connection.flush().unwrap();
     assert!(matches!(next(connection).unwrap(), LinkMessage::HeartbeatAck { .. }));
 }

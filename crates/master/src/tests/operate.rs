@@ -38,7 +38,7 @@ fn answering(mut connection: Connection, tree: TreePage) -> Receiver<LinkMessage
                 Err(LinkError::Wire(relais_proto::WireError::Io(error)))
                     if error.kind() == std::io::ErrorKind::TimedOut =>
                 {
-                    connection.queue_link(&beat());
+                    connection.queue_link(&heartbeat());
                     if connection.flush().is_err() {
                         return;
                     }
@@ -135,7 +135,7 @@ fn a_drained_slave_gets_no_clients_even_after_a_reconnect() {
     };
     let begun = Instant::now();
     loop {
-        one.queue_link(&beat());
+        one.queue_link(&heartbeat());
         one.flush().unwrap();
         if draining(&mut one) {
             break;
@@ -262,7 +262,7 @@ fn a_scrub_is_ordered_with_heartbeats() {
     let master = Running::start();
     let mut one = slave(&master, 1);
     assert!(done(&master, Operation::Scrub { wait: false }).0);
-    one.queue_link(&beat());
+    one.queue_link(&heartbeat());
     one.flush().unwrap();
     assert!(matches!(
         next(&mut one).unwrap(),

@@ -354,9 +354,10 @@ fn send(
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
         if now >= next || !ready && context.scoreboard.alive_workers() > 0 && heartbeats.is_fit() {
-            let beat = heartbeats.compose();
-            ready = beat.state == SlaveState::InService && beat.metrics.get(metric::WORKERS) > 0;
-            connection.queue_link(&LinkMessage::Heartbeat(beat));
+            let heartbeat = heartbeats.compose();
+            ready = heartbeat.state == SlaveState::InService
+                && heartbeat.metrics.get(metric::WORKERS) > 0;
+            connection.queue_link(&LinkMessage::Heartbeat(heartbeat));
             next = now + limits::BEAT_EVERY;
         }
         if let Some(query) = context.certificate.as_ref().and_then(Certificate::next_request) {
