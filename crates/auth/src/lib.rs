@@ -13,6 +13,7 @@ mod authority;
 mod dir;
 mod key;
 mod link;
+mod rights;
 mod secret_file;
 mod ticket;
 
@@ -21,5 +22,6 @@ pub use authority::{Authority, AuthorityError, RenewalTimer, ServerKey};
 pub use dir::{StateDir, StateDirError};
 pub use key::ClusterKey;
 pub use link::{LinkChallenger, LinkError, LinkHandshake, LinkRole, decode_link_frame};
+pub use rights::Rights;
 pub use secret_file::{SecretFileError, SecretFileFault};
-pub use ticket::{Rights, Ticket, TicketError};
+pub use ticket::{Ticket, TicketError};

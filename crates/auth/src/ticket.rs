@@ -6,40 +6,16 @@
 use relais_proto::{ClusterId, Decoder, Encoder, TreePath, Wire, WireError, limits};
 use thiserror::Error;
 
+use crate::accounts::{AuthenticatedUser, PasswordId};
 use crate::key::ClusterKey;
+use crate::rights::Rights;
 
 /// The first byte of a ticket: the version of its layout.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 /// Length of the tag at the end, in bytes.
 const TAG: usize = 32;
 /// The context string from which the tag key is derived.
 const PURPOSE: &str = "relais 2026-11 ticket tag 1";
-
-/// The rights of a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Rights {
-    /// The user may list and get.
-    Read,
-    /// The user may also make changes.
-    Write,
-}
-
-impl Rights {
-    /// The name of the rights in options and in the accounts file.
-    #[must_use]
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-        }
-    }
-
-    /// Parses the output of [`Self::text`].
-    #[must_use]
-    pub fn from_text(text: &str) -> Option<Self> {
-        [Self::Read, Self::Write].into_iter().find(|rights| rights.text() == text)
-    }
-}
 
 /// The identity and rights of a client, valid on every slave of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +30,8 @@ pub struct Ticket {
     pub root: TreePath,
     /// Generation of the accounts at the time of issue.
     pub generation: u64,
+    /// The password of the account at the login.
+    pub password_id: PasswordId,
     /// Time of issue by the master's clock, in milliseconds since 1970 UTC.
     pub issued_ms: u64,
     /// End of validity by the master's clock, in milliseconds since 1970 UTC.
@@ -78,6 +56,23 @@ pub enum TicketError {
 }
 
 impl Ticket {
+    /// Makes the ticket of a user that has logged in, valid for [`limits::TICKET_TIME`].
+    #[must_use]
+    pub fn new(user: AuthenticatedUser, cluster: ClusterId, now_ms: u64) -> Self {
+        let AuthenticatedUser { name: user, rights, root, generation, password_id } = user;
+        let time = u64::try_from(limits::TICKET_TIME.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            cluster,
+            user,
+            rights,
+            root,
+            generation,
+            password_id,
+            issued_ms: now_ms,
+            ends_ms: now_ms.saturating_add(time),
+        }
+    }
+
     /// Encodes and signs the ticket, at most [`limits::TICKET`] bytes.
     #[must_use]
     pub fn mint(&self, key: &ClusterKey) -> Vec<u8> {
@@ -86,7 +81,8 @@ impl Ticket {
         to.u8(LAYOUT);
         self.cluster.encode(to);
         to.short_text(&self.user).bool(self.rights == Rights::Write).path(&self.root);
-        to.u64(self.generation).u64(self.issued_ms).u64(self.ends_ms);
+        to.u64(self.generation).bytes(&self.password_id.0);
+        to.u64(self.issued_ms).u64(self.ends_ms);
         let tag = tag(key, &bytes);
         bytes.extend_from_slice(tag.as_bytes());
         bytes
@@ -106,6 +102,21 @@ impl Ticket {
         now_ms: u64,
         generation: u64,
     ) -> Result<Self, TicketError> {
+        let ticket = Self::open(bytes, key, cluster)?;
+        if ticket.generation < generation {
+            return Err(TicketError::OldGeneration);
+        }
+        if ticket.ends_ms <= now_ms {
+            return Err(TicketError::Ended);
+        }
+        Ok(ticket)
+    }
+
+    /// Decodes a ticket and checks only its tag and that it is for `cluster`.
+    ///
+    /// # Errors
+    /// [`TicketError::Altered`], [`TicketError::OtherCluster`].
+    pub fn open(bytes: &[u8], key: &ClusterKey, cluster: ClusterId) -> Result<Self, TicketError> {
         let (fields, found) = bytes.split_last_chunk::<TAG>().ok_or(TicketError::Altered)?;
         // A ticket of another cluster has a wrong tag as well. The unauthenticated cluster id
         // only selects the error; both cases are rejected.
@@ -117,14 +128,7 @@ impl Ticket {
         if tag(key, fields) != *found {
             return Err(TicketError::Altered);
         }
-        let ticket = Self::decode(fields).map_err(|_| TicketError::Altered)?;
-        if ticket.generation < generation {
-            return Err(TicketError::OldGeneration);
-        }
-        if ticket.ends_ms <= now_ms {
-            return Err(TicketError::Ended);
-        }
-        Ok(ticket)
+        Self::decode(fields).map_err(|_| TicketError::Altered)
     }
 
     fn decode(fields: &[u8]) -> Result<Self, WireError> {
@@ -139,6 +143,7 @@ impl Ticket {
             rights: if from.bool()? { Rights::Write } else { Rights::Read },
             root: from.path()?,
             generation: from.u64()?,
+            password_id: PasswordId(from.array()?),
             issued_ms: from.u64()?,
             ends_ms: from.u64()?,
         };
@@ -169,6 +174,7 @@ mod tests {
             rights: Rights::Write,
             root: TreePath::new("home/ann").unwrap(),
             generation: 7,
+            password_id: PasswordId([5; 16]),
             issued_ms: 1_000,
             ends_ms: 2_000,
         }

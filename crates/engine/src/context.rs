@@ -14,6 +14,7 @@ use crate::principal::Principal;
 use crate::transfer_log::{LoggedCommand, OpenRecord, TransferRecord};
 
 /// Engine, user and connection of one session.
+#[derive(Clone)]
 pub(crate) struct SessionContext {
     pub engine: Arc<Engine>,
     pub principal: Principal,

@@ -25,6 +25,7 @@ mod listing;
 mod login;
 mod owner;
 mod pending_changes;
+mod pending_login;
 mod principal;
 mod session;
 mod staged;
@@ -41,9 +42,12 @@ pub use entries::{Details, EntryList};
 pub use host::{Host, MOST_PENDING, ProposalChannel};
 pub use keep_alive::KeepAlive;
 pub use listing::Listing;
-pub use login::{Authenticator, LoginDecision, LoginPolicy, SecretSource};
+pub use login::{Authenticator, LoginDecision, LoginPolicy, LoginProgress, SecretSource};
 pub use owner::Owner;
-pub use principal::Principal;
+pub use pending_login::{
+    LoginOutcome, MasterAnswer, MasterLogins, MasterQuery, PendingLogin, VerifiedLogin,
+};
+pub use principal::{Credential, Principal};
 pub use session::{Session, SlaveStatus};
 pub use transfer_log::{LoggedCommand, TransferLog};
 pub use upload::{SMALL_UPLOAD, Upload, UploadProgress};

@@ -2,14 +2,19 @@
 
 use std::net::IpAddr;
 
+use std::sync::Arc;
+
 use relais_auth::{
-    AuthenticatedUser, ClusterKey, LiveAccounts, LoginResult, PasswordVerifier, PendingLogin,
-    Rights, Ticket,
+    Accounts, AuthenticatedUser, ClusterKey, LiveAccounts, LoginNames, LoginRule, PasswordId,
+    PasswordVerifier, Rights, Ticket, login_rule, renew_user,
 };
 use relais_proto::{ClusterId, ErrorCode, Lsn, Refusal, limits};
 
 use crate::host::Host;
-use crate::principal::Principal;
+use crate::pending_login::{
+    LoginOutcome, MasterLogins, MasterQuery, PendingLogin, VerifiedLogin, wait_for_master,
+};
+use crate::principal::{Credential, Principal};
 
 /// Cluster key and accounts of a process, which another process may replace at any time.
 pub trait SecretSource: Send + Sync {
@@ -29,22 +34,31 @@ pub trait SecretSource: Send + Sync {
 pub enum LoginPolicy {
     /// The users of the slave's own accounts, or every client as long as there are none.
     Standalone {
-        /// Whether clients may change the tree while there are no accounts.
+        /// Whether clients on this host may change the tree while there are no accounts.
         writable: bool,
         /// Verifies passwords; none if no account can exist.
         passwords: Option<PasswordVerifier>,
     },
     /// Clients with a ticket of the master, and other slaves with the cluster key.
-    Cluster,
+    Cluster {
+        /// The way to the master, for clients that send it no password themselves.
+        master: Box<dyn MasterLogins>,
+    },
 }
 
 /// What follows from a name and a password.
-pub enum LoginDecision {
+pub enum LoginProgress {
     /// The user has logged in.
     Admitted(Principal),
-    /// The password is being verified; [`Authenticator::conclude`] takes the result.
+    /// The login is being verified; [`Authenticator::conclude`] takes the result.
     Pending(PendingLogin),
-    /// Only the master knows the accounts.
+}
+
+/// What follows from a name and a password of a native client.
+pub enum LoginDecision {
+    /// The slave decides.
+    Here(LoginProgress),
+    /// The client has to log in at the master.
     AskMaster,
 }
 
@@ -72,14 +86,14 @@ impl<S: SecretSource> Authenticator<S> {
     pub fn passwords(&self) -> Option<&PasswordVerifier> {
         match &self.policy {
             LoginPolicy::Standalone { passwords, .. } => passwords.as_ref(),
-            LoginPolicy::Cluster => None,
+            LoginPolicy::Cluster { .. } => None,
         }
     }
 
     /// Whether other slaves can log in with the cluster key.
     #[must_use]
     pub fn accepts_peers(&self) -> bool {
-        matches!(self.policy, LoginPolicy::Cluster)
+        matches!(self.policy, LoginPolicy::Cluster { .. })
     }
 
     /// Checks a ticket of the master; `lsn` is the latest change that the client has seen.
@@ -109,7 +123,7 @@ impl<S: SecretSource> Authenticator<S> {
         Ok(Principal { root, writable, seen_lsn: lsn, generation, ends_ms, ..principal })
     }
 
-    /// Checks a name and a password; an empty name stands for no account.
+    /// Checks a name and a password of a native client; an empty name stands for no account.
     ///
     /// # Errors
     /// [`ErrorCode::LoginNeeded`] or [`ErrorCode::LoginRefused`] if the name is of no use here;
@@ -125,55 +139,140 @@ impl<S: SecretSource> Authenticator<S> {
         let LoginPolicy::Standalone { writable, passwords } = &self.policy else {
             return Ok(LoginDecision::AskMaster);
         };
-        let verifier = match passwords {
-            Some(verifier) if self.has_accounts(host)? => Some(verifier),
-            _ => None,
-        };
-        match (verifier, user.is_empty()) {
-            (None, true) => {
-                let generation = 0;
-                let principal = Principal::new("", address);
-                let (writable, ends_ms) = (*writable, end_of_login(host));
-                let principal = Principal { writable, generation, ends_ms, ..principal };
-                Ok(LoginDecision::Admitted(principal))
+        let local = LocalPolicy { writable: *writable, passwords: passwords.as_ref() };
+        let login = (user, password, LoginNames::Native);
+        self.log_in_locally(local, login, address, host).map(LoginDecision::Here)
+    }
+
+    /// Checks a name and a password of a client that sends them to any slave, as those of FTP do.
+    ///
+    /// The slave of a cluster forwards them to its master. The names `anonymous` and `ftp` stand
+    /// for no account, or for the account `anonymous` once there are accounts.
+    ///
+    /// # Errors
+    /// As [`Self::log_in`].
+    pub fn log_in_by_password(
+        &self,
+        user: &str,
+        password: &[u8],
+        address: IpAddr,
+        host: &dyn Host,
+    ) -> Result<LoginProgress, Refusal> {
+        match &self.policy {
+            LoginPolicy::Standalone { writable, passwords } => {
+                let local = LocalPolicy { writable: *writable, passwords: passwords.as_ref() };
+                let login = (user, password, LoginNames::WithAnonymous);
+                self.log_in_locally(local, login, address, host)
             }
-            (None, false) => {
-                let message = "there are no accounts on this server; log in without a name";
-                Err(Refusal::new(ErrorCode::LoginRefused, message))
-            }
-            (Some(_), true) => {
-                let message = "a user name and a password are needed here";
-                Err(Refusal::new(ErrorCode::LoginNeeded, message))
-            }
-            (Some(verifier), false) => {
-                verifier.submit(address, user, password).map(LoginDecision::Pending)
+            LoginPolicy::Cluster { master } => {
+                let answer = master.ask(MasterQuery::LogIn { user, password, address })?;
+                Ok(LoginProgress::Pending(answer.into()))
             }
         }
     }
 
-    /// Returns the principal for the result of a verified password.
+    fn log_in_locally(
+        &self,
+        local: LocalPolicy<'_>,
+        (user, password, names): (&str, &[u8], LoginNames),
+        address: IpAddr,
+        host: &dyn Host,
+    ) -> Result<LoginProgress, Refusal> {
+        let (verifier, accounts) = match local.passwords {
+            Some(verifier) => (Some(verifier), self.accounts(host)?),
+            None => (None, None),
+        };
+        let user_now = match (login_rule(accounts.as_deref(), user, names)?, verifier) {
+            (LoginRule::Password, Some(verifier)) => {
+                let pending = verifier.submit(address, user, password)?;
+                return Ok(LoginProgress::Pending(pending.into()));
+            }
+            (LoginRule::Anonymous(user), _) => user,
+            _ => local.without_account(address),
+        };
+        Ok(LoginProgress::Admitted(principal_of(user_now, address, host)))
+    }
+
+    /// Returns the principal for the result of a verified login.
     ///
     /// # Errors
     /// [`ErrorCode::LoginRefused`] if name or password are wrong; [`ErrorCode::Busy`] after too
-    /// many wrong ones.
+    /// many wrong ones, or if the master cannot be reached; [`ErrorCode::TimedOut`] if it did not
+    /// answer; those of [`Self::check_ticket`].
     pub fn conclude(
         &self,
-        result: LoginResult,
+        result: LoginOutcome,
         address: IpAddr,
         host: &dyn Host,
     ) -> Result<Principal, Refusal> {
-        let AuthenticatedUser { name, rights, root, generation } = result?;
-        let principal = Principal::new(name, address);
-        let (writable, ends_ms) = (rights == Rights::Write, end_of_login(host));
-        Ok(Principal { root, writable, generation, ends_ms, ..principal })
+        match result? {
+            VerifiedLogin::User(user) => Ok(principal_of(user, address, host)),
+            VerifiedLogin::Ticket(ticket) => self.principal_by_ticket(ticket, address, host),
+        }
     }
 
-    /// Whether a login needs an account.
-    fn has_accounts(&self, host: &dyn Host) -> Result<bool, Refusal> {
+    fn principal_by_ticket(
+        &self,
+        ticket: Vec<u8>,
+        address: IpAddr,
+        host: &dyn Host,
+    ) -> Result<Principal, Refusal> {
+        let principal = self.check_ticket(&ticket, Lsn::default(), address, host)?;
+        Ok(Principal { credential: Credential::Ticket(ticket), ..principal })
+    }
+
+    /// Renews a login with the present rights and root of its user. It may wait for the master.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadTicket`] if the user was removed or has another password, or if the login
+    /// cannot be renewed; [`ErrorCode::Busy`] or [`ErrorCode::TimedOut`] if the master does not
+    /// answer: then it can be tried again.
+    pub fn renew(
+        &self,
+        principal: &Principal,
+        address: IpAddr,
+        host: &dyn Host,
+    ) -> Result<Principal, Refusal> {
+        let renewed = match (&principal.credential, &self.policy) {
+            (Credential::Ticket(ticket), LoginPolicy::Cluster { master }) => {
+                let answer = master.ask(MasterQuery::Renew { ticket, address })?;
+                self.principal_by_ticket(wait_for_master(&answer)?, address, host)?
+            }
+            (Credential::Account(id), LoginPolicy::Standalone { writable, passwords }) => {
+                let local = LocalPolicy { writable: *writable, passwords: passwords.as_ref() };
+                self.renew_locally(local, &principal.user, *id, address, host)?
+            }
+            _ => {
+                let why = "this login cannot be renewed; log in again";
+                return Err(Refusal::new(ErrorCode::BadTicket, why));
+            }
+        };
+        Ok(Principal { seen_lsn: principal.seen_lsn, ..renewed })
+    }
+
+    fn renew_locally(
+        &self,
+        local: LocalPolicy<'_>,
+        user: &str,
+        id: PasswordId,
+        address: IpAddr,
+        host: &dyn Host,
+    ) -> Result<Principal, Refusal> {
+        let accounts = match local.passwords {
+            Some(_) => self.accounts(host)?,
+            None => None,
+        };
+        let user = renew_user(accounts.as_deref(), user, id)?;
+        let user = user.unwrap_or_else(|| local.without_account(address));
+        Ok(principal_of(user, address, host))
+    }
+
+    /// Returns the newest accounts; none if there are none.
+    fn accounts(&self, host: &dyn Host) -> Result<Option<Arc<Accounts>>, Refusal> {
         let accounts = || {
             let accounts = self.secrets.accounts().current();
             let generation = accounts.as_ref().map_or(0, |accounts| accounts.generation());
-            (generation >= host.generation()).then_some(accounts.is_some())
+            (generation >= host.generation()).then_some(accounts)
         };
         accounts()
             .or_else(|| {
@@ -185,7 +284,27 @@ impl<S: SecretSource> Authenticator<S> {
     }
 }
 
-fn end_of_login(host: &dyn Host) -> u64 {
+/// [`LoginPolicy::Standalone`].
+#[derive(Clone, Copy)]
+struct LocalPolicy<'a> {
+    writable: bool,
+    passwords: Option<&'a PasswordVerifier>,
+}
+
+impl LocalPolicy<'_> {
+    /// A client without an account, which may write only if all listeners and itself are on
+    /// loopback. Behind a proxy its address may be another one than that of its connection.
+    fn without_account(self, address: IpAddr) -> AuthenticatedUser {
+        let is_local = self.writable && address.to_canonical().is_loopback();
+        let rights = if is_local { Rights::Write } else { Rights::Read };
+        AuthenticatedUser::without_account(rights)
+    }
+}
+
+fn principal_of(user: AuthenticatedUser, address: IpAddr, host: &dyn Host) -> Principal {
+    let AuthenticatedUser { name, rights, root, generation, password_id } = user;
     let time = u64::try_from(limits::TICKET_TIME.as_millis()).unwrap_or(u64::MAX);
-    host.now_ms().saturating_add(time)
+    let (writable, ends_ms) = (rights == Rights::Write, host.now_ms().saturating_add(time));
+    let (principal, credential) = (Principal::new(name, address), Credential::Account(password_id));
+    Principal { root, writable, generation, ends_ms, credential, ..principal }
 }

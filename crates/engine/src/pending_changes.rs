@@ -57,6 +57,11 @@ impl PendingChanges {
         }
     }
 
+    /// Has later changes belong to another login of the same user.
+    pub fn set_context(&mut self, context: Arc<SessionContext>) {
+        self.context = context;
+    }
+
     /// Whether every change was answered.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.failed.is_empty()

@@ -1,12 +1,38 @@
 //! The user of a session: name, rights, root and the end of the login.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use relais_auth::TicketError;
+use relais_auth::{PasswordId, TicketError};
 use relais_proto::{ErrorCode, Lsn, Refusal, TreePath};
 
 use crate::host::Host;
 use crate::owner::Owner;
+
+/// A login is renewed this long before its end.
+const RENEW_BEFORE: Duration = Duration::from_secs(60 * 60);
+
+/// What a login is renewed with.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// The login is not renewed: the client logs in again by itself.
+    None,
+    /// The master's ticket.
+    Ticket(Vec<u8>),
+    /// The password of the account, in the accounts of this slave.
+    Account(PasswordId),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Ticket(_) => "Ticket(..)",
+            Self::Account(_) => "Account(..)",
+        })
+    }
+}
 
 /// A user that has logged in, and what the user may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +53,8 @@ pub struct Principal {
     pub generation: u64,
     /// End of the login, in the time of [`Host::now_ms`].
     pub ends_ms: u64,
+    /// What the login is renewed with.
+    pub credential: Credential,
 }
 
 impl Principal {
@@ -45,6 +73,7 @@ impl Principal {
             is_peer: false,
             generation: u64::MAX,
             ends_ms: u64::MAX,
+            credential: Credential::None,
         }
     }
 
@@ -70,6 +99,12 @@ impl Principal {
             return Ok(());
         };
         Err(Refusal::new(ErrorCode::BadTicket, why.to_string()))
+    }
+
+    /// Whether the login has ended or ends soon, so that it should be renewed.
+    pub(crate) fn is_old(&self, host: &dyn Host) -> bool {
+        let ahead = u64::try_from(RENEW_BEFORE.as_millis()).unwrap_or(u64::MAX);
+        self.generation < host.generation() || self.ends_ms <= host.now_ms().saturating_add(ahead)
     }
 
     /// Resolves a path that is to be made, removed or moved, which the user's root cannot be.

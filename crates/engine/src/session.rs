@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use log::debug;
 use relais_cluster::freshness::may_read;
 use relais_proto::{ErrorCode, Lsn, Metrics, Refusal, TreePath, WaitReason, limits};
 
@@ -14,6 +15,7 @@ use crate::change::{Committed, PreparedChange, account_tag};
 use crate::context::SessionContext;
 use crate::engine::{DISPLACED, Engine, wait_for};
 use crate::keep_alive::{KeepAlive, keep_waiting, poll};
+use crate::login::{Authenticator, SecretSource};
 use crate::pending_changes::PendingChanges;
 use crate::principal::Principal;
 use crate::transfer_log::{LoggedCommand, TransferRecord};
@@ -75,6 +77,43 @@ impl Session {
     #[must_use]
     pub fn principal(&self) -> &Principal {
         &self.context.principal
+    }
+
+    /// Renews the login if the accounts have changed or it ends soon. It may wait for the master.
+    ///
+    /// Front ends whose clients cannot log in again by themselves call it before each command. A
+    /// login that is still valid stays in force if it cannot be renewed now.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadTicket`] if the login has ended for good; others, such as
+    /// [`ErrorCode::Busy`], if it has ended and cannot be renewed now: the next command tries
+    /// again.
+    pub fn renew_login<S: SecretSource>(
+        &mut self,
+        authenticator: &Authenticator<S>,
+    ) -> Result<(), Refusal> {
+        let SessionContext { principal, address, .. } = &*self.context;
+        let host = self.context.host();
+        if !principal.is_old(host) {
+            return Ok(());
+        }
+        match authenticator.renew(principal, address.ip(), host) {
+            Ok(principal) => self.replace_principal(principal),
+            Err(refusal)
+                if refusal.code == ErrorCode::BadTicket || principal.check(host).is_err() =>
+            {
+                return Err(refusal);
+            }
+            Err(refusal) => debug!("the login of {} is not renewed: {refusal}", principal.name()),
+        }
+        Ok(())
+    }
+
+    /// Has all later commands run with the rights of another login of the same user.
+    fn replace_principal(&mut self, principal: Principal) {
+        let context = Arc::new(SessionContext { principal, ..(*self.context).clone() });
+        self.pending.set_context(context.clone());
+        self.context = context;
     }
 
     /// Has all later answers include a change, and those before it.

@@ -21,7 +21,7 @@ use relais_auth::{
     PasswordVerifier, Rights,
 };
 use relais_engine::{
-    Authenticator, Engine, KeepAlive, Located, LoginDecision, LoginPolicy, PreparedChange,
+    Authenticator, Engine, KeepAlive, Located, LoginPolicy, LoginProgress, PreparedChange,
     Principal, SecretSource, Session, UploadProgress,
 };
 use relais_proto::{ChangeId, Expect, IfMatch, Lsn, PutRequest, Refusal, TreePath, WaitReason};
@@ -184,16 +184,16 @@ impl LineServer<'_> {
     fn log_in(&mut self, password: &str) -> Result<String, Refusal> {
         let (logins, address) = (self.logins, self.address.ip());
         let host = self.engine.host();
-        let principal = match logins.log_in(&self.user, password.as_bytes(), address, host)? {
-            LoginDecision::Admitted(principal) => principal,
-            LoginDecision::Pending(pending) => loop {
-                if let Some(result) = pending.take() {
-                    break logins.conclude(result, address, host)?;
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            },
-            LoginDecision::AskMaster => panic!("it has accounts"),
-        };
+        let principal =
+            match logins.log_in_by_password(&self.user, password.as_bytes(), address, host)? {
+                LoginProgress::Admitted(principal) => principal,
+                LoginProgress::Pending(pending) => loop {
+                    if let Some(result) = pending.take() {
+                        break logins.conclude(result, address, host)?;
+                    }
+                    std::thread::sleep(Duration::from_millis(1));
+                },
+            };
         let name = principal.name().to_owned();
         let tcp = self.wire.tcp.try_clone().unwrap();
         let disconnect = Arc::new(move || tcp.shutdown(std::net::Shutdown::Both).unwrap());

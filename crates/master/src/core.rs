@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use log::{debug, info, warn};
 use parking_lot::Mutex;
 use relais_auth::{
-    AuthenticatedUser, ClusterKey, FailedLogins, LiveAccounts, LocalLoginState, PasswordVerifier,
-    PendingLogin, Rights, Ticket,
+    AuthenticatedUser, ClusterKey, FailedLogins, LiveAccounts, LocalLoginState, LoginNames,
+    LoginRule, PasswordVerifier, PendingLogin, Rights, Ticket, login_rule,
 };
 use relais_cluster::{
     Balance, Conflict, ConnectionAddrs, CoordinatorEvent, JoinRequest, LinkId, Registry,
@@ -22,8 +22,7 @@ use relais_cluster::{
 use relais_coordinator::{OrderCommand, OrderHandle, SharedOrderStatus};
 use relais_proto::{
     ClusterId, ErrorCode, Heartbeat, LinkMessage, LogRateLimiter, Login, PathPage, Refusal,
-    Registration, Reply, SlaveId, SlaveReport, SlaveState, TreePage, TreePath, limits, quote,
-    sanitize,
+    Registration, Reply, SlaveId, SlaveReport, SlaveState, TreePage, quote, sanitize,
 };
 
 use crate::certifier::Certifier;
@@ -152,25 +151,20 @@ impl Core {
     /// # Errors
     /// The refusal of the login.
     pub fn log_in(&self, login: &Login, peer: SocketAddr) -> Result<Option<PendingLogin>, Refusal> {
-        match (self.config.accounts.current(), login.user.is_empty()) {
-            (None, true) => Ok(None),
-            (None, false) => {
-                static REFUSED: LogRateLimiter = LogRateLimiter::new();
-                if let Some(more) = REFUSED.allow(Instant::now()) {
-                    info!(
-                        "{peer}: login as {} refused: there are no accounts{more}",
-                        quote(&login.user)
-                    );
-                }
-                let message = "there are no accounts on this server; log in without a name";
-                Err(Refusal::new(ErrorCode::LoginRefused, message))
-            }
-            (Some(_), true) => {
-                let message = "a user name and a password are needed here";
-                Err(Refusal::new(ErrorCode::LoginNeeded, message))
-            }
-            (Some(_), false) => {
+        let accounts = self.config.accounts.current();
+        match login_rule(accounts.as_deref(), &login.user, LoginNames::Native) {
+            Ok(LoginRule::Password) => {
                 self.passwords.submit(peer.ip(), &login.user, &login.password).map(Some)
+            }
+            Ok(LoginRule::WithoutAccount | LoginRule::Anonymous(_)) => Ok(None),
+            Err(refusal) => {
+                static REFUSED: LogRateLimiter = LogRateLimiter::new();
+                if refusal.code == ErrorCode::LoginRefused
+                    && let Some(more) = REFUSED.allow(Instant::now())
+                {
+                    info!("{peer}: login as {} refused: {refusal}{more}", quote(&login.user));
+                }
+                Err(refusal)
             }
         }
     }
@@ -193,15 +187,7 @@ impl Core {
                     "{peer}: sent to {}",
                     slaves.first().map_or_else(String::new, |s| format!("{} {:?}", s.id, s.addrs))
                 );
-                let AuthenticatedUser { name: user, rights, root, generation } = user;
-                let (cluster, issued_ms) = (self.cluster, self.time_ms());
-                let ends_ms = issued_ms.saturating_add(milliseconds(limits::TICKET_TIME));
-                let ticket = Ticket { cluster, user, rights, root, generation, issued_ms, ends_ms };
-                Reply::Redirect {
-                    ticket: ticket.mint(&self.config.key),
-                    lsn: self.order_status.lsn(),
-                    slaves,
-                }
+                Reply::Redirect { ticket: self.mint(user), lsn: self.order_status.lsn(), slaves }
             }
             Err(error) => {
                 debug!("{peer}: {error}");
@@ -217,7 +203,12 @@ impl Core {
     pub fn without_account(&self, client: IpAddr) -> AuthenticatedUser {
         let is_local = self.is_open && client.to_canonical().is_loopback();
         let rights = if is_local { Rights::Write } else { Rights::Read };
-        AuthenticatedUser { name: String::new(), rights, root: TreePath::root(), generation: 0 }
+        AuthenticatedUser::without_account(rights)
+    }
+
+    /// Issues a ticket for a user that has logged in.
+    fn mint(&self, user: AuthenticatedUser) -> Vec<u8> {
+        Ticket::new(user, self.cluster, self.time_ms()).mint(&self.config.key)
     }
 
     /// Reloads accounts and certificates at once.

@@ -15,6 +15,7 @@ mod front;
 mod generation;
 mod hints;
 mod host;
+mod master_logins;
 mod passwords;
 mod poll;
 pub mod privileges;
@@ -54,6 +55,7 @@ use crate::context::SlaveContext;
 use crate::front::native::login::LoginService;
 use crate::generation::GenerationFile;
 use crate::host::WorkerHost;
+use crate::master_logins::MasterMailbox;
 use crate::passwords::SharedPasswords;
 use crate::scoreboard::Scoreboard;
 use crate::secrets::Secrets;
@@ -254,7 +256,7 @@ impl Slave {
         .map_err(io::Error::other)?;
         let secrets = self.0.secrets.of_worker(index);
         let policy = if is_cluster_member {
-            LoginPolicy::Cluster
+            LoginPolicy::Cluster { master: Box::new(MasterMailbox) }
         } else {
             let verifier = self.0.passwords.as_ref().map(|passwords| {
                 passwords.start_worker(self.0.scoreboard.failed_logins, secrets.shared_accounts())

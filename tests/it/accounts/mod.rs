@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use relais_auth::{AccountsFile, ClusterKey, Rights, Ticket};
+use relais_auth::{AccountsFile, ClusterKey, PasswordId, Rights, Ticket};
 use relais_proto::{Login, Lsn, Refusal, Reply, Request, TreePath};
 
 use crate::harness::{
@@ -217,6 +217,7 @@ fn minted_ticket(cluster: &Cluster, change: impl FnOnce(&mut Ticket)) -> Vec<u8>
         rights: Rights::Write,
         root: TreePath::root(),
         generation: 1,
+        password_id: PasswordId::default(),
         issued_ms: now,
         ends_ms: now + 3_600_000,
     };

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use relais_proto::network_of;
+use relais_proto::{SlaveId, network_of};
 
 /// Failures of an address without a delay, because users mistype.
 const FREE: u32 = 3;
@@ -60,6 +60,11 @@ const OF_ONE: Limit = Limit::Tokens { each: 10, again: 16, first: 1024 };
 /// The limit of all accounts together, for networks that have not logged in: ten a second.
 const OF_ALL: Limit = Limit::Tokens { each: 1, again: 64, first: 2048 };
 
+/// The limit of one slave that forwards logins, once for networks that have logged in before and
+/// once for others: ten a second. So a compromised slave can delay few of the addresses that it
+/// invents or knows.
+const OF_SLAVE: Limit = Limit::Tokens { each: 1, again: 128, first: 512 };
+
 /// The tables: failures of addresses and networks, token buckets, known networks.
 const FAILURES: usize = 0;
 const BUCKETS: usize = 1;
@@ -82,6 +87,22 @@ const WAYS: usize = 4;
 #[derive(Debug, Clone)]
 pub struct FailedLogins {
     key: [u8; 32],
+}
+
+/// The origin of a login.
+#[derive(Debug, Clone, Copy)]
+pub struct LoginSource {
+    /// The address of the client.
+    pub addr: IpAddr,
+    /// The slave that forwards the login, and reports the address; none if the client is connected
+    /// to this server.
+    pub slave: Option<SlaveId>,
+}
+
+impl From<IpAddr> for LoginSource {
+    fn from(addr: IpAddr) -> Self {
+        Self { addr, slave: None }
+    }
 }
 
 /// The reputation of an address. A lower value has priority.
@@ -124,19 +145,26 @@ pub(super) struct LoginTables<'a> {
 
 impl<'a> LoginTables<'a> {
     /// The delay before the next attempt of this address for this account.
-    pub fn wait(self, addr: IpAddr, user: &str, now: Duration) -> Duration {
-        let is_new = self.is_new(addr, now);
-        let limits = self.limits(addr, user).into_iter();
+    pub fn wait(self, source: impl Into<LoginSource>, user: &str, now: Duration) -> Duration {
+        let source = source.into();
+        let is_new = self.is_new(source.addr, now);
+        let limits = self.limits(source, user).into_iter();
         limits.map(|(limit, slot)| limit.wait(slot, is_new, now)).max().unwrap_or_default()
     }
 
     /// Records a failed login of this address for this account.
-    pub fn failed(self, addr: IpAddr, user: &str, now: Duration) {
-        self.limits(addr, user).into_iter().for_each(|(limit, slot)| limit.count(slot, now));
+    pub fn failed(self, source: impl Into<LoginSource>, user: &str, now: Duration) {
+        self.limits(source.into(), user)
+            .into_iter()
+            .for_each(|(limit, slot)| limit.count(slot, now));
     }
 
     /// The limits that apply to an address and an account, with their slots.
-    fn limits(self, addr: IpAddr, user: &str) -> Vec<(&'static Limit, TaggedSlot<'a>)> {
+    fn limits(
+        self,
+        LoginSource { addr, slave }: LoginSource,
+        user: &str,
+    ) -> Vec<(&'static Limit, TaggedSlot<'a>)> {
         let known = self.has_logged_in(addr, None);
         let mut limits = vec![(&OF_ADDRESS, self.slot(FAILURES, &octets(network_of(addr))))];
         if !(known && self.has_logged_in(addr, Some(user))) {
@@ -150,6 +178,11 @@ impl<'a> LoginTables<'a> {
             limits.push((&OF_ALL, (&self.slots[TABLES * TABLE], 1)));
             let network = network_of_48(addr);
             limits.extend(network.map(|network| (&OF_48, self.slot(FAILURES, &octets(network)))));
+        }
+        if let Some(slave) = slave {
+            // Longer than a network after its zero byte.
+            let bucket = [&[0, u8::from(known)], slave.0.as_slice()].concat();
+            limits.push((&OF_SLAVE, self.slot(BUCKETS, &bucket)));
         }
         limits
     }
@@ -328,6 +361,10 @@ mod tests {
         )
     }
 
+    fn parsed(addr: &str) -> IpAddr {
+        addr.parse().unwrap()
+    }
+
     fn v4(n: u32) -> IpAddr {
         IpAddr::from(Ipv4Addr::from_bits(0x0a00_0000 + n * 256))
     }
@@ -336,7 +373,7 @@ mod tests {
     fn delays_grow_and_are_forgotten() {
         let (logins, slots) = table();
         let limits = logins.tables(&slots);
-        let addr: IpAddr = "192.0.2.1".parse().unwrap();
+        let addr = parsed("192.0.2.1");
         let mut now = Duration::from_secs(1000);
         let mut waits = Vec::new();
         for _ in 0..9 {
@@ -369,9 +406,8 @@ mod tests {
         let (logins, slots) = table();
         let limits = logins.tables(&slots);
         let now = Duration::from_secs(5);
-        let fail =
-            |addr: &str| (0..9).for_each(|_| limits.failed(addr.parse().unwrap(), "ann", now));
-        let waits = |addr: &str| !limits.wait(addr.parse().unwrap(), "ann", now).is_zero();
+        let fail = |addr| (0..9).for_each(|_| limits.failed(parsed(addr), "ann", now));
+        let waits = |addr| !limits.wait(parsed(addr), "ann", now).is_zero();
         fail("::ffff:192.0.2.1");
         assert!(waits("192.0.2.1"));
         fail("2001:db8:1:2::1");
@@ -389,7 +425,7 @@ mod tests {
             limits.failed(addr(n), &format!("user{n}"), now);
         }
         assert!(!limits.wait(addr(200), "x", now).is_zero());
-        let other = "2001:db8:8::1".parse().unwrap();
+        let other = parsed("2001:db8:8::1");
         assert!(limits.wait(other, "x", now).is_zero(), "another customer");
         assert!(limits.wait(addr(500), "x", now).is_zero(), "a network that logged in before");
     }
@@ -474,5 +510,29 @@ mod tests {
         let remembered =
             (0..200).filter(|n| limits.has_logged_in(v4(9000 + n), Some("bob"))).count();
         assert!(remembered >= 190, "{remembered}");
+    }
+
+    #[test]
+    fn a_slave_can_delay_few_of_the_addresses_that_it_reports() {
+        let (logins, slots) = table();
+        let limits = logins.tables(&slots);
+        let now = Duration::from_secs(100);
+        let known = v4(7);
+        limits.succeeded(known, "ann", now);
+        let by = |n: u8, addr| LoginSource { addr, slave: Some(SlaveId([n; 16])) };
+        let mut counted = 0;
+        for n in 0..3000_u32 {
+            let (source, user) = (by(1, v4(100 + n)), format!("user{n}"));
+            if limits.wait(source, &user, now).is_zero() {
+                limits.failed(source, &user, now);
+                counted += 1;
+            }
+        }
+        assert_eq!(counted, 512);
+        assert!(limits.wait(by(2, v4(9)), "x", now).is_zero(), "another slave");
+        assert!(limits.wait(v4(9), "x", now).is_zero(), "a client of this server");
+        assert!(limits.wait(by(1, known), "ann", now).is_zero(), "a network that has logged in");
+        let later = now + Duration::from_secs(1);
+        assert!(limits.wait(by(1, v4(9)), "x", later).is_zero(), "ten more a second");
     }
 }

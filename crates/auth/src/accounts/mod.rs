@@ -7,16 +7,18 @@ mod failed_logins;
 mod file;
 mod live;
 mod login_queue;
+mod login_rule;
 mod password;
 mod password_verifier;
 mod table;
 #[cfg(test)]
 mod tests;
 
-pub use failed_logins::FailedLogins;
+pub use failed_logins::{FailedLogins, LoginSource};
 pub use file::{AccountsError, AccountsFile};
 pub use live::LiveAccounts;
-pub use password::{HashError, PasswordHash};
+pub use login_rule::{LoginNames, LoginRule, login_rule, renew_user};
+pub use password::{HashError, PasswordHash, PasswordId};
 pub use password_verifier::{
     AuthenticatedUser, LocalLoginState, LoginResult, PasswordVerifier, PendingLogin,
     SharedLoginState,

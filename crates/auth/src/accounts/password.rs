@@ -37,6 +37,15 @@ pub enum HashError {
     Failed,
 }
 
+/// Identifies a password hash without disclosing it; it differs after each change of a password.
+///
+/// The default stands for no account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PasswordId(pub [u8; 16]);
+
+/// The context string from which password ids are derived.
+const ID_PURPOSE: &str = "relais 2026-11 password id 1";
+
 /// The Argon2id hash of a password, with its salt and cost.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(String);
@@ -93,6 +102,14 @@ impl PasswordHash {
     /// The text of the hash, as in the accounts file.
     pub(super) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The id of the hash. Its random salt of 16 bytes makes it unpredictable.
+    pub(super) fn id(&self) -> PasswordId {
+        let mut id = [0; 16];
+        let mut hasher = blake3::Hasher::new_derive_key(ID_PURPOSE);
+        hasher.update(self.0.as_bytes()).finalize_xof().fill(&mut id);
+        PasswordId(id)
     }
 
     /// Whether this is the hash of `password`.

@@ -14,12 +14,12 @@ use parking_lot::{Condvar, Mutex};
 use relais_os::Waker;
 use relais_proto::{ErrorCode, LogRateLimiter, Refusal, TreePath, limits, network_of, quote};
 
-use super::failed_logins::{FailedLogins, LoginTables, Reputation};
+use super::failed_logins::{FailedLogins, LoginSource, LoginTables, Reputation};
 use super::live::LiveAccounts;
 use super::login_queue::{LoginQueue, QueuedLogin};
-use super::password::{HashMemory, PasswordHash};
+use super::password::{HashMemory, PasswordHash, PasswordId};
 use super::table::{Account, Accounts};
-use crate::ticket::Rights;
+use crate::rights::Rights;
 
 /// A user whose login has succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,34 @@ pub struct AuthenticatedUser {
     pub root: TreePath,
     /// Generation of the accounts.
     pub generation: u64,
+    /// The password of the account at the login.
+    pub password_id: PasswordId,
+}
+
+impl AuthenticatedUser {
+    /// A user without an account: the name is empty, and the root is that of the tree.
+    #[must_use]
+    pub fn without_account(rights: Rights) -> Self {
+        Self {
+            name: String::new(),
+            rights,
+            root: TreePath::root(),
+            generation: 0,
+            password_id: PasswordId::default(),
+        }
+    }
+
+    /// The user of an account in these accounts.
+    #[must_use]
+    pub(super) fn of(name: &str, account: &Account, accounts: &Accounts) -> Self {
+        Self {
+            name: name.to_owned(),
+            rights: account.rights,
+            root: account.root.clone(),
+            generation: accounts.generation(),
+            password_id: account.hash.id(),
+        }
+    }
 }
 
 /// Retry delay of a client when the queue is full.
@@ -73,7 +101,7 @@ pub trait SharedLoginState: Send + Sync {
 
 #[derive(Clone)]
 struct LoginAttempt {
-    addr: IpAddr,
+    source: LoginSource,
     user: String,
     password: Vec<u8>,
     answer: Sender<LoginResult>,
@@ -110,9 +138,9 @@ impl VerifierState {
     }
 
     fn verify(&self, attempt: &LoginAttempt, scratch: &mut HashMemory) -> LoginResult {
-        let LoginAttempt { addr, user, .. } = attempt;
-        let tables = self.tables();
-        let wait = || tables.wait(*addr, user, now());
+        let LoginAttempt { source, user, .. } = attempt;
+        let (tables, addr) = (self.tables(), source.addr);
+        let wait = || tables.wait(*source, user, now());
         let too_early = wait();
         if !too_early.is_zero() {
             // No hash limits the rate of this line, so peers could flood the log with it.
@@ -134,17 +162,12 @@ impl VerifierState {
             };
         });
         let Some(account) = result? else {
-            tables.failed(*addr, user, now());
+            tables.failed(*source, user, now());
             warn!("login failed for {} from {addr}", quote(user));
             return Err(Refusal::new(ErrorCode::LoginRefused, "user or password are wrong"));
         };
-        tables.succeeded(*addr, user, now());
-        Ok(AuthenticatedUser {
-            name: user.clone(),
-            rights: account.rights,
-            root: account.root.clone(),
-            generation: accounts.generation(),
-        })
+        tables.succeeded(addr, user, now());
+        Ok(AuthenticatedUser::of(user, account, &accounts))
     }
 
     /// Verifies logins until the verifier is closed. A panic refuses one login and nothing else.
@@ -204,14 +227,15 @@ impl PasswordVerifier {
     /// [`ErrorCode::Busy`] if too many logins wait.
     pub fn submit(
         &self,
-        addr: IpAddr,
+        source: impl Into<LoginSource>,
         user: &str,
         password: &[u8],
     ) -> Result<PendingLogin, Refusal> {
+        let LoginSource { addr, slave } = source.into();
         let (answer, result) = channel();
         let interest = Arc::new(());
         let login = LoginAttempt {
-            addr: addr.to_canonical(),
+            source: LoginSource { addr: addr.to_canonical(), slave },
             user: user.to_owned(),
             password: password.to_vec(),
             answer,
@@ -361,6 +385,7 @@ mod tests {
             rights: Rights::Write,
             root: TreePath::new("home").unwrap(),
             generation: 1,
+            password_id: tests::cheap_hash().id(),
         };
         assert_eq!(ask(1, "ann", "secret"), Ok(user.clone()));
         for (name, password) in [("ann", "wrong"), ("bob", "secret"), ("ann", ""), ("", "")] {

@@ -7,7 +7,7 @@ use relais_proto::{TreePath, is_unsafe_char, limits};
 use thiserror::Error;
 
 use super::password::PasswordHash;
-use crate::ticket::Rights;
+use crate::rights::Rights;
 
 /// The first words of the file, with the version of its layout.
 const LAYOUT: &str = "relais-accounts 1";

@@ -5,8 +5,11 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use log::debug;
-use relais_auth::{LinkChallenger, LinkRole, LoginResult, PasswordVerifier, PendingLogin};
-use relais_engine::{Authenticator, LoginDecision, Principal, SecretSource};
+use relais_auth::{LinkChallenger, LinkRole, PasswordVerifier};
+use relais_engine::{
+    Authenticator, LoginDecision, LoginOutcome, LoginProgress, PendingLogin, Principal,
+    SecretSource,
+};
 use relais_net::tls::ChannelBinding;
 use relais_net::{LoginHandler, LoginStep};
 use relais_proto::{
@@ -148,8 +151,8 @@ impl SlaveLogin {
     fn login(&mut self, login: &Login) -> Result<LoginStep<Admission>, Refusal> {
         let LoginService { authenticator, host } = &*self.service;
         match authenticator.log_in(&login.user, &login.password, self.addr.ip(), host)? {
-            LoginDecision::Admitted(principal) => self.admit(principal),
-            LoginDecision::Pending(pending) => {
+            LoginDecision::Here(LoginProgress::Admitted(principal)) => self.admit(principal),
+            LoginDecision::Here(LoginProgress::Pending(pending)) => {
                 self.pending = Some(pending);
                 Ok(LoginStep::Pending)
             }
@@ -162,7 +165,7 @@ impl SlaveLogin {
     }
 
     /// Handles the result of verifying a password.
-    fn handle_verdict(&mut self, verdict: LoginResult) -> Result<LoginStep<Admission>, Refusal> {
+    fn handle_verdict(&mut self, verdict: LoginOutcome) -> Result<LoginStep<Admission>, Refusal> {
         let LoginService { authenticator, host } = &*self.service;
         let result = authenticator.conclude(verdict, self.addr.ip(), host);
         match result.and_then(|principal| self.admit(principal)) {
