@@ -24,7 +24,7 @@ MADE := $(foreach s,$(SAMPLES),_FTPROOT/made/$(firstword $(subst :, ,$(s))))
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export CARGO
 
-.PHONY: build programs samples tools run test test-long check audit docs master slave client stop clean help
+.PHONY: build programs samples tools run test test-clients test-long check audit docs master slave client stop clean help
 .DELETE_ON_ERROR:
 
 build: programs samples
@@ -56,13 +56,18 @@ DEFAULT_SIGNALS := env --default-signal=HUP,INT,QUIT,PIPE
 test: tools
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-6} $(DEFAULT_SIGNALS) $(CARGO) test --workspace --locked --no-fail-fast
 
+# Other people's FTP clients against the real programs.
+test-clients: tools
+	@sh packaging/make/clients.sh
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(DEFAULT_SIGNALS) $(CARGO) test --locked --features clients --test clients
+
 # What is ignored and called write_... writes files of the repository anew and is no test.
 test-long: tools
 	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-2} $(DEFAULT_SIGNALS) $(CARGO) test --workspace --locked --no-fail-fast -- --ignored --skip write_
 
 check: tools
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features relais/clients --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
 	$(CARGO) run --quiet --locked --package relais-structure
 
@@ -98,6 +103,7 @@ help:
 	@echo 'make [build]            builds the programs and links them here: ./ftpmaster ./ftpslave ./ftpclient'
 	@echo 'make run                a master, two slaves, every sample file through them, then the prompt'
 	@echo 'make test               all tests but the long ones'
+	@echo 'make test-clients       tests with the FTP clients that others wrote: curl, lftp, ...'
 	@echo 'make test-long          the long ones'
 	@echo 'make check              formatting, lints, documentation, structure'
 	@echo 'make audit              advisories, licences and duplicates of the dependencies, by cargo-deny'

@@ -1,0 +1,295 @@
+#!/usr/bin/env python3
+"""Compares the FTP front end of a slave with vsftpd and Pure-FTPd, with the same clients.
+
+    benches/ftp.py [--rounds N] [--only ROW]...
+
+It needs root (the rivals serve anonymous users from a bind mount), the release build (`make`), the
+Debian packages curl and lftp, and 3 GiB in /dev/shm. vsftpd and Pure-FTPd are taken from PATH or
+from --vsftpd and --pure-ftpd; a rival that is missing is named and skipped. The servers take turns
+in each round. A ratio below 1 is in favour of Relais; its spread is that of the rounds.
+"""
+
+import argparse
+import filecmp
+import ftplib
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+MIB = 1 << 20
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for_port(port):
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    sys.exit(f"no server listens on port {port}")
+
+
+def descendants(pid):
+    """Returns a process and all processes below it."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in task.read_text().split():
+            found += descendants(int(child))
+    return found
+
+
+def pss(pid):
+    """Returns the proportional memory of a process tree, in KiB."""
+    total = 0
+    for one in descendants(pid):
+        for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += int(line.split()[1])
+    return total
+
+
+class Server:
+    """A running server whose anonymous users read and write one folder."""
+
+    def __init__(self, name, command, port):
+        self.name, self.port = name, port
+        self.process = subprocess.Popen(
+            command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        wait_for_port(port)
+
+    def url(self, path):
+        return f"ftp://127.0.0.1:{self.port}/{path}"
+
+    def connect(self):
+        client = ftplib.FTP()
+        client.connect("127.0.0.1", self.port, 30)
+        client.login()
+        return client
+
+    def stop(self):
+        os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait()
+
+
+def start_relais(work, root):
+    slave = TOP / "target/release/ftpslave"
+    if not slave.exists():
+        sys.exit("build the programs first: make")
+    port = free_port()
+    env = ["env", "RUST_LOG=error"]
+    options = ["0", "--standalone", "--root", root, "--state", work / "state"]
+    limits = ["--sessions-per-worker", "2000"]
+    command = [*env, slave, *options, *limits, "--ftp", f"127.0.0.1:{port}"]
+    return Server("Relais", [str(word) for word in command], port)
+
+
+def start_vsftpd(program, work, root):
+    port, config, empty = free_port(), work / "vsftpd.conf", work / "empty"
+    empty.mkdir()
+    settings = {
+        "listen": "YES", "listen_address": "127.0.0.1", "listen_port": port, "background": "NO",
+        "anonymous_enable": "YES", "no_anon_password": "YES", "anon_root": root,
+        "local_enable": "NO", "write_enable": "YES", "anon_upload_enable": "YES",
+        "anon_other_write_enable": "YES", "anon_umask": "022", "seccomp_sandbox": "NO",
+        "max_clients": 0, "max_per_ip": 0, "secure_chroot_dir": empty, "xferlog_enable": "NO",
+    }  # fmt: skip
+    config.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+    return Server("vsftpd", [program, str(config)], port)
+
+
+def start_pure_ftpd(program, _, root):
+    # It serves the home folder of the user ftp.
+    port = free_port()
+    home = os.path.expanduser("~ftp")
+    serve = f'mount --bind "$1" "{home}" && exec "$2" -S 127.0.0.1,{port} -e -M -H -c 2000 -C 2000'
+    command = ["unshare", "-m", "sh", "-c", serve, "sh", str(root), program]
+    return Server("Pure-FTPd", command, port)
+
+
+def run(*words):
+    subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL)
+
+
+def timed(action):
+    begun = time.monotonic()
+    action()
+    return time.monotonic() - begun
+
+
+def retrieve(server, root, work):
+    got = work / "got"
+    got.unlink(missing_ok=True)
+    seconds = timed(lambda: run("curl", "-sS", "-o", got, server.url("file")))
+    assert filecmp.cmp(root / "file", got, shallow=False), f"{server.name} sent other content"
+    return seconds
+
+
+def store(server, root, work):
+    name = f"up/{time.monotonic_ns()}"
+    seconds = timed(lambda: run("curl", "-sS", "-T", root / "file", server.url(name)))
+    stored = root / name
+    assert filecmp.cmp(root / "file", stored, shallow=False), f"{server.name} stored other content"
+    stored.unlink()
+    return seconds
+
+
+def mirror(server, root, work):
+    local = work / "mirror"
+    shutil.rmtree(local, ignore_errors=True)
+    script = f"open {server.url('')}; mirror many {local}"
+    seconds = timed(lambda: run("lftp", "-c", script))
+    run("diff", "-r", root / "many", local)
+    return seconds
+
+
+def log_in(server, root, work):
+    def once():
+        client, names = server.connect(), []
+        client.retrlines("LIST many/0", names.append)
+        assert len(names) == 100, f"{server.name} listed {len(names)} names"
+        client.quit()
+
+    return timed(lambda: [once() for _ in range(1000)])
+
+
+def list_names(server, root, work):
+    client, names = server.connect(), 0
+
+    def count(_):
+        nonlocal names
+        names += 1
+
+    begun = time.monotonic()
+    with client.transfercmd("LIST list") as data:
+        text = b""
+        received = []
+        while text := data.recv(MIB):
+            received.append(text)
+    client.voidresp()
+    seconds = time.monotonic() - begun
+    names = b"".join(received).count(b"\n")
+    assert names == 100_000, f"{server.name} listed {names} names"
+    client.quit()
+    return seconds
+
+
+def idle_session(server, root, work):
+    sessions = 200
+    server.connect().quit()
+    before = pss(server.process.pid)
+    clients = [server.connect() for _ in range(sessions)]
+    for client in clients:
+        client.retrlines("LIST many/0", lambda _: None)
+    used = (pss(server.process.pid) - before) / sessions
+    for client in clients:
+        client.quit()
+    return used
+
+
+ROWS = {
+    "retr": ("RETR of 1 GiB, curl, s", retrieve),
+    "stor": ("STOR of 1 GiB, curl, s", store),
+    "mirror": ("lftp mirror of 10,000 x 4 KiB, s", mirror),
+    "logins": ("1,000 logins, each with a LIST of 100 names, s", log_in),
+    "list": ("LIST of 100,000 names, s", list_names),
+    "idle": ("memory of an idle session, KiB of PSS", idle_session),
+}
+
+
+def make_files(root):
+    root.mkdir()
+    with open(root / "file", "wb") as file:
+        for _ in range(1024):
+            file.write(os.urandom(MIB))
+    for number in range(10_000):
+        folder = root / "many" / str(number // 100)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / str(number)).write_bytes(os.urandom(4096))
+    (root / "list").mkdir()
+    for number in range(100_000):
+        (root / "list" / f"name-{number:06}.txt").touch()
+    (root / "up").mkdir()
+    for folder in root, root / "up":
+        shutil.chown(folder, "root")
+    (root / "up").chmod(0o777)
+
+
+def wait_for_scan(server):
+    """Waits until the slave lists the files, which it reads after its start."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        client, names = server.connect(), []
+        try:
+            client.retrlines("NLST list", names.append)
+        except ftplib.error_temp:
+            pass
+        client.close()
+        if len(names) == 100_000:
+            return
+        time.sleep(0.5)
+    sys.exit("the slave does not list its files")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", action="append", choices=ROWS, metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--vsftpd", default="vsftpd")
+    parser.add_argument("--pure-ftpd", default="pure-ftpd")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="relais-bench.", dir="/dev/shm") as folder:
+        work = Path(folder)
+        work.chmod(0o755)
+        root = work / "root"
+        make_files(root)
+        servers = [start_relais(work, root)]
+        for program, start in (args.vsftpd, start_vsftpd), (args.pure_ftpd, start_pure_ftpd):
+            if found := shutil.which(program):
+                servers.append(start(found, work, root))
+            else:
+                print(f"{program} is missing; its rows are skipped", file=sys.stderr)
+        try:
+            wait_for_scan(servers[0])
+            measure(servers, args, root, work)
+        finally:
+            for server in servers:
+                server.stop()
+
+
+def measure(servers, args, root, work):
+    print(f"{'':48}" + "".join(f"{server.name:>12}" for server in servers) + "   ratio to the best")
+    for key in args.only or ROWS:
+        title, action = ROWS[key]
+        results = {server.name: [] for server in servers}
+        for _ in range(args.rounds):
+            for server in servers:
+                results[server.name].append(action(server, root, work))
+        medians = {name: statistics.median(times) for name, times in results.items()}
+        line = f"{title:48}" + "".join(f"{medians[server.name]:12.3f}" for server in servers)
+        rivals = [server.name for server in servers[1:]]
+        if rivals:
+            best = min(rivals, key=medians.get)
+            ratios = [ours / theirs for ours, theirs in zip(results["Relais"], results[best])]
+            ratio = medians["Relais"] / medians[best]
+            line += f"   {ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f}), {best}"
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

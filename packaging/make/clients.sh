@@ -1,0 +1,21 @@
+#!/bin/sh
+# Names the Debian packages of the clients that `make test-clients` needs and that are missing.
+# With --list it prints all of them: clients.sh [--list]
+
+set -u
+
+packages='curl lftp tnftp ncftp wget aria2 rclone python3 python3-aioftp'
+if [ "${1-}" = --list ]; then
+    echo "$packages"
+    exit 0
+fi
+missing=
+for pair in curl:curl lftp:lftp tnftp:tnftp ncftpget:ncftp wget:wget aria2c:aria2 rclone:rclone; do
+    command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
+done
+/usr/bin/python3 -c 'import aioftp' 2>/dev/null || missing="$missing python3 python3-aioftp"
+if [ -n "$missing" ]; then
+    echo "make test-clients needs these Debian packages; install them with:" >&2
+    echo "    apt-get install$missing" >&2
+    exit 1
+fi
