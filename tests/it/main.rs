@@ -14,6 +14,7 @@ mod docs;
 mod document_commands;
 mod failover;
 mod fairness;
+mod ftp;
 mod get;
 mod hostile;
 mod lifecycle;

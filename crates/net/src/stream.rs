@@ -82,7 +82,15 @@ impl Stream {
     }
 
     pub(crate) fn set_blocking(&self) -> io::Result<()> {
-        self.socket.set_nonblocking(false)
+        self.set_nonblocking(false)
+    }
+
+    /// Has reads and sends fail with [`io::ErrorKind::WouldBlock`] instead of waiting, or wait.
+    ///
+    /// # Errors
+    /// Errors of the system call.
+    pub fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        self.socket.set_nonblocking(nonblocking)
     }
 
     pub(crate) fn socket(&self) -> &Socket {
@@ -190,6 +198,17 @@ impl Stream {
     pub fn end_sending(&self, flags: SendFlags) -> io::Result<()> {
         self.send_closing_alert(flags)?;
         self.socket.shutdown(Shutdown::Write)
+    }
+
+    /// Has the connection end by a reset when it is dropped, without a closing alert.
+    ///
+    /// The peer gets an error instead of the end of the data.
+    ///
+    /// # Errors
+    /// Errors of the system call.
+    pub fn reset_when_dropped(&mut self) -> io::Result<()> {
+        self.tls = None;
+        self.socket.set_linger(Some(Duration::ZERO))
     }
 
     fn send_closing_alert(&self, flags: SendFlags) -> io::Result<()> {

@@ -23,5 +23,7 @@ pub use error::{Fault, TransferError};
 pub use failover::{Failover, Try};
 pub use progress::{Progress, Resume};
 pub use ranges::{MOST_RANGES, Ranges};
-pub use send::{BlockRange, ByteObserver, SENDFILE_FROM, SendOutcome, send_blocks};
+pub use send::{
+    BlockRange, ByteObserver, SENDFILE_FROM, SendOutcome, is_of_the_file, read_full, send_blocks,
+};
 pub use sessions::Sessions;

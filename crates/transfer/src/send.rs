@@ -169,7 +169,8 @@ fn send_encrypted<E: From<io::Error>>(
 }
 
 /// Returns whether an error of sendfile comes from the file, not from the socket.
-fn is_of_the_file(e: Errno) -> bool {
+#[must_use]
+pub fn is_of_the_file(e: Errno) -> bool {
     matches!(
         e,
         Errno::IO
@@ -222,7 +223,10 @@ fn send_copied(
 }
 
 /// Reads until `buffer` is full or the file ends.
-pub(crate) fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+///
+/// # Errors
+/// Errors of reading the file.
+pub fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read_at(&mut buffer[filled..], offset + filled as u64) {
