@@ -102,7 +102,7 @@ pub struct Args {
     pub cluster_key: Option<PathBuf>,
     /// The command to run instead of serving.
     #[command(subcommand)]
-    pub command: Option<Command>,
+    pub command: Option<MasterCommand>,
 }
 
 /// The options by which a command reaches the master.
@@ -132,7 +132,7 @@ impl ConnectOptions {
 
 /// The commands of `ftpmaster`.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub enum MasterCommand {
     /// Show the slaves of the running master; status 1 if none is in service, 4 if one is down or
     /// catching up
     Status {
@@ -196,7 +196,7 @@ pub enum Command {
     },
 }
 
-impl Command {
+impl MasterCommand {
     /// The operation that a master runs for the command, and the options by which it is reached.
     pub fn operation(&self) -> Option<(Operation, &ConnectOptions)> {
         Some(match self {
@@ -301,13 +301,13 @@ impl Args {
                 "--listen, --grace, --balance, --copies, --remember, --tls-cert and \
                  --certificate-days are for the master itself, not for its commands"
             }
-            Some(Command::User { .. }) if reach => {
+            Some(MasterCommand::User { .. }) if reach => {
                 "`user` changes the accounts in the state folder and connects to no master: \
                  --cluster-key and --tls have no effect"
             }
-            Some(Command::User { what: UserCommand::Set { rights: None, root: None, .. } }) => {
-                "`user set` changes nothing without --rights or --root"
-            }
+            Some(MasterCommand::User {
+                what: UserCommand::Set { rights: None, root: None, .. },
+            }) => "`user set` changes nothing without --rights or --root",
             _ => return args,
         };
         Self::command().error(ErrorKind::ArgumentConflict, wrong).exit()
@@ -320,7 +320,7 @@ impl Args {
     /// The connection options of the command. Options after the command go before those in front.
     pub fn reach(&self) -> ConnectOptions {
         let reach = match &self.command {
-            Some(Command::Status { reach, .. }) => Some(reach),
+            Some(MasterCommand::Status { reach, .. }) => Some(reach),
             Some(command) => command.operation().map(|(_, reach)| reach),
             None => None,
         };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use args::{Args, CERTIFICATE, Command, GRACE, REMEMBER};
+use args::{Args, CERTIFICATE, GRACE, MasterCommand, REMEMBER};
 use log::LevelFilter;
 use nix::sys::signal::{SigSet, Signal};
 use relais_auth::{AccountsFile, Authority, ClusterKey, LinkError, LiveAccounts, StateDir};
@@ -37,11 +37,11 @@ fn main() -> ExitCode {
         eprintln!("ftpmaster: {why}");
         return ExitCode::from(USAGE);
     }
-    let operation = args.command.as_ref().and_then(Command::operation);
+    let operation = args.command.as_ref().and_then(MasterCommand::operation);
     match (&args.command, operation) {
         (_, Some((operation, _))) => operate(&args, operation),
-        (Some(Command::Status { json, .. }), _) => show_status(&args, *json),
-        (Some(Command::User { what }), _) => user::run(&args, what),
+        (Some(MasterCommand::Status { json, .. }), _) => show_status(&args, *json),
+        (Some(MasterCommand::User { what }), _) => user::run(&args, what),
         (_, None) => serve(&args),
     }
     .unwrap_or_else(|error| {

@@ -1,0 +1,104 @@
+//! The table of commands.
+
+use crate::command::argument::Argument;
+use crate::command::info::{CommandInfo, Parser};
+use crate::command::model::Command;
+use crate::command::{parsers, site};
+use crate::hash::HashAlgorithm;
+
+const fn row(name: &'static str, syntax: &'static str, parse: Parser) -> CommandInfo {
+    CommandInfo::new(name, syntax, parse)
+}
+
+/// Makes the parser of a command without arguments.
+macro_rules! bare {
+    ($command:ident) => {
+        |argument: Argument<'_>| argument.none().map(|()| Command::$command)
+    };
+}
+
+/// Makes the parser of a command whose argument is a path (or another text that stays as it is).
+macro_rules! path {
+    ($command:ident) => {
+        |argument: Argument<'_>| argument.path().map(Command::$command)
+    };
+}
+
+/// Makes the parser of a command whose path can be left out.
+macro_rules! optional {
+    ($command:ident) => {
+        |argument: Argument<'_>| argument.optional().map(Command::$command)
+    };
+}
+
+/// All commands, in the order of HELP.
+pub const COMMANDS: &[CommandInfo] = &[
+    row("ABOR", "", bare!(Abor)).during_transfer(),
+    row("ALLO", "<bytes> [R <bytes>]", parsers::allo),
+    row("APPE", "<path>", path!(Appe)).writing(),
+    row("AUTH", "TLS", parsers::auth).without_login(),
+    row("AVBL", "[<path>]", optional!(Avbl)),
+    row("CDUP", "", bare!(Cdup)),
+    row("CLNT", "<program>", path!(Clnt)).without_login(),
+    row("CWD", "<path>", path!(Cwd)),
+    row("DELE", "<path>", path!(Dele)).writing(),
+    row("EPRT", "|<1 or 2>|<address>|<port>|", parsers::eprt),
+    row("EPSV", "[1 | 2 | ALL]", parsers::epsv),
+    row("FEAT", "", bare!(Feat)).without_login(),
+    row("HASH", "<path>", path!(Hash)),
+    row("HELP", "[<command>]", optional!(Help)).without_login(),
+    row("HOST", "<host>", parsers::host).without_login(),
+    row("LANG", "[EN]", parsers::lang).without_login(),
+    row("LIST", "[<options>] [<path>]", |a| parsers::list_options(a).map(Command::List)),
+    row("MDTM", "<path>", parsers::mdtm),
+    row("MFMT", "<YYYYMMDDHHMMSS> <path>", parsers::mfmt).writing(),
+    row("MKD", "<path>", path!(Mkd)).writing(),
+    row("MLSD", "[<path>]", optional!(Mlsd)),
+    row("MLST", "[<path>]", optional!(Mlst)),
+    row("MODE", "S", parsers::mode),
+    row("NLST", "[<options>] [<path>]", |a| parsers::list_options(a).map(Command::Nlst)),
+    row("NOOP", "", bare!(Noop)).without_login(),
+    row("OPTS", "<command> [<options>]", parsers::opts).without_login(),
+    row("PASS", "<password>", parsers::pass).without_login(),
+    row("PASV", "", bare!(Pasv)),
+    row("PBSZ", "<bytes>", parsers::pbsz).without_login(),
+    row("PORT", "<h1,h2,h3,h4,p1,p2>", parsers::port),
+    row("PROT", "C | P", parsers::prot).without_login(),
+    row("PWD", "", bare!(Pwd)),
+    row("QUIT", "", bare!(Quit)).without_login().during_transfer(),
+    row("RANG", "<first> <last>", parsers::rang),
+    row("REIN", "", bare!(Rein)).without_login(),
+    row("REST", "<offset>", parsers::rest),
+    row("RETR", "<path>", path!(Retr)),
+    row("RMD", "<path>", path!(Rmd)).writing(),
+    row("RNFR", "<path>", path!(Rnfr)).writing(),
+    row("RNTO", "<path>", path!(Rnto)).writing(),
+    row("SITE", "<command>", site::site),
+    row("SIZE", "<path>", path!(Size)),
+    row("STAT", "[<path>]", parsers::stat).during_transfer(),
+    row("STOR", "<path>", path!(Stor)).writing(),
+    row("STOU", "[<name>]", optional!(Stou)).writing(),
+    row("STRU", "F", parsers::stru),
+    row("SYST", "", bare!(Syst)).without_login(),
+    row("TYPE", "A | I | L 8", parsers::transfer_type),
+    row("USER", "<name>", parsers::user).without_login(),
+    row("XCRC", "<path> [<start> <end>]", |a| parsers::checksum(HashAlgorithm::Crc32, a)),
+    row("XCUP", "", bare!(Cdup)),
+    row("XCWD", "<path>", path!(Cwd)),
+    row("XMD5", "<path> [<start> <end>]", |a| parsers::checksum(HashAlgorithm::Md5, a)),
+    row("XMKD", "<path>", path!(Mkd)).writing(),
+    row("XPWD", "", bare!(Pwd)),
+    row("XRMD", "<path>", path!(Rmd)).writing(),
+    row("XSHA256", "<path> [<start> <end>]", |a| parsers::checksum(HashAlgorithm::Sha256, a)),
+];
+
+/// Commands of RFCs, drafts and other servers that get 502, because they are known and not offered.
+///
+/// RFC 959: ACCT, SMNT. RFC 2228: ADAT, CCC, CONF, ENC, MIC. RFC 1639: LPRT, LPSV. RFC 775 and
+/// 743: XRCP, XRSQ, XSEM, XSEN. `draft-somers-ftp-mfxx`: MFCT, MFF. Others: checksums and the like
+/// that clients try.
+pub(super) const NOT_OFFERED: &[&str] = &[
+    "ACCT", "ADAT", "CCC", "COMB", "CONF", "CSID", "DSIZ", "ENC", "ESTA", "ESTP", "LPRT", "LPSV",
+    "MAIL", "MD5", "MFCT", "MFF", "MIC", "MLFL", "MMD5", "MRCP", "MSAM", "MSND", "MSOM", "SMNT",
+    "SPSV", "THMB", "XAUT", "XRCP", "XRSQ", "XSEM", "XSEN", "XSHA", "XSHA1", "XSHA512",
+];
