@@ -54,14 +54,14 @@ impl<T> Located<T> {
 /// The front end reads [`Self::file`], and ends with [`Self::finish`] or [`Self::fail`]. Content
 /// that is dropped before was cut.
 pub struct Content {
-    pub(crate) context: Arc<SessionContext>,
-    pub(crate) path: TreePath,
+    context: Arc<SessionContext>,
+    path: TreePath,
     /// The file, which was opened before anything was decided about it.
-    pub(crate) file: OpenFile,
+    file: OpenFile,
     facts: EntryFacts,
-    pub(crate) record: TransferRecord,
-    pub(crate) bytes: u64,
-    slot: Option<LargeTransferSlot>,
+    record: TransferRecord,
+    bytes: u64,
+    _slot: Option<LargeTransferSlot>,
 }
 
 /// Why content could not be read to its end.
@@ -77,7 +77,8 @@ impl Session {
     /// Opens the content of a file.
     ///
     /// # Errors
-    /// [`ErrorCode::Changed`] if it is not what `if_match` names; those of the folder and of
+    /// [`ErrorCode::Changed`] if it is not what `if_match` names; [`ErrorCode::Busy`] if this slave
+    /// is sending large content to another slave; those of the folder and of
     /// [`Session::check_ready`].
     pub fn open(
         &self,
@@ -87,16 +88,20 @@ impl Session {
     ) -> Result<Located<Content>, Refusal> {
         let mut record = self.begin(LoggedCommand::Get, path, None, keepalive)?;
         let context = &self.context;
-        let opened = context
-            .principal
-            .resolve(path)
-            .and_then(|path| Content::open(context, &path, if_match, keepalive));
-        let mut opened = context.recorded(&mut record, opened)?;
-        match &mut opened {
-            Located::Here(content) => content.set_record(record),
-            Located::Elsewhere(_) => record.end(Ok(())),
+        let opened = context.principal.resolve(path).and_then(|path| {
+            open(context, &path, keepalive)?.and_then(|file| {
+                let facts = check_wanted(context, &path, &file, if_match, keepalive)?;
+                let slot = LargeTransferSlot::for_content(context, file.meta.size)?;
+                Ok((path, file, facts, slot))
+            })
+        });
+        let opened = context.recorded(&mut record, opened)?;
+        if matches!(opened, Located::Elsewhere(_)) {
+            record.end(Ok(()));
         }
-        Ok(opened)
+        opened.and_then(|(path, file, facts, _slot)| {
+            Ok(Content { context: context.clone(), path, file, facts, record, bytes: 0, _slot })
+        })
     }
 
     /// Returns the values of at most `count` pieces of a file, from number `first` on.
@@ -139,26 +144,6 @@ impl Session {
 }
 
 impl Content {
-    /// Opens the content that the tree has at a path. The caller records the transfer.
-    pub(crate) fn open(
-        context: &Arc<SessionContext>,
-        path: &TreePath,
-        if_match: IfMatch,
-        keepalive: &mut dyn KeepAlive,
-    ) -> Result<Located<Self>, Refusal> {
-        open(context, path, keepalive)?.and_then(|file| {
-            let facts = check_wanted(context, path, &file, if_match, keepalive)?;
-            let (context, path) = (context.clone(), path.clone());
-            let record = TransferRecord::default();
-            Ok(Self { context, path, file, facts, record, bytes: 0, slot: None })
-        })
-    }
-
-    /// Has `record` record this transfer.
-    pub(crate) fn set_record(&mut self, record: TransferRecord) {
-        self.record = record;
-    }
-
     /// Returns the open file. Its position belongs to the caller.
     #[must_use]
     pub fn file(&self) -> &File {
@@ -197,17 +182,17 @@ impl Content {
         self.facts.digest
     }
 
-    /// Returns how many of `length` bytes there are from `offset` on, which are sent next.
+    /// Returns how many of `length` bytes there are from `offset` on.
     ///
     /// # Errors
-    /// [`ErrorCode::BadOffset`] if the offset is beyond the end; [`ErrorCode::Busy`] if this slave
-    /// is sending much content to another slave.
+    /// [`ErrorCode::BadOffset`] if the offset is beyond the end.
     pub fn range(&mut self, offset: u64, length: u64) -> Result<u64, Refusal> {
-        let result = available(&self.path, self.size(), offset, length).and_then(|length| {
-            self.slot = LargeTransferSlot::for_bytes(&self.context, length)?;
-            Ok(length)
+        let size = self.size();
+        let rest = size.checked_sub(offset).ok_or_else(|| {
+            let message = format!("offset {offset} is beyond the end at {size}");
+            Refusal::at(&self.path, ErrorCode::BadOffset, message)
         });
-        self.context.recorded(&mut self.record, result)
+        self.context.recorded(&mut self.record, rest).map(|rest| rest.min(length))
     }
 
     /// Counts bytes that were sent, for the transfer log.
@@ -255,31 +240,15 @@ impl Content {
     }
 }
 
-/// Returns how many of `length` bytes there are from `offset` on in content of `size` bytes.
-pub(crate) fn available(
-    path: &TreePath,
-    size: u64,
-    offset: u64,
-    length: u64,
-) -> Result<u64, Refusal> {
-    let rest = size.checked_sub(offset).ok_or_else(|| {
-        let message = format!("offset {offset} is beyond the end at {size}");
-        Refusal::at(path, ErrorCode::BadOffset, message)
-    })?;
-    Ok(rest.min(length))
-}
-
 /// The slot for sending large content to another slave, freed when dropped.
 ///
 /// A slave sends large content to one slave at a time. So the number of its holders doubles, and
-/// the slave that took the put does not send all copies. A slave that streams content to a client
-/// requests short ranges, which need no slot: the client must not wait for replication, nor
-/// replication for a slow client.
+/// the slave that took the put does not send all copies.
 struct LargeTransferSlot(Arc<SessionContext>);
 
 impl LargeTransferSlot {
-    fn for_bytes(context: &Arc<SessionContext>, bytes: u64) -> Result<Option<Self>, Refusal> {
-        if !context.principal.is_peer || bytes < LARGE {
+    fn for_content(context: &Arc<SessionContext>, size: u64) -> Result<Option<Self>, Refusal> {
+        if !context.principal.is_peer || size < LARGE {
             return Ok(None);
         }
         if context.host().begin_large_transfer() {

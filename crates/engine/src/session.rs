@@ -126,6 +126,14 @@ impl Session {
         self.context.record(command, None, None).end(Err(code));
     }
 
+    /// Checks, without waiting, that the login is valid and that the slave keeps its sessions.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadTicket`] and [`ErrorCode::Draining`].
+    pub fn check_open(&self) -> Result<(), Refusal> {
+        self.context.check_open()
+    }
+
     /// Waits until this slave has the changes that the user has seen. All commands begin so.
     ///
     /// # Errors

@@ -77,7 +77,8 @@ impl Stream {
     /// Whether bytes are ready that were received and decrypted.
     ///
     /// Only the thread that reads calls it.
-    pub(crate) fn has_input(&self) -> bool {
+    #[must_use]
+    pub fn has_input(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.has_input(&self.socket))
     }
 
@@ -152,6 +153,20 @@ impl Stream {
     pub fn has_hung_up(&self) -> bool {
         let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
         self.poll(PollFlags::RDHUP, Some(Duration::ZERO)).is_ok_and(|came| came.intersects(gone))
+    }
+
+    /// Whether this side has shut down the receiving side, with [`Self::shutdown`].
+    #[must_use]
+    pub fn has_ended_reading(&self) -> bool {
+        self.reading_ended.load(Ordering::Relaxed)
+    }
+
+    /// Has urgent bytes (TCP) stay in their place among the others.
+    ///
+    /// # Errors
+    /// Errors of the system call.
+    pub fn keep_urgent_bytes_inline(&self) -> io::Result<()> {
+        self.socket.set_out_of_band_inline(true)
     }
 
     /// Limits the wait of each read; none means without limit.

@@ -1,5 +1,7 @@
 //! The settings of a slave.
 
+mod ftp;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +10,7 @@ use relais_net::tls::TlsOptions;
 use relais_proto::Mode;
 use relais_storage::WatchMode;
 
+pub use self::ftp::{FtpConfig, FtpTls, TlsEof};
 pub use relais_tree::umask;
 
 /// Default size of a block in bytes: the fastest in the measurement of `benches/README.md`.

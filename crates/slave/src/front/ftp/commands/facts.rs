@@ -1,0 +1,39 @@
+//! SIZE, MDTM, MFMT and MLST: facts of one entry.
+
+use relais_ftp::{Reply, time};
+use relais_proto::{Attributes, FileTime};
+
+use crate::front::ftp::session::{CommandResult, FtpSession};
+
+/// SIZE: the stored size in bytes, in every TYPE.
+///
+/// RFC 3659 section 4 wants the size of the transfer, which TYPE A changes. Clients expect the
+/// stored size (vsftpd, ProFTPD). While an upload of this user to the path is cut, it is the number
+/// of bytes that have come, because clients ask for it before they continue.
+pub fn size(ftp: &mut FtpSession, argument: &str) -> CommandResult {
+    let path = ftp.path(argument)?;
+    let size = ftp.file(&path)?.size;
+    Ok(Reply::new(213, size.to_string()))
+}
+
+/// MDTM: RFC 3659 section 3. Old clients set the time with it, if no file has the longer name.
+pub fn modified(
+    ftp: &mut FtpSession,
+    argument: &str,
+    set: Option<(FileTime, String)>,
+) -> CommandResult {
+    let path = ftp.path(argument)?;
+    let file = ftp.file(&path);
+    match (file, set) {
+        (Ok(file), _) => Ok(Reply::new(213, time::format_time(file.mtime))),
+        (Err(_), Some((mtime, other))) => set_modified(ftp, mtime, &other),
+        (Err(refusal), None) => Err(refusal.into()),
+    }
+}
+
+/// MFMT: draft-somers-ftp-mfxx section 3.
+pub fn set_modified(ftp: &mut FtpSession, mtime: FileTime, argument: &str) -> CommandResult {
+    let path = ftp.path(argument)?;
+    ftp.set_attributes(&path, Attributes { mtime: Some(mtime), mode: None })?;
+    Ok(Reply::new(213, format!("Modify={}; {path}", time::format_time(mtime))))
+}
