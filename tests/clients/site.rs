@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use crate::harness::{Cluster, Program, ProgramBuilder, SOON, Standalone, TestDir, content};
 
 /// Password of the account `ann`.
-const PASSWORD: &str = "correct horse";
+pub const PASSWORD: &str = "correct horse";
 
 /// How a client encrypts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -54,14 +54,14 @@ impl<T> Located<T> {
 /// The front end reads [`Self::file`], and ends with [`Self::finish`] or [`Self::fail`]. Content
 /// that is dropped before was cut.
 pub struct Content {
-    context: Arc<SessionContext>,
-    path: TreePath,
+    pub(crate) context: Arc<SessionContext>,
+    pub(crate) path: TreePath,
     /// The file, which was opened before anything was decided about it.
-    file: OpenFile,
+    pub(crate) file: OpenFile,
     facts: EntryFacts,
-    record: TransferRecord,
-    bytes: u64,
-    _slot: Option<LargeTransferSlot>,
+    pub(crate) record: TransferRecord,
+    pub(crate) bytes: u64,
+    slot: Option<LargeTransferSlot>,
 }
 
 /// Why content could not be read to its end.
@@ -77,8 +77,7 @@ impl Session {
     /// Opens the content of a file.
     ///
     /// # Errors
-    /// [`ErrorCode::Changed`] if it is not what `if_match` names; [`ErrorCode::Busy`] if this slave
-    /// is sending large content to another slave; those of the folder and of
+    /// [`ErrorCode::Changed`] if it is not what `if_match` names; those of the folder and of
     /// [`Session::check_ready`].
     pub fn open(
         &self,
@@ -88,20 +87,16 @@ impl Session {
     ) -> Result<Located<Content>, Refusal> {
         let mut record = self.begin(LoggedCommand::Get, path, None, keepalive)?;
         let context = &self.context;
-        let opened = context.principal.resolve(path).and_then(|path| {
-            open(context, &path, keepalive)?.and_then(|file| {
-                let facts = check_wanted(context, &path, &file, if_match, keepalive)?;
-                let slot = LargeTransferSlot::for_content(context, file.meta.size)?;
-                Ok((path, file, facts, slot))
-            })
-        });
-        let opened = context.recorded(&mut record, opened)?;
-        if matches!(opened, Located::Elsewhere(_)) {
-            record.end(Ok(()));
+        let opened = context
+            .principal
+            .resolve(path)
+            .and_then(|path| Content::open(context, &path, if_match, keepalive));
+        let mut opened = context.recorded(&mut record, opened)?;
+        match &mut opened {
+            Located::Here(content) => content.set_record(record),
+            Located::Elsewhere(_) => record.end(Ok(())),
         }
-        opened.and_then(|(path, file, facts, _slot)| {
-            Ok(Content { context: context.clone(), path, file, facts, record, bytes: 0, _slot })
-        })
+        Ok(opened)
     }
 
     /// Returns the values of at most `count` pieces of a file, from number `first` on.
@@ -144,6 +139,26 @@ impl Session {
 }
 
 impl Content {
+    /// Opens the content that the tree has at a path. The caller records the transfer.
+    pub(crate) fn open(
+        context: &Arc<SessionContext>,
+        path: &TreePath,
+        if_match: IfMatch,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<Located<Self>, Refusal> {
+        open(context, path, keepalive)?.and_then(|file| {
+            let facts = check_wanted(context, path, &file, if_match, keepalive)?;
+            let (context, path) = (context.clone(), path.clone());
+            let record = TransferRecord::default();
+            Ok(Self { context, path, file, facts, record, bytes: 0, slot: None })
+        })
+    }
+
+    /// Has `record` record this transfer.
+    pub(crate) fn set_record(&mut self, record: TransferRecord) {
+        self.record = record;
+    }
+
     /// Returns the open file. Its position belongs to the caller.
     #[must_use]
     pub fn file(&self) -> &File {
@@ -182,17 +197,17 @@ impl Content {
         self.facts.digest
     }
 
-    /// Returns how many of `length` bytes there are from `offset` on.
+    /// Returns how many of `length` bytes there are from `offset` on, which are sent next.
     ///
     /// # Errors
-    /// [`ErrorCode::BadOffset`] if the offset is beyond the end.
+    /// [`ErrorCode::BadOffset`] if the offset is beyond the end; [`ErrorCode::Busy`] if this slave
+    /// is sending much content to another slave.
     pub fn range(&mut self, offset: u64, length: u64) -> Result<u64, Refusal> {
-        let size = self.size();
-        let rest = size.checked_sub(offset).ok_or_else(|| {
-            let message = format!("offset {offset} is beyond the end at {size}");
-            Refusal::at(&self.path, ErrorCode::BadOffset, message)
+        let result = available(&self.path, self.size(), offset, length).and_then(|length| {
+            self.slot = LargeTransferSlot::for_bytes(&self.context, length)?;
+            Ok(length)
         });
-        self.context.recorded(&mut self.record, rest).map(|rest| rest.min(length))
+        self.context.recorded(&mut self.record, result)
     }
 
     /// Counts bytes that were sent, for the transfer log.
@@ -240,15 +255,31 @@ impl Content {
     }
 }
 
+/// Returns how many of `length` bytes there are from `offset` on in content of `size` bytes.
+pub(crate) fn available(
+    path: &TreePath,
+    size: u64,
+    offset: u64,
+    length: u64,
+) -> Result<u64, Refusal> {
+    let rest = size.checked_sub(offset).ok_or_else(|| {
+        let message = format!("offset {offset} is beyond the end at {size}");
+        Refusal::at(path, ErrorCode::BadOffset, message)
+    })?;
+    Ok(rest.min(length))
+}
+
 /// The slot for sending large content to another slave, freed when dropped.
 ///
 /// A slave sends large content to one slave at a time. So the number of its holders doubles, and
-/// the slave that took the put does not send all copies.
+/// the slave that took the put does not send all copies. A slave that streams content to a client
+/// requests short ranges, which need no slot: the client must not wait for replication, nor
+/// replication for a slow client.
 struct LargeTransferSlot(Arc<SessionContext>);
 
 impl LargeTransferSlot {
-    fn for_content(context: &Arc<SessionContext>, size: u64) -> Result<Option<Self>, Refusal> {
-        if !context.principal.is_peer || size < LARGE {
+    fn for_bytes(context: &Arc<SessionContext>, bytes: u64) -> Result<Option<Self>, Refusal> {
+        if !context.principal.is_peer || bytes < LARGE {
             return Ok(None);
         }
         if context.host().begin_large_transfer() {

@@ -9,8 +9,8 @@ use log::{debug, error};
 use parking_lot::Mutex;
 use relais_os::Received;
 use relais_proto::{
-    Endpoint, ErrorCode, FolderId, LogRateLimiter, Lsn, Metrics, Mode, Refusal, SlaveId, TreePath,
-    limits,
+    Endpoint, ErrorCode, FolderId, LogRateLimiter, Lsn, Metrics, Mode, PeerSlave, Refusal, SlaveId,
+    TreePath, limits,
 };
 use relais_storage::{
     CatalogError, CatalogReader, CatalogStore, EntryFacts, MetadataFolder, StagedName, Staging,
@@ -204,13 +204,24 @@ impl Engine {
         &self,
         wanted: impl Fn(&FolderId) -> bool,
     ) -> Result<Vec<Endpoint>, Refusal> {
-        let peers = self.with_catalogue(CatalogStore::peers)?;
-        Ok(peers
+        // A client may reach a slave at other addresses than this slave does.
+        Ok(self
+            .peers()?
             .into_iter()
-            .filter(|(slave, folder)| *slave != self.settings.slave_id && wanted(folder))
-            .map(|(id, _)| Endpoint { id, addrs: Vec::new() })
+            .filter(|peer| wanted(&peer.folder))
+            .map(|peer| Endpoint { id: peer.slave, addrs: Vec::new() })
             .take(limits::REDIRECT_SLAVES)
             .collect())
+    }
+
+    /// Returns the other slaves of the cluster, with the addresses where this slave reaches them.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Storage`] if the catalogue cannot be read.
+    pub fn peers(&self) -> Result<Vec<PeerSlave>, Refusal> {
+        let mut peers = self.with_catalogue(CatalogStore::peers)?;
+        peers.retain(|peer| peer.slave != self.settings.slave_id);
+        Ok(peers)
     }
 
     /// Returns the slaves of all other folders.

@@ -27,6 +27,7 @@ mod owner;
 mod pending_changes;
 mod pending_login;
 mod principal;
+mod remote_content;
 mod session;
 mod staged;
 mod transfer_log;
@@ -48,6 +49,7 @@ pub use pending_login::{
     LoginOutcome, MasterAnswer, MasterLogins, MasterQuery, PendingLogin, VerifiedLogin,
 };
 pub use principal::{Credential, Principal};
+pub use remote_content::{FoundContent, RemoteContent};
 pub use session::{Session, SlaveStatus};
 pub use transfer_log::{LoggedCommand, TransferLog};
 pub use upload::{SMALL_UPLOAD, Upload, UploadProgress};

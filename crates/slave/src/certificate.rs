@@ -16,6 +16,7 @@ use relais_net::tls::{MASTER_NAME, ServerCertificate, TlsOptions, read_pem};
 use relais_proto::LinkMessage;
 use relais_storage::MetadataFolder;
 use relais_tree::MetaKind;
+use thiserror::Error;
 
 /// Name of the certificate's file in the slave's own folder.
 const FILE: &str = "certificate.pem";
@@ -63,6 +64,23 @@ impl RenewalState {
     }
 }
 
+/// The reason why a certificate is not renewed.
+#[derive(Debug, Error)]
+enum RenewalError {
+    /// The source has no usable certificate.
+    #[error("{0}")]
+    Source(String),
+    /// The certificate cannot be stored, for example on a full disk.
+    #[error("{0}")]
+    Write(String),
+}
+
+/// Logs a failed renewal, and schedules the next attempt.
+fn keep_former(state: &mut RenewalState, why: &str) {
+    warn!("{why}; the former certificate stays in use");
+    state.set_next_check(RETRY_PAUSE);
+}
+
 /// Returns the file in which workers find the certificate.
 #[must_use]
 pub fn file_in(own: &MetadataFolder) -> PathBuf {
@@ -96,8 +114,30 @@ impl Certificate {
             }
         }
         let this = Self { own: own.clone(), source, state: Mutex::default() };
-        this.renew(&mut this.state.lock())?;
+        this.renew_at_start()?;
         Ok(this)
+    }
+
+    /// Renews the certificate, or keeps that of the last start if the disk takes no other.
+    fn renew_at_start(&self) -> Result<(), String> {
+        let mut state = self.state.lock();
+        match self.renew(&mut state) {
+            Err(RenewalError::Write(e)) if self.has_usable_file() => {
+                keep_former(&mut state, &e);
+                Ok(())
+            }
+            other => other.map_err(|e| e.to_string()),
+        }
+    }
+
+    /// Returns whether the file has a key and a certificate from this source.
+    fn has_usable_file(&self) -> bool {
+        let Ok(pem) = std::fs::read(file_in(&self.own)) else { return false };
+        let is_from_source = match &self.source {
+            CertificateSource::Own(authority) => pem.ends_with(authority.pem().as_bytes()),
+            CertificateSource::Master | CertificateSource::Files(_) => true,
+        };
+        is_from_source && ServerCertificate::empty().set(&pem).is_ok()
     }
 
     /// Renews the certificate if that is due. Call it every second.
@@ -107,27 +147,26 @@ impl Certificate {
             return;
         }
         if let Err(e) = self.renew(&mut state) {
-            warn!("{e}; the former certificate stays in use");
-            state.set_next_check(RETRY_PAUSE);
+            keep_former(&mut state, &e.to_string());
         }
     }
 
-    fn renew(&self, state: &mut RenewalState) -> Result<(), String> {
+    fn renew(&self, state: &mut RenewalState) -> Result<(), RenewalError> {
         match &self.source {
             CertificateSource::Master => {}
             CertificateSource::Own(authority) => {
                 let pem = authority
                     .issue(MASTER_NAME, SystemTime::now(), LIFETIME)
-                    .map_err(|e| e.to_string())?;
-                self.write(pem.as_bytes())?;
+                    .map_err(|e| RenewalError::Source(e.to_string()))?;
+                self.write(pem.as_bytes()).map_err(RenewalError::Write)?;
                 state.set_next_check(LIFETIME * 2 / 3);
             }
             CertificateSource::Files(files) => {
                 state.set_next_check(FILE_CHECK_INTERVAL);
-                let pem = read_pem(files)?;
+                let pem = read_pem(files).map_err(RenewalError::Source)?;
                 if pem != state.file_pem {
-                    ServerCertificate::check_files(files, &pem)?;
-                    self.write(&pem)?;
+                    ServerCertificate::check_files(files, &pem).map_err(RenewalError::Source)?;
+                    self.write(&pem).map_err(RenewalError::Write)?;
                     state.file_pem = pem;
                 }
             }

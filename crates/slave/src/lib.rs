@@ -17,6 +17,7 @@ mod hints;
 mod host;
 mod master_logins;
 mod passwords;
+mod peer_login;
 mod poll;
 pub mod privileges;
 mod replicator;

@@ -100,9 +100,7 @@ impl SlaveIdentity {
                 other => break other?,
             }
         };
-        let line = started.to_line();
-        lock.set_len(line.len() as u64)?;
-        lock.write_all_at(line.as_bytes(), 0)?;
+        record_start(&lock, started)?;
         // The new lock file has no token, so the catalogue of an earlier writer counts as
         // incomplete.
         drop(WriterLock::try_acquire(&folder)?);
@@ -180,6 +178,22 @@ fn free_id(slaves: &Folder, started: StartParameters) -> Result<Option<(SlaveId,
         }
     }
     Ok(best.map(|(_, id, lock)| (id, lock)))
+}
+
+/// Records the parameters of this start in the file of the id, for the next start.
+///
+/// A full disk is no error: the next start finds this id without them, unless it has a better one.
+fn record_start(lock: &File, started: StartParameters) -> Result<()> {
+    let line = started.to_line();
+    let written =
+        lock.write_all_at(line.as_bytes(), 0).and_then(|()| lock.set_len(line.len() as u64));
+    match written.map_err(|e| TreeError::Io("write", e)) {
+        Err(e) if e.is_full() => {
+            log::warn!("cannot record the port of this slave in {FOLDER}/{SLAVES}: {e}");
+            Ok(())
+        }
+        other => Ok(other?),
+    }
 }
 
 fn new_id(slaves: &Folder) -> Result<(SlaveId, File)> {

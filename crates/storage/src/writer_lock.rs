@@ -15,6 +15,9 @@ const LOCK: &str = "lock";
 /// Longest token that is read, in bytes.
 const MOST_TOKEN: u64 = 256;
 
+/// Overwrites the start of a token. No token has this character.
+const NO_TOKEN: char = '-';
+
 /// Held by the one process that writes the catalogue of a folder.
 #[derive(Debug)]
 pub struct WriterLock {
@@ -29,7 +32,10 @@ impl WriterLock {
     pub fn try_acquire(own: &MetadataFolder) -> Result<Option<Self>> {
         match own.folder().create_or_open_part(LOCK) {
             Ok(file) => {
-                file.set_len(0)?;
+                // In place: a full disk might not return a block that a truncation frees.
+                if file.metadata()?.len() > 0 {
+                    file.write_all_at(NO_TOKEN.to_string().as_bytes(), 0)?;
+                }
                 Ok(Some(Self { file }))
             }
             Err(TreeError::InUse) => Ok(None),
@@ -44,8 +50,8 @@ impl WriterLock {
     /// Returns the errors of the system calls.
     pub fn new_token(&self) -> Result<String> {
         let token = SlaveId(relais_os::random()?).to_string();
-        self.file.set_len(0)?;
         self.file.write_all_at(token.as_bytes(), 0)?;
+        self.file.set_len(token.len() as u64)?;
         Ok(token)
     }
 
@@ -61,7 +67,7 @@ impl WriterLock {
         };
         let mut token = String::new();
         file.take(MOST_TOKEN).read_to_string(&mut token)?;
-        Ok(token)
+        Ok(if token.starts_with(NO_TOKEN) { String::new() } else { token })
     }
 }
 
@@ -81,5 +87,24 @@ mod tests {
         assert!(WriterLock::try_acquire(&own).unwrap().is_none());
         drop(first);
         assert!(WriterLock::try_acquire(&own).unwrap().is_some());
+    }
+
+    #[test]
+    fn lock_invalidates_a_token_and_keeps_its_block() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = MetadataFolder::create(&Folder::open(dir.path()).unwrap()).unwrap();
+        let token = || WriterLock::token_of(&own).unwrap();
+        let acquire = || WriterLock::try_acquire(&own).unwrap().unwrap();
+        let first = acquire();
+        assert_eq!(token(), "");
+        let written = first.new_token().unwrap();
+        assert_eq!(token(), written);
+        drop(first);
+        let second = acquire();
+        assert_eq!(token(), "");
+        let size = second.file.metadata().unwrap().len();
+        assert_eq!(size, written.len() as u64, "no block is freed");
+        let next = second.new_token().unwrap();
+        assert!(token() == next && next != written);
     }
 }

@@ -50,8 +50,19 @@ pub fn answer_or_wait(
     }
 }
 
+/// Reads one frame of an answer that was requested at `since`; none if it is a keep-alive.
+///
+/// # Errors
+/// As [`ask`].
+pub fn next_answer(from: &mut Connection, since: Instant) -> Result<Option<Reply>, Fault> {
+    pass(from.read_reply()?.ok_or_else(Fault::closed)?, since)
+}
+
 /// Checks that the header matches the request.
-pub(crate) fn check_header(get: &GetRequest, header: &ContentHeader) -> Result<(), Fault> {
+///
+/// # Errors
+/// [`Fault::Violation`] if it does not.
+pub fn check_header(get: &GetRequest, header: &ContentHeader) -> Result<(), Fault> {
     let rest = header.size.saturating_sub(get.offset);
     if header.offset != get.offset {
         return Err(Fault::bad_value("offset", header.offset));
@@ -82,17 +93,7 @@ pub fn read_content(
         let expected =
             u32::try_from(left).map_or(header.block_size, |left| left.min(header.block_size));
         let since = Instant::now();
-        loop {
-            let frame = from.read_header()?.ok_or_else(Fault::closed)?;
-            if frame.kind == FrameType::Block && frame.len == expected {
-                break;
-            }
-            if frame.kind == FrameType::Block {
-                return Err(Fault::bad_value("length of a block", frame.len.into()));
-            }
-            if let Some(other) = pass(from.read_reply_of(frame)?, since)? {
-                return Err(Fault::unexpected(&other));
-            }
+        while !next_block(from, expected, since)? {
             block(from, None)?;
         }
         block(from, Some(expected as usize))?;
@@ -104,6 +105,26 @@ pub fn read_content(
         }
         Reply::End { digest } => Ok(digest),
         other => Err(Fault::unexpected(&other)),
+    }
+}
+
+/// Reads the header of a block of `expected` bytes, whose wait began at `since`.
+///
+/// Returns false for a keep-alive before it.
+///
+/// # Errors
+/// As [`ask`].
+pub fn next_block(from: &mut Connection, expected: u32, since: Instant) -> Result<bool, Fault> {
+    let frame = from.read_header()?.ok_or_else(Fault::closed)?;
+    if frame.kind == FrameType::Block {
+        let is_right = frame.len == expected;
+        return is_right
+            .then_some(true)
+            .ok_or_else(|| Fault::bad_value("length of a block", frame.len.into()));
+    }
+    match pass(from.read_reply_of(frame)?, since)? {
+        None => Ok(false),
+        Some(other) => Err(Fault::unexpected(&other)),
     }
 }
 

@@ -194,8 +194,8 @@ fn no_inodes() {
     assert_eq!(wire.fetch("f").unwrap(), b"new");
 }
 
-#[test]
-fn standalone_slave_restarts_on_a_full_disk() {
+/// Kills a slave that holds a file `f`, and fills its disk to the last byte.
+fn killed_on_a_full_disk() -> (FullDiskFixture, Vec<u8>) {
     let mut fixture = FullDiskFixture::new("size=16m");
     let bytes = content(9, 100_000);
     let mut wire = open(&fixture.slave);
@@ -204,6 +204,34 @@ fn standalone_slave_restarts_on_a_full_disk() {
     assert!(!fixture.root().join(".relais/folders").exists(), "one folder needs no list");
     fixture.slave.program.kill();
     fixture.fill(0);
+    (fixture, bytes)
+}
+
+/// The kernel may release the locks of killed processes after the next slave has started.
+#[test]
+fn slave_starts_on_a_full_disk_with_the_lock_held() {
+    let (mut fixture, bytes) = killed_on_a_full_disk();
+    let lock = fs::File::open(fixture.root().join(".relais/lock")).unwrap();
+    lock.try_lock().unwrap();
+    fixture.slave.restart();
+    drop(lock);
+    assert!(open(&fixture.slave).fetch("f").unwrap() == bytes);
+}
+
+#[test]
+fn slave_starts_on_a_full_disk_again_and_again() {
+    let (mut fixture, bytes) = killed_on_a_full_disk();
+    for _ in 0..5 {
+        fixture.slave.restart();
+        assert!(open(&fixture.slave).fetch("f").unwrap() == bytes);
+        assert_eq!(fixture.volume.free(), 0, "a start frees no space that the next one needs");
+        fixture.slave.program.kill();
+    }
+}
+
+#[test]
+fn standalone_slave_restarts_on_a_full_disk() {
+    let (mut fixture, bytes) = killed_on_a_full_disk();
     fixture.slave.restart();
     let mut wire = open(&fixture.slave);
     assert!(wire.fetch("f").unwrap() == bytes);

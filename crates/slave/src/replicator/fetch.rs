@@ -12,29 +12,26 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
 
 use log::{debug, error, warn};
 use parking_lot::Mutex;
-use relais_auth::{ClusterKey, LinkRole};
+use relais_auth::ClusterKey;
 use relais_cluster::replica::{FetchFault, MissingContent};
 use relais_net::Connection;
-use relais_net::tls::{Dialer, TrustPolicy};
+use relais_net::tls::Dialer;
 use relais_os::{Mailbox, MailboxSender};
-use relais_proto::{FileTime, FolderId, Lsn, PeerSlave, Reply, Request, SlaveId, limits};
+use relais_proto::{FileTime, FolderId, Lsn, PeerSlave, Request, SlaveId};
 use relais_storage::{FetchFailure, FetchResult, FetchedFile, StagedName, Staging};
 use relais_transfer::download::download;
 use relais_transfer::{Progress, Ranges, Resume, Sessions, TransferError};
 use relais_tree::{TreeError, set_mode, set_times};
 
-use crate::agent::prove_key;
 use crate::config::Cluster;
 use crate::context::SlaveContext;
+use crate::peer_login::connect_as_peer;
 
 /// Number of contents that are fetched at the same time.
 const THREADS: usize = 8;
-/// Time to connect to another slave.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Most partial files that are kept.
 const MAX_PARTIALS: usize = 256;
 
@@ -290,18 +287,7 @@ impl FolderSessions<'_> {
     fn open(&self, addr: SocketAddr) -> Result<Connection, Box<dyn Error>> {
         let FetchContext { slave, key_file, dialer, .. } = self.context;
         let key = ClusterKey::load(key_file)?.ok_or("there is no cluster key")?;
-        let mut connection = dialer.connect(addr, CONNECT_TIMEOUT, &TrustPolicy::Anyone, "")?;
-        connection.set_silence(limits::SILENCE);
-        prove_key(&mut connection, LinkRole::Peer, *slave, &key)?;
-        connection.flush()?;
-        loop {
-            match connection.read_reply()?.ok_or("it closed the connection")? {
-                Reply::Wait(_) | Reply::MasterUnreachable { .. } => {}
-                Reply::Opened { .. } => return Ok(connection),
-                Reply::Error(refusal) => return Err(refusal.message.into()),
-                other => Err(format!("an unexpected answer: {:?}", other.frame_type()))?,
-            }
-        }
+        connect_as_peer(dialer, addr, *slave, &key).map_err(|fault| fault.to_string().into())
     }
 }
 

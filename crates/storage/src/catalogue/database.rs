@@ -13,7 +13,7 @@ use crate::sys::sqlite::keep_names;
 /// Name of the file in the metadata folder.
 const FILE: &str = "catalogue.db";
 /// Must be raised with every change of the tables, or of what a trigger does.
-const SCHEMA_VERSION: i64 = 6;
+const SCHEMA_VERSION: i64 = 7;
 /// Bytes reserved for the write-ahead log: about its size when SQLite starts it anew.
 const LOG: u32 = 4 * 1024 * 1024;
 /// Free disk space required for the reservation, in bytes. A smaller disk is left to the files.
@@ -40,7 +40,7 @@ const STATEMENTS: usize = 256;
 /// paths where the disk differs from the tree, with the reason. Its `due` is the monotonic time of
 /// the next retry in milliseconds, or NULL if the path waits for the folder above. Its `lies` is 1
 /// if a removed file is still on the disk. `change` has the committed changes by id. `peer` has the
-/// slaves of the cluster. `event` has what the latest changes did at which path, see `events.rs`.
+/// slaves of the cluster; its `addrs` are their addresses, with spaces between them. `event` has what the latest changes did at which path, see `events.rs`.
 const SCHEMA: &str = "
 CREATE TABLE entry (
     folder TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, mode INTEGER NOT NULL,
@@ -74,7 +74,7 @@ CREATE TABLE unapplied (
 ) WITHOUT ROWID;
 CREATE INDEX due ON unapplied (due) WHERE due IS NOT NULL;
 CREATE INDEX source ON unapplied (source) WHERE source IS NOT NULL;
-CREATE TABLE peer (slave BLOB PRIMARY KEY, folder BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE peer (slave BLOB PRIMARY KEY, folder BLOB NOT NULL, addrs TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE skipped (folder TEXT NOT NULL, name BLOB NOT NULL, why INTEGER NOT NULL,
     PRIMARY KEY (folder, name)) WITHOUT ROWID;
 CREATE TABLE total (what TEXT PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID;

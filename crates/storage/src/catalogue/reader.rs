@@ -3,7 +3,7 @@
 //! If the database does not exist yet, each query has an empty result.
 
 use relais_proto::{
-    Digest, Entry, FileTime, FolderId, Kind, Lsn, Metrics, Mode, SlaveId, TreePath,
+    Digest, Entry, FileTime, FolderId, Kind, Lsn, Metrics, Mode, PeerSlave, SlaveId, TreePath,
 };
 use relais_tree::{Meta, MetaKind};
 use rusqlite::params_from_iter;
@@ -187,13 +187,17 @@ impl CatalogStore {
         Ok(self.unapplied(path)?.is_some())
     }
 
-    /// Returns the slaves of the cluster and their folders.
+    /// Returns the slaves of the cluster, with their folders and addresses.
     ///
     /// # Errors
     /// Returns database errors.
-    pub fn peers(&self) -> Result<Vec<(SlaveId, FolderId)>> {
-        self.all("SELECT slave, folder FROM peer", Values::default(), |from| {
-            Ok((SlaveId(from.get()?), FolderId(from.get()?)))
+    pub fn peers(&self) -> Result<Vec<PeerSlave>> {
+        self.all("SELECT slave, folder, addrs FROM peer", Values::default(), |from| {
+            let (slave, folder) = (SlaveId(from.get()?), FolderId(from.get()?));
+            let addrs: String = from.get()?;
+            // This program wrote them. An address that it cannot read is of no use to it.
+            let addrs = addrs.split(' ').filter_map(|addr| addr.parse().ok()).collect();
+            Ok(PeerSlave { slave, folder, addrs })
         })
     }
 

@@ -264,8 +264,9 @@ impl CatalogStore {
     pub fn set_peers(&self, peers: &[PeerSlave]) -> Result<()> {
         self.run("DELETE FROM peer", Values::default())?;
         for peer in peers {
-            let values = Values::of(&peer.slave.0[..]).add(&peer.folder.0[..]);
-            self.run("INSERT OR REPLACE INTO peer VALUES (?, ?)", values)?;
+            let addrs: Vec<String> = peer.addrs.iter().map(ToString::to_string).collect();
+            let values = Values::of(&peer.slave.0[..]).add(&peer.folder.0[..]).add(addrs.join(" "));
+            self.run("INSERT OR REPLACE INTO peer VALUES (?, ?, ?)", values)?;
         }
         Ok(())
     }

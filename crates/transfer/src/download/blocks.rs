@@ -5,7 +5,8 @@ use std::ops::Range;
 use relais_proto::limits::PIECE;
 
 /// Returns the range of piece `index` of `size` bytes; empty beyond the end.
-pub(super) fn piece_range(index: u64, size: u64) -> Range<u64> {
+#[must_use]
+pub fn piece_range(index: u64, size: u64) -> Range<u64> {
     let start = index.saturating_mul(PIECE).min(size);
     start..start.saturating_add(PIECE).min(size)
 }

@@ -22,6 +22,8 @@ mod stream;
 mod tests;
 mod verify;
 
+pub use blocks::piece_range;
 pub use content::CompletedDownload;
+pub use requests::ask_for_pieces;
 pub use retry_loop::download;
 pub use stream::{CompletedStream, Sink, stream};

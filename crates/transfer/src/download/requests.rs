@@ -44,12 +44,15 @@ pub(super) fn identify(
     }
 }
 
-/// Requests all piece values of the content with this digest.
+/// Requests all piece values of the content with this digest; `ask` returns the answer to each.
 ///
 /// It takes as many answers as necessary and checks each before the next request, so it stores only
-/// received values.
-pub(super) fn ask_for_pieces(
-    to: &mut Connection,
+/// received values. They are not proved by that.
+///
+/// # Errors
+/// Those of `ask`; an answer that does not fit its request.
+pub fn ask_for_pieces(
+    ask: &mut dyn FnMut(&Request) -> Result<Reply, Fault>,
     path: &TreePath,
     digest: Digest,
     count: u64,
@@ -63,7 +66,7 @@ pub(super) fn ask_for_pieces(
             return Ok(all);
         }
         let if_match = IfMatch::Digest(digest);
-        match ask(to, &Request::Pieces { path: path.clone(), if_match, first, count })? {
+        match ask(&Request::Pieces { path: path.clone(), if_match, first, count })? {
             Reply::PieceValues { first: from, values }
                 if from == first && values.len() == count as usize =>
             {

@@ -3,7 +3,7 @@
 //! If no common digest is known, it takes that of another server.
 
 use relais_net::Connection;
-use relais_proto::{Digest, ErrorCode, Refusal, TreePath};
+use relais_proto::{Digest, ErrorCode, Refusal, Request, TreePath};
 
 use super::blocks::piece_range;
 use super::hashing::Hashing;
@@ -11,6 +11,7 @@ use super::requests::ask_for_pieces;
 use super::state::DownloadState;
 use crate::action::{Action, Purpose, action};
 use crate::error::{Fault, TransferError};
+use crate::exchange::ask;
 
 /// Requests for damaged pieces to one server.
 const ASK_AGAIN: u32 = 3;
@@ -77,7 +78,8 @@ fn their_values(
     size: u64,
 ) -> Result<Vec<Digest>, Fault> {
     let count = relais_tree::piece_count(size);
-    let values = ask_for_pieces(server, path, digest, count).map_err(|fault| match fault {
+    let mut ask = |request: &Request| ask(server, request);
+    let values = ask_for_pieces(&mut ask, path, digest, count).map_err(|fault| match fault {
         Fault::Refused(refusal)
             if matches!(action(refusal.code, Purpose::Read), Action::Stop | Action::Restart) =>
         {
