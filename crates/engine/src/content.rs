@@ -412,7 +412,7 @@ pub(crate) fn check_wanted(
     if fits { Ok(facts) } else { Err(content_changed(path)) }
 }
 
-fn content_changed(path: &TreePath) -> Refusal {
+pub(crate) fn content_changed(path: &TreePath) -> Refusal {
     Refusal::at(path, ErrorCode::Changed, "the content has been replaced")
 }
 

@@ -98,7 +98,7 @@ impl Session {
 /// A file that has become shorter is filled with zero bytes, which the digest shows.
 fn copy_content(
     from: &File,
-    mut to: &File,
+    to: &File,
     size: u64,
     keepalive: &mut dyn KeepAlive,
 ) -> io::Result<()> {
@@ -106,6 +106,18 @@ fn copy_content(
         return Ok(());
     }
     to.set_len(size)?;
+    copy_bytes(from, to, size, keepalive)
+}
+
+/// Copies the first `size` bytes to the begin of a file, fewer if there are no more.
+///
+/// Where the disk can, both files share them.
+pub(crate) fn copy_bytes(
+    from: &File,
+    mut to: &File,
+    size: u64,
+    keepalive: &mut dyn KeepAlive,
+) -> io::Result<()> {
     let mut rest = from.take(size);
     // The kernel copies the bytes, unless the file system cannot.
     while io::copy(&mut rest.by_ref().take(STEP), &mut to)? > 0 {

@@ -16,6 +16,7 @@ mod changes;
 mod content;
 mod context;
 mod copy;
+mod cut_upload;
 mod engine;
 mod entries;
 mod hash_semaphore;
@@ -24,6 +25,7 @@ mod keep_alive;
 mod listing;
 mod login;
 mod owner;
+mod path_upload;
 mod pending_changes;
 mod pending_login;
 mod principal;
@@ -32,6 +34,7 @@ mod session;
 mod staged;
 mod transfer_log;
 mod upload;
+mod upload_prefix;
 mod watch;
 
 pub use active_uploads::Disconnect;
@@ -45,6 +48,7 @@ pub use keep_alive::KeepAlive;
 pub use listing::Listing;
 pub use login::{Authenticator, LoginDecision, LoginPolicy, LoginProgress, SecretSource};
 pub use owner::Owner;
+pub use path_upload::{PathUpload, PendingUpload, UploadStart};
 pub use pending_login::{
     LoginOutcome, MasterAnswer, MasterLogins, MasterQuery, PendingLogin, VerifiedLogin,
 };
@@ -53,4 +57,5 @@ pub use remote_content::{FoundContent, RemoteContent};
 pub use session::{Session, SlaveStatus};
 pub use transfer_log::{LoggedCommand, TransferLog};
 pub use upload::{SMALL_UPLOAD, Upload, UploadProgress};
+pub use upload_prefix::{MissingPrefix, PrefixUpload};
 pub use watch::{Watch, WatchUpdate};

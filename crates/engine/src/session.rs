@@ -1,6 +1,7 @@
 //! A session: one user's commands, checked, recorded, and answered in the state that the user has
 //! seen.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use relais_proto::{ErrorCode, Lsn, Metrics, Refusal, TreePath, WaitReason, limit
 use crate::active_uploads::Disconnect;
 use crate::change::{Committed, PreparedChange, account_tag};
 use crate::context::SessionContext;
+use crate::cut_upload::ReportedSize;
 use crate::engine::{DISPLACED, Engine, wait_for};
 use crate::keep_alive::{KeepAlive, keep_waiting, poll};
 use crate::login::{Authenticator, SecretSource};
@@ -38,6 +40,8 @@ pub struct Session {
     /// The latest change that the user has seen; every answer has to include it.
     seen_lsn: Lsn,
     pending: PendingChanges,
+    /// What the user was last told about the size at a path.
+    pub(crate) reported_size: RefCell<Option<ReportedSize>>,
 }
 
 /// The state of this slave.
@@ -64,7 +68,8 @@ impl Session {
     ) -> Self {
         let seen_lsn = principal.seen_lsn;
         let context = Arc::new(SessionContext { engine, principal, address, disconnect });
-        Self { pending: PendingChanges::new(context.clone()), context, seen_lsn }
+        let pending = PendingChanges::new(context.clone());
+        Self { pending, context, seen_lsn, reported_size: RefCell::default() }
     }
 
     /// Returns the engine.

@@ -66,9 +66,13 @@ pub struct Upload {
     /// With the path in the tree, and the bound id.
     request: PutRequest,
     name: StagedName,
+    /// Name of the staged file once it is complete.
+    sealed: StagedName,
     target: UploadTarget,
     hasher: blake3::Hasher,
     at: u64,
+    /// Bytes at the beginning that the client has not sent. Without more, nothing is kept.
+    inherited: u64,
     /// Mode of the file if it is new.
     mode: Mode,
     /// Bytes that the table of unfinished uploads knows of.
@@ -101,10 +105,7 @@ impl Session {
     ) -> Result<Upload, Refusal> {
         let begun = begin(&self.context, request, source, keepalive);
         let mut upload = self.context.recorded(&mut record, begun)?;
-        if matches!(upload.target, UploadTarget::Staged(_)) {
-            self.context.active_uploads.begin(&upload.name, &self.context.disconnect);
-        }
-        upload.record = record;
+        upload.activate(record);
         Ok(upload)
     }
 
@@ -178,19 +179,8 @@ fn begin(
     if size != Some(at) || at == 0 {
         context.check_disk_space(&path, remaining)?;
     }
-    let mode = request.mode.unwrap_or(Mode::new(0o666)).masked(context.settings.umask);
-    let mode = mode.with_owner_access(Kind::File);
-    let upload = |request, name, target, hasher| Upload {
-        context: context.clone(),
-        request,
-        name,
-        target,
-        hasher,
-        at,
-        mode,
-        reported: at,
-        record: TransferRecord::default(),
-    };
+    let upload =
+        |request, name, target, hasher| Upload::new(context, request, name, target, hasher);
     let complete =
         |request| upload(request, name.sealed(), UploadTarget::Complete, blake3::Hasher::new());
     let file = match find_staged(context, &path, &name, true, keepalive)? {
@@ -259,7 +249,7 @@ fn committed(
 /// Checks the target of a put before its content is sent.
 ///
 /// The check that counts is made with the change itself.
-fn check_target(context: &SessionContext, path: &TreePath) -> Result<(), Refusal> {
+pub(crate) fn check_target(context: &SessionContext, path: &TreePath) -> Result<(), Refusal> {
     let is_folder = || Refusal::at(path, ErrorCode::IsFolder, "a folder has that name");
     let (parent, _) = path.split_last().ok_or_else(is_folder)?;
     if context.settings.is_cluster_member {
@@ -293,6 +283,64 @@ fn check_target(context: &SessionContext, path: &TreePath) -> Result<(), Refusal
 }
 
 impl Upload {
+    /// Makes an upload that receives the bytes from the request's offset on.
+    fn new(
+        context: &Arc<SessionContext>,
+        request: PutRequest,
+        name: StagedName,
+        target: UploadTarget,
+        hasher: blake3::Hasher,
+    ) -> Self {
+        let mode = request.mode.unwrap_or(Mode::new(0o666)).masked(context.settings.umask);
+        Self {
+            context: context.clone(),
+            name,
+            sealed: name.sealed(),
+            target,
+            hasher,
+            at: request.offset,
+            inherited: 0,
+            mode: mode.with_owner_access(Kind::File),
+            reported: request.offset,
+            record: TransferRecord::default(),
+            request,
+        }
+    }
+
+    /// Makes an upload by path, whose staged file is locked and has `inherited` bytes that the
+    /// client has not sent.
+    pub(crate) fn by_path(
+        context: &Arc<SessionContext>,
+        request: PutRequest,
+        (name, file): (StagedName, File),
+        hasher: blake3::Hasher,
+        inherited: u64,
+    ) -> Self {
+        let sealed = StagedName::new(request.id, &context.principal.user, &request.path, None);
+        let mut upload = Self::new(context, request, name, UploadTarget::Staged(file), hasher);
+        (upload.sealed, upload.inherited) = (sealed.sealed(), inherited);
+        upload
+    }
+
+    /// Registers the upload, and has `record` log its end.
+    pub(crate) fn activate(&mut self, record: TransferRecord) {
+        if matches!(self.target, UploadTarget::Staged(_)) {
+            self.context.active_uploads.begin(&self.name, &self.context.disconnect);
+        }
+        self.record = record;
+    }
+
+    /// Returns the number of bytes that are here, which is where the next ones go.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.at
+    }
+
+    /// Returns the digest of these bytes.
+    pub(crate) fn digest(&self) -> Digest {
+        Digest(self.hasher.finalize().into())
+    }
+
     /// Writes the next bytes.
     ///
     /// # Errors
@@ -352,7 +400,7 @@ impl Upload {
             }
         };
         self.hasher = hash_staged(&self.context, file, len, path, keepalive)?;
-        Ok(Digest(self.hasher.finalize().into()))
+        Ok(self.digest())
     }
 
     /// Completes the upload; `digest` is what the client says about the content, if it says
@@ -390,21 +438,27 @@ impl Upload {
         let UploadTarget::Staged(file) = &self.target else {
             return self.finish_complete(digest, keepalive);
         };
-        let received = Digest(self.hasher.finalize().into());
+        let received = self.digest();
         if digest.is_some_and(|digest| digest != received) {
             let message = "the received bytes do not match the digest";
             return Err(Refusal::at(&path, ErrorCode::Damaged, message));
         }
         let synced = self.complete(file, keepalive)?;
-        match self.context.staging.seal(&self.name) {
-            Ok(sealed) => {
-                self.name = sealed;
+        if self.name.is_by_path() {
+            // Once the file is sealed the name may belong to the next upload.
+            self.context.staging.remove_base(&self.name);
+            self.context.host().uploads().record_bytes(&self.sealed, self.at);
+            self.context.host().uploads().end(&self.name);
+        }
+        match self.context.staging.seal(&self.name, &self.sealed) {
+            Ok(()) => {
+                self.name = self.sealed;
                 self.propose(received, synced)
             }
             // Another session has received the same upload, and was faster.
             Err(TreeError::Taken) => {
                 self.context.discard_upload(&self.name);
-                (self.name, self.target) = (self.name.sealed(), UploadTarget::Complete);
+                (self.name, self.target) = (self.sealed, UploadTarget::Complete);
                 self.finish_complete(Some(received), keepalive)
             }
             Err(e) => Err(refuse(&path, &e)),
@@ -537,11 +591,14 @@ impl Upload {
         };
         let (context, name) = (&self.context, &self.name);
         context.active_uploads.end(name, &context.disconnect);
-        if self.at == 0 {
+        if self.at <= self.inherited {
             return context.discard_upload(name);
         }
         context.host().uploads().record_bytes(name, self.at);
         drop(file);
+        if name.is_by_path() {
+            return;
+        }
         let began = Instant::now();
         while let Ok(made) = context.with_catalogue(|store| store.commit_of(self.request.id)) {
             if made.is_some() && context.staging.reopen(name).is_ok() {

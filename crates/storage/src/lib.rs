@@ -22,6 +22,7 @@ mod staging;
 mod sys;
 #[cfg(test)]
 mod tests;
+mod upload_base;
 pub mod upload_table;
 mod writer_lock;
 
@@ -50,4 +51,5 @@ pub use scan::scanner::{DetectedChanges, Scanner};
 pub use scan::watcher::{FolderEvent, FolderWatcher, WatchMode};
 pub use staging::{StagedName, Staging, UnfinishedUpload};
 pub use sys::lease::ignore_sigio;
+pub use upload_base::UploadBase;
 pub use writer_lock::WriterLock;

@@ -5,9 +5,13 @@
 //! file holds its lock. A complete file is sealed by a rename, and never opened for writing again,
 //! because it may soon be published. Files that changes have removed lie in `.relais/removed` until
 //! the sweeper deletes them.
+//!
+//! An upload by path has no id of a change before it is complete. Its file has a name of its own,
+//! see [`StagedName::for_path`], and is sealed under the id of a new change.
 
 use std::fmt;
 use std::fs::File;
+use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{debug, warn};
@@ -21,6 +25,10 @@ const STAGING: &str = "staging";
 const SEALED: &str = ".whole";
 /// Suffix of former content, on file systems that cannot exchange two names in one step.
 const FORMER: &str = relais_tree::FORMER;
+/// Suffix of the base of an upload by path.
+const BASE: &str = ".base";
+/// Binding of the uploads by path.
+const BY_PATH: u64 = u64::MAX;
 /// Name of the folder of removed files.
 const REMOVED: &str = "removed";
 
@@ -28,7 +36,7 @@ wire_struct! {
     /// Name of a staged file.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub struct StagedName {
-        /// Id of the change.
+        /// Id of the change; of an upload by path its key.
         pub id: ChangeId,
         /// Hash over user, path and size; 0 for content that is fetched from another slave.
         pub binding: u64,
@@ -56,6 +64,30 @@ impl StagedName {
         let mut binding = [0; 8];
         hasher.finalize_xof().fill(&mut binding);
         Self { id, binding: u64::from_be_bytes(binding), is_sealed: false }
+    }
+
+    /// Returns the name for an upload that is found by its path, without an id or a size.
+    ///
+    /// `account` is the tag with which the ids of the user's changes begin. Uploads of users that
+    /// share a name are told apart by the client's `address`.
+    #[must_use]
+    pub fn for_path(account: u32, user: &str, address: Option<IpAddr>, path: &TreePath) -> Self {
+        let mut hasher =
+            blake3::Hasher::new_derive_key("relais 2026-11 key of an upload by path 1");
+        let address = address.map(|address| address.to_canonical().to_string());
+        for text in [user, address.as_deref().unwrap_or_default(), path.as_str()] {
+            hasher.update(&(text.len() as u64).to_be_bytes()).update(text.as_bytes());
+        }
+        let mut key = [0; 16];
+        hasher.finalize_xof().fill(&mut key);
+        key[..4].copy_from_slice(&account.to_be_bytes());
+        Self { id: ChangeId(key), binding: BY_PATH, is_sealed: false }
+    }
+
+    /// Returns whether this is the name of an upload by path that is not complete.
+    #[must_use]
+    pub fn is_by_path(&self) -> bool {
+        self.binding == BY_PATH && !self.is_sealed
     }
 
     /// Returns the name for content of a put that is fetched from another slave.
@@ -91,6 +123,12 @@ impl StagedName {
     #[must_use]
     pub fn unsealed(&self) -> Self {
         Self { is_sealed: false, ..*self }
+    }
+
+    /// Returns the name of the base of an upload by path.
+    #[must_use]
+    pub(crate) fn base(&self) -> String {
+        format!("{self}{BASE}")
     }
 
     /// Parses a name. Returns `None` for other text.
@@ -159,13 +197,12 @@ impl Staging {
         self.staged.stat_part(name.to_string().as_bytes()).is_ok()
     }
 
-    /// Seals a staged file and returns its new name.
+    /// Seals a staged file under the name `sealed`.
     ///
     /// # Errors
     /// Returns the error of the rename.
-    pub fn seal(&self, name: &StagedName) -> Result<StagedName, TreeError> {
-        let sealed = name.sealed();
-        self.staged.move_new(name.to_string(), &self.staged, sealed.to_string()).map(|()| sealed)
+    pub fn seal(&self, name: &StagedName, sealed: &StagedName) -> Result<(), TreeError> {
+        self.staged.move_new(name.to_string(), &self.staged, sealed.to_string())
     }
 
     /// Deletes a staged file. A missing file is no error.
@@ -173,6 +210,17 @@ impl Staging {
         match self.staged.unlink(name.to_string()) {
             Ok(()) | Err(TreeError::NotFound) => {}
             Err(e) => warn!("cannot delete a staged file yet: {e}"),
+        }
+        if name.is_by_path() {
+            self.remove_base(name);
+        }
+    }
+
+    /// Deletes the base of an upload by path. A missing file is no error.
+    pub fn remove_base(&self, name: &StagedName) {
+        match self.staged.unlink(name.base()) {
+            Ok(()) | Err(TreeError::NotFound) => {}
+            Err(e) => warn!("cannot delete the base of a staged file yet: {e}"),
         }
     }
 
@@ -184,11 +232,21 @@ impl Staging {
         {
             debug!("deleting the staged file of an abandoned upload");
             self.discard(&name);
-        } else if text.ends_with(FORMER)
+        } else if self.is_left_over(text)
             && let Err(e) = self.staged.unlink(text)
         {
-            debug!("cannot delete former content in staging: {e}");
+            debug!("cannot delete a file in staging: {e}");
         }
+    }
+
+    /// Whether an old file in staging belongs to no upload: former content, or the base of an
+    /// upload that has gone.
+    fn is_left_over(&self, text: &str) -> bool {
+        text.ends_with(FORMER)
+            || text
+                .strip_suffix(BASE)
+                .and_then(StagedName::parse)
+                .is_some_and(|name| !self.contains(&name))
     }
 
     /// Deletes removed files. Files of changes after `settled` may still be restored, so they stay.
@@ -288,6 +346,25 @@ mod tests {
         }
         for bad in ["", "x-y", "../../x", &format!("{id}-"), &format!("{id}-zzzzzzzzzzzzzzzz")] {
             assert_eq!(StagedName::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn keys_of_uploads_by_path_depend_on_user_address_and_path() {
+        let path = |text: &str| TreePath::new(text).unwrap();
+        let address = |text: &str| Some(text.parse().unwrap());
+        let name = StagedName::for_path(7, "", address("192.0.2.1"), &path("a/b"));
+        assert!(name.is_by_path() && !name.is_fetched() && !name.sealed().is_by_path());
+        assert_eq!(StagedName::parse(&name.to_string()), Some(name));
+        assert_eq!(name.id.account(), 7);
+        assert_eq!(name, StagedName::for_path(7, "", address("::ffff:192.0.2.1"), &path("a/b")));
+        for other in [
+            StagedName::for_path(7, "", address("192.0.2.2"), &path("a/b")),
+            StagedName::for_path(7, "", None, &path("a/b")),
+            StagedName::for_path(7, "", address("192.0.2.1"), &path("a/c")),
+            StagedName::for_path(7, "ann", address("192.0.2.1"), &path("a/b")),
+        ] {
+            assert_ne!(other, name);
         }
     }
 

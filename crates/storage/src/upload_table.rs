@@ -698,7 +698,7 @@ mod tests {
             assert_eq!(fixture.table.is_crowded(name(1, n).id.account()), n == 3);
             fixture.table.begin(&name(1, n), 0, 0, &fixture.staging).unwrap();
             fixture.staging.claim(&name(1, n)).unwrap();
-            fixture.staging.seal(&name(1, n)).unwrap();
+            fixture.staging.seal(&name(1, n), &name(1, n).sealed()).unwrap();
         }
         assert_eq!(fixture.table.usage().number, 3);
         assert!((1..=3).all(|n| fixture.staging.contains(&name(1, n).sealed())), "none is evicted");

@@ -240,7 +240,8 @@ fn upload_of_a_session_is_published_and_answered() {
     file.write_all(b"content").unwrap();
     set_times(&file, MTIME).unwrap();
     drop(file);
-    let staged = Some(replica.staging.seal(&name).unwrap());
+    replica.staging.seal(&name, &name.sealed()).unwrap();
+    let staged = Some(name.sealed());
     let proposal = Proposal {
         id: id(1),
         change: put("f", "content"),

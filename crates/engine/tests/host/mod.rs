@@ -23,7 +23,7 @@ use relais_proto::{
 use relais_storage::upload_table::{UploadLimits, UploadTable};
 use relais_storage::{
     CatalogStore, Commit, CommitReceipt, Proposal, ProposalResult, SlaveIdentity, StagedName,
-    StartParameters, WriterLock,
+    Staging, StartParameters, WriterLock,
 };
 use relais_tree::Folder;
 use tempfile::TempDir;
@@ -307,6 +307,10 @@ impl Fixture {
         })
     }
 
+    pub fn engine_staging(&self) -> Staging {
+        Staging::open(&Folder::open(&self.root()).unwrap()).unwrap()
+    }
+
     /// Makes one change.
     fn make(&self, store: &CatalogStore, proposal: &Proposal) -> ProposalResult {
         let number = self.state.applied.load(SeqCst) + 1;
@@ -322,6 +326,10 @@ impl Fixture {
         let path = match &proposal.change {
             Change::Put { path, digest: received, .. } => {
                 let staged = proposal.staged.as_ref().unwrap();
+                if !proposal.expect.fits(store.version_at(path).unwrap()) {
+                    self.engine_staging().discard(staged);
+                    return Err(Refusal::at(path, ErrorCode::Conflict, "another version"));
+                }
                 let staged = self.root().join(".relais/staging").join(staged.to_string());
                 fs::rename(staged, on_disk(path)).map_err(|_| missing(path))?;
                 digest = Some(*received);

@@ -1,0 +1,148 @@
+//! The staged file of an upload by path: found, locked, and cut to the bytes that count.
+//!
+//! A file that has no bytes of the client, or not all bytes that it should have begun with, counts
+//! as none.
+
+use std::fs::File;
+
+use log::debug;
+use relais_proto::{Expect, Refusal, TreePath};
+use relais_storage::{StagedName, UploadBase, changes_unavailable_at, refuse};
+
+use crate::change::account_tag;
+use crate::context::SessionContext;
+use crate::keep_alive::KeepAlive;
+use crate::staged::{StagedState, cannot_stage, find_staged};
+
+/// Name of the account whose users are told apart by their addresses.
+const ANONYMOUS: &str = "anonymous";
+
+/// What a user was told about the size at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ReportedSize {
+    pub path: TreePath,
+    /// Bytes of the cut upload, if one was pending.
+    pub pending: Option<u64>,
+    /// The entry at the path.
+    pub entry: Expect,
+}
+
+/// A locked staged file of an upload by path.
+pub(crate) struct CutUpload {
+    pub name: StagedName,
+    pub file: File,
+    /// Bytes that count.
+    pub length: u64,
+    pub base: Option<UploadBase>,
+}
+
+impl CutUpload {
+    /// Finds the cut upload of the session's user to `path`.
+    pub fn find(
+        context: &SessionContext,
+        path: &TreePath,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<Option<Self>, Refusal> {
+        let name = name_of(context, path);
+        let found = match find_staged(context, path, &name, false, keepalive)? {
+            StagedState::Partial(file) => Self::read(context, path, name, file)?,
+            StagedState::Missing { ending: false } => return Ok(None),
+            StagedState::Missing { ending: true } | StagedState::Complete => {
+                return Err(just_ending(path));
+            }
+        };
+        found.discard_if_empty(context);
+        Ok(Some(found).filter(|found| found.length > 0))
+    }
+
+    /// As [`Self::find`], and makes an empty file if there is none.
+    pub fn claim(
+        context: &SessionContext,
+        path: &TreePath,
+        keepalive: &mut dyn KeepAlive,
+    ) -> Result<Self, Refusal> {
+        let name = name_of(context, path);
+        match find_staged(context, path, &name, true, keepalive)? {
+            StagedState::Partial(file) => Self::read(context, path, name, file),
+            StagedState::Missing { .. } | StagedState::Complete => Err(just_ending(path)),
+        }
+    }
+
+    fn read(
+        context: &SessionContext,
+        path: &TreePath,
+        name: StagedName,
+        file: File,
+    ) -> Result<Self, Refusal> {
+        let length = file.metadata().map_err(|e| cannot_stage(path, e))?.len();
+        let mut cut = Self { name, file, length, base: None };
+        let inherited = match context.staging.base(&name) {
+            Ok(base) => {
+                cut.base = base;
+                base.map_or(0, |base| base.length)
+            }
+            Err(e) => {
+                debug!("discarding a cut upload without its base: {e}");
+                length
+            }
+        };
+        if length <= inherited {
+            cut.clear(context, path)?;
+        }
+        Ok(cut)
+    }
+
+    /// Drops all bytes and the base.
+    pub fn clear(&mut self, context: &SessionContext, path: &TreePath) -> Result<(), Refusal> {
+        self.file.set_len(0).map_err(|e| cannot_stage(path, e))?;
+        context.staging.remove_base(&self.name);
+        (self.length, self.base) = (0, None);
+        Ok(())
+    }
+
+    /// Drops the bytes from an offset on.
+    pub fn truncate(
+        &mut self,
+        context: &SessionContext,
+        path: &TreePath,
+        offset: u64,
+    ) -> Result<(), Refusal> {
+        if let Some(base) = self.base.filter(|base| base.length > offset) {
+            self.set_base(context, path, UploadBase { length: offset, ..base })?;
+        }
+        self.file.set_len(offset).map_err(|e| cannot_stage(path, e))?;
+        self.length = offset;
+        Ok(())
+    }
+
+    /// Stores where the first bytes come from.
+    pub fn set_base(
+        &mut self,
+        context: &SessionContext,
+        path: &TreePath,
+        base: UploadBase,
+    ) -> Result<(), Refusal> {
+        context.staging.store_base(&self.name, &base).map_err(|e| refuse(path, &e))?;
+        self.base = Some(base);
+        Ok(())
+    }
+
+    /// Discards the file if nothing in it counts.
+    pub fn discard_if_empty(&self, context: &SessionContext) {
+        if self.length == 0 {
+            context.discard_upload(&self.name);
+        }
+    }
+}
+
+fn just_ending(path: &TreePath) -> Refusal {
+    changes_unavailable_at(path, "an earlier upload of this file is just ending")
+}
+
+/// Returns the name of the staged file for uploads of the session's user to `path`.
+fn name_of(context: &SessionContext, path: &TreePath) -> StagedName {
+    let user = &context.principal.user;
+    let is_shared = user.is_empty() || user == ANONYMOUS;
+    let address = is_shared.then(|| context.address.ip());
+    StagedName::for_path(account_tag(user), user, address, path)
+}
