@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use log::{debug, warn};
 use relais_auth::{LinkChallenger, LinkError, LoginResult, PendingLogin};
 use relais_net::tls::ChannelBinding;
-use relais_net::{LoginHandler, LoginStep};
+use relais_net::{FrameHandler, LoginStep};
 use relais_proto::{
     Capabilities, ErrorCode, FrameType, Hello, LinkMessage, LogRateLimiter, Login, Refusal, Reply,
     Request, Role, ServerRole, SlaveId, VERSIONS, WireError, common_version, limits, sanitize,
@@ -215,7 +215,7 @@ impl Drop for MasterLogin {
     }
 }
 
-impl LoginHandler for MasterLogin {
+impl FrameHandler for MasterLogin {
     type Value = LinkPeer;
 
     fn is_known(&self) -> bool {

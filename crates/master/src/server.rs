@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 use relais_cluster::Registry;
 use relais_coordinator::{CoordinatorDriver, OrderCommand, OrderHandle, Store};
-use relais_net::{AuthenticatedConnection, Connection, PreAuthPool, raise_fd_limit};
+use relais_net::{
+    AuthenticatedConnection, Connection, FrameLogin, NewConnection, PreAuthListener, PreAuthPool,
+    TlsRule, raise_fd_limit,
+};
 use relais_os::Mailbox;
 use thiserror::Error;
 
@@ -77,7 +80,8 @@ pub fn run(
     let driver = CoordinatorDriver::new(clock, status, store, core.config.remember);
     let order =
         thread::Builder::new().name("order".to_owned()).spawn(move || driver.run(&commands))?;
-    let mut pool = PreAuthPool::new(listener, raise_fd_limit(RESERVE, PRE_AUTH_CONNECTIONS), tls)?;
+    let listener = PreAuthListener::new(listener, TlsRule::Detect(tls));
+    let mut pool = PreAuthPool::new(vec![listener], raise_fd_limit(RESERVE, PRE_AUTH_CONNECTIONS))?;
     info!("cluster {}", core.cluster);
     let mut is_stopping = false;
     while !is_stopping {
@@ -87,7 +91,7 @@ pub fn run(
             true,
             &[requests.as_fd(), core.passwords.wake_fd()],
             Some(CHECK_EVERY),
-            &mut |peer, local| MasterLogin::new(core.clone(), peer, local),
+            &mut |new| login(&core, new),
         )? {
             receive(&core, arrival);
         }
@@ -111,6 +115,10 @@ pub fn run(
     order.join().map_err(|_| MasterError::NoOrder)?;
     info!("stopped");
     finished
+}
+
+fn login(core: &Arc<Core>, new: NewConnection) -> FrameLogin<MasterLogin> {
+    FrameLogin::new(new.peer, MasterLogin::new(core.clone(), new.peer, new.local))
 }
 
 /// Serves a link in a thread of its own. A panic closes the link and is logged.
@@ -147,7 +155,7 @@ fn serve(core: &Core, arrival: AuthenticatedConnection<LinkPeer>) {
 /// Slaves' links end at once, because slaves reconnect by themselves.
 fn finish(
     core: &Arc<Core>,
-    mut pool: PreAuthPool<MasterLogin>,
+    mut pool: PreAuthPool<FrameLogin<MasterLogin>>,
     until: Instant,
 ) -> Result<(), MasterError> {
     info!("stopping");
@@ -157,9 +165,7 @@ fn finish(
         let wait = STOP_CHECK_EVERY.min(until.saturating_duration_since(Instant::now()));
         core.passwords.clear_wake();
         for arrival in
-            pool.poll(false, &[core.passwords.wake_fd()], Some(wait), &mut |peer, local| {
-                MasterLogin::new(core.clone(), peer, local)
-            })?
+            pool.poll(false, &[core.passwords.wake_fd()], Some(wait), &mut |new| login(core, new))?
         {
             receive(core, arrival);
         }

@@ -1,27 +1,38 @@
-//! Framed connections with deadlines, TLS, and the pool of connections before their login.
+//! Connections with deadlines, TLS, and the pool of connections before their login.
 //!
-//! This crate moves whole frames of `relais-proto` over TCP. It ends connections whose peer is
+//! This crate moves whole frames of `relais-proto` over TCP, and bytes of other protocols. It ends connections whose peer is
 //! silent or too slow. It does not interpret requests, and it chooses no address: callers do.
 
 mod connection;
 mod evictor;
 mod fd_limit;
 mod foreign_protocol;
+mod frame_login;
 mod handshake_limiter;
 mod host;
+mod ip_network;
+mod login_handler;
 mod minimum_throughput;
 mod pre_auth;
+mod pre_auth_listener;
 mod pre_auth_pool;
+mod proxied;
+mod proxy_protocol;
 mod readiness;
 mod stream;
 pub mod tls;
 
 pub use connection::{Connection, ReadTimeouts, ReplyObserver};
 pub use fd_limit::raise_fd_limit;
+pub use frame_login::{FrameHandler, FrameLogin};
 pub use host::{DEFAULT_PORT, Host};
+pub use ip_network::IpNetwork;
+pub use login_handler::{LoginHandler, LoginStep};
 pub use minimum_throughput::MinimumThroughput;
-pub use pre_auth::{LoginHandler, LoginStep};
-pub use pre_auth_pool::{AuthenticatedConnection, PreAuthPool};
+pub use pre_auth_listener::{NewConnection, PreAuthListener, TlsRule};
+pub use pre_auth_pool::{AuthenticatedConnection, HandlerFactory, PreAuthPool};
+pub use proxied::TrustedProxies;
+pub use proxy_protocol::{ProxyHeaderError, parse_proxy_header};
 pub use stream::Stream;
 
 use std::io;

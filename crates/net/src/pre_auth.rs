@@ -1,65 +1,28 @@
 //! One connection before its login: a state machine over a non-blocking socket.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::info;
-use relais_proto::{
-    ErrorCode, FrameHeader, FrameType, HEADER_LEN, LogRateLimiter, Refusal, Reply, WireError,
-    limits,
-};
 use rustix::net::{RecvFlags, SendFlags};
 
-use crate::foreign_protocol::{NO_LOGIN, answer_foreign};
 use crate::handshake_limiter::HandshakeLimiter;
+use crate::login_handler::{LoginHandler, LoginStep};
+use crate::pre_auth_listener::TlsRule;
 use crate::stream::Stream;
-use crate::tls::{ChannelBinding, TlsServer};
+use crate::tls::TlsServer;
 
 /// Time that a rejected peer has to read the refusal.
 const REFUSAL_TIME: Duration = Duration::from_secs(2);
+/// Most bytes that a peer may send before its login, over-long messages included.
+const INPUT_MAX: usize = 64 * 1024;
+/// Bytes that the first read may take.
+const FIRST_READ: usize = 512;
+/// First bytes by which other protocols are recognized.
+const FIRST_BYTES: usize = relais_proto::HEADER_LEN;
 
 /// Pause before a handshake above the rate limit is tried again.
 pub(crate) const HANDSHAKE_RETRY: Duration = Duration::from_millis(20);
-
-/// The action that a login handler wants after a frame.
-#[derive(Debug)]
-pub enum LoginStep<T> {
-    /// Send this, which may be empty, then read the next frame.
-    Reply(Vec<u8>),
-    /// Read nothing more until [`LoginHandler::poll_pending`] returns the next step.
-    Pending,
-    /// Send this, then end the connection gracefully.
-    Close(Vec<u8>),
-    /// The login has succeeded: send `send`, then return the connection from the pool.
-    Done {
-        /// The result of the login.
-        value: T,
-        /// Bytes to send first; may be empty.
-        send: Vec<u8>,
-    },
-}
-
-/// Handles the login of one peer, frame by frame.
-pub trait LoginHandler {
-    /// The result of a successful login.
-    type Value;
-    /// Whether a user has logged in before from the network of the peer. Called on arrival.
-    fn is_known(&self) -> bool {
-        false
-    }
-    /// Handles the next frame.
-    fn on_frame(&mut self, kind: FrameType, payload: &[u8]) -> LoginStep<Self::Value>;
-    /// Called after the TLS handshake, with the channel binding of the connection.
-    fn on_encrypted(&mut self, binding: ChannelBinding) {
-        let _ = binding;
-    }
-    /// Returns the step that follows [`LoginStep::Pending`], as soon as it is known.
-    fn poll_pending(&mut self) -> Option<LoginStep<Self::Value>> {
-        None
-    }
-    /// The reply that ends a connection whose bytes are no frame.
-    fn refuse(&mut self, error: &WireError) -> Vec<u8>;
-}
 
 /// The state of a connection after progress was made on it.
 pub(crate) enum PreAuthState<T> {
@@ -73,9 +36,25 @@ pub(crate) enum PreAuthState<T> {
     Authenticated(T),
 }
 
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The first byte decides between plain and encrypted.
+    Detect,
+    /// A handshake begins as soon as the rate limit admits it.
+    StartTls,
+    /// The handshake is under way.
+    Handshake,
+    /// The handler's first step is due.
+    Begin,
+    /// The handler gets input.
+    LogIn,
+}
+
 /// The action that follows when the output is sent.
 enum AfterSend<T> {
     Read,
+    StartTls,
     HandOver(T),
     HangUp,
 }
@@ -86,39 +65,45 @@ const TLS_HANDSHAKE: u8 = 0x16;
 pub(crate) struct PreAuthConnection<G: LoginHandler> {
     /// In non-blocking mode.
     pub stream: Stream,
-    /// Until the first byte decides between plain and encrypted.
-    undetermined: Option<TlsServer>,
+    pub deadline: Instant,
+    tls: Arc<TlsRule>,
+    phase: Phase,
     /// A TLS handshake above the rate limit is not tried again before this time.
     delayed: Option<Instant>,
-    /// Whether the login handler got the channel binding.
-    is_bound: bool,
-    pub deadline: Instant,
+    /// Whether the handler's first step was taken.
+    has_begun: bool,
     handler: G,
-    /// The current frame, with its header.
-    input: Vec<u8>,
+    /// The current message, or a part of it.
+    pub input: Vec<u8>,
+    /// Bytes that the peer may still send.
+    input_left: usize,
     output: Vec<u8>,
     sent: usize,
     after_send: AfterSend<G::Value>,
     hung_up: bool,
-    /// Whether a whole frame of this peer was handled.
-    has_spoken: bool,
 }
 
 impl<G: LoginHandler> PreAuthConnection<G> {
-    pub fn new(stream: Stream, deadline: Instant, tls: TlsServer, handler: G) -> Self {
+    pub fn new(stream: Stream, deadline: Instant, tls: Arc<TlsRule>, handler: G) -> Self {
+        let phase = match &*tls {
+            TlsRule::Detect(_) => Phase::Detect,
+            TlsRule::Explicit(_) => Phase::Begin,
+            TlsRule::Implicit(_) => Phase::StartTls,
+        };
         Self {
             stream,
-            undetermined: Some(tls),
-            delayed: None,
-            is_bound: false,
             deadline,
+            tls,
+            phase,
+            delayed: None,
+            has_begun: false,
             handler,
             input: Vec::new(),
+            input_left: INPUT_MAX,
             output: Vec::new(),
             sent: 0,
             after_send: AfterSend::Read,
             hung_up: false,
-            has_spoken: false,
         }
     }
 
@@ -159,18 +144,10 @@ impl<G: LoginHandler> PreAuthConnection<G> {
     /// # Errors
     /// Errors of the socket.
     pub fn expire(&mut self) -> io::Result<()> {
-        let is_handshaking = self.stream.is_encrypted() && self.stream.binding()?.is_none();
-        if self.hung_up || self.is_delayed() || is_handshaking {
+        if self.hung_up || matches!(self.phase, Phase::StartTls | Phase::Handshake) {
             return Ok(());
         }
-        // A peer that has sent nothing may wait for the server to speak first.
-        if !self.stream.is_encrypted() && !self.has_spoken && self.input.is_empty() {
-            self.output.extend_from_slice(NO_LOGIN);
-        } else {
-            let seconds = limits::LOGIN_TIME.as_secs();
-            let message = format!("the login took more than {seconds} seconds");
-            Reply::Error(Refusal::new(ErrorCode::TimedOut, message)).encode(&mut self.output);
-        }
+        self.output.extend_from_slice(&self.handler.expire(&self.input));
         self.send()?;
         self.stream.end_sending(SendFlags::DONTWAIT)
     }
@@ -179,95 +156,117 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         &mut self,
         limiter: &mut HandshakeLimiter,
     ) -> io::Result<PreAuthState<G::Value>> {
-        if self.undetermined.is_some() && !self.detect_transport(limiter)? {
-            return Ok(if self.is_delayed() {
-                PreAuthState::Pending
-            } else {
-                PreAuthState::Closed
-            });
+        loop {
+            match self.phase {
+                Phase::Detect => {
+                    if !self.detect()? {
+                        return Ok(PreAuthState::Closed);
+                    }
+                }
+                Phase::StartTls => {
+                    if !limiter.admit(self.stream.peer.ip(), Instant::now()) {
+                        self.delayed = Some(Instant::now() + HANDSHAKE_RETRY);
+                        return Ok(PreAuthState::Pending);
+                    }
+                    self.delayed = None;
+                    let tls = self.tls.server().ok_or(io::ErrorKind::Unsupported)?.begin()?;
+                    self.stream.encrypt(tls);
+                    self.phase = Phase::Handshake;
+                }
+                Phase::Handshake => {
+                    self.stream.continue_handshake()?;
+                    if let Some(binding) = self.stream.binding()? {
+                        self.handler.on_encrypted(binding);
+                    }
+                    self.phase = if self.has_begun { Phase::LogIn } else { Phase::Begin };
+                }
+                Phase::Begin => {
+                    self.phase = Phase::LogIn;
+                    self.has_begun = true;
+                    let step = self.handler.begin();
+                    if self.take(step) {
+                        return Ok(PreAuthState::Pending);
+                    }
+                }
+                Phase::LogIn => {
+                    if let Some(state) = self.log_in()? {
+                        return Ok(state);
+                    }
+                }
+            }
         }
+    }
+
+    /// Sends and reads by turns; none if the phase has changed.
+    fn log_in(&mut self) -> io::Result<Option<PreAuthState<G::Value>>> {
         loop {
             self.send()?;
             match std::mem::replace(&mut self.after_send, AfterSend::Read) {
-                AfterSend::HandOver(value) => return Ok(PreAuthState::Authenticated(value)),
+                AfterSend::HandOver(value) => {
+                    return Ok(Some(PreAuthState::Authenticated(value)));
+                }
                 AfterSend::HangUp => {
                     self.after_send = AfterSend::HangUp;
-                    return self.hang_up();
+                    return self.hang_up().map(Some);
+                }
+                AfterSend::StartTls => {
+                    self.phase = Phase::StartTls;
+                    return Ok(None);
                 }
                 AfterSend::Read => {}
             }
-            let step = match self.receive()? {
-                None => return Ok(PreAuthState::Closed),
-                Some(Ok(kind)) => {
-                    self.has_spoken = true;
-                    let step = self.handler.on_frame(kind, &self.input[HEADER_LEN..]);
-                    self.input.clear();
-                    step
+            match self.handler.on_input(&mut self.input) {
+                Some(step) => {
+                    if self.take(step) {
+                        return Ok(Some(PreAuthState::Pending));
+                    }
                 }
-                Some(Err(error)) => {
-                    let first = self.input.first_chunk().copied().unwrap_or_default();
-                    LoginStep::Close(self.refuse(&first, |handler| handler.refuse(&error)))
+                None => {
+                    if !self.receive()? {
+                        return Ok(Some(PreAuthState::Closed));
+                    }
                 }
-            };
-            if matches!(step, LoginStep::Pending) {
-                return Ok(PreAuthState::Pending);
-            }
-            self.take(step);
-        }
-    }
-
-    /// The reply to a peer whose first bytes are `first`: in its protocol, or else `ours`.
-    fn refuse(
-        &mut self,
-        first: &[u8; HEADER_LEN],
-        ours: impl FnOnce(&mut G) -> Vec<u8>,
-    ) -> Vec<u8> {
-        let Some((name, refusal)) = answer_foreign(first) else { return ours(&mut self.handler) };
-        static NOTED: LogRateLimiter = LogRateLimiter::new();
-        if let Some(more) = NOTED.allow(Instant::now()) {
-            info!("{} speaks {name}: connection rejected{more}", self.stream.peer);
-        }
-        refusal
-    }
-
-    fn take(&mut self, step: LoginStep<G::Value>) {
-        match step {
-            LoginStep::Pending => {}
-            LoginStep::Reply(bytes) => self.output = bytes,
-            LoginStep::Close(bytes) => (self.output, self.after_send) = (bytes, AfterSend::HangUp),
-            LoginStep::Done { value, send } => {
-                (self.output, self.after_send) = (send, AfterSend::HandOver(value))
             }
         }
     }
 
-    /// Decides the transport by the first byte; false if the peer has closed or has to wait.
-    fn detect_transport(&mut self, limiter: &mut HandshakeLimiter) -> io::Result<bool> {
-        let mut first = [0; HEADER_LEN];
+    /// Prepares a step; true if the handler has to be asked later.
+    fn take(&mut self, step: LoginStep<G::Value>) -> bool {
+        (self.output, self.after_send) = match step {
+            LoginStep::Pending => return true,
+            LoginStep::Reply(bytes) => (bytes, AfterSend::Read),
+            LoginStep::Close(bytes) => (bytes, AfterSend::HangUp),
+            LoginStep::StartTls(bytes) => {
+                self.input = Vec::new();
+                // What is in the socket came before the peer could see the reply.
+                match self.stream.discard_input() {
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => (bytes, AfterSend::StartTls),
+                    _ => (Vec::new(), AfterSend::HangUp),
+                }
+            }
+            LoginStep::Done { value, send } => (send, AfterSend::HandOver(value)),
+        };
+        false
+    }
+
+    /// Decides the transport by the first byte; false if the peer has closed.
+    fn detect(&mut self) -> io::Result<bool> {
+        let mut first = [0; FIRST_BYTES];
         let (_, got) = rustix::net::recv(self.stream.socket(), &mut first, RecvFlags::PEEK)?;
-        let Some(tls) = self.undetermined.as_ref().filter(|_| got > 0) else { return Ok(false) };
-        self.delayed = None;
-        if first[0] != TLS_HANDSHAKE {
-            if !tls.may_be_clear(self.stream.peer.ip()) {
-                let bytes = self.refuse(&first, |_| {
-                    let refusal = Refusal::new(
-                        ErrorCode::TlsNeeded,
-                        "this server accepts only encrypted connections (TLS) from that address",
-                    );
-                    let mut bytes = Vec::new();
-                    Reply::Error(refusal).encode(&mut bytes);
-                    bytes
-                });
-                self.take(LoginStep::Close(bytes));
-            }
-        } else if tls.encrypts() {
-            if !limiter.admit(self.stream.peer.ip(), Instant::now()) {
-                self.delayed = Some(Instant::now() + HANDSHAKE_RETRY);
-                return Ok(false);
-            }
-            self.stream.encrypt(tls.begin()?);
+        if got == 0 {
+            return Ok(false);
         }
-        self.undetermined = None;
+        let tls = self.tls.server();
+        self.phase = Phase::Begin;
+        if first[0] == TLS_HANDSHAKE {
+            if tls.is_some_and(TlsServer::encrypts) {
+                self.phase = Phase::StartTls;
+            }
+        } else if tls.is_some_and(|tls| !tls.may_be_clear(self.stream.peer.ip())) {
+            let refusal = self.handler.refuse_clear_text(&first[..got]);
+            self.phase = Phase::LogIn;
+            self.take(LoginStep::Close(refusal));
+        }
         Ok(true)
     }
 
@@ -284,38 +283,26 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         Ok(())
     }
 
-    /// Reads one frame and not a byte more, because the next reader of the stream needs the rest.
-    fn receive(&mut self) -> io::Result<Option<Result<FrameType, WireError>>> {
-        loop {
-            let begin = self.input.len();
-            let end = match self.input.first_chunk().map(|header| FrameHeader::parse(*header)) {
-                None => HEADER_LEN,
-                // No peer may send content before its login.
-                Some(Ok(header)) if header.kind == FrameType::Block => {
-                    return Ok(Some(Err(WireError::Unexpected(header.kind.number()))));
-                }
-                Some(Ok(header)) if begin == HEADER_LEN + header.len as usize => {
-                    return Ok(Some(Ok(header.kind)));
-                }
-                Some(Ok(header)) => HEADER_LEN + header.len as usize,
-                Some(Err(error)) => return Ok(Some(Err(error))),
-            };
-            // The buffer grows with the received bytes, to at most twice their number.
-            let reach = end.min((begin * 2).max(512));
-            self.input.reserve_exact(reach - begin);
-            self.input.resize(reach, 0);
-            let got = (&self.stream).read(&mut self.input[begin..]);
-            self.input.truncate(begin + *got.as_ref().unwrap_or(&0));
-            if !self.is_bound
-                && let Some(binding) = self.stream.binding()?
-            {
-                self.is_bound = true;
-                self.handler.on_encrypted(binding);
-            }
-            if got? == 0 {
-                return Ok(None);
-            }
+    /// Reads as much as the handler wants at most; false at the end of the input.
+    fn receive(&mut self) -> io::Result<bool> {
+        let begin = self.input.len();
+        let end = self.handler.input_limit(&self.input).min(begin + self.input_left);
+        if end <= begin {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "too long before a login"));
         }
+        // The buffer grows with the received bytes, to at most twice their number.
+        let reach = end.min((begin * 2).max(FIRST_READ));
+        self.input.reserve_exact(reach - begin);
+        self.input.resize(reach, 0);
+        let got = (&self.stream).read(&mut self.input[begin..]);
+        self.input.truncate(begin + *got.as_ref().unwrap_or(&0));
+        if self.input.is_empty() {
+            // Thousands of connections may wait.
+            self.input = Vec::new();
+        }
+        let got = got?;
+        self.input_left -= got;
+        Ok(got > 0)
     }
 
     /// Shuts down the sending side, then drops input.

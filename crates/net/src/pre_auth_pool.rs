@@ -7,8 +7,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
@@ -17,9 +18,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use crate::evictor::ConnectionEvictor;
 use crate::handshake_limiter::HandshakeLimiter;
-use crate::pre_auth::{HANDSHAKE_RETRY, LoginHandler, PreAuthConnection, PreAuthState};
+use crate::login_handler::LoginHandler;
+use crate::pre_auth::{HANDSHAKE_RETRY, PreAuthConnection, PreAuthState};
+use crate::pre_auth_listener::{NewConnection, PreAuthListener, TlsRule};
+use crate::proxied::ProxyHeaderReader;
 use crate::stream::Stream;
-use crate::tls::TlsServer;
 
 /// Most connections accepted in a row, so that connections in the pool make progress too.
 const ACCEPT_BURST: usize = 64;
@@ -27,8 +30,6 @@ const ACCEPT_BURST: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time between two sweeps for connections whose login time is over.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
-/// The listener's id in the epoll set; the ids of connections begin at 1.
-const LISTENER: u64 = 0;
 /// Events that end a connection whose login is pending.
 const HANG_UP: epoll::EventFlags =
     epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
@@ -36,19 +37,24 @@ const HANG_UP: epoll::EventFlags =
 /// A connection whose login has succeeded.
 #[derive(Debug)]
 pub struct AuthenticatedConnection<T> {
-    /// The stream; no byte after the login was read from it.
+    /// The stream; no byte after `input` was read from it.
     pub stream: Stream,
     /// The result of the login.
     pub value: T,
+    /// Bytes that were read ahead and belong to the session; none with frames.
+    pub input: Vec<u8>,
 }
+
+/// Makes the login handler of a new connection.
+pub type HandlerFactory<'a, G> = &'a mut dyn FnMut(NewConnection) -> G;
 
 /// Accepts connections and runs their logins.
 pub struct PreAuthPool<G: LoginHandler> {
-    listener: TcpListener,
+    listeners: Vec<PreAuthListener>,
     epoll: OwnedFd,
     capacity: usize,
-    /// By id, and so in the order of arrival.
-    connections: BTreeMap<u64, PreAuthConnection<G>>,
+    /// By id, and so in the order of arrival. Lower ids are those of the listeners.
+    connections: BTreeMap<u64, Arrival<G>>,
     /// Chooses the connection to close when the pool is full.
     evictor: ConnectionEvictor,
     /// Connections whose login handlers are not ready. They are watched for their end alone.
@@ -58,32 +64,67 @@ pub struct PreAuthPool<G: LoginHandler> {
     paused_until: Option<Instant>,
     /// Time of the last sweep.
     swept: Instant,
-    tls: TlsServer,
     limiter: HandshakeLimiter,
     /// Connections whose login succeeded during the current call of [`Self::poll`].
     authenticated: Vec<AuthenticatedConnection<G::Value>>,
 }
 
+/// A connection of the pool.
+enum Arrival<G: LoginHandler> {
+    /// A trusted proxy tells the client's address first.
+    Proxied(ProxiedConnection),
+    LogIn(PreAuthConnection<G>),
+}
+
+/// A connection of a trusted proxy whose header is incomplete.
+struct ProxiedConnection {
+    stream: Stream,
+    deadline: Instant,
+    header: ProxyHeaderReader,
+    listener: usize,
+}
+
+impl<G: LoginHandler> Arrival<G> {
+    fn stream(&self) -> &Stream {
+        match self {
+            Self::Proxied(proxied) => &proxied.stream,
+            Self::LogIn(connection) => &connection.stream,
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        match self {
+            Self::Proxied(proxied) => proxied.deadline,
+            Self::LogIn(connection) => connection.deadline,
+        }
+    }
+
+    fn is_delayed(&self) -> bool {
+        matches!(self, Self::LogIn(connection) if connection.is_delayed())
+    }
+}
+
 impl<G: LoginHandler> PreAuthPool<G> {
-    /// Makes a pool for `capacity` connections of `listener`, which becomes non-blocking.
+    /// Makes a pool for `capacity` connections of the listeners, which become non-blocking.
     ///
     /// # Errors
     /// Errors of the system calls.
-    pub fn new(listener: TcpListener, capacity: usize, tls: TlsServer) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
+    pub fn new(listeners: Vec<PreAuthListener>, capacity: usize) -> io::Result<Self> {
+        for listener in &listeners {
+            listener.socket.set_nonblocking(true)?;
+        }
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(Self {
-            listener,
+            next: listeners.len() as u64,
+            listeners,
             epoll,
             capacity: capacity.max(1),
             connections: BTreeMap::new(),
             evictor: ConnectionEvictor::default(),
             pending: BTreeSet::new(),
-            next: LISTENER + 1,
             accepting: false,
             paused_until: None,
             swept: Instant::now(),
-            tls,
             limiter: HandshakeLimiter::default(),
             authenticated: Vec::new(),
         })
@@ -101,14 +142,6 @@ impl<G: LoginHandler> PreAuthPool<G> {
         self.connections.is_empty()
     }
 
-    /// The address of the listener.
-    ///
-    /// # Errors
-    /// Errors of the system call.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
     /// Waits for events, at most `timeout`, and returns the connections whose login succeeded.
     ///
     /// It returns early when one of `wake` is readable. Pending login handlers are polled first, so
@@ -122,7 +155,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
         accept: bool,
         wake: &[BorrowedFd<'_>],
         timeout: Option<Duration>,
-        new_handler: &mut dyn FnMut(SocketAddr, SocketAddr) -> G,
+        new_handler: HandlerFactory<'_, G>,
     ) -> io::Result<Vec<AuthenticatedConnection<G::Value>>> {
         let now = Instant::now();
         self.paused_until = self.paused_until.filter(|until| *until > now);
@@ -151,16 +184,16 @@ impl<G: LoginHandler> PreAuthPool<G> {
             Err(e) => return Err(e.into()),
         };
         for event in &events[..ready] {
-            match event.data.u64() {
-                LISTENER => self.accept(new_handler),
+            let (id, flags) = (event.data.u64(), event.flags);
+            match usize::try_from(id).ok().filter(|index| *index < self.listeners.len()) {
+                Some(listener) => self.accept(listener, new_handler),
                 // Its requests wait, but not its end.
-                id if self.pending.contains(&id) => {
-                    let flags = event.flags;
+                None if self.pending.contains(&id) => {
                     if flags.intersects(HANG_UP) {
                         self.remove(id);
                     }
                 }
-                id => self.run(id, PreAuthConnection::advance),
+                None => self.advance(id, new_handler),
             }
         }
         self.close_expired(Instant::now());
@@ -186,7 +219,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
         let delayed = self
             .pending
             .iter()
-            .any(|id| self.connections.get(id).is_some_and(PreAuthConnection::is_delayed))
+            .any(|id| self.connections.get(id).is_some_and(Arrival::is_delayed))
             .then_some(HANDSHAKE_RETRY);
         let pause = self.paused_until.map(|until| until.saturating_duration_since(now));
         [timeout, sweep, pause, delayed].into_iter().flatten().min()
@@ -196,20 +229,22 @@ impl<G: LoginHandler> PreAuthPool<G> {
         if accept == self.accepting {
             return Ok(());
         }
-        if accept {
-            // Several processes wait on one listener; a new connection must not wake them all.
-            let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
-            epoll::add(&self.epoll, &self.listener, epoll::EventData::new_u64(LISTENER), flags)?;
-        } else {
-            epoll::delete(&self.epoll, &self.listener)?;
+        for (id, PreAuthListener { socket, .. }) in (0..).zip(&self.listeners) {
+            if accept {
+                // Several processes wait on one listener; a new connection must not wake them all.
+                let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
+                epoll::add(&self.epoll, socket, epoll::EventData::new_u64(id), flags)?;
+            } else {
+                epoll::delete(&self.epoll, socket)?;
+            }
         }
         self.accepting = accept;
         Ok(())
     }
 
-    fn accept(&mut self, new_handler: &mut dyn FnMut(SocketAddr, SocketAddr) -> G) {
+    fn accept(&mut self, listener: usize, new_handler: HandlerFactory<'_, G>) {
         for _ in 0..ACCEPT_BURST {
-            let (stream, peer) = match self.listener.accept() {
+            let (stream, peer) = match self.listeners[listener].socket.accept() {
                 Ok(accepted) => accepted,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e)
@@ -230,7 +265,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
                     return;
                 }
             };
-            if let Err(e) = self.add(stream, peer, new_handler) {
+            if let Err(e) = self.add(listener, stream, peer, new_handler) {
                 debug!("{peer}: new connection failed: {e}");
             }
         }
@@ -238,9 +273,10 @@ impl<G: LoginHandler> PreAuthPool<G> {
 
     fn add(
         &mut self,
+        listener: usize,
         stream: TcpStream,
         peer: SocketAddr,
-        new_handler: &mut dyn FnMut(SocketAddr, SocketAddr) -> G,
+        new_handler: HandlerFactory<'_, G>,
     ) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         // An IPv4 peer of an IPv6 socket is shown by its IPv4 address.
@@ -251,33 +287,77 @@ impl<G: LoginHandler> PreAuthPool<G> {
         }
         let id = self.next;
         self.next += 1;
-        let handler = new_handler(peer, local);
-        let is_known = handler.is_known();
-        let connection = PreAuthConnection::new(
-            Stream::new(stream, peer, local)?,
-            Instant::now() + limits::LOGIN_TIME,
-            self.tls.clone(),
-            handler,
-        );
+        let stream = Stream::new(stream, peer, local)?;
         // Edge-triggered: each event is followed by reads and sends until the socket would block.
         let flags =
             epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET | HANG_UP;
-        let data = epoll::EventData::new_u64(id);
-        epoll::add(&self.epoll, connection.stream.socket(), data, flags)?;
-        self.evictor.insert(peer.ip(), id, is_known);
-        self.connections.insert(id, connection);
+        epoll::add(&self.epoll, stream.socket(), epoll::EventData::new_u64(id), flags)?;
+        let deadline = Instant::now() + limits::LOGIN_TIME;
+        if let Some(header) = self.listeners[listener].proxies.header_from(peer) {
+            let proxied = ProxiedConnection { stream, deadline, header, listener };
+            self.evictor.insert(peer.ip(), id, false);
+            self.connections.insert(id, Arrival::Proxied(proxied));
+        } else {
+            self.begin_login(id, listener, stream, deadline, new_handler);
+        }
         // Most peers have sent their login by now.
-        self.run(id, PreAuthConnection::advance);
+        self.advance(id, new_handler);
         Ok(())
     }
 
-    /// Makes progress on a connection by `step`.
+    /// Makes the login handler of a connection whose client is known.
+    fn begin_login(
+        &mut self,
+        id: u64,
+        listener: usize,
+        stream: Stream,
+        deadline: Instant,
+        new_handler: HandlerFactory<'_, G>,
+    ) {
+        let Stream { peer, local, .. } = stream;
+        let handler = new_handler(NewConnection { listener, peer, local });
+        self.evictor.insert(peer.ip(), id, handler.is_known());
+        let tls: Arc<TlsRule> = self.listeners[listener].tls.clone();
+        let connection = PreAuthConnection::new(stream, deadline, tls, handler);
+        self.connections.insert(id, Arrival::LogIn(connection));
+    }
+
+    /// Makes progress on a connection that is not pending.
+    fn advance(&mut self, id: u64, new_handler: HandlerFactory<'_, G>) {
+        if let Some(Arrival::Proxied(proxied)) = self.connections.get_mut(&id) {
+            match proxied.header.advance(proxied.stream.socket()) {
+                Ok(client) => self.set_client(id, client, new_handler),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) => {
+                    debug!("{}: connection of a trusted proxy closed: {e}", proxied.stream.peer);
+                    self.remove(id);
+                    return;
+                }
+            }
+        }
+        self.run(id, PreAuthConnection::advance);
+    }
+
+    /// Continues a proxy's connection as that of its client.
+    fn set_client(
+        &mut self,
+        id: u64,
+        client: Option<SocketAddr>,
+        new_handler: HandlerFactory<'_, G>,
+    ) {
+        let Some(Arrival::Proxied(proxied)) = self.remove(id) else { return };
+        let ProxiedConnection { mut stream, deadline, listener, .. } = proxied;
+        stream.set_client(client);
+        self.begin_login(id, listener, stream, deadline, new_handler);
+    }
+
+    /// Makes progress on a login by `step`.
     fn run(
         &mut self,
         id: u64,
         step: fn(&mut PreAuthConnection<G>, &mut HandshakeLimiter) -> PreAuthState<G::Value>,
     ) {
-        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(Arrival::LogIn(connection)) = self.connections.get_mut(&id) else { return };
         let progress = step(connection, &mut self.limiter);
         self.update(id, progress);
     }
@@ -294,52 +374,58 @@ impl<G: LoginHandler> PreAuthPool<G> {
                 self.remove(id);
             }
             PreAuthState::Authenticated(value) => {
-                if let Some(PreAuthConnection { stream, .. }) = self.remove(id) {
-                    let detached = epoll::delete(&self.epoll, stream.socket());
-                    match detached.map_err(io::Error::from).and_then(|()| stream.set_blocking()) {
-                        Ok(()) => {
-                            self.authenticated.push(AuthenticatedConnection { stream, value })
-                        }
-                        Err(e) => {
-                            static KEPT: LogRateLimiter = LogRateLimiter::new();
-                            if let Some(more) = KEPT.allow(Instant::now()) {
-                                warn!("cannot hand over {}: {e}{more}", stream.peer);
-                            }
-                        }
-                    }
+                if let Some(Arrival::LogIn(connection)) = self.remove(id) {
+                    self.hand_over(connection, value);
                 }
             }
         }
     }
 
-    fn remove(&mut self, id: u64) -> Option<PreAuthConnection<G>> {
-        let connection = self.connections.remove(&id)?;
+    fn hand_over(&mut self, connection: PreAuthConnection<G>, value: G::Value) {
+        let PreAuthConnection { stream, input, .. } = connection;
+        let detached = epoll::delete(&self.epoll, stream.socket());
+        match detached.map_err(io::Error::from).and_then(|()| stream.set_blocking()) {
+            Ok(()) => {
+                self.authenticated.push(AuthenticatedConnection { stream, value, input });
+            }
+            Err(e) => {
+                static KEPT: LogRateLimiter = LogRateLimiter::new();
+                if let Some(more) = KEPT.allow(Instant::now()) {
+                    warn!("cannot hand over {}: {e}{more}", stream.peer);
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Arrival<G>> {
+        let arrival = self.connections.remove(&id)?;
         self.pending.remove(&id);
-        self.evictor.remove(connection.stream.peer.ip(), id);
-        Some(connection)
+        self.evictor.remove(arrival.stream().peer.ip(), id);
+        Some(arrival)
     }
 
     fn evict_one(&mut self) {
-        if let Some(connection) = self.evictor.next_victim().and_then(|id| self.remove(id)) {
-            debug!("pool is full: {} evicted before its login", connection.stream.peer);
+        if let Some(arrival) = self.evictor.next_victim().and_then(|id| self.remove(id)) {
+            debug!("pool is full: {} evicted before its login", arrival.stream().peer);
         }
     }
 
     fn close_expired(&mut self, now: Instant) {
-        if now.duration_since(self.swept) >= SWEEP_EVERY {
-            for (id, mut connection) in
-                self.connections.extract_if(.., |_, connection| connection.deadline <= now)
-            {
-                if let Err(e) = connection.expire() {
-                    debug!(
-                        "{}: cannot send that the login time is over: {e}",
-                        connection.stream.peer
-                    );
-                }
-                self.evictor.remove(connection.stream.peer.ip(), id);
-                self.pending.remove(&id);
-            }
-            self.swept = now;
+        if now.duration_since(self.swept) < SWEEP_EVERY {
+            return;
         }
+        for (id, mut arrival) in
+            self.connections.extract_if(.., |_, arrival| arrival.deadline() <= now)
+        {
+            if let Arrival::LogIn(connection) = &mut arrival
+                && let Err(e) = connection.expire()
+            {
+                let peer = connection.stream.peer;
+                debug!("{peer}: cannot send that the login time is over: {e}");
+            }
+            self.evictor.remove(arrival.stream().peer.ip(), id);
+            self.pending.remove(&id);
+        }
+        self.swept = now;
     }
 }

@@ -11,7 +11,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use socket2::{SockRef, Socket, TcpKeepalive};
 
 use crate::readiness;
-use crate::tls::{ChannelBinding, TlsSession};
+use crate::tls::{ChannelBinding, ConnectionTickets, TlsSession};
 
 /// Most reads of one call of [`Stream::discard_input`]: 16 MiB, more than a socket's buffer.
 const MAX_DISCARDS: usize = 1024;
@@ -24,8 +24,10 @@ const MAX_DISCARDS: usize = 1024;
 pub struct Stream {
     socket: Socket,
     tls: Option<Box<TlsSession>>,
-    /// The address of the peer.
+    /// The address of the client; behind a trusted proxy the one that the proxy names.
     pub peer: SocketAddr,
+    /// The address of the trusted proxy, if the connection comes from one.
+    pub proxied: Option<SocketAddr>,
     /// The local address, as the peer reached it.
     pub local: SocketAddr,
     /// Whether this side has shut down the receiving side.
@@ -54,12 +56,24 @@ impl Stream {
             .with_retries(3);
         SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
         let reading_ended = AtomicBool::new(false);
-        Ok(Self { socket: stream.into(), tls: None, peer, local, reading_ended })
+        Ok(Self { socket: stream.into(), tls: None, peer, proxied: None, local, reading_ended })
+    }
+
+    /// Sets the address that a trusted proxy has named; none if the proxy speaks for itself.
+    pub(crate) fn set_client(&mut self, client: Option<SocketAddr>) {
+        if let Some(client) = client {
+            self.proxied = Some(std::mem::replace(&mut self.peer, client));
+        }
     }
 
     /// Encrypts everything from here on. The handshake runs while the stream is read.
-    pub(crate) fn encrypt(&mut self, tls: rustls::Connection) {
-        self.tls = Some(Box::new(TlsSession::new(tls)));
+    pub(crate) fn encrypt(&mut self, tls: TlsSession) {
+        self.tls = Some(Box::new(tls));
+    }
+
+    /// Returns the session tickets of this side, and whether this connection has resumed a session.
+    pub(crate) fn tickets(&self) -> Option<(&ConnectionTickets, bool)> {
+        self.tls.as_ref()?.tickets()
     }
 
     /// Runs the handshake, at most until `until`; returns the state of the TLS library.
@@ -67,6 +81,14 @@ impl Stream {
         let tls = self.tls.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         tls.shake_hands(&self.socket, until)?;
         Ok(tls.tls())
+    }
+
+    /// Continues the handshake, if there is one, as far as the socket allows.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if it has not ended.
+    pub(crate) fn continue_handshake(&self) -> io::Result<()> {
+        self.tls.as_ref().map_or(Ok(()), |tls| tls.continue_handshake(&self.socket))
     }
 
     /// Returns the channel binding; none without encryption or before the end of the handshake.

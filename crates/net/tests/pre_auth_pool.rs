@@ -7,13 +7,16 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use relais_net::tls::{ServerCertificate, TlsMode, TlsServer};
-use relais_net::{AuthenticatedConnection, Connection, LoginHandler, LoginStep, PreAuthPool};
+use relais_net::{
+    AuthenticatedConnection, Connection, FrameHandler, FrameLogin, LoginStep, PreAuthListener,
+    PreAuthPool, TlsRule,
+};
 use relais_proto::{ErrorCode, FrameType, Refusal, Reply, Request, WireError};
 
 /// Authenticates a peer that sends `Ping`, and replies first if `reply` is set.
 struct PingLogin;
 
-impl LoginHandler for PingLogin {
+impl FrameHandler for PingLogin {
     type Value = &'static str;
     fn on_frame(&mut self, kind: FrameType, _: &[u8]) -> LoginStep<Self::Value> {
         match kind {
@@ -27,8 +30,10 @@ impl LoginHandler for PingLogin {
     }
 }
 
-fn plain() -> TlsServer {
-    TlsServer::new(TlsMode::Never, std::sync::Arc::new(ServerCertificate::empty())).unwrap()
+fn plain(listener: TcpListener) -> Vec<PreAuthListener> {
+    let certificate = std::sync::Arc::new(ServerCertificate::empty());
+    let tls = TlsServer::new(TlsMode::Never, certificate).unwrap();
+    vec![PreAuthListener::new(listener, TlsRule::Detect(tls))]
 }
 
 fn encoded(reply: &Reply) -> Vec<u8> {
@@ -41,21 +46,24 @@ fn refusal(text: &str) -> Vec<u8> {
     encoded(&Reply::Error(Refusal::new(ErrorCode::BadRequest, text)))
 }
 
-fn room(capacity: usize) -> (PreAuthPool<PingLogin>, SocketAddr) {
+fn room(capacity: usize) -> (PreAuthPool<FrameLogin<PingLogin>>, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    (PreAuthPool::new(listener, capacity, plain()).unwrap(), addr)
+    (PreAuthPool::new(plain(listener), capacity).unwrap(), addr)
 }
 
 /// Polls until a login succeeds or the time is over.
 fn poll_for(
-    room: &mut PreAuthPool<PingLogin>,
+    room: &mut PreAuthPool<FrameLogin<PingLogin>>,
     time: Duration,
 ) -> Vec<AuthenticatedConnection<&'static str>> {
     let until = Instant::now() + time;
     loop {
-        let arrivals =
-            room.poll(true, &[], Some(Duration::from_millis(20)), &mut |_, _| PingLogin).unwrap();
+        let arrivals = room
+            .poll(true, &[], Some(Duration::from_millis(20)), &mut |new| {
+                FrameLogin::new(new.peer, PingLogin)
+            })
+            .unwrap();
         if !arrivals.is_empty() || Instant::now() > until {
             return arrivals;
         }
@@ -197,7 +205,7 @@ struct Slow {
     open: std::sync::Arc<std::sync::atomic::AtomicBool>,
 }
 
-impl LoginHandler for Slow {
+impl FrameHandler for Slow {
     type Value = ();
     fn on_frame(&mut self, _: FrameType, _: &[u8]) -> LoginStep<()> {
         LoginStep::Pending
@@ -216,12 +224,12 @@ impl LoginHandler for Slow {
 fn a_pending_connection_is_not_read_but_its_end_is_noticed() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    let mut room = PreAuthPool::new(listener, 8, plain()).unwrap();
+    let mut room = PreAuthPool::new(plain(listener), 8).unwrap();
     let open = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let poll = |room: &mut PreAuthPool<Slow>| {
+    let poll = |room: &mut PreAuthPool<FrameLogin<Slow>>| {
         let open = open.clone();
-        room.poll(true, &[], Some(Duration::from_millis(20)), &mut |_, _| Slow {
-            open: open.clone(),
+        room.poll(true, &[], Some(Duration::from_millis(20)), &mut |new| {
+            FrameLogin::new(new.peer, Slow { open: open.clone() })
         })
         .unwrap()
     };

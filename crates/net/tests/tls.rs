@@ -13,7 +13,8 @@ use relais_net::tls::{
     TlsMode, TlsServer, TrustError, TrustPolicy, TrustedAuthorities,
 };
 use relais_net::{
-    AuthenticatedConnection, Connection, LoginHandler, LoginStep, PreAuthPool, Stream,
+    AuthenticatedConnection, Connection, FrameHandler, FrameLogin, LoginStep, PreAuthListener,
+    PreAuthPool, Stream, TlsRule,
 };
 use relais_proto::{ErrorCode, FrameType, Refusal, Reply, Request, WireError};
 use rustix::event::PollFlags;
@@ -65,7 +66,7 @@ fn tls(encrypt: TlsMode, pem: &str) -> TlsServer {
 /// Authenticates a peer that sends `Ping`.
 struct PingLogin(Sender<ChannelBinding>);
 
-impl LoginHandler for PingLogin {
+impl FrameHandler for PingLogin {
     type Value = ();
     fn on_frame(&mut self, kind: FrameType, _: &[u8]) -> LoginStep<()> {
         match kind {
@@ -100,10 +101,14 @@ fn room(
     let (sender, bindings) = channel();
     let serve = Arc::new(serve);
     std::thread::spawn(move || {
-        let mut room = PreAuthPool::new(listener, 64, tls).unwrap();
+        let listener = PreAuthListener::new(listener, TlsRule::Detect(tls));
+        let mut room = PreAuthPool::new(vec![listener], 64).unwrap();
         loop {
-            for AuthenticatedConnection { stream, .. } in
-                room.poll(true, &[], Some(SOON), &mut |_, _| PingLogin(sender.clone())).unwrap()
+            for AuthenticatedConnection { stream, .. } in room
+                .poll(true, &[], Some(SOON), &mut |new| {
+                    FrameLogin::new(new.peer, PingLogin(sender.clone()))
+                })
+                .unwrap()
             {
                 let serve = serve.clone();
                 std::thread::spawn(move || serve(Connection::from_stream(stream, 1024).unwrap()));

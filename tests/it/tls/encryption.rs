@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use relais_net::tls::{Dialer, ServerCertificate, TlsMode, TlsServer, TrustPolicy};
-use relais_net::{LoginHandler, LoginStep, PreAuthPool};
+use relais_net::{FrameHandler, FrameLogin, LoginStep, PreAuthListener, PreAuthPool, TlsRule};
 use relais_proto::{ErrorCode, FrameType, Reply, WireError};
 
 use crate::accounts::{add, password, password_file};
@@ -185,7 +185,7 @@ fn an_eavesdropper_reads_no_passwords_names_or_contents() {
 /// Accepts every client with its first frame.
 struct ManInTheMiddle;
 
-impl LoginHandler for ManInTheMiddle {
+impl FrameHandler for ManInTheMiddle {
     type Value = (FrameType, Vec<u8>);
     fn on_frame(&mut self, kind: FrameType, payload: &[u8]) -> LoginStep<Self::Value> {
         LoginStep::Done { value: (kind, payload.to_vec()), send: Vec::new() }
@@ -204,9 +204,14 @@ fn man_in_the_middle(server: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     std::thread::spawn(move || {
-        let mut room = PreAuthPool::new(listener, 8, tls).unwrap();
+        let mut room =
+            PreAuthPool::new(vec![PreAuthListener::new(listener, TlsRule::Detect(tls))], 8)
+                .unwrap();
         loop {
-            for arrival in room.poll(true, &[], None, &mut |_, _| ManInTheMiddle).unwrap() {
+            for arrival in room
+                .poll(true, &[], None, &mut |new| FrameLogin::new(new.peer, ManInTheMiddle))
+                .unwrap()
+            {
                 let far = Dialer::new(TlsMode::Always)
                     .unwrap()
                     .connect(server, SOON, &TrustPolicy::Anyone, "")

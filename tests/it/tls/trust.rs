@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use relais_net::tls::{Fingerprint, ServerCertificate, TlsMode, TlsServer};
-use relais_net::{LoginHandler, LoginStep, PreAuthPool};
+use relais_net::{FrameHandler, FrameLogin, LoginStep, PreAuthListener, PreAuthPool, TlsRule};
 use relais_proto::{Capabilities, ClusterId, FrameType, Reply, Request, ServerRole, WireError};
 
 use crate::accounts::{add, password, password_file};
@@ -209,7 +209,7 @@ fn only_the_chosen_authority_is_trusted() {
 #[derive(Clone, Default)]
 struct ImpostorServer(Arc<Mutex<Vec<FrameType>>>);
 
-impl LoginHandler for ImpostorServer {
+impl FrameHandler for ImpostorServer {
     type Value = ();
     fn on_frame(&mut self, kind: FrameType, payload: &[u8]) -> LoginStep<()> {
         self.0.lock().unwrap().push(kind);
@@ -248,9 +248,12 @@ fn a_compromised_slave_gets_no_passwords() {
         let (told, tls) =
             (pretender.0.clone(), TlsServer::new(TlsMode::Always, Arc::new(certificate)).unwrap());
         std::thread::spawn(move || {
-            let mut room = PreAuthPool::new(listener, 8, tls).unwrap();
+            let mut room =
+                PreAuthPool::new(vec![PreAuthListener::new(listener, TlsRule::Detect(tls))], 8)
+                    .unwrap();
             loop {
-                room.poll(true, &[], None, &mut |_, _| pretender.clone()).unwrap();
+                room.poll(true, &[], None, &mut |new| FrameLogin::new(new.peer, pretender.clone()))
+                    .unwrap();
             }
         });
         let file = password_file(&cluster.dir, "secret");

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::info::{self, TlsInfo};
 use super::mode::TlsMode;
+use super::session::TlsSession;
 use super::trust::{self, TrustError, TrustPolicy};
 use crate::connection::{self, Connection};
 use crate::stream::Stream;
@@ -125,7 +126,7 @@ impl Dialer {
         // No name is sent (SNI is off), and the verifier needs none.
         let name = ServerName::IpAddress(addr.ip().into());
         let tls = ClientConnection::new(self.config.clone(), name).map_err(info::other)?;
-        stream.encrypt(tls.into());
+        stream.encrypt(TlsSession::new(tls.into(), None));
         let tls = stream.shake_hands(Instant::now() + timeout).map_err(handshake_error)?;
         let binding = info::binding(tls)?;
         let chain = tls.peer_certificates().unwrap_or_default();

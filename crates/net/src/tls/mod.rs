@@ -1,4 +1,4 @@
-//! TLS 1.3 around connections, for the listening and the connecting side.
+//! TLS around connections, for the listening and the connecting side.
 //!
 //! The threads that read and write a connection also decrypt and encrypt (`session`).
 
@@ -8,6 +8,7 @@ mod mode;
 mod pem;
 mod server;
 mod session;
+mod tickets;
 mod trust;
 
 pub use client::{DialError, Dialer};
@@ -16,6 +17,8 @@ pub use mode::{TlsMode, TlsOptions};
 pub use pem::read_pem;
 pub use server::{ServerCertificate, TlsServer};
 pub(crate) use session::TlsSession;
+pub(crate) use tickets::ConnectionTickets;
+pub use tickets::TicketSecret;
 pub use trust::{
     Fingerprint, MASTER_NAME, SLAVE_NAME, TrustError, TrustPolicy, TrustedAuthorities,
 };

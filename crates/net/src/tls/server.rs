@@ -13,11 +13,13 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
 use super::info;
 use super::mode::TlsMode;
 use super::pem::{describe, read_pem};
+use super::session::TlsSession;
+use super::tickets::{ConnectionTickets, TicketSecret};
 use crate::stream::Stream;
 
 /// Time between two checks of the files.
@@ -144,6 +146,9 @@ fn parse(pem: &[u8]) -> Result<CertifiedKey, String> {
 pub struct TlsServer {
     encrypt: TlsMode,
     config: Arc<ServerConfig>,
+    certificate: Arc<ServerCertificate>,
+    /// The secret of the session tickets; none without resumption.
+    tickets: Option<TicketSecret>,
 }
 
 impl TlsServer {
@@ -166,16 +171,29 @@ impl TlsServer {
         certificate: Arc<ServerCertificate>,
         protocols: &[&[u8]],
     ) -> io::Result<Self> {
-        let mut config = ServerConfig::builder_with_provider(info::provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(info::other)?
-            .with_no_client_auth()
-            .with_cert_resolver(certificate);
+        let mut config = config(&[&rustls::version::TLS13], certificate.clone())?;
         // No session resumption: the next connection often reaches another process.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-        Ok(Self { encrypt, config: Arc::new(config) })
+        Ok(Self { encrypt, config: Arc::new(config), certificate, tickets: None })
+    }
+
+    /// Makes the configuration for FTP (RFC 4217): TLS 1.2 and 1.3, and sessions can be resumed.
+    ///
+    /// All processes that have the secret accept each other's session tickets.
+    ///
+    /// # Errors
+    /// The TLS library cannot be set up.
+    pub fn for_ftp(certificate: Arc<ServerCertificate>, secret: TicketSecret) -> io::Result<Self> {
+        let config = config(rustls::ALL_VERSIONS, certificate.clone())?;
+        let tickets = Some(secret);
+        Ok(Self { encrypt: TlsMode::Always, config: Arc::new(config), certificate, tickets })
+    }
+
+    /// Whether there is a certificate, so that a handshake can succeed.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.certificate.current().is_some()
     }
 
     /// Encrypts an open stream from here on, for example in the middle of a connection.
@@ -190,6 +208,28 @@ impl TlsServer {
         stream.shake_hands(Instant::now() + timeout).map(drop)
     }
 
+    /// Encrypts a data connection, as [`Self::accept`]; returns whether it resumes `control`.
+    ///
+    /// Only the client of the control connection can resume that connection's session, and no other
+    /// session is resumed.
+    ///
+    /// # Errors
+    /// The handshake failed or took too long.
+    pub fn accept_data(
+        &self,
+        stream: &mut Stream,
+        control: &Stream,
+        timeout: Duration,
+    ) -> io::Result<bool> {
+        let Some(secret) = self.tickets.clone() else {
+            return self.accept(stream, timeout).map(|()| false);
+        };
+        let tickets = ConnectionTickets::data(secret, control.tickets());
+        stream.encrypt(self.begin_with(Some(Arc::new(tickets)))?);
+        let tls = stream.shake_hands(Instant::now() + timeout)?;
+        Ok(tls.handshake_kind() == Some(HandshakeKind::Resumed))
+    }
+
     /// Whether a peer at this address may connect without encryption.
     pub(crate) fn may_be_clear(&self, peer: IpAddr) -> bool {
         !self.encrypt.applies(peer)
@@ -201,7 +241,31 @@ impl TlsServer {
     }
 
     /// Makes the TLS state of a new connection.
-    pub(crate) fn begin(&self) -> io::Result<rustls::Connection> {
-        Ok(ServerConnection::new(self.config.clone()).map_err(info::other)?.into())
+    pub(crate) fn begin(&self) -> io::Result<TlsSession> {
+        let tickets = self.tickets.clone().map(ConnectionTickets::control).transpose()?;
+        self.begin_with(tickets.map(Arc::new))
     }
+
+    fn begin_with(&self, tickets: Option<Arc<ConnectionTickets>>) -> io::Result<TlsSession> {
+        let mut config = self.config.clone();
+        if let Some(tickets) = &tickets {
+            Arc::make_mut(&mut config).ticketer = tickets.clone();
+        }
+        let tls = ServerConnection::new(config).map_err(info::other)?;
+        Ok(TlsSession::new(tls.into(), tickets))
+    }
+}
+
+/// Makes a configuration for these versions, without stored sessions.
+fn config(
+    versions: &[&'static SupportedProtocolVersion],
+    certificate: Arc<ServerCertificate>,
+) -> io::Result<ServerConfig> {
+    let mut config = ServerConfig::builder_with_provider(info::provider())
+        .with_protocol_versions(versions)
+        .map_err(info::other)?
+        .with_no_client_auth()
+        .with_cert_resolver(certificate);
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(config)
 }

@@ -6,15 +6,18 @@
 
 use std::io::{self, BufRead, ErrorKind, IoSlice, Read, Write};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 use relais_proto::limits;
 use rustix::event::PollFlags;
 use rustix::net::SendFlags;
+use rustls::HandshakeKind;
 use socket2::Socket;
 
 use super::info::{self, ChannelBinding};
+use super::tickets::ConnectionTickets;
 use crate::readiness::poll;
 
 /// First size of the input buffer. It is small, because many connections are idle.
@@ -30,6 +33,8 @@ pub(crate) struct TlsSession {
     state: Mutex<TlsState>,
     /// Locked before the state, by the thread that reads, also while it waits.
     input: Mutex<EncryptedInput>,
+    /// The tickets that this side issues; none without resumption.
+    tickets: Option<Arc<ConnectionTickets>>,
 }
 
 #[derive(Debug)]
@@ -60,11 +65,17 @@ struct EncryptedInput {
 }
 
 impl TlsSession {
-    pub fn new(mut tls: rustls::Connection) -> Self {
+    pub fn new(mut tls: rustls::Connection, tickets: Option<Arc<ConnectionTickets>>) -> Self {
         // The output is bounded by the size of a chunk.
         tls.set_buffer_limit(None);
         let state = TlsState { tls, handshake: 0, chunk: Chunk::default() };
-        Self { state: Mutex::new(state), input: Mutex::default() }
+        Self { state: Mutex::new(state), input: Mutex::default(), tickets }
+    }
+
+    /// Returns the tickets of this side, and whether this connection has resumed a session.
+    pub fn tickets(&self) -> Option<(&ConnectionTickets, bool)> {
+        let kind = self.state.lock().tls.handshake_kind();
+        Some((self.tickets.as_deref()?, kind == Some(HandshakeKind::Resumed)))
     }
 
     /// The state of the TLS library.
@@ -94,6 +105,24 @@ impl TlsSession {
             }
         }
         Ok(())
+    }
+
+    /// Continues the handshake without waiting, until both sides have keys.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WouldBlock`] if the non-blocking socket has to become ready first.
+    pub fn continue_handshake(&self, socket: &Socket) -> io::Result<()> {
+        let (mut input, mut state) = (self.input.lock(), self.state.lock());
+        loop {
+            state.send(socket)?;
+            if !state.tls.is_handshaking() {
+                return Ok(());
+            }
+            if input.ready.is_empty() {
+                input.receive(socket)?;
+            }
+            state.take_in(socket, &mut input)?;
+        }
     }
 
     /// Returns the channel binding; none before the end of the handshake.

@@ -18,7 +18,9 @@ use log::{debug, warn};
 use parking_lot::{Condvar, Mutex};
 use relais_engine::Engine;
 use relais_net::tls::TlsServer;
-use relais_net::{Connection, PreAuthPool, Stream, raise_fd_limit};
+use relais_net::{
+    Connection, FrameLogin, PreAuthListener, PreAuthPool, Stream, TlsRule, raise_fd_limit,
+};
 use relais_proto::LogRateLimiter;
 
 use self::wait_queue::WaitQueue;
@@ -82,8 +84,9 @@ pub fn run(
     let reserve = RESERVED_DESCRIPTORS
         + (scoreboard.slots + PEER_SLOTS) * DESCRIPTORS_PER_SESSION
         + scoreboard.queue;
+    let listener = PreAuthListener::new(listener, TlsRule::Detect(tls));
     let mut pre_auth =
-        PreAuthPool::new(listener, raise_fd_limit(reserve, PRE_AUTH_CONNECTIONS), tls)?;
+        PreAuthPool::new(vec![listener], raise_fd_limit(reserve, PRE_AUTH_CONNECTIONS))?;
     let mut queue = WaitQueue::default();
     let mut drain_state = DrainState::Serving;
     loop {
@@ -98,7 +101,10 @@ pub fn run(
             scoreboard.may_accept(worker),
             &wake,
             Some(LOOP_INTERVAL),
-            &mut |peer, local| SlaveLogin::new(logins.clone(), peer, local),
+            &mut |new| {
+                let login = SlaveLogin::new(logins.clone(), new.peer, new.local);
+                FrameLogin::new(new.peer, login)
+            },
         )?;
         for arrival in arrivals {
             queue.join(arrival.stream, arrival.value);

@@ -11,7 +11,7 @@ use relais_engine::{
     SecretSource,
 };
 use relais_net::tls::ChannelBinding;
-use relais_net::{LoginHandler, LoginStep};
+use relais_net::{FrameHandler, LoginStep};
 use relais_proto::{
     Capabilities, ClusterId, ErrorCode, FrameType, LinkMessage, Login, Refusal, Reply, Request,
     Role, ServerRole, VERSIONS, WireError, common_version, limits,
@@ -201,7 +201,7 @@ impl SlaveLogin {
     }
 }
 
-impl LoginHandler for SlaveLogin {
+impl FrameHandler for SlaveLogin {
     type Value = Admission;
 
     fn is_known(&self) -> bool {
