@@ -11,13 +11,18 @@
 //! (`draft-somers-ftp-mfxx`). Each item cites its section.
 
 pub mod address;
+pub mod ascii;
 mod command;
 mod facts;
+mod features;
 mod hash;
 mod line;
 mod list_options;
+pub mod listing;
+mod mlsx;
 mod password;
 pub mod path;
+pub mod pattern;
 mod range;
 mod reply;
 pub mod time;
@@ -27,9 +32,11 @@ pub use command::{
     ParseError, SITE_COMMANDS, SiteCommand, TransferType,
 };
 pub use facts::{Fact, FactSet};
+pub use features::{features, help, site_help};
 pub use hash::{HashAlgorithm, hash_text, hex};
 pub use line::{LINE_MAX, LineBuffer, LineError};
 pub use list_options::ListOptions;
+pub use mlsx::{MlsxWriter, mlst_line};
 pub use password::Password;
 pub use range::ByteRange;
 pub use reply::Reply;

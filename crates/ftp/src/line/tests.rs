@@ -48,7 +48,7 @@ fn over_long_line_fails_once() {
 #[test]
 fn memory_of_an_unfinished_line_is_bounded() {
     let mut buffer = LineBuffer::default();
-    for _ in 0..10_000 {
+    for _ in 0..1000 {
         buffer.push(&[b'x'; 1000]);
         assert_eq!(buffer.next_line(), None);
         assert!(buffer.pending_len() <= LINE_MAX);
