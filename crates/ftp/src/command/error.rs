@@ -4,7 +4,11 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
+use crate::command::model::Command;
 use crate::reply::Reply;
+
+/// What the parser of an argument returns.
+pub(super) type Parsed = Result<Command, ParseError>;
 
 /// The reason why a line is not executed, with its reply.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

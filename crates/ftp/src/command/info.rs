@@ -1,10 +1,9 @@
 //! The row of a command in the table.
 
 use crate::command::argument::Argument;
-use crate::command::error::ParseError;
-use crate::command::model::Command;
+use crate::command::error::Parsed;
 
-pub(super) type Parser = fn(Argument<'_>) -> Result<Command, ParseError>;
+pub(super) type Parser = fn(Argument<'_>) -> Parsed;
 
 /// What the server knows about a command before it executes it.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use relais_proto::limits;
 
 use crate::address::{AddressError, parse_eprt, parse_port};
 use crate::command::argument::{Argument, number};
-use crate::command::error::ParseError;
+use crate::command::error::{ParseError, Parsed};
 use crate::command::model::{
     Command, DataProtection, EpsvRequest, HashOption, OptsCommand, TransferType,
 };
@@ -14,8 +14,6 @@ use crate::list_options::ListOptions;
 use crate::password::Password;
 use crate::range::ByteRange;
 use crate::time::parse_time;
-
-type Parsed = Result<Command, ParseError>;
 
 /// USER (RFC 959, section 4.1.1).
 pub(super) fn user(argument: Argument<'_>) -> Parsed {

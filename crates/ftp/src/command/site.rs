@@ -3,12 +3,10 @@
 use relais_proto::{FileTime, Mode};
 
 use crate::command::argument::Argument;
-use crate::command::error::ParseError;
+use crate::command::error::{ParseError, Parsed};
 use crate::command::info::CommandInfo;
 use crate::command::model::{Command, SiteCommand};
 use crate::time::{parse_time, parse_utime};
-
-type Parsed = Result<Command, ParseError>;
 
 /// The commands of SITE.
 pub const SITE_COMMANDS: &[CommandInfo] = &[

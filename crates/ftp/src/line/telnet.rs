@@ -33,8 +33,8 @@ impl TelnetFilter {
     /// Classifies the next byte; `at_start` says whether the current line has no character yet.
     ///
     /// A kernel may take the byte that was sent as urgent data out of the stream: the data mark or
-    /// the IAC before it. So both are also accepted alone at the start of a line. Inside a line they
-    /// are not, because a name must not lose a byte silently.
+    /// the IAC before it. So both are also accepted alone at the start of a line. Inside a line
+    /// they are not, because a name must not lose a byte silently.
     pub(super) fn filter(&mut self, byte: u8, at_start: bool) -> TelnetByte {
         let (next, result) = match (*self, byte) {
             (Self::Text, IAC) => (Self::AfterIac, TelnetByte::Nothing),
