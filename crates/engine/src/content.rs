@@ -444,7 +444,7 @@ pub(crate) fn digest_of(
 }
 
 /// Returns the refusal for a failed hashing: a read error, or a client that has gone.
-fn hashing_failed(path: &TreePath, error: &io::Error) -> Refusal {
+pub(crate) fn hashing_failed(path: &TreePath, error: &io::Error) -> Refusal {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => content_changed(path),
         io::ErrorKind::BrokenPipe

@@ -11,6 +11,7 @@ use crate::active_uploads::Disconnect;
 use crate::engine::Engine;
 use crate::keep_alive::{HashingTurns, KeepAlive};
 use crate::principal::Principal;
+use crate::protocol::Protocol;
 use crate::transfer_log::{LoggedCommand, OpenRecord, TransferRecord};
 
 /// Engine, user and connection of one session.
@@ -18,6 +19,7 @@ use crate::transfer_log::{LoggedCommand, OpenRecord, TransferRecord};
 pub(crate) struct SessionContext {
     pub engine: Arc<Engine>,
     pub principal: Principal,
+    pub protocol: Protocol,
     pub address: SocketAddr,
     pub disconnect: Disconnect,
 }
@@ -65,6 +67,7 @@ impl SessionContext {
                 log: log.clone(),
                 slave: self.settings.slave_id,
                 user: self.principal.user.clone(),
+                protocol: self.protocol,
                 address: self.address,
                 command,
                 path: path.map(in_tree),

@@ -267,19 +267,23 @@ impl Engine {
         Vec::new()
     }
 
+    /// Returns how many bytes of uploads the disk has space for, beside the reserve.
+    ///
+    /// `None` if the system does not tell.
+    pub(crate) fn disk_space(&self) -> Option<u64> {
+        let disk = rustix::fs::fstatvfs(&self.settings.folder).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        let (all, free) = (bytes(disk.f_blocks), bytes(disk.f_bavail));
+        (all > 0).then(|| free.saturating_sub(RESERVE.min(all / RESERVE_PART)))
+    }
+
     /// Checks that the disk has space for `bytes` more of uploads, beside the reserve.
     ///
     /// # Errors
     /// [`ErrorCode::NoSpace`] if it has not.
     pub(crate) fn check_disk_space(&self, path: &TreePath, bytes: u64) -> Result<(), Refusal> {
         // If the system does not tell, a full disk fails the write later.
-        let Ok(disk) = rustix::fs::fstatvfs(&self.settings.folder) else { return Ok(()) };
-        let (all, free) = (
-            disk.f_blocks.saturating_mul(disk.f_frsize),
-            disk.f_bavail.saturating_mul(disk.f_frsize),
-        );
-        let reserve = RESERVE.min(all / RESERVE_PART);
-        if all == 0 || bytes.saturating_add(reserve) <= free {
+        if self.disk_space().is_none_or(|space| space > 0 && bytes <= space) {
             return Ok(());
         }
         let why = if bytes == 0 {

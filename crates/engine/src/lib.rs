@@ -13,6 +13,7 @@
 mod active_uploads;
 mod change;
 mod changes;
+mod checksum;
 mod content;
 mod context;
 mod copy;
@@ -29,6 +30,7 @@ mod path_upload;
 mod pending_changes;
 mod pending_login;
 mod principal;
+mod protocol;
 mod remote_content;
 mod session;
 mod staged;
@@ -39,6 +41,7 @@ mod watch;
 
 pub use active_uploads::Disconnect;
 pub use change::{Committed, PreparedChange};
+pub use checksum::{Checksum, ChecksumAlgorithm, ChecksumHasher};
 pub use content::{Content, Located, ReadFailure};
 pub use copy::CopyRequest;
 pub use engine::{DISPLACED, Engine, EngineSettings};
@@ -53,9 +56,10 @@ pub use pending_login::{
     LoginOutcome, MasterAnswer, MasterLogins, MasterQuery, PendingLogin, VerifiedLogin,
 };
 pub use principal::{Credential, Principal};
+pub use protocol::Protocol;
 pub use remote_content::{FoundContent, RemoteContent};
 pub use session::{Session, SlaveStatus};
 pub use transfer_log::{LoggedCommand, TransferLog};
 pub use upload::{SMALL_UPLOAD, Upload, UploadProgress};
-pub use upload_prefix::{MissingPrefix, PrefixUpload};
+pub use upload_prefix::PrefixUpload;
 pub use watch::{Watch, WatchUpdate};

@@ -16,11 +16,12 @@ use crate::context::SessionContext;
 use crate::cut_upload::{CutUpload, ReportedSize};
 use crate::engine::unreadable;
 use crate::keep_alive::KeepAlive;
+use crate::remote_content::RemoteContent;
 use crate::session::Session;
 use crate::staged::hash_staged;
 use crate::transfer_log::LoggedCommand;
 use crate::upload::{Upload, check_target};
-use crate::upload_prefix::{ExistingFile, MissingPrefix, PrefixUpload, find_existing};
+use crate::upload_prefix::{ExistingFile, PrefixUpload, find_existing};
 
 /// Where an upload by path begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +49,13 @@ pub enum PendingUpload {
 pub enum PathUpload {
     /// The client's bytes can be written.
     Ready(Upload),
-    /// The content that it begins with has to come from another slave first.
-    NeedsPrefix(PrefixUpload),
+    /// The first bytes of `content`, which is on other slaves, have to be written before.
+    NeedsPrefix {
+        /// Takes these bytes.
+        upload: PrefixUpload,
+        /// The content that they are of.
+        content: Box<RemoteContent>,
+    },
 }
 
 impl Session {
@@ -102,7 +108,7 @@ impl Session {
         let mut begun = self.context.recorded(&mut record, begun)?;
         match &mut begun {
             PathUpload::Ready(upload) => upload.activate(record),
-            PathUpload::NeedsPrefix(prefix) => prefix.activate(record),
+            PathUpload::NeedsPrefix { upload, .. } => upload.activate(record),
         }
         Ok(begun)
     }
@@ -137,7 +143,10 @@ fn begin(
     let upload = Upload::by_path(context, request, (cut.name, cut.file), hasher, base.length);
     Ok(match missing {
         None => PathUpload::Ready(upload),
-        Some(missing) => PathUpload::NeedsPrefix(PrefixUpload::new(upload, missing)),
+        Some(content) => PathUpload::NeedsPrefix {
+            upload: PrefixUpload::new(upload, &content, base.length),
+            content,
+        },
     })
 }
 
@@ -145,8 +154,8 @@ fn begin(
 struct BegunUpload {
     /// Has hashed the bytes that are there.
     hasher: blake3::Hasher,
-    /// The bytes that have to come from another slave first.
-    missing: Option<MissingPrefix>,
+    /// The content whose first bytes have to come from another slave.
+    missing: Option<Box<RemoteContent>>,
 }
 
 /// How an upload by path begins.
@@ -205,7 +214,7 @@ impl UploadBegin<'_> {
                 cut.length = length;
                 None
             }
-            ExistingFile::Elsewhere(file) => Some(file.into_prefix(path, length)?),
+            ExistingFile::Elsewhere(file) => Some(file.content),
         };
         Ok(BegunUpload { hasher, missing })
     }

@@ -108,7 +108,7 @@ impl Content {
 
 impl RemoteContent {
     /// Returns what the catalogue has at `path`, which other slaves have.
-    fn look_up(
+    pub(crate) fn look_up(
         context: &Arc<SessionContext>,
         path: TreePath,
         known_holders: Vec<SlaveId>,

@@ -20,6 +20,7 @@ use crate::keep_alive::{KeepAlive, keep_waiting, poll};
 use crate::login::{Authenticator, SecretSource};
 use crate::pending_changes::PendingChanges;
 use crate::principal::Principal;
+use crate::protocol::Protocol;
 use crate::transfer_log::{LoggedCommand, TransferRecord};
 
 /// How long a session waits for changes that its client has seen.
@@ -56,18 +57,19 @@ pub struct SlaveStatus {
 }
 
 impl Session {
-    /// Opens a session for a user at `address`.
+    /// Opens a session for a user at `address` that a front end for `protocol` serves.
     ///
     /// `disconnect` ends its connection, because its client resumes an upload in another session.
     #[must_use]
     pub fn new(
         engine: Arc<Engine>,
         principal: Principal,
+        protocol: Protocol,
         address: SocketAddr,
         disconnect: Disconnect,
     ) -> Self {
         let seen_lsn = principal.seen_lsn;
-        let context = Arc::new(SessionContext { engine, principal, address, disconnect });
+        let context = Arc::new(SessionContext { engine, principal, protocol, address, disconnect });
         let pending = PendingChanges::new(context.clone());
         Self { pending, context, seen_lsn, reported_size: RefCell::default() }
     }
@@ -207,6 +209,12 @@ impl Session {
             last_error.clear();
         }
         Ok(SlaveStatus { lsn: self.context.visible_lsn(), metrics, last_error })
+    }
+
+    /// Returns how many bytes the disk has space for; `None` if the system does not tell.
+    #[must_use]
+    pub fn disk_space(&self) -> Option<u64> {
+        self.context.disk_space()
     }
 
     /// Hands a change in; returns it if answers have to be taken first.

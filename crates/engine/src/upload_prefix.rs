@@ -3,11 +3,10 @@
 //! The change then replaces exactly the version that these bytes are of.
 
 use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
-use relais_proto::{
-    Digest, Endpoint, ErrorCode, Expect, FileContent, Kind, Lsn, Refusal, TreePath, WaitReason,
-};
+use relais_proto::{Digest, ErrorCode, Expect, Kind, Lsn, Refusal, TreePath, WaitReason};
 use relais_storage::{changes_unavailable_at, refuse};
 use relais_tree::{OpenFile, TreeError};
 
@@ -15,6 +14,7 @@ use crate::content::{self, Located, check_unchanged, content_changed};
 use crate::context::SessionContext;
 use crate::copy::copy_bytes;
 use crate::keep_alive::{KeepAlive, poll};
+use crate::remote_content::RemoteContent;
 use crate::staged::{cannot_stage, hash_staged};
 use crate::transfer_log::TransferRecord;
 use crate::upload::Upload;
@@ -41,21 +41,7 @@ pub(crate) struct LocalFile {
 /// A version of a file whose content is on other slaves.
 pub(crate) struct RemoteFile {
     version: Lsn,
-    content: FileContent,
-    holders: Vec<Endpoint>,
-}
-
-/// The first bytes of an upload, which this slave has to fetch before the client's bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MissingPrefix {
-    /// The path in the tree.
-    pub path: TreePath,
-    /// The content that they are the first bytes of.
-    pub content: FileContent,
-    /// Number of these bytes.
-    pub length: u64,
-    /// The slaves that have the content.
-    pub holders: Vec<Endpoint>,
+    pub content: Box<RemoteContent>,
 }
 
 /// An upload whose first bytes have to come from another slave.
@@ -63,7 +49,11 @@ pub struct MissingPrefix {
 /// If it is dropped nothing is kept.
 pub struct PrefixUpload {
     upload: Upload,
-    prefix: MissingPrefix,
+    path: TreePath,
+    /// Number of these bytes.
+    length: u64,
+    /// Digest that they must have, if they are the whole content.
+    digest: Option<Digest>,
 }
 
 impl ExistingFile {
@@ -81,14 +71,14 @@ impl ExistingFile {
         match self {
             Self::Absent => 0,
             Self::Here(here) => here.file.meta.size,
-            Self::Elsewhere(remote) => remote.content.size,
+            Self::Elsewhere(remote) => remote.content.size(),
         }
     }
 }
 
 /// Finds the file that the tree has at a path, and waits for the number of its last change.
 pub(crate) fn find_existing(
-    context: &SessionContext,
+    context: &Arc<SessionContext>,
     path: &TreePath,
     keepalive: &mut dyn KeepAlive,
 ) -> Result<ExistingFile, Refusal> {
@@ -110,9 +100,10 @@ pub(crate) fn find_existing(
                 .matches(&file.meta)
                 .then(|| ExistingFile::Here(LocalFile { file, version, digest: row.digest }))),
             Located::Elsewhere(holders) => {
-                let content = row.tree_entry().and_then(|entry| entry.content);
-                Ok(content.map(|content| {
-                    ExistingFile::Elsewhere(RemoteFile { version, content, holders })
+                let known = holders.into_iter().map(|holder| holder.id).collect();
+                let content = RemoteContent::look_up(context, path.clone(), known)?;
+                Ok((row.content == Some(content.version())).then(|| {
+                    ExistingFile::Elsewhere(RemoteFile { version, content: Box::new(content) })
                 }))
             }
         }
@@ -150,31 +141,20 @@ impl LocalFile {
     }
 }
 
-impl RemoteFile {
-    /// Returns the first `length` bytes as what has to be fetched.
-    pub fn into_prefix(self, path: &TreePath, length: u64) -> Result<MissingPrefix, Refusal> {
-        if self.holders.is_empty() {
-            let message = "no slave that is known has the content";
-            return Err(Refusal::at(path, ErrorCode::NoContent, message));
-        }
-        let Self { content, holders, .. } = self;
-        Ok(MissingPrefix { path: path.clone(), content, length, holders })
-    }
-}
-
 impl PrefixUpload {
-    pub(crate) fn new(upload: Upload, prefix: MissingPrefix) -> Self {
-        Self { upload, prefix }
+    pub(crate) fn new(upload: Upload, content: &RemoteContent, length: u64) -> Self {
+        let digest = Some(content.digest()).filter(|_| length == content.size());
+        Self { upload, path: content.path().clone(), length, digest }
     }
 
     pub(crate) fn activate(&mut self, record: TransferRecord) {
         self.upload.activate(record);
     }
 
-    /// Returns what has to be fetched.
+    /// Returns how many bytes have to be fetched.
     #[must_use]
-    pub fn prefix(&self) -> &MissingPrefix {
-        &self.prefix
+    pub fn length(&self) -> u64 {
+        self.length
     }
 
     /// Writes the next of these bytes.
@@ -182,10 +162,9 @@ impl PrefixUpload {
     /// # Errors
     /// As [`Upload::write`]; [`ErrorCode::BadRequest`] if they are more than these.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
-        let end = self.upload.offset() + bytes.len() as u64;
-        if end > self.prefix.length {
+        if self.upload.offset() + bytes.len() as u64 > self.length {
             let message = "there are more bytes than the upload begins with";
-            let refused = Refusal::at(&self.prefix.path, ErrorCode::BadRequest, message);
+            let refused = Refusal::at(&self.path, ErrorCode::BadRequest, message);
             return self.upload.fail_on(Err(refused));
         }
         self.upload.write(bytes)
@@ -197,12 +176,12 @@ impl PrefixUpload {
     /// [`ErrorCode::Cut`] if they have not; [`ErrorCode::Damaged`] if they are the whole content
     /// and do not match its digest. Nothing is kept.
     pub fn complete(mut self) -> Result<Upload, Refusal> {
-        let MissingPrefix { path, content, length, .. } = &self.prefix;
-        let checked = if self.upload.offset() != *length {
-            Err(Refusal::at(path, ErrorCode::Cut, "the present content did not come completely"))
-        } else if *length == content.size && self.upload.digest() != content.digest {
+        let checked = if self.upload.offset() != self.length {
+            let message = "the present content did not come completely";
+            Err(Refusal::at(&self.path, ErrorCode::Cut, message))
+        } else if self.digest.is_some_and(|digest| digest != self.upload.digest()) {
             let message = "the present content does not match its digest";
-            Err(Refusal::at(path, ErrorCode::Damaged, message))
+            Err(Refusal::at(&self.path, ErrorCode::Damaged, message))
         } else {
             Ok(())
         };

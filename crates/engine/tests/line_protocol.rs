@@ -22,7 +22,7 @@ use relais_auth::{
 };
 use relais_engine::{
     Authenticator, Engine, KeepAlive, Located, LoginPolicy, LoginProgress, PreparedChange,
-    Principal, SecretSource, Session, UploadProgress,
+    Principal, Protocol, SecretSource, Session, UploadProgress,
 };
 use relais_proto::{ChangeId, Expect, IfMatch, Lsn, PutRequest, Refusal, TreePath, WaitReason};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
@@ -197,7 +197,13 @@ impl LineServer<'_> {
         let name = principal.name().to_owned();
         let tcp = self.wire.tcp.try_clone().unwrap();
         let disconnect = Arc::new(move || tcp.shutdown(std::net::Shutdown::Both).unwrap());
-        self.session = Some(Session::new(self.engine.clone(), principal, self.address, disconnect));
+        self.session = Some(Session::new(
+            self.engine.clone(),
+            principal,
+            Protocol::Ftp,
+            self.address,
+            disconnect,
+        ));
         Ok(format!("230 {name}"))
     }
 
@@ -535,8 +541,9 @@ fn resumed_upload_disconnects_its_older_session() {
         };
         let principal = || Principal::new("ann", address.ip());
         let engine = &server.fixture.engine;
-        let first = Session::new(engine.clone(), principal(), address, disconnect);
-        let second = Session::new(engine.clone(), principal(), address, Arc::new(|| {}));
+        let first = Session::new(engine.clone(), principal(), Protocol::Ftp, address, disconnect);
+        let second =
+            Session::new(engine.clone(), principal(), Protocol::Ftp, address, Arc::new(|| {}));
         let path = TreePath::new("f").unwrap();
         let request =
             PutRequest { size: Some(4), ..PutRequest::new(ChangeId([1; 16]), path.clone()) };

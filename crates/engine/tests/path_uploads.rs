@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
+use relais_cluster::{Entry, FileContent};
 use relais_engine::{
-    Committed, Located, PathUpload, PendingUpload, Principal, Session, Upload, UploadStart,
+    Committed, Located, PathUpload, PendingUpload, Principal, Protocol, Session, Upload,
+    UploadStart,
 };
-use relais_proto::{ErrorCode, IfMatch, Refusal, TreePath};
+use relais_proto::{Digest, ErrorCode, FileTime, IfMatch, Lsn, Mode, Refusal, TreePath};
 
 use self::host::{Fixture, Waiting};
 
@@ -27,7 +29,7 @@ fn patient() -> Waiting {
 fn begin(session: &Session, start: UploadStart) -> Result<Upload, Refusal> {
     match session.begin_path_upload(&path("f"), start, None, &mut patient())? {
         PathUpload::Ready(upload) => Ok(upload),
-        PathUpload::NeedsPrefix(prefix) => panic!("{:?}", prefix.prefix()),
+        PathUpload::NeedsPrefix { .. } => panic!("the content is here"),
     }
 }
 
@@ -240,7 +242,8 @@ fn newer_session_ends_the_older_one_of_the_same_key() {
             counter.fetch_add(1, SeqCst);
         });
         let principal = Principal::new("ann", std::net::IpAddr::from([192, 0, 2, 1]));
-        let older = Session::new(fixture.engine.clone(), principal, address, disconnect);
+        let older =
+            Session::new(fixture.engine.clone(), principal, Protocol::Ftp, address, disconnect);
         let mut newer = fixture.session("ann");
         for round in 1..=2 {
             let mut upload = begin(&older, UploadStart::New).unwrap();
@@ -272,7 +275,7 @@ fn uploads_belong_to_their_user_and_address() {
         let at = |user: &str, address: [u8; 4]| {
             let principal = Principal::new(user, address.into());
             let address = (std::net::IpAddr::from(address), 5).into();
-            Session::new(fixture.engine.clone(), principal, address, Arc::new(|| {}))
+            Session::new(fixture.engine.clone(), principal, Protocol::Ftp, address, Arc::new(|| {}))
         };
         for (user, is_shared) in [("ann", false), ("", true), ("anonymous", true)] {
             cut(&at(user, [192, 0, 2, 1]), UploadStart::New, "part");
@@ -329,4 +332,44 @@ fn folders_and_the_root_take_no_upload() {
         assert_eq!(code(below), ErrorCode::NotFound);
         assert_eq!(fixture.staged(), [""; 0]);
     });
+}
+
+#[test]
+fn prefix_of_another_slave_is_complete_or_nothing_is_kept() {
+    let fixture = Fixture::new();
+    let session = fixture.session("ann");
+    let version = Lsn { epoch: 1, number: 1 };
+    let digest = Digest(*blake3::hash(b"0123456789").as_bytes());
+    let mtime = FileTime { seconds: 1, nanos: 0 };
+    let content = FileContent { put: version, digest, size: 10, mtime };
+    let entry = Entry { version, mode: Mode::new(0o644), content: Some(content) };
+    fixture.complete_catalogue().put_entry(&path("f"), &entry, None, &[]).unwrap();
+    let begin = |start| {
+        let begun = session.begin_path_upload(&path("f"), start, None, &mut patient());
+        let PathUpload::NeedsPrefix { upload, content } = begun.unwrap() else {
+            panic!("it is here")
+        };
+        assert_eq!((content.version(), content.size()), (version, 10));
+        upload
+    };
+    let mut upload = begin(UploadStart::Append);
+    upload.write(b"01234").unwrap();
+    drop(upload);
+    assert_eq!((pending(&session), fixture.staged()), (PendingUpload::None, Vec::new()));
+    let mut upload = begin(UploadStart::Append);
+    upload.write(b"01234").unwrap();
+    assert_eq!(code(upload.complete()), ErrorCode::Cut);
+    let mut upload = begin(UploadStart::Append);
+    upload.write(b"01234x6789").unwrap();
+    assert_eq!(code(upload.complete()), ErrorCode::Damaged);
+    let mut upload = begin(UploadStart::At(4));
+    assert_eq!((upload.length(), code(upload.write(b"01234"))), (4, ErrorCode::BadRequest));
+    drop(upload);
+    assert_eq!(fixture.staged(), [""; 0]);
+    let mut upload = begin(UploadStart::At(4));
+    upload.write(b"0123").unwrap();
+    let mut upload = upload.complete().unwrap();
+    upload.write(b"more").unwrap();
+    drop(upload);
+    assert_eq!(pending(&session), PendingUpload::Here(8));
 }

@@ -20,6 +20,7 @@ use relais_proto::{ErrorCode, SlaveId, TreePath, is_unsafe_char};
 use serde::Serialize;
 
 use self::sink::Sink;
+use crate::protocol::Protocol;
 
 /// An open transfer log.
 #[derive(Debug)]
@@ -58,6 +59,7 @@ pub enum LoggedCommand {
 struct LogLine<'a> {
     time: String,
     user: &'a str,
+    protocol: &'static str,
     address: String,
     command: LoggedCommand,
     path: Option<String>,
@@ -80,6 +82,7 @@ pub(crate) struct OpenRecord {
     pub log: Arc<TransferLog>,
     pub slave: SlaveId,
     pub user: String,
+    pub protocol: Protocol,
     pub address: SocketAddr,
     pub command: LoggedCommand,
     /// Path in the tree; none if the client has sent no valid path.
@@ -174,6 +177,7 @@ impl TransferRecord {
         let line = LogLine {
             time: Timestamp::now().to_string(),
             user: &open.user,
+            protocol: open.protocol.name(),
             address: open.address.to_string(),
             command: open.command,
             path: open.path.as_ref().map(ToString::to_string),
@@ -231,6 +235,7 @@ mod tests {
                 log: log.clone(),
                 slave: SlaveId([2; 16]),
                 user: user.to_owned(),
+                protocol: Protocol::Ftp,
                 address: "192.0.2.1:5".parse().unwrap(),
                 command: LoggedCommand::Remove,
                 path: Some(TreePath::new("home/x").unwrap()),
@@ -246,8 +251,8 @@ mod tests {
         assert!(text.ends_with('\n') && !text.trim_end().contains(is_unsafe_char), "{text:?}");
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
-            (&line["user"], &line["command"], &line["result"], &line["path"]),
-            (&user.into(), &"rm".into(), &"not-found".into(), &"/home/x".into())
+            (&line["user"], &line["command"], &line["result"], &line["path"], &line["protocol"]),
+            (&user.into(), &"rm".into(), &"not-found".into(), &"/home/x".into(), &"ftp".into())
         );
         // The file is moved away, and reopened.
         std::fs::rename(&path, dir.path().join("old")).unwrap();

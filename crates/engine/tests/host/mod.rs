@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use relais_cluster::{Entry, FileContent};
 use relais_engine::{
-    Engine, EngineSettings, Host, KeepAlive, Owner, Principal, ProposalChannel, Session,
+    Engine, EngineSettings, Host, KeepAlive, Owner, Principal, ProposalChannel, Protocol, Session,
     TransferLog,
 };
 use relais_os::Received;
@@ -271,7 +271,7 @@ impl Fixture {
 
     pub fn session_of(&self, principal: Principal) -> Session {
         let address: std::net::SocketAddr = "192.0.2.1:5".parse().unwrap();
-        Session::new(self.engine.clone(), principal, address, Arc::new(|| {}))
+        Session::new(self.engine.clone(), principal, Protocol::Ftp, address, Arc::new(|| {}))
     }
 
     /// Has the catalogue count as complete.

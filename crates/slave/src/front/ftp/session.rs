@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use log::{debug, info};
-use relais_engine::{Committed, Engine, PreparedChange, Principal, Session};
+use relais_engine::{Committed, Engine, PreparedChange, Principal, Protocol, Session};
 use relais_ftp::path::{self, PathError};
 use relais_ftp::{Command, LineBuffer, Reply};
 use relais_net::Stream;
@@ -88,6 +88,8 @@ pub struct FtpStart {
     pub stream: Arc<Stream>,
     /// What was read after the login.
     pub input: LineBuffer,
+    /// That of its listener: `Ftp` or `Ftps`.
+    pub protocol: Protocol,
     /// The user.
     pub principal: Principal,
     /// What the client has set before the login.
@@ -168,7 +170,7 @@ impl FtpSession {
         engine: &Arc<Engine>,
         context: &Arc<FtpContext>,
     ) -> io::Result<Self> {
-        let FtpStart { stream, input, principal, settings } = start;
+        let FtpStart { stream, input, protocol, principal, settings } = start;
         let (peer, weak) = (stream.peer, Arc::downgrade(&stream));
         let disconnect = Arc::new(move || {
             if let Some(stream) = weak.upgrade() {
@@ -178,7 +180,7 @@ impl FtpSession {
         });
         Ok(Self {
             control: Control::new(stream, input)?,
-            session: Session::new(engine.clone(), principal, peer, disconnect),
+            session: Session::new(engine.clone(), principal, protocol, peer, disconnect),
             context: context.clone(),
             logins: logins.clone(),
             state: SessionState { settings, ..SessionState::default() },

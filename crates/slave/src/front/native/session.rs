@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info, trace};
 use relais_engine::{
-    Engine, LoggedCommand, PreparedChange, Principal, SMALL_UPLOAD, Session, Upload,
+    Engine, LoggedCommand, PreparedChange, Principal, Protocol, SMALL_UPLOAD, Session, Upload,
 };
 use relais_net::{Connection, ReadTimeouts};
 use relais_proto::{
@@ -56,7 +56,7 @@ pub fn serve(
     });
     let mut handler = SessionHandler {
         connection,
-        session: Session::new(engine.clone(), principal, peer, disconnect),
+        session: Session::new(engine.clone(), principal, Protocol::Native, peer, disconnect),
         block_size,
         receiver: UploadReceiver::default(),
         outage: None,

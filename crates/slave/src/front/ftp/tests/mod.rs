@@ -12,7 +12,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use relais_engine::{Principal, Session};
+use relais_engine::{Principal, Protocol, Session};
 use relais_ftp::LineBuffer;
 use relais_net::Stream;
 use relais_proto::{ChangeId, PutRequest, Refusal, TreePath};
@@ -113,6 +113,7 @@ impl TestSession {
         let start = FtpStart {
             stream: stream.clone(),
             input: LineBuffer::default(),
+            protocol: Protocol::Ftp,
             principal: self.principal,
             settings: self.settings,
         };
