@@ -101,6 +101,10 @@ frame_types! {
     AskCertificate = 0x48;
     /// One page of a slave's path list.
     PathPage = 0x49;
+    /// Login of a client that has sent its password to a slave.
+    ForwardedLogin = 0x4a;
+    /// Requests a new ticket for an old one.
+    TicketRenewal = 0x4b;
     /// Answer to `Hello`.
     Welcome = 0x81;
     /// Slaves for the client, and a ticket for them.
@@ -171,6 +175,10 @@ frame_types! {
     Certificate = 0xcc;
     /// Requests a list of a slave's paths.
     AskPaths = 0xcd;
+    /// Ticket for a login or a renewal.
+    TicketIssued = 0xce;
+    /// Refuses a login or a renewal.
+    LoginRefused = 0xcf;
 }
 
 impl FrameType {

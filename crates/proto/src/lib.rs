@@ -21,6 +21,7 @@ mod message;
 mod metrics;
 mod name;
 mod network;
+mod password;
 mod plural;
 mod replication;
 mod sanitize;
@@ -35,8 +36,8 @@ pub use error::{ErrorCode, Refusal, RetryClass};
 pub use fair::FairQueue;
 pub use frame::{FrameHeader, FrameType, HEADER_LEN, encode_frame};
 pub use link::{
-    DiskSpace, Heartbeat, LinkMessage, ListedPath, Operation, PathList, PathPage, PeerSlave,
-    Registration, Scrub, SlaveReport, SlaveState,
+    DiskSpace, ForwardedLogin, Heartbeat, LinkMessage, ListedPath, Operation, PathList, PathPage,
+    PeerSlave, Registration, Scrub, SlaveReport, SlaveState, TicketRenewal,
 };
 pub use log_rate_limiter::{LogRateLimiter, SuppressedLines};
 pub use message::{
@@ -47,6 +48,7 @@ pub use message::{
 pub use metrics::{Metrics, metric};
 pub use name::{NameError, TreePath, check_part};
 pub use network::network_of;
+pub use password::PasswordBytes;
 pub use plural::pluralize;
 pub use replication::{
     ChangeRequest, CommittedEntry, FileContent, HistoryHash, ReplicaPosition, Timeline, ToMaster,

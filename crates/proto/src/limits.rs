@@ -92,6 +92,9 @@ pub const AHEAD: usize = 64 * 1024;
 /// The slave closes the connection after more bytes.
 pub const DISCARD: u64 = 4 * 1024 * 1024;
 
+/// Highest number of forwarded passwords that a master verifies at the same time for one slave.
+pub const FORWARDED_LOGINS: usize = 128;
+
 /// Time from accepting a connection to the end of its login.
 pub const LOGIN_TIME: Duration = Duration::from_secs(10);
 /// Time from the first byte of a frame to its end.

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 
 use crate::codec::wire_messages;
 use crate::{
-    ClusterId, FolderId, Lsn, Metrics, SlaveId, ToMaster, ToSlave, TreePage, limits, wire_enum,
-    wire_struct,
+    ClusterId, FolderId, Lsn, Metrics, PasswordBytes, Refusal, SlaveId, ToMaster, ToSlave,
+    TreePage, limits, wire_enum, wire_struct,
 };
 
 wire_enum! {
@@ -93,6 +93,34 @@ wire_struct! {
         /// Progress of the scrub.
         pub scrub: Scrub,
         optional {}
+    }
+
+    /// Login of a client that has sent its password to a slave, for the master to verify.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct ForwardedLogin {
+        /// Number of the query, chosen by the slave.
+        pub query: u64,
+        /// Address of the client, which the slave is trusted to report.
+        pub client: SocketAddr,
+        /// Whether all listeners of the slave are on loopback.
+        pub local: bool,
+        /// User name, as the client has sent it.
+        pub user: String [limits::USER],
+        /// Password of at most [`limits::PASSWORD`] bytes.
+        pub password: PasswordBytes [limits::PASSWORD],
+    }
+
+    /// Request for a new ticket with the present rights of the user.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct TicketRenewal {
+        /// Number of the query, chosen by the slave.
+        pub query: u64,
+        /// Address of the client, which the slave is trusted to report.
+        pub client: SocketAddr,
+        /// Whether all listeners of the slave are on loopback.
+        pub local: bool,
+        /// The former ticket.
+        pub ticket: Vec<u8> [limits::TICKET],
     }
 
     /// Space in a file system, in bytes. Both values are 0 if the file system does not report it.
@@ -293,6 +321,22 @@ wire_messages! {
             chain: String [limits::CERTIFICATE],
             /// Seconds until the slave requests a new certificate.
             renew_s: u64,
+        },
+        /// Asks the master to verify a client's password.
+        ForwardedLogin(ForwardedLogin),
+        /// Asks the master for a new ticket.
+        TicketRenewal(TicketRenewal),
+        /// Ticket for a login or a renewal.
+        TicketIssued {
+            /// Number of the query.
+            query: u64,
+            ticket: Vec<u8> [limits::TICKET],
+        },
+        /// Refusal of a login or a renewal.
+        LoginRefused {
+            /// Number of the query.
+            query: u64,
+            why: Refusal,
         },
     }
 }

@@ -219,6 +219,7 @@ fn the_table_of_limits_is_the_code_s() {
         limits::HANDSHAKE as u64,
         limits::POINT as u64,
         limits::CERTIFICATE as u64,
+        limits::FORWARDED_LOGINS as u64,
     ]);
     let theirs: Vec<u64> =
         table("## 9. Limits").iter().map(|row| row[1].parse().unwrap()).collect();

@@ -5,9 +5,10 @@ use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
     Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry, DiskSpace, FileContent, FolderId,
-    Heartbeat, HistoryHash, LinkMessage, ListedPath, LogEntry, Lsn, Operation, PathList, PathPage,
-    PeerSlave, Refusal, Registration, ReplicaPosition, Scrub, SlaveId, SlaveReport, SlaveState,
-    Timeline, ToMaster, ToSlave, TreeEntry, TreePage, limits,
+    ForwardedLogin, Heartbeat, HistoryHash, LinkMessage, ListedPath, LogEntry, Lsn, Operation,
+    PathList, PathPage, PeerSlave, Refusal, Registration, ReplicaPosition, Scrub, SlaveId,
+    SlaveReport, SlaveState, TicketRenewal, Timeline, ToMaster, ToSlave, TreeEntry, TreePage,
+    limits,
 };
 
 use super::{
@@ -283,6 +284,25 @@ fn operator() -> impl Strategy<Value = LinkMessage> {
     ]
 }
 
+fn login() -> impl Strategy<Value = LinkMessage> {
+    let head = || (any::<u64>(), addr(), any::<bool>());
+    let ticket = || vec(any::<u8>(), 0..=limits::TICKET);
+    prop_oneof![
+        (head(), text(limits::USER), vec(any::<u8>(), 0..=limits::PASSWORD)).prop_map(
+            |((query, client, local), user, password)| {
+                let password = password.as_slice().into();
+                LinkMessage::ForwardedLogin(ForwardedLogin { query, client, local, user, password })
+            }
+        ),
+        (head(), ticket()).prop_map(|((query, client, local), ticket)| {
+            LinkMessage::TicketRenewal(TicketRenewal { query, client, local, ticket })
+        }),
+        (any::<u64>(), ticket())
+            .prop_map(|(query, ticket)| LinkMessage::TicketIssued { query, ticket }),
+        (any::<u64>(), refusal()).prop_map(|(query, why)| LinkMessage::LoginRefused { query, why }),
+    ]
+}
+
 pub fn link() -> impl Strategy<Value = LinkMessage> {
     prop_oneof![
         2 => opening(),
@@ -295,5 +315,6 @@ pub fn link() -> impl Strategy<Value = LinkMessage> {
         1 => path_part(),
         1 => any::<u32>().prop_map(|epoch| LinkMessage::Recovering { epoch }),
         1 => operator(),
+        1 => login(),
     ]
 }

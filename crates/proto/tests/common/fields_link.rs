@@ -36,7 +36,7 @@ fn tagged(tag: u8, zeros: usize, more: &[u8]) -> Vec<u8> {
 }
 
 pub fn fields() -> Vec<Field> {
-    [service(), to_master(), to_slave(), trees()].into_iter().flatten().collect()
+    [service(), to_master(), to_slave(), trees(), logins()].into_iter().flatten().collect()
 }
 
 fn service() -> Vec<Field> {
@@ -127,6 +127,24 @@ fn to_slave() -> Vec<Field> {
         field("holders", ToSlave, 64, tagged(8, MARK, &[]), |n| repeat(&[7; 16], n, 0)),
         code("code of a refusal", tagged(9, 4, &[]), |_| vec![0; 4]),
         field("message of a refusal", ToSlave, 1024, tagged(9, 4, &[0, 1]), |n| text(n, 2)),
+    ]
+}
+
+fn logins() -> Vec<Field> {
+    use FrameType::{ForwardedLogin, LoginRefused, TicketIssued, TicketRenewal};
+    let head = [[0; 8].as_slice(), V4, &[0]].concat();
+    vec![
+        field("user", ForwardedLogin, 255, head.clone(), |n| text(n, 2)),
+        field("password", ForwardedLogin, 1024, [head.as_slice(), &[0; 2]].concat(), |n| {
+            vec![7; n]
+        }),
+        field("ticket to renew", TicketRenewal, 5000, head, |n| vec![7; n]),
+        field("ticket", TicketIssued, 5000, vec![0; 8], |n| vec![7; n]),
+        Field {
+            range: (1, 37),
+            ..field("code of a refused login", LoginRefused, 35, vec![0; 8], |_| vec![0; 4])
+        },
+        field("message of a refused login", LoginRefused, 1024, tagged(0, 8, &[1]), |n| text(n, 2)),
     ]
 }
 

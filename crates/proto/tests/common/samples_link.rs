@@ -2,10 +2,10 @@
 
 use relais_proto::{
     Attributes, Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry, Digest, DiskSpace,
-    ErrorCode, Expect, FileContent, FileTime, FolderId, Heartbeat, HistoryHash, LinkMessage,
-    ListedPath, LogEntry, Lsn, Metrics, Mode, Operation, PathList, PathPage, PeerSlave, Refusal,
-    Registration, ReplicaPosition, Scrub, SlaveId, SlaveReport, SlaveState, Timeline, ToMaster,
-    ToSlave, TreeEntry, TreePage, TreePath, limits,
+    ErrorCode, Expect, FileContent, FileTime, FolderId, ForwardedLogin, Heartbeat, HistoryHash,
+    LinkMessage, ListedPath, LogEntry, Lsn, Metrics, Mode, Operation, PathList, PathPage,
+    PeerSlave, Refusal, Registration, ReplicaPosition, Scrub, SlaveId, SlaveReport, SlaveState,
+    TicketRenewal, Timeline, ToMaster, ToSlave, TreeEntry, TreePage, TreePath, limits,
 };
 
 use super::{HIGH, LOW, addrs, full_metrics, path, path_of};
@@ -70,6 +70,7 @@ pub fn samples() -> Vec<Named> {
     all.extend(to_slave().into_iter().map(|(name, message)| (name, LinkMessage::ToSlave(message))));
     all.extend(trees());
     all.extend(operations());
+    all.extend(logins());
     all
 }
 
@@ -426,6 +427,34 @@ fn operations() -> Vec<Named> {
             "certificate-max",
             LinkMessage::Certificate { chain: "c".repeat(limits::CERTIFICATE), renew_s: u64::MAX },
         ),
+    ]
+}
+
+fn logins() -> Vec<Named> {
+    let login = |query, client, local, user: &str, password: &[u8]| {
+        let (user, password) = (user.to_owned(), password.into());
+        LinkMessage::ForwardedLogin(ForwardedLogin { query, client, local, user, password })
+    };
+    let renewal = |query, client, local, ticket| {
+        LinkMessage::TicketRenewal(TicketRenewal { query, client, local, ticket })
+    };
+    let (v4, v6) = ("192.0.2.7:50000".parse().unwrap(), "[2001:db8::7]:65535".parse().unwrap());
+    let full = || vec![0xa5; limits::TICKET];
+    vec![
+        ("forwarded-login-min", login(0, v4, false, "", b"")),
+        (
+            "forwarded-login-max",
+            login(u64::MAX, v6, true, &"u".repeat(limits::USER), &[0xff; limits::PASSWORD]),
+        ),
+        ("ticket-renewal-min", renewal(0, v4, false, Vec::new())),
+        ("ticket-renewal-max", renewal(u64::MAX, v6, true, full())),
+        ("ticket-issued-min", LinkMessage::TicketIssued { query: 0, ticket: Vec::new() }),
+        ("ticket-issued-max", LinkMessage::TicketIssued { query: u64::MAX, ticket: full() }),
+        (
+            "login-refused-min",
+            LinkMessage::LoginRefused { query: 0, why: Refusal::new(ErrorCode::Busy, "") },
+        ),
+        ("login-refused-max", LinkMessage::LoginRefused { query: u64::MAX, why: full_refusal() }),
     ]
 }
 
