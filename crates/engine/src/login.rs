@@ -42,7 +42,7 @@ pub enum LoginPolicy {
     /// Clients with a ticket of the master, and other slaves with the cluster key.
     Cluster {
         /// The way to the master, for clients that send it no password themselves.
-        master: Box<dyn MasterLogins>,
+        master: Arc<dyn MasterLogins>,
     },
 }
 

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use log::{debug, info, warn};
 use parking_lot::Mutex;
 use relais_auth::{
-    AuthenticatedUser, ClusterKey, FailedLogins, LiveAccounts, LocalLoginState, LoginNames,
-    LoginRule, PasswordVerifier, PendingLogin, Rights, Ticket, login_rule,
+    AuthenticatedUser, ClusterKey, FailedLogins, LiveAccounts, LocalLoginState, PasswordVerifier,
+    Rights, Ticket,
 };
 use relais_cluster::{
     Balance, Conflict, ConnectionAddrs, CoordinatorEvent, JoinRequest, LinkId, Registry,
@@ -21,11 +21,12 @@ use relais_cluster::{
 };
 use relais_coordinator::{OrderCommand, OrderHandle, SharedOrderStatus};
 use relais_proto::{
-    ClusterId, ErrorCode, Heartbeat, LinkMessage, LogRateLimiter, Login, PathPage, Refusal,
-    Registration, Reply, SlaveId, SlaveReport, SlaveState, TreePage, quote, sanitize,
+    ClusterId, ErrorCode, Heartbeat, LinkMessage, Login, PathPage, Refusal, Registration, Reply,
+    SlaveId, SlaveReport, SlaveState, TreePage, sanitize,
 };
 
 use crate::certifier::Certifier;
+use crate::forwarded_logins::ForwardedLogins;
 use crate::linked_slaves::LinkedSlaves;
 use crate::open_links::OpenLinks;
 use crate::queries::Queries;
@@ -69,10 +70,11 @@ pub(crate) struct Core {
     /// The number of scrubs that operators have ordered.
     pub scrubs: AtomicU64,
     pub passwords: PasswordVerifier,
+    pub forwarded_logins: ForwardedLogins,
     /// The generation of the accounts that was last sent to the slaves.
     sent_generation: AtomicU64,
     /// Whether clients on this host may make changes without an account.
-    is_open: bool,
+    pub is_open: bool,
     registry: Mutex<Registry>,
     settings: Mutex<SlaveSettings>,
     started: Instant,
@@ -124,6 +126,7 @@ impl Core {
             sent_generation: AtomicU64::new(config.accounts.generation()),
             config,
             passwords,
+            forwarded_logins: ForwardedLogins::default(),
             is_open,
             settings: Mutex::default(),
             registry: Mutex::new(registry),
@@ -143,30 +146,6 @@ impl Core {
     /// the wall clock expires no ticket.
     pub fn time_ms(&self) -> u64 {
         self.started_ms.saturating_add(milliseconds(self.started.elapsed()))
-    }
-
-    /// Starts a client's login: returns the pending verification of its password, or `None` if it
-    /// needs none.
-    ///
-    /// # Errors
-    /// The refusal of the login.
-    pub fn log_in(&self, login: &Login, peer: SocketAddr) -> Result<Option<PendingLogin>, Refusal> {
-        let accounts = self.config.accounts.current();
-        match login_rule(accounts.as_deref(), &login.user, LoginNames::Native) {
-            Ok(LoginRule::Password) => {
-                self.passwords.submit(peer.ip(), &login.user, &login.password).map(Some)
-            }
-            Ok(LoginRule::WithoutAccount | LoginRule::Anonymous(_)) => Ok(None),
-            Err(refusal) => {
-                static REFUSED: LogRateLimiter = LogRateLimiter::new();
-                if refusal.code == ErrorCode::LoginRefused
-                    && let Some(more) = REFUSED.allow(Instant::now())
-                {
-                    info!("{peer}: login as {} refused: {refusal}{more}", quote(&login.user));
-                }
-                Err(refusal)
-            }
-        }
     }
 
     /// Answers a user whose password was right, or who needs none: with a ticket and slaves.
@@ -199,15 +178,8 @@ impl Core {
         }
     }
 
-    /// An anonymous client, which may write only if the master listens on loopback alone.
-    pub fn without_account(&self, client: IpAddr) -> AuthenticatedUser {
-        let is_local = self.is_open && client.to_canonical().is_loopback();
-        let rights = if is_local { Rights::Write } else { Rights::Read };
-        AuthenticatedUser::without_account(rights)
-    }
-
     /// Issues a ticket for a user that has logged in.
-    fn mint(&self, user: AuthenticatedUser) -> Vec<u8> {
+    pub fn mint(&self, user: AuthenticatedUser) -> Vec<u8> {
         Ticket::new(user, self.cluster, self.time_ms()).mint(&self.config.key)
     }
 
@@ -314,6 +286,7 @@ impl Core {
         self.slaves.remove(link);
         self.queries.ended(link);
         self.lists.ended(link);
+        self.forwarded_logins.ended(link);
         self.order.send(OrderCommand::Events(vec![CoordinatorEvent::LinkClosed { link }]));
         self.announce();
     }
@@ -364,7 +337,7 @@ impl Core {
     }
 }
 
-fn milliseconds(time: Duration) -> u64 {
+pub(crate) fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 

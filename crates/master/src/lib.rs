@@ -9,9 +9,11 @@
 mod agent;
 mod certifier;
 mod core;
+mod forwarded_logins;
 mod json_object;
 mod linked_slaves;
 mod login;
+mod logins;
 mod open_links;
 mod operate;
 mod operator;

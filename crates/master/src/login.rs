@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
-use relais_auth::{LinkChallenger, LinkError, LoginResult, PendingLogin};
+use relais_auth::{LinkChallenger, LinkError, LoginNames, LoginResult, PendingLogin};
 use relais_net::tls::ChannelBinding;
 use relais_net::{FrameHandler, LoginStep};
 use relais_proto::{
@@ -18,6 +18,7 @@ use relais_proto::{
 
 use crate::agent::AGENT;
 use crate::core::Core;
+use crate::logins::{LoginRequest, LoginStart};
 use crate::open_links::{LinkSlot, PeerKind};
 
 /// A slave or an operator that has proved the cluster key.
@@ -111,13 +112,19 @@ impl MasterLogin {
     }
 
     fn login(&mut self, login: Login) -> LoginStep<LinkPeer> {
-        let answer = match self.core.log_in(&login, self.peer) {
-            Ok(Some(pending)) => {
+        let request = LoginRequest {
+            source: self.peer.ip().into(),
+            user: &login.user,
+            password: &login.password,
+            names: LoginNames::Native,
+            is_local: true,
+        };
+        let answer = match self.core.log_in(&request) {
+            Ok(LoginStart::Pending(pending)) => {
                 self.stage = LoginStage::Password(login, pending);
                 return LoginStep::Pending;
             }
-            Ok(None) => {
-                let user = self.core.without_account(self.peer.ip());
+            Ok(LoginStart::Admitted(user)) => {
                 self.core.welcome(&login, user, self.peer, self.local)
             }
             Err(refusal) => Reply::Error(refusal),

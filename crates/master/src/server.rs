@@ -101,6 +101,7 @@ pub fn run(
                 MasterRequest::Reload => core.reload(),
             }
         }
+        core.answer_logins();
         core.send_generation();
         core.announce();
         core.config.certifier.tick();

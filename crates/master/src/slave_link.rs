@@ -14,6 +14,7 @@ use relais_proto::{
 use thiserror::Error;
 
 use crate::core::Core;
+use crate::forwarded_logins::LoginQuery;
 use crate::linked_slaves::LinkedSlave;
 use crate::open_links::LinkSlot;
 use crate::outbox::Outbox;
@@ -200,6 +201,14 @@ impl SlaveLink<'_> {
                 .for_each(|answer| outbox.send(answer)),
             LinkMessage::TreePage(part) => core.queries.came(link, part.query, part),
             LinkMessage::PathPage(part) => core.lists.came(link, part.query, part),
+            LinkMessage::ForwardedLogin(login) => {
+                let query = LoginQuery { link, query: login.query, outbox: Arc::clone(outbox) };
+                core.forward_login(id, query, &login);
+            }
+            LinkMessage::TicketRenewal(renewal) => {
+                let query = LoginQuery { link, query: renewal.query, outbox: Arc::clone(outbox) };
+                core.renew_ticket(&query, &renewal);
+            }
             other => return Err(unexpected(&other)),
         }
         Ok(())

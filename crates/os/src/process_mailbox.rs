@@ -4,6 +4,8 @@ use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use zeroize::Zeroizing;
+
 use crate::message_socket::{MessageSocket, Received};
 
 /// A value that passes between processes: bytes, and at most one descriptor.
@@ -20,7 +22,8 @@ pub trait ProcessMessage: Sized {
 
 /// A mailbox that every process of the program has: any may send, and one receives.
 ///
-/// What is on its way to a process that dies goes to its replacement.
+/// What is on its way to a process that dies goes to its replacement. The encoded bytes may be
+/// secrets and are overwritten after their use.
 #[derive(Debug)]
 pub struct ProcessMailbox<T> {
     send: MessageSocket,
@@ -44,13 +47,14 @@ impl<T: ProcessMessage> ProcessMailbox<T> {
     /// [`io::ErrorKind::WouldBlock`] if the mailbox is full; other errors of the system call.
     pub fn send(&self, value: &T) -> io::Result<()> {
         let (bytes, fd) = value.encode();
+        let bytes = Zeroizing::new(bytes);
         self.send.send(&bytes, fd)
     }
 
     /// Receives the values that have come, up to the first error, which is logged.
     pub fn take(&self) -> impl Iterator<Item = T> {
         std::iter::from_fn(|| {
-            let mut buffer = vec![0; T::MAX_LEN];
+            let mut buffer = Zeroizing::new(vec![0; T::MAX_LEN]);
             match self.receive.receive(&mut buffer) {
                 Ok(Received::Message((bytes, fd))) => {
                     let value = T::decode(bytes, fd);

@@ -14,6 +14,7 @@ use relais_tree::Folder;
 use crate::certificate::Certificate;
 use crate::config::Config;
 use crate::hints::Hint;
+use crate::login_message::LoginMailboxes;
 use crate::passwords::SharedPasswords;
 use crate::scoreboard::Scoreboard;
 use crate::secrets::Secrets;
@@ -31,6 +32,8 @@ pub struct SlaveContext {
     pub scoreboard: Arc<Scoreboard>,
     /// The mailboxes of all workers.
     pub mailboxes: Vec<ProcessMailbox<WorkerMessage>>,
+    /// The mailboxes for logins that only the master can decide.
+    pub logins: LoginMailboxes,
     /// Where workers report files that differ from the catalogue.
     pub hints: Arc<ProcessMailbox<Hint>>,
     /// The accounts of a standalone slave; none if it has no state folder to keep them in.

@@ -15,6 +15,7 @@ mod front;
 mod generation;
 mod hints;
 mod host;
+mod login_message;
 mod master_logins;
 mod passwords;
 mod peer_login;
@@ -56,7 +57,8 @@ use crate::context::SlaveContext;
 use crate::front::native::login::LoginService;
 use crate::generation::GenerationFile;
 use crate::host::WorkerHost;
-use crate::master_logins::MasterMailbox;
+use crate::login_message::LoginMailboxes;
+use crate::master_logins::WorkerLogins;
 use crate::passwords::SharedPasswords;
 use crate::scoreboard::Scoreboard;
 use crate::secrets::Secrets;
@@ -153,6 +155,7 @@ impl Slave {
             mailboxes: (0..config.workers)
                 .map(|_| ProcessMailbox::new())
                 .collect::<io::Result<_>>()?,
+            logins: LoginMailboxes::new(config.workers)?,
             hints: Arc::new(ProcessMailbox::new()?),
             passwords,
             secrets,
@@ -237,8 +240,9 @@ impl Slave {
     ) -> io::Result<()> {
         let SlaveContext { config, own, .. } = &*self.0;
         let is_cluster_member = config.cluster.is_some();
+        let is_local = listen.ip().to_canonical().is_loopback();
         // In a cluster the ticket decides.
-        let writable = is_cluster_member || listen.ip().to_canonical().is_loopback();
+        let writable = is_cluster_member || is_local;
         let host = WorkerHost { worker: index, context: self.0.clone() };
         let engine = Engine::new(EngineSettings {
             folder: self.0.folder.try_clone().map_err(io::Error::other)?,
@@ -256,8 +260,11 @@ impl Slave {
         })
         .map_err(io::Error::other)?;
         let secrets = self.0.secrets.of_worker(index);
+        let mut master = None;
         let policy = if is_cluster_member {
-            LoginPolicy::Cluster { master: Box::new(MasterMailbox) }
+            let logins = Arc::new(WorkerLogins::new(index, self.0.clone(), is_local)?);
+            master = Some(logins.clone());
+            LoginPolicy::Cluster { master: logins }
         } else {
             let verifier = self.0.passwords.as_ref().map(|passwords| {
                 passwords.start_worker(self.0.scoreboard.failed_logins, secrets.shared_accounts())
@@ -267,7 +274,7 @@ impl Slave {
         let authenticator = Authenticator::new(policy, secrets);
         let certificate = ServerCertificate::from_files(vec![certificate::file_in(&own.folder)]);
         let tls = TlsServer::new(config.tls.encrypt, Arc::new(certificate))?;
-        let logins = LoginService { authenticator, host };
+        let logins = LoginService { authenticator, master, host };
         worker::run(listener, &control, Arc::new(engine), logins, tls)
     }
 }

@@ -5,6 +5,7 @@
 //! with. A slot holds a tag of its owner, so other owners are not delayed by it. Failures only
 //! delay: no account is locked, and others delay no network that has logged in before.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -97,6 +98,15 @@ pub struct LoginSource {
     /// The slave that forwards the login, and reports the address; none if the client is connected
     /// to this server.
     pub slave: Option<SlaveId>,
+}
+
+impl fmt::Display for LoginSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.slave {
+            Some(slave) => write!(f, "{} through slave {slave}", self.addr),
+            None => write!(f, "{}", self.addr),
+        }
+    }
 }
 
 impl From<IpAddr> for LoginSource {

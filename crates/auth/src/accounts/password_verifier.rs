@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 use parking_lot::{Condvar, Mutex};
 use relais_os::Waker;
-use relais_proto::{ErrorCode, LogRateLimiter, Refusal, TreePath, limits, network_of, quote};
+use relais_proto::{
+    ErrorCode, LogRateLimiter, PasswordBytes, Refusal, TreePath, limits, network_of, quote,
+};
 
 use super::failed_logins::{FailedLogins, LoginSource, LoginTables, Reputation};
 use super::live::LiveAccounts;
@@ -103,7 +105,7 @@ pub trait SharedLoginState: Send + Sync {
 struct LoginAttempt {
     source: LoginSource,
     user: String,
-    password: Vec<u8>,
+    password: PasswordBytes,
     answer: Sender<LoginResult>,
     interest: Weak<()>,
 }
@@ -146,7 +148,7 @@ impl VerifierState {
             // No hash limits the rate of this line, so peers could flood the log with it.
             static PUT_OFF: LogRateLimiter = LogRateLimiter::new();
             if let Some(more) = PUT_OFF.allow(Instant::now()) {
-                info!("login delayed for {} from {addr}{more}", quote(user));
+                info!("login delayed for {} from {source}{more}", quote(user));
             }
             return Err(later(too_early));
         }
@@ -163,7 +165,7 @@ impl VerifierState {
         });
         let Some(account) = result? else {
             tables.failed(*source, user, now());
-            warn!("login failed for {} from {addr}", quote(user));
+            warn!("login failed for {} from {source}", quote(user));
             return Err(Refusal::new(ErrorCode::LoginRefused, "user or password are wrong"));
         };
         tables.succeeded(addr, user, now());
@@ -237,7 +239,7 @@ impl PasswordVerifier {
         let login = LoginAttempt {
             source: LoginSource { addr: addr.to_canonical(), slave },
             user: user.to_owned(),
-            password: password.to_vec(),
+            password: password.into(),
             answer,
             interest: Arc::downgrade(&interest),
         };

@@ -3,6 +3,7 @@
 mod changes;
 mod clients;
 mod links;
+mod logins;
 mod operate;
 mod service;
 

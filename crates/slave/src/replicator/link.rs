@@ -24,6 +24,7 @@ use relais_proto::{
 };
 use relais_storage::{CatalogError, CatalogReader, CatalogStore, LinkEvent};
 
+use super::login_relay::{LoginRelay, LoginRelayThread};
 use super::mailbox::{IdConflict, OutgoingMessages};
 use crate::agent::prove_key;
 use crate::certificate::Certificate;
@@ -43,6 +44,7 @@ pub struct MasterLink {
     stream: LinkStream,
     /// None in a standalone slave.
     thread: Option<OwnedThread>,
+    logins: Option<LoginRelayThread>,
 }
 
 /// The stream of the current link, so that another thread can close it.
@@ -61,9 +63,11 @@ impl MasterLink {
     ) -> io::Result<Self> {
         let (stop, stream) = (Arc::new(AtomicBool::new(false)), LinkStream::default());
         let Some(cluster) = context.config.cluster.clone() else {
-            return Ok(Self { stop, stream, thread: None });
+            return Ok(Self { stop, stream, thread: None, logins: None });
         };
+        let logins = Arc::new(LoginRelay::new(context.clone(), outgoing.clone()));
         let link = LinkThread {
+            logins: logins.clone(),
             context: context.clone(),
             cluster,
             listen,
@@ -80,13 +84,15 @@ impl MasterLink {
             last_error: String::new(),
             dialer: Dialer::new(context.config.tls.encrypt)?,
         };
+        let logins = LoginRelayThread::start(logins)?;
         let thread = OwnedThread::spawn("link", move || link.run())?;
-        Ok(Self { stop, stream, thread: Some(thread) })
+        Ok(Self { stop, stream, thread: Some(thread), logins: Some(logins) })
     }
 
-    /// Whether the thread has ended without being asked to.
+    /// Whether a thread has ended without being asked to.
     pub fn has_ended(&self) -> bool {
         self.thread.as_ref().is_some_and(OwnedThread::has_ended)
+            || self.logins.as_ref().is_some_and(LoginRelayThread::has_ended)
     }
 }
 
@@ -110,6 +116,8 @@ struct LinkThread {
     stream: LinkStream,
     events: MailboxSender<LinkEvent>,
     outgoing: Arc<OutgoingMessages>,
+    /// The workers' logins on their way to the master.
+    logins: Arc<LoginRelay>,
     /// Number of the current link.
     number: u64,
     /// Pages of a list of slaves that is not complete yet.
@@ -237,8 +245,11 @@ impl LinkThread {
         context.scoreboard.disconnected.clear();
         context.certificate.iter().for_each(Certificate::request_on_new_link);
         // The end of each thread ends the other one, also by a panic.
-        let reader_end =
-            LinkShutdown { outgoing: self.outgoing.clone(), stream: connection.stream().clone() };
+        let reader_end = LinkShutdown {
+            outgoing: self.outgoing.clone(),
+            logins: self.logins.clone(),
+            stream: connection.stream().clone(),
+        };
         let writer_end = reader_end.clone();
         let writer = connection.writer();
         let result = std::thread::scope(|scope| {
@@ -306,6 +317,10 @@ impl LinkThread {
                 }
                 return Ok(());
             }
+            LinkMessage::TicketIssued { query, .. } | LinkMessage::LoginRefused { query, .. } => {
+                self.logins.answer(query, message);
+                return Ok(());
+            }
             LinkMessage::Peers { peers, last } => {
                 self.peers.extend(peers);
                 if !last {
@@ -328,12 +343,14 @@ impl LinkThread {
 #[derive(Clone)]
 struct LinkShutdown {
     outgoing: Arc<OutgoingMessages>,
+    logins: Arc<LoginRelay>,
     stream: Arc<Stream>,
 }
 
 impl Drop for LinkShutdown {
     fn drop(&mut self) {
         self.outgoing.end();
+        self.logins.link_ended();
         // It fails only if the other side was first.
         let _ = self.stream.shutdown(Shutdown::Both);
     }

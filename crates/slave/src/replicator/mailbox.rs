@@ -96,6 +96,17 @@ impl OutgoingMessages {
         }
     }
 
+    /// Sends a message on the current link; false if there is none.
+    pub fn send_now(&self, message: LinkMessage) -> bool {
+        match self.current.lock().as_ref() {
+            Some((_, sink)) => {
+                sink(vec![message]);
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Closes the link with this number.
     pub fn close(&self, link: u64) {
         self.current.lock().take_if(|(current, _)| *current == link);

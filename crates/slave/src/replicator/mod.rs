@@ -9,6 +9,7 @@ pub mod fetch;
 mod hasher;
 mod link;
 pub mod local_coordinator;
+mod login_relay;
 pub mod mailbox;
 mod replica_connections;
 mod sweeper;

@@ -21,6 +21,7 @@ use super::replies::{RETRY_AFTER, encoded};
 use crate::config::master_for;
 use crate::context::SlaveContext;
 use crate::host::WorkerHost;
+use crate::master_logins::WorkerLogins;
 use crate::secrets::WorkerSecrets;
 use crate::slots::{Admission, SlotClaim};
 
@@ -28,20 +29,25 @@ use crate::slots::{Admission, SlotClaim};
 pub struct LoginService {
     /// Decides about names, passwords and tickets.
     pub authenticator: Authenticator<WorkerSecrets>,
+    /// The way of logins to the master; none in a standalone slave.
+    pub master: Option<Arc<WorkerLogins>>,
     /// The process of the worker.
     pub host: WorkerHost,
 }
 
 impl LoginService {
-    /// Returns the descriptors that are readable after a password check or new secrets.
+    /// Returns the descriptors that are readable after a password check, an answer of the master
+    /// or new secrets.
     pub fn wake_fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let verifier = self.authenticator.passwords().map(PasswordVerifier::wake_fd);
-        std::iter::once(self.authenticator.secrets().as_fd()).chain(verifier)
+        let answers = self.master.iter().map(|logins| logins.as_fd());
+        std::iter::once(self.authenticator.secrets().as_fd()).chain(verifier).chain(answers)
     }
 
     /// Handles the events of the descriptors of [`Self::wake_fds`].
     pub fn handle_wake(&self) {
         self.authenticator.passwords().iter().for_each(|verifier| verifier.clear_wake());
+        self.master.iter().for_each(|logins| logins.receive());
         self.authenticator.secrets().receive();
     }
 
@@ -120,7 +126,7 @@ impl SlaveLogin {
                 "this is a slave; only clients connect to it",
             )),
             (Request::Ticket { ticket, lsn }, LoginState::Client) => {
-                let LoginService { authenticator, host } = &*self.service;
+                let LoginService { authenticator, host, .. } = &*self.service;
                 self.admit(authenticator.check_ticket(&ticket, lsn, self.addr.ip(), host)?)
             }
             (Request::Login(login), LoginState::Client) => self.login(&login),
@@ -149,7 +155,7 @@ impl SlaveLogin {
     }
 
     fn login(&mut self, login: &Login) -> Result<LoginStep<Admission>, Refusal> {
-        let LoginService { authenticator, host } = &*self.service;
+        let LoginService { authenticator, host, .. } = &*self.service;
         match authenticator.log_in(&login.user, &login.password, self.addr.ip(), host)? {
             LoginDecision::Here(LoginProgress::Admitted(principal)) => self.admit(principal),
             LoginDecision::Here(LoginProgress::Pending(pending)) => {
@@ -166,7 +172,7 @@ impl SlaveLogin {
 
     /// Handles the result of verifying a password.
     fn handle_verdict(&mut self, verdict: LoginOutcome) -> Result<LoginStep<Admission>, Refusal> {
-        let LoginService { authenticator, host } = &*self.service;
+        let LoginService { authenticator, host, .. } = &*self.service;
         let result = authenticator.conclude(verdict, self.addr.ip(), host);
         match result.and_then(|principal| self.admit(principal)) {
             Err(refusal) if refusal.code == ErrorCode::LoginRefused => {
