@@ -17,9 +17,6 @@ use relais_transfer::{Failover, Sessions, TransferError};
 use super::client_watch::ClientWatch;
 use super::dialer::ReplicaDialer;
 
-/// How long a client waits while no slave can serve the content.
-pub const RETRY_TIME: Duration = Duration::from_secs(10);
-
 /// What a stream has to know while it runs: where its content is, and whether it still counts.
 pub trait HolderLookup {
     /// Returns the slaves that may have the content; those that are known to have it first.
@@ -49,6 +46,8 @@ pub struct Holders {
     dialer: Arc<ReplicaDialer>,
     /// A change that a slave must have before it is asked.
     applied: Lsn,
+    /// How long a client waits while no slave can serve the content.
+    retry: Duration,
     open: Option<(SlaveId, Connection)>,
     /// When each slave was last left, as a count.
     left: HashMap<SlaveId, u64>,
@@ -57,8 +56,9 @@ pub struct Holders {
 }
 
 impl Holders {
-    pub fn new(dialer: Arc<ReplicaDialer>, applied: Lsn) -> Self {
-        Self { dialer, applied, open: None, left: HashMap::new(), damaged: HashSet::new() }
+    pub fn new(dialer: Arc<ReplicaDialer>, applied: Lsn, retry: Duration) -> Self {
+        let (left, damaged) = (HashMap::new(), HashSet::new());
+        Self { dialer, applied, retry, open: None, left, damaged }
     }
 
     /// Never reads from the connected slave again, because its copy is damaged.
@@ -101,7 +101,7 @@ impl HolderSearch<'_, '_> {
 
     /// Connects to the first slave that can be reached.
     fn dial(&mut self) -> Result<(SlaveId, Connection), TransferError> {
-        let mut rounds = Failover::connecting(RETRY_TIME, Instant::now());
+        let mut rounds = Failover::connecting(self.holders.retry, Instant::now());
         loop {
             let mut why = "no other slave is known".to_owned();
             for PeerSlave { slave, addrs, .. } in self.candidates()? {
@@ -172,6 +172,6 @@ impl Sessions for HolderSearch<'_, '_> {
     }
 
     fn retry(&self) -> Duration {
-        RETRY_TIME
+        self.holders.retry
     }
 }

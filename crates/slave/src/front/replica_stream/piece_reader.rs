@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use log::{debug, info};
 use relais_engine::KeepAlive;
 use relais_proto::{ErrorCode, Refusal};
-use relais_transfer::{Failover, Fault, Purpose, Sessions, TransferError, Try};
+use relais_transfer::{Action, Failover, Fault, Purpose, Sessions, TransferError, Try, action};
 
 use super::client_watch::ClientWatch;
 use super::holders::{HolderLookup, HolderSearch, Holders};
@@ -180,8 +180,9 @@ impl PieceReader {
     }
 }
 
-/// Whether a slave answers so that has other content at the path, or none.
+/// Whether a slave answers so that does not have the content at the path.
+///
+/// A slave with the content has no other reason for a final refusal.
 fn is_other_content(code: ErrorCode) -> bool {
-    use ErrorCode::{BadOffset, Changed, IsFolder, NotFolder, NotFound, NotServed};
-    matches!(code, BadOffset | Changed | IsFolder | NotFolder | NotFound | NotServed)
+    matches!(action(code, Purpose::Read), Action::Stop | Action::Restart)
 }

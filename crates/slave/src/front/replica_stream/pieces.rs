@@ -4,22 +4,14 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use relais_net::Connection;
-use relais_proto::{Digest, ErrorCode, Refusal, TreePath, WaitReason, limits};
+use relais_proto::{Digest, ErrorCode, Refusal, WaitReason, limits};
 use relais_transfer::Fault;
 use relais_transfer::download::{ask_for_pieces, piece_range};
 use relais_tree::{hash_file, join, piece_count, piece_value};
 
 use super::client_watch::ClientWatch;
-use super::window::Window;
-
-/// The content that a stream sends, as the catalogue describes it.
-#[derive(Debug, Clone)]
-pub struct WantedContent {
-    /// The path from the root of the tree.
-    pub path: TreePath,
-    pub size: u64,
-    pub digest: Digest,
-}
+use super::wanted::WantedContent;
+use super::window::PieceWindow;
 
 /// What is needed of another slave, or of the file if the content has come here.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +27,7 @@ pub struct Pieces {
     pub wanted: WantedContent,
     /// Values of all pieces: 32 bytes for each MiB. None before they are proved.
     values: Option<Vec<Digest>>,
-    window: Option<Window>,
+    window: Option<PieceWindow>,
     /// The last verified piece.
     buffer: Vec<u8>,
     next: u64,
@@ -133,7 +125,7 @@ impl Pieces {
         &mut self,
         server: &mut Connection,
         watch: &ClientWatch<'_>,
-    ) -> Result<Window, Fault> {
+    ) -> Result<PieceWindow, Fault> {
         match self.window.take() {
             Some(window) if !window.is_empty() => return Ok(window),
             Some(window) => window.finish(server, watch)?,
@@ -141,7 +133,7 @@ impl Pieces {
         }
         let start = piece_range(self.next, self.wanted.size).start;
         let end = piece_range(self.end.saturating_sub(1), self.wanted.size).end;
-        Window::open(server, &self.wanted, (start, end), watch)
+        PieceWindow::open(server, &self.wanted, (start, end), watch)
     }
 
     fn prove(&mut self, values: Vec<Digest>) -> Result<(), Fault> {

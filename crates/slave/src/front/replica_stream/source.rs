@@ -5,8 +5,8 @@ use std::sync::Arc;
 use relais_engine::{Content, FoundContent, KeepAlive, ReadFailure, Session};
 use relais_proto::{ErrorCode, FileTime, Mode, Refusal, TreePath};
 
-use super::ReplicaStream;
 use super::dialer::ReplicaDialer;
+use super::stream::ReplicaStream;
 
 /// How often content is looked for that is replaced meanwhile.
 const MAX_SEARCHES: u32 = 4;

@@ -10,14 +10,14 @@ use relais_proto::{GetRequest, IfMatch, Reply, Request, limits};
 use relais_transfer::{Fault, exchange};
 
 use super::client_watch::ClientWatch;
-use super::pieces::WantedContent;
+use super::wanted::WantedContent;
 
 /// Pieces of a window.
 const WINDOW: u64 = 4;
 const _: () = assert!(WINDOW * limits::PIECE < relais_cluster::LARGE);
 
 /// The blocks that are still to come of one answer.
-pub struct Window {
+pub struct PieceWindow {
     block_size: u32,
     /// Bytes after the current block.
     left: u64,
@@ -25,7 +25,7 @@ pub struct Window {
     block_left: usize,
 }
 
-impl Window {
+impl PieceWindow {
     /// Requests the bytes from `offset` on, at most up to `end`.
     ///
     /// # Errors
