@@ -72,7 +72,8 @@ fn each_transfer_and_each_change_is_a_line() {
     }
     assert!(
         first["time"].as_str().unwrap().ends_with('Z')
-            && first["address"].as_str().unwrap().starts_with("127.0.0.1:"),
+            && first["address"].as_str().unwrap().starts_with("127.0.0.1:")
+            && first["protocol"] == "native",
         "{first}"
     );
     assert_eq!(lines(&log)[3]["to"], "/d/moved");

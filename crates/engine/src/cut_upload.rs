@@ -8,6 +8,7 @@ use std::fs::File;
 use log::debug;
 use relais_proto::{Expect, Refusal, TreePath};
 use relais_storage::{StagedName, UploadBase, changes_unavailable_at, refuse};
+use relais_tree::TreeError;
 
 use crate::change::account_tag;
 use crate::context::SessionContext;
@@ -132,6 +133,27 @@ impl CutUpload {
         if self.length == 0 {
             context.discard_upload(&self.name);
         }
+    }
+}
+
+/// Has a complete upload, whose change was not handed in, count as cut again.
+///
+/// A newer upload of the path goes before it.
+pub(crate) fn unseal(
+    context: &SessionContext,
+    (sealed, bytes): (&StagedName, u64),
+    path: &TreePath,
+    expect: Expect,
+) -> Result<(), TreeError> {
+    let (staging, name) = (&context.staging, name_of(context, path));
+    // No other session gets the file before its base is stored.
+    let _locked = staging.reopen(sealed)?;
+    staging.seal(sealed, &name)?;
+    context.host().uploads().record_bytes(&name, bytes);
+    context.host().uploads().end(sealed);
+    match expect {
+        Expect::Any => Ok(()),
+        expect => staging.store_base(&name, &UploadBase { expect, length: 0 }),
     }
 }
 

@@ -8,12 +8,13 @@
 
 use std::sync::Arc;
 
-use relais_proto::{ChangeId, ErrorCode, Expect, PutRequest, Refusal, TreePath};
+use log::debug;
+use relais_proto::{Change, ChangeId, ErrorCode, Expect, PutRequest, Refusal, TreePath};
 use relais_storage::UploadBase;
 
-use crate::change::bind_id;
+use crate::change::{PreparedChange, bind_id};
 use crate::context::SessionContext;
-use crate::cut_upload::{CutUpload, ReportedSize};
+use crate::cut_upload::{CutUpload, ReportedSize, unseal};
 use crate::engine::unreadable;
 use crate::keep_alive::KeepAlive;
 use crate::remote_content::RemoteContent;
@@ -111,6 +112,21 @@ impl Session {
             PathUpload::NeedsPrefix { upload, .. } => upload.activate(record),
         }
         Ok(begun)
+    }
+
+    /// Gives up a complete upload by path whose change was not handed in: it stays pending as if
+    /// it had been cut.
+    pub fn keep_upload(&self, change: PreparedChange) {
+        let (Change::Put { path, size, .. }, Some(sealed)) =
+            (&change.proposal.change, &change.proposal.staged)
+        else {
+            return;
+        };
+        let expect = change.proposal.expect;
+        if let Err(e) = unseal(&self.context, (sealed, *size), path, expect) {
+            debug!("a complete upload is not kept: {e}");
+            self.context.discard_upload(sealed);
+        }
     }
 }
 

@@ -269,6 +269,35 @@ fn newer_session_ends_the_older_one_of_the_same_key() {
 }
 
 #[test]
+fn complete_upload_that_is_not_handed_in_stays_pending() {
+    let fixture = Fixture::new();
+    fixture.with_writer(|| {
+        let (mut ann, mut bob) = (fixture.session("ann"), fixture.session("bob"));
+        put(&mut bob, UploadStart::New, "old").unwrap();
+        let finish = |session: &Session, start| {
+            let mut upload = begin(session, start).unwrap();
+            upload.write(b"+").unwrap();
+            upload.finish(None, &mut patient()).unwrap()
+        };
+        let (first, second) = (finish(&ann, UploadStart::Append), finish(&ann, UploadStart::New));
+        ann.keep_upload(first);
+        assert_eq!(pending(&ann), PendingUpload::Here(4));
+        assert_eq!(fixture.engine.host().uploads().usage().number, 2);
+        // The older one is pending already.
+        ann.keep_upload(second);
+        assert_eq!(fixture.engine.host().uploads().usage().number, 1);
+        put(&mut bob, UploadStart::New, "new").unwrap();
+        assert_eq!(code(put(&mut ann, UploadStart::Append, "!")), ErrorCode::Conflict);
+        let change = finish(&ann, UploadStart::New);
+        ann.keep_upload(change);
+        put(&mut ann, UploadStart::Append, "!").unwrap();
+        assert_eq!((fixture.text().as_str(), fixture.staged()), ("+!", Vec::new()));
+    });
+    let log = fixture.log();
+    assert_eq!(log.iter().filter(|[.., result]| result == "cut").count(), 3, "{log:?}");
+}
+
+#[test]
 fn uploads_belong_to_their_user_and_address() {
     let fixture = Fixture::new();
     fixture.with_writer(|| {
