@@ -1,10 +1,10 @@
 //! Resuming, or dropping, the unfinished transfers of the `.log`.
 //!
-//! The `.log` is untrusted, and a sent file leaves this host. A transfer is resumed only if its
-//! local name lies in the folder of `-d`, and no link leads to it. All messages go to standard
-//! error.
+//! The `.log` is untrusted, and a sent file leaves this host. A transfer is resumed if its local
+//! name lies in the folder of `-d`, and no link leads to it. It is also resumed if its signature
+//! proves that a client of this user began it in this folder. All messages go to standard error.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use log::info;
 use relais_proto::{ErrorCode, TreePath};
@@ -20,8 +20,8 @@ use crate::recursive::{LocalTree, SkippedName, fetch_tree, is_resumable, list_lo
 use crate::send::{UploadJob, UploadLock, send_open};
 use crate::shell::Shell;
 use crate::transfer_log::{
-    TransferEntry, TransferLog, TransferTask, UploadRecord, is_part, is_reserved, lock_name,
-    part_name, read_log,
+    DownloadRecord, TransferEntry, TransferLog, TransferTask, UploadRecord, is_part, is_reserved,
+    lock_name, part_name, read_log,
 };
 use crate::{Failure, Result};
 
@@ -129,7 +129,7 @@ fn resume(shell: &mut Shell, entry: TransferEntry) -> u8 {
 }
 
 fn resume_get(shell: &mut Shell, entry: &TransferEntry) -> Result<u8, ResumeError> {
-    let (folder, target) = file_inside(shell, &entry.local)?;
+    let (folder, target) = file_of(shell, entry)?;
     if let Err(error @ TreeError::InUse) = folder.open_part_locked(part_name(&target.name)) {
         return Err(error.into());
     }
@@ -146,7 +146,7 @@ fn resume_put(
     entry: &TransferEntry,
     record: &UploadRecord,
 ) -> Result<u8, ResumeError> {
-    let opened = file_inside(shell, &entry.local)
+    let opened = file_of(shell, entry)
         .and_then(|(folder, target)| Ok((open_regular(&folder, &target.name)?, target)));
     let (local, target) = match opened {
         Err(TreeError::NotFound) => {
@@ -173,7 +173,7 @@ fn resume_put(
 
 /// Resumes a whole folder; equal files are not transferred again.
 fn resume_tree(shell: &mut Shell, entry: &TransferEntry) -> Result<u8, ResumeError> {
-    let (folder, top) = inside(shell, &entry.local)?;
+    let (folder, top) = folder_of(shell, entry)?;
     say!(shell.notices, "resuming {} with all that is in it", entry.remote);
     let several = if entry.task == TransferTask::GetTree {
         fetch_tree(shell, &entry.remote, folder, &top, &entry.local)?
@@ -190,6 +190,25 @@ fn resume_tree(shell: &mut Shell, entry: &TransferEntry) -> Result<u8, ResumeErr
     say!(shell.notices, "{}: {}", entry.remote, text::batch(&several));
     let left = several.failed.iter().map(|failed| &failed.failure).filter(|f| is_resumable(f));
     Ok(left.map(|f| if f.code == ErrorCode::Interrupted { 130 } else { 5 }).max().unwrap_or(0))
+}
+
+/// Opens the folder of an entry's local name.
+///
+/// # Errors
+/// The name leads out of the folder of `-d` without a signature, or the folder does not exist.
+fn folder_of(shell: &Shell, entry: &TransferEntry) -> Result<(Folder, LocalTarget), TreeError> {
+    if !entry.is_outside() {
+        return inside(shell, &entry.local);
+    }
+    if entry.signature.is_none() || entry.signature != shell.sign(entry) {
+        return Err(refused("it leads out of the local folder, and has no valid signature"));
+    }
+    let target = match entry.local.strip_suffix("/.") {
+        Some(folder) => Some(LocalTarget::folder_itself(PathBuf::from(folder))),
+        None => LocalTarget::of(Path::new(&entry.local)),
+    };
+    let target = target.ok_or_else(|| refused("it is no file name"))?;
+    Ok((Folder::open(&target.folder)?, target))
 }
 
 /// Opens the folder of a logged name from the folder of `-d`, without following links.
@@ -211,9 +230,9 @@ fn inside(shell: &Shell, log_name: &str) -> Result<(Folder, LocalTarget), TreeEr
     Ok((pinned, target))
 }
 
-/// As [`inside`], for the name of a file.
-fn file_inside(shell: &Shell, log_name: &str) -> Result<(Folder, LocalTarget), TreeError> {
-    let (folder, target) = inside(shell, log_name)?;
+/// As [`folder_of`], for the name of a file.
+fn file_of(shell: &Shell, entry: &TransferEntry) -> Result<(Folder, LocalTarget), TreeError> {
+    let (folder, target) = folder_of(shell, entry)?;
     if target.is_folder_itself() || is_reserved(&target.name) {
         return Err(refused("ftpclient uses that name itself"));
     }
@@ -222,7 +241,7 @@ fn file_inside(shell: &Shell, log_name: &str) -> Result<(Folder, LocalTarget), T
 
 /// The error for a logged name that must not be followed.
 fn refused(why: &str) -> TreeError {
-    TreeError::Io("follow the line", std::io::Error::other(why.to_owned()))
+    TreeError::Io("use its local name", std::io::Error::other(why.to_owned()))
 }
 
 /// Drops unfinished transfers, with their part files, and returns those that were dropped.
@@ -267,15 +286,12 @@ fn drop_parts(shell: &Shell, entry: &TransferEntry) -> Result<(), TreeError> {
             .and_then(|home| remove_part(&home, &lock_name(remote, local, origin))),
         TransferTask::PutTree => Ok(()),
         TransferTask::Get(_) => {
-            let path = shell.local.home.join(local);
-            let folder = path.parent().unwrap_or(Path::new(""));
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            Folder::open(openable(folder))
-                .and_then(|folder| remove_part(&folder, &part_name(&name)))
+            part_file(shell, local).and_then(|(folder, part)| remove_part(&folder, &part))
         }
         // The line is untrusted, so the search does not leave the local folder.
         TransferTask::GetTree => {
-            match inside(shell, local).and_then(|(folder, top)| LocalTree::below(folder, &top)) {
+            let found = folder_of(shell, entry);
+            match found.and_then(|(folder, top)| LocalTree::below(folder, &top)) {
                 Ok(mut tree) => remove_parts_below(&mut tree),
                 Err(e @ (TreeError::NotFound | TreeError::NotFolder)) => Err(e),
                 Err(why) => {
@@ -289,6 +305,23 @@ fn drop_parts(shell: &Shell, entry: &TransferEntry) -> Result<(), TreeError> {
         Err(TreeError::NotFound | TreeError::NotFolder) => Ok(()),
         other => other,
     }
+}
+
+/// Opens the folder of a download's part file, and returns the name of that file.
+fn part_file(shell: &Shell, local: &str) -> Result<(Folder, String), TreeError> {
+    let path = shell.local.home.join(local);
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Ok((Folder::open(openable(folder))?, part_name(&name)))
+}
+
+/// Returns the bytes that a download has, also those that a killed client did not log.
+pub fn received_bytes(shell: &Shell, local: &str, record: &DownloadRecord) -> u64 {
+    // Without a part file the download begins again.
+    let part = part_file(shell, local)
+        .and_then(|(folder, part)| folder.stat_part(part.as_bytes()))
+        .map_or(0, |meta| meta.size);
+    record.0.clone().with_part_of(part).good.total()
 }
 
 /// Removes a part file or a lock file, if it exists.

@@ -10,6 +10,7 @@ use crate::notices::Notices;
 use crate::origin::Origin;
 use crate::output::Output;
 use crate::session::Session;
+use crate::transfer_log::TransferEntry;
 use crate::{Failure, Result};
 
 /// The state that all commands share.
@@ -74,6 +75,14 @@ impl Shell {
     /// No server was connected yet.
     pub fn origin(&self) -> Result<Origin> {
         self.session.origin.clone().ok_or_else(|| failure!(Unreachable, "no server is connected"))
+    }
+
+    /// Computes the signature of an entry of this folder's `.log`; none without saved state.
+    pub fn sign(&self, entry: &TransferEntry) -> Option<String> {
+        let saved = self.session.saved.as_ref()?;
+        let home = self.local.home().canonicalize().map_err(|e| e.to_string());
+        let signed = home.and_then(|home| Ok(entry.signature(&saved.log_key()?, &home)));
+        signed.inspect_err(|why| debug!("an entry of the .log is not signed: {why}")).ok()
     }
 
     /// As [`Self::origin`], and connects first if needed.

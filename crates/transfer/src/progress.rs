@@ -72,3 +72,17 @@ pub struct Resume {
     /// Bytes that are in the part file.
     pub good: Ranges,
 }
+
+impl Resume {
+    /// Counts the bytes of a part file of this length.
+    ///
+    /// A killed process has written more than it had recorded. Those bytes count until the
+    /// verification at the end. Recorded bytes that the file does not have do not count.
+    #[must_use]
+    pub fn with_part_of(mut self, length: u64) -> Self {
+        let there = length.min(self.size);
+        self.good.clip(there);
+        self.good.insert(self.good.end()..there);
+        self
+    }
+}

@@ -56,6 +56,63 @@ pub fn a_prompt_resumes_unfinished_transfers_at_its_start() {
 }
 
 #[test]
+fn a_prompt_resumes_transfers_outside_of_the_local_folder() {
+    let bytes = content(26, 12 << 20);
+    let fixture = DownloadFixture::new(64 << 10, &bytes);
+    let client = fixture.client();
+    let outside = client.home().join("outside");
+    fs::create_dir(&outside).unwrap();
+    for (n, place) in
+        [format!("{}/", outside.display()), "../outside".to_owned()].iter().enumerate()
+    {
+        let get = format!("get '{NAME}' -o {place}");
+        let (mut program, frozen) = fixture.freeze(&client, &["-c", &get], 5 << 20);
+        assert!(frozen);
+        program.kill();
+        fixture.proxy.cut_all();
+        let said = client.resume_at_a_prompt();
+        assert!(fs::read(outside.join(NAME)).unwrap() == bytes, "{said}");
+        assert!(said.contains("resumed from"), "{said}");
+        assert_eq!(leftovers(&client.folder(), &[NAME]), NOTHING);
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 1, "{n}");
+        fs::remove_file(outside.join(NAME)).unwrap();
+    }
+}
+
+#[test]
+fn transfers_shows_all_that_a_killed_client_received() {
+    let bytes = content(27, 12 << 20);
+    let fixture = DownloadFixture::new(64 << 10, &bytes);
+    let client = fixture.client();
+    let (mut program, frozen) = fixture.freeze(&client, GET, 5 << 20);
+    assert!(frozen);
+    program.kill();
+    fixture.proxy.cut_all();
+    let mut names = fs::read_dir(client.folder()).unwrap().map(|entry| entry.unwrap().path());
+    let part = names.find(|path| path.extension().is_some_and(|end| end == "part")).unwrap();
+    let json = client.command("transfers").ok().json();
+    assert_eq!(json["transfers"][0]["bytes"], fs::metadata(part).unwrap().len(), "{json}");
+    let json = client.command("transfers --drop").ok().json();
+    assert_eq!(json["dropped"], 1, "{json}");
+    assert_eq!(leftovers(&client.folder(), &[NAME]), NOTHING);
+}
+
+#[test]
+fn a_log_of_another_program_stays() {
+    let bytes = content(28, 100_000);
+    let fixture = DownloadFixture::new(64 << 10, &bytes);
+    let client = fixture.client();
+    let log = client.folder().join(".log");
+    fs::write(&log, "started\nstopped\n").unwrap();
+    let output = client.run(GET).ok();
+    assert!(output.stderr.contains("another program wrote this file"), "{output:?}");
+    assert!(client.read(NAME) == bytes);
+    let output = client.command("transfers --drop").fails(1);
+    assert!(output.stderr.is_empty(), "{output:?}");
+    assert_eq!(fs::read_to_string(&log).unwrap(), "started\nstopped\n");
+}
+
+#[test]
 fn a_script_leaves_unfinished_transfers_alone() {
     let bytes = content(7, 12 << 20);
     let fixture = DownloadFixture::new(64 << 10, &bytes);

@@ -5,9 +5,9 @@ use relais_proto::FileTime;
 use super::command::{Args, Command, PLAIN};
 use crate::Result;
 use crate::outcome::{CommandOutcome, UnfinishedTransfer};
-use crate::resume::drop_transfers;
+use crate::resume::{drop_transfers, received_bytes};
 use crate::shell::Shell;
-use crate::transfer_log::{DownloadRecord, TransferEntry, TransferTask, UploadRecord, read_log};
+use crate::transfer_log::{TransferEntry, TransferTask, UploadRecord, read_log};
 
 pub const TRANSFERS: Command = Command {
     name: "transfers",
@@ -26,17 +26,24 @@ pub const TRANSFERS: Command = Command {
 fn transfers(shell: &mut Shell, args: Args) -> Result<CommandOutcome> {
     let contents = read_log(shell.local.home())?;
     contents.report_bad(&shell.notices);
-    let drop = args.has("--drop");
-    let entries = if drop { drop_transfers(shell, contents.entries)? } else { contents.entries };
-    let transfers: Vec<_> = entries.iter().map(transfer).collect();
-    let dropped = drop.then_some(transfers.len());
-    Ok(CommandOutcome::Transfers { transfers, dropped })
+    if !args.has("--drop") {
+        let transfers = contents.entries.iter().map(|entry| transfer(shell, entry)).collect();
+        return Ok(CommandOutcome::Transfers { transfers, dropped: None });
+    }
+    // The part files tell how much was received, so they are read before they are removed.
+    let mut transfers: Vec<_> =
+        contents.entries.iter().map(|entry| transfer(shell, entry)).collect();
+    let entries = contents.entries.clone();
+    let dropped = drop_transfers(shell, contents.entries)?;
+    let mut is_dropped = entries.iter().map(|entry| dropped.iter().any(|d| d.is_same(entry)));
+    transfers.retain(|_| is_dropped.next().unwrap_or(false));
+    Ok(CommandOutcome::Transfers { dropped: Some(transfers.len()), transfers })
 }
 
-fn transfer(entry: &TransferEntry) -> UnfinishedTransfer {
+fn transfer(shell: &Shell, entry: &TransferEntry) -> UnfinishedTransfer {
     let (direction, bytes, size) = match &entry.task {
-        TransferTask::Get(Some(DownloadRecord(state))) => {
-            ("get", Some(state.good.total()), Some(state.size))
+        TransferTask::Get(Some(record)) => {
+            ("get", Some(received_bytes(shell, &entry.local, record)), Some(record.0.size))
         }
         TransferTask::Get(None) => ("get", Some(0), None),
         TransferTask::Put(UploadRecord { sent, size, .. }) => ("put", Some(*sent), Some(*size)),

@@ -1,4 +1,5 @@
-//! State that the client keeps between runs: the last redirect, its ticket and the highest LSN.
+//! State that the client keeps between runs: the last redirect, its ticket, the highest LSN, and
+//! the key that signs entries of a `.log`.
 //!
 //! With this state a client can find the slaves while the master is down, and a later run never
 //! shows an older state than an earlier one. The state is optional: all else works if it cannot be
@@ -25,6 +26,9 @@ use crate::origin::{Origin, host_key};
 use crate::route::Route;
 pub use folder::StateFolder;
 use folder::replace;
+
+/// Name of the file with the key that signs entries of a `.log`.
+const LOG_KEY: &str = "log-key";
 
 /// The saved state of one host and user.
 pub struct SavedState {
@@ -120,6 +124,32 @@ impl SavedState {
     /// Returns the path of the file with the known authorities.
     pub fn authorities_file(&self) -> String {
         self.folder.shown(authorities::NAME)
+    }
+
+    /// Returns the key that signs entries of a `.log`; makes one if there is none.
+    ///
+    /// # Errors
+    /// Why there is no key.
+    pub fn log_key(&self) -> Result<[u8; 32], String> {
+        let read = || -> Result<Option<[u8; 32]>, String> {
+            let Some(text) = self.folder.read(LOG_KEY)? else { return Ok(None) };
+            let key = blake3::Hash::from_hex(text.trim())
+                .map_err(|_| format!("{}: it contains no key", self.folder.shown(LOG_KEY)))?;
+            Ok(Some(key.into()))
+        };
+        if let Some(key) = read()? {
+            return Ok(key);
+        }
+        self.folder.write(|lock| {
+            // Another client may have made a key before this one had the lock.
+            if let Some(key) = read()? {
+                return Ok(key);
+            }
+            let mut key = [0; 32];
+            getrandom::fill(&mut key).map_err(|e| format!("no random numbers: {e}"))?;
+            replace(lock, LOG_KEY, &blake3::Hash::from(key).to_hex())?;
+            Ok(key)
+        })
     }
 
     /// Sets the redirect that the next [`Self::save`] writes.

@@ -281,6 +281,7 @@ fn prompt_does_not_follow_a_swapped_link() {
             local: "sub/x".into(),
             origin,
             since: 1,
+            signature: None,
             task: TransferTask::Get(None),
         };
         TransferLog::open(dir.path()).unwrap().put(entry).unwrap();

@@ -361,6 +361,7 @@ fn recursive_put_resumes_without_equal_files() {
         local: "up".into(),
         origin: super::origin(&client.shell),
         since: 1,
+        signature: None,
         task: crate::transfer_log::TransferTask::PutTree,
     };
     crate::transfer_log::TransferLog::open(client.dir.path()).unwrap().put(entry).unwrap();
@@ -376,6 +377,7 @@ fn left(client: &TestClient, remote: &str, local: &str, task: crate::transfer_lo
         local: local.into(),
         origin: super::origin(&client.shell),
         since: 1,
+        signature: None,
         task,
     };
     crate::transfer_log::TransferLog::open(client.dir.path()).unwrap().put(entry).unwrap();

@@ -1,6 +1,8 @@
 //! What one line of the `.log` says.
 
 use std::mem::{Discriminant, discriminant};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use relais_proto::{ChangeId, Digest, Expect, FileTime, Identity, Lsn, SlaveId, TreePath};
 use relais_transfer::{MOST_RANGES, Ranges, Resume};
@@ -24,6 +26,9 @@ pub struct TransferEntry {
     pub since: u64,
     /// The kind of the transfer and its progress.
     pub task: TransferTask,
+    /// Proof that a client of this user wrote the entry; only for an absolute local name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
 }
 
 /// The kind of a transfer and its progress.
@@ -122,6 +127,31 @@ impl TransferTask {
 }
 
 impl TransferEntry {
+    /// Whether the local name leads out of the folder of the `.log`.
+    pub fn is_outside(&self) -> bool {
+        self.local.starts_with('/')
+    }
+
+    /// Computes the signature of the entry in the `.log` of the folder `home`.
+    ///
+    /// It covers all that decides which file moves where.
+    pub fn signature(&self, key: &[u8; 32], home: &Path) -> String {
+        let kind = match self.task {
+            TransferTask::Get(_) => "get",
+            TransferTask::Put(_) => "put",
+            TransferTask::GetTree => "get-r",
+            TransferTask::PutTree => "put-r",
+        };
+        let mut hasher = blake3::Hasher::new_keyed(key);
+        let origin = self.origin.hash();
+        let texts = [kind, &self.local, self.remote.as_str(), &origin].map(str::as_bytes);
+        for text in texts.into_iter().chain([home.as_os_str().as_bytes()]) {
+            // No name contains a NUL, so the bytes are unambiguous.
+            hasher.update(text).update(&[0]);
+        }
+        hasher.finalize().to_hex()[..32].to_owned()
+    }
+
     /// Whether both entries have the same command and names.
     pub fn is_same(&self, other: &Self) -> bool {
         self.key() == other.key() && (&self.remote, &self.origin) == (&other.remote, &other.origin)

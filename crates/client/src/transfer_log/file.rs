@@ -25,6 +25,8 @@ const MAX_BAD_LINES: usize = 100;
 const LOCK_TIME: Duration = Duration::from_secs(2);
 /// Why the end of a long file is ignored.
 const TOO_LONG: &str = "the file is too long; from here on it was not read";
+/// Start of the header, by which the program recognises its own file.
+const HEADER_START: &str = "# Unfinished transfers of ftpclient";
 /// First line of the file, for human readers.
 const HEADER: &str = "# Unfinished transfers of ftpclient, which resumes them here. \
                       The command transfers shows them, transfers --drop deletes them.\n";
@@ -41,6 +43,16 @@ pub struct LogContents {
 }
 
 impl LogContents {
+    /// Whether the bytes are those of another program: no line is one that a version of this
+    /// program writes.
+    fn is_foreign(&self, bytes: &[u8]) -> bool {
+        let is_header = |line: &[u8]| line.starts_with(HEADER_START.as_bytes());
+        self.entries.is_empty()
+            && self.unknown.is_empty()
+            && !bytes.trim_ascii().is_empty()
+            && !bytes.split(|byte| *byte == b'\n').any(is_header)
+    }
+
     /// Tells the user of the ignored lines.
     pub fn report_bad(&self, notices: &Notices) {
         for (number, why) in &self.bad {
@@ -68,14 +80,22 @@ impl TransferLog {
     /// Returns the valid entries and a report of the bad lines.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// The file cannot be read, or another program wrote it.
     pub fn read(&self) -> Result<LogContents> {
         let Some(file) = self.file()? else { return Ok(LogContents::default()) };
         let mut bytes = Vec::new();
         file.take(MAX_FILE_SIZE + 1)
             .read_to_end(&mut bytes)
             .map_err(|e| unusable(TreeError::Io("read the file", e)))?;
-        Ok(parse_all(&bytes))
+        let contents = parse_all(&bytes);
+        if contents.is_foreign(&bytes) {
+            fail!(
+                Local,
+                ".log: another program wrote this file, and it stays as it is; \
+                 rename it, or choose another local folder with -d"
+            );
+        }
+        Ok(contents)
     }
 
     /// Writes an entry; replaces an older one with the same key.
@@ -183,7 +203,10 @@ impl LogHandle {
         let (remote, local, origin) = (remote.clone(), local.to_owned(), shell.origin()?);
         // A clock before 1970 counts as 1970.
         let since = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or(0);
-        let entry = TransferEntry { remote, local, origin, since, task };
+        let mut entry = TransferEntry { remote, local, origin, since, task, signature: None };
+        if entry.is_outside() {
+            entry.signature = shell.sign(&entry);
+        }
         let mut handle = Self { log: None, entry, notices: shell.notices.clone(), warned: false };
         if !handle.entry.local.is_empty()
             && let Err(failure) = handle.begin(shell, resume)

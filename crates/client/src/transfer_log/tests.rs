@@ -33,6 +33,7 @@ fn entry(local: &str) -> TransferEntry {
             version: Some(Lsn { epoch: 1, number: 42 }),
             good: "0-1048576,2097152-2097153".parse().unwrap(),
         }))),
+        signature: None,
     }
 }
 
@@ -284,7 +285,11 @@ fn lines_of_other_versions_are_kept() {
     let left = std::fs::read(&path).unwrap();
     assert!(left.starts_with(b"# ") && left.ends_with(&text), "{}", String::from_utf8_lossy(&left));
     // A line that no version wrote is removed.
-    std::fs::write(&path, "3 get a b 0123456789abcdef\nnonsense\n").unwrap();
+    std::fs::write(
+        &path,
+        "# Unfinished transfers of ftpclient\n3 get a b 0123456789abcdef\nnonsense\n",
+    )
+    .unwrap();
     log.put(bare("a")).unwrap();
     log.remove(&[bare("a")]).unwrap();
     assert!(names(folder.path()).is_empty());
@@ -399,6 +404,50 @@ fn concurrent_writers_lose_no_entries() {
     });
     assert_eq!(open(folder.path()).read().unwrap().entries.len(), 20);
     assert_eq!(names(folder.path()), [".log"]);
+}
+
+#[test]
+fn file_of_another_program_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(".log");
+    for text in [&b"started\nstopped\n"[..], b"# notes\n", b"\0\xff", &b"x".repeat(3 << 20)] {
+        std::fs::write(&path, text).unwrap();
+        let mut log = open(folder.path());
+        for result in [log.put(bare("a")), log.remove(&[bare("a")]), log.read().map(drop)] {
+            let message = result.unwrap_err().message;
+            assert!(message.contains("another program wrote this file"), "{message}");
+            assert!(message.contains("rename it"), "{message}");
+        }
+        assert!(std::fs::read(&path).unwrap() == text);
+    }
+    // An empty file, and one with any valid line, are used.
+    for text in [String::new(), "\n".to_owned(), format!("nonsense\n{}\n", format(&bare("b")))] {
+        std::fs::write(&path, text).unwrap();
+        open(folder.path()).put(bare("a")).unwrap();
+    }
+}
+
+#[test]
+fn signature_covers_files_and_folder() {
+    let (key, home) = ([7; 32], Path::new("/home/ann"));
+    let sign = |entry: &TransferEntry| entry.signature(&key, home);
+    let own = upload("/x");
+    let others = [
+        upload("/y"),
+        tree("/x", TransferTask::PutTree),
+        entry("/x"),
+        TransferEntry { remote: TreePath::new("else").unwrap(), ..own.clone() },
+        TransferEntry {
+            origin: Origin { host: "else:2121".to_owned(), ..own.origin.clone() },
+            ..own.clone()
+        },
+    ];
+    assert!(others.iter().all(|other| sign(other) != sign(&own)));
+    assert_ne!(own.signature(&key, Path::new("/home")), sign(&own));
+    assert_ne!(own.signature(&[8; 32], home), sign(&own));
+    assert_eq!(sign(&bare("/x")), sign(&entry("/x")), "progress is not covered");
+    let signed = TransferEntry { signature: Some(sign(&own)), ..own };
+    assert_eq!(parse(format(&signed).as_bytes()).unwrap().unwrap(), signed);
 }
 
 fn is_foreign<T>(result: &Result<T>) -> bool {

@@ -60,12 +60,7 @@ impl<'a> DownloadState<'a> {
     ) -> Result<Self, TransferError> {
         let length =
             part.metadata().map_err(TransferError::local("looking at the part file"))?.len();
-        let content = resume.map(|mut resume| {
-            let there = length.min(resume.size);
-            resume.good.clip(there);
-            resume.good.insert(resume.good.end()..there);
-            resume
-        });
+        let content = resume.map(|resume| resume.with_part_of(length));
         if content.is_none() && length > 0 {
             part.set_len(0).map_err(TransferError::local("emptying the part file"))?;
         }
