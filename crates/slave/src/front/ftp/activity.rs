@@ -25,9 +25,9 @@ impl Activity {
         *self = Self::default();
     }
 
-    /// Counts bytes that were sent or received over the data connection.
-    pub fn add_bytes(&mut self, bytes: u64) {
-        self.bytes += bytes;
+    /// Sets the bytes that were sent or received over the data connection.
+    pub fn set_bytes(&mut self, bytes: u64) {
+        self.bytes = bytes;
     }
 
     /// Returns the answer to a STAT that comes while the command runs.

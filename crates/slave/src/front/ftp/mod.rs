@@ -8,15 +8,20 @@
 mod activity;
 mod commands;
 pub mod control;
+mod data;
 mod refusals;
 pub mod session;
 pub mod state;
 #[cfg(test)]
 mod tests;
+mod transfer;
+
+use std::sync::Arc;
 
 use relais_net::tls::TlsServer;
 
 use crate::config::FtpConfig;
+use crate::front::replica_stream::ReplicaDialer;
 
 /// What all FTP sessions of a worker share.
 pub struct FtpContext {
@@ -24,4 +29,6 @@ pub struct FtpContext {
     pub config: FtpConfig,
     /// The TLS configuration of control and data connections; none if TLS is off.
     pub tls: Option<TlsServer>,
+    /// Opens sessions with the slaves that have content which is not here.
+    pub replicas: Arc<ReplicaDialer>,
 }

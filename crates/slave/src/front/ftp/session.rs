@@ -20,6 +20,7 @@ use relais_proto::{
 use super::FtpContext;
 use super::commands;
 use super::control::{CommitKeepAlive, Control, ControlKeepAlive, Received};
+use super::data::DataPort;
 use super::refusals::{ends_session, reply_to};
 use super::state::{LoginSettings, SessionState};
 use crate::front::native::login::LoginService;
@@ -60,6 +61,8 @@ impl From<io::Error> for CommandError {
 pub struct FtpSession {
     /// The control connection.
     pub control: Control,
+    /// How the next data connection comes about.
+    pub data: DataPort,
     /// What the user may do.
     pub session: Session,
     /// What all FTP sessions of the worker share.
@@ -179,6 +182,7 @@ impl FtpSession {
             }
         });
         Ok(Self {
+            data: DataPort::new(&stream),
             control: Control::new(stream, input)?,
             session: Session::new(engine.clone(), principal, protocol, peer, disconnect),
             context: context.clone(),

@@ -45,7 +45,7 @@ impl ReplicaDialer {
     }
 
     /// Makes a dialer that proves the key that `key` returns.
-    pub(super) fn with_key(
+    pub fn with_key(
         dialer: Dialer,
         slave: SlaveId,
         key: impl Fn() -> Option<ClusterKey> + Send + Sync + 'static,

@@ -14,6 +14,7 @@ mod status;
 use relais_ftp::{Command, Reply};
 
 use super::session::{CommandResult, FtpSession};
+use super::transfer;
 
 /// Runs a command; returns its last reply.
 ///
@@ -57,6 +58,11 @@ pub fn run(ftp: &mut FtpSession, command: Command) -> CommandResult {
         Command::Size(path) => facts::size(ftp, &path),
         Command::Mdtm { path, set } => facts::modified(ftp, &path, set),
         Command::Mfmt { mtime, path } => facts::set_modified(ftp, mtime, &path),
+        Command::Pasv
+        | Command::Epsv(_)
+        | Command::Port(_)
+        | Command::Eprt(_)
+        | Command::Retr(_) => transfer::run(ftp, command),
         Command::Feat
         | Command::Stat(Some(_))
         | Command::Allo(_)
@@ -64,11 +70,6 @@ pub fn run(ftp: &mut FtpSession, command: Command) -> CommandResult {
         | Command::Mlst(_)
         | Command::Hash(_)
         | Command::Checksum { .. }
-        | Command::Pasv
-        | Command::Epsv(_)
-        | Command::Port(_)
-        | Command::Eprt(_)
-        | Command::Retr(_)
         | Command::Stor(_)
         | Command::Appe(_)
         | Command::Stou(_)

@@ -15,13 +15,15 @@ use std::time::Duration;
 use relais_engine::{Principal, Protocol, Session};
 use relais_ftp::LineBuffer;
 use relais_net::Stream;
-use relais_proto::{ChangeId, PutRequest, Refusal, TreePath};
+use relais_net::tls::{Dialer, TlsMode};
+use relais_proto::{ChangeId, PutRequest, Refusal, SlaveId, TreePath};
 
 use self::host::{Fixture, Waiting};
 use super::FtpContext;
 use super::session::{FtpStart, LoginRenewal, SessionEnd, serve};
 use super::state::LoginSettings;
 use crate::config::{FtpConfig, FtpTls, TlsEof};
+use crate::front::replica_stream::ReplicaDialer;
 
 /// The client's end of a control connection.
 pub struct Client {
@@ -124,7 +126,9 @@ impl TestSession {
             tls_reuse_required: false,
             tls_eof: TlsEof::Strict,
         };
-        let context = Arc::new(FtpContext { config, tls: None });
+        let dialer = Dialer::new(TlsMode::Never).unwrap();
+        let replicas = Arc::new(ReplicaDialer::with_key(dialer, SlaveId([1; 16]), || None));
+        let context = Arc::new(FtpContext { config, tls: None, replicas });
         let renewal: Arc<dyn LoginRenewal> = Arc::new(self.renewal);
         let mut client = Client { tcp, input: Vec::new() };
         std::thread::scope(|scope| {

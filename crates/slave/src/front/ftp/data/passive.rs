@@ -1,0 +1,108 @@
+//! Listens for one data connection, and accepts it from the permitted peer alone.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
+use log::debug;
+use relais_net::Stream;
+use rustix::event::{PollFd, PollFlags};
+
+use super::error::DataError;
+use super::peer::DataPeer;
+use super::watch::{ControlWatch, wait_for_data};
+
+/// How long a listener waits for a command that uses it.
+const LISTEN_TIME: Duration = Duration::from_secs(60);
+/// How long a command waits for its data connection.
+pub const CONNECTION_WAIT: Duration = Duration::from_secs(30);
+/// Most connections from other peers before the wait ends.
+///
+/// Each costs a few system calls, so a flood of them must not occupy the session.
+const FOREIGN_PEERS: u32 = 1000;
+
+/// The listening socket for one data connection.
+#[derive(Debug)]
+pub struct PassiveListener {
+    listener: TcpListener,
+    expires: Instant,
+}
+
+impl PassiveListener {
+    /// Listens on `local`, at a free port of `ports`, or at any port without `ports`.
+    ///
+    /// The first port tried is random, so an attacker cannot predict it.
+    ///
+    /// # Errors
+    /// [`DataError::NoFreePort`], and errors of the socket.
+    pub fn bind(
+        mut local: SocketAddr,
+        ports: Option<&RangeInclusive<u16>>,
+    ) -> Result<Self, DataError> {
+        let any = 0..=0;
+        let ports = ports.unwrap_or(&any);
+        let (first, last) = (*ports.start(), *ports.end());
+        let random = u16::from_ne_bytes(relais_os::random().map_err(DataError::NoListener)?);
+        let start = first + random.checked_rem((last - first).saturating_add(1)).unwrap_or(0);
+        for port in (start..=last).chain(first..start) {
+            local.set_port(port);
+            match relais_net::listen(local) {
+                Ok(listener) => {
+                    listener.set_nonblocking(true).map_err(DataError::NoListener)?;
+                    return Ok(Self { listener, expires: Instant::now() + LISTEN_TIME });
+                }
+                Err(e) if e.kind() == io::ErrorKind::AddrInUse => {}
+                Err(e) => return Err(DataError::NoListener(e)),
+            }
+        }
+        Err(DataError::NoFreePort)
+    }
+
+    /// Returns the address that the client connects to.
+    ///
+    /// # Errors
+    /// Errors of the system call.
+    pub fn address(&self) -> Result<SocketAddr, DataError> {
+        self.listener.local_addr().map_err(DataError::NoListener)
+    }
+
+    /// Returns when the listener is closed if no command has used it.
+    pub fn expires(&self) -> Instant {
+        self.expires
+    }
+
+    /// Waits at most `wait` for the connection of `peer`; closes those of others at once.
+    ///
+    /// # Errors
+    /// [`DataError::NotConnected`], and the control connection's interruption.
+    pub fn accept(
+        self,
+        peer: &DataPeer,
+        wait: Duration,
+        control: &mut dyn ControlWatch,
+    ) -> Result<Stream, DataError> {
+        let until = Instant::now() + wait;
+        let mut foreign = 0;
+        while Instant::now() < until && foreign < FOREIGN_PEERS {
+            match self.listener.accept() {
+                Ok((stream, from)) => match peer.admit(stream, from) {
+                    Ok(stream) => return Ok(stream),
+                    Err(e) => {
+                        foreign += 1;
+                        debug!("data connection from {from} rejected: {e}");
+                    }
+                },
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    let entry = PollFd::new(&self.listener, PollFlags::IN);
+                    wait_for_data(entry, control, 0, until)?;
+                }
+                // The peer has gone before it was accepted.
+                Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(DataError::NoListener(e)),
+            }
+        }
+        Err(DataError::NotConnected)
+    }
+}

@@ -1,0 +1,227 @@
+//! An open data connection: moves bytes, with the minimum throughput of all transfers.
+//!
+//! While it waits, and after every few MiB, the control connection is attended to. It does not know
+//! what the bytes mean.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::time::{Duration, Instant};
+
+use log::debug;
+use relais_net::tls::TlsServer;
+use relais_net::{MinimumThroughput, Stream};
+use relais_transfer::{SendOutcome, is_of_the_file, read_full};
+use rustix::event::PollFlags;
+use rustix::net::SendFlags;
+
+use super::error::DataError;
+use super::watch::{ControlWatch, wait_for_data};
+
+/// How long the handshake of a data connection may take.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
+/// Most bytes of one sendfile call.
+const SENDFILE: u64 = 1024 * 1024;
+/// Bytes per read of content that is encrypted; they stay in the processor's cache.
+const ENCRYPTED: usize = 64 * 1024;
+/// Bytes after which the control connection is attended to.
+const UNATTENDED: u64 = 4 * 1024 * 1024;
+
+/// An open data connection.
+pub struct DataStream {
+    stream: Stream,
+    throughput: MinimumThroughput,
+    moved: u64,
+    /// Bytes since the control connection was attended to.
+    unattended: u64,
+    /// Whether the data is complete. Otherwise the connection ends by a reset.
+    has_ended: bool,
+}
+
+impl DataStream {
+    /// Takes over an open connection.
+    ///
+    /// # Errors
+    /// Errors of the socket calls.
+    pub fn new(stream: Stream) -> Result<Self, DataError> {
+        stream.set_nonblocking(true).map_err(DataError::Lost)?;
+        let throughput = MinimumThroughput::new(Instant::now());
+        Ok(Self { stream, throughput, moved: 0, unattended: 0, has_ended: false })
+    }
+
+    /// Encrypts the connection (RFC 4217 section 9).
+    ///
+    /// # Errors
+    /// [`DataError::Handshake`].
+    pub fn encrypt(&mut self, tls: &TlsServer) -> Result<(), DataError> {
+        tls.accept(&mut self.stream, HANDSHAKE_TIME).map_err(DataError::Handshake)?;
+        self.throughput = MinimumThroughput::new(Instant::now());
+        Ok(())
+    }
+
+    /// Returns the number of bytes that were moved.
+    pub fn moved(&self) -> u64 {
+        self.moved
+    }
+
+    /// Sends all of `bytes`.
+    ///
+    /// # Errors
+    /// [`DataError::Lost`], and the control connection's interruption.
+    pub fn send(
+        &mut self,
+        mut bytes: &[u8],
+        control: &mut dyn ControlWatch,
+    ) -> Result<(), DataError> {
+        while !bytes.is_empty() {
+            match self.stream.send(bytes, SendFlags::DONTWAIT) {
+                Ok(sent) => {
+                    bytes = &bytes[sent..];
+                    self.count(sent as u64, control)?;
+                }
+                Err(e) => self.wait_after(e, PollFlags::OUT, control)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends `length` bytes of `file` from `offset` on.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; errors of the file are outcomes.
+    pub fn send_file(
+        &mut self,
+        file: &File,
+        offset: u64,
+        length: u64,
+        control: &mut dyn ControlWatch,
+    ) -> Result<SendOutcome, DataError> {
+        if self.stream.is_encrypted() {
+            return self.send_copied(file, offset, length, control);
+        }
+        let (mut at, end) = (offset, offset + length);
+        while at < end {
+            let most = usize::try_from((end - at).min(SENDFILE)).unwrap_or(usize::MAX);
+            match self.stream.send_file(file, &mut at, most) {
+                Ok(0) => return Ok(SendOutcome::Short),
+                Ok(sent) => self.count(sent as u64, control)?,
+                Err(e) if is_of_the_file(e) => return Ok(SendOutcome::Unreadable(e.into())),
+                Err(e) => self.wait_after(e.into(), PollFlags::OUT, control)?,
+            }
+        }
+        Ok(SendOutcome::Whole)
+    }
+
+    fn send_copied(
+        &mut self,
+        file: &File,
+        offset: u64,
+        length: u64,
+        control: &mut dyn ControlWatch,
+    ) -> Result<SendOutcome, DataError> {
+        let mut buffer = vec![0; ENCRYPTED];
+        let mut done = 0;
+        while done < length {
+            let want = usize::try_from(length - done).map_or(ENCRYPTED, |left| left.min(ENCRYPTED));
+            match read_full(file, &mut buffer[..want], offset + done) {
+                Ok(0) => return Ok(SendOutcome::Short),
+                Ok(got) => {
+                    self.send(&buffer[..got], control)?;
+                    done += got as u64;
+                }
+                Err(e) => return Ok(SendOutcome::Unreadable(e)),
+            }
+        }
+        Ok(SendOutcome::Whole)
+    }
+
+    /// Reads some bytes; 0 at the end of the data.
+    ///
+    /// # Errors
+    /// As [`Self::send`]; [`DataError::NoCloseNotify`] if an encrypted connection ends without the
+    /// closing alert.
+    pub fn read(
+        &mut self,
+        buffer: &mut [u8],
+        control: &mut dyn ControlWatch,
+    ) -> Result<usize, DataError> {
+        loop {
+            match (&self.stream).read(buffer) {
+                Ok(got) => {
+                    self.count(got as u64, control)?;
+                    return Ok(got);
+                }
+                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Err(DataError::NoCloseNotify);
+                }
+                Err(e) => self.wait_after(e, PollFlags::IN, control)?,
+            }
+        }
+    }
+
+    /// Ends data that was sent: the client has its end before the reply.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn finish(mut self, control: &mut dyn ControlWatch) -> Result<(), DataError> {
+        while let Err(e) = self.stream.end_sending(SendFlags::DONTWAIT) {
+            self.wait_after(e, PollFlags::OUT, control)?;
+        }
+        // Unread input would make the kernel reset the connection before all data has arrived.
+        if let Err(e) = self.stream.discard_input()
+            && e.kind() != io::ErrorKind::WouldBlock
+        {
+            return Err(DataError::Lost(e));
+        }
+        self.has_ended = true;
+        Ok(())
+    }
+
+    /// Closes the connection after data that was received; the client may have closed it before.
+    pub fn close(mut self) {
+        self.has_ended = true;
+    }
+
+    /// Counts moved bytes, and attends to the control connection from time to time.
+    fn count(&mut self, bytes: u64, control: &mut dyn ControlWatch) -> Result<(), DataError> {
+        self.moved += bytes;
+        self.unattended += bytes;
+        let now = Instant::now();
+        self.throughput.moved(bytes, now).map_err(DataError::Lost)?;
+        if self.unattended >= UNATTENDED {
+            self.unattended = 0;
+            let entry = self.stream.poll_fd(PollFlags::empty());
+            wait_for_data(entry, control, self.moved, now)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the socket may accept or have more, if `error` says that it did not.
+    fn wait_after(
+        &mut self,
+        error: io::Error,
+        wanted: PollFlags,
+        control: &mut dyn ControlWatch,
+    ) -> Result<(), DataError> {
+        match error.kind() {
+            io::ErrorKind::Interrupted => return Ok(()),
+            io::ErrorKind::WouldBlock => {}
+            _ => return Err(DataError::Lost(error)),
+        }
+        self.unattended = 0;
+        let entry = self.stream.poll_fd(wanted);
+        let until = Instant::now() + Duration::from_secs(1);
+        wait_for_data(entry, control, self.moved, until)?;
+        self.throughput.moved(0, Instant::now()).map_err(DataError::Lost)
+    }
+}
+
+impl Drop for DataStream {
+    /// Resets the connection of incomplete data, because its end would look like the end of a file.
+    fn drop(&mut self) {
+        if !self.has_ended
+            && let Err(e) = self.stream.reset_when_dropped()
+        {
+            debug!("{}: cannot reset a data connection: {e}", self.stream.peer);
+        }
+    }
+}
