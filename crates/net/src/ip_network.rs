@@ -29,6 +29,14 @@ impl IpNetwork {
     }
 }
 
+impl From<IpAddr> for IpNetwork {
+    /// Returns the network of one address.
+    fn from(addr: IpAddr) -> Self {
+        let addr = addr.to_canonical();
+        Self { addr, prefix: if addr.is_ipv4() { 32 } else { 128 } }
+    }
+}
+
 impl FromStr for IpNetwork {
     type Err = String;
 

@@ -22,3 +22,4 @@ mod window;
 
 pub use dialer::ReplicaDialer;
 pub use source::ContentSource;
+pub use stream::ReplicaStream;

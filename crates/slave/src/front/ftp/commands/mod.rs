@@ -62,7 +62,10 @@ pub fn run(ftp: &mut FtpSession, command: Command) -> CommandResult {
         | Command::Epsv(_)
         | Command::Port(_)
         | Command::Eprt(_)
-        | Command::Retr(_) => transfer::run(ftp, command),
+        | Command::Retr(_)
+        | Command::Stor(_)
+        | Command::Appe(_)
+        | Command::Stou(_) => transfer::run(ftp, command),
         Command::Feat
         | Command::Stat(Some(_))
         | Command::Allo(_)
@@ -70,9 +73,6 @@ pub fn run(ftp: &mut FtpSession, command: Command) -> CommandResult {
         | Command::Mlst(_)
         | Command::Hash(_)
         | Command::Checksum { .. }
-        | Command::Stor(_)
-        | Command::Appe(_)
-        | Command::Stou(_)
         | Command::List(_)
         | Command::Nlst(_)
         | Command::Mlsd(_) => Err(Reply::new(502, "The command is not offered yet").into()),

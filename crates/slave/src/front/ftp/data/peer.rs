@@ -5,13 +5,16 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
-use relais_net::Stream;
+use relais_net::{Stream, TrustedProxies};
 
 use super::error::DataError;
 
 /// Lowest port that the server connects to (RFC 2577 section 3).
 const LOWEST_PORT: u16 = 1024;
+/// How long a proxy may take to send its header. It sends it first, so it is here at once.
+const HEADER_TIME: Duration = Duration::from_secs(1);
 
 /// The ends of a control connection, which its data connections share.
 #[derive(Debug, Clone)]
@@ -20,12 +23,18 @@ pub struct DataPeer {
     client: SocketAddr,
     /// The local end of the socket.
     local: SocketAddr,
+    /// The trusted proxy through which the client came.
+    proxy: Option<IpAddr>,
 }
 
 impl DataPeer {
     /// Takes the ends of a control connection.
     pub fn of(control: &Stream) -> Self {
-        Self { client: canonical(control.peer), local: canonical(control.local) }
+        Self {
+            client: canonical(control.peer),
+            local: canonical(control.local),
+            proxy: control.proxied.map(|proxy| proxy.ip().to_canonical()),
+        }
     }
 
     /// Returns the address of the client.
@@ -59,10 +68,20 @@ impl DataPeer {
     /// Checks where an accepted connection comes from; `from` is its peer.
     ///
     /// # Errors
-    /// It is not from the client.
+    /// It is not from the client, or not from the client's proxy with a header that names it.
     pub fn admit(&self, socket: TcpStream, from: SocketAddr) -> io::Result<Stream> {
-        match canonical(from).ip() == self.client.ip() {
-            true => Stream::tcp(socket),
+        let from = from.ip().to_canonical();
+        let stream = match self.proxy {
+            None => Stream::tcp(socket)?,
+            Some(proxy) if proxy == from => {
+                let trusted = TrustedProxies::required(&[proxy.into()]);
+                trusted.accept(socket, Instant::now() + HEADER_TIME)?
+            }
+            Some(_) => return Err(foreign("it does not come from the proxy")),
+        };
+        let is_relayed = stream.proxied.is_some() == self.proxy.is_some();
+        match is_relayed && canonical(stream.peer).ip() == self.client.ip() {
+            true => Ok(stream),
             false => Err(foreign("it is not the client of the control connection")),
         }
     }

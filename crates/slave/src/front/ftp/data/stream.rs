@@ -48,14 +48,16 @@ impl DataStream {
         Ok(Self { stream, throughput, moved: 0, unattended: 0, has_ended: false })
     }
 
-    /// Encrypts the connection (RFC 4217 section 9).
+    /// Encrypts the connection (RFC 4217 section 9); returns whether it resumes the TLS session of
+    /// the control connection.
     ///
     /// # Errors
     /// [`DataError::Handshake`].
-    pub fn encrypt(&mut self, tls: &TlsServer) -> Result<(), DataError> {
-        tls.accept(&mut self.stream, HANDSHAKE_TIME).map_err(DataError::Handshake)?;
+    pub fn encrypt(&mut self, tls: &TlsServer, control: &Stream) -> Result<bool, DataError> {
+        let resumed = tls.accept_data(&mut self.stream, control, HANDSHAKE_TIME);
+        let resumed = resumed.map_err(DataError::Handshake)?;
         self.throughput = MinimumThroughput::new(Instant::now());
-        Ok(())
+        Ok(resumed)
     }
 
     /// Returns the number of bytes that were moved.

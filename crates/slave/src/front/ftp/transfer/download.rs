@@ -21,7 +21,7 @@ pub fn retrieve(ftp: &mut FtpSession, argument: &str) -> CommandResult {
     ftp.control.activity.begin(format!("RETR {path}"));
     match ftp.state.transfer_type {
         TransferType::Image => send_image(ftp, &path, argument),
-        TransferType::Ascii => send_image(ftp, &path, argument),
+        TransferType::Ascii => super::ascii::send(ftp, &path, argument),
     }
 }
 

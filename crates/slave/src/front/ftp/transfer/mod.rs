@@ -4,7 +4,11 @@
 //! ends like a file. The end of an upload counts only if the control connection is still open.
 
 mod addresses;
+mod ascii;
 mod download;
+mod listing;
+mod names;
+mod upload;
 
 use std::io;
 
@@ -39,6 +43,9 @@ pub fn run(ftp: &mut FtpSession, command: Command) -> CommandResult {
 fn transfer(ftp: &mut FtpSession, command: Command) -> CommandResult {
     match command {
         Command::Retr(path) => download::retrieve(ftp, &path),
+        Command::Stor(path) => upload::store(ftp, &path),
+        Command::Appe(path) => upload::append(ftp, &path),
+        Command::Stou(name) => upload::store_unique(ftp, name.as_deref()),
         other => Err(Reply::new(502, format!("{} needs no data", other.info().name)).into()),
     }
 }
@@ -52,7 +59,10 @@ fn open_data(ftp: &mut FtpSession, opening: String) -> Result<DataStream, Comman
     ftp.control.send(&Reply::new(150, opening))?;
     if ftp.state.settings.protection == DataProtection::Private {
         let tls = ftp.context.tls.as_ref().ok_or(DataError::NoTls)?;
-        data.encrypt(tls)?;
+        let is_resumed = data.encrypt(tls, ftp.control.stream())?;
+        if ftp.context.config.tls_reuse_required && !is_resumed {
+            return Err(DataError::NotResumed.into());
+        }
     }
     Ok(data)
 }

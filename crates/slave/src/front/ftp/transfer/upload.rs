@@ -1,0 +1,176 @@
+//! STOR, APPE and STOU: receives content, and stores it if all of it has come.
+//!
+//! In stream mode the end of the connection is the end of the file (RFC 959 section 3.4.1), which a
+//! client that was killed causes as well. So the end counts only if the control connection is open,
+//! the data was not reset, and no fewer bytes came than ALLO has announced. Otherwise the upload is
+//! cut: it stays staged for the client to continue.
+
+use std::io;
+
+use relais_engine::{Committed, KeepAlive, PathUpload, Upload, UploadStart};
+use relais_ftp::ascii::Decoder;
+use relais_ftp::{Reply, TransferType};
+use relais_proto::{TreePath, WaitReason};
+
+use super::{names, open_data};
+use crate::config::TlsEof;
+use crate::front::ftp::control::{Control, ControlKeepAlive};
+use crate::front::ftp::data::{ControlWatch, DataError, DataStream};
+use crate::front::ftp::session::{CommandError, CommandResult, FtpSession};
+use crate::front::ftp::state::TransferStart;
+use crate::front::replica_stream::ReplicaStream;
+
+/// Bytes of the first read. Most files of a mirror are small.
+const SMALL_BUFFER: usize = 32 * 1024;
+/// Bytes of each further read.
+const BUFFER: usize = 256 * 1024;
+
+/// STOR (RFC 959 section 4.1.3), after REST (RFC 3659 section 5.4).
+pub fn store(ftp: &mut FtpSession, argument: &str) -> CommandResult {
+    let path = ftp.path(argument)?;
+    let start = match ftp.state.start {
+        None | Some(TransferStart::Offset(0)) => UploadStart::New,
+        Some(TransferStart::Offset(_)) if ftp.state.transfer_type == TransferType::Ascii => {
+            // The offset counts sent bytes, of which the line ends are gone.
+            let why = "an upload cannot be continued in TYPE A; use TYPE I";
+            return Err(Reply::new(554, why).into());
+        }
+        Some(TransferStart::Offset(offset)) => UploadStart::At(offset),
+        Some(TransferStart::Range(_)) => {
+            return Err(Reply::new(551, "RANG is for RETR").into());
+        }
+    };
+    receive(ftp, &path, start, format!("Ready to receive {argument}."))
+}
+
+/// APPE (RFC 959 section 4.1.3): continues a cut upload, or extends a file, or makes one.
+pub fn append(ftp: &mut FtpSession, argument: &str) -> CommandResult {
+    let path = ftp.path(argument)?;
+    receive(ftp, &path, UploadStart::Append, format!("Ready to append to {argument}."))
+}
+
+/// STOU (RFC 959 section 4.1.3), with the reply of RFC 1123 section 4.1.2.9.
+pub fn store_unique(ftp: &mut FtpSession, proposed: Option<&str>) -> CommandResult {
+    let (name, path) = names::unused(ftp, proposed)?;
+    receive(ftp, &path, UploadStart::New, format!("FILE: {name}"))
+}
+
+fn receive(
+    ftp: &mut FtpSession,
+    path: &TreePath,
+    start: UploadStart,
+    opening: String,
+) -> CommandResult {
+    ftp.control.activity.begin(format!("receiving {path}"));
+    let announced = ftp.state.announced;
+    let mut upload = begin(ftp, path, start)?;
+    let before = upload.offset();
+    let mut data = open_data(ftp, opening)?;
+    if let Err(error) = receive_all(ftp, &mut data, &mut upload) {
+        return Err(kept(error, upload.offset()));
+    }
+    let there = before + data.moved();
+    // A client may wait for close_notify before it reads the reply.
+    data.close();
+    if let Some(announced) = announced.filter(|announced| there < *announced) {
+        let why = format!("the upload ended at byte {there}, but ALLO announced {announced}");
+        return Err(kept(Reply::new(426, why).into(), upload.offset()));
+    }
+    let change = upload.finish(None, &mut Uncancelled(&mut ftp.control))?;
+    // A killed client may have ended both connections, of which the other's end arrives later.
+    ftp.control.check_open()?;
+    Ok(stored(&ftp.commit(change)?))
+}
+
+/// Begins an upload. Old content that it begins with may have to come from another slave.
+fn begin(
+    ftp: &mut FtpSession,
+    path: &TreePath,
+    start: UploadStart,
+) -> Result<Upload, CommandError> {
+    let announced = ftp.state.announced;
+    let keepalive = &mut ControlKeepAlive(&mut ftp.control);
+    let (mut upload, content) =
+        match ftp.session.begin_path_upload(path, start, announced, keepalive)? {
+            PathUpload::Ready(upload) => return Ok(upload),
+            PathUpload::NeedsPrefix { upload, content } => (upload, *content),
+        };
+    let range = (0, upload.length());
+    let mut stream = ReplicaStream::open(&ftp.context.replicas, content, range, keepalive)?;
+    while let Some(piece) = stream.next_piece(keepalive)? {
+        upload.write(piece)?;
+    }
+    stream.finish();
+    Ok(upload.complete()?)
+}
+
+/// Receives up to the end of the data, and checks that it is the end of the content.
+fn receive_all(
+    ftp: &mut FtpSession,
+    data: &mut DataStream,
+    upload: &mut Upload,
+) -> Result<(), CommandError> {
+    let mut decoder = (ftp.state.transfer_type == TransferType::Ascii).then(Decoder::default);
+    let mut converted = Vec::new();
+    let mut buffer = vec![0; SMALL_BUFFER];
+    loop {
+        let got = match data.read(&mut buffer, &mut ftp.control) {
+            Ok(0) => break,
+            Ok(got) => got,
+            Err(DataError::NoCloseNotify) if ftp.context.config.tls_eof == TlsEof::Lenient => break,
+            Err(e) => return Err(e.into()),
+        };
+        match &mut decoder {
+            None => upload.write(&buffer[..got])?,
+            Some(decoder) => {
+                converted.clear();
+                decoder.decode(&buffer[..got], &mut converted);
+                upload.write(&converted)?;
+            }
+        }
+        if got == SMALL_BUFFER {
+            buffer.resize(BUFFER, 0);
+        }
+    }
+    // ABOR may have come before the end of the data.
+    ftp.control.attend(data.moved()).map_err(DataError::from)?;
+    ftp.control.check_open()?;
+    if let Some(decoder) = decoder {
+        converted.clear();
+        decoder.finish(&mut converted);
+        upload.write(&converted)?;
+    }
+    Ok(())
+}
+
+/// Adds to the reply for a cut upload that it can be continued.
+fn kept(error: CommandError, bytes: u64) -> CommandError {
+    match error {
+        CommandError::Reply(reply) if reply.code() == 426 && bytes > 0 => {
+            let text = format!("{}; {bytes} bytes are kept for 24 hours", reply.text());
+            CommandError::Reply(Reply::new(426, text))
+        }
+        error => error,
+    }
+}
+
+fn stored(committed: &Committed) -> Reply {
+    let copies = match committed.copies {
+        1 => "1 copy".to_owned(),
+        copies => format!("{copies} copies"),
+    };
+    Reply::new(226, format!("Stored as version {}, {copies}", committed.version))
+}
+
+/// Attends to the control connection while complete content is written to the disk.
+///
+/// Nothing cancels that: the upload would be lost instead of kept.
+struct Uncancelled<'a>(&'a mut Control);
+
+impl KeepAlive for Uncancelled<'_> {
+    fn send_keepalive(&mut self, _: WaitReason) -> io::Result<()> {
+        // ABOR is answered later, and the end of the connection is noticed later.
+        let _ = self.0.check_interrupts();
+        Ok(())
+    }
+}
