@@ -24,7 +24,8 @@ pub enum LoginNames {
 
 impl LoginNames {
     /// Whether a name stands for a client without an account of its own.
-    fn is_anonymous(self, user: &str) -> bool {
+    #[must_use]
+    pub fn is_anonymous(self, user: &str) -> bool {
         self == Self::WithAnonymous && [ANONYMOUS, FTP].iter().any(|n| user.eq_ignore_ascii_case(n))
     }
 }

@@ -139,6 +139,9 @@ impl Drop for WriterEnd {
 /// What the engine and the writer of a test share.
 pub struct TestState {
     pub applied: AtomicU64,
+    /// Generation of the accounts.
+    pub generation: AtomicU64,
+    pub now_ms: AtomicU64,
     uploads: UploadTable,
     pub opened: Mutex<Vec<WriterEnd>>,
 }
@@ -155,11 +158,11 @@ impl Host for TestHost {
     }
 
     fn generation(&self) -> u64 {
-        0
+        self.0.generation.load(SeqCst)
     }
 
     fn now_ms(&self) -> u64 {
-        1
+        self.0.now_ms.load(SeqCst)
     }
 
     fn is_draining(&self) -> bool {
@@ -230,6 +233,8 @@ impl Fixture {
         };
         let state = Arc::new(TestState {
             applied: AtomicU64::new(1),
+            generation: AtomicU64::new(0),
+            now_ms: AtomicU64::new(1),
             uploads: UploadTable::new(limits, map).unwrap(),
             opened: Mutex::default(),
         });
