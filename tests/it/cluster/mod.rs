@@ -10,7 +10,7 @@ mod endurance;
 pub mod failover;
 mod freshness;
 mod full_disks;
-mod helpers;
+pub mod helpers;
 mod identity;
 mod in_place_edits;
 mod interrupted_changes;

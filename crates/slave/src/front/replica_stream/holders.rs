@@ -8,10 +8,10 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::debug;
+use log::{debug, warn};
 use relais_engine::{KeepAlive, RemoteContent};
 use relais_net::Connection;
-use relais_proto::{Endpoint, ErrorCode, Lsn, PeerSlave, Refusal, Request, SlaveId};
+use relais_proto::{Endpoint, ErrorCode, Lsn, PeerSlave, Refusal, Request, SlaveId, TreePath};
 use relais_transfer::{Failover, Sessions, TransferError};
 
 use super::client_watch::ClientWatch;
@@ -62,8 +62,11 @@ impl Holders {
     }
 
     /// Never reads from the connected slave again, because its copy is damaged.
-    pub fn exclude(&mut self) {
-        self.damaged.extend(self.open.as_ref().map(|(slave, _)| *slave));
+    pub fn exclude(&mut self, path: &TreePath, why: &str) {
+        if let Some((slave, _)) = &self.open {
+            warn!("{path}: slave {slave} cannot be used for a stream: {why}");
+            self.damaged.insert(*slave);
+        }
     }
 
     /// Makes a slave the last one to be tried.

@@ -145,7 +145,7 @@ impl PieceReader {
             Fault::Refused(refusal)
                 if matches!(refusal.code, ErrorCode::Damaged | ErrorCode::Storage) =>
             {
-                self.holders.exclude();
+                self.holders.exclude(&self.pieces.wanted.path, &refusal.message);
                 Fault::Refused(refusal)
             }
             fault => fault,
