@@ -107,6 +107,12 @@ impl<G: LoginHandler> PreAuthConnection<G> {
         }
     }
 
+    /// Continues a connection that was authenticated, as one that has to log in again.
+    pub fn again(stream: Stream, deadline: Instant, tls: Arc<TlsRule>, handler: G) -> Self {
+        let (phase, has_begun) = (Phase::LogIn, true);
+        Self { phase, has_begun, ..Self::new(stream, deadline, tls, handler) }
+    }
+
     /// Continues a pending connection if its login handler is ready.
     pub fn resume(&mut self, limiter: &mut HandshakeLimiter) -> PreAuthState<G::Value> {
         if let Some(until) = self.delayed {

@@ -164,6 +164,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
         for id in self.pending.clone() {
             self.run(id, PreAuthConnection::resume);
         }
+        // Also after a connection was readmitted.
         let timeout = if self.authenticated.is_empty() {
             self.shorten(timeout, now)
         } else {
@@ -285,13 +286,8 @@ impl<G: LoginHandler> PreAuthPool<G> {
         if self.connections.len() >= self.capacity {
             self.evict_one();
         }
-        let id = self.next;
-        self.next += 1;
         let stream = Stream::new(stream, peer, local)?;
-        // Edge-triggered: each event is followed by reads and sends until the socket would block.
-        let flags =
-            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET | HANG_UP;
-        epoll::add(&self.epoll, stream.socket(), epoll::EventData::new_u64(id), flags)?;
+        let id = self.register(&stream)?;
         let deadline = Instant::now() + limits::LOGIN_TIME;
         if let Some(header) = self.listeners[listener].proxies.header_from(peer) {
             let proxied = ProxiedConnection { stream, deadline, header, listener };
@@ -303,6 +299,38 @@ impl<G: LoginHandler> PreAuthPool<G> {
         // Most peers have sent their login by now.
         self.advance(id, new_handler);
         Ok(())
+    }
+
+    /// Takes back a connection that was authenticated, so that its peer logs in again.
+    ///
+    /// `listener` has accepted it, or has the same rules.
+    ///
+    /// # Errors
+    /// Errors of the system calls.
+    pub fn readmit(&mut self, listener: usize, stream: Stream, handler: G) -> io::Result<()> {
+        stream.socket().set_nonblocking(true)?;
+        if self.connections.len() >= self.capacity {
+            self.evict_one();
+        }
+        let id = self.register(&stream)?;
+        self.evictor.insert(stream.peer.ip(), id, handler.is_known());
+        let (deadline, tls) =
+            (Instant::now() + limits::LOGIN_TIME, self.listeners[listener].tls.clone());
+        let connection = PreAuthConnection::again(stream, deadline, tls, handler);
+        self.connections.insert(id, Arrival::LogIn(connection));
+        self.run(id, PreAuthConnection::advance);
+        Ok(())
+    }
+
+    /// Adds a socket to the epoll set; returns the id of its connection.
+    fn register(&mut self, stream: &Stream) -> io::Result<u64> {
+        let id = self.next;
+        self.next += 1;
+        // Edge-triggered: each event is followed by reads and sends until the socket would block.
+        let flags =
+            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET | HANG_UP;
+        epoll::add(&self.epoll, stream.socket(), epoll::EventData::new_u64(id), flags)?;
+        Ok(id)
     }
 
     /// Makes the login handler of a connection whose client is known.

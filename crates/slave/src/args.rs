@@ -1,23 +1,26 @@
 //! The command line of `ftpslave`.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Parser, ValueEnum, ValueHint};
+use clap::{ArgGroup, Parser, ValueEnum, ValueHint};
 use relais_auth::{StateDir, StateDirError};
-use relais_net::Host;
 use relais_net::tls::{TlsMode, TlsOptions};
+use relais_net::{Host, IpNetwork};
 use relais_proto::{Mode, limits, sanitize};
-use relais_slave::config::{self, Cluster, Config};
+use relais_slave::Protocol;
+use relais_slave::config::{self, Cluster, Config, FtpConfig, FtpTls, TlsEof};
 use relais_storage::{WatchMode, upload_table};
 
 /// Headings of `--help`.
 const FOLDER: &str = "Folder";
 const CLUSTER: &str = "Cluster";
 const NETWORK: &str = "Network and encryption";
+const FTP: &str = "FTP";
 const SESSIONS: &str = "Sessions";
 const SYSTEM: &str = "System";
 
@@ -27,6 +30,7 @@ const SYSTEM: &str = "System";
     name = "ftpslave",
     version,
     max_term_width = 100,
+    group(ArgGroup::new("ftp_listeners").args(["ftp", "ftps"]).multiple(true)),
     after_help = "Exit status: 0 after a clean stop, 1 failure, 2 wrong usage, 3 cannot listen."
 )]
 pub struct Args {
@@ -160,6 +164,49 @@ pub struct Args {
             .try_map(|text| text.parse::<TlsMode>()),
     )]
     tls: TlsMode,
+    /// Serve FTP as well, on this port; the address is that of --listen if none is given
+    #[arg(help_heading = FTP, long, value_name = "[ADDR:]PORT", value_parser = listen_address)]
+    ftp: Option<ListenAddress>,
+    /// Serve FTP over TLS from the first byte, on this port
+    #[arg(help_heading = FTP, long, value_name = "[ADDR:]PORT", value_parser = listen_address)]
+    ftps: Option<ListenAddress>,
+    /// Ports for passive data connections [default: any free port]
+    #[arg(
+        help_heading = FTP,
+        long,
+        value_name = "LOW-HIGH",
+        requires = "ftp_listeners",
+        value_parser = port_range,
+    )]
+    ftp_passive: Option<RangeInclusive<u16>>,
+    /// Address that PASV tells clients, if they reach this slave through NAT
+    #[arg(help_heading = FTP, long, value_name = "ADDR", requires = "ftp_listeners")]
+    ftp_public: Option<Ipv4Addr>,
+    /// Which FTP logins need TLS [default: those with a password from other hosts]
+    #[arg(help_heading = FTP, long, value_name = "WHICH", value_enum, requires = "ftp_listeners")]
+    ftp_tls: Option<FtpTlsChoice>,
+    /// Whether encrypted data connections must resume the TLS session of their control connection
+    #[arg(
+        help_heading = FTP,
+        long,
+        value_name = "RULE",
+        value_enum,
+        default_value_t = TlsReuse::Optional,
+    )]
+    ftp_tls_reuse: TlsReuse,
+    /// Whether an encrypted upload that ends without a closing alert is cut or complete
+    #[arg(
+        help_heading = FTP,
+        long,
+        value_name = "RULE",
+        value_enum,
+        default_value_t = TlsEofChoice::Strict,
+    )]
+    ftp_tls_eof: TlsEofChoice,
+    /// Address or network of proxies that name their clients with the PROXY protocol, version 2;
+    /// can be repeated
+    #[arg(help_heading = NETWORK, long, value_name = "NET")]
+    trusted_proxy: Vec<IpNetwork>,
     /// Certificate of your own authority instead of the cluster's: PEM, the authority's last
     #[arg(help_heading = NETWORK, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     tls_cert: Option<PathBuf>,
@@ -203,18 +250,96 @@ enum Watch {
     All,
 }
 
+/// Which FTP logins need TLS.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FtpTlsChoice {
+    /// TLS is not offered
+    Off,
+    /// None
+    Offered,
+    /// All
+    Required,
+}
+
+/// Whether data connections must resume a TLS session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TlsReuse {
+    /// They may
+    Optional,
+    /// They must
+    Required,
+}
+
+/// What the end of an encrypted upload without a closing alert means.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum TlsEofChoice {
+    /// The upload was cut
+    Strict,
+    /// The upload is complete
+    Lenient,
+}
+
+/// An address to listen on, and whether it names the interface.
+#[derive(Debug, Clone, Copy)]
+struct ListenAddress {
+    ip: Option<IpAddr>,
+    port: u16,
+}
+
 impl Args {
-    /// Returns the address to listen on.
+    /// Returns the address to listen on for native clients.
     pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.interface(), self.port)
+    }
+
+    /// Returns the addresses to listen on for FTP clients.
+    pub fn ftp_addresses(&self) -> Vec<(Protocol, SocketAddr)> {
+        let address = |protocol, listen: ListenAddress| {
+            let ip = listen.ip.unwrap_or_else(|| self.interface());
+            (protocol, SocketAddr::new(ip, listen.port))
+        };
+        let (ftp, ftps) = (self.ftp, self.ftps);
+        let ftp = ftp.map(|listen| address(Protocol::Ftp, listen));
+        ftp.into_iter().chain(ftps.map(|listen| address(Protocol::Ftps, listen))).collect()
+    }
+
+    /// Returns the address to listen on where no other is given.
+    fn interface(&self) -> IpAddr {
         let master = (!self.standalone).then(|| self.master.to_string());
-        let listen = self.listen.unwrap_or_else(|| config::default_listen(master.as_deref()));
-        SocketAddr::new(listen, self.port)
+        self.listen.unwrap_or_else(|| config::default_listen(master.as_deref()))
+    }
+
+    /// Returns how FTP is served; none if it is not.
+    fn ftp_config(&self) -> anyhow::Result<Option<FtpConfig>> {
+        if self.ftp.is_none() && self.ftps.is_none() {
+            return Ok(None);
+        }
+        let tls = match self.ftp_tls {
+            None => FtpTls::RemotePasswords,
+            Some(FtpTlsChoice::Off) if self.ftps.is_some() => {
+                bail!("--ftps needs TLS, and --ftp-tls off forbids it")
+            }
+            Some(FtpTlsChoice::Off) => FtpTls::Off,
+            Some(FtpTlsChoice::Offered) => FtpTls::Offered,
+            Some(FtpTlsChoice::Required) => FtpTls::Required,
+        };
+        Ok(Some(FtpConfig {
+            public: self.ftp_public.map(IpAddr::V4),
+            passive: self.ftp_passive.clone(),
+            tls,
+            tls_reuse_required: self.ftp_tls_reuse == TlsReuse::Required,
+            tls_eof: match self.ftp_tls_eof {
+                TlsEofChoice::Strict => TlsEof::Strict,
+                TlsEofChoice::Lenient => TlsEof::Lenient,
+            },
+        }))
     }
 
     /// Returns the settings of the slave.
     pub fn config(self) -> anyhow::Result<Config> {
         let cluster = if self.standalone { None } else { Some(self.cluster()?) };
         let accounts = if self.standalone { self.accounts()? } else { None };
+        let ftp = self.ftp_config()?;
         for path in self.tls_cert.iter().chain(&self.tls_key).chain(&self.cluster_key) {
             if ["/dev/fd", "/dev/stdin", "/proc/self/fd"]
                 .iter()
@@ -248,6 +373,8 @@ impl Args {
                 encrypt: self.tls,
                 files: self.tls_key.into_iter().chain(self.tls_cert).collect(),
             },
+            ftp,
+            trusted_proxies: self.trusted_proxy,
         })
     }
 
@@ -278,6 +405,26 @@ fn block_size(text: &str) -> Result<u32, String> {
     let bytes = relais_cli::parse_size(text)?;
     let bytes = u32::try_from(bytes).ok().filter(|bytes| (1..=limits::BLOCK_MAX).contains(bytes));
     bytes.ok_or_else(|| format!("a block has 1 byte to 4M, not {text}"))
+}
+
+/// Parses `PORT`, `ADDR:PORT` or `[ADDR]:PORT`; port 0 takes any free one.
+fn listen_address(text: &str) -> Result<ListenAddress, String> {
+    if let Ok(port) = text.parse() {
+        return Ok(ListenAddress { ip: None, port });
+    }
+    let addr: SocketAddr = text
+        .parse()
+        .map_err(|_| format!("{} is neither a port nor an address with a port", sanitize(text)))?;
+    Ok(ListenAddress { ip: Some(addr.ip()), port: addr.port() })
+}
+
+/// Parses the first and the last of several ports.
+fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let ports = text.split_once('-').and_then(|(low, high)| {
+        let (low, high): (u16, u16) = (low.parse().ok()?, high.parse().ok()?);
+        (low > 0 && low <= high).then_some(low..=high)
+    });
+    ports.ok_or_else(|| format!("{} is no range of ports, such as 50000-50999", sanitize(text)))
 }
 
 /// Parses an address with an explicit port: the public port may differ from the local one.

@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use relais_net::tls::TlsOptions;
+use relais_net::IpNetwork;
+use relais_net::tls::{TlsMode, TlsOptions};
 use relais_proto::Mode;
 use relais_storage::WatchMode;
 
@@ -72,8 +73,12 @@ pub struct Config {
     pub watch: WatchMode,
     /// The transfer log; `-` is standard output, none: no log.
     pub transfer_log: Option<PathBuf>,
-    /// How connections are encrypted.
+    /// How connections are encrypted; those of FTP clients as `ftp` says.
     pub tls: TlsOptions,
+    /// How FTP is served; none if it is not.
+    pub ftp: Option<FtpConfig>,
+    /// The proxies that name the clients of their connections.
+    pub trusted_proxies: Vec<IpNetwork>,
 }
 
 impl Config {
@@ -97,6 +102,13 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Whether connections of some protocol are encrypted.
+    #[must_use]
+    pub fn needs_certificate(&self) -> bool {
+        let is_ftp_encrypted = self.ftp.as_ref().is_some_and(|ftp| ftp.tls != FtpTls::Off);
+        is_ftp_encrypted || self.tls.encrypt != TlsMode::Never
     }
 }
 

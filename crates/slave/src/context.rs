@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use log::{error, info};
 use relais_engine::TransferLog;
+use relais_net::tls::TicketSecret;
 use relais_os::ProcessMailbox;
 use relais_storage::SlaveIdentity;
 use relais_tree::Folder;
@@ -44,6 +45,8 @@ pub struct SlaveContext {
     pub transfers: Option<Arc<TransferLog>>,
     /// The certificate; none if no connection is encrypted.
     pub certificate: Option<Certificate>,
+    /// The secret of TLS session tickets, so that each worker accepts those of the others.
+    pub tickets: TicketSecret,
 }
 
 impl SlaveContext {

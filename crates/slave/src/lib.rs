@@ -1,6 +1,6 @@
 //! A slave: a pool of pre-forked processes that serves one folder.
 //!
-//! [`Slave::run`] takes a bound listener and blocks until a signal ends the slave. Three kinds of
+//! [`Slave::run`] takes bound listeners and blocks until a signal ends the slave. Three kinds of
 //! process do the work: one supervisor, some workers, one replicator. `docs/architecture.md` says
 //! what each may do. Only the supervisor forks, and only `sys` is unsafe.
 
@@ -15,6 +15,7 @@ mod front;
 mod generation;
 mod hints;
 mod host;
+mod listeners;
 mod login_message;
 mod master_logins;
 mod passwords;
@@ -32,15 +33,16 @@ mod worker;
 mod worker_message;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use log::{error, info, warn};
 use relais_auth::{AccountsError, AccountsFile, LiveAccounts};
+pub use relais_engine::Protocol;
 use relais_engine::{Authenticator, Engine, EngineSettings, LoginPolicy, TransferLog};
-use relais_net::tls::{ServerCertificate, TlsMode, TlsServer};
+use relais_net::tls::{ServerCertificate, TicketSecret, TlsServer};
 use relais_os::ProcessMailbox;
 use relais_proto::{Confinement, pluralize};
 use relais_storage::{
@@ -51,12 +53,15 @@ use relais_tree::Folder;
 use thiserror::Error;
 
 use crate::certificate::Certificate;
-use crate::config::Config;
+use crate::config::{Config, FtpTls};
 use crate::confine::confine;
 use crate::context::SlaveContext;
+use crate::front::ftp::FtpContext;
 use crate::front::native::login::LoginService;
+use crate::front::replica_stream::ReplicaDialer;
 use crate::generation::GenerationFile;
 use crate::host::WorkerHost;
+pub use crate::listeners::{Listener, Listeners};
 use crate::login_message::LoginMailboxes;
 use crate::master_logins::WorkerLogins;
 use crate::passwords::SharedPasswords;
@@ -64,6 +69,7 @@ use crate::scoreboard::Scoreboard;
 use crate::secrets::Secrets;
 pub use crate::supervisor::ExitReason;
 use crate::supervisor::{Supervisor, Task};
+use crate::worker::FrontEnds;
 
 /// Errors that keep a slave from starting or end it.
 #[derive(Debug, Error)]
@@ -136,13 +142,11 @@ impl Slave {
             // known before the first session.
             scoreboard.raise_generation(GenerationFile::open(&own.folder)?.known);
         }
-        let certificate = match config.tls.encrypt {
-            TlsMode::Never => None,
-            _ => Some(
-                Certificate::open(&own.folder, &config.tls, config.cluster.is_none())
-                    .map_err(SlaveError::Certificate)?,
-            ),
-        };
+        let certificate = config
+            .needs_certificate()
+            .then(|| Certificate::open(&own.folder, &config.tls, config.cluster.is_none()))
+            .transpose()
+            .map_err(SlaveError::Certificate)?;
         let open = |path: &PathBuf| {
             TransferLog::open(path)
                 .map_err(|cause| SlaveError::TransferLog { path: path.clone(), cause })
@@ -161,6 +165,7 @@ impl Slave {
             secrets,
             transfers,
             certificate,
+            tickets: TicketSecret::generate()?,
             config,
         })))
     }
@@ -174,11 +179,11 @@ impl Slave {
     /// Those of the supervisor.
     pub fn run(
         self,
-        listener: TcpListener,
+        listeners: Listeners,
         stops_on_hangup: bool,
     ) -> Result<ExitReason, SlaveError> {
-        let listen = listener.local_addr()?;
-        let body = |task, listener, control| self.child(task, listener, control, listen);
+        let listen = listeners.native_address()?;
+        let body = |task, listeners, control| self.child(task, listeners, control, listen);
         let SlaveContext { config, own, .. } = &*self.0;
         info!(
             "slave {} serves {} with {}",
@@ -186,19 +191,13 @@ impl Slave {
             config.root.display(),
             pluralize(config.workers, "worker")
         );
-        let ended = Supervisor::new(&self.0, listener, stops_on_hangup, &body)?.run()?;
+        let ended = Supervisor::new(&self.0, listeners, stops_on_hangup, &body)?.run()?;
         info!("stopped");
         Ok(ended)
     }
 
     /// Runs a forked child; returns its exit status.
-    fn child(
-        &self,
-        task: Task,
-        listener: TcpListener,
-        control: OwnedFd,
-        listen: SocketAddr,
-    ) -> i32 {
+    fn child(&self, task: Task, listeners: Listeners, control: OwnedFd, listen: SocketAddr) -> i32 {
         let context = &self.0;
         context.own.close_in_child();
         let result = match task {
@@ -208,12 +207,12 @@ impl Slave {
                     log_confinement(confinement, &context.config.root);
                 }
                 context.scoreboard.set_confinement(index, confinement);
-                let result = self.work(index, listener, control, listen);
+                let result = self.work(index, listeners, control);
                 context.transfers.iter().for_each(|log| log.finish());
                 result
             }
             Task::Replicator => {
-                drop(listener);
+                drop(listeners);
                 context.transfers.iter().for_each(|log| log.close());
                 replicator::run(context, &control, listen)
             }
@@ -231,16 +230,10 @@ impl Slave {
         }
     }
 
-    fn work(
-        &self,
-        index: usize,
-        listener: TcpListener,
-        control: OwnedFd,
-        listen: SocketAddr,
-    ) -> io::Result<()> {
+    fn work(&self, index: usize, listeners: Listeners, control: OwnedFd) -> io::Result<()> {
         let SlaveContext { config, own, .. } = &*self.0;
         let is_cluster_member = config.cluster.is_some();
-        let is_local = listen.ip().to_canonical().is_loopback();
+        let is_local = listeners.are_on_loopback()?;
         // In a cluster the ticket decides.
         let writable = is_cluster_member || is_local;
         let host = WorkerHost { worker: index, context: self.0.clone() };
@@ -273,9 +266,26 @@ impl Slave {
         };
         let authenticator = Authenticator::new(policy, secrets);
         let certificate = ServerCertificate::from_files(vec![certificate::file_in(&own.folder)]);
-        let tls = TlsServer::new(config.tls.encrypt, Arc::new(certificate))?;
-        let logins = LoginService { authenticator, master, host };
-        worker::run(listener, &control, Arc::new(engine), logins, tls)
+        let certificate = Arc::new(certificate);
+        let tls = TlsServer::new(config.tls.encrypt, certificate.clone())?;
+        let logins = Arc::new(LoginService { authenticator, master, host });
+        let fronts = FrontEnds { tls, ftp: self.ftp_context(certificate, &logins)?.map(Arc::new) };
+        worker::run(listeners, &control, Arc::new(engine), logins, fronts)
+    }
+
+    /// Returns what the FTP sessions of a worker share; none if FTP is not served.
+    fn ftp_context(
+        &self,
+        certificate: Arc<ServerCertificate>,
+        logins: &Arc<LoginService>,
+    ) -> io::Result<Option<FtpContext>> {
+        let SlaveContext { config, tickets, .. } = &*self.0;
+        let Some(ftp) = config.ftp.clone() else { return Ok(None) };
+        let tls = (ftp.tls != FtpTls::Off)
+            .then(|| TlsServer::for_ftp(certificate, tickets.clone()))
+            .transpose()?;
+        let replicas = Arc::new(ReplicaDialer::new(logins)?);
+        Ok(Some(FtpContext { config: ftp, tls, replicas }))
     }
 }
 

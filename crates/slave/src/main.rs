@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow};
 use clap::Parser;
 use relais_auth::StateDirError;
 use relais_slave::privileges::{Inherited, become_user, check_user};
-use relais_slave::{ExitReason, Slave};
+use relais_slave::{ExitReason, Listener, Listeners, Protocol, Slave};
 
 /// Exit status if the slave cannot listen on its address.
 const CANNOT_BIND: u8 = 3;
@@ -49,16 +49,15 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
 fn run(args: args::Args, inherited: io::Result<Inherited>) -> Result<(), Failure> {
     let inherited = inherited?;
     let stops_on_hangup = relais_cli::stops_on_hangup();
-    let (address, user) = (args.address(), args.user.clone());
+    let (address, ftp_addresses) = (args.address(), args.ftp_addresses());
+    let user = args.user.clone();
     let config =
         args.config().map_err(|e| Failure(if e.is::<StateDirError>() { 1 } else { USAGE }, e))?;
     config.check().map_err(|why| Failure(USAGE, anyhow!(why)))?;
     if let Some(user) = &user {
         check_user(user).map_err(|e| Failure(USAGE, e.into()))?;
     }
-    let listener = listen(address)
-        .with_context(|| format!("cannot listen on {address}"))
-        .map_err(|e| Failure(CANNOT_BIND, e))?;
+    let listeners = listen_on_all(address, &ftp_addresses).map_err(|e| Failure(CANNOT_BIND, e))?;
     // Drop privileges first: the slave's files must belong to the user that it serves as.
     match user {
         Some(user) => become_user(&user)?,
@@ -69,16 +68,40 @@ fn run(args: args::Args, inherited: io::Result<Inherited>) -> Result<(), Failure
         }
         None => {}
     }
-    let bound = listener.local_addr()?;
-    let slave = Slave::new(config, bound.port())?;
+    let slave = Slave::new(config, listeners.native_address()?.port())?;
     inherited.close();
-    let mut out = std::io::stdout();
-    writeln!(out, "ready role=slave addr={bound} pid={}", std::process::id())?;
-    out.flush()?;
-    match slave.run(listener, stops_on_hangup)? {
+    print_ready(&listeners)?;
+    match slave.run(listeners, stops_on_hangup)? {
         ExitReason::Stopped => Ok(()),
         ExitReason::IdsReplaced => Err(restart().into()),
     }
+}
+
+/// Prints a line for each listener; that of native clients is the first and names no protocol.
+fn print_ready(listeners: &Listeners) -> io::Result<()> {
+    let mut text = String::new();
+    for (protocol, addr) in listeners.addresses()? {
+        let protocol = match protocol {
+            Protocol::Native => String::new(),
+            other => format!(" protocol={}", other.name()),
+        };
+        text += &format!("ready role=slave{protocol} addr={addr} pid={}\n", std::process::id());
+    }
+    let mut out = io::stdout();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+fn listen_on_all(
+    native: SocketAddr,
+    others: &[(Protocol, SocketAddr)],
+) -> anyhow::Result<Listeners> {
+    let listen = |addr| listen(addr).with_context(|| format!("cannot listen on {addr}"));
+    let native = listen(native)?;
+    let others = others
+        .iter()
+        .map(|(protocol, addr)| Ok(Listener { protocol: *protocol, socket: listen(*addr)? }));
+    Ok(Listeners::new(native, others.collect::<anyhow::Result<_>>()?))
 }
 
 /// Listens, and retries for a moment while the address is in use.

@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use relais_engine::Principal;
+use relais_engine::{Principal, Protocol};
+use relais_ftp::LineBuffer;
 
+use crate::front::ftp::state::LoginSettings;
 use crate::scoreboard::Scoreboard;
 
 /// A claim on a slot, or on a place in the queue. It is released when dropped.
@@ -75,4 +77,14 @@ pub struct Admission {
     pub principal: Principal,
     /// The slot, or the place in the queue.
     pub claim: SlotClaim,
+    /// What the front end takes over from the login.
+    pub front: AdmittedFront,
+}
+
+/// The front end of an admitted client, with what came before its session.
+pub enum AdmittedFront {
+    /// The native one.
+    Native,
+    /// That of FTP: what was read after the login, and what the client has set.
+    Ftp { protocol: Protocol, input: LineBuffer, settings: LoginSettings },
 }

@@ -5,7 +5,6 @@
 //! So a terminal that signals the whole group cannot end them out of order.
 
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -19,6 +18,7 @@ use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::context::SlaveContext;
+use crate::listeners::Listeners;
 use crate::poll::wait_for;
 use crate::secrets::CHECK_INTERVAL;
 use crate::sys::fork;
@@ -88,13 +88,13 @@ enum ChildState {
 
 /// What the supervisor runs in a forked child; it returns the exit status.
 ///
-/// It gets the task, the shared listener and the control socket.
-pub type ChildMain<'a> = dyn Fn(Task, TcpListener, OwnedFd) -> i32 + 'a;
+/// It gets the task, the shared listeners and the control socket.
+pub type ChildMain<'a> = dyn Fn(Task, Listeners, OwnedFd) -> i32 + 'a;
 
 /// Runs the pool of child processes until a signal ends it.
 pub struct Supervisor<'a> {
     context: &'a SlaveContext,
-    listener: Option<TcpListener>,
+    listeners: Option<Listeners>,
     children: Vec<Child>,
     signals: SignalFd,
     child_main: &'a ChildMain<'a>,
@@ -139,7 +139,7 @@ impl<'a> Supervisor<'a> {
     /// Those of the system calls.
     pub fn new(
         context: &'a SlaveContext,
-        listener: TcpListener,
+        listeners: Listeners,
         stops_on_hangup: bool,
         child_main: &'a ChildMain<'a>,
     ) -> io::Result<Self> {
@@ -150,7 +150,7 @@ impl<'a> Supervisor<'a> {
         let workers = (0..context.config.workers).map(Task::Worker);
         Ok(Self {
             context,
-            listener: Some(listener),
+            listeners: Some(listeners),
             children: std::iter::once(Task::Replicator).chain(workers).map(child).collect(),
             signals,
             child_main,
@@ -202,12 +202,12 @@ impl<'a> Supervisor<'a> {
 
     fn start(&mut self, index: usize) {
         let task = self.children[index].task;
-        let Some(listener) = &self.listener else { return };
-        let sockets = listener.try_clone().and_then(|listener| {
+        let Some(listeners) = &self.listeners else { return };
+        let sockets = listeners.try_clone().and_then(|listeners| {
             let (ours, theirs) = UnixStream::pair()?;
-            Ok((listener, (OwnedFd::from(ours), OwnedFd::from(theirs))))
+            Ok((listeners, (OwnedFd::from(ours), OwnedFd::from(theirs))))
         });
-        let (listener, (ours, theirs)) = match sockets {
+        let (listeners, (ours, theirs)) = match sockets {
             Ok(sockets) => sockets,
             // The resource may be free again later; the other children keep running meanwhile.
             Err(e) => return self.restart_later(index, &e),
@@ -219,9 +219,9 @@ impl<'a> Supervisor<'a> {
         let spawned = fork::spawn(|| {
             // Drop the sockets of the supervisor and of other children: a control socket must
             // report its end when the supervisor is gone.
-            (control, self.listener) = (None, None);
+            (control, self.listeners) = (None, None);
             self.children.clear();
-            (self.child_main)(task, listener, theirs)
+            (self.child_main)(task, listeners, theirs)
         });
         match (spawned, control) {
             (Ok(pid), Some(control)) => {
@@ -276,7 +276,7 @@ impl<'a> Supervisor<'a> {
     fn stop(&mut self, result: io::Result<ExitReason>) {
         self.result = Some(result);
         self.deadline = Some(Instant::now() + self.context.config.grace);
-        self.listener = None;
+        self.listeners = None;
         for child in &mut self.children {
             match &child.state {
                 ChildState::Alive { control, .. } => {

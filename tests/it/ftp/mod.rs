@@ -3,6 +3,8 @@
 //! FTP sessions with a plain client.
 
 mod client;
+mod listeners;
+mod login;
 
 use std::net::SocketAddr;
 

@@ -9,7 +9,7 @@ use relais_proto::limits;
 use rustix::net::SendFlags;
 
 use crate::front::native::replies;
-use crate::slots::Admission;
+use crate::slots::{Admission, AdmittedFront};
 
 struct QueuedSession {
     stream: Stream,
@@ -38,7 +38,8 @@ impl WaitQueue {
         self.sessions.pop_front().map(|queued| (queued.stream, queued.admission))
     }
 
-    /// Sends each waiting client a `Wait` frame every second, and drops those that have gone.
+    /// Sends each waiting native client a `Wait` frame every second, and drops clients that have
+    /// gone.
     pub fn send_keepalives(&mut self) {
         self.sessions.retain_mut(QueuedSession::send_keepalive);
     }
@@ -50,7 +51,10 @@ impl QueuedSession {
         if self.stream.has_hung_up() {
             return false;
         }
-        if self.notified_at.is_some_and(|notified_at| notified_at.elapsed() < limits::WAIT_EVERY) {
+        // FTP has no reply that could come before the one to PASS (RFC 959 section 5.4).
+        if !matches!(self.admission.front, AdmittedFront::Native)
+            || self.notified_at.is_some_and(|at| at.elapsed() < limits::WAIT_EVERY)
+        {
             return true;
         }
         self.notified_at = Some(Instant::now());
@@ -63,9 +67,9 @@ impl QueuedSession {
 /// Refuses a session for which there is no thread, like one for which there is no slot.
 ///
 /// The refusal is lost if the client does not read.
-pub fn refuse_session(stream: &Stream) {
+pub fn refuse_session(stream: &Stream, refusal: &[u8]) {
     let flags = SendFlags::DONTWAIT;
-    let result = stream.send(&replies::busy(), flags).and_then(|_| stream.end_sending(flags));
+    let result = stream.send(refusal, flags).and_then(|_| stream.end_sending(flags));
     if let Err(e) = result {
         debug!("a client disconnected before it was refused: {e}");
     }

@@ -9,6 +9,7 @@ mod activity;
 mod commands;
 pub mod control;
 mod data;
+pub mod login;
 mod refusals;
 pub mod session;
 pub mod state;
@@ -18,8 +19,10 @@ mod transfer;
 
 use std::sync::Arc;
 
+use relais_ftp::Reply;
 use relais_net::tls::TlsServer;
 
+use self::state::LoginSettings;
 use crate::config::FtpConfig;
 use crate::front::replica_stream::ReplicaDialer;
 
@@ -31,4 +34,12 @@ pub struct FtpContext {
     pub tls: Option<TlsServer>,
     /// Opens sessions with the slaves that have content which is not here.
     pub replicas: Arc<ReplicaDialer>,
+}
+
+impl FtpContext {
+    /// FEAT: RFC 2389 section 3.
+    #[must_use]
+    pub fn features(&self, settings: &LoginSettings) -> Reply {
+        relais_ftp::features(self.tls.is_some(), &settings.facts, settings.hash)
+    }
 }

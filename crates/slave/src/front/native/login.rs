@@ -1,6 +1,6 @@
 //! The login of one connection to a slave, frame by frame.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::context::SlaveContext;
 use crate::host::WorkerHost;
 use crate::master_logins::WorkerLogins;
 use crate::secrets::WorkerSecrets;
-use crate::slots::{Admission, SlotClaim};
+use crate::slots::{Admission, AdmittedFront, SlotClaim};
 
 /// Decides about the logins of a worker, and names the server to clients.
 pub struct LoginService {
@@ -49,6 +49,33 @@ impl LoginService {
         self.authenticator.passwords().iter().for_each(|verifier| verifier.clear_wake());
         self.master.iter().for_each(|logins| logins.receive());
         self.authenticator.secrets().receive();
+    }
+
+    /// Takes a slot for a user that has logged in from `addr`, or a place in the queue.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Draining`], or [`ErrorCode::Busy`] if there is neither.
+    pub fn claim_slot(&self, principal: &Principal, addr: IpAddr) -> Result<SlotClaim, Refusal> {
+        let WorkerHost { worker, context } = &self.host;
+        if !principal.is_peer {
+            self.check_serving()?;
+        }
+        let client = (!principal.is_peer).then_some(addr);
+        SlotClaim::take(context.scoreboard.clone(), *worker, client).map_err(|why| {
+            let message = format!("{why}; try again in {RETRY_AFTER} s");
+            Refusal { retry_after: RETRY_AFTER, ..Refusal::new(ErrorCode::Busy, message) }
+        })
+    }
+
+    /// Checks that the slave takes sessions of clients.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Draining`].
+    pub fn check_serving(&self) -> Result<(), Refusal> {
+        if self.host.scoreboard().draining.get() {
+            return Err(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
+        }
+        Ok(())
     }
 
     fn welcome(&self, version: u16) -> Reply {
@@ -193,17 +220,9 @@ impl SlaveLogin {
     }
 
     fn admit(&self, principal: Principal) -> Result<LoginStep<Admission>, Refusal> {
-        let WorkerHost { worker, context } = &self.service.host;
-        let scoreboard = &context.scoreboard;
-        if scoreboard.draining.get() && !principal.is_peer {
-            return Err(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
-        }
-        let client = (!principal.is_peer).then(|| self.addr.ip());
-        let claim = SlotClaim::take(scoreboard.clone(), *worker, client).map_err(|why| {
-            let message = format!("{why}; try again in {RETRY_AFTER} s");
-            Refusal { retry_after: RETRY_AFTER, ..Refusal::new(ErrorCode::Busy, message) }
-        })?;
-        Ok(LoginStep::Done { value: Admission { principal, claim }, send: Vec::new() })
+        let claim = self.service.claim_slot(&principal, self.addr.ip())?;
+        let value = Admission { principal, claim, front: AdmittedFront::Native };
+        Ok(LoginStep::Done { value, send: Vec::new() })
     }
 }
 

@@ -3,10 +3,10 @@
 mod changes;
 mod facts;
 mod folders;
-mod help;
-mod options;
+pub(super) mod help;
+pub(super) mod options;
 mod parameters;
-mod protection;
+pub(super) mod protection;
 mod session_commands;
 mod site;
 mod status;
@@ -35,13 +35,19 @@ pub fn run(ftp: &mut FtpSession, command: Command) -> CommandResult {
         Command::Syst => Ok(help::system()),
         Command::Stat(None) => status::session_status(ftp),
         Command::Site(command) => site::run(ftp, command),
-        Command::Opts(option) => options::set(ftp, option),
-        Command::Clnt(name) => options::client(ftp, &name),
+        Command::Opts(option) => options::set(&mut ftp.state.settings, option),
+        Command::Clnt(name) => options::client(ftp.control.stream().peer, &name),
         Command::Host(_) => options::host(),
         Command::Lang => options::language(),
         Command::Auth { .. } => protection::authenticate(),
-        Command::Pbsz(size) => protection::buffer_size(ftp, size),
-        Command::Prot(level) => protection::protect(ftp, level),
+        Command::Pbsz(_) => {
+            let is_encrypted = ftp.control.stream().is_encrypted();
+            protection::buffer_size(&mut ftp.state.settings, is_encrypted)
+        }
+        Command::Prot(level) => {
+            let is_encrypted = ftp.control.stream().is_encrypted();
+            protection::protect(&mut ftp.state.settings, is_encrypted, level)
+        }
         Command::Type(kind) => parameters::transfer_type(ftp, kind),
         Command::Stru => parameters::structure(),
         Command::Mode => parameters::mode(),
@@ -66,8 +72,8 @@ pub fn run(ftp: &mut FtpSession, command: Command) -> CommandResult {
         | Command::Stor(_)
         | Command::Appe(_)
         | Command::Stou(_) => transfer::run(ftp, command),
-        Command::Feat
-        | Command::Stat(Some(_))
+        Command::Feat => Ok(ftp.context.features(&ftp.state.settings)),
+        Command::Stat(Some(_))
         | Command::Allo(_)
         | Command::Avbl(_)
         | Command::Mlst(_)

@@ -1,8 +1,9 @@
-//! AUTH, PBSZ and PROT after the login.
+//! PBSZ and PROT, before and after the login; AUTH after it.
 
 use relais_ftp::{DataProtection, Reply};
 
-use crate::front::ftp::session::{CommandResult, FtpSession};
+use crate::front::ftp::session::CommandResult;
+use crate::front::ftp::state::LoginSettings;
 
 /// AUTH after the login: RFC 4217 section 4 has it before USER.
 ///
@@ -12,19 +13,23 @@ pub fn authenticate() -> CommandResult {
 }
 
 /// PBSZ: RFC 4217 section 8. TLS has no protection buffer, so its size is 0.
-pub fn buffer_size(ftp: &mut FtpSession, _: u32) -> CommandResult {
-    require_tls(ftp)?;
-    ftp.state.settings.has_buffer_size = true;
+pub fn buffer_size(settings: &mut LoginSettings, is_encrypted: bool) -> CommandResult {
+    require_tls(is_encrypted)?;
+    settings.has_buffer_size = true;
     Ok(Reply::new(200, "PBSZ=0"))
 }
 
 /// PROT: RFC 2228 section 3, RFC 4217 section 9.
-pub fn protect(ftp: &mut FtpSession, level: DataProtection) -> CommandResult {
-    require_tls(ftp)?;
-    if !ftp.state.settings.has_buffer_size {
+pub fn protect(
+    settings: &mut LoginSettings,
+    is_encrypted: bool,
+    level: DataProtection,
+) -> CommandResult {
+    require_tls(is_encrypted)?;
+    if !settings.has_buffer_size {
         return Err(Reply::new(503, "PBSZ comes before PROT").into());
     }
-    ftp.state.settings.protection = level;
+    settings.protection = level;
     Ok(Reply::new(
         200,
         match level {
@@ -34,8 +39,8 @@ pub fn protect(ftp: &mut FtpSession, level: DataProtection) -> CommandResult {
     ))
 }
 
-fn require_tls(ftp: &FtpSession) -> Result<(), Reply> {
-    if ftp.control.stream().is_encrypted() {
+fn require_tls(is_encrypted: bool) -> Result<(), Reply> {
+    if is_encrypted {
         return Ok(());
     }
     Err(Reply::new(503, "AUTH TLS comes before PBSZ and PROT"))

@@ -22,7 +22,7 @@ use self::host::{Fixture, Waiting};
 use super::FtpContext;
 use super::session::{FtpStart, LoginRenewal, SessionEnd, serve};
 use super::state::LoginSettings;
-use crate::config::{FtpConfig, FtpTls, TlsEof};
+use crate::config::{FtpConfig, FtpTls};
 use crate::front::replica_stream::ReplicaDialer;
 
 /// The client's end of a control connection.
@@ -119,13 +119,7 @@ impl TestSession {
             principal: self.principal,
             settings: self.settings,
         };
-        let config = FtpConfig {
-            public: None,
-            passive: None,
-            tls: FtpTls::Off,
-            tls_reuse_required: false,
-            tls_eof: TlsEof::Strict,
-        };
+        let config = FtpConfig { tls: FtpTls::Off, ..FtpConfig::default() };
         let dialer = Dialer::new(TlsMode::Never).unwrap();
         let replicas = Arc::new(ReplicaDialer::with_key(dialer, SlaveId([1; 16]), || None));
         let context = Arc::new(FtpContext { config, tls: None, replicas });

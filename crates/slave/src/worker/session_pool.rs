@@ -1,0 +1,259 @@
+//! The sessions of a worker: each has a thread and a slot.
+
+use std::collections::HashMap;
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use log::{debug, warn};
+use parking_lot::{Condvar, Mutex};
+use relais_engine::{Engine, Principal, Protocol};
+use relais_ftp::LineBuffer;
+use relais_net::{Connection, Stream};
+use relais_proto::LogRateLimiter;
+
+use super::LOOP_INTERVAL;
+use super::wait_queue::refuse_session;
+use crate::front::ftp::FtpContext;
+use crate::front::ftp::session::{FtpStart, LoginRenewal, SessionEnd};
+use crate::front::{ftp, native};
+use crate::host::WorkerHost;
+use crate::slots::{Admission, AdmittedFront, SlotClaim};
+use crate::worker_message::{WorkerMessage, notify};
+
+/// Bytes of requests that a native session reads ahead; more wait in the socket.
+const READ_AHEAD: usize = 8 * 1024;
+/// Stack of a session's thread; SQLite and the frames here need far less.
+const STACK: usize = 512 * 1024;
+/// How long a session of a draining slave may take to end its answer.
+const LAST_ANSWER_TIME: Duration = Duration::from_secs(2);
+
+/// The sessions of a worker, shared by their threads.
+pub struct SessionPool {
+    pub host: WorkerHost,
+    pub engine: Arc<Engine>,
+    /// Renews the logins of FTP sessions.
+    logins: Arc<dyn LoginRenewal>,
+    /// What FTP sessions share; none if FTP is not served.
+    ftp: Option<Arc<FtpContext>>,
+    sessions: Mutex<HashMap<u64, Arc<Stream>>>,
+    ended: Condvar,
+    next: AtomicU64,
+    /// Connections of FTP whose clients log in again.
+    returned: Mutex<Vec<Returned>>,
+}
+
+/// A connection of FTP whose client logs in again, with what was read ahead.
+pub struct Returned {
+    pub stream: Stream,
+    pub input: LineBuffer,
+    pub protocol: Protocol,
+}
+
+/// How far the sessions of a draining slave have been ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrainState {
+    /// The slave is not draining.
+    Serving,
+    /// Since this time the sessions read no further request.
+    ReadsEnded(Instant),
+    /// The sessions were cut.
+    Cut,
+}
+
+/// A session that is about to begin.
+enum SessionStart {
+    Native(Box<Connection>, Principal),
+    Ftp(FtpStart, Arc<FtpContext>),
+}
+
+impl SessionPool {
+    /// Makes a pool without sessions.
+    pub fn new(
+        host: WorkerHost,
+        engine: Arc<Engine>,
+        logins: Arc<dyn LoginRenewal>,
+        ftp: Option<Arc<FtpContext>>,
+    ) -> Self {
+        Self {
+            host,
+            engine,
+            logins,
+            ftp,
+            sessions: Mutex::default(),
+            ended: Condvar::new(),
+            next: AtomicU64::new(0),
+            returned: Mutex::default(),
+        }
+    }
+
+    /// Ends the sessions of a draining slave, so that clients continue on another slave.
+    ///
+    /// First they read no further request. After a while they are cut, and clients resume at the
+    /// next byte.
+    pub fn drain(&self, drain_state: &mut DrainState) {
+        *drain_state = match (*drain_state, self.host.scoreboard().draining.get()) {
+            (_, false) => DrainState::Serving,
+            (DrainState::Serving, true) => {
+                self.shut_down_all(Shutdown::Read);
+                DrainState::ReadsEnded(Instant::now())
+            }
+            (DrainState::ReadsEnded(since), true) if since.elapsed() >= LAST_ANSWER_TIME => {
+                self.shut_down_all(Shutdown::Both);
+                DrainState::Cut
+            }
+            (other, true) => other,
+        }
+    }
+
+    fn shut_down_all(&self, which: Shutdown) {
+        for stream in self.sessions.lock().values() {
+            if let Err(e) = stream.shutdown(which) {
+                debug!("cannot shut down a session that has ended: {e}");
+            }
+        }
+    }
+
+    /// Starts the thread of a session that has a slot.
+    pub fn start(self: &Arc<Self>, stream: Stream, admission: Admission) {
+        let Admission { principal, claim, front } = admission;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let slot = SessionSlot { pool: self.clone(), number, claim: Some(claim) };
+        if self.host.scoreboard().has_full_share(self.host.worker) {
+            // The others may have to accept now.
+            notify(&self.host.context.mailboxes, &WorkerMessage::Slots);
+        }
+        let Some(session) = self.prepare(stream, principal, front) else { return };
+        let (stream, busy) = (session.stream().clone(), session.busy());
+        self.sessions.lock().insert(slot.number, stream.clone());
+        let pool = self.clone();
+        let run = move || {
+            let protocol = session.protocol();
+            let end = pool.serve(session);
+            // The slot is freed when the thread ends, also by a panic.
+            drop(slot);
+            if let SessionEnd::Reinitialized(stream, input) = end {
+                pool.give_back(stream, input, protocol);
+            }
+        };
+        if let Err(e) =
+            std::thread::Builder::new().name("session".to_owned()).stack_size(STACK).spawn(run)
+        {
+            static NO_THREAD: LogRateLimiter = LogRateLimiter::new();
+            if let Some(more) = NO_THREAD.allow(Instant::now()) {
+                warn!("cannot start a thread for a session: {e}{more}");
+            }
+            refuse_session(&stream, &busy);
+        }
+    }
+
+    fn prepare(
+        &self,
+        stream: Stream,
+        principal: Principal,
+        front: AdmittedFront,
+    ) -> Option<SessionStart> {
+        match (front, &self.ftp) {
+            (AdmittedFront::Ftp { protocol, input, settings }, Some(context)) => {
+                let stream = Arc::new(stream);
+                let start = FtpStart { stream, input, protocol, principal, settings };
+                Some(SessionStart::Ftp(start, context.clone()))
+            }
+            _ => match Connection::from_stream(stream, READ_AHEAD) {
+                Ok(connection) => Some(SessionStart::Native(Box::new(connection), principal)),
+                Err(e) => {
+                    debug!("a client disconnected before its session began: {e}");
+                    None
+                }
+            },
+        }
+    }
+
+    fn serve(&self, session: SessionStart) -> SessionEnd {
+        match session {
+            SessionStart::Native(connection, principal) => {
+                let block_size = self.host.context.config.block_size;
+                native::session::serve(*connection, principal, &self.engine, block_size);
+                SessionEnd::Closed
+            }
+            SessionStart::Ftp(start, context) => {
+                if let Err(e) = ftp::login::confirm(&start.stream) {
+                    debug!("a client disconnected before its session began: {e}");
+                    return SessionEnd::Closed;
+                }
+                ftp::session::serve(start, &self.logins, &self.engine, &context)
+            }
+        }
+    }
+
+    /// Returns a connection to the main loop, because its client logs in again.
+    fn give_back(&self, stream: Arc<Stream>, input: LineBuffer, protocol: Protocol) {
+        // The slot is free, so only the session has used the stream.
+        if let Some(stream) = Arc::into_inner(stream) {
+            self.returned.lock().push(Returned { stream, input, protocol });
+            notify([self.host.mailbox()], &WorkerMessage::Slots);
+        }
+    }
+
+    /// Takes the connections whose clients log in again.
+    pub fn take_returned(&self) -> Vec<Returned> {
+        std::mem::take(&mut self.returned.lock())
+    }
+
+    /// Stops all sessions: each ends its current answer, and reads no further request.
+    pub fn stop_sessions(&self) {
+        self.engine.begin_stop();
+        self.shut_down_all(Shutdown::Read);
+        let mut sessions = self.sessions.lock();
+        // After the grace time the supervisor kills the worker.
+        while !sessions.is_empty() {
+            self.host.scoreboard().tick(self.host.worker);
+            self.ended.wait_for(&mut sessions, LOOP_INTERVAL);
+        }
+    }
+}
+
+impl SessionStart {
+    fn stream(&self) -> &Arc<Stream> {
+        match self {
+            Self::Native(connection, _) => connection.stream(),
+            Self::Ftp(start, _) => &start.stream,
+        }
+    }
+
+    fn protocol(&self) -> Protocol {
+        match self {
+            Self::Native(..) => Protocol::Native,
+            Self::Ftp(start, _) => start.protocol,
+        }
+    }
+
+    /// The bytes that refuse the session if it gets no thread.
+    fn busy(&self) -> Vec<u8> {
+        match self {
+            Self::Native(..) => native::replies::busy(),
+            Self::Ftp(..) => ftp::login::busy(),
+        }
+    }
+}
+
+/// A session's slot in the pool, freed when the session ends.
+struct SessionSlot {
+    pool: Arc<SessionPool>,
+    number: u64,
+    claim: Option<SlotClaim>,
+}
+
+impl Drop for SessionSlot {
+    fn drop(&mut self) {
+        let WorkerHost { worker, context } = &self.pool.host;
+        self.pool.sessions.lock().remove(&self.number);
+        self.pool.ended.notify_all();
+        let was_full = context.scoreboard.has_full_share(*worker);
+        drop(self.claim.take());
+        // If it was full, this worker may accept again.
+        let workers = context.scoreboard.workers_with_queue().chain(was_full.then_some(*worker));
+        notify(workers.map(|worker| &context.mailboxes[worker]), &WorkerMessage::Slots);
+    }
+}
