@@ -6,10 +6,11 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use relais_cluster::{Entry, FileContent};
 use relais_engine::{
@@ -18,7 +19,8 @@ use relais_engine::{
 };
 use relais_os::Received;
 use relais_proto::{
-    Change, ErrorCode, EventKind, FolderId, Lsn, Metrics, Mode, Refusal, TreePath, WaitReason,
+    Change, Digest, ErrorCode, EventKind, FolderId, Kind, Lsn, Metrics, Mode, Refusal, TreePath,
+    WaitReason,
 };
 use relais_storage::upload_table::{UploadLimits, UploadTable};
 use relais_storage::{
@@ -345,18 +347,37 @@ impl Fixture {
                 path
             }
             Change::Remove { path, .. } => {
-                fs::remove_file(on_disk(path)).map_err(|_| missing(path))?;
+                let disk = on_disk(path);
+                let removed =
+                    if disk.is_dir() { fs::remove_dir(disk) } else { fs::remove_file(disk) };
+                removed.map_err(|_| missing(path))?;
                 store.remove(path).unwrap();
                 event(EventKind::Removed, path);
                 self.state.applied.store(number, SeqCst);
                 return Ok(CommitReceipt::new(version));
             }
+            Change::Move { from, to } => {
+                fs::rename(on_disk(from), on_disk(to)).map_err(|_| missing(from))?;
+                store.remove(from).unwrap();
+                to
+            }
+            Change::SetAttributes { path, attributes } => {
+                let file = fs::File::open(on_disk(path)).map_err(|_| missing(path))?;
+                if let Some(mode) = attributes.mode {
+                    file.set_permissions(fs::Permissions::from_mode(mode.bits())).unwrap();
+                }
+                if let Some(mtime) = attributes.mtime {
+                    let seconds = u64::try_from(mtime.seconds).unwrap();
+                    file.set_modified(UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+                }
+                path
+            }
             other => panic!("{other:?}"),
         };
         let meta = folder.stat(path).unwrap();
-        let content = digest.map(|digest| FileContent {
+        let content = (meta.served_kind() == Some(Kind::File)).then(|| FileContent {
             put: version,
-            digest,
+            digest: digest.unwrap_or(Digest([0; 32])),
             size: meta.size,
             mtime: meta.mtime,
         });
