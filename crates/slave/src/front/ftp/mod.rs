@@ -9,6 +9,7 @@ mod activity;
 mod commands;
 pub mod control;
 mod data;
+mod listing;
 pub mod login;
 mod refusals;
 pub mod session;

@@ -1,8 +1,10 @@
 //! SIZE, MDTM, MFMT and MLST: facts of one entry.
 
-use relais_ftp::{Reply, time};
+use relais_engine::PendingUpload;
+use relais_ftp::{Reply, mlst_line, time};
 use relais_proto::{Attributes, FileTime};
 
+use crate::front::ftp::control::ControlKeepAlive;
 use crate::front::ftp::session::{CommandResult, FtpSession};
 
 /// SIZE: the stored size in bytes, in every TYPE.
@@ -12,7 +14,11 @@ use crate::front::ftp::session::{CommandResult, FtpSession};
 /// of bytes that have come, because clients ask for it before they continue.
 pub fn size(ftp: &mut FtpSession, argument: &str) -> CommandResult {
     let path = ftp.path(argument)?;
-    let size = ftp.file(&path)?.size;
+    let keepalive = &mut ControlKeepAlive(&mut ftp.control);
+    let size = match ftp.session.pending_upload(&path, keepalive)? {
+        PendingUpload::Here(bytes) => bytes,
+        PendingUpload::None | PendingUpload::Elsewhere => ftp.file(&path)?.size,
+    };
     Ok(Reply::new(213, size.to_string()))
 }
 
@@ -23,8 +29,7 @@ pub fn modified(
     set: Option<(FileTime, String)>,
 ) -> CommandResult {
     let path = ftp.path(argument)?;
-    let file = ftp.file(&path);
-    match (file, set) {
+    match (ftp.file(&path), set) {
         (Ok(file), _) => Ok(Reply::new(213, time::format_time(file.mtime))),
         (Err(_), Some((mtime, other))) => set_modified(ftp, mtime, &other),
         (Err(refusal), None) => Err(refusal.into()),
@@ -36,4 +41,13 @@ pub fn set_modified(ftp: &mut FtpSession, mtime: FileTime, argument: &str) -> Co
     let path = ftp.path(argument)?;
     ftp.set_attributes(&path, Attributes { mtime: Some(mtime), mode: None })?;
     Ok(Reply::new(213, format!("Modify={}; {path}", time::format_time(mtime))))
+}
+
+/// MLST: RFC 3659 section 7.2, on the control connection.
+pub fn list_one(ftp: &mut FtpSession, argument: Option<&str>) -> CommandResult {
+    let path = ftp.path(argument.unwrap_or_default())?;
+    let entry = ftp.entry(&path)?;
+    let (facts, is_writable) = (ftp.state.settings.facts, ftp.session.principal().writable);
+    let line = mlst_line(facts, is_writable, &path, &entry);
+    Ok(Reply::new(250, format!("Facts of {path}")).line(line).line("End"))
 }

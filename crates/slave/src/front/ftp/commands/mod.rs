@@ -1,6 +1,8 @@
 //! The commands of a session, one small function for each, in files by family.
 
+mod allocation;
 mod changes;
+mod checksums;
 mod facts;
 mod folders;
 pub(super) mod help;
@@ -31,9 +33,11 @@ pub fn run(ftp: &mut FtpSession, command: Command) -> CommandResult {
         Command::Quit => session_commands::quit(ftp),
         Command::Noop => Ok(Reply::new(200, "NOOP: done")),
         Command::Abor => session_commands::abort(),
+        Command::Feat => Ok(ftp.context.features(&ftp.state.settings)),
         Command::Help(topic) => Ok(help::help(topic.as_deref())),
         Command::Syst => Ok(help::system()),
         Command::Stat(None) => status::session_status(ftp),
+        Command::Stat(Some(options)) => status::list(ftp, &options),
         Command::Site(command) => site::run(ftp, command),
         Command::Opts(option) => options::set(&mut ftp.state.settings, option),
         Command::Clnt(name) => options::client(ftp.control.stream().peer, &name),
@@ -53,6 +57,8 @@ pub fn run(ftp: &mut FtpSession, command: Command) -> CommandResult {
         Command::Mode => parameters::mode(),
         Command::Rest(offset) => parameters::restart(ftp, offset),
         Command::Rang(range) => parameters::range(ftp, range),
+        Command::Allo(bytes) => allocation::allocate(ftp, bytes),
+        Command::Avbl(path) => allocation::available(ftp, path.as_deref()),
         Command::Cwd(path) => folders::change(ftp, &path),
         Command::Cdup => folders::change(ftp, ".."),
         Command::Pwd => folders::print(ftp),
@@ -64,6 +70,11 @@ pub fn run(ftp: &mut FtpSession, command: Command) -> CommandResult {
         Command::Size(path) => facts::size(ftp, &path),
         Command::Mdtm { path, set } => facts::modified(ftp, &path, set),
         Command::Mfmt { mtime, path } => facts::set_modified(ftp, mtime, &path),
+        Command::Mlst(path) => facts::list_one(ftp, path.as_deref()),
+        Command::Hash(path) => checksums::hash(ftp, &path),
+        Command::Checksum { algorithm, path, range } => {
+            checksums::checksum(ftp, algorithm, &path, range)
+        }
         Command::Pasv
         | Command::Epsv(_)
         | Command::Port(_)
@@ -71,16 +82,9 @@ pub fn run(ftp: &mut FtpSession, command: Command) -> CommandResult {
         | Command::Retr(_)
         | Command::Stor(_)
         | Command::Appe(_)
-        | Command::Stou(_) => transfer::run(ftp, command),
-        Command::Feat => Ok(ftp.context.features(&ftp.state.settings)),
-        Command::Stat(Some(_))
-        | Command::Allo(_)
-        | Command::Avbl(_)
-        | Command::Mlst(_)
-        | Command::Hash(_)
-        | Command::Checksum { .. }
+        | Command::Stou(_)
         | Command::List(_)
         | Command::Nlst(_)
-        | Command::Mlsd(_) => Err(Reply::new(502, "The command is not offered yet").into()),
+        | Command::Mlsd(_) => transfer::run(ftp, command),
     }
 }

@@ -1,8 +1,10 @@
 //! STAT between two commands. STAT during a command is answered by the control connection.
 
-use relais_ftp::{DataProtection, Reply, TransferType};
+use relais_ftp::{DataProtection, ListOptions, Reply, TransferType};
 
+use crate::front::ftp::control::ControlKeepAlive;
 use crate::front::ftp::session::{CommandResult, FtpSession};
+use crate::front::ftp::transfer::listing::ListingText;
 
 /// STAT without a path: RFC 959 section 4.1.3.
 pub fn session_status(ftp: &FtpSession) -> CommandResult {
@@ -21,4 +23,23 @@ pub fn session_status(ftp: &FtpSession) -> CommandResult {
         .line(format!(" Control connection: {}", encrypted(stream.is_encrypted())))
         .line(format!(" Data connections: {}", encrypted(has_private_data)))
         .line("End"))
+}
+
+/// STAT with a path: RFC 959 section 4.1.3. It is LIST over the control connection.
+///
+/// The listing is sent page by page, as the lines between of reply 213. They begin with a letter or
+/// `-`, so no client takes one for the last line.
+pub fn list(ftp: &mut FtpSession, options: &ListOptions) -> CommandResult {
+    let mut lines = ftp.list_long(options)?;
+    ftp.control.send_bytes(b"213-Listing\r\n")?;
+    let mut page = Vec::new();
+    loop {
+        page.clear();
+        match lines.next_lines(&mut page, &mut ControlKeepAlive(&mut ftp.control)) {
+            Ok(true) => ftp.control.send_bytes(&page)?,
+            Ok(false) => return Ok(Reply::new(213, "End")),
+            // The first line has the code already.
+            Err(refusal) => return Ok(Reply::new(213, format!("Incomplete: {refusal}"))),
+        }
+    }
 }

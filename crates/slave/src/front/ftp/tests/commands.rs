@@ -86,6 +86,10 @@ fn parameters_are_checked_and_kept() {
             ("STRU R", "504 "),
             ("MODE S", "200 "),
             ("MODE Z", "504 "),
+            ("ALLO 5", "200 "),
+            ("ALLO 9223372036854775807", "552 "),
+            ("AVBL", "213 "),
+            ("AVBL nothing", "550 "),
             ("REST 5", "350 "),
             ("REST -1", "501 "),
             ("RANG 0 9", "350 The next transfer has bytes 0 to 9"),
@@ -109,10 +113,10 @@ fn parameters_are_checked_and_kept() {
             ("NOOP", "200 "),
             ("STAT", "211-"),
             ("HELP", "214-"),
-            ("HELP retr", "214 Syntax: RETR <path>"),
-            ("HELP nothing", "502 "),
+            ("HELP retr", "214 Usage: RETR <path>"),
+            ("HELP nothing", "501 "),
             ("SITE HELP", "214-"),
-            ("SITE HELP CHMOD", "214-"),
+            ("SITE HELP CHMOD", "214 "),
             ("SITE EXEC ls", "500 "),
             ("CCC", "502 "),
             ("ACCT x", "502 "),
@@ -121,6 +125,70 @@ fn parameters_are_checked_and_kept() {
         ] {
             client.expect(line, reply);
         }
+    });
+}
+
+#[test]
+fn listings_over_the_control_connection() {
+    with_session(|client, fixture| {
+        client.expect("MKD d", "257 ");
+        for name in ["d/.h", "d/a b", "d/b.txt", "d/[x]"] {
+            put(fixture, name, b"12345");
+        }
+        client.expect("MFMT 20010203040506 d/b.txt", "213 ");
+        let line = format!("-rw-r--r--   1 ftp      ftp      {:>12} Feb  3  2001 b.txt", 5);
+        assert_eq!(client.ask("STAT d/b.txt"), format!("213-Listing|{line}|213 End"));
+        let names = |reply: &str| {
+            let lines: Vec<_> = reply.split('|').collect();
+            let lines = lines[1..lines.len() - 1].iter();
+            lines.map(|line| line[58..].to_owned()).collect::<Vec<_>>()
+        };
+        for (line, shown) in [
+            ("STAT d", vec!["[x]", "a b", "b.txt"]),
+            ("STAT -la d", vec![".h", "[x]", "a b", "b.txt"]),
+            ("STAT d/*", vec!["[x]", "a b", "b.txt"]),
+            ("STAT d/?.t*", vec!["b.txt"]),
+            ("STAT d/[x]", vec!["[x]"]),
+            ("STAT d/[ab]*", vec!["a b", "b.txt"]),
+            ("STAT d/.*", vec![".h"]),
+            ("STAT d/z*", vec![]),
+        ] {
+            assert_eq!(names(&client.ask(line)), shown, "{line}");
+        }
+        client.expect("STAT nothing", "550 ");
+        client.expect("STAT ../*", "550 ");
+        let facts = client.ask("MLST d/b.txt");
+        assert!(facts.starts_with("250-Facts of /d/b.txt| type=file;size=5;modify=20010203040506;"));
+        assert!(facts.ends_with("; /d/b.txt|250 End"), "{facts}");
+        client.expect("OPTS MLST size;", "200 ");
+        assert_eq!(client.ask("MLST d/b.txt"), "250-Facts of /d/b.txt| size=5; /d/b.txt|250 End");
+        let features = client.ask("FEAT");
+        for feature in [" MLST type;size*;", " HASH SHA-256*;", " REST STREAM", " RANG STREAM", " UTF8"] {
+            assert!(features.contains(&format!("|{feature}")), "{features}");
+        }
+        // This server has no TLS.
+        assert!(!features.contains("AUTH"));
+    });
+}
+
+#[test]
+fn checksums_are_of_files_and_ranges() {
+    with_session(|client, fixture| {
+        put(fixture, "f", b"123456789");
+        let sha256 = "15e2b0d3c33891ebb0f1ef609ec419420c20e320ce94c65fbc8c3312448eb225";
+        assert_eq!(client.ask("HASH f"), format!("213 SHA-256 0-8 {sha256} f"));
+        assert_eq!(client.ask("XSHA256 f"), format!("250 {sha256}"));
+        assert_eq!(client.ask("XCRC f"), "250 cbf43926");
+        assert_eq!(client.ask("XMD5 \"f\" 0 1"), "250 c4ca4238a0b923820dcc509a6f75849b");
+        client.expect("OPTS HASH CRC32", "200 ");
+        client.expect("RANG 1 3", "350 ");
+        let hash = client.ask("HASH f");
+        assert!(hash.starts_with("213 CRC32 1-3 "), "{hash}");
+        assert_eq!(client.ask("HASH f"), "213 CRC32 0-8 cbf43926 f");
+        client.expect("REST 10", "350 ");
+        client.expect("HASH f", "554 ");
+        client.expect("HASH nothing", "550 ");
+        client.expect("HASH /", "550 ");
     });
 }
 

@@ -8,7 +8,7 @@ mod control;
 mod host;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,12 +124,12 @@ impl TestSession {
         let replicas = Arc::new(ReplicaDialer::with_key(dialer, SlaveId([1; 16]), || None));
         let context = Arc::new(FtpContext { config, tls: None, replicas });
         let renewal: Arc<dyn LoginRenewal> = Arc::new(self.renewal);
-        let mut client = Client { tcp, input: Vec::new() };
         std::thread::scope(|scope| {
             let session = scope.spawn(|| serve(start, &renewal, &fixture.engine, &context));
+            let mut client = Client { tcp, input: Vec::new() };
             test(&mut client, &stream);
-            // The session may have closed first.
-            let _ = client.tcp.shutdown(Shutdown::Both);
+            // Its connection ends, also if the test has panicked.
+            drop(client);
             session.join().unwrap()
         })
     }

@@ -6,7 +6,7 @@
 mod addresses;
 mod ascii;
 mod download;
-mod listing;
+pub mod listing;
 mod names;
 mod upload;
 
@@ -46,6 +46,18 @@ fn transfer(ftp: &mut FtpSession, command: Command) -> CommandResult {
         Command::Stor(path) => upload::store(ftp, &path),
         Command::Appe(path) => upload::append(ftp, &path),
         Command::Stou(name) => upload::store_unique(ftp, name.as_deref()),
+        Command::List(options) => {
+            let mut lines = ftp.list_long(&options)?;
+            listing::send_listing(ftp, &mut lines)
+        }
+        Command::Nlst(options) => {
+            let mut lines = ftp.list_names(&options)?;
+            listing::send_listing(ftp, &mut lines)
+        }
+        Command::Mlsd(folder) => {
+            let mut lines = ftp.list_facts(folder.as_deref())?;
+            listing::send_listing(ftp, &mut lines)
+        }
         other => Err(Reply::new(502, format!("{} needs no data", other.info().name)).into()),
     }
 }

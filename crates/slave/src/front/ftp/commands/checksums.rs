@@ -1,0 +1,61 @@
+//! HASH, XSHA256, XMD5 and XCRC. They can take long, and ABOR cancels them.
+
+use std::ops::Range;
+
+use relais_engine::{Checksum, ChecksumAlgorithm, Located};
+use relais_ftp::{ByteRange, HashAlgorithm, Reply, hash_text, hex};
+use relais_proto::{ErrorCode, Refusal, TreePath};
+
+use crate::front::ftp::control::ControlKeepAlive;
+use crate::front::ftp::session::{CommandError, CommandResult, FtpSession};
+use crate::front::ftp::state::TransferStart;
+
+/// HASH: draft-bryan-ftpext-hash section 3.1, for the range of REST or RANG if there is one.
+pub fn hash(ftp: &mut FtpSession, argument: &str) -> CommandResult {
+    let path = ftp.path(argument)?;
+    let algorithm = ftp.state.settings.hash;
+    let range = match ftp.state.start.take() {
+        None => ByteRange::default(),
+        Some(TransferStart::Offset(start)) => ByteRange { start, end: None },
+        Some(TransferStart::Range(range)) => range,
+    };
+    let Checksum { range, value } = compute(ftp, &path, algorithm, range)?;
+    Ok(Reply::new(213, hash_text(algorithm, &range, &value, argument)))
+}
+
+/// XSHA256, XMD5 and XCRC (de facto: Serv-U, ProFTPD, FileZilla Server).
+pub fn checksum(
+    ftp: &mut FtpSession,
+    algorithm: HashAlgorithm,
+    argument: &str,
+    range: ByteRange,
+) -> CommandResult {
+    let path = ftp.path(argument)?;
+    let checksum = compute(ftp, &path, algorithm, range)?;
+    Ok(Reply::new(250, hex(&checksum.value)))
+}
+
+fn compute(
+    ftp: &mut FtpSession,
+    path: &TreePath,
+    algorithm: HashAlgorithm,
+    range: ByteRange,
+) -> Result<Checksum, CommandError> {
+    let algorithm = match algorithm {
+        HashAlgorithm::Sha256 => ChecksumAlgorithm::Sha256,
+        HashAlgorithm::Blake3 => ChecksumAlgorithm::Blake3,
+        HashAlgorithm::Md5 => ChecksumAlgorithm::Md5,
+        HashAlgorithm::Crc32 => ChecksumAlgorithm::Crc32,
+    };
+    let is_whole = range == ByteRange::default();
+    let range: Option<Range<u64>> =
+        (!is_whole).then(|| range.start..range.end.unwrap_or(u64::MAX));
+    let keepalive = &mut ControlKeepAlive(&mut ftp.control);
+    match ftp.session.checksum(path, algorithm, range, keepalive)? {
+        Located::Here(checksum) => Ok(checksum),
+        Located::Elsewhere(_) => {
+            let why = "this slave does not hold the content yet";
+            Err(Refusal::new(ErrorCode::NoContent, why).into())
+        }
+    }
+}
