@@ -48,8 +48,7 @@ fn compute(
         HashAlgorithm::Crc32 => ChecksumAlgorithm::Crc32,
     };
     let is_whole = range == ByteRange::default();
-    let range: Option<Range<u64>> =
-        (!is_whole).then(|| range.start..range.end.unwrap_or(u64::MAX));
+    let range: Option<Range<u64>> = (!is_whole).then(|| range.start..range.end.unwrap_or(u64::MAX));
     let keepalive = &mut ControlKeepAlive(&mut ftp.control);
     match ftp.session.checksum(path, algorithm, range, keepalive)? {
         Located::Here(checksum) => Ok(checksum),

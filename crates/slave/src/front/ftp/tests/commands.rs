@@ -158,12 +158,16 @@ fn listings_over_the_control_connection() {
         client.expect("STAT nothing", "550 ");
         client.expect("STAT ../*", "550 ");
         let facts = client.ask("MLST d/b.txt");
-        assert!(facts.starts_with("250-Facts of /d/b.txt| type=file;size=5;modify=20010203040506;"));
+        assert!(
+            facts.starts_with("250-Facts of /d/b.txt| type=file;size=5;modify=20010203040506;")
+        );
         assert!(facts.ends_with("; /d/b.txt|250 End"), "{facts}");
         client.expect("OPTS MLST size;", "200 ");
         assert_eq!(client.ask("MLST d/b.txt"), "250-Facts of /d/b.txt| size=5; /d/b.txt|250 End");
         let features = client.ask("FEAT");
-        for feature in [" MLST type;size*;", " HASH SHA-256*;", " REST STREAM", " RANG STREAM", " UTF8"] {
+        for feature in
+            [" MLST type;size*;", " HASH SHA-256*;", " REST STREAM", " RANG STREAM", " UTF8"]
+        {
             assert!(features.contains(&format!("|{feature}")), "{features}");
         }
         // This server has no TLS.
