@@ -141,7 +141,7 @@ fn listings_over_the_control_connection() {
         let names = |reply: &str| {
             let lines: Vec<_> = reply.split('|').collect();
             let lines = lines[1..lines.len() - 1].iter();
-            lines.map(|line| line[58..].to_owned()).collect::<Vec<_>>()
+            lines.map(|line| line[59..].to_owned()).collect::<Vec<_>>()
         };
         for (line, shown) in [
             ("STAT d", vec!["[x]", "a b", "b.txt"]),
