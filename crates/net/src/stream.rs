@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use socket2::{SockRef, Socket, TcpKeepalive};
 
 use crate::readiness;
-use crate::tls::{ChannelBinding, ConnectionTickets, TlsSession};
+use crate::tls::{ChannelBinding, Resumption, TlsSession};
 
 /// Most reads of one call of [`Stream::discard_input`]: 16 MiB, more than a socket's buffer.
 const MAX_DISCARDS: usize = 1024;
@@ -71,9 +72,9 @@ impl Stream {
         self.tls = Some(Box::new(tls));
     }
 
-    /// Returns the session tickets of this side, and whether this connection has resumed a session.
-    pub(crate) fn tickets(&self) -> Option<(&ConnectionTickets, bool)> {
-        self.tls.as_ref()?.tickets()
+    /// Returns the TLS sessions of this side, and whether this connection has resumed one.
+    pub(crate) fn resumption(&self) -> Option<(&Arc<Resumption>, bool)> {
+        self.tls.as_ref()?.resumption()
     }
 
     /// Runs the handshake, at most until `until`; returns the state of the TLS library.

@@ -2,22 +2,25 @@
 //!
 //! The threads that read and write a connection also decrypt and encrypt (`session`).
 
+mod certificate;
 mod client;
 mod info;
 mod mode;
 mod pem;
+mod resumption;
 mod server;
 mod session;
 mod tickets;
 mod trust;
 
+pub use certificate::ServerCertificate;
 pub use client::{DialError, Dialer};
 pub use info::{ChannelBinding, TlsInfo};
 pub use mode::{TlsMode, TlsOptions};
 pub use pem::read_pem;
-pub use server::{ServerCertificate, TlsServer};
+pub(crate) use resumption::Resumption;
+pub use server::TlsServer;
 pub(crate) use session::TlsSession;
-pub(crate) use tickets::ConnectionTickets;
 pub use tickets::TicketSecret;
 pub use trust::{
     Fingerprint, MASTER_NAME, SLAVE_NAME, TrustError, TrustPolicy, TrustedAuthorities,

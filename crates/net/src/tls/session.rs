@@ -17,7 +17,7 @@ use rustls::HandshakeKind;
 use socket2::Socket;
 
 use super::info::{self, ChannelBinding};
-use super::tickets::ConnectionTickets;
+use super::resumption::Resumption;
 use crate::readiness::poll;
 
 /// First size of the input buffer. It is small, because many connections are idle.
@@ -33,8 +33,8 @@ pub(crate) struct TlsSession {
     state: Mutex<TlsState>,
     /// Locked before the state, by the thread that reads, also while it waits.
     input: Mutex<EncryptedInput>,
-    /// The tickets that this side issues; none without resumption.
-    tickets: Option<Arc<ConnectionTickets>>,
+    /// The sessions that later connections can resume; none without resumption.
+    resumption: Option<Arc<Resumption>>,
 }
 
 #[derive(Debug)]
@@ -65,17 +65,17 @@ struct EncryptedInput {
 }
 
 impl TlsSession {
-    pub fn new(mut tls: rustls::Connection, tickets: Option<Arc<ConnectionTickets>>) -> Self {
+    pub fn new(mut tls: rustls::Connection, resumption: Option<Arc<Resumption>>) -> Self {
         // The output is bounded by the size of a chunk.
         tls.set_buffer_limit(None);
         let state = TlsState { tls, handshake: 0, chunk: Chunk::default() };
-        Self { state: Mutex::new(state), input: Mutex::default(), tickets }
+        Self { state: Mutex::new(state), input: Mutex::default(), resumption }
     }
 
-    /// Returns the tickets of this side, and whether this connection has resumed a session.
-    pub fn tickets(&self) -> Option<(&ConnectionTickets, bool)> {
+    /// Returns the sessions of this side, and whether this connection has resumed one.
+    pub fn resumption(&self) -> Option<(&Arc<Resumption>, bool)> {
         let kind = self.state.lock().tls.handshake_kind();
-        Some((self.tickets.as_deref()?, kind == Some(HandshakeKind::Resumed)))
+        Some((self.resumption.as_ref()?, kind == Some(HandshakeKind::Resumed)))
     }
 
     /// The state of the TLS library.
