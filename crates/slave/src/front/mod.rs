@@ -1,7 +1,6 @@
 //! Front ends: each speaks one protocol with the clients, and turns outcomes into its bytes.
 
-#[allow(dead_code, reason = "the worker starts its sessions once it has FTP listeners")]
 pub mod ftp;
 pub mod native;
-#[allow(dead_code, unused_imports, reason = "the front end for FTP is about to use it")]
+#[allow(dead_code, reason = "the front end for HTTP is about to use the attributes")]
 pub mod replica_stream;

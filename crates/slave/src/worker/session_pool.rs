@@ -16,7 +16,8 @@ use relais_proto::LogRateLimiter;
 use super::LOOP_INTERVAL;
 use super::wait_queue::refuse_session;
 use crate::front::ftp::FtpContext;
-use crate::front::ftp::session::{FtpStart, LoginRenewal, SessionEnd};
+use crate::front::ftp::serve::{LoginRenewal, SessionExit};
+use crate::front::ftp::session::FtpStart;
 use crate::front::{ftp, native};
 use crate::host::WorkerHost;
 use crate::slots::{Admission, AdmittedFront, SlotClaim};
@@ -133,7 +134,7 @@ impl SessionPool {
             let end = pool.serve(session);
             // The slot is freed when the thread ends, also by a panic.
             drop(slot);
-            if let SessionEnd::Reinitialized(stream, input) = end {
+            if let SessionExit::Reinitialized(stream, input) = end {
                 pool.give_back(stream, input, protocol);
             }
         };
@@ -170,19 +171,19 @@ impl SessionPool {
         }
     }
 
-    fn serve(&self, session: SessionStart) -> SessionEnd {
+    fn serve(&self, session: SessionStart) -> SessionExit {
         match session {
             SessionStart::Native(connection, principal) => {
                 let block_size = self.host.context.config.block_size;
                 native::session::serve(*connection, principal, &self.engine, block_size);
-                SessionEnd::Closed
+                SessionExit::Closed
             }
             SessionStart::Ftp(start, context) => {
                 if let Err(e) = ftp::login::confirm(&start.stream) {
                     debug!("a client disconnected before its session began: {e}");
-                    return SessionEnd::Closed;
+                    return SessionExit::Closed;
                 }
-                ftp::session::serve(start, &self.logins, &self.engine, &context)
+                ftp::serve::serve(start, &self.logins, &self.engine, &context)
             }
         }
     }

@@ -41,6 +41,10 @@ pub struct Control {
     /// Lines that came while a command ran, oldest first.
     queued: VecDeque<Line>,
     queued_bytes: usize,
+    /// Since when a command is waited for.
+    idle_since: Option<Instant>,
+    /// Since when a line is incomplete.
+    line_since: Option<Instant>,
     /// Whether nothing more can be received.
     has_ended: bool,
     /// Whether ABOR has come for the command that runs.
@@ -54,6 +58,8 @@ pub struct Control {
 pub enum Received {
     /// A line.
     Line(Line),
+    /// Nothing yet, and it is the time to wake.
+    Woken,
     /// The client has closed the connection, or its sending side.
     Closed,
     /// This slave ends its sessions.
@@ -75,6 +81,8 @@ impl Control {
             input,
             queued: VecDeque::new(),
             queued_bytes: 0,
+            idle_since: None,
+            line_since: None,
             has_ended: false,
             is_aborted: false,
             activity: Activity::default(),
@@ -96,39 +104,49 @@ impl Control {
         self.stream.poll_fd(if wants_input { PollFlags::IN } else { PollFlags::empty() })
     }
 
-    /// Waits for the next command line.
+    /// Waits for the next command line, at most until `wake`.
     ///
     /// # Errors
     /// [`io::ErrorKind::TimedOut`] if the client is idle, or does not complete its line; errors of
     /// the socket.
-    pub fn next_line(&mut self) -> io::Result<Received> {
-        let idle_since = Instant::now();
-        let mut line_since = None;
+    pub fn next_line(&mut self, wake: Option<Instant>) -> io::Result<Received> {
         loop {
             if self.stream.has_ended_reading() {
                 return Ok(Received::Stopped);
             }
             if let Some(line) = self.take_line() {
+                (self.idle_since, self.line_since) = (None, None);
                 return Ok(Received::Line(line));
             }
             if self.has_ended {
                 return Ok(Received::Closed);
             }
-            if !self.input.is_empty() {
-                line_since.get_or_insert_with(Instant::now);
+            let now = Instant::now();
+            if wake.is_some_and(|wake| wake <= now) {
+                return Ok(Received::Woken);
             }
-            let (since, limit, why) = match line_since {
-                None => (idle_since, limits::IDLE_TIME, "the session was idle for too long"),
-                Some(since) => (since, limits::FRAME_TIME, "a command line was not completed"),
-            };
-            let left = limit.saturating_sub(since.elapsed());
-            if left.is_zero() {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
-            }
+            let until = wake.into_iter().chain([self.deadline(now)?]).min().unwrap_or(now);
+            let left = until.saturating_duration_since(now);
             if self.stream.has_input() || !self.stream.poll(PollFlags::IN, Some(left))?.is_empty() {
                 self.receive()?;
             }
         }
+    }
+
+    /// Returns when the wait for a line ends.
+    fn deadline(&mut self, now: Instant) -> io::Result<Instant> {
+        if !self.input.is_empty() {
+            self.line_since.get_or_insert(now);
+        }
+        let idle_since = *self.idle_since.get_or_insert(now);
+        let (until, why) = match self.line_since {
+            Some(since) => (since + limits::FRAME_TIME, "a command line was not completed"),
+            None => (idle_since + limits::IDLE_TIME, "the session was idle for too long"),
+        };
+        if until <= now {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        Ok(until)
     }
 
     fn take_line(&mut self) -> Option<Line> {

@@ -1,6 +1,6 @@
 //! The front end for FTP: RFC 959 and its extensions, over the session engine.
 //!
-//! `login` runs before the login, in the pool. `session` is one thread for each session: `control`
+//! `login` runs before the login, in the pool. `serve` is the loop of one thread for each session: `control`
 //! is its control connection, `commands` has a function for each command, and `data` and `transfer`
 //! are the data connections. Nothing here decides about rights, paths of other users or freshness:
 //! that is the engine's.
@@ -12,6 +12,7 @@ mod data;
 mod listing;
 pub mod login;
 mod refusals;
+pub mod serve;
 pub mod session;
 pub mod state;
 #[cfg(test)]

@@ -1,29 +1,21 @@
-//! One FTP session: reads commands in turn, has them run, and sends their replies.
+//! The state of one FTP session, and what its commands share.
 //!
-//! It belongs to one thread. Handlers return a reply or an error; only [`FtpSession::respond`] and
-//! the preliminary replies of transfers write to the control connection.
+//! It belongs to one thread. A command returns its last reply or an error, and does not send it.
 
 use std::io;
 use std::net::Shutdown;
 use std::sync::Arc;
-use std::time::Instant;
 
-use log::{debug, info};
 use relais_engine::{Committed, Engine, PreparedChange, Principal, Protocol, Session};
 use relais_ftp::path::{self, PathError};
-use relais_ftp::{Command, LineBuffer, Reply};
+use relais_ftp::{LineBuffer, Reply};
 use relais_net::Stream;
-use relais_proto::{
-    Attributes, ChangeId, Entry, ErrorCode, Expect, Kind, LogRateLimiter, Refusal, TreePath,
-};
+use relais_proto::{Attributes, ChangeId, Entry, ErrorCode, Expect, Kind, Refusal, TreePath};
 
 use super::FtpContext;
-use super::commands;
-use super::control::{CommitKeepAlive, Control, ControlKeepAlive, Received};
+use super::control::{CommitKeepAlive, Control, ControlKeepAlive};
 use super::data::DataPort;
-use super::refusals::{ends_session, reply_to};
 use super::state::{LoginSettings, SessionState};
-use crate::front::native::login::LoginService;
 
 /// Why a command has failed.
 #[derive(Debug)]
@@ -67,7 +59,6 @@ pub struct FtpSession {
     pub session: Session,
     /// What all FTP sessions of the worker share.
     pub context: Arc<FtpContext>,
-    logins: Arc<dyn LoginRenewal>,
     /// What earlier commands have set.
     pub state: SessionState,
     /// What follows the present reply.
@@ -79,7 +70,9 @@ pub struct FtpSession {
 pub enum NextStep {
     /// It reads the next command.
     Read,
-    /// It closes the connection.
+    /// It closes the connection, as the client wants.
+    Quit,
+    /// It closes the connection, because the slave ends it.
     Close,
     /// It gives the connection back, because the client logs in again.
     LogIn,
@@ -99,77 +92,13 @@ pub struct FtpStart {
     pub settings: LoginSettings,
 }
 
-/// How a session ends.
-pub enum SessionEnd {
-    /// The connection is closed.
-    Closed,
-    /// The client logs in again (REIN), with the input that is not used yet.
-    Reinitialized(Arc<Stream>, LineBuffer),
-}
-
-/// Renews the login of a session before each command, if it has to be.
-pub trait LoginRenewal: Send + Sync {
-    /// Renews it with the present rights of the user.
+impl FtpSession {
+    /// Opens the session of a connection.
     ///
     /// # Errors
-    /// [`ErrorCode::BadTicket`] if the login has ended for good; others if it cannot be renewed now.
-    fn renew(&self, session: &mut Session) -> Result<(), Refusal>;
-}
-
-impl LoginRenewal for LoginService {
-    fn renew(&self, session: &mut Session) -> Result<(), Refusal> {
-        session.renew_login(&self.authenticator)
-    }
-}
-
-/// Serves one session until either side ends it, or its client logs in again.
-pub fn serve(
-    start: FtpStart,
-    logins: &Arc<dyn LoginRenewal>,
-    engine: &Arc<Engine>,
-    context: &Arc<FtpContext>,
-) -> SessionEnd {
-    let peer = start.stream.peer;
-    let opened = FtpSession::open(start, logins, engine, context);
-    let (end, ftp) = match opened {
-        Ok(mut ftp) => (ftp.run(), ftp),
-        Err(e) => {
-            debug!("{peer}: the client disconnected before its session began: {e}");
-            return SessionEnd::Closed;
-        }
-    };
-    match end {
-        Ok(Ending::LogIn) => {
-            let (stream, input) = ftp.control.into_parts();
-            return SessionEnd::Reinitialized(stream, input);
-        }
-        Ok(Ending::Client) => debug!("{peer}: the client closed the session"),
-        Ok(Ending::Server(why)) => {
-            static CLOSED: LogRateLimiter = LogRateLimiter::new();
-            if let Some(more) = CLOSED.allow(Instant::now()) {
-                info!("{peer}: the slave closes the FTP session: {why}{more}");
-            }
-            ftp.control.close_gracefully();
-        }
-        Err(e) => debug!("{peer}: the session was cut: {e}"),
-    }
-    SessionEnd::Closed
-}
-
-/// Why the loop of a session has ended.
-enum Ending {
-    /// The client closes the connection.
-    Client,
-    /// The slave closes it, after a reply that says so.
-    Server(String),
-    /// The client logs in again.
-    LogIn,
-}
-
-impl FtpSession {
-    fn open(
+    /// Errors of the socket calls.
+    pub fn open(
         start: FtpStart,
-        logins: &Arc<dyn LoginRenewal>,
         engine: &Arc<Engine>,
         context: &Arc<FtpContext>,
     ) -> io::Result<Self> {
@@ -186,72 +115,9 @@ impl FtpSession {
             control: Control::new(stream, input)?,
             session: Session::new(engine.clone(), principal, protocol, peer, disconnect),
             context: context.clone(),
-            logins: logins.clone(),
             state: SessionState { settings, ..SessionState::default() },
             next: NextStep::Read,
         })
-    }
-
-    fn run(&mut self) -> io::Result<Ending> {
-        loop {
-            let line = match self.control.next_line() {
-                Ok(Received::Line(line)) => line,
-                Ok(Received::Closed) => return Ok(Ending::Client),
-                Ok(Received::Stopped) => return self.end_with("the server is stopping"),
-                Err(e) if e.kind() == io::ErrorKind::TimedOut => {
-                    return self.end_with(&e.to_string());
-                }
-                Err(e) => return Err(e),
-            };
-            let result = match line.map(|line| Command::parse(&line)) {
-                Ok(Ok(command)) => self.execute(command),
-                Ok(Err(error)) => Err(error.reply().into()),
-                Err(error) => Err(error.reply().into()),
-            };
-            self.respond(result)?;
-            match self.next {
-                NextStep::Read => {}
-                NextStep::Close => return Ok(Ending::Server("it has ended".to_owned())),
-                NextStep::LogIn => return Ok(Ending::LogIn),
-            }
-        }
-    }
-
-    /// Ends the session with reply 421, which may come at any time (RFC 959 section 5.4).
-    fn end_with(&mut self, why: &str) -> io::Result<Ending> {
-        self.control.send(&Reply::new(421, why))?;
-        Ok(Ending::Server(why.to_owned()))
-    }
-
-    fn execute(&mut self, command: Command) -> CommandResult {
-        if !matches!(command, Command::Quit | Command::Rein) {
-            self.logins.renew(&mut self.session)?;
-            self.session.check_open()?;
-        }
-        self.control.activity.begin(command.info().name.to_owned());
-        let result = commands::run(self, command);
-        self.control.activity.end();
-        result
-    }
-
-    /// Sends the last reply to a command, and that to an ABOR which came meanwhile.
-    fn respond(&mut self, result: CommandResult) -> io::Result<()> {
-        let reply = match result {
-            Ok(reply) | Err(CommandError::Reply(reply)) => reply,
-            Err(CommandError::Refused(refusal)) => {
-                if ends_session(refusal.code) {
-                    self.next = NextStep::Close;
-                }
-                reply_to(&refusal)
-            }
-            Err(CommandError::Connection(error)) => return Err(error),
-        };
-        self.control.send(&reply)?;
-        if self.control.take_abort() {
-            // RFC 959 section 4.1.3: after 426, or after the reply of a command that was complete.
-            self.control.send(&Reply::new(226, "ABOR: done"))?;
-        }
-        Ok(())
     }
 
     /// Returns the path that a command names.

@@ -21,7 +21,7 @@ pub fn reinitialize(ftp: &mut FtpSession) -> CommandResult {
 
 /// QUIT: RFC 959 section 4.1.1.
 pub fn quit(ftp: &mut FtpSession) -> CommandResult {
-    ftp.next = NextStep::Close;
+    ftp.next = NextStep::Quit;
     Ok(Reply::new(221, "Goodbye"))
 }
 

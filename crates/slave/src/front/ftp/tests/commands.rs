@@ -7,7 +7,7 @@ use relais_proto::{ErrorCode, Lsn, Refusal};
 
 use super::host::Fixture;
 use super::{TestRenewal, TestSession, put, with_session};
-use crate::front::ftp::session::SessionEnd;
+use crate::front::ftp::serve::SessionExit;
 
 #[test]
 fn clients_walk_the_folders() {
@@ -243,12 +243,12 @@ fn quit_and_rein_end_the_session() {
         client.expect("QUIT", "221 ");
         assert_eq!(client.line(), None);
     });
-    assert!(matches!(end, SessionEnd::Closed));
+    assert!(matches!(end, SessionExit::Closed));
     let end = TestSession::of("ann").run(&fixture, |client, _| {
         client.send(b"REIN\r\nUSER ann\r\n");
         assert!(client.reply().starts_with("220 "));
     });
-    let SessionEnd::Reinitialized(_, mut input) = end else { panic!("closed") };
+    let SessionExit::Reinitialized(_, mut input) = end else { panic!("closed") };
     // What follows REIN is for the next login.
     if !input.is_empty() {
         assert_eq!(input.next_line(), Some(Ok(b"USER ann".to_vec())));

@@ -20,7 +20,8 @@ use relais_proto::{ChangeId, PutRequest, Refusal, SlaveId, TreePath};
 
 use self::host::{Fixture, Waiting};
 use super::FtpContext;
-use super::session::{FtpStart, LoginRenewal, SessionEnd, serve};
+use super::serve::{LoginRenewal, SessionExit, serve};
+use super::session::FtpStart;
 use super::state::LoginSettings;
 use crate::config::{FtpConfig, FtpTls};
 use crate::front::replica_stream::ReplicaDialer;
@@ -107,7 +108,7 @@ impl TestSession {
         self,
         fixture: &Fixture,
         test: impl FnOnce(&mut Client, &Arc<Stream>),
-    ) -> SessionEnd {
+    ) -> SessionExit {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let tcp = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         tcp.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
