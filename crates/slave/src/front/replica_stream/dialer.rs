@@ -14,6 +14,7 @@ use relais_net::tls::Dialer;
 use relais_proto::{ErrorCode, Refusal, SlaveId};
 use relais_transfer::{Fault, TransferError};
 
+use super::proved_values::ProvedValues;
 use crate::front::native::login::LoginService;
 use crate::peer_login::connect_as_peer;
 
@@ -29,6 +30,8 @@ pub struct ReplicaDialer {
     slave: SlaveId,
     key: Box<dyn Fn() -> Option<ClusterKey> + Send + Sync>,
     streams: Mutex<usize>,
+    /// Piece values that streams have proved.
+    pub(super) proved: ProvedValues,
 }
 
 impl ReplicaDialer {
@@ -50,7 +53,8 @@ impl ReplicaDialer {
         slave: SlaveId,
         key: impl Fn() -> Option<ClusterKey> + Send + Sync + 'static,
     ) -> Self {
-        Self { dialer, slave, key: Box::new(key), streams: Mutex::new(0) }
+        let proved = ProvedValues::default();
+        Self { dialer, slave, key: Box::new(key), streams: Mutex::new(0), proved }
     }
 
     /// Opens a session with the slave at `addr`.

@@ -13,6 +13,7 @@ mod dialer;
 mod holders;
 mod piece_reader;
 mod pieces;
+mod proved_values;
 mod source;
 mod stream;
 #[cfg(test)]

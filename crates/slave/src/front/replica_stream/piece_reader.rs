@@ -137,7 +137,7 @@ impl PieceReader {
         let fault = match fault {
             Fault::Refused(refusal) if is_other_content(refusal.code) => {
                 if !lookup.is_current().map_err(TransferError::Refused)? {
-                    let why = "the file was replaced or removed while it was sent";
+                    let why = "the tree has other content now";
                     return Err(TransferError::Refused(Refusal::new(ErrorCode::Changed, why)));
                 }
                 Fault::Elsewhere(Vec::new())
@@ -161,22 +161,26 @@ impl PieceReader {
         self.failover.recover(&mut search, fault, &tried).map(drop)
     }
 
-    /// Returns the refusal for the client. What it says of other slaves goes to the log only.
+    /// Returns the refusal for the client. What other slaves said goes to the log only.
     fn refusal(&self, error: TransferError) -> Refusal {
         let path = &self.pieces.wanted.path;
-        let why = match error {
+        info!("{path}: the stream ends: {error}");
+        let (code, why) = match error {
             TransferError::Interrupted => {
                 return Refusal::new(ErrorCode::Cut, "the client has gone");
             }
-            TransferError::Refused(refusal) => {
-                return Refusal { path: Some(path.clone()), ..refusal };
+            TransferError::Refused(refusal) if refusal.code == ErrorCode::Changed => {
+                (ErrorCode::Changed, "the file was replaced or removed while it was sent")
             }
-            other => other.to_string(),
+            TransferError::Refused(refusal) if refusal.code == ErrorCode::Damaged => {
+                (ErrorCode::Damaged, "no slave that can be reached has an undamaged copy")
+            }
+            _ => (
+                ErrorCode::NoContent,
+                "this slave does not have the content, and no slave that has it can send it now",
+            ),
         };
-        info!("{path}: no slave can send the content: {why}");
-        let shown =
-            "this slave does not have the content, and no slave that has it can send it now";
-        Refusal::at(path, ErrorCode::NoContent, shown)
+        Refusal::at(path, code, why)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use relais_net::Connection;
 use relais_proto::{Digest, ErrorCode, Refusal, WaitReason, limits};
@@ -10,6 +11,7 @@ use relais_transfer::download::{ask_for_pieces, piece_range};
 use relais_tree::{hash_file, join, piece_count, piece_value};
 
 use super::client_watch::ClientWatch;
+use super::dialer::ReplicaDialer;
 use super::wanted::WantedContent;
 use super::window::PieceWindow;
 
@@ -26,7 +28,8 @@ pub enum Step {
 pub struct Pieces {
     pub wanted: WantedContent,
     /// Values of all pieces: 32 bytes for each MiB. None before they are proved.
-    values: Option<Vec<Digest>>,
+    values: Option<Arc<[Digest]>>,
+    dialer: Arc<ReplicaDialer>,
     window: Option<PieceWindow>,
     /// The last verified piece.
     buffer: Vec<u8>,
@@ -37,10 +40,18 @@ pub struct Pieces {
 
 impl Pieces {
     /// Begins with piece number `next`, and ends before number `end`.
-    pub fn new(wanted: WantedContent, next: u64, end: u64) -> Self {
-        // The only value of content of one piece is its digest.
-        let values = (piece_count(wanted.size) == 1).then(|| vec![wanted.digest]);
-        Self { wanted, values, window: None, buffer: Vec::new(), next, end }
+    pub fn new(
+        wanted: WantedContent,
+        (next, end): (u64, u64),
+        dialer: &Arc<ReplicaDialer>,
+    ) -> Self {
+        let values = match piece_count(wanted.size) {
+            // The only value of content of one piece is its digest.
+            1 => Some(Arc::from([wanted.digest])),
+            _ => dialer.proved.get(wanted.digest),
+        };
+        let (dialer, buffer) = (dialer.clone(), Vec::new());
+        Self { wanted, values, dialer, window: None, buffer, next, end }
     }
 
     /// Returns the step that has to come next; none after the last piece.
@@ -140,6 +151,8 @@ impl Pieces {
         if join(&values, self.wanted.size) != Some(self.wanted.digest) {
             return Err(damaged("the content there does not have its digest"));
         }
+        let values = values.into();
+        self.dialer.proved.keep(self.wanted.digest, &values);
         self.values = Some(values);
         Ok(())
     }

@@ -55,7 +55,8 @@ impl ReplicaStream {
             digest: content.digest(),
         };
         let end = offset + length;
-        let pieces = Pieces::new(wanted, offset / limits::PIECE, end.div_ceil(limits::PIECE));
+        let pieces =
+            Pieces::new(wanted, (offset / limits::PIECE, end.div_ceil(limits::PIECE)), dialer);
         let holders = Holders::new(dialer.clone(), content.applied(), RETRY_TIME);
         let mut reader = PieceReader::new(pieces, holders, Failover::new(RETRY_TIME));
         let is_ready = length > 0

@@ -71,30 +71,42 @@ struct Run {
     client: Client,
     reader: PieceReader,
     received: Vec<u8>,
+    dialer: Arc<ReplicaDialer>,
 }
 
 impl Run {
     /// Reads pieces `from..to` of `content` from these slaves.
-    fn of(content: &[u8], holders: &[&Holder], (from, to): (u64, u64)) -> Self {
+    fn of(content: &[u8], holders: &[&Holder], pieces: (u64, u64)) -> Self {
+        let key = || Some(ClusterKey::from_bytes(KEY));
+        let dialer = Dialer::new(TlsMode::Never).unwrap();
+        let dialer = ReplicaDialer::with_key(dialer, SlaveId([99; 16]), key);
+        Self::with_dialer(content, holders, pieces, Arc::new(dialer))
+    }
+
+    /// As [`Self::of`], in a worker with other streams.
+    fn with_dialer(
+        content: &[u8],
+        holders: &[&Holder],
+        pieces: (u64, u64),
+        dialer: Arc<ReplicaDialer>,
+    ) -> Self {
         let wanted = WantedContent {
             path: TreePath::new("a/x").unwrap(),
             size: content.len() as u64,
             digest: digest_of(content),
         };
-        let key = || Some(ClusterKey::from_bytes(KEY));
-        let dialer = Dialer::new(TlsMode::Never).unwrap();
-        let dialer = Arc::new(ReplicaDialer::with_key(dialer, SlaveId([99; 16]), key));
         let retry = Duration::from_millis(300);
-        let holders_of = Holders::new(dialer, Lsn::default(), retry);
-        let pieces = Pieces::new(wanted, from, to);
+        let pieces = Pieces::new(wanted, pieces, &dialer);
+        let slaves = Holders::new(dialer.clone(), Lsn::default(), retry);
         Self {
             catalogue: Catalogue {
                 holders: holders.iter().map(|holder| holder.peer.clone()).collect(),
                 ..Catalogue::default()
             },
             client: Client(None),
-            reader: PieceReader::new(pieces, holders_of, Failover::new(retry)),
+            reader: PieceReader::new(pieces, slaves, Failover::new(retry)),
             received: Vec::new(),
+            dialer,
         }
     }
 

@@ -94,3 +94,16 @@ fn streams_of_a_worker_are_limited() {
     permits.pop();
     assert!(dialer.permit().is_some());
 }
+
+#[test]
+fn values_are_proved_once_for_all_ranges() {
+    let content = bytes(5 * MIB);
+    // Its values are wrong, so a range that asks for them fails.
+    let holder = Holder::start(1, &content, Fault::DamagedAt(0));
+    let good = Holder::start(2, &content, Fault::None);
+    let mut first = Run::of(&content, &[&good], (4, 5));
+    first.rest().unwrap();
+    let mut second = Run::with_dialer(&content, &[&holder], (2, 4), first.dialer.clone());
+    second.rest().unwrap();
+    assert!(second.received == content[2 * MIB..4 * MIB]);
+}
