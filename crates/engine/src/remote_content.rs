@@ -7,9 +7,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use relais_proto::{
-    Digest, ErrorCode, FileTime, IfMatch, Lsn, Mode, PeerSlave, Refusal, SlaveId, TreePath,
-};
+use relais_proto::{Digest, ErrorCode, IfMatch, Lsn, PeerSlave, Refusal, SlaveId, TreePath};
 
 use crate::content::{Content, Located, ReadFailure, available, check_unchanged};
 use crate::context::SessionContext;
@@ -33,7 +31,6 @@ pub struct RemoteContent {
     context: Arc<SessionContext>,
     path: TreePath,
     size: u64,
-    attributes: (Mode, FileTime),
     version: Lsn,
     digest: Digest,
     /// Changes that another slave must have before it knows this path.
@@ -93,7 +90,6 @@ impl Content {
         }
         Ok(RemoteContent {
             size: self.size(),
-            attributes: self.attributes(),
             version,
             digest,
             applied: self.context.host().applied_lsn(),
@@ -125,7 +121,6 @@ impl RemoteContent {
             context: context.clone(),
             path,
             size: row.entry.size,
-            attributes: (row.entry.mode, row.entry.mtime),
             version,
             digest,
             applied,
@@ -145,12 +140,6 @@ impl RemoteContent {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
-    }
-
-    /// Returns mode and time of last modification, in the tree.
-    #[must_use]
-    pub fn attributes(&self) -> (Mode, FileTime) {
-        self.attributes
     }
 
     /// Returns the put that stored the content.

@@ -2,5 +2,4 @@
 
 pub mod ftp;
 pub mod native;
-#[allow(dead_code, reason = "the front end for HTTP is about to use the attributes")]
 pub mod replica_stream;

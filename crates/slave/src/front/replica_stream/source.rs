@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use relais_engine::{Content, FoundContent, KeepAlive, ReadFailure, Session};
-use relais_proto::{ErrorCode, FileTime, Mode, Refusal, TreePath};
+use relais_proto::{ErrorCode, Refusal, TreePath};
 
 use super::dialer::ReplicaDialer;
 use super::stream::ReplicaStream;
@@ -77,15 +77,6 @@ impl ContentSource {
         match self {
             Self::Local(content) => content.size(),
             Self::Replica(stream) => stream.size(),
-        }
-    }
-
-    /// Returns mode and time of last modification, in the tree.
-    #[must_use]
-    pub fn attributes(&self) -> (Mode, FileTime) {
-        match self {
-            Self::Local(content) => content.attributes(),
-            Self::Replica(stream) => stream.attributes(),
         }
     }
 

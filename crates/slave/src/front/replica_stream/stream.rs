@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use relais_engine::{KeepAlive, RemoteContent};
-use relais_proto::{ErrorCode, FileTime, Mode, Refusal, limits};
+use relais_proto::{ErrorCode, Refusal, limits};
 use relais_transfer::{Failover, TransferError};
 
 use super::client_watch::ClientWatch;
@@ -90,12 +90,6 @@ impl ReplicaStream {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.content.size()
-    }
-
-    /// Returns mode and time of last modification, in the tree.
-    #[must_use]
-    pub fn attributes(&self) -> (Mode, FileTime) {
-        self.content.attributes()
     }
 
     /// Counts bytes that were sent to the client, for the transfer log.
