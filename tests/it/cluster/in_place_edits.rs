@@ -113,13 +113,42 @@ fn a_slave_without_its_catalogue_adopts_equal_files() {
     };
     let before = inodes();
     cluster.slaves[1].program.kill();
-    for end in ["", "-wal", "-shm"] {
-        let _ = fs::remove_file(root.join(format!(".relais/catalogue.db{end}")));
-    }
+    remove_catalogue(&root);
     cluster.restart_slave(1);
     wait_settled(&cluster);
     wait_for(&cluster, &wanted);
     assert_eq!(conflicts(&root), []);
     assert_eq!(inodes(), before, "content was fetched again");
     assert_eq!(report(&cluster, 1)["set_aside"], 0);
+}
+
+fn remove_catalogue(root: &Path) {
+    for end in ["", "-wal", "-shm"] {
+        // After a clean end there is no log.
+        let _ = fs::remove_file(root.join(format!(".relais/catalogue.db{end}")));
+    }
+}
+
+/// A move while the slave is down, of which its folder shows nothing.
+#[test]
+fn moved_files_stay_moved_after_a_lost_catalogue() {
+    let mut cluster = Cluster::of(2).start();
+    let mut wire = open(&cluster, 0);
+    let bytes = [content(11, 40_000), content(12, 50_000)];
+    wire.change(&make_folder("d")).unwrap();
+    wire.put("d/f", &bytes[0]).unwrap();
+    wire.put("g", &bytes[1]).unwrap();
+    wait_for(&cluster, &tree_of(&[("d/f", &bytes[0]), ("g", &bytes[1])]));
+    let root = cluster.slaves[1].root.clone();
+    assert_eq!(cluster.slaves[1].program.stop(nix::sys::signal::Signal::SIGTERM), 0);
+    wire.change(&rename("d/f", "d/e")).unwrap();
+    wire.change(&rename("g", "h")).unwrap();
+    remove_catalogue(&root);
+    // The record is in the journal, and in the state of a restarted master.
+    cluster.master.kill();
+    cluster.restart_master();
+    cluster.restart_slave(1);
+    wait_settled(&cluster);
+    wait_for(&cluster, &tree_of(&[("d/e", &bytes[0]), ("h", &bytes[1])]));
+    wait_quarantined(&root, &[("f", &bytes[0]), ("g", &bytes[1])]);
 }

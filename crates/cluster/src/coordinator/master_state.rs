@@ -131,12 +131,7 @@ impl MasterState {
         }
         let mut gone = Vec::new();
         for (path, entry) in &effects.gone {
-            // Moved content is still in the tree.
-            let Some(content) =
-                entry.content.filter(|content| self.known.tree.path_of(content.put).is_none())
-            else {
-                continue;
-            };
+            let Some(content) = entry.content else { continue };
             let here = self.known.tree.get(path).and_then(|now| now.content);
             if here.is_none_or(|here| here.digest != content.digest)
                 && !matches!(log_entry.change, Change::Withdraw { .. })
@@ -144,7 +139,10 @@ impl MasterState {
                 let account = log_entry.id.account();
                 self.removed.note(account, path, content.digest, version, log_entry.time_ms);
             }
-            gone.push(content.put);
+            // Moved content is still in the tree.
+            if self.known.tree.path_of(content.put).is_none() {
+                gone.push(content.put);
+            }
         }
         self.remember_id(log_entry.id);
         self.keep(RecentChange { entry: log_entry, restored: effects.restored, chain });
@@ -375,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moved_folder_leaves_no_removal_records() {
+    fn moved_content_leaves_one_removal_record_at_each_path() {
         let mut state = MasterState::default();
         let mut number = 0;
         let mut apply = |state: &mut MasterState, what| {
@@ -390,16 +388,17 @@ mod tests {
             let (from, to) = if round % 2 == 0 { ("a", "b") } else { ("b", "a") };
             apply(&mut state, Change::Move { from: path(from), to: path(to) });
         }
-        assert_eq!(state.removal_records().0, 0);
+        assert_eq!(state.removal_records().0, 200, "of each file in a and in b");
+        assert!(state.removed(&path("b/1"), digest(1)).is_some());
         apply(&mut state, put("a/1", 1000));
         assert!(state.removed(&path("a/1"), digest(1)).is_some(), "what was replaced has one");
         apply(&mut state, put("f", 2000));
         apply(&mut state, Change::Move { from: path("f"), to: path("a/2") });
         assert!(state.removed(&path("a/2"), digest(2)).is_some(), "also by a move");
-        assert!(state.removed(&path("f"), digest(2000)).is_none());
+        assert!(state.removed(&path("f"), digest(2000)).is_some(), "and by the move from there");
         apply(&mut state, Change::Remove { path: path("a"), recursive: true });
         assert!(state.removed(&path("a/2"), digest(2000)).is_some());
-        assert_eq!(state.removal_records(), (102, crate::REMOVALS));
+        assert_eq!(state.removal_records(), (203, crate::REMOVALS));
         let back = MasterState::from_bytes(&state.to_bytes()).unwrap();
         assert_eq!(back.removal_records(), state.removal_records());
         assert_eq!(back.removed(&path("a/2"), digest(2)), state.removed(&path("a/2"), digest(2)));

@@ -1,11 +1,11 @@
-//! Records of removed or replaced content, to recognise old copies.
+//! Records of removed, replaced or moved content, to recognise old copies.
 //!
 //! Content that reappears in a folder and has a record is an old copy, not a new file. A record has
 //! a fixed size, whatever the length of its path. The number of records is limited for each account
 //! and in total. So no account can exhaust the master's memory or displace the records of others:
 //! above the total limit the account with most records loses its oldest.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
 use relais_proto::{Digest, Lsn, TreePath};
 
@@ -18,7 +18,7 @@ pub const REMOVALS_PER_ACCOUNT: usize = 200_000;
 const DOMAIN: &str = "relais 2026-11 removal record 1";
 
 /// Hash of path and digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct RemovalKey(pub [u8; 16]);
 
 impl RemovalKey {
@@ -44,10 +44,10 @@ pub(super) struct RemovalRecord {
 /// All removal records.
 #[derive(Debug, Clone)]
 pub struct RemovalRecords {
-    by_key: HashMap<RemovalKey, Lsn>,
-    /// Records by account, oldest first. A record that was superseded by a later one with the same
-    /// key stays until it is the oldest.
-    by_account: BTreeMap<u32, VecDeque<RemovalRecord>>,
+    /// The newest record of each key: its change and account.
+    by_key: HashMap<RemovalKey, (Lsn, u32)>,
+    /// Times of the records by account, oldest first. An account has one record for each key.
+    by_account: BTreeMap<u32, BTreeMap<(Lsn, RemovalKey), u64>>,
     len: usize,
     cap: usize,
     account_cap: usize,
@@ -85,11 +85,22 @@ impl RemovalRecords {
     }
 
     pub(super) fn add(&mut self, account: u32, removal: RemovalRecord) {
-        let newest = self.by_key.entry(removal.key).or_insert(removal.version);
-        *newest = removal.version.max(*newest);
+        let RemovalRecord { key, version, time_ms } = removal;
         let records = self.by_account.entry(account).or_default();
-        records.push_back(removal);
-        self.len += 1;
+        let former = self.by_key.get(&key).copied();
+        // Moves back and forth would fill the records with old ones of the same key.
+        if let Some((former, of)) = former
+            && of == account
+            && records.remove(&(former, key)).is_some()
+        {
+            self.len -= 1;
+        }
+        if former.is_none_or(|(former, _)| former <= version) {
+            self.by_key.insert(key, (version, account));
+        }
+        if records.insert((version, key), time_ms).is_none() {
+            self.len += 1;
+        }
         if records.len() > self.account_cap {
             self.drop_oldest(account);
         }
@@ -107,31 +118,31 @@ impl RemovalRecords {
 
     fn drop_oldest(&mut self, account: u32) {
         let Some(records) = self.by_account.get_mut(&account) else { return };
-        if let Some(oldest) = records.pop_front() {
+        if let Some(((version, key), _)) = records.pop_first() {
             self.len -= 1;
-            // The map may already refer to a later record with the same key.
-            if self.by_key.get(&oldest.key) == Some(&oldest.version) {
-                self.by_key.remove(&oldest.key);
+            // The map may refer to a later record of another account.
+            if self.by_key.get(&key) == Some(&(version, account)) {
+                self.by_key.remove(&key);
             }
         }
         if records.is_empty() {
             self.by_account.remove(&account);
-        } else if records.capacity() > 1024 && records.len() < records.capacity() / 4 {
-            records.shrink_to(records.len() * 2);
         }
     }
 
     /// Returns the change that removed this content from this path.
     #[must_use]
     pub fn find(&self, path: &TreePath, digest: Digest) -> Option<Lsn> {
-        self.by_key.get(&RemovalKey::new(path, digest)).copied()
+        self.by_key.get(&RemovalKey::new(path, digest)).map(|(version, _)| *version)
     }
 
     /// Iterates over all records with their accounts, oldest first within an account.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &RemovalRecord)> {
-        self.by_account
-            .iter()
-            .flat_map(|(account, records)| records.iter().map(|removal| (*account, removal)))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, RemovalRecord)> + '_ {
+        self.by_account.iter().flat_map(|(account, records)| {
+            records.iter().map(|((version, key), time_ms)| {
+                (*account, RemovalRecord { key: *key, version: *version, time_ms: *time_ms })
+            })
+        })
     }
 
     /// Drops the records from before a time.
@@ -141,8 +152,8 @@ impl RemovalRecords {
             while self
                 .by_account
                 .get(&account)
-                .and_then(VecDeque::front)
-                .is_some_and(|oldest| oldest.time_ms < before_ms)
+                .and_then(BTreeMap::first_key_value)
+                .is_some_and(|(_, time_ms)| *time_ms < before_ms)
             {
                 self.drop_oldest(account);
             }
@@ -200,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_again_is_kept_until_its_last_record_goes() {
+    fn what_goes_again_has_one_record_of_each_account() {
         let mut removed = RemovalRecords::with_caps(3, 3);
         let again = |removed: &mut RemovalRecords, n| {
             removed.note(1, &path(0), Digest([1; 32]), Lsn { epoch: 1, number: n }, n);
@@ -210,7 +221,10 @@ mod tests {
         removed.forget(2);
         let found = removed.find(&path(0), Digest([1; 32]));
         assert_eq!(found, Some(Lsn { epoch: 1, number: 2 }));
-        (1..=100).for_each(|n| again(&mut removed, n));
-        assert_eq!((removed.len(), removed.by_key.len()), (3, 1));
+        (3..=100).for_each(|n| again(&mut removed, n));
+        assert_eq!((removed.len(), removed.by_key.len()), (1, 1));
+        // Another account has its own record, and the older one counts when that is gone.
+        removed.note(2, &path(0), Digest([1; 32]), Lsn { epoch: 1, number: 101 }, 1);
+        assert_eq!((removed.len(), removed.by_key.len()), (2, 1));
     }
 }

@@ -29,7 +29,7 @@ impl MasterState {
             .all(self.known.ids.iter(), |(id, version), to| (*id, *version).encode(to))
             .u64(self.removed.len() as u64);
         for (account, RemovalRecord { key, version, time_ms }) in self.removed.iter() {
-            (account, key.0, *time_ms).encode(to);
+            (account, key.0, time_ms).encode(to);
             version.encode(to);
         }
         to.all(self.tail.iter(), |kept, to| {

@@ -185,8 +185,6 @@ impl Checks {
             let withdrawn = matches!(log_entry.change, Change::Withdraw { .. });
             if let Some(content) = entry.content
                 && !withdrawn
-                // Moved content is still in the tree.
-                && line.tree.path_of(content.put).is_none()
                 && now.and_then(|now| now.content).is_none_or(|now| now.digest != content.digest)
             {
                 line.gone.insert((path, content.digest));
