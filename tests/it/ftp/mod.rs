@@ -5,6 +5,8 @@
 mod client;
 mod listeners;
 mod login;
+mod proxied;
+mod tls;
 
 use std::net::SocketAddr;
 

@@ -17,7 +17,7 @@ use log::debug;
 use relais_engine::{Engine, Protocol};
 use relais_net::{PreAuthPool, raise_fd_limit};
 
-use self::session_pool::{DrainState, Returned, SessionPool};
+use self::session_pool::{DrainState, LOOP_INTERVAL, Returned, SessionPool};
 use self::wait_queue::WaitQueue;
 pub use self::worker_login::FrontEnds;
 use self::worker_login::WorkerLogin;
@@ -40,8 +40,6 @@ const PRE_AUTH_CONNECTIONS: usize = 512;
 const DESCRIPTORS_PER_SESSION: u64 = 7;
 /// Descriptors that a worker reserves for everything else, catalogue connections above all.
 const RESERVED_DESCRIPTORS: u64 = 128;
-/// Longest time between two rounds of the worker's loop.
-const LOOP_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The connections before their sessions.
 struct Arrivals {

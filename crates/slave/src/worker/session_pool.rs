@@ -13,7 +13,6 @@ use relais_ftp::LineBuffer;
 use relais_net::{Connection, Stream};
 use relais_proto::LogRateLimiter;
 
-use super::LOOP_INTERVAL;
 use super::wait_queue::refuse_session;
 use crate::front::ftp::FtpContext;
 use crate::front::ftp::serve::{LoginRenewal, SessionExit};
@@ -23,6 +22,8 @@ use crate::host::WorkerHost;
 use crate::slots::{Admission, AdmittedFront, SlotClaim};
 use crate::worker_message::{WorkerMessage, notify};
 
+/// Longest time between two signs of life of a worker.
+pub const LOOP_INTERVAL: Duration = Duration::from_millis(500);
 /// Bytes of requests that a native session reads ahead; more wait in the socket.
 const READ_AHEAD: usize = 8 * 1024;
 /// Stack of a session's thread; SQLite and the frames here need far less.
