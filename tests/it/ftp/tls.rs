@@ -125,7 +125,8 @@ fn auth_tls_encrypts_the_login() {
 fn commands_before_the_handshake_are_discarded() {
     let (_slave, addr) = start_ftp(&[], &[]);
     let config = config(rustls::ALL_VERSIONS);
-    for injected in ["USER anonymous\r\nPASS x\r\nMKD injected\r\n", "NOOP\r\nUSER anonymous", "\r"] {
+    for injected in ["USER anonymous\r\nPASS x\r\nMKD injected\r\n", "NOOP\r\nUSER anonymous", "\r"]
+    {
         let mut clear = FtpTestClient::connect(addr);
         clear.send_bytes(format!("USER anonymous\r\nAUTH TLS\r\n{injected}").as_bytes());
         clear.reply_of(331);
