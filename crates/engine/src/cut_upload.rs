@@ -6,7 +6,7 @@
 use std::fs::File;
 
 use log::debug;
-use relais_proto::{Expect, Refusal, TreePath};
+use relais_proto::{ErrorCode, Expect, Refusal, TreePath};
 use relais_storage::{StagedName, UploadBase, changes_unavailable_at, refuse};
 use relais_tree::TreeError;
 
@@ -38,6 +38,11 @@ pub(crate) struct CutUpload {
 }
 
 impl CutUpload {
+    /// Whether another slave is known to have a part of the user's upload to `path`.
+    pub fn is_elsewhere(context: &SessionContext, path: &TreePath) -> bool {
+        context.host().is_upload_elsewhere(&name_of(context, path)).unwrap_or(false)
+    }
+
     /// Finds the cut upload of the session's user to `path`.
     pub fn find(
         context: &SessionContext,
@@ -91,6 +96,27 @@ impl CutUpload {
             cut.clear(context, path)?;
         }
         Ok(cut)
+    }
+
+    /// Checks that no other slave has a part of this upload, which would count instead.
+    pub fn check_nowhere_else(
+        &self,
+        context: &SessionContext,
+        path: &TreePath,
+    ) -> Result<(), Refusal> {
+        match context.host().is_upload_elsewhere(&self.name) {
+            Some(false) => Ok(()),
+            Some(true) => {
+                let message = "your upload of this file was cut on another server; continue \
+                    there, or start again from the first byte";
+                Err(Refusal::at(path, ErrorCode::Conflict, message))
+            }
+            None => Err(changes_unavailable_at(
+                path,
+                "without its master this slave does not know whether your upload of this file \
+                 was cut on another server",
+            )),
+        }
     }
 
     /// Drops all bytes and the base.
@@ -151,6 +177,7 @@ pub(crate) fn unseal(
     staging.seal(sealed, &name)?;
     context.host().uploads().record_bytes(&name, bytes);
     context.host().uploads().end(sealed);
+    context.host().path_upload_changed();
     match expect {
         Expect::Any => Ok(()),
         expect => staging.store_base(&name, &UploadBase { expect, length: 0 }),

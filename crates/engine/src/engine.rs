@@ -305,6 +305,9 @@ impl Engine {
     pub(crate) fn discard_upload(&self, staged: &StagedName) {
         self.staging.discard(staged);
         self.release_upload(staged);
+        if staged.is_by_path() {
+            self.host().path_upload_changed();
+        }
     }
 }
 

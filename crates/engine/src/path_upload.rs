@@ -81,9 +81,14 @@ impl Session {
             let entry = context.with_catalogue(|store| store.version_at(&path))?;
             let cut = CutUpload::find(context, &path, keepalive)?;
             let pending = cut.map(|cut| cut.length);
+            let is_elsewhere = CutUpload::is_elsewhere(context, &path);
             let entry = Expect::exactly(entry);
             *self.reported_size.borrow_mut() = Some(ReportedSize { path, pending, entry });
-            Ok(pending.map_or(PendingUpload::None, PendingUpload::Here))
+            Ok(match pending {
+                Some(bytes) => PendingUpload::Here(bytes),
+                None if is_elsewhere => PendingUpload::Elsewhere,
+                None => PendingUpload::None,
+            })
         }))
     }
 
@@ -197,6 +202,7 @@ impl UploadBegin<'_> {
         keepalive: &mut dyn KeepAlive,
     ) -> Result<BegunUpload, Refusal> {
         if cut.length == 0 {
+            cut.check_nowhere_else(self.context, self.path)?;
             let existing = find_existing(self.context, self.path, keepalive)?;
             self.check_reported(reported, None, |reported| reported.entry == existing.expect())?;
             return self.after_existing(cut, existing, offset, keepalive);
@@ -266,6 +272,8 @@ impl UploadBegin<'_> {
         let more = copied.saturating_add(announced);
         self.context.check_disk_space(self.path, more)?;
         let uploads = self.context.host().uploads();
-        uploads.begin(&cut.name, there, more, &self.context.staging)
+        uploads.begin(&cut.name, there, more, &self.context.staging)?;
+        self.context.host().path_upload_changed();
+        Ok(())
     }
 }

@@ -402,3 +402,30 @@ fn prefix_of_another_slave_is_complete_or_nothing_is_kept() {
     drop(upload);
     assert_eq!(pending(&session), PendingUpload::Here(8));
 }
+
+#[test]
+fn upload_that_was_cut_on_another_slave_only_starts_again() {
+    let fixture = Fixture::new();
+    fixture.with_writer(|| {
+        let mut session = fixture.session("ann");
+        put(&mut session, UploadStart::New, "old").unwrap();
+        let elsewhere = |known| *fixture.state.elsewhere.lock().unwrap() = known;
+        for (known, reported, refused) in [
+            (Some(true), PendingUpload::Elsewhere, ErrorCode::Conflict),
+            (None, PendingUpload::None, ErrorCode::NoChanges),
+        ] {
+            elsewhere(known);
+            assert_eq!(pending(&session), reported);
+            assert_eq!(code(begin(&session, UploadStart::Append)), refused);
+            assert_eq!(code(begin(&session, UploadStart::At(2))), refused);
+            assert_eq!(fixture.staged(), [""; 0]);
+            put(&mut session, UploadStart::New, "new").unwrap();
+            // What was cut here is known to be the newest.
+            cut(&session, UploadStart::New, "cut");
+            assert_eq!(pending(&session), PendingUpload::Here(3));
+            put(&mut session, UploadStart::Append, "!").unwrap();
+            assert_eq!(fixture.text(), "cut!");
+        }
+        assert!(fixture.state.changes.load(SeqCst) >= 8);
+    });
+}

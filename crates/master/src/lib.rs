@@ -19,6 +19,7 @@ mod operate;
 mod operator;
 mod operator_client;
 mod outbox;
+mod path_uploads;
 mod queries;
 mod server;
 mod slave_link;

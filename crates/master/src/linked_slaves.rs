@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use relais_cluster::{ConnectionAddrs, LinkId, SlaveAddresses, endpoints_for};
-use relais_proto::{FolderId, Heartbeat, LinkMessage, PeerSlave, SlaveId, limits};
+use relais_proto::{FolderId, Heartbeat, LinkMessage, PeerSlave, SlaveId, UploadKeys, limits};
 
 use crate::outbox::Outbox;
+use crate::path_uploads::{PathUploads, ReportingSlave, list_messages, messages_for};
 
 /// A linked slave.
 #[derive(Debug, Clone)]
@@ -23,16 +25,32 @@ pub(crate) struct LinkedSlave {
     pub heartbeat: Option<Heartbeat>,
 }
 
+impl LinkedSlave {
+    fn reporting(&self) -> ReportingSlave {
+        ReportingSlave { slave: self.slave, folder: self.folder }
+    }
+
+    fn send_uploads(&self, messages: Vec<UploadKeys>) {
+        for keys in messages {
+            self.outbox.send(&LinkMessage::OtherUploads(keys));
+        }
+    }
+}
+
 /// All linked slaves.
 #[derive(Debug, Default)]
 pub(crate) struct LinkedSlaves {
     open: Mutex<BTreeMap<LinkId, LinkedSlave>>,
+    /// Locked while `open` is, so that no message overtakes a later one.
+    uploads: Mutex<PathUploads>,
 }
 
 impl LinkedSlaves {
-    /// Adds a slave, and sends the new list of peers to all.
+    /// Adds a slave, and sends the new list of peers to all, and the others' uploads to it.
     pub fn add(&self, linked: LinkedSlave) {
         let mut open = self.open.lock();
+        let others = self.uploads.lock().linked(linked.reporting(), Instant::now());
+        linked.send_uploads(list_messages(&others));
         open.insert(linked.link, linked);
         send_peers(&open);
     }
@@ -40,9 +58,20 @@ impl LinkedSlaves {
     /// Removes a slave, and sends the new list of peers to all.
     pub fn remove(&self, link: LinkId) {
         let mut open = self.open.lock();
-        if open.remove(&link).is_some() {
+        if let Some(linked) = open.remove(&link) {
+            if open.values().all(|other| other.slave != linked.slave) {
+                self.uploads.lock().unlinked(linked.slave, Instant::now());
+            }
             send_peers(&open);
         }
+    }
+
+    /// Handles the report of a slave on its uploads, and tells those that it concerns.
+    pub fn report_uploads(&self, link: LinkId, keys: &UploadKeys) {
+        let open = self.open.lock();
+        let Some(from) = open.get(&link) else { return };
+        let news = self.uploads.lock().report(from.reporting(), keys);
+        open.values().for_each(|to| to.send_uploads(messages_for(to.reporting(), &news)));
     }
 
     /// All linked slaves, oldest link first.

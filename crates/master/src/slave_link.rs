@@ -201,6 +201,7 @@ impl SlaveLink<'_> {
                 .for_each(|answer| outbox.send(answer)),
             LinkMessage::TreePage(part) => core.queries.came(link, part.query, part),
             LinkMessage::PathPage(part) => core.lists.came(link, part.query, part),
+            LinkMessage::PathUploads(keys) => core.slaves.report_uploads(link, &keys),
             LinkMessage::ForwardedLogin(login) => {
                 let query = LoginQuery { link, query: login.query, outbox: Arc::clone(outbox) };
                 core.forward_login(id, query, &login);

@@ -105,6 +105,8 @@ frame_types! {
     ForwardedLogin = 0x4a;
     /// Requests a new ticket for an old one.
     TicketRenewal = 0x4b;
+    /// Unfinished uploads by path of a slave.
+    PathUploads = 0x4c;
     /// Answer to `Hello`.
     Welcome = 0x81;
     /// Slaves for the client, and a ticket for them.
@@ -179,6 +181,8 @@ frame_types! {
     TicketIssued = 0xce;
     /// Refuses a login or a renewal.
     LoginRefused = 0xcf;
+    /// Unfinished uploads by path of the other slaves.
+    OtherUploads = 0xd0;
 }
 
 impl FrameType {

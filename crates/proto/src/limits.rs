@@ -77,6 +77,10 @@ pub const GIVEN_UP: usize = 1024;
 ///
 /// They fit into one message together with `GIVEN_UP` puts.
 pub const TIMELINES: usize = 512;
+/// Highest number of keys of uploads in one list of a link message.
+pub const UPLOAD_KEYS: usize = 256;
+/// Highest number of unfinished uploads by path that a master knows.
+pub const PATH_UPLOADS: usize = 32 * 1024;
 /// Highest number of slaves in one `Peers` message.
 pub const PEERS: usize = 64;
 /// Longest path in an operator's list, in bytes: four for each byte of a path that must be escaped.

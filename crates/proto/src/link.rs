@@ -123,6 +123,17 @@ wire_struct! {
         pub ticket: Vec<u8> [limits::TICKET],
     }
 
+    /// Unfinished uploads by path, each by its key: what has come, and what has ended.
+    #[derive(Debug, Clone, PartialEq, Eq, Default)]
+    pub struct UploadKeys {
+        /// Whether `pending` begins a list of all, so that what was known before is void.
+        pub all: bool,
+        /// Uploads that have begun.
+        pub pending: Vec<[u8; 16]> [limits::UPLOAD_KEYS],
+        /// Uploads that are complete or were discarded.
+        pub ended: Vec<[u8; 16]> [limits::UPLOAD_KEYS],
+    }
+
     /// Space in a file system, in bytes. Both values are 0 if the file system does not report it.
     #[allow(missing_docs, reason = "the names of the fields say what they hold")]
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -256,6 +267,12 @@ wire_messages! {
             /// The slave then retries the changes that its disk refused.
             retries: u64,
         },
+        /// Unfinished uploads by path of a slave: all of them once, then changes.
+        PathUploads(UploadKeys),
+        /// Those of the other slaves, in the same way.
+        ///
+        /// The slave discards an upload of its own that begins on another one.
+        OtherUploads(UploadKeys),
         /// Requests the state of all slaves.
         AskReport,
         /// State of one slave.

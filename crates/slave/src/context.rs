@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::hints::Hint;
 use crate::login_message::LoginMailboxes;
 use crate::passwords::SharedPasswords;
+use crate::remote_uploads::RemoteUploads;
 use crate::scoreboard::Scoreboard;
 use crate::secrets::Secrets;
 use crate::worker_message::WorkerMessage;
@@ -35,6 +36,8 @@ pub struct SlaveContext {
     pub mailboxes: Vec<ProcessMailbox<WorkerMessage>>,
     /// The mailboxes for logins that only the master can decide.
     pub logins: LoginMailboxes,
+    /// The unfinished uploads by path of other slaves.
+    pub remote_uploads: RemoteUploads,
     /// Where workers report files that differ from the catalogue.
     pub hints: Arc<ProcessMailbox<Hint>>,
     /// The accounts of a standalone slave; none if it has no state folder to keep them in.

@@ -106,6 +106,17 @@ impl Host for WorkerHost {
         notify(&self.context.mailboxes, &WorkerMessage::EndUpload(*name));
     }
 
+    fn path_upload_changed(&self) {
+        self.context.remote_uploads.changed.wake();
+    }
+
+    fn is_upload_elsewhere(&self, name: &StagedName) -> Option<bool> {
+        if self.context.config.cluster.is_none() {
+            return Some(false);
+        }
+        self.context.remote_uploads.contains(&name.id.0)
+    }
+
     fn open_channel(&self, owner: &Owner) -> io::Result<Box<dyn ProposalChannel>> {
         Ok(Box::new(SessionEnd::open(&self.context.own.folder, owner)?))
     }

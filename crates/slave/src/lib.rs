@@ -22,6 +22,7 @@ mod passwords;
 mod peer_login;
 mod poll;
 pub mod privileges;
+mod remote_uploads;
 mod replicator;
 mod scoreboard;
 mod secrets;
@@ -65,6 +66,7 @@ pub use crate::listeners::{Listener, Listeners};
 use crate::login_message::LoginMailboxes;
 use crate::master_logins::WorkerLogins;
 use crate::passwords::SharedPasswords;
+use crate::remote_uploads::RemoteUploads;
 use crate::scoreboard::Scoreboard;
 use crate::secrets::Secrets;
 pub use crate::supervisor::ExitReason;
@@ -160,6 +162,7 @@ impl Slave {
                 .map(|_| ProcessMailbox::new())
                 .collect::<io::Result<_>>()?,
             logins: LoginMailboxes::new(config.workers)?,
+            remote_uploads: RemoteUploads::new()?,
             hints: Arc::new(ProcessMailbox::new()?),
             passwords,
             secrets,

@@ -81,6 +81,12 @@ impl StagedName {
         let mut key = [0; 16];
         hasher.finalize_xof().fill(&mut key);
         key[..4].copy_from_slice(&account.to_be_bytes());
+        Self::of_key(key)
+    }
+
+    /// Returns the name for an upload with this key.
+    #[must_use]
+    pub fn of_key(key: [u8; 16]) -> Self {
         Self { id: ChangeId(key), binding: BY_PATH, is_sealed: false }
     }
 
@@ -253,6 +259,15 @@ impl Staging {
     /// Another process may use the folder at the same time.
     pub fn sweep_removed(&self, settled: Lsn, stop: &dyn Fn() -> bool) {
         delete_all(&self.removed, &|name| is_settled(name, settled), stop);
+    }
+
+    /// Returns the names of all uploads by path that are not complete.
+    #[must_use]
+    pub fn path_uploads(&self) -> Vec<StagedName> {
+        let Ok(listing) = self.staged.list() else { return Vec::new() };
+        let name = |name: &[u8]| std::str::from_utf8(name).ok().and_then(StagedName::parse);
+        let names = listing.flatten().filter_map(|listed| name(listed.name()));
+        names.filter(StagedName::is_by_path).collect()
     }
 
     /// Deletes staged files that were not written for [`limits::STAGED_TIME`]. Returns the others

@@ -304,6 +304,12 @@ impl UploadTable {
         ids.iter().flat_map(of_id).collect()
     }
 
+    /// Returns the staged files of all uploads by path that are not complete.
+    #[must_use]
+    pub fn path_uploads(&self) -> Vec<StagedName> {
+        self.all().map(|row| row.name).filter(StagedName::is_by_path).collect()
+    }
+
     /// Returns whether one more upload of this account would exceed a limit. A session then
     /// proposes one upload at a time.
     #[must_use]

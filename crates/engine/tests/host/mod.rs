@@ -146,6 +146,10 @@ pub struct TestState {
     pub now_ms: AtomicU64,
     uploads: UploadTable,
     pub opened: Mutex<Vec<WriterEnd>>,
+    /// Whether uploads are pending on another slave.
+    pub elsewhere: Mutex<Option<bool>>,
+    /// How often an upload by path has begun or ended.
+    pub changes: AtomicU64,
 }
 
 pub struct TestHost(pub Arc<TestState>);
@@ -203,6 +207,14 @@ impl Host for TestHost {
 
     fn end_upload_elsewhere(&self, _: &StagedName) {}
 
+    fn path_upload_changed(&self) {
+        self.0.changes.fetch_add(1, SeqCst);
+    }
+
+    fn is_upload_elsewhere(&self, _: &StagedName) -> Option<bool> {
+        *lock(&self.0.elsewhere)
+    }
+
     fn open_channel(&self, _: &Owner) -> io::Result<Box<dyn ProposalChannel>> {
         let (reader, writer) = io::pipe()?;
         let link = Arc::new(Mutex::new(Link::default()));
@@ -239,6 +251,8 @@ impl Fixture {
             now_ms: AtomicU64::new(1),
             uploads: UploadTable::new(limits, map).unwrap(),
             opened: Mutex::default(),
+            elsewhere: Mutex::new(Some(false)),
+            changes: AtomicU64::default(),
         });
         let engine = Engine::new(EngineSettings {
             folder,

@@ -8,7 +8,7 @@ use relais_proto::{
     ForwardedLogin, Heartbeat, HistoryHash, LinkMessage, ListedPath, LogEntry, Lsn, Operation,
     PathList, PathPage, PeerSlave, Refusal, Registration, ReplicaPosition, Scrub, SlaveId,
     SlaveReport, SlaveState, TicketRenewal, Timeline, ToMaster, ToSlave, TreeEntry, TreePage,
-    limits,
+    UploadKeys, limits,
 };
 
 use super::{
@@ -303,6 +303,14 @@ fn login() -> impl Strategy<Value = LinkMessage> {
     ]
 }
 
+fn uploads() -> impl Strategy<Value = LinkMessage> {
+    let keys = || vec(any::<[u8; 16]>(), 0..8);
+    (any::<[bool; 2]>(), keys(), keys()).prop_map(|([all, others], pending, ended)| {
+        let keys = UploadKeys { all, pending, ended };
+        if others { LinkMessage::OtherUploads(keys) } else { LinkMessage::PathUploads(keys) }
+    })
+}
+
 pub fn link() -> impl Strategy<Value = LinkMessage> {
     prop_oneof![
         2 => opening(),
@@ -316,5 +324,6 @@ pub fn link() -> impl Strategy<Value = LinkMessage> {
         1 => any::<u32>().prop_map(|epoch| LinkMessage::Recovering { epoch }),
         1 => operator(),
         1 => login(),
+        1 => uploads(),
     ]
 }

@@ -36,7 +36,10 @@ fn tagged(tag: u8, zeros: usize, more: &[u8]) -> Vec<u8> {
 }
 
 pub fn fields() -> Vec<Field> {
-    [service(), to_master(), to_slave(), trees(), logins()].into_iter().flatten().collect()
+    [service(), to_master(), to_slave(), trees(), logins(), uploads()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn service() -> Vec<Field> {
@@ -170,4 +173,14 @@ fn trees() -> Vec<Field> {
             repeat(&[0; MARK + 16], n, 1)
         }),
     ]
+}
+
+fn uploads() -> Vec<Field> {
+    let lists = |kind| {
+        [
+            field("uploads that began", kind, 256, vec![0], |n| repeat(&[0; 16], n, 2)),
+            field("uploads that ended", kind, 256, vec![0; 3], |n| repeat(&[0; 16], n, 0)),
+        ]
+    };
+    [FrameType::PathUploads, FrameType::OtherUploads].into_iter().flat_map(lists).collect()
 }

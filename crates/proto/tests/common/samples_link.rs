@@ -5,7 +5,7 @@ use relais_proto::{
     ErrorCode, Expect, FileContent, FileTime, FolderId, ForwardedLogin, Heartbeat, HistoryHash,
     LinkMessage, ListedPath, LogEntry, Lsn, Metrics, Mode, Operation, PathList, PathPage,
     PeerSlave, Refusal, Registration, ReplicaPosition, Scrub, SlaveId, SlaveReport, SlaveState,
-    TicketRenewal, Timeline, ToMaster, ToSlave, TreeEntry, TreePage, TreePath, limits,
+    TicketRenewal, Timeline, ToMaster, ToSlave, TreeEntry, TreePage, TreePath, UploadKeys, limits,
 };
 
 use super::{HIGH, LOW, addrs, full_metrics, path, path_of};
@@ -71,6 +71,7 @@ pub fn samples() -> Vec<Named> {
     all.extend(trees());
     all.extend(operations());
     all.extend(logins());
+    all.extend(uploads());
     all
 }
 
@@ -455,6 +456,20 @@ fn logins() -> Vec<Named> {
             LinkMessage::LoginRefused { query: 0, why: Refusal::new(ErrorCode::Busy, "") },
         ),
         ("login-refused-max", LinkMessage::LoginRefused { query: u64::MAX, why: full_refusal() }),
+    ]
+}
+
+fn uploads() -> Vec<Named> {
+    let keys = |all, count| UploadKeys {
+        all,
+        pending: vec![[0xa5; 16]; count],
+        ended: vec![[0x5a; 16]; count],
+    };
+    vec![
+        ("path-uploads-min", LinkMessage::PathUploads(keys(false, 0))),
+        ("path-uploads-max", LinkMessage::PathUploads(keys(true, limits::UPLOAD_KEYS))),
+        ("other-uploads-min", LinkMessage::OtherUploads(keys(false, 0))),
+        ("other-uploads-max", LinkMessage::OtherUploads(keys(true, limits::UPLOAD_KEYS))),
     ]
 }
 

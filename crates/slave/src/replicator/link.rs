@@ -26,6 +26,7 @@ use relais_storage::{CatalogError, CatalogReader, CatalogStore, LinkEvent};
 
 use super::login_relay::{LoginRelay, LoginRelayThread};
 use super::mailbox::{IdConflict, OutgoingMessages};
+use super::upload_relay::{UploadRelay, UploadRelayThread};
 use crate::agent::prove_key;
 use crate::certificate::Certificate;
 use crate::config::Cluster;
@@ -45,6 +46,7 @@ pub struct MasterLink {
     /// None in a standalone slave.
     thread: Option<OwnedThread>,
     logins: Option<LoginRelayThread>,
+    uploads: Option<UploadRelayThread>,
 }
 
 /// The stream of the current link, so that another thread can close it.
@@ -63,11 +65,13 @@ impl MasterLink {
     ) -> io::Result<Self> {
         let (stop, stream) = (Arc::new(AtomicBool::new(false)), LinkStream::default());
         let Some(cluster) = context.config.cluster.clone() else {
-            return Ok(Self { stop, stream, thread: None, logins: None });
+            return Ok(Self { stop, stream, thread: None, logins: None, uploads: None });
         };
         let logins = Arc::new(LoginRelay::new(context.clone(), outgoing.clone()));
+        let uploads = Arc::new(UploadRelay::new(context.clone(), outgoing.clone())?);
         let link = LinkThread {
             logins: logins.clone(),
+            uploads: uploads.clone(),
             context: context.clone(),
             cluster,
             listen,
@@ -84,15 +88,17 @@ impl MasterLink {
             last_error: String::new(),
             dialer: Dialer::new(context.config.tls.encrypt)?,
         };
-        let logins = LoginRelayThread::start(logins)?;
-        let thread = OwnedThread::spawn("link", move || link.run())?;
-        Ok(Self { stop, stream, thread: Some(thread), logins: Some(logins) })
+        let logins = Some(LoginRelayThread::start(logins)?);
+        let uploads = Some(UploadRelayThread::start(uploads)?);
+        let thread = Some(OwnedThread::spawn("link", move || link.run())?);
+        Ok(Self { stop, stream, thread, logins, uploads })
     }
 
     /// Whether a thread has ended without being asked to.
     pub fn has_ended(&self) -> bool {
         self.thread.as_ref().is_some_and(OwnedThread::has_ended)
             || self.logins.as_ref().is_some_and(LoginRelayThread::has_ended)
+            || self.uploads.as_ref().is_some_and(UploadRelayThread::has_ended)
     }
 }
 
@@ -118,6 +124,8 @@ struct LinkThread {
     outgoing: Arc<OutgoingMessages>,
     /// The workers' logins on their way to the master.
     logins: Arc<LoginRelay>,
+    /// The uploads that slaves report to each other.
+    uploads: Arc<UploadRelay>,
     /// Number of the current link.
     number: u64,
     /// Pages of a list of slaves that is not complete yet.
@@ -234,6 +242,7 @@ impl LinkThread {
         self.number += 1;
         self.peers.clear();
         let (sender, queue) = channel();
+        self.uploads.link_began();
         self.outgoing.begin(self.number, move |messages| {
             for message in messages {
                 // The thread that sends has ended, which it reports itself.
@@ -248,6 +257,7 @@ impl LinkThread {
         let reader_end = LinkShutdown {
             outgoing: self.outgoing.clone(),
             logins: self.logins.clone(),
+            uploads: self.uploads.clone(),
             stream: connection.stream().clone(),
         };
         let writer_end = reader_end.clone();
@@ -321,6 +331,10 @@ impl LinkThread {
                 self.logins.answer(query, message);
                 return Ok(());
             }
+            LinkMessage::OtherUploads(keys) => {
+                self.uploads.receive(keys);
+                return Ok(());
+            }
             LinkMessage::Peers { peers, last } => {
                 self.peers.extend(peers);
                 if !last {
@@ -344,6 +358,7 @@ impl LinkThread {
 struct LinkShutdown {
     outgoing: Arc<OutgoingMessages>,
     logins: Arc<LoginRelay>,
+    uploads: Arc<UploadRelay>,
     stream: Arc<Stream>,
 }
 
@@ -351,6 +366,7 @@ impl Drop for LinkShutdown {
     fn drop(&mut self) {
         self.outgoing.end();
         self.logins.link_ended();
+        self.uploads.link_ended();
         // It fails only if the other side was first.
         let _ = self.stream.shutdown(Shutdown::Both);
     }

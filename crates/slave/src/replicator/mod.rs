@@ -13,6 +13,7 @@ mod login_relay;
 pub mod mailbox;
 mod replica_connections;
 mod sweeper;
+mod upload_relay;
 
 use std::io;
 use std::net::SocketAddr;
