@@ -2,6 +2,7 @@
 
 //! FTP sessions with a plain client.
 
+mod before_login;
 mod client;
 mod listeners;
 mod login;
