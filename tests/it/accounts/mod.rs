@@ -227,7 +227,7 @@ fn minted_ticket(cluster: &Cluster, change: impl FnOnce(&mut Ticket)) -> Vec<u8>
 
 /// Waits until each slave refuses the tickets from before the last revocation.
 #[track_caller]
-fn wait_revoked(cluster: &Cluster) {
+pub fn wait_revoked(cluster: &Cluster) {
     let file = AccountsFile::new(cluster.dir.folder("master").join("accounts"));
     let generation = file.load().unwrap().unwrap().generation();
     let of = |generation| minted_ticket(cluster, |ticket| ticket.generation = generation);

@@ -4,6 +4,7 @@
 
 mod before_login;
 mod client;
+mod cluster_login;
 mod listeners;
 mod login;
 mod proxied;

@@ -29,7 +29,7 @@ pub use changes::{
     wait_unstaged,
 };
 pub use client::{Client, Output, quote};
-pub use cluster::{Cluster, Slave, Standalone};
+pub use cluster::{Cluster, ClusterBuilder, Slave, Standalone};
 pub use content::{TestDir, content, digest, leftovers, write_old};
 pub use delayed_link::DelayedLink;
 pub use fake_tree::{
