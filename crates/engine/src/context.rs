@@ -5,12 +5,14 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
+use log::debug;
+use parking_lot::Mutex;
 use relais_proto::{ErrorCode, Refusal, TreePath};
 
 use crate::active_uploads::Disconnect;
 use crate::engine::Engine;
 use crate::keep_alive::{HashingTurns, KeepAlive};
-use crate::principal::Principal;
+use crate::principal::{Credential, Principal};
 use crate::protocol::Protocol;
 use crate::transfer_log::{LoggedCommand, OpenRecord, TransferRecord};
 
@@ -22,6 +24,8 @@ pub(crate) struct SessionContext {
     pub protocol: Protocol,
     pub address: SocketAddr,
     pub disconnect: Disconnect,
+    /// The login as it was renewed during a command; the next command begins with it.
+    pub renewed: Arc<Mutex<Option<Principal>>>,
 }
 
 impl Deref for SessionContext {
@@ -80,16 +84,56 @@ impl SessionContext {
 
     /// Checks that the session may go on: the login is valid, and the slave keeps its sessions.
     pub fn check_open(&self) -> Result<(), Refusal> {
-        self.principal.check(self.host())?;
+        self.check_login()?;
         if self.host().is_draining() && !self.principal.is_peer {
             return Err(Refusal::new(ErrorCode::Draining, "this slave is being drained"));
         }
         Ok(())
     }
 
-    /// Checks that the user may change the tree.
+    /// Checks that the login is valid. One that has ended is renewed, if it can be.
+    pub fn check_login(&self) -> Result<(), Refusal> {
+        let mut renewed = self.renewed.lock();
+        let login = renewed.as_ref().unwrap_or(&self.principal);
+        let Err(ended) = login.check(self.host()) else { return Ok(()) };
+        let login = self.renew(login).unwrap_or(Err(ended))?;
+        *renewed = Some(login);
+        Ok(())
+    }
+
+    /// Renews a login that has ended or ends soon; returns it if it is a new one.
+    ///
+    /// A login that is still valid stays in force if it cannot be renewed now.
+    pub fn renew_login(&self) -> Result<Option<Principal>, Refusal> {
+        let renewed = self.renewed.lock().take();
+        let login = renewed.as_ref().unwrap_or(&self.principal);
+        if !login.is_old(self.host()) {
+            return Ok(renewed);
+        }
+        let is_valid = login.check(self.host());
+        match self.renew(login) {
+            Some(Ok(login)) => Ok(Some(login)),
+            Some(Err(refusal)) if refusal.code == ErrorCode::BadTicket || is_valid.is_err() => {
+                Err(refusal)
+            }
+            Some(Err(refusal)) => {
+                debug!("the login of {} is not renewed: {refusal}", login.name());
+                Ok(renewed)
+            }
+            None => is_valid.map(|()| renewed),
+        }
+    }
+
+    /// Renews a login; none if it is one of those that are not renewed.
+    fn renew(&self, login: &Principal) -> Option<Result<Principal, Refusal>> {
+        let renewer = self.login_renewer().filter(|_| login.credential != Credential::None)?;
+        Some(renewer.renew(login, self.address.ip(), self.host()))
+    }
+
+    /// Checks that the user may change the tree, also after a renewal of the login.
     pub fn check_writable(&self) -> Result<(), Refusal> {
-        if self.principal.writable {
+        let renewed = self.renewed.lock().as_ref().map(|login| login.writable);
+        if renewed.unwrap_or(self.principal.writable) {
             return Ok(());
         }
         let why = self

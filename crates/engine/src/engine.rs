@@ -1,8 +1,8 @@
 //! What all sessions of a process share: folder, catalogue, settings and the process itself.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use log::{debug, error};
@@ -21,6 +21,7 @@ use relais_tree::{Folder, Meta, TreeError};
 use crate::active_uploads::ActiveUploads;
 use crate::hash_semaphore::HashSemaphore;
 use crate::host::{Host, ProposalChannel};
+use crate::login_renewal::LoginRenewer;
 use crate::owner::Owner;
 use crate::transfer_log::TransferLog;
 
@@ -70,6 +71,8 @@ pub struct Engine {
     pub(crate) staging: Staging,
     pub(crate) hash_semaphore: HashSemaphore,
     pub(crate) active_uploads: ActiveUploads,
+    /// Renews logins; none before the process has set it.
+    login_renewer: OnceLock<Arc<dyn LoginRenewer>>,
     /// Set when the process stops.
     stopping: AtomicBool,
     /// Catalogue connections that no session uses now.
@@ -89,6 +92,7 @@ impl Engine {
             hash_semaphore: HashSemaphore::new(settings.parallel_hashes),
             active_uploads: ActiveUploads::default(),
             settings,
+            login_renewer: OnceLock::new(),
             stopping: AtomicBool::new(false),
             readers: Mutex::new(Vec::new()),
         })
@@ -98,6 +102,17 @@ impl Engine {
     #[must_use]
     pub fn host(&self) -> &dyn Host {
         &*self.settings.host
+    }
+
+    /// Has logins renewed from now on. Only the first call has an effect.
+    pub fn renew_logins_by(&self, renewer: Arc<dyn LoginRenewer>) {
+        // A process has one authenticator.
+        let _ = self.login_renewer.set(renewer);
+    }
+
+    /// Returns what renews logins.
+    pub(crate) fn login_renewer(&self) -> Option<&dyn LoginRenewer> {
+        self.login_renewer.get().map(|renewer| &**renewer)
     }
 
     /// Returns the id of this slave.

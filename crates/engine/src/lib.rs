@@ -25,6 +25,7 @@ mod host;
 mod keep_alive;
 mod listing;
 mod login;
+mod login_renewal;
 mod owner;
 mod path_upload;
 mod pending_changes;
@@ -50,6 +51,7 @@ pub use host::{Host, MOST_PENDING, ProposalChannel};
 pub use keep_alive::KeepAlive;
 pub use listing::Listing;
 pub use login::{Authenticator, LoginDecision, LoginPolicy, LoginProgress, SecretSource};
+pub use login_renewal::LoginRenewer;
 pub use owner::Owner;
 pub use path_upload::{PathUpload, PendingUpload, UploadStart};
 pub use pending_login::{

@@ -11,6 +11,7 @@ use relais_auth::{
 use relais_proto::{ClusterId, ErrorCode, Lsn, Refusal, limits};
 
 use crate::host::Host;
+use crate::login_renewal::LoginRenewer;
 use crate::pending_login::{
     LoginOutcome, MasterLogins, MasterQuery, PendingLogin, VerifiedLogin, wait_for_master,
 };
@@ -141,7 +142,12 @@ impl<S: SecretSource> Authenticator<S> {
         };
         let local = LocalPolicy { writable: *writable, passwords: passwords.as_ref() };
         let login = (user, password, LoginNames::Native);
-        self.log_in_locally(local, login, address, host).map(LoginDecision::Here)
+        let progress = self.log_in_locally(local, login, address, host)?;
+        // The client logs in again by itself.
+        Ok(LoginDecision::Here(match progress {
+            LoginProgress::Admitted(principal) => LoginProgress::Admitted(principal.unrenewed()),
+            LoginProgress::Pending(pending) => LoginProgress::Pending(pending.unrenewed()),
+        }))
     }
 
     /// Checks a name and a password of a client that sends them to any slave, as those of FTP do.
@@ -206,7 +212,10 @@ impl<S: SecretSource> Authenticator<S> {
         host: &dyn Host,
     ) -> Result<Principal, Refusal> {
         match result? {
-            VerifiedLogin::User(user) => Ok(principal_of(user, address, host)),
+            VerifiedLogin::User { user, is_renewed } => {
+                let principal = principal_of(user, address, host);
+                Ok(if is_renewed { principal } else { principal.unrenewed() })
+            }
             VerifiedLogin::Ticket(ticket) => self.principal_by_ticket(ticket, address, host),
         }
     }
@@ -219,35 +228,6 @@ impl<S: SecretSource> Authenticator<S> {
     ) -> Result<Principal, Refusal> {
         let principal = self.check_ticket(&ticket, Lsn::default(), address, host)?;
         Ok(Principal { credential: Credential::Ticket(ticket), ..principal })
-    }
-
-    /// Renews a login with the present rights and root of its user. It may wait for the master.
-    ///
-    /// # Errors
-    /// [`ErrorCode::BadTicket`] if the user was removed or has another password, or if the login
-    /// cannot be renewed; [`ErrorCode::Busy`] or [`ErrorCode::TimedOut`] if the master does not
-    /// answer: then it can be tried again.
-    pub fn renew(
-        &self,
-        principal: &Principal,
-        address: IpAddr,
-        host: &dyn Host,
-    ) -> Result<Principal, Refusal> {
-        let renewed = match (&principal.credential, &self.policy) {
-            (Credential::Ticket(ticket), LoginPolicy::Cluster { master }) => {
-                let answer = master.ask(MasterQuery::Renew { ticket, address })?;
-                self.principal_by_ticket(wait_for_master(&answer)?, address, host)?
-            }
-            (Credential::Account(id), LoginPolicy::Standalone { writable, passwords }) => {
-                let local = LocalPolicy { writable: *writable, passwords: passwords.as_ref() };
-                self.renew_locally(local, &principal.user, *id, address, host)?
-            }
-            _ => {
-                let why = "this login cannot be renewed; log in again";
-                return Err(Refusal::new(ErrorCode::BadTicket, why));
-            }
-        };
-        Ok(Principal { seen_lsn: principal.seen_lsn, ..renewed })
     }
 
     fn renew_locally(
@@ -281,6 +261,31 @@ impl<S: SecretSource> Authenticator<S> {
                 accounts()
             })
             .ok_or_else(|| Refusal::new(ErrorCode::Storage, "the accounts cannot be read now"))
+    }
+}
+
+impl<S: SecretSource> LoginRenewer for Authenticator<S> {
+    fn renew(
+        &self,
+        principal: &Principal,
+        address: IpAddr,
+        host: &dyn Host,
+    ) -> Result<Principal, Refusal> {
+        let renewed = match (&principal.credential, &self.policy) {
+            (Credential::Ticket(ticket), LoginPolicy::Cluster { master }) => {
+                let answer = master.ask(MasterQuery::Renew { ticket, address })?;
+                self.principal_by_ticket(wait_for_master(&answer)?, address, host)?
+            }
+            (Credential::Account(id), LoginPolicy::Standalone { writable, passwords }) => {
+                let local = LocalPolicy { writable: *writable, passwords: passwords.as_ref() };
+                self.renew_locally(local, &principal.user, *id, address, host)?
+            }
+            _ => {
+                let why = "this login cannot be renewed; log in again";
+                return Err(Refusal::new(ErrorCode::BadTicket, why));
+            }
+        };
+        Ok(Principal { seen_lsn: principal.seen_lsn, ..renewed })
     }
 }
 

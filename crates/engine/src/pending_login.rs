@@ -51,7 +51,8 @@ pub trait MasterLogins: Send + Sync {
 #[derive(Debug)]
 pub enum VerifiedLogin {
     /// A user of the slave's own accounts.
-    User(AuthenticatedUser),
+    #[allow(missing_docs, reason = "the names of the fields say what they hold")]
+    User { user: AuthenticatedUser, is_renewed: bool },
     /// A ticket of the master.
     Ticket(Vec<u8>),
 }
@@ -63,13 +64,13 @@ pub type LoginOutcome = Result<VerifiedLogin, Refusal>;
 pub struct PendingLogin(PendingKind);
 
 enum PendingKind {
-    Password(PendingPassword),
+    Password { pending: PendingPassword, is_renewed: bool },
     Master { answer: Receiver<MasterAnswer>, until: Instant },
 }
 
 impl From<PendingPassword> for PendingLogin {
     fn from(pending: PendingPassword) -> Self {
-        Self(PendingKind::Password(pending))
+        Self(PendingKind::Password { pending, is_renewed: true })
     }
 }
 
@@ -80,11 +81,22 @@ impl From<Receiver<MasterAnswer>> for PendingLogin {
 }
 
 impl PendingLogin {
+    /// Returns the same login, which is not renewed later.
+    pub(crate) fn unrenewed(self) -> Self {
+        Self(match self.0 {
+            PendingKind::Password { pending, .. } => {
+                PendingKind::Password { pending, is_renewed: false }
+            }
+            kind @ PendingKind::Master { .. } => kind,
+        })
+    }
+
     /// Returns the result as soon as it is known.
     pub fn take(&self) -> Option<LoginOutcome> {
         match &self.0 {
-            PendingKind::Password(pending) => {
-                pending.take().map(|result| result.map(VerifiedLogin::User))
+            PendingKind::Password { pending, is_renewed } => {
+                let verified = |user| VerifiedLogin::User { user, is_renewed: *is_renewed };
+                pending.take().map(|result| result.map(verified))
             }
             PendingKind::Master { answer, until } => match answer.try_recv() {
                 Ok(result) => Some(result.map(VerifiedLogin::Ticket)),

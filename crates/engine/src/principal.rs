@@ -77,6 +77,12 @@ impl Principal {
         }
     }
 
+    /// Returns the same login, which is not renewed.
+    #[must_use]
+    pub(crate) fn unrenewed(self) -> Self {
+        Self { credential: Credential::None, ..self }
+    }
+
     /// Makes the principal of another slave, which has proved the cluster key.
     #[must_use]
     pub fn for_peer(address: IpAddr) -> Self {

@@ -7,7 +7,6 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::debug;
 use relais_cluster::freshness::may_read;
 use relais_proto::{ErrorCode, Lsn, Metrics, Refusal, TreePath, WaitReason, limits};
 
@@ -17,7 +16,6 @@ use crate::context::SessionContext;
 use crate::cut_upload::ReportedSize;
 use crate::engine::{DISPLACED, Engine, wait_for};
 use crate::keep_alive::{KeepAlive, keep_waiting, poll};
-use crate::login::{Authenticator, SecretSource};
 use crate::pending_changes::PendingChanges;
 use crate::principal::Principal;
 use crate::protocol::Protocol;
@@ -69,7 +67,9 @@ impl Session {
         disconnect: Disconnect,
     ) -> Self {
         let seen_lsn = principal.seen_lsn;
-        let context = Arc::new(SessionContext { engine, principal, protocol, address, disconnect });
+        let renewed = Arc::default();
+        let context =
+            Arc::new(SessionContext { engine, principal, protocol, address, disconnect, renewed });
         let pending = PendingChanges::new(context.clone());
         Self { pending, context, seen_lsn, reported_size: RefCell::default() }
     }
@@ -89,36 +89,28 @@ impl Session {
     /// Renews the login if the accounts have changed or it ends soon. It may wait for the master.
     ///
     /// Front ends whose clients cannot log in again by themselves call it before each command. A
-    /// login that is still valid stays in force if it cannot be renewed now.
+    /// login that is still valid stays in force if it cannot be renewed now. If the accounts change
+    /// during a command, the login is renewed then, and has its new rights from the next command
+    /// on; an upload also needs the right to write at its end.
     ///
     /// # Errors
     /// [`ErrorCode::BadTicket`] if the login has ended for good; others, such as
     /// [`ErrorCode::Busy`], if it has ended and cannot be renewed now: the next command tries
     /// again.
-    pub fn renew_login<S: SecretSource>(
-        &mut self,
-        authenticator: &Authenticator<S>,
-    ) -> Result<(), Refusal> {
-        let SessionContext { principal, address, .. } = &*self.context;
-        let host = self.context.host();
-        if !principal.is_old(host) {
-            return Ok(());
-        }
-        match authenticator.renew(principal, address.ip(), host) {
-            Ok(principal) => self.replace_principal(principal),
-            Err(refusal)
-                if refusal.code == ErrorCode::BadTicket || principal.check(host).is_err() =>
-            {
-                return Err(refusal);
-            }
-            Err(refusal) => debug!("the login of {} is not renewed: {refusal}", principal.name()),
+    pub fn renew_login(&mut self) -> Result<(), Refusal> {
+        if let Some(principal) = self.context.renew_login()? {
+            self.replace_principal(principal);
         }
         Ok(())
     }
 
     /// Has all later commands run with the rights of another login of the same user.
     fn replace_principal(&mut self, principal: Principal) {
-        let context = Arc::new(SessionContext { principal, ..(*self.context).clone() });
+        let context = Arc::new(SessionContext {
+            principal,
+            renewed: Arc::default(),
+            ..(*self.context).clone()
+        });
         self.pending.set_context(context.clone());
         self.context = context;
     }

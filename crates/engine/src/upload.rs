@@ -428,8 +428,9 @@ impl Upload {
         digest: Option<Digest>,
         keepalive: &mut dyn KeepAlive,
     ) -> Result<Proposal, Refusal> {
-        // The login may have ended during the upload.
-        self.context.principal.check(self.context.host())?;
+        // The login may have ended during the upload, or lost its rights.
+        self.context.check_login()?;
+        self.context.check_writable()?;
         let path = self.request.path.clone();
         if self.request.size.is_some_and(|size| size != self.at) {
             let message = format!("the upload ended at byte {}", self.at);

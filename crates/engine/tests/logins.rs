@@ -15,12 +15,12 @@ use relais_auth::{
     PasswordHash, PasswordId, PasswordVerifier, Rights, Ticket,
 };
 use relais_engine::{
-    Authenticator, LoginPolicy, LoginProgress, MasterAnswer, MasterLogins, MasterQuery, Principal,
-    Protocol, SecretSource, Session,
+    Authenticator, LoginPolicy, LoginProgress, MasterAnswer, MasterLogins, MasterQuery, PathUpload,
+    Principal, Protocol, SecretSource, Session, Upload, UploadStart,
 };
 use relais_proto::{ErrorCode, Refusal, TreePath, limits};
 
-use self::host::Fixture;
+use self::host::{Fixture, Waiting};
 
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
@@ -96,7 +96,7 @@ fn ticket(rights: Rights, generation: u64, now_ms: u64) -> Vec<u8> {
 /// A slave with the decisions about its logins.
 struct Slave {
     fixture: Fixture,
-    logins: Authenticator<TestSecrets>,
+    logins: Arc<Authenticator<TestSecrets>>,
     accounts: Arc<LiveAccounts>,
     master: Arc<TestMaster>,
 }
@@ -106,8 +106,14 @@ impl Slave {
         let (accounts, master) =
             (Arc::new(LiveAccounts::without_file(None)), Arc::new(TestMaster::default()));
         let policy = LoginPolicy::Cluster { master: master.clone() };
-        let logins = Authenticator::new(policy, TestSecrets(accounts.clone()));
-        Self { fixture: Fixture::new(), logins, accounts, master }
+        Self::new(policy, accounts, master)
+    }
+
+    fn new(policy: LoginPolicy, accounts: Arc<LiveAccounts>, master: Arc<TestMaster>) -> Self {
+        let logins = Arc::new(Authenticator::new(policy, TestSecrets(accounts.clone())));
+        let fixture = Fixture::new();
+        fixture.engine.renew_logins_by(logins.clone());
+        Self { fixture, logins, accounts, master }
     }
 
     fn standalone(accounts: Option<Accounts>) -> Self {
@@ -116,8 +122,7 @@ impl Slave {
         let passwords =
             PasswordVerifier::start(accounts.clone(), failed, Box::new(state), 1).unwrap();
         let policy = LoginPolicy::Standalone { writable: true, passwords: Some(passwords) };
-        let logins = Authenticator::new(policy, TestSecrets(accounts.clone()));
-        let slave = Self { fixture: Fixture::new(), logins, accounts, master: Arc::default() };
+        let slave = Self::new(policy, accounts, Arc::default());
         slave.set_generation(slave.accounts.generation());
         slave
     }
@@ -157,7 +162,7 @@ impl Slave {
 
     /// Renews the login of a session, and returns the reason of a failure.
     fn renew(&self, session: &mut Session) -> Option<ErrorCode> {
-        session.renew_login(&self.logins).err().map(|refusal| refusal.code)
+        session.renew_login().err().map(|refusal| refusal.code)
     }
 }
 
@@ -165,7 +170,7 @@ fn accounts(names: &[&str]) -> Accounts {
     let mut accounts = Accounts::default();
     let hash = PasswordHash::of(b"secret").unwrap();
     for name in names {
-        let root = TreePath::new("home").unwrap();
+        let root = TreePath::root();
         let account = Account { rights: Rights::Write, root, hash: hash.clone() };
         accounts.add(name, account).unwrap();
     }
@@ -193,7 +198,7 @@ fn anonymous_account_of_a_standalone_slave_has_its_own_rights() {
     }
     let slave = Slave::standalone(Some(accounts(&["ann", "anonymous"])));
     let principal = slave.log_in("ftp", "me@example.org", elsewhere()).unwrap();
-    assert_eq!((&*principal.user, principal.root.as_str()), ("anonymous", "home"));
+    assert_eq!((&*principal.user, principal.writable), ("anonymous", true));
 }
 
 #[test]
@@ -207,9 +212,9 @@ fn accounts_renew_logins_of_a_standalone_slave() {
     assert_eq!(slave.renew(&mut ann), None);
     assert_eq!(*ann.principal(), before, "nothing has changed");
     slave.change(&mut all, |all| all.remove("bob").unwrap());
-    assert!(ann.check_open().is_err(), "the generation has risen");
     assert_eq!(slave.renew(&mut ann), None);
     assert!(ann.check_open().is_ok() && ann.principal().writable);
+    assert!(bob.check_open().is_err());
     assert_eq!(slave.renew(&mut bob), Some(ErrorCode::BadTicket));
     assert_eq!(slave.renew(&mut guest), None);
     slave.change(&mut all, |all| all.set("ann", Some(Rights::Read), None).unwrap());
@@ -218,6 +223,33 @@ fn accounts_renew_logins_of_a_standalone_slave() {
     let hash = PasswordHash::of(b"another").unwrap();
     slave.change(&mut all, |all| all.set_password("ann", hash).unwrap());
     assert_eq!(slave.renew(&mut ann), Some(ErrorCode::BadTicket));
+}
+
+#[test]
+fn accounts_that_change_during_an_upload_decide_at_its_end() {
+    let mut all = accounts(&["ann", "bob", "eve"]);
+    let slave = Slave::standalone(Some(all.clone()));
+    let sessions = ["ann", "bob", "eve"]
+        .map(|name| slave.session(slave.log_in(name, "secret", LOOPBACK).unwrap()));
+    let patient = || Waiting::at_most(Duration::from_secs(30));
+    let [ann, bob, eve] = sessions.each_ref().map(|session| {
+        let path = TreePath::new(session.principal().user.clone()).unwrap();
+        let begun = session.begin_path_upload(&path, UploadStart::New, None, &mut patient());
+        let PathUpload::Ready(mut upload) = begun.unwrap() else { panic!("it is new") };
+        upload.write(b"content").unwrap();
+        upload
+    });
+    slave.change(&mut all, |all| all.remove("bob").unwrap());
+    slave.change(&mut all, |all| all.set("eve", Some(Rights::Read), None).unwrap());
+    let finish = |upload: Upload| upload.finish(None, &mut patient());
+    assert!(finish(ann).is_ok(), "her account has not changed");
+    assert_eq!(finish(bob).err().unwrap().code, ErrorCode::BadTicket);
+    assert_eq!(finish(eve).err().unwrap().code, ErrorCode::Denied);
+    let [mut ann, bob, mut eve] = sessions;
+    assert!(ann.check_open().is_ok() && bob.check_open().is_err());
+    assert_eq!((slave.renew(&mut ann), slave.renew(&mut eve)), (None, None));
+    assert!(ann.principal().writable && !eve.principal().writable);
+    assert_eq!(ann.principal().generation, 3);
 }
 
 #[test]

@@ -267,7 +267,8 @@ impl Slave {
             });
             LoginPolicy::Standalone { writable, passwords: verifier.transpose()? }
         };
-        let authenticator = Authenticator::new(policy, secrets);
+        let authenticator = Arc::new(Authenticator::new(policy, secrets));
+        engine.renew_logins_by(authenticator.clone());
         let certificate = ServerCertificate::from_files(vec![certificate::file_in(&own.folder)]);
         let certificate = Arc::new(certificate);
         let tls = TlsServer::new(config.tls.encrypt, certificate.clone())?;

@@ -39,7 +39,7 @@ pub trait LoginRenewal: Send + Sync {
 
 impl LoginRenewal for LoginService {
     fn renew(&self, session: &mut Session) -> Result<(), Refusal> {
-        session.renew_login(&self.authenticator)
+        session.renew_login()
     }
 }
 

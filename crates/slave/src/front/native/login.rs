@@ -28,7 +28,7 @@ use crate::slots::{Admission, AdmittedFront, SlotClaim};
 /// Decides about the logins of a worker, and names the server to clients.
 pub struct LoginService {
     /// Decides about names, passwords and tickets.
-    pub authenticator: Authenticator<WorkerSecrets>,
+    pub authenticator: Arc<Authenticator<WorkerSecrets>>,
     /// The way of logins to the master; none in a standalone slave.
     pub master: Option<Arc<WorkerLogins>>,
     /// The process of the worker.
