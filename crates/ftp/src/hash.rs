@@ -60,7 +60,7 @@ impl fmt::Display for HashAlgorithm {
 
 /// Returns the text of reply 213 to HASH: algorithm, range, digest and name.
 ///
-/// The range shows the first and the last byte (`draft-bryan-ftpext-hash`, section 3.1); an empty
+/// The range shows the first and the last byte (`draft-bryan-ftpext-hash`, section 3); an empty
 /// one shows `N-N`. `name` is the path as the client wrote it.
 #[must_use]
 pub fn hash_text(

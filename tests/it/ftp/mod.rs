@@ -8,6 +8,7 @@ mod cluster_login;
 mod listeners;
 mod login;
 mod proxied;
+mod states;
 mod tls;
 
 use std::net::SocketAddr;

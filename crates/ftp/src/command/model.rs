@@ -113,7 +113,7 @@ pub enum OptsCommand {
     Hash(HashOption),
 }
 
-/// What OPTS HASH does (`draft-bryan-ftpext-hash`, section 3.2).
+/// What OPTS HASH does (`draft-bryan-ftpext-hash`, section 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HashOption {
     /// Shows the algorithm of the session.

@@ -32,8 +32,8 @@ impl LineError {
 /// Bytes that a client has sent, and the line that they are part of.
 ///
 /// Its memory is what the caller pushes, and at most [`LINE_MAX`] bytes of an unfinished line. A
-/// line ends with CR LF or with LF alone. Telnet commands are removed (RFC 854; RFC 1123, section
-/// 4.1.2.12): a server that never negotiates an option need not answer them.
+/// line ends with CR LF or with LF alone. Telnet commands are removed (RFC 854; RFC 959, section
+/// 2.3): a server that never negotiates an option need not answer them.
 #[derive(Debug, Default)]
 pub struct LineBuffer {
     input: Vec<u8>,

@@ -1,7 +1,7 @@
 //! MKD, RMD, DELE, RNFR and RNTO: changes to the tree. Each is made before its reply.
 
 use relais_ftp::{Reply, path};
-use relais_proto::{Entry, Expect, Kind, TreePath};
+use relais_proto::{Entry, ErrorCode, Expect, Kind, TreePath};
 
 use crate::front::ftp::control::ControlKeepAlive;
 use crate::front::ftp::session::{CommandError, CommandResult, FtpSession};
@@ -24,14 +24,33 @@ pub fn remove_file(ftp: &mut FtpSession, file: &str) -> CommandResult {
     remove(ftp, file, Kind::File)
 }
 
+/// Most tries to remove an entry that changes meanwhile.
+const REMOVE_TRIES: u32 = 3;
+
 fn remove(ftp: &mut FtpSession, argument: &str, kind: Kind) -> CommandResult {
-    let (path, id) = (ftp.path(argument)?, FtpSession::change_id()?);
-    let entry = if path.is_root() { None } else { Some(ftp.entry(&path)?) };
-    check_kind(&path, entry.as_ref(), kind)?;
+    let path = ftp.path(argument)?;
+    let mut tries = 1;
+    loop {
+        match remove_present(ftp, &path, kind) {
+            // A local file gets its first version when it is published, also by this change.
+            Err(CommandError::Refused(refusal))
+                if refusal.code == ErrorCode::Changed && tries < REMOVE_TRIES =>
+            {
+                tries += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Removes the entry that is there now, if it is of this kind.
+fn remove_present(ftp: &mut FtpSession, path: &TreePath, kind: Kind) -> CommandResult {
+    let entry = if path.is_root() { None } else { Some(ftp.entry(path)?) };
+    check_kind(path, entry.as_ref(), kind)?;
     // Another session may put something else there meanwhile.
     let expect = entry.map_or(Expect::Any, |entry| Expect::exactly(Some(entry.version)));
-    let keepalive = &mut ControlKeepAlive(&mut ftp.control);
-    let change = ftp.session.remove(id, &path, false, expect, keepalive)?;
+    let (id, keepalive) = (FtpSession::change_id()?, &mut ControlKeepAlive(&mut ftp.control));
+    let change = ftp.session.remove(id, path, false, expect, keepalive)?;
     ftp.commit(change)?;
     Ok(Reply::new(250, format!("{path} was removed")))
 }
