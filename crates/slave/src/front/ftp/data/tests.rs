@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking, in its helper functions too")]
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use relais_net::TrustedProxies;
 use relais_transfer::SendOutcome;
 use rustix::event::{PollFd, PollFlags};
 
@@ -272,4 +273,46 @@ fn transfer_attends_to_the_control_connection() {
     drop(data);
     let ended = reader.join().unwrap().unwrap_err();
     assert_eq!(ended.kind(), io::ErrorKind::ConnectionReset);
+}
+
+/// The PROXY v2 header for a client at this address.
+fn proxy_header(client: [u8; 4]) -> Vec<u8> {
+    let rest = [&client[..], &[127, 0, 0, 1], &5000_u16.to_be_bytes(), &21_u16.to_be_bytes()];
+    [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".as_slice(), &rest.concat()].concat()
+}
+
+#[test]
+fn data_comes_through_the_proxy_of_the_control_connection() {
+    const CLIENT: [u8; 4] = [192, 0, 2, 9];
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut proxy = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    proxy.write_all(&proxy_header(CLIENT)).unwrap();
+    let trusted = TrustedProxies::required(&[IpAddr::from([127, 0, 0, 1]).into()]);
+    let until = Instant::now() + Duration::from_secs(20);
+    let server = trusted.accept(listener.accept().unwrap().0, until).unwrap();
+    let mut control = TestControl { client: proxy, server };
+    let mut data = control.port();
+    let port = data.listen(None).unwrap();
+    let mut others = Vec::new();
+    for (from, header) in [
+        ([127, 0, 0, 1], proxy_header([192, 0, 2, 8])),
+        ([127, 0, 0, 1], b"no header, but long enough for one".to_vec()),
+        ([127, 0, 0, 2], proxy_header(CLIENT)),
+    ] {
+        let mut other = connect_from(from, at(port)).unwrap();
+        other.write_all(&header).unwrap();
+        others.push(other);
+    }
+    let mut own = TcpStream::connect(at(port)).unwrap();
+    own.write_all(&[proxy_header(CLIENT), b"data".to_vec()].concat()).unwrap();
+    own.shutdown(Shutdown::Write).unwrap();
+    let accepted = data.open(&mut control).unwrap();
+    assert_eq!(accepted.peer.ip(), IpAddr::from(CLIENT));
+    let mut buffer = [0; 64];
+    let mut stream = DataStream::new(accepted).unwrap();
+    let got = stream.read(&mut buffer, &mut control).unwrap();
+    assert_eq!(&buffer[..got], b"data");
+    // PORT leads to the client, not to the proxy.
+    assert!(data.set_target("127.0.0.1:5000".parse().unwrap()).is_err());
+    data.set_target((CLIENT, 5000).into()).unwrap();
 }
