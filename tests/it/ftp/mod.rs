@@ -10,6 +10,7 @@ mod login;
 mod proxied;
 mod states;
 mod tls;
+mod transfers;
 
 use std::net::SocketAddr;
 

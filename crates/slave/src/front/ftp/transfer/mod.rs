@@ -89,7 +89,9 @@ impl ControlWatch for Control {
         self.check_interrupts().map_err(|e| match e.kind() {
             io::ErrorKind::Interrupted => Interruption::Aborted,
             _ => Interruption::ControlEnded,
-        })
+        })?;
+        // RFC 959 section 3.2: the data connection ends with the control connection.
+        self.check_open().map_err(|_| Interruption::ControlEnded)
     }
 }
 

@@ -132,9 +132,8 @@ fn receive_all(
             buffer.resize(BUFFER, 0);
         }
     }
-    // ABOR may have come before the end of the data.
+    // ABOR or the end of the control connection may have come before the end of the data.
     ftp.control.attend(data.moved()).map_err(DataError::from)?;
-    ftp.control.check_open()?;
     if let Some(decoder) = decoder {
         converted.clear();
         decoder.finish(&mut converted);

@@ -1,0 +1,5 @@
+//! Transfers: what is sent, what ends them, and that a cut upload is never published.
+
+mod cut_uploads;
+mod downloads;
+mod uploads;
