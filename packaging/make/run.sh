@@ -64,12 +64,18 @@ start() {
     pids="$pids $started"
 }
 
-# Waits for the ready line of server $1, process $2; sets `addr`.
+# Waits for the ready lines of server $1, process $2; sets `addr`, and `ftp` if it serves FTP.
 ready() {
     tenths=300
     while :; do
-        addr=$(sed -n 's/^ready .*addr=\([^ ]*\).*/\1/p' "$state/$1.out")
-        [ -z "$addr" ] || return 0
+        addr=$(sed -n '/protocol=/!s/^ready .*addr=\([^ ]*\).*/\1/p' "$state/$1.out")
+        ftp=$(sed -n 's/^ready .*protocol=ftp addr=\([^ ]*\).*/\1/p' "$state/$1.out")
+        # A server prints the line of its own protocol first.
+        case $1 in
+        master) last=$addr ;;
+        *) last=$ftp ;;
+        esac
+        [ -z "$last" ] || return 0
         alive "$2" || fail "$1 ended before it was ready"
         [ "$tenths" -gt 0 ] || fail "$1 was not ready within 30 s"
         tenths=$((tenths - 1))
@@ -206,13 +212,14 @@ ready master "$started"
 master=$addr
 say "master at $master"
 for n in 1 2; do
-    start "slave$n" "$programs/ftpslave" 0 --root "$root" --master "$master" --cluster-key "$state/cluster.key"
+    start "slave$n" "$programs/ftpslave" 0 --ftp 0 --root "$root" --master "$master" --cluster-key "$state/cluster.key"
     ready "slave$n" "$started"
-    say "slave $n at $addr, serving $root"
+    say "slave $n at $addr, serving $root, and to FTP clients at $ftp"
 done
 XDG_STATE_HOME=$(cd "$state" && pwd)/client
 export XDG_STATE_HOME
 in_service
+say "While this runs, other FTP clients work too, for example in another terminal:" "    curl ftp://$ftp/"
 
 say "" "Downloading every file of $root into $received, each with a new client:"
 : >"$state/turns"
