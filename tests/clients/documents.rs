@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{TestDir, content};
-use crate::site::{Login, PASSWORD, Site, assert_same, file};
+use crate::harness::TestDir;
+use crate::site::{Login, PASSWORD, Site, assert_same, certificate, file};
 
 /// Returns the fenced blocks of the document with this info string.
 fn block(info: &str) -> String {
@@ -19,22 +19,11 @@ fn block(info: &str) -> String {
 /// Starts a server with the files of the document and a certificate for its name.
 fn start() -> (Site, String) {
     let dir = TestDir::new();
-    let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
-    fs::write(&cert, signed.cert.pem()).unwrap();
-    fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
-    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
-    let files = ["--tls-cert", cert, "--tls-key", key];
-    let site = Site::start_with(Login::Account, &files);
-    for (name, n) in [("lab.iso", 90), ("photos/one.jpg", 91)] {
-        site.slave.write(name, &content(n, 100_000));
-        site.slave.wait_listed(name.split('/').next().unwrap(), true);
-    }
-    fs::create_dir(site.slave.root.join("inbox")).unwrap();
-    site.slave.wait_listed("inbox", true);
+    let options = certificate(dir.path());
+    let site = Site::start_with(Login::Account, &options.each_ref().map(String::as_str));
     site.write_local("report.pdf", &file("large.bin"));
     let trusted = site.local("trusted.pem");
-    fs::write(&trusted, signed.cert.pem()).unwrap();
+    fs::copy(&options[1], &trusted).unwrap();
     (site, trusted.to_str().unwrap().to_owned())
 }
 
@@ -67,7 +56,7 @@ fn separator(program: &str) -> char {
 fn documented_curl_commands() {
     let (site, trusted) = start();
     run(&site, &trusted, &["bash", "-e", "-c"], &block("sh curl"));
-    assert_same(&fs::read(site.local("lab.iso")).unwrap(), &content(90, 100_000), "got");
+    assert_same(&fs::read(site.local("lab.iso")).unwrap(), &file("lab.iso"), "got");
     assert_same(&site.served("inbox/report.pdf"), &file("large.bin"), "put");
 }
 
@@ -77,9 +66,9 @@ fn documented_lftp_commands() {
     let setup = format!("set cmd:fail-exit yes; set ssl:ca-file {trusted}; ");
     let script = setup + &block("lftp").replace('\n', "; ");
     run(&site, &trusted, &["lftp", "--norc", "-c"], &script);
-    assert_same(&fs::read(site.local("lab.iso")).unwrap(), &content(90, 100_000), "pget");
+    assert_same(&fs::read(site.local("lab.iso")).unwrap(), &file("lab.iso"), "pget");
     let photo = fs::read(site.local("photos/one.jpg")).unwrap();
-    assert_same(&photo, &content(91, 100_000), "mirror");
+    assert_same(&photo, &file("photos/one.jpg"), "mirror");
     assert_same(&site.served("inbox/report.pdf"), &file("large.bin"), "put");
 }
 
@@ -87,5 +76,5 @@ fn documented_lftp_commands() {
 fn documented_python() {
     let (site, trusted) = start();
     run(&site, &trusted, &["/usr/bin/python3", "-c"], &block("python"));
-    assert_same(&fs::read(site.local("lab.iso")).unwrap(), &content(90, 100_000), "got");
+    assert_same(&fs::read(site.local("lab.iso")).unwrap(), &file("lab.iso"), "got");
 }

@@ -12,7 +12,7 @@ class Implicit(ftplib.FTP_TLS):
     """FTP over TLS from the first byte, which ftplib has no class for."""
     def connect(self, *args, **options):
         self.sock = socket.create_connection((host, port), 20)
-        self.af = self.sock.family
+        self.af, self.host = self.sock.family, host
         self.sock = context.wrap_socket(self.sock, server_hostname=host)
         self.file = self.sock.makefile("r", encoding=self.encoding)
         self.welcome = self.getresp()

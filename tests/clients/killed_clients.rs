@@ -19,7 +19,7 @@ fn kill_in_upload(site: &Site, program: &str, args: &[String]) {
         .spawn()
         .unwrap();
     eventually(SOON, "a part of the upload has come", || {
-        (staged_bytes(&site.slave.root) >= 200_000).then_some(())
+        (staged_bytes(&site.slave.root) >= 600_000).then_some(())
     });
     client.kill().unwrap();
     client.wait().unwrap();

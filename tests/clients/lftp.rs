@@ -24,7 +24,7 @@ fn args(site: &Site, tls: Tls, script: &str) -> Vec<String> {
 }
 
 #[track_caller]
-fn lftp(site: &Site, tls: Tls, script: &str) -> String {
+pub fn lftp(site: &Site, tls: Tls, script: &str) -> String {
     succeed("lftp", &args(site, tls, script), site.local.path())
 }
 
@@ -61,7 +61,7 @@ fn mirrors_both_ways() {
 fn gets_a_file_in_segments() {
     let site = Site::start(Login::Account);
     for tls in EVERY_TLS {
-        lftp(&site, tls, &format!("pget -n 4 -o pget-{tls:?} large.bin"));
+        lftp(&site, tls, &format!("pget -n 4 large.bin -o pget-{tls:?}"));
         let got = fs::read(site.local(&format!("pget-{tls:?}"))).unwrap();
         assert_same(&got, &file("large.bin"), &format!("{tls:?}"));
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -42,8 +43,14 @@ pub struct Site {
 }
 
 /// The files of each site, by path and size.
-pub const FILES: [(&str, usize); 3] =
-    [("large.bin", 3_000_001), ("docs/a name with spaces.txt", 12), ("docs/ümläut.txt", 70_000)];
+pub const FILES: [(&str, usize); 6] = [
+    ("large.bin", 3_000_001),
+    ("docs/a name with spaces.txt", 12),
+    ("docs/ümläut.txt", 70_000),
+    ("lab.iso", 100_000),
+    ("photos/one.jpg", 100_001),
+    ("inbox/older.pdf", 5),
+];
 
 /// Returns the content of a file of each site.
 pub fn file(name: &str) -> Vec<u8> {
@@ -60,6 +67,12 @@ impl Site {
     /// Starts a slave with further options.
     #[track_caller]
     pub fn start_with(login: Login, options: &[&str]) -> Self {
+        Self::start_as(login, &[&FTP[..], options].concat())
+    }
+
+    /// Starts a slave with these options, which name the listeners.
+    #[track_caller]
+    pub fn start_as(login: Login, options: &[&str]) -> Self {
         let dir = TestDir::new();
         let root = dir.folder("root");
         for (name, _) in FILES {
@@ -70,7 +83,7 @@ impl Site {
         if login == Login::Account {
             add_user(&dir, &dir.folder("state"), "ann");
         }
-        let slave = Standalone::start_in(dir, root, &[&FTP[..], options].concat(), &[]);
+        let slave = Standalone::start_in(dir, root, options, &[]);
         let [ftp, ftps] = ["ftp", "ftps"].map(|protocol| ready(&slave.program, protocol));
         let site = Self { slave, login, ftp, ftps, local: TestDir::new() };
         site.wait_for_scan();
@@ -135,7 +148,7 @@ impl Site {
 pub fn add_user(dir: &TestDir, state: &Path, name: &str) {
     let file = dir.path().join("password");
     fs::write(&file, PASSWORD).unwrap();
-    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let mut added = ProgramBuilder::new("ftpmaster", dir.path())
         .args(["user", "add", name, "--rights", "write", "--state"])
         .args([state, Path::new("--password-file"), &file])
@@ -204,6 +217,17 @@ pub fn python(site: &Site, tls: Tls, script: &str) {
     let (host, port, tls) = (addr.ip().to_string(), addr.port().to_string(), format!("{tls:?}"));
     let args = words(["-c", script, &host, &port, &tls, user, password]);
     succeed("/usr/bin/python3", &args, site.local.path());
+}
+
+/// Writes a certificate for `localhost` and its key; returns the options that name them.
+pub fn certificate(dir: &Path) -> [String; 4] {
+    let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+    fs::write(&cert, signed.cert.pem()).unwrap();
+    fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let [cert, key] = [cert, key].map(|path| path.to_str().unwrap().to_owned());
+    ["--tls-cert".to_owned(), cert, "--tls-key".to_owned(), key]
 }
 
 /// Turns words into arguments.

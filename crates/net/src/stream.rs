@@ -249,6 +249,15 @@ impl Stream {
         self.socket.set_linger(Some(Duration::ZERO))
     }
 
+    /// Has the end of this stream wait until the peer's system has acknowledged all that was sent,
+    /// at most for a time.
+    ///
+    /// # Errors
+    /// Errors of the system call.
+    pub fn wait_when_dropped(&self, most: Duration) -> io::Result<()> {
+        self.socket.set_linger(Some(most))
+    }
+
     fn send_closing_alert(&self, flags: SendFlags) -> io::Result<()> {
         self.tls.as_ref().map_or(Ok(()), |tls| tls.close(&self.socket, flags))
     }

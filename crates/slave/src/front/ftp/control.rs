@@ -215,6 +215,22 @@ impl Control {
         std::mem::take(&mut self.is_aborted)
     }
 
+    /// Checks at the end of a time that the client's side of the connection is still open.
+    ///
+    /// # Errors
+    /// As [`Self::check_open`].
+    pub fn stays_open(&mut self, time: Duration) -> io::Result<()> {
+        let until = Instant::now() + time;
+        loop {
+            self.check_open()?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.stream.poll(PollFlags::RDHUP, Some(left))?;
+        }
+    }
+
     /// Checks that the client's side of the connection is open: neither reset nor ended.
     ///
     /// # Errors

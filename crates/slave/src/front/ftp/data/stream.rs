@@ -26,6 +26,10 @@ const ENCRYPTED: usize = 64 * 1024;
 /// Bytes after which the control connection is attended to.
 const UNATTENDED: u64 = 4 * 1024 * 1024;
 
+/// Longest wait until the client's system has all bytes of a download, before the reply that says
+/// so. Some clients, such as aria2, miss a reply that comes before the data.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(2);
+
 /// An open data connection.
 pub struct DataStream {
     stream: Stream,
@@ -174,8 +178,14 @@ impl DataStream {
         {
             return Err(DataError::Lost(e));
         }
+        self.stream.wait_when_dropped(ACKNOWLEDGED_WITHIN).map_err(DataError::Lost)?;
         self.has_ended = true;
         Ok(())
+    }
+
+    /// Whether the bytes are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.stream.is_encrypted()
     }
 
     /// Closes the connection after data that was received; the client may have closed it before.

@@ -6,6 +6,7 @@
 //! cut: it stays staged for the client to continue.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use relais_engine::{Committed, KeepAlive, PathUpload, Upload, UploadStart};
 use relais_ftp::ascii::Decoder;
@@ -24,6 +25,14 @@ use crate::front::replica_stream::ReplicaStream;
 const SMALL_BUFFER: usize = 32 * 1024;
 /// Bytes of each further read.
 const BUFFER: usize = 256 * 1024;
+
+/// Part of an upload's duration for which its control connection has to stay open after the data.
+///
+/// The system closes the connections of a killed client one after another, the data connection
+/// first, and other programs may run between the two. A part of the duration costs little.
+const SETTLING_PART: u32 = 32;
+/// Longest such time: a lost packet is sent again within it.
+const LONGEST_SETTLING: Duration = Duration::from_millis(250);
 
 /// STOR (RFC 959 section 4.1.3), after REST (RFC 3659 section 5.4).
 pub fn store(ftp: &mut FtpSession, argument: &str) -> CommandResult {
@@ -66,10 +75,15 @@ fn receive(
     let mut upload = begin(ftp, path, start)?;
     let before = upload.offset();
     let mut data = open_data(ftp, opening)?;
+    let began = Instant::now();
     if let Err(error) = receive_all(ftp, &mut data, &mut upload) {
         return Err(kept(error, upload.offset()));
     }
     let there = before + data.moved();
+    // The closing alert of TLS proves that the client has ended the data.
+    let is_proven = data.is_encrypted() && ftp.context.config.tls_eof == TlsEof::Strict;
+    let settling = (began.elapsed() / SETTLING_PART).min(LONGEST_SETTLING);
+    let settled = Instant::now() + if is_proven { Duration::ZERO } else { settling };
     // A client may wait for close_notify before it reads the reply.
     data.close();
     if let Some(announced) = announced.filter(|announced| there < *announced) {
@@ -77,8 +91,11 @@ fn receive(
         return Err(kept(Reply::new(426, why).into(), upload.offset()));
     }
     let change = upload.finish(None, &mut Uncancelled(&mut ftp.control))?;
-    // A killed client may have ended both connections, of which the other's end arrives later.
-    ftp.control.check_open()?;
+    let settling = settled.saturating_duration_since(Instant::now());
+    if let Err(e) = ftp.control.stays_open(settling) {
+        ftp.session.keep_upload(change);
+        return Err(e.into());
+    }
     Ok(stored(&ftp.commit(change)?))
 }
 
