@@ -30,6 +30,9 @@ use crate::transfer_log::TransferLog;
 /// It contains no path of the host.
 pub const DISPLACED: &str = "the served folder was renamed, removed or replaced; \
      the slave serves the folder that it opened at its start until it is restarted";
+/// Error in `status` of a standalone slave whose journal takes no changes.
+pub(crate) const HALTED: &str = "no changes are taken: the journal cannot be written, or was \
+     removed; check its disk and restart the slave";
 /// How long the master may take to name the holders of content.
 const HOLDERS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pause before a session looks again for a replicator that is being replaced.

@@ -39,6 +39,8 @@ pub trait Host: Send + Sync {
     fn with_pool_metrics(&self, metrics: Metrics) -> Metrics;
     /// Whether the folder's path no longer leads to the served folder.
     fn is_displaced(&self) -> bool;
+    /// Whether the journal of a standalone slave takes no changes until a restart.
+    fn is_halted(&self) -> bool;
     /// Returns the table of unfinished uploads.
     fn uploads(&self) -> &UploadTable;
     /// Takes the slot for sending large content to another slave; false if it is taken.

@@ -14,7 +14,7 @@ use crate::active_uploads::Disconnect;
 use crate::change::{Committed, PreparedChange, account_tag};
 use crate::context::SessionContext;
 use crate::cut_upload::ReportedSize;
-use crate::engine::{DISPLACED, Engine, wait_for};
+use crate::engine::{DISPLACED, Engine, HALTED, wait_for};
 use crate::keep_alive::{KeepAlive, keep_waiting, poll};
 use crate::pending_changes::PendingChanges;
 use crate::principal::Principal;
@@ -199,6 +199,9 @@ impl Session {
         if !self.context.principal.root.is_root() {
             // The error may contain paths that this user may not see.
             last_error.clear();
+        }
+        if self.context.host().is_halted() {
+            HALTED.clone_into(&mut last_error);
         }
         Ok(SlaveStatus { lsn: self.context.visible_lsn(), metrics, last_error })
     }

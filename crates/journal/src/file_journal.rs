@@ -4,8 +4,9 @@
 //! batch, never repeats a failed sync, and never interprets a change: it only checks that numbers
 //! rise.
 //!
-//! A batch that was being written when the machine stopped is torn. It was never acknowledged, so
-//! it is cut off. Any other defect is damage, and the journal does not open. `format.rs` has the
+//! A batch that was being written when the machine stopped is torn. It is cut off, because it was
+//! never acknowledged. A disk that lost the end of a complete batch leaves the same bytes. Then the
+//! replicas have the changes, and who opens the journal compares. Any other defect is damage, and the journal does not open. `format.rs` has the
 //! bytes of the file; `recover.rs` distinguishes the two cases.
 
 use std::fs::File;

@@ -220,8 +220,8 @@ pub(super) fn make_durable(
 ) -> Result<(), JournalError> {
     if end < size {
         log::warn!(
-            "the journal {} ends in a torn batch at byte {end}: its {} bytes were never \
-             acknowledged and are cut off",
+            "the journal {} ends in an incomplete batch at byte {end}: its {} bytes are cut off. \
+             Changes in it that were acknowledged come back from the catalogue or a slave",
             display_path(path).display(),
             size - end
         );

@@ -32,7 +32,7 @@ const SYSTEM: &str = "System";
     name = "ftpmaster",
     version,
     after_help = "Exit status: 0 after a clean stop, 1 failure, 2 wrong usage, 3 cannot listen, \
-                  4 for status: a slave is down or catching up."
+                  4 for status: no changes are taken, or a slave is down or catching up."
 )]
 pub struct Args {
     /// Where to listen; port 0 takes a free one [default: 127.0.0.1:2121]

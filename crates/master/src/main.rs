@@ -27,7 +27,7 @@ const USAGE: u8 = 2;
 const CANNOT_BIND: u8 = 3;
 /// Size above which the journal is shortened: some 400,000 changes, which load in a few seconds.
 const MAX_JOURNAL: u64 = 64 * 1024 * 1024;
-/// Clients are served, but a known slave is down or catching up.
+/// Clients are served, but no changes are taken, or a known slave is down or catching up.
 const INCOMPLETE: u8 = 4;
 
 fn main() -> ExitCode {

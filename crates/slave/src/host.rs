@@ -82,6 +82,10 @@ impl Host for WorkerHost {
         self.scoreboard().displaced.get()
     }
 
+    fn is_halted(&self) -> bool {
+        self.scoreboard().halted.get()
+    }
+
     fn uploads(&self) -> &UploadTable {
         &self.scoreboard().uploads
     }

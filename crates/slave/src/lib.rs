@@ -43,6 +43,7 @@ use log::{error, info, warn};
 use relais_auth::{AccountsError, AccountsFile, LiveAccounts};
 pub use relais_engine::Protocol;
 use relais_engine::{Authenticator, Engine, EngineSettings, LoginPolicy, TransferLog};
+use relais_journal::JournalError;
 use relais_net::tls::{ServerCertificate, TicketSecret, TlsServer};
 use relais_os::ProcessMailbox;
 use relais_proto::{Confinement, pluralize};
@@ -67,6 +68,7 @@ use crate::login_message::LoginMailboxes;
 use crate::master_logins::WorkerLogins;
 use crate::passwords::SharedPasswords;
 use crate::remote_uploads::RemoteUploads;
+use crate::replicator::local_coordinator::check_journal;
 use crate::scoreboard::Scoreboard;
 use crate::secrets::Secrets;
 pub use crate::supervisor::ExitReason;
@@ -83,6 +85,9 @@ pub enum SlaveError {
     /// The state of the slave in the folder cannot be used.
     #[error("cannot use {folder}/.relais: {cause}")]
     State { folder: String, cause: CatalogError },
+    /// The journal of a standalone slave is damaged.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The accounts cannot be used.
     #[error(transparent)]
     Accounts(#[from] AccountsError),
@@ -122,6 +127,9 @@ impl Slave {
         };
         let own = SlaveIdentity::acquire(&folder, started)
             .map_err(|cause| SlaveError::State { folder: name, cause })?;
+        if config.cluster.is_none() {
+            check_journal(&own.folder, own.folder_id)?;
+        }
         let scoreboard = Scoreboard::new(
             config.workers,
             config.sessions_per_worker,

@@ -117,6 +117,8 @@ pub struct Scoreboard {
     pub cloned: Flag,
     /// Whether the folder's path no longer leads to the served folder.
     pub displaced: Flag,
+    /// Whether the journal of this standalone slave takes no changes until a restart.
+    pub halted: Flag,
 }
 
 impl Scoreboard {
@@ -132,7 +134,7 @@ impl Scoreboard {
         uploads: UploadLimits,
     ) -> io::Result<Self> {
         let share = usize::try_from(slots.saturating_add(queue)).unwrap_or(usize::MAX);
-        let words = shared_words(9)?;
+        let words = shared_words(10)?;
         let addresses = sessions_per_address.map(|most| {
             AddressSessions::new(workers, share, usize::try_from(most).unwrap_or(usize::MAX))
         });
@@ -154,6 +156,7 @@ impl Scoreboard {
             draining: Flag(&words[6]),
             cloned: Flag(&words[7]),
             displaced: Flag(&words[8]),
+            halted: Flag(&words[9]),
         })
     }
 

@@ -51,6 +51,49 @@ fn a_torn_end_is_dropped() {
     }
 }
 
+/// A disk that loses the end of a synced batch: its change was acknowledged.
+#[test]
+fn acknowledged_changes_of_a_torn_batch_are_restored() {
+    let (mut slave, before, last) = killed();
+    let journal = File::options().write(true).open(journal_of(&slave)).unwrap();
+    journal.set_len(journal.metadata().unwrap().len() - 1).unwrap();
+    slave.restart();
+    let mut wire = open(&slave);
+    assert_eq!(tree(&slave.root), before);
+    assert_eq!(version_at(&mut wire, "g"), Some(last));
+    let next = wire.put("h", b"four").unwrap();
+    assert!(next > last, "{next} after {last}");
+    slave.program.stderr.wait_for(SOON, "a true message", |log| {
+        log.contains("the journal gets the changes of the catalogue").then_some(())
+    });
+    assert!(!slave.program.stderr.text().contains("never acknowledged"));
+    slave.program.kill();
+    slave.restart();
+    let mut wire = open(&slave);
+    assert_eq!((version_at(&mut wire, "g"), version_at(&mut wire, "h")), (Some(last), Some(next)));
+}
+
+#[test]
+fn status_shows_that_no_changes_are_taken() {
+    let (mut slave, ..) = killed();
+    slave.restart();
+    let mut wire = open(&slave);
+    wire.put("h", b"1").unwrap();
+    fs::remove_file(journal_of(&slave)).unwrap();
+    wire.put("i", b"2").unwrap_err();
+    let client = slave.client();
+    eventually(SOON, "status shows it", || {
+        let json = client.command("status").ok().json();
+        json["last_error"].as_str()?.contains("no changes are taken").then_some(())
+    });
+    // The next start takes changes again.
+    drop(wire);
+    slave.program.kill();
+    slave.restart();
+    open(&slave).put("i", b"2").unwrap();
+    assert!(slave.client().command("status").ok().json()["last_error"].is_null());
+}
+
 #[test]
 fn damage_in_the_middle_stops_the_start_and_is_named() {
     let (mut slave, ..) = killed();
@@ -64,8 +107,10 @@ fn damage_in_the_middle_stops_the_start_and_is_named() {
             .args([slave.dir.folder("state")])
             .start();
         assert_eq!(program.wait(SOON), 1, "damaged at {at}");
-        let said = program.stderr.text();
-        assert!(said.contains("journal") && said.contains("damaged"), "{said}");
+        program.stderr.wait_for(SOON, "the damage is named", |said| {
+            (said.contains("journal") && said.contains("damaged")).then_some(())
+        });
+        assert_eq!(program.stdout.text(), "", "no client was invited");
         file.write_all_at(&good[at..=at], at as u64).unwrap();
     }
     // The start did not modify the journal: once it is repaired, the slave starts.

@@ -191,6 +191,10 @@ impl Host for TestHost {
         false
     }
 
+    fn is_halted(&self) -> bool {
+        false
+    }
+
     fn uploads(&self) -> &UploadTable {
         &self.0.uploads
     }

@@ -28,11 +28,12 @@ impl Report {
         self.slaves.iter().any(|slave| slave.state == SlaveState::InService)
     }
 
-    /// Whether each known slave is in service, or was taken out of service by an operator.
+    /// Whether changes are taken, and each known slave is in service, or was taken out of service
+    /// by an operator.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         let missing = [SlaveState::Down, SlaveState::CatchingUp];
-        self.slaves.iter().all(|slave| !missing.contains(&slave.state))
+        self.halted.is_empty() && self.slaves.iter().all(|slave| !missing.contains(&slave.state))
     }
 }
 
@@ -58,4 +59,18 @@ pub(super) fn lag(slave: &SlaveReport, latest: Lsn) -> Option<u64> {
     let is_known = slave.silence_ms().is_some();
     (is_known && (none_yet || slave.lsn.epoch == latest.epoch))
         .then(|| latest.number.saturating_sub(slave.lsn.number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_that_takes_no_changes_is_incomplete() {
+        let taking = Report::default();
+        assert!(taking.is_complete());
+        assert!(
+            !Report { halted: "the journal cannot be written".to_owned(), ..taking }.is_complete()
+        );
+    }
 }

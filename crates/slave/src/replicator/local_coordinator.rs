@@ -14,9 +14,10 @@ use relais_cluster::{
     CoordinatorEvent, HistoryHash, HistoryRelation, LinkId, MasterState, Tree, TreeState,
 };
 use relais_coordinator::{
-    CoordinatorDriver, LinkSender, MembersError, OrderCommand, OrderHandle, Store, StoreError,
+    CoordinatorDriver, LinkSender, MembersError, OrderCommand, OrderHandle, SharedOrderStatus,
+    Store, StoreError,
 };
-use relais_journal::{FileJournal, JournalError};
+use relais_journal::{FileJournal, Journal, JournalError};
 use relais_os::MailboxSender;
 use relais_proto::{ClusterId, FolderId, LinkMessage, SlaveId, ToMaster};
 use relais_storage::{CatalogError, CatalogStore, LinkEvent, MetadataFolder};
@@ -66,9 +67,35 @@ impl From<StartError> for io::Error {
     }
 }
 
+/// Checks the journal of a folder, before the slave takes connections.
+///
+/// A missing journal, or one that another slave has in use, is left to the replicator. So is an
+/// error that may be temporary.
+///
+/// # Errors
+/// The journal or its snapshot is damaged.
+pub fn check_journal(own: &MetadataFolder, folder: FolderId) -> Result<(), JournalError> {
+    if own.folder().stat_part(b"journal").is_err() {
+        return Ok(());
+    }
+    let checked =
+        FileJournal::open(&own.path("journal"), folder.0).and_then(|journal| journal.snapshot());
+    match checked {
+        Err(
+            JournalError::InUse(_)
+            | JournalError::NoSpace { .. }
+            | JournalError::Io { .. }
+            // The catalogue decides whether this folder was part of a cluster.
+            | JournalError::Foreign { .. },
+        ) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
 /// A running coordinator.
 pub struct LocalCoordinator {
     order: OrderHandle,
+    status: Arc<SharedOrderStatus>,
     outgoing: Arc<OutgoingMessages>,
     /// Set when the coordinator closes the link.
     is_closed: Arc<AtomicBool>,
@@ -104,8 +131,9 @@ impl LocalCoordinator {
             }
         }
         let latest = journal.state().last();
+        let status = Arc::<SharedOrderStatus>::default();
         let driver =
-            CoordinatorDriver::new(Box::new(wall_ms), Arc::default(), journal, Duration::ZERO);
+            CoordinatorDriver::new(Box::new(wall_ms), status.clone(), journal, Duration::ZERO);
         let (order, commands) = OrderHandle::new();
         let own = own.clone();
         let thread = OwnedThread::spawn("order", move || {
@@ -126,7 +154,12 @@ impl LocalCoordinator {
         let sender = Arc::new(LocalLink { events: events.clone(), is_closed: is_closed.clone() });
         order.send(OrderCommand::Linked { link: LinkId(LINK), slave, folder, sender });
         events.send(LinkEvent::Linked { link: LINK, cluster, latest });
-        Ok(Self { order, outgoing, is_closed, thread })
+        Ok(Self { order, status, outgoing, is_closed, thread })
+    }
+
+    /// Returns whether no changes are taken until the next start.
+    pub fn is_halted(&self) -> bool {
+        self.status.get().halted.is_some()
     }
 
     /// Returns whether the thread or the link has ended without a request.
@@ -226,7 +259,8 @@ fn rebuild_journal(store: &CatalogStore, journal: &mut Store) -> Result<(), Star
     let seed = HistoryHash(relais_os::random()?);
     let state = MasterState::recovered(known, store.timelines()?, epoch, seed, timeline);
     warn!(
-        "the folder has change {}, and the journal ends with {}: numbers continue in epoch {epoch}",
+        "the catalogue has change {}, and the journal ends with {}: the journal gets the changes \
+         of the catalogue, and numbers continue in epoch {epoch}",
         position.applied,
         journal.state().last()
     );

@@ -124,6 +124,10 @@ pub fn run(context: &Arc<SlaveContext>, control: &OwnedFd, listen: SocketAddr) -
         if socket_identity(&own.folder).ok() != Some(socket) {
             return Err(io::Error::other("the replicator's socket in .relais was removed"));
         }
+        context
+            .scoreboard
+            .halted
+            .set(coordinator.as_ref().is_some_and(LocalCoordinator::is_halted));
         let has_ended = coordinator.as_ref().is_some_and(LocalCoordinator::has_ended);
         if writer.has_ended() || link.has_ended() || has_ended {
             return Err(io::Error::other("a thread of the replicator has failed"));
