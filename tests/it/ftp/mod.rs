@@ -8,6 +8,7 @@ mod cluster_login;
 mod listeners;
 mod login;
 mod proxied;
+mod replicas;
 mod states;
 mod tls;
 mod transfers;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{FtpTestClient, ftp_address};
 use crate::cluster::helpers::{open, report_at, rot, wait_settled};
 use crate::harness::{
-    Cluster, Program, ProgramBuilder, Proxy, SOON, TestDir, Volume, content, eventually,
+    Cluster, Fault, Program, ProgramBuilder, Proxy, SOON, TestDir, Volume, content, eventually,
 };
 
 const MIB: usize = 1024 * 1024;
@@ -133,13 +133,14 @@ fn a_killed_replica_is_replaced_by_another() {
 
 #[test]
 fn a_bit_flipped_on_the_way_does_not_reach_the_client() {
-    use crate::harness::Fault;
-
     let fixture = LackingSlave::start();
     let mut client = fixture.client();
-    (0..2).for_each(|n| fixture.proxy(n).fault_at_content(2_500_000, Fault::FlipBit));
-    assert!(client.get("RETR f") == fixture.bytes);
-    assert!((0..2).any(|n| fixture.proxy(n).struck()), "no byte was changed");
+    let (mut data, mut bytes, source) = fixture.begin(&mut client);
+    fixture.proxy(source).fault_at_content(35_000_000, Fault::FlipBit);
+    data.read_to_end(&mut bytes).unwrap();
+    client.reply_of(226);
+    assert!(bytes == fixture.bytes);
+    assert!(fixture.proxy(source).struck(), "no byte was changed");
     assert!(fixture.slave.stderr.text().contains("is damaged"), "the stream met no changed byte");
 }
 
