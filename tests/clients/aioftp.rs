@@ -32,7 +32,7 @@ asyncio.run(main())
 fn downloads_uploads_and_lists() {
     for login in EVERY_LOGIN {
         let site = Site::start(login);
-        // It knows no explicit TLS in this version.
+        // This version knows no explicit TLS. It encrypts data connections before its command.
         for tls in EVERY_TLS.into_iter().filter(|tls| *tls != Tls::Explicit) {
             python(&site, tls, SCRIPT);
             let got = std::fs::read(site.local("got")).unwrap();

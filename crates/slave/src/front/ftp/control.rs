@@ -19,6 +19,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::net::SendFlags;
 
 use super::activity::Activity;
+use crate::poll::wait_for;
 use crate::sys::tcp::is_established;
 
 /// Most bytes of commands that are read while another command runs.
@@ -60,6 +61,8 @@ pub enum Received {
     Line(Line),
     /// Nothing yet, and it is the time to wake.
     Woken,
+    /// Nothing yet, but something has come on the data connection.
+    DataConnection,
     /// The client has closed the connection, or its sending side.
     Closed,
     /// This slave ends its sessions.
@@ -104,12 +107,16 @@ impl Control {
         self.stream.poll_fd(if wants_input { PollFlags::IN } else { PollFlags::empty() })
     }
 
-    /// Waits for the next command line, at most until `wake`.
+    /// Waits for the next command line, at most until `wake`, or until `data` is ready.
     ///
     /// # Errors
     /// [`io::ErrorKind::TimedOut`] if the client is idle, or does not complete its line; errors of
     /// the socket.
-    pub fn next_line(&mut self, wake: Option<Instant>) -> io::Result<Received> {
+    pub fn next_line(
+        &mut self,
+        wake: Option<Instant>,
+        data: Option<PollFd<'_>>,
+    ) -> io::Result<Received> {
         loop {
             if self.stream.has_ended_reading() {
                 return Ok(Received::Stopped);
@@ -127,9 +134,19 @@ impl Control {
             }
             let until = wake.into_iter().chain([self.deadline(now)?]).min().unwrap_or(now);
             let left = until.saturating_duration_since(now);
-            if self.stream.has_input() || !self.stream.poll(PollFlags::IN, Some(left))?.is_empty() {
-                self.receive()?;
+            if !self.stream.has_input() {
+                let control = Some(self.stream.poll_fd(PollFlags::IN));
+                let mut fds: Vec<_> = control.into_iter().chain(data.clone()).collect();
+                wait_for(&mut fds, Some(left))?;
+                match (fds[0].revents().is_empty(), fds.get(1)) {
+                    (true, Some(data)) if !data.revents().is_empty() => {
+                        return Ok(Received::DataConnection);
+                    }
+                    (true, _) => continue,
+                    (false, _) => {}
+                }
             }
+            self.receive()?;
         }
     }
 

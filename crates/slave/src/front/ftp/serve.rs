@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use log::{debug, info};
 use relais_engine::{Engine, Session};
-use relais_ftp::{Command, LineBuffer, Reply};
+use relais_ftp::{Command, DataProtection, LineBuffer, Reply};
 use relais_net::Stream;
 use relais_proto::{LogRateLimiter, Refusal};
 
@@ -91,10 +91,21 @@ enum Ending {
 
 fn run(ftp: &mut FtpSession, logins: &dyn LoginRenewal) -> io::Result<Ending> {
     loop {
-        let line = match ftp.control.next_line(ftp.data.expires()) {
+        let tls = match ftp.state.settings.protection {
+            DataProtection::Private => ftp.context.tls.as_ref(),
+            DataProtection::Clear => None,
+        };
+        let arriving = tls.and_then(|_| ftp.data.arriving());
+        let line = match ftp.control.next_line(ftp.data.expires(), arriving) {
             Ok(Received::Line(line)) => line,
             Ok(Received::Woken) => {
                 ftp.data.close_expired(Instant::now());
+                continue;
+            }
+            Ok(Received::DataConnection) => {
+                if let Some(tls) = tls {
+                    ftp.data.begin_encryption(tls, ftp.control.stream());
+                }
                 continue;
             }
             Ok(Received::Closed) => return Ok(Ending::Client),

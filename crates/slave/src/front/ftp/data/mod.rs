@@ -16,7 +16,10 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
+use log::debug;
 use relais_net::Stream;
+use relais_net::tls::TlsServer;
+use rustix::event::{PollFd, PollFlags};
 
 use self::active::{CONNECT_TIME, connect_to};
 pub use self::error::DataError;
@@ -32,6 +35,10 @@ enum NextConnection {
     Unknown,
     /// The client connects (PASV, EPSV).
     Accepted(PassiveListener),
+    /// The client has connected before its command, and may encrypt the connection now.
+    Arrived(Stream, Instant),
+    /// The client has encrypted the connection before its command.
+    Encrypted(DataStream, Instant),
     /// The server connects (PORT, EPRT).
     Made(SocketAddr),
 }
@@ -89,7 +96,10 @@ impl DataPort {
     pub fn expires(&self) -> Option<Instant> {
         match &self.next {
             NextConnection::Accepted(listener) => Some(listener.expires()),
-            _ => None,
+            NextConnection::Arrived(_, expires) | NextConnection::Encrypted(_, expires) => {
+                Some(*expires)
+            }
+            NextConnection::Unknown | NextConnection::Made(_) => None,
         }
     }
 
@@ -97,6 +107,53 @@ impl DataPort {
     pub fn close_expired(&mut self, now: Instant) {
         if self.expires().is_some_and(|expires| expires <= now) {
             self.close();
+        }
+    }
+
+    /// Returns what is readable when [`Self::begin_encryption`] can make progress.
+    pub fn arriving(&self) -> Option<PollFd<'_>> {
+        match &self.next {
+            NextConnection::Accepted(listener) => Some(listener.poll_fd()),
+            NextConnection::Arrived(stream, _) => Some(stream.poll_fd(PollFlags::IN)),
+            _ => None,
+        }
+    }
+
+    /// Encrypts a connection that comes before its command, if its client begins to.
+    ///
+    /// Most clients wait for the reply 150. Others, such as Python's aioftp, send the command only
+    /// after the handshake.
+    pub fn begin_encryption(&mut self, tls: &TlsServer, control: &Stream) {
+        self.next = match std::mem::replace(&mut self.next, NextConnection::Unknown) {
+            NextConnection::Accepted(listener) => match listener.try_accept(&self.peer) {
+                Some(stream) => NextConnection::Arrived(stream, listener.expires()),
+                None => NextConnection::Accepted(listener),
+            },
+            NextConnection::Arrived(stream, expires) => {
+                let encrypted = DataStream::new(stream).and_then(|mut data| {
+                    data.encrypt(tls, control)?;
+                    Ok(data)
+                });
+                match encrypted {
+                    Ok(data) => NextConnection::Encrypted(data, expires),
+                    Err(e) => {
+                        debug!("a data connection was not encrypted: {e}");
+                        NextConnection::Unknown
+                    }
+                }
+            }
+            other => other,
+        };
+    }
+
+    /// Returns the connection that was encrypted before its command.
+    pub fn take_encrypted(&mut self) -> Option<DataStream> {
+        match std::mem::replace(&mut self.next, NextConnection::Unknown) {
+            NextConnection::Encrypted(data, _) => Some(data),
+            other => {
+                self.next = other;
+                None
+            }
         }
     }
 
@@ -126,7 +183,8 @@ impl DataPort {
     /// The reason why there is no connection, or the control connection's interruption.
     pub fn open(&mut self, control: &mut dyn ControlWatch) -> Result<Stream, DataError> {
         match std::mem::replace(&mut self.next, NextConnection::Unknown) {
-            NextConnection::Unknown => Err(DataError::NoAddress),
+            NextConnection::Unknown | NextConnection::Encrypted(..) => Err(DataError::NoAddress),
+            NextConnection::Arrived(stream, _) => Ok(stream),
             NextConnection::Accepted(listener) => {
                 listener.accept(&self.peer, self.waits.0, control)
             }

@@ -72,6 +72,18 @@ impl PassiveListener {
         self.expires
     }
 
+    /// Returns the entry that is readable when a connection has come.
+    pub fn poll_fd(&self) -> PollFd<'_> {
+        PollFd::new(&self.listener, PollFlags::IN)
+    }
+
+    /// Accepts the connection of `peer` if it has come; closes one of another peer.
+    pub fn try_accept(&self, peer: &DataPeer) -> Option<Stream> {
+        let (stream, from) = self.listener.accept().ok()?;
+        let admitted = peer.admit(stream, from);
+        admitted.inspect_err(|e| debug!("data connection from {from} rejected: {e}")).ok()
+    }
+
     /// Waits at most `wait` for the connection of `peer`; closes those of others at once.
     ///
     /// # Errors
@@ -94,8 +106,7 @@ impl PassiveListener {
                     }
                 },
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    let entry = PollFd::new(&self.listener, PollFlags::IN);
-                    wait_for_data(entry, control, 0, until)?;
+                    wait_for_data(self.poll_fd(), control, 0, until)?;
                 }
                 // The peer has gone before it was accepted.
                 Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}

@@ -31,6 +31,7 @@ const UNATTENDED: u64 = 4 * 1024 * 1024;
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(2);
 
 /// An open data connection.
+#[derive(Debug)]
 pub struct DataStream {
     stream: Stream,
     throughput: MinimumThroughput,
@@ -39,6 +40,8 @@ pub struct DataStream {
     unattended: u64,
     /// Whether the data is complete. Otherwise the connection ends by a reset.
     has_ended: bool,
+    /// Whether its TLS session resumes that of the control connection.
+    is_resumed: bool,
 }
 
 impl DataStream {
@@ -49,19 +52,25 @@ impl DataStream {
     pub fn new(stream: Stream) -> Result<Self, DataError> {
         stream.set_nonblocking(true).map_err(DataError::Lost)?;
         let throughput = MinimumThroughput::new(Instant::now());
-        Ok(Self { stream, throughput, moved: 0, unattended: 0, has_ended: false })
+        Ok(Self {
+            stream,
+            throughput,
+            moved: 0,
+            unattended: 0,
+            has_ended: false,
+            is_resumed: false,
+        })
     }
 
-    /// Encrypts the connection (RFC 4217 section 9); returns whether it resumes the TLS session of
-    /// the control connection.
+    /// Encrypts the connection (RFC 4217 section 9).
     ///
     /// # Errors
     /// [`DataError::Handshake`].
-    pub fn encrypt(&mut self, tls: &TlsServer, control: &Stream) -> Result<bool, DataError> {
+    pub fn encrypt(&mut self, tls: &TlsServer, control: &Stream) -> Result<(), DataError> {
         let resumed = tls.accept_data(&mut self.stream, control, HANDSHAKE_TIME);
-        let resumed = resumed.map_err(DataError::Handshake)?;
+        self.is_resumed = resumed.map_err(DataError::Handshake)?;
         self.throughput = MinimumThroughput::new(Instant::now());
-        Ok(resumed)
+        Ok(())
     }
 
     /// Returns the number of bytes that were moved.
@@ -181,6 +190,11 @@ impl DataStream {
         self.stream.wait_when_dropped(ACKNOWLEDGED_WITHIN).map_err(DataError::Lost)?;
         self.has_ended = true;
         Ok(())
+    }
+
+    /// Whether its TLS session resumes that of the control connection.
+    pub fn is_resumed(&self) -> bool {
+        self.is_resumed
     }
 
     /// Whether the bytes are encrypted.

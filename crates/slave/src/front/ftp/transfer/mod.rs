@@ -66,13 +66,17 @@ fn transfer(ftp: &mut FtpSession, command: Command) -> CommandResult {
 ///
 /// The client gets reply 150 before the handshake, as RFC 4217 section 12.4 shows it.
 fn open_data(ftp: &mut FtpSession, opening: String) -> Result<DataStream, CommandError> {
-    let stream = ftp.data.open(&mut ftp.control)?;
-    let mut data = DataStream::new(stream)?;
+    let mut data = match ftp.data.take_encrypted() {
+        Some(data) => data,
+        None => DataStream::new(ftp.data.open(&mut ftp.control)?)?,
+    };
     ftp.control.send(&Reply::new(150, opening))?;
     if ftp.state.settings.protection == DataProtection::Private {
         let tls = ftp.context.tls.as_ref().ok_or(DataError::NoTls)?;
-        let is_resumed = data.encrypt(tls, ftp.control.stream())?;
-        if ftp.context.config.tls_reuse_required && !is_resumed {
+        if !data.is_encrypted() {
+            data.encrypt(tls, ftp.control.stream())?;
+        }
+        if ftp.context.config.tls_reuse_required && !data.is_resumed() {
             return Err(DataError::NotResumed.into());
         }
     }
