@@ -52,7 +52,7 @@ impl ServerCertVerifier for TrustAll {
 }
 
 /// A client for these versions, which remembers its sessions.
-fn config(versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ClientConfig> {
+pub fn config(versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
@@ -64,11 +64,11 @@ fn config(versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ClientC
 }
 
 /// An encrypted control connection.
-struct TlsClient(BufReader<StreamOwned<ClientConnection, TcpStream>>);
+pub struct TlsClient(BufReader<StreamOwned<ClientConnection, TcpStream>>);
 
 impl TlsClient {
     /// Runs the handshake on a connection.
-    fn over(tcp: TcpStream, config: &Arc<ClientConfig>) -> Self {
+    pub fn over(tcp: TcpStream, config: &Arc<ClientConfig>) -> Self {
         tcp.set_read_timeout(Some(SOON)).unwrap();
         let name = ServerName::try_from("files.example").unwrap();
         let tls = ClientConnection::new(config.clone(), name).unwrap();
@@ -76,14 +76,14 @@ impl TlsClient {
     }
 
     /// Connects and begins TLS with AUTH.
-    fn explicit(addr: SocketAddr, config: &Arc<ClientConfig>) -> Self {
+    pub fn explicit(addr: SocketAddr, config: &Arc<ClientConfig>) -> Self {
         let mut clear = FtpTestClient::connect(addr);
         clear.expect("AUTH TLS", 234);
         Self::over(clear.control().try_clone().unwrap(), config)
     }
 
     #[track_caller]
-    fn reply_of(&mut self, code: u16) -> String {
+    pub fn reply_of(&mut self, code: u16) -> String {
         let mut line = String::new();
         self.0.read_line(&mut line).unwrap();
         assert!(line.starts_with(&format!("{code} ")), "{code}: {line:?}");
@@ -91,7 +91,7 @@ impl TlsClient {
     }
 
     #[track_caller]
-    fn expect(&mut self, line: &str, code: u16) -> String {
+    pub fn expect(&mut self, line: &str, code: u16) -> String {
         self.0.get_mut().write_all(format!("{line}\r\n").as_bytes()).unwrap();
         self.reply_of(code)
     }

@@ -2,4 +2,6 @@
 
 mod cut_uploads;
 mod downloads;
+mod encrypted;
+mod slow_peers;
 mod uploads;
