@@ -125,13 +125,18 @@ impl Session {
         let context = &self.context;
         context.visible(context.principal.resolve(path).and_then(|path| {
             let id = bind_id(&context.principal, id, b"put", &[&path], Some(size));
+            let mut is_put_again = false;
             if let Some(commit) = context.with_catalogue(|store| store.commit_of(id))?
                 && !is_lost(context, &path, commit.version)?
             {
-                return committed(context, commit, &path);
+                if !is_awaiting_copies(context, &path, commit.version)? {
+                    return committed(context, commit, &path);
+                }
+                is_put_again = true;
             }
             let name = StagedName::new(id, &context.principal.user, &path, Some(size));
             let offset = match find_staged(context, &path, &name, false, keepalive)? {
+                _ if is_put_again => size,
                 StagedState::Complete => size,
                 StagedState::Partial(file) => {
                     Some(file.metadata().map_err(|e| cannot_stage(&path, e))?.len())
@@ -228,6 +233,18 @@ fn is_lost(context: &SessionContext, path: &TreePath, put: Lsn) -> Result<bool, 
         && !row.here
         && holders.is_empty()
         && context.ask_holders(put, &context.principal.owner).is_empty())
+}
+
+/// Whether a put may have fewer copies than its client wants, so that it has to be put again.
+///
+/// Nothing of it is sent again, but only its answer waits for the copies.
+fn is_awaiting_copies(
+    context: &SessionContext,
+    path: &TreePath,
+    put: Lsn,
+) -> Result<bool, Refusal> {
+    let row = context.with_catalogue(|store| store.at(path))?;
+    Ok(context.settings.is_cluster_member && row.is_some_and(|(row, _)| row.content == Some(put)))
 }
 
 /// Returns the answer for an upload whose change was made already.

@@ -251,6 +251,7 @@ fn upload_of_a_session_is_published_and_answered() {
         synced: false,
         copies: 0,
     };
+    let repeated = proposal.clone();
     let requests = SessionRequests { proposals: vec![(5, proposal)], ..SessionRequests::default() };
     let outputs = replica.run(Vec::new(), requests, Vec::new());
     assert_eq!(proposed(&outputs), [put("f", "content")]);
@@ -263,6 +264,32 @@ fn upload_of_a_session_is_published_and_answered() {
     assert_eq!((channel, receipt.version, receipt.digest), (5, lsn(1), Some(digest("content"))));
     assert_eq!(replica.read("f"), "content");
     assert!(fetches(&outputs).is_empty());
+    // A repeated put is answered once as many disks as it wants have the content.
+    let again = |copies| {
+        let proposal = Proposal { staged: None, copies, ..repeated.clone() };
+        SessionRequests { proposals: vec![(6, proposal)], ..SessionRequests::default() }
+    };
+    let answer = |outputs: &[Output]| {
+        outputs.iter().find_map(|output| match output {
+            Output::Answer(6, answer) => Some(answer.clone().unwrap()),
+            _ => None,
+        })
+    };
+    let outputs = replica.run(Vec::new(), again(1), Vec::new());
+    assert_eq!(answer(&outputs).map(|receipt| receipt.copies), Some(1));
+    let outputs = replica.run(Vec::new(), again(2), Vec::new());
+    assert_eq!((proposed(&outputs), answer(&outputs)), (vec![put("f", "content")], None));
+    let messages = [
+        ToSlave::ProposalResult { id: id(1), answer: Ok(lsn(1)) },
+        ToSlave::Copies { put: lsn(1), copies: 2 },
+    ];
+    let outputs = replica.run(
+        messages.map(LinkEvent::Message).into(),
+        SessionRequests::default(),
+        Vec::new(),
+    );
+    let receipt = answer(&outputs).unwrap();
+    assert_eq!((receipt.version, receipt.copies, receipt.fresh), (lsn(1), 2, false));
 }
 
 #[test]

@@ -53,6 +53,30 @@ fn a_put_with_two_copies_waits_for_the_second_disk() {
     assert_eq!(disks(&cluster, "f", &bytes), 2);
 }
 
+#[test]
+fn a_repeated_put_waits_for_its_copies_as_the_first() {
+    let cluster = Cluster::of(2).start();
+    let client = cluster.client();
+    let bytes = content(1, 200_000);
+    std::fs::write(client.folder().join("f"), &bytes).unwrap();
+    let first = cluster
+        .slave_at(client.command("put f -o before").ok().json()["slaves"][0].as_str().unwrap());
+    let held = process_of(&cluster.slaves[1 - first].program, "Replicator");
+    stop(held);
+    let put = ["--json", "--copies", "2", "-c", "put f"];
+    let program = client.start(&put);
+    eventually(SOON, "the first disk has it", || (disks(&cluster, "f", &bytes) == 1).then_some(()));
+    // The client is killed after the commit, and runs again.
+    drop(program);
+    let mut again = client.start(&put);
+    client.command("mkdir later").ok();
+    assert_eq!(again.try_status(), None, "answered with one copy: {}", again.stdout.text());
+    kill(held, Signal::SIGCONT).unwrap();
+    let json = Client::finish(&mut again).ok().json();
+    assert!(json["copies"].as_u64().unwrap() >= 2, "{json}");
+    assert_eq!(disks(&cluster, "f", &bytes), 2);
+}
+
 /// Slow: a put waits half a minute for its copies.
 #[test]
 fn a_put_with_too_few_copies_is_kept_and_reported() {

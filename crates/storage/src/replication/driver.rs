@@ -88,7 +88,7 @@ pub struct ReplicaDriver {
     /// Staged content of sessions' changes, with the digest if this process has verified it.
     pub(super) staged: HashMap<ChangeId, (StagedName, Option<Digest>)>,
     /// Puts that were committed before a session proposed them on this link.
-    known: HashSet<ChangeId>,
+    pub(super) known: HashSet<ChangeId>,
     pub(super) local_changes: LocalChanges,
     /// Proposals that wait for local changes, in the order of each session.
     pub(super) held: Vec<HeldProposal>,

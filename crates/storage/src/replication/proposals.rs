@@ -13,7 +13,7 @@ use super::blocking_entries::{BlockingEntries, is_unserved};
 use super::driver::{HeldProposal, ReplicaDriver};
 use super::messages::{Output, SessionRequests};
 use crate::parallel::parallel_map;
-use crate::{CatalogError, CatalogStore, Proposal, changes_unavailable_at, refuse};
+use crate::{CatalogError, CatalogStore, Commit, Proposal, changes_unavailable_at, refuse};
 
 /// Largest cost of a batch of proposals. A larger batch would delay its first changes.
 pub const BATCH: usize = 256;
@@ -84,6 +84,11 @@ impl ReplicaDriver {
                 .commit_of(held.proposal.id)?
                 .filter(|commit| unsynced.is_some() || !self.replica.lacks().has(commit.version));
             let answer = match known {
+                // The master counts the copies of content that the tree still has.
+                Some(commit) if self.waits_for_copies(&held.proposal, commit, store)? => {
+                    self.known.insert(held.proposal.id);
+                    None
+                }
                 Some(commit) => Some(commit.answer_to(change)),
                 None if full
                     && matches!(change, Change::Put { .. } | Change::MakeFolder { .. }) =>
@@ -135,6 +140,23 @@ impl ReplicaDriver {
         }
         self.outputs.push(Output::PauseChannels(paused));
         Ok(())
+    }
+
+    /// Whether a put that was committed before has to be on more disks before it is answered.
+    fn waits_for_copies(
+        &self,
+        proposal: &Proposal,
+        commit: Commit,
+        store: &CatalogStore,
+    ) -> Result<bool, CatalogError> {
+        let Change::Put { path, .. } = &proposal.change else { return Ok(false) };
+        if proposal.copies <= 1
+            || self.config.is_sole
+            || commit.answer_to(&proposal.change).is_err()
+        {
+            return Ok(false);
+        }
+        Ok(store.row(path)?.is_some_and(|row| row.content == Some(commit.version)))
     }
 
     /// Returns how many more proposals the replica may get. It handles them in order, so the rest
