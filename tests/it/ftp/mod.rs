@@ -5,6 +5,7 @@
 mod before_login;
 mod client;
 mod cluster_login;
+mod commands;
 mod listeners;
 mod login;
 mod proxied;
