@@ -47,6 +47,9 @@ impl FromStr for IpNetwork {
             None => (text, None),
         };
         let addr: IpAddr = addr.parse().map_err(|_| format!("{addr:?} is no IP address"))?;
+        if addr != addr.to_canonical() {
+            return Err(format!("write {} instead of {addr}", addr.to_canonical()));
+        }
         let bits = if addr.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
             None => bits,
@@ -89,8 +92,17 @@ mod tests {
 
     #[test]
     fn rejects_text_that_is_no_network() {
-        for bad in ["", "localhost", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/-1", "::/129", "10.0/8"]
-        {
+        for bad in [
+            "",
+            "localhost",
+            "::ffff:10.0.0.1",
+            "::ffff:10.0.0.0/104",
+            "10.0.0.0/33",
+            "10.0.0.0/",
+            "10.0.0.0/-1",
+            "::/129",
+            "10.0/8",
+        ] {
             assert!(bad.parse::<IpNetwork>().is_err(), "{bad:?}");
         }
         assert_eq!("192.0.2.7".parse::<IpNetwork>().unwrap().to_string(), "192.0.2.7/32");

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use relais_net::tls::{ChannelBinding, ServerCertificate, TicketSecret, TlsServer};
+use relais_net::tls::{ChannelBinding, DataDirection, ServerCertificate, TicketSecret, TlsServer};
 use relais_net::{
     AuthenticatedConnection, IpNetwork, LoginHandler, LoginStep, NewConnection, PreAuthListener,
     PreAuthPool, Stream, TlsRule, TrustedProxies,
@@ -384,7 +384,7 @@ fn data_connections(
     let _kept = control_client.join().unwrap();
     let data_client = open(clients[1]);
     let mut data = Stream::tcp(listener.accept().unwrap().0).unwrap();
-    let resumed = server.accept_data(&mut data, &control, SOON).unwrap();
+    let resumed = server.accept_data(&mut data, &control, DataDirection::Sending, SOON).unwrap();
     (&data).write_all(b"hello\r\n").unwrap();
     data_client.join().unwrap();
     resumed

@@ -34,9 +34,9 @@ fn a_proxied_client_has_its_own_address() {
     far.expect("PASS x", 230);
     assert!(far.expect("STAT", 211).text().contains("192.0.2.9:5000"));
     far.expect("MKD made", 550);
-    far.expect("QUIT", 221);
+    far.expect("CLNT marker", 200);
     slave.program.stderr.wait_for(SOON, "the address in the log", |log| {
-        log.contains("192.0.2.9:5000: ").then_some(())
+        log.contains("192.0.2.9:5000: the client is marker").then_some(())
     });
     let mut near = connect(addr, &header([127, 0, 0, 1]));
     near.expect("USER ann", 331);

@@ -185,6 +185,66 @@ fn ftp_has_tls_also_if_native_connections_have_none() {
     TlsClient::explicit(addr, &config(rustls::ALL_VERSIONS)).expect("NOOP", 200);
 }
 
+/// Downloads the file `f` over a data connection with the sessions of `config`.
+fn retrieve(
+    client: &mut TlsClient,
+    addr: SocketAddr,
+    config: &Arc<ClientConfig>,
+) -> Result<String, String> {
+    let passive = client.expect("EPSV", 229);
+    let port = passive.split("|||").nth(1).unwrap().split('|').next().unwrap();
+    let data = TcpStream::connect((addr.ip(), port.parse().unwrap())).unwrap();
+    client.expect("RETR f", 150);
+    let mut data = TlsClient::over(data, config);
+    let mut content = String::new();
+    // The slave may close instead.
+    let _ = data.0.read_to_string(&mut content);
+    let mut end = String::new();
+    client.0.read_line(&mut end).unwrap();
+    if end.starts_with("226 ") { Ok(content) } else { Err(end) }
+}
+
+#[test]
+fn data_connections_must_resume_their_control_connection() {
+    let (_slave, addr) = start_ftp(&["--ftp-tls-reuse", "required"], &[("f", b"content")]);
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let [own, other] = [(); 2].map(|()| config(&[version]));
+        let mut clients = [&own, &other].map(|config| {
+            let mut client = TlsClient::explicit(addr, config);
+            for (line, code) in
+                [("PBSZ 0", 200), ("PROT P", 200), ("USER anonymous", 331), ("PASS x", 230)]
+            {
+                client.expect(line, code);
+            }
+            client
+        });
+        // More transfers than tickets of the control connection.
+        for _ in 0..5 {
+            assert_eq!(retrieve(&mut clients[0], addr, &own).as_deref(), Ok("content"));
+        }
+        // Another session of the same host, and none.
+        for config in [&other, &config(&[version])] {
+            let end = retrieve(&mut clients[0], addr, config).unwrap_err();
+            assert!(end.starts_with("522 "), "{end}");
+        }
+        assert_eq!(retrieve(&mut clients[0], addr, &own).as_deref(), Ok("content"));
+        assert_eq!(retrieve(&mut clients[1], addr, &other).as_deref(), Ok("content"));
+    }
+}
+
+#[test]
+fn a_proxy_names_the_client_before_implicit_tls() {
+    let args = ["--ftps", "127.0.0.1:0", "--trusted-proxy", "127.0.0.1"];
+    let slave = Standalone::start(&args, &[]);
+    let mut tcp = TcpStream::connect(ftp_address(&slave.program, "ftps")).unwrap();
+    tcp.write_all(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x09\xc0\0\x02\x01\x13\x88\0\x15")
+        .unwrap();
+    let mut client = TlsClient::over(tcp, &config(rustls::ALL_VERSIONS));
+    client.reply_of(220);
+    // The name of a user is not refused, because the connection is encrypted.
+    client.expect("USER ann", 331);
+}
+
 #[test]
 fn each_worker_resumes_the_sessions_of_the_others() {
     let (slave, addr) = start_ftp(&["--workers", "3", "--sessions-per-worker", "4"], &[]);

@@ -18,6 +18,7 @@ pub use client::{DialError, Dialer};
 pub use info::{ChannelBinding, TlsInfo};
 pub use mode::{TlsMode, TlsOptions};
 pub use pem::read_pem;
+pub use resumption::DataDirection;
 pub(crate) use resumption::Resumption;
 pub use server::TlsServer;
 pub(crate) use session::TlsSession;

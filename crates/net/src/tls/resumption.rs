@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use rustls::server::{ProducesTickets, StoresServerSessions};
@@ -15,6 +16,16 @@ use super::tickets::{EPOCH, TicketSecret, random};
 /// Identifies the connection for which a ticket was issued.
 type ConnectionId = [u8; 16];
 
+/// Which side of a data connection sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataDirection {
+    /// This side. The peer reads, so it can be given a new ticket: some use each ticket once.
+    Sending,
+    /// The peer. It would leave a ticket unread, and its socket would then reset the connection
+    /// instead of closing it.
+    Receiving,
+}
+
 /// The sessions of one connection.
 #[derive(Debug)]
 pub(crate) struct Resumption {
@@ -22,6 +33,8 @@ pub(crate) struct Resumption {
     purpose: Purpose,
     /// The connection whose ticket was decrypted last.
     presented: Mutex<Option<ConnectionId>>,
+    /// Whether the session of that ticket was resumed.
+    is_confirmed: AtomicBool,
     /// The session of this connection, with its session id (TLS 1.2).
     stored: Mutex<Option<(Vec<u8>, Vec<u8>)>>,
 }
@@ -30,11 +43,8 @@ pub(crate) struct Resumption {
 enum Purpose {
     /// Issue tickets with this id, and accept all.
     Control(ConnectionId),
-    /// Issue none, and accept the sessions of one control connection.
-    ///
-    /// A peer that only sends would leave tickets unread, and its socket would then reset the
-    /// connection instead of closing it.
-    Data(Option<DataSessions>),
+    /// Accept the sessions of one control connection.
+    Data(Option<DataSessions>, DataDirection),
 }
 
 /// The sessions that a data connection accepts.
@@ -58,21 +68,37 @@ impl Resumption {
     ///
     /// `is_resumed`: whether `control` has itself resumed an earlier session, whose tickets its
     /// client may still use.
-    pub fn of_data(secret: TicketSecret, control: Option<(&Arc<Self>, bool)>) -> Self {
+    pub fn of_data(
+        secret: TicketSecret,
+        control: Option<(&Arc<Self>, bool)>,
+        direction: DataDirection,
+    ) -> Self {
         let sessions = control.map(|(control, is_resumed)| {
             let own = match control.purpose {
                 Purpose::Control(id) => Some(id),
-                Purpose::Data(_) => None,
+                Purpose::Data(..) => None,
             };
             let earlier = control.presented.lock().filter(|_| is_resumed);
             let ids = own.into_iter().chain(earlier).collect();
             DataSessions { control: control.clone(), ids }
         });
-        Self::new(secret, Purpose::Data(sessions))
+        Self::new(secret, Purpose::Data(sessions, direction))
     }
 
     fn new(secret: TicketSecret, purpose: Purpose) -> Self {
-        Self { secret, purpose, presented: Mutex::default(), stored: Mutex::default() }
+        let (presented, stored) = (Mutex::default(), Mutex::default());
+        Self { secret, purpose, presented, is_confirmed: AtomicBool::new(false), stored }
+    }
+
+    /// Notes that the session of the presented ticket is being resumed.
+    ///
+    /// Before, a ticket proves nothing: another peer may have seen it on the network.
+    pub fn confirm(&self) {
+        self.is_confirmed.store(true, Ordering::Relaxed);
+    }
+
+    fn is_confirmed(&self) -> bool {
+        self.is_confirmed.load(Ordering::Relaxed)
     }
 
     fn is_control(&self) -> bool {
@@ -87,8 +113,9 @@ impl Resumption {
 
 impl ProducesTickets for Resumption {
     fn enabled(&self) -> bool {
-        // After a ticket was accepted in TLS 1.2, no empty new one must replace it.
-        self.is_control() || self.presented.lock().is_none()
+        // TLS 1.2 asks between the decryption of a ticket and its confirmation. No empty new ticket
+        // must replace the one that was accepted.
+        self.is_control() || self.is_confirmed() || self.presented.lock().is_none()
     }
 
     fn lifetime(&self) -> u32 {
@@ -98,14 +125,17 @@ impl ProducesTickets for Resumption {
     fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
         match &self.purpose {
             Purpose::Control(id) => self.secret.encrypt([id, plain].concat()),
-            Purpose::Data(_) => None,
+            Purpose::Data(Some(sessions), DataDirection::Sending) if self.is_confirmed() => {
+                self.secret.encrypt([sessions.ids.first()?, plain].concat())
+            }
+            Purpose::Data(..) => None,
         }
     }
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         let mut plain = self.secret.decrypt(ticket)?;
         let id = *plain.first_chunk()?;
-        if let Purpose::Data(sessions) = &self.purpose
+        if let Purpose::Data(sessions, _) = &self.purpose
             && !sessions.as_ref()?.ids.contains(&id)
         {
             return None;
@@ -126,9 +156,9 @@ impl StoresServerSessions for Resumption {
 
     fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
         match &self.purpose {
-            Purpose::Data(Some(sessions)) => sessions.control.stored(key),
+            Purpose::Data(Some(sessions), _) => sessions.control.stored(key),
             // The process that a new control connection reaches may be another one.
-            Purpose::Control(_) | Purpose::Data(None) => None,
+            Purpose::Control(_) | Purpose::Data(None, _) => None,
         }
     }
 
@@ -152,15 +182,22 @@ mod tests {
         let control = || Arc::new(Resumption::of_control(secret.clone()).unwrap());
         let (own, other) = (control(), control());
         let [ours, theirs] = [&own, &other].map(|tickets| tickets.encrypt(b"session").unwrap());
-        let data = Resumption::of_data(secret.clone(), Some((&own, false)));
-        assert_eq!(data.decrypt(&theirs), None);
-        assert!(data.enabled());
-        assert_eq!(data.decrypt(&ours).as_deref(), Some(&b"session"[..]));
-        assert!(!data.enabled() && data.encrypt(b"session").is_none());
+        for direction in [DataDirection::Sending, DataDirection::Receiving] {
+            let data = Resumption::of_data(secret.clone(), Some((&own, false)), direction);
+            assert_eq!(data.decrypt(&theirs), None);
+            assert!(data.enabled());
+            assert_eq!(data.decrypt(&ours).as_deref(), Some(&b"session"[..]));
+            assert!(!data.enabled() && data.encrypt(b"session").is_none(), "not confirmed");
+            data.confirm();
+            let next = data.encrypt(b"session").filter(|_| data.enabled());
+            assert_eq!(next.is_some(), direction == DataDirection::Sending);
+            assert!(next.is_none_or(|ticket| data.decrypt(&ticket).is_some()));
+        }
         // The client of `own` has resumed the session of `other`.
         assert!(own.decrypt(&theirs).is_some());
         for is_resumed in [false, true] {
-            let data = Resumption::of_data(secret.clone(), Some((&own, is_resumed)));
+            let control = Some((&own, is_resumed));
+            let data = Resumption::of_data(secret.clone(), control, DataDirection::Sending);
             assert_eq!(data.decrypt(&theirs).is_some(), is_resumed);
         }
     }
@@ -171,7 +208,9 @@ mod tests {
         let [own, other] =
             [(); 2].map(|()| Arc::new(Resumption::of_control(secret.clone()).unwrap()));
         assert!(own.put(vec![1], vec![2]) && own.can_cache() && own.get(&[1]).is_none());
-        let data = |control| Resumption::of_data(secret.clone(), Some((control, false)));
+        let data = |control| {
+            Resumption::of_data(secret.clone(), Some((control, false)), DataDirection::Sending)
+        };
         assert_eq!(data(&own).get(&[1]), Some(vec![2]));
         assert_eq!((data(&own).get(&[3]), data(&other).get(&[1])), (None, None));
         assert!(!data(&own).put(vec![1], vec![3]) && !data(&own).can_cache());

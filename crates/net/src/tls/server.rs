@@ -11,7 +11,7 @@ use rustls::{HandshakeKind, ServerConfig, ServerConnection, SupportedProtocolVer
 use super::certificate::ServerCertificate;
 use super::info;
 use super::mode::TlsMode;
-use super::resumption::Resumption;
+use super::resumption::{DataDirection, Resumption};
 use super::session::TlsSession;
 use super::tickets::TicketSecret;
 use crate::stream::Stream;
@@ -94,12 +94,13 @@ impl TlsServer {
         &self,
         stream: &mut Stream,
         control: &Stream,
+        direction: DataDirection,
         timeout: Duration,
     ) -> io::Result<bool> {
         let Some(secret) = self.tickets.clone() else {
             return self.accept(stream, timeout).map(|()| false);
         };
-        let resumption = Resumption::of_data(secret, control.resumption());
+        let resumption = Resumption::of_data(secret, control.resumption(), direction);
         stream.encrypt(self.begin_with(Some(Arc::new(resumption)))?);
         let tls = stream.shake_hands(Instant::now() + timeout)?;
         Ok(tls.handshake_kind() == Some(HandshakeKind::Resumed))

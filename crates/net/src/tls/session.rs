@@ -101,10 +101,20 @@ impl TlsSession {
                 input.receive(socket)?;
                 while state.tls.is_handshaking() && !input.ready.is_empty() {
                     state.take_in(socket, &mut input)?;
+                    self.note_resumption(&state);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Confirms the resumption as soon as it is known, which is before new tickets are issued.
+    fn note_resumption(&self, state: &TlsState) {
+        if let Some(resumption) = &self.resumption
+            && state.tls.handshake_kind() == Some(HandshakeKind::Resumed)
+        {
+            resumption.confirm();
+        }
     }
 
     /// Continues the handshake without waiting, until both sides have keys.

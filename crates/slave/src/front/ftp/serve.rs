@@ -4,7 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::{debug, info};
 use relais_engine::{Engine, Session};
@@ -77,6 +77,11 @@ pub fn serve(
     SessionExit::Closed
 }
 
+/// How long a handshake that precedes its command waits for it, if data connections must resume.
+///
+/// A client that uses each session ticket once needs another one for its next transfer.
+const COMMAND_WAIT: Duration = Duration::from_secs(1);
+
 /// Why the loop of a session has ended.
 enum Ending {
     /// The client has closed the connection.
@@ -104,7 +109,9 @@ fn run(ftp: &mut FtpSession, logins: &dyn LoginRenewal) -> io::Result<Ending> {
             }
             Ok(Received::DataConnection) => {
                 if let Some(tls) = tls {
-                    ftp.data.begin_encryption(tls, ftp.control.stream());
+                    let is_required = ftp.context.config.tls_reuse_required;
+                    let patience = if is_required { COMMAND_WAIT } else { Duration::ZERO };
+                    ftp.data.begin_encryption(tls, ftp.control.stream(), patience);
                 }
                 continue;
             }

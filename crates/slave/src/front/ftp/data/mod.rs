@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 use relais_net::Stream;
-use relais_net::tls::TlsServer;
+use relais_net::tls::{DataDirection, TlsServer};
 use rustix::event::{PollFd, PollFlags};
 
 use self::active::{CONNECT_TIME, connect_to};
@@ -122,16 +122,24 @@ impl DataPort {
     /// Encrypts a connection that comes before its command, if its client begins to.
     ///
     /// Most clients wait for the reply 150. Others, such as Python's aioftp, send the command only
-    /// after the handshake.
-    pub fn begin_encryption(&mut self, tls: &TlsServer, control: &Stream) {
+    /// after the handshake. The command has `patience` to come first: only it tells the direction of
+    /// the transfer, without which the client gets no new session ticket.
+    pub fn begin_encryption(&mut self, tls: &TlsServer, control: &Stream, patience: Duration) {
         self.next = match std::mem::replace(&mut self.next, NextConnection::Unknown) {
             NextConnection::Accepted(listener) => match listener.try_accept(&self.peer) {
                 Some(stream) => NextConnection::Arrived(stream, listener.expires()),
                 None => NextConnection::Accepted(listener),
             },
+            NextConnection::Arrived(stream, expires)
+                if control
+                    .poll(PollFlags::IN, Some(patience))
+                    .is_ok_and(|came| !came.is_empty()) =>
+            {
+                NextConnection::Arrived(stream, expires)
+            }
             NextConnection::Arrived(stream, expires) => {
                 let encrypted = DataStream::new(stream).and_then(|mut data| {
-                    data.encrypt(tls, control)?;
+                    data.encrypt(tls, control, DataDirection::Receiving)?;
                     Ok(data)
                 });
                 match encrypted {

@@ -8,7 +8,7 @@ use std::io::{self, Read as _};
 use std::time::{Duration, Instant};
 
 use log::debug;
-use relais_net::tls::TlsServer;
+use relais_net::tls::{DataDirection, TlsServer};
 use relais_net::{MinimumThroughput, Stream};
 use relais_transfer::{SendOutcome, is_of_the_file, read_full};
 use rustix::event::PollFlags;
@@ -66,8 +66,13 @@ impl DataStream {
     ///
     /// # Errors
     /// [`DataError::Handshake`].
-    pub fn encrypt(&mut self, tls: &TlsServer, control: &Stream) -> Result<(), DataError> {
-        let resumed = tls.accept_data(&mut self.stream, control, HANDSHAKE_TIME);
+    pub fn encrypt(
+        &mut self,
+        tls: &TlsServer,
+        control: &Stream,
+        direction: DataDirection,
+    ) -> Result<(), DataError> {
+        let resumed = tls.accept_data(&mut self.stream, control, direction, HANDSHAKE_TIME);
         self.is_resumed = resumed.map_err(DataError::Handshake)?;
         self.throughput = MinimumThroughput::new(Instant::now());
         Ok(())

@@ -2,6 +2,7 @@
 
 use relais_ftp::Reply;
 use relais_ftp::ascii::{Encoder, RestartScan};
+use relais_net::tls::DataDirection;
 use relais_proto::TreePath;
 use relais_transfer::read_full;
 
@@ -26,7 +27,8 @@ pub fn send(ftp: &mut FtpSession, path: &TreePath, name: &str) -> CommandResult 
         _ => find_offset(ftp, path, skip)?,
     };
     let mut text = StoredText { source: open_content(ftp, path, (offset, u64::MAX))?, at: offset };
-    let mut data = open_data(ftp, format!("Opening ASCII mode data connection for {name}."))?;
+    let opening = format!("Opening ASCII mode data connection for {name}.");
+    let mut data = open_data(ftp, DataDirection::Sending, opening)?;
     send_encoded(ftp, &mut text, encoder, most, &mut data)?;
     end(ftp, data, text.source.finish())
 }

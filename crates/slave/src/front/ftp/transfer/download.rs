@@ -2,6 +2,7 @@
 
 use relais_engine::ReadFailure;
 use relais_ftp::{Reply, TransferType};
+use relais_net::tls::DataDirection;
 use relais_proto::{Refusal, TreePath};
 use relais_transfer::SendOutcome;
 
@@ -52,7 +53,7 @@ fn send_image(ftp: &mut FtpSession, path: &TreePath, name: &str) -> CommandResul
     let source = open_content(ftp, path, (offset, length))?;
     let length = length.min(source.size().saturating_sub(offset));
     let opening = format!("Opening BINARY mode data connection for {name} ({length} bytes).");
-    let mut data = open_data(ftp, opening)?;
+    let mut data = open_data(ftp, DataDirection::Sending, opening)?;
     let source = send_bytes(ftp, &mut data, source, (offset, length))?;
     end(ftp, data, source.finish())
 }

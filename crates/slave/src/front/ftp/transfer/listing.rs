@@ -2,6 +2,7 @@
 
 use relais_engine::KeepAlive;
 use relais_ftp::Reply;
+use relais_net::tls::DataDirection;
 use relais_proto::Refusal;
 
 use super::open_data;
@@ -26,7 +27,8 @@ pub trait ListingText {
 
 /// Sends a listing, whose lines end with CRLF in each TYPE.
 pub fn send_listing(ftp: &mut FtpSession, text: &mut dyn ListingText) -> CommandResult {
-    let mut data = open_data(ftp, "Opening data connection for the listing.".to_owned())?;
+    let opening = "Opening data connection for the listing.".to_owned();
+    let mut data = open_data(ftp, DataDirection::Sending, opening)?;
     let mut part = Vec::with_capacity(PART);
     let mut has_more = true;
     while has_more {

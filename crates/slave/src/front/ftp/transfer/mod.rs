@@ -13,6 +13,7 @@ mod upload;
 use std::io;
 
 use relais_ftp::{Command, DataProtection, Reply};
+use relais_net::tls::DataDirection;
 
 use super::control::Control;
 use super::data::{ControlWatch, DataError, DataStream, Interruption};
@@ -65,7 +66,11 @@ fn transfer(ftp: &mut FtpSession, command: Command) -> CommandResult {
 /// Opens the data connection, and sends the preliminary reply.
 ///
 /// The client gets reply 150 before the handshake, as RFC 4217 section 12.4 shows it.
-fn open_data(ftp: &mut FtpSession, opening: String) -> Result<DataStream, CommandError> {
+fn open_data(
+    ftp: &mut FtpSession,
+    direction: DataDirection,
+    opening: String,
+) -> Result<DataStream, CommandError> {
     let mut data = match ftp.data.take_encrypted() {
         Some(data) => data,
         None => DataStream::new(ftp.data.open(&mut ftp.control)?)?,
@@ -74,7 +79,7 @@ fn open_data(ftp: &mut FtpSession, opening: String) -> Result<DataStream, Comman
     if ftp.state.settings.protection == DataProtection::Private {
         let tls = ftp.context.tls.as_ref().ok_or(DataError::NoTls)?;
         if !data.is_encrypted() {
-            data.encrypt(tls, ftp.control.stream())?;
+            data.encrypt(tls, ftp.control.stream(), direction)?;
         }
         if ftp.context.config.tls_reuse_required && !data.is_resumed() {
             return Err(DataError::NotResumed.into());

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use relais_engine::{Committed, KeepAlive, PathUpload, Upload, UploadStart};
 use relais_ftp::ascii::Decoder;
 use relais_ftp::{Reply, TransferType};
+use relais_net::tls::DataDirection;
 use relais_proto::{TreePath, WaitReason};
 
 use super::{names, open_data};
@@ -74,7 +75,7 @@ fn receive(
     let announced = ftp.state.announced;
     let mut upload = begin(ftp, path, start)?;
     let before = upload.offset();
-    let mut data = open_data(ftp, opening)?;
+    let mut data = open_data(ftp, DataDirection::Receiving, opening)?;
     let began = Instant::now();
     if let Err(error) = receive_all(ftp, &mut data, &mut upload) {
         return Err(kept(error, upload.offset()));
