@@ -5,7 +5,16 @@ use std::io;
 use relais_ftp::Reply;
 use thiserror::Error;
 
-use super::watch::Interruption;
+/// Why the control connection ends a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Interruption {
+    /// The client has sent ABOR.
+    #[error("the transfer was aborted")]
+    Aborted,
+    /// The control connection has ended or was reset.
+    #[error("the control connection has ended")]
+    ControlEnded,
+}
 
 /// Errors of a data connection, apart from those of the content.
 #[derive(Debug, Error)]

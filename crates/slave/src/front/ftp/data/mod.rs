@@ -22,11 +22,11 @@ use relais_net::tls::{DataDirection, TlsServer};
 use rustix::event::{PollFd, PollFlags};
 
 use self::active::{CONNECT_TIME, connect_to};
-pub use self::error::DataError;
+pub use self::error::{DataError, Interruption};
 use self::passive::{CONNECTION_WAIT, PassiveListener};
 use self::peer::DataPeer;
 pub use self::stream::DataStream;
-pub use self::watch::{ControlWatch, Interruption};
+pub use self::watch::ControlWatch;
 
 /// How the next data connection comes about.
 #[derive(Debug)]

@@ -3,24 +3,12 @@
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use thiserror::Error;
 
-use super::error::DataError;
+use super::error::{DataError, Interruption};
 use crate::poll::wait_for;
 
 /// Longest wait before progress is checked again.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-
-/// Why the control connection ends a transfer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Interruption {
-    /// The client has sent ABOR.
-    #[error("the transfer was aborted")]
-    Aborted,
-    /// The control connection has ended or was reset.
-    #[error("the control connection has ended")]
-    ControlEnded,
-}
 
 /// The control connection during a transfer.
 pub trait ControlWatch {

@@ -6,8 +6,8 @@ use relais_net::tls::DataDirection;
 use relais_proto::TreePath;
 use relais_transfer::read_full;
 
-use super::download::{chosen_range, end, open_content};
-use super::open_data;
+use super::opening::open_data;
+use super::sent_content::{chosen_range, end, open_content};
 use crate::front::ftp::control::ControlKeepAlive;
 use crate::front::ftp::data::ControlWatch;
 use crate::front::ftp::data::{DataError, DataStream};

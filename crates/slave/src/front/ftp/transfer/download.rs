@@ -1,20 +1,18 @@
 //! RETR: sends the content of a file, which is here or comes from other slaves.
 
 use relais_engine::ReadFailure;
-use relais_ftp::{Reply, TransferType};
+use relais_ftp::TransferType;
 use relais_net::tls::DataDirection;
-use relais_proto::{Refusal, TreePath};
+use relais_proto::TreePath;
 use relais_transfer::SendOutcome;
 
-use super::open_data;
+use super::ascii;
+use super::opening::open_data;
+use super::sent_content::{SentRange, chosen_range, end, open_content};
 use crate::front::ftp::control::ControlKeepAlive;
 use crate::front::ftp::data::DataStream;
 use crate::front::ftp::session::{CommandError, CommandResult, FtpSession};
-use crate::front::ftp::state::TransferStart;
 use crate::front::replica_stream::{ContentSource, ReplicaStream};
-
-/// Bytes of a transfer: offset and length. The length may lead beyond the end.
-pub type SentRange = (u64, u64);
 
 /// RETR: RFC 959 section 4.1.3, after REST (RFC 3659 section 5) or RANG (draft-bryan-ftp-range).
 pub fn retrieve(ftp: &mut FtpSession, argument: &str) -> CommandResult {
@@ -22,30 +20,8 @@ pub fn retrieve(ftp: &mut FtpSession, argument: &str) -> CommandResult {
     ftp.control.activity.begin(format!("RETR {path}"));
     match ftp.state.transfer_type {
         TransferType::Image => send_image(ftp, &path, argument),
-        TransferType::Ascii => super::ascii::send(ftp, &path, argument),
+        TransferType::Ascii => ascii::send(ftp, &path, argument),
     }
-}
-
-/// Returns the range that REST or RANG has chosen.
-pub fn chosen_range(start: Option<TransferStart>) -> SentRange {
-    match start {
-        None => (0, u64::MAX),
-        Some(TransferStart::Offset(offset)) => (offset, u64::MAX),
-        Some(TransferStart::Range(range)) => {
-            let end = range.end.unwrap_or(u64::MAX);
-            (range.start, end.saturating_sub(range.start))
-        }
-    }
-}
-
-/// Opens content that is to be sent.
-pub fn open_content(
-    ftp: &mut FtpSession,
-    path: &TreePath,
-    range: SentRange,
-) -> Result<ContentSource, Refusal> {
-    let keepalive = &mut ControlKeepAlive(&mut ftp.control);
-    ContentSource::open(&ftp.session, &ftp.context.replicas, path, range, keepalive)
 }
 
 fn send_image(ftp: &mut FtpSession, path: &TreePath, name: &str) -> CommandResult {
@@ -97,13 +73,4 @@ fn send_pieces(
         sent?;
     }
     Ok(ContentSource::Replica(stream))
-}
-
-/// Ends the data of a download: properly only if the content is complete and was not changed.
-pub fn end(ftp: &mut FtpSession, data: DataStream, result: Result<(), Refusal>) -> CommandResult {
-    // Without its end the connection is reset, so that the data does not look complete.
-    result?;
-    let bytes = data.moved();
-    data.finish(&mut ftp.control)?;
-    Ok(Reply::new(226, format!("Transfer complete: {bytes} bytes")))
 }

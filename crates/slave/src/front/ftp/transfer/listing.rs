@@ -5,7 +5,7 @@ use relais_ftp::Reply;
 use relais_net::tls::DataDirection;
 use relais_proto::Refusal;
 
-use super::open_data;
+use super::opening::open_data;
 use crate::front::ftp::control::ControlKeepAlive;
 use crate::front::ftp::session::{CommandResult, FtpSession};
 

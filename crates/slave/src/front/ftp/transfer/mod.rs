@@ -8,16 +8,14 @@ mod ascii;
 mod download;
 pub mod listing;
 mod names;
+mod opening;
+mod sent_content;
 mod upload;
 
-use std::io;
+use relais_ftp::{Command, Reply};
 
-use relais_ftp::{Command, DataProtection, Reply};
-use relais_net::tls::DataDirection;
-
-use super::control::Control;
-use super::data::{ControlWatch, DataError, DataStream, Interruption};
-use super::session::{CommandError, CommandResult, FtpSession};
+use super::data::DataError;
+use super::session::{CommandResult, FtpSession};
 
 /// Runs a command that needs a data connection, or prepares one.
 ///
@@ -60,57 +58,5 @@ fn transfer(ftp: &mut FtpSession, command: Command) -> CommandResult {
             listing::send_listing(ftp, &mut lines)
         }
         other => Err(Reply::new(502, format!("{} needs no data", other.info().name)).into()),
-    }
-}
-
-/// Opens the data connection, and sends the preliminary reply.
-///
-/// The client gets reply 150 before the handshake, as RFC 4217 section 12.4 shows it.
-fn open_data(
-    ftp: &mut FtpSession,
-    direction: DataDirection,
-    opening: String,
-) -> Result<DataStream, CommandError> {
-    let mut data = match ftp.data.take_encrypted() {
-        Some(data) => data,
-        None => DataStream::new(ftp.data.open(&mut ftp.control)?)?,
-    };
-    ftp.control.send(&Reply::new(150, opening))?;
-    if ftp.state.settings.protection == DataProtection::Private {
-        let tls = ftp.context.tls.as_ref().ok_or(DataError::NoTls)?;
-        if !data.is_encrypted() {
-            data.encrypt(tls, ftp.control.stream(), direction)?;
-        }
-        if ftp.context.config.tls_reuse_required && !data.is_resumed() {
-            return Err(DataError::NotResumed.into());
-        }
-    }
-    Ok(data)
-}
-
-impl ControlWatch for Control {
-    fn poll_fd(&self) -> rustix::event::PollFd<'_> {
-        Control::poll_fd(self)
-    }
-
-    fn attend(&mut self, moved: u64) -> Result<(), Interruption> {
-        self.activity.set_bytes(moved);
-        self.check_interrupts().map_err(|e| match e.kind() {
-            io::ErrorKind::Interrupted => Interruption::Aborted,
-            _ => Interruption::ControlEnded,
-        })?;
-        // RFC 959 section 3.2: the data connection ends with the control connection.
-        self.check_open().map_err(|_| Interruption::ControlEnded)
-    }
-}
-
-impl From<DataError> for CommandError {
-    fn from(error: DataError) -> Self {
-        match error {
-            DataError::Interrupted(Interruption::ControlEnded) => {
-                Self::Connection(io::Error::new(io::ErrorKind::ConnectionReset, error))
-            }
-            error => Self::Reply(error.reply()),
-        }
     }
 }

@@ -14,7 +14,8 @@ use relais_ftp::{Reply, TransferType};
 use relais_net::tls::DataDirection;
 use relais_proto::{TreePath, WaitReason};
 
-use super::{names, open_data};
+use super::names;
+use super::opening::open_data;
 use crate::config::TlsEof;
 use crate::front::ftp::control::{Control, ControlKeepAlive};
 use crate::front::ftp::data::{ControlWatch, DataError, DataStream};

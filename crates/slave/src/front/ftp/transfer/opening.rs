@@ -1,0 +1,62 @@
+//! Opens the data connection of a transfer, which its control connection can interrupt.
+
+use std::io;
+
+use relais_ftp::{DataProtection, Reply};
+use relais_net::tls::DataDirection;
+
+use crate::front::ftp::control::Control;
+use crate::front::ftp::data::{ControlWatch, DataError, DataStream, Interruption};
+use crate::front::ftp::session::{CommandError, FtpSession};
+
+/// Opens the data connection, and sends the preliminary reply.
+///
+/// The client gets reply 150 before the handshake, as RFC 4217 section 12.4 shows it.
+pub fn open_data(
+    ftp: &mut FtpSession,
+    direction: DataDirection,
+    opening: String,
+) -> Result<DataStream, CommandError> {
+    let mut data = match ftp.data.take_encrypted() {
+        Some(data) => data,
+        None => DataStream::new(ftp.data.open(&mut ftp.control)?)?,
+    };
+    ftp.control.send(&Reply::new(150, opening))?;
+    if ftp.state.settings.protection == DataProtection::Private {
+        let tls = ftp.context.tls.as_ref().ok_or(DataError::NoTls)?;
+        if !data.is_encrypted() {
+            data.encrypt(tls, ftp.control.stream(), direction)?;
+        }
+        if ftp.context.config.tls_reuse_required && !data.is_resumed() {
+            return Err(DataError::NotResumed.into());
+        }
+    }
+    Ok(data)
+}
+
+impl ControlWatch for Control {
+    fn poll_fd(&self) -> rustix::event::PollFd<'_> {
+        Control::poll_fd(self)
+    }
+
+    fn attend(&mut self, moved: u64) -> Result<(), Interruption> {
+        self.activity.set_bytes(moved);
+        self.check_interrupts().map_err(|e| match e.kind() {
+            io::ErrorKind::Interrupted => Interruption::Aborted,
+            _ => Interruption::ControlEnded,
+        })?;
+        // RFC 959 section 3.2: the data connection ends with the control connection.
+        self.check_open().map_err(|_| Interruption::ControlEnded)
+    }
+}
+
+impl From<DataError> for CommandError {
+    fn from(error: DataError) -> Self {
+        match error {
+            DataError::Interrupted(Interruption::ControlEnded) => {
+                Self::Connection(io::Error::new(io::ErrorKind::ConnectionReset, error))
+            }
+            error => Self::Reply(error.reply()),
+        }
+    }
+}
