@@ -1,7 +1,8 @@
 //! Connections with deadlines, TLS, and the pool of connections before their login.
 //!
-//! This crate moves whole frames of `relais-proto` over TCP, and bytes of other protocols. It ends connections whose peer is
-//! silent or too slow. It does not interpret requests, and it chooses no address: callers do.
+//! This crate moves whole frames of `relais-proto` over TCP, and bytes of other protocols. It ends
+//! connections whose peer is silent or too slow. It does not interpret requests, and it chooses no
+//! address: callers do.
 
 mod connection;
 mod evictor;

@@ -74,7 +74,12 @@ pub struct Args {
     #[arg(help_heading = SYSTEM, long, value_name = "USER", value_hint = ValueHint::Username)]
     pub user: Option<String>,
     /// Worker processes [default: number of processors, at least 2, at most 16]
-    #[arg(help_heading = SESSIONS, long, value_name = "N", value_parser = relais_cli::number_in(1..=config::WORKERS_MAX))]
+    #[arg(
+        help_heading = SESSIONS,
+        long,
+        value_name = "N",
+        value_parser = relais_cli::number_in(1..=config::WORKERS_MAX),
+    )]
     workers: Option<usize>,
     /// Sessions that one worker serves at a time; 1 is the classical pool
     #[arg(

@@ -3,7 +3,8 @@
 use std::net::{SocketAddr, TcpListener};
 
 use super::{FtpTestClient, ftp_address, start_ftp};
-use crate::harness::{ProgramBuilder, SOON, Standalone, TestDir};
+use crate::cluster::helpers::{operate, report};
+use crate::harness::{Cluster, ProgramBuilder, SOON, Standalone, TestDir};
 
 #[test]
 fn each_listener_has_a_ready_line() {
@@ -39,6 +40,7 @@ fn an_ftp_port_in_use_ends_the_start() {
         .args(["--ftp", &addr])
         .start();
     assert_eq!(program.wait(SOON), 3);
+    assert!(program.stderr.ends_within(SOON));
     assert!(program.stderr.text().contains(&format!("cannot listen on {addr}")));
 }
 
@@ -73,6 +75,23 @@ fn every_listener_counts_for_writing_without_accounts() {
         client.expect("MKD made", if writable { 257 } else { 550 });
         assert_eq!(slave.root.join("made").exists(), writable);
     }
+}
+
+#[test]
+fn a_draining_slave_takes_no_ftp_clients() {
+    let cluster = Cluster::of(1).slave_args(&["--ftp", "127.0.0.1:0"]).start();
+    let addr = ftp_address(&cluster.slaves[0].program, "ftp");
+    let mut session = FtpTestClient::anonymous(addr);
+    let mut login = FtpTestClient::connect(addr);
+    login.expect("USER anonymous", 331);
+    let id = report(&cluster, 0)["id"].as_str().unwrap().to_owned();
+    operate(&cluster, &["drain", &id]).ok();
+    assert_eq!(session.reply().code, 421);
+    login.expect("PASS x", 421);
+    let mut stream = std::net::TcpStream::connect(addr).unwrap();
+    let mut greeting = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut greeting).unwrap();
+    assert!(greeting.starts_with("421 ") && greeting.lines().count() == 1, "{greeting}");
 }
 
 #[test]

@@ -121,7 +121,7 @@ impl FtpLogin {
         Ok(send(&reply_of(result)))
     }
 
-    /// USER: RFC 959 section 4.1.1. It is refused already, so that no password is sent in the clear.
+    /// USER: RFC 959 section 4.1.1. It is refused here, so that no password is sent in the clear.
     fn user(&mut self, name: String) -> LoginStep<Admission> {
         self.user = None;
         let is_anonymous = LoginNames::WithAnonymous.is_anonymous(&name);
