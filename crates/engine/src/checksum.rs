@@ -10,6 +10,7 @@ use relais_tree::OpenFile;
 use crate::content::{self, Located, check_unchanged, hashing_failed};
 use crate::context::SessionContext;
 use crate::keep_alive::KeepAlive;
+use crate::remote_content::RemoteContent;
 use crate::session::Session;
 
 /// How a checksum is computed.
@@ -108,6 +109,16 @@ impl Session {
                 Ok(Checksum { range, value })
             })
         }))
+    }
+}
+
+impl RemoteContent {
+    /// Returns the bytes that a checksum covers.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadOffset`] if the range begins beyond the end.
+    pub fn checksum_range(&mut self, range: Option<Range<u64>>) -> Result<Range<u64>, Refusal> {
+        range_of(self.path(), range, self.size()).map_err(|refusal| self.fail(refusal))
     }
 }
 

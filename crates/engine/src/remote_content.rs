@@ -7,7 +7,9 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use relais_proto::{Digest, ErrorCode, IfMatch, Lsn, PeerSlave, Refusal, SlaveId, TreePath};
+use relais_proto::{
+    Digest, Endpoint, ErrorCode, IfMatch, Lsn, PeerSlave, Refusal, SlaveId, TreePath,
+};
 
 use crate::content::{Content, Located, ReadFailure, available, check_unchanged};
 use crate::context::SessionContext;
@@ -69,6 +71,21 @@ impl Session {
             FoundContent::Remote(content) => content.record = record,
         }
         Ok(found)
+    }
+
+    /// Describes content that `holders` have, for a command that is no transfer.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NoContent`] as for [`Self::find_content`]; those of the path.
+    pub fn describe_remote(
+        &self,
+        path: &TreePath,
+        holders: Vec<Endpoint>,
+    ) -> Result<RemoteContent, Refusal> {
+        let known = holders.into_iter().map(|holder| holder.id).collect();
+        let path = self.context.principal.resolve(path);
+        let content = path.and_then(|path| RemoteContent::look_up(&self.context, path, known));
+        self.context.visible(content)
     }
 }
 

@@ -70,7 +70,9 @@ impl LackingSlave {
     /// Begins a RETR, reads the first MiB, and returns the slave that the rest comes from.
     #[track_caller]
     fn begin(&self, client: &mut FtpTestClient) -> (std::net::TcpStream, Vec<u8>, usize) {
-        (0..2).for_each(|n| drop(self.proxy(n).take_content_bytes()));
+        (0..2).for_each(|n| {
+            self.proxy(n).take_content_bytes();
+        });
         let mut data = client.begin("RETR f");
         let mut first = vec![0; MIB];
         data.read_exact(&mut first).unwrap();
@@ -111,6 +113,15 @@ fn missing_content_is_streamed_and_logged() {
         assert!(client.get("RETR f") == fixture.bytes[offset..], "{offset}");
     }
     fixture.wait_logged(0..=0, "ok");
+    // Checksums are those of the content, and no transfers.
+    let lines = fixture.log().len();
+    let digest = blake3::hash(&fixture.bytes).to_string();
+    client.expect("OPTS HASH BLAKE3", 200);
+    assert!(client.expect("HASH f", 213).text().contains(&digest));
+    client.expect("REST 5", 350);
+    let part = blake3::hash(&fixture.bytes[5..]).to_string();
+    assert!(client.expect("HASH f", 213).text().contains(&part));
+    assert_eq!(fixture.log().len(), lines);
 }
 
 #[test]

@@ -1,16 +1,18 @@
 //! HASH, XSHA256, XMD5 and XCRC. They can take long, and ABOR cancels them.
 
-use relais_engine::{Checksum, ChecksumAlgorithm, ChecksumHasher, KeepAlive, Located};
+use std::ops::Range;
+use std::sync::Arc;
+
+use relais_engine::{
+    Checksum, ChecksumAlgorithm, ChecksumHasher, KeepAlive, Located, RemoteContent,
+};
 use relais_ftp::{ByteRange, HashAlgorithm, Reply, hash_text, hex};
-use relais_proto::{ErrorCode, Refusal, TreePath};
+use relais_proto::{Refusal, TreePath};
 
 use crate::front::ftp::control::ControlKeepAlive;
 use crate::front::ftp::session::{CommandError, CommandResult, FtpSession};
 use crate::front::ftp::state::TransferStart;
-use crate::front::replica_stream::{ContentSource, ReplicaStream};
-
-/// How often content is looked for that comes to this slave meanwhile.
-const MAX_TRIES: u32 = 4;
+use crate::front::replica_stream::{ReplicaDialer, ReplicaStream};
 
 /// HASH: draft-bryan-ftpext-hash section 3.1, for the range of REST or RANG if there is one.
 pub fn hash(ftp: &mut FtpSession, argument: &str) -> CommandResult {
@@ -49,40 +51,36 @@ fn compute(
         HashAlgorithm::Md5 => ChecksumAlgorithm::Md5,
         HashAlgorithm::Crc32 => ChecksumAlgorithm::Crc32,
     };
-    let end = range.end.unwrap_or(u64::MAX);
     let is_whole = range == ByteRange::default();
-    let wanted = (!is_whole).then_some(range.start..end);
-    for _ in 0..MAX_TRIES {
-        let keepalive = &mut ControlKeepAlive(&mut ftp.control);
-        let here = ftp.session.checksum(path, algorithm, wanted.clone(), keepalive)?;
-        if let Located::Here(checksum) = here {
-            return Ok(checksum);
-        }
-        let bytes = (range.start, end.saturating_sub(range.start));
-        let replicas = &ftp.context.replicas;
-        match ContentSource::open(&ftp.session, replicas, path, bytes, keepalive)? {
-            ContentSource::Replica(stream) => {
-                return Ok(of_stream(*stream, algorithm, range, keepalive)?);
-            }
-            // The content has come meanwhile.
-            ContentSource::Local(content) => content.finish()?,
+    let range: Option<Range<u64>> = (!is_whole).then(|| range.start..range.end.unwrap_or(u64::MAX));
+    let keepalive = &mut ControlKeepAlive(&mut ftp.control);
+    match ftp.session.checksum(path, algorithm, range.clone(), keepalive)? {
+        Located::Here(checksum) => Ok(checksum),
+        Located::Elsewhere(holders) => {
+            let content = ftp.session.describe_remote(path, holders)?;
+            Ok(compute_remote(&ftp.context.replicas, content, algorithm, range, keepalive)?)
         }
     }
-    Err(Refusal::new(ErrorCode::Changed, "the content is being replaced; try again").into())
 }
 
-/// Computes the checksum of content that other slaves have, while it is received and verified.
-fn of_stream(
-    mut stream: ReplicaStream,
+/// Computes the checksum of content that comes from other slaves.
+fn compute_remote(
+    replicas: &Arc<ReplicaDialer>,
+    mut content: RemoteContent,
     algorithm: ChecksumAlgorithm,
-    range: ByteRange,
+    range: Option<Range<u64>>,
     keepalive: &mut dyn KeepAlive,
 ) -> Result<Checksum, Refusal> {
+    let range = content.checksum_range(range)?;
+    if algorithm == ChecksumAlgorithm::Blake3 && range == (0..content.size()) {
+        return Ok(Checksum { range, value: content.digest().0.to_vec() });
+    }
+    let part = (range.start, range.end - range.start);
+    let mut stream = ReplicaStream::open(replicas, content, part, keepalive)?;
     let mut hasher = ChecksumHasher::new(algorithm);
     while let Some(piece) = stream.next_piece(keepalive)? {
         hasher.update(piece);
     }
-    let end = range.end.map_or(stream.size(), |end| end.min(stream.size()));
     stream.finish();
-    Ok(Checksum { range: range.start..end, value: hasher.finish() })
+    Ok(Checksum { range, value: hasher.finish() })
 }
