@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
+use relais_proto::limits;
 use socket2::{Domain, Socket, Type};
 
 use super::{FtpReply, FtpTestClient, ftp_address};
@@ -211,6 +213,23 @@ fn without_the_master_new_logins_are_refused_and_sessions_go_on() {
         (code(cluster.ftp(0), 1, "ann", &password("ann")) == 230).then_some(())
     });
     ann.expect("NOOP", 200);
+}
+
+#[test]
+fn silent_master_delays_no_login_for_long() {
+    let cluster = FtpCluster::with(&[("ann", "read", "/")]);
+    let mut ann = cluster.open("ann");
+    cluster.0.master.signal(Signal::SIGSTOP);
+    let began = Instant::now();
+    let (_, reply) = log_in(cluster.ftp(0), 1, "ann", &password("ann"));
+    assert_eq!(reply.code, 421, "{reply:?}");
+    assert!(reply.text().contains("master"), "{reply:?}");
+    assert!(began.elapsed() < limits::LOGIN_TIME, "{:?}", began.elapsed());
+    ann.expect("NOOP", 200);
+    cluster.0.master.signal(Signal::SIGCONT);
+    eventually(SOON, "logins work again", || {
+        (code(cluster.ftp(0), 1, "ann", &password("ann")) == 230).then_some(())
+    });
 }
 
 #[test]
