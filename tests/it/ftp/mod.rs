@@ -6,6 +6,7 @@ mod before_login;
 mod client;
 mod cluster_login;
 mod commands;
+mod hostile;
 mod listeners;
 mod login;
 mod proxied;
