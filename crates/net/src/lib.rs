@@ -4,6 +4,7 @@
 //! connections whose peer is silent or too slow. It does not interpret requests, and it chooses no
 //! address: callers do.
 
+mod arrival;
 mod connection;
 mod evictor;
 mod fd_limit;

@@ -16,12 +16,12 @@ use log::{debug, warn};
 use relais_proto::{LogRateLimiter, limits};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
+use crate::arrival::{Arrival, ProxiedConnection};
 use crate::evictor::ConnectionEvictor;
 use crate::handshake_limiter::HandshakeLimiter;
 use crate::login_handler::LoginHandler;
 use crate::pre_auth::{HANDSHAKE_RETRY, PreAuthConnection, PreAuthState};
 use crate::pre_auth_listener::{NewConnection, PreAuthListener, TlsRule};
-use crate::proxied::ProxyHeaderReader;
 use crate::stream::Stream;
 
 /// Most connections accepted in a row, so that connections in the pool make progress too.
@@ -67,41 +67,6 @@ pub struct PreAuthPool<G: LoginHandler> {
     limiter: HandshakeLimiter,
     /// Connections whose login succeeded during the current call of [`Self::poll`].
     authenticated: Vec<AuthenticatedConnection<G::Value>>,
-}
-
-/// A connection of the pool.
-enum Arrival<G: LoginHandler> {
-    /// A trusted proxy tells the client's address first.
-    Proxied(ProxiedConnection),
-    LogIn(PreAuthConnection<G>),
-}
-
-/// A connection of a trusted proxy whose header is incomplete.
-struct ProxiedConnection {
-    stream: Stream,
-    deadline: Instant,
-    header: ProxyHeaderReader,
-    listener: usize,
-}
-
-impl<G: LoginHandler> Arrival<G> {
-    fn stream(&self) -> &Stream {
-        match self {
-            Self::Proxied(proxied) => &proxied.stream,
-            Self::LogIn(connection) => &connection.stream,
-        }
-    }
-
-    fn deadline(&self) -> Instant {
-        match self {
-            Self::Proxied(proxied) => proxied.deadline,
-            Self::LogIn(connection) => connection.deadline,
-        }
-    }
-
-    fn is_delayed(&self) -> bool {
-        matches!(self, Self::LogIn(connection) if connection.is_delayed())
-    }
 }
 
 impl<G: LoginHandler> PreAuthPool<G> {
