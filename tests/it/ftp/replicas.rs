@@ -207,3 +207,14 @@ fn abor_ends_a_stream_whose_replicas_are_silent() {
     (0..2).for_each(|n| fixture.proxy(n).thaw());
     assert!(client.get("RETR f") == fixture.bytes);
 }
+
+#[test]
+fn an_upload_continues_content_that_only_replicas_have() {
+    let fixture = LackingSlave::start();
+    let mut client = fixture.client();
+    client.expect(&format!("REST {MIB}"), 350);
+    client.put("STOR f", b"new end");
+    let expected = [&fixture.bytes[..MIB], b"new end"].concat();
+    assert_eq!(client.expect("SIZE f", 213).text(), expected.len().to_string());
+    assert!(client.get("RETR f") == expected);
+}

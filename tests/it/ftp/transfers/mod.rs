@@ -1,6 +1,7 @@
 //! Transfers: what is sent, what ends them, and that a cut upload is never published.
 
 mod cut_uploads;
+mod data_ports;
 mod downloads;
 mod encrypted;
 mod slow_peers;
