@@ -1,9 +1,9 @@
 //! The front end for FTP: RFC 959 and its extensions, over the session engine.
 //!
-//! `login` runs before the login, in the pool. `serve` is the loop of one thread for each session: `control`
-//! is its control connection, `commands` has a function for each command, and `data` and `transfer`
-//! are the data connections. Nothing here decides about rights, paths of other users or freshness:
-//! that is the engine's.
+//! `login` runs before the login, in the pool. `serve` is the loop of one thread for each session,
+//! and `session` its state: `control` is its control connection, `commands` has a function for each
+//! command, `listing` the lines of listings, and `data` and `transfer` are the data connections.
+//! Nothing here decides about rights, paths of other users or freshness: that is the engine's.
 
 mod activity;
 mod commands;
