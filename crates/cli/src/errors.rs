@@ -9,7 +9,8 @@ pub fn error_text(error: &anyhow::Error) -> String {
     without_os_numbers(&format!("{error:#}"))
 }
 
-/// Removes the numbers that Rust appends to system errors, such as ` (os error 13)`.
+/// Removes the numbers that Rust appends to system errors, such as ` (os error 13)`. A missing file
+/// is named as by the other messages.
 ///
 /// The text before the number names the same error, so the number tells users nothing.
 #[must_use]
@@ -22,7 +23,7 @@ pub fn without_os_numbers(text: &str) -> String {
             _ => kept.extend([NUMBER, part]),
         }
     }
-    kept
+    kept.replace("No such file or directory", "no such file or folder")
 }
 
 #[cfg(test)]
@@ -36,6 +37,7 @@ mod tests {
         assert_eq!(error_text(&error), "cannot open /x: Permission denied");
         for (text, shown) in [
             ("a (os error 2); b (os error 17)", "a; b"),
+            ("No such file or directory (os error 2)", "no such file or folder"),
             ("a (os error )", "a (os error )"),
             ("a (os error 2", "a (os error 2"),
             ("nothing to remove", "nothing to remove"),

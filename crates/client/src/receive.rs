@@ -20,7 +20,7 @@ use crate::outcome::TransferredFile;
 use crate::progress_bar::TransferBar;
 use crate::shell::Shell;
 use crate::transfer_log::{DownloadRecord, LogHandle, TransferTask, part_name};
-use crate::transfer_progress::TransferProgress;
+use crate::transfer_progress::{TransferProgress, lost_text};
 use crate::{Failure, Result};
 
 /// One file to fetch.
@@ -129,8 +129,7 @@ struct StreamProgress {
 impl Progress for StreamProgress {
     fn moved(&mut self, _: SocketAddr, to: SocketAddr, at: u64) {
         if let Some(gone) = self.notices.take_lost() {
-            let (from, why) = (gone.addr, gone.why);
-            say!(self.notices, "lost {from} ({why}); resuming at byte {at} from {to}");
+            say!(self.notices, "{}", lost_text(gone.addr, &gone.why, to, at));
         }
     }
 

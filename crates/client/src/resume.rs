@@ -161,7 +161,7 @@ fn resume_put(
         ..UploadJob::new(target.path(), entry.remote.clone(), entry.local.clone())
     };
     drop(UploadLock::take(shell, &job, &entry.origin)?);
-    say!(shell.notices, "resuming {} -> {}", job.shown(), job.remote);
+    say!(shell.notices, "resuming {}", job.remote);
     if shell.connected()? != entry.origin {
         return Err(failure!(Unreachable, "another cluster answers at this address now").into());
     }
@@ -174,7 +174,7 @@ fn resume_put(
 /// Resumes a whole folder; equal files are not transferred again.
 fn resume_tree(shell: &mut Shell, entry: &TransferEntry) -> Result<u8, ResumeError> {
     let (folder, top) = folder_of(shell, entry)?;
-    say!(shell.notices, "resuming {} with all that is in it", entry.remote);
+    say!(shell.notices, "resuming {}", entry.remote);
     let several = if entry.task == TransferTask::GetTree {
         fetch_tree(shell, &entry.remote, folder, &top, &entry.local)?
     } else {

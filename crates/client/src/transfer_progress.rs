@@ -97,16 +97,7 @@ impl Progress for TransferProgress<'_> {
 
     fn moved(&mut self, from: SocketAddr, to: SocketAddr, at: u64) {
         let why = self.notices.take_lost_reason();
-        let is_download = self
-            .handle
-            .as_ref()
-            .is_some_and(|handle| matches!(handle.task(), TransferTask::Get(_)));
-        let place = match at {
-            _ if is_download => format!("at byte {at} from {to}"),
-            0 => format!("with {to} from the start"),
-            _ => format!("with {to} at byte {at}"),
-        };
-        say!(self.notices, "lost {from} ({why}); resuming {place}");
+        say!(self.notices, "{}", lost_text(from, &why, to, at));
         self.note(Expect::Any);
     }
 
@@ -123,4 +114,9 @@ impl Progress for TransferProgress<'_> {
     fn interrupted(&self) -> bool {
         self.interrupt.is_raised()
     }
+}
+
+/// Says that a transfer resumes at another server.
+pub fn lost_text(from: SocketAddr, why: &str, to: SocketAddr, at: u64) -> String {
+    format!("lost {from} ({why}); resuming at byte {at} with {to}")
 }

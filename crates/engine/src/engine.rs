@@ -136,7 +136,8 @@ impl Engine {
     }
 
     /// Whether the process is stopping.
-    pub(crate) fn is_stopping(&self) -> bool {
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 

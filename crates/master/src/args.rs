@@ -134,7 +134,7 @@ impl ConnectOptions {
 #[derive(Debug, Subcommand)]
 pub enum MasterCommand {
     /// Show the slaves of the running master; status 1 if none is in service, 4 if one is down or
-    /// catching up
+    /// catching up, or if no changes are taken
     Status {
         /// Print JSON
         #[arg(long)]
@@ -143,6 +143,8 @@ pub enum MasterCommand {
         reach: ConnectOptions,
     },
     /// Take a slave out of service; its sessions move to other slaves
+    // clap would show given options as required ones.
+    #[command(override_usage = "ftpmaster drain [OPTIONS] <SLAVE>")]
     Drain {
         /// Its id, at least the first four digits of it, or its address
         slave: String,
@@ -150,6 +152,7 @@ pub enum MasterCommand {
         reach: ConnectOptions,
     },
     /// Return a drained slave to service, and have it retry what its disk has refused
+    #[command(override_usage = "ftpmaster ready [OPTIONS] <SLAVE>")]
     Ready {
         /// As for drain
         slave: String,
@@ -157,6 +160,7 @@ pub enum MasterCommand {
         reach: ConnectOptions,
     },
     /// Forget a slave that will not return, and the contents that it alone held
+    #[command(override_usage = "ftpmaster forget [OPTIONS] <SLAVE>")]
     Forget {
         /// As for drain, or the id of a folder
         slave: String,

@@ -1,5 +1,6 @@
 //! Sending files: `put`.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use relais_proto::{ErrorCode, Expect, Kind};
@@ -109,12 +110,28 @@ fn input(shell: &mut Shell, onto: Option<&str>, expect: Expect) -> Result<Comman
         fail!(Usage, "put - cannot be used here: the commands come from standard input");
     }
     let Some(onto) = onto else { fail!(Usage, "put - needs -o with a name") };
+    if is_closed(std::io::stdin()) {
+        fail!(Usage, "put - cannot be used here: standard input is closed");
+    }
     let path = shell.resolve_remote(onto)?;
     let found = shell.session.stat(&path).map(|details| details.entry.kind);
     if path.is_root() || onto.ends_with('/') || found == Ok(Kind::Folder) {
         fail!(IsFolder, "{path} is a folder; -o must name the file");
     }
     send_stream(shell, std::io::stdin(), &path, expect).map(CommandOutcome::File)
+}
+
+/// Whether standard input was closed when the program started.
+///
+/// Rust's start-up opens the null device for a closed descriptor, for reading and writing. A shell
+/// opens it only for reading (`</dev/null`), which means an empty file.
+fn is_closed(input: impl AsFd) -> bool {
+    let null = rustix::fs::stat("/dev/null").map(|null| null.st_rdev);
+    rustix::fs::fstat(&input).is_ok_and(|found| {
+        rustix::fs::FileType::from_raw_mode(found.st_mode).is_char_device()
+            && null == Ok(found.st_rdev)
+    }) && rustix::fs::fcntl_getfl(&input)
+        .is_ok_and(|flags| flags.contains(rustix::fs::OFlags::RDWR))
 }
 
 #[cfg(test)]
@@ -125,6 +142,18 @@ mod tests {
 
     fn checked(words: &[&str]) -> Result<Expect> {
         check(&PUT.args(words)?)
+    }
+
+    #[test]
+    fn closed_input_is_no_empty_file() {
+        let open = |path: &str, write| {
+            std::fs::File::options().read(true).write(write).open(path).unwrap()
+        };
+        // What Rust's start-up opens for a closed descriptor.
+        assert!(is_closed(open("/dev/null", true)));
+        assert!(!is_closed(open("/dev/null", false)));
+        assert!(!is_closed(open("/dev/zero", true)));
+        assert!(!is_closed(std::io::pipe().unwrap().0));
     }
 
     #[test]

@@ -4,10 +4,12 @@
 //! pipe is remembered, so that the program can end quietly.
 
 mod json;
+mod terminal_content;
 pub mod text;
 
 use std::io::{self, Write};
 
+use self::terminal_content::TerminalContent;
 use crate::notices::Notices;
 use crate::outcome::{CommandOutcome, ListedEntry, TransferredFile};
 use crate::sanitize::{sanitize, sanitize_lines};
@@ -52,6 +54,7 @@ pub struct Output {
     /// Whether outcomes are written as JSON.
     pub json: bool,
     pub screen: Screen,
+    terminal: TerminalContent,
     command: String,
     listing: Option<OpenListing>,
     /// Whether content goes to standard output, and the outcome elsewhere.
@@ -79,6 +82,7 @@ impl Output {
             notices,
             json,
             screen,
+            terminal: TerminalContent::default(),
             command: String::new(),
             listing: None,
             content_mode: ContentMode::Off,
@@ -86,12 +90,13 @@ impl Output {
         }
     }
 
-    /// Flushes standard output.
+    /// Ends the content of a file, and flushes standard output.
     ///
     /// # Errors
     /// Standard output cannot be written.
     pub fn flush(&mut self) -> Result<()> {
-        let result = self.out.flush();
+        let last = self.terminal.last_text();
+        let result = self.out.write_all(last.as_bytes()).and_then(|()| self.out.flush());
         self.check(result)
     }
 
@@ -102,12 +107,15 @@ impl Output {
         self.content_mode = ContentMode::Off;
     }
 
-    /// Writes a piece of content unchanged.
+    /// Writes a piece of content: unchanged, but to a terminal without control characters.
     ///
     /// # Errors
     /// Standard output cannot be written.
     pub fn content(&mut self, bytes: &[u8]) -> Result<()> {
-        let result = self.out.write_all(bytes);
+        let result = match self.screen.width {
+            Some(_) => self.out.write_all(self.terminal.next_text(bytes).as_bytes()),
+            None => self.out.write_all(bytes),
+        };
         self.check(result)
     }
 

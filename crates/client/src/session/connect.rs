@@ -135,8 +135,11 @@ impl Session {
         let mut tries = 1;
         loop {
             let failure = match self.log_in_once() {
-                Ok(entered) => return Ok(entered),
-                Err(failure) => failure,
+                Ok(entered) => {
+                    self.has_logged_in |= !matches!(entered, LoginOutcome::AskMaster(_));
+                    return Ok(entered);
+                }
+                Err(failure) => self.explain_login(failure, tries),
             };
             match failure.code {
                 ErrorCode::LoginNeeded if self.settings.user.is_empty() => {
@@ -159,6 +162,17 @@ impl Session {
                 _ => return Err(failure),
             }
         }
+    }
+
+    /// Says what a refusal means after an accepted login of the same user and password.
+    fn explain_login(&self, failure: Failure, tries: u32) -> Failure {
+        if failure.code != ErrorCode::LoginRefused || !self.has_logged_in || tries > 1 {
+            return failure;
+        }
+        failure!(
+            LoginRefused,
+            "the login has ended: the account was removed, or has another password"
+        )
     }
 
     /// Asks for the password.

@@ -73,6 +73,8 @@ pub struct Session {
     pub(super) avoid: Avoid,
     /// Origin of the server that was connected last.
     pub origin: Option<Origin>,
+    /// Whether a server has accepted the login of this run.
+    pub(super) has_logged_in: bool,
     /// What all servers have reported.
     pub observed: ObservedState,
     /// LSN that was dropped and reported last.
@@ -99,6 +101,7 @@ impl Session {
             route: None,
             avoid: Avoid::default(),
             origin: None,
+            has_logged_in: false,
             observed: ObservedState::default(),
             dropped_lsn: None,
             saved: None,

@@ -183,6 +183,23 @@ fn retries_end_with_the_last_failure() {
 }
 
 #[test]
+fn refusal_after_an_accepted_login_says_that_it_ended() {
+    let slave = slave(1, |_| (vec![refusal(ErrorCode::BadTicket)], false));
+    let master = serve(move |connection, number| {
+        opening(connection);
+        let answer = match number {
+            0 => redirect(vec![endpoint(1, slave)]),
+            _ => refusal(ErrorCode::LoginRefused),
+        };
+        send(connection, &[welcome(ServerRole::Master), answer]);
+    });
+    let mut session = session(master, NO_RETRY);
+    let failure = session.stat(&relais_proto::TreePath::new("f").unwrap()).unwrap_err();
+    assert_eq!(failure.code, ErrorCode::LoginRefused);
+    assert!(failure.message.contains("the login has ended"), "{failure}");
+}
+
+#[test]
 fn listing_resumes_after_last_name_on_another_slave() {
     let first = slave(1, |request| {
         assert!(matches!(request, Request::List { after, .. } if after.is_empty()));

@@ -77,7 +77,7 @@ fn another_slave_continues_with_the_next_byte() {
     client.run(0, &["cat big.bin"]);
     assert_eq!(client.printed.take_bytes(), content(10_007));
     assert!(
-        client.messages()[0].contains("); resuming at byte 4000 from 127.0.0.1:"),
+        client.messages()[0].contains("); resuming at byte 4000 with 127.0.0.1:"),
         "{:?}",
         client.messages()
     );

@@ -118,7 +118,7 @@ fn transfer_resumes_on_the_next_slave() {
     assert_eq!(client.local("big.bin"), content(10_007));
     let messages = client.shell.notices.collected();
     assert_eq!(messages.len(), 1, "{messages:?}");
-    assert!(messages[0].contains("); resuming at byte 4000 from 127.0.0.1:"), "{messages:?}");
+    assert!(messages[0].contains("); resuming at byte 4000 with 127.0.0.1:"), "{messages:?}");
     let printed = client.printed.take();
     assert_eq!(printed.matches("127.0.0.1:").count(), 2, "{printed}");
 }

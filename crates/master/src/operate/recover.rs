@@ -73,8 +73,7 @@ pub(super) fn recover(session: &mut OperatorSession<'_>, go: bool) -> OperationR
     }
     match survey.halted {
         None => {
-            let said = "changes are taken: there is nothing to recover".to_owned();
-            return if go { Err(said) } else { Ok(said) };
+            return Ok("changes are taken: there is nothing to recover".to_owned());
         }
         Some(HaltReason::Broken) => {
             return Err("check the disk of the state folder and restart the master: \

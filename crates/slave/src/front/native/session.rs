@@ -81,6 +81,10 @@ pub fn serve(
             Some(Refusal::new(ErrorCode::TimedOut, e.to_string()))
         }
         Err(WireError::Io(e)) => return debug!("{peer}: the session was cut: {e}"),
+        // This slave has closed its side, so the request is not the client's fault.
+        Err(WireError::Truncated) if engine.is_stopping() || engine.host().is_draining() => {
+            Some(Refusal::new(ErrorCode::Draining, "this slave is stopping"))
+        }
         Err(error) => {
             static BROKEN: LogRateLimiter = LogRateLimiter::new();
             if let Some(more) = BROKEN.allow(Instant::now()) {
