@@ -40,3 +40,8 @@ pub(super) fn number(text: &str, most: u64) -> Result<u64, ParseError> {
     let number = is_decimal.then(|| text.parse().ok()).flatten();
     number.filter(|number| *number <= most).ok_or_else(ParseError::syntax)
 }
+
+/// Returns the only word; none or several are an error.
+pub(super) fn one(words: &[String]) -> Result<&str, ParseError> {
+    if let [word] = words { Ok(word) } else { Err(ParseError::syntax()) }
+}

@@ -16,7 +16,7 @@ pub struct CommandInfo {
     pub needs_login: bool,
     /// Whether it changes the tree, so that a user without that right is refused.
     pub writes: bool,
-    /// Whether it is executed at once during a transfer; others wait for its end.
+    /// Whether it can be executed during a transfer, without waiting for its end: ABOR, STAT.
     pub during_transfer: bool,
     pub(super) parse: Parser,
 }

@@ -162,6 +162,10 @@ fn the_table_has_each_command() {
             if Command::parse(row.line.as_bytes()).is_ok() && info.name != "SITE" {
                 let is_refused = row.codes[0] == 530;
                 assert_eq!(is_refused, info.needs_login, "{}", row.line);
+                let is_done = (200..300).contains(&row.codes[3]);
+                let is_denied = row.codes[2] == 550;
+                let is_setting = info.name == "MDTM" && row.line.contains("000 ");
+                assert!(!is_done || is_denied == (info.writes || is_setting), "{}", row.line);
             }
         }
         if !info.syntax.is_empty() && !info.syntax.starts_with('[') && info.name != "PASS" {
