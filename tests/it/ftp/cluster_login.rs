@@ -1,4 +1,4 @@
-//! Logins by FTP at slaves of a cluster: the master decides, and sessions follow its accounts.
+//! Logins by FTP: the master decides for its slaves, and sessions follow the accounts.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use relais_proto::limits;
 use socket2::{Domain, Socket, Type};
 
-use super::{FtpReply, FtpTestClient, ftp_address};
+use super::{FtpReply, FtpTestClient, ftp_address, start_ftp};
 use crate::accounts::{add, password, password_file, user, wait_revoked};
 use crate::harness::{Cluster, ClusterBuilder, SOON, eventually};
 
@@ -193,6 +193,32 @@ fn changed_rights_are_taken_over_and_a_changed_password_ends_sessions() {
     bob.expect("MKD bob", 257);
     assert_eq!(code(cluster.ftp(0), 1, "ann", &password("ann")), 530);
     assert_eq!(code(cluster.ftp(0), 1, "ann", "another"), 230);
+}
+
+#[test]
+fn standalone_slave_follows_its_accounts_too() {
+    let (slave, addr) = start_ftp(&["--workers", "2"], &[("f", b"top")]);
+    let state = slave.dir.folder("state");
+    for name in ["ann", "bob", "eve"] {
+        add(&slave.dir, &state, name, "write", "/");
+    }
+    let open = |name: &str| {
+        eventually(SOON, "the account is in force", || {
+            let (client, reply) = log_in(addr, 1, name, &password(name));
+            (reply.code == 230).then_some(client)
+        })
+    };
+    let [mut ann, mut bob, mut eve] = ["ann", "bob", "eve"].map(open);
+    user(&slave.dir, &state, &["remove", "bob"]).ok();
+    user(&slave.dir, &state, &["set", "eve", "--rights", "read"]).ok();
+    wait_ended(&mut bob);
+    let mut made = 0;
+    eventually(SOON, "she may only read", || {
+        made += 1;
+        (eve.command(&format!("MKD d{made}")).code == 550).then_some(())
+    });
+    ann.expect("MKD ann", 257);
+    eve.expect("PWD", 257);
 }
 
 #[test]
