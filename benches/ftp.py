@@ -57,10 +57,21 @@ def pss(pid):
     """Returns the proportional memory of a process tree, in KiB."""
     total = 0
     for one in descendants(pid):
-        for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1])
+        try:
+            text = Path(f"/proc/{one}/smaps_rollup").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # It has ended.
+        total += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
     return total
+
+
+def processor(pid):
+    """Returns the processor time of a process tree, in seconds."""
+    ticks = 0
+    for one in descendants(pid):
+        fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 class Server:
@@ -117,7 +128,7 @@ def start_pure_ftpd(program, _, root):
     # It serves the home folder of the user ftp.
     port = free_port()
     home = os.path.expanduser("~ftp")
-    serve = f'mount --bind "$1" "{home}" && exec "$2" -S 127.0.0.1,{port} -e -M -H -c 2000 -C 2000'
+    serve = f'mount --bind "$1" "{home}" && exec "$2" -S 127.0.0.1,{port} -e -M -H -c 2000 -C 2000 -L 200000:10'
     command = ["unshare", "-m", "sh", "-c", serve, "sh", str(root), program]
     return Server("Pure-FTPd", command, port)
 
@@ -230,20 +241,15 @@ def make_files(root):
     (root / "up").chmod(0o777)
 
 
-def wait_for_scan(server):
-    """Waits until the slave lists the files, which it reads after its start."""
-    until = time.monotonic() + 120
+def wait_until_idle(server):
+    """Waits until the slave has taken up and hashed the files, which it does after its start."""
+    until = time.monotonic() + 300
     while time.monotonic() < until:
-        client, names = server.connect(), []
-        try:
-            client.retrlines("NLST list", names.append)
-        except ftplib.error_temp:
-            pass
-        client.close()
-        if len(names) == 100_000:
+        before = processor(server.process.pid)
+        time.sleep(2)
+        if processor(server.process.pid) - before < 0.05:
             return
-        time.sleep(0.5)
-    sys.exit("the slave does not list its files")
+    sys.exit("the slave is not idle after its start")
 
 
 def main():
@@ -265,7 +271,7 @@ def main():
             else:
                 print(f"{program} is missing; its rows are skipped", file=sys.stderr)
         try:
-            wait_for_scan(servers[0])
+            wait_until_idle(servers[0])
             measure(servers, args, root, work)
         finally:
             for server in servers:
