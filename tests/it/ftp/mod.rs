@@ -1,5 +1,3 @@
-#![allow(dead_code, unused_imports, reason = "the tests of FTP follow")]
-
 //! FTP sessions with a plain client.
 
 mod before_login;

@@ -48,7 +48,7 @@ pub fn store(ftp: &mut FtpSession, argument: &str) -> CommandResult {
         }
         Some(TransferStart::Offset(offset)) => UploadStart::At(offset),
         Some(TransferStart::Range(_)) => {
-            return Err(Reply::new(551, "RANG is for RETR").into());
+            return Err(Reply::new(503, "RANG is for RETR").into());
         }
     };
     receive(ftp, &path, start, format!("Ready to receive {argument}."))
@@ -73,7 +73,6 @@ fn receive(
     opening: String,
 ) -> CommandResult {
     ftp.control.activity.begin(format!("receiving {path}"));
-    let announced = ftp.state.announced;
     let mut upload = begin(ftp, path, start)?;
     let before = upload.offset();
     let mut data = open_data(ftp, DataDirection::Receiving, opening)?;
@@ -82,23 +81,28 @@ fn receive(
         return Err(kept(error, upload.offset()));
     }
     let there = before + data.moved();
-    // The closing alert of TLS proves that the client has ended the data.
-    let is_proven = data.is_encrypted() && ftp.context.config.tls_eof == TlsEof::Strict;
-    let settling = (began.elapsed() / SETTLING_PART).min(LONGEST_SETTLING);
-    let settled = Instant::now() + if is_proven { Duration::ZERO } else { settling };
+    let settled = Instant::now() + settling_time(ftp, &data, began.elapsed());
     // A client may wait for close_notify before it reads the reply.
     data.close();
-    if let Some(announced) = announced.filter(|announced| there < *announced) {
+    if let Some(announced) = ftp.state.announced.filter(|announced| there < *announced) {
         let why = format!("the upload ended at byte {there}, but ALLO announced {announced}");
         return Err(kept(Reply::new(426, why).into(), upload.offset()));
     }
     let change = upload.finish(None, &mut Uncancelled(&mut ftp.control))?;
-    let settling = settled.saturating_duration_since(Instant::now());
-    if let Err(e) = ftp.control.stays_open(settling) {
+    if let Err(e) = ftp.control.stays_open(settled.saturating_duration_since(Instant::now())) {
         ftp.session.keep_upload(change);
         return Err(e.into());
     }
     Ok(stored(&ftp.commit(change)?))
+}
+
+/// Returns how long the control connection has to stay open after data that came in `elapsed`.
+fn settling_time(ftp: &FtpSession, data: &DataStream, elapsed: Duration) -> Duration {
+    // The closing alert of TLS proves that the client has ended the data.
+    if data.is_encrypted() && ftp.context.config.tls_eof == TlsEof::Strict {
+        return Duration::ZERO;
+    }
+    (elapsed / SETTLING_PART).min(LONGEST_SETTLING)
 }
 
 /// Begins an upload. Old content that it begins with may have to come from another slave.
