@@ -22,7 +22,8 @@ async def main():
         await client.rename("aio/sent", "aio/moved")
         async with client.download_stream("aio/moved", offset=2999990) as stream:
             assert await stream.read() == pathlib.Path("got").read_bytes()[2999990:]
-        await client.upload("docs", "aio", write_into=False) if pathlib.Path("docs").exists() else None
+        if pathlib.Path("docs").exists():
+            await client.upload("docs", "aio", write_into=False)
         await client.remove("aio")
 
 asyncio.run(main())

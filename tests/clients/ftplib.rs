@@ -40,7 +40,8 @@ assert part.getvalue() == got.getvalue()[1000000:]
 open("got", "wb").write(got.getvalue())
 facts = dict(ftp.mlsd("docs"))
 assert facts["ümläut.txt"]["size"] == "70000", facts
-assert sorted(name.rsplit("/")[-1] for name in ftp.nlst("docs")) == sorted(n for n in facts if n not in (".", ".."))
+listed = sorted(name.rsplit("/")[-1] for name in ftp.nlst("docs"))
+assert listed == sorted(n for n in facts if n not in (".", ".."))
 assert ftp.size("large.bin") == 3000001
 assert len(ftp.voidcmd("MDTM large.bin").split()[1]) >= 14
 name = "up-" + tls

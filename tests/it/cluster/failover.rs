@@ -24,7 +24,8 @@ enum SlaveFault {
 impl SlaveFault {
     /// Time limit for the first bytes from the next slave.
     ///
-    /// The failover takes 2 s after a kill and 10 s after silence; the rest is for a loaded machine.
+    /// The failover takes 2 s after a kill and 10 s after silence; the rest is for a loaded
+    /// machine.
     fn bound(self) -> Duration {
         Duration::from_secs(if self == Self::Kill { 18 } else { 90 })
     }

@@ -122,8 +122,8 @@ impl DataPort {
     /// Encrypts a connection that comes before its command, if its client begins to.
     ///
     /// Most clients wait for the reply 150. Others, such as Python's aioftp, send the command only
-    /// after the handshake. The command has `patience` to come first: only it tells the direction of
-    /// the transfer, without which the client gets no new session ticket.
+    /// after the handshake. The command has `patience` to come first: only it tells the direction
+    /// of the transfer, without which the client gets no new session ticket.
     pub fn begin_encryption(&mut self, tls: &TlsServer, control: &Stream, patience: Duration) {
         self.next = match std::mem::replace(&mut self.next, NextConnection::Unknown) {
             NextConnection::Accepted(listener) => match listener.try_accept(&self.peer) {
