@@ -45,11 +45,11 @@ metrics! {
     /// Rescans after a watch overflowed or was refused.
     RESCANS = "relais_rescans_total";
     /// Files without their content yet.
-    LACKING = "relais_lacking";
+    MISSING = "relais_missing";
     /// Bytes of these files.
-    LACKING_BYTES = "relais_lacking_bytes";
+    MISSING_BYTES = "relais_missing_bytes";
     /// Files quarantined in `.relais/conflicts` since the start.
-    SET_ASIDE = "relais_set_aside_total";
+    QUARANTINED = "relais_quarantined_total";
     /// Local removals that are held back because there were too many at once.
     HELD = "relais_held";
     /// Files with damaged content that is not repaired yet.

@@ -249,7 +249,7 @@ fn collide_in_cluster(rounds: usize) {
         eventually(SOON, "all changes are applied", || {
             let status = cluster.status_json()?;
             let slaves = status["slaves"].as_array()?.clone();
-            let done = |slave: &serde_json::Value| slave["lag"] == 0 && slave["lacking"] == 0;
+            let done = |slave: &serde_json::Value| slave["lag"] == 0 && slave["missing"] == 0;
             slaves.iter().all(done).then_some(())
         });
         assert_eq!(lost(root, &written), Vec::<String>::new(), "slave {n}");

@@ -37,8 +37,8 @@ fn content_too_large_for_a_slave_is_read_elsewhere() {
     }
     eventually(SOON, "diff lists the missing content", || {
         let slave = report_at(&cluster, &addr);
-        let lacks = slave["lacking_bytes"].as_u64() >= Some(4 << 20) && slave["lag"] == 0;
-        (lacks && slave["unapplied"] == slave["lacking"]).then_some(())
+        let lacks = slave["missing_bytes"].as_u64() >= Some(4 << 20) && slave["lag"] == 0;
+        (lacks && slave["unapplied"] == slave["missing"]).then_some(())
     });
     let said = operate(&cluster, &["diff"]).fails(1).stdout;
     assert!(said.contains("not applied here") && said.contains("no space"), "{said}");
@@ -61,7 +61,7 @@ fn content_too_large_for_a_slave_is_read_elsewhere() {
     });
     cluster.wait_in_service(2);
     eventually(SOON, "no content is missing", || {
-        (report_at(&cluster, &addr)["lacking"] == 0).then_some(())
+        (report_at(&cluster, &addr)["missing"] == 0).then_some(())
     });
     drop(small);
 }

@@ -115,7 +115,7 @@ pub fn wait_settled(cluster: &Cluster) {
             let done = |slave: &Value| {
                 slave["state"] == "in-service"
                     && slave["lag"] == 0
-                    && slave["lacking"] == 0
+                    && slave["missing"] == 0
                     && slave["unhashed"] == 0
             };
             if slaves.iter().filter(|slave| done(slave)).count() >= cluster.slaves.len() {

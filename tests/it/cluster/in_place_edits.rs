@@ -119,7 +119,7 @@ fn a_slave_without_its_catalogue_adopts_equal_files() {
     wait_for(&cluster, &wanted);
     assert_eq!(conflicts(&root), []);
     assert_eq!(inodes(), before, "content was fetched again");
-    assert_eq!(report(&cluster, 1)["set_aside"], 0);
+    assert_eq!(report(&cluster, 1)["quarantined"], 0);
 }
 
 fn remove_catalogue(root: &Path) {

@@ -115,7 +115,7 @@ fn content_renamed_just_before_a_crash_is_no_local_edit() {
     cluster.slaves[0].program.kill();
     cluster.restart_slave(1);
     eventually(SOON, "the slave knows the missing content", || {
-        (report(&cluster, 1)["lacking"] == NAMES.len()).then_some(())
+        (report(&cluster, 1)["missing"] == NAMES.len()).then_some(())
     });
     cluster.slaves[1].program.kill();
     // The state that it would have left: fetched content has its name, and the catalogue has no row

@@ -30,9 +30,9 @@ fn status_reports_all_problems() {
     for slave in status["slaves"].as_array().unwrap() {
         for (field, wanted) in [
             ("lag", 0),
-            ("lacking", 0),
-            ("lacking_bytes", 0),
-            ("set_aside", 0),
+            ("missing", 0),
+            ("missing_bytes", 0),
+            ("quarantined", 0),
             ("held", 0),
             ("number", 1),
             ("epoch", 1),
@@ -189,7 +189,7 @@ fn content_of_only_a_forgotten_slave_is_reported_lost() {
     cluster.restart_slave(1);
     eventually(SOON, "the slave knows the name", || {
         let slave = report(&cluster, 1);
-        (slave["lag"] == 0 && slave["lacking"] == 1).then_some(())
+        (slave["lag"] == 0 && slave["missing"] == 1).then_some(())
     });
     assert_eq!(cluster.status_json().unwrap()["lost"], 0, "its holder may come back");
     let different = operate(&cluster, &["diff"]).fails(1);
@@ -238,7 +238,7 @@ fn diff_lists_differing_paths() {
         different.stdout.contains(report(&cluster, 1)["id"].as_str().unwrap()),
         "{different:?}"
     );
-    eventually(SOON, "status counts it", || (report(&cluster, 1)["lacking"] == 1).then_some(()));
+    eventually(SOON, "status counts it", || (report(&cluster, 1)["missing"] == 1).then_some(()));
     cluster.restart_slave(0);
     wait_for(&cluster, &tree_of(&[("f", b"f"), ("g", b"g")]));
     operate(&cluster, &["diff"]).ok();
@@ -270,7 +270,9 @@ fn scrub_finds_and_repairs_damage() {
     wait_for(&cluster, &wanted);
     assert_eq!((last_change(&cluster), one_version(&cluster, "f")), before, "no change");
     assert_eq!(conflicts(&cluster.slaves[0].root), []);
-    eventually(SOON, "status counts it", || (report(&cluster, 1)["set_aside"] == 1).then_some(()));
+    eventually(SOON, "status counts it", || {
+        (report(&cluster, 1)["quarantined"] == 1).then_some(())
+    });
 }
 
 #[test]

@@ -260,7 +260,9 @@ fn removed_files_stay_removed() {
     }
     wait_for(&cluster, &wanted);
     assert_eq!(last_change(&cluster), before);
-    eventually(SOON, "status counts it", || (report(&cluster, 2)["set_aside"] == 1).then_some(()));
+    eventually(SOON, "status counts it", || {
+        (report(&cluster, 2)["quarantined"] == 1).then_some(())
+    });
     // New content under that name is accepted.
     fs::write(cluster.slaves[1].root.join("f"), b"something new").unwrap();
     wait_for(&cluster, &tree_of(&[("stays", b"1"), ("f", b"something new")]));
@@ -278,7 +280,7 @@ fn the_same_files_in_all_folders_become_one_tree() {
     assert!((3..=5).contains(&last_change(&cluster).1), "{:?}", last_change(&cluster));
     for (n, slave) in cluster.slaves.iter().enumerate() {
         assert_eq!(conflicts(&slave.root), []);
-        assert_eq!(report(&cluster, n)["set_aside"], 0);
+        assert_eq!(report(&cluster, n)["quarantined"], 0);
     }
 }
 

@@ -54,7 +54,7 @@ impl LackingSlave {
         new.cluster.wait_in_service(3);
         eventually(SOON, "the slave knows the file and cannot store it", || {
             let report = report_at(&new.cluster, &addr);
-            (report["unapplied"] == 1 && report["lacking"] == 1 && report["lag"] == 0).then_some(())
+            (report["unapplied"] == 1 && report["missing"] == 1 && report["lag"] == 0).then_some(())
         });
         new
     }

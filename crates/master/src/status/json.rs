@@ -101,9 +101,9 @@ mod tests {
             metrics: Metrics::default()
                 .with(metric::SESSIONS, 3)
                 .with(metric::SKIPPED_LINKS, 2)
-                .with(metric::LACKING, 5)
-                .with(metric::LACKING_BYTES, 6)
-                .with(metric::SET_ASIDE, 7)
+                .with(metric::MISSING, 5)
+                .with(metric::MISSING_BYTES, 6)
+                .with(metric::QUARANTINED, 7)
                 .with(metric::HELD, 8)
                 .with(metric::UPLOADS, 9)
                 .with(metric::UPLOAD_BYTES, 10)
@@ -137,8 +137,8 @@ mod tests {
         })
         .unwrap();
         assert!(
-            text.contains(r#""damaged":0,"files":0,"folders":0,"held":8,"lacking":5,"#)
-                && text.contains(r#""lacking_bytes":6,"rescans":0,"sessions":3,"set_aside":7,"#)
+            text.contains(r#""damaged":0,"files":0,"folders":0,"held":8,"missing":5,"#)
+                && text.contains(r#""missing_bytes":6,"quarantined":7,"rescans":0,"sessions":3,"#)
                 && text.contains(r#""unapplied":11,"unhashed":0,"upload_bytes":10,"uploads":9,"#),
             "{text}"
         );

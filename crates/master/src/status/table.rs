@@ -96,15 +96,15 @@ fn remarks(slave: &SlaveReport) -> Vec<String> {
         .map(|(name, _, what)| format!("{} {what}", n(name)))
         .collect();
     let plain = |name, what: &str| (n(name), format!("{what}: {}", n(name)));
-    let (lacking, unapplied) = (n(metric::LACKING), n(metric::UNAPPLIED));
+    let (missing, unapplied) = (n(metric::MISSING), n(metric::UNAPPLIED));
     let (uploads, upload_bytes) = (n(metric::UPLOADS), n(metric::UPLOAD_BYTES));
     let counted = [
         (
-            lacking,
+            missing,
             format!(
                 "content that is not there yet: {}, {} bytes",
-                pluralize(lacking, "file"),
-                n(metric::LACKING_BYTES)
+                pluralize(missing, "file"),
+                n(metric::MISSING_BYTES)
             ),
         ),
         plain(metric::DAMAGED, "damaged files that are not repaired yet"),
@@ -115,7 +115,7 @@ fn remarks(slave: &SlaveReport) -> Vec<String> {
                 pluralize(unapplied, "path")
             ),
         ),
-        plain(metric::SET_ASIDE, "quarantined in .relais/conflicts"),
+        plain(metric::QUARANTINED, "quarantined in .relais/conflicts"),
         (uploads, format!("unfinished uploads: {uploads}, {upload_bytes} bytes")),
         plain(metric::HELD, "local removals held back, because they are many"),
         (slave.metrics.skipped(), format!("skipped: {}", skipped.join(", "))),
@@ -162,7 +162,7 @@ mod tests {
                 .with(metric::FILES, 7)
                 .with(metric::SESSIONS, 3)
                 .with(metric::WAITING, 2)
-                .with(metric::LACKING, 4)
+                .with(metric::MISSING, 4)
                 .with(metric::HELD, 9)
                 .with(metric::DAMAGED, 1)
                 .with(metric::UPLOADS, 6)

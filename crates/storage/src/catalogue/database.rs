@@ -13,7 +13,7 @@ use crate::sys::sqlite::keep_names;
 /// Name of the file in the metadata folder.
 const FILE: &str = "catalogue.db";
 /// Must be raised with every change of the tables, or of what a trigger does.
-const SCHEMA_VERSION: i64 = 7;
+const SCHEMA_VERSION: i64 = 8;
 /// Bytes reserved for the write-ahead log: about its size when SQLite starts it anew.
 const LOG: u32 = 4 * 1024 * 1024;
 /// Free disk space required for the reservation, in bytes. A smaller disk is left to the files.
@@ -56,7 +56,7 @@ CREATE TABLE entry (
 CREATE INDEX unhashed ON entry (found, folder, name) WHERE kind = 0 AND digest IS NULL;
 CREATE INDEX unnumbered ON entry (folder, name) WHERE epoch IS NULL;
 CREATE INDEX content ON entry (content_epoch, content_number) WHERE content_number IS NOT NULL;
-CREATE INDEX lacking ON entry (content_epoch, content_number) WHERE here = 0;
+CREATE INDEX missing ON entry (content_epoch, content_number) WHERE here = 0;
 CREATE TABLE kept (
     folder TEXT NOT NULL, name TEXT NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL,
         digest BLOB NOT NULL,
@@ -98,8 +98,8 @@ const TOTALS: [(&str, &str, &str, &str); 13] = [
     ("relais_folders", "entry", "row.kind = 1", "1"),
     ("relais_bytes", "entry", "row.kind = 0", "row.size"),
     ("relais_unhashed", "entry", "row.kind = 0 AND row.digest IS NULL", "1"),
-    ("relais_lacking", "entry", "row.here = 0", "1"),
-    ("relais_lacking_bytes", "entry", "row.here = 0", "row.size"),
+    ("relais_missing", "entry", "row.here = 0", "1"),
+    ("relais_missing_bytes", "entry", "row.here = 0", "row.size"),
     ("relais_damaged", "entry", "row.damaged = 1", "1"),
     ("relais_unapplied", "unapplied", "true", "1"),
     ("relais_skipped_links", "skipped", "row.why = 0", "1"),

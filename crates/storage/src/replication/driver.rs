@@ -244,7 +244,7 @@ impl ReplicaDriver {
         self.run(&scanner.store)?;
         let quarantined = self.disk.quarantine.take_count();
         if quarantined > 0 {
-            scanner.store.add_to_total(metric::SET_ASIDE, quarantined)?;
+            scanner.store.add_to_total(metric::QUARANTINED, quarantined)?;
         }
         self.scrubber.record(&scanner.store)?;
         self.update_fitness(&scanner.store)
