@@ -1,5 +1,6 @@
 //! Transfers: what is sent, what ends them, and that a cut upload is never published.
 
+mod cut_in_cluster;
 mod cut_uploads;
 mod data_ports;
 mod downloads;

@@ -17,7 +17,12 @@ pub fn size(ftp: &mut FtpSession, argument: &str) -> CommandResult {
     let keepalive = &mut ControlKeepAlive(&mut ftp.control);
     let size = match ftp.session.pending_upload(&path, keepalive)? {
         PendingUpload::Here(bytes) => bytes,
-        PendingUpload::None | PendingUpload::Elsewhere => ftp.file(&path)?.size,
+        PendingUpload::None => ftp.file(&path)?.size,
+        PendingUpload::Elsewhere => {
+            let why = "your upload of this file was cut on another server; start again, or \
+                continue there";
+            return Err(Reply::new(550, why).into());
+        }
     };
     Ok(Reply::new(213, size.to_string()))
 }
