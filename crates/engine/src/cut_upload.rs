@@ -177,7 +177,7 @@ pub(crate) fn unseal(
     staging.seal(sealed, &name)?;
     context.host().uploads().record_bytes(&name, bytes);
     context.host().uploads().end(sealed);
-    context.host().path_upload_changed();
+    context.host().path_upload_began(&name);
     match expect {
         Expect::Any => Ok(()),
         expect => staging.store_base(&name, &UploadBase { expect, length: 0 }),

@@ -325,7 +325,7 @@ impl Engine {
         self.staging.discard(staged);
         self.release_upload(staged);
         if staged.is_by_path() {
-            self.host().path_upload_changed();
+            self.host().path_upload_ended();
         }
     }
 }

@@ -53,8 +53,10 @@ pub trait Host: Send + Sync {
     fn report_damaged(&self, path: &TreePath);
     /// Has the engines of other processes call [`Engine::end_upload`](crate::Engine::end_upload).
     fn end_upload_elsewhere(&self, name: &StagedName);
-    /// Notes that an upload by path has begun or ended.
-    fn path_upload_changed(&self);
+    /// Notes that an upload by path has begun, instead of one that may be pending elsewhere.
+    fn path_upload_began(&self, name: &StagedName);
+    /// Notes that an upload by path has ended.
+    fn path_upload_ended(&self);
     /// Whether an upload by path is pending on another slave; none if that is not known.
     fn is_upload_elsewhere(&self, name: &StagedName) -> Option<bool>;
     /// Opens a channel for the proposals of `owner`.

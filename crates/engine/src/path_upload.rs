@@ -273,7 +273,7 @@ impl UploadBegin<'_> {
         self.context.check_disk_space(self.path, more)?;
         let uploads = self.context.host().uploads();
         uploads.begin(&cut.name, there, more, &self.context.staging)?;
-        self.context.host().path_upload_changed();
+        self.context.host().path_upload_began(&cut.name);
         Ok(())
     }
 }

@@ -467,7 +467,7 @@ impl Upload {
             self.context.staging.remove_base(&self.name);
             self.context.host().uploads().record_bytes(&self.sealed, self.at);
             self.context.host().uploads().end(&self.name);
-            self.context.host().path_upload_changed();
+            self.context.host().path_upload_ended();
         }
         match self.context.staging.seal(&self.name, &self.sealed) {
             Ok(()) => {

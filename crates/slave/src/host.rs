@@ -110,7 +110,11 @@ impl Host for WorkerHost {
         notify(&self.context.mailboxes, &WorkerMessage::EndUpload(*name));
     }
 
-    fn path_upload_changed(&self) {
+    fn path_upload_began(&self, name: &StagedName) {
+        self.context.remote_uploads.began_here(name.id.0);
+    }
+
+    fn path_upload_ended(&self) {
         self.context.remote_uploads.changed.wake();
     }
 

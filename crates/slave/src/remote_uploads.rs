@@ -1,13 +1,15 @@
 //! The unfinished uploads by path of other slaves, in memory that all processes of a slave share.
 //!
-//! One thread of the replicator writes it, and workers look keys up. It keeps 64 bits of a key,
-//! which is a hash.
+//! One thread of the replicator adds keys, and workers look them up. A worker removes a key when the
+//! upload begins there. The memory has 64 bits of a key, which is a hash.
 
 use std::collections::HashSet;
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use relais_os::Waker;
+use log::warn;
+use relais_os::{ProcessMailbox, ProcessMessage, Waker};
 use relais_proto::limits;
 
 use crate::sys::memory::shared_words;
@@ -28,6 +30,24 @@ pub struct RemoteUploads {
     is_known: &'static AtomicU64,
     /// Wakes the thread that reports the uploads of this slave, after one has begun or ended.
     pub changed: Waker,
+    /// Uploads that have begun here and were, or may have been, pending on another slave.
+    pub taken_over: ProcessMailbox<TakenOver>,
+}
+
+/// The key of an upload that this slave has taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TakenOver(pub UploadKey);
+
+impl ProcessMessage for TakenOver {
+    const MAX_LEN: usize = 16;
+
+    fn encode(&self) -> (Vec<u8>, Option<BorrowedFd<'_>>) {
+        (self.0.to_vec(), None)
+    }
+
+    fn decode(bytes: &[u8], _fd: Option<OwnedFd>) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
 }
 
 impl RemoteUploads {
@@ -36,8 +56,12 @@ impl RemoteUploads {
     /// # Errors
     /// Those of the system calls.
     pub fn new() -> io::Result<Self> {
-        let is_known = &shared_words(1)?[0];
-        Ok(Self { words: shared_words(BUCKETS * BUCKET)?, is_known, changed: Waker::new()? })
+        Ok(Self {
+            words: shared_words(BUCKETS * BUCKET)?,
+            is_known: &shared_words(1)?[0],
+            changed: Waker::new()?,
+            taken_over: ProcessMailbox::new()?,
+        })
     }
 
     /// Whether an upload is pending on another slave; none if that is not known.
@@ -52,6 +76,19 @@ impl RemoteUploads {
     #[must_use]
     pub fn is_known(&self) -> bool {
         self.is_known.load(SeqCst) != 0
+    }
+
+    /// Notes that an upload has begun on this slave, so that it is not pending on another one.
+    ///
+    /// It is reported even if it ends at once.
+    pub fn began_here(&self, key: UploadKey) {
+        if self.contains(&key) != Some(false) {
+            self.remove(&key);
+            if let Err(e) = self.taken_over.send(&TakenOver(key)) {
+                warn!("other slaves do not learn that an upload has begun again here: {e}");
+            }
+        }
+        self.changed.wake();
     }
 
     /// Marks the set as unknown.
@@ -84,10 +121,10 @@ impl RemoteUploads {
     /// Removes a key.
     pub fn remove(&self, key: &UploadKey) {
         let (mark, bucket) = self.find(key);
-        bucket
-            .iter()
-            .filter(|word| word.load(SeqCst) == mark)
-            .for_each(|word| word.store(0, SeqCst));
+        for word in bucket {
+            // Another key may be there by now.
+            let _ = word.compare_exchange(mark, 0, SeqCst, SeqCst);
+        }
     }
 
     /// Returns the mark of a key, which is not 0, and its bucket.
@@ -119,10 +156,18 @@ mod tests {
         assert_eq!([1, 2, 3, 4].map(found), [true, false, true, false]);
         uploads.remove(&key(3));
         assert!(!found(3));
+        // An upload that begins here is reported if it was pending elsewhere, or may be.
+        for n in [1, 5] {
+            uploads.began_here(key(n));
+        }
+        assert_eq!(uploads.taken_over.take().collect::<Vec<_>>(), [TakenOver(key(1))]);
+        assert!(!found(1));
         uploads.replace(&HashSet::new());
         assert!(!found(1));
         uploads.forget();
         assert_eq!(uploads.contains(&key(1)), None);
+        uploads.began_here(key(6));
+        assert_eq!(uploads.taken_over.take().next(), Some(TakenOver(key(6))));
     }
 
     #[test]

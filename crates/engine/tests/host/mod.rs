@@ -211,7 +211,11 @@ impl Host for TestHost {
 
     fn end_upload_elsewhere(&self, _: &StagedName) {}
 
-    fn path_upload_changed(&self) {
+    fn path_upload_began(&self, _: &StagedName) {
+        self.0.changes.fetch_add(1, SeqCst);
+    }
+
+    fn path_upload_ended(&self) {
         self.0.changes.fetch_add(1, SeqCst);
     }
 

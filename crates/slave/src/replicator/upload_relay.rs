@@ -53,6 +53,8 @@ struct RelayState {
     /// The list of others' uploads, while it is not complete.
     list: Option<HashSet<UploadKey>>,
     /// Uploads that have begun on another slave, and may be here too.
+    lost: HashSet<UploadKey>,
+    /// Uploads that have begun here instead of on another slave, and were not reported yet.
     taken_over: HashSet<UploadKey>,
 }
 
@@ -81,7 +83,7 @@ impl UploadRelay {
             let mut state = self.state.lock();
             state.links += 1;
             state.list = None;
-            state.taken_over.clear();
+            state.lost.clear();
         }
         self.context.remote_uploads.changed.wake();
     }
@@ -106,17 +108,15 @@ impl UploadRelay {
             // The list is empty.
             remote.replace(&HashSet::new());
         }
-        for key in &ended {
-            remote.remove(key);
-            state.taken_over.remove(key);
-        }
+        // A part of such an upload that is still here is old all the same.
+        ended.iter().for_each(|key| remote.remove(key));
         for key in pending {
             remote.insert(&key);
             if self.staging.contains(&StagedName::of_key(key)) {
-                state.taken_over.insert(key);
+                state.lost.insert(key);
             }
         }
-        if !state.taken_over.is_empty() {
+        if !state.lost.is_empty() {
             remote.changed.wake();
         }
     }
@@ -124,7 +124,7 @@ impl UploadRelay {
     fn run(&self) {
         let changed = &self.context.remote_uploads.changed;
         while !self.stop.load(Ordering::Relaxed) {
-            let is_due = !self.state.lock().taken_over.is_empty();
+            let is_due = !self.state.lock().lost.is_empty();
             let pause = if is_due { REPORT_INTERVAL } else { LOOK_INTERVAL };
             let fds =
                 &mut [PollFd::new(changed, PollFlags::IN), PollFd::new(&self.waker, PollFlags::IN)];
@@ -132,7 +132,8 @@ impl UploadRelay {
                 return error!("cannot wait for uploads: {e}");
             }
             changed.clear();
-            self.discard_taken_over();
+            self.note_taken_over();
+            self.discard_lost();
             self.report();
             let fds = &mut [PollFd::new(&self.waker, PollFlags::IN)];
             if let Err(e) = wait_for(fds, Some(REPORT_INTERVAL)) {
@@ -141,10 +142,19 @@ impl UploadRelay {
         }
     }
 
+    /// Takes the uploads that have begun here instead of on another slave.
+    fn note_taken_over(&self) {
+        let mut state = self.state.lock();
+        for taken in self.context.remote_uploads.taken_over.take() {
+            state.lost.remove(&taken.0);
+            state.taken_over.insert(taken.0);
+        }
+    }
+
     /// Discards uploads that have begun on another slave, and ends the sessions that receive them.
-    fn discard_taken_over(&self) {
+    fn discard_lost(&self) {
         let (uploads, mut state) = (&self.context.scoreboard.uploads, self.state.lock());
-        state.taken_over.retain(|key| {
+        state.lost.retain(|key| {
             let name = StagedName::of_key(*key);
             match self.staging.reopen(&name) {
                 Ok(_locked) => {
@@ -170,14 +180,19 @@ impl UploadRelay {
         let table = self.context.scoreboard.uploads.path_uploads();
         let mut current: HashSet<UploadKey> = table.iter().map(|name| name.id.0).collect();
         current.extend(&state.found);
+        // An upload that has ended already is reported, and its end at the next look.
+        let taken_over = state.taken_over.clone();
+        current.extend(&taken_over);
         let (links, is_new) = (state.links, state.links != state.listed);
-        let messages = if is_new {
-            list(&current)
-        } else {
-            let pending: Vec<_> = current.difference(&state.reported).copied().collect();
-            let ended: Vec<_> = state.reported.difference(&current).copied().collect();
-            changes(&pending, &ended)
-        };
+        let mut messages = Vec::new();
+        if is_new {
+            // Of a list the master does not know what is newer than the uploads of others.
+            state.reported = current.difference(&taken_over).copied().collect();
+            messages = list(&state.reported);
+        }
+        let pending: Vec<_> = current.difference(&state.reported).chain(&taken_over).collect();
+        let ended: Vec<_> = state.reported.difference(&current).collect();
+        messages.extend(changes(&pending, &ended));
         drop(state);
         let sent =
             messages.into_iter().all(|keys| self.outgoing.send_now(LinkMessage::PathUploads(keys)));
@@ -185,6 +200,10 @@ impl UploadRelay {
         // On a later link all are reported again.
         if sent && state.links == links {
             (state.listed, state.reported) = (links, current);
+            state.taken_over.retain(|key| !taken_over.contains(key));
+            if !taken_over.is_empty() {
+                self.context.remote_uploads.changed.wake();
+            }
         }
     }
 }
@@ -197,12 +216,12 @@ fn list(keys: &HashSet<UploadKey>) -> Vec<UploadKeys> {
     keys.chunks(limits::UPLOAD_KEYS).map(page).chain([UploadKeys::default()]).collect()
 }
 
-fn changes(pending: &[UploadKey], ended: &[UploadKey]) -> Vec<UploadKeys> {
+fn changes(pending: &[&UploadKey], ended: &[&UploadKey]) -> Vec<UploadKeys> {
+    let copied = |keys: &[&UploadKey]| keys.iter().copied().copied().collect();
     let ended = ended.chunks(limits::UPLOAD_KEYS);
-    let ended = ended.map(|keys| UploadKeys { ended: keys.to_vec(), ..UploadKeys::default() });
+    let ended = ended.map(|keys| UploadKeys { ended: copied(keys), ..UploadKeys::default() });
     let pending = pending.chunks(limits::UPLOAD_KEYS);
-    let pending =
-        pending.map(|keys| UploadKeys { pending: keys.to_vec(), ..UploadKeys::default() });
+    let pending = pending.map(|keys| UploadKeys { pending: copied(keys), ..UploadKeys::default() });
     ended.chain(pending).collect()
 }
 
