@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use relais_cluster::{Entry, FileContent, IDS};
-use relais_proto::{ChangeId, Digest, EventKind, Lsn, PathEvent, TreePath, limits};
+use relais_proto::{
+    ChangeId, Digest, EventKind, FolderId, Lsn, PathEvent, PeerSlave, SlaveId, TreePath, limits,
+};
 use relais_tree::{Folder, TreeError};
 
 use crate::{
@@ -233,4 +235,22 @@ fn skipped_name_is_counted_once() {
     }
     store.forget_skipped("", b"bad\xff").unwrap();
     assert_eq!(total(), 0);
+}
+
+#[test]
+fn readers_learn_the_addresses_of_slaves() {
+    let top = tempfile::tempdir().unwrap();
+    let own = SlaveIdentity::acquire(&Folder::open(top.path()).unwrap(), ANY).unwrap().folder;
+    let store = CatalogStore::open(&own).unwrap();
+    let mut reader = CatalogReader::new(&own);
+    let peer = |n: u8, addrs: &[&str]| PeerSlave {
+        slave: SlaveId([n; 16]),
+        folder: FolderId([n; 16]),
+        addrs: addrs.iter().map(|addr| addr.parse().unwrap()).collect(),
+    };
+    let first = [peer(1, &["192.0.2.1:21", "[2001:db8::1]:2122"]), peer(2, &[])];
+    for peers in [&first[..], &[peer(2, &["[fe80::1%3]:9"])], &[]] {
+        store.set_peers(peers).unwrap();
+        assert_eq!(reader.ask(CatalogStore::peers).unwrap(), peers);
+    }
 }

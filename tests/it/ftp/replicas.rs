@@ -12,7 +12,8 @@ use serde_json::Value;
 use super::{FtpTestClient, ftp_address};
 use crate::cluster::helpers::{open, report_at, rot, wait_settled};
 use crate::harness::{
-    Cluster, Fault, Program, ProgramBuilder, Proxy, SOON, TestDir, Volume, content, eventually,
+    Cluster, Fault, Program, ProgramBuilder, Proxy, SOON, Strace, TestDir, Volume, content,
+    eventually, process_of,
 };
 
 const MIB: usize = 1024 * 1024;
@@ -217,4 +218,23 @@ fn an_upload_continues_content_that_only_replicas_have() {
     let expected = [&fixture.bytes[..MIB], b"new end"].concat();
     assert_eq!(client.expect("SIZE f", 213).text(), expected.len().to_string());
     assert!(client.get("RETR f") == expected);
+}
+
+#[test]
+fn a_failing_disk_is_replaced_by_a_replica() {
+    let cluster =
+        Cluster::of(2).proxied().slave_args(&["--ftp", "127.0.0.1:0", "--workers", "1"]).start();
+    let bytes = content(1, 24 * MIB);
+    open(&cluster, 0).put("f", &bytes).unwrap();
+    wait_settled(&cluster);
+    let mut client = FtpTestClient::anonymous(ftp_address(&cluster.slaves[0].program, "ftp"));
+    let other = cluster.slaves[1].proxy.as_ref().unwrap();
+    other.take_content_bytes();
+    // Each call sends 1 MiB at most. Later ones fail as on a disk with a bad block.
+    let worker = process_of(&cluster.slaves[0].program, "Worker(0)");
+    let inject = ["-e", "trace=sendfile", "-e", "inject=sendfile:error=EIO:when=5+"];
+    let strace = Strace::attach(&[worker], &inject);
+    assert!(client.get("RETR f") == bytes);
+    assert!(strace.end().iter().any(|call| call.text.contains("INJECTED")), "no call failed");
+    assert!(other.content_bytes() > 0, "the replica has continued");
 }
