@@ -1,5 +1,7 @@
 //! The messages of cluster links.
 
+use std::net::SocketAddr;
+
 use relais_proto::{
     Attributes, Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry, Digest, DiskSpace,
     ErrorCode, Expect, FileContent, FileTime, FolderId, ForwardedLogin, Heartbeat, HistoryHash,
@@ -439,7 +441,8 @@ fn logins() -> Vec<Named> {
     let renewal = |query, client, local, ticket| {
         LinkMessage::TicketRenewal(TicketRenewal { query, client, local, ticket })
     };
-    let (v4, v6) = ("192.0.2.7:50000".parse().unwrap(), "[2001:db8::7]:65535".parse().unwrap());
+    let v4 = SocketAddr::from(([192, 0, 2, 7], 50_000));
+    let v6 = SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 7], 65_535));
     let full = || vec![0xa5; limits::TICKET];
     vec![
         ("forwarded-login-min", login(0, v4, false, "", b"")),
