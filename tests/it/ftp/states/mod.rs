@@ -120,8 +120,8 @@ fn check(addr: SocketAddr, state: State) -> Vec<String> {
         }
         match state {
             State::Connected | State::Named => {}
-            // The number of commands before a login is limited.
-            State::Reinitialized if rows == 50 => {}
+            // The number of commands before a login and their time are limited.
+            State::Reinitialized if rows == 20 => {}
             State::Reinitialized => kept = Some((client, rows + 1)),
             State::Reader | State::Writer => {
                 client.expect("CWD /", 250);
