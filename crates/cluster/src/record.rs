@@ -72,13 +72,13 @@ impl Recorder {
         slave: SlaveId,
         folder: FolderId,
         position: &ReplicaPosition,
-        lacks: &[MissingContent],
+        missing: &[MissingContent],
         staged: &BTreeSet<ChangeId>,
         to: &mut dyn Write,
     ) -> io::Result<Self> {
         Self::begin(to, |to| {
             (slave, folder, *position).encode(to.u8(REPLICA));
-            to.all(lacks.iter(), Wire::encode).all(staged.iter(), Wire::encode);
+            to.all(missing.iter(), Wire::encode).all(staged.iter(), Wire::encode);
         })
     }
 

@@ -113,7 +113,7 @@ impl Registry {
     #[must_use]
     pub fn with_known(mut self, known: &[KnownSlave]) -> Self {
         self.slaves.extend(known.iter().take(KNOWN_MAX).map(|slave| RegisteredSlave {
-            told: Some(SlaveState::Down),
+            seen_state: Some(SlaveState::Down),
             ..RegisteredSlave::new(slave.clone())
         }));
         self
@@ -135,16 +135,16 @@ impl Registry {
     ) -> Result<Option<LinkId>, Conflict> {
         self.check(&joining, now)?;
         let JoinRequest { id, link, place, folder, lsn } = joining;
-        let (link, heard) = (Some(link), Some(now));
+        let (link, last_message) = (Some(link), Some(now));
         let known = KnownSlave { id, folder, place };
-        let joined = RegisteredSlave { lsn, link, heard, ..RegisteredSlave::new(known) };
+        let joined = RegisteredSlave { lsn, link, last_message, ..RegisteredSlave::new(known) };
         let Some(slave) = self.slaves.iter_mut().find(|slave| slave.id == id) else {
             self.make_room(now)?;
             self.slaves.push(joined);
             return Ok(None);
         };
         let replaced = slave.link.filter(|old| Some(*old) != link);
-        *slave = RegisteredSlave { told: slave.told, ..joined };
+        *slave = RegisteredSlave { seen_state: slave.seen_state, ..joined };
         Ok(replaced)
     }
 
@@ -156,7 +156,7 @@ impl Registry {
         };
         slave.lsn = heartbeat.lsn;
         slave.heartbeat = Some(heartbeat);
-        slave.heard = Some(now);
+        slave.last_message = Some(now);
         slave.sent = 0;
         true
     }
@@ -173,7 +173,7 @@ impl Registry {
         let mut notices = Vec::new();
         for slave in &mut self.slaves {
             let to = slave.state(now);
-            let from = slave.told.replace(to);
+            let from = slave.seen_state.replace(to);
             if from != Some(to) {
                 notices.push(SlaveStateChange {
                     id: slave.id,
@@ -273,7 +273,8 @@ impl Registry {
             return Ok(());
         }
         let gone = (0..self.slaves.len()).filter(|place| !self.slaves[*place].is_alive(now));
-        let oldest = gone.min_by_key(|place| self.slaves[*place].heard).ok_or(Conflict::Full)?;
+        let oldest =
+            gone.min_by_key(|place| self.slaves[*place].last_message).ok_or(Conflict::Full)?;
         self.slaves.remove(oldest);
         self.turn.removed(oldest);
         Ok(())

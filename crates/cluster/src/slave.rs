@@ -40,20 +40,20 @@ pub(crate) struct RegisteredSlave {
     /// Current connection of the slave.
     pub link: Option<LinkId>,
     /// Time of its last message; `None` since the start of the master.
-    pub heard: Option<Duration>,
+    pub last_message: Option<Duration>,
     /// Last heartbeat on this link.
     pub heartbeat: Option<Heartbeat>,
     /// Clients that were sent to the slave since that heartbeat.
     pub sent: u64,
     /// Last state that the caller has seen.
-    pub told: Option<SlaveState>,
+    pub seen_state: Option<SlaveState>,
 }
 
 impl RegisteredSlave {
     /// A slave without a link.
     pub fn new(KnownSlave { id, folder, place }: KnownSlave) -> Self {
-        let (lsn, link, heard, heartbeat) = (Lsn::default(), None, None, None);
-        Self { id, folder, place, lsn, link, heard, heartbeat, sent: 0, told: None }
+        let (lsn, link, last_message, heartbeat) = (Lsn::default(), None, None, None);
+        Self { id, folder, place, lsn, link, last_message, heartbeat, sent: 0, seen_state: None }
     }
 
     /// Returns whether the link is open and recently active.
@@ -62,7 +62,7 @@ impl RegisteredSlave {
     }
 
     fn silence(&self, now: Duration) -> Option<Duration> {
-        self.heard.map(|heard| now.saturating_sub(heard))
+        self.last_message.map(|last_message| now.saturating_sub(last_message))
     }
 
     pub fn state(&self, now: Duration) -> SlaveState {

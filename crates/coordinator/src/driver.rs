@@ -262,13 +262,15 @@ impl CoordinatorDriver {
                 self.links.insert(link, Link { slave, folder, sender, position: None });
             }
             OrderCommand::Known(slave) => self.know_slave(slave),
-            OrderCommand::Events(events) => events.into_iter().for_each(|event| self.heard(event)),
+            OrderCommand::Events(events) => {
+                events.into_iter().for_each(|event| self.receive_event(event))
+            }
             OrderCommand::Run(look) => look(self),
             OrderCommand::End => {}
         }
     }
 
-    fn heard(&mut self, event: CoordinatorEvent) {
+    fn receive_event(&mut self, event: CoordinatorEvent) {
         if let CoordinatorEvent::LinkClosed { link } = &event {
             self.links.remove(link);
         }

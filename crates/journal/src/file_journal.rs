@@ -6,8 +6,9 @@
 //!
 //! A batch that was being written when the machine stopped is torn. It is cut off, because it was
 //! never acknowledged. A disk that lost the end of a complete batch leaves the same bytes. Then the
-//! replicas have the changes, and who opens the journal compares. Any other defect is damage, and the journal does not open. `format.rs` has the
-//! bytes of the file; `recover.rs` distinguishes the two cases.
+//! replicas have the changes, and the caller compares. Any other defect is damage, and
+//! the journal does not open. `format.rs` has the bytes of the file; `recover.rs` distinguishes the
+//! two cases.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -14,13 +14,13 @@ use crate::slave::LinkId;
 
 impl Coordinator {
     /// Records a slave's list of missing contents; it counts once it is complete.
-    pub(super) fn lacks(&mut self, link: LinkId, upto: Lsn, puts: Vec<Lsn>, last: bool) {
+    pub(super) fn record_missing(&mut self, link: LinkId, upto: Lsn, puts: Vec<Lsn>, last: bool) {
         let Some(peer) = self.peers.get_mut(&link) else { return };
-        peer.lacking.extend(puts);
+        peer.missing.extend(puts);
         if !last {
             return;
         }
-        let (lacking, folder) = (std::mem::take(&mut peer.lacking), peer.folder);
+        let (missing, folder) = (std::mem::take(&mut peer.missing), peer.folder);
         peer.stated = true;
         peer.applied = peer.applied.max(upto);
         let all: Vec<(Lsn, Lsn)> = self
@@ -30,7 +30,7 @@ impl Coordinator {
             .filter_map(|(put, path)| self.tree().get(path).map(|entry| (put, entry.version)))
             .collect();
         for (put, changed) in all {
-            if lacking.contains(&put) {
+            if missing.contains(&put) {
                 self.loses(put, folder);
             } else if changed <= upto || !self.restored_since(put, upto) {
                 self.gains(put, folder);

@@ -24,7 +24,7 @@ pub(super) struct LinkedSlave {
     /// Whether the slave has reported its missing contents since it joined.
     pub stated: bool,
     /// Missing contents that it has reported so far.
-    pub lacking: BTreeSet<Lsn>,
+    pub missing: BTreeSet<Lsn>,
     /// Remaining part of the tree that it receives.
     pub listing: Option<TreeTransfer>,
 }

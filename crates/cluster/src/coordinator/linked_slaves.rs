@@ -72,7 +72,7 @@ impl Coordinator {
             applied,
             ready: true,
             stated: false,
-            lacking: BTreeSet::new(),
+            missing: BTreeSet::new(),
             listing,
         };
         self.peers.insert(link, peer);

@@ -308,7 +308,9 @@ impl Coordinator {
             ToMaster::Join { .. } => {}
             ToMaster::Ready => peer.ready = true,
             ToMaster::Applied { upto } => peer.applied = peer.applied.max(upto),
-            ToMaster::MissingContents { upto, puts, last } => self.lacks(link, upto, puts, last),
+            ToMaster::MissingContents { upto, puts, last } => {
+                self.record_missing(link, upto, puts, last)
+            }
             ToMaster::Propose { request, found, copies } => {
                 self.proposed(link, request, found, copies)
             }

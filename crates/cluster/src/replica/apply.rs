@@ -106,7 +106,7 @@ impl Replica {
                 | Change::Move { .. }
                 | Change::SetAttributes { .. } => {}
             }
-            self.lacks.follow(committed, lacking, self.now);
+            self.missing.follow(committed, lacking, self.now);
         }
         if self.is_following() {
             // The master assumes that a slave which applied a change without reporting its content

@@ -41,7 +41,7 @@ wire_enum! {
         /// The batch is applied durably.
         7 => Applied {
             /// Contents of these changes that are not here.
-            lacks: Vec<Lsn> [Uncapped],
+            missing: Vec<Lsn> [Uncapped],
             /// Missing contents that were staged here but could not be published.
             failed: Vec<Lsn> [Uncapped],
         },
@@ -50,7 +50,7 @@ wire_enum! {
         /// The tree is adopted durably.
         9 => Adopted {
             /// Contents that are not here.
-            lacks: Vec<MissingContent> [Uncapped],
+            missing: Vec<MissingContent> [Uncapped],
         },
         /// The tree could not be adopted; nothing has changed.
         10 => AdoptFailed,

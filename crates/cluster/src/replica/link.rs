@@ -41,7 +41,7 @@ impl Replica {
         if self.retry_apply.take().is_some() {
             self.applying = None;
         }
-        self.lacks.unlinked();
+        self.missing.unlinked();
         self.own.unlinked(self.now);
     }
 
@@ -76,7 +76,7 @@ impl Replica {
         match (&mut self.phase, message) {
             (Phase::Joining, ToSlave::Follow { epoch, lsn, chain, given_up, timelines }) => {
                 if self.check_epoch(epoch) {
-                    self.lacks.give_up_only(&given_up);
+                    self.missing.give_up_only(&given_up);
                     if self.position.applied == Lsn::default() && self.position.chain != chain {
                         self.position.chain = chain;
                         self.actions.push(Action::BeginHistory(chain));
@@ -87,7 +87,7 @@ impl Replica {
             }
             (Phase::Joining, ToSlave::Compare { epoch, lsn, given_up }) => {
                 if self.check_epoch(epoch) {
-                    self.lacks.give_up_only(&given_up);
+                    self.missing.give_up_only(&given_up);
                     self.phase = Phase::ReceivingTree(ReceivedTree::default());
                     self.note_lsn(lsn);
                 }
@@ -124,7 +124,7 @@ impl Replica {
             (Phase::Following, ToSlave::Copies { put, copies }) => self.own.copies(put, copies),
             (Phase::Following, ToSlave::GiveUp { put }) => self.give_up(put),
             (Phase::Following, ToSlave::Holders { put, holders }) => {
-                self.lacks.held_by(put, &holders, self.now);
+                self.missing.held_by(put, &holders, self.now);
                 self.note_whole();
             }
             // Answers to messages from before the comparison are requested again after it.
@@ -149,7 +149,7 @@ impl Replica {
 
     fn state_lacks(&mut self) {
         let upto = self.position.applied;
-        let puts: Vec<Lsn> = self.lacks.puts().collect();
+        let puts: Vec<Lsn> = self.missing.puts().collect();
         let mut pages: Vec<Vec<Lsn>> = puts.chunks(PAGE).map(<[Lsn]>::to_vec).collect();
         let end = pages.pop().unwrap_or_default();
         self.actions.extend(
@@ -160,11 +160,11 @@ impl Replica {
         self.send(ToMaster::MissingContents { upto, puts: end, last: true });
     }
 
-    pub(super) fn adopted(&mut self, lacks: Vec<MissingContent>) {
+    pub(super) fn adopted(&mut self, missing: Vec<MissingContent>) {
         let Phase::Adopting { position, link } = self.phase else { return };
         self.position = ReplicaPosition { epoch: self.position.epoch, ..position };
         (self.applying, self.retry_apply) = (None, None);
-        self.lacks = self.lacks.replaced_with(lacks);
+        self.missing = self.missing.replaced_with(missing);
         self.note_applied();
         match link {
             Link::Gone => {

@@ -62,7 +62,7 @@ pub struct MissingContents {
 }
 
 impl MissingContents {
-    pub(super) fn new(here: FolderId, lacks: Vec<MissingContent>) -> Self {
+    pub(super) fn new(here: FolderId, missing: Vec<MissingContent>) -> Self {
         let mut all = Self {
             here,
             wanted: BTreeMap::new(),
@@ -73,16 +73,16 @@ impl MissingContents {
             later: BTreeSet::new(),
             under_way: BTreeSet::new(),
         };
-        lacks.into_iter().for_each(|lack| all.add(lack, Duration::ZERO));
+        missing.into_iter().for_each(|lack| all.add(lack, Duration::ZERO));
         all
     }
 
     /// Replaces the missing contents; given-up puts stay so.
-    pub(super) fn replaced_with(&self, lacks: Vec<MissingContent>) -> Self {
+    pub(super) fn replaced_with(&self, missing: Vec<MissingContent>) -> Self {
         let mut all = Self { given_up: self.given_up.clone(), ..Self::new(self.here, Vec::new()) };
         all.refused.clone_from(&self.refused);
         all.hidden.clone_from(&self.hidden);
-        lacks.into_iter().for_each(|lack| all.add(lack, Duration::ZERO));
+        missing.into_iter().for_each(|lack| all.add(lack, Duration::ZERO));
         all.refused.retain(|put, _| all.wanted.contains_key(put));
         all.hidden.retain(|put, _| all.wanted.contains_key(put));
         all

@@ -84,10 +84,10 @@ pub struct Replica {
     applying: Option<(Vec<CommittedEntry>, ReplicaPosition)>,
     retry_apply: Option<Duration>,
     owes_ready: bool,
-    lacks: MissingContents,
+    missing: MissingContents,
     own: OwnProposals,
     /// Known changes that are not applied yet, each with the time of their first notice.
-    heard: VecDeque<(Lsn, Duration)>,
+    announced: VecDeque<(Lsn, Duration)>,
     /// Master's last change at the join; the slave is complete once it has all content up to it.
     joined_at: Option<Lsn>,
     whole: bool,
@@ -103,7 +103,7 @@ impl Replica {
         slave: SlaveId,
         folder: FolderId,
         position: ReplicaPosition,
-        lacks: Vec<MissingContent>,
+        missing: Vec<MissingContent>,
         staged: BTreeSet<ChangeId>,
     ) -> Self {
         Self {
@@ -115,9 +115,9 @@ impl Replica {
             applying: None,
             retry_apply: None,
             owes_ready: false,
-            lacks: MissingContents::new(folder, lacks),
+            missing: MissingContents::new(folder, missing),
             own: OwnProposals::new(staged),
-            heard: VecDeque::new(),
+            announced: VecDeque::new(),
             joined_at: None,
             whole: false,
             now: Duration::ZERO,
@@ -165,8 +165,8 @@ impl Replica {
 
     /// Returns the missing contents.
     #[must_use]
-    pub fn lacks(&self) -> &MissingContents {
-        &self.lacks
+    pub fn missing(&self) -> &MissingContents {
+        &self.missing
     }
 
     /// Returns whether content may still be published: it is missing, and was not given up.
@@ -175,19 +175,19 @@ impl Replica {
     /// false, the caller reports that the content is not here.
     #[must_use]
     pub fn wants(&self, put: Lsn) -> bool {
-        self.lacks.wants(put)
+        self.missing.wants(put)
     }
 
     /// Returns the readiness for sessions. `bytes` is the size of all contents in the tree.
     #[must_use]
     pub fn readiness(&self, now: Duration, bytes: u64) -> ServiceReadiness {
         let behind =
-            self.heard.front().map_or(Duration::ZERO, |(_, since)| now.saturating_sub(*since));
+            self.announced.front().map_or(Duration::ZERO, |(_, since)| now.saturating_sub(*since));
         ServiceReadiness {
             following: self.is_following(),
             behind,
             whole: self.whole,
-            old_lacks: self.lacks.bytes_older(now, YOUNG),
+            old_missing_bytes: self.missing.bytes_older(now, YOUNG),
             bytes,
         }
     }
@@ -204,27 +204,27 @@ impl Replica {
             Event::MasterLsn(lsn) => self.note_lsn(lsn),
             Event::Proposed { session, request, copies } => self.request(session, request, copies),
             Event::SessionClosed(session) => self.own.gone(session),
-            Event::Applied { lacks, failed } => self.batch_applied(&lacks, &failed),
+            Event::Applied { missing, failed } => self.batch_applied(&missing, &failed),
             Event::ApplyFailed => self.apply_failed(),
-            Event::Adopted { lacks } => self.adopted(lacks),
+            Event::Adopted { missing } => self.adopted(missing),
             Event::AdoptFailed => self.not_adopted(),
             Event::Fetched { put, from, fault } => {
-                if self.lacks.fetched(put, from, fault, self.now) {
+                if self.missing.fetched(put, from, fault, self.now) {
                     self.has(put);
                 }
             }
             Event::Published { id, put, ok } => self.published(id, put, ok),
-            Event::Missing(lack) => self.missing(lack),
+            Event::Missing(content) => self.add_missing(content),
             Event::Refused { put, retry } => {
-                self.lacks.refuse(put, retry, self.now);
+                self.missing.refuse(put, retry, self.now);
                 // The content is not behind the obstacle, so the master's question is answered now.
-                if retry && self.lacks.reveal(put) {
+                if retry && self.missing.reveal(put) {
                     self.give_up(put);
                 }
                 self.note_whole();
             }
             Event::Hidden { put } => {
-                self.lacks.hide(put, self.now);
+                self.missing.hide(put, self.now);
                 self.note_whole();
             }
             Event::Recovering(epoch) => {
@@ -240,34 +240,35 @@ impl Replica {
                 self.position.applied >= self.joined_at.unwrap_or_default(),
                 &mut self.actions,
             );
-            self.lacks.next(now, &mut self.actions);
+            self.missing.next(now, &mut self.actions);
         }
-        self.own.finish(self.position.applied, &self.lacks, now, &mut self.actions);
+        self.own.finish(self.position.applied, &self.missing, now, &mut self.actions);
         std::mem::take(&mut self.actions)
     }
 
     fn note_lsn(&mut self, lsn: Lsn) {
         // An epoch without changes needs no waiting.
-        if lsn.number > 0 && lsn > self.heard.back().map_or(self.position.applied, |(lsn, _)| *lsn)
+        if lsn.number > 0
+            && lsn > self.announced.back().map_or(self.position.applied, |(lsn, _)| *lsn)
         {
-            self.heard.push_back((lsn, self.now));
+            self.announced.push_back((lsn, self.now));
         }
     }
 
     fn note_applied(&mut self) {
-        while self.heard.front().is_some_and(|(lsn, _)| *lsn <= self.position.applied) {
-            self.heard.pop_front();
+        while self.announced.front().is_some_and(|(lsn, _)| *lsn <= self.position.applied) {
+            self.announced.pop_front();
         }
         self.note_whole();
     }
 
     fn note_whole(&mut self) {
         if self.joined_at.is_some_and(|lsn| self.position.applied >= lsn) {
-            self.lacks.forget_given_up_before();
+            self.missing.forget_given_up_before();
         }
         if let Some(lsn) = self.joined_at
             && self.position.applied >= lsn
-            && self.lacks.oldest().is_none_or(|oldest| oldest > lsn)
+            && self.missing.oldest().is_none_or(|oldest| oldest > lsn)
         {
             self.whole = true;
         }
@@ -282,27 +283,27 @@ impl Replica {
 
     fn published(&mut self, id: ChangeId, put: Lsn, ok: bool) {
         self.own.published(id, ok, &mut self.actions);
-        if !ok && self.lacks.has(put) && self.is_following() {
+        if !ok && self.missing.has(put) && self.is_following() {
             self.send(ToMaster::PublishFailed { of: put });
         }
-        if ok && self.lacks.remove(put) {
+        if ok && self.missing.remove(put) {
             self.has(put);
         }
     }
 
     fn give_up(&mut self, put: Lsn) {
-        if !self.lacks.has(put) {
+        if !self.missing.has(put) {
             self.send(ToMaster::Holds { put, has: true });
-        } else if !self.lacks.defer_give_up(put) {
-            self.lacks.give_up(put);
+        } else if !self.missing.defer_give_up(put) {
+            self.missing.give_up(put);
             self.send(ToMaster::GivenUp { put });
             self.note_whole();
         }
     }
 
-    fn missing(&mut self, lack: MissingContent) {
-        let put = lack.put;
-        self.lacks.add(lack, self.now);
+    fn add_missing(&mut self, content: MissingContent) {
+        let put = content.put;
+        self.missing.add(content, self.now);
         if self.is_following() {
             self.send(ToMaster::Holds { put, has: false });
         }

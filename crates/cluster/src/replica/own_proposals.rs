@@ -261,7 +261,7 @@ impl OwnProposals {
     pub fn finish(
         &mut self,
         applied: Lsn,
-        lacks: &MissingContents,
+        missing: &MissingContents,
         now: Duration,
         actions: &mut Vec<Action>,
     ) {
@@ -271,12 +271,12 @@ impl OwnProposals {
             // If the content that replaced it is still missing, a withdrawal may restore this one.
             // Then the staged upload is kept, and the session gets no success.
             let stored = version.filter(|version| {
-                !lacks.has(*version) && !lacks.behind(*version, &mine.request.change)
+                !missing.has(*version) && !missing.behind(*version, &mine.request.change)
             });
             if let (Some(version), None) = (version, stored)
                 && !mine.publishing
                 && !mine.is_unpublishable
-                && lacks.fits(version, digest(&mine.request.change))
+                && missing.fits(version, digest(&mine.request.change))
             {
                 mine.publishing = true;
                 actions.push(Action::Publish { id: *id, put: version });
@@ -289,7 +289,9 @@ impl OwnProposals {
                     ProposalResult::TooFewCopies { version, copies: mine.copies.max(1) }
                 }
                 // The change was applied and replaced since, and its replacement is not available.
-                None if now >= mine.until && version.is_some_and(|version| !lacks.has(version)) => {
+                None if now >= mine.until
+                    && version.is_some_and(|version| !missing.has(version)) =>
+                {
                     ProposalResult::TooFewCopies { version: version.unwrap_or_default(), copies: 0 }
                 }
                 _ if now >= mine.until => {
@@ -322,12 +324,12 @@ impl OwnProposals {
             if version > applied {
                 return true;
             }
-            if lacks.has(version) != lacks.wants(version)
-                || lacks.any_behind(version) && !lacks.has(version)
+            if missing.has(version) != missing.wants(version)
+                || missing.any_behind(version) && !missing.has(version)
             {
                 return true;
             }
-            if lacks.has(version) {
+            if missing.has(version) {
                 *orphan = OrphanedUpload::Publishing;
                 actions.push(Action::Publish { id: *id, put: version });
                 return true;

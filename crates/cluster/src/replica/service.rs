@@ -17,7 +17,7 @@ pub struct ServiceReadiness {
     /// Whether the slave has held all content that existed at its join.
     pub whole: bool,
     /// Bytes that are missing for longer than [`YOUNG`].
-    pub old_lacks: u64,
+    pub old_missing_bytes: u64,
     /// Bytes of all content in the tree.
     pub bytes: u64,
 }
@@ -30,7 +30,7 @@ pub fn in_service(readiness: &ServiceReadiness) -> bool {
     readiness.following
         && readiness.whole
         && readiness.behind < BEHIND
-        && readiness.old_lacks <= readiness.bytes / 100
+        && readiness.old_missing_bytes <= readiness.bytes / 100
 }
 
 #[cfg(test)]
@@ -43,7 +43,7 @@ mod tests {
             following: true,
             behind: Duration::ZERO,
             whole: true,
-            old_lacks: 10,
+            old_missing_bytes: 10,
             bytes: 1000,
         };
         assert!(in_service(&fit));
@@ -51,10 +51,13 @@ mod tests {
             ServiceReadiness { following: false, ..fit },
             ServiceReadiness { behind: BEHIND, ..fit },
             ServiceReadiness { whole: false, ..fit },
-            ServiceReadiness { old_lacks: 11, ..fit },
+            ServiceReadiness { old_missing_bytes: 11, ..fit },
         ] {
             assert!(!in_service(&unfit), "{unfit:?}");
         }
-        assert!(in_service(&ServiceReadiness { old_lacks: 0, bytes: 0, ..fit }), "an empty tree");
+        assert!(
+            in_service(&ServiceReadiness { old_missing_bytes: 0, bytes: 0, ..fit }),
+            "an empty tree"
+        );
     }
 }

@@ -79,9 +79,12 @@ fn following() -> Replica {
     replica
 }
 
-fn carried(replica: &mut Replica, lacks: &[u64]) -> Vec<Action> {
+fn carried(replica: &mut Replica, missing: &[u64]) -> Vec<Action> {
     replica.on(
-        Event::Applied { lacks: lacks.iter().copied().map(version).collect(), failed: Vec::new() },
+        Event::Applied {
+            missing: missing.iter().copied().map(version).collect(),
+            failed: Vec::new(),
+        },
         Duration::ZERO,
     )
 }
@@ -236,7 +239,7 @@ fn unpublishable_content_is_reported_then_fetched_or_withdrawn() {
     ask(&mut replica, 1, 1);
     tell(&mut replica, &[put(1, &[HERE])]);
     let actions = replica
-        .on(Event::Applied { lacks: vec![version(1)], failed: vec![version(1)] }, Duration::ZERO);
+        .on(Event::Applied { missing: vec![version(1)], failed: vec![version(1)] }, Duration::ZERO);
     assert!(actions.contains(&Action::Send(ToMaster::PublishFailed { of: version(1) })));
     assert!(
         !actions.iter().any(|action| matches!(action, Action::Publish { .. })),
@@ -251,7 +254,7 @@ fn unpublishable_content_is_reported_then_fetched_or_withdrawn() {
         [(1, ProposalResult::Refused(refusal))]
             if refusal.code == ErrorCode::Storage
     ));
-    assert!(replica.lacks().is_empty());
+    assert!(replica.missing().is_empty());
 }
 
 #[test]
@@ -299,14 +302,14 @@ fn content_refused_by_the_disk_waits_and_does_not_count() {
     assert!(fetches(&replica.on(failed, Duration::ZERO)).is_empty());
     assert!(fetches(&replica.on(Event::Tick, later)).is_empty());
     let readiness = replica.readiness(later, 1000);
-    assert!(readiness.old_lacks == 0 && readiness.whole, "{readiness:?}");
+    assert!(readiness.old_missing_bytes == 0 && readiness.whole, "{readiness:?}");
     // Another try.
     assert_eq!(fetches(&replica.on(refused(1, true), later)), [(1, 2)]);
-    assert_eq!(replica.readiness(later * 2, 1000).old_lacks, 0, "the try counts no more");
+    assert_eq!(replica.readiness(later * 2, 1000).old_missing_bytes, 0, "the try counts no more");
     let came = Event::Fetched { put: version(1), from: OTHER, fault: None };
     let actions = replica.on(came, later);
     assert_eq!(actions, [Action::Send(ToMaster::Holds { put: version(1), has: true })]);
-    assert!(!replica.lacks().has(version(1)) && replica.lacks().has(version(2)));
+    assert!(!replica.missing().has(version(1)) && replica.missing().has(version(2)));
 }
 
 #[test]
@@ -326,7 +329,7 @@ fn fetched_content_is_reported_and_removed_content_not_fetched() {
         )],
     );
     carried(&mut replica, &[]);
-    assert!(replica.lacks().is_empty());
+    assert!(replica.missing().is_empty());
 }
 
 #[test]
@@ -406,9 +409,11 @@ fn only_a_tree_that_arrived_whole_is_taken_over() {
     assert_eq!(hear(&mut replica, page()), [Action::Send(ToMaster::Ready)]);
     assert!(matches!(hear(&mut replica, end(1))[..], [Action::Adopt { .. }]));
     let lack = lack_of(&TreePath::new("f").unwrap(), version(2), 1, Digest([2; 32]), vec![OTHER]);
-    let actions = replica.on(Event::Adopted { lacks: vec![lack] }, Duration::ZERO);
-    let lacks = ToMaster::MissingContents { upto: version(4), puts: vec![version(2)], last: true };
-    let wanted = [ToMaster::Applied { upto: version(4) }, lacks, ToMaster::Ready].map(Action::Send);
+    let actions = replica.on(Event::Adopted { missing: vec![lack] }, Duration::ZERO);
+    let missing =
+        ToMaster::MissingContents { upto: version(4), puts: vec![version(2)], last: true };
+    let wanted =
+        [ToMaster::Applied { upto: version(4) }, missing, ToMaster::Ready].map(Action::Send);
     assert_eq!((&actions[..3], fetches(&actions)), (&wanted[..], vec![(2, 2)]));
     assert_eq!((replica.applied(), replica.position().chain), (version(4), HistoryHash([4; 32])));
     assert!(!in_service(&replica.readiness(Duration::ZERO, 1)));
@@ -436,7 +441,7 @@ fn a_link_during_an_adoption_begins_with_a_join() {
             replica.on(Event::Linked, Duration::ZERO).is_empty(),
             "not before it is settled where it stands"
         );
-        let event = if ok { Event::Adopted { lacks: Vec::new() } } else { Event::AdoptFailed };
+        let event = if ok { Event::Adopted { missing: Vec::new() } } else { Event::AdoptFailed };
         let actions = replica.on(event, Duration::ZERO);
         let applied = if ok { version(4) } else { Lsn::default() };
         assert!(
@@ -458,7 +463,7 @@ fn the_join_waits_for_what_is_being_carried_out() {
         replica.on(Event::Unlinked, Duration::ZERO);
         assert!(replica.on(Event::Linked, Duration::ZERO).is_empty());
         let event = if done {
-            Event::Applied { lacks: Vec::new(), failed: Vec::new() }
+            Event::Applied { missing: Vec::new(), failed: Vec::new() }
         } else {
             Event::ApplyFailed
         };
@@ -671,9 +676,9 @@ fn content_that_every_slave_must_give_up_does_not_count() {
     tell(&mut replica, &[put(1, &[])]);
     carried(&mut replica, &[1]);
     let later = Duration::from_secs(3600);
-    assert!(replica.readiness(later, 1).old_lacks > 0);
+    assert!(replica.readiness(later, 1).old_missing_bytes > 0);
     hear(&mut replica, ToSlave::GiveUp { put: version(1) });
-    assert_eq!(replica.readiness(later, 1).old_lacks, 0);
+    assert_eq!(replica.readiness(later, 1).old_missing_bytes, 0);
 }
 
 #[test]

@@ -135,9 +135,9 @@ impl Machine for Replica {
 
     fn start(from: &mut Decoder<'_>) -> Result<Self, WireError> {
         let (slave, folder, position): (SlaveId, FolderId, ReplicaPosition) = Wire::decode(from)?;
-        let lacks: Vec<MissingContent> = decode_all(from)?;
+        let missing: Vec<MissingContent> = decode_all(from)?;
         let staged: Vec<ChangeId> = decode_all(from)?;
-        Ok(Self::new(slave, folder, position, lacks, staged.into_iter().collect()))
+        Ok(Self::new(slave, folder, position, missing, staged.into_iter().collect()))
     }
 
     fn handle(&mut self, event: replica::Event, now: u64) -> Vec<replica::Action> {

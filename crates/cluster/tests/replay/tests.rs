@@ -94,9 +94,9 @@ fn of_slave() -> Vec<replica::Event> {
         Event::Proposed { session: Some(session), request: request(), copies: 2 },
         Event::Proposed { session: None, request: request(), copies: 1 },
         Event::SessionClosed(session),
-        Event::Applied { lacks: vec![PUT; 3], failed: vec![PUT] },
+        Event::Applied { missing: vec![PUT; 3], failed: vec![PUT] },
         Event::ApplyFailed,
-        Event::Adopted { lacks: vec![lack(); 2] },
+        Event::Adopted { missing: vec![lack(); 2] },
         Event::AdoptFailed,
         fetched(None),
         fetched(Some(FetchFault::Holder)),
@@ -117,11 +117,11 @@ fn recorded(events: &[replica::Event]) -> Vec<u8> {
         SlaveId([3; 16]),
         ReplicaPosition { applied: PUT, epoch: 2, ..ReplicaPosition::default() },
     );
-    let (lacks, staged) = (vec![lack()], BTreeSet::from([ID]));
+    let (missing, staged) = (vec![lack()], BTreeSet::from([ID]));
     let mut bytes = Vec::new();
     let mut recorder =
-        Recorder::replica(slave, FOLDER, &position, &lacks, &staged, &mut bytes).unwrap();
-    let mut replica = Replica::new(slave, FOLDER, position, lacks, staged);
+        Recorder::replica(slave, FOLDER, &position, &missing, &staged, &mut bytes).unwrap();
+    let mut replica = Replica::new(slave, FOLDER, position, missing, staged);
     for (n, event) in (0..).zip(events) {
         let now = Duration::from_nanos(n * 1_000_000_007);
         recorder.event(event, now.as_nanos(), &mut bytes).unwrap();

@@ -93,13 +93,13 @@ impl Checks {
     /// Returns whether one history replaced or removed a put that all histories had. Its holders
     /// may have dropped the content.
     fn is_replaced_on_a_branch(&self, put: Lsn, digest: &Digest) -> bool {
-        let lacks = |(last, tree): &(Lsn, Listed)| {
+        let missing = |(last, tree): &(Lsn, Listed)| {
             *last > put
                 && !tree.iter().any(|(_, entry)| {
                     entry.content.is_some_and(|content| content.digest == *digest)
                 })
         };
-        self.branched && self.tips.values().any(lacks)
+        self.branched && self.tips.values().any(missing)
     }
 
     fn next_name(&mut self) -> u32 {
@@ -375,7 +375,7 @@ impl World {
             if replica.applied() != order.last() || image.position.applied != order.last() {
                 return Some(format!("slave {at} is at {} of {}", replica.applied(), order.last()));
             }
-            if let Some(lack) = image.lacks().iter().find(|lack| !lost.contains(&lack.put)) {
+            if let Some(lack) = image.missing().iter().find(|lack| !lost.contains(&lack.put)) {
                 return Some(format!(
                     "slave {at} lacks {lack:?}, held by {:?}",
                     order.holders().of(lack.put).collect::<Vec<_>>()

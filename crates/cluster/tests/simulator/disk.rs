@@ -83,7 +83,7 @@ impl Image {
     }
 
     /// Contents of the tree that are not here.
-    pub fn lacks(&self) -> Vec<MissingContent> {
+    pub fn missing(&self) -> Vec<MissingContent> {
         let all = self.known.tree.iter().filter_map(|(path, entry)| lack_of_entry(path, entry));
         all.filter(|lack| !self.contents.contains_key(&lack.put)).collect()
     }

@@ -47,14 +47,14 @@ impl World {
         let disk = &mut self.slaves[slave].disk;
         let Image { known, contents, hidden, .. } = &mut disk.now;
         let covered = known.tree.iter().filter(|(path, _)| covers(&disk.mounts, path));
-        let mut lacks = Vec::new();
+        let mut missing = Vec::new();
         for lack in covered.filter_map(|(path, entry)| lack_of_entry(path, entry)) {
             if let Some(value) = contents.remove(&lack.put) {
                 hidden.insert(lack.put, (lack.path.clone(), value));
-                lacks.push(lack);
+                missing.push(lack);
             }
         }
-        lacks
+        missing
     }
 
     /// Reports that an obstacle hides a content, or keeps it from its path.

@@ -75,12 +75,12 @@ impl Recordings {
         &mut self,
         slave: usize,
         position: &ReplicaPosition,
-        lacks: &[MissingContent],
+        missing: &[MissingContent],
         staged: &BTreeSet<ChangeId>,
     ) {
         if self.on {
             let begin = |to: &mut Vec<u8>| {
-                Recorder::replica(slave_id(slave), folder(slave), position, lacks, staged, to)
+                Recorder::replica(slave_id(slave), folder(slave), position, missing, staged, to)
                     .unwrap()
             };
             self.slaves[slave].push(Recording::begin(begin));

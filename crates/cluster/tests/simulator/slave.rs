@@ -84,9 +84,9 @@ impl World {
             .filter(|(_, staged)| staged.found.is_none())
             .map(|(id, _)| *id)
             .collect();
-        let lacks = image.lacks();
-        self.recordings.slave_starts(slave, &position, &lacks, &staged);
-        it.replica = Some(Replica::new(slave_id(slave), folder(slave), position, lacks, staged));
+        let missing = image.missing();
+        self.recordings.slave_starts(slave, &position, &missing, &staged);
+        it.replica = Some(Replica::new(slave_id(slave), folder(slave), position, missing, staged));
         (it.visible, it.applied) = (position.applied, position.applied);
         it.proposed.clear();
         let life = it.life;
@@ -203,9 +203,9 @@ impl World {
             }
             image.known.tree.settle(version);
         }
-        let lacks = brought(changes).filter(|put| !image.contents.contains_key(put)).collect();
+        let missing = brought(changes).filter(|put| !image.contents.contains_key(put)).collect();
         image.free();
-        (lacks, failed)
+        (missing, failed)
     }
 
     pub fn worked(&mut self, slave: usize, life: u64, work: Work) {
@@ -231,7 +231,7 @@ impl World {
             return self.slave_event(slave, Event::ApplyFailed);
         }
         let fails = !self.quiet && self.rng.chance(40);
-        let (lacks, failed) = self.carry_out(slave, changes, fails);
+        let (missing, failed) = self.carry_out(slave, changes, fails);
         let hidden = self.hide_covered(slave);
         if !failed.is_empty() {
             self.counts.add("fault: not placed when carried");
@@ -245,10 +245,10 @@ impl World {
         self.interleave_readers(slave);
         self.slaves[slave].applied = position.applied;
         self.check_slave(slave);
-        for put in lacks.iter().chain(hidden.iter().map(|lack| &lack.put)) {
+        for put in missing.iter().chain(hidden.iter().map(|lack| &lack.put)) {
             self.refuse_some(slave, *put);
         }
-        self.slave_event(slave, Event::Applied { lacks, failed });
+        self.slave_event(slave, Event::Applied { missing, failed });
         for lack in hidden {
             self.slave_event(slave, Event::Missing(lack));
         }
@@ -336,19 +336,19 @@ impl World {
             ReplicaPosition { epoch: image.position.epoch.max(position.epoch), ..position };
         image.free();
         self.hide_covered(slave);
-        let lacks = self.slaves[slave].disk.now.lacks();
+        let missing = self.slaves[slave].disk.now.missing();
         self.slaves[slave].disk.sync();
         self.interleave_readers(slave);
         self.slaves[slave].applied = position.applied;
         self.check_slave(slave);
-        for lack in &lacks {
+        for lack in &missing {
             if self.is_covered(slave, lack.put)
                 || self.slaves[slave].disk.now.hidden.contains_key(&lack.put)
             {
                 self.report_obstacle(slave, lack.put);
             }
         }
-        self.slave_event(slave, Event::Adopted { lacks });
+        self.slave_event(slave, Event::Adopted { missing });
     }
 
     fn fetched(&mut self, slave: usize, put: Lsn, wanted: Digest, from: FolderId) {

@@ -118,7 +118,7 @@ impl ReplicaDriver {
         self.discard_committed_staged(changes, &out.published);
         // This event comes first, because refused contents are not fetched.
         self.events.extend(unapplied::refusals(store, &out.refused)?);
-        self.events.push_back(Event::Applied { lacks: out.missing, failed: out.failed });
+        self.events.push_back(Event::Applied { missing: out.missing, failed: out.failed });
         self.events.extend(out.lost.into_iter().map(Event::Missing));
         Ok(())
     }

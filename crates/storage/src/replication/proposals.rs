@@ -82,7 +82,7 @@ impl ReplicaDriver {
             let (change, unsynced) = (&held.proposal.change, &held.unsynced);
             let known = store
                 .commit_of(held.proposal.id)?
-                .filter(|commit| unsynced.is_some() || !self.replica.lacks().has(commit.version));
+                .filter(|commit| unsynced.is_some() || !self.replica.missing().has(commit.version));
             let answer = match known {
                 // The master counts the copies of content that the tree still has.
                 Some(commit) if self.waits_for_copies(&held.proposal, commit, store)? => {

@@ -91,7 +91,7 @@ impl ReplicaDriver {
         self.config.progress.set_applied(position.applied);
         self.local_changes.add_branch(offered);
         self.events.extend(unapplied::refusals(store, &refused)?);
-        self.events.push_back(Event::Adopted { lacks: store.missing_content()? });
+        self.events.push_back(Event::Adopted { missing: store.missing_content()? });
         Ok(())
     }
 }
