@@ -45,11 +45,14 @@ def wait_for_port(port):
 
 
 def descendants(pid):
-    """Returns a process and all processes below it."""
+    """Returns a process and all processes below it, without those that end meanwhile."""
     found = [pid]
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            found += descendants(int(child))
+    try:
+        children = " ".join(file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/children"))
+    except (FileNotFoundError, ProcessLookupError):
+        children = ""
+    for child in children.split():
+        found += descendants(int(child))
     return found
 
 
@@ -69,7 +72,10 @@ def processor(pid):
     """Returns the processor time of a process tree, in seconds."""
     ticks = 0
     for one in descendants(pid):
-        fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+        try:
+            fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 
