@@ -17,6 +17,11 @@ use super::watch::{ControlWatch, wait_for_data};
 const LISTEN_TIME: Duration = Duration::from_secs(60);
 /// How long a command waits for its data connection.
 pub const CONNECTION_WAIT: Duration = Duration::from_secs(30);
+/// Ports of data connections if none are configured: the dynamic ports of RFC 6335 section 6.
+///
+/// The system looks through all closing connections when it chooses a port itself, so that costs
+/// milliseconds after some ten thousand transfers.
+const DYNAMIC_PORTS: RangeInclusive<u16> = 49_152..=65_535;
 /// Most connections from other peers before the wait ends.
 ///
 /// Each costs a few system calls, so a flood of them must not occupy the session.
@@ -30,7 +35,7 @@ pub struct PassiveListener {
 }
 
 impl PassiveListener {
-    /// Listens on `local`, at a free port of `ports`, or at any port without `ports`.
+    /// Listens on `local`, at a free port of `ports`, or at a dynamic port without `ports`.
     ///
     /// The first port tried is random, so an attacker cannot predict it.
     ///
@@ -40,8 +45,7 @@ impl PassiveListener {
         mut local: SocketAddr,
         ports: Option<&RangeInclusive<u16>>,
     ) -> Result<Self, DataError> {
-        let any = 0..=0;
-        let ports = ports.unwrap_or(&any);
+        let ports = ports.unwrap_or(&DYNAMIC_PORTS);
         let (first, last) = (*ports.start(), *ports.end());
         let random = u16::from_ne_bytes(relais_os::random().map_err(DataError::NoListener)?);
         let start = first + random.checked_rem((last - first).saturating_add(1)).unwrap_or(0);
