@@ -25,8 +25,8 @@ use crate::front::replica_stream::ReplicaStream;
 
 /// Bytes of the first read. Most files of a mirror are small.
 const SMALL_BUFFER: usize = 32 * 1024;
-/// Bytes of each further read.
-const BUFFER: usize = 256 * 1024;
+/// Bytes of each further read. They stay in the processor's cache until they are written.
+const BUFFER: usize = 128 * 1024;
 
 /// Part of an upload's duration for which its control connection has to stay open after the data.
 ///
