@@ -8,6 +8,7 @@ mod hostile;
 mod listeners;
 mod login;
 mod proxied;
+mod recorded;
 mod replicas;
 mod states;
 mod tls;
