@@ -1,7 +1,7 @@
 //! The unfinished uploads by path of other slaves, in memory that all processes of a slave share.
 //!
-//! One thread of the replicator adds keys, and workers look them up. A worker removes a key when the
-//! upload begins there. The memory has 64 bits of a key, which is a hash.
+//! One thread of the replicator adds keys, and workers look them up. A worker removes a key when
+//! the upload begins there. The memory has 64 bits of a key, which is a hash.
 
 use std::collections::HashSet;
 use std::io;

@@ -230,9 +230,11 @@ fn a_failing_disk_is_replaced_by_a_replica() {
     let mut client = FtpTestClient::anonymous(ftp_address(&cluster.slaves[0].program, "ftp"));
     let other = cluster.slaves[1].proxy.as_ref().unwrap();
     other.take_content_bytes();
-    // Each call sends 1 MiB at most. Later ones fail as on a disk with a bad block.
+    // Each call reads 64 KiB at most. Later ones fail as on a disk with a bad block.
     let worker = process_of(&cluster.slaves[0].program, "Worker(0)");
-    let inject = ["-e", "trace=sendfile", "-e", "inject=sendfile:error=EIO:when=5+"];
+    let file = cluster.slaves[0].root.join("f");
+    let file = file.to_str().unwrap();
+    let inject = ["-P", file, "-e", "trace=pread64", "-e", "inject=pread64:error=EIO:when=70+"];
     let strace = Strace::attach(&[worker], &inject);
     assert!(client.get("RETR f") == bytes);
     assert!(strace.end().iter().any(|call| call.text.contains("INJECTED")), "no call failed");

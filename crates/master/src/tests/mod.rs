@@ -181,12 +181,12 @@ fn heartbeat() -> LinkMessage {
     })
 }
 
-/// Reads the next message of the master but lists of peers.
+/// Reads the next message of the master but lists of peers and of uploads.
 fn next(connection: &mut Connection) -> Result<LinkMessage, LinkError> {
     loop {
         let header = connection.read_header()?.ok_or(relais_proto::WireError::Truncated)?;
         match decode_link_frame(header.kind, connection.read_payload(header)?)? {
-            LinkMessage::Peers { .. } => {}
+            LinkMessage::Peers { .. } | LinkMessage::OtherUploads(_) => {}
             message => return Ok(message),
         }
     }

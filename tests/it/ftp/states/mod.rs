@@ -93,7 +93,8 @@ fn code_of(client: &mut FtpTestClient, row: &Row) -> u16 {
         let ip = client.control().peer_addr().unwrap().ip();
         TcpStream::connect((ip, port)).unwrap()
     });
-    let first = client.command(row.line);
+    client.send(row.line);
+    let first = client.try_reply().unwrap_or_else(|| panic!("no reply to {}", row.line));
     if first.code != 150 {
         return first.code;
     }
