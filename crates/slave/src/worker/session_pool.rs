@@ -190,12 +190,18 @@ impl SessionPool {
     }
 
     /// Returns a connection to the main loop, because its client logs in again.
-    fn give_back(&self, stream: Arc<Stream>, input: LineBuffer, protocol: Protocol) {
-        // The slot is free, so only the session has used the stream.
-        if let Some(stream) = Arc::into_inner(stream) {
-            self.returned.lock().push(Returned { stream, input, protocol });
-            notify([self.host.mailbox()], &WorkerMessage::Slots);
-        }
+    fn give_back(&self, mut stream: Arc<Stream>, input: LineBuffer, protocol: Protocol) {
+        // The slot is free, so only the session uses the stream. The thread that has started the
+        // session may hold it for a moment longer.
+        let stream = loop {
+            match Arc::try_unwrap(stream) {
+                Ok(stream) => break stream,
+                Err(shared) => stream = shared,
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        self.returned.lock().push(Returned { stream, input, protocol });
+        notify([self.host.mailbox()], &WorkerMessage::Slots);
     }
 
     /// Takes the connections whose clients log in again.

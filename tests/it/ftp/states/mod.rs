@@ -43,7 +43,15 @@ impl State {
 
     /// Returns a connection in this state.
     fn enter(self, addr: SocketAddr) -> FtpTestClient {
-        let log_in = |user| FtpTestClient::logged_in(addr, user, &accounts::password(user));
+        // A busy machine verifies few passwords in time; further ones are refused.
+        let log_in = |user| {
+            eventually(SOON, "the login is taken", || {
+                let mut client = FtpTestClient::connect(addr);
+                client.expect(&format!("USER {user}"), 331);
+                let password = format!("PASS {}", accounts::password(user));
+                (client.command(&password).code == 230).then_some(client)
+            })
+        };
         match self {
             Self::Connected => FtpTestClient::connect(addr),
             Self::Named => {
