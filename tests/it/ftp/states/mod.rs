@@ -49,7 +49,8 @@ impl State {
                 let mut client = FtpTestClient::connect(addr);
                 client.expect(&format!("USER {user}"), 331);
                 let password = format!("PASS {}", accounts::password(user));
-                (client.command(&password).code == 230).then_some(client)
+                let has_logged_in = client.command(&password).code == 230;
+                has_logged_in.then(|| client.expect("TYPE I", 200)).map(|_| client)
             })
         };
         match self {
