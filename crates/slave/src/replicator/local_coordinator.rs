@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use relais_cluster::{
@@ -67,6 +67,9 @@ impl From<StartError> for io::Error {
     }
 }
 
+/// How long the processes of a killed slave may hold its journal, until the kernel has ended them.
+const RELEASE_TIME: Duration = Duration::from_millis(500);
+
 /// Checks the journal of a folder, before the slave takes connections.
 ///
 /// A missing journal, or one that another slave has in use, is left to the replicator. So is an
@@ -78,8 +81,15 @@ pub fn check_journal(own: &MetadataFolder, folder: FolderId) -> Result<(), Journ
     if own.folder().stat_part(b"journal").is_err() {
         return Ok(());
     }
-    let checked =
-        FileJournal::open(&own.path("journal"), folder.0).and_then(|journal| journal.snapshot());
+    let began = Instant::now();
+    let checked = loop {
+        match FileJournal::open(&own.path("journal"), folder.0) {
+            Err(JournalError::InUse(_)) if began.elapsed() < RELEASE_TIME => {
+                std::thread::sleep(RELEASE_TIME / 50);
+            }
+            opened => break opened.and_then(|journal| journal.snapshot()),
+        }
+    };
     match checked {
         Err(
             JournalError::InUse(_)
