@@ -40,7 +40,8 @@ const STATEMENTS: usize = 256;
 /// paths where the disk differs from the tree, with the reason. Its `due` is the monotonic time of
 /// the next retry in milliseconds, or NULL if the path waits for the folder above. Its `lies` is 1
 /// if a removed file is still on the disk. `change` has the committed changes by id. `peer` has the
-/// slaves of the cluster; its `addrs` are their addresses, with spaces between them. `event` has what the latest changes did at which path, see `events.rs`.
+/// slaves of the cluster; its `addrs` are their addresses, with spaces between them. `event` has
+/// what the latest changes did at which path, see `events.rs`.
 const SCHEMA: &str = "
 CREATE TABLE entry (
     folder TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, mode INTEGER NOT NULL,
