@@ -1,8 +1,8 @@
 //! Who may do what: accounts, tickets, the cluster key and certificates.
 //!
 //! The crate owns the state folder and its lock, the cluster key and the proofs of it, the
-//! authority that certifies servers, accounts, password verification and tickets. Masters, slaves
-//! and operators' commands use it.
+//! authority that certifies servers, accounts, password verification, tickets and signatures of
+//! URLs. Masters, slaves and operators' commands use it.
 //!
 //! It opens no socket: callers move the bytes. It reads no clock: callers pass the time. The
 //! cluster key leaves this crate only for another process of the same server, and no debug output
@@ -15,6 +15,7 @@ mod key;
 mod link;
 mod rights;
 mod secret_file;
+mod signed_url;
 mod ticket;
 
 pub use accounts::*;
@@ -24,4 +25,5 @@ pub use key::ClusterKey;
 pub use link::{LinkChallenger, LinkError, LinkHandshake, LinkRole, decode_link_frame};
 pub use rights::Rights;
 pub use secret_file::{SecretFileError, SecretFileFault};
+pub use signed_url::UrlSignature;
 pub use ticket::{Ticket, TicketError};

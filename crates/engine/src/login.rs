@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use relais_auth::{
     Accounts, AuthenticatedUser, ClusterKey, LiveAccounts, LoginNames, LoginRule, PasswordId,
-    PasswordVerifier, Rights, Ticket, login_rule, renew_user,
+    PasswordVerifier, Rights, Ticket, UrlSignature, login_rule, renew_user,
 };
-use relais_proto::{ClusterId, ErrorCode, Lsn, Refusal, limits};
+use relais_proto::{ClusterId, ErrorCode, Lsn, Refusal, TreePath, limits};
 
 use crate::host::Host;
 use crate::login_renewal::LoginRenewer;
@@ -108,20 +108,45 @@ impl<S: SecretSource> Authenticator<S> {
         address: IpAddr,
         host: &dyn Host,
     ) -> Result<Principal, Refusal> {
-        let bad = |why: String| Refusal::new(ErrorCode::BadTicket, why);
-        if !self.accepts_peers() {
-            return Err(bad("this standalone slave takes no tickets".to_owned()));
-        }
-        let key = self.secrets.key();
-        let key =
-            key.ok_or_else(|| bad("this slave does not have the cluster key yet".to_owned()))?;
+        let key = self.cluster_key()?;
         let (now, generation) = (host.now_ms(), host.generation());
         let Ticket { user, rights, root, generation, ends_ms, .. } =
             Ticket::check(ticket, &key, key.cluster_id(), now, generation)
-                .map_err(|e| bad(e.to_string()))?;
+                .map_err(|e| bad_ticket(e.to_string()))?;
         let principal = Principal::new(user, address);
         let writable = rights == Rights::Write;
         Ok(Principal { root, writable, seen_lsn: lsn, generation, ends_ms, ..principal })
+    }
+
+    /// Checks the master's signature of a URL with `path`, as the client has sent it.
+    ///
+    /// The caller accepts it for GET and HEAD alone.
+    ///
+    /// # Errors
+    /// [`ErrorCode::BadTicket`].
+    pub fn check_signed_url(
+        &self,
+        signature: &str,
+        path: &TreePath,
+        address: IpAddr,
+        host: &dyn Host,
+    ) -> Result<Principal, Refusal> {
+        let key = self.cluster_key()?;
+        let (now, generation) = (host.now_ms(), host.generation());
+        let UrlSignature { user, root, generation, ends_ms } =
+            UrlSignature::check(signature, &key, path, now, generation)
+                .map_err(|e| bad_ticket(e.to_string()))?;
+        let principal = Principal::new(user, address);
+        Ok(Principal { root, writable: false, generation, ends_ms, ..principal })
+    }
+
+    /// Returns the key with which the master signs.
+    fn cluster_key(&self) -> Result<ClusterKey, Refusal> {
+        if !self.accepts_peers() {
+            return Err(bad_ticket("this standalone slave takes no tickets".to_owned()));
+        }
+        let key = self.secrets.key();
+        key.ok_or_else(|| bad_ticket("this slave does not have the cluster key yet".to_owned()))
     }
 
     /// Checks a name and a password of a native client; an empty name stands for no account.
@@ -304,6 +329,10 @@ impl LocalPolicy<'_> {
         let rights = if is_local { Rights::Write } else { Rights::Read };
         AuthenticatedUser::without_account(rights)
     }
+}
+
+fn bad_ticket(why: String) -> Refusal {
+    Refusal::new(ErrorCode::BadTicket, why)
 }
 
 fn principal_of(user: AuthenticatedUser, address: IpAddr, host: &dyn Host) -> Principal {
