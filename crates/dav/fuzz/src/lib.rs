@@ -1,0 +1,85 @@
+//! What must hold for any bytes: the bodies of the fuzz targets.
+//!
+//! The same functions run on a stable compiler: `crates/dav/tests/corpus.rs` includes this file and
+//! feeds it the corpus and inputs made from it. Each function takes any bytes and panics where a
+//! promise of `relais-dav` is broken. Nothing here may depend on libFuzzer, on time or on chance.
+
+use relais_dav::{
+    IfHeader, LockInfo, Multistatus, PropFind, PropertyChange, PropertyName, PropertyStatus,
+    PropertyUpdate, ResourceState, limits,
+};
+
+/// A body, read as that of each method that has one.
+pub fn propfind(data: &[u8]) {
+    match PropFind::parse(data) {
+        Ok(PropFind::All { include: names } | PropFind::Named(names)) => answer(&names, &[]),
+        Ok(PropFind::Names) | Err(_) => {}
+    }
+    if let Ok(Some(lock)) = LockInfo::parse(data) {
+        assert!(lock.owner.len() <= limits::OWNER_MAX);
+        assert!(lock.owner.is_empty() || set(&lock.owner).is_some());
+    }
+    let Ok(update) = PropertyUpdate::parse(data) else { return };
+    assert!((1..=limits::PROPERTIES_MAX).contains(&update.changes.len()));
+    for change in &update.changes {
+        let PropertyChange::Set(property) = change else { continue };
+        assert!(property.xml.len() <= limits::PROPERTY_MAX);
+        // A stored property has the same name and text in any other document.
+        let again = set(&property.xml).expect("a fragment is well-formed");
+        assert_eq!((&again.name, &again.text), (&property.name, &property.text));
+        answer(&[], std::slice::from_ref(&property.xml));
+    }
+}
+
+/// Reads a fragment as the value of a property update.
+fn set(xml: &str) -> Option<relais_dav::DeadProperty> {
+    let body = format!(
+        "<D:propertyupdate xmlns:D='DAV:'><D:set><D:prop>{xml}</D:prop></D:set></D:propertyupdate>"
+    );
+    let mut changes = PropertyUpdate::parse(body.as_bytes()).ok()?.changes;
+    match changes.pop() {
+        Some(PropertyChange::Set(property)) if changes.is_empty() => Some(property),
+        _ => None,
+    }
+}
+
+/// An answer with these names and elements is well-formed, and has the names.
+fn answer(names: &[PropertyName], elements: &[String]) {
+    let names: Vec<&PropertyName> = names.iter().collect();
+    let status = PropertyStatus { status: "200 OK", elements, names: &names, condition: None };
+    let mut body = Multistatus::new();
+    body.properties("/a&<>\"", &[status]);
+    let body = String::from_utf8(body.finish()).expect("an answer is UTF-8");
+    let (_, prop) = body.split_once("<D:prop>").expect("an answer has properties");
+    let (prop, _) = prop.rsplit_once("</D:prop>").expect("an answer has properties");
+    let asked = format!("<D:propfind xmlns:D='DAV:'><D:prop>{prop}</D:prop></D:propfind>");
+    if asked.len() > limits::BODY_MAX {
+        return;
+    }
+    match PropFind::parse(asked.as_bytes()) {
+        Ok(PropFind::Named(read)) => assert!(names.is_empty() || read.iter().eq(names)),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A header, read as each of those that WebDAV adds.
+pub fn if_header(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = (relais_dav::depth(Some(text)), relais_dav::overwrite(Some(text)));
+    assert!((1..=60).contains(&relais_dav::timeout(Some(text), 60)));
+    if let Ok(token) = relais_dav::lock_token(Some(text)) {
+        assert!(text.contains(token) && !token.is_empty());
+    }
+    let Ok(header) = IfHeader::parse(text) else { return };
+    for token in header.submitted_tokens() {
+        assert!(text.contains(token) && !token.is_empty());
+    }
+    assert!(header.submitted_tokens().count() <= limits::CONDITIONS_MAX);
+    let state = ResourceState {
+        entity_tag: None,
+        lock_tokens: header.submitted_tokens().map(str::to_owned).collect(),
+    };
+    let holds: Result<bool, ()> = header.holds(|_| Ok(state.clone()));
+    let failed: Result<bool, u8> = header.holds(|_| Err(1));
+    assert!(holds.is_ok() && failed == Err(1));
+}

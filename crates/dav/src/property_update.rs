@@ -1,0 +1,107 @@
+//! The body of PROPPATCH (RFC 4918, sections 9.2 and 14.19).
+
+use crate::error::DavError;
+use crate::limits::{BODY_MAX, PROPERTIES_MAX, PROPERTY_MAX};
+use crate::property_name::PropertyName;
+use crate::xml::element::Element;
+use crate::xml::parse::parse;
+
+/// A property that the server keeps and does not interpret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadProperty {
+    /// The name.
+    pub name: PropertyName,
+    /// The whole element, with the namespaces and the language that it needs.
+    pub xml: String,
+    /// The text of the element without escapes.
+    pub text: String,
+}
+
+/// One change of a property.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PropertyChange {
+    /// Sets a property.
+    Set(DeadProperty),
+    /// Removes a property, if it is there.
+    Remove(PropertyName),
+}
+
+impl PropertyChange {
+    /// Returns the name of the property.
+    #[must_use]
+    pub fn name(&self) -> &PropertyName {
+        match self {
+            Self::Set(property) => &property.name,
+            Self::Remove(name) => name,
+        }
+    }
+}
+
+/// The changes of a PROPPATCH in the order of the document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PropertyUpdate {
+    /// The changes; at least one.
+    pub changes: Vec<PropertyChange>,
+}
+
+impl PropertyUpdate {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// 400 if the body is no PROPPATCH, 413 if it exceeds a cap, 415 for an unknown encoding.
+    pub fn parse(body: &[u8]) -> Result<Self, DavError> {
+        let root = parse(body)?;
+        if !root.is_dav("propertyupdate") {
+            return Err(DavError::syntax("the body of PROPPATCH is no propertyupdate"));
+        }
+        let mut reader = Changes::default();
+        for action in root.elements() {
+            let is_set = action.is_dav("set");
+            if !is_set && !action.is_dav("remove") {
+                continue;
+            }
+            for prop in action.elements().filter(|child| child.is_dav("prop")) {
+                for property in prop.elements() {
+                    reader.add(is_set, property, &[&root, action, prop])?;
+                }
+            }
+        }
+        if reader.changes.is_empty() {
+            return Err(DavError::syntax("the body of PROPPATCH changes no property"));
+        }
+        Ok(Self { changes: reader.changes })
+    }
+}
+
+/// The changes so far, and the bytes of their properties.
+#[derive(Default)]
+struct Changes {
+    changes: Vec<PropertyChange>,
+    bytes: usize,
+}
+
+impl Changes {
+    fn add(
+        &mut self,
+        is_set: bool,
+        property: &Element,
+        around: &[&Element],
+    ) -> Result<(), DavError> {
+        if self.changes.len() == PROPERTIES_MAX {
+            return Err(DavError::too_large("the body names too many properties"));
+        }
+        let name = property.name.clone();
+        if !is_set {
+            self.changes.push(PropertyChange::Remove(name));
+            return Ok(());
+        }
+        let xml = property.fragment(around);
+        self.bytes = self.bytes.saturating_add(xml.len());
+        if xml.len() > PROPERTY_MAX || self.bytes > BODY_MAX {
+            return Err(DavError::too_large("a property has more than 64 KiB"));
+        }
+        let text = property.text();
+        self.changes.push(PropertyChange::Set(DeadProperty { name, xml, text }));
+        Ok(())
+    }
+}
