@@ -6,6 +6,7 @@
 
 mod arrival;
 mod connection;
+mod epoll_set;
 mod evictor;
 mod fd_limit;
 mod foreign_protocol;
@@ -13,6 +14,7 @@ mod frame_login;
 mod handshake_limiter;
 mod host;
 mod ip_network;
+mod listener_set;
 mod login_handler;
 mod minimum_throughput;
 mod pre_auth;

@@ -8,17 +8,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 use relais_proto::{LogRateLimiter, limits};
-use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 
 use crate::arrival::{Arrival, ProxiedConnection};
+use crate::epoll_set::{EpollSet, SocketEvent};
 use crate::evictor::ConnectionEvictor;
 use crate::handshake_limiter::HandshakeLimiter;
+use crate::listener_set::{Accepted, ListenerSet};
 use crate::login_handler::LoginHandler;
 use crate::pre_auth::{HANDSHAKE_RETRY, PreAuthConnection, PreAuthState};
 use crate::pre_auth_listener::{NewConnection, PreAuthListener, TlsRule};
@@ -26,13 +27,8 @@ use crate::stream::Stream;
 
 /// Most connections accepted in a row, so that connections in the pool make progress too.
 const ACCEPT_BURST: usize = 64;
-/// Pause in accepting after the process or the system ran out of a resource.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time between two sweeps for connections whose login time is over.
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
-/// Events that end a connection whose login is pending.
-const HANG_UP: epoll::EventFlags =
-    epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
 
 /// A connection whose login has succeeded.
 #[derive(Debug)]
@@ -50,8 +46,8 @@ pub type HandlerFactory<'a, G> = &'a mut dyn FnMut(NewConnection) -> G;
 
 /// Accepts connections and runs their logins.
 pub struct PreAuthPool<G: LoginHandler> {
-    listeners: Vec<PreAuthListener>,
-    epoll: OwnedFd,
+    listeners: ListenerSet,
+    epoll: EpollSet,
     capacity: usize,
     /// By id, and so in the order of arrival. Lower ids are those of the listeners.
     connections: BTreeMap<u64, Arrival<G>>,
@@ -60,8 +56,6 @@ pub struct PreAuthPool<G: LoginHandler> {
     /// Connections whose login handlers are not ready. They are watched for their end alone.
     pending: BTreeSet<u64>,
     next: u64,
-    accepting: bool,
-    paused_until: Option<Instant>,
     /// Time of the last sweep.
     swept: Instant,
     limiter: HandshakeLimiter,
@@ -75,20 +69,14 @@ impl<G: LoginHandler> PreAuthPool<G> {
     /// # Errors
     /// Errors of the system calls.
     pub fn new(listeners: Vec<PreAuthListener>, capacity: usize) -> io::Result<Self> {
-        for listener in &listeners {
-            listener.socket.set_nonblocking(true)?;
-        }
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(Self {
             next: listeners.len() as u64,
-            listeners,
-            epoll,
+            listeners: ListenerSet::new(listeners)?,
+            epoll: EpollSet::new()?,
             capacity: capacity.max(1),
             connections: BTreeMap::new(),
             evictor: ConnectionEvictor::default(),
             pending: BTreeSet::new(),
-            accepting: false,
-            paused_until: None,
             swept: Instant::now(),
             limiter: HandshakeLimiter::default(),
             authenticated: Vec::new(),
@@ -123,8 +111,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
         new_handler: HandlerFactory<'_, G>,
     ) -> io::Result<Vec<AuthenticatedConnection<G::Value>>> {
         let now = Instant::now();
-        self.paused_until = self.paused_until.filter(|until| *until > now);
-        self.set_accepting(accept && self.paused_until.is_none())?;
+        self.listeners.set_accepting(accept, now, &self.epoll)?;
         // Before the wait: a handler that became ready before this call must not wait for an event.
         for id in self.pending.clone() {
             self.run(id, PreAuthConnection::resume);
@@ -135,27 +122,13 @@ impl<G: LoginHandler> PreAuthPool<G> {
         } else {
             Some(Duration::ZERO)
         };
-        self.wait(wake, timeout)?;
-        let mut events = [epoll::Event {
-            flags: epoll::EventFlags::empty(),
-            data: epoll::EventData::new_u64(0),
-        }; 256];
-        let ready = match epoll::wait(
-            &self.epoll,
-            &mut events,
-            Some(&Timespec { tv_sec: 0, tv_nsec: 0 }),
-        ) {
-            Ok(n) => n,
-            Err(rustix::io::Errno::INTR) => 0,
-            Err(e) => return Err(e.into()),
-        };
-        for event in &events[..ready] {
-            let (id, flags) = (event.data.u64(), event.flags);
-            match usize::try_from(id).ok().filter(|index| *index < self.listeners.len()) {
+        self.epoll.wait(wake, timeout)?;
+        for SocketEvent { id, hung_up } in self.epoll.events()? {
+            match self.listeners.index(id) {
                 Some(listener) => self.accept(listener, new_handler),
                 // Its requests wait, but not its end.
                 None if self.pending.contains(&id) => {
-                    if flags.intersects(HANG_UP) {
+                    if hung_up {
                         self.remove(id);
                     }
                 }
@@ -166,19 +139,6 @@ impl<G: LoginHandler> PreAuthPool<G> {
         Ok(std::mem::take(&mut self.authenticated))
     }
 
-    /// Waits for the epoll set or a wake-up.
-    fn wait(&self, wake: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<()> {
-        let mut fds: Vec<PollFd<'_>> = std::iter::once(self.epoll.as_fd())
-            .chain(wake.iter().copied())
-            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
-            .collect();
-        let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(e) => Err(e.into()),
-        }
-    }
-
     /// Returns `timeout`, or less if a sweep, a pause or a delayed handshake is due before.
     fn shorten(&self, timeout: Option<Duration>, now: Instant) -> Option<Duration> {
         let sweep = (!self.connections.is_empty()).then_some(SWEEP_EVERY * 2);
@@ -187,52 +147,19 @@ impl<G: LoginHandler> PreAuthPool<G> {
             .iter()
             .any(|id| self.connections.get(id).is_some_and(Arrival::is_delayed))
             .then_some(HANDSHAKE_RETRY);
-        let pause = self.paused_until.map(|until| until.saturating_duration_since(now));
-        [timeout, sweep, pause, delayed].into_iter().flatten().min()
-    }
-
-    fn set_accepting(&mut self, accept: bool) -> io::Result<()> {
-        if accept == self.accepting {
-            return Ok(());
-        }
-        for (id, PreAuthListener { socket, .. }) in (0..).zip(&self.listeners) {
-            if accept {
-                // Several processes wait on one listener; a new connection must not wake them all.
-                let flags = epoll::EventFlags::IN | epoll::EventFlags::EXCLUSIVE;
-                epoll::add(&self.epoll, socket, epoll::EventData::new_u64(id), flags)?;
-            } else {
-                epoll::delete(&self.epoll, socket)?;
-            }
-        }
-        self.accepting = accept;
-        Ok(())
+        [timeout, sweep, self.listeners.pause(now), delayed].into_iter().flatten().min()
     }
 
     fn accept(&mut self, listener: usize, new_handler: HandlerFactory<'_, G>) {
         for _ in 0..ACCEPT_BURST {
-            let (stream, peer) = match self.listeners[listener].socket.accept() {
-                Ok(accepted) => accepted,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-                Err(e)
-                    if matches!(
-                        e.kind(),
-                        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted
-                    ) =>
-                {
-                    continue;
-                }
-                Err(e) => {
-                    static REFUSED: LogRateLimiter = LogRateLimiter::new();
-                    if let Some(more) = REFUSED.allow(Instant::now()) {
-                        warn!("cannot accept a connection: {e}{more}");
+            match self.listeners.accept(listener) {
+                Accepted::Connection(stream, peer) => {
+                    if let Err(e) = self.add(listener, stream, peer, new_handler) {
+                        debug!("{peer}: new connection failed: {e}");
                     }
-                    self.evict_one();
-                    self.paused_until = Some(Instant::now() + ACCEPT_PAUSE);
-                    return;
                 }
-            };
-            if let Err(e) = self.add(listener, stream, peer, new_handler) {
-                debug!("{peer}: new connection failed: {e}");
+                Accepted::Nothing => return,
+                Accepted::Exhausted => return self.evict_one(),
             }
         }
     }
@@ -254,7 +181,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
         let stream = Stream::new(stream, peer, local)?;
         let id = self.register(&stream)?;
         let deadline = Instant::now() + limits::LOGIN_TIME;
-        if let Some(header) = self.listeners[listener].proxies.header_from(peer) {
+        if let Some(header) = self.listeners.get(listener).proxies.header_from(peer) {
             let proxied = ProxiedConnection { stream, deadline, header, listener };
             self.evictor.insert(peer.ip(), id, false);
             self.connections.insert(id, Arrival::Proxied(proxied));
@@ -280,7 +207,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
         let id = self.register(&stream)?;
         self.evictor.insert(stream.peer.ip(), id, handler.is_known());
         let (deadline, tls) =
-            (Instant::now() + limits::LOGIN_TIME, self.listeners[listener].tls.clone());
+            (Instant::now() + limits::LOGIN_TIME, self.listeners.get(listener).tls.clone());
         let connection = PreAuthConnection::again(stream, deadline, tls, handler);
         self.connections.insert(id, Arrival::LogIn(connection));
         self.run(id, PreAuthConnection::advance);
@@ -291,10 +218,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
     fn register(&mut self, stream: &Stream) -> io::Result<u64> {
         let id = self.next;
         self.next += 1;
-        // Edge-triggered: each event is followed by reads and sends until the socket would block.
-        let flags =
-            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET | HANG_UP;
-        epoll::add(&self.epoll, stream.socket(), epoll::EventData::new_u64(id), flags)?;
+        self.epoll.add_connection(stream.socket(), id)?;
         Ok(id)
     }
 
@@ -310,7 +234,7 @@ impl<G: LoginHandler> PreAuthPool<G> {
         let Stream { peer, local, .. } = stream;
         let handler = new_handler(NewConnection { listener, peer, local });
         self.evictor.insert(peer.ip(), id, handler.is_known());
-        let tls: Arc<TlsRule> = self.listeners[listener].tls.clone();
+        let tls: Arc<TlsRule> = self.listeners.get(listener).tls.clone();
         let connection = PreAuthConnection::new(stream, deadline, tls, handler);
         self.connections.insert(id, Arrival::LogIn(connection));
     }
@@ -376,8 +300,8 @@ impl<G: LoginHandler> PreAuthPool<G> {
 
     fn hand_over(&mut self, connection: PreAuthConnection<G>, value: G::Value) {
         let PreAuthConnection { stream, input, .. } = connection;
-        let detached = epoll::delete(&self.epoll, stream.socket());
-        match detached.map_err(io::Error::from).and_then(|()| stream.set_blocking()) {
+        let detached = self.epoll.delete(stream.socket());
+        match detached.and_then(|()| stream.set_blocking()) {
             Ok(()) => {
                 self.authenticated.push(AuthenticatedConnection { stream, value, input });
             }
