@@ -51,6 +51,12 @@ pub fn check<V: TreeView>(change: &Change, expect: Expect, tree: &mut V) -> Resu
         Change::SetAttributes { path, attributes } => {
             check_attributes(path, attributes, expect, tree)
         }
+        Change::SetProperties { .. }
+        | Change::Lock { .. }
+        | Change::Unlock { .. }
+        | Change::RecordSha256 { .. } => {
+            Err(Refusal::new(ErrorCode::Unsupported, "this kind of change is not supported yet"))
+        }
         // Only the sequencer makes this change, and it always fits.
         Change::Withdraw { .. } => Ok(()),
     }

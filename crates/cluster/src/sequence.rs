@@ -119,7 +119,13 @@ impl<V: TreeView> TreeOverlay<'_, V> {
     /// Returns whether the change affects more paths than its own.
     fn must_be_alone(&mut self, change: &Change) -> bool {
         match change {
-            Change::Put { .. } | Change::MakeFolder { .. } | Change::SetAttributes { .. } => false,
+            Change::Put { .. }
+            | Change::MakeFolder { .. }
+            | Change::SetAttributes { .. }
+            | Change::SetProperties { .. }
+            | Change::Lock { .. }
+            | Change::Unlock { .. }
+            | Change::RecordSha256 { .. } => false,
             Change::Remove { path, .. } => {
                 self.node(path).is_some_and(|node| node.kind == Kind::Folder)
             }
@@ -158,7 +164,12 @@ impl<V: TreeView> TreeOverlay<'_, V> {
                 Some(there) => (path, node(there.kind, attributes.mode.unwrap_or(there.mode))),
                 None => return,
             },
-            Change::Move { .. } | Change::Withdraw { .. } => return,
+            Change::Move { .. }
+            | Change::Withdraw { .. }
+            | Change::SetProperties { .. }
+            | Change::Lock { .. }
+            | Change::Unlock { .. }
+            | Change::RecordSha256 { .. } => return,
         };
         self.nodes.insert(path.clone(), node);
     }
@@ -198,7 +209,13 @@ mod tests {
     }
 
     fn request(n: u8, change: Change) -> ChangeRequest {
-        ChangeRequest { id: ChangeId([n; 16]), change, expect: Expect::Any, keep_mode: false }
+        ChangeRequest {
+            id: ChangeId([n; 16]),
+            change,
+            expect: Expect::Any,
+            keep_mode: false,
+            tokens: Vec::new(),
+        }
     }
 
     fn put(text: &str) -> Change {

@@ -143,6 +143,10 @@ impl Tree {
                 }
                 return Effects::default();
             }
+            Change::SetProperties { .. }
+            | Change::Lock { .. }
+            | Change::Unlock { .. }
+            | Change::RecordSha256 { .. } => return Effects::default(),
             Change::Remove { path, .. } => self.remove(path),
             Change::Move { from, to } => self.relocate(from, to, version),
             Change::Withdraw { of } => return self.withdraw(*of, version),
@@ -341,6 +345,7 @@ mod tests {
                 change: change.clone(),
                 expect: Expect::Any,
                 keep_mode: false,
+                tokens: Vec::new(),
             }];
             let verdicts = sequencer.sequence(&request, &mut known, 0);
             match &verdicts[..] {

@@ -117,6 +117,7 @@ impl Session {
             change,
             expect,
             keep_mode: false,
+            tokens: Vec::new(),
             staged: None,
             synced: false,
             copies: 0,

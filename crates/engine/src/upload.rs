@@ -522,7 +522,7 @@ impl Upload {
     ) -> Proposal {
         let PutRequest { id, ref path, expect, copies, .. } = self.request;
         let change = Change::Put { path: path.clone(), size, digest, mtime, mode: self.mode };
-        Proposal { id, change, expect, keep_mode: true, staged, synced, copies }
+        Proposal { id, change, expect, keep_mode: true, tokens: Vec::new(), staged, synced, copies }
     }
 
     /// Makes the proposal for content that an earlier session has received completely.

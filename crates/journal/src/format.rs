@@ -29,8 +29,8 @@ pub(super) const BATCH_CHANGES: usize = 4096;
 /// Cap on the encoded changes of one batch: 16 MiB.
 pub(super) const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
-/// Version of journal and snapshot. 2: a change of attributes in place of one of the mode.
-pub(super) const FORMAT: u32 = 2;
+/// Version of journal and snapshot. 3: properties, locks and SHA-256 hashes.
+pub(super) const FORMAT: u32 = 3;
 pub(super) const FILE_HEADER: usize = 60;
 pub(super) const BATCH_HEADER: usize = 72;
 pub(super) const CHAIN: usize = 32;

@@ -1,6 +1,9 @@
 //! Changes to the tree: requests, log entries and their encoding.
 
-use crate::{ChangeId, Digest, FileTime, Lsn, Mode, TreePath, limits, wire_enum, wire_struct};
+use crate::{
+    ChangeId, ContentHashes, Digest, FileTime, LockRequest, LockToken, Lsn, Mode, PropertyChange,
+    TreePath, limits, wire_enum, wire_struct,
+};
 
 wire_enum! {
     /// Precondition of a change: the expected entry at its path.
@@ -51,6 +54,21 @@ wire_enum! {
         },
         /// Sets attributes of a file or folder; the others stay.
         5 => SetAttributes { path: TreePath, attributes: Attributes },
+        /// Sets or removes dead properties of a file or folder, also of the root; the others stay.
+        6 => SetProperties {
+            path: TreePath,
+            changes: Vec<PropertyChange> [limits::PROPERTIES],
+        },
+        /// Locks a file or folder, also the root, or extends the lock with the same token.
+        7 => Lock { path: TreePath, lock: LockRequest },
+        /// Ends a lock.
+        8 => Unlock { path: TreePath, token: LockToken },
+        /// Records hashes of a content, until no path has that content.
+        9 => RecordSha256 {
+            /// The put that stored the content.
+            put: Lsn,
+            hashes: ContentHashes,
+        },
     }
 }
 
@@ -68,17 +86,40 @@ wire_struct! {
 }
 
 impl Change {
-    /// Returns the path of the result, and then the former path of a move; none for a withdrawal.
+    /// Returns the path of the result, and then the former path of a move; none for a withdrawal and hashes.
     pub fn paths(&self) -> impl Iterator<Item = &TreePath> {
         let (path, from) = match self {
             Self::Put { path, .. }
             | Self::MakeFolder { path, .. }
             | Self::Remove { path, .. }
-            | Self::SetAttributes { path, .. } => (Some(path), None),
+            | Self::SetAttributes { path, .. }
+            | Self::SetProperties { path, .. }
+            | Self::Lock { path, .. }
+            | Self::Unlock { path, .. } => (Some(path), None),
             Self::Move { from, to } => (Some(to), Some(from)),
-            Self::Withdraw { .. } => (None, None),
+            Self::Withdraw { .. } | Self::RecordSha256 { .. } => (None, None),
         };
         path.into_iter().chain(from)
+    }
+
+    /// Returns the bytes of texts and lists other than paths.
+    #[must_use]
+    pub fn extra_bytes(&self) -> usize {
+        match self {
+            // Each has lengths and flags beside its texts.
+            Self::SetProperties { changes, .. } => {
+                changes.iter().map(|change| change.bytes() + 8).sum()
+            }
+            Self::Lock { lock, .. } => lock.user.len() + lock.owner.len(),
+            Self::RecordSha256 { hashes, .. } => hashes.bytes(),
+            Self::Put { .. }
+            | Self::MakeFolder { .. }
+            | Self::Remove { .. }
+            | Self::Move { .. }
+            | Self::Withdraw { .. }
+            | Self::SetAttributes { .. }
+            | Self::Unlock { .. } => 0,
+        }
     }
 }
 

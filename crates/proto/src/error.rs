@@ -119,6 +119,10 @@ error_codes! {
     TlsNeeded = 36, "tls-needed", Never;
     /// The server's identity is not verified (client side).
     NotTrusted = 37, "not-trusted", Never;
+    /// A lock of another user or program covers the path.
+    Locked = 38, "locked", Never;
+    /// A limit is reached, such as the number of locks or the size of properties.
+    Limit = 39, "limit", Never;
 }
 
 /// Reaction of the receiver to an error.

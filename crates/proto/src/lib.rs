@@ -9,6 +9,7 @@
 //!
 //! `docs/protocol.md` describes the layout of every byte.
 
+mod annotation;
 mod change;
 mod codec;
 mod error;
@@ -30,6 +31,9 @@ mod types;
 mod version;
 mod wire_error;
 
+pub use annotation::{
+    Annotations, ContentHashes, Lock, LockRequest, Property, PropertyChange, PropertyName,
+};
 pub use change::{Attributes, Change, Expect, LogEntry};
 pub use codec::{Capped, Decoder, Encoder, Uncapped, Wire};
 pub use error::{ErrorCode, Refusal, RetryClass};
@@ -57,8 +61,8 @@ pub use replication::{
 pub use sanitize::{is_unsafe_char, quote, sanitize};
 pub use system_error::system_error_text;
 pub use types::{
-    ChangeId, ClusterId, Confinement, Digest, Entry, FileTime, FolderId, Identity, Kind, Lsn, Mode,
-    SlaveId,
+    ChangeId, ClusterId, Confinement, Digest, Entry, FileTime, FolderId, Identity, Kind, LockToken,
+    Lsn, Mode, Sha256, SlaveId,
 };
 pub use version::{VERSIONS, common_version};
 pub use wire_error::WireError;

@@ -95,6 +95,36 @@ pub const AHEAD: usize = 64 * 1024;
 ///
 /// The slave closes the connection after more bytes.
 pub const DISCARD: u64 = 4 * 1024 * 1024;
+/// Longest namespace of a property, in bytes.
+pub const PROPERTY_NAMESPACE: usize = 1024;
+/// Longest local name of a property, in bytes.
+pub const PROPERTY_LOCAL: usize = 255;
+/// Longest value of a property, in bytes.
+pub const PROPERTY_VALUE: usize = 32 * 1024;
+/// Highest number of properties of one path, and of changes to them in one request.
+pub const PROPERTIES: usize = 256;
+/// Names and values in one request that sets properties, in bytes. They fit into one frame.
+pub const PROPERTY_CHANGE: usize = 48 * 1024;
+/// Names and values of all properties of one path, in bytes.
+pub const PROPERTIES_OF_PATH: usize = 128 * 1024;
+/// Paths, names and values of all properties of a tree, in bytes.
+pub const PROPERTIES_OF_TREE: usize = 64 * 1024 * 1024;
+/// Longest name of the owner of a lock, in bytes.
+pub const LOCK_OWNER: usize = 4 * 1024;
+/// Longest time of a lock without a refresh, in seconds: 1 h.
+pub const LOCK_SECONDS: u32 = 60 * 60;
+/// Highest number of locks in a tree.
+pub const LOCKS: usize = 10_000;
+/// Highest number of locks of one account.
+pub const LOCKS_PER_ACCOUNT: usize = 1000;
+/// Highest number of shared locks on one path.
+pub const SHARED_LOCKS: usize = 16;
+/// Highest number of lock tokens that one change submits.
+pub const LOCK_TOKENS: usize = 16;
+/// Highest number of SHA-256 hashes of pieces of one content.
+pub const SHA256_PIECES: usize = 1024;
+/// SHA-256 hashes that a master keeps, in bytes; the oldest contents lose theirs.
+pub const SHA256_OF_TREE: usize = 128 * 1024 * 1024;
 
 /// Highest number of forwarded passwords that a master verifies at the same time for one slave.
 pub const FORWARDED_LOGINS: usize = 128;

@@ -4,8 +4,9 @@
 //! share a folder hold one copy.
 
 use crate::{
-    Change, ChangeId, Decoder, Digest, Encoder, Expect, FileTime, FolderId, LogEntry, Lsn, Mode,
-    Refusal, SlaveId, TreePath, Wire, WireError, limits, wire_enum, wire_newtypes, wire_struct,
+    Annotations, Change, ChangeId, Decoder, Digest, Encoder, Expect, FileTime, FolderId, LockToken,
+    LogEntry, Lsn, Mode, Refusal, SlaveId, TreePath, Wire, WireError, limits, wire_enum,
+    wire_newtypes, wire_struct,
 };
 
 /// Hash over all changes in order. It is equal only if both servers have had the same changes.
@@ -64,6 +65,8 @@ wire_struct! {
         ///
         /// The master resolves it when it numbers the change.
         pub keep_mode: bool,
+        /// Tokens of the locks that the change may use.
+        pub tokens: Vec<LockToken> [limits::LOCK_TOKENS],
     }
 
     /// How far a slave's folder has applied the log.
@@ -98,6 +101,8 @@ wire_struct! {
         pub entries: Vec<(TreePath, TreeEntry, bool)> [limits::LINK_LIST],
         /// Ids and numbers of changes; empty unless the query requests them.
         pub ids: Vec<(ChangeId, Lsn)> [limits::LINK_LIST],
+        /// Properties, locks and hashes, after all entries.
+        pub annotations: Annotations,
         /// Position of the folder; the same in all pages.
         pub position: ReplicaPosition,
         /// Timelines of the history that made this tree, oldest first; only in the first page.
@@ -196,6 +201,8 @@ wire_enum! {
             entries: Vec<(TreePath, TreeEntry)> [limits::LINK_LIST],
             /// Ids and numbers of changes.
             ids: Vec<(ChangeId, Lsn)> [limits::LINK_LIST],
+            /// Properties, locks and hashes, after all entries.
+            annotations: Annotations,
         },
         /// End of the tree.
         3 => End {

@@ -66,6 +66,10 @@ id_type! {
     ///
     /// Opaque to a client.
     Identity[16];
+    /// Token of a lock, chosen at random. A change that a lock covers must submit it.
+    LockToken[16];
+    /// SHA-256 hash.
+    Sha256[32];
 }
 
 impl ChangeId {

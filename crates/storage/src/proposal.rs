@@ -1,6 +1,8 @@
 //! Proposals of changes and their results.
 
-use relais_proto::{Change, ChangeId, Digest, ErrorCode, Expect, Lsn, Refusal, wire_struct};
+use relais_proto::{
+    Change, ChangeId, Digest, ErrorCode, Expect, LockToken, Lsn, Refusal, limits, wire_struct,
+};
 
 use crate::staging::StagedName;
 
@@ -16,6 +18,8 @@ wire_struct! {
         pub expect: Expect,
         /// Whether a put keeps the mode of the file that it replaces.
         pub keep_mode: bool,
+        /// Tokens of the locks that the change may use.
+        pub tokens: Vec<LockToken> [limits::LOCK_TOKENS],
         /// Staged file with the content of a put.
         pub staged: Option<StagedName>,
         /// Whether the content is synced already.

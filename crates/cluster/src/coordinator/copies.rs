@@ -244,6 +244,7 @@ impl Coordinator {
                 change: Change::Withdraw { of: put },
                 expect: Expect::Any,
                 keep_mode: false,
+                tokens: Vec::new(),
             };
             self.queue.push_back(QueuedProposal { asker: None, request, found: false });
         }

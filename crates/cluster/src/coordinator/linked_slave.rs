@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use relais_proto::{ChangeId, FolderId, Lsn, SlaveId, TreePath};
+use relais_proto::{Annotations, ChangeId, FolderId, Lsn, SlaveId, TreePath};
 
 use super::master_state::MasterState;
 use crate::history_hash::HistoryHash;
@@ -66,6 +66,6 @@ impl TreeTransfer {
         let count = self.entries.iter().take_while(|(path, _)| room.take([path], 0)).count();
         let entries = self.entries.drain(..count).collect();
         let ids = self.ids.drain(..self.ids.len().min(PAGE)).collect();
-        Some(ToSlave::Page { entries, ids })
+        Some(ToSlave::Page { entries, ids, annotations: Annotations::default() })
     }
 }

@@ -71,7 +71,13 @@ fn put_of(n: u8, name: &str, size: u64) -> ChangeRequest {
         mtime: FileTime::default(),
         mode: Mode::new(0o644),
     };
-    ChangeRequest { id: ChangeId([n; 16]), change, expect: Expect::Any, keep_mode: false }
+    ChangeRequest {
+        id: ChangeId([n; 16]),
+        change,
+        expect: Expect::Any,
+        keep_mode: false,
+        tokens: Vec::new(),
+    }
 }
 
 fn put(n: u8, name: &str) -> ChangeRequest {
@@ -80,7 +86,13 @@ fn put(n: u8, name: &str) -> ChangeRequest {
 
 fn remove(n: u8, name: &str) -> ChangeRequest {
     let change = Change::Remove { path: TreePath::new(name).unwrap(), recursive: false };
-    ChangeRequest { id: ChangeId([n; 16]), change, expect: Expect::Any, keep_mode: false }
+    ChangeRequest {
+        id: ChangeId([n; 16]),
+        change,
+        expect: Expect::Any,
+        keep_mode: false,
+        tokens: Vec::new(),
+    }
 }
 
 fn propose(
@@ -285,7 +297,7 @@ fn a_slave_that_was_away_too_long_is_told_the_whole_tree() {
     let actions = join(&mut coordinator, B, 1);
     assert!(matches!(
         sent(&actions, B)[..],
-        [ToSlave::Compare { .. }, ToSlave::Page { entries, ids }]
+        [ToSlave::Compare { .. }, ToSlave::Page { entries, ids, .. }]
             if entries.len() == 3 && ids.len() == 3
     ));
     make(&mut coordinator, A, put(4, "f4"));

@@ -104,7 +104,11 @@ impl Replica {
                 Change::MakeFolder { .. }
                 | Change::Remove { .. }
                 | Change::Move { .. }
-                | Change::SetAttributes { .. } => {}
+                | Change::SetAttributes { .. }
+                | Change::SetProperties { .. }
+                | Change::Lock { .. }
+                | Change::Unlock { .. }
+                | Change::RecordSha256 { .. } => {}
             }
             self.missing.follow(committed, lacking, self.now);
         }

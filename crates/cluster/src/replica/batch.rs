@@ -48,6 +48,11 @@ impl<'a> AffectedPaths<'a> {
             }
             Change::Remove { path, .. } => self.clear(&[path.as_str()]),
             Change::Move { from, to } => self.clear(&[from.as_str(), to.as_str()]),
+            // They change nothing on the disk, and the catalogue keeps their order.
+            Change::SetProperties { .. }
+            | Change::Lock { .. }
+            | Change::Unlock { .. }
+            | Change::RecordSha256 { .. } => true,
             // A withdrawal does not name the paths that it restores.
             Change::Withdraw { .. } => false,
         }

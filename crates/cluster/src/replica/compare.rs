@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use relais_proto::{ChangeId, Expect, Lsn, TreePath};
+use relais_proto::{Annotations, ChangeId, Expect, Lsn, TreePath};
 
 use crate::timeline::Timeline;
 use crate::tree::Entry;
@@ -19,6 +19,8 @@ pub struct ReceivedTree {
     pub entries: Vec<(TreePath, Entry)>,
     /// Ids and numbers of changes.
     pub ids: Vec<(ChangeId, Lsn)>,
+    /// All properties, locks and hashes.
+    pub annotations: Annotations,
     /// Last change of the tree.
     pub lsn: Lsn,
     /// Timelines of the history that made the tree, oldest first.
@@ -31,10 +33,14 @@ impl ReceivedTree {
         &mut self,
         entries: Vec<(TreePath, Entry)>,
         ids: Vec<(ChangeId, Lsn)>,
+        annotations: Annotations,
     ) -> bool {
         let before = self.entries.len().saturating_sub(1);
         self.entries.extend(entries);
         self.ids.extend(ids);
+        self.annotations.properties.extend(annotations.properties);
+        self.annotations.locks.extend(annotations.locks);
+        self.annotations.hashes.extend(annotations.hashes);
         self.entries[before.min(self.entries.len())..].is_sorted_by(|a, b| a.0 < b.0)
     }
 
@@ -268,9 +274,12 @@ mod tests {
     #[test]
     fn a_listing_counts_only_in_order_and_whole() {
         let mut listing = ReceivedTree::default();
-        assert!(listing.add(vec![file("a", version(1, 1)), file("b", version(1, 1))], vec![]));
-        assert!(listing.add(vec![], vec![]) && !listing.is_whole(3) && listing.is_whole(2));
-        assert!(listing.clone().add(vec![file("c", version(1, 1))], vec![]));
-        assert!(!listing.add(vec![file("b", version(1, 1))], vec![]));
+        let add = |listing: &mut ReceivedTree, entries| {
+            listing.add(entries, vec![], Annotations::default())
+        };
+        assert!(add(&mut listing, vec![file("a", version(1, 1)), file("b", version(1, 1))]));
+        assert!(add(&mut listing, vec![]) && !listing.is_whole(3) && listing.is_whole(2));
+        assert!(add(&mut listing.clone(), vec![file("c", version(1, 1))]));
+        assert!(!add(&mut listing, vec![file("b", version(1, 1))]));
     }
 }

@@ -98,8 +98,8 @@ impl Replica {
                     self.actions.push(Action::Close(why));
                 }
             }
-            (Phase::ReceivingTree(listing), ToSlave::Page { entries, ids }) => {
-                if listing.add(entries, ids) {
+            (Phase::ReceivingTree(listing), ToSlave::Page { entries, ids, annotations }) => {
+                if listing.add(entries, ids, annotations) {
                     self.send(ToMaster::Ready);
                 } else {
                     self.close("the tree arrived out of order");

@@ -273,7 +273,12 @@ impl MissingContents {
                     );
                 }
             }
-            Change::MakeFolder { .. } | Change::SetAttributes { .. } => {}
+            Change::MakeFolder { .. }
+            | Change::SetAttributes { .. }
+            | Change::SetProperties { .. }
+            | Change::Lock { .. }
+            | Change::Unlock { .. }
+            | Change::RecordSha256 { .. } => {}
             Change::Remove { path, .. } => self.drop_below(path),
             Change::Move { from, to } => {
                 if from != to {

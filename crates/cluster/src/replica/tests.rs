@@ -113,6 +113,7 @@ fn ask(replica: &mut Replica, n: u8, copies: u16) -> Vec<Action> {
         change: put_change(n, &format!("f{n}"), 1),
         expect: Expect::Any,
         keep_mode: true,
+        tokens: Vec::new(),
     };
     replica.on(
         Event::Proposed { session: Some(SessionId(u64::from(n))), request, copies },
@@ -379,6 +380,7 @@ fn a_lower_epoch_is_refused_also_after_a_restart() {
 #[test]
 fn only_a_tree_that_arrived_whole_is_taken_over() {
     let page = || ToSlave::Page {
+        annotations: relais_proto::Annotations::default(),
         entries: vec![(
             TreePath::new("a").unwrap(),
             Entry { version: version(1), mode: Mode::new(0o755), content: None },
@@ -565,6 +567,7 @@ fn refused_local_changes_are_quarantined_unless_retryable() {
             change: put_change(1, "f", 1),
             expect: Expect::Absent,
             keep_mode: false,
+            tokens: Vec::new(),
         };
         let actions =
             replica.on(Event::Proposed { session: None, request, copies: 1 }, Duration::ZERO);

@@ -38,7 +38,13 @@ fn change() -> Change {
 }
 
 fn request() -> ChangeRequest {
-    ChangeRequest { id: ID, change: change(), expect: Expect::Lsn(PUT), keep_mode: true }
+    ChangeRequest {
+        id: ID,
+        change: change(),
+        expect: Expect::Lsn(PUT),
+        keep_mode: true,
+        tokens: Vec::new(),
+    }
 }
 
 fn lack() -> MissingContent {

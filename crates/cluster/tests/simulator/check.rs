@@ -174,7 +174,13 @@ impl Checks {
                     wrong.push((ACKED_KEPT, what));
                 }
             }
-            Change::Remove { .. } | Change::Move { .. } | Change::SetAttributes { .. } => {}
+            Change::Remove { .. }
+            | Change::Move { .. }
+            | Change::SetAttributes { .. }
+            | Change::SetProperties { .. }
+            | Change::Lock { .. }
+            | Change::Unlock { .. }
+            | Change::RecordSha256 { .. } => {}
         }
         let effects = line.tree.apply(log_entry);
         for (path, entry) in effects.gone {

@@ -124,7 +124,13 @@ impl World {
             _ => Expect::Any,
         };
         Wish::Change {
-            request: ChangeRequest { id, change, expect, keep_mode: self.rng.chance(500) },
+            request: ChangeRequest {
+                id,
+                change,
+                expect,
+                keep_mode: self.rng.chance(500),
+                tokens: Vec::new(),
+            },
             value,
         }
     }

@@ -565,6 +565,7 @@ impl World {
                     change: put_of(path.clone(), staged.value),
                     expect: *expect,
                     keep_mode: false,
+                    tokens: Vec::new(),
                 });
             }
         }

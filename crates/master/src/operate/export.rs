@@ -5,7 +5,7 @@
 use std::fmt::{Display, Write};
 
 use jiff::Timestamp;
-use relais_proto::{Change, FileTime, LogEntry, is_unsafe_char};
+use relais_proto::{Change, FileTime, LogEntry, PropertyChange, is_unsafe_char};
 use serde_json::Value;
 
 use super::session::{OperationResult, OperatorSession, try_order};
@@ -54,6 +54,37 @@ fn line(numbered: &LogEntry) -> Result<String, serde_json::Error> {
             ("rm", vec![("path", text(path)), ("recursive", Some((*recursive).into()))])
         }
         Change::Move { from, to } => ("mv", vec![("path", text(from)), ("to", text(to))]),
+        Change::SetProperties { path, changes } => {
+            let name = |change: &PropertyChange| {
+                Value::from(format!("{{{}}}{}", change.name.namespace, change.name.local))
+            };
+            let (set, removed): (Vec<_>, Vec<_>) =
+                changes.iter().partition(|change| change.value.is_some());
+            let names = |changes: Vec<&PropertyChange>| {
+                Some(Value::from(changes.into_iter().map(name).collect::<Vec<_>>()))
+            };
+            (
+                "properties",
+                vec![("path", text(path)), ("set", names(set)), ("removed", names(removed))],
+            )
+        }
+        Change::Lock { path, lock } => (
+            "lock",
+            vec![
+                ("path", text(path)),
+                ("token", text(&lock.token)),
+                ("user", text(&lock.user)),
+                ("exclusive", Some(lock.exclusive.into())),
+                ("deep", Some(lock.deep.into())),
+                ("seconds", Some(lock.seconds.into())),
+            ],
+        ),
+        Change::Unlock { path, token } => {
+            ("unlock", vec![("path", text(path)), ("token", text(token))])
+        }
+        Change::RecordSha256 { put, hashes } => {
+            ("sha256", vec![("of", text(put)), ("sha256", text(&hashes.sha256))])
+        }
         Change::Withdraw { of } => ("withdraw", vec![("of", text(of))]),
     };
     let made = i64::try_from(numbered.time_ms)

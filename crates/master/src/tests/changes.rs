@@ -20,7 +20,13 @@ pub(super) fn put(n: u8, name: &str) -> ChangeRequest {
         mtime: FileTime { seconds: 5, nanos: 0 },
         mode: Mode::new(0o644),
     };
-    ChangeRequest { id: ChangeId([n; 16]), change, expect: Expect::Any, keep_mode: false }
+    ChangeRequest {
+        id: ChangeId([n; 16]),
+        change,
+        expect: Expect::Any,
+        keep_mode: false,
+        tokens: Vec::new(),
+    }
 }
 
 pub(super) fn say(connection: &mut Connection, message: ToMaster) {

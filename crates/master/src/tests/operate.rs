@@ -4,8 +4,8 @@ use std::sync::mpsc::{Receiver, channel};
 
 use relais_cluster::first_history_hash;
 use relais_proto::{
-    ErrorCode, HistoryHash, Lsn, PathPage, ReplicaPosition, Timeline, ToMaster, ToSlave, TreeEntry,
-    TreePage, TreePath, metric,
+    Annotations, ErrorCode, HistoryHash, Lsn, PathPage, ReplicaPosition, Timeline, ToMaster,
+    ToSlave, TreeEntry, TreePage, TreePath, metric,
 };
 
 use super::changes::{hear, join, joined, propose, put, say, told, told_up_to, version};
@@ -68,9 +68,15 @@ fn answer(
             let known = if ids { tree.ids.clone() } else { Vec::new() };
             let first = TreePage { query, entries, ids: known, last: false, ..tree.clone() };
             connection.queue_link(&LinkMessage::TreePage(first));
-            let position = tree.position;
-            let (ids, timelines, last) = (Vec::new(), Vec::new(), true);
-            let second = TreePage { query, entries: rest, ids, position, timelines, last };
+            let second = TreePage {
+                query,
+                entries: rest,
+                ids: Vec::new(),
+                annotations: Annotations::default(),
+                position: tree.position,
+                timelines: Vec::new(),
+                last: true,
+            };
             connection.queue_link(&LinkMessage::TreePage(second));
         }
         LinkMessage::AskPaths { query, .. } => {
@@ -104,6 +110,7 @@ fn tree_of(chain: HistoryHash, puts: &[(u8, &str)]) -> TreePage {
             .iter()
             .map(|(n, _)| (relais_proto::ChangeId([*n; 16]), version((*n).into())))
             .collect(),
+        annotations: Annotations::default(),
         position: ReplicaPosition { applied, chain, epoch: 1 },
         timelines: vec![Timeline { after: Lsn::default(), id: [7; 16] }],
         last: true,
@@ -328,7 +335,7 @@ fn recovery_uses_the_slave_with_the_latest_change() {
         assert!(matches!(join(&mut one, 1, position), ToSlave::Compare { epoch: 4, .. }));
         assert!(matches!(
             hear(&mut one),
-            ToSlave::Page { entries, ids }
+            ToSlave::Page { entries, ids, .. }
                 if entries.len() == 3 + usize::from(again) && ids.len() == entries.len()
         ));
         say(&mut one, ToMaster::Ready);

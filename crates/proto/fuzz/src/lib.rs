@@ -9,8 +9,9 @@ use std::fmt::Debug;
 use std::io::{self, Read};
 
 use relais_proto::{
-    Change, FrameType, Kind, LinkMessage, NameError, Operation, PageBuilder, Reply, Request,
-    ToMaster, ToSlave, TreeEntry, TreePath, WireError, check_part, limits,
+    Annotations, Change, ContentHashes, FrameType, Kind, LinkMessage, NameError, Operation,
+    PageBuilder, PropertyName, Reply, Request, ToMaster, ToSlave, TreeEntry, TreePath, WireError,
+    check_part, limits,
 };
 
 #[path = "../../tests/common/frames.rs"]
@@ -125,6 +126,7 @@ pub fn link(data: &[u8]) {
                     .all(|len| *len <= limits::LINK_LIST)
             );
             part.entries.iter().for_each(|(at, entry, _)| placed(at, entry));
+            annotations(&part.annotations);
         }
         LinkMessage::Peers { peers, .. } => {
             assert!(
@@ -146,7 +148,10 @@ pub fn link(data: &[u8]) {
 fn to_master(message: &ToMaster) {
     match message {
         ToMaster::MissingContents { puts, .. } => assert!(puts.len() <= limits::LINK_LIST),
-        ToMaster::Propose { request, .. } => change(&request.change),
+        ToMaster::Propose { request, .. } => {
+            assert!(request.tokens.len() <= limits::LOCK_TOKENS);
+            change(&request.change)
+        }
         _ => {}
     }
 }
@@ -156,8 +161,9 @@ fn to_slave(message: &ToSlave) {
         ToSlave::Follow { given_up, .. } | ToSlave::Compare { given_up, .. } => {
             assert!(given_up.len() <= limits::GIVEN_UP)
         }
-        ToSlave::Page { entries, ids } => {
+        ToSlave::Page { entries, ids, annotations: all } => {
             assert!(entries.len() <= limits::LINK_LIST && ids.len() <= limits::LINK_LIST);
+            annotations(all);
             entries.iter().for_each(|(at, entry)| placed(at, entry));
         }
         ToSlave::End { timelines, .. } => assert!(timelines.len() <= limits::TIMELINES),
@@ -199,6 +205,45 @@ fn change(change: &Change) {
     if let Change::Put { size, mtime, .. } = change {
         assert!(*size <= limits::FILE_SIZE && mtime.nanos < 1_000_000_000);
     }
+    match change {
+        Change::SetProperties { changes, .. } => {
+            assert!(changes.len() <= limits::PROPERTIES);
+            changes.iter().for_each(|change| {
+                property_name(&change.name);
+                assert!(change.value.iter().all(|value| value.len() <= limits::PROPERTY_VALUE));
+            });
+        }
+        Change::Lock { lock, .. } => {
+            assert!(lock.user.len() <= limits::USER && lock.owner.len() <= limits::LOCK_OWNER);
+            assert!(lock.seconds <= limits::LOCK_SECONDS);
+        }
+        Change::RecordSha256 { hashes, .. } => content_hashes(hashes),
+        _ => {}
+    }
+}
+
+fn property_name(name: &PropertyName) {
+    assert!(name.namespace.len() <= limits::PROPERTY_NAMESPACE);
+    assert!(name.local.len() <= limits::PROPERTY_LOCAL);
+}
+
+fn content_hashes(hashes: &ContentHashes) {
+    assert!(hashes.pieces.len() <= limits::SHA256_PIECES);
+    assert!(hashes.piece_size.is_power_of_two() && hashes.piece_size >= limits::PIECE);
+}
+
+/// A page of what a tree has beside its entries.
+fn annotations(all: &Annotations) {
+    for (at, property) in &all.properties {
+        path(at.as_str().as_bytes());
+        property_name(&property.name);
+        assert!(property.value.len() <= limits::PROPERTY_VALUE);
+    }
+    for (at, lock) in &all.locks {
+        path(at.as_str().as_bytes());
+        assert!(lock.user.len() <= limits::USER && lock.owner.len() <= limits::LOCK_OWNER);
+    }
+    all.hashes.iter().for_each(|(_, hashes)| content_hashes(hashes));
 }
 
 /// A stream of frames, and the messages in them.

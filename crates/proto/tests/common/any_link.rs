@@ -4,11 +4,12 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use relais_proto::{
-    Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry, DiskSpace, FileContent, FolderId,
-    ForwardedLogin, Heartbeat, HistoryHash, LinkMessage, ListedPath, LogEntry, Lsn, Operation,
-    PathList, PathPage, PeerSlave, Refusal, Registration, ReplicaPosition, Scrub, SlaveId,
-    SlaveReport, SlaveState, TicketRenewal, Timeline, ToMaster, ToSlave, TreeEntry, TreePage,
-    UploadKeys, limits,
+    Annotations, Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry, ContentHashes,
+    DiskSpace, FileContent, FolderId, ForwardedLogin, Heartbeat, HistoryHash, LinkMessage,
+    ListedPath, Lock, LockRequest, LockToken, LogEntry, Lsn, Operation, PathList, PathPage,
+    PeerSlave, Property, PropertyChange, PropertyName, Refusal, Registration, ReplicaPosition,
+    Scrub, Sha256, SlaveId, SlaveReport, SlaveState, TicketRenewal, Timeline, ToMaster, ToSlave,
+    TreeEntry, TreePage, UploadKeys, limits,
 };
 
 use super::{
@@ -54,7 +55,69 @@ fn change() -> impl Strategy<Value = Change> {
         (path(), any::<bool>()).prop_map(|(path, recursive)| Change::Remove { path, recursive }),
         (path(), path()).prop_map(|(from, to)| Change::Move { from, to }),
         lsn().prop_map(|of| Change::Withdraw { of }),
+        (path(), vec((property_name(), option::of(property_value())), 0..4)).prop_map(
+            |(path, changes)| Change::SetProperties {
+                path,
+                changes: changes
+                    .into_iter()
+                    .map(|(name, value)| PropertyChange { name, value })
+                    .collect(),
+            }
+        ),
+        (path(), lock()).prop_map(|(path, lock)| {
+            let Lock { token, user, owner, exclusive, deep, expires_ms, .. } = lock;
+            let seconds =
+                u32::try_from(expires_ms % u64::from(limits::LOCK_SECONDS + 1)).unwrap_or(0);
+            let lock = LockRequest { token, user, owner, exclusive, deep, seconds };
+            Change::Lock { path, lock }
+        }),
+        (path(), token()).prop_map(|(path, token)| Change::Unlock { path, token }),
+        (lsn(), hashes()).prop_map(|(put, hashes)| Change::RecordSha256 { put, hashes }),
     ]
+}
+
+fn property_name() -> impl Strategy<Value = PropertyName> {
+    (text(limits::PROPERTY_NAMESPACE), text(limits::PROPERTY_LOCAL))
+        .prop_map(|(namespace, local)| PropertyName { namespace, local })
+}
+
+fn property_value() -> impl Strategy<Value = String> {
+    text(1000)
+}
+
+fn token() -> impl Strategy<Value = LockToken> {
+    id16().prop_map(LockToken)
+}
+
+fn lock() -> impl Strategy<Value = Lock> {
+    let flags = any::<(bool, bool)>();
+    (token(), any::<u32>(), text(limits::USER), text(1000), flags, any::<u64>()).prop_map(
+        |(token, account, user, owner, (exclusive, deep), expires_ms)| Lock {
+            token,
+            account,
+            user,
+            owner,
+            exclusive,
+            deep,
+            expires_ms,
+        },
+    )
+}
+
+fn hashes() -> impl Strategy<Value = ContentHashes> {
+    let hash = || any::<[u8; 32]>().prop_map(Sha256);
+    (hash(), 20..63_u32, vec(hash(), 0..100)).prop_map(|(sha256, power, pieces)| ContentHashes {
+        sha256,
+        piece_size: 1 << power,
+        pieces,
+    })
+}
+
+fn annotations() -> impl Strategy<Value = Annotations> {
+    let property = (path(), property_name(), property_value())
+        .prop_map(|(path, name, value)| (path, Property { name, value }));
+    (vec(property, 0..2), vec((path(), lock()), 0..2), vec((lsn(), hashes()), 0..2))
+        .prop_map(|(properties, locks, hashes)| Annotations { properties, locks, hashes })
 }
 
 fn position() -> impl Strategy<Value = ReplicaPosition> {
@@ -96,13 +159,21 @@ fn to_master() -> impl Strategy<Value = ToMaster> {
         }),
         (lsn(), vec(lsn(), 0..=limits::LINK_LIST), any::<bool>())
             .prop_map(|(upto, puts, last)| ToMaster::MissingContents { upto, puts, last }),
-        (change_id(), change(), expect(), any::<(bool, bool)>(), any::<u16>()).prop_map(
-            |(id, change, expect, (keep_mode, found), copies)| ToMaster::Propose {
-                request: ChangeRequest { id, change, expect, keep_mode },
-                found,
-                copies
-            }
-        ),
+        (
+            change_id(),
+            change(),
+            expect(),
+            any::<(bool, bool)>(),
+            any::<u16>(),
+            vec(token(), 0..=limits::LOCK_TOKENS)
+        )
+            .prop_map(|(id, change, expect, (keep_mode, found), copies, tokens)| {
+                ToMaster::Propose {
+                    request: ChangeRequest { id, change, expect, keep_mode, tokens },
+                    found,
+                    copies,
+                }
+            }),
         change_id().prop_map(|id| ToMaster::QueryChange { id }),
         lsn().prop_map(|upto| ToMaster::Applied { upto }),
         (lsn(), any::<bool>()).prop_map(|(put, has)| ToMaster::Holds { put, has }),
@@ -133,8 +204,8 @@ fn to_slave() -> impl Strategy<Value = ToSlave> {
             lsn,
             given_up
         }),
-        (vec((path(), entry()), 0..FEW), ids())
-            .prop_map(|(entries, ids)| ToSlave::Page { entries, ids }),
+        (vec((path(), entry()), 0..FEW), ids(), annotations())
+            .prop_map(|(entries, ids, annotations)| ToSlave::Page { entries, ids, annotations }),
         (lsn(), chain(), timelines(), any::<u64>()).prop_map(|(lsn, chain, timelines, entries)| {
             ToSlave::End { lsn, chain, timelines, entries }
         }),
@@ -150,16 +221,16 @@ fn to_slave() -> impl Strategy<Value = ToSlave> {
 
 fn tree_part() -> impl Strategy<Value = TreePage> {
     let entries = || vec((path(), entry(), any::<bool>()), 0..FEW);
-    (any::<u64>(), entries(), ids(), position(), timelines(), any::<bool>()).prop_map(
-        |(query, entries, ids, position, timelines, last)| TreePage {
+    (any::<u64>(), entries(), (ids(), annotations()), position(), timelines(), any::<bool>())
+        .prop_map(|(query, entries, (ids, annotations), position, timelines, last)| TreePage {
             query,
             entries,
             ids,
+            annotations,
             position,
             timelines,
             last,
-        },
-    )
+        })
 }
 
 fn opening() -> impl Strategy<Value = LinkMessage> {

@@ -17,6 +17,8 @@ const TOLD: [u8; 41] = {
 const MODE: usize = 2;
 /// What follows the digest of content in a put: time and mode.
 const AFTER_DIGEST: usize = 12 + MODE;
+/// Empty lists of properties, locks and hashes.
+const NOTHING: usize = 6;
 /// The shortest entry of a tree: path, number, mode, no content.
 const PLACED: usize = 2 + MARK + MODE + 1;
 
@@ -70,9 +72,9 @@ fn to_master() -> Vec<Field> {
     use FrameType::ToMaster;
     let change = |tag| tagged(2, 16, &[tag]);
     let put = tagged(2, 16, &[0, 0, 1, b'a']);
-    // What follows a change: what is expected, whether the mode is kept, whether it was found,
-    // copies.
-    const REST: usize = 1 + 1 + 1 + 2;
+    // What follows a change: what is expected, whether the mode is kept, tokens, whether it was
+    // found, copies.
+    const REST: usize = 1 + 1 + 2 + 1 + 2;
     vec![
         field("lacking puts", ToMaster, 4096, tagged(1, MARK, &[]), |n| repeat(&[0; MARK], n, 1)),
         field("path to put", ToMaster, 4095, change(0), |n| path(n, 8 + 32 + AFTER_DIGEST + REST)),
@@ -93,7 +95,7 @@ fn to_slave() -> Vec<Field> {
     let restored = [told.as_slice(), &[0; 2]].concat();
     let content = [&[2, 0, 1], [0; 2 + MARK + MODE].as_slice(), &[1], &[0; MARK + 32]].concat();
     let code = |name, before, rest: fn(usize) -> Vec<u8>| Field {
-        range: (1, 37),
+        range: (1, 39),
         ..field(name, ToSlave, 35, before, rest)
     };
     vec![
@@ -106,10 +108,12 @@ fn to_slave() -> Vec<Field> {
         field("given up, to compare", ToSlave, 1024, tagged(1, 4 + MARK, &[]), |n| {
             repeat(&[0; MARK], n, 0)
         }),
-        field("entries", ToSlave, 4096, vec![2], |n| repeat(&[0; PLACED], n, 2)),
-        field("path of an entry", ToSlave, 4095, vec![2, 0, 1], |n| path(n, MARK + MODE + 1 + 2)),
-        size("size of content", ToSlave, content, |_| vec![0; 12 + 2]),
-        field("ids", ToSlave, 4096, vec![2, 0, 0], |n| repeat(&[0; 16 + MARK], n, 0)),
+        field("entries", ToSlave, 4096, vec![2], |n| repeat(&[0; PLACED], n, 2 + NOTHING)),
+        field("path of an entry", ToSlave, 4095, vec![2, 0, 1], |n| {
+            path(n, MARK + MODE + 1 + 2 + NOTHING)
+        }),
+        size("size of content", ToSlave, content, |_| vec![0; 12 + 2 + NOTHING]),
+        field("ids", ToSlave, 4096, vec![2, 0, 0], |n| repeat(&[0; 16 + MARK], n, NOTHING)),
         field("timelines", ToSlave, 512, tagged(3, MARK + 32, &[]), |n| {
             repeat(&[0; MARK + 16], n, 8)
         }),
@@ -144,7 +148,7 @@ fn logins() -> Vec<Field> {
         field("ticket to renew", TicketRenewal, 5000, head, |n| vec![7; n]),
         field("ticket", TicketIssued, 5000, vec![0; 8], |n| vec![7; n]),
         Field {
-            range: (1, 37),
+            range: (1, 39),
             ..field("code of a refused login", LoginRefused, 35, vec![0; 8], |_| vec![0; 4])
         },
         field("message of a refused login", LoginRefused, 1024, tagged(0, 8, &[1]), |n| text(n, 2)),
@@ -161,15 +165,15 @@ fn trees() -> Vec<Field> {
             text(n, 8 + 8 + 1)
         }),
         field("entries", TreePage, 4096, vec![0; 8], |n| {
-            repeat(&[0; PLACED + 1], n, 2 + STANDING + 2 + 1)
+            repeat(&[0; PLACED + 1], n, 2 + NOTHING + STANDING + 2 + 1)
         }),
         field("path of an entry", TreePage, 4095, [[0; 8].as_slice(), &[0, 1]].concat(), |n| {
-            path(n, MARK + MODE + 1 + 1 + 2 + STANDING + 2 + 1)
+            path(n, MARK + MODE + 1 + 1 + 2 + NOTHING + STANDING + 2 + 1)
         }),
         field("ids", TreePage, 4096, vec![0; 8 + 2], |n| {
-            repeat(&[0; 16 + MARK], n, STANDING + 2 + 1)
+            repeat(&[0; 16 + MARK], n, NOTHING + STANDING + 2 + 1)
         }),
-        field("timelines", TreePage, 512, vec![0; 8 + 2 + 2 + STANDING], |n| {
+        field("timelines", TreePage, 512, vec![0; 8 + 2 + 2 + NOTHING + STANDING], |n| {
             repeat(&[0; MARK + 16], n, 1)
         }),
     ]

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 
 use relais_proto::{
-    Attributes, Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry, Digest, DiskSpace,
-    ErrorCode, Expect, FileContent, FileTime, FolderId, ForwardedLogin, Heartbeat, HistoryHash,
-    LinkMessage, ListedPath, LogEntry, Lsn, Metrics, Mode, Operation, PathList, PathPage,
-    PeerSlave, Refusal, Registration, ReplicaPosition, Scrub, SlaveId, SlaveReport, SlaveState,
-    TicketRenewal, Timeline, ToMaster, ToSlave, TreeEntry, TreePage, TreePath, UploadKeys, limits,
+    Annotations, Attributes, Change, ChangeId, ChangeRequest, ClusterId, CommittedEntry,
+    ContentHashes, Digest, DiskSpace, ErrorCode, Expect, FileContent, FileTime, FolderId,
+    ForwardedLogin, Heartbeat, HistoryHash, LinkMessage, ListedPath, Lock, LockRequest, LockToken,
+    LogEntry, Lsn, Metrics, Mode, Operation, PathList, PathPage, PeerSlave, Property,
+    PropertyChange, PropertyName, Refusal, Registration, ReplicaPosition, Scrub, Sha256, SlaveId,
+    SlaveReport, SlaveState, TicketRenewal, Timeline, ToMaster, ToSlave, TreeEntry, TreePage,
+    TreePath, UploadKeys, limits,
 };
 
 use super::{HIGH, LOW, addrs, full_metrics, path, path_of};
@@ -41,6 +43,65 @@ fn full_refusal() -> Refusal {
 /// A file, whose name is as long as can be, and a folder.
 fn two_entries() -> Vec<(TreePath, TreeEntry)> {
     vec![(path_of(limits::PATH), full_file()), (path("naïve/日本"), FOLDER)]
+}
+
+fn tokens(count: u16) -> Vec<LockToken> {
+    vec![LockToken([0xee; 16]); usize::from(count).min(limits::LOCK_TOKENS)]
+}
+
+fn full_name() -> PropertyName {
+    PropertyName {
+        namespace: "n".repeat(limits::PROPERTY_NAMESPACE),
+        local: "l".repeat(limits::PROPERTY_LOCAL),
+    }
+}
+
+fn full_properties() -> Change {
+    let changes = vec![
+        PropertyChange { name: full_name(), value: Some("<v xmlns=\"\">ä</v>".into()) },
+        PropertyChange {
+            name: PropertyName { namespace: String::new(), local: "x".into() },
+            value: None,
+        },
+    ];
+    Change::SetProperties { path: path_of(limits::PATH), changes }
+}
+
+fn full_lock_request() -> Change {
+    let Lock { token, user, owner, exclusive, deep, .. } = full_lock();
+    let seconds = limits::LOCK_SECONDS;
+    Change::Lock {
+        path: TreePath::root(),
+        lock: LockRequest { token, user, owner, exclusive, deep, seconds },
+    }
+}
+
+fn full_lock() -> Lock {
+    Lock {
+        token: LockToken([0xfe; 16]),
+        account: u32::MAX,
+        user: "u".repeat(limits::USER),
+        owner: "<o/>".repeat(limits::LOCK_OWNER / 4),
+        exclusive: true,
+        deep: true,
+        expires_ms: u64::MAX,
+    }
+}
+
+fn full_hashes() -> ContentHashes {
+    ContentHashes {
+        sha256: Sha256([0xab; 32]),
+        piece_size: limits::PIECE,
+        pieces: vec![Sha256([1; 32]), Sha256([2; 32])],
+    }
+}
+
+fn full_annotations() -> Annotations {
+    Annotations {
+        properties: vec![(path("a"), Property { name: full_name(), value: "v".into() })],
+        locks: vec![(path("a"), full_lock())],
+        hashes: vec![(HIGH, full_hashes())],
+    }
 }
 
 fn full_put() -> Change {
@@ -180,7 +241,7 @@ fn service() -> Vec<Named> {
 
 fn to_master() -> Vec<(&'static str, ToMaster)> {
     let propose = |id, change, expect, found, copies| ToMaster::Propose {
-        request: ChangeRequest { id, change, expect, keep_mode: found },
+        request: ChangeRequest { id, change, expect, keep_mode: found, tokens: tokens(copies) },
         found,
         copies,
     };
@@ -254,6 +315,28 @@ fn to_master() -> Vec<(&'static str, ToMaster)> {
             "propose-withdraw",
             propose(FULL_ID, Change::Withdraw { of: HIGH }, Expect::Any, false, 0),
         ),
+        ("propose-properties", propose(FULL_ID, full_properties(), Expect::Any, false, 0)),
+        ("propose-lock", propose(FULL_ID, full_lock_request(), Expect::Any, false, 0)),
+        (
+            "propose-unlock",
+            propose(
+                SMALL_ID,
+                Change::Unlock { path: path("a"), token: LockToken([0; 16]) },
+                Expect::Any,
+                false,
+                1,
+            ),
+        ),
+        (
+            "propose-sha256",
+            propose(
+                SMALL_ID,
+                Change::RecordSha256 { put: HIGH, hashes: full_hashes() },
+                Expect::Any,
+                false,
+                0,
+            ),
+        ),
         ("propose-max", propose(FULL_ID, full_put(), Expect::Lsn(HIGH), true, u16::MAX)),
         ("seek", ToMaster::QueryChange { id: FULL_ID }),
         ("applied-min", ToMaster::Applied { upto: LOW }),
@@ -300,10 +383,21 @@ fn to_slave() -> Vec<(&'static str, ToSlave)> {
         ),
         ("compare-min", ToSlave::Compare { epoch: 0, lsn: LOW, given_up: Vec::new() }),
         ("compare-max", ToSlave::Compare { epoch: u32::MAX, lsn: HIGH, given_up: vec![LOW, HIGH] }),
-        ("page-min", ToSlave::Page { entries: Vec::new(), ids: Vec::new() }),
+        (
+            "page-min",
+            ToSlave::Page {
+                entries: Vec::new(),
+                ids: Vec::new(),
+                annotations: Annotations::default(),
+            },
+        ),
         (
             "page-max",
-            ToSlave::Page { entries: two_entries(), ids: vec![(SMALL_ID, LOW), (FULL_ID, HIGH)] },
+            ToSlave::Page {
+                entries: two_entries(),
+                ids: vec![(SMALL_ID, LOW), (FULL_ID, HIGH)],
+                annotations: full_annotations(),
+            },
         ),
         (
             "tree-end-min",
@@ -357,6 +451,7 @@ fn trees() -> Vec<Named> {
         query: 0,
         entries: Vec::new(),
         ids: Vec::new(),
+        annotations: Annotations::default(),
         position: ReplicaPosition::default(),
         timelines: Vec::new(),
         last: true,
@@ -369,6 +464,7 @@ fn trees() -> Vec<Named> {
             .map(|((path, entry), here)| (path, entry, here))
             .collect(),
         ids: vec![(SMALL_ID, LOW), (FULL_ID, HIGH)],
+        annotations: full_annotations(),
         position: FULL_STANDING,
         timelines: vec![Timeline::default(), FULL_TIMELINE],
         last: false,
@@ -494,6 +590,7 @@ pub fn giants() -> Vec<Named> {
         query: 1,
         entries: vec![(top(), FOLDER, true); 3600],
         ids: Vec::new(),
+        annotations: Annotations::default(),
         position: FULL_STANDING,
         timelines: Vec::new(),
         last: true,
@@ -518,12 +615,20 @@ pub fn giants() -> Vec<Named> {
                 timelines: vec![FULL_TIMELINE; limits::TIMELINES],
             }),
         ),
-        ("page-most", LinkMessage::ToSlave(ToSlave::Page { entries, ids: Vec::new() })),
+        (
+            "page-most",
+            LinkMessage::ToSlave(ToSlave::Page {
+                entries,
+                ids: Vec::new(),
+                annotations: Annotations::default(),
+            }),
+        ),
         (
             "page-ids",
             LinkMessage::ToSlave(ToSlave::Page {
                 entries: Vec::new(),
                 ids: vec![(FULL_ID, HIGH); 2300],
+                annotations: Annotations::default(),
             }),
         ),
         ("tell-withdrawn", tell(vec![withdrawn])),

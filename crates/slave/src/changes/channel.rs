@@ -191,7 +191,7 @@ impl AsFd for ReplicatorEnd {
 mod tests {
     use super::*;
     use relais_engine::MOST_PENDING;
-    use relais_proto::{Change, ChangeId, ErrorCode, Expect, TreePath};
+    use relais_proto::{Change, ChangeId, ErrorCode, Expect, LockToken, TreePath};
     use relais_storage::{CommitReceipt, StagedName};
     use relais_tree::Folder;
     use tempfile::TempDir;
@@ -224,6 +224,7 @@ mod tests {
             expect: Expect::Lsn(Lsn { epoch: 1, number: 2 }),
             staged: Some(StagedName::new(ChangeId([1; 16]), "ann", &path, None)),
             keep_mode: true,
+            tokens: vec![LockToken([7; 16])],
             synced: true,
             copies: 0,
         };

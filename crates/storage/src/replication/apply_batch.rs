@@ -192,6 +192,11 @@ fn steps_of<'a>(
             vec![(path, Step::Add { entry, staged, holders, is_former: false })]
         }
         Change::SetAttributes { path, attributes } => vec![(path, Step::SetAttributes(attributes))],
+        // They change nothing on the disk.
+        Change::SetProperties { .. }
+        | Change::Lock { .. }
+        | Change::Unlock { .. }
+        | Change::RecordSha256 { .. } => Vec::new(),
         Change::Remove { path, recursive } => {
             vec![(path, Step::Remove { recursive: *recursive })]
         }

@@ -97,7 +97,11 @@ impl<'a> BlockingEntries<'a> {
                 self.source(from, true)?;
                 if from == to { Ok(()) } else { self.place(to) }
             }
-            Change::Withdraw { .. } => Ok(()),
+            Change::SetProperties { .. }
+            | Change::Lock { .. }
+            | Change::Unlock { .. }
+            | Change::RecordSha256 { .. }
+            | Change::Withdraw { .. } => Ok(()),
         }
     }
 

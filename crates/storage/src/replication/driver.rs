@@ -15,8 +15,8 @@ use relais_cluster::record::Recorder;
 use relais_cluster::replica::{self, Action, Event, Replica, SessionId, in_service};
 use relais_journal::Recording;
 use relais_proto::{
-    ChangeId, ClusterId, Digest, ErrorCode, FolderId, LinkMessage, Lsn, Refusal, SlaveId, ToSlave,
-    TreePage, metric,
+    Annotations, ChangeId, ClusterId, Digest, ErrorCode, FolderId, LinkMessage, Lsn, Refusal,
+    SlaveId, ToSlave, TreePage, metric,
 };
 use relais_tree::Folder;
 
@@ -459,7 +459,16 @@ impl ReplicaDriver {
         }
         let (position, timelines) = (self.replica.position(), store.timelines()?);
         let page = |entries, ids, timelines, last| {
-            LinkMessage::TreePage(TreePage { query, entries, ids, position, timelines, last })
+            let annotations = Annotations::default();
+            LinkMessage::TreePage(TreePage {
+                query,
+                entries,
+                ids,
+                annotations,
+                position,
+                timelines,
+                last,
+            })
         };
         self.send(page(Vec::new(), Vec::new(), timelines, false));
         let rows = store.committed_entries()?;

@@ -107,7 +107,7 @@ impl LocalChanges {
         let id = ChangeId(id);
         let path = change.paths().next()?.clone();
         self.by_path.insert(path.clone(), id);
-        let request = ChangeRequest { id, change, expect, keep_mode: false };
+        let request = ChangeRequest { id, change, expect, keep_mode: false, tokens: Vec::new() };
         let added = LocalChange { path, request, file, proposed: Instant::now() };
         let proposal = added.proposal();
         self.by_id.insert(id, added);

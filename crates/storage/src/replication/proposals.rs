@@ -121,7 +121,7 @@ impl ReplicaDriver {
                 self.answer(session, answer);
                 continue;
             }
-            let Proposal { id, change, expect, keep_mode, staged, copies, .. } = proposal;
+            let Proposal { id, change, expect, keep_mode, tokens, staged, copies, .. } = proposal;
             // A change without content needs no copies; the journal is enough. A standalone slave
             // has no others.
             let is_put = matches!(change, Change::Put { .. });
@@ -134,7 +134,7 @@ impl ReplicaDriver {
             }
             self.events.push_back(Event::Proposed {
                 session: Some(session),
-                request: ChangeRequest { id, change, expect, keep_mode },
+                request: ChangeRequest { id, change, expect, keep_mode, tokens },
                 copies,
             });
         }

@@ -29,6 +29,7 @@ fn code_of(code: ErrorCode) -> u16 {
         ErrorCode::Behind
         | ErrorCode::Busy
         | ErrorCode::Conflict
+        | ErrorCode::Locked
         | ErrorCode::NoChanges
         | ErrorCode::NoContent
         | ErrorCode::NoSlave
@@ -55,7 +56,7 @@ fn code_of(code: ErrorCode) -> u16 {
         | ErrorCode::NotFolder
         | ErrorCode::NotFound
         | ErrorCode::NotServed => 550,
-        ErrorCode::NoSpace => 552,
+        ErrorCode::Limit | ErrorCode::NoSpace => 552,
         ErrorCode::BadName => 553,
         // RFC 3659 section 5.3: the restart point is of no use.
         ErrorCode::BadOffset => 554,
