@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use relais_http::Status;
 use thiserror::Error;
 
 /// A precondition or postcondition that an error body names (RFC 4918, section 16).
@@ -43,8 +44,8 @@ impl Condition {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{text}")]
 pub struct DavError {
-    /// The HTTP status.
-    pub status: u16,
+    /// The status.
+    pub status: Status,
     /// The violated condition, if RFC 4918 has a name for it.
     pub condition: Option<Condition>,
     /// One sentence about the reason.
@@ -53,13 +54,13 @@ pub struct DavError {
 
 impl DavError {
     /// Makes an error without a condition.
-    pub fn new(status: u16, text: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(status: Status, text: impl Into<Cow<'static, str>>) -> Self {
         Self { status, condition: None, text: text.into() }
     }
 
     /// Makes an error that names a condition.
     pub fn with_condition(
-        status: u16,
+        status: Status,
         condition: Condition,
         text: impl Into<Cow<'static, str>>,
     ) -> Self {
@@ -68,11 +69,11 @@ impl DavError {
 
     /// 400: the header or body does not follow its grammar.
     pub(crate) fn syntax(text: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(400, text)
+        Self::new(Status::BAD_REQUEST, text)
     }
 
     /// 413: the body or a part of it exceeds a cap.
     pub(crate) fn too_large(text: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(413, text)
+        Self::new(Status::CONTENT_TOO_LARGE, text)
     }
 }

@@ -36,6 +36,6 @@ pub use lock::{ActiveLock, LockDepth, LockScope, lock_discovery, lock_response, 
 pub use lock_info::LockInfo;
 pub use multistatus::{Multistatus, PropertyStatus};
 pub use property_name::{DAV, MICROSOFT, PropertyName};
-pub use property_update::{DeadProperty, PropertyChange, PropertyUpdate};
+pub use property_update::{Instruction, PropertyUpdate};
 pub use propfind::PropFind;
 pub use timeout::timeout;

@@ -5,6 +5,7 @@ use crate::limits::OWNER_MAX;
 use crate::lock::LockScope;
 use crate::xml::element::Element;
 use crate::xml::parse::parse;
+use relais_http::Status;
 
 /// The lock that a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,10 +34,18 @@ impl LockInfo {
         let scope = match scope {
             scope if scope.is_dav("exclusive") => LockScope::Exclusive,
             scope if scope.is_dav("shared") => LockScope::Shared,
-            _ => return Err(DavError::new(422, "the scope of the lock is not known")),
+            _ => {
+                return Err(DavError::new(
+                    Status::UNPROCESSABLE_CONTENT,
+                    "the scope of the lock is not known",
+                ));
+            }
         };
         if !only_child(&root, "locktype")?.is_dav("write") {
-            return Err(DavError::new(422, "the type of the lock is not known"));
+            return Err(DavError::new(
+                Status::UNPROCESSABLE_CONTENT,
+                "the type of the lock is not known",
+            ));
         }
         let owner = root.dav_child("owner").map(|owner| owner.fragment(&[&root]));
         let owner = owner.unwrap_or_default();

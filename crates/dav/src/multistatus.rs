@@ -1,5 +1,7 @@
 //! The body of a 207 answer, in parts (RFC 4918, section 13).
 
+use relais_http::Status;
+
 use crate::error::Condition;
 use crate::error_body::write_condition;
 use crate::property_name::PropertyName;
@@ -16,14 +18,22 @@ pub struct Multistatus {
 /// The properties of a resource that have one status (RFC 4918, section 14.22).
 #[derive(Debug, Clone, Copy)]
 pub struct PropertyStatus<'a> {
-    /// The HTTP status with its reason, such as `200 OK`.
-    pub status: &'a str,
+    /// The status.
+    pub status: Status,
     /// Properties as elements. They are self-contained, or use the prefix `D`.
     pub elements: &'a [String],
     /// Properties of which only the name is shown.
     pub names: &'a [&'a PropertyName],
     /// The condition that was violated.
     pub condition: Option<Condition>,
+}
+
+impl PropertyStatus<'_> {
+    /// Makes a status without properties.
+    #[must_use]
+    pub fn new(status: Status) -> Self {
+        Self { status, elements: &[], names: &[], condition: None }
+    }
 }
 
 impl Multistatus {
@@ -44,8 +54,8 @@ impl Multistatus {
         self.out.push_str("</D:response>\n");
     }
 
-    /// Adds a resource with its status, such as `423 Locked`. `href` is its encoded path.
-    pub fn status(&mut self, href: &str, status: &str, condition: Option<Condition>) {
+    /// Adds a resource with its status. `href` is its encoded path.
+    pub fn status(&mut self, href: &str, status: Status, condition: Option<Condition>) {
         self.begin(href);
         self.status_line(status);
         self.condition(condition);
@@ -90,7 +100,7 @@ impl Multistatus {
         self.out.push_str("</D:propstat>");
     }
 
-    fn status_line(&mut self, status: &str) {
+    fn status_line(&mut self, status: Status) {
         text_element("status", &format!("HTTP/1.1 {status}"), &mut self.out);
     }
 

@@ -6,42 +6,37 @@ use crate::property_name::PropertyName;
 use crate::xml::element::Element;
 use crate::xml::parse::parse;
 
-/// A property that the server keeps and does not interpret.
+/// What a client wants done with one property (RFC 4918, section 9.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadProperty {
-    /// The name.
-    pub name: PropertyName,
-    /// The whole element, with the namespaces and the language that it needs.
-    pub xml: String,
-    /// The text of the element without escapes.
-    pub text: String,
-}
-
-/// One change of a property.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PropertyChange {
+pub enum Instruction {
     /// Sets a property.
-    Set(DeadProperty),
+    Set {
+        /// The name.
+        name: PropertyName,
+        /// The whole element, with the namespaces and the language that it needs.
+        xml: String,
+        /// The text of the element without escapes.
+        text: String,
+    },
     /// Removes a property, if it is there.
     Remove(PropertyName),
 }
 
-impl PropertyChange {
+impl Instruction {
     /// Returns the name of the property.
     #[must_use]
     pub fn name(&self) -> &PropertyName {
         match self {
-            Self::Set(property) => &property.name,
-            Self::Remove(name) => name,
+            Self::Set { name, .. } | Self::Remove(name) => name,
         }
     }
 }
 
-/// The changes of a PROPPATCH in the order of the document.
+/// The instructions of a PROPPATCH in the order of the document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PropertyUpdate {
-    /// The changes; at least one.
-    pub changes: Vec<PropertyChange>,
+    /// The instructions; at least one.
+    pub instructions: Vec<Instruction>,
 }
 
 impl PropertyUpdate {
@@ -54,7 +49,7 @@ impl PropertyUpdate {
         if !root.is_dav("propertyupdate") {
             return Err(DavError::syntax("the body of PROPPATCH is no propertyupdate"));
         }
-        let mut reader = Changes::default();
+        let mut reader = Instructions::default();
         for action in root.elements() {
             let is_set = action.is_dav("set");
             if !is_set && !action.is_dav("remove") {
@@ -66,33 +61,33 @@ impl PropertyUpdate {
                 }
             }
         }
-        if reader.changes.is_empty() {
+        if reader.list.is_empty() {
             return Err(DavError::syntax("the body of PROPPATCH changes no property"));
         }
-        Ok(Self { changes: reader.changes })
+        Ok(Self { instructions: reader.list })
     }
 }
 
-/// The changes so far, and the bytes of their properties.
+/// The instructions so far, and the bytes of their properties.
 #[derive(Default)]
-struct Changes {
-    changes: Vec<PropertyChange>,
+struct Instructions {
+    list: Vec<Instruction>,
     bytes: usize,
 }
 
-impl Changes {
+impl Instructions {
     fn add(
         &mut self,
         is_set: bool,
         property: &Element,
         around: &[&Element],
     ) -> Result<(), DavError> {
-        if self.changes.len() == PROPERTIES_MAX {
+        if self.list.len() == PROPERTIES_MAX {
             return Err(DavError::too_large("the body names too many properties"));
         }
         let name = property.name.clone();
         if !is_set {
-            self.changes.push(PropertyChange::Remove(name));
+            self.list.push(Instruction::Remove(name));
             return Ok(());
         }
         let xml = property.fragment(around);
@@ -101,7 +96,7 @@ impl Changes {
             return Err(DavError::too_large("a property has more than 64 KiB"));
         }
         let text = property.text();
-        self.changes.push(PropertyChange::Set(DeadProperty { name, xml, text }));
+        self.list.push(Instruction::Set { name, xml, text });
         Ok(())
     }
 }

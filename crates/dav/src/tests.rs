@@ -1,5 +1,7 @@
 //! Bodies and headers as tables.
 
+use relais_http::Status;
+
 use crate::limits::{OWNER_MAX, PROPERTIES_MAX, PROPERTY_MAX};
 use crate::*;
 
@@ -36,7 +38,7 @@ fn propfind_asks_for_all_names_or_some() {
         ("<D:propfind xmlns:D='DAV:'><D:prop><b:f xmlns:b=''/></D:prop></D:propfind>", Err(400)),
         ("<foo>", Err(400)),
     ] {
-        let found = PropFind::parse(body.as_bytes()).map_err(|error| error.status);
+        let found = PropFind::parse(body.as_bytes()).map_err(|error| error.status.code());
         assert_eq!(found, expected, "{body}");
     }
 }
@@ -47,17 +49,19 @@ fn property_updates_keep_the_order_of_the_document() {
         <D:remove><D:prop><z:a/></D:prop></D:remove>\
         <D:set><D:prop xml:lang='fr'><z:b>é<D:i/></z:b><c/></D:prop></D:set>\
         <unknown/><D:remove><D:prop><z:b/></D:prop></D:remove></D:propertyupdate>";
-    let set = |name, xml: &str, text: &str| {
-        PropertyChange::Set(DeadProperty { name, xml: xml.to_owned(), text: text.to_owned() })
+    let set = |name, xml: &str, text: &str| Instruction::Set {
+        name,
+        xml: xml.to_owned(),
+        text: text.to_owned(),
     };
     let b = "<z:b xml:lang=\"fr\" xmlns:D=\"DAV:\" xmlns:z=\"urn:z\">é<D:i/></z:b>";
     let expected = [
-        PropertyChange::Remove(name("urn:z", "a")),
+        Instruction::Remove(name("urn:z", "a")),
         set(name("urn:z", "b"), b, "é"),
         set(name("", "c"), "<c xml:lang=\"fr\"/>", ""),
-        PropertyChange::Remove(name("urn:z", "b")),
+        Instruction::Remove(name("urn:z", "b")),
     ];
-    assert_eq!(PropertyUpdate::parse(body.as_bytes()).unwrap().changes, expected);
+    assert_eq!(PropertyUpdate::parse(body.as_bytes()).unwrap().instructions, expected);
 }
 
 #[test]
@@ -66,7 +70,7 @@ fn property_updates_have_caps() {
         let body = format!(
             "<propertyupdate xmlns='DAV:'><set><prop>{inner}</prop></set></propertyupdate>"
         );
-        PropertyUpdate::parse(body.as_bytes()).map(|update| update.changes.len())
+        PropertyUpdate::parse(body.as_bytes()).map(|update| update.instructions.len())
     };
     let property = |bytes: usize| format!("<a xmlns='x'>{}</a>", "v".repeat(bytes));
     for (inner, expected) in [
@@ -78,10 +82,10 @@ fn property_updates_have_caps() {
         (format!("<a>{}</a>", ">".repeat(PROPERTY_MAX / 4)), Err(413)),
         (String::new(), Err(400)),
     ] {
-        assert_eq!(update(&inner).map_err(|error| error.status), expected);
+        assert_eq!(update(&inner).map_err(|error| error.status.code()), expected);
     }
-    assert_eq!(PropertyUpdate::parse(b"").unwrap_err().status, 400);
-    assert_eq!(PropertyUpdate::parse(b"<propfind xmlns='DAV:'/>").unwrap_err().status, 400);
+    assert_eq!(PropertyUpdate::parse(b"").unwrap_err().status.code(), 400);
+    assert_eq!(PropertyUpdate::parse(b"<propfind xmlns='DAV:'/>").unwrap_err().status.code(), 400);
 }
 
 #[test]
@@ -107,7 +111,11 @@ fn lock_bodies_give_scope_and_owner() {
         ("<lockinfo xmlns='DAV:'/>".to_owned(), Err(400)),
         ("<lock xmlns='DAV:'/>".to_owned(), Err(400)),
     ] {
-        assert_eq!(LockInfo::parse(body.as_bytes()).map_err(|e| e.status), expected, "{body}");
+        assert_eq!(
+            LockInfo::parse(body.as_bytes()).map_err(|e| e.status.code()),
+            expected,
+            "{body}"
+        );
     }
 }
 
@@ -121,12 +129,12 @@ fn headers_are_read() {
         (Some("2"), Err(400)),
         (Some(""), Err(400)),
     ] {
-        assert_eq!(depth(text).map_err(|error| error.status), expected, "{text:?}");
+        assert_eq!(depth(text).map_err(|error| error.status.code()), expected, "{text:?}");
     }
     for (text, expected) in
         [(None, Ok(true)), (Some("T"), Ok(true)), (Some("F"), Ok(false)), (Some("x"), Err(400))]
     {
-        assert_eq!(overwrite(text).map_err(|error| error.status), expected, "{text:?}");
+        assert_eq!(overwrite(text).map_err(|error| error.status.code()), expected, "{text:?}");
     }
     for (text, expected) in [
         (Some("<urn:uuid:1>"), Ok("urn:uuid:1")),
@@ -135,7 +143,7 @@ fn headers_are_read() {
         (Some("<a> <b>"), Err(400)),
         (None, Err(400)),
     ] {
-        assert_eq!(lock_token(text).map_err(|error| error.status), expected, "{text:?}");
+        assert_eq!(lock_token(text).map_err(|error| error.status.code()), expected, "{text:?}");
     }
 }
 
@@ -167,10 +175,10 @@ fn multistatus_is_written_in_parts() {
     let elements = [LiveProperty::ContentLength.element("5"), "<x xmlns=\"urn:x\"/>".to_owned()];
     let (missing, foreign) = (name(DAV, "getetag"), name("a\"b", "c"));
     let found =
-        PropertyStatus { status: "200 OK", elements: &elements, names: &[], condition: None };
+        PropertyStatus { status: Status::OK, elements: &elements, names: &[], condition: None };
     let names = [&missing, &foreign];
     let lost = PropertyStatus {
-        status: "403 Forbidden",
+        status: Status::FORBIDDEN,
         elements: &[],
         names: &names,
         condition: Some(Condition::CannotModifyProtectedProperty),
@@ -185,7 +193,7 @@ fn multistatus_is_written_in_parts() {
          <D:cannot-modify-protected-property/></D:error></D:propstat></D:response>\n"
     );
     assert_eq!(body.pending(), 0);
-    body.status("/x", "423 Locked", Some(Condition::LockTokenSubmitted));
+    body.status("/x", Status::LOCKED, Some(Condition::LockTokenSubmitted));
     assert_eq!(
         String::from_utf8(body.finish()).unwrap(),
         "<D:response><D:href>/x</D:href><D:status>HTTP/1.1 423 Locked</D:status><D:error>\

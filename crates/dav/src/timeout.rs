@@ -4,7 +4,7 @@
 ///
 /// A lock without an end gets the longest time, and so does a header that cannot be read.
 #[must_use]
-pub fn timeout(header: Option<&str>, most: u64) -> u64 {
+pub fn timeout(header: Option<&str>, most: u32) -> u32 {
     let mut offers = header.unwrap_or_default().split(',').map(str::trim);
     let seconds = offers.find_map(|offer| {
         if offer.eq_ignore_ascii_case("infinite") {

@@ -5,7 +5,7 @@
 //! promise of `relais-dav` is broken. Nothing here may depend on libFuzzer, on time or on chance.
 
 use relais_dav::{
-    IfHeader, LockInfo, Multistatus, PropFind, PropertyChange, PropertyName, PropertyStatus,
+    IfHeader, Instruction, LockInfo, Multistatus, PropFind, PropertyName, PropertyStatus,
     PropertyUpdate, ResourceState, limits,
 };
 
@@ -20,25 +20,25 @@ pub fn propfind(data: &[u8]) {
         assert!(lock.owner.is_empty() || set(&lock.owner).is_some());
     }
     let Ok(update) = PropertyUpdate::parse(data) else { return };
-    assert!((1..=limits::PROPERTIES_MAX).contains(&update.changes.len()));
-    for change in &update.changes {
-        let PropertyChange::Set(property) = change else { continue };
-        assert!(property.xml.len() <= limits::PROPERTY_MAX);
+    assert!((1..=limits::PROPERTIES_MAX).contains(&update.instructions.len()));
+    for instruction in &update.instructions {
+        let Instruction::Set { name, xml, text } = instruction else { continue };
+        assert!(xml.len() <= limits::PROPERTY_MAX);
         // A stored property has the same name and text in any other document.
-        let again = set(&property.xml).expect("a fragment is well-formed");
-        assert_eq!((&again.name, &again.text), (&property.name, &property.text));
-        answer(&[], std::slice::from_ref(&property.xml));
+        let again = set(xml).expect("a fragment is well-formed");
+        assert_eq!((&again.0, &again.1), (name, text));
+        answer(&[], std::slice::from_ref(xml));
     }
 }
 
-/// Reads a fragment as the value of a property update.
-fn set(xml: &str) -> Option<relais_dav::DeadProperty> {
+/// Reads a fragment as a property that is set; returns its name and text.
+fn set(xml: &str) -> Option<(PropertyName, String)> {
     let body = format!(
         "<D:propertyupdate xmlns:D='DAV:'><D:set><D:prop>{xml}</D:prop></D:set></D:propertyupdate>"
     );
-    let mut changes = PropertyUpdate::parse(body.as_bytes()).ok()?.changes;
-    match changes.pop() {
-        Some(PropertyChange::Set(property)) if changes.is_empty() => Some(property),
+    let mut instructions = PropertyUpdate::parse(body.as_bytes()).ok()?.instructions;
+    match instructions.pop() {
+        Some(Instruction::Set { name, text, .. }) if instructions.is_empty() => Some((name, text)),
         _ => None,
     }
 }
@@ -46,7 +46,8 @@ fn set(xml: &str) -> Option<relais_dav::DeadProperty> {
 /// An answer with these names and elements is well-formed, and has the names.
 fn answer(names: &[PropertyName], elements: &[String]) {
     let names: Vec<&PropertyName> = names.iter().collect();
-    let status = PropertyStatus { status: "200 OK", elements, names: &names, condition: None };
+    let ok = relais_http::Status::OK;
+    let status = PropertyStatus { elements, names: &names, ..PropertyStatus::new(ok) };
     let mut body = Multistatus::new();
     body.properties("/a&<>\"", &[status]);
     let body = String::from_utf8(body.finish()).expect("an answer is UTF-8");

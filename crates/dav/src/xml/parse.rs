@@ -10,6 +10,7 @@ use super::element::{Element, Node};
 use super::namespaces::Scope;
 use crate::error::DavError;
 use crate::limits::{ATTRIBUTES_MAX, BODY_MAX, DEPTH_MAX, ELEMENTS_MAX};
+use relais_http::Status;
 
 /// Reads a body in UTF-8, or in UTF-16 with a byte order mark.
 pub(crate) fn parse(body: &[u8]) -> Result<Element, DavError> {
@@ -92,9 +93,10 @@ impl Parser {
             ["utf-8", "utf-16", "us-ascii"].iter().any(|known| known.eq_ignore_ascii_case(name))
         };
         match decl.encoding() {
-            Some(Ok(name)) if !known(&name) => {
-                Err(DavError::new(415, format!("the encoding {name:?} is not known")))
-            }
+            Some(Ok(name)) if !known(&name) => Err(DavError::new(
+                Status::UNSUPPORTED_MEDIA_TYPE,
+                format!("the encoding {name:?} is not known"),
+            )),
             Some(Err(error)) => Err(DavError::syntax(format!("no XML declaration: {error}"))),
             _ => Ok(()),
         }
