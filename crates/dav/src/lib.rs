@@ -35,7 +35,7 @@ pub use live_property::LiveProperty;
 pub use lock::{ActiveLock, LockDepth, LockScope, lock_discovery, lock_response, supported_lock};
 pub use lock_info::LockInfo;
 pub use multistatus::{Multistatus, PropertyStatus};
-pub use property_name::{DAV, MICROSOFT, PropertyName};
+pub use property_name::{DAV, MICROSOFT, empty_element};
 pub use property_update::{Instruction, PropertyUpdate};
 pub use propfind::PropFind;
 pub use timeout::timeout;

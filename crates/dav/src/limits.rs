@@ -1,13 +1,9 @@
-//! Caps on what a WebDAV client may send.
+//! Caps on what a WebDAV client may send. Those of what a tree keeps are in `relais_proto::limits`.
 
 /// Most bytes of an XML body.
 pub const BODY_MAX: usize = 1024 * 1024;
-/// Most bytes of a dead property: its element with name, namespaces and value.
-pub const PROPERTY_MAX: usize = 64 * 1024;
 /// Most properties that a body names.
 pub const PROPERTIES_MAX: usize = 1_000;
-/// Most bytes of a lock's owner.
-pub const OWNER_MAX: usize = 8 * 1024;
 /// Most elements of a body.
 pub(crate) const ELEMENTS_MAX: usize = 10_000;
 /// How deep elements may be nested.
@@ -16,7 +12,5 @@ pub(crate) const DEPTH_MAX: usize = 64;
 pub(crate) const ATTRIBUTES_MAX: usize = 64;
 /// Most namespace declarations that may be in scope.
 pub(crate) const NAMESPACES_MAX: usize = 64;
-/// Most bytes of the name of a namespace.
-pub(crate) const NAMESPACE_MAX: usize = 1024;
 /// Most conditions of an `If` header.
 pub const CONDITIONS_MAX: usize = 256;

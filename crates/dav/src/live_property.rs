@@ -1,6 +1,8 @@
 //! Properties whose values the server computes (RFC 4918, section 15; RFC 4331).
 
-use crate::property_name::{DAV, PropertyName};
+use relais_proto::PropertyName;
+
+use crate::property_name::DAV;
 
 /// A property with a meaning for the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,10 +61,16 @@ impl LiveProperty {
         }
     }
 
+    /// Returns the name.
+    #[must_use]
+    pub fn name(self) -> PropertyName {
+        PropertyName { namespace: DAV.to_owned(), local: self.local().to_owned() }
+    }
+
     /// Returns the property with a name.
     #[must_use]
     pub fn from_name(name: &PropertyName) -> Option<Self> {
-        let local = (name.namespace() == DAV).then(|| name.local())?;
+        let local = (name.namespace == DAV).then_some(name.local.as_str())?;
         Self::ALL.into_iter().find(|property| property.local() == local)
     }
 

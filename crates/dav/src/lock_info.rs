@@ -1,11 +1,11 @@
 //! The body of LOCK (RFC 4918, sections 9.10 and 14.11).
 
 use crate::error::DavError;
-use crate::limits::OWNER_MAX;
 use crate::lock::LockScope;
 use crate::xml::element::Element;
 use crate::xml::parse::parse;
 use relais_http::Status;
+use relais_proto::limits;
 
 /// The lock that a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +49,8 @@ impl LockInfo {
         }
         let owner = root.dav_child("owner").map(|owner| owner.fragment(&[&root]));
         let owner = owner.unwrap_or_default();
-        if owner.len() > OWNER_MAX {
-            return Err(DavError::too_large("the owner of the lock has more than 8 KiB"));
+        if owner.len() > limits::LOCK_OWNER {
+            return Err(DavError::too_large("the owner of the lock has more than 4 KiB"));
         }
         Ok(Some(Self { scope, owner }))
     }

@@ -1,10 +1,11 @@
 //! The body of a 207 answer, in parts (RFC 4918, section 13).
 
 use relais_http::Status;
+use relais_proto::PropertyName;
 
 use crate::error::Condition;
 use crate::error_body::write_condition;
-use crate::property_name::PropertyName;
+use crate::property_name::empty_element;
 use crate::xml::escape::text_element;
 
 /// A multistatus body that is written in parts: its caller sends and clears them as it likes.
@@ -92,7 +93,7 @@ impl Multistatus {
             self.out.push_str(element);
         }
         for name in part.names {
-            name.write_empty(&mut self.out);
+            self.out.push_str(&empty_element(name));
         }
         self.out.push_str("</D:prop>");
         self.status_line(part.status);

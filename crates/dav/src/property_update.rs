@@ -1,8 +1,9 @@
 //! The body of PROPPATCH (RFC 4918, sections 9.2 and 14.19).
 
+use relais_proto::{PropertyName, limits};
+
 use crate::error::DavError;
-use crate::limits::{BODY_MAX, PROPERTIES_MAX, PROPERTY_MAX};
-use crate::property_name::PropertyName;
+use crate::limits::{BODY_MAX, PROPERTIES_MAX};
 use crate::xml::element::Element;
 use crate::xml::parse::parse;
 
@@ -92,8 +93,8 @@ impl Instructions {
         }
         let xml = property.fragment(around);
         self.bytes = self.bytes.saturating_add(xml.len());
-        if xml.len() > PROPERTY_MAX || self.bytes > BODY_MAX {
-            return Err(DavError::too_large("a property has more than 64 KiB"));
+        if xml.len() > limits::PROPERTY_VALUE || self.bytes > BODY_MAX {
+            return Err(DavError::too_large("a property has more than 32 KiB"));
         }
         let text = property.text();
         self.list.push(Instruction::Set { name, xml, text });

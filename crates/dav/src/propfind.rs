@@ -1,8 +1,9 @@
 //! The body of PROPFIND (RFC 4918, sections 9.1 and 14.20).
 
+use relais_proto::PropertyName;
+
 use crate::error::DavError;
 use crate::limits::PROPERTIES_MAX;
-use crate::property_name::PropertyName;
 use crate::xml::element::Element;
 use crate::xml::parse::parse;
 

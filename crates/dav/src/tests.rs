@@ -1,12 +1,13 @@
 //! Bodies and headers as tables.
 
 use relais_http::Status;
+use relais_proto::{PropertyName, limits};
 
-use crate::limits::{OWNER_MAX, PROPERTIES_MAX, PROPERTY_MAX};
+use crate::limits::PROPERTIES_MAX;
 use crate::*;
 
 fn name(namespace: &str, local: &str) -> PropertyName {
-    PropertyName::new(namespace, local).unwrap()
+    PropertyName { namespace: namespace.to_owned(), local: local.to_owned() }
 }
 
 #[test]
@@ -76,10 +77,10 @@ fn property_updates_have_caps() {
     for (inner, expected) in [
         ("<a/>".repeat(PROPERTIES_MAX), Ok(PROPERTIES_MAX)),
         ("<a/>".repeat(PROPERTIES_MAX + 1), Err(413)),
-        (property(PROPERTY_MAX - 20), Ok(1)),
-        (property(PROPERTY_MAX), Err(413)),
+        (property(limits::PROPERTY_VALUE - 20), Ok(1)),
+        (property(limits::PROPERTY_VALUE), Err(413)),
         // Each greater-than sign becomes four bytes.
-        (format!("<a>{}</a>", ">".repeat(PROPERTY_MAX / 4)), Err(413)),
+        (format!("<a>{}</a>", ">".repeat(limits::PROPERTY_VALUE / 4)), Err(413)),
         (String::new(), Err(400)),
     ] {
         assert_eq!(update(&inner).map_err(|error| error.status.code()), expected);
@@ -99,7 +100,7 @@ fn lock_bodies_give_scope_and_owner() {
     let info = |scope, owner: &str| Ok(Some(LockInfo { scope, owner: owner.to_owned() }));
     let owner = "<D:owner><D:href>mailto:a</D:href></D:owner>";
     let kept = "<D:owner xmlns:D=\"DAV:\"><D:href>mailto:a</D:href></D:owner>";
-    let long = format!("<D:owner>{}</D:owner>", "x".repeat(OWNER_MAX));
+    let long = format!("<D:owner>{}</D:owner>", "x".repeat(limits::LOCK_OWNER));
     for (body, expected) in [
         (String::new(), Ok(None)),
         (lock("exclusive", "write", owner), info(LockScope::Exclusive, kept)),

@@ -5,9 +5,10 @@
 //! promise of `relais-dav` is broken. Nothing here may depend on libFuzzer, on time or on chance.
 
 use relais_dav::{
-    IfHeader, Instruction, LockInfo, Multistatus, PropFind, PropertyName, PropertyStatus,
-    PropertyUpdate, ResourceState, limits,
+    IfHeader, Instruction, LockInfo, Multistatus, PropFind, PropertyStatus, PropertyUpdate,
+    ResourceState, limits,
 };
+use relais_proto::PropertyName;
 
 /// A body, read as that of each method that has one.
 pub fn propfind(data: &[u8]) {
@@ -16,14 +17,14 @@ pub fn propfind(data: &[u8]) {
         Ok(PropFind::Names) | Err(_) => {}
     }
     if let Ok(Some(lock)) = LockInfo::parse(data) {
-        assert!(lock.owner.len() <= limits::OWNER_MAX);
+        assert!(lock.owner.len() <= relais_proto::limits::LOCK_OWNER);
         assert!(lock.owner.is_empty() || set(&lock.owner).is_some());
     }
     let Ok(update) = PropertyUpdate::parse(data) else { return };
     assert!((1..=limits::PROPERTIES_MAX).contains(&update.instructions.len()));
     for instruction in &update.instructions {
         let Instruction::Set { name, xml, text } = instruction else { continue };
-        assert!(xml.len() <= limits::PROPERTY_MAX);
+        assert!(xml.len() <= relais_proto::limits::PROPERTY_VALUE);
         // A stored property has the same name and text in any other document.
         let again = set(xml).expect("a fragment is well-formed");
         assert_eq!((&again.0, &again.1), (name, text));

@@ -1,6 +1,8 @@
 //! An element with its namespace, attributes and content.
 
-use crate::property_name::PropertyName;
+use relais_proto::PropertyName;
+
+use crate::property_name::is_dav;
 
 /// Content of an element.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +27,7 @@ pub(crate) struct Element {
 impl Element {
     /// Whether it has this name in the namespace of WebDAV.
     pub fn is_dav(&self, local: &str) -> bool {
-        self.name.is_dav(local)
+        is_dav(&self.name, local)
     }
 
     /// Returns the elements inside.

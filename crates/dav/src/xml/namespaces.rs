@@ -1,8 +1,10 @@
 //! The namespace declarations in scope, and the names that they give (Namespaces in XML 1.0).
 
+use relais_proto::{PropertyName, limits};
+
 use crate::error::DavError;
-use crate::limits::{NAMESPACE_MAX, NAMESPACES_MAX};
-use crate::property_name::PropertyName;
+use crate::limits::NAMESPACES_MAX;
+use crate::property_name::property_name;
 
 /// The namespace of the prefix `xml`.
 const XML: &str = "http://www.w3.org/XML/1998/namespace";
@@ -29,7 +31,7 @@ impl Scope {
             } else {
                 continue;
             }
-            if value.len() > NAMESPACE_MAX {
+            if value.len() > limits::PROPERTY_NAMESPACE {
                 return Err(DavError::too_large("the name of a namespace is too long"));
             }
             self.declarations.push((name.clone(), value.clone()));
@@ -81,7 +83,7 @@ impl Scope {
 }
 
 fn named(namespace: &str, local: &str) -> Result<PropertyName, DavError> {
-    PropertyName::new(namespace, local)
+    property_name(namespace, local)
         .ok_or_else(|| DavError::syntax(format!("{local:?} is no XML name")))
 }
 
